@@ -1,0 +1,1 @@
+//! The judgement: verdicts, results, phases, metrics, series and checks. Pure.

@@ -1,0 +1,6 @@
+//! Inside the VM: PID 1, cgroup v2, workers, the scheduler process, the step engine.
+//!
+//! Not for: deciding whether a run was good (ktstr-assert does) or anything on the host.
+
+pub mod link;
+pub mod protocol;

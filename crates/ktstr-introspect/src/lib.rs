@@ -1,0 +1,1 @@
+//! Guest memory as typed values: address translation, kernel structures, BPF maps, snapshots.

@@ -1,0 +1,1 @@
+//! Kernel images: find, fetch, unpack, cache; config, BTF and symbols.

@@ -1,0 +1,1 @@
+//! The VM: QEMU, topology, clocks, mailbox transport, freeze, console, reaping.

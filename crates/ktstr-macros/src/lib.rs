@@ -1,0 +1,1 @@
+//! The attribute and declaration macros of ktstr.

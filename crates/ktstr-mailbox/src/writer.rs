@@ -1,0 +1,115 @@
+//! The producer's end of a ring.
+
+use crate::frame::{self, Header, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MORE};
+use crate::{Region, Ring};
+
+/// Why a message was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Full<E: std::error::Error + 'static> {
+    /// The consumer has not made room yet: try the same bytes again later.
+    #[error("the ring has no room for the next frame yet")]
+    NoRoom,
+    /// The message is over [`MAX_MESSAGE`].
+    #[error("a message of {len} bytes is over the limit of {MAX_MESSAGE}")]
+    TooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// Memory could not be reached.
+    #[error(transparent)]
+    Memory(#[from] E),
+}
+
+/// Writes messages into one ring.
+///
+/// The consumer's position is read only when the last known one leaves no room: what a guest
+/// executes then does not depend on how fast the host reads.
+#[derive(Debug)]
+pub struct Writer {
+    ring: Ring,
+    head: u64,
+    tail: u64,
+    sequence: u32,
+    /// Bytes of the message under way that are in the ring already.
+    done: usize,
+}
+
+impl Writer {
+    /// The producer of an empty ring.
+    pub fn new(ring: Ring) -> Self {
+        Self {
+            ring,
+            head: 0,
+            tail: 0,
+            sequence: 0,
+            done: 0,
+        }
+    }
+
+    /// Writes `message`, or as much of it as there is room for. After [`Full::NoRoom`] call
+    /// again with the same message: it goes on where it stopped.
+    pub fn write<R: Region>(
+        &mut self,
+        region: &R,
+        message: &[u8],
+        time_ns: u64,
+    ) -> Result<(), Full<R::Error>> {
+        if message.len() > MAX_MESSAGE {
+            return Err(Full::TooLong { len: message.len() });
+        }
+        loop {
+            let rest = message.get(self.done..).unwrap_or_default();
+            let (now, more) = match rest.split_at_checked(MAX_FRAME_PAYLOAD) {
+                Some((now, later)) if !later.is_empty() => (now, MORE),
+                _ => (rest, 0),
+            };
+            self.frame(region, now, more, time_ns)?;
+            self.done += now.len();
+            if more == 0 {
+                self.done = 0;
+                return Ok(());
+            }
+        }
+    }
+
+    fn frame<R: Region>(
+        &mut self,
+        region: &R,
+        payload: &[u8],
+        flags: u32,
+        time_ns: u64,
+    ) -> Result<(), Full<R::Error>> {
+        let stride = frame::stride(payload.len());
+        if self.room() < stride {
+            // A consumer that lies about its position can only lose its own messages.
+            self.tail = region
+                .load(self.ring.tail_offset())?
+                .clamp(self.tail, self.head);
+            if self.room() < stride {
+                return Err(Full::NoRoom);
+            }
+        }
+        let header = Header::new(payload, self.sequence, flags, time_ns);
+        self.copy_in(region, self.head, &header.encode())?;
+        self.copy_in(region, self.head + frame::HEADER as u64, payload)?;
+        self.head += stride;
+        self.sequence = self.sequence.wrapping_add(1);
+        region.store(self.ring.head_offset(), self.head)?;
+        Ok(())
+    }
+
+    fn room(&self) -> u64 {
+        self.ring.size() - (self.head - self.tail)
+    }
+
+    fn copy_in<R: Region>(&self, region: &R, position: u64, bytes: &[u8]) -> Result<(), R::Error> {
+        let start = position & (self.ring.size() - 1);
+        let until_end = (self.ring.size() - start) as usize;
+        let (first, wrapped) = bytes.split_at(bytes.len().min(until_end));
+        region.write(self.ring.offset() + start, first)?;
+        if !wrapped.is_empty() {
+            region.write(self.ring.offset(), wrapped)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! The language of a test: topologies, cgroups, steps, workloads, schedulers. Plain data.

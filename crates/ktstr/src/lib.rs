@@ -1,0 +1,1 @@
+//! Tests for Linux process schedulers, as functions: a real kernel in a VM, a verdict out.

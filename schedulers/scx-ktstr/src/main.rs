@@ -1,0 +1,2 @@
+//! A small, correct sched_ext scheduler.
+fn main() {}
