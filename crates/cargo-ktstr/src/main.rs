@@ -1,2 +1,123 @@
-//! The command line of ktstr.
-fn main() {}
+//! The command line of ktstr: `cargo ktstr …`, or `cargo-ktstr …`, which is the same.
+//!
+//! Exit codes: 0 done or passed, 1 failed or asked for something that cannot be, 2 the host lacks something or the run
+//! came to no answer.
+
+mod demo;
+mod doctor;
+mod exit;
+mod kernel;
+mod runs;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Exit;
+
+/// Tests for Linux process schedulers, as functions: a real kernel in a VM, a verdict out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo ktstr",
+    bin_name = "cargo ktstr",
+    version,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look for everything ktstr needs on this machine, and say what to do about the rest.
+    Doctor {
+        /// Print a JSON array instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Kernels to test on: list, fetch, find, remove.
+    #[command(subcommand)]
+    Kernel(kernel::Command),
+    /// List what runs left behind, newest first.
+    Runs {
+        /// Only the newest N.
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+        /// Print a JSON array of whole records instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a two-step scenario under the scheduler of this project, and show what was seen.
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap. Nothing can be done about a terminal that is gone.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Failed
+            } else {
+                Exit::Done
+            }
+            .into();
+        }
+    };
+    let mut out = io::stdout().lock();
+    let result = match cli.command {
+        Command::Doctor { json } => doctor::run(&mut out, json),
+        Command::Kernel(command) => kernel::run(&mut out, &command),
+        Command::Runs { last, json } => runs::run(&mut out, last, json),
+        Command::Demo => demo::run(&mut out),
+    };
+    let result = result.and_then(|code| out.flush().map(|()| code).map_err(Into::into));
+    match result {
+        Ok(code) => code.into(),
+        // `cargo ktstr runs | head` is no failure of ours.
+        Err(error) if exit::is_broken_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            exit::of(&error).into()
+        }
+    }
+}
+
+/// Cargo runs `cargo ktstr doctor` as `cargo-ktstr ktstr doctor`: the second word is its own, not ours.
+fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    if args.get(1).is_some_and(|word| word == "ktstr") {
+        args.remove(1);
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn both_ways_to_call_it_are_the_same() {
+        let parse = |line: &str| {
+            Cli::try_parse_from(arguments(line.split(' ').map(OsString::from)))
+                .map(|cli| format!("{cli:?}"))
+        };
+        assert_eq!(
+            parse("cargo-ktstr ktstr runs --last 3 --json").unwrap(),
+            parse("cargo-ktstr runs --last 3 --json").unwrap()
+        );
+        assert!(parse("cargo-ktstr ktstr nonsense").is_err());
+        assert!(parse("cargo-ktstr runs --last many").is_err());
+    }
+}

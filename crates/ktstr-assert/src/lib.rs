@@ -1,1 +1,42 @@
-//! The judgement: verdicts, results, phases, metrics, series and checks. Pure.
+//! The judgement: verdicts, results, phases, metrics, series and checks.
+//!
+//! Everything here is pure: the same input gives the same output. There is no I/O, no thread and
+//! no clock; the two edges are the thread-local phase label ([`phase::PhaseGuard`]), which the step
+//! engine installs, and the log lines a test asks for by name ([`AssertResult::into_anyhow_or_log`],
+//! [`Verdict::with_log_passes`]).
+//!
+//! The way through the crate follows the data: [`worker`] reports come from the guest, become
+//! per-cgroup [`stats`], are judged by [`check`]s into an [`AssertResult`]; captures become a
+//! [`series`], and both meet in the per-phase [`buckets`] that [`metric`]s are looked up in.
+//!
+//! Times are guest time and CPU-seconds. A rate per wall second would judge the host.
+
+pub mod buckets;
+pub mod check;
+pub mod metric;
+pub mod monitor;
+pub mod outcome;
+pub mod phase;
+pub mod series;
+pub mod stats;
+pub mod stimulus;
+pub mod verdict;
+pub mod worker;
+
+mod float;
+mod math;
+
+pub use check::Assert;
+pub use metric::{BuiltinMetric, MetricDef, MetricId, Polarity};
+pub use outcome::{
+    AssertDetail, AssertResult, COMPARATOR_VOCABULARY, DetailKind, InfoNote, LatencyGate,
+    MAX_RECORDED_PASSES, NoteValue, Outcome, OutcomeRef, PASSES_TRUNCATION_SENTINEL_COMPARATOR,
+    PASSES_TRUNCATION_SENTINEL_NAME, PassDetail,
+};
+pub use phase::{Phase, PhaseGuard, current_phase_label};
+pub use stats::{CgroupStats, PhaseBucket, PhaseCgroupStats, SampleSource, ScenarioStats};
+pub use stimulus::StimulusEvent;
+pub use verdict::{BetterClaim, ClaimBuilder, PresentClaim, SeqClaim, SetClaim, Verdict};
+pub use worker::{
+    Migration, PhaseSlice, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase, cgroup_stats,
+};

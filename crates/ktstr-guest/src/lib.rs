@@ -2,5 +2,12 @@
 //!
 //! Not for: deciding whether a run was good (ktstr-assert does) or anything on the host.
 
+pub mod cgroup;
+pub mod clock;
+pub mod engine;
+pub mod init;
 pub mod link;
+pub mod mail;
 pub mod protocol;
+pub mod sysfs_topology;
+pub mod workers;

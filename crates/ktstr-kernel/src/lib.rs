@@ -1,1 +1,28 @@
-//! Kernel images: find, fetch, unpack, cache; config, BTF and symbols.
+//! Kernel images: found, fetched, unpacked, cached; their configuration, BTF and symbols.
+//!
+//! [`resolve`] turns what the user asked for, or nothing, into a [`Kernel`]. Everything ends up in the
+//! [`cache`]: one folder a kernel image, named by its release and content. Nothing here boots a kernel.
+
+mod apt;
+pub mod cache;
+mod command;
+mod error;
+mod features;
+mod image;
+pub mod kallsyms;
+mod kernel;
+mod package;
+pub mod progress;
+mod resolve;
+mod sources;
+pub mod version;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use error::KernelError;
+pub use kernel::{Kernel, Source};
+pub use progress::Progress;
+pub use resolve::{Resolver, fetch, resolve};

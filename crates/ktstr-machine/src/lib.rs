@@ -1,1 +1,23 @@
-//! The VM: QEMU, topology, clocks, mailbox transport, freeze, console, reaping.
+//! The VM: one QEMU process, its shape, its RAM, its console, its end.
+//!
+//! Not for: what the guest does, which kernel it boots, or whether a run was good. Nothing here
+//! knows of schedulers.
+
+mod console;
+mod error;
+mod initramfs;
+mod machine;
+mod process;
+mod qemu;
+mod qmp;
+mod ram;
+mod shape;
+mod spec;
+
+pub use error::MachineError;
+pub use initramfs::{Initramfs, shared_libraries};
+pub use machine::{Halt, Machine, anonymous_file};
+pub use qemu::{OLDEST_QEMU, Qemu};
+pub use ram::{GuestRam, MailboxRegion};
+pub use shape::Shape;
+pub use spec::{Accelerator, MachineSpec};

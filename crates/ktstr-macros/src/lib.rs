@@ -1,1 +1,51 @@
-//! The attribute and declaration macros of ktstr.
+//! The attribute and declaration macros of ktstr: a declaration becomes an entry registered at
+//! link time. Each macro is two steps: `keys`, `attrs` and `test_args` read and check (pure, and
+//! tested on their messages), `expand` writes code.
+//!
+//! The code written refers to these names of the `ktstr` crate, and to no others:
+//! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler,
+//! SchedulerSpec, Sysctl, CgroupPath, Topology, TopologyConstraints, ClockMode}`,
+//! `::ktstr::assert::Assert`, `::ktstr::__private::linkme` and
+//! `::ktstr::__private::run_under_libtest(&'static KtstrTestEntry)`.
+
+mod attrs;
+mod declare;
+mod expand;
+mod keys;
+mod test_args;
+
+use proc_macro::TokenStream;
+
+/// Makes a function `fn(&Ctx) -> anyhow::Result<AssertResult>` a scheduler test.
+///
+/// Every key may be given once; booleans may be given bare (`host_only`). Keys that are not
+/// given come from the scheduler, else from the default. An unknown key, a value out of range
+/// and keys that exclude each other do not compile.
+///
+/// ```text
+/// #[ktstr_test(scheduler = MY_SCHED, llcs = 2, cores = 2, duration_s = 10, num_snapshots = 4)]
+/// fn spreads_over_llcs(ctx: &Ctx) -> Result<AssertResult> {
+///     execute_defs(ctx, vec![CgroupDef::named("cg").workers(4)])
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
+    finish(expand::test(args.into(), item.into()))
+}
+
+/// Registers a `static X: KtstrTestEntry = …;` written by hand as a test.
+#[proc_macro_attribute]
+pub fn ktstr_test_entry(args: TokenStream, item: TokenStream) -> TokenStream {
+    finish(expand::entry(args.into(), item.into()))
+}
+
+/// Declares a scheduler and registers it: `declare_scheduler!(pub MY_SCHED, { name = "my",
+/// binary = "scx_my" })`.
+#[proc_macro]
+pub fn declare_scheduler(input: TokenStream) -> TokenStream {
+    finish(declare::declare(input.into()))
+}
+
+fn finish(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
+    result.unwrap_or_else(syn::Error::into_compile_error).into()
+}

@@ -1,1 +1,27 @@
-//! What a run leaves on disk and what is made of it.
+//! What a run leaves on disk: one JSON record and its artefacts in a folder of their own.
+//!
+//! A run writes into a hidden staging folder and moves it into place when it is complete, so a reader sees a run
+//! whole or not at all, whatever way the writing process ends. The living hold a lock on their staging folder; the
+//! next run sweeps away what the dead left behind.
+//!
+//! The schema of the record is described in `docs/record.md`. This crate knows nothing of schedulers, machines or
+//! verdict rules: it is handed values and keeps them.
+
+mod artefact;
+mod error;
+mod host;
+mod list;
+mod record;
+mod root;
+mod rundir;
+mod staging;
+
+pub use artefact::{JSON_CAP, TEXT_CAP};
+pub use error::RecordError;
+pub use list::{Damaged, Listed, Listing, list};
+pub use record::{
+    Accelerator, CaptureRecord, Clock, HostRecord, RECORD_FILE, RunRecord, RunVerdict, SCHEMA,
+    SchedulerRecord, Start,
+};
+pub use root::runs_root;
+pub use rundir::RunDir;

@@ -1,1 +1,27 @@
 //! The language of a test: topologies, cgroups, steps, workloads, schedulers. Plain data.
+//!
+//! Everything a test *declares* is here, together with the validation and the arithmetic that
+//! needs nothing but the declaration: which CPUs a cpuset names, which workers a cgroup gets,
+//! whether a topology can be built. The same input gives the same output: no I/O, no threads,
+//! no clock. What *runs* a declaration (cgroupfs, processes, the step engine) lives in
+//! `ktstr-guest`; what builds the machine lives in `ktstr-machine`.
+//!
+//! | Module | Holds |
+//! |---|---|
+//! | [`topology`] | declared ([`topology::Topology`]) and observed ([`topology::TestTopology`]) CPUs |
+//! | [`scheduler`] | the scheduler under test and how its binary is found |
+//! | [`workload`] | what workers do, and with which policy, affinity and memory policy |
+//! | [`cgroup`] | the trait through which a cgroup v2 tree is driven |
+//! | [`ops`] | steps, holds, cgroup definitions, operations |
+//! | [`ctx`] | what a test function is handed |
+
+pub mod cgroup;
+pub mod ctx;
+pub mod ops;
+pub mod scheduler;
+pub mod topology;
+pub mod workload;
+
+mod const_text;
+
+pub use ctx::{Ctx, CtxBuilder};

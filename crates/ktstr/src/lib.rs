@@ -1,1 +1,136 @@
-//! Tests for Linux process schedulers, as functions: a real kernel in a VM, a verdict out.
+//! Tests for Linux process schedulers, as functions.
+//!
+//! A function with [`ktstr_test`](macro@ktstr_test) on it boots a real Linux kernel in a VM with
+//! the declared topology, starts the scheduler under test, runs its scenario of cgroups and
+//! workloads, freezes the VM to read kernel and BPF state, and ends in a verdict that names whose
+//! fault it is. The same binary is the host's test runner and the guest's PID 1.
+//!
+//! ```no_run
+//! use anyhow::Result;
+//! use ktstr::prelude::*;
+//!
+//! const SCHED: Scheduler = Scheduler::named("mine").binary(SchedulerSpec::Discover("scx_mine"));
+//!
+//! #[ktstr_test(scheduler = SCHED, llcs = 2, cores = 2, duration_s = 5, not_stuck)]
+//! fn two_cgroups_make_progress(ctx: &Ctx) -> Result<AssertResult> {
+//!     execute_defs(ctx, vec![
+//!         CgroupDef::named("left").workers(4),
+//!         CgroupDef::named("right").workers(4),
+//!     ])
+//! }
+//! # fn main() {}
+//! ```
+
+extern crate self as ktstr;
+
+mod dispatch;
+mod entry;
+mod gates;
+mod guest_side;
+mod host_side;
+pub mod run;
+mod snapshot_bridge;
+pub mod table;
+mod vm_result;
+
+pub use ktstr_assert::{claim, claim_present};
+pub use ktstr_macros::{declare_scheduler, ktstr_test, ktstr_test_entry};
+pub use linkme;
+pub use linkme::distributed_slice;
+
+/// Results, verdicts, phases, metrics, series and checks.
+pub mod assert {
+    pub use ktstr_assert::*;
+}
+
+/// Scenarios: what a test function is handed and what it runs.
+pub mod scenario {
+    pub use ktstr_scenario::{Ctx, CtxBuilder};
+
+    /// Steps, cgroups, operations, and the functions that carry them out.
+    pub mod ops {
+        pub use ktstr_guest::engine::{
+            execute_defs, execute_scenario, execute_scenario_with, execute_steps,
+            execute_steps_with,
+        };
+        pub use ktstr_scenario::ops::*;
+    }
+    pub use ops::*;
+}
+
+/// Workers and what they do.
+pub mod workload {
+    pub use ktstr_guest::workers::WorkloadHandle;
+    pub use ktstr_scenario::workload::*;
+}
+
+/// CPUs, caches and NUMA nodes.
+pub mod topology {
+    pub use ktstr_scenario::topology::*;
+}
+
+/// Cgroup v2.
+pub mod cgroup {
+    pub use ktstr_guest::cgroup::CgroupManager;
+    pub use ktstr_scenario::cgroup::*;
+}
+
+/// Kernel memory as values: what a capture holds.
+pub mod snapshot {
+    pub use crate::snapshot_bridge::SnapshotBridge;
+    pub use ktstr_introspect::report::*;
+    pub use ktstr_introspect::snapshot::*;
+}
+
+/// Declarations of tests and schedulers, and how tests are run.
+pub mod test_support {
+    pub use crate::dispatch::run_as_main;
+    pub use crate::entry::{
+        KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry, find_scheduler, find_test,
+    };
+    pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS};
+    pub use ktstr_scenario::scheduler::{
+        BpfMapWrite, CgroupPath, Scheduler, SchedulerSpec, Sysctl,
+    };
+    pub use ktstr_scenario::topology::{Topology, TopologyConstraints};
+}
+
+/// All that most tests need.
+pub mod prelude {
+    pub use crate::assert::*;
+    pub use crate::cgroup::CgroupManager;
+    pub use crate::gates::post_vm_skip;
+    pub use crate::scenario::ops::*;
+    pub use crate::scenario::{Ctx, CtxBuilder};
+    pub use crate::snapshot::{
+        JsonField, MissingStatsReason, Snapshot, SnapshotBridge, SnapshotEntry, SnapshotError,
+        SnapshotField, SnapshotMap, SnapshotResult, pickers, stats_path,
+    };
+    pub use crate::test_support::*;
+    pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};
+    pub use crate::vm_result::{GuestLifecyclePhase, VmResult, WatchdogKillReason};
+    pub use crate::workload::*;
+    pub use crate::{
+        claim, claim_present, declare_scheduler, distributed_slice, ktstr_test, ktstr_test_entry,
+    };
+    pub use anyhow::Result;
+}
+
+/// What the macros expand to. Not for people.
+#[doc(hidden)]
+pub mod __private {
+    pub use linkme;
+
+    use crate::entry::KtstrTestEntry;
+
+    /// The body of the `#[test]` function of an entry.
+    pub fn run_under_libtest(entry: &'static KtstrTestEntry) {
+        let finished = crate::run::run(entry);
+        if finished.exit_code() == crate::run::EXIT_PASS {
+            finished.print();
+        } else {
+            // The panic is how libtest learns of a failure; its message is the report.
+            panic!("{}", finished.text);
+        }
+    }
+}

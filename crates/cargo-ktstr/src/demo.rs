@@ -1,0 +1,363 @@
+//! `cargo ktstr demo`: one screen that shows what a run saw. Only the rendering is here, not the run.
+#![cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "filled by the run, which is not part of this module"
+    )
+)]
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+
+/// What the screen shows.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Screen {
+    /// `pass`, `fail`, `inconclusive` or `skip`.
+    pub verdict: String,
+    /// Why, in one line.
+    pub reason: Option<String>,
+    /// Name of the test.
+    pub test: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// `real` or `virtual`.
+    pub clock: String,
+    /// Name of the scheduler.
+    pub scheduler: String,
+    /// Such as `1n1l2c1t`.
+    pub topology: String,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Guest memory, MiB.
+    pub memory_mib: u32,
+    /// One row a cgroup of a step.
+    pub cgroups: Vec<CgroupRow>,
+    /// One row a captured variable.
+    pub counters: Vec<CounterRow>,
+    /// Captures with data, and captures asked for.
+    pub captures: (u32, u32),
+    /// Median time that a capture froze the guest, milliseconds.
+    pub freeze_ms: Option<f64>,
+    /// The whole run, seconds.
+    pub wall_s: f64,
+    /// Of it, the boot.
+    pub boot_s: f64,
+    /// Of it, the workload's window.
+    pub window_s: f64,
+    /// Path of the run's record.
+    pub record: Option<String>,
+}
+
+/// What the workers of one cgroup did in one step.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CgroupRow {
+    /// Name of the step.
+    pub step: String,
+    /// Name of the cgroup.
+    pub cgroup: String,
+    /// Number of workers.
+    pub workers: u64,
+    /// CPU time of all workers, milliseconds.
+    pub cpu_ms: f64,
+    /// Iterations of all workers.
+    pub iterations: u64,
+    /// Difference between the workers that got the most and the least of a CPU, percent.
+    pub spread_pct: f64,
+    /// Longest time that a worker did not run, milliseconds.
+    pub gap_ms: f64,
+    /// Migrations of all workers.
+    pub migrations: u64,
+}
+
+/// One variable of the scheduler, as the captures saw it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CounterRow {
+    /// Name of the variable.
+    pub name: String,
+    /// The phase and the value of each capture, in order.
+    pub values: Vec<(String, u64)>,
+}
+
+/// Runs the demo and prints its screen.
+pub fn run(_out: &mut dyn Write) -> Result<Exit> {
+    bail!("the demo is not available in this build")
+}
+
+/// The screen: at most 40 lines, the same for a terminal and a file.
+pub fn render(screen: &Screen) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = render_to(&mut text, screen);
+    text
+}
+
+fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
+    write!(text, "{}  {}", s.verdict.to_uppercase(), s.test)?;
+    match &s.reason {
+        Some(reason) => writeln!(text, ": {reason}")?,
+        None => writeln!(text)?,
+    }
+    writeln!(
+        text,
+        "\n  kernel     {}, {} ({} clock)",
+        s.kernel, s.accelerator, s.clock
+    )?;
+    writeln!(
+        text,
+        "  machine    {}: {} CPUs, {} MiB",
+        s.topology, s.vcpus, s.memory_mib
+    )?;
+    writeln!(text, "  scheduler  {}", s.scheduler)?;
+
+    if !s.cgroups.is_empty() {
+        let mut table = numbers(
+            &[
+                "STEP",
+                "CGROUP",
+                "WORKERS",
+                "CPU",
+                "ITERATIONS",
+                "SPREAD",
+                "GAP",
+                "MIGRATIONS",
+            ],
+            2,
+        );
+        for row in s.cgroups.iter().take(8) {
+            table.add_row([
+                row.step.clone(),
+                row.cgroup.clone(),
+                row.workers.to_string(),
+                format!("{:.0} ms", row.cpu_ms),
+                grouped(row.iterations),
+                format!("{:.1} %", row.spread_pct),
+                format!("{:.1} ms", row.gap_ms),
+                row.migrations.to_string(),
+            ]);
+        }
+        indented(text, &table)?;
+    }
+    if !s.counters.is_empty() {
+        writeln!(
+            text,
+            "\n  {} of {} captures of the scheduler's memory{}",
+            s.captures.0,
+            s.captures.1,
+            froze(s.freeze_ms)
+        )?;
+        let mut header = vec!["VARIABLE", ""];
+        let phases: Vec<&str> = s.counters[0]
+            .values
+            .iter()
+            .map(|(phase, _)| phase.as_str())
+            .collect();
+        header.extend(&phases);
+        let mut table = numbers(&header, 2);
+        for row in s.counters.iter().take(8) {
+            let values: Vec<u64> = row.values.iter().map(|&(_, value)| value).collect();
+            let mut cells = vec![row.name.clone(), sparkline(&values)];
+            cells.extend(values.iter().map(|&value| grouped(value)));
+            table.add_row(cells);
+        }
+        indented(text, &table)?;
+    }
+    let rest = (s.wall_s - s.boot_s - s.window_s).max(0.0);
+    writeln!(
+        text,
+        "\n  {:.1} s: boot {:.1}, window {:.1}, rest {rest:.1}  {}",
+        s.wall_s,
+        s.boot_s,
+        s.window_s,
+        bar(&[(s.boot_s, '░'), (s.window_s, '█'), (rest, '▒')], 40)
+    )?;
+    if let Some(record) = &s.record {
+        writeln!(text, "  record: {record}")?;
+    }
+    Ok(())
+}
+
+fn froze(freeze_ms: Option<f64>) -> String {
+    freeze_ms.map_or_else(String::new, |ms| {
+        format!(", the guest frozen for {ms:.1} ms each")
+    })
+}
+
+/// A table without lines whose columns from `first` on are numbers.
+fn numbers(header: &[&str], first: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for column in first..header.len() {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn indented(text: &mut String, table: &Table) -> std::fmt::Result {
+    writeln!(text)?;
+    table
+        .trim_fmt()
+        .lines()
+        .try_for_each(|line| writeln!(text, " {line}"))
+}
+
+/// One block a value, its height the part of the largest.
+fn sparkline(values: &[u64]) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let max = u128::from(values.iter().copied().max().unwrap_or(0).max(1));
+    let block = |&value: &u64| {
+        BLOCKS[usize::try_from(u128::from(value) * 7 / max)
+            .unwrap_or(0)
+            .min(7)]
+    };
+    values.iter().map(block).collect()
+}
+
+/// `1234567` as `1 234 567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// The parts as a bar of about `width` blocks.
+fn bar(parts: &[(f64, char)], width: usize) -> String {
+    let whole: f64 = parts.iter().map(|&(part, _)| part.max(0.0)).sum();
+    if !(whole > 0.0 && whole.is_finite()) {
+        return String::new();
+    }
+    let blocks = |part: f64| ((part.max(0.0) / whole * width as f64).round() as usize).min(width);
+    parts
+        .iter()
+        .flat_map(|&(part, block)| std::iter::repeat_n(block, blocks(part)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen() -> Screen {
+        let row = |step: &str, cgroup: &str, workers, iterations| CgroupRow {
+            step: step.to_owned(),
+            cgroup: cgroup.to_owned(),
+            workers,
+            cpu_ms: 1480.4,
+            iterations,
+            spread_pct: 3.21,
+            gap_ms: 24.06,
+            migrations: 12,
+        };
+        let phases = ["step 1", "step 1", "step 2", "step 2"];
+        let counter = |name: &str, values: [u64; 4]| CounterRow {
+            name: name.to_owned(),
+            values: phases
+                .iter()
+                .map(|phase| (*phase).to_owned())
+                .zip(values)
+                .collect(),
+        };
+        Screen {
+            verdict: "pass".to_owned(),
+            test: "two_steps".to_owned(),
+            kernel: "7.3.4+deb13-cloud-amd64".to_owned(),
+            accelerator: "tcg".to_owned(),
+            clock: "real".to_owned(),
+            scheduler: "scx-ktstr".to_owned(),
+            topology: "1n1l2c1t".to_owned(),
+            vcpus: 2,
+            memory_mib: 512,
+            cgroups: vec![
+                row("step 1", "cg_0", 2, 1_234_567),
+                row("step 2", "cg_1", 4, 1_100_000),
+            ],
+            counters: vec![
+                counter("nr_dispatched", [1200, 2400, 4100, 9900]),
+                counter("nr_yielded", [0; 4]),
+            ],
+            captures: (4, 4),
+            freeze_ms: Some(3.2),
+            wall_s: 14.0,
+            boot_s: 5.0,
+            window_s: 6.0,
+            record: Some("target/ktstr/x/record.json".to_owned()),
+            ..Screen::default()
+        }
+    }
+
+    #[test]
+    fn the_screen() {
+        let text = render(&screen());
+        assert!(text.lines().count() <= 24, "{} lines", text.lines().count());
+        insta::assert_snapshot!(text, @r"
+        PASS  two_steps
+
+          kernel     7.3.4+deb13-cloud-amd64, tcg (real clock)
+          machine    1n1l2c1t: 2 CPUs, 512 MiB
+          scheduler  scx-ktstr
+
+          STEP    CGROUP  WORKERS      CPU  ITERATIONS  SPREAD      GAP  MIGRATIONS
+          step 1  cg_0          2  1480 ms   1 234 567   3.2 %  24.1 ms          12
+          step 2  cg_1          4  1480 ms   1 100 000   3.2 %  24.1 ms          12
+
+          4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms each
+
+          VARIABLE             step 1  step 1  step 2  step 2
+          nr_dispatched  ▁▂▃█   1 200   2 400   4 100   9 900
+          nr_yielded     ▁▁▁▁       0       0       0       0
+
+          14.0 s: boot 5.0, window 6.0, rest 3.0  ░░░░░░░░░░░░░░█████████████████▒▒▒▒▒▒▒▒▒
+          record: target/ktstr/x/record.json
+        ");
+    }
+
+    #[test]
+    fn a_run_that_came_to_nothing_still_has_a_screen() {
+        let screen = Screen {
+            verdict: "inconclusive".to_owned(),
+            reason: Some("the guest did not boot".to_owned()),
+            test: "two_steps".to_owned(),
+            wall_s: f64::NAN,
+            ..Screen::default()
+        };
+        assert!(render(&screen).starts_with("INCONCLUSIVE  two_steps: the guest did not boot\n"));
+    }
+
+    #[test]
+    fn many_cgroups_and_counters_stay_on_one_screen() {
+        let mut many = screen();
+        many.cgroups = vec![many.cgroups[0].clone(); 100];
+        many.counters = vec![many.counters[0].clone(); 100];
+        assert!(render(&many).lines().count() <= 40);
+    }
+
+    #[test]
+    fn small_parts() {
+        assert_eq!(sparkline(&[0, 50, 100]), "▁▄█");
+        assert_eq!(sparkline(&[u64::MAX, 0]), "█▁");
+        assert_eq!(sparkline(&[]), "");
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(1_000), "1 000");
+        assert_eq!(bar(&[(1.0, 'a'), (3.0, 'b')], 8), "aabbbbbb");
+        assert_eq!(bar(&[(0.0, 'a')], 8), "");
+    }
+}

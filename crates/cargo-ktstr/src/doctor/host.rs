@@ -1,0 +1,178 @@
+//! What the machine itself must allow: kernels to be had, room to write, memory of a child to be read.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::Check;
+use super::tools::on_path;
+use crate::kernel;
+
+/// Enough for two cached kernels and some runs.
+const DISK_MIN_MIB: u64 = 1024;
+
+pub(super) fn checks() -> Vec<Check> {
+    vec![
+        kernel_source(),
+        kernel_cache(),
+        kvm(Path::new("/dev/kvm")),
+        match free_mib(Path::new("/dev/shm")) {
+            Some(mib) => Check::info("/dev/shm", format!("{mib} MiB free")),
+            None => Check::info("/dev/shm", "not there"),
+        },
+        disk("disk for kernels", kernel::cache_dir()),
+        disk("disk for runs", Some(ktstr_record::runs_root())),
+        child_memory(),
+    ]
+}
+
+fn set(name: &str) -> Option<String> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(|value| value.to_string_lossy().into_owned())
+}
+
+fn kernel_source() -> Check {
+    let name = "kernel source";
+    if let Some((variable, value)) = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
+        .into_iter()
+        .find_map(|variable| Some((variable, set(variable)?)))
+    {
+        return Check::found(name, format!("{variable}={value}"));
+    }
+    match (
+        on_path("apt-get"),
+        set("KTSTR_OFFLINE").filter(|value| value != "0"),
+    ) {
+        (_, Some(_)) => Check::info(
+            name,
+            "KTSTR_OFFLINE is set: only kernels that are already here",
+        ),
+        (Some(path), None) => Check::found(
+            name,
+            format!("Debian's packages, through {}", path.display()),
+        ),
+        (None, None) => Check::missing(
+            name,
+            "no apt-get to fetch one with",
+            "set KTSTR_KERNEL to a bzImage of a kernel with sched_ext",
+        ),
+    }
+}
+
+fn kernel_cache() -> Check {
+    let name = "cached kernels";
+    match kernel::cached_ids() {
+        Ok(ids) if ids.is_empty() => {
+            Check::info(name, "none yet; the first test fetches one (about 40 MB)")
+        }
+        Ok(ids) => Check::found(name, ids.join(", ")),
+        Err(error) => Check::missing(
+            name,
+            error.to_string(),
+            "set KTSTR_CACHE_DIR to a folder that can be written",
+        ),
+    }
+}
+
+/// The device being there does not mean that a kernel boots under it: that is found out by booting.
+fn kvm(device: &Path) -> Check {
+    let found = match File::options().read(true).write(true).open(device) {
+        Ok(_) => {
+            "can be opened; whether a kernel boots under it is tried once and remembered".to_owned()
+        }
+        Err(error) => format!(
+            "{}: {error}; guests run in software, which is slower",
+            device.display()
+        ),
+    };
+    Check::info("KVM", found)
+}
+
+fn disk(name: &'static str, folder: Option<PathBuf>) -> Check {
+    let Some(folder) = folder else {
+        return Check::missing(name, "no folder for it", "set KTSTR_CACHE_DIR or HOME");
+    };
+    // The folder itself need not exist yet.
+    let Some(mib) = folder.ancestors().find_map(free_mib) else {
+        return Check::missing(
+            name,
+            format!("cannot ask {}", folder.display()),
+            "check the path",
+        );
+    };
+    let found = format!("{mib} MiB free at {}", folder.display());
+    if mib >= DISK_MIN_MIB {
+        Check::found(name, found)
+    } else {
+        Check::missing(
+            name,
+            found,
+            format!(
+                "free {DISK_MIN_MIB} MiB there, or choose another disk by KTSTR_CACHE_DIR or KTSTR_RUNS_ROOT"
+            ),
+        )
+    }
+}
+
+fn free_mib(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
+}
+
+/// Captures read the guest's memory out of the QEMU process, a child: the same permission is asked for here on a
+/// child that does nothing.
+fn child_memory() -> Check {
+    let name = "reading a child's memory";
+    let spawned = Command::new("sleep")
+        .arg("60")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    let Ok(mut child) = spawned else {
+        return Check::info(name, "not tried: no sleep(1)");
+    };
+    let opened = File::open(format!("/proc/{}/mem", child.id()));
+    // It ends by itself if this does not reach it.
+    let _ = child.kill();
+    let _ = child.wait();
+    match opened {
+        Ok(_) => Check::found(name, "permitted"),
+        Err(error) => {
+            let scope =
+                fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+            Check::missing(
+                name,
+                format!("{error} (kernel.yama.ptrace_scope is {})", scope.trim()),
+                "sysctl kernel.yama.ptrace_scope=1; in a container, add the capability SYS_PTRACE",
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_is_asked_of_its_parent() {
+        assert_ne!(
+            disk("d", Some(env::temp_dir().join("not/there/yet"))).found,
+            ""
+        );
+        assert_eq!(disk("d", None).status, Status::Missing);
+    }
+
+    #[test]
+    fn a_child_can_be_read_here() {
+        // The tests of captures need it just the same.
+        assert_eq!(child_memory().status, Status::Found);
+    }
+
+    #[test]
+    fn no_kvm_is_no_defect() {
+        assert_eq!(kvm(Path::new("/nonexistent")).status, Status::Info);
+    }
+}

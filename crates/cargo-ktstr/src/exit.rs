@@ -1,0 +1,63 @@
+//! Exit codes, and which error means which.
+
+use std::io;
+use std::process::ExitCode;
+
+use ktstr_kernel::KernelError;
+use ktstr_record::RecordError;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, passed or skipped.
+    Done = 0,
+    /// Failed, or the user asked for something that cannot be.
+    Failed = 1,
+    /// The host lacks something, or the run came to no answer.
+    Host = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Whose fault an error is. What is not known for the user's is the host's.
+pub fn of(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref::<KernelError>() {
+        Some(kernel) if kernel.exit_code() == 1 => Exit::Failed,
+        _ => match error.downcast_ref::<RecordError>() {
+            Some(RecordError::ArtefactName { .. }) => Exit::Failed,
+            _ => Exit::Host,
+        },
+    }
+}
+
+/// Whether whoever read our output has gone.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        || error
+            .downcast_ref::<serde_json::Error>()
+            .is_some_and(|e| e.io_error_kind() == Some(io::ErrorKind::BrokenPipe))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_s_fault_is_told_from_the_host_s() {
+        let spec = KernelError::NoSuchRequest {
+            request: "x".to_owned(),
+        };
+        assert_eq!(
+            of(&anyhow::Error::new(spec).context("while looking")),
+            Exit::Failed
+        );
+        assert_eq!(of(&anyhow::Error::new(KernelError::NoCacheDir)), Exit::Host);
+        assert_eq!(of(&anyhow::anyhow!("anything")), Exit::Host);
+    }
+}

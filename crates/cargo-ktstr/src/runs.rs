@@ -1,0 +1,213 @@
+//! `cargo ktstr runs`: what runs left behind, newest first.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+use ktstr_record::{Accelerator, Listed, Listing, RunVerdict, list, runs_root};
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+/// The longest reason shown in the table; the record has the rest.
+const REASON_WIDTH: usize = 48;
+
+/// Prints the `last` newest runs, as a table or as JSON.
+pub fn run(out: &mut dyn Write, last: Option<usize>, json: bool) -> Result<Exit> {
+    let root = runs_root();
+    let listing = list(&root, last)?;
+    for damaged in &listing.damaged {
+        eprintln!(
+            "warning: {} cannot be read: {}",
+            damaged.path.display(),
+            damaged.why
+        );
+    }
+    if json {
+        print_json(out, &listing)?;
+    } else {
+        print_table(out, &listing, &root)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A record and, beside its own fields, where it lies.
+#[derive(Serialize)]
+struct WithPath<'a> {
+    #[serde(flatten)]
+    record: &'a ktstr_record::RunRecord,
+    #[serde(rename = "record")]
+    path: &'a Path,
+}
+
+fn print_json(out: &mut dyn Write, listing: &Listing) -> Result<()> {
+    let records: Vec<WithPath<'_>> = listing
+        .records
+        .iter()
+        .map(|Listed { record, path }| WithPath { record, path })
+        .collect();
+    serde_json::to_writer_pretty(&mut *out, &records)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn print_table(out: &mut dyn Write, listing: &Listing, root: &Path) -> Result<()> {
+    if listing.records.is_empty() {
+        writeln!(
+            out,
+            "No runs under {}. `cargo ktstr demo` makes one.",
+            root.display()
+        )?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "WHEN (UTC)",
+        "TEST",
+        "VERDICT",
+        "KERNEL",
+        "ACCEL",
+        "TOPOLOGY",
+        "BOOT",
+        "WALL",
+        "REASON",
+    ]);
+    for Listed { record, .. } in &listing.records {
+        table.add_row([
+            record
+                .timestamp
+                .get(..19)
+                .unwrap_or(&record.timestamp)
+                .replace('T', " "),
+            record.test.clone(),
+            shout(record.verdict),
+            record.kernel.clone().unwrap_or_else(dash),
+            record
+                .accelerator
+                .map_or_else(dash, |accelerator| match accelerator {
+                    Accelerator::Tcg => "tcg".to_owned(),
+                    Accelerator::Kvm => "kvm".to_owned(),
+                }),
+            record.topology.clone().unwrap_or_else(dash),
+            record.boot_s.map_or_else(dash, seconds),
+            seconds(record.wall_s),
+            shorten(record.reason.as_deref().unwrap_or("")),
+        ]);
+    }
+    for column in [6, 7] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    writeln!(out, "{}", table.trim_fmt())?;
+    Ok(())
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn seconds(seconds: f64) -> String {
+    format!("{seconds:.1} s")
+}
+
+fn shout(verdict: RunVerdict) -> String {
+    verdict.as_str().to_uppercase()
+}
+
+fn shorten(reason: &str) -> String {
+    if reason.chars().count() <= REASON_WIDTH {
+        return reason.to_owned();
+    }
+    reason.chars().take(REASON_WIDTH - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use ktstr_record::RunRecord;
+
+    fn listing() -> Listing {
+        let record = RunRecord {
+            timestamp: "2026-01-02T03:04:05.678Z".to_owned(),
+            kernel: Some("7.3.4-cloud".to_owned()),
+            accelerator: Some(Accelerator::Tcg),
+            topology: Some("1n1l2c1t".to_owned()),
+            boot_s: Some(4.25),
+            wall_s: 12.0,
+            verdict: RunVerdict::Fail,
+            reason: Some(
+                "a worker of cg_1 waited 3.2 s for a CPU, more than the 3 s that are allowed"
+                    .to_owned(),
+            ),
+            ..RunRecord::new("two_steps")
+        };
+        let bare = RunRecord {
+            timestamp: "2026-01-02T03:04:04.000Z".to_owned(),
+            ..RunRecord::new("bare")
+        };
+        let listed = |record: RunRecord| Listed {
+            path: Path::new("/r").join(&record.test),
+            record,
+        };
+        Listing {
+            records: vec![listed(record), listed(bare)],
+            damaged: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        let mut out = Vec::new();
+        print_table(&mut out, &listing(), Path::new("/r")).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
+        WHEN (UTC)           TEST       VERDICT       KERNEL       ACCEL  TOPOLOGY   BOOT    WALL  REASON
+        2026-01-02 03:04:05  two_steps  FAIL          7.3.4-cloud  tcg    1n1l2c1t  4.2 s  12.0 s  a worker of cg_1 waited 3.2 s for a CPU, more t…
+        2026-01-02 03:04:04  bare       INCONCLUSIVE  -            -      -             -   0.0 s
+        ");
+    }
+
+    #[test]
+    fn the_json_has_the_fields_that_scripts_rely_on() {
+        let mut out = Vec::new();
+        print_json(&mut out, &listing()).unwrap();
+        let runs: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let fields = [
+            "test",
+            "verdict",
+            "reason",
+            "kernel",
+            "accelerator",
+            "clock",
+            "seed",
+            "digest",
+            "topology",
+            "window_s",
+            "wall_s",
+            "boot_s",
+            "record",
+        ];
+        for run in runs.as_array().unwrap() {
+            for field in fields {
+                assert!(run.get(field).is_some(), "{field} is not there: {run}");
+            }
+        }
+        assert_eq!(runs[0]["record"], "/r/two_steps");
+        assert_eq!(runs[0]["verdict"], "fail");
+        assert!(runs[1]["digest"].is_null());
+    }
+
+    #[test]
+    fn no_runs_says_where_it_looked() {
+        let mut out = Vec::new();
+        print_table(&mut out, &Listing::default(), Path::new("/nowhere")).unwrap();
+        assert!(
+            String::from_utf8(out)
+                .unwrap()
+                .starts_with("No runs under /nowhere")
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! The command line as a person calls it: what is printed, and the exit code.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use ktstr_record::{RunDir, RunRecord, RunVerdict};
+
+/// `cargo-ktstr` with nothing of the caller's environment that could change its answer.
+fn ktstr(root: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+        .args(arguments)
+        .env("KTSTR_RUNS_ROOT", root.join("runs"))
+        .env("KTSTR_CACHE_DIR", root.join("cache"))
+        .env("KTSTR_OFFLINE", "1")
+        .env_remove("KTSTR_KERNEL")
+        .env_remove("KTSTR_TEST_KERNEL")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn runs_are_listed_newest_first() {
+    let root = tempfile::tempdir().unwrap();
+    for test in ["first", "second"] {
+        let run = RunDir::create(&root.path().join("runs"), test).unwrap();
+        run.commit(RunRecord {
+            verdict: RunVerdict::Pass,
+            ..RunRecord::new(test)
+        })
+        .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3));
+    }
+    let output = ktstr(root.path(), &["ktstr", "runs", "--last", "1", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let runs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(runs.as_array().unwrap().len(), 1);
+    assert_eq!(runs[0]["test"], "second");
+    assert_eq!(runs[0]["verdict"], "pass");
+    assert!(Path::new(runs[0]["record"].as_str().unwrap()).is_file());
+
+    let table = stdout(&ktstr(root.path(), &["runs"]));
+    assert!(
+        table.find("second").unwrap() < table.find("first").unwrap(),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_damaged_record_is_a_warning() {
+    let root = tempfile::tempdir().unwrap();
+    let run = RunDir::create(&root.path().join("runs"), "t").unwrap();
+    std::fs::write(run.commit(RunRecord::new("t")).unwrap(), "{").unwrap();
+    let output = ktstr(root.path(), &["runs", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output), "[]\n");
+    assert!(
+        stderr(&output).contains("cannot be read"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn doctor_says_the_same_in_json_and_by_its_exit_code() {
+    let root = tempfile::tempdir().unwrap();
+    let output = ktstr(root.path(), &["doctor", "--json"]);
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = checks.as_array().unwrap();
+    let missing = checks
+        .iter()
+        .filter(|check| check["status"] == "missing")
+        .count();
+    assert_eq!(output.status.code(), Some(if missing > 0 { 2 } else { 0 }));
+    assert!(
+        checks
+            .iter()
+            .filter(|check| check["status"] == "missing")
+            .all(|check| check["todo"].is_string())
+    );
+    for name in [
+        "Rust",
+        "QEMU ≥ 10",
+        "clang ≥ 17",
+        "pkg-config",
+        "libelf",
+        "zlib",
+        "KVM",
+        "/dev/shm",
+    ] {
+        assert!(
+            checks.iter().any(|check| check["name"] == name),
+            "{name} is not looked at"
+        );
+    }
+}
+
+#[test]
+fn doctor_finds_what_is_missing() {
+    let root = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+        .arg("doctor")
+        .env("PATH", root.path())
+        .env("KTSTR_RUNS_ROOT", root.path())
+        .env("KTSTR_CACHE_DIR", root.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stdout(&output);
+    for line in [
+        "MISSING  QEMU ≥ 10",
+        "MISSING  clang ≥ 17",
+        "MISSING  libelf",
+    ] {
+        assert!(text.contains(line), "{line} is not said:\n{text}");
+    }
+}
+
+#[test]
+fn whose_fault_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    assert_eq!(ktstr(root.path(), &["nonsense"]).status.code(), Some(1));
+    assert_eq!(ktstr(root.path(), &["--help"]).status.code(), Some(0));
+
+    let no_such_file = ktstr(root.path(), &["kernel", "path", "/nonexistent/bzImage"]);
+    assert_eq!(
+        no_such_file.status.code(),
+        Some(1),
+        "{}",
+        stderr(&no_such_file)
+    );
+    assert!(stderr(&no_such_file).contains("/nonexistent/bzImage"));
+
+    let not_cached = ktstr(root.path(), &["kernel", "remove", "no-such-id"]);
+    assert_eq!(not_cached.status.code(), Some(1), "{}", stderr(&not_cached));
+
+    let offline = ktstr(root.path(), &["kernel", "fetch", "debian:7.3"]);
+    assert_eq!(offline.status.code(), Some(2), "{}", stderr(&offline));
+    assert!(
+        stderr(&offline).contains("KTSTR_OFFLINE"),
+        "{}",
+        stderr(&offline)
+    );
+}
+
+#[test]
+fn an_empty_cache_says_what_to_do() {
+    let root = tempfile::tempdir().unwrap();
+    let output = ktstr(root.path(), &["kernel", "list"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("kernel fetch"));
+    assert_eq!(
+        stdout(&ktstr(root.path(), &["kernel", "list", "--json"])),
+        "[]\n"
+    );
+}

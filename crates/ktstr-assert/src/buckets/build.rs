@@ -1,0 +1,130 @@
+//! Building the buckets of a run, and folding in what the guest reported.
+
+use super::captured;
+use crate::math::ratio;
+use crate::phase::Phase;
+use crate::series::{Sample, SampleSeries};
+use crate::stats::PhaseBucket;
+use crate::stimulus::StimulusEvent;
+use std::collections::BTreeMap;
+
+/// One bucket for each step the captures were stamped with. No captures, no buckets.
+pub fn build_phase_buckets(series: &SampleSeries) -> Vec<PhaseBucket> {
+    let by = series.by_stamped_phase().into_iter();
+    by.map(|(step, samples)| bucket(step, &samples)).collect()
+}
+
+/// One bucket for each step that started or has captures, and for the baseline if it has captures.
+/// Windows go from a step's start to its end, or to the next event after which it is over.
+///
+/// The sum of `sample_count` is the number of captures of the series.
+pub fn build_phase_buckets_with_stimulus(
+    series: &SampleSeries,
+    events: &[StimulusEvent],
+) -> Vec<PhaseBucket> {
+    let mut buckets: BTreeMap<u16, PhaseBucket> = series
+        .by_stimulus_phase(events)
+        .into_iter()
+        .map(|(step, samples)| (step, bucket(step, &samples)))
+        .collect();
+    let first_start = events
+        .iter()
+        .filter(|e| e.is_step_start())
+        .map(|e| e.elapsed_ms)
+        .min();
+    if let (Some(b), Some(end)) = (buckets.get_mut(&0), first_start) {
+        (b.start_ms, b.end_ms) = (0, end);
+    }
+    for start in events.iter().filter(|e| e.is_step_start()) {
+        let Some(step) = start.step_index else {
+            continue;
+        };
+        let b = buckets
+            .entry(step)
+            .or_insert_with(|| PhaseBucket::new(Phase::from(step)));
+        let end = end_of(step, start, events);
+        let last_sample = b.end_ms;
+        b.start_ms = start.elapsed_ms;
+        b.end_ms = end
+            .map_or(last_sample, |e| e.elapsed_ms)
+            .max(start.elapsed_ms);
+        if let Some(rate) = end.and_then(|end| wall_rate(start, end)) {
+            b.metrics.insert("iteration_rate".into(), rate);
+        }
+    }
+    buckets.into_values().collect()
+}
+
+/// Folds the guest's buckets into the host's by step index: cgroups are merged by name, a step only
+/// the guest knows becomes a bucket of its own with an empty window. Then the phase's metrics that
+/// come from workers are taken anew from all carriers. The result is ordered by step index.
+pub fn fold_carriers(host: &mut Vec<PhaseBucket>, guest: Vec<PhaseBucket>) {
+    crate::stats::merge_phases(host, guest);
+    for b in host.iter_mut() {
+        if b.label.is_empty() {
+            b.label = b.phase().label().into_owned();
+        }
+        from_carriers(b);
+    }
+}
+
+/// Rates per delivered CPU-second: the host's speed is not in them.
+fn from_carriers(b: &mut PhaseBucket) {
+    if b.per_cgroup.is_empty() {
+        return;
+    }
+    let carriers = || b.per_cgroup.values();
+    let sum =
+        |f: fn(&crate::PhaseCgroupStats) -> u64| carriers().map(f).fold(0, u64::saturating_add);
+    let max = |name: &str| carriers().filter_map(|c| c.get(name)).reduce(f64::max);
+    let (iterations, cpu_ns) = (sum(|c| c.total_iterations), sum(|c| c.total_cpu_time_ns));
+    let found = [
+        ("total_iterations_pooled", Some(iterations as f64)),
+        ("total_cpu_time_sec", Some(cpu_ns as f64 / 1e9)),
+        ("iteration_rate", ratio(iterations, cpu_ns).map(|r| r * 1e9)),
+        ("worst_spread", max("off_cpu_spread_pct")),
+        (
+            "worst_gap_ms",
+            carriers().map(|c| c.max_gap_ms as f64).reduce(f64::max),
+        ),
+        ("worst_migration_ratio", max("migration_ratio")),
+    ];
+    for (name, value) in found {
+        if let Some(value) = value {
+            b.metrics.insert(name.to_owned(), value);
+        }
+    }
+}
+
+/// A bucket of captures; its window is theirs until the stimulus knows better.
+fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
+    let times = || samples.iter().filter_map(|s| s.elapsed_ms);
+    PhaseBucket {
+        start_ms: times().min().unwrap_or(0),
+        end_ms: times().max().unwrap_or(0),
+        sample_count: samples.len(),
+        metrics: captured::metrics(samples),
+        ..PhaseBucket::new(Phase::from(step))
+    }
+}
+
+/// The event that ends a step: its own end, else the next step's start or the scenario's end.
+fn end_of<'a>(
+    step: u16,
+    start: &StimulusEvent,
+    events: &'a [StimulusEvent],
+) -> Option<&'a StimulusEvent> {
+    let after = || events.iter().filter(|e| e.elapsed_ms >= start.elapsed_ms);
+    let own = after().find(|e| e.is_step_end && e.step_index == Some(step));
+    own.or_else(|| {
+        let over =
+            |e: &&StimulusEvent| e.is_terminal || (e.is_step_start() && e.step_index != Some(step));
+        after().filter(over).min_by_key(|e| e.elapsed_ms)
+    })
+}
+
+/// Iterations a guest second between two events, for steps that left no carrier.
+fn wall_rate(start: &StimulusEvent, end: &StimulusEvent) -> Option<f64> {
+    let done = end.total_iterations?.checked_sub(start.total_iterations?)?;
+    Some(ratio(done, end.elapsed_ms.checked_sub(start.elapsed_ms)?)? * 1e3)
+}

@@ -1,0 +1,117 @@
+//! Buckets from captures, stimulus and carriers.
+
+use super::*;
+use crate::phase::Phase;
+use crate::series::{DrainedSnapshotEntry, SampleSeries};
+use crate::stats::PhaseBucket;
+use crate::stimulus::StimulusEvent;
+use crate::worker::{WorkerReport, carrier};
+use ktstr_introspect::report::{FailureDumpReport, RqScxState};
+
+fn capture(at: u64, step: u16, depth: u32) -> DrainedSnapshotEntry {
+    let report = FailureDumpReport {
+        rq_scx_states: vec![RqScxState {
+            local_dsq_depth: depth,
+            ..RqScxState::default()
+        }],
+        ..FailureDumpReport::default()
+    };
+    DrainedSnapshotEntry {
+        elapsed_ms: Some(at),
+        step_index: Some(step),
+        ..DrainedSnapshotEntry::new(format!("periodic_{at}"), report)
+    }
+}
+
+fn series(entries: Vec<DrainedSnapshotEntry>) -> SampleSeries {
+    SampleSeries::from_drained_typed(entries, None)
+}
+
+fn guest(step: Phase, cgroup: &str) -> PhaseBucket {
+    let worker = WorkerReport {
+        iterations: 50,
+        cpu_time_ns: 500_000_000,
+        ..WorkerReport::default()
+    };
+    let mut b = PhaseBucket::new(step);
+    b.per_cgroup
+        .insert(cgroup.into(), carrier(&[worker.clone(), worker]));
+    b
+}
+
+const S0: Phase = Phase::step(0);
+const S1: Phase = Phase::step(1);
+
+#[test]
+fn by_stamp_alone() {
+    assert!(build_phase_buckets(&SampleSeries::empty()).is_empty());
+    let b = build_phase_buckets(&series(vec![
+        capture(10, 1, 3),
+        capture(20, 1, 5),
+        capture(5, 0, 1),
+    ]));
+    let labels: Vec<_> = b
+        .iter()
+        .map(|b| (b.label.as_str(), b.sample_count))
+        .collect();
+    assert_eq!(labels, [("BASELINE", 1), ("Step[0]", 2)]);
+    assert_eq!(b[1].get("max_dsq_depth"), Some(5.0));
+    assert_eq!((b[1].start_ms, b[1].end_ms), (10, 20));
+}
+
+#[test]
+fn a_step_without_captures_gets_its_bucket_and_window() {
+    let events = [
+        StimulusEvent::step_start(S0, 100).with_total_iterations(0),
+        StimulusEvent::step_end(S0, 600).with_total_iterations(1000),
+        StimulusEvent::step_start(S1, 600),
+    ];
+    let s = series(vec![capture(50, 0, 0), capture(300, 1, 2)]);
+    let b = build_phase_buckets_with_stimulus(&s, &events);
+    assert_eq!(
+        b.iter().map(|b| b.step_index).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    assert_eq!(b.iter().map(|b| b.sample_count).sum::<usize>(), s.len());
+    assert_eq!((b[0].start_ms, b[0].end_ms), (0, 100));
+    assert_eq!((b[1].start_ms, b[1].end_ms), (100, 600));
+    assert_eq!(b[1].get("iteration_rate"), Some(2000.0));
+    assert_eq!((b[2].sample_count, b[2].get("max_dsq_depth")), (0, None));
+}
+
+#[test]
+fn carriers_meet_their_bucket_or_become_one() {
+    let mut host = build_phase_buckets(&series(vec![capture(300, 1, 2)]));
+    fold_carriers(
+        &mut host,
+        vec![guest(S1, "cg_b"), guest(S0, "cg_a"), guest(S0, "cg_c")],
+    );
+    assert_eq!(
+        host.iter().map(|b| b.label.as_str()).collect::<Vec<_>>(),
+        ["Step[0]", "Step[1]"]
+    );
+    assert_eq!(
+        host[0].per_cgroup.keys().collect::<Vec<_>>(),
+        ["cg_a", "cg_c"]
+    );
+    assert_eq!((host[1].start_ms, host[1].end_ms), (0, 0));
+    assert_eq!(host[0].metric("total_migrations"), Some(0.0));
+    assert_eq!(host[0].metric("total_iterations"), Some(200.0));
+    assert_eq!(
+        host[0].cgroup_metric("cg_a", "total_cpu_time_ns"),
+        Some(1e9)
+    );
+    assert_eq!(
+        host[0].cgroup_metric("no_such_cgroup", "total_cpu_time_ns"),
+        None
+    );
+    assert_eq!(host[0].get("iteration_rate"), Some(100.0));
+    assert_eq!(PhaseBucket::new(S0).metric("total_migrations"), None);
+}
+
+#[test]
+fn a_window_without_an_end_is_not_upside_down() {
+    let events = [StimulusEvent::step_start(S0, 500)];
+    let b = build_phase_buckets_with_stimulus(&SampleSeries::empty(), &events);
+    assert_eq!((b[0].start_ms, b[0].end_ms), (500, 500));
+}

@@ -1,0 +1,14 @@
+//! The checks a test can ask for, and their judgement over worker reports.
+//!
+//! By default nothing is judged, only measured. What could not be measured is inconclusive, never
+//! a zero that happens to pass or fail. Thresholds are guest time: the same in debug and release
+//! builds, as neither the host's speed nor its noise is in them.
+
+mod assert;
+mod numa;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+pub use assert::Assert;
+pub use workers::{DEFAULT_MAX_GAP_MS, DEFAULT_MAX_SPREAD_PCT};

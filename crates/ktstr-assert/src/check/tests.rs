@@ -1,0 +1,156 @@
+//! Every check: once holding, once not, once without data.
+
+use super::Assert;
+use crate::outcome::AssertResult;
+use crate::worker::{WorkerExitInfo, WorkerReport};
+use std::collections::BTreeSet;
+
+const NONE: Assert = Assert::NO_OVERRIDES;
+
+fn worker(tid: i32) -> WorkerReport {
+    WorkerReport {
+        tid,
+        completed: true,
+        work_units: 1000,
+        iterations: 100,
+        cpu_time_ns: 500_000_000,
+        wall_time_ns: 1_000_000_000,
+        off_cpu_ns: 500_000_000,
+        migration_count: 10,
+        cpus_used: [0, 1].into(),
+        max_gap_ms: 20,
+        max_gap_cpu: 1,
+        max_gap_at_ms: 700,
+        wake_latencies_ns: vec![1000, 2000, 3000],
+        wake_sample_total: 3,
+        numa_pages: [(0, 90), (1, 10)].into(),
+        vmstat_numa_pages_migrated: 5,
+        ..WorkerReport::default()
+    }
+}
+
+fn with(f: impl FnOnce(&mut WorkerReport)) -> [WorkerReport; 2] {
+    let mut second = worker(2);
+    f(&mut second);
+    [worker(1), second]
+}
+
+fn judge(assert: Assert, reports: &[WorkerReport]) -> AssertResult {
+    let cpuset = BTreeSet::from([0, 1]);
+    assert.assert_cgroup_with_numa(reports, Some(&cpuset), Some(&[0].into()))
+}
+
+/// The failures of one check; on two sound workers it holds.
+fn lines(assert: Assert, reports: &[WorkerReport]) -> String {
+    let r = judge(assert, reports);
+    let lines: Vec<_> = r.outcomes.iter().filter_map(|o| o.detail()).collect();
+    let word = if r.is_fail() { "FAIL" } else { "UNSURE" };
+    let text: Vec<_> = lines
+        .iter()
+        .map(|d| format!("{word} {}", d.display_with_kind()))
+        .collect();
+    text.join("\n")
+}
+
+#[test]
+fn by_default_everything_is_measured_and_nothing_judged() {
+    let bad = with(|w| *w = WorkerReport::missing(2, WorkerExitInfo::Signaled(9)));
+    let r = judge(Assert::default_checks(), &bad);
+    assert!(r.is_pass() && r.outcomes.is_empty());
+    assert_eq!((r.stats.total_workers, r.stats.total_iterations), (2, 100));
+}
+
+#[test]
+fn sound_workers_hold_every_check() {
+    let all = NONE
+        .check_not_stuck()
+        .check_isolation()
+        .max_throughput_cv(0.1)
+        .min_work_rate(2000.0)
+        .max_p99_wake_latency_ns(3000)
+        .max_wake_latency_cv(0.5)
+        .min_iteration_rate(200.0)
+        .max_migration_ratio(0.1)
+        .min_page_locality(0.9)
+        .max_cross_node_migration_ratio(0.05);
+    let r = judge(all, &[worker(1), worker(2)]);
+    assert!(r.outcomes.is_empty(), "{:?}", r.outcomes);
+}
+
+#[test]
+fn what_a_broken_worker_is_told() {
+    let dead = with(|w| *w = WorkerReport::missing(2, WorkerExitInfo::TimedOut));
+    insta::assert_snapshot!(lines(NONE.check_not_stuck(), &dead), @r#"
+    FAIL [NoProgress] tid 2 made no progress (0 work units); no report: TimedOut
+    FAIL [Stuck] tid 2 gap cannot be told; no report: TimedOut
+    "#);
+    insta::assert_snapshot!(lines(NONE.check_not_stuck(), &with(|w| w.max_gap_ms = 2001)), @"FAIL [Stuck] tid 2 stuck 2001ms on cpu1 at +700ms (threshold 2000ms)");
+    insta::assert_snapshot!(lines(NONE.max_gap_ms(19), &[worker(1)]), @"FAIL [Stuck] tid 1 stuck 20ms on cpu1 at +700ms (threshold 19ms)");
+    insta::assert_snapshot!(lines(NONE.max_spread_pct(15.0), &with(|w| w.off_cpu_ns = 800_000_000)), @"FAIL [Unfair] unfair cgroup: spread=30% (50-80%) 2 workers on 2 cpus (threshold 15%)");
+    insta::assert_snapshot!(lines(NONE.check_isolation(), &with(|w| { w.cpus_used.insert(7); })), @"FAIL [Isolation] tid 2 ran on cpus [7] outside its cpuset {0, 1}");
+    insta::assert_snapshot!(lines(NONE.max_throughput_cv(0.1), &with(|w| w.work_units = 10)), @"FAIL [Benchmark] throughput varies too much: cv 0.980 of work units per CPU-second over 2 workers (threshold 0.1)");
+    insta::assert_snapshot!(lines(NONE.min_work_rate(1500.0), &with(|w| w.work_units = 10)), @"FAIL [Benchmark] worker 2 work rate 20.0/s below floor 1500/s");
+    insta::assert_snapshot!(lines(NONE.min_iteration_rate(150.0), &with(|w| w.iterations = 10)), @"FAIL [Benchmark] worker 2 iteration rate 20.0/s below floor 150/s");
+    insta::assert_snapshot!(lines(NONE.max_p99_wake_latency_ns(2999), &with(|_| {})), @"FAIL [Benchmark] p99 wake latency 3000ns above 2999ns (6 samples)");
+    insta::assert_snapshot!(lines(NONE.max_wake_latency_cv(0.1), &with(|_| {})), @"FAIL [Benchmark] wake latency cv 0.408 above 0.1");
+    insta::assert_snapshot!(lines(NONE.max_migration_ratio(0.09), &with(|_| {})), @"FAIL [Migration] migration ratio 0.100 above 0.09: 20 migrations in 200 iterations");
+    insta::assert_snapshot!(lines(NONE.min_page_locality(0.95), &with(|_| {})), @"FAIL [PageLocality] page locality 0.900 below 0.95: 180 of 200 pages on the expected nodes");
+    insta::assert_snapshot!(lines(NONE.max_cross_node_migration_ratio(0.01), &with(|_| {})), @"FAIL [CrossNodeMigration] cross-node migration ratio 0.025 above 0.01: 5 of 200 pages moved");
+}
+
+#[test]
+fn what_was_not_measured_is_inconclusive() {
+    let nothing = [WorkerReport {
+        tid: 1,
+        ..WorkerReport::default()
+    }];
+    for assert in [
+        NONE.max_spread_pct(15.0),
+        NONE.check_isolation(),
+        NONE.max_throughput_cv(0.1),
+        NONE.min_work_rate(1.0),
+        NONE.min_iteration_rate(1.0),
+        NONE.max_p99_wake_latency_ns(1),
+        NONE.max_wake_latency_cv(0.1),
+        NONE.max_migration_ratio(0.1),
+        NONE.max_cross_node_migration_ratio(0.1),
+        NONE.max_slow_tier_ratio(0.1),
+    ] {
+        assert!(
+            judge(assert, &nothing).is_inconclusive(),
+            "{}",
+            assert.format_human()
+        );
+    }
+    assert!(
+        judge(NONE.min_page_locality(0.1), &nothing).is_fail(),
+        "no pages count as 0"
+    );
+    assert!(
+        NONE.min_page_locality(0.1)
+            .assert_cgroup(&nothing, None)
+            .is_inconclusive()
+    );
+    assert!(judge(NONE.check_not_stuck(), &[]).is_skip());
+}
+
+#[test]
+fn explicit_bounds_replace_the_defaults() {
+    let gap = with(|w| w.max_gap_ms = 2500);
+    assert!(judge(NONE.check_not_stuck(), &gap).is_fail());
+    assert!(judge(NONE.check_not_stuck().max_gap_ms(3000), &gap).is_pass());
+    let unfair = with(|w| w.off_cpu_ns = 700_000_000);
+    assert!(judge(NONE.check_not_stuck(), &unfair).is_fail());
+    assert!(judge(NONE.check_not_stuck().max_spread_pct(35.0), &unfair).is_pass());
+}
+
+#[test]
+fn a_latency_failure_carries_its_gate() {
+    let r = judge(NONE.max_p99_wake_latency_ns(2999), &[worker(1)]);
+    let gate = r
+        .failure_details()
+        .next()
+        .and_then(|d| d.latency_gate)
+        .expect("gate");
+    assert_eq!((gate.measured_ns, gate.threshold_ns), (3000, 2999));
+}

@@ -1,0 +1,150 @@
+//! Run-wide values, and the merge of measured maps.
+
+use super::{BuiltinMetric as B, MetricId};
+use crate::math::{min_max, ratio};
+use crate::stats::{CgroupStats, ScenarioStats};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// Merges two maps of metrics: where both have one, the worse by its polarity is kept.
+pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<String, f64>) {
+    for (name, value) in from {
+        let polarity = MetricId::from(name.as_str()).polarity();
+        match into.entry(name) {
+            Entry::Vacant(e) => {
+                e.insert(value);
+            }
+            Entry::Occupied(mut e) => {
+                let worse = polarity.worse(*e.get(), value);
+                e.insert(worse);
+            }
+        }
+    }
+}
+
+/// The value of a metric over the whole run, from the cgroups and, for what only captures and the
+/// monitor see, the worst of the phases. `None` when it was not measured.
+pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
+    let MetricId::Builtin(metric) = id else {
+        return None;
+    };
+    let cgroups = |f: fn(&CgroupStats) -> Option<f64>| s.cgroups.iter().filter_map(f);
+    let max = |f: fn(&CgroupStats) -> Option<f64>| Some(min_max(cgroups(f))?.1);
+    let min = |f: fn(&CgroupStats) -> Option<f64>| Some(min_max(cgroups(f))?.0);
+    let some = |v: f64| (!s.cgroups.is_empty()).then_some(v);
+    let cpu_ns = || {
+        let ns = s.cgroups.iter().map(|c| c.total_cpu_time_ns);
+        ns.fold(0u64, u64::saturating_add)
+    };
+    match metric {
+        B::WorstSpread => max(|c| c.spread),
+        B::WorstGapMs => some(s.worst_gap_ms as f64),
+        B::TotalMigrations => some(s.total_migrations as f64),
+        B::WorstMigrationRatio => max(|c| ratio(c.total_migrations, c.total_iterations)),
+        B::TotalIterations | B::TotalIterationsPooled => some(s.total_iterations as f64),
+        B::TotalCpuTimeNs => some(cpu_ns() as f64),
+        B::TotalCpuTimeSec => some(cpu_ns() as f64 / 1e9),
+        B::IterationRate => ratio(s.total_iterations, cpu_ns()).map(|r| r * 1e9),
+        B::WorstIterationsPerWorker => min(CgroupStats::iterations_per_worker),
+        B::WorstIterationsPerCpuSec => min(CgroupStats::iterations_per_cpu_sec),
+        B::WorstP99WakeLatencyUs => max(|c| c.wake_measured.then_some(c.p99_wake_latency_us)),
+        B::WorstMedianWakeLatencyUs => max(|c| c.wake_measured.then_some(c.median_wake_latency_us)),
+        B::WorstWakeLatencyCv => max(|c| c.wake_measured.then_some(c.wake_latency_cv)),
+        B::WorstWakeLatencyTailRatio => max(CgroupStats::wake_latency_tail_ratio),
+        B::WorstP99TimerLatencyUs => max(|c| c.timer_measured.then_some(c.p99_timer_latency_us)),
+        B::WorstMedianTimerLatencyUs => {
+            max(|c| c.timer_measured.then_some(c.median_timer_latency_us))
+        }
+        B::WorstP999TimerLatencyUs => max(|c| c.timer_measured.then_some(c.p999_timer_latency_us)),
+        B::WorstTimerLatencyUs => max(|c| c.timer_measured.then_some(c.worst_timer_latency_us)),
+        B::WorstMeanRunDelayUs => max(|c| c.run_delay_measured.then_some(c.mean_run_delay_us)),
+        B::WorstRunDelayUs => max(|c| c.run_delay_measured.then_some(c.worst_run_delay_us)),
+        B::WorstPageLocality => min(|c| c.page_locality),
+        B::WorstCrossNodeMigrationRatio => max(|c| c.cross_node_migration_ratio),
+        other => {
+            let def = other.def();
+            let phases = s.phases.iter().filter_map(|b| b.get(def.name));
+            match def.kind {
+                super::MetricKind::Counter => phases.reduce(|a, b| a + b),
+                super::MetricKind::PerPhase => None,
+                _ => phases.reduce(|a, b| def.polarity.worse(a, b)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::{Polarity, REGISTRY};
+    use proptest::prelude::*;
+
+    #[test]
+    fn variants_and_entries_belong_together() {
+        assert_eq!(B::ALL.len(), REGISTRY.len());
+        for m in B::ALL {
+            let words = m.wire_name().split('_');
+            let camel: String = words.map(|w| w[..1].to_uppercase() + &w[1..]).collect();
+            assert_eq!(camel, format!("{m:?}"));
+            assert_eq!(MetricId::from(m.wire_name()), MetricId::Builtin(*m));
+        }
+        assert_eq!(MetricId::from("mine"), MetricId::Dynamic("mine".into()));
+    }
+
+    #[test]
+    fn the_parts_of_a_rate_are_metrics_too() {
+        for def in REGISTRY {
+            if let super::super::MetricKind::Rate {
+                numerator,
+                denominator,
+            } = def.kind
+            {
+                assert!(B::from_wire_name(numerator).is_some(), "{numerator}");
+                assert!(B::from_wire_name(denominator).is_some(), "{denominator}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_regression_clears_both_gates() {
+        let def = B::WorstGapMs.def(); // 500 ms and half of the baseline
+        assert!(!def.is_regression(100.0, 400.0), "too few milliseconds");
+        assert!(!def.is_regression(2000.0, 2600.0), "too small a share");
+        assert!(def.is_regression(1000.0, 1600.0));
+        assert!(!def.is_regression(1600.0, 1000.0), "better");
+        assert!(
+            !B::TotalIterations.def().is_regression(1e9, 1.0),
+            "informational"
+        );
+    }
+
+    #[test]
+    fn not_measured_is_none() {
+        let s = ScenarioStats::from_cgroup(CgroupStats::default());
+        for m in [
+            B::WorstSpread,
+            B::WorstMigrationRatio,
+            B::WorstP99WakeLatencyUs,
+            B::IterationRate,
+            B::MaxDsqDepth,
+        ] {
+            assert_eq!(s.run_metric(m), None, "{m:?}");
+        }
+        assert_eq!(s.run_metric("total_iterations"), Some(0.0));
+        assert_eq!(
+            ScenarioStats::default().run_metric("total_iterations"),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn worse_is_associative_and_commutative(a: f64, b: f64, c: f64, t in -10.0f64..10.0) {
+            for p in [Polarity::HigherBetter, Polarity::LowerBetter, Polarity::TargetValue(t), Polarity::Unknown] {
+                let same = |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan());
+                prop_assert!(same(p.worse(a, b), p.worse(b, a)));
+                prop_assert!(same(p.worse(p.worse(a, b), c), p.worse(a, p.worse(b, c))));
+            }
+        }
+    }
+}

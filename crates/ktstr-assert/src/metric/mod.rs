@@ -1,0 +1,11 @@
+//! Metrics: their names, what a change of one means, and how they are looked up and folded.
+
+mod def;
+mod id;
+mod lookup;
+mod registry;
+
+pub use def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
+pub use id::MetricId;
+pub(crate) use lookup::{merge_worst, run_value};
+pub use registry::{BuiltinMetric, REGISTRY};

@@ -1,0 +1,153 @@
+//! Every metric there is, one line each. To add one, add its line here and a source for it.
+//!
+//! Columns: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics
+//! of source `Pending` have a meaning and gates, but nothing measures them yet.
+
+use super::def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
+use crate::stats::SampleSource;
+
+macro_rules! registry {
+    ($($variant:ident $name:literal $polarity:ident [$($kind:tt)+] $abs:literal, $rel:literal, $unit:literal $source:ident;)*) => {
+        /// A metric of the registry; the variant is its wire name in camel case.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum BuiltinMetric {
+            $(#[doc = concat!("`", $name, "`")] $variant,)*
+        }
+
+        /// The definitions, in the order of [`BuiltinMetric`].
+        pub static REGISTRY: &[MetricDef] = &[
+            $(MetricDef {
+                name: $name,
+                polarity: Polarity::$polarity,
+                kind: MetricKind::$($kind)+,
+                default_abs: $abs,
+                default_rel: $rel,
+                display_unit: $unit,
+                source: Source::$source,
+            },)*
+        ];
+
+        impl BuiltinMetric {
+            /// Every metric of the registry.
+            pub const ALL: &'static [BuiltinMetric] = &[$(BuiltinMetric::$variant,)*];
+        }
+    };
+}
+
+#[rustfmt::skip]
+registry! {
+    // Spread, gap and migration
+    WorstSpread "worst_spread" LowerBetter [Gauge(GaugeFold::Last)] 5.0, 0.25, "%" Workers;
+    WorstGapMs "worst_gap_ms" LowerBetter [Peak] 500.0, 0.5, "ms" Workers;
+    TotalMigrations "total_migrations" Informational [Counter] 2.0, 0.3, "" Workers;
+    WorstMigrationRatio "worst_migration_ratio" LowerBetter [Gauge(GaugeFold::Last)] 0.05, 0.2, "" Workers;
+    // Monitor
+    MaxImbalanceRatio "max_imbalance_ratio" LowerBetter [Peak] 1.0, 0.25, "x" Monitor;
+    AvgImbalanceRatio "avg_imbalance_ratio" LowerBetter [Gauge(GaugeFold::Avg)] 0.5, 0.25, "x" Monitor;
+    MaxDsqDepth "max_dsq_depth" LowerBetter [Peak] 10.0, 0.5, "" Captures;
+    AvgDsqDepth "avg_dsq_depth" LowerBetter [Gauge(GaugeFold::Avg)] 5.0, 0.5, "" Captures;
+    StuckCount "stuck_count" LowerBetter [Counter] 1.0, 0.5, "" Monitor;
+    AvgNrRunning "avg_nr_running" LowerBetter [Gauge(GaugeFold::Avg)] 0.5, 0.2, "" Captures;
+    // sched_ext events
+    TotalFallback "total_fallback" Informational [Counter] 5.0, 0.3, "" Monitor;
+    TotalKeepLast "total_keep_last" Informational [Counter] 5.0, 0.3, "" Monitor;
+    TotalFallbackPooled "total_fallback_pooled" Informational [Counter] 1.0, 0.3, "" Monitor;
+    TotalKeepLastPooled "total_keep_last_pooled" Informational [Counter] 1.0, 0.3, "" Monitor;
+    TotalEventVcpuSec "total_event_vcpu_sec" Informational [Counter] 0.001, 0.3, "s" Monitor;
+    FallbackPerVcpuSec "fallback_per_vcpu_sec" LowerBetter [Rate { numerator: "total_fallback_pooled", denominator: "total_event_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    KeepLastPerVcpuSec "keep_last_per_vcpu_sec" LowerBetter [Rate { numerator: "total_keep_last_pooled", denominator: "total_event_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    // Runqueue schedstat
+    TotalRunDelay "total_run_delay" Informational [Counter] 1000.0, 0.1, "ns" Monitor;
+    TotalPcount "total_pcount" Informational [Counter] 1.0, 0.1, "" Monitor;
+    TotalSchedCount "total_sched_count" Informational [Counter] 1.0, 0.1, "" Monitor;
+    TotalYldCount "total_yld_count" Informational [Counter] 1.0, 0.1, "" Monitor;
+    TotalSchedGoidle "total_sched_goidle" Informational [Counter] 1.0, 0.1, "" Monitor;
+    TotalTtwuCount "total_ttwu_count" Informational [Counter] 1.0, 0.1, "" Monitor;
+    TotalTtwuLocal "total_ttwu_local" Informational [Counter] 1.0, 0.1, "" Monitor;
+    TotalSchedstatVcpuSec "total_schedstat_vcpu_sec" Informational [Counter] 0.1, 0.3, "s" Monitor;
+    TotalRunDelayNsPerSched "total_run_delay_ns_per_sched" LowerBetter [Rate { numerator: "total_run_delay", denominator: "total_pcount" }] 100.0, 0.15, "ns" Monitor;
+    TtwuLocalFraction "ttwu_local_fraction" HigherBetter [Rate { numerator: "total_ttwu_local", denominator: "total_ttwu_count" }] 0.05, 0.1, "" Monitor;
+    SchedGoidleFraction "sched_goidle_fraction" Informational [Rate { numerator: "total_sched_goidle", denominator: "total_sched_count" }] 0.05, 0.1, "" Monitor;
+    RunDelayPerVcpuSec "run_delay_per_vcpu_sec" LowerBetter [Rate { numerator: "total_run_delay", denominator: "total_schedstat_vcpu_sec" }] 1000.0, 0.3, "ns/vcpu-s" Monitor;
+    PcountPerVcpuSec "pcount_per_vcpu_sec" Informational [Rate { numerator: "total_pcount", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    SchedCountPerVcpuSec "sched_count_per_vcpu_sec" Informational [Rate { numerator: "total_sched_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    YldCountPerVcpuSec "yld_count_per_vcpu_sec" Informational [Rate { numerator: "total_yld_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    TtwuCountPerVcpuSec "ttwu_count_per_vcpu_sec" Informational [Rate { numerator: "total_ttwu_count", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    SchedGoidlePerVcpuSec "sched_goidle_per_vcpu_sec" Informational [Rate { numerator: "total_sched_goidle", denominator: "total_schedstat_vcpu_sec" }] 1.0, 0.3, "" Monitor;
+    // Wake latency over the run
+    WorstP99WakeLatencyUs "worst_p99_wake_latency_us" LowerBetter [Distribution { source: SampleSource::WakeLatencyNs, reduction: Reduction::P99 }] 50.0, 0.25, "µs" Workers;
+    WorstMedianWakeLatencyUs "worst_median_wake_latency_us" LowerBetter [Distribution { source: SampleSource::WakeLatencyNs, reduction: Reduction::Median }] 20.0, 0.25, "µs" Workers;
+    WorstWakeLatencyCv "worst_wake_latency_cv" LowerBetter [Distribution { source: SampleSource::WakeLatencyNs, reduction: Reduction::Cv }] 0.1, 0.25, "" Workers;
+    WorstWakeLatencyTailRatio "worst_wake_latency_tail_ratio" LowerBetter [WakeLatencyTailRatio] 0.5, 0.25, "x" Workers;
+    // Timer latency over the run
+    WorstP99TimerLatencyUs "worst_p99_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::P99 }] 50.0, 0.25, "µs" Workers;
+    WorstMedianTimerLatencyUs "worst_median_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::Median }] 20.0, 0.25, "µs" Workers;
+    WorstP999TimerLatencyUs "worst_p999_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::P999 }] 100.0, 0.25, "µs" Workers;
+    WorstTimerLatencyUs "worst_timer_latency_us" LowerBetter [Distribution { source: SampleSource::TimerLatencyNs, reduction: Reduction::Worst }] 200.0, 0.25, "µs" Workers;
+    // Run delay over the run
+    WorstMeanRunDelayUs "worst_mean_run_delay_us" LowerBetter [Distribution { source: SampleSource::RunDelayNs, reduction: Reduction::Mean }] 50.0, 0.25, "µs" Workers;
+    WorstRunDelayUs "worst_run_delay_us" LowerBetter [Distribution { source: SampleSource::RunDelayNs, reduction: Reduction::Worst }] 100.0, 0.5, "µs" Workers;
+    // Throughput
+    TotalIterations "total_iterations" Informational [Counter] 2.0, 0.1, "" Workers;
+    TotalCpuTimeSec "total_cpu_time_sec" Informational [Counter] 1.0, 0.3, "s" Workers;
+    TotalIterationsPooled "total_iterations_pooled" Informational [Counter] 1.0, 0.1, "" Workers;
+    IterationRate "iteration_rate" HigherBetter [Rate { numerator: "total_iterations_pooled", denominator: "total_cpu_time_sec" }] 10.0, 0.1, "iter/cpu-s" Workers;
+    WorstIterationsPerWorker "worst_iterations_per_worker" Informational [WorstLowest { numerator: "total_iterations", denominator: "num_workers" }] 10.0, 0.1, "" Workers;
+    WorstIterationsPerCpuSec "worst_iterations_per_cpu_sec" HigherBetter [WorstLowest { numerator: "total_iterations", denominator: "total_cpu_time_sec" }] 10.0, 0.1, "iter/cpu-s" Workers;
+    TotalCpuTimeNs "total_cpu_time_ns" Informational [Counter] 100.0, 0.1, "ns" Workers;
+    // CPU time of the tasks
+    SystemTimeNs "system_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Pending;
+    UserTimeNs "user_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Pending;
+    ObservedTaskCpuTimeNs "observed_task_cpu_time_ns" Informational [PerPhaseDeltaSum] 1000.0, 0.3, "ns" Pending;
+    SystemCpuFraction "system_cpu_fraction" LowerBetter [Rate { numerator: "system_time_ns", denominator: "observed_task_cpu_time_ns" }] 0.02, 0.3, "" Pending;
+    // Interrupts
+    TotalHardirqs "total_hardirqs" Informational [Counter] 10.0, 0.5, "" Pending;
+    TotalSoftirqNetRx "total_softirq_net_rx" Informational [Counter] 10.0, 0.5, "" Pending;
+    TotalSoftirqNetTx "total_softirq_net_tx" Informational [Counter] 10.0, 0.5, "" Pending;
+    TotalSoftirqTimer "total_softirq_timer" Informational [Counter] 10.0, 0.5, "" Pending;
+    TotalSoftirqSched "total_softirq_sched" Informational [Counter] 10.0, 0.5, "" Pending;
+    TotalIrqTimeNs "total_irq_time_ns" Informational [Counter] 1000.0, 0.5, "ns" Pending;
+    TotalSoftirqTimeNs "total_softirq_time_ns" Informational [Counter] 1000.0, 0.5, "ns" Pending;
+    TotalStealTimeNs "total_steal_time_ns" Informational [Counter] 1000.0, 0.5, "ns" Pending;
+    TotalPhaseGuestCpuSec "total_phase_guest_cpu_sec" Informational [Counter] 0.1, 0.3, "s" Pending;
+    TotalPhaseGuestCpuNs "total_phase_guest_cpu_ns" Informational [Counter] 1000.0, 0.3, "ns" Pending;
+    AvgIrqUtil "avg_irq_util" LowerBetter [Gauge(GaugeFold::Avg)] 20.0, 0.3, "" Pending;
+    MaxAvgIrqUtil "max_avg_irq_util" LowerBetter [Peak] 50.0, 0.3, "" Pending;
+    HardirqsPerCpuSec "hardirqs_per_cpu_sec" Informational [Rate { numerator: "total_hardirqs", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "" Pending;
+    NetRxSoftirqsPerCpuSec "net_rx_softirqs_per_cpu_sec" Informational [Rate { numerator: "total_softirq_net_rx", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "" Pending;
+    IrqTimeFraction "irq_time_fraction" LowerBetter [Rate { numerator: "total_irq_time_ns", denominator: "total_phase_guest_cpu_ns" }] 0.02, 0.3, "" Pending;
+    MaxCpuHardirqs "max_cpu_hardirqs" Informational [Peak] 10.0, 0.5, "" Pending;
+    MaxCpuSoftirqNetRx "max_cpu_softirq_net_rx" Informational [Peak] 10.0, 0.5, "" Pending;
+    MaxCpuHardirqConcentration "max_cpu_hardirq_concentration" LowerBetter [Peak] 1.0, 0.25, "x" Pending;
+    MaxCpuSoftirqNetRxConcentration "max_cpu_softirq_net_rx_concentration" LowerBetter [Peak] 1.0, 0.25, "x" Pending;
+    // Pressure
+    MaxCgroupIrqPressure "max_cgroup_irq_pressure" Informational [Peak] 1.0, 0.5, "µs" Pending;
+    MaxCgroupIrqPressureConcentration "max_cgroup_irq_pressure_concentration" LowerBetter [Peak] 1.0, 0.25, "x" Pending;
+    MaxCgroupPsiIrqAvg10 "max_cgroup_psi_irq_avg10" LowerBetter [Peak] 5.0, 0.3, "%" Pending;
+    PsiIrqFullAvg10 "psi_irq_full_avg10" LowerBetter [Gauge(GaugeFold::Avg)] 5.0, 0.3, "%" Pending;
+    TotalIrqPressureUs "total_irq_pressure_us" Informational [Counter] 1.0, 0.5, "µs" Pending;
+    // Variables of particular schedulers
+    AvgCpuUtilCompScale "avg_cpu_util_comp_scale" LowerBetter [Gauge(GaugeFold::Avg)] 0.5, 0.3, "x" Pending;
+    AvgTaskLatCri "avg_task_lat_cri" Informational [Gauge(GaugeFold::Avg)] 50.0, 0.3, "" Pending;
+    MaxTaskLatCri "max_task_lat_cri" Informational [Peak] 100.0, 0.3, "" Pending;
+    // NUMA
+    WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Workers;
+    WorstCrossNodeMigrationRatio "worst_cross_node_migration_ratio" LowerBetter [WorstCrossNodeRatio] 0.05, 0.2, "" Workers;
+    // One cgroup in one phase
+    P99WakeLatencyUs "p99_wake_latency_us" LowerBetter [PerPhase] 50.0, 0.25, "µs" Workers;
+    MedianWakeLatencyUs "median_wake_latency_us" LowerBetter [PerPhase] 20.0, 0.25, "µs" Workers;
+    WakeLatencyCv "wake_latency_cv" LowerBetter [PerPhase] 0.1, 0.25, "" Workers;
+    P99TimerLatencyUs "p99_timer_latency_us" LowerBetter [PerPhase] 50.0, 0.25, "µs" Workers;
+    MedianTimerLatencyUs "median_timer_latency_us" LowerBetter [PerPhase] 20.0, 0.25, "µs" Workers;
+    P999TimerLatencyUs "p999_timer_latency_us" LowerBetter [PerPhase] 100.0, 0.25, "µs" Workers;
+    MeanRunDelayUs "mean_run_delay_us" LowerBetter [PerPhase] 50.0, 0.25, "µs" Workers;
+    MaxRunDelayUs "max_run_delay_us" LowerBetter [PerPhase] 100.0, 0.5, "µs" Workers;
+    AvgOffCpuPct "avg_off_cpu_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
+    MinOffCpuPct "min_off_cpu_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
+    MaxOffCpuPct "max_off_cpu_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
+    OffCpuSpreadPct "off_cpu_spread_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
+    MigrationRatio "migration_ratio" LowerBetter [PerPhase] 0.05, 0.2, "" Workers;
+    IterationsPerWorker "iterations_per_worker" Informational [PerPhase] 10.0, 0.1, "" Workers;
+    PageLocality "page_locality" HigherBetter [PerPhase] 0.05, 0.1, "" Workers;
+    CrossNodeMigrationRatio "cross_node_migration_ratio" LowerBetter [PerPhase] 0.05, 0.2, "" Workers;
+}

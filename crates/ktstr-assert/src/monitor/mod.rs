@@ -1,0 +1,13 @@
+//! What the monitor saw: samples of the runqueues taken from outside while the test ran, their
+//! summary, and the thresholds they are judged by. The host fills it; nothing here reads memory.
+
+mod data;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod thresholds;
+
+pub use data::{
+    CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, ScxEventCounters,
+};
+pub use thresholds::{MonitorThresholds, MonitorVerdict};

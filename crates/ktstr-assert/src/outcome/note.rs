@@ -1,0 +1,42 @@
+//! A measured value put beside the verdict.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A value of [`crate::AssertResult::measurements`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum NoteValue {
+    /// A signed integer.
+    Int(i64),
+    /// An unsigned integer.
+    Uint(u64),
+    /// A float; non-finite values survive the wire.
+    Float(#[serde(with = "crate::float::one")] f64),
+    /// A truth value.
+    Bool(bool),
+    /// Text.
+    Text(String),
+}
+
+macro_rules! from {
+    ($($t:ty => $v:ident),*) => { $(
+        impl From<$t> for NoteValue {
+            fn from(v: $t) -> Self {
+                NoteValue::$v(v.into())
+            }
+        }
+    )* };
+}
+from!(i64 => Int, u64 => Uint, f64 => Float, bool => Bool, String => Text, &str => Text);
+
+impl fmt::Display for NoteValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoteValue::Int(v) => v.fmt(f),
+            NoteValue::Uint(v) => v.fmt(f),
+            NoteValue::Float(v) => v.fmt(f),
+            NoteValue::Bool(v) => v.fmt(f),
+            NoteValue::Text(v) => v.fmt(f),
+        }
+    }
+}

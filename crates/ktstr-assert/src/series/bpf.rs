@@ -1,0 +1,65 @@
+//! Projections of BPF state.
+
+use super::{Sample, SampleSeries, SeriesField};
+use ktstr_introspect::snapshot::{Snapshot, SnapshotError, SnapshotField, SnapshotResult};
+
+/// The error of a sample that holds nothing.
+pub(super) fn placeholder(s: &Sample<'_>) -> SnapshotError {
+    let reason = s.snapshot.report().placeholder_reason.clone();
+    SnapshotError::PlaceholderSample {
+        tag: s.tag.to_owned(),
+        reason: reason.unwrap_or_else(|| "no reason was recorded".into()),
+    }
+}
+
+impl SampleSeries {
+    /// One value per capture; for a placeholder an error, without calling `f`.
+    pub fn bpf<T>(
+        &self,
+        label: impl Into<String>,
+        f: impl Fn(&Snapshot<'_>) -> SnapshotResult<T>,
+    ) -> SeriesField<T> {
+        self.project(label, |s| {
+            if s.snapshot.is_placeholder() {
+                Err(placeholder(s))
+            } else {
+                f(&s.snapshot)
+            }
+        })
+    }
+
+    /// The attached scheduler's global `name`, unsigned.
+    pub fn bpf_live_u64(&self, name: &str) -> SeriesField<u64> {
+        self.bpf(name, |snap| snap.live_var(name).as_u64())
+    }
+
+    /// The attached scheduler's global `name`, signed.
+    pub fn bpf_live_i64(&self, name: &str) -> SeriesField<i64> {
+        self.bpf(name, |snap| snap.live_var(name).as_i64())
+    }
+
+    /// The attached scheduler's global `name` as a float.
+    pub fn bpf_live_f64(&self, name: &str) -> SeriesField<f64> {
+        self.bpf(name, |snap| snap.live_var(name).as_f64())
+    }
+
+    /// Several globals, all from the copy of the object that `picker` chooses in each capture.
+    pub fn live_bpf_vars_via<const N: usize>(
+        &self,
+        names: [&str; N],
+        picker: impl Fn(&[(&str, Vec<SnapshotField<'_>>)]) -> Option<usize>,
+    ) -> [SeriesField<u64>; N] {
+        std::array::from_fn(|i| {
+            self.bpf(names[i], |snap| {
+                let fields = snap.live_vars_via(&names, &picker);
+                match fields.get(i) {
+                    Some(field) => field.as_u64(),
+                    None => Err(SnapshotError::ProjectionFailed {
+                        requested: names[i].to_owned(),
+                        reason: "the picker's copy does not have it".into(),
+                    }),
+                }
+            })
+        })
+    }
+}

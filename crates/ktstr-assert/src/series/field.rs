@@ -1,0 +1,123 @@
+//! One value per capture, with where each came from.
+
+use super::Sample;
+use super::SampleSeries;
+use crate::phase::Phase;
+use ktstr_introspect::snapshot::SnapshotResult;
+
+/// One projected value for every capture of a series, in order.
+#[derive(Clone, Debug)]
+pub struct SeriesField<T> {
+    label: String,
+    pub(super) points: Vec<Point<T>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Point<T> {
+    pub tag: String,
+    pub elapsed_ms: Option<u64>,
+    pub value: SnapshotResult<T>,
+    pub phase: Option<Phase>,
+}
+
+impl<T> SeriesField<T> {
+    /// A field of values without phases. What is longer than the shortest list is dropped.
+    pub fn from_parts(
+        label: impl Into<String>,
+        tags: Vec<String>,
+        elapsed_ms: Vec<Option<u64>>,
+        values: Vec<SnapshotResult<T>>,
+    ) -> Self {
+        let phases = vec![None; values.len()];
+        Self::from_parts_with_phases_opt(label, tags, elapsed_ms, values, phases)
+    }
+
+    /// A field of values that all have a phase.
+    pub fn from_parts_with_phases(
+        label: impl Into<String>,
+        tags: Vec<String>,
+        elapsed_ms: Vec<Option<u64>>,
+        values: Vec<SnapshotResult<T>>,
+        phases: Vec<Phase>,
+    ) -> Self {
+        let phases = phases.into_iter().map(Some).collect();
+        Self::from_parts_with_phases_opt(label, tags, elapsed_ms, values, phases)
+    }
+
+    /// A field of values of which some have a phase.
+    pub fn from_parts_with_phases_opt(
+        label: impl Into<String>,
+        tags: Vec<String>,
+        elapsed_ms: Vec<Option<u64>>,
+        values: Vec<SnapshotResult<T>>,
+        phases: Vec<Option<Phase>>,
+    ) -> Self {
+        let parts = tags.into_iter().zip(elapsed_ms).zip(values).zip(phases);
+        let points = parts.map(|(((tag, elapsed_ms), value), phase)| Point {
+            tag,
+            elapsed_ms,
+            value,
+            phase,
+        });
+        SeriesField {
+            label: label.into(),
+            points: points.collect(),
+        }
+    }
+
+    /// What the field is called in messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// How many values there are, errors included.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// The values in order.
+    pub fn values_iter(&self) -> impl Iterator<Item = &SnapshotResult<T>> {
+        self.points.iter().map(|p| &p.value)
+    }
+
+    /// Tag, elapsed milliseconds and value in order.
+    pub fn iter_full(&self) -> impl Iterator<Item = (&str, Option<u64>, &SnapshotResult<T>)> {
+        self.points.iter().map(Point::triple)
+    }
+
+    /// The phases in order.
+    pub fn phases_iter(&self) -> impl Iterator<Item = Option<Phase>> + '_ {
+        self.points.iter().map(|p| p.phase)
+    }
+}
+
+impl<T> Point<T> {
+    pub fn triple(&self) -> (&str, Option<u64>, &SnapshotResult<T>) {
+        (&self.tag, self.elapsed_ms, &self.value)
+    }
+}
+
+impl SampleSeries {
+    /// One value per capture, whatever the capture is.
+    pub(super) fn project<T>(
+        &self,
+        label: impl Into<String>,
+        f: impl Fn(&Sample<'_>) -> SnapshotResult<T>,
+    ) -> SeriesField<T> {
+        let point = |s: Sample<'_>| Point {
+            tag: s.tag.to_owned(),
+            elapsed_ms: s.elapsed_ms,
+            value: f(&s),
+            phase: s.step_index.map(Phase::from),
+        };
+        SeriesField {
+            label: label.into(),
+            points: self.iter_samples().map(point).collect(),
+        }
+    }
+}

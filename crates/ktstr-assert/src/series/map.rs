@@ -1,0 +1,134 @@
+//! Projections of one entry of a BPF map.
+
+use super::{SampleSeries, SeriesField};
+use ktstr_introspect::snapshot::{SnapshotEntry, SnapshotResult};
+
+/// Projects fields of one entry of one map.
+#[derive(Clone, Copy)]
+pub struct BpfMapProjector<'a> {
+    series: &'a SampleSeries,
+    map: &'a str,
+    index: usize,
+}
+
+/// Projects fields of one entry of one map on one CPU.
+#[derive(Clone, Copy)]
+pub struct BpfMapCpuProjector<'a> {
+    of: BpfMapProjector<'a>,
+    cpu: usize,
+}
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $name:ident: $t:ty = $get:expr;)*) => { $(
+        $(#[$doc])*
+        pub fn $name(&self, path: &str) -> SeriesField<$t> {
+            let get: fn(&SnapshotEntry<'_>, &str) -> SnapshotResult<$t> = $get;
+            self.project(path, |entry| get(entry, path))
+        }
+    )* };
+}
+
+impl SampleSeries {
+    /// Projections of the map with exactly this name; entry 0 unless told otherwise.
+    pub fn bpf_map<'a>(&'a self, name: &'a str) -> BpfMapProjector<'a> {
+        BpfMapProjector {
+            series: self,
+            map: name,
+            index: 0,
+        }
+    }
+}
+
+impl<'a> BpfMapProjector<'a> {
+    /// The entry to project.
+    pub fn at(mut self, index: usize) -> Self {
+        self.index = index;
+        self
+    }
+
+    /// The CPU to project.
+    pub fn cpu(self, cpu: usize) -> BpfMapCpuProjector<'a> {
+        BpfMapCpuProjector { of: self, cpu }
+    }
+
+    fn project<T>(
+        &self,
+        path: &str,
+        f: impl Fn(&SnapshotEntry<'_>) -> SnapshotResult<T>,
+    ) -> SeriesField<T> {
+        let label = format!("{}[{}].{path}", self.map, self.index);
+        self.series
+            .bpf(label, |snap| f(&snap.map(self.map)?.at(self.index)))
+    }
+
+    fields! {
+        /// A member, unsigned.
+        field_u64: u64 = |e, p| e.get(p).as_u64();
+        /// A member, signed.
+        field_i64: i64 = |e, p| e.get(p).as_i64();
+        /// A member as a float.
+        field_f64: f64 = |e, p| e.get(p).as_f64();
+        /// The sum of a member over the CPUs.
+        field_cpu_sum_u64: u64 = |e, p| e.cpu_sum_u64(p);
+        /// The largest of a member over the CPUs.
+        field_cpu_max_u64: u64 = |e, p| e.cpu_max_u64(p);
+        /// The smallest of a member over the CPUs.
+        field_cpu_min_u64: u64 = |e, p| e.cpu_min_u64(p);
+        /// The sum of a member over the CPUs.
+        field_cpu_sum_i64: i64 = |e, p| e.cpu_sum_i64(p);
+        /// The largest of a member over the CPUs.
+        field_cpu_max_i64: i64 = |e, p| e.cpu_max_i64(p);
+        /// The smallest of a member over the CPUs.
+        field_cpu_min_i64: i64 = |e, p| e.cpu_min_i64(p);
+        /// The sum of a member over the CPUs.
+        field_cpu_sum_f64: f64 = |e, p| e.cpu_sum_f64(p);
+        /// The largest of a member over the CPUs.
+        field_cpu_max_f64: f64 = |e, p| e.cpu_max_f64(p);
+        /// The smallest of a member over the CPUs.
+        field_cpu_min_f64: f64 = |e, p| e.cpu_min_f64(p);
+    }
+
+    /// The names of the entry's members, from the first capture that has it.
+    pub fn member_names(&self) -> Vec<String> {
+        let names = |s: super::Sample<'_>| {
+            let entry = s.snapshot.map(self.map).ok()?.at(self.index);
+            let names: Vec<_> = (entry.get("").iter_members())
+                .map(|(name, _)| name.to_owned())
+                .collect();
+            (!names.is_empty()).then_some(names)
+        };
+        self.series
+            .iter_samples()
+            .find_map(names)
+            .unwrap_or_default()
+    }
+}
+
+impl BpfMapCpuProjector<'_> {
+    fn project<T>(
+        &self,
+        path: &str,
+        f: impl Fn(&SnapshotEntry<'_>, &str) -> SnapshotResult<T>,
+    ) -> SeriesField<T> {
+        let BpfMapProjector { series, map, index } = self.of;
+        let label = format!("{map}[{index}].{path} on cpu {}", self.cpu);
+        series.bpf(label, |snap| {
+            f(&snap.map(map)?.cpu(self.cpu).at(index), path)
+        })
+    }
+
+    /// A member, unsigned.
+    pub fn field_u64(&self, path: &str) -> SeriesField<u64> {
+        self.project(path, |e, p| e.get(p).as_u64())
+    }
+
+    /// A member, signed.
+    pub fn field_i64(&self, path: &str) -> SeriesField<i64> {
+        self.project(path, |e, p| e.get(p).as_i64())
+    }
+
+    /// A member as a float.
+    pub fn field_f64(&self, path: &str) -> SeriesField<f64> {
+        self.project(path, |e, p| e.get(p).as_f64())
+    }
+}

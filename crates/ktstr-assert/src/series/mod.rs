@@ -1,0 +1,23 @@
+//! Captures in order: samples, the fields projected from them, and patterns over time.
+
+mod across;
+mod bpf;
+mod entry;
+mod field;
+mod map;
+mod patterns;
+mod phases;
+mod samples;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use across::{CrossPhaseRatio, FracPair, PhaseMapExt};
+pub use entry::{DrainedSnapshotEntry, PERIODIC_TAG_PREFIX};
+pub use field::SeriesField;
+pub use map::{BpfMapCpuProjector, BpfMapProjector};
+pub use patterns::EachClaim;
+pub use phases::Triple;
+pub(crate) use phases::fold;
+pub use samples::{DrainedTuple, Sample, SampleSeries};
+pub use stats::{StatsPathProjector, StatsValue};

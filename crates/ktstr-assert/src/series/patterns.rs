@@ -1,0 +1,274 @@
+//! Patterns over time.
+//!
+//! Strict patterns judge every sample: one that cannot be read or is NaN fails. Trend patterns pass
+//! over samples that cannot be read and leave a note of the gap.
+
+use super::SeriesField;
+use crate::outcome::{AssertDetail, DetailKind};
+use crate::verdict::Verdict;
+use std::fmt::Display;
+
+/// How many samples in a row make a series converged.
+const CONVERGED_RUN: usize = 3;
+
+fn fail<'v>(v: &'v mut Verdict, message: String) -> &'v mut Verdict {
+    v.fail(AssertDetail::new(DetailKind::Temporal, message))
+}
+
+fn unsure<'v>(v: &'v mut Verdict, message: String) -> &'v mut Verdict {
+    v.inconclusive(AssertDetail::new(DetailKind::Temporal, message))
+}
+
+/// Claims something about every sample of a field.
+#[must_use = "a claim does nothing until it is compared"]
+pub struct EachClaim<'a, 'v, T> {
+    field: &'a SeriesField<T>,
+    verdict: &'v mut Verdict,
+}
+
+impl<T> SeriesField<T> {
+    /// Claims something about every sample; one that cannot be read fails.
+    pub fn each<'a, 'v>(&'a self, verdict: &'v mut Verdict) -> EachClaim<'a, 'v, T> {
+        EachClaim {
+            field: self,
+            verdict,
+        }
+    }
+}
+
+impl<'v, T: PartialOrd + Display> EachClaim<'_, 'v, T> {
+    fn judge(self, relation: &str, holds: impl Fn(&T) -> bool) -> &'v mut Verdict {
+        let label = self.field.label();
+        for (tag, _, value) in self.field.iter_full() {
+            let was = match value {
+                // NaN holds in no comparison, so it fails here like any other wrong value.
+                Ok(v) if holds(v) => continue,
+                Ok(v) => format!("was {v}"),
+                Err(e) => format!("could not be read: {e}"),
+            };
+            fail(
+                self.verdict,
+                format!("{label}: each sample expected {relation}, {tag} {was}"),
+            );
+        }
+        self.verdict
+    }
+
+    /// Every sample is `x` or more.
+    pub fn at_least(self, x: T) -> &'v mut Verdict {
+        self.judge(&format!("at least {x}"), |v| *v >= x)
+    }
+
+    /// Every sample is `x` or less.
+    pub fn at_most(self, x: T) -> &'v mut Verdict {
+        self.judge(&format!("at most {x}"), |v| *v <= x)
+    }
+
+    /// Every sample lies between `lo` and `hi`, both included.
+    pub fn between(self, lo: T, hi: T) -> &'v mut Verdict {
+        self.judge(&format!("in [{lo}, {hi}]"), |v| *v >= lo && *v <= hi)
+    }
+}
+
+/// A readable sample: tag, time, value.
+type Seen<'a, T> = (&'a str, Option<u64>, &'a T);
+
+impl<T> SeriesField<T> {
+    /// The readable samples; what could not be read is left as a note.
+    fn seen(&self, v: &mut Verdict) -> Vec<Seen<'_, T>> {
+        let mut seen = Vec::new();
+        for (tag, at, value) in self.iter_full() {
+            match value {
+                Ok(value) => seen.push((tag, at, value)),
+                Err(e) => {
+                    v.note(format!("{}: gap at {tag}: {e}", self.label()));
+                }
+            }
+        }
+        seen
+    }
+
+    fn too_few(&self, v: &mut Verdict, pattern: &str, have: usize, need: usize) -> bool {
+        if have < need {
+            let label = self.label();
+            v.note(format!(
+                "{label}: {pattern} needs {need} readable samples, has {have}"
+            ));
+        }
+        have < need
+    }
+}
+
+impl<T: PartialOrd + Display> SeriesField<T> {
+    /// No readable sample is less than the one before it.
+    pub fn nondecreasing<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
+        self.ordered(v, "nondecreasing", |a, b| b >= a)
+    }
+
+    /// Every readable sample is more than the one before it.
+    pub fn strictly_increasing<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
+        self.ordered(v, "strictly_increasing", |a, b| b > a)
+    }
+
+    fn ordered<'v>(
+        &self,
+        v: &'v mut Verdict,
+        pattern: &str,
+        holds: fn(&T, &T) -> bool,
+    ) -> &'v mut Verdict {
+        let seen = self.seen(v);
+        self.too_few(v, pattern, seen.len(), 2);
+        for pair in seen.windows(2) {
+            let ((tag_a, _, a), (tag_b, _, b)) = (pair[0], pair[1]);
+            if !holds(a, b) {
+                let label = self.label();
+                fail(
+                    v,
+                    format!("{label}: expected {pattern}, was {a} at {tag_a} and {b} at {tag_b}"),
+                );
+            }
+        }
+        v
+    }
+}
+
+impl SeriesField<f64> {
+    /// The change per millisecond between readable samples lies between `lo` and `hi`.
+    pub fn rate_within<'v>(&self, v: &'v mut Verdict, lo: f64, hi: f64) -> &'v mut Verdict {
+        let seen = self.seen(v);
+        self.too_few(v, "rate_within", seen.len(), 2);
+        for pair in seen.windows(2) {
+            let ((tag_a, at_a, a), (tag_b, at_b, b)) = (pair[0], pair[1]);
+            let what = format!("{}: rate from {tag_a} to {tag_b}", self.label());
+            let (Some(at_a), Some(at_b)) = (at_a, at_b) else {
+                v.note(format!(
+                    "{what} is not known: elapsed time was not measured"
+                ));
+                continue;
+            };
+            if at_a == at_b {
+                unsure(v, format!("{what} cannot be told: no time passed"));
+                continue;
+            }
+            let rate = (b - a) / (at_b as f64 - at_a as f64);
+            if !(rate.is_finite() && rate >= lo && rate <= hi) {
+                fail(
+                    v,
+                    format!("{what} expected in [{lo}, {hi}] per ms, was {rate}"),
+                );
+            }
+        }
+        v
+    }
+
+    /// After `warmup_ms` every readable sample is within `tol`·mean of their mean.
+    pub fn steady_within<'v>(
+        &self,
+        v: &'v mut Verdict,
+        warmup_ms: u64,
+        tol: f64,
+    ) -> &'v mut Verdict {
+        let mut seen = self.seen(v);
+        seen.retain(|(_, at, _)| at.is_some_and(|at| at >= warmup_ms));
+        if self.too_few(v, "steady_within (after warm-up)", seen.len(), 2) {
+            return v;
+        }
+        let mean = crate::math::mean(seen.iter().map(|s| *s.2)).unwrap_or(f64::NAN);
+        for (tag, _, value) in seen {
+            let off = (value - mean).abs();
+            // Written so that NaN fails.
+            if !matches!(off.partial_cmp(&(tol * mean.abs())), Some(o) if o.is_le()) {
+                let label = self.label();
+                fail(
+                    v,
+                    format!(
+                        "{label}: expected steady within {tol} of mean {mean}, was {value} at {tag}"
+                    ),
+                );
+            }
+        }
+        v
+    }
+
+    /// Three readable samples in a row are within `tol` of `target`, the first by `deadline_ms`.
+    pub fn converges_to<'v>(
+        &self,
+        v: &'v mut Verdict,
+        target: f64,
+        tol: f64,
+        deadline_ms: u64,
+    ) -> &'v mut Verdict {
+        let seen = self.seen(v);
+        if self.too_few(v, "converges_to", seen.len(), CONVERGED_RUN) {
+            return v;
+        }
+        let near = |s: &Seen<'_, f64>| (s.2 - target).abs() <= tol;
+        let mut runs = seen.windows(CONVERGED_RUN);
+        if runs.any(|w| w[0].1.is_some_and(|at| at <= deadline_ms) && w.iter().all(near)) {
+            return v;
+        }
+        let label = self.label();
+        let last = seen.last().map_or(f64::NAN, |s| *s.2);
+        fail(
+            v,
+            format!(
+                "{label}: expected to converge to {target} (±{tol}) by {deadline_ms}ms, \
+                 no {CONVERGED_RUN} samples in a row did; the last was {last}"
+            ),
+        )
+    }
+
+    /// Sample by sample, this field over `other` lies between `lo` and `hi`.
+    pub fn ratio_within<'v>(
+        &self,
+        v: &'v mut Verdict,
+        other: &SeriesField<f64>,
+        lo: f64,
+        hi: f64,
+    ) -> &'v mut Verdict {
+        let what = format!("{} / {}", self.label(), other.label());
+        if self.len() != other.len() {
+            let (a, b) = (self.len(), other.len());
+            return fail(v, format!("{what}: lengths differ, {a} and {b} samples"));
+        }
+        for ((tag, _, a), (_, _, b)) in self.iter_full().zip(other.iter_full()) {
+            let (a, b) = match (a, b) {
+                (Ok(a), Ok(b)) => (a, b),
+                (Err(e), _) | (_, Err(e)) => {
+                    v.note(format!("{what}: gap at {tag}: {e}"));
+                    continue;
+                }
+            };
+            if *b == 0.0 {
+                unsure(v, format!("{what} cannot be told at {tag}: {a} / 0"));
+                continue;
+            }
+            let r = a / b;
+            if !(r.is_finite() && r >= lo && r <= hi) {
+                fail(
+                    v,
+                    format!("{what}: expected in [{lo}, {hi}], was {r} at {tag}"),
+                );
+            }
+        }
+        v
+    }
+}
+
+impl SeriesField<bool> {
+    /// Every sample is true; one that cannot be read fails.
+    pub fn always_true<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
+        for (tag, _, value) in self.iter_full() {
+            let was = match value {
+                Ok(true) => continue,
+                Ok(false) => "was false".to_owned(),
+                Err(e) => format!("could not be read: {e}"),
+            };
+            fail(
+                v,
+                format!("{}: expected always true, {tag} {was}", self.label()),
+            );
+        }
+        v
+    }
+}

@@ -1,0 +1,126 @@
+//! What a field was in each phase. Values without a phase belong to none.
+
+use super::SeriesField;
+use super::field::Point;
+use crate::metric::{GaugeFold, MetricDef, MetricKind};
+use crate::phase::Phase;
+use ktstr_introspect::snapshot::SnapshotResult;
+use std::collections::BTreeMap;
+use std::ops::{Add, Sub};
+
+/// One value with its tag and time.
+pub type Triple<'a, T> = (&'a str, Option<u64>, &'a SnapshotResult<T>);
+
+impl<T> SeriesField<T> {
+    /// Everything that was seen in a phase.
+    pub fn phase(&self, phase: Phase) -> Vec<Triple<'_, T>> {
+        let here = self.points.iter().filter(|p| p.phase == Some(phase));
+        here.map(Point::triple).collect()
+    }
+
+    /// Everything by phase, and what has none.
+    pub fn by_phase(&self) -> (BTreeMap<Phase, Vec<Triple<'_, T>>>, Vec<Triple<'_, T>>) {
+        let (mut by, mut rest): (BTreeMap<_, Vec<_>>, _) = (BTreeMap::new(), Vec::new());
+        for p in &self.points {
+            match p.phase {
+                Some(phase) => by.entry(phase).or_default().push(p.triple()),
+                None => rest.push(p.triple()),
+            }
+        }
+        (by, rest)
+    }
+
+    /// Calls `f` for each phase in order, with what was seen in it.
+    pub fn for_each_phase(&self, mut f: impl FnMut(Phase, &[Triple<'_, T>])) {
+        for (phase, points) in self.by_phase().0 {
+            f(phase, &points);
+        }
+    }
+}
+
+impl<T: Copy> SeriesField<T> {
+    /// The readable values of each phase, in order; a phase without any is absent.
+    fn readable(&self) -> BTreeMap<Phase, Vec<T>> {
+        let mut by: BTreeMap<Phase, Vec<T>> = BTreeMap::new();
+        for p in &self.points {
+            if let (Some(phase), Ok(value)) = (p.phase, &p.value) {
+                by.entry(phase).or_default().push(*value);
+            }
+        }
+        by
+    }
+
+    fn reduce<U>(&self, f: impl Fn(&[T]) -> Option<U>) -> BTreeMap<Phase, U> {
+        let readable = self.readable().into_iter();
+        readable.filter_map(|(p, v)| Some((p, f(&v)?))).collect()
+    }
+
+    /// The last readable value of a phase.
+    pub fn value_at_phase(&self, phase: Phase) -> Option<T> {
+        let here = self.points.iter().rev().filter(|p| p.phase == Some(phase));
+        here.filter_map(|p| p.value.as_ref().ok()).next().copied()
+    }
+
+    /// The first readable value of each phase.
+    pub fn first_per_phase(&self) -> BTreeMap<Phase, T> {
+        self.reduce(|v| v.first().copied())
+    }
+
+    /// The last readable value of each phase.
+    pub fn last_per_phase(&self) -> BTreeMap<Phase, T> {
+        self.reduce(|v| v.last().copied())
+    }
+
+    /// Last − first of each phase. A counter that went backwards was reset: its phase gives the
+    /// default, not a wrapped difference.
+    pub fn counter_delta_per_phase(&self) -> BTreeMap<Phase, T>
+    where
+        T: PartialOrd + Default + Sub<Output = T>,
+    {
+        self.reduce(|v| {
+            let (first, last) = (*v.first()?, *v.last()?);
+            Some(if last >= first {
+                last - first
+            } else {
+                T::default()
+            })
+        })
+    }
+
+    /// The sum of the readable values of each phase. Integers must not overflow their type.
+    pub fn sum_by_phase(&self) -> BTreeMap<Phase, T>
+    where
+        T: Add<Output = T>,
+    {
+        self.reduce(|v| v.iter().copied().reduce(|a, b| a + b))
+    }
+
+    /// Each phase folded as the metric's kind says: counters by their delta, gauges and peaks by
+    /// their fold; kinds that are not made from samples give nothing.
+    pub fn aggregate_by_phase(&self, def: &MetricDef) -> BTreeMap<Phase, f64>
+    where
+        T: Into<f64>,
+    {
+        self.reduce(|v| {
+            fold(
+                def.kind,
+                &v.iter().map(|x| (*x).into()).collect::<Vec<f64>>(),
+            )
+        })
+    }
+}
+
+/// The value of a phase from its samples. Shared with the buckets.
+pub(crate) fn fold(kind: MetricKind, v: &[f64]) -> Option<f64> {
+    let (first, last) = (*v.first()?, *v.last()?);
+    let largest = || v.iter().copied().reduce(f64::max);
+    match kind {
+        MetricKind::Counter | MetricKind::DeltaSum | MetricKind::PerPhaseDeltaSum => {
+            Some((last - first).max(0.0))
+        }
+        MetricKind::Gauge(GaugeFold::Avg) => crate::math::mean(v.iter().copied()),
+        MetricKind::Gauge(GaugeFold::Max) | MetricKind::Peak => largest(),
+        MetricKind::Gauge(GaugeFold::Last) | MetricKind::Timestamp => Some(last),
+        _ => None,
+    }
+}

@@ -1,0 +1,140 @@
+//! The series of captures of one run.
+
+use super::DrainedSnapshotEntry;
+use crate::monitor::MonitorReport;
+use crate::stimulus::StimulusEvent;
+use ktstr_introspect::report::FailureDumpReport;
+use ktstr_introspect::snapshot::{MissingStatsReason, Snapshot};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Captures in the order they were made, and the monitor's report beside them.
+#[derive(Clone, Debug, Default)]
+pub struct SampleSeries {
+    pub(super) entries: Vec<DrainedSnapshotEntry>,
+    monitor: Option<MonitorReport>,
+}
+
+/// One capture of a series.
+#[derive(Clone, Copy)]
+pub struct Sample<'a> {
+    /// The name it was stored under.
+    pub tag: &'a str,
+    /// Guest milliseconds since the scenario started.
+    pub elapsed_ms: Option<u64>,
+    /// What was captured.
+    pub snapshot: Snapshot<'a>,
+    /// The scheduler's own statistics, or why there are none.
+    pub stats: Result<&'a Value, &'a MissingStatsReason>,
+    /// The step that was live: 0 is the baseline.
+    pub step_index: Option<u16>,
+    /// Where its boundary lay, for a periodic capture.
+    pub boundary_offset_ms: Option<u64>,
+}
+
+/// A capture as [`SampleSeries::from_drained`] takes it: tag, report, statistics, elapsed ms.
+pub type DrainedTuple = (String, FailureDumpReport, Option<Value>, Option<u64>);
+
+impl SampleSeries {
+    /// A series of captures of which the step is not known.
+    pub fn from_drained(drained: Vec<DrainedTuple>, monitor: Option<MonitorReport>) -> Self {
+        let entry = |(tag, report, stats, elapsed_ms): DrainedTuple| DrainedSnapshotEntry {
+            stats: stats.ok_or(MissingStatsReason::NoSchedulerBinary),
+            elapsed_ms,
+            ..DrainedSnapshotEntry::new(tag, report)
+        };
+        Self::from_drained_typed(drained.into_iter().map(entry).collect(), monitor)
+    }
+
+    /// A series of captures as they left the bridge.
+    pub fn from_drained_typed(
+        entries: Vec<DrainedSnapshotEntry>,
+        monitor: Option<MonitorReport>,
+    ) -> Self {
+        SampleSeries { entries, monitor }
+    }
+
+    /// A series without captures.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Whether there are no captures.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The captures as they were drained, in order.
+    pub fn entries(&self) -> &[DrainedSnapshotEntry] {
+        &self.entries
+    }
+
+    /// How many captures there are, placeholders included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Only the periodic captures.
+    pub fn periodic_only(mut self) -> Self {
+        self.entries.retain(DrainedSnapshotEntry::is_periodic);
+        self
+    }
+
+    /// A copy with only the periodic captures.
+    pub fn periodic_ref(&self) -> SampleSeries {
+        let periodic = self.entries.iter().filter(|e| e.is_periodic());
+        SampleSeries {
+            entries: periodic.cloned().collect(),
+            monitor: self.monitor.clone(),
+        }
+    }
+
+    /// The monitor's report over the same run.
+    pub fn monitor(&self) -> Option<&MonitorReport> {
+        self.monitor.as_ref()
+    }
+
+    /// The captures in order.
+    pub fn iter_samples(&self) -> impl Iterator<Item = Sample<'_>> {
+        self.entries.iter().map(|e| Sample {
+            tag: &e.tag,
+            elapsed_ms: e.elapsed_ms,
+            snapshot: Snapshot::new(&e.report),
+            stats: e.stats.as_ref(),
+            step_index: e.step_index,
+            boundary_offset_ms: e.boundary_offset_ms,
+        })
+    }
+
+    /// The captures by the step they were stamped with; without a stamp they count as baseline.
+    pub fn by_stamped_phase(&self) -> BTreeMap<u16, Vec<Sample<'_>>> {
+        let mut by: BTreeMap<u16, Vec<_>> = BTreeMap::new();
+        for s in self.iter_samples() {
+            by.entry(s.step_index.unwrap_or(0)).or_default().push(s);
+        }
+        by
+    }
+
+    /// The captures by the last step that had started when they were made. Where the time of a
+    /// capture is not known its stamp decides.
+    pub fn by_stimulus_phase(&self, events: &[StimulusEvent]) -> BTreeMap<u16, Vec<Sample<'_>>> {
+        let mut starts: Vec<(u64, u16)> = events
+            .iter()
+            .filter(|e| e.is_step_start())
+            .filter_map(|e| Some((e.elapsed_ms, e.step_index?)))
+            .collect();
+        starts.sort_unstable();
+        let mut by: BTreeMap<u16, Vec<_>> = BTreeMap::new();
+        for s in self.iter_samples() {
+            let step = match s.elapsed_ms {
+                Some(at) if !starts.is_empty() => {
+                    let begun = starts.partition_point(|(start, _)| *start <= at);
+                    begun.checked_sub(1).map_or(0, |last| starts[last].1)
+                }
+                _ => s.step_index.unwrap_or(0),
+            };
+            by.entry(step).or_default().push(s);
+        }
+        by
+    }
+}

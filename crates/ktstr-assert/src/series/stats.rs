@@ -1,0 +1,111 @@
+//! Projections of the scheduler's own statistics (scx_stats JSON).
+
+use super::{SampleSeries, SeriesField};
+use ktstr_introspect::snapshot::{JsonField, SnapshotError, SnapshotResult, stats_path};
+use serde_json::Value;
+
+/// The statistics taken with one capture.
+#[derive(Clone, Copy, Debug)]
+pub struct StatsValue<'a>(&'a Value);
+
+impl<'a> StatsValue<'a> {
+    /// The value at a dotted path.
+    pub fn get(&self, path: &str) -> JsonField<'a> {
+        stats_path(self.0, path)
+    }
+
+    /// The JSON as it came.
+    pub fn raw(&self) -> &'a Value {
+        self.0
+    }
+}
+
+/// Projects fields below one path of the statistics.
+#[derive(Clone, Debug)]
+pub struct StatsPathProjector<'a> {
+    series: &'a SampleSeries,
+    path: String,
+}
+
+macro_rules! projections {
+    ($($(#[$doc:meta])* $live:ident $field:ident $get:ident -> $t:ty;)*) => {
+        impl SampleSeries {
+            $($(#[$doc])*
+            pub fn $live(&self, path: &str) -> SeriesField<$t> {
+                self.stats(path, |stats| stats.get(path).$get())
+            })*
+        }
+
+        impl StatsPathProjector<'_> {
+            $($(#[$doc])*
+            pub fn $field(&self, path: &str) -> SeriesField<$t> {
+                self.series.$live(&join(&self.path, path))
+            })*
+        }
+    };
+}
+
+projections! {
+    /// The value at a path, unsigned.
+    stats_live_u64 field_u64 as_u64 -> u64;
+    /// The value at a path, signed.
+    stats_live_i64 field_i64 as_i64 -> i64;
+    /// The value at a path as a float.
+    stats_live_f64 field_f64 as_f64 -> f64;
+}
+
+fn join(path: &str, below: &str) -> String {
+    match path.is_empty() {
+        true => below.to_owned(),
+        false => format!("{path}.{below}"),
+    }
+}
+
+impl SampleSeries {
+    /// One value per capture from the scheduler's statistics; an error where they are missing.
+    pub fn stats<T>(
+        &self,
+        label: impl Into<String>,
+        f: impl Fn(StatsValue<'_>) -> SnapshotResult<T>,
+    ) -> SeriesField<T> {
+        self.project(label, |s| match s.stats {
+            Ok(value) => f(StatsValue(value)),
+            Err(reason) => Err(SnapshotError::MissingStats {
+                tag: s.tag.to_owned(),
+                reason: reason.clone(),
+            }),
+        })
+    }
+
+    /// Projections below a path.
+    pub fn stats_path(&self, path: impl Into<String>) -> StatsPathProjector<'_> {
+        StatsPathProjector {
+            series: self,
+            path: path.into(),
+        }
+    }
+}
+
+impl StatsPathProjector<'_> {
+    /// One level deeper.
+    pub fn key(&self, key: &str) -> Self {
+        StatsPathProjector {
+            series: self.series,
+            path: join(&self.path, key),
+        }
+    }
+
+    /// The keys at this path, over all captures, sorted.
+    pub fn key_names(&self) -> Vec<String> {
+        let mut names = std::collections::BTreeSet::new();
+        for value in self.series.iter_samples().filter_map(|s| s.stats.ok()) {
+            let here = match self.path.is_empty() {
+                true => Some(value),
+                false => stats_path(value, &self.path).raw(),
+            };
+            let keys = here.and_then(Value::as_object).into_iter().flatten();
+            names.extend(keys.map(|(k, _)| k.clone()));
+        }
+        names.into_iter().collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! One phase: its window, its metrics, and the cgroups that lived in it.
+
+use super::PhaseCgroupStats;
+use crate::metric::MetricId;
+use crate::phase::Phase;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything that was measured in one phase.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PhaseBucket {
+    /// The phase: 0 is the baseline, step `k` is `k + 1`.
+    pub step_index: u16,
+    /// `BASELINE` or `Step[k]`.
+    pub label: String,
+    /// Start of the window, in guest milliseconds since the scenario started.
+    pub start_ms: u64,
+    /// End of the window. 0 with `start_ms` 0 for a bucket only the guest knows of.
+    pub end_ms: u64,
+    /// Captures that fell into it.
+    pub sample_count: usize,
+    /// Metrics of the phase, by name. Not measured is absent, never 0.
+    #[serde(with = "crate::float::map")]
+    pub metrics: BTreeMap<String, f64>,
+    /// The cgroups that had workers in it, by name.
+    pub per_cgroup: BTreeMap<String, PhaseCgroupStats>,
+}
+
+impl PhaseBucket {
+    /// An empty bucket with its label.
+    pub fn new(phase: Phase) -> Self {
+        PhaseBucket {
+            step_index: phase.as_u16(),
+            label: phase.label().into_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The bucket's phase.
+    pub fn phase(&self) -> Phase {
+        Phase::from(self.step_index)
+    }
+
+    /// A metric of the phase as a whole.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.metrics.get(name).copied()
+    }
+
+    /// A metric the test cannot go on without.
+    ///
+    /// # Panics
+    /// When it was not measured; the message lists what was.
+    #[track_caller]
+    pub fn expect_metric(&self, name: &str) -> f64 {
+        match self.get(name) {
+            Some(v) => v,
+            None => panic!(
+                "metric `{name}` was not measured in {}; measured: {:?}",
+                self.label,
+                self.metrics.keys().collect::<Vec<_>>()
+            ),
+        }
+    }
+
+    /// `total_migrations`, `total_iterations` or `total_cpu_time_ns` over all cgroups of the phase.
+    /// `None` when no cgroup reported, and for other names.
+    pub fn cgroup_counter_total(&self, name: &str) -> Option<f64> {
+        self.per_cgroup
+            .values()
+            .map(|c| c.cgroup_counter(name))
+            .reduce(|a, b| Some(a? + b?))
+            .flatten()
+    }
+
+    /// A metric of the phase, else the sum of the counter of that name over its cgroups.
+    pub fn metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
+        let id = metric.into();
+        let name = id.wire_name();
+        self.get(name).or_else(|| self.cgroup_counter_total(name))
+    }
+
+    /// A metric of one cgroup in this phase, else its counter of that name.
+    pub fn cgroup_metric(&self, cgroup: &str, metric: impl Into<MetricId>) -> Option<f64> {
+        let id = metric.into();
+        let name = id.wire_name();
+        let c = self.per_cgroup.get(cgroup)?;
+        c.get(name).or_else(|| c.cgroup_counter(name))
+    }
+
+    /// Takes over another bucket of the same phase: windows are joined (an empty one is no
+    /// window), captures add up, of each metric the worse is kept, cgroups are merged by name.
+    pub fn merge(&mut self, other: PhaseBucket) {
+        if self.label.is_empty() {
+            self.label = other.label;
+        }
+        match ((self.start_ms, self.end_ms), (other.start_ms, other.end_ms)) {
+            (_, (0, 0)) => {}
+            ((0, 0), window) => (self.start_ms, self.end_ms) = window,
+            (a, b) => (self.start_ms, self.end_ms) = (a.0.min(b.0), a.1.max(b.1)),
+        }
+        self.sample_count = self.sample_count.saturating_add(other.sample_count);
+        crate::metric::merge_worst(&mut self.metrics, other.metrics);
+        for (name, carrier) in other.per_cgroup {
+            match self.per_cgroup.entry(name) {
+                std::collections::btree_map::Entry::Vacant(e) => {
+                    e.insert(carrier);
+                }
+                std::collections::btree_map::Entry::Occupied(mut e) => e.get_mut().merge(carrier),
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! One cgroup over the whole run.
+
+use super::PhaseCgroupStats;
+use crate::math::{ratio, us};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A kind of sample a worker may or may not have taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SampleSource {
+    /// Wake-up latencies.
+    WakeLatencyNs,
+    /// Time runnable but waiting.
+    RunDelayNs,
+    /// Timer latencies.
+    TimerLatencyNs,
+}
+
+/// What the workers of one cgroup measured over their lives.
+///
+/// A latency that was not measured reads 0 with its `*_measured` flag false: ask
+/// [`CgroupStats::measured_for`] before believing a zero.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CgroupStats {
+    /// The cgroup.
+    pub cgroup_name: String,
+    /// Its workers, dead ones included.
+    pub num_workers: usize,
+    /// CPUs they were seen on.
+    pub cpus_used: BTreeSet<usize>,
+    /// How many those are.
+    pub num_cpus: usize,
+    /// Mean off-CPU share, in percent.
+    #[serde(with = "crate::float::opt")]
+    pub avg_off_cpu_pct: Option<f64>,
+    /// Smallest off-CPU share, in percent.
+    #[serde(with = "crate::float::opt")]
+    pub min_off_cpu_pct: Option<f64>,
+    /// Largest off-CPU share, in percent.
+    #[serde(with = "crate::float::opt")]
+    pub max_off_cpu_pct: Option<f64>,
+    /// Largest − smallest off-CPU share over at least two workers, in percentage points.
+    #[serde(with = "crate::float::opt")]
+    pub spread: Option<f64>,
+    /// Longest gap between two iterations of one worker, in milliseconds.
+    pub max_gap_ms: u64,
+    /// The CPU that gap ended on.
+    pub max_gap_cpu: usize,
+    /// Changes of CPU.
+    pub total_migrations: u64,
+    /// Migrations an iteration; 0 without iterations.
+    #[serde(with = "crate::float::one")]
+    pub migration_ratio: f64,
+    /// 99th percentile of the wake-up latency, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub p99_wake_latency_us: f64,
+    /// Median wake-up latency, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub median_wake_latency_us: f64,
+    /// Coefficient of variation of the wake-up latency.
+    #[serde(with = "crate::float::one")]
+    pub wake_latency_cv: f64,
+    /// How many wake-ups happened.
+    pub wake_sample_total: u64,
+    /// Whether wake-up latencies were measured.
+    pub wake_measured: bool,
+    /// Median timer latency, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub median_timer_latency_us: f64,
+    /// 99th percentile of the timer latency, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub p99_timer_latency_us: f64,
+    /// 99.9th percentile of the timer latency, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub p999_timer_latency_us: f64,
+    /// Largest timer latency, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub worst_timer_latency_us: f64,
+    /// Whether timer latencies were measured.
+    pub timer_measured: bool,
+    /// Iterations.
+    pub total_iterations: u64,
+    /// CPU time, in nanoseconds.
+    pub total_cpu_time_ns: u64,
+    /// Mean over the workers of the time spent runnable but waiting, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub mean_run_delay_us: f64,
+    /// The worst worker's time spent runnable but waiting, in microseconds.
+    #[serde(with = "crate::float::one")]
+    pub worst_run_delay_us: f64,
+    /// Whether run delays were measured.
+    pub run_delay_measured: bool,
+    /// Share of the pages on the expected nodes, where both are known.
+    #[serde(with = "crate::float::opt")]
+    pub page_locality: Option<f64>,
+    /// Pages moved between nodes over all pages, where there are any.
+    #[serde(with = "crate::float::opt")]
+    pub cross_node_migration_ratio: Option<f64>,
+    /// Metrics of a payload or a port, by name.
+    #[serde(with = "crate::float::map")]
+    pub ext_metrics: BTreeMap<String, f64>,
+}
+
+/// Below this many wake-ups a tail says nothing.
+const TAIL_RATIO_MIN_SAMPLES: u64 = 100;
+
+impl CgroupStats {
+    /// The cgroup's statistics from its carrier over the whole run.
+    pub fn from_carrier(name: impl Into<String>, c: &PhaseCgroupStats) -> Self {
+        let get = |k| c.get(k);
+        let or0 = |k| c.get(k).unwrap_or(0.0);
+        CgroupStats {
+            cgroup_name: name.into(),
+            num_workers: c.num_workers,
+            cpus_used: c.cpus_used.clone(),
+            num_cpus: c.cpus_used.len(),
+            avg_off_cpu_pct: get("avg_off_cpu_pct"),
+            min_off_cpu_pct: get("min_off_cpu_pct"),
+            max_off_cpu_pct: get("max_off_cpu_pct"),
+            spread: get("off_cpu_spread_pct"),
+            max_gap_ms: c.max_gap_ms,
+            max_gap_cpu: c.max_gap_cpu,
+            total_migrations: c.total_migrations,
+            migration_ratio: or0("migration_ratio"),
+            p99_wake_latency_us: or0("p99_wake_latency_us"),
+            median_wake_latency_us: or0("median_wake_latency_us"),
+            wake_latency_cv: or0("wake_latency_cv"),
+            wake_sample_total: c.wake_sample_total,
+            wake_measured: get("p99_wake_latency_us").is_some(),
+            median_timer_latency_us: or0("median_timer_latency_us"),
+            p99_timer_latency_us: or0("p99_timer_latency_us"),
+            p999_timer_latency_us: or0("p999_timer_latency_us"),
+            worst_timer_latency_us: c.timer_latencies_ns.iter().max().map_or(0.0, |v| us(*v)),
+            timer_measured: get("p99_timer_latency_us").is_some(),
+            total_iterations: c.total_iterations,
+            total_cpu_time_ns: c.total_cpu_time_ns,
+            mean_run_delay_us: or0("mean_run_delay_us"),
+            worst_run_delay_us: or0("max_run_delay_us"),
+            run_delay_measured: get("mean_run_delay_us").is_some(),
+            page_locality: get("page_locality"),
+            cross_node_migration_ratio: get("cross_node_migration_ratio"),
+            ext_metrics: BTreeMap::new(),
+        }
+    }
+
+    /// 99th percentile over median of the wake-up latency. `None` below 100 iterations, without
+    /// wake-ups, or with a median of zero.
+    pub fn wake_latency_tail_ratio(&self) -> Option<f64> {
+        let told = self.wake_measured && self.total_iterations >= TAIL_RATIO_MIN_SAMPLES;
+        (told && self.median_wake_latency_us > 0.0)
+            .then(|| self.p99_wake_latency_us / self.median_wake_latency_us)
+    }
+
+    /// Iterations a worker. `None` without workers.
+    pub fn iterations_per_worker(&self) -> Option<f64> {
+        ratio(self.total_iterations, self.num_workers as u64)
+    }
+
+    /// Iterations a CPU-second. `None` without CPU time.
+    pub fn iterations_per_cpu_sec(&self) -> Option<f64> {
+        ratio(self.total_iterations, self.total_cpu_time_ns).map(|r| r * 1e9)
+    }
+
+    /// Whether samples of this kind were taken.
+    pub fn measured_for(&self, source: SampleSource) -> bool {
+        match source {
+            SampleSource::WakeLatencyNs => self.wake_measured,
+            SampleSource::RunDelayNs => self.run_delay_measured,
+            SampleSource::TimerLatencyNs => self.timer_measured,
+        }
+    }
+}

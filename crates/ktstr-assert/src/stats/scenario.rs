@@ -1,0 +1,126 @@
+//! The whole scenario: its cgroups, its totals and its phases.
+
+use super::{CgroupStats, PhaseBucket};
+use crate::metric::{MetricId, merge_worst};
+use crate::phase::Phase;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What was measured over a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScenarioStats {
+    /// Its cgroups, in the order they were collected.
+    pub cgroups: Vec<CgroupStats>,
+    /// Workers over all cgroups.
+    pub total_workers: usize,
+    /// Sum over the cgroups of the CPUs each was seen on.
+    pub total_cpus: usize,
+    /// Changes of CPU.
+    pub total_migrations: u64,
+    /// The largest spread of a cgroup, in percentage points.
+    #[serde(with = "crate::float::one")]
+    pub worst_spread: f64,
+    /// The longest gap of a worker, in milliseconds.
+    pub worst_gap_ms: u64,
+    /// The CPU it ended on.
+    pub worst_gap_cpu: usize,
+    /// The most migrations an iteration of a cgroup.
+    #[serde(with = "crate::float::one")]
+    pub worst_migration_ratio: f64,
+    /// Iterations.
+    pub total_iterations: u64,
+    /// Metrics of the run that are not fields here, by name.
+    #[serde(with = "crate::float::map")]
+    pub ext_metrics: BTreeMap<String, f64>,
+    /// The phases, by step index.
+    pub phases: Vec<PhaseBucket>,
+}
+
+impl ScenarioStats {
+    /// A scenario of one cgroup.
+    pub fn from_cgroup(c: CgroupStats) -> Self {
+        ScenarioStats {
+            total_workers: c.num_workers,
+            total_cpus: c.num_cpus,
+            total_migrations: c.total_migrations,
+            worst_spread: c.spread.unwrap_or(0.0),
+            worst_gap_ms: c.max_gap_ms,
+            worst_gap_cpu: c.max_gap_cpu,
+            worst_migration_ratio: c.migration_ratio,
+            total_iterations: c.total_iterations,
+            cgroups: vec![c],
+            ..Self::default()
+        }
+    }
+
+    /// The bucket of a phase.
+    pub fn phase(&self, phase: Phase) -> Option<&PhaseBucket> {
+        self.phases.iter().find(|b| b.phase() == phase)
+    }
+
+    /// A metric of a phase; see [`PhaseBucket::metric`].
+    pub fn phase_metric(&self, phase: Phase, metric: impl Into<MetricId>) -> Option<f64> {
+        self.phase(phase)?.metric(metric)
+    }
+
+    /// A metric of one cgroup in a phase; see [`PhaseBucket::cgroup_metric`].
+    pub fn phase_cgroup_metric(
+        &self,
+        phase: Phase,
+        cgroup: &str,
+        metric: impl Into<MetricId>,
+    ) -> Option<f64> {
+        self.phase(phase)?.cgroup_metric(cgroup, metric)
+    }
+
+    /// A metric over the whole run. `None` when it was not measured.
+    pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
+        let id = metric.into();
+        let own = self.ext_metrics.get(id.wire_name()).copied();
+        own.or_else(|| crate::metric::run_value(self, &id))
+    }
+
+    /// Fewest over most iterations per worker among the cgroups: 1 is perfect balance. `None` for
+    /// fewer than two cgroups with workers, or when none of them did anything.
+    pub fn cgroup_balance_ratio(&self) -> Option<f64> {
+        let rates: Vec<_> = (self.cgroups.iter())
+            .filter_map(CgroupStats::iterations_per_worker)
+            .collect();
+        let (lo, hi) = crate::math::min_max(rates.iter().copied())?;
+        (rates.len() > 1 && hi > 0.0).then(|| lo / hi)
+    }
+
+    /// Whether any step left a bucket.
+    pub fn has_steps(&self) -> bool {
+        self.phases.iter().any(|b| b.step_index > 0)
+    }
+
+    /// Takes over another part of the scenario: totals add up, the worst stays, cgroups are
+    /// appended, phases are merged by step index, other metrics keep the worse by their polarity.
+    pub fn merge(&mut self, other: ScenarioStats) {
+        self.cgroups.extend(other.cgroups);
+        self.total_workers = self.total_workers.saturating_add(other.total_workers);
+        self.total_cpus = self.total_cpus.saturating_add(other.total_cpus);
+        self.total_migrations = self.total_migrations.saturating_add(other.total_migrations);
+        self.total_iterations = self.total_iterations.saturating_add(other.total_iterations);
+        self.worst_spread = self.worst_spread.max(other.worst_spread);
+        self.worst_migration_ratio = self.worst_migration_ratio.max(other.worst_migration_ratio);
+        if other.worst_gap_ms > self.worst_gap_ms {
+            (self.worst_gap_ms, self.worst_gap_cpu) = (other.worst_gap_ms, other.worst_gap_cpu);
+        }
+        merge_worst(&mut self.ext_metrics, other.ext_metrics);
+        merge_phases(&mut self.phases, other.phases);
+    }
+}
+
+/// Merges buckets by step index; the result is ordered by it.
+pub(crate) fn merge_phases(into: &mut Vec<PhaseBucket>, from: Vec<PhaseBucket>) {
+    for bucket in from {
+        match into.iter_mut().find(|b| b.step_index == bucket.step_index) {
+            Some(mine) => mine.merge(bucket),
+            None => into.push(bucket),
+        }
+    }
+    into.sort_by_key(|b| b.step_index);
+}

@@ -1,0 +1,103 @@
+//! The scalars of one cgroup in one phase, from its samples.
+
+use super::PhaseCgroupStats;
+use crate::math::{cv, mean, min_max, percentile, ratio, sorted, us};
+use std::collections::BTreeMap;
+
+impl PhaseCgroupStats {
+    /// Off-CPU share in percent: mean, smallest, largest, and largest − smallest.
+    pub fn off_cpu_summary(&self) -> Option<(f64, f64, f64, f64)> {
+        let avg = mean(self.off_cpu_pcts.iter().copied())?;
+        let (lo, hi) = min_max(self.off_cpu_pcts.iter().copied())?;
+        Some((avg, lo, hi, hi - lo))
+    }
+
+    /// Wake-up latency in microseconds: 99th percentile and median.
+    pub fn wake_summary(&self) -> Option<(f64, f64)> {
+        let v = sorted(&self.wake_latencies_ns);
+        Some((us(percentile(&v, 0.99)?), us(percentile(&v, 0.5)?)))
+    }
+
+    /// Timer latency in microseconds: median, 99th and 99.9th percentile.
+    pub fn timer_summary(&self) -> Option<(f64, f64, f64)> {
+        let v = sorted(&self.timer_latencies_ns);
+        let at = |p| percentile(&v, p).map(us);
+        Some((at(0.5)?, at(0.99)?, at(0.999)?))
+    }
+
+    /// Coefficient of variation of the wake-up latency.
+    pub fn wake_cv(&self) -> Option<f64> {
+        cv(self.wake_latencies_ns.iter().map(|v| *v as f64))
+    }
+
+    /// Time spent runnable but waiting, in microseconds: mean over the workers, and the worst.
+    pub fn run_delay_summary(&self) -> Option<(f64, f64)> {
+        let avg = mean(self.run_delays_ns.iter().map(|v| us(*v)))?;
+        Some((avg, us(*self.run_delays_ns.iter().max()?)))
+    }
+
+    /// The scalars that come from counters and so survive stripping.
+    pub(super) fn counted(&self) -> BTreeMap<String, f64> {
+        let workers = self.num_workers as u64;
+        let cross = (self.numa_pages_total > 0)
+            .then(|| ratio(self.cross_node_migrated, self.numa_pages_total))
+            .flatten();
+        let local = self.numa_pages_local;
+        [
+            (
+                "migration_ratio",
+                ratio(self.total_migrations, self.total_iterations),
+            ),
+            (
+                "iterations_per_worker",
+                ratio(self.total_iterations, workers),
+            ),
+            (
+                "page_locality",
+                local.and_then(|l| ratio(l, self.numa_pages_total)),
+            ),
+            ("cross_node_migration_ratio", cross),
+            (
+                "total_cpu_time_ns",
+                (workers > 0).then_some(self.total_cpu_time_ns as f64),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(k, v)| Some((k.to_owned(), v?)))
+        .collect()
+    }
+
+    /// Every scalar that was measured.
+    pub(super) fn scalars(&self) -> BTreeMap<String, f64> {
+        let mut m = self.counted();
+        let mut put = |k: &str, v: f64| {
+            m.insert(k.to_owned(), v);
+        };
+        if let Some((p99, median)) = self.wake_summary() {
+            put("p99_wake_latency_us", p99);
+            put("median_wake_latency_us", median);
+        }
+        if let Some(cv) = self.wake_cv() {
+            put("wake_latency_cv", cv);
+        }
+        if let Some((median, p99, p999)) = self.timer_summary() {
+            put("median_timer_latency_us", median);
+            put("p99_timer_latency_us", p99);
+            put("p999_timer_latency_us", p999);
+        }
+        if let Some((mean, worst)) = self.run_delay_summary() {
+            put("mean_run_delay_us", mean);
+            put("max_run_delay_us", worst);
+        }
+        if let Some((avg, lo, hi, spread)) = self.off_cpu_summary() {
+            put("avg_off_cpu_pct", avg);
+            put("min_off_cpu_pct", lo);
+            put("max_off_cpu_pct", hi);
+            // A spread needs two workers to lie between.
+            if self.off_cpu_pcts.len() > 1 {
+                put("off_cpu_spread_pct", spread);
+            }
+        }
+        m
+    }
+}

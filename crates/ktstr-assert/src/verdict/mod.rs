@@ -1,0 +1,48 @@
+//! Claims: one value, one expectation, one record.
+//!
+//! A claim that does not hold adds a failure `<label>: expected <relation>, was <value>`; one that
+//! holds adds a pass and leaves the outcomes alone.
+
+mod better;
+mod collection;
+mod core;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use better::BetterClaim;
+pub use collection::{SeqClaim, SetClaim};
+pub use core::Verdict;
+pub use value::{ClaimBuilder, PresentClaim};
+
+/// Claims something about an expression; its text is the label.
+///
+/// ```
+/// # use ktstr_assert::{Verdict, claim};
+/// let mut v = Verdict::new();
+/// let gap_ms = 3;
+/// claim!(v, gap_ms).at_most(10);
+/// assert!(v.is_pass());
+/// ```
+#[macro_export]
+macro_rules! claim {
+    ($verdict:expr, $value:expr $(,)?) => {
+        $verdict.claim(stringify!($value), $value)
+    };
+}
+
+/// Claims something about a metric that may be absent; its text is the label.
+///
+/// ```
+/// # use ktstr_assert::{Verdict, claim_present};
+/// let mut v = Verdict::new();
+/// let rate: Option<f64> = None;
+/// claim_present!(v, rate).at_least(1.0);
+/// assert!(v.is_fail());
+/// ```
+#[macro_export]
+macro_rules! claim_present {
+    ($verdict:expr, $value:expr $(,)?) => {
+        $verdict.claim_present(stringify!($value), $value)
+    };
+}

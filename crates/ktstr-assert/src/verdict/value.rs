@@ -1,0 +1,218 @@
+//! Claims about one value.
+
+use super::Verdict;
+use crate::outcome::{AssertDetail, DetailKind, PassDetail};
+use std::fmt::Display;
+
+/// A claim before its verdict: label, kind and reason.
+pub(super) struct Subject<'a> {
+    pub verdict: &'a mut Verdict,
+    pub name: &'static str,
+    pub kind: DetailKind,
+    pub reason: Option<String>,
+}
+
+impl<'a> Subject<'a> {
+    pub fn new(verdict: &'a mut Verdict, name: &'static str) -> Self {
+        Subject {
+            verdict,
+            name,
+            kind: DetailKind::Other,
+            reason: None,
+        }
+    }
+
+    /// The end of every claim: a pass when it holds, else a failure that says what was expected.
+    pub fn settle(
+        self,
+        holds: bool,
+        comparator: &'static str,
+        relation: String,
+        expected: Option<String>,
+        value: String,
+    ) -> &'a mut Verdict {
+        if holds {
+            let pass = PassDetail {
+                expected,
+                ..PassDetail::unary(self.name, comparator, value)
+            };
+            self.verdict.pass(pass)
+        } else {
+            self.fail(format!("expected {relation}, was {value}"))
+        }
+    }
+
+    pub fn fail(self, what: String) -> &'a mut Verdict {
+        let reason = self.reason.map(|r| format!(" ({r})")).unwrap_or_default();
+        let message = format!("{}: {what}{reason}", self.name);
+        self.verdict.fail(AssertDetail::new(self.kind, message))
+    }
+}
+
+macro_rules! modifiers {
+    () => {
+        /// The kind a failure will have; [`DetailKind::Other`] unless told.
+        pub fn kind(mut self, kind: DetailKind) -> Self {
+            self.subject.kind = kind;
+            self
+        }
+
+        /// A reason, appended to a failure in parentheses.
+        pub fn because(mut self, reason: &str) -> Self {
+            self.subject.reason = Some(reason.to_owned());
+            self
+        }
+    };
+}
+pub(super) use modifiers;
+
+/// A claim about a value that is there.
+#[must_use = "a claim does nothing until it is compared"]
+pub struct ClaimBuilder<'a, T> {
+    subject: Subject<'a>,
+    value: T,
+}
+
+impl<'a, T> ClaimBuilder<'a, T> {
+    pub(super) fn new(verdict: &'a mut Verdict, name: &'static str, value: T) -> Self {
+        let subject = Subject::new(verdict, name);
+        ClaimBuilder { subject, value }
+    }
+
+    modifiers!();
+
+    fn settle(
+        self,
+        comparator: &'static str,
+        words: &str,
+        expected: T,
+        holds: impl FnOnce(&T, &T) -> bool,
+    ) -> &'a mut Verdict
+    where
+        T: Display,
+    {
+        let (holds, x) = (holds(&self.value, &expected), expected.to_string());
+        let value = self.value.to_string();
+        let relation = format!("{words}{x}");
+        self.subject
+            .settle(holds, comparator, relation, Some(x), value)
+    }
+}
+
+impl<'a, T: PartialEq + Display> ClaimBuilder<'a, T> {
+    /// It equals `x`.
+    pub fn eq(self, x: T) -> &'a mut Verdict {
+        self.settle("eq", "", x, |v, x| v == x)
+    }
+
+    /// It does not equal `x`.
+    pub fn ne(self, x: T) -> &'a mut Verdict {
+        self.settle("ne", "!= ", x, |v, x| v != x)
+    }
+}
+
+impl<'a, T: PartialOrd + Display> ClaimBuilder<'a, T> {
+    /// It is `x` or more.
+    pub fn at_least(self, x: T) -> &'a mut Verdict {
+        self.settle("ge", "at least ", x, |v, x| v >= x)
+    }
+
+    /// It is `x` or less.
+    pub fn at_most(self, x: T) -> &'a mut Verdict {
+        self.settle("le", "at most ", x, |v, x| v <= x)
+    }
+
+    /// It is less than `x`.
+    pub fn lt(self, x: T) -> &'a mut Verdict {
+        self.settle("lt", "less than ", x, |v, x| v < x)
+    }
+
+    /// It is more than `x`.
+    pub fn gt(self, x: T) -> &'a mut Verdict {
+        self.settle("gt", "greater than ", x, |v, x| v > x)
+    }
+
+    /// It lies between `lo` and `hi`, both included. An empty range never holds.
+    pub fn between(self, lo: T, hi: T) -> &'a mut Verdict {
+        let range = format!("[{lo}, {hi}]");
+        // A range with NaN for a bound is as empty as one that is upside down.
+        let is_range = lo <= hi;
+        let relation = match is_range {
+            true => format!("in {range}"),
+            false => format!("in {range} (an empty range)"),
+        };
+        let holds = is_range && self.value >= lo && self.value <= hi;
+        let value = self.value.to_string();
+        self.subject
+            .settle(holds, "in_range", relation, Some(range), value)
+    }
+}
+
+impl<'a> ClaimBuilder<'a, f64> {
+    /// It is neither NaN nor infinite.
+    pub fn is_finite(self) -> &'a mut Verdict {
+        let value = self.value.to_string();
+        let holds = self.value.is_finite();
+        self.subject
+            .settle(holds, "is_finite", "finite".into(), None, value)
+    }
+
+    /// It is at most `tol` away from `target`.
+    pub fn near(self, target: f64, tol: f64) -> &'a mut Verdict {
+        let holds = (self.value - target).abs() <= tol;
+        let x = format!("{target} (±{tol})");
+        let value = self.value.to_string();
+        let relation = format!("near {x}");
+        self.subject
+            .settle(holds, "near_within", relation, Some(x), value)
+    }
+}
+
+/// A claim about a metric that may be absent; whatever is claimed, absence fails.
+#[must_use = "a claim does nothing until it is compared"]
+pub struct PresentClaim<'a> {
+    subject: Subject<'a>,
+    value: Option<f64>,
+}
+
+macro_rules! present {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident),*);)*) => { $(
+        $(#[$doc])*
+        pub fn $name(self $(, $arg: f64)*) -> &'a mut Verdict {
+            match self.value {
+                Some(value) => ClaimBuilder { subject: self.subject, value }.$name($($arg),*),
+                None => self.subject.fail("metric absent".into()),
+            }
+        }
+    )* };
+}
+
+impl<'a> PresentClaim<'a> {
+    pub(super) fn new(verdict: &'a mut Verdict, name: &'static str, value: Option<f64>) -> Self {
+        let subject = Subject::new(verdict, name);
+        PresentClaim { subject, value }
+    }
+
+    modifiers!();
+
+    present! {
+        /// It is there and equals `x`.
+        eq(x);
+        /// It is there and does not equal `x`.
+        ne(x);
+        /// It is there and is `x` or more.
+        at_least(x);
+        /// It is there and is `x` or less.
+        at_most(x);
+        /// It is there and less than `x`.
+        lt(x);
+        /// It is there and more than `x`.
+        gt(x);
+        /// It is there and lies between `lo` and `hi`, both included.
+        between(lo, hi);
+        /// It is there and neither NaN nor infinite.
+        is_finite();
+        /// It is there and at most `tol` away from `target`.
+        near(target, tol);
+    }
+}

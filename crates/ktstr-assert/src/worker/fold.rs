@@ -1,0 +1,140 @@
+//! Workers into cgroups. Sums saturate: what the guest sends may be absurd, never fatal.
+
+use super::{PhaseSlice, WorkerReport};
+use crate::stats::{CgroupStats, PhaseCgroupStats};
+use std::collections::BTreeMap;
+
+/// One cgroup's share of a step, over the whole life of its workers. All of its vectors are the
+/// workers' samples in order; the scalars of [`PhaseCgroupStats::metrics`] are filled in.
+///
+/// Which of the pages are local cannot be told from reports alone: use
+/// [`PhaseCgroupStats::set_local_nodes`] when the cgroup's nodes are known.
+pub fn carrier(reports: &[WorkerReport]) -> PhaseCgroupStats {
+    let mut c = PhaseCgroupStats::default();
+    for r in reports {
+        c.add(&r.as_slice(0));
+    }
+    c.measure();
+    c
+}
+
+/// The carriers of workers that live through several phases, by step index, from their slices.
+/// A worker that has no slices adds nothing.
+pub fn carriers_by_phase(reports: &[WorkerReport]) -> BTreeMap<u16, PhaseCgroupStats> {
+    let mut by_phase: BTreeMap<u16, PhaseCgroupStats> = BTreeMap::new();
+    for slice in reports.iter().flat_map(|r| &r.phase_slices) {
+        by_phase.entry(slice.step_index).or_default().add(slice);
+    }
+    by_phase.values_mut().for_each(PhaseCgroupStats::measure);
+    by_phase
+}
+
+/// One cgroup over the whole run.
+pub fn cgroup_stats(name: impl Into<String>, reports: &[WorkerReport]) -> CgroupStats {
+    CgroupStats::from_carrier(name, &carrier(reports))
+}
+
+impl PhaseCgroupStats {
+    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] when all are in.
+    pub fn add(&mut self, s: &PhaseSlice) {
+        self.num_workers = self.num_workers.saturating_add(1);
+        self.cpus_used.extend(&s.cpus_used);
+        self.wake_latencies_ns.extend(&s.wake_latencies_ns);
+        self.wake_sample_total = self.wake_sample_total.saturating_add(s.wake_sample_total);
+        self.timer_latencies_ns.extend(&s.timer_latencies_ns);
+        self.timer_sample_total = self.timer_sample_total.saturating_add(s.timer_sample_total);
+        if s.schedstat_run_count > 0 {
+            self.run_delays_ns.push(s.schedstat_run_delay_ns);
+        }
+        let off_cpu = crate::math::ratio(s.off_cpu_ns, s.wall_time_ns);
+        self.off_cpu_pcts.extend(off_cpu.map(|r| r * 100.0));
+        self.total_migrations = self.total_migrations.saturating_add(s.migration_count);
+        self.total_iterations = self.total_iterations.saturating_add(s.iterations);
+        self.total_cpu_time_ns = self.total_cpu_time_ns.saturating_add(s.cpu_time_ns);
+        for (node, pages) in &s.numa_pages {
+            let sum = self.numa_pages.entry(*node).or_default();
+            *sum = sum.saturating_add(*pages);
+            self.numa_pages_total = self.numa_pages_total.saturating_add(*pages);
+        }
+        // The counter is the whole machine's: workers of one cgroup saw the same pages move.
+        self.cross_node_migrated = self.cross_node_migrated.max(s.vmstat_numa_pages_migrated);
+        if s.max_gap_ms > self.max_gap_ms {
+            (self.max_gap_ms, self.max_gap_cpu) = (s.max_gap_ms, s.max_gap_cpu);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn worker(cpu: usize, off_ms: u64) -> WorkerReport {
+        WorkerReport {
+            completed: true,
+            wall_time_ns: 1_000_000_000,
+            off_cpu_ns: off_ms * 1_000_000,
+            cpu_time_ns: (1000 - off_ms) * 1_000_000,
+            cpus_used: [cpu].into(),
+            iterations: 500,
+            migration_count: 5,
+            max_gap_ms: off_ms,
+            max_gap_cpu: cpu,
+            schedstat_run_count: 1,
+            schedstat_run_delay_ns: 3_000,
+            wake_latencies_ns: vec![1_000, 3_000],
+            wake_sample_total: 2,
+            ..WorkerReport::default()
+        }
+    }
+
+    #[test]
+    fn a_carrier_is_its_workers_together() {
+        let c = carrier(&[worker(0, 500), worker(3, 400)]);
+        assert_eq!((c.num_workers, c.total_iterations), (2, 1000));
+        assert_eq!((c.max_gap_ms, c.max_gap_cpu), (500, 0));
+        assert_eq!(c.cpus_used, [0, 3].into());
+        assert_eq!(c.get("off_cpu_spread_pct"), Some(10.0));
+        assert_eq!(c.get("migration_ratio"), Some(0.01));
+        assert_eq!(c.get("p99_wake_latency_us"), Some(3.0));
+        assert_eq!(c.get("mean_run_delay_us"), Some(3.0));
+        assert_eq!(c.get("total_cpu_time_ns"), Some(1.1e9));
+        assert_eq!(c.get("p99_timer_latency_us"), None, "not measured is not 0");
+        assert_eq!(c.get("page_locality"), None);
+        let s = cgroup_stats("cg", &[worker(0, 500), worker(3, 400)]);
+        assert_eq!((s.spread, s.num_cpus), (Some(10.0), 2));
+        assert!(s.wake_measured && !s.timer_measured);
+    }
+
+    #[test]
+    fn slices_go_to_their_phases() {
+        let slice = |step_index, iterations| PhaseSlice {
+            step_index,
+            iterations,
+            ..PhaseSlice::default()
+        };
+        let w = |slices| WorkerReport {
+            phase_slices: slices,
+            ..WorkerReport::default()
+        };
+        let by = carriers_by_phase(&[w(vec![slice(1, 5), slice(2, 7)]), w(vec![slice(2, 1)])]);
+        assert_eq!(by.keys().copied().collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((by[&1].total_iterations, by[&1].num_workers), (5, 1));
+        assert_eq!((by[&2].total_iterations, by[&2].num_workers), (8, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn absurd_numbers_do_not_overflow(n in prop::collection::vec(any::<[u64; 6]>(), 0..6)) {
+            let reports: Vec<_> = n.iter().map(|v| WorkerReport {
+                iterations: v[0], cpu_time_ns: v[1], wall_time_ns: v[2], off_cpu_ns: v[3],
+                migration_count: v[4], wake_sample_total: v[5], wake_latencies_ns: v.to_vec(),
+                numa_pages: [(0, v[0]), (1, v[1])].into(), schedstat_run_count: v[2],
+                schedstat_run_delay_ns: v[3], ..WorkerReport::default()
+            }).collect();
+            let c = carrier(&reports);
+            prop_assert_eq!(c.num_workers, reports.len());
+            let _ = cgroup_stats("cg", &reports);
+        }
+    }
+}

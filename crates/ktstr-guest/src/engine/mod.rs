@@ -1,0 +1,318 @@
+//! The step engine: walks the steps of a scenario inside the guest.
+//!
+//! Order of a step: is the scheduler alive; publish the ordinal; operations; cgroups and
+//! workers; `StepStart`; hold; `StepEnd`; stop and collect what is the step's own; judge.
+//! Set-up and teardown do not use window time. What goes wrong inside a step is a failed
+//! result, not an error: whatever was collected so far stays. Not for: captures (the host
+//! takes them) or the final verdict.
+
+mod liveness;
+mod ops;
+mod outcome;
+mod scene;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Context as _, Result, bail};
+use ktstr_assert::{Assert, AssertDetail, AssertResult, DetailKind, PhaseGuard};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::cgroup::Controller;
+use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
+
+use crate::link;
+use crate::protocol::ToHost;
+use scene::{Owner, Scene};
+use window::Window;
+
+/// One step that lasts the whole window.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> Result<AssertResult> {
+    execute_steps(ctx, vec![Step::with_defs(defs, HoldSpec::FULL)])
+}
+
+/// Runs the steps with the test's own checks.
+///
+/// # Errors
+/// Only for input that is invalid before anything runs: a hold that cannot be, more steps than
+/// can be numbered. What fails inside a step is a Fail of the result.
+pub fn execute_steps(ctx: &Ctx, steps: Vec<Step>) -> Result<AssertResult> {
+    execute_steps_with(ctx, steps, None)
+}
+
+/// Runs the steps with these checks, or the test's own.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn execute_steps_with(
+    ctx: &Ctx,
+    steps: Vec<Step>,
+    checks: Option<&Assert>,
+) -> Result<AssertResult> {
+    execute_scenario_with(ctx, Backdrop::new(), steps, checks)
+}
+
+/// Runs the steps over a backdrop that lives for the whole scenario.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn execute_scenario(ctx: &Ctx, backdrop: Backdrop, steps: Vec<Step>) -> Result<AssertResult> {
+    execute_scenario_with(ctx, backdrop, steps, None)
+}
+
+/// The same with these checks, or the test's own.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn execute_scenario_with(
+    ctx: &Ctx,
+    backdrop: Backdrop,
+    steps: Vec<Step>,
+    checks: Option<&Assert>,
+) -> Result<AssertResult> {
+    validate(ctx, &steps)?;
+    ctx.cgroups
+        .setup(&controllers(&backdrop, &steps))
+        .context("preparing the cgroup tree of the test")?;
+    let mut run = Run {
+        ctx,
+        checks: checks.unwrap_or(&ctx.assert),
+        scene: Scene::new()?,
+        window: Window::open(ctx.duration),
+        result: AssertResult::pass(),
+    };
+    ctx.current_step.store(0, Relaxed);
+    link::send(&ToHost::ScenarioStart {
+        steps: steps.len() as u32,
+    });
+    run.pause();
+    if run.backdrop(&backdrop) {
+        for (k0, step) in steps.iter().enumerate() {
+            if !run.step(k0 as u16, step) {
+                break;
+            }
+        }
+    }
+    run.finish();
+    Ok(run.result)
+}
+
+fn validate(ctx: &Ctx, steps: &[Step]) -> Result<()> {
+    if steps.len() >= usize::from(u16::MAX) {
+        bail!(
+            "{} steps: at most {} can be numbered",
+            steps.len(),
+            u16::MAX - 1
+        );
+    }
+    for (k0, step) in steps.iter().enumerate() {
+        step.hold
+            .validate()
+            .with_context(|| format!("step {k0}: the hold is invalid"))?;
+    }
+    if ctx.wait_for_map_write {
+        bail!("waiting for bpf_map_write is not available yet: leave it out of the test");
+    }
+    Ok(())
+}
+
+/// What the declarations need. A factory's are not known yet: they are enabled when first used.
+fn controllers(backdrop: &Backdrop, steps: &[Step]) -> BTreeSet<Controller> {
+    let given = steps.iter().flat_map(|step| match &step.setup {
+        Setup::Defs(defs) => defs.as_slice(),
+        Setup::Factory(_) => &[],
+    });
+    let ops = steps.iter().flat_map(|step| &step.ops).chain(&backdrop.ops);
+    let mut all: BTreeSet<Controller> = backdrop
+        .cgroups
+        .iter()
+        .chain(given)
+        .flat_map(CgroupDef::controllers)
+        .collect();
+    for op in ops {
+        match op {
+            Op::AddCgroupDef { def } => all.extend(def.controllers()),
+            Op::SetCpuset { .. } | Op::SwapCpusets { .. } => {
+                all.insert(Controller::Cpuset);
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+struct Run<'a, 'c> {
+    ctx: &'a Ctx<'c>,
+    checks: &'a Assert,
+    scene: Scene,
+    window: Window,
+    result: AssertResult,
+}
+
+impl Run<'_, '_> {
+    fn pause(&mut self) {
+        if self.window.pause() {
+            link::send(&ToHost::ScenarioPause);
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.window.resume() {
+            link::send(&ToHost::ScenarioResume);
+        }
+    }
+
+    fn fail(&mut self, kind: DetailKind, message: String) {
+        self.result.record_fail(AssertDetail::new(kind, message));
+    }
+
+    fn fail_op(&mut self, what: &str, error: &anyhow::Error) {
+        self.fail(DetailKind::Other, format!("{what} failed: {error:#}"));
+    }
+
+    /// Whether the scheduler still runs; a Fail if not.
+    fn alive(&mut self) -> bool {
+        match liveness::check(self.ctx) {
+            None => true,
+            Some(death) => {
+                self.fail(death.kind, death.message);
+                false
+            }
+        }
+    }
+
+    fn set_up(
+        &mut self,
+        owner: Owner,
+        defs: &[CgroupDef],
+        ops: &[Op],
+        ops_first: bool,
+    ) -> Result<()> {
+        let Self { ctx, scene, .. } = self;
+        let run_ops = |scene: &mut Scene| {
+            ops.iter()
+                .try_for_each(|op| ops::apply(ctx, scene, owner, op))
+        };
+        if ops_first {
+            run_ops(scene)?;
+        }
+        for def in defs {
+            scene.add_def(ctx, owner, def)?;
+        }
+        if !ops_first {
+            run_ops(scene)?;
+        }
+        Ok(())
+    }
+
+    /// `false`: the scenario is over.
+    fn backdrop(&mut self, backdrop: &Backdrop) -> bool {
+        let _label = PhaseGuard::install_baseline();
+        self.scene.phase.set(0);
+        let done = self.set_up(Owner::Backdrop, &backdrop.cgroups, &backdrop.ops, false);
+        if let Err(error) = &done {
+            self.fail_op("backdrop", error);
+        }
+        done.is_ok()
+    }
+
+    /// `false`: the scenario is over.
+    fn step(&mut self, k0: u16, step: &Step) -> bool {
+        let _label = PhaseGuard::install_step(k0);
+        if k0 > 0 && !self.alive() {
+            return false;
+        }
+        let ordinal = k0 + 1;
+        self.ctx.current_step.store(ordinal, Relaxed);
+        self.scene.phase.set(ordinal);
+        let defs = step.setup.defs(self.ctx);
+        let set_up = self.set_up(Owner::Step, &defs, &step.ops, true);
+        let ok = match set_up {
+            Err(error) => {
+                self.fail_op(&format!("step {k0}"), &error);
+                false
+            }
+            Ok(()) => self.held(k0, step),
+        };
+        self.pause();
+        let done = self
+            .scene
+            .tear_down(self.ctx, Owner::Step, &mut self.result);
+        outcome::judge(&mut self.result, self.checks, ordinal, done);
+        ok
+    }
+
+    /// From `StepStart` to `StepEnd`.
+    fn held(&mut self, k0: u16, step: &Step) -> bool {
+        self.resume();
+        link::send(&ToHost::StepStart {
+            step_index: k0 + 1,
+            elapsed_ms: self.window.elapsed_ms(),
+            op_count: step.ops.len() as u32,
+            op_kinds: step.ops.iter().fold(0, |bits, op| {
+                bits | 1u32.wrapping_shl(op.wire_index().into())
+            }),
+            cgroup_count: self.scene.cgroups() as u32,
+            worker_count: self.scene.workers() as u32,
+            total_iterations: self.scene.total_iterations(),
+        });
+        let ok = self.hold(k0, step);
+        link::send(&ToHost::StepEnd {
+            step_index: k0 + 1,
+            elapsed_ms: self.window.elapsed_ms(),
+            total_iterations: self.scene.total_iterations(),
+        });
+        ok
+    }
+
+    fn hold(&mut self, k0: u16, step: &Step) -> bool {
+        let mut rounds = match step.hold {
+            HoldSpec::Loop { interval } => Some(self.window.ticks(interval)),
+            _ => None,
+        };
+        let deadline = self.window.deadline(step.hold.requested(self.ctx.duration));
+        loop {
+            let until = match &rounds {
+                Some(ticks) => ticks.next.min(deadline),
+                None => deadline,
+            };
+            let at_end = self.window.sleep_slice(until);
+            if !self.alive() {
+                return false;
+            }
+            if !at_end {
+                continue;
+            }
+            if until >= deadline {
+                return true;
+            }
+            if let Some(ticks) = &mut rounds {
+                ticks.advance();
+                if let Err(error) = self.set_up(Owner::Step, &[], &step.ops, true) {
+                    self.fail_op(&format!("step {k0}"), &error);
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.resume();
+        let elapsed_ms = self.window.elapsed_ms();
+        let _label = PhaseGuard::install_baseline();
+        let done = self
+            .scene
+            .tear_down(self.ctx, Owner::Backdrop, &mut self.result);
+        outcome::judge_backdrop(&mut self.result, self.checks, done);
+        link::send(&ToHost::ScenarioEnd {
+            elapsed_ms,
+            total_iterations: self.scene.total_iterations(),
+        });
+        outcome::bound(&mut self.result);
+    }
+}

@@ -1,0 +1,146 @@
+//! From collected workers to what the result says of them: checks, statistics, one carrier a
+//! cgroup and phase, all of it small enough for the mailbox.
+
+use ktstr_assert::{
+    Assert, AssertResult, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats, carrier,
+    carriers_by_phase,
+};
+
+use super::scene::{Done, RUNNER};
+
+/// Raw samples kept in one carrier; its scalars are made from all of them either way.
+const CARRIER_SAMPLES: usize = 2_000;
+/// Raw samples kept in a result: some 1 MiB of JSON.
+const RESULT_SAMPLES: usize = 80_000;
+
+/// Name of a cgroup in results.
+fn shown(name: &str) -> &str {
+    if name == RUNNER { "(runner)" } else { name }
+}
+
+/// Judges workers that lived in one step, with one carrier each cgroup.
+pub(super) fn judge(result: &mut AssertResult, checks: &Assert, ordinal: u16, done: Vec<Done>) {
+    for done in done {
+        add_carrier(
+            result,
+            Phase::from(ordinal),
+            shown(&done.name),
+            carrier(&done.reports),
+        );
+        check(result, checks, &done);
+    }
+}
+
+/// Judges workers of the backdrop, with one carrier each cgroup and phase.
+pub(super) fn judge_backdrop(result: &mut AssertResult, checks: &Assert, done: Vec<Done>) {
+    for done in done {
+        for (phase, carrier) in carriers_by_phase(&done.reports) {
+            add_carrier(result, Phase::from(phase), shown(&done.name), carrier);
+        }
+        check(result, checks, &done);
+    }
+}
+
+fn check(result: &mut AssertResult, checks: &Assert, done: &Done) {
+    let name = shown(&done.name);
+    let mut judged = checks.assert_cgroup(&done.reports, done.allowed.cpus());
+    for cgroup in &mut judged.stats.cgroups {
+        name.clone_into(&mut cgroup.cgroup_name);
+    }
+    for report in &done.reports {
+        let errors = [&report.affinity_error, &report.sched_policy_error];
+        for error in errors.into_iter().flatten() {
+            judged.note(format!("cgroup {name}: {error}"));
+        }
+        if let Some(info) = &report.exit_info {
+            judged.note(format!(
+                "cgroup {name}: worker {} left no report: {info:?}",
+                report.tid
+            ));
+        }
+    }
+    result.merge(judged);
+}
+
+fn add_carrier(result: &mut AssertResult, phase: Phase, name: &str, carrier: PhaseCgroupStats) {
+    let mut bucket = PhaseBucket::new(phase);
+    bucket.per_cgroup.insert(name.to_owned(), carrier);
+    result.stats.merge(ScenarioStats {
+        phases: vec![bucket],
+        ..ScenarioStats::default()
+    });
+}
+
+fn samples(c: &PhaseCgroupStats) -> usize {
+    c.wake_latencies_ns.len()
+        + c.timer_latencies_ns.len()
+        + c.run_delays_ns.len()
+        + c.off_cpu_pcts.len()
+}
+
+/// Strips carriers until the result fits: first those that are large, then the largest.
+pub(super) fn bound(result: &mut AssertResult) {
+    let mut carriers: Vec<&mut PhaseCgroupStats> = result
+        .stats
+        .phases
+        .iter_mut()
+        .flat_map(|bucket| bucket.per_cgroup.values_mut())
+        .collect();
+    carriers.sort_by_key(|c| samples(c));
+    let mut kept = 0;
+    for carrier in carriers {
+        let own = samples(carrier);
+        if own > CARRIER_SAMPLES || kept + own > RESULT_SAMPLES {
+            carrier.strip();
+        } else {
+            kept += own;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_carriers_keep_their_scalars_only() {
+        let mut result = AssertResult::pass();
+        for (name, count) in [("small", 10), ("large", CARRIER_SAMPLES + 1)] {
+            let carrier = PhaseCgroupStats {
+                num_workers: 1,
+                wake_latencies_ns: vec![5_000; count],
+                wake_sample_total: count as u64,
+                ..PhaseCgroupStats::default()
+            };
+            add_carrier(&mut result, Phase::step(0), name, carrier);
+        }
+        bound(&mut result);
+        let bucket = &result.stats.phases[0];
+        assert_eq!((bucket.step_index, bucket.label.as_str()), (1, "Step[0]"));
+        assert!(!bucket.per_cgroup["small"].stripped);
+        let large = &bucket.per_cgroup["large"];
+        assert!(large.stripped && large.wake_latencies_ns.is_empty());
+        assert_eq!(large.get("p99_wake_latency_us"), Some(5.0));
+    }
+
+    #[test]
+    fn the_sum_is_bounded_too() {
+        let mut result = AssertResult::pass();
+        for i in 0..100 {
+            let carrier = PhaseCgroupStats {
+                run_delays_ns: vec![1; CARRIER_SAMPLES],
+                ..PhaseCgroupStats::default()
+            };
+            add_carrier(&mut result, Phase::step(i), "cg", carrier);
+        }
+        bound(&mut result);
+        let left: usize = result
+            .stats
+            .phases
+            .iter()
+            .flat_map(|b| b.per_cgroup.values())
+            .map(samples)
+            .sum();
+        assert!(left <= RESULT_SAMPLES && left > RESULT_SAMPLES / 2);
+    }
+}

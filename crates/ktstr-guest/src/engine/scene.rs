@@ -1,0 +1,352 @@
+//! The cgroups and workers that a scenario has right now, and who they belong to.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail};
+use ktstr_assert::{AssertResult, WorkerReport};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::CgroupDef;
+use ktstr_scenario::workload::WorkSpec;
+
+use crate::workers::rng::Rng;
+use crate::workers::{Group, PhaseCell, WorkloadHandle};
+
+/// Name under which workers of the harness's own cgroup are counted.
+pub(super) const RUNNER: &str = "";
+
+/// How long something lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// For the scenario.
+    Backdrop,
+    /// For the running step.
+    Step,
+}
+
+/// CPUs that workers of a cgroup were ever allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// All of the machine.
+    All,
+    /// These.
+    Only(BTreeSet<usize>),
+}
+
+impl Allowed {
+    fn of(cpuset: Option<&BTreeSet<usize>>) -> Self {
+        cpuset.map_or(Self::All, |cpus| Self::Only(cpus.clone()))
+    }
+
+    /// The isolation that can be expected, if any.
+    pub fn cpus(&self) -> Option<&BTreeSet<usize>> {
+        match self {
+            Self::All => None,
+            Self::Only(cpus) => Some(cpus),
+        }
+    }
+}
+
+/// A cgroup the scenario made.
+pub(super) struct Tracked {
+    pub name: String,
+    pub owner: Owner,
+    /// Its CPUs now; `None` is all.
+    pub cpuset: Option<BTreeSet<usize>>,
+    pub frozen: bool,
+    pub handles: Vec<WorkloadHandle>,
+    /// Union over the life of its workers: what was allowed once is no breach.
+    allowed: Allowed,
+    reports: Vec<WorkerReport>,
+}
+
+impl Tracked {
+    fn new(name: &str, owner: Owner) -> Self {
+        Self {
+            name: name.to_owned(),
+            owner,
+            cpuset: None,
+            frozen: false,
+            handles: Vec::new(),
+            allowed: Allowed::All,
+            reports: Vec::new(),
+        }
+    }
+
+    /// Takes note of a new cpuset (already written).
+    pub fn set_cpuset(&mut self, cpuset: Option<BTreeSet<usize>>) {
+        let untouched = self.handles.is_empty() && self.reports.is_empty();
+        self.allowed = match (&self.allowed, &cpuset) {
+            (_, new) if untouched => Allowed::of(new.as_ref()),
+            (Allowed::Only(old), Some(new)) => Allowed::Only(old | new),
+            _ => Allowed::All,
+        };
+        self.cpuset = cpuset;
+    }
+
+    /// Takes over workers that were in a cgroup with this cpuset.
+    pub fn take_over(&mut self, handles: Vec<WorkloadHandle>, cpuset: Option<&BTreeSet<usize>>) {
+        if handles.is_empty() {
+            return;
+        }
+        self.allowed = match (&self.allowed, cpuset) {
+            (Allowed::Only(own), Some(theirs)) => Allowed::Only(own | theirs),
+            _ => Allowed::All,
+        };
+        self.handles.extend(handles);
+    }
+
+    /// Stops the workers and keeps their reports.
+    pub fn stop(&mut self, ctx: &Ctx) -> Result<()> {
+        if self.frozen {
+            // Frozen workers could not write their last numbers.
+            ctx.cgroups.set_freeze(&self.name, false)?;
+            self.frozen = false;
+        }
+        for handle in self.handles.drain(..) {
+            self.reports.extend(handle.stop_and_collect());
+        }
+        Ok(())
+    }
+}
+
+/// What a cgroup left when it was torn down.
+pub(super) struct Done {
+    pub name: String,
+    pub owner: Owner,
+    pub allowed: Allowed,
+    pub reports: Vec<WorkerReport>,
+}
+
+/// Everything alive.
+pub(super) struct Scene {
+    pub phase: PhaseCell,
+    tracked: Vec<Tracked>,
+    removed: Vec<Done>,
+    spawns: u64,
+    collected_iterations: u64,
+}
+
+impl Scene {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            phase: PhaseCell::new()?,
+            tracked: Vec::new(),
+            removed: Vec::new(),
+            spawns: 0,
+            collected_iterations: 0,
+        })
+    }
+
+    /// Live cgroups.
+    pub fn cgroups(&self) -> usize {
+        self.tracked.iter().filter(|t| t.name != RUNNER).count()
+    }
+
+    /// Live workers.
+    pub fn workers(&self) -> usize {
+        self.handles().map(WorkloadHandle::len).sum()
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &WorkloadHandle> {
+        self.tracked.iter().flat_map(|t| &t.handles)
+    }
+
+    /// Iterations of all workers, gone ones included.
+    pub fn total_iterations(&self) -> u64 {
+        let stopped = self.tracked.iter().flat_map(|t| &t.reports);
+        let stopped = stopped.chain(self.removed.iter().flat_map(|d| &d.reports));
+        self.handles()
+            .map(WorkloadHandle::total_iterations)
+            .chain(stopped.map(|r| r.iterations))
+            .fold(self.collected_iterations, u64::saturating_add)
+    }
+
+    /// A cgroup by name.
+    pub fn get(&mut self, name: &str) -> Result<&mut Tracked> {
+        let known: Vec<String> = self.tracked.iter().map(|t| t.name.clone()).collect();
+        self.tracked
+            .iter_mut()
+            .find(|t| t.name == name)
+            .with_context(|| {
+                format!(
+                    "no cgroup {name:?} in this scenario (there are: {}); add it first",
+                    known.join(", ")
+                )
+            })
+    }
+
+    /// Whether the scenario has this cgroup.
+    pub fn has(&self, name: &str) -> bool {
+        self.tracked.iter().any(|t| t.name == name)
+    }
+
+    /// Makes an empty cgroup.
+    pub fn add(&mut self, ctx: &Ctx, owner: Owner, name: &str) -> Result<&mut Tracked> {
+        if self.has(name) {
+            bail!(
+                "cgroup {name:?} exists already in this scenario: use another name, or remove it \
+                 first"
+            );
+        }
+        ctx.cgroups.create_cgroup(name)?;
+        self.tracked.push(Tracked::new(name, owner));
+        self.get(name)
+    }
+
+    /// The harness's own cgroup, which is always there.
+    pub fn runner(&mut self, owner: Owner) -> &mut Tracked {
+        let at = match self.tracked.iter().position(|t| t.name == RUNNER) {
+            Some(at) => at,
+            None => {
+                self.tracked.push(Tracked::new(RUNNER, owner));
+                self.tracked.len() - 1
+            }
+        };
+        &mut self.tracked[at]
+    }
+
+    /// Makes a cgroup as declared, with its workers.
+    pub fn add_def(&mut self, ctx: &Ctx, owner: Owner, def: &CgroupDef) -> Result<()> {
+        def.validate()?;
+        let name = def.name.as_str();
+        self.add(ctx, owner, name)?;
+        if let Some(spec) = &def.cpuset {
+            let cpus = spec
+                .resolve(ctx)
+                .with_context(|| format!("cpuset of cgroup {name:?}"))?;
+            ctx.cgroups.set_cpuset(name, &cpus)?;
+            self.get(name)?.set_cpuset(Some(cpus));
+        }
+        limits(ctx, def)?;
+        let mut works = def.merged_works();
+        if let (true, Some(other)) = (def.swappable, &ctx.work_type_override) {
+            for work in &mut works {
+                work.work_type = other.clone();
+            }
+        }
+        self.spawn(ctx, name, &works)
+    }
+
+    /// Starts workers in a cgroup that is tracked: forked blocked, moved, released.
+    pub fn spawn(&mut self, ctx: &Ctx, name: &str, works: &[WorkSpec]) -> Result<()> {
+        let seed = Rng::new(ctx.seed, self.spawns).next_u64();
+        self.spawns += 1;
+        let phase = self.phase.clone();
+        let tracked = self.get(name)?;
+        let cpuset = tracked.cpuset.as_ref();
+        let cpus = cpuset.map_or(ctx.topo.total_cpus(), BTreeSet::len);
+        let mut groups = Vec::new();
+        for work in works {
+            let at = || format!("workers of cgroup {name:?}");
+            work.validate().with_context(at)?;
+            groups.push(Group {
+                count: work
+                    .worker_count(cpus, ctx.workers_per_cgroup)
+                    .with_context(at)?,
+                affinity: work.affinity.resolve(cpuset, ctx.topo).with_context(at)?,
+                work: work.clone(),
+            });
+        }
+        let mut handle = WorkloadHandle::spawn_groups(&groups, seed, &phase)
+            .with_context(|| format!("workers of cgroup {name:?}"))?;
+        if name != RUNNER {
+            for pid in handle.worker_pids() {
+                ctx.cgroups.place_task_during_handshake(name, pid)?;
+            }
+        }
+        handle.start();
+        tracked.handles.push(handle);
+        Ok(())
+    }
+
+    /// Stops a cgroup's workers and removes it; what it measured is judged with the others.
+    pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+        self.get(name)?.stop(ctx)?;
+        ctx.cgroups.remove_cgroup(name)?;
+        if let Some(at) = self.tracked.iter().position(|t| t.name == name) {
+            let done = self.tracked.remove(at);
+            self.removed.push(Done {
+                name: done.name,
+                owner: done.owner,
+                allowed: done.allowed,
+                reports: done.reports,
+            });
+        }
+        Ok(())
+    }
+
+    /// Stops and removes all that has this owner, last made first. What cannot be removed is a
+    /// note of the result: it is the harness's trouble, not the scheduler's.
+    pub fn tear_down(&mut self, ctx: &Ctx, owner: Owner, result: &mut AssertResult) -> Vec<Done> {
+        for tracked in self.tracked.iter_mut().filter(|t| t.owner == owner) {
+            if let Err(error) = tracked.stop(ctx) {
+                result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
+            }
+        }
+        let (gone, kept) = std::mem::take(&mut self.tracked)
+            .into_iter()
+            .partition(|t| t.owner == owner);
+        self.tracked = kept;
+        let mut gone: Vec<Tracked> = gone;
+        for tracked in gone.iter_mut().rev().filter(|t| t.name != RUNNER) {
+            // Whatever is still running is killed before the directory goes.
+            tracked.handles.clear();
+            if let Err(error) = ctx.cgroups.remove_cgroup(&tracked.name) {
+                result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
+            }
+        }
+        let (ended, waiting) = std::mem::take(&mut self.removed)
+            .into_iter()
+            .partition(|d| d.owner == owner);
+        self.removed = waiting;
+        let mut done: Vec<Done> = ended;
+        done.extend(gone.into_iter().map(|t| Done {
+            name: t.name,
+            owner: t.owner,
+            allowed: t.allowed,
+            reports: t.reports,
+        }));
+        done.retain(|d| !d.reports.is_empty());
+        for report in done.iter().flat_map(|d| &d.reports) {
+            self.collected_iterations = self.collected_iterations.saturating_add(report.iterations);
+        }
+        done
+    }
+}
+
+/// Writes a definition's limits.
+fn limits(ctx: &Ctx, def: &CgroupDef) -> Result<()> {
+    let (cgroups, name) = (ctx.cgroups, def.name.as_str());
+    if let Some(nodes) = &def.cpuset_mems {
+        cgroups.set_cpuset_mems(name, nodes)?;
+    }
+    if let Some(cpu) = &def.cpu {
+        if let Some((quota, period)) = cpu.max_us {
+            cgroups.set_cpu_max(name, quota, period)?;
+        }
+        if let Some(weight) = cpu.weight {
+            cgroups.set_cpu_weight(name, weight)?;
+        }
+    }
+    if let Some(memory) = &def.memory {
+        if let Some(bytes) = memory.max {
+            cgroups.set_memory_max(name, bytes)?;
+        }
+        if let Some(bytes) = memory.high {
+            cgroups.set_memory_high(name, bytes)?;
+        }
+        if let Some(bytes) = memory.low {
+            cgroups.set_memory_low(name, bytes)?;
+        }
+        if let Some(bytes) = memory.swap_max {
+            cgroups.set_memory_swap_max(name, bytes)?;
+        }
+    }
+    if let Some(weight) = def.io.as_ref().and_then(|io| io.weight) {
+        cgroups.set_io_weight(name, weight)?;
+    }
+    if let Some(max) = def.pids.as_ref().and_then(|pids| pids.max) {
+        cgroups.set_pids_max(name, max)?;
+    }
+    Ok(())
+}

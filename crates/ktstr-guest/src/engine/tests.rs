@@ -1,0 +1,330 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ktstr_assert::Phase;
+use ktstr_scenario::cgroup::{CgroupError, CgroupOps};
+use ktstr_scenario::ops::{CpusetSpec, SpawnPlacement};
+use ktstr_scenario::topology::{TestTopology, Topology};
+use ktstr_scenario::workload::{WorkSpec, WorkType};
+
+use super::*;
+
+type Done = std::result::Result<(), CgroupError>;
+
+/// Writes down what it is asked for.
+struct Fake {
+    root: PathBuf,
+    calls: Mutex<Vec<String>>,
+    fail_on: Option<&'static str>,
+}
+
+impl Fake {
+    fn new() -> Self {
+        Self {
+            root: "/fake".into(),
+            calls: Mutex::new(Vec::new()),
+            fail_on: None,
+        }
+    }
+
+    fn call(&self, what: String) -> Done {
+        let fails = self.fail_on.is_some_and(|f| what.starts_with(f));
+        self.calls.lock().unwrap().push(what);
+        if fails {
+            return Err(CgroupError::Access {
+                action: "pretend",
+                path: self.root.clone(),
+                source: std::io::Error::from_raw_os_error(libc::EBUSY),
+            });
+        }
+        Ok(())
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+macro_rules! recorded {
+    ($($name:ident($($arg:ident: $ty:ty),*);)+) => {$(
+        fn $name(&self, name: &str $(, $arg: $ty)*) -> Done {
+            let args: &[String] = &[$(format!(" {:?}", $arg)),*];
+            self.call(format!("{} {name}{}", stringify!($name), args.concat()))
+        }
+    )+};
+}
+
+impl CgroupOps for Fake {
+    fn parent_path(&self) -> &Path {
+        &self.root
+    }
+    fn setup(&self, controllers: &BTreeSet<Controller>) -> Done {
+        self.call(format!("setup {controllers:?}"))
+    }
+    fn place_task_during_handshake(&self, name: &str, _pid: i32) -> Done {
+        self.call(format!("place {name}"))
+    }
+    fn read_procs(&self, _name: &str) -> std::result::Result<Vec<i32>, CgroupError> {
+        Ok(Vec::new())
+    }
+    fn cleanup_all(&self) -> Done {
+        self.call("cleanup_all".to_owned())
+    }
+    recorded! {
+        create_cgroup();
+        remove_cgroup();
+        set_cpuset(cpus: &BTreeSet<usize>);
+        clear_cpuset();
+        set_cpuset_mems(nodes: &BTreeSet<usize>);
+        clear_cpuset_mems();
+        set_cpu_max(quota: Option<u64>, period: u64);
+        set_cpu_weight(weight: u32);
+        set_memory_max(bytes: Option<u64>);
+        set_memory_high(bytes: Option<u64>);
+        set_memory_low(bytes: Option<u64>);
+        set_memory_swap_max(bytes: Option<u64>);
+        set_io_weight(weight: u16);
+        set_freeze(frozen: bool);
+        set_pids_max(max: Option<u64>);
+        move_task(pid: i32);
+        move_tasks(pids: &[i32]);
+        clear_subtree_control();
+        drain_tasks();
+    }
+}
+
+fn topo() -> TestTopology {
+    TestTopology::from_vm_topology(&Topology::new(1, 1, 2, 1))
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn failures(result: &AssertResult) -> Vec<String> {
+    result
+        .failure_details()
+        .map(|d| d.message.clone())
+        .collect()
+}
+
+#[test]
+fn two_steps_give_two_carriers_in_order() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(1000)).build();
+    let step = |name: &str| Step {
+        setup: vec![CgroupDef::named(name).workers(2)].into(),
+        ops: vec![],
+        hold: HoldSpec::frac(0.5),
+    };
+    let began = Instant::now();
+    let result = execute_steps(&ctx, vec![step("cg_step0"), step("cg_step1")]).unwrap();
+    assert!(result.is_pass(), "{result:?}");
+    assert!(began.elapsed() >= ms(990), "{:?}", began.elapsed());
+    assert_eq!(ctx.current_step.load(Relaxed), 2);
+    for (k0, name) in [(0, "cg_step0"), (1, "cg_step1")] {
+        let bucket = result.stats.phase(Phase::step(k0)).unwrap();
+        assert_eq!(bucket.label, format!("Step[{k0}]"));
+        assert_eq!(bucket.per_cgroup.len(), 1);
+        let carrier = &bucket.per_cgroup[name];
+        assert_eq!(carrier.num_workers, 2);
+        assert!(carrier.total_iterations > 0 && carrier.total_cpu_time_ns > 0);
+    }
+    assert_eq!(result.stats.total_workers, 4);
+    let names: Vec<_> = result
+        .stats
+        .cgroups
+        .iter()
+        .map(|c| &c.cgroup_name)
+        .collect();
+    assert_eq!(names, ["cg_step0", "cg_step1"]);
+    assert_eq!(
+        fake.calls(),
+        [
+            "setup {}",
+            "create_cgroup cg_step0",
+            "place cg_step0",
+            "place cg_step0",
+            "remove_cgroup cg_step0",
+            "create_cgroup cg_step1",
+            "place cg_step1",
+            "place cg_step1",
+            "remove_cgroup cg_step1",
+        ]
+    );
+}
+
+#[test]
+fn bad_holds_are_errors_before_anything_runs() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).build();
+    let bad = Step::hold(HoldSpec::frac(0.0));
+    let error = execute_steps(&ctx, vec![Step::default(), bad]).unwrap_err();
+    assert!(format!("{error:#}").contains("step 1"), "{error:#}");
+    assert!(fake.calls().is_empty());
+}
+
+#[test]
+fn what_fails_inside_a_step_is_a_failed_result() {
+    let topo = topo();
+    let run = |fake: &Fake, ops: Vec<Op>, defs: Vec<CgroupDef>| {
+        let ctx = Ctx::builder(fake, &topo).duration(ms(50)).build();
+        let step = Step {
+            setup: defs.into(),
+            ops,
+            hold: HoldSpec::FULL,
+        };
+        execute_steps(&ctx, vec![step, Step::default()]).unwrap()
+    };
+    let cases = [
+        (
+            vec![Op::set_cpuset("no", CpusetSpec::llc(0))],
+            vec![],
+            "no cgroup \"no\"",
+        ),
+        (vec![Op::capture_snapshot("x")], vec![], "not available yet"),
+        (vec![], vec![CgroupDef::named("a").workers(0)], "workers(0)"),
+        (
+            vec![Op::add_cgroup("a")],
+            vec![CgroupDef::named("a")],
+            "exists already",
+        ),
+        (
+            vec![],
+            vec![
+                CgroupDef::named("a")
+                    .work_type(WorkType::SmtSiblingSpin)
+                    .workers(2),
+            ],
+            "SmtSiblingSpin is not available yet",
+        ),
+    ];
+    for (ops, defs, expected) in cases {
+        let fake = Fake::new();
+        let result = run(&fake, ops, defs);
+        let messages = failures(&result);
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].starts_with("step 0 failed: "), "{messages:?}");
+        assert!(messages[0].contains(expected), "{messages:?}");
+        let calls = fake.calls();
+        let made = calls.iter().filter(|c| c.starts_with("create")).count();
+        let removed = calls.iter().filter(|c| c.starts_with("remove")).count();
+        assert_eq!(made, removed, "all that was made is removed: {calls:?}");
+    }
+    let fake = Fake {
+        fail_on: Some("place"),
+        ..Fake::new()
+    };
+    let result = run(&fake, vec![], vec![CgroupDef::named("a")]);
+    assert!(failures(&result)[0].contains("cannot pretend"));
+}
+
+#[test]
+fn a_dead_scheduler_ends_the_scenario_with_its_kind() {
+    let (fake, topo) = (Fake::new(), topo());
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let ctx = Ctx::builder(&fake, &topo)
+        .duration(ms(5000))
+        .sched_pid(Some(child.id() as i32))
+        .build();
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(ms(150));
+        child.kill().unwrap();
+        std::thread::sleep(ms(300));
+        child.wait().unwrap();
+    });
+    let began = Instant::now();
+    let result = execute_defs(&ctx, vec![CgroupDef::named("a")]).unwrap();
+    assert!(began.elapsed() < ms(3000));
+    killer.join().unwrap();
+    let detail = result.failure_details().next().unwrap();
+    assert_eq!(detail.kind, DetailKind::SchedulerCrashed);
+    assert!(detail.message.starts_with("scheduler process died"));
+    assert_eq!(detail.phase.as_deref(), Some("Step[0]"));
+    assert!(
+        result.stats.phase(Phase::step(0)).is_some(),
+        "still collected"
+    );
+}
+
+#[test]
+fn backdrop_workers_have_a_slice_in_each_phase() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(1200)).build();
+    let backdrop = Backdrop::new().push_cgroup(CgroupDef::named("bg"));
+    let steps = vec![
+        Step::hold(HoldSpec::frac(0.5)),
+        Step::hold(HoldSpec::frac(0.5)),
+    ];
+    let result = execute_scenario(&ctx, backdrop, steps).unwrap();
+    for k0 in [0, 1] {
+        let bucket = result.stats.phase(Phase::step(k0)).unwrap();
+        assert!(bucket.per_cgroup["bg"].total_iterations > 0, "step {k0}");
+    }
+    assert_eq!(result.stats.total_workers, 1);
+}
+
+#[test]
+fn ops_change_what_is_there() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(500)).build();
+    let pair = WorkSpec::new(WorkType::PipeIo { burst_iters: 4 }).workers(2);
+    let steps = vec![Step {
+        setup: vec![CgroupDef::named("b").cpuset(CpusetSpec::exact([1]))].into(),
+        ops: vec![
+            Op::add_cgroup("a"),
+            Op::set_cpuset("a", CpusetSpec::exact([0])),
+            Op::Spawn {
+                placement: SpawnPlacement::cgroup("a"),
+                work: pair,
+            },
+            Op::spawn_host(WorkSpec::default()),
+            Op::stop_cgroup("a"),
+            Op::remove_cgroup("a"),
+            Op::remove_cgroup("never"),
+        ],
+        hold: HoldSpec::FULL,
+    }];
+    let result = execute_steps(&ctx, steps).unwrap();
+    assert!(result.is_pass(), "{result:?}");
+    let bucket = result.stats.phase(Phase::step(0)).unwrap();
+    let names: Vec<_> = bucket.per_cgroup.keys().map(String::as_str).collect();
+    assert_eq!(names, ["(runner)", "a", "b"]);
+    let calls = fake.calls();
+    assert_eq!(calls[0], "setup {Cpuset}");
+    for call in ["set_cpuset a {0}", "set_cpuset b {1}", "remove_cgroup a"] {
+        assert_eq!(calls.iter().filter(|c| *c == call).count(), 1, "{call}");
+    }
+}
+
+#[test]
+fn a_loop_runs_its_ops_again() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(230)).build();
+    let step = Step {
+        setup: vec![
+            CgroupDef::named("a").cpuset(CpusetSpec::exact([0])),
+            CgroupDef::named("b").cpuset(CpusetSpec::exact([1])),
+        ]
+        .into(),
+        ops: vec![],
+        hold: HoldSpec::loop_at(ms(50)),
+    };
+    let backdrop = Backdrop::new().extend_cgroups(step.setup.defs(&ctx));
+    let swap = Step::new(vec![Op::swap_cpusets("a", "b")], step.hold);
+    let result = execute_scenario(&ctx, backdrop, vec![swap]).unwrap();
+    assert!(result.is_pass(), "{:?}", failures(&result));
+    let calls = fake.calls();
+    let sets = calls
+        .iter()
+        .filter(|c| c.starts_with("set_cpuset a"))
+        .count();
+    // Once for the backdrop, once at the start, then at 50, 100, 150, 200 ms.
+    assert!((4..=6).contains(&sets), "{sets}");
+}

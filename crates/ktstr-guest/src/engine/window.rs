@@ -1,0 +1,136 @@
+//! The workload window: guest monotonic time since the scenario's start, without the pauses
+//! between steps.
+
+use std::time::Duration;
+
+use crate::workers::clock::{now_ns, sleep_until};
+
+/// How often a hold looks whether the scheduler lives, ns.
+const POLL_NS: u64 = 100_000_000;
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+/// The window of one scenario.
+#[derive(Debug)]
+pub(super) struct Window {
+    began_ns: u64,
+    length_ns: u64,
+    paused_ns: u64,
+    paused_since: Option<u64>,
+}
+
+/// Absolute times at a fixed distance.
+#[derive(Debug)]
+pub(super) struct Ticks {
+    pub next: u64,
+    interval: u64,
+}
+
+impl Ticks {
+    /// On to the next; ticks that were missed are passed over.
+    pub fn advance(&mut self) {
+        let missed = now_ns().saturating_sub(self.next) / self.interval;
+        self.next = self
+            .next
+            .saturating_add(self.interval.saturating_mul(missed + 1));
+    }
+}
+
+impl Window {
+    /// Opens one of this length, now.
+    pub fn open(length: Duration) -> Self {
+        Self {
+            began_ns: now_ns(),
+            length_ns: ns(length),
+            paused_ns: 0,
+            paused_since: None,
+        }
+    }
+
+    /// Stops the count; `false` if it stood already.
+    pub fn pause(&mut self) -> bool {
+        let runs = self.paused_since.is_none();
+        self.paused_since.get_or_insert_with(now_ns);
+        runs
+    }
+
+    /// Lets it count again; `false` if it did already.
+    pub fn resume(&mut self) -> bool {
+        match self.paused_since.take() {
+            None => false,
+            Some(since) => {
+                self.paused_ns += now_ns().saturating_sub(since);
+                true
+            }
+        }
+    }
+
+    fn elapsed_ns(&self) -> u64 {
+        self.paused_since
+            .unwrap_or_else(now_ns)
+            .saturating_sub(self.began_ns)
+            .saturating_sub(self.paused_ns)
+    }
+
+    /// Window time, ms.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.elapsed_ns() / 1_000_000
+    }
+
+    /// When a hold of `requested` ends: no later than the window.
+    pub fn deadline(&self, requested: Duration) -> u64 {
+        let left = self.length_ns.saturating_sub(self.elapsed_ns());
+        now_ns().saturating_add(ns(requested).min(left))
+    }
+
+    /// Ticks from now on.
+    pub fn ticks(&self, interval: Duration) -> Ticks {
+        let interval = ns(interval).max(1);
+        Ticks {
+            next: now_ns().saturating_add(interval),
+            interval,
+        }
+    }
+
+    /// Sleeps until `until`, 100 ms at most; `true` when `until` has come.
+    pub fn sleep_slice(&self, until: u64) -> bool {
+        sleep_until(until.min(now_ns().saturating_add(POLL_NS)));
+        now_ns() >= until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_do_not_count() {
+        let mut window = Window::open(Duration::from_secs(1));
+        assert!(window.pause() && !window.pause());
+        sleep_until(now_ns() + 30_000_000);
+        assert!(window.resume() && !window.resume());
+        assert!(window.elapsed_ms() < 25, "{}", window.elapsed_ms());
+    }
+
+    #[test]
+    fn a_hold_never_passes_the_window() {
+        let window = Window::open(Duration::from_millis(50));
+        let latest = now_ns() + 50_000_000;
+        assert!(window.deadline(Duration::MAX) <= latest);
+        let soon = window.deadline(Duration::from_millis(5));
+        assert!(soon <= now_ns() + 5_000_000);
+        while !window.sleep_slice(soon) {}
+        assert!(now_ns() >= soon);
+    }
+
+    #[test]
+    fn missed_ticks_are_passed_over() {
+        let window = Window::open(Duration::from_secs(1));
+        let mut ticks = window.ticks(Duration::from_millis(2));
+        sleep_until(now_ns() + 9_000_000);
+        ticks.advance();
+        assert!(ticks.next > now_ns() - 2_000_000);
+    }
+}

@@ -1,0 +1,175 @@
+//! Processes of PID 1: their output goes to the host as it comes, their ends are remembered,
+//! and orphans are reaped.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+
+use super::InitError;
+use crate::link;
+use crate::protocol::{ProcessEnd, Stream, ToHost};
+
+/// A process that was started here.
+#[derive(Debug)]
+pub(super) struct Child(Pid);
+
+impl Child {
+    pub(super) fn pid(&self) -> i32 {
+        self.0.as_raw_nonzero().get()
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn end(&self, children: &Children) -> Option<ProcessEnd> {
+        children.ended.get(&self.pid()).copied()
+    }
+
+    /// Signals it, unless its number may belong to another by now.
+    pub(super) fn signal(&self, children: &Children, signal: Signal) {
+        if self.end(children).is_none() {
+            let _ = kill_process(self.0, signal);
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Children {
+    deaths: File,
+    outputs: Vec<(Stream, File)>,
+    ended: HashMap<i32, ProcessEnd>,
+    live: Vec<Pid>,
+}
+
+impl Children {
+    pub(super) fn new() -> Result<Self, InitError> {
+        // SAFETY: plain system calls on a local signal set.
+        let fd = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGCHLD);
+            libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(InitError::system(
+                "asking to be told of ended processes",
+                std::io::Error::last_os_error(),
+            ));
+        }
+        // SAFETY: a descriptor just made, owned by nobody else.
+        let deaths = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self {
+            deaths,
+            outputs: Vec::new(),
+            ended: HashMap::new(),
+            live: Vec::new(),
+        })
+    }
+
+    /// Starts `command`; what it prints goes to the host under these names.
+    pub(super) fn spawn(
+        &mut self,
+        mut command: Command,
+        stdout: Stream,
+        stderr: Stream,
+    ) -> Result<Child, InitError> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let started = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|e| InitError::system(format!("starting {program}"), e))?;
+        let pid = Pid::from_child(&started);
+        let pipes = [
+            (stdout, started.stdout.map(OwnedFd::from)),
+            (stderr, started.stderr.map(OwnedFd::from)),
+        ];
+        for (stream, pipe) in pipes {
+            if let Some(pipe) = pipe {
+                let _ = rustix::io::ioctl_fionbio(&pipe, true);
+                self.outputs.push((stream, File::from(pipe)));
+            }
+        }
+        self.live.push(pid);
+        Ok(Child(pid))
+    }
+
+    /// Waits until something is printed or ends, or for `timeout`; returns those that ended.
+    pub(super) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<(i32, ProcessEnd)>, InitError> {
+        let mut fds = vec![PollFd::new(&self.deaths, PollFlags::IN)];
+        for (_, pipe) in &self.outputs {
+            fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
+        }
+        let timeout = timeout.map(|t| Timespec {
+            tv_sec: t.as_secs() as i64,
+            tv_nsec: t.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(InitError::system("waiting for processes", e)),
+        }
+        self.drain();
+        // The signal only wakes; what ended is asked for below.
+        let mut signals = [0u8; 1024];
+        let _ = (&self.deaths).read(&mut signals);
+        Ok(self.reap())
+    }
+
+    /// Passes on everything printed so far.
+    pub(super) fn drain(&mut self) {
+        self.outputs.retain_mut(|(stream, pipe)| {
+            let mut chunk = [0u8; 8192];
+            loop {
+                match pipe.read(&mut chunk) {
+                    Ok(0) => return false,
+                    Ok(n) => link::send(&ToHost::Output {
+                        stream: *stream,
+                        text: String::from_utf8_lossy(&chunk[..n]).into_owned(),
+                    }),
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
+                }
+            }
+        });
+    }
+
+    fn reap(&mut self) -> Vec<(i32, ProcessEnd)> {
+        let mut now = Vec::new();
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let end = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => ProcessEnd::Exited(code),
+                (_, Some(signal)) => ProcessEnd::Signaled(signal),
+                _ => continue,
+            };
+            let at = self.live.iter().position(|live| *live == pid);
+            // Orphans of the test are reaped and forgotten.
+            if let Some(at) = at {
+                self.live.swap_remove(at);
+                let raw = pid.as_raw_nonzero().get();
+                self.ended.insert(raw, end);
+                now.push((raw, end));
+            }
+        }
+        now
+    }
+
+    /// Ends whatever is left.
+    pub(super) fn kill_all(&mut self) {
+        for pid in self.live.drain(..) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        self.drain();
+    }
+}

@@ -1,0 +1,223 @@
+//! PID 1 of the guest: mounts, takes a job from the mailbox, starts the scheduler under test
+//! and the test process, reaps everything, reports, and waits to be ended.
+//!
+//! The test function runs in a process of its own (the same binary again), so that whatever it
+//! does to itself is a result and not a kernel panic.
+
+mod children;
+mod mounts;
+mod scheduler;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ktstr_mailbox::{Ring, initialise};
+use ktstr_scenario::topology::TestTopology;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::link;
+use crate::mail::{Inbox, MailLink, Mapped};
+use crate::protocol::{Job, ProcessEnd, SchedulerJob, Stream, ToGuest, ToHost};
+use children::{Child, Children};
+
+/// Variable with which PID 1 tells the test process what it is: a [`TestJob`] as JSON.
+pub const TEST_JOB_ENV: &str = "KTSTR_GUEST_JOB";
+
+/// What the test process needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TestJob {
+    /// The whole job.
+    pub job: Job,
+    /// Process id of the scheduler under test.
+    pub sched_pid: Option<i32>,
+}
+
+/// Why PID 1 gave up. The harness's fault unless the message says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InitError {
+    #[error("could not mount {what} on {target}: {source}")]
+    Mount {
+        what: &'static str,
+        target: &'static str,
+        source: rustix::io::Errno,
+    },
+    #[error(
+        "could not map the mailbox through /dev/mem (does this kernel have CONFIG_DEVMEM?): {0}"
+    )]
+    Mailbox(std::io::Error),
+    #[error("{what}: {source}")]
+    System {
+        what: String,
+        source: std::io::Error,
+    },
+    #[error("{0}")]
+    Message(String),
+}
+
+impl InitError {
+    pub(crate) fn system(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        Self::System {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+}
+
+/// Runs as PID 1 until the host ends the machine.
+pub fn main() -> ! {
+    if let Err(error) = run() {
+        link::send(&ToHost::HarnessError {
+            message: error.to_string(),
+        });
+        // The console works even when the mailbox does not.
+        eprintln!("ktstr: PID 1: {error}");
+    }
+    link::send(&ToHost::Bye);
+    // The host ends the machine on Bye; a guest without a host must still come to an end.
+    std::thread::sleep(Duration::from_secs(30));
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn run() -> Result<(), InitError> {
+    mounts::mount_all()?;
+    let region = Mapped::open().map_err(InitError::Mailbox)?;
+    initialise(&region).map_err(InitError::Mailbox)?;
+    let own = Mapped::open().map_err(InitError::Mailbox)?;
+    link::install(Box::new(MailLink::new(own, Ring::Agent)));
+    link::send(&hello());
+    let ToGuest::Job(job) = Inbox::new().wait(&region).map_err(InitError::Message)?;
+    let mut children = Children::new()?;
+    let result = carry_out(&job, &mut children);
+    children.kill_all();
+    result
+}
+
+fn hello() -> ToHost {
+    let topology = crate::sysfs_topology::read()
+        .map_err(|e| e.to_string())
+        .and_then(|seen| shape(&seen));
+    ToHost::Hello {
+        release: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        topology,
+        cpus: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),
+    }
+}
+
+/// The topology as `{numa}n{llcs}l{cores}c{threads}t`, if it is even enough to have that form.
+fn shape(seen: &TestTopology) -> Result<String, String> {
+    let cores: BTreeSet<usize> = seen.llcs().iter().map(|llc| llc.num_cores()).collect();
+    let threads: BTreeSet<usize> = seen
+        .llcs()
+        .iter()
+        .flat_map(|llc| llc.cores().values().map(Vec::len))
+        .collect();
+    match (cores.first(), threads.first()) {
+        (Some(c), Some(t)) if cores.len() == 1 && threads.len() == 1 => Ok(format!(
+            "{}n{}l{c}c{t}t",
+            seen.num_numa_nodes(),
+            seen.num_llcs()
+        )),
+        _ => Err(format!(
+            "LLCs have {cores:?} cores and cores have {threads:?} threads"
+        )),
+    }
+}
+
+fn carry_out(job: &Job, children: &mut Children) -> Result<(), InitError> {
+    for (key, value) in &job.sysctls {
+        let path = format!("/proc/sys/{}", key.replace('.', "/"));
+        std::fs::write(&path, value)
+            .map_err(|e| InitError::system(format!("setting sysctl {key}={value}"), e))?;
+    }
+    make_cgroup(&job.workload_root)?;
+    if let Some(parent) = &job.cgroup_parent {
+        make_cgroup(parent)?;
+    }
+    let scheduler = match &job.scheduler {
+        None => None,
+        Some(SchedulerJob::Program { path, args }) => {
+            match scheduler::start(children, path, args)? {
+                Some(child) => Some(child),
+                None => return Ok(()),
+            }
+        }
+        Some(SchedulerJob::Builtin { enable, .. }) => {
+            scheduler::echo_lines(enable)?;
+            None
+        }
+    };
+    let end = run_test(job, scheduler.as_ref(), children)?;
+    link::send(&end);
+    if let Ok(state) = std::fs::read_to_string(scheduler::STATE) {
+        link::send(&ToHost::SchedExtState {
+            state: state.trim().to_owned(),
+        });
+    }
+    if let Some(scheduler) = scheduler {
+        scheduler::stop(children, &scheduler)?;
+    }
+    if let Some(SchedulerJob::Builtin { disable, .. }) = &job.scheduler {
+        scheduler::echo_lines(disable)?;
+    }
+    Ok(())
+}
+
+fn make_cgroup(path: &str) -> Result<(), InitError> {
+    let folder = format!("/sys/fs/cgroup{path}");
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| InitError::system(format!("making the cgroup {folder}"), e))
+}
+
+fn run_test(
+    job: &Job,
+    scheduler: Option<&Child>,
+    children: &mut Children,
+) -> Result<ToHost, InitError> {
+    let test_job = TestJob {
+        job: job.clone(),
+        sched_pid: scheduler.map(Child::pid),
+    };
+    let text = serde_json::to_string(&test_job)
+        .map_err(|e| InitError::Message(format!("describing the test's job: {e}")))?;
+    let mut command = std::process::Command::new("/init");
+    command
+        .arg("run")
+        .arg(format!("--ktstr-test-fn={}", job.test))
+        .env(TEST_JOB_ENV, text)
+        .envs(job.env.iter().map(|(k, v)| (k, v)));
+    let kills_before = oom_kills();
+    let test = children.spawn(command, Stream::Stdout, Stream::Stderr)?;
+    link::send(&ToHost::TestStarted);
+    let end = loop {
+        for (pid, end) in children.wait(None)? {
+            if Some(pid) == scheduler.map(Child::pid) {
+                link::send(&ToHost::SchedulerDied { end });
+            }
+        }
+        if let Some(end) = test.end(children) {
+            break end;
+        }
+    };
+    children.drain();
+    let killed = matches!(end, ProcessEnd::Signaled(signal) if signal == Signal::KILL.as_raw());
+    Ok(ToHost::TestEnded {
+        end,
+        oom_killed: killed && oom_kills() > kills_before,
+    })
+}
+
+/// Processes the kernel has killed for want of memory so far (`/proc/vmstat`).
+fn oom_kills() -> u64 {
+    std::fs::read_to_string("/proc/vmstat")
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,43 @@
+//! The file systems that schedulers and tests expect.
+
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount};
+
+use super::InitError;
+
+/// Kind, place, and whether a guest without it is still of use.
+const MOUNTS: &[(&str, &str, bool)] = &[
+    ("proc", "/proc", true),
+    ("sysfs", "/sys", true),
+    ("devtmpfs", "/dev", true),
+    ("tmpfs", "/run", true),
+    ("tmpfs", "/dev/shm", true),
+    ("cgroup2", "/sys/fs/cgroup", true),
+    ("bpf", "/sys/fs/bpf", false),
+    ("debugfs", "/sys/kernel/debug", false),
+    ("tracefs", "/sys/kernel/tracing", false),
+];
+
+/// Mounts them all. Those a small kernel may lack are left out silently.
+pub(super) fn mount_all() -> Result<(), InitError> {
+    for &(what, target, needed) in MOUNTS {
+        if !Path::new(target).exists() {
+            // In /dev, which is a fresh devtmpfs; elsewhere the kernel makes the mount point.
+            let _ = std::fs::create_dir_all(target);
+        }
+        match mount(what, target, what, MountFlags::empty(), None) {
+            // Some kernels mount devtmpfs themselves.
+            Ok(()) | Err(rustix::io::Errno::BUSY) => {}
+            Err(_) if !needed => {}
+            Err(source) => {
+                return Err(InitError::Mount {
+                    what,
+                    target,
+                    source,
+                });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The scheduler under test: started, seen to take over, stopped.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::InitError;
+use super::children::{Child, Children};
+use crate::clock::monotonic_ns;
+use crate::link;
+use crate::protocol::{ProcessEnd, Stream, ToHost};
+
+/// `enabled` while a sched_ext scheduler drives the CPUs (kernel/sched/ext.c).
+pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
+const OPS: &str = "/sys/kernel/sched_ext/root/ops";
+
+/// Guest time a scheduler may take to attach: the verifier alone can take seconds where
+/// instructions are emulated.
+const ATTACH_WITHIN: Duration = Duration::from_secs(120);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Starts the program and waits until sched_ext is enabled. `None`: it did not come up, and the
+/// host has been told why.
+pub(super) fn start(
+    children: &mut Children,
+    path: &str,
+    args: &[String],
+) -> Result<Option<Child>, InitError> {
+    let not_attached = |reason: String| {
+        link::send(&ToHost::SchedulerNotAttached { reason });
+        Ok(None)
+    };
+    if std::fs::metadata(STATE).is_err() {
+        return not_attached("this kernel has no sched_ext".to_owned());
+    }
+    let began = monotonic_ns();
+    let mut command = Command::new(path);
+    command.args(args);
+    let child = children.spawn(command, Stream::Scheduler, Stream::Scheduler)?;
+    loop {
+        children.wait(Some(Duration::from_millis(5)))?;
+        let took_ns = monotonic_ns() - began;
+        if let Some(end) = child.end(children) {
+            children.drain();
+            let advice = match end {
+                ProcessEnd::Exited(0) => "; a scheduler must stay in the foreground",
+                _ => "",
+            };
+            return not_attached(format!("it {end} before it attached{advice}"));
+        }
+        if is_enabled() {
+            let ops = std::fs::read_to_string(OPS).unwrap_or_default();
+            link::send(&ToHost::SchedulerAttached {
+                pid: child.pid(),
+                ops: ops.trim().to_owned(),
+                took_ns,
+            });
+            return Ok(Some(child));
+        }
+        if took_ns > ATTACH_WITHIN.as_nanos() as u64 {
+            return not_attached(format!(
+                "{STATE} was still not `enabled` after {} s of guest time",
+                ATTACH_WITHIN.as_secs()
+            ));
+        }
+    }
+}
+
+fn is_enabled() -> bool {
+    std::fs::read_to_string(STATE).is_ok_and(|state| state.trim() == "enabled")
+}
+
+/// Asks it to go, and makes it go if it does not.
+pub(super) fn stop(children: &mut Children, child: &Child) -> Result<(), InitError> {
+    for signal in [Signal::TERM, Signal::KILL] {
+        child.signal(children, signal);
+        let began = monotonic_ns();
+        while child.end(children).is_none() {
+            children.wait(Some(Duration::from_millis(20)))?;
+            if monotonic_ns() - began > STOP_WITHIN.as_nanos() as u64 {
+                break;
+            }
+        }
+    }
+    children.drain();
+    Ok(())
+}
+
+/// Carries out `echo VALUE > PATH` lines.
+pub(super) fn echo_lines(lines: &[String]) -> Result<(), InitError> {
+    for line in lines {
+        let (value, path) = line
+            .strip_prefix("echo ")
+            .and_then(|rest| rest.split_once('>'))
+            .ok_or_else(|| {
+                InitError::Message(format!("`{line}` is not of the form `echo VALUE > PATH`"))
+            })?;
+        std::fs::write(path.trim(), value.trim())
+            .map_err(|e| InitError::system(format!("carrying out `{line}`"), e))?;
+    }
+    Ok(())
+}

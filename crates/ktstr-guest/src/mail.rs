@@ -1,0 +1,161 @@
+//! The guest's end of the mailbox: guest-physical pages mapped through `/dev/mem`.
+
+use std::fs::File;
+use std::io::{Error, ErrorKind};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ktstr_mailbox::{Full, Layout, Reader, Region, Ring, Writer};
+
+use crate::link::Link;
+use crate::protocol::{ToGuest, ToHost};
+
+/// The mapped mailbox.
+#[derive(Debug)]
+pub struct Mapped {
+    start: *mut u8,
+}
+
+// SAFETY: the mapping is never moved or unmapped, and every access to it is a copy through a
+// raw pointer or an atomic; who writes where is settled by the rings.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// Maps the reserved range.
+    pub fn open() -> std::io::Result<Self> {
+        let memory = File::options().read(true).write(true).open("/dev/mem")?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice; the range is kept free
+        // of anything else by the kernel's command line.
+        let start = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                Layout::SIZE as usize,
+                rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE,
+                rustix::mm::MapFlags::SHARED,
+                memory.as_fd(),
+                Layout::BASE,
+            )?
+        };
+        Ok(Self {
+            start: start.cast(),
+        })
+    }
+
+    fn at(&self, offset: u64, len: usize) -> std::io::Result<*mut u8> {
+        match offset.checked_add(len as u64) {
+            Some(end) if end <= Layout::SIZE => {
+                // SAFETY: within the mapping, as just checked.
+                Ok(unsafe { self.start.add(offset as usize) })
+            }
+            _ => Err(Error::from(ErrorKind::InvalidInput)),
+        }
+    }
+
+    fn position(&self, offset: u64) -> std::io::Result<&AtomicU64> {
+        if offset % 8 != 0 {
+            return Err(Error::from(ErrorKind::InvalidInput));
+        }
+        let at = self.at(offset, 8)?.cast::<u64>();
+        // SAFETY: aligned (page start plus a multiple of eight), within the mapping, which
+        // lives as long as the process, and only ever accessed atomically.
+        Ok(unsafe { AtomicU64::from_ptr(at) })
+    }
+}
+
+impl Region for Mapped {
+    type Error = Error;
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        let from = self.at(offset, buf.len())?;
+        // SAFETY: `from` is good for `len` bytes; `buf` is memory of ours elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), buf.len()) };
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let to = self.at(offset, bytes.len())?;
+        // SAFETY: `to` is good for `len` bytes; `bytes` is memory of ours elsewhere.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        Ok(())
+    }
+
+    fn load(&self, offset: u64) -> std::io::Result<u64> {
+        Ok(self.position(offset)?.load(Ordering::Acquire))
+    }
+
+    fn store(&self, offset: u64, value: u64) -> std::io::Result<()> {
+        self.position(offset)?.store(value, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// The way to the host: a ring this process alone writes.
+#[derive(Debug)]
+pub struct MailLink {
+    region: Mapped,
+    writer: Mutex<Writer>,
+}
+
+impl MailLink {
+    /// Sends through `ring`.
+    pub fn new(region: Mapped, ring: Ring) -> Self {
+        Self {
+            region,
+            writer: Mutex::new(Writer::new(ring)),
+        }
+    }
+}
+
+impl Link for MailLink {
+    fn send(&self, message: &ToHost) {
+        // Messages are plain data: serialisation fails only without memory.
+        let Ok(bytes) = serde_json::to_vec(message) else {
+            return;
+        };
+        let now = crate::clock::monotonic_ns();
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Err(Full::NoRoom) = writer.write(&self.region, &bytes, now) {
+            // The host reads every millisecond while it lives.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// What comes from the host.
+#[derive(Debug)]
+pub struct Inbox {
+    reader: Reader,
+}
+
+impl Inbox {
+    /// The host's ring from its start.
+    pub fn new() -> Self {
+        Self {
+            reader: Reader::new(Ring::Host),
+        }
+    }
+
+    /// Waits for the next message.
+    pub fn wait(&mut self, region: &Mapped) -> Result<ToGuest, String> {
+        loop {
+            match self.reader.next(region) {
+                Ok(Some(message)) => {
+                    return serde_json::from_slice(&message.bytes)
+                        .map_err(|e| format!("the host's message makes no sense: {e}"));
+                }
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => return Err(format!("the host's ring is broken: {error}")),
+            }
+        }
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,135 @@
+//! Stopping and reaping workers: the stop signal, a deadline in guest time, then SIGKILL for the
+//! whole group. No worker stays a zombie, whatever it did.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// How long workers have to write their last numbers, in guest time.
+pub const COLLECT_DEADLINE: Duration = Duration::from_secs(5);
+/// The stop signal is sent again this often: one that lands between a worker's look at its flag
+/// and a blocking call would be lost.
+const RESEND: Duration = Duration::from_millis(20);
+
+/// How a worker's process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this code.
+    Exited(i32),
+    /// By this signal, not ours.
+    Signaled(i32),
+    /// It missed the deadline and was killed.
+    TimedOut,
+    /// It could not be waited for.
+    WaitFailed(String),
+}
+
+/// Stops the processes and waits for all; one answer each, in order.
+pub(super) fn stop_and_reap(workers: &[(i32, &OwnedFd)]) -> Vec<End> {
+    let mut ends: Vec<Option<End>> = vec![None; workers.len()];
+    let began = Instant::now();
+    let mut last_sent: Option<Instant> = None;
+    loop {
+        for ((pid, _), end) in workers.iter().zip(ends.iter_mut()) {
+            if end.is_none() {
+                *end = try_reap(*pid);
+            }
+        }
+        let waiting: Vec<_> = workers
+            .iter()
+            .zip(&ends)
+            .filter(|(_, end)| end.is_none())
+            .map(|(worker, _)| worker)
+            .collect();
+        if waiting.is_empty() {
+            break;
+        }
+        let Some(left) = COLLECT_DEADLINE.checked_sub(began.elapsed()) else {
+            break;
+        };
+        if last_sent.is_none_or(|at| at.elapsed() >= RESEND) {
+            for (pid, _) in &waiting {
+                // SAFETY: our own child, not yet reaped, so the pid is still its own.
+                unsafe { libc::kill(*pid, libc::SIGUSR1) };
+            }
+            last_sent = Some(Instant::now());
+        }
+        wait_any(waiting.iter().map(|(_, fd)| *fd), left.min(RESEND));
+    }
+    workers
+        .iter()
+        .zip(ends)
+        .map(|((pid, _), end)| match end {
+            Some(end) => end,
+            None => {
+                kill_and_reap(*pid);
+                End::TimedOut
+            }
+        })
+        .collect()
+}
+
+fn wait_any<'a>(fds: impl Iterator<Item = &'a OwnedFd>, limit: Duration) {
+    let timeout = Timespec {
+        tv_sec: limit.as_secs() as i64,
+        tv_nsec: i64::from(limit.subsec_nanos()),
+    };
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    // Whatever it says, the caller looks at every worker again.
+    let _ = poll(&mut fds, Some(&timeout));
+}
+
+fn try_reap(pid: i32) -> Option<End> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is writable; zeroed beforehand, so that "nothing yet" reads as pid 0.
+    let ended = unsafe {
+        let rc = libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), flags);
+        rc == 0 && info.assume_init_ref().si_pid() == pid
+    };
+    if ended {
+        // Children a worker left behind are in its group. Before the worker is reaped, so that
+        // the group's number is certainly still its own.
+        kill_group(pid);
+    }
+    let mut status = 0;
+    // SAFETY: `status` is writable; only this one child is waited for.
+    match unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } {
+        0 => None,
+        n if n == pid => Some(decode(status)),
+        _ => {
+            let error = std::io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EINTR) => None,
+                _ => Some(End::WaitFailed(error.to_string())),
+            }
+        }
+    }
+}
+
+fn decode(status: i32) -> End {
+    if libc::WIFSIGNALED(status) {
+        End::Signaled(libc::WTERMSIG(status))
+    } else {
+        End::Exited(libc::WEXITSTATUS(status))
+    }
+}
+
+fn kill_group(pid: i32) {
+    // SAFETY: plain integers; the leader is not reaped yet, so the number is the group's.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
+}
+
+/// Kills a worker with all its children and reaps it.
+pub(super) fn kill_and_reap(pid: i32) {
+    kill_group(pid);
+    // SAFETY: our own child, not reaped yet. A process that got SIGKILL ends without the help
+    // of the scheduler's class only when it is run once more: sched_ext's own watchdog ejects
+    // a scheduler that never does, so this wait ends.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        let mut status = 0;
+        while libc::waitpid(pid, &mut status, 0) < 0 && super::sys::errno() == libc::EINTR {}
+    }
+}

@@ -1,0 +1,392 @@
+//! What a worker's body sees: work, sleep, samples, checkpoints. Runs in the forked child only:
+//! no allocation, no locks, no panics.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::rng::Rng;
+use super::shared::{
+    Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Slice, Telemetry,
+};
+use super::sys::{self, MASK_WORDS, Mask, SchedStat};
+
+/// Work units between two checkpoints.
+pub const CHECKPOINT_UNITS: u64 = 1024;
+
+/// Set by the stop signal. Each worker is a process of its own, so this is its own copy.
+pub(super) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// How a worker is tied to the others of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tie {
+    /// Not at all.
+    None,
+    /// A ring of pipes: wait on `wait`, wake the next through `wake`.
+    Pipe { wait: i32, wake: i32 },
+    /// A ring of futex words, by index into [`Control::words`].
+    Futex { wait: usize, wake: usize },
+}
+
+/// Counts of the slice that is open.
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    units: u64,
+    iterations: u64,
+    migrations: u64,
+    samples: u64,
+    max_gap_ns: u64,
+    max_gap_at_ns: u64,
+    max_gap_cpu: u32,
+    cpus: [u64; MASK_WORDS],
+    began_ns: u64,
+    began_cpu_ns: u64,
+    sched: SchedStat,
+}
+
+/// One worker, from inside.
+pub(super) struct WorkerCtx<'a> {
+    /// Parameters of the work type; what they mean is told in `kinds`.
+    pub knobs: [u64; 2],
+    /// Tie to the group.
+    pub tie: Tie,
+    /// Index in the group; member 0 starts a ring.
+    pub member: usize,
+    /// CPUs allowed at the release.
+    pub allowed: Mask,
+    /// This worker's own random numbers.
+    pub rng: Rng,
+    tele: &'a Telemetry,
+    control: &'a Control,
+    phase_page: &'a PhasePage,
+    phase: u16,
+    slice: usize,
+    open: Open,
+    since_checkpoint: u64,
+    total_iterations: u64,
+    last_ns: u64,
+    released_ns: u64,
+    cpu: u32,
+}
+
+impl<'a> WorkerCtx<'a> {
+    /// Called once the gate is open.
+    pub fn begin(
+        tele: &'a Telemetry,
+        control: &'a Control,
+        phase_page: &'a PhasePage,
+        rng: Rng,
+    ) -> Self {
+        let released_ns = control.released_at_ns.load(Relaxed);
+        let mut ctx = Self {
+            knobs: [0; 2],
+            tie: Tie::None,
+            member: 0,
+            allowed: sys::affinity(0),
+            rng,
+            tele,
+            control,
+            phase_page,
+            phase: phase_page.phase.load(Relaxed),
+            slice: 0,
+            open: Open::default(),
+            since_checkpoint: 0,
+            total_iterations: 0,
+            last_ns: released_ns,
+            released_ns,
+            cpu: sys::current_cpu(),
+        };
+        ctx.open.began_ns = released_ns;
+        ctx.open.began_cpu_ns = sys::thread_cpu_ns();
+        ctx.open.sched = sys::schedstat();
+        tele.slices_used.store(1, Relaxed);
+        // Whoever waited long for its first CPU shows it here.
+        ctx.checkpoint();
+        ctx
+    }
+
+    /// Whether the worker was told to stop.
+    pub fn stopped(&self) -> bool {
+        STOP.load(Relaxed)
+    }
+
+    /// Does `units` units of integer work; a checkpoint after every 1024. Returns early when
+    /// told to stop.
+    pub fn work(&mut self, units: u64) {
+        let mut left = units;
+        while left > 0 && !self.stopped() {
+            let room = CHECKPOINT_UNITS
+                .saturating_sub(self.since_checkpoint)
+                .max(1);
+            let now = left.min(room);
+            spin(now);
+            left -= now;
+            self.count_units(now);
+        }
+    }
+
+    /// Counts work done some other way than by [`Self::work`].
+    pub fn count_units(&mut self, units: u64) {
+        self.open.units = self.open.units.wrapping_add(units);
+        self.since_checkpoint = self.since_checkpoint.wrapping_add(units);
+        if self.since_checkpoint >= CHECKPOINT_UNITS {
+            self.checkpoint();
+        }
+    }
+
+    /// Works until monotonic time `deadline_ns`, in pieces of 64 units.
+    pub fn work_until(&mut self, deadline_ns: u64) {
+        while !self.stopped() && sys::now_ns() < deadline_ns {
+            self.work(64);
+        }
+    }
+
+    /// One iteration of the body is complete.
+    pub fn iteration(&mut self) {
+        self.open.iterations = self.open.iterations.wrapping_add(1);
+        self.total_iterations = self.total_iterations.wrapping_add(1);
+    }
+
+    /// Sleeps for `ns` and records how late the wake-up was. The time asked for is no gap.
+    pub fn sleep(&mut self, ns: u64) {
+        let from = sys::now_ns();
+        let deadline = from.wrapping_add(ns);
+        sys::sleep_until(deadline);
+        if self.stopped() {
+            return;
+        }
+        self.sample(sys::now_ns().saturating_sub(deadline));
+        self.last_ns = self.last_ns.wrapping_add(ns);
+        self.checkpoint();
+    }
+
+    /// Says that samples of this worker are timer latencies.
+    pub fn samples_are_timer_latencies(&self) {
+        self.tele.timer_samples.store(1, Relaxed);
+    }
+
+    /// Records one latency: all of the first 100 000, then a uniform reservoir.
+    pub fn sample(&mut self, ns: u64) {
+        let seen = self.tele.samples_seen.load(Relaxed);
+        self.tele.samples_seen.store(seen.wrapping_add(1), Relaxed);
+        self.open.samples = self.open.samples.wrapping_add(1);
+        let at = if (seen as usize) < MAX_SAMPLES {
+            seen
+        } else {
+            self.rng.below(seen.wrapping_add(1))
+        };
+        if let Some(slot) = self.tele.samples.get(at as usize) {
+            let ns = ns.min((1 << SAMPLE_NS_BITS) - 1);
+            slot.store(u64::from(self.phase) << SAMPLE_NS_BITS | ns, Relaxed);
+        }
+    }
+
+    /// Wakes the next member of the ring.
+    pub fn wake_next(&self) {
+        let now = sys::now_ns();
+        match self.tie {
+            Tie::None => {}
+            Tie::Pipe { wake, .. } => {
+                // SAFETY: eight readable bytes; a pipe write this small is atomic.
+                unsafe { libc::write(wake, std::ptr::from_ref(&now).cast(), 8) };
+            }
+            Tie::Futex { wake, .. } => {
+                if let (Some(stamp), Some(word)) =
+                    (self.control.stamps.get(wake), self.control.words.get(wake))
+                {
+                    stamp.store(now, Relaxed);
+                    word.store(1, std::sync::atomic::Ordering::Release);
+                    sys::futex_wake(word, 1);
+                }
+            }
+        }
+    }
+
+    /// Blocks until woken by the previous member; records the wake latency. `false` when told
+    /// to stop, or when the ring is broken.
+    pub fn wait_turn(&mut self) -> bool {
+        match self.tie {
+            Tie::None => false,
+            Tie::Pipe { wait, .. } => {
+                let mut stamp = 0u64;
+                while !self.stopped() {
+                    // SAFETY: room for eight bytes; the fd is this worker's own end.
+                    let got = unsafe { libc::read(wait, std::ptr::from_mut(&mut stamp).cast(), 8) };
+                    if got == 8 {
+                        self.sample(sys::now_ns().saturating_sub(stamp));
+                        self.checkpoint();
+                        return true;
+                    }
+                    if got >= 0 || sys::errno() != libc::EINTR {
+                        return false;
+                    }
+                }
+                false
+            }
+            Tie::Futex { wait, .. } => {
+                let (Some(word), Some(stamp)) =
+                    (self.control.words.get(wait), self.control.stamps.get(wait))
+                else {
+                    return false;
+                };
+                while !self.stopped() {
+                    if word.swap(0, std::sync::atomic::Ordering::Acquire) == 1 {
+                        let stamp = stamp.load(Relaxed);
+                        self.sample(sys::now_ns().saturating_sub(stamp));
+                        self.checkpoint();
+                        return true;
+                    }
+                    sys::futex_wait(word, 0);
+                }
+                false
+            }
+        }
+    }
+
+    /// Looks at the clock, the CPU and the phase, and publishes the numbers so far.
+    pub fn checkpoint(&mut self) {
+        self.since_checkpoint = 0;
+        let now = sys::now_ns();
+        let cpu = sys::current_cpu();
+        let gap = now.saturating_sub(self.last_ns);
+        if gap > self.open.max_gap_ns {
+            self.open.max_gap_ns = gap;
+            self.open.max_gap_at_ns = now.saturating_sub(self.released_ns);
+            self.open.max_gap_cpu = cpu;
+        }
+        self.last_ns = now.max(self.last_ns);
+        if cpu != self.cpu {
+            self.migrated(now, cpu);
+        }
+        if let Some(word) = self.open.cpus.get_mut(cpu as usize / 64) {
+            *word |= 1 << (cpu % 64);
+        }
+        self.publish(now);
+        self.tele
+            .live_iterations
+            .store(self.total_iterations, Relaxed);
+        let phase = self.phase_page.phase.load(Relaxed);
+        if phase != self.phase {
+            self.next_slice(now, phase);
+        }
+    }
+
+    fn migrated(&mut self, now: u64, cpu: u32) {
+        let seen = self.tele.moves_seen.load(Relaxed);
+        if let Some(slot) = self
+            .tele
+            .moves
+            .get(seen.min(MAX_MIGRATIONS as u64) as usize)
+        {
+            slot.at_ns
+                .store(now.saturating_sub(self.released_ns), Relaxed);
+            slot.cpus
+                .store(u64::from(self.cpu) << 32 | u64::from(cpu), Relaxed);
+        }
+        self.tele.moves_seen.store(seen.wrapping_add(1), Relaxed);
+        self.open.migrations = self.open.migrations.wrapping_add(1);
+        self.cpu = cpu;
+    }
+
+    fn publish(&self, now: u64) {
+        let Some(slot) = self.tele.slices.get(self.slice) else {
+            return;
+        };
+        let put = |to: &AtomicU64, value: u64| to.store(value, Relaxed);
+        slot.phase.store(u32::from(self.phase), Relaxed);
+        put(&slot.work_units, self.open.units);
+        put(&slot.iterations, self.open.iterations);
+        put(&slot.migrations, self.open.migrations);
+        put(&slot.samples, self.open.samples);
+        put(&slot.max_gap_ns, self.open.max_gap_ns);
+        put(&slot.max_gap_at_ns, self.open.max_gap_at_ns);
+        slot.max_gap_cpu.store(self.open.max_gap_cpu, Relaxed);
+        put(&slot.wall_ns, now.saturating_sub(self.open.began_ns));
+        for (to, value) in slot.cpus.iter().zip(self.open.cpus) {
+            put(to, value);
+        }
+    }
+
+    /// What is too dear for every checkpoint: CPU time and schedstat, at the end of a slice.
+    fn close_slice(&self, slot: &Slice) -> (u64, SchedStat) {
+        let cpu_ns = sys::thread_cpu_ns();
+        let sched = sys::schedstat();
+        let began = &self.open.sched;
+        slot.cpu_ns
+            .store(cpu_ns.saturating_sub(self.open.began_cpu_ns), Relaxed);
+        slot.run_delay_ns.store(
+            sched.run_delay_ns.saturating_sub(began.run_delay_ns),
+            Relaxed,
+        );
+        slot.run_count
+            .store(sched.count.saturating_sub(began.count), Relaxed);
+        slot.sched_cpu_ns
+            .store(sched.cpu_ns.saturating_sub(began.cpu_ns), Relaxed);
+        (cpu_ns, sched)
+    }
+
+    fn next_slice(&mut self, now: u64, phase: u16) {
+        let Some(slot) = self.tele.slices.get(self.slice) else {
+            return;
+        };
+        if self.slice + 1 >= MAX_SLICES {
+            return;
+        }
+        let (cpu_ns, sched) = self.close_slice(slot);
+        self.slice += 1;
+        self.phase = phase;
+        self.open = Open {
+            began_ns: now,
+            began_cpu_ns: cpu_ns,
+            sched,
+            ..Open::default()
+        };
+        if let Some(word) = self.open.cpus.get_mut(self.cpu as usize / 64) {
+            *word |= 1 << (self.cpu % 64);
+        }
+        self.publish(now);
+        self.tele.slices_used.store(self.slice as u32 + 1, Relaxed);
+    }
+
+    /// Writes the last numbers.
+    pub fn finish(&mut self) {
+        self.checkpoint();
+        if let Some(slot) = self.tele.slices.get(self.slice) {
+            self.close_slice(slot);
+        }
+        self.tele
+            .finished
+            .store(1, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// `units` units of work. A unit is 16 rounds of multiply and add, the same machine instructions
+/// whatever the profile the crate was built with, so that iteration counts compare.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn spin(units: u64) {
+    let rounds = units.wrapping_mul(16);
+    if rounds == 0 {
+        return;
+    }
+    // SAFETY: works on registers only; the loop ends after `rounds` > 0 rounds.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "imul {x}, {x}, 25173",
+            "add {x}, 13849",
+            "dec {n}",
+            "jnz 2b",
+            x = inout(reg) 1u64 => _,
+            n = inout(reg) rounds => _,
+            options(nomem, nostack),
+        );
+    }
+}
+
+/// As above, for other machines.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn spin(units: u64) {
+    let mut x = 1u64;
+    for _ in 0..units.wrapping_mul(16) {
+        x = std::hint::black_box(x.wrapping_mul(25173).wrapping_add(13849));
+    }
+    std::hint::black_box(x);
+}

@@ -1,0 +1,77 @@
+//! Work that keeps changing what the scheduler knows of the task: forks, nice values, affinity,
+//! policy.
+
+use super::super::ctx::WorkerCtx;
+use super::super::sys;
+
+/// Forks a child that ends at once, and waits for it.
+pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
+    while !ctx.stopped() {
+        // SAFETY: the child calls nothing but `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: ends the child, never returns.
+            unsafe { libc::_exit(0) };
+        }
+        if pid > 0 {
+            let mut status = 0;
+            // SAFETY: waits for our own child. Not left when the stop signal comes: the child is
+            // about to end, and must not be left behind.
+            while unsafe { libc::waitpid(pid, &mut status, 0) } < 0 && sys::errno() == libc::EINTR {
+            }
+            ctx.iteration();
+            ctx.count_units(1);
+            ctx.checkpoint();
+        } else {
+            ctx.work(64);
+        }
+    }
+}
+
+/// 512 units at each nice value from -20 to 19; those that are not permitted are passed over.
+pub(super) fn nice_sweep(ctx: &mut WorkerCtx<'_>) {
+    let mut nice = -20;
+    while !ctx.stopped() {
+        // SAFETY: plain integers; 0 is the caller.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+        nice = if nice >= 19 {
+            -20
+        } else {
+            nice.wrapping_add(1)
+        };
+        ctx.work(512);
+        ctx.iteration();
+    }
+}
+
+/// Pins itself to one random CPU of its allowed set after each piece of work (knob: units).
+pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
+    let cpus = sys::mask_len(&ctx.allowed);
+    while !ctx.stopped() {
+        ctx.work(ctx.knobs[0]);
+        let pick = ctx.rng.below(u64::from(cpus)) as u32;
+        if let Some(cpu) = sys::mask_nth(&ctx.allowed, pick) {
+            // A cpuset may have shrunk meanwhile: then this pick has no effect.
+            let _ = sys::set_affinity(0, &sys::mask_of(cpu));
+        }
+        ctx.iteration();
+        ctx.checkpoint();
+    }
+}
+
+/// Goes round SCHED_OTHER, SCHED_BATCH and SCHED_IDLE (knob: units between two).
+pub(super) fn policy_churn(ctx: &mut WorkerCtx<'_>) {
+    let mut at = 0usize;
+    let policies = [libc::SCHED_BATCH, libc::SCHED_IDLE, libc::SCHED_OTHER];
+    while !ctx.stopped() {
+        ctx.work(ctx.knobs[0]);
+        let param = libc::sched_param { sched_priority: 0 };
+        if let Some(policy) = policies.get(at % 3) {
+            // SAFETY: `param` is a valid sched_param; 0 is the caller.
+            unsafe { libc::sched_setscheduler(0, *policy, &param) };
+        }
+        at = at.wrapping_add(1);
+        ctx.iteration();
+        ctx.checkpoint();
+    }
+}

@@ -1,0 +1,162 @@
+//! From a worker's shared memory to its report.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use ktstr_assert::{Migration, PhaseSlice, WorkerExitInfo, WorkerReport};
+
+use super::Worker;
+use super::child::{PANICKED, SETUP_FAILED};
+use super::collect::End;
+use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Slice, Telemetry};
+
+/// The report of a worker that ended so. One that did not write its last number is a zeroed
+/// report that says why.
+pub(super) fn report(worker: &Worker, end: End) -> WorkerReport {
+    let tele = &*worker.tele;
+    let mut report = match end {
+        End::Exited(0) if tele.finished.load(Acquire) == 1 => measured(tele),
+        End::Exited(PANICKED) => missing(WorkerExitInfo::Panicked(
+            "the worker's body panicked".to_owned(),
+        )),
+        End::Exited(SETUP_FAILED) => missing(WorkerExitInfo::WaitFailed(format!(
+            "the worker could not set itself up: {}",
+            std::io::Error::from_raw_os_error(tele.setup_errno.load(Relaxed))
+        ))),
+        End::Exited(code) => missing(WorkerExitInfo::Exited(code)),
+        End::Signaled(signal) => missing(WorkerExitInfo::Signaled(signal)),
+        End::TimedOut => missing(WorkerExitInfo::TimedOut),
+        End::WaitFailed(why) => missing(WorkerExitInfo::WaitFailed(why)),
+    };
+    report.tid = worker.pid;
+    report.group_idx = worker.group_idx;
+    report.affinity_error.clone_from(&worker.affinity_error);
+    report.sched_policy_error.clone_from(&worker.policy_error);
+    report
+}
+
+fn missing(why: WorkerExitInfo) -> WorkerReport {
+    WorkerReport::missing(0, why)
+}
+
+const MS: u64 = 1_000_000;
+
+fn measured(tele: &Telemetry) -> WorkerReport {
+    let used = (tele.slices_used.load(Relaxed) as usize).clamp(1, MAX_SLICES);
+    let slices = tele.slices.get(..used).unwrap_or(&[]);
+    let sum = |of: fn(&Slice) -> u64| slices.iter().map(of).fold(0, u64::saturating_add);
+    let cpu_time_ns = sum(|s| s.cpu_ns.load(Relaxed));
+    let wall_time_ns = sum(|s| s.wall_ns.load(Relaxed));
+    let worst = slices.iter().max_by_key(|s| s.max_gap_ns.load(Relaxed));
+    let gap = |of: fn(&Slice) -> u64| worst.map_or(0, of);
+    let mut phase_slices: Vec<PhaseSlice> = slices.iter().map(slice).collect();
+    let samples = samples(tele);
+    let timer = tele.timer_samples.load(Relaxed) == 1;
+    for (phase, ns) in &samples {
+        if let Some(slice) = phase_slices.iter_mut().find(|s| s.step_index == *phase) {
+            if timer {
+                slice.timer_latencies_ns.push(*ns);
+            } else {
+                slice.wake_latencies_ns.push(*ns);
+            }
+        }
+    }
+    if timer {
+        for slice in &mut phase_slices {
+            slice.timer_sample_total = std::mem::take(&mut slice.wake_sample_total);
+        }
+    }
+    let all: Vec<u64> = samples.into_iter().map(|(_, ns)| ns).collect();
+    let seen = tele.samples_seen.load(Relaxed);
+    let (wake, timers) = if timer {
+        ((Vec::new(), 0), (all, seen))
+    } else {
+        ((all, seen), (Vec::new(), 0))
+    };
+    WorkerReport {
+        work_units: sum(|s| s.work_units.load(Relaxed)),
+        cpu_time_ns,
+        wall_time_ns,
+        off_cpu_ns: wall_time_ns.saturating_sub(cpu_time_ns),
+        migration_count: sum(|s| s.migrations.load(Relaxed)),
+        cpus_used: phase_slices
+            .iter()
+            .flat_map(|s| s.cpus_used.iter().copied())
+            .collect(),
+        migrations: moves(tele),
+        max_gap_ms: gap(|s| s.max_gap_ns.load(Relaxed)) / MS,
+        max_gap_wall_ms: gap(|s| s.max_gap_ns.load(Relaxed)) / MS,
+        max_gap_cpu: gap(|s| u64::from(s.max_gap_cpu.load(Relaxed))) as usize,
+        max_gap_at_ms: gap(|s| s.max_gap_at_ns.load(Relaxed)) / MS,
+        wake_latencies_ns: wake.0,
+        wake_sample_total: wake.1,
+        timer_latencies_ns: timers.0,
+        timer_sample_total: timers.1,
+        iterations: sum(|s| s.iterations.load(Relaxed)),
+        schedstat_run_delay_ns: sum(|s| s.run_delay_ns.load(Relaxed)),
+        schedstat_run_count: sum(|s| s.run_count.load(Relaxed)),
+        schedstat_cpu_time_ns: sum(|s| s.sched_cpu_ns.load(Relaxed)),
+        completed: true,
+        phase_slices,
+        ..WorkerReport::default()
+    }
+}
+
+fn slice(slice: &Slice) -> PhaseSlice {
+    let cpu = slice.cpu_ns.load(Relaxed);
+    let wall = slice.wall_ns.load(Relaxed);
+    PhaseSlice {
+        step_index: slice.phase.load(Relaxed) as u16,
+        work_units: slice.work_units.load(Relaxed),
+        iterations: slice.iterations.load(Relaxed),
+        cpu_time_ns: cpu,
+        wall_time_ns: wall,
+        off_cpu_ns: wall.saturating_sub(cpu),
+        migration_count: slice.migrations.load(Relaxed),
+        cpus_used: cpus(slice),
+        max_gap_ms: slice.max_gap_ns.load(Relaxed) / MS,
+        max_gap_cpu: slice.max_gap_cpu.load(Relaxed) as usize,
+        wake_sample_total: slice.samples.load(Relaxed),
+        schedstat_run_delay_ns: slice.run_delay_ns.load(Relaxed),
+        schedstat_run_count: slice.run_count.load(Relaxed),
+        ..PhaseSlice::default()
+    }
+}
+
+fn cpus(slice: &Slice) -> BTreeSet<usize> {
+    let mut set = BTreeSet::new();
+    for (i, word) in slice.cpus.iter().enumerate() {
+        let bits = word.load(Relaxed);
+        set.extend((0..64).filter(|b| bits >> b & 1 == 1).map(|b| i * 64 + b));
+    }
+    set
+}
+
+fn samples(tele: &Telemetry) -> Vec<(u16, u64)> {
+    let kept = tele.samples_seen.load(Relaxed).min(MAX_SAMPLES as u64) as usize;
+    let kept = tele.samples.get(..kept).unwrap_or(&[]);
+    kept.iter()
+        .map(|s| {
+            let s = s.load(Relaxed);
+            (
+                (s >> SAMPLE_NS_BITS) as u16,
+                s & ((1 << SAMPLE_NS_BITS) - 1),
+            )
+        })
+        .collect()
+}
+
+fn moves(tele: &Telemetry) -> Vec<Migration> {
+    let kept = tele.moves_seen.load(Relaxed).min(MAX_MIGRATIONS as u64) as usize;
+    let kept = tele.moves.get(..kept).unwrap_or(&[]);
+    kept.iter()
+        .map(|m| {
+            let cpus = m.cpus.load(Relaxed);
+            Migration {
+                at_ns: m.at_ns.load(Relaxed),
+                from_cpu: (cpus >> 32) as usize,
+                to_cpu: (cpus & u64::from(u32::MAX)) as usize,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,175 @@
+//! Memory that a worker and its parent share: one anonymous mapping a worker for its numbers,
+//! one a handle for gate and wake words, one a scenario for the phase. Whatever way a worker
+//! ends, the parent still has what the worker had written.
+
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, AtomicU16, AtomicU32, AtomicU64};
+
+use super::WorkerError;
+use super::sys::MASK_WORDS;
+
+/// Samples kept a worker; beyond it a reservoir replaces at random (CONTRACT: 100 000).
+pub const MAX_SAMPLES: usize = 100_000;
+/// Migrations listed a worker; the count goes on.
+pub const MAX_MIGRATIONS: usize = 4096;
+/// Phase slices a worker; later phases count into the last one.
+pub const MAX_SLICES: usize = 256;
+/// Wake words a handle (futex rings): one a worker.
+pub const MAX_WORDS: usize = 4096;
+
+/// A shared anonymous mapping holding one `T`, zeroed at first.
+///
+/// `T` must be made of atomics only, for which all-zero bytes are valid: see [`Zeroed`].
+#[derive(Debug)]
+pub struct Shared<T: Zeroed>(NonNull<T>);
+
+/// Types made of atomics and arrays of atomics: any bytes are valid, all access is shared.
+///
+/// # Safety
+/// Implementers must be `repr(C)` and hold nothing but atomics.
+pub unsafe trait Zeroed: Sync {}
+
+// SAFETY: the mapping belongs to the value and `T` is `Sync`.
+unsafe impl<T: Zeroed> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Zeroed> Sync for Shared<T> {}
+
+impl<T: Zeroed> Shared<T> {
+    /// Maps a new one. Pages cost memory only once they are written to.
+    pub fn new() -> Result<Self, WorkerError> {
+        // SAFETY: a fresh anonymous mapping, nothing is replaced.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<T>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(WorkerError::sys("map memory shared with a worker"));
+        }
+        NonNull::new(at.cast())
+            .map(Self)
+            .ok_or_else(|| WorkerError::sys("map memory shared with a worker"))
+    }
+}
+
+impl<T: Zeroed> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: mapped for as long as self lives, page-aligned, all bytes valid (`Zeroed`).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T: Zeroed> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this size; nobody borrows from a value being dropped.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
+    }
+}
+
+/// The live phase ordinal of a scenario (0 = BASELINE), read by workers at checkpoints.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PhasePage {
+    /// 1-based step ordinal.
+    pub phase: AtomicU16,
+}
+// SAFETY: repr(C), atomics only.
+unsafe impl Zeroed for PhasePage {}
+
+/// What the workers of one handle share.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Control {
+    /// 0: workers wait; 1: they run. A futex.
+    pub gate: AtomicU32,
+    /// Monotonic time of the release, ns.
+    pub released_at_ns: AtomicU64,
+    /// Futex words of wake rings, one a worker.
+    pub words: [AtomicU32; MAX_WORDS],
+    /// When each word's owner was woken, ns.
+    pub stamps: [AtomicU64; MAX_WORDS],
+}
+// SAFETY: repr(C), atomics only.
+unsafe impl Zeroed for Control {}
+
+/// Counters of one phase of one worker, as of its last checkpoint.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Slice {
+    /// Phase ordinal.
+    pub phase: AtomicU32,
+    /// Longest gap's CPU.
+    pub max_gap_cpu: AtomicU32,
+    /// Longest gap between checkpoints, ns of guest time.
+    pub max_gap_ns: AtomicU64,
+    /// End of that gap since the release, ns.
+    pub max_gap_at_ns: AtomicU64,
+    /// Work units done.
+    pub work_units: AtomicU64,
+    /// Loop iterations done.
+    pub iterations: AtomicU64,
+    /// CPU time, ns.
+    pub cpu_ns: AtomicU64,
+    /// Wall (guest) time, ns.
+    pub wall_ns: AtomicU64,
+    /// Run delay, ns.
+    pub run_delay_ns: AtomicU64,
+    /// Times put on a CPU.
+    pub run_count: AtomicU64,
+    /// Schedstat's own CPU time, ns.
+    pub sched_cpu_ns: AtomicU64,
+    /// CPU changes seen.
+    pub migrations: AtomicU64,
+    /// Samples offered to the reservoir.
+    pub samples: AtomicU64,
+    /// CPUs seen.
+    pub cpus: [AtomicU64; MASK_WORDS],
+}
+
+/// One CPU change.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Move {
+    /// Since the release, ns.
+    pub at_ns: AtomicU64,
+    /// From (high half) and to (low half).
+    pub cpus: AtomicU64,
+}
+
+/// All numbers of one worker. Written by it alone.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Telemetry {
+    /// 1 once the worker wrote its last number.
+    pub finished: AtomicU32,
+    /// Non-zero: the errno of a failed set-up before the gate.
+    pub setup_errno: AtomicI32,
+    /// Slices in use.
+    pub slices_used: AtomicU32,
+    /// Set when samples are timer latencies, not wake latencies.
+    pub timer_samples: AtomicU32,
+    /// Migrations seen.
+    pub moves_seen: AtomicU64,
+    /// Samples offered.
+    pub samples_seen: AtomicU64,
+    /// Iterations so far, for a reader while the worker runs.
+    pub live_iterations: AtomicU64,
+    /// Per-phase numbers.
+    pub slices: [Slice; MAX_SLICES],
+    /// First migrations.
+    pub moves: [Move; MAX_MIGRATIONS],
+    /// Latency reservoir: phase in the top 16 bits, nanoseconds below.
+    pub samples: [AtomicU64; MAX_SAMPLES],
+}
+// SAFETY: repr(C), atomics only, all the way down.
+unsafe impl Zeroed for Telemetry {}
+
+/// Bits of a sample that hold nanoseconds (78 hours); the phase is above.
+pub const SAMPLE_NS_BITS: u32 = 48;

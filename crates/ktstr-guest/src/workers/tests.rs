@@ -1,0 +1,267 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use ktstr_assert::WorkerExitInfo;
+use ktstr_scenario::workload::{SchedPolicy, WakeMechanism, WorkType};
+
+use super::*;
+
+fn run(config: &WorkloadConfig, ms: u64) -> Vec<WorkerReport> {
+    let mut handle = WorkloadHandle::spawn(config).unwrap();
+    handle.start();
+    std::thread::sleep(Duration::from_millis(ms));
+    progress(&handle);
+    handle.stop_and_collect()
+}
+
+/// Waits until every worker has shown a dozen iterations: a busy machine may take its time.
+fn progress(handle: &WorkloadHandle) {
+    for _ in 0..2000 {
+        if handle.snapshot_iterations().iter().all(|n| *n >= 12) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no progress: {:?}", handle.snapshot_iterations());
+}
+
+#[test]
+fn a_stop_before_the_first_moment_on_a_cpu_is_no_death() {
+    for _ in 0..50 {
+        let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 4)).unwrap();
+        handle.start();
+        for r in handle.stop_and_collect() {
+            assert!(r.completed, "{r:?}");
+        }
+    }
+}
+
+fn of(work_type: WorkType, workers: usize) -> WorkloadConfig {
+    WorkloadConfig {
+        num_workers: workers,
+        work_type,
+        ..WorkloadConfig::default()
+    }
+}
+
+/// Neither running nor a zombie: the pid is no child of ours any more.
+fn gone(pid: i32) -> bool {
+    // SAFETY: plain integers and a null status.
+    let rc = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+    rc == -1 && sys::errno() == libc::ECHILD
+}
+
+#[test]
+fn nothing_runs_before_the_start() {
+    let handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 2)).unwrap();
+    let pids = handle.worker_pids();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(handle.total_iterations(), 0);
+    drop(handle);
+    assert!(pids.into_iter().all(gone));
+}
+
+#[test]
+fn spin_wait_makes_progress_and_counts_it() {
+    let reports = run(&of(WorkType::SpinWait, 2), 200);
+    assert_eq!(reports.len(), 2);
+    for r in &reports {
+        assert!(r.completed && r.exit_info.is_none(), "{r:?}");
+        assert_eq!(r.work_units / 1024, r.iterations.max(1), "{r:?}");
+        assert!(r.iterations > 10 && r.cpu_time_ns > 10_000_000, "{r:?}");
+        assert!(r.wall_time_ns >= 150_000_000, "{r:?}");
+        assert!(r.cpu_time_ns <= r.wall_time_ns + 1_000_000, "{r:?}");
+        assert!(!r.cpus_used.is_empty());
+        assert_eq!(r.migrations.len() as u64, r.migration_count);
+        assert!(r.wake_latencies_ns.is_empty());
+        assert!(gone(r.tid));
+    }
+}
+
+#[test]
+fn a_killed_worker_leaves_a_sentinel_and_no_zombie() {
+    let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 2)).unwrap();
+    handle.start();
+    std::thread::sleep(Duration::from_millis(50));
+    let pids = handle.worker_pids();
+    // SAFETY: plain integers; the pid is our child's.
+    unsafe { libc::kill(pids[0], libc::SIGKILL) };
+    let reports = handle.stop_and_collect();
+    assert_eq!(reports[0].exit_info, Some(WorkerExitInfo::Signaled(9)));
+    assert!(!reports[0].completed && reports[0].work_units == 0);
+    assert_eq!(reports[0].tid, pids[0]);
+    assert!(reports[1].completed);
+    assert!(pids.into_iter().all(gone));
+}
+
+#[test]
+fn a_stopped_worker_misses_the_deadline_and_is_killed() {
+    let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 1)).unwrap();
+    handle.start();
+    let pid = handle.worker_pids()[0];
+    // SAFETY: plain integers; the pid is our child's.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+    let reports = handle.stop_and_collect();
+    assert_eq!(reports[0].exit_info, Some(WorkerExitInfo::TimedOut));
+    assert!(gone(pid));
+}
+
+#[test]
+fn rings_wake_each_other_and_measure_it() {
+    let chain = WorkType::WakeChain {
+        depth: 3,
+        wake: WakeMechanism::Futex,
+        work_per_hop: Duration::from_micros(20),
+    };
+    for (work, workers) in [
+        (WorkType::PipeIo { burst_iters: 16 }, 4),
+        (WorkType::FutexPingPong { spin_iters: 16 }, 2),
+        (chain, 3),
+    ] {
+        let name = work.name();
+        for r in run(&of(work, workers), 200) {
+            assert!(r.completed, "{name}: {r:?}");
+            assert!(r.iterations > 5, "{name}: {}", r.iterations);
+            assert!(r.wake_sample_total > 5, "{name}");
+            assert_eq!(r.wake_latencies_ns.len() as u64, r.wake_sample_total);
+            // Each turn but the starter's first is a wake-up.
+            assert!(r.iterations.abs_diff(r.wake_sample_total) <= 1, "{name}");
+            assert!(r.wake_latencies_ns.iter().all(|ns| *ns < 10_000_000_000));
+        }
+    }
+}
+
+#[test]
+fn every_other_body_iterates() {
+    let ms = Duration::from_millis;
+    for work in [
+        WorkType::YieldHeavy,
+        WorkType::Mixed,
+        WorkType::Bursty {
+            burst_duration: ms(2),
+            sleep_duration: ms(3),
+        },
+        WorkType::IdleChurn {
+            burst_duration: ms(1),
+            sleep_duration: ms(2),
+            precise_timing: false,
+        },
+        WorkType::TimerLatency { interval_us: 500 },
+        WorkType::ForkExit,
+        WorkType::NiceSweep,
+        WorkType::AffinityChurn { spin_iters: 64 },
+        WorkType::PolicyChurn { spin_iters: 64 },
+        WorkType::CachePressure {
+            size_kib: 32,
+            stride: 64,
+        },
+        WorkType::CacheYield {
+            size_kib: 32,
+            stride: 64,
+        },
+    ] {
+        let name = work.name();
+        for r in run(&of(work, 2), 120) {
+            assert!(r.completed && r.iterations > 2, "{name}: {r:?}");
+            match name {
+                "TimerLatency" => assert!(r.timer_sample_total > 2 && r.wake_sample_total == 0),
+                "Bursty" | "IdleChurn" => assert!(r.wake_sample_total > 2, "{name}"),
+                _ => assert_eq!(r.wake_sample_total, 0, "{name}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_lived_worker_has_a_slice_for_each_phase() {
+    let phase = PhaseCell::new().unwrap();
+    let group = Group {
+        work: WorkSpec::default(),
+        count: 1,
+        affinity: ResolvedAffinity::None,
+    };
+    let mut handle = WorkloadHandle::spawn_groups(&[group], 7, &phase).unwrap();
+    handle.start();
+    let mut seen = 0;
+    for ordinal in 0..=2 {
+        phase.set(ordinal);
+        for _ in 0..2000 {
+            std::thread::sleep(Duration::from_millis(10));
+            if handle.total_iterations() > seen + 20 {
+                break;
+            }
+        }
+        seen = handle.total_iterations();
+    }
+    let report = handle.stop_and_collect().remove(0);
+    let steps: Vec<u16> = report.phase_slices.iter().map(|s| s.step_index).collect();
+    assert_eq!(steps, [0, 1, 2]);
+    let sum: u64 = report.phase_slices.iter().map(|s| s.iterations).sum();
+    assert_eq!(sum, report.iterations);
+    assert!(report.phase_slices.iter().all(|s| s.iterations > 0));
+    let walls: Vec<u64> = report.phase_slices.iter().map(|s| s.wall_time_ns).collect();
+    assert_eq!(walls.iter().sum::<u64>(), report.wall_time_ns);
+    assert!(walls.iter().all(|w| *w >= 5_000_000), "{walls:?}");
+}
+
+#[test]
+fn affinity_holds_and_its_failure_is_told() {
+    let mut config = of(WorkType::SpinWait, 1);
+    let cpu = sys::mask_nth(&sys::affinity(0), 0).unwrap();
+    config.affinity = AffinityIntent::exact([cpu]);
+    let report = run(&config, 60).remove(0);
+    assert_eq!(report.cpus_used, BTreeSet::from([cpu]));
+    assert_eq!(report.affinity_error, None);
+    config.affinity = AffinityIntent::exact([1000]);
+    let report = run(&config, 20).remove(0);
+    assert!(report.affinity_error.unwrap().contains("1000"));
+    config.affinity = AffinityIntent::LlcAligned;
+    assert!(WorkloadHandle::spawn(&config).is_err());
+}
+
+#[test]
+fn nice_and_policy_are_set_before_the_start() {
+    let config = WorkloadConfig {
+        nice: Some(7),
+        sched_policy: SchedPolicy::Batch,
+        comm: Some("kt-worker".to_owned()),
+        ..WorkloadConfig::default()
+    };
+    let mut handle = WorkloadHandle::spawn(&config).unwrap();
+    handle.start();
+    std::thread::sleep(Duration::from_millis(50));
+    let pid = handle.worker_pids()[0];
+    // SAFETY: plain integers.
+    let (nice, policy) = unsafe {
+        (
+            libc::getpriority(libc::PRIO_PROCESS, pid as u32),
+            libc::sched_getscheduler(pid),
+        )
+    };
+    assert_eq!((nice, policy), (7, libc::SCHED_BATCH));
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!(comm.trim(), "kt-worker");
+    let report = handle.stop_and_collect().remove(0);
+    assert_eq!(report.sched_policy_error, None);
+}
+
+#[test]
+fn what_is_not_there_yet_says_so() {
+    let error = |config: &WorkloadConfig| match WorkloadHandle::spawn(config) {
+        Ok(_) => panic!("spawned"),
+        Err(e) => e.to_string(),
+    };
+    let signal = error(&of(WorkType::from_name("SignalStorm").unwrap(), 2));
+    assert!(
+        signal.contains("SignalStorm is not available yet"),
+        "{signal}"
+    );
+    let thread = error(&WorkloadConfig {
+        clone_mode: CloneMode::Thread,
+        ..WorkloadConfig::default()
+    });
+    assert!(thread.contains("Thread") && thread.contains("not available yet"));
+    let odd = error(&of(WorkType::PipeIo { burst_iters: 1 }, 3));
+    assert!(odd.contains('3'), "{odd}");
+}

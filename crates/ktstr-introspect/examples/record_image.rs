@@ -1,0 +1,179 @@
+//! Records what a capture reads: the fixture of `tests/recorded.rs`.
+//!
+//! `record_image RAM KALLSYMS BTF OUT` (the first three as for `inspect_image`) writes
+//! - `OUT.pages.z`: zlib of (guest-physical address, 4096 bytes) for each page read, in order;
+//! - `OUT.btf.z`: zlib of the BTF, with every type that the capture does not need blanked out (ids and
+//!   string offsets stay, since guest memory refers to them);
+//! - `OUT.kallsyms`: the symbols that the capture looks up.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::error::Error;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use ktstr_introspect::btf::{Btf, Kind};
+use ktstr_introspect::capture::{CaptureOptions, capture};
+use ktstr_introspect::kernel::KernelView;
+use ktstr_introspect::memory::{GuestMemory, MemoryError};
+use ktstr_introspect::symbols::Symbols;
+
+/// Types that a capture looks up by name.
+const ROOTS: &str = "task_struct signal_struct rq idr xa_node bpf_map bpf_array bpf_htab htab_elem \
+    bucket bpf_prog bpf_prog_aux bpf_prog_stats bpf_link bpf_struct_ops_map \
+    bpf_struct_ops_sched_ext_ops sched_ext_ops bpf_ringbuf bpf_ringbuf_map bpf_arena btf scx_sched \
+    scx_sched_pcpu scx_event_stats scx_dispatch_q rhashtable bucket_table kernel_cpustat kernel_stat \
+    bpf_map_type scx_enable_state scx_exit_kind";
+
+/// Symbols that a capture looks up.
+const SYMBOLS: &str = "_text init_top_pgt jiffies jiffies_64 nr_cpu_ids __per_cpu_offset map_idr \
+    prog_idr runqueues kernel_cpustat kstat init_task scx_root scx_enable_state_var scx_ops \
+    scx_exit_kind scx_bypass_depth scx_aborting scx_watchdog_timeout scx_watchdog_timestamp \
+    event_stats_cpu dsq_hash";
+
+struct Recorder {
+    ram: File,
+    pages: RefCell<BTreeMap<u64, Vec<u8>>>,
+}
+
+impl GuestMemory for Recorder {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let len = buf.len();
+        let failed = |error: std::io::Error| MemoryError::Host {
+            gpa,
+            len,
+            reason: error.to_string(),
+        };
+        for page in gpa / 4096..=(gpa + len as u64 - 1) / 4096 {
+            let mut bytes = vec![0; 4096];
+            self.ram
+                .read_exact_at(&mut bytes, page * 4096)
+                .map_err(failed)?;
+            self.pages.borrow_mut().insert(page * 4096, bytes);
+        }
+        self.ram.read_exact_at(buf, gpa).map_err(failed)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [ram, kallsyms, btf, out] = arguments.as_slice() else {
+        return Err("usage: record_image RAM KALLSYMS BTF OUT".into());
+    };
+    let text = String::from_utf8_lossy(&std::fs::read(kallsyms)?).into_owned();
+    let wanted: HashSet<&str> = SYMBOLS.split_whitespace().collect();
+    let lines = text
+        .lines()
+        .filter(|line| {
+            line.split_whitespace()
+                .nth(2)
+                .is_some_and(|n| wanted.contains(n))
+        })
+        .filter(|line| line.split_whitespace().count() == 3);
+    let kallsyms: String = lines.map(|line| format!("{}\n", line.trim_end())).collect();
+    let blob = blank(&std::fs::read(btf)?)?;
+
+    let memory = Recorder {
+        ram: File::open(ram)?,
+        pages: RefCell::default(),
+    };
+    let (symbols, types) = (
+        Symbols::from_kallsyms(&kallsyms)?,
+        Btf::parse(blob.clone())?,
+    );
+    let view = KernelView::new(&memory, &symbols, &types)?;
+    view.jiffies()?;
+    let report = capture(&view, &CaptureOptions::default());
+
+    let pages = memory.pages.into_inner();
+    let mut image = Vec::new();
+    for (gpa, bytes) in &pages {
+        image.extend_from_slice(&gpa.to_le_bytes());
+        image.extend_from_slice(bytes);
+    }
+    let pack = |bytes: &[u8]| miniz_oxide::deflate::compress_to_vec_zlib(bytes, 10);
+    std::fs::write(format!("{out}.pages.z"), pack(&image))?;
+    std::fs::write(format!("{out}.btf.z"), pack(&blob))?;
+    std::fs::write(format!("{out}.kallsyms"), kallsyms)?;
+    println!(
+        "{} pages, {} maps, {} tasks",
+        pages.len(),
+        report.maps.len(),
+        report.task_enrichments.len()
+    );
+    Ok(())
+}
+
+/// The BTF with only [`ROOTS`] and what they hold by value; everything else is a nameless forward
+/// declaration, and unused strings are zeros.
+fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    let btf = Btf::parse(blob.to_vec())?;
+    let mut keep = HashSet::new();
+    let roots = ROOTS
+        .split_whitespace()
+        .flat_map(|name| btf.ids_by_name(name));
+    let mut open: Vec<u32> = roots.collect();
+    while let Some(id) = open.pop() {
+        if id == 0 || !keep.insert(id) {
+            continue;
+        }
+        let Some(ty) = btf.get(id) else { continue };
+        open.extend(ty.fields().map(|field| field.type_id));
+        open.extend(ty.array().map(|(element, _)| element));
+        if !matches!(ty.kind(), Kind::Ptr | Kind::FuncProto) {
+            open.extend(ty.target());
+        }
+    }
+    let word = |at: usize| -> Result<usize, Box<dyn Error>> {
+        let bytes = blob.get(at..at + 4).ok_or("short BTF")?;
+        Ok(u32::from_le_bytes(bytes.try_into()?) as usize)
+    };
+    let header = word(4)?;
+    let (types, types_len) = (header + word(8)?, word(12)?);
+    let (strings, strings_len) = (header + word(16)?, word(20)?);
+    let old_strings = &blob[strings..strings + strings_len];
+    let mut new_strings = vec![0; strings_len];
+    let mut records = Vec::new();
+    let mut at = types;
+    let mut id = 1;
+    while at < types + types_len {
+        let (kind, vlen) = (word(at + 4)? >> 24 & 0x1f, word(at + 4)? & 0xff_ffff);
+        let (step, first) = match kind {
+            1 | 14 | 17 => (0, 4),
+            3 => (0, 12),
+            4 | 5 | 15 | 19 => (12, 0),
+            6 | 13 => (8, 0),
+            _ => (0, 0),
+        };
+        let end = at + 12 + first + step * vlen;
+        if keep.contains(&id) {
+            records.extend_from_slice(&blob[at..end]);
+            let named = (at + 12..end).step_by(step.max(1));
+            let elements = named.filter(|_| matches!(kind, 4 | 5 | 6 | 19));
+            for place in std::iter::once(at).chain(elements) {
+                let start = word(place)?;
+                let len = old_strings[start..]
+                    .iter()
+                    .position(|b| *b == 0)
+                    .unwrap_or(0);
+                new_strings[start..start + len].copy_from_slice(&old_strings[start..start + len]);
+            }
+        } else {
+            records.extend(
+                [0u32, 7 << 24, 0]
+                    .iter()
+                    .flat_map(|word| word.to_le_bytes()),
+            );
+        }
+        at = end;
+        id += 1;
+    }
+    let mut out = vec![0x9f, 0xeb, 1, 0];
+    let (types_len, strings_len) = (records.len() as u32, strings_len as u32);
+    for word in [24, 0, types_len, types_len, strings_len] {
+        out.extend_from_slice(&u32::to_le_bytes(word));
+    }
+    out.extend(records);
+    out.extend(new_strings);
+    Ok(out)
+}

@@ -1,0 +1,195 @@
+//! Questions to the types: by name, by member path, how large.
+
+use thiserror::Error;
+
+use super::{Btf, Kind, MAX_DEPTH, Type};
+
+/// Where a member lies in its struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Offset from the start of the outer struct, bits.
+    pub offset_bits: u64,
+    /// Size of its type, bytes; 0 for flexible arrays.
+    pub size: u64,
+    /// Its type id.
+    pub type_id: u32,
+    /// Width, if it is a bit-field.
+    pub bitfield_bits: Option<u32>,
+}
+
+impl Member {
+    /// Offset in bytes (of the byte that holds the first bit).
+    pub fn offset(&self) -> u64 {
+        self.offset_bits / 8
+    }
+}
+
+/// Why a member could not be found.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MemberError {
+    /// No such struct.
+    #[error("BTF has no struct or union `{name}` (looking for `{name}.{path}`)")]
+    NoStruct {
+        /// Struct asked for.
+        name: String,
+        /// Path asked for.
+        path: String,
+    },
+    /// No such member.
+    #[error("BTF: no member `{component}` on the path `{name}.{path}`; there are: {available}")]
+    NoMember {
+        /// Struct asked for.
+        name: String,
+        /// Path asked for.
+        path: String,
+        /// The component that was not found.
+        component: String,
+        /// Members that there are, comma-separated.
+        available: String,
+    },
+}
+
+impl Btf {
+    /// The first type of that name and kind.
+    pub fn find(&self, name: &str, kind: Kind) -> Option<Type<'_>> {
+        let ids = self.ids_by_name(name).into_iter();
+        ids.filter_map(|id| self.get(id))
+            .find(|ty| ty.kind() == kind)
+    }
+
+    /// The struct or union `name`, one with members if there are several.
+    pub fn find_struct(&self, name: &str) -> Option<Type<'_>> {
+        let ids = self.ids_by_name(name).into_iter();
+        let mut all = ids
+            .filter_map(|id| self.get(id))
+            .filter(|ty| matches!(ty.kind(), Kind::Struct | Kind::Union));
+        let first = all.next()?;
+        if first.fields().next().is_some() {
+            return Some(first);
+        }
+        all.find(|ty| ty.fields().next().is_some()).or(Some(first))
+    }
+
+    /// The type behind typedefs, qualifiers, tags and variables.
+    pub fn resolve(&self, mut id: u32) -> Option<Type<'_>> {
+        for _ in 0..MAX_DEPTH {
+            let ty = self.get(id)?;
+            match ty.kind() {
+                Kind::Typedef
+                | Kind::Volatile
+                | Kind::Const
+                | Kind::Restrict
+                | Kind::TypeTag
+                | Kind::Var => id = ty.target()?,
+                _ => return Some(ty),
+            }
+        }
+        None
+    }
+
+    /// Size of a type in bytes; `None` for functions, forward declarations and loops.
+    pub fn size_of(&self, id: u32) -> Option<u64> {
+        let mut id = id;
+        let mut factor = 1u64;
+        for _ in 0..MAX_DEPTH {
+            let ty = self.resolve(id)?;
+            let Some((element, len)) = ty.array() else {
+                return ty.own_size()?.checked_mul(factor);
+            };
+            factor = factor.checked_mul(u64::from(len))?;
+            id = element;
+        }
+        None
+    }
+
+    /// The member of struct or union `name` at a dotted path; anonymous members are looked through.
+    pub fn member(&self, name: &str, path: &str) -> Result<Member, MemberError> {
+        let no_struct = || MemberError::NoStruct {
+            name: name.to_owned(),
+            path: path.to_owned(),
+        };
+        let mut ty = self.find_struct(name).ok_or_else(no_struct)?;
+        let mut offset_bits = 0u64;
+        let mut found = None;
+        for component in path.split('.').take(MAX_DEPTH) {
+            let member = self.direct_member(&ty, component, 0);
+            let member = member.ok_or_else(|| MemberError::NoMember {
+                name: name.to_owned(),
+                path: path.to_owned(),
+                component: component.to_owned(),
+                available: names_of(&ty),
+            })?;
+            offset_bits = offset_bits.saturating_add(member.offset_bits);
+            ty = self.resolve(member.type_id).ok_or_else(no_struct)?;
+            found = Some(member);
+        }
+        let member = found.ok_or_else(no_struct)?;
+        Ok(Member {
+            offset_bits,
+            ..member
+        })
+    }
+
+    /// A member of `ty` itself or of its anonymous members.
+    pub(crate) fn direct_member(&self, ty: &Type<'_>, name: &str, depth: usize) -> Option<Member> {
+        if depth > 8 {
+            return None;
+        }
+        for field in ty.fields() {
+            if field.name == name && !name.is_empty() {
+                return Some(Member {
+                    offset_bits: u64::from(field.offset_bits),
+                    size: self.size_of(field.type_id).unwrap_or(0),
+                    type_id: field.type_id,
+                    bitfield_bits: field.bitfield_bits,
+                });
+            }
+            if field.name.is_empty() {
+                let inner = self.resolve(field.type_id)?;
+                if let Some(member) = self.direct_member(&inner, name, depth + 1) {
+                    return Some(Member {
+                        offset_bits: member.offset_bits + u64::from(field.offset_bits),
+                        ..member
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Name of the enumerator of enum `name` with that value.
+    pub fn enumerator(&self, name: &str, value: i64) -> Option<&str> {
+        let ty = self
+            .find(name, Kind::Enum)
+            .or_else(|| self.find(name, Kind::Enum64))?;
+        let mut all = ty.enumerators();
+        all.find(|e| e.value == value).map(|e| e.name)
+    }
+
+    /// Name of a type for messages and [`target_type`](crate::report::RenderedValue::Ptr): the first
+    /// one behind qualifiers and tags.
+    pub fn type_name(&self, id: u32) -> Option<String> {
+        let mut ty = self.get(id)?;
+        for _ in 0..MAX_DEPTH {
+            if !matches!(ty.kind(), Kind::TypeTag | Kind::Var) && !ty.name().is_empty() {
+                return Some(ty.name().to_owned());
+            }
+            match ty.kind() {
+                Kind::TypeTag | Kind::Var | Kind::Const | Kind::Volatile | Kind::Restrict => {
+                    ty = self.get(ty.target()?)?;
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+fn names_of(ty: &Type<'_>) -> String {
+    let names: Vec<&str> = ty.fields().map(|field| field.name).take(64).collect();
+    if names.is_empty() {
+        return "(none)".to_owned();
+    }
+    names.join(", ")
+}

@@ -1,0 +1,289 @@
+//! BPF Type Format: types of the kernel and of BPF objects, read in place.
+//!
+//! The format is <https://docs.kernel.org/bpf/btf.html>. Parsing checks that every record lies inside
+//! the type section; everything else (names, references, sizes) is checked when it is used, so a
+//! hostile BTF costs an error where it lies and nothing elsewhere. Not for writing BTF.
+
+mod lookup;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use lookup::{Member, MemberError};
+pub use types::{Enumerator, FieldRef, IntEncoding, Kind, SectionVar, Type};
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+const MAGIC: u16 = 0xeb9f;
+/// Bytes of a BTF blob at most; a distribution kernel has 5 MB.
+pub const MAX_BTF_BYTES: usize = 64 << 20;
+/// How deep types may refer to types before the search is given up.
+pub(crate) const MAX_DEPTH: usize = 32;
+
+/// A parsed BTF blob, alone or on top of a base. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Btf {
+    own: Arc<Blob>,
+    base: Option<Arc<Btf>>,
+    first_id: u32,
+    first_string: u32,
+}
+
+#[derive(Debug)]
+struct Blob {
+    bytes: Arc<[u8]>,
+    /// Range of the string section.
+    strings: std::ops::Range<usize>,
+    /// Offset in `bytes` of the record of each own type (without `void`).
+    records: Vec<u32>,
+    /// (hash of the name, type id), sorted: own named types.
+    names: Vec<(u32, u32)>,
+}
+
+impl Btf {
+    /// Parses a blob that stands alone, such as `/sys/kernel/btf/vmlinux`.
+    pub fn parse(bytes: impl Into<Arc<[u8]>>) -> Result<Self, BtfError> {
+        Self::build(bytes.into(), None)
+    }
+
+    /// Parses a blob whose ids and strings continue those of `base` (kernel modules).
+    pub fn parse_split(bytes: impl Into<Arc<[u8]>>, base: &Btf) -> Result<Self, BtfError> {
+        Self::build(bytes.into(), Some(Arc::new(base.clone())))
+    }
+
+    fn build(bytes: Arc<[u8]>, base: Option<Arc<Btf>>) -> Result<Self, BtfError> {
+        let header = Header::parse(&bytes)?;
+        // `void` has id 0 and no record, so a blob that stands alone starts with id 1.
+        let (first_id, first_string) = match &base {
+            Some(base) => (base.next_id(), base.next_string()),
+            None => (1, 0),
+        };
+        let mut records = Vec::new();
+        let mut at = header.types.start;
+        while at < header.types.end {
+            let record = types::Record::parse(&bytes, at, header.types.end)?;
+            let offset = u32::try_from(at).map_err(|_| BtfError::TooLarge { len: bytes.len() })?;
+            records.push(offset);
+            at = record.end;
+        }
+        let mut btf = Self {
+            own: Arc::new(Blob {
+                bytes,
+                strings: header.strings,
+                records,
+                names: Vec::new(),
+            }),
+            base,
+            first_id,
+            first_string,
+        };
+        let names = btf.index_names();
+        if let Some(blob) = Arc::get_mut(&mut btf.own) {
+            blob.names = names;
+        }
+        Ok(btf)
+    }
+
+    fn index_names(&self) -> Vec<(u32, u32)> {
+        let mut names: Vec<(u32, u32)> = (self.first_id..self.next_id())
+            .filter_map(|id| {
+                let name = self.name_bytes(self.record(id)?.name_offset)?;
+                (!name.is_empty()).then(|| (hash(name), id))
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// One past the last type id.
+    pub fn next_id(&self) -> u32 {
+        self.first_id
+            .saturating_add(u32::try_from(self.own.records.len()).unwrap_or(u32::MAX))
+    }
+
+    fn next_string(&self) -> u32 {
+        let len = u32::try_from(self.own.strings.len()).unwrap_or(u32::MAX);
+        self.first_string.saturating_add(len)
+    }
+
+    /// Ids of the own types that have that name, any kind; base types first.
+    pub fn ids_by_name(&self, name: &str) -> Vec<u32> {
+        let mut ids = match &self.base {
+            Some(base) => base.ids_by_name(name),
+            None => Vec::new(),
+        };
+        let wanted = hash(name.as_bytes());
+        let start = self.own.names.partition_point(|(hash, _)| *hash < wanted);
+        let same_hash = self.own.names.iter().skip(start);
+        ids.extend(
+            same_hash
+                .take_while(|(hash, _)| *hash == wanted)
+                .map(|(_, id)| *id)
+                .filter(|id| {
+                    self.record(*id)
+                        .and_then(|record| self.name_bytes(record.name_offset))
+                        .is_some_and(|found| found == name.as_bytes())
+                }),
+        );
+        ids
+    }
+
+    /// The type with that id; `None` for unknown ids. Id 0 is [`Kind::Void`].
+    pub fn get(&self, id: u32) -> Option<Type<'_>> {
+        if id == 0 {
+            return Some(Type::void(self));
+        }
+        if id < self.first_id {
+            // A base type keeps the view of the base: its strings and references are all there.
+            return self.base.as_deref()?.get(id);
+        }
+        Some(Type::new(self, id, self.record(id)?))
+    }
+
+    fn record(&self, id: u32) -> Option<types::Record> {
+        let index = id.checked_sub(self.first_id)?;
+        let offset = *self.own.records.get(index as usize)?;
+        let end = self.own.bytes.len();
+        types::Record::parse(&self.own.bytes, offset as usize, end).ok()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.own.bytes
+    }
+
+    /// The NUL-terminated string at an offset of the (joined) string section; empty if it is broken.
+    pub(crate) fn string(&self, offset: u32) -> &str {
+        self.name_bytes(offset)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
+    }
+
+    fn name_bytes(&self, offset: u32) -> Option<&[u8]> {
+        if offset < self.first_string {
+            return self.base.as_deref()?.name_bytes(offset);
+        }
+        let strings = self.own.bytes.get(self.own.strings.clone())?;
+        let tail = strings.get((offset - self.first_string) as usize..)?;
+        let end = tail.iter().position(|byte| *byte == 0)?;
+        tail.get(..end)
+    }
+}
+
+struct Header {
+    types: std::ops::Range<usize>,
+    strings: std::ops::Range<usize>,
+}
+
+impl Header {
+    fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
+        if bytes.len() > MAX_BTF_BYTES {
+            return Err(BtfError::TooLarge { len: bytes.len() });
+        }
+        let short = || BtfError::TooShort { len: bytes.len() };
+        let magic = types::u16_at(bytes, 0).ok_or_else(short)?;
+        if magic != MAGIC {
+            return Err(BtfError::BadMagic { found: magic });
+        }
+        let version = *bytes.get(2).ok_or_else(short)?;
+        if version != 1 {
+            return Err(BtfError::BadVersion { found: version });
+        }
+        let word = |at| types::u32_at(bytes, at).ok_or_else(short);
+        let header_len = word(4)? as usize;
+        if header_len < 24 {
+            return Err(short());
+        }
+        let section = |name: &'static str, offset: u32, len: u32| {
+            let start = header_len.checked_add(offset as usize);
+            let end = start.and_then(|start| start.checked_add(len as usize));
+            match (start, end) {
+                (Some(start), Some(end)) if end <= bytes.len() => Ok(start..end),
+                _ => Err(BtfError::BadSection {
+                    name,
+                    offset,
+                    len,
+                    total: bytes.len(),
+                }),
+            }
+        };
+        Ok(Self {
+            types: section("type", word(8)?, word(12)?)?,
+            strings: section("string", word(16)?, word(20)?)?,
+        })
+    }
+}
+
+/// FNV-1a: short names, no attacker to fear (a collision costs one comparison).
+pub(crate) fn hash(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// Why a blob is no BTF.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BtfError {
+    /// The blob ends inside its header.
+    #[error("BTF of {len} bytes is shorter than its header")]
+    TooShort {
+        /// Bytes there are.
+        len: usize,
+    },
+    /// The blob is larger than any kernel's.
+    #[error("BTF of {len} bytes is larger than {MAX_BTF_BYTES}")]
+    TooLarge {
+        /// Bytes there are.
+        len: usize,
+    },
+    /// It does not start with the magic number.
+    #[error("BTF magic is {found:#06x}, expected 0xeb9f (only little-endian BTF is read)")]
+    BadMagic {
+        /// What it starts with.
+        found: u16,
+    },
+    /// Another version.
+    #[error("BTF version is {found}, expected 1")]
+    BadVersion {
+        /// Its version.
+        found: u8,
+    },
+    /// A section does not lie inside the blob.
+    #[error(
+        "BTF {name} section at {offset} of {len} bytes does not fit the {total} bytes there are"
+    )]
+    BadSection {
+        /// Which section.
+        name: &'static str,
+        /// Offset from the header's end.
+        offset: u32,
+        /// Bytes of the section.
+        len: u32,
+        /// Bytes of the blob.
+        total: usize,
+    },
+    /// A type record does not lie inside the type section.
+    #[error(
+        "BTF type record at byte {at} (kind {kind}, {vlen} elements) ends outside the type section"
+    )]
+    BadRecord {
+        /// Offset of the record in the blob.
+        at: usize,
+        /// Its kind number.
+        kind: u32,
+        /// Its element count.
+        vlen: u32,
+    },
+    /// A record of a kind that is not known, so its length is not either.
+    #[error("BTF type record at byte {at} has the unknown kind {kind}")]
+    UnknownKind {
+        /// Offset of the record in the blob.
+        at: usize,
+        /// Its kind number.
+        kind: u32,
+    },
+}

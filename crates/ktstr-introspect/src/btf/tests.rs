@@ -1,0 +1,138 @@
+//! The format, its corners, and arbitrary bytes.
+
+use super::testing::Builder;
+use super::*;
+use proptest::prelude::*;
+
+fn sample() -> Btf {
+    let mut b = Builder::new();
+    let int = b.int("int", 4, 1);
+    let u64_ = b.int("unsigned long", 8, 0);
+    let array = b.array(u64_, 3);
+    let inner = b.record("", 8, &[("low", int, 0), ("high", int, 32)]);
+    let dsq = b.record("dsq", 32, &[("nr", int, 0), ("slots", array, 64)]);
+    b.record(
+        "rq",
+        48,
+        &[("clock", u64_, 0), ("", inner, 64), ("dsq", dsq, 128)],
+    );
+    let looped = b.typedef("looped", 9);
+    assert_eq!(b.typedef("back", looped), 8);
+    b.typedef("looped2", 8);
+    Btf::parse(b.finish()).expect("parses")
+}
+
+#[test]
+fn members_are_found_through_anonymous_ones() {
+    let btf = sample();
+    let member = btf.member("rq", "dsq.nr").expect("nested");
+    assert_eq!((member.offset(), member.size), (16, 4));
+    assert_eq!(btf.member("rq", "high").expect("anonymous").offset(), 12);
+    assert_eq!(btf.member("rq", "dsq.slots").expect("array").size, 24);
+    assert_eq!(
+        btf.member("rq", "dsq.nope")
+            .expect_err("absent")
+            .to_string(),
+        "BTF: no member `nope` on the path `rq.dsq.nope`; there are: nr, slots"
+    );
+    assert!(matches!(
+        btf.member("task", "pid"),
+        Err(MemberError::NoStruct { .. })
+    ));
+}
+
+#[test]
+fn reference_loops_end() {
+    let btf = sample();
+    let id = btf.ids_by_name("looped")[0];
+    assert!(btf.resolve(id).is_none());
+    assert_eq!(btf.size_of(id), None);
+}
+
+#[test]
+fn split_btf_continues_ids_and_strings() {
+    let base = sample();
+    let mut b = Builder::new();
+    // Ids of a split blob start after the base's; its strings after the base's strings.
+    let first = base.next_id();
+    b.record("module_thing", 4, &[("x", 1, 0)]);
+    let mut blob = b.finish();
+    let shift = base.next_string();
+    // Names in the blob are relative to its own section: shift both of them.
+    for at in [24, 24 + 12] {
+        let name = u32::from_le_bytes(blob[at..at + 4].try_into().expect("word"));
+        blob[at..at + 4].copy_from_slice(&(name + shift).to_le_bytes());
+    }
+    let split = Btf::parse_split(blob, &base).expect("parses");
+    assert_eq!(split.ids_by_name("module_thing"), vec![first]);
+    assert_eq!(
+        split.member("module_thing", "x").expect("base type").size,
+        4
+    );
+    assert_eq!(
+        split.member("rq", "dsq.nr").expect("base struct").offset(),
+        16
+    );
+}
+
+#[test]
+fn broken_headers_say_what_is_wrong() {
+    let error = |bytes: &[u8]| Btf::parse(bytes).expect_err("refused").to_string();
+    assert_eq!(error(&[]), "BTF of 0 bytes is shorter than its header");
+    assert_eq!(
+        error(&[0xeb, 0x9f, 1, 0]),
+        "BTF magic is 0x9feb, expected 0xeb9f (only little-endian BTF is read)"
+    );
+    let mut blob = Builder::new().finish();
+    blob[2] = 9;
+    assert_eq!(error(&blob), "BTF version is 9, expected 1");
+    blob[2] = 1;
+    blob[12] = 0xff;
+    assert!(error(&blob).starts_with("BTF type section at 0 of 255 bytes"));
+    let mut b = Builder::new();
+    b.raw("many", 4, false, 0xffff, 8, &[]);
+    assert!(error(&b.finish()).contains("kind 4, 65535 elements"));
+    let mut b = Builder::new();
+    b.raw("odd", 31, false, 0, 8, &[]);
+    assert!(error(&b.finish()).contains("unknown kind 31"));
+}
+
+/// Asks everything there is to ask.
+fn exercise(btf: &Btf) {
+    for id in 0..btf.next_id().min(200) {
+        let Some(ty) = btf.get(id) else { continue };
+        let _ = (ty.name(), ty.target(), ty.array(), ty.int_encoding());
+        let _ = (
+            btf.resolve(id).is_some(),
+            btf.size_of(id),
+            btf.type_name(id),
+        );
+        let _ = ty.fields().count() + ty.section_vars().count() + ty.enumerators().count();
+        for field in ty.fields().take(50) {
+            let _ = btf.member(ty.name(), field.name);
+        }
+        let _ = btf.member(ty.name(), "a.b.c");
+        assert!(ty.name().is_empty() || id == 0 || !btf.ids_by_name(ty.name()).is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(btf) = Btf::parse(bytes) {
+            exercise(&btf);
+        }
+    }
+
+    #[test]
+    fn any_damage_is_survived(hits in prop::collection::vec((24usize..700, any::<u8>()), 1..12)) {
+        let mut bytes = sample().bytes().to_vec();
+        for (at, value) in hits {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        if let Ok(btf) = Btf::parse(bytes) {
+            exercise(&btf);
+        }
+    }
+}

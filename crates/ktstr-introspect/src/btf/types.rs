@@ -1,0 +1,349 @@
+//! One type record: decoding in place.
+
+use super::{Btf, BtfError};
+
+/// Kinds of types (include/uapi/linux/btf.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the kernel's names, one for one
+pub enum Kind {
+    Void,
+    Int,
+    Ptr,
+    Array,
+    Struct,
+    Union,
+    Enum,
+    Fwd,
+    Typedef,
+    Volatile,
+    Const,
+    Restrict,
+    Func,
+    FuncProto,
+    Var,
+    Datasec,
+    Float,
+    DeclTag,
+    TypeTag,
+    Enum64,
+}
+
+impl Kind {
+    fn from_number(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Int,
+            2 => Self::Ptr,
+            3 => Self::Array,
+            4 => Self::Struct,
+            5 => Self::Union,
+            6 => Self::Enum,
+            7 => Self::Fwd,
+            8 => Self::Typedef,
+            9 => Self::Volatile,
+            10 => Self::Const,
+            11 => Self::Restrict,
+            12 => Self::Func,
+            13 => Self::FuncProto,
+            14 => Self::Var,
+            15 => Self::Datasec,
+            16 => Self::Float,
+            17 => Self::DeclTag,
+            18 => Self::TypeTag,
+            19 => Self::Enum64,
+            _ => return None,
+        })
+    }
+
+    /// Bytes after the common header of 12.
+    fn payload(self, vlen: u32) -> usize {
+        let vlen = vlen as usize;
+        match self {
+            Self::Int | Self::Var | Self::DeclTag => 4,
+            Self::Array => 12,
+            Self::Struct | Self::Union | Self::Datasec | Self::Enum64 => 12 * vlen,
+            Self::Enum | Self::FuncProto => 8 * vlen,
+            _ => 0,
+        }
+    }
+}
+
+/// The common header of a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record {
+    pub name_offset: u32,
+    pub kind: Kind,
+    pub kind_flag: bool,
+    pub vlen: u32,
+    pub size_or_type: u32,
+    /// Offset of what follows the header.
+    pub payload: usize,
+    pub end: usize,
+}
+
+impl Record {
+    pub fn parse(bytes: &[u8], at: usize, section_end: usize) -> Result<Self, BtfError> {
+        let bad = |kind, vlen| BtfError::BadRecord { at, kind, vlen };
+        let word = |index: usize| u32_at(bytes, at + 4 * index).ok_or_else(|| bad(0, 0));
+        let (name_offset, info, size_or_type) = (word(0)?, word(1)?, word(2)?);
+        let (number, vlen) = (info >> 24 & 0x1f, info & 0x00ff_ffff);
+        let kind = Kind::from_number(number).ok_or(BtfError::UnknownKind { at, kind: number })?;
+        let payload = at + 12;
+        let end = payload + kind.payload(vlen);
+        if end > section_end {
+            return Err(bad(number, vlen));
+        }
+        Ok(Self {
+            name_offset,
+            kind,
+            kind_flag: info >> 31 == 1,
+            vlen,
+            size_or_type,
+            payload,
+            end,
+        })
+    }
+}
+
+/// How an integer is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntEncoding {
+    /// Signed.
+    pub signed: bool,
+    /// A `char`.
+    pub char: bool,
+    /// A `bool`.
+    pub bool: bool,
+    /// Width in bits.
+    pub bits: u32,
+    /// Offset of the first bit in the storage.
+    pub offset: u32,
+}
+
+/// A member of a struct or union as it stands in its record.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldRef<'a> {
+    /// Name; empty for anonymous members.
+    pub name: &'a str,
+    /// Type id.
+    pub type_id: u32,
+    /// Offset from the start of the struct.
+    pub offset_bits: u32,
+    /// Width of a bit-field.
+    pub bitfield_bits: Option<u32>,
+}
+
+/// A variable of a [`Kind::Datasec`].
+#[derive(Debug, Clone, Copy)]
+pub struct SectionVar {
+    /// Id of the [`Kind::Var`].
+    pub type_id: u32,
+    /// Offset in the section, bytes.
+    pub offset: u32,
+    /// Size, bytes.
+    pub size: u32,
+}
+
+/// A named value of an enum.
+#[derive(Debug, Clone, Copy)]
+pub struct Enumerator<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Value; that of an unsigned 64-bit enum by its bits.
+    pub value: i64,
+}
+
+/// One type of a [`Btf`].
+#[derive(Debug, Clone, Copy)]
+pub struct Type<'a> {
+    btf: &'a Btf,
+    id: u32,
+    record: Record,
+}
+
+impl<'a> Type<'a> {
+    pub(super) fn new(btf: &'a Btf, id: u32, record: Record) -> Self {
+        Self { btf, id, record }
+    }
+
+    pub(super) fn void(btf: &'a Btf) -> Self {
+        let record = Record {
+            name_offset: 0,
+            kind: Kind::Void,
+            kind_flag: false,
+            vlen: 0,
+            size_or_type: 0,
+            payload: 0,
+            end: 0,
+        };
+        Self { btf, id: 0, record }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.record.kind
+    }
+
+    /// Its name; empty if it has none.
+    pub fn name(&self) -> &'a str {
+        if self.kind() == Kind::Void {
+            return "void";
+        }
+        self.btf.string(self.record.name_offset)
+    }
+
+    /// The type it refers to: of pointers, typedefs, qualifiers, functions, variables and tags.
+    pub fn target(&self) -> Option<u32> {
+        matches!(
+            self.kind(),
+            Kind::Ptr
+                | Kind::Typedef
+                | Kind::Volatile
+                | Kind::Const
+                | Kind::Restrict
+                | Kind::Func
+                | Kind::FuncProto
+                | Kind::Var
+                | Kind::DeclTag
+                | Kind::TypeTag
+        )
+        .then_some(self.record.size_or_type)
+    }
+
+    /// Its size in bytes, where the record itself says it.
+    pub(super) fn own_size(&self) -> Option<u64> {
+        match self.kind() {
+            Kind::Int
+            | Kind::Enum
+            | Kind::Enum64
+            | Kind::Float
+            | Kind::Struct
+            | Kind::Union
+            | Kind::Datasec => Some(u64::from(self.record.size_or_type)),
+            Kind::Ptr => Some(8),
+            _ => None,
+        }
+    }
+
+    /// How a [`Kind::Int`] is to be read.
+    pub fn int_encoding(&self) -> Option<IntEncoding> {
+        if self.kind() != Kind::Int {
+            return None;
+        }
+        let data = self.payload_word(0)?;
+        let encoding = data >> 24 & 0x0f;
+        Some(IntEncoding {
+            signed: encoding & 1 != 0,
+            char: encoding & 2 != 0,
+            bool: encoding & 4 != 0,
+            bits: data & 0xff,
+            offset: data >> 16 & 0xff,
+        })
+    }
+
+    /// Element type and length of a [`Kind::Array`].
+    pub fn array(&self) -> Option<(u32, u32)> {
+        (self.kind() == Kind::Array)
+            .then(|| Some((self.payload_word(0)?, self.payload_word(2)?)))
+            .flatten()
+    }
+
+    /// Members of a struct or union; none for other kinds.
+    pub fn fields(&self) -> impl Iterator<Item = FieldRef<'a>> + use<'a> {
+        let this = *self;
+        let count = match this.kind() {
+            Kind::Struct | Kind::Union => this.record.vlen,
+            _ => 0,
+        };
+        (0..count as usize).map_while(move |index| {
+            let (name, type_id, offset) = this.triple(index)?;
+            let (offset_bits, bits) = if this.record.kind_flag {
+                (offset & 0x00ff_ffff, offset >> 24)
+            } else {
+                (offset, 0)
+            };
+            Some(FieldRef {
+                name: this.btf.string(name),
+                type_id,
+                offset_bits,
+                bitfield_bits: (bits != 0).then_some(bits),
+            })
+        })
+    }
+
+    /// Variables of a [`Kind::Datasec`]; none for other kinds.
+    pub fn section_vars(&self) -> impl Iterator<Item = SectionVar> + use<'a> {
+        let this = *self;
+        let count = match this.kind() {
+            Kind::Datasec => this.record.vlen,
+            _ => 0,
+        };
+        (0..count as usize).map_while(move |index| {
+            let (type_id, offset, size) = this.triple(index)?;
+            Some(SectionVar {
+                type_id,
+                offset,
+                size,
+            })
+        })
+    }
+
+    /// Whether an enum is signed.
+    pub fn enum_signed(&self) -> bool {
+        self.record.kind_flag
+    }
+
+    /// Values of an enum; none for other kinds.
+    pub fn enumerators(&self) -> impl Iterator<Item = Enumerator<'a>> + use<'a> {
+        let this = *self;
+        let count = match this.kind() {
+            Kind::Enum | Kind::Enum64 => this.record.vlen,
+            _ => 0,
+        };
+        (0..count as usize).map_while(move |index| {
+            let (name, value) = if this.kind() == Kind::Enum64 {
+                let (name, low, high) = this.triple(index)?;
+                (name, (u64::from(high) << 32 | u64::from(low)).cast_signed())
+            } else {
+                let word = this.payload_word(2 * index + 1)?;
+                let value = if this.enum_signed() {
+                    i64::from(word.cast_signed())
+                } else {
+                    i64::from(word)
+                };
+                (this.payload_word(2 * index)?, value)
+            };
+            Some(Enumerator {
+                name: this.btf.string(name),
+                value,
+            })
+        })
+    }
+
+    fn triple(&self, index: usize) -> Option<(u32, u32, u32)> {
+        let at = 3 * index;
+        Some((
+            self.payload_word(at)?,
+            self.payload_word(at + 1)?,
+            self.payload_word(at + 2)?,
+        ))
+    }
+
+    fn payload_word(&self, index: usize) -> Option<u32> {
+        u32_at(self.btf.bytes(), self.record.payload + 4 * index)
+    }
+}
+
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    let slice = bytes.get(at..at.checked_add(2)?)?;
+    Some(u16::from_le_bytes(slice.try_into().ok()?))
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let slice = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(slice.try_into().ok()?))
+}

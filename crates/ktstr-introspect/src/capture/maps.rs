@@ -1,0 +1,315 @@
+//! The maps of a capture: bytes found, types found, values rendered.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use super::{CaptureOptions, part};
+use crate::bpf::hash::MAX_BUCKETS;
+use crate::bpf::maps::BpfMap;
+use crate::btf::{Btf, Kind};
+use crate::kernel::{KernelError, KernelView};
+use crate::memory::GuestMemory;
+use crate::render::{RenderLimits, hex, render_bytes, render_counted};
+use crate::report::{
+    ArenaDump, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
+    FailureDumpPercpuHashEntry, FailureDumpReport, RenderedValue, RingbufDump,
+};
+
+/// BTF objects kept at most.
+const MAX_BTFS: usize = 64;
+/// Bytes of a map's BTF at most: a large scheduler has some 200 KB.
+const MAX_MAP_BTF: u64 = 8 << 20;
+
+pub(super) fn capture<M: GuestMemory + ?Sized>(
+    view: &KernelView<'_, M>,
+    options: &CaptureOptions,
+    report: &mut FailureDumpReport,
+) {
+    let Some((maps, cut)) = part(view.bpf_maps(), &mut report.maps_unavailable) else {
+        report.active_unavailable = Some("the maps could not be read".to_owned());
+        return;
+    };
+    report.maps_truncated = cut;
+    let mut reader = MapReader {
+        view,
+        options,
+        cpus: view.cpu_count().unwrap_or(0),
+        types: HashMap::new(),
+        bytes_left: Cell::new(options.max_total_bytes),
+        nodes_left: Cell::new(options.max_total_nodes),
+    };
+    report.maps = maps.iter().map(|map| reader.dump(map)).collect();
+    match part(view.active_scheduler(&maps), &mut report.active_unavailable) {
+        Some(Some(active)) => {
+            report.active_obj_name = Some(active.obj_name);
+            report.active_map_kvas = active.map_kvas;
+        }
+        Some(None) => {
+            report.active_unavailable = Some("no sched_ext scheduler is attached".to_owned());
+        }
+        None => {}
+    }
+}
+
+struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
+    view: &'v KernelView<'a, M>,
+    options: &'v CaptureOptions,
+    cpus: u32,
+    /// Types by the address of their `struct btf`: the maps of one object share it.
+    types: HashMap<u64, Result<Btf, KernelError>>,
+    bytes_left: Cell<u64>,
+    nodes_left: Cell<usize>,
+}
+
+impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
+    fn dump(&mut self, map: &BpfMap) -> FailureDumpMap {
+        let mut dump = FailureDumpMap {
+            name: map.name.clone(),
+            map_kva: map.kva,
+            map_type: map.type_name.clone(),
+            key_size: map.key_size,
+            value_size: map.value_size,
+            max_entries: map.max_entries,
+            ..FailureDumpMap::default()
+        };
+        let types = self.types_of(map);
+        let result = match map.type_name.as_str() {
+            "array" => self.array(map, &types, &mut dump),
+            "percpu_array" => self.percpu_array(map, &types, &mut dump),
+            "hash" | "lru_hash" => self.hash(map, &types, &mut dump),
+            "percpu_hash" | "lru_percpu_hash" => self.percpu_hash(map, &types, &mut dump),
+            "struct_ops" => self.struct_ops(map, &mut dump),
+            "ringbuf" => self.ringbuf(map, &mut dump),
+            "arena" => self.arena(map, &mut dump),
+            _ => Ok(()),
+        };
+        if let Err(error) = result {
+            dump.error = Some(error.to_string());
+        } else if let Err(error) = types {
+            dump.error = Some(format!("its types could not be read: {error}"));
+        }
+        dump
+    }
+
+    /// The BTF a map was created with; `None` if it has none.
+    fn types_of(&mut self, map: &BpfMap) -> Result<Option<Btf>, KernelError> {
+        if map.btf == 0 {
+            return Ok(None);
+        }
+        if let Some(known) = self.types.get(&map.btf) {
+            return known.clone().map(Some);
+        }
+        let types = self.read_btf(map.btf);
+        if self.types.len() < MAX_BTFS {
+            self.types.insert(map.btf, types.clone());
+        }
+        types.map(Some)
+    }
+
+    fn value(&self, map: &BpfMap, types: &Types, bytes: &[u8]) -> RenderedValue {
+        self.typed(types, map.btf_value_type_id, bytes)
+    }
+
+    fn typed(&self, types: &Types, id: u32, bytes: &[u8]) -> RenderedValue {
+        match types {
+            Ok(Some(btf)) if id != 0 => self.render(btf, id, bytes),
+            _ => render_bytes(bytes),
+        }
+    }
+
+    fn render(&self, btf: &Btf, id: u32, bytes: &[u8]) -> RenderedValue {
+        let limits = RenderLimits {
+            nodes: self.options.limits.nodes.min(self.nodes_left.get()),
+            ..self.options.limits
+        };
+        let (value, used) = render_counted(btf, id, bytes, limits);
+        self.nodes_left
+            .set(self.nodes_left.get().saturating_sub(used));
+        value
+    }
+
+    /// Reads within the budgets of the map and of the capture.
+    fn read(&self, kva: u64, len: u64) -> Result<Vec<u8>, KernelError> {
+        self.charge(kva, len)?;
+        self.view.read_bytes(kva, len, self.options.max_map_bytes)
+    }
+
+    fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
+        // A read of nothing costs something too, or a hostile map could have endless such entries.
+        let cost = len.max(8);
+        let max = self.bytes_left.get();
+        let left = max.checked_sub(cost);
+        self.bytes_left
+            .set(left.ok_or(KernelError::TooLarge { kva, len, max })?);
+        Ok(())
+    }
+
+    /// Reads a `struct btf` (kernel/bpf/btf.c), on top of the kernel's own BTF if it is split: there
+    /// is no other base in the kernel.
+    fn read_btf(&self, kva: u64) -> Result<Btf, KernelError> {
+        let field = |name| self.view.read_member(kva, &self.view.member("btf", name)?);
+        let (data, size, base) = (field("data")?, field("data_size")?, field("base_btf")?);
+        self.charge(data, size)?;
+        let bytes = self.view.read_bytes(data, size, MAX_MAP_BTF)?;
+        Ok(match base {
+            0 => Btf::parse(bytes)?,
+            _ => Btf::parse_split(bytes, self.view.btf())?,
+        })
+    }
+
+    /// Entries that fit the caps when each takes `bytes`.
+    fn room(&self, count: u64, bytes: u64) -> u64 {
+        let by_bytes = self.options.max_map_bytes / bytes.max(1);
+        count
+            .min(by_bytes.max(1))
+            .min(self.options.max_entries as u64)
+    }
+
+    fn array(
+        &self,
+        map: &BpfMap,
+        types: &Types,
+        dump: &mut FailureDumpMap,
+    ) -> Result<(), KernelError> {
+        let (values, stride) = self.view.bpf_array_values(map)?;
+        let (size, max) = (u64::from(map.value_size), self.options.max_map_bytes);
+        if map.max_entries == 1 {
+            let len = size.min(max);
+            let bytes = self.read(values, len)?;
+            dump.value = Some(self.value(map, types, &bytes));
+            dump.truncated = len < size;
+            return Ok(());
+        }
+        let count = self.room(u64::from(map.max_entries), size);
+        dump.truncated = count < u64::from(map.max_entries);
+        for index in 0..count {
+            let at = values.wrapping_add(index.wrapping_mul(stride));
+            let bytes = self.read(at, size)?;
+            dump.array_entries.push(FailureDumpArrayEntry {
+                index: index as u32,
+                value: Some(self.value(map, types, &bytes)),
+            });
+        }
+        Ok(())
+    }
+
+    fn percpu_array(
+        &self,
+        map: &BpfMap,
+        types: &Types,
+        dump: &mut FailureDumpMap,
+    ) -> Result<(), KernelError> {
+        let bytes = u64::from(map.value_size).max(8) * u64::from(self.cpus);
+        let count = self.room(u64::from(map.max_entries), bytes);
+        dump.truncated = count < u64::from(map.max_entries);
+        for index in 0..count as u32 {
+            let per_cpu = (0..self.cpus).map(|cpu| {
+                let at = self.view.bpf_percpu_array_value(map, index, cpu).ok()?;
+                self.percpu_value(map, types, at)
+            });
+            dump.percpu_entries.push(FailureDumpPercpuEntry {
+                key: index,
+                per_cpu: per_cpu.collect(),
+            });
+        }
+        Ok(())
+    }
+
+    fn percpu_value(&self, map: &BpfMap, types: &Types, at: u64) -> Option<RenderedValue> {
+        let bytes = self.read(at, u64::from(map.value_size)).ok()?;
+        Some(self.value(map, types, &bytes))
+    }
+
+    fn hash(
+        &self,
+        map: &BpfMap,
+        types: &Types,
+        dump: &mut FailureDumpMap,
+    ) -> Result<(), KernelError> {
+        let bytes = u64::from(map.key_size) + u64::from(map.value_size);
+        let room = self.room(u64::from(map.max_entries), bytes);
+        self.charge(map.kva, 8 * u64::from(map.max_entries).min(MAX_BUCKETS))?;
+        let found = self.view.bpf_hash_entries(map, room as usize)?;
+        dump.truncated = found.truncated;
+        for entry in found.entries {
+            let key = self.read(entry.key, u64::from(map.key_size))?;
+            let value = self.read(entry.value, u64::from(map.value_size));
+            dump.entries.push(FailureDumpEntry {
+                key: Some(self.typed(types, map.btf_key_type_id, &key)),
+                key_hex: hex(&key),
+                value: value.ok().map(|value| self.value(map, types, &value)),
+            });
+        }
+        Ok(())
+    }
+
+    fn percpu_hash(
+        &self,
+        map: &BpfMap,
+        types: &Types,
+        dump: &mut FailureDumpMap,
+    ) -> Result<(), KernelError> {
+        let values = u64::from(map.value_size) * u64::from(self.cpus);
+        let room = self.room(u64::from(map.max_entries), u64::from(map.key_size) + values);
+        self.charge(map.kva, 8 * u64::from(map.max_entries).min(MAX_BUCKETS))?;
+        let found = self.view.bpf_hash_entries(map, room as usize)?;
+        dump.truncated = found.truncated;
+        for entry in found.entries {
+            let key = self.read(entry.key, u64::from(map.key_size))?;
+            let pointer = self.view.read_u64(entry.value)?;
+            let per_cpu = (0..self.cpus).map(|cpu| {
+                let at = self.view.per_cpu(pointer, cpu).ok()?;
+                self.percpu_value(map, types, at)
+            });
+            dump.percpu_hash_entries.push(FailureDumpPercpuHashEntry {
+                key: Some(self.typed(types, map.btf_key_type_id, &key)),
+                key_hex: hex(&key),
+                per_cpu: per_cpu.collect(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The kernel's side of a `struct_ops` map: its type is the kernel's, not the object's.
+    fn struct_ops(&self, map: &BpfMap, dump: &mut FailureDumpMap) -> Result<(), KernelError> {
+        let value = self.view.member("bpf_struct_ops_map", "kvalue")?;
+        let at = map.kva.wrapping_add(value.offset());
+        let bytes = self.read(at, u64::from(map.value_size))?;
+        let id = map.btf_vmlinux_value_type_id;
+        let is_struct = |kind| matches!(kind, Kind::Struct | Kind::Union);
+        dump.value = Some(match self.view.btf().resolve(id) {
+            Some(ty) if is_struct(ty.kind()) => self.render(self.view.btf(), id, &bytes),
+            _ => render_bytes(&bytes),
+        });
+        Ok(())
+    }
+
+    fn ringbuf(&self, map: &BpfMap, dump: &mut FailureDumpMap) -> Result<(), KernelError> {
+        let rb = self.view.member("bpf_ringbuf_map", "rb")?;
+        let rb = self.view.read_member(map.kva, &rb)?;
+        let field = |name| {
+            self.view
+                .read_member(rb, &self.view.member("bpf_ringbuf", name)?)
+        };
+        dump.ringbuf = Some(RingbufDump {
+            consumer_pos: field("consumer_pos")?,
+            producer_pos: field("producer_pos")?,
+            size: field("mask")?.wrapping_add(1),
+        });
+        Ok(())
+    }
+
+    fn arena(&self, map: &BpfMap, dump: &mut FailureDumpMap) -> Result<(), KernelError> {
+        let field = |name| {
+            let member = self.view.member("bpf_arena", name)?;
+            self.view.read_member(map.kva, &member)
+        };
+        dump.arena = Some(ArenaDump {
+            user_vm_start: field("user_vm_start")?,
+            user_vm_end: field("user_vm_end")?,
+        });
+        Ok(())
+    }
+}
+
+type Types = Result<Option<Btf>, KernelError>;

@@ -1,0 +1,110 @@
+//! One capture: everything a [`FailureDumpReport`] holds, read from one stopped guest.
+//!
+//! A capture never fails as a whole: each part is read by itself, and a part that cannot be read
+//! leaves its reason in the report.
+
+mod maps;
+
+use std::fmt::Display;
+
+use crate::kernel::KernelView;
+use crate::memory::GuestMemory;
+use crate::render::RenderLimits;
+use crate::report::{EventCounterSample, FailureDumpReport, MAX_TASK_ENRICHMENTS};
+
+/// What a capture reads, and its bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureOptions {
+    /// Read BPF maps.
+    pub maps: bool,
+    /// Read the task list.
+    pub tasks: bool,
+    /// Tasks at most.
+    pub max_tasks: usize,
+    /// Entries of one map at most.
+    pub max_entries: usize,
+    /// Bytes read of one map's values at most.
+    pub max_map_bytes: u64,
+    /// Bytes read of all maps and their types together at most.
+    pub max_total_bytes: u64,
+    /// Values rendered of all maps together at most.
+    pub max_total_nodes: usize,
+    /// Bounds of each rendered value.
+    pub limits: RenderLimits,
+    /// Milliseconds since the start of the run, for the event counters.
+    pub elapsed_ms: Option<u64>,
+}
+
+impl Default for CaptureOptions {
+    fn default() -> Self {
+        Self {
+            maps: true,
+            tasks: true,
+            max_tasks: MAX_TASK_ENRICHMENTS,
+            max_entries: 1024,
+            max_map_bytes: 1 << 20,
+            max_total_bytes: 32 << 20,
+            max_total_nodes: 1 << 20,
+            limits: RenderLimits::default(),
+            elapsed_ms: None,
+        }
+    }
+}
+
+/// Captures the guest behind `view`.
+pub fn capture<M: GuestMemory + ?Sized>(
+    view: &KernelView<'_, M>,
+    options: &CaptureOptions,
+) -> FailureDumpReport {
+    let mut report = FailureDumpReport::default();
+    if options.maps {
+        maps::capture(view, options, &mut report);
+    } else {
+        report.maps_unavailable = Some("not asked for".to_owned());
+        report.active_unavailable = Some("maps were not asked for".to_owned());
+    }
+    let unavailable = &mut report.rq_scx_states_unavailable;
+    report.rq_scx_states = part(view.runqueues(), unavailable).unwrap_or_default();
+    let dsqs = view.dsq_states(&report.rq_scx_states);
+    if let Some((states, trouble)) = part(dsqs, &mut report.dsq_states_unavailable) {
+        report.dsq_states = states;
+        report.dsq_states_unavailable = trouble;
+    }
+    let unavailable = &mut report.scx_sched_state_unavailable;
+    report.scx_sched_state = part(view.scx_sched_state(), unavailable);
+    let counters = view.scx_event_counters();
+    if let Some(counters) = part(counters, &mut report.event_counters_unavailable) {
+        report.event_counter_timeline.push(EventCounterSample {
+            elapsed_ms: options.elapsed_ms,
+            counters,
+        });
+    }
+    let unavailable = &mut report.per_cpu_time_unavailable;
+    report.per_cpu_time = part(view.per_cpu_time(), unavailable).unwrap_or_default();
+    let unavailable = &mut report.prog_runtime_stats_unavailable;
+    report.prog_runtime_stats = part(view.prog_runtime_stats(), unavailable).unwrap_or_default();
+    if options.tasks {
+        let max = options.max_tasks.min(MAX_TASK_ENRICHMENTS);
+        let unavailable = &mut report.task_enrichments_unavailable;
+        if let Some((tasks, trouble)) = part(view.tasks(max), unavailable) {
+            report.task_enrichments = tasks;
+            report.task_enrichments_unavailable = trouble;
+        }
+    } else {
+        report.task_enrichments_unavailable = Some("not asked for".to_owned());
+    }
+    report.cgroup_psi_unavailable = Some("pressure of cgroups is not captured yet".to_owned());
+    report.per_node_numa_unavailable = Some("counters of nodes are not captured yet".to_owned());
+    report
+}
+
+/// The value, or its error's text in `unavailable`.
+fn part<T, E: Display>(result: Result<T, E>, unavailable: &mut Option<String>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            *unavailable = Some(error.to_string());
+            None
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Why the kernel could not be read.
+
+use thiserror::Error;
+
+use crate::btf::{BtfError, MemberError};
+use crate::memory::MemoryError;
+use crate::paging::PagingError;
+
+/// Why the kernel could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// Guest-physical memory could not be read.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// An address has no translation.
+    #[error(transparent)]
+    Paging(#[from] PagingError),
+    /// A struct or member is not in the kernel's BTF.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// A BTF blob in guest memory is broken.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The symbol table does not have it.
+    #[error("kernel symbol `{name}` is not in the symbol table")]
+    NoSymbol {
+        /// Symbol asked for.
+        name: String,
+    },
+    /// A symbol that belongs to the kernel image lies outside of it.
+    #[error(
+        "kernel symbol `{symbol}` at {kva:#x} is not in the kernel image (0xffffffff80000000 and up)"
+    )]
+    NotInImage {
+        /// The symbol.
+        symbol: String,
+        /// Its address.
+        kva: u64,
+    },
+    /// The kernel's page table could not be found.
+    #[error("no page table at init_top_pgt ({kva:#x}): {reason}")]
+    NoPageTable {
+        /// Address of `init_top_pgt`.
+        kva: u64,
+        /// Why the table there is none.
+        reason: String,
+    },
+    /// An address range goes over the end of the address space.
+    #[error("{len} bytes at {kva:#x} go over the end of the address space")]
+    Wraps {
+        /// Start.
+        kva: u64,
+        /// Bytes asked for.
+        len: u64,
+    },
+    /// A size in guest memory is over the cap.
+    #[error("{len} bytes at {kva:#x} are more than the {max} that are read at most")]
+    TooLarge {
+        /// Start.
+        kva: u64,
+        /// Bytes asked for.
+        len: u64,
+        /// The cap.
+        max: u64,
+    },
+    /// A chain in guest memory is longer than any real one, or goes in a circle.
+    #[error("{what} at {kva:#x} does not end within {max} steps")]
+    TooLong {
+        /// What was followed.
+        what: &'static str,
+        /// Where it starts.
+        kva: u64,
+        /// The cap.
+        max: usize,
+    },
+}

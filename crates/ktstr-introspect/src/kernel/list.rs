@@ -1,0 +1,62 @@
+//! Bounded walks of the kernel's linked lists.
+
+use super::{KernelError, KernelView};
+use crate::memory::GuestMemory;
+
+impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
+    /// Follows a `struct list_head` from `head` and calls `visit` with the address of each node.
+    ///
+    /// Ends well where the list comes back to `head` or reads NULL, or when `visit` says `false`;
+    /// a list of more than `max` nodes (or a circle without `head`) is an error.
+    pub fn walk_list(
+        &self,
+        what: &'static str,
+        head: u64,
+        max: usize,
+        mut visit: impl FnMut(u64) -> bool,
+    ) -> Result<(), KernelError> {
+        let mut node = self.read_u64(head)?;
+        for _ in 0..max {
+            if node == head || node == 0 || !visit(node) {
+                return Ok(());
+            }
+            node = self.read_u64(node)?;
+        }
+        if node == head || node == 0 {
+            return Ok(());
+        }
+        Err(KernelError::TooLong {
+            what,
+            kva: head,
+            max,
+        })
+    }
+
+    /// Follows a chain from `first`; the end is NULL or a marker with the lowest bit set
+    /// (include/linux/list_nulls.h, rhashtable).
+    pub(crate) fn walk_nulls(
+        &self,
+        what: &'static str,
+        first: u64,
+        max: usize,
+        mut visit: impl FnMut(u64),
+    ) -> Result<(), KernelError> {
+        let is_end = |node: u64| node == 0 || node & 1 == 1;
+        let mut node = first;
+        for _ in 0..max {
+            if is_end(node) {
+                return Ok(());
+            }
+            visit(node);
+            node = self.read_u64(node)?;
+        }
+        if is_end(node) {
+            return Ok(());
+        }
+        Err(KernelError::TooLong {
+            what,
+            kva: first,
+            max,
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! Walk of an xarray (lib/xarray.c), as used by the kernel's id allocators.
+
+use super::{KernelError, KernelView};
+use crate::memory::GuestMemory;
+
+/// Nodes read at most: 64 entries each.
+const MAX_NODES: usize = 4096;
+/// Levels at most: 64 bits of index in steps of 6.
+const MAX_LEVELS: u32 = 11;
+/// Slots of a node at most (`XA_CHUNK_SIZE`).
+const MAX_SLOTS: u64 = 64;
+
+impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
+    /// Pointers in the `struct idr` at `kva` with their ids, in the order of the ids, `max` at most.
+    pub fn walk_idr(&self, kva: u64, max: usize) -> Result<Vec<(u64, u64)>, KernelError> {
+        let head = self.member("idr", "idr_rt.xa_head")?;
+        let shift = self.member("xa_node", "shift")?;
+        let slots = self.member("xa_node", "slots")?;
+        let mut walk = Walk {
+            shift: shift.offset(),
+            slots: slots.offset(),
+            slot_count: (slots.size / 8).min(MAX_SLOTS),
+            found: Vec::new(),
+            nodes: 0,
+            max,
+        };
+        let entry = self.read_u64(kva.wrapping_add(head.offset()))?;
+        self.walk_entry(&mut walk, kva, entry, 0, u64::from(u8::MAX), MAX_LEVELS)?;
+        Ok(walk.found)
+    }
+
+    fn walk_entry(
+        &self,
+        walk: &mut Walk,
+        root: u64,
+        entry: u64,
+        index: u64,
+        above: u64,
+        levels: u32,
+    ) -> Result<(), KernelError> {
+        if entry == 0 || walk.found.len() >= walk.max {
+            return Ok(());
+        }
+        if entry & 3 == 0 {
+            walk.found.push((index, entry));
+            return Ok(());
+        }
+        // Internal entries end in 10; the small ones are markers (zero, retry, siblings).
+        if entry & 3 != 2 || entry <= 4096 {
+            return Ok(());
+        }
+        let node = entry - 2;
+        let shift = self.read_uint(node.wrapping_add(walk.shift), 1)?;
+        walk.nodes += 1;
+        let deeper = levels
+            .checked_sub(1)
+            .filter(|_| shift < above && shift < 64);
+        let (Some(levels), true) = (deeper, walk.nodes <= MAX_NODES) else {
+            return Err(KernelError::TooLong {
+                what: "xarray",
+                kva: root,
+                max: MAX_NODES,
+            });
+        };
+        for slot in 0..walk.slot_count {
+            let entry = self.read_u64(node.wrapping_add(walk.slots + 8 * slot))?;
+            let index = index | slot.checked_shl(shift as u32).unwrap_or(0);
+            self.walk_entry(walk, root, entry, index, shift, levels)?;
+        }
+        Ok(())
+    }
+}
+
+struct Walk {
+    shift: u64,
+    slots: u64,
+    slot_count: u64,
+    found: Vec<(u64, u64)>,
+    nodes: usize,
+    max: usize,
+}

@@ -1,0 +1,110 @@
+//! The one door to the guest: reading its physical memory.
+//!
+//! Not for virtual addresses (see `kernel`), and not for finding out where RAM is: the implementor
+//! knows that, and answers with an error for everything else.
+
+use thiserror::Error;
+
+/// Guest-physical memory as seen from outside.
+///
+/// Implementations read whatever the guest's RAM holds at that moment. A read is all or nothing:
+/// on error the contents of `buf` are unspecified.
+pub trait GuestMemory {
+    /// Fills `buf` with the bytes at guest-physical address `gpa`.
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError>;
+}
+
+impl<M: GuestMemory + ?Sized> GuestMemory for &M {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        (**self).read(gpa, buf)
+    }
+}
+
+impl<M: GuestMemory + ?Sized> GuestMemory for Box<M> {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        (**self).read(gpa, buf)
+    }
+}
+
+impl<M: GuestMemory + ?Sized> GuestMemory for std::sync::Arc<M> {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        (**self).read(gpa, buf)
+    }
+}
+
+/// RAM that starts at guest-physical address 0 and lies in one slice: tests and small guests.
+impl GuestMemory for [u8] {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let out_of_ram = || MemoryError::OutOfRam {
+            gpa,
+            len: buf.len(),
+            ram_end: self.len() as u64,
+        };
+        let start = usize::try_from(gpa).map_err(|_| out_of_ram())?;
+        let end = start.checked_add(buf.len()).ok_or_else(out_of_ram)?;
+        let bytes = self.get(start..end).ok_or_else(out_of_ram)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl GuestMemory for Vec<u8> {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.as_slice().read(gpa, buf)
+    }
+}
+
+/// Why guest-physical memory could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The range is not (wholly) RAM.
+    #[error(
+        "read of {len} bytes at guest-physical {gpa:#x}: outside of guest RAM (ends at {ram_end:#x})"
+    )]
+    OutOfRam {
+        /// First byte asked for.
+        gpa: u64,
+        /// Bytes asked for.
+        len: usize,
+        /// End of the RAM known to the reader.
+        ram_end: u64,
+    },
+    /// The page is RAM but not part of this (recorded) image.
+    #[error("read of {len} bytes at guest-physical {gpa:#x}: the image does not hold this page")]
+    NotRecorded {
+        /// First byte asked for.
+        gpa: u64,
+        /// Bytes asked for.
+        len: usize,
+    },
+    /// The host could not read the memory.
+    #[error("read of {len} bytes at guest-physical {gpa:#x} failed: {reason}")]
+    Host {
+        /// First byte asked for.
+        gpa: u64,
+        /// Bytes asked for.
+        len: usize,
+        /// What the host said.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slice_reads_inside_and_refuses_outside() {
+        let ram = vec![1u8, 2, 3, 4];
+        let mut buf = [0u8; 2];
+        ram.read(2, &mut buf).expect("inside");
+        assert_eq!(buf, [3, 4]);
+        let err = ram.read(3, &mut buf).expect_err("one byte past the end");
+        assert_eq!(
+            err.to_string(),
+            "read of 2 bytes at guest-physical 0x3: outside of guest RAM (ends at 0x4)"
+        );
+        assert!(ram.read(u64::MAX, &mut buf).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! One BPF map in a capture.
+
+use serde::{Deserialize, Serialize};
+
+use super::RenderedValue;
+
+/// One BPF map and what it held. Which of the entry lists is used depends on the map's type.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailureDumpMap {
+    /// Object name in the kernel (at most 15 bytes).
+    pub name: String,
+    /// Kernel address of its `struct bpf_map`.
+    pub map_kva: u64,
+    /// Type as the kernel's `BPF_MAP_TYPE_*` without the prefix in lower case (`array`), or its number.
+    pub map_type: String,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// Declared capacity.
+    pub max_entries: u32,
+    /// The value of a map with one entry: global sections, `struct_ops`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<RenderedValue>,
+    /// Entries of hash maps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<FailureDumpEntry>,
+    /// Entries of arrays with several elements.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub array_entries: Vec<FailureDumpArrayEntry>,
+    /// Entries of per-CPU arrays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub percpu_entries: Vec<FailureDumpPercpuEntry>,
+    /// Entries of per-CPU hash maps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub percpu_hash_entries: Vec<FailureDumpPercpuHashEntry>,
+    /// State of an arena.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arena: Option<ArenaDump>,
+    /// State of a ring buffer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ringbuf: Option<RingbufDump>,
+    /// State of a stack-trace map.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack_trace: Option<StackTraceDump>,
+    /// State of a map that holds programs, maps or other objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fd_array: Option<FdArrayDump>,
+    /// The entry list was cut at a cap.
+    pub truncated: bool,
+    /// Why the map could not be read or rendered (in full).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One entry of a hash map.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailureDumpEntry {
+    /// The key by its type; `None` if it has none.
+    pub key: Option<RenderedValue>,
+    /// The key's bytes, two digits each.
+    pub key_hex: String,
+    /// The value by its type; `None` if it could not be rendered.
+    pub value: Option<RenderedValue>,
+}
+
+/// One element of an array map.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailureDumpArrayEntry {
+    /// Index in the array.
+    pub index: u32,
+    /// The value; `None` if it could not be rendered.
+    pub value: Option<RenderedValue>,
+}
+
+/// One element of a per-CPU array: a value a CPU.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailureDumpPercpuEntry {
+    /// Index in the array.
+    pub key: u32,
+    /// One slot a possible CPU; `None` where it could not be read.
+    pub per_cpu: Vec<Option<RenderedValue>>,
+}
+
+/// One entry of a per-CPU hash map.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailureDumpPercpuHashEntry {
+    /// The key by its type; `None` if it has none.
+    pub key: Option<RenderedValue>,
+    /// The key's bytes, two digits each.
+    pub key_hex: String,
+    /// One slot a possible CPU; `None` where it could not be read.
+    pub per_cpu: Vec<Option<RenderedValue>>,
+}
+
+/// State of a `BPF_MAP_TYPE_ARENA` map (kernel/bpf/arena.c).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ArenaDump {
+    /// Start of the arena in the address space of the process that mapped it.
+    pub user_vm_start: u64,
+    /// End of that range.
+    pub user_vm_end: u64,
+}
+
+/// State of a `BPF_MAP_TYPE_RINGBUF` map (kernel/bpf/ringbuf.c).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RingbufDump {
+    /// Bytes the consumer has read.
+    pub consumer_pos: u64,
+    /// Bytes producers have reserved.
+    pub producer_pos: u64,
+    /// Size of the data area in bytes.
+    pub size: u64,
+}
+
+/// State of a `BPF_MAP_TYPE_STACK_TRACE` map (kernel/bpf/stackmap.c).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StackTraceDump {
+    /// Buckets of the map.
+    pub n_buckets: u32,
+}
+
+/// State of a map whose elements are kernel objects (programs, inner maps, cgroups).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FdArrayDump {
+    /// Indices of the slots in use.
+    pub occupied: Vec<u32>,
+}

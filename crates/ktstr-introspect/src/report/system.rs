@@ -1,0 +1,285 @@
+//! The kernel state around the maps: runqueues, sched_ext, tasks, counters.
+//!
+//! A field is an `Option` where some supported kernels do not have it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Registers of one vCPU at the capture.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VcpuRegs {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Page-table root (CR3).
+    pub page_table_root: u64,
+    /// Kernel symbol and offset of `ip`, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+}
+
+/// Host performance counters of one vCPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VcpuPerf {
+    /// Counter name to value.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Run-time statistics of one BPF program (`struct bpf_prog_stats`); zero unless
+/// `kernel.bpf_stats_enabled` is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProgRuntimeStats {
+    /// Program name.
+    pub name: String,
+    /// Program id.
+    pub id: u32,
+    /// Runs, over all CPUs.
+    pub cnt: u64,
+    /// Nanoseconds in the program, over all CPUs.
+    pub nsecs: u64,
+    /// Runs refused because the program was already running on the CPU.
+    pub misses: u64,
+    /// Instructions that the verifier walked when the program was loaded.
+    pub verified_insns: u64,
+}
+
+/// CPU time by kind, nanoseconds (`struct kernel_cpustat`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuStat {
+    /// User mode.
+    pub user_ns: u64,
+    /// User mode at lowered priority.
+    pub nice_ns: u64,
+    /// Kernel mode.
+    pub system_ns: u64,
+    /// Soft interrupts.
+    pub softirq_ns: u64,
+    /// Hard interrupts.
+    pub irq_ns: u64,
+    /// Idle.
+    pub idle_ns: u64,
+    /// Idle while a task waited for I/O.
+    pub iowait_ns: u64,
+    /// Taken by the host.
+    pub steal_ns: u64,
+}
+
+/// Time and interrupt counters of one CPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PerCpuTimeStats {
+    /// CPU number.
+    pub cpu: u32,
+    /// Time by kind.
+    pub cpustat: CpuStat,
+    /// Soft interrupts by kind (`enum` in include/linux/interrupt.h: HI, TIMER, NET_TX, …).
+    pub softirqs: [u64; 10],
+    /// Hard interrupts.
+    pub irqs_sum: u64,
+}
+
+/// One line of pressure stall information.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PsiLine {
+    /// Average share of the last 10 s, percent.
+    pub avg10: f64,
+    /// Total stall time, microseconds.
+    pub total_us: u64,
+}
+
+/// Pressure of one cgroup.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CgroupPsi {
+    /// Path from the cgroup root.
+    pub path: String,
+    /// Lines by resource and kind: `cpu.some`, `memory.full`, …
+    pub lines: BTreeMap<String, PsiLine>,
+}
+
+/// Allocation counters of one NUMA node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NumaNodeStats {
+    /// Node number.
+    pub node: u32,
+    /// Counter name (`numa_hit`, …) to value, pages.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskEnrichment {
+    /// Kernel address of its `task_struct`.
+    pub task_kva: u64,
+    /// Thread id.
+    pub pid: i32,
+    /// Thread-group id (what user space calls the pid).
+    pub tgid: i32,
+    /// Name, at most 15 bytes.
+    pub comm: String,
+    /// CPU it is on or was on last.
+    pub cpu: u32,
+    /// It is running on that CPU now.
+    pub on_cpu: bool,
+    /// Kernel `__state` bits; 0 is runnable.
+    pub state: u32,
+    /// Kernel priority (120 is nice 0).
+    pub prio: i32,
+    /// User time, nanoseconds.
+    pub utime_ns: u64,
+    /// System time, nanoseconds.
+    pub stime_ns: u64,
+    /// Voluntary context switches.
+    pub nvcsw: u64,
+    /// Involuntary context switches.
+    pub nivcsw: u64,
+    /// `p->scx.flags` (`SCX_TASK_*`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scx_flags: Option<u32>,
+    /// `p->scx.slice`, nanoseconds left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scx_slice_ns: Option<u64>,
+    /// `p->scx.dsq_vtime`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scx_dsq_vtime: Option<u64>,
+    /// `p->scx.weight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scx_weight: Option<u32>,
+    /// `p->scx.runnable_at`, jiffies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scx_runnable_at: Option<u64>,
+}
+
+/// Cumulative sched_ext event counters (`struct scx_event_stats`), summed over the CPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScxEventCounters {
+    /// `SCX_EV_SELECT_CPU_FALLBACK`
+    pub select_cpu_fallback: i64,
+    /// `SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE`
+    pub dispatch_local_dsq_offline: i64,
+    /// `SCX_EV_DISPATCH_KEEP_LAST`
+    pub dispatch_keep_last: i64,
+    /// `SCX_EV_ENQ_SKIP_EXITING`
+    pub enq_skip_exiting: i64,
+    /// `SCX_EV_ENQ_SKIP_MIGRATION_DISABLED`
+    pub enq_skip_migration_disabled: i64,
+    /// `SCX_EV_REENQ_IMMED`
+    pub reenq_immed: i64,
+    /// `SCX_EV_REENQ_LOCAL_REPEAT`
+    pub reenq_local_repeat: i64,
+    /// `SCX_EV_REFILL_SLICE_DFL`
+    pub refill_slice_dfl: i64,
+    /// `SCX_EV_BYPASS_DURATION`, nanoseconds
+    pub bypass_duration: i64,
+    /// `SCX_EV_BYPASS_DISPATCH`
+    pub bypass_dispatch: i64,
+    /// `SCX_EV_BYPASS_ACTIVATE`
+    pub bypass_activate: i64,
+    /// `SCX_EV_INSERT_NOT_OWNED`
+    pub insert_not_owned: i64,
+    /// `SCX_EV_SUB_BYPASS_DISPATCH`
+    pub sub_bypass_dispatch: i64,
+}
+
+/// The event counters at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventCounterSample {
+    /// Milliseconds since the start of the run; `None` if the reader had no clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_ms: Option<u64>,
+    /// The counters.
+    pub counters: ScxEventCounters,
+}
+
+/// Runqueue state of one CPU (`struct rq`, kernel/sched/sched.h).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RqScxState {
+    /// CPU number.
+    pub cpu: u32,
+    /// Runnable tasks of all classes.
+    pub nr_running: u32,
+    /// Runnable tasks of the sched_ext class.
+    pub scx_nr_running: u32,
+    /// Tasks in the CPU's local dispatch queue.
+    pub local_dsq_depth: u32,
+    /// `rq->clock`, nanoseconds.
+    pub rq_clock: u64,
+    /// `rq->scx.flags` (`SCX_RQ_*`).
+    pub scx_flags: u32,
+    /// Thread id of the task that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curr_pid: Option<i32>,
+    /// Name of the task that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curr_comm: Option<String>,
+    /// Context switches so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nr_switches: Option<u64>,
+}
+
+/// One dispatch queue (`struct scx_dispatch_q`, include/linux/sched/ext.h).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DsqState {
+    /// Queue id.
+    pub id: u64,
+    /// Tasks queued.
+    pub nr: u32,
+    /// Sequence number, where the kernel has one.
+    pub seq: u64,
+    /// Where it was found: `local cpu 3`, `global node 0`, `user`.
+    pub origin: String,
+}
+
+/// State of the sched_ext core (kernel/sched/ext.c).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScxSchedState {
+    /// `scx_enable_state`: `enabled`, `disabled`, …
+    pub enable_state: String,
+    /// Name of the attached scheduler (`sched_ext_ops.name`); `None` if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ops_name: Option<String>,
+    /// The scheduler is being torn down by an abort.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aborting: Option<bool>,
+    /// Nesting depth of bypass mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bypass_depth: Option<i32>,
+    /// `enum scx_exit_kind`: 0 none, from 1024 on an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_kind: Option<u32>,
+    /// Name of `exit_kind` in the kernel's BTF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_kind_name: Option<String>,
+    /// Runnable-stall timeout, jiffies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog_timeout: Option<u64>,
+    /// When the watchdog last looked, jiffies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog_timestamp: Option<u64>,
+    /// Where the state came from: `scx_root` (6.16 on) or `globals`.
+    pub source: String,
+    /// Kernel address of the `struct scx_sched`, 0 if there is none.
+    pub sched_kva: u64,
+}
+
+/// Counters of the probe pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeCounters {
+    /// Counter name to value.
+    pub counters: BTreeMap<String, u64>,
+}

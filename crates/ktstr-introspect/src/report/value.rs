@@ -1,0 +1,154 @@
+//! A value of the guest, rendered through its BTF type.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A typed value. In JSON the variant is the field `kind` (snake case).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RenderedValue {
+    /// Signed integer of `bits` bits.
+    Int {
+        /// Width in bits (bit-fields keep theirs).
+        bits: u32,
+        /// The value, sign-extended.
+        value: i64,
+    },
+    /// Unsigned integer of `bits` bits.
+    Uint {
+        /// Width in bits (bit-fields keep theirs).
+        bits: u32,
+        /// The value.
+        value: u64,
+    },
+    /// A C `bool`: any non-zero byte is true.
+    Bool {
+        /// The value.
+        value: bool,
+    },
+    /// A C `char`.
+    Char {
+        /// The byte.
+        value: u8,
+    },
+    /// IEEE float of 32 or 64 bits.
+    Float {
+        /// Width in bits.
+        bits: u32,
+        /// The value. JSON has no NaN and no infinities: they travel as `null` and come back as NaN.
+        #[serde(deserialize_with = "null_is_nan")]
+        value: f64,
+    },
+    /// A C enum, 32 or 64 bits.
+    Enum {
+        /// Width in bits.
+        bits: u32,
+        /// Whether the enum is signed; an unsigned 64-bit value is kept in `value` by its bits.
+        signed: bool,
+        /// The value.
+        value: i64,
+        /// Name of the enumerator with that value, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        variant: Option<String>,
+    },
+    /// A struct, a union, or a global section (`.bss`, …) with its variables as members.
+    Struct {
+        /// C type name; `None` for an anonymous type.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        type_name: Option<String>,
+        /// Members in memory order. Those of anonymous inner types are lifted to this level.
+        members: Vec<RenderedMember>,
+    },
+    /// An array.
+    Array {
+        /// Length by the type; `elements` may be shorter (see [`RenderedValue::Truncated`]).
+        len: u64,
+        /// The elements from index 0 on.
+        elements: Vec<RenderedValue>,
+    },
+    /// A CPU mask as a list of ranges.
+    CpuList {
+        /// As in `/sys/devices/system/cpu/online`: `0-3,8`. Empty for no CPU.
+        cpus: String,
+    },
+    /// A pointer.
+    Ptr {
+        /// The address.
+        value: u64,
+        /// What it points to, where that was read.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        deref: Option<Box<RenderedValue>>,
+        /// C name of the type pointed to, if it has one.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        target_type: Option<String>,
+    },
+    /// Raw bytes: values without a type, and byte strings.
+    Bytes {
+        /// Two lower-case digits a byte.
+        hex: String,
+        /// For `char` arrays: the text up to the first NUL, if it is printable.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        text: Option<String>,
+    },
+    /// A cap or the end of the bytes was hit; `partial` is what there was before it.
+    Truncated {
+        /// Bytes (or nodes, when a node cap was hit) that the whole value needs.
+        needed: u64,
+        /// Those that there were.
+        had: u64,
+        /// What could be rendered.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        partial: Option<Box<RenderedValue>>,
+    },
+    /// The type cannot be rendered.
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Default for RenderedValue {
+    fn default() -> Self {
+        Self::Unsupported {
+            reason: "nothing was rendered".to_owned(),
+        }
+    }
+}
+
+impl RenderedValue {
+    /// Short description of the kind, for messages: `struct task_ctx`, `u64`, `array[4]`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Int { bits, .. } => format!("i{bits}"),
+            Self::Uint { bits, .. } => format!("u{bits}"),
+            Self::Bool { .. } => "bool".to_owned(),
+            Self::Char { .. } => "char".to_owned(),
+            Self::Float { bits, .. } => format!("f{bits}"),
+            Self::Enum { bits, .. } => format!("enum of {bits} bits"),
+            Self::Struct { type_name, .. } => match type_name {
+                Some(name) => format!("struct {name}"),
+                None => "anonymous struct".to_owned(),
+            },
+            Self::Array { len, .. } => format!("array[{len}]"),
+            Self::CpuList { .. } => "cpu list".to_owned(),
+            Self::Ptr { deref: None, .. } => "pointer (not followed)".to_owned(),
+            Self::Ptr { .. } => "pointer".to_owned(),
+            Self::Bytes { hex, .. } => format!("{} bytes", hex.len() / 2),
+            Self::Truncated { needed, had, .. } => format!("truncated value ({had} of {needed})"),
+            Self::Unsupported { reason } => format!("unsupported ({reason})"),
+        }
+    }
+}
+
+/// A named member of a [`RenderedValue::Struct`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RenderedMember {
+    /// Member or variable name.
+    pub name: String,
+    /// Its value.
+    pub value: RenderedValue,
+}
+
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}

@@ -1,0 +1,362 @@
+//! The sched_ext core: who is attached, in what state, its queues and counters (kernel/sched/ext.c).
+//!
+//! The core moved a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`,
+//! `scx_exit_kind`); from 6.16 on in a `struct scx_sched` behind `scx_root`, into which more of the
+//! globals moved with every release. Each value is looked for in both places.
+
+use crate::bpf::maps::BpfMap;
+use crate::btf::{Kind, Member};
+use crate::kernel::{KernelError, KernelView};
+use crate::memory::GuestMemory;
+use crate::report::{DsqState, RqScxState, ScxEventCounters, ScxSchedState};
+
+/// User dispatch queues listed at most.
+const MAX_DSQS: usize = 1024;
+/// Buckets of the queue table looked at, at most.
+const MAX_BUCKETS: u64 = 1 << 14;
+
+/// The attached scheduler as found among the maps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActiveScheduler {
+    /// Prefix of the names of its section maps, or the name of its `struct_ops` map.
+    pub obj_name: String,
+    /// Addresses of the maps it uses.
+    pub map_kvas: Vec<u64>,
+}
+
+impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
+    /// State of the sched_ext core; an error on a kernel without sched_ext.
+    pub fn scx_sched_state(&self) -> Result<ScxSchedState, KernelError> {
+        let sched = self.scx_root();
+        let enable_state = self.scx_enable_state()?;
+        let number = |member: &str, globals: &[&str]| self.scx_number(sched, member, globals);
+        let exit_kind = number("exit_kind", &["scx_exit_kind"]).map(|kind| kind as u32);
+        let ops_name = match self.scx_ops() {
+            Some(ops) if sched.is_some() || enable_state != "disabled" => {
+                let name = self.member("sched_ext_ops", "name")?;
+                let name = self.read_string(ops.wrapping_add(name.offset()), name.size)?;
+                Some(name).filter(|name| !name.is_empty())
+            }
+            _ => None,
+        };
+        let btf = self.btf();
+        Ok(ScxSchedState {
+            enable_state,
+            ops_name,
+            aborting: number("aborting", &["scx_aborting"]).map(|value| value != 0),
+            bypass_depth: number(
+                "bypass_depth",
+                &["scx_bypass_depth", "scx_ops_bypass_depth"],
+            )
+            .map(|depth| (depth as u32).cast_signed()),
+            exit_kind,
+            exit_kind_name: exit_kind
+                .and_then(|kind| btf.enumerator("scx_exit_kind", i64::from(kind)))
+                .map(str::to_owned),
+            watchdog_timeout: number("watchdog_timeout", &["scx_watchdog_timeout"]),
+            watchdog_timestamp: number("watchdog_timestamp", &["scx_watchdog_timestamp"]),
+            source: if self.symbol("scx_root").is_ok() {
+                "scx_root".to_owned()
+            } else {
+                "globals".to_owned()
+            },
+            sched_kva: sched.unwrap_or(0),
+        })
+    }
+
+    /// Address of the root `struct scx_sched`; `None` if there is none.
+    pub fn scx_root(&self) -> Option<u64> {
+        let root = self.read_symbol_u64("scx_root").ok()?;
+        (root != 0).then_some(root)
+    }
+
+    /// Address of the attached scheduler's copy of its `struct sched_ext_ops`.
+    fn scx_ops(&self) -> Option<u64> {
+        match self.scx_root() {
+            Some(sched) => {
+                let ops = self.member("scx_sched", "ops").ok()?;
+                Some(sched.wrapping_add(ops.offset()))
+            }
+            None => self.symbol("scx_ops").ok(),
+        }
+    }
+
+    fn scx_enable_state(&self) -> Result<String, KernelError> {
+        let kva = self
+            .symbol("scx_enable_state_var")
+            .or_else(|_| self.symbol("scx_ops_enable_state_var"))?;
+        let state = i64::from(self.read_u32(kva)?);
+        let btf = self.btf();
+        let name = btf
+            .enumerator("scx_enable_state", state)
+            .or_else(|| btf.enumerator("scx_ops_enable_state", state));
+        Ok(match name {
+            Some(name) => name
+                .trim_start_matches("SCX_OPS_")
+                .trim_start_matches("SCX_")
+                .to_ascii_lowercase(),
+            None => state.to_string(),
+        })
+    }
+
+    /// A number from the scheduler's struct or, where that does not have it, from a global.
+    fn scx_number(&self, sched: Option<u64>, member: &str, globals: &[&str]) -> Option<u64> {
+        if let Ok(field) = self.member("scx_sched", member) {
+            return self.read_member(sched?, &field).ok();
+        }
+        globals.iter().find_map(|name| {
+            let kva = self.symbol(name).ok()?;
+            // Globals have no size in the symbol table: their types are `int`, `atomic_t`, `bool`
+            // and `unsigned long`, told apart by name.
+            let size = match *name {
+                "scx_watchdog_timeout" | "scx_watchdog_timestamp" => 8,
+                "scx_aborting" => 1,
+                _ => 4,
+            };
+            self.read_uint(kva, size).ok()
+        })
+    }
+
+    /// Which of `maps` belong to the attached scheduler; `None` if none is attached.
+    ///
+    /// Its `struct_ops` map is the one whose callbacks are those of the scheduler's ops: each map has
+    /// trampolines of its own, so two copies of one scheduler differ. The object's other maps were
+    /// created with the same BTF, or are used by its programs.
+    pub fn active_scheduler(
+        &self,
+        maps: &[BpfMap],
+    ) -> Result<Option<ActiveScheduler>, KernelError> {
+        if matches!(self.scx_enable_state()?.as_str(), "disabled") {
+            return Ok(None);
+        }
+        let Some(ops) = self.scx_ops() else {
+            return Ok(None);
+        };
+        let callbacks = self.ops_callbacks();
+        let wanted = self.callbacks_at(ops, &callbacks)?;
+        if wanted.iter().all(|callback| *callback == 0) {
+            return Ok(None);
+        }
+        let value = self.member("bpf_struct_ops_map", "kvalue")?;
+        let data = self.member("bpf_struct_ops_sched_ext_ops", "data")?;
+        let struct_ops = maps.iter().filter(|map| map.type_name == "struct_ops");
+        let active = struct_ops.into_iter().find(|map| {
+            let ops = map.kva.wrapping_add(value.offset() + data.offset());
+            matches!(self.callbacks_at(ops, &callbacks), Ok(found) if found == wanted)
+        });
+        let Some(active) = active else {
+            return Ok(None);
+        };
+        let used = self.struct_ops_used_maps(active.kva).unwrap_or_default();
+        let same_object = |map: &&BpfMap| {
+            map.kva == active.kva
+                || (active.btf != 0 && map.btf == active.btf)
+                || used.contains(&map.kva)
+        };
+        let owned: Vec<&BpfMap> = maps.iter().filter(same_object).collect();
+        let section = owned.iter().find_map(|map| {
+            let (object, section) = map.name.split_once('.')?;
+            matches!(section, "bss" | "data" | "rodata").then(|| object.to_owned())
+        });
+        Ok(Some(ActiveScheduler {
+            obj_name: section.unwrap_or_else(|| active.name.clone()),
+            map_kvas: owned.iter().map(|map| map.kva).collect(),
+        }))
+    }
+
+    /// Places of the callbacks in `struct sched_ext_ops`.
+    fn ops_callbacks(&self) -> Vec<u64> {
+        let btf = self.btf();
+        let Some(ops) = btf.find_struct("sched_ext_ops") else {
+            return Vec::new();
+        };
+        ops.fields()
+            .filter(|field| field.name != "priv")
+            .filter(|field| {
+                btf.resolve(field.type_id)
+                    .is_some_and(|ty| ty.kind() == Kind::Ptr)
+            })
+            .map(|field| u64::from(field.offset_bits / 8))
+            .take(128)
+            .collect()
+    }
+
+    fn callbacks_at(&self, ops: u64, offsets: &[u64]) -> Result<Vec<u64>, KernelError> {
+        let read = |offset: &u64| self.read_u64(ops.wrapping_add(*offset));
+        offsets.iter().map(read).collect()
+    }
+
+    /// Maps used by the programs of a `struct_ops` map, through its links.
+    fn struct_ops_used_maps(&self, map: u64) -> Result<Vec<u64>, KernelError> {
+        let links = self.read_member(map, &self.member("bpf_struct_ops_map", "links")?)?;
+        let count = self
+            .member("bpf_struct_ops_map", "funcs_cnt")
+            .or_else(|_| self.member("bpf_struct_ops_map", "links_cnt"))?;
+        let count = self.read_member(map, &count)?.min(256);
+        let prog = self.member("bpf_link", "prog")?;
+        let mut used = Vec::new();
+        for index in 0..count {
+            let link = self.read_u64(links.wrapping_add(8 * index))?;
+            if link == 0 {
+                continue;
+            }
+            let prog = self.read_member(link, &prog)?;
+            for map in self.prog_used_maps(prog).unwrap_or_default() {
+                if !used.contains(&map) {
+                    used.push(map);
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    /// Event counters summed over the CPUs; an error where the kernel (before 6.14) has none or no
+    /// scheduler is attached.
+    pub fn scx_event_counters(&self) -> Result<ScxEventCounters, KernelError> {
+        let per_cpu = match self.scx_root() {
+            Some(sched) => match self.member("scx_sched", "pcpu") {
+                Ok(pcpu) => {
+                    let stats = self.member("scx_sched_pcpu", "event_stats")?;
+                    self.read_member(sched, &pcpu)?.wrapping_add(stats.offset())
+                }
+                Err(_) => self.read_member(sched, &self.member("scx_sched", "event_stats_cpu")?)?,
+            },
+            None => self.symbol("event_stats_cpu")?,
+        };
+        let mut counters = ScxEventCounters::default();
+        let cpus = self.cpu_count()?;
+        for (names, slot) in counters.by_name() {
+            let member = names
+                .iter()
+                .find_map(|name| self.member("scx_event_stats", name).ok());
+            let Some(member) = member else { continue };
+            for cpu in 0..cpus {
+                let at = self.per_cpu(per_cpu, cpu)?;
+                let value = self.read_member(at, &member)?.cast_signed();
+                *slot = slot.wrapping_add(value);
+            }
+        }
+        Ok(counters)
+    }
+
+    /// Dispatch queues: the local one of each CPU in `rqs`, then the scheduler's own, and why the
+    /// list is incomplete if it is.
+    pub fn dsq_states(
+        &self,
+        rqs: &[RqScxState],
+    ) -> Result<(Vec<DsqState>, Option<String>), KernelError> {
+        let fields = DsqFields::new(self)?;
+        let base = self.symbol("runqueues")?;
+        let local = self.member("rq", "scx.local_dsq")?;
+        let mut states = Vec::new();
+        for rq in rqs {
+            let kva = self.per_cpu(base, rq.cpu)?.wrapping_add(local.offset());
+            states.push(fields.read(self, kva, format!("local cpu {}", rq.cpu))?);
+        }
+        let trouble = self.user_dsqs(&fields, &mut states);
+        Ok((states, trouble.err().map(|error| error.to_string())))
+    }
+
+    /// Walks the rhashtable of the scheduler's queues (include/linux/rhashtable.h).
+    fn user_dsqs(&self, fields: &DsqFields, states: &mut Vec<DsqState>) -> Result<(), KernelError> {
+        let table = match self.scx_root() {
+            Some(sched) => sched.wrapping_add(self.member("scx_sched", "dsq_hash")?.offset()),
+            None => match self.symbol("dsq_hash") {
+                Ok(table) => table,
+                Err(_) => return Ok(()),
+            },
+        };
+        let tbl = self.read_member(table, &self.member("rhashtable", "tbl")?)?;
+        if tbl == 0 {
+            return Ok(());
+        }
+        let size = self.read_member(tbl, &self.member("bucket_table", "size")?)?;
+        let buckets = self.member("bucket_table", "buckets")?.offset();
+        let node = self.member("scx_dispatch_q", "hash_node")?.offset();
+        let mut queues = Vec::new();
+        for index in 0..size.min(MAX_BUCKETS) {
+            // Bit 0 of a bucket's head is its lock.
+            let head = self.read_u64(tbl.wrapping_add(buckets + 8 * index))? & !1;
+            let room = MAX_DSQS.saturating_sub(queues.len());
+            self.walk_nulls("dispatch queue bucket", head, room, |at| {
+                queues.push(at.wrapping_sub(node));
+            })?;
+        }
+        for kva in queues {
+            states.push(fields.read(self, kva, "user".to_owned())?);
+        }
+        Ok(())
+    }
+}
+
+struct DsqFields {
+    id: Member,
+    nr: Member,
+    seq: Option<Member>,
+}
+
+impl DsqFields {
+    fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
+        Ok(Self {
+            id: view.member("scx_dispatch_q", "id")?,
+            nr: view.member("scx_dispatch_q", "nr")?,
+            seq: view.member("scx_dispatch_q", "seq").ok(),
+        })
+    }
+
+    fn read<M: GuestMemory + ?Sized>(
+        &self,
+        view: &KernelView<'_, M>,
+        kva: u64,
+        origin: String,
+    ) -> Result<DsqState, KernelError> {
+        Ok(DsqState {
+            id: view.read_member(kva, &self.id)?,
+            nr: view.read_member(kva, &self.nr)? as u32,
+            seq: match &self.seq {
+                Some(seq) => view.read_member(kva, seq)?,
+                None => 0,
+            },
+            origin,
+        })
+    }
+}
+
+impl ScxEventCounters {
+    /// The kernel's names of each counter (newest first) and its slot.
+    fn by_name(&mut self) -> [(&'static [&'static str], &mut i64); 13] {
+        [
+            (
+                &["SCX_EV_SELECT_CPU_FALLBACK"],
+                &mut self.select_cpu_fallback,
+            ),
+            (
+                &["SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE"],
+                &mut self.dispatch_local_dsq_offline,
+            ),
+            (&["SCX_EV_DISPATCH_KEEP_LAST"], &mut self.dispatch_keep_last),
+            (&["SCX_EV_ENQ_SKIP_EXITING"], &mut self.enq_skip_exiting),
+            (
+                &["SCX_EV_ENQ_SKIP_MIGRATION_DISABLED"],
+                &mut self.enq_skip_migration_disabled,
+            ),
+            (&["SCX_EV_REENQ_IMMED"], &mut self.reenq_immed),
+            (
+                &["SCX_EV_REENQ_REPEAT", "SCX_EV_REENQ_LOCAL_REPEAT"],
+                &mut self.reenq_local_repeat,
+            ),
+            (
+                &["SCX_EV_REFILL_SLICE_DFL", "SCX_EV_ENQ_SLICE_DFL"],
+                &mut self.refill_slice_dfl,
+            ),
+            (&["SCX_EV_BYPASS_DURATION"], &mut self.bypass_duration),
+            (&["SCX_EV_BYPASS_DISPATCH"], &mut self.bypass_dispatch),
+            (&["SCX_EV_BYPASS_ACTIVATE"], &mut self.bypass_activate),
+            (&["SCX_EV_INSERT_NOT_OWNED"], &mut self.insert_not_owned),
+            (
+                &["SCX_EV_SUB_BYPASS_DISPATCH"],
+                &mut self.sub_bypass_dispatch,
+            ),
+        ]
+    }
+}

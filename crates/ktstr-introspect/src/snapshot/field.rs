@@ -1,0 +1,356 @@
+//! One value of a capture: paths into it and conversions out of it.
+
+use super::{SnapshotError, SnapshotResult};
+use crate::report::{RenderedMember, RenderedValue};
+
+/// Pointers followed on one path at most.
+const MAX_POINTER_HOPS: usize = 16;
+
+/// One value of a capture, or the reason why it is not there.
+///
+/// Look-ups chain without checks: a missing value stays missing and keeps the first error, which the
+/// final `as_*` returns.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum SnapshotField<'a> {
+    /// A rendered value and the path that led to it.
+    Value {
+        /// Path from the variable or map entry on, for messages.
+        path: String,
+        /// The value.
+        value: &'a RenderedValue,
+    },
+    /// The key of a per-CPU array element: a plain index.
+    PercpuKey {
+        /// The index.
+        key: u32,
+    },
+    /// Nothing, and why.
+    Missing(SnapshotError),
+}
+
+impl<'a> SnapshotField<'a> {
+    /// A field over `value`; `path` is used in messages only.
+    pub fn new(path: impl Into<String>, value: &'a RenderedValue) -> Self {
+        Self::Value {
+            path: path.into(),
+            value,
+        }
+    }
+
+    /// Whether there is a value.
+    pub fn is_present(&self) -> bool {
+        !matches!(self, Self::Missing(_))
+    }
+
+    /// Why there is no value.
+    pub fn error(&self) -> Option<&SnapshotError> {
+        match self {
+            Self::Missing(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The rendered value as it is.
+    pub fn raw(&self) -> Option<&'a RenderedValue> {
+        match self {
+            Self::Value { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The member at a dotted path. Pointers whose target was rendered are followed (16 at most a
+    /// path); a number indexes an array.
+    pub fn get(&self, path: &str) -> SnapshotField<'a> {
+        let (base, value) = match self {
+            Self::Value { path, value } => (path, *value),
+            Self::PercpuKey { key } => {
+                return Self::Missing(SnapshotError::NotAStruct {
+                    requested: path.to_owned(),
+                    component: path.split('.').next().unwrap_or_default().to_owned(),
+                    actual: format!("the per-CPU key {key}"),
+                });
+            }
+            Self::Missing(error) => return Self::Missing(error.clone()),
+        };
+        let requested = if base.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{base}.{path}")
+        };
+        match descend(value, path, &requested) {
+            Ok(value) => Self::Value {
+                path: requested,
+                value,
+            },
+            Err(error) => Self::Missing(error),
+        }
+    }
+
+    /// The members of a struct (through pointers and truncations) with their names; empty for
+    /// everything else.
+    pub fn iter_members(&self) -> impl Iterator<Item = (&'a str, SnapshotField<'a>)> + use<'a> {
+        let (base, members) = match self {
+            Self::Value { path, value } => (path.clone(), members_of(value).unwrap_or_default()),
+            _ => (String::new(), &[][..]),
+        };
+        members.iter().map(move |member| {
+            (
+                member.name.as_str(),
+                SnapshotField::new(format!("{base}.{}", member.name), &member.value),
+            )
+        })
+    }
+
+    /// Unsigned integers, non-negative signed ones, enums, characters, booleans and pointers.
+    pub fn as_u64(&self) -> SnapshotResult<u64> {
+        if let Self::PercpuKey { key } = self {
+            return Ok(u64::from(*key));
+        }
+        self.convert("u64", to_u64)
+    }
+
+    /// Integers that fit, enums, characters and booleans.
+    pub fn as_i64(&self) -> SnapshotResult<i64> {
+        if let Self::PercpuKey { key } = self {
+            return Ok(i64::from(*key));
+        }
+        self.convert("i64", to_i64)
+    }
+
+    /// Floats and integers (the latter rounded to the nearest representable value).
+    pub fn as_f64(&self) -> SnapshotResult<f64> {
+        if let Self::PercpuKey { key } = self {
+            return Ok(f64::from(*key));
+        }
+        self.convert("f64", to_f64)
+    }
+
+    /// Booleans, and integers that are 0 or 1.
+    pub fn as_bool(&self) -> SnapshotResult<bool> {
+        self.convert("bool", to_bool)
+    }
+
+    /// Names of enumerators, printable `char` arrays and CPU lists.
+    pub fn as_str(&self) -> SnapshotResult<&'a str> {
+        self.convert("str", |value| match value {
+            RenderedValue::Enum {
+                variant: Some(name),
+                ..
+            } => Some(name.as_str()),
+            RenderedValue::Bytes {
+                text: Some(text), ..
+            } => Some(text.as_str()),
+            RenderedValue::CpuList { cpus } => Some(cpus.as_str()),
+            _ => None,
+        })
+    }
+
+    /// An array whose every element reads as `u64`.
+    pub fn as_u64_array(&self) -> SnapshotResult<Vec<u64>> {
+        self.array("array of u64", to_u64)
+    }
+
+    /// An array whose every element fits `u32`.
+    pub fn as_u32_array(&self) -> SnapshotResult<Vec<u32>> {
+        self.array("array of u32", |v| u32::try_from(to_u64(v)?).ok())
+    }
+
+    /// An array whose every element reads as `i64`.
+    pub fn as_i64_array(&self) -> SnapshotResult<Vec<i64>> {
+        self.array("array of i64", to_i64)
+    }
+
+    /// An array whose every element reads as `f64`.
+    pub fn as_f64_array(&self) -> SnapshotResult<Vec<f64>> {
+        self.array("array of f64", to_f64)
+    }
+
+    /// An array whose every element reads as `bool`.
+    pub fn as_bool_array(&self) -> SnapshotResult<Vec<bool>> {
+        self.array("array of bool", to_bool)
+    }
+
+    fn value(&self, expected: &str) -> SnapshotResult<(&str, &'a RenderedValue)> {
+        match self {
+            Self::Value { path, value } => Ok((path, value)),
+            Self::PercpuKey { key } => Err(SnapshotError::TypeMismatch {
+                requested: "key".to_owned(),
+                expected: expected.to_owned(),
+                actual: format!("the per-CPU key {key}"),
+            }),
+            Self::Missing(error) => Err(error.clone()),
+        }
+    }
+
+    fn convert<T>(
+        &self,
+        expected: &str,
+        convert: impl FnOnce(&'a RenderedValue) -> Option<T>,
+    ) -> SnapshotResult<T> {
+        let (path, value) = self.value(expected)?;
+        convert(value).ok_or_else(|| mismatch(path, expected, value))
+    }
+
+    fn array<T>(
+        &self,
+        expected: &str,
+        convert: impl Fn(&RenderedValue) -> Option<T>,
+    ) -> SnapshotResult<Vec<T>> {
+        let (path, value) = self.value(expected)?;
+        let converted = match value {
+            RenderedValue::Array { elements, .. } => elements.iter().map(&convert).collect(),
+            RenderedValue::Bytes { hex, .. } => bytes_of(hex).and_then(|bytes| {
+                let bytes = bytes.into_iter();
+                bytes
+                    .map(|value| convert(&RenderedValue::Char { value }))
+                    .collect()
+            }),
+            _ => None,
+        };
+        converted.ok_or_else(|| mismatch(path, expected, value))
+    }
+}
+
+fn mismatch(path: &str, expected: &str, value: &RenderedValue) -> SnapshotError {
+    let scalar = match value {
+        RenderedValue::Int { value, .. } | RenderedValue::Enum { value, .. } => {
+            format!(" of value {value}")
+        }
+        RenderedValue::Uint { value, .. } => format!(" of value {value}"),
+        _ => String::new(),
+    };
+    SnapshotError::TypeMismatch {
+        requested: path.to_owned(),
+        expected: expected.to_owned(),
+        actual: format!("{}{scalar}", value.describe()),
+    }
+}
+
+fn to_u64(value: &RenderedValue) -> Option<u64> {
+    match value {
+        RenderedValue::Uint { value, .. } | RenderedValue::Ptr { value, .. } => Some(*value),
+        RenderedValue::Int { value, .. } => u64::try_from(*value).ok(),
+        RenderedValue::Enum { value, signed, .. } if *signed => u64::try_from(*value).ok(),
+        RenderedValue::Enum { value, .. } => Some(value.cast_unsigned()),
+        RenderedValue::Bool { value } => Some(u64::from(*value)),
+        RenderedValue::Char { value } => Some(u64::from(*value)),
+        _ => None,
+    }
+}
+
+fn to_i64(value: &RenderedValue) -> Option<i64> {
+    match value {
+        RenderedValue::Int { value, .. } => Some(*value),
+        RenderedValue::Enum { value, signed, .. } if *signed => Some(*value),
+        other => i64::try_from(to_u64(other)?).ok(),
+    }
+}
+
+fn to_f64(value: &RenderedValue) -> Option<f64> {
+    match value {
+        RenderedValue::Float { value, .. } => Some(*value),
+        RenderedValue::Int { value, .. } => Some(*value as f64),
+        RenderedValue::Uint { value, .. } => Some(*value as f64),
+        _ => None,
+    }
+}
+
+fn to_bool(value: &RenderedValue) -> Option<bool> {
+    match value {
+        RenderedValue::Bool { value } => Some(*value),
+        other => match to_u64(other)? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        },
+    }
+}
+
+fn bytes_of(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes();
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    digits
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Looks through pointers that were followed and through truncations.
+fn resolve<'a>(mut value: &'a RenderedValue, hops: &mut usize) -> &'a RenderedValue {
+    loop {
+        value = match value {
+            RenderedValue::Ptr {
+                deref: Some(target),
+                ..
+            } if *hops < MAX_POINTER_HOPS => target,
+            RenderedValue::Truncated {
+                partial: Some(part),
+                ..
+            } if *hops < MAX_POINTER_HOPS => part,
+            other => return other,
+        };
+        *hops += 1;
+    }
+}
+
+/// The members of a struct, through pointers and truncations.
+pub(super) fn members_of(value: &RenderedValue) -> Option<&[RenderedMember]> {
+    match resolve(value, &mut 0) {
+        RenderedValue::Struct { members, .. } => Some(members),
+        _ => None,
+    }
+}
+
+fn descend<'a>(
+    mut value: &'a RenderedValue,
+    path: &str,
+    requested: &str,
+) -> SnapshotResult<&'a RenderedValue> {
+    let mut hops = 0;
+    for component in path.split('.') {
+        if component.is_empty() {
+            return Err(SnapshotError::EmptyPathComponent {
+                requested: requested.to_owned(),
+            });
+        }
+        value = match resolve(value, &mut hops) {
+            container @ RenderedValue::Struct { members, .. } => members
+                .iter()
+                .find(|member| member.name == component)
+                .map(|member| &member.value)
+                .ok_or_else(|| SnapshotError::FieldNotFound {
+                    requested: requested.to_owned(),
+                    component: component.to_owned(),
+                    container: container.describe(),
+                    available: members.iter().map(|m| m.name.clone()).collect(),
+                })?,
+            RenderedValue::Array { elements, .. } if component.parse::<u64>().is_ok() => {
+                let index = component.parse::<u64>().unwrap_or(u64::MAX);
+                usize::try_from(index)
+                    .ok()
+                    .and_then(|index| elements.get(index))
+                    .ok_or_else(|| SnapshotError::IndexOutOfRange {
+                        requested: requested.to_owned(),
+                        index,
+                        len: elements.len() as u64,
+                    })?
+            }
+            other => {
+                return Err(SnapshotError::NotAStruct {
+                    requested: requested.to_owned(),
+                    component: component.to_owned(),
+                    actual: other.describe(),
+                });
+            }
+        };
+    }
+    Ok(value)
+}

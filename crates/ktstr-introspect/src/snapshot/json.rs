@@ -1,0 +1,224 @@
+//! The same questions asked of JSON: a scheduler's own statistics.
+
+use serde_json::Value;
+
+use super::{SnapshotError, SnapshotResult};
+
+/// A value in a JSON document, or the reason why it is not there. Mirrors
+/// [`SnapshotField`](super::SnapshotField).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum JsonField<'a> {
+    /// A value and the path that led to it.
+    Value {
+        /// Path from the root on, for messages.
+        path: String,
+        /// The value.
+        value: &'a Value,
+    },
+    /// Nothing, and why.
+    Missing(SnapshotError),
+}
+
+/// The value of `root` at a dotted path; an empty path is `root` itself.
+pub fn stats_path<'a>(root: &'a Value, path: &str) -> JsonField<'a> {
+    let root = JsonField::Value {
+        path: String::new(),
+        value: root,
+    };
+    if path.is_empty() {
+        root
+    } else {
+        root.get(path)
+    }
+}
+
+impl<'a> JsonField<'a> {
+    /// Whether there is a value.
+    pub fn is_present(&self) -> bool {
+        matches!(self, Self::Value { .. })
+    }
+
+    /// Why there is no value.
+    pub fn error(&self) -> Option<&SnapshotError> {
+        match self {
+            Self::Missing(error) => Some(error),
+            Self::Value { .. } => None,
+        }
+    }
+
+    /// The JSON value as it is.
+    pub fn raw(&self) -> Option<&'a Value> {
+        match self {
+            Self::Value { value, .. } => Some(value),
+            Self::Missing(_) => None,
+        }
+    }
+
+    /// The member at a dotted path; a number indexes an array.
+    pub fn get(&self, path: &str) -> JsonField<'a> {
+        let (base, root) = match self {
+            Self::Value { path, value } => (path, *value),
+            Self::Missing(error) => return Self::Missing(error.clone()),
+        };
+        let requested = if base.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{base}.{path}")
+        };
+        let mut value = root;
+        for component in path.split('.') {
+            value = match step(value, component, &requested) {
+                Ok(next) => next,
+                Err(error) => return Self::Missing(error),
+            };
+        }
+        Self::Value {
+            path: requested,
+            value,
+        }
+    }
+
+    /// The members of an object with their names; empty for everything else.
+    pub fn iter_members(&self) -> impl Iterator<Item = (&'a str, JsonField<'a>)> + use<'a> {
+        let (base, members) = match self {
+            Self::Value { path, value } => (path.clone(), value.as_object()),
+            Self::Missing(_) => (String::new(), None),
+        };
+        members.into_iter().flatten().map(move |(name, value)| {
+            let path = format!("{base}.{name}");
+            (name.as_str(), JsonField::Value { path, value })
+        })
+    }
+
+    /// A non-negative integer.
+    pub fn as_u64(&self) -> SnapshotResult<u64> {
+        self.convert("u64", Value::as_u64)
+    }
+
+    /// An integer.
+    pub fn as_i64(&self) -> SnapshotResult<i64> {
+        self.convert("i64", Value::as_i64)
+    }
+
+    /// A number.
+    pub fn as_f64(&self) -> SnapshotResult<f64> {
+        self.convert("f64", Value::as_f64)
+    }
+
+    /// A boolean.
+    pub fn as_bool(&self) -> SnapshotResult<bool> {
+        self.convert("bool", Value::as_bool)
+    }
+
+    /// A string.
+    pub fn as_str(&self) -> SnapshotResult<&'a str> {
+        self.convert("str", Value::as_str)
+    }
+
+    /// An array of non-negative integers.
+    pub fn as_u64_array(&self) -> SnapshotResult<Vec<u64>> {
+        self.convert("array of u64", |v| {
+            v.as_array()?.iter().map(Value::as_u64).collect()
+        })
+    }
+
+    /// An array of numbers.
+    pub fn as_f64_array(&self) -> SnapshotResult<Vec<f64>> {
+        self.convert("array of f64", |v| {
+            v.as_array()?.iter().map(Value::as_f64).collect()
+        })
+    }
+
+    fn convert<T>(
+        &self,
+        expected: &str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> SnapshotResult<T> {
+        match self {
+            Self::Value { path, value } => {
+                convert(value).ok_or_else(|| SnapshotError::TypeMismatch {
+                    requested: path.clone(),
+                    expected: expected.to_owned(),
+                    actual: describe(value),
+                })
+            }
+            Self::Missing(error) => Err(error.clone()),
+        }
+    }
+}
+
+fn step<'a>(value: &'a Value, component: &str, requested: &str) -> SnapshotResult<&'a Value> {
+    if component.is_empty() {
+        return Err(SnapshotError::EmptyPathComponent {
+            requested: requested.to_owned(),
+        });
+    }
+    match (value, component.parse::<usize>()) {
+        (Value::Object(members), _) => {
+            members
+                .get(component)
+                .ok_or_else(|| SnapshotError::FieldNotFound {
+                    requested: requested.to_owned(),
+                    component: component.to_owned(),
+                    container: "object".to_owned(),
+                    available: members.keys().cloned().collect(),
+                })
+        }
+        (Value::Array(elements), Ok(index)) => {
+            elements
+                .get(index)
+                .ok_or_else(|| SnapshotError::IndexOutOfRange {
+                    requested: requested.to_owned(),
+                    index: index as u64,
+                    len: elements.len() as u64,
+                })
+        }
+        (other, _) => Err(SnapshotError::NotAStruct {
+            requested: requested.to_owned(),
+            component: component.to_owned(),
+            actual: describe(other),
+        }),
+    }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) => "a boolean".to_owned(),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(_) => "a string".to_owned(),
+        Value::Array(elements) => format!("an array of {}", elements.len()),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_and_conversions() {
+        let doc = json!({"a": {"b": [1, 2.5, "x"]}, "neg": -1});
+        assert_eq!(stats_path(&doc, "a.b.0").as_u64(), Ok(1));
+        assert_eq!(stats_path(&doc, "a").get("b").get("1").as_f64(), Ok(2.5));
+        assert_eq!(stats_path(&doc, "a.b.2").as_str(), Ok("x"));
+        let error = stats_path(&doc, "neg").as_u64().expect_err("negative");
+        assert_eq!(
+            error.to_string(),
+            "`neg` cannot be read as u64: it is the number -1"
+        );
+        let error = stats_path(&doc, "a.c").as_u64().expect_err("no member");
+        assert_eq!(
+            error.to_string(),
+            "`a.c`: no member `c` in object; members: b"
+        );
+        let empty = stats_path(&doc, "a..b");
+        assert!(matches!(
+            empty.error(),
+            Some(SnapshotError::EmptyPathComponent { .. })
+        ));
+        assert!(stats_path(&doc, "").is_present());
+    }
+}

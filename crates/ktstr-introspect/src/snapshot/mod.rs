@@ -1,0 +1,541 @@
+//! Asking a capture: global variables, maps, kernel state.
+//!
+//! A [`Snapshot`] borrows a [`FailureDumpReport`] and reads nothing but it. Look-ups chain and keep
+//! the first error; the error says what was asked for and what was there instead.
+
+mod entry;
+mod error;
+mod field;
+mod json;
+mod map;
+pub mod pickers;
+#[cfg(test)]
+mod tests;
+
+pub use entry::SnapshotEntry;
+pub use error::{MissingStatsReason, SnapshotError, SnapshotResult};
+pub use field::SnapshotField;
+pub use json::{JsonField, stats_path};
+pub use map::SnapshotMap;
+
+use crate::report::{
+    CgroupPsi, DsqState, EventCounterSample, FailureDumpMap, FailureDumpReport, NumaNodeStats,
+    PerCpuTimeStats, ProbeCounters, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState,
+    TaskEnrichment,
+};
+
+/// Endings of the names of maps that hold global variables.
+const SECTIONS: [&str; 3] = [".bss", ".data", ".rodata"];
+
+/// One capture, to be asked. Cheap to copy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Snapshot<'a> {
+    report: &'a FailureDumpReport,
+    active_only: bool,
+}
+
+impl<'a> Snapshot<'a> {
+    /// A view of the whole report.
+    pub fn new(report: &'a FailureDumpReport) -> Self {
+        Self {
+            report,
+            active_only: false,
+        }
+    }
+
+    /// The report itself.
+    pub fn report(&self) -> &'a FailureDumpReport {
+        self.report
+    }
+
+    /// Whether this stands for a capture that could not be made.
+    pub fn is_placeholder(&self) -> bool {
+        self.report.is_placeholder
+    }
+
+    /// Number of maps in this view.
+    pub fn map_count(&self) -> usize {
+        self.maps().count()
+    }
+
+    /// The view narrowed to the maps of the attached scheduler.
+    pub fn active(&self) -> SnapshotResult<Snapshot<'a>> {
+        self.active_for("active()")
+    }
+
+    /// The map with exactly that name.
+    pub fn map(&self, name: &str) -> SnapshotResult<SnapshotMap<'a>> {
+        self.not_placeholder(name)?;
+        if let Some(map) = self.maps().find(|map| map.name == name) {
+            return Ok(SnapshotMap::new(map));
+        }
+        let excluded = self.excluded(|map| map.name == name);
+        if !excluded.is_empty() {
+            return Err(self.excluded_error(name, excluded));
+        }
+        Err(SnapshotError::MapNotFound {
+            requested: name.to_owned(),
+            available: self.maps().map(|map| map.name.clone()).collect(),
+        })
+    }
+
+    /// The global variable `name`, looked for in every `.bss`, `.data` and `.rodata` map.
+    ///
+    /// Where several maps have it, those of the attached scheduler decide; if they do not, the answer
+    /// is [`SnapshotError::AmbiguousVar`].
+    pub fn var(&self, name: &str) -> SnapshotField<'a> {
+        self.find_var(name).unwrap_or_else(SnapshotField::Missing)
+    }
+
+    /// Every copy of the global variable `name` with the name of its map, in the order of the maps.
+    pub fn vars(&self, name: &str) -> impl Iterator<Item = (&'a str, SnapshotField<'a>)> + use<'a> {
+        let name = name.to_owned();
+        self.sections().filter_map(move |map| {
+            let member = members(map).iter().find(|member| member.name == name)?;
+            Some((map.name.as_str(), SnapshotField::new(&*name, &member.value)))
+        })
+    }
+
+    /// The global variable `name` of the attached scheduler.
+    pub fn live_var(&self, name: &str) -> SnapshotField<'a> {
+        match self.active_for(name) {
+            Ok(active) => active.var(name),
+            Err(error) => SnapshotField::Missing(error),
+        }
+    }
+
+    /// The copy of the global variable `name` that `picker` chooses from (map name, field) pairs.
+    pub fn live_var_via(
+        &self,
+        name: &str,
+        picker: impl FnOnce(&[(&str, SnapshotField<'_>)]) -> Option<usize>,
+    ) -> SnapshotField<'a> {
+        if let Err(error) = self.not_placeholder(name) {
+            return SnapshotField::Missing(error);
+        }
+        let copies: Vec<_> = self.vars(name).collect();
+        if copies.is_empty() {
+            return SnapshotField::Missing(self.var_not_found(name));
+        }
+        let len = copies.len();
+        match pick(name, picker(&copies), len) {
+            Ok(index) => copies
+                .into_iter()
+                .nth(index)
+                .map_or_else(|| SnapshotField::Missing(no_match(name, len)), |(_, f)| f),
+            Err(error) => SnapshotField::Missing(error),
+        }
+    }
+
+    /// Several global variables, all from the same copy of the object.
+    ///
+    /// `picker` is given, for each copy, the name of its first section map that has one of `names`,
+    /// and the fields in the order of `names`; it chooses the copy.
+    pub fn live_vars_via(
+        &self,
+        names: &[&str],
+        picker: impl FnOnce(&[(&str, Vec<SnapshotField<'_>>)]) -> Option<usize>,
+    ) -> Vec<SnapshotField<'a>> {
+        let requested = names.join(", ");
+        let all = |error: SnapshotError| {
+            let missing = SnapshotField::Missing(error);
+            names.iter().map(|_| missing.clone()).collect::<Vec<_>>()
+        };
+        if let Err(error) = self.not_placeholder(&requested) {
+            return all(error);
+        }
+        let copies = self.copies_with(names);
+        if copies.is_empty() {
+            return all(self.var_not_found(&requested));
+        }
+        let len = copies.len();
+        match pick(&requested, picker(&copies), len) {
+            Ok(index) => copies
+                .into_iter()
+                .nth(index)
+                .map_or_else(|| all(no_match(&requested, len)), |(_, fields)| fields),
+            Err(error) => all(error),
+        }
+    }
+
+    /// sched_ext event counters over time.
+    pub fn event_counter_timeline(&self) -> &'a [EventCounterSample] {
+        &self.report.event_counter_timeline
+    }
+
+    /// Runqueue state, one entry a CPU.
+    pub fn rq_scx_states(&self) -> &'a [RqScxState] {
+        &self.report.rq_scx_states
+    }
+
+    /// Dispatch queues.
+    pub fn dsq_states(&self) -> &'a [DsqState] {
+        &self.report.dsq_states
+    }
+
+    /// State of the sched_ext core.
+    pub fn scx_sched_state(&self) -> SnapshotResult<&'a ScxSchedState> {
+        self.report
+            .scx_sched_state
+            .as_ref()
+            .ok_or_else(|| host_field("scx_sched_state", &self.report.scx_sched_state_unavailable))
+    }
+
+    /// CPU time by kind, one entry a CPU.
+    pub fn per_cpu_time(&self) -> &'a [PerCpuTimeStats] {
+        &self.report.per_cpu_time
+    }
+
+    /// CPU time of one CPU.
+    pub fn per_cpu_time_at(&self, cpu: u32) -> SnapshotResult<&'a PerCpuTimeStats> {
+        let all = &self.report.per_cpu_time;
+        all.iter().find(|stats| stats.cpu == cpu).ok_or_else(|| {
+            if all.is_empty() {
+                host_field("per_cpu_time", &self.report.per_cpu_time_unavailable)
+            } else {
+                SnapshotError::IndexOutOfRange {
+                    requested: "per_cpu_time".to_owned(),
+                    index: u64::from(cpu),
+                    len: all.len() as u64,
+                }
+            }
+        })
+    }
+
+    /// Pressure stall information, one entry a cgroup.
+    pub fn cgroup_psi(&self) -> &'a [CgroupPsi] {
+        &self.report.cgroup_psi
+    }
+
+    /// Allocation counters, one entry a NUMA node.
+    pub fn per_node_numa(&self) -> &'a [NumaNodeStats] {
+        &self.report.per_node_numa
+    }
+
+    /// Allocation counters of one NUMA node.
+    pub fn per_node_numa_at(&self, node: u32) -> SnapshotResult<&'a NumaNodeStats> {
+        let all = &self.report.per_node_numa;
+        all.iter().find(|stats| stats.node == node).ok_or_else(|| {
+            if all.is_empty() {
+                host_field("per_node_numa", &self.report.per_node_numa_unavailable)
+            } else {
+                SnapshotError::IndexOutOfRange {
+                    requested: "per_node_numa".to_owned(),
+                    index: u64::from(node),
+                    len: all.len() as u64,
+                }
+            }
+        })
+    }
+
+    /// Tasks of the guest.
+    pub fn task_enrichments(&self) -> &'a [TaskEnrichment] {
+        &self.report.task_enrichments
+    }
+
+    /// The task with thread id `pid`.
+    pub fn task_enrichment_by_pid(&self, pid: i32) -> Option<&'a TaskEnrichment> {
+        self.task_enrichments().iter().find(|task| task.pid == pid)
+    }
+
+    /// Run-time statistics of BPF programs.
+    pub fn prog_runtime_stats(&self) -> &'a [ProgRuntimeStats] {
+        &self.report.prog_runtime_stats
+    }
+
+    /// Run-time statistics of the BPF program `name`.
+    pub fn prog_runtime_stats_by_name(&self, name: &str) -> Option<&'a ProgRuntimeStats> {
+        self.prog_runtime_stats().iter().find(|p| p.name == name)
+    }
+
+    /// Counters of the probe pipeline.
+    pub fn probe_counters(&self) -> Option<&'a ProbeCounters> {
+        self.report.probe_counters.as_ref()
+    }
+
+    /// Why there are no maps.
+    pub fn maps_unavailable(&self) -> Option<&'a str> {
+        self.report.maps_unavailable.as_deref()
+    }
+
+    /// Why there are no event counters.
+    pub fn event_counters_unavailable(&self) -> Option<&'a str> {
+        self.report.event_counters_unavailable.as_deref()
+    }
+
+    /// Why there is no runqueue state.
+    pub fn rq_scx_states_unavailable(&self) -> Option<&'a str> {
+        self.report.rq_scx_states_unavailable.as_deref()
+    }
+
+    /// Why there are no dispatch queues.
+    pub fn dsq_states_unavailable(&self) -> Option<&'a str> {
+        self.report.dsq_states_unavailable.as_deref()
+    }
+
+    /// Why there is no state of the sched_ext core.
+    pub fn scx_sched_state_unavailable(&self) -> Option<&'a str> {
+        self.report.scx_sched_state_unavailable.as_deref()
+    }
+
+    /// Why there are no CPU times.
+    pub fn per_cpu_time_unavailable(&self) -> Option<&'a str> {
+        self.report.per_cpu_time_unavailable.as_deref()
+    }
+
+    /// Why there is no pressure information.
+    pub fn cgroup_psi_unavailable(&self) -> Option<&'a str> {
+        self.report.cgroup_psi_unavailable.as_deref()
+    }
+
+    /// Why there are no counters of NUMA nodes.
+    pub fn per_node_numa_unavailable(&self) -> Option<&'a str> {
+        self.report.per_node_numa_unavailable.as_deref()
+    }
+
+    /// Why there are no tasks, or not all.
+    pub fn task_enrichments_unavailable(&self) -> Option<&'a str> {
+        self.report.task_enrichments_unavailable.as_deref()
+    }
+
+    /// Why there are no program statistics.
+    pub fn prog_runtime_stats_unavailable(&self) -> Option<&'a str> {
+        self.report.prog_runtime_stats_unavailable.as_deref()
+    }
+
+    fn maps(&self) -> impl Iterator<Item = &'a FailureDumpMap> + use<'a> {
+        let (report, active_only) = (self.report, self.active_only);
+        report
+            .maps
+            .iter()
+            .filter(move |map| !active_only || is_active(report, map))
+    }
+
+    fn sections(&self) -> impl Iterator<Item = &'a FailureDumpMap> + use<'a> {
+        self.maps().filter(|map| is_section(map))
+    }
+
+    fn not_placeholder(&self, requested: &str) -> SnapshotResult<()> {
+        if !self.report.is_placeholder {
+            return Ok(());
+        }
+        Err(SnapshotError::PlaceholderSnapshot {
+            requested: requested.to_owned(),
+            reason: self
+                .report
+                .placeholder_reason
+                .clone()
+                .unwrap_or_else(|| "no reason was recorded".to_owned()),
+        })
+    }
+
+    fn active_for(&self, requested: &str) -> SnapshotResult<Snapshot<'a>> {
+        self.not_placeholder(requested)?;
+        let report = self.report;
+        if report.active_map_kvas.is_empty() && report.active_obj_name.is_none() {
+            return Err(SnapshotError::NoActiveScheduler {
+                requested: requested.to_owned(),
+                reason: report
+                    .active_unavailable
+                    .clone()
+                    .unwrap_or_else(|| "no sched_ext scheduler is attached".to_owned()),
+            });
+        }
+        let narrowed = Snapshot {
+            report,
+            active_only: true,
+        };
+        if narrowed.map_count() == 0 && !report.maps.is_empty() {
+            let all = report.maps.iter().map(|map| map.name.clone()).collect();
+            return Err(narrowed.excluded_error(requested, all));
+        }
+        Ok(narrowed)
+    }
+
+    fn find_var(&self, name: &str) -> SnapshotResult<SnapshotField<'a>> {
+        self.not_placeholder(name)?;
+        if name.is_empty() {
+            return Err(SnapshotError::EmptyPathComponent {
+                requested: name.to_owned(),
+            });
+        }
+        let mut hits = self.vars(name);
+        let first = hits.next();
+        let rest: Vec<_> = hits.collect();
+        let Some((first_map, field)) = first else {
+            return Err(self.var_not_found(name));
+        };
+        if rest.is_empty() {
+            return Ok(field);
+        }
+        if !self.active_only
+            && let Ok(active) = self.active_for(name)
+        {
+            let mut live = active.vars(name);
+            if let (Some((_, field)), None) = (live.next(), live.next()) {
+                return Ok(field);
+            }
+        }
+        let found_in = std::iter::once(first_map).chain(rest.iter().map(|(map, _)| *map));
+        Err(SnapshotError::AmbiguousVar {
+            requested: name.to_owned(),
+            found_in: found_in.map(str::to_owned).collect(),
+        })
+    }
+
+    fn var_not_found(&self, name: &str) -> SnapshotError {
+        let failed: Vec<String> = self
+            .sections()
+            .filter_map(|map| match (&map.error, &map.value) {
+                (Some(error), _) => Some(format!("{}: {error}", map.name)),
+                (None, None) => Some(format!("{}: not rendered", map.name)),
+                (None, Some(_)) => None,
+            })
+            .collect();
+        if !failed.is_empty() {
+            return SnapshotError::MapRenderIncomplete {
+                requested: name.to_owned(),
+                failed,
+            };
+        }
+        let excluded = self.excluded(|map| {
+            is_section(map) && members(map).iter().any(|member| member.name == name)
+        });
+        if !excluded.is_empty() {
+            return self.excluded_error(name, excluded);
+        }
+        let variables = self.sections().flat_map(|map| {
+            members(map)
+                .iter()
+                .map(|member| format!("{}:{}", map.name, member.name))
+        });
+        SnapshotError::VarNotFound {
+            requested: name.to_owned(),
+            available: variables.collect(),
+        }
+    }
+
+    /// Names of maps that satisfy `pred` and are outside this view.
+    fn excluded(&self, pred: impl Fn(&FailureDumpMap) -> bool) -> Vec<String> {
+        if !self.active_only {
+            return Vec::new();
+        }
+        let outside = self.report.maps.iter();
+        outside
+            .filter(|map| !is_active(self.report, map) && pred(map))
+            .map(|map| map.name.clone())
+            .collect()
+    }
+
+    fn excluded_error(&self, requested: &str, excluded: Vec<String>) -> SnapshotError {
+        SnapshotError::ActiveFilterExcludedMaps {
+            requested: requested.to_owned(),
+            active: self.report.active_obj_name.clone().unwrap_or_default(),
+            excluded,
+        }
+    }
+
+    /// Copies of an object that have at least one of `names`, with a field for each name.
+    fn copies_with(&self, names: &[&str]) -> Vec<(&'a str, Vec<SnapshotField<'a>>)> {
+        let mut copies = Vec::new();
+        for sections in object_copies(self.sections()) {
+            let mut label = None;
+            let fields = names
+                .iter()
+                .map(|name| {
+                    let hit = sections.iter().find_map(|map| {
+                        let member = members(map).iter().find(|member| member.name == *name)?;
+                        Some((map.name.as_str(), &member.value))
+                    });
+                    match hit {
+                        Some((map, value)) => {
+                            label.get_or_insert(map);
+                            SnapshotField::new(*name, value)
+                        }
+                        None => SnapshotField::Missing(SnapshotError::VarNotFound {
+                            requested: (*name).to_owned(),
+                            available: sections.iter().map(|map| map.name.clone()).collect(),
+                        }),
+                    }
+                })
+                .collect::<Vec<_>>();
+            if let Some(label) = label {
+                copies.push((label, fields));
+            }
+        }
+        copies
+    }
+}
+
+fn is_section(map: &FailureDumpMap) -> bool {
+    SECTIONS.iter().any(|ending| map.name.ends_with(ending))
+}
+
+/// Maps of the attached scheduler: by address where those are known, else by the object's name.
+fn is_active(report: &FailureDumpReport, map: &FailureDumpMap) -> bool {
+    if !report.active_map_kvas.is_empty() {
+        return report.active_map_kvas.contains(&map.map_kva);
+    }
+    report
+        .active_obj_name
+        .as_deref()
+        .is_some_and(|object| object_name(map) == object)
+}
+
+fn object_name(map: &FailureDumpMap) -> &str {
+    map.name.split('.').next().unwrap_or_default()
+}
+
+fn members(map: &FailureDumpMap) -> &[RenderedMember] {
+    map.value
+        .as_ref()
+        .and_then(field::members_of)
+        .unwrap_or_default()
+}
+
+/// Groups section maps by object copy: the loader makes the sections of one object one after the
+/// other, so a section name seen again is the next copy.
+fn object_copies<'a>(
+    sections: impl Iterator<Item = &'a FailureDumpMap>,
+) -> Vec<Vec<&'a FailureDumpMap>> {
+    let mut copies: Vec<Vec<&FailureDumpMap>> = Vec::new();
+    for map in sections {
+        let open = copies.iter_mut().rev().find(|copy| {
+            copy.iter()
+                .any(|other| object_name(other) == object_name(map))
+        });
+        match open {
+            Some(copy) if copy.iter().all(|other| other.name != map.name) => copy.push(map),
+            _ => copies.push(vec![map]),
+        }
+    }
+    copies
+}
+
+fn pick(requested: &str, choice: Option<usize>, len: usize) -> SnapshotResult<usize> {
+    match choice {
+        Some(index) if index < len => Ok(index),
+        Some(index) => Err(SnapshotError::IndexOutOfRange {
+            requested: requested.to_owned(),
+            index: index as u64,
+            len: len as u64,
+        }),
+        None => Err(no_match(requested, len)),
+    }
+}
+
+fn no_match(requested: &str, candidates: usize) -> SnapshotError {
+    SnapshotError::NoMatch {
+        requested: requested.to_owned(),
+        candidates,
+    }
+}
+
+fn host_field(requested: &str, reason: &Option<String>) -> SnapshotError {
+    SnapshotError::HostFieldUnavailable {
+        requested: requested.to_owned(),
+        reason: reason
+            .clone()
+            .unwrap_or_else(|| "it was not captured".to_owned()),
+    }
+}

@@ -1,0 +1,149 @@
+//! The task list: every thread of every process from `init_task` on.
+
+use crate::btf::Member;
+use crate::kernel::{KernelError, KernelView};
+use crate::memory::GuestMemory;
+use crate::report::TaskEnrichment;
+
+impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
+    /// Tasks of the guest, `max` at most, and why the list is incomplete if it is.
+    pub fn tasks(&self, max: usize) -> Result<(Vec<TaskEnrichment>, Option<String>), KernelError> {
+        let fields = TaskFields::new(self)?;
+        let init = self.symbol("init_task")?;
+        let mut tasks = Vec::new();
+        let mut trouble = None;
+        let mut leaders = vec![init];
+        let head = init.wrapping_add(fields.tasks);
+        let walked = self.walk_list("init_task.tasks", head, max, |node| {
+            leaders.push(node.wrapping_sub(fields.tasks));
+            true
+        });
+        if let Err(error) = walked {
+            trouble = Some(error.to_string());
+        }
+        // Steps over all thread lists together: hostile lists may hold the same nodes.
+        let mut steps = 2 * max;
+        for leader in leaders {
+            if let Err(error) = self.process(&fields, leader, max, &mut steps, &mut tasks) {
+                trouble.get_or_insert(error.to_string());
+            }
+        }
+        if tasks.len() >= max {
+            trouble.get_or_insert(format!("cut at {max} tasks"));
+        }
+        Ok((tasks, trouble))
+    }
+
+    /// Appends a process's leader and its other threads.
+    fn process(
+        &self,
+        fields: &TaskFields,
+        leader: u64,
+        max: usize,
+        steps: &mut usize,
+        tasks: &mut Vec<TaskEnrichment>,
+    ) -> Result<(), KernelError> {
+        if tasks.len() >= max {
+            return Ok(());
+        }
+        tasks.push(self.task(fields, leader)?);
+        let signal = self.read_u64(leader.wrapping_add(fields.signal))?;
+        let head = signal.wrapping_add(fields.thread_head);
+        let mut threads = Vec::new();
+        let room = max.saturating_sub(tasks.len());
+        let most = *steps;
+        self.walk_list("signal->thread_head", head, most, |node| {
+            *steps -= 1;
+            let task = node.wrapping_sub(fields.thread_node);
+            if task != leader {
+                threads.push(task);
+            }
+            threads.len() < room
+        })?;
+        for thread in threads {
+            tasks.push(self.task(fields, thread)?);
+        }
+        Ok(())
+    }
+
+    fn task(&self, fields: &TaskFields, kva: u64) -> Result<TaskEnrichment, KernelError> {
+        let number = |member: &Member| self.read_member(kva, member);
+        let signed = |member: &Member| number(member).map(|v| (v as u32).cast_signed());
+        let optional = |member: &Option<Member>| match member {
+            Some(member) => number(member).map(Some),
+            None => Ok(None),
+        };
+        let comm = kva.wrapping_add(fields.comm.offset());
+        Ok(TaskEnrichment {
+            task_kva: kva,
+            pid: signed(&fields.pid)?,
+            tgid: signed(&fields.tgid)?,
+            comm: self.read_string(comm, fields.comm.size)?,
+            cpu: number(&fields.cpu)? as u32,
+            on_cpu: optional(&fields.on_cpu)?.unwrap_or(0) != 0,
+            state: number(&fields.state)? as u32,
+            prio: signed(&fields.prio)?,
+            utime_ns: number(&fields.utime)?,
+            stime_ns: number(&fields.stime)?,
+            nvcsw: number(&fields.nvcsw)?,
+            nivcsw: number(&fields.nivcsw)?,
+            scx_flags: optional(&fields.scx_flags)?.map(|v| v as u32),
+            scx_slice_ns: optional(&fields.scx_slice)?,
+            scx_dsq_vtime: optional(&fields.scx_vtime)?,
+            scx_weight: optional(&fields.scx_weight)?.map(|v| v as u32),
+            scx_runnable_at: optional(&fields.scx_runnable_at)?,
+        })
+    }
+}
+
+/// Places of the members of `struct task_struct`, looked up once a list.
+struct TaskFields {
+    tasks: u64,
+    signal: u64,
+    thread_node: u64,
+    thread_head: u64,
+    comm: Member,
+    pid: Member,
+    tgid: Member,
+    cpu: Member,
+    on_cpu: Option<Member>,
+    state: Member,
+    prio: Member,
+    utime: Member,
+    stime: Member,
+    nvcsw: Member,
+    nivcsw: Member,
+    scx_flags: Option<Member>,
+    scx_slice: Option<Member>,
+    scx_vtime: Option<Member>,
+    scx_weight: Option<Member>,
+    scx_runnable_at: Option<Member>,
+}
+
+impl TaskFields {
+    fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
+        let member = |path| view.member("task_struct", path);
+        Ok(Self {
+            tasks: member("tasks")?.offset(),
+            signal: member("signal")?.offset(),
+            thread_node: member("thread_node")?.offset(),
+            thread_head: view.member("signal_struct", "thread_head")?.offset(),
+            comm: member("comm")?,
+            pid: member("pid")?,
+            tgid: member("tgid")?,
+            cpu: member("thread_info.cpu")?,
+            on_cpu: member("on_cpu").ok(),
+            state: member("__state")?,
+            prio: member("prio")?,
+            utime: member("utime")?,
+            stime: member("stime")?,
+            nvcsw: member("nvcsw")?,
+            nivcsw: member("nivcsw")?,
+            scx_flags: member("scx.flags").ok(),
+            scx_slice: member("scx.slice").ok(),
+            scx_vtime: member("scx.dsq_vtime").ok(),
+            scx_weight: member("scx.weight").ok(),
+            scx_runnable_at: member("scx.runnable_at").ok(),
+        })
+    }
+}

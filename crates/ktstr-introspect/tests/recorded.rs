@@ -1,0 +1,233 @@
+#![allow(clippy::unwrap_used)]
+//! A capture of a real kernel with a real scheduler, from a recorded image.
+//!
+//! The image was made by `examples/record_image.rs` from Debian's 7.3.4 cloud kernel under QEMU (two
+//! CPUs, five-level paging) while `scx-ktstr` drove three busy tasks, with a map of each plain kind
+//! filled by hand. It holds the pages that a capture reads and nothing else.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use ktstr_introspect::btf::Btf;
+use ktstr_introspect::capture::{CaptureOptions, capture};
+use ktstr_introspect::kernel::KernelView;
+use ktstr_introspect::memory::{GuestMemory, MemoryError};
+use ktstr_introspect::report::{FailureDumpReport, RenderedValue};
+use ktstr_introspect::snapshot::Snapshot;
+use ktstr_introspect::symbols::Symbols;
+use proptest::prelude::*;
+
+/// What the scheduler had counted when the guest was stopped.
+const NR_DISPATCHED: u64 = 41_776;
+
+/// Recorded pages by guest-physical address.
+#[derive(Clone)]
+struct Image(HashMap<u64, Vec<u8>>);
+
+impl GuestMemory for Image {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        let len = buf.len();
+        let (page, inside) = (gpa & !0xfff, (gpa & 0xfff) as usize);
+        let page = self.0.get(&page);
+        let bytes = page.and_then(|page| page.get(inside..inside + len));
+        buf.copy_from_slice(bytes.ok_or(MemoryError::NotRecorded { gpa, len })?);
+        Ok(())
+    }
+}
+
+struct Recording {
+    image: Image,
+    symbols: Symbols,
+    btf: Btf,
+}
+
+fn recording() -> &'static Recording {
+    static RECORDING: OnceLock<Recording> = OnceLock::new();
+    RECORDING.get_or_init(unpack_recording)
+}
+
+fn unpack_recording() -> Recording {
+    let unpack = |bytes| miniz_oxide::inflate::decompress_to_vec_zlib(bytes).unwrap();
+    let pages = unpack(include_bytes!("data/scx-ktstr-7.3.pages.z"));
+    let pages = pages.chunks_exact(8 + 4096).map(|chunk| {
+        let (gpa, page) = chunk.split_at(8);
+        (u64::from_le_bytes(gpa.try_into().unwrap()), page.to_vec())
+    });
+    Recording {
+        image: Image(pages.collect()),
+        symbols: Symbols::from_kallsyms(include_str!("data/scx-ktstr-7.3.kallsyms")).unwrap(),
+        btf: Btf::parse(unpack(include_bytes!("data/scx-ktstr-7.3.btf.z"))).unwrap(),
+    }
+}
+
+impl Recording {
+    fn capture(&self, image: &Image) -> FailureDumpReport {
+        match KernelView::new(image, &self.symbols, &self.btf) {
+            Ok(view) => capture(&view, &CaptureOptions::default()),
+            Err(error) => FailureDumpReport::placeholder(error.to_string()),
+        }
+    }
+}
+
+#[test]
+fn globals_of_the_attached_scheduler() {
+    let recording = recording();
+    let report = recording.capture(&recording.image);
+    let snapshot = Snapshot::new(&report);
+    assert_eq!(report.maps_unavailable, None);
+    assert_eq!(report.active_unavailable, None);
+    assert_eq!(report.active_obj_name.as_deref(), Some("bpf_bpf"));
+    assert_eq!(snapshot.var("nr_dispatched").as_u64(), Ok(NR_DISPATCHED));
+    assert_eq!(
+        snapshot.live_var("nr_dispatched").as_u64(),
+        Ok(NR_DISPATCHED)
+    );
+    assert_eq!(
+        snapshot.var("stats_magic").as_u64(),
+        Ok(0x5354_4154_7374_6174)
+    );
+    assert_eq!(snapshot.var("stall").as_bool(), Ok(false));
+    let bss = snapshot.active().unwrap().map("bpf_bpf.bss").unwrap();
+    assert_eq!(bss.at(0).get("nr_dispatched").as_u64(), Ok(NR_DISPATCHED));
+    let plain = snapshot.active().unwrap().map("plain_array").unwrap_err();
+    assert!(
+        plain
+            .to_string()
+            .contains("not in the maps of the attached scheduler")
+    );
+}
+
+#[test]
+fn maps_of_every_plain_kind() {
+    let recording = recording();
+    let report = recording.capture(&recording.image);
+    let snapshot = Snapshot::new(&report);
+    let hex = |value: Option<&RenderedValue>| match value {
+        Some(RenderedValue::Bytes { hex, .. }) => hex.clone(),
+        other => panic!("expected bytes, found {other:?}"),
+    };
+    let array = snapshot.map("plain_array").unwrap();
+    assert_eq!(array.len(), 5);
+    // Two u64: 100 + index, and all ones minus the index.
+    assert_eq!(
+        hex(array.at(3).get("").raw()),
+        "6700000000000000fcffffffffffffff"
+    );
+    let hash = snapshot.map("plain_hash").unwrap().raw();
+    let mut pairs: Vec<(String, String)> = hash
+        .entries
+        .iter()
+        .map(|entry| (entry.key_hex.clone(), hex(entry.value.as_ref())))
+        .collect();
+    pairs.sort();
+    assert_eq!(pairs.len(), 20);
+    assert_eq!(
+        pairs[2],
+        ("06000000".to_owned(), "ea03000000000000".to_owned())
+    );
+    let percpu = snapshot.map("plain_pcpu").unwrap();
+    assert_eq!(hex(percpu.cpu(1).at(1).get("").raw()), "2c00000000000000");
+    assert_eq!(hex(percpu.cpu(0).at(0).get("").raw()), "0b00000000000000");
+    let lru = snapshot.map("plain_lru").unwrap().raw();
+    assert_eq!(hex(lru.entries[0].value.as_ref()), "4d00000000000000");
+    let entry = &snapshot
+        .map("plain_phash")
+        .unwrap()
+        .raw()
+        .percpu_hash_entries[0];
+    assert_eq!(entry.key_hex, "09000000");
+    assert_eq!(hex(entry.per_cpu[1].as_ref()), "0600000000000000");
+    let ring = snapshot.map("plain_ring").unwrap().ringbuf().unwrap();
+    assert_eq!((ring.size, ring.producer_pos), (4096, 0));
+}
+
+#[test]
+fn the_kernel_around_the_maps() {
+    let recording = recording();
+    let report = recording.capture(&recording.image);
+    let snapshot = Snapshot::new(&report);
+    let state = snapshot.scx_sched_state().unwrap();
+    assert_eq!(state.enable_state, "enabled");
+    assert_eq!(state.ops_name.as_deref(), Some("ktstr"));
+    assert_eq!(state.exit_kind_name.as_deref(), Some("SCX_EXIT_NONE"));
+    assert_eq!((state.aborting, state.bypass_depth), (Some(false), Some(0)));
+    // 20 s at 250 Hz.
+    assert_eq!(state.watchdog_timeout, Some(5000));
+    let rqs = snapshot.rq_scx_states();
+    assert_eq!(rqs.len(), 2);
+    let running: u32 = rqs.iter().map(|rq| rq.scx_nr_running).sum();
+    assert!(running >= 2, "{rqs:?}");
+    let spinning = |rq: &&_| {
+        let rq: &ktstr_introspect::report::RqScxState = rq;
+        rq.curr_comm
+            .as_deref()
+            .is_some_and(|comm| comm.starts_with("spin"))
+    };
+    assert!(rqs.iter().any(|rq| spinning(&rq)), "{rqs:?}");
+    assert!(snapshot.dsq_states().iter().any(|dsq| dsq.origin == "user"));
+    let tasks = snapshot.task_enrichments();
+    for name in ["swapper/0", "init", "spin0", "spin1", "spin2"] {
+        assert!(tasks.iter().any(|task| task.comm == name), "no {name}");
+    }
+    assert_eq!(snapshot.task_enrichment_by_pid(1).unwrap().comm, "init");
+    assert_eq!(snapshot.per_cpu_time().len(), 2);
+    assert!(snapshot.per_cpu_time_at(1).unwrap().cpustat.user_ns > 0);
+    assert_eq!(snapshot.event_counter_timeline().len(), 1);
+    assert!(
+        snapshot
+            .prog_runtime_stats_by_name("ktstr_dispatch")
+            .is_some()
+    );
+    let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
+    assert!(view.page_table().la57);
+    assert!(view.jiffies().unwrap() > 4_294_892_296);
+}
+
+/// A page that cannot be read costs what lay on it, and the report says so.
+#[test]
+fn a_missing_page_is_named_in_the_report() {
+    let recording = recording();
+    let view = KernelView::new(&recording.image, &recording.symbols, &recording.btf).unwrap();
+    let map_idr = view.translate(view.symbol("map_idr").unwrap()).unwrap();
+    let mut image = recording.image.clone();
+    image.0.remove(&(map_idr & !0xfff));
+    let report = recording.capture(&image);
+    let reason = report.maps_unavailable.unwrap();
+    assert!(reason.contains("does not hold this page"), "{reason}");
+    assert!(report.maps.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Damage anywhere ends in a report of bounded size, in bounded time.
+    #[test]
+    fn any_damage_ends_in_a_report(
+        hits in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0usize..512, prop::sample::select(vec![
+                0, 1, 2, u64::MAX, 0xffff_ffff, 1 << 31, 0xffff_8880_0000_0002, 0x7fff_ffff_ffff_ffff,
+            ]), any::<bool>()),
+            1..200,
+        ),
+        noise in any::<u64>(),
+    ) {
+        let recording = recording();
+        let mut image = recording.image.clone();
+        let mut pages: Vec<u64> = image.0.keys().copied().collect();
+        pages.sort_unstable();
+        let copies: Vec<u64> = image.0[&pages[pages.len() / 2]]
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
+            .collect();
+        for (page, word, value, copied) in hits {
+            let value = if copied { copies[word] ^ (noise & 0xff) } else { value };
+            let page = image.0.get_mut(page.get(&pages)).unwrap();
+            page[8 * word..8 * word + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        let start = std::time::Instant::now();
+        let report = recording.capture(&image);
+        prop_assert!(start.elapsed().as_secs() < 20);
+        prop_assert!(serde_json::to_string(&report).unwrap().len() < 64 << 20);
+        let _ = Snapshot::new(&report).var("nr_dispatched").as_u64();
+    }
+}

@@ -1,0 +1,400 @@
+//! The folder of kernels: `<root>/kernels/<id>/`, one whole entry a kernel image, side by side.
+//!
+//! An entry is written aside, under a lock that dies with its holder, and renamed into place: a
+//! reader sees a whole entry or none. What a killed maker left aside is removed by the next one.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::image::{self, ImageError, MAX_IMAGE};
+use crate::kallsyms;
+use crate::kernel::{Kernel, Source, file};
+use crate::progress::{self, Listener};
+use crate::{KernelError, features, version};
+
+/// Raised when the meaning of an entry's files changes: entries of another format are remade.
+const FORMAT: u32 = 1;
+/// Beginning of the names of entries in the making.
+const ASIDE: &str = ".making-";
+const LOCK: &str = ".lock";
+
+/// The kernel cache under one root folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// Something in the cache that is no whole entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its name in the cache.
+    pub id: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What is to become an entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Material {
+    /// The bzImage or vmlinux.
+    pub(crate) image: PathBuf,
+    /// Its configuration, if there is one.
+    pub(crate) config: Option<PathBuf>,
+    /// What to write down as its source.
+    pub(crate) source: Source,
+}
+
+/// `kernel.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    id: String,
+    release: String,
+    version_text: String,
+    source: Source,
+    image_sha256: String,
+    has_sched_ext: bool,
+    sched_ext_looked_at: String,
+    has_btf: bool,
+    /// Length in bytes of each file of the entry.
+    files: BTreeMap<String, u64>,
+}
+
+/// The whole kernels in the cache of this user, newest first.
+pub fn list() -> Result<Vec<Kernel>, KernelError> {
+    Ok(Cache::from_env()?.scan()?.0)
+}
+
+/// Removes a kernel, whole or damaged, from the cache of this user.
+pub fn remove(id: &str) -> Result<(), KernelError> {
+    Cache::from_env()?.remove(id)
+}
+
+impl Cache {
+    /// The cache under `KTSTR_CACHE_DIR`, else `$XDG_CACHE_HOME/ktstr`, else `~/.cache/ktstr`.
+    pub fn from_env() -> Result<Self, KernelError> {
+        let var = |name| {
+            env::var_os(name)
+                .filter(|v: &OsString| !v.is_empty())
+                .map(PathBuf::from)
+        };
+        let root = var("KTSTR_CACHE_DIR")
+            .or_else(|| Some(var("XDG_CACHE_HOME")?.join("ktstr")))
+            .or_else(|| Some(var("HOME")?.join(".cache/ktstr")))
+            .ok_or(KernelError::NoCacheDir)?;
+        let root = std::path::absolute(&root).map_err(|e| KernelError::io("find", root, e))?;
+        Ok(Self::at(root))
+    }
+
+    /// The cache under a folder, which need not be there yet.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The root folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the entries are.
+    pub fn kernels(&self) -> PathBuf {
+        self.root.join("kernels")
+    }
+
+    /// The whole kernels, newest first, and what else lies there.
+    pub fn scan(&self) -> Result<(Vec<Kernel>, Vec<Damaged>), KernelError> {
+        let dir = self.kernels();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+            Err(e) => return Err(KernelError::io("list", dir, e)),
+        };
+        let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let entry = entry.map_err(|e| KernelError::io("list", &dir, e))?;
+            let id = entry.file_name().to_string_lossy().into_owned();
+            if id.starts_with('.') {
+                continue;
+            }
+            match self.load(&id) {
+                Ok(kernel) => whole.push(kernel),
+                Err(reason) => damaged.push(Damaged { id, reason }),
+            }
+        }
+        whole
+            .sort_by(|a, b| version::compare(&b.release, &a.release).then_with(|| a.id.cmp(&b.id)));
+        damaged.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok((whole, damaged))
+    }
+
+    /// Removes an entry, whole or damaged.
+    pub fn remove(&self, id: &str) -> Result<(), KernelError> {
+        let path = self.kernels().join(id);
+        let is_name = !id.is_empty() && !id.starts_with('.') && !id.contains('/');
+        if !is_name || !path.exists() {
+            return Err(KernelError::NotCached {
+                id: id.to_owned(),
+                cache: self.kernels(),
+            });
+        }
+        let _lock = self.lock()?;
+        // Aside first: an entry that is half removed must not look like one.
+        let aside = self.aside()?;
+        let gone = aside.path().join("removed");
+        fs::rename(&path, &gone).map_err(|e| KernelError::io("remove", &path, e))?;
+        aside
+            .close()
+            .map_err(|e| KernelError::io("remove", gone, e))
+    }
+
+    /// The entry `id`, checked by the lengths of its files.
+    fn load(&self, id: &str) -> Result<Kernel, String> {
+        let dir = self.kernels().join(id);
+        let text = fs::read(dir.join(file::META))
+            .map_err(|e| format!("its {} cannot be read ({e})", file::META))?;
+        let meta: Meta = serde_json::from_slice(&text)
+            .map_err(|e| format!("its {} is damaged ({e})", file::META))?;
+        if meta.format != FORMAT {
+            return Err(format!(
+                "it has format {}, this program uses {FORMAT}",
+                meta.format
+            ));
+        }
+        if meta.id != id {
+            return Err(format!("its {} is that of {}", file::META, meta.id));
+        }
+        for needed in [file::IMAGE, file::VMLINUX, file::SYMBOLS] {
+            if !meta.files.contains_key(needed) {
+                return Err(format!("its {} names no {needed}", file::META));
+            }
+        }
+        for (name, length) in &meta.files {
+            match fs::metadata(dir.join(name)) {
+                Ok(found) if found.len() == *length => {}
+                Ok(found) => {
+                    return Err(format!(
+                        "its {name} has {} bytes, not {length}",
+                        found.len()
+                    ));
+                }
+                Err(e) => return Err(format!("its {name} is missing ({e})")),
+            }
+        }
+        let modules = dir.join(file::MODULES);
+        Ok(Kernel {
+            image: dir.join(file::IMAGE),
+            vmlinux: dir.join(file::VMLINUX),
+            config: meta
+                .files
+                .contains_key(file::CONFIG)
+                .then(|| dir.join(file::CONFIG)),
+            modules: modules.is_dir().then_some(modules),
+            id: meta.id,
+            release: meta.release,
+            version_text: meta.version_text,
+            source: meta.source,
+            has_sched_ext: meta.has_sched_ext,
+            has_btf: meta.has_btf,
+            image_sha256: meta.image_sha256,
+            looked_at: meta.sched_ext_looked_at,
+            dir,
+        })
+    }
+
+    /// Makes an image an entry, unless it is one already. A damaged entry, or one without the
+    /// configuration that is now known, is made again.
+    pub(crate) fn import(
+        &self,
+        material: &Material,
+        listener: &mut Listener<'_>,
+    ) -> Result<Kernel, KernelError> {
+        let bytes = read_limited(&material.image)?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        let good_enough = |cache: &Self| {
+            let (whole, _) = cache.scan()?;
+            Ok::<_, KernelError>(whole.into_iter().find(|kernel| {
+                kernel.image_sha256 == sha256
+                    && (kernel.config.is_some() || material.config.is_none())
+            }))
+        };
+        if let Some(kernel) = good_enough(self)? {
+            return Ok(kernel);
+        }
+        let _lock = self.lock()?;
+        // Another process may have made it while this one waited.
+        if let Some(kernel) = good_enough(self)? {
+            return Ok(kernel);
+        }
+        let stage = format!("unpacking {}", material.image.display());
+        progress::begin(listener, &stage);
+        let aside = self.aside()?;
+        let meta = write_entry(aside.path(), &bytes, &sha256, material)?;
+        let place = self.kernels().join(&meta.id);
+        publish(aside.path(), &place)?;
+        progress::end(listener, &stage);
+        self.load(&meta.id).map_err(|reason| KernelError::Io {
+            action: "read back",
+            path: place,
+            error: io::Error::other(reason),
+        })
+    }
+
+    /// Takes the lock of all makers, and clears away what dead ones left.
+    fn lock(&self) -> Result<File, KernelError> {
+        let dir = self.kernels();
+        let lock = lock(&dir.join(LOCK))?;
+        for entry in fs::read_dir(&dir)
+            .map_err(|e| KernelError::io("list", &dir, e))?
+            .flatten()
+        {
+            // Whoever makes something holds the lock, so what is aside now has no maker any more.
+            if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+                let path = entry.path();
+                fs::remove_dir_all(&path).map_err(|e| KernelError::io("remove", path, e))?;
+            }
+        }
+        Ok(lock)
+    }
+
+    /// A folder on the cache's disk to make something in; call it with the lock held.
+    fn aside(&self) -> Result<tempfile::TempDir, KernelError> {
+        let dir = self.kernels();
+        tempfile::Builder::new()
+            .prefix(ASIDE)
+            .tempdir_in(&dir)
+            .map_err(|e| KernelError::io("create a folder in", dir, e))
+    }
+}
+
+/// Waits for an exclusive lock on a file, which is made with its folder if it is not there.
+pub(crate) fn lock(path: &Path) -> Result<File, KernelError> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(|e| KernelError::io("create", dir, e))?;
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|e| KernelError::io("create", path, e))?;
+    file.lock().map_err(|e| KernelError::io("lock", path, e))?;
+    Ok(file)
+}
+
+/// Reads a file that is at most as long as a kernel can be.
+fn read_limited(path: &Path) -> Result<Vec<u8>, KernelError> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?
+            .take(MAX_IMAGE + 1)
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|e| KernelError::io("read", path, e))?;
+    if bytes.len() as u64 > MAX_IMAGE {
+        return Err(KernelError::NotAKernel {
+            path: path.to_owned(),
+            found: format!("a file of more than {} MiB", MAX_IMAGE >> 20),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Writes all files of an entry into `dir`.
+fn write_entry(
+    dir: &Path,
+    bytes: &[u8],
+    sha256: &str,
+    material: &Material,
+) -> Result<Meta, KernelError> {
+    let opened = image::open(bytes).map_err(|e| match e {
+        ImageError::NotAKernel(found) => KernelError::NotAKernel {
+            path: material.image.clone(),
+            found,
+        },
+        ImageError::Compression(compression) => KernelError::Compression {
+            path: material.image.clone(),
+            compression,
+        },
+    })?;
+    let id = format!("{}-{}", opened.release, &sha256[..8]);
+    let mut files = BTreeMap::new();
+    let mut write = |name: &str, data: &[u8]| -> Result<(), KernelError> {
+        let path = dir.join(name);
+        write_file(&path, data).map_err(|e| KernelError::io("write", path, e))?;
+        files.insert(name.to_owned(), data.len() as u64);
+        Ok(())
+    };
+    write(file::IMAGE, bytes)?;
+    let vmlinux = opened.unpacked.as_deref().unwrap_or(bytes);
+    write(file::VMLINUX, vmlinux)?;
+    let symbols = kallsyms::decode(vmlinux).map_err(|e| KernelError::Unreadable {
+        kernel: material.image.display().to_string(),
+        what: "symbols",
+        reason: e.to_string(),
+    })?;
+    write(file::SYMBOLS, kallsyms::to_text(&symbols).as_bytes())?;
+    let btf = image::btf(vmlinux);
+    if let Some(btf) = btf {
+        write(file::BTF, btf)?;
+    }
+    let config = match &material.config {
+        Some(path) => Some(fs::read(path).map_err(|e| KernelError::io("read", path, e))?),
+        None => image::embedded_config(vmlinux).map(String::into_bytes),
+    };
+    if let Some(config) = &config {
+        write(file::CONFIG, config)?;
+    }
+    let (has_sched_ext, sched_ext_looked_at) = features::sched_ext(config.as_deref(), &symbols);
+    let meta = Meta {
+        format: FORMAT,
+        id,
+        release: opened.release,
+        version_text: opened.version_text,
+        source: material.source.clone(),
+        image_sha256: sha256.to_owned(),
+        has_sched_ext,
+        sched_ext_looked_at,
+        has_btf: btf.is_some(),
+        files,
+    };
+    let text =
+        serde_json::to_vec_pretty(&meta).map_err(|e| KernelError::io("write", dir, e.into()))?;
+    let path = dir.join(file::META);
+    write_file(&path, &text).map_err(|e| KernelError::io("write", path, e))?;
+    Ok(meta)
+}
+
+/// Some file systems tell of a full disk no earlier than when the data is flushed.
+fn write_file(path: &Path, data: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(data)?;
+    file.sync_all()
+}
+
+/// Puts a finished entry in its place. What was there before ends up aside, to be removed.
+fn publish(made: &Path, place: &Path) -> Result<(), KernelError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let flags = if place.exists() {
+        RenameFlags::EXCHANGE
+    } else {
+        RenameFlags::NOREPLACE
+    };
+    renameat_with(CWD, made, CWD, place, flags)
+        .map_err(|e| KernelError::io("put in place", place, e.into()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

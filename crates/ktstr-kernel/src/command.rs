@@ -1,0 +1,118 @@
+//! Calling other programs: their output kept for the error, their life bound to ours.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::KernelError;
+
+/// How much of a program's words an error quotes.
+const LAST_LINES: usize = 12;
+
+/// Why a program did not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It is not installed.
+    Missing,
+    /// It could not be started or heard.
+    Io(io::Error),
+    /// It ended badly.
+    Ended {
+        /// How.
+        status: String,
+        /// The end of what it printed on stderr, or on stdout if there is nothing on stderr.
+        output: String,
+    },
+}
+
+/// Runs a program to its end; `hear` gets each line of its stdout, which is also returned.
+pub(crate) fn run(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, Failure> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env("LC_ALL", "C");
+    // SAFETY: the closure only makes the prctl system call, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            use rustix::process::{Signal, set_parent_process_death_signal};
+            set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)
+        });
+    }
+    let mut child = command.spawn().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Failure::Missing,
+        _ => Failure::Io(e),
+    })?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let complaints = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stderr) = stderr {
+            // What cannot be read is missing from the message, no more.
+            let _ = stderr.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let mut said = String::new();
+    let mut lines = stdout.map(BufReader::new);
+    let mut line = Vec::new();
+    while let Some(reader) = &mut lines {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(Failure::Io)? == 0 {
+            break;
+        }
+        let text = String::from_utf8_lossy(&line);
+        hear(text.trim_end());
+        said.push_str(&text);
+    }
+    let status = child.wait().map_err(Failure::Io)?;
+    let complaints = complaints.join().unwrap_or_default();
+    if status.success() {
+        return Ok(said);
+    }
+    let output = if complaints.trim().is_empty() {
+        &said
+    } else {
+        &complaints
+    };
+    Err(Failure::Ended {
+        status: status.to_string(),
+        output: last_lines(output),
+    })
+}
+
+impl Failure {
+    /// As an error about `what`, with `hint` on what to do. `Missing` is the caller's to explain.
+    pub(crate) fn into_error(
+        self,
+        what: &str,
+        writing_to: &std::path::Path,
+        hint: &'static str,
+    ) -> KernelError {
+        let (status, output) = match self {
+            Self::Ended { output, .. } if output.contains("No space left on device") => {
+                return KernelError::DiskFull {
+                    path: writing_to.to_owned(),
+                };
+            }
+            Self::Ended { status, output } => (status, output),
+            Self::Missing => ("the program is not installed".to_owned(), String::new()),
+            Self::Io(e) => (e.to_string(), String::new()),
+        };
+        KernelError::Command {
+            what: what.to_owned(),
+            status,
+            output,
+            hint,
+        }
+    }
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..]
+        .iter()
+        .map(|l| format!("  {l}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}

@@ -1,0 +1,143 @@
+//! Finding the kernel image, its configuration and its modules in a folder, an unpacked package or
+//! a `.deb`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command;
+use crate::{KernelError, version};
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) image: PathBuf,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) modules: Option<PathBuf>,
+}
+
+/// Where, under a folder, an image can be: packages old and new, and a kernel's build tree. `*` stands
+/// for a release.
+const IMAGES: [&str; 6] = [
+    "usr/lib/modules/*/vmlinuz",
+    "lib/modules/*/vmlinuz",
+    "boot/vmlinuz-*",
+    "vmlinuz",
+    "arch/x86/boot/bzImage",
+    "bzImage",
+];
+const CONFIGS: [&str; 5] = [
+    "usr/lib/modules/*/config",
+    "lib/modules/*/config",
+    "boot/config-*",
+    "config",
+    ".config",
+];
+const MODULES: [&str; 2] = ["usr/lib/modules/*", "lib/modules/*"];
+
+/// The newest kernel in a folder.
+pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
+    let image = newest(folder, &IMAGES).or_else(|| existing(folder.join("vmlinux")));
+    let Some(image) = image else {
+        return Err(KernelError::NotAKernel {
+            path: folder.to_owned(),
+            found: format!("a folder with none of {}, vmlinux in it", IMAGES.join(", ")),
+        });
+    };
+    let modules = MODULES
+        .iter()
+        .filter_map(|pattern| newest(folder, &[pattern]))
+        .find(|dir| dir.join("kernel").is_dir());
+    Ok(Found {
+        image,
+        config: newest(folder, &CONFIGS),
+        modules,
+    })
+}
+
+/// The configuration and modules that belong to an image given by its path.
+pub(crate) fn beside(image: &Path) -> Found {
+    let dir = image.parent().unwrap_or(Path::new("."));
+    let name = image
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let release = name
+        .strip_prefix("vmlinuz-")
+        .or_else(|| name.strip_prefix("vmlinux-"));
+    let config = release
+        .and_then(|release| existing(dir.join(format!("config-{release}"))))
+        .or_else(|| existing(dir.join("config")))
+        .or_else(|| existing(dir.join(".config")))
+        .or_else(|| existing(dir.join("../../../.config")));
+    let modules = release
+        .and_then(|release| existing(dir.join("../lib/modules").join(release)))
+        .or_else(|| Some(dir.to_owned()))
+        .filter(|dir| dir.join("kernel").is_dir() && dir.join("modules.order").exists());
+    Found {
+        image: image.to_owned(),
+        config,
+        modules,
+    }
+}
+
+/// Unpacks a package into a folder.
+pub(crate) fn unpack(deb: &Path, into: &Path) -> Result<(), KernelError> {
+    let mut dpkg_deb = Command::new("dpkg-deb");
+    dpkg_deb.arg("-x").arg(deb).arg(into);
+    match command::run(&mut dpkg_deb, |_| {}) {
+        Ok(_) => Ok(()),
+        Err(command::Failure::Missing) => Err(KernelError::CannotFetch {
+            request: Some(deb.display().to_string()),
+            reason: "`dpkg-deb`, which unpacks packages, is not installed (it is part of dpkg)"
+                .to_owned(),
+        }),
+        Err(command::Failure::Ended { output, .. }) if !output.contains("No space left") => {
+            Err(KernelError::NotAKernel {
+                path: deb.to_owned(),
+                found: format!("`dpkg-deb -x` cannot unpack it:\n{output}\n"),
+            })
+        }
+        Err(failure) => {
+            Err(failure.into_error(&format!("dpkg-deb -x {}", deb.display()), into, ""))
+        }
+    }
+}
+
+/// The package with the configuration that belongs to a package with an image, if it lies beside.
+pub(crate) fn base_beside(deb: &Path) -> Option<PathBuf> {
+    let name = deb.file_name()?.to_str()?;
+    let rest = name.strip_prefix("linux-binary-")?;
+    existing(deb.with_file_name(format!(
+        "linux-base-{}",
+        rest.strip_prefix("unsigned-").unwrap_or(rest)
+    )))
+}
+
+fn existing(path: PathBuf) -> Option<PathBuf> {
+    path.exists().then_some(path)
+}
+
+/// What matches the first pattern that matches anything; of several, the newest by name.
+fn newest(folder: &Path, patterns: &[&str]) -> Option<PathBuf> {
+    patterns.iter().find_map(|pattern| {
+        let Some((before, after)) = pattern.split_once('*') else {
+            return existing(folder.join(pattern));
+        };
+        let (dir, prefix) = before.rsplit_once('/').unwrap_or(("", before));
+        let dir = folder.join(dir);
+        // `join` with nothing would add a slash, which no plain file bears.
+        let path_of = |name: &str| match after.trim_start_matches('/') {
+            "" => dir.join(name),
+            rest => dir.join(name).join(rest),
+        };
+        let mut names: Vec<String> = fs::read_dir(&dir)
+            .ok()?
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name.starts_with(prefix) && path_of(name).exists())
+            .collect();
+        names.sort_by(|a, b| version::compare(a, b));
+        names.pop().map(|name| path_of(&name))
+    })
+}

@@ -1,0 +1,241 @@
+//! From what was asked for, or from nothing, to a kernel: the explicit request, else the cache, else
+//! this machine's own kernel, else Debian's archive.
+
+use std::env;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::cache::{Cache, Material};
+use crate::kernel::{Kernel, Source};
+use crate::package::{self, Found};
+use crate::progress::Listener;
+use crate::version::{self, Spec};
+use crate::{KernelError, apt, features};
+
+/// Finds the kernel to run: `request` (a `--kernel` value), else `KTSTR_TEST_KERNEL`, else
+/// `KTSTR_KERNEL`, else whatever has sched_ext in the order of this module's head.
+pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
+    let resolver = Resolver::from_env()?;
+    let from_env = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()));
+    resolver.resolve(request.or(from_env.as_deref()), listener)
+}
+
+/// Fetches the kernel a spec (`debian:7.3`, `7.3`, `debian:newest`) means, newest match first, whether or
+/// not an older match is cached.
+pub fn fetch(spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
+    Resolver::from_env()?.fetch(spec, listener)
+}
+
+/// Where and how kernels are looked for.
+#[derive(Debug, Clone)]
+pub struct Resolver {
+    /// The cache to look in and to add to.
+    pub cache: Cache,
+    /// Never fetch.
+    pub offline: bool,
+    /// The root of the file system in which this machine's own kernel is looked for.
+    pub host: PathBuf,
+}
+
+impl Resolver {
+    /// The cache of this user; offline when `KTSTR_OFFLINE` is set and neither empty nor `0`.
+    pub fn from_env() -> Result<Self, KernelError> {
+        Ok(Self {
+            cache: Cache::from_env()?,
+            offline: env::var_os("KTSTR_OFFLINE").is_some_and(|v| !v.is_empty() && v != "0"),
+            host: PathBuf::from("/"),
+        })
+    }
+
+    /// Finds a kernel for a request, or any with sched_ext without one.
+    pub fn resolve(
+        &self,
+        request: Option<&str>,
+        listener: &mut Listener<'_>,
+    ) -> Result<Kernel, KernelError> {
+        match request {
+            Some(request) => self.explicit(request, listener),
+            None => self.any(listener),
+        }
+    }
+
+    fn explicit(&self, request: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
+        let path = Path::new(request);
+        if path.exists() {
+            let path = std::path::absolute(path).map_err(|e| KernelError::io("find", path, e))?;
+            return self.at_path(&path, listener);
+        }
+        let (whole, damaged) = self.cache.scan()?;
+        if let Some(kernel) = whole.iter().find(|k| k.id == request) {
+            return Ok(kernel.clone());
+        }
+        let Some(spec) = Spec::parse(request) else {
+            return Err(KernelError::NoSuchRequest {
+                request: request.to_owned(),
+            });
+        };
+        let only_debian = request.starts_with("debian:");
+        let cached = whole.into_iter().find(|k| {
+            spec.matches(&k.release) && (!only_debian || matches!(k.source, Source::Debian { .. }))
+        });
+        match cached {
+            Some(kernel) if spec != Spec::Newest || self.offline => Ok(kernel),
+            _ if self.offline => {
+                let mut looked_at = vec![format!(
+                    "the cache {}: no kernel that matches",
+                    self.cache.kernels().display()
+                )];
+                looked_at.extend(
+                    damaged
+                        .into_iter()
+                        .map(|d| format!("{} in the cache is damaged: {}", d.id, d.reason)),
+                );
+                looked_at.push("Debian's archive: not asked".to_owned());
+                Err(KernelError::Offline {
+                    request: Some(request.to_owned()),
+                    looked_at,
+                })
+            }
+            _ => apt::fetch(&self.cache, &spec, listener),
+        }
+    }
+
+    fn at_path(&self, path: &Path, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
+        let unpacked;
+        let found = if path.is_dir() {
+            package::in_folder(path)?
+        } else if path.extension().is_some_and(|e| e == "deb") {
+            unpacked = tempfile::tempdir()
+                .map_err(|e| KernelError::io("create a folder in", env::temp_dir(), e))?;
+            package::unpack(path, unpacked.path())?;
+            if let Some(base) = package::base_beside(path) {
+                package::unpack(&base, unpacked.path())?;
+            }
+            Found {
+                modules: None,
+                ..package::in_folder(unpacked.path())?
+            }
+        } else {
+            package::beside(path)
+        };
+        let kernel = self.cache.import(
+            &Material {
+                image: found.image,
+                config: found.config,
+                source: Source::Path(path.to_owned()),
+            },
+            listener,
+        )?;
+        Ok(Kernel {
+            modules: found.modules.or(kernel.modules),
+            ..kernel
+        })
+    }
+
+    fn any(&self, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
+        let mut looked_at = vec!["KTSTR_TEST_KERNEL, KTSTR_KERNEL: not set".to_owned()];
+        let (whole, damaged) = self.cache.scan()?;
+        let in_cache = whole.len();
+        if let Some(kernel) = whole.into_iter().find(|k| k.has_sched_ext && k.has_btf) {
+            return Ok(kernel);
+        }
+        looked_at.push(format!(
+            "the cache {}: {in_cache} kernels, none with sched_ext and BTF",
+            self.cache.kernels().display()
+        ));
+        looked_at.extend(
+            damaged
+                .into_iter()
+                .map(|d| format!("{} in the cache is damaged: {}", d.id, d.reason)),
+        );
+        match self.host_kernel() {
+            Ok(found) => {
+                let source = Source::Host(found.image.clone());
+                let kernel = self.cache.import(
+                    &Material {
+                        image: found.image,
+                        config: found.config,
+                        source,
+                    },
+                    listener,
+                )?;
+                return Ok(Kernel {
+                    modules: found.modules.or(kernel.modules),
+                    ..kernel
+                });
+            }
+            Err(reason) => looked_at.push(format!("this machine's own kernel: {reason}")),
+        }
+        if self.offline {
+            looked_at.push("Debian's archive: not asked".to_owned());
+            return Err(KernelError::Offline {
+                request: None,
+                looked_at,
+            });
+        }
+        apt::fetch(&self.cache, &Spec::Newest, listener)
+    }
+
+    /// This machine's own kernel, or why it will not do.
+    fn host_kernel(&self) -> Result<Found, String> {
+        let uname = rustix::system::uname();
+        let release = uname.release().to_string_lossy().into_owned();
+        let config_path = self.host.join("boot").join(format!("config-{release}"));
+        let packed = self.host.join("proc/config.gz");
+        let config = fs::read(&config_path).or_else(|_| {
+            let mut text = Vec::new();
+            flate2::read::GzDecoder::new(fs::File::open(&packed)?)
+                .take(16 << 20)
+                .read_to_end(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        });
+        let Ok(config) = config else {
+            return Err(format!(
+                "{release}, neither {} nor {} can be read",
+                config_path.display(),
+                packed.display()
+            ));
+        };
+        if !features::is_set(&config, "CONFIG_SCHED_CLASS_EXT") {
+            return Err(format!(
+                "{release} has no sched_ext (CONFIG_SCHED_CLASS_EXT)"
+            ));
+        }
+        let modules = self.host.join("lib/modules").join(&release);
+        let images = [
+            self.host.join("boot").join(format!("vmlinuz-{release}")),
+            modules.join("vmlinuz"),
+        ];
+        let image = images
+            .iter()
+            .find(|path| fs::File::open(path).is_ok())
+            .ok_or_else(|| {
+                format!(
+                    "{release} has sched_ext, but {} cannot be read",
+                    images[0].display()
+                )
+            })?;
+        Ok(Found {
+            image: image.clone(),
+            config: config_path.exists().then_some(config_path),
+            modules: modules.is_dir().then_some(modules),
+        })
+    }
+
+    /// Fetches what a spec means.
+    pub fn fetch(&self, spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
+        let parsed = version::Spec::parse(spec).ok_or_else(|| KernelError::NoSuchRequest {
+            request: spec.to_owned(),
+        })?;
+        if self.offline {
+            return Err(KernelError::Offline {
+                request: Some(spec.to_owned()),
+                looked_at: vec!["Debian's archive: not asked".to_owned()],
+            });
+        }
+        apt::fetch(&self.cache, &parsed, listener)
+    }
+}

@@ -1,0 +1,201 @@
+//! Reading a machine's own apt configuration for one thing: where it gets Debian from.
+
+use std::fs;
+use std::path::Path;
+
+/// Releases whose archive also carries the suites with new kernels.
+const RELEASES: [&str; 14] = [
+    "sid",
+    "unstable",
+    "testing",
+    "stable",
+    "oldstable",
+    "oldoldstable",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "experimental",
+    "rc-buggy",
+];
+
+/// One line or paragraph of a sources list.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Entry {
+    uris: Vec<String>,
+    suites: Vec<String>,
+    components: Vec<String>,
+}
+
+impl Entry {
+    /// Whether this is the Debian archive itself, not its security archive nor a third party's.
+    fn is_debian(&self) -> bool {
+        self.components.iter().any(|c| c == "main")
+            && self.suites.iter().any(|suite| {
+                let base = suite.split(['-', '/']).next().unwrap_or(suite);
+                let rest = suite.strip_prefix(base).unwrap_or("");
+                RELEASES.contains(&base)
+                    && matches!(
+                        rest,
+                        "" | "-updates" | "-backports" | "-proposed-updates" | "-backports-sloppy"
+                    )
+            })
+    }
+}
+
+/// The base URI of the first Debian archive among the apt sources under `etc_apt`
+/// (`/etc/apt`): whatever apt takes, `mirror+file:` included, except a disc.
+pub(crate) fn debian_archive(etc_apt: &Path) -> Option<String> {
+    let mut files = vec![etc_apt.join("sources.list")];
+    let mut parts: Vec<_> = fs::read_dir(etc_apt.join("sources.list.d"))
+        .map(|dir| dir.flatten().map(|e| e.path()).collect())
+        .unwrap_or_default();
+    parts.sort();
+    files.extend(parts);
+    files.iter().find_map(|file| {
+        let text = fs::read_to_string(file).ok()?;
+        let entries = match file.extension()?.to_str()? {
+            "sources" => deb822(&text),
+            "list" => one_line(&text),
+            _ => return None,
+        };
+        entries
+            .iter()
+            .filter(|e| e.is_debian())
+            .flat_map(|e| &e.uris)
+            .find(|uri| !uri.contains("security") && !uri.starts_with("cdrom:"))
+            .map(|uri| uri.trim_end_matches('/').to_owned())
+    })
+}
+
+/// `deb [options] uri suite component...`
+fn one_line(text: &str) -> Vec<Entry> {
+    text.lines()
+        .filter_map(|line| {
+            let line = line.split('#').next()?.trim();
+            let mut rest = line
+                .strip_prefix("deb")?
+                .strip_prefix([' ', '\t'])?
+                .trim_start();
+            if rest.starts_with('[') {
+                rest = rest.split_once(']')?.1;
+            }
+            let mut words = rest.split_whitespace().map(str::to_owned);
+            Some(Entry {
+                uris: vec![words.next()?],
+                suites: vec![words.next()?],
+                components: words.collect(),
+            })
+        })
+        .collect()
+}
+
+/// Paragraphs of `Field: value`, continued by lines that begin with white space.
+fn deb822(text: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for paragraph in paragraphs(text) {
+        let mut entry = Entry::default();
+        let (mut types, mut enabled) = (Vec::new(), true);
+        for (name, words) in paragraph {
+            match name.as_str() {
+                "types" => types = words,
+                "uris" => entry.uris = words,
+                "suites" => entry.suites = words,
+                "components" => entry.components = words,
+                "enabled" => {
+                    enabled = !words.first().is_some_and(|w| {
+                        matches!(
+                            w.to_ascii_lowercase().as_str(),
+                            "no" | "false" | "off" | "0"
+                        )
+                    });
+                }
+                _ => {}
+            }
+        }
+        if enabled && types.iter().any(|t| t == "deb") {
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+type Field = (String, Vec<String>);
+
+fn paragraphs(text: &str) -> Vec<Vec<Field>> {
+    let mut paragraphs: Vec<Vec<Field>> = vec![Vec::new()];
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let words = |s: &str| s.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        if line.trim().is_empty() {
+            paragraphs.push(Vec::new());
+        } else if let Some(fields) = paragraphs.last_mut() {
+            if line.starts_with([' ', '\t']) {
+                if let Some((_, value)) = fields.last_mut() {
+                    value.extend(words(line));
+                }
+            } else if let Some((name, value)) = line.split_once(':') {
+                fields.push((name.trim().to_ascii_lowercase(), words(value)));
+            }
+        }
+    }
+    paragraphs
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn archive(files: &[(&str, &str)]) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sources.list.d")).unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        debian_archive(dir.path())
+    }
+
+    #[test]
+    fn one_line_format() {
+        let text = "# deb http://old.example/debian bookworm main\n\
+                    deb cdrom:[Debian GNU/Linux 12]/ bookworm main\n\
+                    deb-src http://a.example/debian bookworm main\n\
+                    deb http://security.example/debian-security bookworm-security main\n\
+                    deb [arch=amd64 signed-by=/x.gpg] http://m.example/debian/ bookworm main contrib # ours\n";
+        assert_eq!(
+            archive(&[("sources.list", text)]).unwrap(),
+            "http://m.example/debian"
+        );
+    }
+
+    #[test]
+    fn deb822_format() {
+        let text = "Types: deb\nEnabled: no\nURIs: http://off.example/debian\nSuites: trixie\nComponents: main\n\n\
+                    Types: deb deb-src\n# a note\nURIs:\n mirror+file:/etc/apt/mirrors/debian.list\n\
+                    Suites: trixie trixie-updates\nComponents: main\nSigned-By: /x.gpg\n";
+        assert_eq!(
+            archive(&[("sources.list.d/debian.sources", text)]).unwrap(),
+            "mirror+file:/etc/apt/mirrors/debian.list"
+        );
+    }
+
+    #[test]
+    fn third_parties_are_not_debian() {
+        let third = "deb https://p.example/linux/debian bookworm stable\n\
+                     deb https://q.example/apt cloud-sdk-bookworm main\n\
+                     deb https://r.example/repos/apt bookworm-pgdg main\n\
+                     deb http://u.example/ubuntu noble main\n";
+        assert_eq!(archive(&[("sources.list.d/third.list", third)]), None);
+        assert_eq!(archive(&[]), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_ignored(text in "(?s).{0,200}") {
+            let _ = one_line(&text);
+            let _ = deb822(&text);
+        }
+    }
+}

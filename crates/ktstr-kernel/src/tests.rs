@@ -1,0 +1,425 @@
+//! The rooms of this crate together, on kernels made up for the purpose; no network.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use proptest::prelude::*;
+
+use crate::cache::{Cache, Material};
+use crate::image::{self, ImageError};
+use crate::kallsyms::{self, KallsymsError};
+use crate::testing::{Encoding, bzimage, bzimage_of, symbols, vmlinux};
+use crate::{Kernel, KernelError, Resolver, Source};
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+    fn resolver(&self) -> Resolver {
+        Resolver {
+            cache: Cache::at(self.0.path().join("cache")),
+            offline: true,
+            host: self.0.path().join("no-host"),
+        }
+    }
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+    fn resolve(&self, request: &Path) -> Result<Kernel, KernelError> {
+        self.resolver().resolve(request.to_str(), &mut |_| {})
+    }
+    /// Everything in the folder of kernels but its lock.
+    fn entries(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.resolver().cache.kernels())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|n| n != ".lock")
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn made() -> Vec<u8> {
+    bzimage(&vmlinux(&symbols(700), Encoding::Place))
+}
+
+#[test]
+fn a_bzimage_becomes_a_whole_entry() {
+    let home = Home::new();
+    let path = home.file("vmlinuz", &made());
+    let kernel = home.resolve(&path).unwrap();
+    assert_eq!(kernel.release, "9.9.1+made-cloud-amd64");
+    assert_eq!(home.entries(), std::slice::from_ref(&kernel.id));
+    assert!(kernel.has_sched_ext && kernel.has_btf);
+    assert_eq!(kernel.btf_bytes().unwrap(), b"made BTF");
+    assert_eq!(
+        kernel.symbols().unwrap().address("scx_root"),
+        Some(0xffff_ffff_8110_0000)
+    );
+    assert_eq!(fs::read(&kernel.image).unwrap(), fs::read(&path).unwrap());
+    assert!(fs::read(&kernel.vmlinux).unwrap().starts_with(b"\x7fELF"));
+    // From now on it is found by nothing, by version and by id; the image itself may go.
+    fs::remove_file(path).unwrap();
+    for request in [None, Some("9.9"), Some(kernel.id.as_str())] {
+        let again = home.resolver().resolve(request, &mut |_| {}).unwrap();
+        assert_eq!(again, kernel, "{request:?}");
+    }
+}
+
+#[test]
+fn a_vmlinux_and_a_package_folder_are_taken() {
+    let home = Home::new();
+    let elf = home.file("vmlinux", &vmlinux(&symbols(10), Encoding::Base));
+    assert_eq!(
+        home.resolve(&elf).unwrap().release,
+        "9.9.1+made-cloud-amd64"
+    );
+    home.file("pkg/boot/vmlinuz-9.9.1+made", &made());
+    home.file(
+        "pkg/boot/config-9.9.1+made",
+        b"CONFIG_SMP=y\nCONFIG_SCHED_CLASS_EXT=y\n",
+    );
+    home.file("pkg/usr/lib/modules/9.9.1+made/kernel/x.ko", b"");
+    let kernel = home.resolve(&home.0.path().join("pkg")).unwrap();
+    assert!(
+        kernel
+            .config
+            .is_some_and(|c| c.starts_with(home.0.path().join("cache")))
+    );
+    assert!(
+        kernel
+            .modules
+            .unwrap()
+            .ends_with("pkg/usr/lib/modules/9.9.1+made")
+    );
+}
+
+#[test]
+fn a_config_that_turns_up_later_is_added() {
+    let home = Home::new();
+    let path = home.file("vmlinuz-9.9.1", &made());
+    let before = home.resolve(&path).unwrap();
+    assert_eq!(before.config, None);
+    home.file("config-9.9.1", b"CONFIG_SCHED_CLASS_EXT=y\n");
+    let after = home.resolve(&path).unwrap();
+    assert_eq!(
+        fs::read(after.config.unwrap()).unwrap(),
+        b"CONFIG_SCHED_CLASS_EXT=y\n"
+    );
+    assert_eq!(home.entries(), [before.id]);
+}
+
+#[test]
+fn what_is_no_kernel_is_named() {
+    let home = Home::new();
+    let mut cut = made();
+    cut.truncate(2000);
+    let cases: [(&[u8], &str); 6] = [
+        (b"", "an empty file"),
+        (b"hello", "a text file"),
+        (&cut, "cut short after 2000 bytes"),
+        (
+            &bzimage_of(b"\x28\xb5\x2f\xfdgarbage"),
+            "damaged zstd payload",
+        ),
+        (&bzimage_of(b"nothing known"), "payload of unknown format"),
+        (b"\x7fELFjunk", "cannot be read as 64-bit"),
+    ];
+    for (bytes, found) in cases {
+        let error = home.resolve(&home.file("x", bytes)).unwrap_err();
+        assert!(matches!(error, KernelError::NotAKernel { .. }), "{error}");
+        assert!(error.to_string().contains(found), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
+    let error = home
+        .resolve(&home.file("x", &bzimage_of(b"\xfd7zXZ\0")))
+        .unwrap_err();
+    assert!(error.to_string().contains("compressed with xz"), "{error}");
+    assert_eq!(home.entries(), [""; 0]);
+    let error = home.resolve(Path::new("/no/such/kernel")).unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn a_bomb_is_not_unpacked() {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut packer, &vec![0_u8; (1 << 20) + 1]).unwrap();
+    let packed = packer.finish().unwrap();
+    let unpack = |limit| {
+        image::read_all(
+            flate2::read::GzDecoder::new(&packed[..]),
+            &packed,
+            "gzip",
+            limit,
+        )
+    };
+    assert_eq!(unpack(2 << 20).unwrap().len(), (1 << 20) + 1);
+    assert_eq!(
+        unpack(1 << 20).unwrap_err(),
+        ImageError::NotAKernel("a bzImage that unpacks to more than 1 MiB".to_owned())
+    );
+}
+
+#[test]
+fn a_kernel_without_sched_ext_is_refused_for_one() {
+    let home = Home::new();
+    let plain = [(crate::testing::TEXT, "T_text".to_owned())];
+    let path = home.file("vmlinuz", &bzimage(&vmlinux(&plain, Encoding::Base)));
+    let kernel = home.resolve(&path).unwrap();
+    let error = kernel.require_sched_ext().unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    assert!(
+        error.to_string().contains("cargo ktstr kernel fetch"),
+        "{error}"
+    );
+    // It is not what somebody gets who asked for nothing.
+    let error = home.resolver().resolve(None, &mut |_| {}).unwrap_err();
+    assert!(
+        error.to_string().contains("1 kernels, none with sched_ext"),
+        "{error}"
+    );
+}
+
+#[test]
+fn offline_with_nothing_says_where_it_looked() {
+    let home = Home::new();
+    let error = home.resolver().resolve(None, &mut |_| {}).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let text = error.to_string();
+    for place in [
+        "KTSTR_OFFLINE",
+        "the cache ",
+        "this machine's own kernel: ",
+        "Debian's archive: not asked",
+    ] {
+        assert!(text.contains(place), "{place} in {text}");
+    }
+    let error = home
+        .resolver()
+        .resolve(Some("debian:7.3"), &mut |_| {})
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("no kernel for `debian:7.3`, and KTSTR_OFFLINE"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_damaged_entry_is_noticed_and_made_again() {
+    let home = Home::new();
+    let path = home.file("vmlinuz", &made());
+    let kernel = home.resolve(&path).unwrap();
+    for damage in ["btf", "kernel.json", "vmlinux"] {
+        fs::write(kernel.dir().join(damage), b"{").unwrap();
+        let (whole, damaged) = home.resolver().cache.scan().unwrap();
+        assert!(whole.is_empty() && damaged[0].id == kernel.id, "{damage}");
+        let error = home.resolver().resolve(None, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("is damaged: its "), "{error}");
+        assert_eq!(home.resolve(&path).unwrap(), kernel);
+        assert_eq!(home.entries(), std::slice::from_ref(&kernel.id));
+    }
+    home.resolver().cache.remove(&kernel.id).unwrap();
+    assert_eq!(home.entries(), [""; 0]);
+    assert_eq!(
+        home.resolver()
+            .cache
+            .remove(&kernel.id)
+            .unwrap_err()
+            .exit_code(),
+        1
+    );
+    assert!(home.resolver().cache.remove("../cache").is_err());
+}
+
+#[test]
+fn many_importers_make_one_entry() {
+    let home = Home::new();
+    let path = home.file("vmlinuz", &made());
+    let made_by = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut stages = 0;
+                    home.resolver()
+                        .resolve(path.to_str(), &mut |news| stages += usize::from(news.done))
+                        .unwrap();
+                    stages
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|t| t.join().unwrap())
+            .sum::<usize>()
+    });
+    assert_eq!(made_by, 1, "one of them unpacked, the others waited");
+    assert_eq!(home.entries().len(), 1);
+}
+
+/// Not a test by itself: the process that `a_killed_importer_leaves_nothing` kills.
+#[test]
+fn child_that_imports() {
+    let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_IMPORT") else {
+        return;
+    };
+    let home = PathBuf::from(home);
+    let material = Material {
+        image: home.join("vmlinuz"),
+        config: None,
+        source: Source::Path(home.join("vmlinuz")),
+    };
+    loop {
+        let cache = Cache::at(home.join("cache"));
+        let kernel = cache.import(&material, &mut |_| {}).unwrap();
+        cache.remove(&kernel.id).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_importer_leaves_nothing() {
+    let home = Home::new();
+    let path = home.file("vmlinuz", &made());
+    for delay_ms in [60, 75, 90, 105, 120, 135, 150, 165] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::child_that_imports"])
+            .env("KTSTR_KERNEL_TEST_IMPORT", home.0.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        thread::sleep(std::time::Duration::from_millis(delay_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Whatever is under a proper name is whole.
+        assert!(home.resolver().cache.scan().unwrap().1.is_empty());
+    }
+    let kernel = home.resolve(&path).unwrap();
+    home.resolver().cache.remove(&kernel.id).unwrap();
+    assert_eq!(home.entries(), [""; 0], "what dead makers left is swept");
+}
+
+/// On a real full disk: a small tmpfs in a mount namespace of its own, so nothing can leak.
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing() {
+    if let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_FULL") {
+        let home = PathBuf::from(home);
+        let resolver = Resolver {
+            cache: Cache::at(home.join("small")),
+            offline: true,
+            host: home.clone(),
+        };
+        let error = resolver
+            .resolve(home.join("vmlinuz").to_str(), &mut |_| {})
+            .unwrap_err();
+        assert!(matches!(error, KernelError::DiskFull { .. }), "{error}");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("KTSTR_CACHE_DIR"), "{error}");
+        let left: Vec<_> = fs::read_dir(home.join("small/kernels"))
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(left, [".lock"]);
+        return;
+    }
+    let home = Home::new();
+    home.file("vmlinuz", &made());
+    fs::create_dir(home.0.path().join("small")).unwrap();
+    let script = "mount -t tmpfs -o size=16k none \"$KTSTR_KERNEL_TEST_FULL/small\" && exec \"$0\" --exact \
+                  tests::a_full_disk_is_told_and_leaves_nothing";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("KTSTR_KERNEL_TEST_FULL", home.0.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn every_encoding_of_symbols_is_read() {
+    for encoding in [Encoding::AbsolutePercpu, Encoding::Base, Encoding::Place] {
+        for more in [0, 1, 252, 253, 600] {
+            let mut expected = symbols(more);
+            if encoding == Encoding::AbsolutePercpu {
+                expected.insert(0, (0x1f000, "Aper_cpu".to_owned()));
+            }
+            let found: Vec<(u64, String)> = kallsyms::decode(&vmlinux(&expected, encoding))
+                .unwrap_or_else(|e| panic!("{encoding:?} {more}: {e}"))
+                .into_iter()
+                .map(|s| (s.address, format!("{}{}", s.kind, s.name)))
+                .collect();
+            assert_eq!(found, expected, "{encoding:?} {more}");
+        }
+    }
+}
+
+#[test]
+fn no_tables_are_told_from_damaged_ones() {
+    let good = vmlinux(&symbols(600), Encoding::Place);
+    let digits = memchr::memmem::find(&good, b"0\x001\x002\x00").unwrap();
+    let mut none = good.clone();
+    none[digits] = b'x';
+    assert_eq!(kallsyms::decode(&none), Err(KallsymsError::NotFound));
+    let mut bad = good;
+    let name = memchr::memmem::find(&bad, b"made_300").unwrap();
+    bad[name - 3] = 0;
+    assert!(matches!(
+        kallsyms::decode(&bad),
+        Err(KallsymsError::Damaged(_))
+    ));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn hostile_images_are_refused_or_read(
+        holes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
+        keep in any::<prop::sample::Index>(),
+        cut in any::<bool>(),
+    ) {
+        let mut elf = vmlinux(&symbols(300), Encoding::Place);
+        let mut packed = bzimage_of(&elf);
+        for bytes in [&mut elf, &mut packed] {
+            for (at, value) in &holes {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            if cut {
+                bytes.truncate(keep.index(bytes.len()));
+            }
+            let _ = image::open(bytes);
+        }
+        let _ = kallsyms::decode(&elf);
+        let _ = image::btf(&elf);
+        let _ = image::embedded_config(&elf);
+    }
+
+    #[test]
+    fn hostile_tables_are_refused_or_read(
+        holes in prop::collection::vec((0_usize..9000, any::<u8>()), 1..8),
+    ) {
+        let mut elf = vmlinux(&symbols(300), Encoding::Base);
+        for (at, value) in holes {
+            if let Some(byte) = elf.get_mut(0x1200 + at) {
+                *byte = value;
+            }
+        }
+        let _ = kallsyms::decode(&elf);
+    }
+}

@@ -1,0 +1,28 @@
+//! A real kernel, as a user gets it: what is cached, else fetched once from Debian's archive.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+#[test]
+fn the_default_kernel_is_whole() {
+    let kernel = ktstr_kernel::resolve(None, &mut ktstr_kernel::progress::on_stderr())
+        .unwrap_or_else(|e| panic!("{e}"));
+    kernel.require_sched_ext().unwrap();
+    let symbols = kernel.symbols().unwrap();
+    assert!(symbols.len() > 50_000, "{} symbols", symbols.len());
+    for name in [
+        "_text",
+        "linux_banner",
+        "runqueues",
+        "init_top_pgt",
+        "map_idr",
+        "init_task",
+        "scx_root",
+    ] {
+        assert!(symbols.address(name).is_some(), "{name}");
+    }
+    assert!(kernel.btf().unwrap().find_struct("rq").is_some());
+    let image = fs::metadata(&kernel.image).unwrap();
+    assert!(image.len() > 1 << 20);
+    assert!(kernel.id.starts_with(&kernel.release));
+}

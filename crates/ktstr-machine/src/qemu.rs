@@ -1,0 +1,146 @@
+//! Which QEMU: finding the program and asking its version.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::MachineError;
+
+/// The oldest major version whose plugin and migration interfaces are known to do.
+pub const OLDEST_QEMU: u32 = 10;
+
+/// A QEMU that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qemu {
+    /// The program.
+    pub path: PathBuf,
+    /// Its version, as in `10.0.2`.
+    pub version: String,
+}
+
+impl Qemu {
+    /// The QEMU named by `KTSTR_QEMU`, else the first one in `PATH`.
+    pub fn find() -> Result<Self, MachineError> {
+        let named = std::env::var_os("KTSTR_QEMU").filter(|value| !value.is_empty());
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        Self::find_in(named.map(PathBuf::from), &search)
+    }
+
+    /// As [`Qemu::find`], with both sources given.
+    pub fn find_in(named: Option<PathBuf>, search: &std::ffi::OsStr) -> Result<Self, MachineError> {
+        if let Some(path) = named {
+            if !path.is_file() {
+                return Err(MachineError::NoQemu {
+                    looked: format!("KTSTR_QEMU={}", path.display()),
+                    needed: OLDEST_QEMU,
+                });
+            }
+            return Self::ask(&path);
+        }
+        let found = std::env::split_paths(search)
+            .map(|folder| folder.join("qemu-system-x86_64"))
+            .find(|path| path.is_file());
+        match found {
+            Some(path) => Self::ask(&path),
+            None => Err(MachineError::NoQemu {
+                looked: format!("PATH={}", search.to_string_lossy()),
+                needed: OLDEST_QEMU,
+            }),
+        }
+    }
+
+    fn ask(path: &Path) -> Result<Self, MachineError> {
+        let output = Command::new(path)
+            .arg("--version")
+            .output()
+            .map_err(|source| MachineError::Spawn {
+                path: path.to_owned(),
+                source,
+            })?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let first = text.lines().next().unwrap_or_default().trim();
+        match version(first) {
+            Some((major, version)) if major >= OLDEST_QEMU => Ok(Self {
+                path: path.to_owned(),
+                version,
+            }),
+            _ => Err(MachineError::QemuTooOld {
+                path: path.to_owned(),
+                found: first.chars().take(120).collect(),
+                needed: OLDEST_QEMU,
+            }),
+        }
+    }
+}
+
+/// Major version and version of a line like `QEMU emulator version 10.0.2 (Debian …)`.
+fn version(line: &str) -> Option<(u32, String)> {
+    let (_, rest) = line.split_once("version ")?;
+    let version = rest.split_whitespace().next()?;
+    let major = version.split('.').next()?.parse().ok()?;
+    Some((major, version.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn fake(folder: &Path, says: &str) -> PathBuf {
+        let path = folder.join("qemu-system-x86_64");
+        std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("writable folder");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("own file");
+        path
+    }
+
+    #[test]
+    fn an_empty_path_says_where_it_looked() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let error = Qemu::find_in(None, folder.path().as_os_str()).expect_err("no QEMU there");
+        let text = error.to_string();
+        assert!(
+            text.contains(&folder.path().display().to_string()),
+            "{text}"
+        );
+        assert!(
+            text.contains("make deps") && text.contains("KTSTR_QEMU"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_named_one_that_is_missing_is_not_replaced_by_another() {
+        let error = Qemu::find_in(Some("/nowhere/qemu".into()), "/usr/bin".as_ref())
+            .expect_err("the named one is missing");
+        assert!(error.to_string().contains("KTSTR_QEMU=/nowhere/qemu"));
+    }
+
+    #[test]
+    fn an_old_one_is_refused_by_what_it_says() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        fake(
+            folder.path(),
+            "QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7)",
+        );
+        let error = Qemu::find_in(None, folder.path().as_os_str()).expect_err("too old");
+        let text = error.to_string();
+        assert!(
+            text.contains("7.2.19") && text.contains("bookworm-backports"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_new_one_is_taken() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = fake(folder.path(), "QEMU emulator version 11.1.0");
+        let qemu = Qemu::find_in(None, folder.path().as_os_str()).expect("new enough");
+        assert_eq!(
+            qemu,
+            Qemu {
+                path,
+                version: "11.1.0".into()
+            }
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! Guest RAM from outside, through the QEMU process's memory.
+//!
+//! One way for every machine: a booted one maps its RAM shared, a forked one privately, and in
+//! both the truth is what the QEMU process sees.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use ktstr_mailbox::{Layout, Region};
+
+use crate::MachineError;
+
+/// Where the machine type puts the RAM that does not fit below the PCI hole: q35 splits at
+/// 2 GiB once RAM reaches 2.75 GiB (hw/i386/pc_q35.c).
+const SPLIT_FROM: u64 = 0xb000_0000;
+const LOW_WHEN_SPLIT: u64 = 0x8000_0000;
+const ABOVE_4G: u64 = 1 << 32;
+
+/// A piece of guest RAM that is one mapping of QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    gpa: u64,
+    len: u64,
+    host: u64,
+}
+
+/// All RAM of one machine.
+#[derive(Debug)]
+pub struct GuestRam {
+    memory: File,
+    segments: Vec<Segment>,
+    size: u64,
+}
+
+impl GuestRam {
+    /// Finds the mappings of `backends` (in node order, with their sizes) in process `pid`.
+    pub(crate) fn of_process(pid: u32, backends: &[(&File, u64)]) -> Result<Self, MachineError> {
+        let maps_path = format!("/proc/{pid}/maps");
+        let maps = std::fs::read_to_string(&maps_path)
+            .map_err(|e| MachineError::system(format!("reading {maps_path}"), e))?;
+        let mut pieces = Vec::new();
+        for (file, len) in backends {
+            let inode = file
+                .metadata()
+                .map_err(|e| MachineError::system("asking for the inode of guest RAM", e))?
+                .ino();
+            let host = mapping_of(&maps, inode, *len).ok_or_else(|| {
+                MachineError::system(
+                    format!(
+                        "looking for the {len:#x} bytes of guest RAM (inode {inode}) in {maps_path}"
+                    ),
+                    std::io::Error::from(std::io::ErrorKind::NotFound),
+                )
+            })?;
+            pieces.push((host, *len));
+        }
+        let path = format!("/proc/{pid}/mem");
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|e| MachineError::system(format!("opening {path} to read guest RAM"), e))?;
+        Ok(Self {
+            memory,
+            segments: lay_out(&pieces),
+            size: pieces.iter().map(|(_, len)| len).sum(),
+        })
+    }
+
+    /// Bytes of RAM.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Fills `buf` from guest-physical address `gpa`.
+    pub fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MachineError> {
+        let mut done = 0;
+        while done < buf.len() {
+            let (host, here) = self.place(gpa, done, buf.len())?;
+            self.memory
+                .read_exact_at(&mut buf[done..done + here], host)
+                .map_err(|e| MachineError::system(format!("reading guest RAM at {gpa:#x}"), e))?;
+            done += here;
+        }
+        Ok(())
+    }
+
+    /// Stores `bytes` at guest-physical address `gpa`.
+    pub fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), MachineError> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let (host, here) = self.place(gpa, done, bytes.len())?;
+            self.memory
+                .write_all_at(&bytes[done..done + here], host)
+                .map_err(|e| MachineError::system(format!("writing guest RAM at {gpa:#x}"), e))?;
+            done += here;
+        }
+        Ok(())
+    }
+
+    /// Host address of byte `done` of a range, and how many bytes lie together from there on.
+    fn place(&self, gpa: u64, done: usize, len: usize) -> Result<(u64, usize), MachineError> {
+        let missing = || MachineError::NoSuchMemory {
+            gpa,
+            len,
+            size: self.size,
+        };
+        let at = gpa.checked_add(done as u64).ok_or_else(missing)?;
+        let segment = self
+            .segments
+            .iter()
+            .find(|s| at >= s.gpa && at - s.gpa < s.len)
+            .ok_or_else(missing)?;
+        let within = at - segment.gpa;
+        let here = (segment.len - within).min((len - done) as u64);
+        Ok((segment.host + within, here as usize))
+    }
+}
+
+/// The mailbox's part of guest RAM.
+#[derive(Debug, Clone, Copy)]
+pub struct MailboxRegion<'a>(pub &'a GuestRam);
+
+impl Region for MailboxRegion<'_> {
+    type Error = MachineError;
+
+    fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), MachineError> {
+        self.0.read(Layout::BASE + offset, buf)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), MachineError> {
+        self.0.write(Layout::BASE + offset, bytes)
+    }
+
+    fn load(&self, offset: u64) -> Result<u64, MachineError> {
+        // The copy out of another process promises nothing about tearing: take a value that
+        // was seen twice.
+        let mut last = self.word(offset)?;
+        for _ in 0..16 {
+            let again = self.word(offset)?;
+            if again == last {
+                break;
+            }
+            last = again;
+        }
+        Ok(last)
+    }
+
+    fn store(&self, offset: u64, value: u64) -> Result<(), MachineError> {
+        self.write(offset, &value.to_le_bytes())
+    }
+}
+
+impl MailboxRegion<'_> {
+    fn word(&self, offset: u64) -> Result<u64, MachineError> {
+        let mut bytes = [0u8; 8];
+        self.read(offset, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+/// Lays the backends, one after the other, around the PCI hole.
+fn lay_out(pieces: &[(u64, u64)]) -> Vec<Segment> {
+    let total: u64 = pieces.iter().map(|(_, len)| len).sum();
+    let low = if total >= SPLIT_FROM {
+        LOW_WHEN_SPLIT
+    } else {
+        total
+    };
+    let mut segments = Vec::new();
+    let mut offset = 0;
+    for &(host, len) in pieces {
+        let below = len.min(low.saturating_sub(offset));
+        if below > 0 {
+            segments.push(Segment {
+                gpa: offset,
+                len: below,
+                host,
+            });
+        }
+        if below < len {
+            segments.push(Segment {
+                gpa: ABOVE_4G + (offset + below - low),
+                len: len - below,
+                host: host + below,
+            });
+        }
+        offset += len;
+    }
+    segments
+}
+
+/// Address of the mapping of `inode` from its start that is at least `len` bytes long, in the
+/// text of `/proc/PID/maps`. A mapping that the kernel shows in several lines is put together.
+fn mapping_of(maps: &str, inode: u64, len: u64) -> Option<u64> {
+    let mut run: Option<(u64, u64)> = None;
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let start = u64::from_str_radix(start, 16).ok()?;
+        let end = u64::from_str_radix(end, 16).ok()?;
+        let file_offset = u64::from_str_radix(fields.nth(1)?, 16).ok()?;
+        if fields.nth(1)?.parse() != Ok(inode) {
+            continue;
+        }
+        run = match run {
+            Some((first, last)) if last == start && file_offset == start - first => {
+                Some((first, end))
+            }
+            _ if file_offset == 0 => Some((start, end)),
+            other => other,
+        };
+        if let Some((first, last)) = run
+            && last - first >= len
+        {
+            return Some(first);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn small_ram_is_one_piece() {
+        assert_eq!(
+            lay_out(&[(0x7000_0000, 512 * MIB)]),
+            [Segment {
+                gpa: 0,
+                len: 512 * MIB,
+                host: 0x7000_0000
+            }]
+        );
+    }
+
+    #[test]
+    fn large_ram_goes_around_the_hole() {
+        let gib = 1024 * MIB;
+        let segments = lay_out(&[(0x10_0000_0000, 3 * gib), (0x20_0000_0000, gib)]);
+        assert_eq!(
+            segments,
+            [
+                Segment {
+                    gpa: 0,
+                    len: 2 * gib,
+                    host: 0x10_0000_0000
+                },
+                Segment {
+                    gpa: 4 * gib,
+                    len: gib,
+                    host: 0x10_0000_0000 + 2 * gib
+                },
+                Segment {
+                    gpa: 5 * gib,
+                    len: gib,
+                    host: 0x20_0000_0000
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mapping_in_two_lines_is_one() {
+        let maps = "\
+7f0000000000-7f0000100000 rw-p 00000000 00:01 77 /memfd:other (deleted)
+7f1000000000-7f1000100000 rw-s 00000000 00:01 42 /memfd:ram (deleted)
+7f1000100000-7f1000200000 rw-s 00100000 00:01 42 /memfd:ram (deleted)
+7f2000000000-7f2000001000 r--p 00000000 00:00 0 [vdso]
+";
+        assert_eq!(mapping_of(maps, 42, 2 * MIB), Some(0x7f10_0000_0000));
+        assert_eq!(mapping_of(maps, 42, 3 * MIB), None);
+        assert_eq!(mapping_of(maps, 43, 1), None);
+    }
+
+    #[test]
+    fn own_memory_can_be_read_and_written_and_its_end_is_known() {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.set_len(MIB).expect("sparse");
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        assert!(std::path::Path::new(&path).exists());
+        let error = GuestRam::of_process(std::process::id(), &[(&file, MIB)])
+            .expect_err("the file is not mapped");
+        assert!(error.to_string().contains("inode"), "{error}");
+    }
+}

@@ -1,0 +1,158 @@
+//! The machine's shape and QEMU's words for it.
+//!
+//! A last-level cache is a die and a NUMA node is a socket: that is how Linux sees one L3 per
+//! LLC, SMT siblings, and nodes with their distances.
+
+use crate::MachineError;
+
+/// CPUs and memory of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// NUMA nodes with CPUs, each a socket.
+    pub nodes: u32,
+    /// Last-level caches in each node.
+    pub llcs_per_node: u32,
+    /// Cores in each LLC.
+    pub cores: u32,
+    /// Threads of each core.
+    pub threads: u32,
+    /// Memory of each node in MiB. Entries past `nodes` are nodes without CPUs.
+    pub memory_mib: Vec<u64>,
+    /// Distance from each node to each other, row by row; empty for 10 near and 20 far.
+    pub distances: Vec<Vec<u8>>,
+}
+
+impl Shape {
+    /// One node of `llcs` caches.
+    pub fn uniform(llcs: u32, cores: u32, threads: u32, memory_mib: u64) -> Self {
+        Self {
+            nodes: 1,
+            llcs_per_node: llcs,
+            cores,
+            threads,
+            memory_mib: vec![memory_mib],
+            distances: Vec::new(),
+        }
+    }
+
+    /// All CPUs.
+    pub fn cpus(&self) -> u32 {
+        self.nodes * self.llcs_per_node * self.cores * self.threads
+    }
+
+    /// All memory in MiB.
+    pub fn total_memory_mib(&self) -> u64 {
+        self.memory_mib.iter().sum()
+    }
+
+    fn refuse(&self, reason: impl Into<String>) -> MachineError {
+        MachineError::Topology {
+            topology: format!(
+                "{}n{}l{}c{}t",
+                self.nodes,
+                self.nodes * self.llcs_per_node,
+                self.cores,
+                self.threads
+            ),
+            reason: reason.into(),
+        }
+    }
+
+    /// Says what QEMU could not build.
+    pub fn validate(&self) -> Result<(), MachineError> {
+        let parts = [self.nodes, self.llcs_per_node, self.cores, self.threads];
+        if parts.contains(&0) {
+            return Err(self.refuse("every level needs at least one member"));
+        }
+        let cpus = parts
+            .iter()
+            .try_fold(1u32, |product, part| product.checked_mul(*part));
+        if cpus.is_none_or(|cpus| cpus > 4096) {
+            return Err(self.refuse("more than 4096 CPUs"));
+        }
+        let nodes = self.memory_mib.len();
+        if nodes < self.nodes as usize || self.memory_mib.contains(&0) {
+            return Err(self.refuse("each node needs memory"));
+        }
+        let square =
+            self.distances.len() == nodes && self.distances.iter().all(|r| r.len() == nodes);
+        if !self.distances.is_empty() && !square {
+            return Err(self.refuse(format!("the distances are not {nodes} by {nodes}")));
+        }
+        Ok(())
+    }
+
+    /// `-smp` and, with more than one node, `-numa`. Memory backends are called `ram0`, `ram1`…
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "-smp".to_owned(),
+            format!(
+                "{},sockets={},dies={},cores={},threads={}",
+                self.cpus(),
+                self.nodes,
+                self.llcs_per_node,
+                self.cores,
+                self.threads
+            ),
+            "-m".to_owned(),
+            format!("{}M", self.total_memory_mib()),
+        ];
+        let mut numa = |text: String| arguments.extend(["-numa".to_owned(), text]);
+        if self.memory_mib.len() > 1 {
+            for node in 0..self.memory_mib.len() {
+                numa(format!("node,nodeid={node},memdev=ram{node}"));
+            }
+            for node in 0..self.nodes {
+                numa(format!("cpu,node-id={node},socket-id={node}"));
+            }
+            for (from, row) in self.distances.iter().enumerate() {
+                for (to, distance) in row.iter().enumerate() {
+                    numa(format!("dist,src={from},dst={to},val={distance}"));
+                }
+            }
+        }
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_needs_no_numa() {
+        insta::assert_snapshot!(Shape::uniform(2, 4, 2, 512).arguments().join(" "),
+            @"-smp 16,sockets=1,dies=2,cores=4,threads=2 -m 512M");
+    }
+
+    #[test]
+    fn two_nodes_name_their_memory_and_their_distances() {
+        let shape = Shape {
+            nodes: 2,
+            llcs_per_node: 2,
+            cores: 2,
+            threads: 1,
+            memory_mib: vec![256, 256],
+            distances: vec![vec![10, 21], vec![21, 10]],
+        };
+        shape.validate().expect("sound");
+        insta::assert_snapshot!(shape.arguments().join(" "), @"-smp 8,sockets=2,dies=2,cores=2,threads=1 -m 512M -numa node,nodeid=0,memdev=ram0 -numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 -numa cpu,node-id=1,socket-id=1 -numa dist,src=0,dst=0,val=10 -numa dist,src=0,dst=1,val=21 -numa dist,src=1,dst=0,val=21 -numa dist,src=1,dst=1,val=10");
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_said() {
+        let mut shape = Shape::uniform(0, 1, 1, 512);
+        assert!(shape.validate().is_err());
+        shape = Shape::uniform(1 << 20, 1 << 10, 4, 512);
+        assert!(
+            shape
+                .validate()
+                .expect_err("overflow")
+                .to_string()
+                .contains("4096")
+        );
+        shape = Shape::uniform(1, 1, 1, 512);
+        shape.distances = vec![vec![10, 20]];
+        assert!(shape.validate().is_err());
+    }
+}

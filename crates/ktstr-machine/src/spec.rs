@@ -1,0 +1,192 @@
+//! What a machine is made of, and QEMU's command line for it.
+
+use std::path::PathBuf;
+
+use ktstr_mailbox::Layout;
+
+use crate::Shape;
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accelerator {
+    /// QEMU's own translator: works everywhere.
+    Tcg,
+    /// The host's hardware.
+    Kvm,
+}
+
+impl Accelerator {
+    /// As records and keys spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+impl std::fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A machine to be.
+#[derive(Debug, Clone)]
+pub struct MachineSpec {
+    /// Bootable image: a bzImage, or a vmlinux with a PVH note (which saves the guest its own
+    /// decompression).
+    pub kernel: PathBuf,
+    /// Kernel parameters besides those the machine needs itself.
+    pub kernel_arguments: Vec<String>,
+    /// CPUs and memory.
+    pub shape: Shape,
+    /// What executes it.
+    pub accelerator: Accelerator,
+}
+
+/// Descriptors QEMU inherits, by number.
+#[derive(Debug, Clone)]
+pub(crate) struct Descriptors {
+    pub(crate) monitor: i32,
+    pub(crate) initramfs: i32,
+    /// One for each node's memory.
+    pub(crate) ram: Vec<i32>,
+}
+
+impl MachineSpec {
+    /// The kernel's command line.
+    ///
+    /// A panic or a reset stops the machine (see `-action`), so that the host can still read
+    /// what the guest left. Addresses are not randomised: symbols are where the image says.
+    pub fn kernel_command_line(&self) -> String {
+        let own = [
+            "console=ttyS0",
+            "loglevel=4",
+            "panic=-1",
+            "nokaslr",
+            Layout::KERNEL_ARGUMENT,
+        ];
+        own.into_iter()
+            .chain(self.kernel_arguments.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// QEMU's arguments.
+    pub(crate) fn arguments(&self, descriptors: &Descriptors) -> Vec<String> {
+        let mut arguments: Vec<String> = Vec::new();
+        let mut option = |name: &str, value: String| {
+            arguments.push(format!("-{name}"));
+            if !value.is_empty() {
+                arguments.push(value);
+            }
+        };
+        option("nodefaults", String::new());
+        option("no-user-config", String::new());
+        option("display", "none".into());
+        // Nothing runs until the host says so; an end pauses, so that RAM can still be read.
+        option("S", String::new());
+        option(
+            "action",
+            "reboot=shutdown,shutdown=pause,panic=pause".into(),
+        );
+        let memory = if self.shape.memory_mib.len() == 1 {
+            ",memory-backend=ram0"
+        } else {
+            ""
+        };
+        option("machine", format!("q35,smm=off,vmport=off{memory}"));
+        match self.accelerator {
+            Accelerator::Tcg => option("accel", "tcg,thread=multi".into()),
+            Accelerator::Kvm => option("accel", "kvm".into()),
+        }
+        // Linux learns of dies from leaf 0x1f, which QEMU offers from this level on and for
+        // this vendor only.
+        option(
+            "cpu",
+            "max,vendor=GenuineIntel,l3-cache=on,level=0x20".into(),
+        );
+        for (node, (fd, mib)) in descriptors
+            .ram
+            .iter()
+            .zip(&self.shape.memory_mib)
+            .enumerate()
+        {
+            option(
+                "object",
+                format!(
+                    "memory-backend-file,id=ram{node},size={mib}M,mem-path=/proc/self/fd/{fd},share=on"
+                ),
+            );
+        }
+        arguments.extend(self.shape.arguments());
+        let mut option = |name: &str, value: String| arguments.extend([format!("-{name}"), value]);
+        option("kernel", self.kernel.display().to_string());
+        option("initrd", format!("/proc/self/fd/{}", descriptors.initramfs));
+        option("append", self.kernel_command_line());
+        option("chardev", "file,id=console,path=/proc/self/fd/1".into());
+        option("device", "isa-serial,chardev=console".into());
+        option(
+            "chardev",
+            format!("socket,id=monitor,fd={}", descriptors.monitor),
+        );
+        option("mon", "chardev=monitor,mode=control".into());
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_command_line() {
+        let spec = MachineSpec {
+            kernel: "/k/vmlinux".into(),
+            kernel_arguments: vec!["sysctl.kernel.x=1".into()],
+            shape: Shape::uniform(1, 2, 1, 512),
+            accelerator: Accelerator::Tcg,
+        };
+        let descriptors = Descriptors {
+            monitor: 3,
+            initramfs: 4,
+            ram: vec![5],
+        };
+        insta::assert_snapshot!(spec.arguments(&descriptors).join("\n"), @r"
+        -nodefaults
+        -no-user-config
+        -display
+        none
+        -S
+        -action
+        reboot=shutdown,shutdown=pause,panic=pause
+        -machine
+        q35,smm=off,vmport=off,memory-backend=ram0
+        -accel
+        tcg,thread=multi
+        -cpu
+        max,vendor=GenuineIntel,l3-cache=on,level=0x20
+        -object
+        memory-backend-file,id=ram0,size=512M,mem-path=/proc/self/fd/5,share=on
+        -smp
+        2,sockets=1,dies=1,cores=2,threads=1
+        -m
+        512M
+        -kernel
+        /k/vmlinux
+        -initrd
+        /proc/self/fd/4
+        -append
+        console=ttyS0 loglevel=4 panic=-1 nokaslr memmap=8M$8M sysctl.kernel.x=1
+        -chardev
+        file,id=console,path=/proc/self/fd/1
+        -device
+        isa-serial,chardev=console
+        -chardev
+        socket,id=monitor,fd=3
+        -mon
+        chardev=monitor,mode=control
+        ");
+    }
+}

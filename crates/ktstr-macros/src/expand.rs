@@ -1,0 +1,353 @@
+//! Writes the code of `#[ktstr_test]` and `#[ktstr_test_entry]`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{Attribute, ItemFn, ItemStatic, Result};
+
+use crate::attrs::{Attrs, Value, error};
+use crate::test_args::{DEFAULT_DURATION_S, TestArgs, check_signature};
+
+/// Keys that are fields of `Assert` of the same name.
+const CHECKS: &[&str] = &[
+    "not_stuck",
+    "isolation",
+    "max_gap_ms",
+    "max_spread_pct",
+    "max_throughput_cv",
+    "min_work_rate",
+    "max_p99_wake_latency_ns",
+    "max_wake_latency_cv",
+    "min_iteration_rate",
+    "max_migration_ratio",
+    "min_page_locality",
+    "max_cross_node_migration_ratio",
+    "max_slow_tier_ratio",
+];
+
+/// `#[ktstr_test(...)] fn …`.
+pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let TestArgs(attrs) = syn::parse2(args)?;
+    let mut function: ItemFn = syn::parse2(item)?;
+    check_signature(&function)?;
+
+    let name = function.sig.ident.clone();
+    let text = name.to_string();
+    // A body of another type is reported at its name.
+    let body = format_ident!("__ktstr_body_{}", text, span = name.span());
+    let entry = format_ident!("__KTSTR_ENTRY_{}", text.to_uppercase());
+    let cfgs = of(&function.attrs, &["cfg"]);
+    let on_test = of(&function.attrs, &["cfg", "doc", "allow", "expect"]);
+    let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);
+    let ignored = attrs.bool("ignore") == Some(true);
+    // The listing treats demonstrations as ignored, so plain `cargo test` does too.
+    let ignore = (ignored || text.starts_with("demo_")).then(|| quote!(#[ignore]));
+    function.sig.ident = body.clone();
+    let fields = fields(&attrs);
+
+    Ok(quote! {
+        #[doc(hidden)]
+        #function
+
+        #(#cfgs)*
+        #[doc(hidden)]
+        #[::ktstr::__private::linkme::distributed_slice(::ktstr::test_support::KTSTR_TESTS)]
+        #[linkme(crate = ::ktstr::__private::linkme)]
+        static #entry: ::ktstr::test_support::KtstrTestEntry = {
+            #[allow(unused_imports)]
+            use ::core::option::Option::Some;
+            ::ktstr::test_support::KtstrTestEntry {
+                name: #text,
+                func: #body,
+                #fields
+                ..::ktstr::test_support::KtstrTestEntry::DEFAULT
+            }
+        };
+
+        #(#on_test)*
+        #[test]
+        #ignore
+        #visibility fn #name() {
+            ::ktstr::__private::run_under_libtest(&#entry)
+        }
+    })
+}
+
+/// `#[ktstr_test_entry] static …`.
+pub(crate) fn entry(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    if !args.is_empty() {
+        return Err(syn::Error::new_spanned(
+            args,
+            "#[ktstr_test_entry] takes no arguments: say it in the entry itself",
+        ));
+    }
+    let item: ItemStatic = syn::parse2(item)?;
+    if let syn::StaticMutability::Mut(token) = &item.mutability {
+        return Err(error(token.span, "an entry must not be mutable"));
+    }
+    let entry = &item.ident;
+    let cfgs = of(&item.attrs, &["cfg"]);
+    let test = format_ident!("__ktstr_entry_{}", entry.to_string().to_lowercase());
+    Ok(quote! {
+        #[::ktstr::__private::linkme::distributed_slice(::ktstr::test_support::KTSTR_TESTS)]
+        #[linkme(crate = ::ktstr::__private::linkme)]
+        #item
+
+        #(#cfgs)*
+        #[test]
+        fn #test() {
+            ::ktstr::__private::run_under_libtest(&#entry)
+        }
+    })
+}
+
+fn of<'a>(attrs: &'a [Attribute], names: &[&str]) -> Vec<&'a Attribute> {
+    attrs
+        .iter()
+        .filter(|attr| names.iter().any(|name| attr.path().is_ident(name)))
+        .collect()
+}
+
+/// The fields of the entry that are given or inherited.
+fn fields(attrs: &Attrs) -> TokenStream {
+    let mut out = TokenStream::new();
+    let scheduler = match attrs.path("scheduler") {
+        Some(path) => quote!(#path),
+        None => quote!(::ktstr::test_support::Scheduler::EEVDF),
+    };
+    if attrs.get("scheduler").is_some() {
+        out.extend(quote!(scheduler: &#scheduler,));
+    }
+    let topology = topology(attrs, &scheduler);
+    let constraints = constraints(attrs, &scheduler);
+    out.extend(quote! {
+        topology: #topology,
+        constraints: #constraints,
+    });
+    for (key, field) in [
+        ("auto_repro", "auto_repro"),
+        ("no_perf_mode", "no_perf_mode"),
+        ("expect_err", "expect_err"),
+        ("allow_inconclusive", "allow_inconclusive"),
+        ("host_only", "host_only"),
+        ("ignore", "ignored"),
+        ("fresh_attach", "fresh_attach"),
+    ] {
+        if let Some(value) = attrs.bool(key) {
+            let field = format_ident!("{field}");
+            out.extend(quote!(#field: #value,));
+        }
+    }
+    for name in ["memory_mib", "num_snapshots"] {
+        if let Some(value) = attrs.integer(name) {
+            let field = format_ident!("{name}");
+            // Checked against u32::MAX when it was read.
+            let value = value as u32;
+            out.extend(quote!(#field: #value,));
+        }
+    }
+    let duration = attrs.integer("duration_s").unwrap_or(DEFAULT_DURATION_S);
+    out.extend(quote!(duration: ::core::time::Duration::from_secs(#duration),));
+    if let Some(seconds) = attrs.integer("watchdog_timeout_s") {
+        out.extend(quote!(watchdog_timeout: ::core::time::Duration::from_secs(#seconds),));
+    }
+    if let Some(ms) = attrs.integer("cleanup_budget_ms") {
+        out.extend(quote!(cleanup_budget: Some(::core::time::Duration::from_millis(#ms)),));
+    }
+    if let Some(seed) = attrs.integer("seed") {
+        out.extend(quote!(seed: Some(#seed),));
+    }
+    for name in ["post_vm", "post_vm_unconditional"] {
+        if let Some(path) = attrs.path(name) {
+            let field = format_ident!("{name}");
+            out.extend(quote!(#field: Some(#path),));
+        }
+    }
+    for name in ["extra_sched_args", "extra_include_files"] {
+        if attrs.get(name).is_some() {
+            let field = format_ident!("{name}");
+            let values = attrs.texts(name);
+            out.extend(quote!(#field: &[#(#values),*],));
+        }
+    }
+    if let Some(path) = attrs.text("workload_root_cgroup") {
+        out.extend(quote! {
+            workload_root_cgroup: Some(::ktstr::test_support::CgroupPath::new(#path)),
+        });
+    }
+    if let Some(clock) = attrs.text("clock") {
+        let variant = match clock.value().as_str() {
+            "real" => quote!(Real),
+            "virtual" => quote!(Virtual),
+            _ => quote!(Auto),
+        };
+        out.extend(quote!(clock: ::ktstr::test_support::ClockMode::#variant,));
+    }
+    out.extend(checks(attrs));
+    out
+}
+
+/// The shape: the scheduler's, with what the test says instead. Where both have a part the
+/// check is `const` code, which stops compilation with the numbers in its message.
+fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
+    let given = ["numa_nodes", "llcs", "cores", "threads"];
+    if given.iter().all(|name| attrs.get(name).is_none()) {
+        return quote!((#scheduler).topology);
+    }
+    let inherited = ["numa_nodes", "llcs", "cores_per_llc", "threads_per_core"];
+    let dimensions = given.iter().zip(inherited).map(|(name, field)| {
+        let field = format_ident!("{field}");
+        match attrs.integer(name) {
+            Some(value) => {
+                let value = value as u32;
+                quote!(#value)
+            }
+            None => quote!((#scheduler).topology.#field),
+        }
+    });
+    quote!(::ktstr::test_support::Topology::new(#(#dimensions),*).checked())
+}
+
+fn constraints(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
+    let mut out = quote!((#scheduler).constraints);
+    for name in [
+        "min_llcs",
+        "max_llcs",
+        "min_numa_nodes",
+        "max_numa_nodes",
+        "min_cpus",
+        "max_cpus",
+    ] {
+        if let Some(value) = attrs.integer(name) {
+            let setter = format_ident!("with_{name}");
+            let value = value as u32;
+            out.extend(quote!(.#setter(#value)));
+        }
+    }
+    if let Some(value) = attrs.bool("requires_smt") {
+        out.extend(quote!(.with_requires_smt(#value)));
+    }
+    quote!(#out.checked())
+}
+
+/// The test's own checks, unmerged: who runs it merges them with the scheduler's.
+fn checks(attrs: &Attrs) -> TokenStream {
+    let mut set = TokenStream::new();
+    for name in CHECKS {
+        let Some(attr) = attrs.get(name) else {
+            continue;
+        };
+        let field = format_ident!("{name}");
+        let value = match &attr.value {
+            Value::Bool(value) => quote!(#value),
+            Value::Integer(value) => {
+                let value = proc_macro2::Literal::u64_unsuffixed(*value);
+                quote!(#value)
+            }
+            _ => {
+                let value = attrs.float(name);
+                quote!(#value)
+            }
+        };
+        set.extend(quote!(assert.#field = Some(#value);));
+    }
+    if set.is_empty() {
+        return set;
+    }
+    quote! {
+        assert: {
+            let mut assert = ::ktstr::assert::Assert::NO_OVERRIDES;
+            #set
+            assert
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(args: &str) -> String {
+        let args = args.parse().expect("tokens");
+        let item = quote! {
+            /// Says what it does.
+            fn fair(ctx: &Ctx) -> Result<AssertResult> { run(ctx) }
+        };
+        let code = test(args, item).expect("it expands");
+        syn::parse2::<syn::File>(code.clone()).expect("it is Rust");
+        code.to_string()
+    }
+
+    #[test]
+    fn a_part_of_the_topology_is_inherited() {
+        let code = written("scheduler = S, llcs = 3");
+        assert!(
+            code.contains(
+                "Topology :: new ((S) . topology . numa_nodes , 3u32 , (S) . topology . \
+                 cores_per_llc , (S) . topology . threads_per_core) . checked ()"
+            ),
+            "{code}"
+        );
+        assert!(code.contains("scheduler : & S ,"), "{code}");
+    }
+
+    #[test]
+    fn nothing_given_is_all_inherited() {
+        let code = written("");
+        assert!(
+            code.contains("topology : (:: ktstr :: test_support :: Scheduler :: EEVDF) . topology")
+        );
+        assert!(!code.contains("scheduler :"), "{code}");
+        assert!(!code.contains("assert :"), "{code}");
+        assert!(code.contains("Duration :: from_secs (12u64)"), "{code}");
+    }
+
+    #[test]
+    fn checks_become_an_assert() {
+        let code = written("not_stuck, max_gap_ms = 5, max_spread_pct = 1.5");
+        for field in [
+            "assert . not_stuck = Some (true)",
+            "assert . max_gap_ms = Some (5)",
+            "assert . max_spread_pct = Some (1.5)",
+        ] {
+            assert!(code.contains(field), "{field} in {code}");
+        }
+    }
+
+    #[test]
+    fn ignored_and_demonstrations() {
+        assert!(written("ignore").contains("# [test] # [ignore]"));
+        assert!(!written("").contains("ignore"));
+        let code = test(
+            TokenStream::new(),
+            quote!(
+                fn demo_x(ctx: &Ctx) -> R {
+                    x
+                }
+            ),
+        );
+        assert!(code.expect("expands").to_string().contains("# [ignore]"));
+    }
+
+    #[test]
+    fn entries_by_hand() {
+        let code = entry(
+            TokenStream::new(),
+            quote!(
+                static X: KtstrTestEntry = make();
+            ),
+        );
+        assert!(
+            code.expect("expands")
+                .to_string()
+                .contains("fn __ktstr_entry_x")
+        );
+        let error = entry(
+            TokenStream::new(),
+            quote!(
+                static mut X: E = e();
+            ),
+        )
+        .expect_err("mut");
+        insta::assert_snapshot!(error, @"an entry must not be mutable");
+    }
+}

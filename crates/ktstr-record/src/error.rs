@@ -1,0 +1,66 @@
+//! The one error of this crate.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a run's record could not be written or the runs could not be listed.
+///
+/// None of these says anything about the scheduler under test: a caller reports them as the host's fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The file system is full or over quota.
+    #[error(
+        "cannot {action} {}: the disk is full; free some space there, or point KTSTR_RUNS_ROOT at another disk",
+        path.display()
+    )]
+    DiskFull {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder it was tried on.
+        path: PathBuf,
+    },
+    /// Any other failure of the file system.
+    #[error("cannot {action} {}: {source}; check the path and its permissions, or set KTSTR_RUNS_ROOT", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An artefact's name is not a plain file name of its own.
+    #[error(
+        "artefact name {name:?} refused: use a plain file name other than `record.json`, without `/`"
+    )]
+    ArtefactName {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// A value could not be turned into JSON.
+    #[error("cannot write {name} as JSON: {source}")]
+    Json {
+        /// The file that was to be written.
+        name: String,
+        /// What the serialiser said.
+        source: serde_json::Error,
+    },
+}
+
+impl RecordError {
+    /// Wraps a failure of the file system; a full disk is told apart because its remedy is another one.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { action, path }
+            }
+            _ => Self::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+}

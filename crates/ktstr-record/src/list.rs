@@ -1,0 +1,159 @@
+//! Reading the runs back, newest first.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::error::RecordError;
+use crate::record::{RECORD_FILE, RunRecord, SCHEMA};
+
+/// The largest record that is read: a damaged disk must not become an allocation.
+const READ_CAP: u64 = 64 << 20;
+
+/// A record and where it lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// The record as it was written.
+    pub record: RunRecord,
+    /// Its `record.json`.
+    pub path: PathBuf,
+}
+
+/// A record that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its `record.json`.
+    pub path: PathBuf,
+    /// Why, in one line.
+    pub why: String,
+}
+
+/// What lies under a runs' root.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The runs that could be read, newest first.
+    pub records: Vec<Listed>,
+    /// The ones that could not, of those looked at.
+    pub damaged: Vec<Damaged>,
+}
+
+/// Reads the `last` newest runs under `root`, or all of them. A root that does not exist holds no runs.
+///
+/// # Errors
+/// Only if `root` itself cannot be read: damaged records are part of the answer.
+pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Listing::default()),
+        Err(e) => return Err(RecordError::io("read", root, e)),
+    };
+    let mut folders: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    // A run's name begins with the time of its start, so the newest can be found without opening any.
+    folders.sort_unstable_by(|a, b| b.file_name().cmp(&a.file_name()));
+
+    let mut listing = Listing::default();
+    for folder in folders {
+        if last.is_some_and(|last| listing.records.len() >= last) {
+            break;
+        }
+        let path = folder.join(RECORD_FILE);
+        match read(&path) {
+            Ok(record) => listing.records.push(Listed { record, path }),
+            Err(why) => listing.damaged.push(Damaged { path, why }),
+        }
+    }
+    Ok(listing)
+}
+
+fn read(path: &Path) -> Result<RunRecord, String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    let mut json = Vec::new();
+    file.take(READ_CAP + 1)
+        .read_to_end(&mut json)
+        .map_err(|e| e.to_string())?;
+    if json.len() as u64 > READ_CAP {
+        return Err(format!("larger than {READ_CAP} bytes"));
+    }
+    let record: RunRecord =
+        serde_json::from_slice(&json).map_err(|e| format!("not a record: {e}"))?;
+    match record.schema {
+        SCHEMA => Ok(record),
+        other => Err(format!(
+            "schema {other}, this version reads {SCHEMA}: use the ktstr that wrote it"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::RunDir;
+
+    fn run(root: &Path, test: &str) -> PathBuf {
+        RunDir::create(root, test)
+            .unwrap()
+            .commit(RunRecord::new(test))
+            .unwrap()
+    }
+
+    #[test]
+    fn newest_first_and_no_more_than_asked() {
+        let root = tempfile::tempdir().unwrap();
+        for test in ["z_first", "m_second", "a_third"] {
+            run(root.path(), test);
+            std::thread::sleep(std::time::Duration::from_millis(3));
+        }
+        let names = |last| -> Vec<String> {
+            list(root.path(), last)
+                .unwrap()
+                .records
+                .into_iter()
+                .map(|listed| listed.record.test)
+                .collect()
+        };
+        assert_eq!(names(None), ["a_third", "m_second", "z_first"]);
+        assert_eq!(names(Some(2)), ["a_third", "m_second"]);
+        assert!(names(Some(0)).is_empty());
+    }
+
+    #[test]
+    fn damage_is_reported_and_not_fatal() {
+        let root = tempfile::tempdir().unwrap();
+        run(root.path(), "good");
+        let cut = run(root.path(), "cut");
+        let json = fs::read(&cut).unwrap();
+        fs::write(&cut, &json[..json.len() / 2]).unwrap();
+        let later = run(root.path(), "later");
+        fs::write(&later, r#"{"schema": 99, "test": "later"}"#).unwrap();
+        fs::create_dir(root.path().join("no-record-here")).unwrap();
+        fs::write(root.path().join("a-file"), "").unwrap();
+
+        let listing = list(root.path(), None).unwrap();
+        assert_eq!(listing.records.len(), 1);
+        let why: Vec<&str> = listing
+            .damaged
+            .iter()
+            .map(|damaged| damaged.why.as_str())
+            .collect();
+        assert_eq!(why.len(), 3, "{why:?}");
+        assert!(why.iter().any(|why| why.contains("schema 99")), "{why:?}");
+        assert!(
+            why.iter().any(|why| why.contains("not a record")),
+            "{why:?}"
+        );
+    }
+
+    #[test]
+    fn no_root_is_no_runs() {
+        assert_eq!(
+            list(Path::new("/nonexistent/ktstr"), None).unwrap(),
+            Listing::default()
+        );
+    }
+}

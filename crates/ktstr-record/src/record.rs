@@ -1,0 +1,310 @@
+//! The record itself: plain data, one JSON object a run. `docs/record.md` describes each field for readers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the record's schema. Raised when a field changes its meaning or goes away, not when one is added.
+pub const SCHEMA: u32 = 1;
+
+/// The record's file name inside a run's folder.
+pub const RECORD_FILE: &str = "record.json";
+
+/// The longest reason kept, in characters.
+const REASON_CAP: usize = 500;
+
+/// How a run ended, and by that whose fault it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunVerdict {
+    /// Every check held.
+    Pass,
+    /// The scheduler or the test broke a promise.
+    Fail,
+    /// The host or the harness could not bring the run to an answer.
+    #[default]
+    Inconclusive,
+    /// The test said that it does not apply here.
+    Skip,
+}
+
+impl RunVerdict {
+    /// The word used in the record, in lower case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+/// What executed the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// QEMU's translator, in software.
+    Tcg,
+    /// The processor, through `/dev/kvm`.
+    Kvm,
+}
+
+/// What the guest's clocks follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The host's clock.
+    Real,
+    /// The count of executed instructions.
+    Virtual,
+}
+
+/// What the machine was started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// A kernel image: the whole boot was paid for.
+    Cold,
+    /// A template of a booted machine.
+    Warm,
+}
+
+/// The scheduler that ran, and where it came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SchedulerRecord {
+    /// The name of the declaration.
+    pub name: String,
+    /// The binary on the host; null for a scheduler of the kernel's own.
+    pub path: Option<PathBuf>,
+    /// A hash of the binary's bytes, in hexadecimal.
+    pub hash: Option<String>,
+    /// How the binary was found.
+    pub resolve_source: Option<String>,
+}
+
+/// One line of the index of captures; the captures themselves are in `captures.json`, in the same order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CaptureRecord {
+    /// The capture's name, unique in the run.
+    pub tag: String,
+    /// The phase that was live: 0 is before the first step, 1 the first step.
+    pub phase: Option<u16>,
+    /// Milliseconds since the workload's window opened, guest time.
+    pub elapsed_ms: Option<u64>,
+    /// How long the guest stood still for it, in milliseconds.
+    pub freeze_ms: Option<f64>,
+    /// Why this is a placeholder without data; null for a real capture.
+    pub placeholder: Option<String>,
+}
+
+/// The machine that a run ran on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostRecord {
+    /// Cores this process could use.
+    pub cores: u32,
+    /// Memory of the machine, in MiB.
+    pub memory_mib: u64,
+    /// The processor's model name.
+    pub cpu_model: String,
+}
+
+/// Everything a run leaves behind in one JSON object.
+///
+/// A field that has no source in this run is null or empty, never made up. Times are seconds unless the name says
+/// otherwise. [`crate::RunDir::commit`] fills `schema`, `run_id`, `timestamp`, `ktstr`, `artefacts` and `omitted`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunRecord {
+    /// [`SCHEMA`] when it was written.
+    pub schema: u32,
+    /// The run's name, which is its folder's name too: start time, test, process.
+    pub run_id: String,
+    /// When the run began, RFC 3339 in UTC.
+    pub timestamp: String,
+    /// The version of ktstr that wrote it.
+    pub ktstr: String,
+    /// The test's name.
+    pub test: String,
+    /// How it ended.
+    pub verdict: RunVerdict,
+    /// Why, in one line; null for a pass.
+    pub reason: Option<String>,
+    /// The kernel's release, as `uname -r` prints it; null if none was resolved.
+    pub kernel: Option<String>,
+    /// The kernel's id in the cache.
+    pub kernel_id: Option<String>,
+    /// A hash of the bootable image, in hexadecimal.
+    pub kernel_hash: Option<String>,
+    /// What executed the guest; null if none was started.
+    pub accelerator: Option<Accelerator>,
+    /// What the guest's clocks followed.
+    pub clock: Option<Clock>,
+    /// The seed of the run.
+    pub seed: Option<u64>,
+    /// The digest of a virtual-clock run; null under the real clock.
+    pub digest: Option<String>,
+    /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs, cores an LLC, threads a core.
+    pub topology: Option<String>,
+    /// Virtual CPUs.
+    pub vcpus: Option<u32>,
+    /// Guest memory, in MiB.
+    pub memory_mib: Option<u32>,
+    /// The scheduler under test; null if the kernel's default scheduler ran.
+    pub scheduler: Option<SchedulerRecord>,
+    /// Length of the workload's window, guest time.
+    pub window_s: Option<f64>,
+    /// From the start of the run to its end, host time.
+    pub wall_s: f64,
+    /// From QEMU's start to the guest's first word, host time.
+    pub boot_s: Option<f64>,
+    /// Where the wall time went: resolve, initramfs, boot, attach, window, captures, teardown.
+    pub timings: BTreeMap<String, f64>,
+    /// What the machine was started from.
+    pub start: Option<Start>,
+    /// QEMU's version.
+    pub qemu: Option<String>,
+    /// Periodic captures asked for.
+    pub periodic_target: u32,
+    /// Periodic captures stored, placeholders included.
+    pub periodic_fired: u32,
+    /// Periodic captures with data.
+    pub periodic_real: u32,
+    /// How long each capture froze the guest, in milliseconds, in order.
+    pub freeze_ms: Vec<f64>,
+    /// The scenario's statistics as the judgement saw them; null if there were none.
+    pub stats: serde_json::Value,
+    /// The index of captures.
+    pub captures: Vec<CaptureRecord>,
+    /// Files beside the record, by name.
+    pub artefacts: Vec<String>,
+    /// Artefacts that were cut or left out, and why.
+    pub omitted: Vec<String>,
+    /// The machine it ran on.
+    pub host: HostRecord,
+}
+
+impl RunRecord {
+    /// A record of `test`, with everything else still unknown. The verdict is inconclusive until someone judges.
+    #[must_use]
+    pub fn new(test: impl Into<String>) -> Self {
+        Self {
+            schema: SCHEMA,
+            test: test.into(),
+            host: HostRecord::detect(),
+            ..Self::default()
+        }
+    }
+
+    /// Makes the record one that reads back as it was written: JSON has no NaN, and a reason is one line.
+    pub(crate) fn normalise(&mut self) {
+        self.reason = self.reason.as_deref().and_then(one_line);
+        self.wall_s = if self.wall_s.is_finite() {
+            self.wall_s
+        } else {
+            0.0
+        };
+        self.window_s = self.window_s.filter(|seconds| seconds.is_finite());
+        self.boot_s = self.boot_s.filter(|seconds| seconds.is_finite());
+        self.timings.retain(|_, seconds| seconds.is_finite());
+        self.freeze_ms
+            .retain(|milliseconds| milliseconds.is_finite());
+        for capture in &mut self.captures {
+            capture.freeze_ms = capture
+                .freeze_ms
+                .filter(|milliseconds| milliseconds.is_finite());
+        }
+    }
+}
+
+/// The first line that says something, cut at [`REASON_CAP`]; `None` if no line does.
+fn one_line(text: &str) -> Option<String> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let visible = line.chars().map(|c| if c.is_control() { ' ' } else { c });
+    Some(if line.chars().count() > REASON_CAP {
+        visible.take(REASON_CAP).chain(['…']).collect()
+    } else {
+        visible.collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line() {
+        assert_eq!(
+            one_line("\n  gap of 3 s\nmore"),
+            Some("gap of 3 s".to_owned())
+        );
+        assert_eq!(one_line(" \n"), None);
+        assert_eq!(one_line("\u{1b}[31mred").unwrap(), " [31mred");
+        assert_eq!(
+            one_line(&"x".repeat(2000)).unwrap().chars().count(),
+            REASON_CAP + 1
+        );
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_left_out() {
+        let mut record = RunRecord {
+            wall_s: f64::NAN,
+            window_s: Some(f64::INFINITY),
+            timings: [("boot".to_owned(), f64::NAN), ("window".to_owned(), 1.0)].into(),
+            freeze_ms: vec![1.0, f64::NAN],
+            ..RunRecord::new("t")
+        };
+        record.normalise();
+        let back: RunRecord =
+            serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(back, record);
+        assert_eq!(
+            (
+                back.wall_s,
+                back.window_s,
+                back.freeze_ms.len(),
+                back.timings.len()
+            ),
+            (0.0, None, 1, 1)
+        );
+    }
+
+    #[test]
+    fn the_schema_is_what_the_paper_says() {
+        let record = RunRecord {
+            host: HostRecord::default(),
+            ..RunRecord::new("demo")
+        };
+        let json = serde_json::to_string(&record).unwrap();
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"digest":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+    }
+
+    #[test]
+    fn fields_of_a_later_writer_are_ignored_and_missing_ones_are_empty() {
+        let record: RunRecord =
+            serde_json::from_str(r#"{"schema":1,"test":"a","verdict":"pass","new":[1]}"#).unwrap();
+        assert_eq!(
+            (record.test.as_str(), record.verdict, record.kernel),
+            ("a", RunVerdict::Pass, None)
+        );
+    }
+
+    #[test]
+    fn every_field_is_in_the_paper() {
+        let paper = include_str!("../../../docs/record.md");
+        let value = serde_json::to_value(RunRecord::default()).unwrap();
+        for field in value.as_object().unwrap().keys() {
+            assert!(
+                paper.contains(&format!("| `{field}` |")),
+                "docs/record.md does not describe `{field}`"
+            );
+        }
+    }
+}

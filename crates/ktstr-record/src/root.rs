@@ -1,0 +1,96 @@
+//! Where the runs of this process lie.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The folder that holds the runs: `KTSTR_RUNS_ROOT` as it is, else `ktstr` in Cargo's target folder.
+///
+/// The target folder is `CARGO_TARGET_DIR` if that is absolute, else the one this executable was built into
+/// (`…/target/debug/deps/name-hash`), else `target` beside the nearest `Cargo.lock` above the working directory.
+#[must_use]
+pub fn runs_root() -> PathBuf {
+    let exe = env::current_exe().ok();
+    let cwd = env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    find(
+        |name| env::var_os(name).filter(|value| !value.is_empty()),
+        exe.as_deref(),
+        &cwd,
+    )
+}
+
+fn find(var: impl Fn(&str) -> Option<OsString>, exe: Option<&Path>, cwd: &Path) -> PathBuf {
+    if let Some(root) = var("KTSTR_RUNS_ROOT") {
+        return cwd.join(root);
+    }
+    let target = var("CARGO_TARGET_DIR").map(PathBuf::from);
+    // A test's working directory is its package, not the place that cargo took a relative path from: the executable
+    // itself knows better.
+    let target = match target {
+        Some(absolute) if absolute.is_absolute() => absolute,
+        relative => exe
+            .and_then(target_of)
+            .or_else(|| relative.map(|relative| cwd.join(relative)))
+            .unwrap_or_else(|| workspace_of(cwd).join("target")),
+    };
+    target.join("ktstr")
+}
+
+/// The target folder that `exe` lies in, known by the tag that cargo puts there.
+fn target_of(exe: &Path) -> Option<PathBuf> {
+    exe.ancestors()
+        .skip(1)
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .map(Path::to_path_buf)
+}
+
+/// The nearest folder at or above `cwd` with a `Cargo.lock`: members of a workspace have none of their own.
+fn workspace_of(cwd: &Path) -> &Path {
+    cwd.ancestors()
+        .find(|folder| folder.join("Cargo.lock").is_file())
+        .unwrap_or(cwd)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs;
+
+    fn with(vars: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<OsString> {
+        move |name| {
+            vars.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| OsString::from(value))
+        }
+    }
+
+    #[test]
+    fn the_order_of_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let member = dir.path().join("crates/member");
+        fs::create_dir_all(target.join("debug/deps")).unwrap();
+        fs::create_dir_all(&member).unwrap();
+        fs::write(target.join("CACHEDIR.TAG"), "").unwrap();
+        fs::write(dir.path().join("Cargo.lock"), "").unwrap();
+        let exe = target.join("debug/deps/test-0123");
+
+        let named = with(&[("KTSTR_RUNS_ROOT", "/runs"), ("CARGO_TARGET_DIR", "/t")]);
+        assert_eq!(find(named, Some(&exe), &member), Path::new("/runs"));
+        assert_eq!(
+            find(with(&[("CARGO_TARGET_DIR", "/t")]), Some(&exe), &member),
+            Path::new("/t/ktstr")
+        );
+        assert_eq!(
+            find(with(&[("CARGO_TARGET_DIR", "out")]), Some(&exe), &member),
+            target.join("ktstr")
+        );
+        assert_eq!(find(with(&[]), Some(&exe), &member), target.join("ktstr"));
+        let installed = Path::new("/nonexistent/bin/cargo-ktstr");
+        assert_eq!(
+            find(with(&[]), Some(installed), &member),
+            dir.path().join("target/ktstr")
+        );
+    }
+}

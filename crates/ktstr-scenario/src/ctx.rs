@@ -1,0 +1,192 @@
+//! What a test function is handed: the cgroup tree, the machine, the time it has.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+use std::time::Duration;
+
+use ktstr_assert::Assert;
+
+use crate::cgroup::CgroupOps;
+use crate::ops::{CgroupDef, CpusetSpec, HoldSpec};
+use crate::scheduler::SchedulerSpec;
+use crate::topology::TestTopology;
+use crate::workload::WorkType;
+
+/// The context of a running test. Made by the harness, or with [`Ctx::builder`].
+#[non_exhaustive]
+#[derive(Clone)]
+pub struct Ctx<'a> {
+    /// The cgroup tree of the test.
+    pub cgroups: &'a dyn CgroupOps,
+    /// The machine as found.
+    pub topo: &'a TestTopology,
+    /// The workload window, in guest time.
+    pub duration: Duration,
+    /// Workers of a cgroup that does not say how many.
+    pub workers_per_cgroup: usize,
+    /// Process id of the scheduler under test.
+    pub sched_pid: Option<i32>,
+    /// Time to let things settle: see [`Ctx::settled_hold`].
+    pub settle: Duration,
+    /// What workers of swappable cgroups do instead.
+    pub work_type_override: Option<WorkType>,
+    /// Checks of this test, merged from scheduler and attributes.
+    pub assert: Assert,
+    /// Whether the scenario waits until the host has written to the scheduler's maps.
+    pub wait_for_map_write: bool,
+    /// The running step: 0 before the first, then 1, 2, ….
+    pub current_step: Arc<AtomicU16>,
+    /// Name of the test.
+    pub entry_name: Option<&'static str>,
+    /// Which variant of the test this is.
+    pub variant_hash: u64,
+    /// The run's seed: everything random follows from it.
+    pub seed: u64,
+    scheduler: Option<&'static SchedulerSpec>,
+}
+
+impl<'a> Ctx<'a> {
+    /// A context with a duration of 1 s, one worker per cgroup, no scheduler, no checks.
+    pub fn builder(cgroups: &'a dyn CgroupOps, topo: &'a TestTopology) -> CtxBuilder<'a> {
+        CtxBuilder {
+            ctx: Ctx {
+                cgroups,
+                topo,
+                duration: Duration::from_secs(1),
+                workers_per_cgroup: 1,
+                sched_pid: None,
+                settle: Duration::ZERO,
+                work_type_override: None,
+                assert: Assert::default_checks(),
+                wait_for_map_write: false,
+                current_step: Arc::new(AtomicU16::new(0)),
+                entry_name: None,
+                variant_hash: 0,
+                seed: 0,
+                scheduler: None,
+            },
+        }
+    }
+
+    /// A cgroup with this context's number of workers.
+    pub fn cgroup_def(&self, name: impl Into<String>) -> CgroupDef {
+        CgroupDef::named(name).workers(self.workers_per_cgroup)
+    }
+
+    /// A hold of the settling time and `frac` of the duration.
+    pub fn settled_hold(&self, frac: f64) -> HoldSpec {
+        let hold = HoldSpec::frac(frac).requested(self.duration);
+        HoldSpec::Fixed(self.settle.saturating_add(hold))
+    }
+
+    /// How many CPUs a cpuset has here; 0 when it cannot be had.
+    pub fn cpuset_cpus(&self, cpuset: &CpusetSpec) -> usize {
+        cpuset.resolve_on(self.topo).map_or(0, |cpus| cpus.len())
+    }
+
+    /// The scheduler under test, `None` outside of a test with one.
+    pub fn current_scheduler(&self) -> Option<&'static SchedulerSpec> {
+        self.scheduler
+    }
+}
+
+impl fmt::Debug for Ctx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx")
+            .field("entry_name", &self.entry_name)
+            .field("cgroups", &self.cgroups.parent_path())
+            .field("duration", &self.duration)
+            .field("workers_per_cgroup", &self.workers_per_cgroup)
+            .field("sched_pid", &self.sched_pid)
+            .field("current_step", &self.current_step)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`Ctx`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CtxBuilder<'a> {
+    ctx: Ctx<'a>,
+}
+
+impl<'a> CtxBuilder<'a> {
+    /// Sets the workload window.
+    pub fn duration(mut self, duration: Duration) -> Self {
+        self.ctx.duration = duration;
+        self
+    }
+
+    /// Sets the workers of a cgroup that does not say how many.
+    pub fn workers_per_cgroup(mut self, workers: usize) -> Self {
+        self.ctx.workers_per_cgroup = workers;
+        self
+    }
+
+    /// Sets the process id of the scheduler under test.
+    pub fn sched_pid(mut self, pid: Option<i32>) -> Self {
+        self.ctx.sched_pid = pid;
+        self
+    }
+
+    /// Sets the settling time.
+    pub fn settle(mut self, settle: Duration) -> Self {
+        self.ctx.settle = settle;
+        self
+    }
+
+    /// Sets what workers of swappable cgroups do instead.
+    pub fn work_type_override(mut self, work_type: Option<WorkType>) -> Self {
+        self.ctx.work_type_override = work_type;
+        self
+    }
+
+    /// Sets the checks.
+    pub fn assert(mut self, assert: Assert) -> Self {
+        self.ctx.assert = assert;
+        self
+    }
+
+    /// Sets whether the scenario waits for the host's write to the scheduler's maps.
+    pub fn wait_for_map_write(mut self, wait: bool) -> Self {
+        self.ctx.wait_for_map_write = wait;
+        self
+    }
+
+    /// Shares the counter of the running step.
+    pub fn current_step(mut self, step: Arc<AtomicU16>) -> Self {
+        self.ctx.current_step = step;
+        self
+    }
+
+    /// Sets the name of the test.
+    pub fn entry_name(mut self, name: &'static str) -> Self {
+        self.ctx.entry_name = Some(name);
+        self
+    }
+
+    /// Sets which variant of the test this is.
+    pub fn variant_hash(mut self, hash: u64) -> Self {
+        self.ctx.variant_hash = hash;
+        self
+    }
+
+    /// Sets the run's seed.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.ctx.seed = seed;
+        self
+    }
+
+    /// Sets the scheduler under test.
+    pub fn scheduler(mut self, spec: &'static SchedulerSpec) -> Self {
+        self.ctx.scheduler = Some(spec);
+        self
+    }
+
+    /// The context.
+    pub fn build(self) -> Ctx<'a> {
+        self.ctx
+    }
+}

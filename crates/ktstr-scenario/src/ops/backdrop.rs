@@ -1,0 +1,66 @@
+//! What lives for a whole scenario, beneath its steps.
+
+use super::cgroup_def::CgroupDef;
+use super::op::Op;
+
+/// Cgroups and operations set up before the first step and kept to the end.
+#[derive(Clone, Debug, Default)]
+pub struct Backdrop {
+    /// The cgroups.
+    pub cgroups: Vec<CgroupDef>,
+    /// Run after the cgroups are there.
+    pub ops: Vec<Op>,
+}
+
+impl Backdrop {
+    /// Nothing.
+    pub const fn new() -> Self {
+        Self {
+            cgroups: Vec::new(),
+            ops: Vec::new(),
+        }
+    }
+
+    /// Only cgroups.
+    pub fn from_cgroups(cgroups: impl IntoIterator<Item = CgroupDef>) -> Self {
+        cgroups.into_iter().collect()
+    }
+
+    /// Adds a cgroup.
+    pub fn push_cgroup(mut self, def: CgroupDef) -> Self {
+        self.cgroups.push(def);
+        self
+    }
+
+    /// Adds cgroups.
+    pub fn extend_cgroups(mut self, defs: impl IntoIterator<Item = CgroupDef>) -> Self {
+        self.cgroups.extend(defs);
+        self
+    }
+
+    /// Adds an operation.
+    pub fn push_op(mut self, op: Op) -> Self {
+        self.ops.push(op);
+        self
+    }
+
+    /// Adds operations.
+    pub fn extend_ops(mut self, ops: impl IntoIterator<Item = Op>) -> Self {
+        self.ops.extend(ops);
+        self
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.cgroups.is_empty() && self.ops.is_empty()
+    }
+}
+
+impl FromIterator<CgroupDef> for Backdrop {
+    fn from_iter<I: IntoIterator<Item = CgroupDef>>(defs: I) -> Self {
+        Self {
+            cgroups: defs.into_iter().collect(),
+            ops: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! A cgroup as a test declares it: limits and the workers inside.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::cpuset::CpusetSpec;
+use crate::cgroup::Controller;
+use crate::workload::{
+    AffinityIntent, MemPolicy, MpolFlags, SchedPolicy, WorkSpec, WorkSpecError, WorkType,
+};
+
+/// The largest `cpu.weight` and `io.weight`; the smallest is 1.
+pub const MAX_WEIGHT: u32 = 10_000;
+
+/// Period of `cpu_quota_pct`, microseconds.
+const DEFAULT_PERIOD_US: u64 = 100_000;
+
+/// Limits on CPU time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuLimits {
+    /// `cpu.max` as (quota, period), µs; a quota of `None` is written as `max`.
+    pub max_us: Option<(Option<u64>, u64)>,
+    /// `cpu.weight`.
+    pub weight: Option<u32>,
+}
+
+/// Limits on memory. The outer `None` leaves the file alone, the inner one writes `max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryLimits {
+    /// `memory.max`, bytes.
+    pub max: Option<Option<u64>>,
+    /// `memory.high`, bytes.
+    pub high: Option<Option<u64>>,
+    /// `memory.low`, bytes.
+    pub low: Option<Option<u64>>,
+    /// `memory.swap.max`, bytes.
+    pub swap_max: Option<Option<u64>>,
+}
+
+/// Limits on block I/O.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoLimits {
+    /// `io.weight`.
+    pub weight: Option<u16>,
+}
+
+/// Limits on the number of processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidsLimits {
+    /// `pids.max`; the inner `None` writes `max`.
+    pub max: Option<Option<u64>>,
+}
+
+/// A cgroup and its workers.
+///
+/// ```
+/// use ktstr_scenario::ops::{CgroupDef, CpusetSpec};
+/// use ktstr_scenario::workload::WorkType;
+///
+/// let def = CgroupDef::named("batch")
+///     .cpuset(CpusetSpec::disjoint(0, 2))
+///     .workers(4)
+///     .nice(10)
+///     .work_type(WorkType::YieldHeavy);
+/// assert_eq!(def.merged_works()[0].nice, Some(10));
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CgroupDef {
+    /// Its name below the test's root; may be nested (`a/b`).
+    pub name: String,
+    /// Its CPUs; `None` is all.
+    pub cpuset: Option<CpusetSpec>,
+    /// Its groups of workers in starting order; none means one default group.
+    pub works: Vec<WorkSpec>,
+    /// Whether a `work_type_override` of the run may replace what its workers do.
+    pub swappable: bool,
+    /// Its memory nodes; `None` is all.
+    pub cpuset_mems: Option<BTreeSet<usize>>,
+    /// Limits on CPU time.
+    pub cpu: Option<CpuLimits>,
+    /// Limits on memory.
+    pub memory: Option<MemoryLimits>,
+    /// Limits on block I/O.
+    pub io: Option<IoLimits>,
+    /// Limits on the number of processes.
+    pub pids: Option<PidsLimits>,
+    /// Nice value of workers that do not say their own.
+    pub default_nice: Option<i32>,
+    /// Name of workers that do not say their own.
+    pub default_comm: Option<String>,
+    /// User id of workers that do not say their own.
+    pub default_uid: Option<u32>,
+    /// Group id of workers that do not say their own.
+    pub default_gid: Option<u32>,
+    /// NUMA node of workers that do not say their own.
+    pub default_numa_node: Option<usize>,
+    /// Makes all workers threads of one process of this name.
+    pub default_pcomm: Option<String>,
+}
+
+/// Why a cgroup cannot be set up as declared.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CgroupDefError {
+    /// The name is not usable.
+    #[error("cgroup name {name:?}: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A weight outside 1..=10000.
+    #[error("cgroup {cgroup:?}: {file} = {value} is not in 1..={MAX_WEIGHT}")]
+    Weight {
+        /// The cgroup.
+        cgroup: String,
+        /// The interface file.
+        file: &'static str,
+        /// The value.
+        value: u32,
+    },
+    /// A bandwidth the kernel would refuse.
+    #[error(
+        "cgroup {cgroup:?}: cpu.max of {quota_us} µs in {period_us} µs: the quota must be at \
+         least 1000 µs, the period 1000 to 1000000 µs"
+    )]
+    CpuMax {
+        /// The cgroup.
+        cgroup: String,
+        /// The quota; 0 where it could not be computed.
+        quota_us: u64,
+        /// The period.
+        period_us: u64,
+    },
+    /// A group of workers.
+    #[error("cgroup {cgroup:?}: {source}")]
+    Work {
+        /// The cgroup.
+        cgroup: String,
+        /// What is wrong with the workers.
+        source: WorkSpecError,
+    },
+}
+
+impl CgroupDef {
+    /// A cgroup of this name with one default group of workers.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            cpuset: None,
+            works: Vec::new(),
+            swappable: false,
+            cpuset_mems: None,
+            cpu: None,
+            memory: None,
+            io: None,
+            pids: None,
+            default_nice: None,
+            default_comm: None,
+            default_uid: None,
+            default_gid: None,
+            default_numa_node: None,
+            default_pcomm: None,
+        }
+    }
+
+    /// Changes the last group of workers, made first where there is none.
+    fn last_work(mut self, change: impl FnOnce(&mut WorkSpec)) -> Self {
+        if self.works.is_empty() {
+            self.works.push(WorkSpec::default());
+        }
+        if let Some(work) = self.works.last_mut() {
+            change(work);
+        }
+        self
+    }
+
+    /// Sets how many workers the last group has.
+    pub fn workers(self, workers: usize) -> Self {
+        self.last_work(|w| w.num_workers = Some(workers))
+    }
+
+    /// Sets how many workers the last group has, as a fraction of the cpuset's CPUs, rounded up.
+    pub fn workers_pct(self, fraction: f64) -> Self {
+        self.last_work(|w| w.workers_pct = Some(fraction))
+    }
+
+    /// Adds a group of workers.
+    pub fn work(mut self, work: WorkSpec) -> Self {
+        self.works.push(work);
+        self
+    }
+
+    /// Sets what the last group does.
+    pub fn work_type(self, work_type: WorkType) -> Self {
+        self.last_work(|w| w.work_type = work_type)
+    }
+
+    /// Sets the scheduling policy of the last group.
+    pub fn sched_policy(self, policy: SchedPolicy) -> Self {
+        self.last_work(|w| w.sched_policy = policy)
+    }
+
+    /// Sets where the last group may run.
+    pub fn affinity(self, affinity: AffinityIntent) -> Self {
+        self.last_work(|w| w.affinity = affinity)
+    }
+
+    /// Sets the memory policy of the last group.
+    pub fn mem_policy(self, policy: MemPolicy) -> Self {
+        self.last_work(|w| w.mem_policy = policy)
+    }
+
+    /// Sets the flags of the last group's memory policy.
+    pub fn mpol_flags(self, flags: MpolFlags) -> Self {
+        self.last_work(|w| w.mpol_flags = flags)
+    }
+
+    /// Sets the nice value of workers that do not say their own.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.default_nice = Some(nice);
+        self
+    }
+
+    /// Sets the name of workers that do not say their own.
+    pub fn comm(mut self, comm: impl Into<String>) -> Self {
+        self.default_comm = Some(comm.into());
+        self
+    }
+
+    /// Makes all workers threads of one process of this name.
+    pub fn pcomm(mut self, comm: impl Into<String>) -> Self {
+        self.default_pcomm = Some(comm.into());
+        self
+    }
+
+    /// Sets the user id of workers that do not say their own.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.default_uid = Some(uid);
+        self
+    }
+
+    /// Sets the group id of workers that do not say their own.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.default_gid = Some(gid);
+        self
+    }
+
+    /// Sets the NUMA node of workers that do not say their own.
+    pub fn numa_node(mut self, node: usize) -> Self {
+        self.default_numa_node = Some(node);
+        self
+    }
+
+    /// Sets the CPUs.
+    pub fn cpuset(mut self, cpus: CpusetSpec) -> Self {
+        self.cpuset = Some(cpus);
+        self
+    }
+
+    /// Sets the memory nodes.
+    pub fn cpuset_mems(mut self, nodes: BTreeSet<usize>) -> Self {
+        self.cpuset_mems = Some(nodes);
+        self
+    }
+
+    /// Limits CPU time to `pct` percent of one CPU, in periods of 100 ms.
+    pub fn cpu_quota_pct(mut self, pct: u32) -> Self {
+        let quota = u64::from(pct) * (DEFAULT_PERIOD_US / 100);
+        self.cpu.get_or_insert_default().max_us = Some((Some(quota), DEFAULT_PERIOD_US));
+        self
+    }
+
+    /// Limits CPU time to `quota` in every `period`.
+    pub fn cpu_quota(mut self, quota: Duration, period: Duration) -> Self {
+        let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        self.cpu.get_or_insert_default().max_us = Some((Some(us(quota)), us(period)));
+        self
+    }
+
+    /// Writes `max` to `cpu.max`.
+    pub fn cpu_unlimited(mut self) -> Self {
+        self.cpu.get_or_insert_default().max_us = Some((None, DEFAULT_PERIOD_US));
+        self
+    }
+
+    /// Sets `cpu.weight`, 1..=10000.
+    pub fn cpu_weight(mut self, weight: u32) -> Self {
+        self.cpu.get_or_insert_default().weight = Some(weight);
+        self
+    }
+
+    /// Sets `memory.max`.
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.memory.get_or_insert_default().max = Some(Some(bytes));
+        self
+    }
+
+    /// Sets `memory.high`.
+    pub fn memory_high(mut self, bytes: u64) -> Self {
+        self.memory.get_or_insert_default().high = Some(Some(bytes));
+        self
+    }
+
+    /// Sets `memory.low`.
+    pub fn memory_low(mut self, bytes: u64) -> Self {
+        self.memory.get_or_insert_default().low = Some(Some(bytes));
+        self
+    }
+
+    /// Writes `max` to `memory.max`.
+    pub fn memory_unlimited(mut self) -> Self {
+        self.memory.get_or_insert_default().max = Some(None);
+        self
+    }
+
+    /// Sets `memory.swap.max`.
+    pub fn memory_swap_max(mut self, bytes: u64) -> Self {
+        self.memory.get_or_insert_default().swap_max = Some(Some(bytes));
+        self
+    }
+
+    /// Writes `max` to `memory.swap.max`.
+    pub fn memory_swap_unlimited(mut self) -> Self {
+        self.memory.get_or_insert_default().swap_max = Some(None);
+        self
+    }
+
+    /// Sets `io.weight`, 1..=10000.
+    pub fn io_weight(mut self, weight: u16) -> Self {
+        self.io.get_or_insert_default().weight = Some(weight);
+        self
+    }
+
+    /// Sets `pids.max`.
+    pub fn pids_max(mut self, max: u64) -> Self {
+        self.pids.get_or_insert_default().max = Some(Some(max));
+        self
+    }
+
+    /// Writes `max` to `pids.max`.
+    pub fn pids_unlimited(mut self) -> Self {
+        self.pids.get_or_insert_default().max = Some(None);
+        self
+    }
+
+    /// Sets whether a run may replace what the workers do.
+    pub fn swappable(mut self, swappable: bool) -> Self {
+        self.swappable = swappable;
+        self
+    }
+
+    /// The groups of workers with the cgroup's defaults filled in: never empty.
+    pub fn merged_works(&self) -> Vec<WorkSpec> {
+        let default = [WorkSpec::default()];
+        let works = if self.works.is_empty() {
+            &default[..]
+        } else {
+            &self.works
+        };
+        works
+            .iter()
+            .cloned()
+            .map(|mut work| {
+                work.nice = work.nice.or(self.default_nice);
+                work.comm = work.comm.or_else(|| self.default_comm.clone());
+                work.pcomm = work.pcomm.or_else(|| self.default_pcomm.clone());
+                work.uid = work.uid.or(self.default_uid);
+                work.gid = work.gid.or(self.default_gid);
+                work.numa_node = work.numa_node.or(self.default_numa_node);
+                work
+            })
+            .collect()
+    }
+
+    /// The controllers the declaration needs.
+    pub fn controllers(&self) -> BTreeSet<Controller> {
+        let needs = [
+            (
+                Controller::Cpuset,
+                self.cpuset.is_some() || self.cpuset_mems.is_some(),
+            ),
+            (Controller::Cpu, self.cpu.is_some()),
+            (Controller::Memory, self.memory.is_some()),
+            (Controller::Io, self.io.is_some()),
+            (Controller::Pids, self.pids.is_some()),
+        ];
+        needs
+            .into_iter()
+            .filter_map(|(controller, needed)| needed.then_some(controller))
+            .collect()
+    }
+
+    /// Whether everything that does not depend on the machine makes sense.
+    ///
+    /// # Errors
+    /// [`CgroupDefError`] names the cgroup and the first thing that does not.
+    pub fn validate(&self) -> Result<(), CgroupDefError> {
+        validate_name(&self.name)?;
+        let cgroup = || self.name.clone();
+        let weights = [
+            ("cpu.weight", self.cpu.and_then(|c| c.weight)),
+            ("io.weight", self.io.and_then(|i| i.weight).map(u32::from)),
+        ];
+        for (file, weight) in weights {
+            if let Some(value) = weight
+                && !(1..=MAX_WEIGHT).contains(&value)
+            {
+                return Err(CgroupDefError::Weight {
+                    cgroup: cgroup(),
+                    file,
+                    value,
+                });
+            }
+        }
+        if let Some((quota, period_us)) = self.cpu.and_then(|c| c.max_us)
+            && (quota.is_some_and(|q| q < 1_000) || !(1_000..=1_000_000).contains(&period_us))
+        {
+            return Err(CgroupDefError::CpuMax {
+                cgroup: cgroup(),
+                quota_us: quota.unwrap_or(0),
+                period_us,
+            });
+        }
+        self.merged_works()
+            .iter()
+            .try_for_each(WorkSpec::validate)
+            .map_err(|source| CgroupDefError::Work {
+                cgroup: cgroup(),
+                source,
+            })
+    }
+}
+
+impl Default for CgroupDef {
+    fn default() -> Self {
+        Self::named("cg_0")
+    }
+}
+
+fn validate_name(name: &str) -> Result<(), CgroupDefError> {
+    let part_error = |part: &str| match part {
+        "" => Some("it is empty, or has an empty part"),
+        "." | ".." => Some("it must not contain . or .."),
+        _ if part.len() > 255 => Some("a part is longer than 255 bytes"),
+        _ if part.contains(['\n', '\0']) => Some("it must not contain newlines or NUL"),
+        _ => None,
+    };
+    match name.split('/').find_map(part_error) {
+        None => Ok(()),
+        Some(reason) => Err(CgroupDefError::Name {
+            name: name.to_owned(),
+            reason,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_go_to_the_last_group_and_defaults_to_all() {
+        let def = CgroupDef::named("x")
+            .workers(2)
+            .work(WorkSpec::new(WorkType::YieldHeavy).nice(-5))
+            .workers(3)
+            .nice(10)
+            .comm("w");
+        let works = def.merged_works();
+        let seen: Vec<_> = works
+            .iter()
+            .map(|w| (w.work_type.name(), w.num_workers, w.nice, w.comm.as_deref()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("SpinWait", Some(2), Some(10), Some("w")),
+                ("YieldHeavy", Some(3), Some(-5), Some("w")),
+            ]
+        );
+        assert_eq!(CgroupDef::named("y").merged_works().len(), 1);
+    }
+
+    #[test]
+    fn controllers_follow_the_limits() {
+        let def = CgroupDef::named("x")
+            .cpuset(CpusetSpec::llc(0))
+            .cpu_weight(1)
+            .pids_max(9);
+        assert_eq!(
+            def.controllers(),
+            BTreeSet::from([Controller::Cpuset, Controller::Cpu, Controller::Pids])
+        );
+        assert!(CgroupDef::named("x").controllers().is_empty());
+    }
+
+    #[test]
+    fn quota_in_microseconds() {
+        let cpu = CgroupDef::named("x").cpu_quota_pct(150).cpu;
+        assert_eq!(cpu.and_then(|c| c.max_us), Some((Some(150_000), 100_000)));
+    }
+
+    #[test]
+    fn errors_name_the_cgroup() {
+        let error = |def: CgroupDef| def.validate().expect_err("invalid").to_string();
+        insta::assert_snapshot!(error(CgroupDef::named("a/../b")), @r#"cgroup name "a/../b": it must not contain . or .."#);
+        insta::assert_snapshot!(error(CgroupDef::named("")), @r#"cgroup name "": it is empty, or has an empty part"#);
+        insta::assert_snapshot!(error(CgroupDef::named("a").workers(0)), @r#"cgroup "a": workers(0): a group needs at least one worker"#);
+        insta::assert_snapshot!(error(CgroupDef::named("a").workers(1).workers_pct(0.5)), @r#"cgroup "a": workers(1) and workers_pct(0.5) exclude each other"#);
+        insta::assert_snapshot!(error(CgroupDef::named("a").cpu_weight(0)), @r#"cgroup "a": cpu.weight = 0 is not in 1..=10000"#);
+        insta::assert_snapshot!(
+            error(CgroupDef::named("a").cpu_quota_pct(0)),
+            @r#"cgroup "a": cpu.max of 0 µs in 100000 µs: the quota must be at least 1000 µs, the period 1000 to 1000000 µs"#
+        );
+    }
+}

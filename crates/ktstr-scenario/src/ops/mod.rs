@@ -1,0 +1,16 @@
+//! Steps: which cgroups with which workers, which operations, for how long. The data and its
+//! validation; the engine that runs them is in the guest.
+
+mod backdrop;
+mod cgroup_def;
+mod cpuset;
+mod op;
+mod step;
+
+pub use backdrop::Backdrop;
+pub use cgroup_def::{
+    CgroupDef, CgroupDefError, CpuLimits, IoLimits, MAX_WEIGHT, MemoryLimits, PidsLimits,
+};
+pub use cpuset::{CpusetError, CpusetSpec};
+pub use op::{Op, SpawnPlacement};
+pub use step::{HoldError, HoldSpec, Setup, Step};

@@ -1,0 +1,296 @@
+//! The scheduler under test: what it is called, where its binary comes from, what it needs.
+//! All `const`, because a test names a scheduler by a constant. Finding and starting the
+//! binary is the host's and the guest's work.
+
+mod settings;
+
+use ktstr_assert::Assert;
+
+use crate::topology::{Topology, TopologyConstraints};
+
+pub use settings::{BpfMapWrite, CgroupPath, Sysctl};
+
+/// How the scheduler's code gets into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SchedulerSpec {
+    /// The kernel's own scheduler; nothing is started.
+    Eevdf,
+    /// A binary looked for by its name: `KTSTR_SCHEDULER`, beside the test, in `target/`,
+    /// else built with cargo.
+    Discover(&'static str),
+    /// A binary at this path.
+    Path(&'static str),
+    /// A scheduler inside the kernel, switched by commands of the form `echo V > /path`.
+    KernelBuiltin {
+        /// Run in the guest before the workload.
+        enable: &'static [&'static str],
+        /// Run in the guest after the workload.
+        disable: &'static [&'static str],
+    },
+}
+
+impl SchedulerSpec {
+    /// Whether anything other than the kernel's default scheduling is active.
+    pub const fn has_active_scheduling(&self) -> bool {
+        !matches!(self, Self::Eevdf)
+    }
+
+    /// Whether a sched_ext (BPF) scheduler is started from a binary.
+    pub const fn has_bpf_scheduler(&self) -> bool {
+        matches!(self, Self::Discover(_) | Self::Path(_))
+    }
+
+    /// `eevdf`, the name, the path, or `kernel`.
+    pub const fn display_name(&self) -> &'static str {
+        match self {
+            Self::Eevdf => "eevdf",
+            Self::Discover(name) => name,
+            Self::Path(path) => path,
+            Self::KernelBuiltin { .. } => "kernel",
+        }
+    }
+}
+
+/// A scheduler under test.
+///
+/// ```
+/// use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
+///
+/// const LAVD: Scheduler = Scheduler::named("lavd")
+///     .binary(SchedulerSpec::Discover("scx_lavd"))
+///     .sched_args(&["--performance"])
+///     .topology(1, 2, 4, 1);
+/// assert_eq!(LAVD.topology.total_cpus(), 8);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Scheduler {
+    /// The name in reports.
+    pub name: &'static str,
+    /// Where its code comes from.
+    pub binary: SchedulerSpec,
+    /// Kernel settings, passed as `sysctl.<key>=<value>` on the guest's command line.
+    pub sysctls: &'static [Sysctl],
+    /// More arguments of the guest kernel.
+    pub kargs: &'static [&'static str],
+    /// Checks that hold for every test of this scheduler; a test's own attributes win.
+    pub assert: Assert,
+    /// A cgroup made for the scheduler before it starts.
+    pub cgroup_parent: Option<CgroupPath>,
+    /// Arguments of the scheduler; a test's `extra_sched_args` follow them.
+    pub sched_args: &'static [&'static str],
+    /// The shape of tests that do not say their own.
+    pub topology: Topology,
+    /// The gauntlet filter of tests that do not say their own.
+    pub constraints: TopologyConstraints,
+    /// A configuration file, packed and passed with `--config`.
+    pub config_file: Option<&'static str>,
+    /// For configuration given by each test: (argument template with `{file}`, path in the guest).
+    pub config_file_def: Option<(&'static str, &'static str)>,
+    /// Kernel versions to load it on, for verification.
+    pub kernels: &'static [&'static str],
+    /// Names of preset shapes that verification leaves out.
+    pub verifier_exclude_topologies: &'static [&'static str],
+    /// `CARGO_MANIFEST_DIR` of the declaring crate; empty when unknown.
+    pub manifest_dir: &'static str,
+}
+
+impl Scheduler {
+    /// The kernel's own scheduler.
+    pub const EEVDF: Self = Self::named("eevdf");
+
+    /// A scheduler of this name, with nothing to start, on one node, one LLC, two cores.
+    pub const fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            binary: SchedulerSpec::Eevdf,
+            sysctls: &[],
+            kargs: &[],
+            assert: Assert::NO_OVERRIDES,
+            cgroup_parent: None,
+            sched_args: &[],
+            topology: Topology::DEFAULT,
+            constraints: TopologyConstraints::DEFAULT,
+            config_file: None,
+            config_file_def: None,
+            kernels: &[],
+            verifier_exclude_topologies: &[],
+            manifest_dir: "",
+        }
+    }
+
+    /// Sets where its code comes from.
+    pub const fn binary(mut self, spec: SchedulerSpec) -> Self {
+        self.binary = spec;
+        self
+    }
+
+    /// Short for `binary(SchedulerSpec::Discover(name))`.
+    pub const fn binary_discover(self, name: &'static str) -> Self {
+        self.binary(SchedulerSpec::Discover(name))
+    }
+
+    /// Sets the declaring crate's folder: `env!("CARGO_MANIFEST_DIR")`.
+    pub const fn manifest_dir(mut self, dir: &'static str) -> Self {
+        self.manifest_dir = dir;
+        self
+    }
+
+    /// Sets kernel settings.
+    pub const fn sysctls(mut self, sysctls: &'static [Sysctl]) -> Self {
+        self.sysctls = sysctls;
+        self
+    }
+
+    /// Sets more kernel arguments.
+    pub const fn kargs(mut self, kargs: &'static [&'static str]) -> Self {
+        self.kargs = kargs;
+        self
+    }
+
+    /// Sets checks for every test of this scheduler.
+    pub const fn assert(mut self, assert: Assert) -> Self {
+        self.assert = assert;
+        self
+    }
+
+    /// Sets the cgroup made for the scheduler.
+    ///
+    /// # Panics
+    /// As [`CgroupPath::new`]; a compile error in a `const`.
+    pub const fn cgroup_parent(mut self, path: &'static str) -> Self {
+        self.cgroup_parent = Some(CgroupPath::new(path));
+        self
+    }
+
+    /// Sets the scheduler's arguments.
+    pub const fn sched_args(mut self, args: &'static [&'static str]) -> Self {
+        self.sched_args = args;
+        self
+    }
+
+    /// Sets the shape of tests that do not say their own.
+    ///
+    /// # Panics
+    /// When it cannot be built; a compile error in a `const`.
+    pub const fn topology(mut self, numa_nodes: u32, llcs: u32, cores: u32, threads: u32) -> Self {
+        self.topology = Topology::new(numa_nodes, llcs, cores, threads).checked();
+        self
+    }
+
+    /// Sets the gauntlet filter.
+    pub const fn constraints(mut self, constraints: TopologyConstraints) -> Self {
+        self.constraints = constraints;
+        self
+    }
+
+    /// Sets the fewest NUMA nodes of the gauntlet filter.
+    pub const fn min_numa_nodes(mut self, n: u32) -> Self {
+        self.constraints = self.constraints.with_min_numa_nodes(n);
+        self
+    }
+
+    /// Sets the most NUMA nodes of the gauntlet filter.
+    pub const fn max_numa_nodes(mut self, n: u32) -> Self {
+        self.constraints = self.constraints.with_max_numa_nodes(n);
+        self
+    }
+
+    /// Sets the fewest LLCs of the gauntlet filter.
+    pub const fn min_llcs(mut self, n: u32) -> Self {
+        self.constraints = self.constraints.with_min_llcs(n);
+        self
+    }
+
+    /// Sets the most LLCs of the gauntlet filter.
+    pub const fn max_llcs(mut self, n: u32) -> Self {
+        self.constraints = self.constraints.with_max_llcs(n);
+        self
+    }
+
+    /// Accepts only shapes with more than one thread to a core in the gauntlet.
+    pub const fn requires_smt(mut self) -> Self {
+        self.constraints = self.constraints.with_requires_smt(true);
+        self
+    }
+
+    /// Sets the fewest CPUs of the gauntlet filter.
+    pub const fn min_cpus(mut self, n: u32) -> Self {
+        self.constraints = self.constraints.with_min_cpus(n);
+        self
+    }
+
+    /// Sets the most CPUs of the gauntlet filter.
+    pub const fn max_cpus(mut self, n: u32) -> Self {
+        self.constraints = self.constraints.with_max_cpus(n);
+        self
+    }
+
+    /// Sets a configuration file of the host, packed for the guest.
+    pub const fn config_file(mut self, path: &'static str) -> Self {
+        self.config_file = Some(path);
+        self
+    }
+
+    /// Takes configuration from each test: `template` is the argument, with `{file}` for
+    /// `guest_path`, where the content is put.
+    pub const fn config_file_def(
+        mut self,
+        template: &'static str,
+        guest_path: &'static str,
+    ) -> Self {
+        self.config_file_def = Some((template, guest_path));
+        self
+    }
+
+    /// Sets the kernels to verify on.
+    pub const fn kernels(mut self, kernels: &'static [&'static str]) -> Self {
+        self.kernels = kernels;
+        self
+    }
+
+    /// Sets the preset shapes that verification leaves out.
+    pub const fn verifier_exclude_topologies(mut self, presets: &'static [&'static str]) -> Self {
+        self.verifier_exclude_topologies = presets;
+        self
+    }
+
+    /// The declaring crate's folder, `None` when it was not recorded.
+    pub const fn effective_manifest_dir(&self) -> Option<&'static str> {
+        if self.manifest_dir.is_empty() {
+            None
+        } else {
+            Some(self.manifest_dir)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X: Scheduler = Scheduler::named("x")
+        .binary(SchedulerSpec::Discover("scx_x"))
+        .cgroup_parent("/x.slice")
+        .sysctls(&[Sysctl::new("kernel.sched_x", "1")])
+        .topology(2, 4, 1, 1)
+        .max_numa_nodes(2)
+        .requires_smt();
+    static Y: &Scheduler = &X;
+
+    #[test]
+    fn a_const_holds_everything() {
+        assert_eq!(Y.binary.display_name(), "scx_x");
+        assert!(Y.binary.has_bpf_scheduler());
+        assert_eq!(Y.topology.to_string(), "2n4l1c1t");
+        assert!(Y.constraints.requires_smt);
+        assert_eq!(Y.constraints.max_numa_nodes, Some(2));
+        assert_eq!(Y.effective_manifest_dir(), None);
+        assert!(!Scheduler::EEVDF.binary.has_active_scheduling());
+    }
+
+    #[test]
+    #[should_panic(expected = "llcs = 3 cannot be divided by numa_nodes = 2")]
+    fn a_topology_that_cannot_be_built_is_refused() {
+        let _ = Scheduler::named("x").topology(2, 3, 1, 1);
+    }
+}

@@ -1,0 +1,177 @@
+//! Small validated values a scheduler declaration is made of. Each is checked in its `const`
+//! constructor, so a wrong one does not compile.
+
+/// A kernel setting: dotted key and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sysctl {
+    key: &'static str,
+    value: &'static str,
+}
+
+impl Sysctl {
+    /// The setting `key = value`.
+    ///
+    /// # Panics
+    /// In a `const` a compile error: unless `key` is dotted words of letters, digits, `_` and
+    /// `-`, and `value` is not empty and without white space (it goes on the kernel's command
+    /// line).
+    pub const fn new(key: &'static str, value: &'static str) -> Self {
+        let bytes = key.as_bytes();
+        let mut dots = 0;
+        let mut word = 0;
+        let mut i = 0;
+        while i < bytes.len() {
+            match bytes[i] {
+                b'.' => {
+                    assert!(word > 0, "Sysctl: the key has an empty part between dots");
+                    dots += 1;
+                    word = 0;
+                }
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => word += 1,
+                _ => panic!("Sysctl: the key may have only letters, digits, '_', '-' and dots"),
+            }
+            i += 1;
+        }
+        assert!(
+            dots > 0 && word > 0,
+            "Sysctl: the key must be dotted, such as kernel.sched_schedstats"
+        );
+        assert!(!value.is_empty(), "Sysctl: the value is empty");
+        assert!(
+            is_one_word(value),
+            "Sysctl: the value must not contain white space or quotes"
+        );
+        Self { key, value }
+    }
+
+    /// The dotted key.
+    pub const fn key(&self) -> &'static str {
+        self.key
+    }
+
+    /// The value.
+    pub const fn value(&self) -> &'static str {
+        self.value
+    }
+
+    /// As an argument of the kernel: `sysctl.<key>=<value>`.
+    pub fn kernel_arg(&self) -> String {
+        format!("sysctl.{}={}", self.key, self.value)
+    }
+}
+
+/// A cgroup by its path below the cgroup v2 root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CgroupPath(&'static str);
+
+impl CgroupPath {
+    /// The cgroup at `path`.
+    ///
+    /// # Panics
+    /// In a `const` a compile error: unless `path` starts with `/`, is not the root, and has
+    /// neither `..` nor an empty part.
+    pub const fn new(path: &'static str) -> Self {
+        let bytes = path.as_bytes();
+        assert!(
+            !bytes.is_empty() && bytes[0] == b'/',
+            "CgroupPath: the path must start with /"
+        );
+        assert!(
+            bytes.len() > 1,
+            "CgroupPath: the root cgroup is not allowed"
+        );
+        let mut i = 1;
+        let mut part = 1;
+        while i <= bytes.len() {
+            if i == bytes.len() || bytes[i] == b'/' {
+                assert!(i > part, "CgroupPath: the path has an empty part");
+                let dots = i - part == 2 && bytes[part] == b'.' && bytes[part + 1] == b'.';
+                assert!(!dots, "CgroupPath: the path must not contain ..");
+                part = i + 1;
+            }
+            i += 1;
+        }
+        Self(path)
+    }
+
+    /// The path below the cgroup root, with its leading `/`.
+    pub const fn as_str(&self) -> &'static str {
+        self.0
+    }
+
+    /// The path in the file system: below `/sys/fs/cgroup`.
+    pub fn sysfs_path(&self) -> String {
+        format!("/sys/fs/cgroup{}", self.0)
+    }
+}
+
+/// A value the host writes into a BPF map of the scheduler before the workload starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BpfMapWrite {
+    /// The map is the first whose name ends so, such as `.bss`.
+    pub map_name_suffix: &'static str,
+    /// The scalar of four bytes to write.
+    pub field: &'static str,
+    /// What to write.
+    pub value: u32,
+}
+
+impl BpfMapWrite {
+    /// Writes `value` to `field` of the map whose name ends with `map_name_suffix`.
+    pub const fn new(map_name_suffix: &'static str, field: &'static str, value: u32) -> Self {
+        assert!(
+            !map_name_suffix.is_empty() && !field.is_empty(),
+            "BpfMapWrite: map name and field must not be empty"
+        );
+        Self {
+            map_name_suffix,
+            field,
+            value,
+        }
+    }
+}
+
+const fn is_one_word(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        if bytes[i].is_ascii_whitespace() || bytes[i] == b'"' || bytes[i] == 0 {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_values() {
+        const S: Sysctl = Sysctl::new("kernel.sched_schedstats", "1");
+        assert_eq!(S.kernel_arg(), "sysctl.kernel.sched_schedstats=1");
+        const P: CgroupPath = CgroupPath::new("/a/b.slice");
+        assert_eq!(P.sysfs_path(), "/sys/fs/cgroup/a/b.slice");
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        type Make = fn();
+        let bad: [(&str, Make); 8] = [
+            ("must be dotted", || _ = Sysctl::new("kernel", "1")),
+            ("empty part", || _ = Sysctl::new("a..b", "1")),
+            ("white space", || _ = Sysctl::new("a.b", "1 init=/x")),
+            ("may have only", || _ = Sysctl::new("a.b c", "1")),
+            ("start with /", || _ = CgroupPath::new("a")),
+            ("root", || _ = CgroupPath::new("/")),
+            ("..", || _ = CgroupPath::new("/a/..")),
+            ("empty part", || _ = CgroupPath::new("/a//b")),
+        ];
+        for (expected, make) in bad {
+            let panic = std::panic::catch_unwind(make).expect_err(expected);
+            let message = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+            assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Which shapes of the gauntlet a test accepts. They never change the test's own shape.
+
+use super::declared::Topology;
+use crate::const_text::ConstText;
+
+/// A filter on topologies. `None` in a maximum means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TopologyConstraints {
+    /// Fewest NUMA nodes.
+    pub min_numa_nodes: u32,
+    /// Most NUMA nodes.
+    pub max_numa_nodes: Option<u32>,
+    /// Fewest LLCs.
+    pub min_llcs: u32,
+    /// Most LLCs.
+    pub max_llcs: Option<u32>,
+    /// Only shapes with more than one thread to a core.
+    pub requires_smt: bool,
+    /// Fewest CPUs.
+    pub min_cpus: u32,
+    /// Most CPUs.
+    pub max_cpus: Option<u32>,
+}
+
+/// Why constraints can never be met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum ConstraintsError {
+    /// A minimum is above its maximum.
+    #[error("constraints: min_{what} = {min} is more than max_{what} = {max}")]
+    MinAboveMax {
+        /// The dimension: "numa_nodes", "llcs" or "cpus".
+        what: &'static str,
+        /// The minimum.
+        min: u32,
+        /// The maximum.
+        max: u32,
+    },
+    /// A maximum is zero.
+    #[error("constraints: max_{what} is 0, nothing could ever be accepted")]
+    ZeroMax {
+        /// The dimension.
+        what: &'static str,
+    },
+}
+
+impl TopologyConstraints {
+    /// One node, at most 12 LLCs, at most 192 CPUs.
+    pub const DEFAULT: Self = Self {
+        min_numa_nodes: 1,
+        max_numa_nodes: Some(1),
+        min_llcs: 1,
+        max_llcs: Some(12),
+        requires_smt: false,
+        min_cpus: 1,
+        max_cpus: Some(192),
+    };
+
+    /// Sets the fewest NUMA nodes.
+    pub const fn with_min_numa_nodes(mut self, n: u32) -> Self {
+        self.min_numa_nodes = n;
+        self
+    }
+
+    /// Sets the most NUMA nodes.
+    pub const fn with_max_numa_nodes(mut self, n: u32) -> Self {
+        self.max_numa_nodes = Some(n);
+        self
+    }
+
+    /// Lifts the limit on NUMA nodes.
+    pub const fn without_max_numa_nodes(mut self) -> Self {
+        self.max_numa_nodes = None;
+        self
+    }
+
+    /// Sets the fewest LLCs.
+    pub const fn with_min_llcs(mut self, n: u32) -> Self {
+        self.min_llcs = n;
+        self
+    }
+
+    /// Sets the most LLCs.
+    pub const fn with_max_llcs(mut self, n: u32) -> Self {
+        self.max_llcs = Some(n);
+        self
+    }
+
+    /// Lifts the limit on LLCs.
+    pub const fn without_max_llcs(mut self) -> Self {
+        self.max_llcs = None;
+        self
+    }
+
+    /// Whether only shapes with more than one thread to a core are accepted.
+    pub const fn with_requires_smt(mut self, requires_smt: bool) -> Self {
+        self.requires_smt = requires_smt;
+        self
+    }
+
+    /// Sets the fewest CPUs.
+    pub const fn with_min_cpus(mut self, n: u32) -> Self {
+        self.min_cpus = n;
+        self
+    }
+
+    /// Sets the most CPUs.
+    pub const fn with_max_cpus(mut self, n: u32) -> Self {
+        self.max_cpus = Some(n);
+        self
+    }
+
+    /// Lifts the limit on CPUs.
+    pub const fn without_max_cpus(mut self) -> Self {
+        self.max_cpus = None;
+        self
+    }
+
+    /// Whether any topology at all could be accepted.
+    ///
+    /// # Errors
+    /// [`ConstraintsError`] names the first pair that contradicts itself.
+    pub const fn validate(&self) -> Result<(), ConstraintsError> {
+        let dimensions = [
+            ("numa_nodes", self.min_numa_nodes, self.max_numa_nodes),
+            ("llcs", self.min_llcs, self.max_llcs),
+            ("cpus", self.min_cpus, self.max_cpus),
+        ];
+        let mut i = 0;
+        while i < dimensions.len() {
+            let (what, min, max) = dimensions[i];
+            if let Some(max) = max {
+                if max == 0 {
+                    return Err(ConstraintsError::ZeroMax { what });
+                }
+                if min > max {
+                    return Err(ConstraintsError::MinAboveMax { what, min, max });
+                }
+            }
+            i += 1;
+        }
+        Ok(())
+    }
+
+    /// The same constraints when they can be met; in a `const`, a compile error otherwise.
+    ///
+    /// # Panics
+    /// When [`TopologyConstraints::validate`] fails, with its message.
+    pub const fn checked(self) -> Self {
+        let message = match self.validate() {
+            Ok(()) => return self,
+            Err(ConstraintsError::ZeroMax { what }) => ConstText::new()
+                .text("constraints: max_")
+                .text(what)
+                .text(" is 0, nothing could ever be accepted"),
+            Err(ConstraintsError::MinAboveMax { what, min, max }) => ConstText::new()
+                .text("constraints: min_")
+                .text(what)
+                .text(" = ")
+                .number(min)
+                .text(" is more than max_")
+                .text(what)
+                .text(" = ")
+                .number(max),
+        };
+        panic!("{}", message.as_str())
+    }
+
+    /// Whether the shape itself passes, whatever the host.
+    pub const fn accepts_shape(&self, topology: &Topology) -> bool {
+        self.accepts_verifier(topology)
+            && at_most(topology.numa_nodes, self.max_numa_nodes)
+            && at_most(topology.llcs, self.max_llcs)
+            && at_most(topology.total_cpus(), self.max_cpus)
+    }
+
+    /// Whether the shape passes and each of its CPUs and LLCs can have one of the host's.
+    pub const fn accepts(
+        &self,
+        topology: &Topology,
+        host_cpus: u32,
+        host_llcs: u32,
+        host_max_cpus_per_llc: u32,
+    ) -> bool {
+        self.accepts_no_perf_mode(topology, host_cpus)
+            && topology.llcs <= host_llcs
+            && largest_llc(topology) <= host_max_cpus_per_llc
+    }
+
+    /// Whether the shape passes and the host has as many CPUs.
+    pub const fn accepts_no_perf_mode(&self, topology: &Topology, host_cpus: u32) -> bool {
+        self.accepts_shape(topology) && topology.total_cpus() <= host_cpus
+    }
+
+    /// Whether the shape meets the minima: enough to load a scheduler and have it verified.
+    pub const fn accepts_verifier(&self, topology: &Topology) -> bool {
+        topology.numa_nodes >= self.min_numa_nodes
+            && topology.llcs >= self.min_llcs
+            && topology.total_cpus() >= self.min_cpus
+            && (!self.requires_smt || topology.threads_per_core > 1)
+    }
+}
+
+impl Default for TopologyConstraints {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+const fn at_most(value: u32, max: Option<u32>) -> bool {
+    match max {
+        Some(max) => value <= max,
+        None => true,
+    }
+}
+
+const fn largest_llc(topology: &Topology) -> u32 {
+    let mut largest = 0;
+    let mut llc = 0;
+    while llc < topology.llcs {
+        let cores = topology.cores_in_llc(llc);
+        if cores > largest {
+            largest = cores;
+        }
+        llc += 1;
+        if topology.llc_cores.is_none() {
+            break;
+        }
+    }
+    largest.saturating_mul(topology.threads_per_core)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_limit_is_seen_to_refuse() {
+        let c = TopologyConstraints::DEFAULT;
+        let t = |n, l, c, s| Topology::new(n, l, c, s);
+        assert!(c.accepts(&t(1, 12, 16, 1), 192, 12, 16));
+        assert!(!c.accepts(&t(1, 12, 16, 1), 191, 12, 16), "host CPUs");
+        assert!(!c.accepts(&t(1, 12, 16, 1), 192, 11, 16), "host LLCs");
+        assert!(!c.accepts(&t(1, 12, 16, 1), 192, 12, 15), "host LLC size");
+        assert!(c.accepts_no_perf_mode(&t(1, 12, 16, 1), 192));
+        assert!(!c.accepts_shape(&t(2, 2, 1, 1)), "max nodes");
+        assert!(!c.accepts_shape(&t(1, 13, 1, 1)), "max LLCs");
+        assert!(!c.accepts_shape(&t(1, 1, 193, 1)), "max CPUs");
+        assert!(
+            c.accepts_verifier(&t(2, 16, 32, 1)),
+            "verifier has no maxima"
+        );
+        assert!(!c.with_requires_smt(true).accepts_shape(&t(1, 1, 4, 1)));
+        assert!(!c.with_min_cpus(5).accepts_verifier(&t(1, 1, 4, 1)));
+        assert!(c.without_max_numa_nodes().accepts_shape(&t(2, 2, 1, 1)));
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let error = TopologyConstraints::DEFAULT
+            .with_min_llcs(13)
+            .validate()
+            .expect_err("13 > 12");
+        insta::assert_snapshot!(error, @"constraints: min_llcs = 13 is more than max_llcs = 12");
+    }
+
+    #[test]
+    #[should_panic(expected = "constraints: min_cpus = 193 is more than max_cpus = 192")]
+    fn checked_panics_with_the_numbers() {
+        let _ = TopologyConstraints::DEFAULT.with_min_cpus(193).checked();
+    }
+
+    proptest! {
+        #[test]
+        fn a_stricter_filter_accepts_no_more(
+            n in 1u32..4, l in 1u32..8, c in 1u32..16, s in 1u32..3,
+            host in 1u32..256, min in 0u32..64, max in 1u32..64,
+        ) {
+            let topology = Topology::new(n, n * l, c, s);
+            let loose = TopologyConstraints::DEFAULT.without_max_numa_nodes();
+            let strict = loose.with_min_cpus(min).with_max_cpus(max.min(192));
+            if strict.accepts_no_perf_mode(&topology, host) {
+                prop_assert!(loose.accepts_no_perf_mode(&topology, host));
+                prop_assert!(topology.total_cpus() <= host.min(max));
+            }
+            if loose.accepts(&topology, host, 8, 32) {
+                prop_assert!(loose.accepts_no_perf_mode(&topology, host));
+                prop_assert!(loose.accepts_verifier(&topology));
+            }
+        }
+    }
+}

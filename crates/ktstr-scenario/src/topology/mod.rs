@@ -1,0 +1,20 @@
+//! CPU topologies: the one a test declares ([`Topology`]), the filter the gauntlet applies
+//! ([`TopologyConstraints`]), and the one that was found in the running system
+//! ([`TestTopology`]). Nothing here reads sysfs or starts a machine.
+//!
+//! CPUs are numbered sequentially, threads first, then cores, LLCs, NUMA nodes: CPU 0 and 1
+//! are the two threads of core 0 when there are two threads to a core.
+
+mod constraints;
+mod cpulist;
+mod declared;
+mod node;
+mod text;
+mod view;
+
+pub use constraints::{ConstraintsError, TopologyConstraints};
+pub use cpulist::{CpuListError, MAX_CPU, cpuset_string, parse_cpulist};
+pub use declared::{Topology, TopologyError};
+pub use node::{MemSideCache, NumaDistance, NumaNode};
+pub use text::TopologyParseError;
+pub use view::{LlcInfo, NodeInfo, NodeMemInfo, TestTopology};

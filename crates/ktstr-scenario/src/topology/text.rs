@@ -1,0 +1,143 @@
+//! Topologies as text: `2n4l8c2t` is two nodes, four LLCs in total, eight cores under each
+//! LLC, two threads to a core. Uneven shapes print their first LLC's cores: the text is a name
+//! for people and for the command line, not a serialisation of everything.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::declared::{Topology, TopologyError};
+
+/// Why a text is not a topology.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopologyParseError {
+    /// Not of the form `<n>n<l>l<c>c<t>t`.
+    #[error("topology {text:?}: expected <nodes>n<llcs>l<cores>c<threads>t, such as 1n2l4c1t")]
+    BadFormat {
+        /// The whole text.
+        text: String,
+    },
+    /// One of the numbers is no number, or zero.
+    #[error("topology {text:?}: {found:?} before '{unit}' must be a number of at least 1")]
+    BadComponent {
+        /// The whole text.
+        text: String,
+        /// The letter of the component.
+        unit: char,
+        /// What stood before it.
+        found: String,
+    },
+    /// LLCs cannot be spread evenly over the nodes.
+    #[error("topology {text:?}: {llcs} LLCs cannot be divided by {numa_nodes} NUMA nodes")]
+    NotMultiple {
+        /// The whole text.
+        text: String,
+        /// LLCs in total.
+        llcs: u32,
+        /// NUMA nodes.
+        numa_nodes: u32,
+    },
+    /// The number of CPUs does not fit in 32 bits.
+    #[error("topology {text:?}: too many CPUs")]
+    Overflow {
+        /// The whole text.
+        text: String,
+    },
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}n{}l{}c{}t",
+            self.numa_nodes,
+            self.llcs,
+            self.cores_in_llc(0),
+            self.threads_per_core
+        )
+    }
+}
+
+impl FromStr for Topology {
+    type Err = TopologyParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut rest = text;
+        let mut numbers = [0u32; 4];
+        for (number, unit) in numbers.iter_mut().zip(['n', 'l', 'c', 't']) {
+            let (found, after) =
+                rest.split_once(unit)
+                    .ok_or_else(|| TopologyParseError::BadFormat {
+                        text: text.to_owned(),
+                    })?;
+            let digits = !found.is_empty() && found.bytes().all(|b| b.is_ascii_digit());
+            *number = match found.parse() {
+                Ok(value) if digits && value > 0 => value,
+                _ => {
+                    return Err(TopologyParseError::BadComponent {
+                        text: text.to_owned(),
+                        unit,
+                        found: found.to_owned(),
+                    });
+                }
+            };
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return Err(TopologyParseError::BadFormat {
+                text: text.to_owned(),
+            });
+        }
+        let [numa_nodes, llcs, cores, threads] = numbers;
+        let topology = Self::new(numa_nodes, llcs, cores, threads);
+        match topology.validate() {
+            Ok(()) => Ok(topology),
+            Err(TopologyError::NotMultiple { llcs, numa_nodes }) => {
+                Err(TopologyParseError::NotMultiple {
+                    text: text.to_owned(),
+                    llcs,
+                    numa_nodes,
+                })
+            }
+            Err(_) => Err(TopologyParseError::Overflow {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<Topology>()
+            .expect_err("not a topology")
+            .to_string()
+    }
+
+    #[test]
+    fn bad_texts_say_why() {
+        insta::assert_snapshot!(error("2n4l8c"), @r#"topology "2n4l8c": expected <nodes>n<llcs>l<cores>c<threads>t, such as 1n2l4c1t"#);
+        insta::assert_snapshot!(error("1n1l2c1tx"), @r#"topology "1n1l2c1tx": expected <nodes>n<llcs>l<cores>c<threads>t, such as 1n2l4c1t"#);
+        insta::assert_snapshot!(error("1n0l2c1t"), @r#"topology "1n0l2c1t": "0" before 'l' must be a number of at least 1"#);
+        insta::assert_snapshot!(error("1n+1l2c1t"), @r#"topology "1n+1l2c1t": "+1" before 'l' must be a number of at least 1"#);
+        insta::assert_snapshot!(error("2n3l2c1t"), @r#"topology "2n3l2c1t": 3 LLCs cannot be divided by 2 NUMA nodes"#);
+        insta::assert_snapshot!(error("1n65536l65536c1t"), @r#"topology "1n65536l65536c1t": too many CPUs"#);
+    }
+
+    proptest! {
+        #[test]
+        fn print_then_parse_is_the_same(n in 1u32..9, per in 1u32..9, c in 1u32..64, t in 1u32..5) {
+            let topology = Topology::new(n, n * per, c, t);
+            prop_assert_eq!(topology.to_string().parse::<Topology>(), Ok(topology));
+        }
+
+        #[test]
+        fn parsing_is_total(text in "[0-9nlct+ ]{0,24}") {
+            if let Ok(topology) = text.parse::<Topology>() {
+                prop_assert!(topology.validate().is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Where a worker may run: the wish, and what it comes to on a given machine and cpuset.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::topology::{TestTopology, cpuset_string};
+
+/// Where a worker should run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AffinityIntent {
+    /// Wherever its cgroup may.
+    #[default]
+    Inherit,
+    /// `count` CPUs of `from` by chance, for each worker anew.
+    RandomSubset {
+        /// To choose from.
+        from: BTreeSet<usize>,
+        /// How many.
+        count: usize,
+    },
+    /// The CPUs of the LLC that the cgroup has most of.
+    LlcAligned,
+    /// All CPUs, those of other cgroups included.
+    CrossCgroup,
+    /// The first CPU of the cgroup.
+    SingleCpu,
+    /// Exactly these CPUs, as far as the cgroup has them.
+    Exact(BTreeSet<usize>),
+    /// The two threads of a core.
+    SmtSiblingPair,
+}
+
+/// What an intent comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolvedAffinity {
+    /// No affinity of its own.
+    None,
+    /// These CPUs.
+    Fixed(BTreeSet<usize>),
+    /// A choice for each worker: see [`ResolvedAffinity::cpus`].
+    Random {
+        /// To choose from; not empty.
+        from: BTreeSet<usize>,
+        /// How many; 1..=`from.len()`.
+        count: usize,
+    },
+    /// One CPU.
+    SingleCpu(usize),
+}
+
+/// Why an intent comes to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("affinity {intent}: {reason} (CPUs available: {pool})")]
+pub struct AffinityError {
+    intent: &'static str,
+    reason: String,
+    pool: String,
+}
+
+impl AffinityIntent {
+    /// Exactly these CPUs.
+    pub fn exact(cpus: impl IntoIterator<Item = usize>) -> Self {
+        Self::Exact(cpus.into_iter().collect())
+    }
+
+    /// `count` CPUs of `from` by chance.
+    pub fn random_subset(from: impl IntoIterator<Item = usize>, count: usize) -> Self {
+        Self::RandomSubset {
+            from: from.into_iter().collect(),
+            count,
+        }
+    }
+
+    /// The name of the variant.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Inherit => "Inherit",
+            Self::RandomSubset { .. } => "RandomSubset",
+            Self::LlcAligned => "LlcAligned",
+            Self::CrossCgroup => "CrossCgroup",
+            Self::SingleCpu => "SingleCpu",
+            Self::Exact(_) => "Exact",
+            Self::SmtSiblingPair => "SmtSiblingPair",
+        }
+    }
+
+    /// What the intent comes to within `cpuset` (`None`: all CPUs) on `topology`.
+    ///
+    /// # Errors
+    /// [`AffinityError`] when no CPU is left: an affinity is never silently dropped.
+    pub fn resolve(
+        &self,
+        cpuset: Option<&BTreeSet<usize>>,
+        topology: &TestTopology,
+    ) -> Result<ResolvedAffinity, AffinityError> {
+        let pool = match cpuset {
+            Some(cpus) => cpus.clone(),
+            None => topology.all_cpuset(),
+        };
+        let error = |reason: String| AffinityError {
+            intent: self.name(),
+            reason,
+            pool: cpuset_string(&pool),
+        };
+        let fixed = |cpus: BTreeSet<usize>, reason: &str| {
+            if cpus.is_empty() {
+                Err(error(reason.to_owned()))
+            } else {
+                Ok(ResolvedAffinity::Fixed(cpus))
+            }
+        };
+        match self {
+            Self::Inherit => Ok(ResolvedAffinity::None),
+            Self::RandomSubset { from, count } => {
+                if *count == 0 {
+                    return Err(error("count is 0, it must be at least 1".to_owned()));
+                }
+                let from: BTreeSet<usize> = from.intersection(&pool).copied().collect();
+                if from.is_empty() {
+                    return Err(error("none of the given CPUs is available".to_owned()));
+                }
+                let count = (*count).min(from.len());
+                Ok(ResolvedAffinity::Random { from, count })
+            }
+            Self::LlcAligned => {
+                let mut best = BTreeSet::new();
+                for llc in topology.split_by_llc() {
+                    let overlap: BTreeSet<usize> = llc.intersection(&pool).copied().collect();
+                    if overlap.len() > best.len() {
+                        best = overlap;
+                    }
+                }
+                fixed(best, "no LLC shares a CPU with the cpuset")
+            }
+            Self::CrossCgroup => fixed(topology.all_cpuset(), "the machine has no CPU"),
+            Self::SingleCpu => match pool.first() {
+                Some(&cpu) => Ok(ResolvedAffinity::SingleCpu(cpu)),
+                None => Err(error("the cpuset is empty".to_owned())),
+            },
+            Self::Exact(cpus) => fixed(
+                cpus.intersection(&pool).copied().collect(),
+                &format!("none of {} is available", cpuset_string(cpus)),
+            ),
+            Self::SmtSiblingPair => {
+                let pair = topology
+                    .llcs()
+                    .iter()
+                    .flat_map(|llc| llc.cores().values())
+                    .map(|core| core.iter().filter(|cpu| pool.contains(cpu)).take(2))
+                    .map(|pair| pair.copied().collect::<BTreeSet<usize>>())
+                    .find(|pair| pair.len() == 2);
+                fixed(
+                    pair.unwrap_or_default(),
+                    "no core has two hardware threads in the cpuset",
+                )
+            }
+        }
+    }
+}
+
+impl ResolvedAffinity {
+    /// The CPUs of one worker, `None` for no affinity of its own. Which CPUs `Random` gives
+    /// depends on `seed` alone: give each worker its own, and the same for the same run.
+    pub fn cpus(&self, seed: u64) -> Option<BTreeSet<usize>> {
+        match self {
+            Self::None => None,
+            Self::Fixed(cpus) => Some(cpus.clone()),
+            Self::SingleCpu(cpu) => Some(BTreeSet::from([*cpu])),
+            Self::Random { from, count } => {
+                let mut left: Vec<usize> = from.iter().copied().collect();
+                let mut state = seed;
+                let mut chosen = BTreeSet::new();
+                while chosen.len() < *count && !left.is_empty() {
+                    let index = splitmix64(&mut state) % left.len() as u64;
+                    chosen.insert(left.swap_remove(index as usize));
+                }
+                Some(chosen)
+            }
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to pick CPUs.
+fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Topology;
+    use proptest::prelude::*;
+
+    fn view() -> TestTopology {
+        TestTopology::from_vm_topology(&Topology::new(1, 2, 2, 2))
+    }
+
+    fn fixed(cpus: impl IntoIterator<Item = usize>) -> Result<ResolvedAffinity, AffinityError> {
+        Ok(ResolvedAffinity::Fixed(cpus.into_iter().collect()))
+    }
+
+    #[test]
+    fn each_intent() {
+        let view = view();
+        let set = BTreeSet::from([3, 4, 5]);
+        let on = |intent: AffinityIntent| intent.resolve(Some(&set), &view);
+        assert_eq!(on(AffinityIntent::Inherit), Ok(ResolvedAffinity::None));
+        assert_eq!(on(AffinityIntent::LlcAligned), fixed([4, 5]));
+        assert_eq!(on(AffinityIntent::CrossCgroup), fixed(0..8));
+        assert_eq!(
+            on(AffinityIntent::SingleCpu),
+            Ok(ResolvedAffinity::SingleCpu(3))
+        );
+        assert_eq!(on(AffinityIntent::exact([1, 3])), fixed([3]));
+        assert_eq!(on(AffinityIntent::SmtSiblingPair), fixed([4, 5]));
+    }
+
+    #[test]
+    fn nothing_left_is_an_error() {
+        let view = view();
+        let set = BTreeSet::from([1, 2]);
+        let error = |intent: AffinityIntent| {
+            intent
+                .resolve(Some(&set), &view)
+                .expect_err("no CPU is left")
+                .to_string()
+        };
+        insta::assert_snapshot!(error(AffinityIntent::exact([5, 6])), @"affinity Exact: none of 5-6 is available (CPUs available: 1-2)");
+        insta::assert_snapshot!(error(AffinityIntent::SmtSiblingPair), @"affinity SmtSiblingPair: no core has two hardware threads in the cpuset (CPUs available: 1-2)");
+        insta::assert_snapshot!(error(AffinityIntent::random_subset([1], 0)), @"affinity RandomSubset: count is 0, it must be at least 1 (CPUs available: 1-2)");
+    }
+
+    proptest! {
+        #[test]
+        fn random_choice_is_of_the_given_and_repeats(
+            from in prop::collection::btree_set(0usize..8, 1..8), count in 1usize..10, seed: u64,
+        ) {
+            let resolved = AffinityIntent::random_subset(from.clone(), count)
+                .resolve(None, &view())
+                .expect("all eight CPUs are there");
+            let cpus = resolved.cpus(seed).expect("a choice");
+            prop_assert!(cpus.is_subset(&from));
+            prop_assert_eq!(cpus.len(), count.min(from.len()));
+            prop_assert_eq!(Some(cpus), resolved.cpus(seed));
+        }
+    }
+}

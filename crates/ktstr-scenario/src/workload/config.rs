@@ -1,0 +1,147 @@
+//! Workers outside of steps: what a test that spawns them itself says.
+
+use serde::{Deserialize, Serialize};
+
+use super::affinity::AffinityIntent;
+use super::mem_policy::{MemPolicy, MpolFlags};
+use super::sched::{CloneMode, SchedPolicy};
+use super::spec::{WorkSpec, WorkSpecError};
+use super::work_type::WorkType;
+
+/// A set of workers spawned by hand, and further groups beside them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkloadConfig {
+    /// How many.
+    pub num_workers: usize,
+    /// Where they may run; only intents that need no cgroup.
+    pub affinity: AffinityIntent,
+    /// What they do.
+    pub work_type: WorkType,
+    /// After so many iterations a worker waits to be stopped.
+    pub park_after_iterations: Option<u64>,
+    /// Whether each tells when its first iteration is done.
+    pub signal_first_iteration: bool,
+    /// Their scheduling policy.
+    pub sched_policy: SchedPolicy,
+    /// Where their memory comes from.
+    pub mem_policy: MemPolicy,
+    /// Flags of `mem_policy`.
+    pub mpol_flags: MpolFlags,
+    /// Nice value.
+    pub nice: Option<i32>,
+    /// Process or thread.
+    pub clone_mode: CloneMode,
+    /// Thread name, at most 15 bytes.
+    pub comm: Option<String>,
+    /// User id.
+    pub uid: Option<u32>,
+    /// Group id.
+    pub gid: Option<u32>,
+    /// NUMA node whose CPUs and memory they take.
+    pub numa_node: Option<usize>,
+    /// Further groups.
+    pub composed: Vec<WorkSpec>,
+}
+
+impl Default for WorkloadConfig {
+    fn default() -> Self {
+        Self {
+            num_workers: 1,
+            affinity: AffinityIntent::default(),
+            work_type: WorkType::default(),
+            park_after_iterations: None,
+            signal_first_iteration: false,
+            sched_policy: SchedPolicy::default(),
+            mem_policy: MemPolicy::default(),
+            mpol_flags: MpolFlags::NONE,
+            nice: None,
+            clone_mode: CloneMode::default(),
+            comm: None,
+            uid: None,
+            gid: None,
+            numa_node: None,
+            composed: Vec::new(),
+        }
+    }
+}
+
+impl WorkloadConfig {
+    /// Sets how many there are.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.num_workers = workers;
+        self
+    }
+
+    /// Sets what they do.
+    pub fn work_type(mut self, work_type: WorkType) -> Self {
+        self.work_type = work_type;
+        self
+    }
+
+    /// Sets where they may run.
+    pub fn affinity(mut self, affinity: AffinityIntent) -> Self {
+        self.affinity = affinity;
+        self
+    }
+
+    /// Sets whether they are processes or threads.
+    pub fn clone_mode(mut self, mode: CloneMode) -> Self {
+        self.clone_mode = mode;
+        self
+    }
+
+    /// Adds a further group.
+    pub fn push_composed(mut self, spec: WorkSpec) -> Self {
+        self.composed.push(spec);
+        self
+    }
+
+    /// The workers of this configuration itself as a group, without the composed ones.
+    pub fn primary(&self) -> WorkSpec {
+        WorkSpec {
+            work_type: self.work_type.clone(),
+            sched_policy: self.sched_policy,
+            num_workers: Some(self.num_workers),
+            affinity: self.affinity.clone(),
+            mem_policy: self.mem_policy.clone(),
+            mpol_flags: self.mpol_flags,
+            nice: self.nice,
+            comm: self.comm.clone(),
+            pcomm: None,
+            uid: self.uid,
+            gid: self.gid,
+            numa_node: self.numa_node,
+            workers_pct: None,
+        }
+    }
+
+    /// Whether all groups make sense.
+    ///
+    /// # Errors
+    /// [`WorkSpecError`] of the first group that does not.
+    pub fn validate(&self) -> Result<(), WorkSpecError> {
+        let primary = self.primary();
+        primary.validate()?;
+        primary.worker_count(1, 1)?;
+        self.composed.iter().try_for_each(WorkSpec::validate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_groups_are_checked() {
+        assert_eq!(WorkloadConfig::default().validate(), Ok(()));
+        let pair = WorkloadConfig {
+            work_type: WorkType::pipe_io(1),
+            ..Default::default()
+        };
+        assert!(pair.validate().is_err(), "one worker of two");
+        assert_eq!(pair.workers(2).validate(), Ok(()));
+        let composed = WorkloadConfig::default().push_composed(WorkSpec::default().nice(20));
+        assert!(composed.validate().is_err());
+    }
+}

@@ -1,0 +1,240 @@
+//! NUMA memory policies (`set_mempolicy(2)`, `include/uapi/linux/mempolicy.h`).
+
+use std::collections::BTreeSet;
+use std::ops::BitOr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a worker's memory comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemPolicy {
+    /// The inherited policy.
+    #[default]
+    Default,
+    /// Only these nodes.
+    Bind(BTreeSet<usize>),
+    /// This node first.
+    Preferred(usize),
+    /// Page by page over these nodes.
+    Interleave(BTreeSet<usize>),
+    /// The node the worker runs on.
+    Local,
+    /// These nodes first.
+    PreferredMany(BTreeSet<usize>),
+    /// Over these nodes by their weights.
+    WeightedInterleave(BTreeSet<usize>),
+}
+
+/// Why a memory policy cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemPolicyError {
+    /// A policy over no node.
+    #[error("memory policy {policy}: the set of nodes is empty")]
+    NoNodes {
+        /// Name of the policy.
+        policy: &'static str,
+    },
+    /// Flags that exclude each other, or unknown ones.
+    #[error("memory policy flags {bits:#x}: {reason}")]
+    Flags {
+        /// All bits.
+        bits: u32,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A node outside the cpuset's nodes or the machine.
+    #[error("memory policy {policy}: node {node} is not among {available:?} ({scope})")]
+    NodeUnavailable {
+        /// Name of the policy.
+        policy: &'static str,
+        /// The node.
+        node: usize,
+        /// The nodes there are.
+        available: BTreeSet<usize>,
+        /// Which nodes those are.
+        scope: &'static str,
+    },
+}
+
+impl MemPolicy {
+    /// Only these nodes.
+    pub fn bind(nodes: impl IntoIterator<Item = usize>) -> Self {
+        Self::Bind(nodes.into_iter().collect())
+    }
+
+    /// This node first.
+    pub const fn preferred(node: usize) -> Self {
+        Self::Preferred(node)
+    }
+
+    /// Page by page over these nodes.
+    pub fn interleave(nodes: impl IntoIterator<Item = usize>) -> Self {
+        Self::Interleave(nodes.into_iter().collect())
+    }
+
+    /// These nodes first.
+    pub fn preferred_many(nodes: impl IntoIterator<Item = usize>) -> Self {
+        Self::PreferredMany(nodes.into_iter().collect())
+    }
+
+    /// Over these nodes by their weights.
+    pub fn weighted_interleave(nodes: impl IntoIterator<Item = usize>) -> Self {
+        Self::WeightedInterleave(nodes.into_iter().collect())
+    }
+
+    /// The name of the policy.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Default => "Default",
+            Self::Bind(_) => "Bind",
+            Self::Preferred(_) => "Preferred",
+            Self::Interleave(_) => "Interleave",
+            Self::Local => "Local",
+            Self::PreferredMany(_) => "PreferredMany",
+            Self::WeightedInterleave(_) => "WeightedInterleave",
+        }
+    }
+
+    /// The nodes the policy names; empty for `Default` and `Local`.
+    pub fn nodes(&self) -> BTreeSet<usize> {
+        match self {
+            Self::Default | Self::Local => BTreeSet::new(),
+            Self::Preferred(node) => BTreeSet::from([*node]),
+            Self::Bind(nodes)
+            | Self::Interleave(nodes)
+            | Self::PreferredMany(nodes)
+            | Self::WeightedInterleave(nodes) => nodes.clone(),
+        }
+    }
+
+    /// Whether policy and flags make sense by themselves.
+    ///
+    /// # Errors
+    /// [`MemPolicyError`] for an empty set or contradicting flags.
+    pub fn validate(&self, flags: MpolFlags) -> Result<(), MemPolicyError> {
+        flags.validate()?;
+        if !matches!(self, Self::Default | Self::Local) && self.nodes().is_empty() {
+            return Err(MemPolicyError::NoNodes {
+                policy: self.name(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The same, and whether the nodes are there: among the nodes of the cpuset when there is
+    /// one, on the machine with `STATIC_NODES`; with `RELATIVE_NODES` numbers are relative and
+    /// any will do.
+    ///
+    /// # Errors
+    /// [`MemPolicyError`] names the node that is missing.
+    pub fn validate_on(
+        &self,
+        flags: MpolFlags,
+        cpuset_nodes: Option<&BTreeSet<usize>>,
+        machine_nodes: &BTreeSet<usize>,
+    ) -> Result<(), MemPolicyError> {
+        self.validate(flags)?;
+        if flags.contains(MpolFlags::RELATIVE_NODES) {
+            return Ok(());
+        }
+        let (available, scope) = match cpuset_nodes {
+            Some(nodes) if !flags.contains(MpolFlags::STATIC_NODES) => {
+                (nodes, "nodes of the cpuset")
+            }
+            _ => (machine_nodes, "nodes of the machine"),
+        };
+        match self.nodes().difference(available).next() {
+            None => Ok(()),
+            Some(&node) => Err(MemPolicyError::NodeUnavailable {
+                policy: self.name(),
+                node,
+                available: available.clone(),
+                scope,
+            }),
+        }
+    }
+}
+
+/// Mode flags of a memory policy, with the kernel's values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MpolFlags(u32);
+
+impl MpolFlags {
+    /// No flag.
+    pub const NONE: Self = Self(0);
+    /// `MPOL_F_NUMA_BALANCING`.
+    pub const NUMA_BALANCING: Self = Self(1 << 13);
+    /// `MPOL_F_RELATIVE_NODES`.
+    pub const RELATIVE_NODES: Self = Self(1 << 14);
+    /// `MPOL_F_STATIC_NODES`.
+    pub const STATIC_NODES: Self = Self(1 << 15);
+
+    /// Flags by their kernel bits; unknown ones are kept and refused by [`Self::validate`].
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The kernel's bits.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether all flags of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether the kernel would take the flags.
+    ///
+    /// # Errors
+    /// [`MemPolicyError::Flags`] for unknown flags, or static together with relative nodes.
+    pub const fn validate(self) -> Result<(), MemPolicyError> {
+        let known = Self::NUMA_BALANCING.0 | Self::RELATIVE_NODES.0 | Self::STATIC_NODES.0;
+        let reason = if self.0 & !known != 0 {
+            "unknown bits are set"
+        } else if self.contains(Self(Self::STATIC_NODES.0 | Self::RELATIVE_NODES.0)) {
+            "STATIC_NODES and RELATIVE_NODES exclude each other"
+        } else {
+            return Ok(());
+        };
+        Err(MemPolicyError::Flags {
+            bits: self.0,
+            reason,
+        })
+    }
+}
+
+impl BitOr for MpolFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_must_be_there() {
+        let machine = BTreeSet::from([0, 1, 2]);
+        let cpuset = BTreeSet::from([0]);
+        let policy = MemPolicy::bind([0, 2]);
+        let check = |flags| policy.validate_on(flags, Some(&cpuset), &machine);
+        assert!(check(MpolFlags::NONE).is_err());
+        assert!(check(MpolFlags::STATIC_NODES).is_ok());
+        assert!(check(MpolFlags::RELATIVE_NODES).is_ok());
+        assert!(check(MpolFlags::STATIC_NODES | MpolFlags::RELATIVE_NODES).is_err());
+        assert!(check(MpolFlags::from_bits(1)).is_err());
+        assert!(policy.validate_on(MpolFlags::NONE, None, &machine).is_ok());
+        assert!(
+            MemPolicy::bind([3])
+                .validate_on(MpolFlags::STATIC_NODES, None, &machine)
+                .is_err()
+        );
+        assert!(MemPolicy::interleave([]).validate(MpolFlags::NONE).is_err());
+    }
+}

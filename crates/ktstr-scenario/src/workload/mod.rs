@@ -1,0 +1,16 @@
+//! What workers do and how they are scheduled: data and validation. Running them is the
+//! guest's work.
+
+mod affinity;
+mod config;
+mod mem_policy;
+mod sched;
+mod spec;
+mod work_type;
+
+pub use affinity::{AffinityError, AffinityIntent, ResolvedAffinity};
+pub use config::WorkloadConfig;
+pub use mem_policy::{MemPolicy, MemPolicyError, MpolFlags};
+pub use sched::{CloneMode, SchedClass, SchedPolicy, SchedPolicyError};
+pub use spec::{WorkSpec, WorkSpecError};
+pub use work_type::{FutexLockMode, WakeMechanism, WorkPhase, WorkType, WorkTypeValidationError};

@@ -1,0 +1,151 @@
+//! Scheduling policies of workers (`sched_setattr(2)`).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A scheduling class, without parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedClass {
+    /// `SCHED_OTHER`.
+    Cfs,
+    /// `SCHED_BATCH`.
+    Batch,
+    /// `SCHED_IDLE`.
+    Idle,
+    /// `SCHED_FIFO`.
+    Rt,
+    /// `SCHED_DEADLINE`.
+    Deadline,
+    /// `SCHED_EXT`.
+    Ext,
+}
+
+/// The policy a worker runs under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedPolicy {
+    /// `SCHED_OTHER`; under a sched_ext scheduler that takes all, its own.
+    #[default]
+    Normal,
+    /// `SCHED_BATCH`.
+    Batch,
+    /// `SCHED_IDLE`.
+    Idle,
+    /// `SCHED_FIFO` with a priority of 1 to 99.
+    Fifo(u32),
+    /// `SCHED_RR` with a priority of 1 to 99.
+    RoundRobin(u32),
+    /// `SCHED_DEADLINE`.
+    Deadline {
+        /// CPU time per period.
+        runtime: Duration,
+        /// By when in the period.
+        deadline: Duration,
+        /// The period.
+        period: Duration,
+    },
+    /// `SCHED_EXT`: under sched_ext even if the scheduler takes only those who ask.
+    Ext,
+}
+
+/// Why a policy cannot be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SchedPolicyError {
+    /// A real-time priority outside 1..=99.
+    #[error("real-time priority {0} is not in 1..=99")]
+    Priority(u32),
+    /// Not 0 < runtime <= deadline <= period.
+    #[error(
+        "SCHED_DEADLINE needs 0 < runtime <= deadline <= period, got {runtime:?}, {deadline:?}, \
+         {period:?}"
+    )]
+    Deadline {
+        /// CPU time per period.
+        runtime: Duration,
+        /// By when in the period.
+        deadline: Duration,
+        /// The period.
+        period: Duration,
+    },
+}
+
+impl SchedPolicy {
+    /// `SCHED_FIFO` with this priority.
+    pub const fn fifo(priority: u32) -> Self {
+        Self::Fifo(priority)
+    }
+
+    /// `SCHED_RR` with this priority.
+    pub const fn round_robin(priority: u32) -> Self {
+        Self::RoundRobin(priority)
+    }
+
+    /// `SCHED_DEADLINE` with these times.
+    pub const fn deadline(runtime: Duration, deadline: Duration, period: Duration) -> Self {
+        Self::Deadline {
+            runtime,
+            deadline,
+            period,
+        }
+    }
+
+    /// Whether the kernel would take the parameters.
+    ///
+    /// # Errors
+    /// [`SchedPolicyError`] with the parameters.
+    pub fn validate(&self) -> Result<(), SchedPolicyError> {
+        match *self {
+            Self::Fifo(p) | Self::RoundRobin(p) if !(1..=99).contains(&p) => {
+                Err(SchedPolicyError::Priority(p))
+            }
+            Self::Deadline {
+                runtime,
+                deadline,
+                period,
+            } if runtime.is_zero() || runtime > deadline || deadline > period => {
+                Err(SchedPolicyError::Deadline {
+                    runtime,
+                    deadline,
+                    period,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a worker is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloneMode {
+    /// A process of its own.
+    #[default]
+    Fork,
+    /// A thread.
+    Thread,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits() {
+        assert!(SchedPolicy::fifo(99).validate().is_ok());
+        assert!(SchedPolicy::fifo(100).validate().is_err());
+        assert!(SchedPolicy::round_robin(0).validate().is_err());
+        let ms = Duration::from_millis;
+        assert!(
+            SchedPolicy::deadline(ms(1), ms(2), ms(2))
+                .validate()
+                .is_ok()
+        );
+        assert!(
+            SchedPolicy::deadline(ms(3), ms(2), ms(4))
+                .validate()
+                .is_err()
+        );
+    }
+}

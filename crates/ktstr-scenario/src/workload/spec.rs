@@ -1,0 +1,281 @@
+//! A group of equal workers within a cgroup.
+
+use serde::{Deserialize, Serialize};
+
+use super::affinity::AffinityIntent;
+use super::mem_policy::{MemPolicy, MemPolicyError, MpolFlags};
+use super::sched::{SchedPolicy, SchedPolicyError};
+use super::work_type::{WorkType, WorkTypeValidationError};
+
+/// Longest name of a thread, without the final NUL (`TASK_COMM_LEN` - 1).
+pub(crate) const MAX_COMM: usize = 15;
+
+/// A group of equal workers. `None` means: what the cgroup says, else the kernel's default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkSpec {
+    /// What they do.
+    pub work_type: WorkType,
+    /// Their scheduling policy.
+    pub sched_policy: SchedPolicy,
+    /// How many; excludes `workers_pct`.
+    pub num_workers: Option<usize>,
+    /// Where they may run.
+    pub affinity: AffinityIntent,
+    /// Where their memory comes from.
+    pub mem_policy: MemPolicy,
+    /// Flags of `mem_policy`.
+    pub mpol_flags: MpolFlags,
+    /// Nice value.
+    pub nice: Option<i32>,
+    /// Thread name, at most 15 bytes.
+    pub comm: Option<String>,
+    /// Makes them threads of one process of this name.
+    pub pcomm: Option<String>,
+    /// User id.
+    pub uid: Option<u32>,
+    /// Group id.
+    pub gid: Option<u32>,
+    /// NUMA node whose CPUs and memory they take.
+    pub numa_node: Option<usize>,
+    /// How many, as a fraction of the CPUs of the cpuset; excludes `num_workers`.
+    pub workers_pct: Option<f64>,
+}
+
+/// Why a group of workers cannot be started.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkSpecError {
+    /// Both ways to say how many.
+    #[error("workers({workers}) and workers_pct({pct}) exclude each other")]
+    TwoCounts {
+        /// As `num_workers`.
+        workers: usize,
+        /// As `workers_pct`.
+        pct: f64,
+    },
+    /// No worker.
+    #[error("workers(0): a group needs at least one worker")]
+    NoWorkers,
+    /// A fraction that is none.
+    #[error("workers_pct({0}) must be finite and more than 0")]
+    BadFraction(f64),
+    /// A fraction so large that the workers cannot be counted.
+    #[error("workers_pct({pct}) of {cpus} CPUs is more than {max} workers")]
+    TooMany {
+        /// The fraction.
+        pct: f64,
+        /// CPUs of the cpuset.
+        cpus: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A nice value outside -20..=19.
+    #[error("nice {0} is not in -20..=19")]
+    Nice(i32),
+    /// A name that does not fit.
+    #[error("name {name:?} must be 1 to 15 bytes without NUL")]
+    Comm {
+        /// The name.
+        name: String,
+    },
+    /// A bad parameter of the work type, or a count that it cannot divide.
+    #[error(transparent)]
+    WorkType(#[from] WorkTypeValidationError),
+    /// A bad parameter of the policy.
+    #[error(transparent)]
+    SchedPolicy(#[from] SchedPolicyError),
+    /// A bad memory policy.
+    #[error(transparent)]
+    MemPolicy(#[from] MemPolicyError),
+}
+
+/// No group has more workers: a mistyped fraction shall not fill the guest with processes.
+const MAX_WORKERS: usize = 65_536;
+
+impl WorkSpec {
+    /// Workers that do `work_type`.
+    pub fn new(work_type: WorkType) -> Self {
+        Self {
+            work_type,
+            ..Self::default()
+        }
+    }
+
+    /// Sets what they do.
+    pub fn work_type(mut self, work_type: WorkType) -> Self {
+        self.work_type = work_type;
+        self
+    }
+
+    /// Sets their scheduling policy.
+    pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
+        self.sched_policy = policy;
+        self
+    }
+
+    /// Sets how many there are.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.num_workers = Some(workers);
+        self
+    }
+
+    /// Sets how many there are as a fraction of the cpuset's CPUs, rounded up.
+    pub fn workers_pct(mut self, fraction: f64) -> Self {
+        self.workers_pct = Some(fraction);
+        self
+    }
+
+    /// Sets where they may run.
+    pub fn affinity(mut self, affinity: AffinityIntent) -> Self {
+        self.affinity = affinity;
+        self
+    }
+
+    /// Sets where their memory comes from.
+    pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
+        self.mem_policy = policy;
+        self
+    }
+
+    /// Sets the flags of the memory policy.
+    pub fn mpol_flags(mut self, flags: MpolFlags) -> Self {
+        self.mpol_flags = flags;
+        self
+    }
+
+    /// Sets their nice value.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.nice = Some(nice);
+        self
+    }
+
+    /// Sets their name.
+    pub fn comm(mut self, comm: impl Into<String>) -> Self {
+        self.comm = Some(comm.into());
+        self
+    }
+
+    /// Makes them threads of one process of this name.
+    pub fn pcomm(mut self, comm: impl Into<String>) -> Self {
+        self.pcomm = Some(comm.into());
+        self
+    }
+
+    /// Sets their user id.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// Sets their group id.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// Sets the NUMA node they stay on.
+    pub fn numa_node(mut self, node: usize) -> Self {
+        self.numa_node = Some(node);
+        self
+    }
+
+    /// How many workers there are, on a cpuset of `cpus` CPUs, in a cgroup whose default is
+    /// `default_workers`.
+    ///
+    /// # Errors
+    /// [`WorkSpecError`] for none, for two ways to say it, or a count the work type cannot take.
+    pub fn worker_count(
+        &self,
+        cpus: usize,
+        default_workers: usize,
+    ) -> Result<usize, WorkSpecError> {
+        let count = match (self.num_workers, self.workers_pct) {
+            (Some(workers), Some(pct)) => return Err(WorkSpecError::TwoCounts { workers, pct }),
+            (Some(workers), None) => workers,
+            (None, None) => default_workers,
+            (None, Some(pct)) => {
+                if !pct.is_finite() || pct <= 0.0 {
+                    return Err(WorkSpecError::BadFraction(pct));
+                }
+                let workers = (cpus as f64 * pct).ceil();
+                if workers > MAX_WORKERS as f64 {
+                    return Err(WorkSpecError::TooMany {
+                        pct,
+                        cpus,
+                        max: MAX_WORKERS,
+                    });
+                }
+                workers as usize
+            }
+        };
+        if count == 0 {
+            return Err(WorkSpecError::NoWorkers);
+        }
+        self.work_type.validate_workers(count)?;
+        Ok(count)
+    }
+
+    /// Whether everything that does not depend on the machine makes sense.
+    ///
+    /// # Errors
+    /// [`WorkSpecError`] names the first thing that does not.
+    pub fn validate(&self) -> Result<(), WorkSpecError> {
+        match (self.num_workers, self.workers_pct) {
+            (Some(workers), Some(pct)) => return Err(WorkSpecError::TwoCounts { workers, pct }),
+            (Some(0), None) => return Err(WorkSpecError::NoWorkers),
+            (None, Some(pct)) if !pct.is_finite() || pct <= 0.0 => {
+                return Err(WorkSpecError::BadFraction(pct));
+            }
+            _ => {}
+        }
+        if let Some(nice) = self.nice
+            && !(-20..=19).contains(&nice)
+        {
+            return Err(WorkSpecError::Nice(nice));
+        }
+        for name in [&self.comm, &self.pcomm].into_iter().flatten() {
+            if name.is_empty() || name.len() > MAX_COMM || name.contains('\0') {
+                return Err(WorkSpecError::Comm { name: name.clone() });
+            }
+        }
+        self.work_type.validate()?;
+        self.sched_policy.validate()?;
+        self.mem_policy.validate(self.mpol_flags)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts() {
+        let count = |spec: WorkSpec| spec.worker_count(3, 5);
+        assert_eq!(count(WorkSpec::default()), Ok(5));
+        assert_eq!(count(WorkSpec::default().workers(2)), Ok(2));
+        assert_eq!(count(WorkSpec::default().workers_pct(0.5)), Ok(2));
+        assert_eq!(count(WorkSpec::default().workers_pct(2.0)), Ok(6));
+        assert_eq!(
+            count(WorkSpec::default().workers(0)),
+            Err(WorkSpecError::NoWorkers)
+        );
+        assert!(count(WorkSpec::default().workers(1).workers_pct(1.0)).is_err());
+        assert!(count(WorkSpec::default().workers_pct(f64::NAN)).is_err());
+        assert!(count(WorkSpec::default().workers_pct(1e300)).is_err());
+        assert!(
+            count(WorkSpec::new(WorkType::pipe_io(1))).is_err(),
+            "5 of 2"
+        );
+    }
+
+    #[test]
+    fn names_and_nice() {
+        let ok = |spec: WorkSpec| spec.validate().is_ok();
+        assert!(ok(WorkSpec::default().comm("x".repeat(15)).nice(-20)));
+        assert!(!ok(WorkSpec::default().comm("x".repeat(16))));
+        assert!(!ok(WorkSpec::default().pcomm("")));
+        assert!(!ok(WorkSpec::default().nice(20)));
+    }
+}

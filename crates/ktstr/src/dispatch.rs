@@ -1,0 +1,104 @@
+//! What runs before `main` in every binary with ktstr tests in it.
+//!
+//! The same binary is the guest's `/init`, the guest's test process, and the host's test
+//! runner. Which one it is must be known before the test harness of the language looks at the
+//! arguments, so a function in `.init_array` decides.
+
+use std::process::{Command, ExitCode};
+
+use crate::entry::KTSTR_TESTS;
+use crate::{guest_side, run};
+
+/// Kernel parameter, and so PID 1's environment, that says "you are the guest".
+pub(crate) const GUEST_MARK: &str = "KTSTR_GUEST";
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
+extern "C" fn before_main() {
+    // In a container a test binary can be PID 1 as well: the mark makes the difference.
+    if std::process::id() == 1 && std::env::var_os(GUEST_MARK).is_some() {
+        ktstr_guest::init::main();
+    }
+    if std::env::var_os(ktstr_guest::init::TEST_JOB_ENV).is_some() {
+        std::process::exit(guest_side::main());
+    }
+    if std::env::var_os("NEXTEST").is_some() && !KTSTR_TESTS.is_empty() {
+        let arguments: Vec<String> = std::env::args_os()
+            .skip(1)
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect();
+        if let Some(code) = nextest(&arguments) {
+            std::process::exit(code);
+        }
+    }
+}
+
+/// Answers nextest's two questions: which tests are there, and how does this one end. `None`:
+/// the question is for the language's own harness.
+fn nextest(arguments: &[String]) -> Option<i32> {
+    let has = |wanted: &str| arguments.iter().any(|a| a == wanted);
+    if has("--list") {
+        return Some(list(has("--ignored")));
+    }
+    let at = arguments.iter().position(|a| a == "--exact")?;
+    let name = arguments.get(at + 1)?.strip_prefix("ktstr/")?;
+    let Some(entry) = crate::entry::find_test(name) else {
+        eprintln!("ktstr: there is no test `ktstr/{name}` in this binary");
+        return Some(run::EXIT_FAIL);
+    };
+    let finished = run::run(entry);
+    finished.print();
+    Some(finished.exit_code())
+}
+
+/// Prints the names as libtest does: ours, then those of the language's own harness.
+fn list(ignored_only: bool) -> i32 {
+    for entry in KTSTR_TESTS {
+        let ignored = entry.ignored || entry.name.starts_with("demo_");
+        let hidden = entry.name.starts_with("__unit_test_") && entry.name.ends_with("__");
+        // The full listing has them all; nextest asks for the ignored ones a second time.
+        if !hidden && (ignored || !ignored_only) {
+            println!("ktstr/{}: test", entry.name);
+        }
+    }
+    let own = std::env::current_exe().and_then(|program| {
+        let mut command = Command::new(program);
+        command.args(["--list", "--format", "terse"]);
+        if ignored_only {
+            command.arg("--ignored");
+        }
+        command.env_remove("NEXTEST").output()
+    });
+    match own {
+        Ok(output) => {
+            for line in String::from_utf8_lossy(&output.stdout).lines() {
+                if !is_ours(line) {
+                    println!("{line}");
+                }
+            }
+            0
+        }
+        Err(error) => {
+            eprintln!("ktstr: could not ask the test harness for its list: {error}");
+            run::EXIT_INCONCLUSIVE
+        }
+    }
+}
+
+/// Whether a line of libtest's list is the plain form of one of our tests.
+fn is_ours(line: &str) -> bool {
+    let Some(path) = line.strip_suffix(": test") else {
+        return false;
+    };
+    let name = path.rsplit("::").next().unwrap_or(path);
+    crate::entry::find_test(name).is_some()
+}
+
+/// For a binary whose `main` runs one entry: its exit code.
+pub fn run_as_main(entry: &'static crate::entry::KtstrTestEntry) -> ExitCode {
+    let finished = run::run(entry);
+    finished.print();
+    ExitCode::from(finished.exit_code() as u8)
+}

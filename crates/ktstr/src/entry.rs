@@ -1,0 +1,380 @@
+//! A test as registered at link time, and the slices that hold all of them.
+//!
+//! Entries are written by `#[ktstr_test]`, or by hand with `#[ktstr_test_entry]`. Running one is
+//! not here. The macros refer to this module through `::ktstr::test_support` (everything public
+//! here, together with `Scheduler`, `SchedulerSpec`, `Sysctl`, `CgroupPath`, `Topology` and
+//! `TopologyConstraints`), and to `::ktstr::__private::{linkme, run_under_libtest}`.
+
+use std::time::Duration;
+
+use ktstr_assert::{Assert, AssertResult};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::scheduler::{CgroupPath, Scheduler};
+use ktstr_scenario::topology::{ConstraintsError, Topology, TopologyConstraints, TopologyError};
+use linkme::distributed_slice;
+
+use crate::vm_result::VmResult;
+
+/// Every test of this binary.
+#[distributed_slice]
+pub static KTSTR_TESTS: [KtstrTestEntry];
+
+/// Every scheduler declared in this binary.
+#[distributed_slice]
+pub static KTSTR_SCHEDULERS: [&'static Scheduler];
+
+/// The body of a test; runs in the guest (on the host with `host_only`).
+pub type TestFn = fn(&Ctx) -> anyhow::Result<AssertResult>;
+
+/// A callback on the host after the VM has ended.
+pub type PostVmFn = fn(&VmResult) -> anyhow::Result<()>;
+
+/// Most captures of one test.
+pub const MAX_SNAPSHOTS: u32 = 64;
+
+/// Least guest time between two captures.
+pub const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Which clock the guest lives by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClockMode {
+    /// Real with usable KVM, else virtual.
+    #[default]
+    Auto,
+    /// The host's time.
+    Real,
+    /// Counted instructions: the same seed gives the same run.
+    Virtual,
+}
+
+/// One test. Times are guest time.
+#[derive(Clone, Copy, Debug)]
+pub struct KtstrTestEntry {
+    /// The name; not empty, without `/`.
+    pub name: &'static str,
+    /// The body.
+    pub func: TestFn,
+    /// CPUs of the VM.
+    pub topology: Topology,
+    /// Which shapes of the gauntlet it takes.
+    pub constraints: TopologyConstraints,
+    /// Memory the VM has at least, MiB.
+    pub memory_mib: u32,
+    /// The scheduler under test.
+    pub scheduler: &'static Scheduler,
+    /// Whether a scheduler that dies is run again with probes.
+    pub auto_repro: bool,
+    /// The test's own checks, merged over the scheduler's.
+    pub assert: Assert,
+    /// Arguments of the scheduler after its own.
+    pub extra_sched_args: &'static [&'static str],
+    /// How long sched_ext lets a runnable task wait before it ejects the scheduler.
+    pub watchdog_timeout: Duration,
+    /// Builds the declared shape on any host, without pinning.
+    pub no_perf_mode: bool,
+    /// The workload window.
+    pub duration: Duration,
+    /// Whether the run must end in an error.
+    pub expect_err: bool,
+    /// Whether an inconclusive run counts as passed.
+    pub allow_inconclusive: bool,
+    /// Runs on the host, without a VM.
+    pub host_only: bool,
+    /// Listed only as ignored.
+    pub ignored: bool,
+    /// Files of the host packed for the guest.
+    pub extra_include_files: &'static [&'static str],
+    /// A teardown of the VM that takes longer fails the test.
+    pub cleanup_budget: Option<Duration>,
+    /// Called on the host after a run whose guest verdict is no failure.
+    pub post_vm: Option<PostVmFn>,
+    /// Called on the host after every run.
+    pub post_vm_unconditional: Option<PostVmFn>,
+    /// Captures spread over the workload window.
+    pub num_snapshots: u32,
+    /// Where the test's cgroups live; `None` is the harness's default.
+    pub workload_root_cgroup: Option<CgroupPath>,
+    /// More arguments of the guest kernel.
+    pub kargs: &'static [&'static str],
+    /// The run's seed; `None` lets the harness choose one.
+    pub seed: Option<u64>,
+    /// The guest's clock.
+    pub clock: ClockMode,
+    /// Whether the scheduler is started anew for this test, never taken from a warm template.
+    pub fresh_attach: bool,
+}
+
+/// Why an entry cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryError {
+    /// The name is empty or has a `/`.
+    #[error("test name {name:?} must not be empty nor contain '/'")]
+    Name {
+        /// The name.
+        name: &'static str,
+    },
+    /// A number that must not be zero.
+    #[error("test {name:?}: {field} must be more than 0")]
+    Zero {
+        /// The test.
+        name: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// The shape cannot be built.
+    #[error("test {name:?}: {source}")]
+    Topology {
+        /// The test.
+        name: &'static str,
+        /// What is wrong with it.
+        source: TopologyError,
+    },
+    /// The constraints cannot be met.
+    #[error("test {name:?}: {source}")]
+    Constraints {
+        /// The test.
+        name: &'static str,
+        /// What is wrong with them.
+        source: ConstraintsError,
+    },
+    /// Too many captures, or too close.
+    #[error(
+        "test {name:?}: num_snapshots = {count} in {duration:?}: at most {MAX_SNAPSHOTS}, and at \
+         least {MIN_SNAPSHOT_INTERVAL:?} apart"
+    )]
+    Snapshots {
+        /// The test.
+        name: &'static str,
+        /// How many.
+        count: u32,
+        /// The workload window.
+        duration: Duration,
+    },
+    /// Something that needs a VM in a test without one.
+    #[error("test {name:?}: {field} needs a VM, host_only runs without one")]
+    NeedsVm {
+        /// The test.
+        name: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// An argument that cannot be passed on.
+    #[error("test {name:?}: {field} has {value:?}, which contains a newline or NUL")]
+    Argument {
+        /// The test.
+        name: &'static str,
+        /// The field.
+        field: &'static str,
+        /// The argument.
+        value: &'static str,
+    },
+}
+
+impl KtstrTestEntry {
+    /// What a test is that says nothing: on the kernel's own scheduler, two CPUs, 12 s. Has
+    /// neither name nor body.
+    pub const DEFAULT: Self = Self {
+        name: "",
+        func: no_body,
+        topology: Topology::DEFAULT,
+        constraints: TopologyConstraints::DEFAULT,
+        memory_mib: 256,
+        scheduler: &Scheduler::EEVDF,
+        auto_repro: true,
+        assert: Assert::NO_OVERRIDES,
+        extra_sched_args: &[],
+        watchdog_timeout: Duration::from_secs(5),
+        no_perf_mode: false,
+        duration: Duration::from_secs(12),
+        expect_err: false,
+        allow_inconclusive: false,
+        host_only: false,
+        ignored: false,
+        extra_include_files: &[],
+        cleanup_budget: None,
+        post_vm: None,
+        post_vm_unconditional: None,
+        num_snapshots: 0,
+        workload_root_cgroup: None,
+        kargs: &[],
+        seed: None,
+        clock: ClockMode::Auto,
+        fresh_attach: false,
+    };
+
+    /// Memory of the VM, MiB: what the test says, and at least 64 MiB for each CPU.
+    pub fn effective_memory_mib(&self) -> u32 {
+        let for_cpus = self.topology.total_cpus().saturating_mul(64);
+        self.memory_mib.max(for_cpus).max(256)
+    }
+
+    /// Guest time between two captures; `None` without captures.
+    pub fn snapshot_interval(&self) -> Option<Duration> {
+        let count = self.num_snapshots.checked_add(1).filter(|&n| n > 1)?;
+        Some(self.duration.checked_mul(8)? / 10 / count)
+    }
+
+    /// Whether the entry can be run. Those written by `#[ktstr_test]` were checked when they were
+    /// compiled; this is for those written by hand.
+    ///
+    /// # Errors
+    /// [`EntryError`] names the test and the first thing that is wrong.
+    pub fn validate(&self) -> Result<(), EntryError> {
+        let name = self.name;
+        if name.is_empty() || name.contains('/') {
+            return Err(EntryError::Name { name });
+        }
+        for (field, zero) in [
+            ("memory_mib", self.memory_mib == 0),
+            ("duration", self.duration.is_zero()),
+            ("watchdog_timeout", self.watchdog_timeout.is_zero()),
+            (
+                "cleanup_budget",
+                self.cleanup_budget == Some(Duration::ZERO),
+            ),
+        ] {
+            if zero {
+                return Err(EntryError::Zero { name, field });
+            }
+        }
+        self.topology
+            .validate()
+            .map_err(|source| EntryError::Topology { name, source })?;
+        self.constraints
+            .validate()
+            .map_err(|source| EntryError::Constraints { name, source })?;
+        let too_close = self
+            .snapshot_interval()
+            .is_some_and(|interval| interval < MIN_SNAPSHOT_INTERVAL);
+        if self.num_snapshots > MAX_SNAPSHOTS || too_close {
+            return Err(EntryError::Snapshots {
+                name,
+                count: self.num_snapshots,
+                duration: self.duration,
+            });
+        }
+        if self.host_only {
+            for (field, given) in [
+                ("scheduler", self.scheduler.binary.has_active_scheduling()),
+                ("num_snapshots", self.num_snapshots > 0),
+                ("post_vm", self.post_vm.is_some()),
+                (
+                    "post_vm_unconditional",
+                    self.post_vm_unconditional.is_some(),
+                ),
+            ] {
+                if given {
+                    return Err(EntryError::NeedsVm { name, field });
+                }
+            }
+        }
+        for (field, values) in [
+            ("extra_sched_args", self.extra_sched_args),
+            ("kargs", self.kargs),
+        ] {
+            if let Some(value) = values.iter().find(|value| value.contains(['\n', '\0'])) {
+                return Err(EntryError::Argument { name, field, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for KtstrTestEntry {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// The test of this name; the first where several have it.
+pub fn find_test(name: &str) -> Option<&'static KtstrTestEntry> {
+    KTSTR_TESTS.iter().find(|entry| entry.name == name)
+}
+
+/// The declared scheduler of this name.
+pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
+    KTSTR_SCHEDULERS
+        .iter()
+        .copied()
+        .find(|scheduler| scheduler.name == name)
+}
+
+fn no_body(_: &Ctx) -> anyhow::Result<AssertResult> {
+    anyhow::bail!("this test has no body: set `func` in its entry")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: KtstrTestEntry = KtstrTestEntry {
+        name: "good",
+        ..KtstrTestEntry::DEFAULT
+    };
+
+    fn error(entry: KtstrTestEntry) -> String {
+        entry.validate().expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(GOOD.validate(), Ok(()));
+        assert_eq!(GOOD.effective_memory_mib(), 256);
+        let wide = KtstrTestEntry {
+            topology: Topology::new(1, 1, 16, 1),
+            ..GOOD
+        };
+        assert_eq!(wide.effective_memory_mib(), 1024);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(error(KtstrTestEntry::DEFAULT).contains("must not be empty"));
+        assert!(
+            error(KtstrTestEntry {
+                name: "a/b",
+                ..GOOD
+            })
+            .contains("a/b")
+        );
+        let zero = KtstrTestEntry {
+            duration: Duration::ZERO,
+            ..GOOD
+        };
+        assert_eq!(error(zero), "test \"good\": duration must be more than 0");
+        let shape = KtstrTestEntry {
+            topology: Topology::new(2, 3, 1, 1),
+            ..GOOD
+        };
+        assert!(error(shape).contains("llcs = 3 cannot be divided by numa_nodes = 2"));
+        let host = KtstrTestEntry {
+            host_only: true,
+            num_snapshots: 1,
+            ..GOOD
+        };
+        assert!(error(host).contains("num_snapshots needs a VM"));
+        let args = KtstrTestEntry {
+            extra_sched_args: &["a\nb"],
+            ..GOOD
+        };
+        assert!(error(args).contains("newline"));
+    }
+
+    #[test]
+    fn captures_have_room() {
+        let entry = |num_snapshots, ms| KtstrTestEntry {
+            num_snapshots,
+            duration: Duration::from_millis(ms),
+            ..GOOD
+        };
+        assert_eq!(
+            entry(4, 10_000).snapshot_interval(),
+            Some(Duration::from_millis(1600))
+        );
+        assert_eq!(entry(0, 1).snapshot_interval(), None);
+        assert!(entry(7, 1000).validate().is_ok());
+        assert!(entry(8, 1000).validate().is_err());
+        assert!(entry(65, 1_000_000).validate().is_err());
+    }
+}

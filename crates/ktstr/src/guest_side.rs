@@ -1,0 +1,85 @@
+//! The test process of the guest: calls the test function and tells the host how it went.
+
+use std::backtrace::Backtrace;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ktstr_guest::cgroup::CgroupManager;
+use ktstr_guest::init::{TEST_JOB_ENV, TestJob};
+use ktstr_guest::link;
+use ktstr_guest::mail::{MailLink, Mapped};
+use ktstr_guest::protocol::ToHost;
+use ktstr_mailbox::Ring;
+use ktstr_scenario::Ctx;
+use ktstr_scenario::topology::TestTopology;
+
+use crate::entry::KtstrTestEntry;
+
+/// Runs the test the environment names. The return value is the process's exit code; what
+/// counts has been sent before.
+pub(crate) fn main() -> i32 {
+    match prepare() {
+        Ok((entry, job, topology)) => call(entry, &job, &topology),
+        Err(message) => {
+            link::send(&ToHost::HarnessError {
+                message: message.clone(),
+            });
+            eprintln!("ktstr: {message}");
+            2
+        }
+    }
+}
+
+fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String> {
+    let text = std::env::var(TEST_JOB_ENV).map_err(|e| format!("{TEST_JOB_ENV}: {e}"))?;
+    let job: TestJob =
+        serde_json::from_str(&text).map_err(|e| format!("{TEST_JOB_ENV} makes no sense: {e}"))?;
+    let region = Mapped::open().map_err(|e| format!("could not map the mailbox: {e}"))?;
+    link::install(Box::new(MailLink::new(region, Ring::Test)));
+    let entry = crate::entry::find_test(&job.job.test)
+        .ok_or_else(|| format!("the guest's binary has no test `{}`", job.job.test))?;
+    let topology = ktstr_guest::sysfs_topology::read().map_err(|e| e.to_string())?;
+    Ok((entry, job, topology))
+}
+
+fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) -> i32 {
+    report_panics();
+    let cgroups = CgroupManager::new(format!("/sys/fs/cgroup{}", job.job.workload_root));
+    let mut builder = Ctx::builder(&cgroups, topology)
+        .duration(entry.duration)
+        .sched_pid(job.sched_pid)
+        .assert(entry.scheduler.assert.merge(&entry.assert))
+        .entry_name(entry.name)
+        .seed(job.job.seed);
+    if entry.scheduler.binary.has_active_scheduling() {
+        builder = builder.scheduler(&entry.scheduler.binary);
+    }
+    let ctx = builder.build();
+    match catch_unwind(AssertUnwindSafe(|| (entry.func)(&ctx))) {
+        Ok(Ok(result)) => {
+            link::send(&ToHost::TestResult(Box::new(result)));
+            0
+        }
+        Ok(Err(error)) => {
+            link::send(&ToHost::TestError {
+                message: format!("{error:#}"),
+            });
+            1
+        }
+        // The hook has told the host already.
+        Err(_) => 101,
+    }
+}
+
+/// A panic of the test function, in whatever thread, is told to the host with its place.
+fn report_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        let backtrace = Backtrace::capture();
+        let mut message = info.to_string();
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            message.push_str(&format!("\n{backtrace}"));
+        }
+        link::send(&ToHost::TestPanicked { message });
+    }));
+}

@@ -1,0 +1,54 @@
+//! `host_only` tests: the function runs here, without a machine.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
+use ktstr_guest::cgroup::CgroupManager;
+use ktstr_scenario::Ctx;
+
+use crate::entry::KtstrTestEntry;
+use crate::run::{Fault, panic_text};
+
+/// Calls the test function on the host.
+pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
+    let parent = crate::run::environment("KTSTR_HOST_CGROUP_PARENT")
+        .unwrap_or_else(|| "/sys/fs/cgroup/ktstr".to_owned());
+    let cgroups = CgroupManager::new(parent);
+    let (result, fault) = match ktstr_guest::sysfs_topology::read() {
+        Err(error) => (
+            AssertResult::inconclusive_msg(format!("the host's topology: {error}")),
+            Some(Fault::Host),
+        ),
+        Ok(topology) => {
+            let ctx = Ctx::builder(&cgroups, &topology)
+                .duration(entry.duration)
+                .assert(entry.assert)
+                .entry_name(entry.name)
+                .build();
+            match catch_unwind(AssertUnwindSafe(|| (entry.func)(&ctx))) {
+                Ok(Ok(result)) => {
+                    let fault = (!result.is_pass() && !result.is_skip()).then_some(Fault::Test);
+                    (result, fault)
+                }
+                Ok(Err(error)) => (failed(format!("{error:#}")), Some(Fault::Test)),
+                Err(panic) => (
+                    failed(format!(
+                        "the test function panicked: {}",
+                        panic_text(&*panic)
+                    )),
+                    Some(Fault::Test),
+                ),
+            }
+        }
+    };
+    crate::run::Judgement {
+        guest: Ok(result.clone()),
+        result,
+        fault,
+        crash: None,
+    }
+}
+
+fn failed(message: String) -> AssertResult {
+    AssertResult::fail(AssertDetail::new(DetailKind::Other, message))
+}

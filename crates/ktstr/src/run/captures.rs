@@ -1,0 +1,200 @@
+//! Periodic captures: when they are due, and taking one.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ktstr_assert::series::DrainedSnapshotEntry;
+use ktstr_introspect::btf::Btf;
+use ktstr_introspect::capture::{CaptureOptions, capture};
+use ktstr_introspect::kernel::KernelView;
+use ktstr_introspect::memory::{GuestMemory, MemoryError};
+use ktstr_introspect::report::FailureDumpReport;
+use ktstr_introspect::snapshot::MissingStatsReason;
+use ktstr_introspect::symbols::Symbols;
+use ktstr_kernel::Kernel;
+use ktstr_machine::{GuestRam, Machine, MachineError};
+
+use crate::snapshot_bridge::SnapshotBridge;
+
+/// Failed freezes in a row after which the rest is given up.
+const GIVE_UP_AFTER: u32 = 2;
+
+/// What the host must know of the kernel to read it.
+#[derive(Debug)]
+pub(super) struct KernelKnowledge {
+    pub(super) btf: Btf,
+    pub(super) symbols: Symbols,
+}
+
+/// Kernel knowledge, loaded while the guest boots.
+pub(super) enum Knowledge {
+    Loading(JoinHandle<Result<KernelKnowledge, String>>),
+    Loaded(Result<Box<KernelKnowledge>, String>),
+}
+
+impl Knowledge {
+    /// Starts to load what `kernel` has.
+    pub(super) fn load(kernel: &Kernel) -> Self {
+        let kernel = kernel.clone();
+        Self::Loading(std::thread::spawn(move || {
+            Ok(KernelKnowledge {
+                btf: kernel.btf().map_err(|e| e.to_string())?,
+                symbols: kernel.symbols().map_err(|e| e.to_string())?,
+            })
+        }))
+    }
+
+    /// What is known, or why nothing is.
+    pub(super) fn get(&mut self) -> Result<&KernelKnowledge, &str> {
+        if let Self::Loading(_) = self
+            && let Self::Loading(handle) =
+                std::mem::replace(self, Self::Loaded(Err("not loaded".to_owned())))
+        {
+            let loaded = handle
+                .join()
+                .unwrap_or_else(|_| Err("reading BTF and symbols panicked".to_owned()));
+            *self = Self::Loaded(loaded.map(Box::new));
+        }
+        match self {
+            Self::Loaded(Ok(known)) => Ok(known),
+            Self::Loaded(Err(why)) => Err(why),
+            Self::Loading(_) => Err("still loading"),
+        }
+    }
+}
+
+/// Guest RAM as introspection wants it.
+pub(super) struct RamView<'a>(pub(super) &'a GuestRam);
+
+impl GuestMemory for RamView<'_> {
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+        self.0.read(gpa, buf).map_err(|e| MemoryError::Host {
+            gpa,
+            len: buf.len(),
+            reason: e.to_string(),
+        })
+    }
+}
+
+/// The boundaries of a run and what came of them.
+pub(super) struct Captures {
+    boundaries: Vec<Duration>,
+    next: usize,
+    failures: u32,
+    pub(super) bridge: SnapshotBridge,
+    pub(super) fired: u32,
+    pub(super) real: u32,
+    /// Wall time the guest stood still for each.
+    pub(super) freezes: Vec<Duration>,
+}
+
+impl Captures {
+    /// `count` boundaries in a window of `duration`: one tenth in, then evenly over eight
+    /// tenths.
+    pub(super) fn new(count: u32, duration: Duration) -> Self {
+        Self {
+            boundaries: boundaries(count, duration),
+            next: 0,
+            failures: 0,
+            bridge: SnapshotBridge::default(),
+            fired: 0,
+            real: 0,
+            freezes: Vec::new(),
+        }
+    }
+
+    /// Wall time the guest stood still in all.
+    pub(super) fn frozen(&self) -> Duration {
+        self.freezes.iter().sum()
+    }
+
+    /// Time until the next boundary, at window time `elapsed`.
+    pub(super) fn due_in(&self, elapsed: Duration) -> Option<Duration> {
+        self.boundaries
+            .get(self.next)
+            .map(|boundary| boundary.saturating_sub(elapsed))
+    }
+
+    /// Freezes the machine, reads, stores under `periodic_NNN`, lets go.
+    pub(super) fn take(
+        &mut self,
+        machine: &mut Machine,
+        knowledge: &mut Knowledge,
+        elapsed: Duration,
+        step_index: u16,
+    ) -> Result<(), MachineError> {
+        let tag = format!("periodic_{:03}", self.next);
+        let boundary = self.boundaries.get(self.next).copied().unwrap_or(elapsed);
+        self.next += 1;
+        let report = match knowledge.get() {
+            Ok(known) => {
+                let began = Instant::now();
+                machine.stop()?;
+                let report = read(machine.ram(), known);
+                machine.run()?;
+                self.freezes.push(began.elapsed());
+                report
+            }
+            Err(why) => {
+                FailureDumpReport::placeholder(format!("the kernel could not be understood: {why}"))
+            }
+        };
+        self.fired += 1;
+        if report.is_placeholder {
+            self.failures += 1;
+            if self.failures >= GIVE_UP_AFTER {
+                self.next = self.boundaries.len();
+            }
+        } else {
+            self.failures = 0;
+            self.real += 1;
+        }
+        self.bridge.store_entry(DrainedSnapshotEntry {
+            tag,
+            report,
+            stats: Err(MissingStatsReason::NoSchedulerBinary),
+            elapsed_ms: Some(elapsed.as_millis() as u64),
+            boundary_offset_ms: Some(boundary.as_millis() as u64),
+            step_index: Some(step_index),
+        });
+        Ok(())
+    }
+}
+
+/// One capture of a machine that stands still.
+pub(super) fn read(ram: &GuestRam, known: &KernelKnowledge) -> FailureDumpReport {
+    let memory = RamView(ram);
+    match KernelView::new(&memory, &known.symbols, &known.btf) {
+        Ok(view) => capture(&view, &CaptureOptions::default()),
+        Err(error) => FailureDumpReport::placeholder(error.to_string()),
+    }
+}
+
+fn boundaries(count: u32, duration: Duration) -> Vec<Duration> {
+    let window = duration.as_secs_f64();
+    (0..count)
+        .map(|i| {
+            let share = 0.1 + f64::from(i + 1) * 0.8 / f64::from(count + 1);
+            Duration::from_secs_f64(window * share)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_in_ten_seconds_lie_two_in_each_half() {
+        let at: Vec<_> = boundaries(4, Duration::from_secs(10))
+            .iter()
+            .map(|d| d.as_millis())
+            .collect();
+        assert_eq!(at, [2600, 4200, 5800, 7400]);
+        let three: Vec<_> = boundaries(3, Duration::from_secs(10))
+            .iter()
+            .map(|d| d.as_millis())
+            .collect();
+        assert_eq!(three, [3000, 5000, 7000]);
+    }
+}

@@ -1,0 +1,286 @@
+//! From a conversation to a verdict that names whose fault it is.
+
+use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
+use ktstr_guest::protocol::ProcessEnd;
+use ktstr_machine::Halt;
+
+use super::session::End;
+use super::transcript::Transcript;
+use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
+
+/// Whose fault a run is that did not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The scheduler under test.
+    Scheduler,
+    /// The test function or its workload.
+    Test,
+    /// The guest's kernel, or what made it hang or panic.
+    Kernel,
+    /// ktstr itself.
+    Harness,
+    /// The host: too slow, out of something.
+    Host,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Scheduler => "the scheduler's",
+            Self::Test => "the test's",
+            Self::Kernel => "the guest kernel's",
+            Self::Harness => "the harness's",
+            Self::Host => "the host's",
+        })
+    }
+}
+
+/// What a conversation amounts to, before the host's own checks.
+#[derive(Debug, Clone)]
+pub(crate) struct Judgement {
+    /// What the guest itself concluded, if it came that far.
+    pub(crate) guest: Result<AssertResult, String>,
+    /// The result so far.
+    pub(crate) result: AssertResult,
+    /// Whose fault it is, when it is no pass.
+    pub(crate) fault: Option<Fault>,
+    /// The panic of kernel or test function.
+    pub(crate) crash: Option<String>,
+}
+
+impl Judgement {
+    fn fail(fault: Fault, kind: DetailKind, message: String) -> Self {
+        Self {
+            guest: Err(message.clone()),
+            result: AssertResult::fail(AssertDetail::new(kind, message)),
+            fault: Some(fault),
+            crash: None,
+        }
+    }
+
+    fn inconclusive(fault: Fault, message: String) -> Self {
+        Self {
+            guest: Err(message.clone()),
+            result: AssertResult::inconclusive_msg(message),
+            fault: Some(fault),
+            crash: None,
+        }
+    }
+
+    fn with_crash(mut self, crash: String) -> Self {
+        self.crash = Some(crash);
+        self
+    }
+}
+
+/// What is told of the test, for messages.
+pub(super) struct Case<'a> {
+    pub(super) scheduler: &'a str,
+    pub(super) has_scheduler: bool,
+    pub(super) topology: &'a str,
+    pub(super) memory_mib: u32,
+}
+
+/// Judges how it ended first, then what was said.
+pub(super) fn judge(case: &Case, end: &End, said: &Transcript, console: &str) -> Judgement {
+    if let Some(message) = &said.harness_error {
+        return Judgement::inconclusive(Fault::Harness, format!("in the guest: {message}"));
+    }
+    if let Some(hello) = &said.hello
+        && hello.topology.as_deref() != Ok(case.topology)
+    {
+        let seen = match &hello.topology {
+            Ok(seen) => seen.clone(),
+            Err(why) => format!("none that has a name ({why})"),
+        };
+        return Judgement::inconclusive(
+            Fault::Harness,
+            format!(
+                "the guest was to have topology {} and sees {seen}",
+                case.topology
+            ),
+        );
+    }
+    match end {
+        End::Garbled(error) => {
+            return Judgement::inconclusive(
+                Fault::Harness,
+                format!("the guest's mailbox was garbled: {error}"),
+            );
+        }
+        End::GaveUp(reason) => return gave_up(case, *reason, said),
+        End::Halted(halt) => return halted(case, *halt, said, console),
+        End::Bye => {}
+    }
+    finished(case, said)
+}
+
+fn gave_up(case: &Case, reason: WatchdogKillReason, said: &Transcript) -> Judgement {
+    let place = match said.phase {
+        GuestLifecyclePhase::Boot => "while booting",
+        GuestLifecyclePhase::Attach => "while the scheduler was to attach",
+        GuestLifecyclePhase::Dispatch => "before the scenario began",
+        GuestLifecyclePhase::Body => "in the middle of the scenario",
+        GuestLifecyclePhase::Teardown => "after the scenario",
+    };
+    let what = match reason {
+        WatchdogKillReason::Tier3Deadman => {
+            return Judgement::inconclusive(
+                Fault::Host,
+                format!("host too slow: the guest got too little CPU to make progress {place}"),
+            );
+        }
+        WatchdogKillReason::Tier2IdleWedge => "went idle for good",
+        _ => "kept its CPUs busy without any progress",
+    };
+    let fault = if said.attached.is_some() && case.has_scheduler {
+        Fault::Scheduler
+    } else {
+        Fault::Kernel
+    };
+    Judgement::fail(
+        fault,
+        DetailKind::Stuck,
+        format!("the guest hung {place}: it {what}"),
+    )
+}
+
+fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgement {
+    match (halt, panic_of(console)) {
+        (Halt::AcceleratorFailed, _) => Judgement::inconclusive(
+            Fault::Host,
+            "the host's virtualisation stopped with an internal error".to_owned(),
+        ),
+        (_, Some(panic)) => {
+            let fault = if said.attached.is_some() && case.has_scheduler {
+                Fault::Scheduler
+            } else {
+                Fault::Kernel
+            };
+            Judgement::fail(
+                fault,
+                DetailKind::Other,
+                format!("the guest's kernel panicked: {panic}"),
+            )
+            .with_crash(panic)
+        }
+        (Halt::Reset, None) => Judgement::fail(
+            Fault::Kernel,
+            DetailKind::Other,
+            "the guest reset itself without a panic message".to_owned(),
+        ),
+        (Halt::PowerOff, None) => Judgement::fail(
+            Fault::Kernel,
+            DetailKind::Other,
+            "the guest powered off before it was done".to_owned(),
+        ),
+    }
+}
+
+/// The reason of a kernel panic on the console.
+fn panic_of(console: &str) -> Option<String> {
+    let (_, rest) = console.rsplit_once("Kernel panic - not syncing: ")?;
+    Some(rest.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+fn finished(case: &Case, said: &Transcript) -> Judgement {
+    if let Some(reason) = &said.not_attached {
+        let log = last_lines(&said.scheduler_log, 12);
+        let mut message = format!("scheduler `{}` did not attach: {reason}", case.scheduler);
+        if !log.is_empty() {
+            message.push_str(&format!("; it said last:\n{log}"));
+        }
+        return Judgement::fail(
+            Fault::Scheduler,
+            DetailKind::SchedulerDiedUnknownReason,
+            message,
+        );
+    }
+    if let Some(panic) = &said.panic {
+        return Judgement::fail(
+            Fault::Test,
+            DetailKind::Other,
+            format!("the test function panicked: {panic}"),
+        )
+        .with_crash(panic.clone());
+    }
+    if let Some(error) = &said.error {
+        return Judgement::fail(
+            Fault::Test,
+            DetailKind::Other,
+            format!("the test function returned an error: {error}"),
+        );
+    }
+    let mut judgement = match (&said.result, said.test_end) {
+        (Some(result), _) => Judgement {
+            guest: Ok(result.clone()),
+            result: result.clone(),
+            fault: None,
+            crash: None,
+        },
+        (None, Some((_, true))) => Judgement::fail(
+            Fault::Test,
+            DetailKind::Other,
+            format!(
+                "the guest ran out of memory ({} MiB) and its kernel killed the test process; \
+                 raise `memory_mib`",
+                case.memory_mib
+            ),
+        ),
+        (None, Some((end, false))) => Judgement::fail(
+            Fault::Test,
+            DetailKind::Other,
+            format!("no test result received from guest: the test process {end}"),
+        ),
+        (None, None) => Judgement::inconclusive(
+            Fault::Harness,
+            "the guest finished without having run the test".to_owned(),
+        ),
+    };
+    if let Some(end) = said.scheduler_died {
+        let kind = match end {
+            ProcessEnd::Exited(0) => DetailKind::SchedulerExitedCleanly,
+            _ => DetailKind::SchedulerCrashed,
+        };
+        let told = judgement.result.failure_details().any(|d| {
+            matches!(
+                d.kind,
+                DetailKind::SchedulerCrashed
+                    | DetailKind::SchedulerExitedCleanly
+                    | DetailKind::SchedulerDiedUnknownReason
+            )
+        });
+        if !told {
+            let mut message = format!("scheduler process died: `{}` {end}", case.scheduler);
+            let log = last_lines(&said.scheduler_log, 12);
+            if !log.is_empty() {
+                message.push_str(&format!("; it said last:\n{log}"));
+            }
+            judgement
+                .result
+                .record_fail(AssertDetail::new(kind, message));
+        }
+    }
+    if judgement.fault.is_none() && !judgement.result.is_pass() {
+        judgement.fault = Some(if case.has_scheduler {
+            Fault::Scheduler
+        } else {
+            Fault::Test
+        });
+    }
+    judgement
+}
+
+/// The last `count` lines of a text, indented.
+pub(super) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..]
+        .iter()
+        .map(|line| format!("    {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+//! Each way a run can end, and whose fault it is then.
+
+use std::time::Duration;
+
+use ktstr_guest::protocol::ToHost;
+
+use super::*;
+
+const CASE: Case = Case {
+    scheduler: "scx_x",
+    has_scheduler: true,
+    topology: "1n1l2c1t",
+    memory_mib: 256,
+};
+
+/// A transcript of a guest of the right shape that then said `messages`.
+fn said(messages: Vec<ToHost>) -> Transcript {
+    let mut transcript = Transcript::default();
+    let hello = ToHost::Hello {
+        release: "7.3.4".into(),
+        topology: Ok("1n1l2c1t".into()),
+        cpus: 2,
+    };
+    for message in std::iter::once(hello).chain(messages) {
+        transcript.take(message, Duration::ZERO);
+    }
+    transcript
+}
+
+fn attached() -> ToHost {
+    ToHost::SchedulerAttached {
+        pid: 7,
+        ops: "x".into(),
+        took_ns: 1,
+    }
+}
+
+fn message(judgement: &Judgement) -> String {
+    judgement
+        .result
+        .failure_details()
+        .chain(judgement.result.inconclusive_details())
+        .map(|d| d.message.clone())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn a_result_is_taken_as_it_is() {
+    let passed = said(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
+    let judgement = judge(&CASE, &End::Bye, &passed, "");
+    assert!(judgement.result.is_pass() && judgement.fault.is_none());
+}
+
+#[test]
+fn a_slow_host_is_inconclusive_and_named() {
+    let end = End::GaveUp(WatchdogKillReason::Tier3Deadman);
+    let judgement = judge(&CASE, &end, &said(vec![attached()]), "");
+    assert!(judgement.result.is_inconclusive());
+    assert_eq!(judgement.fault, Some(Fault::Host));
+    assert!(message(&judgement).starts_with("host too slow"));
+}
+
+#[test]
+fn a_hang_is_the_schedulers_only_once_it_drives_the_cpus() {
+    let end = End::GaveUp(WatchdogKillReason::Tier1CpuBudget);
+    let under = judge(&CASE, &end, &said(vec![attached()]), "");
+    assert!(under.result.is_fail());
+    assert_eq!(under.fault, Some(Fault::Scheduler));
+    let before = judge(&CASE, &end, &said(vec![]), "");
+    assert_eq!(before.fault, Some(Fault::Kernel));
+}
+
+#[test]
+fn a_kernel_panic_shows_its_reason() {
+    let console = "[ 1.0] Kernel panic - not syncing: Attempted to kill init!\n[ 1.1] CPU: 0\n";
+    let judgement = judge(&CASE, &End::Halted(Halt::Reset), &said(vec![]), console);
+    assert_eq!(
+        message(&judgement),
+        "the guest's kernel panicked: Attempted to kill init!"
+    );
+    assert_eq!(judgement.crash.as_deref(), Some("Attempted to kill init!"));
+}
+
+#[test]
+fn a_wrong_shape_is_the_harnesss_fault_whatever_the_test_said() {
+    let mut transcript = said(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
+    if let Some(hello) = &mut transcript.hello {
+        hello.topology = Ok("1n2l1c1t".into());
+    }
+    let judgement = judge(&CASE, &End::Bye, &transcript, "");
+    assert!(judgement.result.is_inconclusive());
+    assert_eq!(judgement.fault, Some(Fault::Harness));
+    assert!(message(&judgement).contains("1n1l2c1t") && message(&judgement).contains("1n2l1c1t"));
+}
+
+#[test]
+fn out_of_memory_says_what_to_raise() {
+    let end = ToHost::TestEnded {
+        end: ProcessEnd::Signaled(9),
+        oom_killed: true,
+    };
+    let judgement = judge(&CASE, &End::Bye, &said(vec![end]), "");
+    assert!(message(&judgement).contains("memory_mib"));
+    assert_eq!(judgement.fault, Some(Fault::Test));
+}
+
+#[test]
+fn a_refused_scheduler_shows_its_last_words() {
+    let log = ToHost::Output {
+        stream: ktstr_guest::protocol::Stream::Scheduler,
+        text: "libbpf: prog 'x': BPF program load failed: -EACCES\n".into(),
+    };
+    let refused = ToHost::SchedulerNotAttached {
+        reason: "it exited with code 1 before it attached".into(),
+    };
+    let judgement = judge(&CASE, &End::Bye, &said(vec![log, refused]), "");
+    assert!(message(&judgement).contains("EACCES"));
+    assert_eq!(judgement.fault, Some(Fault::Scheduler));
+}
+
+#[test]
+fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
+    let judgement = judge(
+        &CASE,
+        &End::Bye,
+        &said(vec![
+            attached(),
+            ToHost::SchedulerDied {
+                end: ProcessEnd::Signaled(11),
+            },
+            ToHost::TestResult(Box::new(AssertResult::pass())),
+        ]),
+        "",
+    );
+    assert!(judgement.result.is_fail());
+    assert!(message(&judgement).starts_with("scheduler process died"));
+}

@@ -1,0 +1,115 @@
+//! Leaving a run's record and its artefacts on disk.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ktstr_machine::Accelerator;
+use ktstr_record::{CaptureRecord, RecordError, RunDir, RunRecord, SchedulerRecord, runs_root};
+
+use super::plan::Plan;
+use super::{Finished, report};
+
+/// Writes everything, or nothing. Returns the record's path.
+pub(super) fn keep(
+    finished: &Finished,
+    plan: Option<&Plan>,
+    accelerator: Option<Accelerator>,
+) -> Result<PathBuf, RecordError> {
+    let mut folder = RunDir::create(&runs_root(), finished.entry.name)?;
+    let mut record = RunRecord::new(finished.entry.name);
+    record.verdict = finished.verdict;
+    record.reason = (!finished.result.is_pass()).then(|| report::reason(&finished.result));
+    record.wall_s = finished.wall.as_secs_f64();
+    record.topology = Some(finished.entry.topology.to_string());
+    record.stats = serde_json::to_value(&finished.result.stats).unwrap_or_default();
+    if let Some(plan) = plan {
+        describe_plan(&mut record, plan);
+    }
+    record.accelerator = accelerator.map(|accelerator| match accelerator {
+        Accelerator::Tcg => ktstr_record::Accelerator::Tcg,
+        Accelerator::Kvm => ktstr_record::Accelerator::Kvm,
+    });
+    if let Some(vm) = &finished.vm {
+        record.clock = Some(ktstr_record::Clock::Real);
+        record.seed = Some(vm.seed);
+        record.start = Some(ktstr_record::Start::Cold);
+        record.boot_s = Some(finished.timings.boot.as_secs_f64());
+        record.timings = timings(finished);
+        record.periodic_target = vm.periodic_target;
+        record.periodic_fired = vm.periodic_fired;
+        record.periodic_real = vm.periodic_real;
+        record.freeze_ms = vm.capture_freezes.iter().map(milliseconds).collect();
+        let captures: Vec<_> = vm.captures_series().entries().to_vec();
+        record.captures = captures
+            .iter()
+            .enumerate()
+            .map(|(i, entry)| CaptureRecord {
+                tag: entry.tag.clone(),
+                phase: entry.step_index,
+                elapsed_ms: entry.elapsed_ms,
+                freeze_ms: record.freeze_ms.get(i).copied(),
+                placeholder: entry
+                    .report
+                    .is_placeholder
+                    .then(|| report::placeholder_reason(vm)),
+            })
+            .collect();
+        folder.add_text("console.log", &vm.kernel_log)?;
+        if !vm.scheduler_log.is_empty() {
+            folder.add_text("scheduler.log", &vm.scheduler_log)?;
+        }
+        if !vm.output.is_empty() {
+            folder.add_text("stdout.log", &vm.output)?;
+        }
+        if !captures.is_empty() {
+            let reports: Vec<_> = captures.iter().map(|e| (&e.tag, &e.report)).collect();
+            folder.add_json("captures.json", &reports)?;
+        }
+    }
+    folder.add_json("result.json", &finished.result)?;
+    folder.commit(record)
+}
+
+fn describe_plan(record: &mut RunRecord, plan: &Plan) {
+    record.kernel = Some(plan.kernel.release.clone());
+    record.kernel_id = Some(plan.kernel.id.clone());
+    record.kernel_hash = Some(plan.kernel.image_sha256.clone());
+    record.vcpus = Some(plan.shape.cpus());
+    record.memory_mib = Some(plan.memory_mib);
+    record.qemu = Some(plan.qemu.version.clone());
+    record.window_s = Some(plan.entry.duration.as_secs_f64());
+    if plan.entry.scheduler.binary.has_active_scheduling() {
+        record.scheduler = Some(SchedulerRecord {
+            name: plan.entry.scheduler.name.to_owned(),
+            path: plan.scheduler.as_ref().map(|s| s.path.clone()),
+            hash: plan.scheduler.as_ref().and_then(|s| sha256(&s.path).ok()),
+            resolve_source: plan.scheduler.as_ref().map(|s| s.source.to_owned()),
+        });
+    }
+}
+
+fn timings(finished: &Finished) -> std::collections::BTreeMap<String, f64> {
+    let t = &finished.timings;
+    [
+        ("resolve", t.resolve),
+        ("initramfs", t.initramfs),
+        ("boot", t.boot),
+        ("attach", t.attach),
+        ("window", t.window),
+        ("captures", t.captures),
+        ("teardown", t.teardown),
+    ]
+    .into_iter()
+    .map(|(name, time)| (name.to_owned(), time.as_secs_f64()))
+    .collect()
+}
+
+fn milliseconds(time: &Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn sha256(path: &std::path::Path) -> std::io::Result<String> {
+    use sha2::Digest;
+    let digest = sha2::Sha256::digest(std::fs::read(path)?);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,397 @@
+//! A run on the host: plan, machine, conversation, judgement, record. Each is a module; this
+//! one walks through them in order.
+
+mod captures;
+mod error;
+mod judge;
+mod keep;
+mod plan;
+mod report;
+mod scheduler;
+mod session;
+mod slots;
+mod transcript;
+mod watch;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
+use ktstr_machine::{Accelerator, Machine};
+use ktstr_record::RunVerdict;
+
+pub use error::RunError;
+pub use judge::Fault;
+pub use scheduler::{Found, find as find_scheduler_binary};
+
+use crate::entry::KtstrTestEntry;
+use crate::vm_result::VmResult;
+use captures::{Captures, Knowledge};
+use judge::Case;
+pub(crate) use judge::Judgement;
+use plan::Plan;
+use session::{End, Session};
+use transcript::Transcript;
+
+/// Exit code of a pass and of a skip.
+pub const EXIT_PASS: i32 = 0;
+/// Exit code of a failure, and of an error that is the user's.
+pub const EXIT_FAIL: i32 = 1;
+/// Exit code of a run without a verdict, and of an error that is the host's.
+pub const EXIT_INCONCLUSIVE: i32 = 2;
+
+/// A variable's value; empty counts as unset.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where the wall time of a run went.
+#[derive(Debug, Clone, Default)]
+pub struct Timings {
+    /// Finding QEMU, kernel and scheduler.
+    pub resolve: Duration,
+    /// Packing the guest's files.
+    pub initramfs: Duration,
+    /// From QEMU's start to the guest's first word.
+    pub boot: Duration,
+    /// From the scheduler's start to its attach, guest time.
+    pub attach: Duration,
+    /// The workload window.
+    pub window: Duration,
+    /// The guest frozen for captures.
+    pub captures: Duration,
+    /// From the window's end to QEMU's end.
+    pub teardown: Duration,
+}
+
+/// A run that has come to its end.
+#[derive(Debug)]
+pub struct Finished {
+    /// The test.
+    pub entry: &'static KtstrTestEntry,
+    /// How it ended.
+    pub verdict: RunVerdict,
+    /// Whose fault it is, when it is no pass.
+    pub fault: Option<Fault>,
+    /// All that was concluded.
+    pub result: AssertResult,
+    /// What the machine left; `None` if there was none.
+    pub vm: Option<VmResult>,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Wall time of the whole run.
+    pub wall: Duration,
+    /// The failure text; empty for a pass.
+    pub text: String,
+    /// The record on disk.
+    pub record: Option<PathBuf>,
+    exit_code: i32,
+}
+
+impl Finished {
+    /// 0 pass or skip, 1 fail, 2 inconclusive.
+    pub fn exit_code(&self) -> i32 {
+        self.exit_code
+    }
+
+    /// Prints what a person should see: nothing for a pass.
+    pub fn print(&self) {
+        if self.verdict == RunVerdict::Skip {
+            eprintln!("ktstr: SKIP: {}", report::reason(&self.result));
+        }
+        if !self.text.is_empty() {
+            eprintln!("{}", self.text);
+        }
+    }
+}
+
+/// Runs one test to its end. Nothing of the run is left but its record.
+pub fn run(entry: &'static KtstrTestEntry) -> Finished {
+    let began = Instant::now();
+    let mut run = Run::default();
+    let outcome = entry
+        .validate()
+        .map_err(|reason| RunError::Declaration {
+            test: entry.name.to_owned(),
+            reason: reason.to_string(),
+        })
+        .and_then(|()| {
+            if entry.host_only {
+                Ok(crate::host_side::call(entry))
+            } else {
+                run.in_machine(entry)
+            }
+        });
+    let mut host_error = false;
+    let mut judgement = outcome.unwrap_or_else(|error| {
+        host_error = error.exit_code() == EXIT_INCONCLUSIVE;
+        let (fault, detail) = (
+            if host_error { Fault::Host } else { Fault::Test },
+            AssertDetail::new(DetailKind::Other, error.to_string()),
+        );
+        Judgement {
+            guest: Err(error.to_string()),
+            result: if host_error {
+                AssertResult::inconclusive(detail)
+            } else {
+                AssertResult::fail(detail)
+            },
+            fault: Some(fault),
+            crash: None,
+        }
+    });
+    if entry.expect_err && !host_error {
+        expect_error(&mut judgement);
+    }
+    if let Some(vm) = &run.vm {
+        call_back(entry, vm, &mut judgement);
+    }
+    let verdict = verdict_of(&judgement.result);
+    let exit_code = match verdict {
+        RunVerdict::Pass | RunVerdict::Skip => EXIT_PASS,
+        RunVerdict::Inconclusive if entry.allow_inconclusive => EXIT_PASS,
+        RunVerdict::Inconclusive => EXIT_INCONCLUSIVE,
+        RunVerdict::Fail => EXIT_FAIL,
+    };
+    let mut finished = Finished {
+        entry,
+        verdict,
+        fault: judgement.fault,
+        result: judgement.result,
+        vm: run.vm.take(),
+        timings: run.timings.clone(),
+        wall: began.elapsed(),
+        text: String::new(),
+        record: None,
+        exit_code,
+    };
+    match keep::keep(&finished, run.plan.as_ref(), run.accelerator) {
+        Ok(path) => finished.record = Some(path),
+        Err(error) => eprintln!("ktstr: the run's record could not be written: {error}"),
+    }
+    if exit_code != EXIT_PASS {
+        finished.text = report::text(&finished);
+    }
+    finished
+}
+
+fn verdict_of(result: &AssertResult) -> RunVerdict {
+    if result.is_fail() {
+        RunVerdict::Fail
+    } else if result.is_inconclusive() {
+        RunVerdict::Inconclusive
+    } else if result.is_skip() {
+        RunVerdict::Skip
+    } else {
+        RunVerdict::Pass
+    }
+}
+
+/// Turns the verdict of an `expect_err` test over: an error is what was wanted.
+fn expect_error(judgement: &mut Judgement) {
+    if judgement.result.is_skip() {
+        return;
+    }
+    if judgement.result.is_fail() {
+        let wanted: Vec<String> = judgement
+            .result
+            .failure_details()
+            .map(|d| d.message.clone())
+            .collect();
+        judgement.result = AssertResult::pass();
+        for message in wanted {
+            judgement.result.note(format!("as expected: {message}"));
+        }
+        judgement.fault = None;
+    } else {
+        judgement.result.record_fail(AssertDetail::new(
+            DetailKind::Other,
+            "expect_err is set, and the run did not fail".to_owned(),
+        ));
+        judgement.fault.get_or_insert(Fault::Test);
+    }
+}
+
+/// The test's own callbacks. What they find cannot be inverted by `expect_err`.
+fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
+    let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
+    let mut calls = Vec::new();
+    match entry.post_vm {
+        Some(call) if !failed => calls.push(call),
+        None if !failed && vm.periodic_target > 0 && vm.periodic_real == 0 => {
+            judgement.result.record_inconclusive(AssertDetail::new(
+                DetailKind::Other,
+                format!(
+                    "none of the {} captures asked for holds data: {}",
+                    vm.periodic_target,
+                    report::placeholder_reason(vm)
+                ),
+            ));
+            judgement.fault.get_or_insert(Fault::Harness);
+        }
+        _ => {}
+    }
+    calls.extend(entry.post_vm_unconditional);
+    for call in calls {
+        let problem = match catch_unwind(AssertUnwindSafe(|| call(vm))) {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => match error.downcast_ref::<crate::gates::PostVmSkip>() {
+                Some(skip) => {
+                    judgement.result = AssertResult::skip(skip.reason());
+                    judgement.fault = None;
+                    continue;
+                }
+                None => format!("post_vm callback returned Err: {error:#}"),
+            },
+            Err(panic) => format!("post_vm callback panicked: {}", panic_text(&*panic)),
+        };
+        judgement
+            .result
+            .record_fail(AssertDetail::new(DetailKind::Other, problem));
+        judgement.fault.get_or_insert(Fault::Test);
+    }
+}
+
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// What a run in a machine leaves behind for the record, whatever became of it.
+#[derive(Debug, Default)]
+struct Run {
+    plan: Option<Plan>,
+    accelerator: Option<Accelerator>,
+    timings: Timings,
+    vm: Option<VmResult>,
+}
+
+impl Run {
+    fn in_machine(&mut self, entry: &'static KtstrTestEntry) -> Result<Judgement, RunError> {
+        let Self {
+            plan,
+            accelerator: used,
+            timings,
+            vm,
+        } = self;
+        let plan = &*plan.insert(Plan::make(entry)?);
+        timings.resolve = plan.resolve_time;
+        timings.initramfs = plan.initramfs_time;
+        let _slot = slots::take(plan.memory_mib)?;
+        let accelerator = Accelerator::Tcg;
+        *used = Some(accelerator);
+        let mut knowledge = Knowledge::load(&plan.kernel);
+        let mut captures = Captures::new(entry.num_snapshots, entry.duration);
+        let mut said = Transcript::default();
+        let started = Instant::now();
+        let mut machine =
+            Machine::prepare(&plan.qemu, &plan.machine(accelerator), &plan.initramfs)?;
+        let end = Session {
+            machine: &mut machine,
+            job: &plan.job,
+            captures: &mut captures,
+            knowledge: &mut knowledge,
+            silence: entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15),
+            watch: watch::Watch::new(plan.shape.cpus(), host_cpus()),
+            vcpus: plan.shape.cpus(),
+        }
+        .hold(&mut said)?;
+        let ran = machine.running_time();
+        let console = machine.end();
+        let wall = started.elapsed();
+        timings.fill(&said, ran, wall, &captures);
+        let case = Case {
+            scheduler: entry.scheduler.binary.display_name(),
+            has_scheduler: entry.scheduler.binary.has_active_scheduling(),
+            topology: &plan.topology(),
+            memory_mib: plan.memory_mib,
+        };
+        let judgement = judge::judge(&case, &end, &said, &console);
+        *vm = Some(vm_result(
+            plan,
+            accelerator,
+            said,
+            &end,
+            captures,
+            console,
+            wall,
+            &judgement,
+        ));
+        Ok(judgement)
+    }
+}
+
+impl Timings {
+    fn fill(&mut self, said: &Transcript, ran: Duration, wall: Duration, captures: &Captures) {
+        self.captures = captures.frozen();
+        if let Some(hello) = &said.hello {
+            // What the machine did not run and did not stand still for is QEMU's own start.
+            self.boot = hello.at + wall.saturating_sub(ran + self.captures);
+        }
+        self.attach = said.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
+        if let (Some(opened), Some(closed)) = (said.window.opened, said.window.closed) {
+            self.window = closed.saturating_sub(opened);
+            self.teardown = ran.saturating_sub(closed);
+        }
+    }
+}
+
+fn host_cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
+}
+
+#[expect(clippy::too_many_arguments, reason = "it only gathers")]
+fn vm_result(
+    plan: &Plan,
+    accelerator: Accelerator,
+    said: Transcript,
+    end: &End,
+    captures: Captures,
+    console: String,
+    wall: Duration,
+    judgement: &Judgement,
+) -> VmResult {
+    let killed = match end {
+        End::GaveUp(reason) => Some(*reason),
+        _ => None,
+    };
+    let exit_code = match said.test_end {
+        Some((ktstr_guest::protocol::ProcessEnd::Exited(code), _)) => code,
+        _ => -1,
+    };
+    VmResult {
+        success: judgement.result.is_pass(),
+        exit_code,
+        timed_out: killed.is_some(),
+        watchdog_kill_reason: killed,
+        final_guest_phase: said.phase,
+        final_progress_epoch: said.count,
+        duration: wall,
+        vcpus: plan.shape.cpus(),
+        accelerator: accelerator.name(),
+        clock: "real",
+        seed: plan.job.seed,
+        stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),
+        output: said.stdout,
+        crash_message: judgement.crash.clone(),
+        monitor: None,
+        periodic_target: plan.entry.num_snapshots,
+        periodic_fired: captures.fired,
+        periodic_real: captures.real,
+        capture_freezes: captures.freezes,
+        snapshot_bridge: captures.bridge,
+        resolve_source: plan.scheduler.as_ref().map(|s| s.source.to_owned()),
+        kern_kaslr_offset: 0,
+        entry_name: Some(plan.entry.name),
+        kernel_log: console,
+        scheduler_log: said.scheduler_log,
+        stimulus: said.stimulus,
+        guest_result: judgement.guest.clone(),
+        drained: Arc::new(OnceLock::new()),
+    }
+}

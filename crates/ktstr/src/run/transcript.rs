@@ -1,0 +1,253 @@
+//! What the guest has said so far, in the shape the judgement needs it.
+
+use std::time::Duration;
+
+use ktstr_assert::{AssertResult, Phase, StimulusEvent};
+use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
+
+use crate::vm_result::GuestLifecyclePhase;
+
+/// Bytes kept of each stream.
+const STREAM_CAP: usize = 8 << 20;
+/// Stimulus events kept: a scenario has a handful, a hostile guest could send millions.
+const EVENTS_CAP: usize = 100_000;
+
+/// Everything said.
+#[derive(Debug, Default)]
+pub(super) struct Transcript {
+    pub(super) hello: Option<Hello>,
+    pub(super) phase: GuestLifecyclePhase,
+    pub(super) attached: Option<Attached>,
+    pub(super) not_attached: Option<String>,
+    pub(super) scheduler_died: Option<ProcessEnd>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    pub(super) scheduler_log: String,
+    pub(super) stimulus: Vec<StimulusEvent>,
+    pub(super) step_index: u16,
+    pub(super) result: Option<AssertResult>,
+    pub(super) error: Option<String>,
+    pub(super) panic: Option<String>,
+    pub(super) test_end: Option<(ProcessEnd, bool)>,
+    pub(super) sched_ext_state: Option<String>,
+    pub(super) harness_error: Option<String>,
+    pub(super) bye: bool,
+    /// Messages taken in.
+    pub(super) count: u64,
+    /// The workload window, by the machine's running time.
+    pub(super) window: Window,
+}
+
+/// What the guest is.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    pub(super) release: String,
+    pub(super) topology: Result<String, String>,
+    /// The machine's running time when it came.
+    pub(super) at: Duration,
+}
+
+/// The scheduler took over.
+#[derive(Debug, Clone)]
+pub(super) struct Attached {
+    pub(super) ops: String,
+    pub(super) took: Duration,
+}
+
+/// Counts the time of the workload window, without its pauses.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Window {
+    /// When it opened.
+    pub(super) opened: Option<Duration>,
+    /// When it closed.
+    pub(super) closed: Option<Duration>,
+    pause_began: Option<Duration>,
+    paused: Duration,
+}
+
+impl Window {
+    /// Window time at `now`, while the window is open and not paused.
+    pub(super) fn elapsed(&self, now: Duration) -> Option<Duration> {
+        match (self.opened, self.closed, self.pause_began) {
+            (Some(opened), None, None) => now.checked_sub(opened)?.checked_sub(self.paused),
+            _ => None,
+        }
+    }
+
+    fn pause(&mut self, now: Duration) {
+        self.pause_began.get_or_insert(now);
+    }
+
+    fn resume(&mut self, now: Duration) {
+        if let Some(began) = self.pause_began.take() {
+            self.paused += now.saturating_sub(began);
+        }
+    }
+}
+
+impl Transcript {
+    /// Takes in one message; `now` is the machine's running time.
+    pub(super) fn take(&mut self, message: ToHost, now: Duration) {
+        use GuestLifecyclePhase::{Attach, Body, Dispatch, Teardown};
+        self.count += 1;
+        match message {
+            ToHost::Hello {
+                release, topology, ..
+            } => {
+                self.hello = Some(Hello {
+                    release,
+                    topology,
+                    at: now,
+                });
+                self.phase = Attach;
+            }
+            ToHost::SchedulerAttached { ops, took_ns, .. } => {
+                self.attached = Some(Attached {
+                    ops,
+                    took: Duration::from_nanos(took_ns),
+                });
+            }
+            ToHost::SchedulerNotAttached { reason } => self.not_attached = Some(reason),
+            ToHost::SchedulerDied { end } => self.scheduler_died = Some(end),
+            ToHost::TestStarted => self.phase = Dispatch,
+            ToHost::ScenarioStart { .. } => {
+                self.phase = Body;
+                self.window = Window {
+                    opened: Some(now),
+                    ..Window::default()
+                };
+            }
+            ToHost::ScenarioPause => self.window.pause(now),
+            ToHost::ScenarioResume => self.window.resume(now),
+            ToHost::StepStart {
+                step_index,
+                elapsed_ms,
+                op_count,
+                op_kinds,
+                total_iterations,
+                ..
+            } => {
+                self.step_index = step_index;
+                let event = StimulusEvent::step_start(Phase::from(step_index), elapsed_ms);
+                self.stimulus(StimulusEvent {
+                    op_kind: (op_kinds != 0).then(|| format!("{op_kinds:#x}")),
+                    detail: (op_count != 0).then(|| format!("{op_count} ops")),
+                    ..event.with_total_iterations(total_iterations)
+                });
+            }
+            ToHost::StepEnd {
+                step_index,
+                elapsed_ms,
+                total_iterations,
+            } => self.stimulus(
+                StimulusEvent::step_end(Phase::from(step_index), elapsed_ms)
+                    .with_total_iterations(total_iterations),
+            ),
+            ToHost::ScenarioEnd {
+                elapsed_ms,
+                total_iterations,
+            } => {
+                self.phase = Teardown;
+                self.window.closed = Some(now);
+                self.stimulus(StimulusEvent {
+                    elapsed_ms,
+                    label: "ScenarioEnd".to_owned(),
+                    total_iterations: Some(total_iterations),
+                    is_terminal: true,
+                    ..StimulusEvent::default()
+                });
+            }
+            ToHost::Output { stream, text } => {
+                let kept = match stream {
+                    Stream::Stdout => &mut self.stdout,
+                    Stream::Stderr => &mut self.stderr,
+                    Stream::Scheduler => &mut self.scheduler_log,
+                };
+                append(kept, &text);
+            }
+            ToHost::TestResult(result) => self.result = Some(*result),
+            ToHost::TestError { message } => self.error = Some(message),
+            // The first panic is the cause; those that follow are its consequences.
+            ToHost::TestPanicked { message } => {
+                self.panic.get_or_insert(message);
+            }
+            ToHost::TestEnded { end, oom_killed } => {
+                self.phase = Teardown;
+                self.test_end = Some((end, oom_killed));
+            }
+            ToHost::SchedExtState { state } => self.sched_ext_state = Some(state),
+            ToHost::HarnessError { message } => {
+                self.harness_error.get_or_insert(message);
+            }
+            ToHost::Bye => self.bye = true,
+        }
+    }
+
+    fn stimulus(&mut self, event: StimulusEvent) {
+        if self.stimulus.len() < EVENTS_CAP {
+            self.stimulus.push(event);
+        }
+    }
+}
+
+fn append(kept: &mut String, text: &str) {
+    let room = STREAM_CAP.saturating_sub(kept.len());
+    let cut = text.floor_char_boundary(room);
+    kept.push_str(&text[..cut]);
+    if cut < text.len() && room > 0 {
+        kept.push_str("\n[... the rest was left out ...]\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn the_window_does_not_count_its_pauses() {
+        let mut transcript = Transcript::default();
+        transcript.take(ToHost::ScenarioStart { steps: 2 }, secs(10));
+        assert_eq!(transcript.window.elapsed(secs(13)), Some(secs(3)));
+        transcript.take(ToHost::ScenarioPause, secs(15));
+        assert_eq!(transcript.window.elapsed(secs(16)), None);
+        transcript.take(ToHost::ScenarioResume, secs(17));
+        assert_eq!(transcript.window.elapsed(secs(20)), Some(secs(8)));
+        let end = ToHost::ScenarioEnd {
+            elapsed_ms: 8000,
+            total_iterations: 1,
+        };
+        transcript.take(end, secs(20));
+        assert_eq!(transcript.window.elapsed(secs(21)), None);
+    }
+
+    #[test]
+    fn a_flood_of_output_is_kept_within_bounds() {
+        let mut transcript = Transcript::default();
+        let text = "é".repeat(1 << 20);
+        for _ in 0..10 {
+            transcript.take(
+                ToHost::Output {
+                    stream: Stream::Stderr,
+                    text: text.clone(),
+                },
+                secs(0),
+            );
+        }
+        assert!(transcript.stderr.len() <= STREAM_CAP + 100);
+        assert!(transcript.stderr.contains("left out"));
+    }
+
+    #[test]
+    fn the_first_panic_is_the_one_told() {
+        let mut transcript = Transcript::default();
+        for message in ["first", "second"] {
+            let message = message.to_owned();
+            transcript.take(ToHost::TestPanicked { message }, secs(0));
+        }
+        assert_eq!(transcript.panic.as_deref(), Some("first"));
+    }
+}

@@ -1,0 +1,67 @@
+//! The host's store of captures, shared between the run loop and the test's callbacks.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ktstr_assert::series::DrainedSnapshotEntry;
+use ktstr_introspect::report::FailureDumpReport;
+
+/// Captures kept; the oldest goes first.
+const CAP: usize = 64;
+
+/// Captures by tag, in the order they were taken. Clones share one store; draining empties it.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotBridge {
+    entries: Arc<Mutex<Vec<DrainedSnapshotEntry>>>,
+}
+
+impl SnapshotBridge {
+    fn entries(&self) -> MutexGuard<'_, Vec<DrainedSnapshotEntry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a capture; the same tag again replaces the older one.
+    pub fn store_entry(&self, entry: DrainedSnapshotEntry) {
+        let mut entries = self.entries();
+        entries.retain(|known| known.tag != entry.tag);
+        if entries.len() >= CAP {
+            entries.remove(0);
+        }
+        entries.push(entry);
+    }
+
+    /// Whether a capture has this tag.
+    pub fn has(&self, tag: &str) -> bool {
+        self.entries().iter().any(|entry| entry.tag == tag)
+    }
+
+    /// Captures stored.
+    pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries().is_empty()
+    }
+
+    /// Periodic captures that hold data.
+    pub fn periodic_real_count(&self) -> u32 {
+        self.entries()
+            .iter()
+            .filter(|e| e.tag.starts_with("periodic_") && !e.report.is_placeholder)
+            .count() as u32
+    }
+
+    /// Takes all captures out, in order, with everything known of them.
+    pub fn drain_ordered_with_stats(&self) -> Vec<DrainedSnapshotEntry> {
+        std::mem::take(&mut *self.entries())
+    }
+
+    /// Takes all captures out, in order.
+    pub fn drain_ordered(&self) -> Vec<(String, FailureDumpReport)> {
+        self.drain_ordered_with_stats()
+            .into_iter()
+            .map(|entry| (entry.tag, entry.report))
+            .collect()
+    }
+}

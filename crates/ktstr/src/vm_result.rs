@@ -1,0 +1,192 @@
+//! What the host knows of a run once the machine is gone: the argument of `post_vm`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use ktstr_assert::monitor::MonitorReport;
+use ktstr_assert::series::SampleSeries;
+use ktstr_assert::{
+    AssertResult, MetricId, Phase, PhaseBucket, PhaseCgroupStats, StimulusEvent, buckets,
+};
+
+use crate::snapshot_bridge::SnapshotBridge;
+
+/// How far the guest had come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GuestLifecyclePhase {
+    /// The kernel boots.
+    #[default]
+    Boot,
+    /// PID 1 runs; the scheduler under test comes up.
+    Attach,
+    /// The test process has been started.
+    Dispatch,
+    /// The workload window is open.
+    Body,
+    /// The scenario is over.
+    Teardown,
+}
+
+/// Why the host ended a machine that would not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WatchdogKillReason {
+    /// It burnt more CPU than its silence could explain: a hang.
+    Tier1CpuBudget,
+    /// It burnt none and said nothing: a wedge.
+    Tier2IdleWedge,
+    /// Wall time ran out while the host gave it too little CPU: the host's fault.
+    Tier3Deadman,
+}
+
+/// Everything a run left behind. Made by the harness alone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct VmResult {
+    /// The guest finished, the test passed in it, nothing crashed or timed out.
+    pub success: bool,
+    /// Exit code of the test process; -1 when it has none.
+    pub exit_code: i32,
+    /// The host ended the machine.
+    pub timed_out: bool,
+    /// Why it did.
+    pub watchdog_kill_reason: Option<WatchdogKillReason>,
+    /// How far the guest had come.
+    pub final_guest_phase: GuestLifecyclePhase,
+    /// Messages the guest had sent.
+    pub final_progress_epoch: u64,
+    /// Wall time of the machine.
+    pub duration: Duration,
+    /// CPUs of the guest.
+    pub vcpus: u32,
+    /// What executed the guest: `tcg` or `kvm`.
+    pub accelerator: &'static str,
+    /// `real` or `virtual`.
+    pub clock: &'static str,
+    /// The seed of the run.
+    pub seed: u64,
+    /// Standard output of the test process.
+    pub output: String,
+    /// The guest's console, then standard error of the test process and the scheduler's log.
+    pub stderr: String,
+    /// The panic of the guest's kernel or of the test function.
+    pub crash_message: Option<String>,
+    /// Host-side samples of the run queues; `None` until the monitor has a source.
+    pub monitor: Option<MonitorReport>,
+    /// Captures asked for (`num_snapshots`).
+    pub periodic_target: u32,
+    /// Boundaries that stored an entry, placeholders included.
+    pub periodic_fired: u32,
+    /// Those that hold data.
+    pub periodic_real: u32,
+    /// Wall time the guest stood still for each capture.
+    pub capture_freezes: Vec<Duration>,
+    /// The store of captures; draining empties it.
+    pub snapshot_bridge: SnapshotBridge,
+    /// How the scheduler's binary was found.
+    pub resolve_source: Option<String>,
+    /// Slide of the kernel; 0 while kernels boot with `nokaslr`.
+    pub kern_kaslr_offset: u64,
+    /// The test's name.
+    pub entry_name: Option<&'static str>,
+    pub(crate) kernel_log: String,
+    pub(crate) scheduler_log: String,
+    pub(crate) stimulus: Vec<StimulusEvent>,
+    pub(crate) guest_result: Result<AssertResult, String>,
+    pub(crate) drained: Arc<OnceLock<SampleSeries>>,
+}
+
+impl VmResult {
+    /// All captures, drained from the bridge once; a direct drain afterwards finds nothing.
+    pub fn captures_series(&self) -> &SampleSeries {
+        self.drained.get_or_init(|| {
+            SampleSeries::from_drained_typed(
+                self.snapshot_bridge.drain_ordered_with_stats(),
+                self.monitor.clone(),
+            )
+        })
+    }
+
+    /// The periodic captures.
+    pub fn periodic_series(&self) -> SampleSeries {
+        self.captures_series().clone().periodic_only()
+    }
+
+    /// One bucket a phase, in order: the host's captures and the guest's per-cgroup carriers.
+    pub fn phase_buckets(&self) -> Vec<PhaseBucket> {
+        let mut all =
+            buckets::build_phase_buckets_with_stimulus(self.captures_series(), &self.stimulus);
+        if let Ok(result) = &self.guest_result {
+            buckets::fold_carriers(&mut all, result.stats.phases.clone());
+        }
+        all
+    }
+
+    fn bucket(&self, phase: Phase) -> Option<PhaseBucket> {
+        self.phase_buckets()
+            .into_iter()
+            .find(|bucket| bucket.step_index == phase.as_u16())
+    }
+
+    /// One cgroup's telemetry in one phase.
+    pub fn phase_cgroup(&self, phase: Phase, name: &str) -> Option<PhaseCgroupStats> {
+        self.bucket(phase)?.per_cgroup.remove(name)
+    }
+
+    /// A metric of a phase: the bucket's own, else the sum of the cgroups' counters.
+    pub fn phase_metric(&self, phase: Phase, metric: impl Into<MetricId>) -> Option<f64> {
+        let bucket = self.bucket(phase)?;
+        let metric = metric.into();
+        let name = metric.wire_name();
+        bucket
+            .get(name)
+            .or_else(|| bucket.cgroup_counter_total(name))
+    }
+
+    /// A metric of one cgroup in one phase.
+    pub fn phase_cgroup_metric(
+        &self,
+        phase: Phase,
+        cgroup: &str,
+        metric: impl Into<MetricId>,
+    ) -> Option<f64> {
+        let stats = self.phase_cgroup(phase, cgroup)?;
+        let metric = metric.into();
+        let name = metric.wire_name();
+        stats.get(name).or_else(|| stats.cgroup_counter(name))
+    }
+
+    /// A metric of the whole run.
+    pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
+        self.guest_result.as_ref().ok()?.stats.run_metric(metric)
+    }
+
+    /// What the scenario did, and when.
+    pub fn stimulus_timeline(&self) -> Vec<StimulusEvent> {
+        self.stimulus.clone()
+    }
+
+    /// The verdict the guest sent.
+    pub fn guest_assert_result(&self) -> anyhow::Result<AssertResult> {
+        self.guest_result
+            .clone()
+            .map_err(anyhow::Error::msg)
+            .context("the guest sent no result")
+    }
+
+    /// The guest's console.
+    pub fn guest_kmsg(&self) -> &str {
+        &self.kernel_log
+    }
+
+    /// What the scheduler under test printed.
+    pub fn scheduler_log(&self) -> &str {
+        &self.scheduler_log
+    }
+
+    /// Whether kernel addresses were randomised.
+    pub fn kaslr_enabled(&self) -> bool {
+        self.kern_kaslr_offset != 0
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Compiles the BPF half with clang and generates its Rust skeleton.
+
+use anyhow::{Context, Result, bail};
+use libbpf_cargo::SkeletonBuilder;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The oldest clang whose BPF back end is known to compile the sources.
+const MIN_CLANG: u32 = 17;
+
+/// Tried in this order when the environment does not name one: the version
+/// the project is tested with first, then what distributions ship.
+const CLANGS: [&str; 8] = [
+    "clang-19", "clang-20", "clang-21", "clang-22", "clang-18", "clang-17", "clang", "clang-23",
+];
+
+const SOURCE_DIR: &str = "src/bpf";
+
+/// 32-bit and fetching atomics (kernel 5.12); clang before 20 defaults to v1.
+const BPF_CPU: &str = "-mcpu=v3";
+
+fn main() -> Result<()> {
+    for var in ["BPF_CLANG", "PATH"] {
+        println!("cargo:rerun-if-env-changed={var}");
+    }
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={SOURCE_DIR}");
+
+    let clang = find_clang()?;
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
+    // The object's file name is what libbpf makes map names of: "bpf" gives
+    // `bpf_bpf.bss`, the name under which the outside looks for the globals.
+    SkeletonBuilder::new()
+        .source(Path::new(SOURCE_DIR).join("main.bpf.c"))
+        .obj(out_dir.join("bpf.bpf.o"))
+        .clang(clang)
+        .clang_args([BPF_CPU, "-Wall", "-Werror"])
+        .reference_obj(true)
+        .rustfmt("disable_rustfmt")
+        .build_and_generate(out_dir.join("bpf_skel.rs"))
+        .context("the BPF half of scx-ktstr does not build")
+}
+
+/// `BPF_CLANG`, or the first of [`CLANGS`] that is new enough.
+fn find_clang() -> Result<String> {
+    if let Ok(named) = env::var("BPF_CLANG") {
+        return match clang_version(&named) {
+            Some(version) if version >= MIN_CLANG => Ok(named),
+            Some(version) => bail!(
+                "BPF_CLANG={named} is clang {version}; scx-ktstr needs clang {MIN_CLANG} or newer"
+            ),
+            None => bail!("BPF_CLANG={named} does not answer to --version like a clang"),
+        };
+    }
+    let mut seen = Vec::new();
+    for name in CLANGS {
+        match clang_version(name) {
+            Some(version) if version >= MIN_CLANG => return Ok(name.to_owned()),
+            Some(version) => seen.push(format!("{name} is version {version}")),
+            None => seen.push(format!("{name} not found")),
+        }
+    }
+    bail!(
+        "scx-ktstr needs clang {MIN_CLANG} or newer to compile its BPF half.\n\
+         Looked for, in PATH: {}.\n\
+         Install one (Debian, Ubuntu: `apt-get install clang-19`; Fedora: `dnf install clang`), \
+         or name one with BPF_CLANG=/path/to/clang.",
+        seen.join(", ")
+    )
+}
+
+/// The major version in "… clang version 19.1.7 (…)".
+fn clang_version(clang: &str) -> Option<u32> {
+    let out = Command::new(clang).arg("--version").output().ok()?;
+    let text = String::from_utf8(out.stdout).ok()?;
+    let rest = text.split_once("clang version ")?.1;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What both sides agree on: sizes, names of defects, the exit record. The Rust
+ * side gets these types through the object's BTF (the generated skeleton), so
+ * there is no second copy to keep in step.
+ */
+#ifndef KTSTR_INTF_H
+#define KTSTR_INTF_H
+
+/* CPUs and LLCs told apart; CPUs past the end are treated as LLC 0. */
+#define KTSTR_MAX_CPUS 1024
+#define KTSTR_MAX_LLCS 128
+
+#define KTSTR_STATS_MAGIC 0x5354415473746174ULL
+
+/*
+ * Planted defects: each is one bit of `defects` in .rodata, set before load.
+ * What is off is a constant false to the verifier, which removes it: a
+ * scheduler without defects runs the very code it would have without this
+ * table. src/defects.rs holds the other half (flag and description).
+ */
+enum ktstr_defect {
+	KTSTR_DEFECT_DEGRADE = 0,
+	KTSTR_DEFECT_SCATTERSHOT = 1,
+	KTSTR_DEFECT_SLOW = 2,
+	KTSTR_DEFECT_FAIL_VERIFY = 3,
+	KTSTR_DEFECT_VERIFY_LOOP = 4,
+	KTSTR_NR_DEFECTS = 5,
+};
+
+/* Why the kernel let go of the scheduler; kind is written last. */
+struct ktstr_exit {
+	s32 kind;
+	s64 code;
+	char reason[128];
+	char msg[1024];
+	char dump[32768];
+};
+
+#endif /* KTSTR_INTF_H */

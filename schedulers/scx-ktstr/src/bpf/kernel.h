@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel's types, as far as this scheduler looks at them.
+ *
+ * Every structure is `preserve_access_index`: field offsets are relocated by
+ * libbpf against the BTF of the running kernel, so only names count here, not
+ * layout. A short list of what is used says more than a 3 MB vmlinux.h, and
+ * cannot silently pin the build to one kernel's idea of it.
+ *
+ * Not for: kfuncs (kfuncs.h), our own types (state.bpf.h).
+ */
+#ifndef KTSTR_KERNEL_H
+#define KTSTR_KERNEL_H
+
+typedef signed char __s8;
+typedef unsigned char __u8;
+typedef short __s16;
+typedef unsigned short __u16;
+typedef int __s32;
+typedef unsigned int __u32;
+typedef long long __s64;
+typedef unsigned long long __u64;
+typedef __s32 s32;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __s64 s64;
+typedef __u64 u64;
+/* bpf_helper_defs.h names these in prototypes. */
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef _Bool bool;
+
+enum { false = 0, true = 1 };
+
+/* uapi/linux/bpf.h: the map types and flags used by state.bpf.h. */
+enum bpf_map_type {
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+};
+
+#define BPF_F_NO_PREALLOC 1
+#define BPF_LOCAL_STORAGE_GET_F_CREATE 1
+
+/* include/linux/sched.h */
+#define PF_KTHREAD 0x00200000
+
+#define ENOMEM 12
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* Only passed on; a mere declaration would not match the kfuncs' prototypes. */
+struct cpumask {
+	unsigned long bits[1];
+};
+
+struct sched_entity {
+	u64 sum_exec_runtime;
+};
+
+struct sched_ext_entity {
+	u32 weight;
+	u64 slice;
+	u64 dsq_vtime;
+};
+
+struct task_struct {
+	unsigned int flags;
+	int pid;
+	char comm[16];
+	int nr_cpus_allowed;
+	const struct cpumask *cpus_ptr;
+	unsigned short migration_disabled;
+	struct sched_entity se;
+	struct sched_ext_entity scx;
+};
+
+struct scx_init_task_args {
+	bool fork;
+};
+
+/* Passed on as a number; src/exit.rs knows the values. */
+enum scx_exit_kind {
+	SCX_EXIT_NONE = 0,
+};
+
+struct scx_exit_info {
+	enum scx_exit_kind kind;
+	s64 exit_code;
+	const char *reason;
+	char *msg;
+	char *dump;
+};
+
+struct scx_dump_ctx {
+	u64 at_ns;
+};
+
+#pragma clang attribute pop
+
+/*
+ * kernel/sched/ext_internal.h (kernel/sched/ext.c before 6.18). libbpf copies
+ * the members by name into the kernel's own structure, so order is free and
+ * members not used are left out.
+ */
+struct sched_ext_ops {
+	s32 (*select_cpu)(struct task_struct *p, s32 prev_cpu, u64 wake_flags);
+	void (*enqueue)(struct task_struct *p, u64 enq_flags);
+	void (*dispatch)(s32 cpu, struct task_struct *prev);
+	void (*running)(struct task_struct *p);
+	void (*stopping)(struct task_struct *p, bool runnable);
+	bool (*yield)(struct task_struct *from, struct task_struct *to);
+	s32 (*init_task)(struct task_struct *p, struct scx_init_task_args *args);
+	void (*enable)(struct task_struct *p);
+	void (*dump)(struct scx_dump_ctx *ctx);
+	s32 (*init)(void);
+	void (*exit)(struct scx_exit_info *ei);
+	u64 flags;
+	u32 timeout_ms;
+	u64 hotplug_seq;
+	char name[128];
+};
+
+/*
+ * The numbers below have moved between kernels (SCX_ENQ_HEAD follows
+ * ENQUEUE_HEAD, which did), so each use goes through SCX_VAL(), a CO-RE
+ * relocation that reads the running kernel's value.
+ */
+enum scx_dsq_id_flags {
+	SCX_DSQ_LOCAL = 0x8000000000000002ULL,
+	SCX_DSQ_LOCAL_ON = 0xc000000000000000ULL,
+};
+
+enum scx_enq_flags {
+	SCX_ENQ_WAKEUP = 1,
+	/* Makes the enum 64 bits wide, as the kernel's is. */
+	SCX_ENQ_PREEMPT = 1ULL << 32,
+};
+
+enum scx_kick_flags {
+	SCX_KICK_IDLE = 1,
+};
+
+#define SCX_VAL(type, name) bpf_core_enum_value(enum type, name)
+
+#endif /* KTSTR_KERNEL_H */

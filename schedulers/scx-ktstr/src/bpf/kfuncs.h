@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel functions this scheduler calls, and one wrapper for each whose
+ * name or shape changed between 6.12 and 7.3.
+ *
+ * Every variant is declared weak; the wrapper tests which one the running
+ * kernel has. The verifier drops the branches of the missing ones. libbpf cuts
+ * the last `___suffix` off a local name before it looks the symbol up, which
+ * is what lets two prototypes of one kernel function stand side by side.
+ */
+#ifndef KTSTR_KFUNCS_H
+#define KTSTR_KFUNCS_H
+
+s32 scx_bpf_create_dsq(u64 dsq_id, s32 node) __ksym;
+s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym;
+s32 scx_bpf_task_cpu(const struct task_struct *p) __ksym;
+s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
+			   bool *is_idle) __ksym;
+s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym;
+s32 scx_bpf_pick_any_cpu(const struct cpumask *allowed, u64 flags) __ksym;
+void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym;
+bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym;
+void scx_bpf_error_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym;
+void scx_bpf_dump_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym;
+
+/*
+ * The kernel takes printf arguments as an array of u64. The format is not
+ * const: the verifier wants memory it could write to.
+ */
+#define ktstr_printf(kfunc, fmt, args...)					\
+({										\
+	static char fmt_text[] = fmt;						\
+	unsigned long long fmt_args[___bpf_narg(args) ?: 1] = {};		\
+	___bpf_fill(fmt_args, args);						\
+	kfunc(fmt_text, fmt_args, ___bpf_narg(args) * sizeof(u64));		\
+})
+
+#define ktstr_error(fmt, args...) ktstr_printf(scx_bpf_error_bstr, fmt, ##args)
+#define ktstr_dump_line(fmt, args...) ktstr_printf(scx_bpf_dump_bstr, fmt "\n", ##args)
+
+/* 6.12 "dispatch", 6.13 "dsq_insert", 6.19 one that returns whether it did. */
+bool scx_bpf_dsq_insert___v2___now(struct task_struct *p, u64 dsq_id, u64 slice,
+				   u64 enq_flags) __ksym __weak;
+void scx_bpf_dsq_insert___v613(struct task_struct *p, u64 dsq_id, u64 slice,
+			       u64 enq_flags) __ksym __weak;
+void scx_bpf_dispatch___v612(struct task_struct *p, u64 dsq_id, u64 slice,
+			     u64 enq_flags) __ksym __weak;
+
+static __always_inline void dsq_insert(struct task_struct *p, u64 dsq_id, u64 slice,
+				       u64 enq_flags)
+{
+	if (bpf_ksym_exists(scx_bpf_dsq_insert___v2___now))
+		scx_bpf_dsq_insert___v2___now(p, dsq_id, slice, enq_flags);
+	else if (bpf_ksym_exists(scx_bpf_dsq_insert___v613))
+		scx_bpf_dsq_insert___v613(p, dsq_id, slice, enq_flags);
+	else
+		scx_bpf_dispatch___v612(p, dsq_id, slice, enq_flags);
+}
+
+/* 6.19 packs the scalars into a structure (a kfunc has at most five arguments). */
+struct scx_bpf_dsq_insert_vtime_args {
+	u64 dsq_id;
+	u64 slice;
+	u64 vtime;
+	u64 enq_flags;
+} __attribute__((preserve_access_index));
+
+bool __scx_bpf_dsq_insert_vtime(struct task_struct *p,
+				struct scx_bpf_dsq_insert_vtime_args *args) __ksym __weak;
+void scx_bpf_dsq_insert_vtime___v613(struct task_struct *p, u64 dsq_id, u64 slice, u64 vtime,
+				     u64 enq_flags) __ksym __weak;
+void scx_bpf_dispatch_vtime___v612(struct task_struct *p, u64 dsq_id, u64 slice, u64 vtime,
+				   u64 enq_flags) __ksym __weak;
+
+static __always_inline void dsq_insert_vtime(struct task_struct *p, u64 dsq_id, u64 slice,
+					     u64 vtime, u64 enq_flags)
+{
+	if (bpf_core_type_exists(struct scx_bpf_dsq_insert_vtime_args)) {
+		struct scx_bpf_dsq_insert_vtime_args args = {
+			.dsq_id = dsq_id,
+			.slice = slice,
+			.vtime = vtime,
+			.enq_flags = enq_flags,
+		};
+
+		__scx_bpf_dsq_insert_vtime(p, &args);
+	} else if (bpf_ksym_exists(scx_bpf_dsq_insert_vtime___v613)) {
+		scx_bpf_dsq_insert_vtime___v613(p, dsq_id, slice, vtime, enq_flags);
+	} else {
+		scx_bpf_dispatch_vtime___v612(p, dsq_id, slice, vtime, enq_flags);
+	}
+}
+
+/* 6.12 "consume", 6.13 "dsq_move_to_local", 7.1 the same with flags. */
+bool scx_bpf_dsq_move_to_local___v2___now(u64 dsq_id, u64 enq_flags) __ksym __weak;
+bool scx_bpf_dsq_move_to_local___v613(u64 dsq_id) __ksym __weak;
+bool scx_bpf_consume___v612(u64 dsq_id) __ksym __weak;
+
+static __always_inline bool dsq_move_to_local(u64 dsq_id)
+{
+	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___v2___now))
+		return scx_bpf_dsq_move_to_local___v2___now(dsq_id, 0);
+	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___v613))
+		return scx_bpf_dsq_move_to_local___v613(dsq_id);
+	return scx_bpf_consume___v612(dsq_id);
+}
+
+/*
+ * An idle CPU for `p` by the kernel's own policy (whole cores first, then the
+ * same LLC, then the same node), claimed; negative if there is none. Usable
+ * from enqueue since 6.16 (6.19 packed the arguments); before that only the
+ * flat search is.
+ */
+struct scx_bpf_select_cpu_and_args {
+	s32 prev_cpu;
+	u64 wake_flags;
+	u64 flags;
+} __attribute__((preserve_access_index));
+
+s32 __scx_bpf_select_cpu_and(struct task_struct *p, const struct cpumask *allowed,
+			     struct scx_bpf_select_cpu_and_args *args) __ksym __weak;
+s32 scx_bpf_select_cpu_and___v616(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
+				  const struct cpumask *allowed, u64 flags) __ksym __weak;
+
+static __always_inline s32 claim_idle_cpu(struct task_struct *p, s32 near_cpu)
+{
+	if (bpf_core_type_exists(struct scx_bpf_select_cpu_and_args)) {
+		struct scx_bpf_select_cpu_and_args args = { .prev_cpu = near_cpu };
+
+		return __scx_bpf_select_cpu_and(p, p->cpus_ptr, &args);
+	}
+	if (bpf_ksym_exists(scx_bpf_select_cpu_and___v616))
+		return scx_bpf_select_cpu_and___v616(p, near_cpu, 0, p->cpus_ptr, 0);
+	return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+}
+
+/* 6.19 took direct writes to a task's slice and vtime behind two functions. */
+bool scx_bpf_task_set_slice(struct task_struct *p, u64 slice) __ksym __weak;
+bool scx_bpf_task_set_dsq_vtime(struct task_struct *p, u64 vtime) __ksym __weak;
+
+static __always_inline void task_set_slice(struct task_struct *p, u64 slice)
+{
+	if (bpf_ksym_exists(scx_bpf_task_set_slice))
+		scx_bpf_task_set_slice(p, slice);
+	else
+		p->scx.slice = slice;
+}
+
+static __always_inline void task_set_vtime(struct task_struct *p, u64 vtime)
+{
+	if (bpf_ksym_exists(scx_bpf_task_set_dsq_vtime))
+		scx_bpf_task_set_dsq_vtime(p, vtime);
+	else
+		p->scx.dsq_vtime = vtime;
+}
+
+#endif /* KTSTR_KFUNCS_H */

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ktstr: a small sched_ext scheduler. One queue per last-level cache, ordered
+ * by weighted virtual time; idle CPUs take from their own LLC's queue first
+ * and from the others' after it.
+ *
+ * What is deliberately not here: cgroup weights (tasks of all cgroups compete
+ * by their own weight; moves between cgroups and cpuset changes need nothing
+ * from us), preemption of running tasks, NUMA distance.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "kfuncs.h"
+#include "intf.h"
+#include "state.bpf.h"
+#include "defects.bpf.h"
+
+char _license[] SEC("license") = "GPL";
+
+#define OPS(name) SEC("struct_ops/ktstr_" #name)
+
+/* Move a task's vtime to the clock of `llc`, keeping how far it is ahead or behind. */
+static __always_inline void follow_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc)
+{
+	if (tctx->llc == llc)
+		return;
+	task_set_vtime(p, p->scx.dsq_vtime - clock_of(tctx->llc) + clock_of(llc));
+	tctx->llc = llc;
+}
+
+/*
+ * The vtime to queue with. A sleeper may come back one slice early, no more:
+ * it would else save up time. A task that never slept keeps its place among
+ * its competitors, up to lag_max_ns: tasks bound to a crowded CPU fall behind
+ * the LLC's clock, and whoever joins them from a quieter one has to wait until
+ * they have caught up, so that must be bounded.
+ */
+static __always_inline u64 place(struct task_struct *p, u32 llc, u64 enq_flags)
+{
+	bool woken = enq_flags & SCX_VAL(scx_enq_flags, SCX_ENQ_WAKEUP);
+	u64 floor = clock_of(llc) - (woken ? slice_ns : lag_max_ns);
+	u64 vtime = p->scx.dsq_vtime;
+
+	if (before(vtime, floor)) {
+		vtime = floor;
+		task_set_vtime(p, vtime);
+	}
+	return vtime;
+}
+
+OPS(select_cpu)
+s32 ktstr_select_cpu(u64 *args)
+{
+	struct task_struct *p = (void *)args[0];
+	s32 prev_cpu = args[1];
+	u64 wake_flags = args[2];
+	bool idle = false;
+	s32 cpu;
+
+	bump(&nr_select_cpu);
+	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	if (idle && !idle_path_closed())
+		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, 0);
+	return cpu;
+}
+
+OPS(enqueue)
+void ktstr_enqueue(u64 *args)
+{
+	struct task_struct *p = (void *)args[0];
+	u64 enq_flags = args[1];
+	s32 cpu = scx_bpf_task_cpu(p);
+	u32 llc = llc_of(cpu);
+	struct task_ctx *tctx = ctx_of(p);
+	bool kthread = p->flags & PF_KTHREAD;
+
+	bump(&nr_enqueued);
+	if (defect_crash())
+		return;
+
+	/*
+	 * Per-CPU kernel threads only burden a shared queue, where every other
+	 * CPU has to step over them; the work they do is urgent and short.
+	 */
+	if (kthread && (p->nr_cpus_allowed == 1 || stalled())) {
+		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, enq_flags);
+		return;
+	}
+	if (!stalled() && defect_enqueue(p, enq_flags))
+		return;
+
+	if (tctx)
+		follow_llc(p, tctx, llc);
+	dsq_insert_vtime(p, llc, slice_ns, place(p, llc, enq_flags), enq_flags);
+
+	/*
+	 * A CPU may have gone idle since select_cpu looked, or select_cpu was
+	 * not asked at all (end of slice, change of affinity): it looked at the
+	 * queues before this task was there, and nobody else would wake it.
+	 */
+	cpu = claim_idle_cpu(p, cpu);
+	if (cpu >= 0)
+		scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
+}
+
+OPS(dispatch)
+void ktstr_dispatch(u64 *args)
+{
+	s32 cpu = args[0];
+	struct task_struct *prev = (void *)args[1];
+	u32 zero = 0, own = llc_of(cpu);
+	struct ktstr_pcpu *pcpu = bpf_map_lookup_elem(&ktstr_pcpu_fix, &zero);
+
+	bump(&nr_dispatched);
+	if (pcpu) {
+		pcpu->magic = KTSTR_STATS_MAGIC;
+		pcpu->nr_dispatched++;
+	}
+	if (defect_crash() || defect_dispatch(cpu))
+		return;
+
+	if (dsq_move_to_local(own))
+		return;
+	for (u32 i = 1; i < KTSTR_MAX_LLCS && i < nr_llcs; i++) {
+		u32 llc = own + i;
+
+		if (llc >= nr_llcs)
+			llc -= nr_llcs;
+		if (dsq_move_to_local(llc)) {
+			if (pcpu)
+				pcpu->nr_stolen++;
+			return;
+		}
+	}
+
+	/*
+	 * Nobody waits: prev, if it wants to go on, gets another slice without
+	 * stopping. Time that nobody else wanted is not held against it, or it
+	 * would later wait for newcomers to use up as much.
+	 */
+	if (prev) {
+		struct task_ctx *tctx = ctx_of(prev);
+
+		if (tctx)
+			tctx->exec_start = prev->se.sum_exec_runtime;
+	}
+}
+
+OPS(running)
+void ktstr_running(u64 *args)
+{
+	struct task_struct *p = (void *)args[0];
+	u32 llc = llc_of(scx_bpf_task_cpu(p));
+	struct task_ctx *tctx = ctx_of(p);
+	u64 vtime;
+
+	if (!tctx)
+		return;
+	follow_llc(p, tctx, llc);
+	tctx->exec_start = p->se.sum_exec_runtime;
+
+	/* Racing CPUs may lose an update: the next task to run makes up for it. */
+	vtime = p->scx.dsq_vtime;
+	if (llc < KTSTR_MAX_LLCS && before(llc_vtime[llc], vtime))
+		llc_vtime[llc] = vtime;
+}
+
+OPS(stopping)
+void ktstr_stopping(u64 *args)
+{
+	struct task_struct *p = (void *)args[0];
+	struct task_ctx *tctx = ctx_of(p);
+	u32 weight = p->scx.weight ?: 1;
+	u64 used;
+
+	if (!tctx)
+		return;
+	used = p->se.sum_exec_runtime - tctx->exec_start;
+	/* sched_yield() gives the rest of the slice away, else the yielder is next again. */
+	if (tctx->yielded && used < slice_ns)
+		used = slice_ns;
+	tctx->yielded = 0;
+	tctx->exec_start = p->se.sum_exec_runtime;
+	task_set_vtime(p, p->scx.dsq_vtime + used * 100 / weight);
+}
+
+OPS(yield)
+bool ktstr_yield(u64 *args)
+{
+	struct task_struct *from = (void *)args[0];
+	struct task_struct *to = (void *)args[1];
+	struct task_ctx *tctx = ctx_of(from);
+
+	bump(&nr_yielded);
+	/* yield_to(): there is no way to promise the other task a turn. */
+	if (to)
+		return false;
+	if (tctx)
+		tctx->yielded = 1;
+	task_set_slice(from, 0);
+	return false;
+}
+
+OPS(init_task)
+s32 ktstr_init_task(u64 *args)
+{
+	struct task_struct *p = (void *)args[0];
+
+	if (!bpf_task_storage_get(&ktstr_task_ctx, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return -ENOMEM;
+	bump(&ktstr_alloc_count);
+	return 0;
+}
+
+OPS(enable)
+void ktstr_enable(u64 *args)
+{
+	struct task_struct *p = (void *)args[0];
+	struct task_ctx *tctx = ctx_of(p);
+	u32 llc = llc_of(scx_bpf_task_cpu(p));
+
+	if (tctx)
+		tctx->llc = llc;
+	task_set_vtime(p, clock_of(llc));
+}
+
+SEC("struct_ops.s/ktstr_init")
+s32 ktstr_init(u64 *args)
+{
+	s32 err;
+
+	defect_verify();
+	for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++) {
+		err = scx_bpf_create_dsq(llc, -1);
+		if (err) {
+			ktstr_error("ktstr: cannot create queue %u: error %d", llc, err);
+			return err;
+		}
+	}
+	bump(&ktstr_bss_arena_holder.bss_plain_counter);
+	stats_magic = KTSTR_STATS_MAGIC;
+	return 0;
+}
+
+OPS(exit)
+void ktstr_exit(u64 *args)
+{
+	struct scx_exit_info *ei = (void *)args[0];
+
+	bpf_probe_read_kernel_str(exit_record.reason, sizeof(exit_record.reason), ei->reason);
+	bpf_probe_read_kernel_str(exit_record.msg, sizeof(exit_record.msg), ei->msg);
+	bpf_probe_read_kernel_str(exit_record.dump, sizeof(exit_record.dump), ei->dump);
+	exit_record.code = ei->exit_code;
+	/* Userspace waits for this one: an atomic, so that it comes after the others. */
+	__sync_val_compare_and_swap(&exit_record.kind, 0, ei->kind);
+}
+
+OPS(dump)
+void ktstr_dump(u64 *args)
+{
+	ktstr_dump_line("ktstr: dispatched=%llu enqueued=%llu select_cpu=%llu yielded=%llu",
+			nr_dispatched, nr_enqueued, nr_select_cpu, nr_yielded);
+	ktstr_dump_line("ktstr: defects=0x%llx stall=%u crash=%u degrade=%u", defects, stall,
+			crash, degrade_rt);
+	for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++)
+		ktstr_dump_line("ktstr: llc %u: vtime=%llu queued=%d", llc, clock_of(llc),
+				scx_bpf_dsq_nr_queued(llc));
+}
+
+SEC(".struct_ops.link")
+struct sched_ext_ops ktstr_ops = {
+	.select_cpu = (void *)ktstr_select_cpu,
+	.enqueue = (void *)ktstr_enqueue,
+	.dispatch = (void *)ktstr_dispatch,
+	.running = (void *)ktstr_running,
+	.stopping = (void *)ktstr_stopping,
+	.yield = (void *)ktstr_yield,
+	.init_task = (void *)ktstr_init_task,
+	.enable = (void *)ktstr_enable,
+	.dump = (void *)ktstr_dump,
+	.init = (void *)ktstr_init,
+	.exit = (void *)ktstr_exit,
+	.timeout_ms = 20000,
+	.name = "ktstr",
+};

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * All state of the scheduler: settings (.rodata), counters and switches that
+ * are read and written from outside (.bss), per-task and per-CPU maps, and the
+ * exit record (a section of its own, so that reading .bss stays cheap).
+ *
+ * The .bss names are an interface: tests capture and poke them. None of them
+ * is static, so that all of them are in the object's BTF.
+ */
+#ifndef KTSTR_STATE_BPF_H
+#define KTSTR_STATE_BPF_H
+
+/* ---- .rodata: set by userspace before load ---- */
+
+const volatile u64 defects;
+const volatile u32 nr_cpus = 1;
+const volatile u32 nr_llcs = 1;
+const volatile u32 cpu_llc[KTSTR_MAX_CPUS];
+const volatile u64 slice_ns = 5000000;
+/* How far a task that keeps running may fall behind its LLC's clock. */
+const volatile u64 lag_max_ns = 100000000;
+
+/* ---- .bss: counters ---- */
+
+/* Calls of ops.dispatch, empty queue or not. */
+u64 nr_dispatched;
+u64 nr_enqueued;
+u64 nr_select_cpu;
+u64 nr_yielded;
+/* Task contexts made. */
+u64 ktstr_alloc_count;
+/* KTSTR_STATS_MAGIC once ops.init has run. */
+u64 stats_magic;
+
+/* ---- .bss: switches, 0 = off; written at any time, by the host too ---- */
+
+u32 stall;
+u32 crash;
+u32 degrade_rt;
+
+/* ---- .bss: how often the defects struck ---- */
+
+u32 degrade_cnt;
+u32 slow_cnt;
+
+/* ---- .bss: fixtures for readers of typed pointers; no arena is made ---- */
+
+u32 scx_arena_verify_once;
+
+struct ktstr_arena_holder {
+	u64 bss_plain_counter;
+	u64 arena_target;
+} ktstr_bss_arena_holder;
+
+/* ---- .bss: the clocks ---- */
+
+/*
+ * One virtual clock per LLC: the greatest vtime a task of that LLC has started
+ * to run with. Clocks of different LLCs are unrelated (a crowded LLC's runs
+ * slower); tasks that change LLC are moved over by follow_llc().
+ */
+u64 llc_vtime[KTSTR_MAX_LLCS];
+
+/* ---- maps ---- */
+
+struct task_ctx {
+	/* se.sum_exec_runtime when the task was put on a CPU. */
+	u64 exec_start;
+	/* The LLC whose clock dsq_vtime is relative to. */
+	u32 llc;
+	/* It gave its slice away: charge it whole. */
+	u32 yielded;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_ctx);
+} ktstr_task_ctx SEC(".maps");
+
+struct ktstr_pcpu {
+	u64 magic;
+	u64 nr_dispatched;
+	u64 nr_stolen;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct ktstr_pcpu);
+} ktstr_pcpu_fix SEC(".maps");
+
+struct ktstr_exit exit_record SEC(".data.exit");
+
+/* ---- access ---- */
+
+static __always_inline void bump(u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
+static __always_inline u32 llc_of(s32 cpu)
+{
+	u32 llc = 0;
+
+	if (cpu >= 0 && cpu < KTSTR_MAX_CPUS)
+		llc = cpu_llc[cpu];
+	return llc < KTSTR_MAX_LLCS ? llc : 0;
+}
+
+static __always_inline u64 clock_of(u32 llc)
+{
+	return llc < KTSTR_MAX_LLCS ? llc_vtime[llc] : 0;
+}
+
+/* vtime wraps; only differences have a meaning. */
+static __always_inline bool before(u64 a, u64 b)
+{
+	return (s64)(a - b) < 0;
+}
+
+static __always_inline struct task_ctx *ctx_of(struct task_struct *p)
+{
+	return bpf_task_storage_get(&ktstr_task_ctx, p, 0, 0);
+}
+
+#endif /* KTSTR_STATE_BPF_H */

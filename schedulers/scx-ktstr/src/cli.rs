@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line. Unknown arguments are collected, not refused: tests pass
+//! one set of scheduler arguments to several schedulers.
+
+use crate::defects::{DEFECTS, Defect};
+use lexopt::{Arg, Parser, ValueExt};
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Schedule.
+    Run(Options),
+    /// Print this and exit (`--help`, `--version`).
+    Print(String),
+}
+
+/// How to schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Bits of the defects to load with.
+    pub(crate) defects: u64,
+    /// Stop serving the shared queues this long after attach.
+    pub(crate) stall_after: Option<Duration>,
+    /// Behave as with `--degrade` from this long after attach.
+    pub(crate) degrade_after: Option<Duration>,
+    /// Arguments that mean nothing to this scheduler.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// Reads the arguments (without the program's name).
+///
+/// # Errors
+/// A known flag with a missing, unwanted or unreadable value.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Error> {
+    let mut options = Options::default();
+    let mut parser = Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Request::Print(help())),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Request::Print(version())),
+            Arg::Long("stall-after") => options.stall_after = Some(seconds(&mut parser)?),
+            Arg::Long("degrade-after") => options.degrade_after = Some(seconds(&mut parser)?),
+            Arg::Long(flag) => match Defect::by_flag(flag) {
+                Some(defect) => options.defects |= defect.mask(),
+                None => {
+                    let flag = format!("--{flag}");
+                    options
+                        .ignored
+                        .push(with_value(flag, parser.optional_value()));
+                }
+            },
+            Arg::Short(flag) => options.ignored.push(format!("-{flag}")),
+            Arg::Value(value) => options.ignored.push(value.to_string_lossy().into_owned()),
+        }
+    }
+    Ok(Request::Run(options))
+}
+
+/// A duration in seconds, fractions allowed.
+fn seconds(parser: &mut Parser) -> Result<Duration, lexopt::Error> {
+    parser.value()?.parse_with(|text| {
+        let number: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
+        Duration::try_from_secs_f64(number).map_err(|_| "expected a number of seconds ≥ 0")
+    })
+}
+
+fn with_value(mut flag: String, value: Option<OsString>) -> String {
+    if let Some(value) = value {
+        flag.push('=');
+        flag.push_str(&value.to_string_lossy());
+    }
+    flag
+}
+
+fn version() -> String {
+    format!("{} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+}
+
+fn help() -> String {
+    let mut text = format!(
+        "{}: a small sched_ext scheduler, for testing schedulers' tests\n\n\
+         Usage: scx-ktstr [OPTION]...\n\n\
+         Runs until SIGINT or SIGTERM (exit status 0), or until the kernel ends it (1).\n\
+         Arguments not listed here are ignored.\n\n\
+         Options:\n  \
+         --stall-after S    stop serving the shared queues S seconds after attach\n  \
+         --degrade-after S  as --degrade, from S seconds after attach\n  \
+         -h, --help         print this and exit\n  \
+         -V, --version      print the version and exit\n\n\
+         Planted defects:\n",
+        version()
+    );
+    for defect in DEFECTS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  --{:<16} {}", defect.flag, defect.does);
+    }
+    text.push_str(
+        "\nFiles that switch a running scheduler, once they exist:\n  \
+         /tmp/ktstr_stall   as --stall-after 0\n  \
+         /tmp/ktstr_degrade as --degrade-after 0",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(args: &[&str]) -> Options {
+        match parse(args.iter().map(OsString::from)) {
+            Ok(Request::Run(options)) => options,
+            other => panic!("{args:?} gave {other:?}"),
+        }
+    }
+
+    fn error(args: &[&str]) -> String {
+        match parse(args.iter().map(OsString::from)) {
+            Err(err) => err.to_string(),
+            other => panic!("{args:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn no_arguments_is_a_scheduler_without_defects() {
+        assert_eq!(options(&[]), Options::default());
+    }
+
+    #[test]
+    fn each_defect_flag_sets_its_bit() {
+        for defect in DEFECTS {
+            let flag = format!("--{}", defect.flag);
+            assert_eq!(options(&[&flag]).defects, defect.mask());
+        }
+        assert_eq!(options(&["--degrade", "--slow"]).defects, 0b101);
+    }
+
+    #[test]
+    fn times_are_seconds_with_fractions() {
+        let parsed = options(&["--stall-after", "1.5", "--degrade-after=0"]);
+        assert_eq!(parsed.stall_after, Some(Duration::from_millis(1500)));
+        assert_eq!(parsed.degrade_after, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn unknown_arguments_are_named_and_otherwise_without_effect() {
+        let parsed = options(&["--config", "{}", "--cell-parent-cgroup=/x", "-q", "--slow"]);
+        assert_eq!(
+            parsed.ignored,
+            ["--config", "{}", "--cell-parent-cgroup=/x", "-q"]
+        );
+        assert_eq!(parsed.defects, 0b100);
+    }
+
+    #[test]
+    fn unreadable_values_are_refused() {
+        insta::assert_snapshot!(error(&["--stall-after", "soon"]), @r#"cannot parse argument "soon": expected a number of seconds"#);
+        insta::assert_snapshot!(error(&["--stall-after", "-1"]), @r#"cannot parse argument "-1": expected a number of seconds ≥ 0"#);
+        insta::assert_snapshot!(error(&["--stall-after"]), @"missing argument for option '--stall-after'");
+        insta::assert_snapshot!(error(&["--slow=2"]), @r#"unexpected argument for option '--slow': "2""#);
+    }
+
+    #[test]
+    fn version_and_help_are_printed() {
+        let version = parse([OsString::from("--version")]);
+        assert!(matches!(version, Ok(Request::Print(text)) if text.starts_with("scx-ktstr 0.")));
+        let Ok(Request::Print(help)) = parse([OsString::from("-h")]) else {
+            panic!("-h is no request to print");
+        };
+        for defect in DEFECTS {
+            assert!(
+                help.contains(&format!("--{} ", defect.flag)),
+                "{} is missing",
+                defect.flag
+            );
+        }
+    }
+}

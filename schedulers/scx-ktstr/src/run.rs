@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One life of the scheduler: load, attach, throw the switches when their time
+//! comes, and end by a signal or by the kernel's will.
+
+use crate::cli::Options;
+use crate::exit::Exit;
+use crate::signals::Signals;
+use crate::skel::{BpfSkelBuilder, OpenBpfSkel};
+use crate::topology::Topology;
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Once it exists, the scheduler stalls.
+const STALL_FILE: &str = "/tmp/ktstr_stall";
+
+/// Once it exists, the scheduler is degraded.
+const DEGRADE_FILE: &str = "/tmp/ktstr_degrade";
+
+/// How often switches and the exit record are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Counts the times a CPU went on- or offline; see [`open_settings`].
+const HOTPLUG_SEQ: &str = "/sys/kernel/sched_ext/hotplug_seq";
+
+/// How a life ended.
+enum End {
+    /// By SIGINT or SIGTERM, or unregistered from outside.
+    Clean,
+    /// The kernel asks for another life (CPU hotplug).
+    Restart,
+    /// The kernel ejected the scheduler.
+    Ejected,
+}
+
+/// Schedules until told to stop; false if the kernel ended it.
+///
+/// # Errors
+/// What kept the scheduler from being loaded or attached.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let signals = Signals::block().context("cannot block SIGINT and SIGTERM")?;
+    loop {
+        match live(options, &signals)? {
+            End::Clean => return Ok(true),
+            End::Ejected => return Ok(false),
+            End::Restart => eprintln!("ktstr: restarting on the kernel's request"),
+        }
+    }
+}
+
+fn live(options: &Options, signals: &Signals) -> Result<End> {
+    let mut object = MaybeUninit::uninit();
+    let mut open = BpfSkelBuilder::default()
+        .open(&mut object)
+        .context("cannot open the BPF object")?;
+    open_settings(&mut open, options)?;
+    let mut skel = open
+        .load()
+        .context("cannot load the BPF object (the log above says why)")?;
+    let link = skel
+        .maps
+        .ktstr_ops
+        .attach_struct_ops()
+        .context("cannot attach: is another sched_ext scheduler running?")?;
+    println!("ktstr: attached");
+
+    let start = Instant::now();
+    let exit = loop {
+        if signals.wait(TICK) {
+            break None;
+        }
+        let record = skel
+            .maps
+            .data_exit_data
+            .as_deref()
+            .map(|data| &data.exit_record);
+        if let Some(exit) = record.and_then(Exit::read) {
+            break Some(exit);
+        }
+        let due = |after: Option<Duration>| after.is_some_and(|after| start.elapsed() >= after);
+        if let Some(bss) = skel.maps.bss_data.as_deref_mut() {
+            // Only ever on: who switched one on from outside, in the mapped
+            // memory, must not find it off again.
+            if due(options.stall_after) || Path::new(STALL_FILE).exists() {
+                switch_on(&mut bss.stall, "stall");
+            }
+            if due(options.degrade_after) || Path::new(DEGRADE_FILE).exists() {
+                switch_on(&mut bss.degrade_rt, "degrade");
+            }
+        }
+    };
+
+    drop(link);
+    let exit = exit.or_else(|| {
+        let record = skel
+            .maps
+            .data_exit_data
+            .as_deref()
+            .map(|data| &data.exit_record);
+        record.and_then(Exit::read)
+    });
+    let Some(exit) = exit else {
+        return Ok(End::Clean);
+    };
+    eprintln!("ktstr: {exit}");
+    if exit.is_clean() {
+        return Ok(End::Clean);
+    }
+    if !exit.dump.is_empty() {
+        eprintln!("ktstr: sched_ext dump follows\n{}", exit.dump.trim_end());
+    }
+    Ok(if exit.wants_restart() {
+        End::Restart
+    } else {
+        End::Ejected
+    })
+}
+
+/// Fills in what is constant from load on.
+fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
+    let topology = Topology::read();
+    let rodata = open
+        .maps
+        .rodata_data
+        .as_deref_mut()
+        .context("the BPF object has no .rodata")?;
+    rodata.defects = options.defects;
+    let cpus = topology.cpu_llc.len().min(rodata.cpu_llc.len());
+    rodata.cpu_llc[..cpus].copy_from_slice(&topology.cpu_llc[..cpus]);
+    rodata.nr_cpus = cpus.max(1) as u32;
+    rodata.nr_llcs = topology.nr_llcs;
+
+    // With it the kernel refuses to attach if a CPU came or went since the
+    // topology was read, instead of running on a stale one.
+    if let Some(seq) = std::fs::read_to_string(HOTPLUG_SEQ)
+        .ok()
+        .and_then(|s| s.trim().parse().ok())
+    {
+        open.struct_ops.ktstr_ops_mut().hotplug_seq = seq;
+    }
+    Ok(())
+}
+
+/// Sets a word that the BPF half reads, and says so the first time.
+fn switch_on(word: &mut u32, name: &str) {
+    // SAFETY: a valid reference; volatile since kernel and host share the page.
+    unsafe {
+        if std::ptr::read_volatile(word) == 0 {
+            std::ptr::write_volatile(word, 1);
+            println!("ktstr: {name} switched on");
+        }
+    }
+}

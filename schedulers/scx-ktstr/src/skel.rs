@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The generated skeleton: the BPF object, its maps, and the types of its globals.
+
+#![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::unwrap_used, dead_code, unused_imports)]
+
+include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
