@@ -23,6 +23,15 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// How a run of a test ended, by the exit code that it has for itself.
+pub fn from_code(code: i32) -> Exit {
+    match code {
+        ktstr::test_support::EXIT_PASS => Exit::Done,
+        ktstr::test_support::EXIT_FAIL => Exit::Failed,
+        _ => Exit::Host,
+    }
+}
+
 /// Whose fault an error is. What is not known for the user's is the host's.
 pub fn of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<KernelError>() {

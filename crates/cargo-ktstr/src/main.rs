@@ -3,11 +3,14 @@
 //! Exit codes: 0 done or passed, 1 failed or asked for something that cannot be, 2 the host lacks something or the run
 //! came to no answer.
 
+mod bench;
 mod demo;
 mod doctor;
 mod exit;
 mod kernel;
 mod runs;
+mod summary;
+mod table;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -52,6 +55,8 @@ enum Command {
     },
     /// Run a two-step scenario under the scheduler of this project, and show what was seen.
     Demo,
+    /// Measure where the time of a run goes.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         Command::Kernel(command) => kernel::run(&mut out, &command),
         Command::Runs { last, json } => runs::run(&mut out, last, json),
         Command::Demo => demo::run(&mut out),
+        Command::Bench(options) => bench::run(&mut out, options),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(Into::into));
     match result {

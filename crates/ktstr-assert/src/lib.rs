@@ -26,14 +26,20 @@ pub mod worker;
 mod float;
 mod math;
 
+pub use buckets::{build_phase_buckets, build_phase_buckets_with_stimulus, fold_carriers};
 pub use check::Assert;
 pub use metric::{BuiltinMetric, MetricDef, MetricId, Polarity};
+pub use monitor::{MonitorReport, MonitorSample, MonitorSummary, MonitorThresholds};
 pub use outcome::{
     AssertDetail, AssertResult, COMPARATOR_VOCABULARY, DetailKind, InfoNote, LatencyGate,
     MAX_RECORDED_PASSES, NoteValue, Outcome, OutcomeRef, PASSES_TRUNCATION_SENTINEL_COMPARATOR,
     PASSES_TRUNCATION_SENTINEL_NAME, PassDetail,
 };
 pub use phase::{Phase, PhaseGuard, current_phase_label};
+pub use series::{
+    BpfMapCpuProjector, BpfMapProjector, CrossPhaseRatio, DrainedSnapshotEntry, EachClaim,
+    FracPair, PhaseMapExt, Sample, SampleSeries, SeriesField, StatsPathProjector, StatsValue,
+};
 pub use stats::{CgroupStats, PhaseBucket, PhaseCgroupStats, SampleSource, ScenarioStats};
 pub use stimulus::StimulusEvent;
 pub use verdict::{BetterClaim, ClaimBuilder, PresentClaim, SeqClaim, SetClaim, Verdict};

@@ -2,6 +2,9 @@
 //!
 //! Not for: deciding whether a run was good (ktstr-assert does) or anything on the host.
 
+/// What the guest side is, as a hash of its sources.
+pub const AGENT: &str = env!("KTSTR_AGENT_HASH");
+
 pub mod cgroup;
 pub mod clock;
 pub mod engine;

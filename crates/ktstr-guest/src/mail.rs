@@ -56,13 +56,27 @@ impl Mapped {
     }
 
     fn position(&self, offset: u64) -> std::io::Result<&AtomicU64> {
-        if offset % 8 != 0 {
+        if !offset.is_multiple_of(8) {
             return Err(Error::from(ErrorKind::InvalidInput));
         }
         let at = self.at(offset, 8)?.cast::<u64>();
         // SAFETY: aligned (page start plus a multiple of eight), within the mapping, which
         // lives as long as the process, and only ever accessed atomically.
         Ok(unsafe { AtomicU64::from_ptr(at) })
+    }
+}
+
+impl Mapped {
+    /// The first `len` bytes of the bulk window. The host leaves them alone until it is told
+    /// that they were taken.
+    pub fn bulk(&self, len: u64) -> std::io::Result<&[u8]> {
+        if len > Layout::BULK_SIZE {
+            return Err(Error::from(ErrorKind::InvalidInput));
+        }
+        let start = self.at(Layout::BULK, len as usize)?;
+        // SAFETY: within the mapping, which lives as long as the process; nobody writes there
+        // between the host's message and our answer.
+        Ok(unsafe { std::slice::from_raw_parts(start, len as usize) })
     }
 }
 
@@ -139,17 +153,14 @@ impl Inbox {
         }
     }
 
-    /// Waits for the next message.
-    pub fn wait(&mut self, region: &Mapped) -> Result<ToGuest, String> {
-        loop {
-            match self.reader.next(region) {
-                Ok(Some(message)) => {
-                    return serde_json::from_slice(&message.bytes)
-                        .map_err(|e| format!("the host's message makes no sense: {e}"));
-                }
-                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-                Err(error) => return Err(format!("the host's ring is broken: {error}")),
-            }
+    /// The next message, if it is there.
+    pub fn next(&mut self, region: &Mapped) -> Result<Option<ToGuest>, String> {
+        match self.reader.next(region) {
+            Ok(None) => Ok(None),
+            Ok(Some(message)) => serde_json::from_slice(&message.bytes)
+                .map(Some)
+                .map_err(|e| format!("the host's message makes no sense: {e}")),
+            Err(error) => Err(format!("the host's ring is broken: {error}")),
         }
     }
 }

@@ -70,6 +70,10 @@ pub enum ToHost {
         /// How.
         end: ProcessEnd,
     },
+    /// A [`ToGuest::Write`] was carried out.
+    Written,
+    /// A [`ToGuest::Prepare`] was carried out.
+    Prepared,
     /// The test function is about to be called.
     TestStarted,
     /// The workload window opens.
@@ -154,33 +158,62 @@ pub enum ToHost {
     Bye,
 }
 
-/// Host to guest.
+/// Host to guest, carried out in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToGuest {
-    /// Run this.
-    Job(Job),
+    /// Make this machine differ from its siblings of the same template.
+    Refresh {
+        /// Wall clock, nanoseconds since the epoch.
+        realtime_ns: u64,
+        /// Bytes for the kernel's random pool.
+        entropy: Vec<u8>,
+        /// Where process ids go on.
+        last_pid: u32,
+    },
+    /// Store the first `len` bytes of the bulk window in a file; answered with
+    /// [`ToHost::Written`].
+    Write {
+        /// Absolute path in the guest.
+        path: String,
+        /// Where in the file.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+        /// Permission bits of a new file.
+        mode: u32,
+    },
+    /// Set up what tests share; answered with [`ToHost::Prepared`], unless the scheduler does
+    /// not come up.
+    Prepare(Setup),
+    /// Run a test, then say [`ToHost::Bye`].
+    Run(Job),
 }
 
-/// What the guest is to do.
+/// What tests under one scheduler share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The scheduler to start.
+    pub scheduler: Option<SchedulerJob>,
+    /// `sysctl` keys (dotted) and values to set before the scheduler starts.
+    pub sysctls: Vec<(String, String)>,
+    /// Cgroup (absolute, below `/sys/fs/cgroup`) to make for the scheduler.
+    pub cgroup_parent: Option<String>,
+}
+
+/// A test to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Name of the test function's entry.
     pub test: String,
-    /// The scheduler to start first.
-    pub scheduler: Option<SchedulerJob>,
-    /// `sysctl` keys (dotted) and values to set before the scheduler starts.
-    pub sysctls: Vec<(String, String)>,
-    /// sched_ext's runnable-stall timeout, in milliseconds.
-    pub watchdog_timeout_ms: u64,
+    /// The test's binary: absolute path in the guest.
+    pub binary: String,
     /// Environment of the test process.
     pub env: Vec<(String, String)>,
     /// Seeds the workers.
     pub seed: u64,
     /// Cgroup (absolute, below `/sys/fs/cgroup`) that holds the scenario's cgroups.
     pub workload_root: String,
-    /// Cgroup to make for the scheduler, if it has one of its own.
-    pub cgroup_parent: Option<String>,
 }
 
 /// A scheduler to start.

@@ -4,16 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use cpio::newc;
 
-use crate::{MachineError, anonymous_file};
+use crate::{MachineError, Program, anonymous_file};
 
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
-const PLAIN: u32 = 0o100_644;
+const REGULAR: u32 = 0o100_000;
 const CONSOLE: u32 = 0o020_600;
 
 /// An initramfs in the making. Paths are absolute paths of the guest.
@@ -50,22 +49,18 @@ impl Initramfs {
         self.files.insert(path.to_owned(), (mode, bytes));
     }
 
-    /// Adds a file with these bytes.
-    pub fn add_file(&mut self, path: &str, bytes: Vec<u8>) {
-        self.add(path, PLAIN, bytes);
+    /// Adds a file with these bytes and permission bits.
+    pub fn add_file(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {
+        self.add(path, REGULAR | mode, bytes);
     }
 
-    /// Adds a program of the host, without its debug information, and the shared libraries it
-    /// needs where its loader will look for them.
-    pub fn add_program(&mut self, path: &str, host: &Path) -> Result<(), MachineError> {
-        // The tools asked below have a /proc/self/exe of their own.
-        let host = &std::fs::canonicalize(host)
-            .map_err(|e| MachineError::system(format!("looking for {}", host.display()), e))?;
-        self.add(path, PROGRAM, without_debug_information(host)?);
-        for library in shared_libraries(host)? {
+    /// Adds a program, and the shared libraries it needs where its loader will look for them.
+    pub fn add_program(&mut self, path: &str, program: &Program) -> Result<(), MachineError> {
+        self.add(path, PROGRAM, program.bytes.clone());
+        for library in &program.libraries {
             let name = library.to_string_lossy().into_owned();
             if !self.files.contains_key(&name) {
-                let bytes = read(&library)?;
+                let bytes = crate::program::read(library)?;
                 self.add(&name, PROGRAM, bytes);
             }
         }
@@ -114,105 +109,20 @@ fn entry(path: &str, mode: u32) -> newc::Builder {
     newc::Builder::new(path.trim_start_matches('/')).mode(mode)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, MachineError> {
-    std::fs::read(path).map_err(|e| MachineError::system(format!("reading {}", path.display()), e))
-}
-
-/// The program's bytes; `strip`, where the host has it, takes out what only a debugger reads:
-/// often nine tenths of a test binary, which the guest would have to unpack.
-fn without_debug_information(host: &Path) -> Result<Vec<u8>, MachineError> {
-    let aside = anonymous_file("ktstr-strip", 0)?;
-    let target = format!(
-        "/proc/{}/fd/{}",
-        std::process::id(),
-        std::os::fd::AsRawFd::as_raw_fd(&aside)
-    );
-    let stripped = Command::new("strip")
-        .args(["--strip-debug", "-o", &target])
-        .arg(host)
-        .output()
-        .is_ok_and(|output| output.status.success());
-    let bytes = if stripped {
-        read(Path::new(&target))?
-    } else {
-        Vec::new()
-    };
-    if bytes.is_empty() {
-        read(host)
-    } else {
-        Ok(bytes)
-    }
-}
-
-/// Shared libraries `program` needs, its loader included, as the host's own loader finds them.
-pub fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, MachineError> {
-    let output = Command::new("ldd")
-        .arg(program)
-        .output()
-        .map_err(|e| MachineError::system("running `ldd` to find shared libraries", e))?;
-    let listing = String::from_utf8_lossy(&output.stdout);
-    parse_ldd(&listing).map_err(|missing| {
-        MachineError::system(
-            format!(
-                "{} needs the shared library {missing}, which this host does not have",
-                program.display()
-            ),
-            std::io::Error::from(std::io::ErrorKind::NotFound),
-        )
-    })
-}
-
-/// Paths in the output of `ldd`; a library that is missing is the error. A static program has
-/// none.
-fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
-    let mut libraries = Vec::new();
-    for line in listing.lines().map(str::trim) {
-        let (name, path) = match line.split_once(" => ") {
-            Some((name, path)) => (name, path),
-            None => (line, line),
-        };
-        if path.starts_with("not found") {
-            return Err(name.to_owned());
-        }
-        if let Some(path) = path.split_whitespace().next()
-            && path.starts_with('/')
-        {
-            libraries.push(PathBuf::from(path));
-        }
-    }
-    Ok(libraries)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ldd_lists_are_read() {
-        let listing = "\tlinux-vdso.so.1 (0x00007ffd)\n\
-                       \tlibelf.so.1 => /lib/x86_64-linux-gnu/libelf.so.1 (0x00007f)\n\
-                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        assert_eq!(
-            parse_ldd(listing),
-            Ok(vec![
-                "/lib/x86_64-linux-gnu/libelf.so.1".into(),
-                "/lib64/ld-linux-x86-64.so.2".into()
-            ])
-        );
-        assert_eq!(parse_ldd("\tstatically linked\n"), Ok(vec![]));
-        assert_eq!(
-            parse_ldd("\tlibgone.so.3 => not found\n"),
-            Err("libgone.so.3".into())
-        );
-    }
-
-    #[test]
     fn an_archive_holds_a_program_with_its_libraries() {
         let mut initramfs = Initramfs::new();
         initramfs
-            .add_program("/init", Path::new("/proc/self/exe"))
+            .add_program(
+                "/init",
+                &Program::read(Path::new("/proc/self/exe"), None).expect("own binary"),
+            )
             .expect("own binary");
-        initramfs.add_file("/etc/motd", b"hello".to_vec());
+        initramfs.add_file("/etc/motd", 0o644, b"hello".to_vec());
         let mut file = initramfs.build().expect("memory");
         std::io::Seek::rewind(&mut file).expect("memory file");
         let mut names = Vec::new();
@@ -229,13 +139,5 @@ mod tests {
             assert!(names.iter().any(|n| n == wanted), "{wanted} in {names:?}");
         }
         assert!(names.iter().any(|n| n.contains("libc.so")), "{names:?}");
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_named() {
-        let error = Initramfs::new()
-            .add_program("/init", Path::new("/nowhere/program"))
-            .expect_err("nothing there");
-        assert!(error.to_string().contains("/nowhere/program"), "{error}");
     }
 }

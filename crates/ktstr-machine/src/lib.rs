@@ -8,6 +8,7 @@ mod error;
 mod initramfs;
 mod machine;
 mod process;
+mod program;
 mod qemu;
 mod qmp;
 mod ram;
@@ -15,9 +16,18 @@ mod shape;
 mod spec;
 
 pub use error::MachineError;
-pub use initramfs::{Initramfs, shared_libraries};
+pub use initramfs::Initramfs;
 pub use machine::{Halt, Machine, anonymous_file};
+pub use program::{Program, stamp};
 pub use qemu::{OLDEST_QEMU, Qemu};
 pub use ram::{GuestRam, MailboxRegion};
 pub use shape::Shape;
 pub use spec::{Accelerator, MachineSpec};
+
+/// A short name for a text: for keys of caches, not against an adversary.
+pub fn hash(text: &str) -> u64 {
+    use std::hash::Hasher;
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -69,21 +70,110 @@ impl Machine {
         spec: &MachineSpec,
         initramfs: &File,
     ) -> Result<Self, MachineError> {
-        spec.shape.validate()?;
-        let (ours, theirs) = UnixStream::pair()
-            .map_err(|e| MachineError::system("making a socket pair for QMP", e))?;
-        let backends = spec
+        let ram = spec
             .shape
             .memory_mib
             .iter()
-            .map(|mib| Ok((anonymous_file("ktstr-ram", mib << 20)?, mib << 20)))
+            .map(|mib| anonymous_file("ktstr-ram", mib << 20))
             .collect::<Result<Vec<_>, MachineError>>()?;
+        Self::start(qemu, spec, Some(initramfs), &ram, true)
+    }
+
+    /// As [`Machine::prepare`], with guest RAM in `ram`, a file a node: see [`Machine::save`].
+    pub fn prepare_in(
+        qemu: &Qemu,
+        spec: &MachineSpec,
+        initramfs: &File,
+        ram: &[File],
+    ) -> Result<Self, MachineError> {
+        Self::start(qemu, spec, Some(initramfs), ram, true)
+    }
+
+    /// Restores a saved machine and stands where it stood. With `share` the guest's writes go
+    /// to the files, else they are this machine's own and the files stay as they are.
+    pub fn restore(
+        qemu: &Qemu,
+        spec: &MachineSpec,
+        ram: &[File],
+        share: bool,
+        state: &Path,
+    ) -> Result<Self, MachineError> {
+        let mut machine = Self::start(qemu, spec, None, ram, share)?;
+        machine.ignore_shared_ram()?;
+        machine.command(
+            "migrate-incoming",
+            json!({ "uri": format!("file:{}", state.display()) }),
+        )?;
+        machine.migrated("restoring the machine")?;
+        Ok(machine)
+    }
+
+    /// Writes all but RAM, which is in its files, to `state`. The machine must stand still; it
+    /// is of no use afterwards.
+    pub fn save(&mut self, state: &Path) -> Result<(), MachineError> {
+        self.ignore_shared_ram()?;
+        self.command(
+            "migrate",
+            json!({ "uri": format!("file:{}", state.display()) }),
+        )?;
+        self.migrated("saving the machine")
+    }
+
+    fn ignore_shared_ram(&mut self) -> Result<(), MachineError> {
+        self.command(
+            "migrate-set-capabilities",
+            json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] }),
+        )?;
+        // Announcements after a restore come at the host's leisure; there is no network.
+        self.command("migrate-set-parameters", json!({ "announce-rounds": 0 }))?;
+        Ok(())
+    }
+
+    /// Waits for a migration's end. QEMU answers at once, the migration takes milliseconds.
+    fn migrated(&mut self, what: &'static str) -> Result<(), MachineError> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let status = self.command("query-migrate", Value::Null)?;
+            match status["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    return Err(MachineError::Refused {
+                        command: what.to_owned(),
+                        reason: status["error-desc"]
+                            .as_str()
+                            .unwrap_or("no reason given")
+                            .to_owned(),
+                    });
+                }
+                _ if Instant::now() > deadline => {
+                    return Err(MachineError::NoAnswer {
+                        command: what.to_owned(),
+                        within: ANSWER,
+                    });
+                }
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    fn start(
+        qemu: &Qemu,
+        spec: &MachineSpec,
+        initramfs: Option<&File>,
+        ram: &[File],
+        share: bool,
+    ) -> Result<Self, MachineError> {
+        spec.shape.validate()?;
+        let (ours, theirs) = UnixStream::pair()
+            .map_err(|e| MachineError::system("making a socket pair for QMP", e))?;
         let descriptors = Descriptors {
             monitor: theirs.as_raw_fd(),
-            initramfs: initramfs.as_raw_fd(),
-            ram: backends.iter().map(|(file, _)| file.as_raw_fd()).collect(),
+            initramfs: initramfs.map(AsRawFd::as_raw_fd),
+            ram: ram.iter().map(AsRawFd::as_raw_fd).collect(),
+            share,
         };
-        let mut inherit = vec![descriptors.monitor, descriptors.initramfs];
+        let mut inherit = vec![descriptors.monitor];
+        inherit.extend(descriptors.initramfs);
         inherit.extend(&descriptors.ram);
         let mut process = Process::start(&qemu.path, &spec.arguments(&descriptors), inherit)?;
         drop(theirs);
@@ -96,10 +186,11 @@ impl Machine {
             }
             Err(other) => return Err(other),
         };
-        let ram = GuestRam::of_process(
-            process.id(),
-            &backends.iter().map(|(f, l)| (f, *l)).collect::<Vec<_>>(),
-        )?;
+        let backends: Vec<_> = ram
+            .iter()
+            .zip(spec.shape.memory_mib.iter().map(|mib| mib << 20))
+            .collect();
+        let ram = GuestRam::of_process(process.id(), &backends)?;
         Ok(Self {
             process,
             qmp,

@@ -90,20 +90,6 @@ impl Qmp {
         Ok(self.events.pop_front())
     }
 
-    /// Waits for the event `name`; other events are kept.
-    pub fn wait_for(&mut self, name: &str, within: Duration) -> Result<Event, MachineError> {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(at) = self.events.iter().position(|e| e.name == name)
-                && let Some(event) = self.events.remove(at)
-            {
-                return Ok(event);
-            }
-            let value = self.line(deadline, name, within)?;
-            self.keep_event(value);
-        }
-    }
-
     fn keep_event(&mut self, mut value: Value) {
         if let Some(name) = value.get("event").and_then(Value::as_str) {
             let name = name.to_owned();

@@ -49,9 +49,12 @@ pub struct MachineSpec {
 #[derive(Debug, Clone)]
 pub(crate) struct Descriptors {
     pub(crate) monitor: i32,
-    pub(crate) initramfs: i32,
+    /// What the kernel unpacks; none for a machine that is restored.
+    pub(crate) initramfs: Option<i32>,
     /// One for each node's memory.
     pub(crate) ram: Vec<i32>,
+    /// Whether what the guest writes to its memory goes into those files.
+    pub(crate) share: bool,
 }
 
 impl MachineSpec {
@@ -71,6 +74,17 @@ impl MachineSpec {
             .chain(self.kernel_arguments.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join(" ")
+    }
+
+    /// All that a saved machine of this specification depends on, as text.
+    pub fn fingerprint(&self) -> String {
+        let descriptors = Descriptors {
+            monitor: 0,
+            initramfs: Some(0),
+            ram: vec![0; self.shape.memory_mib.len()],
+            share: true,
+        };
+        self.arguments(&descriptors).join(" ")
     }
 
     /// QEMU's arguments.
@@ -116,15 +130,22 @@ impl MachineSpec {
             option(
                 "object",
                 format!(
-                    "memory-backend-file,id=ram{node},size={mib}M,mem-path=/proc/self/fd/{fd},share=on"
+                    "memory-backend-file,id=ram{node},size={mib}M,mem-path=/proc/self/fd/{fd},share={}",
+                    if descriptors.share { "on" } else { "off" }
                 ),
             );
         }
         arguments.extend(self.shape.arguments());
         let mut option = |name: &str, value: String| arguments.extend([format!("-{name}"), value]);
-        option("kernel", self.kernel.display().to_string());
-        option("initrd", format!("/proc/self/fd/{}", descriptors.initramfs));
-        option("append", self.kernel_command_line());
+        match descriptors.initramfs {
+            Some(fd) => {
+                option("kernel", self.kernel.display().to_string());
+                option("initrd", format!("/proc/self/fd/{fd}"));
+                option("append", self.kernel_command_line());
+            }
+            // The kernel is in the restored RAM already.
+            None => option("incoming", "defer".into()),
+        }
         option("chardev", "file,id=console,path=/proc/self/fd/1".into());
         option("device", "isa-serial,chardev=console".into());
         option(
@@ -150,8 +171,9 @@ mod tests {
         };
         let descriptors = Descriptors {
             monitor: 3,
-            initramfs: 4,
+            initramfs: Some(4),
             ram: vec![5],
+            share: true,
         };
         insta::assert_snapshot!(spec.arguments(&descriptors).join("\n"), @r"
         -nodefaults
@@ -188,5 +210,35 @@ mod tests {
         -mon
         chardev=monitor,mode=control
         ");
+    }
+
+    #[test]
+    fn a_restored_machine_differs_only_in_where_it_comes_from() {
+        let spec = MachineSpec {
+            kernel: "/k/vmlinux".into(),
+            kernel_arguments: Vec::new(),
+            shape: Shape::uniform(1, 2, 1, 512),
+            accelerator: Accelerator::Tcg,
+        };
+        let booted = Descriptors {
+            monitor: 3,
+            initramfs: Some(4),
+            ram: vec![5],
+            share: true,
+        };
+        let restored = Descriptors {
+            initramfs: None,
+            share: false,
+            ..booted.clone()
+        };
+        let (booted, restored) = (spec.arguments(&booted), spec.arguments(&restored));
+        let only_restored: Vec<_> = restored.iter().filter(|a| !booted.contains(a)).collect();
+        insta::assert_debug_snapshot!(only_restored, @r#"
+        [
+            "memory-backend-file,id=ram0,size=512M,mem-path=/proc/self/fd/5,share=off",
+            "-incoming",
+            "defer",
+        ]
+        "#);
     }
 }

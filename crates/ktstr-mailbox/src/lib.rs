@@ -37,6 +37,11 @@ impl Layout {
     pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRMB1");
     /// Length of the header page.
     pub const HEADER: u64 = 4096;
+    /// Offset of the bulk window: bytes of files on their way into the guest. They pass before
+    /// a test process exists, so they may lie where its ring will be.
+    pub const BULK: u64 = Ring::Test.offset();
+    /// Length of the bulk window.
+    pub const BULK_SIZE: u64 = Ring::Test.size();
 }
 
 /// One of the rings.
@@ -83,6 +88,15 @@ impl Ring {
             Self::Test => 2,
         }
     }
+}
+
+/// A position in a ring, between two frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes since the ring was new.
+    pub bytes: u64,
+    /// Frames since the ring was new, modulo 2^32.
+    pub sequence: u32,
 }
 
 /// The mailbox's memory. Offsets count from [`Layout::BASE`].

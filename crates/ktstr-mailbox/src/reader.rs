@@ -1,7 +1,7 @@
 //! The consumer's end of a ring: total on whatever the producer wrote.
 
 use crate::frame::{self, Header, MAX_MESSAGE, MORE};
-use crate::{Region, Ring};
+use crate::{Place, Region, Ring};
 
 /// Why a ring was given up. The bytes after such an error have no meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,14 +84,26 @@ impl Reader {
         }
     }
 
+    /// The consumer of a ring that was read up to `place`, as in a restored machine.
+    pub fn resume(ring: Ring, place: Place) -> Self {
+        Self {
+            tail: place.bytes,
+            sequence: place.sequence,
+            ..Self::new(ring)
+        }
+    }
+
+    /// Where the next frame comes from.
+    pub fn place(&self) -> Place {
+        Place {
+            bytes: self.tail,
+            sequence: self.sequence,
+        }
+    }
+
     /// Messages lost to a bad checksum or a gap in the sequence.
     pub fn dropped(&self) -> u64 {
         self.dropped
-    }
-
-    /// Bytes consumed since the ring was new.
-    pub fn position(&self) -> u64 {
-        self.tail
     }
 
     /// The next whole message, if one is there. Reads at most what the ring held when called.

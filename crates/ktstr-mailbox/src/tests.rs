@@ -105,6 +105,21 @@ fn a_flipped_payload_bit_loses_that_message_only() {
 }
 
 #[test]
+fn both_ends_go_on_where_they_were() {
+    let memory = Memory::new();
+    let (mut writer, mut reader) = (Writer::new(Ring::Host), Reader::new(Ring::Host));
+    writer.write(&memory, b"before", 0).expect("room");
+    assert_eq!(drain(&mut reader, &memory).expect("sound ring").len(), 1);
+    assert_eq!(writer.place(), reader.place());
+    let mut writer = Writer::resume(Ring::Host, writer.place());
+    let mut reader = Reader::resume(Ring::Host, reader.place());
+    writer.write(&memory, b"after", 0).expect("room");
+    let got = drain(&mut reader, &memory).expect("sound ring");
+    assert_eq!(got[0].bytes, b"after");
+    assert_eq!(reader.dropped(), 0);
+}
+
+#[test]
 fn impossible_positions_are_errors() {
     for head in [8, 12, Ring::Host.size() + 8, u64::MAX] {
         let memory = Memory::new();

@@ -1,7 +1,7 @@
 //! The producer's end of a ring.
 
 use crate::frame::{self, Header, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MORE};
-use crate::{Region, Ring};
+use crate::{Place, Region, Ring};
 
 /// Why a message was not written.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,24 @@ impl Writer {
             tail: 0,
             sequence: 0,
             done: 0,
+        }
+    }
+
+    /// The producer of a ring that is at `place` and wholly read, as in a restored machine.
+    pub fn resume(ring: Ring, place: Place) -> Self {
+        Self {
+            head: place.bytes,
+            tail: place.bytes,
+            sequence: place.sequence,
+            ..Self::new(ring)
+        }
+    }
+
+    /// Where the next frame goes.
+    pub fn place(&self) -> Place {
+        Place {
+            bytes: self.head,
+            sequence: self.sequence,
         }
     }
 

@@ -38,6 +38,14 @@ pub enum RecordError {
         /// The name that was asked for.
         name: String,
     },
+    /// A record that is not there or makes no sense.
+    #[error("cannot read the record {}: {why}", path.display())]
+    Damaged {
+        /// Its `record.json`.
+        path: PathBuf,
+        /// Why, in one line.
+        why: String,
+    },
     /// A value could not be turned into JSON.
     #[error("cannot write {name} as JSON: {source}")]
     Json {

@@ -18,7 +18,7 @@ mod staging;
 
 pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use error::RecordError;
-pub use list::{Damaged, Listed, Listing, list};
+pub use list::{Damaged, Listed, Listing, list, read};
 pub use record::{
     Accelerator, CaptureRecord, Clock, HostRecord, RECORD_FILE, RunRecord, RunVerdict, SCHEMA,
     SchedulerRecord, Start,

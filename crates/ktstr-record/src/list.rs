@@ -62,7 +62,7 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
             break;
         }
         let path = folder.join(RECORD_FILE);
-        match read(&path) {
+        match parse(&path) {
             Ok(record) => listing.records.push(Listed { record, path }),
             Err(why) => listing.damaged.push(Damaged { path, why }),
         }
@@ -70,7 +70,18 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
     Ok(listing)
 }
 
-fn read(path: &Path) -> Result<RunRecord, String> {
+/// Reads the record at `path`, a `record.json`.
+///
+/// # Errors
+/// If it is not there, or is no record of this schema.
+pub fn read(path: &Path) -> Result<RunRecord, RecordError> {
+    parse(path).map_err(|why| RecordError::Damaged {
+        path: path.to_path_buf(),
+        why,
+    })
+}
+
+fn parse(path: &Path) -> Result<RunRecord, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut json = Vec::new();
     file.take(READ_CAP + 1)

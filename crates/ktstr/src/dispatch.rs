@@ -9,16 +9,13 @@ use std::process::{Command, ExitCode};
 use crate::entry::KTSTR_TESTS;
 use crate::{guest_side, run};
 
-/// Kernel parameter, and so PID 1's environment, that says "you are the guest".
-pub(crate) const GUEST_MARK: &str = "KTSTR_GUEST";
-
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
     // In a container a test binary can be PID 1 as well: the mark makes the difference.
-    if std::process::id() == 1 && std::env::var_os(GUEST_MARK).is_some() {
+    if std::process::id() == 1 && std::env::var_os(ktstr_guest::init::GUEST_MARK_ENV).is_some() {
         ktstr_guest::init::main();
     }
     if std::env::var_os(ktstr_guest::init::TEST_JOB_ENV).is_some() {

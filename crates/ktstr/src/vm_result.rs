@@ -64,6 +64,8 @@ pub struct VmResult {
     pub accelerator: &'static str,
     /// `real` or `virtual`.
     pub clock: &'static str,
+    /// What the machine was started from: `cold`, `booted` or `attached`.
+    pub start: &'static str,
     /// The seed of the run.
     pub seed: u64,
     /// Standard output of the test process.

@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(BOTH.max_gap_ms, Some(20));
         assert_eq!(BOTH.max_imbalance_ratio, Some(2.0));
         assert_eq!(BOTH.max_local_dsq_depth, Some(50));
-        assert!(BOTH.enforce_monitor_thresholds);
+        const { assert!(BOTH.enforce_monitor_thresholds) };
         assert_eq!(SCHED.merge(&Assert::NO_OVERRIDES), SCHED);
         assert_eq!(Assert::NO_OVERRIDES.merge(&SCHED), SCHED);
     }

@@ -143,7 +143,7 @@ impl MonitorThresholds {
                 sustained(format!("cpu{cpu}: runqueue clock stood still"), &mut broken);
             }
         }
-        let events: [(&str, f64, fn(&ScxEventCounters) -> i64); 2] = [
+        let events: [(&str, f64, Counter); 2] = [
             ("select_cpu_fallback", self.max_fallback_rate, |e| {
                 e.select_cpu_fallback
             }),
@@ -182,6 +182,9 @@ impl MonitorVerdict {
     }
 }
 
+/// One of the event counters.
+type Counter = fn(&ScxEventCounters) -> i64;
+
 /// Where the first run of `need` true values ends.
 fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usize> {
     let mut run = 0;
@@ -196,11 +199,7 @@ fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usiz
 
 /// Events a vCPU-second between two samples: by delivered CPU time, so that a slow host does not
 /// look like a quiet scheduler. `None` where that or the counters were not measured.
-fn event_rate(
-    a: &MonitorSample,
-    b: &MonitorSample,
-    read: fn(&ScxEventCounters) -> i64,
-) -> Option<f64> {
+fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter) -> Option<f64> {
     let (mut events, mut cpu_ns) = (0i64, 0u64);
     for (a, b) in a.cpus.iter().zip(&b.cpus) {
         let (before, now) = (a.event_counters.as_ref()?, b.event_counters.as_ref()?);

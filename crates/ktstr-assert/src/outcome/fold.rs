@@ -118,6 +118,47 @@ mod tests {
         }
     }
 
+    /// What a hostile guest may send: it is read or refused, and whatever is read can be merged.
+    #[test]
+    fn absurd_json_is_read_or_refused_and_merges() {
+        let max = u64::MAX;
+        let odd = [
+            "{}".to_owned(),
+            r#"{"outcomes":["Pass"],"unknown":1}"#.to_owned(),
+            format!(
+                r#"{{"stats":{{"total_workers":{max},"total_iterations":{max},"worst_spread":null,
+                "worst_gap_ms":{max},"ext_metrics":{{"x":"NaN","iteration_rate":1e308}},
+                "phases":[{{"step_index":65535,"sample_count":{max},"end_ms":{max},"per_cgroup":{{"a":
+                {{"num_workers":{max},"total_cpu_time_ns":{max},"numa_pages":{{"0":{max}}},
+                "numa_pages_local":{max},"off_cpu_pcts":[null,"-inf"],"run_delays_ns":[{max},{max}],
+                "wake_latencies_ns":[{max}],"stripped":true}}}}}},{{"step_index":65535}}]}}}}"#
+            ),
+        ];
+        for json in &odd {
+            let r: AssertResult = serde_json::from_str(json).expect(json);
+            let mut twice = merged(r.clone(), r);
+            for b in &mut twice.stats.phases {
+                b.per_cgroup.values_mut().for_each(|c| c.measure());
+            }
+            let mut host = Vec::new();
+            crate::buckets::fold_carriers(&mut host, twice.stats.phases.clone());
+            for m in crate::BuiltinMetric::ALL {
+                let _ = twice.stats.run_metric(*m);
+                let _ = host.iter().filter_map(|b| b.metric(*m)).count();
+            }
+        }
+        for json in [
+            r#"{"stats":{"total_workers":-1}}"#,
+            r#"{"outcomes":["Win"]}"#,
+            "[1,2",
+        ] {
+            assert!(
+                serde_json::from_str::<AssertResult>(json).is_err(),
+                "{json}"
+            );
+        }
+    }
+
     #[test]
     fn any_of_takes_the_best_all_of_the_worst() {
         let (p, s) = (AssertResult::pass, || AssertResult::skip("no NUMA"));

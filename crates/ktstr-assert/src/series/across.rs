@@ -31,7 +31,7 @@ impl<'a> CrossPhaseRatio<'a> {
             verdict.inconclusive(detail(m))
         };
         let missing = match (v0, v1) {
-            (Some(a), Some(b)) if a == 0.0 => {
+            (Some(0.0), Some(b)) => {
                 return unsure(
                     verdict,
                     format!("the value in {p0} is 0, in {p1} it is {b}"),

@@ -17,7 +17,7 @@ pub use entry::{DrainedSnapshotEntry, PERIODIC_TAG_PREFIX};
 pub use field::SeriesField;
 pub use map::{BpfMapCpuProjector, BpfMapProjector};
 pub use patterns::EachClaim;
-pub use phases::Triple;
 pub(crate) use phases::fold;
+pub use phases::{Triple, Triples};
 pub use samples::{DrainedTuple, Sample, SampleSeries};
 pub use stats::{StatsPathProjector, StatsValue};

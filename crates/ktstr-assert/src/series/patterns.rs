@@ -11,11 +11,11 @@ use std::fmt::Display;
 /// How many samples in a row make a series converged.
 const CONVERGED_RUN: usize = 3;
 
-fn fail<'v>(v: &'v mut Verdict, message: String) -> &'v mut Verdict {
+fn fail(v: &mut Verdict, message: String) -> &mut Verdict {
     v.fail(AssertDetail::new(DetailKind::Temporal, message))
 }
 
-fn unsure<'v>(v: &'v mut Verdict, message: String) -> &'v mut Verdict {
+fn unsure(v: &mut Verdict, message: String) -> &mut Verdict {
     v.inconclusive(AssertDetail::new(DetailKind::Temporal, message))
 }
 

@@ -10,16 +10,18 @@ use std::ops::{Add, Sub};
 
 /// One value with its tag and time.
 pub type Triple<'a, T> = (&'a str, Option<u64>, &'a SnapshotResult<T>);
+/// Such values in order.
+pub type Triples<'a, T> = Vec<Triple<'a, T>>;
 
 impl<T> SeriesField<T> {
     /// Everything that was seen in a phase.
-    pub fn phase(&self, phase: Phase) -> Vec<Triple<'_, T>> {
+    pub fn phase(&self, phase: Phase) -> Triples<'_, T> {
         let here = self.points.iter().filter(|p| p.phase == Some(phase));
         here.map(Point::triple).collect()
     }
 
     /// Everything by phase, and what has none.
-    pub fn by_phase(&self) -> (BTreeMap<Phase, Vec<Triple<'_, T>>>, Vec<Triple<'_, T>>) {
+    pub fn by_phase(&self) -> (BTreeMap<Phase, Triples<'_, T>>, Triples<'_, T>) {
         let (mut by, mut rest): (BTreeMap<_, Vec<_>>, _) = (BTreeMap::new(), Vec::new());
         for p in &self.points {
             match p.phase {

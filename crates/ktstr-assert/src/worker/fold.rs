@@ -124,6 +124,25 @@ mod tests {
     }
 
     proptest! {
+        /// Two parts merged are the whole measured at once.
+        #[test]
+        fn merging_carriers_is_pooling_workers(offs in prop::collection::vec((0usize..4, 0u64..1000), 0..8), cut in 0usize..8) {
+            let all: Vec<_> = offs.iter().map(|(cpu, off)| worker(*cpu, *off)).collect();
+            let (a, b) = all.split_at(cut.min(all.len()));
+            let mut merged = carrier(a);
+            merged.merge(carrier(b));
+            prop_assert_eq!(&merged, &carrier(&all));
+            let json = serde_json::to_string(&merged).expect("serialises");
+            prop_assert_eq!(serde_json::from_str::<PhaseCgroupStats>(&json).expect("reads"), merged);
+            // Stripped parts lose the samples but not the counters.
+            let (mut x, mut y) = (carrier(a), carrier(b));
+            x.strip();
+            y.strip();
+            x.merge(y);
+            prop_assert_eq!(x.get("migration_ratio"), carrier(&all).get("migration_ratio"));
+            prop_assert!(x.stripped && x.off_cpu_pcts.is_empty());
+        }
+
         #[test]
         fn absurd_numbers_do_not_overflow(n in prop::collection::vec(any::<[u64; 6]>(), 0..6)) {
             let reports: Vec<_> = n.iter().map(|v| WorkerReport {

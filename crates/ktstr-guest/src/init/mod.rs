@@ -5,10 +5,13 @@
 //! does to itself is a result and not a kernel panic.
 
 mod children;
+mod fresh;
 mod mounts;
 mod scheduler;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 use ktstr_mailbox::{Ring, initialise};
@@ -18,11 +21,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::link;
 use crate::mail::{Inbox, MailLink, Mapped};
-use crate::protocol::{Job, ProcessEnd, SchedulerJob, Stream, ToGuest, ToHost};
+use crate::protocol::{Job, ProcessEnd, SchedulerJob, Setup, Stream, ToGuest, ToHost};
 use children::{Child, Children};
 
 /// Variable with which PID 1 tells the test process what it is: a [`TestJob`] as JSON.
 pub const TEST_JOB_ENV: &str = "KTSTR_GUEST_JOB";
+
+/// Kernel parameter, and so PID 1's environment, that says "you are the guest".
+pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
 
 /// What the test process needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -88,12 +94,160 @@ fn run() -> Result<(), InitError> {
     initialise(&region).map_err(InitError::Mailbox)?;
     let own = Mapped::open().map_err(InitError::Mailbox)?;
     link::install(Box::new(MailLink::new(own, Ring::Agent)));
+    let mut agent = Agent {
+        region,
+        children: Children::new()?,
+        scheduler: None,
+        disable: Vec::new(),
+    };
     link::send(&hello());
-    let ToGuest::Job(job) = Inbox::new().wait(&region).map_err(InitError::Message)?;
-    let mut children = Children::new()?;
-    let result = carry_out(&job, &mut children);
-    children.kill_all();
+    let result = agent.obey();
+    agent.children.kill_all();
     result
+}
+
+/// What PID 1 holds between two messages.
+struct Agent {
+    region: Mapped,
+    children: Children,
+    scheduler: Option<Child>,
+    /// Lines that switch a built-in scheduler off again.
+    disable: Vec<String>,
+}
+
+impl Agent {
+    /// Carries out the host's messages until the test has run. A template of this machine is
+    /// taken while it waits here.
+    fn obey(&mut self) -> Result<(), InitError> {
+        let mut inbox = Inbox::new();
+        loop {
+            match inbox.next(&self.region).map_err(InitError::Message)? {
+                None => self.idle()?,
+                Some(ToGuest::Refresh {
+                    realtime_ns,
+                    entropy,
+                    last_pid,
+                }) => fresh::refresh(realtime_ns, &entropy, last_pid)?,
+                Some(ToGuest::Write {
+                    path,
+                    offset,
+                    len,
+                    mode,
+                }) => {
+                    self.write(&path, offset, len, mode)
+                        .map_err(|e| InitError::system(format!("writing {path}"), e))?;
+                    link::send(&ToHost::Written);
+                }
+                Some(ToGuest::Prepare(setup)) => {
+                    if !self.prepare(setup)? {
+                        return Ok(());
+                    }
+                    link::send(&ToHost::Prepared);
+                }
+                Some(ToGuest::Run(job)) => return self.run(&job),
+            }
+        }
+    }
+
+    /// Waits a moment for the host, which has no way to wake a guest.
+    fn idle(&mut self) -> Result<(), InitError> {
+        let ended = self.children.wait(Some(Duration::from_millis(1)))?;
+        self.tell_of_scheduler(&ended);
+        Ok(())
+    }
+
+    fn tell_of_scheduler(&self, ended: &[(i32, ProcessEnd)]) {
+        for (pid, end) in ended {
+            if Some(*pid) == self.scheduler.as_ref().map(Child::pid) {
+                link::send(&ToHost::SchedulerDied { end: *end });
+            }
+        }
+    }
+
+    fn write(&self, path: &str, offset: u64, len: u64, mode: u32) -> std::io::Result<()> {
+        if let Some(folder) = Path::new(path).parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(mode)
+            .open(path)?
+            .write_all_at(self.region.bulk(len)?, offset)
+    }
+
+    /// False: the scheduler did not come up, and the host has been told why.
+    fn prepare(&mut self, setup: Setup) -> Result<bool, InitError> {
+        for (key, value) in &setup.sysctls {
+            let path = format!("/proc/sys/{}", key.replace('.', "/"));
+            std::fs::write(&path, value)
+                .map_err(|e| InitError::system(format!("setting sysctl {key}={value}"), e))?;
+        }
+        if let Some(parent) = &setup.cgroup_parent {
+            make_cgroup(parent)?;
+        }
+        match setup.scheduler {
+            None => {}
+            Some(SchedulerJob::Program { path, args }) => {
+                self.scheduler = scheduler::start(&mut self.children, &path, &args)?;
+                return Ok(self.scheduler.is_some());
+            }
+            Some(SchedulerJob::Builtin { enable, disable }) => {
+                scheduler::echo_lines(&enable)?;
+                self.disable = disable;
+            }
+        }
+        Ok(true)
+    }
+
+    fn run(&mut self, job: &Job) -> Result<(), InitError> {
+        make_cgroup(&job.workload_root)?;
+        let end = self.run_test(job)?;
+        link::send(&end);
+        if let Ok(state) = std::fs::read_to_string(scheduler::STATE) {
+            link::send(&ToHost::SchedExtState {
+                state: state.trim().to_owned(),
+            });
+        }
+        if let Some(child) = &self.scheduler {
+            scheduler::stop(&mut self.children, child)?;
+        }
+        scheduler::echo_lines(&self.disable)
+    }
+
+    fn run_test(&mut self, job: &Job) -> Result<ToHost, InitError> {
+        let test_job = TestJob {
+            job: job.clone(),
+            sched_pid: self.scheduler.as_ref().map(Child::pid),
+        };
+        let text = serde_json::to_string(&test_job)
+            .map_err(|e| InitError::Message(format!("describing the test's job: {e}")))?;
+        let mut command = std::process::Command::new(&job.binary);
+        command
+            .arg("run")
+            .arg(format!("--ktstr-test-fn={}", job.test))
+            .env_remove(GUEST_MARK_ENV)
+            .env(TEST_JOB_ENV, text)
+            .envs(job.env.iter().map(|(k, v)| (k, v)));
+        let kills_before = oom_kills();
+        link::send(&ToHost::TestStarted);
+        let test = self.children.spawn(command, Stream::Stdout, Stream::Stderr)?;
+        let end = loop {
+            let ended = self.children.wait(None)?;
+            self.tell_of_scheduler(&ended);
+            if let Some(end) = test.end(&self.children) {
+                break end;
+            }
+        };
+        self.children.drain();
+        let killed =
+            matches!(end, ProcessEnd::Signaled(signal) if signal == Signal::KILL.as_raw());
+        Ok(ToHost::TestEnded {
+            end,
+            oom_killed: killed && oom_kills() > kills_before,
+        })
+    }
 }
 
 fn hello() -> ToHost {
@@ -130,87 +284,10 @@ fn shape(seen: &TestTopology) -> Result<String, String> {
     }
 }
 
-fn carry_out(job: &Job, children: &mut Children) -> Result<(), InitError> {
-    for (key, value) in &job.sysctls {
-        let path = format!("/proc/sys/{}", key.replace('.', "/"));
-        std::fs::write(&path, value)
-            .map_err(|e| InitError::system(format!("setting sysctl {key}={value}"), e))?;
-    }
-    make_cgroup(&job.workload_root)?;
-    if let Some(parent) = &job.cgroup_parent {
-        make_cgroup(parent)?;
-    }
-    let scheduler = match &job.scheduler {
-        None => None,
-        Some(SchedulerJob::Program { path, args }) => {
-            match scheduler::start(children, path, args)? {
-                Some(child) => Some(child),
-                None => return Ok(()),
-            }
-        }
-        Some(SchedulerJob::Builtin { enable, .. }) => {
-            scheduler::echo_lines(enable)?;
-            None
-        }
-    };
-    let end = run_test(job, scheduler.as_ref(), children)?;
-    link::send(&end);
-    if let Ok(state) = std::fs::read_to_string(scheduler::STATE) {
-        link::send(&ToHost::SchedExtState {
-            state: state.trim().to_owned(),
-        });
-    }
-    if let Some(scheduler) = scheduler {
-        scheduler::stop(children, &scheduler)?;
-    }
-    if let Some(SchedulerJob::Builtin { disable, .. }) = &job.scheduler {
-        scheduler::echo_lines(disable)?;
-    }
-    Ok(())
-}
-
 fn make_cgroup(path: &str) -> Result<(), InitError> {
     let folder = format!("/sys/fs/cgroup{path}");
     std::fs::create_dir_all(&folder)
         .map_err(|e| InitError::system(format!("making the cgroup {folder}"), e))
-}
-
-fn run_test(
-    job: &Job,
-    scheduler: Option<&Child>,
-    children: &mut Children,
-) -> Result<ToHost, InitError> {
-    let test_job = TestJob {
-        job: job.clone(),
-        sched_pid: scheduler.map(Child::pid),
-    };
-    let text = serde_json::to_string(&test_job)
-        .map_err(|e| InitError::Message(format!("describing the test's job: {e}")))?;
-    let mut command = std::process::Command::new("/init");
-    command
-        .arg("run")
-        .arg(format!("--ktstr-test-fn={}", job.test))
-        .env(TEST_JOB_ENV, text)
-        .envs(job.env.iter().map(|(k, v)| (k, v)));
-    let kills_before = oom_kills();
-    let test = children.spawn(command, Stream::Stdout, Stream::Stderr)?;
-    link::send(&ToHost::TestStarted);
-    let end = loop {
-        for (pid, end) in children.wait(None)? {
-            if Some(pid) == scheduler.map(Child::pid) {
-                link::send(&ToHost::SchedulerDied { end });
-            }
-        }
-        if let Some(end) = test.end(children) {
-            break end;
-        }
-    };
-    children.drain();
-    let killed = matches!(end, ProcessEnd::Signaled(signal) if signal == Signal::KILL.as_raw());
-    Ok(ToHost::TestEnded {
-        end,
-        oom_killed: killed && oom_kills() > kills_before,
-    })
 }
 
 /// Processes the kernel has killed for want of memory so far (`/proc/vmstat`).

@@ -14,6 +14,7 @@ use ktstr_introspect::symbols::Symbols;
 use ktstr_kernel::Kernel;
 use ktstr_machine::{GuestRam, Machine, MachineError};
 
+use super::transcript::Transcript;
 use crate::snapshot_bridge::SnapshotBridge;
 
 /// Failed freezes in a row after which the rest is given up.
@@ -108,15 +109,26 @@ impl Captures {
         self.freezes.iter().sum()
     }
 
-    /// Time until the next boundary, at window time `elapsed`.
-    pub(super) fn due_in(&self, elapsed: Duration) -> Option<Duration> {
-        self.boundaries
-            .get(self.next)
-            .map(|boundary| boundary.saturating_sub(elapsed))
+    /// Takes the next capture if its boundary has come.
+    pub(super) fn take_if_due(
+        &mut self,
+        machine: &mut Machine,
+        knowledge: &mut Knowledge,
+        said: &Transcript,
+    ) -> Result<(), MachineError> {
+        let Some(elapsed) = said.window.elapsed(machine.running_time()) else {
+            return Ok(());
+        };
+        match self.boundaries.get(self.next) {
+            Some(boundary) if elapsed >= *boundary => {
+                self.take(machine, knowledge, elapsed, said.step_index)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Freezes the machine, reads, stores under `periodic_NNN`, lets go.
-    pub(super) fn take(
+    fn take(
         &mut self,
         machine: &mut Machine,
         knowledge: &mut Knowledge,

@@ -4,7 +4,7 @@ use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::protocol::ProcessEnd;
 use ktstr_machine::Halt;
 
-use super::session::End;
+use super::conversation::End;
 use super::transcript::Transcript;
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 

@@ -32,7 +32,10 @@ pub(super) fn keep(
     if let Some(vm) = &finished.vm {
         record.clock = Some(ktstr_record::Clock::Real);
         record.seed = Some(vm.seed);
-        record.start = Some(ktstr_record::Start::Cold);
+        record.start = Some(match vm.start {
+            "cold" => ktstr_record::Start::Cold,
+            _ => ktstr_record::Start::Warm,
+        });
         record.boot_s = Some(finished.timings.boot.as_secs_f64());
         record.timings = timings(finished);
         record.periodic_target = vm.periodic_target;

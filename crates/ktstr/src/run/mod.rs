@@ -2,15 +2,17 @@
 //! one walks through them in order.
 
 mod captures;
+mod conversation;
 mod error;
 mod judge;
 mod keep;
 mod plan;
 mod report;
 mod scheduler;
-mod session;
 mod slots;
+mod start;
 mod transcript;
+pub mod warm;
 mod watch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,20 +21,21 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
-use ktstr_machine::{Accelerator, Machine};
+use ktstr_machine::Accelerator;
 use ktstr_record::RunVerdict;
 
 pub use error::RunError;
 pub use judge::Fault;
 pub use scheduler::{Found, find as find_scheduler_binary};
+pub use start::Level;
 
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 use captures::{Captures, Knowledge};
+use conversation::End;
 use judge::Case;
 pub(crate) use judge::Judgement;
 use plan::Plan;
-use session::{End, Session};
 use transcript::Transcript;
 
 /// Exit code of a pass and of a skip.
@@ -54,7 +57,7 @@ pub struct Timings {
     pub resolve: Duration,
     /// Packing the guest's files.
     pub initramfs: Duration,
-    /// From QEMU's start to the guest's first word.
+    /// From the start of QEMU (or of making a template) to the start of the test process.
     pub boot: Duration,
     /// From the scheduler's start to its attach, guest time.
     pub attach: Duration,
@@ -281,30 +284,34 @@ impl Run {
         } = self;
         let plan = &*plan.insert(Plan::make(entry)?);
         timings.resolve = plan.resolve_time;
-        timings.initramfs = plan.initramfs_time;
+        timings.initramfs = plan.pack_time;
         let _slot = slots::take(plan.memory_mib)?;
         let accelerator = Accelerator::Tcg;
         *used = Some(accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);
-        let mut said = Transcript::default();
         let started = Instant::now();
-        let mut machine =
-            Machine::prepare(&plan.qemu, &plan.machine(accelerator), &plan.initramfs)?;
-        let end = Session {
-            machine: &mut machine,
-            job: &plan.job,
-            captures: &mut captures,
-            knowledge: &mut knowledge,
-            silence: entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15),
-            watch: watch::Watch::new(plan.shape.cpus(), host_cpus()),
-            vcpus: plan.shape.cpus(),
-        }
-        .hold(&mut said)?;
-        let ran = machine.running_time();
-        let console = machine.end();
+        let mut machine = start::start(plan, accelerator)?;
+        let early = machine.dispatch(plan)?;
+        let start::Started {
+            mut conversation,
+            level,
+            console: before,
+            ..
+        } = machine;
+        timings.boot = started.elapsed();
+        let silence = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
+        let end = match early {
+            Some(end) => end,
+            None => conversation.until_end(silence, |machine, said| {
+                captures.take_if_due(machine, &mut knowledge, said)
+            })?,
+        };
+        let ran = conversation.machine.running_time();
+        let conversation::Conversation { machine, said, .. } = conversation;
+        let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
-        timings.fill(&said, ran, wall, &captures);
+        timings.fill(&said, ran, &captures);
         let case = Case {
             scheduler: entry.scheduler.binary.display_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
@@ -315,6 +322,7 @@ impl Run {
         *vm = Some(vm_result(
             plan,
             accelerator,
+            &level,
             said,
             &end,
             captures,
@@ -327,12 +335,8 @@ impl Run {
 }
 
 impl Timings {
-    fn fill(&mut self, said: &Transcript, ran: Duration, wall: Duration, captures: &Captures) {
+    fn fill(&mut self, said: &Transcript, ran: Duration, captures: &Captures) {
         self.captures = captures.frozen();
-        if let Some(hello) = &said.hello {
-            // What the machine did not run and did not stand still for is QEMU's own start.
-            self.boot = hello.at + wall.saturating_sub(ran + self.captures);
-        }
         self.attach = said.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
         if let (Some(opened), Some(closed)) = (said.window.opened, said.window.closed) {
             self.window = closed.saturating_sub(opened);
@@ -349,6 +353,7 @@ fn host_cpus() -> u32 {
 fn vm_result(
     plan: &Plan,
     accelerator: Accelerator,
+    level: &Level,
     said: Transcript,
     end: &End,
     captures: Captures,
@@ -375,6 +380,7 @@ fn vm_result(
         vcpus: plan.shape.cpus(),
         accelerator: accelerator.name(),
         clock: "real",
+        start: level.name(),
         seed: plan.job.seed,
         stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),
         output: said.stdout,

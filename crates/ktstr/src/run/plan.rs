@@ -1,26 +1,28 @@
 //! From a declaration and the environment to everything a machine needs.
 
-use std::fs::File;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ktstr_guest::protocol::{Job, SchedulerJob};
+use ktstr_guest::protocol::{Job, SchedulerJob, Setup};
 use ktstr_kernel::Kernel;
-use ktstr_machine::{Accelerator, Initramfs, MachineSpec, Qemu, Shape};
+use ktstr_machine::{Accelerator, MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::SchedulerSpec;
 use ktstr_scenario::topology::Topology;
 
 use super::{RunError, environment, scheduler};
-use crate::dispatch::GUEST_MARK;
 use crate::entry::KtstrTestEntry;
 
-/// Where the scheduler lies in the guest.
-const SCHEDULER_FOLDER: &str = "/ktstr/bin";
+/// Where programs lie in the guest.
+const PROGRAM_FOLDER: &str = "/ktstr/bin";
 /// Where further files lie in the guest.
 const INCLUDE_FOLDER: &str = "/include-files";
 /// Guest memory per CPU and at least, in MiB.
 const MEMORY_PER_CPU: u32 = 64;
 const MEMORY_LEAST: u32 = 256;
+/// The guest's files lie in its memory, up to twice while the kernel unpacks them. Rounding
+/// keeps a rebuilt test from being a machine of another size.
+const MEMORY_FOR_FILES: u32 = 64;
 
 /// A run, ready to start.
 #[derive(Debug)]
@@ -31,11 +33,48 @@ pub(super) struct Plan {
     pub(super) scheduler: Option<scheduler::Found>,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
-    pub(super) initramfs: File,
+    /// What every machine of this kernel has from its start.
+    pub(super) base: Files,
+    /// What the scheduler needs.
+    pub(super) for_scheduler: Files,
+    /// What the test needs.
+    pub(super) for_test: Files,
+    pub(super) setup: Setup,
     pub(super) job: Job,
     pub(super) resolve_time: Duration,
-    pub(super) initramfs_time: Duration,
+    pub(super) pack_time: Duration,
 }
+
+/// A file of the guest.
+#[derive(Debug, Clone)]
+pub(super) struct GuestFile {
+    /// What identifies the bytes.
+    pub(super) stamp: String,
+    pub(super) mode: u32,
+    pub(super) content: Content,
+}
+
+/// Where a file's bytes come from.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// From memory.
+    Bytes(Vec<u8>),
+    /// From a file of the host, when they are needed.
+    Host(PathBuf),
+}
+
+impl GuestFile {
+    /// The bytes.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, RunError> {
+        match &self.content {
+            Content::Bytes(bytes) => Ok(bytes.clone()),
+            Content::Host(path) => read("file for the guest", path),
+        }
+    }
+}
+
+/// Files by their absolute path in the guest.
+pub(super) type Files = BTreeMap<String, GuestFile>;
 
 impl Plan {
     /// Finds all that `entry` needs.
@@ -49,16 +88,34 @@ impl Plan {
         let scheduler = scheduler::find(&entry.scheduler.binary)?;
         let resolve_time = began.elapsed();
         let began = Instant::now();
-        let (archive, job) = contents(entry, &kernel, scheduler.as_ref())?;
-        let initramfs = archive.build()?;
-        // The archive lies in memory twice while the kernel unpacks it.
-        let archive_mib = (archive.content_len() >> 20) as u32;
-        let cpus = entry.topology.total_cpus();
+        let programs = ktstr_kernel::cache::Cache::from_env()?
+            .root()
+            .join("programs");
+        let own = Program::read(&own_binary()?, Some(&programs))?;
+        let mut base = Files::new();
+        add_program(&mut base, "/init", own.clone())?;
+        if let Some(config) = &kernel.config {
+            let path = format!("/boot/config-{}", kernel.release);
+            base.insert(path, host_file(config, 0o644)?);
+        }
+        let mut for_scheduler = Files::new();
+        let setup = setup(entry, scheduler.as_ref(), &programs, &mut for_scheduler)?;
+        let mut for_test = Files::new();
+        let binary = format!(
+            "{PROGRAM_FOLDER}/test-{:016x}",
+            ktstr_machine::hash(&own.stamp)
+        );
+        add_program(&mut for_test, &binary, own)?;
+        for path in entry.extra_include_files {
+            for_test.insert(include(path), host_file(Path::new(path), 0o755)?);
+        }
+        let job = job(entry, binary)?;
         let memory_mib = entry
             .memory_mib
             .max(MEMORY_LEAST)
-            .max(cpus * MEMORY_PER_CPU)
-            + archive_mib * 2;
+            .max(entry.topology.total_cpus() * MEMORY_PER_CPU)
+            + MEMORY_FOR_FILES
+                * size_of(&[&base, &for_scheduler, &for_test]).div_ceil(MEMORY_FOR_FILES / 2);
         Ok(Self {
             entry,
             qemu,
@@ -66,20 +123,24 @@ impl Plan {
             kernel,
             scheduler,
             memory_mib,
-            initramfs,
+            base,
+            for_scheduler,
+            for_test,
+            setup,
             job,
             resolve_time,
-            initramfs_time: began.elapsed(),
+            pack_time: began.elapsed(),
         })
     }
 
     /// The machine for it.
     pub(super) fn machine(&self, accelerator: Accelerator) -> MachineSpec {
-        let mut arguments = vec![format!("{GUEST_MARK}=1")];
+        let mut arguments = vec![format!("{}=1", ktstr_guest::init::GUEST_MARK_ENV)];
         if environment("KTSTR_VERBOSE").as_deref() == Some("1") {
             arguments.push("loglevel=7".to_owned());
         }
-        arguments.extend(self.entry.scheduler.kargs.iter().map(|s| s.to_string()));
+        let declared = self.entry.scheduler.kargs.iter().chain(self.entry.kargs);
+        arguments.extend(declared.map(|s| (*s).to_owned()));
         MachineSpec {
             kernel: self.kernel.vmlinux.clone(),
             kernel_arguments: arguments,
@@ -92,67 +153,103 @@ impl Plan {
     pub(super) fn topology(&self) -> String {
         self.entry.topology.to_string()
     }
+
+    /// Whether machines with the scheduler attached may be shared.
+    pub(super) fn shares_attach(&self) -> bool {
+        matches!(self.setup.scheduler, Some(SchedulerJob::Program { .. }))
+            && !self.entry.fresh_attach
+            && environment("KTSTR_FRESH_ATTACH").is_none()
+    }
 }
 
-fn contents(
+/// MiB of the files.
+fn size_of(all: &[&Files]) -> u32 {
+    let bytes: u64 = all
+        .iter()
+        .flat_map(|files| files.values())
+        .map(|file| match &file.content {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Host(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
+        })
+        .sum();
+    (bytes >> 20) as u32
+}
+
+fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), RunError> {
+    for library in &program.libraries {
+        let name = library.to_string_lossy().into_owned();
+        files.insert(name, host_file(library, 0o755)?);
+    }
+    let file = GuestFile {
+        stamp: program.stamp,
+        mode: 0o755,
+        content: Content::Bytes(program.bytes),
+    };
+    files.insert(path.to_owned(), file);
+    Ok(())
+}
+
+fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
+    Ok(GuestFile {
+        stamp: stamp(path)?,
+        mode,
+        content: Content::Host(path.to_owned()),
+    })
+}
+
+fn setup(
     entry: &KtstrTestEntry,
-    kernel: &Kernel,
     found: Option<&scheduler::Found>,
-) -> Result<(Initramfs, Job), RunError> {
-    let mut archive = Initramfs::new();
-    archive.add_program("/init", &own_binary()?)?;
-    if let Some(config) = &kernel.config {
-        let bytes = read("the kernel's config", config.clone())?;
-        archive.add_file(&format!("/boot/config-{}", kernel.release), bytes);
-    }
-    let mut args = Vec::new();
+    programs: &Path,
+    files: &mut Files,
+) -> Result<Setup, RunError> {
     let declared = entry.scheduler;
+    let mut args = Vec::new();
     if let Some(path) = declared.config_file {
-        let guest = format!("{INCLUDE_FOLDER}/{}", file_name(path));
-        archive.add_file(&guest, read("config file", path.into())?);
-        args.extend(["--config".to_owned(), guest]);
+        files.insert(include(path), host_file(Path::new(path), 0o644)?);
+        args.extend(["--config".to_owned(), include(path)]);
     }
-    args.extend(declared.sched_args.iter().map(|s| s.to_string()));
-    args.extend(entry.extra_sched_args.iter().map(|s| s.to_string()));
-    for path in entry.extra_include_files {
-        let bytes = read("include file", path.into())?;
-        archive.add_file(&format!("{INCLUDE_FOLDER}/{}", file_name(path)), bytes);
-    }
+    let written = declared.sched_args.iter().chain(entry.extra_sched_args);
+    args.extend(written.map(|s| (*s).to_owned()));
     let scheduler = match (&declared.binary, found) {
         (SchedulerSpec::KernelBuiltin { enable, disable }, _) => Some(SchedulerJob::Builtin {
-            enable: enable.iter().map(|s| s.to_string()).collect(),
-            disable: disable.iter().map(|s| s.to_string()).collect(),
+            enable: enable.iter().map(|s| (*s).to_owned()).collect(),
+            disable: disable.iter().map(|s| (*s).to_owned()).collect(),
         }),
         (_, Some(found)) => {
-            let name = file_name(&found.path.to_string_lossy());
-            let path = format!("{SCHEDULER_FOLDER}/{name}");
-            archive.add_program(&path, &found.path)?;
+            let name = found.path.file_name().unwrap_or_default();
+            let path = format!("{PROGRAM_FOLDER}/{}", name.to_string_lossy());
+            add_program(files, &path, Program::read(&found.path, Some(programs))?)?;
             Some(SchedulerJob::Program { path, args })
         }
         _ => None,
     };
-    let env = ["RUST_BACKTRACE", "RUST_LOG", "KTSTR_LOG_PASSES"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), environment(name)?)))
-        .chain([("PATH".to_owned(), format!("{INCLUDE_FOLDER}:/bin:/usr/bin"))])
-        .collect();
-    let job = Job {
-        test: entry.name.to_owned(),
+    Ok(Setup {
         scheduler,
         sysctls: declared
             .sysctls
             .iter()
             .map(|s| (s.key().to_owned(), s.value().to_owned()))
             .collect(),
-        watchdog_timeout_ms: entry.watchdog_timeout.as_millis() as u64,
+        cgroup_parent: declared.cgroup_parent.map(|p| p.as_str().to_owned()),
+    })
+}
+
+fn job(entry: &KtstrTestEntry, binary: String) -> Result<Job, RunError> {
+    let env = ["RUST_BACKTRACE", "RUST_LOG", "KTSTR_LOG_PASSES"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), environment(name)?)))
+        .chain([("PATH".to_owned(), format!("{INCLUDE_FOLDER}:/bin:/usr/bin"))])
+        .collect();
+    Ok(Job {
+        test: entry.name.to_owned(),
+        binary,
         env,
         seed: seed(entry)?,
         workload_root: entry
             .workload_root_cgroup
             .map_or_else(|| "/ktstr".to_owned(), |path| path.as_str().to_owned()),
-        cgroup_parent: declared.cgroup_parent.map(|p| p.as_str().to_owned()),
-    };
-    Ok((archive, job))
+    })
 }
 
 fn seed(entry: &KtstrTestEntry) -> Result<u64, RunError> {
@@ -174,16 +271,20 @@ fn own_binary() -> Result<PathBuf, RunError> {
     })
 }
 
-fn read(what: &'static str, path: PathBuf) -> Result<Vec<u8>, RunError> {
-    std::fs::read(&path).map_err(|source| RunError::Include {
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, RunError> {
+    std::fs::read(path).map_err(|source| RunError::Include {
         what,
         path: path.display().to_string(),
         source,
     })
 }
 
-fn file_name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_owned()
+/// Where a file of the host lies in the guest.
+fn include(path: &str) -> String {
+    format!(
+        "{INCLUDE_FOLDER}/{}",
+        path.rsplit('/').next().unwrap_or(path)
+    )
 }
 
 /// QEMU's shape of a declared topology; nodes share `memory_mib` unless they say how much.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use ktstr_assert::{AssertResult, Phase, StimulusEvent};
 use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
 
+use serde::{Deserialize, Serialize};
+
 use crate::vm_result::GuestLifecyclePhase;
 
 /// Bytes kept of each stream.
@@ -13,7 +15,7 @@ const STREAM_CAP: usize = 8 << 20;
 const EVENTS_CAP: usize = 100_000;
 
 /// Everything said.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Transcript {
     pub(super) hello: Option<Hello>,
     pub(super) phase: GuestLifecyclePhase,
@@ -32,6 +34,10 @@ pub(super) struct Transcript {
     pub(super) sched_ext_state: Option<String>,
     pub(super) harness_error: Option<String>,
     pub(super) bye: bool,
+    /// Chunks of files stored in the guest.
+    pub(super) written: u64,
+    /// The scheduler and all else that tests share is in place.
+    pub(super) prepared: bool,
     /// Messages taken in.
     pub(super) count: u64,
     /// The workload window, by the machine's running time.
@@ -39,7 +45,7 @@ pub(super) struct Transcript {
 }
 
 /// What the guest is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) release: String,
     pub(super) topology: Result<String, String>,
@@ -48,7 +54,7 @@ pub(super) struct Hello {
 }
 
 /// The scheduler took over.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Attached {
     pub(super) ops: String,
     pub(super) took: Duration,
@@ -109,6 +115,8 @@ impl Transcript {
             }
             ToHost::SchedulerNotAttached { reason } => self.not_attached = Some(reason),
             ToHost::SchedulerDied { end } => self.scheduler_died = Some(end),
+            ToHost::Written => self.written += 1,
+            ToHost::Prepared => self.prepared = true,
             ToHost::TestStarted => self.phase = Dispatch,
             ToHost::ScenarioStart { .. } => {
                 self.phase = Body;

@@ -1,24 +1,11 @@
-//! `cargo ktstr demo`: one screen that shows what a run saw. Only the rendering is here, not the run.
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "filled by the run, which is not part of this module"
-    )
-)]
+//! The one screen that shows what a run saw. Only the rendering is here, not the run.
 
-use std::fmt::Write as _;
-use std::io::Write;
+use std::fmt::Write;
 
-use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, Table, presets};
-use serde::{Deserialize, Serialize};
-
-use crate::exit::Exit;
+use crate::table;
 
 /// What the screen shows.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct Screen {
     /// `pass`, `fail`, `inconclusive` or `skip`.
     pub verdict: String,
@@ -59,8 +46,7 @@ pub struct Screen {
 }
 
 /// What the workers of one cgroup did in one step.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct CgroupRow {
     /// Name of the step.
     pub step: String,
@@ -72,27 +58,22 @@ pub struct CgroupRow {
     pub cpu_ms: f64,
     /// Iterations of all workers.
     pub iterations: u64,
-    /// Difference between the workers that got the most and the least of a CPU, percent.
-    pub spread_pct: f64,
+    /// Difference between the workers that got the most and the least of a CPU, percentage points; `None` for one
+    /// worker.
+    pub spread_pct: Option<f64>,
     /// Longest time that a worker did not run, milliseconds.
-    pub gap_ms: f64,
+    pub gap_ms: u64,
     /// Migrations of all workers.
     pub migrations: u64,
 }
 
 /// One variable of the scheduler, as the captures saw it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct CounterRow {
     /// Name of the variable.
     pub name: String,
-    /// The phase and the value of each capture, in order.
-    pub values: Vec<(String, u64)>,
-}
-
-/// Runs the demo and prints its screen.
-pub fn run(_out: &mut dyn Write) -> Result<Exit> {
-    bail!("the demo is not available in this build")
+    /// The phase and the value of each capture, in order; `None` where it could not be read.
+    pub values: Vec<(String, Option<u64>)>,
 }
 
 /// The screen: at most 40 lines, the same for a terminal and a file.
@@ -122,7 +103,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
     writeln!(text, "  scheduler  {}", s.scheduler)?;
 
     if !s.cgroups.is_empty() {
-        let mut table = numbers(
+        let mut table = table::numbers(
             &[
                 "STEP",
                 "CGROUP",
@@ -142,8 +123,9 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
                 row.workers.to_string(),
                 format!("{:.0} ms", row.cpu_ms),
                 grouped(row.iterations),
-                format!("{:.1} %", row.spread_pct),
-                format!("{:.1} ms", row.gap_ms),
+                row.spread_pct
+                    .map_or_else(|| "-".to_owned(), |spread| format!("{spread:.1} %")),
+                format!("{} ms", row.gap_ms),
                 row.migrations.to_string(),
             ]);
         }
@@ -164,11 +146,15 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
             .map(|(phase, _)| phase.as_str())
             .collect();
         header.extend(&phases);
-        let mut table = numbers(&header, 2);
+        let mut table = table::numbers(&header, 2);
         for row in s.counters.iter().take(8) {
-            let values: Vec<u64> = row.values.iter().map(|&(_, value)| value).collect();
+            let values: Vec<Option<u64>> = row.values.iter().map(|&(_, value)| value).collect();
             let mut cells = vec![row.name.clone(), sparkline(&values)];
-            cells.extend(values.iter().map(|&value| grouped(value)));
+            cells.extend(
+                values
+                    .iter()
+                    .map(|value| value.map_or_else(|| "-".to_owned(), grouped)),
+            );
             table.add_row(cells);
         }
         indented(text, &table)?;
@@ -194,19 +180,7 @@ fn froze(freeze_ms: Option<f64>) -> String {
     })
 }
 
-/// A table without lines whose columns from `first` on are numbers.
-fn numbers(header: &[&str], first: usize) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    for column in first..header.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn indented(text: &mut String, table: &Table) -> std::fmt::Result {
+fn indented(text: &mut String, table: &comfy_table::Table) -> std::fmt::Result {
     writeln!(text)?;
     table
         .trim_fmt()
@@ -214,16 +188,19 @@ fn indented(text: &mut String, table: &Table) -> std::fmt::Result {
         .try_for_each(|line| writeln!(text, " {line}"))
 }
 
-/// One block a value, its height the part of the largest.
-fn sparkline(values: &[u64]) -> String {
+/// One block a value, its height the part of the largest; a blank where there is none.
+fn sparkline(values: &[Option<u64>]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let max = u128::from(values.iter().copied().max().unwrap_or(0).max(1));
-    let block = |&value: &u64| {
+    let max = u128::from(values.iter().flatten().copied().max().unwrap_or(0).max(1));
+    let block = |value: u64| {
         BLOCKS[usize::try_from(u128::from(value) * 7 / max)
             .unwrap_or(0)
             .min(7)]
     };
-    values.iter().map(block).collect()
+    values
+        .iter()
+        .map(|value| value.map_or(' ', block))
+        .collect()
 }
 
 /// `1234567` as `1 234 567`.
@@ -263,8 +240,8 @@ mod tests {
             workers,
             cpu_ms: 1480.4,
             iterations,
-            spread_pct: 3.21,
-            gap_ms: 24.06,
+            spread_pct: Some(3.21),
+            gap_ms: 24,
             migrations: 12,
         };
         let phases = ["step 1", "step 1", "step 2", "step 2"];
@@ -273,7 +250,7 @@ mod tests {
             values: phases
                 .iter()
                 .map(|phase| (*phase).to_owned())
-                .zip(values)
+                .zip(values.map(Some))
                 .collect(),
         };
         Screen {
@@ -315,9 +292,9 @@ mod tests {
           machine    1n1l2c1t: 2 CPUs, 512 MiB
           scheduler  scx-ktstr
 
-          STEP    CGROUP  WORKERS      CPU  ITERATIONS  SPREAD      GAP  MIGRATIONS
-          step 1  cg_0          2  1480 ms   1 234 567   3.2 %  24.1 ms          12
-          step 2  cg_1          4  1480 ms   1 100 000   3.2 %  24.1 ms          12
+          STEP    CGROUP  WORKERS      CPU  ITERATIONS  SPREAD    GAP  MIGRATIONS
+          step 1  cg_0          2  1480 ms   1 234 567   3.2 %  24 ms          12
+          step 2  cg_1          4  1480 ms   1 100 000   3.2 %  24 ms          12
 
           4 of 4 captures of the scheduler's memory, the guest frozen for 3.2 ms each
 
@@ -352,8 +329,8 @@ mod tests {
 
     #[test]
     fn small_parts() {
-        assert_eq!(sparkline(&[0, 50, 100]), "▁▄█");
-        assert_eq!(sparkline(&[u64::MAX, 0]), "█▁");
+        assert_eq!(sparkline(&[Some(0), None, Some(50), Some(100)]), "▁ ▄█");
+        assert_eq!(sparkline(&[Some(u64::MAX), Some(0)]), "█▁");
         assert_eq!(sparkline(&[]), "");
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(1_000), "1 000");

@@ -1,0 +1,16 @@
+//! The tests that are measured: a window of one second, as little as a run can be.
+
+use ktstr::prelude::*;
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+#[ktstr_test(llcs = 1, cores = 2, duration_s = 1, num_snapshots = 4)]
+fn bench_eevdf(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![CgroupDef::named("spin").workers(2)])
+}
+
+#[ktstr_test(scheduler = SCX_KTSTR, llcs = 1, cores = 2, duration_s = 1, num_snapshots = 4)]
+fn bench_scx(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![CgroupDef::named("spin").workers(2)])
+}

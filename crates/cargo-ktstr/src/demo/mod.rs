@@ -1,0 +1,128 @@
+//! `cargo ktstr demo`: runs one test of this very binary and shows what was seen. The test is in [`scenario`], the
+//! rendering in [`screen`]; here the one becomes the other.
+
+#[cfg(not(test))]
+mod scenario;
+mod screen;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ktstr::prelude::VmResult;
+use ktstr::run::Finished;
+use ktstr::test_support::find_test;
+
+use self::screen::{CgroupRow, CounterRow, Screen};
+use crate::exit::{self, Exit};
+use crate::summary::Summary;
+
+/// Name of the test, as [`scenario`] declares it.
+const TEST: &str = "demo_two_steps";
+
+/// Variables of scx-ktstr that a table can hold side by side.
+const COUNTERS: [&str; 4] = [
+    "nr_dispatched",
+    "nr_enqueued",
+    "nr_select_cpu",
+    "ktstr_alloc_count",
+];
+
+/// Runs the demo and prints its screen; a failure's text goes to standard error, after the screen.
+pub fn run(out: &mut dyn Write) -> Result<Exit> {
+    let entry = find_test(TEST).context("this binary holds no demo: it is a test build")?;
+    eprintln!(
+        "Running {TEST}: {} s under {} in a VM. The first run fetches a kernel.",
+        entry.duration.as_secs(),
+        entry.scheduler.binary.display_name()
+    );
+    let finished = ktstr::run::run(entry);
+    if let Some(vm) = &finished.vm {
+        write!(out, "{}", screen::render(&screen_of(&finished, vm)))?;
+        out.flush()?;
+    }
+    finished.print();
+    Ok(exit::from_code(finished.exit_code()))
+}
+
+fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
+    let entry = finished.entry;
+    let record = finished.record.as_deref();
+    let kept = record.and_then(|path| ktstr_record::read(path).ok());
+    Screen {
+        verdict: finished.verdict.as_str().to_owned(),
+        reason: kept.as_ref().and_then(|record| record.reason.clone()),
+        test: entry.name.to_owned(),
+        kernel: kept
+            .as_ref()
+            .and_then(|record| record.kernel.clone())
+            .unwrap_or_default(),
+        accelerator: vm.accelerator.to_owned(),
+        clock: vm.clock.to_owned(),
+        scheduler: entry.scheduler.binary.display_name().to_owned(),
+        topology: entry.topology.to_string(),
+        vcpus: vm.vcpus,
+        memory_mib: kept.and_then(|record| record.memory_mib).unwrap_or(0),
+        cgroups: cgroups(vm),
+        counters: counters(vm),
+        captures: (vm.periodic_real, vm.periodic_target),
+        freeze_ms: Summary::of(&vm.capture_freezes).map(|freezes| freezes.median * 1e3),
+        wall_s: finished.wall.as_secs_f64(),
+        boot_s: finished.timings.boot.as_secs_f64(),
+        window_s: finished.timings.window.as_secs_f64(),
+        record: record.map(shortened),
+    }
+}
+
+fn cgroups(vm: &VmResult) -> Vec<CgroupRow> {
+    let mut rows = Vec::new();
+    for bucket in vm.phase_buckets() {
+        for (name, stats) in &bucket.per_cgroup {
+            rows.push(CgroupRow {
+                step: phase(bucket.step_index),
+                cgroup: name.clone(),
+                workers: stats.num_workers as u64,
+                cpu_ms: stats.total_cpu_time_ns as f64 / 1e6,
+                iterations: stats.total_iterations,
+                spread_pct: stats.get("off_cpu_spread_pct"),
+                gap_ms: stats.max_gap_ms,
+                migrations: stats.total_migrations,
+            });
+        }
+    }
+    rows
+}
+
+fn counters(vm: &VmResult) -> Vec<CounterRow> {
+    let series = vm.periodic_series();
+    COUNTERS
+        .iter()
+        .map(|&name| CounterRow {
+            name: name.to_owned(),
+            values: series
+                .iter_samples()
+                .map(|sample| {
+                    let value = sample.snapshot.var(name).as_u64().ok();
+                    (phase(sample.step_index.unwrap_or(0)), value)
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// The name people have for a phase: they count steps from 1, as the wire does.
+fn phase(step_index: u16) -> String {
+    match step_index {
+        0 => "baseline".to_owned(),
+        step => format!("step {step}"),
+    }
+}
+
+/// `path` from the working directory, where it lies below that.
+fn shortened(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}

@@ -1,0 +1,50 @@
+//! The test that the demo runs. It is declared as any test is, only in a binary with a `main` of its own: in the guest
+//! this binary is PID 1.
+
+use ktstr::prelude::*;
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+/// A counter that stands still under load was not the scheduler's, or was not read.
+fn counters_rise(result: &VmResult) -> Result<()> {
+    let enqueued = result.periodic_series().bpf("nr_enqueued", |snap| {
+        snap.var("nr_enqueued").as_u64().map(|count| count as f64)
+    });
+    let seen: Vec<f64> = enqueued.values_iter().flatten().copied().collect();
+    anyhow::ensure!(
+        seen.len() == 4 && seen.is_sorted_by(|a, b| a < b),
+        "nr_enqueued should rise from capture to capture, and was {seen:?}"
+    );
+    Ok(())
+}
+
+/// Two equal groups of hogs share two cores; then pairs that wake each other meet hogs.
+#[ktstr_test(
+    scheduler = SCX_KTSTR,
+    llcs = 1,
+    cores = 2,
+    duration_s = 5,
+    num_snapshots = 4,
+    max_gap_ms = 2000,
+    post_vm = counters_rise
+)]
+fn demo_two_steps(ctx: &Ctx) -> Result<AssertResult> {
+    let step = |cgroups| Step {
+        setup: Setup::Defs(cgroups),
+        ops: vec![],
+        hold: HoldSpec::frac(0.5),
+    };
+    let spin = |name: &str| CgroupDef::named(name).workers(2);
+    let ping_pong = WorkType::pipe_io(64);
+    execute_steps(
+        ctx,
+        vec![
+            step(vec![spin("left"), spin("right")]),
+            step(vec![
+                spin("hogs"),
+                CgroupDef::named("pipes").workers(4).work_type(ping_pong),
+            ]),
+        ],
+    )
+}

@@ -1,0 +1,15 @@
+//! Tables without lines, as every command prints them.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+/// A table whose columns from `first` on are numbers.
+pub fn numbers(header: &[&str], first: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for column in first..header.len() {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}

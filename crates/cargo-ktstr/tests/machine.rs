@@ -1,0 +1,112 @@
+//! The commands that boot machines: what they print, and the exit code.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// `cargo-ktstr` with its runs under `root` and the caller's kernels.
+fn ktstr(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"));
+    command
+        .args(arguments)
+        .env("KTSTR_RUNS_ROOT", root)
+        .env_remove("KTSTR_SCHEDULER");
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))
+}
+
+#[test]
+fn the_demo_shows_what_was_seen_and_leaves_a_record() {
+    let root = tempfile::tempdir().unwrap();
+    let output = ktstr(root.path(), &["demo"]).output().unwrap();
+    let screen = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(screen.starts_with("PASS  demo_two_steps\n"), "{screen}");
+    assert!(screen.lines().count() <= 40, "{screen}");
+    for row in [
+        "step 1  left",
+        "step 1  right",
+        "step 2  hogs",
+        "step 2  pipes",
+        "nr_dispatched",
+        "nr_enqueued",
+        "4 of 4 captures",
+    ] {
+        assert!(screen.contains(row), "{row} is not shown:\n{screen}");
+    }
+
+    let runs = json(&ktstr(root.path(), &["runs", "--json"]).output().unwrap());
+    assert_eq!(runs.as_array().unwrap().len(), 1);
+    assert_eq!(runs[0]["test"], "demo_two_steps");
+    assert_eq!(runs[0]["verdict"], "pass");
+    assert_eq!(runs[0]["periodic_real"], 4);
+    let kernel = runs[0]["kernel"].as_str().unwrap();
+    assert!(
+        screen.contains(&format!("kernel     {kernel}, ")),
+        "{screen}"
+    );
+}
+
+#[test]
+fn a_demo_that_fails_says_why_and_exits_with_its_code() {
+    let root = tempfile::tempdir().unwrap();
+    let output = ktstr(root.path(), &["demo"])
+        .env("KTSTR_SCHEDULER", "/bin/false")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    for part in ["ktstr_test 'demo_two_steps'", "fault: ", "record: "] {
+        assert!(said.contains(part), "{part} is not said:\n{said}");
+    }
+}
+
+#[test]
+fn the_bench_accounts_for_the_time_of_a_run() {
+    let root = tempfile::tempdir().unwrap();
+    let output = ktstr(root.path(), &["bench", "--runs", "1", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let report = json(&output);
+    let rows = report["sections"][0]["rows"].as_array().unwrap();
+    // Column 1 is the run under a scheduler: there every part has something to measure.
+    let median = |name: &str| {
+        let row = rows.iter().find(|row| row["name"] == name).unwrap();
+        row["cells"][1]["median"].as_f64().unwrap()
+    };
+    let parts = [
+        "resolve",
+        "initramfs",
+        "boot",
+        "attach",
+        "window",
+        "captures",
+        "teardown",
+        "rest",
+    ];
+    for part in parts {
+        assert!(
+            part == "rest" || median(part) > 0.0,
+            "{part} took no time: {report}"
+        );
+    }
+    let sum: f64 = parts.into_iter().map(median).sum();
+    assert!(
+        (sum - median("wall")).abs() < 0.1 * median("wall"),
+        "the parts are {sum} s: {report}"
+    );
+    assert!(median("window") >= 0.9 && median("rest") < 0.2 * median("wall"));
+    assert!(median("freeze") * 3.0 < median("captures") * 2.0);
+}

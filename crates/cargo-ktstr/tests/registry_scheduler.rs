@@ -1,0 +1,61 @@
+//! A scheduler that this project did not write: scx_bpfland, as the package registry has it, runs a scenario, and its
+//! own counters are read from outside.
+//!
+//! Not among the tests that `cargo test` runs by itself, for it needs a binary that takes minutes to build:
+//! `make test-registry` installs that and runs this.
+
+use std::time::Duration;
+
+use ktstr::prelude::*;
+
+const BPFLAND: Scheduler = Scheduler::named("bpfland").binary(SchedulerSpec::Path(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../target/registry/bin/scx_bpfland"
+)));
+
+/// Each of its ways to dispatch a task has a counter in its BPF globals.
+const DISPATCHES: [&str; 3] = [
+    "nr_kthread_dispatches",
+    "nr_direct_dispatches",
+    "nr_shared_dispatches",
+];
+
+fn it_dispatched(result: &VmResult) -> Result<()> {
+    let series = result.periodic_series();
+    anyhow::ensure!(series.len() == 4, "{} of 4 captures", series.len());
+    let totals: Vec<u64> = series
+        .iter_samples()
+        .map(|sample| {
+            DISPATCHES
+                .iter()
+                .try_fold(0, |sum, name| Ok(sum + sample.snapshot.var(name).as_u64()?))
+        })
+        .collect::<SnapshotResult<_>>()?;
+    anyhow::ensure!(
+        totals.is_sorted_by(|a, b| a < b),
+        "under load the sum of its dispatches should rise: {totals:?}"
+    );
+    Ok(())
+}
+
+#[ktstr_test(
+    scheduler = BPFLAND,
+    llcs = 1,
+    cores = 2,
+    duration_s = 5,
+    num_snapshots = 4,
+    max_gap_ms = 2000,
+    post_vm = it_dispatched
+)]
+fn bpfland_shares_two_cores(ctx: &Ctx) -> Result<AssertResult> {
+    let ms = Duration::from_millis;
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("hogs").workers(2),
+            CgroupDef::named("sleepers")
+                .workers(2)
+                .work_type(WorkType::bursty(ms(10), ms(30))),
+        ],
+    )
+}

@@ -1,0 +1,225 @@
+//! A program of the host on its way into the guest: without debug information, with the names
+//! of the shared libraries it needs.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{MachineError, anonymous_file};
+
+/// A program, ready to be packed.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// What identifies the file it was made from.
+    pub stamp: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Libraries it needs, its loader included, as the host's own loader finds them.
+    pub libraries: Vec<PathBuf>,
+}
+
+/// What tells one state of a file from another without reading it: place, size and times.
+pub fn stamp(path: &Path) -> Result<String, MachineError> {
+    let meta = std::fs::metadata(path)
+        .map_err(|e| MachineError::system(format!("looking at {}", path.display()), e))?;
+    Ok(format!(
+        "{}:{}:{}:{}.{:09}:{}.{:09}",
+        path.display(),
+        meta.ino(),
+        meta.len(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ))
+}
+
+impl Program {
+    /// Reads a program. What was made of it is kept in `cache`, since stripping a test binary
+    /// takes longer than a warm start.
+    pub fn read(host: &Path, cache: Option<&Path>) -> Result<Self, MachineError> {
+        // The tools asked below have a /proc/self/exe of their own.
+        let host = std::fs::canonicalize(host)
+            .map_err(|e| MachineError::system(format!("looking for {}", host.display()), e))?;
+        let stamp = stamp(&host)?;
+        let kept = cache.map(|folder| folder.join(format!("{:016x}", crate::hash(&stamp))));
+        if let Some(kept) = &kept
+            && let Some(program) = Self::load(kept, &stamp)
+        {
+            return Ok(program);
+        }
+        let program = Self {
+            bytes: without_debug_information(&host)?,
+            libraries: shared_libraries(&host)?,
+            stamp,
+        };
+        if let Some(kept) = &kept {
+            // A cache that cannot be written costs time, not correctness.
+            let _ = program.store(kept);
+        }
+        Ok(program)
+    }
+
+    /// One file: stamp, libraries and an empty line, then the bytes.
+    fn load(kept: &Path, stamp: &str) -> Option<Self> {
+        let whole = std::fs::read(kept).ok()?;
+        let end = whole.windows(2).position(|pair| pair == b"\n\n")?;
+        let mut lines = std::str::from_utf8(&whole[..end]).ok()?.lines();
+        if lines.next()? != stamp {
+            return None;
+        }
+        let length: usize = lines.next()?.parse().ok()?;
+        let bytes = whole[end + 2..].to_vec();
+        // The one use of a kept program marks it as in use.
+        let _ = File::options()
+            .append(true)
+            .open(kept)
+            .and_then(|file| file.set_modified(std::time::SystemTime::now()));
+        (bytes.len() == length).then(|| Self {
+            stamp: stamp.to_owned(),
+            bytes,
+            libraries: lines.map(PathBuf::from).collect(),
+        })
+    }
+
+    fn store(&self, kept: &Path) -> std::io::Result<()> {
+        let mut whole = format!("{}\n{}", self.stamp, self.bytes.len());
+        for library in &self.libraries {
+            whole.push_str(&format!("\n{}", library.display()));
+        }
+        whole.push_str("\n\n");
+        let mut whole = whole.into_bytes();
+        whole.extend_from_slice(&self.bytes);
+        let folder = kept.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut aside = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut aside, &whole)?;
+        aside.persist(kept)?;
+        Ok(())
+    }
+}
+
+/// The program's bytes; `strip`, where the host has it, takes out what only a debugger reads:
+/// often nine tenths of a test binary.
+fn without_debug_information(host: &Path) -> Result<Vec<u8>, MachineError> {
+    let aside = anonymous_file("ktstr-strip", 0)?;
+    let target = format!("/proc/{}/fd/{}", std::process::id(), aside.as_raw_fd());
+    let stripped = Command::new("strip")
+        .args(["--strip-debug", "-o", &target])
+        .arg(host)
+        .output()
+        .is_ok_and(|output| output.status.success());
+    let bytes = if stripped {
+        read(Path::new(&target))?
+    } else {
+        Vec::new()
+    };
+    if bytes.is_empty() {
+        read(host)
+    } else {
+        Ok(bytes)
+    }
+}
+
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, MachineError> {
+    std::fs::read(path).map_err(|e| MachineError::system(format!("reading {}", path.display()), e))
+}
+
+fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, MachineError> {
+    let output = Command::new("ldd")
+        .arg(program)
+        .output()
+        .map_err(|e| MachineError::system("running `ldd` to find shared libraries", e))?;
+    let listing = String::from_utf8_lossy(&output.stdout);
+    parse_ldd(&listing).map_err(|missing| {
+        MachineError::system(
+            format!(
+                "{} needs the shared library {missing}, which this host does not have",
+                program.display()
+            ),
+            std::io::Error::from(std::io::ErrorKind::NotFound),
+        )
+    })
+}
+
+/// Paths in the output of `ldd`; a library that is missing is the error. A static program has
+/// none.
+fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
+    let mut libraries = Vec::new();
+    for line in listing.lines().map(str::trim) {
+        let (name, path) = match line.split_once(" => ") {
+            Some((name, path)) => (name, path),
+            None => (line, line),
+        };
+        if path.starts_with("not found") {
+            return Err(name.to_owned());
+        }
+        if let Some(path) = path.split_whitespace().next()
+            && path.starts_with('/')
+        {
+            libraries.push(PathBuf::from(path));
+        }
+    }
+    Ok(libraries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ldd_lists_are_read() {
+        let listing = "\tlinux-vdso.so.1 (0x00007ffd)\n\
+                       \tlibelf.so.1 => /lib/x86_64-linux-gnu/libelf.so.1 (0x00007f)\n\
+                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        assert_eq!(
+            parse_ldd(listing),
+            Ok(vec![
+                "/lib/x86_64-linux-gnu/libelf.so.1".into(),
+                "/lib64/ld-linux-x86-64.so.2".into()
+            ])
+        );
+        assert_eq!(parse_ldd("\tstatically linked\n"), Ok(vec![]));
+        assert_eq!(
+            parse_ldd("\tlibgone.so.3 => not found\n"),
+            Err("libgone.so.3".into())
+        );
+    }
+
+    #[test]
+    fn a_kept_program_is_the_one_that_was_read_until_its_file_changes() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let cache = folder.path().join("cache");
+        let host = folder.path().join("program");
+        std::fs::copy("/proc/self/exe", &host).expect("own binary");
+        let first = Program::read(&host, Some(&cache)).expect("a program");
+        let again = Program::read(&host, Some(&cache)).expect("a program");
+        assert_eq!(first.bytes, again.bytes);
+        assert_eq!(first.libraries, again.libraries);
+        assert!(
+            first
+                .libraries
+                .iter()
+                .any(|l| l.to_string_lossy().contains("libc.so"))
+        );
+        assert_eq!(std::fs::read_dir(&cache).expect("cache").count(), 1);
+        // A damaged copy is not taken.
+        let kept = std::fs::read_dir(&cache)
+            .expect("cache")
+            .next()
+            .expect("one")
+            .expect("one");
+        let whole = std::fs::read(kept.path()).expect("kept");
+        std::fs::write(kept.path(), &whole[..whole.len() - 1]).expect("kept");
+        let remade = Program::read(&host, Some(&cache)).expect("a program");
+        assert_eq!(first.bytes, remade.bytes);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = Program::read(Path::new("/nowhere/program"), None).expect_err("nothing");
+        assert!(error.to_string().contains("/nowhere/program"), "{error}");
+    }
+}

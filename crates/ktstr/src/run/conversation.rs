@@ -1,0 +1,229 @@
+//! Talking to a running machine: what comes from its mailbox, what goes into it, and when to
+//! give up on it.
+
+use std::time::Duration;
+
+use ktstr_guest::protocol::{ToGuest, ToHost};
+use ktstr_machine::{Halt, Machine, MachineError, MailboxRegion};
+use ktstr_mailbox::{Full, Layout, Place, Reader, Ring, RingError, Writer, is_ready};
+
+use super::transcript::Transcript;
+use super::watch::Watch;
+use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
+
+/// How often the host looks at the mailbox.
+const POLL: Duration = Duration::from_micros(500);
+/// Messages taken in at a look: a guest that floods the mailbox must not keep the host from
+/// its other duties.
+const BURST: usize = 256;
+/// Guest time a boot may be silent for; each CPU adds its share.
+const BOOT_PATIENCE: Duration = Duration::from_secs(60);
+const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
+/// Guest time a scheduler may take to attach; PID 1 gives up before.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(150);
+/// How often silence is judged.
+const CHECK: Duration = Duration::from_millis(250);
+
+/// How a conversation ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The guest said all it had to say.
+    Bye,
+    /// The guest went down by itself.
+    Halted(Halt),
+    /// The host gave up.
+    GaveUp(WatchdogKillReason),
+    /// What is in the mailbox makes no sense.
+    Garbled(RingError),
+}
+
+/// Where both sides stand in the rings that live as long as PID 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) agent: Place,
+    pub(super) host: Place,
+}
+
+/// A machine and what was said so far.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) machine: Machine,
+    pub(super) said: Transcript,
+    agent: Reader,
+    test: Reader,
+    host: Writer,
+    watch: Watch,
+    vcpus: u32,
+    ready: bool,
+    next_check: Duration,
+}
+
+impl Conversation {
+    /// With a machine that has yet to boot.
+    pub(super) fn new(machine: Machine, vcpus: u32) -> Self {
+        Self {
+            machine,
+            said: Transcript::default(),
+            agent: Reader::new(Ring::Agent),
+            test: Reader::new(Ring::Test),
+            host: Writer::new(Ring::Host),
+            watch: Watch::new(vcpus, super::host_cpus()),
+            vcpus,
+            ready: false,
+            next_check: Duration::ZERO,
+        }
+    }
+
+    /// With a machine that was restored, where another conversation stood at `places` and had
+    /// come to `said`.
+    pub(super) fn resume(machine: Machine, vcpus: u32, places: Places, said: Transcript) -> Self {
+        Self {
+            agent: Reader::resume(Ring::Agent, places.agent),
+            host: Writer::resume(Ring::Host, places.host),
+            said,
+            ready: true,
+            ..Self::new(machine, vcpus)
+        }
+    }
+
+    /// Where both sides stand. Meaningful while the guest stands still and all was read.
+    pub(super) fn places(&self) -> Places {
+        Places {
+            agent: self.agent.place(),
+            host: self.host.place(),
+        }
+    }
+
+    /// Posts a message.
+    pub(super) fn tell(&mut self, message: &ToGuest) -> Result<(), MachineError> {
+        let failed = |reason: String| {
+            MachineError::system(
+                "posting a message to the guest",
+                std::io::Error::other(reason),
+            )
+        };
+        let bytes = serde_json::to_vec(message).map_err(|e| failed(e.to_string()))?;
+        let region = MailboxRegion(self.machine.ram());
+        match self.host.write(&region, &bytes, 0) {
+            Ok(()) => Ok(()),
+            Err(Full::Memory(error)) => Err(error),
+            Err(full) => Err(failed(full.to_string())),
+        }
+    }
+
+    /// Stores a file in the guest. An end instead of success: the guest is gone.
+    pub(super) fn write_file(
+        &mut self,
+        path: &str,
+        mode: u32,
+        bytes: &[u8],
+    ) -> Result<Option<End>, MachineError> {
+        let mut offset = 0;
+        for chunk in bytes.chunks(Layout::BULK_SIZE as usize) {
+            self.machine
+                .ram()
+                .write(Layout::BASE + Layout::BULK, chunk)?;
+            let wanted = self.said.written + 1;
+            self.tell(&ToGuest::Write {
+                path: path.to_owned(),
+                offset,
+                len: chunk.len() as u64,
+                mode,
+            })?;
+            if let Some(end) = self.until(|said| said.written >= wanted)? {
+                return Ok(Some(end));
+            }
+            offset += chunk.len() as u64;
+        }
+        Ok(None)
+    }
+
+    /// Waits until `reached`; an end instead means that it never will be.
+    pub(super) fn until(
+        &mut self,
+        reached: impl Fn(&Transcript) -> bool,
+    ) -> Result<Option<End>, MachineError> {
+        loop {
+            let end = self.look(Duration::ZERO)?;
+            if reached(&self.said) {
+                return Ok(None);
+            }
+            if end.is_some() {
+                return Ok(end);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Waits for the end, and calls `meanwhile` at every look. `silence` is the guest time a
+    /// test may say nothing for.
+    pub(super) fn until_end(
+        &mut self,
+        silence: Duration,
+        mut meanwhile: impl FnMut(&mut Machine, &Transcript) -> Result<(), MachineError>,
+    ) -> Result<End, MachineError> {
+        loop {
+            if let Some(end) = self.look(silence)? {
+                return Ok(end);
+            }
+            meanwhile(&mut self.machine, &self.said)?;
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Takes in what is there.
+    pub(super) fn look(&mut self, silence: Duration) -> Result<Option<End>, MachineError> {
+        let halted = self.machine.halt()?;
+        if !self.ready {
+            self.ready = is_ready(&MailboxRegion(self.machine.ram()))?;
+        }
+        if self.ready {
+            // The test's ring is read after PID 1's: when that says that the test has ended,
+            // everything the test said is there.
+            let (machine, said) = (&self.machine, &mut self.said);
+            for reader in [&mut self.agent, &mut self.test] {
+                if let Err(error) = drain(machine, reader, said) {
+                    return Ok(Some(End::Garbled(error)));
+                }
+            }
+        }
+        if self.said.bye {
+            return Ok(Some(End::Bye));
+        }
+        if let Some(halt) = halted {
+            return Ok(Some(End::Halted(halt)));
+        }
+        let now = self.machine.running_time();
+        if now >= self.next_check {
+            self.next_check = now + CHECK;
+            return Ok(self.silence(silence).map(End::GaveUp));
+        }
+        Ok(None)
+    }
+
+    fn silence(&mut self, silence: Duration) -> Option<WatchdogKillReason> {
+        let patience = match self.said.phase {
+            GuestLifecyclePhase::Boot => BOOT_PATIENCE + BOOT_PATIENCE_PER_CPU * self.vcpus,
+            GuestLifecyclePhase::Attach => ATTACH_PATIENCE,
+            _ => silence,
+        };
+        let progress = self.agent.place().bytes + self.test.place().bytes;
+        let cpu = self.machine.cpu_time()?;
+        self.watch.check(progress, cpu, patience)
+    }
+}
+
+fn drain(machine: &Machine, reader: &mut Reader, said: &mut Transcript) -> Result<(), RingError> {
+    let region = MailboxRegion(machine.ram());
+    for _ in 0..BURST {
+        let Some(message) = reader.next(&region)? else {
+            break;
+        };
+        let message =
+            serde_json::from_slice(&message.bytes).unwrap_or_else(|error| ToHost::HarnessError {
+                message: format!("a message of the guest makes no sense: {error}"),
+            });
+        said.take(message, machine.running_time());
+    }
+    Ok(())
+}

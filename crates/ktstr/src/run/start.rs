@@ -1,0 +1,166 @@
+//! Bringing a machine to the point where it waits for its test: from nothing, from a booted
+//! template, or from one that has the scheduler attached already.
+
+use std::time::{Duration, SystemTime};
+
+use ktstr_guest::protocol::ToGuest;
+use ktstr_machine::{Accelerator, Initramfs, Machine, MachineError};
+
+use super::conversation::{Conversation, End};
+use super::plan::{Files, Plan};
+use super::{RunError, environment, warm};
+
+/// What a machine was started from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Level {
+    /// A kernel image, and why no template was used if one was wanted.
+    Cold(Option<String>),
+    /// A template that had booted.
+    Booted,
+    /// A template in which the scheduler drove the CPUs already.
+    Attached,
+}
+
+impl Level {
+    /// As records spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cold(_) => "cold",
+            Self::Booted => "booted",
+            Self::Attached => "attached",
+        }
+    }
+}
+
+/// A machine that stands still, with what it has and has not.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) conversation: Conversation,
+    pub(super) level: Level,
+    /// Stamps of the files the guest has, by path.
+    pub(super) present: warm::Stamps,
+    /// What it had printed before it was saved.
+    pub(super) console: String,
+}
+
+/// Makes a machine for `plan`.
+pub(super) fn start(plan: &Plan, accelerator: Accelerator) -> Result<Started, RunError> {
+    let why = if environment("KTSTR_COLD").is_some() {
+        None
+    } else {
+        match warm::fork(plan, accelerator) {
+            Ok(started) => return Ok(started),
+            Err(why) => {
+                eprintln!("ktstr: starting cold: {why}");
+                Some(why.to_string())
+            }
+        }
+    };
+    cold(plan, accelerator, why)
+}
+
+fn cold(plan: &Plan, accelerator: Accelerator, why: Option<String>) -> Result<Started, RunError> {
+    let mut present = warm::Stamps::new();
+    let mut archive = Initramfs::new();
+    for files in [&plan.base, &plan.for_scheduler] {
+        pack(&mut archive, files, &mut present)?;
+    }
+    let machine = Machine::prepare(&plan.qemu, &plan.machine(accelerator), &archive.build()?)?;
+    Ok(Started {
+        conversation: Conversation::new(machine, plan.shape.cpus()),
+        level: Level::Cold(why),
+        present,
+        console: String::new(),
+    })
+}
+
+/// Puts files into an initramfs and their stamps into `present`.
+pub(super) fn pack(
+    archive: &mut Initramfs,
+    files: &Files,
+    present: &mut warm::Stamps,
+) -> Result<(), RunError> {
+    for (path, file) in files {
+        archive.add_file(path, file.mode, file.bytes()?);
+        present.insert(path.clone(), file.stamp.clone());
+    }
+    Ok(())
+}
+
+impl Started {
+    /// Lets the machine run and brings it to the start of the test function. An end instead:
+    /// it did not come that far.
+    pub(super) fn dispatch(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
+        if matches!(self.level, Level::Cold(_)) {
+            self.conversation.machine.run()?;
+            let end = self.conversation.until(|said| said.hello.is_some())?;
+            if end.is_some() {
+                return Ok(end);
+            }
+        } else {
+            self.conversation.tell(&refresh(plan)?)?;
+            self.conversation.machine.run()?;
+        }
+        if self.level != Level::Attached
+            && let Some(end) = self.prepare(plan)?
+        {
+            return Ok(Some(end));
+        }
+        let mut job = plan.job.clone();
+        let own = plan.for_test.get(&job.binary).map(|file| &file.stamp);
+        let mut files = plan.for_test.clone();
+        if own.is_some() && self.present.get("/init") == own {
+            // PID 1 is this very binary.
+            files.remove(&job.binary);
+            job.binary = "/init".to_owned();
+        }
+        if let Some(end) = self.install(&files)? {
+            return Ok(Some(end));
+        }
+        self.conversation.tell(&ToGuest::Run(job))?;
+        Ok(None)
+    }
+
+    /// Installs the scheduler and starts it.
+    pub(super) fn prepare(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
+        if let Some(end) = self.install(&plan.for_scheduler)? {
+            return Ok(Some(end));
+        }
+        self.conversation
+            .tell(&ToGuest::Prepare(plan.setup.clone()))?;
+        Ok(self.conversation.until(|said| said.prepared)?)
+    }
+
+    /// Stores what the guest does not have yet.
+    fn install(&mut self, files: &Files) -> Result<Option<End>, RunError> {
+        for (path, file) in files {
+            if self.present.get(path) == Some(&file.stamp) {
+                continue;
+            }
+            let end = self
+                .conversation
+                .write_file(path, file.mode, &file.bytes()?)?;
+            if end.is_some() {
+                return Ok(end);
+            }
+            self.present.insert(path.clone(), file.stamp.clone());
+        }
+        Ok(None)
+    }
+}
+
+/// What makes this machine another than its siblings.
+fn refresh(plan: &Plan) -> Result<ToGuest, RunError> {
+    let mut entropy = vec![0u8; 64];
+    rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| MachineError::system("asking the host for random bytes", e))?;
+    let realtime = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    Ok(ToGuest::Refresh {
+        realtime_ns: realtime.as_nanos() as u64,
+        entropy,
+        // Somewhere above the kernel's own threads, and below the usual end of 32768.
+        last_pid: 1000 + (plan.job.seed % 20_000) as u32,
+    })
+}

@@ -1,0 +1,128 @@
+//! Keeping the templates of a host within bounds.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ktstr_kernel::KernelError;
+use rustix::fs::{FlockOperation, flock};
+
+use super::template::{self, Description};
+use crate::run::environment;
+
+/// MiB of templates kept unless `KTSTR_TEMPLATES_MIB` says otherwise.
+const CAP_MIB: u64 = 8 << 10;
+
+/// A template as people see it.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Its key.
+    pub key: String,
+    /// Level, kernel, topology, memory, scheduler.
+    pub what: String,
+    /// Bytes on disk.
+    pub size: u64,
+    /// When it was last used.
+    pub used: SystemTime,
+    kernel: PathBuf,
+    qemu: PathBuf,
+}
+
+/// The folder of all templates.
+pub fn root() -> Result<PathBuf, KernelError> {
+    Ok(ktstr_kernel::cache::Cache::from_env()?
+        .root()
+        .join("templates"))
+}
+
+/// All templates, the one used last first.
+pub fn list() -> Result<Vec<Summary>, KernelError> {
+    let mut all = summaries(&root()?);
+    all.sort_by_key(|s| std::cmp::Reverse(s.used));
+    Ok(all)
+}
+
+/// Removes all templates; returns how many.
+pub fn clean() -> Result<usize, KernelError> {
+    let root = root()?;
+    let all = summaries(&root);
+    let gone = all
+        .iter()
+        .filter(|summary| template::discard(&root, &summary.key).is_ok())
+        .count();
+    sweep(&root);
+    Ok(gone)
+}
+
+/// Removes what cannot serve any more, then the templates used longest ago until the rest fits.
+/// What cannot be removed now is left for the next time.
+pub(super) fn make_room() {
+    let Ok(root) = root() else { return };
+    sweep(&root);
+    let cap = environment("KTSTR_TEMPLATES_MIB")
+        .and_then(|value| value.parse::<u64>().ok())
+        .unwrap_or(CAP_MIB)
+        << 20;
+    let mut all = summaries(&root);
+    all.sort_by_key(|s| std::cmp::Reverse(s.used));
+    let mut total = 0;
+    for (at, summary) in all.iter().enumerate() {
+        total += summary.size;
+        let vanished = !summary.kernel.exists() || !summary.qemu.exists();
+        // The newest stays: it is about to be used.
+        if at > 0 && (vanished || total > cap) {
+            let _ = template::discard(&root, &summary.key);
+        }
+    }
+}
+
+/// Removes what makers that are gone have left.
+fn sweep(root: &Path) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(key) = name.strip_prefix(".making-")
+            && let Ok(lock) = template::lock_file(root, key)
+            && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn summaries(root: &Path) -> Vec<Summary> {
+    std::fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let key = entry.file_name().to_string_lossy().into_owned();
+            if key.starts_with('.') {
+                return None;
+            }
+            let path = entry.path().join("template.json");
+            let used = std::fs::metadata(&path)
+                .and_then(|m| m.modified())
+                .unwrap_or(SystemTime::UNIX_EPOCH);
+            let text = std::fs::read(&path).unwrap_or_default();
+            let description = serde_json::from_slice::<Description>(&text).ok();
+            let (what, kernel, qemu) = description.map_or_else(
+                || ("damaged".to_owned(), PathBuf::new(), PathBuf::new()),
+                |d| (d.what, d.kernel, d.qemu),
+            );
+            let size = std::fs::read_dir(entry.path())
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter_map(|file| Some(file.metadata().ok()?.blocks() * 512))
+                .sum();
+            Some(Summary {
+                key,
+                what,
+                size,
+                used,
+                kernel,
+                qemu,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,53 @@
+//! What a template's content depends on, as a short name.
+
+use ktstr_machine::Accelerator;
+use sha2::{Digest, Sha256};
+
+use crate::run::plan::{Files, Plan};
+
+/// Characters of a key.
+const LEN: usize = 20;
+/// Raised when templates of an older form cannot be used any more.
+const FORMAT: u32 = 1;
+
+/// Key of the booted template: everything the guest is before any test, but not the test binary
+/// that happens to be its PID 1.
+pub(super) fn booted(plan: &Plan, accelerator: Accelerator) -> String {
+    let mut parts = vec![
+        format!("format {FORMAT}"),
+        format!("agent {}", ktstr_guest::AGENT),
+        format!("qemu {} {}", plan.qemu.path.display(), plan.qemu.version),
+        format!("kernel {}", plan.kernel.image_sha256),
+        plan.machine(accelerator).fingerprint(),
+    ];
+    parts.extend(
+        plan.base
+            .iter()
+            .filter(|(path, _)| path.starts_with("/boot/"))
+            .map(|(path, file)| format!("{path} {}", file.stamp)),
+    );
+    name(&parts)
+}
+
+/// Key of the attached template on top of `booted`.
+pub(super) fn attached(booted: &str, plan: &Plan) -> String {
+    let mut parts = vec![
+        booted.to_owned(),
+        serde_json::to_string(&plan.setup).unwrap_or_default(),
+    ];
+    parts.extend(stamps(&plan.for_scheduler));
+    name(&parts)
+}
+
+fn stamps(files: &Files) -> impl Iterator<Item = String> + '_ {
+    files
+        .iter()
+        .map(|(path, file)| format!("{path} {}", file.stamp))
+}
+
+fn name(parts: &[String]) -> String {
+    let digest = Sha256::digest(parts.join("\n").as_bytes());
+    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(LEN);
+    text
+}

@@ -1,0 +1,147 @@
+//! Making templates: boot a machine, or hand a booted one to the scheduler, and save it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ktstr_machine::{Accelerator, Initramfs, Machine};
+
+use super::template::{self, Making, Template, Told};
+use super::{Stamps, WarmError, sparse};
+use crate::run::conversation::{Conversation, End};
+use crate::run::plan::Plan;
+use crate::run::start::{Level, Started, pack};
+
+/// Guest time a machine is left alone before it is saved: what the kernel put off while
+/// booting or attaching is then done once, and not in every fork.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Boots `plan`'s machine up to where it waits for messages.
+pub(super) fn booted(
+    root: &Path,
+    key: &str,
+    plan: &Plan,
+    accelerator: Accelerator,
+) -> Result<(), WarmError> {
+    let Some(making) = template::begin(root, key, &ram_sizes(plan))? else {
+        return Ok(());
+    };
+    let mut present = Stamps::new();
+    let mut archive = Initramfs::new();
+    pack(&mut archive, &plan.base, &mut present)?;
+    let machine = Machine::prepare_in(
+        &plan.qemu,
+        &plan.machine(accelerator),
+        &archive.build().map_err(crate::run::RunError::from)?,
+        &making.ram,
+    )?;
+    let mut conversation = Conversation::new(machine, plan.shape.cpus());
+    conversation.machine.run()?;
+    reached(
+        conversation.until(|said| said.hello.is_some())?,
+        &conversation,
+    )?;
+    save(making, conversation, plan, "booted", present, String::new())
+}
+
+/// Starts `plan`'s scheduler in a machine of the template `base`.
+pub(super) fn attached(
+    root: &Path,
+    key: &str,
+    plan: &Plan,
+    accelerator: Accelerator,
+    base: &Template,
+) -> Result<(), WarmError> {
+    let Some(making) = template::begin(root, key, &ram_sizes(plan))? else {
+        return Ok(());
+    };
+    for (from, to) in base.ram.iter().zip(&making.ram) {
+        sparse::copy(from, to).map_err(|e| WarmError::files("copying the template's RAM", e))?;
+    }
+    let machine = super::fork::restore(plan, accelerator, base, true, &making.ram)?;
+    let mut started = Started {
+        conversation: Conversation::resume(machine, plan.shape.cpus(), base.places(), base.said()),
+        level: Level::Booted,
+        present: base.description.present.clone(),
+        console: String::new(),
+    };
+    started.conversation.machine.run()?;
+    let end = started.prepare(plan)?;
+    reached(end, &started.conversation)?;
+    let before = base.description.console.clone();
+    save(
+        making,
+        started.conversation,
+        plan,
+        "attached",
+        started.present,
+        before,
+    )
+}
+
+fn reached(end: Option<End>, conversation: &Conversation) -> Result<(), WarmError> {
+    match end {
+        None => Ok(()),
+        Some(end) => {
+            let said = &conversation.said;
+            let why = said.not_attached.clone().or(said.harness_error.clone());
+            Err(WarmError::NotReached(why.unwrap_or_else(|| {
+                format!("ended before it was ready ({end:?})")
+            })))
+        }
+    }
+}
+
+fn save(
+    making: Making,
+    mut conversation: Conversation,
+    plan: &Plan,
+    level: &str,
+    present: Stamps,
+    console_before: String,
+) -> Result<(), WarmError> {
+    let settled = conversation.machine.running_time() + SETTLE;
+    while conversation.machine.running_time() < settled {
+        if let Some(end) = conversation.look(Duration::MAX)? {
+            return reached(Some(end), &conversation);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    conversation.machine.stop()?;
+    // What it said up to the moment it stopped; nothing comes after.
+    if let Some(end) = conversation.look(Duration::MAX)? {
+        return reached(Some(end), &conversation);
+    }
+    if conversation.said.scheduler_died.is_some() {
+        return Err(WarmError::NotReached(
+            "lost its scheduler right after it had attached".to_owned(),
+        ));
+    }
+    conversation.machine.save(&making.state())?;
+    let mut what = format!(
+        "{level} {} {} {} MiB",
+        plan.kernel.release,
+        plan.topology(),
+        plan.memory_mib
+    );
+    if let Some(found) = plan.scheduler.as_ref().filter(|_| level == "attached") {
+        what.push_str(&format!(" {}", found.path.display()));
+    }
+    let places = conversation.places();
+    let Conversation { machine, said, .. } = conversation;
+    let console = format!("{console_before}{}", machine.end());
+    making.commit(Told {
+        what,
+        kernel: plan.kernel.vmlinux.clone(),
+        qemu: plan.qemu.path.clone(),
+        places,
+        said: &said,
+        console,
+        present,
+    })?;
+    super::housekeeping::make_room();
+    Ok(())
+}
+
+fn ram_sizes(plan: &Plan) -> Vec<u64> {
+    plan.shape.memory_mib.iter().map(|mib| mib << 20).collect()
+}

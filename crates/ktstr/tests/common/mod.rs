@@ -1,0 +1,131 @@
+//! What the end-to-end tests share: entries that are nobody's test, and this binary run again as
+//! a user would run it, in an environment of its own.
+
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use ktstr_record::Listed;
+
+/// Registers an entry that only [`Case`] runs: its name keeps it out of every listing, and it is
+/// no `#[test]`.
+#[macro_export]
+macro_rules! case {
+    ($entry:ident = $name:literal, $func:expr $(, $field:ident: $value:expr)* $(,)?) => {
+        #[ktstr::distributed_slice(ktstr::test_support::KTSTR_TESTS)]
+        #[linkme(crate = ktstr::linkme)]
+        static $entry: ktstr::test_support::KtstrTestEntry = ktstr::test_support::KtstrTestEntry {
+            name: concat!("__unit_test_", $name, "__"),
+            func: $func,
+            $($field: $value,)*
+            ..ktstr::test_support::KtstrTestEntry::DEFAULT
+        };
+    };
+}
+
+/// A run of one entry in a process of its own, with records, locks and temporary files in a
+/// folder of its own.
+pub struct Case {
+    pub command: Command,
+    pub folder: tempfile::TempDir,
+}
+
+/// How it ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    /// What it printed on standard error.
+    pub text: String,
+    /// The run's record, if it left one.
+    pub record: Option<Listed>,
+    _folder: tempfile::TempDir,
+}
+
+impl Case {
+    /// The entry registered by `case!` under `name`.
+    pub fn new(name: &str) -> Self {
+        let program = std::env::current_exe().expect("a test knows its own binary");
+        let mut command = Command::new(program);
+        command
+            .args([
+                "--exact",
+                &format!("ktstr/__unit_test_{name}__"),
+                "--nocapture",
+            ])
+            .stdin(Stdio::null());
+        Self::of(command)
+    }
+
+    /// Any command that comes to run an entry.
+    pub fn of(mut command: Command) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        command
+            .env("NEXTEST", "1")
+            .env("KTSTR_RUNS_ROOT", folder.path().join("runs"))
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("KTSTR_SCHEDULER")
+            .env_remove("KTSTR_VERBOSE");
+        Self { command, folder }
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The kernel to run, as a user names it.
+    pub fn kernel(self, request: impl AsRef<std::ffi::OsStr>) -> Self {
+        let mut named = self.env("KTSTR_KERNEL", request);
+        named.command.env_remove("KTSTR_TEST_KERNEL");
+        named
+    }
+
+    pub fn run(mut self) -> Ended {
+        let output = self.command.output().expect("the test binary starts");
+        let mut records = records(&self.folder.path().join("runs"));
+        assert!(records.len() <= 1, "one run, one record: {records:?}");
+        Ended {
+            code: output.status.code(),
+            text: String::from_utf8_lossy(&output.stderr).into_owned(),
+            record: records.pop(),
+            _folder: self.folder,
+        }
+    }
+}
+
+impl Ended {
+    /// Asserts the exit code and that the text holds all of `parts`.
+    #[track_caller]
+    pub fn says(&self, code: i32, parts: &[&str]) -> &Self {
+        assert_eq!(self.code, Some(code), "{}", self.text);
+        for part in parts {
+            assert!(self.text.contains(part), "no {part:?} in:\n{}", self.text);
+        }
+        self
+    }
+
+    /// The first lines of the text, up to the diagnostics, with what differs from host to host
+    /// replaced: what a snapshot can hold.
+    pub fn head(&self) -> String {
+        self.text
+            .lines()
+            .take_while(|line| !line.starts_with("--- ") && !line.starts_with("record: "))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// The text of an artefact beside the record.
+    pub fn artefact(&self, name: &str) -> String {
+        let record = self.record.as_ref().expect("the run left a record");
+        std::fs::read_to_string(record.path.with_file_name(name)).unwrap_or_default()
+    }
+}
+
+/// The records under a runs' root; a damaged one is a failure.
+#[track_caller]
+pub fn records(root: &Path) -> Vec<Listed> {
+    let listing = ktstr_record::list(root, None).expect("a runs' root can be read");
+    assert!(listing.damaged.is_empty(), "{:?}", listing.damaged);
+    listing.records
+}

@@ -1,0 +1,253 @@
+//! The main job, seen from a user's chair: a kernel boots with the declared topology, a scheduler
+//! takes it over, two steps run under it, the machine is frozen and read, and what comes back is
+//! consistent.
+
+#[macro_use]
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ktstr::assert::series::Sample;
+use ktstr::prelude::*;
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+const STEPS: [&str; 2] = ["first", "second"];
+const WINDOW: Duration = Duration::from_secs(2);
+const CAPTURES: usize = 15;
+/// What the guest's kernel may be late by when it ends a step, on a busy host.
+const LATE: Duration = Duration::from_millis(400);
+
+#[ktstr_test(
+    scheduler = SCX_KTSTR,
+    llcs = 1,
+    cores = 2,
+    threads = 1,
+    duration_s = 2,
+    watchdog_timeout_s = 20,
+    num_snapshots = 15,
+    not_stuck,
+    post_vm = two_steps_seen_from_outside,
+)]
+fn two_steps_under_a_scheduler(ctx: &Ctx) -> Result<AssertResult> {
+    let state = std::fs::read_to_string("/sys/kernel/sched_ext/state")?;
+    ensure!(state.trim() == "enabled", "sched_ext is {state:?}");
+    let pid = ctx.sched_pid.expect("a scheduler with a process");
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+    ensure!(program.ends_with("scx-ktstr"), "{program:?} has that pid");
+    ensure!(ctx.duration == WINDOW, "{:?}", ctx.duration);
+
+    let step = |name| Step::with_defs(vec![CgroupDef::named(name).workers(2)], HoldSpec::frac(0.5));
+    let result = execute_steps(ctx, STEPS.map(step).into())?;
+    let left: Vec<_> = std::fs::read_dir("/sys/fs/cgroup/ktstr")?
+        .filter_map(|entry| entry.ok().filter(|e| e.path().is_dir()))
+        .collect();
+    ensure!(left.is_empty(), "cgroups left behind: {left:?}");
+    println!("said by the test");
+    Ok(result)
+}
+
+fn two_steps_seen_from_outside(vm: &VmResult) -> Result<()> {
+    ensure!(vm.success && vm.exit_code == 0 && !vm.timed_out, "{vm:?}");
+    ensure!(vm.final_guest_phase == GuestLifecyclePhase::Teardown);
+    ensure!(vm.vcpus == 2 && ["tcg", "kvm"].contains(&vm.accelerator));
+    ensure!(vm.output == "said by the test\n", "{:?}", vm.output);
+    let guest = vm.guest_assert_result()?;
+    ensure!(guest.is_pass() && guest.stats.cgroups.len() == 2);
+
+    captures_are_stamped_with_their_phase(vm)?;
+    variables_of_the_scheduler_grow(vm)?;
+    guest_time_stands_still_in_a_capture(vm)?;
+    steps_last_as_long_as_declared(vm)?;
+    for (k, name) in STEPS.iter().enumerate() {
+        a_step_has_its_own_cgroup_alone(vm, Phase::step(k as u16), name)?;
+    }
+    Ok(())
+}
+
+fn captures_are_stamped_with_their_phase(vm: &VmResult) -> Result<()> {
+    let series = vm.periodic_series();
+    ensure!(vm.periodic_target as usize == CAPTURES && vm.periodic_fired as usize == CAPTURES);
+    ensure!(vm.periodic_real as usize == CAPTURES && series.len() == CAPTURES);
+    // A boundary that meets the change of steps may fall on either side of it.
+    let half = CAPTURES / 2;
+    for (i, entry) in series.entries().iter().enumerate() {
+        ensure!(entry.tag == format!("periodic_{i:03}"));
+        let step = entry.step_index;
+        ensure!(step == Some(1) || i >= half, "capture {i} in {step:?}");
+        ensure!(step == Some(2) || i <= half, "capture {i} in {step:?}");
+        let late =
+            entry.elapsed_ms.unwrap_or(0) as i64 - entry.boundary_offset_ms.unwrap_or(0) as i64;
+        ensure!(
+            (0..LATE.as_millis() as i64).contains(&late),
+            "capture {i} is {late} ms late"
+        );
+    }
+    Ok(())
+}
+
+fn variables_of_the_scheduler_grow(vm: &VmResult) -> Result<()> {
+    let series = vm.periodic_series();
+    let mut verdict = Verdict::new();
+    for name in ["nr_dispatched", "nr_enqueued"] {
+        let counter = series.bpf(name, |snapshot| snapshot.var(name).as_u64());
+        counter.nondecreasing(&mut verdict);
+        let first_and_last = (
+            counter.value_at_phase(Phase::step(0)),
+            counter.value_at_phase(Phase::step(1)),
+        );
+        ensure!(
+            matches!(first_and_last, (Some(first), Some(last)) if 0 < first && first < last),
+            "{name}: {first_and_last:?}"
+        );
+    }
+    let result = verdict.into_result();
+    ensure!(result.is_pass(), "{result:?}");
+    for sample in series.iter_samples() {
+        // Constants are read as well, and by the name of the live scheduler.
+        ensure!(sample.snapshot.live_var("nr_cpus").as_u64()? == 2);
+        ensure!(
+            sample.snapshot.live_var("cpu_llc").get("0").is_present()
+                || sample.snapshot.live_var("cpu_llc").as_u64_array().is_ok()
+        );
+        let state = sample
+            .snapshot
+            .scx_sched_state()
+            .expect("a scheduler is attached");
+        ensure!(state.ops_name.as_deref() == Some("ktstr"), "{state:?}");
+    }
+    Ok(())
+}
+
+/// The clock of the guest's run queues against the machine's running time, from capture to
+/// capture of a step: if guest time passed while frozen, they would differ by the freezes.
+fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
+    let series = vm.periodic_series();
+    let (mut guest, mut host, mut frozen) = (0.0_f64, 0.0_f64, 0.0_f64);
+    let samples: Vec<_> = series.iter_samples().collect();
+    let clock_ns = |sample: &Sample| {
+        let queues = sample.snapshot.rq_scx_states();
+        queues.iter().map(|rq| rq.rq_clock).max().unwrap_or(0) as f64
+    };
+    for (pair, freeze) in samples.windows(2).zip(&vm.capture_freezes) {
+        ensure!(clock_ns(&pair[0]) > 0.0, "no clock in {}", pair[0].tag);
+        // The window does not count what lies between two steps, the guest's clock does.
+        if pair[0].step_index == pair[1].step_index {
+            guest += (clock_ns(&pair[1]) - clock_ns(&pair[0])) / 1e6;
+            let ms = |sample: &Sample| sample.elapsed_ms.unwrap_or(0) as f64;
+            host += ms(&pair[1]) - ms(&pair[0]);
+            frozen += freeze.as_secs_f64() * 1e3;
+        }
+    }
+    eprintln!("DEBUG guest {guest} host {host} frozen {frozen}");
+    ensure!(frozen > 50.0, "frozen for {frozen} ms in all is too short to tell");
+    ensure!(
+        (guest - host).abs() < frozen / 2.0,
+        "from capture to capture the guest's clock went {guest:.0} ms and the machine ran \
+         {host:.0} ms; it was frozen for {frozen:.0} ms"
+    );
+    Ok(())
+}
+
+fn steps_last_as_long_as_declared(vm: &VmResult) -> Result<()> {
+    let events = vm.stimulus_timeline();
+    for (ordinal, _) in (1u16..).zip(STEPS) {
+        let at = |end: bool| {
+            let of_step =
+                |e: &&StimulusEvent| e.step_index == Some(ordinal) && e.is_step_end == end;
+            events.iter().find(of_step).map(|e| e.elapsed_ms)
+        };
+        let (Some(start), Some(end)) = (at(false), at(true)) else {
+            anyhow::bail!("step {ordinal} has no start or no end in {events:?}");
+        };
+        let held = Duration::from_millis(end - start);
+        ensure!(
+            held + Duration::from_millis(2) >= WINDOW / 2 && held < WINDOW / 2 + LATE,
+            "step {ordinal}: {held:?}"
+        );
+    }
+    Ok(())
+}
+
+fn a_step_has_its_own_cgroup_alone(vm: &VmResult, phase: Phase, name: &str) -> Result<()> {
+    for other in STEPS {
+        let carrier = vm.phase_cgroup(phase, other);
+        ensure!(carrier.is_some() == (other == name), "{other} in {phase:?}");
+    }
+    let carrier = vm.phase_cgroup(phase, name).expect("seen above");
+    ensure!(carrier.num_workers == 2, "{} workers", carrier.num_workers);
+    ensure!(
+        carrier.cpus_used == BTreeSet::from([0, 1]),
+        "{:?}",
+        carrier.cpus_used
+    );
+    ensure!(carrier.total_iterations > 0);
+    // Two spinning workers on two CPUs: most of a second each, and not more than there was.
+    let cpu = Duration::from_nanos(carrier.total_cpu_time_ns);
+    ensure!(
+        cpu > WINDOW / 2 && cpu < WINDOW + 2 * LATE,
+        "{name} used {cpu:?} of CPU"
+    );
+    let metric = vm.phase_metric(phase, "total_iterations");
+    ensure!(
+        metric == Some(carrier.total_iterations as f64),
+        "{metric:?}"
+    );
+    Ok(())
+}
+
+/// Two LLCs with two cores of two threads, and the kernel's own scheduler.
+#[ktstr_test(llcs = 2, cores = 2, threads = 2, duration_s = 1, not_stuck, isolation)]
+fn a_declared_topology_without_a_scheduler(ctx: &Ctx) -> Result<AssertResult> {
+    let state = std::fs::read_to_string("/sys/kernel/sched_ext/state").unwrap_or_default();
+    ensure!(state.trim() != "enabled" && ctx.sched_pid.is_none());
+    let topology = ctx.topo;
+    ensure!(topology.total_cpus() == 8 && topology.num_numa_nodes() == 1);
+    let llcs = topology.split_by_llc();
+    ensure!(
+        llcs.len() == 2 && llcs.iter().all(|llc| llc.len() == 4),
+        "{llcs:?}"
+    );
+    ensure!(llcs[0].is_disjoint(&llcs[1]), "{llcs:?}");
+    for llc in topology.llcs() {
+        ensure!(llc.num_cores() == 2, "{llc:?}");
+        ensure!(
+            llc.cores().values().all(|threads| threads.len() == 2),
+            "{llc:?}"
+        );
+    }
+
+    let result = execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("left")
+                .workers(2)
+                .cpuset(CpusetSpec::llc(0)),
+            CgroupDef::named("right")
+                .workers(2)
+                .cpuset(CpusetSpec::llc(1)),
+            CgroupDef::named("one")
+                .workers(2)
+                .cpuset(CpusetSpec::exact([3])),
+        ],
+    )?;
+    let used = |name| {
+        let cgroup = result.stats.cgroups.iter().find(|c| c.cgroup_name == name);
+        cgroup.map(|c| c.cpus_used.clone()).unwrap_or_default()
+    };
+    for (name, allowed) in [
+        ("left", &llcs[0]),
+        ("right", &llcs[1]),
+        ("one", &BTreeSet::from([3])),
+    ] {
+        let used = used(name);
+        ensure!(
+            !used.is_empty() && used.is_subset(allowed),
+            "{name} ran on {used:?}, was to run on {allowed:?}"
+        );
+    }
+    Ok(result)
+}
