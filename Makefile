@@ -1,20 +1,26 @@
 # Each target sees to its own set-up. A second call finds everything there and installs nothing.
 CARGO ?= cargo
 
-.PHONY: help demo test bench lint deps
+# A scheduler of somebody else, as the package registry has it. The test names this path.
+REGISTRY := $(CURDIR)/target/registry
+BPFLAND := $(REGISTRY)/bin/scx_bpfland
+BPFLAND_VERSION := 1.1.4
+
+.PHONY: help demo test test-registry bench lint deps
 
 help:
-	@echo "make demo   boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
-	@echo "make test   the whole test suite"
-	@echo "make bench  where the time of a run goes"
-	@echo "make lint   format, clippy, documentation"
-	@echo "make deps   install what is missing on this machine (make test and make demo do it too)"
+	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
+	@echo "make test           the whole test suite"
+	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
+	@echo "make bench          where the time of a run goes"
+	@echo "make lint           format, clippy, documentation"
+	@echo "make deps           install what is missing on this machine (the others do it too)"
 
 deps:
 	@scripts/deps.sh
 
 demo: deps
-	@$(CARGO) build --quiet -p scx-ktstr -p cargo-ktstr
+	$(CARGO) build -p scx-ktstr -p cargo-ktstr
 	@$(CARGO) run --quiet -p cargo-ktstr -- demo
 
 # The scheduler under test must lie where cargo puts binaries before a test looks for it.
@@ -22,12 +28,22 @@ test: deps
 	$(CARGO) build -p scx-ktstr
 	$(CARGO) test --workspace
 
+test-registry: deps $(BPFLAND)
+	$(CARGO) test -p cargo-ktstr --test registry_scheduler
+
+# Its build looks for `clang` and nothing else, which Debian 12 does not have under that name.
+$(BPFLAND):
+	clang=$$(scripts/deps.sh --clang) && BPF_CLANG=$$clang CLANG=$$clang \
+	    $(CARGO) install scx_bpfland --version $(BPFLAND_VERSION) --locked --root $(REGISTRY)
+
 bench: deps
-	@$(CARGO) build --quiet -p scx-ktstr -p cargo-ktstr
+	$(CARGO) build -p scx-ktstr -p cargo-ktstr
 	@$(CARGO) run --quiet -p cargo-ktstr -- bench
 
-# The scheduler's build script compiles BPF, so clippy needs the set-up as well.
+# The scheduler's build script compiles BPF, so clippy needs the set-up as well. `--all-targets` leaves out the test
+# that `make test-registry` runs.
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p cargo-ktstr --test registry_scheduler -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet

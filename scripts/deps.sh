@@ -3,6 +3,7 @@
 #
 #   scripts/deps.sh           say what is missing, install it, go on
 #   scripts/deps.sh --check   only say what is missing
+#   scripts/deps.sh --clang   print the clang that will do, for builds that do not look for one themselves
 #
 # Exit: 0 all there; 2 something is missing that this script cannot, or with --check may not, install.
 # Knows Debian 12 (QEMU from its backports) and 13; elsewhere it says what to install by hand. It never changes an
@@ -18,9 +19,9 @@ min_clang=17
 check=no
 case ${1:-} in
 '') ;;
---check) check=yes ;;
+--check | --clang) check=yes ;;
 *)
-    echo "usage: $0 [--check]" >&2
+    echo "usage: $0 [--check|--clang]" >&2
     exit 1
     ;;
 esac
@@ -36,6 +37,7 @@ at_least() { [ -n "$2" ] && [ "$2" -ge "$1" ]; }
 find_clang() {
     for name in ${CLANG:-} clang clang-23 clang-22 clang-21 clang-20 clang-19 clang-18 clang-17; do
         if have "$name" && at_least "$min_clang" "$(major "$name" -dumpversion)"; then
+            clang=$name
             return 0
         fi
     done
@@ -158,6 +160,12 @@ add_backports() {
     as_root install -m 644 "$entry" /etc/apt/sources.list.d/ktstr-backports.sources
     rm -f "$entry"
 }
+
+if [ "${1:-}" = --clang ]; then
+    find_clang || by_hand "No clang >= $min_clang was found."
+    say "$clang"
+    exit 0
+fi
 
 look
 if [ -z "$missing" ]; then

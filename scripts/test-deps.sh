@@ -90,6 +90,13 @@ run other 2
 says 'by hand'
 says 'libelf'
 
+run thirteen 2 --clang
+says 'No clang >= 17'
+printf '#!/bin/sh\necho 18.1.8\n' >"$work/bin/clang-18"
+chmod +x "$work/bin/clang-18"
+run thirteen 0 --clang
+[ "$(cat "$work/out")" = clang-18 ] || fail "the clang that was found is not printed"
+
 code=0
 "$here/deps.sh" --nonsense >"$work/out" 2>&1 || code=$?
 [ "$code" -eq 1 ] || fail "an unknown option: exit $code, wanted 1"

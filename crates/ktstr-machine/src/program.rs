@@ -14,6 +14,8 @@ use crate::{MachineError, anonymous_file};
 pub struct Program {
     /// What identifies the file it was made from.
     pub stamp: String,
+    /// SHA-256 of that file, in hexadecimal.
+    pub sha256: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Libraries it needs, its loader included, as the host's own loader finds them.
@@ -51,6 +53,7 @@ impl Program {
             return Ok(program);
         }
         let program = Self {
+            sha256: sha256(&read(&host)?),
             bytes: without_debug_information(&host)?,
             libraries: shared_libraries(&host)?,
             stamp,
@@ -62,7 +65,7 @@ impl Program {
         Ok(program)
     }
 
-    /// One file: stamp, libraries and an empty line, then the bytes.
+    /// One file: stamp, hash, length, libraries and an empty line, then the bytes.
     fn load(kept: &Path, stamp: &str) -> Option<Self> {
         let whole = std::fs::read(kept).ok()?;
         let end = whole.windows(2).position(|pair| pair == b"\n\n")?;
@@ -70,6 +73,7 @@ impl Program {
         if lines.next()? != stamp {
             return None;
         }
+        let sha256 = lines.next()?.to_owned();
         let length: usize = lines.next()?.parse().ok()?;
         let bytes = whole[end + 2..].to_vec();
         // The one use of a kept program marks it as in use.
@@ -79,13 +83,14 @@ impl Program {
             .and_then(|file| file.set_modified(std::time::SystemTime::now()));
         (bytes.len() == length).then(|| Self {
             stamp: stamp.to_owned(),
+            sha256,
             bytes,
             libraries: lines.map(PathBuf::from).collect(),
         })
     }
 
     fn store(&self, kept: &Path) -> std::io::Result<()> {
-        let mut whole = format!("{}\n{}", self.stamp, self.bytes.len());
+        let mut whole = format!("{}\n{}\n{}", self.stamp, self.sha256, self.bytes.len());
         for library in &self.libraries {
             whole.push_str(&format!("\n{}", library.display()));
         }
@@ -121,6 +126,12 @@ fn without_debug_information(host: &Path) -> Result<Vec<u8>, MachineError> {
     } else {
         Ok(bytes)
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    let digest = sha2::Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, MachineError> {

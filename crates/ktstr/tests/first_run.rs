@@ -109,10 +109,8 @@ fn variables_of_the_scheduler_grow(vm: &VmResult) -> Result<()> {
     for sample in series.iter_samples() {
         // Constants are read as well, and by the name of the live scheduler.
         ensure!(sample.snapshot.live_var("nr_cpus").as_u64()? == 2);
-        ensure!(
-            sample.snapshot.live_var("cpu_llc").get("0").is_present()
-                || sample.snapshot.live_var("cpu_llc").as_u64_array().is_ok()
-        );
+        let map = sample.snapshot.live_var("cpu_llc").as_u64_array()?;
+        ensure!(map.iter().all(|llc| *llc == 0), "one LLC, seen as {map:?}");
         let state = sample
             .snapshot
             .scx_sched_state()
@@ -142,10 +140,12 @@ fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
             frozen += freeze.as_secs_f64() * 1e3;
         }
     }
-    eprintln!("DEBUG guest {guest} host {host} frozen {frozen}");
-    ensure!(frozen > 50.0, "frozen for {frozen} ms in all is too short to tell");
     ensure!(
-        (guest - host).abs() < frozen / 2.0,
+        frozen > 50.0,
+        "frozen for {frozen} ms in all is too short to tell"
+    );
+    ensure!(
+        (guest - host).abs() < 0.75 * frozen,
         "from capture to capture the guest's clock went {guest:.0} ms and the machine ran \
          {host:.0} ms; it was frozen for {frozen:.0} ms"
     );
@@ -163,9 +163,11 @@ fn steps_last_as_long_as_declared(vm: &VmResult) -> Result<()> {
         let (Some(start), Some(end)) = (at(false), at(true)) else {
             anyhow::bail!("step {ordinal} has no start or no end in {events:?}");
         };
+        // Set-up and teardown of both steps may take their part of the window.
         let held = Duration::from_millis(end - start);
+        let half = WINDOW / 2;
         ensure!(
-            held + Duration::from_millis(2) >= WINDOW / 2 && held < WINDOW / 2 + LATE,
+            (half - LATE..half + LATE).contains(&held),
             "step {ordinal}: {held:?}"
         );
     }

@@ -85,7 +85,7 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
         record.scheduler = Some(SchedulerRecord {
             name: plan.entry.scheduler.name.to_owned(),
             path: plan.scheduler.as_ref().map(|s| s.path.clone()),
-            hash: plan.scheduler.as_ref().and_then(|s| sha256(&s.path).ok()),
+            hash: plan.scheduler_sha256.clone(),
             resolve_source: plan.scheduler.as_ref().map(|s| s.source.to_owned()),
         });
     }
@@ -109,10 +109,4 @@ fn timings(finished: &Finished) -> std::collections::BTreeMap<String, f64> {
 
 fn milliseconds(time: &Duration) -> f64 {
     time.as_secs_f64() * 1000.0
-}
-
-fn sha256(path: &std::path::Path) -> std::io::Result<String> {
-    use sha2::Digest;
-    let digest = sha2::Sha256::digest(std::fs::read(path)?);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,6 +1,7 @@
 //! A run on the host: plan, machine, conversation, judgement, record. Each is a module; this
 //! one walks through them in order.
 
+mod accelerator;
 mod captures;
 mod conversation;
 mod error;
@@ -286,7 +287,7 @@ impl Run {
         timings.resolve = plan.resolve_time;
         timings.initramfs = plan.pack_time;
         let _slot = slots::take(plan.memory_mib)?;
-        let accelerator = Accelerator::Tcg;
+        let accelerator = accelerator::choose(plan)?;
         *used = Some(accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);

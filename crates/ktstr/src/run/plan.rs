@@ -31,6 +31,7 @@ pub(super) struct Plan {
     pub(super) qemu: Qemu,
     pub(super) kernel: Kernel,
     pub(super) scheduler: Option<scheduler::Found>,
+    pub(super) scheduler_sha256: Option<String>,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
     /// What every machine of this kernel has from its start.
@@ -99,7 +100,19 @@ impl Plan {
             base.insert(path, host_file(config, 0o644)?);
         }
         let mut for_scheduler = Files::new();
-        let setup = setup(entry, scheduler.as_ref(), &programs, &mut for_scheduler)?;
+        let mut scheduler_sha256 = None;
+        let program = match &scheduler {
+            None => None,
+            Some(found) => {
+                let program = Program::read(&found.path, Some(&programs))?;
+                scheduler_sha256 = Some(program.sha256.clone());
+                let name = found.path.file_name().unwrap_or_default();
+                let path = format!("{PROGRAM_FOLDER}/{}", name.to_string_lossy());
+                add_program(&mut for_scheduler, &path, program)?;
+                Some(path)
+            }
+        };
+        let setup = setup(entry, program, &mut for_scheduler)?;
         let mut for_test = Files::new();
         let binary = format!(
             "{PROGRAM_FOLDER}/test-{:016x}",
@@ -122,6 +135,7 @@ impl Plan {
             shape: shape(&entry.topology, memory_mib),
             kernel,
             scheduler,
+            scheduler_sha256,
             memory_mib,
             base,
             for_scheduler,
@@ -199,8 +213,7 @@ fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
 
 fn setup(
     entry: &KtstrTestEntry,
-    found: Option<&scheduler::Found>,
-    programs: &Path,
+    program: Option<String>,
     files: &mut Files,
 ) -> Result<Setup, RunError> {
     let declared = entry.scheduler;
@@ -211,17 +224,12 @@ fn setup(
     }
     let written = declared.sched_args.iter().chain(entry.extra_sched_args);
     args.extend(written.map(|s| (*s).to_owned()));
-    let scheduler = match (&declared.binary, found) {
+    let scheduler = match (&declared.binary, program) {
         (SchedulerSpec::KernelBuiltin { enable, disable }, _) => Some(SchedulerJob::Builtin {
             enable: enable.iter().map(|s| (*s).to_owned()).collect(),
             disable: disable.iter().map(|s| (*s).to_owned()).collect(),
         }),
-        (_, Some(found)) => {
-            let name = found.path.file_name().unwrap_or_default();
-            let path = format!("{PROGRAM_FOLDER}/{}", name.to_string_lossy());
-            add_program(files, &path, Program::read(&found.path, Some(programs))?)?;
-            Some(SchedulerJob::Program { path, args })
-        }
+        (_, Some(path)) => Some(SchedulerJob::Program { path, args }),
         _ => None,
     };
     Ok(Setup {

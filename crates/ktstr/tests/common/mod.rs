@@ -4,6 +4,8 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
+pub mod wedge;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

@@ -1,0 +1,249 @@
+//! QEMU plugin of the virtual clock: holds the guest at agreed points and follows its context
+//! switches, without a guest instruction and without a nanosecond of guest time.
+//!
+//! For QEMU with one thread for all virtual CPUs and instruction counting (`-accel
+//! tcg,thread=single -icount …`): while a callback does not return, nothing in the guest moves.
+//! Loaded as `-plugin file=THIS,control=FILE`; `FILE` is a [`control::Control`], written by the
+//! host before QEMU starts.
+//!
+//! No dependencies, so that `rustc` alone builds it. Not for: deciding anything. Guest memory is
+//! read only where the host said, and a read that fails is counted and passed over.
+
+mod control;
+mod qemu;
+mod shared;
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use control::{MARKER, MARKER_CODE, Reason, fold};
+use qemu::{Block, Info, Reader, Register, Translation};
+use shared::Shared;
+
+/// The plugin interface this was written for.
+#[unsafe(no_mangle)]
+pub static qemu_plugin_version: c_int = 4;
+
+struct Plugin {
+    shared: Shared,
+    /// `None` until the first virtual CPU exists.
+    reader: Mutex<Option<Reader>>,
+    /// Whether the first block is still to come.
+    first: Mutex<bool>,
+}
+
+static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+
+/// Called by QEMU when it has loaded the plugin.
+///
+/// # Safety
+/// `info` and the `argc` strings at `argv` must be valid during the call, as QEMU promises.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qemu_plugin_install(
+    id: u64,
+    info: *const Info,
+    argc: c_int,
+    argv: *const *const c_char,
+) -> c_int {
+    // SAFETY: QEMU's promise, see above.
+    let arguments = (0..argc.max(0) as usize)
+        .map(|i| unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy());
+    // SAFETY: as above.
+    let installed = install(id, unsafe { &*info }, arguments);
+    match installed {
+        Ok(()) => 0,
+        Err(why) => {
+            eprintln!("ktstr plugin: {why}");
+            1
+        }
+    }
+}
+
+fn install<'a>(
+    id: u64,
+    info: &Info,
+    arguments: impl Iterator<Item = std::borrow::Cow<'a, str>>,
+) -> Result<(), String> {
+    // SAFETY: a C string of QEMU, valid during the installation.
+    let target = unsafe { CStr::from_ptr(info.target) };
+    if target != c"x86_64" || !info.system {
+        return Err(format!("for x86_64 machines only, not {target:?}"));
+    }
+    let mut path = None;
+    for argument in arguments {
+        match argument.strip_prefix("control=") {
+            Some(value) => path = Some(value.to_owned()),
+            None => return Err(format!("unknown argument {argument}")),
+        }
+    }
+    let shared = Shared::map(&path.ok_or("control=FILE is missing")?)?;
+    let first = shared.control().hold_first.load(Relaxed) != 0;
+    let plugin = Plugin {
+        shared,
+        reader: Mutex::new(None),
+        first: Mutex::new(first),
+    };
+    if PLUGIN.set(plugin).is_err() {
+        return Err("loaded twice".into());
+    }
+    qemu::on_vcpu(id, on_vcpu);
+    qemu::on_translation(id, on_translation);
+    Ok(())
+}
+
+extern "C" fn on_vcpu(_plugin: u64, _vcpu: c_uint) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let mut reader = lock(&plugin.reader);
+    if reader.is_none() {
+        *reader = Reader::new();
+    }
+}
+
+/// Puts callbacks on what was asked for. What a block looks like does not depend on them: QEMU
+/// counts guest instructions only.
+extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let control = plugin.shared.control();
+    // SAFETY: the argument of this callback.
+    let block = unsafe { Translation::new(block) };
+    if *lock(&plugin.first) {
+        block.on_block(on_first);
+    }
+    let markers = control.hold_markers.load(Relaxed) != 0;
+    let switch_to = control.switch_to.load(Relaxed);
+    let timer = control.timer.load(Relaxed);
+    for instruction in block.instructions() {
+        let address = instruction.address();
+        if markers && instruction.is(MARKER_CODE) {
+            instruction.on_execution(on_marker, 0);
+        }
+        if address == 0 {
+            continue;
+        }
+        if address == switch_to {
+            instruction.on_execution(on_switch, 0);
+        }
+        if address == timer {
+            instruction.on_execution(on_timer, 0);
+        }
+        for (index, watch) in control.watches.iter().enumerate() {
+            if address == watch.load(Relaxed) {
+                instruction.on_execution(on_watch, index);
+            }
+        }
+    }
+}
+
+extern "C" fn on_first(vcpu: c_uint, _data: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    if std::mem::take(&mut *lock(&plugin.first)) {
+        plugin.shared.hold(Reason::First, vcpu, 0, [0; 2]);
+    }
+}
+
+extern "C" fn on_marker(vcpu: c_uint, _data: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let args = plugin.read(|reader| {
+        let rax = reader.register(Register::Rax)?;
+        let args = [
+            reader.register(Register::Rdi)?,
+            reader.register(Register::Rsi)?,
+        ];
+        Some((rax == MARKER).then_some(args))
+    });
+    if let Some(Some(args)) = args {
+        plugin.shared.hold(Reason::Marker, vcpu, 0, args);
+    }
+}
+
+extern "C" fn on_watch(vcpu: c_uint, index: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let args = plugin.read(|reader| {
+        Some([
+            reader.register(Register::Rdi)?,
+            reader.register(Register::Rsi)?,
+        ])
+    });
+    plugin.shared.hold(
+        Reason::Watch,
+        vcpu,
+        index as usize,
+        args.unwrap_or_default(),
+    );
+}
+
+/// `hrtimer_interrupt(struct clock_event_device *dev)` (kernel/time/hrtimer.c): at its entry
+/// `dev->next_event` still is the time for which this interrupt was set.
+extern "C" fn on_timer(vcpu: c_uint, _data: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let control = plugin.shared.control();
+    let offset = u64::from(control.next_event_offset.load(Relaxed));
+    let time = plugin.read(|reader| {
+        let device = reader.register(Register::Rdi)?;
+        reader.u64(device.wrapping_add(offset))
+    });
+    // KTIME_MAX is a timer that was not set: an interrupt too many.
+    let Some(time) = time.filter(|&ns| ns < i64::MAX as u64) else {
+        return;
+    };
+    control.timer_ns.fetch_max(time, Relaxed);
+    if time >= control.due_ns.load(Relaxed) {
+        plugin.shared.hold(Reason::Due, vcpu, 0, [time, 0]);
+    }
+}
+
+/// `__switch_to(struct task_struct *prev, struct task_struct *next)` (arch/x86/kernel/process_64.c).
+/// `__schedule()` has brought `rq->clock` up to date before it comes here.
+extern "C" fn on_switch(vcpu: c_uint, _data: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let control = plugin.shared.control();
+    let offset = u64::from(control.pid_offset.load(Relaxed));
+    let clock = control.rq_clock.get(vcpu as usize);
+    let clock = clock.map_or(0, |address| address.load(Relaxed));
+    let seen = plugin.read(|reader| {
+        let prev = reader.register(Register::Rdi)?;
+        let next = reader.register(Register::Rsi)?;
+        Some((
+            reader.u32(prev.wrapping_add(offset))?,
+            reader.u32(next.wrapping_add(offset))?,
+            if clock == 0 { 0 } else { reader.u64(clock)? },
+        ))
+    });
+    let Some((prev, next, clock)) = seen else {
+        return;
+    };
+    let mut digest = fold(
+        control.digest.load(Relaxed),
+        u64::from(vcpu) << 32 | u64::from(prev),
+    );
+    digest = fold(fold(digest, u64::from(next)), clock);
+    let number = control.switches.load(Relaxed);
+    let place = usize::try_from(number).ok();
+    if let Some(entry) = place.and_then(|place| plugin.shared.trace().get(place)) {
+        entry.clock_ns.store(clock, Relaxed);
+        entry.digest.store(digest, Relaxed);
+        entry.prev.store(prev, Relaxed);
+        entry.next.store(next, Relaxed);
+        entry.vcpu.store(vcpu, Relaxed);
+    }
+    control.switch_ns.store(clock, Relaxed);
+    control.digest.store(digest, Relaxed);
+    control.switches.store(number.wrapping_add(1), Release);
+}
+
+impl Plugin {
+    /// Reads from the current CPU; counts it when that does not work.
+    fn read<T>(&self, read: impl FnOnce(&mut Reader) -> Option<T>) -> Option<T> {
+        let value = lock(&self.reader).as_mut().and_then(read);
+        if value.is_none() {
+            self.shared.control().failures.fetch_add(1, Relaxed);
+        }
+        value
+    }
+}
+
+/// A panic ends QEMU (`panic=abort`), so a poisoned lock is never seen.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,119 @@
+//! Mapping the control page, and standing still on it.
+
+use std::ffi::{c_int, c_long, c_void};
+use std::fs::OpenOptions;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::control::{Control, HEADER, MAGIC, Reason, Switch};
+
+unsafe extern "C" {
+    fn mmap(
+        at: *mut c_void,
+        len: usize,
+        prot: c_int,
+        flags: c_int,
+        fd: c_int,
+        off: i64,
+    ) -> *mut c_void;
+    fn syscall(number: c_long, ...) -> c_long;
+}
+
+const PROT_READ_WRITE: c_int = 3;
+const MAP_SHARED: c_int = 1;
+const SYS_FUTEX: c_long = 202;
+const FUTEX_WAIT: c_int = 0;
+const FUTEX_WAKE: c_int = 1;
+
+/// The control page and the trace after it.
+pub struct Shared {
+    control: &'static Control,
+    trace: &'static [Switch],
+}
+
+impl Shared {
+    /// Maps the file at `path`; says what is wrong with it.
+    pub fn map(path: &str) -> Result<Self, String> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|e| format!("cannot open {path}: {e}"))?;
+        let len = file.metadata().map_err(|e| e.to_string())?.len() as usize;
+        if len < HEADER {
+            return Err(format!("{path} has {len} bytes, {HEADER} are needed"));
+        }
+        // SAFETY: a fresh mapping of a file that is long enough; it is never unmapped. The
+        // page is aligned, and every bit pattern is a `Control` and a `Switch`: all atomics.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                PROT_READ_WRITE,
+                MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if base as isize == -1 {
+            return Err(format!("cannot map {path}"));
+        }
+        // SAFETY: as above.
+        let control = unsafe { &*base.cast::<Control>() };
+        if control.magic.load(Ordering::Acquire) != MAGIC {
+            return Err(format!("{path} is not a control page of this version"));
+        }
+        let wanted = control.trace_capacity.load(Ordering::Relaxed) as usize;
+        let entries = wanted.min((len - HEADER) / size_of::<Switch>());
+        // SAFETY: `entries` fit between the header and the end of the mapping.
+        let trace = unsafe { std::slice::from_raw_parts(base.add(HEADER).cast(), entries) };
+        Ok(Self { control, trace })
+    }
+
+    /// The page.
+    pub fn control(&self) -> &'static Control {
+        self.control
+    }
+
+    /// The trace.
+    pub fn trace(&self) -> &'static [Switch] {
+        self.trace
+    }
+
+    /// Stands still, on virtual CPU `vcpu`, until the host lets go.
+    ///
+    /// The thread that stands still is the one that executes all virtual CPUs and owns virtual
+    /// time, and it does not own QEMU's big lock: the monitor goes on answering.
+    pub fn hold(&self, reason: Reason, vcpu: u32, index: usize, args: [u64; 2]) {
+        let c = self.control;
+        c.reason.store(reason as u32, Ordering::Relaxed);
+        c.vcpu.store(vcpu, Ordering::Relaxed);
+        c.index.store(index as u32, Ordering::Relaxed);
+        for (word, arg) in c.args.iter().zip(args) {
+            word.store(arg, Ordering::Relaxed);
+        }
+        let number = c.held.load(Ordering::Relaxed).wrapping_add(1);
+        c.held.store(number, Ordering::Release);
+        futex(&c.held, FUTEX_WAKE, u32::MAX >> 1);
+        loop {
+            let released = c.released.load(Ordering::Acquire);
+            if released == number {
+                break;
+            }
+            futex(&c.released, FUTEX_WAIT, released);
+        }
+    }
+}
+
+fn futex(word: &AtomicU32, operation: c_int, value: u32) {
+    // SAFETY: the word outlives the call; no timeout. Spurious returns are the caller's loop's.
+    unsafe {
+        syscall(
+            SYS_FUTEX,
+            word.as_ptr(),
+            operation,
+            value,
+            std::ptr::null::<c_void>(),
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! What a user sees who has not got what a run needs: what was tried, what was found, what to do.
+//! Exit code 1 is the user's fault, 2 the host's. No machine is started in any of these.
+
+#[macro_use]
+mod common;
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::Case;
+use ktstr::prelude::*;
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+const NOWHERE: Scheduler =
+    Scheduler::named("nowhere").binary(SchedulerSpec::Discover("scx_nowhere"));
+
+fn never_called(_: &Ctx) -> Result<AssertResult> {
+    unreachable!("these runs end before there is a guest")
+}
+
+case!(PLAIN = "plain", never_called);
+case!(SCHEDULED = "scheduled", never_called, scheduler: &SCX_KTSTR);
+case!(UNFOUND = "unfound", never_called, scheduler: &NOWHERE);
+case!(BAD_SHAPE = "bad_shape", never_called, topology: Topology::new(2, 3, 1, 1));
+
+#[test]
+fn no_qemu() {
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let ended = Case::new("plain")
+        .env("KTSTR_QEMU", "")
+        .env("PATH", empty.path())
+        .run();
+    let folder = empty.path().display().to_string();
+    ended.says(
+        2,
+        &[
+            "no QEMU",
+            "qemu-system-x86_64",
+            &folder,
+            "make deps",
+            "KTSTR_QEMU",
+        ],
+    );
+    Case::new("plain")
+        .env("KTSTR_QEMU", "/nowhere/qemu")
+        .run()
+        .says(
+            2,
+            &["no QEMU", "KTSTR_QEMU=/nowhere/qemu", "fault: the host's"],
+        );
+}
+
+#[test]
+fn a_qemu_that_is_too_old() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let old = folder.path().join("qemu-system-x86_64");
+    std::fs::write(
+        &old,
+        "#!/bin/sh\necho 'QEMU emulator version 7.2.19 (Debian)'\n",
+    )
+    .expect("a writable folder");
+    std::fs::set_permissions(&old, PermissionsExt::from_mode(0o755)).expect("our file");
+    let ended = Case::new("plain").env("KTSTR_QEMU", &old).run();
+    ended.says(
+        2,
+        &[
+            "7.2.19",
+            "QEMU 10 or newer",
+            "make deps",
+            "bookworm-backports",
+        ],
+    );
+}
+
+#[test]
+fn no_kernel_and_offline() {
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let ended = Case::new("plain")
+        .env("KTSTR_CACHE_DIR", cache.path())
+        .env("KTSTR_OFFLINE", "1")
+        .kernel("debian:7.3")
+        .run();
+    let looked = cache.path().display().to_string();
+    ended.says(
+        2,
+        &[
+            "no kernel for `debian:7.3`",
+            "KTSTR_OFFLINE",
+            &looked,
+            "KTSTR_KERNEL",
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_kernel() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let run = |request: &str| {
+        Case::new("plain")
+            .env("KTSTR_CACHE_DIR", cache.path())
+            .env("KTSTR_OFFLINE", "1")
+            .kernel(request)
+            .run()
+    };
+    run(file).says(1, &[file, "is no kernel", "bzImage", "vmlinux"]);
+    run("/nowhere/vmlinuz").says(1, &["kernel `/nowhere/vmlinuz`", "no such file or folder"]);
+}
+
+/// A cache whose only kernel is the real one with another description.
+fn cache_of(change: impl Fn(&mut serde_json::Value)) -> (tempfile::TempDir, String) {
+    let kernel = real_kernel();
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let entry = cache.path().join("kernels").join(&kernel.id);
+    std::fs::create_dir_all(&entry).expect("a writable folder");
+    for file in std::fs::read_dir(kernel.vmlinux.parent().expect("an entry is a folder"))
+        .expect("an entry can be read")
+        .flatten()
+    {
+        let place = entry.join(file.file_name());
+        if file.file_name() == "kernel.json" {
+            let text = std::fs::read(file.path()).expect("a file of ours");
+            let mut meta = serde_json::from_slice(&text).expect("JSON");
+            change(&mut meta);
+            std::fs::write(place, meta.to_string()).expect("a writable folder");
+        } else {
+            symlink(file.path(), place).expect("a writable folder");
+        }
+    }
+    (cache, kernel.id)
+}
+
+fn real_kernel() -> ktstr_kernel::Kernel {
+    ktstr_kernel::resolve(None, &mut ktstr_kernel::progress::on_stderr()).expect("a kernel")
+}
+
+#[test]
+fn a_kernel_without_what_a_scheduler_needs() {
+    let run = |field: &str| {
+        let (cache, id) = cache_of(|meta| {
+            assert_eq!(meta[field], true, "{meta}");
+            meta[field] = false.into();
+        });
+        let ended = Case::new("scheduled")
+            .env("KTSTR_CACHE_DIR", cache.path())
+            .env("KTSTR_OFFLINE", "1")
+            .kernel(&id)
+            .run();
+        (ended, id)
+    };
+    let (ended, id) = run("has_sched_ext");
+    ended.says(
+        1,
+        &[
+            &id,
+            "has no sched_ext",
+            "CONFIG_SCHED_CLASS_EXT",
+            "kernel fetch",
+        ],
+    );
+    let (ended, id) = run("has_btf");
+    ended.says(
+        1,
+        &[&id, "has no BTF", "CONFIG_DEBUG_INFO_BTF", "kernel fetch"],
+    );
+}
+
+#[test]
+fn a_scheduler_that_is_nowhere() {
+    let ended = Case::new("unfound")
+        .env("KTSTR_SCHEDULER", "/nowhere/scx")
+        .run();
+    let folder = std::env::current_exe().expect("our binary");
+    let folder = folder.parent().expect("a file has a folder");
+    let places = [
+        PathBuf::from("KTSTR_SCHEDULER=/nowhere/scx"),
+        folder.join("scx_nowhere"),
+        folder.with_file_name("scx_nowhere"),
+        Path::new("target/debug/scx_nowhere").to_owned(),
+        Path::new("target/release/scx_nowhere").to_owned(),
+    ];
+    let places = places.map(|place| place.display().to_string());
+    let mut parts: Vec<&str> = places.iter().map(String::as_str).collect();
+    parts.extend([
+        "`scx_nowhere` was not found",
+        "cargo build -p scx_nowhere",
+        "KTSTR_SCHEDULER",
+    ]);
+    ended.says(1, &parts);
+}
+
+#[test]
+fn a_topology_that_cannot_be_divided() {
+    let ended = Case::new("bad_shape").run();
+    ended.says(1, &["llcs = 3 cannot be divided by numa_nodes = 2"]);
+}
+
+#[test]
+fn a_seed_that_is_no_number() {
+    let ended = Case::new("plain").env("KTSTR_SEED", "twelve").run();
+    ended.says(1, &["KTSTR_SEED=twelve", "whole number"]);
+}
+
+/// A file system of 8 MiB that only the run sees; afterwards the shell lists what is left on it.
+#[test]
+fn a_disk_that_is_full_in_the_cache() {
+    let image = real_kernel().image;
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let program = std::env::current_exe().expect("our binary");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c"])
+        .arg(
+            "mount -t tmpfs -o size=8m none \"$KTSTR_CACHE_DIR\" || exit 99\n\
+         \"$@\"; code=$?\n\
+         find \"$KTSTR_CACHE_DIR\" -type f -size +0 -exec echo 'left behind:' {} + >&2\n\
+         exit $code",
+        );
+    command.arg("sh").arg(program);
+    command.args(["--exact", "ktstr/__unit_test_plain__", "--nocapture"]);
+    let ended = Case::of(command)
+        .env("KTSTR_CACHE_DIR", cache.path())
+        .env("KTSTR_OFFLINE", "1")
+        .kernel(&image)
+        .run();
+    ended.says(
+        2,
+        &[
+            "no space left while writing",
+            "Free some space",
+            "KTSTR_CACHE_DIR",
+        ],
+    );
+    assert!(!ended.text.contains("left behind"), "{}", ended.text);
+}
