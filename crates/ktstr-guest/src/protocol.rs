@@ -199,6 +199,9 @@ pub struct Setup {
     pub sysctls: Vec<(String, String)>,
     /// Cgroup (absolute, below `/sys/fs/cgroup`) to make for the scheduler.
     pub cgroup_parent: Option<String>,
+    /// sched_ext's runnable-stall timeout, in milliseconds: set by the host once the scheduler
+    /// is attached.
+    pub watchdog_timeout_ms: u64,
 }
 
 /// A test to run.

@@ -64,6 +64,27 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
+    /// Where the runnable-stall timeout lies (guest-physical; an `unsigned long`) and what value
+    /// stands for `milliseconds`: it counts jiffies, whose length follows from what the kernel
+    /// made of the scheduler's own `timeout_ms` (30 s if that is 0).
+    pub fn scx_watchdog_timeout(&self, milliseconds: u64) -> Result<(u64, u64), KernelError> {
+        let kva = match (
+            self.scx_root(),
+            self.member("scx_sched", "watchdog_timeout"),
+        ) {
+            (Some(sched), Ok(member)) => sched.wrapping_add(member.offset()),
+            _ => self.symbol("scx_watchdog_timeout")?,
+        };
+        let own_ms = match self.scx_ops() {
+            Some(ops) => self.read_member(ops, &self.member("sched_ext_ops", "timeout_ms")?)?,
+            None => 0,
+        };
+        let own_ms = if own_ms == 0 { 30_000 } else { own_ms };
+        let jiffies = u128::from(self.read_u64(kva)?) * u128::from(milliseconds);
+        let value = u64::try_from(jiffies / u128::from(own_ms)).unwrap_or(u64::MAX);
+        Ok((self.translate(kva)?, value.max(1)))
+    }
+
     /// Address of the root `struct scx_sched`; `None` if there is none.
     pub fn scx_root(&self) -> Option<u64> {
         let root = self.read_symbol_u64("scx_root").ok()?;

@@ -232,7 +232,9 @@ impl Agent {
             .envs(job.env.iter().map(|(k, v)| (k, v)));
         let kills_before = oom_kills();
         link::send(&ToHost::TestStarted);
-        let test = self.children.spawn(command, Stream::Stdout, Stream::Stderr)?;
+        let test = self
+            .children
+            .spawn(command, Stream::Stdout, Stream::Stderr)?;
         let end = loop {
             let ended = self.children.wait(None)?;
             self.tell_of_scheduler(&ended);
@@ -241,8 +243,7 @@ impl Agent {
             }
         };
         self.children.drain();
-        let killed =
-            matches!(end, ProcessEnd::Signaled(signal) if signal == Signal::KILL.as_raw());
+        let killed = matches!(end, ProcessEnd::Signaled(signal) if signal == Signal::KILL.as_raw());
         Ok(ToHost::TestEnded {
             end,
             oom_killed: killed && oom_kills() > kills_before,

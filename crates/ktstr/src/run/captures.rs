@@ -173,6 +173,21 @@ impl Captures {
     }
 }
 
+/// Overrides sched_ext's runnable-stall timeout in a machine whose scheduler is attached.
+pub(super) fn set_watchdog(
+    ram: &GuestRam,
+    known: &KernelKnowledge,
+    milliseconds: u64,
+) -> Result<(), String> {
+    let memory = RamView(ram);
+    let view = KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+    let (gpa, value) = view
+        .scx_watchdog_timeout(milliseconds)
+        .map_err(|e| e.to_string())?;
+    ram.write(gpa, &value.to_le_bytes())
+        .map_err(|e| e.to_string())
+}
+
 /// One capture of a machine that stands still.
 pub(super) fn read(ram: &GuestRam, known: &KernelKnowledge) -> FailureDumpReport {
     let memory = RamView(ram);

@@ -292,8 +292,8 @@ impl Run {
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);
         let started = Instant::now();
-        let mut machine = start::start(plan, accelerator)?;
-        let early = machine.dispatch(plan)?;
+        let mut machine = start::start(plan, accelerator, &mut knowledge)?;
+        let early = machine.dispatch(plan, &mut knowledge)?;
         let start::Started {
             mut conversation,
             level,

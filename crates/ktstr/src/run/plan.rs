@@ -240,6 +240,7 @@ fn setup(
             .map(|s| (s.key().to_owned(), s.value().to_owned()))
             .collect(),
         cgroup_parent: declared.cgroup_parent.map(|p| p.as_str().to_owned()),
+        watchdog_timeout_ms: entry.watchdog_timeout.as_millis() as u64,
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use ktstr_guest::protocol::ToGuest;
 use ktstr_machine::{Accelerator, Initramfs, Machine, MachineError};
 
+use super::captures::{self, Knowledge};
 use super::conversation::{Conversation, End};
 use super::plan::{Files, Plan};
 use super::{RunError, environment, warm};
@@ -44,11 +45,15 @@ pub(super) struct Started {
 }
 
 /// Makes a machine for `plan`.
-pub(super) fn start(plan: &Plan, accelerator: Accelerator) -> Result<Started, RunError> {
+pub(super) fn start(
+    plan: &Plan,
+    accelerator: Accelerator,
+    knowledge: &mut Knowledge,
+) -> Result<Started, RunError> {
     let why = if environment("KTSTR_COLD").is_some() {
         None
     } else {
-        match warm::fork(plan, accelerator) {
+        match warm::fork(plan, accelerator, knowledge) {
             Ok(started) => return Ok(started),
             Err(why) => {
                 eprintln!("ktstr: starting cold: {why}");
@@ -90,7 +95,11 @@ pub(super) fn pack(
 impl Started {
     /// Lets the machine run and brings it to the start of the test function. An end instead:
     /// it did not come that far.
-    pub(super) fn dispatch(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
+    pub(super) fn dispatch(
+        &mut self,
+        plan: &Plan,
+        knowledge: &mut Knowledge,
+    ) -> Result<Option<End>, RunError> {
         if matches!(self.level, Level::Cold(_)) {
             self.conversation.machine.run()?;
             let end = self.conversation.until(|said| said.hello.is_some())?;
@@ -102,7 +111,7 @@ impl Started {
             self.conversation.machine.run()?;
         }
         if self.level != Level::Attached
-            && let Some(end) = self.prepare(plan)?
+            && let Some(end) = self.prepare(plan, knowledge)?
         {
             return Ok(Some(end));
         }
@@ -121,14 +130,30 @@ impl Started {
         Ok(None)
     }
 
-    /// Installs the scheduler and starts it.
-    pub(super) fn prepare(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
+    /// Installs the scheduler, starts it, and sets its stall timeout.
+    pub(super) fn prepare(
+        &mut self,
+        plan: &Plan,
+        knowledge: &mut Knowledge,
+    ) -> Result<Option<End>, RunError> {
         if let Some(end) = self.install(&plan.for_scheduler)? {
             return Ok(Some(end));
         }
         self.conversation
             .tell(&ToGuest::Prepare(plan.setup.clone()))?;
-        Ok(self.conversation.until(|said| said.prepared)?)
+        if let Some(end) = self.conversation.until(|said| said.prepared)? {
+            return Ok(Some(end));
+        }
+        if self.conversation.said.attached.is_some() {
+            let set = knowledge.get().map_err(str::to_owned).and_then(|known| {
+                let ram = self.conversation.machine.ram();
+                captures::set_watchdog(ram, known, plan.setup.watchdog_timeout_ms)
+            });
+            if let Err(why) = set {
+                eprintln!("ktstr: the scheduler keeps its own stall timeout: {why}");
+            }
+        }
+        Ok(None)
     }
 
     /// Stores what the guest does not have yet.

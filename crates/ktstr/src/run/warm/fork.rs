@@ -7,24 +7,34 @@ use ktstr_machine::{Accelerator, Machine};
 use super::template::{self, Template};
 use super::{WarmError, housekeeping, key, make};
 use crate::run::RunError;
+use crate::run::captures::Knowledge;
 use crate::run::conversation::Conversation;
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started};
 
 /// Forks a machine for `plan` from its template, which is made if need be.
-pub(in crate::run) fn fork(plan: &Plan, accelerator: Accelerator) -> Result<Started, WarmError> {
+pub(in crate::run) fn fork(
+    plan: &Plan,
+    accelerator: Accelerator,
+    knowledge: &mut Knowledge,
+) -> Result<Started, WarmError> {
     let root = housekeeping::root().map_err(RunError::from)?;
-    match attempt(&root, plan, accelerator) {
+    match attempt(&root, plan, accelerator, knowledge) {
         Err(WarmError::Damaged { key, reason }) => {
             eprintln!("ktstr: the template {key} is damaged and is made again: {reason}");
             template::discard(&root, &key)?;
-            attempt(&root, plan, accelerator)
+            attempt(&root, plan, accelerator, knowledge)
         }
         other => other,
     }
 }
 
-fn attempt(root: &Path, plan: &Plan, accelerator: Accelerator) -> Result<Started, WarmError> {
+fn attempt(
+    root: &Path,
+    plan: &Plan,
+    accelerator: Accelerator,
+    knowledge: &mut Knowledge,
+) -> Result<Started, WarmError> {
     let booted_key = key::booted(plan, accelerator);
     let mut template = obtain(root, &booted_key, || {
         make::booted(root, &booted_key, plan, accelerator)
@@ -33,7 +43,7 @@ fn attempt(root: &Path, plan: &Plan, accelerator: Accelerator) -> Result<Started
     if plan.shares_attach() {
         let attached_key = key::attached(&booted_key, plan);
         match obtain(root, &attached_key, || {
-            make::attached(root, &attached_key, plan, accelerator, &template)
+            make::attached(root, &attached_key, plan, accelerator, &template, knowledge)
         }) {
             Ok(attached) => {
                 template = attached;
@@ -83,7 +93,7 @@ pub(super) fn restore(
 fn obtain(
     root: &Path,
     key: &str,
-    make: impl Fn() -> Result<(), WarmError>,
+    make: impl FnOnce() -> Result<(), WarmError>,
 ) -> Result<Template, WarmError> {
     if let Some(template) = Template::open(root, key)? {
         return Ok(template);

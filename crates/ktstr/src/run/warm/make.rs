@@ -7,6 +7,7 @@ use ktstr_machine::{Accelerator, Initramfs, Machine};
 
 use super::template::{self, Making, Template, Told};
 use super::{Stamps, WarmError, sparse};
+use crate::run::captures::Knowledge;
 use crate::run::conversation::{Conversation, End};
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started, pack};
@@ -50,6 +51,7 @@ pub(super) fn attached(
     plan: &Plan,
     accelerator: Accelerator,
     base: &Template,
+    knowledge: &mut Knowledge,
 ) -> Result<(), WarmError> {
     let Some(making) = template::begin(root, key, &ram_sizes(plan))? else {
         return Ok(());
@@ -65,7 +67,7 @@ pub(super) fn attached(
         console: String::new(),
     };
     started.conversation.machine.run()?;
-    let end = started.prepare(plan)?;
+    let end = started.prepare(plan, knowledge)?;
     reached(end, &started.conversation)?;
     let before = base.description.console.clone();
     save(
