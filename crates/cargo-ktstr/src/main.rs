@@ -4,6 +4,7 @@
 //! came to no answer.
 
 mod bench;
+mod cache;
 mod demo;
 mod doctor;
 mod exit;
@@ -44,6 +45,9 @@ enum Command {
     /// Kernels to test on: list, fetch, find, remove.
     #[command(subcommand)]
     Kernel(kernel::Command),
+    /// Templates that machines are forked from: list, remove all, find.
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// List what runs left behind, newest first.
     Runs {
         /// Only the newest N.
@@ -57,6 +61,12 @@ enum Command {
     Demo,
     /// Measure where the time of a run goes.
     Bench(bench::Options),
+    /// Run one test of this binary and print the path of its record: what `bench` calls.
+    #[command(hide = true)]
+    RunEntry {
+        /// Its name.
+        name: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -77,9 +87,11 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Doctor { json } => doctor::run(&mut out, json),
         Command::Kernel(command) => kernel::run(&mut out, &command),
+        Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs { last, json } => runs::run(&mut out, last, json),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, options),
+        Command::RunEntry { name } => bench::run_entry(&mut out, &name),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(Into::into));
     match result {

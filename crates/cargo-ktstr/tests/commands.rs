@@ -152,6 +152,28 @@ fn whose_fault_it_is() {
 }
 
 #[test]
+fn templates_are_listed_and_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let path = stdout(&ktstr(root.path(), &["cache", "path"]));
+    let folder = Path::new(path.trim()).to_path_buf();
+    assert!(folder.starts_with(root.path()), "{path}");
+    assert!(stdout(&ktstr(root.path(), &["cache", "list"])).contains("No templates"));
+    assert_eq!(
+        stdout(&ktstr(root.path(), &["cache", "list", "--json"])),
+        "[]\n"
+    );
+
+    // What is no template any more can still be seen and removed.
+    std::fs::create_dir_all(folder.join(".locks")).unwrap();
+    std::fs::create_dir(folder.join("0123456789abcdef0123")).unwrap();
+    let list = stdout(&ktstr(root.path(), &["cache", "list"]));
+    assert!(list.contains("0123456789abcdef0123"), "{list}");
+    let clean = ktstr(root.path(), &["cache", "clean"]);
+    assert_eq!(stdout(&clean), "removed 1 templates\n");
+    assert!(!folder.join("0123456789abcdef0123").exists());
+}
+
+#[test]
 fn an_empty_cache_says_what_to_do() {
     let root = tempfile::tempdir().unwrap();
     let output = ktstr(root.path(), &["kernel", "list"]);

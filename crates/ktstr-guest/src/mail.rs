@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use ktstr_mailbox::{Full, Layout, Reader, Region, Ring, Writer};
+use ktstr_mailbox::{CALL_MESSAGE, Full, Layout, MARKER, Reader, Region, Ring, Writer};
 
 use crate::link::Link;
 use crate::protocol::{ToGuest, ToHost};
@@ -107,6 +107,21 @@ impl Region for Mapped {
     }
 }
 
+/// Calls the host: under the virtual clock the guest stands still until the host has looked,
+/// elsewhere this does nothing.
+pub fn call_host(argument: u64) {
+    // SAFETY: the instruction exchanges a register with itself.
+    unsafe {
+        core::arch::asm!(
+            ".byte 0x66, 0x87, 0xdb",
+            in("rax") MARKER,
+            in("rdi") argument,
+            in("rsi") 0u64,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// The way to the host: a ring this process alone writes.
 #[derive(Debug)]
 pub struct MailLink {
@@ -133,9 +148,11 @@ impl Link for MailLink {
         let now = crate::clock::monotonic_ns();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         while let Err(Full::NoRoom) = writer.write(&self.region, &bytes, now) {
-            // The host reads every millisecond while it lives.
+            // The host reads when it is called, or every millisecond while it lives.
+            call_host(CALL_MESSAGE);
             std::thread::sleep(Duration::from_millis(1));
         }
+        call_host(CALL_MESSAGE);
     }
 }
 
@@ -151,6 +168,13 @@ impl Inbox {
         Self {
             reader: Reader::new(Ring::Host),
         }
+    }
+
+    /// Whether a message, or something broken, is there.
+    pub fn has_next(&self, region: &Mapped) -> bool {
+        region
+            .load(Ring::Host.head_offset())
+            .is_ok_and(|head| head != self.reader.place().bytes)
     }
 
     /// The next message, if it is there.

@@ -14,6 +14,7 @@ mod qmp;
 mod ram;
 mod shape;
 mod spec;
+mod virtual_clock;
 
 pub use error::MachineError;
 pub use initramfs::Initramfs;
@@ -22,7 +23,8 @@ pub use program::{Program, stamp};
 pub use qemu::{OLDEST_QEMU, Qemu};
 pub use ram::{GuestRam, MailboxRegion};
 pub use shape::Shape;
-pub use spec::{Accelerator, MachineSpec};
+pub use spec::{Accelerator, ClockMode, MachineSpec};
+pub use virtual_clock::{Hold, VirtualClock, WatchPoints};
 
 /// A short name for a text: for keys of caches, not against an adversary.
 pub fn hash(text: &str) -> u64 {

@@ -2,20 +2,26 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::process::Process;
+use crate::process::{FUTEX, POLL, Process};
 use crate::qmp::{Event, Qmp};
 use crate::spec::Descriptors;
-use crate::{Accelerator, GuestRam, MachineError, MachineSpec, Qemu};
+use crate::{
+    Accelerator, ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints,
+};
 
 /// How long QEMU may take to answer. It answers in milliseconds; a host that is suspended or
 /// swapping for longer than this is not fit to run a VM.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// Bytes of a console file that are shown.
+const CONSOLE_CAP: u64 = 8 << 20;
 
 /// Why the guest does not run any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,8 @@ pub struct Machine {
     accelerator: Accelerator,
     halted: Option<Halt>,
     clock: Clock,
+    virtual_clock: Option<VirtualClock>,
+    console: Option<File>,
 }
 
 /// Counts the time during which the guest could run.
@@ -69,6 +77,7 @@ impl Machine {
         qemu: &Qemu,
         spec: &MachineSpec,
         initramfs: &File,
+        points: &WatchPoints,
     ) -> Result<Self, MachineError> {
         let ram = spec
             .shape
@@ -76,7 +85,7 @@ impl Machine {
             .iter()
             .map(|mib| anonymous_file("ktstr-ram", mib << 20))
             .collect::<Result<Vec<_>, MachineError>>()?;
-        Self::start(qemu, spec, Some(initramfs), &ram, true)
+        Self::start(qemu, spec, Some(initramfs), &ram, true, points)
     }
 
     /// As [`Machine::prepare`], with guest RAM in `ram`, a file a node: see [`Machine::save`].
@@ -85,8 +94,9 @@ impl Machine {
         spec: &MachineSpec,
         initramfs: &File,
         ram: &[File],
+        points: &WatchPoints,
     ) -> Result<Self, MachineError> {
-        Self::start(qemu, spec, Some(initramfs), ram, true)
+        Self::start(qemu, spec, Some(initramfs), ram, true, points)
     }
 
     /// Restores a saved machine and stands where it stood. With `share` the guest's writes go
@@ -97,8 +107,9 @@ impl Machine {
         ram: &[File],
         share: bool,
         state: &Path,
+        points: &WatchPoints,
     ) -> Result<Self, MachineError> {
-        let mut machine = Self::start(qemu, spec, None, ram, share)?;
+        let mut machine = Self::start(qemu, spec, None, ram, share, points)?;
         machine.ignore_shared_ram()?;
         machine.command(
             "migrate-incoming",
@@ -162,8 +173,16 @@ impl Machine {
         initramfs: Option<&File>,
         ram: &[File],
         share: bool,
+        points: &WatchPoints,
     ) -> Result<Self, MachineError> {
         spec.shape.validate()?;
+        let (virtual_clock, console) = match spec.clock {
+            ClockMode::Real => (None, None),
+            ClockMode::Virtual { .. } => (
+                Some(VirtualClock::new(points)?),
+                Some(anonymous_file("ktstr-console", 0)?),
+            ),
+        };
         let (ours, theirs) = UnixStream::pair()
             .map_err(|e| MachineError::system("making a socket pair for QMP", e))?;
         let descriptors = Descriptors {
@@ -171,10 +190,17 @@ impl Machine {
             initramfs: initramfs.map(AsRawFd::as_raw_fd),
             ram: ram.iter().map(AsRawFd::as_raw_fd).collect(),
             share,
+            clock: virtual_clock
+                .as_ref()
+                .zip(console.as_ref())
+                .map(|(clock, console)| {
+                    [&clock.plugin, &clock.control, console].map(AsRawFd::as_raw_fd)
+                }),
         };
         let mut inherit = vec![descriptors.monitor];
         inherit.extend(descriptors.initramfs);
         inherit.extend(&descriptors.ram);
+        inherit.extend(descriptors.clock.iter().flatten());
         let mut process = Process::start(&qemu.path, &spec.arguments(&descriptors), inherit)?;
         drop(theirs);
         let qmp = match Qmp::connect(ours, ANSWER) {
@@ -190,7 +216,7 @@ impl Machine {
             .iter()
             .zip(spec.shape.memory_mib.iter().map(|mib| mib << 20))
             .collect();
-        let ram = GuestRam::of_process(process.id(), &backends)?;
+        let ram = GuestRam::of_process(process.id(), &backends, !share)?;
         Ok(Self {
             process,
             qmp,
@@ -198,6 +224,8 @@ impl Machine {
             accelerator: spec.accelerator,
             halted: None,
             clock: Clock::default(),
+            virtual_clock,
+            console,
         })
     }
 
@@ -211,9 +239,23 @@ impl Machine {
         &self.ram
     }
 
+    /// The virtual clock, if the machine has one.
+    pub fn virtual_clock(&self) -> Option<&VirtualClock> {
+        self.virtual_clock.as_ref()
+    }
+
     /// What the guest printed on its console.
     pub fn console(&self) -> String {
-        self.process.console.text()
+        match &self.console {
+            None => self.process.console.text(),
+            Some(file) => {
+                let len = file.metadata().map_or(0, |m| m.len()).min(CONSOLE_CAP);
+                let mut bytes = vec![0u8; len as usize];
+                // What cannot be read is not shown.
+                let _ = file.read_exact_at(&mut bytes, 0);
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+        }
     }
 
     /// Process id of QEMU.
@@ -231,16 +273,46 @@ impl Machine {
         self.process.cpu_time()
     }
 
-    /// Lets the guest run.
+    /// Lets the guest run. Under the virtual clock it is held at once, before its first
+    /// instruction.
     pub fn run(&mut self) -> Result<(), MachineError> {
         self.command("cont", Value::Null)?;
         self.clock.run();
+        if let Some(clock) = &self.virtual_clock {
+            let deadline = Instant::now() + ANSWER;
+            while clock.wait(Duration::from_millis(100)).is_none() {
+                if self.process.ended().is_some() {
+                    return Err(self.process.death("starting the guest"));
+                }
+                if Instant::now() > deadline {
+                    return Err(MachineError::NoAnswer {
+                        command: "cont (the plugin has not held the guest)".to_owned(),
+                        within: ANSWER,
+                    });
+                }
+            }
+            // QEMU's main loop still has to do with the start: what it does to the guest's
+            // thread must not fall between two of the guest's instructions.
+            self.process.wait_until_in(POLL)?;
+        }
         Ok(())
     }
 
     /// Stops all CPUs and the guest's clocks.
+    ///
+    /// A guest that its virtual clock holds is let go for it: its thread stops before the next
+    /// block of instructions, always the same one.
     pub fn stop(&mut self) -> Result<(), MachineError> {
-        self.command("stop", Value::Null)?;
+        let held = self.virtual_clock.as_ref().and_then(VirtualClock::held);
+        self.qmp.send("stop", Value::Null)?;
+        if held.is_some() {
+            // The request must have reached the thread before it goes on.
+            self.process.wait_until_in(FUTEX)?;
+            if let Some(clock) = &self.virtual_clock {
+                clock.release();
+            }
+        }
+        self.qmp.receive("stop", ANSWER)?;
         self.clock.stop();
         Ok(())
     }
@@ -294,7 +366,7 @@ impl Machine {
     /// Ends the machine and returns all it printed.
     pub fn end(mut self) -> String {
         self.process.kill();
-        self.process.console.text()
+        self.console()
     }
 
     fn command(&mut self, command: &str, arguments: Value) -> Result<Value, MachineError> {

@@ -5,10 +5,19 @@ use std::os::fd::RawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::MachineError;
 use crate::console::Console;
+
+/// Looks in a row at which the main thread must be where it is waited for.
+const SETTLED: u32 = 3;
+/// It gets there in milliseconds.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+/// Waiting for the virtual CPUs, as for a stop.
+pub(crate) const FUTEX: &[i64] = &[libc::SYS_futex];
+/// Waiting for something to do.
+pub(crate) const POLL: &[i64] = &[libc::SYS_ppoll, libc::SYS_poll];
 
 /// A running QEMU.
 #[derive(Debug)]
@@ -111,6 +120,32 @@ impl Process {
                 last
             },
         }
+    }
+
+    /// Waits until QEMU's main thread is found in one of these system calls several times in a
+    /// row: only then has it taken in what it was asked for.
+    pub(crate) fn wait_until_in(&self, calls: &[i64]) -> Result<(), MachineError> {
+        let path = format!("/proc/{}/syscall", self.id());
+        let deadline = Instant::now() + SETTLE_WITHIN;
+        let mut seen = 0;
+        while seen < SETTLED {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| MachineError::system(format!("reading {path}"), e))?;
+            let call = text.split_whitespace().next().and_then(|n| n.parse().ok());
+            seen = if call.is_some_and(|call| calls.contains(&call)) {
+                seen + 1
+            } else {
+                0
+            };
+            if Instant::now() > deadline {
+                return Err(MachineError::NoAnswer {
+                    command: format!("waiting for QEMU's main thread ({})", text.trim()),
+                    within: SETTLE_WITHIN,
+                });
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        Ok(())
     }
 
     /// CPU time QEMU has used, all threads, in steps of the clock tick.

@@ -14,8 +14,8 @@ use crate::{MachineError, anonymous_file};
 pub struct Program {
     /// What identifies the file it was made from.
     pub stamp: String,
-    /// SHA-256 of that file, in hexadecimal.
-    pub sha256: String,
+    /// BLAKE3 of that file, in hexadecimal.
+    pub blake3: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Libraries it needs, its loader included, as the host's own loader finds them.
@@ -53,7 +53,7 @@ impl Program {
             return Ok(program);
         }
         let program = Self {
-            sha256: sha256(&read(&host)?),
+            blake3: blake3::hash(&read(&host)?).to_hex().to_string(),
             bytes: without_debug_information(&host)?,
             libraries: shared_libraries(&host)?,
             stamp,
@@ -73,7 +73,7 @@ impl Program {
         if lines.next()? != stamp {
             return None;
         }
-        let sha256 = lines.next()?.to_owned();
+        let blake3 = lines.next()?.to_owned();
         let length: usize = lines.next()?.parse().ok()?;
         let bytes = whole[end + 2..].to_vec();
         // The one use of a kept program marks it as in use.
@@ -83,14 +83,14 @@ impl Program {
             .and_then(|file| file.set_modified(std::time::SystemTime::now()));
         (bytes.len() == length).then(|| Self {
             stamp: stamp.to_owned(),
-            sha256,
+            blake3,
             bytes,
             libraries: lines.map(PathBuf::from).collect(),
         })
     }
 
     fn store(&self, kept: &Path) -> std::io::Result<()> {
-        let mut whole = format!("{}\n{}\n{}", self.stamp, self.sha256, self.bytes.len());
+        let mut whole = format!("{}\n{}\n{}", self.stamp, self.blake3, self.bytes.len());
         for library in &self.libraries {
             whole.push_str(&format!("\n{}", library.display()));
         }
@@ -126,12 +126,6 @@ fn without_debug_information(host: &Path) -> Result<Vec<u8>, MachineError> {
     } else {
         Ok(bytes)
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    let digest = sha2::Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, MachineError> {

@@ -50,6 +50,12 @@ impl Qmp {
         arguments: Value,
         within: Duration,
     ) -> Result<Value, MachineError> {
+        self.send(command, arguments)?;
+        self.receive(command, within)
+    }
+
+    /// Sends a command without waiting for what it returns.
+    pub fn send(&mut self, command: &str, arguments: Value) -> Result<(), MachineError> {
         let mut request = json!({ "execute": command });
         if !arguments.is_null() {
             request["arguments"] = arguments;
@@ -58,7 +64,11 @@ impl Qmp {
         bytes.push(b'\n');
         self.stream
             .write_all(&bytes)
-            .map_err(|e| MachineError::system(format!("sending `{command}` to QEMU"), e))?;
+            .map_err(|e| MachineError::system(format!("sending `{command}` to QEMU"), e))
+    }
+
+    /// Waits for what the command sent last returns.
+    pub fn receive(&mut self, command: &str, within: Duration) -> Result<Value, MachineError> {
         let deadline = Instant::now() + within;
         loop {
             let mut reply = self.line(deadline, command, within)?;

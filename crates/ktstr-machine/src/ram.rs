@@ -16,6 +16,17 @@ const SPLIT_FROM: u64 = 0xb000_0000;
 const LOW_WHEN_SPLIT: u64 = 0x8000_0000;
 const ABOVE_4G: u64 = 1 << 32;
 
+const PAGE: u64 = 4096;
+/// Bytes of a run of pages.
+const RUN: usize = 1 << 20;
+
+/// Whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) stands for a page of
+/// our own: in a private mapping one that is no page of the file any more.
+fn is_own(entry: u64, private: bool) -> bool {
+    let (present, swapped, of_file) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
+    (present == 1 || swapped == 1) && !(private && of_file == 1)
+}
+
 /// A piece of guest RAM that is one mapping of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Segment {
@@ -28,13 +39,20 @@ struct Segment {
 #[derive(Debug)]
 pub struct GuestRam {
     memory: File,
+    pid: u32,
+    /// Whether the files are mapped copy-on-write.
+    private: bool,
     segments: Vec<Segment>,
     size: u64,
 }
 
 impl GuestRam {
     /// Finds the mappings of `backends` (in node order, with their sizes) in process `pid`.
-    pub(crate) fn of_process(pid: u32, backends: &[(&File, u64)]) -> Result<Self, MachineError> {
+    pub(crate) fn of_process(
+        pid: u32,
+        backends: &[(&File, u64)],
+        private: bool,
+    ) -> Result<Self, MachineError> {
         let maps_path = format!("/proc/{pid}/maps");
         let maps = std::fs::read_to_string(&maps_path)
             .map_err(|e| MachineError::system(format!("reading {maps_path}"), e))?;
@@ -62,6 +80,8 @@ impl GuestRam {
             .map_err(|e| MachineError::system(format!("opening {path} to read guest RAM"), e))?;
         Ok(Self {
             memory,
+            pid,
+            private,
             segments: lay_out(&pieces),
             size: pieces.iter().map(|(_, len)| len).sum(),
         })
@@ -70,6 +90,45 @@ impl GuestRam {
     /// Bytes of RAM.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Calls `see` with every page, or run of pages, that this machine has of its own: in a fork
+    /// those that were written to since, else all that were ever touched. In ascending order,
+    /// with their guest-physical address, 1 MiB at most at a time.
+    pub fn own_pages(&self, mut see: impl FnMut(u64, &[u8])) -> Result<(), MachineError> {
+        let path = format!("/proc/{}/pagemap", self.pid);
+        let wrap = |e| MachineError::system(format!("reading {path}"), e);
+        let pagemap = File::open(&path).map_err(wrap)?;
+        let mut buffer = vec![0u8; RUN];
+        for segment in &self.segments {
+            let pages = (segment.len / PAGE) as usize;
+            let mut entries = vec![0u8; pages * 8];
+            pagemap
+                .read_exact_at(&mut entries, segment.host / PAGE * 8)
+                .map_err(wrap)?;
+            let own = |page: usize| {
+                let entry = entries[page * 8..]
+                    .first_chunk()
+                    .map(|e| u64::from_le_bytes(*e));
+                entry.is_some_and(|entry| is_own(entry, self.private))
+            };
+            let mut page = 0;
+            while page < pages {
+                if !own(page) {
+                    page += 1;
+                    continue;
+                }
+                let first = page;
+                while page < pages && own(page) && page - first < RUN / PAGE as usize {
+                    page += 1;
+                }
+                let run = &mut buffer[..(page - first) * PAGE as usize];
+                let gpa = segment.gpa + first as u64 * PAGE;
+                self.read(gpa, run)?;
+                see(gpa, run);
+            }
+        }
+        Ok(())
     }
 
     /// Fills `buf` from guest-physical address `gpa`.
@@ -282,7 +341,7 @@ mod tests {
         file.set_len(MIB).expect("sparse");
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
         assert!(std::path::Path::new(&path).exists());
-        let error = GuestRam::of_process(std::process::id(), &[(&file, MIB)])
+        let error = GuestRam::of_process(std::process::id(), &[(&file, MIB)], false)
             .expect_err("the file is not mapped");
         assert!(error.to_string().contains("inode"), "{error}");
     }

@@ -31,6 +31,19 @@ impl std::fmt::Display for Accelerator {
     }
 }
 
+/// What the guest's clocks follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClockMode {
+    /// The host's clock.
+    Real,
+    /// The instructions executed by all CPUs together, 2^`shift` nanoseconds each; idle time is
+    /// jumped over. Needs [`Accelerator::Tcg`].
+    Virtual {
+        /// Binary logarithm of the nanoseconds an instruction takes.
+        shift: u8,
+    },
+}
+
 /// A machine to be.
 #[derive(Debug, Clone)]
 pub struct MachineSpec {
@@ -43,6 +56,8 @@ pub struct MachineSpec {
     pub shape: Shape,
     /// What executes it.
     pub accelerator: Accelerator,
+    /// What its clocks follow.
+    pub clock: ClockMode,
 }
 
 /// Descriptors QEMU inherits, by number.
@@ -55,6 +70,8 @@ pub(crate) struct Descriptors {
     pub(crate) ram: Vec<i32>,
     /// Whether what the guest writes to its memory goes into those files.
     pub(crate) share: bool,
+    /// Under the virtual clock: the plugin, the page it shares with us, and the console's file.
+    pub(crate) clock: Option<[i32; 3]>,
 }
 
 impl MachineSpec {
@@ -83,6 +100,7 @@ impl MachineSpec {
             initramfs: Some(0),
             ram: vec![0; self.shape.memory_mib.len()],
             share: true,
+            clock: matches!(self.clock, ClockMode::Virtual { .. }).then_some([0; 3]),
         };
         self.arguments(&descriptors).join(" ")
     }
@@ -111,9 +129,16 @@ impl MachineSpec {
             ""
         };
         option("machine", format!("q35,smm=off,vmport=off{memory}"));
-        match self.accelerator {
-            Accelerator::Tcg => option("accel", "tcg,thread=multi".into()),
-            Accelerator::Kvm => option("accel", "kvm".into()),
+        match (self.accelerator, self.clock) {
+            (_, ClockMode::Virtual { shift }) => {
+                option("accel", "tcg,thread=single".into());
+                option("icount", format!("shift={shift},sleep=off"));
+                option("rtc", "base=2020-01-01,clock=vm".into());
+                // What QEMU itself draws (boot data, RDRAND); the run's own seed comes later.
+                option("seed", "0".into());
+            }
+            (Accelerator::Tcg, _) => option("accel", "tcg,thread=multi".into()),
+            (Accelerator::Kvm, _) => option("accel", "kvm".into()),
         }
         // Linux learns of dies from leaf 0x1f, which QEMU offers from this level on and for
         // this vendor only.
@@ -151,7 +176,20 @@ impl MachineSpec {
             // The kernel is in the restored RAM already.
             None => option("incoming", "defer".into()),
         }
-        option("chardev", "file,id=console,path=/proc/self/fd/1".into());
+        match descriptors.clock {
+            None => option("chardev", "file,id=console,path=/proc/self/fd/1".into()),
+            Some([plugin, page, console]) => {
+                option(
+                    "plugin",
+                    format!("file=/proc/self/fd/{plugin},control=/proc/self/fd/{page}"),
+                );
+                // A file takes every byte at once; a pipe can be full, at the host's leisure.
+                option(
+                    "chardev",
+                    format!("file,id=console,path=/proc/self/fd/{console}"),
+                );
+            }
+        }
         option("device", "isa-serial,chardev=console".into());
         option(
             "chardev",
@@ -173,12 +211,14 @@ mod tests {
             kernel_arguments: vec!["sysctl.kernel.x=1".into()],
             shape: Shape::uniform(1, 2, 1, 512),
             accelerator: Accelerator::Tcg,
+            clock: ClockMode::Real,
         };
         let descriptors = Descriptors {
             monitor: 3,
             initramfs: Some(4),
             ram: vec![5],
             share: true,
+            clock: None,
         };
         insta::assert_snapshot!(spec.arguments(&descriptors).join("\n"), @r"
         -nodefaults
@@ -224,12 +264,14 @@ mod tests {
             kernel_arguments: Vec::new(),
             shape: Shape::uniform(1, 2, 1, 512),
             accelerator: Accelerator::Tcg,
+            clock: ClockMode::Real,
         };
         let booted = Descriptors {
             monitor: 3,
             initramfs: Some(4),
             ram: vec![5],
             share: true,
+            clock: None,
         };
         let restored = Descriptors {
             initramfs: None,

@@ -20,6 +20,15 @@ pub use frame::{MAX_FRAME_PAYLOAD, MAX_MESSAGE};
 pub use reader::{Message, Reader, RingError};
 pub use writer::{Full, Writer};
 
+/// Value of `rax` that makes [`MARKER_CODE`] a call to the host: "KTSTRHLD".
+pub const MARKER: u64 = u64::from_le_bytes(*b"KTSTRHLD");
+/// `xchg %bx,%bx`: does nothing, unless a host that counts instructions looks for it.
+pub const MARKER_CODE: [u8; 3] = [0x66, 0x87, 0xdb];
+/// A call's argument: there is a message in the mailbox.
+pub const CALL_MESSAGE: u64 = 1;
+/// A call's argument: the guest has nothing to do until the host says something.
+pub const CALL_IDLE: u64 = 2;
+
 /// Where everything lies, in bytes from the start of guest-physical memory or of the mailbox.
 pub struct Layout;
 

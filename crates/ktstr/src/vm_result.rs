@@ -64,6 +64,12 @@ pub struct VmResult {
     pub accelerator: &'static str,
     /// `real` or `virtual`.
     pub clock: &'static str,
+    /// Under the virtual clock, BLAKE3 over what the guest changed of its memory, and its
+    /// console, at its end: the same seed gives the same digest.
+    pub digest: Option<String>,
+    /// Under the virtual clock, how many context switches there were and a digest of them in
+    /// their order: two runs that differ part where these do.
+    pub switches: Option<(u64, u64)>,
     /// What the machine was started from: `cold`, `booted` or `attached`.
     pub start: &'static str,
     /// The seed of the run.

@@ -66,7 +66,7 @@ fn a_scheduler_that_the_verifier_refuses() {
         &[
             "scheduler `scx-ktstr` did not attach",
             "it said last",
-            "R1 invalid mem access 'scalar'",
+            "invalid mem access",
             "fault: the scheduler's",
             "stage: Attach",
         ],

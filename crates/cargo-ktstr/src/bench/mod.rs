@@ -1,21 +1,24 @@
-//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. Each section is a module that measures and returns a
-//! [`Section`]; here they are called and printed.
+//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. The cases are run and their records kept here; each
+//! section is a module that makes a table of them.
 
 mod breakdown;
+mod case;
 mod page;
 #[cfg(not(test))]
 mod scenario;
+mod warm;
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
-use ktstr::run::Finished;
-use ktstr::test_support::find_test;
-use ktstr_record::HostRecord;
+use anyhow::Result;
+use ktstr_record::{HostRecord, RunRecord};
 use serde::Serialize;
 
+use self::case::{Case, Ended, Measured};
 use self::page::Section;
-use crate::exit::{self, Exit};
+use crate::exit::Exit;
+
+pub use self::case::run_entry;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -23,40 +26,40 @@ pub struct Options {
     /// Runs of each case; medians are over these.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Leave out the machines with eight CPUs, whose boots take longest.
+    #[arg(long)]
+    small: bool,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
 }
 
-/// All of it, as `--json` prints it. Times are seconds of the host's clock unless a row says otherwise.
+/// All of it, as `--json` prints it. Times are seconds.
 #[derive(Debug, Serialize)]
 struct Report {
     runs: u32,
     kernel: Option<String>,
-    accelerator: Option<&'static str>,
+    accelerator: Option<ktstr_record::Accelerator>,
     host: HostRecord,
     sections: Vec<Section>,
 }
 
-/// A run that did not pass measures nothing: the bench ends with it.
-#[derive(Debug)]
-struct Failed(Box<Finished>);
-
-/// Measures and prints.
+/// Measures and prints. A run that did not pass measures nothing: the bench ends with it.
 pub fn run(out: &mut dyn Write, options: Options) -> Result<Exit> {
-    let measured = match breakdown::measure(options.runs)? {
+    let cases: Vec<Case> = Case::all()
+        .filter(|case| !options.small || case.cpus == 2)
+        .collect();
+    let measured = match measure(&cases, options.runs)? {
         Ok(measured) => measured,
-        Err(Failed(finished)) => {
-            finished.print();
-            return Ok(exit::from_code(finished.exit_code()));
-        }
+        Err(exit) => return Ok(exit),
     };
+    let last = measured.iter().flat_map(|m| &m.records).last();
     let report = Report {
         runs: options.runs,
-        kernel: measured.kernel,
-        accelerator: measured.accelerator,
+        kernel: last.and_then(|record| record.kernel.clone()),
+        accelerator: last.and_then(|record| record.accelerator),
         host: HostRecord::detect(),
-        sections: vec![measured.section],
+        sections: vec![breakdown::section(&measured), warm::section(&measured)],
     };
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &report)?;
@@ -67,11 +70,43 @@ pub fn run(out: &mut dyn Write, options: Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Runs every case `runs` times, in turn, so that a busy spell of the host strikes all alike.
+fn measure(cases: &[Case], runs: u32) -> Result<Result<Vec<Measured>, Exit>> {
+    let mut measured: Vec<Measured> = Vec::new();
+    for &case in cases {
+        if !case.cold {
+            // The template is made by whoever comes first, which is to be nobody who is measured.
+            eprintln!("template: {case}");
+            if let Ended::Otherwise(exit) = case.run()? {
+                return Ok(Err(exit));
+            }
+        }
+        measured.push(Measured {
+            case,
+            records: Vec::new(),
+        });
+    }
+    for number in 1..=runs {
+        for Measured { case, records } in &mut measured {
+            eprintln!("run {number} of {runs}: {case}");
+            match case.run()? {
+                Ended::Passed(record) => records.push(*record),
+                Ended::Otherwise(exit) => return Ok(Err(exit)),
+            }
+        }
+    }
+    Ok(Ok(measured))
+}
+
 fn render(report: &Report) -> String {
     let mut text = format!(
         "Kernel {}, {}, on {} CPUs of {}. Medians over {} runs, smallest and largest in brackets.\n",
         report.kernel.as_deref().unwrap_or("unknown"),
-        report.accelerator.unwrap_or("unknown"),
+        match report.accelerator {
+            Some(ktstr_record::Accelerator::Kvm) => "kvm",
+            Some(ktstr_record::Accelerator::Tcg) => "tcg",
+            None => "unknown",
+        },
         report.host.cores,
         report.host.cpu_model,
         report.runs
@@ -82,15 +117,11 @@ fn render(report: &Report) -> String {
     text
 }
 
-/// One run of the test called `name`.
-fn once(name: &str) -> Result<Result<Finished, Failed>> {
-    let entry = find_test(name)
-        .with_context(|| format!("this binary holds no test `{name}`: it is a test build"))?;
-    let finished = ktstr::run::run(entry);
-    let passed = finished.verdict == ktstr_record::RunVerdict::Pass;
-    Ok(if passed {
-        Ok(finished)
-    } else {
-        Err(Failed(Box::new(finished)))
-    })
+/// A part of a run's wall time, seconds; `None` if it took none.
+fn part(record: &RunRecord, name: &str) -> Option<f64> {
+    record
+        .timings
+        .get(name)
+        .copied()
+        .filter(|&seconds| seconds > 0.0)
 }

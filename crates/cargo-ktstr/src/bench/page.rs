@@ -11,7 +11,7 @@ pub struct Section {
     /// What the numbers are of.
     pub title: &'static str,
     /// The cases that are compared.
-    pub columns: Vec<&'static str>,
+    pub columns: Vec<String>,
     /// The quantities.
     pub rows: Vec<Row>,
 }
@@ -22,7 +22,7 @@ pub struct Row {
     /// Its name.
     pub name: &'static str,
     /// What it is.
-    pub about: &'static str,
+    pub about: String,
     /// One value a column; `None` where there is nothing to measure.
     pub cells: Vec<Option<Summary>>,
 }
@@ -30,7 +30,7 @@ pub struct Row {
 /// The section as a table.
 pub fn render(section: &Section) -> String {
     let mut header = vec!["PART"];
-    header.extend(&section.columns);
+    header.extend(section.columns.iter().map(String::as_str));
     header.push("");
     let mut table = table::numbers(&header, 1);
     if let Some(last) = table.column_mut(header.len() - 1) {
@@ -39,7 +39,7 @@ pub fn render(section: &Section) -> String {
     for row in &section.rows {
         let mut cells = vec![row.name.to_owned()];
         cells.extend(row.cells.iter().map(cell));
-        cells.push(row.about.to_owned());
+        cells.push(row.about.clone());
         table.add_row(cells);
     }
     format!("\n{}\n\n{}\n", section.title, table.trim_fmt())
@@ -78,16 +78,16 @@ mod tests {
         };
         let section = Section {
             title: "Where the time goes",
-            columns: vec!["EEVDF", "SCX"],
+            columns: vec!["EEVDF".to_owned(), "SCX".to_owned()],
             rows: vec![
                 Row {
                     name: "boot",
-                    about: "to the first word",
+                    about: "to the first word".to_owned(),
                     cells: vec![of(4.1234), of(5.0)],
                 },
                 Row {
                     name: "attach",
-                    about: "of the scheduler",
+                    about: "of the scheduler".to_owned(),
                     cells: vec![None, of(0.0042)],
                 },
             ],

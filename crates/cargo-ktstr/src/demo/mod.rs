@@ -59,6 +59,7 @@ fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
             .unwrap_or_default(),
         accelerator: vm.accelerator.to_owned(),
         clock: vm.clock.to_owned(),
+        start: vm.start.to_owned(),
         scheduler: entry.scheduler.binary.display_name().to_owned(),
         topology: entry.topology.to_string(),
         vcpus: vm.vcpus,
@@ -66,7 +67,12 @@ fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
         cgroups: cgroups(vm),
         counters: counters(vm),
         captures: (vm.periodic_real, vm.periodic_target),
-        freeze_ms: Summary::of(&vm.capture_freezes).map(|freezes| freezes.median * 1e3),
+        freeze_ms: Summary::of(
+            vm.capture_freezes
+                .iter()
+                .map(|freeze| freeze.as_secs_f64() * 1e3),
+        )
+        .map(|freezes| freezes.median),
         wall_s: finished.wall.as_secs_f64(),
         boot_s: finished.timings.boot.as_secs_f64(),
         window_s: finished.timings.window.as_secs_f64(),

@@ -19,6 +19,8 @@ pub struct Screen {
     pub accelerator: String,
     /// `real` or `virtual`.
     pub clock: String,
+    /// What the machine was started from: `cold`, `booted` or `attached`.
+    pub start: String,
     /// Name of the scheduler.
     pub scheduler: String,
     /// Such as `1n1l2c1t`.
@@ -92,8 +94,11 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
     }
     writeln!(
         text,
-        "\n  kernel     {}, {} ({} clock)",
-        s.kernel, s.accelerator, s.clock
+        "\n  kernel     {}, {} ({} clock), {}",
+        s.kernel,
+        s.accelerator,
+        s.clock,
+        started(&s.start)
     )?;
     writeln!(
         text,
@@ -172,6 +177,15 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
         writeln!(text, "  record: {record}")?;
     }
     Ok(())
+}
+
+fn started(level: &str) -> &str {
+    match level {
+        "cold" => "booted for this run",
+        "booted" => "forked from a booted template",
+        "attached" => "forked from a template with the scheduler attached",
+        other => other,
+    }
 }
 
 fn froze(freeze_ms: Option<f64>) -> String {
@@ -259,6 +273,7 @@ mod tests {
             kernel: "7.3.4+deb13-cloud-amd64".to_owned(),
             accelerator: "tcg".to_owned(),
             clock: "real".to_owned(),
+            start: "attached".to_owned(),
             scheduler: "scx-ktstr".to_owned(),
             topology: "1n1l2c1t".to_owned(),
             vcpus: 2,
@@ -288,7 +303,7 @@ mod tests {
         insta::assert_snapshot!(text, @r"
         PASS  two_steps
 
-          kernel     7.3.4+deb13-cloud-amd64, tcg (real clock)
+          kernel     7.3.4+deb13-cloud-amd64, tcg (real clock), forked from a template with the scheduler attached
           machine    1n1l2c1t: 2 CPUs, 512 MiB
           scheduler  scx-ktstr
 

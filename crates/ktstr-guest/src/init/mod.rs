@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use ktstr_mailbox::{Ring, initialise};
+use ktstr_mailbox::{CALL_IDLE, Ring, initialise};
 use ktstr_scenario::topology::TestTopology;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub const TEST_JOB_ENV: &str = "KTSTR_GUEST_JOB";
 
 /// Kernel parameter, and so PID 1's environment, that says "you are the guest".
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
+
+/// The longest tick that is in use (CONFIG_HZ=100), in nanoseconds.
+const TICK_NS: u64 = 10_000_000;
 
 /// What the test process needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,7 +125,13 @@ impl Agent {
         let mut inbox = Inbox::new();
         loop {
             match inbox.next(&self.region).map_err(InitError::Message)? {
-                None => self.idle()?,
+                None => {
+                    crate::mail::call_host(CALL_IDLE);
+                    // Under the virtual clock the host has said something by now.
+                    if !inbox.has_next(&self.region) {
+                        self.idle()?;
+                    }
+                }
                 Some(ToGuest::Refresh {
                     realtime_ns,
                     entropy,
@@ -230,6 +239,7 @@ impl Agent {
             .env_remove(GUEST_MARK_ENV)
             .env(TEST_JOB_ENV, text)
             .envs(job.env.iter().map(|(k, v)| (k, v)));
+        shift_phase(job.seed);
         let kills_before = oom_kills();
         link::send(&ToHost::TestStarted);
         let test = self
@@ -289,6 +299,19 @@ fn make_cgroup(path: &str) -> Result<(), InitError> {
     let folder = format!("/sys/fs/cgroup{path}");
     std::fs::create_dir_all(&folder)
         .map_err(|e| InitError::system(format!("making the cgroup {folder}"), e))
+}
+
+/// Spends up to a timer tick, as the seed says: where the test starts between two ticks decides
+/// much of what the scheduler does. Seed 0 is the plain run.
+fn shift_phase(seed: u64) {
+    if seed == 0 {
+        return;
+    }
+    let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let until = crate::clock::monotonic_ns() + (mixed >> 32) % TICK_NS;
+    while crate::clock::monotonic_ns() < until {
+        std::hint::spin_loop();
+    }
 }
 
 /// Processes the kernel has killed for want of memory so far (`/proc/vmstat`).

@@ -7,9 +7,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ktstr_machine::{Accelerator, Halt, Initramfs, Machine};
+use ktstr_machine::{Accelerator, ClockMode, Halt, Initramfs, Machine, WatchPoints};
 
 use super::conversation::{Conversation, End};
+use super::engine::Engine;
 use super::plan::Plan;
 use super::{RunError, environment, start, warm};
 
@@ -92,10 +93,14 @@ fn probe(plan: &Plan) -> Result<(), String> {
     let boot = || -> Result<Option<End>, RunError> {
         let mut archive = Initramfs::new();
         start::pack(&mut archive, &plan.base, &mut warm::Stamps::new())?;
-        let spec = plan.machine(Accelerator::Kvm);
-        let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?)?;
+        let spec = plan.machine(Engine {
+            accelerator: Accelerator::Kvm,
+            clock: ClockMode::Real,
+        });
+        let points = WatchPoints::default();
+        let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
         let mut conversation = Conversation::new(machine, plan.shape.cpus());
-        conversation.machine.run()?;
+        conversation.run()?;
         let deadline = std::time::Instant::now() + BOOT;
         while conversation.said.hello.is_none() {
             if let Some(end) = conversation.look(Duration::MAX)? {
@@ -104,7 +109,6 @@ fn probe(plan: &Plan) -> Result<(), String> {
             if std::time::Instant::now() > deadline {
                 return Ok(Some(End::Halted(Halt::AcceleratorFailed)));
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(None)
     };

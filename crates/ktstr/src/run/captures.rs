@@ -12,7 +12,7 @@ use ktstr_introspect::report::FailureDumpReport;
 use ktstr_introspect::snapshot::MissingStatsReason;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_kernel::Kernel;
-use ktstr_machine::{GuestRam, Machine, MachineError};
+use ktstr_machine::{GuestRam, Machine, MachineError, WatchPoints};
 
 use super::transcript::Transcript;
 use crate::snapshot_bridge::SnapshotBridge;
@@ -109,22 +109,29 @@ impl Captures {
         self.freezes.iter().sum()
     }
 
-    /// Takes the next capture if its boundary has come.
+    /// Takes the next capture if its boundary has come, at `now`; under the virtual clock, asks
+    /// to be held at the next one.
     pub(super) fn take_if_due(
         &mut self,
         machine: &mut Machine,
         knowledge: &mut Knowledge,
         said: &Transcript,
+        now: Duration,
     ) -> Result<(), MachineError> {
-        let Some(elapsed) = said.window.elapsed(machine.running_time()) else {
-            return Ok(());
-        };
-        match self.boundaries.get(self.next) {
-            Some(boundary) if elapsed >= *boundary => {
-                self.take(machine, knowledge, elapsed, said.step_index)
-            }
-            _ => Ok(()),
+        if let (Some(elapsed), Some(boundary)) =
+            (said.window.elapsed(now), self.boundaries.get(self.next))
+            && elapsed >= *boundary
+        {
+            self.take(machine, knowledge, elapsed, said.step_index)?;
         }
+        if let Some(clock) = machine.virtual_clock() {
+            let due = self
+                .boundaries
+                .get(self.next)
+                .and_then(|boundary| said.window.when(*boundary));
+            clock.set_due(due.map(|due| due.as_nanos() as u64));
+        }
+        Ok(())
     }
 
     /// Freezes the machine, reads, stores under `periodic_NNN`, lets go.
@@ -141,9 +148,15 @@ impl Captures {
         let report = match knowledge.get() {
             Ok(known) => {
                 let began = Instant::now();
-                machine.stop()?;
+                // Under the virtual clock the guest is held already.
+                let free = machine.virtual_clock().is_none();
+                if free {
+                    machine.stop()?;
+                }
                 let report = read(machine.ram(), known);
-                machine.run()?;
+                if free {
+                    machine.run()?;
+                }
                 self.freezes.push(began.elapsed());
                 report
             }
@@ -171,6 +184,49 @@ impl Captures {
         });
         Ok(())
     }
+}
+
+/// Where the plugin of the virtual clock has to look. Without `ram` (before a boot) the CPUs'
+/// run queue clocks are not known.
+pub(super) fn watch_points(
+    known: &KernelKnowledge,
+    ram: Option<&GuestRam>,
+    cpus: u32,
+) -> Result<WatchPoints, String> {
+    let symbol = |name: &str| {
+        known
+            .symbols
+            .address(name)
+            .ok_or_else(|| format!("the kernel has no symbol {name}"))
+    };
+    let offset = |kind: &str, path: &str| {
+        known
+            .btf
+            .member(kind, path)
+            .map(|member| member.offset() as u32)
+            .map_err(|e| e.to_string())
+    };
+    let mut points = WatchPoints {
+        switch_to: symbol("__switch_to")?,
+        pid_offset: offset("task_struct", "pid")?,
+        timer: symbol("hrtimer_interrupt")?,
+        next_event_offset: offset("clock_event_device", "next_event")?,
+        rq_clock: Vec::new(),
+    };
+    if let Some(ram) = ram {
+        let memory = RamView(ram);
+        let view =
+            KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+        let clock = u64::from(offset("rq", "clock")?);
+        let runqueues = symbol("runqueues")?;
+        for cpu in 0..cpus {
+            let base = view.per_cpu_offset(cpu).map_err(|e| e.to_string())?;
+            points
+                .rq_clock
+                .push(runqueues.wrapping_add(base).wrapping_add(clock));
+        }
+    }
+    Ok(points)
 }
 
 /// Overrides sched_ext's runnable-stall timeout in a machine whose scheduler is attached.

@@ -1,11 +1,11 @@
 //! Talking to a running machine: what comes from its mailbox, what goes into it, and when to
 //! give up on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{ToGuest, ToHost};
-use ktstr_machine::{Halt, Machine, MachineError, MailboxRegion};
-use ktstr_mailbox::{Full, Layout, Place, Reader, Ring, RingError, Writer, is_ready};
+use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRegion, VirtualClock};
+use ktstr_mailbox::{CALL_IDLE, Full, Layout, Place, Reader, Ring, RingError, Writer, is_ready};
 
 use super::transcript::Transcript;
 use super::watch::Watch;
@@ -13,6 +13,8 @@ use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
 /// How often the host looks at the mailbox.
 const POLL: Duration = Duration::from_micros(500);
+/// How long the host waits for a held guest before it looks whether there still is one.
+const HOLD_WAIT: Duration = Duration::from_millis(50);
 /// Messages taken in at a look: a guest that floods the mailbox must not keep the host from
 /// its other duties.
 const BURST: usize = 256;
@@ -55,7 +57,9 @@ pub(super) struct Conversation {
     watch: Watch,
     vcpus: u32,
     ready: bool,
-    next_check: Duration,
+    next_check: Instant,
+    /// Under the virtual clock: why the guest stands still since the last look.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Conversation {
@@ -70,7 +74,8 @@ impl Conversation {
             watch: Watch::new(vcpus, super::host_cpus()),
             vcpus,
             ready: false,
-            next_check: Duration::ZERO,
+            next_check: Instant::now(),
+            hold: None,
         }
     }
 
@@ -151,8 +156,28 @@ impl Conversation {
             if end.is_some() {
                 return Ok(end);
             }
-            std::thread::sleep(POLL);
         }
+    }
+
+    /// Lets the machine run from where it was started or restored.
+    pub(super) fn run(&mut self) -> Result<(), MachineError> {
+        self.machine.run()?;
+        self.hold = self.machine.virtual_clock().and_then(VirtualClock::held);
+        Ok(())
+    }
+
+    /// Under the virtual clock: goes on to where the guest waits for a message, and leaves it
+    /// held there.
+    pub(super) fn until_idle(&mut self) -> Result<Option<End>, MachineError> {
+        if self.machine.virtual_clock().is_none() {
+            return Ok(None);
+        }
+        while self.hold != Some(Hold::Call(CALL_IDLE)) {
+            if let Some(end) = self.look(Duration::MAX)? {
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
     }
 
     /// Waits for the end, and calls `meanwhile` at every look. `silence` is the guest time a
@@ -160,19 +185,46 @@ impl Conversation {
     pub(super) fn until_end(
         &mut self,
         silence: Duration,
-        mut meanwhile: impl FnMut(&mut Machine, &Transcript) -> Result<(), MachineError>,
+        mut meanwhile: impl FnMut(&mut Machine, &Transcript, Duration) -> Result<(), MachineError>,
     ) -> Result<End, MachineError> {
         loop {
             if let Some(end) = self.look(silence)? {
                 return Ok(end);
             }
-            meanwhile(&mut self.machine, &self.said)?;
-            std::thread::sleep(POLL);
+            let now = self.now();
+            meanwhile(&mut self.machine, &self.said, now)?;
         }
     }
 
-    /// Takes in what is there.
+    /// The time that windows are measured in: the guest's own under the virtual clock, else the
+    /// time during which it could run.
+    fn now(&self) -> Duration {
+        match (self.machine.virtual_clock(), self.hold) {
+            (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
+            (Some(_), _) => self.said.at,
+            (None, _) => self.machine.running_time(),
+        }
+    }
+
+    /// Waits a moment, or for the guest to be held, and takes in what is there. Under the
+    /// virtual clock the guest stands still between two looks once something happened: what the
+    /// host does then, it does at a point of the guest's time that is the same in every run.
     pub(super) fn look(&mut self, silence: Duration) -> Result<Option<End>, MachineError> {
+        if let Some(clock) = self.machine.virtual_clock() {
+            if self.hold.take().is_some() {
+                clock.release();
+            }
+            self.hold = clock.wait(HOLD_WAIT);
+            if self.hold.is_none() {
+                let halted = self.machine.halt()?;
+                if halted.is_none() {
+                    return Ok(self.check(silence));
+                }
+                // Nothing moves any more: what is in the mailbox is the last of it.
+            }
+        } else {
+            std::thread::sleep(POLL);
+        }
         let halted = self.machine.halt()?;
         if !self.ready {
             self.ready = is_ready(&MailboxRegion(self.machine.ram()))?;
@@ -193,12 +245,16 @@ impl Conversation {
         if let Some(halt) = halted {
             return Ok(Some(End::Halted(halt)));
         }
-        let now = self.machine.running_time();
-        if now >= self.next_check {
-            self.next_check = now + CHECK;
-            return Ok(self.silence(silence).map(End::GaveUp));
+        Ok(self.check(silence))
+    }
+
+    fn check(&mut self, silence: Duration) -> Option<End> {
+        let now = Instant::now();
+        if now < self.next_check {
+            return None;
         }
-        Ok(None)
+        self.next_check = now + CHECK;
+        self.silence(silence).map(End::GaveUp)
     }
 
     fn silence(&mut self, silence: Duration) -> Option<WatchdogKillReason> {
@@ -207,7 +263,21 @@ impl Conversation {
             GuestLifecyclePhase::Attach => ATTACH_PATIENCE,
             _ => silence,
         };
-        let progress = self.agent.place().bytes + self.test.place().bytes;
+        // Guest time that goes by is progress of the guest, not of the test: a guest that hangs
+        // with its timers running is found by its silence in its own time.
+        let said = self.agent.place().bytes + self.test.place().bytes;
+        if let Some(clock) = self.machine.virtual_clock() {
+            let now = Duration::from_nanos(clock.now_ns());
+            if self.said.phase > GuestLifecyclePhase::Attach
+                && now.saturating_sub(self.said.at) > silence
+            {
+                return Some(WatchdogKillReason::Tier1CpuBudget);
+            }
+        }
+        let progress = match self.machine.virtual_clock() {
+            Some(clock) => said.wrapping_add(clock.now_ns()),
+            None => said,
+        };
         let cpu = self.machine.cpu_time()?;
         self.watch.check(progress, cpu, patience)
     }
@@ -219,11 +289,16 @@ fn drain(machine: &Machine, reader: &mut Reader, said: &mut Transcript) -> Resul
         let Some(message) = reader.next(&region)? else {
             break;
         };
+        let time_ns = message.time_ns;
         let message =
             serde_json::from_slice(&message.bytes).unwrap_or_else(|error| ToHost::HarnessError {
                 message: format!("a message of the guest makes no sense: {error}"),
             });
-        said.take(message, machine.running_time());
+        let now = match machine.virtual_clock() {
+            Some(_) => Duration::from_nanos(time_ns),
+            None => machine.running_time(),
+        };
+        said.take(message, now);
     }
     Ok(())
 }

@@ -185,7 +185,7 @@ fn panic_of(console: &str) -> Option<String> {
 
 fn finished(case: &Case, said: &Transcript) -> Judgement {
     if let Some(reason) = &said.not_attached {
-        let log = last_lines(&said.scheduler_log, 12);
+        let log = last_words(&said.scheduler_log);
         let mut message = format!("scheduler `{}` did not attach: {reason}", case.scheduler);
         if !log.is_empty() {
             message.push_str(&format!("; it said last:\n{log}"));
@@ -252,7 +252,7 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
         });
         if !told {
             let mut message = format!("scheduler process died: `{}` {end}", case.scheduler);
-            let log = last_lines(&said.scheduler_log, 12);
+            let log = last_words(&said.scheduler_log);
             if !log.is_empty() {
                 message.push_str(&format!("; it said last:\n{log}"));
             }
@@ -269,6 +269,13 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
         });
     }
     judgement
+}
+
+/// The end of a scheduler's log, long enough to hold the verifier's reason where a program was
+/// refused: since Linux 7.3 it explains itself at length after it.
+fn last_words(log: &str) -> String {
+    let refused = log.contains("-- END PROG LOAD LOG --");
+    last_lines(log, if refused { 45 } else { 12 })
 }
 
 /// The last `count` lines of a text, indented.

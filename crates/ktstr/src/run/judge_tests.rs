@@ -136,3 +136,24 @@ fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
     assert!(judgement.result.is_fail());
     assert!(message(&judgement).starts_with("scheduler process died"));
 }
+
+#[test]
+fn a_refusal_is_shown_with_its_reason() {
+    let text = format!(
+        "{}R1 invalid mem access 'scalar'\n{}-- END PROG LOAD LOG --\nlibbpf: failed to load\n",
+        "0: (18) r2 = 0\n".repeat(500),
+        "Suggestion: another\n".repeat(38),
+    );
+    let refused = said(vec![
+        ToHost::Output {
+            stream: ktstr_guest::protocol::Stream::Scheduler,
+            text,
+        },
+        ToHost::SchedulerNotAttached {
+            reason: "it exited with code 1 before it attached".into(),
+        },
+    ]);
+    let text = message(&judge(&CASE, &End::Bye, &refused, ""));
+    assert!(text.contains("R1 invalid mem access 'scalar'"), "{text}");
+    assert!(text.lines().count() < 50, "{text}");
+}

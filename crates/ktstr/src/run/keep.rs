@@ -30,7 +30,11 @@ pub(super) fn keep(
         Accelerator::Kvm => ktstr_record::Accelerator::Kvm,
     });
     if let Some(vm) = &finished.vm {
-        record.clock = Some(ktstr_record::Clock::Real);
+        record.clock = Some(match vm.clock {
+            "virtual" => ktstr_record::Clock::Virtual,
+            _ => ktstr_record::Clock::Real,
+        });
+        record.digest = vm.digest.clone();
         record.seed = Some(vm.seed);
         record.start = Some(match vm.start {
             "cold" => ktstr_record::Start::Cold,
@@ -85,7 +89,7 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
         record.scheduler = Some(SchedulerRecord {
             name: plan.entry.scheduler.name.to_owned(),
             path: plan.scheduler.as_ref().map(|s| s.path.clone()),
-            hash: plan.scheduler_sha256.clone(),
+            hash: plan.scheduler_hash.clone(),
             resolve_source: plan.scheduler.as_ref().map(|s| s.source.to_owned()),
         });
     }

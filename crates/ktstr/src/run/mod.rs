@@ -4,6 +4,8 @@
 mod accelerator;
 mod captures;
 mod conversation;
+mod digest;
+mod engine;
 mod error;
 mod judge;
 mod keep;
@@ -34,6 +36,7 @@ use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 use captures::{Captures, Knowledge};
 use conversation::End;
+use engine::Engine;
 use judge::Case;
 pub(crate) use judge::Judgement;
 use plan::Plan;
@@ -287,13 +290,13 @@ impl Run {
         timings.resolve = plan.resolve_time;
         timings.initramfs = plan.pack_time;
         let _slot = slots::take(plan.memory_mib)?;
-        let accelerator = accelerator::choose(plan)?;
-        *used = Some(accelerator);
+        let engine = Engine::choose(plan)?;
+        *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);
         let started = Instant::now();
-        let mut machine = start::start(plan, accelerator, &mut knowledge)?;
-        let early = machine.dispatch(plan, &mut knowledge)?;
+        let mut machine = start::start(plan, engine, &mut knowledge)?;
+        let early = machine.dispatch(plan, engine, &mut knowledge)?;
         let start::Started {
             mut conversation,
             level,
@@ -304,11 +307,12 @@ impl Run {
         let silence = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
         let end = match early {
             Some(end) => end,
-            None => conversation.until_end(silence, |machine, said| {
-                captures.take_if_due(machine, &mut knowledge, said)
+            None => conversation.until_end(silence, |machine, said, now| {
+                captures.take_if_due(machine, &mut knowledge, said, now)
             })?,
         };
         let ran = conversation.machine.running_time();
+        let followed = follow(&conversation, &end)?;
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
@@ -321,15 +325,7 @@ impl Run {
         };
         let judgement = judge::judge(&case, &end, &said, &console);
         *vm = Some(vm_result(
-            plan,
-            accelerator,
-            &level,
-            said,
-            &end,
-            captures,
-            console,
-            wall,
-            &judgement,
+            plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
         ));
         Ok(judgement)
     }
@@ -346,6 +342,29 @@ impl Timings {
     }
 }
 
+/// What the virtual clock followed of a run.
+#[derive(Debug, Default)]
+struct Followed {
+    digest: Option<String>,
+    switches: Option<(u64, u64)>,
+}
+
+fn follow(conversation: &conversation::Conversation, end: &End) -> Result<Followed, RunError> {
+    let machine = &conversation.machine;
+    let Some(clock) = machine.virtual_clock() else {
+        return Ok(Followed::default());
+    };
+    // A guest that was given up on still runs: its memory is not what it will be.
+    let digest = match end {
+        End::Bye => Some(digest::digest(machine.ram(), &machine.console())?),
+        _ => None,
+    };
+    Ok(Followed {
+        digest,
+        switches: (clock.failures() == 0).then(|| clock.switches()),
+    })
+}
+
 fn host_cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
 }
@@ -353,7 +372,8 @@ fn host_cpus() -> u32 {
 #[expect(clippy::too_many_arguments, reason = "it only gathers")]
 fn vm_result(
     plan: &Plan,
-    accelerator: Accelerator,
+    engine: Engine,
+    followed: Followed,
     level: &Level,
     said: Transcript,
     end: &End,
@@ -379,8 +399,10 @@ fn vm_result(
         final_progress_epoch: said.count,
         duration: wall,
         vcpus: plan.shape.cpus(),
-        accelerator: accelerator.name(),
-        clock: "real",
+        accelerator: engine.accelerator.name(),
+        clock: engine.clock_name(),
+        digest: followed.digest,
+        switches: followed.switches,
         start: level.name(),
         seed: plan.job.seed,
         stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),

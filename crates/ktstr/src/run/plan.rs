@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{Job, SchedulerJob, Setup};
 use ktstr_kernel::Kernel;
-use ktstr_machine::{Accelerator, MachineSpec, Program, Qemu, Shape, stamp};
+use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::SchedulerSpec;
 use ktstr_scenario::topology::Topology;
 
+use super::engine::Engine;
 use super::{RunError, environment, scheduler};
 use crate::entry::KtstrTestEntry;
 
@@ -31,7 +32,7 @@ pub(super) struct Plan {
     pub(super) qemu: Qemu,
     pub(super) kernel: Kernel,
     pub(super) scheduler: Option<scheduler::Found>,
-    pub(super) scheduler_sha256: Option<String>,
+    pub(super) scheduler_hash: Option<String>,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
     /// What every machine of this kernel has from its start.
@@ -100,12 +101,12 @@ impl Plan {
             base.insert(path, host_file(config, 0o644)?);
         }
         let mut for_scheduler = Files::new();
-        let mut scheduler_sha256 = None;
+        let mut scheduler_hash = None;
         let program = match &scheduler {
             None => None,
             Some(found) => {
                 let program = Program::read(&found.path, Some(&programs))?;
-                scheduler_sha256 = Some(program.sha256.clone());
+                scheduler_hash = Some(program.blake3.clone());
                 let name = found.path.file_name().unwrap_or_default();
                 let path = format!("{PROGRAM_FOLDER}/{}", name.to_string_lossy());
                 add_program(&mut for_scheduler, &path, program)?;
@@ -135,7 +136,7 @@ impl Plan {
             shape: shape(&entry.topology, memory_mib),
             kernel,
             scheduler,
-            scheduler_sha256,
+            scheduler_hash,
             memory_mib,
             base,
             for_scheduler,
@@ -148,7 +149,7 @@ impl Plan {
     }
 
     /// The machine for it.
-    pub(super) fn machine(&self, accelerator: Accelerator) -> MachineSpec {
+    pub(super) fn machine(&self, engine: Engine) -> MachineSpec {
         let mut arguments = vec![format!("{}=1", ktstr_guest::init::GUEST_MARK_ENV)];
         if environment("KTSTR_VERBOSE").as_deref() == Some("1") {
             arguments.push("loglevel=7".to_owned());
@@ -159,7 +160,8 @@ impl Plan {
             kernel: self.kernel.vmlinux.clone(),
             kernel_arguments: arguments,
             shape: self.shape.clone(),
-            accelerator,
+            accelerator: engine.accelerator,
+            clock: engine.clock,
         }
     }
 

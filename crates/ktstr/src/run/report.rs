@@ -97,7 +97,11 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
         ("scheduler log", &vm.scheduler_log),
         ("console", &vm.kernel_log),
     ] {
-        section(text, name, &last_lines(log, LOG_LINES));
+        // A log whose end is part of the message is not shown twice.
+        let end = last_lines(log, 1);
+        if name != "scheduler log" || !text.contains(end.trim()) {
+            section(text, name, &last_lines(log, LOG_LINES));
+        }
     }
 }
 

@@ -4,12 +4,16 @@
 use std::time::{Duration, SystemTime};
 
 use ktstr_guest::protocol::ToGuest;
-use ktstr_machine::{Accelerator, Initramfs, Machine, MachineError};
+use ktstr_machine::{ClockMode, Initramfs, Machine, MachineError, WatchPoints};
 
 use super::captures::{self, Knowledge};
 use super::conversation::{Conversation, End};
+use super::engine::Engine;
 use super::plan::{Files, Plan};
 use super::{RunError, environment, warm};
+
+/// The wall clock of every run under the virtual clock starts here: 2020-01-02.
+const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_577_923_200);
 
 /// What a machine was started from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,13 +51,13 @@ pub(super) struct Started {
 /// Makes a machine for `plan`.
 pub(super) fn start(
     plan: &Plan,
-    accelerator: Accelerator,
+    engine: Engine,
     knowledge: &mut Knowledge,
 ) -> Result<Started, RunError> {
     let why = if environment("KTSTR_COLD").is_some() {
         None
     } else {
-        match warm::fork(plan, accelerator, knowledge) {
+        match warm::fork(plan, engine, knowledge) {
             Ok(started) => return Ok(started),
             Err(why) => {
                 eprintln!("ktstr: starting cold: {why}");
@@ -61,22 +65,49 @@ pub(super) fn start(
             }
         }
     };
-    cold(plan, accelerator, why)
+    cold(plan, engine, why, knowledge)
 }
 
-fn cold(plan: &Plan, accelerator: Accelerator, why: Option<String>) -> Result<Started, RunError> {
+fn cold(
+    plan: &Plan,
+    engine: Engine,
+    why: Option<String>,
+    knowledge: &mut Knowledge,
+) -> Result<Started, RunError> {
     let mut present = warm::Stamps::new();
     let mut archive = Initramfs::new();
     for files in [&plan.base, &plan.for_scheduler] {
         pack(&mut archive, files, &mut present)?;
     }
-    let machine = Machine::prepare(&plan.qemu, &plan.machine(accelerator), &archive.build()?)?;
+    let points = boot_points(plan, engine, knowledge)?;
+    let spec = plan.machine(engine);
+    let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
     Ok(Started {
         conversation: Conversation::new(machine, plan.shape.cpus()),
         level: Level::Cold(why),
         present,
         console: String::new(),
     })
+}
+
+/// Where the virtual clock's plugin looks in a machine that has yet to boot.
+pub(super) fn boot_points(
+    plan: &Plan,
+    engine: Engine,
+    knowledge: &mut Knowledge,
+) -> Result<WatchPoints, RunError> {
+    if engine.clock == ClockMode::Real {
+        return Ok(WatchPoints::default());
+    }
+    let known = knowledge.get().map_err(str::to_owned);
+    known
+        .and_then(|known| captures::watch_points(known, None, plan.shape.cpus()))
+        .map_err(|why| {
+            RunError::Machine(MachineError::system(
+                "preparing the virtual clock",
+                std::io::Error::other(why),
+            ))
+        })
 }
 
 /// Puts files into an initramfs and their stamps into `present`.
@@ -98,17 +129,18 @@ impl Started {
     pub(super) fn dispatch(
         &mut self,
         plan: &Plan,
+        engine: Engine,
         knowledge: &mut Knowledge,
     ) -> Result<Option<End>, RunError> {
         if matches!(self.level, Level::Cold(_)) {
-            self.conversation.machine.run()?;
+            self.conversation.run()?;
             let end = self.conversation.until(|said| said.hello.is_some())?;
             if end.is_some() {
                 return Ok(end);
             }
         } else {
-            self.conversation.tell(&refresh(plan)?)?;
-            self.conversation.machine.run()?;
+            self.conversation.tell(&refresh(plan, engine)?)?;
+            self.conversation.run()?;
         }
         if self.level != Level::Attached
             && let Some(end) = self.prepare(plan, knowledge)?
@@ -174,14 +206,24 @@ impl Started {
     }
 }
 
-/// What makes this machine another than its siblings.
-fn refresh(plan: &Plan) -> Result<ToGuest, RunError> {
+/// What makes this machine another than its siblings: under the virtual clock the seed alone.
+fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
     let mut entropy = vec![0u8; 64];
-    rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| MachineError::system("asking the host for random bytes", e))?;
-    let realtime = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
+    let realtime = match engine.clock {
+        ClockMode::Real => {
+            rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
+                .map_err(|e| MachineError::system("asking the host for random bytes", e))?;
+            SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or(Duration::ZERO)
+        }
+        ClockMode::Virtual { .. } => {
+            entropy = blake3::hash(&plan.job.seed.to_le_bytes())
+                .as_bytes()
+                .repeat(2);
+            VIRTUAL_EPOCH
+        }
+    };
     Ok(ToGuest::Refresh {
         realtime_ns: realtime.as_nanos() as u64,
         entropy,

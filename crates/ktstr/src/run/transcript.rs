@@ -38,6 +38,8 @@ pub(super) struct Transcript {
     pub(super) written: u64,
     /// The scheduler and all else that tests share is in place.
     pub(super) prepared: bool,
+    /// When the last message came.
+    pub(super) at: Duration,
     /// Messages taken in.
     pub(super) count: u64,
     /// The workload window, by the machine's running time.
@@ -80,6 +82,15 @@ impl Window {
         }
     }
 
+    /// The time at which `elapsed` of the window will have gone by, while it is open and not
+    /// paused.
+    pub(super) fn when(&self, elapsed: Duration) -> Option<Duration> {
+        match (self.opened, self.closed, self.pause_began) {
+            (Some(opened), None, None) => Some(opened + self.paused + elapsed),
+            _ => None,
+        }
+    }
+
     fn pause(&mut self, now: Duration) {
         self.pause_began.get_or_insert(now);
     }
@@ -96,6 +107,7 @@ impl Transcript {
     pub(super) fn take(&mut self, message: ToHost, now: Duration) {
         use GuestLifecyclePhase::{Attach, Body, Dispatch, Teardown};
         self.count += 1;
+        self.at = now;
         match message {
             ToHost::Hello {
                 release, topology, ..

@@ -2,28 +2,29 @@
 
 use std::path::Path;
 
-use ktstr_machine::{Accelerator, Machine};
+use ktstr_machine::Machine;
 
 use super::template::{self, Template};
 use super::{WarmError, housekeeping, key, make};
 use crate::run::RunError;
 use crate::run::captures::Knowledge;
 use crate::run::conversation::Conversation;
+use crate::run::engine::Engine;
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started};
 
 /// Forks a machine for `plan` from its template, which is made if need be.
 pub(in crate::run) fn fork(
     plan: &Plan,
-    accelerator: Accelerator,
+    engine: Engine,
     knowledge: &mut Knowledge,
 ) -> Result<Started, WarmError> {
     let root = housekeeping::root().map_err(RunError::from)?;
-    match attempt(&root, plan, accelerator, knowledge) {
+    match attempt(&root, plan, engine, knowledge) {
         Err(WarmError::Damaged { key, reason }) => {
             eprintln!("ktstr: the template {key} is damaged and is made again: {reason}");
             template::discard(&root, &key)?;
-            attempt(&root, plan, accelerator, knowledge)
+            attempt(&root, plan, engine, knowledge)
         }
         other => other,
     }
@@ -32,18 +33,18 @@ pub(in crate::run) fn fork(
 fn attempt(
     root: &Path,
     plan: &Plan,
-    accelerator: Accelerator,
+    engine: Engine,
     knowledge: &mut Knowledge,
 ) -> Result<Started, WarmError> {
-    let booted_key = key::booted(plan, accelerator);
+    let booted_key = key::booted(plan, engine);
     let mut template = obtain(root, &booted_key, || {
-        make::booted(root, &booted_key, plan, accelerator)
+        make::booted(root, &booted_key, plan, engine, knowledge)
     })?;
     let mut level = Level::Booted;
     if plan.shares_attach() {
         let attached_key = key::attached(&booted_key, plan);
         match obtain(root, &attached_key, || {
-            make::attached(root, &attached_key, plan, accelerator, &template, knowledge)
+            make::attached(root, &attached_key, plan, engine, &template, knowledge)
         }) {
             Ok(attached) => {
                 template = attached;
@@ -54,7 +55,7 @@ fn attempt(
             Err(error) => return Err(error),
         }
     }
-    let machine = restore(plan, accelerator, &template, false, &template.ram)?;
+    let machine = restore(plan, engine, &template, false, &template.ram)?;
     Ok(Started {
         conversation: Conversation::resume(
             machine,
@@ -71,17 +72,18 @@ fn attempt(
 /// Restores a machine from `template`. When QEMU cannot, the template is at fault.
 pub(super) fn restore(
     plan: &Plan,
-    accelerator: Accelerator,
+    engine: Engine,
     template: &Template,
     share: bool,
     ram: &[std::fs::File],
 ) -> Result<Machine, WarmError> {
     Machine::restore(
         &plan.qemu,
-        &plan.machine(accelerator),
+        &plan.machine(engine),
         ram,
         share,
         &template.state(),
+        &template.description.points,
     )
     .map_err(|error| WarmError::Damaged {
         key: template.description.key.clone(),

@@ -1,8 +1,6 @@
 //! What a template's content depends on, as a short name.
 
-use ktstr_machine::Accelerator;
-use sha2::{Digest, Sha256};
-
+use crate::run::engine::Engine;
 use crate::run::plan::{Files, Plan};
 
 /// Characters of a key.
@@ -12,13 +10,13 @@ const FORMAT: u32 = 1;
 
 /// Key of the booted template: everything the guest is before any test, but not the test binary
 /// that happens to be its PID 1.
-pub(super) fn booted(plan: &Plan, accelerator: Accelerator) -> String {
+pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
     let mut parts = vec![
         format!("format {FORMAT}"),
         format!("agent {}", ktstr_guest::AGENT),
         format!("qemu {} {}", plan.qemu.path.display(), plan.qemu.version),
         format!("kernel {}", plan.kernel.image_sha256),
-        plan.machine(accelerator).fingerprint(),
+        plan.machine(engine).fingerprint(),
     ];
     parts.extend(
         plan.base
@@ -46,8 +44,9 @@ fn stamps(files: &Files) -> impl Iterator<Item = String> + '_ {
 }
 
 fn name(parts: &[String]) -> String {
-    let digest = Sha256::digest(parts.join("\n").as_bytes());
-    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = blake3::hash(parts.join("\n").as_bytes())
+        .to_hex()
+        .to_string();
     text.truncate(LEN);
     text
 }

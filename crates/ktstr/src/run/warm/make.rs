@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ktstr_machine::{Accelerator, Initramfs, Machine};
+use ktstr_machine::{ClockMode, Initramfs, Machine, WatchPoints};
 
 use super::template::{self, Making, Template, Told};
 use super::{Stamps, WarmError, sparse};
-use crate::run::captures::Knowledge;
+use crate::run::captures::{self, Knowledge};
 use crate::run::conversation::{Conversation, End};
+use crate::run::engine::Engine;
 use crate::run::plan::Plan;
-use crate::run::start::{Level, Started, pack};
+use crate::run::start::{Level, Started, boot_points, pack};
 
 /// Guest time a machine is left alone before it is saved: what the kernel put off while
 /// booting or attaching is then done once, and not in every fork.
@@ -21,7 +22,8 @@ pub(super) fn booted(
     root: &Path,
     key: &str,
     plan: &Plan,
-    accelerator: Accelerator,
+    engine: Engine,
+    knowledge: &mut Knowledge,
 ) -> Result<(), WarmError> {
     let Some(making) = template::begin(root, key, &ram_sizes(plan))? else {
         return Ok(());
@@ -31,17 +33,26 @@ pub(super) fn booted(
     pack(&mut archive, &plan.base, &mut present)?;
     let machine = Machine::prepare_in(
         &plan.qemu,
-        &plan.machine(accelerator),
+        &plan.machine(engine),
         &archive.build().map_err(crate::run::RunError::from)?,
         &making.ram,
+        &boot_points(plan, engine, knowledge)?,
     )?;
     let mut conversation = Conversation::new(machine, plan.shape.cpus());
-    conversation.machine.run()?;
+    conversation.run()?;
     reached(
         conversation.until(|said| said.hello.is_some())?,
         &conversation,
     )?;
-    save(making, conversation, plan, "booted", present, String::new())
+    save(
+        making,
+        conversation,
+        plan,
+        engine,
+        knowledge,
+        ("booted", String::new()),
+        present,
+    )
 }
 
 /// Starts `plan`'s scheduler in a machine of the template `base`.
@@ -49,7 +60,7 @@ pub(super) fn attached(
     root: &Path,
     key: &str,
     plan: &Plan,
-    accelerator: Accelerator,
+    engine: Engine,
     base: &Template,
     knowledge: &mut Knowledge,
 ) -> Result<(), WarmError> {
@@ -59,14 +70,14 @@ pub(super) fn attached(
     for (from, to) in base.ram.iter().zip(&making.ram) {
         sparse::copy(from, to).map_err(|e| WarmError::files("copying the template's RAM", e))?;
     }
-    let machine = super::fork::restore(plan, accelerator, base, true, &making.ram)?;
+    let machine = super::fork::restore(plan, engine, base, true, &making.ram)?;
     let mut started = Started {
         conversation: Conversation::resume(machine, plan.shape.cpus(), base.places(), base.said()),
         level: Level::Booted,
         present: base.description.present.clone(),
         console: String::new(),
     };
-    started.conversation.machine.run()?;
+    started.conversation.run()?;
     let end = started.prepare(plan, knowledge)?;
     reached(end, &started.conversation)?;
     let before = base.description.console.clone();
@@ -74,9 +85,10 @@ pub(super) fn attached(
         making,
         started.conversation,
         plan,
-        "attached",
+        engine,
+        knowledge,
+        ("attached", before),
         started.present,
-        before,
     )
 }
 
@@ -93,25 +105,37 @@ fn reached(end: Option<End>, conversation: &Conversation) -> Result<(), WarmErro
     }
 }
 
+/// `level` comes with what the guest had printed before this conversation.
 fn save(
     making: Making,
     mut conversation: Conversation,
     plan: &Plan,
-    level: &str,
+    engine: Engine,
+    knowledge: &mut Knowledge,
+    (level, console_before): (&str, String),
     present: Stamps,
-    console_before: String,
 ) -> Result<(), WarmError> {
-    let settled = conversation.machine.running_time() + SETTLE;
-    while conversation.machine.running_time() < settled {
-        if let Some(end) = conversation.look(Duration::MAX)? {
-            return reached(Some(end), &conversation);
+    // Under the virtual clock a template is taken where the guest first waits for a message, at
+    // the same instruction each time it is made.
+    reached(conversation.until_idle()?, &conversation)?;
+    let points = match engine.clock {
+        ClockMode::Real => {
+            settle(&mut conversation)?;
+            WatchPoints::default()
         }
-        std::thread::sleep(Duration::from_millis(1));
-    }
+        ClockMode::Virtual { .. } => knowledge
+            .get()
+            .map_err(str::to_owned)
+            .and_then(|known| {
+                let ram = conversation.machine.ram();
+                captures::watch_points(known, Some(ram), plan.shape.cpus())
+            })
+            .map_err(WarmError::NotReached)?,
+    };
     conversation.machine.stop()?;
-    // What it said up to the moment it stopped; nothing comes after.
-    if let Some(end) = conversation.look(Duration::MAX)? {
-        return reached(Some(end), &conversation);
+    if engine.clock == ClockMode::Real {
+        // What it said up to the moment it stopped; nothing comes after.
+        reached(conversation.look(Duration::MAX)?, &conversation)?;
     }
     if conversation.said.scheduler_died.is_some() {
         return Err(WarmError::NotReached(
@@ -139,8 +163,17 @@ fn save(
         said: &said,
         console,
         present,
+        points,
     })?;
     super::housekeeping::make_room();
+    Ok(())
+}
+
+fn settle(conversation: &mut Conversation) -> Result<(), WarmError> {
+    let settled = conversation.machine.running_time() + SETTLE;
+    while conversation.machine.running_time() < settled {
+        reached(conversation.look(Duration::MAX)?, conversation)?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use ktstr_machine::WatchPoints;
 use ktstr_mailbox::Place;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub(super) struct Description {
     /// What the guest had printed.
     pub(super) console: String,
     pub(super) present: Stamps,
+    /// Where the virtual clock's plugin looks.
+    pub(super) points: WatchPoints,
 }
 
 /// A small file, known by its checksum.
@@ -231,6 +234,7 @@ pub(super) struct Told<'a> {
     pub(super) said: &'a Transcript,
     pub(super) console: String,
     pub(super) present: Stamps,
+    pub(super) points: WatchPoints,
 }
 
 impl Making {
@@ -267,6 +271,7 @@ impl Making {
             scheduler_log: told.said.scheduler_log.clone(),
             console: told.console,
             present: told.present,
+            points: told.points,
         };
         let text = serde_json::to_vec(&description).map_err(|e| wrap(e.into()))?;
         std::fs::write(self.folder.join(DESCRIPTION), text).map_err(wrap)?;

@@ -1,0 +1,101 @@
+//! One thing that is measured, and running it: in a process of its own, as a test has.
+
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use ktstr::test_support::find_test;
+use ktstr_record::RunRecord;
+
+use crate::exit::{self, Exit};
+
+/// A test of this binary, and what its machine starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Name of the test, as `scenario` declares it.
+    pub test: &'static str,
+    /// Name of its scheduler.
+    pub scheduler: &'static str,
+    /// CPUs of its machine.
+    pub cpus: u32,
+    /// Whether the machine is booted, rather than forked from a template.
+    pub cold: bool,
+}
+
+/// A case and what its runs left.
+#[derive(Debug)]
+pub struct Measured {
+    pub case: Case,
+    pub records: Vec<RunRecord>,
+}
+
+/// How a run of a case ended.
+#[derive(Debug)]
+pub enum Ended {
+    Passed(Box<RunRecord>),
+    Otherwise(Exit),
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = if self.cold { "cold" } else { "warm" };
+        write!(f, "{}, {} CPUs, {start}", self.scheduler, self.cpus)
+    }
+}
+
+impl Case {
+    /// All there are.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let tests = [
+            ("bench_eevdf", "EEVDF", 2),
+            ("bench_scx", "scx-ktstr", 2),
+            ("bench_eevdf_8", "EEVDF", 8),
+            ("bench_scx_8", "scx-ktstr", 8),
+        ];
+        tests.into_iter().flat_map(|(test, scheduler, cpus)| {
+            [true, false].map(|cold| Self {
+                test,
+                scheduler,
+                cpus,
+                cold,
+            })
+        })
+    }
+
+    /// Runs it once. What it has to say of a failure goes to standard error.
+    pub fn run(&self) -> Result<Ended> {
+        let program = std::env::current_exe().context("looking for this binary")?;
+        let mut command = Command::new(program);
+        command
+            .args(["run-entry", self.test])
+            .stderr(Stdio::inherit())
+            .env_remove("KTSTR_FRESH_ATTACH")
+            .env_remove("KTSTR_COLD");
+        if self.cold {
+            command.env("KTSTR_COLD", "1");
+        }
+        let output = command
+            .output()
+            .with_context(|| format!("running {}", self.test))?;
+        if !output.status.success() {
+            return Ok(Ended::Otherwise(exit::from_code(
+                output.status.code().unwrap_or(2),
+            )));
+        }
+        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        Ok(Ended::Passed(Box::new(ktstr_record::read(&path)?)))
+    }
+}
+
+/// `cargo ktstr run-entry NAME`: runs one test of this binary and prints the path of its record.
+pub fn run_entry(out: &mut dyn Write, name: &str) -> Result<Exit> {
+    let entry = find_test(name).with_context(|| format!("this binary holds no test `{name}`"))?;
+    let finished = ktstr::run::run(entry);
+    finished.print();
+    if let Some(record) = &finished.record {
+        writeln!(out, "{}", record.display())?;
+    }
+    Ok(exit::from_code(finished.exit_code()))
+}

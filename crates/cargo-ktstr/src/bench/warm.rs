@@ -1,0 +1,99 @@
+//! What a template saves: the same runs, booted and forked.
+
+use ktstr_record::RunRecord;
+
+use super::case::{Case, Measured};
+use super::page::{Row, Section};
+use super::part;
+use crate::summary::Summary;
+
+/// The section: a row for each shape and scheduler, cold beside warm.
+pub fn section(measured: &[Measured]) -> Section {
+    let shapes = measured.iter().filter(|m| m.case.cold).map(|m| m.case);
+    let quantity = |name, what: &'static str, value: fn(&RunRecord) -> Option<f64>| {
+        shapes
+            .clone()
+            .map(move |shape| row(measured, shape, name, what, value))
+    };
+    let rows = quantity("to test", "to the test function", to_function)
+        .chain(quantity(
+            "overhead",
+            "wall time beyond the window",
+            beyond_window,
+        ))
+        .collect();
+    Section {
+        title: "Cold and warm",
+        columns: vec!["cold".to_owned(), "warm".to_owned()],
+        rows,
+    }
+}
+
+fn row(
+    measured: &[Measured],
+    shape: Case,
+    name: &'static str,
+    what: &str,
+    value: fn(&RunRecord) -> Option<f64>,
+) -> Row {
+    let cells: Vec<Option<Summary>> = [true, false]
+        .iter()
+        .map(|&cold| {
+            let case = Case { cold, ..shape };
+            let records = measured.iter().filter(|m| m.case == case);
+            Summary::of(records.flat_map(|m| &m.records).filter_map(value))
+        })
+        .collect();
+    let gain = match cells[..] {
+        [Some(cold), Some(warm)] if warm.median > 0.0 => {
+            format!("; cold ÷ warm = {:.1}", cold.median / warm.median)
+        }
+        _ => String::new(),
+    };
+    Row {
+        name,
+        about: format!("{}, {} CPUs: {what}{gain}", shape.scheduler, shape.cpus),
+        cells,
+    }
+}
+
+/// From the machine's start, or the restore of its template, to the test function.
+fn to_function(record: &RunRecord) -> Option<f64> {
+    part(record, "boot")
+}
+
+fn beyond_window(record: &RunRecord) -> Option<f64> {
+    Some(record.wall_s - part(record, "window")?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn cold_stands_beside_warm_of_the_same_shape() {
+        let measured: Vec<Measured> = Case::all()
+            .map(|case| {
+                let boot = f64::from(case.cpus) * if case.cold { 10.0 } else { 0.1 };
+                Measured {
+                    case,
+                    records: vec![RunRecord {
+                        wall_s: boot + 1.5,
+                        timings: [("boot".to_owned(), boot), ("window".to_owned(), 1.0)].into(),
+                        ..RunRecord::new("t")
+                    }],
+                }
+            })
+            .collect();
+        let section = section(&measured);
+        assert_eq!(section.rows.len(), 8);
+        let eight = &section.rows[2];
+        assert_eq!(
+            eight.about,
+            "EEVDF, 8 CPUs: to the test function; cold ÷ warm = 100.0"
+        );
+        assert!((eight.cells[0].unwrap().median - 80.0).abs() < 1e-9);
+        assert!((section.rows[4].cells[1].unwrap().median - 0.7).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,106 @@
+//! `cargo ktstr cache`: the templates that machines are forked from.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use clap::Subcommand;
+use ktstr::run::warm;
+
+use crate::exit::Exit;
+use crate::table;
+
+/// What to do with templates.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the templates, the one used last first.
+    List {
+        /// Print a JSON array instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove all templates.
+    Clean,
+    /// Print the folder that holds them.
+    Path,
+}
+
+/// Carries out `command`.
+pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
+    match command {
+        Command::List { json } => list(out, *json)?,
+        Command::Clean => writeln!(out, "removed {} templates", warm::clean()?)?,
+        Command::Path => writeln!(out, "{}", warm::root()?.display())?,
+    }
+    Ok(Exit::Done)
+}
+
+fn list(out: &mut dyn Write, json: bool) -> Result<()> {
+    let templates = warm::list()?;
+    if json {
+        let templates: Vec<_> = templates
+            .iter()
+            .map(|t| {
+                serde_json::json!({
+                    "key": t.key,
+                    "what": t.what,
+                    "bytes": t.size,
+                    "unused_s": unused_s(t.used),
+                })
+            })
+            .collect();
+        serde_json::to_writer_pretty(&mut *out, &templates)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    if templates.is_empty() {
+        writeln!(
+            out,
+            "No templates under {}. A run makes one.",
+            warm::root()?.display()
+        )?;
+        return Ok(());
+    }
+    let mut table = table::numbers(&["KEY", "SIZE", "UNUSED", "WHAT"], 1);
+    if let Some(what) = table.column_mut(3) {
+        what.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
+    for t in &templates {
+        table.add_row([
+            t.key.clone(),
+            format!("{} MiB", t.size >> 20),
+            age(unused_s(t.used)),
+            t.what.clone(),
+        ]);
+    }
+    let total: u64 = templates.iter().map(|t| t.size >> 20).sum();
+    writeln!(out, "{}\n\n{total} MiB", table.trim_fmt())?;
+    Ok(())
+}
+
+/// Seconds since `used`; 0 if that lies in the future.
+fn unused_s(used: SystemTime) -> u64 {
+    SystemTime::now()
+        .duration_since(used)
+        .map_or(0, |age| age.as_secs())
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let ages = [0, 119, 120, 7200, 172_800].map(age);
+        assert_eq!(ages, ["0 s", "119 s", "2 min", "2 h", "2 d"]);
+    }
+}

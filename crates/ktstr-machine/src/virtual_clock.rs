@@ -1,0 +1,173 @@
+//! The host's end of the virtual clock: the page shared with the QEMU plugin, and the plugin
+//! itself.
+//!
+//! While the plugin holds the guest, its one thread stands still inside a callback: no
+//! instruction is executed and no guest time passes, so whatever the host does then is invisible
+//! to the guest. Everything the host puts into a guest under the virtual clock, it puts there
+//! while the guest is held; that makes a run a function of its inputs.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::thread::futex;
+use serde::{Deserialize, Serialize};
+
+use crate::{MachineError, anonymous_file};
+
+#[path = "../plugin/control.rs"]
+#[expect(dead_code, reason = "shared with the plugin, which uses the rest")]
+mod control;
+
+use control::{Control, HEADER, MAGIC};
+
+const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ktstr-plugin.so"));
+const _: () = assert!(control::MARKER == ktstr_mailbox::MARKER);
+
+/// Where in the guest's kernel the plugin looks. Addresses are guest-virtual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchPoints {
+    /// `__switch_to`: each context switch enters the running digest.
+    pub switch_to: u64,
+    /// Offset of `task_struct.pid`.
+    pub pid_offset: u32,
+    /// `hrtimer_interrupt`: guest time is followed there.
+    pub timer: u64,
+    /// Offset of `clock_event_device.next_event`.
+    pub next_event_offset: u32,
+    /// Address of each CPU's `rq.clock`.
+    pub rq_clock: Vec<u64>,
+}
+
+/// Why the guest is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Before its first instruction after a start.
+    First,
+    /// It called the host; the argument says for what.
+    Call(u64),
+    /// The time that was asked for has come: `CLOCK_MONOTONIC` in nanoseconds.
+    Due(u64),
+}
+
+/// A machine's virtual clock.
+#[derive(Debug)]
+pub struct VirtualClock {
+    page: &'static Control,
+    pub(crate) control: File,
+    pub(crate) plugin: File,
+}
+
+impl VirtualClock {
+    /// A clock that holds the guest before its first instruction and at every call.
+    pub(crate) fn new(points: &WatchPoints) -> Result<Self, MachineError> {
+        let control = anonymous_file("ktstr-clock", HEADER as u64)?;
+        // SAFETY: a fresh shared mapping of a file of that length; it is unmapped on drop only.
+        let page = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                HEADER,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                control.as_fd(),
+                0,
+            )
+        }
+        .map_err(|e| MachineError::system("mapping the clock's page", e))?;
+        // SAFETY: page-aligned, long enough, all atomics: every bit pattern is valid. Nobody
+        // keeps the reference beyond `self`.
+        let page: &'static Control = unsafe { &*page.cast::<Control>() };
+        page.hold_first.store(1, Relaxed);
+        page.hold_markers.store(1, Relaxed);
+        page.switch_to.store(points.switch_to, Relaxed);
+        page.pid_offset.store(points.pid_offset, Relaxed);
+        page.timer.store(points.timer, Relaxed);
+        page.next_event_offset
+            .store(points.next_event_offset, Relaxed);
+        for (word, address) in page.rq_clock.iter().zip(&points.rq_clock) {
+            word.store(*address, Relaxed);
+        }
+        page.due_ns.store(u64::MAX, Relaxed);
+        page.magic.store(MAGIC, Release);
+        let mut plugin = anonymous_file("ktstr-plugin", 0)?;
+        plugin
+            .write_all(PLUGIN)
+            .map_err(|e| MachineError::system("unpacking the QEMU plugin", e))?;
+        Ok(Self {
+            page,
+            control,
+            plugin,
+        })
+    }
+
+    /// Why the guest is held, if it is.
+    pub fn held(&self) -> Option<Hold> {
+        let held = self.page.held.load(Acquire);
+        if held == self.page.released.load(Relaxed) {
+            return None;
+        }
+        let argument = self.page.args[0].load(Relaxed);
+        Some(match self.page.reason.load(Relaxed) {
+            1 => Hold::First,
+            3 => Hold::Due(argument),
+            _ => Hold::Call(argument),
+        })
+    }
+
+    /// Waits until the guest is held, for `within` at most.
+    pub fn wait(&self, within: Duration) -> Option<Hold> {
+        let held = self.page.held.load(Acquire);
+        if held == self.page.released.load(Relaxed) {
+            let timeout = rustix::thread::Timespec {
+                tv_sec: within.as_secs() as _,
+                tv_nsec: within.subsec_nanos() as _,
+            };
+            // Woken, timed out or changed before: the page tells.
+            let _ = futex::wait(&self.page.held, futex::Flags::empty(), held, Some(&timeout));
+        }
+        self.held()
+    }
+
+    /// Lets a held guest go on.
+    pub fn release(&self) {
+        let held = self.page.held.load(Acquire);
+        self.page.released.store(held, Release);
+        let _ = futex::wake(&self.page.released, futex::Flags::empty(), u32::MAX >> 1);
+    }
+
+    /// Holds the guest at the first timer interrupt set for `ns` (`CLOCK_MONOTONIC`) or later.
+    /// To be changed only while the guest is held.
+    pub fn set_due(&self, ns: Option<u64>) {
+        self.page.due_ns.store(ns.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Latest guest time seen, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub fn now_ns(&self) -> u64 {
+        let latest = |word: &AtomicU64| word.load(Relaxed);
+        latest(&self.page.timer_ns).max(latest(&self.page.switch_ns))
+    }
+
+    /// Context switches seen, and a digest of them in their order.
+    pub fn switches(&self) -> (u64, u64) {
+        let count = self.page.switches.load(Acquire);
+        (count, self.page.digest.load(Relaxed))
+    }
+
+    /// How often something could not be followed: a digest is of no use then.
+    pub fn failures(&self) -> u32 {
+        let failures: &AtomicU32 = &self.page.failures;
+        failures.load(Relaxed)
+    }
+}
+
+impl Drop for VirtualClock {
+    fn drop(&mut self) {
+        let start: *const Control = self.page;
+        // SAFETY: the mapping made in `new`; no reference to it is left.
+        let _ = unsafe { munmap(start.cast_mut().cast(), HEADER) };
+    }
+}

@@ -1,0 +1,85 @@
+//! What a run is executed by and what its clocks follow.
+
+use ktstr_machine::{Accelerator, ClockMode};
+
+use super::plan::Plan;
+use super::{RunError, accelerator, environment};
+use crate::entry;
+
+const CLOCK: &str = "KTSTR_CLOCK";
+const MIPS: &str = "KTSTR_VIRTUAL_MIPS";
+
+/// Accelerator and clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Engine {
+    pub(super) accelerator: Accelerator,
+    pub(super) clock: ClockMode,
+}
+
+impl Engine {
+    /// What `plan` runs on: the declared clock unless `KTSTR_CLOCK` says otherwise; where neither
+    /// does, the real one with a KVM that works, else the virtual one.
+    pub(super) fn choose(plan: &Plan) -> Result<Self, RunError> {
+        let wanted = match environment(CLOCK).as_deref() {
+            None => plan.entry.clock,
+            Some("auto") => entry::ClockMode::Auto,
+            Some("real") => entry::ClockMode::Real,
+            Some("virtual") => entry::ClockMode::Virtual,
+            Some(other) => {
+                return Err(RunError::Environment {
+                    name: CLOCK,
+                    value: other.to_owned(),
+                    wanted: "expected `auto`, `real` or `virtual`".to_owned(),
+                });
+            }
+        };
+        if wanted == entry::ClockMode::Virtual {
+            return Self::counting(plan);
+        }
+        match (accelerator::choose(plan)?, wanted) {
+            (Accelerator::Tcg, entry::ClockMode::Auto) => Self::counting(plan),
+            (accelerator, _) => Ok(Self {
+                accelerator,
+                clock: ClockMode::Real,
+            }),
+        }
+    }
+
+    fn counting(plan: &Plan) -> Result<Self, RunError> {
+        Ok(Self {
+            accelerator: Accelerator::Tcg,
+            clock: ClockMode::Virtual {
+                shift: shift(plan.shape.cpus())?,
+            },
+        })
+    }
+
+    /// `real` or `virtual`.
+    pub(super) fn clock_name(&self) -> &'static str {
+        match self.clock {
+            ClockMode::Real => "real",
+            ClockMode::Virtual { .. } => "virtual",
+        }
+    }
+}
+
+/// All CPUs share the instructions of a virtual second, so more CPUs need more of them to be
+/// worth something, and take longer: 250 million up to 4 CPUs, 500 up to 8, then 1000.
+fn shift(cpus: u32) -> Result<u8, RunError> {
+    match environment(MIPS).as_deref() {
+        None => Ok(match cpus {
+            0..=4 => 2,
+            5..=8 => 1,
+            _ => 0,
+        }),
+        Some("1000") => Ok(0),
+        Some("500") => Ok(1),
+        Some("250") => Ok(2),
+        Some("125") => Ok(3),
+        Some(other) => Err(RunError::Environment {
+            name: MIPS,
+            value: other.to_owned(),
+            wanted: "expected 125, 250, 500 or 1000 million instructions a second".to_owned(),
+        }),
+    }
+}

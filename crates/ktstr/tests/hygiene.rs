@@ -1,0 +1,275 @@
+//! Whatever way a run ends, SIGKILL included, nothing of it stays: no QEMU, no lock, no shared
+//! memory, nothing half-written that the next run would not sweep away.
+
+#[macro_use]
+mod common;
+
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::Case;
+use ktstr::prelude::*;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+
+const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
+/// Marks all processes of a run; its value tells runs apart.
+const MARK: &str = "KTSTR_HYGIENE_MARK";
+/// What the kernel may take to clear away a killed process and its children.
+const CLEARED_WITHIN: Duration = Duration::from_secs(5);
+/// What a run may take to start its QEMU.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
+
+case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
+case!(WAITS = "waits", waits, topology: ONE_CPU, duration: Duration::from_secs(600));
+
+fn waits(_: &Ctx) -> Result<AssertResult> {
+    std::thread::sleep(Duration::from_secs(600));
+    Ok(AssertResult::pass())
+}
+
+/// A user with a home of its own: cache, records, locks and temporary files. Kernels are shared.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        for folder in ["cache", "tmp", "runs"] {
+            std::fs::create_dir(home.path().join(folder)).expect("a writable folder");
+        }
+        let kernels = ktstr_kernel::cache::Cache::from_env()
+            .expect("a cache")
+            .kernels();
+        symlink(kernels, home.path().join("cache/kernels")).expect("a writable folder");
+        Self(home)
+    }
+
+    fn case(&self, name: &str) -> Case {
+        Case::new(name)
+            .env("KTSTR_CACHE_DIR", self.0.path().join("cache"))
+            .env("KTSTR_RUNS_ROOT", self.0.path().join("runs"))
+            .env("TMPDIR", self.0.path().join("tmp"))
+            .env(MARK, self.mark())
+    }
+
+    fn mark(&self) -> String {
+        self.0.path().display().to_string()
+    }
+
+    fn start(&self, name: &str) -> Child {
+        let mut case = self.case(name);
+        case.command.stdout(Stdio::null()).stderr(Stdio::null());
+        case.command.spawn().expect("the test binary starts")
+    }
+
+    /// Processes of this home, with their names.
+    fn processes(&self) -> Vec<(i32, String)> {
+        let mark = format!("{MARK}={}\0", self.mark()).into_bytes();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")
+            .expect("proc is mounted")
+            .flatten()
+        {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+                continue;
+            };
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            if environment.windows(mark.len()).any(|window| window == mark) {
+                let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+                found.push((pid, name.trim().to_owned()));
+            }
+        }
+        found
+    }
+
+    /// Asserts that no process and no held lock is left.
+    #[track_caller]
+    fn is_quiet(&self, when: &str) {
+        let began = Instant::now();
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                break;
+            }
+            assert!(
+                began.elapsed() < CLEARED_WITHIN,
+                "{when}: still there: {left:?}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        for path in files(self.0.path()) {
+            let file = File::open(&path).expect("a file of ours");
+            let lock = flock(&file, FlockOperation::NonBlockingLockExclusive);
+            assert!(lock.is_ok(), "{when}: {} is locked", path.display());
+        }
+        common::records(&self.0.path().join("runs"));
+    }
+
+    /// Asserts that nothing is left that was only being made.
+    #[track_caller]
+    fn is_tidy(&self) {
+        let left: Vec<_> = files(self.0.path())
+            .into_iter()
+            .filter(|path| {
+                let inside = path
+                    .strip_prefix(self.0.path())
+                    .expect("it was listed there");
+                let hidden = |part: &std::ffi::OsStr| part.as_encoded_bytes().starts_with(b".");
+                let locks = inside.iter().any(|part| part == ".locks")
+                    || path.extension().is_some_and(|e| e == "lock");
+                !locks && (inside.iter().any(hidden) || inside.starts_with("tmp"))
+            })
+            .collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+/// The machines of a run. QEMU is also asked for its version: that is none.
+fn machines(run: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{run}/task"));
+    let mut all = Vec::new();
+    for task in tasks.into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
+    }
+    all.retain(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.windows(11).any(|argument| argument == b"-nodefaults")
+    });
+    all
+}
+
+/// Waits until a run has a QEMU.
+fn wait_for_machine(run: &mut Child) {
+    let began = Instant::now();
+    loop {
+        if !machines(run.id()).is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < STARTED_WITHIN, "there is no QEMU");
+        let ended = run.try_wait().expect("our child");
+        assert!(
+            ended.is_none(),
+            "the run ended before it had a QEMU: {ended:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// All files below a folder; symbolic links are not followed.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn shared_memory() -> Vec<String> {
+    let entries = std::fs::read_dir("/dev/shm")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .filter(|name| name.contains("ktstr") || name.contains("qemu"))
+        .collect()
+}
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(pid as i32).expect("a process id is not 0");
+    kill_process(pid, Signal::KILL).expect("our own process");
+}
+
+#[test]
+fn a_killed_run_leaves_nothing() {
+    let home = Home::new();
+    let shared = shared_memory();
+    // Before there is a QEMU, at its start, and while the guest boots; then, with whatever the
+    // cache has by now, at the start again and while the test runs.
+    let start = |after_qemu: Option<u64>| {
+        let mut run = home.start("waits");
+        match after_qemu {
+            Some(ms) => {
+                wait_for_machine(&mut run);
+                std::thread::sleep(Duration::from_millis(ms));
+            }
+            None => std::thread::sleep(Duration::from_millis(30)),
+        }
+        assert!(
+            run.try_wait().expect("our child").is_none(),
+            "it ended before it was killed"
+        );
+        kill(run.id());
+        run.wait().expect("our child");
+        home.is_quiet(&format!("killed {after_qemu:?} ms after QEMU's start"));
+    };
+    start(None);
+    for moment in [0, 700, 2500] {
+        start(Some(moment));
+    }
+    let passes = || {
+        let mut run = home.start("passes");
+        let status = run.wait().expect("our child");
+        assert!(
+            status.success(),
+            "after a killed run another fails: {status}"
+        );
+        home.is_quiet("passed");
+        home.is_tidy();
+    };
+    passes();
+    for moment in [0, 1500] {
+        start(Some(moment));
+    }
+    passes();
+    let records = common::records(&home.0.path().join("runs"));
+    assert_eq!(
+        records.len(),
+        2,
+        "a record for each run that came to its end"
+    );
+    assert_eq!(shared_memory(), shared);
+}
+
+#[test]
+fn a_killed_qemu_is_the_hosts_fault() {
+    let home = Home::new();
+    let mut case = home.case("waits");
+    case.command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut run = case.command.spawn().expect("the test binary starts");
+    // A QEMU that makes a template is not the one of the run: the last one is.
+    let mut killed = Vec::new();
+    while run.try_wait().expect("our child").is_none() && killed.len() < 8 {
+        for pid in machines(run.id()) {
+            if !killed.contains(&pid) {
+                kill(pid);
+                killed.push(pid);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = run.wait_with_output().expect("our child");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!killed.is_empty());
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in [
+        "came to no verdict",
+        "was killed by signal 9",
+        "fault: the host's",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    home.is_quiet("its QEMU was killed");
+    home.is_tidy();
+}
