@@ -64,11 +64,16 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Where the runnable-stall timeout lies (guest-physical; an `unsigned long`) and what value
-    /// stands for `milliseconds`: it counts jiffies, whose length follows from what the kernel
-    /// made of the scheduler's own `timeout_ms` (30 s if that is 0).
-    pub fn scx_watchdog_timeout(&self, milliseconds: u64) -> Result<(u64, u64), KernelError> {
-        let kva = match (
+    /// What to write where (guest-physical address, `unsigned long`) for the runnable-stall
+    /// timeout to become `milliseconds`.
+    ///
+    /// The timeout counts jiffies, whose length follows from what the kernel made of the
+    /// scheduler's own `timeout_ms` (30 s if that is 0). The kernel's check of all CPUs is under way
+    /// at half the scheduler's own timeout, while every tick sees to it that the last check is no
+    /// older than the timeout: a lower timeout would be overrun before the first check comes. So
+    /// the last check is dated to when that one is due.
+    pub fn scx_watchdog_writes(&self, milliseconds: u64) -> Result<Vec<(u64, u64)>, KernelError> {
+        let timeout = match (
             self.scx_root(),
             self.member("scx_sched", "watchdog_timeout"),
         ) {
@@ -79,10 +84,21 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             Some(ops) => self.read_member(ops, &self.member("sched_ext_ops", "timeout_ms")?)?,
             None => 0,
         };
-        let own_ms = if own_ms == 0 { 30_000 } else { own_ms };
-        let jiffies = u128::from(self.read_u64(kva)?) * u128::from(milliseconds);
-        let value = u64::try_from(jiffies / u128::from(own_ms)).unwrap_or(u64::MAX);
-        Ok((self.translate(kva)?, value.max(1)))
+        let own_ms = u128::from(if own_ms == 0 { 30_000 } else { own_ms });
+        let own = self.read_u64(timeout)?;
+        let jiffies = u128::from(own) * u128::from(milliseconds) / own_ms;
+        let wanted = u64::try_from(jiffies).unwrap_or(u64::MAX).max(2);
+        let mut writes = vec![(self.translate(timeout)?, wanted)];
+        if wanted < own {
+            let due = self.jiffies()?.wrapping_add(own / 2);
+            let last = self.symbol("scx_watchdog_timestamp")?;
+            writes.push((self.translate(last)?, due));
+        }
+        // From 7.1 on the period has a variable of its own.
+        if let Ok(interval) = self.symbol("scx_watchdog_interval") {
+            writes.push((self.translate(interval)?, wanted / 2));
+        }
+        Ok(writes)
     }
 
     /// Address of the root `struct scx_sched`; `None` if there is none.

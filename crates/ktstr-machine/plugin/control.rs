@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC1");
 /// Bytes before the trace.
 pub const HEADER: usize = 4096;
-/// CPUs whose run queue clock can be given.
-pub const CPUS: usize = 256;
+/// `Control::cpu` and `Switch::cpu` when the CPU is not known.
+pub const NO_CPU: u32 = u32::MAX;
 /// Functions that can be watched.
 pub const WATCHES: usize = 8;
 /// Value of `rax` that makes `xchg %bx,%bx` a call to the host: "KTSTRHLD".
@@ -55,8 +55,11 @@ pub struct Control {
     pub timer: AtomicU64,
     /// Functions at whose entry to hold, 0 for none.
     pub watches: [AtomicU64; WATCHES],
-    /// Address of each CPU's `rq.clock`, 0 where not known.
-    pub rq_clock: [AtomicU64; CPUS],
+    /// Per-CPU address of `rq.cpu` (the symbol `runqueues` and the member's offset), or 0: CPUs
+    /// are not told apart.
+    pub this_rq_cpu: AtomicU64,
+    /// Per-CPU address of `rq.clock`, or 0: switches have no times.
+    pub this_rq_clock: AtomicU64,
     /// Entries of the trace, which follows at [`HEADER`].
     pub trace_capacity: AtomicU64,
 
@@ -70,8 +73,8 @@ pub struct Control {
     pub held: AtomicU32,
     /// A [`Reason`].
     pub reason: AtomicU32,
-    /// Virtual CPU that is held.
-    pub vcpu: AtomicU32,
+    /// CPU that is held, as the guest numbers them; [`NO_CPU`] if not known, as in user mode.
+    pub cpu: AtomicU32,
     /// Which watch.
     pub index: AtomicU32,
     /// Not 0: a register or an address could not be read, so something was not followed.
@@ -80,7 +83,7 @@ pub struct Control {
     pub args: [AtomicU64; 2],
     /// Latest time for which a timer interrupt was set (`CLOCK_MONOTONIC`).
     pub timer_ns: AtomicU64,
-    /// `rq.clock` at the latest switch.
+    /// Latest `rq.clock` at a switch: the scheduler's clock, some ms away from `CLOCK_MONOTONIC`.
     pub switch_ns: AtomicU64,
     /// Context switches seen.
     pub switches: AtomicU64,
@@ -100,8 +103,8 @@ pub struct Switch {
     pub prev: AtomicU32,
     /// Task that starts.
     pub next: AtomicU32,
-    /// Virtual CPU.
-    pub vcpu: AtomicU32,
+    /// CPU, as the guest numbers them; [`NO_CPU`] if not known.
+    pub cpu: AtomicU32,
     /// Always 0.
     pub reserved: AtomicU32,
 }

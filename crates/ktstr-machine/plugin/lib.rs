@@ -6,6 +6,9 @@
 //! Loaded as `-plugin file=THIS,control=FILE`; `FILE` is a [`control::Control`], written by the
 //! host before QEMU starts.
 //!
+//! The CPU index that QEMU hands to a callback is not used: with one thread for all CPUs it is the
+//! index of the CPU for which the block was translated first. The guest knows better.
+//!
 //! No dependencies, so that `rustc` alone builds it. Not for: deciding anything. Guest memory is
 //! read only where the host said, and a read that fails is counted and passed over.
 
@@ -17,7 +20,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use control::{MARKER, MARKER_CODE, Reason, fold};
+use control::{MARKER, MARKER_CODE, NO_CPU, Reason, fold};
 use qemu::{Block, Info, Reader, Register, Translation};
 use shared::Shared;
 
@@ -135,52 +138,37 @@ extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
     }
 }
 
-extern "C" fn on_first(vcpu: c_uint, _data: *mut c_void) {
+extern "C" fn on_first(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     if std::mem::take(&mut *lock(&plugin.first)) {
-        plugin.shared.hold(Reason::First, vcpu, 0, [0; 2]);
+        plugin.shared.hold(Reason::First, NO_CPU, 0, [0; 2]);
     }
 }
 
-extern "C" fn on_marker(vcpu: c_uint, _data: *mut c_void) {
+extern "C" fn on_marker(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
-    let args = plugin.read(|reader| {
-        let rax = reader.register(Register::Rax)?;
-        let args = [
-            reader.register(Register::Rdi)?,
-            reader.register(Register::Rsi)?,
-        ];
-        Some((rax == MARKER).then_some(args))
-    });
-    if let Some(Some(args)) = args {
-        plugin.shared.hold(Reason::Marker, vcpu, 0, args);
+    let call = plugin.read(|reader| Some((reader.register(Register::Rax)?, arguments(reader)?)));
+    if let Some((MARKER, args)) = call {
+        plugin.shared.hold(Reason::Marker, NO_CPU, 0, args);
     }
 }
 
-extern "C" fn on_watch(vcpu: c_uint, index: *mut c_void) {
+extern "C" fn on_watch(_index: c_uint, watch: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
-    let args = plugin.read(|reader| {
-        Some([
-            reader.register(Register::Rdi)?,
-            reader.register(Register::Rsi)?,
-        ])
-    });
-    plugin.shared.hold(
-        Reason::Watch,
-        vcpu,
-        index as usize,
-        args.unwrap_or_default(),
-    );
+    let args = plugin.read(arguments).unwrap_or_default();
+    plugin
+        .shared
+        .hold(Reason::Watch, plugin.cpu(), watch as usize, args);
 }
 
 /// `hrtimer_interrupt(struct clock_event_device *dev)` (kernel/time/hrtimer.c): at its entry
 /// `dev->next_event` still is the time for which this interrupt was set.
-extern "C" fn on_timer(vcpu: c_uint, _data: *mut c_void) {
+extern "C" fn on_timer(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     let control = plugin.shared.control();
     let offset = u64::from(control.next_event_offset.load(Relaxed));
     let time = plugin.read(|reader| {
-        let device = reader.register(Register::Rdi)?;
+        let [device, _] = arguments(reader)?;
         reader.u64(device.wrapping_add(offset))
     });
     // KTIME_MAX is a timer that was not set: an interrupt too many.
@@ -189,35 +177,41 @@ extern "C" fn on_timer(vcpu: c_uint, _data: *mut c_void) {
     };
     control.timer_ns.fetch_max(time, Relaxed);
     if time >= control.due_ns.load(Relaxed) {
-        plugin.shared.hold(Reason::Due, vcpu, 0, [time, 0]);
+        plugin.shared.hold(Reason::Due, plugin.cpu(), 0, [time, 0]);
     }
 }
 
-/// `__switch_to(struct task_struct *prev, struct task_struct *next)` (arch/x86/kernel/process_64.c).
-/// `__schedule()` has brought `rq->clock` up to date before it comes here.
-extern "C" fn on_switch(vcpu: c_uint, _data: *mut c_void) {
+/// `__switch_to(struct task_struct *prev, struct task_struct *next)`
+/// (arch/x86/kernel/process_64.c). `__schedule()` has brought `rq->clock` up to date before.
+extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     let control = plugin.shared.control();
     let offset = u64::from(control.pid_offset.load(Relaxed));
-    let clock = control.rq_clock.get(vcpu as usize);
-    let clock = clock.map_or(0, |address| address.load(Relaxed));
+    let clock = control.this_rq_clock.load(Relaxed);
     let seen = plugin.read(|reader| {
-        let prev = reader.register(Register::Rdi)?;
-        let next = reader.register(Register::Rsi)?;
+        let [prev, next] = arguments(reader)?;
+        let clock = match clock {
+            0 => 0,
+            symbol => {
+                let address = this_cpu(reader, symbol)?;
+                reader.u64(address)?
+            }
+        };
         Some((
             reader.u32(prev.wrapping_add(offset))?,
             reader.u32(next.wrapping_add(offset))?,
-            if clock == 0 { 0 } else { reader.u64(clock)? },
+            clock,
         ))
     });
     let Some((prev, next, clock)) = seen else {
         return;
     };
-    let mut digest = fold(
-        control.digest.load(Relaxed),
-        u64::from(vcpu) << 32 | u64::from(prev),
-    );
-    digest = fold(fold(digest, u64::from(next)), clock);
+    let cpu = plugin.cpu();
+    let tasks = u64::from(prev) << 32 | u64::from(next);
+    let mut digest = control.digest.load(Relaxed);
+    for word in [u64::from(cpu), tasks, clock] {
+        digest = fold(digest, word);
+    }
     let number = control.switches.load(Relaxed);
     let place = usize::try_from(number).ok();
     if let Some(entry) = place.and_then(|place| plugin.shared.trace().get(place)) {
@@ -225,14 +219,42 @@ extern "C" fn on_switch(vcpu: c_uint, _data: *mut c_void) {
         entry.digest.store(digest, Relaxed);
         entry.prev.store(prev, Relaxed);
         entry.next.store(next, Relaxed);
-        entry.vcpu.store(vcpu, Relaxed);
+        entry.cpu.store(cpu, Relaxed);
     }
-    control.switch_ns.store(clock, Relaxed);
+    control.switch_ns.fetch_max(clock, Relaxed);
     control.digest.store(digest, Relaxed);
     control.switches.store(number.wrapping_add(1), Release);
 }
 
+/// The first two arguments of a function, at its entry.
+fn arguments(reader: &mut Reader) -> Option<[u64; 2]> {
+    Some([
+        reader.register(Register::Rdi)?,
+        reader.register(Register::Rsi)?,
+    ])
+}
+
+/// Where the current CPU has its copy of a per-CPU variable. In kernel mode only: user mode has
+/// another `gs`, and page tables without the kernel's data.
+fn this_cpu(reader: &mut Reader, symbol: u64) -> Option<u64> {
+    let base = reader.register(Register::GsBase)?;
+    Some(base.wrapping_add(symbol))
+}
+
 impl Plugin {
+    /// The current CPU's number.
+    fn cpu(&self) -> u32 {
+        match self.shared.control().this_rq_cpu.load(Relaxed) {
+            0 => NO_CPU,
+            symbol => self
+                .read(|reader| {
+                    let address = this_cpu(reader, symbol)?;
+                    reader.u32(address)
+                })
+                .unwrap_or(NO_CPU),
+        }
+    }
+
     /// Reads from the current CPU; counts it when that does not work.
     fn read<T>(&self, read: impl FnOnce(&mut Reader) -> Option<T>) -> Option<T> {
         let value = lock(&self.reader).as_mut().and_then(read);

@@ -158,9 +158,7 @@ impl Translated {
 
 /// Handles of the registers that are read, and QEMU's kind of buffer to read into.
 pub struct Reader {
-    rax: *mut c_void,
-    rdi: *mut c_void,
-    rsi: *mut c_void,
+    handles: [*mut c_void; REGISTERS.len()],
     buffer: *mut GArray,
 }
 
@@ -168,13 +166,17 @@ pub struct Reader {
 // through `&mut self` only.
 unsafe impl Send for Reader {}
 
-/// A register.
+/// A register that is read: its place in [`REGISTERS`].
 #[derive(Clone, Copy)]
 pub enum Register {
     Rax,
     Rdi,
     Rsi,
+    GsBase,
 }
+
+/// Their names in QEMU's description for gdb.
+const REGISTERS: [&CStr; 4] = [c"rax", c"rdi", c"rsi", c"gs_base"];
 
 impl Reader {
     /// Finds the registers of the current CPU: to be called in a callback that has one.
@@ -190,21 +192,18 @@ impl Reader {
                 ),
                 _ => return None,
             };
-            let find = |name: &CStr| {
+            let handles = REGISTERS.map(|name| {
                 slice
                     .iter()
                     .find(|r| !r.name.is_null() && CStr::from_ptr(r.name) == name)
-                    .map(|r| r.handle)
-            };
-            let found = (find(c"rax"), find(c"rdi"), find(c"rsi"));
+                    .map_or(std::ptr::null_mut(), |r| r.handle)
+            });
             g_array_free(all, 1);
-            let (Some(rax), Some(rdi), Some(rsi)) = found else {
+            if handles.contains(&std::ptr::null_mut()) {
                 return None;
-            };
+            }
             Some(Self {
-                rax,
-                rdi,
-                rsi,
+                handles,
                 buffer: g_byte_array_new(),
             })
         }
@@ -212,11 +211,7 @@ impl Reader {
 
     /// Value of `register` on the current CPU.
     pub fn register(&mut self, register: Register) -> Option<u64> {
-        let handle = match register {
-            Register::Rax => self.rax,
-            Register::Rdi => self.rdi,
-            Register::Rsi => self.rsi,
-        };
+        let handle = self.handles[register as usize];
         // SAFETY: the handle is QEMU's, the buffer ours; callers run in callbacks registered
         // with `READS_REGISTERS`.
         unsafe {

@@ -80,14 +80,14 @@ impl Shared {
         self.trace
     }
 
-    /// Stands still, on virtual CPU `vcpu`, until the host lets go.
+    /// Stands still, on CPU `cpu`, until the host lets go.
     ///
     /// The thread that stands still is the one that executes all virtual CPUs and owns virtual
     /// time, and it does not own QEMU's big lock: the monitor goes on answering.
-    pub fn hold(&self, reason: Reason, vcpu: u32, index: usize, args: [u64; 2]) {
+    pub fn hold(&self, reason: Reason, cpu: u32, index: usize, args: [u64; 2]) {
         let c = self.control;
         c.reason.store(reason as u32, Ordering::Relaxed);
-        c.vcpu.store(vcpu, Ordering::Relaxed);
+        c.cpu.store(cpu, Ordering::Relaxed);
         c.index.store(index as u32, Ordering::Relaxed);
         for (word, arg) in c.args.iter().zip(args) {
             word.store(arg, Ordering::Relaxed);

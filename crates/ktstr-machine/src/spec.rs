@@ -86,8 +86,17 @@ impl MachineSpec {
             "panic=-1",
             "nokaslr",
             Layout::KERNEL_ARGUMENT,
+            // Self-tests that go on for seconds after PID 1 has started.
+            "cryptomgr.notests",
         ];
-        own.into_iter()
+        // An emulated clock is what it says: there is nothing to find out about it.
+        let emulated: &[&str] = match self.accelerator {
+            Accelerator::Tcg => &["tsc=reliable", "no_timer_check", "lpj=1000000"],
+            Accelerator::Kvm => &[],
+        };
+        own.iter()
+            .chain(emulated)
+            .copied()
             .chain(self.kernel_arguments.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join(" ")
@@ -245,7 +254,7 @@ mod tests {
         -initrd
         /proc/self/fd/4
         -append
-        console=ttyS0 loglevel=4 panic=-1 nokaslr memmap=8M$8M sysctl.kernel.x=1
+        console=ttyS0 loglevel=4 panic=-1 nokaslr memmap=8M$8M cryptomgr.notests tsc=reliable no_timer_check lpj=1000000 sysctl.kernel.x=1
         -chardev
         file,id=console,path=/proc/self/fd/1
         -device

@@ -39,8 +39,10 @@ pub struct WatchPoints {
     pub timer: u64,
     /// Offset of `clock_event_device.next_event`.
     pub next_event_offset: u32,
-    /// Address of each CPU's `rq.clock`.
-    pub rq_clock: Vec<u64>,
+    /// Per-CPU address of `rq.cpu`.
+    pub this_rq_cpu: u64,
+    /// Per-CPU address of `rq.clock`.
+    pub this_rq_clock: u64,
 }
 
 /// Why the guest is held.
@@ -88,9 +90,8 @@ impl VirtualClock {
         page.timer.store(points.timer, Relaxed);
         page.next_event_offset
             .store(points.next_event_offset, Relaxed);
-        for (word, address) in page.rq_clock.iter().zip(&points.rq_clock) {
-            word.store(*address, Relaxed);
-        }
+        page.this_rq_cpu.store(points.this_rq_cpu, Relaxed);
+        page.this_rq_clock.store(points.this_rq_clock, Relaxed);
         page.due_ns.store(u64::MAX, Relaxed);
         page.magic.store(MAGIC, Release);
         let mut plugin = anonymous_file("ktstr-plugin", 0)?;

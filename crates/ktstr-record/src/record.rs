@@ -161,9 +161,11 @@ pub struct RunRecord {
     pub window_s: Option<f64>,
     /// From the start of the run to its end, host time.
     pub wall_s: f64,
-    /// From QEMU's start to the guest's first word, host time.
+    /// From the machine's start to the start of the test function, host time. The making of its template is part of it,
+    /// if this run made one.
     pub boot_s: Option<f64>,
-    /// Where the wall time went: resolve, initramfs, boot, attach, window, captures, teardown.
+    /// Where the wall time went: resolve, initramfs, boot, window, captures, teardown; and attach, guest time, which is
+    /// part of boot or lies before the template.
     pub timings: BTreeMap<String, f64>,
     /// What the machine was started from.
     pub start: Option<Start>,

@@ -186,13 +186,8 @@ impl Captures {
     }
 }
 
-/// Where the plugin of the virtual clock has to look. Without `ram` (before a boot) the CPUs'
-/// run queue clocks are not known.
-pub(super) fn watch_points(
-    known: &KernelKnowledge,
-    ram: Option<&GuestRam>,
-    cpus: u32,
-) -> Result<WatchPoints, String> {
+/// Where the plugin of the virtual clock has to look.
+pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, String> {
     let symbol = |name: &str| {
         known
             .symbols
@@ -203,30 +198,18 @@ pub(super) fn watch_points(
         known
             .btf
             .member(kind, path)
-            .map(|member| member.offset() as u32)
+            .map(|member| member.offset())
             .map_err(|e| e.to_string())
     };
-    let mut points = WatchPoints {
+    let runqueues = symbol("runqueues")?;
+    Ok(WatchPoints {
         switch_to: symbol("__switch_to")?,
-        pid_offset: offset("task_struct", "pid")?,
+        pid_offset: offset("task_struct", "pid")? as u32,
         timer: symbol("hrtimer_interrupt")?,
-        next_event_offset: offset("clock_event_device", "next_event")?,
-        rq_clock: Vec::new(),
-    };
-    if let Some(ram) = ram {
-        let memory = RamView(ram);
-        let view =
-            KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
-        let clock = u64::from(offset("rq", "clock")?);
-        let runqueues = symbol("runqueues")?;
-        for cpu in 0..cpus {
-            let base = view.per_cpu_offset(cpu).map_err(|e| e.to_string())?;
-            points
-                .rq_clock
-                .push(runqueues.wrapping_add(base).wrapping_add(clock));
-        }
-    }
-    Ok(points)
+        next_event_offset: offset("clock_event_device", "next_event")? as u32,
+        this_rq_cpu: runqueues.wrapping_add(offset("rq", "cpu")?),
+        this_rq_clock: runqueues.wrapping_add(offset("rq", "clock")?),
+    })
 }
 
 /// Overrides sched_ext's runnable-stall timeout in a machine whose scheduler is attached.
@@ -237,11 +220,14 @@ pub(super) fn set_watchdog(
 ) -> Result<(), String> {
     let memory = RamView(ram);
     let view = KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
-    let (gpa, value) = view
-        .scx_watchdog_timeout(milliseconds)
+    let writes = view
+        .scx_watchdog_writes(milliseconds)
         .map_err(|e| e.to_string())?;
-    ram.write(gpa, &value.to_le_bytes())
-        .map_err(|e| e.to_string())
+    for (gpa, value) in writes {
+        ram.write(gpa, &value.to_le_bytes())
+            .map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 /// One capture of a machine that stands still.

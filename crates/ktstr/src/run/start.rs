@@ -79,7 +79,7 @@ fn cold(
     for files in [&plan.base, &plan.for_scheduler] {
         pack(&mut archive, files, &mut present)?;
     }
-    let points = boot_points(plan, engine, knowledge)?;
+    let points = boot_points(engine, knowledge)?;
     let spec = plan.machine(engine);
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
     Ok(Started {
@@ -90,9 +90,8 @@ fn cold(
     })
 }
 
-/// Where the virtual clock's plugin looks in a machine that has yet to boot.
+/// Where the virtual clock's plugin looks.
 pub(super) fn boot_points(
-    plan: &Plan,
     engine: Engine,
     knowledge: &mut Knowledge,
 ) -> Result<WatchPoints, RunError> {
@@ -100,14 +99,12 @@ pub(super) fn boot_points(
         return Ok(WatchPoints::default());
     }
     let known = knowledge.get().map_err(str::to_owned);
-    known
-        .and_then(|known| captures::watch_points(known, None, plan.shape.cpus()))
-        .map_err(|why| {
-            RunError::Machine(MachineError::system(
-                "preparing the virtual clock",
-                std::io::Error::other(why),
-            ))
-        })
+    known.and_then(captures::watch_points).map_err(|why| {
+        RunError::Machine(MachineError::system(
+            "preparing the virtual clock",
+            std::io::Error::other(why),
+        ))
+    })
 }
 
 /// Puts files into an initramfs and their stamps into `present`.

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ktstr_machine::{ClockMode, Initramfs, Machine, WatchPoints};
+use ktstr_machine::{ClockMode, Initramfs, Machine};
 
 use super::template::{self, Making, Template, Told};
 use super::{Stamps, WarmError, sparse};
-use crate::run::captures::{self, Knowledge};
+use crate::run::captures::Knowledge;
 use crate::run::conversation::{Conversation, End};
 use crate::run::engine::Engine;
 use crate::run::plan::Plan;
@@ -36,7 +36,7 @@ pub(super) fn booted(
         &plan.machine(engine),
         &archive.build().map_err(crate::run::RunError::from)?,
         &making.ram,
-        &boot_points(plan, engine, knowledge)?,
+        &boot_points(engine, knowledge)?,
     )?;
     let mut conversation = Conversation::new(machine, plan.shape.cpus());
     conversation.run()?;
@@ -118,20 +118,10 @@ fn save(
     // Under the virtual clock a template is taken where the guest first waits for a message, at
     // the same instruction each time it is made.
     reached(conversation.until_idle()?, &conversation)?;
-    let points = match engine.clock {
-        ClockMode::Real => {
-            settle(&mut conversation)?;
-            WatchPoints::default()
-        }
-        ClockMode::Virtual { .. } => knowledge
-            .get()
-            .map_err(str::to_owned)
-            .and_then(|known| {
-                let ram = conversation.machine.ram();
-                captures::watch_points(known, Some(ram), plan.shape.cpus())
-            })
-            .map_err(WarmError::NotReached)?,
-    };
+    if engine.clock == ClockMode::Real {
+        settle(&mut conversation)?;
+    }
+    let points = boot_points(engine, knowledge)?;
     conversation.machine.stop()?;
     if engine.clock == ClockMode::Real {
         // What it said up to the moment it stopped; nothing comes after.

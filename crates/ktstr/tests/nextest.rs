@@ -1,0 +1,184 @@
+//! The protocol by which `cargo nextest` drives a test binary, and what plain `cargo test` makes
+//! of the same declarations: each test is run exactly once by either.
+
+#[macro_use]
+mod common;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use ktstr::prelude::*;
+
+/// Runs on the host: the protocol is the same with and without a machine.
+#[ktstr_test(host_only)]
+fn passes(ctx: &Ctx) -> Result<AssertResult> {
+    anyhow::ensure!(ctx.entry_name == Some("passes"));
+    Ok(AssertResult::pass())
+}
+
+#[ktstr_test(host_only)]
+fn is_skipped(_: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::skip("nothing to see here"))
+}
+
+#[ktstr_test(host_only, expect_err)]
+fn fails_as_expected(_: &Ctx) -> Result<AssertResult> {
+    anyhow::bail!("wanted")
+}
+
+#[ktstr_test(host_only, allow_inconclusive)]
+fn may_be_inconclusive(_: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::inconclusive_msg("cannot tell"))
+}
+
+/// Listed as ignored. Entries by hand are no `#[test]`: plain `cargo test` has nothing to ignore.
+#[ktstr::distributed_slice(KTSTR_TESTS)]
+#[linkme(crate = ktstr::linkme)]
+static IGNORED_TEST: KtstrTestEntry = KtstrTestEntry {
+    name: "is_ignored",
+    ignored: true,
+    ..NOT_RUN
+};
+
+#[ktstr::distributed_slice(KTSTR_TESTS)]
+#[linkme(crate = ktstr::linkme)]
+static DEMONSTRATION: KtstrTestEntry = KtstrTestEntry {
+    name: "demo_of_something",
+    ..NOT_RUN
+};
+
+const NOT_RUN: KtstrTestEntry = KtstrTestEntry {
+    func: |_| Ok(AssertResult::fail_msg("was run though it is ignored")),
+    host_only: true,
+    ..KtstrTestEntry::DEFAULT
+};
+
+case!(FAILS = "fails", |_| Ok(AssertResult::fail_msg("planted")), host_only: true);
+case!(PANICS = "panics", |_| panic!("planted"), host_only: true);
+case!(UNSURE = "unsure", |_| Ok(AssertResult::inconclusive_msg("planted")), host_only: true);
+case!(NO_ERROR = "no_error", |_| Ok(AssertResult::pass()), host_only: true, expect_err: true);
+
+struct Answer {
+    code: Option<i32>,
+    lines: BTreeMap<String, usize>,
+    text: String,
+}
+
+/// Runs this binary with `NEXTEST` set or not, with records in a folder of their own.
+fn ask(nextest: bool, arguments: &[&str]) -> Answer {
+    let runs = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(std::env::current_exe().expect("our binary"));
+    command
+        .args(arguments)
+        .env("KTSTR_RUNS_ROOT", runs.path())
+        .env_remove("NEXTEST")
+        .env_remove("RUST_BACKTRACE");
+    if nextest {
+        command.env("NEXTEST", "1");
+    }
+    let output = command.output().expect("our binary runs");
+    let mut lines = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        *lines.entry(line.to_owned()).or_insert(0) += 1;
+    }
+    Answer {
+        code: output.status.code(),
+        lines,
+        text: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Those that a plain run runs, and those that it leaves out.
+const RUN: [&str; 4] = [
+    "passes",
+    "is_skipped",
+    "fails_as_expected",
+    "may_be_inconclusive",
+];
+const IGNORED: [&str; 2] = ["is_ignored", "demo_of_something"];
+
+#[test]
+fn both_listings_name_each_test_once() {
+    let all = ask(true, &["--list", "--format", "terse"]);
+    let ignored = ask(true, &["--list", "--format", "terse", "--ignored"]);
+    assert_eq!((all.code, ignored.code), (Some(0), Some(0)));
+    assert!(
+        all.lines.values().all(|count| *count == 1),
+        "{:?}",
+        all.lines
+    );
+    let has = |answer: &Answer, name: &str| answer.lines.contains_key(&format!("{name}: test"));
+    for name in RUN {
+        let ours = format!("ktstr/{name}");
+        assert!(has(&all, &ours) && !has(&ignored, &ours), "{name}");
+    }
+    for name in IGNORED {
+        let ours = format!("ktstr/{name}");
+        assert!(has(&all, &ours) && has(&ignored, &ours), "{name}");
+    }
+    // The harness's own tests are there too, ours not a second time, and no sentinel at all.
+    assert!(has(&all, "both_listings_name_each_test_once"));
+    assert!(!has(&ignored, "both_listings_name_each_test_once"));
+    for line in all.lines.keys().chain(ignored.lines.keys()) {
+        assert!(line.ends_with(": test"), "{line}");
+        assert!(!line.contains("__unit_test_"), "{line}");
+        assert!(
+            RUN.iter()
+                .chain(&IGNORED)
+                .all(|name| line != &format!("{name}: test")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn one_test_is_run_and_its_exit_code_is_its_verdict() {
+    let run = |name: &str| ask(true, &["--exact", &format!("ktstr/{name}"), "--nocapture"]);
+    for name in ["passes", "fails_as_expected", "may_be_inconclusive"] {
+        let answer = run(name);
+        assert_eq!((answer.code, answer.text.as_str()), (Some(0), ""), "{name}");
+    }
+    let skipped = run("is_skipped");
+    assert_eq!(skipped.code, Some(0));
+    assert_eq!(skipped.text, "ktstr: SKIP: nothing to see here\n");
+    for (name, code, says) in [
+        (
+            "fails",
+            1,
+            "[sched=eevdf] [topo=1n1l2c1t] failed:\n  planted\n",
+        ),
+        ("panics", 1, "the test function panicked: planted"),
+        ("no_error", 1, "expect_err is set, and the run did not fail"),
+        ("unsure", 2, "came to no verdict:\n  planted\n"),
+    ] {
+        let answer = run(&format!("__unit_test_{name}__"));
+        assert_eq!(answer.code, Some(code), "{name}: {}", answer.text);
+        assert!(answer.text.contains(says), "{name}: {}", answer.text);
+    }
+    // Run by name it runs, whatever the listing says.
+    assert_eq!(run("is_ignored").code, Some(1));
+    let nobody = run("nobody");
+    assert_eq!(nobody.code, Some(1));
+    assert!(
+        nobody.text.contains("no test `ktstr/nobody`"),
+        "{}",
+        nobody.text
+    );
+}
+
+#[test]
+fn plain_cargo_test_runs_the_same() {
+    let run = |name: &str| ask(false, &["--exact", name]);
+    for name in RUN {
+        let answer = run(name);
+        let ran = answer.lines.keys().any(|line| line.contains("1 passed"));
+        assert!(answer.code == Some(0) && ran, "{name}: {}", answer.text);
+    }
+    // What plain `cargo test` makes of a failure is libtest's own; the text is ours.
+    let none = run("demo_of_something");
+    assert!(
+        none.lines
+            .keys()
+            .any(|line| line.contains("0 passed; 0 failed; 0 ignored"))
+    );
+}

@@ -1,0 +1,8 @@
+use ktstr::prelude::*;
+
+#[ktstr_test(disk = DISK)]
+fn later(_ctx: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+fn main() {}
