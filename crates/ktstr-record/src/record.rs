@@ -69,7 +69,9 @@ pub enum Start {
     /// A kernel image: the whole boot was paid for.
     Cold,
     /// A template of a booted machine.
-    Warm,
+    Booted,
+    /// A template in which the scheduler had taken the CPUs over already.
+    Attached,
 }
 
 /// The scheduler that ran, and where it came from.

@@ -86,7 +86,8 @@ pub mod snapshot {
 pub mod test_support {
     pub use crate::dispatch::run_as_main;
     pub use crate::entry::{
-        ClockMode, KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry, find_scheduler, find_test,
+        ClockMode, EntryError, KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry, find_scheduler,
+        find_test,
     };
     pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS};
     pub use ktstr_scenario::scheduler::{

@@ -17,7 +17,7 @@ const SCX_KTSTR: Scheduler =
 
 const STEPS: [&str; 2] = ["first", "second"];
 const WINDOW: Duration = Duration::from_secs(2);
-const CAPTURES: usize = 15;
+const CAPTURES: usize = 14;
 /// What the guest's kernel may be late by when it ends a step, on a busy host.
 const LATE: Duration = Duration::from_millis(400);
 
@@ -28,7 +28,7 @@ const LATE: Duration = Duration::from_millis(400);
     threads = 1,
     duration_s = 2,
     watchdog_timeout_s = 20,
-    num_snapshots = 15,
+    num_snapshots = 14,
     not_stuck,
     post_vm = two_steps_seen_from_outside,
 )]
@@ -44,7 +44,7 @@ fn two_steps_under_a_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     threads = 1,
     duration_s = 2,
     watchdog_timeout_s = 20,
-    num_snapshots = 15,
+    num_snapshots = 14,
     not_stuck,
     clock = "real",
     post_vm = two_steps_seen_from_outside,
@@ -93,11 +93,11 @@ fn captures_are_stamped_with_their_phase(vm: &VmResult) -> Result<()> {
     let series = vm.periodic_series();
     ensure!(vm.periodic_target as usize == CAPTURES && vm.periodic_fired as usize == CAPTURES);
     ensure!(vm.periodic_real as usize == CAPTURES && series.len() == CAPTURES);
-    // A boundary that meets the change of steps may fall on either side of it.
-    let half = CAPTURES / 2;
     for (i, entry) in series.entries().iter().enumerate() {
         ensure!(entry.tag == format!("periodic_{i:03}"));
-        let step = entry.step_index;
+        // The first boundary of the second half may come before the message that the steps
+        // have changed.
+        let (step, half) = (entry.step_index, CAPTURES / 2);
         ensure!(step == Some(1) || i >= half, "capture {i} in {step:?}");
         ensure!(step == Some(2) || i <= half, "capture {i} in {step:?}");
         let late =
@@ -161,13 +161,16 @@ fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
             frozen += freeze.as_secs_f64() * 1e3;
         }
     }
-    // The clocks are read a tick apart at most.
     ensure!(
         frozen > 20.0,
         "frozen for {frozen} ms in all is too short to tell"
     );
+    // Queues' clocks are up to a tick old, and what is called frozen begins with the request to
+    // stop and ends with the answer to the one to go on: the guest runs in a part of it. A guest
+    // whose time went on would gain all of it.
+    let gained = guest - host;
     ensure!(
-        (guest - host).abs() < 0.75 * frozen,
+        gained.abs() < 8.0 + 0.6 * frozen,
         "from capture to capture the guest's clock went {guest:.0} ms and the machine ran \
          {host:.0} ms; it was frozen for {frozen:.0} ms"
     );

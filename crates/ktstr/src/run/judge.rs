@@ -112,7 +112,47 @@ pub(super) fn judge(case: &Case, end: &End, said: &Transcript, console: &str) ->
         End::Halted(halt) => return halted(case, *halt, said, console),
         End::Bye => {}
     }
-    finished(case, said)
+    let mut judgement = finished(case, said);
+    if let Some(reason) = ejection(console) {
+        let message = format!(
+            "the kernel ejected scheduler `{}`: {reason}",
+            case.scheduler
+        );
+        judgement
+            .result
+            .record_fail(AssertDetail::new(DetailKind::SchedulerEvent, message));
+        judgement.fault = Some(Fault::Scheduler);
+    }
+    judgement
+}
+
+/// Why sched_ext put an end to a scheduler, as the kernel says it (kernel/sched/ext.c): that it
+/// was unloaded is no reason.
+fn ejection(console: &str) -> Option<String> {
+    let mut lines = console.lines().map(without_time);
+    let reason = lines.find_map(|line| {
+        let (_, rest) = line
+            .strip_prefix("sched_ext: BPF scheduler ")?
+            .split_once(" disabled (")?;
+        let reason = rest.trim_end().trim_end_matches(')');
+        (!reason.starts_with("unregistered")).then_some(reason)
+    })?;
+    let detail = lines
+        .next()
+        .and_then(|line| line.strip_prefix("sched_ext: "))
+        .and_then(|line| line.split_once(": "));
+    Some(match detail {
+        Some((_, detail)) => format!("{reason} ({})", detail.trim()),
+        None => reason.to_owned(),
+    })
+}
+
+/// A line of the kernel's log without its time stamp.
+fn without_time(line: &str) -> &str {
+    match line.split_once("] ") {
+        Some((stamp, rest)) if stamp.starts_with('[') => rest,
+        _ => line,
+    }
 }
 
 fn gave_up(case: &Case, reason: WatchdogKillReason, said: &Transcript) -> Judgement {

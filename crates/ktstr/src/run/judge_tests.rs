@@ -157,3 +157,22 @@ fn a_refusal_is_shown_with_its_reason() {
     assert!(text.contains("R1 invalid mem access 'scalar'"), "{text}");
     assert!(text.lines().count() < 50, "{text}");
 }
+
+#[test]
+fn an_ejection_is_told_in_the_kernels_words() {
+    let console = "[   12.1] sched_ext: BPF scheduler \"x\" disabled (runnable task stall)\n\
+                   [   12.1] sched_ext: x: watchdog failed to check in for 5.004s\n";
+    let passed = said(vec![
+        attached(),
+        ToHost::TestResult(Box::new(AssertResult::pass())),
+    ]);
+    let judgement = judge(&CASE, &End::Bye, &passed, console);
+    assert_eq!(
+        message(&judgement),
+        "the kernel ejected scheduler `scx_x`: runnable task stall \
+         (watchdog failed to check in for 5.004s)"
+    );
+    assert_eq!(judgement.fault, Some(Fault::Scheduler));
+    let clean = "[ 3.0] sched_ext: BPF scheduler \"x\" disabled (unregistered from user space)\n";
+    assert!(judge(&CASE, &End::Bye, &passed, clean).result.is_pass());
+}

@@ -38,7 +38,8 @@ pub(super) fn keep(
         record.seed = Some(vm.seed);
         record.start = Some(match vm.start {
             "cold" => ktstr_record::Start::Cold,
-            _ => ktstr_record::Start::Warm,
+            "booted" => ktstr_record::Start::Booted,
+            _ => ktstr_record::Start::Attached,
         });
         record.boot_s = Some(finished.timings.boot.as_secs_f64());
         record.timings = timings(finished);
@@ -100,6 +101,7 @@ fn timings(finished: &Finished) -> std::collections::BTreeMap<String, f64> {
     [
         ("resolve", t.resolve),
         ("initramfs", t.initramfs),
+        ("slot", t.slot),
         ("boot", t.boot),
         ("attach", t.attach),
         ("window", t.window),

@@ -61,11 +61,13 @@ pub struct Timings {
     pub resolve: Duration,
     /// Packing the guest's files.
     pub initramfs: Duration,
+    /// Waiting until the host has room for another machine.
+    pub slot: Duration,
     /// From the start of QEMU (or of making a template) to the start of the test process.
     pub boot: Duration,
     /// From the scheduler's start to its attach, guest time.
     pub attach: Duration,
-    /// The workload window.
+    /// The workload window, without its captures.
     pub window: Duration,
     /// The guest frozen for captures.
     pub captures: Duration,
@@ -289,7 +291,9 @@ impl Run {
         let plan = &*plan.insert(Plan::make(entry)?);
         timings.resolve = plan.resolve_time;
         timings.initramfs = plan.pack_time;
+        let waiting = Instant::now();
         let _slot = slots::take(plan.memory_mib)?;
+        timings.slot = waiting.elapsed();
         let engine = Engine::choose(plan)?;
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
@@ -311,12 +315,11 @@ impl Run {
                 captures.take_if_due(machine, &mut knowledge, said, now)
             })?,
         };
-        let ran = conversation.machine.running_time();
         let followed = follow(&conversation, &end)?;
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
-        timings.fill(&said, ran, &captures);
+        timings.fill(&said, &captures, Instant::now());
         let case = Case {
             scheduler: entry.scheduler.binary.display_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
@@ -332,12 +335,13 @@ impl Run {
 }
 
 impl Timings {
-    fn fill(&mut self, said: &Transcript, ran: Duration, captures: &Captures) {
+    /// `ended` is when the machine was gone.
+    fn fill(&mut self, said: &Transcript, captures: &Captures, ended: Instant) {
         self.captures = captures.frozen();
         self.attach = said.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
-        if let (Some(opened), Some(closed)) = (said.window.opened, said.window.closed) {
-            self.window = closed.saturating_sub(opened);
-            self.teardown = ran.saturating_sub(closed);
+        if let (Some(opened), Some(closed)) = said.seen {
+            self.window = (closed - opened).saturating_sub(self.captures);
+            self.teardown = ended - closed;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the guest has said so far, in the shape the judgement needs it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertResult, Phase, StimulusEvent};
 use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
@@ -11,6 +11,7 @@ use crate::vm_result::GuestLifecyclePhase;
 
 /// Bytes kept of each stream.
 const STREAM_CAP: usize = 8 << 20;
+const CUT: &str = "\n[... the rest was left out ...]\n";
 /// Stimulus events kept: a scenario has a handful, a hostile guest could send millions.
 const EVENTS_CAP: usize = 100_000;
 
@@ -42,7 +43,9 @@ pub(super) struct Transcript {
     pub(super) at: Duration,
     /// Messages taken in.
     pub(super) count: u64,
-    /// The workload window, by the machine's running time.
+    /// When the host saw the window open and close.
+    pub(super) seen: (Option<Instant>, Option<Instant>),
+    /// The workload window, by the machine's running time or the guest's clock.
     pub(super) window: Window,
 }
 
@@ -132,6 +135,7 @@ impl Transcript {
             ToHost::TestStarted => self.phase = Dispatch,
             ToHost::ScenarioStart { .. } => {
                 self.phase = Body;
+                self.seen = (Some(Instant::now()), None);
                 self.window = Window {
                     opened: Some(now),
                     ..Window::default()
@@ -169,6 +173,7 @@ impl Transcript {
             } => {
                 self.phase = Teardown;
                 self.window.closed = Some(now);
+                self.seen.1 = Some(Instant::now());
                 self.stimulus(StimulusEvent {
                     elapsed_ms,
                     label: "ScenarioEnd".to_owned(),
@@ -214,8 +219,8 @@ fn append(kept: &mut String, text: &str) {
     let room = STREAM_CAP.saturating_sub(kept.len());
     let cut = text.floor_char_boundary(room);
     kept.push_str(&text[..cut]);
-    if cut < text.len() && room > 0 {
-        kept.push_str("\n[... the rest was left out ...]\n");
+    if cut < text.len() && !kept.ends_with(CUT) {
+        kept.push_str(CUT);
     }
 }
 

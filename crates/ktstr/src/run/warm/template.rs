@@ -178,9 +178,6 @@ pub(super) struct Making {
 
 /// Takes the right to make `key`, waiting for another maker. `None`: it was made meanwhile.
 pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Making>, WarmError> {
-    let locks = root.join(LOCKS);
-    std::fs::create_dir_all(&locks)
-        .map_err(|e| WarmError::files(format!("making {}", locks.display()), e))?;
     let lock = lock_file(root, key)?;
     flock(&lock, FlockOperation::LockExclusive)
         .map_err(|e| WarmError::files("waiting for another maker of the template", e))?;
@@ -216,7 +213,10 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
 
 /// The lock of `key`, not yet taken.
 pub(super) fn lock_file(root: &Path, key: &str) -> Result<File, WarmError> {
-    let path = root.join(LOCKS).join(key);
+    let folder = root.join(LOCKS);
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| WarmError::files(format!("making {}", folder.display()), e))?;
+    let path = folder.join(key);
     File::options()
         .create(true)
         .truncate(false)
