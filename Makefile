@@ -6,12 +6,13 @@ REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 BPFLAND_VERSION := 1.1.4
 
-.PHONY: help demo test test-registry bench lint deps
+.PHONY: help demo test test-registry determinism bench lint deps
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
 	@echo "make test           the whole test suite"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
+	@echo "make determinism    the virtual clock's promise, each comparison 100 times"
 	@echo "make bench          where the time of a run goes"
 	@echo "make lint           format, clippy, documentation"
 	@echo "make deps           install what is missing on this machine (the others do it too)"
@@ -35,6 +36,10 @@ test-registry: deps $(BPFLAND)
 $(BPFLAND):
 	clang=$$(scripts/deps.sh --clang) && BPF_CLANG=$$clang CLANG=$$clang \
 	    $(CARGO) install scx_bpfland --version $(BPFLAND_VERSION) --locked --root $(REGISTRY)
+
+determinism: deps
+	$(CARGO) build -p scx-ktstr
+	KTSTR_DETERMINISM_RUNS=$${KTSTR_DETERMINISM_RUNS:-100} $(CARGO) test -p ktstr --test determinism
 
 bench: deps
 	$(CARGO) build -p scx-ktstr -p cargo-ktstr

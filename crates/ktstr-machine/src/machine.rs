@@ -276,8 +276,9 @@ impl Machine {
     /// Lets the guest run. Under the virtual clock it is held at once, before its first
     /// instruction.
     pub fn run(&mut self) -> Result<(), MachineError> {
-        self.command("cont", Value::Null)?;
+        // Counted from here on: the answer comes after the guest has begun to run.
         self.clock.run();
+        self.command("cont", Value::Null)?;
         if let Some(clock) = &self.virtual_clock {
             let deadline = Instant::now() + ANSWER;
             while clock.wait(Duration::from_millis(100)).is_none() {

@@ -56,6 +56,12 @@ impl Qemu {
                 path: path.to_owned(),
                 source,
             })?;
+        if !output.status.success() {
+            return Err(MachineError::Spawn {
+                path: path.to_owned(),
+                source: std::io::Error::other(format!("`--version` ended with {}", output.status)),
+            });
+        }
         let text = String::from_utf8_lossy(&output.stdout);
         let first = text.lines().next().unwrap_or_default().trim();
         match version(first) {

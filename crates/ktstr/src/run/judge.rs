@@ -15,6 +15,8 @@ pub enum Fault {
     Scheduler,
     /// The test function or its workload.
     Test,
+    /// What the user asked for: a kernel, a scheduler, a variable.
+    User,
     /// The guest's kernel, or what made it hang or panic.
     Kernel,
     /// ktstr itself.
@@ -28,6 +30,7 @@ impl std::fmt::Display for Fault {
         f.write_str(match self {
             Self::Scheduler => "the scheduler's",
             Self::Test => "the test's",
+            Self::User => "the user's",
             Self::Kernel => "the guest kernel's",
             Self::Harness => "the harness's",
             Self::Host => "the host's",

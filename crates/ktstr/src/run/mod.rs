@@ -137,7 +137,7 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
     let mut judgement = outcome.unwrap_or_else(|error| {
         host_error = error.exit_code() == EXIT_INCONCLUSIVE;
         let (fault, detail) = (
-            if host_error { Fault::Host } else { Fault::Test },
+            if host_error { Fault::Host } else { Fault::User },
             AssertDetail::new(DetailKind::Other, error.to_string()),
         );
         Judgement {

@@ -1,16 +1,16 @@
 //! A template on disk: written whole or not at all, checked before each use.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ktstr_machine::WatchPoints;
+use ktstr_machine::{WatchPoints, anonymous_file};
 use ktstr_mailbox::Place;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::{Stamps, WarmError};
+use super::{Stamps, WarmError, sparse};
 use crate::run::conversation::Places;
 use crate::run::transcript::{Attached, Hello, Transcript};
 use crate::vm_result::GuestLifecyclePhase;
@@ -170,7 +170,8 @@ pub(super) struct Making {
     root: PathBuf,
     key: String,
     folder: PathBuf,
-    /// RAM files, open for writing.
+    /// Guest RAM while the template is made, in memory: a guest whose RAM is a file of a disk
+    /// waits for the disk.
     pub(super) ram: Vec<File>,
     committed: bool,
     _lock: File,
@@ -197,16 +198,8 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
         committed: false,
         _lock: lock,
     };
-    for (node, len) in nodes.iter().enumerate() {
-        let path = making.folder.join(ram_name(node));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .and_then(|file| file.set_len(*len).map(|()| file))
-            .map_err(|e| WarmError::files(format!("making {}", path.display()), e))?;
-        making.ram.push(file);
+    for len in nodes {
+        making.ram.push(anonymous_file("ktstr-template", *len)?);
     }
     Ok(Some(making))
 }
@@ -246,14 +239,8 @@ impl Making {
     /// Makes the template visible. Its QEMU must be gone.
     pub(super) fn commit(mut self, told: Told) -> Result<(), WarmError> {
         let wrap = |e| WarmError::files(format!("writing the template {}", self.key), e);
-        let ram = self
-            .ram
-            .iter()
-            .map(|file| {
-                // Pages still on their way to the disk would move the time of last change.
-                file.sync_all()?;
-                untouched(file)
-            })
+        let ram = (0..self.ram.len())
+            .map(|node| self.keep_ram(node))
             .collect::<std::io::Result<_>>()
             .map_err(wrap)?;
         let place = |p: Place| (p.bytes, p.sequence);
@@ -278,6 +265,20 @@ impl Making {
         std::fs::rename(&self.folder, self.root.join(&self.key)).map_err(wrap)?;
         self.committed = true;
         Ok(())
+    }
+}
+
+impl Making {
+    /// Writes a node's RAM to its file.
+    fn keep_ram(&self, node: usize) -> std::io::Result<Untouched> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(self.folder.join(ram_name(node)))?;
+        sparse::copy(&self.ram[node], &file)?;
+        untouched(&file)
     }
 }
 

@@ -1,0 +1,227 @@
+//! Templates: forks are siblings and no twins, and whatever happens to a template or to its
+//! maker, the next run passes.
+
+#[macro_use]
+mod common;
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::Case;
+use ktstr::prelude::*;
+
+const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
+
+case!(TELLS = "tells", tells, topology: ONE_CPU);
+
+/// Prints what must differ from fork to fork, and how far the guest's clock has come.
+fn tells(_: &Ctx) -> Result<AssertResult> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let mut random = [0u8; 16];
+    std::io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut random)?;
+    println!("boot_id {}", read("/proc/sys/kernel/random/boot_id").trim());
+    println!("random {random:02x?}");
+    println!("uptime {}", read("/proc/uptime").trim());
+    println!(
+        "date {}",
+        std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs()
+    );
+    Ok(AssertResult::pass())
+}
+
+/// A cache of its own, with everybody's kernels.
+struct Cache(tempfile::TempDir);
+
+impl Cache {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let kernels = ktstr_kernel::cache::Cache::from_env()
+            .expect("a cache")
+            .kernels();
+        symlink(kernels, folder.path().join("kernels")).expect("a writable folder");
+        Self(folder)
+    }
+
+    fn case(&self) -> Case {
+        Case::new("tells")
+            .env("KTSTR_CACHE_DIR", self.0.path())
+            .env("KTSTR_CLOCK", "real")
+            .env("KTSTR_ACCEL", "tcg")
+    }
+
+    /// Runs, passes, and says what the machine was started from and what was printed.
+    #[track_caller]
+    fn passes(&self) -> (ktstr_record::Start, String, String) {
+        let ended = self.case().run();
+        ended.says(0, &[]);
+        let record = ended.record.as_ref().expect("a record");
+        let start = record.record.start.expect("a machine was started");
+        (start, ended.artefact("stdout.log"), ended.text.clone())
+    }
+
+    fn templates(&self) -> PathBuf {
+        self.0.path().join("templates")
+    }
+
+    /// The one template there is.
+    #[track_caller]
+    fn template(&self) -> PathBuf {
+        let mut all = visible(&self.templates());
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+}
+
+fn visible(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            !path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .starts_with('.')
+        })
+        .collect()
+}
+
+/// The value after `name` in what the test printed.
+fn value<'a>(text: &'a str, name: &str) -> &'a str {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+        .trim()
+}
+
+#[test]
+fn forks_of_one_template_are_siblings_and_no_twins() {
+    let cache = Cache::new();
+    let began = Instant::now();
+    let (start, first, _) = cache.passes();
+    assert_eq!(start, ktstr_record::Start::Booted);
+    let made = std::fs::metadata(cache.template())
+        .expect("a template")
+        .modified();
+    let (_, second, _) = cache.passes();
+    let again = std::fs::metadata(cache.template())
+        .expect("a template")
+        .modified();
+    assert_eq!(made.expect("a time"), again.expect("a time"), "made once");
+    for different in ["boot_id", "random"] {
+        assert_ne!(
+            value(&first, different),
+            value(&second, different),
+            "{different}"
+        );
+    }
+    for told in [&first, &second] {
+        // Continuous over the fork: not zero, and not the time the template lay around.
+        let uptime: f64 = value(told, "uptime")
+            .split(' ')
+            .next()
+            .and_then(|seconds| seconds.parse().ok())
+            .expect("a number");
+        assert!(
+            uptime > 0.2 && uptime < began.elapsed().as_secs_f64(),
+            "{uptime}"
+        );
+        let date: u64 = value(told, "date").parse().expect("a number");
+        let now = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .expect("after 1970");
+        assert!(now.as_secs() - date < 120, "the guest's clock says {date}");
+    }
+}
+
+/// Changes a byte in the middle of a file.
+fn flip(path: &Path) {
+    let mut permissions = std::fs::metadata(path).expect("a file").permissions();
+    permissions.set_mode(0o600);
+    std::fs::set_permissions(path, permissions).expect("own file");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("own file");
+    let middle = file.metadata().expect("a file").len() / 2;
+    let mut byte = [0u8];
+    file.read_exact_at(&mut byte, middle).expect("in the file");
+    file.write_all_at(&[byte[0] ^ 0xff], middle)
+        .expect("own file");
+}
+
+#[test]
+fn a_damaged_template_is_noticed_and_made_again() {
+    let cache = Cache::new();
+    cache.passes();
+    let damages: [(&str, fn(&Path)); 4] = [
+        ("device state", |folder| {
+            let state = File::options().write(true).open(folder.join("state"));
+            state.and_then(|f| f.set_len(1000)).expect("own file");
+        }),
+        ("device state", |folder| flip(&folder.join("state"))),
+        ("RAM", |folder| flip(&folder.join("ram0"))),
+        ("template.json", |folder| {
+            std::fs::write(folder.join("template.json"), b"{").expect("own file");
+        }),
+    ];
+    for (what, damage) in damages {
+        damage(&cache.template());
+        let (start, _, text) = cache.passes();
+        assert_eq!(start, ktstr_record::Start::Booted);
+        assert!(
+            text.contains("is damaged") && text.contains(what),
+            "{what}: {text}"
+        );
+        let (_, _, text) = cache.passes();
+        assert!(!text.contains("damaged"), "{text}");
+    }
+}
+
+#[test]
+fn another_qemu_has_templates_of_its_own() {
+    let cache = Cache::new();
+    cache.passes();
+    let real = ktstr_machine::Qemu::find().expect("a QEMU");
+    let wrapper = cache.0.path().join("qemu-99");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'QEMU emulator version 99.0.0' && exit\nexec {} \"$@\"\n",
+        real.path.display()
+    );
+    std::fs::write(&wrapper, script).expect("a writable folder");
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("own file");
+    cache.case().env("KTSTR_QEMU", &wrapper).run().says(0, &[]);
+    assert_eq!(visible(&cache.templates()).len(), 2);
+}
+
+#[test]
+fn a_killed_maker_leaves_nothing_in_the_way() {
+    let kills = std::env::var("KTSTR_WARM_KILLS")
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(3u32);
+    let cache = Cache::new();
+    for kill in 0..kills {
+        let mut case = cache.case();
+        let mut child = case.command.spawn().expect("the test binary starts");
+        // Spread over a boot of some seconds; the golden ratio leaves no gaps.
+        let moment = (f64::from(kill) * 0.618 + 0.3).fract() * 5.0;
+        std::thread::sleep(Duration::from_secs_f64(moment));
+        child.kill().expect("own child");
+        child.wait().expect("own child");
+    }
+    let (start, _, text) = cache.passes();
+    assert_eq!(start, ktstr_record::Start::Booted, "{text}");
+    let left: Vec<_> = std::fs::read_dir(cache.templates())
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(".making"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
