@@ -138,6 +138,9 @@ fn forks_of_one_template_are_siblings_and_no_twins() {
     }
 }
 
+/// What the next run must name, and what is done to the template's folder.
+type Damage = (&'static str, fn(&Path));
+
 /// Changes a byte in the middle of a file.
 fn flip(path: &Path) {
     let mut permissions = std::fs::metadata(path).expect("a file").permissions();
@@ -159,7 +162,7 @@ fn flip(path: &Path) {
 fn a_damaged_template_is_noticed_and_made_again() {
     let cache = Cache::new();
     cache.passes();
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [Damage; 4] = [
         ("device state", |folder| {
             let state = File::options().write(true).open(folder.join("state"));
             state.and_then(|f| f.set_len(1000)).expect("own file");
