@@ -9,8 +9,8 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -146,10 +146,10 @@ impl VirtualClock {
         self.page.due_ns.store(ns.unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Latest guest time seen, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// Latest guest time seen, in nanoseconds of `CLOCK_MONOTONIC`: that of the last timer
+    /// interrupt.
     pub fn now_ns(&self) -> u64 {
-        let latest = |word: &AtomicU64| word.load(Relaxed);
-        latest(&self.page.timer_ns).max(latest(&self.page.switch_ns))
+        self.page.timer_ns.load(Relaxed)
     }
 
     /// Context switches seen, and a digest of them in their order.

@@ -135,6 +135,7 @@ impl Started {
             if end.is_some() {
                 return Ok(end);
             }
+            self.conversation.tell(&refresh(plan, engine)?)?;
         } else {
             self.conversation.tell(&refresh(plan, engine)?)?;
             self.conversation.run()?;
