@@ -65,7 +65,7 @@ impl Program {
         Ok(program)
     }
 
-    /// One file: stamp, hash, length, libraries and an empty line, then the bytes.
+    /// One file: stamp, hash, length, the libraries' stamps and an empty line, then the bytes.
     fn load(kept: &Path, stamp: &str) -> Option<Self> {
         let whole = std::fs::read(kept).ok()?;
         let end = whole.windows(2).position(|pair| pair == b"\n\n")?;
@@ -75,6 +75,13 @@ impl Program {
         }
         let blake3 = lines.next()?.to_owned();
         let length: usize = lines.next()?.parse().ok()?;
+        // A library that was exchanged may need others than before.
+        let libraries = lines
+            .map(|line| {
+                let path = PathBuf::from(line.rsplitn(5, ':').nth(4)?);
+                (self::stamp(&path).ok()? == line).then_some(path)
+            })
+            .collect::<Option<Vec<_>>>()?;
         let bytes = whole[end + 2..].to_vec();
         // The one use of a kept program marks it as in use.
         let _ = File::options()
@@ -85,14 +92,15 @@ impl Program {
             stamp: stamp.to_owned(),
             blake3,
             bytes,
-            libraries: lines.map(PathBuf::from).collect(),
+            libraries,
         })
     }
 
     fn store(&self, kept: &Path) -> std::io::Result<()> {
         let mut whole = format!("{}\n{}\n{}", self.stamp, self.blake3, self.bytes.len());
         for library in &self.libraries {
-            whole.push_str(&format!("\n{}", library.display()));
+            let stamp = stamp(library).map_err(std::io::Error::other)?;
+            whole.push_str(&format!("\n{stamp}"));
         }
         whole.push_str("\n\n");
         let mut whole = whole.into_bytes();
@@ -210,6 +218,35 @@ mod tests {
                 .any(|l| l.to_string_lossy().contains("libc.so"))
         );
         assert_eq!(std::fs::read_dir(&cache).expect("cache").count(), 1);
+        // A library that is not what it was makes the copy worthless.
+        let other = |whole: &[u8]| {
+            let at = whole
+                .windows(9)
+                .position(|w| w == b"/libc.so.")
+                .expect("a libc");
+            let digit = at
+                + whole[at..]
+                    .iter()
+                    .position(|b| *b == b':')
+                    .expect("a stamp")
+                + 1;
+            let mut whole = whole.to_vec();
+            whole[digit] = if whole[digit] == b'9' { b'1' } else { b'9' };
+            whole
+        };
+        let kept = std::fs::read_dir(&cache)
+            .expect("cache")
+            .next()
+            .expect("one")
+            .expect("one");
+        std::fs::write(
+            kept.path(),
+            other(&std::fs::read(kept.path()).expect("kept")),
+        )
+        .expect("kept");
+        assert!(Program::load(&kept.path(), &first.stamp).is_none());
+        Program::read(&host, Some(&cache)).expect("a program");
+        assert!(Program::load(&kept.path(), &first.stamp).is_some());
         // A damaged copy is not taken.
         let kept = std::fs::read_dir(&cache)
             .expect("cache")
