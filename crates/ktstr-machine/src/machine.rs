@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 use crate::process::{FUTEX, POLL, Process};
 use crate::qmp::{Event, Qmp};
 use crate::spec::Descriptors;
-use crate::{
-    Accelerator, ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints,
-};
+use crate::{ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints};
 
 /// How long QEMU may take to answer. It answers in milliseconds; a host that is suspended or
 /// swapping for longer than this is not fit to run a VM.
@@ -41,7 +39,6 @@ pub struct Machine {
     process: Process,
     qmp: Qmp,
     ram: GuestRam,
-    accelerator: Accelerator,
     halted: Option<Halt>,
     clock: Clock,
     virtual_clock: Option<VirtualClock>,
@@ -221,17 +218,11 @@ impl Machine {
             process,
             qmp,
             ram,
-            accelerator: spec.accelerator,
             halted: None,
             clock: Clock::default(),
             virtual_clock,
             console,
         })
-    }
-
-    /// What executes the guest.
-    pub fn accelerator(&self) -> Accelerator {
-        self.accelerator
     }
 
     /// Guest RAM.
@@ -256,11 +247,6 @@ impl Machine {
                 String::from_utf8_lossy(&bytes).into_owned()
             }
         }
-    }
-
-    /// Process id of QEMU.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
     }
 
     /// Time during which the guest could run: wall time less everything it stood still.
@@ -353,15 +339,6 @@ impl Machine {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Control registers of CPU 0, as QEMU prints them: for translating addresses.
-    pub fn registers(&mut self) -> Result<String, MachineError> {
-        let text = self.command(
-            "human-monitor-command",
-            json!({ "command-line": "info registers" }),
-        )?;
-        Ok(text.as_str().unwrap_or_default().to_owned())
     }
 
     /// Ends the machine and returns all it printed.
