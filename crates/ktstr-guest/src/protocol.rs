@@ -74,8 +74,12 @@ pub enum ToHost {
     Written,
     /// A [`ToGuest::Prepare`] was carried out.
     Prepared,
-    /// The test function is about to be called.
+    /// A [`ToGuest::Load`] was carried out.
+    Loaded,
+    /// The test process has its job.
     TestStarted,
+    /// The test function is called: the next instruction is its first.
+    FunctionCalled,
     /// The workload window opens.
     ScenarioStart {
         /// Steps to come.
@@ -186,7 +190,13 @@ pub enum ToGuest {
     /// Set up what tests share; answered with [`ToHost::Prepared`], unless the scheduler does
     /// not come up.
     Prepare(Setup),
-    /// Run a test, then say [`ToHost::Bye`].
+    /// Start the test process and have it wait for its job; answered with [`ToHost::Loaded`],
+    /// unless it ends before.
+    Load {
+        /// The test's binary: absolute path in the guest.
+        binary: String,
+    },
+    /// Have the test process that was loaded run a test, then say [`ToHost::Bye`].
     Run(Job),
 }
 
@@ -209,8 +219,6 @@ pub struct Setup {
 pub struct Job {
     /// Name of the test function's entry.
     pub test: String,
-    /// The test's binary: absolute path in the guest.
-    pub binary: String,
     /// Environment of the test process.
     pub env: Vec<(String, String)>,
     /// Seeds the workers.

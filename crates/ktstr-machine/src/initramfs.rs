@@ -56,7 +56,7 @@ impl Initramfs {
 
     /// Adds a program, and the shared libraries it needs where its loader will look for them.
     pub fn add_program(&mut self, path: &str, program: &Program) -> Result<(), MachineError> {
-        self.add(path, PROGRAM, program.bytes.clone());
+        self.add(path, PROGRAM, program.bytes()?);
         for library in &program.libraries {
             let name = library.to_string_lossy().into_owned();
             if !self.files.contains_key(&name) {

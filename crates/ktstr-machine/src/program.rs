@@ -2,10 +2,12 @@
 //! of the shared libraries it needs.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::{MachineError, anonymous_file};
 
@@ -16,11 +18,23 @@ pub struct Program {
     pub stamp: String,
     /// BLAKE3 of that file, in hexadecimal.
     pub blake3: String,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
+    /// How many bytes it has in the guest.
+    pub size: u64,
+    content: Content,
     /// Libraries it needs, its loader included, as the host's own loader finds them.
     pub libraries: Vec<PathBuf>,
 }
+
+/// Where a program's bytes are.
+#[derive(Debug, Clone)]
+enum Content {
+    Memory(Arc<Vec<u8>>),
+    /// From this offset of a file on. Open, so that whoever makes room cannot take it away.
+    Kept(Arc<File>, u64),
+}
+
+/// Most bytes of what comes before a kept program's own.
+const HEAD: u64 = 64 << 10;
 
 /// What tells one state of a file from another without reading it: place, size and times.
 pub fn stamp(path: &Path) -> Result<String, MachineError> {
@@ -52,9 +66,11 @@ impl Program {
         {
             return Ok(program);
         }
+        let bytes = without_debug_information(&host)?;
         let program = Self {
             blake3: blake3::hash(&read(&host)?).to_hex().to_string(),
-            bytes: without_debug_information(&host)?,
+            size: bytes.len() as u64,
+            content: Content::Memory(Arc::new(bytes)),
             libraries: shared_libraries(&host)?,
             stamp,
         };
@@ -65,16 +81,31 @@ impl Program {
         Ok(program)
     }
 
+    /// Its bytes.
+    pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
+        match &self.content {
+            Content::Memory(bytes) => Ok(bytes.as_ref().clone()),
+            Content::Kept(file, offset) => {
+                let mut bytes = vec![0u8; self.size as usize];
+                file.read_exact_at(&mut bytes, *offset)
+                    .map_err(|e| MachineError::system("reading a kept program", e))?;
+                Ok(bytes)
+            }
+        }
+    }
+
     /// One file: stamp, hash, length, the libraries' stamps and an empty line, then the bytes.
     fn load(kept: &Path, stamp: &str) -> Option<Self> {
-        let whole = std::fs::read(kept).ok()?;
-        let end = whole.windows(2).position(|pair| pair == b"\n\n")?;
-        let mut lines = std::str::from_utf8(&whole[..end]).ok()?.lines();
+        let file = File::open(kept).ok()?;
+        let mut head = Vec::new();
+        (&file).take(HEAD).read_to_end(&mut head).ok()?;
+        let end = head.windows(2).position(|pair| pair == b"\n\n")?;
+        let mut lines = std::str::from_utf8(&head[..end]).ok()?.lines();
         if lines.next()? != stamp {
             return None;
         }
         let blake3 = lines.next()?.to_owned();
-        let length: usize = lines.next()?.parse().ok()?;
+        let size: u64 = lines.next()?.parse().ok()?;
         // A library that was exchanged may need others than before.
         let libraries = lines
             .map(|line| {
@@ -82,29 +113,31 @@ impl Program {
                 (self::stamp(&path).ok()? == line).then_some(path)
             })
             .collect::<Option<Vec<_>>>()?;
-        let bytes = whole[end + 2..].to_vec();
+        let offset = end as u64 + 2;
+        let there = file.metadata().ok()?.len();
         // The one use of a kept program marks it as in use.
         let _ = File::options()
             .append(true)
             .open(kept)
             .and_then(|file| file.set_modified(std::time::SystemTime::now()));
-        (bytes.len() == length).then(|| Self {
+        (there == offset + size).then(|| Self {
             stamp: stamp.to_owned(),
             blake3,
-            bytes,
+            size,
+            content: Content::Kept(Arc::new(file), offset),
             libraries,
         })
     }
 
     fn store(&self, kept: &Path) -> std::io::Result<()> {
-        let mut whole = format!("{}\n{}\n{}", self.stamp, self.blake3, self.bytes.len());
+        let mut whole = format!("{}\n{}\n{}", self.stamp, self.blake3, self.size);
         for library in &self.libraries {
             let stamp = stamp(library).map_err(std::io::Error::other)?;
             whole.push_str(&format!("\n{stamp}"));
         }
         whole.push_str("\n\n");
         let mut whole = whole.into_bytes();
-        whole.extend_from_slice(&self.bytes);
+        whole.extend_from_slice(&self.bytes().map_err(std::io::Error::other)?);
         let folder = kept.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let mut aside = tempfile::NamedTempFile::new_in(folder)?;

@@ -47,7 +47,7 @@ impl Layout {
     /// Length of the header page.
     pub const HEADER: u64 = 4096;
     /// Offset of the bulk window: bytes of files on their way into the guest. They pass before
-    /// a test process exists, so they may lie where its ring will be.
+    /// the test process has a job and anything to say, so they may lie where its ring will be.
     pub const BULK: u64 = Ring::Test.offset();
     /// Length of the bulk window.
     pub const BULK_SIZE: u64 = Ring::Test.size();

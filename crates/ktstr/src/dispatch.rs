@@ -18,7 +18,7 @@ extern "C" fn before_main() {
     if std::process::id() == 1 && std::env::var_os(ktstr_guest::init::GUEST_MARK_ENV).is_some() {
         ktstr_guest::init::main();
     }
-    if std::env::var_os(ktstr_guest::init::TEST_JOB_ENV).is_some() {
+    if std::env::var_os(ktstr_guest::init::TEST_PROCESS_ENV).is_some() {
         std::process::exit(guest_side::main());
     }
     if std::env::var_os("NEXTEST").is_some() && !KTSTR_TESTS.is_empty() {

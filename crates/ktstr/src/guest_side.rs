@@ -1,10 +1,11 @@
-//! The test process of the guest: calls the test function and tells the host how it went.
+//! The test process of the guest: waits for its job, calls the test function and tells the host
+//! how it went.
 
 use std::backtrace::Backtrace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ktstr_guest::cgroup::CgroupManager;
-use ktstr_guest::init::{TEST_JOB_ENV, TestJob};
+use ktstr_guest::init::{JobSource, TestJob};
 use ktstr_guest::link;
 use ktstr_guest::mail::{MailLink, Mapped};
 use ktstr_guest::protocol::ToHost;
@@ -14,8 +15,8 @@ use ktstr_scenario::topology::TestTopology;
 
 use crate::entry::KtstrTestEntry;
 
-/// Runs the test the environment names. The return value is the process's exit code; what
-/// counts has been sent before.
+/// Runs the test it is told to run. The return value is the process's exit code; what counts has
+/// been sent before.
 pub(crate) fn main() -> i32 {
     match prepare() {
         Ok((entry, job, topology)) => call(entry, &job, &topology),
@@ -29,15 +30,22 @@ pub(crate) fn main() -> i32 {
     }
 }
 
+/// All that is the same for every job is done before the wait: a saved machine has it behind it.
 fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String> {
-    let text = std::env::var(TEST_JOB_ENV).map_err(|e| format!("{TEST_JOB_ENV}: {e}"))?;
-    let job: TestJob =
-        serde_json::from_str(&text).map_err(|e| format!("{TEST_JOB_ENV} makes no sense: {e}"))?;
     let region = Mapped::open().map_err(|e| format!("could not map the mailbox: {e}"))?;
     link::install(Box::new(MailLink::new(region, Ring::Test)));
+    let jobs = JobSource::open().map_err(|e| format!("no way to be told of a job: {e}"))?;
+    let topology = ktstr_guest::sysfs_topology::read().map_err(|e| e.to_string())?;
+    ktstr_guest::init::touch_program();
+    let job = jobs
+        .wait()
+        .map_err(|e| format!("could not be told of a job: {e}"))?;
+    for (name, value) in &job.job.env {
+        // SAFETY: this is the process's only thread; its `main` has yet to be called.
+        unsafe { std::env::set_var(name, value) };
+    }
     let entry = crate::entry::find_test(&job.job.test)
         .ok_or_else(|| format!("the guest's binary has no test `{}`", job.job.test))?;
-    let topology = ktstr_guest::sysfs_topology::read().map_err(|e| e.to_string())?;
     Ok((entry, job, topology))
 }
 
@@ -54,6 +62,7 @@ fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) 
         builder = builder.scheduler(&entry.scheduler.binary);
     }
     let ctx = builder.build();
+    link::send(&ToHost::FunctionCalled);
     match catch_unwind(AssertUnwindSafe(|| (entry.func)(&ctx))) {
         Ok(Ok(result)) => {
             link::send(&ToHost::TestResult(Box::new(result)));

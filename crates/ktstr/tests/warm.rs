@@ -20,9 +20,11 @@ case!(TELLS = "tells", tells, topology: ONE_CPU);
 fn tells(_: &Ctx) -> Result<AssertResult> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let mut random = [0u8; 16];
+    let hash = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1);
     std::io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut random)?;
     println!("boot_id {}", read("/proc/sys/kernel/random/boot_id").trim());
     println!("random {random:02x?}");
+    println!("hash {hash:x}");
     println!("uptime {}", read("/proc/uptime").trim());
     println!(
         "date {}",
@@ -65,12 +67,20 @@ impl Cache {
         self.0.path().join("templates")
     }
 
-    /// The one template there is.
+    /// The one template of this level there is.
     #[track_caller]
-    fn template(&self) -> PathBuf {
-        let mut all = visible(&self.templates());
-        assert_eq!(all.len(), 1, "{all:?}");
-        all.remove(0)
+    fn template(&self, level: &str) -> PathBuf {
+        let all = visible(&self.templates());
+        let of_level = |folder: &&PathBuf| {
+            let text = std::fs::read(folder.join("template.json")).unwrap_or_default();
+            serde_json::from_slice::<serde_json::Value>(&text)
+                .is_ok_and(|d| d["what"].as_str().is_some_and(|w| w.starts_with(level)))
+        };
+        let mut found = all.iter().filter(of_level);
+        match (found.next(), found.next()) {
+            (Some(one), None) => one.clone(),
+            other => panic!("{level}: {other:?} of {all:?}"),
+        }
     }
 }
 
@@ -104,15 +114,16 @@ fn forks_of_one_template_are_siblings_and_no_twins() {
     let began = Instant::now();
     let (start, first, _) = cache.passes();
     assert_eq!(start, ktstr_record::Start::Booted);
-    let made = std::fs::metadata(cache.template())
-        .expect("a template")
-        .modified();
+    let made = || {
+        ["booted", "loaded"].map(|level| {
+            let folder = std::fs::metadata(cache.template(level)).expect("a template");
+            folder.modified().expect("a time")
+        })
+    };
+    let before = made();
     let (_, second, _) = cache.passes();
-    let again = std::fs::metadata(cache.template())
-        .expect("a template")
-        .modified();
-    assert_eq!(made.expect("a time"), again.expect("a time"), "made once");
-    for different in ["boot_id", "random"] {
+    assert_eq!(before, made(), "made once");
+    for different in ["boot_id", "random", "hash"] {
         assert_ne!(
             value(&first, different),
             value(&second, different),
@@ -173,8 +184,15 @@ fn a_damaged_template_is_noticed_and_made_again() {
             std::fs::write(folder.join("template.json"), b"{").expect("own file");
         }),
     ];
-    for (what, damage) in damages {
-        damage(&cache.template());
+    for (level, (what, damage)) in ["loaded", "booted"]
+        .into_iter()
+        .flat_map(|level| damages.map(|damage| (level, damage)))
+    {
+        damage(&cache.template(level));
+        if level == "booted" {
+            // Only who has to make the next level anew looks at this one.
+            std::fs::remove_dir_all(cache.template("loaded")).expect("own folder");
+        }
         let (start, _, text) = cache.passes();
         assert_eq!(start, ktstr_record::Start::Booted);
         assert!(
@@ -199,7 +217,7 @@ fn another_qemu_has_templates_of_its_own() {
     std::fs::write(&wrapper, script).expect("a writable folder");
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("own file");
     cache.case().env("KTSTR_QEMU", &wrapper).run().says(0, &[]);
-    assert_eq!(visible(&cache.templates()).len(), 2);
+    assert_eq!(visible(&cache.templates()).len(), 4, "two levels each");
 }
 
 #[test]
@@ -227,4 +245,67 @@ fn a_killed_maker_leaves_nothing_in_the_way() {
         .filter(|name| name.starts_with(".making"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What nobody could write: a file system with too little room for a template.
+const SMALL_MIB: u32 = 48;
+
+#[test]
+fn a_full_disk_costs_a_boot_and_no_verdict() {
+    let kernels = ktstr_kernel::cache::Cache::from_env()
+        .expect("a cache")
+        .kernels();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let of_whom = if rustix::process::getuid().is_root() {
+        "-m"
+    } else {
+        "-Urm"
+    };
+    let script = format!(
+        "mount -t tmpfs -o size={SMALL_MIB}m none \"$1\" && ln -s \"$2\" \"$1/kernels\" || exit 99\n\
+         shift 2; \"$@\"; code=$?; ls -A \"$KTSTR_CACHE_DIR/templates\" >&2; exit $code"
+    );
+    let case = Case::new("tells");
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args([of_whom, "sh", "-c", &script, "sh"])
+        .arg(folder.path())
+        .arg(&kernels)
+        .arg(case.command.get_program())
+        .args(case.command.get_args())
+        .env("KTSTR_CACHE_DIR", folder.path());
+    let ended = Case::of(command).run();
+    ended.says(0, &["starting cold", "No space left on device"]);
+    assert!(!ended.text.contains(".making"), "{}", ended.text);
+    let record = ended.record.as_ref().expect("a record");
+    assert_eq!(record.record.start, Some(ktstr_record::Start::Cold));
+}
+
+#[test]
+fn many_forks_of_one_template_all_pass() {
+    let count = |name: &str, otherwise| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(otherwise)
+    };
+    let cache = Cache::new();
+    cache.passes();
+    for _ in 0..count("KTSTR_WARM_FORKS", 3) {
+        cache.passes();
+    }
+    let at_once: Vec<_> = (0..8)
+        .map(|_| {
+            let mut case = cache.case().env("KTSTR_MACHINES", "8");
+            let child = case.command.spawn().expect("the test binary starts");
+            (child, case)
+        })
+        .collect();
+    for (mut child, case) in at_once {
+        let status = child.wait().expect("own child");
+        assert!(status.success(), "{status}");
+        let records = common::records(&case.folder.path().join("runs"));
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].record.start, Some(ktstr_record::Start::Booted));
+    }
 }

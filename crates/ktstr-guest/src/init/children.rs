@@ -77,12 +77,13 @@ impl Children {
     pub(super) fn spawn(
         &mut self,
         mut command: Command,
+        stdin: Stdio,
         stdout: Stream,
         stderr: Stream,
     ) -> Result<Child, InitError> {
         let program = command.get_program().to_string_lossy().into_owned();
         let started = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)

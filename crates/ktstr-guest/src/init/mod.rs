@@ -8,6 +8,7 @@ mod children;
 mod fresh;
 mod mounts;
 mod scheduler;
+mod test_process;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -17,30 +18,19 @@ use std::time::Duration;
 use ktstr_mailbox::{CALL_IDLE, Ring, initialise};
 use ktstr_scenario::topology::TestTopology;
 use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
 use crate::link;
 use crate::mail::{Inbox, MailLink, Mapped};
-use crate::protocol::{Job, ProcessEnd, SchedulerJob, Setup, Stream, ToGuest, ToHost};
+use crate::protocol::{Job, ProcessEnd, SchedulerJob, Setup, ToGuest, ToHost};
 use children::{Child, Children};
-
-/// Variable with which PID 1 tells the test process what it is: a [`TestJob`] as JSON.
-pub const TEST_JOB_ENV: &str = "KTSTR_GUEST_JOB";
+use test_process::TestProcess;
+pub use test_process::{JobSource, TEST_PROCESS_ENV, TestJob, touch_program};
 
 /// Kernel parameter, and so PID 1's environment, that says "you are the guest".
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
 
 /// The longest tick that is in use (CONFIG_HZ=100), in nanoseconds.
 const TICK_NS: u64 = 10_000_000;
-
-/// What the test process needs to know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TestJob {
-    /// The whole job.
-    pub job: Job,
-    /// Process id of the scheduler under test.
-    pub sched_pid: Option<i32>,
-}
 
 /// Why PID 1 gave up. The harness's fault unless the message says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +91,7 @@ fn run() -> Result<(), InitError> {
         region,
         children: Children::new()?,
         scheduler: None,
+        test: None,
         disable: Vec::new(),
     };
     link::send(&hello());
@@ -114,6 +105,7 @@ struct Agent {
     region: Mapped,
     children: Children,
     scheduler: Option<Child>,
+    test: Option<TestProcess>,
     /// Lines that switch a built-in scheduler off again.
     disable: Vec<String>,
 }
@@ -153,7 +145,14 @@ impl Agent {
                     }
                     link::send(&ToHost::Prepared);
                 }
-                Some(ToGuest::Run(job)) => return self.run(&job),
+                Some(ToGuest::Load { binary }) => {
+                    self.test = TestProcess::load(&mut self.children, &binary)?;
+                    if self.test.is_none() {
+                        return Ok(());
+                    }
+                    link::send(&ToHost::Loaded);
+                }
+                Some(ToGuest::Run(job)) => return self.run(job),
             }
         }
     }
@@ -210,7 +209,7 @@ impl Agent {
         Ok(true)
     }
 
-    fn run(&mut self, job: &Job) -> Result<(), InitError> {
+    fn run(&mut self, job: Job) -> Result<(), InitError> {
         make_cgroup(&job.workload_root)?;
         let end = self.run_test(job)?;
         link::send(&end);
@@ -225,26 +224,19 @@ impl Agent {
         scheduler::echo_lines(&self.disable)
     }
 
-    fn run_test(&mut self, job: &Job) -> Result<ToHost, InitError> {
-        let test_job = TestJob {
-            job: job.clone(),
-            sched_pid: self.scheduler.as_ref().map(Child::pid),
+    fn run_test(&mut self, job: Job) -> Result<ToHost, InitError> {
+        let Some(test) = self.test.take() else {
+            return Err(InitError::Message(
+                "a test was to run before its process was loaded".to_owned(),
+            ));
         };
-        let text = serde_json::to_string(&test_job)
-            .map_err(|e| InitError::Message(format!("describing the test's job: {e}")))?;
-        let mut command = std::process::Command::new(&job.binary);
-        command
-            .arg("run")
-            .arg(format!("--ktstr-test-fn={}", job.test))
-            .env_remove(GUEST_MARK_ENV)
-            .env(TEST_JOB_ENV, text)
-            .envs(job.env.iter().map(|(k, v)| (k, v)));
         shift_phase(job.seed);
         let kills_before = oom_kills();
         link::send(&ToHost::TestStarted);
-        let test = self
-            .children
-            .spawn(command, Stream::Stdout, Stream::Stderr)?;
+        let test = test.run(&TestJob {
+            job,
+            sched_pid: self.scheduler.as_ref().map(Child::pid),
+        })?;
         let end = loop {
             let ended = self.children.wait(None)?;
             self.tell_of_scheduler(&ended);

@@ -1,6 +1,6 @@
 //! The scheduler under test: started, seen to take over, stopped.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -37,7 +37,7 @@ pub(super) fn start(
     let began = monotonic_ns();
     let mut command = Command::new(path);
     command.args(args);
-    let child = children.spawn(command, Stream::Scheduler, Stream::Scheduler)?;
+    let child = children.spawn(command, Stdio::null(), Stream::Scheduler, Stream::Scheduler)?;
     loop {
         children.wait(Some(Duration::from_millis(5)))?;
         let took_ns = monotonic_ns() - began;

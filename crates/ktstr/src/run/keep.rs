@@ -102,6 +102,7 @@ fn timings(finished: &Finished) -> std::collections::BTreeMap<String, f64> {
         ("resolve", t.resolve),
         ("initramfs", t.initramfs),
         ("slot", t.slot),
+        ("restore", t.restore),
         ("boot", t.boot),
         ("attach", t.attach),
         ("window", t.window),

@@ -63,7 +63,10 @@ pub struct Timings {
     pub initramfs: Duration,
     /// Waiting until the host has room for another machine.
     pub slot: Duration,
-    /// From the start of QEMU (or of making a template) to the start of the test process.
+    /// From the start of QEMU (or of making a template) to a guest that stands before its first
+    /// instruction: of the kernel, or after the restore.
+    pub restore: Duration,
+    /// From the start of QEMU (or of making a template) to the test function's first instruction.
     pub boot: Duration,
     /// From the scheduler's start to its attach, guest time.
     pub attach: Duration,
@@ -300,6 +303,7 @@ impl Run {
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
+        timings.restore = started.elapsed();
         let early = machine.dispatch(plan, engine, &mut knowledge)?;
         let start::Started {
             mut conversation,
@@ -307,7 +311,6 @@ impl Run {
             console: before,
             ..
         } = machine;
-        timings.boot = started.elapsed();
         let silence = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
         let end = match early {
             Some(end) => end,
@@ -319,7 +322,7 @@ impl Run {
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
-        timings.fill(&said, &captures, Instant::now());
+        timings.fill(started, &said, &captures, Instant::now());
         let case = Case {
             scheduler: entry.scheduler.binary.display_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
@@ -335,8 +338,9 @@ impl Run {
 }
 
 impl Timings {
-    /// `ended` is when the machine was gone.
-    fn fill(&mut self, said: &Transcript, captures: &Captures, ended: Instant) {
+    /// `started` is when its making began, `ended` when the machine was gone.
+    fn fill(&mut self, started: Instant, said: &Transcript, captures: &Captures, ended: Instant) {
+        self.boot = said.called.unwrap_or(ended) - started;
         self.captures = captures.frozen();
         self.attach = said.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
         if let (Some(opened), Some(closed)) = said.seen {

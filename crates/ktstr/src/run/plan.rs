@@ -39,7 +39,13 @@ pub(super) struct Plan {
     pub(super) base: Files,
     /// What the scheduler needs.
     pub(super) for_scheduler: Files,
-    /// What the test needs.
+    /// What the test process needs before it knows its job.
+    pub(super) for_load: Files,
+    /// The test's binary: absolute path in the guest.
+    pub(super) test_binary: String,
+    /// The same on the host.
+    pub(super) own_binary: PathBuf,
+    /// What this test needs besides.
     pub(super) for_test: Files,
     pub(super) setup: Setup,
     pub(super) job: Job,
@@ -59,8 +65,8 @@ pub(super) struct GuestFile {
 /// Where a file's bytes come from.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
-    /// From memory.
-    Bytes(Vec<u8>),
+    /// A program without its debug information.
+    Program(Program),
     /// From a file of the host, when they are needed.
     Host(PathBuf),
 }
@@ -69,7 +75,7 @@ impl GuestFile {
     /// The bytes.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, RunError> {
         match &self.content {
-            Content::Bytes(bytes) => Ok(bytes.clone()),
+            Content::Program(program) => Ok(program.bytes()?),
             Content::Host(path) => read("file for the guest", path),
         }
     }
@@ -93,7 +99,8 @@ impl Plan {
         let programs = ktstr_kernel::cache::Cache::from_env()?
             .root()
             .join("programs");
-        let own = Program::read(&own_binary()?, Some(&programs))?;
+        let own_binary = own_binary()?;
+        let own = Program::read(&own_binary, Some(&programs))?;
         let mut base = Files::new();
         add_program(&mut base, "/init", own.clone())?;
         if let Some(config) = &kernel.config {
@@ -114,22 +121,24 @@ impl Plan {
             }
         };
         let setup = setup(entry, program, &mut for_scheduler)?;
-        let mut for_test = Files::new();
-        let binary = format!(
+        let mut for_load = Files::new();
+        let test_binary = format!(
             "{PROGRAM_FOLDER}/test-{:016x}",
             ktstr_machine::hash(&own.stamp)
         );
-        add_program(&mut for_test, &binary, own)?;
+        add_program(&mut for_load, &test_binary, own)?;
+        let mut for_test = Files::new();
         for path in entry.extra_include_files {
             for_test.insert(include(path), host_file(Path::new(path), 0o755)?);
         }
-        let job = job(entry, binary)?;
+        let job = job(entry)?;
         let memory_mib = entry
             .memory_mib
             .max(MEMORY_LEAST)
             .max(entry.topology.total_cpus() * MEMORY_PER_CPU)
             + MEMORY_FOR_FILES
-                * size_of(&[&base, &for_scheduler, &for_test]).div_ceil(MEMORY_FOR_FILES / 2);
+                * size_of(&[&base, &for_scheduler, &for_load, &for_test])
+                    .div_ceil(MEMORY_FOR_FILES / 2);
         Ok(Self {
             entry,
             qemu,
@@ -140,6 +149,9 @@ impl Plan {
             memory_mib,
             base,
             for_scheduler,
+            for_load,
+            test_binary,
+            own_binary,
             for_test,
             setup,
             job,
@@ -184,7 +196,7 @@ fn size_of(all: &[&Files]) -> u32 {
         .iter()
         .flat_map(|files| files.values())
         .map(|file| match &file.content {
-            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Program(program) => program.size,
             Content::Host(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
         })
         .sum();
@@ -197,9 +209,9 @@ fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), Ru
         files.insert(name, host_file(library, 0o755)?);
     }
     let file = GuestFile {
-        stamp: program.stamp,
+        stamp: program.stamp.clone(),
         mode: 0o755,
-        content: Content::Bytes(program.bytes),
+        content: Content::Program(program),
     };
     files.insert(path.to_owned(), file);
     Ok(())
@@ -246,7 +258,7 @@ fn setup(
     })
 }
 
-fn job(entry: &KtstrTestEntry, binary: String) -> Result<Job, RunError> {
+fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
     let env = ["RUST_BACKTRACE", "RUST_LOG", "KTSTR_LOG_PASSES"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), environment(name)?)))
@@ -254,7 +266,6 @@ fn job(entry: &KtstrTestEntry, binary: String) -> Result<Job, RunError> {
         .collect();
     Ok(Job {
         test: entry.name.to_owned(),
-        binary,
         env,
         seed: seed(entry)?,
         workload_root: entry

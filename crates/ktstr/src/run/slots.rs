@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::RunError;
+use super::{RunError, environment};
+
+const MACHINES: &str = "KTSTR_MACHINES";
 
 /// A machine's right to run.
 #[derive(Debug)]
@@ -22,7 +24,10 @@ pub(super) fn take(memory_mib: u32) -> Result<Slot, RunError> {
         "ktstr-slots-{}",
         rustix::process::getuid().as_raw()
     ));
-    let slots = count(memory_mib);
+    let slots = match environment(MACHINES) {
+        None => count(memory_mib),
+        Some(value) => wanted(value)?,
+    };
     let wrap = |path: &PathBuf, source| RunError::Include {
         what: "the lock that limits machines at once",
         path: path.display().to_string(),
@@ -47,6 +52,18 @@ pub(super) fn take(memory_mib: u32) -> Result<Slot, RunError> {
     }
 }
 
+fn wanted(value: String) -> Result<u32, RunError> {
+    match value.parse() {
+        Ok(count) if (1..=1024).contains(&count) => Ok(count),
+        _ => Err(RunError::Environment {
+            name: MACHINES,
+            value,
+            wanted: "expected how many machines may run at once, 1 to 1024".to_owned(),
+        }),
+    }
+}
+
+/// A machine a core, and no more than fit into half of the memory.
 fn count(memory_mib: u32) -> u32 {
     let cores = super::host_cpus();
     let available = std::fs::read_to_string("/proc/meminfo")

@@ -140,24 +140,39 @@ impl Started {
             self.conversation.tell(&refresh(plan, engine)?)?;
             self.conversation.run()?;
         }
-        if self.level != Level::Attached
+        if !self.conversation.said.prepared
             && let Some(end) = self.prepare(plan, knowledge)?
         {
             return Ok(Some(end));
         }
-        let mut job = plan.job.clone();
-        let own = plan.for_test.get(&job.binary).map(|file| &file.stamp);
-        let mut files = plan.for_test.clone();
-        if own.is_some() && self.present.get("/init") == own {
-            // PID 1 is this very binary.
-            files.remove(&job.binary);
-            job.binary = "/init".to_owned();
-        }
-        if let Some(end) = self.install(&files)? {
+        if !self.conversation.said.loaded
+            && let Some(end) = self.load(plan)?
+        {
             return Ok(Some(end));
         }
-        self.conversation.tell(&ToGuest::Run(job))?;
+        if let Some(end) = self.install(&plan.for_test)? {
+            return Ok(Some(end));
+        }
+        self.conversation.tell(&ToGuest::Run(plan.job.clone()))?;
         Ok(None)
+    }
+
+    /// Installs the test's binary and starts the process that will run it.
+    pub(super) fn load(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
+        let own = plan.for_load.get(&plan.test_binary);
+        let is_init = own.map(|file| &file.stamp) == self.present.get("/init");
+        let binary = if is_init {
+            "/init"
+        } else {
+            if let Some(end) = self.install(&plan.for_load)? {
+                return Ok(Some(end));
+            }
+            &plan.test_binary
+        };
+        self.conversation.tell(&ToGuest::Load {
+            binary: binary.to_owned(),
+        })?;
+        Ok(self.conversation.until(|said| said.loaded)?)
     }
 
     /// Installs the scheduler, starts it, and sets its stall timeout.

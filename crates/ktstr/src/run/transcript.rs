@@ -39,6 +39,10 @@ pub(super) struct Transcript {
     pub(super) written: u64,
     /// The scheduler and all else that tests share is in place.
     pub(super) prepared: bool,
+    /// The test process waits for its job.
+    pub(super) loaded: bool,
+    /// When the host was told that the test function is called.
+    pub(super) called: Option<Instant>,
     /// When the last message came.
     pub(super) at: Duration,
     /// Messages taken in.
@@ -132,7 +136,11 @@ impl Transcript {
             ToHost::SchedulerDied { end } => self.scheduler_died = Some(end),
             ToHost::Written => self.written += 1,
             ToHost::Prepared => self.prepared = true,
+            ToHost::Loaded => self.loaded = true,
             ToHost::TestStarted => self.phase = Dispatch,
+            ToHost::FunctionCalled => {
+                self.called.get_or_insert_with(Instant::now);
+            }
             ToHost::ScenarioStart { .. } => {
                 self.phase = Body;
                 self.seen = (Some(Instant::now()), None);

@@ -36,25 +36,11 @@ fn attempt(
     engine: Engine,
     knowledge: &mut Knowledge,
 ) -> Result<Started, WarmError> {
-    let booted_key = key::booted(plan, engine);
-    let mut template = obtain(root, &booted_key, || {
-        make::booted(root, &booted_key, plan, engine, knowledge)
-    })?;
-    let mut level = Level::Booted;
-    if plan.shares_attach() {
-        let attached_key = key::attached(&booted_key, plan);
-        match obtain(root, &attached_key, || {
-            make::attached(root, &attached_key, plan, engine, &template, knowledge)
-        }) {
-            Ok(attached) => {
-                template = attached;
-                level = Level::Attached;
-            }
-            // The scheduler does not come up: the run itself shall find out and tell of it.
-            Err(WarmError::NotReached(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let keys = Keys::of(plan, engine);
+    let (template, level) = match keys.open_loaded(root, plan)? {
+        Some(found) => found,
+        None => keys.build(root, plan, engine, knowledge)?,
+    };
     let machine = restore(plan, engine, &template, false, &template.ram)?;
     Ok(Started {
         conversation: Conversation::resume(
@@ -67,6 +53,77 @@ fn attempt(
         present: template.description.present.clone(),
         console: template.description.console.clone(),
     })
+}
+
+/// The chain of templates of a plan, each made from the one before.
+struct Keys {
+    booted: String,
+    /// None for a run that must start its scheduler itself, or has none.
+    attached: Option<String>,
+}
+
+impl Keys {
+    fn of(plan: &Plan, engine: Engine) -> Self {
+        let booted = key::booted(plan, engine);
+        let attached = plan.shares_attach().then(|| key::attached(&booted, plan));
+        Self { booted, attached }
+    }
+
+    /// The end of the chain, if it is there; what it was made from counts as used.
+    fn open_loaded(
+        &self,
+        root: &Path,
+        plan: &Plan,
+    ) -> Result<Option<(Template, Level)>, WarmError> {
+        let (base, level) = match &self.attached {
+            Some(attached) => (attached, Level::Attached),
+            None => (&self.booted, Level::Booted),
+        };
+        let Some(template) = Template::open(root, &key::loaded(base, plan))? else {
+            return Ok(None);
+        };
+        for key in self.attached.iter().chain([&self.booted]) {
+            template::touch(root, key);
+        }
+        Ok(Some((template, level)))
+    }
+
+    /// Makes what is missing, and goes as far as the guest comes.
+    fn build(
+        &self,
+        root: &Path,
+        plan: &Plan,
+        engine: Engine,
+        knowledge: &mut Knowledge,
+    ) -> Result<(Template, Level), WarmError> {
+        let mut template = obtain(root, &self.booted, || {
+            make::booted(root, &self.booted, plan, engine, knowledge)
+        })?;
+        let mut level = Level::Booted;
+        if let Some(attached) = &self.attached {
+            let made = obtain(root, attached, || {
+                make::attached(root, attached, plan, engine, &template, knowledge)
+            });
+            if let Some(made) = reached(made)? {
+                template = made;
+                level = Level::Attached;
+            }
+        }
+        let loaded = key::loaded(&template.description.key, plan);
+        let made = obtain(root, &loaded, || {
+            make::loaded(root, &loaded, plan, engine, &template, knowledge)
+        });
+        Ok((reached(made)?.unwrap_or(template), level))
+    }
+}
+
+/// None for a guest that does not come that far: the run itself shall find out and tell of it.
+fn reached(made: Result<Template, WarmError>) -> Result<Option<Template>, WarmError> {
+    match made {
+        Ok(template) => Ok(Some(template)),
+        Err(WarmError::NotReached(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Restores a machine from `template`. When QEMU cannot, the template is at fault.

@@ -6,7 +6,7 @@ use crate::run::plan::{Files, Plan};
 /// Characters of a key.
 const LEN: usize = 20;
 /// Raised when what the host does to a template while making it changes, or how it is kept.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// Key of the booted template: everything the guest is before any test, but not the test binary
 /// that happens to be its PID 1.
@@ -34,6 +34,13 @@ pub(super) fn attached(booted: &str, plan: &Plan) -> String {
         serde_json::to_string(&plan.setup).unwrap_or_default(),
     ];
     parts.extend(stamps(&plan.for_scheduler));
+    name(&parts)
+}
+
+/// Key of the template on top of `base` in which the test process waits for its job.
+pub(super) fn loaded(base: &str, plan: &Plan) -> String {
+    let mut parts = vec![base.to_owned(), plan.test_binary.clone()];
+    parts.extend(stamps(&plan.for_load));
     name(&parts)
 }
 

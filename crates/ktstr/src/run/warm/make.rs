@@ -7,6 +7,7 @@ use ktstr_machine::{ClockMode, Initramfs, Machine};
 
 use super::template::{self, Making, Template, Told};
 use super::{Stamps, WarmError, sparse};
+use crate::run::RunError;
 use crate::run::captures::Knowledge;
 use crate::run::conversation::{Conversation, End};
 use crate::run::engine::Engine;
@@ -64,6 +65,54 @@ pub(super) fn attached(
     base: &Template,
     knowledge: &mut Knowledge,
 ) -> Result<(), WarmError> {
+    derived(
+        root,
+        key,
+        plan,
+        engine,
+        base,
+        knowledge,
+        "attached",
+        |started, knowledge| started.prepare(plan, knowledge),
+    )
+}
+
+/// Starts the test process in a machine of the template `base`.
+pub(super) fn loaded(
+    root: &Path,
+    key: &str,
+    plan: &Plan,
+    engine: Engine,
+    base: &Template,
+    knowledge: &mut Knowledge,
+) -> Result<(), WarmError> {
+    derived(
+        root,
+        key,
+        plan,
+        engine,
+        base,
+        knowledge,
+        "loaded",
+        |started, _| started.load(plan),
+    )
+}
+
+/// Takes a machine of the template `base` on by `step`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what a template is made of, and its name"
+)]
+fn derived(
+    root: &Path,
+    key: &str,
+    plan: &Plan,
+    engine: Engine,
+    base: &Template,
+    knowledge: &mut Knowledge,
+    name: &str,
+    step: impl FnOnce(&mut Started, &mut Knowledge) -> Result<Option<End>, RunError>,
+) -> Result<(), WarmError> {
     let Some(making) = template::begin(root, key, &ram_sizes(plan))? else {
         return Ok(());
     };
@@ -78,7 +127,7 @@ pub(super) fn attached(
         console: String::new(),
     };
     started.conversation.run()?;
-    let end = started.prepare(plan, knowledge)?;
+    let end = step(&mut started, knowledge)?;
     reached(end, &started.conversation)?;
     let before = base.description.console.clone();
     save(
@@ -87,7 +136,7 @@ pub(super) fn attached(
         plan,
         engine,
         knowledge,
-        ("attached", before),
+        (name, before),
         started.present,
     )
 }
@@ -139,8 +188,15 @@ fn save(
         plan.topology(),
         plan.memory_mib
     );
-    if let Some(found) = plan.scheduler.as_ref().filter(|_| level == "attached") {
+    if let Some(found) = plan
+        .scheduler
+        .as_ref()
+        .filter(|_| conversation.said.prepared)
+    {
         what.push_str(&format!(" {}", found.path.display()));
+    }
+    if conversation.said.loaded {
+        what.push_str(&format!(" {}", plan.own_binary.display()));
     }
     let places = conversation.places();
     let Conversation { machine, said, .. } = conversation;

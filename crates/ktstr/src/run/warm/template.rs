@@ -33,6 +33,8 @@ pub(super) struct Description {
     host: (u64, u32),
     hello: Option<Hello>,
     attached: Option<Attached>,
+    #[serde(default)]
+    loaded: bool,
     scheduler_log: String,
     /// What the guest had printed.
     pub(super) console: String,
@@ -97,11 +99,7 @@ impl Template {
             }
             ram.push(file);
         }
-        // Marks it as used, for whoever has to make room.
-        let _ = File::options()
-            .append(true)
-            .open(folder.join(DESCRIPTION))
-            .and_then(|file| file.set_modified(SystemTime::now()));
+        touch(root, key);
         Ok(Some(Self {
             folder,
             description,
@@ -129,11 +127,20 @@ impl Template {
             hello: self.description.hello.clone(),
             attached: self.description.attached.clone(),
             prepared: self.description.attached.is_some(),
+            loaded: self.description.loaded,
             scheduler_log: self.description.scheduler_log.clone(),
             phase: GuestLifecyclePhase::Attach,
             ..Transcript::default()
         }
     }
+}
+
+/// Marks a template as used, for whoever has to make room.
+pub(super) fn touch(root: &Path, key: &str) {
+    let _ = File::options()
+        .append(true)
+        .open(root.join(key).join(DESCRIPTION))
+        .and_then(|file| file.set_modified(SystemTime::now()));
 }
 
 fn damaged(key: &str, reason: String) -> WarmError {
@@ -255,6 +262,7 @@ impl Making {
             host: place(told.places.host),
             hello: told.said.hello.clone(),
             attached: told.said.attached.clone(),
+            loaded: told.said.loaded,
             scheduler_log: told.said.scheduler_log.clone(),
             console: told.console,
             present: told.present,
