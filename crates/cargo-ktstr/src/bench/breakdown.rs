@@ -3,7 +3,7 @@
 use ktstr_record::RunRecord;
 
 use super::case::Measured;
-use super::page::{Row, Section};
+use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
 
@@ -22,6 +22,7 @@ pub fn section(measured: &[Measured]) -> Section {
     let cases: Vec<&Measured> = measured.iter().filter(|m| m.case.cpus == 2).collect();
     let over = |name, about: &str, values: &dyn Fn(&Measured, &RunRecord) -> Vec<f64>| Row {
         name,
+        unit: Unit::Seconds,
         about: about.to_owned(),
         cells: cases
             .iter()
@@ -46,6 +47,11 @@ pub fn section(measured: &[Measured]) -> Section {
     rows.push(over("wall", "the whole run", &|_, record| {
         vec![record.wall_s]
     }));
+    rows.push(over(
+        "restore",
+        "of boot: QEMU's start to a guest before its first instruction",
+        &|_, record| part(record, "restore").into_iter().collect(),
+    ));
     // A template has its attach behind it: there the time is that of the template.
     rows.push(over(
         "attach",

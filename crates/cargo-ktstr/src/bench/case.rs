@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result};
 use ktstr::test_support::find_test;
@@ -66,6 +66,15 @@ impl Case {
 
     /// Runs it once. What it has to say of a failure goes to standard error.
     pub fn run(&self) -> Result<Ended> {
+        let output = self
+            .command()?
+            .output()
+            .with_context(|| format!("running {}", self.test))?;
+        Self::ended(&output)
+    }
+
+    /// The process that runs it.
+    pub fn command(&self) -> Result<Command> {
         let program = std::env::current_exe().context("looking for this binary")?;
         let mut command = Command::new(program);
         command
@@ -76,9 +85,11 @@ impl Case {
         if self.cold {
             command.env("KTSTR_COLD", "1");
         }
-        let output = command
-            .output()
-            .with_context(|| format!("running {}", self.test))?;
+        Ok(command)
+    }
+
+    /// How the process ended.
+    pub fn ended(output: &Output) -> Result<Ended> {
         if !output.status.success() {
             return Ok(Ended::Otherwise(exit::from_code(
                 output.status.code().unwrap_or(2),

@@ -3,6 +3,7 @@
 
 mod breakdown;
 mod case;
+mod crowd;
 mod page;
 #[cfg(not(test))]
 mod scenario;
@@ -29,6 +30,9 @@ pub struct Options {
     /// Leave out the machines with eight CPUs, whose boots take longest.
     #[arg(long)]
     small: bool,
+    /// Forks of one template, one after the other, after which the host's memory is looked at again.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    forks: u32,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -53,13 +57,21 @@ pub fn run(out: &mut dyn Write, options: Options) -> Result<Exit> {
         Ok(measured) => measured,
         Err(exit) => return Ok(exit),
     };
+    let crowd = match crowd::section(options.forks)? {
+        Ok(section) => section,
+        Err(exit) => return Ok(exit),
+    };
     let last = measured.iter().flat_map(|m| &m.records).last();
     let report = Report {
         runs: options.runs,
         kernel: last.and_then(|record| record.kernel.clone()),
         accelerator: last.and_then(|record| record.accelerator),
         host: HostRecord::detect(),
-        sections: vec![breakdown::section(&measured), warm::section(&measured)],
+        sections: vec![
+            breakdown::section(&measured),
+            warm::section(&measured),
+            crowd,
+        ],
     };
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &report)?;

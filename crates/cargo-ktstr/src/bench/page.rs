@@ -16,11 +16,24 @@ pub struct Section {
     pub rows: Vec<Row>,
 }
 
+/// What a number counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Seconds, shown as milliseconds.
+    #[default]
+    Seconds,
+    /// Bytes, shown as MiB.
+    Bytes,
+}
+
 /// One quantity in every case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// Its name.
     pub name: &'static str,
+    /// What its numbers count.
+    pub unit: Unit,
     /// What it is.
     pub about: String,
     /// One value a column; `None` where there is nothing to measure.
@@ -38,18 +51,31 @@ pub fn render(section: &Section) -> String {
     }
     for row in &section.rows {
         let mut cells = vec![row.name.to_owned()];
-        cells.extend(row.cells.iter().map(cell));
+        cells.extend(row.cells.iter().map(|summary| cell(summary, row.unit)));
         cells.push(row.about.clone());
         table.add_row(cells);
     }
     format!("\n{}\n\n{}\n", section.title, table.trim_fmt())
 }
 
-fn cell(summary: &Option<Summary>) -> String {
-    summary.as_ref().map_or_else(
-        || "-".to_owned(),
-        |s| format!("{} ({}–{}) ms", ms(s.median), ms(s.min), ms(s.max)),
-    )
+fn cell(summary: &Option<Summary>, unit: Unit) -> String {
+    let Some(summary) = summary else {
+        return "-".to_owned();
+    };
+    let (number, suffix): (fn(f64) -> String, _) = match unit {
+        Unit::Seconds => (ms, "ms"),
+        Unit::Bytes => (mib, "MiB"),
+    };
+    let [median, min, max] = [summary.median, summary.min, summary.max].map(number);
+    if summary.samples == 1 {
+        format!("{median} {suffix}")
+    } else {
+        format!("{median} ({min}–{max}) {suffix}")
+    }
+}
+
+fn mib(bytes: f64) -> String {
+    format!("{:.0}", bytes / f64::from(1 << 20))
 }
 
 /// Seconds as milliseconds, with a digit after the point where there is little before it.
@@ -82,11 +108,13 @@ mod tests {
             rows: vec![
                 Row {
                     name: "boot",
+                    unit: Unit::Seconds,
                     about: "to the first word".to_owned(),
                     cells: vec![of(4.1234), of(5.0)],
                 },
                 Row {
                     name: "attach",
+                    unit: Unit::Seconds,
                     about: "of the scheduler".to_owned(),
                     cells: vec![None, of(0.0042)],
                 },

@@ -3,7 +3,7 @@
 use ktstr_record::RunRecord;
 
 use super::case::{Case, Measured};
-use super::page::{Row, Section};
+use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
 
@@ -15,13 +15,17 @@ pub fn section(measured: &[Measured]) -> Section {
             .clone()
             .map(move |shape| row(measured, shape, name, what, value))
     };
-    let rows = quantity("to test", "to the test function", to_function)
-        .chain(quantity(
-            "overhead",
-            "wall time beyond the window",
-            beyond_window,
-        ))
-        .collect();
+    let rows = quantity(
+        "to test",
+        "to the test function's first instruction",
+        to_function,
+    )
+    .chain(quantity(
+        "overhead",
+        "wall time beyond the window",
+        beyond_window,
+    ))
+    .collect();
     Section {
         title: "Cold and warm",
         columns: vec!["cold".to_owned(), "warm".to_owned()],
@@ -52,6 +56,7 @@ fn row(
     };
     Row {
         name,
+        unit: Unit::Seconds,
         about: format!("{}, {} CPUs: {what}{gain}", shape.scheduler, shape.cpus),
         cells,
     }
@@ -91,7 +96,7 @@ mod tests {
         let eight = &section.rows[2];
         assert_eq!(
             eight.about,
-            "EEVDF, 8 CPUs: to the test function; cold ÷ warm = 100.0"
+            "EEVDF, 8 CPUs: to the test function's first instruction; cold ÷ warm = 100.0"
         );
         assert!((eight.cells[0].unwrap().median - 80.0).abs() < 1e-9);
         assert!((section.rows[4].cells[1].unwrap().median - 0.7).abs() < 1e-9);

@@ -1,0 +1,168 @@
+//! Many forks: eight machines at once beside eight that booted, and what a row of forks leaves of the host's memory.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::case::{Case, Ended};
+use super::page::{Row, Section, Unit};
+use crate::exit::Exit;
+use crate::summary::Summary;
+
+/// Machines at once.
+const CROWD: usize = 8;
+/// How often memory is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The section; an exit instead when a run did not pass.
+pub fn section(forks: u32) -> Result<Result<Section, Exit>> {
+    let mut peaks = Vec::new();
+    for cold in [true, false] {
+        let case = Case {
+            test: "bench_eevdf",
+            scheduler: "EEVDF",
+            cpus: 2,
+            cold,
+        };
+        eprintln!("{CROWD} at once: {case}");
+        match peak(case)? {
+            Ok(bytes) => peaks.push(Summary::of([bytes as f64])),
+            Err(exit) => return Ok(Err(exit)),
+        }
+    }
+    let share = match peaks[..] {
+        [Some(cold), Some(warm)] if cold.median > 0.0 => {
+            format!("; warm ÷ cold = {:.2}", warm.median / cold.median)
+        }
+        _ => String::new(),
+    };
+    let grown = match growth(forks)? {
+        Ok(bytes) => bytes,
+        Err(exit) => return Ok(Err(exit)),
+    };
+    Ok(Ok(Section {
+        title: "Many machines of 2 CPUs and 512 MiB",
+        columns: vec!["cold".to_owned(), "warm".to_owned()],
+        rows: vec![
+            Row {
+                name: "peak",
+                unit: Unit::Bytes,
+                about: format!("resident memory of {CROWD} QEMUs at once (sum of Pss){share}"),
+                cells: peaks,
+            },
+            Row {
+                name: "growth",
+                unit: Unit::Bytes,
+                about: format!(
+                    "of the host's memory in use, over {forks} forks one after the other"
+                ),
+                cells: vec![None, Summary::of([grown as f64])],
+            },
+        ],
+    }))
+}
+
+/// Most resident bytes of all their QEMUs together.
+fn peak(case: Case) -> Result<Result<u64, Exit>> {
+    let mut running = Vec::new();
+    for _ in 0..CROWD {
+        let mut command = case.command()?;
+        command
+            .env("KTSTR_MACHINES", CROWD.to_string())
+            .stdout(Stdio::piped());
+        running.push(command.spawn().context("running this binary")?);
+    }
+    let mut most = 0;
+    loop {
+        let bytes = running.iter().map(|child| machines_of(child.id())).sum();
+        most = most.max(bytes);
+        let mut all = true;
+        for child in &mut running {
+            all &= child.try_wait()?.is_some();
+        }
+        if all {
+            break;
+        }
+        std::thread::sleep(LOOK);
+    }
+    for child in running {
+        if let Ended::Otherwise(exit) = Case::ended(&child.wait_with_output()?)? {
+            return Ok(Err(exit));
+        }
+    }
+    Ok(Ok(most))
+}
+
+/// Proportional resident bytes of the children of a process (Documentation/filesystems/proc.rst).
+fn machines_of(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let children: BTreeSet<String> = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .flat_map(|text| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let pss = |child: &String| {
+        let text = std::fs::read_to_string(format!("/proc/{child}/smaps_rollup")).ok()?;
+        kib(&text, "Pss:")
+    };
+    children.iter().filter_map(pss).sum::<u64>() << 10
+}
+
+/// By how many bytes the memory grew that no page cache accounts for.
+fn growth(forks: u32) -> Result<Result<i64, Exit>> {
+    let case = Case {
+        test: "bench_eevdf",
+        scheduler: "EEVDF",
+        cpus: 2,
+        cold: false,
+    };
+    let before = in_use()?;
+    for number in 1..=forks {
+        eprintln!("fork {number} of {forks}");
+        if let Ended::Otherwise(exit) = case.run()? {
+            return Ok(Err(exit));
+        }
+    }
+    Ok(Ok(in_use()? - before))
+}
+
+/// Bytes that belong to processes, to memory without a file, and to the kernel.
+fn in_use() -> Result<i64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    let parts = [
+        "AnonPages:",
+        "Shmem:",
+        "SUnreclaim:",
+        "KernelStack:",
+        "PageTables:",
+    ];
+    let kib: u64 = parts.iter().filter_map(|name| kib(&text, name)).sum();
+    Ok((kib << 10) as i64)
+}
+
+/// The number of KiB after `name` at the start of a line.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_proc() {
+        let text = "Rss:  5 kB\nPss:             1234 kB\nPss_Anon: 7 kB\n";
+        assert_eq!(kib(text, "Pss:"), Some(1234));
+        assert_eq!(kib(text, "Swap:"), None);
+        assert!(in_use().expect("a Linux host") > 0);
+    }
+}
