@@ -12,7 +12,7 @@ const MAP: &str = include_str!("../../../ARCHITECTURE.md");
 const INTERNAL: [&str; 5] = [
     "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
-    "KTSTR_GUEST_JOB",
+    "KTSTR_GUEST_TEST",
     "KTSTR_KERNEL_TEST_FULL",
     "KTSTR_KERNEL_TEST_IMPORT",
 ];
