@@ -8,9 +8,10 @@ use super::part;
 use crate::summary::Summary;
 
 /// The parts of a run's wall time, by their names in the record.
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 7] = [
     ("resolve", "find QEMU, kernel and scheduler"),
     ("initramfs", "gather the guest's files"),
+    ("slot", "wait until the host has room for the machine"),
     ("boot", "QEMU's start to the test function, attach included"),
     ("window", "the workload"),
     ("captures", "the guest frozen, four times"),
