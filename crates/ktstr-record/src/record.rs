@@ -88,6 +88,26 @@ pub struct SchedulerRecord {
     pub resolve_source: Option<String>,
 }
 
+/// The test binary that ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProgramRecord {
+    /// Where it lay on the host.
+    pub path: PathBuf,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub hash: String,
+}
+
+/// The context switches of a virtual-clock run; the first of them, one by one, are in `switches.bin`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SwitchesRecord {
+    /// How many there were, from the machine's start or fork to its end.
+    pub count: u64,
+    /// Running digest of them in their order, in hexadecimal.
+    pub digest: String,
+}
+
 /// One line of the index of captures; the captures themselves are in `captures.json`, in the same order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -149,8 +169,22 @@ pub struct RunRecord {
     pub clock: Option<Clock>,
     /// The seed of the run.
     pub seed: Option<u64>,
+    /// Millions of instructions in a second of the virtual clock; null under the real one.
+    pub mips: Option<u32>,
     /// The digest of a virtual-clock run; null under the real clock.
     pub digest: Option<String>,
+    /// The context switches of a virtual-clock run; null under the real clock.
+    pub switches: Option<SwitchesRecord>,
+    /// BLAKE3 over the captures of a virtual-clock run, without anything of the host's clock; null under the real clock.
+    pub captures_digest: Option<String>,
+    /// The test binary, which is the guest's side too.
+    pub program: Option<ProgramRecord>,
+    /// BLAKE3 of each further file of the host that the test or its scheduler has in the guest, by path.
+    pub inputs: BTreeMap<String, String>,
+    /// The variables that were set and can change what the guest does.
+    pub environment: BTreeMap<String, String>,
+    /// Names what the template was made of; null for a machine that was booted.
+    pub template: Option<String>,
     /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs, cores an LLC, threads a core.
     pub topology: Option<String>,
     /// Virtual CPUs.
