@@ -14,6 +14,23 @@ pub const RECORD_FILE: &str = "record.json";
 /// The longest reason kept, in characters.
 const REASON_CAP: usize = 500;
 
+/// Variables that can change what a guest does: a record keeps those that were set.
+pub const GUEST_VARIABLES: [&str; 13] = [
+    "KTSTR_ACCEL",
+    "KTSTR_CLOCK",
+    "KTSTR_COLD",
+    "KTSTR_FRESH_ATTACH",
+    "KTSTR_KERNEL",
+    "KTSTR_LOG_PASSES",
+    "KTSTR_QEMU",
+    "KTSTR_SCHEDULER",
+    "KTSTR_SEED",
+    "KTSTR_VERBOSE",
+    "KTSTR_VIRTUAL_MIPS",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+];
+
 /// How a run ended, and by that whose fault it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +113,8 @@ pub struct ProgramRecord {
     pub path: PathBuf,
     /// BLAKE3 of its bytes, in hexadecimal.
     pub hash: String,
+    /// Its working directory.
+    pub folder: PathBuf,
 }
 
 /// The context switches of a virtual-clock run; the first of them, one by one, are in `switches.bin`.

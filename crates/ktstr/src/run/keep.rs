@@ -5,29 +5,12 @@ use std::time::Duration;
 
 use ktstr_machine::Accelerator;
 use ktstr_record::{
-    CaptureRecord, RecordError, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord,
+    CaptureRecord, GUEST_VARIABLES, RecordError, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord,
     runs_root,
 };
 
 use super::plan::Plan;
 use super::{Finished, report};
-
-/// Variables that can change what a guest does.
-const MATTERS: [&str; 13] = [
-    "KTSTR_ACCEL",
-    "KTSTR_CLOCK",
-    "KTSTR_COLD",
-    "KTSTR_FRESH_ATTACH",
-    "KTSTR_KERNEL",
-    "KTSTR_LOG_PASSES",
-    "KTSTR_QEMU",
-    "KTSTR_SCHEDULER",
-    "KTSTR_SEED",
-    "KTSTR_VERBOSE",
-    "KTSTR_VIRTUAL_MIPS",
-    "RUST_BACKTRACE",
-    "RUST_LOG",
-];
 
 /// Writes everything, or nothing. Returns the record's path.
 pub(super) fn keep(
@@ -113,7 +96,7 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
     record.kernel_id = Some(plan.kernel.id.clone());
     record.program = Some(plan.program.clone());
     record.inputs = plan.inputs();
-    record.environment = MATTERS
+    record.environment = GUEST_VARIABLES
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), super::environment(name)?)))
         .collect();

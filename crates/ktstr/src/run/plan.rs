@@ -100,6 +100,7 @@ impl Plan {
         let own_program = ktstr_record::ProgramRecord {
             path: own_path,
             hash: own.blake3.clone(),
+            folder: std::env::current_dir().unwrap_or_default(),
         };
         let mut base = Files::new();
         add_program(&mut base, "/init", own.clone())?;
