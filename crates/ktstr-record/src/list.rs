@@ -154,6 +154,7 @@ mod tests {
     fn a_run_is_found_by_its_process() {
         let root = tempfile::tempdir().unwrap();
         run(root.path(), "earlier");
+        std::thread::sleep(std::time::Duration::from_millis(3));
         let newest = run(root.path(), "a-7.3");
         let own = std::process::id();
         assert_eq!(newest_of_process(root.path(), own), Some(newest));
