@@ -5,10 +5,13 @@
 
 mod bench;
 mod cache;
+mod child;
 mod demo;
 mod doctor;
 mod exit;
+mod explore;
 mod kernel;
+mod replay;
 mod runs;
 mod summary;
 mod table;
@@ -57,6 +60,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run a recorded run of the virtual clock again, and say whether it was the same to the last bit.
+    Replay(replay::Options),
+    /// Run a test with many seeds on all cores, and say which fail.
+    Explore(explore::Options),
     /// Run a two-step scenario under the scheduler of this project, and show what was seen.
     Demo,
     /// Measure where the time of a run goes.
@@ -89,6 +96,8 @@ fn main() -> ExitCode {
         Command::Kernel(command) => kernel::run(&mut out, &command),
         Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs { last, json } => runs::run(&mut out, last, json),
+        Command::Replay(options) => replay::run(&mut out, &options),
+        Command::Explore(options) => explore::run(&mut out, &options),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, options),
         Command::RunEntry { name } => bench::run_entry(&mut out, &name),

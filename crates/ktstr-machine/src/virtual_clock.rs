@@ -23,7 +23,7 @@ use crate::{MachineError, anonymous_file};
 #[expect(dead_code, reason = "shared with the plugin, which uses the rest")]
 mod control;
 
-use control::{Control, HEADER, MAGIC};
+use control::{Control, HEADER, MAGIC, Switch as Entry};
 
 const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ktstr-plugin.so"));
 const _: () = assert!(control::MARKER == ktstr_mailbox::MARKER);
@@ -45,6 +45,25 @@ pub struct WatchPoints {
     pub this_rq_clock: u64,
 }
 
+/// Context switches that the trace holds: the first ones. Where two runs part is in their common
+/// beginning, and a second of a contended machine has some thousands.
+pub const TRACE_CAPACITY: usize = 64 << 10;
+/// Bytes of the page and the trace; pages that the trace does not reach cost nothing.
+const MAPPED: usize = HEADER + TRACE_CAPACITY * size_of::<Entry>();
+
+/// One context switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switch {
+    /// The scheduler's clock of that CPU (`rq.clock`), nanoseconds.
+    pub clock_ns: u64,
+    /// CPU; `u32::MAX` if not known.
+    pub cpu: u32,
+    /// Process id of the task that stops.
+    pub prev: u32,
+    /// Process id of the task that starts.
+    pub next: u32,
+}
+
 /// Why the guest is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
@@ -60,6 +79,7 @@ pub enum Hold {
 #[derive(Debug)]
 pub struct VirtualClock {
     page: &'static Control,
+    trace: &'static [Entry],
     pub(crate) control: File,
     pub(crate) plugin: File,
 }
@@ -67,12 +87,12 @@ pub struct VirtualClock {
 impl VirtualClock {
     /// A clock that holds the guest before its first instruction and at every call.
     pub(crate) fn new(points: &WatchPoints) -> Result<Self, MachineError> {
-        let control = anonymous_file("ktstr-clock", HEADER as u64)?;
+        let control = anonymous_file("ktstr-clock", MAPPED as u64)?;
         // SAFETY: a fresh shared mapping of a file of that length; it is unmapped on drop only.
         let page = unsafe {
             mmap(
                 std::ptr::null_mut(),
-                HEADER,
+                MAPPED,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED,
                 control.as_fd(),
@@ -82,6 +102,10 @@ impl VirtualClock {
         .map_err(|e| MachineError::system("mapping the clock's page", e))?;
         // SAFETY: page-aligned, long enough, all atomics: every bit pattern is valid. Nobody
         // keeps the reference beyond `self`.
+        let trace = unsafe {
+            std::slice::from_raw_parts(page.byte_add(HEADER).cast::<Entry>(), TRACE_CAPACITY)
+        };
+        // SAFETY: as above.
         let page: &'static Control = unsafe { &*page.cast::<Control>() };
         page.hold_first.store(1, Relaxed);
         page.hold_markers.store(1, Relaxed);
@@ -92,6 +116,7 @@ impl VirtualClock {
             .store(points.next_event_offset, Relaxed);
         page.this_rq_cpu.store(points.this_rq_cpu, Relaxed);
         page.this_rq_clock.store(points.this_rq_clock, Relaxed);
+        page.trace_capacity.store(TRACE_CAPACITY as u64, Relaxed);
         page.due_ns.store(u64::MAX, Relaxed);
         page.magic.store(MAGIC, Release);
         let mut plugin = anonymous_file("ktstr-plugin", 0)?;
@@ -100,6 +125,7 @@ impl VirtualClock {
             .map_err(|e| MachineError::system("unpacking the QEMU plugin", e))?;
         Ok(Self {
             page,
+            trace,
             control,
             plugin,
         })
@@ -158,6 +184,19 @@ impl VirtualClock {
         (count, self.page.digest.load(Relaxed))
     }
 
+    /// The first [`TRACE_CAPACITY`] of the switches seen. To be asked while the guest is held.
+    pub fn trace(&self) -> Vec<Switch> {
+        let (count, _) = self.switches();
+        let kept = usize::try_from(count).unwrap_or(usize::MAX);
+        let read = |entry: &Entry| Switch {
+            clock_ns: entry.clock_ns.load(Relaxed),
+            cpu: entry.cpu.load(Relaxed),
+            prev: entry.prev.load(Relaxed),
+            next: entry.next.load(Relaxed),
+        };
+        self.trace.iter().take(kept).map(read).collect()
+    }
+
     /// How often something could not be followed: a digest is of no use then.
     pub fn failures(&self) -> u32 {
         let failures: &AtomicU32 = &self.page.failures;
@@ -169,6 +208,6 @@ impl Drop for VirtualClock {
     fn drop(&mut self) {
         let start: *const Control = self.page;
         // SAFETY: the mapping made in `new`; no reference to it is left.
-        let _ = unsafe { munmap(start.cast_mut().cast(), HEADER) };
+        let _ = unsafe { munmap(start.cast_mut().cast(), MAPPED) };
     }
 }

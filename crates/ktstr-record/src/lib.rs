@@ -8,6 +8,7 @@
 //! verdict rules: it is handed values and keeps them.
 
 mod artefact;
+pub mod compare;
 mod error;
 mod host;
 mod list;
@@ -15,13 +16,15 @@ mod record;
 mod root;
 mod rundir;
 mod staging;
+mod switches;
 
 pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use error::RecordError;
-pub use list::{Damaged, Listed, Listing, list, read};
+pub use list::{Damaged, Listed, Listing, list, newest_of_process, read};
 pub use record::{
-    Accelerator, CaptureRecord, Clock, HostRecord, RECORD_FILE, RunRecord, RunVerdict, SCHEMA,
-    SchedulerRecord, Start,
+    Accelerator, CaptureRecord, Clock, GUEST_VARIABLES, HostRecord, ProgramRecord, RECORD_FILE,
+    RunRecord, RunVerdict, SCHEMA, SchedulerRecord, Start, SwitchesRecord,
 };
 pub use root::runs_root;
 pub use rundir::RunDir;
+pub use switches::{SWITCHES_FILE, Switch, Switches};

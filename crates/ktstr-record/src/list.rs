@@ -70,6 +70,25 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
     Ok(listing)
 }
 
+/// The `record.json` of the newest run under `root` that process `pid` has left: a run's name ends with the process and
+/// a count of its own. Process ids come round again, so ask soon.
+pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
+    let pid = pid.to_string();
+    let of_process = |name: &str| {
+        let end = name
+            .rsplit_once('-')
+            .and_then(|(_, end)| end.split_once('.'));
+        end.is_some_and(|(process, _)| process == pid)
+    };
+    fs::read_dir(root)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.') && of_process(name))
+        .max()
+        .map(|name| root.join(name).join(RECORD_FILE))
+}
+
 /// Reads the record at `path`, a `record.json`.
 ///
 /// # Errors
@@ -131,6 +150,17 @@ mod tests {
         assert_eq!(names(None), ["a_third", "m_second", "z_first"]);
         assert_eq!(names(Some(2)), ["a_third", "m_second"]);
         assert!(names(Some(0)).is_empty());
+    }
+
+    #[test]
+    fn a_run_is_found_by_its_process() {
+        let root = tempfile::tempdir().unwrap();
+        run(root.path(), "earlier");
+        std::thread::sleep(std::time::Duration::from_millis(3));
+        let newest = run(root.path(), "a-7.3");
+        let own = std::process::id();
+        assert_eq!(newest_of_process(root.path(), own), Some(newest));
+        assert_eq!(newest_of_process(root.path(), own + 1), None);
     }
 
     #[test]

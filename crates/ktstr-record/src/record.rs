@@ -14,6 +14,23 @@ pub const RECORD_FILE: &str = "record.json";
 /// The longest reason kept, in characters.
 const REASON_CAP: usize = 500;
 
+/// Variables that can change what a guest does: a record keeps those that were set.
+pub const GUEST_VARIABLES: [&str; 13] = [
+    "KTSTR_ACCEL",
+    "KTSTR_CLOCK",
+    "KTSTR_COLD",
+    "KTSTR_FRESH_ATTACH",
+    "KTSTR_KERNEL",
+    "KTSTR_LOG_PASSES",
+    "KTSTR_QEMU",
+    "KTSTR_SCHEDULER",
+    "KTSTR_SEED",
+    "KTSTR_VERBOSE",
+    "KTSTR_VIRTUAL_MIPS",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+];
+
 /// How a run ended, and by that whose fault it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -88,6 +105,28 @@ pub struct SchedulerRecord {
     pub resolve_source: Option<String>,
 }
 
+/// The test binary that ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProgramRecord {
+    /// Where it lay on the host.
+    pub path: PathBuf,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub hash: String,
+    /// Its working directory.
+    pub folder: PathBuf,
+}
+
+/// The context switches of a virtual-clock run; the first of them, one by one, are in `switches.bin`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SwitchesRecord {
+    /// How many there were, from the machine's start or fork to its end.
+    pub count: u64,
+    /// Running digest of them in their order, in hexadecimal.
+    pub digest: String,
+}
+
 /// One line of the index of captures; the captures themselves are in `captures.json`, in the same order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -149,8 +188,22 @@ pub struct RunRecord {
     pub clock: Option<Clock>,
     /// The seed of the run.
     pub seed: Option<u64>,
+    /// Millions of instructions in a second of the virtual clock; null under the real one.
+    pub mips: Option<u32>,
     /// The digest of a virtual-clock run; null under the real clock.
     pub digest: Option<String>,
+    /// The context switches of a virtual-clock run; null under the real clock.
+    pub switches: Option<SwitchesRecord>,
+    /// BLAKE3 over the captures of a virtual-clock run, without anything of the host's clock; null under the real clock.
+    pub captures_digest: Option<String>,
+    /// The test binary, which is the guest's side too.
+    pub program: Option<ProgramRecord>,
+    /// BLAKE3 of each further file of the host that the test or its scheduler has in the guest, by path.
+    pub inputs: BTreeMap<String, String>,
+    /// The variables that were set and can change what the guest does.
+    pub environment: BTreeMap<String, String>,
+    /// Names what the template was made of; null for a machine that was booted.
+    pub template: Option<String>,
     /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs, cores an LLC, threads a core.
     pub topology: Option<String>,
     /// Virtual CPUs.
@@ -287,7 +340,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"digest":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

@@ -118,6 +118,17 @@ impl RunDir {
         Ok(())
     }
 
+    /// Writes an artefact of bytes, whole.
+    ///
+    /// # Errors
+    /// If the name is not a plain file name, or the file cannot be written.
+    pub fn add_bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), RecordError> {
+        check_name(name)?;
+        self.write(name, bytes)?;
+        self.note(name);
+        Ok(())
+    }
+
     /// Names a file that something else has already written into [`RunDir::path`].
     ///
     /// # Errors

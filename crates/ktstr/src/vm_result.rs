@@ -64,12 +64,20 @@ pub struct VmResult {
     pub accelerator: &'static str,
     /// `real` or `virtual`.
     pub clock: &'static str,
+    /// Millions of instructions, of all CPUs together, in a second of the virtual clock; `None`
+    /// under the real one.
+    pub mips: Option<u32>,
     /// Under the virtual clock, BLAKE3 over what the guest changed of its memory, and its
     /// console, at its end: the same seed gives the same digest.
     pub digest: Option<String>,
     /// Under the virtual clock, how many context switches there were and a digest of them in
     /// their order: two runs that differ part where these do.
     pub switches: Option<(u64, u64)>,
+    /// Under the virtual clock, BLAKE3 over what the captures hold, without anything of the host's
+    /// clock.
+    pub captures_digest: Option<String>,
+    /// Wall time that the digest took.
+    pub digest_time: Duration,
     /// What the machine was started from: `cold`, `booted` or `attached`.
     pub start: &'static str,
     /// The seed of the run.
@@ -98,6 +106,9 @@ pub struct VmResult {
     pub kern_kaslr_offset: u64,
     /// The test's name.
     pub entry_name: Option<&'static str>,
+    pub(crate) trace: Option<ktstr_record::Switches>,
+    /// Names what the machine's template was made of.
+    pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
     pub(crate) scheduler_log: String,
     pub(crate) stimulus: Vec<StimulusEvent>,
@@ -106,6 +117,14 @@ pub struct VmResult {
 }
 
 impl VmResult {
+    /// The clock as people read it, with what a second of it is worth.
+    pub fn clock_text(&self) -> String {
+        match self.mips {
+            Some(mips) => format!("{} clock, {mips} MIPS, seed {}", self.clock, self.seed),
+            None => format!("{} clock", self.clock),
+        }
+    }
+
     /// All captures, drained from the bridge once; a direct drain afterwards finds nothing.
     pub fn captures_series(&self) -> &SampleSeries {
         self.drained.get_or_init(|| {

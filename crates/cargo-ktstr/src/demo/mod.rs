@@ -58,7 +58,7 @@ fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
             .and_then(|record| record.kernel.clone())
             .unwrap_or_default(),
         accelerator: vm.accelerator.to_owned(),
-        clock: vm.clock.to_owned(),
+        clock: vm.clock_text(),
         start: vm.start.to_owned(),
         scheduler: entry.scheduler.binary.display_name().to_owned(),
         topology: entry.topology.to_string(),

@@ -94,7 +94,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
     }
     writeln!(
         text,
-        "\n  kernel     {}, {} ({} clock), {}",
+        "\n  kernel     {}, {} ({}), {}",
         s.kernel,
         s.accelerator,
         s.clock,
@@ -272,7 +272,7 @@ mod tests {
             test: "two_steps".to_owned(),
             kernel: "7.3.4+deb13-cloud-amd64".to_owned(),
             accelerator: "tcg".to_owned(),
-            clock: "real".to_owned(),
+            clock: "real clock".to_owned(),
             start: "attached".to_owned(),
             scheduler: "scx-ktstr".to_owned(),
             topology: "1n1l2c1t".to_owned(),

@@ -14,6 +14,9 @@ use crate::workers::{Group, PhaseCell, WorkloadHandle};
 /// Name under which workers of the harness's own cgroup are counted.
 pub(super) const RUNNER: &str = "";
 
+/// Stream of a seed that the order of placing is drawn from.
+const PLACING_ORDER: u64 = 1 << 34;
+
 /// How long something lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -249,12 +252,20 @@ impl Scene {
         }
         let mut handle = WorkloadHandle::spawn_groups(&groups, seed, &phase)
             .with_context(|| format!("workers of cgroup {name:?}"))?;
+        let mut pids = handle.worker_pids();
+        // Seed 0 is the plain run: placed and woken in the order of their making.
+        if ctx.seed != 0 {
+            Rng::new(seed, PLACING_ORDER).shuffle(&mut pids);
+        }
         if name != RUNNER {
-            for pid in handle.worker_pids() {
+            for pid in pids {
                 ctx.cgroups.place_task_during_handshake(name, pid)?;
             }
         }
-        handle.start();
+        match ctx.seed {
+            0 => handle.start(),
+            _ => handle.start_shuffled(seed),
+        }
         tracked.handles.push(handle);
         Ok(())
     }

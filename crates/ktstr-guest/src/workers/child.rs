@@ -21,6 +21,8 @@ pub(super) struct ChildPlan<'a> {
     pub body: Body,
     pub tie: Tie,
     pub member: usize,
+    /// As which of 32 it waits at the gate.
+    pub gate_bit: u32,
     pub rng: Rng,
     pub comm: Option<[u8; 16]>,
     pub uid: Option<u32>,
@@ -110,7 +112,7 @@ fn child(plan: &ChildPlan<'_>, parent: i32) -> ! {
         unsafe { libc::_exit(SETUP_FAILED) };
     }
     while plan.control.gate.load(Acquire) == 0 && !STOP.load(Relaxed) {
-        sys::futex_wait(&plan.control.gate, 0);
+        sys::futex_wait_as(&plan.control.gate, 0, plan.gate_bit);
     }
     if plan.control.gate.load(Acquire) != 0 {
         let mut ctx = WorkerCtx::begin(plan.tele, plan.control, plan.phase, plan.rng);

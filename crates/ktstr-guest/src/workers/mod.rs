@@ -40,6 +40,9 @@ use kinds::Ring;
 use rng::Rng;
 use shared::{Control, MAX_WORDS, PhasePage, Shared, Telemetry};
 
+/// Stream of a seed that the order of start is drawn from.
+const START_ORDER: u64 = 1 << 33;
+
 /// The phase ordinal that workers stamp their slices with; shared by all of a scenario.
 #[derive(Debug, Clone)]
 pub struct PhaseCell(Arc<Shared<PhasePage>>);
@@ -241,6 +244,7 @@ impl WorkloadHandle {
                 body: *body,
                 tie,
                 member,
+                gate_bit: 1 << (index % 32),
                 rng: Rng::new(seed, index),
                 comm: group.work.comm.as_deref().map(attrs::comm_bytes),
                 uid: group.work.uid,
@@ -295,6 +299,19 @@ impl WorkloadHandle {
     /// Sets affinity, nice value and policy of every worker, then releases them all at once.
     /// What could not be set is told in the workers' reports. A second call does nothing.
     pub fn start(&mut self) {
+        self.release(&[u32::MAX]);
+    }
+
+    /// As [`Self::start`], but the workers are woken in an order that the seed says: in 32 groups,
+    /// one right after the other.
+    pub fn start_shuffled(&mut self, seed: u64) {
+        let mut bits: Vec<u32> = (0..32).map(|n| 1 << n).collect();
+        Rng::new(seed, START_ORDER).shuffle(&mut bits);
+        self.release(&bits);
+    }
+
+    /// Wakes those that wait as one of `groups`, group after group.
+    fn release(&mut self, groups: &[u32]) {
         if self.started {
             return;
         }
@@ -307,7 +324,9 @@ impl WorkloadHandle {
         }
         self.control.released_at_ns.store(sys::now_ns(), Relaxed);
         self.control.gate.store(1, Release);
-        sys::futex_wake(&self.control.gate, i32::MAX);
+        for group in groups {
+            sys::futex_wake_those(&self.control.gate, *group);
+        }
     }
 
     /// Sets the CPUs of one worker.

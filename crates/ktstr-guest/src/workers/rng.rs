@@ -26,6 +26,13 @@ impl Rng {
     pub fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
+
+    /// Puts `items` into an order of its own (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +48,15 @@ mod tests {
         assert_eq!(take(7, 1), take(7, 1));
         assert_ne!(take(7, 1), take(7, 2));
         assert_ne!(take(7, 1), take(8, 1));
+    }
+
+    #[test]
+    fn a_shuffle_keeps_all_and_moves_some() {
+        let mut items: Vec<u32> = (0..32).collect();
+        Rng::new(1, 0).shuffle(&mut items);
+        assert!(!items.is_sorted());
+        items.sort_unstable();
+        assert!(items.into_iter().eq(0..32));
     }
 
     #[test]

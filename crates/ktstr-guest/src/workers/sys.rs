@@ -80,6 +80,39 @@ pub fn futex_wake(word: &AtomicU32, count: i32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
 }
 
+/// As [`futex_wait`], as one of those that a wake with these `bits` means.
+pub fn futex_wait_as(word: &AtomicU32, expected: u32, bits: u32) {
+    // SAFETY: as above; the second address is of no use to this operation.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            std::ptr::null::<libc::timespec>(),
+            std::ptr::null::<u32>(),
+            bits,
+        )
+    };
+}
+
+/// Wakes all waiters of `word` that wait as one of `bits`.
+pub fn futex_wake_those(word: &AtomicU32, bits: u32) {
+    // SAFETY: the word is a valid address for the length of the call; the null pointers are not
+    // used by this operation.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            i32::MAX,
+            std::ptr::null::<libc::timespec>(),
+            std::ptr::null::<u32>(),
+            bits,
+        )
+    };
+}
+
 /// Allowed CPUs of `pid` (0 = caller); all zero if the kernel refuses.
 pub fn affinity(pid: i32) -> Mask {
     let mut mask: Mask = [0; MASK_WORDS];

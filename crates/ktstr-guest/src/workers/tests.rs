@@ -63,6 +63,15 @@ fn nothing_runs_before_the_start() {
 }
 
 #[test]
+fn a_shuffled_start_releases_all() {
+    // More than there are groups at the gate.
+    let mut handle = WorkloadHandle::spawn(&of(WorkType::YieldHeavy, 40)).unwrap();
+    handle.start_shuffled(7);
+    progress(&handle);
+    assert!(handle.stop_and_collect().iter().all(|r| r.completed));
+}
+
+#[test]
 fn spin_wait_makes_progress_and_counts_it() {
     let reports = run(&of(WorkType::SpinWait, 2), 200);
     assert_eq!(reports.len(), 2);

@@ -87,6 +87,10 @@ pub(super) struct Captures {
     pub(super) real: u32,
     /// Wall time the guest stood still for each.
     pub(super) freezes: Vec<Duration>,
+    /// Of all of them.
+    pub(super) digest: blake3::Hasher,
+    /// Wall time that took.
+    pub(super) digest_time: Duration,
 }
 
 impl Captures {
@@ -101,6 +105,8 @@ impl Captures {
             fired: 0,
             real: 0,
             freezes: Vec::new(),
+            digest: blake3::Hasher::new(),
+            digest_time: Duration::ZERO,
         }
     }
 
@@ -174,14 +180,20 @@ impl Captures {
             self.failures = 0;
             self.real += 1;
         }
-        self.bridge.store_entry(DrainedSnapshotEntry {
+        let entry = DrainedSnapshotEntry {
             tag,
             report,
             stats: Err(MissingStatsReason::NoSchedulerBinary),
             elapsed_ms: Some(elapsed.as_millis() as u64),
             boundary_offset_ms: Some(boundary.as_millis() as u64),
             step_index: Some(step_index),
-        });
+        };
+        if machine.virtual_clock().is_some() {
+            let began = Instant::now();
+            super::digest::take_in(&mut self.digest, &entry);
+            self.digest_time += began.elapsed();
+        }
+        self.bridge.store_entry(entry);
         Ok(())
     }
 }

@@ -54,6 +54,14 @@ impl Engine {
         })
     }
 
+    /// Millions of instructions in a second of the virtual clock.
+    pub(super) fn mips(&self) -> Option<u32> {
+        match self.clock {
+            ClockMode::Real => None,
+            ClockMode::Virtual { shift } => Some(1000 >> shift),
+        }
+    }
+
     /// `real` or `virtual`.
     pub(super) fn clock_name(&self) -> &'static str {
         match self.clock {

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ktstr_machine::Accelerator;
-use ktstr_record::{CaptureRecord, RecordError, RunDir, RunRecord, SchedulerRecord, runs_root};
+use ktstr_record::{
+    CaptureRecord, GUEST_VARIABLES, RecordError, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord,
+    SwitchesRecord, runs_root,
+};
 
 use super::plan::Plan;
 use super::{Finished, report};
@@ -34,7 +37,14 @@ pub(super) fn keep(
             "virtual" => ktstr_record::Clock::Virtual,
             _ => ktstr_record::Clock::Real,
         });
+        record.mips = vm.mips;
         record.digest = vm.digest.clone();
+        record.switches = vm.switches.map(|(count, digest)| SwitchesRecord {
+            count,
+            digest: format!("{digest:016x}"),
+        });
+        record.captures_digest = vm.captures_digest.clone();
+        record.template = vm.template.clone();
         record.seed = Some(vm.seed);
         record.start = Some(match vm.start {
             "cold" => ktstr_record::Start::Cold,
@@ -69,6 +79,9 @@ pub(super) fn keep(
         if !vm.output.is_empty() {
             folder.add_text("stdout.log", &vm.output)?;
         }
+        if let Some(trace) = &vm.trace {
+            folder.add_bytes(SWITCHES_FILE, &trace.encode())?;
+        }
         if !captures.is_empty() {
             let reports: Vec<_> = captures.iter().map(|e| (&e.tag, &e.report)).collect();
             folder.add_json("captures.json", &reports)?;
@@ -81,6 +94,12 @@ pub(super) fn keep(
 fn describe_plan(record: &mut RunRecord, plan: &Plan) {
     record.kernel = Some(plan.kernel.release.clone());
     record.kernel_id = Some(plan.kernel.id.clone());
+    record.program = Some(plan.program.clone());
+    record.inputs = plan.inputs();
+    record.environment = GUEST_VARIABLES
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), super::environment(name)?)))
+        .collect();
     record.kernel_hash = Some(plan.kernel.image_sha256.clone());
     record.vcpus = Some(plan.shape.cpus());
     record.memory_mib = Some(plan.memory_mib);
@@ -108,6 +127,7 @@ fn timings(finished: &Finished) -> std::collections::BTreeMap<String, f64> {
         ("window", t.window),
         ("captures", t.captures),
         ("teardown", t.teardown),
+        ("digest", t.digest),
     ]
     .into_iter()
     .map(|(name, time)| (name.to_owned(), time.as_secs_f64()))

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_machine::Accelerator;
-use ktstr_record::RunVerdict;
+use ktstr_record::{RunVerdict, Switches};
 
 pub use error::RunError;
 pub use judge::Fault;
@@ -76,6 +76,8 @@ pub struct Timings {
     pub captures: Duration,
     /// From the window's end to QEMU's end.
     pub teardown: Duration,
+    /// Digests of the run.
+    pub digest: Duration,
 }
 
 /// A run that has come to its end.
@@ -304,6 +306,7 @@ impl Run {
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
         timings.restore = started.elapsed();
+        let template = machine.template();
         let early = machine.dispatch(plan, engine, &mut knowledge)?;
         let start::Started {
             mut conversation,
@@ -318,7 +321,7 @@ impl Run {
                 captures.take_if_due(machine, &mut knowledge, said, now)
             })?,
         };
-        let followed = follow(&conversation, &end)?;
+        let followed = follow(&conversation, &end, template)?;
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
@@ -333,6 +336,7 @@ impl Run {
         *vm = Some(vm_result(
             plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
         ));
+        timings.digest = vm.as_ref().map_or(Duration::ZERO, |vm| vm.digest_time);
         Ok(judgement)
     }
 }
@@ -355,13 +359,21 @@ impl Timings {
 struct Followed {
     digest: Option<String>,
     switches: Option<(u64, u64)>,
+    trace: Option<Switches>,
+    template: Option<String>,
+    took: Duration,
 }
 
-fn follow(conversation: &conversation::Conversation, end: &End) -> Result<Followed, RunError> {
+fn follow(
+    conversation: &conversation::Conversation,
+    end: &End,
+    template: Option<String>,
+) -> Result<Followed, RunError> {
     let machine = &conversation.machine;
     let Some(clock) = machine.virtual_clock() else {
         return Ok(Followed::default());
     };
+    let began = Instant::now();
     // A guest that was given up on still runs: its memory is not what it will be.
     let digest = match end {
         End::Bye => Some(digest::digest(machine.ram(), &machine.console())?),
@@ -370,7 +382,22 @@ fn follow(conversation: &conversation::Conversation, end: &End) -> Result<Follow
     Ok(Followed {
         digest,
         switches: (clock.failures() == 0).then(|| clock.switches()),
+        trace: Some(Switches {
+            count: clock.switches().0,
+            first: clock.trace().iter().map(kept).collect(),
+        }),
+        template,
+        took: began.elapsed(),
     })
+}
+
+fn kept(switch: &ktstr_machine::Switch) -> ktstr_record::Switch {
+    ktstr_record::Switch {
+        clock_ns: switch.clock_ns,
+        cpu: switch.cpu,
+        prev: switch.prev,
+        next: switch.next,
+    }
 }
 
 fn host_cpus() -> u32 {
@@ -409,8 +436,15 @@ fn vm_result(
         vcpus: plan.shape.cpus(),
         accelerator: engine.accelerator.name(),
         clock: engine.clock_name(),
+        mips: engine.mips(),
         digest: followed.digest,
         switches: followed.switches,
+        captures_digest: engine
+            .mips()
+            .map(|_| captures.digest.finalize().to_hex().to_string()),
+        digest_time: followed.took + captures.digest_time,
+        trace: followed.trace,
+        template: followed.template,
         start: level.name(),
         seed: plan.job.seed,
         stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),

@@ -29,6 +29,8 @@ const MEMORY_FOR_FILES: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) entry: &'static KtstrTestEntry,
+    /// The test's own binary.
+    pub(super) program: ktstr_record::ProgramRecord,
     pub(super) qemu: Qemu,
     pub(super) kernel: Kernel,
     pub(super) scheduler: Option<scheduler::Found>,
@@ -43,8 +45,6 @@ pub(super) struct Plan {
     pub(super) for_load: Files,
     /// The test's binary: absolute path in the guest.
     pub(super) test_binary: String,
-    /// The same on the host.
-    pub(super) own_binary: PathBuf,
     /// What this test needs besides.
     pub(super) for_test: Files,
     pub(super) setup: Setup,
@@ -99,8 +99,13 @@ impl Plan {
         let programs = ktstr_kernel::cache::Cache::from_env()?
             .root()
             .join("programs");
-        let own_binary = own_binary()?;
-        let own = Program::read(&own_binary, Some(&programs))?;
+        let own_path = own_binary()?;
+        let own = Program::read(&own_path, Some(&programs))?;
+        let own_program = ktstr_record::ProgramRecord {
+            path: own_path,
+            hash: own.blake3.clone(),
+            folder: std::env::current_dir().unwrap_or_default(),
+        };
         let mut base = Files::new();
         add_program(&mut base, "/init", own.clone())?;
         if let Some(config) = &kernel.config {
@@ -122,10 +127,8 @@ impl Plan {
         };
         let setup = setup(entry, program, &mut for_scheduler)?;
         let mut for_load = Files::new();
-        let test_binary = format!(
-            "{PROGRAM_FOLDER}/test-{:016x}",
-            ktstr_machine::hash(&own.stamp)
-        );
+        // By its content: the name is known in the guest, and so part of what a run is.
+        let test_binary = format!("{PROGRAM_FOLDER}/test-{:.16}", own.blake3);
         add_program(&mut for_load, &test_binary, own)?;
         let mut for_test = Files::new();
         for path in entry.extra_include_files {
@@ -141,6 +144,7 @@ impl Plan {
                     .div_ceil(MEMORY_FOR_FILES / 2);
         Ok(Self {
             entry,
+            program: own_program,
             qemu,
             shape: shape(&entry.topology, memory_mib),
             kernel,
@@ -151,7 +155,6 @@ impl Plan {
             for_scheduler,
             for_load,
             test_binary,
-            own_binary,
             for_test,
             setup,
             job,
@@ -180,6 +183,21 @@ impl Plan {
     /// The declared topology as the guest must report it.
     pub(super) fn topology(&self) -> String {
         self.entry.topology.to_string()
+    }
+
+    /// BLAKE3 of the files of the host that the declaration names, by path. What cannot be read
+    /// is not there.
+    pub(super) fn inputs(&self) -> BTreeMap<String, String> {
+        let declared = self.entry.scheduler.config_file.into_iter();
+        declared
+            .chain(self.entry.extra_include_files.iter().copied())
+            .filter_map(|path| {
+                let bytes = std::fs::read(path).ok()?;
+                let path = std::path::absolute(path).ok()?;
+                let hash = blake3::hash(&bytes).to_hex().to_string();
+                Some((path.display().to_string(), hash))
+            })
+            .collect()
     }
 
     /// Whether machines with the scheduler attached may be shared.

@@ -73,11 +73,11 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
         section(text, "stats", &crate::table::cgroups(stats));
     }
     let mut diagnostics = format!(
-        "stage: {:?}\nexit_code={}\naccelerator: {}, clock: {}, wall {:.1} s, boot {:.1} s",
+        "stage: {:?}\nexit_code={}\naccelerator: {}, {}, wall {:.1} s, boot {:.1} s",
         vm.final_guest_phase,
         vm.exit_code,
         vm.accelerator,
-        vm.clock,
+        vm.clock_text(),
         finished.wall.as_secs_f64(),
         finished.timings.boot.as_secs_f64(),
     );

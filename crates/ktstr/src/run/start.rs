@@ -121,6 +121,15 @@ pub(super) fn pack(
 }
 
 impl Started {
+    /// Names what the template was made of, of which its key says only a part: which test binary
+    /// was its PID 1. `None` for a machine that was booted.
+    pub(super) fn template(&self) -> Option<String> {
+        (!matches!(self.level, Level::Cold(_))).then(|| {
+            let text = format!("{} {:?}", self.level.name(), self.present);
+            blake3::hash(text.as_bytes()).to_hex()[..20].to_owned()
+        })
+    }
+
     /// Lets the machine run and brings it to the start of the test function. An end instead:
     /// it did not come that far.
     pub(super) fn dispatch(

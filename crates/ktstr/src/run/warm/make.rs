@@ -196,7 +196,7 @@ fn save(
         what.push_str(&format!(" {}", found.path.display()));
     }
     if conversation.said.loaded {
-        what.push_str(&format!(" {}", plan.own_binary.display()));
+        what.push_str(&format!(" {}", plan.program.path.display()));
     }
     let places = conversation.places();
     let Conversation { machine, said, .. } = conversation;

@@ -1,0 +1,38 @@
+//! Running one test of a test binary in a process of its own, and finding what it left.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use ktstr_record::compare::Run;
+
+/// The command that runs the test `name` of the binary `program`, with its record under `root`.
+///
+/// It does not outlive the thread that starts it, and a Ctrl-C at the terminal does not reach it: whoever starts it
+/// ends it.
+pub fn command(program: &Path, name: &str, root: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["--exact", &format!("ktstr/{name}")])
+        .env("NEXTEST", "1")
+        .env("KTSTR_RUNS_ROOT", root)
+        .env_remove("KTSTR_TEST_KERNEL")
+        .process_group(0);
+    // SAFETY: between fork and exec one system call is made, which allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            let kill = Some(rustix::process::Signal::KILL);
+            rustix::process::set_parent_process_death_signal(kill).map_err(Into::into)
+        });
+    }
+    command
+}
+
+/// What the process `pid` left under `root`, and where.
+pub fn left(root: &Path, pid: u32) -> Result<(PathBuf, Run)> {
+    let path = ktstr_record::newest_of_process(root, pid)
+        .context("the run left no record: see what it said above")?;
+    let run = Run::read(&path)?;
+    Ok((path, run))
+}

@@ -1,0 +1,87 @@
+//! `cargo ktstr explore`: one test with many seeds on all cores, each run in a process of its own. Ends with what was
+//! found and the command that shows the first failure again.
+//!
+//! Exit codes: 0 all passed or were skipped, 1 a run failed, 2 a run came to no verdict, or not all were run.
+
+mod pool;
+mod seeds;
+mod table;
+mod target;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ktstr_record::{RunVerdict, runs_root};
+
+use self::pool::Pool;
+use self::seeds::Seeds;
+use crate::exit::Exit;
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Name of the test. Its binary is looked for among the tests of the package, as `cargo test` builds them.
+    test: String,
+    /// Seeds to run, from A up to, but not with, B.
+    #[arg(long, value_name = "A..B", default_value = "0..50")]
+    seeds: Seeds,
+    /// The package that has the test, instead of the one of this folder.
+    #[arg(short, long, value_name = "PACKAGE")]
+    package: Option<String>,
+    /// The binary that has the test; nothing is built then.
+    #[arg(long, value_name = "PATH", conflicts_with = "package")]
+    binary: Option<PathBuf>,
+    /// Start no further run once one has failed.
+    #[arg(long, conflicts_with = "keep_going")]
+    stop_at_first_failure: bool,
+    /// Run all seeds, whatever becomes of them: the default.
+    #[arg(long)]
+    keep_going: bool,
+    /// Runs at once, instead of one a core.
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Print a JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs them and prints what was found.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let binary = match &options.binary {
+        Some(path) => std::path::absolute(path)?,
+        None => target::find(&options.test, options.package.as_deref())?,
+    };
+    let pool = Pool {
+        binary,
+        test: options.test.clone(),
+        root: std::path::absolute(runs_root())?,
+        jobs: options.jobs.map_or_else(cores, NonZeroUsize::get),
+        stop_at_first_failure: options.stop_at_first_failure,
+    };
+    let ended = pool.run(options.seeds)?;
+    let found = table::Found::of(&pool, options.seeds, ended);
+    if options.json {
+        serde_json::to_writer_pretty(&mut *out, &found)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", table::render(&found))?;
+    }
+    Ok(exit(&found))
+}
+
+fn exit(found: &table::Found) -> Exit {
+    let any = |verdict: RunVerdict| found.verdicts.contains_key(verdict.as_str());
+    if any(RunVerdict::Fail) {
+        Exit::Failed
+    } else if any(RunVerdict::Inconclusive) || found.run < found.asked {
+        Exit::Host
+    } else {
+        Exit::Done
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}

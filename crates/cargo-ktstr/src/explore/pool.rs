@@ -1,0 +1,154 @@
+//! The runs themselves: as many at once as there are cores, ended when Ctrl-C comes.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use ktstr_record::{RunRecord, RunVerdict};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::seeds::Seeds;
+use crate::child;
+
+/// How often a child is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What is run, and how.
+#[derive(Debug)]
+pub struct Pool {
+    pub binary: PathBuf,
+    pub test: String,
+    /// Where the records go.
+    pub root: PathBuf,
+    pub jobs: usize,
+    pub stop_at_first_failure: bool,
+}
+
+/// A run that came to its end.
+#[derive(Debug)]
+pub struct Ended {
+    pub seed: u64,
+    pub record: RunRecord,
+    pub path: PathBuf,
+}
+
+/// What the threads share.
+struct Shared {
+    next: AtomicU64,
+    /// No further run is to be started.
+    enough: AtomicBool,
+    /// Ctrl-C: those that run are to be ended, too.
+    interrupted: Arc<AtomicBool>,
+    ended: Mutex<Vec<Ended>>,
+    bar: ProgressBar,
+}
+
+impl Pool {
+    /// Runs all of `seeds`, or those up to the first failure or a Ctrl-C; in the order of the seeds.
+    pub fn run(&self, seeds: Seeds) -> Result<Vec<Ended>> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))
+                .context("asking to be told of Ctrl-C")?;
+        }
+        let style = ProgressStyle::with_template(
+            "{bar:40} {pos} of {len} seeds, {elapsed}, {eta} left{msg}",
+        );
+        let shared = Shared {
+            next: AtomicU64::new(seeds.first),
+            enough: AtomicBool::new(false),
+            interrupted,
+            ended: Mutex::new(Vec::new()),
+            bar: ProgressBar::new(seeds.count()).with_style(style?),
+        };
+        shared.bar.tick();
+        let results: Vec<Result<()>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.jobs)
+                .map(|_| scope.spawn(|| self.work(seeds, &shared)))
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        shared.bar.finish_and_clear();
+        results.into_iter().collect::<Result<()>>()?;
+        let mut ended = shared
+            .ended
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        ended.sort_unstable_by_key(|run| run.seed);
+        Ok(ended)
+    }
+
+    fn work(&self, seeds: Seeds, shared: &Shared) -> Result<()> {
+        while !shared.enough.load(Relaxed) && !shared.interrupted.load(Relaxed) {
+            let seed = shared.next.fetch_add(1, Relaxed);
+            if seed >= seeds.end || seed < seeds.first {
+                break;
+            }
+            let ended = self.one(seed, shared).inspect_err(|_| {
+                shared.enough.store(true, Relaxed);
+            })?;
+            let Some(ended) = ended else { break };
+            if ended.record.verdict == RunVerdict::Fail {
+                shared.bar.set_message(format!(", seed {seed} failed"));
+                if self.stop_at_first_failure {
+                    shared.enough.store(true, Relaxed);
+                }
+            }
+            shared.bar.inc(1);
+            let mut all = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(ended);
+        }
+        Ok(())
+    }
+
+    /// One run; `None` if it was ended by Ctrl-C.
+    fn one(&self, seed: u64, shared: &Shared) -> Result<Option<Ended>> {
+        // A file takes all that a run says; a pipe would have to be read meanwhile.
+        let said = tempfile::tempfile().context("making a file for what a run says")?;
+        let mut child = child::command(&self.binary, &self.test, &self.root)
+            .env("KTSTR_CLOCK", "virtual")
+            .env("KTSTR_SEED", seed.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said.try_clone().context("sharing that file")?)
+            .spawn()
+            .with_context(|| format!("starting {}", self.binary.display()))?;
+        while child.try_wait().context("waiting for a run")?.is_none() {
+            if shared.interrupted.load(Relaxed) {
+                end(&mut child);
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK);
+        }
+        let (path, run) = child::left(&self.root, child.id())
+            .with_context(|| format!("seed {seed} of {}:\n{}", self.test, last_words(said)))?;
+        let record = run.record;
+        Ok(Some(Ended { seed, record, path }))
+    }
+}
+
+/// Ends a run. Its QEMU goes with it, its record is not begun yet or swept by the next run.
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The last lines of what a run said.
+fn last_words(mut said: std::fs::File) -> String {
+    use std::io::{Read, Seek};
+    let mut text = Vec::new();
+    let _ = said.rewind().and_then(|()| said.read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.trim().lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}

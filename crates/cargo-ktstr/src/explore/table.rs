@@ -1,0 +1,191 @@
+//! What an exploration found, as data and as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use ktstr_record::RunVerdict;
+use serde::Serialize;
+
+use super::pool::{Ended, Pool};
+use super::seeds::Seeds;
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub struct Found {
+    /// Name of the test.
+    pub test: String,
+    /// Its binary.
+    pub binary: PathBuf,
+    /// The range that was asked for.
+    pub seeds: [u64; 2],
+    /// Seeds that were asked for.
+    pub asked: u64,
+    /// Seeds that were run to their end.
+    pub run: u64,
+    /// How many ended how.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// Different orders of context switches.
+    pub distinct: u64,
+    /// The first seed that failed, in the order of seeds.
+    pub first_failure: Option<Failure>,
+    /// Each run.
+    pub runs: Vec<Line>,
+}
+
+/// A failed run.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// Why, in one line.
+    pub reason: Option<String>,
+    /// What shows it again.
+    pub command: String,
+    /// Its record.
+    pub record: PathBuf,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    /// Its seed.
+    pub seed: u64,
+    /// How it ended.
+    pub verdict: RunVerdict,
+    /// Why it is no pass.
+    pub reason: Option<String>,
+    /// Its digest.
+    pub digest: Option<String>,
+    /// Running digest of its context switches.
+    pub switches: Option<String>,
+    /// Its record.
+    pub record: PathBuf,
+}
+
+impl Found {
+    /// Of runs in the order of their seeds.
+    pub fn of(pool: &Pool, seeds: Seeds, ended: Vec<Ended>) -> Self {
+        let mut verdicts = BTreeMap::new();
+        for run in &ended {
+            *verdicts.entry(run.record.verdict.as_str()).or_default() += 1;
+        }
+        let failed = ended
+            .iter()
+            .find(|run| run.record.verdict == RunVerdict::Fail);
+        let runs: Vec<Line> = ended
+            .iter()
+            .map(|run| Line {
+                seed: run.seed,
+                verdict: run.record.verdict,
+                reason: run.record.reason.clone(),
+                digest: run.record.digest.clone(),
+                switches: run.record.switches.as_ref().map(|s| s.digest.clone()),
+                record: run.path.clone(),
+            })
+            .collect();
+        let distinct: BTreeSet<_> = runs
+            .iter()
+            .filter_map(|run| run.switches.as_ref())
+            .collect();
+        Self {
+            test: pool.test.clone(),
+            binary: pool.binary.clone(),
+            seeds: [seeds.first, seeds.end],
+            asked: seeds.count(),
+            run: runs.len() as u64,
+            verdicts,
+            distinct: distinct.len() as u64,
+            first_failure: failed.map(|run| Failure {
+                seed: run.seed,
+                reason: run.record.reason.clone(),
+                command: format!("cargo ktstr replay {}", run.record.run_id),
+                record: run.path.clone(),
+            }),
+            runs,
+        }
+    }
+}
+
+/// As text.
+pub fn render(found: &Found) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = render_to(&mut text, found);
+    text
+}
+
+fn render_to(text: &mut String, found: &Found) -> std::fmt::Result {
+    let [first, end] = found.seeds;
+    writeln!(text, "test              {}", found.test)?;
+    writeln!(
+        text,
+        "seeds run         {} of {} ({first}..{end})",
+        found.run, found.asked
+    )?;
+    let verdicts: Vec<String> = found
+        .verdicts
+        .iter()
+        .map(|(verdict, count)| format!("{count} {verdict}"))
+        .collect();
+    writeln!(text, "verdicts          {}", verdicts.join(", "))?;
+    writeln!(text, "distinct digests  {}", found.distinct)?;
+    match &found.first_failure {
+        None => writeln!(text, "first failure     none"),
+        Some(failure) => {
+            writeln!(
+                text,
+                "first failure     seed {}: {}",
+                failure.seed,
+                failure.reason.as_deref().unwrap_or("no reason kept")
+            )?;
+            writeln!(text, "see it again      {}", failure.command)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_record::{RunRecord, SwitchesRecord};
+
+    #[test]
+    fn the_first_failing_seed_is_shown_with_its_command() {
+        let pool = Pool {
+            binary: "/t/fair-1".into(),
+            test: "fair".to_owned(),
+            root: "/t/ktstr".into(),
+            jobs: 2,
+            stop_at_first_failure: false,
+        };
+        let run = |seed: u64, verdict: RunVerdict, digest: &str| Ended {
+            seed,
+            path: format!("/t/ktstr/run-{seed}/record.json").into(),
+            record: RunRecord {
+                run_id: format!("run-{seed}"),
+                verdict,
+                reason: (verdict == RunVerdict::Fail).then(|| format!("stuck {seed}")),
+                switches: Some(SwitchesRecord {
+                    count: 7,
+                    digest: digest.to_owned(),
+                }),
+                ..RunRecord::new("fair")
+            },
+        };
+        let ended = vec![
+            run(4, RunVerdict::Pass, "a"),
+            run(5, RunVerdict::Fail, "b"),
+            run(6, RunVerdict::Fail, "a"),
+        ];
+        let found = Found::of(&pool, Seeds { first: 4, end: 8 }, ended);
+        assert_eq!(super::super::exit(&found), crate::exit::Exit::Failed);
+        insta::assert_snapshot!(render(&found), @r"
+        test              fair
+        seeds run         3 of 4 (4..8)
+        verdicts          2 fail, 1 pass
+        distinct digests  2
+        first failure     seed 5: stuck 5
+        see it again      cargo ktstr replay run-5
+        ");
+    }
+}

@@ -1,0 +1,91 @@
+//! Which test binary has a test: cargo builds them and says where they are, each says what it has.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Builds the tests of `package`, or of the package of this folder, and finds the binary that has `test`.
+pub fn find(test: &str, package: Option<&str>) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--no-run", "--message-format=json"]);
+    if let Some(package) = package {
+        command.args(["--package", package]);
+    }
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("running cargo to build the tests")?;
+    if !output.status.success() {
+        bail!("cargo could not build the tests: see what it said above");
+    }
+    let binaries = executables(&String::from_utf8_lossy(&output.stdout));
+    let mut with = Vec::new();
+    for binary in &binaries {
+        if has(binary, test)? {
+            with.push(binary.clone());
+        }
+    }
+    match &with[..] {
+        [one] => Ok(one.clone()),
+        [] => bail!(
+            "none of the {} test binaries of this package has a test `{test}` of ktstr's: give the package with \
+             --package, or a binary with --binary; `NEXTEST=1 BINARY --list` lists what one has",
+            binaries.len()
+        ),
+        several => bail!(
+            "several test binaries have a test `{test}`: choose one with --binary:\n  {}",
+            several
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
+                .join("\n  ")
+        ),
+    }
+}
+
+/// The test binaries in what cargo prints, one JSON object a line.
+fn executables(messages: &str) -> Vec<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["profile"]["test"] == true)
+        .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .collect()
+}
+
+/// Whether `binary` says that it has the test. One that links no ktstr lists its own tests, which are others.
+fn has(binary: &Path, test: &str) -> Result<bool> {
+    let output = Command::new(binary)
+        .arg("--list")
+        .env("NEXTEST", "1")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("asking {} for its tests", binary.display()))?;
+    let line = format!("ktstr/{test}: test");
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .any(|l| l == line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_test_binaries_are_asked() {
+        let messages = r#"
+{"reason":"compiler-artifact","profile":{"test":false},"executable":"/t/debug/tool"}
+{"reason":"compiler-artifact","profile":{"test":true},"executable":"/t/debug/deps/fair-1"}
+{"reason":"compiler-artifact","profile":{"test":true},"executable":null}
+not json
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(
+            executables(messages),
+            [PathBuf::from("/t/debug/deps/fair-1")]
+        );
+    }
+}

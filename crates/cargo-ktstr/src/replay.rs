@@ -1,0 +1,303 @@
+//! `cargo ktstr replay`: a recorded run once more, and whether it was the same.
+//!
+//! Everything that makes a run of the virtual clock what it is has its hash in the record, so what has changed since
+//! is said before anything runs. Exit codes: 0 the same, 1 not, 2 it could not be told.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use ktstr_record::compare::{Comparison, Run, compare};
+use ktstr_record::{Clock, GUEST_VARIABLES, RECORD_FILE, RunRecord, Start, runs_root};
+
+use crate::child;
+use crate::exit::Exit;
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    record: PathBuf,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it again and compares.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let path = find(&options.record, &runs_root())?;
+    let recorded = Run::read(&path)?;
+    check(&recorded.record)?;
+    let record = &recorded.record;
+    eprintln!(
+        "replaying {}: seed {}, {} MIPS, kernel {}",
+        record.test,
+        record.seed.unwrap_or(0),
+        record.mips.unwrap_or(0),
+        record.kernel.as_deref().unwrap_or("unknown")
+    );
+    let root = path
+        .ancestors()
+        .nth(2)
+        .context("a record lies in a folder")?;
+    let mut child = command(record, root)?
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("starting the test binary")?;
+    child.wait().context("waiting for the test binary")?;
+    let (again, replayed) = child::left(root, child.id())?;
+    let comparison = judge(&recorded, &replayed);
+    if options.json {
+        let json = serde_json::json!({
+            "same": match comparison {
+                Comparison::Same => Some(true),
+                Comparison::Differ(_) => Some(false),
+                Comparison::Unknown(_) => None,
+            },
+            "text": comparison.to_string(),
+            "recorded": path,
+            "replayed": again,
+            "digests": [&record.digest, &replayed.record.digest],
+        });
+        serde_json::to_writer_pretty(&mut *out, &json)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", text(&comparison, &recorded, &replayed))?;
+        writeln!(out, "recorded: {}", path.display())?;
+        writeln!(out, "replayed: {}", again.display())?;
+    }
+    Ok(match comparison {
+        Comparison::Same => Exit::Done,
+        Comparison::Differ(_) => Exit::Failed,
+        Comparison::Unknown(_) => Exit::Host,
+    })
+}
+
+/// The record that `asked` means: itself, one in that folder, or a run's name under `root`.
+pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
+    let candidates = [
+        asked.to_path_buf(),
+        asked.join(RECORD_FILE),
+        root.join(asked).join(RECORD_FILE),
+    ];
+    let found = candidates.iter().find(|path| path.is_file());
+    let found = found.with_context(|| {
+        format!(
+            "{} is no record, no folder with one, and no run under {}: `cargo ktstr runs --json` lists them",
+            asked.display(),
+            root.display()
+        )
+    })?;
+    Ok(std::path::absolute(found)?)
+}
+
+/// Says why the run cannot be the same any more, if that is so.
+fn check(record: &RunRecord) -> Result<()> {
+    match record.clock {
+        Some(Clock::Virtual) => {}
+        Some(Clock::Real) => bail!(
+            "this run had the real clock, which no run can have twice: run the test with KTSTR_CLOCK=virtual to get \
+             one that can be replayed"
+        ),
+        None => bail!(
+            "this run came to no machine ({}): there is nothing to replay",
+            record.reason.as_deref().unwrap_or("no reason kept")
+        ),
+    }
+    let program = record.program.as_ref().context(
+        "this record does not say which test binary ran: it was left by an older ktstr; run the test again",
+    )?;
+    unchanged(
+        "the test binary",
+        &program.path,
+        &program.hash,
+        "build it from the commit that was recorded",
+    )?;
+    if let Some(scheduler) = &record.scheduler
+        && let (Some(path), Some(hash)) = (&scheduler.path, &scheduler.hash)
+    {
+        unchanged(
+            "the scheduler",
+            path,
+            hash,
+            "build it from the commit that was recorded",
+        )?;
+    }
+    for (path, hash) in &record.inputs {
+        unchanged(
+            "a file that the test has in the guest",
+            Path::new(path),
+            hash,
+            "put back what was there",
+        )?;
+    }
+    let named = record.environment.get("KTSTR_QEMU").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let qemu = ktstr_machine::Qemu::find_in(named, &path)?;
+    if record.qemu.as_ref() != Some(&qemu.version) {
+        bail!(
+            "QEMU has changed: the run had {}, {} is {}; point KTSTR_QEMU at the one it had and run the test again",
+            record.qemu.as_deref().unwrap_or("none"),
+            qemu.path.display(),
+            qemu.version
+        );
+    }
+    kernel(record)
+}
+
+/// The kernel must still be in the cache, as it was.
+fn kernel(record: &RunRecord) -> Result<()> {
+    let (Some(id), Some(hash)) = (&record.kernel_id, &record.kernel_hash) else {
+        bail!("this record names no kernel: there is nothing to replay");
+    };
+    let cache = ktstr_kernel::cache::Cache::from_env()?;
+    let (whole, _) = cache.scan()?;
+    let Some(kernel) = whole.iter().find(|kernel| kernel.id == *id) else {
+        let known: Vec<&str> = whole.iter().map(|kernel| kernel.id.as_str()).collect();
+        bail!(
+            "the kernel {id} is not in the cache {} any more (there are: {}): fetch it with `cargo ktstr kernel fetch`, \
+             or run the test once with KTSTR_KERNEL set to its image",
+            cache.kernels().display(),
+            known.join(", ")
+        );
+    };
+    if kernel.image_sha256 != *hash {
+        bail!(
+            "the kernel {id} has changed: its image had the hash {hash}, now it has {}",
+            kernel.image_sha256
+        );
+    }
+    Ok(())
+}
+
+fn unchanged(what: &str, path: &Path, hash: &str, todo: &str) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| {
+        format!(
+            "{what} {} cannot be read any more: {todo}, at this path",
+            path.display()
+        )
+    })?;
+    let now = blake3::hash(&bytes).to_hex().to_string();
+    if now != hash {
+        bail!(
+            "{what} {} has changed since the run: its hash was {hash:.16}…, now it is {now:.16}…; {todo}",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The test binary with what the run had.
+fn command(record: &RunRecord, root: &Path) -> Result<Command> {
+    let program = record.program.as_ref().context("checked before")?;
+    let mut command = child::command(&program.path, &record.test, root);
+    if program.folder.is_dir() {
+        command.current_dir(&program.folder);
+    }
+    for name in GUEST_VARIABLES {
+        command.env_remove(name);
+    }
+    command.envs(&record.environment);
+    command.env("KTSTR_CLOCK", "virtual");
+    command.env("KTSTR_SEED", record.seed.unwrap_or(0).to_string());
+    if let Some(mips) = record.mips {
+        command.env("KTSTR_VIRTUAL_MIPS", mips.to_string());
+    }
+    if let Some(id) = &record.kernel_id {
+        command.env("KTSTR_KERNEL", id);
+    }
+    if let Some(path) = record.scheduler.as_ref().and_then(|s| s.path.as_ref()) {
+        command.env("KTSTR_SCHEDULER", path);
+    }
+    if record.start == Some(Start::Cold) {
+        command.env("KTSTR_COLD", "1");
+    }
+    Ok(command)
+}
+
+/// Compares, and says of what cannot be compared that it cannot.
+fn judge(recorded: &Run, replayed: &Run) -> Comparison {
+    let comparison = compare(recorded, replayed);
+    let (a, b) = (&recorded.record, &replayed.record);
+    let (from, to) = (&a.start, &b.start);
+    match comparison {
+        Comparison::Differ(_) if from != to || a.template != b.template => {
+            Comparison::Unknown(format!(
+                "the run began in another template ({from:?} {}, now {to:?} {}): that one is gone, so run the test \
+                 again and replay that, or run both with KTSTR_COLD=1",
+                a.template.as_deref().unwrap_or("none"),
+                b.template.as_deref().unwrap_or("none"),
+            ))
+        }
+        other => other,
+    }
+}
+
+fn text(comparison: &Comparison, recorded: &Run, replayed: &Run) -> String {
+    let mut text = String::new();
+    let (a, b) = (&recorded.record, &replayed.record);
+    // Writing to a String cannot fail.
+    let _ = match comparison {
+        Comparison::Same => writeln!(
+            text,
+            "SAME: {} twice, {} context switches, digest {}",
+            a.verdict.as_str(),
+            a.switches.as_ref().map_or(0, |switches| switches.count),
+            a.digest.as_deref().unwrap_or_default()
+        ),
+        Comparison::Differ(parting) => writeln!(
+            text,
+            "DIFFERENT: {}, then {}\n{}\n{parting}",
+            a.verdict.as_str(),
+            b.verdict.as_str(),
+            format_args!(
+                "digest {:.16}…, then {:.16}…",
+                a.digest.as_deref().unwrap_or_default(),
+                b.digest.as_deref().unwrap_or_default()
+            )
+        ),
+        Comparison::Unknown(why) => writeln!(text, "NO ANSWER: {why}"),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_record_is_found_by_path_folder_and_name() {
+        let root = tempfile::tempdir().unwrap();
+        let run = ktstr_record::RunDir::create(root.path(), "t").unwrap();
+        let name = run.run_id().to_owned();
+        let path = run.commit(RunRecord::new("t")).unwrap();
+        for asked in [&path, &root.path().join(&name), &PathBuf::from(&name)] {
+            assert_eq!(find(asked, root.path()).unwrap(), path);
+        }
+        let error = find(Path::new("nothing"), root.path()).unwrap_err();
+        assert!(error.to_string().contains("nothing is no record"));
+    }
+
+    #[test]
+    fn what_cannot_be_replayed_is_refused_with_a_reason() {
+        let refused = |record: &RunRecord| check(record).unwrap_err().to_string();
+        let mut record = RunRecord::new("t");
+        assert!(refused(&record).contains("no machine"));
+        record.clock = Some(Clock::Real);
+        assert!(refused(&record).contains("KTSTR_CLOCK=virtual"));
+        record.clock = Some(Clock::Virtual);
+        assert!(refused(&record).contains("older ktstr"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        record.program = Some(ktstr_record::ProgramRecord {
+            path: file.path().to_path_buf(),
+            hash: "0".repeat(64),
+            folder: PathBuf::new(),
+        });
+        let text = refused(&record).replace(&file.path().display().to_string(), "PATH");
+        insta::assert_snapshot!(text, @"the test binary PATH has changed since the run: its hash was 0000000000000000…, now it is af1349b9f5f9a1a6…; build it from the commit that was recorded");
+    }
+}

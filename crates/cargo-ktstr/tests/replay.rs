@@ -1,0 +1,206 @@
+//! `replay` and `explore` as a person calls them, on tests of this very binary.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ktstr::prelude::*;
+use ktstr_record::{SWITCHES_FILE, Switches};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Registers an entry whose name keeps it out of every listing.
+macro_rules! hidden {
+    ($entry:ident = $name:literal, $func:expr, $secs:literal) => {
+        #[distributed_slice(KTSTR_TESTS)]
+        #[linkme(crate = ktstr::linkme)]
+        static $entry: KtstrTestEntry = KtstrTestEntry {
+            name: concat!("__unit_test_", $name, "__"),
+            func: $func,
+            topology: Topology::new(1, 1, 1, 1),
+            duration: Duration::from_secs($secs),
+            ..KtstrTestEntry::DEFAULT
+        };
+    };
+}
+
+hidden!(PICKY = "picky", picky, 1);
+hidden!(WAITS = "waits", waits, 600);
+
+/// Fails with one seed.
+fn picky(ctx: &Ctx) -> Result<AssertResult> {
+    anyhow::ensure!(ctx.seed != 2, "seed 2 is not to its taste");
+    Ok(AssertResult::pass())
+}
+
+fn waits(_: &Ctx) -> Result<AssertResult> {
+    let began = Instant::now();
+    // Busy, so that the virtual clock does not jump to the end.
+    while began.elapsed() < Duration::from_secs(500) {}
+    Ok(AssertResult::pass())
+}
+
+/// `cargo-ktstr` with its runs under `root`.
+fn ktstr(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"));
+    command
+        .args(arguments)
+        .env("KTSTR_RUNS_ROOT", root)
+        .env_remove("KTSTR_SEED")
+        .env_remove("KTSTR_CLOCK");
+    command
+}
+
+fn explore(root: &Path, test: &str, arguments: &[&str]) -> Command {
+    let own = std::env::current_exe().unwrap();
+    let mut command = ktstr(root, &["explore", test, "--binary", own.to_str().unwrap()]);
+    command.args(arguments);
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))
+}
+
+/// Replays `record` and checks the exit code; what it printed.
+#[track_caller]
+fn replayed(root: &Path, record: &Path, code: i32) -> String {
+    let output = ktstr(root, &["replay", record.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    text(&output)
+}
+
+#[test]
+fn a_failing_seed_is_found_and_shown_again() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let output = explore(root, "__unit_test_picky__", &["--seeds", "0..4", "--json"])
+        .output()
+        .unwrap();
+    let found = json(&output);
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    assert_eq!(
+        found["verdicts"],
+        serde_json::json!({"fail": 1, "pass": 3}),
+        "{found}"
+    );
+    assert_eq!(found["distinct"], 4, "{found}");
+    assert_eq!(found["first_failure"]["seed"], 2);
+
+    let command = found["first_failure"]["command"].as_str().unwrap();
+    let run = command.strip_prefix("cargo ktstr replay ").unwrap();
+    let text = replayed(root, Path::new(run), 0);
+    for part in ["SAME: fail twice", "not to its taste", "seed 2, 250 MIPS"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+
+    // What the record says of the run is put wrong, and found out.
+    let record = PathBuf::from(found["first_failure"]["record"].as_str().unwrap());
+    let json = std::fs::read_to_string(&record).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let field = |path: &str| value.pointer(path).unwrap().as_str().unwrap().to_owned();
+    let lie = |of: &str, with: &str| std::fs::write(&record, json.replace(of, with)).unwrap();
+    let trace = record.with_file_name(SWITCHES_FILE);
+    let mut switches = Switches::decode(&std::fs::read(&trace).unwrap()).unwrap();
+    switches.first[7].next += 1;
+    std::fs::write(&trace, switches.encode()).unwrap();
+    lie(&field("/digest"), &"0".repeat(64));
+    let text = replayed(root, &record, 1);
+    assert!(text.contains("part at context switch 7 "), "{text}");
+
+    lie(&field("/program/hash"), &"0".repeat(64));
+    let text = replayed(root, &record, 2);
+    assert!(text.contains("the test binary "), "{text}");
+    assert!(text.contains("has changed since the run"), "{text}");
+
+    lie(&field("/kernel_id"), "7.3.4-of-somebody-else");
+    let text = replayed(root, &record, 2);
+    assert!(text.contains("cargo ktstr kernel fetch"), "{text}");
+
+    lie("\"clock\":\"virtual\"", "\"clock\":\"real\"");
+    lie("\"clock\": \"virtual\"", "\"clock\": \"real\"");
+    let text = replayed(root, &record, 2);
+    assert!(text.contains("KTSTR_CLOCK=virtual"), "{text}");
+}
+
+#[test]
+fn the_first_failure_can_be_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let arguments = [
+        "--seeds",
+        "2..100",
+        "--jobs",
+        "1",
+        "--stop-at-first-failure",
+    ];
+    let output = explore(root.path(), "__unit_test_picky__", &arguments)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let text = text(&output);
+    assert!(
+        text.contains("seeds run         1 of 98 (2..100)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_no_test_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let output = explore(root.path(), "nobody", &["--seeds", "0..2"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let text = text(&output);
+    assert!(text.contains("no test `ktstr/nobody`"), "{text}");
+}
+
+#[test]
+fn ctrl_c_ends_the_runs_and_shows_what_there_was() {
+    let root = tempfile::tempdir().unwrap();
+    let child = explore(root.path(), "__unit_test_waits__", &["--seeds", "0..9"])
+        .env("KTSTR_EXPLORE_MARK", root.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while !marked(root.path()).iter().any(|name| name.contains("qemu")) {
+        assert!(began.elapsed() < Duration::from_secs(120), "no QEMU");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let text = text(&output);
+    assert!(text.contains("seeds run         0 of 9"), "{text}");
+    let ended = Instant::now();
+    while !marked(root.path()).is_empty() {
+        assert!(ended.elapsed() < Duration::from_secs(5), "something stays");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Names of the processes that were started with this mark.
+fn marked(root: &Path) -> Vec<String> {
+    let mark = format!("KTSTR_EXPLORE_MARK={}\0", root.display()).into_bytes();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            environment.windows(mark.len()).any(|part| part == mark)
+        })
+        .map(|entry| std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
+        .collect()
+}

@@ -1,0 +1,260 @@
+//! Two runs that should be one: are they, and where do they part if not.
+//!
+//! By what the virtual clock leaves of a run: its digest, and its trace of context switches. Not for verdicts or
+//! measurements.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::error::RecordError;
+use crate::list::read;
+use crate::record::RunRecord;
+use crate::switches::{SWITCHES_FILE, Switch, Switches};
+
+/// A run read back.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its record.
+    pub record: RunRecord,
+    /// Its trace; `None` if it left none that can be read.
+    pub switches: Option<Switches>,
+}
+
+impl Run {
+    /// Reads the run of a `record.json`.
+    ///
+    /// # Errors
+    /// If the record is not there or is none.
+    pub fn read(path: &Path) -> Result<Self, RecordError> {
+        let trace = std::fs::read(path.with_file_name(SWITCHES_FILE)).ok();
+        Ok(Self {
+            record: read(path)?,
+            switches: trace.and_then(|bytes| Switches::decode(&bytes)),
+        })
+    }
+}
+
+/// How two runs compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// They are one, to the last bit.
+    Same,
+    /// They are not.
+    Differ(Parting),
+    /// It cannot be told, and why.
+    Unknown(String),
+}
+
+/// Where two runs part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parting {
+    /// At this context switch.
+    Switch {
+        /// Its number, from 0.
+        number: usize,
+        /// The last one that both have.
+        before: Option<Switch>,
+        /// What it is in the first run; `None`: that has no more.
+        left: Option<Switch>,
+        /// What it is in the second.
+        right: Option<Switch>,
+    },
+    /// Behind this many switches, which are all that both traces hold.
+    Beyond(usize),
+    /// In memory, the console or the captures alone: all switches are the same.
+    Content(&'static str),
+}
+
+/// Compares two runs of the virtual clock.
+#[must_use]
+pub fn compare(left: &Run, right: &Run) -> Comparison {
+    let (a, b) = (&left.record, &right.record);
+    let (Some(one), Some(other)) = (&a.digest, &b.digest) else {
+        let which = if a.digest.is_none() {
+            "first"
+        } else {
+            "second"
+        };
+        return Comparison::Unknown(format!("the {which} run has no digest"));
+    };
+    let captures = match (&a.captures_digest, &b.captures_digest) {
+        // Who looks more often sees more; the run is the same.
+        _ if a.periodic_real != b.periodic_real => true,
+        (one, other) => one == other,
+    };
+    if one == other && a.switches == b.switches {
+        return if captures {
+            Comparison::Same
+        } else {
+            Comparison::Differ(Parting::Content("the captures"))
+        };
+    }
+    Comparison::Differ(match (&left.switches, &right.switches) {
+        (Some(left), Some(right)) => parting(left, right),
+        _ => Parting::Beyond(0),
+    })
+}
+
+fn parting(left: &Switches, right: &Switches) -> Parting {
+    let common = left
+        .first
+        .iter()
+        .zip(&right.first)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let (a, b) = (left.first.get(common), right.first.get(common));
+    let cut = |switches: &Switches| switches.first.len() as u64 != switches.count;
+    match (a, b) {
+        // One trace ends where the other goes on, and ends because it is full.
+        (None, Some(_)) if cut(left) => Parting::Beyond(common),
+        (Some(_), None) if cut(right) => Parting::Beyond(common),
+        (None, None) if cut(left) || cut(right) => Parting::Beyond(common),
+        (None, None) => Parting::Content("memory or the console"),
+        _ => Parting::Switch {
+            number: common,
+            before: common
+                .checked_sub(1)
+                .and_then(|last| left.first.get(last))
+                .copied(),
+            left: a.copied(),
+            right: b.copied(),
+        },
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => f.write_str("the same run, to the last bit"),
+            Self::Differ(parting) => parting.fmt(f),
+            Self::Unknown(why) => write!(f, "cannot be told: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Parting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tell = |switch: &Option<Switch>| {
+            switch.map_or_else(|| "no more switches".to_owned(), |s| s.to_string())
+        };
+        match self {
+            Self::Switch {
+                number,
+                before,
+                left,
+                right,
+            } => {
+                writeln!(
+                    f,
+                    "the runs part at context switch {number} (tasks by process id):"
+                )?;
+                if let Some(before) = before {
+                    writeln!(f, "  both   {before}")?;
+                }
+                writeln!(f, "  first  {}", tell(left))?;
+                write!(f, "  second {}", tell(right))
+            }
+            Self::Beyond(kept) => write!(
+                f,
+                "the runs part after the first {kept} context switches, which are the same; their traces hold no more"
+            ),
+            Self::Content(what) => write!(
+                f,
+                "the runs have the same context switches, and differ in {what}"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::record::SwitchesRecord;
+
+    fn run(digest: &str, tasks: &[u32], count: u64) -> Run {
+        Run {
+            record: RunRecord {
+                digest: Some(digest.to_owned()),
+                switches: Some(SwitchesRecord {
+                    count,
+                    digest: format!("{tasks:?}"),
+                }),
+                ..RunRecord::new("t")
+            },
+            switches: Some(Switches {
+                count,
+                first: tasks
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &next)| Switch {
+                        clock_ns: 1_000_000 * i as u64,
+                        cpu: 0,
+                        prev: 1,
+                        next,
+                    })
+                    .collect(),
+            }),
+        }
+    }
+
+    #[test]
+    fn equal_runs_are_the_same_and_no_digest_is_no_answer() {
+        let one = run("a", &[1, 2], 2);
+        assert_eq!(compare(&one, &one.clone()), Comparison::Same);
+        let mut without = one.clone();
+        without.record.digest = None;
+        assert_eq!(
+            compare(&one, &without),
+            Comparison::Unknown("the second run has no digest".to_owned())
+        );
+    }
+
+    #[test]
+    fn captures_count_where_there_are_equally_many() {
+        let mut one = run("a", &[1], 1);
+        one.record.captures_digest = Some("x".to_owned());
+        let mut other = one.clone();
+        other.record.captures_digest = Some("y".to_owned());
+        assert_eq!(
+            compare(&one, &other),
+            Comparison::Differ(Parting::Content("the captures"))
+        );
+        other.record.periodic_real = 3;
+        assert_eq!(compare(&one, &other), Comparison::Same);
+    }
+
+    #[test]
+    fn the_first_switch_that_differs_is_named() {
+        let comparison = compare(&run("a", &[1, 2, 3], 3), &run("b", &[1, 2, 4, 5], 4));
+        insta::assert_snapshot!(comparison.to_string(), @r"
+        the runs part at context switch 2 (tasks by process id):
+          both   at 0.001000000 s on CPU 0: 1 -> 2
+          first  at 0.002000000 s on CPU 0: 1 -> 3
+          second at 0.002000000 s on CPU 0: 1 -> 4
+        ");
+        let shorter = compare(&run("a", &[1, 2], 2), &run("b", &[1, 2, 4], 3));
+        insta::assert_snapshot!(shorter.to_string(), @r"
+        the runs part at context switch 2 (tasks by process id):
+          both   at 0.001000000 s on CPU 0: 1 -> 2
+          first  no more switches
+          second at 0.002000000 s on CPU 0: 1 -> 4
+        ");
+    }
+
+    #[test]
+    fn what_the_traces_do_not_hold_is_not_made_up() {
+        let full = |digest| run(digest, &[1, 2], 100);
+        let mut other = full("b");
+        other.record.switches.as_mut().unwrap().digest.push('x');
+        assert_eq!(
+            compare(&full("a"), &other),
+            Comparison::Differ(Parting::Beyond(2))
+        );
+        let content = compare(&run("a", &[1], 1), &run("b", &[1], 1));
+        assert_eq!(
+            content,
+            Comparison::Differ(Parting::Content("memory or the console"))
+        );
+    }
+}

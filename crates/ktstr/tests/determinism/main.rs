@@ -1,0 +1,141 @@
+//! The virtual clock's promise: the same seed is the same run, to the last bit, observed or not,
+//! whatever else the host does; and other seeds are other runs.
+//!
+//! `KTSTR_DETERMINISM_RUNS` repeats each comparison more often, and the tests that are ignored need
+//! minutes or what others have to install first: `make determinism` sees to both.
+
+#[path = "../common/mod.rs"]
+#[macro_use]
+mod common;
+mod planted;
+mod runs;
+mod seeds;
+mod starts;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr::prelude::*;
+use runs::{assert_one, contended_runs, repeated};
+
+const SCHED: Scheduler =
+    Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+/// As the package registry has it: `make determinism` installs it.
+const BPFLAND: Scheduler = Scheduler::named("bpfland").binary(SchedulerSpec::Path(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../target/registry/bin/scx_bpfland"
+)));
+
+/// More workers than CPUs, of kinds that compute, sleep and wake each other.
+fn contended(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("spin").workers(cpus + 1),
+            CgroupDef::named("burst")
+                .workers(2)
+                .work_type(WorkType::bursty(
+                    Duration::from_millis(3),
+                    Duration::from_millis(2),
+                )),
+            CgroupDef::named("pipe")
+                .workers(2)
+                .work_type(WorkType::pipe_io(64)),
+        ],
+    )
+}
+
+case!(
+    CONTENDED = "contended",
+    contended,
+    scheduler: &SCHED,
+    topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(1),
+    clock: ClockMode::Virtual,
+    num_snapshots: 0,
+);
+
+/// The entry with something changed; what a test declares lives as long as the program.
+fn with(change: impl FnOnce(&mut KtstrTestEntry)) -> &'static KtstrTestEntry {
+    let mut entry = CONTENDED;
+    change(&mut entry);
+    Box::leak(Box::new(entry))
+}
+
+fn is_one_run(label: &str, times: usize, entry: &'static KtstrTestEntry) {
+    assert_one(label, &contended_runs(times, entry));
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_on_one_cpu() {
+    let entry = with(|entry| entry.topology = Topology::new(1, 1, 1, 1));
+    is_one_run("1 CPU", repeated(100), entry);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_on_two_cpus() {
+    is_one_run("2 CPUs", repeated(100), &CONTENDED);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_on_four_cpus_in_two_caches() {
+    let entry = with(|entry| entry.topology = Topology::new(1, 2, 2, 1));
+    is_one_run("4 CPUs", repeated(100), entry);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_on_eight_cpus_in_two_caches() {
+    let entry = with(|entry| entry.topology = Topology::new(1, 2, 4, 1));
+    is_one_run("8 CPUs", repeated(100), entry);
+}
+
+#[test]
+#[ignore = "boots a minute: `make determinism` runs it"]
+fn the_same_seed_is_the_same_run_on_32_cpus_in_two_nodes() {
+    let entry = with(|entry| entry.topology = Topology::new(2, 4, 8, 1));
+    is_one_run("32 CPUs", 5, entry);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_under_eevdf() {
+    let entry = with(|entry| entry.scheduler = &Scheduler::EEVDF);
+    is_one_run("EEVDF", repeated(20), entry);
+}
+
+#[test]
+#[ignore = "needs a scheduler of the package registry: `make determinism` installs it"]
+fn the_same_seed_is_the_same_run_under_a_scheduler_of_somebody_else() {
+    let entry = with(|entry| entry.scheduler = &BPFLAND);
+    is_one_run("scx_bpfland", 20, entry);
+}
+
+/// Looked at `count` times. Captures lie 100 ms apart at least.
+fn seen(count: u32) -> &'static KtstrTestEntry {
+    with(|entry| {
+        entry.num_snapshots = count;
+        entry.duration = Duration::from_secs(3);
+    })
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let looked: Vec<_> = [0, 1, 20]
+        .into_iter()
+        .map(|count| {
+            let finished = ktstr::run::run(seen(count));
+            let run = runs::of(&finished);
+            assert_eq!(run.record.periodic_real, count);
+            run
+        })
+        .collect();
+    assert_one("0, 1 and 20 captures", &looked);
+}
+
+#[test]
+fn what_is_seen_is_the_same_too() {
+    let looked = contended_runs(repeated(20), seen(20));
+    assert!(looked[0].record.captures_digest.is_some());
+    assert_one("20 captures", &looked);
+}

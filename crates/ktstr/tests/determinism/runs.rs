@@ -1,0 +1,119 @@
+//! Running an entry more than once and comparing what it left.
+
+use std::collections::BTreeSet;
+use std::process::{Child, Command};
+
+use ktstr::prelude::*;
+use ktstr::run::{Finished, run};
+use ktstr_record::compare::{Comparison, Run, compare};
+
+use crate::common::{Case, Ended};
+
+/// How often a comparison is made: `long` times at most if `make determinism` asks for it.
+pub fn repeated(long: usize) -> usize {
+    std::env::var("KTSTR_DETERMINISM_RUNS")
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .map_or(2, |runs: usize| runs.clamp(2, long))
+}
+
+/// What a run left: a pass under the virtual clock, with every switch followed.
+#[track_caller]
+pub fn of(finished: &Finished) -> Run {
+    assert!(finished.text.is_empty(), "{}", finished.text);
+    let path = finished.record.as_ref().expect("the run left a record");
+    let kept = checked(Run::read(path).expect("its record can be read"));
+    // The long form makes thousands.
+    let _ = std::fs::remove_dir_all(path.parent().expect("a record has a folder"));
+    kept
+}
+
+/// The same of a run in a process of its own.
+#[track_caller]
+pub fn of_child(ended: &Ended) -> Run {
+    ended.says(0, &[]);
+    let record = ended.record.as_ref().expect("the run left a record");
+    checked(Run::read(&record.path).expect("its record can be read"))
+}
+
+#[track_caller]
+fn checked(run: Run) -> Run {
+    assert_eq!(run.record.clock, Some(ktstr_record::Clock::Virtual));
+    assert!(run.record.digest.is_some(), "a virtual run has a digest");
+    let switches = run.record.switches.as_ref();
+    let count = switches.expect("every switch was followed").count;
+    let trace = run.switches.as_ref().expect("a virtual run has a trace");
+    assert_eq!((trace.count, trace.first.len() as u64), (count, count));
+    run
+}
+
+/// How the runs that are not as the first one differ from it.
+pub fn differences(runs: &[Run]) -> Vec<(usize, Comparison)> {
+    let rest = runs.iter().enumerate().skip(1);
+    rest.map(|(number, run)| (number, compare(&runs[0], run)))
+        .filter(|(_, comparison)| *comparison != Comparison::Same)
+        .collect()
+}
+
+/// Says how many runs gave how many digests, and fails unless they are one.
+#[track_caller]
+pub fn assert_one(label: &str, runs: &[Run]) {
+    let distinct: BTreeSet<_> = runs.iter().map(|run| &run.record.digest).collect();
+    println!("{label}: {} runs, {} digests", runs.len(), distinct.len());
+    let differences = differences(runs);
+    assert!(
+        differences.is_empty(),
+        "{label}: {} of {} runs are not as the first; number {}: {}",
+        differences.len(),
+        runs.len(),
+        differences[0].0,
+        differences[0].1
+    );
+}
+
+/// Runs `entry` again and again, every second time on a busy host.
+#[track_caller]
+pub fn contended_runs(times: usize, entry: &'static KtstrTestEntry) -> Vec<Run> {
+    (0..times)
+        .map(|round| {
+            let _busy = (round % 2 == 1).then(Busy::new);
+            of(&run(entry))
+        })
+        .collect()
+}
+
+/// Runs the case `name` twice in processes of their own, the second time on a busy host.
+#[track_caller]
+pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
+    (0..2)
+        .map(|round| {
+            let _busy = (round == 1).then(Busy::new);
+            of_child(&prepare(Case::new(name)).run())
+        })
+        .collect()
+}
+
+/// Keeps the host's CPUs busy until dropped.
+pub struct Busy(Vec<Child>);
+
+impl Busy {
+    pub fn new() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let burn = || {
+            Command::new("sh")
+                .args(["-c", "while :; do :; done"])
+                .spawn()
+                .expect("a shell")
+        };
+        Self((0..cpus).map(|_| burn()).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Neighbouring seeds are different runs.
+
+use std::collections::BTreeSet;
+
+use ktstr::prelude::*;
+use ktstr::run::run;
+
+use crate::{runs, with};
+
+#[test]
+fn other_seeds_are_other_runs() {
+    // `make determinism` takes 50.
+    let seeds = if std::env::var_os("KTSTR_DETERMINISM_RUNS").is_some() {
+        50
+    } else {
+        8
+    };
+    let switches: BTreeSet<_> = (0..seeds)
+        .map(|seed| {
+            let entry = with(|entry| {
+                entry.topology = Topology::new(1, 1, 4, 1);
+                entry.seed = Some(seed);
+            });
+            let run = runs::of(&run(entry));
+            run.record.switches.expect("all were followed").digest
+        })
+        .collect();
+    let distinct = switches.len() as u64;
+    println!("{seeds} seeds, {distinct} running digests");
+    assert!(distinct * 10 >= seeds * 9, "{distinct} of {seeds}");
+}

@@ -1,0 +1,63 @@
+//! Cold or warm, a machine is deterministic; and so is what it is forked from.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use ktstr_record::Start;
+
+use crate::common::Case;
+use crate::runs::{assert_one, of_child, twice};
+
+#[test]
+fn a_machine_that_boots_is_deterministic() {
+    let runs = twice("contended", |case| case.env("KTSTR_COLD", "1"));
+    assert_eq!(runs[0].record.start, Some(Start::Cold));
+    assert_one("cold", &runs);
+}
+
+#[test]
+fn a_machine_that_is_forked_is_deterministic_across_processes() {
+    let runs = twice("contended", |case| case);
+    assert_ne!(runs[0].record.start, Some(Start::Cold));
+    assert_one("warm", &runs);
+}
+
+/// Templates made twice from nothing hold the same RAM, and lead to the same run.
+#[test]
+fn templates_are_deterministic() {
+    let made: Vec<_> = (0..2)
+        .map(|_| {
+            let cache = tempfile::tempdir().expect("a temporary folder");
+            let kernels = ktstr_kernel::cache::Cache::from_env()
+                .expect("a cache")
+                .kernels();
+            symlink(kernels, cache.path().join("kernels")).expect("a writable folder");
+            let case = Case::new("contended").env("KTSTR_CACHE_DIR", cache.path());
+            let run = of_child(&case.run());
+            (digests(&cache.path().join("templates")), run)
+        })
+        .collect();
+    assert!(!made[0].0.is_empty());
+    assert_eq!(made[0].0, made[1].0, "RAM of templates");
+    println!("templates: {} made twice, same RAM", made[0].0.len());
+    let runs: Vec<_> = made.into_iter().map(|(_, run)| run).collect();
+    assert_one("from new templates", &runs);
+}
+
+/// The digest of each template's RAM, by what people are told that it is. Its key has the place of
+/// the kernel in it, which is another in each cache.
+fn digests(templates: &Path) -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(templates).expect("templates were made");
+    entries
+        .flatten()
+        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .map(|entry| {
+            let read = |name| std::fs::read(entry.path().join(name)).expect("a whole template");
+            let description: serde_json::Value =
+                serde_json::from_slice(&read("template.json")).expect("JSON");
+            let digest = blake3::hash(&read("ram0")).to_hex().to_string();
+            (description["what"].to_string(), digest)
+        })
+        .collect()
+}
