@@ -136,13 +136,22 @@ fn a_failing_seed_is_found_and_shown_again() {
 #[test]
 fn the_first_failure_can_be_the_end() {
     let root = tempfile::tempdir().unwrap();
-    let arguments = ["--seeds", "2..100", "--jobs", "1", "--stop-at-first-failure"];
+    let arguments = [
+        "--seeds",
+        "2..100",
+        "--jobs",
+        "1",
+        "--stop-at-first-failure",
+    ];
     let output = explore(root.path(), "__unit_test_picky__", &arguments)
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let text = text(&output);
-    assert!(text.contains("seeds run         1 of 98 (2..100)"), "{text}");
+    assert!(
+        text.contains("seeds run         1 of 98 (2..100)"),
+        "{text}"
+    );
 }
 
 #[test]

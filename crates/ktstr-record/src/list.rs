@@ -75,7 +75,9 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
 pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
     let pid = pid.to_string();
     let of_process = |name: &str| {
-        let end = name.rsplit_once('-').and_then(|(_, end)| end.split_once('.'));
+        let end = name
+            .rsplit_once('-')
+            .and_then(|(_, end)| end.split_once('.'));
         end.is_some_and(|(process, _)| process == pid)
     };
     fs::read_dir(root)

@@ -110,7 +110,7 @@ mod tests {
         let bytes = switches.encode();
         assert_eq!(Switches::decode(&bytes).unwrap(), switches);
         for len in 0..bytes.len() {
-            let whole = len >= HEADER && (len - HEADER) % ENTRY == 0;
+            let whole = len >= HEADER && (len - HEADER).is_multiple_of(ENTRY);
             assert_eq!(Switches::decode(&bytes[..len]).is_some(), whole, "{len}");
         }
         assert_eq!(Switches::decode(&[0; 64]), None);

@@ -66,27 +66,33 @@ impl Case {
 
     /// Runs it once. What it has to say of a failure goes to standard error.
     pub fn run(&self) -> Result<Ended> {
-        let program = std::env::current_exe().context("looking for this binary")?;
-        let mut command = Command::new(program);
-        command
-            .args(["run-entry", self.test])
-            .stderr(Stdio::inherit())
-            .env_remove("KTSTR_FRESH_ATTACH")
-            .env_remove("KTSTR_COLD");
-        if self.cold {
-            command.env("KTSTR_COLD", "1");
-        }
-        let output = command
-            .output()
-            .with_context(|| format!("running {}", self.test))?;
-        if !output.status.success() {
-            return Ok(Ended::Otherwise(exit::from_code(
-                output.status.code().unwrap_or(2),
-            )));
-        }
-        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-        Ok(Ended::Passed(Box::new(ktstr_record::read(&path)?)))
+        let cold: &[_] = if self.cold {
+            &[("KTSTR_COLD", "1")]
+        } else {
+            &[]
+        };
+        run_test(self.test, cold)
     }
+}
+
+/// Runs a test of this binary, with these variables set.
+pub fn run_test(test: &str, variables: &[(&str, &str)]) -> Result<Ended> {
+    let program = std::env::current_exe().context("looking for this binary")?;
+    let output = Command::new(program)
+        .args(["run-entry", test])
+        .stderr(Stdio::inherit())
+        .env_remove("KTSTR_FRESH_ATTACH")
+        .env_remove("KTSTR_COLD")
+        .envs(variables.iter().copied())
+        .output()
+        .with_context(|| format!("running {test}"))?;
+    if !output.status.success() {
+        return Ok(Ended::Otherwise(exit::from_code(
+            output.status.code().unwrap_or(2),
+        )));
+    }
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    Ok(Ended::Passed(Box::new(ktstr_record::read(&path)?)))
 }
 
 /// `cargo ktstr run-entry NAME`: runs one test of this binary and prints the path of its record.

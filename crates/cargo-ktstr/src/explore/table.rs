@@ -84,7 +84,10 @@ impl Found {
                 record: run.path.clone(),
             })
             .collect();
-        let distinct: BTreeSet<_> = runs.iter().filter_map(|run| run.switches.as_ref()).collect();
+        let distinct: BTreeSet<_> = runs
+            .iter()
+            .filter_map(|run| run.switches.as_ref())
+            .collect();
         Self {
             test: pool.test.clone(),
             binary: pool.binary.clone(),

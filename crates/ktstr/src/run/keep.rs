@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ktstr_machine::Accelerator;
 use ktstr_record::{
-    CaptureRecord, GUEST_VARIABLES, RecordError, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord,
-    runs_root,
+    CaptureRecord, GUEST_VARIABLES, RecordError, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord,
+    SwitchesRecord, runs_root,
 };
 
 use super::plan::Plan;

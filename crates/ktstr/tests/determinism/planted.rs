@@ -62,7 +62,8 @@ fn the_host_s_clock_in_a_file_is_found_and_the_first_switch_named() {
         })
         .collect();
     let found = differences(&runs);
-    let [(1, Comparison::Differ(parting @ Parting::Switch { left, right, .. }))] = &found[..] else {
+    let [(1, Comparison::Differ(parting @ Parting::Switch { left, right, .. }))] = &found[..]
+    else {
         panic!("no switch was found: {found:?}");
     };
     println!("the file: {parting}");
