@@ -66,38 +66,53 @@ impl Case {
 
     /// Runs it once. What it has to say of a failure goes to standard error.
     pub fn run(&self) -> Result<Ended> {
-        let output = self
-            .command()?
-            .output()
-            .with_context(|| format!("running {}", self.test))?;
-        Self::ended(&output)
+        run_test(self.test, self.variables())
     }
 
     /// The process that runs it.
     pub fn command(&self) -> Result<Command> {
-        let program = std::env::current_exe().context("looking for this binary")?;
-        let mut command = Command::new(program);
-        command
-            .args(["run-entry", self.test])
-            .stderr(Stdio::inherit())
-            .env_remove("KTSTR_FRESH_ATTACH")
-            .env_remove("KTSTR_COLD");
-        if self.cold {
-            command.env("KTSTR_COLD", "1");
-        }
-        Ok(command)
+        command(self.test, self.variables())
     }
 
-    /// How the process ended.
-    pub fn ended(output: &Output) -> Result<Ended> {
-        if !output.status.success() {
-            return Ok(Ended::Otherwise(exit::from_code(
-                output.status.code().unwrap_or(2),
-            )));
+    fn variables(&self) -> &'static [(&'static str, &'static str)] {
+        if self.cold {
+            &[("KTSTR_COLD", "1")]
+        } else {
+            &[]
         }
-        let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-        Ok(Ended::Passed(Box::new(ktstr_record::read(&path)?)))
     }
+}
+
+/// Runs a test of this binary, with these variables set.
+pub fn run_test(test: &str, variables: &[(&str, &str)]) -> Result<Ended> {
+    let output = command(test, variables)?
+        .output()
+        .with_context(|| format!("running {test}"))?;
+    ended(&output)
+}
+
+/// The process that runs a test of this binary.
+fn command(test: &str, variables: &[(&str, &str)]) -> Result<Command> {
+    let program = std::env::current_exe().context("looking for this binary")?;
+    let mut command = Command::new(program);
+    command
+        .args(["run-entry", test])
+        .stderr(Stdio::inherit())
+        .env_remove("KTSTR_FRESH_ATTACH")
+        .env_remove("KTSTR_COLD")
+        .envs(variables.iter().copied());
+    Ok(command)
+}
+
+/// How such a process ended.
+pub fn ended(output: &Output) -> Result<Ended> {
+    if !output.status.success() {
+        return Ok(Ended::Otherwise(exit::from_code(
+            output.status.code().unwrap_or(2),
+        )));
+    }
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    Ok(Ended::Passed(Box::new(ktstr_record::read(&path)?)))
 }
 
 /// `cargo ktstr run-entry NAME`: runs one test of this binary and prints the path of its record.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::case::{Case, Ended};
+use super::case::{Case, Ended, ended};
 use super::page::{Row, Section, Unit};
 use crate::exit::Exit;
 use crate::summary::Summary;
@@ -88,7 +88,7 @@ fn peak(case: Case) -> Result<Result<u64, Exit>> {
         std::thread::sleep(LOOK);
     }
     for child in running {
-        if let Ended::Otherwise(exit) = Case::ended(&child.wait_with_output()?)? {
+        if let Ended::Otherwise(exit) = ended(&child.wait_with_output()?)? {
             return Ok(Err(exit));
         }
     }

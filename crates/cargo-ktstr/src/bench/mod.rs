@@ -3,6 +3,7 @@
 
 mod breakdown;
 mod case;
+mod clock;
 mod crowd;
 mod page;
 #[cfg(not(test))]
@@ -33,6 +34,12 @@ pub struct Options {
     /// Forks of one template, one after the other, after which the host's memory is looked at again.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     forks: u32,
+    /// Measure the virtual clock with 32 CPUs, too, whose boot takes a minute.
+    #[arg(long, conflicts_with = "small")]
+    large: bool,
+    /// Only what the virtual clock costs.
+    #[arg(long)]
+    clock: bool,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -51,27 +58,41 @@ struct Report {
 /// Measures and prints. A run that did not pass measures nothing: the bench ends with it.
 pub fn run(out: &mut dyn Write, options: Options) -> Result<Exit> {
     let cases: Vec<Case> = Case::all()
-        .filter(|case| !options.small || case.cpus == 2)
+        .filter(|case| !options.clock && (!options.small || case.cpus == 2))
         .collect();
     let measured = match measure(&cases, options.runs)? {
         Ok(measured) => measured,
         Err(exit) => return Ok(exit),
     };
-    let crowd = match crowd::section(options.forks)? {
-        Ok(section) => section,
+    let most = match (options.small, options.large) {
+        (true, _) => 2,
+        (_, true) => 32,
+        _ => 8,
+    };
+    let clocked = match clock::measure(most, options.runs)? {
+        Ok(clocked) => clocked,
         Err(exit) => return Ok(exit),
     };
-    let last = measured.iter().flat_map(|m| &m.records).last();
+    let last = clocked.last();
+    let mut sections = vec![clock::section(&clocked)];
+    if !options.clock {
+        let crowd = match crowd::section(options.forks)? {
+            Ok(section) => section,
+            Err(exit) => return Ok(exit),
+        };
+        let others = [
+            breakdown::section(&measured),
+            warm::section(&measured),
+            crowd,
+        ];
+        sections.splice(0..0, others);
+    }
     let report = Report {
         runs: options.runs,
         kernel: last.and_then(|record| record.kernel.clone()),
         accelerator: last.and_then(|record| record.accelerator),
         host: HostRecord::detect(),
-        sections: vec![
-            breakdown::section(&measured),
-            warm::section(&measured),
-            crowd,
-        ],
+        sections,
     };
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &report)?;

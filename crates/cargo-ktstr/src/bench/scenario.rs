@@ -41,3 +41,27 @@ fn bench_eevdf_8(ctx: &Ctx) -> Result<AssertResult> {
 fn bench_scx_8(ctx: &Ctx) -> Result<AssertResult> {
     spin(ctx)
 }
+
+/// Tests for the virtual clock: nothing happens, or every CPU is busy.
+macro_rules! clocked {
+    ($($idle:ident $busy:ident: $numa:tt $llcs:tt $cores:tt,)*) => {$(
+        #[ktstr_test(numa_nodes = $numa, llcs = $llcs, cores = $cores, duration_s = 4, num_snapshots = 0)]
+        fn $idle(ctx: &Ctx) -> Result<AssertResult> {
+            execute_defs(ctx, vec![])
+        }
+
+        #[ktstr_test(numa_nodes = $numa, llcs = $llcs, cores = $cores, duration_s = 1, num_snapshots = 0)]
+        fn $busy(ctx: &Ctx) -> Result<AssertResult> {
+            let workers = ctx.topo.total_cpus();
+            execute_defs(ctx, vec![CgroupDef::named("spin").workers(workers)])
+        }
+    )*};
+}
+
+clocked! {
+    bench_idle_1 bench_busy_1: 1 1 1,
+    bench_idle_2 bench_busy_2: 1 1 2,
+    bench_idle_4 bench_busy_4: 1 1 4,
+    bench_idle_8 bench_busy_8: 1 2 4,
+    bench_idle_32 bench_busy_32: 2 4 8,
+}

@@ -1,0 +1,206 @@
+//! What the virtual clock costs: wall time for a second of guest time, idle and busy, beside the same work by the
+//! host's clock.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ktstr_record::RunRecord;
+
+use super::case::{Ended, run_test};
+use super::page::{Row, Section, Unit};
+use super::part;
+use crate::exit::{self, Exit};
+use crate::summary::Summary;
+
+/// CPUs of the machines.
+const CPUS: [u32; 5] = [1, 2, 4, 8, 32];
+/// Seeds that are explored.
+const SEEDS: u32 = 12;
+/// Iterations that work is counted in.
+const ITERATIONS: f64 = 1e3;
+
+/// What a machine does, and by which clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Idle,
+    Busy,
+    /// Busy by the host's clock, with a thread for each CPU.
+    Plain,
+}
+
+/// All that was measured.
+#[derive(Debug, Default)]
+pub struct Clocked {
+    records: Vec<(u32, Kind, RunRecord)>,
+    /// Wall seconds a seed, exploring a scenario of one second on two CPUs.
+    explored: Option<f64>,
+}
+
+impl Clocked {
+    /// The last run.
+    pub fn last(&self) -> Option<&RunRecord> {
+        self.records.last().map(|(_, _, record)| record)
+    }
+}
+
+/// Runs everything `runs` times with machines of `most` CPUs at most.
+pub fn measure(most: u32, runs: u32) -> Result<Result<Clocked, Exit>> {
+    let mut clocked = Clocked::default();
+    for number in 0..=runs {
+        for cpus in CPUS.into_iter().filter(|cpus| *cpus <= most) {
+            for kind in [Kind::Idle, Kind::Busy, Kind::Plain] {
+                // The first of all makes the template, and is not measured.
+                eprintln!("run {number} of {runs}: {kind:?}, {cpus} CPUs");
+                match run(cpus, kind)? {
+                    Ended::Passed(_) if number == 0 => {}
+                    Ended::Passed(record) => clocked.records.push((cpus, kind, *record)),
+                    Ended::Otherwise(exit) => return Ok(Err(exit)),
+                }
+            }
+        }
+    }
+    eprintln!("exploring {SEEDS} seeds");
+    match explore()? {
+        Ok(seconds) => clocked.explored = Some(seconds),
+        Err(exit) => return Ok(Err(exit)),
+    }
+    Ok(Ok(clocked))
+}
+
+fn run(cpus: u32, kind: Kind) -> Result<Ended> {
+    match kind {
+        Kind::Idle => run_test(&format!("bench_idle_{cpus}"), &[("KTSTR_CLOCK", "virtual")]),
+        Kind::Busy => run_test(&format!("bench_busy_{cpus}"), &[("KTSTR_CLOCK", "virtual")]),
+        Kind::Plain => run_test(
+            &format!("bench_busy_{cpus}"),
+            &[("KTSTR_CLOCK", "real"), ("KTSTR_ACCEL", "tcg")],
+        ),
+    }
+}
+
+fn explore() -> Result<Result<f64, Exit>> {
+    let program = std::env::current_exe().context("looking for this binary")?;
+    let began = Instant::now();
+    let status = Command::new(&program)
+        .args(["explore", "bench_busy_2", "--binary"])
+        .arg(&program)
+        .args(["--seeds", &format!("0..{SEEDS}")])
+        .stdout(Stdio::null())
+        .status()
+        .context("exploring")?;
+    if !status.success() {
+        return Ok(Err(exit::from_code(status.code().unwrap_or(2))));
+    }
+    Ok(Ok(began.elapsed().as_secs_f64() / f64::from(SEEDS)))
+}
+
+/// The section: a column for each number of CPUs.
+pub fn section(clocked: &Clocked) -> Section {
+    let mut cpus: Vec<u32> = clocked.records.iter().map(|(cpus, ..)| *cpus).collect();
+    cpus.dedup();
+    cpus.sort_unstable();
+    cpus.dedup();
+    let row = |name, about: &str, kind: Kind, value: fn(&RunRecord) -> Option<f64>| Row {
+        name,
+        unit: Unit::Seconds,
+        about: about.to_owned(),
+        cells: cpus
+            .iter()
+            .map(|of| {
+                let records = clocked.records.iter();
+                let records = records.filter(|(cpus, is, _)| cpus == of && *is == kind);
+                Summary::of(records.filter_map(|(_, _, record)| value(record)))
+            })
+            .collect(),
+    };
+    let mut rows = vec![
+        row(
+            "idle",
+            "an idle second, virtual clock",
+            Kind::Idle,
+            per_second,
+        ),
+        row(
+            "busy",
+            "a second with all CPUs busy, virtual clock",
+            Kind::Busy,
+            per_second,
+        ),
+        row(
+            "work",
+            "1000 iterations of work, virtual clock",
+            Kind::Busy,
+            per_work,
+        ),
+        row(
+            "plain",
+            "1000 iterations by the host's clock, a thread a CPU",
+            Kind::Plain,
+            per_work,
+        ),
+        row("digest", "the digest of a run", Kind::Busy, |record| {
+            part(record, "digest")
+        }),
+    ];
+    if let Some(seconds) = clocked.explored {
+        let cell = |of: &u32| Summary::of((*of == 2).then_some(seconds));
+        rows.push(Row {
+            name: "explore",
+            unit: Unit::Seconds,
+            about: format!(
+                "a seed of a scenario of 1 s, on all cores: {:.0} a minute",
+                60.0 / seconds
+            ),
+            cells: cpus.iter().map(cell).collect(),
+        });
+    }
+    Section {
+        title: "The virtual clock: wall time from a fork",
+        columns: cpus.iter().map(|cpus| format!("{cpus} CPUs")).collect(),
+        rows,
+    }
+}
+
+/// Wall time of the window for each of its seconds.
+fn per_second(record: &RunRecord) -> Option<f64> {
+    Some(part(record, "window")? / record.window_s?)
+}
+
+/// Wall time of the window for each 1000 iterations of all workers.
+fn per_work(record: &RunRecord) -> Option<f64> {
+    let iterations = record.stats["total_iterations"].as_f64()?;
+    (iterations > 0.0).then(|| part(record, "window").map(|s| s / iterations * ITERATIONS))?
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_number_of_cpus_has_its_column() {
+        let record = |window: f64| RunRecord {
+            window_s: Some(2.0),
+            timings: [("window".to_owned(), window)].into(),
+            stats: serde_json::json!({"total_iterations": 500}),
+            ..RunRecord::new("t")
+        };
+        let clocked = Clocked {
+            records: vec![
+                (1, Kind::Idle, record(0.1)),
+                (2, Kind::Busy, record(3.0)),
+                (1, Kind::Idle, record(0.3)),
+            ],
+            explored: Some(1.5),
+        };
+        let section = section(&clocked);
+        assert_eq!(section.columns, ["1 CPUs", "2 CPUs"]);
+        let median = |row: usize, column: usize| section.rows[row].cells[column].map(|s| s.median);
+        assert!((median(0, 0).unwrap() - 0.1).abs() < 1e-9);
+        assert_eq!((median(0, 1), median(1, 0)), (None, None));
+        assert!((median(1, 1).unwrap() - 1.5).abs() < 1e-9);
+        assert!((median(2, 1).unwrap() - 6.0).abs() < 1e-9);
+        assert!(section.rows[5].about.ends_with(": 40 a minute"));
+    }
+}
