@@ -10,6 +10,8 @@ use ktstr_assert::{
     AssertResult, MetricId, Phase, PhaseBucket, PhaseCgroupStats, StimulusEvent, buckets,
 };
 
+use ktstr_introspect::report::ScxExit;
+
 use crate::snapshot_bridge::SnapshotBridge;
 
 /// How far the guest had come.
@@ -80,8 +82,10 @@ pub struct VmResult {
     pub stderr: String,
     /// The panic of the guest's kernel or of the test function.
     pub crash_message: Option<String>,
-    /// Host-side samples of the run queues; `None` until the monitor has a source.
+    /// Host-side samples of the runqueues; `None` when `KTSTR_MONITOR=0`.
     pub monitor: Option<MonitorReport>,
+    /// What sched_ext noted of the scheduler, if it ejected it.
+    pub scx_exit: Option<ScxExit>,
     /// Captures asked for (`num_snapshots`).
     pub periodic_target: u32,
     /// Boundaries that stored an entry, placeholders included.

@@ -8,6 +8,7 @@ mod tests;
 mod thresholds;
 
 pub use data::{
-    CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, ScxEventCounters,
+    CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, SchedDomain,
+    ScxEventCounters, WaitingTask, WaitsIn,
 };
 pub use thresholds::{MonitorThresholds, MonitorVerdict};

@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod judge;
 mod keep;
+mod monitor;
 mod plan;
 mod report;
 mod scheduler;
@@ -39,6 +40,7 @@ use conversation::End;
 use engine::Engine;
 use judge::Case;
 pub(crate) use judge::Judgement;
+use monitor::Monitor;
 use plan::Plan;
 use transcript::Transcript;
 
@@ -71,6 +73,8 @@ pub struct Timings {
     pub window: Duration,
     /// The guest frozen for captures.
     pub captures: Duration,
+    /// The monitor's samples, which are part of the window.
+    pub monitor: Duration,
     /// From the window's end to QEMU's end.
     pub teardown: Duration,
 }
@@ -298,6 +302,7 @@ impl Run {
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);
+        let mut monitor = Monitor::new();
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
         let early = machine.dispatch(plan, engine, &mut knowledge)?;
@@ -312,14 +317,20 @@ impl Run {
         let end = match early {
             Some(end) => end,
             None => conversation.until_end(silence, |machine, said, now| {
-                captures.take_if_due(machine, &mut knowledge, said, now)
+                let sample = monitor.look(machine, &mut knowledge, said, now);
+                let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
+                if let Some(clock) = machine.virtual_clock() {
+                    let due = [sample, capture].into_iter().flatten().min();
+                    clock.set_due(due.map(|due| due.as_nanos() as u64));
+                }
+                Ok(())
             })?,
         };
         let followed = follow(&conversation, &end)?;
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
-        timings.fill(&said, &captures, Instant::now());
+        timings.fill(&said, &captures, &monitor, Instant::now());
         let case = Case {
             scheduler: entry.scheduler.binary.display_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
@@ -328,7 +339,8 @@ impl Run {
         };
         let judgement = judge::judge(&case, &end, &said, &console);
         *vm = Some(vm_result(
-            plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
+            plan, engine, followed, &level, said, &end, captures, monitor, console, wall,
+            &judgement,
         ));
         Ok(judgement)
     }
@@ -336,8 +348,9 @@ impl Run {
 
 impl Timings {
     /// `ended` is when the machine was gone.
-    fn fill(&mut self, said: &Transcript, captures: &Captures, ended: Instant) {
+    fn fill(&mut self, said: &Transcript, captures: &Captures, monitor: &Monitor, ended: Instant) {
         self.captures = captures.frozen();
+        self.monitor = monitor.spent();
         self.attach = said.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
         if let (Some(opened), Some(closed)) = said.seen {
             self.window = (closed - opened).saturating_sub(self.captures);
@@ -382,6 +395,7 @@ fn vm_result(
     said: Transcript,
     end: &End,
     captures: Captures,
+    monitor: Monitor,
     console: String,
     wall: Duration,
     judgement: &Judgement,
@@ -412,7 +426,8 @@ fn vm_result(
         stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),
         output: said.stdout,
         crash_message: judgement.crash.clone(),
-        monitor: None,
+        scx_exit: monitor.exit().cloned(),
+        monitor: monitor.report(),
         periodic_target: plan.entry.num_snapshots,
         periodic_fired: captures.fired,
         periodic_real: captures.real,
