@@ -2,10 +2,12 @@
 //! summary, and the thresholds they are judged by. The host fills it; nothing here reads memory.
 
 mod data;
+mod queues;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod thresholds;
+mod work;
 
 pub use data::{
     CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, SchedDomain,

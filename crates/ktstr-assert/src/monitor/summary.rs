@@ -9,7 +9,7 @@ pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
     let pairs = before.cpus.iter().zip(&now.cpus);
     pairs
         .map(|(a, b)| {
-            let idle = a.nr_running == 0 && b.nr_running == 0;
+            let idle = a.is_idle() && b.is_idle();
             let got_no_cpu = match (a.vcpu_cpu_time_ns, b.vcpu_cpu_time_ns) {
                 (Some(a), Some(b)) => b <= a,
                 _ => false,

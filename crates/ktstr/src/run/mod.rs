@@ -337,11 +337,17 @@ impl Run {
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
         };
-        let judgement = judge::judge(&case, &end, &said, &console);
-        *vm = Some(vm_result(
-            plan, engine, followed, &level, said, &end, captures, monitor, console, wall,
-            &judgement,
-        ));
+        let (report, scx_exit) = monitor.done();
+        let mut judgement = judge::judge(&case, &end, &said, &console, scx_exit.as_ref());
+        let checks = entry.scheduler.assert.merge(&entry.assert);
+        judge::monitor(&mut judgement, &case, &checks, report.as_ref());
+        *vm = Some(VmResult {
+            monitor: report,
+            scx_exit,
+            ..vm_result(
+                plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
+            )
+        });
         Ok(judgement)
     }
 }
@@ -395,7 +401,6 @@ fn vm_result(
     said: Transcript,
     end: &End,
     captures: Captures,
-    monitor: Monitor,
     console: String,
     wall: Duration,
     judgement: &Judgement,
@@ -426,8 +431,8 @@ fn vm_result(
         stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),
         output: said.stdout,
         crash_message: judgement.crash.clone(),
-        scx_exit: monitor.exit().cloned(),
-        monitor: monitor.report(),
+        scx_exit: None,
+        monitor: None,
         periodic_target: plan.entry.num_snapshots,
         periodic_fired: captures.fired,
         periodic_real: captures.real,

@@ -60,14 +60,6 @@ impl Monitor {
         self.spent
     }
 
-    /// What sched_ext noted of the scheduler's end, if it was ejected.
-    pub(super) fn exit(&self) -> Option<&ScxExit> {
-        match &self.ended {
-            Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),
-            _ => None,
-        }
-    }
-
     /// Takes a sample if it is time for one, and looks after the scheduler. Returns the time of the
     /// next sample, while the window is open.
     pub(super) fn look(
@@ -171,21 +163,24 @@ impl Monitor {
         }
     }
 
-    /// What it brought back; `None` when it was off.
-    pub(super) fn report(self) -> Option<MonitorReport> {
+    /// What it brought back, `None` when it was off; and what sched_ext noted of the scheduler, if it
+    /// ejected it.
+    pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {
+        let exit = match self.ended {
+            Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),
+            _ => None,
+        };
+        let sampler = self.sampler.as_ref();
         let report = MonitorReport {
             summary: MonitorSummary::of(&self.samples),
             samples: self.samples,
             preemption_threshold_ns: PREEMPTED.as_nanos() as u64,
-            scx_event_counters_supported: self
-                .sampler
-                .as_ref()
-                .is_some_and(Sampler::has_event_counters),
+            scx_event_counters_supported: sampler.is_some_and(Sampler::has_event_counters),
             interval_ms: INTERVAL.as_millis() as u64,
             torn_samples: self.torn,
             unavailable: self.unavailable,
         };
-        self.on.then_some(report)
+        (self.on.then_some(report), exit)
     }
 }
 
