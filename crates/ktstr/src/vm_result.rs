@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use ktstr_assert::monitor::MonitorReport;
+use ktstr_assert::monitor::{self, MonitorReport};
 use ktstr_assert::series::SampleSeries;
 use ktstr_assert::{
     AssertResult, MetricId, Phase, PhaseBucket, PhaseCgroupStats, StimulusEvent, buckets,
@@ -132,6 +132,9 @@ impl VmResult {
         if let Ok(result) = &self.guest_result {
             buckets::fold_carriers(&mut all, result.stats.phases.clone());
         }
+        if let Some(report) = &self.monitor {
+            monitor::fold_into(&mut all, &report.samples);
+        }
         all
     }
 
@@ -171,7 +174,13 @@ impl VmResult {
 
     /// A metric of the whole run.
     pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
-        self.guest_result.as_ref().ok()?.stats.run_metric(metric)
+        let metric = metric.into();
+        let stats = self.guest_result.as_ref().ok().map(|result| &result.stats);
+        let told = stats.and_then(|stats| stats.run_metric(metric.clone()));
+        told.or_else(|| {
+            let samples = &self.monitor.as_ref()?.samples;
+            monitor::metrics(samples).remove(metric.wire_name())
+        })
     }
 
     /// What the scenario did, and when.

@@ -19,9 +19,6 @@ const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
         .sched_args(args)
 }
 
-const SCHED: Scheduler = scx_ktstr(&[]);
-const MONITORED: Assert = Assert::NO_OVERRIDES.with_monitor_defaults();
-
 /// Twice as many spinning workers as CPUs, and some that sleep.
 fn contended(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
@@ -39,32 +36,65 @@ fn contended(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
+/// A name, a function, seconds of the window, the scheduler and its stall timeout, checks, and what
+/// the machine is like.
 macro_rules! monitored {
-    ($entry:ident = $name:literal, $func:expr $(, $field:ident: $value:expr)* $(,)?) => {
-        case!($entry = $name, $func, scheduler: &SCHED, clock: ClockMode::Virtual,
-            topology: Topology::new(1, 1, 2, 1), duration: Duration::from_secs(2),
-            assert: MONITORED $(, $field: $value)*);
-    };
+    ($($entry:ident = $name:literal, $func:expr, $seconds:literal, $sched:ident $timeout:literal,
+        $assert:expr, $topology:ident $clock:ident;)*) => { $(
+        case!($entry = $name, $func, clock: ClockMode::$clock, num_snapshots: 0,
+            topology: $topology, duration: Duration::from_secs($seconds), scheduler: &$sched,
+            watchdog_timeout: Duration::from_secs($timeout), assert: $assert);
+    )* };
 }
 
-/// The entry with something changed; what a test declares lives as long as the program.
-fn with(change: impl FnOnce(&mut KtstrTestEntry)) -> &'static KtstrTestEntry {
-    let mut entry = KtstrTestEntry {
-        name: "monitored",
-        func: contended,
-        scheduler: &SCHED,
-        clock: ClockMode::Virtual,
-        topology: Topology::new(1, 1, 2, 1),
-        duration: Duration::from_secs(2),
-        assert: MONITORED,
-        ..KtstrTestEntry::DEFAULT
-    };
+monitored! {
+    CONTENDED = "contended", contended, 2, SCHED 5, MONITORED, TWO Virtual;
+    IN_REAL_TIME = "in_real_time", contended, 2, SCHED 5, UNASKED, TWO Real;
+    UNEVEN = "uneven", crowded, 2, SCATTERSHOT 5, UNEVEN_BOUNDS, TWO Virtual;
+    UNEVEN_NOT = "uneven_not", crowded, 2, SCHED 5, UNEVEN_BOUNDS, TWO Virtual;
+    KEEPS_LAST = "keeps_last", crowded, 2, SLOW 5, KEEP_LAST_BOUNDS, TWO Virtual;
+    KEEPS_LAST_NOT = "keeps_last_not", crowded, 2, SCHED 5, KEEP_LAST_BOUNDS, TWO Virtual;
+    IDLES = "idles", contended, 3, STALLS_SOON 20, MONITORED, TWO Virtual;
+    WEDGED = "wedged", wedged, 1, SCHED 1, MONITORED, TWO Real;
+    // The scheduler stalls at 11.5 s: by then the kernel has looked once, after the 10 s that are
+    // half the scheduler's own timeout, and it looks every second from then on.
+    STALLED = "stalled", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Virtual;
+    STALLED_IN_REAL_TIME = "stalled_real", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Real;
+    HEALTHY_CONTENDED = "healthy_contended", contended, 1, SCHED 5, MONITORED, FOUR Virtual;
+    HEALTHY_CROWDED = "healthy_crowded", crowded, 1, SCHED 5, MONITORED, FOUR Virtual;
+    HEALTHY_CONFINED = "healthy_confined", confined, 1, SCHED 5, MONITORED, FOUR Virtual;
+    HEALTHY_HALF = "healthy_half", half_loaded, 1, SCHED 5, MONITORED, FOUR Virtual;
+}
+
+const SCHED: Scheduler = scx_ktstr(&[]);
+const SCATTERSHOT: Scheduler = scx_ktstr(&["--scattershot"]);
+const SLOW: Scheduler = scx_ktstr(&["--slow"]);
+const STALLS_SOON: Scheduler = scx_ktstr(&["--stall-after", "0.5"]);
+const STALLS_LATE: Scheduler = scx_ktstr(&["--stall-after", "11.5"]);
+const TWO: Topology = Topology::new(1, 1, 2, 1);
+const FOUR: Topology = Topology::new(1, 2, 2, 1);
+
+const UNASKED: Assert = Assert::NO_OVERRIDES;
+const MONITORED: Assert = Assert::NO_OVERRIDES.with_monitor_defaults();
+const ENFORCED: Assert = Assert {
+    enforce_monitor_thresholds: true,
+    ..Assert::NO_OVERRIDES
+};
+const UNEVEN_BOUNDS: Assert = ENFORCED
+    .max_imbalance_ratio(1.3)
+    .max_local_dsq_depth(1)
+    .sustained_samples(3);
+const KEEP_LAST_BOUNDS: Assert = ENFORCED.max_keep_last_rate(10.0).sustained_samples(3);
+
+/// The entry with something changed that the guest need not know; what a test declares lives as long
+/// as the program.
+fn with(
+    entry: &KtstrTestEntry,
+    change: impl FnOnce(&mut KtstrTestEntry),
+) -> &'static KtstrTestEntry {
+    let mut entry = *entry;
     change(&mut entry);
     Box::leak(Box::new(entry))
-}
-
-fn leak(scheduler: Scheduler) -> &'static Scheduler {
-    Box::leak(Box::new(scheduler))
 }
 
 fn monitor(finished: &Finished) -> &MonitorReport {
@@ -125,7 +155,7 @@ fn is_sane(finished: &Finished) {
 
 #[test]
 fn a_healthy_run_is_sampled_and_passes() {
-    let finished = ended(with(|_| ()), true);
+    let finished = ended(&CONTENDED, true);
     is_sane(&finished);
     assert_eq!(monitor(&finished).torn_samples, 0);
     assert!(monitor(&finished).scx_event_counters_supported);
@@ -139,14 +169,8 @@ fn a_healthy_run_is_sampled_and_passes() {
 
 #[test]
 fn a_running_guest_is_sampled_too() {
-    let finished = ended(
-        with(|e| {
-            e.clock = ClockMode::Real;
-            // Whatever this host's other work does to the run, the samples must fit together.
-            e.assert = Assert::NO_OVERRIDES;
-        }),
-        true,
-    );
+    // Whatever this host's other work does to the run, the samples must fit together.
+    let finished = ended(&IN_REAL_TIME, true);
     let report = monitor(&finished);
     let n = report.samples.len() as u64 + report.torn_samples;
     assert!((10..=20).contains(&n), "{n} samples in 2 s");
@@ -161,12 +185,10 @@ fn a_running_guest_is_sampled_too() {
     }
 }
 
-monitored!(CONTENDED = "monitored", contended);
-
 #[test]
 fn looking_changes_nothing() {
     let digest = |monitor: &str| {
-        let ended = Case::new("monitored").env("KTSTR_MONITOR", monitor).run();
+        let ended = Case::new("contended").env("KTSTR_MONITOR", monitor).run();
         assert_eq!(ended.code, Some(0), "{}", ended.text);
         let samples = ended.artefact("monitor.json");
         assert_eq!(samples.is_empty(), monitor == "0");
@@ -182,51 +204,28 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("crowd").workers(workers)])
 }
 
-fn crowded_under(args: &'static [&'static str], assert: Assert) -> &'static KtstrTestEntry {
-    with(|e| {
-        e.func = crowded;
-        e.scheduler = leak(scx_ktstr(args));
-        e.assert = assert;
-    })
-}
-
-const ENFORCED: Assert = Assert {
-    enforce_monitor_thresholds: true,
-    ..Assert::NO_OVERRIDES
-};
-
 #[test]
 fn local_queues_filled_blindly_are_uneven_and_deep() {
-    let bounds = ENFORCED
-        .max_imbalance_ratio(1.3)
-        .max_local_dsq_depth(1)
-        .sustained_samples(3);
-    ended(crowded_under(&[], bounds), true);
+    ended(&UNEVEN_NOT, true);
     fails_with(
-        crowded_under(&["--scattershot"], bounds),
+        &UNEVEN,
         &["imbalance ratio above 1.3", "local DSQ deeper than 1"],
     );
 }
 
 #[test]
 fn a_cpu_that_goes_on_with_its_task_while_others_wait() {
-    let bounds = ENFORCED.max_keep_last_rate(10.0).sustained_samples(3);
-    ended(crowded_under(&[], bounds), true);
+    ended(&KEEPS_LAST_NOT, true);
     fails_with(
-        crowded_under(&["--slow"], bounds),
+        &KEEPS_LAST,
         &["dispatch_keep_last above 10 events per vCPU-second"],
     );
 }
 
 #[test]
 fn idle_cpus_beside_waiting_tasks() {
-    let stalls = with(|e| {
-        e.scheduler = leak(scx_ktstr(&["--stall-after", "0.5"]));
-        e.watchdog_timeout = Duration::from_secs(20);
-        e.duration = Duration::from_secs(3);
-    });
     fails_with(
-        stalls,
+        &IDLES,
         &[
             "waited that may run there",
             "waited and got no CPU while cpu",
@@ -245,14 +244,9 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn a_clock_that_stands_still() {
-    // Nothing is held any more under the virtual clock once no CPU takes its timer's interrupt.
-    let wedged = with(|e| {
-        e.func = wedged;
-        e.clock = ClockMode::Real;
-        e.duration = Duration::from_secs(1);
-        e.watchdog_timeout = Duration::from_secs(1);
-    });
-    fails_with(wedged, &["runqueue clock stood still for 5 samples"]);
+    // By the host's clock: under the virtual one nothing is held any more once no CPU takes its
+    // timer's interrupt.
+    fails_with(&WEDGED, &["runqueue clock stood still for 5 samples"]);
 }
 
 /// Eight workers that a cpuset confines to one of the CPUs, and two that are pinned to another.
@@ -288,17 +282,14 @@ fn half_loaded(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn what_the_workload_does_is_not_held_against_the_scheduler() {
-    for func in [contended, crowded, confined, half_loaded] {
+    for entry in [
+        &HEALTHY_CONTENDED,
+        &HEALTHY_CROWDED,
+        &HEALTHY_CONFINED,
+        &HEALTHY_HALF,
+    ] {
         for seed in 0..SEEDS {
-            let finished = ended(
-                with(|e| {
-                    e.func = func;
-                    e.topology = Topology::new(1, 2, 2, 1);
-                    e.duration = Duration::from_secs(1);
-                    e.seed = Some(seed);
-                }),
-                true,
-            );
+            let finished = ended(with(entry, |e| e.seed = Some(seed)), true);
             assert!(monitor(&finished).samples.len() >= 8);
         }
     }
@@ -326,20 +317,7 @@ fn is_told(finished: &Finished) -> f64 {
     seconds
 }
 
-/// The scheduler stalls at 11.5 s: the kernel has by then looked once after the 10 s that are half
-/// the scheduler's own timeout, and looks every second from then on.
-fn stalls_late(clock: ClockMode) -> &'static KtstrTestEntry {
-    with(|e| {
-        e.func = half_loaded;
-        e.scheduler = leak(scx_ktstr(&["--stall-after", "11.5"]));
-        e.watchdog_timeout = Duration::from_secs(2);
-        e.duration = Duration::from_secs(16);
-        e.clock = clock;
-        e.assert = Assert::NO_OVERRIDES;
-    })
-}
-
-const STALLED: &[&str] = &[
+const TOLD: &[&str] = &[
     "the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
     "SCX_EXIT_ERROR_STALL; noticed in scx_watchdog_workfn+",
     "--- sched_ext dump ---",
@@ -347,14 +325,14 @@ const STALLED: &[&str] = &[
 
 #[test]
 fn a_stall_is_found_after_the_timeout() {
-    let finished = fails_with(stalls_late(ClockMode::Virtual), STALLED);
+    let finished = fails_with(&STALLED, TOLD);
     let seconds = is_told(&finished);
     assert!((2.0..3.2).contains(&seconds), "found after {seconds} s");
 }
 
 #[test]
 fn a_stall_is_found_after_the_timeout_by_the_hosts_clock() {
-    let finished = fails_with(stalls_late(ClockMode::Real), STALLED);
+    let finished = fails_with(&STALLED_IN_REAL_TIME, TOLD);
     let seconds = is_told(&finished);
     assert!((2.0..3.6).contains(&seconds), "found after {seconds} s");
 }

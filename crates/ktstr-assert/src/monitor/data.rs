@@ -2,6 +2,7 @@
 
 pub use ktstr_introspect::report::{SchedDomain, ScxEventCounters, WaitingTask, WaitsIn};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Everything the monitor brought back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -118,6 +119,20 @@ pub struct MonitorSummary {
     /// Mean depth of a local DSQ.
     #[serde(with = "crate::float::one")]
     pub avg_local_dsq_depth: f64,
+    /// Mean interrupt utilisation of a CPU, 0 to 1024.
+    pub avg_irq_util: Option<f64>,
+    /// Mean interrupt utilisation of the CPU that has most of it.
+    pub max_avg_irq_util: Option<f64>,
+    /// What the sched_ext event counters grew by from the first sample to the last, over all CPUs.
+    pub event_deltas: Option<ScxEventCounters>,
+    /// What the schedstats grew by, over all CPUs.
+    pub schedstat_deltas: Option<CpuSchedstat>,
+    /// What the attempts to balance grew by, over all CPUs, by domain; with
+    /// `kernel.sched_schedstats=1`.
+    pub sched_domain_lb: Option<BTreeMap<String, u64>>,
+    /// CPUs found idle while a task waited that may run there, over all samples: moments of it are
+    /// normal, see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
+    pub wasted_cpu_samples: u64,
 }
 
 impl MonitorSample {

@@ -2,10 +2,13 @@
 //! summary, and the thresholds they are judged by. The host fills it; nothing here reads memory.
 
 mod data;
+mod metrics;
 mod queues;
 mod summary;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_waiting;
 mod thresholds;
 mod work;
 
@@ -13,4 +16,5 @@ pub use data::{
     CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, SchedDomain,
     ScxEventCounters, WaitingTask, WaitsIn,
 };
+pub use metrics::{fold_into, metrics};
 pub use thresholds::{MonitorThresholds, MonitorVerdict};

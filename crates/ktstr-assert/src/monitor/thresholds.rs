@@ -1,6 +1,6 @@
 //! The bounds the monitor's samples are judged by.
 
-use super::summary::stuck;
+use super::summary::{delivered_ns, stuck};
 use super::{MonitorReport, MonitorSample, ScxEventCounters};
 use crate::check::Assert;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind};
@@ -249,10 +249,7 @@ fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Count
             let grown = read(last).saturating_sub(read(first)).max(0);
             events = events.saturating_add(grown);
         }
-        let ran = match (before.vcpu_cpu_time_ns, now.vcpu_cpu_time_ns) {
-            (Some(before), Some(now)) => now.saturating_sub(before),
-            _ => guest_ns,
-        };
+        let ran = delivered_ns(before, now, guest_ns);
         cpu_ns = cpu_ns.saturating_add(ran);
     }
     (cpu_ns > 0).then(|| events as f64 * 1e9 / cpu_ns as f64)
