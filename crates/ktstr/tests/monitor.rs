@@ -50,12 +50,12 @@ macro_rules! monitored {
 monitored! {
     CONTENDED = "contended", contended, 2, SCHED 5, MONITORED, TWO Virtual;
     IN_REAL_TIME = "in_real_time", contended, 2, SCHED 5, UNASKED, TWO Real;
-    UNEVEN = "uneven", crowded, 2, SCATTERSHOT 5, UNEVEN_BOUNDS, TWO Virtual;
-    UNEVEN_NOT = "uneven_not", crowded, 2, SCHED 5, UNEVEN_BOUNDS, TWO Virtual;
+    UNEVEN = "uneven", crowded, 2, SCATTERSHOT 5, UNEVEN_BOUNDS, FOUR Virtual;
+    UNEVEN_NOT = "uneven_not", crowded, 2, SCHED 5, UNEVEN_BOUNDS, FOUR Virtual;
     KEEPS_LAST = "keeps_last", crowded, 2, SLOW 5, KEEP_LAST_BOUNDS, TWO Virtual;
     KEEPS_LAST_NOT = "keeps_last_not", crowded, 2, SCHED 5, KEEP_LAST_BOUNDS, TWO Virtual;
     IDLES = "idles", contended, 3, STALLS_SOON 20, MONITORED, TWO Virtual;
-    WEDGED = "wedged", wedged, 1, SCHED 1, MONITORED, TWO Real;
+    WEDGED = "wedged", wedged, 6, SCHED 5, MONITORED, TWO Real;
     // The scheduler stalls at 11.5 s: by then the kernel has looked once, after the 10 s that are
     // half the scheduler's own timeout, and it looks every second from then on.
     STALLED = "stalled", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Virtual;
