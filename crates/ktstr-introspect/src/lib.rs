@@ -17,6 +17,7 @@ pub mod memory;
 pub mod paging;
 pub mod render;
 pub mod report;
+pub mod sampler;
 pub mod scx;
 pub mod snapshot;
 pub mod symbols;

@@ -361,7 +361,7 @@ impl DsqFields {
 
 impl ScxEventCounters {
     /// The kernel's names of each counter (newest first) and its slot.
-    fn by_name(&mut self) -> [(&'static [&'static str], &mut i64); 13] {
+    pub(crate) fn by_name(&mut self) -> [(&'static [&'static str], &mut i64); 13] {
         [
             (
                 &["SCX_EV_SELECT_CPU_FALLBACK"],

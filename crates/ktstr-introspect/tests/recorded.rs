@@ -231,3 +231,115 @@ proptest! {
         let _ = Snapshot::new(&report).var("nr_dispatched").as_u64();
     }
 }
+
+mod sampling {
+    use std::cell::Cell;
+
+    use ktstr_introspect::sampler::{ExitReader, Sample, SampleError, Sampler};
+
+    use super::*;
+
+    /// The image of a guest that goes on running: every other time that a runqueue is read, another
+    /// task was queued; `calm` reads of it later, no more.
+    struct Running<'a> {
+        image: &'a Image,
+        reads: Cell<usize>,
+        calm: usize,
+    }
+
+    const RQ_BYTES: usize = 4000;
+
+    impl GuestMemory for Running<'_> {
+        fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
+            let mut done = 0;
+            while done < buf.len() {
+                let at = gpa + done as u64;
+                let here = (4096 - at as usize % 4096).min(buf.len() - done);
+                self.image.read(at, &mut buf[done..done + here])?;
+                done += here;
+            }
+            if buf.len() > RQ_BYTES {
+                let reads = self.reads.replace(self.reads.get() + 1);
+                if reads < self.calm {
+                    // `rq.nr_running` comes first in this kernel.
+                    buf[0] = buf[0].wrapping_add((reads % 2) as u8);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn sampled(calm: usize, running: bool) -> Result<Sample, SampleError> {
+        let recording = recording();
+        let guest = Running {
+            image: &recording.image,
+            reads: Cell::new(0),
+            calm,
+        };
+        let view = KernelView::new(&guest, &recording.symbols, &recording.btf).unwrap();
+        Sampler::new(&view).unwrap().sample(&guest, running)
+    }
+
+    #[test]
+    fn runqueues_of_a_guest_that_stands_still() {
+        let sample = sampled(0, false).unwrap();
+        assert!(sample.scx_attached);
+        assert_eq!(sample.cpus.len(), 2);
+        let report = recording().capture(&recording().image);
+        let counters = &report.event_counter_timeline[0].counters;
+        let mut keep_last = 0;
+        for (cpu, rq) in sample.cpus.iter().zip(&report.rq_scx_states) {
+            assert_eq!(cpu.nr_running, rq.nr_running);
+            assert_eq!(cpu.scx_nr_running, rq.scx_nr_running);
+            assert_eq!(cpu.rq_clock, rq.rq_clock);
+            assert_eq!(cpu.nr_switches, rq.nr_switches);
+            assert_eq!(cpu.idle, rq.curr_pid == Some(0));
+            let waiting = cpu.waiting.as_ref().unwrap();
+            assert_eq!(waiting.len() as u32, cpu.nr_running - 1);
+            for task in waiting {
+                assert!(task.may_run_on(0) && task.may_run_on(1) && !task.may_run_on(2));
+                assert!(task.pid > 0 && !task.comm.is_empty() && task.ran_ns > 0);
+            }
+            keep_last += cpu.event_counters.as_ref().unwrap().dispatch_keep_last;
+            assert!(cpu.schedstat.unwrap().pcount > 0);
+        }
+        assert_eq!(keep_last, counters.dispatch_keep_last);
+    }
+
+    #[test]
+    fn a_runqueue_that_changes_meanwhile_is_read_again_or_torn() {
+        // Calm from the third reading on: the second attempt is good.
+        let calm = sampled(2, true).unwrap();
+        assert_eq!(calm, sampled(0, false).unwrap());
+        let torn = sampled(usize::MAX, true).unwrap_err();
+        assert_eq!(torn.to_string(), "cpu0: the queue changed, in 4 readings");
+        // Who says that the guest stands still is believed: there is one reading.
+        assert!(sampled(usize::MAX, false).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_pages_are_an_answer(damage in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0usize..4096, any::<u8>()), 1..200,
+        ), running in any::<bool>()) {
+            let recording = recording();
+            let mut image = recording.image.clone();
+            let mut pages: Vec<u64> = image.0.keys().copied().collect();
+            pages.sort_unstable();
+            for (page, at, byte) in &damage {
+                image.0.get_mut(page.get(&pages)).unwrap()[*at] = *byte;
+            }
+            let guest = Running { image: &image, reads: Cell::new(0), calm: 0 };
+            if let Ok(view) = KernelView::new(&guest, &recording.symbols, &recording.btf) {
+                if let Ok(mut sampler) = Sampler::new(&view) {
+                    let _ = sampler.sample(&guest, running);
+                }
+                if let Ok(mut exit) = ExitReader::new(&view) {
+                    for _ in 0..2 {
+                        let _ = exit.look(&guest, &recording.btf, &recording.symbols);
+                    }
+                }
+            }
+        }
+    }
+}

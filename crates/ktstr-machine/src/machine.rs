@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::process::{FUTEX, POLL, Process};
+use crate::process::{FUTEX, POLL, Process, VcpuTime};
 use crate::qmp::{Event, Qmp};
 use crate::spec::Descriptors;
 use crate::{ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints};
@@ -43,6 +43,8 @@ pub struct Machine {
     clock: Clock,
     virtual_clock: Option<VirtualClock>,
     console: Option<File>,
+    /// The vCPUs' threads, once they were asked for.
+    threads: Option<Vec<u32>>,
 }
 
 /// Counts the time during which the guest could run.
@@ -222,6 +224,7 @@ impl Machine {
             clock: Clock::default(),
             virtual_clock,
             console,
+            threads: None,
         })
     }
 
@@ -257,6 +260,32 @@ impl Machine {
     /// CPU time that QEMU has got from the host.
     pub fn cpu_time(&self) -> Option<Duration> {
         self.process.cpu_time()
+    }
+
+    /// What the host gave each vCPU so far; nothing under the virtual clock, where one thread
+    /// executes them all and time is a count.
+    pub fn vcpu_times(&mut self) -> Vec<Option<VcpuTime>> {
+        if self.virtual_clock.is_some() {
+            return Vec::new();
+        }
+        if self.threads.is_none() {
+            let answer = self.command("query-cpus-fast", Value::Null);
+            let cpus = answer.ok().and_then(|cpus| cpus.as_array().cloned());
+            let mut threads: Vec<(u64, u32)> = cpus
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|cpu| {
+                    let thread = u32::try_from(cpu["thread-id"].as_u64()?).ok()?;
+                    Some((cpu["cpu-index"].as_u64()?, thread))
+                })
+                .collect();
+            threads.sort_unstable();
+            self.threads = Some(threads.into_iter().map(|(_, thread)| thread).collect());
+        }
+        let threads = self.threads.iter().flatten();
+        threads
+            .map(|thread| self.process.thread_time(*thread))
+            .collect()
     }
 
     /// Lets the guest run. Under the virtual clock it is held at once, before its first

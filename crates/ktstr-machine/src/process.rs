@@ -19,6 +19,15 @@ pub(crate) const FUTEX: &[i64] = &[libc::SYS_futex];
 /// Waiting for something to do.
 pub(crate) const POLL: &[i64] = &[libc::SYS_ppoll, libc::SYS_poll];
 
+/// What the host's scheduler gave a vCPU's thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VcpuTime {
+    /// CPU time, nanoseconds.
+    pub ran_ns: u64,
+    /// Time it wanted to run and could not, nanoseconds.
+    pub waited_ns: u64,
+}
+
 /// A running QEMU.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -159,6 +168,17 @@ impl Process {
         Some(Duration::from_millis(
             (user + system).saturating_mul(1000) / per_second,
         ))
+    }
+
+    /// What the host gave a thread (Documentation/scheduler/sched-stats.rst).
+    pub(crate) fn thread_time(&self, thread: u32) -> Option<VcpuTime> {
+        let path = format!("/proc/{}/task/{thread}/schedstat", self.id());
+        let text = std::fs::read_to_string(path).ok()?;
+        let mut fields = text.split_whitespace().map(|field| field.parse().ok());
+        Some(VcpuTime {
+            ran_ns: fields.next()??,
+            waited_ns: fields.next()??,
+        })
     }
 
     /// Ends QEMU for good and collects what it still said.

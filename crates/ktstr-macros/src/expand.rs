@@ -22,6 +22,13 @@ const CHECKS: &[&str] = &[
     "min_page_locality",
     "max_cross_node_migration_ratio",
     "max_slow_tier_ratio",
+    "max_imbalance_ratio",
+    "max_local_dsq_depth",
+    "fail_on_rq_clock_stuck",
+    "sustained_samples",
+    "max_fallback_rate",
+    "max_keep_last_rate",
+    "work_conservation",
 ];
 
 /// `#[ktstr_test(...)] fn …`.

@@ -4,11 +4,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use ktstr_assert::monitor::MonitorReport;
+use ktstr_assert::monitor::{self, MonitorReport};
 use ktstr_assert::series::SampleSeries;
 use ktstr_assert::{
     AssertResult, MetricId, Phase, PhaseBucket, PhaseCgroupStats, StimulusEvent, buckets,
 };
+
+use ktstr_introspect::report::ScxExit;
 
 use crate::snapshot_bridge::SnapshotBridge;
 
@@ -88,8 +90,10 @@ pub struct VmResult {
     pub stderr: String,
     /// The panic of the guest's kernel or of the test function.
     pub crash_message: Option<String>,
-    /// Host-side samples of the run queues; `None` until the monitor has a source.
+    /// Host-side samples of the runqueues; `None` when `KTSTR_MONITOR=0`.
     pub monitor: Option<MonitorReport>,
+    /// What sched_ext noted of the scheduler, if it ejected it.
+    pub scx_exit: Option<ScxExit>,
     /// Captures asked for (`num_snapshots`).
     pub periodic_target: u32,
     /// Boundaries that stored an entry, placeholders included.
@@ -147,6 +151,9 @@ impl VmResult {
         if let Ok(result) = &self.guest_result {
             buckets::fold_carriers(&mut all, result.stats.phases.clone());
         }
+        if let Some(report) = &self.monitor {
+            monitor::fold_into(&mut all, &report.samples);
+        }
         all
     }
 
@@ -186,7 +193,13 @@ impl VmResult {
 
     /// A metric of the whole run.
     pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
-        self.guest_result.as_ref().ok()?.stats.run_metric(metric)
+        let metric = metric.into();
+        let stats = self.guest_result.as_ref().ok().map(|result| &result.stats);
+        let told = stats.and_then(|stats| stats.run_metric(metric.clone()));
+        told.or_else(|| {
+            let samples = &self.monitor.as_ref()?.samples;
+            monitor::metrics(samples).remove(metric.wire_name())
+        })
     }
 
     /// What the scenario did, and when.

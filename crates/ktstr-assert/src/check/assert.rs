@@ -46,6 +46,8 @@ pub struct Assert {
     pub max_fallback_rate: Option<f64>,
     /// Monitor: most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second.
     pub max_keep_last_rate: Option<f64>,
+    /// Monitor: whether a CPU that idles while tasks wait that may run there is a violation.
+    pub work_conservation: Option<bool>,
     /// Whether monitor violations fail the test. Once set it stays set.
     pub enforce_monitor_thresholds: bool,
     /// The scheduler's exit message must contain this.
@@ -97,6 +99,7 @@ impl Assert {
         sustained_samples: None,
         max_fallback_rate: None,
         max_keep_last_rate: None,
+        work_conservation: None,
         enforce_monitor_thresholds: false,
         expect_scx_bpf_error_contains: None,
         expect_scx_bpf_error_matches: None,
@@ -154,6 +157,8 @@ impl Assert {
         max_fallback_rate: f64;
         /// Bounds the rate of keep-last dispatches, in events a vCPU-second.
         max_keep_last_rate: f64;
+        /// Whether an idle CPU beside tasks that wait and may run there is a violation.
+        work_conservation: bool;
         /// What the scheduler's exit message must contain.
         expect_scx_bpf_error_contains: &'static str;
         /// What the scheduler's exit message must match.
@@ -169,6 +174,7 @@ impl Assert {
             .sustained_samples(5)
             .max_fallback_rate(200.0)
             .max_keep_last_rate(100.0)
+            .work_conservation(true)
     }
 
     /// This layer with `over` on top: what `over` says wins; enforcement, once set, stays.
@@ -179,7 +185,7 @@ impl Assert {
             max_p99_wake_latency_ns max_wake_latency_cv min_iteration_rate max_migration_ratio
             min_page_locality max_cross_node_migration_ratio max_slow_tier_ratio
             max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
-            max_fallback_rate max_keep_last_rate
+            max_fallback_rate max_keep_last_rate work_conservation
             expect_scx_bpf_error_contains expect_scx_bpf_error_matches)
     }
 
@@ -207,6 +213,7 @@ impl Assert {
             || self.fail_on_rq_clock_stuck.is_some()
             || self.max_fallback_rate.is_some()
             || self.max_keep_last_rate.is_some()
+            || self.work_conservation.is_some()
     }
 
     /// An empty verdict that carries these checks.

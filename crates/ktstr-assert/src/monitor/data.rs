@@ -1,7 +1,8 @@
 //! The monitor's samples and their summary, as plain data.
 
-pub use ktstr_introspect::report::ScxEventCounters;
+pub use ktstr_introspect::report::{SchedDomain, ScxEventCounters, WaitingTask, WaitsIn};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Everything the monitor brought back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,14 @@ pub struct MonitorReport {
     pub preemption_threshold_ns: u64,
     /// Whether the kernel has the sched_ext event counters.
     pub scx_event_counters_supported: bool,
+    /// Guest time between two samples that was aimed at, in milliseconds.
+    pub interval_ms: u64,
+    /// Samples that were dropped because the guest changed what was read. Under the virtual clock
+    /// there are none: it stands still.
+    pub torn_samples: u64,
+    /// Why there are no samples, or no more of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
 }
 
 /// The runqueues at one moment.
@@ -23,6 +32,10 @@ pub struct MonitorReport {
 pub struct MonitorSample {
     /// Guest milliseconds since the scenario started.
     pub elapsed_ms: u64,
+    /// The step that was live: 0 is the baseline.
+    pub step_index: Option<u16>,
+    /// Whether a sched_ext scheduler was attached; `None` where that could not be told.
+    pub scx_attached: Option<bool>,
     /// One entry per CPU.
     pub cpus: Vec<CpuSnapshot>,
 }
@@ -47,8 +60,21 @@ pub struct CpuSnapshot {
     pub event_counters: Option<ScxEventCounters>,
     /// The runqueue's schedstats.
     pub schedstat: Option<CpuSchedstat>,
-    /// CPU time the vCPU got, in nanoseconds.
+    /// CPU time the vCPU got from the host, in nanoseconds. `None` under the virtual clock, whose
+    /// time is a count: there the vCPU got all of it.
     pub vcpu_cpu_time_ns: Option<u64>,
+    /// Time the vCPU waited for the host, in nanoseconds. `None` under the virtual clock.
+    pub vcpu_run_delay_ns: Option<u64>,
+    /// The idle task runs. Tasks may be counted in `nr_running` all the same: with a queue that all
+    /// CPUs share, a waiting task counts where it ran last.
+    pub idle: Option<bool>,
+    /// `rq->nr_switches`.
+    pub nr_switches: Option<u64>,
+    /// Runnable tasks of this runqueue that do not run, 64 at most.
+    pub waiting: Option<Vec<WaitingTask>>,
+    /// The CPU's scheduling domains, innermost first. With `kernel.sched_schedstats=1` in each
+    /// sample, else in the first.
+    pub sched_domains: Option<Vec<SchedDomain>>,
 }
 
 /// Cumulative schedstats of a runqueue.
@@ -59,16 +85,16 @@ pub struct CpuSchedstat {
     pub run_delay: u64,
     /// `rq_sched_info.pcount`.
     pub pcount: u64,
-    /// `yld_count`.
-    pub yld_count: u64,
+    /// `yld_count`; this and the following are `None` without `kernel.sched_schedstats=1`.
+    pub yld_count: Option<u64>,
     /// `sched_count`.
-    pub sched_count: u64,
+    pub sched_count: Option<u64>,
     /// `sched_goidle`.
-    pub sched_goidle: u64,
+    pub sched_goidle: Option<u64>,
     /// `ttwu_count`.
-    pub ttwu_count: u64,
+    pub ttwu_count: Option<u64>,
     /// `ttwu_local`.
-    pub ttwu_local: u64,
+    pub ttwu_local: Option<u64>,
 }
 
 /// The samples in numbers.
@@ -93,6 +119,20 @@ pub struct MonitorSummary {
     /// Mean depth of a local DSQ.
     #[serde(with = "crate::float::one")]
     pub avg_local_dsq_depth: f64,
+    /// Mean interrupt utilisation of a CPU, 0 to 1024.
+    pub avg_irq_util: Option<f64>,
+    /// Mean interrupt utilisation of the CPU that has most of it.
+    pub max_avg_irq_util: Option<f64>,
+    /// What the sched_ext event counters grew by from the first sample to the last, over all CPUs.
+    pub event_deltas: Option<ScxEventCounters>,
+    /// What the schedstats grew by, over all CPUs.
+    pub schedstat_deltas: Option<CpuSchedstat>,
+    /// What the attempts to balance grew by, over all CPUs, by domain; with
+    /// `kernel.sched_schedstats=1`.
+    pub sched_domain_lb: Option<BTreeMap<String, u64>>,
+    /// CPUs found idle while a task waited that may run there, over all samples: moments of it are
+    /// normal, see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
+    pub wasted_cpu_samples: u64,
 }
 
 impl MonitorSample {

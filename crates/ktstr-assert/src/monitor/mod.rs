@@ -2,12 +2,19 @@
 //! summary, and the thresholds they are judged by. The host fills it; nothing here reads memory.
 
 mod data;
+mod metrics;
+mod queues;
 mod summary;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_waiting;
 mod thresholds;
+mod work;
 
 pub use data::{
-    CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, ScxEventCounters,
+    CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, SchedDomain,
+    ScxEventCounters, WaitingTask, WaitsIn,
 };
+pub use metrics::{fold_into, metrics};
 pub use thresholds::{MonitorThresholds, MonitorVerdict};

@@ -1,7 +1,8 @@
 //! The samples in numbers.
 
-use super::{MonitorSample, MonitorSummary};
+use super::{CpuSchedstat, CpuSnapshot, MonitorSample, MonitorSummary, ScxEventCounters};
 use crate::math::mean;
+use std::collections::BTreeMap;
 
 /// Per CPU: whether its runqueue clock stood still between two samples while it had something to
 /// run. A CPU that was idle in both, or whose vCPU thread got no CPU from the host, is exempt.
@@ -9,7 +10,7 @@ pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
     let pairs = before.cpus.iter().zip(&now.cpus);
     pairs
         .map(|(a, b)| {
-            let idle = a.nr_running == 0 && b.nr_running == 0;
+            let idle = a.is_idle() && b.is_idle();
             let got_no_cpu = match (a.vcpu_cpu_time_ns, b.vcpu_cpu_time_ns) {
                 (Some(a), Some(b)) => b <= a,
                 _ => false,
@@ -19,12 +20,125 @@ pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
         .collect()
 }
 
+impl CpuSchedstat {
+    /// Adds what the statistics grew by from `before` to `now`. A number that either has not is one
+    /// that the sum has not.
+    fn add_growth(&mut self, before: &Self, now: &Self) {
+        let add = |sum: &mut u64, before: u64, now: u64| {
+            *sum = sum.saturating_add(now.saturating_sub(before));
+        };
+        // The kernel counts these in 32 bits: they wrap.
+        let add_count = |sum: &mut Option<u64>, before: Option<u64>, now: Option<u64>| {
+            let grown = now
+                .zip(before)
+                .map(|(now, before)| u64::from((now as u32).wrapping_sub(before as u32)));
+            *sum = sum.zip(grown).map(|(sum, grown)| sum.saturating_add(grown));
+        };
+        add(&mut self.run_delay, before.run_delay, now.run_delay);
+        add(&mut self.pcount, before.pcount, now.pcount);
+        add_count(&mut self.yld_count, before.yld_count, now.yld_count);
+        add_count(&mut self.sched_count, before.sched_count, now.sched_count);
+        add_count(
+            &mut self.sched_goidle,
+            before.sched_goidle,
+            now.sched_goidle,
+        );
+        add_count(&mut self.ttwu_count, before.ttwu_count, now.ttwu_count);
+        add_count(&mut self.ttwu_local, before.ttwu_local, now.ttwu_local);
+    }
+}
+
+/// The event counters' growth over the samples, all CPUs together. `None` where no two samples in a
+/// row have them.
+pub(super) fn event_deltas(samples: &[MonitorSample]) -> Option<ScxEventCounters> {
+    let mut sum: Option<ScxEventCounters> = None;
+    for (before, now) in pairs(samples) {
+        if let (Some(before), Some(now)) = (&before.event_counters, &now.event_counters) {
+            sum.get_or_insert_default().add_growth(before, now);
+        }
+    }
+    sum
+}
+
+/// The schedstats' growth over the samples, all CPUs together.
+pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat> {
+    let mut sum: Option<CpuSchedstat> = None;
+    for (before, now) in pairs(samples) {
+        if let (Some(before), Some(now)) = (&before.schedstat, &now.schedstat) {
+            let zero = CpuSchedstat {
+                yld_count: Some(0),
+                sched_count: Some(0),
+                sched_goidle: Some(0),
+                ttwu_count: Some(0),
+                ttwu_local: Some(0),
+                ..CpuSchedstat::default()
+            };
+            sum.get_or_insert(zero).add_growth(before, now);
+        }
+    }
+    sum
+}
+
+/// Seconds that the vCPUs could run between the samples, all together: what the host gave them, and
+/// guest time under the virtual clock.
+pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
+    let mut ns = 0u64;
+    for pair in samples.windows(2) {
+        let guest_ns = pair[1].elapsed_ms.saturating_sub(pair[0].elapsed_ms) * 1_000_000;
+        for (before, now) in pair[0].cpus.iter().zip(&pair[1].cpus) {
+            ns = ns.saturating_add(delivered_ns(before, now, guest_ns));
+        }
+    }
+    ns as f64 / 1e9
+}
+
+/// Time that a vCPU could run between two samples which lie `guest_ns` apart.
+pub(super) fn delivered_ns(before: &CpuSnapshot, now: &CpuSnapshot, guest_ns: u64) -> u64 {
+    match (before.vcpu_cpu_time_ns, now.vcpu_cpu_time_ns) {
+        (Some(before), Some(now)) => now.saturating_sub(before),
+        _ => guest_ns,
+    }
+}
+
+fn domain_deltas(samples: &[MonitorSample]) -> Option<BTreeMap<String, u64>> {
+    let mut sum: Option<BTreeMap<String, u64>> = None;
+    for (before, now) in pairs(samples) {
+        let domains = |cpu: &CpuSnapshot| cpu.sched_domains.clone().unwrap_or_default();
+        for (before, now) in domains(before).iter().zip(domains(now)) {
+            if let (Some(then), Some(count)) = (before.lb_count, now.lb_count) {
+                let slot = sum.get_or_insert_default().entry(now.name).or_default();
+                *slot = slot.saturating_add(count.saturating_sub(then));
+            }
+        }
+    }
+    sum
+}
+
+/// Each CPU in each sample and in the next.
+fn pairs(samples: &[MonitorSample]) -> impl Iterator<Item = (&CpuSnapshot, &CpuSnapshot)> {
+    samples
+        .windows(2)
+        .flat_map(|w| w[0].cpus.iter().zip(&w[1].cpus))
+}
+
+impl MonitorSample {
+    /// CPUs that idle while a task waits that may run there.
+    pub fn wasted_cpus(&self) -> usize {
+        let cpus = self.cpus.iter().enumerate();
+        cpus.filter(|(c, cpu)| cpu.is_idle() && self.waiting_for(*c).next().is_some())
+            .count()
+    }
+}
+
 impl MonitorSummary {
     /// The summary of samples, oldest first.
     pub fn of(samples: &[MonitorSample]) -> Self {
         let cpus = || samples.iter().flat_map(|s| &s.cpus);
         let ratios = || samples.iter().map(MonitorSample::imbalance_ratio);
         let stuck = samples.windows(2).flat_map(|w| stuck(&w[0], &w[1]));
+        let irq = |c: &CpuSnapshot| Some(c.avg_irq_util? as f64);
+        let width = samples.iter().map(|s| s.cpus.len()).max().unwrap_or(0);
+        let irq_of = |cpu| mean(samples.iter().filter_map(|s| irq(s.cpus.get(cpu)?)));
         MonitorSummary {
             total_samples: samples.len(),
             max_imbalance_ratio: ratios().reduce(f64::max).unwrap_or(0.0),
@@ -33,6 +147,12 @@ impl MonitorSummary {
             avg_imbalance_ratio: mean(ratios()).unwrap_or(0.0),
             avg_nr_running: mean(cpus().map(|c| f64::from(c.nr_running))).unwrap_or(0.0),
             avg_local_dsq_depth: mean(cpus().map(|c| f64::from(c.local_dsq_depth))).unwrap_or(0.0),
+            avg_irq_util: mean(cpus().filter_map(irq)),
+            max_avg_irq_util: (0..width).filter_map(irq_of).reduce(f64::max),
+            event_deltas: event_deltas(samples),
+            schedstat_deltas: schedstat_deltas(samples),
+            sched_domain_lb: domain_deltas(samples),
+            wasted_cpu_samples: samples.iter().map(|s| s.wasted_cpus() as u64).sum(),
         }
     }
 }

@@ -22,6 +22,7 @@ fn report(f: impl Fn(usize, usize, &mut CpuSnapshot)) -> MonitorReport {
     let sample = |i: usize| MonitorSample {
         elapsed_ms: i as u64 * 100,
         cpus: vec![cpu(i, 0), cpu(i, 1)],
+        ..MonitorSample::default()
     };
     let samples: Vec<_> = (0..6).map(sample).collect();
     MonitorReport {
@@ -83,7 +84,7 @@ fn each_threshold_broken() {
                 if c == 0 {
                     cpu.event_counters
                         .get_or_insert_default()
-                        .select_cpu_fallback = i as i64 * 201
+                        .select_cpu_fallback = i as i64 * 402
                 }
             },
             "select_cpu_fallback above 200 events per vCPU-second for 5 samples in a row, until +500ms",
@@ -93,7 +94,7 @@ fn each_threshold_broken() {
                 if c == 0 {
                     cpu.event_counters
                         .get_or_insert_default()
-                        .dispatch_keep_last = i as i64 * 101
+                        .dispatch_keep_last = i as i64 * 202
                 }
             },
             "dispatch_keep_last above 100 events per vCPU-second for 5 samples in a row, until +500ms",

@@ -1,6 +1,6 @@
 //! The bounds the monitor's samples are judged by.
 
-use super::summary::stuck;
+use super::summary::{delivered_ns, stuck};
 use super::{MonitorReport, MonitorSample, ScxEventCounters};
 use crate::check::Assert;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind};
@@ -13,10 +13,10 @@ const IMPLAUSIBLE_DSQ_DEPTH: u32 = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorThresholds {
-    /// Largest ratio of the longest to the shortest runqueue.
+    /// Largest [`MonitorSample::movable_imbalance`].
     #[serde(with = "crate::float::one")]
     pub max_imbalance_ratio: f64,
-    /// Most tasks in a local DSQ.
+    /// Most tasks in a local DSQ that another CPU could take over.
     pub max_local_dsq_depth: u32,
     /// Whether a runqueue clock that stands still is a violation.
     pub fail_on_rq_clock_stuck: bool,
@@ -25,9 +25,13 @@ pub struct MonitorThresholds {
     /// Most `SCX_EV_SELECT_CPU_FALLBACK` events a vCPU-second.
     #[serde(with = "crate::float::one")]
     pub max_fallback_rate: f64,
-    /// Most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second.
+    /// Most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second. Where it is known who waits, an event
+    /// counts only if a task that may run on its CPU waited all the time from sample to sample: to
+    /// go on with the last task while nobody else wants the CPU is right.
     #[serde(with = "crate::float::one")]
     pub max_keep_last_rate: f64,
+    /// Whether a CPU that idles while tasks wait that may run there is a violation.
+    pub work_conservation: bool,
     /// Whether violations fail the test or are only told.
     pub enforce: bool,
 }
@@ -41,6 +45,7 @@ impl Default for MonitorThresholds {
             sustained_samples: 5,
             max_fallback_rate: 200.0,
             max_keep_last_rate: 100.0,
+            work_conservation: true,
             enforce: false,
         }
     }
@@ -76,13 +81,17 @@ impl MonitorThresholds {
             sustained_samples: a.sustained_samples.unwrap_or(usual.sustained_samples),
             max_fallback_rate: a.max_fallback_rate.unwrap_or(usual.max_fallback_rate),
             max_keep_last_rate: a.max_keep_last_rate.unwrap_or(usual.max_keep_last_rate),
+            work_conservation: a.work_conservation.unwrap_or(usual.work_conservation),
             enforce: a.enforce_monitor_thresholds,
         })
     }
 
     /// Judges a report.
     pub fn evaluate(&self, report: &MonitorReport) -> MonitorVerdict {
-        let samples = &report.samples;
+        // What was sampled after the scheduler's end is the kernel's own doing.
+        let under_test = |s: &&MonitorSample| s.scx_attached != Some(false);
+        let samples: Vec<MonitorSample> =
+            report.samples.iter().filter(under_test).cloned().collect();
         let unsure = |summary: &str| MonitorVerdict {
             inconclusive: true,
             enforced: self.enforce,
@@ -92,10 +101,10 @@ impl MonitorThresholds {
         if samples.iter().all(|s| s.cpus.is_empty()) {
             return unsure("no monitor samples");
         }
-        if !initialised(samples) {
+        if !initialised(&samples) {
             return unsure("monitor data not yet initialized");
         }
-        let details = self.violations(samples);
+        let details = self.violations(&samples);
         let n = details.len();
         let summary = match (n, self.enforce) {
             (0, _) => "monitor OK".to_owned(),
@@ -123,12 +132,14 @@ impl MonitorThresholds {
         let (ratio, depth) = (self.max_imbalance_ratio, self.max_local_dsq_depth);
         sustained(
             format!("imbalance ratio above {ratio}"),
-            &mut samples.iter().map(|s| s.imbalance_ratio() > ratio),
+            &mut samples.iter().map(|s| s.movable_imbalance() > ratio),
         );
         let cpus = samples.iter().map(|s| s.cpus.len()).max().unwrap_or(0);
         for cpu in 0..cpus {
-            let deep =
-                |s: &MonitorSample| s.cpus.get(cpu).is_some_and(|c| c.local_dsq_depth > depth);
+            let deep = |s: &MonitorSample| {
+                let queue = s.cpus.get(cpu);
+                queue.is_some_and(|c| c.movable_dsq_depth(cpu, s.cpus.len()) > depth)
+            };
             sustained(
                 format!("cpu{cpu}: local DSQ deeper than {depth}"),
                 &mut samples.iter().map(deep),
@@ -143,21 +154,33 @@ impl MonitorThresholds {
                 sustained(format!("cpu{cpu}: runqueue clock stood still"), &mut broken);
             }
         }
-        let events: [(&str, f64, Counter); 2] = [
-            ("select_cpu_fallback", self.max_fallback_rate, |e| {
-                e.select_cpu_fallback
-            }),
-            ("dispatch_keep_last", self.max_keep_last_rate, |e| {
-                e.dispatch_keep_last
-            }),
+        let everywhere: Counts = |_, _, _| true;
+        let events: [(&str, f64, Counter, Counts); 2] = [
+            (
+                "select_cpu_fallback",
+                self.max_fallback_rate,
+                |e| e.select_cpu_fallback,
+                everywhere,
+            ),
+            (
+                "dispatch_keep_last",
+                self.max_keep_last_rate,
+                |e| e.dispatch_keep_last,
+                someone_waited,
+            ),
         ];
-        for (name, bound, read) in events {
-            let rates = samples.windows(2).map(|w| event_rate(&w[0], &w[1], read));
+        for (name, bound, read, counts) in events {
+            let rates = samples
+                .windows(2)
+                .map(|w| event_rate(&w[0], &w[1], read, counts));
             let broken = rates.map(|r| r.is_some_and(|r| r > bound));
             sustained(
                 format!("{name} above {bound} events per vCPU-second"),
                 &mut std::iter::once(false).chain(broken),
             );
+        }
+        if self.work_conservation {
+            out.extend(super::work::violations(samples, need));
         }
         out
     }
@@ -197,19 +220,39 @@ fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usiz
     None
 }
 
-/// Events a vCPU-second between two samples: by delivered CPU time, so that a slow host does not
-/// look like a quiet scheduler. `None` where that or the counters were not measured.
-fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter) -> Option<f64> {
+/// Whether the events of a CPU between two samples count.
+type Counts = fn(&MonitorSample, &MonitorSample, usize) -> bool;
+
+/// Whether a task waited for `cpu` from one sample to the next; so far as is known.
+fn someone_waited(before: &MonitorSample, now: &MonitorSample, cpu: usize) -> bool {
+    let listed = |s: &MonitorSample| s.cpus.iter().all(|c| c.waiting.is_some());
+    if !listed(before) || !listed(now) {
+        return true;
+    }
+    let mut waiting = now.waiting_for(cpu);
+    waiting.any(|task| MonitorSample::still_waits(before, task))
+}
+
+/// Events a vCPU-second between two samples, over all CPUs: by delivered CPU time, so that a slow
+/// host does not look like a quiet scheduler; by guest time under the virtual clock, which delivers
+/// all of it. `None` where the counters were not read.
+fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Counts) -> Option<f64> {
     let (mut events, mut cpu_ns) = (0i64, 0u64);
-    for (a, b) in a.cpus.iter().zip(&b.cpus) {
-        let (before, now) = (a.event_counters.as_ref()?, b.event_counters.as_ref()?);
-        // A counter that went backwards was reset with its scheduler.
-        events = events.saturating_add(read(now).saturating_sub(read(before)).max(0));
-        let ran = b.vcpu_cpu_time_ns?.saturating_sub(a.vcpu_cpu_time_ns?);
+    let guest_ns = b.elapsed_ms.saturating_sub(a.elapsed_ms) * 1_000_000;
+    for (cpu, (before, now)) in a.cpus.iter().zip(&b.cpus).enumerate() {
+        let (first, last) = (
+            before.event_counters.as_ref()?,
+            now.event_counters.as_ref()?,
+        );
+        if counts(a, b, cpu) {
+            // A counter that went backwards was reset with its scheduler.
+            let grown = read(last).saturating_sub(read(first)).max(0);
+            events = events.saturating_add(grown);
+        }
+        let ran = delivered_ns(before, now, guest_ns);
         cpu_ns = cpu_ns.saturating_add(ran);
     }
-    let average_vcpu_ns = cpu_ns / (a.cpus.len().min(b.cpus.len()).max(1) as u64);
-    (average_vcpu_ns > 0).then(|| events as f64 * 1e9 / average_vcpu_ns as f64)
+    (cpu_ns > 0).then(|| events as f64 * 1e9 / cpu_ns as f64)
 }
 
 /// Whether the samples look like a kernel that runs: no impossible queue, and clocks that differ.
@@ -218,6 +261,7 @@ fn initialised(samples: &[MonitorSample]) -> bool {
     let mut clocks = cpus().map(|c| c.rq_clock);
     let first = clocks.next();
     let plausible = cpus().all(|c| c.local_dsq_depth <= IMPLAUSIBLE_DSQ_DEPTH);
-    // One lone reading cannot differ from anything.
-    plausible && (cpus().count() == 1 || clocks.any(|c| Some(c) != first))
+    // One lone reading cannot differ from anything, and a machine that idles has no tick.
+    let idled = cpus().all(|c| c.idle == Some(true));
+    plausible && (cpus().count() == 1 || idled || clocks.any(|c| Some(c) != first))
 }

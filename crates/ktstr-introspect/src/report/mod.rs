@@ -4,6 +4,7 @@
 //! judges; [`crate::capture`] fills it and [`crate::snapshot`] asks it.
 
 mod map;
+mod runqueue;
 mod system;
 mod value;
 
@@ -11,6 +12,7 @@ pub use map::{
     ArenaDump, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
     FailureDumpPercpuHashEntry, FdArrayDump, RingbufDump, StackTraceDump,
 };
+pub use runqueue::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxExit, WaitingTask, WaitsIn};
 pub use system::{
     CgroupPsi, CpuStat, DsqState, EventCounterSample, NumaNodeStats, PerCpuTimeStats,
     ProbeCounters, ProgRuntimeStats, PsiLine, RqScxState, ScxEventCounters, ScxSchedState,

@@ -191,6 +191,44 @@ pub struct ScxEventCounters {
     pub sub_bypass_dispatch: i64,
 }
 
+impl ScxEventCounters {
+    /// Each counter with its value in `other`, in the order of the fields.
+    fn pairs<'a>(&'a mut self, other: &'a Self) -> [(&'a mut i64, i64); 13] {
+        [
+            (&mut self.select_cpu_fallback, other.select_cpu_fallback),
+            (
+                &mut self.dispatch_local_dsq_offline,
+                other.dispatch_local_dsq_offline,
+            ),
+            (&mut self.dispatch_keep_last, other.dispatch_keep_last),
+            (&mut self.enq_skip_exiting, other.enq_skip_exiting),
+            (
+                &mut self.enq_skip_migration_disabled,
+                other.enq_skip_migration_disabled,
+            ),
+            (&mut self.reenq_immed, other.reenq_immed),
+            (&mut self.reenq_local_repeat, other.reenq_local_repeat),
+            (&mut self.refill_slice_dfl, other.refill_slice_dfl),
+            (&mut self.bypass_duration, other.bypass_duration),
+            (&mut self.bypass_dispatch, other.bypass_dispatch),
+            (&mut self.bypass_activate, other.bypass_activate),
+            (&mut self.insert_not_owned, other.insert_not_owned),
+            (&mut self.sub_bypass_dispatch, other.sub_bypass_dispatch),
+        ]
+    }
+
+    /// Adds what the counters grew by from `before` to `now`; one that went back was reset.
+    pub fn add_growth(&mut self, before: &Self, now: &Self) {
+        let mut grown = now.clone();
+        for (slot, before) in grown.pairs(before) {
+            *slot = slot.saturating_sub(before).max(0);
+        }
+        for (slot, grown) in self.pairs(&grown) {
+            *slot = slot.saturating_add(grown);
+        }
+    }
+}
+
 /// The event counters at one time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -115,29 +115,23 @@ impl Captures {
         self.freezes.iter().sum()
     }
 
-    /// Takes the next capture if its boundary has come, at `now`; under the virtual clock, asks
-    /// to be held at the next one.
+    /// Takes the next capture if its boundary has come, at `now`. Returns the time of the one after
+    /// it, while the window is open.
     pub(super) fn take_if_due(
         &mut self,
         machine: &mut Machine,
         knowledge: &mut Knowledge,
         said: &Transcript,
         now: Duration,
-    ) -> Result<(), MachineError> {
+    ) -> Result<Option<Duration>, MachineError> {
         if let (Some(elapsed), Some(boundary)) =
             (said.window.elapsed(now), self.boundaries.get(self.next))
             && elapsed >= *boundary
         {
             self.take(machine, knowledge, elapsed, said.step_index)?;
         }
-        if let Some(clock) = machine.virtual_clock() {
-            let due = self
-                .boundaries
-                .get(self.next)
-                .and_then(|boundary| said.window.when(*boundary));
-            clock.set_due(due.map(|due| due.as_nanos() as u64));
-        }
-        Ok(())
+        let next = self.boundaries.get(self.next);
+        Ok(next.and_then(|boundary| said.window.when(*boundary)))
     }
 
     /// Freezes the machine, reads, stores under `periodic_NNN`, lets go.

@@ -1,7 +1,10 @@
 //! From a conversation to a verdict that names whose fault it is.
 
-use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
+use ktstr_assert::{
+    Assert, AssertDetail, AssertResult, DetailKind, MonitorReport, MonitorThresholds,
+};
 use ktstr_guest::protocol::ProcessEnd;
+use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Halt;
 
 use super::conversation::End;
@@ -85,7 +88,13 @@ pub(super) struct Case<'a> {
 }
 
 /// Judges how it ended first, then what was said.
-pub(super) fn judge(case: &Case, end: &End, said: &Transcript, console: &str) -> Judgement {
+pub(super) fn judge(
+    case: &Case,
+    end: &End,
+    said: &Transcript,
+    console: &str,
+    exit: Option<&ScxExit>,
+) -> Judgement {
     if let Some(message) = &said.harness_error {
         return Judgement::inconclusive(Fault::Harness, format!("in the guest: {message}"));
     }
@@ -116,7 +125,7 @@ pub(super) fn judge(case: &Case, end: &End, said: &Transcript, console: &str) ->
         End::Bye => {}
     }
     let mut judgement = finished(case, said);
-    if let Some(reason) = ejection(console) {
+    if let Some(reason) = exit.map(told_by_kernel).or_else(|| ejection(console)) {
         let message = format!(
             "the kernel ejected scheduler `{}`: {reason}",
             case.scheduler
@@ -127,6 +136,71 @@ pub(super) fn judge(case: &Case, end: &End, said: &Transcript, console: &str) ->
         judgement.fault = Some(Fault::Scheduler);
     }
     judgement
+}
+
+/// Why sched_ext ejected a scheduler, from its own notes: what happened, to whom, and where in the
+/// kernel it was noticed.
+fn told_by_kernel(exit: &ScxExit) -> String {
+    let mut text = exit.reason.clone();
+    if !exit.msg.is_empty() {
+        text.push_str(&format!(" ({})", exit.msg));
+    }
+    text.push_str(&format!(", {}", exit.kind_name));
+    // The first frames are those of noting it.
+    let frames: Vec<&str> = exit
+        .backtrace
+        .iter()
+        .map(String::as_str)
+        .skip_while(|frame| NOTING.iter().any(|f| frame.starts_with(f)))
+        .take(FRAMES)
+        .collect();
+    if !frames.is_empty() {
+        text.push_str(&format!("; noticed in {}", frames.join(" < ")));
+    }
+    text
+}
+
+/// Frames of a backtrace that are told.
+const FRAMES: usize = 3;
+/// Functions of sched_ext that take its notes.
+const NOTING: &[&str] = &["scx_vexit", "__scx_exit", "scx_exit", "stack_trace_save"];
+
+/// Folds in what the monitor saw. Its bounds hold for a scheduler under test alone, so they are asked
+/// only if there is one, and if the test sets any.
+pub(super) fn monitor(
+    judgement: &mut Judgement,
+    case: &Case,
+    checks: &Assert,
+    report: Option<&MonitorReport>,
+) {
+    let Some(thresholds) = MonitorThresholds::from_assert(checks) else {
+        return;
+    };
+    // Whatever brought the run to no answer made the samples say nothing either.
+    if !case.has_scheduler || judgement.result.is_inconclusive() {
+        return;
+    }
+    // Turned off by the user: nothing was promised.
+    let Some(report) = report else { return };
+    let mut result = thresholds.evaluate(report).into_result();
+    if result.is_inconclusive() && judgement.guest.is_err() {
+        // The run ended before there was much to see: that is told already.
+        return;
+    }
+    if result.is_inconclusive()
+        && let Some(why) = &report.unavailable
+    {
+        result.note(format!("the monitor has no data: {why}"));
+    }
+    let fault = match () {
+        () if result.is_fail() => Some(Fault::Scheduler),
+        () if result.is_inconclusive() => Some(Fault::Harness),
+        () => None,
+    };
+    judgement.result.merge(result);
+    if judgement.fault.is_none() {
+        judgement.fault = fault;
+    }
 }
 
 /// Why sched_ext put an end to a scheduler, as the kernel says it (kernel/sched/ext.c): that it

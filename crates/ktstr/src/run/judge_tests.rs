@@ -48,14 +48,14 @@ fn message(judgement: &Judgement) -> String {
 #[test]
 fn a_result_is_taken_as_it_is() {
     let passed = said(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
-    let judgement = judge(&CASE, &End::Bye, &passed, "");
+    let judgement = judge(&CASE, &End::Bye, &passed, "", None);
     assert!(judgement.result.is_pass() && judgement.fault.is_none());
 }
 
 #[test]
 fn a_slow_host_is_inconclusive_and_named() {
     let end = End::GaveUp(WatchdogKillReason::Tier3Deadman);
-    let judgement = judge(&CASE, &end, &said(vec![attached()]), "");
+    let judgement = judge(&CASE, &end, &said(vec![attached()]), "", None);
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Host));
     assert!(message(&judgement).starts_with("host too slow"));
@@ -64,17 +64,23 @@ fn a_slow_host_is_inconclusive_and_named() {
 #[test]
 fn a_hang_is_the_schedulers_only_once_it_drives_the_cpus() {
     let end = End::GaveUp(WatchdogKillReason::Tier1CpuBudget);
-    let under = judge(&CASE, &end, &said(vec![attached()]), "");
+    let under = judge(&CASE, &end, &said(vec![attached()]), "", None);
     assert!(under.result.is_fail());
     assert_eq!(under.fault, Some(Fault::Scheduler));
-    let before = judge(&CASE, &end, &said(vec![]), "");
+    let before = judge(&CASE, &end, &said(vec![]), "", None);
     assert_eq!(before.fault, Some(Fault::Kernel));
 }
 
 #[test]
 fn a_kernel_panic_shows_its_reason() {
     let console = "[ 1.0] Kernel panic - not syncing: Attempted to kill init!\n[ 1.1] CPU: 0\n";
-    let judgement = judge(&CASE, &End::Halted(Halt::Reset), &said(vec![]), console);
+    let judgement = judge(
+        &CASE,
+        &End::Halted(Halt::Reset),
+        &said(vec![]),
+        console,
+        None,
+    );
     assert_eq!(
         message(&judgement),
         "the guest's kernel panicked: Attempted to kill init!"
@@ -88,7 +94,7 @@ fn a_wrong_shape_is_the_harnesss_fault_whatever_the_test_said() {
     if let Some(hello) = &mut transcript.hello {
         hello.topology = Ok("1n2l1c1t".into());
     }
-    let judgement = judge(&CASE, &End::Bye, &transcript, "");
+    let judgement = judge(&CASE, &End::Bye, &transcript, "", None);
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Harness));
     assert!(message(&judgement).contains("1n1l2c1t") && message(&judgement).contains("1n2l1c1t"));
@@ -100,7 +106,7 @@ fn out_of_memory_says_what_to_raise() {
         end: ProcessEnd::Signaled(9),
         oom_killed: true,
     };
-    let judgement = judge(&CASE, &End::Bye, &said(vec![end]), "");
+    let judgement = judge(&CASE, &End::Bye, &said(vec![end]), "", None);
     assert!(message(&judgement).contains("memory_mib"));
     assert_eq!(judgement.fault, Some(Fault::Test));
 }
@@ -114,7 +120,7 @@ fn a_refused_scheduler_shows_its_last_words() {
     let refused = ToHost::SchedulerNotAttached {
         reason: "it exited with code 1 before it attached".into(),
     };
-    let judgement = judge(&CASE, &End::Bye, &said(vec![log, refused]), "");
+    let judgement = judge(&CASE, &End::Bye, &said(vec![log, refused]), "", None);
     assert!(message(&judgement).contains("EACCES"));
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
 }
@@ -132,6 +138,7 @@ fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
             ToHost::TestResult(Box::new(AssertResult::pass())),
         ]),
         "",
+        None,
     );
     assert!(judgement.result.is_fail());
     assert!(message(&judgement).starts_with("scheduler process died"));
@@ -153,7 +160,7 @@ fn a_refusal_is_shown_with_its_reason() {
             reason: "it exited with code 1 before it attached".into(),
         },
     ]);
-    let text = message(&judge(&CASE, &End::Bye, &refused, ""));
+    let text = message(&judge(&CASE, &End::Bye, &refused, "", None));
     assert!(text.contains("R1 invalid mem access 'scalar'"), "{text}");
     assert!(text.lines().count() < 50, "{text}");
 }
@@ -166,7 +173,7 @@ fn an_ejection_is_told_in_the_kernels_words() {
         attached(),
         ToHost::TestResult(Box::new(AssertResult::pass())),
     ]);
-    let judgement = judge(&CASE, &End::Bye, &passed, console);
+    let judgement = judge(&CASE, &End::Bye, &passed, console, None);
     assert_eq!(
         message(&judgement),
         "the kernel ejected scheduler `scx_x`: runnable task stall \
@@ -174,5 +181,71 @@ fn an_ejection_is_told_in_the_kernels_words() {
     );
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
     let clean = "[ 3.0] sched_ext: BPF scheduler \"x\" disabled (unregistered from user space)\n";
-    assert!(judge(&CASE, &End::Bye, &passed, clean).result.is_pass());
+    assert!(
+        judge(&CASE, &End::Bye, &passed, clean, None)
+            .result
+            .is_pass()
+    );
+}
+
+#[test]
+fn an_ejection_is_told_from_the_kernels_own_notes() {
+    let exit = ScxExit {
+        kind: 1026,
+        kind_name: "SCX_EXIT_ERROR_STALL".into(),
+        reason: "runnable task stall".into(),
+        msg: "worker[77] failed to run for 5.004s".into(),
+        backtrace: vec![
+            "scx_vexit+0x6d".into(),
+            "__scx_exit+0x4f".into(),
+            "scx_watchdog_workfn+0x1b6".into(),
+            "process_one_work+0x1cd".into(),
+            "worker_thread+0x1af".into(),
+            "kthread+0xe5".into(),
+        ],
+        ..ScxExit::default()
+    };
+    let passed = said(vec![
+        attached(),
+        ToHost::TestResult(Box::new(AssertResult::pass())),
+    ]);
+    let judgement = judge(&CASE, &End::Bye, &passed, "", Some(&exit));
+    assert_eq!(
+        message(&judgement),
+        "the kernel ejected scheduler `scx_x`: runnable task stall \
+         (worker[77] failed to run for 5.004s), SCX_EXIT_ERROR_STALL; noticed in \
+         scx_watchdog_workfn+0x1b6 < process_one_work+0x1cd < worker_thread+0x1af"
+    );
+    assert_eq!(judgement.fault, Some(Fault::Scheduler));
+    assert_eq!(exit.stalled(), Some(("worker[77]", 5.004)));
+}
+
+#[test]
+fn the_monitor_is_asked_for_a_scheduler_under_test_alone() {
+    let passed = || {
+        let result = AssertResult::pass();
+        let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
+        judge(&CASE, &End::Bye, &said, "", None)
+    };
+    let enforced = Assert::NO_OVERRIDES.with_monitor_defaults();
+    let nothing_seen = MonitorReport::default();
+    let judged = |case: &Case, checks: &Assert, report| {
+        let mut judgement = passed();
+        monitor(&mut judgement, case, checks, report);
+        judgement
+    };
+    let without_data = judged(&CASE, &enforced, Some(&nothing_seen));
+    assert!(without_data.result.is_inconclusive());
+    assert_eq!(without_data.fault, Some(Fault::Harness));
+    let eevdf = Case {
+        has_scheduler: false,
+        ..CASE
+    };
+    for judgement in [
+        judged(&eevdf, &enforced, Some(&nothing_seen)),
+        judged(&CASE, &Assert::NO_OVERRIDES, Some(&nothing_seen)),
+        judged(&CASE, &enforced, None),
+    ] {
+        assert!(judgement.result.is_pass() && judgement.fault.is_none());
+    }
 }

@@ -82,6 +82,12 @@ pub(super) fn keep(
         if let Some(trace) = &vm.trace {
             folder.add_bytes(SWITCHES_FILE, &trace.encode())?;
         }
+        if let Some(monitor) = vm.monitor.as_ref().filter(|m| !m.samples.is_empty()) {
+            folder.add_json("monitor.json", monitor)?;
+        }
+        if let Some(exit) = &vm.scx_exit {
+            folder.add_json("scx_exit.json", exit)?;
+        }
         if !captures.is_empty() {
             let reports: Vec<_> = captures.iter().map(|e| (&e.tag, &e.report)).collect();
             folder.add_json("captures.json", &reports)?;
@@ -126,6 +132,7 @@ fn timings(finished: &Finished) -> std::collections::BTreeMap<String, f64> {
         ("attach", t.attach),
         ("window", t.window),
         ("captures", t.captures),
+        ("monitor", t.monitor),
         ("teardown", t.teardown),
         ("digest", t.digest),
     ]

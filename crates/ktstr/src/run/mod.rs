@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod judge;
 mod keep;
+mod monitor;
 mod plan;
 mod report;
 mod scheduler;
@@ -39,6 +40,7 @@ use conversation::End;
 use engine::Engine;
 use judge::Case;
 pub(crate) use judge::Judgement;
+use monitor::Monitor;
 use plan::Plan;
 use transcript::Transcript;
 
@@ -74,6 +76,8 @@ pub struct Timings {
     pub window: Duration,
     /// The guest frozen for captures.
     pub captures: Duration,
+    /// The monitor's samples, which are part of the window.
+    pub monitor: Duration,
     /// From the window's end to QEMU's end.
     pub teardown: Duration,
     /// Digests of the run.
@@ -303,6 +307,7 @@ impl Run {
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);
+        let mut monitor = Monitor::new();
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
         timings.restore = started.elapsed();
@@ -318,24 +323,37 @@ impl Run {
         let end = match early {
             Some(end) => end,
             None => conversation.until_end(silence, |machine, said, now| {
-                captures.take_if_due(machine, &mut knowledge, said, now)
+                let sample = monitor.look(machine, &mut knowledge, said, now);
+                let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
+                if let Some(clock) = machine.virtual_clock() {
+                    let due = [sample, capture].into_iter().flatten().min();
+                    clock.set_due(due.map(|due| due.as_nanos() as u64));
+                }
+                Ok(())
             })?,
         };
         let followed = follow(&conversation, &end, template)?;
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
-        timings.fill(started, &said, &captures, Instant::now());
+        timings.fill(started, &said, &captures, &monitor, Instant::now());
         let case = Case {
             scheduler: entry.scheduler.binary.display_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
         };
-        let judgement = judge::judge(&case, &end, &said, &console);
-        *vm = Some(vm_result(
-            plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
-        ));
+        let (report, scx_exit) = monitor.done();
+        let mut judgement = judge::judge(&case, &end, &said, &console, scx_exit.as_ref());
+        let checks = entry.scheduler.assert.merge(&entry.assert);
+        judge::monitor(&mut judgement, &case, &checks, report.as_ref());
+        *vm = Some(VmResult {
+            monitor: report,
+            scx_exit,
+            ..vm_result(
+                plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
+            )
+        });
         timings.digest = vm.as_ref().map_or(Duration::ZERO, |vm| vm.digest_time);
         Ok(judgement)
     }
@@ -343,9 +361,17 @@ impl Run {
 
 impl Timings {
     /// `started` is when its making began, `ended` when the machine was gone.
-    fn fill(&mut self, started: Instant, said: &Transcript, captures: &Captures, ended: Instant) {
+    fn fill(
+        &mut self,
+        started: Instant,
+        said: &Transcript,
+        captures: &Captures,
+        monitor: &Monitor,
+        ended: Instant,
+    ) {
         self.boot = said.called.unwrap_or(ended) - started;
         self.captures = captures.frozen();
+        self.monitor = monitor.spent();
         self.attach = said.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
         if let (Some(opened), Some(closed)) = said.seen {
             self.window = (closed - opened).saturating_sub(self.captures);
@@ -450,6 +476,7 @@ fn vm_result(
         stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),
         output: said.stdout,
         crash_message: judgement.crash.clone(),
+        scx_exit: None,
         monitor: None,
         periodic_target: plan.entry.num_snapshots,
         periodic_fired: captures.fired,

@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use ktstr_assert::AssertResult;
+use ktstr_assert::{AssertResult, MonitorReport};
+use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
 use super::{EXIT_INCONCLUSIVE, Finished, judge::last_lines};
@@ -92,6 +93,12 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
         );
         section(text, "periodic", &line);
     }
+    if let Some(monitor) = &vm.monitor {
+        section(text, "monitor", &monitor_lines(monitor));
+    }
+    if let Some(exit) = &vm.scx_exit {
+        section(text, "sched_ext dump", &dump_lines(exit));
+    }
     for (name, log) in [
         ("test output", &vm.output),
         ("scheduler log", &vm.scheduler_log),
@@ -103,6 +110,50 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
             section(text, name, &last_lines(log, LOG_LINES));
         }
     }
+}
+
+/// What the monitor saw, in a few lines.
+fn monitor_lines(report: &MonitorReport) -> String {
+    let s = &report.summary;
+    if s.total_samples == 0 {
+        return report.unavailable.clone().unwrap_or_default();
+    }
+    let mut lines = format!(
+        "{} samples, {} torn: runqueues {:.1} long on average, longest to shortest {:.1} at most, \
+         local DSQs {} deep at most",
+        s.total_samples,
+        report.torn_samples,
+        s.avg_nr_running,
+        s.max_imbalance_ratio,
+        s.max_local_dsq_depth,
+    );
+    if s.stuck_count > 0 {
+        let _ = write!(
+            lines,
+            "\nrunqueue clocks stood still {} times",
+            s.stuck_count
+        );
+    }
+    lines
+}
+
+/// Lines shown of a scheduler's dump.
+const DUMP_LINES: usize = 24;
+
+/// The kernel's notes on a scheduler that it ejected: where it was noticed, and the dump's begin.
+fn dump_lines(exit: &ScxExit) -> String {
+    let mut text = format!("{}: {} ({})", exit.kind_name, exit.reason, exit.msg);
+    for frame in &exit.backtrace {
+        let _ = write!(text, "\n  {frame}");
+    }
+    let lines: Vec<&str> = exit.dump.lines().filter(|l| !l.trim().is_empty()).collect();
+    for line in lines.iter().take(DUMP_LINES) {
+        let _ = write!(text, "\n{line}");
+    }
+    if let Some(more) = lines.len().checked_sub(DUMP_LINES + 1) {
+        let _ = write!(text, "\n... {} more lines in scx_exit.json", more + 1);
+    }
+    text
 }
 
 fn section(text: &mut String, name: &str, body: &str) {

@@ -1,0 +1,229 @@
+//! Who waits where: imbalance, depth, keep-last and work conservation on hand-made samples.
+
+use super::*;
+
+const BOTH: u64 = 0b11;
+
+/// `n` waiting tasks numbered from `pid` on.
+fn waiting(pid: i32, n: i32, allowed: u64, queue: WaitsIn) -> Vec<WaitingTask> {
+    let task = |pid| WaitingTask {
+        pid,
+        comm: "w".into(),
+        allowed: vec![allowed],
+        queue,
+        ran_ns: 5,
+    };
+    (pid..pid + n).map(task).collect()
+}
+
+fn cpu(idle: bool, waiting: Vec<WaitingTask>) -> CpuSnapshot {
+    CpuSnapshot {
+        nr_running: waiting.len() as u32 + u32::from(!idle),
+        local_dsq_depth: waiting.len() as u32,
+        idle: Some(idle),
+        nr_switches: Some(7),
+        waiting: Some(waiting),
+        ..CpuSnapshot::default()
+    }
+}
+
+fn sample(i: usize, cpus: Vec<CpuSnapshot>) -> MonitorSample {
+    let mut cpus = cpus;
+    for cpu in &mut cpus {
+        cpu.rq_clock = (i as u64 + 1) * 100_000_000;
+    }
+    MonitorSample {
+        elapsed_ms: i as u64 * 100,
+        cpus,
+        ..MonitorSample::default()
+    }
+}
+
+fn judged(f: impl Fn(usize) -> Vec<CpuSnapshot>) -> Vec<String> {
+    let report = MonitorReport {
+        samples: (0..6).map(|i| sample(i, f(i))).collect(),
+        ..MonitorReport::default()
+    };
+    MonitorThresholds::default().evaluate(&report).details
+}
+
+#[test]
+fn a_cpuset_makes_no_imbalance() {
+    let confined = |_| {
+        let tasks = waiting(1, 8, 0b01, WaitsIn::Local);
+        vec![cpu(false, tasks), cpu(true, vec![])]
+    };
+    assert_eq!(judged(confined), [""; 0]);
+    let free = |_| {
+        let tasks = waiting(1, 8, BOTH, WaitsIn::Local);
+        vec![cpu(false, tasks), cpu(false, vec![])]
+    };
+    assert_eq!(
+        judged(free),
+        ["imbalance ratio above 4 for 5 samples in a row, until +400ms"]
+    );
+    // In a queue that both CPUs serve, where a task counts says nothing.
+    let shared = |_| {
+        let tasks = waiting(1, 8, BOTH, WaitsIn::Shared);
+        vec![cpu(false, tasks), cpu(false, vec![])]
+    };
+    assert_eq!(judged(shared), [""; 0]);
+}
+
+#[test]
+fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
+    let deep = |allowed| {
+        move |_| {
+            let tasks = waiting(1, 60, allowed, WaitsIn::Local);
+            vec![cpu(false, tasks), cpu(false, vec![])]
+        }
+    };
+    let depth = |details: Vec<String>| details.iter().any(|d| d.contains("local DSQ deeper"));
+    assert!(depth(judged(deep(BOTH))));
+    assert!(!depth(judged(deep(0b01))));
+}
+
+#[test]
+fn an_idle_cpu_beside_waiting_tasks() {
+    let other = |i: usize| i as i32 * 10;
+    // Another task each time: the CPU is at fault.
+    let skipped = |i| {
+        let mut idle = cpu(true, vec![]);
+        idle.nr_switches = Some(3);
+        vec![
+            cpu(false, waiting(other(i) + 1, 1, BOTH, WaitsIn::Shared)),
+            idle,
+        ]
+    };
+    assert_eq!(
+        judged(skipped),
+        ["cpu1 idled while w[41] waited that may run there, for 5 samples in a row, until +400ms"]
+    );
+    // It ran in between.
+    let came_and_went = |i| {
+        let mut cpus = skipped(i);
+        cpus[1].nr_switches = Some(i as u64);
+        cpus
+    };
+    assert_eq!(judged(came_and_went), [""; 0]);
+    // Who waits may not run there.
+    let elsewhere = |i| {
+        let tasks = waiting(other(i) + 1, 1, 0b01, WaitsIn::Shared);
+        vec![cpu(false, tasks), cpu(true, vec![])]
+    };
+    assert_eq!(judged(elsewhere), [""; 0]);
+    // The host kept that CPU from running.
+    let starved = |i| {
+        let mut cpus = skipped(i);
+        cpus[1].vcpu_run_delay_ns = Some(i as u64 * 50_000_000);
+        cpus
+    };
+    assert_eq!(judged(starved), [""; 0]);
+}
+
+#[test]
+fn a_task_that_waits_while_cpus_come_and_go() {
+    let forgotten = |ran: fn(usize) -> u64| {
+        move |i: usize| {
+            let mut task = waiting(9, 1, BOTH, WaitsIn::Bpf);
+            task[0].ran_ns = ran(i);
+            let mut cpus = vec![cpu(i % 2 == 0, task), cpu(i % 2 == 1, vec![])];
+            for cpu in &mut cpus {
+                cpu.nr_switches = Some(i as u64);
+            }
+            cpus
+        }
+    };
+    assert_eq!(
+        judged(forgotten(|_| 5)),
+        [
+            "w[9] waited and got no CPU while cpu0, where it may run, idled, for 5 samples in a row, \
+             until +400ms"
+        ]
+    );
+    assert_eq!(judged(forgotten(|i| i as u64)), [""; 0]);
+}
+
+#[test]
+fn going_on_with_the_last_task_is_right_while_nobody_waits() {
+    let keeps = |waits: bool| {
+        move |i: usize| {
+            let tasks = match waits {
+                true => waiting(3, 1, BOTH, WaitsIn::Shared),
+                false => vec![],
+            };
+            let mut cpus = vec![cpu(false, tasks), cpu(false, vec![])];
+            for cpu in &mut cpus {
+                cpu.event_counters = Some(ScxEventCounters {
+                    dispatch_keep_last: i as i64 * 20,
+                    ..ScxEventCounters::default()
+                });
+            }
+            cpus
+        }
+    };
+    assert_eq!(judged(keeps(false)), [""; 0]);
+    assert_eq!(
+        judged(keeps(true)),
+        [
+            "dispatch_keep_last above 100 events per vCPU-second for 5 samples in a row, until +500ms"
+        ]
+    );
+}
+
+#[test]
+fn what_comes_after_the_schedulers_end_is_not_judged() {
+    let deep = |_: usize| {
+        let tasks = waiting(1, 60, BOTH, WaitsIn::Local);
+        vec![cpu(false, tasks), cpu(false, vec![])]
+    };
+    let samples = (0..6).map(|i| MonitorSample {
+        scx_attached: Some(i < 3),
+        ..sample(i, deep(i))
+    });
+    let report = MonitorReport {
+        samples: samples.collect(),
+        ..MonitorReport::default()
+    };
+    let verdict = MonitorThresholds::default().evaluate(&report);
+    assert!(verdict.passed && !verdict.inconclusive, "{verdict:?}");
+}
+
+#[test]
+fn metrics_of_a_run_and_of_a_phase() {
+    assert!(metrics(&[]).is_empty());
+    let samples: Vec<_> = (0..6)
+        .map(|i| {
+            let mut cpus = vec![cpu(false, vec![]), cpu(true, vec![])];
+            for cpu in &mut cpus {
+                cpu.event_counters = Some(ScxEventCounters {
+                    select_cpu_fallback: i as i64 * 10,
+                    ..ScxEventCounters::default()
+                });
+                cpu.schedstat = Some(CpuSchedstat {
+                    run_delay: i as u64 * 1000,
+                    pcount: i as u64 * 2,
+                    ..CpuSchedstat::default()
+                });
+            }
+            sample(i, cpus)
+        })
+        .collect();
+    let run = metrics(&samples);
+    let get = |name: &str| run.get(name).copied();
+    assert_eq!(get("total_fallback"), Some(100.0));
+    assert_eq!(get("total_event_vcpu_sec"), Some(1.0));
+    assert_eq!(get("fallback_per_vcpu_sec"), Some(100.0));
+    assert_eq!(get("total_run_delay_ns_per_sched"), Some(500.0));
+    assert_eq!(get("avg_nr_running"), Some(0.5));
+    // Without kernel.sched_schedstats nobody counts.
+    assert_eq!(get("total_ttwu_count"), None);
+    assert_eq!(get("ttwu_local_fraction"), None);
+    // One sample has no growth.
+    assert_eq!(metrics(&samples[..1]).get("total_fallback"), None);
+
+    let mut phases = vec![crate::PhaseBucket::new(crate::Phase::step(0))];
+    (phases[0].start_ms, phases[0].end_ms) = (100, 300);
+    fold_into(&mut phases, &samples);
+    assert_eq!(phases[0].get("total_fallback"), Some(40.0));
+}

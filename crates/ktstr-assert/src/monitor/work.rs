@@ -1,0 +1,108 @@
+//! Work conservation: no CPU idles while a task waits that may run there.
+//!
+//! What breaks it are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores
+//! (EuroSys 2016). A moment of it is normal: a task was woken, and the CPU it is meant for is on its
+//! way out of idle. So a single sample says nothing; either the CPU or the task must have been left
+//! alone all the time from the first sample of several to the last.
+
+use super::{CpuSnapshot, MonitorSample, WaitingTask};
+
+/// A host that keeps a vCPU waiting for longer than this between two samples is to blame for what it
+/// does not do, in nanoseconds.
+const PREEMPTED_NS: u64 = 10_000_000;
+
+/// The first CPUs, and the first task, that were left alone for `need` samples in a row.
+pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<String> {
+    let cpus = samples.iter().map(|s| s.cpus.len()).min().unwrap_or(0);
+    let mut out = Vec::new();
+    let idle: Vec<(usize, usize)> = (0..cpus)
+        .filter_map(|cpu| Some((cpu, idle_throughout(samples, cpu, need)?)))
+        .collect();
+    if let Some((cpu, end)) = idle.iter().min_by_key(|(_, end)| *end) {
+        let others = match idle.len() {
+            1 => String::new(),
+            n => format!(" ({n} CPUs did)"),
+        };
+        let sample = &samples[*end];
+        let who = sample.waiting_for(*cpu).next().map(name);
+        out.push(format!(
+            "cpu{cpu} idled while {} waited that may run there{others}, for {need} samples in a row, \
+             until +{}ms",
+            who.unwrap_or_default(),
+            sample.elapsed_ms
+        ));
+    }
+    if let Some((task, cpu, end)) = waits_throughout(samples, need) {
+        out.push(format!(
+            "{} waited and got no CPU while cpu{cpu}, where it may run, idled, for {need} samples in a \
+             row, until +{}ms",
+            name(task),
+            samples[end].elapsed_ms
+        ));
+    }
+    out
+}
+
+fn name(task: &WaitingTask) -> String {
+    format!("{}[{}]", task.comm, task.pid)
+}
+
+/// Where the first run of `need` samples ends in all of which `cpu` idled, without leaving idle in
+/// between, while someone waited for it.
+fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option<usize> {
+    let mut run = 0;
+    for (i, sample) in samples.iter().enumerate() {
+        let now = sample.cpus.get(cpu)?;
+        let before = i.checked_sub(1).and_then(|b| samples[b].cpus.get(cpu));
+        let wasted = now.is_idle() && sample.waiting_for(cpu).next().is_some();
+        let goes_on = before
+            .is_some_and(|before| before.nr_switches == now.nr_switches && !preempted(before, now));
+        run = match wasted {
+            true if run > 0 && goes_on => run + 1,
+            true => 1,
+            false => 0,
+        };
+        if run >= need {
+            return Some(i);
+        }
+    }
+    None
+}
+
+/// The first task that waited through `need` samples without running, with an idle CPU in each of
+/// them that it may run on: the task, that CPU in the last one, and where they end.
+fn waits_throughout(
+    samples: &[MonitorSample],
+    need: usize,
+) -> Option<(&WaitingTask, usize, usize)> {
+    // By task of the sample before: for how many samples it has been wronged.
+    let mut runs: Vec<(i32, usize)> = Vec::new();
+    for (i, sample) in samples.iter().enumerate() {
+        let before = i.checked_sub(1).map(|b| &samples[b]);
+        let mut next = Vec::new();
+        for task in sample.waiting() {
+            let free = sample.cpus.iter().enumerate().position(|(c, cpu)| {
+                let was = before.and_then(|b| b.cpus.get(c));
+                cpu.is_idle() && task.may_run_on(c) && !was.is_some_and(|was| preempted(was, cpu))
+            });
+            let Some(cpu) = free else { continue };
+            let same = before.is_some_and(|b| MonitorSample::still_waits(b, task));
+            let so_far = runs.iter().find(|(pid, _)| *pid == task.pid && same);
+            let run = so_far.map_or(0, |(_, run)| *run) + 1;
+            if run >= need {
+                return Some((task, cpu, i));
+            }
+            next.push((task.pid, run));
+        }
+        runs = next;
+    }
+    None
+}
+
+/// Whether the host kept a vCPU from running between two samples.
+fn preempted(before: &CpuSnapshot, now: &CpuSnapshot) -> bool {
+    match (before.vcpu_run_delay_ns, now.vcpu_run_delay_ns) {
+        (Some(before), Some(now)) => now.saturating_sub(before) > PREEMPTED_NS,
+        _ => false,
+    }
+}

@@ -1,0 +1,378 @@
+//! Samples of the runqueues of a guest, many a run: what lies where is found out once, then a sample
+//! is a few reads for each CPU.
+//!
+//! The guest may run meanwhile. Then each runqueue is read twice, and one whose two readings
+//! disagree, or which no kernel could leave so, is [`SampleError::Torn`]. CPUs are read one after
+//! the other: what spans two of them (a task on its way from one to the other) can be seen twice or
+//! not at all, so judge by what several samples in a row have in common.
+//!
+//! Not for whole captures: see [`capture`](crate::capture).
+
+mod exit;
+mod layout;
+mod places;
+mod waiting;
+
+pub use exit::{Ended, ExitReader};
+
+use thiserror::Error;
+
+use crate::btf::Member;
+use crate::kernel::{KernelError, KernelView};
+use crate::memory::GuestMemory;
+use crate::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounters};
+use layout::{DomainLayout, RqLayout, TaskLayout, number, pointer};
+use places::Places;
+
+/// Readings of a runqueue of a running guest before it is given up as torn.
+const ATTEMPTS: usize = 4;
+/// Longer queues than this are not real.
+const MAX_RUNNING: u32 = 1 << 20;
+/// Levels of scheduling domains, at most.
+const MAX_DOMAINS: usize = 8;
+
+/// Why there is no sample.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SampleError {
+    /// The guest changed it while it was read.
+    #[error("cpu{cpu}: {what}, in {ATTEMPTS} readings")]
+    Torn {
+        /// The runqueue's CPU.
+        cpu: u32,
+        /// What did not fit together.
+        what: &'static str,
+    },
+    /// It could not be read at all.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// What is known of one guest kernel, for as long as it lives.
+pub struct Sampler {
+    places: Places,
+    rq: RqLayout,
+    task: TaskLayout,
+    domain: Option<DomainLayout>,
+    events: Option<EventLayout>,
+    /// Address of each CPU's runqueue, and what to add to a per-CPU address.
+    cpus: Vec<(u64, u64)>,
+    scx_root: Option<u64>,
+    schedstats: Option<u64>,
+    /// The scheduler of the last sample, and where its event counters are.
+    root: u64,
+    counters: Option<u64>,
+    domains_known: bool,
+    buffers: [Vec<u8>; 3],
+}
+
+/// Where a scheduler keeps its event counters.
+struct EventLayout {
+    /// The per-CPU pointer in `struct scx_sched`.
+    pointer: Member,
+    /// Where `struct scx_event_stats` lies behind that.
+    offset: u64,
+    size: usize,
+    members: Vec<Option<Member>>,
+}
+
+/// All runqueues at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// By CPU.
+    pub cpus: Vec<RqSample>,
+    /// Whether a sched_ext scheduler is attached.
+    pub scx_attached: bool,
+}
+
+impl Sampler {
+    /// Finds out what there is to find out.
+    pub fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
+        let btf = view.btf();
+        let runqueues = view.symbol("runqueues")?;
+        let cpus = (0..view.cpu_count()?)
+            .map(|cpu| {
+                let offset = view.per_cpu_offset(cpu)?;
+                Ok((runqueues.wrapping_add(offset), offset))
+            })
+            .collect::<Result<Vec<_>, KernelError>>()?;
+        let rq = RqLayout::new(btf)?;
+        let buffers = [vec![0; rq.span], vec![0; rq.span], Vec::new()];
+        Ok(Self {
+            places: Places::new(view.page_table()),
+            rq,
+            task: TaskLayout::new(btf)?,
+            domain: DomainLayout::new(btf),
+            events: EventLayout::new(view),
+            cpus,
+            scx_root: view.symbol("scx_root").ok(),
+            schedstats: view.symbol("sched_schedstats").ok(),
+            root: 0,
+            counters: None,
+            domains_known: false,
+            buffers,
+        })
+    }
+
+    /// Whether the kernel has sched_ext event counters.
+    pub fn has_event_counters(&self) -> bool {
+        self.events.is_some()
+    }
+
+    /// Samples every CPU. `running` says that the guest does not stand still.
+    pub fn sample<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        running: bool,
+    ) -> Result<Sample, SampleError> {
+        self.follow_root(memory)?;
+        let schedstats = match self.schedstats {
+            // The first member of a static key is its count of users.
+            Some(key) => self.places.u32(memory, key)? != 0,
+            None => false,
+        };
+        let mut cpus = Vec::with_capacity(self.cpus.len());
+        for cpu in 0..self.cpus.len() {
+            let mut attempt = 0;
+            let sample = loop {
+                attempt += 1;
+                match self.cpu(memory, cpu, running, schedstats) {
+                    Err(SampleError::Torn { .. }) if attempt < ATTEMPTS && running => {}
+                    other => break other?,
+                }
+            };
+            cpus.push(sample);
+        }
+        self.domains_known = true;
+        Ok(Sample {
+            cpus,
+            scx_attached: self.root != 0,
+        })
+    }
+
+    /// Looks which scheduler is attached now.
+    fn follow_root<M: GuestMemory + ?Sized>(&mut self, memory: &M) -> Result<(), KernelError> {
+        let root = match self.scx_root {
+            Some(symbol) => self.places.u64(memory, symbol)?,
+            None => 0,
+        };
+        if root != self.root {
+            // What it mapped for itself is gone.
+            self.places.forget();
+            self.root = root;
+            self.counters = None;
+        }
+        if root != 0
+            && self.counters.is_none()
+            && let Some(events) = &self.events
+        {
+            let at = root.wrapping_add(events.pointer.offset());
+            let per_cpu = self.places.u64(memory, at)?;
+            self.counters = (per_cpu != 0).then(|| per_cpu.wrapping_add(events.offset));
+        }
+        Ok(())
+    }
+
+    fn cpu<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        cpu: usize,
+        running: bool,
+        schedstats: bool,
+    ) -> Result<RqSample, SampleError> {
+        let (at, offset) = self.cpus[cpu];
+        let torn = |what| SampleError::Torn {
+            cpu: cpu as u32,
+            what,
+        };
+        let [mut first, mut second, mut task] = std::mem::take(&mut self.buffers);
+        let read = self.places.read(memory, at, &mut first);
+        let waiting = read.and_then(|()| {
+            let queues = waiting::Queues {
+                rq: at,
+                bytes: &first,
+                cpu,
+                cpus: self.cpus.len(),
+            };
+            self.waiting(memory, &queues, &mut task)
+        });
+        let again = match running {
+            true => self.places.read(memory, at, &mut second),
+            false => Ok(()),
+        };
+        let (bytes, later) = (first, second);
+        let result = (|| {
+            let waiting = waiting?;
+            again?;
+            let value = |member: &Member| number(&bytes, member);
+            if value(&self.rq.cpu) != cpu as u64 {
+                return Err(torn("the runqueue is another CPU's"));
+            }
+            if running {
+                self.agree(&bytes, &later).map_err(torn)?;
+            }
+            let scx = self.rq.scx.as_ref();
+            let mut sample = RqSample {
+                nr_running: value(&self.rq.nr_running) as u32,
+                scx_nr_running: scx.map_or(0, |scx| value(&scx.nr_running) as u32),
+                local_dsq_depth: scx.map_or(0, |scx| value(&scx.local_nr) as u32),
+                rq_clock: value(&self.rq.clock),
+                scx_flags: scx.map_or(0, |scx| value(&scx.flags) as u32),
+                idle: value(&self.rq.curr) == value(&self.rq.idle),
+                nr_switches: self.rq.nr_switches.as_ref().map(value),
+                avg_irq_util: self.rq.avg_irq.as_ref().map(value),
+                event_counters: None,
+                schedstat: self.schedstat(&bytes, schedstats),
+                sched_domains: None,
+                waiting: None,
+            };
+            if sample.nr_running > MAX_RUNNING || sample.scx_nr_running > sample.nr_running {
+                return Err(torn("the queue's length makes no sense"));
+            }
+            sample.waiting = match waiting {
+                Ok(waiting) => Some(waiting),
+                Err(_) if !running => None,
+                Err(what) => return Err(torn(what)),
+            };
+            Ok(sample)
+        })();
+        let domain = self.rq.domain.as_ref().map(|m| pointer(&bytes, m));
+        self.buffers = [bytes, later, task];
+        let mut sample = result?;
+        sample.event_counters = self.event_counters(memory, offset)?;
+        if schedstats || !self.domains_known {
+            sample.sched_domains = domain.and_then(|sd| self.domains(memory, sd, schedstats));
+        }
+        Ok(sample)
+    }
+
+    /// What two readings right after each other must have in common.
+    fn agree(&self, first: &[u8], second: &[u8]) -> Result<(), &'static str> {
+        let same = |member: &Member| number(first, member) == number(second, member);
+        let scx = self.rq.scx.as_ref();
+        if !same(&self.rq.nr_running)
+            || !same(&self.rq.curr)
+            || !scx.is_none_or(|scx| same(&scx.nr_running) && same(&scx.local_nr))
+        {
+            return Err("the queue changed");
+        }
+        let (before, after) = (
+            number(first, &self.rq.clock),
+            number(second, &self.rq.clock),
+        );
+        if after < before {
+            return Err("the clock went back");
+        }
+        Ok(())
+    }
+
+    fn schedstat(&self, rq: &[u8], counted: bool) -> Option<RqSchedstat> {
+        let (run_delay, pcount) = (self.rq.run_delay.as_ref()?, self.rq.pcount.as_ref()?);
+        let counts = self.rq.counts.as_ref().filter(|_| counted).map(|members| {
+            let [yld, sched, goidle, ttwu, local] = members.map(|m| number(rq, &m) as u32);
+            RqCounts {
+                yld_count: yld,
+                sched_count: sched,
+                sched_goidle: goidle,
+                ttwu_count: ttwu,
+                ttwu_local: local,
+            }
+        });
+        Some(RqSchedstat {
+            run_delay: number(rq, run_delay),
+            pcount: number(rq, pcount),
+            counts,
+        })
+    }
+
+    fn event_counters<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        offset: u64,
+    ) -> Result<Option<ScxEventCounters>, KernelError> {
+        let (Some(events), Some(per_cpu)) = (&self.events, self.counters) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; events.size];
+        let at = per_cpu.wrapping_add(offset);
+        self.places.read(memory, at, &mut bytes)?;
+        let mut counters = ScxEventCounters::default();
+        for ((_, slot), member) in counters.by_name().into_iter().zip(&events.members) {
+            if let Some(member) = member {
+                *slot = number(&bytes, member).cast_signed();
+            }
+        }
+        Ok(Some(counters))
+    }
+
+    fn domains<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        mut sd: u64,
+        counted: bool,
+    ) -> Option<Vec<SchedDomain>> {
+        let layout = self.domain.as_ref()?;
+        let places = &mut self.places;
+        let mut domains = Vec::new();
+        while sd != 0 && domains.len() < MAX_DOMAINS {
+            let mut at = |member: &Member| places.u32(memory, sd.wrapping_add(member.offset()));
+            let mut lb_count = None;
+            if let Some(member) = layout.lb_count.as_ref().filter(|_| counted) {
+                let mut sum = 0;
+                for kind in 0..(member.size / 4).min(8) {
+                    let offset_bits = member.offset_bits + 32 * kind;
+                    sum += u64::from(
+                        at(&Member {
+                            offset_bits,
+                            ..*member
+                        })
+                        .ok()?,
+                    );
+                }
+                lb_count = Some(sum);
+            }
+            let (level, span_weight) = (at(&layout.level).ok()?, at(&layout.span_weight).ok()?);
+            let name = places
+                .u64(memory, sd.wrapping_add(layout.name.offset()))
+                .ok()?;
+            domains.push(SchedDomain {
+                name: places.string(memory, name, 16),
+                level,
+                span_weight,
+                lb_count,
+            });
+            sd = places
+                .u64(memory, sd.wrapping_add(layout.parent.offset()))
+                .ok()?;
+        }
+        Some(domains)
+    }
+}
+
+impl EventLayout {
+    fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Option<Self> {
+        let btf = view.btf();
+        let (pointer, offset) = match btf.member("scx_sched", "pcpu") {
+            Ok(pcpu) => {
+                let stats = btf.member("scx_sched_pcpu", "event_stats").ok()?;
+                (pcpu, stats.offset())
+            }
+            Err(_) => (btf.member("scx_sched", "event_stats_cpu").ok()?, 0),
+        };
+        let members: Vec<_> = ScxEventCounters::default()
+            .by_name()
+            .iter()
+            .map(|(names, _)| {
+                let mut names = names.iter();
+                names.find_map(|name| btf.member("scx_event_stats", name).ok())
+            })
+            .collect();
+        let ends = members.iter().flatten().map(|m| m.offset() + m.size);
+        Some(Self {
+            pointer,
+            offset,
+            size: ends.max()?.min(4096) as usize,
+            members,
+        })
+    }
+}

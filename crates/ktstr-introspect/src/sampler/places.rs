@@ -1,0 +1,121 @@
+//! Reads by kernel address that remember where each page lies.
+//!
+//! For what keeps its place while it lives: the kernel's image, its per-CPU areas, and the direct
+//! map, in which all of the kernel's objects lie. Not for what is mapped and unmapped.
+
+use std::collections::HashMap;
+
+use crate::kernel::KernelError;
+use crate::memory::GuestMemory;
+use crate::paging::{PAGE_SIZE, PageTable};
+
+/// Pages remembered at most; then all are forgotten.
+const MAX_PAGES: usize = 1 << 16;
+
+#[derive(Debug)]
+pub(super) struct Places {
+    table: PageTable,
+    pages: HashMap<u64, u64>,
+}
+
+impl Places {
+    pub fn new(table: PageTable) -> Self {
+        Self {
+            table,
+            pages: HashMap::new(),
+        }
+    }
+
+    /// Forgets what was learned.
+    pub fn forget(&mut self) {
+        self.pages.clear();
+    }
+
+    /// Fills `buf` from `kva` on, in as few reads as there are pieces of physical memory.
+    pub fn read<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        kva: u64,
+        buf: &mut [u8],
+    ) -> Result<(), KernelError> {
+        let wraps = KernelError::Wraps {
+            kva,
+            len: buf.len() as u64,
+        };
+        if kva.checked_add(buf.len() as u64).is_none() {
+            return Err(wraps);
+        }
+        let (mut start, mut end) = (0, 0);
+        let mut from = 0;
+        while end < buf.len() {
+            let at = kva + end as u64;
+            let gpa = self.place(memory, at)?;
+            if end == start {
+                from = gpa;
+            } else if gpa != from.wrapping_add((end - start) as u64) {
+                memory.read(from, &mut buf[start..end])?;
+                (start, from) = (end, gpa);
+            }
+            let here = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+            end += here.min(buf.len() - end);
+        }
+        if start < end {
+            memory.read(from, &mut buf[start..end])?;
+        }
+        Ok(())
+    }
+
+    pub fn u64<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        kva: u64,
+    ) -> Result<u64, KernelError> {
+        let mut bytes = [0; 8];
+        self.read(memory, kva, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    pub fn u32<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        kva: u64,
+    ) -> Result<u32, KernelError> {
+        let mut bytes = [0; 4];
+        self.read(memory, kva, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// A NUL-terminated string of `max` bytes at most. What lies behind an unreadable page is left
+    /// out.
+    pub fn string<M: GuestMemory + ?Sized>(&mut self, memory: &M, kva: u64, max: usize) -> String {
+        let mut text = Vec::new();
+        let mut at = kva;
+        while text.len() < max && kva != 0 {
+            let here = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+            let mut piece = vec![0; here.min(max - text.len())];
+            if self.read(memory, at, &mut piece).is_err() {
+                break;
+            }
+            if let Some(end) = piece.iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(&piece[..end]);
+                break;
+            }
+            at = at.wrapping_add(piece.len() as u64);
+            text.append(&mut piece);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn place<M: GuestMemory + ?Sized>(&mut self, memory: &M, kva: u64) -> Result<u64, KernelError> {
+        let (page, inside) = (kva / PAGE_SIZE, kva % PAGE_SIZE);
+        if let Some(gpa) = self.pages.get(&page) {
+            return Ok(gpa + inside);
+        }
+        let gpa = self.table.translate(memory, page * PAGE_SIZE)?.gpa;
+        if self.pages.len() >= MAX_PAGES {
+            self.forget();
+        }
+        self.pages.insert(page, gpa);
+        Ok(gpa + inside)
+    }
+}

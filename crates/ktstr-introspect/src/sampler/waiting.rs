@@ -1,0 +1,164 @@
+//! The runnable tasks of a runqueue that do not run, and where they may.
+
+use super::Sampler;
+use super::layout::{number, pointer};
+use crate::kernel::KernelError;
+use crate::memory::GuestMemory;
+use crate::report::{WaitingTask, WaitsIn};
+
+/// Tasks listed of a queue, at most.
+const MAX_WAITING: usize = 64;
+
+/// A runqueue whose queues are walked.
+pub(super) struct Queues<'a> {
+    pub rq: u64,
+    pub bytes: &'a [u8],
+    pub cpu: usize,
+    pub cpus: usize,
+}
+
+/// A list that makes no sense: what is wrong with it.
+type Broken = &'static str;
+
+impl Sampler {
+    /// Those of sched_ext (its list holds all runnable tasks but the one that runs), then those of the
+    /// fair class, whose list holds the running one and tasks that only pay off their lag, too.
+    pub(super) fn waiting<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        queues: &Queues<'_>,
+        task: &mut Vec<u8>,
+    ) -> Result<Result<Vec<WaitingTask>, Broken>, KernelError> {
+        let mut found = Vec::new();
+        let scx = self.rq.scx.as_ref().map(|scx| scx.runnable_list);
+        if let (Some(list), Some(node)) = (scx, self.task.scx_node) {
+            let at = (list, node.offset());
+            if let Err(broken) = self.list(memory, queues, at, false, task, &mut found)? {
+                return Ok(Err(broken));
+            }
+        }
+        if let Some(list) = self.rq.cfs_tasks {
+            let at = (list, self.task.group_node.offset());
+            if let Err(broken) = self.list(memory, queues, at, true, task, &mut found)? {
+                return Ok(Err(broken));
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    fn list<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        queues: &Queues<'_>,
+        (list, node): (crate::btf::Member, u64),
+        fair: bool,
+        task: &mut Vec<u8>,
+        found: &mut Vec<WaitingTask>,
+    ) -> Result<Result<(), Broken>, KernelError> {
+        let head = queues.rq.wrapping_add(list.offset());
+        let curr = number(queues.bytes, &self.rq.curr);
+        let mut at = pointer(queues.bytes, &list);
+        task.resize(self.task.span, 0);
+        for _ in 0..MAX_WAITING {
+            if at == head || at == 0 {
+                return Ok(Ok(()));
+            }
+            let kva = at.wrapping_sub(node);
+            if let Err(error) = self.places.read(memory, kva, task) {
+                return match error {
+                    // No pointer of a list that stands still.
+                    KernelError::Paging(_) | KernelError::Wraps { .. } => {
+                        Ok(Err("a list leads nowhere"))
+                    }
+                    other => Err(other),
+                };
+            }
+            let layout = &self.task;
+            let (pid, on_rq) = (number(task, &layout.pid), number(task, &layout.on_rq));
+            if pid == 0 || pid > 1 << 22 {
+                return Ok(Err("a list holds what is no task"));
+            }
+            let delayed = layout
+                .delayed
+                .as_ref()
+                .is_some_and(|m| number(task, m) != 0);
+            if kva != curr && on_rq != 0 && !(fair && delayed) {
+                let dsq = layout.scx_dsq.as_ref().map_or(0, |m| number(task, m));
+                let local = self.rq.scx.as_ref().map(|scx| scx.local_dsq);
+                let local = local.is_some_and(|local| dsq == queues.rq.wrapping_add(local));
+                let queue = match (fair, dsq) {
+                    (true, _) => WaitsIn::Fair,
+                    (false, _) if local => WaitsIn::Local,
+                    (false, 0) => WaitsIn::Bpf,
+                    (false, _) => WaitsIn::Shared,
+                };
+                let comm = text(task, layout.comm.offset(), layout.comm.size);
+                let ran_ns = number(task, &layout.ran);
+                let allowed = self.allowed(memory, queues, kva, task)?;
+                found.push(WaitingTask {
+                    pid: pid as i32,
+                    comm,
+                    allowed,
+                    queue,
+                    ran_ns,
+                });
+            }
+            at = number(
+                task,
+                &crate::btf::Member {
+                    offset_bits: node * 8,
+                    size: 8,
+                    type_id: 0,
+                    bitfield_bits: None,
+                },
+            );
+        }
+        // The rest is not told: enough wait.
+        Ok(Ok(()))
+    }
+
+    /// The CPUs a task may run on at this moment.
+    fn allowed<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        queues: &Queues<'_>,
+        kva: u64,
+        task: &[u8],
+    ) -> Result<Vec<u64>, KernelError> {
+        let words = queues.cpus.div_ceil(64).max(1);
+        let pinned = self
+            .task
+            .migration_disabled
+            .as_ref()
+            .is_some_and(|m| number(task, m) != 0);
+        let mut mask = vec![0u64; words];
+        if pinned {
+            mask[queues.cpu / 64] |= 1 << (queues.cpu % 64);
+            return Ok(mask);
+        }
+        let mut at = number(task, &self.task.cpus_ptr);
+        if at == 0 {
+            at = kva.wrapping_add(self.task.cpus_mask.offset());
+        }
+        let mut bytes = vec![0; words * 8];
+        match self.places.read(memory, at, &mut bytes) {
+            Ok(()) => {}
+            // A pointer that was being changed: allowed nowhere is what can be said for sure.
+            Err(KernelError::Paging(_) | KernelError::Wraps { .. }) => return Ok(mask),
+            Err(other) => return Err(other),
+        }
+        for (word, bytes) in mask.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        }
+        Ok(mask)
+    }
+}
+
+fn text(bytes: &[u8], offset: u64, size: u64) -> String {
+    let start = offset as usize;
+    let field = bytes
+        .get(start..start.saturating_add(size as usize))
+        .unwrap_or_default();
+    let end = field.iter().position(|b| *b == 0).unwrap_or(field.len());
+    String::from_utf8_lossy(&field[..end]).into_owned()
+}

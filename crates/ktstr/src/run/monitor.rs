@@ -1,0 +1,217 @@
+//! The monitor: samples of the runqueues all along the workload window, taken from outside, and the
+//! notes that sched_ext leaves of a scheduler it ejects.
+//!
+//! Under the virtual clock a sample is taken in a hold, so it costs the guest nothing and the run is
+//! the same without it. Under the real clock the guest runs on meanwhile; see
+//! [`Sampler`](ktstr_introspect::sampler::Sampler) for what that means.
+
+use std::time::{Duration, Instant};
+
+use ktstr_assert::monitor::{
+    CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary,
+};
+use ktstr_introspect::kernel::KernelView;
+use ktstr_introspect::report::{RqSample, ScxExit};
+use ktstr_introspect::sampler::{Ended, ExitReader, SampleError, Sampler};
+use ktstr_machine::{Machine, VcpuTime};
+
+use super::captures::{KernelKnowledge, Knowledge, RamView};
+use super::transcript::Transcript;
+
+/// Guest time from sample to sample.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// A vCPU that the host kept waiting for longer than this between two samples was preempted.
+pub(super) const PREEMPTED: Duration = Duration::from_millis(10);
+/// Samples of a run, at most: more than half an hour's.
+const MAX_SAMPLES: usize = 20_000;
+
+/// Takes the samples of a run.
+pub(super) struct Monitor {
+    on: bool,
+    sampler: Option<Sampler>,
+    exit_reader: Option<ExitReader>,
+    next: Duration,
+    samples: Vec<MonitorSample>,
+    torn: u64,
+    unavailable: Option<String>,
+    ended: Option<Ended>,
+    /// Wall time that it took.
+    spent: Duration,
+}
+
+impl Monitor {
+    /// `KTSTR_MONITOR=0` turns the samples off.
+    pub(super) fn new() -> Self {
+        Self {
+            on: super::environment("KTSTR_MONITOR").is_none_or(|value| value != "0"),
+            sampler: None,
+            exit_reader: None,
+            next: INTERVAL,
+            samples: Vec::new(),
+            torn: 0,
+            unavailable: None,
+            ended: None,
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// Wall time that it took so far.
+    pub(super) fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Takes a sample if it is time for one, and looks after the scheduler. Returns the time of the
+    /// next sample, while the window is open.
+    pub(super) fn look(
+        &mut self,
+        machine: &mut Machine,
+        knowledge: &mut Knowledge,
+        said: &Transcript,
+        now: Duration,
+    ) -> Option<Duration> {
+        let began = Instant::now();
+        let elapsed = said.window.elapsed(now).filter(|at| *at >= self.next);
+        let sampling = self.on && elapsed.is_some() && self.unavailable.is_none();
+        let watching = said.attached.is_some() && !matches!(self.ended, Some(Ended::Done(_)));
+        if (sampling || watching)
+            && let Ok(known) = knowledge.get()
+        {
+            if watching {
+                self.look_for_the_end(machine, known);
+            }
+            if let (true, Some(elapsed)) = (sampling, elapsed) {
+                self.sample(machine, known, elapsed, said.step_index);
+            }
+        }
+        if let Some(elapsed) = elapsed {
+            // The next multiple of the interval: a late sample does not make the others late.
+            let passed = elapsed.as_nanos() / INTERVAL.as_nanos();
+            self.next = INTERVAL * (u32::try_from(passed).unwrap_or(u32::MAX - 1) + 1);
+        }
+        if sampling || watching {
+            self.spent += began.elapsed();
+        }
+        match self.on && self.unavailable.is_none() {
+            true => said.window.when(self.next),
+            false => None,
+        }
+    }
+
+    fn sample(
+        &mut self,
+        machine: &mut Machine,
+        known: &KernelKnowledge,
+        elapsed: Duration,
+        step_index: u16,
+    ) {
+        if self.samples.len() >= MAX_SAMPLES {
+            self.unavailable = Some(format!("only the first {MAX_SAMPLES} samples are kept"));
+            return;
+        }
+        let running = machine.virtual_clock().is_none();
+        let vcpus = machine.vcpu_times();
+        let memory = RamView(machine.ram());
+        if self.sampler.is_none() {
+            let made = KernelView::new(&memory, &known.symbols, &known.btf)
+                .and_then(|view| Sampler::new(&view));
+            match made {
+                Ok(sampler) => self.sampler = Some(sampler),
+                Err(error) => {
+                    self.unavailable = Some(error.to_string());
+                    return;
+                }
+            }
+        }
+        let Some(sampler) = &mut self.sampler else {
+            return;
+        };
+        match sampler.sample(&memory, running) {
+            Ok(sample) => {
+                let cpus = sample.cpus.into_iter().enumerate();
+                self.samples.push(MonitorSample {
+                    elapsed_ms: elapsed.as_millis() as u64,
+                    step_index: Some(step_index),
+                    scx_attached: Some(sample.scx_attached),
+                    cpus: cpus
+                        .map(|(cpu, rq)| snapshot(rq, vcpus.get(cpu).copied().flatten()))
+                        .collect(),
+                });
+            }
+            Err(SampleError::Torn { .. }) => self.torn += 1,
+            Err(error) => self.unavailable = Some(error.to_string()),
+        }
+    }
+
+    fn look_for_the_end(&mut self, machine: &Machine, known: &KernelKnowledge) {
+        let memory = RamView(machine.ram());
+        if self.exit_reader.is_none() {
+            let made = KernelView::new(&memory, &known.symbols, &known.btf)
+                .and_then(|view| ExitReader::new(&view));
+            let Ok(reader) = made else {
+                // An older kernel: the console tells.
+                self.ended = Some(Ended::No);
+                return;
+            };
+            self.exit_reader = Some(reader);
+        }
+        let Some(reader) = &mut self.exit_reader else {
+            return;
+        };
+        match reader.look(&memory, &known.btf, &known.symbols) {
+            Ok(Ended::No) | Err(_) => {}
+            Ok(ended) => self.ended = Some(ended),
+        }
+    }
+
+    /// What it brought back, `None` when it was off; and what sched_ext noted of the scheduler, if it
+    /// ejected it.
+    pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {
+        let exit = match self.ended {
+            Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),
+            _ => None,
+        };
+        let sampler = self.sampler.as_ref();
+        let report = MonitorReport {
+            summary: MonitorSummary::of(&self.samples),
+            samples: self.samples,
+            preemption_threshold_ns: PREEMPTED.as_nanos() as u64,
+            scx_event_counters_supported: sampler.is_some_and(Sampler::has_event_counters),
+            interval_ms: INTERVAL.as_millis() as u64,
+            torn_samples: self.torn,
+            unavailable: self.unavailable,
+        };
+        (self.on.then_some(report), exit)
+    }
+}
+
+fn snapshot(rq: RqSample, vcpu: Option<VcpuTime>) -> CpuSnapshot {
+    CpuSnapshot {
+        nr_running: rq.nr_running,
+        scx_nr_running: rq.scx_nr_running,
+        local_dsq_depth: rq.local_dsq_depth,
+        rq_clock: rq.rq_clock,
+        scx_flags: rq.scx_flags,
+        avg_irq_util: rq.avg_irq_util,
+        event_counters: rq.event_counters,
+        schedstat: rq.schedstat.map(|stat| {
+            let count = |read: fn(&ktstr_introspect::report::RqCounts) -> u32| {
+                stat.counts.as_ref().map(|counts| u64::from(read(counts)))
+            };
+            CpuSchedstat {
+                run_delay: stat.run_delay,
+                pcount: stat.pcount,
+                yld_count: count(|c| c.yld_count),
+                sched_count: count(|c| c.sched_count),
+                sched_goidle: count(|c| c.sched_goidle),
+                ttwu_count: count(|c| c.ttwu_count),
+                ttwu_local: count(|c| c.ttwu_local),
+            }
+        }),
+        vcpu_cpu_time_ns: vcpu.map(|time| time.ran_ns),
+        vcpu_run_delay_ns: vcpu.map(|time| time.waited_ns),
+        idle: Some(rq.idle),
+        nr_switches: rq.nr_switches,
+        waiting: rq.waiting,
+        sched_domains: rq.sched_domains,
+    }
+}

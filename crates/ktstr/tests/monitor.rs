@@ -1,0 +1,338 @@
+//! The monitor on real machines: what it sees of a healthy run, that each of its bounds is broken by
+//! a scheduler that deserves it, that looking changes nothing, and what is told of a scheduler that
+//! the kernel ejected.
+
+#[macro_use]
+mod common;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use common::Case;
+use ktstr::assert::monitor::MonitorReport;
+use ktstr::prelude::*;
+use ktstr::run::{Fault, Finished, run};
+
+const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
+    Scheduler::named("ktstr_sched")
+        .binary(SchedulerSpec::Discover("scx-ktstr"))
+        .sched_args(args)
+}
+
+/// Twice as many spinning workers as CPUs, and some that sleep.
+fn contended(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("spin").workers(2 * cpus),
+            CgroupDef::named("burst")
+                .workers(2)
+                .work_type(WorkType::bursty(
+                    Duration::from_millis(3),
+                    Duration::from_millis(2),
+                )),
+        ],
+    )
+}
+
+/// A name, a function, seconds of the window, the scheduler and its stall timeout, checks, and what
+/// the machine is like.
+macro_rules! monitored {
+    ($($entry:ident = $name:literal, $func:expr, $seconds:literal, $sched:ident $timeout:literal,
+        $assert:expr, $topology:ident $clock:ident;)*) => { $(
+        case!($entry = $name, $func, clock: ClockMode::$clock, num_snapshots: 0,
+            topology: $topology, duration: Duration::from_secs($seconds), scheduler: &$sched,
+            watchdog_timeout: Duration::from_secs($timeout), assert: $assert);
+    )* };
+}
+
+monitored! {
+    CONTENDED = "contended", contended, 2, SCHED 5, MONITORED, TWO Virtual;
+    IN_REAL_TIME = "in_real_time", contended, 2, SCHED 5, UNASKED, TWO Real;
+    UNEVEN = "uneven", crowded, 2, SCATTERSHOT 5, UNEVEN_BOUNDS, FOUR Virtual;
+    UNEVEN_NOT = "uneven_not", crowded, 2, SCHED 5, UNEVEN_BOUNDS, FOUR Virtual;
+    KEEPS_LAST = "keeps_last", crowded, 2, SLOW 5, KEEP_LAST_BOUNDS, TWO Virtual;
+    KEEPS_LAST_NOT = "keeps_last_not", crowded, 2, SCHED 5, KEEP_LAST_BOUNDS, TWO Virtual;
+    IDLES = "idles", contended, 3, STALLS_SOON 20, MONITORED, TWO Virtual;
+    WEDGED = "wedged", wedged, 6, SCHED 5, MONITORED, TWO Real;
+    // The scheduler stalls at 11.5 s: by then the kernel has looked once, after the 10 s that are
+    // half the scheduler's own timeout, and it looks every second from then on.
+    STALLED = "stalled", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Virtual;
+    STALLED_IN_REAL_TIME = "stalled_real", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Real;
+    HEALTHY_CONTENDED = "healthy_contended", contended, 1, SCHED 5, MONITORED, FOUR Virtual;
+    HEALTHY_CROWDED = "healthy_crowded", crowded, 1, SCHED 5, MONITORED, FOUR Virtual;
+    HEALTHY_CONFINED = "healthy_confined", confined, 1, SCHED 5, MONITORED, FOUR Virtual;
+    HEALTHY_HALF = "healthy_half", half_loaded, 1, SCHED 5, MONITORED, FOUR Virtual;
+}
+
+const SCHED: Scheduler = scx_ktstr(&[]);
+const SCATTERSHOT: Scheduler = scx_ktstr(&["--scattershot"]);
+const SLOW: Scheduler = scx_ktstr(&["--slow"]);
+const STALLS_SOON: Scheduler = scx_ktstr(&["--stall-after", "0.5"]);
+const STALLS_LATE: Scheduler = scx_ktstr(&["--stall-after", "11.5"]);
+const TWO: Topology = Topology::new(1, 1, 2, 1);
+const FOUR: Topology = Topology::new(1, 2, 2, 1);
+
+const UNASKED: Assert = Assert::NO_OVERRIDES;
+const MONITORED: Assert = Assert::NO_OVERRIDES.with_monitor_defaults();
+const ENFORCED: Assert = Assert {
+    enforce_monitor_thresholds: true,
+    ..Assert::NO_OVERRIDES
+};
+const UNEVEN_BOUNDS: Assert = ENFORCED
+    .max_imbalance_ratio(1.3)
+    .max_local_dsq_depth(1)
+    .sustained_samples(3);
+const KEEP_LAST_BOUNDS: Assert = ENFORCED.max_keep_last_rate(10.0).sustained_samples(3);
+
+/// The entry with something changed that the guest need not know; what a test declares lives as long
+/// as the program.
+fn with(
+    entry: &KtstrTestEntry,
+    change: impl FnOnce(&mut KtstrTestEntry),
+) -> &'static KtstrTestEntry {
+    let mut entry = *entry;
+    change(&mut entry);
+    Box::leak(Box::new(entry))
+}
+
+fn monitor(finished: &Finished) -> &MonitorReport {
+    let vm = finished.vm.as_ref().expect("a machine ran");
+    vm.monitor.as_ref().expect("the monitor was on")
+}
+
+/// Runs until it passes or fails; the text is told when that is not as `pass` says.
+fn ended(entry: &'static KtstrTestEntry, pass: bool) -> Finished {
+    let finished = run(entry);
+    assert_eq!(finished.text.is_empty(), pass, "{}", finished.text);
+    finished
+}
+
+fn fails_with(entry: &'static KtstrTestEntry, parts: &[&str]) -> Finished {
+    let finished = ended(entry, false);
+    assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text);
+    for part in parts {
+        let text = &finished.text;
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    finished
+}
+
+/// A sample every 100 ms, with values that fit a machine on which more runs than there are CPUs.
+fn is_sane(finished: &Finished) {
+    let report = monitor(finished);
+    assert_eq!(report.unavailable, None);
+    let times: Vec<u64> = report.samples.iter().map(|s| s.elapsed_ms).collect();
+    assert!((17..=20).contains(&times.len()), "{times:?} in 2 s");
+    for (i, sample) in report.samples.iter().enumerate() {
+        assert_eq!(sample.cpus.len(), 2);
+        assert_eq!(sample.scx_attached, Some(true));
+        let runnable: u32 = sample.cpus.iter().map(|c| c.nr_running).sum();
+        assert!((4..14).contains(&runnable), "{runnable} runnable tasks");
+        for (c, cpu) in sample.cpus.iter().enumerate() {
+            let waiting = cpu.waiting.as_ref().expect("who waits is known");
+            let running = usize::from(cpu.idle == Some(false));
+            // One that the BPF scheduler is just being asked about may be in neither.
+            let known = waiting.len() + running;
+            assert!(known.abs_diff(cpu.nr_running as usize) <= 1, "{cpu:?}");
+            assert!(waiting.iter().all(|t| t.pid > 0 && !t.comm.is_empty()));
+            if let Some(before) = i.checked_sub(1).map(|b| &report.samples[b].cpus[c]) {
+                assert!(before.rq_clock < cpu.rq_clock, "cpu{c} at {:?}", times[i]);
+                let delay = |c: &ktstr::assert::monitor::CpuSnapshot| {
+                    c.schedstat.expect("every kernel has these").run_delay
+                };
+                assert!(delay(before) <= delay(cpu) && before.nr_switches < cpu.nr_switches);
+            }
+        }
+    }
+    let summary = &report.summary;
+    assert!((2.0..7.0).contains(&summary.avg_nr_running), "{summary:?}");
+    let domains = report.samples[0].cpus[0].sched_domains.as_ref();
+    let domain = domains.and_then(|all| all.first()).expect("two CPUs");
+    assert_eq!(domain.span_weight, 2, "{domain:?}");
+}
+
+#[test]
+fn a_healthy_run_is_sampled_and_passes() {
+    let finished = ended(&CONTENDED, true);
+    is_sane(&finished);
+    assert_eq!(monitor(&finished).torn_samples, 0);
+    assert!(monitor(&finished).scx_event_counters_supported);
+    // Under the virtual clock a vCPU's share of the host means nothing.
+    assert!(
+        monitor(&finished).samples[0].cpus[0]
+            .vcpu_cpu_time_ns
+            .is_none()
+    );
+}
+
+#[test]
+fn a_running_guest_is_sampled_too() {
+    // Whatever this host's other work does to the run, the samples must fit together.
+    let finished = ended(&IN_REAL_TIME, true);
+    let report = monitor(&finished);
+    let n = report.samples.len() as u64 + report.torn_samples;
+    assert!((10..=20).contains(&n), "{n} samples in 2 s");
+    assert!(report.torn_samples <= 3, "{} are torn", report.torn_samples);
+    for pair in report.samples.windows(2) {
+        for (before, now) in pair[0].cpus.iter().zip(&pair[1].cpus) {
+            assert!(before.rq_clock <= now.rq_clock);
+            assert!(before.vcpu_cpu_time_ns.is_some());
+            assert!(before.vcpu_cpu_time_ns <= now.vcpu_cpu_time_ns);
+            assert!(before.vcpu_run_delay_ns <= now.vcpu_run_delay_ns);
+        }
+    }
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let digest = |monitor: &str| {
+        let ended = Case::new("contended").env("KTSTR_MONITOR", monitor).run();
+        assert_eq!(ended.code, Some(0), "{}", ended.text);
+        let samples = ended.artefact("monitor.json");
+        assert_eq!(samples.is_empty(), monitor == "0");
+        let record = ended.record.expect("the run left a record").record;
+        record.digest.expect("a virtual run has a digest")
+    };
+    assert_eq!(digest("1"), digest("0"));
+}
+
+/// Four workers a CPU, each of which may run everywhere.
+fn crowded(ctx: &Ctx) -> Result<AssertResult> {
+    let workers = 4 * ctx.topo.total_cpus();
+    execute_defs(ctx, vec![CgroupDef::named("crowd").workers(workers)])
+}
+
+#[test]
+fn local_queues_filled_blindly_are_uneven_and_deep() {
+    ended(&UNEVEN_NOT, true);
+    fails_with(
+        &UNEVEN,
+        &["imbalance ratio above 1.3", "local DSQ deeper than 1"],
+    );
+}
+
+#[test]
+fn a_cpu_that_goes_on_with_its_task_while_others_wait() {
+    ended(&KEEPS_LAST_NOT, true);
+    fails_with(
+        &KEEPS_LAST,
+        &["dispatch_keep_last above 10 events per vCPU-second"],
+    );
+}
+
+#[test]
+fn idle_cpus_beside_waiting_tasks() {
+    fails_with(
+        &IDLES,
+        &[
+            "waited that may run there",
+            "waited and got no CPU while cpu",
+        ],
+    );
+}
+
+/// Takes the CPUs away in the middle of the window.
+fn wedged(ctx: &Ctx) -> Result<AssertResult> {
+    std::thread::spawn(|| {
+        std::thread::sleep(Duration::from_millis(500));
+        common::wedge::loop_with_interrupts_off()
+    });
+    contended(ctx)
+}
+
+#[test]
+fn a_clock_that_stands_still() {
+    // By the host's clock: under the virtual one nothing is held any more once no CPU takes its
+    // timer's interrupt.
+    fails_with(&WEDGED, &["runqueue clock stood still for 5 samples"]);
+}
+
+/// Eight workers that a cpuset confines to one of the CPUs, and two that are pinned to another.
+fn confined(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("confined")
+                .workers(8)
+                .cpuset(CpusetSpec::exact([0])),
+            CgroupDef::named("pinned")
+                .workers(6)
+                .affinity(AffinityIntent::exact([1])),
+        ],
+    )
+}
+
+/// As many workers as CPUs that are often off, and as many that never are.
+fn half_loaded(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let bursty = WorkType::bursty(Duration::from_millis(7), Duration::from_millis(3));
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("bursty").workers(cpus).work_type(bursty),
+            CgroupDef::named("spin").workers(cpus / 2),
+            CgroupDef::named("pipe")
+                .workers(2)
+                .work_type(WorkType::pipe_io(64)),
+        ],
+    )
+}
+
+#[test]
+fn what_the_workload_does_is_not_held_against_the_scheduler() {
+    for entry in [
+        &HEALTHY_CONTENDED,
+        &HEALTHY_CROWDED,
+        &HEALTHY_CONFINED,
+        &HEALTHY_HALF,
+    ] {
+        for seed in 0..SEEDS {
+            let finished = ended(with(entry, |e| e.seed = Some(seed)), true);
+            assert!(monitor(&finished).samples.len() >= 8);
+        }
+    }
+}
+
+/// Seeds of each healthy workload.
+const SEEDS: u64 = 2;
+
+/// What is to be told of a scheduler that the kernel's watchdog ejected.
+fn is_told(finished: &Finished) -> f64 {
+    let vm = finished.vm.as_ref().expect("a machine ran");
+    let exit = vm.scx_exit.as_ref().expect("the kernel's notes were read");
+    assert_eq!(exit.kind_name, "SCX_EXIT_ERROR_STALL");
+    assert_eq!(exit.reason, "runnable task stall");
+    assert!(exit.dump.contains("CPU states"), "{}", exit.dump);
+    assert!(
+        exit.backtrace
+            .iter()
+            .any(|f| f.starts_with("scx_watchdog_workfn+")),
+        "{:?}",
+        exit.backtrace
+    );
+    let (who, seconds) = exit.stalled().expect("the message names the task");
+    assert!(who.contains('['), "{who}");
+    seconds
+}
+
+const TOLD: &[&str] = &[
+    "the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
+    "SCX_EXIT_ERROR_STALL; noticed in scx_watchdog_workfn+",
+    "--- sched_ext dump ---",
+];
+
+#[test]
+fn a_stall_is_found_after_the_timeout() {
+    let finished = fails_with(&STALLED, TOLD);
+    let seconds = is_told(&finished);
+    assert!((2.0..3.2).contains(&seconds), "found after {seconds} s");
+}
+
+#[test]
+fn a_stall_is_found_after_the_timeout_by_the_hosts_clock() {
+    let finished = fails_with(&STALLED_IN_REAL_TIME, TOLD);
+    let seconds = is_told(&finished);
+    assert!((2.0..3.6).contains(&seconds), "found after {seconds} s");
+}
