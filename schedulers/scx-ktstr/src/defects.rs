@@ -19,8 +19,10 @@ pub(crate) enum Oracle {
     Latency,
     /// Context switches.
     Switches,
-    /// The scheduler is gone, or never came.
+    /// The scheduler is gone.
     Exit,
+    /// It never came.
+    Load,
 }
 
 impl Oracle {
@@ -33,6 +35,7 @@ impl Oracle {
             Self::Latency => "latency",
             Self::Switches => "switches",
             Self::Exit => "exit",
+            Self::Load => "load",
         }
     }
 }
@@ -110,7 +113,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         name: "FAIL_VERIFY",
         bit: 3,
         does: "contain an access that the verifier refuses",
-        seen_by: Oracle::Exit,
+        seen_by: Oracle::Load,
         rare: false,
     },
     Defect {
@@ -118,7 +121,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         name: "VERIFY_LOOP",
         bit: 4,
         does: "the same behind a loop that fills the verifier's log",
-        seen_by: Oracle::Exit,
+        seen_by: Oracle::Load,
         rare: false,
     },
     Defect {
@@ -262,14 +265,6 @@ pub(crate) const DEFECTS: &[Defect] = &[
         name: "NO_STEAL",
         bit: 22,
         does: "never take a task from another LLC",
-        seen_by: Oracle::Idle,
-        rare: false,
-    },
-    Defect {
-        flag: "lost-kick",
-        name: "LOST_KICK",
-        bit: 23,
-        does: "tell no idle CPU of a task that was queued",
         seen_by: Oracle::Idle,
         rare: false,
     },

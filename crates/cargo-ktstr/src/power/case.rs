@@ -1,7 +1,7 @@
 //! One run of the matrix: a scenario under a scheduler with one seed, in a process of its own.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -14,16 +14,21 @@ use crate::exit::Exit;
 /// Names of the matrix' tests begin so.
 pub const PREFIX: &str = "power_";
 
+/// The check's name where a scheduler never ran.
+const NOT_ATTACHED: &str = "scheduler not attached";
+
+/// Defects that are meant to keep it from loading.
+const NEVER_LOAD: [&str; 2] = ["--fail-verify", "--verify-loop"];
+
 /// The scheduler that has the defects.
 pub const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 
 /// A scheduler of somebody else; `make test-registry` installs it.
-const BPFLAND: Scheduler =
-    Scheduler::named("bpfland").binary(SchedulerSpec::Path(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../target/registry/bin/scx_bpfland"
-    )));
+const BPFLAND: Scheduler = Scheduler::named("bpfland").binary(SchedulerSpec::Path(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../target/registry/bin/scx_bpfland"
+)));
 
 /// What is under test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,7 +113,9 @@ impl Outcome {
 
 impl Case {
     /// Runs it in a process of its own. Everything that can go wrong with that is an outcome.
-    pub fn run(&self) -> Outcome {
+    ///
+    /// Its record goes to `records`, not among those of the user's own tests.
+    pub fn run(&self, records: &Path) -> Outcome {
         let output = serde_json::to_string(self)
             .context("the case as JSON")
             .and_then(|case| {
@@ -116,6 +123,7 @@ impl Case {
                     .args(["power-run", &case])
                     .env("KTSTR_SEED", self.seed.to_string())
                     .env("KTSTR_CLOCK", "virtual")
+                    .env("KTSTR_RUNS_ROOT", records)
                     .env_remove("KTSTR_SCHEDULER")
                     .stdin(Stdio::null())
                     .stderr(Stdio::null())
@@ -146,7 +154,7 @@ pub fn run_here(out: &mut dyn Write, case: &str) -> Result<Exit> {
     let args: Vec<&'static str> = args.into_iter().map(|arg| &*arg.leak()).collect();
     let entry: &'static KtstrTestEntry = Box::leak(Box::new(KtstrTestEntry {
         scheduler,
-        extra_sched_args: args.leak(),
+        extra_sched_args: args.clone().leak(),
         ..*declared
     }));
     let finished = ktstr::run::run(entry);
@@ -154,9 +162,17 @@ pub fn run_here(out: &mut dyn Write, case: &str) -> Result<Exit> {
         .record
         .as_deref()
         .and_then(|path| ktstr_record::read(path).ok());
+    let found = found(&finished.result);
+    // A defect that keeps the scheduler from loading, and was not meant to, is a mistake of its maker.
+    let never_ran = found.first().is_some_and(|(check, _)| check == NOT_ATTACHED);
+    let verdict = if never_ran && !args.iter().any(|arg| NEVER_LOAD.contains(arg)) {
+        RunVerdict::Inconclusive
+    } else {
+        finished.verdict
+    };
     let outcome = Outcome {
-        verdict: finished.verdict,
-        found: found(&finished.result),
+        verdict,
+        found,
         digest: finished.vm.as_ref().and_then(|vm| vm.digest.clone()),
         wall_s: finished.wall.as_secs_f64(),
         kernel: record.and_then(|record| record.kernel),
@@ -187,7 +203,7 @@ fn check(detail: &AssertDetail) -> String {
         DetailKind::SchedulerEvent => "scheduler ejected",
         DetailKind::SchedulerCrashed | DetailKind::SchedulerDiedUnknownReason => {
             if detail.message.contains("did not attach") {
-                "scheduler not attached"
+                NOT_ATTACHED
             } else {
                 "scheduler died"
             }

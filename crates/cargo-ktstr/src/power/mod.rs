@@ -45,6 +45,9 @@ pub struct Options {
     /// Runs of each scheduler without defects; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 200)]
     clean_runs: u64,
+    /// Do not run every scenario once, but only until one catches the defect, the likely ones first.
+    #[arg(long)]
+    quick: bool,
     /// Write the page here, for instance to docs/power.md.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -61,7 +64,9 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let scheduler = ktstr::run::find_scheduler_binary(&SchedulerSpec::Discover("scx-ktstr"))?
         .context("scx-ktstr has no binary")?
         .path;
-    let defects = chosen("defect", &options.defect, table::read(&scheduler)?, |d| &d.name)?;
+    let defects = chosen("defect", &options.defect, table::read(&scheduler)?, |d| {
+        &d.name
+    })?;
     let scenarios = chosen("scenario", &options.scenario, scenarios(), |name| name)?;
     let folder = results();
     let mut store = if options.report_only {
@@ -76,6 +81,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             defect,
             scenarios: &scenarios,
             seeds: options.seeds,
+            quick: options.quick,
         })
         .collect();
     if !options.report_only {
@@ -102,7 +108,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     }
     let escaped = report.defects.iter().any(|row| row.verdict != Caught::Yes);
     let accused = report.clean.iter().any(|row| row.count.hits > 0);
-    Ok(if escaped || accused { Exit::Failed } else { Exit::Done })
+    Ok(if escaped || accused {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
 }
 
 /// Every scenario of this binary.
@@ -117,10 +127,18 @@ fn scenarios() -> Vec<String> {
 }
 
 /// Those of `all` that were named, or all if none was.
-fn chosen<T>(what: &str, wanted: &[String], all: Vec<T>, name: impl Fn(&T) -> &String) -> Result<Vec<T>> {
+fn chosen<T>(
+    what: &str,
+    wanted: &[String],
+    all: Vec<T>,
+    name: impl Fn(&T) -> &String,
+) -> Result<Vec<T>> {
     let known: Vec<String> = all.iter().map(|one| name(one).clone()).collect();
     if let Some(unknown) = wanted.iter().find(|w| !known.contains(w) && *w != "none") {
-        bail!("there is no {what} {unknown:?}; there are {}", known.join(", "));
+        bail!(
+            "there is no {what} {unknown:?}; there are {}",
+            known.join(", ")
+        );
     }
     Ok(all
         .into_iter()
@@ -163,7 +181,11 @@ fn walk(store: &mut Store, rows: &[Row], scenarios: &[String], clean_runs: u64) 
 fn defect_row(store: &Store, row: &Row) -> DefectRow {
     let subject = row.subject();
     let scenario = row.candidates(store).into_iter().next();
-    let last = if row.defect.rare { search::RARE_SEEDS } else { row.seeds };
+    let last = if row.defect.rare {
+        search::RARE_SEEDS
+    } else {
+        row.seeds
+    };
     let cases = scenario
         .as_deref()
         .map(|scenario| search::cell(&subject, scenario, 1..=last))
@@ -182,11 +204,21 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
         rare: row.defect.rare,
         seen_by: row.defect.seen_by.clone(),
         checks: search::checks(store, &cases),
-        example: cases.iter().filter_map(|case| store.get(case)).find_map(|outcome| {
-            let (_, message) = outcome.found.first().filter(|_| search::is_caught(outcome))?;
-            Some(message.clone())
-        }),
-        runs_to_first: row.defect.rare.then(|| runs_to_first(store, &subject)).flatten(),
+        example: cases
+            .iter()
+            .filter_map(|case| store.get(case))
+            .find_map(|outcome| {
+                let (_, message) = outcome
+                    .found
+                    .first()
+                    .filter(|_| search::is_caught(outcome))?;
+                Some(message.clone())
+            }),
+        runs_to_first: row
+            .defect
+            .rare
+            .then(|| runs_to_first(store, &subject))
+            .flatten(),
         scenario,
         count,
         unanswered,
@@ -197,9 +229,14 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
 
 /// How many runs of a subject, by seed, it took to see it first.
 fn runs_to_first(store: &Store, subject: &Subject) -> Option<u64> {
-    let mut runs: Vec<_> = store.all().filter(|(case, _)| case.subject == *subject).collect();
+    let mut runs: Vec<_> = store
+        .all()
+        .filter(|(case, _)| case.subject == *subject)
+        .collect();
     runs.sort_by_key(|(case, _)| (case.seed, &case.scenario));
-    let first = runs.iter().position(|(_, outcome)| search::is_caught(outcome))?;
+    let first = runs
+        .iter()
+        .position(|(_, outcome)| search::is_caught(outcome))?;
     Some(first as u64 + 1)
 }
 
@@ -210,9 +247,13 @@ fn clean_rows(store: &Store, scenarios: &[String], runs: u64) -> Vec<CleanRow> {
     let row = |scheduler: Clean| {
         let cases = search::clean(scheduler, scenarios, runs);
         let (count, unanswered) = search::count(store, &cases);
-        let told = cases.iter().filter_map(|case| Some((case, store.get(case)?)));
+        let told = cases
+            .iter()
+            .filter_map(|case| Some((case, store.get(case)?)));
         let alarms = told
-            .filter(|(_, outcome)| matches!(outcome.verdict, RunVerdict::Fail | RunVerdict::Inconclusive))
+            .filter(|(_, outcome)| {
+                matches!(outcome.verdict, RunVerdict::Fail | RunVerdict::Inconclusive)
+            })
             .map(|(case, outcome)| {
                 let (check, message) = outcome.found.first().cloned().unwrap_or_default();
                 let (name, scenario, seed) = (scheduler.name(), &case.scenario, case.seed);
@@ -230,7 +271,13 @@ fn clean_rows(store: &Store, scenarios: &[String], runs: u64) -> Vec<CleanRow> {
 
 /// The command that makes the page again.
 fn command(options: &Options) -> String {
-    let mut command = format!("cargo ktstr power --seeds {} --clean-runs {}", options.seeds, options.clean_runs);
+    let mut command = format!(
+        "cargo ktstr power --seeds {} --clean-runs {}",
+        options.seeds, options.clean_runs
+    );
+    if options.quick {
+        command.push_str(" --quick");
+    }
     for (flag, names) in [("defect", &options.defect), ("scenario", &options.scenario)] {
         for name in names {
             command.push_str(&format!(" --{flag} {name}"));

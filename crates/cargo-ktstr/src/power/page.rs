@@ -81,7 +81,11 @@ pub struct Report {
 impl Report {
     fn caught(&self) -> Count {
         let mut count = Count::default();
-        for row in self.defects.iter().filter(|row| row.verdict != Caught::Unknown) {
+        for row in self
+            .defects
+            .iter()
+            .filter(|row| row.verdict != Caught::Unknown)
+        {
             count.add(row.verdict == Caught::Yes);
         }
         count
@@ -109,7 +113,16 @@ pub fn screen(report: &Report) -> String {
         ]);
     }
     let mut text = format!("{}\n\n", table.trim_fmt());
-    let mut clean = table::numbers(&["WITHOUT DEFECT", "ALARMS", "RUNS", "RATE BELOW", "NO ANSWER"], 1);
+    let mut clean = table::numbers(
+        &[
+            "WITHOUT DEFECT",
+            "ALARMS",
+            "RUNS",
+            "RATE BELOW",
+            "NO ANSWER",
+        ],
+        1,
+    );
     for row in &report.clean {
         clean.add_row([
             row.scheduler.to_owned(),
@@ -141,7 +154,10 @@ fn summary(report: &Report) -> String {
         if alarms.runs == 0 {
             String::new()
         } else {
-            format!(" (rate below {} with 95 % confidence)", percent(alarms.upper_bound()))
+            format!(
+                " (rate below {} with 95 % confidence)",
+                percent(alarms.upper_bound())
+            )
         }
     )
 }
@@ -242,7 +258,12 @@ fn seeds(row: &DefectRow) -> String {
 }
 
 fn checks(row: &DefectRow) -> String {
-    let names: Vec<&str> = row.checks.iter().take(2).map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = row
+        .checks
+        .iter()
+        .take(2)
+        .map(|(name, _)| name.as_str())
+        .collect();
     if names.is_empty() {
         "-".to_owned()
     } else {

@@ -18,7 +18,9 @@ pub fn width() -> usize {
 /// The bar; nothing is drawn where nobody looks.
 pub fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} {bar:24} {pos}/{len} runs, {msg}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed_precise} {bar:24} {pos}/{len} runs, {msg}")
+    {
         bar.set_style(style);
     }
     bar
@@ -35,14 +37,16 @@ pub fn run(store: &mut Store, cases: Vec<Case>, bar: &ProgressBar) -> Result<()>
     }
     bar.inc_length(todo.len() as u64);
     let queue = Mutex::new(todo);
+    let records = store.path().with_extension("runs");
     let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
     std::thread::scope(|scope| {
         let (sender, results) = mpsc::channel::<(Case, Outcome)>();
         for _ in 0..width() {
             let sender = sender.clone();
+            let (next, records) = (&next, &records);
             scope.spawn(move || {
                 while let Some(case) = next() {
-                    let outcome = case.run();
+                    let outcome = case.run(records);
                     if sender.send((case, outcome)).is_err() {
                         return;
                     }

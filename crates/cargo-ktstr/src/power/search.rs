@@ -61,6 +61,21 @@ pub struct Row<'a> {
     pub defect: &'a Defect,
     pub scenarios: &'a [String],
     pub seeds: u64,
+    /// Whether the row ends with the first scenario that catches the defect, the likely ones first.
+    pub quick: bool,
+}
+
+/// Scenarios that are the first to ask, by the class of checks that is to notice.
+fn likely(seen_by: &str) -> &'static [&'static str] {
+    match seen_by {
+        "stuck" => &["oversubscribed", "nice_mix", "steady", "ping_pong", "cgroup_churn"],
+        "unfair" => &["nice_mix", "cpuset_resize", "cpuset_merge"],
+        "idle" => &["wake_idle", "oversubscribed", "cpuset_clear"],
+        "latency" => &["wake_hogs", "wake_idle"],
+        "switches" => &["oversubscribed"],
+        "exit" => &["affinity_swap", "cpuset_merge"],
+        _ => &[],
+    }
 }
 
 impl Row<'_> {
@@ -68,11 +83,19 @@ impl Row<'_> {
         Subject::Defect(self.defect.args())
     }
 
-    /// Every scenario once.
+    /// Every scenario once, the likely ones first.
     pub fn first(&self) -> Vec<Case> {
         let subject = self.subject();
-        let cells = self.scenarios.iter();
-        cells.flat_map(|scenario| cell(&subject, scenario, 1..=1)).collect()
+        let likely = likely(&self.defect.seen_by);
+        let mut scenarios: Vec<&String> = self.scenarios.iter().collect();
+        scenarios.sort_by_key(|scenario| {
+            let place = likely.iter().position(|name| name == scenario);
+            place.unwrap_or(likely.len())
+        });
+        let cells = scenarios.into_iter();
+        cells
+            .flat_map(|scenario| cell(&subject, scenario, 1..=1))
+            .collect()
     }
 
     /// Scenarios that caught it, the best known first.
@@ -82,7 +105,9 @@ impl Row<'_> {
         for scenario in self.scenarios {
             let cases = cell(&subject, scenario, 1..=RARE_SEEDS.max(self.seeds));
             let (count, _) = count(known, &cases);
-            let wall = known.outcome(&cases[0]).map_or(0.0, |outcome| outcome.wall_s);
+            let wall = known
+                .outcome(&cases[0])
+                .map_or(0.0, |outcome| outcome.wall_s);
             if count.hits > 0 {
                 all.push((count, wall, scenario));
             }
@@ -95,7 +120,9 @@ impl Row<'_> {
                 .then(b.runs.cmp(&a.runs))
                 .then(a_wall.total_cmp(b_wall))
         });
-        all.into_iter().map(|(_, _, scenario)| scenario.clone()).collect()
+        all.into_iter()
+            .map(|(_, _, scenario)| scenario.clone())
+            .collect()
     }
 
     /// The next runs worth making; none when the row is finished.
@@ -106,12 +133,15 @@ impl Row<'_> {
                 .filter(|case| known.outcome(case).is_none())
                 .collect()
         };
-        let first = missing(self.first());
+        let candidates = self.candidates(known);
+        let mut first = missing(self.first());
+        if self.quick {
+            first.truncate(usize::from(candidates.is_empty()));
+        }
         if !first.is_empty() {
             return first;
         }
         let subject = self.subject();
-        let candidates = self.candidates(known);
         if self.defect.rare {
             return if candidates.is_empty() {
                 let mut rest: Vec<Case> = self
@@ -159,7 +189,10 @@ pub fn clean(scheduler: Clean, scenarios: &[String], runs: u64) -> Vec<Case> {
 }
 
 /// Names of the checks that failed, with how often each came first.
-pub fn checks<'a>(known: &impl Known, cases: impl IntoIterator<Item = &'a Case>) -> Vec<(String, u64)> {
+pub fn checks<'a>(
+    known: &impl Known,
+    cases: impl IntoIterator<Item = &'a Case>,
+) -> Vec<(String, u64)> {
     let mut names: BTreeMap<String, u64> = BTreeMap::new();
     for outcome in cases.into_iter().filter_map(|case| known.outcome(case)) {
         if let (true, Some(check)) = (is_caught(outcome), outcome.check()) {
@@ -184,7 +217,11 @@ mod tests {
 
     fn outcome(caught: bool) -> Outcome {
         Outcome {
-            verdict: if caught { RunVerdict::Fail } else { RunVerdict::Pass },
+            verdict: if caught {
+                RunVerdict::Fail
+            } else {
+                RunVerdict::Pass
+            },
             found: vec![("gap".to_owned(), "stuck".to_owned())],
             digest: None,
             wall_s: 1.0,
@@ -203,13 +240,14 @@ mod tests {
     }
 
     /// Runs a row to its end; `catches` tells which runs catch it.
-    fn walk(rare: bool, catches: impl Fn(&Case) -> bool) -> Vec<Case> {
+    fn walk(rare: bool, quick: bool, catches: impl Fn(&Case) -> bool) -> Vec<Case> {
         let scenarios = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
         let defect = defect(rare);
         let row = Row {
             defect: &defect,
             scenarios: &scenarios,
             seeds: 5,
+            quick,
         };
         let (mut known, mut made) = (BTreeMap::new(), Vec::new());
         loop {
@@ -226,28 +264,51 @@ mod tests {
 
     #[test]
     fn the_row_comes_first_then_the_seeds_of_what_caught_it() {
-        let made = walk(false, |case| case.scenario == "b");
+        let made = walk(false, false, |case| case.scenario == "b");
         assert_eq!(made.len(), 3 + 4);
         assert!(made[3..].iter().all(|case| case.scenario == "b"));
     }
 
     #[test]
+    fn a_quick_row_ends_with_the_first_catch() {
+        let made = walk(false, true, |case| case.scenario != "a");
+        let scenarios: Vec<&str> = made.iter().map(|case| case.scenario.as_str()).collect();
+        assert_eq!(scenarios, ["a", "b", "b", "b", "b", "b"]);
+    }
+
+    #[test]
+    fn likely_scenarios_come_first() {
+        let scenarios = ["steady".to_owned(), "wake_hogs".to_owned()];
+        let defect = defect(false);
+        let row = Row {
+            defect: &defect,
+            scenarios: &scenarios,
+            seeds: 1,
+            quick: false,
+        };
+        assert_eq!(row.first()[0].scenario, "wake_hogs");
+    }
+
+    #[test]
     fn a_scenario_that_catches_too_little_gives_way_to_the_next() {
-        let made = walk(false, |case| case.scenario == "c" || case.seed == 1);
-        assert!(made.iter().filter(|case| case.scenario == "c").count() == 5, "{made:?}");
+        let made = walk(false, false, |case| case.scenario == "c" || case.seed == 1);
+        assert!(
+            made.iter().filter(|case| case.scenario == "c").count() == 5,
+            "{made:?}"
+        );
     }
 
     #[test]
     fn what_nothing_catches_ends_with_its_row() {
-        assert_eq!(walk(false, |_| false).len(), 3);
+        assert_eq!(walk(false, false, |_| false).len(), 3);
     }
 
     #[test]
     fn a_rare_one_is_looked_for_until_it_is_found() {
-        let made = walk(true, |case| case.seed == 7 && case.scenario == "a");
+        let made = walk(true, false, |case| case.seed == 7 && case.scenario == "a");
         // Seeds 2 to 6 of all scenarios, then two at once until seed 7 of `a` was among them.
         assert_eq!(made.iter().filter(|case| case.seed == 7).count(), 1);
-        let never = walk(true, |_| false);
+        let never = walk(true, false, |_| false);
         assert_eq!(never.len(), 3 + 200);
     }
 
@@ -255,7 +316,10 @@ mod tests {
     fn unanswered_runs_are_counted_apart() {
         let cases = clean(Clean::Eevdf, &["a".to_owned(), "b".to_owned()], 3);
         assert_eq!(cases.len(), 3);
-        let mut known = BTreeMap::from([(cases[0].clone(), outcome(true)), (cases[1].clone(), outcome(false))]);
+        let mut known = BTreeMap::from([
+            (cases[0].clone(), outcome(true)),
+            (cases[1].clone(), outcome(false)),
+        ]);
         let mut nothing = outcome(false);
         nothing.verdict = RunVerdict::Inconclusive;
         known.insert(cases[2].clone(), nothing);

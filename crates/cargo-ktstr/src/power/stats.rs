@@ -37,8 +37,16 @@ impl Count {
         let centre = rate + z2 / (2.0 * n);
         let half = Z * (rate * (1.0 - rate) / n + z2 / (4.0 * n * n)).sqrt();
         let scale = 1.0 + z2 / n;
-        let low = if self.hits == 0 { 0.0 } else { (centre - half) / scale };
-        let high = if self.hits == self.runs { 1.0 } else { (centre + half) / scale };
+        let low = if self.hits == 0 {
+            0.0
+        } else {
+            (centre - half) / scale
+        };
+        let high = if self.hits == self.runs {
+            1.0
+        } else {
+            (centre + half) / scale
+        };
         (low.max(0.0), high.min(1.0))
     }
 

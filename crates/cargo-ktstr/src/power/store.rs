@@ -41,7 +41,8 @@ impl Store {
 
     /// The newest results under `folder`, whatever binaries they are of, only to be read.
     pub fn newest(folder: &Path) -> Result<Self> {
-        let files = fs::read_dir(folder).with_context(|| format!("looking in {}", folder.display()))?;
+        let files =
+            fs::read_dir(folder).with_context(|| format!("looking in {}", folder.display()))?;
         let newest = files
             .flatten()
             .filter(|entry| entry.path().extension().is_some_and(|e| e == "jsonl"))
@@ -52,8 +53,11 @@ impl Store {
 
     /// A line cut off in the middle is one that did not come to its end: it is run again.
     fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        let text =
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Line>(line).ok());
         Ok(Self {
             path: path.to_owned(),
             file: None,

@@ -262,7 +262,7 @@ static __always_inline u32 queue_of(s32 cpu)
 /* Is no idle CPU told of a task that was queued? */
 static __always_inline bool kick_forgotten(struct task_struct *p)
 {
-	return (has_defect(LOST_KICK) || has_defect(SLOW_WAKE)) && is_user_task(p);
+	return has_defect(SLOW_WAKE) && is_user_task(p);
 }
 
 /* ---- dispatch ---- */
@@ -301,6 +301,12 @@ static __always_inline bool defect_dispatch(s32 cpu)
 static __always_inline bool never_steals(void)
 {
 	return has_defect(NO_STEAL);
+}
+
+/* Must a task go back into the queue, however far it is behind? */
+static __always_inline bool never_goes_on(void)
+{
+	return has_defect(SWITCH_STORM);
 }
 
 /* Nobody first class wants the CPU. */

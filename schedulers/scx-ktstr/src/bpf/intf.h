@@ -52,8 +52,7 @@ enum ktstr_defect {
 	KTSTR_DEFECT_LIVELOCK = 20,
 	KTSTR_DEFECT_MIGRATE_VTIME = 21,
 	KTSTR_DEFECT_NO_STEAL = 22,
-	KTSTR_DEFECT_LOST_KICK = 23,
-	KTSTR_NR_DEFECTS = 24,
+	KTSTR_NR_DEFECTS = 23,
 };
 
 /* Why the kernel let go of the scheduler; kind is written last. */

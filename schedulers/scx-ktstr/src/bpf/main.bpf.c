@@ -125,7 +125,8 @@ static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 	struct task_struct *next;
 	u64 used;
 
-	if (!tctx || tctx->yielded || !(prev->scx.flags & SCX_VAL(scx_ent_flags, SCX_TASK_QUEUED)))
+	if (!tctx || tctx->yielded || never_goes_on() ||
+	    !(prev->scx.flags & SCX_VAL(scx_ent_flags, SCX_TASK_QUEUED)))
 		return false;
 	next = dsq_peek(llc);
 	if (!next)

@@ -115,10 +115,13 @@ static __always_inline void bump(u64 *counter)
 
 static __always_inline u32 llc_of(s32 cpu)
 {
+	u64 index = (u32)cpu;
 	u32 llc = 0;
 
-	if (cpu >= 0 && cpu < KTSTR_MAX_CPUS)
-		llc = cpu_llc[cpu];
+	/* Keeps the compiler from checking one copy of the index and using another. */
+	asm volatile("" : "+r"(index));
+	if (index < KTSTR_MAX_CPUS)
+		llc = cpu_llc[index];
 	return llc < KTSTR_MAX_LLCS ? llc : 0;
 }
 
