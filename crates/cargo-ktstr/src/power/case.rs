@@ -14,6 +14,9 @@ use crate::exit::Exit;
 /// Names of the matrix' tests begin so.
 pub const PREFIX: &str = "power_";
 
+/// The check's name where the kernel threw the scheduler out.
+const EJECTED: &str = "scheduler ejected";
+
 /// The check's name where a scheduler never ran.
 const NOT_ATTACHED: &str = "scheduler not attached";
 
@@ -164,7 +167,9 @@ pub fn run_here(out: &mut dyn Write, case: &str) -> Result<Exit> {
         .and_then(|path| ktstr_record::read(path).ok());
     let found = found(&finished.result);
     // A defect that keeps the scheduler from loading, and was not meant to, is a mistake of its maker.
-    let never_ran = found.first().is_some_and(|(check, _)| check == NOT_ATTACHED);
+    let never_ran = found
+        .first()
+        .is_some_and(|(check, _)| check == NOT_ATTACHED);
     let verdict = if never_ran && !args.iter().any(|arg| NEVER_LOAD.contains(arg)) {
         RunVerdict::Inconclusive
     } else {
@@ -190,8 +195,12 @@ fn found(result: &AssertResult) -> Vec<(String, String)> {
         .chain(result.inconclusive_details())
         .map(|detail| (check(detail), first_line(&detail.message)))
         .collect();
-    // That the scheduler is gone explains all the rest.
-    found.sort_by_key(|(check, _)| !check.starts_with("scheduler "));
+    // Why the scheduler is gone explains that it is, and that explains all the rest.
+    found.sort_by_key(|(check, _)| match check.as_str() {
+        EJECTED => 0,
+        check if check.starts_with("scheduler ") => 1,
+        _ => 2,
+    });
     found.truncate(8);
     found
 }
@@ -200,7 +209,7 @@ fn found(result: &AssertResult) -> Vec<(String, String)> {
 fn check(detail: &AssertDetail) -> String {
     let claim = detail.message.split_once(": expected ");
     match detail.kind {
-        DetailKind::SchedulerEvent => "scheduler ejected",
+        DetailKind::SchedulerEvent => EJECTED,
         DetailKind::SchedulerCrashed | DetailKind::SchedulerDiedUnknownReason => {
             if detail.message.contains("did not attach") {
                 NOT_ATTACHED

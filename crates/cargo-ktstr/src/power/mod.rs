@@ -91,6 +91,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         command: command(options),
         kernel: store.all().find_map(|(_, outcome)| outcome.kernel.clone()),
         seeds: options.seeds,
+        quick: options.quick,
         defects: rows.iter().map(|row| defect_row(&store, row)).collect(),
         clean: clean_rows(&store, &scenarios, options.clean_runs),
         scenarios,

@@ -74,6 +74,8 @@ pub struct Report {
     pub kernel: Option<String>,
     pub scenarios: Vec<String>,
     pub seeds: u64,
+    /// Whether rows ended with the first scenario that caught the defect.
+    pub quick: bool,
     pub defects: Vec<DefectRow>,
     pub clean: Vec<CleanRow>,
 }
@@ -168,18 +170,25 @@ pub fn markdown(report: &Report) -> String {
         "# What the checks catch\n\n\
          Made by `{}` on kernel {}. Do not edit: run it again.\n\n\
          {}\n\n\
-         `scx-ktstr` has defects that can be switched on. Each was run under every scenario once, with the default checks \
-         (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects; then under the scenario that \
-         caught it with up to {} seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. \
-         Intervals are Wilson's, at 95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one, if it \
-         is found within 200 runs. A run without an answer counts as neither.\n\n\
+         `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once{},\n\
+         with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it\n\
+         knows what it asked for (`crates/cargo-ktstr/src/power/expect.rs`); then under the scenario that caught it, with up\n\
+         to {} seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at\n\
+         95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within {} runs. A run\n\
+         without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.\n\n\
          ## Defects\n\n\
          | Defect | What it does | Caught | Seeds | 95 % | By scenario | By check | Scenarios that caught it |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         report.command,
         report.kernel.as_deref().unwrap_or("unknown"),
         summary(report),
+        if report.quick {
+            ", until one catches it"
+        } else {
+            ""
+        },
         report.seeds,
+        super::search::RARE_SEEDS,
     );
     for row in &report.defects {
         let _ = writeln!(
@@ -307,6 +316,7 @@ mod tests {
             kernel: Some("7.3.4".to_owned()),
             scenarios: vec!["steady".to_owned(), "nice_mix".to_owned()],
             seeds: 20,
+            quick: false,
             defects: vec![
                 row.clone(),
                 DefectRow {
@@ -341,11 +351,64 @@ mod tests {
 
     #[test]
     fn the_screen() {
-        insta::assert_snapshot!(screen(&report()));
+        insta::assert_snapshot!(screen(&report()), @r"
+         DEFECT              CAUGHT  SEEDS                               95 %      BY      CHECK
+         slice-long          yes     20/20                               84–100 %  steady  gap; spread
+         lost-wakeup (rare)  yes     2/20 +1 no answer, first in run 17  3–30 %    steady  gap; spread
+         subtle              no      0/0                                 -         -       -
+
+         WITHOUT DEFECT  ALARMS  RUNS  RATE BELOW  NO ANSWER
+         EEVDF                1   100       5.4 %          0
+
+          alarm: EEVDF, nice_mix, seed 4: spread: unfair cgroup
+        2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
+        ");
     }
 
     #[test]
     fn the_page() {
-        insta::assert_snapshot!(markdown(&report()));
+        insta::assert_snapshot!(markdown(&report()), @r"
+        # What the checks catch
+
+        Made by `cargo ktstr power --seeds 20` on kernel 7.3.4. Do not edit: run it again.
+
+        2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
+
+        `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once,
+        with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it
+        knows what it asked for (`crates/cargo-ktstr/src/power/expect.rs`); then under the scenario that caught it, with up
+        to 20 seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at
+        95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within 200 runs. A run
+        without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.
+
+        ## Defects
+
+        | Defect | What it does | Caught | Seeds | 95 % | By scenario | By check | Scenarios that caught it |
+        | --- | --- | --- | --- | --- | --- | --- | --- |
+        | `--slice-long` | give slices of 10 s | yes | 20/20 | 84–100 % | steady | gap; spread | 9 of 13 |
+        | `--lost-wakeup` (rare) | lose one of 10,000 wakeups | yes | 2/20 +1 no answer, first in run 17 | 3–30 % | steady | gap; spread | 9 of 13 |
+        | `--subtle` | be subtle | no | 0/0 | - | - | - | 0 of 13 |
+
+        ## Not caught
+
+        - `--subtle`: no scenario shows it. Expected of the checks on: stuck.
+
+        ## What they say
+
+        - `--slice-long`: tid 7 stuck 2990ms on cpu0
+        - `--lost-wakeup`: tid 7 stuck 2990ms on cpu0
+
+        ## False alarms
+
+        The same scenarios under schedulers without a known defect.
+
+        | Scheduler | Runs | Alarms | Rate below (95 %) | No answer |
+        | --- | --- | --- | --- | --- |
+        | EEVDF | 100 | 1 | 5.4 % | 0 |
+
+        - EEVDF, nice_mix, seed 4: spread: unfair cgroup
+
+        Scenarios: steady, nice_mix.
+        ");
     }
 }

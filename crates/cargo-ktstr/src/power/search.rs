@@ -68,7 +68,13 @@ pub struct Row<'a> {
 /// Scenarios that are the first to ask, by the class of checks that is to notice.
 fn likely(seen_by: &str) -> &'static [&'static str] {
     match seen_by {
-        "stuck" => &["oversubscribed", "nice_mix", "steady", "ping_pong", "cgroup_churn"],
+        "stuck" => &[
+            "oversubscribed",
+            "nice_mix",
+            "steady",
+            "ping_pong",
+            "cgroup_churn",
+        ],
         "unfair" => &["nice_mix", "cpuset_resize", "cpuset_merge"],
         "idle" => &["wake_idle", "oversubscribed", "cpuset_clear"],
         "latency" => &["wake_hogs", "wake_idle"],
