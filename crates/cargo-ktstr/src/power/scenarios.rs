@@ -119,7 +119,7 @@ fn wake_hogs(ctx: &Ctx) -> Result<AssertResult> {
         .work_type(WorkType::bursty(ms(1), ms(9)));
     let result = execute_defs(ctx, vec![spin("hogs", 4), sleepers])?;
     Ok(judged(result, |v, stats| {
-        expect::woken_within(v, stats, "sleepers", ms(40));
+        expect::woken_within(v, stats, "sleepers", ms(20));
     }))
 }
 
@@ -130,7 +130,7 @@ fn wake_idle(ctx: &Ctx) -> Result<AssertResult> {
         .work_type(WorkType::bursty(ms(20), ms(10)));
     let result = execute_defs(ctx, vec![sleepers])?;
     Ok(judged(result, |v, stats| {
-        expect::woken_within(v, stats, "sleepers", ms(3));
+        expect::woken_within(v, stats, "sleepers", ms(5));
     }))
 }
 
