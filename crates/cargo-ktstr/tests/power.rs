@@ -9,7 +9,7 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
     let page = root.path().join("power.md");
     let power = || {
         let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
-            .args(["power", "--defect", "slice-long", "--scenario", "steady"])
+            .args(["power", "--defect", "idle-cpu", "--scenario", "steady"])
             .args(["--seeds", "2", "--clean-runs", "0", "--json", "--out"])
             .arg(&page)
             .env("KTSTR_RUNS_ROOT", root.path().join("ktstr"))
@@ -22,7 +22,7 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
     };
     let report = power();
     let row = &report["defects"][0];
-    assert_eq!(row["name"], "slice-long");
+    assert_eq!(row["name"], "idle-cpu");
     assert_eq!(row["verdict"], "yes", "{report}");
     assert_eq!(row["scenario"], "steady");
     assert_eq!(
@@ -31,9 +31,9 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
         "{report}"
     );
     let example = row["example"].as_str().unwrap();
-    assert!(example.contains("stuck"), "{example}");
+    assert!(example.starts_with("share of the CPUs used: "), "{example}");
     let text = std::fs::read_to_string(&page).unwrap();
-    assert!(text.contains("| `--slice-long` |"), "{text}");
+    assert!(text.contains("| `--idle-cpu` |"), "{text}");
 
     let began = std::time::Instant::now();
     assert_eq!(power(), report, "the results were not taken up again");
