@@ -11,6 +11,7 @@ mod doctor;
 mod exit;
 mod explore;
 mod kernel;
+mod power;
 mod replay;
 mod runs;
 mod summary;
@@ -68,6 +69,14 @@ enum Command {
     Demo,
     /// Measure where the time of a run goes.
     Bench(bench::Options),
+    /// Measure what the checks notice of planted defects, and how often they accuse a sound scheduler.
+    Power(power::Options),
+    /// Run one cell of the matrix and print its outcome as JSON: what `power` calls.
+    #[command(hide = true)]
+    PowerRun {
+        /// The case as JSON.
+        case: String,
+    },
     /// Run one test of this binary and print the path of its record: what `bench` calls.
     #[command(hide = true)]
     RunEntry {
@@ -100,6 +109,8 @@ fn main() -> ExitCode {
         Command::Explore(options) => explore::run(&mut out, &options),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, options),
+        Command::Power(options) => power::run(&mut out, &options),
+        Command::PowerRun { case } => power::run_here(&mut out, &case),
         Command::RunEntry { name } => bench::run_entry(&mut out, &name),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(Into::into));

@@ -2,7 +2,7 @@
 //! The command line. Unknown arguments are collected, not refused: tests pass
 //! one set of scheduler arguments to several schedulers.
 
-use crate::defects::{DEFECTS, Defect};
+use crate::defects::{DEFECTS, Defect, TIMED};
 use lexopt::{Arg, Parser, ValueExt};
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(crate) enum Request {
     /// Schedule.
     Run(Options),
-    /// Print this and exit (`--help`, `--version`).
+    /// Print this and exit (`--help`, `--version`, `--list-defects`).
     Print(String),
 }
 
@@ -26,6 +26,10 @@ pub(crate) struct Options {
     pub(crate) stall_after: Option<Duration>,
     /// Behave as with `--degrade` from this long after attach.
     pub(crate) degrade_after: Option<Duration>,
+    /// Exit with status 0 this long after attach.
+    pub(crate) exit_after: Option<Duration>,
+    /// Let the BPF half report an error this long after attach.
+    pub(crate) crash_after: Option<Duration>,
     /// Arguments that mean nothing to this scheduler.
     pub(crate) ignored: Vec<String>,
 }
@@ -41,6 +45,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Request::Print(help())),
             Arg::Long("version") | Arg::Short('V') => return Ok(Request::Print(version())),
+            Arg::Long("list-defects") => return Ok(Request::Print(Defect::list())),
+            Arg::Long("exit-after") => options.exit_after = Some(seconds(&mut parser)?),
+            Arg::Long("crash-after") => options.crash_after = Some(seconds(&mut parser)?),
             Arg::Long("stall-after") => options.stall_after = Some(seconds(&mut parser)?),
             Arg::Long("degrade-after") => options.degrade_after = Some(seconds(&mut parser)?),
             Arg::Long(flag) => match Defect::by_flag(flag) {
@@ -86,15 +93,17 @@ fn help() -> String {
          Runs until SIGINT or SIGTERM (exit status 0), or until the kernel ends it (1).\n\
          Arguments not listed here are ignored.\n\n\
          Options:\n  \
-         --stall-after S    stop serving the shared queues S seconds after attach\n  \
-         --degrade-after S  as --degrade, from S seconds after attach\n  \
+         --list-defects     print them for programs and exit\n  \
          -h, --help         print this and exit\n  \
          -V, --version      print the version and exit\n\n\
          Planted defects:\n",
         version()
     );
+    // Writing to a String cannot fail.
+    for (flag, does, _) in TIMED {
+        let _ = writeln!(text, "  --{:<16} {does}", format!("{flag} S"));
+    }
     for defect in DEFECTS {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "  --{:<16} {}", defect.flag, defect.does);
     }
     text.push_str(

@@ -80,11 +80,18 @@ fn live(options: &Options, signals: &Signals) -> Result<End> {
             break Some(exit);
         }
         let due = |after: Option<Duration>| after.is_some_and(|after| start.elapsed() >= after);
+        if due(options.exit_after) {
+            println!("ktstr: leaving, as --exit-after says");
+            break None;
+        }
         if let Some(bss) = skel.maps.bss_data.as_deref_mut() {
             // Only ever on: who switched one on from outside, in the mapped
             // memory, must not find it off again.
             if due(options.stall_after) || Path::new(STALL_FILE).exists() {
                 switch_on(&mut bss.stall, "stall");
+            }
+            if due(options.crash_after) {
+                switch_on(&mut bss.crash, "crash");
             }
             if due(options.degrade_after) || Path::new(DEGRADE_FILE).exists() {
                 switch_on(&mut bss.degrade_rt, "degrade");

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The defects this scheduler can be told to have. main.bpf.c asks one question
- * at each place where a scheduler can go wrong; the answers are all here.
+ * at each place where a scheduler can go wrong; the answers are all here, in
+ * the order of a task's life: select_cpu, enqueue, dispatch, running.
  *
  * To add one: a bit in intf.h, its entry in src/defects.rs, its code here (and
- * a question in main.bpf.c if no present one fits).
+ * a question in main.bpf.c if no present one fits). It has to be a mistake that
+ * somebody could make, and to leave the scheduler working otherwise: kernel
+ * threads are spared, or the machine would die before anybody could notice.
  */
 #ifndef KTSTR_DEFECTS_BPF_H
 #define KTSTR_DEFECTS_BPF_H
@@ -13,6 +16,18 @@
 
 /* Out of four dispatches, how many does `slow` leave out? */
 #define SLOW_PERIOD 4
+/* Of so many slices that end, the task of one is forgotten. */
+#define FORGET_PERIOD 200
+/* Of so many wakeups, one is lost. */
+#define LOST_WAKEUP_PERIOD 10000
+/* How far behind everybody a woken task is put. */
+#define SLOW_WAKE_NS 100000000ULL
+/* How far behind a task is put whose CPU was taken away. */
+#define CPUSET_UNFAIR_NS 3000000000ULL
+/* A slice nobody sees the end of. */
+#define SLICE_LONG_NS 10000000000ULL
+/* Of so many starts of a task, one is not preempted at once. */
+#define STORM_PERIOD 64
 
 static __always_inline bool degraded(void)
 {
@@ -29,22 +44,128 @@ static __always_inline bool stalled(void)
 	return stall;
 }
 
-/* May a waking task skip the queue when a CPU is idle? */
-static __always_inline bool idle_path_closed(void)
+static __always_inline bool is_user_task(const struct task_struct *p)
 {
-	return stalled() || degraded() || has_defect(SCATTERSHOT);
+	return !(p->flags & PF_KTHREAD);
 }
 
+/* A number that differs from call to call and from run to run. */
+static __always_inline u32 dice(void)
+{
+	return (bpf_ktime_get_ns() * 0x9e3779b97f4a7c15ULL) >> 32;
+}
+
+static __always_inline s32 last_cpu_of_all(void)
+{
+	return nr_cpus - 1;
+}
+
+/* ---- who is second class ---- */
+
+/* The cgroup of a task of a test; 0 for those of the system, which lie higher. */
+static __always_inline u64 test_cgroup(struct task_struct *p)
+{
+	struct cgroup *cgroup = BPF_CORE_READ(p, cgroups, dfl_cgrp);
+
+	if (BPF_CORE_READ(cgroup, level) < 2)
+		return 0;
+	return BPF_CORE_READ(cgroup, kn, id);
+}
+
+/* Is it of the first cgroup that was ever seen? */
+static __always_inline bool in_starved_cgroup(struct task_struct *p)
+{
+	u64 cgroup = test_cgroup(p);
+
+	if (!cgroup)
+		return false;
+	__sync_val_compare_and_swap(&starved_cgroup, 0, cgroup);
+	return starved_cgroup == cgroup;
+}
+
+/* Queues are given to cgroups as they come, and never given back. */
+static __always_inline bool without_queue(struct task_struct *p)
+{
+	u64 cgroup = test_cgroup(p);
+
+	if (!cgroup)
+		return false;
+	for (u32 i = 0; i < KTSTR_CGROUP_SLOTS; i++) {
+		u64 owner = __sync_val_compare_and_swap(&cgroup_slots[i], 0, cgroup);
+
+		if (!owner || owner == cgroup)
+			return false;
+	}
+	return true;
+}
+
+static __always_inline bool any_parked(void)
+{
+	return has_defect(STARVE_CGROUP) || has_defect(STARVE_NICE) || has_defect(LEAK_QUEUES);
+}
+
+/* Tasks that are only served when nobody else wants to run. */
+static __always_inline bool parked(struct task_struct *p)
+{
+	if (!any_parked() || !is_user_task(p))
+		return false;
+	if (has_defect(STARVE_CGROUP))
+		return in_starved_cgroup(p);
+	if (has_defect(STARVE_NICE))
+		return p->scx.weight < 100;
+	return without_queue(p);
+}
+
+static __always_inline s32 defect_init(void)
+{
+	return any_parked() ? scx_bpf_create_dsq(KTSTR_PARKED_DSQ, -1) : 0;
+}
+
+/* ---- select_cpu ---- */
+
+/* May a waking task skip the queue when `cpu` is idle? */
+static __always_inline bool idle_path_closed(struct task_struct *p, s32 cpu)
+{
+	if (stalled() || degraded() || has_defect(SCATTERSHOT))
+		return true;
+	if (has_defect(LOST_WAKEUP) && is_user_task(p) && dice() % LOST_WAKEUP_PERIOD == 0) {
+		struct task_ctx *tctx = ctx_of(p);
+
+		if (tctx)
+			tctx->wakeup_lost = 1;
+		return true;
+	}
+	if (has_defect(SLOW_WAKE) && is_user_task(p))
+		return true;
+	if (has_defect(IDLE_CPU) && cpu == last_cpu_of_all() && is_user_task(p))
+		return true;
+	if (has_defect(IDLE_LLC) && llc_of(cpu) && is_user_task(p))
+		return true;
+	return false;
+}
+
+/* The queue for a task whose chosen CPU is idle. */
+static __always_inline u64 idle_dsq(struct task_struct *p, s32 cpu)
+{
+	s32 other = cpu + 1 < nr_cpus ? cpu + 1 : 0;
+
+	/* The neighbour, whatever it is doing, while the chosen one stays claimed. */
+	if (has_defect(WRONG_CPU) && is_user_task(p) && !p->migration_disabled &&
+	    bpf_cpumask_test_cpu(other, p->cpus_ptr))
+		return SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | other;
+	return SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL);
+}
+
+/* ---- enqueue ---- */
+
 /*
- * Enqueue: on a random allowed CPU's own queue instead of the shared one,
- * however busy that CPU is. Affinity is kept, or the kernel would eject us.
+ * On a random allowed CPU's own queue instead of the shared one, however busy
+ * that CPU is. Affinity is kept, or the kernel would eject us.
  */
-static __always_inline bool defect_enqueue(struct task_struct *p, u64 enq_flags)
+static __always_inline bool scatter(struct task_struct *p, u64 enq_flags)
 {
 	s32 cpu;
 
-	if (!degraded() && !has_defect(SCATTERSHOT))
-		return false;
 	/* A task in migrate_disable() must stay where it is. */
 	if (p->migration_disabled || p->nr_cpus_allowed == 1) {
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, enq_flags);
@@ -60,10 +181,96 @@ static __always_inline bool defect_enqueue(struct task_struct *p, u64 enq_flags)
 	return true;
 }
 
+/* Takes the task off the scheduler's hands; false if it is to be queued as usual. */
+static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ctx *tctx,
+					   u64 enq_flags)
+{
+	bool woken = enq_flags & SCX_VAL(scx_enq_flags, SCX_ENQ_WAKEUP);
+	s32 cpu;
+
+	if (degraded() || has_defect(SCATTERSHOT))
+		return scatter(p, enq_flags);
+	if (!tctx || !is_user_task(p))
+		return false;
+	if (has_defect(LOST_WAKEUP) &&
+	    (tctx->wakeup_lost || (woken && dice() % LOST_WAKEUP_PERIOD == 0))) {
+		tctx->wakeup_lost = 0;
+		__sync_fetch_and_add(&defect_cnt, 1);
+		return true;
+	}
+	if (has_defect(FORGET) && !woken && scx_bpf_dsq_nr_queued(tctx->llc) > 0)
+		return __sync_fetch_and_add(&defect_cnt, 1) % FORGET_PERIOD == FORGET_PERIOD - 1;
+	/* Any CPU is as good as another, says this one. The kernel differs. */
+	if (has_defect(IGNORE_AFFINITY) && p->nr_cpus_allowed < nr_cpus && !p->migration_disabled) {
+		cpu = dice() % nr_cpus;
+		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns,
+			   enq_flags);
+		return true;
+	}
+	/* Home, if nobody is there: but nobody asked whether home is still allowed. */
+	if (has_defect(STALE_CPUSET) && tctx->home_cpu && !p->migration_disabled) {
+		cpu = tctx->home_cpu - 1;
+		if (scx_bpf_test_and_clear_cpu_idle(cpu)) {
+			dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns,
+				   enq_flags);
+			return true;
+		}
+	}
+	if (parked(p)) {
+		dsq_insert(p, KTSTR_PARKED_DSQ, slice_ns, enq_flags);
+		cpu = claim_idle_cpu(p, scx_bpf_task_cpu(p));
+		if (cpu >= 0)
+			scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
+		return true;
+	}
+	return false;
+}
+
+/* How far behind its due place a task is queued. */
+static __always_inline u64 defect_delay_ns(struct task_struct *p, struct task_ctx *tctx, bool woken)
+{
+	if (!tctx || !is_user_task(p))
+		return 0;
+	if (has_defect(SLOW_WAKE) && woken)
+		return SLOW_WAKE_NS;
+	/* It lost the CPU it was on: back to the end of the line, a line too long. */
+	if (has_defect(CPUSET_UNFAIR) && tctx->last_cpu &&
+	    !bpf_cpumask_test_cpu(tctx->last_cpu - 1, p->cpus_ptr)) {
+		tctx->last_cpu = 0;
+		return CPUSET_UNFAIR_NS;
+	}
+	return 0;
+}
+
+/* Is a task's vtime left as it is when it changes to an LLC with another clock? */
+static __always_inline bool keeps_foreign_vtime(void)
+{
+	return has_defect(MIGRATE_VTIME);
+}
+
+static __always_inline u64 slice_of(struct task_struct *p)
+{
+	return has_defect(SLICE_LONG) && is_user_task(p) ? SLICE_LONG_NS : slice_ns;
+}
+
+/* Which LLC's queue is a task for that is on `cpu`? */
+static __always_inline u32 queue_of(s32 cpu)
+{
+	return has_defect(IDLE_LLC) ? 0 : llc_of(cpu);
+}
+
+/* Is no idle CPU told of a task that was queued? */
+static __always_inline bool kick_forgotten(struct task_struct *p)
+{
+	return has_defect(SLOW_WAKE) && is_user_task(p);
+}
+
+/* ---- dispatch ---- */
+
 /*
- * Dispatch: leave this one out? A CPU that is left with nothing would sleep on
- * queued work for ever; the kick makes it come back and ask again: late, which
- * is the defect, but not never, which is another one.
+ * Leave this one out? A CPU that is left with nothing would sleep on queued
+ * work for ever; the kick makes it come back and ask again: late, which is the
+ * defect, but not never, which is another one.
  */
 static __always_inline bool defect_dispatch(s32 cpu)
 {
@@ -71,6 +278,16 @@ static __always_inline bool defect_dispatch(s32 cpu)
 
 	if (stalled())
 		return true;
+	if (has_defect(IDLE_CPU) && cpu == last_cpu_of_all())
+		return true;
+	if (has_defect(IDLE_LLC) && llc_of(cpu))
+		return true;
+	/* With many waiting, each CPU makes room for the next one, politely. */
+	if (has_defect(LIVELOCK) && scx_bpf_dsq_nr_queued(llc_of(cpu)) > 2 * nr_cpus) {
+		scx_bpf_kick_cpu(cpu + 1 < nr_cpus ? cpu + 1 : 0,
+				 SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
+		return true;
+	}
 	if (degraded())
 		skip = __sync_fetch_and_add(&degrade_cnt, 1) % 2;
 	else if (has_defect(SLOW))
@@ -80,6 +297,29 @@ static __always_inline bool defect_dispatch(s32 cpu)
 	return skip;
 }
 
+/* Is a CPU content with its own LLC's queue? */
+static __always_inline bool never_steals(void)
+{
+	return has_defect(NO_STEAL);
+}
+
+/* Must a task go back into the queue, however far it is behind? */
+static __always_inline bool never_goes_on(void)
+{
+	return has_defect(SWITCH_STORM);
+}
+
+/* Nobody first class wants the CPU. */
+static __always_inline bool dispatch_parked(struct task_struct *prev)
+{
+	if (!any_parked())
+		return false;
+	if (prev && !parked(prev) &&
+	    (prev->scx.flags & SCX_VAL(scx_ent_flags, SCX_TASK_QUEUED)))
+		return false;
+	return dsq_move_to_local(KTSTR_PARKED_DSQ);
+}
+
 static __always_inline bool defect_crash(void)
 {
 	if (!crash)
@@ -87,6 +327,32 @@ static __always_inline bool defect_crash(void)
 	ktstr_error("ktstr: host-triggered crash");
 	return true;
 }
+
+/* ---- running, stopping ---- */
+
+static __always_inline void defect_running(struct task_struct *p, struct task_ctx *tctx, s32 cpu)
+{
+	if (has_defect(CPUSET_UNFAIR))
+		tctx->last_cpu = cpu + 1;
+	if (has_defect(STALE_CPUSET) && !tctx->home_cpu && p->nr_cpus_allowed < nr_cpus)
+		tctx->home_cpu = cpu + 1;
+	/* "A task was put on this CPU: make it look." It is that task it interrupts. */
+	if (has_defect(SWITCH_STORM) && is_user_task(p) &&
+	    __sync_fetch_and_add(&defect_cnt, 1) % STORM_PERIOD)
+		scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
+}
+
+/* What `used` of CPU time costs in vtime. */
+static __always_inline u64 charge(struct task_struct *p, u64 used)
+{
+	u32 weight = p->scx.weight ?: 1;
+
+	if (has_defect(INVERT_PRIORITY))
+		return used * weight / 100;
+	return used * 100 / weight;
+}
+
+/* ---- load ---- */
 
 /* A read through a number that is no pointer: no verifier accepts it. */
 #define READ_THROUGH_SCALAR()						\

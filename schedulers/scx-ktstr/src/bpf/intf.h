@@ -11,6 +11,15 @@
 #define KTSTR_MAX_CPUS 1024
 #define KTSTR_MAX_LLCS 128
 
+/*
+ * The queue of tasks that a defect treats as second class: served by a CPU
+ * that would else be idle. Only defective schedulers make it.
+ */
+#define KTSTR_PARKED_DSQ KTSTR_MAX_LLCS
+
+/* Cgroups that a scheduler with leaking queues has room for, ever. */
+#define KTSTR_CGROUP_SLOTS 4
+
 #define KTSTR_STATS_MAGIC 0x5354415473746174ULL
 
 /*
@@ -25,7 +34,25 @@ enum ktstr_defect {
 	KTSTR_DEFECT_SLOW = 2,
 	KTSTR_DEFECT_FAIL_VERIFY = 3,
 	KTSTR_DEFECT_VERIFY_LOOP = 4,
-	KTSTR_NR_DEFECTS = 5,
+	KTSTR_DEFECT_FORGET = 5,
+	KTSTR_DEFECT_STARVE_CGROUP = 6,
+	KTSTR_DEFECT_STARVE_NICE = 7,
+	KTSTR_DEFECT_IGNORE_AFFINITY = 8,
+	KTSTR_DEFECT_STALE_CPUSET = 9,
+	KTSTR_DEFECT_WRONG_CPU = 10,
+	KTSTR_DEFECT_IDLE_CPU = 11,
+	KTSTR_DEFECT_IDLE_LLC = 12,
+	KTSTR_DEFECT_SLOW_WAKE = 13,
+	KTSTR_DEFECT_INVERT_PRIORITY = 14,
+	KTSTR_DEFECT_SLICE_LONG = 15,
+	KTSTR_DEFECT_SWITCH_STORM = 16,
+	KTSTR_DEFECT_LOST_WAKEUP = 17,
+	KTSTR_DEFECT_LEAK_QUEUES = 18,
+	KTSTR_DEFECT_CPUSET_UNFAIR = 19,
+	KTSTR_DEFECT_LIVELOCK = 20,
+	KTSTR_DEFECT_MIGRATE_VTIME = 21,
+	KTSTR_DEFECT_NO_STEAL = 22,
+	KTSTR_NR_DEFECTS = 23,
 };
 
 /* Why the kernel let go of the scheduler; kind is written last. */

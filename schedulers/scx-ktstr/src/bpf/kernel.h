@@ -59,7 +59,21 @@ struct sched_entity {
 	u64 sum_exec_runtime;
 };
 
+struct kernfs_node {
+	u64 id;
+};
+
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 struct sched_ext_entity {
+	u32 flags;
 	u32 weight;
 	u64 slice;
 	u64 dsq_vtime;
@@ -74,6 +88,7 @@ struct task_struct {
 	unsigned short migration_disabled;
 	struct sched_entity se;
 	struct sched_ext_entity scx;
+	struct css_set *cgroups;
 };
 
 struct scx_init_task_args {
@@ -140,6 +155,11 @@ enum scx_enq_flags {
 
 enum scx_kick_flags {
 	SCX_KICK_IDLE = 1,
+	SCX_KICK_PREEMPT = 2,
+};
+
+enum scx_ent_flags {
+	SCX_TASK_QUEUED = 1,
 };
 
 #define SCX_VAL(type, name) bpf_core_enum_value(enum type, name)

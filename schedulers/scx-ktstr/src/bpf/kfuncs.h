@@ -18,6 +18,7 @@ s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
 			   bool *is_idle) __ksym;
 s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym;
 s32 scx_bpf_pick_any_cpu(const struct cpumask *allowed, u64 flags) __ksym;
+bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym;
 void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym;
 bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym;
 void scx_bpf_error_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym;
@@ -132,6 +133,16 @@ static __always_inline s32 claim_idle_cpu(struct task_struct *p, s32 near_cpu)
 	if (bpf_ksym_exists(scx_bpf_select_cpu_and___v616))
 		return scx_bpf_select_cpu_and___v616(p, near_cpu, 0, p->cpus_ptr, 0);
 	return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+}
+
+/* The task that would be moved next; none on kernels before 6.19, which cannot tell. */
+struct task_struct *scx_bpf_dsq_peek(u64 dsq_id) __ksym __weak;
+
+static __always_inline struct task_struct *dsq_peek(u64 dsq_id)
+{
+	if (bpf_ksym_exists(scx_bpf_dsq_peek))
+		return scx_bpf_dsq_peek(dsq_id);
+	return 0;
 }
 
 /* 6.19 took direct writes to a task's slice and vtime behind two functions. */

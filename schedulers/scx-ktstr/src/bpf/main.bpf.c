@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * ktstr: a small sched_ext scheduler. One queue per last-level cache, ordered
- * by weighted virtual time; idle CPUs take from their own LLC's queue first
- * and from the others' after it.
+ * by weighted virtual time. CPUs take from their own LLC's queue first and from
+ * the others' after it; now and then from the longest.
  *
  * What is deliberately not here: cgroup weights (tasks of all cgroups compete
  * by their own weight; moves between cgroups and cpuset changes need nothing
@@ -18,6 +18,9 @@
 
 char _license[] SEC("license") = "GPL";
 
+/* Every so many dispatches a CPU looks at the queues of all LLCs. */
+#define BALANCE_PERIOD 8
+
 #define OPS(name) SEC("struct_ops/ktstr_" #name)
 
 /* Move a task's vtime to the clock of `llc`, keeping how far it is ahead or behind. */
@@ -25,7 +28,8 @@ static __always_inline void follow_llc(struct task_struct *p, struct task_ctx *t
 {
 	if (tctx->llc == llc)
 		return;
-	task_set_vtime(p, p->scx.dsq_vtime - clock_of(tctx->llc) + clock_of(llc));
+	if (!keeps_foreign_vtime())
+		task_set_vtime(p, p->scx.dsq_vtime - clock_of(tctx->llc) + clock_of(llc));
 	tctx->llc = llc;
 }
 
@@ -36,14 +40,18 @@ static __always_inline void follow_llc(struct task_struct *p, struct task_ctx *t
  * the LLC's clock, and whoever joins them from a quieter one has to wait until
  * they have caught up, so that must be bounded.
  */
-static __always_inline u64 place(struct task_struct *p, u32 llc, u64 enq_flags)
+static __always_inline u64 place(struct task_struct *p, struct task_ctx *tctx, u32 llc,
+				 u64 enq_flags)
 {
 	bool woken = enq_flags & SCX_VAL(scx_enq_flags, SCX_ENQ_WAKEUP);
 	u64 floor = clock_of(llc) - (woken ? slice_ns : lag_max_ns);
 	u64 vtime = p->scx.dsq_vtime;
+	u64 delay = defect_delay_ns(p, tctx, woken);
 
-	if (before(vtime, floor)) {
-		vtime = floor;
+	if (before(vtime, floor) || delay) {
+		if (before(vtime, floor))
+			vtime = floor;
+		vtime += delay;
 		task_set_vtime(p, vtime);
 	}
 	return vtime;
@@ -60,8 +68,8 @@ s32 ktstr_select_cpu(u64 *args)
 
 	bump(&nr_select_cpu);
 	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
-	if (idle && !idle_path_closed())
-		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, 0);
+	if (idle && !idle_path_closed(p, cpu))
+		dsq_insert(p, idle_dsq(p, cpu), slice_of(p), 0);
 	return cpu;
 }
 
@@ -71,7 +79,7 @@ void ktstr_enqueue(u64 *args)
 	struct task_struct *p = (void *)args[0];
 	u64 enq_flags = args[1];
 	s32 cpu = scx_bpf_task_cpu(p);
-	u32 llc = llc_of(cpu);
+	u32 llc = queue_of(cpu);
 	struct task_ctx *tctx = ctx_of(p);
 	bool kthread = p->flags & PF_KTHREAD;
 
@@ -87,21 +95,65 @@ void ktstr_enqueue(u64 *args)
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, enq_flags);
 		return;
 	}
-	if (!stalled() && defect_enqueue(p, enq_flags))
+	if (!stalled() && defect_enqueue(p, tctx, enq_flags))
 		return;
 
 	if (tctx)
 		follow_llc(p, tctx, llc);
-	dsq_insert_vtime(p, llc, slice_ns, place(p, llc, enq_flags), enq_flags);
+	dsq_insert_vtime(p, llc, slice_of(p), place(p, tctx, llc, enq_flags), enq_flags);
 
 	/*
 	 * A CPU may have gone idle since select_cpu looked, or select_cpu was
 	 * not asked at all (end of slice, change of affinity): it looked at the
 	 * queues before this task was there, and nobody else would wake it.
 	 */
+	if (kick_forgotten(p))
+		return;
 	cpu = claim_idle_cpu(p, cpu);
 	if (cpu >= 0)
 		scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
+}
+
+/*
+ * Is `prev` to go on, though others wait? It is not in the queue while the
+ * next task is chosen, so without this the other of two tasks would always be
+ * next, whatever their weights.
+ */
+static __always_inline bool is_due(struct task_struct *prev, u32 llc)
+{
+	struct task_ctx *tctx = ctx_of(prev);
+	struct task_struct *next;
+	u64 used;
+
+	if (!tctx || tctx->yielded || never_goes_on() ||
+	    !(prev->scx.flags & SCX_VAL(scx_ent_flags, SCX_TASK_QUEUED)))
+		return false;
+	next = dsq_peek(llc);
+	if (!next)
+		return false;
+	used = prev->se.sum_exec_runtime - tctx->exec_start;
+	return before(prev->scx.dsq_vtime + charge(prev, used), next->scx.dsq_vtime);
+}
+
+/*
+ * Takes a task from the longest queue if that is longer than our own. Between
+ * LLCs that are all busy nobody else would move anything; that it goes on when
+ * they differ by one lets tasks that cannot be divided evenly take turns.
+ */
+static __always_inline bool balance(u32 own)
+{
+	s32 longest = scx_bpf_dsq_nr_queued(own);
+	u32 from = own;
+
+	for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++) {
+		s32 queued = scx_bpf_dsq_nr_queued(llc);
+
+		if (queued > longest) {
+			longest = queued;
+			from = llc;
+		}
+	}
+	return from != own && dsq_move_to_local(from);
 }
 
 OPS(dispatch)
@@ -120,9 +172,18 @@ void ktstr_dispatch(u64 *args)
 	if (defect_crash() || defect_dispatch(cpu))
 		return;
 
+	if (nr_llcs > 1 && !never_steals() && pcpu && pcpu->nr_dispatched % BALANCE_PERIOD == 0 &&
+	    balance(own)) {
+		pcpu->nr_stolen++;
+		return;
+	}
+	if (prev && is_due(prev, own)) {
+		task_set_slice(prev, slice_of(prev));
+		return;
+	}
 	if (dsq_move_to_local(own))
 		return;
-	for (u32 i = 1; i < KTSTR_MAX_LLCS && i < nr_llcs; i++) {
+	for (u32 i = 1; i < KTSTR_MAX_LLCS && i < nr_llcs && !never_steals(); i++) {
 		u32 llc = own + i;
 
 		if (llc >= nr_llcs)
@@ -133,6 +194,8 @@ void ktstr_dispatch(u64 *args)
 			return;
 		}
 	}
+	if (dispatch_parked(prev))
+		return;
 
 	/*
 	 * Nobody waits: prev, if it wants to go on, gets another slice without
@@ -158,6 +221,7 @@ void ktstr_running(u64 *args)
 	if (!tctx)
 		return;
 	follow_llc(p, tctx, llc);
+	defect_running(p, tctx, scx_bpf_task_cpu(p));
 	tctx->exec_start = p->se.sum_exec_runtime;
 
 	/* Racing CPUs may lose an update: the next task to run makes up for it. */
@@ -171,7 +235,6 @@ void ktstr_stopping(u64 *args)
 {
 	struct task_struct *p = (void *)args[0];
 	struct task_ctx *tctx = ctx_of(p);
-	u32 weight = p->scx.weight ?: 1;
 	u64 used;
 
 	if (!tctx)
@@ -182,7 +245,7 @@ void ktstr_stopping(u64 *args)
 		used = slice_ns;
 	tctx->yielded = 0;
 	tctx->exec_start = p->se.sum_exec_runtime;
-	task_set_vtime(p, p->scx.dsq_vtime + used * 100 / weight);
+	task_set_vtime(p, p->scx.dsq_vtime + charge(p, used));
 }
 
 OPS(yield)
@@ -238,6 +301,9 @@ s32 ktstr_init(u64 *args)
 			return err;
 		}
 	}
+	err = defect_init();
+	if (err)
+		return err;
 	bump(&ktstr_bss_arena_holder.bss_plain_counter);
 	stats_magic = KTSTR_STATS_MAGIC;
 	return 0;

@@ -42,6 +42,8 @@ u32 degrade_rt;
 
 u32 degrade_cnt;
 u32 slow_cnt;
+/* All the others of the table together. */
+u32 defect_cnt;
 
 /* ---- .bss: fixtures for readers of typed pointers; no arena is made ---- */
 
@@ -61,6 +63,11 @@ struct ktstr_arena_holder {
  */
 u64 llc_vtime[KTSTR_MAX_LLCS];
 
+/* ---- .bss: what defects remember ---- */
+
+u64 starved_cgroup;
+u64 cgroup_slots[KTSTR_CGROUP_SLOTS];
+
 /* ---- maps ---- */
 
 struct task_ctx {
@@ -70,6 +77,11 @@ struct task_ctx {
 	u32 llc;
 	/* It gave its slice away: charge it whole. */
 	u32 yielded;
+	/* Only defects look at the rest. The CPU it ran on last, plus 1. */
+	s32 last_cpu;
+	/* The CPU it first ran on while it was bound, plus 1. */
+	s32 home_cpu;
+	u32 wakeup_lost;
 };
 
 struct {
@@ -103,10 +115,13 @@ static __always_inline void bump(u64 *counter)
 
 static __always_inline u32 llc_of(s32 cpu)
 {
+	u64 index = (u32)cpu;
 	u32 llc = 0;
 
-	if (cpu >= 0 && cpu < KTSTR_MAX_CPUS)
-		llc = cpu_llc[cpu];
+	/* Keeps the compiler from checking one copy of the index and using another. */
+	asm volatile("" : "+r"(index));
+	if (index < KTSTR_MAX_CPUS)
+		llc = cpu_llc[index];
 	return llc < KTSTR_MAX_LLCS ? llc : 0;
 }
 

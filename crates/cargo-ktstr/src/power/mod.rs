@@ -1,0 +1,295 @@
+//! `cargo ktstr power`: how much the checks notice, and how much they make up. The defects of scx-ktstr are run under the
+//! scenarios of this binary, over seeds; so are schedulers without defects.
+//!
+//! Runs are children of this process, on all cores. Each result is kept as it comes, so that an interrupted matrix goes
+//! on where it was (`store`).
+
+mod case;
+mod expect;
+mod page;
+mod pool;
+#[cfg(not(test))]
+mod scenarios;
+mod search;
+mod stats;
+mod store;
+mod table;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use ktstr::test_support::{KTSTR_TESTS, SchedulerSpec};
+use ktstr_record::RunVerdict;
+
+use self::case::{Case, Clean, PREFIX, Subject};
+use self::page::{Caught, CleanRow, DefectRow, Report};
+use self::search::{CAUGHT, Row};
+use self::store::Store;
+use crate::exit::Exit;
+
+pub use self::case::run_here;
+
+/// What was asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Seeds of the scenario that catches a defect best.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=200))]
+    seeds: u64,
+    /// Only this defect, by its flag without dashes; may be given again. `none` for no defect at all.
+    #[arg(long, value_name = "NAME")]
+    defect: Vec<String>,
+    /// Only this scenario; may be given again.
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<String>,
+    /// Runs of each scheduler without defects; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    clean_runs: u64,
+    /// Do not run every scenario once, but only until one catches the defect, the likely ones first.
+    #[arg(long)]
+    quick: bool,
+    /// Write the page here, for instance to docs/power.md.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print a JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+    /// Run nothing: report what the newest results hold.
+    #[arg(long)]
+    report_only: bool,
+}
+
+/// Runs the matrix and reports. 1 if a defect escaped, or a sound scheduler was accused.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let scheduler = ktstr::run::find_scheduler_binary(&SchedulerSpec::Discover("scx-ktstr"))?
+        .context("scx-ktstr has no binary")?
+        .path;
+    let defects = chosen("defect", &options.defect, table::read(&scheduler)?, |d| {
+        &d.name
+    })?;
+    let scenarios = chosen("scenario", &options.scenario, scenarios(), |name| name)?;
+    let folder = results();
+    let mut store = if options.report_only {
+        Store::newest(&folder)?
+    } else {
+        let own = std::env::current_exe().context("looking for this binary")?;
+        Store::open(&folder, &[&own, &scheduler])?
+    };
+    let rows: Vec<Row> = defects
+        .iter()
+        .map(|defect| Row {
+            defect,
+            scenarios: &scenarios,
+            seeds: options.seeds,
+            quick: options.quick,
+        })
+        .collect();
+    if !options.report_only {
+        walk(&mut store, &rows, &scenarios, options.clean_runs)?;
+    }
+    let report = Report {
+        command: command(options),
+        kernel: store.all().find_map(|(_, outcome)| outcome.kernel.clone()),
+        seeds: options.seeds,
+        quick: options.quick,
+        defects: rows.iter().map(|row| defect_row(&store, row)).collect(),
+        clean: clean_rows(&store, &scenarios, options.clean_runs),
+        scenarios,
+    };
+    if options.json {
+        serde_json::to_writer_pretty(&mut *out, &report)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", page::screen(&report))?;
+        writeln!(out, "results: {}", store.path().display())?;
+    }
+    if let Some(path) = &options.out {
+        std::fs::write(path, page::markdown(&report))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    let escaped = report.defects.iter().any(|row| row.verdict != Caught::Yes);
+    let accused = report.clean.iter().any(|row| row.count.hits > 0);
+    Ok(if escaped || accused {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
+}
+
+/// Every scenario of this binary.
+fn scenarios() -> Vec<String> {
+    let mut names: Vec<String> = KTSTR_TESTS
+        .iter()
+        .filter_map(|entry| entry.name.strip_prefix(PREFIX))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+/// Those of `all` that were named, or all if none was.
+fn chosen<T>(
+    what: &str,
+    wanted: &[String],
+    all: Vec<T>,
+    name: impl Fn(&T) -> &String,
+) -> Result<Vec<T>> {
+    let known: Vec<String> = all.iter().map(|one| name(one).clone()).collect();
+    if let Some(unknown) = wanted.iter().find(|w| !known.contains(w) && *w != "none") {
+        bail!(
+            "there is no {what} {unknown:?}; there are {}",
+            known.join(", ")
+        );
+    }
+    Ok(all
+        .into_iter()
+        .filter(|one| wanted.is_empty() || wanted.contains(name(one)))
+        .collect())
+}
+
+/// Where results are kept: beside the records of runs.
+fn results() -> PathBuf {
+    let mut root = ktstr_record::runs_root();
+    root.set_file_name("ktstr-power");
+    root
+}
+
+/// Makes all runs that are missing.
+fn walk(store: &mut Store, rows: &[Row], scenarios: &[String], clean_runs: u64) -> Result<()> {
+    let bar = pool::bar();
+    // A row's next step waits for all of the last, so that all rows take their steps together: no core is left idle.
+    loop {
+        let next: Vec<Case> = rows
+            .iter()
+            .flat_map(|row| row.next(store, pool::width() * 2))
+            .collect();
+        if next.is_empty() {
+            break;
+        }
+        bar.set_message("defects");
+        pool::run(store, next, &bar)?;
+    }
+    if clean_runs > 0 {
+        bar.set_message("without defects");
+        for scheduler in Clean::all() {
+            pool::run(store, search::clean(scheduler, scenarios, clean_runs), &bar)?;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn defect_row(store: &Store, row: &Row) -> DefectRow {
+    let subject = row.subject();
+    let scenario = row.candidates(store).into_iter().next();
+    let last = if row.defect.rare {
+        search::RARE_SEEDS
+    } else {
+        row.seeds
+    };
+    let cases = scenario
+        .as_deref()
+        .map(|scenario| search::cell(&subject, scenario, 1..=last))
+        .unwrap_or_default();
+    let (count, unanswered) = search::count(store, &cases);
+    let (breadth, _) = search::count(store, &row.first());
+    let verdict = match count.rate() {
+        Some(rate) if rate >= CAUGHT || row.defect.rare => Caught::Yes,
+        Some(_) => Caught::Seldom,
+        None if breadth.runs == 0 => Caught::Unknown,
+        None => Caught::No,
+    };
+    DefectRow {
+        name: row.defect.name.clone(),
+        does: row.defect.does.clone(),
+        rare: row.defect.rare,
+        seen_by: row.defect.seen_by.clone(),
+        checks: search::checks(store, &cases),
+        example: cases
+            .iter()
+            .filter_map(|case| store.get(case))
+            .find_map(|outcome| {
+                let (_, message) = outcome
+                    .found
+                    .first()
+                    .filter(|_| search::is_caught(outcome))?;
+                Some(message.clone())
+            }),
+        runs_to_first: row
+            .defect
+            .rare
+            .then(|| runs_to_first(store, &subject))
+            .flatten(),
+        scenario,
+        count,
+        unanswered,
+        breadth,
+        verdict,
+    }
+}
+
+/// How many runs of a subject, by seed, it took to see it first.
+fn runs_to_first(store: &Store, subject: &Subject) -> Option<u64> {
+    let mut runs: Vec<_> = store
+        .all()
+        .filter(|(case, _)| case.subject == *subject)
+        .collect();
+    runs.sort_by_key(|(case, _)| (case.seed, &case.scenario));
+    let first = runs
+        .iter()
+        .position(|(_, outcome)| search::is_caught(outcome))?;
+    Some(first as u64 + 1)
+}
+
+fn clean_rows(store: &Store, scenarios: &[String], runs: u64) -> Vec<CleanRow> {
+    if runs == 0 {
+        return Vec::new();
+    }
+    let row = |scheduler: Clean| {
+        let cases = search::clean(scheduler, scenarios, runs);
+        let (count, unanswered) = search::count(store, &cases);
+        let told = cases
+            .iter()
+            .filter_map(|case| Some((case, store.get(case)?)));
+        let alarms = told
+            .filter(|(_, outcome)| {
+                matches!(outcome.verdict, RunVerdict::Fail | RunVerdict::Inconclusive)
+            })
+            .map(|(case, outcome)| {
+                let (check, message) = outcome.found.first().cloned().unwrap_or_default();
+                let (name, scenario, seed) = (scheduler.name(), &case.scenario, case.seed);
+                format!("{name}, {scenario}, seed {seed}: {check}: {message}")
+            });
+        CleanRow {
+            scheduler: scheduler.name(),
+            count,
+            unanswered,
+            alarms: alarms.collect(),
+        }
+    };
+    Clean::all().into_iter().map(row).collect()
+}
+
+/// The command that makes the page again.
+fn command(options: &Options) -> String {
+    let mut command = format!(
+        "cargo ktstr power --seeds {} --clean-runs {}",
+        options.seeds, options.clean_runs
+    );
+    if options.quick {
+        command.push_str(" --quick");
+    }
+    for (flag, names) in [("defect", &options.defect), ("scenario", &options.scenario)] {
+        for name in names {
+            command.push_str(&format!(" --{flag} {name}"));
+        }
+    }
+    if let Some(out) = &options.out {
+        command.push_str(&format!(" --out {}", display(out)));
+    }
+    command
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,414 @@
+//! The result as text: tables on screen, and docs/power.md.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::stats::Count;
+use crate::table;
+
+/// What became of one defect.
+#[derive(Clone, Debug, Serialize)]
+pub struct DefectRow {
+    pub name: String,
+    pub does: String,
+    pub rare: bool,
+    /// The class of checks that was expected to notice.
+    pub seen_by: String,
+    /// The scenario that catches it best; `None` if none does.
+    pub scenario: Option<String>,
+    /// The checks that failed there, the most frequent first.
+    pub checks: Vec<(String, u64)>,
+    /// A message of them.
+    pub example: Option<String>,
+    /// Seeds of that scenario in which it was caught.
+    pub count: Count,
+    /// Runs there without an answer.
+    pub unanswered: u64,
+    /// How many of the scenarios that were tried with the first seed caught it, and how many were tried.
+    pub breadth: Count,
+    /// Runs of all scenarios until the first catch, of a rare one.
+    pub runs_to_first: Option<u64>,
+    pub verdict: Caught,
+}
+
+/// Whether a defect counts as caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Caught {
+    /// In 90 % of the seeds of one scenario; a rare one: in any.
+    Yes,
+    /// In some seeds.
+    Seldom,
+    No,
+    /// Nothing was run.
+    Unknown,
+}
+
+impl Caught {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::Seldom => "seldom",
+            Self::No => "no",
+            Self::Unknown => "not run",
+        }
+    }
+}
+
+/// Alarms of a scheduler without defects.
+#[derive(Clone, Debug, Serialize)]
+pub struct CleanRow {
+    pub scheduler: &'static str,
+    pub count: Count,
+    pub unanswered: u64,
+    /// Scenario, seed and message of each.
+    pub alarms: Vec<String>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The command line that made it.
+    pub command: String,
+    pub kernel: Option<String>,
+    pub scenarios: Vec<String>,
+    pub seeds: u64,
+    /// Whether rows ended with the first scenario that caught the defect.
+    pub quick: bool,
+    pub defects: Vec<DefectRow>,
+    pub clean: Vec<CleanRow>,
+}
+
+impl Report {
+    fn caught(&self) -> Count {
+        let mut count = Count::default();
+        for row in self
+            .defects
+            .iter()
+            .filter(|row| row.verdict != Caught::Unknown)
+        {
+            count.add(row.verdict == Caught::Yes);
+        }
+        count
+    }
+
+    fn alarms(&self) -> Count {
+        self.clean.iter().fold(Count::default(), |sum, row| Count {
+            hits: sum.hits + row.count.hits,
+            runs: sum.runs + row.count.runs,
+        })
+    }
+}
+
+/// For the screen.
+pub fn screen(report: &Report) -> String {
+    let mut table = table::numbers(&["DEFECT", "CAUGHT", "SEEDS", "95 %", "BY", "CHECK"], 6);
+    for row in &report.defects {
+        table.add_row([
+            name(row),
+            row.verdict.word().to_owned(),
+            seeds(row),
+            interval(row.count),
+            row.scenario.clone().unwrap_or_else(|| "-".to_owned()),
+            checks(row),
+        ]);
+    }
+    let mut text = format!("{}\n\n", table.trim_fmt());
+    let mut clean = table::numbers(
+        &[
+            "WITHOUT DEFECT",
+            "ALARMS",
+            "RUNS",
+            "RATE BELOW",
+            "NO ANSWER",
+        ],
+        1,
+    );
+    for row in &report.clean {
+        clean.add_row([
+            row.scheduler.to_owned(),
+            row.count.hits.to_string(),
+            row.count.runs.to_string(),
+            percent(row.count.upper_bound()),
+            row.unanswered.to_string(),
+        ]);
+    }
+    if !report.clean.is_empty() {
+        let _ = writeln!(text, "{}\n", clean.trim_fmt());
+    }
+    for alarm in report.clean.iter().flat_map(|row| &row.alarms) {
+        let _ = writeln!(text, "  alarm: {alarm}");
+    }
+    text.push_str(&summary(report));
+    text.push('\n');
+    text
+}
+
+fn summary(report: &Report) -> String {
+    let (caught, alarms) = (report.caught(), report.alarms());
+    format!(
+        "{} of {} defects caught; {} false alarms in {} runs without a defect{}.",
+        caught.hits,
+        caught.runs,
+        alarms.hits,
+        alarms.runs,
+        if alarms.runs == 0 {
+            String::new()
+        } else {
+            format!(
+                " (rate below {} with 95 % confidence)",
+                percent(alarms.upper_bound())
+            )
+        }
+    )
+}
+
+/// For docs/power.md.
+pub fn markdown(report: &Report) -> String {
+    let mut text = format!(
+        "# What the checks catch\n\n\
+         Made by `{}` on kernel {}. Do not edit: run it again.\n\n\
+         {}\n\n\
+         `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once{},\n\
+         with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it\n\
+         knows what it asked for (`crates/cargo-ktstr/src/power/expect.rs`); then under the scenario that caught it, with up\n\
+         to {} seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at\n\
+         95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within {} runs. A run\n\
+         without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.\n\n\
+         ## Defects\n\n\
+         | Defect | What it does | Caught | Seeds | 95 % | By scenario | By check | Scenarios that caught it |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        report.command,
+        report.kernel.as_deref().unwrap_or("unknown"),
+        summary(report),
+        if report.quick {
+            ", until one catches it"
+        } else {
+            ""
+        },
+        report.seeds,
+        super::search::RARE_SEEDS,
+    );
+    for row in &report.defects {
+        let _ = writeln!(
+            text,
+            "| `--{}`{} | {} | {} | {} | {} | {} | {} | {} of {} |",
+            row.name,
+            if row.rare { " (rare)" } else { "" },
+            row.does,
+            row.verdict.word(),
+            seeds(row),
+            interval(row.count),
+            row.scenario.as_deref().unwrap_or("-"),
+            checks(row),
+            row.breadth.hits,
+            row.breadth.runs,
+        );
+    }
+    let missed = |row: &&DefectRow| matches!(row.verdict, Caught::No | Caught::Seldom);
+    if report.defects.iter().any(|row| missed(&row)) {
+        text.push_str("\n## Not caught\n\n");
+        for row in report.defects.iter().filter(missed) {
+            let _ = writeln!(
+                text,
+                "- `--{}`: {}. Expected of the checks on: {}.",
+                row.name,
+                match row.verdict {
+                    Caught::Seldom => "seen in too few seeds",
+                    _ => "no scenario shows it",
+                },
+                row.seen_by,
+            );
+        }
+    }
+    text.push_str("\n## What they say\n\n");
+    for row in &report.defects {
+        if let Some(example) = &row.example {
+            let _ = writeln!(text, "- `--{}`: {example}", row.name);
+        }
+    }
+    text.push_str(
+        "\n## False alarms\n\nThe same scenarios under schedulers without a known defect.\n\n\
+         | Scheduler | Runs | Alarms | Rate below (95 %) | No answer |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for row in &report.clean {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} |",
+            row.scheduler,
+            row.count.runs,
+            row.count.hits,
+            percent(row.count.upper_bound()),
+            row.unanswered
+        );
+    }
+    text.push('\n');
+    for alarm in report.clean.iter().flat_map(|row| &row.alarms) {
+        let _ = writeln!(text, "- {alarm}");
+    }
+    let _ = writeln!(text, "\nScenarios: {}.", report.scenarios.join(", "));
+    text
+}
+
+fn name(row: &DefectRow) -> String {
+    format!("{}{}", row.name, if row.rare { " (rare)" } else { "" })
+}
+
+fn seeds(row: &DefectRow) -> String {
+    let mut text = format!("{}/{}", row.count.hits, row.count.runs);
+    if row.unanswered > 0 {
+        let _ = write!(text, " +{} no answer", row.unanswered);
+    }
+    if let Some(runs) = row.runs_to_first {
+        let _ = write!(text, ", first in run {runs}");
+    }
+    text
+}
+
+fn checks(row: &DefectRow) -> String {
+    let names: Vec<&str> = row
+        .checks
+        .iter()
+        .take(2)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if names.is_empty() {
+        "-".to_owned()
+    } else {
+        names.join("; ")
+    }
+}
+
+fn interval(count: Count) -> String {
+    if count.runs == 0 {
+        return "-".to_owned();
+    }
+    let (low, high) = count.wilson();
+    format!("{:.0}–{:.0} %", low * 100.0, high * 100.0)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let row = DefectRow {
+            name: "slice-long".to_owned(),
+            does: "give slices of 10 s".to_owned(),
+            rare: false,
+            seen_by: "stuck".to_owned(),
+            scenario: Some("steady".to_owned()),
+            checks: vec![("gap".to_owned(), 19), ("spread".to_owned(), 1)],
+            example: Some("tid 7 stuck 2990ms on cpu0".to_owned()),
+            count: Count { hits: 20, runs: 20 },
+            unanswered: 0,
+            breadth: Count { hits: 9, runs: 13 },
+            runs_to_first: None,
+            verdict: Caught::Yes,
+        };
+        Report {
+            command: "cargo ktstr power --seeds 20".to_owned(),
+            kernel: Some("7.3.4".to_owned()),
+            scenarios: vec!["steady".to_owned(), "nice_mix".to_owned()],
+            seeds: 20,
+            quick: false,
+            defects: vec![
+                row.clone(),
+                DefectRow {
+                    name: "lost-wakeup".to_owned(),
+                    does: "lose one of 10,000 wakeups".to_owned(),
+                    rare: true,
+                    count: Count { hits: 2, runs: 20 },
+                    unanswered: 1,
+                    runs_to_first: Some(17),
+                    ..row.clone()
+                },
+                DefectRow {
+                    name: "subtle".to_owned(),
+                    does: "be subtle".to_owned(),
+                    scenario: None,
+                    checks: vec![],
+                    example: None,
+                    count: Count::default(),
+                    breadth: Count { hits: 0, runs: 13 },
+                    verdict: Caught::No,
+                    ..row
+                },
+            ],
+            clean: vec![CleanRow {
+                scheduler: "EEVDF",
+                count: Count { hits: 1, runs: 100 },
+                unanswered: 0,
+                alarms: vec!["EEVDF, nice_mix, seed 4: spread: unfair cgroup".to_owned()],
+            }],
+        }
+    }
+
+    #[test]
+    fn the_screen() {
+        insta::assert_snapshot!(screen(&report()), @r"
+         DEFECT              CAUGHT  SEEDS                               95 %      BY      CHECK
+         slice-long          yes     20/20                               84–100 %  steady  gap; spread
+         lost-wakeup (rare)  yes     2/20 +1 no answer, first in run 17  3–30 %    steady  gap; spread
+         subtle              no      0/0                                 -         -       -
+
+         WITHOUT DEFECT  ALARMS  RUNS  RATE BELOW  NO ANSWER
+         EEVDF                1   100       5.4 %          0
+
+          alarm: EEVDF, nice_mix, seed 4: spread: unfair cgroup
+        2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
+        ");
+    }
+
+    #[test]
+    fn the_page() {
+        insta::assert_snapshot!(markdown(&report()), @r"
+        # What the checks catch
+
+        Made by `cargo ktstr power --seeds 20` on kernel 7.3.4. Do not edit: run it again.
+
+        2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
+
+        `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once,
+        with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it
+        knows what it asked for (`crates/cargo-ktstr/src/power/expect.rs`); then under the scenario that caught it, with up
+        to 20 seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at
+        95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within 200 runs. A run
+        without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.
+
+        ## Defects
+
+        | Defect | What it does | Caught | Seeds | 95 % | By scenario | By check | Scenarios that caught it |
+        | --- | --- | --- | --- | --- | --- | --- | --- |
+        | `--slice-long` | give slices of 10 s | yes | 20/20 | 84–100 % | steady | gap; spread | 9 of 13 |
+        | `--lost-wakeup` (rare) | lose one of 10,000 wakeups | yes | 2/20 +1 no answer, first in run 17 | 3–30 % | steady | gap; spread | 9 of 13 |
+        | `--subtle` | be subtle | no | 0/0 | - | - | - | 0 of 13 |
+
+        ## Not caught
+
+        - `--subtle`: no scenario shows it. Expected of the checks on: stuck.
+
+        ## What they say
+
+        - `--slice-long`: tid 7 stuck 2990ms on cpu0
+        - `--lost-wakeup`: tid 7 stuck 2990ms on cpu0
+
+        ## False alarms
+
+        The same scenarios under schedulers without a known defect.
+
+        | Scheduler | Runs | Alarms | Rate below (95 %) | No answer |
+        | --- | --- | --- | --- | --- |
+        | EEVDF | 100 | 1 | 5.4 % | 0 |
+
+        - EEVDF, nice_mix, seed 4: spread: unfair cgroup
+
+        Scenarios: steady, nice_mix.
+        ");
+    }
+}

@@ -1,0 +1,335 @@
+//! Which runs are made: for each defect the row of all scenarios with one seed, then more seeds of its best scenario;
+//! for the schedulers without defects everything.
+
+use std::collections::BTreeMap;
+
+use super::case::{Case, Clean, Outcome, Subject};
+use super::stats::Count;
+use super::table::Defect;
+
+/// Most seeds that a rare defect is looked for in.
+pub const RARE_SEEDS: u64 = 200;
+/// A defect is caught by a scenario if it is in this share of its seeds.
+pub const CAUGHT: f64 = 0.9;
+/// How many scenarios are tried with all seeds, if the first is not good enough.
+const TRIES: usize = 3;
+
+/// Results by case.
+pub trait Known {
+    /// The outcome of a case, if it was run.
+    fn outcome(&self, case: &Case) -> Option<&Outcome>;
+}
+
+impl Known for super::store::Store {
+    fn outcome(&self, case: &Case) -> Option<&Outcome> {
+        self.get(case)
+    }
+}
+
+/// Runs of a subject under a scenario.
+pub fn cell(subject: &Subject, scenario: &str, seeds: std::ops::RangeInclusive<u64>) -> Vec<Case> {
+    seeds
+        .map(|seed| Case {
+            subject: subject.clone(),
+            scenario: scenario.to_owned(),
+            seed,
+        })
+        .collect()
+}
+
+/// Whether a run tells of a fault. One without an answer does not.
+pub fn is_caught(outcome: &Outcome) -> bool {
+    outcome.verdict == ktstr_record::RunVerdict::Fail
+}
+
+/// Hits among those cases that were run and came to an answer; and those that came to none.
+pub fn count<'a>(known: &impl Known, cases: impl IntoIterator<Item = &'a Case>) -> (Count, u64) {
+    let (mut count, mut unanswered) = (Count::default(), 0);
+    for outcome in cases.into_iter().filter_map(|case| known.outcome(case)) {
+        if outcome.verdict == ktstr_record::RunVerdict::Inconclusive {
+            unanswered += 1;
+        } else {
+            count.add(is_caught(outcome));
+        }
+    }
+    (count, unanswered)
+}
+
+/// How a defect is looked for.
+#[derive(Debug)]
+pub struct Row<'a> {
+    pub defect: &'a Defect,
+    pub scenarios: &'a [String],
+    pub seeds: u64,
+    /// Whether the row ends with the first scenario that catches the defect, the likely ones first.
+    pub quick: bool,
+}
+
+/// Scenarios that are the first to ask, by the class of checks that is to notice.
+fn likely(seen_by: &str) -> &'static [&'static str] {
+    match seen_by {
+        "stuck" => &[
+            "oversubscribed",
+            "nice_mix",
+            "steady",
+            "ping_pong",
+            "cgroup_churn",
+        ],
+        "unfair" => &["nice_mix", "cpuset_resize", "cpuset_merge"],
+        "idle" => &["wake_idle", "oversubscribed", "cpuset_clear"],
+        "latency" => &["wake_hogs", "wake_idle"],
+        "switches" => &["oversubscribed"],
+        "exit" => &["affinity_swap", "cpuset_merge"],
+        _ => &[],
+    }
+}
+
+impl Row<'_> {
+    pub fn subject(&self) -> Subject {
+        Subject::Defect(self.defect.args())
+    }
+
+    /// Every scenario once, the likely ones first.
+    pub fn first(&self) -> Vec<Case> {
+        let subject = self.subject();
+        let likely = likely(&self.defect.seen_by);
+        let mut scenarios: Vec<&String> = self.scenarios.iter().collect();
+        scenarios.sort_by_key(|scenario| {
+            let place = likely.iter().position(|name| name == scenario);
+            place.unwrap_or(likely.len())
+        });
+        let cells = scenarios.into_iter();
+        cells
+            .flat_map(|scenario| cell(&subject, scenario, 1..=1))
+            .collect()
+    }
+
+    /// Scenarios that caught it, the best known first.
+    pub fn candidates(&self, known: &impl Known) -> Vec<String> {
+        let subject = self.subject();
+        let mut all: Vec<(Count, f64, &String)> = Vec::new();
+        for scenario in self.scenarios {
+            let cases = cell(&subject, scenario, 1..=RARE_SEEDS.max(self.seeds));
+            let (count, _) = count(known, &cases);
+            let wall = known
+                .outcome(&cases[0])
+                .map_or(0.0, |outcome| outcome.wall_s);
+            if count.hits > 0 {
+                all.push((count, wall, scenario));
+            }
+        }
+        // By rate, and among equals the most often seen, then the cheapest.
+        all.sort_by(|(a, a_wall, _), (b, b_wall, _)| {
+            let rate = |count: &Count| count.rate().unwrap_or(0.0);
+            rate(b)
+                .total_cmp(&rate(a))
+                .then(b.runs.cmp(&a.runs))
+                .then(a_wall.total_cmp(b_wall))
+        });
+        all.into_iter()
+            .map(|(_, _, scenario)| scenario.clone())
+            .collect()
+    }
+
+    /// The next runs worth making; none when the row is finished.
+    pub fn next(&self, known: &impl Known, at_once: usize) -> Vec<Case> {
+        let missing = |cases: Vec<Case>| -> Vec<Case> {
+            cases
+                .into_iter()
+                .filter(|case| known.outcome(case).is_none())
+                .collect()
+        };
+        let candidates = self.candidates(known);
+        let mut first = missing(self.first());
+        if self.quick {
+            first.truncate(usize::from(candidates.is_empty()));
+        }
+        if !first.is_empty() {
+            return first;
+        }
+        let subject = self.subject();
+        if self.defect.rare {
+            return if candidates.is_empty() {
+                let mut rest: Vec<Case> = self
+                    .scenarios
+                    .iter()
+                    .flat_map(|scenario| cell(&subject, scenario, 2..=RARE_SEEDS))
+                    .collect();
+                rest.sort_by_key(|case| case.seed);
+                rest.truncate(RARE_SEEDS as usize);
+                let mut rest = missing(rest);
+                rest.truncate(at_once);
+                rest
+            } else {
+                missing(cell(&subject, &candidates[0], 1..=self.seeds))
+            };
+        }
+        let mut tried = 0;
+        for scenario in &candidates {
+            let cases = cell(&subject, scenario, 1..=self.seeds);
+            let todo = missing(cases.clone());
+            if !todo.is_empty() {
+                return todo;
+            }
+            let (count, _) = count(known, &cases);
+            tried += 1;
+            if count.rate().is_some_and(|rate| rate >= CAUGHT) || tried == TRIES {
+                break;
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// All runs without defects, as many as `runs` for each scheduler, at least each scenario once.
+pub fn clean(scheduler: Clean, scenarios: &[String], runs: u64) -> Vec<Case> {
+    let subject = Subject::Clean(scheduler);
+    let seeds = runs.div_ceil(scenarios.len().max(1) as u64);
+    let cells = scenarios.iter();
+    let mut cases: Vec<Case> = cells
+        .flat_map(|scenario| cell(&subject, scenario, 1..=seeds))
+        .collect();
+    cases.sort_by_key(|case| case.seed);
+    cases.truncate((runs as usize).max(scenarios.len()));
+    cases
+}
+
+/// Names of the checks that failed, with how often each came first.
+pub fn checks<'a>(
+    known: &impl Known,
+    cases: impl IntoIterator<Item = &'a Case>,
+) -> Vec<(String, u64)> {
+    let mut names: BTreeMap<String, u64> = BTreeMap::new();
+    for outcome in cases.into_iter().filter_map(|case| known.outcome(case)) {
+        if let (true, Some(check)) = (is_caught(outcome), outcome.check()) {
+            *names.entry(check.to_owned()).or_default() += 1;
+        }
+    }
+    let mut names: Vec<(String, u64)> = names.into_iter().collect();
+    names.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_record::RunVerdict;
+
+    impl Known for BTreeMap<Case, Outcome> {
+        fn outcome(&self, case: &Case) -> Option<&Outcome> {
+            self.get(case)
+        }
+    }
+
+    fn outcome(caught: bool) -> Outcome {
+        Outcome {
+            verdict: if caught {
+                RunVerdict::Fail
+            } else {
+                RunVerdict::Pass
+            },
+            found: vec![("gap".to_owned(), "stuck".to_owned())],
+            digest: None,
+            wall_s: 1.0,
+            kernel: None,
+        }
+    }
+
+    fn defect(rare: bool) -> Defect {
+        Defect {
+            name: "slow".to_owned(),
+            timed: false,
+            seen_by: "latency".to_owned(),
+            rare,
+            does: "be slow".to_owned(),
+        }
+    }
+
+    /// Runs a row to its end; `catches` tells which runs catch it.
+    fn walk(rare: bool, quick: bool, catches: impl Fn(&Case) -> bool) -> Vec<Case> {
+        let scenarios = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+        let defect = defect(rare);
+        let row = Row {
+            defect: &defect,
+            scenarios: &scenarios,
+            seeds: 5,
+            quick,
+        };
+        let (mut known, mut made) = (BTreeMap::new(), Vec::new());
+        loop {
+            let next = row.next(&known, 2);
+            if next.is_empty() {
+                return made;
+            }
+            for case in next {
+                known.insert(case.clone(), outcome(catches(&case)));
+                made.push(case);
+            }
+        }
+    }
+
+    #[test]
+    fn the_row_comes_first_then_the_seeds_of_what_caught_it() {
+        let made = walk(false, false, |case| case.scenario == "b");
+        assert_eq!(made.len(), 3 + 4);
+        assert!(made[3..].iter().all(|case| case.scenario == "b"));
+    }
+
+    #[test]
+    fn a_quick_row_ends_with_the_first_catch() {
+        let made = walk(false, true, |case| case.scenario != "a");
+        let scenarios: Vec<&str> = made.iter().map(|case| case.scenario.as_str()).collect();
+        assert_eq!(scenarios, ["a", "b", "b", "b", "b", "b"]);
+    }
+
+    #[test]
+    fn likely_scenarios_come_first() {
+        let scenarios = ["steady".to_owned(), "wake_hogs".to_owned()];
+        let defect = defect(false);
+        let row = Row {
+            defect: &defect,
+            scenarios: &scenarios,
+            seeds: 1,
+            quick: false,
+        };
+        assert_eq!(row.first()[0].scenario, "wake_hogs");
+    }
+
+    #[test]
+    fn a_scenario_that_catches_too_little_gives_way_to_the_next() {
+        let made = walk(false, false, |case| case.scenario == "c" || case.seed == 1);
+        assert!(
+            made.iter().filter(|case| case.scenario == "c").count() == 5,
+            "{made:?}"
+        );
+    }
+
+    #[test]
+    fn what_nothing_catches_ends_with_its_row() {
+        assert_eq!(walk(false, false, |_| false).len(), 3);
+    }
+
+    #[test]
+    fn a_rare_one_is_looked_for_until_it_is_found() {
+        let made = walk(true, false, |case| case.seed == 7 && case.scenario == "a");
+        // Seeds 2 to 6 of all scenarios, then two at once until seed 7 of `a` was among them.
+        assert_eq!(made.iter().filter(|case| case.seed == 7).count(), 1);
+        let never = walk(true, false, |_| false);
+        assert_eq!(never.len(), 3 + 200);
+    }
+
+    #[test]
+    fn unanswered_runs_are_counted_apart() {
+        let cases = clean(Clean::Eevdf, &["a".to_owned(), "b".to_owned()], 3);
+        assert_eq!(cases.len(), 3);
+        let mut known = BTreeMap::from([
+            (cases[0].clone(), outcome(true)),
+            (cases[1].clone(), outcome(false)),
+        ]);
+        let mut nothing = outcome(false);
+        nothing.verdict = RunVerdict::Inconclusive;
+        known.insert(cases[2].clone(), nothing);
+        assert_eq!(count(&known, &cases), (Count { hits: 1, runs: 2 }, 1));
+        assert_eq!(checks(&known, &cases), [("gap".to_owned(), 1)]);
+    }
+}

@@ -1,0 +1,149 @@
+//! Results as they come: a line of JSON each, so that an interrupted matrix goes on where it was. A file belongs to one
+//! pair of binaries, by their content; others' results are not mixed in.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::case::{Case, Outcome};
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    case: Case,
+    outcome: Outcome,
+}
+
+/// The results so far, in memory and on disk.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    file: Option<File>,
+    known: BTreeMap<Case, Outcome>,
+}
+
+impl Store {
+    /// The results of these binaries under `folder`, to be added to.
+    pub fn open(folder: &Path, binaries: &[&Path]) -> Result<Self> {
+        let path = folder.join(format!("{}.jsonl", key(binaries)?));
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("opening {}", path.display()))?;
+        Ok(Self {
+            file: Some(file),
+            ..Self::read(&path)?
+        })
+    }
+
+    /// The newest results under `folder`, whatever binaries they are of, only to be read.
+    pub fn newest(folder: &Path) -> Result<Self> {
+        let files =
+            fs::read_dir(folder).with_context(|| format!("looking in {}", folder.display()))?;
+        let newest = files
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|e| e == "jsonl"))
+            .max_by_key(|entry| entry.metadata().and_then(|m| m.modified()).ok())
+            .with_context(|| format!("there are no results in {}", folder.display()))?;
+        Self::read(&newest.path())
+    }
+
+    /// A line cut off in the middle is one that did not come to its end: it is run again.
+    fn read(path: &Path) -> Result<Self> {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        Ok(Self {
+            path: path.to_owned(),
+            file: None,
+            known: lines.map(|line| (line.case, line.outcome)).collect(),
+        })
+    }
+
+    /// What is known of a case.
+    pub fn get(&self, case: &Case) -> Option<&Outcome> {
+        self.known.get(case)
+    }
+
+    /// All that is known, by case.
+    pub fn all(&self) -> impl Iterator<Item = (&Case, &Outcome)> {
+        self.known.iter()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps one result.
+    pub fn put(&mut self, case: Case, outcome: Outcome) -> Result<()> {
+        let line = Line { case, outcome };
+        let mut text = serde_json::to_string(&line)?;
+        text.push('\n');
+        if let Some(file) = &mut self.file {
+            file.write_all(text.as_bytes())
+                .with_context(|| format!("writing to {}", self.path.display()))?;
+        }
+        self.known.insert(line.case, line.outcome);
+        Ok(())
+    }
+}
+
+/// A name for the content of these files. It is only compared with others that the same binary made.
+fn key(binaries: &[&Path]) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for path in binaries {
+        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        hasher.write(&bytes);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::case::{Clean, Subject};
+    use super::*;
+    use ktstr_record::RunVerdict;
+
+    fn case(seed: u64) -> Case {
+        Case {
+            subject: Subject::Clean(Clean::Eevdf),
+            scenario: "steady".to_owned(),
+            seed,
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_there_again_and_a_cut_line_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let binary = folder.path().join("binary");
+        fs::write(&binary, "one").unwrap();
+        let outcome = Outcome {
+            verdict: RunVerdict::Pass,
+            found: vec![],
+            digest: None,
+            wall_s: 1.0,
+            kernel: None,
+        };
+        let mut store = Store::open(folder.path(), &[&binary]).unwrap();
+        store.put(case(1), outcome.clone()).unwrap();
+        store.put(case(2), outcome.clone()).unwrap();
+        let whole = fs::read(store.path()).unwrap();
+        fs::write(store.path(), &whole[..whole.len() - 10]).unwrap();
+
+        let again = Store::open(folder.path(), &[&binary]).unwrap();
+        assert_eq!(again.get(&case(1)), Some(&outcome));
+        assert_eq!(again.get(&case(2)), None);
+        assert_eq!(Store::newest(folder.path()).unwrap().all().count(), 1);
+
+        fs::write(&binary, "two").unwrap();
+        let other = Store::open(folder.path(), &[&binary]).unwrap();
+        assert_eq!(other.all().count(), 0);
+    }
+}

@@ -1,0 +1,82 @@
+//! The defects there are: asked of scx-ktstr itself, which has their table.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+/// Seconds for those that take some: after the workload has begun, long before it ends.
+const SECONDS: &str = "1";
+
+/// A defect as scx-ktstr declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Defect {
+    /// The flag without `--`.
+    pub name: String,
+    /// Whether the flag takes seconds.
+    pub timed: bool,
+    /// The class of checks that should notice.
+    pub seen_by: String,
+    /// Whether it strikes so seldom that many runs go without.
+    pub rare: bool,
+    /// What it does.
+    pub does: String,
+}
+
+impl Defect {
+    /// Arguments that switch it on.
+    pub fn args(&self) -> Vec<String> {
+        let mut args = vec![format!("--{}", self.name)];
+        args.extend(self.timed.then(|| SECONDS.to_owned()));
+        args
+    }
+}
+
+/// All defects of the scheduler at `path`.
+pub fn read(path: &Path) -> Result<Vec<Defect>> {
+    let output = Command::new(path)
+        .arg("--list-defects")
+        .output()
+        .with_context(|| format!("asking {} for its defects", path.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let defects = parse(&text)?;
+    ensure!(
+        output.status.success() && !defects.is_empty(),
+        "{} knows no --list-defects",
+        path.display()
+    );
+    Ok(defects)
+}
+
+fn parse(text: &str) -> Result<Vec<Defect>> {
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [name, seconds, seen_by, rare, does] = fields[..] else {
+            anyhow::bail!("a line of --list-defects has five fields, this has not: {line:?}");
+        };
+        Ok(Defect {
+            name: name.to_owned(),
+            timed: seconds == "S",
+            seen_by: seen_by.to_owned(),
+            rare: rare == "rare",
+            does: does.to_owned(),
+        })
+    };
+    text.lines().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read() {
+        let text = "slow\t\tlatency\t\tleave out\nstall-after\tS\tstuck\trare\tstop";
+        let defects = parse(text).expect("a list");
+        assert_eq!(defects[0].args(), ["--slow"]);
+        assert_eq!(defects[1].args(), ["--stall-after", "1"]);
+        assert!(defects[1].rare && !defects[0].rare);
+        assert!(parse("ktstr: attached").is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! The matrix, as small as it can be: one defect, one scenario, two seeds, in real machines.
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+
+#[test]
+fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
+    let root = tempfile::tempdir().unwrap();
+    let page = root.path().join("power.md");
+    let power = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+            .args(["power", "--defect", "idle-cpu", "--scenario", "steady"])
+            .args(["--seeds", "2", "--clean-runs", "0", "--json", "--out"])
+            .arg(&page)
+            .env("KTSTR_RUNS_ROOT", root.path().join("ktstr"))
+            .env_remove("KTSTR_SCHEDULER")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let report = power();
+    let row = &report["defects"][0];
+    assert_eq!(row["name"], "idle-cpu");
+    assert_eq!(row["verdict"], "yes", "{report}");
+    assert_eq!(row["scenario"], "steady");
+    assert_eq!(
+        row["count"],
+        serde_json::json!({"hits": 2, "runs": 2}),
+        "{report}"
+    );
+    let example = row["example"].as_str().unwrap();
+    assert!(example.starts_with("share of the CPUs used: "), "{example}");
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.contains("| `--idle-cpu` |"), "{text}");
+
+    let began = std::time::Instant::now();
+    assert_eq!(power(), report, "the results were not taken up again");
+    assert!(began.elapsed().as_secs() < 3, "it ran again");
+}
+
+#[test]
+fn a_defect_nobody_planted_is_refused_by_name() {
+    let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+        .args(["power", "--defect", "no-such"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no defect \"no-such\""), "{said}");
+    assert!(said.contains("slice-long"), "{said}");
+}
