@@ -102,6 +102,8 @@ impl Tracked {
             ctx.cgroups.set_freeze(&self.name, false)?;
             self.frozen = false;
         }
+        // Who never ran has nothing to report.
+        self.handles.retain(WorkloadHandle::started);
         for handle in self.handles.drain(..) {
             self.reports.extend(handle.stop_and_collect());
         }
@@ -227,7 +229,19 @@ impl Scene {
         self.spawn(ctx, name, &works)
     }
 
-    /// Starts workers in a cgroup that is tracked: forked blocked, moved, released.
+    /// Lets all workers go that still wait: together, so that no cgroup is ahead of another by
+    /// the time it takes to fork the next one's workers beside its own.
+    pub fn release(&mut self) {
+        for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
+            handle.prepare();
+        }
+        for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
+            handle.release();
+        }
+    }
+
+    /// Makes workers in a cgroup that is tracked: forked blocked and moved. They run from
+    /// [`Self::release`] on.
     pub fn spawn(&mut self, ctx: &Ctx, name: &str, works: &[WorkSpec]) -> Result<()> {
         let seed = Rng::new(ctx.seed, self.spawns).next_u64();
         self.spawns += 1;
@@ -247,14 +261,13 @@ impl Scene {
                 work: work.clone(),
             });
         }
-        let mut handle = WorkloadHandle::spawn_groups(&groups, seed, &phase)
+        let handle = WorkloadHandle::spawn_groups(&groups, seed, &phase)
             .with_context(|| format!("workers of cgroup {name:?}"))?;
         if name != RUNNER {
             for pid in handle.worker_pids() {
                 ctx.cgroups.place_task_during_handshake(name, pid)?;
             }
         }
-        handle.start();
         tracked.handles.push(handle);
         Ok(())
     }

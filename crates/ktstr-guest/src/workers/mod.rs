@@ -229,6 +229,7 @@ impl WorkloadHandle {
                     wait: raw(own),
                     wake: raw(next),
                 },
+                (Ring::Shared, ..) => Tie::Shared { first: base },
                 (Ring::Futex, ..) => Tie::Futex {
                     wait: base + member,
                     wake: base + next,
@@ -295,19 +296,37 @@ impl WorkloadHandle {
     /// Sets affinity, nice value and policy of every worker, then releases them all at once.
     /// What could not be set is told in the workers' reports. A second call does nothing.
     pub fn start(&mut self) {
+        self.prepare();
+        self.release();
+    }
+
+    /// The first half of [`Self::start`]: what is set while the workers wait.
+    pub(crate) fn prepare(&mut self) {
         if self.started {
             return;
         }
-        self.started = true;
         for worker in &mut self.workers {
             if let Some(cpus) = &worker.affinity {
                 worker.affinity_error = attrs::apply_affinity(worker.pid, cpus).err();
             }
             worker.policy_error = attrs::apply_policy(worker.pid, &worker.policy).err();
         }
+    }
+
+    /// The second half: from here on they run.
+    pub(crate) fn release(&mut self) {
+        if self.started {
+            return;
+        }
+        self.started = true;
         self.control.released_at_ns.store(sys::now_ns(), Relaxed);
         self.control.gate.store(1, Release);
         sys::futex_wake(&self.control.gate, i32::MAX);
+    }
+
+    /// Whether the workers were let go.
+    pub(crate) fn started(&self) -> bool {
+        self.started
     }
 
     /// Sets the CPUs of one worker.

@@ -133,6 +133,48 @@ fn rings_wake_each_other_and_measure_it() {
 }
 
 #[test]
+fn crowds_wake_each_other_and_measure_it() {
+    let cases = [
+        (
+            WorkType::FutexFanOut {
+                fan_out: 3,
+                spin_iters: 16,
+            },
+            8,
+        ),
+        (
+            WorkType::ThunderingHerd {
+                waiters: 3,
+                batches: 10,
+                inter_batch_ms: 1,
+            },
+            4,
+        ),
+        (
+            WorkType::MutexContention {
+                contenders: 3,
+                hold_iters: 64,
+                work_iters: 16,
+            },
+            6,
+        ),
+    ];
+    for (work, workers) in cases {
+        let name = work.name();
+        let group = work.worker_group_size().unwrap();
+        let reports = run(&of(work, workers), 300);
+        for (at, r) in reports.iter().enumerate() {
+            assert!(r.completed && r.iterations > 5, "{name}: {r:?}");
+            let wakes = name != "MutexContention" && at % group == 0;
+            assert_eq!(r.is_messenger, wakes, "{name} {at}");
+            if name != "MutexContention" && !wakes {
+                assert_eq!(r.iterations, r.wake_sample_total, "{name} {at}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_other_body_iterates() {
     let ms = Duration::from_millis;
     for work in [
