@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod kernel;
+mod metrics;
 mod runs;
 mod summary;
 mod table;
@@ -57,6 +58,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List every metric: kind, direction, unit, gates, and who measures it.
+    Metrics {
+        /// Print a JSON array instead of a page of Markdown.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a two-step scenario under the scheduler of this project, and show what was seen.
     Demo,
     /// Measure where the time of a run goes.
@@ -89,6 +96,7 @@ fn main() -> ExitCode {
         Command::Kernel(command) => kernel::run(&mut out, &command),
         Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs { last, json } => runs::run(&mut out, last, json),
+        Command::Metrics { json } => metrics::run(&mut out, json),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, options),
         Command::RunEntry { name } => bench::run_entry(&mut out, &name),

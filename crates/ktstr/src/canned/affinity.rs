@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
-use ktstr_guest::engine::{execute_defs, execute_scenario_with};
+use ktstr_guest::engine::{execute_defs, execute_scenario_with, execute_steps_with};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
 use ktstr_scenario::workload::{AffinityIntent, WorkType};
 
 use super::expect::Expect;
-use super::{CHANGING, group, needs_cpus, spinners, split, spread};
+use super::{ANY, CHANGING, group, needs_cpus, spinners, split, spread};
 
 const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 
@@ -78,7 +78,10 @@ pub fn custom_affinity_churn(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let churn = WorkType::AffinityChurn { spin_iters: 4096 };
     let defs = vec![spinners("spin", cpus), group("churn", churn, cpus)];
-    let mut expect = Expect::of(execute_defs(ctx, defs)?);
+    // Who shares a CPU with whom is by chance.
+    let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
+    let result = execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?;
+    let mut expect = Expect::of(result);
     expect
         .busy(0, &["spin", "churn"], &ctx.topo.all_cpuset())
         .share(0, "churn", &["spin", "churn"], 0.1);
