@@ -11,6 +11,7 @@ mod doctor;
 mod exit;
 mod explore;
 mod kernel;
+mod metrics;
 mod power;
 mod replay;
 mod runs;
@@ -65,6 +66,12 @@ enum Command {
     Replay(replay::Options),
     /// Run a test with many seeds on all cores, and say which fail.
     Explore(explore::Options),
+    /// List every metric: kind, direction, unit, gates, and who measures it.
+    Metrics {
+        /// Print a JSON array instead of a page of Markdown.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a two-step scenario under the scheduler of this project, and show what was seen.
     Demo,
     /// Measure where the time of a run goes.
@@ -107,6 +114,7 @@ fn main() -> ExitCode {
         Command::Runs { last, json } => runs::run(&mut out, last, json),
         Command::Replay(options) => replay::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),
+        Command::Metrics { json } => metrics::run(&mut out, json),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, options),
         Command::Power(options) => power::run(&mut out, &options),

@@ -101,3 +101,29 @@ fn the_map_names_files_that_are_there() {
         );
     }
 }
+
+#[test]
+fn the_page_of_metrics_is_what_the_command_prints() {
+    let ktstr = |arguments: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+            .args(arguments)
+            .output()
+            .unwrap()
+            .stdout
+    };
+    let page = fs::read(root().join("docs/metrics.md")).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&ktstr(&["metrics"])),
+        String::from_utf8_lossy(&page),
+        "write it anew: cargo ktstr metrics > docs/metrics.md"
+    );
+    let listed: Vec<serde_json::Value> =
+        serde_json::from_slice(&ktstr(&["metrics", "--json"])).unwrap();
+    assert_eq!(listed.len(), ktstr::assert::metric::REGISTRY.len());
+    for metric in &listed {
+        let name = metric["name"].as_str().unwrap();
+        let measured = metric["measured"].as_bool().unwrap();
+        assert_eq!(measured, metric["source"] != "not measured yet", "{name}");
+        assert!(metric["gate_abs"].as_f64().unwrap() > 0.0, "{name}");
+    }
+}

@@ -23,6 +23,7 @@
 
 extern crate self as ktstr;
 
+mod canned;
 mod dispatch;
 mod entry;
 mod gates;
@@ -56,6 +57,47 @@ pub mod scenario {
         pub use ktstr_scenario::ops::*;
     }
     pub use ops::*;
+
+    /// Canned scenarios, and the table of them.
+    pub mod scenarios {
+        pub use crate::canned::*;
+    }
+    /// Canned scenarios about affinity.
+    pub mod affinity {
+        pub use crate::canned::custom_affinity_churn;
+    }
+    /// Canned scenarios of the simplest kind.
+    pub mod basic {
+        pub use crate::canned::custom_cgroup_pipe_io;
+    }
+    /// Canned scenarios about cpusets.
+    pub mod cpuset {
+        pub use crate::canned::custom_cgroup_cpuset_swap_disjoint;
+    }
+    /// Canned scenarios about cgroups that come and go.
+    pub mod dynamic {
+        pub use crate::canned::custom_cgroup_rapid_churn;
+    }
+    /// Canned scenarios about cgroups that get in each other's way.
+    pub mod interaction {
+        pub use crate::canned::{
+            custom_cgroup_4way_load_imbalance, custom_cgroup_load_oscillation, custom_nice_mix,
+            custom_nice_sweep,
+        };
+    }
+    /// Canned scenarios about how fast workers are woken.
+    pub mod performance {
+        pub use crate::canned::{
+            custom_fan_out_wake, custom_futex_ping_pong, custom_lock_convoy,
+            custom_thundering_herd, custom_wake_chain, custom_wake_under_load,
+        };
+    }
+    /// Canned scenarios of many events.
+    pub mod stress {
+        pub use crate::canned::{
+            custom_bursts, custom_fork_storm, custom_idle_churn, custom_yield_storm,
+        };
+    }
 }
 
 /// Workers and what they do.
@@ -102,6 +144,7 @@ pub mod prelude {
     pub use crate::cgroup::CgroupManager;
     pub use crate::gates::post_vm_skip;
     pub use crate::scenario::ops::*;
+    pub use crate::scenario::scenarios;
     pub use crate::scenario::{Ctx, CtxBuilder};
     pub use crate::snapshot::{
         JsonField, MissingStatsReason, Snapshot, SnapshotBridge, SnapshotEntry, SnapshotError,

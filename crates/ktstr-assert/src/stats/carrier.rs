@@ -30,6 +30,8 @@ pub struct PhaseCgroupStats {
     pub total_iterations: u64,
     /// CPU time, in nanoseconds.
     pub total_cpu_time_ns: u64,
+    /// The longest any of its workers was there, in nanoseconds.
+    pub longest_life_ns: u64,
     /// Pages by NUMA node.
     pub numa_pages: BTreeMap<usize, u64>,
     /// Pages on the expected nodes; `None` until the expected nodes are known.
@@ -142,6 +144,7 @@ impl PhaseCgroupStats {
             (Some(a), Some(b)) => Some(a.saturating_add(b)),
             (a, b) => a.or(b),
         };
+        self.longest_life_ns = self.longest_life_ns.max(other.longest_life_ns);
         self.cross_node_migrated = self.cross_node_migrated.max(other.cross_node_migrated);
         if other.max_gap_ms > self.max_gap_ms {
             (self.max_gap_ms, self.max_gap_cpu) = (other.max_gap_ms, other.max_gap_cpu);

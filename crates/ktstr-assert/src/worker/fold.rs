@@ -50,6 +50,7 @@ impl PhaseCgroupStats {
         self.off_cpu_pcts.extend(off_cpu.map(|r| r * 100.0));
         self.total_migrations = self.total_migrations.saturating_add(s.migration_count);
         self.total_iterations = self.total_iterations.saturating_add(s.iterations);
+        self.longest_life_ns = self.longest_life_ns.max(s.wall_time_ns);
         self.total_cpu_time_ns = self.total_cpu_time_ns.saturating_add(s.cpu_time_ns);
         for (node, pages) in &s.numa_pages {
             let sum = self.numa_pages.entry(*node).or_default();

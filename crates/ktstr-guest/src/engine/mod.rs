@@ -207,6 +207,7 @@ impl Run<'_, '_> {
         if !ops_first {
             run_ops(scene)?;
         }
+        scene.release();
         Ok(())
     }
 

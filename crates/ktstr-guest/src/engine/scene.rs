@@ -105,6 +105,8 @@ impl Tracked {
             ctx.cgroups.set_freeze(&self.name, false)?;
             self.frozen = false;
         }
+        // Who never ran has nothing to report.
+        self.handles.retain(WorkloadHandle::started);
         for handle in self.handles.drain(..) {
             self.reports.extend(handle.stop_and_collect());
         }
@@ -230,7 +232,19 @@ impl Scene {
         self.spawn(ctx, name, &works)
     }
 
-    /// Starts workers in a cgroup that is tracked: forked blocked, moved, released.
+    /// Lets all workers go that still wait: together, so that no cgroup is ahead of another by
+    /// the time it takes to fork the next one's workers beside its own.
+    pub fn release(&mut self) {
+        for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
+            handle.prepare();
+        }
+        for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
+            handle.release();
+        }
+    }
+
+    /// Makes workers in a cgroup that is tracked: forked blocked and moved. They run from
+    /// [`Self::release`] on.
     pub fn spawn(&mut self, ctx: &Ctx, name: &str, works: &[WorkSpec]) -> Result<()> {
         let seed = Rng::new(ctx.seed, self.spawns).next_u64();
         self.spawns += 1;
@@ -262,9 +276,8 @@ impl Scene {
                 ctx.cgroups.place_task_during_handshake(name, pid)?;
             }
         }
-        match ctx.seed {
-            0 => handle.start(),
-            _ => handle.start_shuffled(seed),
+        if ctx.seed != 0 {
+            handle.shuffle_start(seed);
         }
         tracked.handles.push(handle);
         Ok(())

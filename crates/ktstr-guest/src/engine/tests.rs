@@ -278,12 +278,9 @@ fn ops_change_what_is_there() {
     let steps = vec![Step {
         setup: vec![CgroupDef::named("b").cpuset(CpusetSpec::exact([1]))].into(),
         ops: vec![
-            Op::add_cgroup("a"),
-            Op::set_cpuset("a", CpusetSpec::exact([0])),
-            Op::Spawn {
-                placement: SpawnPlacement::cgroup("a"),
-                work: pair,
-            },
+            Op::add_cgroup("never_ran"),
+            Op::spawn_in_cgroup("never_ran", WorkType::SpinWait),
+            Op::stop_cgroup("never_ran"),
             Op::spawn_host(WorkSpec::default()),
             Op::stop_cgroup("a"),
             Op::remove_cgroup("a"),
@@ -291,7 +288,15 @@ fn ops_change_what_is_there() {
         ],
         hold: HoldSpec::FULL,
     }];
-    let result = execute_steps(&ctx, steps).unwrap();
+    let backdrop = Backdrop::new().extend_ops([
+        Op::add_cgroup("a"),
+        Op::set_cpuset("a", CpusetSpec::exact([0])),
+        Op::Spawn {
+            placement: SpawnPlacement::cgroup("a"),
+            work: pair,
+        },
+    ]);
+    let result = execute_scenario(&ctx, backdrop, steps).unwrap();
     assert!(result.is_pass(), "{result:?}");
     let bucket = result.stats.phase(Phase::step(0)).unwrap();
     let names: Vec<_> = bucket.per_cgroup.keys().map(String::as_str).collect();

@@ -119,6 +119,7 @@ fn child(plan: &ChildPlan<'_>, parent: i32) -> ! {
         ctx.knobs = plan.body.knobs;
         ctx.tie = plan.tie;
         ctx.member = plan.member;
+        ctx.group = plan.body.group;
         (plan.body.run)(&mut ctx);
         ctx.finish();
     }

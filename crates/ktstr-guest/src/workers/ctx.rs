@@ -1,7 +1,7 @@
 //! What a worker's body sees: work, sleep, samples, checkpoints. Runs in the forked child only:
 //! no allocation, no locks, no panics.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::rng::Rng;
 use super::shared::{
@@ -24,6 +24,8 @@ pub(super) enum Tie {
     Pipe { wait: i32, wake: i32 },
     /// A ring of futex words, by index into [`Control::words`].
     Futex { wait: usize, wake: usize },
+    /// Words that all members share, from this index on.
+    Shared { first: usize },
 }
 
 /// Counts of the slice that is open.
@@ -50,6 +52,8 @@ pub(super) struct WorkerCtx<'a> {
     pub tie: Tie,
     /// Index in the group; member 0 starts a ring.
     pub member: usize,
+    /// Members of the group.
+    pub group: usize,
     /// CPUs allowed at the release.
     pub allowed: Mask,
     /// This worker's own random numbers.
@@ -80,6 +84,7 @@ impl<'a> WorkerCtx<'a> {
             knobs: [0; 2],
             tie: Tie::None,
             member: 0,
+            group: 1,
             allowed: sys::affinity(0),
             rng,
             tele,
@@ -158,6 +163,20 @@ impl<'a> WorkerCtx<'a> {
         self.checkpoint();
     }
 
+    /// A word the group shares, with its stamp; `None` past its size.
+    pub fn word(&self, at: usize) -> Option<(&'a AtomicU32, &'a AtomicU64)> {
+        let Tie::Shared { first } = self.tie else {
+            return None;
+        };
+        let at = first.wrapping_add(at);
+        Some((self.control.words.get(at)?, self.control.stamps.get(at)?))
+    }
+
+    /// Says that this worker does no work of its own.
+    pub fn only_wakes_others(&self) {
+        self.tele.messenger.store(1, Relaxed);
+    }
+
     /// Says that samples of this worker are timer latencies.
     pub fn samples_are_timer_latencies(&self) {
         self.tele.timer_samples.store(1, Relaxed);
@@ -183,7 +202,7 @@ impl<'a> WorkerCtx<'a> {
     pub fn wake_next(&self) {
         let now = sys::now_ns();
         match self.tie {
-            Tie::None => {}
+            Tie::None | Tie::Shared { .. } => {}
             Tie::Pipe { wake, .. } => {
                 // SAFETY: eight readable bytes; a pipe write this small is atomic.
                 unsafe { libc::write(wake, std::ptr::from_ref(&now).cast(), 8) };
@@ -204,7 +223,7 @@ impl<'a> WorkerCtx<'a> {
     /// to stop, or when the ring is broken.
     pub fn wait_turn(&mut self) -> bool {
         match self.tie {
-            Tie::None => false,
+            Tie::None | Tie::Shared { .. } => false,
             Tie::Pipe { wait, .. } => {
                 let mut stamp = 0u64;
                 while !self.stopped() {
@@ -256,14 +275,21 @@ impl<'a> WorkerCtx<'a> {
         if cpu != self.cpu {
             self.migrated(now, cpu);
         }
-        if let Some(word) = self.open.cpus.get_mut(cpu as usize / 64) {
+        // Read after the CPU: where a worker is found once the next phase has begun, say with
+        // another cpuset, is no matter of the last one.
+        let phase = self
+            .phase_page
+            .phase
+            .load(std::sync::atomic::Ordering::Acquire);
+        if phase == self.phase
+            && let Some(word) = self.open.cpus.get_mut(cpu as usize / 64)
+        {
             *word |= 1 << (cpu % 64);
         }
         self.publish(now);
         self.tele
             .live_iterations
             .store(self.total_iterations, Relaxed);
-        let phase = self.phase_page.phase.load(Relaxed);
         if phase != self.phase {
             self.next_slice(now, phase);
         }

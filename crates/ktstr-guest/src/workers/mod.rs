@@ -86,6 +86,8 @@ pub struct WorkloadHandle {
     workers: Vec<Worker>,
     control: Shared<Control>,
     started: bool,
+    /// Who is woken when the workers are let go: bits of the gate, one call after the other.
+    wake_order: Vec<u32>,
     // Mapped for as long as workers read it.
     _phase: PhaseCell,
 }
@@ -164,6 +166,7 @@ impl WorkloadHandle {
             workers: Vec::with_capacity(total),
             control: Shared::new()?,
             started: false,
+            wake_order: vec![u32::MAX],
             _phase: phase.clone(),
         };
         for (group_idx, group) in groups.iter().enumerate() {
@@ -232,6 +235,7 @@ impl WorkloadHandle {
                     wait: raw(own),
                     wake: raw(next),
                 },
+                (Ring::Shared, ..) => Tie::Shared { first: base },
                 (Ring::Futex, ..) => Tie::Futex {
                     wait: base + member,
                     wake: base + next,
@@ -299,34 +303,46 @@ impl WorkloadHandle {
     /// Sets affinity, nice value and policy of every worker, then releases them all at once.
     /// What could not be set is told in the workers' reports. A second call does nothing.
     pub fn start(&mut self) {
-        self.release(&[u32::MAX]);
+        self.prepare();
+        self.release();
     }
 
-    /// As [`Self::start`], but the workers are woken in an order that the seed says: in 32 groups,
-    /// one right after the other.
-    pub fn start_shuffled(&mut self, seed: u64) {
-        let mut bits: Vec<u32> = (0..32).map(|n| 1 << n).collect();
-        Rng::new(seed, START_ORDER).shuffle(&mut bits);
-        self.release(&bits);
+    /// Has [`Self::start`] wake the workers in an order that the seed says: in 32 groups, one right
+    /// after the other.
+    pub fn shuffle_start(&mut self, seed: u64) {
+        self.wake_order = (0..32).map(|n| 1 << n).collect();
+        Rng::new(seed, START_ORDER).shuffle(&mut self.wake_order);
     }
 
-    /// Wakes those that wait as one of `groups`, group after group.
-    fn release(&mut self, groups: &[u32]) {
+    /// The first half of [`Self::start`]: what is set while the workers wait.
+    pub(crate) fn prepare(&mut self) {
         if self.started {
             return;
         }
-        self.started = true;
         for worker in &mut self.workers {
             if let Some(cpus) = &worker.affinity {
                 worker.affinity_error = attrs::apply_affinity(worker.pid, cpus).err();
             }
             worker.policy_error = attrs::apply_policy(worker.pid, &worker.policy).err();
         }
+    }
+
+    /// The second half: from here on they run.
+    pub(crate) fn release(&mut self) {
+        if self.started {
+            return;
+        }
+        self.started = true;
         self.control.released_at_ns.store(sys::now_ns(), Relaxed);
         self.control.gate.store(1, Release);
-        for group in groups {
+        for group in &self.wake_order {
             sys::futex_wake_those(&self.control.gate, *group);
         }
+    }
+
+    /// Whether the workers were let go.
+    pub(crate) fn started(&self) -> bool {
+        self.started
     }
 
     /// Sets the CPUs of one worker.

@@ -97,6 +97,7 @@ fn measured(tele: &Telemetry) -> WorkerReport {
         schedstat_run_count: sum(|s| s.run_count.load(Relaxed)),
         schedstat_cpu_time_ns: sum(|s| s.sched_cpu_ns.load(Relaxed)),
         completed: true,
+        is_messenger: tele.messenger.load(Relaxed) == 1,
         phase_slices,
         ..WorkerReport::default()
     }

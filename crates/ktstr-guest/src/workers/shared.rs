@@ -155,6 +155,8 @@ pub struct Telemetry {
     pub slices_used: AtomicU32,
     /// Set when samples are timer latencies, not wake latencies.
     pub timer_samples: AtomicU32,
+    /// Set when the worker only wakes others.
+    pub messenger: AtomicU32,
     /// Migrations seen.
     pub moves_seen: AtomicU64,
     /// Samples offered.

@@ -66,7 +66,8 @@ fn nothing_runs_before_the_start() {
 fn a_shuffled_start_releases_all() {
     // More than there are groups at the gate.
     let mut handle = WorkloadHandle::spawn(&of(WorkType::YieldHeavy, 40)).unwrap();
-    handle.start_shuffled(7);
+    handle.shuffle_start(7);
+    handle.start();
     progress(&handle);
     assert!(handle.stop_and_collect().iter().all(|r| r.completed));
 }
@@ -137,6 +138,48 @@ fn rings_wake_each_other_and_measure_it() {
             // Each turn but the starter's first is a wake-up.
             assert!(r.iterations.abs_diff(r.wake_sample_total) <= 1, "{name}");
             assert!(r.wake_latencies_ns.iter().all(|ns| *ns < 10_000_000_000));
+        }
+    }
+}
+
+#[test]
+fn crowds_wake_each_other_and_measure_it() {
+    let cases = [
+        (
+            WorkType::FutexFanOut {
+                fan_out: 3,
+                spin_iters: 16,
+            },
+            8,
+        ),
+        (
+            WorkType::ThunderingHerd {
+                waiters: 3,
+                batches: 10,
+                inter_batch_ms: 1,
+            },
+            4,
+        ),
+        (
+            WorkType::MutexContention {
+                contenders: 3,
+                hold_iters: 64,
+                work_iters: 16,
+            },
+            6,
+        ),
+    ];
+    for (work, workers) in cases {
+        let name = work.name();
+        let group = work.worker_group_size().unwrap();
+        let reports = run(&of(work, workers), 300);
+        for (at, r) in reports.iter().enumerate() {
+            assert!(r.completed && r.iterations > 5, "{name}: {r:?}");
+            let wakes = name != "MutexContention" && at % group == 0;
+            assert_eq!(r.is_messenger, wakes, "{name} {at}");
+            if name != "MutexContention" && !wakes {
+                assert_eq!(r.iterations, r.wake_sample_total, "{name} {at}");
+            }
         }
     }
 }

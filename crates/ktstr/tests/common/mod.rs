@@ -15,7 +15,7 @@ use ktstr_record::Listed;
 /// no `#[test]`.
 #[macro_export]
 macro_rules! case {
-    ($entry:ident = $name:literal, $func:expr $(, $field:ident: $value:expr)* $(,)?) => {
+    ($entry:ident = $name:expr, $func:expr $(, $field:ident: $value:expr)* $(,)?) => {
         #[ktstr::distributed_slice(ktstr::test_support::KTSTR_TESTS)]
         #[linkme(crate = ktstr::linkme)]
         static $entry: ktstr::test_support::KtstrTestEntry = ktstr::test_support::KtstrTestEntry {

@@ -4,6 +4,7 @@
 
 mod churn;
 mod cpu;
+mod crowd;
 mod timed;
 mod wake;
 
@@ -23,6 +24,8 @@ pub(super) enum Ring {
     Pipe,
     /// By a futex word each.
     Futex,
+    /// By words of the whole group.
+    Shared,
 }
 
 /// What a worker runs.
@@ -103,6 +106,35 @@ pub(super) fn body(work: &WorkType) -> Result<Body, WorkerError> {
                 WakeMechanism::Futex => Ring::Futex,
             },
             *depth,
+        ),
+        WorkType::FutexFanOut {
+            fan_out,
+            spin_iters,
+        } => ring(
+            crowd::fan_out,
+            [*spin_iters, 0],
+            Ring::Shared,
+            fan_out.saturating_add(1),
+        ),
+        WorkType::ThunderingHerd {
+            waiters,
+            inter_batch_ms,
+            ..
+        } => ring(
+            crowd::herd,
+            [inter_batch_ms.saturating_mul(1_000_000), 0],
+            Ring::Shared,
+            waiters.saturating_add(1),
+        ),
+        WorkType::MutexContention {
+            contenders,
+            hold_iters,
+            work_iters,
+        } => ring(
+            crowd::mutex,
+            [*hold_iters, *work_iters],
+            Ring::Shared,
+            *contenders,
         ),
         WorkType::ForkExit => alone(churn::fork_exit, [0, 0]),
         WorkType::NiceSweep => alone(churn::nice_sweep, [0, 0]),

@@ -1,0 +1,122 @@
+//! `cargo ktstr metrics`: the registry of metrics, as a page of Markdown (`docs/metrics.md`) or as
+//! JSON. Both come from the registry alone.
+
+use std::io::Write;
+
+use anyhow::Result;
+use ktstr::assert::metric::{
+    GaugeFold, MetricDef, MetricKind, Polarity, REGISTRY, Reduction, Source,
+};
+
+use crate::exit::Exit;
+
+/// Prints all metrics.
+pub fn run(out: &mut dyn Write, json: bool) -> Result<Exit> {
+    if json {
+        let all: Vec<_> = REGISTRY.iter().map(as_json).collect();
+        serde_json::to_writer_pretty(&mut *out, &all)?;
+        writeln!(out)?;
+    } else {
+        page(out)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn page(out: &mut dyn Write) -> Result<()> {
+    writeln!(
+        out,
+        "# Metrics\n\n\
+         <!-- Written by `cargo ktstr metrics > docs/metrics.md`; a test compares. -->\n\n\
+         A metric has a value only where it was measured: absent is `None`, never 0. A change counts as a regression\n\
+         when it is for the worse by at least both gates: so many units, and so large a share of the baseline.\n\n\
+         | Metric | Kind | Better | Unit | Gates | Source |\n\
+         | --- | --- | --- | --- | --- | --- |"
+    )?;
+    for def in REGISTRY {
+        let unit = match def.display_unit {
+            "" => "-",
+            unit => unit,
+        };
+        writeln!(
+            out,
+            "| `{}` | {} | {} | {unit} | {} / {} % | {} |",
+            def.name,
+            kind(&def.kind),
+            polarity(def.polarity),
+            def.default_abs,
+            def.default_rel * 100.0,
+            source(def.source),
+        )?;
+    }
+    Ok(())
+}
+
+fn as_json(def: &MetricDef) -> serde_json::Value {
+    serde_json::json!({
+        "name": def.name,
+        "kind": kind(&def.kind),
+        "polarity": polarity(def.polarity),
+        "unit": def.display_unit,
+        "gate_abs": def.default_abs,
+        "gate_rel": def.default_rel,
+        "source": source(def.source),
+        "measured": def.source != Source::Pending,
+    })
+}
+
+fn source(source: Source) -> &'static str {
+    match source {
+        Source::Workers => "workers",
+        Source::Captures => "captures",
+        Source::Monitor => "monitor",
+        Source::Pending => "not measured yet",
+    }
+}
+
+fn polarity(polarity: Polarity) -> String {
+    match polarity {
+        Polarity::HigherBetter => "higher".to_owned(),
+        Polarity::LowerBetter => "lower".to_owned(),
+        Polarity::TargetValue(target) => format!("near {target}"),
+        Polarity::Unknown => "unknown".to_owned(),
+        Polarity::Informational => "neither".to_owned(),
+    }
+}
+
+fn kind(kind: &MetricKind) -> String {
+    match kind {
+        MetricKind::Counter => "counter".to_owned(),
+        MetricKind::Gauge(GaugeFold::Avg) => "gauge, mean".to_owned(),
+        MetricKind::Gauge(GaugeFold::Last) => "gauge, last".to_owned(),
+        MetricKind::Gauge(GaugeFold::Max) => "gauge, largest".to_owned(),
+        MetricKind::Peak => "peak".to_owned(),
+        MetricKind::Timestamp => "moment".to_owned(),
+        MetricKind::DeltaSum => "sum of changes".to_owned(),
+        MetricKind::PerPhaseDeltaSum => "sum of changes in each phase".to_owned(),
+        MetricKind::Rate {
+            numerator,
+            denominator,
+        } => format!("`{numerator}` / `{denominator}`"),
+        MetricKind::Distribution { source, reduction } => {
+            let of = match reduction {
+                Reduction::P99 => "p99",
+                Reduction::P999 => "p99.9",
+                Reduction::Median => "median",
+                Reduction::Cv => "coefficient of variation",
+                Reduction::Mean => "mean",
+                Reduction::Worst => "largest",
+            };
+            format!("{of} of {source:?}, worst cgroup")
+        }
+        MetricKind::WorstLowest {
+            numerator,
+            denominator,
+        } => format!("`{numerator}` / `{denominator}`, lowest cgroup"),
+        MetricKind::WakeLatencyTailRatio => {
+            "p99 / median of WakeLatencyNs, worst cgroup".to_owned()
+        }
+        MetricKind::WorstCrossNodeRatio => "moved pages / pages, worst cgroup".to_owned(),
+        MetricKind::PerPhase => "one cgroup in one phase".to_owned(),
+        MetricKind::PerRunDistribution => "whole run".to_owned(),
+    }
+}

@@ -1,0 +1,89 @@
+//! Workers that are told, or tell themselves, where to run.
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{execute_defs, execute_scenario_with, execute_steps_with};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
+use ktstr_scenario::workload::{AffinityIntent, WorkType};
+
+use super::expect::Expect;
+use super::{ANY, CHANGING, group, needs_cpus, spinners, split, spread};
+
+const NAMES: [&str; 2] = ["cg_0", "cg_1"];
+
+/// The affinity of two cgroups' workers goes back and forth between the halves of the machine,
+/// four times.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
+    let Some(halves) = split(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus)));
+    let half = |name: usize, round: usize| &halves[(name + round) % 2];
+    let mut steps = vec![Step::hold(HoldSpec::frac(0.2))];
+    for round in 0..4 {
+        let pin = |at: usize| {
+            let to = AffinityIntent::exact(half(at, round).iter().copied());
+            Op::set_affinity(NAMES[at], to)
+        };
+        steps.push(Step::new(vec![pin(0), pin(1)], HoldSpec::frac(0.05)));
+        steps.push(Step::hold(HoldSpec::frac(0.15)));
+    }
+    let mut expect = Expect::of(execute_scenario_with(
+        ctx,
+        backdrop,
+        steps,
+        Some(&spread(ctx, CHANGING)),
+    )?);
+    expect
+        .busy(0, &NAMES, &ctx.topo.all_cpuset())
+        .fair(0, &NAMES);
+    for round in 0..4 {
+        let step = 2 + 2 * round as u16;
+        for (at, name) in NAMES.iter().enumerate() {
+            let cpus = half(at, round);
+            expect.busy(step, &[name], cpus).within(step, name, cpus);
+        }
+    }
+    Ok(expect.result())
+}
+
+/// Two cgroups of workers that are pinned from the start, each to one half of the machine.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn affinity_pinned(ctx: &Ctx) -> Result<AssertResult> {
+    let Some(halves) = split(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let defs = NAMES.iter().zip(&halves).map(|(name, half)| {
+        spinners(name, 2 * half.len()).affinity(AffinityIntent::exact(half.iter().copied()))
+    });
+    let mut expect = Expect::of(execute_defs(ctx, defs.collect())?);
+    for (name, half) in NAMES.iter().zip(&halves) {
+        expect.busy(0, &[name], half).within(0, name, half);
+    }
+    Ok(expect.result())
+}
+
+/// Workers that pin themselves to another CPU after each piece of work, beside spinners.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_affinity_churn(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let churn = WorkType::AffinityChurn { spin_iters: 4096 };
+    let defs = vec![spinners("spin", cpus), group("churn", churn, cpus)];
+    // Who shares a CPU with whom is by chance.
+    let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
+    let result = execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?;
+    let mut expect = Expect::of(result);
+    expect
+        .busy(0, &["spin", "churn"], &ctx.topo.all_cpuset())
+        .share(0, "churn", &["spin", "churn"], 0.1);
+    Ok(expect.result())
+}

@@ -1,0 +1,136 @@
+//! Cgroups that come, go, and hold each other.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{execute_scenario, execute_steps};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
+use ktstr_scenario::workload::WorkType;
+
+use super::expect::Expect;
+use super::{group, spinners};
+
+/// Two busy cgroups are joined by a third.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn cgroup_add(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::from_cgroups(["cg_0", "cg_1"].map(|name| spinners(name, cpus)));
+    let steps = vec![
+        Step::hold(HoldSpec::frac(0.5)),
+        Step::with_defs(vec![spinners("cg_2", cpus)], HoldSpec::frac(0.5)),
+    ];
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    let all = ctx.topo.all_cpuset();
+    let three = ["cg_0", "cg_1", "cg_2"];
+    expect
+        .busy(0, &three[..2], &all)
+        .fair(0, &three[..2])
+        .busy(1, &three, &all)
+        .fair(1, &three);
+    Ok(expect.result())
+}
+
+/// Of two busy cgroups one goes away; the other gets the whole machine.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn cgroup_remove(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::new().push_cgroup(spinners("cg_0", cpus));
+    let steps = vec![
+        Step::with_defs(vec![spinners("cg_1", cpus)], HoldSpec::frac(0.5)),
+        Step::hold(HoldSpec::frac(0.5)),
+    ];
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    let all = ctx.topo.all_cpuset();
+    expect
+        .busy(0, &["cg_0", "cg_1"], &all)
+        .fair(0, &["cg_0", "cg_1"])
+        .busy(1, &["cg_0"], &all);
+    Ok(expect.result())
+}
+
+/// A busy cgroup beside two that are removed and made anew, workers and all, five times; one of
+/// them is busy, one mostly asleep.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn custom_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::new().push_cgroup(spinners("cg_0", cpus));
+    let asleep = WorkType::IdleChurn {
+        burst_duration: Duration::from_millis(1),
+        sleep_duration: Duration::from_millis(10),
+        precise_timing: false,
+    };
+    let step = || {
+        let defs = vec![
+            spinners("busy", cpus),
+            group("asleep", asleep.clone(), cpus),
+        ];
+        Step::with_defs(defs, HoldSpec::frac(0.2))
+    };
+    let steps = (0..5).map(|_| step()).collect();
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    for step in 0..5 {
+        expect
+            .busy(step, &["cg_0", "busy", "asleep"], &ctx.topo.all_cpuset())
+            .fair(step, &["cg_0", "busy"]);
+    }
+    Ok(expect.result())
+}
+
+/// Four busy cgroups at one to three levels.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn nested_steady(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let names = ["a/x", "a/y/z", "b/x", "c"];
+    let step = Step {
+        ops: ["a", "a/y", "b"].map(Op::add_cgroup).into(),
+        setup: names.map(|name| spinners(name, cpus)).to_vec().into(),
+        hold: HoldSpec::FULL,
+    };
+    let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .fair(0, &names);
+    Ok(expect.result())
+}
+
+/// Workers move between cgroups of one parent, to another parent, and back.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn nested_task_move(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::new().extend_ops([
+        Op::add_cgroup("a"),
+        Op::add_cgroup("b"),
+        Op::add_cgroup("a/y"),
+        Op::add_cgroup("b/x"),
+        Op::add_cgroup_def(spinners("a/x", cpus)),
+        Op::add_cgroup_def(spinners("b/y", cpus)),
+    ]);
+    let step = |from, to| Step::with_op(Op::move_all_tasks(from, to), HoldSpec::frac(0.25));
+    let steps = vec![
+        Step::hold(HoldSpec::frac(0.25)),
+        step("a/x", "a/y"),
+        step("a/y", "b/x"),
+        step("b/x", "a/x"),
+    ];
+    // Workers are counted where they ended up.
+    let names = ["a/x", "b/y"];
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    for step in 0..4 {
+        expect
+            .busy(step, &names, &ctx.topo.all_cpuset())
+            .fair(step, &names);
+    }
+    Ok(expect.result())
+}

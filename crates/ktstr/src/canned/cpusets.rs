@@ -1,0 +1,139 @@
+//! Cpusets that are set, cleared, moved and swapped while workers run. Each change is a step of its
+//! own; what holds after it is claimed of the step that follows, when it has long been in force.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::execute_scenario_with;
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
+
+use super::expect::Expect;
+use super::{CHANGING, exactly, needs_cpus, spinners, split, spread};
+
+const NAMES: [&str; 2] = ["cg_0", "cg_1"];
+const CHANGE: f64 = 0.1;
+
+fn hold(frac: f64) -> Step {
+    Step::hold(HoldSpec::frac(frac))
+}
+
+fn change(ops: Vec<Op>) -> Step {
+    Step::new(ops, HoldSpec::frac(CHANGE))
+}
+
+fn changing(ctx: &Ctx, backdrop: Backdrop, steps: Vec<Step>) -> Result<AssertResult> {
+    execute_scenario_with(ctx, backdrop, steps, Some(&spread(ctx, CHANGING)))
+}
+
+fn confine(parts: &[BTreeSet<usize>; 2]) -> Vec<Op> {
+    NAMES
+        .iter()
+        .zip(parts)
+        .map(|(name, cpus)| Op::set_cpuset(*name, exactly(cpus)))
+        .collect()
+}
+
+/// Claims of a step in which each cgroup has CPUs of its own.
+fn confined(expect: &mut Expect, step: u16, parts: &[BTreeSet<usize>; 2]) {
+    for (name, cpus) in NAMES.iter().zip(parts) {
+        expect.busy(step, &[name], cpus).within(step, name, cpus);
+    }
+}
+
+/// Two cgroups share the machine, then get one half of it each.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
+    let Some(halves) = split(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let cpus = ctx.topo.all_cpuset();
+    let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus.len())));
+    let steps = vec![hold(0.4), change(confine(&halves)), hold(0.5)];
+    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    expect.busy(0, &NAMES, &cpus).fair(0, &NAMES);
+    confined(&mut expect, 2, &halves);
+    Ok(expect.result())
+}
+
+/// The same the other way round: halves first, then the whole machine for both.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
+    let Some(halves) = split(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let cpus = ctx.topo.all_cpuset();
+    let backdrop = Backdrop::from_cgroups(
+        NAMES
+            .iter()
+            .zip(&halves)
+            .map(|(name, half)| spinners(name, cpus.len()).cpuset(exactly(half))),
+    );
+    let clear = NAMES.map(Op::clear_cpuset);
+    let steps = vec![hold(0.4), change(clear.into()), hold(0.5)];
+    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    confined(&mut expect, 0, &halves);
+    expect.busy(2, &NAMES, &cpus).fair(2, &NAMES);
+    Ok(expect.result())
+}
+
+/// Two cgroups with half of the machine each, then a quarter and three, then three and a quarter.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
+    let shares = [0.5, 0.25, 0.75].map(|share| split(ctx, share, 4));
+    let [Some(half), Some(less), Some(more)] = shares else {
+        return Ok(needs_cpus(ctx, 4));
+    };
+    // As many as can be divided evenly among a half, a quarter and three quarters.
+    let workers = 3 * half[0].len();
+    let backdrop = Backdrop::from_cgroups(
+        NAMES
+            .iter()
+            .zip(&half)
+            .map(|(name, cpus)| spinners(name, workers).cpuset(exactly(cpus))),
+    );
+    let steps = vec![
+        hold(0.2),
+        change(confine(&less)),
+        hold(0.25),
+        change(confine(&more)),
+        hold(0.35),
+    ];
+    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    confined(&mut expect, 0, &half);
+    confined(&mut expect, 2, &less);
+    confined(&mut expect, 4, &more);
+    Ok(expect.result())
+}
+
+/// Two cgroups with half of the machine each exchange their halves, twice.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
+    let Some(halves) = split(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let [a, b] = halves.clone();
+    let workers = ctx.topo.total_cpus();
+    let backdrop = Backdrop::from_cgroups(
+        NAMES
+            .iter()
+            .zip(&halves)
+            .map(|(name, half)| spinners(name, workers).cpuset(exactly(half))),
+    );
+    let swap = || change(vec![Op::swap_cpusets(NAMES[0], NAMES[1])]);
+    let steps = vec![hold(0.2), swap(), hold(0.3), swap(), hold(0.3)];
+    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    confined(&mut expect, 0, &halves);
+    confined(&mut expect, 2, &[b, a]);
+    confined(&mut expect, 4, &halves);
+    Ok(expect.result())
+}

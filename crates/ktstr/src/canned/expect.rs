@@ -1,0 +1,253 @@
+//! What a correct scheduler does with a scenario, as claims on what the workers measured. The
+//! bounds are for schedulers that are broken, not for those that are slow: EEVDF keeps all of them
+//! by far.
+
+use std::collections::BTreeSet;
+
+use ktstr_assert::{
+    AssertDetail, AssertResult, DetailKind, Phase, PhaseCgroupStats, PhaseGuard, ScenarioStats,
+    Verdict,
+};
+
+/// Share of the CPU time at hand that workers who always want to run have to get. The rest is the
+/// harness's own, which makes and collects workers beside them.
+const BUSY: f64 = 0.8;
+/// How far apart the CPU time of equal cgroups may be.
+const FAIR: f64 = 2.0;
+/// A phase shorter than this says nothing of shares, ns.
+const SHORTEST: u64 = 100_000_000;
+
+/// Claims on top of a result.
+pub(super) struct Expect {
+    stats: ScenarioStats,
+    verdict: Verdict,
+    /// A scenario that ended early is judged by what ended it.
+    cut_short: bool,
+}
+
+impl Expect {
+    pub(super) fn of(result: AssertResult) -> Self {
+        let cut_short = result.failure_details().any(|detail| {
+            matches!(
+                detail.kind,
+                DetailKind::Other
+                    | DetailKind::SchedulerCrashed
+                    | DetailKind::SchedulerExitedCleanly
+                    | DetailKind::SchedulerDiedUnknownReason
+            )
+        });
+        let mut verdict = Verdict::new();
+        let stats = result.stats.clone();
+        verdict.merge(result);
+        Self {
+            stats,
+            verdict,
+            cut_short,
+        }
+    }
+
+    pub(super) fn result(self) -> AssertResult {
+        self.verdict.into_result()
+    }
+
+    fn carrier(&self, step: u16, cgroup: &str) -> Option<&PhaseCgroupStats> {
+        self.stats.phase(Phase::step(step))?.per_cgroup.get(cgroup)
+    }
+
+    /// What the cgroups measured in a step; `None`, and inconclusive, where one has nothing.
+    fn carriers(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
+        if self.cut_short {
+            return None;
+        }
+        let mut all = Vec::new();
+        for cgroup in cgroups {
+            match self.carrier(step, cgroup) {
+                Some(carrier) => all.push(carrier.clone()),
+                None => {
+                    self.verdict.inconclusive(AssertDetail::new(
+                        DetailKind::Other,
+                        format!("cgroup {cgroup} left no numbers of step {step}"),
+                    ));
+                    return None;
+                }
+            }
+        }
+        Some(all)
+    }
+
+    /// Together, workers that always want to run got most of the time of `cpus` CPUs in a step, and
+    /// ran on each of them.
+    pub(super) fn busy(
+        &mut self,
+        step: u16,
+        cgroups: &[&str],
+        cpus: &BTreeSet<usize>,
+    ) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, cgroups) else {
+            return self;
+        };
+        let held = carriers.iter().map(|c| c.longest_life_ns).max();
+        let held = held.unwrap_or(0);
+        if held < SHORTEST {
+            return self.too_short(step, held);
+        }
+        let ns: u64 = carriers
+            .iter()
+            .map(|c| c.total_cpu_time_ns)
+            .fold(0, u64::saturating_add);
+        let used: BTreeSet<usize> = carriers.iter().flat_map(|c| c.cpus_used.clone()).collect();
+        let names = cgroups.join(", ");
+        let share = ns as f64 / (held as f64 * cpus.len() as f64);
+        self.verdict
+            .claim("share of CPU time used while workers waited", round(share))
+            .kind(DetailKind::Unfair)
+            .because(&format!("{names} on CPUs {cpus:?}"))
+            .at_least(BUSY);
+        let idle: BTreeSet<usize> = cpus.difference(&used).copied().collect();
+        self.verdict
+            .claim_set("CPUs that no worker ran on while others waited", &idle)
+            .kind(DetailKind::Unfair)
+            .because(&names)
+            .empty();
+        self
+    }
+
+    fn too_short(&mut self, step: u16, held_ns: u64) -> &mut Self {
+        self.verdict.note(format!(
+            "step {step} held {} ms: too short to judge shares of CPU time",
+            held_ns / 1_000_000
+        ));
+        self
+    }
+
+    /// The workers of these cgroups, equal in all that counts, were on a CPU for equal shares of
+    /// their lives within a factor.
+    pub(super) fn fair(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, cgroups) else {
+            return self;
+        };
+        let held = carriers.iter().map(|c| c.longest_life_ns).min();
+        if held.unwrap_or(0) < SHORTEST {
+            return self.too_short(step, held.unwrap_or(0));
+        }
+        let shares = cgroups.iter().zip(&carriers).map(|(n, c)| (*n, on_cpu(c)));
+        let (mut least, mut most) = (("", f64::INFINITY), ("", f64::NEG_INFINITY));
+        for share in shares {
+            if share.1 < least.1 {
+                least = share;
+            }
+            if share.1 > most.1 {
+                most = share;
+            }
+        }
+        self.verdict
+            .claim(
+                "CPU time of a worker in the best served cgroup over the worst",
+                round(most.1 / least.1),
+            )
+            .kind(DetailKind::Unfair)
+            .because(&format!(
+                "workers of {} ran {:.1} % of their time, of {} {:.1} %",
+                most.0, most.1, least.0, least.1
+            ))
+            .at_most(FAIR);
+        self
+    }
+
+    /// A worker of `more` got at least `factor` times the CPU time of one of `less`.
+    pub(super) fn favoured(&mut self, step: u16, more: &str, less: &str, factor: f64) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, &[more, less]) else {
+            return self;
+        };
+        let (a, b) = (on_cpu(&carriers[0]), on_cpu(&carriers[1]));
+        self.verdict
+            .claim("CPU time of the favoured over the other", round(a / b))
+            .kind(DetailKind::Unfair)
+            .because(&format!(
+                "workers of {more} ran {a:.1} % of their time, of {less} {b:.1} %"
+            ))
+            .at_least(factor);
+        self
+    }
+
+    /// Of the CPU time of `all`, `cgroup` got at least this share.
+    pub(super) fn share(&mut self, step: u16, cgroup: &str, all: &[&str], least: f64) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, all) else {
+            return self;
+        };
+        let sum: f64 = carriers.iter().map(|c| c.total_cpu_time_ns as f64).sum();
+        let own = self
+            .carrier(step, cgroup)
+            .map_or(f64::NAN, |c| c.total_cpu_time_ns as f64);
+        self.verdict
+            .claim("share of the CPU time", round(own / sum))
+            .kind(DetailKind::Unfair)
+            .because(&format!("{cgroup} among {}", all.join(", ")))
+            .at_least(least);
+        self
+    }
+
+    /// In a step that began with them in force, no worker was seen outside these CPUs.
+    pub(super) fn within(&mut self, step: u16, cgroup: &str, cpus: &BTreeSet<usize>) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, &[cgroup]) else {
+            return self;
+        };
+        self.verdict
+            .claim_set("CPUs used", &carriers[0].cpus_used)
+            .kind(DetailKind::Isolation)
+            .because(&format!("{cgroup} was confined before the step began"))
+            .subset_of(cpus);
+        self
+    }
+
+    /// Wake-ups came in time: the median and the 99th percentile, µs.
+    pub(super) fn wakes(&mut self, step: u16, cgroup: &str, median: f64, p99: f64) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, &[cgroup]) else {
+            return self;
+        };
+        for (name, metric, most) in [
+            ("median wake latency, µs", "median_wake_latency_us", median),
+            ("p99 wake latency, µs", "p99_wake_latency_us", p99),
+        ] {
+            match carriers[0].get(metric) {
+                Some(value) => {
+                    self.verdict
+                        .claim(name, round(value))
+                        .kind(DetailKind::Benchmark)
+                        .because(cgroup)
+                        .at_most(most);
+                }
+                None => {
+                    self.verdict.inconclusive(AssertDetail::new(
+                        DetailKind::Benchmark,
+                        format!("{name} of {cgroup} cannot be told: no wake-ups were sampled"),
+                    ));
+                }
+            }
+        }
+        self
+    }
+}
+
+/// Share of their lives that workers were on a CPU, in percent.
+fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
+    match carrier.get("avg_off_cpu_pct") {
+        Some(off) => 100.0 - off,
+        None => f64::NAN,
+    }
+}
+
+/// Three digits are enough to read.
+fn round(value: f64) -> f64 {
+    if value.abs() < 1000.0 {
+        (value * 1000.0).round() / 1000.0
+    } else {
+        value.round()
+    }
+}

@@ -1,0 +1,141 @@
+//! Canned scenarios: what a scheduler meets in daily life, each a function that a test can call or
+//! be. They size themselves by the machine, divide the window by fractions, and skip with a reason
+//! where the topology does not fit.
+//!
+//! Besides the test's own checks each claims what any correct scheduler does there: that CPUs are
+//! not left idle while workers wait, that equal cgroups of equal work get equal time within a
+//! factor, that a task stays where it was told to. The bounds are generous (`expect.rs`): they are
+//! for what is broken, not for what is slow. Not for: measuring how good a scheduler is.
+
+mod affinity;
+mod cgroups;
+mod cpusets;
+mod expect;
+mod loads;
+mod steady;
+mod storms;
+mod wakes;
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use ktstr_assert::{Assert, AssertResult};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{CgroupDef, CpusetSpec};
+use ktstr_scenario::workload::WorkType;
+
+pub use affinity::{affinity_change, affinity_pinned, custom_affinity_churn};
+pub use cgroups::{
+    cgroup_add, cgroup_remove, custom_cgroup_rapid_churn, nested_steady, nested_task_move,
+};
+pub use cpusets::{cpuset_apply, cpuset_clear, cpuset_resize, custom_cgroup_cpuset_swap_disjoint};
+pub use loads::{
+    custom_cgroup_4way_load_imbalance, custom_cgroup_load_oscillation, custom_nice_mix,
+    custom_nice_sweep,
+};
+pub use steady::{host_contention, mixed_workloads, oversubscribed, steady, steady_llc};
+pub use storms::{custom_bursts, custom_fork_storm, custom_idle_churn, custom_yield_storm};
+pub use wakes::{
+    custom_cgroup_pipe_io, custom_fan_out_wake, custom_futex_ping_pong, custom_lock_convoy,
+    custom_thundering_herd, custom_wake_chain, custom_wake_under_load,
+};
+
+/// A canned scenario by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Canned {
+    /// The name of the function.
+    pub name: &'static str,
+    /// The function.
+    pub run: fn(&Ctx) -> Result<AssertResult>,
+}
+
+macro_rules! canned {
+    ($($name:ident)+) => {
+        /// All of them.
+        pub const CANNED: &[Canned] = &[$(Canned { name: stringify!($name), run: $name }),+];
+    };
+}
+
+canned! {
+    steady steady_llc oversubscribed host_contention mixed_workloads
+    cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
+    cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
+    affinity_change affinity_pinned custom_affinity_churn
+    custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
+    custom_nice_mix custom_nice_sweep
+    custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
+    custom_fan_out_wake custom_thundering_herd custom_lock_convoy
+    custom_bursts custom_fork_storm custom_idle_churn custom_yield_storm
+}
+
+/// A cgroup of `workers` that spin.
+fn spinners(name: &str, workers: usize) -> CgroupDef {
+    CgroupDef::named(name).workers(workers)
+}
+
+/// A cgroup of `workers` that do `work`.
+fn group(name: &str, work: WorkType, workers: usize) -> CgroupDef {
+    CgroupDef::named(name).work_type(work).workers(workers)
+}
+
+/// Spread of equal workers, percentage points, in a scenario that keeps changing where they may
+/// run: after each change it takes a while until they are level.
+const CHANGING: f64 = 30.0;
+/// The same where they need not get equal time: they change their own weight, or yield.
+const ANY: f64 = 100.0;
+
+/// The test's checks with this in the place of the default bound on spread.
+fn spread(ctx: &Ctx, pct: f64) -> Assert {
+    match (ctx.assert.not_stuck, ctx.assert.max_spread_pct) {
+        (Some(true), None) => ctx.assert.max_spread_pct(pct),
+        _ => ctx.assert,
+    }
+}
+
+/// The machine's CPUs in two parts, the first of about `share` of them; neither is empty. `None`
+/// for a machine with fewer than `at_least` CPUs.
+fn split(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
+    let all = ctx.topo.all_cpus();
+    if all.len() < at_least.max(2) {
+        return None;
+    }
+    let first = (all.len() as f64 * share).round() as usize;
+    let (a, b) = all.split_at(first.clamp(1, all.len() - 1));
+    Some([a, b].map(|cpus| cpus.iter().copied().collect()))
+}
+
+/// These CPUs, as a cpuset.
+fn exactly(cpus: &BTreeSet<usize>) -> CpusetSpec {
+    CpusetSpec::exact(cpus.iter().copied())
+}
+
+fn needs_cpus(ctx: &Ctx, count: usize) -> AssertResult {
+    AssertResult::skip(format!(
+        "the scenario needs {count} CPUs, the machine has {}",
+        ctx.topo.total_cpus()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_scenario::topology::{TestTopology, Topology};
+
+    #[test]
+    fn parts_are_never_empty() {
+        let cgroups = ktstr_guest::cgroup::CgroupManager::new("/nowhere");
+        for cpus in 1..=9 {
+            let topo = TestTopology::from_vm_topology(&Topology::new(1, 1, cpus, 1));
+            let ctx = Ctx::builder(&cgroups, &topo).build();
+            for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                match split(&ctx, share, 2) {
+                    None => assert_eq!(cpus, 1),
+                    Some([a, b]) => {
+                        assert!(!a.is_empty() && !b.is_empty());
+                        assert_eq!(a.len() + b.len(), cpus as usize);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Loads that do not change.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{execute_defs, execute_steps};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{CpusetSpec, HoldSpec, Op, Step};
+use ktstr_scenario::workload::{WorkSpec, WorkType};
+
+use super::expect::Expect;
+use super::{group, spinners};
+
+/// Two cgroups, each with a spinning worker for every CPU.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn steady(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let names = ["cg_0", "cg_1"];
+    let result = execute_defs(ctx, names.map(|name| spinners(name, cpus)).into())?;
+    let mut expect = Expect::of(result);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .fair(0, &names);
+    Ok(expect.result())
+}
+
+/// A cgroup for each LLC, confined to it, with two spinning workers for each of its CPUs.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
+    let llcs = ctx.topo.num_llcs();
+    if llcs < 2 {
+        return Ok(AssertResult::skip(format!(
+            "the scenario needs 2 LLCs, the machine has {llcs}"
+        )));
+    }
+    let name = |llc: usize| format!("cg_{llc}");
+    let defs = (0..llcs)
+        .map(|llc| {
+            spinners(&name(llc), 2 * ctx.topo.cpus_in_llc(llc).len()).cpuset(CpusetSpec::llc(llc))
+        })
+        .collect();
+    let result = execute_defs(ctx, defs)?;
+    let mut expect = Expect::of(result);
+    for llc in 0..llcs {
+        let cpus = ctx.topo.llc_aligned_cpuset(llc);
+        expect
+            .busy(0, &[&name(llc)], &cpus)
+            .within(0, &name(llc), &cpus);
+    }
+    Ok(expect.result())
+}
+
+/// Two cgroups of eight workers for each CPU (32 at most) that spin and yield in turn.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
+    let workers = (8 * ctx.topo.total_cpus()).min(32);
+    let names = ["cg_0", "cg_1"];
+    let defs = names.map(|name| group(name, WorkType::Mixed, workers));
+    let result = execute_defs(ctx, defs.into())?;
+    let mut expect = Expect::of(result);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .fair(0, &names);
+    Ok(expect.result())
+}
+
+/// Workers in the harness's own cgroup beside two cgroups of as many.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn host_contention(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let step = Step {
+        setup: vec![spinners("cg_0", cpus), spinners("cg_1", cpus)].into(),
+        ops: vec![Op::spawn_host(WorkSpec::default().workers(cpus))],
+        hold: HoldSpec::FULL,
+    };
+    let result = execute_steps(ctx, vec![step])?;
+    let names = ["(runner)", "cg_0", "cg_1"];
+    let mut expect = Expect::of(result);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .fair(0, &names);
+    Ok(expect.result())
+}
+
+/// Four cgroups, of spinners, yielders, short bursts and pairs on pipes.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn mixed_workloads(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let bursts = WorkType::Bursty {
+        burst_duration: Duration::from_millis(2),
+        sleep_duration: Duration::from_millis(10),
+    };
+    let defs = vec![
+        spinners("spin", cpus),
+        group("mixed", WorkType::Mixed, cpus),
+        group("bursty", bursts, cpus),
+        group("pipes", WorkType::PipeIo { burst_iters: 64 }, 2 * cpus),
+    ];
+    let result = execute_defs(ctx, defs)?;
+    let mut expect = Expect::of(result);
+    expect
+        .busy(
+            0,
+            &["spin", "mixed", "bursty", "pipes"],
+            &ctx.topo.all_cpuset(),
+        )
+        .wakes(0, "bursty", 20_000.0, 80_000.0);
+    Ok(expect.result())
+}

@@ -1,0 +1,83 @@
+//! Many events a second: bursts, forks, yields, CPUs that go idle and come back.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{execute_defs, execute_steps_with};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{HoldSpec, Step};
+use ktstr_scenario::workload::WorkType;
+
+use super::expect::Expect;
+use super::{ANY, group, spinners, spread};
+
+/// Bursts of 5 ms every 20 ms, twice as many workers as CPUs, beside a spinner for each CPU.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_bursts(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let bursts = WorkType::Bursty {
+        burst_duration: Duration::from_millis(5),
+        sleep_duration: Duration::from_millis(15),
+    };
+    let defs = vec![spinners("spin", cpus), group("bursts", bursts, 2 * cpus)];
+    let names = ["spin", "bursts"];
+    let mut expect = Expect::of(execute_defs(ctx, defs)?);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .wakes(0, "bursts", 20_000.0, 80_000.0);
+    Ok(expect.result())
+}
+
+/// A worker for each CPU that forks children which end at once, beside spinners.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_fork_storm(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let defs = vec![
+        spinners("spin", cpus),
+        group("forks", WorkType::ForkExit, cpus),
+    ];
+    let mut expect = Expect::of(execute_defs(ctx, defs)?);
+    expect.share(0, "spin", &["spin", "forks"], 0.2);
+    Ok(expect.result())
+}
+
+/// Short bursts between short sleeps on every CPU and nothing else: CPUs go idle all the time and
+/// have to come back.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_idle_churn(ctx: &Ctx) -> Result<AssertResult> {
+    let churn = WorkType::IdleChurn {
+        burst_duration: Duration::from_micros(500),
+        sleep_duration: Duration::from_millis(2),
+        precise_timing: true,
+    };
+    let defs = vec![group("churn", churn, ctx.topo.total_cpus())];
+    let mut expect = Expect::of(execute_defs(ctx, defs)?);
+    expect.wakes(0, "churn", 1_000.0, 10_000.0);
+    Ok(expect.result())
+}
+
+/// Yielders for each CPU beside spinners.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_yield_storm(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let names = ["spin", "yield"];
+    let defs = vec![
+        spinners("spin", cpus),
+        group("yield", WorkType::YieldHeavy, cpus),
+    ];
+    let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
+    let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .share(0, "spin", &names, 0.3);
+    Ok(expect.result())
+}

@@ -1,0 +1,153 @@
+//! Workers that wake each other, on a machine with CPUs to spare and on one without.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::execute_defs;
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::CgroupDef;
+use ktstr_scenario::workload::{WakeMechanism, WorkType};
+
+use super::expect::Expect;
+use super::{group, needs_cpus, spinners};
+
+/// Median and 99th percentile of wake-ups while CPUs are idle, µs: three orders above what a CPU
+/// needs to come back.
+const SPARE: (f64, f64) = (1_000.0, 10_000.0);
+/// The same where each CPU has work already: some slices.
+const LOADED: (f64, f64) = (20_000.0, 80_000.0);
+
+fn chain(wake: WakeMechanism) -> WorkType {
+    WorkType::WakeChain {
+        depth: 4,
+        wake,
+        work_per_hop: Duration::from_micros(100),
+    }
+}
+
+fn run(
+    ctx: &Ctx,
+    defs: Vec<CgroupDef>,
+    wakers: &[&str],
+    bound: (f64, f64),
+) -> Result<AssertResult> {
+    let mut expect = Expect::of(execute_defs(ctx, defs)?);
+    for name in wakers {
+        expect.wakes(0, name, bound.0, bound.1);
+    }
+    Ok(expect.result())
+}
+
+/// A pair on pipes for every two CPUs.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_cgroup_pipe_io(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    if cpus < 2 {
+        return Ok(needs_cpus(ctx, 2));
+    }
+    let work = WorkType::PipeIo { burst_iters: 256 };
+    let defs = vec![group("pipes", work, cpus / 2 * 2)];
+    run(ctx, defs, &["pipes"], SPARE)
+}
+
+/// A pair on futexes for every two CPUs.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_futex_ping_pong(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    if cpus < 2 {
+        return Ok(needs_cpus(ctx, 2));
+    }
+    let work = WorkType::FutexPingPong { spin_iters: 256 };
+    let defs = vec![group("futexes", work, cpus / 2 * 2)];
+    run(ctx, defs, &["futexes"], SPARE)
+}
+
+/// Rings of four that wake each other through pipes and through futexes: a ring of each kind for
+/// every two CPUs, of which one worker is awake at a time.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_wake_chain(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    if cpus < 2 {
+        return Ok(needs_cpus(ctx, 2));
+    }
+    let defs = vec![
+        group("by_pipe", chain(WakeMechanism::Pipe), cpus / 2 * 4),
+        group("by_futex", chain(WakeMechanism::Futex), cpus / 2 * 4),
+    ];
+    run(ctx, defs, &["by_pipe", "by_futex"], SPARE)
+}
+
+/// One that wakes four, who answer; a group of five for every four CPUs.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_fan_out_wake(ctx: &Ctx) -> Result<AssertResult> {
+    let work = WorkType::FutexFanOut {
+        fan_out: 4,
+        spin_iters: 256,
+    };
+    let defs = vec![group(
+        "fan_out",
+        work,
+        5 * ctx.topo.total_cpus().div_ceil(4),
+    )];
+    run(ctx, defs, &["fan_out"], LOADED)
+}
+
+/// Two workers for each CPU that sleep until one broadcast wakes them all.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_thundering_herd(ctx: &Ctx) -> Result<AssertResult> {
+    let waiters = 2 * ctx.topo.total_cpus();
+    let work = WorkType::ThunderingHerd {
+        waiters,
+        batches: 1000,
+        inter_batch_ms: 20,
+    };
+    run(
+        ctx,
+        vec![group("herd", work, waiters + 1)],
+        &["herd"],
+        LOADED,
+    )
+}
+
+/// Four workers for each lock, twice as many as CPUs, who hold it for a fifth of their work.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_lock_convoy(ctx: &Ctx) -> Result<AssertResult> {
+    let work = WorkType::MutexContention {
+        contenders: 4,
+        hold_iters: 256,
+        work_iters: 1024,
+    };
+    let workers = 4 * (2 * ctx.topo.total_cpus()).div_ceil(4);
+    run(ctx, vec![group("convoy", work, workers)], &[], LOADED)
+}
+
+/// The rings of [`custom_wake_chain`] beside a spinner for each CPU.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_wake_under_load(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let defs = vec![
+        spinners("spin", cpus),
+        group("by_pipe", chain(WakeMechanism::Pipe), 4 * cpus.div_ceil(2)),
+        group(
+            "by_futex",
+            chain(WakeMechanism::Futex),
+            4 * cpus.div_ceil(2),
+        ),
+    ];
+    run(ctx, defs, &["by_pipe", "by_futex"], LOADED)
+}

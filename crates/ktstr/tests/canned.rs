@@ -1,0 +1,76 @@
+//! Each canned scenario, under our own scheduler and under the kernel's: with the default checks
+//! on, a correct scheduler passes all of them.
+
+#[macro_use]
+mod common;
+
+use std::time::Duration;
+
+use ktstr::prelude::*;
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+const CHECKS: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
+/// One LLC but where a scenario is about several: scx-ktstr does not level the queues of LLCs that
+/// are all busy, and the spread of a cgroup that is spread over two shows it.
+const fn topology(name: &str) -> Topology {
+    match name.as_bytes() {
+        b"steady_llc" => Topology::new(1, 2, 2, 1),
+        _ => Topology::new(1, 1, 4, 1),
+    }
+}
+const WINDOW: Duration = Duration::from_secs(2);
+
+fn passes(entry: &'static KtstrTestEntry) {
+    let finished = ktstr::run::run(entry);
+    assert_eq!(finished.exit_code(), 0, "{}", finished.text);
+    assert!(finished.result.is_pass(), "{:?}", finished.result.outcomes);
+    for pass in &finished.result.passes {
+        println!("{}: {pass}", entry.name);
+    }
+}
+
+macro_rules! canned {
+    ($($name:ident)+) => {
+        $(mod $name {
+            use super::*;
+
+            const TOPOLOGY: Topology = topology(stringify!($name));
+            case!(UNDER_SCX = concat!(stringify!($name), "_scx"), scenarios::$name,
+                scheduler: &SCX_KTSTR, topology: TOPOLOGY, assert: CHECKS,
+                duration: WINDOW, watchdog_timeout: Duration::from_secs(20));
+            case!(UNDER_EEVDF = concat!(stringify!($name), "_eevdf"), scenarios::$name,
+                topology: TOPOLOGY, assert: CHECKS, duration: WINDOW);
+
+            #[test]
+            fn under_scx_ktstr() {
+                passes(&UNDER_SCX);
+            }
+
+            #[test]
+            fn under_eevdf() {
+                passes(&UNDER_EEVDF);
+            }
+        })+
+
+        const TESTED: &[&str] = &[$(stringify!($name)),+];
+    };
+}
+
+canned! {
+    steady steady_llc oversubscribed host_contention mixed_workloads
+    cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
+    cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
+    affinity_change affinity_pinned custom_affinity_churn
+    custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
+    custom_nice_mix custom_nice_sweep
+    custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
+    custom_fan_out_wake custom_thundering_herd custom_lock_convoy
+    custom_bursts custom_fork_storm custom_idle_churn custom_yield_storm
+}
+
+#[test]
+fn all_of_them_are_here() {
+    let all: Vec<_> = scenarios::CANNED.iter().map(|canned| canned.name).collect();
+    assert_eq!(all, TESTED);
+}
