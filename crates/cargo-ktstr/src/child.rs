@@ -17,13 +17,18 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
         .args(["--exact", &format!("ktstr/{name}")])
         .env("NEXTEST", "1")
         .env("KTSTR_RUNS_ROOT", root)
-        .env_remove("KTSTR_TEST_KERNEL")
         .process_group(0);
-    // SAFETY: between fork and exec one system call is made, which allocates nothing.
+    let parent = rustix::process::getpid();
+    // SAFETY: between fork and exec only system calls are made, on a value copied before.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             let kill = Some(rustix::process::Signal::KILL);
-            rustix::process::set_parent_process_death_signal(kill).map_err(Into::into)
+            rustix::process::set_parent_process_death_signal(kill)?;
+            if rustix::process::getppid() == Some(parent) {
+                return Ok(());
+            }
+            // The parent was gone before the signal was asked for.
+            Err(rustix::io::Errno::SRCH.into())
         });
     }
     command

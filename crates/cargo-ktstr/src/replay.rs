@@ -200,6 +200,8 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     for name in GUEST_VARIABLES {
         command.env_remove(name);
     }
+    // It would go before the kernel that was recorded.
+    command.env_remove("KTSTR_TEST_KERNEL");
     command.envs(&record.environment);
     command.env("KTSTR_CLOCK", "virtual");
     command.env("KTSTR_SEED", record.seed.unwrap_or(0).to_string());

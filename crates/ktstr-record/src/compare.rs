@@ -65,17 +65,26 @@ pub enum Parting {
     Content(&'static str),
 }
 
+impl Parting {
+    /// Whether both runs have a switch there, and they are not the same.
+    fn is_certain(&self) -> bool {
+        matches!(
+            self,
+            Self::Switch {
+                left: Some(_),
+                right: Some(_),
+                ..
+            }
+        )
+    }
+}
+
 /// Compares two runs of the virtual clock.
 #[must_use]
 pub fn compare(left: &Run, right: &Run) -> Comparison {
     let (a, b) = (&left.record, &right.record);
     let (Some(one), Some(other)) = (&a.digest, &b.digest) else {
-        let which = if a.digest.is_none() {
-            "first"
-        } else {
-            "second"
-        };
-        return Comparison::Unknown(format!("the {which} run has no digest"));
+        return without_digests(left, right);
     };
     let captures = match (&a.captures_digest, &b.captures_digest) {
         // Who looks more often sees more; the run is the same.
@@ -93,6 +102,29 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
         (Some(left), Some(right)) => parting(left, right),
         _ => Parting::Beyond(0),
     })
+}
+
+/// Runs of which one at least did not come to its own end, as with a kernel that panics: when it
+/// stands still is not the same to the last switch, but until then all is.
+fn without_digests(left: &Run, right: &Run) -> Comparison {
+    let which = if left.record.digest.is_none() {
+        "first"
+    } else {
+        "second"
+    };
+    let found = left.switches.as_ref().zip(right.switches.as_ref());
+    match found.map(|(left, right)| {
+        (
+            parting(left, right),
+            left.first.len().min(right.first.len()),
+        )
+    }) {
+        Some((parting, _)) if parting.is_certain() => Comparison::Differ(parting),
+        Some((_, common)) => Comparison::Unknown(format!(
+            "the {which} run has no digest, for it was ended; the first {common} context switches are the same"
+        )),
+        None => Comparison::Unknown(format!("the {which} run has no digest")),
+    }
 }
 
 fn parting(left: &Switches, right: &Switches) -> Parting {
@@ -204,6 +236,11 @@ mod tests {
         assert_eq!(compare(&one, &one.clone()), Comparison::Same);
         let mut without = one.clone();
         without.record.digest = None;
+        insta::assert_snapshot!(compare(&one, &without), @"cannot be told: the second run has no digest, for it was ended; the first 2 context switches are the same");
+        let mut other = run("a", &[1, 3], 2);
+        other.record.digest = None;
+        assert!(matches!(compare(&one, &other), Comparison::Differ(_)));
+        without.switches = None;
         assert_eq!(
             compare(&one, &without),
             Comparison::Unknown("the second run has no digest".to_owned())

@@ -85,6 +85,10 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
     if finished.exit_code() == EXIT_INCONCLUSIVE {
         diagnostics.push_str("\nthis says nothing about the scheduler");
     }
+    if let (Some(_), Some(run)) = (vm.mips, finished.record.as_ref().and_then(|r| r.parent())) {
+        let name = run.file_name().unwrap_or_default().to_string_lossy();
+        let _ = write!(diagnostics, "\nagain: cargo ktstr replay {name}");
+    }
     section(text, "diagnostics", &diagnostics);
     if vm.periodic_target > 0 {
         let line = format!(
