@@ -122,16 +122,21 @@ impl Case {
         let output = serde_json::to_string(self)
             .context("the case as JSON")
             .and_then(|case| {
-                Command::new(std::env::current_exe()?)
+                let mut command = Command::new(std::env::current_exe()?);
+                command
                     .args(["power-run", &case])
                     .env("KTSTR_SEED", self.seed.to_string())
                     .env("KTSTR_CLOCK", "virtual")
                     .env("KTSTR_RUNS_ROOT", records)
                     .env_remove("KTSTR_SCHEDULER")
+                    .env_remove("KTSTR_FRESH_ATTACH")
                     .stdin(Stdio::null())
-                    .stderr(Stdio::null())
-                    .output()
-                    .context("starting a run")
+                    .stderr(Stdio::null());
+                // Templates of every defect on every shape would drive all others out of the cache.
+                if matches!(self.subject, Subject::Defect(_)) {
+                    command.env("KTSTR_FRESH_ATTACH", "1");
+                }
+                command.output().context("starting a run")
             });
         match output {
             Err(error) => Outcome::without_answer(format!("{error:#}")),

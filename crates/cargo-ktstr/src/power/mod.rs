@@ -87,7 +87,19 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     if !options.report_only {
         walk(&mut store, &rows, &scenarios, options.clean_runs)?;
     }
+    let missing: u64 = rows
+        .iter()
+        .map(|row| row.next(&store, usize::MAX).len() as u64)
+        .chain(
+            Clean::all()
+                .into_iter()
+                .filter(|_| options.clean_runs > 0)
+                .flat_map(|clean| search::clean(clean, &scenarios, options.clean_runs))
+                .map(|case| u64::from(store.get(&case).is_none())),
+        )
+        .sum();
     let report = Report {
+        missing,
         command: command(options),
         kernel: store.all().find_map(|(_, outcome)| outcome.kernel.clone()),
         seeds: options.seeds,

@@ -76,6 +76,8 @@ pub struct Report {
     pub seeds: u64,
     /// Whether rows ended with the first scenario that caught the defect.
     pub quick: bool,
+    /// Runs that are known to be missing: the matrix was interrupted, or is only reported.
+    pub missing: u64,
     pub defects: Vec<DefectRow>,
     pub clean: Vec<CleanRow>,
 }
@@ -147,7 +149,7 @@ pub fn screen(report: &Report) -> String {
 
 fn summary(report: &Report) -> String {
     let (caught, alarms) = (report.caught(), report.alarms());
-    format!(
+    let mut text = format!(
         "{} of {} defects caught; {} false alarms in {} runs without a defect{}.",
         caught.hits,
         caught.runs,
@@ -161,7 +163,15 @@ fn summary(report: &Report) -> String {
                 percent(alarms.upper_bound())
             )
         }
-    )
+    );
+    if report.missing > 0 {
+        let _ = write!(
+            text,
+            " The matrix is not finished: at least {} runs are missing.",
+            report.missing
+        );
+    }
+    text
 }
 
 /// For docs/power.md.
@@ -317,6 +327,7 @@ mod tests {
             scenarios: vec!["steady".to_owned(), "nice_mix".to_owned()],
             seeds: 20,
             quick: false,
+            missing: 0,
             defects: vec![
                 row.clone(),
                 DefectRow {
@@ -363,6 +374,16 @@ mod tests {
           alarm: EEVDF, nice_mix, seed 4: spread: unfair cgroup
         2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
         ");
+    }
+
+    #[test]
+    fn an_unfinished_matrix_says_so() {
+        let unfinished = Report {
+            missing: 7,
+            ..report()
+        };
+        let text = markdown(&unfinished);
+        assert!(text.contains("not finished: at least 7 runs are missing."));
     }
 
     #[test]

@@ -68,15 +68,9 @@ pub struct Row<'a> {
 /// Scenarios that are the first to ask, by the class of checks that is to notice.
 fn likely(seen_by: &str) -> &'static [&'static str] {
     match seen_by {
-        "stuck" => &[
-            "oversubscribed",
-            "nice_mix",
-            "steady",
-            "ping_pong",
-            "cgroup_churn",
-        ],
-        "unfair" => &["nice_mix", "cpuset_resize", "cpuset_merge"],
-        "idle" => &["wake_idle", "oversubscribed", "cpuset_clear"],
+        "stuck" => &["oversubscribed", "nice_mix", "cgroup_churn", "ping_pong"],
+        "unfair" => &["nice_mix", "cpuset_merge", "cpuset_resize"],
+        "idle" => &["wake_idle", "steady_llcs", "cpuset_clear"],
         "latency" => &["wake_hogs", "wake_idle"],
         "switches" => &["oversubscribed"],
         "exit" => &["affinity_swap", "cpuset_merge"],
