@@ -155,6 +155,21 @@ fn is_sane(finished: &Finished) {
     assert_eq!(domain.span_weight, 2, "{domain:?}");
 }
 
+/// Metrics of the run and of its only phase; what this kernel does not count is absent.
+fn has_metrics(vm: &VmResult) {
+    let length = vm.run_metric("avg_nr_running").expect("the monitor's");
+    assert!((2.0..7.0).contains(&length), "{length}");
+    let seconds = vm.run_metric("total_event_vcpu_sec").expect("two CPUs");
+    assert!((3.0..=4.0).contains(&seconds), "{seconds}");
+    assert_eq!(vm.run_metric("stuck_count"), Some(0.0));
+    assert_eq!(vm.run_metric("total_fallback"), Some(0.0));
+    assert_eq!(vm.run_metric("total_ttwu_count"), None);
+    let delay = |value: Option<f64>| value.expect("every kernel has it");
+    let whole = delay(vm.run_metric("total_run_delay"));
+    let phase = delay(vm.phase_metric(Phase::step(0), "total_run_delay"));
+    assert!(0.0 < phase && phase <= whole, "{phase} of {whole}");
+}
+
 #[test]
 fn a_healthy_run_is_sampled_and_passes() {
     let finished = ended(&CONTENDED, true);
@@ -167,6 +182,7 @@ fn a_healthy_run_is_sampled_and_passes() {
             .vcpu_cpu_time_ns
             .is_none()
     );
+    has_metrics(finished.vm.as_ref().expect("a machine ran"));
 }
 
 #[test]
@@ -177,6 +193,9 @@ fn a_running_guest_is_sampled_too() {
     let n = report.samples.len() as u64 + report.torn_samples;
     assert!((10..=20).contains(&n), "{n} samples in 2 s");
     assert!(report.torn_samples <= 3, "{} are torn", report.torn_samples);
+    let vm = finished.vm.as_ref().expect("a machine ran");
+    let host = vm.host_vcpu_schedstat.expect("its threads were looked at");
+    assert!(host.sampled_vcpus == 2 && host.total_on_cpu_ns > 0 && host.dilation() >= 1.0);
     for pair in report.samples.windows(2) {
         for (before, now) in pair[0].cpus.iter().zip(&pair[1].cpus) {
             assert!(before.rq_clock <= now.rq_clock);
