@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::Case;
-use ktstr::assert::monitor::MonitorReport;
+use ktstr::assert::monitor::{MonitorReport, MonitorThresholds, WaitsIn};
 use ktstr::prelude::*;
 use ktstr::run::{Fault, Finished, run};
 
@@ -60,6 +60,8 @@ monitored! {
     // half the scheduler's own timeout, and it looks every second from then on.
     STALLED = "stalled", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Virtual;
     STALLED_IN_REAL_TIME = "stalled_real", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Real;
+    FAIR = "fair", crowded, 1, KERNELS_OWN 5, MONITORED, FOUR Virtual;
+    FAIR_CONFINED = "fair_confined", confined, 1, KERNELS_OWN 5, MONITORED, FOUR Virtual;
     EIGHT_CPUS = "eight_cpus", contended, 2, SCHED 5, MONITORED, EIGHT Virtual;
     HEALTHY_CONTENDED = "healthy_contended", contended, 1, SCHED 5, MONITORED, FOUR Virtual;
     HEALTHY_CROWDED = "healthy_crowded", crowded, 1, SCHED 5, MONITORED, FOUR Virtual;
@@ -68,6 +70,7 @@ monitored! {
 }
 
 const SCHED: Scheduler = scx_ktstr(&[]);
+const KERNELS_OWN: Scheduler = Scheduler::EEVDF;
 const SCATTERSHOT: Scheduler = scx_ktstr(&["--scattershot"]);
 const SLOW: Scheduler = scx_ktstr(&["--slow"]);
 const STALLS_SOON: Scheduler = scx_ktstr(&["--stall-after", "0.5"]);
@@ -321,6 +324,33 @@ fn what_the_workload_does_is_not_held_against_the_scheduler() {
             let finished = ended(with(entry, |e| e.seed = Some(seed)), true);
             assert!(monitor(&finished).samples.len() >= 8);
         }
+    }
+}
+
+/// The kernel's own scheduler is watched as well, though nobody's bounds hold for it.
+#[test]
+fn the_fair_class_is_sampled_too() {
+    for entry in [&FAIR, &FAIR_CONFINED] {
+        let finished = ended(entry, true);
+        let report = monitor(&finished);
+        assert!(report.samples.len() >= 8);
+        let busy = |s: &ktstr::assert::MonitorSample| {
+            let mut waiting = s.waiting();
+            waiting.any(|t| t.queue == WaitsIn::Fair && t.ran_ns > 0)
+        };
+        let crowded = report.samples.iter().filter(|s| busy(s)).count();
+        assert!(2 * crowded > report.samples.len(), "{crowded} with a queue");
+        for sample in &report.samples {
+            assert_eq!(sample.scx_attached, Some(false));
+            assert!(sample.cpus.iter().all(|c| c.event_counters.is_none()));
+        }
+        // As if there were a scheduler under test: it does no worse than ours.
+        let mut report = report.clone();
+        for sample in &mut report.samples {
+            sample.scx_attached = None;
+        }
+        let verdict = MonitorThresholds::default().evaluate(&report);
+        assert!(verdict.passed, "{verdict:?}");
     }
 }
 
