@@ -42,6 +42,48 @@ pub enum WatchdogKillReason {
     Tier3Deadman,
 }
 
+/// What the host gave the vCPUs' threads from the monitor's first sample to its last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostVcpuSchedstat {
+    /// CPU time, of all vCPUs together, in nanoseconds.
+    pub total_on_cpu_ns: u64,
+    /// Time that they wanted to run and could not, together, in nanoseconds.
+    pub total_run_delay_ns: u64,
+    /// vCPUs of which that is known.
+    pub sampled_vcpus: u32,
+}
+
+impl HostVcpuSchedstat {
+    /// How much longer things took than they would have on a host that had nothing else to do: 1 is
+    /// not at all.
+    pub fn dilation(&self) -> f64 {
+        let on_cpu = self.total_on_cpu_ns.max(1) as f64;
+        1.0 + self.total_run_delay_ns as f64 / on_cpu
+    }
+
+    /// From the monitor's samples; `None` under the virtual clock and without two of them.
+    pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
+        let (first, last) = match report.samples.as_slice() {
+            [first, .., last] => (first, last),
+            _ => return None,
+        };
+        let mut sum = Self::default();
+        for (before, now) in first.cpus.iter().zip(&last.cpus) {
+            let grown = |before: Option<u64>, now: Option<u64>| Some(now?.saturating_sub(before?));
+            if let (Some(ran), Some(waited)) = (
+                grown(before.vcpu_cpu_time_ns, now.vcpu_cpu_time_ns),
+                grown(before.vcpu_run_delay_ns, now.vcpu_run_delay_ns),
+            ) {
+                sum.total_on_cpu_ns += ran;
+                sum.total_run_delay_ns += waited;
+                sum.sampled_vcpus += 1;
+            }
+        }
+        (sum.sampled_vcpus > 0).then_some(sum)
+    }
+}
+
 /// Everything a run left behind. Made by the harness alone.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -92,6 +134,9 @@ pub struct VmResult {
     pub crash_message: Option<String>,
     /// Host-side samples of the runqueues; `None` when `KTSTR_MONITOR=0`.
     pub monitor: Option<MonitorReport>,
+    /// What the host gave the vCPUs, by the monitor; `None` under the virtual clock, where it does
+    /// not matter.
+    pub host_vcpu_schedstat: Option<HostVcpuSchedstat>,
     /// What sched_ext noted of the scheduler, if it ejected it.
     pub scx_exit: Option<ScxExit>,
     /// Captures asked for (`num_snapshots`).

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use common::Case;
-use ktstr::assert::monitor::MonitorReport;
+use ktstr::assert::monitor::{MonitorReport, MonitorThresholds, WaitsIn};
 use ktstr::prelude::*;
 use ktstr::run::{Fault, Finished, run};
 
@@ -60,6 +60,9 @@ monitored! {
     // half the scheduler's own timeout, and it looks every second from then on.
     STALLED = "stalled", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Virtual;
     STALLED_IN_REAL_TIME = "stalled_real", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Real;
+    FAIR = "fair", crowded, 1, KERNELS_OWN 5, MONITORED, FOUR Virtual;
+    FAIR_CONFINED = "fair_confined", confined, 1, KERNELS_OWN 5, MONITORED, FOUR Virtual;
+    EIGHT_CPUS = "eight_cpus", contended, 2, SCHED 5, MONITORED, EIGHT Virtual;
     HEALTHY_CONTENDED = "healthy_contended", contended, 1, SCHED 5, MONITORED, FOUR Virtual;
     HEALTHY_CROWDED = "healthy_crowded", crowded, 1, SCHED 5, MONITORED, FOUR Virtual;
     HEALTHY_CONFINED = "healthy_confined", confined, 1, SCHED 5, MONITORED, FOUR Virtual;
@@ -67,12 +70,14 @@ monitored! {
 }
 
 const SCHED: Scheduler = scx_ktstr(&[]);
+const KERNELS_OWN: Scheduler = Scheduler::EEVDF;
 const SCATTERSHOT: Scheduler = scx_ktstr(&["--scattershot"]);
 const SLOW: Scheduler = scx_ktstr(&["--slow"]);
 const STALLS_SOON: Scheduler = scx_ktstr(&["--stall-after", "0.5"]);
 const STALLS_LATE: Scheduler = scx_ktstr(&["--stall-after", "11.5"]);
 const TWO: Topology = Topology::new(1, 1, 2, 1);
 const FOUR: Topology = Topology::new(1, 2, 2, 1);
+const EIGHT: Topology = Topology::new(1, 2, 4, 1);
 
 const UNASKED: Assert = Assert::NO_OVERRIDES;
 const MONITORED: Assert = Assert::NO_OVERRIDES.with_monitor_defaults();
@@ -153,6 +158,21 @@ fn is_sane(finished: &Finished) {
     assert_eq!(domain.span_weight, 2, "{domain:?}");
 }
 
+/// Metrics of the run and of its only phase; what this kernel does not count is absent.
+fn has_metrics(vm: &VmResult) {
+    let length = vm.run_metric("avg_nr_running").expect("the monitor's");
+    assert!((2.0..7.0).contains(&length), "{length}");
+    let seconds = vm.run_metric("total_event_vcpu_sec").expect("two CPUs");
+    assert!((3.0..=4.0).contains(&seconds), "{seconds}");
+    assert_eq!(vm.run_metric("stuck_count"), Some(0.0));
+    assert_eq!(vm.run_metric("total_fallback"), Some(0.0));
+    assert_eq!(vm.run_metric("total_ttwu_count"), None);
+    let delay = |value: Option<f64>| value.expect("every kernel has it");
+    let whole = delay(vm.run_metric("total_run_delay"));
+    let phase = delay(vm.phase_metric(Phase::step(0), "total_run_delay"));
+    assert!(0.0 < phase && phase <= whole, "{phase} of {whole}");
+}
+
 #[test]
 fn a_healthy_run_is_sampled_and_passes() {
     let finished = ended(&CONTENDED, true);
@@ -165,6 +185,7 @@ fn a_healthy_run_is_sampled_and_passes() {
             .vcpu_cpu_time_ns
             .is_none()
     );
+    has_metrics(finished.vm.as_ref().expect("a machine ran"));
 }
 
 #[test]
@@ -175,6 +196,9 @@ fn a_running_guest_is_sampled_too() {
     let n = report.samples.len() as u64 + report.torn_samples;
     assert!((10..=20).contains(&n), "{n} samples in 2 s");
     assert!(report.torn_samples <= 3, "{} are torn", report.torn_samples);
+    let vm = finished.vm.as_ref().expect("a machine ran");
+    let host = vm.host_vcpu_schedstat.expect("its threads were looked at");
+    assert!(host.sampled_vcpus == 2 && host.total_on_cpu_ns > 0 && host.dilation() >= 1.0);
     for pair in report.samples.windows(2) {
         for (before, now) in pair[0].cpus.iter().zip(&pair[1].cpus) {
             assert!(before.rq_clock <= now.rq_clock);
@@ -196,6 +220,14 @@ fn looking_changes_nothing() {
         record.digest.expect("a virtual run has a digest")
     };
     assert_eq!(digest("1"), digest("0"));
+}
+
+#[test]
+fn looking_at_eight_cpus_costs_less_than_a_percent() {
+    let finished = ended(&EIGHT_CPUS, true);
+    let (monitor, window) = (finished.timings.monitor, finished.timings.window);
+    println!("{monitor:?} of {window:?}");
+    assert!(monitor * 100 < window, "{monitor:?} of {window:?}");
 }
 
 /// Four workers a CPU, each of which may run everywhere.
@@ -292,6 +324,33 @@ fn what_the_workload_does_is_not_held_against_the_scheduler() {
             let finished = ended(with(entry, |e| e.seed = Some(seed)), true);
             assert!(monitor(&finished).samples.len() >= 8);
         }
+    }
+}
+
+/// The kernel's own scheduler is watched as well, though nobody's bounds hold for it.
+#[test]
+fn the_fair_class_is_sampled_too() {
+    for entry in [&FAIR, &FAIR_CONFINED] {
+        let finished = ended(entry, true);
+        let report = monitor(&finished);
+        assert!(report.samples.len() >= 8);
+        let busy = |s: &ktstr::assert::MonitorSample| {
+            let mut waiting = s.waiting();
+            waiting.any(|t| t.queue == WaitsIn::Fair && t.ran_ns > 0)
+        };
+        let crowded = report.samples.iter().filter(|s| busy(s)).count();
+        assert!(2 * crowded > report.samples.len(), "{crowded} with a queue");
+        for sample in &report.samples {
+            assert_eq!(sample.scx_attached, Some(false));
+            assert!(sample.cpus.iter().all(|c| c.event_counters.is_none()));
+        }
+        // As if there were a scheduler under test: it does no worse than ours.
+        let mut report = report.clone();
+        for sample in &mut report.samples {
+            sample.scx_attached = None;
+        }
+        let verdict = MonitorThresholds::default().evaluate(&report);
+        assert!(verdict.passed, "{verdict:?}");
     }
 }
 

@@ -62,6 +62,11 @@ pub fn section(measured: &[Measured]) -> Section {
             attach.flatten().into_iter().collect()
         },
     ));
+    rows.push(over(
+        "monitor",
+        "of window: the samples of the runqueues",
+        &|_, record| part(record, "monitor").into_iter().collect(),
+    ));
     rows.push(over("freeze", "one capture", &|_, record| {
         record.freeze_ms.iter().map(|ms| ms / 1e3).collect()
     }));

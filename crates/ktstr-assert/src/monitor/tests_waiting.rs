@@ -127,7 +127,10 @@ fn a_task_that_waits_while_cpus_come_and_go() {
         move |i: usize| {
             let mut task = waiting(9, 1, BOTH, WaitsIn::Bpf);
             task[0].ran_ns = ran(i);
-            let mut cpus = vec![cpu(i.is_multiple_of(2), task), cpu(i % 2 == 1, vec![])];
+            let mut cpus = vec![
+                cpu(i.is_multiple_of(2), task),
+                cpu(!i.is_multiple_of(2), vec![]),
+            ];
             for cpu in &mut cpus {
                 cpu.nr_switches = Some(i as u64);
             }

@@ -34,7 +34,7 @@ pub use scheduler::{Found, find as find_scheduler_binary};
 pub use start::Level;
 
 use crate::entry::KtstrTestEntry;
-use crate::vm_result::VmResult;
+use crate::vm_result::{HostVcpuSchedstat, VmResult};
 use captures::{Captures, Knowledge};
 use conversation::End;
 use engine::Engine;
@@ -348,6 +348,7 @@ impl Run {
         let checks = entry.scheduler.assert.merge(&entry.assert);
         judge::monitor(&mut judgement, &case, &checks, report.as_ref());
         *vm = Some(VmResult {
+            host_vcpu_schedstat: report.as_ref().and_then(HostVcpuSchedstat::of),
             monitor: report,
             scx_exit,
             ..vm_result(
@@ -477,6 +478,7 @@ fn vm_result(
         output: said.stdout,
         crash_message: judgement.crash.clone(),
         scx_exit: None,
+        host_vcpu_schedstat: None,
         monitor: None,
         periodic_target: plan.entry.num_snapshots,
         periodic_fired: captures.fired,
