@@ -19,6 +19,7 @@ mod virtual_clock;
 pub use error::MachineError;
 pub use initramfs::Initramfs;
 pub use machine::{Halt, Machine, anonymous_file};
+pub use process::ThreadTimes;
 pub use program::{Program, stamp};
 pub use qemu::{OLDEST_QEMU, Qemu};
 pub use ram::{GuestRam, MailboxRegion};

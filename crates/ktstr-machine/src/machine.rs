@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::process::{FUTEX, POLL, Process};
+use crate::process::{FUTEX, POLL, Process, ThreadTimes};
 use crate::qmp::{Event, Qmp};
 use crate::spec::Descriptors;
 use crate::{ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints};
@@ -257,6 +257,11 @@ impl Machine {
     /// CPU time that QEMU has got from the host.
     pub fn cpu_time(&self) -> Option<Duration> {
         self.process.cpu_time()
+    }
+
+    /// What QEMU's threads got of the host so far; `None` where the host does not count it.
+    pub fn thread_times(&self) -> Option<ThreadTimes> {
+        self.process.thread_times()
     }
 
     /// Lets the guest run. Under the virtual clock it is held at once, before its first

@@ -161,6 +161,23 @@ impl Process {
         ))
     }
 
+    /// Sum of `/proc/PID/task/*/schedstat` (Documentation/scheduler/sched-stats.rst).
+    pub(crate) fn thread_times(&self) -> Option<ThreadTimes> {
+        let mut sum = ThreadTimes::default();
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.id())).ok()? {
+            // A thread may end between the listing and the reading.
+            let Ok(text) = std::fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+                continue;
+            };
+            let mut fields = text.split_whitespace().map(str::parse::<u64>);
+            if let (Some(Ok(ran)), Some(Ok(waited))) = (fields.next(), fields.next()) {
+                sum.on_cpu_ns = sum.on_cpu_ns.saturating_add(ran);
+                sum.run_delay_ns = sum.run_delay_ns.saturating_add(waited);
+            }
+        }
+        (sum.on_cpu_ns > 0).then_some(sum)
+    }
+
     /// Ends QEMU for good and collects what it still said.
     pub(crate) fn kill(&mut self) {
         if self.ended().is_none() {
@@ -171,6 +188,15 @@ impl Process {
         self.console.finish();
         self.stderr.finish();
     }
+}
+
+/// What threads got of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThreadTimes {
+    /// Time on a CPU, ns.
+    pub on_cpu_ns: u64,
+    /// Time they wanted one and had to wait, ns.
+    pub run_delay_ns: u64,
 }
 
 impl Drop for Process {

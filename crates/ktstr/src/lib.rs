@@ -152,7 +152,9 @@ pub mod prelude {
     };
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};
-    pub use crate::vm_result::{GuestLifecyclePhase, VmResult, WatchdogKillReason};
+    pub use crate::vm_result::{
+        GuestLifecyclePhase, HostVcpuSchedstat, VmResult, WatchdogKillReason,
+    };
     pub use crate::workload::*;
     pub use crate::{
         claim, claim_present, declare_scheduler, distributed_slice, ktstr_test, ktstr_test_entry,

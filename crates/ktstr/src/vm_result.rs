@@ -40,6 +40,24 @@ pub enum WatchdogKillReason {
     Tier3Deadman,
 }
 
+/// What the machine's threads got of the host during the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostVcpuSchedstat {
+    /// Time on a CPU, ns, all threads of the machine together.
+    pub total_on_cpu_ns: u64,
+    /// Time they wanted one and had to wait, ns.
+    pub total_run_delay_ns: u64,
+    /// CPUs of the guest.
+    pub sampled_vcpus: u32,
+}
+
+impl HostVcpuSchedstat {
+    /// How much longer everything took: 1 + waited / ran. 1 is a host with CPUs to spare.
+    pub fn dilation(&self) -> f64 {
+        1.0 + self.total_run_delay_ns as f64 / (self.total_on_cpu_ns.max(1)) as f64
+    }
+}
+
 /// Everything a run left behind. Made by the harness alone.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -82,6 +100,8 @@ pub struct VmResult {
     pub crash_message: Option<String>,
     /// Host-side samples of the run queues; `None` until the monitor has a source.
     pub monitor: Option<MonitorReport>,
+    /// Under the real clock, what the machine got of the host during the window.
+    pub host_vcpu_schedstat: Option<HostVcpuSchedstat>,
     /// Captures asked for (`num_snapshots`).
     pub periodic_target: u32,
     /// Boundaries that stored an entry, placeholders included.

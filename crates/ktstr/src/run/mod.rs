@@ -2,6 +2,7 @@
 //! one walks through them in order.
 
 mod accelerator;
+mod blame;
 mod captures;
 mod conversation;
 mod digest;
@@ -24,7 +25,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
-use ktstr_machine::Accelerator;
+use ktstr_machine::{Accelerator, Machine, ThreadTimes};
 use ktstr_record::RunVerdict;
 
 pub use error::RunError;
@@ -33,7 +34,7 @@ pub use scheduler::{Found, find as find_scheduler_binary};
 pub use start::Level;
 
 use crate::entry::KtstrTestEntry;
-use crate::vm_result::VmResult;
+use crate::vm_result::{HostVcpuSchedstat, VmResult};
 use captures::{Captures, Knowledge};
 use conversation::End;
 use engine::Engine;
@@ -84,6 +85,8 @@ pub struct Finished {
     pub verdict: RunVerdict,
     /// Whose fault it is, when it is no pass.
     pub fault: Option<Fault>,
+    /// What speaks for that, in one line.
+    pub evidence: Option<String>,
     /// All that was concluded.
     pub result: AssertResult,
     /// What the machine left; `None` if there was none.
@@ -148,6 +151,7 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
                 AssertResult::fail(detail)
             },
             fault: Some(fault),
+            evidence: None,
             crash: None,
         }
     });
@@ -168,6 +172,7 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
         entry,
         verdict,
         fault: judgement.fault,
+        evidence: judgement.evidence,
         result: judgement.result,
         vm: run.vm.take(),
         timings: run.timings.clone(),
@@ -297,6 +302,7 @@ impl Run {
         let engine = Engine::choose(plan)?;
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
+        let mut host = HostLook::default();
         let mut captures = Captures::new(entry.num_snapshots, entry.duration);
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
@@ -312,6 +318,7 @@ impl Run {
         let end = match early {
             Some(end) => end,
             None => conversation.until_end(silence, |machine, said, now| {
+                host.look(machine, said);
                 captures.take_if_due(machine, &mut knowledge, said, now)
             })?,
         };
@@ -326,10 +333,17 @@ impl Run {
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
         };
-        let judgement = judge::judge(&case, &end, &said, &console);
+        let mut judgement = judge::judge(&case, &end, &said, &console);
+        let schedstat = host.schedstat(plan.shape.cpus());
+        if let Some(stat) = &schedstat {
+            blame::excuse(&mut judgement, stat);
+        }
         *vm = Some(vm_result(
             plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
         ));
+        if let Some(vm) = vm {
+            vm.host_vcpu_schedstat = schedstat;
+        }
         Ok(judgement)
     }
 }
@@ -343,6 +357,36 @@ impl Timings {
             self.window = (closed - opened).saturating_sub(self.captures);
             self.teardown = ended - closed;
         }
+    }
+}
+
+/// What the machine got of the host from the opening of the window to the last look: only under
+/// the real clock, for under the virtual one the host's time is nothing to the guest.
+#[derive(Debug, Default)]
+struct HostLook {
+    opened: Option<ThreadTimes>,
+    last: Option<ThreadTimes>,
+    next: Option<Instant>,
+}
+
+impl HostLook {
+    const EVERY: Duration = Duration::from_millis(100);
+
+    fn look(&mut self, machine: &Machine, said: &Transcript) {
+        let now = Instant::now();
+        let due = self.next.is_none_or(|next| now >= next);
+        if machine.virtual_clock().is_some() || said.window.opened.is_none() || !due {
+            return;
+        }
+        self.next = Some(now + Self::EVERY);
+        if let Some(times) = machine.thread_times() {
+            self.opened.get_or_insert(times);
+            self.last = Some(times);
+        }
+    }
+
+    fn schedstat(&self, vcpus: u32) -> Option<HostVcpuSchedstat> {
+        blame::schedstat(self.opened?, self.last?, vcpus)
     }
 }
 
@@ -413,6 +457,7 @@ fn vm_result(
         output: said.stdout,
         crash_message: judgement.crash.clone(),
         monitor: None,
+        host_vcpu_schedstat: None,
         periodic_target: plan.entry.num_snapshots,
         periodic_fired: captures.fired,
         periodic_real: captures.real,
