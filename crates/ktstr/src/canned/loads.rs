@@ -36,7 +36,13 @@ pub fn custom_cgroup_load_oscillation(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let names = ["cg_0", "cg_1"];
     let steps = (0..4).map(|step| {
-        let load = |at: usize| if (step + at) % 2 == 0 { 4 * cpus } else { cpus };
+        let load = |at: usize| {
+            if (step + at).is_multiple_of(2) {
+                4 * cpus
+            } else {
+                cpus
+            }
+        };
         let defs = vec![spinners(names[0], load(0)), spinners(names[1], load(1))];
         Step::with_defs(defs, HoldSpec::frac(0.25))
     });
