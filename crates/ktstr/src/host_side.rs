@@ -45,6 +45,7 @@ pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
         guest: Ok(result.clone()),
         result,
         fault,
+        evidence: None,
         crash: None,
     }
 }

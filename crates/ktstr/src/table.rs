@@ -4,13 +4,19 @@ use ktstr_assert::ScenarioStats;
 
 /// One line a cgroup: what its workers did.
 pub fn cgroups(stats: &ScenarioStats) -> String {
+    cgroups_with_odd_ones(stats, &[])
+}
+
+/// The same with an arrow at the cgroups of these places.
+pub fn cgroups_with_odd_ones(stats: &ScenarioStats, odd: &[usize]) -> String {
     let mut lines = vec![format!(
         "{:<16} {:>7} {:>10} {:>12} {:>8} {:>8} {:>10}",
         "cgroup", "workers", "cpu ms", "iterations", "spread %", "gap ms", "migrations"
     )];
-    for cgroup in &stats.cgroups {
+    for (at, cgroup) in stats.cgroups.iter().enumerate() {
+        let mark = if odd.contains(&at) { "  <--" } else { "" };
         lines.push(format!(
-            "{:<16} {:>7} {:>10} {:>12} {:>8} {:>8} {:>10}",
+            "{:<16} {:>7} {:>10} {:>12} {:>8} {:>8} {:>10}{mark}",
             cgroup.cgroup_name,
             cgroup.num_workers,
             cgroup.total_cpu_time_ns / 1_000_000,

@@ -92,6 +92,8 @@ pub struct WorkerReport {
     pub exit_info: Option<WorkerExitInfo>,
     /// Whether it only woke others.
     pub is_messenger: bool,
+    /// Whether it ran in a class above the scheduler under test: real-time or deadline.
+    pub realtime: bool,
     /// Which of several composed work specs it belongs to.
     pub group_idx: usize,
     /// Why its affinity could not be set.

@@ -14,6 +14,8 @@ mod scene;
 mod tests;
 mod window;
 
+pub use outcome::HOG_KEY;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -18,8 +18,40 @@ fn shown(name: &str) -> &str {
     if name == RUNNER { "(runner)" } else { name }
 }
 
+/// Key of the measurement that says which workers left the others no CPU.
+pub const HOG_KEY: &str = "workload_hog";
+/// Share of its life that a real-time worker has to run to be called a hog.
+const HOG_SHARE: f64 = 0.5;
+
+/// Says which real-time workers took most of a CPU: no scheduler of other classes can give
+/// anybody what these take.
+fn name_hogs(result: &mut AssertResult, done: &[Done]) {
+    for done in done {
+        let hogs: Vec<_> = done
+            .reports
+            .iter()
+            .filter(|r| r.realtime && r.cpu_time_ns as f64 > HOG_SHARE * r.wall_time_ns as f64)
+            .collect();
+        if let Some(first) = hogs.first() {
+            let share = 100.0 * first.cpu_time_ns as f64 / first.wall_time_ns.max(1) as f64;
+            result.note_value(
+                HOG_KEY,
+                format!(
+                    "{} real-time workers of cgroup {} took what CPUs they were on; tid {} ran \
+                     {share:.0} % of its time on CPUs {:?}",
+                    hogs.len(),
+                    shown(&done.name),
+                    first.tid,
+                    first.cpus_used
+                ),
+            );
+        }
+    }
+}
+
 /// Judges workers that lived in one step, with one carrier each cgroup.
 pub(super) fn judge(result: &mut AssertResult, checks: &Assert, ordinal: u16, done: Vec<Done>) {
+    name_hogs(result, &done);
     for done in done {
         add_carrier(
             result,
@@ -33,6 +65,7 @@ pub(super) fn judge(result: &mut AssertResult, checks: &Assert, ordinal: u16, do
 
 /// Judges workers of the backdrop, with one carrier each cgroup and phase.
 pub(super) fn judge_backdrop(result: &mut AssertResult, checks: &Assert, done: Vec<Done>) {
+    name_hogs(result, &done);
     for done in done {
         for (phase, carrier) in carriers_by_phase(&done.reports) {
             add_carrier(result, Phase::from(phase), shown(&done.name), carrier);

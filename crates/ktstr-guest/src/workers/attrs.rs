@@ -18,6 +18,16 @@ pub(super) struct Policy {
     pub policy: SchedPolicy,
 }
 
+impl Policy {
+    /// Whether it puts a worker above all schedulers of fair and sched_ext tasks.
+    pub fn is_realtime(&self) -> bool {
+        matches!(
+            self.policy,
+            SchedPolicy::Fifo(_) | SchedPolicy::RoundRobin(_) | SchedPolicy::Deadline { .. }
+        )
+    }
+}
+
 /// A name as `PR_SET_NAME` takes it: cut to 15 bytes, NUL-terminated.
 pub(super) fn comm_bytes(comm: &str) -> [u8; 16] {
     let mut bytes = [0; 16];

@@ -30,6 +30,7 @@ pub(super) fn report(worker: &Worker, end: End) -> WorkerReport {
     };
     report.tid = worker.pid;
     report.group_idx = worker.group_idx;
+    report.realtime = worker.policy_error.is_none() && worker.policy.is_realtime();
     report.affinity_error.clone_from(&worker.affinity_error);
     report.sched_policy_error.clone_from(&worker.policy_error);
     report

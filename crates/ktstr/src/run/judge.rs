@@ -50,6 +50,8 @@ pub(crate) struct Judgement {
     pub(crate) result: AssertResult,
     /// Whose fault it is, when it is no pass.
     pub(crate) fault: Option<Fault>,
+    /// What speaks for that, in one line.
+    pub(crate) evidence: Option<String>,
     /// The panic of kernel or test function.
     pub(crate) crash: Option<String>,
 }
@@ -60,6 +62,7 @@ impl Judgement {
             guest: Err(message.clone()),
             result: AssertResult::fail(AssertDetail::new(kind, message)),
             fault: Some(fault),
+            evidence: None,
             crash: None,
         }
     }
@@ -69,8 +72,15 @@ impl Judgement {
             guest: Err(message.clone()),
             result: AssertResult::inconclusive_msg(message),
             fault: Some(fault),
+            evidence: None,
             crash: None,
         }
+    }
+
+    /// Names whose fault it is, with what speaks for it.
+    pub(super) fn blame(&mut self, fault: Fault, evidence: String) {
+        self.fault = Some(fault);
+        self.evidence = Some(evidence);
     }
 
     fn with_crash(mut self, crash: String) -> Self {
@@ -124,7 +134,7 @@ pub(super) fn judge(
         End::Halted(halt) => return halted(case, *halt, said, console),
         End::Bye => {}
     }
-    let mut judgement = finished(case, said);
+    let mut judgement = finished(case, said, console);
     if let Some(reason) = exit.map(told_by_kernel).or_else(|| ejection(console)) {
         let message = format!(
             "the kernel ejected scheduler `{}`: {reason}",
@@ -133,7 +143,10 @@ pub(super) fn judge(
         judgement
             .result
             .record_fail(AssertDetail::new(DetailKind::SchedulerEvent, message));
-        judgement.fault = Some(Fault::Scheduler);
+        judgement.blame(
+            Fault::Scheduler,
+            "the kernel's log says that it put an end to it".to_owned(),
+        );
     }
     judgement
 }
@@ -300,7 +313,7 @@ fn panic_of(console: &str) -> Option<String> {
     Some(rest.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-fn finished(case: &Case, said: &Transcript) -> Judgement {
+fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
     if let Some(reason) = &said.not_attached {
         let log = last_words(&said.scheduler_log);
         let mut message = format!("scheduler `{}` did not attach: {reason}", case.scheduler);
@@ -333,6 +346,7 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
             guest: Ok(result.clone()),
             result: result.clone(),
             fault: None,
+            evidence: None,
             crash: None,
         },
         (None, Some((_, true))) => Judgement::fail(
@@ -377,14 +391,18 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
                 .result
                 .record_fail(AssertDetail::new(kind, message));
         }
+        judgement.blame(
+            Fault::Scheduler,
+            format!("its process {end} while the test ran"),
+        );
     }
-    if judgement.fault.is_none() && !judgement.result.is_pass() {
-        judgement.fault = Some(if case.has_scheduler {
-            Fault::Scheduler
-        } else {
-            Fault::Test
-        });
-    }
+    super::blame::name(
+        &mut judgement,
+        case.has_scheduler,
+        case.scheduler,
+        console,
+        case.memory_mib,
+    );
     judgement
 }
 

@@ -2,6 +2,7 @@
 //! one walks through them in order.
 
 mod accelerator;
+mod blame;
 mod captures;
 mod conversation;
 mod digest;
@@ -93,6 +94,8 @@ pub struct Finished {
     pub verdict: RunVerdict,
     /// Whose fault it is, when it is no pass.
     pub fault: Option<Fault>,
+    /// What speaks for that, in one line.
+    pub evidence: Option<String>,
     /// All that was concluded.
     pub result: AssertResult,
     /// What the machine left; `None` if there was none.
@@ -157,6 +160,7 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
                 AssertResult::fail(detail)
             },
             fault: Some(fault),
+            evidence: None,
             crash: None,
         }
     });
@@ -177,6 +181,7 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
         entry,
         verdict,
         fault: judgement.fault,
+        evidence: judgement.evidence,
         result: judgement.result,
         vm: run.vm.take(),
         timings: run.timings.clone(),
@@ -347,8 +352,12 @@ impl Run {
         let mut judgement = judge::judge(&case, &end, &said, &console, scx_exit.as_ref());
         let checks = entry.scheduler.assert.merge(&entry.assert);
         judge::monitor(&mut judgement, &case, &checks, report.as_ref());
+        let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
+        if let Some(stat) = &host_vcpu_schedstat {
+            blame::excuse(&mut judgement, stat);
+        }
         *vm = Some(VmResult {
-            host_vcpu_schedstat: report.as_ref().and_then(HostVcpuSchedstat::of),
+            host_vcpu_schedstat,
             monitor: report,
             scx_exit,
             ..vm_result(

@@ -1,9 +1,11 @@
 //! The failure text: one screen that says what happened, whose fault it is, and where the rest
 //! lies.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use ktstr_assert::{AssertResult, MonitorReport};
+use ktstr_assert::stats::CgroupStats;
+use ktstr_assert::{AssertResult, DetailKind, MonitorReport};
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
@@ -11,7 +13,9 @@ use super::{EXIT_INCONCLUSIVE, Finished, judge::last_lines};
 use crate::vm_result::VmResult;
 
 /// Lines shown of a log.
-const LOG_LINES: usize = 15;
+const LOG_LINES: usize = 10;
+/// Findings shown of one kind; the record has all.
+const SAME_KIND: usize = 4;
 
 /// The verdict's reason in one line.
 pub(super) fn reason(result: &AssertResult) -> String {
@@ -49,18 +53,21 @@ pub(super) fn text(finished: &Finished) -> String {
             "came to no verdict"
         },
     );
-    for detail in finished
-        .result
-        .failure_details()
-        .chain(finished.result.inconclusive_details())
-    {
-        let _ = write!(text, "\n  {}", detail.message.replace('\n', "\n  "));
-    }
+    findings(&mut text, &finished.result);
     if let Some(fault) = finished.fault {
         let _ = write!(text, "\n  fault: {fault}");
+        if let Some(evidence) = &finished.evidence {
+            let _ = write!(text, " ({evidence})");
+        }
+    }
+    let stats = &finished.result.stats;
+    if !stats.cgroups.is_empty() {
+        let table = crate::table::cgroups_with_odd_ones(stats, &odd_ones(&finished.result));
+        section(&mut text, "stats", &table);
     }
     if let Some(vm) = &finished.vm {
         sections(&mut text, finished, vm);
+        let _ = write!(text, "\nagain: {}", again(entry.name, vm.seed));
     }
     if let Some(record) = &finished.record {
         let _ = write!(text, "\nrecord: {}", record.display());
@@ -68,11 +75,71 @@ pub(super) fn text(finished: &Finished) -> String {
     text
 }
 
-fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
-    let stats = &finished.result.stats;
-    if !stats.cgroups.is_empty() {
-        section(text, "stats", &crate::table::cgroups(stats));
+/// What failed, then what could not be told; of many alike the first few.
+fn findings(text: &mut String, result: &AssertResult) {
+    let mut shown: BTreeMap<String, usize> = BTreeMap::new();
+    for detail in result
+        .failure_details()
+        .chain(result.inconclusive_details())
+    {
+        let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
+        *seen += 1;
+        if *seen <= SAME_KIND {
+            let _ = write!(text, "\n  {}", detail.message.replace('\n', "\n  "));
+        }
     }
+    for (kind, seen) in shown.iter().filter(|(_, seen)| **seen > SAME_KIND) {
+        let _ = write!(text, "\n  ... and {} more of kind {kind}", seen - SAME_KIND);
+    }
+}
+
+/// The cgroups that stand out by what failed, by their place in the table.
+fn odd_ones(result: &AssertResult) -> Vec<usize> {
+    let cgroups = &result.stats.cgroups;
+    let worst = |of: fn(&CgroupStats) -> f64| {
+        (0..cgroups.len()).max_by(|a, b| of(&cgroups[*a]).total_cmp(&of(&cgroups[*b])))
+    };
+    let mut odd: Vec<usize> = result
+        .failure_details()
+        .chain(result.inconclusive_details())
+        .filter_map(|detail| match detail.kind {
+            DetailKind::Stuck => worst(|c| c.max_gap_ms as f64),
+            DetailKind::NoProgress => worst(|c| -c.iterations_per_worker().unwrap_or(0.0)),
+            DetailKind::Unfair => worst(|c| c.spread.unwrap_or(0.0)),
+            DetailKind::Migration => worst(|c| c.migration_ratio),
+            _ => None,
+        })
+        .collect();
+    odd.sort_unstable();
+    odd.dedup();
+    odd
+}
+
+/// The command that runs the same test again with the same seed.
+fn again(test: &str, seed: u64) -> String {
+    let exe = std::env::current_exe().unwrap_or_default();
+    let file = exe.file_name().unwrap_or_default().to_string_lossy();
+    // Cargo appends a hash to the name of a test's binary.
+    let target = file.rsplit_once('-').map_or(&*file, |(name, _)| name);
+    // libtest names the thread after the whole path of the test.
+    let thread = std::thread::current();
+    let path = thread
+        .name()
+        .filter(|name| name.rsplit("::").next() == Some(test));
+    match (super::environment("CARGO_PKG_NAME"), path) {
+        (Some(package), Some(path)) => {
+            let target = if target == package.replace('-', "_") {
+                "--lib".to_owned()
+            } else {
+                format!("--test {target}")
+            };
+            format!("KTSTR_SEED={seed} cargo test -p {package} {target} {path} -- --exact")
+        }
+        _ => format!("KTSTR_SEED={seed} cargo test {test}"),
+    }
+}
+
+fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
     let mut diagnostics = format!(
         "stage: {:?}\nexit_code={}\naccelerator: {}, {}, wall {:.1} s, boot {:.1} s",
         vm.final_guest_phase,
@@ -165,3 +232,7 @@ fn section(text: &mut String, name: &str, body: &str) {
         let _ = write!(text, "\n--- {name} ---\n{}", body.trim_end());
     }
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

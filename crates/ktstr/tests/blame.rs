@@ -1,0 +1,120 @@
+//! Whose fault a finding is, on the real thing: a workload that starves itself, a host that is
+//! busy with other things.
+
+#[macro_use]
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr::run::Fault;
+use ktstr::test_support::ClockMode;
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
+
+fn real_time_hog(ctx: &Ctx) -> Result<AssertResult> {
+    let on_one = |name| {
+        CgroupDef::named(name)
+            .cpuset(CpusetSpec::exact([1]))
+            .workers(1)
+    };
+    execute_defs(
+        ctx,
+        vec![
+            on_one("hog").sched_policy(SchedPolicy::fifo(50)),
+            on_one("victim"),
+        ],
+    )
+}
+case!(HOG = "real_time_hog", real_time_hog, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
+    duration: Duration::from_secs(3), watchdog_timeout: Duration::from_secs(20),
+    assert: Assert::NO_OVERRIDES.check_not_stuck().max_gap_ms(300));
+
+#[test]
+fn a_real_time_worker_that_starves_others_is_the_workloads_fault() {
+    let finished = ktstr::run::run(&HOG);
+    assert_eq!(finished.exit_code(), 1, "{}", finished.text);
+    assert_eq!(finished.fault, Some(Fault::Test), "{}", finished.text);
+    let evidence = finished.evidence.expect("a fault has its evidence");
+    assert!(
+        evidence.starts_with("1 real-time workers of cgroup hog took"),
+        "{evidence}"
+    );
+    assert!(finished.text.contains("stuck"), "{}", finished.text);
+}
+
+case!(STARVED = "busy_host", scenarios::steady, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
+    duration: Duration::from_secs(2), watchdog_timeout: Duration::from_secs(20),
+    clock: ClockMode::Real,
+    assert: Assert::NO_OVERRIDES.check_not_stuck().check_isolation());
+
+/// Four loops on the host's CPUs; `KTSTR_STARVED_RUNS` says how many runs they disturb.
+#[test]
+fn a_starved_host_is_never_a_failure() {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let runs = std::env::var("KTSTR_STARVED_RUNS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(3);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !STOP.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let outcomes: Vec<_> = (0..runs).map(|_| ktstr::run::run(&STARVED)).collect();
+        STOP.store(true, Ordering::Relaxed);
+        for finished in outcomes {
+            assert!(!finished.result.is_fail(), "{}", finished.text);
+            let vm = finished.vm.as_ref().expect("it ran");
+            let stat = vm.host_vcpu_schedstat.expect("the host was looked at");
+            assert!(stat.dilation() > 1.2, "{stat:?}");
+            println!("dilation {:.2}: {:?}", stat.dilation(), finished.verdict);
+            if finished.result.is_inconclusive() {
+                assert_eq!(finished.fault, Some(Fault::Host), "{}", finished.text);
+            }
+        }
+    });
+}
+
+fn wakes_and_timers(ctx: &Ctx) -> Result<AssertResult> {
+    let pipes = CgroupDef::named("pipes").work_type(WorkType::PipeIo { burst_iters: 64 });
+    let timers = CgroupDef::named("timers").work_type(WorkType::TimerLatency { interval_us: 1000 });
+    execute_defs(ctx, vec![pipes.workers(2), timers.workers(2)])
+}
+case!(MEASURED = "measured", wakes_and_timers, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
+    duration: Duration::from_secs(1), watchdog_timeout: Duration::from_secs(20));
+
+#[test]
+fn every_metric_of_workers_has_a_value_in_a_real_run() {
+    use ktstr::assert::metric::{MetricKind, REGISTRY, Source};
+
+    let finished = ktstr::run::run(&MEASURED);
+    let vm = finished.vm.as_ref().expect("it ran");
+    let step = Phase::step(0);
+    for def in REGISTRY.iter().filter(|def| def.source == Source::Workers) {
+        let value = match def.kind {
+            MetricKind::PerPhase => vm
+                .phase_cgroup_metric(step, "pipes", def.name)
+                .or_else(|| vm.phase_cgroup_metric(step, "timers", def.name)),
+            _ => vm.run_metric(def.name),
+        };
+        assert!(value.is_some_and(f64::is_finite), "{}: {value:?}", def.name);
+    }
+    for name in [
+        "total_migrations",
+        "total_iterations",
+        "total_cpu_time_ns",
+        "iteration_rate",
+    ] {
+        assert!(vm.phase_metric(step, name).is_some(), "{name}");
+    }
+    for def in REGISTRY.iter().filter(|def| def.source == Source::Pending) {
+        assert_eq!(vm.run_metric(def.name), None, "{}", def.name);
+    }
+}
