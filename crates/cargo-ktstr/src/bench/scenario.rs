@@ -42,10 +42,11 @@ fn bench_scx_8(ctx: &Ctx) -> Result<AssertResult> {
     spin(ctx)
 }
 
-/// Tests for the virtual clock: nothing happens, or every CPU is busy.
+/// Tests for the virtual clock: nothing happens, for long enough that the first pass through the code of an idle kernel,
+/// which QEMU has to translate, does not count for much; or every CPU is busy.
 macro_rules! clocked {
     ($($idle:ident $busy:ident: $numa:tt $llcs:tt $cores:tt,)*) => {$(
-        #[ktstr_test(numa_nodes = $numa, llcs = $llcs, cores = $cores, duration_s = 4, num_snapshots = 0)]
+        #[ktstr_test(numa_nodes = $numa, llcs = $llcs, cores = $cores, duration_s = 20, num_snapshots = 0)]
         fn $idle(ctx: &Ctx) -> Result<AssertResult> {
             execute_defs(ctx, vec![])
         }

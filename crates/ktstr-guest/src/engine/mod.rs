@@ -27,6 +27,7 @@ use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
 
 use crate::link;
 use crate::protocol::ToHost;
+use crate::workers::clock::sleep_until;
 use scene::{Owner, Scene};
 use window::Window;
 
@@ -284,7 +285,13 @@ impl Run<'_, '_> {
                 Some(ticks) => ticks.next.min(deadline),
                 None => deadline,
             };
-            let at_end = self.window.sleep_slice(until);
+            // Without a scheduler to look after there is nothing to wake up for.
+            let at_end = if self.ctx.sched_pid.is_some() {
+                self.window.sleep_slice(until)
+            } else {
+                sleep_until(until);
+                true
+            };
             if !self.alive() {
                 return false;
             }
