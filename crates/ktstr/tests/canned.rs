@@ -11,8 +11,7 @@ use ktstr::prelude::*;
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 const CHECKS: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
-/// One LLC but where a scenario is about several: scx-ktstr does not level the queues of LLCs that
-/// are all busy, and the spread of a cgroup that is spread over two shows it.
+/// One LLC but where a scenario is about several.
 const fn topology(name: &str) -> Topology {
     match name.as_bytes() {
         b"steady_llc" => Topology::new(1, 2, 2, 1),
