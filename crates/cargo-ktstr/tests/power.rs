@@ -31,13 +31,35 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
         "{report}"
     );
     let example = row["example"].as_str().unwrap();
-    assert!(example.starts_with("share of the CPUs used: "), "{example}");
+    let told = [
+        "share of CPU time used while workers waited: ",
+        "cpu1 idled while ",
+    ];
+    assert!(told.iter().any(|told| example.contains(told)), "{example}");
     let text = std::fs::read_to_string(&page).unwrap();
     assert!(text.contains("| `--idle-cpu` |"), "{text}");
 
     let began = std::time::Instant::now();
     assert_eq!(power(), report, "the results were not taken up again");
     assert!(began.elapsed().as_secs() < 3, "it ran again");
+}
+
+#[test]
+fn the_matrix_is_made_of_the_canned_scenarios_all_of_them() {
+    let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+        .args(["power", "--scenario", "no-such"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (_, known) = said.split_once("; there are ").unwrap();
+    let mut known: Vec<&str> = known.trim().split(", ").collect();
+    let mut canned: Vec<&str> = ktstr::scenario::scenarios::CANNED
+        .iter()
+        .map(|canned| canned.name)
+        .collect();
+    known.sort_unstable();
+    canned.sort_unstable();
+    assert_eq!(known, canned);
 }
 
 #[test]

@@ -72,7 +72,10 @@ pub mod scenario {
     }
     /// Canned scenarios about cpusets.
     pub mod cpuset {
-        pub use crate::canned::custom_cgroup_cpuset_swap_disjoint;
+        pub use crate::canned::{
+            custom_cgroup_cpuset_merge, custom_cgroup_cpuset_swap_disjoint,
+            custom_cgroup_cpuset_widen,
+        };
     }
     /// Canned scenarios about cgroups that come and go.
     pub mod dynamic {
@@ -95,7 +98,8 @@ pub mod scenario {
     /// Canned scenarios of many events.
     pub mod stress {
         pub use crate::canned::{
-            custom_bursts, custom_fork_storm, custom_idle_churn, custom_yield_storm,
+            custom_bursts, custom_bursts_spare, custom_fork_storm, custom_idle_churn,
+            custom_yield_storm,
         };
     }
 }

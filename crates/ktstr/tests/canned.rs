@@ -59,13 +59,14 @@ macro_rules! canned {
 canned! {
     steady steady_llc oversubscribed host_contention mixed_workloads
     cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
+    custom_cgroup_cpuset_widen custom_cgroup_cpuset_merge
     cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
     affinity_change affinity_pinned custom_affinity_churn
     custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
     custom_nice_mix custom_nice_sweep
     custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
     custom_fan_out_wake custom_thundering_herd custom_lock_convoy
-    custom_bursts custom_fork_storm custom_idle_churn custom_yield_storm
+    custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! `cargo ktstr power`: how much the checks notice, and how much they make up. The defects of scx-ktstr are run under the
-//! scenarios of this binary, over seeds; so are schedulers without defects.
+//! canned scenarios, over seeds; so are schedulers without defects.
 //!
 //! Runs are children of this process, on all cores. Each result is kept as it comes, so that an interrupted matrix goes
 //! on where it was (`store`).
 
 mod case;
-mod expect;
 mod page;
 mod pool;
 #[cfg(not(test))]

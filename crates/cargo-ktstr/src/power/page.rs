@@ -182,7 +182,7 @@ pub fn markdown(report: &Report) -> String {
          {}\n\n\
          `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once{},\n\
          with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it\n\
-         knows what it asked for (`crates/cargo-ktstr/src/power/expect.rs`); then under the scenario that caught it, with up\n\
+         knows what it asked for (`crates/ktstr/src/canned/expect.rs`); then under the scenario that caught it, with up\n\
          to {} seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at\n\
          95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within {} runs. A run\n\
          without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.\n\n\
@@ -397,7 +397,7 @@ mod tests {
 
         `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once,
         with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it
-        knows what it asked for (`crates/cargo-ktstr/src/power/expect.rs`); then under the scenario that caught it, with up
+        knows what it asked for (`crates/ktstr/src/canned/expect.rs`); then under the scenario that caught it, with up
         to 20 seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at
         95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within 200 runs. A run
         without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.

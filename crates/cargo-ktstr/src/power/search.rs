@@ -68,12 +68,24 @@ pub struct Row<'a> {
 /// Scenarios that are the first to ask, by the class of checks that is to notice.
 fn likely(seen_by: &str) -> &'static [&'static str] {
     match seen_by {
-        "stuck" => &["oversubscribed", "nice_mix", "cgroup_churn", "ping_pong"],
-        "unfair" => &["nice_mix", "cpuset_merge", "cpuset_resize"],
-        "idle" => &["wake_idle", "steady_llcs", "cpuset_clear"],
-        "latency" => &["wake_hogs", "wake_idle"],
-        "switches" => &["oversubscribed"],
-        "exit" => &["affinity_swap", "cpuset_merge"],
+        "stuck" => &[
+            "custom_nice_mix",
+            "custom_futex_ping_pong",
+            "custom_cgroup_rapid_churn",
+        ],
+        "unfair" => &[
+            "custom_nice_mix",
+            "custom_cgroup_cpuset_merge",
+            "cpuset_resize",
+        ],
+        "idle" => &[
+            "custom_bursts_spare",
+            "custom_cgroup_4way_load_imbalance",
+            "custom_cgroup_cpuset_widen",
+        ],
+        "latency" => &["custom_bursts_spare", "custom_bursts", "cpuset_resize"],
+        "switches" => &["steady"],
+        "exit" => &["affinity_pinned", "custom_cgroup_cpuset_swap_disjoint"],
         _ => &[],
     }
 }
@@ -144,9 +156,13 @@ impl Row<'_> {
         let subject = self.subject();
         if self.defect.rare {
             return if candidates.is_empty() {
+                let likely = likely(&self.defect.seen_by);
+                let worth = |scenario: &&String| likely.contains(&scenario.as_str());
+                let any = !self.scenarios.iter().any(|scenario| worth(&scenario));
                 let mut rest: Vec<Case> = self
                     .scenarios
                     .iter()
+                    .filter(|scenario| any || worth(scenario))
                     .flat_map(|scenario| cell(&subject, scenario, 2..=RARE_SEEDS))
                     .collect();
                 rest.sort_by_key(|case| case.seed);
@@ -278,7 +294,7 @@ mod tests {
 
     #[test]
     fn likely_scenarios_come_first() {
-        let scenarios = ["steady".to_owned(), "wake_hogs".to_owned()];
+        let scenarios = ["steady".to_owned(), "custom_bursts".to_owned()];
         let defect = defect(false);
         let row = Row {
             defect: &defect,
@@ -286,7 +302,7 @@ mod tests {
             seeds: 1,
             quick: false,
         };
-        assert_eq!(row.first()[0].scenario, "wake_hogs");
+        assert_eq!(row.first()[0].scenario, "custom_bursts");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct PhaseCgroupStats {
     pub total_iterations: u64,
     /// CPU time, in nanoseconds.
     pub total_cpu_time_ns: u64,
+    /// Times that one of them was put on a CPU (`pcount` of schedstats); 0 where there are none.
+    pub total_run_count: u64,
     /// The longest any of its workers was there, in nanoseconds.
     pub longest_life_ns: u64,
     /// Pages by NUMA node.
@@ -132,6 +134,7 @@ impl PhaseCgroupStats {
             (&mut self.total_migrations, other.total_migrations),
             (&mut self.total_iterations, other.total_iterations),
             (&mut self.total_cpu_time_ns, other.total_cpu_time_ns),
+            (&mut self.total_run_count, other.total_run_count),
             (&mut self.numa_pages_total, other.numa_pages_total),
         ] {
             *mine = mine.saturating_add(theirs);

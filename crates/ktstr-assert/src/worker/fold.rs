@@ -46,6 +46,7 @@ impl PhaseCgroupStats {
         if s.schedstat_run_count > 0 {
             self.run_delays_ns.push(s.schedstat_run_delay_ns);
         }
+        self.total_run_count = self.total_run_count.saturating_add(s.schedstat_run_count);
         let off_cpu = crate::math::ratio(s.off_cpu_ns, s.wall_time_ns);
         self.off_cpu_pcts.extend(off_cpu.map(|r| r * 100.0));
         self.total_migrations = self.total_migrations.saturating_add(s.migration_count);
@@ -93,6 +94,7 @@ mod tests {
     fn a_carrier_is_its_workers_together() {
         let c = carrier(&[worker(0, 500), worker(3, 400)]);
         assert_eq!((c.num_workers, c.total_iterations), (2, 1000));
+        assert_eq!(c.total_run_count, 2);
         assert_eq!((c.max_gap_ms, c.max_gap_cpu), (500, 0));
         assert_eq!(c.cpus_used, [0, 3].into());
         assert_eq!(c.get("off_cpu_spread_pct"), Some(10.0));

@@ -10,7 +10,7 @@ use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
 
 use super::expect::Expect;
-use super::{CHANGING, exactly, needs_cpus, spinners, split, spread};
+use super::{ANY, CHANGING, exactly, needs_cpus, spinners, split, spread};
 
 const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 const CHANGE: f64 = 0.1;
@@ -135,5 +135,52 @@ pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
     confined(&mut expect, 0, &halves);
     confined(&mut expect, 2, &[b, a]);
     confined(&mut expect, 4, &halves);
+    Ok(expect.result())
+}
+
+/// A cgroup with two workers for each CPU is confined to one half of the machine, then gets the whole.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
+    let Some([half, _]) = split(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let cpus = ctx.topo.all_cpuset();
+    let backdrop =
+        Backdrop::new().push_cgroup(spinners("cg_0", 2 * cpus.len()).cpuset(exactly(&half)));
+    let steps = vec![hold(0.3), change(vec![Op::clear_cpuset("cg_0")]), hold(0.6)];
+    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    expect
+        .busy(0, &["cg_0"], &half)
+        .within(0, "cg_0", &half)
+        .busy(2, &["cg_0"], &cpus);
+    Ok(expect.result())
+}
+
+/// Two cgroups with half of the machine each, one of them with twice as many workers as the other, which then has to
+/// join the crowd.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn custom_cgroup_cpuset_merge(ctx: &Ctx) -> Result<AssertResult> {
+    let Some([crowded, other]) = split(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::from_cgroups([
+        spinners(NAMES[0], 2 * cpus).cpuset(exactly(&crowded)),
+        spinners(NAMES[1], cpus).cpuset(exactly(&other)),
+    ]);
+    let join = Op::set_cpuset(NAMES[1], exactly(&crowded));
+    let steps = vec![hold(0.4), change(vec![join]), hold(0.5)];
+    // What the two were served before the change was not alike.
+    let result = execute_scenario_with(ctx, backdrop, steps, Some(&spread(ctx, ANY)))?;
+    let mut expect = Expect::of(result);
+    confined(&mut expect, 0, &[crowded.clone(), other]);
+    expect
+        .busy(2, &NAMES, &crowded)
+        .fair(2, &NAMES)
+        .within(2, NAMES[1], &crowded);
     Ok(expect.result())
 }

@@ -14,6 +14,9 @@ use ktstr_assert::{
 const BUSY: f64 = 0.8;
 /// How far apart the CPU time of equal cgroups may be.
 const FAIR: f64 = 2.0;
+/// Most times a CPU-second that workers who only compute may be put on a CPU. EEVDF, whose base
+/// slice is 3 ms at most, needs some hundred.
+const SWITCHES: f64 = 2500.0;
 /// A phase shorter than this says nothing of shares, ns.
 const SHORTEST: u64 = 100_000_000;
 
@@ -153,6 +156,34 @@ impl Expect {
                 most.0, most.1, least.0, least.1
             ))
             .at_most(FAIR);
+        self
+    }
+
+    /// Workers that never sleep were not switched to and fro for nothing.
+    pub(super) fn calm(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, cgroups) else {
+            return self;
+        };
+        let sum = |of: fn(&PhaseCgroupStats) -> u64| {
+            carriers.iter().map(of).fold(0, u64::saturating_add) as f64
+        };
+        let (switches, ns) = (sum(|c| c.total_run_count), sum(|c| c.total_cpu_time_ns));
+        if switches == 0.0 || ns == 0.0 {
+            self.verdict.inconclusive(AssertDetail::new(
+                DetailKind::Benchmark,
+                "context switches cannot be told: the workers have no schedstats".to_owned(),
+            ));
+            return self;
+        }
+        self.verdict
+            .claim(
+                "context switches a CPU-second",
+                (switches / ns * 1e9).round(),
+            )
+            .kind(DetailKind::Benchmark)
+            .because(&format!("workers of {} only compute", cgroups.join(", ")))
+            .at_most(SWITCHES);
         self
     }
 

@@ -28,13 +28,18 @@ pub use affinity::{affinity_change, affinity_pinned, custom_affinity_churn};
 pub use cgroups::{
     cgroup_add, cgroup_remove, custom_cgroup_rapid_churn, nested_steady, nested_task_move,
 };
-pub use cpusets::{cpuset_apply, cpuset_clear, cpuset_resize, custom_cgroup_cpuset_swap_disjoint};
+pub use cpusets::{
+    cpuset_apply, cpuset_clear, cpuset_resize, custom_cgroup_cpuset_merge,
+    custom_cgroup_cpuset_swap_disjoint, custom_cgroup_cpuset_widen,
+};
 pub use loads::{
     custom_cgroup_4way_load_imbalance, custom_cgroup_load_oscillation, custom_nice_mix,
     custom_nice_sweep,
 };
 pub use steady::{host_contention, mixed_workloads, oversubscribed, steady, steady_llc};
-pub use storms::{custom_bursts, custom_fork_storm, custom_idle_churn, custom_yield_storm};
+pub use storms::{
+    custom_bursts, custom_bursts_spare, custom_fork_storm, custom_idle_churn, custom_yield_storm,
+};
 pub use wakes::{
     custom_cgroup_pipe_io, custom_fan_out_wake, custom_futex_ping_pong, custom_lock_convoy,
     custom_thundering_herd, custom_wake_chain, custom_wake_under_load,
@@ -59,13 +64,14 @@ macro_rules! canned {
 canned! {
     steady steady_llc oversubscribed host_contention mixed_workloads
     cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
+    custom_cgroup_cpuset_widen custom_cgroup_cpuset_merge
     cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
     affinity_change affinity_pinned custom_affinity_churn
     custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
     custom_nice_mix custom_nice_sweep
     custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
     custom_fan_out_wake custom_thundering_herd custom_lock_convoy
-    custom_bursts custom_fork_storm custom_idle_churn custom_yield_storm
+    custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm
 }
 
 /// A cgroup of `workers` that spin.

@@ -23,7 +23,8 @@ pub fn steady(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(result);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .fair(0, &names)
+        .calm(0, &names);
     Ok(expect.result())
 }
 

@@ -31,6 +31,21 @@ pub fn custom_bursts(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
+/// Bursts of 40 ms between sleeps of 20 ms, a worker for each CPU and nothing else: whoever wakes up finds a CPU free.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
+    let bursts = WorkType::Bursty {
+        burst_duration: Duration::from_millis(40),
+        sleep_duration: Duration::from_millis(20),
+    };
+    let defs = vec![group("bursts", bursts, ctx.topo.total_cpus())];
+    let mut expect = Expect::of(execute_defs(ctx, defs)?);
+    expect.wakes(0, "bursts", 1_000.0, 10_000.0);
+    Ok(expect.result())
+}
+
 /// A worker for each CPU that forks children which end at once, beside spinners.
 ///
 /// # Errors
