@@ -74,3 +74,49 @@ fn all_of_them_are_here() {
     let all: Vec<_> = scenarios::CANNED.iter().map(|canned| canned.name).collect();
     assert_eq!(all, TESTED);
 }
+
+/// What the scenarios themselves claim, each seen to fail under a scheduler that breaks it.
+mod claims {
+    use super::*;
+
+    fn says(entry: &'static KtstrTestEntry, claim: &str) {
+        let finished = ktstr::run::run(entry);
+        assert!(finished.result.is_fail(), "{}", finished.text);
+        let mut messages = finished.result.failure_details().map(|d| &d.message);
+        assert!(
+            messages.any(|message| message.contains(claim)),
+            "{claim:?} is not in {}",
+            finished.text
+        );
+    }
+
+    macro_rules! broken {
+        ($($test:ident: $scenario:ident under $($arg:literal)+, says $claim:literal;)+) => { $(
+            #[test]
+            fn $test() {
+                case!(ENTRY = concat!("claim_", stringify!($test)), scenarios::$scenario,
+                    scheduler: &SCX_KTSTR, extra_sched_args: &[$($arg),+],
+                    topology: Topology::new(1, 2, 2, 1), assert: CHECKS,
+                    duration: WINDOW, watchdog_timeout: Duration::from_secs(20));
+                says(&ENTRY, $claim);
+            }
+        )+ };
+    }
+
+    broken! {
+        cpus_are_busy: steady under "--idle-llc",
+            says "share of CPU time used while workers waited: expected at least 0.8";
+        every_cpu_is_used: steady under "--idle-llc",
+            says "CPUs that no worker ran on while others waited: expected empty";
+        equals_get_equal_time: steady under "--starve-cgroup",
+            says "CPU time of a worker in the best served cgroup over the worst";
+        switches_are_few: steady under "--switch-storm",
+            says "context switches a CPU-second: expected at most 2500";
+        weights_count: custom_nice_mix under "--invert-priority",
+            says "CPU time of the favoured over the other: expected at least 1.5";
+        shares_are_kept: custom_yield_storm under "--starve-cgroup",
+            says "share of the CPU time: expected at least 0.3";
+        wake_ups_are_quick: custom_bursts_spare under "--wrong-cpu",
+            says "median wake latency, µs: expected at most 1000";
+    }
+}

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result, bail};
-use ktstr_assert::{Assert, AssertDetail, AssertResult, DetailKind, PhaseGuard};
+use ktstr_assert::{Assert, AssertDetail, AssertResult, DetailKind, Phase, PhaseGuard};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::cgroup::Controller;
 use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
@@ -254,9 +254,10 @@ impl Run<'_, '_> {
     /// From `StepStart` to `StepEnd`.
     fn held(&mut self, k0: u16, step: &Step) -> bool {
         self.resume();
+        let start_ms = self.window.elapsed_ms();
         link::send(&ToHost::StepStart {
             step_index: k0 + 1,
-            elapsed_ms: self.window.elapsed_ms(),
+            elapsed_ms: start_ms,
             op_count: step.ops.len() as u32,
             op_kinds: step.ops.iter().fold(0, |bits, op| {
                 bits | 1u32.wrapping_shl(op.wire_index().into())
@@ -266,11 +267,13 @@ impl Run<'_, '_> {
             total_iterations: self.scene.total_iterations(),
         });
         let ok = self.hold(k0, step);
+        let end_ms = self.window.elapsed_ms();
         link::send(&ToHost::StepEnd {
             step_index: k0 + 1,
-            elapsed_ms: self.window.elapsed_ms(),
+            elapsed_ms: end_ms,
             total_iterations: self.scene.total_iterations(),
         });
+        outcome::add_window(&mut self.result, Phase::step(k0), start_ms..=end_ms);
         ok
     }
 

@@ -1,6 +1,8 @@
 //! From collected workers to what the result says of them: checks, statistics, one carrier a
 //! cgroup and phase, all of it small enough for the mailbox.
 
+use std::ops::RangeInclusive;
+
 use ktstr_assert::{
     Assert, AssertResult, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats, carrier,
     carriers_by_phase,
@@ -98,6 +100,21 @@ fn check(result: &mut AssertResult, checks: &Assert, done: &Done) {
 fn add_carrier(result: &mut AssertResult, phase: Phase, name: &str, carrier: PhaseCgroupStats) {
     let mut bucket = PhaseBucket::new(phase);
     bucket.per_cgroup.insert(name.to_owned(), carrier);
+    add_bucket(result, bucket);
+}
+
+/// Says when a step was held: the lives of workers reach beyond it at both ends, since a worker sees that a step has
+/// begun when it is on a CPU next.
+pub(super) fn add_window(result: &mut AssertResult, phase: Phase, ms: RangeInclusive<u64>) {
+    let bucket = PhaseBucket {
+        start_ms: *ms.start(),
+        end_ms: *ms.end(),
+        ..PhaseBucket::new(phase)
+    };
+    add_bucket(result, bucket);
+}
+
+fn add_bucket(result: &mut AssertResult, bucket: PhaseBucket) {
     result.stats.merge(ScenarioStats {
         phases: vec![bucket],
         ..ScenarioStats::default()

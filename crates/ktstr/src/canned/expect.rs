@@ -78,6 +78,24 @@ impl Expect {
         Some(all)
     }
 
+    /// How long workers were at it in a step: the longest of their lives, but what reaches beyond the step. A worker that
+    /// waits when the step ends sees it only when it is served in the next.
+    fn held_ns(&self, step: u16, carriers: &[PhaseCgroupStats]) -> u64 {
+        let life = carriers
+            .iter()
+            .map(|c| c.longest_life_ns)
+            .max()
+            .unwrap_or(0);
+        let window = self.stats.phase(Phase::step(step)).map(|bucket| {
+            let ms = bucket.end_ms.saturating_sub(bucket.start_ms);
+            ms.saturating_mul(1_000_000)
+        });
+        match window {
+            Some(ns) if ns > 0 => life.min(ns),
+            _ => life,
+        }
+    }
+
     /// Together, workers that always want to run got most of the time of `cpus` CPUs in a step, and
     /// ran on each of them.
     pub(super) fn busy(
@@ -90,8 +108,7 @@ impl Expect {
         let Some(carriers) = self.carriers(step, cgroups) else {
             return self;
         };
-        let held = carriers.iter().map(|c| c.longest_life_ns).max();
-        let held = held.unwrap_or(0);
+        let held = self.held_ns(step, &carriers);
         if held < SHORTEST {
             return self.too_short(step, held);
         }
