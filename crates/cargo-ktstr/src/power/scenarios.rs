@@ -1,5 +1,6 @@
 //! The canned scenarios as tests of this binary, each the same under every scheduler. Windows are short and shapes small,
-//! since each is run some hundred times: two CPUs, or four in two LLCs where a scenario is about where tasks may run.
+//! since each is run some hundred times: two CPUs, or four where a scenario is about where tasks may run, in two LLCs where it keeps
+//! to them.
 //!
 //! Which scheduler runs, and with which arguments, the host says (`case`): here it stands for all of them.
 
@@ -11,6 +12,7 @@ use ktstr::scenario::scenarios as canned;
 use super::case::SCX_KTSTR;
 
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
+const FOUR_CPUS: Topology = Topology::new(1, 1, 4, 1);
 const TWO_LLCS: Topology = Topology::new(1, 2, 2, 1);
 
 /// The default checks of the matrix.
@@ -51,8 +53,10 @@ scenarios! {
         custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
         custom_fan_out_wake custom_thundering_herd custom_lock_convoy
         custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm;
+    FOUR_CPUS:
+        cpuset_resize;
     TWO_LLCS:
         steady_llc custom_cgroup_4way_load_imbalance
-        cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
+        cpuset_apply cpuset_clear custom_cgroup_cpuset_swap_disjoint
         custom_cgroup_cpuset_widen custom_cgroup_cpuset_merge;
 }

@@ -83,7 +83,7 @@ fn likely(seen_by: &str) -> &'static [&'static str] {
             "custom_cgroup_4way_load_imbalance",
             "custom_cgroup_cpuset_widen",
         ],
-        "latency" => &["custom_bursts_spare", "custom_bursts", "cpuset_resize"],
+        "latency" => &["custom_bursts", "custom_bursts_spare"],
         "switches" => &["steady"],
         "exit" => &["affinity_pinned", "custom_cgroup_cpuset_swap_disjoint"],
         _ => &[],

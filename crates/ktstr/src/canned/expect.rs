@@ -254,14 +254,18 @@ impl Expect {
     }
 
     /// Wake-ups came in time: the median and the 99th percentile, µs.
-    pub(super) fn wakes(&mut self, step: u16, cgroup: &str, median: f64, p99: f64) -> &mut Self {
+    pub(super) fn wakes(&mut self, step: u16, cgroup: &str, most_us: (f64, f64)) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
             return self;
         };
         for (name, metric, most) in [
-            ("median wake latency, µs", "median_wake_latency_us", median),
-            ("p99 wake latency, µs", "p99_wake_latency_us", p99),
+            (
+                "median wake latency, µs",
+                "median_wake_latency_us",
+                most_us.0,
+            ),
+            ("p99 wake latency, µs", "p99_wake_latency_us", most_us.1),
         ] {
             match carriers[0].get(metric) {
                 Some(value) => {

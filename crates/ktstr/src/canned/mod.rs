@@ -90,6 +90,13 @@ const CHANGING: f64 = 30.0;
 /// The same where they need not get equal time: they change their own weight, or yield.
 const ANY: f64 = 100.0;
 
+/// Median and 99th percentile of wake-ups while CPUs are idle, µs: three orders above what a CPU
+/// needs to come back.
+const SPARE: (f64, f64) = (1_000.0, 10_000.0);
+/// The same where each CPU has work already: one and two of sched_ext's own slices
+/// (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h).
+const LOADED: (f64, f64) = (20_000.0, 40_000.0);
+
 /// The test's checks with this in the place of the default bound on spread.
 fn spread(ctx: &Ctx, pct: f64) -> Assert {
     match (ctx.assert.not_stuck, ctx.assert.max_spread_pct) {

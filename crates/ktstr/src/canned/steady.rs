@@ -10,7 +10,7 @@ use ktstr_scenario::ops::{CpusetSpec, HoldSpec, Op, Step};
 use ktstr_scenario::workload::{WorkSpec, WorkType};
 
 use super::expect::Expect;
-use super::{group, spinners};
+use super::{LOADED, group, spinners};
 
 /// Two cgroups, each with a spinning worker for every CPU.
 ///
@@ -116,6 +116,6 @@ pub fn mixed_workloads(ctx: &Ctx) -> Result<AssertResult> {
             &["spin", "mixed", "bursty", "pipes"],
             &ctx.topo.all_cpuset(),
         )
-        .wakes(0, "bursty", 20_000.0, 80_000.0);
+        .wakes(0, "bursty", LOADED);
     Ok(expect.result())
 }

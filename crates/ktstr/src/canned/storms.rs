@@ -10,7 +10,7 @@ use ktstr_scenario::ops::{HoldSpec, Step};
 use ktstr_scenario::workload::WorkType;
 
 use super::expect::Expect;
-use super::{ANY, group, spinners, spread};
+use super::{ANY, LOADED, SPARE, group, spinners, spread};
 
 /// Bursts of 5 ms every 20 ms, twice as many workers as CPUs, beside a spinner for each CPU.
 ///
@@ -27,7 +27,7 @@ pub fn custom_bursts(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .wakes(0, "bursts", 20_000.0, 80_000.0);
+        .wakes(0, "bursts", LOADED);
     Ok(expect.result())
 }
 
@@ -42,7 +42,7 @@ pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
     };
     let defs = vec![group("bursts", bursts, ctx.topo.total_cpus())];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
-    expect.wakes(0, "bursts", 1_000.0, 10_000.0);
+    expect.wakes(0, "bursts", SPARE);
     Ok(expect.result())
 }
 
@@ -77,7 +77,7 @@ pub fn custom_idle_churn(ctx: &Ctx) -> Result<AssertResult> {
     };
     let defs = vec![group("churn", churn, ctx.topo.total_cpus())];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
-    expect.wakes(0, "churn", 1_000.0, 10_000.0);
+    expect.wakes(0, "churn", SPARE);
     Ok(expect.result())
 }
 

@@ -10,13 +10,7 @@ use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::workload::{WakeMechanism, WorkType};
 
 use super::expect::Expect;
-use super::{group, needs_cpus, spinners};
-
-/// Median and 99th percentile of wake-ups while CPUs are idle, µs: three orders above what a CPU
-/// needs to come back.
-const SPARE: (f64, f64) = (1_000.0, 10_000.0);
-/// The same where each CPU has work already: some slices.
-const LOADED: (f64, f64) = (20_000.0, 80_000.0);
+use super::{LOADED, SPARE, group, needs_cpus, spinners};
 
 fn chain(wake: WakeMechanism) -> WorkType {
     WorkType::WakeChain {
@@ -34,7 +28,7 @@ fn run(
 ) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     for name in wakers {
-        expect.wakes(0, name, bound.0, bound.1);
+        expect.wakes(0, name, bound);
     }
     Ok(expect.result())
 }
