@@ -13,6 +13,7 @@
 //! read only where the host said, and a read that fails is counted and passed over.
 
 mod control;
+mod gate;
 mod qemu;
 mod shared;
 
@@ -96,6 +97,7 @@ fn install<'a>(
 }
 
 extern "C" fn on_vcpu(_plugin: u64, _vcpu: c_uint) {
+    gate::is_vcpus();
     let Some(plugin) = PLUGIN.get() else { return };
     let mut reader = lock(&plugin.reader);
     if reader.is_none() {
@@ -106,6 +108,7 @@ extern "C" fn on_vcpu(_plugin: u64, _vcpu: c_uint) {
 /// Puts callbacks on what was asked for. What a block looks like does not depend on them: QEMU
 /// counts guest instructions only.
 extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
+    gate::is_vcpus();
     let Some(plugin) = PLUGIN.get() else { return };
     let control = plugin.shared.control();
     // SAFETY: the argument of this callback.

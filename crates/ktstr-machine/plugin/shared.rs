@@ -16,14 +16,14 @@ unsafe extern "C" {
         fd: c_int,
         off: i64,
     ) -> *mut c_void;
-    fn syscall(number: c_long, ...) -> c_long;
+    pub(crate) fn syscall(number: c_long, ...) -> c_long;
 }
 
 const PROT_READ_WRITE: c_int = 3;
 const MAP_SHARED: c_int = 1;
-const SYS_FUTEX: c_long = 202;
-const FUTEX_WAIT: c_int = 0;
-const FUTEX_WAKE: c_int = 1;
+pub(crate) const SYS_FUTEX: c_long = 202;
+pub(crate) const FUTEX_WAIT: c_int = 0;
+pub(crate) const FUTEX_WAKE: c_int = 1;
 
 /// The control page and the trace after it.
 pub struct Shared {
@@ -93,6 +93,7 @@ impl Shared {
             word.store(arg, Ordering::Relaxed);
         }
         let number = c.held.load(Ordering::Relaxed).wrapping_add(1);
+        crate::gate::pause();
         c.held.store(number, Ordering::Release);
         futex(&c.held, FUTEX_WAKE, u32::MAX >> 1);
         loop {
@@ -102,6 +103,7 @@ impl Shared {
             }
             futex(&c.released, FUTEX_WAIT, released);
         }
+        crate::gate::resume();
     }
 }
 

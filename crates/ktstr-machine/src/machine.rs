@@ -200,7 +200,9 @@ impl Machine {
         inherit.extend(descriptors.initramfs);
         inherit.extend(&descriptors.ram);
         inherit.extend(descriptors.clock.iter().flatten());
-        let mut process = Process::start(&qemu.path, &spec.arguments(&descriptors), inherit)?;
+        let preload = descriptors.clock.map(|[plugin, ..]| plugin);
+        let mut process =
+            Process::start(&qemu.path, &spec.arguments(&descriptors), inherit, preload)?;
         drop(theirs);
         let qmp = match Qmp::connect(ours, ANSWER) {
             Ok(qmp) => qmp,

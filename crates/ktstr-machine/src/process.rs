@@ -39,7 +39,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts QEMU with `inherit` open in it.
+    /// Starts QEMU with `inherit` open in it, of which `preload` is a library that comes before all others.
     ///
     /// The kernel kills it when the calling thread ends, however that comes about; so the
     /// thread that starts a machine is the one that keeps it.
@@ -47,6 +47,7 @@ impl Process {
         program: &Path,
         arguments: &[String],
         inherit: Vec<RawFd>,
+        preload: Option<RawFd>,
     ) -> Result<Self, MachineError> {
         let parent = rustix::process::getpid();
         let mut command = Command::new(program);
@@ -55,6 +56,15 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(library) = preload {
+            let mut all = std::ffi::OsString::from(format!("/proc/self/fd/{library}"));
+            // What the user loads comes after.
+            if let Some(others) = std::env::var_os("LD_PRELOAD") {
+                all.push(":");
+                all.push(others);
+            }
+            command.env("LD_PRELOAD", all);
+        }
         // SAFETY: between fork and exec only system calls are made, on values copied before.
         unsafe {
             command.pre_exec(move || {
