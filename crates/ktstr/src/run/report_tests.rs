@@ -8,6 +8,7 @@ use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
 use super::super::conversation::End;
 use super::super::judge::{Case, Judgement, judge};
 use super::super::transcript::Transcript;
+use super::super::watch::Silence;
 use super::super::{Timings, blame};
 use super::*;
 use crate::entry::KtstrTestEntry;
@@ -133,7 +134,7 @@ fn a_test_that_panics() {
 
 #[test]
 fn a_host_that_is_too_slow() {
-    let gave_up = End::GaveUp(WatchdogKillReason::Tier3Deadman);
+    let gave_up = End::GaveUp(WatchdogKillReason::Tier3Deadman, Silence::default());
     insta::assert_snapshot!(screen(told(&gave_up, vec![], "")));
 }
 
@@ -151,7 +152,7 @@ fn a_host_that_is_busy() {
 
 #[test]
 fn a_guest_that_hangs() {
-    let gave_up = End::GaveUp(WatchdogKillReason::Tier1CpuBudget);
+    let gave_up = End::GaveUp(WatchdogKillReason::Tier1CpuBudget, Silence::default());
     insta::assert_snapshot!(screen(told(&gave_up, vec![], "")));
 }
 
@@ -177,7 +178,7 @@ fn of_many_alike_the_first_few_are_shown() {
 
 #[test]
 fn the_command_to_see_it_again_has_seed_and_test() {
-    let command = again("the_command_to_see_it_again_has_seed_and_test", 7);
+    let command = again("the_command_to_see_it_again_has_seed_and_test", 7, None);
     assert!(command.starts_with("KTSTR_SEED=7 cargo test "), "{command}");
     assert!(command.contains("the_command_to_see_it_again"), "{command}");
 }
