@@ -161,11 +161,21 @@ pub(super) fn nothing_else(fault: Fault) -> &'static str {
 pub(super) fn of_hang(silence: &Silence, said: &Transcript) -> String {
     let mut parts = Vec::new();
     match silence.guest {
-        Some(guest) => parts.push(format!(
-            "its last word came at {} of its clock, which went on to {}",
-            secs(said.at),
-            secs(guest)
-        )),
+        Some(guest) => {
+            // Where no timer is served any more the clock stands, however much is executed.
+            let stood = match silence.wall > Duration::from_secs(5) {
+                true => format!(
+                    " and stood there for {} of wall time, in which QEMU burnt {} of CPU",
+                    secs(silence.wall),
+                    secs(silence.burnt)
+                ),
+                false => String::new(),
+            };
+            let (last, guest) = (secs(said.at), secs(guest));
+            parts.push(format!(
+                "its last word came at {last} of its clock, which went on to {guest}{stood}"
+            ));
+        }
         None => parts.push(format!(
             "it has not said a word for {}, in which QEMU burnt {} of CPU{}",
             secs(silence.wall),

@@ -6,7 +6,7 @@ use ktstr_assert::{AssertDetail, DetailKind, Outcome};
 use ktstr_guest::protocol::ProcessEnd;
 use ktstr_introspect::report::ScxExit;
 
-use super::judge::{Case, Fault, Judgement, last_words};
+use super::judge::{Case, Fault, Judgement, SAID_LAST, last_words};
 use super::transcript::Transcript;
 
 /// Folds in the scheduler's end.
@@ -64,7 +64,7 @@ fn died(
     if let Some(message) = message.as_mut().filter(|_| !ejected) {
         let log = last_words(&said.scheduler_log);
         if !log.is_empty() {
-            message.push_str(&format!("; it said last:\n{log}"));
+            message.push_str(&format!("{SAID_LAST}\n{log}"));
         }
     }
     let mut seen = false;
@@ -88,7 +88,11 @@ fn died(
         }
         _ => {}
     }
-    let notes = left.map(|exit| format!("sched_ext notes {}: {}", exit.kind_name, exit.reason));
+    // That a process which dies drops its scheduler is no news.
+    let of_itself = kind == DetailKind::SchedulerExitedCleanly;
+    let notes = left
+        .filter(|_| of_itself)
+        .map(|exit| format!("sched_ext notes {}: {}", exit.kind_name, exit.reason));
     let process = said
         .scheduler_died
         .map(|end| format!("its process {end} while the test ran"));

@@ -280,7 +280,7 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
             None => message.push_str(reason),
         }
         if !log.is_empty() {
-            message.push_str(&format!("; it said last:\n{log}"));
+            message.push_str(&format!("{SAID_LAST}\n{log}"));
         }
         let evidence = match &refusal {
             Some(_) => format!("{reason}; its whole log is in scheduler.log"),
@@ -345,6 +345,8 @@ pub(super) fn last_words(log: &str) -> String {
     }
 }
 
+/// Put between what happened and the end of the scheduler's log.
+pub(super) const SAID_LAST: &str = "; it said last:";
 /// Lines of a scheduler's log that are part of a message.
 const LAST_WORDS: usize = 8;
 

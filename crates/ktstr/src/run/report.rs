@@ -11,7 +11,8 @@ use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
 use super::death::without_time;
-use super::{EXIT_INCONCLUSIVE, Finished, judge::last_lines, sentence};
+use super::judge::{SAID_LAST, last_lines};
+use super::{EXIT_INCONCLUSIVE, Finished, sentence};
 use crate::vm_result::VmResult;
 
 /// Lines shown of a log, and of what the scheduler told of itself when it was ejected.
@@ -82,11 +83,7 @@ pub(super) fn text(finished: &Finished) -> String {
 /// What failed, then what could not be told; of many alike the first few, of what the first may
 /// explain one.
 fn findings(text: &mut String, all: &[&AssertDetail], exit: Option<&ScxExit>) {
-    if let [only] = all
-        && only.message == sentence::clause(only, all, exit)
-    {
-        return;
-    }
+    let said = all.first().map(|first| sentence::clause(first, all, exit));
     let few = match all.first() {
         Some(first) if sentence::explains_the_rest(first) => 1,
         _ => SAME_KIND,
@@ -95,8 +92,12 @@ fn findings(text: &mut String, all: &[&AssertDetail], exit: Option<&ScxExit>) {
     for detail in all {
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
-        if *seen <= few {
+        // What the sentence said word for word is not said again.
+        if *seen <= few && said.as_ref() != Some(&detail.message) {
             let _ = write!(text, "\n  {}", detail.message.replace('\n', "\n  "));
+            if let Some(cgroup) = &detail.cgroup {
+                let _ = write!(text, " [{cgroup}]");
+            }
         }
     }
     let more: Vec<String> = shown
@@ -120,9 +121,13 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail], exit: Option<&ScxExit>
         return named.map(|(at, _)| at).collect();
     }
     // A claim names its cgroups among its reasons, if at all: the worst of them at what it is about.
+    let reasons = first
+        .message
+        .split_once(": expected ")
+        .map(|(_, rest)| rest);
     let is_named = |cgroup: &CgroupStats| {
         let is_part = |c: char| c.is_alphanumeric() || "_-./".contains(c);
-        let mut words = first.message.split(|c| !is_part(c));
+        let mut words = reasons.unwrap_or_default().split(|c| !is_part(c));
         words.any(|word| word == cgroup.cgroup_name)
     };
     let named: Vec<usize> = (0..stats.cgroups.len())
@@ -130,16 +135,13 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail], exit: Option<&ScxExit>
         .collect();
     let among = match named.is_empty() {
         true => (0..stats.cgroups.len()).collect(),
+        false if named.len() == 1 => return named,
         false => named,
     };
-    if let [only] = among[..] {
-        return vec![only];
-    }
-    let is_claim = first.message.contains(": expected ");
     let badness = |c: &CgroupStats| match first.kind {
         DetailKind::Stuck => Some(c.max_gap_ms as f64),
         DetailKind::NoProgress => Some(-c.iterations_per_worker().unwrap_or(0.0)),
-        DetailKind::Unfair if is_claim => {
+        DetailKind::Unfair if reasons.is_some() => {
             Some(-(c.total_cpu_time_ns as f64) / c.num_workers.max(1) as f64)
         }
         DetailKind::Unfair => Some(c.spread.unwrap_or(0.0)),
@@ -220,8 +222,7 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
     // What the kernel noted of an ejection stands above: log and console say it at length.
     if vm.scx_exit.is_none() {
         // A log whose end is part of the message is not shown twice.
-        let end = last_lines(&vm.scheduler_log, 1);
-        if !text.contains(end.trim()) {
+        if !text.contains(SAID_LAST) {
             let log = last_lines(&vm.scheduler_log, LOG_LINES);
             section(text, "scheduler log", &log);
         }
@@ -239,9 +240,7 @@ fn console_lines(log: &str) -> String {
         .lines()
         .filter(|line| {
             let line = without_time(line).trim_start();
-            !["?", "<", "Hardware name: ", "Code: "]
-                .iter()
-                .any(|noise| line.starts_with(noise))
+            !PANIC_NOISE.iter().any(|noise| line.starts_with(noise))
         })
         .take(PANIC_LINES)
         .collect();
@@ -249,7 +248,17 @@ fn console_lines(log: &str) -> String {
 }
 
 /// Lines shown of a kernel panic.
-const PANIC_LINES: usize = 10;
+const PANIC_LINES: usize = 8;
+/// Lines of a panic that say nothing of its cause.
+const PANIC_NOISE: &[&str] = &[
+    "?",
+    "<",
+    "Hardware name: ",
+    "Code: ",
+    "dump_stack",
+    "vpanic",
+    "panic+",
+];
 
 /// What the monitor saw, in a few lines.
 fn monitor_lines(report: &MonitorReport) -> String {

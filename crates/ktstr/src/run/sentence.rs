@@ -7,7 +7,7 @@ use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_introspect::report::ScxExit;
 
 use super::blame::EXCUSE;
-use super::judge::Fault;
+use super::judge::{Fault, SAID_LAST};
 
 /// Characters of a finding that a sentence takes over: two lines of a narrow terminal.
 const MOST: usize = 160;
@@ -100,7 +100,7 @@ pub(super) fn clause(
         .or_else(|| late(detail))
         .or_else(|| claimed(message))
         .unwrap_or_else(|| {
-            let said = message.split("; it said last:").next().unwrap_or_default();
+            let said = message.split(SAID_LAST).next().unwrap_or_default();
             let said = said.replace("panicked: panicked at", "panicked at");
             let words: Vec<&str> = said.lines().take(2).map(str::trim).collect();
             match &detail.cgroup {
@@ -247,7 +247,7 @@ pub(super) fn cgroup<'a>(all: &[&'a AssertDetail], exit: Option<&ScxExit>) -> Op
 fn died(message: &str) -> Option<String> {
     let how = message.strip_prefix("scheduler process died: `")?;
     let (scheduler, how) = how.split_once("` ")?;
-    let how = how.split("; it said last:").next()?;
+    let how = how.split(SAID_LAST).next()?;
     Some(format!("{scheduler} {how} before the test was over"))
 }
 
