@@ -6,7 +6,6 @@ mod common;
 
 use std::time::Duration;
 
-use common::wedge;
 use ktstr::prelude::*;
 use ktstr::run::{Fault, Finished, run};
 use ktstr::test_support::ClockMode;
@@ -22,11 +21,8 @@ const STALLS: Scheduler = scx_ktstr(&["--stall-after", "1"]);
 const CRASHES: Scheduler = scx_ktstr(&["--crash-after", "1"]);
 const IGNORES_AFFINITY: Scheduler = scx_ktstr(&["--ignore-affinity"]);
 const LEAVES: Scheduler = scx_ktstr(&["--exit-after", "1"]);
-const SCATTERS: Scheduler = scx_ktstr(&["--scattershot"]);
 const WAKES_SLOWLY: Scheduler = scx_ktstr(&["--slow-wake"]);
 const STARVES: Scheduler = scx_ktstr(&["--starve-cgroup"]);
-const REFUSED: Scheduler = scx_ktstr(&["--fail-verify"]);
-const REFUSED_LATE: Scheduler = scx_ktstr(&["--verify-loop"]);
 
 const CHECKED: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
 const TWO: Topology = Topology::new(1, 1, 2, 1);
@@ -48,13 +44,8 @@ screens! {
     LEFT = "left", two_steps, 3, LEAVES 5, CHECKED, TWO;
     LEFT_AT_THE_END = "left_at_the_end", two_cgroups, 3, LEAVES 5, CHECKED, TWO;
     KILLED = "killed", kills_the_scheduler, 2, SOUND 5, CHECKED, TWO;
-    UNFAIR = "unfair", crowded, 2, SCATTERS 5, CHECKED.max_spread_pct(5.0), FOUR;
     SLOW_WAKE = "slow_wake", wakes, 2, WAKES_SLOWLY 5, CHECKED.max_p99_wake_latency_ns(20_000_000), TWO;
     STARVED = "starved", crowded, 3, STARVES 20, CHECKED.max_gap_ms(1000), TWO;
-    NOT_LOADED = "not_loaded", two_cgroups, 2, REFUSED 5, CHECKED, TWO;
-    NOT_LOADED_LATE = "not_loaded_late", two_cgroups, 2, REFUSED_LATE 5, CHECKED, TWO;
-    PANIC = "panic", panics_the_kernel, 2, SOUND 5, CHECKED, TWO;
-    HANG = "hang", hangs, 2, SOUND 2, CHECKED, TWO;
 }
 
 fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
@@ -104,71 +95,149 @@ fn kills_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     two_cgroups(ctx)
 }
 
-fn panics_the_kernel(ctx: &Ctx) -> Result<AssertResult> {
-    std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_millis(500));
-        std::fs::write("/proc/sysrq-trigger", "c")
-    });
-    two_cgroups(ctx)
+/// Runs it, and holds what is read against what every screen has.
+fn screen(entry: &'static KtstrTestEntry, says: &[&str]) -> Finished {
+    let finished = run(entry);
+    let text = &finished.text;
+    assert_eq!(finished.exit_code(), 1, "{text}");
+    assert_eq!(finished.fault, Some(Fault::Scheduler), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        (8..=30).contains(&lines.len()),
+        "{} lines:\n{text}",
+        lines.len()
+    );
+    let start = format!(
+        "ktstr_test '{}' [sched=scx-ktstr] [topo={}] failed: ",
+        entry.name, entry.topology
+    );
+    assert!(lines[0].starts_with(&start), "{text}");
+    assert!(lines[0].ends_with(" — the scheduler's fault."), "{text}");
+    let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!(
+        (
+            count("  fault: the scheduler's ("),
+            count("again: "),
+            count("record: ")
+        ),
+        (1, 1, 1),
+        "{text}"
+    );
+    for part in says {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    finished
 }
 
-fn hangs(ctx: &Ctx) -> Result<AssertResult> {
-    std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_millis(500));
-        wedge::loop_with_interrupts_off()
-    });
-    two_cgroups(ctx)
+/// The kind of the first failure about the scheduler's end.
+fn end(finished: &Finished) -> Option<DetailKind> {
+    let mut details = finished.result.failure_details();
+    details.find_map(|d| {
+        d.message
+            .starts_with("scheduler process died")
+            .then_some(d.kind)
+    })
 }
 
 #[test]
-fn gallery() {
-    for entry in [
+fn a_scheduler_that_stalls() {
+    let finished = screen(
         &STALL,
-        &CRASH,
+        &[
+            "failed: the kernel ejected scx-ktstr, which gave worker 100",
+            " of cgroup ",
+            "(sched_ext notes SCX_EXIT_ERROR_STALL; noticed in scx_watchdog_workfn+",
+            "stall=1",
+            "  <--\n",
+        ],
+    );
+    assert_eq!(end(&finished), Some(DetailKind::SchedulerCrashed));
+}
+
+#[test]
+fn a_scheduler_that_breaks_a_rule() {
+    screen(
         &AFFINITY,
-        &LEFT,
-        &LEFT_AT_THE_END,
-        &KILLED,
-        &UNFAIR,
-        &SLOW_WAKE,
-        &STARVED,
-        &NOT_LOADED,
-        &NOT_LOADED_LATE,
-        &PANIC,
-        &HANG,
-    ] {
-        let only = std::env::var("ONLY").unwrap_or_default();
-        if !only.is_empty() && !only.split(',').any(|o| entry.name.contains(o)) {
-            continue;
-        }
-        let finished: Finished = run(entry);
-        println!(
-            "=== {} {:?} {:?}",
-            entry.name,
-            finished.fault == Some(Fault::Scheduler),
-            finished.wall
+        &[
+            "failed: the kernel ejected scheduler `scx-ktstr`: runtime error (SCX_DSQ_LOCAL[_ON] target CPU ",
+            "(sched_ext notes SCX_EXIT_ERROR; noticed in ",
+        ],
+    );
+}
+
+#[test]
+fn a_scheduler_that_reports_an_error_of_its_own() {
+    // The function of the scheduler is named that noticed it.
+    let finished = screen(
+        &CRASH,
+        &[
+            "scx_bpf_error (ktstr: host-triggered crash)",
+            "noticed in bpf_prog_",
+        ],
+    );
+    assert!(
+        finished.text.contains("_ktstr_enqueue+"),
+        "{}",
+        finished.text
+    );
+}
+
+/// It stops the scenario between its steps, or in the middle of its only one: either way the kernel
+/// ejected nobody.
+#[test]
+fn a_scheduler_that_leaves_by_itself() {
+    for entry in [&LEFT, &LEFT_AT_THE_END] {
+        let finished = screen(
+            entry,
+            &[
+                "failed: scx-ktstr left by itself",
+                "scheduler process died: `scx-ktstr` left by itself",
+                "SCX_EXIT_UNREG: unregistered from user space",
+                "leaving, as --exit-after says",
+            ],
         );
-        println!("{}", finished.text);
-        if let (Ok(folder), Some(vm)) = (std::env::var("SCREENS"), &finished.vm) {
-            let folder = std::path::Path::new(&folder).join(
-                entry
-                    .name
-                    .trim_matches('_')
-                    .trim_start_matches("unit_test_"),
-            );
-            std::fs::create_dir_all(&folder).unwrap();
-            std::fs::write(
-                folder.join("result.json"),
-                serde_json::to_vec(&finished.result).unwrap(),
-            )
-            .unwrap();
-            if let Some(exit) = &vm.scx_exit {
-                std::fs::write(
-                    folder.join("scx_exit.json"),
-                    serde_json::to_vec_pretty(exit).unwrap(),
-                )
-                .unwrap();
-            }
-        }
+        assert_eq!(end(&finished), Some(DetailKind::SchedulerExitedCleanly));
+        assert!(!finished.text.contains("eject"), "{}", finished.text);
+        let vm = finished.vm.as_ref().expect("it ran");
+        assert_eq!(vm.scx_exit, None);
     }
+}
+
+#[test]
+fn a_scheduler_that_is_killed() {
+    let finished = screen(
+        &KILLED,
+        &["failed: scx-ktstr was killed by signal 9 before the test was over"],
+    );
+    assert_eq!(end(&finished), Some(DetailKind::SchedulerCrashed));
+    assert!(!finished.text.contains("eject"), "{}", finished.text);
+}
+
+#[test]
+fn wake_ups_that_come_late() {
+    screen(
+        &SLOW_WAKE,
+        &[
+            "failed: the p99 wake latency of cgroup pipes was ",
+            ", where 20.0 ms are allowed",
+            "  <--\nspin ",
+        ],
+    );
+}
+
+#[test]
+fn a_cgroup_that_is_starved() {
+    let finished = screen(
+        &STARVED,
+        &[
+            " of cgroup left no CPU for ",
+            " made no progress (0 work units)",
+        ],
+    );
+    let marked = finished.text.lines().find(|line| line.ends_with("<--"));
+    assert!(
+        marked.is_some_and(|line| line.starts_with("left ")),
+        "{}",
+        finished.text
+    );
 }
