@@ -26,7 +26,6 @@ const STARVES: Scheduler = scx_ktstr(&["--starve-cgroup"]);
 
 const CHECKED: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
 const TWO: Topology = Topology::new(1, 1, 2, 1);
-const FOUR: Topology = Topology::new(1, 2, 2, 1);
 
 macro_rules! screens {
     ($($entry:ident = $name:literal, $func:expr, $seconds:literal, $sched:ident $timeout:literal,

@@ -45,8 +45,9 @@ pub(super) fn text(finished: &Finished) -> String {
     let entry = finished.entry;
     let exit = finished.vm.as_ref().and_then(|vm| vm.scx_exit.as_ref());
     let all = sentence::ranked(&finished.result);
+    let said = sentence::sentence(&finished.result, finished.fault, exit);
     let mut text = format!(
-        "ktstr_test '{}' [sched={}] [topo={}] {}: {}",
+        "ktstr_test '{}' [sched={}] [topo={}] {}: {said}",
         entry.name,
         entry.scheduler.binary.display_name(),
         entry.topology,
@@ -55,9 +56,8 @@ pub(super) fn text(finished: &Finished) -> String {
         } else {
             "came to no verdict"
         },
-        sentence::sentence(&finished.result, finished.fault, exit),
     );
-    findings(&mut text, &all, exit);
+    findings(&mut text, &all, &said);
     if let Some(fault) = finished.fault {
         let _ = write!(text, "\n  fault: {fault}");
         if let Some(evidence) = &finished.evidence {
@@ -80,20 +80,18 @@ pub(super) fn text(finished: &Finished) -> String {
     text
 }
 
-/// What failed, then what could not be told; of many alike the first few, of what the first may
-/// explain one.
-fn findings(text: &mut String, all: &[&AssertDetail], exit: Option<&ScxExit>) {
-    let said = all.first().map(|first| sentence::clause(first, all, exit));
+/// What failed, then what could not be told; of many alike the first few, fewer of what the first may
+/// explain. What the sentence `said` word for word is not said again.
+fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
     let few = match all.first() {
-        Some(first) if sentence::explains_the_rest(first) => 1,
+        Some(first) if sentence::explains_the_rest(first) => SAME_KIND - 1,
         _ => SAME_KIND,
     };
     let mut shown: BTreeMap<String, usize> = BTreeMap::new();
     for detail in all {
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
-        // What the sentence said word for word is not said again.
-        if *seen <= few && said.as_ref() != Some(&detail.message) {
+        if *seen <= few && !said.starts_with(&detail.message) {
             let _ = write!(text, "\n  {}", detail.message.replace('\n', "\n  "));
             if let Some(cgroup) = &detail.cgroup {
                 let _ = write!(text, " [{cgroup}]");

@@ -80,11 +80,7 @@ pub(super) fn sentence(
 }
 
 /// One finding in plain words, without its place among the numbers; `all` are those beside it.
-pub(super) fn clause(
-    detail: &AssertDetail,
-    all: &[&AssertDetail],
-    exit: Option<&ScxExit>,
-) -> String {
+fn clause(detail: &AssertDetail, all: &[&AssertDetail], exit: Option<&ScxExit>) -> String {
     let alike = all.iter().filter(|d| d.kind == detail.kind).count();
     let message = detail.message.as_str();
     let plain = match detail.kind {
@@ -241,7 +237,12 @@ fn stalled_worker<'e, 'd>(
 pub(super) fn cgroup<'a>(all: &[&'a AssertDetail], exit: Option<&ScxExit>) -> Option<&'a str> {
     let first = all.first()?;
     let stalled = || stalled_worker(exit?, all).and_then(|(_, d)| d.cgroup.as_deref());
-    first.cgroup.as_deref().or_else(stalled)
+    // The kernel names any task that waited too long; what followed for the workers is theirs.
+    let followed = || {
+        let mut cgroups = all.iter().filter_map(|d| d.cgroup.as_deref());
+        cgroups.next().filter(|_| explains_the_rest(first))
+    };
+    first.cgroup.as_deref().or_else(stalled).or_else(followed)
 }
 
 fn died(message: &str) -> Option<String> {
