@@ -11,8 +11,8 @@ use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
 use super::death::without_time;
-use super::judge::{SAID_LAST, last_lines};
-use super::{EXIT_INCONCLUSIVE, Finished, sentence};
+use super::judge::{Fault, SAID_LAST, last_lines};
+use super::{EXIT_INCONCLUSIVE, Finished, blame, sentence};
 use crate::vm_result::VmResult;
 
 /// Lines shown of a log, and of what the scheduler told of itself when it was ejected.
@@ -198,8 +198,9 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
         finished.wall.as_secs_f64(),
         finished.timings.boot.as_secs_f64(),
     );
-    if finished.exit_code() == EXIT_INCONCLUSIVE {
-        diagnostics.push_str("\nthis says nothing about the scheduler");
+    let nothing = blame::nothing_else(Fault::Host);
+    if finished.exit_code() == EXIT_INCONCLUSIVE && !text.contains(nothing) {
+        let _ = write!(diagnostics, "\n{nothing}");
     }
     section(text, "diagnostics", &diagnostics);
     if vm.periodic_target > 0 {
