@@ -45,7 +45,7 @@ pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
         guest: Ok(result.clone()),
         result,
         fault,
-        evidence: None,
+        evidence: fault.map(|_| "it ran on the host: no guest, no scheduler".to_owned()),
         crash: None,
     }
 }

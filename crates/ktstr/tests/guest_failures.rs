@@ -43,6 +43,11 @@ fn run(name: &str) -> Ended {
         RunVerdict::Inconclusive
     };
     assert_eq!(record.record.verdict, wanted, "{}", ended.text);
+    let screen = ended.text.lines().count();
+    assert!(screen <= 30, "{screen} lines:\n{}", ended.text);
+    let (_, fault) = ended.text.split_once("\n  fault: ").expect("a fault");
+    let fault = fault.lines().next().expect("a line");
+    assert!(fault.ends_with(')'), "no evidence: {fault}");
     let reason = record
         .record
         .reason
@@ -64,9 +69,9 @@ fn a_scheduler_that_the_verifier_refuses() {
     ended.says(
         1,
         &[
-            "scheduler `scx-ktstr` did not attach",
+            "failed: scheduler `scx-ktstr` did not attach: the verifier refused it for `",
+            "invalid mem access 'scalar' — the scheduler's fault.\n",
             "it said last",
-            "invalid mem access",
             "fault: the scheduler's",
             "stage: Attach",
         ],
@@ -158,7 +163,9 @@ fn a_guest_kernel_that_panics() {
         1,
         &[
             "the guest's kernel panicked: sysrq triggered crash",
-            "fault: the guest kernel's",
+            " — the guest kernel's fault.\n",
+            "fault: the guest kernel's (on CPU 0 in ",
+            ", in sysrq_handle_crash+0x",
             "--- console ---",
         ],
     );
@@ -183,8 +190,10 @@ fn a_guest_that_hangs_with_interrupts_off() {
         1,
         &[
             "the guest hung before the scenario began",
-            "kept its CPUs busy without any progress",
-            "fault: the guest kernel's",
+            "kept its CPUs busy without any progress — the guest kernel's fault.\n",
+            "fault: the guest kernel's (",
+            "its last word came at ",
+            "cpu0 is at ",
         ],
     );
 }

@@ -145,11 +145,15 @@ fn one_test_is_run_and_its_exit_code_is_its_verdict() {
         (
             "fails",
             1,
-            "[sched=eevdf] [topo=1n1l2c1t] failed:\n  planted\n",
+            "[sched=eevdf] [topo=1n1l2c1t] failed: planted — the test's fault.\n  fault: the test's (it ran on the host: no guest, no scheduler)\n",
         ),
         ("panics", 1, "the test function panicked: planted"),
         ("no_error", 1, "expect_err is set, and the run did not fail"),
-        ("unsure", 2, "came to no verdict:\n  planted\n"),
+        (
+            "unsure",
+            2,
+            "came to no verdict: planted — the test's fault.\n",
+        ),
     ] {
         let answer = run(&format!("__unit_test_{name}__"));
         assert_eq!(answer.code, Some(code), "{name}: {}", answer.text);

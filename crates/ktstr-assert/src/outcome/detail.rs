@@ -75,6 +75,9 @@ pub struct AssertDetail {
     /// The phase it was recorded in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
+    /// The cgroup whose workers it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Cow<'static, str>>,
 }
 
 impl AssertDetail {
@@ -99,6 +102,12 @@ impl AssertDetail {
     /// Names the phase.
     pub fn with_phase(mut self, phase: impl Into<Cow<'static, str>>) -> Self {
         self.phase = Some(phase.into());
+        self
+    }
+
+    /// Names the cgroup.
+    pub fn with_cgroup(mut self, cgroup: impl Into<Cow<'static, str>>) -> Self {
+        self.cgroup = Some(cgroup.into());
         self
     }
 

@@ -58,11 +58,9 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Death> {
         Ok("enabled" | "enabling") | Err(_) => None,
         Ok(_) if !bpf => None,
         Ok(state) => died(
-            DetailKind::SchedulerCrashed,
-            format!(
-                "pid {pid} is there, but sched_ext is {state}: the kernel has ejected it; see the \
-                 scheduler log for the reason"
-            ),
+            // Ejected or gone by itself: the host can tell, from the kernel's notes.
+            DetailKind::SchedulerDiedUnknownReason,
+            format!("pid {pid} is there, but sched_ext is {state}"),
         ),
     }
 }
@@ -111,7 +109,7 @@ mod tests {
         assert_eq!(kind(alive, "enabled\n", true), None);
         assert_eq!(kind(alive, "disabled\n", false), None);
         let ejected = kind(alive, "disabled\n", true);
-        assert_eq!(ejected, Some(DetailKind::SchedulerCrashed));
+        assert_eq!(ejected, Some(DetailKind::SchedulerDiedUnknownReason));
         let gone = kind(None, "disabled\n", true);
         assert_eq!(gone, Some(DetailKind::SchedulerDiedUnknownReason));
         let clean = kind(Some("7 (s) Z 1 0 0\n"), "disabled\n", true);

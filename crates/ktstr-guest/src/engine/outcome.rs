@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use ktstr_assert::{
-    Assert, AssertResult, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats, carrier,
+    Assert, AssertResult, Outcome, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats, carrier,
     carriers_by_phase,
 };
 
@@ -81,6 +81,11 @@ fn check(result: &mut AssertResult, checks: &Assert, done: &Done) {
     let mut judged = checks.assert_cgroup(&done.reports, done.allowed.cpus());
     for cgroup in &mut judged.stats.cgroups {
         name.clone_into(&mut cgroup.cgroup_name);
+    }
+    for outcome in &mut judged.outcomes {
+        if let Outcome::Fail(detail) | Outcome::Inconclusive(detail) = outcome {
+            detail.cgroup = Some(name.to_owned().into());
+        }
     }
     for report in &done.reports {
         let errors = [&report.affinity_error, &report.sched_policy_error];

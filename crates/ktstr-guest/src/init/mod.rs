@@ -213,12 +213,19 @@ impl Agent {
         make_cgroup(&job.workload_root)?;
         let end = self.run_test(job)?;
         link::send(&end);
-        if let Ok(state) = std::fs::read_to_string(scheduler::STATE) {
+        let state = std::fs::read_to_string(scheduler::STATE);
+        let is_off = matches!(state.as_deref().map(str::trim), Ok(state) if state != "enabled");
+        if let Ok(state) = state {
             link::send(&ToHost::SchedExtState {
                 state: state.trim().to_owned(),
             });
         }
         if let Some(child) = &self.scheduler {
+            if is_off {
+                // It is on its way out, by itself: how that ends is part of the verdict.
+                let ended = scheduler::await_end(&mut self.children, child)?;
+                self.tell_of_scheduler(&ended);
+            }
             scheduler::stop(&mut self.children, child)?;
         }
         scheduler::echo_lines(&self.disable)

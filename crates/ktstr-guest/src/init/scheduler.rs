@@ -19,6 +19,8 @@ const OPS: &str = "/sys/kernel/sched_ext/root/ops";
 /// instructions are emulated.
 const ATTACH_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Guest time a scheduler may take from being off to its exit: it prints the kernel's dump meanwhile.
+const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// Starts the program and waits until sched_ext is enabled. `None`: it did not come up, and the
 /// host has been told why.
@@ -69,6 +71,19 @@ pub(super) fn start(
 
 fn is_enabled() -> bool {
     std::fs::read_to_string(STATE).is_ok_and(|state| state.trim() == "enabled")
+}
+
+/// Waits a moment for a scheduler that sched_ext has let go of already. Returns who ended meanwhile.
+pub(super) fn await_end(
+    children: &mut Children,
+    child: &Child,
+) -> Result<Vec<(i32, ProcessEnd)>, InitError> {
+    let began = monotonic_ns();
+    let mut ended = Vec::new();
+    while child.end(children).is_none() && monotonic_ns() - began < END_WITHIN.as_nanos() as u64 {
+        ended.extend(children.wait(Some(Duration::from_millis(20)))?);
+    }
+    Ok(ended)
 }
 
 /// Asks it to go, and makes it go if it does not.

@@ -115,7 +115,7 @@ pub struct RqSample {
     pub waiting: Option<Vec<WaitingTask>>,
 }
 
-/// Why sched_ext put an end to a scheduler (`struct scx_exit_info`).
+/// How a scheduler's time came to its end (`struct scx_exit_info`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScxExit {
@@ -136,6 +136,14 @@ pub struct ScxExit {
 }
 
 impl ScxExit {
+    /// `SCX_EXIT_ERROR`, the first kind that is an error.
+    const FIRST_ERROR: u32 = 1024;
+
+    /// Whether the kernel ejected it; else it left by itself, or was asked to.
+    pub fn is_error(&self) -> bool {
+        self.kind >= Self::FIRST_ERROR
+    }
+
     /// Who was runnable for too long, and for how many seconds, if that is what happened.
     pub fn stalled(&self) -> Option<(&str, f64)> {
         let (task, rest) = self.msg.split_once(" failed to run for ")?;

@@ -1,4 +1,4 @@
-//! What sched_ext noted of a scheduler it put an end to.
+//! What sched_ext noted of a scheduler's end, whoever brought it about.
 //!
 //! The kernel allocates room for its notes when a scheduler attaches and frees them once that is
 //! unregistered. So their places are learned while it is attached, and read when it is no more.
@@ -10,8 +10,8 @@ use crate::memory::GuestMemory;
 use crate::report::ScxExit;
 use crate::symbols::Symbols;
 
-/// The first kind that is an error (`SCX_EXIT_ERROR`).
-const FIRST_ERROR: u32 = 1024;
+/// The first kind that is an end (`SCX_EXIT_UNREG`).
+const FIRST_END: u32 = 64;
 /// `SCX_EXIT_DONE`: the kernel has taken in what the scheduler ended of.
 const DONE: u32 = 1;
 /// Bytes read of a dump, at most; the kernel makes 32 KiB unless asked for more.
@@ -51,7 +51,7 @@ struct Layout {
 pub enum Ended {
     /// It goes on, or there is none.
     No,
-    /// The kernel puts an end to it: what is known so far.
+    /// It comes to its end: what is known so far.
     Ending(ScxExit),
     /// All that the kernel noted.
     Done(ScxExit),
@@ -115,7 +115,7 @@ impl ExitReader {
         Ok(())
     }
 
-    /// The notes, if they tell of an error.
+    /// The notes, if they tell of an end.
     fn read<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -129,7 +129,7 @@ impl ExitReader {
         let Some(kind_name) = btf.enumerator("scx_exit_kind", i64::from(kind)) else {
             return Ok(None);
         };
-        if kind < FIRST_ERROR {
+        if kind < FIRST_END {
             return Ok(None);
         }
         let mut text = |member: &Member, max| -> Result<String, KernelError> {

@@ -1,10 +1,15 @@
-//! Whose fault a finding is that the guest measured: what speaks for the workload, for a lack of
-//! memory, for a host that was busy with other things. Each comes with its evidence, in one line.
+//! What speaks for whose fault it is, in one line: for the workload, for a lack of memory, for a
+//! host that was busy with other things; and what is known of a guest that hung or panicked.
+
+use std::time::Duration;
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind, NoteValue, Outcome};
 use ktstr_guest::engine::HOG_KEY;
 
-use super::judge::{Fault, Judgement};
+use super::death::without_time;
+use super::judge::{Case, Fault, Judgement};
+use super::transcript::Transcript;
+use super::watch::Silence;
 use crate::vm_result::HostVcpuSchedstat;
 
 /// A machine's threads that waited for the host's CPUs this much longer than they ran were
@@ -36,6 +41,9 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
             .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
 }
 
+/// Put behind what a busy host explains.
+pub(super) const EXCUSE: &str = "; the host's other work can explain it";
+
 /// Failures of time that a busy host explains become inconclusive, and the host is named.
 pub(super) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
     let dilation = stat.dilation();
@@ -53,9 +61,7 @@ pub(super) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
         if let Outcome::Fail(detail) = outcome
             && explains(dilation, detail)
         {
-            detail
-                .message
-                .push_str("; the host's other work can explain it");
+            detail.message.push_str(EXCUSE);
             *outcome = Outcome::Inconclusive(detail.clone());
             excused = true;
         }
@@ -79,15 +85,18 @@ fn first_failure(result: &AssertResult) -> Option<&AssertDetail> {
     result.failure_details().next()
 }
 
-/// Names whose fault a guest's own result is, when it is no pass and nothing else was found.
-pub(super) fn name(
-    judgement: &mut Judgement,
-    has_scheduler: bool,
-    scheduler: &str,
-    console: &str,
-    memory_mib: u32,
-) {
-    if judgement.fault.is_some() || judgement.result.is_pass() || judgement.result.is_skip() {
+/// Names whose fault a guest's own result is, when it is no pass and nothing else was found; and
+/// what speaks for a fault that was named without it.
+pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
+    let result = &judgement.result;
+    if result.is_pass() || result.is_skip() {
+        return;
+    }
+    if let Some(fault) = judgement.fault {
+        let of_memory = || killed_for_memory(console).filter(|_| fault == Fault::Test);
+        judgement
+            .evidence
+            .get_or_insert_with(|| of_memory().unwrap_or(nothing_else(fault)).to_owned());
         return;
     }
     if judgement.result.is_inconclusive() {
@@ -101,7 +110,7 @@ pub(super) fn name(
         .failure_details()
         .all(|d| is_of_time(d) && d.kind != DetailKind::SchedulerEvent);
     if starved && let Some(line) = killed_for_memory(console) {
-        let line = format!("{line} ({memory_mib} MiB; raise `memory_mib`)");
+        let line = format!("{line} ({} MiB; raise `memory_mib`)", case.memory_mib);
         judgement.blame(Fault::Test, line);
         return;
     }
@@ -114,10 +123,13 @@ pub(super) fn name(
     let of_scheduling = first_failure(&judgement.result).is_some_and(|detail| {
         is_of_time(detail) || matches!(detail.kind, DetailKind::Isolation | DetailKind::Migration)
     });
-    match (has_scheduler, of_scheduling) {
+    let scheduler = case.scheduler;
+    match (case.has_scheduler, of_scheduling) {
         (true, true) => judgement.blame(
             Fault::Scheduler,
-            format!("`{scheduler}` drove the CPUs, and nothing else explains it"),
+            format!(
+                "`{scheduler}` drove the CPUs; no real-time worker hogged them, memory sufficed"
+            ),
         ),
         (true, false) => judgement.blame(
             Fault::Scheduler,
@@ -132,6 +144,133 @@ pub(super) fn name(
             "no scheduler was under test: what the test claimed did not hold".to_owned(),
         ),
     }
+}
+
+/// What is left to say for a fault that its message alone speaks for.
+pub(super) fn nothing_else(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Scheduler => "it drove the CPUs at that time",
+        Fault::Test => "guest and scheduler went on as they should",
+        Fault::User => "what was asked for cannot be had: nothing was run",
+        Fault::Kernel => "no scheduler drove the CPUs at that time",
+        Fault::Harness | Fault::Host => "this says nothing about the scheduler",
+    }
+}
+
+/// Of a hung guest: when it last said something, what it burnt since then, and what its CPUs are at.
+pub(super) fn of_hang(silence: &Silence, said: &Transcript) -> String {
+    let mut parts = Vec::new();
+    match silence.guest {
+        Some(guest) => {
+            // Where no timer is served any more the clock stands, however much is executed.
+            let stood = match silence.wall > Duration::from_secs(5) {
+                true => format!(
+                    " and stood there for {} of wall time, in which QEMU burnt {} of CPU",
+                    secs(silence.wall),
+                    secs(silence.burnt)
+                ),
+                false => String::new(),
+            };
+            let (last, guest) = (secs(said.at), secs(guest));
+            parts.push(format!(
+                "its last word came at {last} of its clock, which went on to {guest}{stood}"
+            ));
+        }
+        None => parts.push(format!(
+            "it has not said a word for {}, in which QEMU burnt {} of CPU{}",
+            secs(silence.wall),
+            secs(silence.burnt),
+            of_each(&silence.vcpus),
+        )),
+    }
+    let at: Vec<String> = (silence.tasks.iter().enumerate())
+        .map(|(cpu, task)| format!("cpu{cpu} is at {task}"))
+        .take(8)
+        .collect();
+    parts.extend((!at.is_empty()).then(|| at.join(", ")));
+    parts.join("; ")
+}
+
+/// Of a host that was too slow: what the guest got, in what time.
+pub(super) fn of_slow_host(silence: &Silence, said: &Transcript) -> String {
+    let wall = silence.wall.as_secs_f64();
+    let share = 100.0 * silence.burnt.as_secs_f64() / wall.max(1e-3);
+    let clock = match silence.guest {
+        Some(guest) => format!("the guest's clock came to {}, and not further", secs(guest)),
+        None => format!(
+            "the guest said its last word after {}, and none",
+            secs(said.at)
+        ),
+    };
+    let since = silence.guest.map_or(" since", |_| "");
+    format!(
+        "{clock} in {wall:.0} s of wall time{since}, in which QEMU got {} of CPU ({share:.1} %)",
+        secs(silence.burnt),
+    )
+}
+
+fn secs(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn of_each(vcpus: &[Duration]) -> String {
+    let each: Vec<String> = (vcpus.iter().enumerate())
+        .map(|(cpu, ran)| format!("cpu{cpu} {}", secs(*ran)))
+        .take(8)
+        .collect();
+    match each.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", each.join(", ")),
+    }
+}
+
+/// Frames of a panic that are told.
+const FRAMES: usize = 3;
+/// Functions that a panic goes through (kernel/panic.c, lib/dump_stack.c).
+const PANICKING: &[&str] = &["dump_stack", "vpanic", "panic", "oops", "die"];
+
+/// Of a kernel panic: on which CPU, in which task, and in what function, as far as the console has
+/// it (lib/dump_stack.c, `dump_stack_print_info`).
+pub(super) fn of_panic(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().map(without_time).collect();
+    let Some(panic) = lines.iter().rposition(|l| l.starts_with("Kernel panic")) else {
+        return String::new();
+    };
+    let is_place = |line: &&str| line.starts_with("CPU: ") && line.contains(" Comm: ");
+    // After an oops the place stands before the panic that follows from it.
+    let place = (panic..lines.len())
+        .chain((0..panic).rev())
+        .find(|at| is_place(&lines[*at]));
+    let Some(place) = place else {
+        return "the console says no more".to_owned();
+    };
+    let word = |name: &str| {
+        let (_, rest) = lines[place].split_once(name)?;
+        rest.split_whitespace().next()
+    };
+    let mut text = format!(
+        "on CPU {} in {}[{}]",
+        word("CPU: ").unwrap_or("?"),
+        word("Comm: ").unwrap_or("?"),
+        word("PID: ").unwrap_or("?"),
+    );
+    let after = || lines[place..].iter();
+    let faulted = after().find_map(|line| line.strip_prefix("RIP: 0010:"));
+    let frames = after()
+        .skip_while(|line| !line.starts_with("Call Trace:"))
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .map(|line| line.trim())
+        .filter(|frame| !frame.starts_with(['<', '?']))
+        .skip_while(|frame| PANICKING.iter().any(|f| frame.starts_with(f)));
+    let frames: Vec<&str> = (faulted.into_iter().chain(frames))
+        .filter_map(|frame| frame.split('/').next())
+        .take(FRAMES)
+        .collect();
+    if !frames.is_empty() {
+        text.push_str(&format!(", in {}", frames.join(" < ")));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -80,7 +80,13 @@ fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fa
     let mut judgement = judged(vec![]);
     judgement.result = result;
     judgement.fault = None;
-    name(&mut judgement, has_scheduler, "scx_x", console, 256);
+    let case = Case {
+        scheduler: "scx_x",
+        has_scheduler,
+        topology: "1n1l2c1t",
+        memory_mib: 256,
+    };
+    name(&mut judgement, &case, console);
     (judgement.fault, judgement.evidence.unwrap_or_default())
 }
 
@@ -114,4 +120,64 @@ fn each_party_is_named_with_its_evidence() {
     assert_eq!(why, "data is missing: no wake-ups");
     assert_eq!(named(AssertResult::skip("no"), true, "").0, None);
     assert_eq!(named(AssertResult::pass(), true, "").0, None);
+}
+
+#[test]
+fn a_hang_is_told_with_what_the_guest_did_meanwhile() {
+    let secs = Duration::from_secs_f64;
+    let said = Transcript {
+        at: secs(3.44),
+        ..Transcript::default()
+    };
+    let mut silence = Silence {
+        guest: Some(secs(20.5)),
+        tasks: vec!["test-x[1003]".to_owned(), "swapper/1[0]".to_owned()],
+        ..Silence::default()
+    };
+    insta::assert_snapshot!(of_hang(&silence, &said), @"its last word came at 3.4 s of its clock, which went on to 20.5 s; cpu0 is at test-x[1003], cpu1 is at swapper/1[0]");
+    silence = Silence {
+        wall: secs(17.0),
+        burnt: secs(17.1),
+        vcpus: vec![secs(17.0), secs(0.1)],
+        ..Silence::default()
+    };
+    insta::assert_snapshot!(of_hang(&silence, &said), @"it has not said a word for 17.0 s, in which QEMU burnt 17.1 s of CPU (cpu0 17.0 s, cpu1 0.1 s)");
+}
+
+#[test]
+fn a_slow_host_is_told_with_what_the_guest_got() {
+    let secs = Duration::from_secs_f64;
+    let said = Transcript {
+        at: secs(3.44),
+        ..Transcript::default()
+    };
+    let mut silence = Silence {
+        guest: Some(secs(3.5)),
+        wall: secs(214.0),
+        burnt: secs(1.3),
+        ..Silence::default()
+    };
+    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest's clock came to 3.5 s, and not further in 214 s of wall time, in which QEMU got 1.3 s of CPU (0.6 %)");
+    silence.guest = None;
+    silence.burnt = secs(15.0);
+    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest said its last word after 3.4 s, and none in 214 s of wall time since, in which QEMU got 15.0 s of CPU (7.0 %)");
+}
+
+/// What Linux 7.3 printed when its sysrq was asked to crash it.
+const PANIC: &str = include_str!("../../tests/data/panic.log");
+
+#[test]
+fn a_panic_is_told_with_its_place() {
+    insta::assert_snapshot!(of_panic(PANIC), @"on CPU 0 in test-7f85b4176e[1001], in sysrq_handle_crash+0x1a < __handle_sysrq.cold+0x91 < write_sysrq_trigger+0x59");
+    let oops = "[ 1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
+                [ 1.0] CPU: 1 UID: 0 PID: 77 Comm: worker Not tainted 7.3.4 #1\n\
+                [ 1.0] RIP: 0010:pick_task_scx+0x12/0x40\n\
+                [ 1.0] Call Trace:\n[ 1.0]  <TASK>\n[ 1.0]  ? __die+0x1/0x2\n\
+                [ 1.0]  __schedule+0x1a0/0x900\n[ 1.0]  schedule+0x3b/0x110\n[ 1.0]  </TASK>\n\
+                [ 1.1] Kernel panic - not syncing: Fatal exception\n";
+    insta::assert_snapshot!(of_panic(oops), @"on CPU 1 in worker[77], in pick_task_scx+0x12 < __schedule+0x1a0 < schedule+0x3b");
+    assert_eq!(
+        of_panic("Kernel panic - not syncing: x"),
+        "the console says no more"
+    );
 }

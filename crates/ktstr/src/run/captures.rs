@@ -77,6 +77,20 @@ impl GuestMemory for RamView<'_> {
     }
 }
 
+/// What each CPU of the guest is at, as `comm[pid]`; nothing where its memory does not tell.
+pub(super) fn current_tasks(machine: &Machine, knowledge: &mut Knowledge) -> Vec<String> {
+    let Ok(known) = knowledge.get() else {
+        return Vec::new();
+    };
+    let memory = RamView(machine.ram());
+    let cpus = KernelView::new(&memory, &known.symbols, &known.btf)
+        .and_then(|view| view.runqueues())
+        .unwrap_or_default();
+    cpus.into_iter()
+        .filter_map(|cpu| Some(format!("{}[{}]", cpu.curr_comm?, cpu.curr_pid?)))
+        .collect()
+}
+
 /// The boundaries of a run and what came of them.
 pub(super) struct Captures {
     boundaries: Vec<Duration>,

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{ToGuest, ToHost};
-use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRegion, VirtualClock};
+use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRegion, VcpuTime, VirtualClock};
 use ktstr_mailbox::{CALL_IDLE, Full, Layout, Place, Reader, Ring, RingError, Writer, is_ready};
 
 use super::transcript::Transcript;
-use super::watch::Watch;
+use super::watch::{Silence, Watch};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
 /// How often the host looks at the mailbox.
@@ -34,7 +34,7 @@ pub(super) enum End {
     /// The guest went down by itself.
     Halted(Halt),
     /// The host gave up.
-    GaveUp(WatchdogKillReason),
+    GaveUp(WatchdogKillReason, Silence),
     /// What is in the mailbox makes no sense.
     Garbled(RingError),
 }
@@ -58,6 +58,8 @@ pub(super) struct Conversation {
     vcpus: u32,
     ready: bool,
     next_check: Instant,
+    /// What the guest has said, and what its vCPUs had burnt when it was first seen to say no more.
+    quiet: (u64, Vec<Option<VcpuTime>>),
     /// Under the virtual clock: why the guest stands still since the last look.
     pub(super) hold: Option<Hold>,
 }
@@ -75,6 +77,7 @@ impl Conversation {
             vcpus,
             ready: false,
             next_check: Instant::now(),
+            quiet: (0, Vec::new()),
             hold: None,
         }
     }
@@ -254,7 +257,8 @@ impl Conversation {
             return None;
         }
         self.next_check = now + CHECK;
-        self.silence(silence).map(End::GaveUp)
+        let reason = self.silence(silence)?;
+        Some(End::GaveUp(reason, self.silent()))
     }
 
     fn silence(&mut self, silence: Duration) -> Option<WatchdogKillReason> {
@@ -266,6 +270,9 @@ impl Conversation {
         // Guest time that goes by is progress of the guest, not of the test: a guest that hangs
         // with its timers running is found by its silence in its own time.
         let said = self.agent.place().bytes + self.test.place().bytes;
+        if self.quiet.0 != said || self.quiet.1.is_empty() {
+            self.quiet = (said, self.machine.vcpu_times());
+        }
         if let Some(clock) = self.machine.virtual_clock() {
             let now = Duration::from_nanos(clock.now_ns());
             if self.said.phase > GuestLifecyclePhase::Attach
@@ -280,6 +287,28 @@ impl Conversation {
         };
         let cpu = self.machine.cpu_time()?;
         self.watch.check(progress, cpu, patience)
+    }
+
+    /// What there is to tell of a guest that was given up on.
+    fn silent(&mut self) -> Silence {
+        let (wall, burnt) = self
+            .watch
+            .silent(self.machine.cpu_time().unwrap_or_default());
+        let ran = |(before, now): (&Option<VcpuTime>, Option<VcpuTime>)| {
+            let ran_ns = now?.ran_ns.checked_sub(before.as_ref()?.ran_ns)?;
+            Some(Duration::from_nanos(ran_ns))
+        };
+        let vcpus = self.quiet.1.iter().zip(self.machine.vcpu_times());
+        Silence {
+            guest: self
+                .machine
+                .virtual_clock()
+                .map(|clock| Duration::from_nanos(clock.now_ns())),
+            wall,
+            burnt,
+            vcpus: vcpus.filter_map(ran).collect(),
+            tasks: Vec::new(),
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use ktstr_assert::{
     Assert, AssertDetail, AssertResult, DetailKind, MonitorReport, MonitorThresholds,
 };
-use ktstr_guest::protocol::ProcessEnd;
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Halt;
 
 use super::conversation::End;
 use super::transcript::Transcript;
+use super::watch::Silence;
+use super::{blame, death, refusal};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
 /// Whose fault a run is that did not pass.
@@ -83,6 +84,11 @@ impl Judgement {
         self.evidence = Some(evidence);
     }
 
+    fn because(mut self, evidence: String) -> Self {
+        self.evidence = Some(evidence).filter(|evidence| !evidence.is_empty());
+        self
+    }
+
     fn with_crash(mut self, crash: String) -> Self {
         self.crash = Some(crash);
         self
@@ -130,53 +136,15 @@ pub(super) fn judge(
                 format!("the guest's mailbox was garbled: {error}"),
             );
         }
-        End::GaveUp(reason) => return gave_up(case, *reason, said),
+        End::GaveUp(reason, silence) => return gave_up(case, *reason, silence, said),
         End::Halted(halt) => return halted(case, *halt, said, console),
         End::Bye => {}
     }
-    let mut judgement = finished(case, said, console);
-    if let Some(reason) = exit.map(told_by_kernel).or_else(|| ejection(console)) {
-        let message = format!(
-            "the kernel ejected scheduler `{}`: {reason}",
-            case.scheduler
-        );
-        judgement
-            .result
-            .record_fail(AssertDetail::new(DetailKind::SchedulerEvent, message));
-        judgement.blame(
-            Fault::Scheduler,
-            "the kernel's log says that it put an end to it".to_owned(),
-        );
-    }
+    let mut judgement = finished(case, said);
+    death::judge(&mut judgement, case, said, console, exit);
+    blame::name(&mut judgement, case, console);
     judgement
 }
-
-/// Why sched_ext ejected a scheduler, from its own notes: what happened, to whom, and where in the
-/// kernel it was noticed.
-fn told_by_kernel(exit: &ScxExit) -> String {
-    let mut text = exit.reason.clone();
-    if !exit.msg.is_empty() {
-        text.push_str(&format!(" ({})", exit.msg));
-    }
-    text.push_str(&format!(", {}", exit.kind_name));
-    // The first frames are those of noting it.
-    let frames: Vec<&str> = exit
-        .backtrace
-        .iter()
-        .map(String::as_str)
-        .skip_while(|frame| NOTING.iter().any(|f| frame.starts_with(f)))
-        .take(FRAMES)
-        .collect();
-    if !frames.is_empty() {
-        text.push_str(&format!("; noticed in {}", frames.join(" < ")));
-    }
-    text
-}
-
-/// Frames of a backtrace that are told.
-const FRAMES: usize = 3;
-/// Functions of sched_ext that take its notes.
-const NOTING: &[&str] = &["scx_vexit", "__scx_exit", "scx_exit", "stack_trace_save"];
 
 /// Folds in what the monitor saw. Its bounds hold for a scheduler under test alone, so they are asked
 /// only if there is one, and if the test sets any.
@@ -205,47 +173,33 @@ pub(super) fn monitor(
     {
         result.note(format!("the monitor has no data: {why}"));
     }
-    let fault = match () {
-        () if result.is_fail() => Some(Fault::Scheduler),
-        () if result.is_inconclusive() => Some(Fault::Harness),
+    let blamed = match () {
+        () if result.is_fail() => {
+            let why = format!(
+                "seen from outside while `{}` drove the CPUs",
+                case.scheduler
+            );
+            Some((Fault::Scheduler, why))
+        }
+        () if result.is_inconclusive() => {
+            let why = report.unavailable.clone();
+            let why = why.unwrap_or_else(|| format!("{} samples", report.samples.len()));
+            Some((Fault::Harness, format!("data is missing: {why}")))
+        }
         () => None,
     };
     judgement.result.merge(result);
-    if judgement.fault.is_none() {
-        judgement.fault = fault;
+    if let (None, Some((fault, why))) = (judgement.fault, blamed) {
+        judgement.blame(fault, why);
     }
 }
 
-/// Why sched_ext put an end to a scheduler, as the kernel says it (kernel/sched/ext.c): that it
-/// was unloaded is no reason.
-fn ejection(console: &str) -> Option<String> {
-    let mut lines = console.lines().map(without_time);
-    let reason = lines.find_map(|line| {
-        let (_, rest) = line
-            .strip_prefix("sched_ext: BPF scheduler ")?
-            .split_once(" disabled (")?;
-        let reason = rest.trim_end().trim_end_matches(')');
-        (!reason.starts_with("unregistered")).then_some(reason)
-    })?;
-    let detail = lines
-        .next()
-        .and_then(|line| line.strip_prefix("sched_ext: "))
-        .and_then(|line| line.split_once(": "));
-    Some(match detail {
-        Some((_, detail)) => format!("{reason} ({})", detail.trim()),
-        None => reason.to_owned(),
-    })
-}
-
-/// A line of the kernel's log without its time stamp.
-fn without_time(line: &str) -> &str {
-    match line.split_once("] ") {
-        Some((stamp, rest)) if stamp.starts_with('[') => rest,
-        _ => line,
-    }
-}
-
-fn gave_up(case: &Case, reason: WatchdogKillReason, said: &Transcript) -> Judgement {
+fn gave_up(
+    case: &Case,
+    reason: WatchdogKillReason,
+    silence: &Silence,
+    said: &Transcript,
+) -> Judgement {
     let place = match said.phase {
         GuestLifecyclePhase::Boot => "while booting",
         GuestLifecyclePhase::Attach => "while the scheduler was to attach",
@@ -258,7 +212,8 @@ fn gave_up(case: &Case, reason: WatchdogKillReason, said: &Transcript) -> Judgem
             return Judgement::inconclusive(
                 Fault::Host,
                 format!("host too slow: the guest got too little CPU to make progress {place}"),
-            );
+            )
+            .because(blame::of_slow_host(silence, said));
         }
         WatchdogKillReason::Tier2IdleWedge => "went idle for good",
         _ => "kept its CPUs busy without any progress",
@@ -273,6 +228,7 @@ fn gave_up(case: &Case, reason: WatchdogKillReason, said: &Transcript) -> Judgem
         DetailKind::Stuck,
         format!("the guest hung {place}: it {what}"),
     )
+    .because(blame::of_hang(silence, said))
 }
 
 fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgement {
@@ -293,6 +249,7 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
                 format!("the guest's kernel panicked: {panic}"),
             )
             .with_crash(panic)
+            .because(blame::of_panic(console))
         }
         (Halt::Reset, None) => Judgement::fail(
             Fault::Kernel,
@@ -313,18 +270,28 @@ fn panic_of(console: &str) -> Option<String> {
     Some(rest.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
+fn finished(case: &Case, said: &Transcript) -> Judgement {
     if let Some(reason) = &said.not_attached {
         let log = last_words(&said.scheduler_log);
-        let mut message = format!("scheduler `{}` did not attach: {reason}", case.scheduler);
-        if !log.is_empty() {
-            message.push_str(&format!("; it said last:\n{log}"));
+        let refusal = refusal::of(&said.scheduler_log);
+        let mut message = format!("scheduler `{}` did not attach: ", case.scheduler);
+        match &refusal {
+            Some(refusal) => message.push_str(&refusal.to_string()),
+            None => message.push_str(reason),
         }
+        if !log.is_empty() {
+            message.push_str(&format!("{SAID_LAST}\n{log}"));
+        }
+        let evidence = match &refusal {
+            Some(_) => format!("{reason}; its whole log is in scheduler.log"),
+            None => format!("the guest's kernel runs, and {reason}"),
+        };
         return Judgement::fail(
             Fault::Scheduler,
             DetailKind::SchedulerDiedUnknownReason,
             message,
-        );
+        )
+        .because(evidence);
     }
     if let Some(panic) = &said.panic {
         return Judgement::fail(
@@ -341,7 +308,7 @@ fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
             format!("the test function returned an error: {error}"),
         );
     }
-    let mut judgement = match (&said.result, said.test_end) {
+    match (&said.result, said.test_end) {
         (Some(result), _) => Judgement {
             guest: Ok(result.clone()),
             result: result.clone(),
@@ -367,51 +334,21 @@ fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
             Fault::Harness,
             "the guest finished without having run the test".to_owned(),
         ),
-    };
-    if let Some(end) = said.scheduler_died {
-        let kind = match end {
-            ProcessEnd::Exited(0) => DetailKind::SchedulerExitedCleanly,
-            _ => DetailKind::SchedulerCrashed,
-        };
-        let told = judgement.result.failure_details().any(|d| {
-            matches!(
-                d.kind,
-                DetailKind::SchedulerCrashed
-                    | DetailKind::SchedulerExitedCleanly
-                    | DetailKind::SchedulerDiedUnknownReason
-            )
-        });
-        if !told {
-            let mut message = format!("scheduler process died: `{}` {end}", case.scheduler);
-            let log = last_words(&said.scheduler_log);
-            if !log.is_empty() {
-                message.push_str(&format!("; it said last:\n{log}"));
-            }
-            judgement
-                .result
-                .record_fail(AssertDetail::new(kind, message));
-        }
-        judgement.blame(
-            Fault::Scheduler,
-            format!("its process {end} while the test ran"),
-        );
     }
-    super::blame::name(
-        &mut judgement,
-        case.has_scheduler,
-        case.scheduler,
-        console,
-        case.memory_mib,
-    );
-    judgement
 }
 
-/// The end of a scheduler's log, long enough to hold the verifier's reason where a program was
-/// refused: since Linux 7.3 it explains itself at length after it.
-fn last_words(log: &str) -> String {
-    let refused = log.contains("-- END PROG LOAD LOG --");
-    last_lines(log, if refused { 45 } else { 12 })
+/// What a scheduler's log says last: where the verifier refused a program, its reason.
+pub(super) fn last_words(log: &str) -> String {
+    match refusal::of(log) {
+        Some(refusal) => refusal.excerpt(),
+        None => last_lines(log, LAST_WORDS),
+    }
 }
+
+/// Put between what happened and the end of the scheduler's log.
+pub(super) const SAID_LAST: &str = "; it said last:";
+/// Lines of a scheduler's log that are part of a message.
+const LAST_WORDS: usize = 8;
 
 /// The last `count` lines of a text, indented.
 pub(super) fn last_lines(text: &str, count: usize) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ktstr_guest::protocol::ToHost;
+use ktstr_guest::protocol::{ProcessEnd, ToHost};
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn a_result_is_taken_as_it_is() {
 
 #[test]
 fn a_slow_host_is_inconclusive_and_named() {
-    let end = End::GaveUp(WatchdogKillReason::Tier3Deadman);
+    let end = End::GaveUp(WatchdogKillReason::Tier3Deadman, Silence::default());
     let judgement = judge(&CASE, &end, &said(vec![attached()]), "", None);
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Host));
@@ -63,7 +63,7 @@ fn a_slow_host_is_inconclusive_and_named() {
 
 #[test]
 fn a_hang_is_the_schedulers_only_once_it_drives_the_cpus() {
-    let end = End::GaveUp(WatchdogKillReason::Tier1CpuBudget);
+    let end = End::GaveUp(WatchdogKillReason::Tier1CpuBudget, Silence::default());
     let under = judge(&CASE, &end, &said(vec![attached()]), "", None);
     assert!(under.result.is_fail());
     assert_eq!(under.fault, Some(Fault::Scheduler));
@@ -146,23 +146,102 @@ fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
 
 #[test]
 fn a_refusal_is_shown_with_its_reason() {
-    let text = format!(
-        "{}R1 invalid mem access 'scalar'\n{}-- END PROG LOAD LOG --\nlibbpf: failed to load\n",
-        "0: (18) r2 = 0\n".repeat(500),
-        "Suggestion: another\n".repeat(38),
-    );
     let refused = said(vec![
         ToHost::Output {
             stream: ktstr_guest::protocol::Stream::Scheduler,
-            text,
+            text: include_str!("../../tests/data/refused.log").to_owned(),
         },
         ToHost::SchedulerNotAttached {
             reason: "it exited with code 1 before it attached".into(),
         },
     ]);
-    let text = message(&judge(&CASE, &End::Bye, &refused, "", None));
+    let judgement = judge(&CASE, &End::Bye, &refused, "", None);
+    let text = message(&judgement);
     assert!(text.contains("R1 invalid mem access 'scalar'"), "{text}");
-    assert!(text.lines().count() < 50, "{text}");
+    assert!(text.lines().count() < 20, "{text}");
+    assert_eq!(
+        judgement.evidence.as_deref(),
+        Some("it exited with code 1 before it attached; its whole log is in scheduler.log")
+    );
+}
+
+fn left(kind: u32, name: &str, reason: &str) -> ScxExit {
+    ScxExit {
+        kind,
+        kind_name: name.into(),
+        reason: reason.into(),
+        ..ScxExit::default()
+    }
+}
+
+/// What the engine finds of a scheduler whose process is there still, while sched_ext is off.
+fn found_dead() -> ToHost {
+    let message = "scheduler process died: pid 101 is there, but sched_ext is disabling";
+    let kind = DetailKind::SchedulerDiedUnknownReason;
+    ToHost::TestResult(Box::new(AssertResult::fail(AssertDetail::new(
+        kind, message,
+    ))))
+}
+
+#[test]
+fn a_scheduler_that_leaves_is_told_from_one_that_is_ejected_or_killed() {
+    let unregistered = left(64, "SCX_EXIT_UNREG", "unregistered from user space");
+    let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
+    let died = |end| ToHost::SchedulerDied { end };
+    for (more, exit, kind, says) in [
+        (
+            None,
+            Some(&unregistered),
+            DetailKind::SchedulerExitedCleanly,
+            "`scx_x` left by itself",
+        ),
+        (
+            Some(died(ProcessEnd::Exited(0))),
+            None,
+            DetailKind::SchedulerExitedCleanly,
+            "`scx_x` left by itself and exited with code 0",
+        ),
+        (
+            Some(died(ProcessEnd::Signaled(9))),
+            Some(&unregistered),
+            DetailKind::SchedulerCrashed,
+            "`scx_x` was killed by signal 9",
+        ),
+        (
+            None,
+            Some(&stalled),
+            DetailKind::SchedulerCrashed,
+            "sched_ext is disabling",
+        ),
+        (
+            None,
+            None,
+            DetailKind::SchedulerDiedUnknownReason,
+            "sched_ext is disabling",
+        ),
+    ] {
+        let messages = [attached(), found_dead()].into_iter().chain(more).collect();
+        let judgement = judge(&CASE, &End::Bye, &said(messages), "", exit);
+        let details: Vec<_> = judgement.result.failure_details().collect();
+        assert_eq!(details[0].kind, kind, "{details:?}");
+        assert!(details[0].message.starts_with("scheduler process died: "));
+        assert!(details[0].message.contains(says), "{details:?}");
+        let ejected = exit.is_some_and(ScxExit::is_error);
+        assert_eq!(details.len(), 1 + usize::from(ejected), "{details:?}");
+        assert_eq!(judgement.fault, Some(Fault::Scheduler));
+        assert!(judgement.evidence.is_some());
+    }
+}
+
+#[test]
+fn a_scheduler_that_is_stopped_after_the_test_did_not_leave() {
+    let unregistered = left(64, "SCX_EXIT_UNREG", "unregistered from user space");
+    let passed = said(vec![
+        attached(),
+        ToHost::TestResult(Box::new(AssertResult::pass())),
+    ]);
+    let judgement = judge(&CASE, &End::Bye, &passed, "", Some(&unregistered));
+    assert!(judgement.result.is_pass() && judgement.fault.is_none());
 }
 
 #[test]
@@ -213,8 +292,14 @@ fn an_ejection_is_told_from_the_kernels_own_notes() {
     assert_eq!(
         message(&judgement),
         "the kernel ejected scheduler `scx_x`: runnable task stall \
-         (worker[77] failed to run for 5.004s), SCX_EXIT_ERROR_STALL; noticed in \
-         scx_watchdog_workfn+0x1b6 < process_one_work+0x1cd < worker_thread+0x1af"
+         (worker[77] failed to run for 5.004s)"
+    );
+    assert_eq!(
+        judgement.evidence.as_deref(),
+        Some(
+            "sched_ext notes SCX_EXIT_ERROR_STALL; noticed in \
+             scx_watchdog_workfn+0x1b6 < process_one_work+0x1cd < worker_thread+0x1af"
+        )
     );
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
     assert_eq!(exit.stalled(), Some(("worker[77]", 5.004)));

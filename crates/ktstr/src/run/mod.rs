@@ -5,6 +5,7 @@ mod accelerator;
 mod blame;
 mod captures;
 mod conversation;
+mod death;
 mod digest;
 mod engine;
 mod error;
@@ -12,8 +13,10 @@ mod judge;
 mod keep;
 mod monitor;
 mod plan;
+mod refusal;
 mod report;
 mod scheduler;
+mod sentence;
 mod slots;
 mod start;
 mod transcript;
@@ -26,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
+use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
 use ktstr_record::{RunVerdict, Switches};
 
@@ -181,7 +185,10 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
         entry,
         verdict,
         fault: judgement.fault,
-        evidence: judgement.evidence,
+        evidence: judgement.evidence.or_else(|| {
+            let fault = judgement.fault?;
+            Some(blame::nothing_else(fault).to_owned())
+        }),
         result: judgement.result,
         vm: run.vm.take(),
         timings: run.timings.clone(),
@@ -233,7 +240,9 @@ fn expect_error(judgement: &mut Judgement) {
             DetailKind::Other,
             "expect_err is set, and the run did not fail".to_owned(),
         ));
-        judgement.fault.get_or_insert(Fault::Test);
+        if judgement.fault.is_none() {
+            judgement.blame(Fault::Test, "the run passed".to_owned());
+        }
     }
 }
 
@@ -252,7 +261,10 @@ fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
                     report::placeholder_reason(vm)
                 ),
             ));
-            judgement.fault.get_or_insert(Fault::Harness);
+            if judgement.fault.is_none() {
+                let why = report::placeholder_reason(vm);
+                judgement.blame(Fault::Harness, format!("data is missing: {why}"));
+            }
         }
         _ => {}
     }
@@ -273,7 +285,10 @@ fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
         judgement
             .result
             .record_fail(AssertDetail::new(DetailKind::Other, problem));
-        judgement.fault.get_or_insert(Fault::Test);
+        if judgement.fault.is_none() {
+            let passed = "nothing else failed in the run".to_owned();
+            judgement.blame(Fault::Test, passed);
+        }
     }
 }
 
@@ -325,7 +340,7 @@ impl Run {
             ..
         } = machine;
         let silence = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
-        let end = match early {
+        let mut end = match early {
             Some(end) => end,
             None => conversation.until_end(silence, |machine, said, now| {
                 let sample = monitor.look(machine, &mut knowledge, said, now);
@@ -337,6 +352,9 @@ impl Run {
                 Ok(())
             })?,
         };
+        if let End::GaveUp(_, silence) = &mut end {
+            silence.tasks = captures::current_tasks(&conversation.machine, &mut knowledge);
+        }
         let followed = follow(&conversation, &end, template)?;
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
@@ -360,7 +378,7 @@ impl Run {
         *vm = Some(VmResult {
             host_vcpu_schedstat,
             monitor: report,
-            scx_exit,
+            scx_exit: scx_exit.filter(ScxExit::is_error),
             ..vm_result(
                 plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
             )
@@ -455,7 +473,7 @@ fn vm_result(
     judgement: &Judgement,
 ) -> VmResult {
     let killed = match end {
-        End::GaveUp(reason) => Some(*reason),
+        End::GaveUp(reason, _) => Some(*reason),
         _ => None,
     };
     let exit_code = match said.test_end {

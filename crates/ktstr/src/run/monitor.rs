@@ -1,5 +1,5 @@
 //! The monitor: samples of the runqueues all along the workload window, taken from outside, and the
-//! notes that sched_ext leaves of a scheduler it ejects.
+//! notes that sched_ext leaves of a scheduler that ends before the test does.
 //!
 //! Under the virtual clock a sample is taken in a hold, so it costs the guest nothing and the run is
 //! the same without it. Under the real clock the guest runs on meanwhile; see
@@ -77,7 +77,7 @@ impl Monitor {
             && let Ok(known) = knowledge.get()
         {
             if watching {
-                self.look_for_the_end(machine, known);
+                self.look_for_the_end(machine, known, said);
             }
             if let (true, Some(elapsed)) = (sampling, elapsed) {
                 self.sample(machine, known, elapsed, said.step_index);
@@ -142,7 +142,7 @@ impl Monitor {
         }
     }
 
-    fn look_for_the_end(&mut self, machine: &Machine, known: &KernelKnowledge) {
+    fn look_for_the_end(&mut self, machine: &Machine, known: &KernelKnowledge, said: &Transcript) {
         let memory = RamView(machine.ram());
         if self.exit_reader.is_none() {
             let made = KernelView::new(&memory, &known.symbols, &known.btf)
@@ -159,12 +159,15 @@ impl Monitor {
         };
         match reader.look(&memory, &known.btf, &known.symbols) {
             Ok(Ended::No) | Err(_) => {}
+            // PID 1 stops it after the test.
+            Ok(Ended::Ending(exit) | Ended::Done(exit))
+                if !exit.is_error() && said.test_end.is_some() => {}
             Ok(ended) => self.ended = Some(ended),
         }
     }
 
     /// What it brought back, `None` when it was off; and what sched_ext noted of the scheduler, if it
-    /// ejected it.
+    /// came to its end before the test did.
     pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {
         let exit = match self.ended {
             Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),

@@ -3,27 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use ktstr_assert::stats::CgroupStats;
-use ktstr_assert::{AssertResult, DetailKind, MonitorReport};
+use ktstr_assert::{AssertDetail, AssertResult, DetailKind, MonitorReport, ScenarioStats};
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
-use super::{EXIT_INCONCLUSIVE, Finished, judge::last_lines};
+use super::death::without_time;
+use super::judge::{Fault, SAID_LAST, last_lines};
+use super::{EXIT_INCONCLUSIVE, Finished, blame, sentence};
 use crate::vm_result::VmResult;
 
-/// Lines shown of a log.
-const LOG_LINES: usize = 10;
+/// Lines shown of a log, and of what the scheduler told of itself when it was ejected.
+const LOG_LINES: usize = 6;
 /// Findings shown of one kind; the record has all.
-const SAME_KIND: usize = 4;
+const SAME_KIND: usize = 3;
 
 /// The verdict's reason in one line.
 pub(super) fn reason(result: &AssertResult) -> String {
-    let first = result
-        .failure_details()
-        .chain(result.inconclusive_details())
-        .chain(result.skip_details())
-        .next();
+    let ranked = sentence::ranked(result);
+    let first = ranked.first().copied();
+    let first = first.or_else(|| result.skip_details().next());
     first.map_or_else(String::new, |detail| {
         detail.message.lines().next().unwrap_or_default().to_owned()
     })
@@ -39,11 +40,14 @@ pub(super) fn placeholder_reason(vm: &VmResult) -> String {
         .unwrap_or_else(|| "no boundary was reached".to_owned())
 }
 
-/// The whole text of a run that did not pass.
+/// The whole text of a run that did not pass: a screen.
 pub(super) fn text(finished: &Finished) -> String {
     let entry = finished.entry;
+    let exit = finished.vm.as_ref().and_then(|vm| vm.scx_exit.as_ref());
+    let all = sentence::ranked(&finished.result);
+    let said = sentence::sentence(&finished.result, finished.fault, exit);
     let mut text = format!(
-        "ktstr_test '{}' [sched={}] [topo={}] {}:",
+        "ktstr_test '{}' [sched={}] [topo={}] {}: {said}",
         entry.name,
         entry.scheduler.binary.display_name(),
         entry.topology,
@@ -53,7 +57,7 @@ pub(super) fn text(finished: &Finished) -> String {
             "came to no verdict"
         },
     );
-    findings(&mut text, &finished.result);
+    findings(&mut text, &all, &said);
     if let Some(fault) = finished.fault {
         let _ = write!(text, "\n  fault: {fault}");
         if let Some(evidence) = &finished.evidence {
@@ -62,12 +66,13 @@ pub(super) fn text(finished: &Finished) -> String {
     }
     let stats = &finished.result.stats;
     if !stats.cgroups.is_empty() {
-        let table = crate::table::cgroups_with_odd_ones(stats, &odd_ones(&finished.result));
+        let table = crate::table::cgroups_with_odd_ones(stats, &odd_ones(stats, &all, exit));
         section(&mut text, "stats", &table);
     }
     if let Some(vm) = &finished.vm {
         sections(&mut text, finished, vm);
-        let _ = write!(text, "\nagain: {}", again(entry.name, vm.seed));
+        let record = finished.record.as_deref().filter(|_| vm.mips.is_some());
+        let _ = write!(text, "\nagain: {}", again(entry.name, vm.seed, record));
     }
     if let Some(record) = &finished.record {
         let _ = write!(text, "\nrecord: {}", record.display());
@@ -75,48 +80,85 @@ pub(super) fn text(finished: &Finished) -> String {
     text
 }
 
-/// What failed, then what could not be told; of many alike the first few.
-fn findings(text: &mut String, result: &AssertResult) {
+/// What failed, then what could not be told; of many alike the first few, fewer of what the first may
+/// explain. What the sentence `said` word for word is not said again.
+fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
+    let few = match all.first() {
+        Some(first) if sentence::explains_the_rest(first) => SAME_KIND - 1,
+        _ => SAME_KIND,
+    };
     let mut shown: BTreeMap<String, usize> = BTreeMap::new();
-    for detail in result
-        .failure_details()
-        .chain(result.inconclusive_details())
-    {
+    for detail in all {
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
-        if *seen <= SAME_KIND {
+        if *seen <= few && !said.starts_with(&detail.message) {
             let _ = write!(text, "\n  {}", detail.message.replace('\n', "\n  "));
+            if let Some(cgroup) = &detail.cgroup {
+                let _ = write!(text, " [{cgroup}]");
+            }
         }
     }
-    for (kind, seen) in shown.iter().filter(|(_, seen)| **seen > SAME_KIND) {
-        let _ = write!(text, "\n  ... and {} more of kind {kind}", seen - SAME_KIND);
+    let more: Vec<String> = shown
+        .iter()
+        .filter(|(_, seen)| **seen > few)
+        .map(|(kind, seen)| format!("{} more of kind {kind}", seen - few))
+        .collect();
+    if !more.is_empty() {
+        let _ = write!(text, "\n  ... and {}", more.join(", "));
     }
 }
 
 /// The cgroups that stand out by what failed, by their place in the table.
-fn odd_ones(result: &AssertResult) -> Vec<usize> {
-    let cgroups = &result.stats.cgroups;
-    let worst = |of: fn(&CgroupStats) -> f64| {
-        (0..cgroups.len()).max_by(|a, b| of(&cgroups[*a]).total_cmp(&of(&cgroups[*b])))
+fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail], exit: Option<&ScxExit>) -> Vec<usize> {
+    let Some(first) = all.first() else {
+        return Vec::new();
     };
-    let mut odd: Vec<usize> = result
-        .failure_details()
-        .chain(result.inconclusive_details())
-        .filter_map(|detail| match detail.kind {
-            DetailKind::Stuck => worst(|c| c.max_gap_ms as f64),
-            DetailKind::NoProgress => worst(|c| -c.iterations_per_worker().unwrap_or(0.0)),
-            DetailKind::Unfair => worst(|c| c.spread.unwrap_or(0.0)),
-            DetailKind::Migration => worst(|c| c.migration_ratio),
-            _ => None,
-        })
+    if let Some(name) = sentence::cgroup(all, exit) {
+        let places = stats.cgroups.iter().enumerate();
+        let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
+        return named.map(|(at, _)| at).collect();
+    }
+    // A claim names its cgroups among its reasons, if at all: the worst of them at what it is about.
+    let reasons = first
+        .message
+        .split_once(": expected ")
+        .map(|(_, rest)| rest);
+    let is_named = |cgroup: &CgroupStats| {
+        let is_part = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+        let mut words = reasons.unwrap_or_default().split(|c| !is_part(c));
+        words.any(|word| word == cgroup.cgroup_name)
+    };
+    let named: Vec<usize> = (0..stats.cgroups.len())
+        .filter(|at| is_named(&stats.cgroups[*at]))
         .collect();
-    odd.sort_unstable();
-    odd.dedup();
-    odd
+    let among = match named.is_empty() {
+        true => (0..stats.cgroups.len()).collect(),
+        false if named.len() == 1 => return named,
+        false => named,
+    };
+    let badness = |c: &CgroupStats| match first.kind {
+        DetailKind::Stuck => Some(c.max_gap_ms as f64),
+        DetailKind::NoProgress => Some(-c.iterations_per_worker().unwrap_or(0.0)),
+        DetailKind::Unfair if reasons.is_some() => {
+            Some(-(c.total_cpu_time_ns as f64) / c.num_workers.max(1) as f64)
+        }
+        DetailKind::Unfair => Some(c.spread.unwrap_or(0.0)),
+        DetailKind::Benchmark if c.wake_measured => Some(c.p99_wake_latency_us),
+        DetailKind::Migration => Some(c.migration_ratio),
+        _ => None,
+    };
+    among
+        .into_iter()
+        .filter_map(|at| Some((at, badness(&stats.cgroups[at])?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(at, _)| at)
+        .into_iter()
+        .collect()
 }
 
-/// The command that runs the same test again with the same seed.
-fn again(test: &str, seed: u64) -> String {
+/// The one command to see it again, with the same seed: under cargo's test runners theirs, which
+/// builds anew; else, for a run that can be had again to the last bit, the replay of its record.
+fn again(test: &str, seed: u64, replayed: Option<&Path>) -> String {
     let exe = std::env::current_exe().unwrap_or_default();
     let file = exe.file_name().unwrap_or_default().to_string_lossy();
     // Cargo appends a hash to the name of a test's binary.
@@ -126,22 +168,29 @@ fn again(test: &str, seed: u64) -> String {
     let path = thread
         .name()
         .filter(|name| name.rsplit("::").next() == Some(test));
-    match (super::environment("CARGO_PKG_NAME"), path) {
-        (Some(package), Some(path)) => {
-            let target = if target == package.replace('-', "_") {
-                "--lib".to_owned()
-            } else {
-                format!("--test {target}")
-            };
-            format!("KTSTR_SEED={seed} cargo test -p {package} {target} {path} -- --exact")
-        }
-        _ => format!("KTSTR_SEED={seed} cargo test {test}"),
+    let package = super::environment("CARGO_PKG_NAME");
+    if let (Some(package), Some(path)) = (&package, path) {
+        let target = if target == package.replace('-', "_") {
+            "--lib".to_owned()
+        } else {
+            format!("--test {target}")
+        };
+        return format!("KTSTR_SEED={seed} cargo test -p {package} {target} {path} -- --exact");
+    }
+    if let (Some(package), Some(_)) = (&package, super::environment("NEXTEST")) {
+        return format!(
+            "KTSTR_SEED={seed} cargo nextest run -p {package} -E 'test(=ktstr/{test})'"
+        );
+    }
+    match replayed.and_then(Path::parent).and_then(Path::file_name) {
+        Some(run) => format!("cargo ktstr replay {}", run.to_string_lossy()),
+        None => format!("KTSTR_SEED={seed} cargo test {test}"),
     }
 }
 
 fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
     let mut diagnostics = format!(
-        "stage: {:?}\nexit_code={}\naccelerator: {}, {}, wall {:.1} s, boot {:.1} s",
+        "stage: {:?}, exit_code={}; {}, {}, wall {:.1} s, boot {:.1} s",
         vm.final_guest_phase,
         vm.exit_code,
         vm.accelerator,
@@ -149,12 +198,9 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
         finished.wall.as_secs_f64(),
         finished.timings.boot.as_secs_f64(),
     );
-    if finished.exit_code() == EXIT_INCONCLUSIVE {
-        diagnostics.push_str("\nthis says nothing about the scheduler");
-    }
-    if let (Some(_), Some(run)) = (vm.mips, finished.record.as_ref().and_then(|r| r.parent())) {
-        let name = run.file_name().unwrap_or_default().to_string_lossy();
-        let _ = write!(diagnostics, "\nagain: cargo ktstr replay {name}");
+    let nothing = blame::nothing_else(Fault::Host);
+    if finished.exit_code() == EXIT_INCONCLUSIVE && !text.contains(nothing) {
+        let _ = write!(diagnostics, "\n{nothing}");
     }
     section(text, "diagnostics", &diagnostics);
     if vm.periodic_target > 0 {
@@ -170,18 +216,48 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
     if let Some(exit) = &vm.scx_exit {
         section(text, "sched_ext dump", &dump_lines(exit));
     }
-    for (name, log) in [
-        ("test output", &vm.output),
-        ("scheduler log", &vm.scheduler_log),
-        ("console", &vm.kernel_log),
-    ] {
+    let output = last_lines(&vm.output, LOG_LINES);
+    section(text, "test output", &output);
+    // What the kernel noted of an ejection stands above: log and console say it at length.
+    if vm.scx_exit.is_none() {
         // A log whose end is part of the message is not shown twice.
-        let end = last_lines(log, 1);
-        if name != "scheduler log" || !text.contains(end.trim()) {
-            section(text, name, &last_lines(log, LOG_LINES));
+        if !text.contains(SAID_LAST) {
+            let log = last_lines(&vm.scheduler_log, LOG_LINES);
+            section(text, "scheduler log", &log);
         }
+        section(text, "console", &console_lines(&vm.kernel_log));
     }
 }
+
+/// The end of the console; of a panic its begin, without registers.
+fn console_lines(log: &str) -> String {
+    let Some(panic) = log.find("Kernel panic - not syncing: ") else {
+        return last_lines(log, LOG_LINES);
+    };
+    let begin = log[..panic].rfind('\n').map_or(0, |at| at + 1);
+    let told: Vec<&str> = log[begin..]
+        .lines()
+        .filter(|line| {
+            let line = without_time(line).trim_start();
+            !PANIC_NOISE.iter().any(|noise| line.starts_with(noise))
+        })
+        .take(PANIC_LINES)
+        .collect();
+    last_lines(&told.join("\n"), PANIC_LINES)
+}
+
+/// Lines shown of a kernel panic.
+const PANIC_LINES: usize = 8;
+/// Lines of a panic that say nothing of its cause.
+const PANIC_NOISE: &[&str] = &[
+    "?",
+    "<",
+    "Hardware name: ",
+    "Code: ",
+    "dump_stack",
+    "vpanic",
+    "panic+",
+];
 
 /// What the monitor saw, in a few lines.
 fn monitor_lines(report: &MonitorReport) -> String {
@@ -208,21 +284,32 @@ fn monitor_lines(report: &MonitorReport) -> String {
     lines
 }
 
-/// Lines shown of a scheduler's dump.
-const DUMP_LINES: usize = 24;
-
-/// The kernel's notes on a scheduler that it ejected: where it was noticed, and the dump's begin.
+/// What the scheduler told of itself when it was ejected, and the state of the task that was kept
+/// waiting; the rest is in the record.
 fn dump_lines(exit: &ScxExit) -> String {
-    let mut text = format!("{}: {} ({})", exit.kind_name, exit.reason, exit.msg);
-    for frame in &exit.backtrace {
-        let _ = write!(text, "\n  {frame}");
-    }
-    let lines: Vec<&str> = exit.dump.lines().filter(|l| !l.trim().is_empty()).collect();
-    for line in lines.iter().take(DUMP_LINES) {
-        let _ = write!(text, "\n{line}");
-    }
-    if let Some(more) = lines.len().checked_sub(DUMP_LINES + 1) {
-        let _ = write!(text, "\n... {} more lines in scx_exit.json", more + 1);
+    let lines = || exit.dump.lines();
+    // The kernel's head and backtrace are told already; what follows is the scheduler's.
+    let own = lines()
+        .skip_while(|line| *line != "Backtrace:")
+        .skip_while(|line| !line.trim().is_empty())
+        .skip_while(|line| line.trim().is_empty())
+        .take_while(|line| !line.trim().is_empty() && *line != "CPU states")
+        .take(LOG_LINES);
+    let task = exit.stalled().map(|(task, _)| format!("R {task} "));
+    let stalled = task.iter().flat_map(|task| {
+        lines()
+            .skip_while(move |line| !line.contains(task.as_str()))
+            .take_while(|line| !line.trim().is_empty())
+    });
+    let shown: Vec<&str> = own.chain(stalled).collect();
+    let all = lines().filter(|line| !line.trim().is_empty()).count();
+    let mut text = shown.join("\n");
+    if all > shown.len() {
+        let _ = write!(
+            text,
+            "\n... {} more lines in scx_exit.json",
+            all - shown.len()
+        );
     }
     text
 }

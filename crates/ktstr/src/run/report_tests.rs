@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use ktstr_assert::{AssertDetail, AssertResult, WorkerReport};
 use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
+use ktstr_machine::Halt;
 
 use super::super::conversation::End;
 use super::super::judge::{Case, Judgement, judge};
 use super::super::transcript::Transcript;
+use super::super::watch::Silence;
 use super::super::{Timings, blame};
 use super::*;
 use crate::entry::KtstrTestEntry;
@@ -24,48 +26,291 @@ static ENTRY: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-fn told(end: &End, messages: Vec<ToHost>, console: &str) -> Judgement {
+/// What a run left: what the guest said, what its console had, what sched_ext noted.
+#[derive(Default)]
+struct Left<'a> {
+    messages: Vec<ToHost>,
+    console: &'a str,
+    exit: Option<ScxExit>,
+}
+
+fn judged(end: &End, left: &Left) -> (Judgement, Transcript) {
     let case = Case {
         scheduler: "scx-ktstr",
         has_scheduler: true,
         topology: "1n1l2c1t",
         memory_mib: 256,
     };
+    let mut said = Transcript::default();
     let attached = ToHost::SchedulerAttached {
         pid: 7,
         ops: "ktstr".into(),
         took_ns: 1,
     };
-    let mut said = Transcript::default();
-    for message in std::iter::once(attached).chain(messages) {
-        said.take(message, Duration::ZERO);
+    for message in std::iter::once(attached).chain(left.messages.clone()) {
+        said.take(message, Duration::from_millis(3500));
     }
-    judge(&case, end, &said, console, None)
+    let judgement = judge(&case, end, &said, left.console, left.exit.as_ref());
+    (judgement, said)
+}
+
+fn told(end: &End, messages: Vec<ToHost>, console: &str) -> Judgement {
+    let exit = None;
+    let left = Left {
+        messages,
+        console,
+        exit,
+    };
+    judged(end, &left).0
 }
 
 fn result(result: AssertResult) -> ToHost {
     ToHost::TestResult(Box::new(result))
 }
 
-fn screen(judgement: Judgement) -> String {
+fn finished(judgement: Judgement, vm: Option<VmResult>) -> Finished {
     let verdict = if judgement.result.is_fail() {
         RunVerdict::Fail
     } else {
         RunVerdict::Inconclusive
     };
-    text(&Finished {
+    Finished {
         entry: &ENTRY,
         verdict,
         fault: judgement.fault,
         evidence: judgement.evidence,
         result: judgement.result,
-        vm: None,
+        vm,
         timings: Timings::default(),
-        wall: Duration::ZERO,
+        wall: Duration::from_millis(12_345),
         text: String::new(),
         record: Some("target/ktstr/RUN/record.json".into()),
         exit_code: 1,
-    })
+    }
+}
+
+/// What is read of it; never more than a screen.
+#[track_caller]
+fn shown(finished: &Finished) -> String {
+    let text = text(finished);
+    assert!(text.lines().count() <= 30, "more than a screen:\n{text}");
+    text
+}
+
+#[track_caller]
+fn screen(judgement: Judgement) -> String {
+    shown(&finished(judgement, None))
+}
+
+/// The whole screen of a run in a machine.
+#[track_caller]
+fn whole_screen(end: &End, left: Left) -> String {
+    let (judgement, said) = judged(end, &left);
+    let vm = VmResult {
+        success: false,
+        exit_code: 0,
+        timed_out: false,
+        watchdog_kill_reason: None,
+        final_guest_phase: said.phase,
+        final_progress_epoch: 0,
+        duration: Duration::ZERO,
+        vcpus: 2,
+        accelerator: "tcg",
+        clock: "virtual",
+        mips: Some(250),
+        digest: None,
+        switches: None,
+        captures_digest: None,
+        digest_time: Duration::ZERO,
+        trace: None,
+        template: None,
+        start: "attached",
+        seed: 7,
+        stderr: String::new(),
+        output: said.stdout,
+        crash_message: None,
+        scx_exit: left.exit.filter(ScxExit::is_error),
+        host_vcpu_schedstat: None,
+        monitor: Some(MonitorReport::default()),
+        periodic_target: 0,
+        periodic_fired: 0,
+        periodic_real: 0,
+        capture_freezes: Vec::new(),
+        snapshot_bridge: Default::default(),
+        resolve_source: None,
+        kern_kaslr_offset: 0,
+        entry_name: None,
+        kernel_log: left.console.to_owned(),
+        scheduler_log: said.scheduler_log,
+        stimulus: Vec::new(),
+        guest_result: Err(String::new()),
+        drained: Default::default(),
+    };
+    shown(&finished(judgement, Some(vm)))
+}
+
+/// What runs of `tests/screens.rs` left behind: the guest's result, and sched_ext's notes.
+macro_rules! recorded {
+    ($name:literal) => {{
+        let text = include_str!(concat!("../../tests/data/screens/", $name, ".json"));
+        result(serde_json::from_str(text).expect("a recorded result"))
+    }};
+    ($name:literal, exit) => {{
+        let text = include_str!(concat!("../../tests/data/screens/", $name, "_exit.json"));
+        let exit = serde_json::from_str(text).expect("recorded notes");
+        Left {
+            messages: vec![recorded!($name)],
+            exit: Some(exit),
+            console: "",
+        }
+    }};
+}
+
+#[test]
+fn a_stall_screen() {
+    insta::assert_snapshot!(whole_screen(&End::Bye, recorded!("stall", exit)));
+}
+
+#[test]
+fn a_runtime_error_screen() {
+    insta::assert_snapshot!(whole_screen(&End::Bye, recorded!("affinity", exit)));
+}
+
+#[test]
+fn a_starved_cgroup_screen() {
+    insta::assert_snapshot!(whole_screen(&End::Bye, recorded!("starved", exit)));
+}
+
+#[test]
+fn a_slow_wake_screen() {
+    let messages = vec![recorded!("slow_wake")];
+    insta::assert_snapshot!(whole_screen(
+        &End::Bye,
+        Left {
+            messages,
+            ..Left::default()
+        }
+    ));
+}
+
+fn log(text: &str) -> ToHost {
+    ToHost::Output {
+        stream: Stream::Scheduler,
+        text: text.into(),
+    }
+}
+
+#[test]
+fn a_scheduler_that_leaves_screen() {
+    let exit = ScxExit {
+        kind: 64,
+        kind_name: "SCX_EXIT_UNREG".into(),
+        reason: "unregistered from user space".into(),
+        ..ScxExit::default()
+    };
+    let messages = vec![
+        log("ktstr: attached\nktstr: leaving, as --exit-after says\n"),
+        recorded!("left"),
+    ];
+    insta::assert_snapshot!(whole_screen(
+        &End::Bye,
+        Left {
+            messages,
+            exit: Some(exit),
+            console: "",
+        }
+    ));
+}
+
+#[test]
+fn a_killed_scheduler_screen() {
+    let end = ProcessEnd::Signaled(9);
+    let messages = vec![
+        log("ktstr: attached\n"),
+        ToHost::SchedulerDied { end },
+        recorded!("killed"),
+    ];
+    insta::assert_snapshot!(whole_screen(
+        &End::Bye,
+        Left {
+            messages,
+            ..Left::default()
+        }
+    ));
+}
+
+#[test]
+fn a_refused_scheduler_screen() {
+    let refused = ToHost::SchedulerNotAttached {
+        reason: "it exited with code 1 before it attached".into(),
+    };
+    let messages = vec![log(include_str!("../../tests/data/refused.log")), refused];
+    insta::assert_snapshot!(whole_screen(
+        &End::Bye,
+        Left {
+            messages,
+            ..Left::default()
+        }
+    ));
+}
+
+#[test]
+fn a_panic_screen() {
+    let console = include_str!("../../tests/data/panic.log");
+    let left = Left {
+        console,
+        ..Left::default()
+    };
+    insta::assert_snapshot!(whole_screen(&End::Halted(Halt::Reset), left));
+}
+
+#[test]
+fn a_hang_screen() {
+    let silence = Silence {
+        guest: Some(Duration::from_secs_f64(4.0)),
+        wall: Duration::from_secs(34),
+        burnt: Duration::from_secs_f64(34.2),
+        tasks: vec!["worker[1003]".to_owned(), "worker[1001]".to_owned()],
+        ..Silence::default()
+    };
+    let gave_up = End::GaveUp(WatchdogKillReason::Tier1CpuBudget, silence);
+    insta::assert_snapshot!(whole_screen(&gave_up, Left::default()));
+}
+
+#[test]
+fn an_isolation_screen() {
+    let worker = |tid, cpus: &[usize]| WorkerReport {
+        tid,
+        completed: true,
+        work_units: 1000,
+        iterations: 1000,
+        cpus_used: cpus.iter().copied().collect(),
+        wall_time_ns: 3_000_000_000,
+        off_cpu_ns: 2_000_000_000,
+        cpu_time_ns: 1_000_000_000,
+        ..WorkerReport::default()
+    };
+    let checks = ktstr_assert::Assert::NO_OVERRIDES.check_isolation();
+    let mut all = AssertResult::pass();
+    for (name, cpuset, used) in [("left", [0, 1], [0, 1]), ("right", [2, 3], [1, 3])] {
+        let workers = [worker(1001, &used[1..]), worker(1002, &used)];
+        let mut judged = checks.assert_cgroup(&workers, Some(&cpuset.into()));
+        judged.stats.cgroups[0].cgroup_name = name.to_owned();
+        for outcome in &mut judged.outcomes {
+            if let ktstr_assert::Outcome::Fail(detail) = outcome {
+                detail.cgroup = Some(name.into());
+            }
+        }
+        all.merge(judged);
+    }
+    let messages = vec![result(all)];
+    insta::assert_snapshot!(whole_screen(
+        &End::Bye,
+        Left {
+            messages,
+            ..Left::default()
+        }
+    ));
 }
 
 /// What a run under scx-ktstr on two LLCs left behind.
@@ -133,7 +378,13 @@ fn a_test_that_panics() {
 
 #[test]
 fn a_host_that_is_too_slow() {
-    let gave_up = End::GaveUp(WatchdogKillReason::Tier3Deadman);
+    let silence = Silence {
+        guest: Some(Duration::from_secs_f64(3.6)),
+        wall: Duration::from_secs(230),
+        burnt: Duration::from_secs_f64(0.8),
+        ..Silence::default()
+    };
+    let gave_up = End::GaveUp(WatchdogKillReason::Tier3Deadman, silence);
     insta::assert_snapshot!(screen(told(&gave_up, vec![], "")));
 }
 
@@ -150,12 +401,6 @@ fn a_host_that_is_busy() {
 }
 
 #[test]
-fn a_guest_that_hangs() {
-    let gave_up = End::GaveUp(WatchdogKillReason::Tier1CpuBudget);
-    insta::assert_snapshot!(screen(told(&gave_up, vec![], "")));
-}
-
-#[test]
 fn of_many_alike_the_first_few_are_shown() {
     let mut many = AssertResult::pass();
     for tid in 0..40 {
@@ -166,18 +411,18 @@ fn of_many_alike_the_first_few_are_shown() {
     }
     let text = screen(told(&End::Bye, vec![result(many)], ""));
     assert!(
-        text.contains("tid 3 ") && !text.contains("tid 4 "),
+        text.contains("tid 2 ") && !text.contains("tid 3 "),
         "{text}"
     );
     assert!(
-        text.contains("... and 36 more of kind NoProgress"),
+        text.contains("... and 37 more of kind NoProgress"),
         "{text}"
     );
 }
 
 #[test]
 fn the_command_to_see_it_again_has_seed_and_test() {
-    let command = again("the_command_to_see_it_again_has_seed_and_test", 7);
+    let command = again("the_command_to_see_it_again_has_seed_and_test", 7, None);
     assert!(command.starts_with("KTSTR_SEED=7 cargo test "), "{command}");
     assert!(command.contains("the_command_to_see_it_again"), "{command}");
 }

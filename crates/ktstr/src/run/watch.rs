@@ -25,6 +25,21 @@ pub(super) struct Watch {
     seen: u64,
 }
 
+/// What was found when a guest was given up on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// Under the virtual clock: what the guest's clock had come to.
+    pub(super) guest: Option<Duration>,
+    /// Wall time since the machine's last sign of progress: of its clock if that is virtual.
+    pub(super) wall: Duration,
+    /// What QEMU got of the host's CPUs meanwhile.
+    pub(super) burnt: Duration,
+    /// The same of each vCPU, where the host can tell.
+    pub(super) vcpus: Vec<Duration>,
+    /// The task that each of the guest's CPUs was at, where its memory tells.
+    pub(super) tasks: Vec<String>,
+}
+
 impl Watch {
     /// For a machine of `vcpus` on a host of `host_cpus`.
     pub(super) fn new(vcpus: u32, host_cpus: u32) -> Self {
@@ -34,6 +49,11 @@ impl Watch {
             cpu_then: Duration::ZERO,
             seen: 0,
         }
+    }
+
+    /// Wall time and CPU time of QEMU, which has burnt `cpu` in all, since the last progress.
+    pub(super) fn silent(&self, cpu: Duration) -> (Duration, Duration) {
+        (self.since.elapsed(), cpu.saturating_sub(self.cpu_then))
     }
 
     /// Judges the silence. `progress` is any number that grows when the guest gets on, `cpu`

@@ -1,0 +1,128 @@
+//! Why the verifier refused a program, out of a scheduler's log: libbpf prints the verifier's log
+//! between two marks, and the reason is its last line but for the statistics. Since Linux 7.3 an
+//! explanation follows the reason, with the line of the source.
+
+use std::fmt;
+
+use super::judge::last_lines;
+
+const BEGIN: &str = "-- BEGIN PROG LOAD LOG --";
+const END: &str = "-- END PROG LOAD LOG --";
+/// Lines shown before the reason: what the program was doing.
+const BEFORE: usize = 4;
+/// Lines shown of the explanation.
+const EXPLAINED: usize = 12;
+
+/// A refusal.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal<'a> {
+    /// The program, where libbpf names it.
+    program: Option<&'a str>,
+    lines: Vec<&'a str>,
+    /// Place of the reason among them.
+    reason: usize,
+}
+
+/// The last refusal in a log; `None` if it holds none.
+pub(super) fn of(log: &str) -> Option<Refusal<'_>> {
+    let (before, after) = log.rsplit_once(END)?;
+    let (_, verifier) = before.rsplit_once(BEGIN)?;
+    let lines: Vec<&str> = verifier
+        .lines()
+        .filter(|line| !line.trim().is_empty() && *line != "libbpf: ")
+        .collect();
+    let explained = lines
+        .iter()
+        .rposition(|l| l.starts_with("Verification failed"));
+    let counted = lines.iter().rposition(|l| l.starts_with("processed "));
+    let reason = explained
+        .or(counted)
+        .unwrap_or(lines.len())
+        .checked_sub(1)?;
+    let program = after
+        .split_once("prog '")
+        .and_then(|(_, rest)| Some(rest.split_once('\'')?.0));
+    Some(Refusal {
+        program,
+        lines,
+        reason,
+    })
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the verifier refused it")?;
+        if let Some(program) = self.program {
+            write!(f, " for `{program}`")?;
+        }
+        write!(f, ": {}", self.lines[self.reason].trim())
+    }
+}
+
+impl Refusal<'_> {
+    /// The reason and what stands around it, indented.
+    pub(super) fn excerpt(&self) -> String {
+        let before = self.reason.saturating_sub(BEFORE);
+        let explanation = self.lines[self.reason + 1..]
+            .iter()
+            .take_while(|line| {
+                let head = line.trim();
+                !["processed ", "Instruction context:", "Causal path:"]
+                    .iter()
+                    .any(|end| head.starts_with(end))
+            })
+            .take(EXPLAINED);
+        let told: Vec<&str> = self.lines[before..=self.reason]
+            .iter()
+            .chain(explanation)
+            .copied()
+            .collect();
+        last_lines(&told.join("\n"), BEFORE + 1 + EXPLAINED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `scx-ktstr --fail-verify` printed on Linux 7.3.
+    const RECORDED: &str = include_str!("../../tests/data/refused.log");
+
+    #[test]
+    fn the_reason_is_found_in_a_log_that_explains_itself() {
+        let refusal = of(RECORDED).expect("a refusal");
+        assert_eq!(
+            refusal.to_string(),
+            "the verifier refused it for `ktstr_init`: R1 invalid mem access 'scalar'"
+        );
+        insta::assert_snapshot!(refusal.excerpt());
+    }
+
+    #[test]
+    fn the_reason_is_found_in_a_log_that_ends_with_it() {
+        let log = format!(
+            "libbpf: -- BEGIN PROG LOAD LOG --\n{}R1 invalid mem access 'scalar'\n\
+             processed 500 insns (limit 1000000)\n-- END PROG LOAD LOG --\n\
+             libbpf: prog 'x': failed to load: -EACCES\n",
+            "0: (18) r2 = 0\n".repeat(500),
+        );
+        let refusal = of(&log).expect("a refusal");
+        assert_eq!(
+            refusal.to_string(),
+            "the verifier refused it for `x`: R1 invalid mem access 'scalar'"
+        );
+        assert_eq!(refusal.excerpt().lines().count(), BEFORE + 1);
+    }
+
+    #[test]
+    fn what_is_no_refusal_is_none() {
+        for log in [
+            "",
+            "attached\n",
+            "-- END PROG LOAD LOG --",
+            "-- BEGIN PROG LOAD LOG ---- END PROG LOAD LOG --",
+        ] {
+            assert_eq!(of(log), None, "{log}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Each kind of finding in plain words. The messages come from the checks themselves, so a check that
+//! says it otherwise is noticed here.
+
+use std::collections::BTreeSet;
+
+use ktstr_assert::{Assert, Verdict, WorkerReport};
+
+use super::*;
+
+fn worker(tid: i32) -> WorkerReport {
+    WorkerReport {
+        tid,
+        completed: true,
+        work_units: 1000,
+        iterations: 1000,
+        wall_time_ns: 3_000_000_000,
+        off_cpu_ns: 1_000_000_000,
+        cpu_time_ns: 2_000_000_000,
+        cpus_used: [0].into(),
+        ..WorkerReport::default()
+    }
+}
+
+/// The sentence on workers of a cgroup `web`.
+fn of(checks: Assert, workers: &[WorkerReport], cpuset: Option<&BTreeSet<usize>>) -> String {
+    let mut result = checks.assert_cgroup(workers, cpuset);
+    for outcome in &mut result.outcomes {
+        if let ktstr_assert::Outcome::Fail(detail) = outcome {
+            *detail = detail.clone().with_cgroup("web");
+        }
+    }
+    sentence(&result, Some(Fault::Scheduler), None)
+}
+
+const NONE: Assert = Assert::NO_OVERRIDES;
+
+#[test]
+fn of_workers_that_stood_still() {
+    let mut workers = [worker(7), worker(8)];
+    (workers[0].max_gap_ms, workers[1].max_gap_ms) = (2100, 20);
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"worker 7 of cgroup web got nothing done for 2.1 s, where 2.0 s are allowed — the scheduler's fault.");
+    workers[1].max_gap_ms = 3500;
+    insta::assert_snapshot!(of(NONE.max_gap_ms(2000), &workers, None), @"2 workers got nothing done for longer than the allowed 2.0 s, worker 8 of cgroup web for 3.5 s — the scheduler's fault.");
+}
+
+#[test]
+fn of_workers_that_did_nothing() {
+    let mut workers = [worker(7), worker(8)];
+    workers[1].work_units = 0;
+    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"worker 8 of cgroup web did no work at all — the scheduler's fault.");
+    workers[0].work_units = 0;
+    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"2 workers did no work at all, the first worker 7 of cgroup web — the scheduler's fault.");
+}
+
+#[test]
+fn of_unequal_shares() {
+    let mut workers = [worker(7), worker(8)];
+    workers[1].off_cpu_ns = 2_000_000_000;
+    insta::assert_snapshot!(of(NONE.max_spread_pct(15.0), &workers, None), @"the 2 workers of web did not get equal shares: off the CPU for 33 to 67 % of their time (15 points apart are allowed) — the scheduler's fault.");
+}
+
+#[test]
+fn of_a_worker_outside_its_cpuset() {
+    let cpuset = [1, 2].into();
+    insta::assert_snapshot!(of(NONE.check_isolation(), &[worker(7)], Some(&cpuset)), @"worker 7 of cgroup web ran on CPUs [0], outside its cpuset {1, 2} — the scheduler's fault.");
+}
+
+#[test]
+fn of_late_wake_ups() {
+    let mut late = worker(7);
+    late.wake_latencies_ns = vec![35_000_000; 100];
+    insta::assert_snapshot!(of(NONE.max_p99_wake_latency_ns(2_000_000), &[late], None), @"the p99 wake latency of cgroup web was 35.0 ms, where 2.0 ms are allowed — the scheduler's fault.");
+}
+
+#[test]
+fn of_rates_and_migrations() {
+    let mut busy = worker(7);
+    busy.migration_count = 900;
+    insta::assert_snapshot!(of(NONE.max_migration_ratio(0.5), &[busy.clone()], None), @"migration ratio 0.900 above 0.5: 900 migrations in 1000 iterations (cgroup web) — the scheduler's fault.");
+    insta::assert_snapshot!(of(NONE.min_work_rate(9000.0), &[busy], None), @"worker 7 work rate 500.0/s below floor 9000/s (cgroup web) — the scheduler's fault.");
+}
+
+#[test]
+fn of_a_claim() {
+    let mut verdict = Verdict::new();
+    verdict
+        .claim("share of the CPU time", 0.1)
+        .because("web among web, db")
+        .at_least(0.4);
+    let said = sentence(&verdict.into_result(), Some(Fault::Scheduler), None);
+    insta::assert_snapshot!(said, @"share of the CPU time was 0.1 (web among web, db), expected at least 0.4 — the scheduler's fault.");
+}
+
+#[test]
+fn the_end_of_a_scheduler_tells_more_than_what_follows_from_it() {
+    let mut result = AssertResult::pass();
+    for (kind, message) in [
+        (DetailKind::Monitor, "cpu1: local DSQ deeper than 5"),
+        (
+            DetailKind::Stuck,
+            "tid 7 stuck 2500ms on cpu0 at +1ms (threshold 2000ms)",
+        ),
+        (
+            DetailKind::Stuck,
+            "tid 8 stuck 3500ms on cpu0 at +1ms (threshold 2000ms)",
+        ),
+        (
+            DetailKind::SchedulerCrashed,
+            "scheduler process died: pid 9 is there",
+        ),
+        (
+            DetailKind::SchedulerEvent,
+            "the kernel ejected scheduler `x`: runtime error (y)",
+        ),
+    ] {
+        result.record_fail(AssertDetail::new(kind, message));
+    }
+    let told: Vec<&str> = ranked(&result).iter().map(|d| d.message.as_str()).collect();
+    let first: Vec<&str> = told
+        .iter()
+        .map(|m| m.split(' ').next().expect("a word"))
+        .collect();
+    assert_eq!(first, ["the", "scheduler", "tid", "tid", "cpu1:"]);
+    assert!(told[2].starts_with("tid 8"), "the longest first: {told:?}");
+}
+
+#[test]
+fn what_is_long_is_cut() {
+    let result = AssertResult::fail(AssertDetail::new(DetailKind::Other, "é".repeat(5000)));
+    let said = sentence(&result, Some(Fault::Test), None);
+    assert!(said.chars().count() < 200, "{said}");
+    assert!(said.ends_with("… — the test's fault."), "{said}");
+}
+
+#[test]
+fn a_failure_tells_more_than_what_could_not_be_told() {
+    let mut result = AssertResult::inconclusive_msg("no wake-ups");
+    result.record_fail(AssertDetail::new(DetailKind::Monitor, "cpu1"));
+    assert!(sentence(&result, None, None).starts_with("cpu1"));
+}

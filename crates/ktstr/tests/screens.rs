@@ -1,0 +1,242 @@
+//! What people read when a test is red, of real runs: a screen for each main way to fail. Under the
+//! virtual clock, so the numbers are the guest's.
+
+#[macro_use]
+mod common;
+
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr::run::{Fault, Finished, run};
+use ktstr::test_support::ClockMode;
+
+const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
+    Scheduler::named("ktstr_sched")
+        .binary(SchedulerSpec::Discover("scx-ktstr"))
+        .sched_args(args)
+}
+
+const SOUND: Scheduler = scx_ktstr(&[]);
+const STALLS: Scheduler = scx_ktstr(&["--stall-after", "1"]);
+const CRASHES: Scheduler = scx_ktstr(&["--crash-after", "1"]);
+const IGNORES_AFFINITY: Scheduler = scx_ktstr(&["--ignore-affinity"]);
+const LEAVES: Scheduler = scx_ktstr(&["--exit-after", "1"]);
+const WAKES_SLOWLY: Scheduler = scx_ktstr(&["--slow-wake"]);
+const STARVES: Scheduler = scx_ktstr(&["--starve-cgroup"]);
+
+const CHECKED: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
+const TWO: Topology = Topology::new(1, 1, 2, 1);
+
+macro_rules! screens {
+    ($($entry:ident = $name:literal, $func:expr, $seconds:literal, $sched:ident $timeout:literal,
+        $assert:expr, $topology:ident;)*) => { $(
+        case!($entry = $name, $func, clock: ClockMode::Virtual, topology: $topology,
+            duration: Duration::from_secs($seconds), scheduler: &$sched,
+            watchdog_timeout: Duration::from_secs($timeout), assert: $assert);
+    )* };
+}
+
+screens! {
+    STALL = "stall", two_cgroups, 4, STALLS 2, CHECKED, TWO;
+    CRASH = "crash", two_cgroups, 3, CRASHES 5, CHECKED, TWO;
+    AFFINITY = "affinity", bound, 2, IGNORES_AFFINITY 5, CHECKED, TWO;
+    LEFT = "left", two_steps, 3, LEAVES 5, CHECKED, TWO;
+    LEFT_AT_THE_END = "left_at_the_end", two_cgroups, 3, LEAVES 5, CHECKED, TWO;
+    KILLED = "killed", kills_the_scheduler, 2, SOUND 5, CHECKED, TWO;
+    SLOW_WAKE = "slow_wake", wakes, 2, WAKES_SLOWLY 5, CHECKED.max_p99_wake_latency_ns(20_000_000), TWO;
+    STARVED = "starved", crowded, 3, STARVES 20, CHECKED.max_gap_ms(1000), TWO;
+}
+
+fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
+    let cgroup = |name| CgroupDef::named(name).workers(2);
+    execute_defs(ctx, vec![cgroup("left"), cgroup("right")])
+}
+
+fn two_steps(ctx: &Ctx) -> Result<AssertResult> {
+    let step = |name| Step {
+        setup: vec![CgroupDef::named(name).workers(4)].into(),
+        ops: vec![],
+        hold: HoldSpec::frac(0.5),
+    };
+    execute_steps(ctx, vec![step("first"), step("second")])
+}
+
+fn bound(ctx: &Ctx) -> Result<AssertResult> {
+    let on = |name, cpu| {
+        CgroupDef::named(name)
+            .workers(3)
+            .cpuset(CpusetSpec::exact([cpu]))
+    };
+    execute_defs(ctx, vec![on("left", 0), on("right", 1)])
+}
+
+fn crowded(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let cgroup = |name| CgroupDef::named(name).workers(2 * cpus);
+    execute_defs(ctx, vec![cgroup("left"), cgroup("right")])
+}
+
+fn wakes(ctx: &Ctx) -> Result<AssertResult> {
+    let pipes = CgroupDef::named("pipes").work_type(WorkType::PipeIo { burst_iters: 64 });
+    execute_defs(
+        ctx,
+        vec![pipes.workers(2), CgroupDef::named("spin").workers(4)],
+    )
+}
+
+fn kills_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
+    let pid = ctx.sched_pid.expect("a scheduler is under test");
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        // SAFETY: no memory is involved.
+        unsafe { libc::kill(pid, libc::SIGKILL) }
+    });
+    two_cgroups(ctx)
+}
+
+/// Runs it, and holds what is read against what every screen has.
+fn screen(entry: &'static KtstrTestEntry, says: &[&str]) -> Finished {
+    let finished = run(entry);
+    let text = &finished.text;
+    assert_eq!(finished.exit_code(), 1, "{text}");
+    assert_eq!(finished.fault, Some(Fault::Scheduler), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        (8..=30).contains(&lines.len()),
+        "{} lines:\n{text}",
+        lines.len()
+    );
+    let start = format!(
+        "ktstr_test '{}' [sched=scx-ktstr] [topo={}] failed: ",
+        entry.name, entry.topology
+    );
+    assert!(lines[0].starts_with(&start), "{text}");
+    assert!(lines[0].ends_with(" — the scheduler's fault."), "{text}");
+    let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!(
+        (
+            count("  fault: the scheduler's ("),
+            count("again: "),
+            count("record: ")
+        ),
+        (1, 1, 1),
+        "{text}"
+    );
+    for part in says {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    finished
+}
+
+/// The kind of the first failure about the scheduler's end.
+fn end(finished: &Finished) -> Option<DetailKind> {
+    let mut details = finished.result.failure_details();
+    details.find_map(|d| {
+        d.message
+            .starts_with("scheduler process died")
+            .then_some(d.kind)
+    })
+}
+
+#[test]
+fn a_scheduler_that_stalls() {
+    let finished = screen(
+        &STALL,
+        &[
+            "failed: the kernel ejected scx-ktstr, which gave worker 100",
+            " of cgroup ",
+            "(sched_ext notes SCX_EXIT_ERROR_STALL; noticed in scx_watchdog_workfn+",
+            "stall=1",
+            "  <--\n",
+        ],
+    );
+    assert_eq!(end(&finished), Some(DetailKind::SchedulerCrashed));
+}
+
+#[test]
+fn a_scheduler_that_breaks_a_rule() {
+    screen(
+        &AFFINITY,
+        &[
+            "failed: the kernel ejected scheduler `scx-ktstr`: runtime error (SCX_DSQ_LOCAL[_ON] target CPU ",
+            "(sched_ext notes SCX_EXIT_ERROR; noticed in ",
+        ],
+    );
+}
+
+#[test]
+fn a_scheduler_that_reports_an_error_of_its_own() {
+    // The function of the scheduler is named that noticed it.
+    let finished = screen(
+        &CRASH,
+        &[
+            "scx_bpf_error (ktstr: host-triggered crash)",
+            "noticed in bpf_prog_",
+        ],
+    );
+    assert!(
+        finished.text.contains("_ktstr_enqueue+"),
+        "{}",
+        finished.text
+    );
+}
+
+/// It stops the scenario between its steps, or in the middle of its only one: either way the kernel
+/// ejected nobody.
+#[test]
+fn a_scheduler_that_leaves_by_itself() {
+    for entry in [&LEFT, &LEFT_AT_THE_END] {
+        let finished = screen(
+            entry,
+            &[
+                "failed: scx-ktstr left by itself",
+                "scheduler process died: `scx-ktstr` left by itself",
+                "SCX_EXIT_UNREG: unregistered from user space",
+                "leaving, as --exit-after says",
+            ],
+        );
+        assert_eq!(end(&finished), Some(DetailKind::SchedulerExitedCleanly));
+        assert!(!finished.text.contains("eject"), "{}", finished.text);
+        let vm = finished.vm.as_ref().expect("it ran");
+        assert_eq!(vm.scx_exit, None);
+    }
+}
+
+#[test]
+fn a_scheduler_that_is_killed() {
+    let finished = screen(
+        &KILLED,
+        &["failed: scx-ktstr was killed by signal 9 before the test was over"],
+    );
+    assert_eq!(end(&finished), Some(DetailKind::SchedulerCrashed));
+    assert!(!finished.text.contains("eject"), "{}", finished.text);
+}
+
+#[test]
+fn wake_ups_that_come_late() {
+    screen(
+        &SLOW_WAKE,
+        &[
+            "failed: the p99 wake latency of cgroup pipes was ",
+            ", where 20.0 ms are allowed",
+            "  <--\nspin ",
+        ],
+    );
+}
+
+#[test]
+fn a_cgroup_that_is_starved() {
+    let finished = screen(
+        &STARVED,
+        &[
+            " of cgroup left no CPU for ",
+            " made no progress (0 work units)",
+        ],
+    );
+    let marked = finished.text.lines().find(|line| line.ends_with("<--"));
+    assert!(
+        marked.is_some_and(|line| line.starts_with("left ")),
+        "{}",
+        finished.text
+    );
+}
