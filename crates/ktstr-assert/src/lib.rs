@@ -42,7 +42,9 @@ pub use series::{
 };
 pub use stats::{CgroupStats, PhaseBucket, PhaseCgroupStats, SampleSource, ScenarioStats};
 pub use stimulus::StimulusEvent;
-pub use verdict::{BetterClaim, ClaimBuilder, PresentClaim, SeqClaim, SetClaim, Verdict};
+pub use verdict::{
+    BetterClaim, BetterThanPhase, ClaimBuilder, PresentClaim, SeqClaim, SetClaim, Verdict,
+};
 pub use worker::{
     Migration, PhaseSlice, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase, cgroup_stats,
 };
