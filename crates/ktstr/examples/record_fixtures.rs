@@ -20,6 +20,7 @@ use anyhow::{Context, bail};
 use ktstr::cgroup::Controller;
 use ktstr::prelude::*;
 use ktstr::snapshot::FailureDumpReport;
+use ktstr::topology::NumaNode;
 use ktstr_record::RunRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,6 +34,16 @@ const SAMPLES: usize = 22;
 /// The seed of all runs.
 const SEED: u64 = 7;
 const FOUR: Topology = Topology::new(1, 2, 2, 1);
+/// Two nodes with CPUs, and one with memory alone.
+const NODES: Topology = Topology::with_nodes(
+    2,
+    1,
+    &[
+        NumaNode::new(1, 256),
+        NumaNode::new(1, 256),
+        NumaNode::new(0, 256),
+    ],
+);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What a run is made with, and what of it is kept.
@@ -40,6 +51,7 @@ struct Run {
     name: &'static str,
     sched_args: Option<&'static [&'static str]>,
     func: fn(&Ctx) -> Result<AssertResult>,
+    topology: Topology,
     window: Duration,
     clock: ClockMode,
     keeps: &'static [&'static str],
@@ -58,6 +70,7 @@ impl Run {
             name,
             sched_args: Some(args),
             func: crowded,
+            topology: FOUR,
             window: Duration::from_millis(2400),
             clock: ClockMode::Virtual,
             keeps,
@@ -107,6 +120,13 @@ const RUNS: &[Run] = &[
     Run::new("wrong-cpu", &["--wrong-cpu"], &[MONITOR]).of(light),
     Run::new("stall", &["--stall-after", "1.2"], &[SERIES, MONITOR]),
     Run {
+        sched_args: None,
+        topology: NODES,
+        ..Run::new("numa", &[], &[WORKERS])
+            .of(on_nodes)
+            .lasting(Duration::from_secs(4))
+    },
+    Run {
         clock: ClockMode::Real,
         ..Run::new("wedged", &[], &[MONITOR])
             .of(wedged)
@@ -136,20 +156,35 @@ impl Watched {
         cpus: &[usize],
         config: &WorkloadConfig,
     ) -> Result<Self> {
+        let mut group = Self::spawn(ctx, cgroup, cpus, config)?;
+        group.move_and_start(ctx)?;
+        Ok(group)
+    }
+
+    /// A cgroup, and workers that wait outside of it.
+    fn spawn(
+        ctx: &Ctx,
+        cgroup: &'static str,
+        cpus: &[usize],
+        config: &WorkloadConfig,
+    ) -> Result<Self> {
         ctx.cgroups.create_cgroup(cgroup)?;
         let cpuset: BTreeSet<usize> = cpus.iter().copied().collect();
         if !cpuset.is_empty() {
             ctx.cgroups.set_cpuset(cgroup, &cpuset)?;
         }
-        let mut handle = WorkloadHandle::spawn_seeded(config, ctx.seed)?;
-        ctx.cgroups
-            .move_tasks(cgroup, &handle.worker_pids_for_cgroup_procs()?)?;
-        handle.start();
         Ok(Watched {
             cgroup,
             cpuset: (!cpuset.is_empty()).then_some(cpuset),
-            handle,
+            handle: WorkloadHandle::spawn_seeded(config, ctx.seed)?,
         })
+    }
+
+    fn move_and_start(&mut self, ctx: &Ctx) -> Result<()> {
+        let pids = self.handle.worker_pids_for_cgroup_procs()?;
+        ctx.cgroups.move_tasks(self.cgroup, &pids)?;
+        self.handle.start();
+        Ok(())
     }
 
     /// Stops the workers and tells the host what they measured.
@@ -226,6 +261,28 @@ fn shift(ctx: &Ctx) -> Vec<CgroupDef> {
     vec![CgroupDef::named("second").workers(2)]
 }
 
+/// Workers on the CPUs of the first node, with memory there, on the other node, and on the one that has
+/// no CPUs; and workers that may run on all and wander between the nodes.
+fn on_nodes(ctx: &Ctx) -> Result<AssertResult> {
+    ctx.cgroups.setup(&[Controller::Cpuset].into())?;
+    let mut watched = Vec::new();
+    for (node, cgroup) in ["near", "far", "slow"].into_iter().enumerate() {
+        let group = Watched::spawn(ctx, cgroup, &[0, 1], &spin(2))?;
+        ctx.cgroups.set_cpuset_mems(cgroup, &[node].into())?;
+        watched.push(group);
+    }
+    watched.push(Watched::spawn(ctx, "wandering", &[], &spin(4))?);
+    for group in &mut watched {
+        group.handle.measure_pages();
+        group.move_and_start(ctx)?;
+    }
+    let result = execute_steps(ctx, vec![Step::hold(HoldSpec::FULL)])?;
+    for group in watched {
+        group.tell()?;
+    }
+    Ok(result)
+}
+
 /// As many workers as CPUs, one of which sleeps now and then: there is a CPU for it when it wakes.
 fn light(ctx: &Ctx) -> Result<AssertResult> {
     let waking = WorkType::bursty(Duration::from_millis(30), Duration::from_millis(5));
@@ -261,7 +318,7 @@ const fn entry(run: &Run) -> KtstrTestEntry {
     KtstrTestEntry {
         name: run.name,
         func: run.func,
-        topology: FOUR,
+        topology: run.topology,
         duration: run.window,
         clock: run.clock,
         seed: Some(SEED),
@@ -283,7 +340,7 @@ static SCX_KTSTR: Scheduler =
     Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
 
 entries! {
-    0 R0; 1 R1; 2 R2; 3 R3; 4 R4; 5 R5; 6 R6; 7 R7; 8 R8; 9 R9; 10 R10; 11 R11; 12 R12; 13 R13;
+    0 R0; 1 R1; 2 R2; 3 R3; 4 R4; 5 R5; 6 R6; 7 R7; 8 R8; 9 R9; 10 R10; 11 R11; 12 R12; 13 R13; 14 R14;
 }
 
 fn main() -> Result<()> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::fixture::{Pair, hold_and_fail, judged, phases, workers};
 use ktstr_assert::{
-    COMPARATOR_VOCABULARY, DetailKind, Phase, Verdict, WorkerReport, claim, claim_present,
+    COMPARATOR_VOCABULARY, CgroupStatsClaim, DetailKind, Phase, PhaseBucketClaim,
+    PhaseCgroupStatsClaim, ScenarioStatsClaim, Verdict, WorkerReport, WorkerReportClaim, claim,
+    claim_present,
 };
 
 /// A worker of a sound run: it was seen on all four CPUs.
@@ -380,4 +382,63 @@ fn kind_and_reason_go_into_the_failure() {
         detail.display_with_kind(),
         "[NoProgress] worker.work_units: expected greater than 0, was 0 (it waited for seconds)"
     );
+}
+
+/// A claim a field, of each type that has them.
+#[test]
+fn derived_claims() {
+    let (even, starved) = (even(), starved());
+    let recorded = phases("sound");
+    let bucket = &recorded.buckets[0];
+    let first = &bucket.per_cgroup["first"];
+    let cgroup = &recorded.stats.cgroups[0];
+    hold_and_fail(&[
+        Pair {
+            what: "WorkerReport",
+            holds: judged(|v| {
+                even.claim_work_units(v).gt(0);
+                even.claim_cpus_used(v).contains(&3);
+                even.claim_migrations(v).nonempty();
+            }),
+            fails: judged(|v| {
+                starved.claim_work_units(v).gt(0);
+                starved.claim_cpus_used(v).contains(&3);
+                starved.claim_migrations(v).nonempty();
+            }),
+            with: "FAIL [Other] work_units: expected greater than 0, was 0\n\
+                   FAIL [Other] cpus_used: expected to contain 3, was [] (len 0)\n\
+                   FAIL [Other] migrations: expected non-empty, was [] (len 0)",
+        },
+        Pair {
+            what: "CgroupStats",
+            holds: judged(|v| {
+                cgroup.claim_spread(v).lt(10.0);
+                cgroup.claim_cgroup_name(v).eq("first");
+            }),
+            fails: judged(|v| {
+                cgroup.claim_spread(v).lt(5.0);
+                cgroup.claim_page_locality(v).at_least(0.5);
+                cgroup.claim_cgroup_name(v).eq("second");
+            }),
+            with: "FAIL [Other] spread: expected less than 5, was 6.330359986363419\n\
+                   FAIL [Other] page_locality: metric absent\n\
+                   FAIL [Other] cgroup_name: expected second, was first",
+        },
+        Pair {
+            what: "PhaseCgroupStats, PhaseBucket, ScenarioStats",
+            holds: judged(|v| {
+                first.claim_num_workers(v).eq(2);
+                bucket.claim_label(v).eq("Step[0]");
+                recorded.stats.claim_total_workers(v).eq(5);
+            }),
+            fails: judged(|v| {
+                first.claim_off_cpu_pcts(v).len_eq(3);
+                bucket.claim_sample_count(v).at_least(4);
+                recorded.stats.claim_total_workers(v).lt(5);
+            }),
+            with: "FAIL [Other] off_cpu_pcts: expected len == 3, was [65.5449717626065, 71.87533174896991] (len 2)\n\
+                   FAIL [Other] sample_count: expected at least 4, was 3\n\
+                   FAIL [Other] total_workers: expected less than 5, was 5",
+        },
+    ]);
 }
