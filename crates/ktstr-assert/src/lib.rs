@@ -40,9 +40,16 @@ pub use series::{
     BpfMapCpuProjector, BpfMapProjector, CrossPhaseRatio, DrainedSnapshotEntry, EachClaim,
     FracPair, PhaseMapExt, Sample, SampleSeries, SeriesField, StatsPathProjector, StatsValue,
 };
-pub use stats::{CgroupStats, PhaseBucket, PhaseCgroupStats, SampleSource, ScenarioStats};
+pub use stats::{
+    CgroupStats, CgroupStatsClaim, PhaseBucket, PhaseBucketClaim, PhaseCgroupStats,
+    PhaseCgroupStatsClaim, SampleSource, ScenarioStats, ScenarioStatsClaim,
+};
 pub use stimulus::StimulusEvent;
-pub use verdict::{BetterClaim, ClaimBuilder, PresentClaim, SeqClaim, SetClaim, Verdict};
+pub use verdict::{
+    BetterClaim, BetterThanPhase, ClaimBuilder, PresentClaim, SeqClaim, SetClaim, Verdict,
+};
 pub use worker::{
-    Migration, PhaseSlice, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase, cgroup_stats,
+    Migration, PhaseSlice, WorkerExitInfo, WorkerReport, WorkerReportClaim, carrier,
+    carriers_by_phase, cgroup_stats, page_locality, parse_numa_maps,
+    parse_vmstat_numa_pages_migrated,
 };

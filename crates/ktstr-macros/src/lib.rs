@@ -9,6 +9,7 @@
 //! `::ktstr::__private::run_under_libtest(&'static KtstrTestEntry)`.
 
 mod attrs;
+mod claim;
 mod declare;
 mod expand;
 mod keys;
@@ -44,6 +45,18 @@ pub fn ktstr_test_entry(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     finish(declare::declare(input.into()))
+}
+
+/// Gives a struct with named fields a trait `<Name>Claim` with `claim_<field>(&self, &mut Verdict)` for
+/// each: a set for a `BTreeSet`, a sequence for a `Vec`, a metric that may be absent for an
+/// `Option<f64>`, else a value. Maps, other options and fields with `#[claim(skip)]` have none.
+///
+/// The code refers to `::ktstr::assert::{Verdict, ClaimBuilder, PresentClaim, SetClaim, SeqClaim}`, or
+/// to what `#[claim(crate = path)]` on the struct names in its place.
+#[proc_macro_derive(Claim, attributes(claim))]
+pub fn derive_claim(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    finish(claim::derive(input))
 }
 
 fn finish(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

@@ -35,7 +35,7 @@ pub mod table;
 mod vm_result;
 
 pub use ktstr_assert::{claim, claim_present};
-pub use ktstr_macros::{declare_scheduler, ktstr_test, ktstr_test_entry};
+pub use ktstr_macros::{Claim, declare_scheduler, ktstr_test, ktstr_test_entry};
 pub use linkme;
 pub use linkme::distributed_slice;
 

@@ -7,7 +7,8 @@ use anyhow::Context;
 use ktstr_assert::monitor::{self, MonitorReport};
 use ktstr_assert::series::SampleSeries;
 use ktstr_assert::{
-    AssertResult, MetricId, Phase, PhaseBucket, PhaseCgroupStats, StimulusEvent, buckets,
+    AssertResult, BetterThanPhase, MetricId, Phase, PhaseBucket, PhaseCgroupStats, StimulusEvent,
+    Verdict, buckets,
 };
 
 use ktstr_introspect::report::ScxExit;
@@ -245,6 +246,50 @@ impl VmResult {
             let samples = &self.monitor.as_ref()?.samples;
             monitor::metrics(samples).remove(metric.wire_name())
         })
+    }
+
+    /// Claims that a metric of `candidate` is better than that of `baseline`.
+    pub fn better_across_phases<'v>(
+        &self,
+        verdict: &'v mut Verdict,
+        baseline: Phase,
+        candidate: Phase,
+        metric: impl Into<MetricId>,
+    ) -> BetterThanPhase<'v> {
+        let metric = metric.into();
+        let at = |phase| (phase, self.phase_metric(phase, metric.clone()));
+        BetterThanPhase::new(verdict, metric.clone(), None, at(baseline), at(candidate))
+    }
+
+    /// The same of one cgroup.
+    pub fn better_across_phases_cgroup<'v>(
+        &self,
+        verdict: &'v mut Verdict,
+        baseline: Phase,
+        candidate: Phase,
+        cgroup: &str,
+        metric: impl Into<MetricId>,
+    ) -> BetterThanPhase<'v> {
+        let metric = metric.into();
+        let at = |phase| {
+            (
+                phase,
+                self.phase_cgroup_metric(phase, cgroup, metric.clone()),
+            )
+        };
+        let (was, is) = (at(baseline), at(candidate));
+        BetterThanPhase::new(verdict, metric, Some(cgroup), was, is)
+    }
+
+    /// Iterations a CPU-second in a phase: the metric `iteration_rate`.
+    pub fn step_throughput(&self, phase: Phase) -> Option<f64> {
+        self.phase_metric(phase, "iteration_rate")
+    }
+
+    /// The throughput of `b` over that of `a`; `None` without both, and for an `a` of 0.
+    pub fn throughput_ratio(&self, a: Phase, b: Phase) -> Option<f64> {
+        let (a, b) = (self.step_throughput(a)?, self.step_throughput(b)?);
+        (a != 0.0).then(|| b / a)
     }
 
     /// What the scenario did, and when.

@@ -206,6 +206,13 @@ impl Assert {
             || self.max_slow_tier_ratio.is_some()
     }
 
+    /// Whether any check over where pages are is on.
+    pub const fn has_numa_checks(&self) -> bool {
+        self.min_page_locality.is_some()
+            || self.max_cross_node_migration_ratio.is_some()
+            || self.max_slow_tier_ratio.is_some()
+    }
+
     /// Whether any monitor threshold is set.
     pub const fn has_monitor_checks(&self) -> bool {
         self.max_imbalance_ratio.is_some()

@@ -11,4 +11,5 @@ mod tests;
 mod workers;
 
 pub use assert::Assert;
+pub use numa::CgroupNodes;
 pub use workers::{DEFAULT_MAX_GAP_MS, DEFAULT_MAX_SPREAD_PCT};

@@ -5,11 +5,21 @@ use crate::outcome::{AssertDetail, AssertResult, DetailKind};
 use crate::stats::PhaseCgroupStats;
 use std::collections::BTreeSet;
 
+/// What is known of the nodes of a cgroup's machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CgroupNodes {
+    /// Those that the cgroup's pages are expected on.
+    pub expected: BTreeSet<usize>,
+    /// Those that have memory and no CPU.
+    pub memory_only: BTreeSet<usize>,
+}
+
 impl Assert {
     pub(super) fn judge_numa(
         &self,
         c: &PhaseCgroupStats,
         nodes: Option<&BTreeSet<usize>>,
+        memory_only: Option<&BTreeSet<usize>>,
         out: &mut AssertResult,
     ) {
         if self.min_page_locality.is_some() {
@@ -33,10 +43,34 @@ impl Assert {
             out.merge(self.assert_cross_node_migration(c.cross_node_migrated, c.numa_pages_total));
         }
         if self.max_slow_tier_ratio.is_some() {
-            out.record_inconclusive(AssertDetail::new(
-                DetailKind::SlowTier,
-                "the share of pages on memory-only nodes cannot be told: the topology is not known here",
-            ));
+            match memory_only {
+                Some(slow) => {
+                    out.merge(self.assert_slow_tier(c.pages_on(slow), c.numa_pages_total));
+                }
+                None => {
+                    out.record_inconclusive(AssertDetail::new(
+                        DetailKind::SlowTier,
+                        "the share of pages on memory-only nodes cannot be told: the topology is not known here",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Judges `slow` of `total` pages, those on memory-only nodes, against `max_slow_tier_ratio`.
+    pub fn assert_slow_tier(&self, slow: u64, total: u64) -> AssertResult {
+        let Some(ceiling) = self.max_slow_tier_ratio else {
+            return AssertResult::pass();
+        };
+        let detail = |m: String| AssertDetail::new(DetailKind::SlowTier, m);
+        match crate::math::ratio(slow, total) {
+            Some(r) if r <= ceiling => AssertResult::pass(),
+            Some(r) => AssertResult::fail(detail(format!(
+                "slow tier ratio {r:.3} above {ceiling}: {slow} of {total} pages on memory-only nodes"
+            ))),
+            None => AssertResult::inconclusive(detail(
+                "the share of pages on memory-only nodes cannot be told: no pages were seen".into(),
+            )),
         }
     }
 

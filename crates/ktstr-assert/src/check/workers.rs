@@ -1,6 +1,6 @@
 //! The judgement of one cgroup's workers.
 
-use super::Assert;
+use super::{Assert, CgroupNodes};
 use crate::math::{cv, min_max, percentile, ratio, sorted};
 use crate::outcome::{AssertDetail, AssertResult, DetailKind};
 use crate::stats::ScenarioStats;
@@ -40,6 +40,31 @@ impl Assert {
         cpuset: Option<&BTreeSet<usize>>,
         nodes: Option<&BTreeSet<usize>>,
     ) -> AssertResult {
+        self.judge_cgroup(reports, cpuset, nodes, None)
+    }
+
+    /// The same with all that is known of the machine's nodes.
+    pub fn assert_cgroup_on(
+        &self,
+        reports: &[WorkerReport],
+        cpuset: Option<&BTreeSet<usize>>,
+        nodes: &CgroupNodes,
+    ) -> AssertResult {
+        self.judge_cgroup(
+            reports,
+            cpuset,
+            Some(&nodes.expected),
+            Some(&nodes.memory_only),
+        )
+    }
+
+    fn judge_cgroup(
+        &self,
+        reports: &[WorkerReport],
+        cpuset: Option<&BTreeSet<usize>>,
+        nodes: Option<&BTreeSet<usize>>,
+        memory_only: Option<&BTreeSet<usize>>,
+    ) -> AssertResult {
         let mut out = AssertResult {
             stats: ScenarioStats::from_cgroup(cgroup_stats("", reports)),
             ..AssertResult::default()
@@ -72,7 +97,7 @@ impl Assert {
         self.judge_rates(reports, &mut out);
         self.judge_latencies(reports, &mut out);
         self.judge_migrations(reports, &mut out);
-        self.judge_numa(&carrier(reports), nodes, &mut out);
+        self.judge_numa(&carrier(reports), nodes, memory_only, &mut out);
         out
     }
 

@@ -148,6 +148,6 @@ registry! {
     OffCpuSpreadPct "off_cpu_spread_pct" LowerBetter [PerPhase] 5.0, 0.25, "%" Workers;
     MigrationRatio "migration_ratio" LowerBetter [PerPhase] 0.05, 0.2, "" Workers;
     IterationsPerWorker "iterations_per_worker" Informational [PerPhase] 10.0, 0.1, "" Workers;
-    PageLocality "page_locality" HigherBetter [PerPhase] 0.05, 0.1, "" Pending;
-    CrossNodeMigrationRatio "cross_node_migration_ratio" LowerBetter [PerPhase] 0.05, 0.2, "" Pending;
+    PageLocality "page_locality" HigherBetter [PerPhase] 0.05, 0.1, "" Workers;
+    CrossNodeMigrationRatio "cross_node_migration_ratio" LowerBetter [PerPhase] 0.05, 0.2, "" Workers;
 }

@@ -3,7 +3,9 @@
 //! What breaks it are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores
 //! (EuroSys 2016). A moment of it is normal: a task was woken, and the CPU it is meant for is on its
 //! way out of idle. So a single sample says nothing; either the CPU or the task must have been left
-//! alone all the time from the first sample of several to the last.
+//! alone all the time from the first sample of several to the last. A CPU that does something in
+//! between, such as to run a thread of the kernel, must be found so in twice as many: what is a moment
+//! is not met again and again.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
 
@@ -15,10 +17,10 @@ const PREEMPTED_NS: u64 = 10_000_000;
 pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<String> {
     let cpus = samples.iter().map(|s| s.cpus.len()).min().unwrap_or(0);
     let mut out = Vec::new();
-    let idle: Vec<(usize, usize)> = (0..cpus)
+    let idle: Vec<(usize, (usize, usize))> = (0..cpus)
         .filter_map(|cpu| Some((cpu, idle_throughout(samples, cpu, need)?)))
         .collect();
-    if let Some((cpu, end)) = idle.iter().min_by_key(|(_, end)| *end) {
+    if let Some((cpu, (end, for_samples))) = idle.iter().min_by_key(|(_, (end, _))| *end) {
         let others = match idle.len() {
             1 => String::new(),
             n => format!(" ({n} CPUs did)"),
@@ -26,8 +28,8 @@ pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<String> 
         let sample = &samples[*end];
         let who = sample.waiting_for(*cpu).next().map(name);
         out.push(format!(
-            "cpu{cpu} idled while {} waited that may run there{others}, for {need} samples in a row, \
-             until +{}ms",
+            "cpu{cpu} idled while {} waited that may run there{others}, for {for_samples} samples in a \
+             row, until +{}ms",
             who.unwrap_or_default(),
             sample.elapsed_ms
         ));
@@ -47,23 +49,31 @@ fn name(task: &WaitingTask) -> String {
     format!("{}[{}]", task.comm, task.pid)
 }
 
-/// Where the first run of `need` samples ends in all of which `cpu` idled, without leaving idle in
-/// between, while someone waited for it.
-fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option<usize> {
-    let mut run = 0;
+/// Where the first run of samples ends in all of which `cpu` idled while someone waited for it: of
+/// `need` samples if it did not leave idle in between, of twice as many if it did.
+fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option<(usize, usize)> {
+    let (mut alone, mut found) = (0, 0);
     for (i, sample) in samples.iter().enumerate() {
         let now = sample.cpus.get(cpu)?;
         let before = i.checked_sub(1).and_then(|b| samples[b].cpus.get(cpu));
         let wasted = now.is_idle() && sample.waiting_for(cpu).next().is_some();
-        let goes_on = before
-            .is_some_and(|before| before.nr_switches == now.nr_switches && !preempted(before, now));
-        run = match wasted {
-            true if run > 0 && goes_on => run + 1,
+        let held_up = before.is_none_or(|before| preempted(before, now));
+        let stayed = before.is_some_and(|before| before.nr_switches == now.nr_switches);
+        found = match wasted {
+            true if !held_up => found + 1,
             true => 1,
             false => 0,
         };
-        if run >= need {
-            return Some(i);
+        alone = match wasted {
+            true if stayed && !held_up => alone + 1,
+            true => 1,
+            false => 0,
+        };
+        if alone >= need {
+            return Some((i, need));
+        }
+        if found >= 2 * need {
+            return Some((i, 2 * need));
         }
     }
     None

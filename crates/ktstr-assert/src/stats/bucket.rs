@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Everything that was measured in one phase.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
+#[claim(crate = crate)]
 #[serde(default)]
 pub struct PhaseBucket {
     /// The phase: 0 is the baseline, step `k` is `k + 1`.

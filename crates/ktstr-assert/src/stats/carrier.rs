@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the workers of one cgroup measured in one phase.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
+#[claim(crate = crate)]
 #[serde(default)]
 pub struct PhaseCgroupStats {
     /// Workers that were in the cgroup, dead ones included.
@@ -87,9 +88,14 @@ impl PhaseCgroupStats {
 
     /// Counts the pages on `nodes` as local and measures page locality.
     pub fn set_local_nodes(&mut self, nodes: &BTreeSet<usize>) {
-        let on = self.numa_pages.iter().filter(|(n, _)| nodes.contains(n));
-        self.numa_pages_local = Some(on.fold(0, |sum: u64, (_, p)| sum.saturating_add(*p)));
+        self.numa_pages_local = Some(self.pages_on(nodes));
         self.measure();
+    }
+
+    /// The pages on these nodes.
+    pub fn pages_on(&self, nodes: &BTreeSet<usize>) -> u64 {
+        let on = self.numa_pages.iter().filter(|(n, _)| nodes.contains(n));
+        on.fold(0, |sum: u64, (_, p)| sum.saturating_add(*p))
     }
 
     /// Fills `metrics` from the raw samples. Does nothing once they are stripped.

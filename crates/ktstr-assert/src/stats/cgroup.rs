@@ -20,7 +20,8 @@ pub enum SampleSource {
 ///
 /// A latency that was not measured reads 0 with its `*_measured` flag false: ask
 /// [`CgroupStats::measured_for`] before believing a zero.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
+#[claim(crate = crate)]
 #[serde(default)]
 pub struct CgroupStats {
     /// The cgroup.

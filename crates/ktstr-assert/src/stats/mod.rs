@@ -6,8 +6,8 @@ mod cgroup;
 mod scenario;
 mod summary;
 
-pub use bucket::PhaseBucket;
-pub use carrier::PhaseCgroupStats;
-pub use cgroup::{CgroupStats, SampleSource};
-pub use scenario::ScenarioStats;
+pub use bucket::{PhaseBucket, PhaseBucketClaim};
+pub use carrier::{PhaseCgroupStats, PhaseCgroupStatsClaim};
+pub use cgroup::{CgroupStats, CgroupStatsClaim, SampleSource};
 pub(crate) use scenario::merge_phases;
+pub use scenario::{ScenarioStats, ScenarioStatsClaim};

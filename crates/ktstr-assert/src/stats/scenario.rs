@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What was measured over a scenario.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
+#[claim(crate = crate)]
 #[serde(default)]
 pub struct ScenarioStats {
     /// Its cgroups, in the order they were collected.

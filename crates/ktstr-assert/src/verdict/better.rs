@@ -3,6 +3,7 @@
 use super::Verdict;
 use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, DetailKind, PassDetail};
+use crate::phase::Phase;
 
 /// A claim that a metric got better.
 #[must_use = "a claim does nothing until it is compared"]
@@ -63,6 +64,95 @@ impl<'a> BetterClaim<'a> {
         }
         let comparator = if is > baseline { "gt" } else { "lt" };
         let pass = PassDetail::binary(name, comparator, is.to_string(), baseline.to_string());
+        self.verdict.pass(pass)
+    }
+}
+
+/// A claim that a metric got better from one phase to another.
+///
+/// A phase without the metric, a metric without a direction and a baseline of 0 are inconclusive: the
+/// scheduler did nothing wrong. A value that is not finite fails.
+#[must_use = "a claim does nothing until it is compared"]
+pub struct BetterThanPhase<'a> {
+    verdict: &'a mut Verdict,
+    metric: MetricId,
+    label: String,
+    baseline: (Phase, Option<f64>),
+    candidate: (Phase, Option<f64>),
+}
+
+impl<'a> BetterThanPhase<'a> {
+    /// Of `metric` as measured in two phases; of one cgroup, if it is of one.
+    pub fn new(
+        verdict: &'a mut Verdict,
+        metric: impl Into<MetricId>,
+        cgroup: Option<&str>,
+        baseline: (Phase, Option<f64>),
+        candidate: (Phase, Option<f64>),
+    ) -> Self {
+        let metric = metric.into();
+        let label = match cgroup {
+            Some(cgroup) => format!("{metric} of {cgroup}"),
+            None => metric.to_string(),
+        };
+        BetterThanPhase {
+            verdict,
+            metric,
+            label,
+            baseline,
+            candidate,
+        }
+    }
+
+    /// It is better than in the baseline.
+    pub fn better_than(self) -> &'a mut Verdict {
+        self.judge(None)
+    }
+
+    /// It is better than in the baseline by at least this fraction of it.
+    pub fn by_at_least(self, margin_fraction: f64) -> &'a mut Verdict {
+        self.judge(Some(margin_fraction))
+    }
+
+    fn judge(self, margin: Option<f64>) -> &'a mut Verdict {
+        let ((p0, v0), (p1, v1)) = (self.baseline, self.candidate);
+        let what = format!("{}: {p1} against {p0}", self.label);
+        let detail = |m: String| AssertDetail::new(DetailKind::Temporal, m);
+        let (was, is) = match (v0, v1) {
+            (Some(was), Some(is)) => (was, is),
+            (was, _) => {
+                let missing = if was.is_none() { p0 } else { p1 };
+                let why = format!("{what} cannot be told: it was not measured in {missing}");
+                return self.verdict.inconclusive(detail(why));
+            }
+        };
+        let Some(gain) = self.metric.polarity().gain(is, was) else {
+            let why = format!("{what} cannot be told: no direction is known for it ({was}, {is})");
+            return self.verdict.inconclusive(detail(why));
+        };
+        let by = margin.map(|m| format!(" by at least {}%", m * 100.0));
+        let expected = format!(
+            "{what}: expected better than {was}{}, was {is}",
+            by.unwrap_or_default()
+        );
+        if !was.is_finite() || !is.is_finite() {
+            return self
+                .verdict
+                .fail(detail(format!("{expected} (not finite)")));
+        }
+        if was == 0.0 {
+            let why = format!("{what} cannot be told: it was 0 in {p0}, then {is}");
+            return self.verdict.inconclusive(detail(why));
+        }
+        let holds = match margin {
+            Some(m) => gain / was.abs() >= m,
+            None => gain > 0.0,
+        };
+        if !holds {
+            return self.verdict.fail(detail(expected));
+        }
+        let comparator = if is > was { "gt" } else { "lt" };
+        let pass = PassDetail::binary(what, comparator, is.to_string(), was.to_string());
         self.verdict.pass(pass)
     }
 }

@@ -10,7 +10,7 @@ mod core;
 mod tests;
 mod value;
 
-pub use better::BetterClaim;
+pub use better::{BetterClaim, BetterThanPhase};
 pub use collection::{SeqClaim, SetClaim};
 pub use core::Verdict;
 pub use value::{ClaimBuilder, PresentClaim};

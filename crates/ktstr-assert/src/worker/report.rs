@@ -35,7 +35,8 @@ pub enum WorkerExitInfo {
 /// A worker that died or never answered is represented by a zeroed report with `completed` false
 /// and `exit_info` set; a live worker has no `exit_info`. CPUs and migrations are seen at
 /// checkpoints of the worker's loop, not at every event.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
+#[claim(crate = crate)]
 #[serde(default)]
 pub struct WorkerReport {
     /// The thread id in the guest.
@@ -84,7 +85,8 @@ pub struct WorkerReport {
     pub schedstat_cpu_time_ns: u64,
     /// Whether it ended its loop and reported in order.
     pub completed: bool,
-    /// Pages by NUMA node, from `/proc/self/numa_maps`.
+    /// Pages by NUMA node when it was stopped, from `/proc/PID/numa_maps`. Empty where that was not
+    /// asked for: see `WorkloadHandle::measure_pages`.
     pub numa_pages: BTreeMap<usize, u64>,
     /// Growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life.
     pub vmstat_numa_pages_migrated: u64,

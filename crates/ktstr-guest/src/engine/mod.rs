@@ -82,10 +82,11 @@ pub fn execute_scenario_with(
     ctx.cgroups
         .setup(&controllers(&backdrop, &steps))
         .context("preparing the cgroup tree of the test")?;
+    let checks = checks.unwrap_or(&ctx.assert);
     let mut run = Run {
         ctx,
-        checks: checks.unwrap_or(&ctx.assert),
-        scene: Scene::new()?,
+        checks,
+        scene: Scene::new(checks.has_numa_checks())?,
         window: Window::open(ctx.duration),
         result: AssertResult::pass(),
     };
@@ -247,7 +248,7 @@ impl Run<'_, '_> {
         let done = self
             .scene
             .tear_down(self.ctx, Owner::Step, &mut self.result);
-        outcome::judge(&mut self.result, self.checks, ordinal, done);
+        outcome::judge(&mut self.result, self.checks, self.ctx.topo, ordinal, done);
         ok
     }
 
@@ -321,7 +322,7 @@ impl Run<'_, '_> {
         let done = self
             .scene
             .tear_down(self.ctx, Owner::Backdrop, &mut self.result);
-        outcome::judge_backdrop(&mut self.result, self.checks, done);
+        outcome::judge_backdrop(&mut self.result, self.checks, self.ctx.topo, done);
         link::send(&ToHost::ScenarioEnd {
             elapsed_ms,
             total_iterations: self.scene.total_iterations(),

@@ -9,6 +9,8 @@ use ktstr_assert::{
 };
 
 use super::scene::{Done, RUNNER};
+use ktstr_assert::check::CgroupNodes;
+use ktstr_scenario::topology::TestTopology;
 
 /// Raw samples kept in one carrier; its scalars are made from all of them either way.
 const CARRIER_SAMPLES: usize = 2_000;
@@ -52,33 +54,58 @@ fn name_hogs(result: &mut AssertResult, done: &[Done]) {
 }
 
 /// Judges workers that lived in one step, with one carrier each cgroup.
-pub(super) fn judge(result: &mut AssertResult, checks: &Assert, ordinal: u16, done: Vec<Done>) {
+pub(super) fn judge(
+    result: &mut AssertResult,
+    checks: &Assert,
+    topo: &TestTopology,
+    ordinal: u16,
+    done: Vec<Done>,
+) {
     name_hogs(result, &done);
     for done in done {
-        add_carrier(
-            result,
-            Phase::from(ordinal),
-            shown(&done.name),
-            carrier(&done.reports),
-        );
-        check(result, checks, &done);
+        let mut carrier = carrier(&done.reports);
+        if !carrier.numa_pages.is_empty() {
+            carrier.set_local_nodes(&nodes(topo, &done).expected);
+        }
+        add_carrier(result, Phase::from(ordinal), shown(&done.name), carrier);
+        check(result, checks, topo, &done);
     }
 }
 
 /// Judges workers of the backdrop, with one carrier each cgroup and phase.
-pub(super) fn judge_backdrop(result: &mut AssertResult, checks: &Assert, done: Vec<Done>) {
+pub(super) fn judge_backdrop(
+    result: &mut AssertResult,
+    checks: &Assert,
+    topo: &TestTopology,
+    done: Vec<Done>,
+) {
     name_hogs(result, &done);
     for done in done {
         for (phase, carrier) in carriers_by_phase(&done.reports) {
             add_carrier(result, Phase::from(phase), shown(&done.name), carrier);
         }
-        check(result, checks, &done);
+        check(result, checks, topo, &done);
     }
 }
 
-fn check(result: &mut AssertResult, checks: &Assert, done: &Done) {
+/// The nodes of a machine as a cgroup sees them: its pages are expected beside its CPUs.
+fn nodes(topo: &TestTopology, done: &Done) -> CgroupNodes {
+    let all = topo.numa_node_ids();
+    let memory_only = |node: &usize| topo.is_memory_only(*node);
+    let expected = match done.allowed.cpus() {
+        Some(cpus) => topo.numa_nodes_for_cpuset(cpus),
+        None => all.iter().copied().filter(|n| !memory_only(n)).collect(),
+    };
+    CgroupNodes {
+        expected,
+        memory_only: all.into_iter().filter(memory_only).collect(),
+    }
+}
+
+fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: &Done) {
     let name = shown(&done.name);
-    let mut judged = checks.assert_cgroup(&done.reports, done.allowed.cpus());
+    let cpus = done.allowed.cpus();
+    let mut judged = checks.assert_cgroup_on(&done.reports, cpus, &nodes(topo, done));
     for cgroup in &mut judged.stats.cgroups {
         name.clone_into(&mut cgroup.cgroup_name);
     }

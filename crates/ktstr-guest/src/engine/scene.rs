@@ -125,6 +125,8 @@ pub(super) struct Done {
 /// Everything alive.
 pub(super) struct Scene {
     pub phase: PhaseCell,
+    /// Whether it is asked where the workers' pages are.
+    measures_pages: bool,
     tracked: Vec<Tracked>,
     removed: Vec<Done>,
     spawns: u64,
@@ -132,8 +134,9 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub fn new() -> Result<Self> {
+    pub fn new(measures_pages: bool) -> Result<Self> {
         Ok(Self {
+            measures_pages,
             phase: PhaseCell::new()?,
             tracked: Vec::new(),
             removed: Vec::new(),
@@ -249,6 +252,7 @@ impl Scene {
         let seed = Rng::new(ctx.seed, self.spawns).next_u64();
         self.spawns += 1;
         let phase = self.phase.clone();
+        let measures_pages = self.measures_pages;
         let tracked = self.get(name)?;
         let cpuset = tracked.cpuset.as_ref();
         let cpus = cpuset.map_or(ctx.topo.total_cpus(), BTreeSet::len);
@@ -267,6 +271,9 @@ impl Scene {
         let mut handle = WorkloadHandle::spawn_groups(&groups, seed, &phase)
             .with_context(|| format!("workers of cgroup {name:?}"))?;
         let mut pids = handle.worker_pids();
+        if measures_pages {
+            handle.measure_pages();
+        }
         // Seed 0 is the plain run: placed and woken in the order of their making.
         if ctx.seed != 0 {
             Rng::new(seed, PLACING_ORDER).shuffle(&mut pids);

@@ -10,6 +10,7 @@ mod collect;
 mod ctx;
 mod error;
 mod kinds;
+mod pages;
 mod report;
 pub mod rng;
 mod shared;
@@ -88,6 +89,9 @@ pub struct WorkloadHandle {
     started: bool,
     /// Who is woken when the workers are let go: bits of the gate, one call after the other.
     wake_order: Vec<u32>,
+    /// Whether to look where the workers' pages are, and what was counted of pages that moved when
+    /// they were let go.
+    pages: Option<Option<u64>>,
     // Mapped for as long as workers read it.
     _phase: PhaseCell,
 }
@@ -167,6 +171,7 @@ impl WorkloadHandle {
             control: Shared::new()?,
             started: false,
             wake_order: vec![u32::MAX],
+            pages: None,
             _phase: phase.clone(),
         };
         for (group_idx, group) in groups.iter().enumerate() {
@@ -307,6 +312,12 @@ impl WorkloadHandle {
         self.release();
     }
 
+    /// Has the workers' pages looked at when they are stopped. That takes a walk through their page
+    /// tables, so it is not done unasked. To be called before [`Self::start`].
+    pub fn measure_pages(&mut self) {
+        self.pages = Some(None);
+    }
+
     /// Has [`Self::start`] wake the workers in an order that the seed says: in 32 groups, one right
     /// after the other.
     pub fn shuffle_start(&mut self, seed: u64) {
@@ -333,6 +344,9 @@ impl WorkloadHandle {
             return;
         }
         self.started = true;
+        if let Some(moved) = &mut self.pages {
+            *moved = pages::moved();
+        }
         self.control.released_at_ns.store(sys::now_ns(), Relaxed);
         self.control.gate.store(1, Release);
         for group in &self.wake_order {
@@ -377,13 +391,24 @@ impl WorkloadHandle {
     /// killed. One report each, in order of start.
     pub fn stop_and_collect(mut self) -> Vec<WorkerReport> {
         let workers = std::mem::take(&mut self.workers);
+        let seen: Vec<_> = match self.pages {
+            Some(_) => workers.iter().map(|w| pages::of(w.pid)).collect(),
+            None => Vec::new(),
+        };
         let processes: Vec<_> = workers.iter().map(|w| (w.pid, &w.pidfd)).collect();
         let ends = collect::stop_and_reap(&processes);
-        workers
+        let mut reports: Vec<WorkerReport> = workers
             .iter()
             .zip(ends)
             .map(|(worker, end)| report::report(worker, end))
-            .collect()
+            .collect();
+        if let Some(before) = self.pages {
+            let moved = pages::moved()
+                .zip(before)
+                .map(|(now, before)| now.saturating_sub(before));
+            pages::put(&mut reports, seen, moved.unwrap_or_default());
+        }
+        reports
     }
 }
 

@@ -1,0 +1,129 @@
+//! Reading the recorded runs, and telling what a result says.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ktstr_assert::monitor::MonitorReport;
+use ktstr_assert::{
+    AssertResult, DrainedSnapshotEntry, PhaseBucket, SampleSeries, ScenarioStats, StimulusEvent,
+    Verdict, WorkerReport,
+};
+use ktstr_introspect::report::FailureDumpReport;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+fn read<T: DeserializeOwned>(run: &str, part: &str) -> T {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let path = folder.join(run).join(part).with_extension("json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path:?}: {e}"))
+}
+
+/// The workers of one cgroup, and the CPUs it was ever told to keep to.
+#[derive(Deserialize)]
+pub struct Workers {
+    pub cgroup: String,
+    pub cpuset: Option<BTreeSet<usize>>,
+    pub reports: Vec<WorkerReport>,
+}
+
+/// The workers of a cgroup in a run.
+pub fn workers(run: &str, cgroup: &str) -> Workers {
+    let all: Vec<Workers> = read(run, "workers");
+    let mut all = all.into_iter();
+    all.find(|w| w.cgroup == cgroup)
+        .unwrap_or_else(|| panic!("no cgroup {cgroup} in {run}"))
+}
+
+/// The monitor's report of a run.
+pub fn monitor(run: &str) -> MonitorReport {
+    read(run, "monitor")
+}
+
+/// What the result and the host said of a run's phases.
+#[derive(Deserialize)]
+pub struct Phases {
+    pub stats: ScenarioStats,
+    pub buckets: Vec<PhaseBucket>,
+    pub stimulus: Vec<StimulusEvent>,
+}
+
+/// The phases of a run.
+pub fn phases(run: &str) -> Phases {
+    read(run, "phases")
+}
+
+#[derive(Deserialize)]
+struct Capture {
+    tag: String,
+    elapsed_ms: Option<u64>,
+    boundary_offset_ms: Option<u64>,
+    step_index: Option<u16>,
+    report: FailureDumpReport,
+}
+
+/// The captures of a run.
+pub fn series(run: &str) -> SampleSeries {
+    let captures: Vec<Capture> = read(run, "series");
+    let entry = |c: Capture| DrainedSnapshotEntry {
+        elapsed_ms: c.elapsed_ms,
+        boundary_offset_ms: c.boundary_offset_ms,
+        step_index: c.step_index,
+        ..DrainedSnapshotEntry::new(c.tag, c.report)
+    };
+    SampleSeries::from_drained_typed(captures.into_iter().map(entry).collect(), None)
+}
+
+/// What a result says: each failure and each thing that could not be told, a line each.
+pub fn told(result: &AssertResult) -> String {
+    let line =
+        |word: &str, d: &ktstr_assert::AssertDetail| format!("{word} {}", d.display_with_kind());
+    let fails = result.failure_details().map(|d| line("FAIL", d));
+    let unsure = result.inconclusive_details().map(|d| line("UNSURE", d));
+    fails.chain(unsure).collect::<Vec<_>>().join("\n")
+}
+
+/// What a verdict says that these claims were made on.
+pub fn judged(claims: impl FnOnce(&mut Verdict)) -> AssertResult {
+    let mut verdict = Verdict::new();
+    claims(&mut verdict);
+    verdict.into_result()
+}
+
+/// Something that is judged, on data that keeps it and on data that does not.
+pub struct Pair {
+    pub what: &'static str,
+    pub holds: AssertResult,
+    pub fails: AssertResult,
+    /// What is said of the one that fails.
+    pub with: &'static str,
+}
+
+/// Asserts that each holds where it should and fails where it should, with its message.
+#[track_caller]
+pub fn hold_and_fail(pairs: &[Pair]) {
+    let mut wrong = String::new();
+    for pair in pairs {
+        let (good, bad) = (told(&pair.holds), told(&pair.fails));
+        if !pair.holds.is_pass() || !pair.holds.outcomes.is_empty() {
+            wrong += &format!("{} should hold:\n{good}\n", pair.what);
+        }
+        if !pair.fails.is_fail() || bad != pair.with {
+            wrong += &format!("{} should fail otherwise:\n{bad}\n", pair.what);
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Asserts that the pairs are of all that `source` has to offer: its public functions, but for those
+/// in `except`, which judge nothing.
+#[track_caller]
+pub fn pairs_are_of(source: &str, except: &[&str], pairs: &[Pair]) {
+    let public = source.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("pub fn ")?;
+        name.split(['(', '<']).next()
+    });
+    let judging: BTreeSet<&str> = public.filter(|name| !except.contains(name)).collect();
+    let paired: BTreeSet<&str> = pairs.iter().map(|p| p.what).collect();
+    assert_eq!(paired, judging);
+}

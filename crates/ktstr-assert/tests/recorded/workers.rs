@@ -1,0 +1,245 @@
+//! The checks over worker reports.
+//!
+//! The bound of a pair is one and the same: what a sound run keeps, a defective scheduler (or, where
+//! no scheduler can do it, the workload) breaks.
+
+use super::fixture::{Pair, hold_and_fail, told, workers};
+use ktstr_assert::check::CgroupNodes;
+use ktstr_assert::{Assert, AssertResult};
+
+const NONE: Assert = Assert::NO_OVERRIDES;
+
+fn judge(bound: Assert, (run, cgroup): (&str, &str)) -> AssertResult {
+    let group = workers(run, cgroup);
+    bound.assert_cgroup(&group.reports, group.cpuset.as_ref())
+}
+
+/// The same bound on the cgroups of two runs.
+fn pair(
+    what: &'static str,
+    bound: Assert,
+    holds: (&str, &str),
+    fails: (&str, &str),
+    with: &'static str,
+) -> Pair {
+    Pair {
+        what,
+        holds: judge(bound, holds),
+        fails: judge(bound, fails),
+        with,
+    }
+}
+
+fn pairs() -> Vec<Pair> {
+    vec![
+        // The last to be stopped while the others go on: it never got to run, nor to end.
+        pair(
+            "not_stuck",
+            NONE.check_not_stuck(),
+            ("sound", "nicer"),
+            ("starve-nice", "nicer"),
+            "FAIL [NoProgress] tid 1022 made no progress (0 work units); no report: TimedOut\n\
+             FAIL [NoProgress] tid 1023 made no progress (0 work units); no report: TimedOut\n\
+             UNSURE [Stuck] tid 1022 gap cannot be told; no report: TimedOut\n\
+             UNSURE [Stuck] tid 1023 gap cannot be told; no report: TimedOut",
+        ),
+        // No scheduler can break this one: the kernel ejects who tries. The test that was recorded lifts
+        // the cpuset of its workers and goes on to call them bound to it.
+        pair(
+            "isolation",
+            NONE.check_isolation(),
+            ("sound", "shifted"),
+            ("sound", "bound"),
+            "FAIL [Isolation] tid 1016 ran on cpus [2, 3] outside its cpuset {0, 1}",
+        ),
+        pair(
+            "max_gap_ms",
+            NONE.max_gap_ms(1000),
+            ("sound", "shifted"),
+            ("cpuset-unfair", "shifted"),
+            "FAIL [Stuck] tid 1018 stuck 4967ms on cpu2 at +8405ms (threshold 1000ms)",
+        ),
+        pair(
+            "max_spread_pct",
+            NONE.max_spread_pct(15.0),
+            ("sound", "even"),
+            ("scattershot", "even"),
+            "FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 15%)",
+        ),
+        pair(
+            "max_throughput_cv",
+            NONE.max_throughput_cv(0.15),
+            ("sound", "even"),
+            ("scattershot", "even"),
+            "FAIL [Benchmark] throughput varies too much: cv 0.201 of work units per CPU-second over 4 workers (threshold 0.15)",
+        ),
+        pair(
+            "min_work_rate",
+            NONE.min_work_rate(800_000.0),
+            ("sound", "even"),
+            ("switch-storm", "even"),
+            "FAIL [Benchmark] worker 1008 work rate 577402.6/s below floor 800000/s\n\
+             FAIL [Benchmark] worker 1009 work rate 553314.3/s below floor 800000/s\n\
+             FAIL [Benchmark] worker 1010 work rate 609828.1/s below floor 800000/s\n\
+             FAIL [Benchmark] worker 1011 work rate 563722.4/s below floor 800000/s",
+        ),
+        pair(
+            "min_iteration_rate",
+            NONE.min_iteration_rate(800.0),
+            ("sound", "even"),
+            ("switch-storm", "even"),
+            "FAIL [Benchmark] worker 1008 iteration rate 563.9/s below floor 800/s\n\
+             FAIL [Benchmark] worker 1009 iteration rate 540.3/s below floor 800/s\n\
+             FAIL [Benchmark] worker 1010 iteration rate 595.5/s below floor 800/s\n\
+             FAIL [Benchmark] worker 1011 iteration rate 550.5/s below floor 800/s",
+        ),
+        pair(
+            "max_p99_wake_latency_ns",
+            NONE.max_p99_wake_latency_ns(100_000_000),
+            ("sound", "sleepers"),
+            ("slow-wake", "sleepers"),
+            "FAIL [Benchmark] p99 wake latency 410445436ns above 100000000ns (69 samples)",
+        ),
+        // Evenness, not speed: who is always woken late is woken evenly.
+        pair(
+            "max_wake_latency_cv",
+            NONE.max_wake_latency_cv(0.8),
+            ("slow-wake", "sleepers"),
+            ("sound", "sleepers"),
+            "FAIL [Benchmark] wake latency cv 1.540 above 0.8",
+        ),
+        pair(
+            "max_migration_ratio",
+            NONE.max_migration_ratio(0.5),
+            ("sound", "sleepers"),
+            ("scattershot", "sleepers"),
+            "FAIL [Migration] migration ratio 0.787 above 0.5: 251 migrations in 319 iterations",
+        ),
+    ]
+    .into_iter()
+    .chain(pages())
+    .collect()
+}
+
+/// Where pages are, of workers whose CPUs are those of node 0; node 2 has none. Some of them are not
+/// their own but shared with the process that they were forked from, which has them on node 2.
+fn pages() -> [Pair; 3] {
+    let nodes = CgroupNodes {
+        expected: [0].into(),
+        memory_only: [2].into(),
+    };
+    let judge = |bound: Assert, cgroup: &str| {
+        let group = workers("numa", cgroup);
+        bound.assert_cgroup_on(&group.reports, group.cpuset.as_ref(), &nodes)
+    };
+    let pair = |what, bound, fails: &str, with| Pair {
+        what,
+        holds: judge(bound, "near"),
+        fails: judge(bound, fails),
+        with,
+    };
+    [
+        pair(
+            "min_page_locality",
+            NONE.min_page_locality(0.5),
+            "far",
+            "FAIL [PageLocality] page locality 0.040 below 0.5: 2 of 50 pages on the expected nodes",
+        ),
+        pair(
+            "max_cross_node_migration_ratio",
+            NONE.max_cross_node_migration_ratio(0.1),
+            "wandering",
+            "FAIL [CrossNodeMigration] cross-node migration ratio 0.150 above 0.1: 15 of 100 pages moved",
+        ),
+        pair(
+            "max_slow_tier_ratio",
+            NONE.max_slow_tier_ratio(0.5),
+            "slow",
+            "FAIL [SlowTier] slow tier ratio 0.960 above 0.5: 48 of 50 pages on memory-only nodes",
+        ),
+    ]
+}
+
+#[test]
+fn each_bound_is_kept_by_one_run_and_broken_by_another() {
+    hold_and_fail(&pairs());
+}
+
+/// The fields that are judged over worker reports; taken apart by name, so that a new one has to be
+/// put into this list or into the monitor's.
+#[test]
+fn no_check_is_without_a_pair() {
+    macro_rules! fields {
+        ($judged:ident: $($field:ident)*; not: $($other:ident)*) => {
+            let Assert { $($field: _,)* $($other: _,)* } = NONE;
+            const $judged: &[&str] = &[$(stringify!($field)),*];
+        };
+    }
+    fields! {
+        JUDGED: not_stuck isolation max_gap_ms max_spread_pct max_throughput_cv min_work_rate
+            min_iteration_rate max_p99_wake_latency_ns max_wake_latency_cv max_migration_ratio
+            min_page_locality max_cross_node_migration_ratio max_slow_tier_ratio;
+        // The monitor's are in monitor.rs, the end of the scheduler is the host's to judge.
+        not: max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
+            max_fallback_rate max_keep_last_rate work_conservation enforce_monitor_thresholds
+            expect_scx_bpf_error_contains expect_scx_bpf_error_matches
+    }
+    let pairs = pairs();
+    let paired: Vec<&str> = pairs.iter().map(|p| p.what).collect();
+    assert_eq!(paired, JUDGED);
+}
+
+/// Spinning workers have no wake-ups, and these were not asked for their pages.
+#[test]
+fn what_was_not_measured_cannot_be_told() {
+    let asked = NONE
+        .min_page_locality(0.9)
+        .max_cross_node_migration_ratio(0.1)
+        .max_slow_tier_ratio(0.1);
+    insta::assert_snapshot!(told(&judge(asked, ("sound", "even"))), @r#"
+    UNSURE [PageLocality] page locality cannot be told: the cgroup's expected NUMA nodes are not known
+    UNSURE [CrossNodeMigration] cross-node migration cannot be told: no pages were seen
+    UNSURE [SlowTier] the share of pages on memory-only nodes cannot be told: the topology is not known here
+    "#);
+    let wakes = NONE.max_p99_wake_latency_ns(1).max_wake_latency_cv(0.1);
+    insta::assert_snapshot!(told(&judge(wakes, ("sound", "even"))), @r#"
+    UNSURE [Benchmark] p99 wake latency cannot be told: no wake-ups were sampled
+    UNSURE [Benchmark] wake latency cv cannot be told: no wake-ups were sampled
+    "#);
+}
+
+/// What `not_stuck` brings along, and all of the checks on a run without a defect.
+#[test]
+fn a_sound_run_keeps_the_defaults() {
+    for run in ["sound", "eevdf"] {
+        for cgroup in ["even", "sleepers", "pinned", "shifted", "nice", "nicer"] {
+            let usual = NONE.check_not_stuck().check_isolation();
+            let result = judge(usual, (run, cgroup));
+            assert!(
+                result.outcomes.is_empty(),
+                "{run} {cgroup}: {}",
+                told(&result)
+            );
+        }
+    }
+    let gap = judge(NONE.check_not_stuck(), ("cpuset-unfair", "shifted"));
+    insta::assert_snapshot!(told(&gap), @r#"
+    FAIL [Stuck] tid 1018 stuck 4967ms on cpu2 at +8405ms (threshold 2000ms)
+    FAIL [Unfair] unfair cgroup: spread=22% (68-91%) 2 workers on 3 cpus (threshold 15%)
+    "#);
+    let spread = judge(NONE.check_not_stuck(), ("scattershot", "even"));
+    insta::assert_snapshot!(told(&spread), @"FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 15%)");
+}
+
+/// A wake-up that comes too late says by how much, for whoever weighs it against a slow host.
+#[test]
+fn a_latency_failure_carries_its_gate() {
+    let late = judge(
+        NONE.max_p99_wake_latency_ns(100_000_000),
+        ("slow-wake", "sleepers"),
+    );
+    let gate = late.failure_details().next().and_then(|d| d.latency_gate);
+    let gate = gate.expect("a gate");
+    assert_eq!(gate.threshold_ns, 100_000_000);
+    assert!(gate.measured_ns > 200_000_000, "{gate:?}");
+}

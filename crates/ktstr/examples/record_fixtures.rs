@@ -1,0 +1,447 @@
+//! Records what real runs measured, for the tests of the judgement: `ktstr-assert/tests/data`.
+//!
+//! `cargo build -p scx-ktstr && cargo run -p ktstr --example record_fixtures -- [RUN]...` makes all
+//! of it again, or only these runs. Each run is one folder of JSON: `run.json` says what it was,
+//! `workers.json` has the workers' reports with the CPUs of their cgroups, `monitor.json` the
+//! samples, `series.json` the captures, `phases.json` the result's statistics with the buckets.
+//! Nothing is changed of what was measured; what no check reads is left out (see [`capture`]).
+//!
+//! Not for: judging. What the numbers mean is the tests' matter.
+
+#[path = "../tests/common/wedge.rs"]
+mod wedge;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ktstr::cgroup::Controller;
+use ktstr::prelude::*;
+use ktstr::snapshot::FailureDumpReport;
+use ktstr::topology::NumaNode;
+use ktstr_record::RunRecord;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Where the recorded runs lie.
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktstr-assert/tests/data");
+/// What a line of the guest begins with that tells a cgroup's reports.
+const MARK: &str = "recorded: ";
+/// Samples kept of a run.
+const SAMPLES: usize = 22;
+/// The seed of all runs.
+const SEED: u64 = 7;
+const FOUR: Topology = Topology::new(1, 2, 2, 1);
+/// Two nodes with CPUs, and one with memory alone.
+const NODES: Topology = Topology::with_nodes(
+    2,
+    1,
+    &[
+        NumaNode::new(1, 256),
+        NumaNode::new(1, 256),
+        NumaNode::new(0, 256),
+    ],
+);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a run is made with, and what of it is kept.
+struct Run {
+    name: &'static str,
+    sched_args: Option<&'static [&'static str]>,
+    func: fn(&Ctx) -> Result<AssertResult>,
+    topology: Topology,
+    window: Duration,
+    clock: ClockMode,
+    keeps: &'static [&'static str],
+    /// Cgroups whose workers are kept; none is all.
+    cgroups: &'static [&'static str],
+}
+
+impl Run {
+    /// Under `scx-ktstr` with these arguments.
+    const fn new(
+        name: &'static str,
+        args: &'static [&'static str],
+        keeps: &'static [&'static str],
+    ) -> Self {
+        Run {
+            name,
+            sched_args: Some(args),
+            func: crowded,
+            topology: FOUR,
+            window: Duration::from_millis(2400),
+            clock: ClockMode::Virtual,
+            keeps,
+            cgroups: &[],
+        }
+    }
+
+    /// Only these cgroups' workers.
+    const fn only(mut self, cgroups: &'static [&'static str]) -> Self {
+        self.cgroups = cgroups;
+        self
+    }
+
+    const fn of(mut self, func: fn(&Ctx) -> Result<AssertResult>) -> Self {
+        self.func = func;
+        self
+    }
+
+    const fn lasting(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+}
+
+const WORKERS: &str = "workers.json";
+const MONITOR: &str = "monitor.json";
+const SERIES: &str = "series.json";
+const PHASES: &str = "phases.json";
+
+const RUNS: &[Run] = &[
+    Run::new("sound", &[], &[WORKERS, MONITOR, SERIES, PHASES]),
+    Run {
+        sched_args: None,
+        ..Run::new("eevdf", &[], &[WORKERS, MONITOR])
+    },
+    Run::new("starve-nice", &["--starve-nice"], &[WORKERS]).only(&["nice", "nicer"]),
+    Run::new("cpuset-unfair", &["--cpuset-unfair"], &[WORKERS])
+        .lasting(Duration::from_secs(6))
+        .only(&[SHIFTED]),
+    Run::new("slow-wake", &["--slow-wake"], &[WORKERS, PHASES]),
+    Run::new("scattershot", &["--scattershot"], &[WORKERS, MONITOR]),
+    Run::new("switch-storm", &["--switch-storm"], &[WORKERS]),
+    Run::new("no-steal", &["--no-steal"], &[WORKERS, PHASES]),
+    Run::new("slow", &["--slow"], &[MONITOR]),
+    Run::new("idle-cpu", &["--idle-cpu"], &[MONITOR]),
+    Run::new("light", &[], &[MONITOR]).of(light),
+    Run::new("wrong-cpu", &["--wrong-cpu"], &[MONITOR]).of(light),
+    Run::new("stall", &["--stall-after", "1.2"], &[SERIES, MONITOR]),
+    Run {
+        sched_args: None,
+        topology: NODES,
+        ..Run::new("numa", &[], &[WORKERS])
+            .of(on_nodes)
+            .lasting(Duration::from_secs(4))
+    },
+    Run {
+        clock: ClockMode::Real,
+        ..Run::new("wedged", &[], &[MONITOR])
+            .of(wedged)
+            .lasting(Duration::from_secs(6))
+    },
+];
+
+/// The workers of one cgroup, and the CPUs it was ever told to keep to.
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    cgroup: String,
+    cpuset: Option<BTreeSet<usize>>,
+    reports: Vec<WorkerReport>,
+}
+
+/// A cgroup of workers that the test function looks after itself, so that it has their reports.
+struct Watched {
+    cgroup: &'static str,
+    cpuset: Option<BTreeSet<usize>>,
+    handle: WorkloadHandle,
+}
+
+impl Watched {
+    fn start(
+        ctx: &Ctx,
+        cgroup: &'static str,
+        cpus: &[usize],
+        config: &WorkloadConfig,
+    ) -> Result<Self> {
+        let mut group = Self::spawn(ctx, cgroup, cpus, config)?;
+        group.move_and_start(ctx)?;
+        Ok(group)
+    }
+
+    /// A cgroup, and workers that wait outside of it.
+    fn spawn(
+        ctx: &Ctx,
+        cgroup: &'static str,
+        cpus: &[usize],
+        config: &WorkloadConfig,
+    ) -> Result<Self> {
+        ctx.cgroups.create_cgroup(cgroup)?;
+        let cpuset: BTreeSet<usize> = cpus.iter().copied().collect();
+        if !cpuset.is_empty() {
+            ctx.cgroups.set_cpuset(cgroup, &cpuset)?;
+        }
+        Ok(Watched {
+            cgroup,
+            cpuset: (!cpuset.is_empty()).then_some(cpuset),
+            handle: WorkloadHandle::spawn_seeded(config, ctx.seed)?,
+        })
+    }
+
+    fn move_and_start(&mut self, ctx: &Ctx) -> Result<()> {
+        let pids = self.handle.worker_pids_for_cgroup_procs()?;
+        ctx.cgroups.move_tasks(self.cgroup, &pids)?;
+        self.handle.start();
+        Ok(())
+    }
+
+    /// Stops the workers and tells the host what they measured.
+    fn tell(self) -> Result<()> {
+        let recorded = Recorded {
+            cgroup: self.cgroup.to_owned(),
+            cpuset: self.cpuset,
+            reports: self.handle.stop_and_collect(),
+        };
+        println!("{MARK}{}", serde_json::to_string(&recorded)?);
+        Ok(())
+    }
+}
+
+fn spin(workers: usize) -> WorkloadConfig {
+    WorkloadConfig::default().workers(workers)
+}
+
+fn bursty(workers: usize, work_ms: u64, sleep_ms: u64) -> WorkloadConfig {
+    spin(workers).work_type(WorkType::bursty(
+        Duration::from_millis(work_ms),
+        Duration::from_millis(sleep_ms),
+    ))
+}
+
+/// Twice as many workers as CPUs and more, of all kinds: equal ones, nice ones, some that sleep, some
+/// that keep to a cpuset, some whose cpuset changes in the middle.
+fn crowded(ctx: &Ctx) -> Result<AssertResult> {
+    ctx.cgroups
+        .setup(&[Controller::Cpu, Controller::Cpuset].into())?;
+    let nice = WorkloadConfig {
+        nice: Some(10),
+        ..spin(2)
+    };
+    let pinned = bursty(2, 1, 2).affinity(AffinityIntent::exact([1]));
+    let mut watched = vec![
+        Watched::start(ctx, "even", &[], &spin(4))?,
+        Watched::start(ctx, "sleepers", &[], &bursty(2, 2, 5))?,
+        Watched::start(ctx, "pinned", &[], &pinned)?,
+        Watched::start(ctx, "bound", &[0, 1], &spin(2))?,
+        Watched::start(ctx, SHIFTED, &[0, 1], &spin(2))?,
+        Watched::start(ctx, "nice", &[], &nice)?,
+    ];
+    let stopped_first = Watched::start(ctx, "nicer", &[], &nice)?;
+    let half = HoldSpec::frac(0.5);
+    let first = Step::with_defs(vec![CgroupDef::named("first").workers(2)], half);
+    watched[SHIFTED_AT].cpuset = Some([0, 1, 2].into());
+    let second = Step {
+        setup: Setup::with_factory(shift),
+        ..Step::hold(half)
+    };
+    let base = CgroupDef::named("base").workers(1);
+    let result = execute_scenario(ctx, Backdrop::from_cgroups([base]), vec![first, second])?;
+    // Beyond the CPUs they were told to keep to: the breach that isolation is for. No scheduler can
+    // commit it alone, the kernel ejects one that tries.
+    ctx.cgroups.clear_cpuset("bound")?;
+    std::thread::sleep(SECOND / 2);
+    // A scheduler that starves the nice ones lets those end that are stopped after all others, and
+    // not those before.
+    stopped_first.tell()?;
+    for group in watched {
+        group.tell()?;
+    }
+    Ok(result)
+}
+
+const SHIFTED: &str = "shifted";
+const SHIFTED_AT: usize = 4;
+
+/// The second step's cgroup, once the shifted one has lost a CPU and got another.
+fn shift(ctx: &Ctx) -> Vec<CgroupDef> {
+    let moved = ctx.cgroups.set_cpuset(SHIFTED, &[1, 2].into());
+    moved.expect("a cpuset of two CPUs of four");
+    vec![CgroupDef::named("second").workers(2)]
+}
+
+/// Workers on the CPUs of the first node, with memory there, on the other node, and on the one that has
+/// no CPUs; and workers that may run on all and wander between the nodes.
+fn on_nodes(ctx: &Ctx) -> Result<AssertResult> {
+    ctx.cgroups.setup(&[Controller::Cpuset].into())?;
+    let mut watched = Vec::new();
+    for (node, cgroup) in ["near", "far", "slow"].into_iter().enumerate() {
+        let group = Watched::spawn(ctx, cgroup, &[0, 1], &spin(2))?;
+        ctx.cgroups.set_cpuset_mems(cgroup, &[node].into())?;
+        watched.push(group);
+    }
+    watched.push(Watched::spawn(ctx, "wandering", &[], &spin(4))?);
+    for group in &mut watched {
+        group.handle.measure_pages();
+        group.move_and_start(ctx)?;
+    }
+    let result = execute_steps(ctx, vec![Step::hold(HoldSpec::FULL)])?;
+    for group in watched {
+        group.tell()?;
+    }
+    Ok(result)
+}
+
+/// As many workers as CPUs, one of which sleeps now and then: there is a CPU for it when it wakes.
+fn light(ctx: &Ctx) -> Result<AssertResult> {
+    let waking = WorkType::bursty(Duration::from_millis(30), Duration::from_millis(5));
+    let cpus = ctx.topo.total_cpus();
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("waking").workers(1).work_type(waking),
+            CgroupDef::named("light").workers(cpus - 1),
+        ],
+    )
+}
+
+/// Takes the CPUs away in the middle of the window.
+fn wedged(ctx: &Ctx) -> Result<AssertResult> {
+    std::thread::spawn(|| {
+        std::thread::sleep(SECOND / 2);
+        wedge::loop_with_interrupts_off()
+    });
+    light(ctx)
+}
+
+/// A test is found in the guest by its name.
+macro_rules! entries {
+    ($($at:literal $name:ident;)*) => { $(
+        #[ktstr::distributed_slice(KTSTR_TESTS)]
+        #[linkme(crate = ktstr::linkme)]
+        static $name: KtstrTestEntry = entry(&RUNS[$at]);
+    )* };
+}
+
+const fn entry(run: &Run) -> KtstrTestEntry {
+    KtstrTestEntry {
+        name: run.name,
+        func: run.func,
+        topology: run.topology,
+        duration: run.window,
+        clock: run.clock,
+        seed: Some(SEED),
+        num_snapshots: 6,
+        watchdog_timeout: Duration::from_secs(20),
+        scheduler: match run.sched_args {
+            Some(_) => &SCX_KTSTR,
+            None => &Scheduler::EEVDF,
+        },
+        extra_sched_args: match run.sched_args {
+            Some(args) => args,
+            None => &[],
+        },
+        ..KtstrTestEntry::DEFAULT
+    }
+}
+
+static SCX_KTSTR: Scheduler =
+    Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+entries! {
+    0 R0; 1 R1; 2 R2; 3 R3; 4 R4; 5 R5; 6 R6; 7 R7; 8 R8; 9 R9; 10 R10; 11 R11; 12 R12; 13 R13; 14 R14;
+}
+
+fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    for run in RUNS {
+        if wanted.is_empty() || wanted.iter().any(|name| name == run.name) {
+            record(run).with_context(|| format!("recording {}", run.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn record(run: &Run) -> Result<()> {
+    let entry = find_test(run.name).context("the run is not among the entries")?;
+    let finished = ktstr::run::run(entry);
+    let vm = finished.vm.as_ref().context(finished.text.clone())?;
+    let folder = Path::new(DATA).join(run.name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    for kept in run.keeps {
+        let value = match *kept {
+            WORKERS => workers(&vm.output, run.cgroups)?,
+            MONITOR => monitor(vm.monitor.as_ref().context("no samples")?)?,
+            SERIES => vm.captures_series().entries().iter().map(capture).collect(),
+            PHASES => json!({
+                "stats": finished.result.stats,
+                "buckets": vm.phase_buckets(),
+                "stimulus": vm.stimulus_timeline(),
+            }),
+            other => bail!("nobody makes {other}"),
+        };
+        write(&folder.join(kept), &value)?;
+    }
+    let record = finished
+        .record
+        .as_deref()
+        .context("the run left no record")?;
+    write(
+        &folder.join("run.json"),
+        &about(run, &ktstr_record::read(record)?, &finished.text),
+    )
+}
+
+/// What the run was.
+fn about(run: &Run, record: &RunRecord, text: &str) -> Value {
+    json!({
+        "sched_args": run.sched_args,
+        "topology": record.topology,
+        "window_s": record.window_s,
+        "kernel": record.kernel,
+        "clock": record.clock,
+        "seed": record.seed,
+        "mips": record.mips,
+        "digest": record.digest,
+        "verdict": record.verdict,
+        "text": text.lines().next(),
+    })
+}
+
+fn workers(output: &str, only: &[&str]) -> Result<Value> {
+    let told = output.lines().filter_map(|line| line.strip_prefix(MARK));
+    let mut groups: Vec<Recorded> = told.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    groups.retain(|group| only.is_empty() || only.contains(&group.cgroup.as_str()));
+    if groups.is_empty() {
+        bail!("the workers told nothing: {output}");
+    }
+    Ok(serde_json::to_value(groups)?)
+}
+
+/// The first samples: a machine that hangs is sampled until the host gives it up.
+fn monitor(report: &MonitorReport) -> Result<Value> {
+    let samples: Vec<_> = report.samples.iter().take(SAMPLES).cloned().collect();
+    let report = MonitorReport {
+        summary: MonitorSummary::of(&samples),
+        samples,
+        ..report.clone()
+    };
+    Ok(serde_json::to_value(report)?)
+}
+
+/// A capture without what takes most of its room and no check of this crate asks for: the scheduler's
+/// constants, its exit record, and the list of all tasks.
+fn capture(entry: &DrainedSnapshotEntry) -> Value {
+    let mut report: FailureDumpReport = entry.report.clone();
+    report.task_enrichments.clear();
+    let kept = |name: &str| name.ends_with(".bss") || name.starts_with("ktstr_pcpu");
+    report.maps.retain(|map| kept(&map.name));
+    json!({
+        "tag": entry.tag,
+        "elapsed_ms": entry.elapsed_ms,
+        "boundary_offset_ms": entry.boundary_offset_ms,
+        "step_index": entry.step_index,
+        "report": report,
+    })
+}
+
+fn write(path: &PathBuf, value: &Value) -> Result<()> {
+    let text = serde_json::to_string(value)?;
+    println!("{} bytes: {}", text.len(), path.display());
+    fs::write(path, text + "\n")?;
+    Ok(())
+}

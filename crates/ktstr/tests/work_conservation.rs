@@ -1,0 +1,99 @@
+//! CPUs that idle beside tasks that wait, on real machines: caught where the scheduler does it, and
+//! not where the same workload runs on the same scheduler without the defect.
+
+#[macro_use]
+mod common;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr::prelude::*;
+use ktstr::run::{Fault, Finished, run};
+
+const SCHED: Scheduler =
+    Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
+const FOUR: Topology = Topology::new(1, 2, 2, 1);
+
+/// What every test gets that asks for the monitor's usual bounds.
+const USUAL: Assert = Assert::NO_OVERRIDES.with_monitor_defaults();
+/// The same, looking at single moments: see [`a_task_sent_to_the_neighbour`].
+const MOMENTS: Assert = Assert {
+    enforce_monitor_thresholds: true,
+    ..Assert::NO_OVERRIDES
+}
+.work_conservation(true)
+.sustained_samples(1);
+
+macro_rules! entries {
+    ($($entry:ident = $name:literal, $func:ident, $args:expr, $assert:ident;)*) => { $(
+        case!($entry = $name, $func, clock: ClockMode::Virtual, seed: Some(7), topology: FOUR,
+            duration: Duration::from_secs(2), scheduler: &SCHED, extra_sched_args: $args,
+            assert: $assert);
+    )* };
+}
+
+entries! {
+    CROWDED = "crowded", crowded, &[], USUAL;
+    CROWDED_IDLE_CPU = "crowded_idle_cpu", crowded, &["--idle-cpu"], USUAL;
+    LIGHT = "light", light, &[], MOMENTS;
+    LIGHT_WRONG_CPU = "light_wrong_cpu", light, &["--wrong-cpu"], MOMENTS;
+}
+
+/// Twice as many workers as CPUs, none of which sleeps.
+fn crowded(ctx: &Ctx) -> Result<AssertResult> {
+    let workers = 2 * ctx.topo.total_cpus();
+    execute_defs(ctx, vec![CgroupDef::named("crowd").workers(workers)])
+}
+
+/// As many workers as CPUs, one of which sleeps now and then: there is a CPU for it when it wakes.
+fn light(ctx: &Ctx) -> Result<AssertResult> {
+    let waking = WorkType::bursty(Duration::from_millis(30), Duration::from_millis(5));
+    let cpus = ctx.topo.total_cpus();
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("waking").workers(1).work_type(waking),
+            CgroupDef::named("light").workers(cpus - 1),
+        ],
+    )
+}
+
+/// The moments at which a CPU idled while a task waited for it, of how many there were.
+fn wasted(finished: &Finished) -> (u64, usize) {
+    let vm = finished.vm.as_ref().expect("a machine ran");
+    let report = vm.monitor.as_ref().expect("the monitor was on");
+    (report.summary.wasted_cpu_samples, report.samples.len())
+}
+
+#[track_caller]
+fn passes(entry: &'static KtstrTestEntry) {
+    let finished = run(entry);
+    assert!(finished.result.is_pass(), "{}", finished.text);
+    let (wasted, samples) = wasted(&finished);
+    assert!(wasted == 0 && samples >= 17, "{wasted} of {samples}");
+}
+
+#[track_caller]
+fn fails(entry: &'static KtstrTestEntry, part: &str) {
+    let finished = run(entry);
+    assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text);
+    let mut told = finished.result.failure_details();
+    let told = told.find(|d| d.kind == DetailKind::Monitor && d.message.contains(part));
+    assert!(told.is_some(), "no {part:?} in {}", finished.text);
+    println!("{}", told.expect("it was found").message);
+}
+
+#[test]
+fn a_cpu_that_takes_no_task_from_a_queue() {
+    passes(&CROWDED);
+    fails(&CROWDED_IDLE_CPU, "cpu3 idled while");
+}
+
+/// The CPU that was found idle is left alone until something else wakes it, a thread of the kernel
+/// mostly: that takes less than the five samples that are usually asked for. So moments are counted;
+/// that a sound scheduler has none of them here is what the first half shows.
+#[test]
+fn a_task_sent_to_the_neighbour() {
+    passes(&LIGHT);
+    fails(&LIGHT_WRONG_CPU, "waited that may run there");
+}
