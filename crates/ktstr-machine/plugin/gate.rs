@@ -10,7 +10,7 @@
 //! comes first. Each wait ends after a second at the latest: a guest that hangs must not keep QEMU's monitor from answering.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use crate::shared::{FUTEX_WAIT, FUTEX_WAKE, SYS_FUTEX, syscall};
 
 unsafe extern "C" {
-    fn dlsym(handle: *mut c_void, name: *const i8) -> *mut c_void;
+    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
     fn eventfd(count: u32, flags: c_int) -> c_int;
     fn read(fd: c_int, to: *mut c_void, len: usize) -> isize;
     fn write(fd: c_int, from: *const c_void, len: usize) -> isize;
@@ -47,7 +47,7 @@ struct FdSet([u64; 16]);
 
 type Ppoll = unsafe extern "C" fn(*mut c_void, u64, *const c_void, *const c_void) -> c_int;
 type CondWait = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int;
-type Dlvsym = unsafe extern "C" fn(*mut c_void, *const i8, *const i8) -> *mut c_void;
+type Dlvsym = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut c_void;
 
 const RTLD_DEFAULT: *mut c_void = std::ptr::null_mut();
 const RTLD_NEXT: *mut c_void = std::ptr::without_provenance_mut(usize::MAX);
@@ -87,6 +87,13 @@ fn role() -> Role {
     let role = if main { Role::Main } else { Role::Other };
     ROLE.set(role);
     role
+}
+
+/// Whether QEMU's calls come here.
+pub fn is_first() -> bool {
+    // SAFETY: a C string.
+    let found = unsafe { dlsym(RTLD_DEFAULT, c"ppoll".as_ptr()) };
+    found == ppoll as *mut c_void
 }
 
 /// Called on the thread that translates and executes guest code.
@@ -182,7 +189,14 @@ fn wait_at_door() -> bool {
     let null = std::ptr::null_mut::<FdSet>;
     // SAFETY: a set that covers the descriptor; eight bytes from an eventfd that does not block.
     unsafe {
-        let ready = pselect(door + 1, &raw mut set, null(), null(), &LIMIT, std::ptr::null());
+        let ready = pselect(
+            door + 1,
+            &raw mut set,
+            null(),
+            null(),
+            &LIMIT,
+            std::ptr::null(),
+        );
         read(door, (&raw mut count).cast(), 8);
         ready != 0
     }

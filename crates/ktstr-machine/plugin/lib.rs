@@ -74,6 +74,13 @@ fn install<'a>(
     if target != c"x86_64" || !info.system {
         return Err(format!("for x86_64 machines only, not {target:?}"));
     }
+    if !gate::is_first() {
+        return Err(
+            "it has to come before the C library (LD_PRELOAD), which this system does not let it; without that two runs of \
+             a seed can differ: set KTSTR_CLOCK=real"
+                .into(),
+        );
+    }
     let mut path = None;
     for argument in arguments {
         match argument.strip_prefix("control=") {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::Case;
+use common::{Case, machines};
 use ktstr::prelude::*;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
@@ -129,24 +129,6 @@ impl Home {
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
-}
-
-/// The machines of a run. QEMU is also asked for its version: that is none.
-fn machines(run: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{run}/task"));
-    let mut all = Vec::new();
-    for task in tasks.into_iter().flatten().flatten() {
-        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        all.extend(
-            text.split_whitespace()
-                .filter_map(|pid| pid.parse::<u32>().ok()),
-        );
-    }
-    all.retain(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.windows(11).any(|argument| argument == b"-nodefaults")
-    });
-    all
 }
 
 /// Waits until a run has a QEMU.

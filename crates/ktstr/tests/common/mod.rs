@@ -124,6 +124,24 @@ impl Ended {
     }
 }
 
+/// The machines of a run. QEMU is also asked for its version: that is none.
+pub fn machines(run: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{run}/task"));
+    let mut all = Vec::new();
+    for task in tasks.into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
+    }
+    all.retain(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.windows(11).any(|argument| argument == b"-nodefaults")
+    });
+    all
+}
+
 /// The records under a runs' root; a damaged one is a failure.
 #[track_caller]
 pub fn records(root: &Path) -> Vec<Listed> {

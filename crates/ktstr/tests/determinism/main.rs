@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 #[macro_use]
 mod common;
+mod gate;
 mod planted;
 mod runs;
 mod seeds;
