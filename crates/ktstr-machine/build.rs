@@ -18,6 +18,9 @@ fn main() {
             "-C",
             "strip=symbols",
         ])
+        // Loaded first into whatever starts QEMU, a script's shell too, which has none of QEMU's functions: they must
+        // not be asked for before they are called.
+        .args(["-C", "relro-level=off", "-C", "link-arg=-Wl,-z,lazy"])
         .arg("-o")
         .arg(out.join("ktstr-plugin.so"))
         .arg("plugin/lib.rs")
