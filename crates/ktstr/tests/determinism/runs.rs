@@ -1,7 +1,9 @@
 //! Running an entry more than once and comparing what it left.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
 
 use ktstr::prelude::*;
 use ktstr::run::{Finished, run};
@@ -93,27 +95,27 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
         .collect()
 }
 
-/// Keeps the host's CPUs busy until dropped.
-pub struct Busy(Vec<Child>);
+/// Keeps the host's CPUs busy until dropped: in threads, so that a killed test leaves nothing.
+pub struct Busy(Arc<AtomicBool>, Vec<JoinHandle<()>>);
 
 impl Busy {
     pub fn new() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let ends = Arc::new(AtomicBool::new(false));
         let burn = || {
-            Command::new("sh")
-                .args(["-c", "while :; do :; done"])
-                .spawn()
-                .expect("a shell")
+            let ends = ends.clone();
+            std::thread::spawn(move || while !ends.load(Relaxed) {})
         };
-        Self((0..cpus).map(|_| burn()).collect())
+        let threads = (0..cpus).map(|_| burn()).collect();
+        Self(ends, threads)
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
+        self.0.store(true, Relaxed);
+        for thread in self.1.drain(..) {
+            let _ = thread.join();
         }
     }
 }
