@@ -145,34 +145,32 @@ fn variables_of_the_scheduler_grow(vm: &VmResult) -> Result<()> {
 /// capture of a step: if guest time passed while frozen, they would differ by the freezes.
 fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
     let series = vm.periodic_series();
-    let (mut guest, mut host, mut frozen) = (0.0_f64, 0.0_f64, 0.0_f64);
     let samples: Vec<_> = series.iter_samples().collect();
-    let clock_ns = |sample: &Sample| {
+    let clock_ms = |sample: &Sample| {
         let queues = sample.snapshot.rq_scx_states();
-        queues.iter().map(|rq| rq.rq_clock).max().unwrap_or(0) as f64
+        queues.iter().map(|rq| rq.rq_clock).max().unwrap_or(0) as f64 / 1e6
     };
+    let ms = |sample: &Sample| sample.elapsed_ms.unwrap_or(0) as f64;
+    // What the guest's clock gained on the machine's in a freeze, as a share of that. Queues' clocks are up to a tick
+    // old, a busy host stops the machine late, and what is called frozen begins with the request to stop and ends with
+    // the answer to the one to go on: the guest runs in a part of it. A guest whose time went on would gain all of it, in
+    // each of them: so the middle one is asked, not the sum.
+    let mut gained = Vec::new();
     for (pair, freeze) in samples.windows(2).zip(&vm.capture_freezes) {
-        ensure!(clock_ns(&pair[0]) > 0.0, "no clock in {}", pair[0].tag);
+        ensure!(clock_ms(&pair[0]) > 0.0, "no clock in {}", pair[0].tag);
         // The window does not count what lies between two steps, the guest's clock does.
         if pair[0].step_index == pair[1].step_index {
-            guest += (clock_ns(&pair[1]) - clock_ns(&pair[0])) / 1e6;
-            let ms = |sample: &Sample| sample.elapsed_ms.unwrap_or(0) as f64;
-            host += ms(&pair[1]) - ms(&pair[0]);
-            frozen += freeze.as_secs_f64() * 1e3;
+            let guest = clock_ms(&pair[1]) - clock_ms(&pair[0]);
+            let host = ms(&pair[1]) - ms(&pair[0]);
+            gained.push((guest - host) / (freeze.as_secs_f64() * 1e3));
         }
     }
+    gained.sort_by(f64::total_cmp);
+    println!("gained in freezes, as shares of them: {gained:.2?}");
+    let middle = gained.get(gained.len() / 2).copied();
     ensure!(
-        frozen > 20.0,
-        "frozen for {frozen} ms in all is too short to tell"
-    );
-    // Queues' clocks are up to a tick old, and what is called frozen begins with the request to
-    // stop and ends with the answer to the one to go on: the guest runs in a part of it. A guest
-    // whose time went on would gain all of it.
-    let gained = guest - host;
-    ensure!(
-        gained.abs() < 8.0 + 0.6 * frozen,
-        "from capture to capture the guest's clock went {guest:.0} ms and the machine ran \
-         {host:.0} ms; it was frozen for {frozen:.0} ms"
+        middle.is_some_and(|share| share.abs() < 0.5),
+        "the guest's clock gained these shares of freezes: {gained:.2?}"
     );
     Ok(())
 }
