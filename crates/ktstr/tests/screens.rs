@@ -143,11 +143,9 @@ fn a_scheduler_that_stalls() {
     let finished = screen(
         &STALL,
         &[
-            "failed: the kernel ejected scx-ktstr, which gave worker 100",
-            " of cgroup ",
+            "failed: the kernel ejected scx-ktstr, which gave ",
             "(sched_ext notes SCX_EXIT_ERROR_STALL; noticed in scx_watchdog_workfn+",
             "stall=1",
-            "  <--\n",
         ],
     );
     assert_eq!(end(&finished), Some(DetailKind::SchedulerCrashed));
@@ -175,7 +173,10 @@ fn a_scheduler_that_reports_an_error_of_its_own() {
         ],
     );
     assert!(
-        finished.text.contains("_ktstr_enqueue+"),
+        // Whichever of the two is called next.
+        ["_ktstr_enqueue+", "_ktstr_dispatch+"]
+            .iter()
+            .any(|callback| finished.text.contains(callback)),
         "{}",
         finished.text
     );
@@ -226,17 +227,19 @@ fn wake_ups_that_come_late() {
 
 #[test]
 fn a_cgroup_that_is_starved() {
-    let finished = screen(
-        &STARVED,
-        &[
-            " of cgroup left no CPU for ",
-            " made no progress (0 work units)",
-        ],
-    );
-    let marked = finished.text.lines().find(|line| line.ends_with("<--"));
+    let finished = screen(&STARVED, &[" made no progress (0 work units)"]);
+    let text = &finished.text;
+    // Which of the two the scheduler met first depends on the schedule, and so does whether the kernel ends it in time.
+    let marked = text.lines().find(|line| line.ends_with("<--"));
+    let name = marked.and_then(|line| line.split(' ').next());
+    let name = name.unwrap_or_else(|| panic!("no cgroup is marked in {text}"));
+    assert!(["left", "right"].contains(&name), "{text}");
+    let sentence = text.lines().next().unwrap_or_default();
+    assert!(sentence.contains(&format!(" of cgroup {name}")), "{text}");
     assert!(
-        marked.is_some_and(|line| line.starts_with("left ")),
-        "{}",
-        finished.text
+        [" no CPU for ", " did no work at all, "]
+            .iter()
+            .any(|told| sentence.contains(told)),
+        "{text}"
     );
 }
