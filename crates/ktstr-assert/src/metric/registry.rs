@@ -131,7 +131,7 @@ registry! {
     AvgTaskLatCri "avg_task_lat_cri" Informational [Gauge(GaugeFold::Avg)] 50.0, 0.3, "" Pending;
     MaxTaskLatCri "max_task_lat_cri" Informational [Peak] 100.0, 0.3, "" Pending;
     // NUMA
-    WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Workers;
+    WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Pending;
     WorstCrossNodeMigrationRatio "worst_cross_node_migration_ratio" LowerBetter [WorstCrossNodeRatio] 0.05, 0.2, "" Workers;
     // One cgroup in one phase
     P99WakeLatencyUs "p99_wake_latency_us" LowerBetter [PerPhase] 50.0, 0.25, "µs" Workers;
