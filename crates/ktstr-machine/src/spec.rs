@@ -58,6 +58,11 @@ pub struct MachineSpec {
     pub accelerator: Accelerator,
     /// What its clocks follow.
     pub clock: ClockMode,
+    /// Under TCG and the real clock: a host thread for each CPU, not one for all in turn. QEMU lets
+    /// go of translated code a moment before the store that changes it, and a CPU that translates in
+    /// that moment keeps the old code. A kernel that patches its text may then run into a breakpoint
+    /// that is no longer there ("Oops: int3"). One thread has no such moment.
+    pub parallel: bool,
 }
 
 /// Descriptors QEMU inherits, by number.
@@ -153,7 +158,10 @@ impl MachineSpec {
                 // What QEMU itself draws (boot data, RDRAND); the run's own seed comes later.
                 option("seed", "0".into());
             }
-            (Accelerator::Tcg, _) => option("accel", "tcg,thread=multi".into()),
+            (Accelerator::Tcg, _) => {
+                let thread = if self.parallel { "multi" } else { "single" };
+                option("accel", format!("tcg,thread={thread}"));
+            }
             (Accelerator::Kvm, _) => option("accel", "kvm".into()),
         }
         // Linux learns of dies from leaf 0x1f, which QEMU offers from this level on and for
@@ -228,6 +236,7 @@ mod tests {
             shape: Shape::uniform(1, 2, 1, 512),
             accelerator: Accelerator::Tcg,
             clock: ClockMode::Real,
+            parallel: true,
         };
         let descriptors = Descriptors {
             monitor: 3,
@@ -281,6 +290,7 @@ mod tests {
             shape: Shape::uniform(1, 2, 1, 512),
             accelerator: Accelerator::Tcg,
             clock: ClockMode::Real,
+            parallel: true,
         };
         let booted = Descriptors {
             monitor: 3,

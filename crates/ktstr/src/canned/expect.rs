@@ -141,8 +141,8 @@ impl Expect {
         self
     }
 
-    /// The workers of these cgroups, equal in all that counts, were on a CPU for equal shares of
-    /// their lives within a factor.
+    /// The workers of these cgroups, equal in all that counts, got equal CPU time within a factor.
+    /// Of the step they share, not of what each takes for it: who waits sees it begin late.
     pub(super) fn fair(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, cgroups) else {
@@ -152,7 +152,10 @@ impl Expect {
         if held.unwrap_or(0) < SHORTEST {
             return self.too_short(step, held.unwrap_or(0));
         }
-        let shares = cgroups.iter().zip(&carriers).map(|(n, c)| (*n, on_cpu(c)));
+        let shares = cgroups
+            .iter()
+            .zip(&carriers)
+            .map(|(n, c)| (*n, worker_ms(c)));
         let (mut least, mut most) = (("", f64::INFINITY), ("", f64::NEG_INFINITY));
         for share in shares {
             if share.1 < least.1 {
@@ -169,7 +172,7 @@ impl Expect {
             )
             .kind(DetailKind::Unfair)
             .because(&format!(
-                "workers of {} ran {:.1} % of their time, of {} {:.1} %",
+                "each worker of {} got {:.1} ms, of {} {:.1} ms",
                 most.0, most.1, least.0, least.1
             ))
             .at_most(FAIR);
@@ -210,12 +213,12 @@ impl Expect {
         let Some(carriers) = self.carriers(step, &[more, less]) else {
             return self;
         };
-        let (a, b) = (on_cpu(&carriers[0]), on_cpu(&carriers[1]));
+        let (a, b) = (worker_ms(&carriers[0]), worker_ms(&carriers[1]));
         self.verdict
             .claim("CPU time of the favoured over the other", round(a / b))
             .kind(DetailKind::Unfair)
             .because(&format!(
-                "workers of {more} ran {a:.1} % of their time, of {less} {b:.1} %"
+                "each worker of {more} got {a:.1} ms, of {less} {b:.1} ms"
             ))
             .at_least(factor);
         self
@@ -287,12 +290,9 @@ impl Expect {
     }
 }
 
-/// Share of their lives that workers were on a CPU, in percent.
-fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
-    match carrier.get("avg_off_cpu_pct") {
-        Some(off) => 100.0 - off,
-        None => f64::NAN,
-    }
+/// CPU time of a worker, ms.
+fn worker_ms(carrier: &PhaseCgroupStats) -> f64 {
+    carrier.total_cpu_time_ns as f64 / 1e6 / carrier.num_workers as f64
 }
 
 /// Three digits are enough to read.

@@ -85,6 +85,7 @@ fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fa
         has_scheduler,
         topology: "1n1l2c1t",
         memory_mib: 256,
+        parallel_tcg: false,
     };
     name(&mut judgement, &case, console);
     (judgement.fault, judgement.evidence.unwrap_or_default())

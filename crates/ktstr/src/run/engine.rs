@@ -62,6 +62,11 @@ impl Engine {
         }
     }
 
+    /// Do several host threads of QEMU's translate and execute the guest's code at once?
+    pub(super) fn parallel_tcg(&self) -> bool {
+        self.accelerator == Accelerator::Tcg && self.clock == ClockMode::Real
+    }
+
     /// `real` or `virtual`.
     pub(super) fn clock_name(&self) -> &'static str {
         match self.clock {

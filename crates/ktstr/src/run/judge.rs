@@ -101,6 +101,8 @@ pub(super) struct Case<'a> {
     pub(super) has_scheduler: bool,
     pub(super) topology: &'a str,
     pub(super) memory_mib: u32,
+    /// CPUs translated and executed by several host threads at once.
+    pub(super) parallel_tcg: bool,
 }
 
 /// Judges how it ended first, then what was said.
@@ -237,6 +239,18 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
             Fault::Host,
             "the host's virtualisation stopped with an internal error".to_owned(),
         ),
+        // QEMU's, not the kernel's: see `MachineSpec::parallel`.
+        (_, Some(panic)) if case.parallel_tcg && console.contains("Oops: int3") => {
+            Judgement::inconclusive(
+                Fault::Harness,
+                "the guest's kernel ran into a breakpoint that it had removed: QEMU's TCG, with a \
+                 thread for each CPU, sometimes goes on with old code while a kernel patches its \
+                 text; the virtual clock (KTSTR_CLOCK=virtual) and KVM do not"
+                    .to_owned(),
+            )
+            .with_crash(panic)
+            .because(blame::of_panic(console))
+        }
         (_, Some(panic)) => {
             let fault = if said.attached.is_some() && case.has_scheduler {
                 Fault::Scheduler

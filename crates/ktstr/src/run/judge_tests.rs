@@ -11,6 +11,7 @@ const CASE: Case = Case {
     has_scheduler: true,
     topology: "1n1l2c1t",
     memory_mib: 256,
+    parallel_tcg: false,
 };
 
 /// A transcript of a guest of the right shape that then said `messages`.
@@ -86,6 +87,39 @@ fn a_kernel_panic_shows_its_reason() {
         "the guest's kernel panicked: Attempted to kill init!"
     );
     assert_eq!(judgement.crash.as_deref(), Some("Attempted to kill init!"));
+}
+
+/// As a guest printed it whose CPU 1 went on with the breakpoint of a jump that was patched long ago.
+#[test]
+fn a_breakpoint_that_is_gone_is_the_emulators_where_it_can_be() {
+    let console = "[ 11.6] Oops: int3: 0000 [#1] SMP NOPTI\n\
+        [ 11.6] CPU: 1 UID: 0 PID: 14 Comm: kworker/u8:1 Not tainted 7.3.4\n\
+        [ 11.6] RIP: 0010:ktime_get_update_offsets_now+0x46/0x150\n\
+        [ 11.7] Kernel panic - not syncing: Fatal exception in interrupt\n";
+    let judged = |case: &Case, console: &str| {
+        let said = said(vec![attached()]);
+        judge(case, &End::Halted(Halt::Reset), &said, console, None)
+    };
+    let parallel = Case {
+        parallel_tcg: true,
+        ..CASE
+    };
+    let emulated = judged(&parallel, console);
+    assert!(emulated.result.is_inconclusive(), "{emulated:?}");
+    assert_eq!(emulated.fault, Some(Fault::Harness));
+    assert!(message(&emulated).contains("KTSTR_CLOCK=virtual"));
+    let evidence = emulated.evidence.unwrap_or_default();
+    assert!(
+        evidence.contains("ktime_get_update_offsets_now"),
+        "{evidence}"
+    );
+    // Everywhere else the breakpoint is somebody's, and so is every other panic here.
+    let other = console.replace("int3", "general protection fault");
+    for (case, console) in [(&CASE, console), (&parallel, other.as_str())] {
+        let judgement = judged(case, console);
+        assert!(judgement.result.is_fail());
+        assert_eq!(judgement.fault, Some(Fault::Scheduler));
+    }
 }
 
 #[test]

@@ -365,6 +365,7 @@ impl Run {
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
+            parallel_tcg: engine.parallel_tcg(),
         };
         let (report, scx_exit) = monitor.done();
         let mut judgement = judge::judge(&case, &end, &said, &console, scx_exit.as_ref());

@@ -177,6 +177,7 @@ impl Plan {
             shape: self.shape.clone(),
             accelerator: engine.accelerator,
             clock: engine.clock,
+            parallel: true,
         }
     }
 

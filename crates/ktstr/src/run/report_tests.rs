@@ -40,6 +40,7 @@ fn judged(end: &End, left: &Left) -> (Judgement, Transcript) {
         has_scheduler: true,
         topology: "1n1l2c1t",
         memory_mib: 256,
+        parallel_tcg: false,
     };
     let mut said = Transcript::default();
     let attached = ToHost::SchedulerAttached {

@@ -95,7 +95,8 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
         .collect()
 }
 
-/// Keeps the host's CPUs busy until dropped: in threads, so that a killed test leaves nothing.
+/// Keeps the host's CPUs busy until dropped: in threads, so that a killed test leaves nothing. Several
+/// for each CPU: a race between QEMU's threads needs one that waits long for its turn.
 pub struct Busy(Arc<AtomicBool>, Vec<JoinHandle<()>>);
 
 impl Busy {
@@ -106,7 +107,7 @@ impl Busy {
             let ends = ends.clone();
             std::thread::spawn(move || while !ends.load(Relaxed) {})
         };
-        let threads = (0..cpus).map(|_| burn()).collect();
+        let threads = (0..3 * cpus).map(|_| burn()).collect();
         Self(ends, threads)
     }
 }

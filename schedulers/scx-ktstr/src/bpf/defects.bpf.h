@@ -49,10 +49,18 @@ static __always_inline bool is_user_task(const struct task_struct *p)
 	return !(p->flags & PF_KTHREAD);
 }
 
-/* A number that differs from call to call and from run to run. */
+/*
+ * A number that differs from call to call and from run to run. Calls come at
+ * the tick's period, so the time is mixed until equal steps leave no trace
+ * (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+ */
 static __always_inline u32 dice(void)
 {
-	return (bpf_ktime_get_ns() * 0x9e3779b97f4a7c15ULL) >> 32;
+	u64 x = bpf_ktime_get_ns() + 0x9e3779b97f4a7c15ULL;
+
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return (x ^ (x >> 31)) >> 32;
 }
 
 static __always_inline s32 last_cpu_of_all(void)

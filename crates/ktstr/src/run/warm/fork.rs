@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ktstr_machine::Machine;
+use ktstr_machine::{Machine, MachineSpec};
 
 use super::template::{self, Template};
 use super::{WarmError, housekeeping, key, make};
@@ -126,6 +126,15 @@ fn reached(made: Result<Template, WarmError>) -> Result<Option<Template>, WarmEr
     }
 }
 
+/// A machine that is made into a template boots and attaches, which is when a kernel patches its
+/// text; see [`MachineSpec::parallel`]. What is forked from it has that behind it.
+pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> MachineSpec {
+    MachineSpec {
+        parallel: !template,
+        ..plan.machine(engine)
+    }
+}
+
 /// Restores a machine from `template`. When QEMU cannot, the template is at fault.
 pub(super) fn restore(
     plan: &Plan,
@@ -136,7 +145,7 @@ pub(super) fn restore(
 ) -> Result<Machine, WarmError> {
     Machine::restore(
         &plan.qemu,
-        &plan.machine(engine),
+        &specification(plan, engine, share),
         ram,
         share,
         &template.state(),

@@ -34,7 +34,7 @@ pub(super) fn booted(
     pack(&mut archive, &plan.base, &mut present)?;
     let machine = Machine::prepare_in(
         &plan.qemu,
-        &plan.machine(engine),
+        &super::fork::specification(plan, engine, true),
         &archive.build().map_err(crate::run::RunError::from)?,
         &making.ram,
         &boot_points(engine, knowledge)?,
