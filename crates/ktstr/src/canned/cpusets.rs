@@ -54,7 +54,7 @@ pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus.len())));
     let steps = vec![hold(0.4), change(confine(&halves)), hold(0.5)];
     let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
-    expect.busy(0, &NAMES, &cpus).fair(0, &NAMES);
+    expect.busy(0, &NAMES, &cpus).even(0, &NAMES);
     confined(&mut expect, 2, &halves);
     Ok(expect.result())
 }
@@ -78,7 +78,7 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![hold(0.4), change(clear.into()), hold(0.5)];
     let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
     confined(&mut expect, 0, &halves);
-    expect.busy(2, &NAMES, &cpus).fair(2, &NAMES);
+    expect.busy(2, &NAMES, &cpus).even(2, &NAMES);
     Ok(expect.result())
 }
 
@@ -184,7 +184,7 @@ pub fn custom_cgroup_cpuset_merge(ctx: &Ctx) -> Result<AssertResult> {
     confined(&mut expect, 0, &[crowded.clone(), other]);
     expect
         .busy(2, &NAMES, &crowded)
-        .fair(2, &NAMES)
+        .even(2, &NAMES)
         .within(2, NAMES[1], &crowded);
     Ok(expect.result())
 }

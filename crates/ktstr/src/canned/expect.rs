@@ -3,6 +3,7 @@
 //! by far.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use ktstr_assert::{
     AssertDetail, AssertResult, DetailKind, Phase, PhaseCgroupStats, PhaseGuard, ScenarioStats,
@@ -141,38 +142,54 @@ impl Expect {
         self
     }
 
-    /// The workers of these cgroups, equal in all that counts, got equal CPU time within a factor.
-    /// Of the step they share, not of what each takes for it: who waits sees it begin late.
+    /// The workers of these cgroups, equal in all that counts, were on a CPU for equal shares of
+    /// their lives within a factor.
     pub(super) fn fair(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
+        self.equal(step, cgroups, |c| Got {
+            amount: on_cpu(c),
+            unit: "% of its time",
+        })
+    }
+
+    /// As `fair`, for cgroups that stood before the step and are busy all through it: by CPU time,
+    /// not by what each takes for the step. Who waits sees it begin late.
+    pub(super) fn even(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
+        self.equal(step, cgroups, |c| Got {
+            amount: c.total_cpu_time_ns as f64 / 1e6 / c.num_workers as f64,
+            unit: "ms",
+        })
+    }
+
+    fn equal(
+        &mut self,
+        step: u16,
+        cgroups: &[&str],
+        of: fn(&PhaseCgroupStats) -> Got,
+    ) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, cgroups) else {
             return self;
         };
-        let held = carriers.iter().map(|c| c.longest_life_ns).min();
-        if held.unwrap_or(0) < SHORTEST {
-            return self.too_short(step, held.unwrap_or(0));
+        let held = self.held_ns(step, &carriers);
+        if held < SHORTEST {
+            return self.too_short(step, held);
         }
-        let shares = cgroups
-            .iter()
-            .zip(&carriers)
-            .map(|(n, c)| (*n, worker_ms(c)));
-        let (mut least, mut most) = (("", f64::INFINITY), ("", f64::NEG_INFINITY));
-        for share in shares {
-            if share.1 < least.1 {
-                least = share;
-            }
-            if share.1 > most.1 {
-                most = share;
-            }
-        }
+        let all = || cgroups.iter().zip(carriers.iter().map(of));
+        let by_amount = |a: &Got, b: &Got| a.amount.total_cmp(&b.amount);
+        let (Some(least), Some(most)) = (
+            all().min_by(|a, b| by_amount(&a.1, &b.1)),
+            all().max_by(|a, b| by_amount(&a.1, &b.1)),
+        ) else {
+            return self;
+        };
         self.verdict
             .claim(
                 "CPU time of a worker in the best served cgroup over the worst",
-                round(most.1 / least.1),
+                round(most.1.amount / least.1.amount),
             )
             .kind(DetailKind::Unfair)
             .because(&format!(
-                "each worker of {} got {:.1} ms, of {} {:.1} ms",
+                "a worker of {} got {}, of {} {}",
                 most.0, most.1, least.0, least.1
             ))
             .at_most(FAIR);
@@ -213,12 +230,12 @@ impl Expect {
         let Some(carriers) = self.carriers(step, &[more, less]) else {
             return self;
         };
-        let (a, b) = (worker_ms(&carriers[0]), worker_ms(&carriers[1]));
+        let (a, b) = (on_cpu(&carriers[0]), on_cpu(&carriers[1]));
         self.verdict
             .claim("CPU time of the favoured over the other", round(a / b))
             .kind(DetailKind::Unfair)
             .because(&format!(
-                "each worker of {more} got {a:.1} ms, of {less} {b:.1} ms"
+                "workers of {more} ran {a:.1} % of their time, of {less} {b:.1} %"
             ))
             .at_least(factor);
         self
@@ -290,9 +307,24 @@ impl Expect {
     }
 }
 
-/// CPU time of a worker, ms.
-fn worker_ms(carrier: &PhaseCgroupStats) -> f64 {
-    carrier.total_cpu_time_ns as f64 / 1e6 / carrier.num_workers as f64
+/// What a worker of a cgroup got on average.
+struct Got {
+    amount: f64,
+    unit: &'static str,
+}
+
+impl fmt::Display for Got {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} {}", self.amount, self.unit)
+    }
+}
+
+/// Share of their lives that workers were on a CPU, in percent.
+fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
+    match carrier.get("avg_off_cpu_pct") {
+        Some(off) => 100.0 - off,
+        None => f64::NAN,
+    }
 }
 
 /// Three digits are enough to read.
