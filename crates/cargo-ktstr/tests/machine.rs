@@ -72,6 +72,26 @@ fn a_demo_that_fails_says_why_and_exits_with_its_code() {
     }
 }
 
+/// What the bench calls the window is measured in the host's time: by the host's clock no shorter than declared.
+#[test]
+fn by_the_hosts_clock_the_window_takes_its_time() {
+    let root = tempfile::tempdir().unwrap();
+    let output = ktstr(root.path(), &["demo"])
+        .env("KTSTR_CLOCK", "real")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let run = std::fs::read_dir(root.path()).unwrap().flatten();
+    let record = run
+        .filter_map(|entry| std::fs::read(entry.path().join("record.json")).ok())
+        .next()
+        .unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let declared = record["window_s"].as_f64().unwrap();
+    let window = record["timings"]["window"].as_f64().unwrap();
+    assert!(window >= 0.9 * declared, "{window} s of {declared} s");
+}
+
 #[test]
 fn the_bench_accounts_for_the_time_of_a_run() {
     let root = tempfile::tempdir().unwrap();

@@ -283,6 +283,24 @@ mod tests {
     }
 
     #[test]
+    fn only_the_real_clock_knows_parallel_cpus() {
+        let threads = |clock, parallel| {
+            let spec = MachineSpec {
+                kernel: "/k/vmlinux".into(),
+                kernel_arguments: Vec::new(),
+                shape: Shape::uniform(1, 2, 1, 512),
+                accelerator: Accelerator::Tcg,
+                clock,
+                parallel,
+            };
+            spec.fingerprint().contains("-accel tcg,thread=multi")
+        };
+        assert!(threads(ClockMode::Real, true));
+        assert!(!threads(ClockMode::Real, false));
+        assert!(!threads(ClockMode::Virtual { shift: 2 }, true));
+    }
+
+    #[test]
     fn a_restored_machine_differs_only_in_where_it_comes_from() {
         let spec = MachineSpec {
             kernel: "/k/vmlinux".into(),

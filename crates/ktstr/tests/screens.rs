@@ -61,14 +61,10 @@ fn two_steps(ctx: &Ctx) -> Result<AssertResult> {
     execute_steps(ctx, vec![step("first"), step("second")])
 }
 
-/// Not spinners: they are queued with the tick, at times so regular that the scheduler's dice, which are thrown by the time,
-/// can fall the same way for a whole run.
 fn bound(ctx: &Ctx) -> Result<AssertResult> {
-    let (busy, asleep) = (Duration::from_micros(3_100), Duration::from_micros(1_700));
     let on = |name, cpu| {
         CgroupDef::named(name)
             .workers(3)
-            .work_type(WorkType::bursty(busy, asleep))
             .cpuset(CpusetSpec::exact([cpu]))
     };
     execute_defs(ctx, vec![on("left", 0), on("right", 1)])

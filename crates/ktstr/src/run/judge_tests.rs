@@ -89,7 +89,7 @@ fn a_kernel_panic_shows_its_reason() {
     assert_eq!(judgement.crash.as_deref(), Some("Attempted to kill init!"));
 }
 
-/// As a guest printed it whose CPU 1 went on with the breakpoint of a jump that was patched long ago.
+/// In the form of the kernel's `__die_header` (arch/x86/kernel/dumpstack.c), one byte behind a jump that it patches.
 #[test]
 fn a_breakpoint_that_is_gone_is_the_emulators_where_it_can_be() {
     let console = "[ 11.6] Oops: int3: 0000 [#1] SMP NOPTI\n\
