@@ -24,10 +24,10 @@ demo: deps
 	$(CARGO) build -p scx-ktstr -p cargo-ktstr
 	@$(CARGO) run --quiet -p cargo-ktstr -- demo
 
-# The scheduler under test must lie where cargo puts binaries before a test looks for it.
+# The scheduler under test must lie where cargo puts binaries before a test looks for it. A red test hides no other.
 test: deps
 	$(CARGO) build -p scx-ktstr
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 test-registry: deps $(BPFLAND)
 	$(CARGO) test -p cargo-ktstr --test registry_scheduler
