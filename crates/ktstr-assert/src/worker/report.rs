@@ -165,6 +165,16 @@ impl WorkerReport {
         crate::math::ratio(self.off_cpu_ns, self.wall_time_ns).map(|r| r * 100.0)
     }
 
+    /// Time it could have run but had no CPU, as a percentage of wall time: off-CPU time without
+    /// sleep. `None` when no time was measured or the kernel has no schedstats.
+    pub fn waiting_pct(&self) -> Option<f64> {
+        if self.schedstat_run_count == 0 {
+            return None;
+        }
+        let waited = self.schedstat_run_delay_ns.min(self.off_cpu_ns);
+        crate::math::ratio(waited, self.wall_time_ns).map(|r| r * 100.0)
+    }
+
     /// The whole life as one slice, for the phase `step_index`.
     pub fn as_slice(&self, step_index: u16) -> PhaseSlice {
         PhaseSlice {

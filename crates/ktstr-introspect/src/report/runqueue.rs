@@ -150,4 +150,11 @@ impl ScxExit {
         let (seconds, _) = rest.split_once('s')?;
         Some((task, seconds.parse().ok()?))
     }
+
+    /// For how many seconds the watchdog itself, a thread of the kernel, was given no CPU to look for stalled tasks, if
+    /// that is what happened (`scx_tick` in kernel/sched/ext.c).
+    pub fn unwatched(&self) -> Option<f64> {
+        let (_, rest) = self.msg.split_once("watchdog failed to check in for ")?;
+        rest.split_once('s')?.0.parse().ok()
+    }
 }

@@ -167,8 +167,13 @@ fn uneven(detail: &AssertDetail) -> Option<String> {
     let workers = between(rest, "%) ", " workers")?;
     let bound = between(rest, "(threshold ", "%)")?;
     let cgroup = detail.cgroup.as_deref().unwrap_or("a cgroup");
+    let how = if rest.ends_with("waiting for a CPU") {
+        "kept waiting for a CPU"
+    } else {
+        "off the CPU"
+    };
     Some(format!(
-        "the {workers} workers of {cgroup} did not get equal shares: off the CPU for {low} to {high} % of \
+        "the {workers} workers of {cgroup} did not get equal shares: {how} for {low} to {high} % of \
          their time ({bound} points apart are allowed)"
     ))
 }
@@ -212,6 +217,11 @@ fn claimed(message: &str) -> Option<String> {
 
 fn ejected(exit: &ScxExit, message: &str, all: &[&AssertDetail]) -> Option<String> {
     let scheduler = between(message, "scheduler `", "`")?;
+    if let Some(seconds) = exit.unwatched() {
+        return Some(format!(
+            "the kernel ejected {scheduler}, which for {seconds:.1} s gave no CPU even to the kernel's own watchdog"
+        ));
+    }
     let (task, seconds) = exit.stalled()?;
     let who = stalled_worker(exit, all).map_or_else(
         || format!("task {task}"),

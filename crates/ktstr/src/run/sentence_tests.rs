@@ -57,6 +57,10 @@ fn of_unequal_shares() {
     let mut workers = [worker(7), worker(8)];
     workers[1].off_cpu_ns = 2_000_000_000;
     insta::assert_snapshot!(of(NONE.max_spread_pct(15.0), &workers, None), @"the 2 workers of web did not get equal shares: off the CPU for 33 to 67 % of their time (15 points apart are allowed) — the scheduler's fault.");
+    for (worker, ms) in workers.iter_mut().zip([0, 1000]) {
+        (worker.schedstat_run_count, worker.schedstat_run_delay_ns) = (1, ms * 1_000_000);
+    }
+    insta::assert_snapshot!(of(NONE.check_not_stuck(), &workers, None), @"the 2 workers of web did not get equal shares: kept waiting for a CPU for 0 to 33 % of their time (15 points apart are allowed) — the scheduler's fault.");
 }
 
 #[test]
@@ -122,6 +126,22 @@ fn the_end_of_a_scheduler_tells_more_than_what_follows_from_it() {
         .collect();
     assert_eq!(first, ["the", "scheduler", "tid", "tid", "cpu1:"]);
     assert!(told[2].starts_with("tid 8"), "the longest first: {told:?}");
+}
+
+#[test]
+fn a_stall_names_who_waited() {
+    let finding = |msg: &str| {
+        let message = format!("the kernel ejected scheduler `x`: runnable task stall ({msg})");
+        let result = AssertResult::fail(AssertDetail::new(DetailKind::SchedulerEvent, message));
+        let exit = ScxExit {
+            msg: msg.to_owned(),
+            ..ScxExit::default()
+        };
+        sentence(&result, Some(Fault::Scheduler), Some(&exit))
+    };
+    insta::assert_snapshot!(finding("a[7] failed to run for 5.104s"), @"the kernel ejected x, which gave task a[7] no CPU for 5.1 s — the scheduler's fault.");
+    insta::assert_snapshot!(finding("watchdog failed to check in for 5.144s"), @"the kernel ejected x, which for 5.1 s gave no CPU even to the kernel's own watchdog — the scheduler's fault.");
+    insta::assert_snapshot!(finding("watchdog failed to check in for long"), @"the kernel ejected scheduler `x`: runnable task stall (watchdog failed to check in for long) — the scheduler's fault.");
 }
 
 #[test]
