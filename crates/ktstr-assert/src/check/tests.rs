@@ -144,29 +144,29 @@ fn explicit_bounds_replace_the_defaults() {
     assert!(judge(NONE.check_not_stuck().max_spread_pct(35.0), &unfair).is_pass());
 }
 
-/// Two workers that slept for different times, and one of them waited as well.
+/// Of two workers one got less: it slept, or it waited.
 #[test]
 fn by_default_sleep_is_not_unfair() {
-    let slept = |waited_ns: u64| {
-        with(|w| w.off_cpu_ns = 900_000_000).map(|w| WorkerReport {
+    let waited = |ns: u64| {
+        with(|w| w.off_cpu_ns = 700_000_000).map(|w| WorkerReport {
             schedstat_run_count: 10,
-            schedstat_run_delay_ns: if w.tid == 1 { 20_000_000 } else { waited_ns },
+            schedstat_run_delay_ns: if w.tid == 1 { 500_000_000 } else { ns },
             ..w
         })
     };
-    assert!(judge(NONE.check_not_stuck(), &slept(150_000_000)).is_pass());
-    insta::assert_snapshot!(lines(NONE.check_not_stuck(), &slept(200_000_000)), @"FAIL [Unfair] unfair cgroup: spread=18% (2-20%) 2 workers on 2 cpus (threshold 15%) of time spent waiting for a CPU");
+    let unfair = NONE.check_not_stuck();
+    assert!(judge(unfair, &waited(599_000_000)).is_pass());
+    insta::assert_snapshot!(lines(unfair, &waited(600_000_000)), @"FAIL [Unfair] unfair cgroup: spread=20% (50-70%) 2 workers on 2 cpus (threshold 15%)");
     // Who asks for the spread asks for all the time off the CPU.
-    assert!(judge(NONE.max_spread_pct(15.0), &slept(150_000_000)).is_fail());
-    // Runnable for longer than it was off the CPU: the two clocks were not read at once.
-    assert!(judge(NONE.check_not_stuck(), &slept(u64::MAX)).is_fail());
-    // Without schedstats of each, all the time off the CPU is what there is.
-    let [first, second] = slept(150_000_000);
-    let second = WorkerReport {
+    assert!(judge(NONE.max_spread_pct(15.0), &waited(0)).is_fail());
+    // Longer than it was off the CPU: the two were not read at once.
+    assert!(judge(unfair, &waited(u64::MAX)).is_fail());
+    // Without schedstats nobody can tell sleep from waiting.
+    let unknown = waited(0).map(|w| WorkerReport {
         schedstat_run_count: 0,
-        ..second
-    };
-    assert!(judge(NONE.check_not_stuck(), &[first, second]).is_fail());
+        ..w
+    });
+    assert!(judge(unfair, &unknown).is_fail());
 }
 
 #[test]

@@ -165,14 +165,14 @@ impl WorkerReport {
         crate::math::ratio(self.off_cpu_ns, self.wall_time_ns).map(|r| r * 100.0)
     }
 
-    /// Time it could have run but had no CPU, as a percentage of wall time: off-CPU time without
-    /// sleep. `None` when no time was measured or the kernel has no schedstats.
-    pub fn waiting_pct(&self) -> Option<f64> {
+    /// Time it neither ran nor wanted to, as a percentage of wall time: off-CPU time less the wait
+    /// for a CPU. `None` when no time was measured or the kernel has no schedstats.
+    pub fn asleep_pct(&self) -> Option<f64> {
         if self.schedstat_run_count == 0 {
             return None;
         }
-        let waited = self.schedstat_run_delay_ns.min(self.off_cpu_ns);
-        crate::math::ratio(waited, self.wall_time_ns).map(|r| r * 100.0)
+        let asleep = self.off_cpu_ns.saturating_sub(self.schedstat_run_delay_ns);
+        crate::math::ratio(asleep, self.wall_time_ns).map(|r| r * 100.0)
     }
 
     /// The whole life as one slice, for the phase `step_index`.

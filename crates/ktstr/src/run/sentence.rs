@@ -167,13 +167,8 @@ fn uneven(detail: &AssertDetail) -> Option<String> {
     let workers = between(rest, "%) ", " workers")?;
     let bound = between(rest, "(threshold ", "%)")?;
     let cgroup = detail.cgroup.as_deref().unwrap_or("a cgroup");
-    let how = if rest.ends_with("waiting for a CPU") {
-        "kept waiting for a CPU"
-    } else {
-        "off the CPU"
-    };
     Some(format!(
-        "the {workers} workers of {cgroup} did not get equal shares: {how} for {low} to {high} % of \
+        "the {workers} workers of {cgroup} did not get equal shares: off the CPU for {low} to {high} % of \
          their time ({bound} points apart are allowed)"
     ))
 }
