@@ -114,8 +114,8 @@ mod claims {
             says "context switches a CPU-second: expected at most 2500";
         weights_count: custom_nice_mix under "--invert-priority",
             says "CPU time of the favoured over the other: expected at least 1.5";
-        shares_are_kept: custom_yield_storm under "--starve-cgroup",
-            says "share of the CPU time: expected at least 0.3";
+        shares_are_kept: custom_nice_sweep under "--starve-cgroup",
+            says "share of the CPU time: expected at least 0.05";
         wake_ups_are_quick: custom_bursts_spare under "--wrong-cpu",
             says "median wake latency, µs: expected at most 1000";
     }

@@ -223,12 +223,9 @@ fn a_sound_run_keeps_the_defaults() {
         }
     }
     let gap = judge(NONE.check_not_stuck(), ("cpuset-unfair", "shifted"));
-    insta::assert_snapshot!(told(&gap), @r#"
-    FAIL [Stuck] tid 1018 stuck 4967ms on cpu2 at +8405ms (threshold 2000ms)
-    FAIL [Unfair] unfair cgroup: spread=22% (68-91%) 2 workers on 3 cpus (threshold 15%)
-    "#);
+    insta::assert_snapshot!(told(&gap), @"FAIL [Stuck] tid 1018 stuck 4967ms on cpu2 at +8405ms (threshold 2000ms)");
     let spread = judge(NONE.check_not_stuck(), ("scattershot", "even"));
-    insta::assert_snapshot!(told(&spread), @"FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 15%)");
+    insta::assert_snapshot!(told(&spread), @"FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 35%)");
 }
 
 /// A wake-up that comes too late says by how much, for whoever weighs it against a slow host.

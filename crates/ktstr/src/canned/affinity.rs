@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
-use ktstr_guest::engine::{execute_defs, execute_scenario_with, execute_steps_with};
+use ktstr_guest::engine::{execute_defs, execute_scenario, execute_steps_with};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
 use ktstr_scenario::workload::{AffinityIntent, WorkType};
 
 use super::expect::Expect;
-use super::{ANY, CHANGING, group, needs_cpus, spinners, split, spread};
+use super::{ANY, group, needs_cpus, spinners, split, spread};
 
 const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 
@@ -16,7 +16,7 @@ const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 /// four times.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// As [`execute_scenario`].
 pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -33,12 +33,7 @@ pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
         steps.push(Step::new(vec![pin(0), pin(1)], HoldSpec::frac(0.05)));
         steps.push(Step::hold(HoldSpec::frac(0.15)));
     }
-    let mut expect = Expect::of(execute_scenario_with(
-        ctx,
-        backdrop,
-        steps,
-        Some(&spread(ctx, CHANGING)),
-    )?);
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect
         .busy(0, &NAMES, &ctx.topo.all_cpuset())
         .fair(0, &NAMES);

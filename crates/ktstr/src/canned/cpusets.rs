@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
-use ktstr_guest::engine::execute_scenario_with;
+use ktstr_guest::engine::{execute_scenario, execute_scenario_with};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
 
 use super::expect::Expect;
-use super::{ANY, CHANGING, exactly, needs_cpus, spinners, split, spread};
+use super::{ANY, exactly, needs_cpus, spinners, split, spread};
 
 const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 const CHANGE: f64 = 0.1;
@@ -21,10 +21,6 @@ fn hold(frac: f64) -> Step {
 
 fn change(ops: Vec<Op>) -> Step {
     Step::new(ops, HoldSpec::frac(CHANGE))
-}
-
-fn changing(ctx: &Ctx, backdrop: Backdrop, steps: Vec<Step>) -> Result<AssertResult> {
-    execute_scenario_with(ctx, backdrop, steps, Some(&spread(ctx, CHANGING)))
 }
 
 fn confine(parts: &[BTreeSet<usize>; 2]) -> Vec<Op> {
@@ -45,7 +41,7 @@ fn confined(expect: &mut Expect, step: u16, parts: &[BTreeSet<usize>; 2]) {
 /// Two cgroups share the machine, then get one half of it each.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// As [`execute_scenario`].
 pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -53,7 +49,7 @@ pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.all_cpuset();
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus.len())));
     let steps = vec![hold(0.4), change(confine(&halves)), hold(0.5)];
-    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect.busy(0, &NAMES, &cpus).even(0, &NAMES);
     confined(&mut expect, 2, &halves);
     Ok(expect.result())
@@ -62,7 +58,7 @@ pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
 /// The same the other way round: halves first, then the whole machine for both.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// As [`execute_scenario`].
 pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -76,7 +72,7 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
     );
     let clear = NAMES.map(Op::clear_cpuset);
     let steps = vec![hold(0.4), change(clear.into()), hold(0.5)];
-    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     confined(&mut expect, 0, &halves);
     expect.busy(2, &NAMES, &cpus).even(2, &NAMES);
     Ok(expect.result())
@@ -89,7 +85,7 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
 /// of Wasted Cores, EuroSys 2016; seen on 7.3 with four CPUs in two LLCs).
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// As [`execute_scenario`].
 pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     let shares = [0.5, 0.25, 0.75].map(|share| split(ctx, share, 4));
     let [Some(half), Some(less), Some(more)] = shares else {
@@ -110,7 +106,7 @@ pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
         change(confine(&more)),
         hold(0.35),
     ];
-    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     confined(&mut expect, 0, &half);
     confined(&mut expect, 2, &less);
     confined(&mut expect, 4, &more);
@@ -120,7 +116,7 @@ pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
 /// Two cgroups with half of the machine each exchange their halves, twice.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// As [`execute_scenario`].
 pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
     let Some(halves) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -135,7 +131,7 @@ pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
     );
     let swap = || change(vec![Op::swap_cpusets(NAMES[0], NAMES[1])]);
     let steps = vec![hold(0.2), swap(), hold(0.3), swap(), hold(0.3)];
-    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     confined(&mut expect, 0, &halves);
     confined(&mut expect, 2, &[b, a]);
     confined(&mut expect, 4, &halves);
@@ -145,7 +141,7 @@ pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
 /// A cgroup with two workers for each CPU is confined to one half of the machine, then gets the whole.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// As [`execute_scenario`].
 pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
     let Some([half, _]) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));
@@ -154,7 +150,7 @@ pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop =
         Backdrop::new().push_cgroup(spinners("cg_0", 2 * cpus.len()).cpuset(exactly(&half)));
     let steps = vec![hold(0.3), change(vec![Op::clear_cpuset("cg_0")]), hold(0.6)];
-    let mut expect = Expect::of(changing(ctx, backdrop, steps)?);
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect
         .busy(0, &["cg_0"], &half)
         .within(0, "cg_0", &half)
@@ -166,7 +162,7 @@ pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
 /// join the crowd.
 ///
 /// # Errors
-/// As [`execute_scenario_with`].
+/// As [`execute_scenario`].
 pub fn custom_cgroup_cpuset_merge(ctx: &Ctx) -> Result<AssertResult> {
     let Some([crowded, other]) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));

@@ -84,10 +84,8 @@ fn group(name: &str, work: WorkType, workers: usize) -> CgroupDef {
     CgroupDef::named(name).work_type(work).workers(workers)
 }
 
-/// Spread of equal workers, percentage points, in a scenario that keeps changing where they may
-/// run: after each change it takes a while until they are level.
-const CHANGING: f64 = 30.0;
-/// The same where they need not get equal time: they change their own weight, or yield.
+/// Spread, percentage points, of workers that need not get equal time: they change their own
+/// weight, or yield.
 const ANY: f64 = 100.0;
 
 /// Median and 99th percentile of wake-ups while CPUs are idle, µs: three orders above what a CPU
