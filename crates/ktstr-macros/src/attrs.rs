@@ -201,7 +201,7 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
         },
         (Kind::Float, _) => Err(wrong("a float literal of 0 or more, such as `5.0`")),
         (
-            Kind::Text,
+            Kind::Text | Kind::TextOrPath,
             Expr::Lit(ExprLit {
                 lit: Lit::Str(lit), ..
             }),
@@ -210,12 +210,13 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
         (Kind::Texts, Expr::Array(array)) => texts(name, array).map(Value::Texts),
         (Kind::Texts, _) => Err(wrong("a list of string literals: `[\"…\", \"…\"]`")),
         (
-            Kind::Path,
+            Kind::Path | Kind::TextOrPath,
             Expr::Path(ExprPath {
                 path, qself: None, ..
             }),
         ) => Ok(Value::Path(path.clone())),
         (Kind::Path, _) => Err(wrong("the path of an item")),
+        (Kind::TextOrPath, _) => Err(wrong("a string literal or the path of a constant")),
         (Kind::Any, _) => Err(later()),
     }
 }

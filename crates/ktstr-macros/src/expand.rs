@@ -29,6 +29,8 @@ const CHECKS: &[&str] = &[
     "max_fallback_rate",
     "max_keep_last_rate",
     "work_conservation",
+    "expect_scx_bpf_error_contains",
+    "expect_scx_bpf_error_matches",
 ];
 
 /// `#[ktstr_test(...)] fn …`.
@@ -250,6 +252,8 @@ fn checks(attrs: &Attrs) -> TokenStream {
                 let value = proc_macro2::Literal::u64_unsuffixed(*value);
                 quote!(#value)
             }
+            Value::Text(value) => quote!(#value),
+            Value::Path(value) => quote!(#value),
             _ => {
                 let value = attrs.float(name);
                 quote!(#value)
@@ -310,11 +314,16 @@ mod tests {
 
     #[test]
     fn checks_become_an_assert() {
-        let code = written("not_stuck, max_gap_ms = 5, max_spread_pct = 1.5");
+        let code = written(
+            "not_stuck, max_gap_ms = 5, max_spread_pct = 1.5, expect_err, \
+             expect_scx_bpf_error_contains = \"a\", expect_scx_bpf_error_matches = own::PATTERN",
+        );
         for field in [
             "assert . not_stuck = Some (true)",
             "assert . max_gap_ms = Some (5)",
             "assert . max_spread_pct = Some (1.5)",
+            "assert . expect_scx_bpf_error_contains = Some (\"a\")",
+            "assert . expect_scx_bpf_error_matches = Some (own :: PATTERN)",
         ] {
             assert!(code.contains(field), "{field} in {code}");
         }

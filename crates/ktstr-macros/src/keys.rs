@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Float,
     /// A string literal.
     Text,
+    /// A string literal or a path to a constant.
+    TextOrPath,
     /// A list of string literals.
     Texts,
     /// A path to an item.
@@ -46,7 +48,7 @@ pub(crate) enum Status {
     Only(bool),
 }
 
-use Kind::{Any, Bool, Float, Integer, Path, Positive, Text, Texts};
+use Kind::{Any, Bool, Float, Integer, Path, Positive, Text, TextOrPath, Texts};
 use Status::{Available, Later, Only};
 
 const U32: Kind = Positive {
@@ -116,8 +118,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("no_perf_mode", Bool, Available),
     key("cpu_budget", Any, Later),
     key("expect_err", Bool, Available),
-    key("expect_scx_bpf_error_contains", Any, Later),
-    key("expect_scx_bpf_error_matches", Any, Later),
+    key("expect_scx_bpf_error_contains", TextOrPath, Available),
+    key("expect_scx_bpf_error_matches", TextOrPath, Available),
     key("allow_inconclusive", Bool, Available),
     key("survives_storm", Bool, Only(false)),
     key("expect_auto_repro", Bool, Only(false)),

@@ -24,6 +24,7 @@ impl Parse for TestArgs {
         check_host_only(&attrs)?;
         check_constraints(&attrs)?;
         check_texts(&attrs)?;
+        check_expected_error(&attrs)?;
         Ok(Self(attrs))
     }
 }
@@ -152,6 +153,29 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
     Ok(())
 }
 
+fn check_expected_error(attrs: &Attrs) -> Result<()> {
+    for name in [
+        "expect_scx_bpf_error_contains",
+        "expect_scx_bpf_error_matches",
+    ] {
+        if attrs.get(name).is_some() && attrs.bool("expect_err") != Some(true) {
+            return Err(error(
+                attrs.span(name),
+                format!("`{name}` needs `expect_err`: a run that may pass reports no error"),
+            ));
+        }
+        if let Some(text) = attrs.text(name)
+            && text.value().is_empty()
+        {
+            return Err(error(
+                text.span(),
+                format!("`{name}` is empty: every error would do"),
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a function can be a test.
 pub(crate) fn check_signature(function: &ItemFn) -> Result<()> {
     const EXPECTED: &str =
@@ -235,6 +259,14 @@ mod tests {
         insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet");
         insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet");
         insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet");
+    }
+
+    #[test]
+    fn expected_errors() {
+        insta::assert_snapshot!(message("expect_scx_bpf_error_contains = \"x\""), @"`expect_scx_bpf_error_contains` needs `expect_err`: a run that may pass reports no error");
+        insta::assert_snapshot!(message("expect_scx_bpf_error_matches = X, expect_err = false"), @"`expect_scx_bpf_error_matches` needs `expect_err`: a run that may pass reports no error");
+        insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = \"\""), @"`expect_scx_bpf_error_matches` is empty: every error would do");
+        insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = 5"), @"`expect_scx_bpf_error_matches` takes a string literal or the path of a constant");
     }
 
     #[test]

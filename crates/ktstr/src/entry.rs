@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use ktstr_assert::{Assert, AssertResult};
+use ktstr_assert::{Assert, AssertResult, ExpectedErrorError};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::scheduler::{CgroupPath, Scheduler};
 use ktstr_scenario::topology::{ConstraintsError, Topology, TopologyConstraints, TopologyError};
@@ -159,6 +159,22 @@ pub enum EntryError {
         /// The field.
         field: &'static str,
     },
+    /// An expected error that cannot be told.
+    #[error("test {name:?}: {source}")]
+    ExpectedError {
+        /// The test.
+        name: &'static str,
+        /// What is wrong with it.
+        source: ExpectedErrorError,
+    },
+    /// An error is expected of a test that may pass.
+    #[error(
+        "test {name:?}: expect_scx_bpf_error_contains and expect_scx_bpf_error_matches need expect_err"
+    )]
+    NoError {
+        /// The test.
+        name: &'static str,
+    },
     /// An argument that cannot be passed on.
     #[error("test {name:?}: {field} has {value:?}, which contains a newline or NUL")]
     Argument {
@@ -269,6 +285,17 @@ impl KtstrTestEntry {
                 }
             }
         }
+        let expects = |a: &Assert| {
+            a.expect_scx_bpf_error_contains.is_some() || a.expect_scx_bpf_error_matches.is_some()
+        };
+        if expects(&self.assert) && !self.expect_err {
+            return Err(EntryError::NoError { name });
+        }
+        self.scheduler
+            .assert
+            .merge(&self.assert)
+            .validate_expected_error()
+            .map_err(|source| EntryError::ExpectedError { name, source })?;
         for (field, values) in [
             ("extra_sched_args", self.extra_sched_args),
             ("kargs", self.kargs),
@@ -343,6 +370,18 @@ mod tests {
             ..GOOD
         };
         assert_eq!(error(zero), "test \"good\": duration must be more than 0");
+        let expecting = |text, expect_err| {
+            error(KtstrTestEntry {
+                assert: Assert::NO_OVERRIDES.expect_scx_bpf_error_matches(text),
+                expect_err,
+                ..GOOD
+            })
+        };
+        assert!(expecting("x", false).contains("need expect_err"));
+        assert!(
+            expecting("(", true)
+                .contains("\"good\": expect_scx_bpf_error_matches = \"(\" is no regular")
+        );
         let shape = KtstrTestEntry {
             topology: Topology::new(2, 3, 1, 1),
             ..GOOD

@@ -50,9 +50,9 @@ pub struct Assert {
     pub work_conservation: Option<bool>,
     /// Whether monitor violations fail the test. Once set it stays set.
     pub enforce_monitor_thresholds: bool,
-    /// The scheduler's exit message must contain this.
+    /// What the scheduler or the kernel says of the scheduler's end must contain this.
     pub expect_scx_bpf_error_contains: Option<&'static str>,
-    /// The scheduler's exit message must match this regular expression.
+    /// The same must match this regular expression.
     pub expect_scx_bpf_error_matches: Option<&'static str>,
 }
 
@@ -159,9 +159,9 @@ impl Assert {
         max_keep_last_rate: f64;
         /// Whether an idle CPU beside tasks that wait and may run there is a violation.
         work_conservation: bool;
-        /// What the scheduler's exit message must contain.
+        /// What is said of the scheduler's end must contain this.
         expect_scx_bpf_error_contains: &'static str;
-        /// What the scheduler's exit message must match.
+        /// What is said of the scheduler's end must match this regular expression.
         expect_scx_bpf_error_matches: &'static str;
     }
 

@@ -5,11 +5,13 @@
 //! builds, as neither the host's speed nor its noise is in them.
 
 mod assert;
+mod expected_error;
 mod numa;
 #[cfg(test)]
 mod tests;
 mod workers;
 
 pub use assert::Assert;
+pub use expected_error::ExpectedErrorError;
 pub use numa::CgroupNodes;
 pub use workers::{DEFAULT_MAX_GAP_MS, DEFAULT_MAX_SPREAD_PCT};

@@ -8,6 +8,19 @@ use ktstr_introspect::report::ScxExit;
 
 use super::judge::{Case, Fault, Judgement, SAID_LAST, last_words};
 use super::transcript::Transcript;
+use crate::vm_result::VmResult;
+
+/// All that was said of the scheduler's end: its own log, then the kernel's notes.
+pub(super) fn told(vm: &VmResult) -> String {
+    let mut all = vm.scheduler_log().to_owned();
+    if let Some(exit) = &vm.scx_exit {
+        for part in [&reason(exit), &exit.dump] {
+            all.push('\n');
+            all.push_str(part);
+        }
+    }
+    all
+}
 
 /// Folds in the scheduler's end.
 pub(super) fn judge(

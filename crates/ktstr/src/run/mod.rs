@@ -149,9 +149,10 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
                 run.in_machine(entry)
             }
         });
-    let mut host_error = false;
+    // A run that never began is not the error that a test may want.
+    let began_at_all = outcome.is_ok();
     let mut judgement = outcome.unwrap_or_else(|error| {
-        host_error = error.exit_code() == EXIT_INCONCLUSIVE;
+        let host_error = error.exit_code() == EXIT_INCONCLUSIVE;
         let (fault, detail) = (
             if host_error { Fault::Host } else { Fault::User },
             AssertDetail::new(DetailKind::Other, error.to_string()),
@@ -168,8 +169,8 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
             crash: None,
         }
     });
-    if entry.expect_err && !host_error {
-        expect_error(&mut judgement);
+    if entry.expect_err && began_at_all {
+        expect_error(entry, run.vm.as_ref(), &mut judgement);
     }
     if let Some(vm) = &run.vm {
         call_back(entry, vm, &mut judgement);
@@ -219,12 +220,20 @@ fn verdict_of(result: &AssertResult) -> RunVerdict {
     }
 }
 
-/// Turns the verdict of an `expect_err` test over: an error is what was wanted.
-fn expect_error(judgement: &mut Judgement) {
-    if judgement.result.is_skip() {
+/// Turns the verdict of an `expect_err` test over: an error is what was wanted, and the one that was wanted. A run
+/// without an answer stays one.
+fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut Judgement) {
+    if judgement.result.is_skip() || judgement.result.is_inconclusive() {
         return;
     }
     if judgement.result.is_fail() {
+        let checks = entry.scheduler.assert.merge(&entry.assert);
+        let said = vm.map(death::told).unwrap_or_default();
+        let other = checks.evaluate_scx_bpf_error_match(&said);
+        if other.is_fail() {
+            judgement.result.merge(other);
+            return;
+        }
         let wanted: Vec<String> = judgement
             .result
             .failure_details()

@@ -1,0 +1,153 @@
+//! Whether a scheduler ended with the error that its test is about.
+
+use super::Assert;
+use crate::outcome::{AssertDetail, AssertResult, DetailKind};
+use regex_lite::Regex;
+
+/// Characters of what was said that a finding repeats.
+const MOST: usize = 400;
+
+/// Why no error can be told by what a test asks for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExpectedErrorError {
+    /// It would be found in everything.
+    #[error(
+        "{field} = {pattern:?} is found in any text, an empty one too: name a part of the error"
+    )]
+    MatchesAll {
+        /// The field of [`Assert`].
+        field: &'static str,
+        /// What it asks for.
+        pattern: &'static str,
+    },
+    /// It is no regular expression.
+    #[error("expect_scx_bpf_error_matches = {pattern:?} is no regular expression: {why}")]
+    Pattern {
+        /// What it asks for.
+        pattern: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Assert {
+    /// Whether [`Assert::evaluate_scx_bpf_error_match`] can tell one error from another.
+    ///
+    /// # Errors
+    /// What is expected is empty, is no regular expression, or matches the empty text.
+    pub fn validate_expected_error(&self) -> Result<(), ExpectedErrorError> {
+        let all = |field, pattern| Err(ExpectedErrorError::MatchesAll { field, pattern });
+        if let Some(pattern @ "") = self.expect_scx_bpf_error_contains {
+            return all("expect_scx_bpf_error_contains", pattern);
+        }
+        let Some(pattern) = self.expect_scx_bpf_error_matches else {
+            return Ok(());
+        };
+        match Regex::new(pattern) {
+            Ok(regex) if regex.is_match("") => all("expect_scx_bpf_error_matches", pattern),
+            Ok(_) => Ok(()),
+            Err(error) => Err(ExpectedErrorError::Pattern {
+                pattern,
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    /// Judges what was said of the scheduler's end: its own log and the kernel's notes. Holds if
+    /// nothing is expected.
+    pub fn evaluate_scx_bpf_error_match(&self, said: &str) -> AssertResult {
+        let mut out = AssertResult::default();
+        let mut fail = |wanted: String| {
+            let message = match said.trim() {
+                "" => format!("{wanted}, but nothing was said of the scheduler's end"),
+                said => format!("{wanted}, but was: {}", tail(said)),
+            };
+            out.record_fail(AssertDetail::new(DetailKind::SchedulerEvent, message));
+        };
+        if let Some(text) = self.expect_scx_bpf_error_contains
+            && !said.contains(text)
+        {
+            fail(format!("the scheduler's error should contain {text:?}"));
+        }
+        if let Some(pattern) = self.expect_scx_bpf_error_matches {
+            match Regex::new(pattern) {
+                Ok(regex) if regex.is_match(said) => {}
+                Ok(_) => fail(format!("the scheduler's error should match {pattern:?}")),
+                Err(error) => fail(format!("{pattern:?} is no regular expression ({error})")),
+            }
+        }
+        out
+    }
+}
+
+/// The last lines: the end is told last.
+fn tail(said: &str) -> String {
+    let count = said.chars().count();
+    let text: String = said.chars().skip(count.saturating_sub(MOST)).collect();
+    let cut = if count > MOST { "…" } else { "" };
+    format!("{cut}{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Assert = Assert::NO_OVERRIDES;
+    const SAID: &str =
+        "ktstr: attached\nktstr: exit kind 1025: scx_bpf_error (ktstr: host-triggered crash)\n";
+
+    fn lines(assert: Assert, said: &str) -> String {
+        let result = assert.evaluate_scx_bpf_error_match(said);
+        let all: Vec<_> = result
+            .failure_details()
+            .map(|d| d.display_with_kind().to_string())
+            .collect();
+        all.join("\n")
+    }
+
+    #[test]
+    fn the_error_that_is_meant() {
+        for assert in [
+            NONE,
+            NONE.expect_scx_bpf_error_contains("host-triggered crash"),
+            NONE.expect_scx_bpf_error_matches(r"exit kind \d+: scx_bpf_error"),
+        ] {
+            assert!(assert.evaluate_scx_bpf_error_match(SAID).is_pass());
+        }
+        assert!(NONE.evaluate_scx_bpf_error_match("").is_pass());
+    }
+
+    #[test]
+    fn another_error() {
+        let both = NONE
+            .expect_scx_bpf_error_contains("stall")
+            .expect_scx_bpf_error_matches("^runtime error");
+        insta::assert_snapshot!(lines(both, SAID), @r#"
+        [SchedulerEvent] the scheduler's error should contain "stall", but was: ktstr: attached
+        ktstr: exit kind 1025: scx_bpf_error (ktstr: host-triggered crash)
+        [SchedulerEvent] the scheduler's error should match "^runtime error", but was: ktstr: attached
+        ktstr: exit kind 1025: scx_bpf_error (ktstr: host-triggered crash)
+        "#);
+        insta::assert_snapshot!(lines(NONE.expect_scx_bpf_error_contains("x"), " \n"), @r#"[SchedulerEvent] the scheduler's error should contain "x", but nothing was said of the scheduler's end"#);
+        let long = lines(NONE.expect_scx_bpf_error_contains("x"), &"é".repeat(5000));
+        assert!(long.chars().count() < 500, "{long}");
+    }
+
+    #[test]
+    fn an_error_that_tells_nothing() {
+        let why = |assert: Assert| {
+            let error = assert.validate_expected_error().expect_err("refused");
+            error.to_string()
+        };
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_contains("")), @r#"expect_scx_bpf_error_contains = "" is found in any text, an empty one too: name a part of the error"#);
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("a*")), @r#"expect_scx_bpf_error_matches = "a*" is found in any text, an empty one too: name a part of the error"#);
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("(")), @r#"expect_scx_bpf_error_matches = "(" is no regular expression: found open group without closing ')'"#);
+        assert!(NONE.validate_expected_error().is_ok());
+        assert!(
+            NONE.expect_scx_bpf_error_contains("a")
+                .expect_scx_bpf_error_matches("b+")
+                .validate_expected_error()
+                .is_ok()
+        );
+    }
+}

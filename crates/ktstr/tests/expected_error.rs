@@ -1,0 +1,71 @@
+//! A test about a scheduler that must fail: it passes on the error that it is about, and on no other.
+
+#[macro_use]
+mod common;
+
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr::run::{Fault, run};
+
+const NONE: Assert = Assert::NO_OVERRIDES;
+const WRONG: &str = "runnable task stall";
+const CRASHES: Scheduler = Scheduler::named("crashes")
+    .binary(SchedulerSpec::Discover("scx-ktstr"))
+    .sched_args(&["--crash-after", "1"])
+    .assert(NONE.expect_scx_bpf_error_contains("ktstr: host-triggered crash"));
+const REFUSED: Scheduler = Scheduler::named("refused")
+    .binary(SchedulerSpec::Discover("scx-ktstr"))
+    .sched_args(&["--fail-verify"]);
+
+fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
+    let cgroup = |name| CgroupDef::named(name).workers(2);
+    execute_defs(ctx, vec![cgroup("left"), cgroup("right")])
+}
+
+macro_rules! expecting {
+    ($($entry:ident = $name:literal, $sched:ident, $assert:expr;)*) => { $(
+        case!($entry = $name, two_cgroups, scheduler: &$sched, expect_err: true, assert: $assert,
+            topology: Topology::new(1, 1, 2, 1), duration: Duration::from_secs(2));
+    )* };
+}
+
+expecting! {
+    THE_ERROR = "the_error", CRASHES,
+        NONE.expect_scx_bpf_error_matches("scx_bpf_error .*crash");
+    ANOTHER = "another", CRASHES, NONE.expect_scx_bpf_error_matches(WRONG);
+    AT_LOAD = "at_load", REFUSED, NONE.expect_scx_bpf_error_contains("invalid mem access");
+    NOTHING = "nothing", REFUSED, NONE.expect_scx_bpf_error_matches("x*");
+}
+
+/// The scheduler's layer and the test's own are both asked.
+#[test]
+fn the_error_that_is_meant() {
+    for entry in [&THE_ERROR, &AT_LOAD] {
+        let finished = run(entry);
+        assert_eq!(finished.exit_code(), 0, "{}", finished.text);
+    }
+}
+
+#[test]
+fn another_error_is_a_failure() {
+    let finished = run(&ANOTHER);
+    assert_eq!(finished.exit_code(), 1, "{}", finished.text);
+    assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text);
+    let wanted = "  the scheduler's error should match \"runnable task stall\", but was: ";
+    for part in [wanted, "host-triggered crash"] {
+        assert!(
+            finished.text.contains(part),
+            "no {part:?} in {}",
+            finished.text
+        );
+    }
+}
+
+#[test]
+fn an_error_that_everything_is() {
+    let finished = run(&NOTHING);
+    assert_eq!(finished.exit_code(), 1, "{}", finished.text);
+    let wanted = "expect_scx_bpf_error_matches = \"x*\" is found in any text, an empty one too: name a part of the error";
+    assert!(finished.text.contains(wanted), "{}", finished.text);
+}
