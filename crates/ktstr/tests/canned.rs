@@ -79,6 +79,9 @@ fn all_of_them_are_here() {
 mod claims {
     use super::*;
 
+    /// Who starts first has the machine for himself for a tenth of a second, starved or not.
+    const LONG: Duration = Duration::from_secs(4);
+
     fn says(entry: &'static KtstrTestEntry, claim: &str) {
         let finished = ktstr::run::run(entry);
         assert!(finished.result.is_fail(), "{}", finished.text);
@@ -97,7 +100,7 @@ mod claims {
                 case!(ENTRY = concat!("claim_", stringify!($test)), scenarios::$scenario,
                     scheduler: &SCX_KTSTR, extra_sched_args: &[$($arg),+],
                     topology: Topology::new(1, 2, 2, 1), assert: CHECKS,
-                    duration: WINDOW, watchdog_timeout: Duration::from_secs(20));
+                    duration: LONG, watchdog_timeout: Duration::from_secs(20));
                 says(&ENTRY, $claim);
             }
         )+ };
