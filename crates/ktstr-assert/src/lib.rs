@@ -38,7 +38,8 @@ pub use outcome::{
 pub use phase::{Phase, PhaseGuard, current_phase_label};
 pub use series::{
     BpfMapCpuProjector, BpfMapProjector, CrossPhaseRatio, DrainedSnapshotEntry, EachClaim,
-    FracPair, PhaseMapExt, Sample, SampleSeries, SeriesField, StatsPathProjector, StatsValue,
+    FracPair, HostView, MonitorView, PhaseMapExt, Sample, SampleSeries, ScxEvents, SeriesField,
+    StatsPathProjector, StatsValue, assert_scx_events_clean,
 };
 pub use stats::{
     CgroupStats, CgroupStatsClaim, PhaseBucket, PhaseBucketClaim, PhaseCgroupStats,

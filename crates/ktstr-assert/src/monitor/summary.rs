@@ -81,7 +81,7 @@ pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat
 
 /// Seconds that the vCPUs could run between the samples, all together: what the host gave them, and
 /// guest time under the virtual clock.
-pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
+pub(crate) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
     let mut ns = 0u64;
     for pair in samples.windows(2) {
         let guest_ns = pair[1].elapsed_ms.saturating_sub(pair[0].elapsed_ms) * 1_000_000;

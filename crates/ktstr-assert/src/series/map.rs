@@ -88,6 +88,16 @@ impl<'a> BpfMapProjector<'a> {
         field_cpu_min_f64: f64 = |e, p| e.cpu_min_f64(p);
     }
 
+    /// Every member that is an unsigned number in some capture, by name.
+    pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
+        numbers(self.member_names(), |name| self.field_u64(name))
+    }
+
+    /// Every member that is a number in some capture, by name, as a float.
+    pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
+        numbers(self.member_names(), |name| self.field_f64(name))
+    }
+
     /// The names of the entry's members, from the first capture that has it.
     pub fn member_names(&self) -> Vec<String> {
         let names = |s: super::Sample<'_>| {
@@ -102,6 +112,19 @@ impl<'a> BpfMapProjector<'a> {
             .find_map(names)
             .unwrap_or_default()
     }
+}
+
+/// The fields of which any capture holds a value.
+pub(super) fn numbers<T>(
+    names: Vec<String>,
+    field: impl Fn(&str) -> SeriesField<T>,
+) -> Vec<(String, SeriesField<T>)> {
+    names
+        .into_iter()
+        .map(|name| (field(&name), name))
+        .filter(|(field, _)| field.values_iter().any(|value| value.is_ok()))
+        .map(|(field, name)| (name, field))
+        .collect()
 }
 
 impl BpfMapCpuProjector<'_> {

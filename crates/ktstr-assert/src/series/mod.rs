@@ -11,6 +11,7 @@ mod samples;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub use across::{CrossPhaseRatio, FracPair, PhaseMapExt};
 pub use entry::{DrainedSnapshotEntry, PERIODIC_TAG_PREFIX};
@@ -21,3 +22,4 @@ pub(crate) use phases::fold;
 pub use phases::{Triple, Triples};
 pub use samples::{DrainedTuple, Sample, SampleSeries};
 pub use stats::{StatsPathProjector, StatsValue};
+pub use views::{HostView, MonitorView, ScxEvents, assert_scx_events_clean};

@@ -1,6 +1,6 @@
 //! The series of captures of one run.
 
-use super::DrainedSnapshotEntry;
+use super::{DrainedSnapshotEntry, HostView, MonitorView};
 use crate::monitor::MonitorReport;
 use crate::stimulus::StimulusEvent;
 use ktstr_introspect::report::FailureDumpReport;
@@ -89,9 +89,14 @@ impl SampleSeries {
         }
     }
 
-    /// The monitor's report over the same run.
-    pub fn monitor(&self) -> Option<&MonitorReport> {
-        self.monitor.as_ref()
+    /// What the monitor saw of the same run; `None` if it took no sample.
+    pub fn monitor(&self) -> Option<MonitorView<'_>> {
+        self.monitor.as_ref().map(MonitorView::new)
+    }
+
+    /// What the guest's CPUs did by the kernel's own account; `None` if no capture has it.
+    pub fn host(&self) -> Option<HostView<'_>> {
+        HostView::of(self)
     }
 
     /// The captures in order.

@@ -1,5 +1,6 @@
 //! Projections of the scheduler's own statistics (scx_stats JSON).
 
+use super::map::numbers;
 use super::{SampleSeries, SeriesField};
 use ktstr_introspect::snapshot::{JsonField, SnapshotError, SnapshotResult, stats_path};
 use serde_json::Value;
@@ -93,6 +94,16 @@ impl StatsPathProjector<'_> {
             series: self.series,
             path: join(&self.path, key),
         }
+    }
+
+    /// Every key at this path that is an unsigned number in some capture.
+    pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
+        numbers(self.key_names(), |key| self.field_u64(key))
+    }
+
+    /// Every key at this path that is a number in some capture, as a float.
+    pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
+        numbers(self.key_names(), |key| self.field_f64(key))
     }
 
     /// The keys at this path, over all captures, sorted.

@@ -9,4 +9,5 @@ mod claims;
 mod fixture;
 mod monitor;
 mod temporal;
+mod views;
 mod workers;

@@ -159,64 +159,59 @@ pub struct TaskEnrichment {
     pub scx_runnable_at: Option<u64>,
 }
 
-/// Cumulative sched_ext event counters (`struct scx_event_stats`), summed over the CPUs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ScxEventCounters {
+macro_rules! event_counters {
+    ($($(#[$doc:meta])* $name:ident)+) => {
+        /// Cumulative sched_ext event counters (`struct scx_event_stats`), summed over the CPUs.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct ScxEventCounters {
+            $($(#[$doc])* pub $name: i64,)+
+        }
+
+        impl ScxEventCounters {
+            /// Each counter with its name, in the order of the fields.
+            pub fn named(&self) -> Vec<(&'static str, i64)> {
+                vec![$((stringify!($name), self.$name)),+]
+            }
+
+            /// Each counter with its value in `other`, in the order of the fields.
+            fn pairs<'a>(&'a mut self, other: &'a Self) -> Vec<(&'a mut i64, i64)> {
+                vec![$((&mut self.$name, other.$name)),+]
+            }
+        }
+    };
+}
+
+event_counters! {
     /// `SCX_EV_SELECT_CPU_FALLBACK`
-    pub select_cpu_fallback: i64,
+    select_cpu_fallback
     /// `SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE`
-    pub dispatch_local_dsq_offline: i64,
+    dispatch_local_dsq_offline
     /// `SCX_EV_DISPATCH_KEEP_LAST`
-    pub dispatch_keep_last: i64,
+    dispatch_keep_last
     /// `SCX_EV_ENQ_SKIP_EXITING`
-    pub enq_skip_exiting: i64,
+    enq_skip_exiting
     /// `SCX_EV_ENQ_SKIP_MIGRATION_DISABLED`
-    pub enq_skip_migration_disabled: i64,
+    enq_skip_migration_disabled
     /// `SCX_EV_REENQ_IMMED`
-    pub reenq_immed: i64,
+    reenq_immed
     /// `SCX_EV_REENQ_LOCAL_REPEAT`
-    pub reenq_local_repeat: i64,
+    reenq_local_repeat
     /// `SCX_EV_REFILL_SLICE_DFL`
-    pub refill_slice_dfl: i64,
+    refill_slice_dfl
     /// `SCX_EV_BYPASS_DURATION`, nanoseconds
-    pub bypass_duration: i64,
+    bypass_duration
     /// `SCX_EV_BYPASS_DISPATCH`
-    pub bypass_dispatch: i64,
+    bypass_dispatch
     /// `SCX_EV_BYPASS_ACTIVATE`
-    pub bypass_activate: i64,
+    bypass_activate
     /// `SCX_EV_INSERT_NOT_OWNED`
-    pub insert_not_owned: i64,
+    insert_not_owned
     /// `SCX_EV_SUB_BYPASS_DISPATCH`
-    pub sub_bypass_dispatch: i64,
+    sub_bypass_dispatch
 }
 
 impl ScxEventCounters {
-    /// Each counter with its value in `other`, in the order of the fields.
-    fn pairs<'a>(&'a mut self, other: &'a Self) -> [(&'a mut i64, i64); 13] {
-        [
-            (&mut self.select_cpu_fallback, other.select_cpu_fallback),
-            (
-                &mut self.dispatch_local_dsq_offline,
-                other.dispatch_local_dsq_offline,
-            ),
-            (&mut self.dispatch_keep_last, other.dispatch_keep_last),
-            (&mut self.enq_skip_exiting, other.enq_skip_exiting),
-            (
-                &mut self.enq_skip_migration_disabled,
-                other.enq_skip_migration_disabled,
-            ),
-            (&mut self.reenq_immed, other.reenq_immed),
-            (&mut self.reenq_local_repeat, other.reenq_local_repeat),
-            (&mut self.refill_slice_dfl, other.refill_slice_dfl),
-            (&mut self.bypass_duration, other.bypass_duration),
-            (&mut self.bypass_dispatch, other.bypass_dispatch),
-            (&mut self.bypass_activate, other.bypass_activate),
-            (&mut self.insert_not_owned, other.insert_not_owned),
-            (&mut self.sub_bypass_dispatch, other.sub_bypass_dispatch),
-        ]
-    }
-
     /// Adds what the counters grew by from `before` to `now`; one that went back was reset.
     pub fn add_growth(&mut self, before: &Self, now: &Self) {
         let mut grown = now.clone();

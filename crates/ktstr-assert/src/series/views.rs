@@ -1,0 +1,130 @@
+//! What a series knows beside the scheduler's own state: the monitor's samples, and the time that
+//! the guest's CPUs spent by the kernel's account.
+
+use super::{SampleSeries, SeriesField};
+use crate::monitor::{MonitorReport, MonitorSample, MonitorSummary, vcpu_seconds};
+use crate::outcome::{AssertDetail, AssertResult, DetailKind};
+use ktstr_introspect::report::{PerCpuTimeStats, ScxEventCounters};
+use std::collections::BTreeSet;
+
+/// The monitor's report over the run of a series.
+#[derive(Clone, Copy, Debug)]
+pub struct MonitorView<'a>(&'a MonitorReport);
+
+impl<'a> MonitorView<'a> {
+    pub(super) fn new(report: &'a MonitorReport) -> Self {
+        Self(report)
+    }
+
+    /// The report itself.
+    pub fn report(&self) -> &'a MonitorReport {
+        self.0
+    }
+
+    /// What the samples amount to.
+    pub fn summary(&self) -> &'a MonitorSummary {
+        &self.0.summary
+    }
+
+    /// The samples, oldest first.
+    pub fn samples(&self) -> &'a [MonitorSample] {
+        &self.0.samples
+    }
+
+    /// How far the kernel's event counters grew between the first sample and the last; `None` if
+    /// this kernel or scheduler has none.
+    pub fn scx_events(&self) -> Option<ScxEvents<'a>> {
+        Some(ScxEvents {
+            grown: self.0.summary.event_deltas.as_ref()?,
+            vcpu_seconds: vcpu_seconds(&self.0.samples),
+        })
+    }
+
+    /// How long a vCPU may be without a CPU of the host before its runqueue's clock says nothing, ns.
+    pub fn preemption_threshold_ns(&self) -> u64 {
+        self.0.preemption_threshold_ns
+    }
+}
+
+/// sched_ext's events over a run (`enum scx_event`, kernel/sched/ext.c).
+#[derive(Clone, Copy, Debug)]
+pub struct ScxEvents<'a> {
+    grown: &'a ScxEventCounters,
+    vcpu_seconds: f64,
+}
+
+impl ScxEvents<'_> {
+    /// Each counter's name and growth.
+    pub fn total_pairs(&self) -> Vec<(&'static str, i64)> {
+        self.grown.named()
+    }
+
+    /// Each counter's name and growth a vCPU-second, as `max_fallback_rate` takes it. Empty if no
+    /// time passed between the samples.
+    pub fn rates_pairs(&self) -> Vec<(&'static str, f64)> {
+        if self.vcpu_seconds <= 0.0 {
+            return Vec::new();
+        }
+        let rate = |(name, count)| (name, count as f64 / self.vcpu_seconds);
+        self.grown.named().into_iter().map(rate).collect()
+    }
+}
+
+/// No event happened more often than `max` times (`None`: not once). A counter below zero is a
+/// failure whatever the bound, and no counters at all are a skip.
+pub fn assert_scx_events_clean(events: &[(&str, i64)], max: Option<i64>) -> AssertResult {
+    if events.is_empty() {
+        return AssertResult::skip("no sched_ext events were counted");
+    }
+    let mut out = AssertResult::default();
+    let max = max.unwrap_or(0);
+    for (name, count) in events {
+        if *count < 0 || *count > max {
+            out.record_fail(AssertDetail::new(
+                DetailKind::SchedulerEvent,
+                format!("sched_ext event {name} counted {count} times, at most {max} are allowed"),
+            ));
+        }
+    }
+    out
+}
+
+/// The time of the guest's CPUs (`kernel_cpustat`), read from outside with each capture.
+#[derive(Clone, Copy)]
+pub struct HostView<'a>(&'a SampleSeries);
+
+impl<'a> HostView<'a> {
+    pub(super) fn of(series: &'a SampleSeries) -> Option<Self> {
+        let mut samples = series.iter_samples();
+        samples
+            .any(|s| !s.snapshot.per_cpu_time().is_empty())
+            .then_some(Self(series))
+    }
+
+    /// The CPUs that some capture has, in order.
+    pub fn cpus(&self) -> Vec<u32> {
+        let cpus = self.0.iter_samples();
+        let cpus: BTreeSet<u32> = cpus
+            .flat_map(|s| s.snapshot.per_cpu_time())
+            .map(|time| time.cpu)
+            .collect();
+        cpus.into_iter().collect()
+    }
+
+    /// One CPU's time, capture by capture, with the guest milliseconds of each. A capture without
+    /// it is left out.
+    pub fn per_cpu_time_timeline(&self, cpu: u32) -> Vec<(Option<u64>, &'a PerCpuTimeStats)> {
+        let at = |s: super::Sample<'a>| Some((s.elapsed_ms, s.snapshot.per_cpu_time_at(cpu).ok()?));
+        self.0.iter_samples().filter_map(at).collect()
+    }
+
+    /// A counter of one CPU, one value per capture.
+    pub fn per_cpu_field_u64(
+        &self,
+        cpu: u32,
+        label: impl Into<String>,
+        f: impl Fn(&PerCpuTimeStats) -> u64,
+    ) -> SeriesField<u64> {
+        self.0.bpf(label, |snap| snap.per_cpu_time_at(cpu).map(&f))
+    }
+}

@@ -1,0 +1,102 @@
+//! What a series knows beside the scheduler's own state, of recorded runs.
+
+use ktstr_assert::{SampleSeries, assert_scx_events_clean};
+
+use super::fixture::{monitor, series, told};
+
+fn watched(captures: &str, run: &str) -> SampleSeries {
+    SampleSeries::from_drained_typed(series(captures).entries().to_vec(), Some(monitor(run)))
+}
+
+#[test]
+fn what_the_monitor_saw() {
+    let (sound, report) = (watched("sound", "sound"), monitor("sound"));
+    let view = sound.monitor().expect("there is a report");
+    assert_eq!(view.samples(), report.samples);
+    assert_eq!(view.summary(), &report.summary);
+    assert_eq!(view.preemption_threshold_ns(), 10_000_000);
+    assert!(series("sound").monitor().is_none());
+}
+
+/// Two tasks of the harness exit in a sound run; a scattering scheduler falls back all the time.
+#[test]
+fn events_that_happened() {
+    let events = |run: &str| {
+        let series = watched("sound", run);
+        let view = series.monitor().expect("there is a report");
+        let events = view.scx_events().expect("counters");
+        (events.total_pairs(), events.rates_pairs())
+    };
+    let (sound, rates) = events("sound");
+    assert_eq!((sound.len(), rates.len()), (13, 13));
+    assert!(assert_scx_events_clean(&sound, Some(2)).is_pass());
+    insta::assert_snapshot!(told(&assert_scx_events_clean(&sound, None)), @r"
+    FAIL [SchedulerEvent] sched_ext event enq_skip_exiting counted 2 times, at most 0 are allowed
+    FAIL [SchedulerEvent] sched_ext event refill_slice_dfl counted 2 times, at most 0 are allowed
+    ");
+    let (scattered, rates) = events("scattershot");
+    assert!(assert_scx_events_clean(&scattered, Some(2)).is_fail());
+    let (name, rate) = rates[0];
+    assert_eq!(name, "select_cpu_fallback");
+    assert!((10.0..100.0).contains(&rate), "{rate}");
+    assert!(assert_scx_events_clean(&[("x", -1)], Some(5)).is_fail());
+    assert!(assert_scx_events_clean(&[], None).is_skip());
+}
+
+#[test]
+fn the_time_of_the_cpus() {
+    let series = series("sound");
+    let host = series.host().expect("captures have it");
+    assert_eq!(host.cpus(), [0, 1, 2, 3]);
+    let timeline = host.per_cpu_time_timeline(3);
+    assert_eq!(timeline.len(), series.len());
+    assert!(timeline.windows(2).all(|w| w[0].0 < w[1].0), "{timeline:?}");
+    let user = host.per_cpu_field_u64(3, "user", |time| time.cpustat.user_ns);
+    let values: Vec<u64> = user
+        .values_iter()
+        .map(|v| *v.as_ref().expect("measured"))
+        .collect();
+    assert!(values.windows(2).all(|w| w[0] <= w[1]), "{values:?}");
+    assert!(values[0] < values[values.len() - 1], "{values:?}");
+    let nowhere = host.per_cpu_field_u64(9, "user", |time| time.cpustat.user_ns);
+    assert!(nowhere.values_iter().all(Result::is_err));
+    assert!(host.per_cpu_time_timeline(9).is_empty());
+    assert!(SampleSeries::empty().host().is_none());
+}
+
+#[test]
+fn numbers_of_a_map_by_name() {
+    let series = series("sound");
+    let bss = series.bpf_map("bpf_bpf.bss");
+    let (whole, floats) = (bss.u64_fields(), bss.f64_fields());
+    let enqueued = |name: &str| name == "nr_enqueued";
+    let (_, field) = whole
+        .iter()
+        .find(|(name, _)| enqueued(name))
+        .expect("a counter");
+    assert_eq!(field.len(), series.len());
+    let values: Vec<_> = field.values_iter().flatten().collect();
+    assert!(values[0] < values[values.len() - 1], "{values:?}");
+    assert!(floats.iter().any(|(name, _)| enqueued(name)));
+    let names = bss.member_names();
+    assert!(
+        whole.len() < names.len(),
+        "arrays and structs are no numbers"
+    );
+    assert!(series.bpf_map("nothing").u64_fields().is_empty());
+}
+
+/// What a scheduler reports of itself.
+#[test]
+fn numbers_of_the_statistics_by_name() {
+    let stats = serde_json::json!({"a": 7, "b": -1, "c": "text", "d": 0.5, "e": {"f": 1}});
+    let capture = series("sound").entries()[0].clone();
+    let drained = vec![(capture.tag, capture.report, Some(stats), Some(1))];
+    let series = SampleSeries::from_drained(drained, None);
+    let names = |fields: Vec<String>| fields.join(" ");
+    let root = series.stats_path("");
+    let whole = root.u64_fields().into_iter().map(|(name, _)| name);
+    let floats = root.f64_fields().into_iter().map(|(name, _)| name);
+    assert_eq!(names(whole.collect()), "a");
+    assert_eq!(names(floats.collect()), "a b d");
+}
