@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn checks_become_an_assert() {
         let code = written(
-            "not_stuck, max_gap_ms = 5, max_spread_pct = 1.5, expect_err, \
+            "scheduler = S, not_stuck, max_gap_ms = 5, max_spread_pct = 1.5, expect_err, \
              expect_scx_bpf_error_contains = \"a\", expect_scx_bpf_error_matches = own::PATTERN",
         );
         for field in [

@@ -164,6 +164,12 @@ fn check_expected_error(attrs: &Attrs) -> Result<()> {
                 format!("`{name}` needs `expect_err`: a run that may pass reports no error"),
             ));
         }
+        if attrs.get(name).is_some() && attrs.get("scheduler").is_none() {
+            return Err(error(
+                attrs.span(name),
+                format!("`{name}` needs `scheduler`: it is that one's error"),
+            ));
+        }
         if let Some(text) = attrs.text(name)
             && text.value().is_empty()
         {
@@ -265,7 +271,8 @@ mod tests {
     fn expected_errors() {
         insta::assert_snapshot!(message("expect_scx_bpf_error_contains = \"x\""), @"`expect_scx_bpf_error_contains` needs `expect_err`: a run that may pass reports no error");
         insta::assert_snapshot!(message("expect_scx_bpf_error_matches = X, expect_err = false"), @"`expect_scx_bpf_error_matches` needs `expect_err`: a run that may pass reports no error");
-        insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = \"\""), @"`expect_scx_bpf_error_matches` is empty: every error would do");
+        insta::assert_snapshot!(message("scheduler = S, expect_err, expect_scx_bpf_error_matches = \"\""), @"`expect_scx_bpf_error_matches` is empty: every error would do");
+        insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = X"), @"`expect_scx_bpf_error_matches` needs `scheduler`: it is that one's error");
         insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = 5"), @"`expect_scx_bpf_error_matches` takes a string literal or the path of a constant");
     }
 

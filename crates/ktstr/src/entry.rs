@@ -169,7 +169,7 @@ pub enum EntryError {
     },
     /// An error is expected of a test that may pass.
     #[error(
-        "test {name:?}: expect_scx_bpf_error_contains and expect_scx_bpf_error_matches need expect_err"
+        "test {name:?}: expect_scx_bpf_error_contains and expect_scx_bpf_error_matches need expect_err and a scheduler"
     )]
     NoError {
         /// The test.
@@ -288,7 +288,8 @@ impl KtstrTestEntry {
         let expects = |a: &Assert| {
             a.expect_scx_bpf_error_contains.is_some() || a.expect_scx_bpf_error_matches.is_some()
         };
-        if expects(&self.assert) && !self.expect_err {
+        let may_come = self.expect_err && self.scheduler.binary.has_active_scheduling();
+        if expects(&self.assert) && !may_come {
             return Err(EntryError::NoError { name });
         }
         self.scheduler
@@ -374,10 +375,19 @@ mod tests {
             error(KtstrTestEntry {
                 assert: Assert::NO_OVERRIDES.expect_scx_bpf_error_matches(text),
                 expect_err,
+                scheduler: &SCHED,
                 ..GOOD
             })
         };
+        const SCHED: Scheduler =
+            Scheduler::named("s").binary(ktstr_scenario::scheduler::SchedulerSpec::Discover("s"));
         assert!(expecting("x", false).contains("need expect_err"));
+        let nobody = KtstrTestEntry {
+            assert: Assert::NO_OVERRIDES.expect_scx_bpf_error_contains("x"),
+            expect_err: true,
+            ..GOOD
+        };
+        assert!(error(nobody).contains("need expect_err and a scheduler"));
         assert!(
             expecting("(", true)
                 .contains("\"good\": expect_scx_bpf_error_matches = \"(\" is no regular")

@@ -9,11 +9,11 @@ use ktstr::prelude::*;
 use ktstr::run::{Fault, run};
 
 const NONE: Assert = Assert::NO_OVERRIDES;
-const WRONG: &str = "runnable task stall";
 const CRASHES: Scheduler = Scheduler::named("crashes")
     .binary(SchedulerSpec::Discover("scx-ktstr"))
     .sched_args(&["--crash-after", "1"])
     .assert(NONE.expect_scx_bpf_error_contains("ktstr: host-triggered crash"));
+const UNFAIR: Scheduler = Scheduler::named("unfair").binary(SchedulerSpec::Discover("scx-ktstr"));
 const REFUSED: Scheduler = Scheduler::named("refused")
     .binary(SchedulerSpec::Discover("scx-ktstr"))
     .sched_args(&["--fail-verify"]);
@@ -33,7 +33,9 @@ macro_rules! expecting {
 expecting! {
     THE_ERROR = "the_error", CRASHES,
         NONE.expect_scx_bpf_error_matches("scx_bpf_error .*crash");
-    ANOTHER = "another", CRASHES, NONE.expect_scx_bpf_error_matches(WRONG);
+    // The dump of a crash has this word, but it is not the error.
+    ANOTHER = "another", CRASHES, NONE.expect_scx_bpf_error_matches("stall");
+    STAYED = "stayed", UNFAIR, NONE.max_gap_ms(1).expect_scx_bpf_error_contains("attached");
     AT_LOAD = "at_load", REFUSED, NONE.expect_scx_bpf_error_contains("invalid mem access");
     NOTHING = "nothing", REFUSED, NONE.expect_scx_bpf_error_matches("x*");
 }
@@ -52,14 +54,17 @@ fn another_error_is_a_failure() {
     let finished = run(&ANOTHER);
     assert_eq!(finished.exit_code(), 1, "{}", finished.text);
     assert_eq!(finished.fault, Some(Fault::Scheduler), "{}", finished.text);
-    let wanted = "  the scheduler's error should match \"runnable task stall\", but was: ";
-    for part in [wanted, "host-triggered crash"] {
-        assert!(
-            finished.text.contains(part),
-            "no {part:?} in {}",
-            finished.text
-        );
-    }
+    let wanted = "failed: the scheduler's error should match \"stall\", but was: scx_bpf_error (ktstr: host-triggered crash)";
+    assert!(finished.text.contains(wanted), "{}", finished.text);
+}
+
+/// It failed its check, but it did not end: its log says what it said all along.
+#[test]
+fn a_scheduler_that_stays_has_no_error() {
+    let finished = run(&STAYED);
+    assert_eq!(finished.exit_code(), 1, "{}", finished.text);
+    let wanted = "failed: the scheduler's error should contain \"attached\", but nothing was said of the scheduler's end";
+    assert!(finished.text.contains(wanted), "{}", finished.text);
 }
 
 #[test]

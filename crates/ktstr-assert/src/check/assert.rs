@@ -8,7 +8,8 @@ use std::fmt::Write;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[must_use]
 pub struct Assert {
-    /// Every worker did some work; also turns on the default gap and spread checks.
+    /// Every worker did some work; also turns on the default gap and spread checks, the latter for
+    /// workers that sleep for less than a tenth of their time.
     pub not_stuck: Option<bool>,
     /// Every worker stayed inside its cgroup's cpuset.
     pub isolation: Option<bool>,

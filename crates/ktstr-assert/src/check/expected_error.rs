@@ -2,7 +2,7 @@
 
 use super::Assert;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind};
-use regex_lite::Regex;
+use regex_lite::{Error, Regex, RegexBuilder};
 
 /// Characters of what was said that a finding repeats.
 const MOST: usize = 400;
@@ -43,7 +43,7 @@ impl Assert {
         let Some(pattern) = self.expect_scx_bpf_error_matches else {
             return Ok(());
         };
-        match Regex::new(pattern) {
+        match compiled(pattern) {
             Ok(regex) if regex.is_match("") => all("expect_scx_bpf_error_matches", pattern),
             Ok(_) => Ok(()),
             Err(error) => Err(ExpectedErrorError::Pattern {
@@ -53,8 +53,8 @@ impl Assert {
         }
     }
 
-    /// Judges what was said of the scheduler's end: its own log and the kernel's notes. Holds if
-    /// nothing is expected.
+    /// Judges what was said of the scheduler's end: the kernel's words, or its own last ones. `^` and
+    /// `$` are those of a line. Holds if nothing is expected.
     pub fn evaluate_scx_bpf_error_match(&self, said: &str) -> AssertResult {
         let mut out = AssertResult::default();
         let mut fail = |wanted: String| {
@@ -70,7 +70,7 @@ impl Assert {
             fail(format!("the scheduler's error should contain {text:?}"));
         }
         if let Some(pattern) = self.expect_scx_bpf_error_matches {
-            match Regex::new(pattern) {
+            match compiled(pattern) {
                 Ok(regex) if regex.is_match(said) => {}
                 Ok(_) => fail(format!("the scheduler's error should match {pattern:?}")),
                 Err(error) => fail(format!("{pattern:?} is no regular expression ({error})")),
@@ -78,6 +78,10 @@ impl Assert {
         }
         out
     }
+}
+
+fn compiled(pattern: &str) -> Result<Regex, Error> {
+    RegexBuilder::new(pattern).multi_line(true).build()
 }
 
 /// The last lines: the end is told last.
@@ -110,7 +114,7 @@ mod tests {
         for assert in [
             NONE,
             NONE.expect_scx_bpf_error_contains("host-triggered crash"),
-            NONE.expect_scx_bpf_error_matches(r"exit kind \d+: scx_bpf_error"),
+            NONE.expect_scx_bpf_error_matches(r"^ktstr: exit kind \d+: scx_bpf_error"),
         ] {
             assert!(assert.evaluate_scx_bpf_error_match(SAID).is_pass());
         }

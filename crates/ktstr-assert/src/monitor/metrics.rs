@@ -1,6 +1,6 @@
 //! Metrics of the registry that come from the monitor's samples, of a run or of a phase.
 
-use super::summary::{event_deltas, schedstat_deltas, vcpu_seconds};
+use super::summary::{event_deltas, event_seconds, schedstat_deltas, vcpu_seconds};
 use super::{MonitorSample, MonitorSummary};
 use crate::metric::{BuiltinMetric as B, MetricKind};
 use crate::stats::PhaseBucket;
@@ -39,7 +39,7 @@ pub fn metrics(samples: &[MonitorSample]) -> BTreeMap<String, f64> {
         put(B::TotalFallbackPooled, fallback as f64);
         put(B::TotalKeepLast, keep_last as f64);
         put(B::TotalKeepLastPooled, keep_last as f64);
-        put(B::TotalEventVcpuSec, vcpu_seconds);
+        put(B::TotalEventVcpuSec, event_seconds(samples));
     }
     if let Some(stat) = schedstat_deltas(samples) {
         put(B::TotalRunDelay, stat.run_delay as f64);

@@ -17,5 +17,5 @@ pub use data::{
     ScxEventCounters, WaitingTask, WaitsIn,
 };
 pub use metrics::{fold_into, metrics};
-pub(crate) use summary::vcpu_seconds;
+pub(crate) use summary::event_seconds;
 pub use thresholds::{MonitorThresholds, MonitorVerdict};

@@ -81,11 +81,21 @@ pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat
 
 /// Seconds that the vCPUs could run between the samples, all together: what the host gave them, and
 /// guest time under the virtual clock.
-pub(crate) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
+pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
+    seconds(samples, |_| true)
+}
+
+/// The same between samples that both have the kernel's event counters.
+pub(crate) fn event_seconds(samples: &[MonitorSample]) -> f64 {
+    seconds(samples, |cpu| cpu.event_counters.is_some())
+}
+
+fn seconds(samples: &[MonitorSample], counts: fn(&CpuSnapshot) -> bool) -> f64 {
     let mut ns = 0u64;
     for pair in samples.windows(2) {
         let guest_ns = pair[1].elapsed_ms.saturating_sub(pair[0].elapsed_ms) * 1_000_000;
-        for (before, now) in pair[0].cpus.iter().zip(&pair[1].cpus) {
+        let cpus = pair[0].cpus.iter().zip(&pair[1].cpus);
+        for (before, now) in cpus.filter(|(before, now)| counts(before) && counts(now)) {
             ns = ns.saturating_add(delivered_ns(before, now, guest_ns));
         }
     }

@@ -88,12 +88,13 @@ impl<'a> BpfMapProjector<'a> {
         field_cpu_min_f64: f64 = |e, p| e.cpu_min_f64(p);
     }
 
-    /// Every member that is an unsigned number in some capture, by name.
+    /// Every member that some capture has as an unsigned number, by name; pointers and enums are such.
+    /// The names are [`Self::member_names`].
     pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
         numbers(self.member_names(), |name| self.field_u64(name))
     }
 
-    /// Every member that is a number in some capture, by name, as a float.
+    /// Every member that some capture has as a plain number, by name, as a float.
     pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
         numbers(self.member_names(), |name| self.field_f64(name))
     }

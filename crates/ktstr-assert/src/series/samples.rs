@@ -89,7 +89,7 @@ impl SampleSeries {
         }
     }
 
-    /// What the monitor saw of the same run; `None` if it took no sample.
+    /// What the monitor saw of the same run; `None` if there was none.
     pub fn monitor(&self) -> Option<MonitorView<'_>> {
         self.monitor.as_ref().map(MonitorView::new)
     }

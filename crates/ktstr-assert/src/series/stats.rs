@@ -96,14 +96,21 @@ impl StatsPathProjector<'_> {
         }
     }
 
-    /// Every key at this path that is an unsigned number in some capture.
+    /// Every key at this path that is an unsigned number in some capture. A key with a dot would be
+    /// a path, and is left out.
     pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
-        numbers(self.key_names(), |key| self.field_u64(key))
+        numbers(self.plain_keys(), |key| self.field_u64(key))
     }
 
     /// Every key at this path that is a number in some capture, as a float.
     pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
-        numbers(self.key_names(), |key| self.field_f64(key))
+        numbers(self.plain_keys(), |key| self.field_f64(key))
+    }
+
+    fn plain_keys(&self) -> Vec<String> {
+        let mut keys = self.key_names();
+        keys.retain(|key| !key.contains('.'));
+        keys
     }
 
     /// The keys at this path, over all captures, sorted.

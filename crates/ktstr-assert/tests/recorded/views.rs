@@ -39,6 +39,7 @@ fn events_that_happened() {
     let (name, rate) = rates[0];
     assert_eq!(name, "select_cpu_fallback");
     assert!((10.0..100.0).contains(&rate), "{rate}");
+    assert!(assert_scx_events_clean(&[("bypass_duration", 9)], None).is_pass());
     assert!(assert_scx_events_clean(&[("x", -1)], Some(5)).is_fail());
     assert!(assert_scx_events_clean(&[], None).is_skip());
 }
@@ -89,7 +90,8 @@ fn numbers_of_a_map_by_name() {
 /// What a scheduler reports of itself.
 #[test]
 fn numbers_of_the_statistics_by_name() {
-    let stats = serde_json::json!({"a": 7, "b": -1, "c": "text", "d": 0.5, "e": {"f": 1}});
+    let stats =
+        serde_json::json!({"a": 7, "b": -1, "c": "text", "d": 0.5, "e": {"f": 1}, "e.f": 2});
     let capture = series("sound").entries()[0].clone();
     let drained = vec![(capture.tag, capture.report, Some(stats), Some(1))];
     let series = SampleSeries::from_drained(drained, None);

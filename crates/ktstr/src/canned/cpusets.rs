@@ -162,7 +162,7 @@ pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
 /// join the crowd.
 ///
 /// # Errors
-/// As [`execute_scenario`].
+/// As [`execute_scenario_with`].
 pub fn custom_cgroup_cpuset_merge(ctx: &Ctx) -> Result<AssertResult> {
     let Some([crowded, other]) = split(ctx, 0.5, 2) else {
         return Ok(needs_cpus(ctx, 2));

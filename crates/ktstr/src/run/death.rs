@@ -10,17 +10,36 @@ use super::judge::{Case, Fault, Judgement, SAID_LAST, last_words};
 use super::transcript::Transcript;
 use crate::vm_result::VmResult;
 
-/// All that was said of the scheduler's end: its own log, then the kernel's notes.
-pub(super) fn told(vm: &VmResult) -> String {
-    let mut all = vm.scheduler_log().to_owned();
-    if let Some(exit) = &vm.scx_exit {
-        for part in [&reason(exit), &exit.dump] {
-            all.push('\n');
-            all.push_str(part);
-        }
-    }
-    all
+/// What was said of the scheduler's end: the kernel's words, or, where it had no hand in it, the scheduler's own last ones.
+/// Nothing of a scheduler that was there to the end.
+pub(super) fn told(vm: &VmResult, judgement: &Judgement) -> String {
+    let noted = vm.scx_exit.as_ref().map(reason);
+    let ended = |detail: &AssertDetail| {
+        matches!(
+            detail.kind,
+            DetailKind::SchedulerCrashed
+                | DetailKind::SchedulerExitedCleanly
+                | DetailKind::SchedulerDiedUnknownReason
+        )
+    };
+    let own = || {
+        let log = vm.scheduler_log();
+        // What libbpf prints of a dump names tasks, symbols and counters, all of which are no words on the end.
+        let words = log.split(DUMP).next().unwrap_or_default();
+        let cut = words.len().saturating_sub(MOST_TOLD);
+        let cut = (cut..words.len()).find(|at| words.is_char_boundary(*at));
+        words[cut.unwrap_or(words.len())..].to_owned()
+    };
+    noted
+        .or_else(|| ejection(&vm.kernel_log))
+        .or_else(|| judgement.result.failure_details().any(ended).then(own))
+        .unwrap_or_default()
 }
+
+/// How a dump of sched_ext begins (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
+const DUMP: &str = " triggered exit kind ";
+/// Bytes of a scheduler's log in which its last words are looked for.
+const MOST_TOLD: usize = 16 << 10;
 
 /// Folds in the scheduler's end.
 pub(super) fn judge(

@@ -228,10 +228,11 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
     }
     if judgement.result.is_fail() {
         let checks = entry.scheduler.assert.merge(&entry.assert);
-        let said = vm.map(death::told).unwrap_or_default();
-        let other = checks.evaluate_scx_bpf_error_match(&said);
+        let said = vm.map(|vm| death::told(vm, judgement));
+        let mut other = checks.evaluate_scx_bpf_error_match(&said.unwrap_or_default());
         if other.is_fail() {
-            judgement.result.merge(other);
+            other.merge(std::mem::take(&mut judgement.result));
+            judgement.result = other;
             return;
         }
         let wanted: Vec<String> = judgement

@@ -168,7 +168,7 @@ fn uneven(detail: &AssertDetail) -> Option<String> {
     let bound = between(rest, "(threshold ", "%)")?;
     let cgroup = detail.cgroup.as_deref().unwrap_or("a cgroup");
     Some(format!(
-        "the {workers} workers of {cgroup} did not get equal shares: off the CPU for {low} to {high} % of \
+        "{workers} workers of {cgroup} did not get equal shares: off the CPU for {low} to {high} % of \
          their time ({bound} points apart are allowed)"
     ))
 }
