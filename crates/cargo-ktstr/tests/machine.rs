@@ -1,30 +1,9 @@
 //! The commands that boot machines: what they print, and the exit code.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
-/// `cargo-ktstr` with its runs under `root` and the caller's kernels.
-fn ktstr(root: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"));
-    command
-        .args(arguments)
-        .env("KTSTR_RUNS_ROOT", root)
-        .env_remove("KTSTR_SCHEDULER");
-    command
-}
-
-fn text(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))
-}
+use common::{json, ktstr, text};
 
 #[test]
 fn the_demo_shows_what_was_seen_and_leaves_a_record() {

@@ -1,10 +1,13 @@
 //! `replay` and `explore` as a person calls them, on tests of this very binary.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{json, ktstr, text};
 use ktstr::prelude::*;
 use ktstr_record::{SWITCHES_FILE, Switches};
 use rustix::process::{Pid, Signal, kill_process};
@@ -40,34 +43,11 @@ fn waits(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// `cargo-ktstr` with its runs under `root`.
-fn ktstr(root: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"));
-    command
-        .args(arguments)
-        .env("KTSTR_RUNS_ROOT", root)
-        .env_remove("KTSTR_SEED")
-        .env_remove("KTSTR_CLOCK");
-    command
-}
-
 fn explore(root: &Path, test: &str, arguments: &[&str]) -> Command {
     let own = std::env::current_exe().unwrap();
     let mut command = ktstr(root, &["explore", test, "--binary", own.to_str().unwrap()]);
     command.args(arguments);
     command
-}
-
-fn text(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn json(output: &Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))
 }
 
 /// Replays `record` and checks the exit code; what it printed.

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use ktstr_machine::{Machine, MachineSpec};
 
+use super::make::Maker;
 use super::template::{self, Template};
-use super::{WarmError, housekeeping, key, make};
+use super::{WarmError, housekeeping, key};
 use crate::run::RunError;
 use crate::run::captures::Knowledge;
 use crate::run::conversation::Conversation;
@@ -96,13 +97,12 @@ impl Keys {
         engine: Engine,
         knowledge: &mut Knowledge,
     ) -> Result<(Template, Level), WarmError> {
-        let mut template = obtain(root, &self.booted, || {
-            make::booted(root, &self.booted, plan, engine, knowledge)
-        })?;
+        let maker = Maker { root, plan, engine };
+        let mut template = obtain(root, &self.booted, || maker.booted(&self.booted, knowledge))?;
         let mut level = Level::Booted;
         if let Some(attached) = &self.attached {
             let made = obtain(root, attached, || {
-                make::attached(root, attached, plan, engine, &template, knowledge)
+                maker.attached(attached, &template, knowledge)
             });
             if let Some(made) = reached(made)? {
                 template = made;
@@ -111,7 +111,7 @@ impl Keys {
         }
         let loaded = key::loaded(&template.description.key, plan);
         let made = obtain(root, &loaded, || {
-            make::loaded(root, &loaded, plan, engine, &template, knowledge)
+            maker.loaded(&loaded, &template, knowledge)
         });
         Ok((reached(made)?.unwrap_or(template), level))
     }
