@@ -1,6 +1,6 @@
 //! Building the buckets of a run, and folding in what the guest reported.
 
-use super::captured;
+use super::{captured, cpu_time};
 use crate::math::ratio;
 use crate::phase::Phase;
 use crate::series::{Sample, SampleSeries};
@@ -103,7 +103,10 @@ fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
         start_ms: times().min().unwrap_or(0),
         end_ms: times().max().unwrap_or(0),
         sample_count: samples.len(),
-        metrics: captured::metrics(samples),
+        metrics: [captured::metrics(samples), cpu_time::metrics(samples)]
+            .into_iter()
+            .flatten()
+            .collect(),
         ..PhaseBucket::new(Phase::from(step))
     }
 }

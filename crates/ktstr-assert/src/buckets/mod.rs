@@ -2,6 +2,7 @@
 
 mod build;
 mod captured;
+mod cpu_time;
 #[cfg(test)]
 mod tests;
 

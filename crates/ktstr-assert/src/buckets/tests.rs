@@ -6,7 +6,7 @@ use crate::series::{DrainedSnapshotEntry, SampleSeries};
 use crate::stats::PhaseBucket;
 use crate::stimulus::StimulusEvent;
 use crate::worker::{WorkerReport, carrier};
-use ktstr_introspect::report::{FailureDumpReport, RqScxState};
+use ktstr_introspect::report::{CpuStat, FailureDumpReport, PerCpuTimeStats, RqScxState};
 
 fn capture(at: u64, step: u16, depth: u32) -> DrainedSnapshotEntry {
     let report = FailureDumpReport {
@@ -114,4 +114,59 @@ fn a_window_without_an_end_is_not_upside_down() {
     let events = [StimulusEvent::step_start(S0, 500)];
     let b = build_phase_buckets_with_stimulus(&SampleSeries::empty(), &events);
     assert_eq!((b[0].start_ms, b[0].end_ms), (500, 500));
+}
+
+/// One CPU of two takes all interrupts, and works for a quarter of the second.
+#[test]
+fn interrupts_between_the_first_capture_of_a_phase_and_its_last() {
+    let at = |ms: u64, per_cpu: [u64; 2]| {
+        let mut entry = capture(ms, 1, 0);
+        let time = |(cpu, n): (usize, u64)| PerCpuTimeStats {
+            cpu: cpu as u32,
+            cpustat: CpuStat {
+                user_ns: n * 1_000_000,
+                irq_ns: n * 250_000,
+                idle_ns: ms * 1_000_000,
+                steal_ns: 7,
+                ..CpuStat::default()
+            },
+            softirqs: [n, 2 * n, 0, 0, 0, 0, 0, 3 * n, 0, 0],
+            irqs_sum: n,
+        };
+        entry.report.per_cpu_time = per_cpu.into_iter().enumerate().map(time).collect();
+        entry
+    };
+    let of = |entries| {
+        let buckets = build_phase_buckets(&series(entries));
+        move |name: &str| buckets[0].metrics.get(name).copied()
+    };
+    let got = of(vec![
+        at(1000, [50, 5]),
+        at(1500, [60, 9]),
+        at(2000, [250, 5]),
+    ]);
+    for (name, value) in [
+        ("total_hardirqs", 200.0),
+        ("max_cpu_hardirqs", 200.0),
+        ("max_cpu_hardirq_concentration", 2.0),
+        ("total_softirq_timer", 400.0),
+        ("total_softirq_sched", 600.0),
+        ("total_softirq_net_rx", 0.0),
+        ("total_steal_time_ns", 0.0),
+        ("total_irq_time_ns", 5e7),
+        ("total_phase_guest_cpu_ns", 2.5e8),
+        ("total_phase_guest_cpu_sec", 0.25),
+        ("hardirqs_per_cpu_sec", 800.0),
+        ("irq_time_fraction", 0.2),
+    ] {
+        assert_eq!(got(name), Some(value), "{name}");
+    }
+    assert_eq!(got("max_cpu_softirq_net_rx_concentration"), None);
+    let one = of(vec![at(1000, [50, 5])]);
+    assert_eq!(
+        (one("total_hardirqs"), one("avg_nr_running")),
+        (None, Some(0.0))
+    );
+    let other_cpus = of(vec![capture(900, 1, 0), at(1000, [50, 5])]);
+    assert_eq!(other_cpus("total_hardirqs"), None);
 }

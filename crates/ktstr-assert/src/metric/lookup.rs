@@ -73,6 +73,25 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     }
 }
 
+/// The rates whose two parts are there.
+pub(crate) fn quotients(out: &mut BTreeMap<String, f64>) {
+    for def in B::ALL.iter().map(|metric| metric.def()) {
+        let super::MetricKind::Rate {
+            numerator,
+            denominator,
+        } = def.kind
+        else {
+            continue;
+        };
+        let part = |name| out.get(name).copied();
+        if let (Some(above), Some(below)) = (part(numerator), part(denominator))
+            && below > 0.0
+        {
+            out.insert(def.name.to_owned(), above / below);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,5 +7,5 @@ mod registry;
 
 pub use def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
 pub use id::MetricId;
-pub(crate) use lookup::{merge_worst, run_value};
+pub(crate) use lookup::{merge_worst, quotients, run_value};
 pub use registry::{BuiltinMetric, REGISTRY};

@@ -2,7 +2,7 @@
 
 use super::summary::{event_deltas, event_seconds, schedstat_deltas, vcpu_seconds};
 use super::{MonitorSample, MonitorSummary};
-use crate::metric::{BuiltinMetric as B, MetricKind};
+use crate::metric::{BuiltinMetric as B, quotients};
 use crate::stats::PhaseBucket;
 use std::collections::BTreeMap;
 
@@ -76,25 +76,6 @@ pub fn fold_into(buckets: &mut [PhaseBucket], samples: &[MonitorSample]) {
             .collect();
         for (name, value) in metrics(&mine) {
             bucket.metrics.entry(name).or_insert(value);
-        }
-    }
-}
-
-/// The rates whose two parts are there.
-fn quotients(out: &mut BTreeMap<String, f64>) {
-    for def in B::ALL.iter().map(|metric| metric.def()) {
-        let MetricKind::Rate {
-            numerator,
-            denominator,
-        } = def.kind
-        else {
-            continue;
-        };
-        let part = |name| out.get(name).copied();
-        if let (Some(above), Some(below)) = (part(numerator), part(denominator))
-            && below > 0.0
-        {
-            out.insert(def.name.to_owned(), above / below);
         }
     }
 }

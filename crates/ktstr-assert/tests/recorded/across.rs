@@ -229,6 +229,14 @@ fn buckets_of_a_recorded_run() {
         assert_eq!(made.label, was.label);
         assert_eq!((made.start_ms, made.end_ms), (was.start_ms, was.end_ms));
         assert_eq!((made.sample_count, was.sample_count), (3, 3));
+        // Four CPUs with workers on all of them, and no device that interrupts:
+        // local timers are not in `irqs_sum`.
+        let of = |name: &str| made.metrics[name];
+        let busy_s = of("total_phase_guest_cpu_sec");
+        let timers = of("total_softirq_timer") / busy_s;
+        assert!((0.5..8.0).contains(&busy_s), "{busy_s}");
+        assert!((1.0..500.0).contains(&timers), "{timers}");
+        assert_eq!(of("total_hardirqs"), 0.0);
     }
     assert_eq!(buckets.len(), 2);
     let names: Vec<&str> = recorded

@@ -1,0 +1,91 @@
+//! Metrics of a phase that come from the kernel's account of its CPUs' time and interrupts: how far
+//! it grew between the phase's first capture and its last.
+
+use crate::metric::{BuiltinMetric as B, quotients};
+use crate::series::Sample;
+use ktstr_introspect::report::PerCpuTimeStats;
+use std::collections::BTreeMap;
+
+/// A counter that only grows.
+type Read = fn(&PerCpuTimeStats) -> u64;
+
+/// Sums over the CPUs.
+const SUMS: &[(B, Read)] = &[
+    (B::TotalHardirqs, |t| t.irqs_sum),
+    (B::TotalSoftirqTimer, |t| t.softirqs[TIMER]),
+    (B::TotalSoftirqNetTx, |t| t.softirqs[NET_TX]),
+    (B::TotalSoftirqNetRx, |t| t.softirqs[NET_RX]),
+    (B::TotalSoftirqSched, |t| t.softirqs[SCHED]),
+    (B::TotalIrqTimeNs, |t| t.cpustat.irq_ns),
+    (B::TotalSoftirqTimeNs, |t| t.cpustat.softirq_ns),
+    (B::TotalStealTimeNs, |t| t.cpustat.steal_ns),
+    (B::TotalPhaseGuestCpuNs, busy_ns),
+];
+/// The CPU with most, and how many times the mean that is.
+const PEAKS: &[(B, B, Read)] = &[
+    (B::MaxCpuHardirqs, B::MaxCpuHardirqConcentration, |t| {
+        t.irqs_sum
+    }),
+    (
+        B::MaxCpuSoftirqNetRx,
+        B::MaxCpuSoftirqNetRxConcentration,
+        |t| t.softirqs[NET_RX],
+    ),
+];
+
+// include/linux/interrupt.h
+const TIMER: usize = 1;
+const NET_TX: usize = 2;
+const NET_RX: usize = 3;
+const SCHED: usize = 7;
+
+/// What a CPU did other than idle, as far as the host let it.
+fn busy_ns(time: &PerCpuTimeStats) -> u64 {
+    let t = &time.cpustat;
+    [t.user_ns, t.nice_ns, t.system_ns, t.softirq_ns, t.irq_ns]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+}
+
+/// The metrics of one phase's captures; none where fewer than two hold the CPUs' time.
+pub(super) fn metrics(samples: &[Sample<'_>]) -> BTreeMap<String, f64> {
+    let mut out = BTreeMap::new();
+    let real = samples.iter().filter(|s| !s.snapshot.is_placeholder());
+    let mut times = real
+        .map(|s| s.snapshot.per_cpu_time())
+        .filter(|times| !times.is_empty());
+    let (Some(first), Some(last)) = (times.next(), times.next_back()) else {
+        return out;
+    };
+    let pairs: Vec<_> = last
+        .iter()
+        .filter_map(|now| Some((first.iter().find(|then| then.cpu == now.cpu)?, now)))
+        .collect();
+    let growth = |read: Read| -> Vec<f64> {
+        let grown = pairs
+            .iter()
+            .map(|(then, now)| read(now).saturating_sub(read(then)) as f64);
+        grown.collect()
+    };
+    let mut put = |metric: B, value: f64| {
+        out.insert(metric.def().name.to_owned(), value);
+    };
+    for (metric, read) in SUMS {
+        put(*metric, growth(*read).iter().sum());
+    }
+    let busy: f64 = growth(busy_ns).iter().sum();
+    put(B::TotalPhaseGuestCpuSec, busy / 1e9);
+    for (peak, concentration, read) in PEAKS {
+        let grown = growth(*read);
+        let Some(most) = grown.iter().copied().reduce(f64::max) else {
+            continue;
+        };
+        put(*peak, most);
+        let mean = grown.iter().sum::<f64>() / grown.len() as f64;
+        if mean > 0.0 {
+            put(*concentration, most / mean);
+        }
+    }
+    quotients(&mut out);
+    out
+}
