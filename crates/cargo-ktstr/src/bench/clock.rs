@@ -142,6 +142,18 @@ pub fn section(clocked: &Clocked) -> Section {
         row("digest", "the digest of a run", Kind::Busy, |record| {
             part(record, "digest")
         }),
+        row(
+            "monitor",
+            "the monitor in each second of a busy window, virtual clock: 10 ms is 1 %",
+            Kind::Busy,
+            monitor,
+        ),
+        row(
+            "monitor",
+            "the same by the host's clock",
+            Kind::Plain,
+            monitor,
+        ),
     ];
     if let Some(seconds) = clocked.explored {
         let cell = |of: &u32| Summary::of((*of == 2).then_some(seconds));
@@ -167,6 +179,12 @@ fn per_second(record: &RunRecord) -> Option<f64> {
     Some(part(record, "window")? / record.window_s?)
 }
 
+/// The monitor's own time for each second of the window.
+fn monitor(record: &RunRecord) -> Option<f64> {
+    let window = part(record, "window").filter(|window| *window > 0.0)?;
+    Some(part(record, "monitor")? / window)
+}
+
 /// Wall time of the window for each 1000 iterations of all workers.
 fn per_work(record: &RunRecord) -> Option<f64> {
     let iterations = record.stats["total_iterations"].as_f64()?;
@@ -182,7 +200,7 @@ mod tests {
     fn each_number_of_cpus_has_its_column() {
         let record = |window: f64| RunRecord {
             window_s: Some(2.0),
-            timings: [("window".to_owned(), window)].into(),
+            timings: [("window".to_owned(), window), ("monitor".to_owned(), 0.03)].into(),
             stats: serde_json::json!({"total_iterations": 500}),
             ..RunRecord::new("t")
         };
@@ -201,6 +219,8 @@ mod tests {
         assert_eq!((median(0, 1), median(1, 0)), (None, None));
         assert!((median(1, 1).unwrap() - 1.5).abs() < 1e-9);
         assert!((median(2, 1).unwrap() - 6.0).abs() < 1e-9);
-        assert!(section.rows[5].about.ends_with(": 40 a minute"));
+        assert!((median(5, 1).unwrap() - 0.01).abs() < 1e-9);
+        assert_eq!(median(6, 1), None, "nothing ran by the host's clock");
+        assert!(section.rows[7].about.ends_with(": 40 a minute"));
     }
 }

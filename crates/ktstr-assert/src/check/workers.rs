@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 /// The bound on gaps that `not_stuck` brings along, in milliseconds of guest time.
 pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
-/// The bound on spread that `not_stuck` brings along, in percentage points. Under EEVDF workers that
-/// only compute come 20 to 30 apart within some seconds, where cgroups or cpusets change.
+/// The bound on spread that `not_stuck` brings along, in percentage points: above what workers that
+/// only compute come apart by within 2 s under sound schedulers, 33 where the load comes and goes.
 pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
 /// Share of its time that a worker may sleep and still count as one that always wants to run. The
 /// harness itself makes each wait a little, at its start and its end.
