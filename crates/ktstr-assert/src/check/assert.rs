@@ -51,7 +51,8 @@ pub struct Assert {
     pub work_conservation: Option<bool>,
     /// Whether monitor violations fail the test. Once set it stays set.
     pub enforce_monitor_thresholds: bool,
-    /// What the scheduler or the kernel says of the scheduler's end must contain this.
+    /// What the scheduler or the kernel says of the scheduler's end must contain this. Asked of tests with
+    /// `expect_err` alone.
     pub expect_scx_bpf_error_contains: Option<&'static str>,
     /// The same must match this regular expression.
     pub expect_scx_bpf_error_matches: Option<&'static str>,
