@@ -1,0 +1,251 @@
+//! From what a function's entry shows to what it means: why a task left its CPU, and whether a
+//! dequeue is a sleep or a throttle.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
+
+/// Bit 0 of the flags of an enqueue (`ENQUEUE_WAKEUP`) and of a dequeue (`DEQUEUE_SLEEP`): the
+/// task was asleep, or goes to sleep (kernel/sched/sched.h).
+const SLEEP: u64 = 1;
+
+/// One observation of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raw {
+    /// A CPU goes from one task to another.
+    Switch {
+        /// The task that stops.
+        prev: Pid,
+        /// The task that starts.
+        next: Pid,
+        /// Whether `prev` called `sched_yield()` right before.
+        yielded: bool,
+    },
+    /// A class enqueues a task.
+    Enqueue {
+        /// The task.
+        task: Pid,
+        /// The runqueue's CPU.
+        on: Cpu,
+        /// The class.
+        class: Class,
+        /// `ENQUEUE_*`.
+        flags: u64,
+    },
+    /// A class dequeues a task.
+    Dequeue {
+        /// The task.
+        task: Pid,
+        /// The runqueue's CPU.
+        on: Cpu,
+        /// The class.
+        class: Class,
+        /// `DEQUEUE_*`.
+        flags: u64,
+    },
+    /// The current task is about to be dequeued because its cgroup is out of quota
+    /// (`throttle_cfs_rq_work`).
+    ThrottleWork,
+    /// What needs no interpretation.
+    Plain(What),
+}
+
+/// Turns observations, in their order, into events.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    last_ns: u64,
+    asleep: HashSet<Pid>,
+    dead: HashSet<Pid>,
+    throttling: HashMap<Cpu, Pid>,
+}
+
+impl Assembler {
+    /// Takes in an observation that was made on `cpu` while `current` ran there. A time that lies
+    /// before the last one comes from a clock that was not brought up to date: the last one is
+    /// nearer to the truth.
+    pub fn take(&mut self, time_ns: u64, cpu: Cpu, current: Pid, raw: Raw) -> Option<Event> {
+        self.last_ns = self.last_ns.max(time_ns);
+        let what = match raw {
+            Raw::Switch {
+                prev,
+                next,
+                yielded,
+            } => What::Switch {
+                prev,
+                next,
+                reason: self.reason(prev, yielded),
+            },
+            Raw::Enqueue {
+                task,
+                on,
+                class,
+                flags,
+            } => {
+                self.asleep.remove(&task);
+                What::Enqueue {
+                    task,
+                    on,
+                    class,
+                    wakeup: flags & SLEEP != 0,
+                }
+            }
+            Raw::Dequeue {
+                task,
+                on,
+                class,
+                flags,
+            } => {
+                let throttled = self.throttling.get(&cpu) == Some(&task);
+                if throttled {
+                    self.throttling.remove(&cpu);
+                }
+                let reason = match (flags & SLEEP != 0, throttled) {
+                    (true, true) => DequeueReason::Throttle,
+                    (true, false) => {
+                        self.asleep.insert(task);
+                        DequeueReason::Sleep
+                    }
+                    (false, _) => DequeueReason::Change,
+                };
+                What::Dequeue {
+                    task,
+                    on,
+                    class,
+                    reason,
+                }
+            }
+            Raw::ThrottleWork => {
+                self.throttling.insert(cpu, current);
+                return None;
+            }
+            Raw::Plain(what) => {
+                match what {
+                    What::Exit { task } => {
+                        self.dead.insert(task);
+                    }
+                    What::Fork { task, .. } => {
+                        // A process id is used again some time.
+                        self.dead.remove(&task);
+                        self.asleep.remove(&task);
+                    }
+                    _ => {}
+                }
+                what
+            }
+        };
+        Some(Event {
+            time_ns: self.last_ns,
+            cpu,
+            what,
+        })
+    }
+
+    /// Time of the last observation.
+    pub fn last_ns(&self) -> u64 {
+        self.last_ns
+    }
+
+    fn reason(&self, prev: Pid, yielded: bool) -> Reason {
+        if prev == Pid::IDLE {
+            Reason::Idle
+        } else if self.dead.contains(&prev) {
+            Reason::Exited
+        } else if self.asleep.contains(&prev) {
+            Reason::Slept
+        } else if yielded {
+            Reason::Yielded
+        } else {
+            Reason::Preempted
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Pid = Pid(10);
+    const B: Pid = Pid(11);
+    const ON: Cpu = Cpu(0);
+
+    fn dequeue(task: Pid, flags: u64) -> Raw {
+        let class = Class::Fair;
+        Raw::Dequeue {
+            task,
+            on: ON,
+            class,
+            flags,
+        }
+    }
+
+    fn reasons(raws: &[Raw]) -> Vec<Reason> {
+        let mut assembler = Assembler::default();
+        let events = raws.iter().zip(1..);
+        events
+            .filter_map(|(raw, at)| assembler.take(at, ON, A, *raw))
+            .filter_map(|event| match event.what {
+                What::Switch { reason, .. } => Some(reason),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn switch(prev: Pid, next: Pid, yielded: bool) -> Raw {
+        Raw::Switch {
+            prev,
+            next,
+            yielded,
+        }
+    }
+
+    #[test]
+    fn a_task_leaves_its_cpu_for_one_reason() {
+        let class = Class::Fair;
+        let raws = [
+            switch(Pid::IDLE, A, false),
+            dequeue(A, SLEEP | 8),
+            switch(A, B, false),
+            // A change of a waiting task is no sleep.
+            Raw::Enqueue {
+                task: A,
+                on: ON,
+                class,
+                flags: 1,
+            },
+            dequeue(A, 8),
+            switch(B, A, true),
+            switch(A, B, false),
+            Raw::Plain(What::Exit { task: B }),
+            dequeue(B, SLEEP),
+            switch(B, Pid::IDLE, false),
+        ];
+        use Reason::{Exited, Idle, Preempted, Slept, Yielded};
+        assert_eq!(reasons(&raws), [Idle, Slept, Yielded, Preempted, Exited]);
+    }
+
+    #[test]
+    fn a_throttled_task_does_not_sleep() {
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.take(1, ON, A, Raw::ThrottleWork), None);
+        let event = assembler.take(2, ON, A, dequeue(A, SLEEP));
+        let Some(What::Dequeue { reason, .. }) = event.map(|event| event.what) else {
+            panic!("a dequeue is an event: {event:?}");
+        };
+        assert_eq!(reason, DequeueReason::Throttle);
+        let event = assembler.take(3, ON, A, switch(A, B, false));
+        let Some(What::Switch { reason, .. }) = event.map(|event| event.what) else {
+            panic!("a switch is an event: {event:?}");
+        };
+        assert_eq!(reason, Reason::Preempted);
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let mut assembler = Assembler::default();
+        let times = [5, 3, 9].map(|at| {
+            let event = assembler.take(at, ON, A, switch(A, B, false));
+            event.map(|event| event.time_ns)
+        });
+        assert_eq!(times, [Some(5), Some(5), Some(9)]);
+    }
+}

@@ -1,0 +1,41 @@
+//! Why a file is not a schedule.
+
+/// Why the bytes of a schedule could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The first bytes are not those of a schedule.
+    #[error("this is not a schedule: it does not begin with `KTSTRSCH`")]
+    NotASchedule,
+    /// The file was written by another version of ktstr.
+    #[error(
+        "the schedule has format version {found}, and this ktstr reads version {known}: read it \
+         with the ktstr that wrote it"
+    )]
+    Version {
+        /// The version in the file.
+        found: u16,
+        /// The version that is understood.
+        known: u16,
+    },
+    /// The file ends before its last section.
+    #[error("the schedule is cut off after {len} bytes")]
+    CutOff {
+        /// Bytes that there are.
+        len: usize,
+    },
+    /// A section has other bytes than were written.
+    #[error("the schedule is damaged: the checksum of the section at byte {at} does not match")]
+    Checksum {
+        /// Offset of the section.
+        at: usize,
+    },
+    /// A section has a matching checksum and contents that no writer produces.
+    #[error("the schedule is damaged: {what} at byte {at} of it makes no sense")]
+    Malformed {
+        /// Which part of the file.
+        what: &'static str,
+        /// Offset of the section.
+        at: usize,
+    },
+}

@@ -1,0 +1,338 @@
+//! What can happen to a task or a CPU, as far as scheduling goes.
+
+use serde::Serialize;
+
+use crate::column::{Columns, Cursor, Field};
+
+/// A thread's id in the guest's root PID namespace; 0 is the idle task of whichever CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Pid(pub u32);
+
+impl Pid {
+    /// The idle tasks.
+    pub const IDLE: Self = Self(0);
+    /// A task whose id is not known.
+    pub const UNKNOWN: Self = Self(u32::MAX);
+}
+
+/// A CPU, as the guest numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Cpu(pub u16);
+
+impl Cpu {
+    /// A CPU whose number is not known.
+    pub const UNKNOWN: Self = Self(u16::MAX);
+}
+
+/// A set of CPUs. Only the first 128 are kept apart: a larger CPU is in every set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CpuMask(pub [u64; 2]);
+
+impl CpuMask {
+    /// All CPUs.
+    pub const ALL: Self = Self([u64::MAX; 2]);
+
+    /// As one number, the bit of CPU 0 lowest.
+    pub fn bits(self) -> u128 {
+        u128::from(self.0[0]) | u128::from(self.0[1]) << 64
+    }
+
+    /// Whether `cpu` is in the set.
+    pub fn contains(self, cpu: Cpu) -> bool {
+        cpu.0 >= 128 || self.bits() >> cpu.0 & 1 == 1
+    }
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$of:meta])* $code:literal $value:ident ),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $( $(#[$of])* $value = $code ),* }
+
+        impl Field for $name {
+            fn write(self, to: &mut Columns) {
+                to.rest.push(self as u8);
+            }
+            fn read(from: &mut Cursor<'_>) -> Option<Self> {
+                match from.rest.byte()? {
+                    $( $code => Some(Self::$value), )*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Why a task stopped running.
+    Reason {
+        /// It blocked, and waits to be woken.
+        0 Slept,
+        /// It could have gone on, and somebody else was chosen.
+        1 Preempted,
+        /// It gave the CPU up with `sched_yield()`.
+        2 Yielded,
+        /// It ended.
+        3 Exited,
+        /// It was the idle task.
+        4 Idle,
+    }
+}
+
+codes! {
+    /// A scheduling class.
+    Class {
+        /// The class is not known.
+        0 Unknown,
+        /// `stop_sched_class`.
+        1 Stop,
+        /// `dl_sched_class`.
+        2 Deadline,
+        /// `rt_sched_class`.
+        3 RealTime,
+        /// `fair_sched_class` (EEVDF).
+        4 Fair,
+        /// `ext_sched_class` (sched_ext).
+        5 Ext,
+        /// `idle_sched_class`.
+        6 Idle,
+    }
+}
+
+codes! {
+    /// Why a task left its runqueue.
+    DequeueReason {
+        /// It blocked.
+        0 Sleep,
+        /// It is moved or changed, and enqueued again at once.
+        1 Change,
+        /// Its cgroup has used up its quota.
+        2 Throttle,
+    }
+}
+
+codes! {
+    /// What sched_ext is doing.
+    SchedExtState {
+        /// A BPF scheduler is being loaded.
+        0 Enabling,
+        /// The BPF scheduler is being unloaded.
+        1 Disabling,
+    }
+}
+
+macro_rules! events {
+    ($( $(#[$doc:meta])* $tag:literal $name:ident {
+        $( $(#[$of:meta])* $field:ident: $type:ty ),* $(,)?
+    } )*) => {
+        /// What happened.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum What {
+            $( $(#[$doc])* $name { $( $(#[$of])* $field: $type ),* } ),*
+        }
+
+        impl What {
+            pub(crate) fn tag(&self) -> u8 {
+                match self { $( Self::$name { .. } => $tag ),* }
+            }
+
+            pub(crate) fn write(self, to: &mut Columns) {
+                match self { $( Self::$name { $( $field ),* } => { $( $field.write(to); )* } ),* }
+            }
+
+            pub(crate) fn read(tag: u8, from: &mut Cursor<'_>) -> Option<Self> {
+                Some(match tag {
+                    $( $tag => Self::$name { $( $field: Field::read(from)? ),* }, )*
+                    _ => return None,
+                })
+            }
+        }
+    };
+}
+
+// The numbers are part of the file format: a new event takes a new one.
+events! {
+    /// A CPU goes from one task to another.
+    0 Switch {
+        /// The task that stops.
+        prev: Pid,
+        /// The task that starts.
+        next: Pid,
+        /// Why `prev` stops.
+        reason: Reason,
+    }
+    /// Somebody asks for a task to be woken. It need not be asleep.
+    1 Wake {
+        /// The task to wake.
+        task: Pid,
+        /// The task that was running on the CPU that asks.
+        waker: Pid,
+        /// Whether an interrupt asks, and not `waker` itself.
+        interrupt: bool,
+    }
+    /// A task becomes runnable on a CPU's runqueue.
+    2 Enqueue {
+        /// The task.
+        task: Pid,
+        /// The runqueue's CPU.
+        on: Cpu,
+        /// The task's class.
+        class: Class,
+        /// Whether it was asleep until now.
+        wakeup: bool,
+    }
+    /// A task leaves a runqueue.
+    3 Dequeue {
+        /// The task.
+        task: Pid,
+        /// The runqueue's CPU.
+        on: Cpu,
+        /// The task's class.
+        class: Class,
+        /// Why.
+        reason: DequeueReason,
+    }
+    /// A task is assigned to another CPU.
+    4 Migrate {
+        /// The task.
+        task: Pid,
+        /// Its new CPU.
+        to: Cpu,
+    }
+    /// A task may run on other CPUs from now on.
+    5 Affinity {
+        /// The task.
+        task: Pid,
+        /// Where it may run.
+        mask: CpuMask,
+    }
+    /// A task has another nice value.
+    6 Nice {
+        /// The task.
+        task: Pid,
+        /// -20 to 19.
+        nice: i8,
+    }
+    /// A task has another policy.
+    7 Policy {
+        /// The task.
+        task: Pid,
+        /// `SCHED_*` (include/uapi/linux/sched.h).
+        policy: u8,
+    }
+    /// A task is in a cgroup from now on.
+    8 Cgroup {
+        /// The task.
+        task: Pid,
+        /// The cgroup's id.
+        cgroup: u64,
+    }
+    /// A cgroup has another weight.
+    9 Weight {
+        /// The cgroup's id.
+        cgroup: u64,
+        /// `task_group.shares`: 1024 is the weight 100, scaled by 1024 on 64-bit kernels.
+        shares: u64,
+    }
+    /// A cgroup has used up its quota on a CPU.
+    10 Throttle {
+        /// The cgroup's id.
+        cgroup: u64,
+        /// The CPU.
+        on: Cpu,
+    }
+    /// A cgroup may run on a CPU again.
+    11 Unthrottle {
+        /// The cgroup's id.
+        cgroup: u64,
+        /// The CPU.
+        on: Cpu,
+    }
+    /// A CPU comes on line or goes off line.
+    12 Online {
+        /// The CPU.
+        cpu: Cpu,
+        /// Whether it is on line from now on.
+        online: bool,
+    }
+    /// sched_ext begins or ends to schedule without the BPF scheduler.
+    13 Bypass {
+        /// Whether it begins.
+        on: bool,
+    }
+    /// sched_ext changes its state.
+    14 SchedExt {
+        /// What it begins to do.
+        state: SchedExtState,
+    }
+    /// The BPF scheduler puts a task into a dispatch queue.
+    15 Insert {
+        /// The task.
+        task: Pid,
+        /// The queue's id.
+        dsq: u64,
+        /// The slice that the task gets, nanoseconds.
+        slice_ns: u64,
+    }
+    /// The BPF scheduler asks a CPU to reschedule.
+    16 Kick {
+        /// The CPU.
+        cpu: Cpu,
+        /// `SCX_KICK_*`.
+        flags: u8,
+    }
+    /// A task comes into being.
+    17 Fork {
+        /// The task.
+        task: Pid,
+        /// The task that made it.
+        parent: Pid,
+    }
+    /// A task has another name.
+    18 Name {
+        /// The task.
+        task: Pid,
+        /// Index into the table of names.
+        name: u32,
+    }
+    /// A task ends. It still runs until the switch away from it.
+    19 Exit {
+        /// The task.
+        task: Pid,
+    }
+    /// The scenario enters a phase: 0 is before the first step, 1 the first step.
+    20 Phase {
+        /// Its number.
+        number: u16,
+    }
+    /// The scenario is over: what follows belongs to no phase.
+    21 End {}
+}
+
+impl What {
+    /// Whether there are so few of these that a thinned chunk keeps them.
+    pub(crate) fn is_rare(&self) -> bool {
+        !matches!(
+            self,
+            Self::Switch { .. }
+                | Self::Wake { .. }
+                | Self::Enqueue { .. }
+                | Self::Dequeue { .. }
+                | Self::Migrate { .. }
+                | Self::Insert { .. }
+                | Self::Kick { .. }
+        )
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// The scheduler's clock, nanoseconds. Never less than that of the event before.
+    pub time_ns: u64,
+    /// The CPU on which it happened.
+    pub cpu: Cpu,
+    /// What happened.
+    pub what: What,
+}

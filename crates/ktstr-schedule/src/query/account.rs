@@ -1,0 +1,76 @@
+//! Booking time: what each task and CPU did since the last event.
+
+use super::idle::usable;
+use super::state::{Doing, Task};
+use super::totals::{Key, Totals};
+use super::walk::Walk;
+use crate::event::{Class, Cpu, Pid};
+
+impl Walk<'_> {
+    /// Books the time up to `now`.
+    pub(super) fn account(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.now);
+        self.now = self.now.max(now);
+        if passed == 0 || !self.begun {
+            return;
+        }
+        *self.answers.phases.entry(self.phase).or_default() += passed;
+        let (wanted, usable) = usable(self.idle, self.waiting_masks());
+        if usable != 0 {
+            let wasted = u64::from(usable).saturating_mul(passed);
+            *self.answers.wasted_ns.entry(self.phase).or_default() += wasted;
+        }
+        for (cpu, current) in &self.current {
+            if *current == Pid::IDLE {
+                let idle = self.answers.idle.entry((self.phase, *cpu)).or_default();
+                idle.idle_ns += passed;
+                if cpu.0 < 128 && wanted >> cpu.0 & 1 == 1 {
+                    idle.beside_waiter_ns += passed;
+                }
+            }
+        }
+        for pid in &self.active {
+            let Some(task) = self.tasks.get(pid) else {
+                continue;
+            };
+            let (cpu, totals) = self.spent(task, passed);
+            let key = Key {
+                phase: self.phase,
+                task: *pid,
+                cgroup: task.cgroup,
+                cpu,
+            };
+            let sum = self.answers.totals.entry(key).or_default();
+            *sum = *sum + totals;
+        }
+    }
+
+    fn spent(&self, task: &Task, passed: u64) -> (Cpu, Totals) {
+        let mut totals = Totals::default();
+        match task.doing {
+            Doing::Running { cpu } => {
+                totals.run_ns = passed;
+                if !matches!(task.class, Class::Ext | Class::Unknown) {
+                    totals.other_class_ns = passed;
+                }
+                if self.bypass {
+                    totals.bypass_ns = passed;
+                }
+                return (cpu, totals);
+            }
+            Doing::Waiting { .. } => totals.wait_ns = passed,
+            Doing::Throttled => totals.throttled_ns = passed,
+            Doing::Unknown | Doing::Asleep | Doing::Gone => {}
+        }
+        (task.queue, totals)
+    }
+
+    fn waiting_masks(&self) -> impl Iterator<Item = crate::CpuMask> + '_ {
+        let idle = self.idle != 0;
+        let waiting = self.active.iter().filter(move |_| idle);
+        waiting
+            .filter_map(|pid| self.tasks.get(pid))
+            .filter(|task| matches!(task.doing, Doing::Waiting { .. }))
+            .map(|task| task.mask)
+    }
+}

@@ -1,0 +1,77 @@
+//! Questions to a schedule: who got how much, who waited how long, and what was wasted meanwhile.
+//!
+//! [`Answers::of`] walks through a schedule once. Sums are kept by phase, task, cgroup and CPU
+//! ([`Key`]), so that any of them can be asked for by adding up what matches; waits are kept one
+//! by one.
+
+mod account;
+mod idle;
+mod percentile;
+mod state;
+#[cfg(test)]
+mod tests;
+mod totals;
+mod waits;
+mod walk;
+
+pub use idle::Idle;
+pub use percentile::percentile;
+pub use state::TaskInfo;
+pub use totals::{Key, Totals};
+pub use waits::{Wait, WaitCause};
+pub use walk::Topology;
+
+use std::collections::BTreeMap;
+
+use crate::event::{Cpu, Pid};
+use crate::{ReadError, Schedule};
+
+/// A phase of the scenario; `None` is before the first and after the last.
+pub type Phase = Option<u16>;
+
+/// All that was found in a schedule.
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
+    /// Sums by phase, task, cgroup and CPU.
+    pub totals: BTreeMap<Key, Totals>,
+    /// Every wait that ended, and those that had not ended when the schedule did.
+    pub waits: Vec<Wait>,
+    /// Idle time by phase and CPU.
+    pub idle: BTreeMap<(Phase, Cpu), Idle>,
+    /// Tasks that came up.
+    pub tasks: BTreeMap<Pid, TaskInfo>,
+    /// Length of each phase, nanoseconds.
+    pub phases: BTreeMap<Phase, u64>,
+    /// Idle CPU time that a waiting task could have used, by phase: the integral of the smaller
+    /// of two numbers, of idle CPUs on which some waiting task may run and of waiting tasks that
+    /// may run on some idle CPU. CPU-nanoseconds.
+    pub wasted_ns: BTreeMap<Phase, u64>,
+    /// Time of which events were left out, nanoseconds: nothing above covers it.
+    pub missing_ns: u64,
+}
+
+impl Answers {
+    /// Walks through `schedule`; migrations are told apart by `topology`.
+    pub fn of(schedule: &Schedule<'_>, topology: &Topology) -> Result<Self, ReadError> {
+        let mut walk = walk::Walk::new(schedule.tables(), topology);
+        schedule.for_each(|event| match event {
+            Ok(event) => walk.event(event),
+            Err(gap) => walk.gap(gap),
+        })?;
+        Ok(walk.done())
+    }
+
+    /// The sum of everything that `matches`.
+    pub fn sum(&self, matches: impl Fn(&Key) -> bool) -> Totals {
+        let found = self.totals.iter().filter(|(key, _)| matches(key));
+        found.fold(Totals::default(), |sum, (_, totals)| sum + *totals)
+    }
+
+    /// Lengths of the waits that `matches`, shortest first, nanoseconds.
+    pub fn waits_ns(&self, matches: impl Fn(&Wait) -> bool) -> Vec<u64> {
+        let found = self.waits.iter().filter(|wait| matches(wait));
+        let mut lengths: Vec<u64> = found.map(Wait::len_ns).collect();
+        lengths.sort_unstable();
+        lengths
+    }
+}

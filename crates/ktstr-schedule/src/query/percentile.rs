@@ -1,0 +1,23 @@
+//! Percentiles of exact values.
+
+/// The smallest of the `sorted` values that at least `percent` of them do not exceed (the
+/// nearest-rank method); `None` of no values.
+pub fn percentile(sorted: &[u64], percent: f64) -> Option<u64> {
+    let rank = (percent.clamp(0.0, 100.0) / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percentile;
+
+    #[test]
+    fn ranks() {
+        let values: Vec<u64> = (1..=100).collect();
+        for (percent, value) in [(0.0, 1), (50.0, 50), (99.0, 99), (100.0, 100)] {
+            assert_eq!(percentile(&values, percent), Some(value));
+        }
+        assert_eq!(percentile(&[7], 50.0), Some(7));
+        assert_eq!(percentile(&[], 50.0), None);
+    }
+}

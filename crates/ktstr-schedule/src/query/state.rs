@@ -1,0 +1,73 @@
+//! What is known of a task at a moment.
+
+use super::WaitCause;
+use crate::event::{Class, Cpu, CpuMask, Pid};
+
+/// What a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// The schedule has not said yet.
+    Unknown,
+    /// It runs.
+    Running {
+        cpu: Cpu,
+    },
+    /// It could run.
+    Waiting {
+        from_ns: u64,
+        cause: WaitCause,
+    },
+    /// Its cgroup's quota keeps it from running.
+    Throttled,
+    Asleep,
+    Gone,
+}
+
+/// A task while the schedule is walked through.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    pub doing: Doing,
+    pub cgroup: Option<u64>,
+    pub class: Class,
+    pub mask: CpuMask,
+    /// The CPU on which it ran last.
+    pub ran_on: Option<Cpu>,
+    /// The CPU whose runqueue it is or was on.
+    pub queue: Cpu,
+    /// It has been made and has not run yet.
+    pub fresh: bool,
+}
+
+impl Default for Task {
+    fn default() -> Self {
+        Self {
+            doing: Doing::Unknown,
+            cgroup: None,
+            class: Class::Unknown,
+            mask: CpuMask::ALL,
+            ran_on: None,
+            queue: Cpu::UNKNOWN,
+            fresh: false,
+        }
+    }
+}
+
+/// What became known of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TaskInfo {
+    /// Names it had, the last one last; empty if none is known.
+    pub names: Vec<String>,
+    /// The task that made it.
+    pub parent: Option<Pid>,
+    /// Cgroups it was in, the last one last.
+    pub cgroups: Vec<u64>,
+    /// The last nice value that was set while the schedule was recorded.
+    pub nice: Option<i8>,
+}
+
+impl TaskInfo {
+    /// Its last name.
+    pub fn name(&self) -> Option<&str> {
+        self.names.last().map(String::as_str)
+    }
+}

@@ -1,0 +1,161 @@
+//! Answers to small schedules that were written by hand.
+
+use super::{Phase, WaitCause, percentile};
+use crate::event::Reason::{Idle, Preempted, Slept, Yielded};
+use crate::event::{Class, Cpu, DequeueReason, Pid, What};
+use crate::tables::Cgroup;
+use crate::testing::Script;
+
+const A: u32 = 10;
+const B: u32 = 11;
+
+#[test]
+fn two_tasks_share_a_cpu() {
+    let mut script = Script::default();
+    script.at(0).wake(0, A, 0).wake(0, B, 0);
+    script.at(5).switch(0, 0, A, Idle);
+    script.at(105).switch(0, A, B, Preempted);
+    script.at(155).switch(0, B, A, Yielded);
+    script.at(255).dequeue(0, A, DequeueReason::Sleep);
+    script.at(257).switch(0, A, B, Slept);
+    script.at(300).push(0, What::End {});
+    let answers = script.answers();
+    let of = |pid| answers.sum(|key| key.task == Pid(pid));
+    let (a, b) = (of(A), of(B));
+    assert_eq!(
+        (a.run_ns, a.wait_ns, b.run_ns, b.wait_ns),
+        (202, 55, 93, 207)
+    );
+    assert_eq!((a.runs, a.preempted, a.slept, b.yielded), (2, 1, 1, 1));
+    assert_eq!((a.wakeups, b.wakeups), (1, 1));
+    assert_eq!(answers.sum(|key| key.cpu == Cpu(0)).run_ns, 295);
+    let waits = answers.waits_ns(|wait| wait.task == Pid(B));
+    assert_eq!(waits, [102, 105]);
+    assert_eq!(percentile(&waits, 99.0), Some(105));
+    let causes: Vec<_> = answers.waits.iter().map(|wait| wait.cause).collect();
+    use WaitCause as C;
+    assert_eq!(causes, [C::Woken, C::Woken, C::Preempted, C::Yielded]);
+}
+
+#[test]
+fn a_phase_gets_its_own_part_of_a_run() {
+    let mut script = Script::default();
+    script.at(0).switch(0, 0, A, Idle);
+    script.at(10).phase(0);
+    script.at(30).phase(1);
+    script.at(70).switch(0, A, 0, Slept);
+    script.at(80).push(0, What::End {});
+    let answers = script.answers();
+    let of = |phase: Phase| answers.sum(|key| key.phase == phase).run_ns;
+    assert_eq!([of(None), of(Some(0)), of(Some(1))], [10, 20, 40]);
+    assert_eq!(answers.phases[&Some(1)], 50);
+    assert_eq!(answers.idle[&(Some(1), Cpu(0))].idle_ns, 10);
+}
+
+#[test]
+fn migrations_are_those_between_two_runs() {
+    let mut script = Script::default();
+    for (at, cpu) in [(0, 0), (10, 1), (20, 2), (30, 3), (40, 3)] {
+        script.at(at).switch(cpu, 0, A, Idle);
+        script.at(at + 5).switch(cpu, A, 0, Slept);
+    }
+    let totals = script.answers().sum(|_| true);
+    let counted = (
+        totals.migrations,
+        totals.llc_migrations,
+        totals.node_migrations,
+    );
+    assert_eq!(counted, (3, 1, 1));
+}
+
+/// Two CPUs are idle while a task waits for 50 ns that may run on one of them, and then for
+/// 50 ns more one that may run on neither.
+#[test]
+fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
+    let mut script = Script::default();
+    script.affinity(A, 0b101).affinity(B, 0b001);
+    for cpu in 0..3 {
+        script.at(0).switch(cpu, 20 + u32::from(cpu), 0, Slept);
+    }
+    script.at(0).switch(0, 0, 30, Idle);
+    script.at(10).wake(0, A, 0);
+    script.at(60).switch(2, 0, A, Idle);
+    script.at(60).wake(0, B, 0);
+    script.at(110).push(0, What::End {});
+    let answers = script.answers();
+    assert_eq!(answers.wasted_ns[&None], 50);
+    let idle = |cpu| answers.idle[&(None, Cpu(cpu))];
+    assert_eq!((idle(1).idle_ns, idle(1).beside_waiter_ns), (110, 0));
+    assert_eq!((idle(2).idle_ns, idle(2).beside_waiter_ns), (60, 50));
+}
+
+#[test]
+fn a_quota_is_no_wait() {
+    let mut script = Script::default();
+    let cgroup = |path: &str| Cgroup {
+        path: path.to_owned(),
+    };
+    script.tables.cgroups = [(1, cgroup("/a")), (2, cgroup("/a/b")), (3, cgroup("/ab"))].into();
+    for (task, cgroup) in [(A, 2), (B, 3)] {
+        let task = Pid(task);
+        script.push(0, What::Cgroup { task, cgroup });
+    }
+    let on = Cpu(0);
+    script.at(0).switch(0, 0, A, Idle);
+    script.at(10).push(0, What::Throttle { cgroup: 1, on });
+    script.dequeue(0, A, DequeueReason::Throttle);
+    script.switch(0, A, 0, Preempted);
+    let fair = |task| What::Enqueue {
+        task: Pid(task),
+        on,
+        class: Class::Fair,
+        wakeup: true,
+    };
+    // Woken while the cgroup above its own is out of quota: `B` is in another one.
+    script.at(15).push(0, fair(A)).push(0, fair(B));
+    script.at(25).push(0, What::Unthrottle { cgroup: 1, on });
+    script.push(0, fair(A));
+    script.at(30).switch(0, 0, A, Idle);
+    let answers = script.answers();
+    let a = answers.sum(|key| key.task == Pid(A));
+    assert_eq!((a.run_ns, a.throttled_ns, a.wait_ns), (10, 15, 5));
+    assert_eq!(answers.sum(|key| key.cgroup == Some(3)).wait_ns, 15);
+    let unthrottled = answers.waits.iter().find(|wait| wait.task == Pid(A));
+    let wait = unthrottled.map(|wait| (wait.cause, wait.len_ns()));
+    assert_eq!(wait, Some((WaitCause::Unthrottled, 5)));
+}
+
+#[test]
+fn a_change_of_a_waiting_task_does_not_end_its_wait() {
+    let mut script = Script::default();
+    script.at(0).wake(0, A, 0);
+    script.at(10).dequeue(0, A, DequeueReason::Change);
+    script.at(10).push(
+        0,
+        What::Enqueue {
+            task: Pid(A),
+            on: Cpu(1),
+            class: Class::Fair,
+            wakeup: false,
+        },
+    );
+    script.at(30).switch(1, 0, A, Idle);
+    script.at(50).push(1, What::End {});
+    let answers = script.answers();
+    assert_eq!(answers.waits_ns(|_| true), [30]);
+    let totals = answers.sum(|key| key.cpu == Cpu(1));
+    assert_eq!((totals.wait_ns, totals.run_ns), (20, 20));
+    assert_eq!(totals.other_class_ns, 20);
+}
+
+#[test]
+fn a_wait_without_an_end_is_said_to_be_one() {
+    let mut script = Script::default();
+    script.at(0).wake(0, A, 0);
+    script.at(40).push(0, What::End {});
+    let answers = script.answers();
+    let [wait] = &answers.waits[..] else {
+        panic!("one wait: {:?}", answers.waits);
+    };
+    assert_eq!((wait.len_ns(), wait.served), (40, false));
+}

@@ -1,0 +1,110 @@
+//! Reading a schedule: total on any bytes, a chunk at a time.
+
+use crate::ReadError;
+use crate::chunk::decode;
+use crate::column::Bytes;
+use crate::event::Event;
+use crate::section::{Kind, split};
+use crate::tables::Tables;
+
+/// A stretch of time of which the frequent events were left out, to keep the file small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Where it begins, nanoseconds of the scheduler's clock.
+    pub from_ns: u64,
+    /// Where it ends.
+    pub to_ns: u64,
+    /// Events that are missing.
+    pub events: u64,
+    /// Switches among them.
+    pub switches: u64,
+}
+
+#[derive(Debug)]
+struct Chunk<'a> {
+    at: usize,
+    gap: Option<Gap>,
+    packed: &'a [u8],
+}
+
+/// A schedule that was read.
+#[derive(Debug)]
+pub struct Schedule<'a> {
+    tables: Tables,
+    chunks: Vec<Chunk<'a>>,
+}
+
+impl<'a> Schedule<'a> {
+    /// Reads the file's frame, checks its checksums, and reads its tables.
+    pub fn read(file: &'a [u8]) -> Result<Self, ReadError> {
+        let mut chunks = Vec::new();
+        let mut tables = None;
+        for (kind, at, payload) in split(file)? {
+            if tables.is_some() {
+                let what = "a section after the last one";
+                return Err(ReadError::Malformed { what, at });
+            }
+            match kind {
+                Kind::Chunk => chunks.push(chunk(at, payload)?),
+                Kind::Tables => {
+                    let what = "the tables";
+                    let read = Tables::decode(payload);
+                    tables = Some(read.ok_or(ReadError::Malformed { what, at })?);
+                }
+            }
+        }
+        let tables = tables.ok_or(ReadError::CutOff { len: file.len() })?;
+        Ok(Self { tables, chunks })
+    }
+
+    /// What the events refer to.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Where events were left out, in order. Empty for a schedule that is whole.
+    pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
+        self.chunks.iter().filter_map(|chunk| chunk.gap)
+    }
+
+    /// Calls `each` with every event, and with every gap before the events that are left of it.
+    pub fn for_each(&self, mut each: impl FnMut(Result<&Event, Gap>)) -> Result<(), ReadError> {
+        for chunk in &self.chunks {
+            if let Some(gap) = chunk.gap {
+                each(Err(gap));
+            }
+            let what = "a chunk of events";
+            let events = decode(chunk.packed).ok_or(ReadError::Malformed { what, at: chunk.at })?;
+            for event in &events {
+                each(Ok(event));
+            }
+        }
+        Ok(())
+    }
+
+    /// All events at once.
+    pub fn events(&self) -> Result<Vec<Event>, ReadError> {
+        let mut events = Vec::new();
+        self.for_each(|event| events.extend(event.ok().copied()))?;
+        Ok(events)
+    }
+}
+
+fn chunk(at: usize, payload: &[u8]) -> Result<Chunk<'_>, ReadError> {
+    let mut bytes = Bytes(payload);
+    let mut number = || {
+        let what = "the head of a chunk";
+        bytes.number().ok_or(ReadError::Malformed { what, at })
+    };
+    let gap = Gap {
+        from_ns: number()?,
+        to_ns: number()?,
+        events: number()?,
+        switches: number()?,
+    };
+    Ok(Chunk {
+        at,
+        gap: (gap.events != 0).then_some(gap),
+        packed: bytes.0,
+    })
+}

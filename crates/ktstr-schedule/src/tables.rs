@@ -1,0 +1,129 @@
+//! What the events refer to: names and cgroups, and what is known of the producer.
+
+use std::collections::BTreeMap;
+
+use crate::column::{Bytes, put};
+
+/// Bytes of a name or a path at most.
+const TEXT_CAP: u64 = 4096;
+
+/// What saw the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// The entries of kernel functions, seen from outside under the virtual clock: nothing is
+    /// missing, and the guest does not know.
+    #[default]
+    FunctionEntries,
+    /// The kernel's own tracepoints, under the real clock.
+    Tracepoints,
+}
+
+impl Source {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::FunctionEntries => 1,
+            Self::Tracepoints => 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::FunctionEntries),
+            2 => Some(Self::Tracepoints),
+            _ => None,
+        }
+    }
+}
+
+/// A cgroup of the unified hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Path from the root, which is `/`.
+    pub path: String,
+}
+
+/// What the events refer to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tables {
+    /// What saw the events.
+    pub source: Source,
+    /// CPUs of the machine.
+    pub cpus: u16,
+    /// Functions or tracepoints that this kernel does not have, so that what they would have
+    /// shown is missing.
+    pub missing: Vec<String>,
+    /// Observations of which a part could not be read.
+    pub unreadable: u64,
+    /// Names of tasks, by the index that [`What::Name`](crate::What::Name) has.
+    pub names: Vec<String>,
+    /// Cgroups by id.
+    pub cgroups: BTreeMap<u64, Cgroup>,
+}
+
+impl Tables {
+    /// The index of `name`, which is added if it is new.
+    pub fn name(&mut self, name: &str) -> u32 {
+        // A guest has a few hundred names, and the newest are asked for most.
+        let found = self.names.iter().rposition(|known| known == name);
+        let index = found.unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![self.source.code()];
+        put(&mut bytes, u64::from(self.cpus));
+        put(&mut bytes, self.unreadable);
+        for list in [&self.missing, &self.names] {
+            put(&mut bytes, list.len() as u64);
+            for text in list {
+                put_text(&mut bytes, text);
+            }
+        }
+        put(&mut bytes, self.cgroups.len() as u64);
+        for (id, cgroup) in &self.cgroups {
+            put(&mut bytes, *id);
+            put_text(&mut bytes, &cgroup.path);
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut bytes = Bytes(bytes);
+        let source = Source::from_code(bytes.byte()?)?;
+        let cpus = u16::try_from(bytes.number()?).ok()?;
+        let unreadable = bytes.number()?;
+        let missing = texts(&mut bytes)?;
+        let names = texts(&mut bytes)?;
+        let mut cgroups = BTreeMap::new();
+        for _ in 0..bytes.number()? {
+            let id = bytes.number()?;
+            let path = bytes.text(TEXT_CAP)?;
+            cgroups.insert(id, Cgroup { path });
+        }
+        bytes.0.is_empty().then_some(Self {
+            source,
+            cpus,
+            missing,
+            unreadable,
+            names,
+            cgroups,
+        })
+    }
+}
+
+fn put_text(to: &mut Vec<u8>, text: &str) {
+    let text = &text[..text.floor_char_boundary(TEXT_CAP as usize)];
+    put(to, text.len() as u64);
+    to.extend_from_slice(text.as_bytes());
+}
+
+fn texts(bytes: &mut Bytes<'_>) -> Option<Vec<String>> {
+    let mut texts = Vec::new();
+    for _ in 0..bytes.number()? {
+        texts.push(bytes.text(TEXT_CAP)?);
+    }
+    Some(texts)
+}
