@@ -1,11 +1,19 @@
 //! The guest's serial console: read as it comes, kept within bounds.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rustix::fs::FallocateFlags;
+
+use crate::{MachineError, anonymous_file};
+
 /// Bytes kept from the start and from the end of what the guest printed.
-const KEEP: usize = 4 << 20;
+const KEEP: usize = 256 << 10;
+/// Bytes that are given back to the host at a time.
+const STEP: u64 = 64 << 10;
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -46,17 +54,8 @@ impl Console {
     /// What was printed so far: all of it, or its start and its end with the gap named.
     pub fn text(&self) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::from_utf8_lossy(&kept.head).into_owned();
-        let present = (kept.head.len() + kept.tail.len()) as u64;
-        if kept.total > present {
-            text.push_str(&format!(
-                "\n[... {} bytes left out ...]\n",
-                kept.total - present
-            ));
-        }
         let tail: Vec<u8> = kept.tail.iter().copied().collect();
-        text.push_str(&String::from_utf8_lossy(&tail));
-        text
+        text_of(&kept.head, &tail, kept.total)
     }
 
     /// Waits for the end of the stream: call it once the writer is gone.
@@ -65,6 +64,74 @@ impl Console {
             // The thread cannot panic; if it did, what it kept is still there.
             let _ = thread.join();
         }
+    }
+}
+
+fn text_of(head: &[u8], tail: &[u8], total: u64) -> String {
+    let mut text = String::from_utf8_lossy(head).into_owned();
+    let left_out = total.saturating_sub((head.len() + tail.len()) as u64);
+    if left_out > 0 {
+        text.push_str(&format!("\n[... {left_out} bytes left out ...]\n"));
+    }
+    text.push_str(&String::from_utf8_lossy(tail));
+    text
+}
+
+/// The console of a machine under the virtual clock: a file in memory, which takes every byte at
+/// once, where a pipe would keep the guest waiting for the host.
+///
+/// The file grows as long as the guest prints, and the host gives the memory of its middle back.
+/// What is kept, the first and the last [`KEEP`] bytes, depends on what was printed alone.
+#[derive(Debug)]
+pub(crate) struct ConsoleFile {
+    file: File,
+    /// Where the part that was given back ends; it starts at [`KEEP`].
+    freed_up_to: u64,
+}
+
+impl ConsoleFile {
+    pub(crate) fn new() -> Result<Self, MachineError> {
+        Ok(Self {
+            file: anonymous_file("ktstr-console", 0)?,
+            freed_up_to: KEEP as u64,
+        })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives back what is not kept. To be called often while the guest runs: what it prints between
+    /// two calls is what the file can grow by.
+    pub(crate) fn bound(&mut self) -> Result<(), MachineError> {
+        let wrap = |e| MachineError::system("giving back memory of the guest's console", e);
+        let len = self.file.metadata().map_err(wrap)?.len();
+        let kept_from = len.saturating_sub(KEEP as u64) / STEP * STEP;
+        if kept_from > self.freed_up_to {
+            rustix::fs::fallocate(
+                &self.file,
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                self.freed_up_to,
+                kept_from - self.freed_up_to,
+            )
+            .map_err(|e| wrap(e.into()))?;
+            self.freed_up_to = kept_from;
+        }
+        Ok(())
+    }
+
+    /// As [`Console::text`].
+    pub(crate) fn text(&self) -> String {
+        let len = self.file.metadata().map_or(0, |m| m.len());
+        let piece = |from: u64, to: u64| {
+            let mut bytes = vec![0u8; (to - from) as usize];
+            // What cannot be read is not shown.
+            let _ = self.file.read_exact_at(&mut bytes, from);
+            bytes
+        };
+        let head_end = len.min(KEEP as u64);
+        let tail_start = len.saturating_sub(KEEP as u64).max(head_end);
+        text_of(&piece(0, head_end), &piece(tail_start, len), len)
     }
 }
 
@@ -95,6 +162,45 @@ mod tests {
         assert!(text.ends_with("last line\n"));
         assert!(text.contains("bytes left out"));
         assert!(text.len() < 2 * KEEP + 100);
+    }
+
+    #[test]
+    fn a_file_that_grows_without_end_keeps_its_start_and_its_end_and_no_more_memory() {
+        use std::io::Write;
+        use std::os::unix::fs::MetadataExt;
+        let mut console = ConsoleFile::new().expect("memory");
+        let mut flood = b"first line\n".to_vec();
+        let line = [b'x'; 64 << 10];
+        console.file.write_all(&flood).expect("memory");
+        for _ in 0..8 * KEEP / line.len() {
+            console.file.write_all(&line).expect("memory");
+            flood.extend_from_slice(&line);
+            console.bound().expect("a file in memory has holes");
+            let used = console.file.metadata().expect("a file").blocks() * 512;
+            assert!(used <= 2 * KEEP as u64 + 2 * STEP, "{used} bytes");
+        }
+        console.file.write_all(b"last line\n").expect("memory");
+        flood.extend_from_slice(b"last line\n");
+        console.bound().expect("a file in memory has holes");
+        // The same text as from a pipe, whose reader keeps no more from the start.
+        let mut piped = Console::collect(std::io::Cursor::new(flood));
+        piped.finish();
+        let text = console.text();
+        assert!(text.starts_with("first line\n") && text.ends_with("last line\n"));
+        assert!(!text.contains('\0'), "a part that was given back is shown");
+        assert!(text == piped.text());
+    }
+
+    #[test]
+    fn a_short_file_is_shown_whole() {
+        use std::io::Write;
+        let mut console = ConsoleFile::new().expect("memory");
+        console
+            .file
+            .write_all(&vec![b'x'; KEEP + 10])
+            .expect("memory");
+        console.bound().expect("nothing to do");
+        assert_eq!(console.text(), "x".repeat(KEEP + 10));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Not for: what the guest does, which kernel it boots, or whether a run was good. Nothing here
 //! knows of schedulers.
 
+mod confine;
 mod console;
 mod error;
 mod initramfs;
@@ -13,9 +14,11 @@ mod qemu;
 mod qmp;
 mod ram;
 mod shape;
+mod spawner;
 mod spec;
 mod virtual_clock;
 
+pub use confine::SANDBOX;
 pub use error::MachineError;
 pub use initramfs::Initramfs;
 pub use machine::{Halt, Machine, anonymous_file};

@@ -2,24 +2,23 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::console::ConsoleFile;
 use crate::process::{FUTEX, POLL, Process, VcpuTime};
 use crate::qmp::{Event, Qmp};
 use crate::spec::Descriptors;
-use crate::{ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints};
+use crate::{
+    ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints, confine,
+};
 
 /// How long QEMU may take to answer. It answers in milliseconds; a host that is suspended or
 /// swapping for longer than this is not fit to run a VM.
 const ANSWER: Duration = Duration::from_secs(60);
-
-/// Bytes of a console file that are shown.
-const CONSOLE_CAP: u64 = 8 << 20;
 
 /// Why the guest does not run any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub struct Machine {
     halted: Option<Halt>,
     clock: Clock,
     virtual_clock: Option<VirtualClock>,
-    console: Option<File>,
+    console: Option<ConsoleFile>,
     /// The vCPUs' threads, once they were asked for.
     threads: Option<Vec<u32>>,
 }
@@ -177,41 +176,24 @@ impl Machine {
         spec.shape.validate()?;
         let (virtual_clock, console) = match spec.clock {
             ClockMode::Real => (None, None),
-            ClockMode::Virtual { .. } => (
-                Some(VirtualClock::new(points)?),
-                Some(anonymous_file("ktstr-console", 0)?),
-            ),
+            ClockMode::Virtual { .. } => {
+                (Some(VirtualClock::new(points)?), Some(ConsoleFile::new()?))
+            }
         };
-        let (ours, theirs) = UnixStream::pair()
-            .map_err(|e| MachineError::system("making a socket pair for QMP", e))?;
+        let clock = virtual_clock.as_ref().zip(console.as_ref());
         let descriptors = Descriptors {
-            monitor: theirs.as_raw_fd(),
+            monitor: -1,
             initramfs: initramfs.map(AsRawFd::as_raw_fd),
             ram: ram.iter().map(AsRawFd::as_raw_fd).collect(),
             share,
-            clock: virtual_clock
-                .as_ref()
-                .zip(console.as_ref())
-                .map(|(clock, console)| {
-                    [&clock.plugin, &clock.control, console].map(AsRawFd::as_raw_fd)
-                }),
+            clock: clock.map(|(clock, console)| {
+                [&clock.plugin, &clock.control, console.file()].map(AsRawFd::as_raw_fd)
+            }),
         };
-        let mut inherit = vec![descriptors.monitor];
-        inherit.extend(descriptors.initramfs);
-        inherit.extend(&descriptors.ram);
-        inherit.extend(descriptors.clock.iter().flatten());
-        let preload = descriptors.clock.map(|[plugin, ..]| plugin);
-        let mut process =
-            Process::start(&qemu.path, &spec.arguments(&descriptors), inherit, preload)?;
-        drop(theirs);
-        let qmp = match Qmp::connect(ours, ANSWER) {
-            Ok(qmp) => qmp,
-            Err(MachineError::System { .. }) => {
-                // The monitor's end is QEMU's end: give it the moment it needs to be waited for.
-                process.kill();
-                return Err(process.death("starting up"));
-            }
-            Err(other) => return Err(other),
+        let (process, qmp) = match begin(qemu, spec, descriptors.clone()) {
+            // No guest has run yet, so the machine is the same without.
+            Err(error) if confine::is_refused(&error) => begin(qemu, spec, descriptors)?,
+            other => other?,
         };
         let backends: Vec<_> = ram
             .iter()
@@ -244,13 +226,7 @@ impl Machine {
     pub fn console(&self) -> String {
         match &self.console {
             None => self.process.console.text(),
-            Some(file) => {
-                let len = file.metadata().map_or(0, |m| m.len()).min(CONSOLE_CAP);
-                let mut bytes = vec![0u8; len as usize];
-                // What cannot be read is not shown.
-                let _ = file.read_exact_at(&mut bytes, 0);
-                String::from_utf8_lossy(&bytes).into_owned()
-            }
+            Some(file) => file.text(),
         }
     }
 
@@ -336,7 +312,13 @@ impl Machine {
     }
 
     /// Why the guest does not run any more, if it does not. An error when QEMU itself is gone.
+    ///
+    /// To be asked often while the guest runs: this is also where what it prints is kept within
+    /// bounds.
     pub fn halt(&mut self) -> Result<Option<Halt>, MachineError> {
+        if let Some(console) = &mut self.console {
+            console.bound()?;
+        }
         loop {
             match self.qmp.event() {
                 Ok(Some(event)) => self.note(&event)?,
@@ -386,6 +368,34 @@ impl Machine {
             }
             other => other,
         }
+    }
+}
+
+/// Starts QEMU and greets its monitor.
+fn begin(
+    qemu: &Qemu,
+    spec: &MachineSpec,
+    mut descriptors: Descriptors,
+) -> Result<(Process, Qmp), MachineError> {
+    let (ours, theirs) =
+        UnixStream::pair().map_err(|e| MachineError::system("making a socket pair for QMP", e))?;
+    descriptors.monitor = theirs.as_raw_fd();
+    let mut inherit = vec![descriptors.monitor];
+    inherit.extend(descriptors.initramfs);
+    inherit.extend(&descriptors.ram);
+    inherit.extend(descriptors.clock.iter().flatten());
+    let preload = descriptors.clock.map(|[plugin, ..]| plugin);
+    let arguments = spec.arguments(&descriptors);
+    let mut process = Process::start(&qemu.path, &arguments, inherit, preload)?;
+    drop(theirs);
+    match Qmp::connect(ours, ANSWER) {
+        Ok(qmp) => Ok((process, qmp)),
+        Err(MachineError::System { .. }) => {
+            // The monitor's end is QEMU's end: give it the moment it needs to be waited for.
+            process.kill();
+            Err(process.death("starting up"))
+        }
+        Err(other) => Err(other),
     }
 }
 

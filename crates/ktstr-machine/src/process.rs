@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::MachineError;
 use crate::console::Console;
+use crate::{MachineError, confine, spawner};
 
 /// Looks in a row at which the main thread must be where it is waited for.
 const SETTLED: u32 = 3;
@@ -39,10 +39,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts QEMU with `inherit` open in it, of which `preload` is a library that comes before all others.
-    ///
-    /// The kernel kills it when the calling thread ends, however that comes about; so the
-    /// thread that starts a machine is the one that keeps it.
+    /// Starts QEMU with `inherit` open in it, of which `preload` is a library that comes before all
+    /// others. The kernel kills it when this process ends, however that comes about.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -52,6 +50,7 @@ impl Process {
         let parent = rustix::process::getpid();
         let mut command = Command::new(program);
         command
+            .args(confine::sandbox())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -67,23 +66,9 @@ impl Process {
         }
         // SAFETY: between fork and exec only system calls are made, on values copied before.
         unsafe {
-            command.pre_exec(move || {
-                rustix::process::set_parent_process_death_signal(Some(
-                    rustix::process::Signal::KILL,
-                ))?;
-                if rustix::process::getppid() != Some(parent) {
-                    // The parent was gone before the signal was asked for.
-                    return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
-                }
-                for fd in &inherit {
-                    if libc::fcntl(*fd, libc::F_SETFD, 0) < 0 {
-                        return Err(std::io::Error::last_os_error());
-                    }
-                }
-                Ok(())
-            });
+            command.pre_exec(move || confine::before_exec(&inherit, parent));
         }
-        let mut child = command.spawn().map_err(|source| MachineError::Spawn {
+        let mut child = spawner::spawn(command).map_err(|source| MachineError::Spawn {
             path: program.to_owned(),
             source,
         })?;

@@ -1,0 +1,81 @@
+//! Starts child processes from a thread that stays.
+//!
+//! The kernel sends the death signal that a child asked for when the *thread* that made it ends
+//! (prctl(2), `PR_SET_PDEATHSIG`), not when the process does. A harness may start a machine on one
+//! thread of a pool and go on with it on another, so all machines are children of one thread that
+//! ends with the process.
+
+use std::io::{Error, Result};
+use std::process::{Child, Command};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+type Job = (Command, Sender<Result<Child>>);
+
+/// The thread's inbox, and the process it is a thread of: a fork does not copy threads.
+static SPAWNER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
+
+/// As [`Command::spawn`]; a death signal of the child comes with the end of this process.
+pub(crate) fn spawn(command: Command) -> Result<Child> {
+    let (answer, answered) = channel();
+    let gone = |_| Error::other("the thread that starts QEMU is gone");
+    inbox()?
+        .send((command, answer))
+        .map_err(|e| gone(e.to_string()))?;
+    answered.recv().map_err(|e| gone(e.to_string()))?
+}
+
+fn inbox() -> Result<Sender<Job>> {
+    let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = std::process::id();
+    if let Some((owner, inbox)) = &*spawner
+        && *owner == process
+    {
+        return Ok(inbox.clone());
+    }
+    let (inbox, jobs) = channel::<Job>();
+    std::thread::Builder::new()
+        .name("ktstr-spawner".to_owned())
+        .spawn(move || {
+            for (mut command, answer) in jobs {
+                // Whoever asked waits for the answer.
+                let _ = answer.send(command.spawn());
+            }
+        })?;
+    *spawner = Some((process, inbox.clone()));
+    Ok(inbox)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A child that is to die with the thread that made it, made by a thread that ends.
+    fn child_of_a_thread_that_ends(spawn: fn(Command) -> Result<Child>) -> Child {
+        let parent = rustix::process::getpid();
+        let made = std::thread::spawn(move || {
+            let mut command = Command::new("sleep");
+            command.arg("60");
+            // SAFETY: makes system calls only.
+            unsafe { command.pre_exec(move || crate::confine::before_exec(&[], parent)) };
+            spawn(command).expect("there is a sleep(1)")
+        });
+        made.join().expect("the thread ends")
+    }
+
+    #[test]
+    fn a_child_outlives_the_thread_that_asked_for_it() {
+        let mut child = child_of_a_thread_that_ends(spawn);
+        // Without the spawner the signal comes at once.
+        let mut direct = child_of_a_thread_that_ends(|mut command| command.spawn());
+        direct.wait().expect("our child");
+        std::thread::sleep(Duration::from_millis(100));
+        let ended = child.try_wait().expect("our child");
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+        assert_eq!(ended, None);
+    }
+}

@@ -1,0 +1,222 @@
+//! What a running QEMU may do on the host, and that it belongs to its process, not to a thread.
+
+#[macro_use]
+mod common;
+
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Case, machines};
+use ktstr::prelude::*;
+
+const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
+/// What a run may take to start its QEMU.
+const STARTED_WITHIN: Duration = Duration::from_secs(120);
+
+case!(WAITS = "waits", waits, topology: ONE_CPU, duration: Duration::from_secs(600));
+case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
+
+/// Busy all along: idle time of the virtual clock would be jumped over.
+fn waits(_: &Ctx) -> Result<AssertResult> {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(600) {
+        std::hint::spin_loop();
+    }
+    Ok(AssertResult::pass())
+}
+
+/// A run whose machine has come as far as its sandbox.
+struct Running {
+    run: Child,
+    machine: u32,
+    _folder: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(clock: &str, leak: Option<&std::fs::File>) -> Self {
+        let Case {
+            mut command,
+            folder,
+        } = Case::new("waits")
+            .env("KTSTR_CLOCK", clock)
+            .env("KTSTR_ACCEL", "tcg");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(fd) = leak.map(AsRawFd::as_raw_fd) {
+            // SAFETY: one system call.
+            unsafe {
+                command.pre_exec(move || match libc::fcntl(fd, libc::F_SETFD, 0) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                });
+            }
+        }
+        let mut run = command.spawn().expect("the test binary starts");
+        let began = Instant::now();
+        loop {
+            // Its RAM being mapped, QEMU is past its own start.
+            let up = machines(run.id()).into_iter().find(|pid| {
+                let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+                ["/ram0", "memfd:ktstr-ram", "memfd:ktstr-template"]
+                    .iter()
+                    .any(|ram| maps.contains(ram))
+            });
+            if let Some(machine) = up {
+                return Self {
+                    run,
+                    machine,
+                    _folder: folder,
+                };
+            }
+            let ended = run.try_wait().expect("our child");
+            assert_eq!(ended, None, "the run ended before it had a QEMU");
+            assert!(began.elapsed() < STARTED_WITHIN, "there is no QEMU");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn status(&self, key: &str) -> String {
+        let text =
+            std::fs::read_to_string(format!("/proc/{}/status", self.machine)).expect("QEMU runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.expect("a line of that name").trim().to_owned()
+    }
+
+    /// What QEMU has open.
+    fn open(&self) -> Vec<PathBuf> {
+        std::fs::read_dir(format!("/proc/{}/fd", self.machine))
+            .expect("QEMU runs")
+            .flatten()
+            .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its machines end with it.
+        let _ = self.run.kill();
+        let _ = self.run.wait();
+    }
+}
+
+#[test]
+fn qemu_is_confined_under_both_clocks() {
+    for clock in ["real", "virtual"] {
+        let running = Running::start(clock, None);
+        assert_eq!(running.status("NoNewPrivs:"), "1", "{clock}");
+        assert_eq!(running.status("Seccomp:"), "2", "{clock}");
+        // CAP_DAC_OVERRIDE is bit 1; an ordinary user has not even that.
+        let capabilities = u64::from_str_radix(&running.status("CapPrm:"), 16);
+        assert_eq!(capabilities.expect("a number") & !0b10, 0, "{clock}");
+    }
+}
+
+#[test]
+fn qemu_has_nothing_open_but_its_own() {
+    let leaked = tempfile::NamedTempFile::new().expect("a temporary file");
+    for clock in ["real", "virtual"] {
+        let running = Running::start(clock, Some(leaked.as_file()));
+        let ours = std::fs::read_dir(format!("/proc/{}/fd", running.run.id()))
+            .expect("the run goes on")
+            .flatten()
+            .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path == leaked.path()));
+        assert!(ours, "the run inherited the file, or this shows nothing");
+        for path in running.open() {
+            let text = path.to_string_lossy();
+            let of_kind = [
+                "/dev/null",
+                "pipe:",
+                "socket:",
+                "anon_inode:",
+                "/memfd:ktstr-",
+            ]
+            .iter()
+            .any(|kind| text.starts_with(kind));
+            let of_template = text.contains("/templates/") && text.contains("/ram");
+            assert!(of_kind || of_template, "{clock}: QEMU has {text} open");
+        }
+    }
+}
+
+#[test]
+fn a_qemu_without_a_sandbox_is_told_of_once() {
+    // Refuses the option as a QEMU does that was built without libseccomp.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let wrapper = folder.path().join("qemu");
+    let real = ktstr_machine::Qemu::find().expect("a QEMU");
+    std::fs::write(
+        &wrapper,
+        format!(
+            "#!/bin/sh\n[ \"$1\" = -sandbox ] && {{ echo \"$0: -sandbox support is not enabled in \
+             this QEMU binary\" >&2; exit 1; }}\nexec {} \"$@\"\n",
+            real.path.display()
+        ),
+    )
+    .expect("a writable folder");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&wrapper, mode).expect("own file");
+    let ended = Case::new("passes").env("KTSTR_QEMU", &wrapper).run();
+    ended.says(0, &["seccomp", "libseccomp"]);
+    assert_eq!(
+        ended.text.matches("seccomp sandbox").count(),
+        1,
+        "{}",
+        ended.text
+    );
+}
+
+/// Twice what is kept of it.
+const PRINTED: usize = 1 << 20;
+
+case!(PRINTS = "prints", prints, topology: ONE_CPU, memory_mib: 256, duration: Duration::from_secs(600));
+
+fn prints(_: &Ctx) -> Result<AssertResult> {
+    use std::io::Write;
+    let mut console = std::fs::File::options().write(true).open("/dev/ttyS0")?;
+    let line = format!("{}\n", "printed without end ".repeat(51));
+    for _ in 0..PRINTED / line.len() {
+        console.write_all(line.as_bytes())?;
+    }
+    console.write_all(b"the last line\n")?;
+    Ok(AssertResult::fail_msg("so that the record is kept"))
+}
+
+#[test]
+fn a_guest_that_prints_without_end_does_not_eat_the_hosts_memory() {
+    let mut case = Case::new("prints").env("KTSTR_CLOCK", "virtual");
+    case.command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = case.command.spawn().expect("the test binary starts");
+    let (mut length, mut most) = (0, 0);
+    while run.try_wait().expect("our child").is_none() {
+        for machine in machines(run.id()) {
+            let open = std::fs::read_dir(format!("/proc/{machine}/fd"));
+            for fd in open.into_iter().flatten().flatten().map(|fd| fd.path()) {
+                use std::os::unix::fs::MetadataExt;
+                let is_console = std::fs::read_link(&fd)
+                    .is_ok_and(|name| name.to_string_lossy().contains("ktstr-console"));
+                if let (true, Ok(file)) = (is_console, std::fs::metadata(&fd)) {
+                    length = length.max(file.len());
+                    most = most.max(file.blocks() * 512);
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let record = common::records(&case.folder.path().join("runs")).pop();
+    let record = record.expect("the run left a record");
+    let console = std::fs::read_to_string(record.path.with_file_name("console.log"));
+    let console = console.expect("a record has the console");
+    assert!(
+        length > PRINTED as u64 * 9 / 10,
+        "only {length} bytes were seen"
+    );
+    assert!(
+        most < 7 << 20,
+        "{most} bytes of {length} were held in memory"
+    );
+    assert!(console.contains("bytes left out ...]"));
+    assert!(console.contains("the last line"));
+}
