@@ -1,7 +1,10 @@
 //! What a worker's body sees: work, sleep, samples, checkpoints. Runs in the forked child only:
 //! no allocation, no locks, no panics.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 
 use super::rng::Rng;
 use super::shared::{
@@ -158,8 +161,9 @@ impl<'a> WorkerCtx<'a> {
         if self.stopped() {
             return;
         }
-        self.sample(sys::now_ns().saturating_sub(deadline));
+        let late = sys::now_ns().saturating_sub(deadline);
         self.last_ns = self.last_ns.wrapping_add(ns);
+        self.sample(late);
         self.checkpoint();
     }
 
@@ -182,8 +186,12 @@ impl<'a> WorkerCtx<'a> {
         self.tele.timer_samples.store(1, Relaxed);
     }
 
-    /// Records one latency: all of the first 100 000, then a uniform reservoir.
+    /// Records one latency: all of the first 100 000, then a uniform reservoir. It belongs to the
+    /// phase in which it was measured, even if the worker slept through the start of that phase.
     pub fn sample(&mut self, ns: u64) {
+        if self.phase_page.phase.load(Acquire) != self.phase {
+            self.checkpoint();
+        }
         let seen = self.tele.samples_seen.load(Relaxed);
         self.tele.samples_seen.store(seen.wrapping_add(1), Relaxed);
         self.open.samples = self.open.samples.wrapping_add(1);
@@ -247,7 +255,7 @@ impl<'a> WorkerCtx<'a> {
                     return false;
                 };
                 while !self.stopped() {
-                    if word.swap(0, std::sync::atomic::Ordering::Acquire) == 1 {
+                    if word.swap(0, Acquire) == 1 {
                         let stamp = stamp.load(Relaxed);
                         self.sample(sys::now_ns().saturating_sub(stamp));
                         self.checkpoint();
@@ -264,7 +272,7 @@ impl<'a> WorkerCtx<'a> {
     pub fn checkpoint(&mut self) {
         self.since_checkpoint = 0;
         let now = sys::now_ns();
-        let cpu = sys::current_cpu();
+        let (cpu, phase) = place(&self.phase_page.phase, sys::current_cpu);
         let gap = now.saturating_sub(self.last_ns);
         if gap > self.open.max_gap_ns {
             self.open.max_gap_ns = gap;
@@ -272,15 +280,16 @@ impl<'a> WorkerCtx<'a> {
             self.open.max_gap_cpu = cpu;
         }
         self.last_ns = now.max(self.last_ns);
+        if phase != self.phase {
+            // A gap that began in the old phase counts there, and so do the units done since the
+            // last checkpoint; the CPU does not.
+            self.publish(now);
+            self.next_slice(now, phase);
+        }
         if cpu != self.cpu {
             self.migrated(now, cpu);
         }
-        // Read after the CPU: where a worker is found once the next phase has begun, say with
-        // another cpuset, is no matter of the last one.
-        let phase = self
-            .phase_page
-            .phase
-            .load(std::sync::atomic::Ordering::Acquire);
+        // Past the last slice there is none that this CPU belongs to.
         if phase == self.phase
             && let Some(word) = self.open.cpus.get_mut(cpu as usize / 64)
         {
@@ -290,9 +299,6 @@ impl<'a> WorkerCtx<'a> {
         self.tele
             .live_iterations
             .store(self.total_iterations, Relaxed);
-        if phase != self.phase {
-            self.next_slice(now, phase);
-        }
     }
 
     fn migrated(&mut self, now: u64, cpu: u32) {
@@ -365,9 +371,6 @@ impl<'a> WorkerCtx<'a> {
             sched,
             ..Open::default()
         };
-        if let Some(word) = self.open.cpus.get_mut(self.cpu as usize / 64) {
-            *word |= 1 << (self.cpu % 64);
-        }
         self.publish(now);
         self.tele.slices_used.store(self.slice as u32 + 1, Relaxed);
     }
@@ -381,6 +384,21 @@ impl<'a> WorkerCtx<'a> {
         self.tele
             .finished
             .store(1, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// The CPU that `cpu` reads and the phase in which it was read. A worker may be preempted between
+/// two reads for as long as the scheduler likes, across the start of a step that changes its
+/// cpuset: a CPU counts only when the phase was the same before and after it was read.
+fn place(phase: &AtomicU16, mut cpu: impl FnMut() -> u32) -> (u32, u16) {
+    let mut before = phase.load(Acquire);
+    loop {
+        let seen = cpu();
+        let after = phase.load(Acquire);
+        if after == before {
+            return (seen, after);
+        }
+        before = after;
     }
 }
 
@@ -415,4 +433,60 @@ pub(super) fn spin(units: u64) {
         x = std::hint::black_box(x.wrapping_mul(25173).wrapping_add(13849));
     }
     std::hint::black_box(x);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::Shared;
+    use super::*;
+
+    fn cpus_of(slice: &Slice) -> Vec<usize> {
+        let first = slice.cpus[0].load(Relaxed);
+        (0..64).filter(|cpu| first >> cpu & 1 == 1).collect()
+    }
+
+    /// The worker reads its CPU, is preempted, and runs again two steps later, on the CPU that its
+    /// new cpuset leaves to it.
+    #[test]
+    fn a_cpu_read_before_a_change_of_phase_is_read_again() {
+        let phase = AtomicU16::new(1);
+        let mut reads = 0;
+        let found = place(&phase, || {
+            reads += 1;
+            match reads {
+                1 => {
+                    phase.store(3, Relaxed);
+                    2
+                }
+                _ => 0,
+            }
+        });
+        assert_eq!(found, (0, 3));
+        assert_eq!(reads, 2);
+    }
+
+    #[test]
+    fn what_is_measured_after_a_change_of_phase_counts_in_the_new_one() {
+        let (tele, control, page) = (
+            Shared::<Telemetry>::new().expect("memory"),
+            Shared::<Control>::new().expect("memory"),
+            Shared::<PhasePage>::new().expect("memory"),
+        );
+        control.released_at_ns.store(sys::now_ns(), Relaxed);
+        let mut ctx = WorkerCtx::begin(&tele, &control, &page, Rng::new(0, 0));
+        ctx.count_units(10);
+        page.phase.store(2, Relaxed);
+        // A wake-up that the worker measures before its next checkpoint.
+        ctx.sample(5);
+        assert_eq!(tele.slices_used.load(Relaxed), 2);
+        let sample = tele.samples[0].load(Relaxed);
+        assert_eq!(sample, 2 << SAMPLE_NS_BITS | 5);
+        ctx.finish();
+        let [old, new] = [&tele.slices[0], &tele.slices[1]];
+        assert_eq!(old.samples.load(Relaxed), 0);
+        assert_eq!(old.work_units.load(Relaxed), 10);
+        assert_eq!(new.phase.load(Relaxed), 2);
+        assert_eq!(new.samples.load(Relaxed), 1);
+        assert_eq!(cpus_of(new).len(), 1);
+    }
 }
