@@ -1,5 +1,5 @@
-//! Names the guest side by its sources, so that a machine saved with another one in it is not
-//! taken for ours.
+//! Names the guest side by a hash of its sources, so that a template whose PID 1 was built from other sources is not
+//! reused.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     let mut files = Vec::new();
-    for folder in ["src", "../ktstr-mailbox/src"] {
-        println!("cargo::rerun-if-changed={folder}");
-        collect(Path::new(folder), &mut files);
+    let mailbox = std::env::var_os("DEP_KTSTR_MAILBOX_SOURCES").map(PathBuf::from);
+    let mailbox = mailbox.expect("the build script of ktstr-mailbox names its sources");
+    for folder in [Path::new("src"), &mailbox] {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        collect(folder, &mut files);
     }
     files.sort();
     let mut hasher = DefaultHasher::new();

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use libbpf_cargo::SkeletonBuilder;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 /// The oldest clang whose BPF back end is known to compile the sources.
@@ -30,17 +30,42 @@ fn main() -> Result<()> {
 
     let clang = find_clang()?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
+    let package = PathBuf::from(
+        env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?,
+    );
     // The object's file name is what libbpf makes map names of: "bpf" gives
     // `bpf_bpf.bss`, the name under which the outside looks for the globals.
     SkeletonBuilder::new()
         .source(Path::new(SOURCE_DIR).join("main.bpf.c"))
         .obj(out_dir.join("bpf.bpf.o"))
         .clang(clang)
-        .clang_args([BPF_CPU, "-Wall", "-Werror"])
+        .clang_args([
+            BPF_CPU,
+            "-Wall",
+            "-Werror",
+            // The line information, which the kernel copies and checks at load, names the source
+            // files: a longer folder name would be another schedule.
+            &format!("-ffile-prefix-map={}=scx-ktstr", package.display()),
+        ])
         .reference_obj(true)
         .rustfmt("disable_rustfmt")
         .build_and_generate(out_dir.join("bpf_skel.rs"))
-        .context("the BPF half of scx-ktstr does not build")
+        .context("the BPF half of scx-ktstr does not build")?;
+    let skeleton = relative(&out_dir, &package.join("src")).join("bpf_skel.rs");
+    println!("cargo:rustc-env=SCX_KTSTR_SKELETON={}", skeleton.display());
+    Ok(())
+}
+
+/// `to` as seen from the folder `from`, both absolute. The skeleton is included by this path, because its panic messages
+/// name it: the binary is then the same in whatever folder the workspace lies, as long as the target folder is in it.
+fn relative(to: &Path, from: &Path) -> PathBuf {
+    let shared = to
+        .components()
+        .zip(from.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(shared)).collect()
 }
 
 /// `BPF_CLANG`, or the first of [`CLANGS`] that is new enough.

@@ -1,41 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A small, correct sched_ext scheduler, and on request a defective one: what
-//! ktstr tests itself with.
-//!
-//! The scheduling is in `bpf/main.bpf.c`; this half loads it, throws the timed
-//! switches and reports why it ended. It makes no scheduling decision.
-
-mod cli;
-mod defects;
-mod exit;
-mod run;
-mod signals;
-mod skel;
-mod topology;
+//! The program; all of it is in the library.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let options = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(cli::Request::Run(options)) => options,
-        Ok(cli::Request::Print(text)) => {
-            println!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Err(err) => {
-            eprintln!("ktstr: {err}\nktstr: see scx-ktstr --help");
-            return ExitCode::from(2);
-        }
-    };
-    for ignored in &options.ignored {
-        eprintln!("ktstr: ignoring argument {ignored:?}");
-    }
-    match run::run(&options) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(err) => {
-            eprintln!("ktstr: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
+    scx_ktstr::main()
 }

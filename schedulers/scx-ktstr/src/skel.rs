@@ -4,4 +4,4 @@
 #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
 #![allow(clippy::unwrap_used, dead_code, unused_imports)]
 
-include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
+include!(env!("SCX_KTSTR_SKELETON"));

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A small, correct sched_ext scheduler, and on request a defective one: what
+//! ktstr tests itself with.
+//!
+//! The scheduling is in `bpf/main.bpf.c`; this half loads it, throws the timed
+//! switches and reports why it ended. It makes no scheduling decision.
+//!
+//! The scheduler is a program. It is a library too so that `cargo-ktstr` can
+//! install it beside itself for its demo.
+
+mod cli;
+mod defects;
+mod exit;
+mod run;
+mod signals;
+mod skel;
+mod topology;
+
+use std::process::ExitCode;
+
+/// The whole program: parses the command line, schedules until it is told to
+/// stop or the kernel ejects it, and reports why it ended.
+pub fn main() -> ExitCode {
+    let options = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(cli::Request::Run(options)) => options,
+        Ok(cli::Request::Print(text)) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(err) => {
+            eprintln!("ktstr: {err}\nktstr: see scx-ktstr --help");
+            return ExitCode::from(2);
+        }
+    };
+    for ignored in &options.ignored {
+        eprintln!("ktstr: ignoring argument {ignored:?}");
+    }
+    match run::run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(err) => {
+            eprintln!("ktstr: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

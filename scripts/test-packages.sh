@@ -1,0 +1,78 @@
+#!/bin/sh
+# Tries the crates as a registry would serve them: packages all of them, makes a directory source of these and of what
+# they depend on, and, in folders outside the checkout,
+#   1. builds a crate that depends on the packaged ktstr, and runs its test in a virtual machine;
+#   2. installs the packaged cargo-ktstr, and runs its demo in an empty folder.
+#
+# Exit: 0 both passed; else the exit code of what failed.
+# Needs: what `make deps` installs, and the crates of Cargo.lock in cargo's cache or a registry to fetch them from.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD
+cargo=${CARGO:-cargo}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+say() { printf -- '-- %s\n' "$*"; }
+
+say "package every crate of the workspace"
+packages=$work/target
+$cargo package --workspace --no-verify --allow-dirty --quiet --target-dir "$packages"
+
+say "make a directory source of them"
+source=$work/source
+$cargo vendor --locked --quiet "$source" >/dev/null
+for package in "$packages"/package/*.crate; do
+    tar -xzf "$package" -C "$source"
+    folder=$source/$(basename "$package" .crate)
+    printf '{"files":{},"package":"%s"}' "$(sha256sum "$package" | cut -d' ' -f1)" >"$folder/.cargo-checksum.json"
+done
+mkdir -p "$work/.cargo"
+cat >"$work/.cargo/config.toml" <<TOML
+[source.crates-io]
+replace-with = "packaged"
+
+[source.packaged]
+directory = "$source"
+
+[net]
+offline = true
+TOML
+
+# Nothing of the checkout may be found by accident: every command below runs in a folder below $work.
+version=$($cargo metadata --no-deps --format-version 1 | sed -n 's/.*"name":"cargo-ktstr","version":"\([^"]*\)".*/\1/p')
+export CARGO_TARGET_DIR="$work/build"
+
+say "install cargo-ktstr $version and run its demo in an empty folder"
+mkdir "$work/empty"
+cd "$work/empty"
+$cargo install --quiet --locked "cargo-ktstr@$version" --root "$work/root"
+PATH=$work/root/bin:$PATH
+export PATH
+$cargo ktstr demo
+
+say "a crate that depends on the packaged ktstr"
+mkdir -p "$work/consumer/src" "$work/consumer/tests"
+cd "$work/consumer"
+: >src/lib.rs
+cat >Cargo.toml <<TOML
+[package]
+name = "consumer"
+version = "0.0.0"
+edition = "2024"
+publish = false
+
+[dev-dependencies]
+ktstr = "$version"
+TOML
+cp "$root/Cargo.lock" .
+cat >tests/spins.rs <<'RUST'
+//! Two workers share a CPU under the kernel's own scheduler.
+use ktstr::prelude::*;
+
+#[ktstr_test(llcs = 1, cores = 1, duration_s = 1, not_stuck)]
+fn spins(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![CgroupDef::named("two").workers(2)])
+}
+RUST
+$cargo test --quiet
+say "ok"
