@@ -30,9 +30,8 @@ fn main() -> Result<()> {
 
     let clang = find_clang()?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
-    let package = PathBuf::from(
-        env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?,
-    );
+    let package =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?);
     // The object's file name is what libbpf makes map names of: "bpf" gives
     // `bpf_bpf.bss`, the name under which the outside looks for the globals.
     SkeletonBuilder::new()
