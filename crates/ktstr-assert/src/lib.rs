@@ -31,9 +31,10 @@ pub use check::{Assert, ExpectedErrorError};
 pub use metric::{BuiltinMetric, MetricDef, MetricId, Polarity};
 pub use monitor::{MonitorReport, MonitorSample, MonitorSummary, MonitorThresholds};
 pub use outcome::{
-    AssertDetail, AssertResult, COMPARATOR_VOCABULARY, DetailKind, InfoNote, LatencyGate,
-    MAX_RECORDED_PASSES, NoteValue, Outcome, OutcomeRef, PASSES_TRUNCATION_SENTINEL_COMPARATOR,
-    PASSES_TRUNCATION_SENTINEL_NAME, PassDetail,
+    AssertDetail, AssertResult, COMPARATOR_VOCABULARY, DetailKind, Ejection, Finding, InfoNote,
+    LatencyGate, MAX_RECORDED_PASSES, MonitorBound, NoteValue, Outcome, OutcomeRef,
+    PASSES_TRUNCATION_SENTINEL_COMPARATOR, PASSES_TRUNCATION_SENTINEL_NAME, PassDetail,
+    SchedulerEnd,
 };
 pub use phase::{Phase, PhaseGuard, current_phase_label};
 pub use series::{

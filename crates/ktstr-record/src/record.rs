@@ -14,6 +14,9 @@ pub const RECORD_FILE: &str = "record.json";
 /// The longest reason kept, in characters.
 const REASON_CAP: usize = 500;
 
+/// The most findings kept: `result.json` has all.
+const FINDINGS_CAP: usize = 100;
+
 /// Variables that can change what a guest does: a record keeps those that were set.
 pub const GUEST_VARIABLES: [&str; 13] = [
     "KTSTR_ACCEL",
@@ -127,6 +130,26 @@ pub struct SwitchesRecord {
     pub digest: String,
 }
 
+/// One finding: why a run failed, was skipped, or has no answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FindingRecord {
+    /// `fail`, `inconclusive` or `skip`.
+    pub outcome: String,
+    /// Name of the check.
+    pub check: String,
+    /// The kind that tests match on, such as `Stuck`.
+    pub kind: String,
+    /// The sentence.
+    pub message: String,
+    /// The phase it was recorded in.
+    pub phase: Option<String>,
+    /// The cgroup whose workers it is about.
+    pub cgroup: Option<String>,
+    /// The finding's numbers and names, by the finding's type; null for free text.
+    pub data: serde_json::Value,
+}
+
 /// One line of the index of captures; the captures themselves are in `captures.json`, in the same order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -176,6 +199,13 @@ pub struct RunRecord {
     pub verdict: RunVerdict,
     /// Why, in one line; null for a pass.
     pub reason: Option<String>,
+    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness` or `host`; null for a pass, and where the
+    /// evidence does not say.
+    pub fault: Option<String>,
+    /// What speaks for that, in one line.
+    pub evidence: Option<String>,
+    /// Everything that was found, the most telling first; at most [`FINDINGS_CAP`].
+    pub findings: Vec<FindingRecord>,
     /// The kernel's release, as `uname -r` prints it; null if none was resolved.
     pub kernel: Option<String>,
     /// The kernel's id in the cache.
@@ -261,6 +291,8 @@ impl RunRecord {
     /// Makes the record one that reads back as it was written: JSON has no NaN, and a reason is one line.
     pub(crate) fn normalise(&mut self) {
         self.reason = self.reason.as_deref().and_then(one_line);
+        self.evidence = self.evidence.as_deref().and_then(one_line);
+        self.findings.truncate(FINDINGS_CAP);
         self.wall_s = if self.wall_s.is_finite() {
             self.wall_s
         } else {
@@ -340,7 +372,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

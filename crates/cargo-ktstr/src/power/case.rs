@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use ktstr::assert::outcome::finding::{CHECK_EJECTED, CHECK_NOT_ATTACHED};
 use ktstr::prelude::*;
 use ktstr_record::RunVerdict;
 use serde::{Deserialize, Serialize};
@@ -13,12 +14,6 @@ use crate::exit::Exit;
 
 /// Names of the matrix' tests begin so.
 pub const PREFIX: &str = "power_";
-
-/// The check's name where the kernel threw the scheduler out.
-const EJECTED: &str = "scheduler ejected";
-
-/// The check's name where a scheduler never ran.
-const NOT_ATTACHED: &str = "scheduler not attached";
 
 /// Defects that are meant to keep it from loading.
 const NEVER_LOAD: [&str; 2] = ["--fail-verify", "--verify-loop"];
@@ -174,7 +169,7 @@ pub fn run_here(out: &mut dyn Write, case: &str) -> Result<Exit> {
     // A defect that keeps the scheduler from loading, and was not meant to, is a mistake of its maker.
     let never_ran = found
         .first()
-        .is_some_and(|(check, _)| check == NOT_ATTACHED);
+        .is_some_and(|(check, _)| check == CHECK_NOT_ATTACHED);
     let verdict = if never_ran && !args.iter().any(|arg| NEVER_LOAD.contains(arg)) {
         RunVerdict::Inconclusive
     } else {
@@ -198,43 +193,21 @@ fn found(result: &AssertResult) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = result
         .failure_details()
         .chain(result.inconclusive_details())
-        .map(|detail| (check(detail), first_line(&detail.message)))
+        .map(|detail| {
+            (
+                detail.check_name().into_owned(),
+                first_line(&detail.message),
+            )
+        })
         .collect();
     // Why the scheduler is gone explains that it is, and that explains all the rest.
     found.sort_by_key(|(check, _)| match check.as_str() {
-        EJECTED => 0,
+        CHECK_EJECTED => 0,
         check if check.starts_with("scheduler ") => 1,
         _ => 2,
     });
     found.truncate(8);
     found
-}
-
-/// Which check a detail is of.
-fn check(detail: &AssertDetail) -> String {
-    let claim = detail.message.split_once(": expected ");
-    match detail.kind {
-        DetailKind::SchedulerEvent => EJECTED,
-        DetailKind::SchedulerCrashed | DetailKind::SchedulerDiedUnknownReason => {
-            if detail.message.contains("did not attach") {
-                NOT_ATTACHED
-            } else {
-                "scheduler died"
-            }
-        }
-        DetailKind::SchedulerExitedCleanly => "scheduler left",
-        DetailKind::Stuck if detail.message.starts_with("the guest hung") => "guest hung",
-        DetailKind::Stuck => "gap",
-        DetailKind::NoProgress => "no progress",
-        DetailKind::Unfair if claim.is_none() => "spread",
-        DetailKind::Isolation => "isolation",
-        DetailKind::Monitor => "monitor",
-        _ => match claim {
-            Some((label, _)) => return label.to_owned(),
-            None => return format!("{:?}", detail.kind).to_lowercase(),
-        },
-    }
-    .to_owned()
 }
 
 fn first_line(text: &str) -> String {
@@ -244,25 +217,42 @@ fn first_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ktstr::assert::{Ejection, Finding};
+
     use super::*;
 
     #[test]
     fn checks_have_names_and_the_scheduler_s_end_comes_first() {
         let mut result = AssertResult::pass();
-        for (kind, message) in [
-            (DetailKind::Stuck, "tid 7 stuck 2500ms on cpu0"),
-            (
-                DetailKind::Unfair,
-                "smaller share over larger of two equal cgroups: expected at least 0.4, was 0.1",
-            ),
-            (DetailKind::Unfair, "unfair cgroup: spread=30%"),
-            (
-                DetailKind::SchedulerEvent,
-                "the kernel ejected scheduler `x`: runnable task stall\nmore",
-            ),
+        let mut verdict = Verdict::new();
+        verdict
+            .claim("smaller share over larger of two equal cgroups", 0.1)
+            .kind(DetailKind::Unfair)
+            .at_least(0.4);
+        for finding in [
+            Finding::Gap {
+                tid: 7,
+                gap_ms: 2500,
+                cpu: 0,
+                at_ms: 1,
+                bound_ms: 2000,
+            },
+            Finding::Spread {
+                low_pct: 10.0,
+                high_pct: 40.0,
+                workers: 2,
+                cpus: 1,
+                bound_pct: 15.0,
+            },
+            Finding::Ejected {
+                scheduler: "x".to_owned(),
+                reason: "runnable task stall\nmore".to_owned(),
+                cause: Ejection::Error,
+            },
         ] {
-            result.record_fail(AssertDetail::new(kind, message.to_owned()));
+            result.record_fail(AssertDetail::of(finding));
         }
+        result.merge(verdict.into_result());
         let found = found(&result);
         let names: Vec<&str> = found.iter().map(|(check, _)| check.as_str()).collect();
         assert_eq!(
@@ -270,8 +260,8 @@ mod tests {
             [
                 "scheduler ejected",
                 "gap",
-                "smaller share over larger of two equal cgroups",
-                "spread"
+                "spread",
+                "smaller share over larger of two equal cgroups"
             ]
         );
         assert!(!found[0].1.contains("more"));

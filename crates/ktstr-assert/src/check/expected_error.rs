@@ -1,7 +1,7 @@
 //! Whether a scheduler ended with the error that its test is about.
 
 use super::Assert;
-use crate::outcome::{AssertDetail, AssertResult, DetailKind};
+use crate::outcome::{AssertDetail, AssertResult, Finding};
 use regex_lite::{Error, Regex, RegexBuilder};
 
 /// Characters of what was said that a finding repeats.
@@ -58,11 +58,8 @@ impl Assert {
     pub fn evaluate_scx_bpf_error_match(&self, said: &str) -> AssertResult {
         let mut out = AssertResult::default();
         let mut fail = |wanted: String| {
-            let message = match said.trim() {
-                "" => format!("{wanted}, but nothing was said of the scheduler's end"),
-                said => format!("{wanted}, but was: {}", tail(said)),
-            };
-            out.record_fail(AssertDetail::new(DetailKind::SchedulerEvent, message));
+            let said = tail(said.trim());
+            out.record_fail(AssertDetail::of(Finding::OtherError { wanted, said }));
         };
         if let Some(text) = self.expect_scx_bpf_error_contains
             && !said.contains(text)

@@ -1,7 +1,7 @@
 //! Checks of where pages are.
 
 use super::Assert;
-use crate::outcome::{AssertDetail, AssertResult, DetailKind};
+use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::PhaseCgroupStats;
 use std::collections::BTreeSet;
 
@@ -32,9 +32,10 @@ impl Assert {
                     out.merge(self.assert_page_locality(observed, c.numa_pages_total, local));
                 }
                 None => {
-                    out.record_inconclusive(AssertDetail::new(
+                    out.record_inconclusive(not_measured(
                         DetailKind::PageLocality,
-                        "page locality cannot be told: the cgroup's expected NUMA nodes are not known",
+                        "page locality",
+                        "the cgroup's expected NUMA nodes are not known",
                     ));
                 }
             }
@@ -48,9 +49,10 @@ impl Assert {
                     out.merge(self.assert_slow_tier(c.pages_on(slow), c.numa_pages_total));
                 }
                 None => {
-                    out.record_inconclusive(AssertDetail::new(
+                    out.record_inconclusive(not_measured(
                         DetailKind::SlowTier,
-                        "the share of pages on memory-only nodes cannot be told: the topology is not known here",
+                        "the share of pages on memory-only nodes",
+                        "the topology is not known here",
                     ));
                 }
             }
@@ -62,14 +64,18 @@ impl Assert {
         let Some(ceiling) = self.max_slow_tier_ratio else {
             return AssertResult::pass();
         };
-        let detail = |m: String| AssertDetail::new(DetailKind::SlowTier, m);
         match crate::math::ratio(slow, total) {
             Some(r) if r <= ceiling => AssertResult::pass(),
-            Some(r) => AssertResult::fail(detail(format!(
-                "slow tier ratio {r:.3} above {ceiling}: {slow} of {total} pages on memory-only nodes"
-            ))),
-            None => AssertResult::inconclusive(detail(
-                "the share of pages on memory-only nodes cannot be told: no pages were seen".into(),
+            Some(ratio) => AssertResult::fail(AssertDetail::of(Finding::SlowTier {
+                slow,
+                total,
+                ratio,
+                ceiling,
+            })),
+            None => AssertResult::inconclusive(not_measured(
+                DetailKind::SlowTier,
+                "the share of pages on memory-only nodes",
+                "no pages were seen",
             )),
         }
     }
@@ -82,18 +88,18 @@ impl Assert {
         total: u64,
         local: u64,
     ) -> AssertResult {
-        let (is, Some(floor)) = (observed.unwrap_or(0.0), self.min_page_locality) else {
+        let (share, Some(floor)) = (observed.unwrap_or(0.0), self.min_page_locality) else {
             return AssertResult::pass();
         };
-        if is >= floor {
+        if share >= floor {
             return AssertResult::pass();
         }
-        AssertResult::fail(AssertDetail::new(
-            DetailKind::PageLocality,
-            format!(
-                "page locality {is:.3} below {floor}: {local} of {total} pages on the expected nodes"
-            ),
-        ))
+        AssertResult::fail(AssertDetail::of(Finding::PageLocality {
+            local,
+            total,
+            share,
+            floor,
+        }))
     }
 
     /// Judges `migrated` of `total` pages against `max_cross_node_migration_ratio`. Without pages
@@ -102,18 +108,28 @@ impl Assert {
         let Some(ceiling) = self.max_cross_node_migration_ratio else {
             return AssertResult::pass();
         };
-        let detail = |m: String| AssertDetail::new(DetailKind::CrossNodeMigration, m);
-        match crate::math::ratio(migrated, total) {
+        let ratio = crate::math::ratio(migrated, total);
+        match ratio {
             Some(r) if r <= ceiling => AssertResult::pass(),
-            Some(r) => AssertResult::fail(detail(format!(
-                "cross-node migration ratio {r:.3} above {ceiling}: {migrated} of {total} pages moved"
-            ))),
-            None if migrated > 0 => AssertResult::fail(detail(format!(
-                "{migrated} pages moved between nodes, of 0 pages seen (ceiling {ceiling})"
-            ))),
-            None => AssertResult::inconclusive(detail(
-                "cross-node migration cannot be told: no pages were seen".into(),
+            None if migrated == 0 => AssertResult::inconclusive(not_measured(
+                DetailKind::CrossNodeMigration,
+                "cross-node migration",
+                "no pages were seen",
             )),
+            _ => AssertResult::fail(AssertDetail::of(Finding::PagesMoved {
+                moved: migrated,
+                total,
+                ratio,
+                ceiling,
+            })),
         }
     }
+}
+
+fn not_measured(kind: DetailKind, what: &str, why: &str) -> AssertDetail {
+    AssertDetail::of(Finding::NotMeasured {
+        kind,
+        what: what.to_owned(),
+        why: format!(": {why}"),
+    })
 }

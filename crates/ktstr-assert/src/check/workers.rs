@@ -2,7 +2,8 @@
 
 use super::{Assert, CgroupNodes};
 use crate::math::{cv, min_max, percentile, ratio, sorted};
-use crate::outcome::{AssertDetail, AssertResult, DetailKind};
+use crate::outcome::finding::NoReport;
+use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::ScenarioStats;
 use crate::worker::{WorkerReport, carrier, cgroup_stats};
 use std::collections::BTreeSet;
@@ -16,12 +17,16 @@ pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
 /// harness itself makes each wait a little, at its start and its end.
 const MOST_ASLEEP_PCT: f64 = 10.0;
 
-/// Why a worker without a report has none, to put behind a message.
-fn excuse(w: &WorkerReport) -> String {
-    match &w.exit_info {
-        Some(why) => format!("; no report: {why:?}"),
-        None => String::new(),
-    }
+/// A check of a worker's that its report has no numbers for.
+fn not_measured(kind: DetailKind, what: String, why: &str, w: &WorkerReport) -> AssertDetail {
+    let why = format!("{why}{}", NoReport(&w.exit_info));
+    AssertDetail::of(Finding::NotMeasured { kind, what, why })
+}
+
+/// A check of a cgroup's that its workers have no numbers for.
+fn unknown(kind: DetailKind, what: &str, why: String) -> AssertDetail {
+    let what = what.to_owned();
+    AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
 impl Assert {
@@ -107,47 +112,47 @@ impl Assert {
 
     fn judge_progress(&self, reports: &[WorkerReport], out: &mut AssertResult) {
         for w in reports.iter().filter(|w| w.work_units == 0) {
-            let message = format!("tid {} made no progress (0 work units){}", w.tid, excuse(w));
-            out.record_fail(AssertDetail::new(DetailKind::NoProgress, message));
+            out.record_fail(AssertDetail::of(Finding::NoProgress {
+                tid: w.tid,
+                exit: w.exit_info.clone(),
+            }));
         }
     }
 
     fn judge_rates(&self, reports: &[WorkerReport], out: &mut AssertResult) {
-        let detail = |m: String| AssertDetail::new(DetailKind::Benchmark, m);
         if let Some(bound) = self.max_throughput_cv {
             let rates = reports
                 .iter()
                 .filter_map(|w| ratio(w.work_units, w.cpu_time_ns));
             match cv(rates.collect::<Vec<_>>()) {
                 Some(cv) if cv > bound => {
-                    out.record_fail(detail(format!(
-                        "throughput varies too much: cv {cv:.3} of work units per CPU-second over {} workers (threshold {bound})",
-                        reports.len()
-                    )));
+                    let workers = reports.len();
+                    out.record_fail(AssertDetail::of(Finding::Throughput { cv, workers, bound }));
                 }
                 Some(_) => {}
                 None => {
-                    let m = "throughput cv cannot be told: no worker had CPU time and work";
-                    out.record_inconclusive(detail(m.into()));
+                    let why = ": no worker had CPU time and work".to_owned();
+                    out.record_inconclusive(unknown(DetailKind::Benchmark, "throughput cv", why));
                 }
             }
         }
         let mut floor = |what: &str, bound: Option<f64>, units: fn(&WorkerReport) -> u64| {
-            let Some(bound) = bound else { return };
+            let Some(floor) = bound else { return };
             for w in reports {
                 match ratio(units(w), w.cpu_time_ns).map(|r| r * 1e9) {
-                    Some(r) if r >= bound => {}
-                    Some(r) => {
-                        let m = format!("worker {} {what} {r:.1}/s below floor {bound}/s", w.tid);
-                        out.record_fail(detail(m));
+                    Some(r) if r >= floor => {}
+                    Some(per_second) => {
+                        out.record_fail(AssertDetail::of(Finding::SlowWorker {
+                            tid: w.tid,
+                            rate: what.to_owned(),
+                            per_second,
+                            floor,
+                        }));
                     }
                     None => {
-                        let m = format!(
-                            "worker {} {what} cannot be told: no CPU time{}",
-                            w.tid,
-                            excuse(w)
-                        );
-                        out.record_inconclusive(detail(m));
+                        let what = format!("worker {} {what}", w.tid);
+                        let kind = DetailKind::Benchmark;
+                        out.record_inconclusive(not_measured(kind, what, ": no CPU time", w));
                     }
                 }
             }
@@ -162,32 +167,36 @@ impl Assert {
                 .iter()
                 .flat_map(|w| w.wake_latencies_ns.iter().copied())
         };
-        let detail = |m: String| AssertDetail::new(DetailKind::Benchmark, m);
-        if let Some(bound) = self.max_p99_wake_latency_ns {
+        let none = |what: &str| {
+            let why = ": no wake-ups were sampled".to_owned();
+            unknown(DetailKind::Benchmark, what, why)
+        };
+        if let Some(bound_ns) = self.max_p99_wake_latency_ns {
             let samples = sorted(&pooled().collect::<Vec<_>>());
             match percentile(&samples, 0.99) {
-                Some(p99) if p99 > bound => {
-                    let n = samples.len();
-                    let m = format!("p99 wake latency {p99}ns above {bound}ns ({n} samples)");
-                    out.record_fail(detail(m).with_latency_gate(p99, bound));
+                Some(p99_ns) if p99_ns > bound_ns => {
+                    let detail = AssertDetail::of(Finding::WakeLatency {
+                        p99_ns,
+                        bound_ns,
+                        samples: samples.len(),
+                    });
+                    out.record_fail(detail.with_latency_gate(p99_ns, bound_ns));
                 }
                 Some(_) => {}
                 None => {
-                    let m = "p99 wake latency cannot be told: no wake-ups were sampled";
-                    out.record_inconclusive(detail(m.into()));
+                    out.record_inconclusive(none("p99 wake latency"));
                 }
             }
         }
         if let Some(bound) = self.max_wake_latency_cv {
             match cv(pooled().map(|v| v as f64)) {
                 Some(cv) if cv > bound => {
-                    let m = format!("wake latency cv {cv:.3} above {bound}");
-                    out.record_fail(detail(m));
+                    let finding = Finding::WakeLatencyVariation { cv, bound };
+                    out.record_fail(AssertDetail::of(finding));
                 }
                 Some(_) => {}
                 None => {
-                    let m = "wake latency cv cannot be told: no wake-ups were sampled";
-                    out.record_inconclusive(detail(m.into()));
+                    out.record_inconclusive(none("wake latency cv"));
                 }
             }
         }
@@ -198,36 +207,39 @@ impl Assert {
             return;
         };
         let sum = |f: fn(&WorkerReport) -> u64| reports.iter().map(f).fold(0, u64::saturating_add);
-        let (moved, done) = (sum(|w| w.migration_count), sum(|w| w.iterations));
-        let detail = |m: String| AssertDetail::new(DetailKind::Migration, m);
-        match ratio(moved, done) {
-            Some(r) if r > bound => {
-                out.record_fail(detail(format!(
-                    "migration ratio {r:.3} above {bound}: {moved} migrations in {done} iterations"
-                )));
+        let (migrations, iterations) = (sum(|w| w.migration_count), sum(|w| w.iterations));
+        match ratio(migrations, iterations) {
+            Some(ratio) if ratio > bound => {
+                out.record_fail(AssertDetail::of(Finding::Migrations {
+                    migrations,
+                    iterations,
+                    ratio,
+                    bound,
+                }));
             }
             Some(_) => {}
             None => {
-                out.record_inconclusive(detail(format!(
-                    "migration ratio cannot be told: {moved} migrations in 0 iterations"
-                )));
+                let why = format!(": {migrations} migrations in 0 iterations");
+                out.record_inconclusive(unknown(DetailKind::Migration, "migration ratio", why));
             }
         }
     }
 }
 
 /// A worker without a report has no gap to judge: that it made no progress is another check's word.
-fn judge_gaps(reports: &[WorkerReport], bound: u64, out: &mut AssertResult) {
-    let detail = |m: String| AssertDetail::new(DetailKind::Stuck, m);
+fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     for w in reports {
         if w.exit_info.is_some() {
-            let m = format!("tid {} gap cannot be told{}", w.tid, excuse(w));
-            out.record_inconclusive(detail(m));
-        } else if w.max_gap_ms > bound {
-            out.record_fail(detail(format!(
-                "tid {} stuck {}ms on cpu{} at +{}ms (threshold {bound}ms)",
-                w.tid, w.max_gap_ms, w.max_gap_cpu, w.max_gap_at_ms
-            )));
+            let what = format!("tid {} gap", w.tid);
+            out.record_inconclusive(not_measured(DetailKind::Stuck, what, "", w));
+        } else if w.max_gap_ms > bound_ms {
+            out.record_fail(AssertDetail::of(Finding::Gap {
+                tid: w.tid,
+                gap_ms: w.max_gap_ms,
+                cpu: w.max_gap_cpu,
+                at_ms: w.max_gap_at_ms,
+                bound_ms,
+            }));
         }
     }
 }
@@ -245,25 +257,26 @@ fn judge_spread(reports: &[WorkerReport], bound: f64, asked: bool, out: &mut Ass
         .filter(|w| asked || w.asleep_pct().is_none_or(|pct| pct <= MOST_ASLEEP_PCT))
         .filter_map(WorkerReport::off_cpu_pct)
         .collect();
-    let detail = |m: String| AssertDetail::new(DetailKind::Unfair, m);
     match min_max(shares.iter().copied()) {
         Some((lo, hi)) if shares.len() > 1 => {
             let cpus: BTreeSet<_> = reports.iter().flat_map(|w| &w.cpus_used).collect();
             if hi - lo > bound {
-                out.record_fail(detail(format!(
-                    "unfair cgroup: spread={:.0}% ({lo:.0}-{hi:.0}%) {} workers on {} cpus (threshold {bound:.0}%)",
-                    hi - lo,
-                    shares.len(),
-                    cpus.len()
-                )));
+                out.record_fail(AssertDetail::of(Finding::Spread {
+                    low_pct: lo,
+                    high_pct: hi,
+                    workers: shares.len(),
+                    cpus: cpus.len(),
+                    bound_pct: bound,
+                }));
             }
         }
         _ if asked => {
-            out.record_inconclusive(detail(format!(
-                "spread cannot be told: {} of {} workers measured their off-CPU time, 2 are needed",
+            let why = format!(
+                ": {} of {} workers measured their off-CPU time, 2 are needed",
                 shares.len(),
                 reports.len()
-            )));
+            );
+            out.record_inconclusive(unknown(DetailKind::Unfair, "spread", why));
         }
         _ => {}
     }
@@ -274,24 +287,22 @@ fn judge_isolation(
     cpuset: Option<&BTreeSet<usize>>,
     out: &mut AssertResult,
 ) {
-    let detail = |m: String| AssertDetail::new(DetailKind::Isolation, m);
     // A cgroup without a cpuset may run anywhere.
     let Some(cpuset) = cpuset else { return };
     for w in reports {
-        let outside: Vec<_> = w.cpus_used.difference(cpuset).collect();
-        if !outside.is_empty() {
-            let m = format!(
-                "tid {} ran on cpus {outside:?} outside its cpuset {cpuset:?}",
-                w.tid
-            );
-            out.record_fail(detail(m));
+        let cpus: BTreeSet<_> = w.cpus_used.difference(cpuset).copied().collect();
+        if !cpus.is_empty() {
+            out.record_fail(AssertDetail::of(Finding::OutsideCpuset {
+                tid: w.tid,
+                cpus,
+                cpuset: cpuset.clone(),
+            }));
         } else if w.cpus_used.is_empty() {
-            let m = format!(
-                "tid {} isolation cannot be told: it was seen on no cpu{}",
-                w.tid,
-                excuse(w)
+            let (what, why) = (
+                format!("tid {} isolation", w.tid),
+                ": it was seen on no cpu",
             );
-            out.record_inconclusive(detail(m));
+            out.record_inconclusive(not_measured(DetailKind::Isolation, what, why, w));
         }
     }
 }

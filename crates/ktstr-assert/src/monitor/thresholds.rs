@@ -3,7 +3,7 @@
 use super::summary::{delivered_ns, stuck};
 use super::{MonitorReport, MonitorSample, ScxEventCounters};
 use crate::check::Assert;
-use crate::outcome::{AssertDetail, AssertResult, DetailKind};
+use crate::outcome::{AssertDetail, AssertResult, Finding, MonitorBound};
 use serde::{Deserialize, Serialize};
 
 /// A local DSQ cannot be this deep: what reads so was not initialised yet.
@@ -63,6 +63,8 @@ pub struct MonitorVerdict {
     pub enforced: bool,
     /// One line a violation.
     pub details: Vec<String>,
+    /// The same as data.
+    pub findings: Vec<Finding>,
     /// The verdict in a line.
     pub summary: String,
 }
@@ -104,8 +106,8 @@ impl MonitorThresholds {
         if !initialised(&samples) {
             return unsure("monitor data not yet initialized");
         }
-        let details = self.violations(&samples);
-        let n = details.len();
+        let findings = self.violations(&samples);
+        let n = findings.len();
         let summary = match (n, self.enforce) {
             (0, _) => "monitor OK".to_owned(),
             (_, true) => format!("monitor FAILED: {n} violation(s)"),
@@ -115,23 +117,27 @@ impl MonitorThresholds {
             passed: n == 0,
             inconclusive: false,
             enforced: self.enforce,
-            details,
+            details: findings.iter().map(ToString::to_string).collect(),
+            findings,
             summary,
         }
     }
 
-    fn violations(&self, samples: &[MonitorSample]) -> Vec<String> {
+    fn violations(&self, samples: &[MonitorSample]) -> Vec<Finding> {
         let need = self.sustained_samples.max(1);
         let mut out = Vec::new();
-        let mut sustained = |what: String, broken: &mut dyn Iterator<Item = bool>| {
+        let mut sustained = |bound: MonitorBound, broken: &mut dyn Iterator<Item = bool>| {
             if let Some(end) = first_run(broken, need) {
-                let at = samples.get(end).map_or(0, |s| s.elapsed_ms);
-                out.push(format!("{what} for {need} samples in a row, until +{at}ms"));
+                out.push(Finding::Sustained {
+                    bound,
+                    samples: need,
+                    until_ms: samples.get(end).map_or(0, |s| s.elapsed_ms),
+                });
             }
         };
         let (ratio, depth) = (self.max_imbalance_ratio, self.max_local_dsq_depth);
         sustained(
-            format!("imbalance ratio above {ratio}"),
+            MonitorBound::Imbalance { ratio },
             &mut samples.iter().map(|s| s.movable_imbalance() > ratio),
         );
         let cpus = samples.iter().map(|s| s.cpus.len()).max().unwrap_or(0);
@@ -141,7 +147,7 @@ impl MonitorThresholds {
                 queue.is_some_and(|c| c.movable_dsq_depth(cpu, s.cpus.len()) > depth)
             };
             sustained(
-                format!("cpu{cpu}: local DSQ deeper than {depth}"),
+                MonitorBound::LocalDsq { cpu, depth },
                 &mut samples.iter().map(deep),
             );
         }
@@ -151,7 +157,7 @@ impl MonitorThresholds {
                 let still = |s: &Vec<bool>| s.get(cpu).copied().unwrap_or(false);
                 // The first sample has none before it.
                 let mut broken = std::iter::once(false).chain(steps.iter().map(still));
-                sustained(format!("cpu{cpu}: runqueue clock stood still"), &mut broken);
+                sustained(MonitorBound::Clock { cpu }, &mut broken);
             }
         }
         let everywhere: Counts = |_, _, _| true;
@@ -175,7 +181,10 @@ impl MonitorThresholds {
                 .map(|w| event_rate(&w[0], &w[1], read, counts));
             let broken = rates.map(|r| r.is_some_and(|r| r > bound));
             sustained(
-                format!("{name} above {bound} events per vCPU-second"),
+                MonitorBound::Events {
+                    event: name.to_owned(),
+                    rate: bound,
+                },
                 &mut std::iter::once(false).chain(broken),
             );
         }
@@ -189,17 +198,18 @@ impl MonitorThresholds {
 impl MonitorVerdict {
     /// The verdict as a result: violations fail when enforced and are notes when not.
     pub fn into_result(self) -> AssertResult {
-        let detail = |m: String| AssertDetail::new(DetailKind::Monitor, m);
         let mut out = AssertResult::pass();
         if self.inconclusive {
-            out.record_inconclusive(detail(self.summary));
+            let summary = self.summary;
+            out.record_inconclusive(AssertDetail::of(Finding::MonitorUnavailable { summary }));
             return out;
         }
-        for line in self.details {
-            match self.enforced {
-                true => out.record_fail(detail(line)),
-                false => out.note(format!("monitor (not enforced): {line}")),
-            };
+        for finding in self.findings {
+            if self.enforced {
+                out.record_fail(AssertDetail::of(finding));
+            } else {
+                out.note(format!("monitor (not enforced): {finding}"));
+            }
         }
         out
     }

@@ -8,39 +8,37 @@
 //! is not met again and again.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
+use crate::outcome::Finding;
 
 /// A host that keeps a vCPU waiting for longer than this between two samples is to blame for what it
 /// does not do, in nanoseconds.
 const PREEMPTED_NS: u64 = 10_000_000;
 
 /// The first CPUs, and the first task, that were left alone for `need` samples in a row.
-pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<String> {
+pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<Finding> {
     let cpus = samples.iter().map(|s| s.cpus.len()).min().unwrap_or(0);
     let mut out = Vec::new();
     let idle: Vec<(usize, (usize, usize))> = (0..cpus)
         .filter_map(|cpu| Some((cpu, idle_throughout(samples, cpu, need)?)))
         .collect();
     if let Some((cpu, (end, for_samples))) = idle.iter().min_by_key(|(_, (end, _))| *end) {
-        let others = match idle.len() {
-            1 => String::new(),
-            n => format!(" ({n} CPUs did)"),
-        };
         let sample = &samples[*end];
         let who = sample.waiting_for(*cpu).next().map(name);
-        out.push(format!(
-            "cpu{cpu} idled while {} waited that may run there{others}, for {for_samples} samples in a \
-             row, until +{}ms",
-            who.unwrap_or_default(),
-            sample.elapsed_ms
-        ));
+        out.push(Finding::IdleCpu {
+            cpu: *cpu,
+            cpus: idle.len(),
+            task: who.unwrap_or_default(),
+            samples: *for_samples,
+            until_ms: sample.elapsed_ms,
+        });
     }
     if let Some((task, cpu, end)) = waits_throughout(samples, need) {
-        out.push(format!(
-            "{} waited and got no CPU while cpu{cpu}, where it may run, idled, for {need} samples in a \
-             row, until +{}ms",
-            name(task),
-            samples[end].elapsed_ms
-        ));
+        out.push(Finding::WaitingTask {
+            task: name(task),
+            cpu,
+            samples: need,
+            until_ms: samples[end].elapsed_ms,
+        });
     }
     out
 }

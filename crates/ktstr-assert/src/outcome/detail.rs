@@ -1,5 +1,6 @@
-//! The text of a judgement: why something failed, was skipped or could not be told.
+//! One reason of a judgement: why something failed, was skipped or could not be told.
 
+use super::Finding;
 use crate::phase::current_phase_label;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -63,12 +64,18 @@ pub struct LatencyGate {
 /// One reason: a kind, a sentence, and where in the scenario it arose.
 ///
 /// `Display` prints the bare message; [`AssertDetail::display_with_kind`] puts the kind before it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AssertDetail {
     /// What it is about.
     pub kind: DetailKind,
-    /// The sentence.
+    /// The sentence, made from the finding unless that is [`Finding::Text`].
     pub message: String,
+    /// The same as data.
+    #[serde(default, skip_serializing_if = "Finding::is_text")]
+    pub finding: Finding,
+    /// Whether the host's other work can explain it, so that it does not count as a failure.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_explains: bool,
     /// For a latency bound: the two numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_gate: Option<LatencyGate>,
@@ -81,7 +88,23 @@ pub struct AssertDetail {
 }
 
 impl AssertDetail {
-    /// A detail of this kind.
+    /// A detail of this finding, with its kind and its message.
+    pub fn of(finding: Finding) -> Self {
+        AssertDetail {
+            kind: finding.kind(),
+            message: finding.to_string(),
+            finding,
+            ..Self::default()
+        }
+    }
+
+    /// The same detail under another kind: a claim has the kind that its test gives it.
+    pub fn with_kind(mut self, kind: DetailKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// A detail of this kind that is free text.
     pub fn new(kind: DetailKind, message: impl Into<String>) -> Self {
         AssertDetail {
             kind,

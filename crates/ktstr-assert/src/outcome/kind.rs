@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// missing data's, `Skip` nobody's.
 ///
 /// Severity: `Fail` > `Inconclusive` > `Pass` > `Skip`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// What was looked at holds.
     #[default]
@@ -21,7 +21,7 @@ pub enum Outcome {
 }
 
 /// A borrowed [`Outcome`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OutcomeRef<'a> {
     /// What was looked at holds.
     Pass,

@@ -1,6 +1,7 @@
 //! What a judgement consists of: details, notes, passes, outcomes and the result that holds them.
 
 mod detail;
+pub mod finding;
 mod fold;
 mod kind;
 mod note;
@@ -8,6 +9,7 @@ mod pass;
 mod result;
 
 pub use detail::{AssertDetail, DetailKind, InfoNote, LatencyGate};
+pub use finding::{Ejection, Finding, MonitorBound, SchedulerEnd};
 pub use kind::{Outcome, OutcomeRef};
 pub use note::NoteValue;
 pub use pass::{

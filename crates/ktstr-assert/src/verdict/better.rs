@@ -2,7 +2,7 @@
 
 use super::Verdict;
 use crate::metric::MetricId;
-use crate::outcome::{AssertDetail, DetailKind, PassDetail};
+use crate::outcome::{AssertDetail, DetailKind, Finding, PassDetail};
 use crate::phase::Phase;
 
 /// A claim that a metric got better.
@@ -43,12 +43,12 @@ impl<'a> BetterClaim<'a> {
         };
         let by = margin.map(|m| format!(" by at least {}%", m * 100.0));
         let relation = format!("better than {baseline}{}", by.unwrap_or_default());
-        let failure = |why: &str| {
-            let message = format!("{name}: expected {relation}, was {is}{why}");
-            AssertDetail::new(DetailKind::Benchmark, message)
+        let failure = |reason: Option<&str>| {
+            let label = name.clone();
+            claim(DetailKind::Benchmark, label, relation.clone(), is, reason)
         };
         if !is.is_finite() || !baseline.is_finite() {
-            return self.verdict.fail(failure(" (not finite)"));
+            return self.verdict.fail(failure(Some("not finite")));
         }
         let holds = match margin {
             Some(_) if baseline == 0.0 => {
@@ -60,7 +60,7 @@ impl<'a> BetterClaim<'a> {
             None => gain > 0.0,
         };
         if !holds {
-            return self.verdict.fail(failure(""));
+            return self.verdict.fail(failure(None));
         }
         let comparator = if is > baseline { "gt" } else { "lt" };
         let pass = PassDetail::binary(name, comparator, is.to_string(), baseline.to_string());
@@ -131,14 +131,12 @@ impl<'a> BetterThanPhase<'a> {
             return self.verdict.inconclusive(detail(why));
         };
         let by = margin.map(|m| format!(" by at least {}%", m * 100.0));
-        let expected = format!(
-            "{what}: expected better than {was}{}, was {is}",
-            by.unwrap_or_default()
-        );
+        let failure = |reason: Option<&str>| {
+            let expected = format!("better than {was}{}", by.clone().unwrap_or_default());
+            claim(DetailKind::Temporal, what.clone(), expected, is, reason)
+        };
         if !was.is_finite() || !is.is_finite() {
-            return self
-                .verdict
-                .fail(detail(format!("{expected} (not finite)")));
+            return self.verdict.fail(failure(Some("not finite")));
         }
         if was == 0.0 {
             let why = format!("{what} cannot be told: it was 0 in {p0}, then {is}");
@@ -149,10 +147,27 @@ impl<'a> BetterThanPhase<'a> {
             None => gain > 0.0,
         };
         if !holds {
-            return self.verdict.fail(detail(expected));
+            return self.verdict.fail(failure(None));
         }
         let comparator = if is > was { "gt" } else { "lt" };
         let pass = PassDetail::binary(what, comparator, is.to_string(), was.to_string());
         self.verdict.pass(pass)
     }
+}
+
+/// A claim that does not hold.
+fn claim(
+    kind: DetailKind,
+    label: String,
+    expected: String,
+    actual: f64,
+    reason: Option<&str>,
+) -> AssertDetail {
+    AssertDetail::of(Finding::Claim {
+        label,
+        expected,
+        actual: actual.to_string(),
+        reason: reason.map(str::to_owned),
+    })
+    .with_kind(kind)
 }

@@ -1,7 +1,7 @@
 //! Claims about one value.
 
 use super::Verdict;
-use crate::outcome::{AssertDetail, DetailKind, PassDetail};
+use crate::outcome::{AssertDetail, DetailKind, Finding, PassDetail};
 use std::fmt::Display;
 
 /// A claim before its verdict: label, kind and reason.
@@ -38,13 +38,20 @@ impl<'a> Subject<'a> {
             };
             self.verdict.pass(pass)
         } else {
-            self.fail(format!("expected {relation}, was {value}"))
+            let detail = AssertDetail::of(Finding::Claim {
+                label: self.name.to_owned(),
+                expected: relation,
+                actual: value,
+                reason: self.reason,
+            });
+            self.verdict.fail(detail.with_kind(self.kind))
         }
     }
 
-    pub fn fail(self, what: String) -> &'a mut Verdict {
+    /// The end of a claim about a metric that is not there.
+    pub fn fail_absent(self) -> &'a mut Verdict {
         let reason = self.reason.map(|r| format!(" ({r})")).unwrap_or_default();
-        let message = format!("{}: {what}{reason}", self.name);
+        let message = format!("{}: metric absent{reason}", self.name);
         self.verdict.fail(AssertDetail::new(self.kind, message))
     }
 }
@@ -181,7 +188,7 @@ macro_rules! present {
         pub fn $name(self $(, $arg: f64)*) -> &'a mut Verdict {
             match self.value {
                 Some(value) => ClaimBuilder { subject: self.subject, value }.$name($($arg),*),
-                None => self.subject.fail("metric absent".into()),
+                None => self.subject.fail_absent(),
             }
         }
     )* };

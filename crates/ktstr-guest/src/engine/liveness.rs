@@ -2,19 +2,12 @@
 
 use std::path::Path;
 
-use ktstr_assert::DetailKind;
+use ktstr_assert::{Finding, SchedulerEnd};
 use ktstr_scenario::Ctx;
 
-/// The end of a scheduler, as far as it can be seen from here.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Death {
-    pub kind: DetailKind,
-    /// Starts `scheduler process died`.
-    pub message: String,
-}
-
-/// `None` while it lives, or when the test has none.
-pub(super) fn check(ctx: &Ctx) -> Option<Death> {
+/// `None` while it lives, or when the test has none; else the end of the scheduler, as far as it can
+/// be seen from here. The host knows more, and completes it.
+pub(super) fn check(ctx: &Ctx) -> Option<Finding> {
     let pid = ctx.sched_pid?;
     let bpf = ctx
         .current_scheduler()
@@ -22,36 +15,38 @@ pub(super) fn check(ctx: &Ctx) -> Option<Death> {
     check_at(Path::new("/"), pid, bpf)
 }
 
-fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Death> {
-    let died = |kind, what: String| {
-        Some(Death {
-            kind,
-            message: format!("scheduler process died: {what}"),
+fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Finding> {
+    let died = |end, how: String| {
+        Some(Finding::SchedulerDied {
+            scheduler: None,
+            end,
+            how,
+            log: String::new(),
         })
     };
     let stat = std::fs::read_to_string(root.join(format!("proc/{pid}/stat")));
     let Ok(stat) = stat else {
         return died(
-            DetailKind::SchedulerDiedUnknownReason,
+            SchedulerEnd::Unknown,
             format!("pid {pid} is gone; its last words are in the scheduler log"),
         );
     };
     if let Some(status) = zombie_status(&stat) {
-        let (kind, how) = match (status & 0x7f, status >> 8 & 0xff) {
+        let (end, how) = match (status & 0x7f, status >> 8 & 0xff) {
             (0, 0) => (
-                DetailKind::SchedulerExitedCleanly,
+                SchedulerEnd::Left,
                 "it exited with code 0 before the scenario was over".to_owned(),
             ),
             (0, code) => (
-                DetailKind::SchedulerCrashed,
+                SchedulerEnd::Crashed,
                 format!("it exited with code {code}; see the scheduler log"),
             ),
             (signal, _) => (
-                DetailKind::SchedulerCrashed,
+                SchedulerEnd::Crashed,
                 format!("signal {signal} killed it; see the scheduler log"),
             ),
         };
-        return died(kind, format!("pid {pid}: {how}"));
+        return died(end, format!("pid {pid}: {how}"));
     }
     let state = std::fs::read_to_string(root.join("sys/kernel/sched_ext/state"));
     match state.as_deref().map(str::trim) {
@@ -59,7 +54,7 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Death> {
         Ok(_) if !bpf => None,
         Ok(state) => died(
             // Ejected or gone by itself: the host can tell, from the kernel's notes.
-            DetailKind::SchedulerDiedUnknownReason,
+            SchedulerEnd::Unknown,
             format!("pid {pid} is there, but sched_ext is {state}"),
         ),
     }
@@ -80,6 +75,8 @@ fn zombie_status(stat: &str) -> Option<i32> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use ktstr_assert::DetailKind;
+
     use super::*;
 
     fn root(stat: Option<&str>, state: &str) -> tempfile::TempDir {
@@ -99,8 +96,8 @@ mod tests {
     fn kind(stat: Option<&str>, state: &str, bpf: bool) -> Option<DetailKind> {
         let tmp = root(stat, state);
         let death = check_at(tmp.path(), 7, bpf)?;
-        assert!(death.message.starts_with("scheduler process died"));
-        Some(death.kind)
+        assert!(death.to_string().starts_with("scheduler process died"));
+        Some(death.kind())
     }
 
     #[test]

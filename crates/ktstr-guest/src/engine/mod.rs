@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result, bail};
-use ktstr_assert::{Assert, AssertDetail, AssertResult, DetailKind, Phase, PhaseGuard};
+use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Phase, PhaseGuard};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::cgroup::Controller;
 use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
@@ -171,12 +171,15 @@ impl Run<'_, '_> {
         }
     }
 
-    fn fail(&mut self, kind: DetailKind, message: String) {
-        self.result.record_fail(AssertDetail::new(kind, message));
+    fn fail(&mut self, finding: Finding) {
+        self.result.record_fail(AssertDetail::of(finding));
     }
 
-    fn fail_op(&mut self, what: &str, error: &anyhow::Error) {
-        self.fail(DetailKind::Other, format!("{what} failed: {error:#}"));
+    fn fail_op(&mut self, stage: &str, error: &anyhow::Error) {
+        self.fail(Finding::SetUp {
+            stage: stage.to_owned(),
+            error: format!("{error:#}"),
+        });
     }
 
     /// Whether the scheduler still runs; a Fail if not.
@@ -184,7 +187,7 @@ impl Run<'_, '_> {
         match liveness::check(self.ctx) {
             None => true,
             Some(death) => {
-                self.fail(death.kind, death.message);
+                self.fail(death);
                 false
             }
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ktstr_assert::Phase;
+use ktstr_assert::{DetailKind, Phase};
 use ktstr_scenario::cgroup::{CgroupError, CgroupOps};
 use ktstr_scenario::ops::{CpusetSpec, SpawnPlacement};
 use ktstr_scenario::topology::{TestTopology, Topology};

@@ -16,33 +16,14 @@ use crate::vm_result::HostVcpuSchedstat;
 /// disturbed: `1 + waited / ran`.
 const CONTENDED: f64 = 1.5;
 
-/// Kinds whose numbers are times or shares of time: those a busy host distorts where the guest's
-/// clock is the host's.
-fn is_of_time(detail: &AssertDetail) -> bool {
-    match detail.kind {
-        DetailKind::NoProgress
-        | DetailKind::Stuck
-        | DetailKind::Unfair
-        | DetailKind::Benchmark
-        | DetailKind::Monitor
-        | DetailKind::Temporal
-        | DetailKind::WorkerStuck => true,
-        DetailKind::SchedulerEvent => detail.message.contains("runnable task stall"),
-        _ => false,
-    }
-}
-
 /// Whether contention of this degree explains the failure: a measured latency has to come under
 /// its bound once it is divided by it.
 fn explains(dilation: f64, detail: &AssertDetail) -> bool {
-    is_of_time(detail)
+    detail.is_about_time()
         && detail
             .latency_gate
             .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
 }
-
-/// Put behind what a busy host explains.
-pub(super) const EXCUSE: &str = "; the host's other work can explain it";
 
 /// Failures of time that a busy host explains become inconclusive, and the host is named.
 pub(super) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
@@ -61,7 +42,7 @@ pub(super) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
         if let Outcome::Fail(detail) = outcome
             && explains(dilation, detail)
         {
-            detail.message.push_str(EXCUSE);
+            detail.host_explains = true;
             *outcome = Outcome::Inconclusive(detail.clone());
             excused = true;
         }
@@ -108,7 +89,7 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
     let starved = judgement
         .result
         .failure_details()
-        .all(|d| is_of_time(d) && d.kind != DetailKind::SchedulerEvent);
+        .all(|d| d.is_about_time() && d.kind != DetailKind::SchedulerEvent);
     if starved && let Some(line) = killed_for_memory(console) {
         let line = format!("{line} ({} MiB; raise `memory_mib`)", case.memory_mib);
         judgement.blame(Fault::Test, line);
@@ -121,7 +102,8 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
         return;
     }
     let of_scheduling = first_failure(&judgement.result).is_some_and(|detail| {
-        is_of_time(detail) || matches!(detail.kind, DetailKind::Isolation | DetailKind::Migration)
+        detail.is_about_time()
+            || matches!(detail.kind, DetailKind::Isolation | DetailKind::Migration)
     });
     let scheduler = case.scheduler;
     match (case.has_scheduler, of_scheduling) {

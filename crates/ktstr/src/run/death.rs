@@ -2,11 +2,11 @@
 //! dead as a process, or gone by itself. Told from sched_ext's own notes, the kernel's log, and what
 //! PID 1 saw of the process.
 
-use ktstr_assert::{AssertDetail, DetailKind, Outcome};
+use ktstr_assert::{AssertDetail, Ejection, Finding, Outcome, SchedulerEnd};
 use ktstr_guest::protocol::ProcessEnd;
 use ktstr_introspect::report::ScxExit;
 
-use super::judge::{Case, Fault, Judgement, SAID_LAST, last_words};
+use super::judge::{Case, Fault, Judgement, last_words};
 use super::transcript::Transcript;
 use crate::vm_result::VmResult;
 
@@ -15,11 +15,10 @@ use crate::vm_result::VmResult;
 pub(super) fn told(vm: &VmResult, judgement: &Judgement) -> String {
     let noted = vm.scx_exit.as_ref().map(reason);
     let ended = |detail: &AssertDetail| {
+        let finding = &detail.finding;
         matches!(
-            detail.kind,
-            DetailKind::SchedulerCrashed
-                | DetailKind::SchedulerExitedCleanly
-                | DetailKind::SchedulerDiedUnknownReason
+            finding,
+            Finding::SchedulerDied { .. } | Finding::NotAttached { .. }
         )
     };
     let own = || {
@@ -56,11 +55,13 @@ pub(super) fn judge(
         died(judgement, case, said, ejected.is_some(), exit);
     }
     let Some(reason) = ejected else { return };
-    let scheduler = case.scheduler;
-    judgement.result.record_fail(AssertDetail::new(
-        DetailKind::SchedulerEvent,
-        format!("the kernel ejected scheduler `{scheduler}`: {reason}"),
-    ));
+    judgement
+        .result
+        .record_fail(AssertDetail::of(Finding::Ejected {
+            scheduler: case.scheduler.to_owned(),
+            cause: cause(&reason),
+            reason,
+        }));
     let evidence = told.map_or_else(
         || "the kernel's log says that it put an end to it".to_owned(),
         noted,
@@ -77,51 +78,51 @@ fn died(
     exit: Option<&ScxExit>,
 ) {
     let left = exit.filter(|exit| !exit.is_error());
-    let (kind, how) = match (said.scheduler_died, left) {
-        _ if ejected => (DetailKind::SchedulerCrashed, None),
+    let (end, how) = match (said.scheduler_died, left) {
+        _ if ejected => (SchedulerEnd::Crashed, None),
         (Some(ProcessEnd::Exited(0)), _) | (None, Some(_)) => {
             let status = said
                 .scheduler_died
                 .map_or("", |_| " and exited with code 0");
-            let how = format!("`{}` left by itself{status}", case.scheduler);
-            (DetailKind::SchedulerExitedCleanly, Some(how))
+            (SchedulerEnd::Left, Some(format!("left by itself{status}")))
         }
-        (Some(end), _) => {
-            let how = format!("`{}` {end}", case.scheduler);
-            (DetailKind::SchedulerCrashed, Some(how))
-        }
-        (None, None) => (DetailKind::SchedulerDiedUnknownReason, None),
+        (Some(end), _) => (SchedulerEnd::Crashed, Some(end.to_string())),
+        (None, None) => (SchedulerEnd::Unknown, None),
     };
-    let mut message = how.as_deref().map(|how| format!("{DIED}: {how}"));
-    if let Some(message) = message.as_mut().filter(|_| !ejected) {
-        let log = last_words(&said.scheduler_log);
-        if !log.is_empty() {
-            message.push_str(&format!("{SAID_LAST}\n{log}"));
-        }
-    }
+    let finding = how.map(|how| Finding::SchedulerDied {
+        scheduler: Some(case.scheduler.to_owned()),
+        end,
+        how,
+        log: last_words(&said.scheduler_log),
+    });
     let mut seen = false;
     for outcome in &mut judgement.result.outcomes {
-        if let Outcome::Fail(detail) = outcome
-            && detail.message.starts_with(DIED)
-        {
+        let Outcome::Fail(detail) = outcome else {
+            continue;
+        };
+        if let Finding::SchedulerDied { end: known, .. } = &mut detail.finding {
             seen = true;
-            if detail.kind == DetailKind::SchedulerDiedUnknownReason {
-                detail.kind = kind;
-                detail.message = message.take().unwrap_or_else(|| detail.message.clone());
+            if *known == SchedulerEnd::Unknown {
+                // What the guest's engine saw is kept where nobody knows more.
+                *known = end;
+                let finding = finding.clone().unwrap_or_else(|| detail.finding.clone());
+                *detail = AssertDetail {
+                    phase: detail.phase.take(),
+                    ..AssertDetail::of(finding)
+                };
             }
         }
     }
-    match (seen, said.scheduler_died, message) {
+    match (seen, said.scheduler_died, finding) {
         // A clean end that nobody saw in the test is the one after it.
         (false, None, _) => return,
-        (false, Some(_), Some(message)) => {
-            let detail = AssertDetail::new(kind, message);
-            judgement.result.record_fail(detail);
+        (false, Some(_), Some(finding)) => {
+            judgement.result.record_fail(AssertDetail::of(finding));
         }
         _ => {}
     }
     // That a process which dies drops its scheduler is no news.
-    let of_itself = kind == DetailKind::SchedulerExitedCleanly;
+    let of_itself = end == SchedulerEnd::Left;
     let notes = left
         .filter(|_| of_itself)
         .map(|exit| format!("sched_ext notes {}: {}", exit.kind_name, exit.reason));
@@ -134,8 +135,27 @@ fn died(
     }
 }
 
-/// How the guest's engine begins to tell of a dead scheduler.
-const DIED: &str = "scheduler process died";
+/// What made the kernel eject a scheduler, by its own words (`scx_exit_reason`, `scx_tick` and
+/// `check_rq_for_timeouts` in kernel/sched/ext.c).
+fn cause(reason: &str) -> Ejection {
+    let (_, msg) = reason.split_once(" (").unwrap_or(("", ""));
+    let exit = ScxExit {
+        msg: msg.to_owned(),
+        ..ScxExit::default()
+    };
+    match (exit.unwatched(), exit.stalled()) {
+        (Some(seconds), _) => Ejection::Unwatched { seconds },
+        (None, Some((task, seconds))) => Ejection::Stall {
+            task: Some(task.to_owned()),
+            seconds: Some(seconds),
+        },
+        (None, None) if reason.starts_with("runnable task stall") => Ejection::Stall {
+            task: None,
+            seconds: None,
+        },
+        (None, None) => Ejection::Error,
+    }
+}
 
 /// What happened, and to whom.
 fn reason(exit: &ScxExit) -> String {

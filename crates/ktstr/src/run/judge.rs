@@ -1,8 +1,6 @@
 //! From a conversation to a verdict that names whose fault it is.
 
-use ktstr_assert::{
-    Assert, AssertDetail, AssertResult, DetailKind, MonitorReport, MonitorThresholds,
-};
+use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, MonitorReport, MonitorThresholds};
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Halt;
 
@@ -27,6 +25,20 @@ pub enum Fault {
     Harness,
     /// The host: too slow, out of something.
     Host,
+}
+
+impl Fault {
+    /// The word for it in the record.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler",
+            Self::Test => "test",
+            Self::User => "user",
+            Self::Kernel => "kernel",
+            Self::Harness => "harness",
+            Self::Host => "host",
+        }
+    }
 }
 
 impl std::fmt::Display for Fault {
@@ -58,10 +70,11 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
-    fn fail(fault: Fault, kind: DetailKind, message: String) -> Self {
+    fn fail(fault: Fault, finding: Finding) -> Self {
+        let detail = AssertDetail::of(finding);
         Self {
-            guest: Err(message.clone()),
-            result: AssertResult::fail(AssertDetail::new(kind, message)),
+            guest: Err(detail.message.clone()),
+            result: AssertResult::fail(detail),
             fault: Some(fault),
             evidence: None,
             crash: None,
@@ -69,9 +82,10 @@ impl Judgement {
     }
 
     fn inconclusive(fault: Fault, message: String) -> Self {
+        let detail = AssertDetail::of(Finding::NoAnswer { message });
         Self {
-            guest: Err(message.clone()),
-            result: AssertResult::inconclusive_msg(message),
+            guest: Err(detail.message.clone()),
+            result: AssertResult::inconclusive(detail),
             fault: Some(fault),
             evidence: None,
             crash: None,
@@ -225,12 +239,11 @@ fn gave_up(
     } else {
         Fault::Kernel
     };
-    Judgement::fail(
-        fault,
-        DetailKind::Stuck,
-        format!("the guest hung {place}: it {what}"),
-    )
-    .because(blame::of_hang(silence, said))
+    let finding = Finding::Hung {
+        stage: place.to_owned(),
+        doing: format!("it {what}"),
+    };
+    Judgement::fail(fault, finding).because(blame::of_hang(silence, said))
 }
 
 fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgement {
@@ -257,25 +270,19 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
             } else {
                 Fault::Kernel
             };
-            Judgement::fail(
-                fault,
-                DetailKind::Other,
-                format!("the guest's kernel panicked: {panic}"),
-            )
-            .with_crash(panic)
-            .because(blame::of_panic(console))
+            let reason = panic.clone();
+            Judgement::fail(fault, Finding::KernelPanic { reason })
+                .with_crash(panic)
+                .because(blame::of_panic(console))
         }
-        (Halt::Reset, None) => Judgement::fail(
-            Fault::Kernel,
-            DetailKind::Other,
-            "the guest reset itself without a panic message".to_owned(),
-        ),
-        (Halt::PowerOff, None) => Judgement::fail(
-            Fault::Kernel,
-            DetailKind::Other,
-            "the guest powered off before it was done".to_owned(),
-        ),
+        (Halt::Reset, None) => went_down("reset itself without a panic message"),
+        (Halt::PowerOff, None) => went_down("powered off before it was done"),
     }
+}
+
+fn went_down(how: &str) -> Judgement {
+    let how = how.to_owned();
+    Judgement::fail(Fault::Kernel, Finding::WentDown { how })
 }
 
 /// The reason of a kernel panic on the console.
@@ -286,41 +293,27 @@ fn panic_of(console: &str) -> Option<String> {
 
 fn finished(case: &Case, said: &Transcript) -> Judgement {
     if let Some(reason) = &said.not_attached {
-        let log = last_words(&said.scheduler_log);
         let refusal = refusal::of(&said.scheduler_log);
-        let mut message = format!("scheduler `{}` did not attach: ", case.scheduler);
-        match &refusal {
-            Some(refusal) => message.push_str(&refusal.to_string()),
-            None => message.push_str(reason),
-        }
-        if !log.is_empty() {
-            message.push_str(&format!("{SAID_LAST}\n{log}"));
-        }
+        let why = refusal.as_ref().map(ToString::to_string);
         let evidence = match &refusal {
             Some(_) => format!("{reason}; its whole log is in scheduler.log"),
             None => format!("the guest's kernel runs, and {reason}"),
         };
-        return Judgement::fail(
-            Fault::Scheduler,
-            DetailKind::SchedulerDiedUnknownReason,
-            message,
-        )
-        .because(evidence);
+        let finding = Finding::NotAttached {
+            scheduler: case.scheduler.to_owned(),
+            why: why.unwrap_or_else(|| reason.clone()),
+            log: last_words(&said.scheduler_log),
+        };
+        return Judgement::fail(Fault::Scheduler, finding).because(evidence);
     }
     if let Some(panic) = &said.panic {
-        return Judgement::fail(
-            Fault::Test,
-            DetailKind::Other,
-            format!("the test function panicked: {panic}"),
-        )
-        .with_crash(panic.clone());
+        let message = panic.clone();
+        return Judgement::fail(Fault::Test, Finding::TestPanicked { message })
+            .with_crash(panic.clone());
     }
     if let Some(error) = &said.error {
-        return Judgement::fail(
-            Fault::Test,
-            DetailKind::Other,
-            format!("the test function returned an error: {error}"),
-        );
+        let message = error.clone();
+        return Judgement::fail(Fault::Test, Finding::TestError { message });
     }
     match (&said.result, said.test_end) {
         (Some(result), _) => Judgement {
@@ -330,20 +323,14 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
             evidence: None,
             crash: None,
         },
-        (None, Some((_, true))) => Judgement::fail(
-            Fault::Test,
-            DetailKind::Other,
-            format!(
-                "the guest ran out of memory ({} MiB) and its kernel killed the test process; \
-                 raise `memory_mib`",
-                case.memory_mib
-            ),
-        ),
-        (None, Some((end, false))) => Judgement::fail(
-            Fault::Test,
-            DetailKind::Other,
-            format!("no test result received from guest: the test process {end}"),
-        ),
+        (None, Some((_, true))) => {
+            let memory_mib = case.memory_mib;
+            Judgement::fail(Fault::Test, Finding::OutOfMemory { memory_mib })
+        }
+        (None, Some((end, false))) => {
+            let end = end.to_string();
+            Judgement::fail(Fault::Test, Finding::NoResult { end })
+        }
         (None, None) => Judgement::inconclusive(
             Fault::Harness,
             "the guest finished without having run the test".to_owned(),
@@ -359,8 +346,6 @@ pub(super) fn last_words(log: &str) -> String {
     }
 }
 
-/// Put between what happened and the end of the scheduler's log.
-pub(super) const SAID_LAST: &str = "; it said last:";
 /// Lines of a scheduler's log that are part of a message.
 const LAST_WORDS: usize = 8;
 

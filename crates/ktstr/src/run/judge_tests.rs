@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ktstr_assert::{DetailKind, SchedulerEnd};
 use ktstr_guest::protocol::{ProcessEnd, ToHost};
 
 use super::*;
@@ -210,10 +211,13 @@ fn left(kind: u32, name: &str, reason: &str) -> ScxExit {
 
 /// What the engine finds of a scheduler whose process is there still, while sched_ext is off.
 fn found_dead() -> ToHost {
-    let message = "scheduler process died: pid 101 is there, but sched_ext is disabling";
-    let kind = DetailKind::SchedulerDiedUnknownReason;
-    ToHost::TestResult(Box::new(AssertResult::fail(AssertDetail::new(
-        kind, message,
+    ToHost::TestResult(Box::new(AssertResult::fail(AssertDetail::of(
+        Finding::SchedulerDied {
+            scheduler: None,
+            end: SchedulerEnd::Unknown,
+            how: "pid 101 is there, but sched_ext is disabling".into(),
+            log: String::new(),
+        },
     ))))
 }
 

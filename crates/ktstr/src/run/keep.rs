@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ktstr_assert::{AssertResult, Finding};
 use ktstr_machine::Accelerator;
 use ktstr_record::{
-    CaptureRecord, GUEST_VARIABLES, RecordError, RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord,
-    SwitchesRecord, runs_root,
+    CaptureRecord, FindingRecord, GUEST_VARIABLES, RecordError, RunDir, RunRecord, SWITCHES_FILE,
+    SchedulerRecord, SwitchesRecord, runs_root,
 };
 
 use super::plan::Plan;
-use super::{Finished, report};
+use super::{Finished, report, sentence};
 
 /// Writes everything, or nothing. Returns the record's path.
 pub(super) fn keep(
@@ -22,6 +23,9 @@ pub(super) fn keep(
     let mut record = RunRecord::new(finished.entry.name);
     record.verdict = finished.verdict;
     record.reason = (!finished.result.is_pass()).then(|| report::reason(&finished.result));
+    record.fault = finished.fault.map(|fault| fault.name().to_owned());
+    record.evidence = finished.evidence.clone();
+    record.findings = findings(&finished.result);
     record.wall_s = finished.wall.as_secs_f64();
     record.topology = Some(finished.entry.topology.to_string());
     record.stats = serde_json::to_value(&finished.result.stats).unwrap_or_default();
@@ -95,6 +99,29 @@ pub(super) fn keep(
     }
     folder.add_json("result.json", &finished.result)?;
     folder.commit(record)
+}
+
+fn findings(result: &AssertResult) -> Vec<FindingRecord> {
+    let skips = result.skip_details().map(|detail| ("skip", detail));
+    let ranked = sentence::ranked(result).into_iter().map(|detail| {
+        let failed = result.failure_details().any(|d| std::ptr::eq(d, detail));
+        (if failed { "fail" } else { "inconclusive" }, detail)
+    });
+    ranked
+        .chain(skips)
+        .map(|(outcome, detail)| FindingRecord {
+            outcome: outcome.to_owned(),
+            check: detail.check_name().into_owned(),
+            kind: format!("{:?}", detail.kind),
+            message: detail.message.clone(),
+            phase: detail.phase.as_deref().map(str::to_owned),
+            cgroup: detail.cgroup.as_deref().map(str::to_owned),
+            data: match detail.finding {
+                Finding::Text => serde_json::Value::Null,
+                ref finding => serde_json::to_value(finding).unwrap_or_default(),
+            },
+        })
+        .collect()
 }
 
 fn describe_plan(record: &mut RunRecord, plan: &Plan) {

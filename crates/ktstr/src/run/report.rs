@@ -6,12 +6,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 use ktstr_assert::stats::CgroupStats;
-use ktstr_assert::{AssertDetail, AssertResult, DetailKind, MonitorReport, ScenarioStats};
+use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioStats};
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
 use super::death::without_time;
-use super::judge::{Fault, SAID_LAST, last_lines};
+use super::judge::{Fault, last_lines};
 use super::{EXIT_INCONCLUSIVE, Finished, blame, sentence};
 use crate::vm_result::VmResult;
 
@@ -26,8 +26,17 @@ pub(super) fn reason(result: &AssertResult) -> String {
     let first = ranked.first().copied();
     let first = first.or_else(|| result.skip_details().next());
     first.map_or_else(String::new, |detail| {
-        detail.message.lines().next().unwrap_or_default().to_owned()
+        let line = detail.message.lines().next().unwrap_or_default();
+        format!("{line}{}", excuse(detail))
     })
+}
+
+/// Stands behind what a busy host explains.
+fn excuse(detail: &AssertDetail) -> &'static str {
+    match detail.host_explains {
+        true => "; the host's other work can explain it",
+        false => "",
+    }
 }
 
 /// Why captures hold no data.
@@ -43,9 +52,8 @@ pub(super) fn placeholder_reason(vm: &VmResult) -> String {
 /// The whole text of a run that did not pass: a screen.
 pub(super) fn text(finished: &Finished) -> String {
     let entry = finished.entry;
-    let exit = finished.vm.as_ref().and_then(|vm| vm.scx_exit.as_ref());
     let all = sentence::ranked(&finished.result);
-    let said = sentence::sentence(&finished.result, finished.fault, exit);
+    let said = sentence::sentence(&finished.result, finished.fault);
     let mut text = format!(
         "ktstr_test '{}' [sched={}] [topo={}] {}: {said}",
         entry.name,
@@ -66,11 +74,11 @@ pub(super) fn text(finished: &Finished) -> String {
     }
     let stats = &finished.result.stats;
     if !stats.cgroups.is_empty() {
-        let table = crate::table::cgroups_with_odd_ones(stats, &odd_ones(stats, &all, exit));
+        let table = crate::table::cgroups_with_odd_ones(stats, &odd_ones(stats, &all));
         section(&mut text, "stats", &table);
     }
     if let Some(vm) = &finished.vm {
-        sections(&mut text, finished, vm);
+        sections(&mut text, finished, vm, &all);
         let record = finished.record.as_deref().filter(|_| vm.mips.is_some());
         let _ = write!(text, "\nagain: {}", again(entry.name, vm.seed, record));
     }
@@ -84,7 +92,7 @@ pub(super) fn text(finished: &Finished) -> String {
 /// explain. What the sentence `said` word for word is not said again.
 fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
     let few = match all.first() {
-        Some(first) if sentence::explains_the_rest(first) => SAME_KIND - 1,
+        Some(first) if first.explains_the_rest() => SAME_KIND - 1,
         _ => SAME_KIND,
     };
     let mut shown: BTreeMap<String, usize> = BTreeMap::new();
@@ -92,7 +100,8 @@ fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
         if *seen <= few && !said.starts_with(&detail.message) {
-            let _ = write!(text, "\n  {}", detail.message.replace('\n', "\n  "));
+            let message = detail.message.replace('\n', "\n  ");
+            let _ = write!(text, "\n  {message}{}", excuse(detail));
             if let Some(cgroup) = &detail.cgroup {
                 let _ = write!(text, " [{cgroup}]");
             }
@@ -109,20 +118,20 @@ fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
 }
 
 /// The cgroups that stand out by what failed, by their place in the table.
-fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail], exit: Option<&ScxExit>) -> Vec<usize> {
+fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
     let Some(first) = all.first() else {
         return Vec::new();
     };
-    if let Some(name) = sentence::cgroup(all, exit) {
+    if let Some(name) = sentence::cgroup(all) {
         let places = stats.cgroups.iter().enumerate();
         let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
         return named.map(|(at, _)| at).collect();
     }
     // A claim names its cgroups among its reasons, if at all: the worst of them at what it is about.
-    let reasons = first
-        .message
-        .split_once(": expected ")
-        .map(|(_, rest)| rest);
+    let reasons = match &first.finding {
+        Finding::Claim { reason, .. } => reason.as_deref(),
+        _ => None,
+    };
     let is_named = |cgroup: &CgroupStats| {
         let is_part = |c: char| c.is_alphanumeric() || "_-./".contains(c);
         let mut words = reasons.unwrap_or_default().split(|c| !is_part(c));
@@ -136,20 +145,9 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail], exit: Option<&ScxExit>
         false if named.len() == 1 => return named,
         false => named,
     };
-    let badness = |c: &CgroupStats| match first.kind {
-        DetailKind::Stuck => Some(c.max_gap_ms as f64),
-        DetailKind::NoProgress => Some(-c.iterations_per_worker().unwrap_or(0.0)),
-        DetailKind::Unfair if reasons.is_some() => {
-            Some(-(c.total_cpu_time_ns as f64) / c.num_workers.max(1) as f64)
-        }
-        DetailKind::Unfair => Some(c.spread.unwrap_or(0.0)),
-        DetailKind::Benchmark if c.wake_measured => Some(c.p99_wake_latency_us),
-        DetailKind::Migration => Some(c.migration_ratio),
-        _ => None,
-    };
     among
         .into_iter()
-        .filter_map(|at| Some((at, badness(&stats.cgroups[at])?)))
+        .filter_map(|at| Some((at, first.badness(&stats.cgroups[at])?)))
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(at, _)| at)
         .into_iter()
@@ -188,7 +186,7 @@ fn again(test: &str, seed: u64, replayed: Option<&Path>) -> String {
     }
 }
 
-fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
+fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&AssertDetail]) {
     let mut diagnostics = format!(
         "stage: {:?}, exit_code={}; {}, {}, wall {:.1} s, boot {:.1} s",
         vm.final_guest_phase,
@@ -221,7 +219,7 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult) {
     // What the kernel noted of an ejection stands above: log and console say it at length.
     if vm.scx_exit.is_none() {
         // A log whose end is part of the message is not shown twice.
-        if !text.contains(SAID_LAST) {
+        if !all.iter().any(|detail| detail.finding.quotes_log()) {
             let log = last_lines(&vm.scheduler_log, LOG_LINES);
             section(text, "scheduler log", &log);
         }

@@ -11,6 +11,8 @@ use super::super::judge::{Case, Judgement, judge};
 use super::super::transcript::Transcript;
 use super::super::watch::Silence;
 use super::super::{Timings, blame};
+use ktstr_assert::DetailKind;
+
 use super::*;
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::{HostVcpuSchedstat, WatchdogKillReason};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ktstr_assert::{Assert, Verdict, WorkerReport};
+use ktstr_assert::{Assert, DetailKind, MonitorBound, SchedulerEnd, Verdict, WorkerReport};
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn of(checks: Assert, workers: &[WorkerReport], cpuset: Option<&BTreeSet<usize>>
             *detail = detail.clone().with_cgroup("web");
         }
     }
-    sentence(&result, Some(Fault::Scheduler), None)
+    sentence(&result, Some(Fault::Scheduler))
 }
 
 const NONE: Assert = Assert::NO_OVERRIDES;
@@ -87,33 +87,41 @@ fn of_a_claim() {
         .claim("share of the CPU time", 0.1)
         .because("web among web, db")
         .at_least(0.4);
-    let said = sentence(&verdict.into_result(), Some(Fault::Scheduler), None);
+    let said = sentence(&verdict.into_result(), Some(Fault::Scheduler));
     insta::assert_snapshot!(said, @"share of the CPU time was 0.1 (web among web, db), expected at least 0.4 — the scheduler's fault.");
 }
 
 #[test]
 fn the_end_of_a_scheduler_tells_more_than_what_follows_from_it() {
     let mut result = AssertResult::pass();
-    for (kind, message) in [
-        (DetailKind::Monitor, "cpu1: local DSQ deeper than 5"),
-        (
-            DetailKind::Stuck,
-            "tid 7 stuck 2500ms on cpu0 at +1ms (threshold 2000ms)",
-        ),
-        (
-            DetailKind::Stuck,
-            "tid 8 stuck 3500ms on cpu0 at +1ms (threshold 2000ms)",
-        ),
-        (
-            DetailKind::SchedulerCrashed,
-            "scheduler process died: pid 9 is there",
-        ),
-        (
-            DetailKind::SchedulerEvent,
-            "the kernel ejected scheduler `x`: runtime error (y)",
-        ),
+    let gap = |tid, gap_ms| Finding::Gap {
+        tid,
+        gap_ms,
+        cpu: 0,
+        at_ms: 1,
+        bound_ms: 2000,
+    };
+    for finding in [
+        Finding::Sustained {
+            bound: MonitorBound::LocalDsq { cpu: 1, depth: 5 },
+            samples: 5,
+            until_ms: 700,
+        },
+        gap(7, 2500),
+        gap(8, 3500),
+        Finding::SchedulerDied {
+            scheduler: None,
+            end: SchedulerEnd::Crashed,
+            how: "pid 9 is there".to_owned(),
+            log: String::new(),
+        },
+        Finding::Ejected {
+            scheduler: "x".to_owned(),
+            reason: "runtime error (y)".to_owned(),
+            cause: Ejection::Error,
+        },
     ] {
-        result.record_fail(AssertDetail::new(kind, message));
+        result.record_fail(AssertDetail::of(finding));
     }
     let told: Vec<&str> = ranked(&result).iter().map(|d| d.message.as_str()).collect();
     let first: Vec<&str> = told
@@ -126,24 +134,29 @@ fn the_end_of_a_scheduler_tells_more_than_what_follows_from_it() {
 
 #[test]
 fn a_stall_names_who_waited() {
-    let finding = |msg: &str| {
-        let message = format!("the kernel ejected scheduler `x`: runnable task stall ({msg})");
-        let result = AssertResult::fail(AssertDetail::new(DetailKind::SchedulerEvent, message));
-        let exit = ScxExit {
-            msg: msg.to_owned(),
-            ..ScxExit::default()
-        };
-        sentence(&result, Some(Fault::Scheduler), Some(&exit))
+    let ejected = |cause| {
+        let result = AssertResult::fail(AssertDetail::of(Finding::Ejected {
+            scheduler: "x".to_owned(),
+            reason: "runnable task stall (see the cause)".to_owned(),
+            cause,
+        }));
+        sentence(&result, Some(Fault::Scheduler))
     };
-    insta::assert_snapshot!(finding("a[7] failed to run for 5.104s"), @"the kernel ejected x, which gave task a[7] no CPU for 5.1 s — the scheduler's fault.");
-    insta::assert_snapshot!(finding("watchdog failed to check in for 5.144s"), @"the kernel ejected x, which for 5.1 s gave no CPU even to the kernel's own watchdog — the scheduler's fault.");
-    insta::assert_snapshot!(finding("watchdog failed to check in for long"), @"the kernel ejected scheduler `x`: runnable task stall (watchdog failed to check in for long) — the scheduler's fault.");
+    let stall = |task: Option<&str>, seconds| {
+        ejected(Ejection::Stall {
+            task: task.map(str::to_owned),
+            seconds,
+        })
+    };
+    insta::assert_snapshot!(stall(Some("a[7]"), Some(5.104)), @"the kernel ejected x, which gave task a[7] no CPU for 5.1 s — the scheduler's fault.");
+    insta::assert_snapshot!(ejected(Ejection::Unwatched { seconds: 5.144 }), @"the kernel ejected x, which for 5.1 s gave no CPU even to the kernel's own watchdog — the scheduler's fault.");
+    insta::assert_snapshot!(stall(None, None), @"the kernel ejected scheduler `x`: runnable task stall (see the cause) — the scheduler's fault.");
 }
 
 #[test]
 fn what_is_long_is_cut() {
     let result = AssertResult::fail(AssertDetail::new(DetailKind::Other, "é".repeat(5000)));
-    let said = sentence(&result, Some(Fault::Test), None);
+    let said = sentence(&result, Some(Fault::Test));
     assert!(said.chars().count() < 200, "{said}");
     assert!(said.ends_with("… — the test's fault."), "{said}");
 }
@@ -152,5 +165,5 @@ fn what_is_long_is_cut() {
 fn a_failure_tells_more_than_what_could_not_be_told() {
     let mut result = AssertResult::inconclusive_msg("no wake-ups");
     result.record_fail(AssertDetail::new(DetailKind::Monitor, "cpu1"));
-    assert!(sentence(&result, None, None).starts_with("cpu1"));
+    assert!(sentence(&result, None).starts_with("cpu1"));
 }

@@ -1,0 +1,282 @@
+//! The message of a finding. Some of these texts are part of the public contract, so tests match them.
+
+use super::{Finding, MonitorBound};
+use crate::worker::WorkerExitInfo;
+use std::fmt::{self, Display, Formatter};
+
+/// Stands between what happened and the end of the scheduler's log.
+const SAID_LAST: &str = "; it said last:";
+
+/// Why a worker left no report, as the end of a message.
+pub(crate) struct NoReport<'a>(pub &'a Option<WorkerExitInfo>);
+
+impl Display for NoReport<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(why) => write!(f, "; no report: {why:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Display for Finding {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Text => Ok(()),
+            Finding::NoProgress { tid, exit } => write!(
+                f,
+                "tid {tid} made no progress (0 work units){}",
+                NoReport(exit)
+            ),
+            Finding::Gap {
+                tid,
+                gap_ms,
+                cpu,
+                at_ms,
+                bound_ms,
+            } => write!(
+                f,
+                "tid {tid} stuck {gap_ms}ms on cpu{cpu} at +{at_ms}ms (threshold {bound_ms}ms)"
+            ),
+            Finding::Spread {
+                low_pct,
+                high_pct,
+                workers,
+                cpus,
+                bound_pct,
+            } => write!(
+                f,
+                "unfair cgroup: spread={:.0}% ({low_pct:.0}-{high_pct:.0}%) {workers} workers on \
+                 {cpus} cpus (threshold {bound_pct:.0}%)",
+                high_pct - low_pct
+            ),
+            Finding::OutsideCpuset { tid, cpus, cpuset } => {
+                let cpus: Vec<_> = cpus.iter().collect();
+                write!(
+                    f,
+                    "tid {tid} ran on cpus {cpus:?} outside its cpuset {cpuset:?}"
+                )
+            }
+            Finding::NotMeasured { what, why, .. } => match why.as_str() {
+                "" => write!(f, "{what} cannot be told"),
+                why => write!(f, "{what} cannot be told{why}"),
+            },
+            Finding::Sustained {
+                bound,
+                samples,
+                until_ms,
+            } => write!(
+                f,
+                "{bound} for {samples} samples in a row, until +{until_ms}ms"
+            ),
+            Finding::IdleCpu {
+                cpu,
+                cpus,
+                task,
+                samples,
+                until_ms,
+            } => {
+                let others = match cpus {
+                    0 | 1 => String::new(),
+                    n => format!(" ({n} CPUs did)"),
+                };
+                write!(
+                    f,
+                    "cpu{cpu} idled while {task} waited that may run there{others}, for {samples} \
+                     samples in a row, until +{until_ms}ms"
+                )
+            }
+            Finding::WaitingTask {
+                task,
+                cpu,
+                samples,
+                until_ms,
+            } => write!(
+                f,
+                "{task} waited and got no CPU while cpu{cpu}, where it may run, idled, for \
+                 {samples} samples in a row, until +{until_ms}ms"
+            ),
+            Finding::MonitorUnavailable { summary } => f.write_str(summary),
+            Finding::Claim {
+                label,
+                expected,
+                actual,
+                reason,
+            } => {
+                write!(f, "{label}: expected {expected}, was {actual}")?;
+                match reason {
+                    Some(reason) => write!(f, " ({reason})"),
+                    None => Ok(()),
+                }
+            }
+            rates => rates.fmt_rates(f),
+        }
+    }
+}
+
+impl Finding {
+    /// The messages of rates, latencies and pages, and of what is no check of a worker.
+    fn fmt_rates(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Throughput { cv, workers, bound } => write!(
+                f,
+                "throughput varies too much: cv {cv:.3} of work units per CPU-second over {workers} \
+                 workers (threshold {bound})"
+            ),
+            Finding::SlowWorker {
+                tid,
+                rate,
+                per_second,
+                floor,
+            } => write!(
+                f,
+                "worker {tid} {rate} {per_second:.1}/s below floor {floor}/s"
+            ),
+            Finding::WakeLatency {
+                p99_ns,
+                bound_ns,
+                samples,
+            } => write!(
+                f,
+                "p99 wake latency {p99_ns}ns above {bound_ns}ns ({samples} samples)"
+            ),
+            Finding::WakeLatencyVariation { cv, bound } => {
+                write!(f, "wake latency cv {cv:.3} above {bound}")
+            }
+            Finding::Migrations {
+                migrations,
+                iterations,
+                ratio,
+                bound,
+            } => write!(
+                f,
+                "migration ratio {ratio:.3} above {bound}: {migrations} migrations in {iterations} \
+                 iterations"
+            ),
+            Finding::PageLocality {
+                local,
+                total,
+                share,
+                floor,
+            } => write!(
+                f,
+                "page locality {share:.3} below {floor}: {local} of {total} pages on the expected \
+                 nodes"
+            ),
+            Finding::PagesMoved {
+                moved,
+                total,
+                ratio,
+                ceiling,
+            } => match ratio {
+                Some(r) => write!(
+                    f,
+                    "cross-node migration ratio {r:.3} above {ceiling}: {moved} of {total} pages \
+                     moved"
+                ),
+                None => write!(
+                    f,
+                    "{moved} pages moved between nodes, of 0 pages seen (ceiling {ceiling})"
+                ),
+            },
+            Finding::SlowTier {
+                slow,
+                total,
+                ratio,
+                ceiling,
+            } => write!(
+                f,
+                "slow tier ratio {ratio:.3} above {ceiling}: {slow} of {total} pages on memory-only \
+                 nodes"
+            ),
+            ends => ends.fmt_ends(f),
+        }
+    }
+
+    /// The messages of runs that came to an early end.
+    fn fmt_ends(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::SetUp { stage, error } => write!(f, "{stage} failed: {error}"),
+            Finding::SchedulerDied {
+                scheduler,
+                how,
+                log,
+                ..
+            } => {
+                f.write_str("scheduler process died: ")?;
+                match scheduler {
+                    Some(scheduler) => write!(f, "`{scheduler}` {how}")?,
+                    None => f.write_str(how)?,
+                }
+                said_last(f, log)
+            }
+            Finding::Ejected {
+                scheduler, reason, ..
+            } => write!(f, "the kernel ejected scheduler `{scheduler}`: {reason}"),
+            Finding::NotAttached {
+                scheduler,
+                why,
+                log,
+            } => {
+                write!(f, "scheduler `{scheduler}` did not attach: {why}")?;
+                said_last(f, log)
+            }
+            Finding::OtherError { wanted, said } => match said.as_str() {
+                "" => write!(f, "{wanted}, but nothing was said of the scheduler's end"),
+                said => write!(f, "{wanted}, but was: {said}"),
+            },
+            Finding::Hung { stage, doing } => write!(f, "the guest hung {stage}: {doing}"),
+            Finding::TestHung { stage, doing } => {
+                write!(
+                    f,
+                    "the test function did not come to an end {stage}: {doing}"
+                )
+            }
+            Finding::KernelPanic { reason } => write!(f, "the guest's kernel panicked: {reason}"),
+            Finding::WentDown { how } => write!(f, "the guest {how}"),
+            Finding::TestPanicked { message } => {
+                write!(f, "the test function panicked: {message}")
+            }
+            Finding::TestError { message } => {
+                write!(f, "the test function returned an error: {message}")
+            }
+            Finding::NoResult { end } => write!(
+                f,
+                "no test result received from guest: the test process {end}"
+            ),
+            Finding::OutOfMemory { memory_mib } => write!(
+                f,
+                "the guest ran out of memory ({memory_mib} MiB) and its kernel killed the test \
+                 process; raise `memory_mib`"
+            ),
+            Finding::KernelReport { report, line } => {
+                write!(f, "the guest's kernel reported a {report}: {line}")
+            }
+            Finding::NoAnswer { message } => f.write_str(message),
+            // All others are printed by the functions above.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn said_last(f: &mut Formatter<'_>, log: &str) -> fmt::Result {
+    match log {
+        "" => Ok(()),
+        log => write!(f, "{SAID_LAST}\n{log}"),
+    }
+}
+
+impl Display for MonitorBound {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            MonitorBound::Imbalance { ratio } => write!(f, "imbalance ratio above {ratio}"),
+            MonitorBound::LocalDsq { cpu, depth } => {
+                write!(f, "cpu{cpu}: local DSQ deeper than {depth}")
+            }
+            MonitorBound::Clock { cpu } => write!(f, "cpu{cpu}: runqueue clock stood still"),
+            MonitorBound::Events { event, rate } => {
+                write!(f, "{event} above {rate} events per vCPU-second")
+            }
+        }
+    }
+}

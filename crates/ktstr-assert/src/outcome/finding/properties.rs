@@ -1,0 +1,176 @@
+//! What follows from a finding's type: its kind, its rank among others, whether a busy host can have
+//! caused it, which cgroup stands out by it, and the name of its check.
+
+use super::{Ejection, Finding, SchedulerEnd};
+use crate::outcome::{AssertDetail, DetailKind};
+use crate::stats::CgroupStats;
+use std::borrow::Cow;
+use std::cmp::Reverse;
+
+/// The check's name where the kernel ejected the scheduler.
+pub const CHECK_EJECTED: &str = "scheduler ejected";
+/// The check's name where the scheduler never attached.
+pub const CHECK_NOT_ATTACHED: &str = "scheduler not attached";
+
+impl Finding {
+    /// The kind of a detail that holds this finding.
+    pub fn kind(&self) -> DetailKind {
+        match self {
+            Finding::NoProgress { .. } => DetailKind::NoProgress,
+            Finding::Gap { .. } | Finding::Hung { .. } | Finding::TestHung { .. } => {
+                DetailKind::Stuck
+            }
+            Finding::Spread { .. } => DetailKind::Unfair,
+            Finding::OutsideCpuset { .. } => DetailKind::Isolation,
+            Finding::Throughput { .. }
+            | Finding::SlowWorker { .. }
+            | Finding::WakeLatency { .. }
+            | Finding::WakeLatencyVariation { .. } => DetailKind::Benchmark,
+            Finding::Migrations { .. } => DetailKind::Migration,
+            Finding::PageLocality { .. } => DetailKind::PageLocality,
+            Finding::PagesMoved { .. } => DetailKind::CrossNodeMigration,
+            Finding::SlowTier { .. } => DetailKind::SlowTier,
+            Finding::NotMeasured { kind, .. } => *kind,
+            Finding::Sustained { .. }
+            | Finding::IdleCpu { .. }
+            | Finding::WaitingTask { .. }
+            | Finding::MonitorUnavailable { .. } => DetailKind::Monitor,
+            Finding::SchedulerDied { end, .. } => match end {
+                SchedulerEnd::Crashed => DetailKind::SchedulerCrashed,
+                SchedulerEnd::Left => DetailKind::SchedulerExitedCleanly,
+                SchedulerEnd::Unknown => DetailKind::SchedulerDiedUnknownReason,
+            },
+            Finding::NotAttached { .. } => DetailKind::SchedulerDiedUnknownReason,
+            Finding::Ejected { .. } | Finding::OtherError { .. } => DetailKind::SchedulerEvent,
+            Finding::Text
+            | Finding::Claim { .. }
+            | Finding::SetUp { .. }
+            | Finding::KernelPanic { .. }
+            | Finding::WentDown { .. }
+            | Finding::TestPanicked { .. }
+            | Finding::TestError { .. }
+            | Finding::NoResult { .. }
+            | Finding::OutOfMemory { .. }
+            | Finding::KernelReport { .. }
+            | Finding::NoAnswer { .. } => DetailKind::Other,
+        }
+    }
+}
+
+impl Finding {
+    /// The worker that it is about.
+    pub fn tid(&self) -> Option<i32> {
+        match self {
+            Finding::NoProgress { tid, .. }
+            | Finding::Gap { tid, .. }
+            | Finding::OutsideCpuset { tid, .. }
+            | Finding::SlowWorker { tid, .. } => Some(*tid),
+            _ => None,
+        }
+    }
+}
+
+impl Finding {
+    /// Whether its message ends with lines of the scheduler's log.
+    pub fn quotes_log(&self) -> bool {
+        matches!(
+            self,
+            Finding::SchedulerDied { log, .. } | Finding::NotAttached { log, .. } if !log.is_empty()
+        )
+    }
+}
+
+impl AssertDetail {
+    /// Position among other details, the most telling one first: the end of a scheduler explains all
+    /// else, a worker that is starved explains uneven shares and late wake-ups; of several gaps the
+    /// longest comes first.
+    pub fn rank(&self) -> (u8, Reverse<u64>) {
+        let gap = match self.finding {
+            Finding::Gap { gap_ms, .. } => gap_ms,
+            _ => 0,
+        };
+        (self.kind_rank(), Reverse(gap))
+    }
+
+    fn kind_rank(&self) -> u8 {
+        match self.kind {
+            DetailKind::SchedulerEvent => 0,
+            DetailKind::SchedulerCrashed
+            | DetailKind::SchedulerExitedCleanly
+            | DetailKind::SchedulerDiedUnknownReason => 1,
+            DetailKind::Isolation => 2,
+            DetailKind::NoProgress | DetailKind::WorkerStuck => 3,
+            DetailKind::Stuck => 4,
+            DetailKind::Unfair => 5,
+            DetailKind::Benchmark => 6,
+            DetailKind::Migration
+            | DetailKind::PageLocality
+            | DetailKind::CrossNodeMigration
+            | DetailKind::SlowTier => 7,
+            DetailKind::Temporal | DetailKind::Other => 8,
+            DetailKind::Monitor => 9,
+            DetailKind::PerfIsolation | DetailKind::Skip => 10,
+        }
+    }
+
+    /// Whether all other findings may follow from this one.
+    pub fn explains_the_rest(&self) -> bool {
+        self.kind_rank() < 2
+    }
+
+    /// Whether its numbers are times or shares of time, which a busy host distorts where the guest's
+    /// clock is the host's.
+    pub fn is_about_time(&self) -> bool {
+        match &self.finding {
+            Finding::Ejected { cause, .. } => !matches!(cause, Ejection::Error),
+            _ => matches!(
+                self.kind,
+                DetailKind::NoProgress
+                    | DetailKind::Stuck
+                    | DetailKind::Unfair
+                    | DetailKind::Benchmark
+                    | DetailKind::Monitor
+                    | DetailKind::Temporal
+                    | DetailKind::WorkerStuck
+            ),
+        }
+    }
+
+    /// How badly a cgroup does at what this detail is about; the largest value stands out.
+    pub fn badness(&self, c: &CgroupStats) -> Option<f64> {
+        match (self.kind, &self.finding) {
+            (DetailKind::Stuck, _) => Some(c.max_gap_ms as f64),
+            (DetailKind::NoProgress, _) => Some(-c.iterations_per_worker().unwrap_or(0.0)),
+            (DetailKind::Unfair, Finding::Claim { .. }) => {
+                Some(-(c.total_cpu_time_ns as f64) / c.num_workers.max(1) as f64)
+            }
+            (DetailKind::Unfair, _) => Some(c.spread.unwrap_or(0.0)),
+            (DetailKind::Benchmark, _) if c.wake_measured => Some(c.p99_wake_latency_us),
+            (DetailKind::Migration, _) => Some(c.migration_ratio),
+            _ => None,
+        }
+    }
+
+    /// Name of the check that it is of.
+    pub fn check_name(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match (&self.finding, self.kind) {
+            (Finding::Claim { label, .. }, _) => return Cow::Borrowed(label),
+            (Finding::NotAttached { .. }, _) => CHECK_NOT_ATTACHED,
+            (Finding::Hung { .. }, _) => "guest hung",
+            (Finding::TestHung { .. }, _) => "test hung",
+            (Finding::SetUp { .. }, _) => "set-up",
+            (Finding::KernelPanic { .. }, _) => "kernel panic",
+            (_, DetailKind::SchedulerEvent) => CHECK_EJECTED,
+            (_, DetailKind::SchedulerCrashed | DetailKind::SchedulerDiedUnknownReason) => {
+                "scheduler died"
+            }
+            (_, DetailKind::SchedulerExitedCleanly) => "scheduler left",
+            (_, DetailKind::Stuck) => "gap",
+            (_, DetailKind::NoProgress) => "no progress",
+            (_, DetailKind::Unfair) => "spread",
+            (_, DetailKind::Isolation) => "isolation",
+            (_, DetailKind::Monitor) => "monitor",
+            (_, kind) => return Cow::Owned(format!("{kind:?}").to_lowercase()),
+        })
+    }
+}
