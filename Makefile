@@ -6,13 +6,14 @@ REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 BPFLAND_VERSION := 1.1.4
 
-.PHONY: help demo test test-registry seeds determinism bench lint deps
+.PHONY: help demo test test-registry seeds packages determinism bench lint deps
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
 	@echo "make test           the whole test suite"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make seeds          the tests that boot a virtual machine, under ten seeds drawn anew (SEEDS=20 for more)"
+	@echo "make packages       the crates as a registry would serve them: a crate that depends on them, an installed demo"
 	@echo "make determinism    the virtual clock's promise, each comparison up to 100 times, under scx_bpfland too"
 	@echo "make bench          where the time of a run goes"
 	@echo "make lint           format, clippy, documentation"
@@ -42,6 +43,9 @@ $(BPFLAND):
 SEEDS ?= 10
 seeds: deps
 	@scripts/seeds.sh $(SEEDS)
+
+packages: deps
+	@scripts/test-packages.sh
 
 # Each comparison says how many runs gave how many digests.
 determinism: deps $(BPFLAND)
