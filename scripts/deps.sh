@@ -35,7 +35,7 @@ major() { "$@" 2>/dev/null | sed -n '1s/^[^0-9]*\([0-9][0-9]*\).*/\1/p'; }
 at_least() { [ -n "$2" ] && [ "$2" -ge "$1" ]; }
 
 find_clang() {
-    for name in ${CLANG:-} clang clang-23 clang-22 clang-21 clang-20 clang-19 clang-18 clang-17; do
+    for name in ${BPF_CLANG:-} clang clang-23 clang-22 clang-21 clang-20 clang-19 clang-18 clang-17; do
         if have "$name" && at_least "$min_clang" "$(major "$name" -dumpversion)"; then
             clang=$name
             return 0

@@ -9,6 +9,8 @@ use comfy_table::{Table, presets};
 use ktstr_kernel::cache::{self, Cache, Damaged};
 use ktstr_kernel::{KernelError, progress};
 
+use ktstr_record::terminal::tell;
+
 use crate::exit::Exit;
 
 /// What to do with kernels.
@@ -61,9 +63,9 @@ pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
 fn list(out: &mut dyn Write, json: bool) -> Result<()> {
     let (kernels, damaged) = Cache::from_env()?.scan()?;
     for Damaged { id, reason } in damaged {
-        eprintln!(
+        tell(&format!(
             "warning: {id} cannot be used: {reason}; `cargo ktstr kernel remove {id}` removes it"
-        );
+        ));
     }
     if json {
         let kernels: Vec<_> = kernels

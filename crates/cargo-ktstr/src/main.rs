@@ -23,6 +23,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ktstr_record::terminal::{self, Escaping};
 
 use crate::exit::Exit;
 
@@ -106,7 +107,7 @@ fn main() -> ExitCode {
             .into();
         }
     };
-    let mut out = io::stdout().lock();
+    let mut out = Escaping::new(io::stdout().lock());
     let result = match cli.command {
         Command::Doctor { json } => doctor::run(&mut out, json),
         Command::Kernel(command) => kernel::run(&mut out, &command),
@@ -127,7 +128,7 @@ fn main() -> ExitCode {
         // `cargo ktstr runs | head` is no failure of ours.
         Err(error) if exit::is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            terminal::tell(&format!("error: {error:#}"));
             exit::of(&error).into()
         }
     }

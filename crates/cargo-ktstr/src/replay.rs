@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use ktstr_record::compare::{Comparison, Run, compare};
 use ktstr_record::{Clock, GUEST_VARIABLES, RECORD_FILE, RunRecord, Start, runs_root};
 
+use ktstr_record::terminal::tell;
+
 use crate::child;
 use crate::exit::Exit;
 
@@ -31,13 +33,13 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let recorded = Run::read(&path)?;
     check(&recorded.record)?;
     let record = &recorded.record;
-    eprintln!(
+    tell(&format!(
         "replaying {}: seed {}, {} MIPS, kernel {}",
         record.test,
         record.seed.unwrap_or(0),
         record.mips.unwrap_or(0),
         record.kernel.as_deref().unwrap_or("unknown")
-    );
+    ));
     let root = path
         .ancestors()
         .nth(2)

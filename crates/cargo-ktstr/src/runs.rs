@@ -8,6 +8,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use ktstr_record::{Accelerator, Listed, Listing, RunVerdict, list, runs_root};
 use serde::Serialize;
 
+use ktstr_record::terminal::tell;
+
 use crate::exit::Exit;
 
 /// The longest reason shown in the table; the record has the rest.
@@ -18,11 +20,11 @@ pub fn run(out: &mut dyn Write, last: Option<usize>, json: bool) -> Result<Exit>
     let root = runs_root();
     let listing = list(&root, last)?;
     for damaged in &listing.damaged {
-        eprintln!(
+        tell(&format!(
             "warning: {} cannot be read: {}",
             damaged.path.display(),
             damaged.why
-        );
+        ));
     }
     if json {
         print_json(out, &listing)?;

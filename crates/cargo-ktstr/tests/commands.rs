@@ -125,6 +125,27 @@ fn doctor_finds_what_is_missing() {
 }
 
 #[test]
+fn a_terminal_never_gets_what_it_would_obey() {
+    let root = tempfile::tempdir().unwrap();
+    let hostile = root.path().join("\u{1b}]0;title\u{7}\u{202e}");
+    for arguments in [&["cache", "path"][..], &["runs"], &["runs", "--json"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+            .args(arguments)
+            .env("KTSTR_RUNS_ROOT", &hostile)
+            .env("KTSTR_CACHE_DIR", &hostile)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        for text in [stdout(&output), errors.into_owned()] {
+            assert!(
+                !text.contains(['\u{1b}', '\u{7}', '\u{202e}']),
+                "{arguments:?}: {text:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn whose_fault_it_is() {
     let root = tempfile::tempdir().unwrap();
     assert_eq!(ktstr(root.path(), &["nonsense"]).status.code(), Some(1));

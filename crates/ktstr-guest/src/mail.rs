@@ -145,16 +145,23 @@ impl MailLink {
 
 impl Link for MailLink {
     fn send(&self, message: &ToHost) {
-        // Messages are plain data: serialisation fails only without memory.
-        let Ok(bytes) = serde_json::to_vec(message) else {
-            return;
-        };
+        let bytes = message.encode();
         let now = crate::clock::monotonic_ns();
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Err(Full::NoRoom) = writer.write(&self.region, &bytes, now) {
-            // The host reads when it is called, or every millisecond while it lives.
-            call_host(CALL_MESSAGE);
-            std::thread::sleep(Duration::from_millis(1));
+        loop {
+            match writer.write(&self.region, &bytes, now) {
+                Ok(()) => break,
+                Err(Full::NoRoom) => {
+                    // The host reads when it is called, or every millisecond while it lives.
+                    call_host(CALL_MESSAGE);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error @ (Full::TooLong { .. } | Full::Memory(_))) => {
+                    // The console and the streams are other ways to the host.
+                    eprintln!("ktstr: a message to the host could not be sent: {error}");
+                    return;
+                }
+            }
         }
         call_host(CALL_MESSAGE);
     }
@@ -183,7 +190,11 @@ impl Inbox {
 
     /// The next message, if it is there.
     pub fn next(&mut self, region: &Mapped) -> Result<Option<ToGuest>, String> {
-        match self.reader.next(region) {
+        let next = self.reader.next(region);
+        if self.reader.dropped() > 0 {
+            return Err("a message of the host was damaged on its way".to_owned());
+        }
+        match next {
             Ok(None) => Ok(None),
             Ok(Some(message)) => serde_json::from_slice(&message.bytes)
                 .map(Some)

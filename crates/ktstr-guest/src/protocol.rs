@@ -3,7 +3,7 @@
 //! Both sides are the same binary, so the format has no version of its own; a guest is still
 //! hostile, so every field is judged by the host before it is used.
 
-use ktstr_assert::AssertResult;
+use ktstr_assert::{AssertResult, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// Where a byte stream of the guest comes from.
@@ -162,6 +162,117 @@ pub enum ToHost {
     Bye,
 }
 
+/// Bytes of a text in a message: a sentence, a panic with its backtrace. What is over is cut off.
+pub const TEXT_CAP: usize = 256 << 10;
+/// Bytes that the note on what was cut off may take.
+const NOTE_CAP: usize = 64;
+
+impl ToHost {
+    /// The message as it is sent: with bounded texts, and never too large for the mailbox. A message
+    /// that still is, is replaced by the word that it was.
+    pub fn encode(&self) -> Vec<u8> {
+        let bytes = encoded(self);
+        if bytes.len() <= TEXT_CAP {
+            return bytes;
+        }
+        let mut bounded = self.clone();
+        bounded.bound_texts();
+        let bytes = encoded(&bounded);
+        if bytes.len() <= ktstr_mailbox::MAX_MESSAGE {
+            return bytes;
+        }
+        let what = match self {
+            Self::TestResult(result) => format!(
+                "the test's result, with {} findings, {} claims and {} notes,",
+                result.outcomes.len(),
+                result.passes.len(),
+                result.info_notes.len()
+            ),
+            _ => "a message".to_owned(),
+        };
+        encoded(&Self::HarnessError {
+            message: format!(
+                "{what} takes {} bytes, and no more than {} can be sent to the host",
+                bytes.len(),
+                ktstr_mailbox::MAX_MESSAGE
+            ),
+        })
+    }
+
+    /// Cuts every text to [`TEXT_CAP`] and says so at its end. Both sides do it: the guest so that
+    /// the message can be sent, the host because a guest need not.
+    pub fn bound_texts(&mut self) {
+        match self {
+            Self::Hello {
+                release, topology, ..
+            } => {
+                bound(release);
+                match topology {
+                    Ok(text) | Err(text) => bound(text),
+                }
+            }
+            Self::SchedulerAttached { ops: text, .. }
+            | Self::SchedulerNotAttached { reason: text }
+            | Self::Output { text, .. }
+            | Self::TestError { message: text }
+            | Self::TestPanicked { message: text }
+            | Self::SchedExtState { state: text }
+            | Self::HarnessError { message: text } => bound(text),
+            Self::TestResult(result) => {
+                for outcome in &mut result.outcomes {
+                    match outcome {
+                        Outcome::Pass => {}
+                        Outcome::Skip(detail)
+                        | Outcome::Inconclusive(detail)
+                        | Outcome::Fail(detail) => bound(&mut detail.message),
+                    }
+                }
+                for note in &mut result.info_notes {
+                    bound(&mut note.message);
+                }
+                for pass in &mut result.passes {
+                    bound(&mut pass.value);
+                    pass.expected.iter_mut().for_each(bound);
+                }
+            }
+            Self::SchedulerDied { .. }
+            | Self::Written
+            | Self::Prepared
+            | Self::Loaded
+            | Self::TestStarted
+            | Self::FunctionCalled
+            | Self::ScenarioStart { .. }
+            | Self::ScenarioPause
+            | Self::ScenarioResume
+            | Self::StepStart { .. }
+            | Self::StepEnd { .. }
+            | Self::ScenarioEnd { .. }
+            | Self::TestEnded { .. }
+            | Self::Bye => {}
+        }
+    }
+}
+
+/// Messages are plain data: one that cannot be written down is told of as such.
+fn encoded(message: &ToHost) -> Vec<u8> {
+    serde_json::to_vec(message).unwrap_or_else(|error| {
+        let text = format!("a message could not be written as JSON: {error}");
+        serde_json::json!({ "harness_error": { "message": text } })
+            .to_string()
+            .into_bytes()
+    })
+}
+
+fn bound(text: &mut String) {
+    if text.len() <= TEXT_CAP + NOTE_CAP {
+        return;
+    }
+    let end = text.floor_char_boundary(TEXT_CAP);
+    let left_out = text.len() - end;
+    text.truncate(end);
+    text.push_str(&format!("\n[... {left_out} bytes left out ...]"));
+}
+
 /// Host to guest, carried out in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -245,4 +356,60 @@ pub enum SchedulerJob {
         /// Run after it.
         disable: Vec<String>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr_assert::{AssertDetail, DetailKind};
+
+    use super::*;
+
+    fn sent(message: &ToHost) -> ToHost {
+        let bytes = message.encode();
+        assert!(bytes.len() <= ktstr_mailbox::MAX_MESSAGE);
+        serde_json::from_slice(&bytes).expect("both sides speak the same JSON")
+    }
+
+    #[test]
+    fn a_long_text_is_cut_once_and_says_so() {
+        // Each byte of it takes six in JSON.
+        let message = "\u{1}".repeat(20 << 20);
+        let ToHost::TestPanicked { message } = sent(&ToHost::TestPanicked { message }) else {
+            panic!("another message");
+        };
+        assert!(message.len() <= TEXT_CAP + NOTE_CAP);
+        assert!(message.ends_with(&format!(
+            "[... {} bytes left out ...]",
+            (20 << 20) - TEXT_CAP
+        )));
+        let mut again = ToHost::TestPanicked {
+            message: message.clone(),
+        };
+        again.bound_texts();
+        assert!(matches!(again, ToHost::TestPanicked { message: twice } if twice == message));
+    }
+
+    #[test]
+    fn a_result_with_long_texts_stays_a_result() {
+        let long = AssertResult::fail_msg("x".repeat(17 << 20));
+        let ToHost::TestResult(result) = sent(&ToHost::TestResult(Box::new(long))) else {
+            panic!("another message");
+        };
+        let detail = result.failure_details().next().expect("a finding");
+        assert!(detail.message.ends_with("bytes left out ...]"));
+    }
+
+    #[test]
+    fn a_result_that_is_too_large_is_refused_by_name() {
+        let mut result = AssertResult::pass();
+        for _ in 0..100 {
+            let finding = AssertDetail::new(DetailKind::Other, "x".repeat(TEXT_CAP));
+            result.record_fail(finding);
+        }
+        let ToHost::HarnessError { message } = sent(&ToHost::TestResult(Box::new(result))) else {
+            panic!("another message");
+        };
+        assert!(message.contains("with 100 findings"), "{message}");
+        assert!(message.contains("16777216"), "{message}");
+    }
 }

@@ -24,7 +24,7 @@ pub use initramfs::Initramfs;
 pub use machine::{Halt, Machine, anonymous_file};
 pub use process::VcpuTime;
 pub use program::{Program, stamp};
-pub use qemu::{OLDEST_QEMU, Qemu};
+pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
 pub use ram::{GuestRam, MailboxRegion};
 pub use shape::Shape;
 pub use spec::{Accelerator, ClockMode, MachineSpec};

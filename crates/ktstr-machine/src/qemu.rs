@@ -5,8 +5,12 @@ use std::process::Command;
 
 use crate::MachineError;
 
+/// The versions, major and minor, that the project is tried with, from the first to the last. The
+/// virtual clock's gate depends on how QEMU's threads wait for each other, which newer versions may
+/// have changed.
+pub const TRIED_QEMU: [(u32, u32); 2] = [(10, 0), (10, 0)];
 /// The oldest major version whose plugin and migration interfaces are known to do.
-pub const OLDEST_QEMU: u32 = 10;
+pub const OLDEST_QEMU: u32 = TRIED_QEMU[0].0;
 
 /// A QEMU that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,29 @@ impl Qemu {
                 looked: format!("PATH={}", search.to_string_lossy()),
                 needed: OLDEST_QEMU,
             }),
+        }
+    }
+
+    /// Whether it is one of the versions of [`TRIED_QEMU`].
+    pub fn is_tried(&self) -> bool {
+        let mut numbers = self.version.split('.').map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+            return false;
+        };
+        let [first, last] = TRIED_QEMU;
+        (first..=last).contains(&(major, minor))
+    }
+
+    /// Whether it knows [`SANDBOX`](crate::SANDBOX): else what it said.
+    pub fn knows_sandbox(&self) -> Result<(), String> {
+        let asked = Command::new(&self.path)
+            .args(crate::SANDBOX)
+            .args(["-machine", "help"])
+            .output()
+            .map_err(|e| e.to_string())?;
+        match asked.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&asked.stderr).trim().to_owned()),
         }
     }
 
@@ -134,6 +161,20 @@ mod tests {
             text.contains("7.2.19") && text.contains("bookworm-backports"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_version_is_tried_or_it_is_not() {
+        let tried = |version: &str| {
+            let qemu = Qemu {
+                path: "/q".into(),
+                version: version.into(),
+            };
+            qemu.is_tried()
+        };
+        assert!(tried("10.0.2") && tried("10.0"));
+        assert!(!tried("10.1.0") && !tried("11.0.0") && !tried("9.2.1"));
+        assert!(!tried("10") && !tried("ten.0"));
     }
 
     #[test]

@@ -101,7 +101,8 @@ impl Reader {
         }
     }
 
-    /// Messages lost to a bad checksum or a gap in the sequence.
+    /// Messages lost to a bad checksum or a gap in the sequence; several that are lost in a row
+    /// may count as one.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -152,15 +153,16 @@ impl Reader {
     fn accept(&mut self, header: &Header, payload: Vec<u8>) -> Result<Option<Message>, RingError> {
         let intact = header.checksum(&payload) == header.crc && header.sequence == self.sequence;
         self.sequence = header.sequence.wrapping_add(1);
-        if !intact {
+        if !intact && !self.spoilt {
             self.spoilt = true;
+            // At once: the message's last frame may never come.
+            self.dropped += 1;
         }
         let last = header.flags & MORE == 0;
         if self.spoilt {
             self.partial.clear();
             if last {
                 self.spoilt = false;
-                self.dropped += 1;
             }
             return Ok(None);
         }

@@ -17,6 +17,7 @@ mod root;
 mod rundir;
 mod staging;
 mod switches;
+pub mod terminal;
 
 pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use error::RecordError;

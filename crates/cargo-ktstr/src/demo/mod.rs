@@ -14,6 +14,8 @@ use ktstr::run::Finished;
 use ktstr::test_support::find_test;
 
 use self::screen::{CgroupRow, CounterRow, Screen};
+use ktstr_record::terminal::tell;
+
 use crate::exit::{self, Exit};
 use crate::summary::Summary;
 
@@ -31,11 +33,11 @@ const COUNTERS: [&str; 4] = [
 /// Runs the demo and prints its screen; a failure's text goes to standard error, after the screen.
 pub fn run(out: &mut dyn Write) -> Result<Exit> {
     let entry = find_test(TEST).context("this binary holds no demo: it is a test build")?;
-    eprintln!(
+    tell(&format!(
         "Running {TEST}: {} s under {} in a VM. The first run fetches a kernel.",
         entry.duration.as_secs(),
         entry.scheduler.binary.display_name()
-    );
+    ));
     let finished = ktstr::run::run(entry);
     if let Some(vm) = &finished.vm {
         write!(out, "{}", screen::render(&screen_of(&finished, vm)))?;

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ktstr::run::kvm::Finding;
+
 use super::Check;
 use super::tools::on_path;
 use crate::kernel;
@@ -79,15 +81,33 @@ fn kernel_cache() -> Check {
 /// The device being there does not mean that a kernel boots under it: that is found out by booting.
 fn kvm(device: &Path) -> Check {
     let found = match File::options().read(true).write(true).open(device) {
-        Ok(_) => {
-            "can be opened; whether a kernel boots under it is tried once and remembered".to_owned()
-        }
+        Ok(_) => match ktstr::run::kvm::findings() {
+            Ok(known) => opened(&known),
+            Err(error) => format!("can be opened; what was found of it is not known: {error}"),
+        },
         Err(error) => format!(
             "{}: {error}; guests run in software, which is slower",
             device.display()
         ),
     };
     Check::info("KVM", found)
+}
+
+/// The newest finding, and the newest failure if that is another.
+fn opened(known: &[Finding]) -> String {
+    let newest = known.first();
+    let failed = known.iter().find(|finding| finding.failed.is_some());
+    let mut text = "can be opened".to_owned();
+    for finding in newest
+        .into_iter()
+        .chain(failed.filter(|_| failed != newest))
+    {
+        text.push_str(&format!("; {finding}"));
+    }
+    if known.is_empty() {
+        text.push_str("; whether a kernel boots under it is tried by the first run");
+    }
+    text
 }
 
 fn disk(name: &'static str, folder: Option<PathBuf>) -> Check {
@@ -169,6 +189,24 @@ mod tests {
     fn a_child_can_be_read_here() {
         // The tests of captures need it just the same.
         assert_eq!(child_memory().status, Status::Found);
+    }
+
+    #[test]
+    fn a_kvm_that_failed_is_shown_with_the_reason() {
+        let finding = |failed: Option<&str>, kernel: &str| Finding {
+            failed: failed.map(str::to_owned),
+            at: 0,
+            kernel: kernel.to_owned(),
+            qemu: "10.0.2".to_owned(),
+            host: "this".to_owned(),
+        };
+        let text = opened(&[
+            finding(None, "7.3.4"),
+            finding(Some("it reset itself"), "7.1.1"),
+        ]);
+        assert!(text.contains("kernel 7.3.4 booted under it"), "{text}");
+        assert!(text.contains("7.1.1 did not boot under it") && text.contains("it reset itself"));
+        assert!(opened(&[]).contains("tried by the first run"));
     }
 
     #[test]

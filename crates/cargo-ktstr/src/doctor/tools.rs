@@ -4,23 +4,23 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ktstr_machine::{Qemu, TRIED_QEMU};
+
 use super::Check;
 
-/// The oldest QEMU that is known to work.
-const QEMU_MIN: Version = (10, 0);
 /// The oldest clang whose BPF target compiles the scheduler.
 const CLANG_MIN: Version = (17, 0);
-/// The names that distributions install clang under.
+/// The names that the scheduler's build script tries, in its order.
 const CLANGS: [&str; 8] = [
-    "clang", "clang-23", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18", "clang-17",
+    "clang-19", "clang-20", "clang-21", "clang-22", "clang-18", "clang-17", "clang", "clang-23",
 ];
 
 type Version = (u32, u32);
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![
-        rust(),
-        qemu(),
+    let mut checks = vec![rust()];
+    checks.extend(qemu());
+    checks.extend([
         clang(),
         match on_path("pkg-config") {
             Some(path) => Check::found("pkg-config", path.display().to_string()),
@@ -28,7 +28,8 @@ pub(super) fn checks() -> Vec<Check> {
         },
         library("libelf", "libelf-dev"),
         library("zlib", "zlib1g-dev"),
-    ]
+    ]);
+    checks
 }
 
 fn rust() -> Check {
@@ -40,30 +41,66 @@ fn rust() -> Check {
     judge("Rust", &[("rustc".into(), &["--version"])], min, &todo)
 }
 
-fn qemu() -> Check {
+/// The QEMU that a run would take, by the same search.
+fn qemu() -> Vec<Check> {
     let todo = "install QEMU for x86-64 (Debian: package qemu-system-x86; on Debian 12 from bookworm-backports)";
-    judge(
-        "QEMU ≥ 10",
-        &[("qemu-system-x86_64".into(), &["--version"])],
-        QEMU_MIN,
-        todo,
-    )
+    match Qemu::find() {
+        Ok(found) => vec![version_of(&found), sandbox_of(&found)],
+        Err(error) => vec![Check::missing(QEMU, error.to_string(), todo)],
+    }
 }
 
+/// Its number is [`ktstr_machine::OLDEST_QEMU`], as a test asserts.
+const QEMU: &str = "QEMU ≥ 10";
+
+fn version_of(qemu: &Qemu) -> Check {
+    let found = format!("{}, {}", qemu.version, qemu.path.display());
+    if qemu.is_tried() {
+        return Check::found(QEMU, found);
+    }
+    let [first, last] = TRIED_QEMU.map(|(major, minor)| format!("{major}.{minor}"));
+    let range = if first == last {
+        first
+    } else {
+        format!("{first} to {last}")
+    };
+    Check {
+        todo: Some(format!(
+            "if runs of one seed differ, take QEMU {range}, which ktstr is tried with (KTSTR_QEMU)"
+        )),
+        ..Check::info(QEMU, format!("{found}: newer than ktstr is tried with"))
+    }
+}
+
+fn sandbox_of(qemu: &Qemu) -> Check {
+    let name = "QEMU's sandbox";
+    match qemu.knows_sandbox() {
+        Ok(()) => Check::found(name, "built in: guests are confined by seccomp"),
+        Err(said) => Check {
+            todo: Some("install a QEMU that is built with libseccomp (Debian's is)".to_owned()),
+            ..Check::info(name, format!("refused, so guests run without: {said}"))
+        },
+    }
+}
+
+/// What builds the BPF half of scx-ktstr: `BPF_CLANG` alone if it is set, as its build script has it.
 fn clang() -> Check {
-    let own = env::var_os("CLANG")
-        .filter(|name| !name.is_empty())
-        .map(PathBuf::from);
-    let candidates: Vec<(PathBuf, &[&str])> = own
+    let named = env::var_os("BPF_CLANG").map(PathBuf::from);
+    clang_of(named, "clang ≥ 17")
+}
+
+fn clang_of(named: Option<PathBuf>, name: &'static str) -> Check {
+    let all = || CLANGS.map(PathBuf::from).to_vec();
+    let candidates: Vec<(PathBuf, &[&str])> = named
+        .map_or_else(all, |named| vec![named])
         .into_iter()
-        .chain(CLANGS.map(PathBuf::from))
         .map(|name| (name, &["--version"] as &[&str]))
         .collect();
     judge(
-        "clang ≥ 17",
+        name,
         &candidates,
         CLANG_MIN,
-        "install clang (Debian 12: clang-19; Debian 13: clang), or set CLANG",
+        "install clang (Debian 12: clang-19; Debian 13: clang), or name one with BPF_CLANG",
     )
 }
 
@@ -158,6 +195,44 @@ mod tests {
         assert_eq!(version_in("1.91"), Some((1, 91)));
         assert_eq!(version_in("no version here. 7 of 9"), None);
         assert_eq!(version_in("99999999999.1"), None);
+    }
+
+    #[test]
+    fn a_qemu_newer_than_those_tried_is_told_with_what_to_do() {
+        let of = |version: &str| {
+            version_of(&Qemu {
+                path: "/q".into(),
+                version: version.into(),
+            })
+        };
+        assert_eq!(of("10.0.2"), Check::found(QEMU, "10.0.2, /q"));
+        assert_eq!(QEMU, format!("QEMU ≥ {}", ktstr_machine::OLDEST_QEMU));
+        let newer = of("10.1.0");
+        assert_eq!(newer.status, Status::Info);
+        assert!(newer.todo.unwrap().contains("take QEMU 10.0,"));
+    }
+
+    #[test]
+    fn a_named_clang_is_the_only_one_asked() {
+        let check = clang_of(Some("/nonexistent/clang".into()), "clang");
+        assert_eq!(check.status, Status::Missing);
+        assert!(check.todo.unwrap().contains("BPF_CLANG"));
+    }
+
+    /// The build script cannot be called: its own words are compared.
+    #[test]
+    fn clang_is_looked_for_as_the_build_script_does() {
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schedulers/scx-ktstr/build.rs");
+        // In a packaged crate there is none.
+        let Ok(script) = fs::read_to_string(script) else {
+            return;
+        };
+        assert!(script.contains(&format!("const MIN_CLANG: u32 = {};", CLANG_MIN.0)));
+        let (_, list) = script.split_once("const CLANGS: [&str; 8] = [").unwrap();
+        let (list, _) = list.split_once(']').unwrap();
+        let names: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+        assert_eq!(names, CLANGS);
     }
 
     #[test]

@@ -93,7 +93,8 @@ pub(crate) fn event_seconds(samples: &[MonitorSample]) -> f64 {
 fn seconds(samples: &[MonitorSample], counts: fn(&CpuSnapshot) -> bool) -> f64 {
     let mut ns = 0u64;
     for pair in samples.windows(2) {
-        let guest_ns = pair[1].elapsed_ms.saturating_sub(pair[0].elapsed_ms) * 1_000_000;
+        let guest_ns = pair[1].elapsed_ms.saturating_sub(pair[0].elapsed_ms);
+        let guest_ns = guest_ns.saturating_mul(1_000_000);
         let cpus = pair[0].cpus.iter().zip(&pair[1].cpus);
         for (before, now) in cpus.filter(|(before, now)| counts(before) && counts(now)) {
             ns = ns.saturating_add(delivered_ns(before, now, guest_ns));

@@ -248,7 +248,8 @@ fn someone_waited(before: &MonitorSample, now: &MonitorSample, cpu: usize) -> bo
 /// all of it. `None` where the counters were not read.
 fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Counts) -> Option<f64> {
     let (mut events, mut cpu_ns) = (0i64, 0u64);
-    let guest_ns = b.elapsed_ms.saturating_sub(a.elapsed_ms) * 1_000_000;
+    let guest_ns = b.elapsed_ms.saturating_sub(a.elapsed_ms);
+    let guest_ns = guest_ns.saturating_mul(1_000_000);
     for (cpu, (before, now)) in a.cpus.iter().zip(&b.cpus).enumerate() {
         let (first, last) = (
             before.event_counters.as_ref()?,

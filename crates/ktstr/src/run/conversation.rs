@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{ToGuest, ToHost};
 use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRegion, VcpuTime, VirtualClock};
-use ktstr_mailbox::{CALL_IDLE, Full, Layout, Place, Reader, Ring, RingError, Writer, is_ready};
+use ktstr_mailbox::{
+    CALL_IDLE, Full, Layout, Place, Reader, Region, Ring, RingError, Writer, is_ready,
+};
 
 use super::transcript::Transcript;
 use super::watch::{Silence, Watch};
@@ -37,6 +39,24 @@ pub(super) enum End {
     GaveUp(WatchdogKillReason, Silence),
     /// What is in the mailbox makes no sense.
     Garbled(RingError),
+    /// Messages were damaged on their way, so what the guest said is not known.
+    Lost(Lost),
+}
+
+/// Messages that were lost, by ring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) agent: u64,
+    pub(super) test: u64,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let of = |count, who| (count > 0).then(|| format!("{count} of {who}"));
+        let parts = [of(self.agent, "PID 1"), of(self.test, "the test process")];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        f.write_str(&parts.join(" and "))
+    }
 }
 
 /// Where both sides stand in the rings that live as long as PID 1.
@@ -237,9 +257,23 @@ impl Conversation {
             // everything the test said is there.
             let (machine, said) = (&self.machine, &mut self.said);
             for reader in [&mut self.agent, &mut self.test] {
-                if let Err(error) = drain(machine, reader, said) {
+                let taken = drain(&MailboxRegion(machine.ram()), reader, |message, time_ns| {
+                    let now = match machine.virtual_clock() {
+                        Some(_) => Duration::from_nanos(time_ns),
+                        None => machine.running_time(),
+                    };
+                    said.take(message, now);
+                });
+                if let Err(error) = taken {
                     return Ok(Some(End::Garbled(error)));
                 }
+            }
+            let lost = Lost {
+                agent: self.agent.dropped(),
+                test: self.test.dropped(),
+            };
+            if lost != Lost::default() {
+                return Ok(Some(End::Lost(lost)));
             }
         }
         if self.said.bye {
@@ -312,10 +346,14 @@ impl Conversation {
     }
 }
 
-fn drain(machine: &Machine, reader: &mut Reader, said: &mut Transcript) -> Result<(), RingError> {
-    let region = MailboxRegion(machine.ram());
+/// Takes in the messages of a ring, each with the guest's time at which it was written.
+fn drain<R: Region>(
+    region: &R,
+    reader: &mut Reader,
+    mut take: impl FnMut(ToHost, u64),
+) -> Result<(), RingError> {
     for _ in 0..BURST {
-        let Some(message) = reader.next(&region)? else {
+        let Some(message) = reader.next(region)? else {
             break;
         };
         let time_ns = message.time_ns;
@@ -323,11 +361,64 @@ fn drain(machine: &Machine, reader: &mut Reader, said: &mut Transcript) -> Resul
             serde_json::from_slice(&message.bytes).unwrap_or_else(|error| ToHost::HarnessError {
                 message: format!("a message of the guest makes no sense: {error}"),
             });
-        let now = match machine.virtual_clock() {
-            Some(_) => Duration::from_nanos(time_ns),
-            None => machine.running_time(),
-        };
-        said.take(message, now);
+        take(message, time_ns);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// A mailbox in memory.
+    struct Memory(RefCell<Vec<u8>>);
+
+    impl Region for Memory {
+        type Error = Infallible;
+
+        fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
+            let from = offset as usize;
+            buf.copy_from_slice(&self.0.borrow()[from..from + buf.len()]);
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Infallible> {
+            let to = offset as usize;
+            self.0.borrow_mut()[to..to + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn load(&self, offset: u64) -> Result<u64, Infallible> {
+            let mut bytes = [0u8; 8];
+            self.read(offset, &mut bytes)?;
+            Ok(u64::from_le_bytes(bytes))
+        }
+
+        fn store(&self, offset: u64, value: u64) -> Result<(), Infallible> {
+            self.write(offset, &value.to_le_bytes())
+        }
+    }
+
+    #[test]
+    fn a_frame_that_was_changed_on_its_way_is_counted_and_not_taken() {
+        let memory = Memory(RefCell::new(vec![0; Layout::SIZE as usize]));
+        let mut writer = Writer::new(Ring::Test);
+        for message in [ToHost::TestStarted, ToHost::Bye] {
+            writer.write(&memory, &message.encode(), 7).expect("room");
+        }
+        // The last byte of the first frame's payload: that of `"test_started"`.
+        let at = Ring::Test.offset() as usize + 32 + 13;
+        memory.0.borrow_mut()[at] ^= 1;
+        let mut reader = Reader::new(Ring::Test);
+        let mut taken = Vec::new();
+        drain(&memory, &mut reader, |message, at| {
+            taken.push((message, at))
+        })
+        .expect("intact rings");
+        assert!(matches!(taken[..], [(ToHost::Bye, 7)]), "{taken:?}");
+        assert_eq!(reader.dropped(), 1);
+    }
 }

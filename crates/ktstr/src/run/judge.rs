@@ -152,6 +152,13 @@ pub(super) fn judge(
                 format!("the guest's mailbox was garbled: {error}"),
             );
         }
+        End::Lost(lost) => {
+            return Judgement::inconclusive(
+                Fault::Harness,
+                format!("messages of the guest were lost: {lost}"),
+            )
+            .because("a frame of the mailbox had a bad checksum or number".to_owned());
+        }
         End::GaveUp(reason, silence) => return gave_up(case, *reason, silence, said),
         End::Halted(halt) => return halted(case, *halt, said, console),
         End::Bye => {}

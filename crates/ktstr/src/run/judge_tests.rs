@@ -55,6 +55,23 @@ fn a_result_is_taken_as_it_is() {
 }
 
 #[test]
+fn a_lost_message_is_the_harnesss_fault_whatever_else_was_said() {
+    let lost = End::Lost(crate::run::conversation::Lost { agent: 1, test: 2 });
+    let ended = ToHost::TestEnded {
+        end: ProcessEnd::Exited(0),
+        oom_killed: false,
+    };
+    let judgement = judge(&CASE, &lost, &said(vec![attached(), ended]), "", None);
+    assert!(judgement.result.is_inconclusive());
+    assert_eq!(judgement.fault, Some(Fault::Harness));
+    let text = message(&judgement);
+    assert!(
+        text.contains("1 of PID 1 and 2 of the test process"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_slow_host_is_inconclusive_and_named() {
     let end = End::GaveUp(WatchdogKillReason::Tier3Deadman, Silence::default());
     let judgement = judge(&CASE, &end, &said(vec![attached()]), "", None);

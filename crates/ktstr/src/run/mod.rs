@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod judge;
 mod keep;
+pub mod kvm;
 mod monitor;
 mod plan;
 mod refusal;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
+use ktstr_record::terminal::{escaped, tell};
 use ktstr_record::{RunVerdict, Switches};
 
 pub use error::RunError;
@@ -124,10 +126,10 @@ impl Finished {
     /// Prints what a person should see: nothing for a pass.
     pub fn print(&self) {
         if self.verdict == RunVerdict::Skip {
-            eprintln!("ktstr: SKIP: {}", report::reason(&self.result));
+            tell(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
         }
         if !self.text.is_empty() {
-            eprintln!("{}", self.text);
+            tell(&self.text);
         }
     }
 }
@@ -200,10 +202,13 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
     };
     match keep::keep(&finished, run.plan.as_ref(), run.accelerator) {
         Ok(path) => finished.record = Some(path),
-        Err(error) => eprintln!("ktstr: the run's record could not be written: {error}"),
+        Err(error) => tell(&format!(
+            "ktstr: the run's record could not be written: {error}"
+        )),
     }
     if exit_code != EXIT_PASS {
-        finished.text = report::text(&finished);
+        // Printed here, or by the harness that runs the test.
+        finished.text = escaped(&report::text(&finished)).into_owned();
     }
     finished
 }
@@ -357,7 +362,7 @@ impl Run {
                 let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
                 if let Some(clock) = machine.virtual_clock() {
                     let due = [sample, capture].into_iter().flatten().min();
-                    clock.set_due(due.map(|due| due.as_nanos() as u64));
+                    clock.set_due(due.and_then(due_ns));
                 }
                 Ok(())
             })?,
@@ -397,6 +402,11 @@ impl Run {
         timings.digest = vm.as_ref().map_or(Duration::ZERO, |vm| vm.digest_time);
         Ok(judgement)
     }
+}
+
+/// A time as the clock's plugin counts it; `None` for one that the guest's clock cannot reach.
+fn due_ns(due: Duration) -> Option<u64> {
+    u64::try_from(due.as_nanos()).ok()
 }
 
 impl Timings {

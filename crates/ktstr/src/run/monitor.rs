@@ -84,9 +84,7 @@ impl Monitor {
             }
         }
         if let Some(elapsed) = elapsed {
-            // The next multiple of the interval: a late sample does not make the others late.
-            let passed = elapsed.as_nanos() / INTERVAL.as_nanos();
-            self.next = INTERVAL * (u32::try_from(passed).unwrap_or(u32::MAX - 1) + 1);
+            self.next = next_after(elapsed);
         }
         if sampling || watching {
             self.spent += began.elapsed();
@@ -185,6 +183,15 @@ impl Monitor {
         };
         (self.on.then_some(report), exit)
     }
+}
+
+/// The next multiple of the interval: a late sample does not make the others late. The guest says
+/// what time it is, so any time may be asked for.
+pub(super) fn next_after(elapsed: Duration) -> Duration {
+    let since = elapsed.as_nanos() % INTERVAL.as_nanos();
+    // Less than the interval, which is some 10^8.
+    let since = Duration::from_nanos(since as u64);
+    elapsed.saturating_add(INTERVAL.saturating_sub(since))
 }
 
 fn snapshot(rq: RqSample, vcpu: Option<VcpuTime>) -> CpuSnapshot {

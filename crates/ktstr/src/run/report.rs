@@ -12,7 +12,7 @@ use ktstr_record::RunVerdict;
 
 use super::death::without_time;
 use super::judge::{Fault, last_lines};
-use super::{EXIT_INCONCLUSIVE, Finished, blame, sentence};
+use super::{EXIT_INCONCLUSIVE, Finished, accelerator, blame, sentence};
 use crate::vm_result::VmResult;
 
 /// Lines shown of a log, and of what the scheduler told of itself when it was ejected.
@@ -196,6 +196,9 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
         finished.wall.as_secs_f64(),
         finished.timings.boot.as_secs_f64(),
     );
+    if let Some(why) = accelerator::why_no_kvm() {
+        let _ = write!(diagnostics, "\n/dev/kvm is there but not used: {why}");
+    }
     let nothing = blame::nothing_else(Fault::Host);
     if finished.exit_code() == EXIT_INCONCLUSIVE && !text.contains(nothing) {
         let _ = write!(diagnostics, "\n{nothing}");

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use ktstr_guest::protocol::ToGuest;
 use ktstr_machine::{ClockMode, Initramfs, Machine, MachineError, WatchPoints};
 
+use ktstr_record::terminal::tell;
+
 use super::captures::{self, Knowledge};
 use super::conversation::{Conversation, End};
 use super::engine::Engine;
@@ -60,7 +62,7 @@ pub(super) fn start(
         match warm::fork(plan, engine, knowledge) {
             Ok(started) => return Ok(started),
             Err(why) => {
-                eprintln!("ktstr: starting cold: {why}");
+                tell(&format!("ktstr: starting cold: {why}"));
                 Some(why.to_string())
             }
         }
@@ -204,7 +206,9 @@ impl Started {
                 captures::set_watchdog(ram, known, plan.setup.watchdog_timeout_ms)
             });
             if let Err(why) = set {
-                eprintln!("ktstr: the scheduler keeps its own stall timeout: {why}");
+                tell(&format!(
+                    "ktstr: the scheduler keeps its own stall timeout: {why}"
+                ));
             }
         }
         Ok(None)

@@ -93,7 +93,9 @@ impl Window {
     /// paused.
     pub(super) fn when(&self, elapsed: Duration) -> Option<Duration> {
         match (self.opened, self.closed, self.pause_began) {
-            (Some(opened), None, None) => Some(opened + self.paused + elapsed),
+            (Some(opened), None, None) => {
+                Some(opened.saturating_add(self.paused).saturating_add(elapsed))
+            }
             _ => None,
         }
     }
@@ -104,15 +106,16 @@ impl Window {
 
     fn resume(&mut self, now: Duration) {
         if let Some(began) = self.pause_began.take() {
-            self.paused += now.saturating_sub(began);
+            self.paused = self.paused.saturating_add(now.saturating_sub(began));
         }
     }
 }
 
 impl Transcript {
     /// Takes in one message; `now` is the machine's running time.
-    pub(super) fn take(&mut self, message: ToHost, now: Duration) {
+    pub(super) fn take(&mut self, mut message: ToHost, now: Duration) {
         use GuestLifecyclePhase::{Attach, Body, Dispatch, Teardown};
+        message.bound_texts();
         self.count += 1;
         self.at = now;
         match message {
@@ -234,6 +237,8 @@ fn append(kept: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn secs(s: u64) -> Duration {
@@ -255,6 +260,48 @@ mod tests {
         };
         transcript.take(end, secs(20));
         assert_eq!(transcript.window.elapsed(secs(21)), None);
+    }
+
+    proptest! {
+        /// Times of a hostile guest: any, in any order.
+        #[test]
+        fn no_time_overflows_the_window(
+            script in proptest::collection::vec((0..4u8, extreme_time()), 0..20),
+        ) {
+            let mut transcript = Transcript::default();
+            for (kind, time_ns) in script {
+                let message = match kind {
+                    0 => ToHost::ScenarioStart { steps: u32::MAX },
+                    1 => ToHost::ScenarioPause,
+                    2 => ToHost::ScenarioResume,
+                    _ => ToHost::ScenarioEnd {
+                        elapsed_ms: time_ns,
+                        total_iterations: time_ns,
+                    },
+                };
+                let now = Duration::from_nanos(time_ns);
+                transcript.take(message, now);
+                for window in [now, Duration::from_nanos(u64::MAX)] {
+                    let elapsed = transcript.window.elapsed(window).unwrap_or(window);
+                    let next = crate::run::monitor::next_after(elapsed);
+                    prop_assert!(next > elapsed);
+                    if let Some(due) = transcript.window.when(next) {
+                        prop_assert!(due >= next);
+                        crate::run::due_ns(due);
+                    }
+                }
+            }
+        }
+    }
+
+    fn extreme_time() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            any::<u64>(),
+            Just(u64::MAX),
+            Just(0),
+            // As many intervals of the monitor as a u32 can count.
+            Just(u64::from(u32::MAX) * 100_000_000),
+        ]
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use ktstr_machine::{Machine, MachineSpec};
 
+use ktstr_record::terminal::tell;
+
 use super::make::Maker;
 use super::template::{self, Template};
 use super::{WarmError, housekeeping, key};
@@ -23,7 +25,9 @@ pub(in crate::run) fn fork(
     let root = housekeeping::root().map_err(RunError::from)?;
     match attempt(&root, plan, engine, knowledge) {
         Err(WarmError::Damaged { key, reason }) => {
-            eprintln!("ktstr: the template {key} is damaged and is made again: {reason}");
+            tell(&format!(
+                "ktstr: the template {key} is damaged and is made again: {reason}"
+            ));
             template::discard(&root, &key)?;
             attempt(&root, plan, engine, knowledge)
         }

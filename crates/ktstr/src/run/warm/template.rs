@@ -1,6 +1,7 @@
 //! A template on disk: written whole or not at all, checked before each use.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -181,7 +182,7 @@ pub(super) struct Making {
     /// waits for the disk.
     pub(super) ram: Vec<File>,
     committed: bool,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Takes the right to make `key`, waiting for another maker. `None`: it was made meanwhile.
@@ -211,8 +212,27 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
     Ok(Some(making))
 }
 
+/// The lock of a template. It is released when this is dropped, even if a process that was forked
+/// meanwhile, and goes on without an exec, has inherited the descriptor: the lock is that of the open
+/// file, which both share (flock(2)).
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // If it was not held, nothing happens.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// The lock of `key`, not yet taken.
-pub(super) fn lock_file(root: &Path, key: &str) -> Result<File, WarmError> {
+pub(super) fn lock_file(root: &Path, key: &str) -> Result<Lock, WarmError> {
     let folder = root.join(LOCKS);
     std::fs::create_dir_all(&folder)
         .map_err(|e| WarmError::files(format!("making {}", folder.display()), e))?;
@@ -222,6 +242,7 @@ pub(super) fn lock_file(root: &Path, key: &str) -> Result<File, WarmError> {
         .truncate(false)
         .write(true)
         .open(&path)
+        .map(Lock)
         .map_err(|e| WarmError::files(format!("opening {}", path.display()), e))
 }
 
@@ -310,5 +331,25 @@ pub(super) fn discard(root: &Path, key: &str) -> Result<(), WarmError> {
             .map_err(|e| WarmError::files(format!("removing {}", aside.display()), e)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(WarmError::files(format!("removing the template {key}"), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_released_though_a_forked_process_has_its_descriptor() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let lock = lock_file(root.path(), "key").expect("own folder");
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody has it");
+        // What a fork leaves in the child, as a second descriptor of the same open file.
+        let inherited = lock.0.try_clone().expect("a descriptor");
+        let other = lock_file(root.path(), "key").expect("own folder");
+        let take = || flock(&other, FlockOperation::NonBlockingLockExclusive);
+        assert!(take().is_err());
+        drop(lock);
+        assert!(take().is_ok());
+        drop(inherited);
     }
 }

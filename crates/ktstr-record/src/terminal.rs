@@ -1,0 +1,124 @@
+//! Text of a guest on its way to a terminal.
+//!
+//! A scheduler's log, the console, a test's output and messages, names of cgroups: all of it comes
+//! from the guest, and a terminal obeys what is in it (it can write to the clipboard by OSC 52, rename
+//! the window, move the cursor over what was printed before). So everything that is printed passes
+//! here. The records on disk keep the text as it came.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{Result, Write};
+
+/// Whether a terminal would do something else with `c` than show it: control characters (C0 but the
+/// end of a line and the tab, DEL, C1), and those that turn the direction of text around.
+fn is_active(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` with what a terminal would obey shown as `\u001b`. That is also how JSON writes it, so a
+/// JSON document stays one with the same content.
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_active) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 32);
+    for c in text.chars() {
+        if is_active(c) {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Prints a line on standard error, escaped.
+pub fn tell(text: &str) {
+    eprintln!("{}", escaped(text));
+}
+
+/// Escapes everything that is written to it.
+#[derive(Debug)]
+pub struct Escaping<W: Write> {
+    inner: W,
+    /// The beginning of a character whose rest has yet to come.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> Escaping<W> {
+    /// Writes to `inner`.
+    pub fn new(inner: W) -> Self {
+        Self {
+            inner,
+            begun: Vec::new(),
+        }
+    }
+
+    fn pass_on(&mut self, end: usize) -> Result<()> {
+        let whole: Vec<u8> = self.begun.drain(..end).collect();
+        let text = String::from_utf8_lossy(&whole);
+        self.inner.write_all(escaped(&text).as_bytes())
+    }
+}
+
+impl<W: Write> Write for Escaping<W> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.begun.extend_from_slice(bytes);
+        let end = match std::str::from_utf8(&self.begun) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => self.begun.len(),
+        };
+        self.pass_on(end)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.pass_on(self.begun.len())?;
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const HOSTILE: &str = "a\x1b]52;c;cm0K\x07b\r\u{9b}2J\u{202e}c\x7f\td\n";
+
+    #[test]
+    fn what_a_terminal_obeys_is_shown_instead() {
+        assert_eq!(
+            escaped(HOSTILE),
+            "a\\u001b]52;c;cm0K\\u0007b\\u000d\\u009b2J\\u202ec\\u007f\td\n"
+        );
+        assert!(matches!(escaped("plain — ünïcode →\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let json = serde_json::to_string_pretty(&[HOSTILE]).unwrap();
+        let shown = escaped(&json);
+        assert!(!shown.contains('\u{9b}') && !shown.contains('\u{202e}'));
+        assert_eq!(
+            serde_json::from_str::<[String; 1]>(&shown).unwrap(),
+            [HOSTILE]
+        );
+    }
+
+    #[test]
+    fn a_character_may_come_in_pieces() {
+        let mut all = Vec::new();
+        let mut out = Escaping::new(&mut all);
+        for byte in HOSTILE.bytes().chain("→".bytes()) {
+            out.write_all(&[byte]).unwrap();
+        }
+        out.flush().unwrap();
+        assert_eq!(
+            String::from_utf8(all).unwrap(),
+            format!("{}→", escaped(HOSTILE))
+        );
+    }
+}

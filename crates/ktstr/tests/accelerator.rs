@@ -1,0 +1,55 @@
+//! A host that has `/dev/kvm` and cannot boot a kernel under it: said once, then remembered.
+
+#[macro_use]
+mod common;
+
+use std::os::unix::fs::symlink;
+
+use common::{Case, Ended};
+use ktstr::prelude::*;
+
+const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
+const LOST: &str = "/dev/kvm is there but not used: kernel ";
+
+case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
+case!(FAILS = "fails", |_| Ok(AssertResult::fail_msg("wanted")), topology: ONE_CPU);
+
+#[test]
+fn a_kvm_that_boots_nothing_is_said_once_and_in_every_failure() {
+    if std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_err()
+    {
+        return;
+    }
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let kernels = ktstr_kernel::cache::Cache::from_env().expect("a cache");
+    symlink(kernels.kernels(), cache.path().join("kernels")).expect("a writable folder");
+    let run = |name: &str| -> Ended {
+        let mut case = Case::new(name).env("KTSTR_CACHE_DIR", cache.path());
+        for variable in ["KTSTR_ACCEL", "KTSTR_CLOCK"] {
+            case.command.env_remove(variable);
+        }
+        case.run()
+    };
+    let first = run("passes");
+    first.says(0, &[]);
+    let kept = std::fs::read_dir(cache.path().join("kvm")).expect("a finding was kept");
+    assert_eq!(kept.count(), 1);
+    let lost = first.text.contains(LOST);
+    let record = first.record.as_ref().expect("a record").record.clone();
+    let kvm = record.accelerator == Some(ktstr_record::Accelerator::Kvm);
+    assert_eq!(kvm, !lost, "{}", first.text);
+    // A pass says nothing of what is known already, a failure does.
+    let again = run("passes");
+    assert!(!again.says(0, &[]).text.contains(LOST), "{}", again.text);
+    let failed = run("fails");
+    assert_eq!(
+        failed.says(1, &[]).text.contains(LOST),
+        lost,
+        "{}",
+        failed.text
+    );
+}

@@ -1,0 +1,149 @@
+//! A guest that does not keep to the rules: what it sends costs the host neither its verdict nor
+//! its terminal.
+
+#[macro_use]
+mod common;
+
+use common::Case;
+use ktstr::prelude::*;
+use ktstr_guest::mail::Mapped;
+use ktstr_guest::protocol::ToHost;
+use ktstr_mailbox::{Place, Region, Ring, Writer};
+
+const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
+
+case!(LOSES = "loses", loses, topology: ONE_CPU);
+case!(END_OF_TIME = "end_of_time", end_of_time, topology: ONE_CPU);
+case!(OVERSIZED = "oversized", oversized, topology: ONE_CPU);
+
+/// The test process's ring, where it stands when the test function is called: after one message,
+/// that it is called.
+fn own_ring() -> Result<(Mapped, Writer)> {
+    let region = Mapped::open()?;
+    let bytes = region.load(Ring::Test.head_offset())?;
+    let writer = Writer::resume(Ring::Test, Place { bytes, sequence: 1 });
+    Ok((region, writer))
+}
+
+/// Ends as a test that passed, but its result is damaged on its way.
+fn loses(_: &Ctx) -> Result<AssertResult> {
+    let (region, mut writer) = own_ring()?;
+    let at = writer.place().bytes + Ring::Test.offset();
+    let result = ToHost::TestResult(Box::new(AssertResult::pass()));
+    writer.write(&region, &result.encode(), 0)?;
+    let mut byte = [0];
+    region.read(at + 40, &mut byte)?;
+    region.write(at + 40, &[byte[0] ^ 1])?;
+    std::process::exit(0)
+}
+
+#[test]
+fn a_result_with_a_bad_sum_is_the_harnesss_loss() {
+    let ended = Case::new("loses").env("KTSTR_CLOCK", "virtual").run();
+    ended.says(
+        2,
+        &[
+            "messages of the guest were lost: 1 of the test process",
+            "fault: the harness's",
+        ],
+    );
+}
+
+/// A window that opens at the end of time, and one that closes there.
+fn end_of_time(_: &Ctx) -> Result<AssertResult> {
+    let (region, mut writer) = own_ring()?;
+    let step = || ToHost::StepStart {
+        step_index: u16::MAX,
+        elapsed_ms: u64::MAX,
+        op_count: u32::MAX,
+        op_kinds: u32::MAX,
+        cgroup_count: u32::MAX,
+        worker_count: u32::MAX,
+        total_iterations: u64::MAX,
+    };
+    let end = || ToHost::ScenarioEnd {
+        elapsed_ms: u64::MAX,
+        total_iterations: u64::MAX,
+    };
+    // As many intervals of the monitor as a u32 can count.
+    let far = u64::from(u32::MAX) * 100_000_000;
+    for (message, time_ns) in [
+        (ToHost::ScenarioStart { steps: u32::MAX }, 0),
+        (step(), far),
+        (ToHost::ScenarioPause, 0),
+        (ToHost::ScenarioResume, u64::MAX),
+        (step(), u64::MAX),
+        (end(), 0),
+        (ToHost::ScenarioStart { steps: 1 }, u64::MAX),
+        (step(), 0),
+        (end(), u64::MAX),
+        (ToHost::TestResult(Box::new(AssertResult::pass())), u64::MAX),
+    ] {
+        writer.write(&region, &message.encode(), time_ns)?;
+        ktstr_guest::mail::call_host(ktstr_mailbox::CALL_MESSAGE);
+    }
+    std::process::exit(0)
+}
+
+#[test]
+fn messages_stamped_at_the_end_of_time_do_no_harm() {
+    for clock in ["virtual", "real"] {
+        let ended = Case::new("end_of_time")
+            .env("KTSTR_CLOCK", clock)
+            .env("KTSTR_ACCEL", "tcg")
+            .run();
+        ended.says(0, &[]);
+        assert!(!ended.text.contains("panicked"), "{}", ended.text);
+        assert!(ended.record.is_some(), "{clock}: no record");
+    }
+}
+
+fn oversized(_: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::fail_msg(format!(
+        "the beginning {}",
+        "y".repeat(1 << 20)
+    )))
+}
+
+/// One that is too large altogether is refused where messages are made: see `protocol.rs`.
+#[test]
+fn a_result_with_an_oversized_text_is_cut_and_stays_a_result() {
+    let ended = Case::new("oversized").run();
+    ended.says(1, &["the beginning yyy", " bytes left out ...]"]);
+}
+
+/// Writes to the clipboard, names the window, clears the screen, turns text around.
+const ESCAPES: &str = "\x1b]52;c;cm0K\x07 \x1b]0;title\x07 \u{9b}2J \u{202e}txet\r";
+
+const ECHO: Scheduler = Scheduler::named("echo\x1b[2J").binary(SchedulerSpec::Path("/bin/echo"));
+
+case!(SPEAKS = "speaks", speaks, topology: ONE_CPU);
+case!(LOGS = "logs", speaks, topology: ONE_CPU, scheduler: &ECHO, extra_sched_args: &[ESCAPES]);
+
+fn speaks(_: &Ctx) -> Result<AssertResult> {
+    use std::io::Write;
+    println!("stdout {ESCAPES}");
+    eprintln!("stderr {ESCAPES}");
+    let mut console = std::fs::File::options().write(true).open("/dev/ttyS0")?;
+    writeln!(console, "console {ESCAPES}")?;
+    let mut result = AssertResult::fail_msg(format!("finding {ESCAPES}"));
+    result.note(format!("note {ESCAPES}"));
+    Ok(result)
+}
+
+#[test]
+fn a_terminal_never_gets_what_it_would_obey() {
+    for (name, said) in [
+        (
+            "speaks",
+            &["finding \\u001b]52;c;", "stdout \\u001b]52;c;"][..],
+        ),
+        ("logs", &["did not attach", "\\u001b]52;c;cm0K\\u0007"][..]),
+    ] {
+        let ended = Case::new(name).run();
+        ended.says(1, said);
+        let obeyed = |c: &char| c.is_control() && !"\n\t".contains(*c) || *c == '\u{202e}';
+        let found: Vec<char> = ended.text.chars().filter(obeyed).collect();
+        assert!(found.is_empty(), "{name}: {found:?} in\n{}", ended.text);
+    }
+}
