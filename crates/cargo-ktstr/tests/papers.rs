@@ -258,3 +258,45 @@ fn the_defaults_of_the_attributes_are_those_of_an_entry() {
     assert!(entry.cleanup_budget.is_none() && entry.post_vm.is_none());
     assert!(entry.extra_sched_args.is_empty() && entry.extra_include_files.is_empty());
 }
+
+/// Cargo unifies the features of what it builds together: one that the rest of the workspace turns on in a
+/// dependency of scx-ktstr would make another binary of it, with templates of its own.
+#[test]
+fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
+    let tree = |selection: &[&str]| -> BTreeSet<String> {
+        let output = std::process::Command::new(env!("CARGO"))
+            .current_dir(root())
+            .args([
+                "tree",
+                "--locked",
+                "--offline",
+                "-e",
+                "normal",
+                "--prefix",
+                "none",
+            ])
+            .args(["-f", "{p} with features {f}"])
+            .args(selection)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines()
+            .map(|line| line.trim_end_matches(" (*)").to_owned())
+            .collect()
+    };
+    let (alone, together) = (tree(&["-p", "scx-ktstr"]), tree(&["--workspace"]));
+    assert!(
+        alone.iter().any(|line| line.starts_with("libbpf-rs ")),
+        "{alone:?}"
+    );
+    let differing: Vec<_> = alone.difference(&together).collect();
+    assert!(
+        differing.is_empty(),
+        "with the workspace other features are on; turn them on in schedulers/scx-ktstr/Cargo.toml too: {differing:?}"
+    );
+}

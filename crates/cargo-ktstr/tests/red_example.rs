@@ -25,15 +25,13 @@ fn red() -> String {
 
 /// The text with what differs from host to host cut off, as the README has it.
 fn marked(text: &str) -> String {
-    let lines = text
-        .lines()
-        .map(|line| match line.split_once(": ") {
-            Some((what @ ("record" | "scheduler"), rest)) => match rest.split_once("target/") {
-                Some((_, path)) => format!("{what}: …/target/{path}"),
-                None => line.to_owned(),
-            },
-            _ => line.to_owned(),
-        });
+    let lines = text.lines().map(|line| match line.split_once(": ") {
+        Some((what @ ("record" | "scheduler"), rest)) => match rest.split_once("target/") {
+            Some((_, path)) => format!("{what}: …/target/{path}"),
+            None => line.to_owned(),
+        },
+        _ => line.to_owned(),
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
