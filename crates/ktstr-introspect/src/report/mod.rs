@@ -15,8 +15,7 @@ pub use map::{
 pub use runqueue::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxExit, WaitingTask, WaitsIn};
 pub use system::{
     CgroupPsi, CpuStat, DsqState, EventCounterSample, NumaNodeStats, PerCpuTimeStats,
-    ProbeCounters, ProgRuntimeStats, PsiLine, RqScxState, ScxEventCounters, ScxSchedState,
-    TaskEnrichment, VcpuPerf, VcpuRegs,
+    ProgRuntimeStats, PsiLine, RqScxState, ScxEventCounters, ScxSchedState, TaskEnrichment,
 };
 pub use value::{RenderedMember, RenderedValue};
 
