@@ -16,6 +16,7 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     command
         .args(["--exact", &format!("ktstr/{name}")])
         .env("NEXTEST", "1")
+        .env("KTSTR_SESSION", session())
         .env("KTSTR_RUNS_ROOT", root)
         .process_group(0);
     let parent = rustix::process::getpid();
@@ -32,6 +33,17 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
         });
     }
     command
+}
+
+/// What this process's children have in common: they ask cargo once for a scheduler, not each.
+pub fn session() -> String {
+    static SESSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let made = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        format!("{}-{now}", std::process::id())
+    };
+    SESSION.get_or_init(made).clone()
 }
 
 /// What the process `pid` left under `root`, and where.

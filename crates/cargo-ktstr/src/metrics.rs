@@ -27,8 +27,9 @@ fn page(out: &mut dyn Write) -> Result<()> {
         out,
         "# Metrics\n\n\
          <!-- Written by `cargo ktstr metrics > docs/metrics.md`; a test compares. -->\n\n\
-         A metric has a value only where it was measured: absent is `None`, never 0. A change counts as a regression\n\
-         when it is for the worse by at least both gates: so many units, and so large a share of the baseline.\n\n\
+         A metric has a value only where it was measured: absent is `None`, never 0. The gates are for comparing two\n\
+         values with `MetricDef::is_regression`: a change counts when it is for the worse by at least both gates, so\n\
+         many units and so large a share of the baseline. No command compares runs by them yet.\n\n\
          | Metric | Kind | Better | Unit | Gates | Source |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;

@@ -9,12 +9,13 @@ const README: &str = include_str!("../../../README.md");
 const MAP: &str = include_str!("../../../ARCHITECTURE.md");
 
 /// Set by ktstr or its build for itself, or only read by its own tests: not for users.
-const INTERNAL: [&str; 5] = [
+const INTERNAL: [&str; 6] = [
     "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
     "KTSTR_GUEST_TEST",
     "KTSTR_KERNEL_TEST_FULL",
     "KTSTR_KERNEL_TEST_IMPORT",
+    "KTSTR_SESSION",
 ];
 
 fn root() -> PathBuf {
@@ -126,4 +127,176 @@ fn the_page_of_metrics_is_what_the_command_prints() {
         assert_eq!(measured, metric["source"] != "not measured yet", "{name}");
         assert!(metric["gate_abs"].as_f64().unwrap() > 0.0, "{name}");
     }
+}
+
+/// The fields of `pub struct name { … }` in `text`.
+fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let (_, body) = text.split_once(&format!("pub struct {name} {{")).unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let lines = body
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub "));
+    lines
+        .filter_map(|line| Some(line.split_once(':')?.0))
+        .collect()
+}
+
+/// Whether `text` reads `.field` of something outside its tests: it does more than assign to it.
+fn reads(text: &str, field: &str) -> bool {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let wanted = format!(".{field}");
+    code.match_indices(&wanted).any(|(at, _)| {
+        let rest = &code[at + wanted.len()..];
+        let ends = !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '(');
+        let line = code[..at].rsplit('\n').next().unwrap_or_default();
+        let is_comment = line.trim_start().starts_with("//");
+        let assigned = rest.trim_start().starts_with('=') && !rest.trim_start().starts_with("==");
+        ends && !is_comment && !assigned
+    })
+}
+
+#[test]
+fn a_reader_is_told_from_a_writer() {
+    for (text, read) in [
+        ("run(entry.seed)", true),
+        ("if a.seed == b {", true),
+        ("self.seed = seed;", false),
+        ("a.seeds", false),
+        ("a.seed(1)", false),
+        ("/// as x.seed says", false),
+        ("fn f() {}\n#[cfg(test)]\nmod t { a.seed }", false),
+    ] {
+        assert_eq!(reads(text, "seed"), read, "{text}");
+    }
+}
+
+/// What a user declares is read by somebody: a field that only its builder writes is a promise without
+/// effect. Private fields and the flags of the command line are the compiler's to find.
+#[test]
+fn every_field_of_a_declaration_has_a_reader() {
+    let sources: Vec<(PathBuf, String)> = sources()
+        .into_iter()
+        .filter(|path| !path.to_string_lossy().ends_with("tests.rs"))
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect();
+    for (file, name) in [
+        ("ktstr/src/entry.rs", "KtstrTestEntry"),
+        ("ktstr-scenario/src/scheduler/mod.rs", "Scheduler"),
+        ("ktstr-scenario/src/topology/declared.rs", "Topology"),
+        ("ktstr-scenario/src/topology/node.rs", "NumaNode"),
+        (
+            "ktstr-scenario/src/topology/constraints.rs",
+            "TopologyConstraints",
+        ),
+        ("ktstr-scenario/src/ops/cgroup_def.rs", "CgroupDef"),
+        ("ktstr-scenario/src/ops/step.rs", "Step"),
+        ("ktstr-scenario/src/workload/spec.rs", "WorkSpec"),
+        ("ktstr-assert/src/check/assert.rs", "Assert"),
+    ] {
+        let declared = root().join("crates").join(file);
+        let text = fs::read_to_string(&declared).unwrap();
+        let fields = fields(&text, name);
+        assert!(!fields.is_empty(), "{file} has no {name}");
+        for field in fields {
+            // An entry is read by whoever runs it; checking that it makes sense is no effect.
+            let elsewhere = name == "KtstrTestEntry";
+            let read = sources
+                .iter()
+                .filter(|(path, _)| !elsewhere || !path.ends_with("ktstr/src/entry.rs"))
+                .any(|(_, text)| reads(text, field));
+            assert!(
+                read,
+                "{name}.{field} is declared in {file}, and nobody reads it"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_defaults_of_the_attributes_are_those_of_an_entry() {
+    use ktstr::test_support::{ClockMode, KtstrTestEntry, TopologyConstraints};
+
+    let page = fs::read_to_string(root().join("crates/ktstr-macros/src/attributes.md")).unwrap();
+    let told = |key: &str| {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{key}` |")));
+        let row = row.unwrap_or_else(|| panic!("{key} is not on the page"));
+        row.split(" | ").nth(2).unwrap().to_owned()
+    };
+    let entry = KtstrTestEntry::DEFAULT;
+    let constraints = TopologyConstraints::DEFAULT;
+    for (key, default) in [
+        ("memory_mib", entry.memory_mib.to_string()),
+        ("duration_s", entry.duration.as_secs().to_string()),
+        (
+            "watchdog_timeout_s",
+            entry.watchdog_timeout.as_secs().to_string(),
+        ),
+        ("num_snapshots", entry.num_snapshots.to_string()),
+        ("min_llcs", constraints.min_llcs.to_string()),
+        ("max_llcs", constraints.max_llcs.unwrap().to_string()),
+        ("min_numa_nodes", constraints.min_numa_nodes.to_string()),
+        (
+            "max_numa_nodes",
+            constraints.max_numa_nodes.unwrap().to_string(),
+        ),
+        ("min_cpus", constraints.min_cpus.to_string()),
+        ("max_cpus", constraints.max_cpus.unwrap().to_string()),
+        ("requires_smt", constraints.requires_smt.to_string()),
+        ("expect_err", entry.expect_err.to_string()),
+        ("allow_inconclusive", entry.allow_inconclusive.to_string()),
+        ("host_only", entry.host_only.to_string()),
+        ("ignore", entry.ignored.to_string()),
+        ("fresh_attach", entry.fresh_attach.to_string()),
+        ("seed", entry.seed.unwrap_or(0).to_string()),
+    ] {
+        assert_eq!(told(key), default, "{key}");
+    }
+    assert_eq!(entry.clock, ClockMode::Auto);
+    assert_eq!(told("clock"), "`\"auto\"`");
+    assert!(entry.cleanup_budget.is_none() && entry.post_vm.is_none());
+    assert!(entry.extra_sched_args.is_empty() && entry.extra_include_files.is_empty());
+}
+
+/// Cargo unifies the features of what it builds together: one that the rest of the workspace turns on in a
+/// dependency of scx-ktstr would make another binary of it, with templates of its own.
+#[test]
+fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
+    let tree = |selection: &[&str]| -> BTreeSet<String> {
+        let output = std::process::Command::new(env!("CARGO"))
+            .current_dir(root())
+            .args([
+                "tree",
+                "--locked",
+                "--offline",
+                "-e",
+                "normal",
+                "--prefix",
+                "none",
+            ])
+            .args(["-f", "{p} with features {f}"])
+            .args(selection)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines()
+            .map(|line| line.trim_end_matches(" (*)").to_owned())
+            .collect()
+    };
+    let (alone, together) = (tree(&["-p", "scx-ktstr"]), tree(&["--workspace"]));
+    assert!(
+        alone.iter().any(|line| line.starts_with("libbpf-rs ")),
+        "{alone:?}"
+    );
+    let differing: Vec<_> = alone.difference(&together).collect();
+    assert!(
+        differing.is_empty(),
+        "with the workspace other features are on; turn them on in schedulers/scx-ktstr/Cargo.toml too: {differing:?}"
+    );
 }

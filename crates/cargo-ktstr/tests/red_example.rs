@@ -25,12 +25,13 @@ fn red() -> String {
 
 /// The text with what differs from host to host cut off, as the README has it.
 fn marked(text: &str) -> String {
-    let lines = text
-        .lines()
-        .map(|line| match line.split_once("target/ktstr/") {
-            Some((_, run)) => format!("record: …/target/ktstr/{run}"),
+    let lines = text.lines().map(|line| match line.split_once(": ") {
+        Some((what @ ("record" | "scheduler"), rest)) => match rest.split_once("target/") {
+            Some((_, path)) => format!("{what}: …/target/{path}"),
             None => line.to_owned(),
-        });
+        },
+        _ => line.to_owned(),
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -43,6 +44,7 @@ const STARTS: &[&str] = &[
     "  fault: the scheduler's (sched_ext notes SCX_EXIT_ERROR_STALL; noticed in scx_",
     "cgroup ",
     "two ",
+    "scheduler: …/target/debug/scx-ktstr (scx-ktstr 0.1.0, BLAKE3 ",
     "record: …/target/ktstr/",
 ];
 /// The same of lines that are alike but for their numbers.

@@ -3,7 +3,7 @@
 //! Everything here is pure: the same input gives the same output. There is no I/O, no thread and
 //! no clock; the two edges are the thread-local phase label ([`phase::PhaseGuard`]), which the step
 //! engine installs, and the log lines a test asks for by name ([`AssertResult::into_anyhow_or_log`],
-//! [`Verdict::with_log_passes`]).
+//! [`Verdict::with_log_passes`]) or its user by the variable [`LOG_PASSES`].
 //!
 //! The way through the crate follows the data: [`worker`] reports come from the guest, become
 //! per-cgroup [`stats`], are judged by [`check`]s into an [`AssertResult`]; captures become a
@@ -48,7 +48,8 @@ pub use stats::{
 };
 pub use stimulus::StimulusEvent;
 pub use verdict::{
-    BetterClaim, BetterThanPhase, ClaimBuilder, PresentClaim, SeqClaim, SetClaim, Verdict,
+    BetterClaim, BetterThanPhase, ClaimBuilder, LOG_PASSES, PresentClaim, SeqClaim, SetClaim,
+    Verdict,
 };
 pub use worker::{
     Migration, PhaseSlice, WorkerExitInfo, WorkerReport, WorkerReportClaim, carrier,

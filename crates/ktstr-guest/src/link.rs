@@ -25,8 +25,3 @@ pub fn send(message: &ToHost) {
         link.send(message);
     }
 }
-
-/// Whether this process can reach the host.
-pub fn is_installed() -> bool {
-    LINK.get().is_some()
-}

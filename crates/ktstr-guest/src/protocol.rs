@@ -97,8 +97,8 @@ pub enum ToHost {
         elapsed_ms: u64,
         /// Ops applied by this step.
         op_count: u32,
-        /// Bit per kind of op (`Op`'s order).
-        op_kinds: u32,
+        /// A bit for each kind of op, at its `Op::wire_index`.
+        op_kinds: u64,
         /// Live cgroups.
         cgroup_count: u32,
         /// Live workers.
@@ -348,6 +348,8 @@ pub enum SchedulerJob {
         path: String,
         /// Arguments, without the program's name.
         args: Vec<String>,
+        /// Variables that the host passes on.
+        env: Vec<(String, String)>,
     },
     /// `echo VALUE > PATH` lines that switch a built-in scheduler on and off.
     Builtin {

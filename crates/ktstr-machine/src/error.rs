@@ -31,6 +31,19 @@ pub enum MachineError {
         /// The oldest that will do.
         needed: u32,
     },
+    /// What the user names as QEMU is none.
+    #[error(
+        "KTSTR_QEMU={}: {found}; name the program qemu-system-x86_64 of QEMU {needed} or newer, or unset \
+         the variable", path.display()
+    )]
+    NotQemu {
+        /// What is named.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+        /// The oldest that will do.
+        needed: u32,
+    },
     /// QEMU could not be started.
     #[error("could not start {}: {source}", path.display())]
     Spawn {

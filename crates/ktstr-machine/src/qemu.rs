@@ -32,13 +32,7 @@ impl Qemu {
     /// As [`Qemu::find`], with both sources given.
     pub fn find_in(named: Option<PathBuf>, search: &std::ffi::OsStr) -> Result<Self, MachineError> {
         if let Some(path) = named {
-            if !path.is_file() {
-                return Err(MachineError::NoQemu {
-                    looked: format!("KTSTR_QEMU={}", path.display()),
-                    needed: OLDEST_QEMU,
-                });
-            }
-            return Self::ask(&path);
+            return Self::ask_named(path);
         }
         let found = std::env::split_paths(search)
             .map(|folder| folder.join("qemu-system-x86_64"))
@@ -75,6 +69,30 @@ impl Qemu {
         }
     }
 
+    /// As [`Qemu::ask`], for one that the user names: whatever is wrong with it is the user's.
+    fn ask_named(path: PathBuf) -> Result<Self, MachineError> {
+        let found = if path.is_dir() {
+            "it is a folder".to_owned()
+        } else if !path.exists() {
+            "there is no such file".to_owned()
+        } else if !path.is_file() {
+            "it is not a regular file".to_owned()
+        } else {
+            match Self::ask(&path) {
+                Err(MachineError::Spawn { source, .. }) => format!("it does not run: {source}"),
+                Err(MachineError::QemuTooOld { found, .. }) if version(&found).is_none() => {
+                    format!("it answers to `--version` with {found:?}, which is not QEMU's answer")
+                }
+                answer => return answer,
+            }
+        };
+        Err(MachineError::NotQemu {
+            path,
+            found,
+            needed: OLDEST_QEMU,
+        })
+    }
+
     fn ask(path: &Path) -> Result<Self, MachineError> {
         let output = Command::new(path)
             .arg("--version")
@@ -107,7 +125,7 @@ impl Qemu {
 
 /// Major version and version of a line like `QEMU emulator version 10.0.2 (Debian …)`.
 fn version(line: &str) -> Option<(u32, String)> {
-    let (_, rest) = line.split_once("version ")?;
+    let rest = line.strip_prefix("QEMU emulator version ")?;
     let version = rest.split_whitespace().next()?;
     let major = version.split('.').next()?.parse().ok()?;
     Some((major, version.to_owned()))
@@ -143,9 +161,29 @@ mod tests {
 
     #[test]
     fn a_named_one_that_is_missing_is_not_replaced_by_another() {
-        let error = Qemu::find_in(Some("/nowhere/qemu".into()), "/usr/bin".as_ref())
-            .expect_err("the named one is missing");
-        assert!(error.to_string().contains("KTSTR_QEMU=/nowhere/qemu"));
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let script = fake(folder.path(), "hello");
+        let quiet = folder.path().join("quiet");
+        std::fs::write(&quiet, "#!/bin/sh\n").expect("writable folder");
+        for (named, found) in [
+            (PathBuf::from("/nowhere/qemu"), "there is no such file"),
+            (folder.path().to_owned(), "it is a folder"),
+            (PathBuf::from("/dev/null"), "it is not a regular file"),
+            (quiet, "it does not run: Permission denied"),
+            (
+                PathBuf::from("/bin/false"),
+                "it does not run: `--version` ended with",
+            ),
+            (script, "with \"hello\", which is not QEMU's answer"),
+        ] {
+            let error = Qemu::find_in(Some(named.clone()), "/usr/bin".as_ref()).expect_err(found);
+            let text = error.to_string();
+            assert!(
+                text.starts_with(&format!("KTSTR_QEMU={}: ", named.display())),
+                "{text}"
+            );
+            assert!(text.contains(found), "{found} is not in {text}");
+        }
     }
 
     #[test]

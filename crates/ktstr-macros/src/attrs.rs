@@ -140,7 +140,10 @@ fn find(ident: &Ident) -> Result<&'static Key> {
 
 fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
     let name = key.name;
-    let later = || error(raw.key.span(), format!("`{name}` is not available yet"));
+    let later = || {
+        let text = format!("`{name}` is not available yet: {}", key.doc);
+        error(raw.key.span(), text)
+    };
     if key.status == Status::Later {
         return Err(later());
     }
@@ -167,7 +170,7 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
         ) => match key.status {
             Status::Only(only) if lit.value != only => Err(error(
                 raw.key.span(),
-                format!("`{name} = {}` is not available yet", lit.value),
+                format!("`{name} = {}` is not available yet: {}", lit.value, key.doc),
             )),
             _ => Ok(Value::Bool(lit.value)),
         },

@@ -5,33 +5,8 @@ use quote::{format_ident, quote};
 use syn::{Attribute, ItemFn, ItemStatic, Result};
 
 use crate::attrs::{Attrs, Value, error};
+use crate::keys::{Group, KEYS};
 use crate::test_args::{DEFAULT_DURATION_S, TestArgs, check_signature};
-
-/// Keys that are fields of `Assert` of the same name.
-const CHECKS: &[&str] = &[
-    "not_stuck",
-    "isolation",
-    "max_gap_ms",
-    "max_spread_pct",
-    "max_throughput_cv",
-    "min_work_rate",
-    "max_p99_wake_latency_ns",
-    "max_wake_latency_cv",
-    "min_iteration_rate",
-    "max_migration_ratio",
-    "min_page_locality",
-    "max_cross_node_migration_ratio",
-    "max_slow_tier_ratio",
-    "max_imbalance_ratio",
-    "max_local_dsq_depth",
-    "fail_on_rq_clock_stuck",
-    "sustained_samples",
-    "max_fallback_rate",
-    "max_keep_last_rate",
-    "work_conservation",
-    "expect_scx_bpf_error_contains",
-    "expect_scx_bpf_error_matches",
-];
 
 /// `#[ktstr_test(...)] fn …`.
 pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
@@ -127,14 +102,12 @@ fn fields(attrs: &Attrs) -> TokenStream {
         out.extend(quote!(scheduler: &#scheduler,));
     }
     let topology = topology(attrs, &scheduler);
-    let constraints = constraints(attrs, &scheduler);
+    let constraints = constraints(attrs, &scheduler, &topology);
     out.extend(quote! {
         topology: #topology,
         constraints: #constraints,
     });
     for (key, field) in [
-        ("auto_repro", "auto_repro"),
-        ("no_perf_mode", "no_perf_mode"),
         ("expect_err", "expect_err"),
         ("allow_inconclusive", "allow_inconclusive"),
         ("host_only", "host_only"),
@@ -216,8 +189,10 @@ fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
     quote!(::ktstr::test_support::Topology::new(#(#dimensions),*).checked())
 }
 
-fn constraints(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
-    let mut out = quote!((#scheduler).constraints);
+/// The scheduler's constraints with what the test says instead. The declared shape must be within them:
+/// strictly within those that the test itself gives.
+fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -> TokenStream {
+    let mut given = TokenStream::new();
     for name in [
         "min_llcs",
         "max_llcs",
@@ -229,19 +204,26 @@ fn constraints(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
         if let Some(value) = attrs.integer(name) {
             let setter = format_ident!("with_{name}");
             let value = value as u32;
-            out.extend(quote!(.#setter(#value)));
+            given.extend(quote!(.#setter(#value)));
         }
     }
     if let Some(value) = attrs.bool("requires_smt") {
-        out.extend(quote!(.with_requires_smt(#value)));
+        given.extend(quote!(.with_requires_smt(#value)));
     }
-    quote!(#out.checked())
+    quote! {
+        {
+            let topology = #topology;
+            ::ktstr::test_support::TopologyConstraints::UNLIMITED #given .hold_strictly(&topology);
+            (#scheduler).constraints #given .checked().holding(&topology)
+        }
+    }
 }
 
 /// The test's own checks, unmerged: who runs it merges them with the scheduler's.
 fn checks(attrs: &Attrs) -> TokenStream {
     let mut set = TokenStream::new();
-    for name in CHECKS {
+    let checks = KEYS.iter().filter(|key| key.group == Group::Check);
+    for name in checks.map(|key| key.name) {
         let Some(attr) = attrs.get(name) else {
             continue;
         };
@@ -326,6 +308,51 @@ mod tests {
             "assert . expect_scx_bpf_error_matches = Some (own :: PATTERN)",
         ] {
             assert!(code.contains(field), "{field} in {code}");
+        }
+    }
+
+    /// A value that the key takes, and other keys that it needs.
+    fn sample(key: &crate::keys::Key) -> String {
+        use crate::keys::Kind;
+        let value = match (key.name, key.kind) {
+            ("workload_root_cgroup", _) => "\"/a\"",
+            ("clock", _) => "\"real\"",
+            ("host_only" | "expect_err", _) => "true",
+            (_, Kind::Bool) => "true",
+            (_, Kind::Positive { .. } | Kind::Integer { .. }) => "7",
+            (_, Kind::Float) => "0.5",
+            (_, Kind::Text | Kind::TextOrPath) => "\"x\"",
+            (_, Kind::Texts) => "[\"x\"]",
+            (_, Kind::Path) => "own::ITEM",
+            (_, Kind::Any) => "x",
+        };
+        format!("{} = {value}", key.name)
+    }
+
+    /// What `other` needs to compile at all.
+    fn needed(name: &str) -> &'static str {
+        match name {
+            "extra_sched_args" => "scheduler = S, ",
+            "expect_scx_bpf_error_contains" | "expect_scx_bpf_error_matches" => {
+                "scheduler = S, expect_err, "
+            }
+            _ => "",
+        }
+    }
+
+    #[test]
+    fn every_key_that_is_accepted_changes_the_code() {
+        for key in KEYS {
+            let needed = needed(key.name);
+            let args = format!("{needed}{}", sample(key));
+            if key.status == crate::keys::Status::Available {
+                assert_ne!(written(&args), written(needed), "`{args}` does nothing");
+            } else {
+                assert!(
+                    syn::parse_str::<TestArgs>(&args).is_err(),
+                    "`{args}` is accepted"
+                );
+            }
         }
     }
 

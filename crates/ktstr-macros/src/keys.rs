@@ -29,12 +29,34 @@ pub(crate) enum Kind {
     Any,
 }
 
+/// Where a key belongs: the headings of the documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// What is run, and on which machine.
+    Setting,
+    /// A check: a field of `Assert` of the same name.
+    Check,
+    /// What becomes of the outcome.
+    Outcome,
+    /// How the run is done.
+    Run,
+}
+
 /// One key of `#[ktstr_test]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) status: Status,
+    pub(crate) group: Group,
+    /// The value without the key, as the documentation has it.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the page of all keys is checked by a test")
+    )]
+    pub(crate) default: &'static str,
+    /// One line of documentation, with the unit.
+    pub(crate) doc: &'static str,
 }
 
 /// Whether a key has an effect.
@@ -48,6 +70,7 @@ pub(crate) enum Status {
     Only(bool),
 }
 
+use Group::{Check, Outcome, Run, Setting};
 use Kind::{Any, Bool, Float, Integer, Path, Positive, Text, TextOrPath, Texts};
 use Status::{Available, Later, Only};
 
@@ -60,83 +83,459 @@ const COUNT32: Kind = Integer {
 };
 const COUNT64: Kind = Integer { max: u64::MAX };
 
-const fn key(name: &'static str, kind: Kind, status: Status) -> Key {
-    Key { name, kind, status }
+const fn key(
+    name: &'static str,
+    kind: Kind,
+    group: Group,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        name,
+        kind,
+        status: Available,
+        group,
+        default,
+        doc,
+    }
 }
 
-/// Every key, in the order of the documentation.
+/// A key that is known and not built yet: any use is an error.
+const fn later(name: &'static str, doc: &'static str) -> Key {
+    Key {
+        status: Later,
+        ..key(name, Any, Run, "", doc)
+    }
+}
+
+/// A key of which only `false` is built.
+const fn only_false(name: &'static str, doc: &'static str) -> Key {
+    Key {
+        status: Only(false),
+        ..key(name, Bool, Run, "false", doc)
+    }
+}
+
+const INHERITED: &str = "the scheduler's";
+const OFF: &str = "not asked";
+
+/// Every key, in the order of the documentation. A key that is accepted has an effect: a test
+/// expands each of them and looks for it.
 pub(crate) const KEYS: &[Key] = &[
-    key("scheduler", Path, Available),
-    key("numa_nodes", U32, Available),
-    key("llcs", U32, Available),
-    key("cores", U32, Available),
-    key("threads", U32, Available),
-    key("memory_mib", U32, Available),
-    key("duration_s", U64, Available),
-    key("watchdog_timeout_s", U64, Available),
-    key("num_snapshots", COUNT32, Available),
-    key("auto_repro", Bool, Available),
-    key("post_vm", Path, Available),
-    key("post_vm_unconditional", Path, Available),
-    key("payload", Any, Later),
-    key("workloads", Any, Later),
-    key("staged_schedulers", Any, Later),
-    key("extra_sched_args", Texts, Available),
-    key("config", Any, Later),
-    key("extra_include_files", Texts, Available),
-    key("bpf_map_write", Any, Later),
-    key("watch_bpf_maps", Any, Later),
-    key("perf_delta_assertions", Any, Later),
-    key("not_stuck", Bool, Available),
-    key("isolation", Bool, Available),
-    key("max_gap_ms", COUNT64, Available),
-    key("max_spread_pct", Float, Available),
-    key("max_throughput_cv", Float, Available),
-    key("min_work_rate", Float, Available),
-    key("max_p99_wake_latency_ns", COUNT64, Available),
-    key("max_wake_latency_cv", Float, Available),
-    key("min_iteration_rate", Float, Available),
-    key("max_migration_ratio", Float, Available),
-    key("max_imbalance_ratio", Float, Available),
-    key("max_local_dsq_depth", COUNT32, Available),
-    key("fail_on_rq_clock_stuck", Bool, Available),
-    key("sustained_samples", COUNT32, Available),
-    key("max_fallback_rate", Float, Available),
-    key("max_keep_last_rate", Float, Available),
-    key("work_conservation", Bool, Available),
-    key("min_page_locality", Float, Available),
-    key("max_cross_node_migration_ratio", Float, Available),
-    key("max_slow_tier_ratio", Float, Available),
-    key("min_llcs", U32, Available),
-    key("max_llcs", U32, Available),
-    key("min_numa_nodes", U32, Available),
-    key("max_numa_nodes", U32, Available),
-    key("min_cpus", U32, Available),
-    key("max_cpus", U32, Available),
-    key("requires_smt", Bool, Available),
-    key("performance_mode", Bool, Only(false)),
-    key("no_perf_mode", Bool, Available),
-    key("cpu_budget", Any, Later),
-    key("expect_err", Bool, Available),
-    key("expect_scx_bpf_error_contains", TextOrPath, Available),
-    key("expect_scx_bpf_error_matches", TextOrPath, Available),
-    key("allow_inconclusive", Bool, Available),
-    key("survives_storm", Bool, Only(false)),
-    key("expect_auto_repro", Bool, Only(false)),
-    key("host_only", Bool, Available),
-    key("ignore", Bool, Available),
-    key("kaslr", Bool, Only(false)),
-    key("pci", Bool, Only(false)),
-    key("wprof", Bool, Only(false)),
-    key("wprof_args", Any, Later),
-    key("disk", Any, Later),
-    key("networks", Any, Later),
-    key("cleanup_budget_ms", U64, Available),
-    key("workload_root_cgroup", Text, Available),
-    key("clock", Text, Available),
-    key("seed", COUNT64, Available),
-    key("fresh_attach", Bool, Available),
+    key(
+        "scheduler",
+        Path,
+        Setting,
+        "`Scheduler::EEVDF`",
+        "the scheduler under test, a `const` or `static`",
+    ),
+    key(
+        "numa_nodes",
+        U32,
+        Setting,
+        INHERITED,
+        "NUMA nodes of the guest",
+    ),
+    key(
+        "llcs",
+        U32,
+        Setting,
+        INHERITED,
+        "last-level caches, over all nodes; a multiple of `numa_nodes`",
+    ),
+    key("cores", U32, Setting, INHERITED, "cores of each LLC"),
+    key(
+        "threads",
+        U32,
+        Setting,
+        INHERITED,
+        "hardware threads of each core",
+    ),
+    key(
+        "memory_mib",
+        U32,
+        Setting,
+        "256",
+        "least memory of the guest in MiB; 64 MiB for each CPU and the files packed for it are added where they need more",
+    ),
+    key(
+        "duration_s",
+        U64,
+        Setting,
+        "12",
+        "the workload window in seconds of guest time",
+    ),
+    key(
+        "watchdog_timeout_s",
+        U64,
+        Setting,
+        "5",
+        "how long sched_ext lets a runnable task wait before it ejects the scheduler, in seconds of guest time",
+    ),
+    key(
+        "num_snapshots",
+        COUNT32,
+        Setting,
+        "0",
+        "captures spread over the window, at most 64 and at least 100 ms apart",
+    ),
+    only_false(
+        "auto_repro",
+        "a second run with probes when the scheduler dies",
+    ),
+    key(
+        "post_vm",
+        Path,
+        Outcome,
+        "with captures: at least one must hold data",
+        "`fn(&VmResult) -> anyhow::Result<()>`, called on the host unless the guest's verdict is a failure",
+    ),
+    key(
+        "post_vm_unconditional",
+        Path,
+        Outcome,
+        "none",
+        "the same, called after every run in a VM",
+    ),
+    later("payload", "a program as the workload"),
+    later("workloads", "further programs"),
+    later("staged_schedulers", "further schedulers in the guest"),
+    key(
+        "extra_sched_args",
+        Texts,
+        Setting,
+        "`[]`",
+        "arguments of the scheduler, after its own",
+    ),
+    later("config", "the scheduler's configuration"),
+    key(
+        "extra_include_files",
+        Texts,
+        Setting,
+        "`[]`",
+        "files of the host, found in the guest under `/include-files/` by their base names, which must differ",
+    ),
+    later("bpf_map_write", "writes into the scheduler's maps"),
+    later("watch_bpf_maps", "fields of maps as metrics"),
+    later("perf_delta_assertions", "comparisons with other runs"),
+    key(
+        "not_stuck",
+        Bool,
+        Check,
+        OFF,
+        "every worker makes progress; turns on the default bounds of gap and spread",
+    ),
+    key(
+        "isolation",
+        Bool,
+        Check,
+        OFF,
+        "every worker stays inside its cgroup's cpuset",
+    ),
+    key(
+        "max_gap_ms",
+        COUNT64,
+        Check,
+        OFF,
+        "longest time between two iterations of a worker, in milliseconds of guest time",
+    ),
+    key(
+        "max_spread_pct",
+        Float,
+        Check,
+        OFF,
+        "largest difference of off-CPU shares inside a cgroup, in percentage points",
+    ),
+    key(
+        "max_throughput_cv",
+        Float,
+        Check,
+        OFF,
+        "largest coefficient of variation of work units a CPU-second inside a cgroup",
+    ),
+    key(
+        "min_work_rate",
+        Float,
+        Check,
+        OFF,
+        "fewest work units a CPU-second of a worker",
+    ),
+    key(
+        "max_p99_wake_latency_ns",
+        COUNT64,
+        Check,
+        OFF,
+        "largest 99th percentile of a cgroup's wake-up latencies, in nanoseconds of guest time",
+    ),
+    key(
+        "max_wake_latency_cv",
+        Float,
+        Check,
+        OFF,
+        "largest coefficient of variation of a cgroup's wake-up latencies",
+    ),
+    key(
+        "min_iteration_rate",
+        Float,
+        Check,
+        OFF,
+        "fewest iterations a CPU-second of a worker",
+    ),
+    key(
+        "max_migration_ratio",
+        Float,
+        Check,
+        OFF,
+        "most migrations an iteration of a cgroup",
+    ),
+    key(
+        "max_imbalance_ratio",
+        Float,
+        Check,
+        OFF,
+        "monitor: largest ratio of the longest to the shortest runqueue",
+    ),
+    key(
+        "max_local_dsq_depth",
+        COUNT32,
+        Check,
+        OFF,
+        "monitor: most tasks in a local DSQ",
+    ),
+    key(
+        "fail_on_rq_clock_stuck",
+        Bool,
+        Check,
+        OFF,
+        "monitor: whether a runqueue clock that does not advance is a violation",
+    ),
+    key(
+        "sustained_samples",
+        COUNT32,
+        Check,
+        OFF,
+        "monitor: how many samples in a row make a violation",
+    ),
+    key(
+        "max_fallback_rate",
+        Float,
+        Check,
+        OFF,
+        "monitor: most `SCX_EV_SELECT_CPU_FALLBACK` events a vCPU-second",
+    ),
+    key(
+        "max_keep_last_rate",
+        Float,
+        Check,
+        OFF,
+        "monitor: most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second",
+    ),
+    key(
+        "work_conservation",
+        Bool,
+        Check,
+        OFF,
+        "monitor: whether a CPU that idles while tasks wait that may run there is a violation",
+    ),
+    key(
+        "enforce_monitor_thresholds",
+        Bool,
+        Check,
+        "the scheduler's `assert`",
+        "whether violations of the monitor's bounds fail the test; without it they are notes in the record",
+    ),
+    key(
+        "min_page_locality",
+        Float,
+        Check,
+        OFF,
+        "smallest share of pages on the expected nodes, 0 to 1",
+    ),
+    key(
+        "max_cross_node_migration_ratio",
+        Float,
+        Check,
+        OFF,
+        "largest share of pages moved between nodes, 0 to 1",
+    ),
+    key(
+        "max_slow_tier_ratio",
+        Float,
+        Check,
+        OFF,
+        "largest share of pages on memory-only nodes, 0 to 1",
+    ),
+    key(
+        "min_llcs",
+        U32,
+        Setting,
+        "1",
+        "fewest LLCs that the test makes sense on; a declared shape with fewer does not compile",
+    ),
+    key("max_llcs", U32, Setting, "12", "most LLCs, likewise"),
+    key(
+        "min_numa_nodes",
+        U32,
+        Setting,
+        "1",
+        "fewest NUMA nodes, likewise",
+    ),
+    key(
+        "max_numa_nodes",
+        U32,
+        Setting,
+        "1",
+        "most NUMA nodes, likewise; a limit that is not given refuses nothing",
+    ),
+    key("min_cpus", U32, Setting, "1", "fewest CPUs, likewise"),
+    key("max_cpus", U32, Setting, "192", "most CPUs, likewise"),
+    key(
+        "requires_smt",
+        Bool,
+        Setting,
+        "false",
+        "whether the shape must have more than one thread to a core, likewise",
+    ),
+    only_false("performance_mode", "pinned CPUs and huge pages on the host"),
+    later(
+        "no_perf_mode",
+        "there is no performance mode to turn off: every shape is built on any host",
+    ),
+    later("cpu_budget", "CPUs of the host to share"),
+    key(
+        "expect_err",
+        Bool,
+        Outcome,
+        "false",
+        "whether the run must end in an error",
+    ),
+    key(
+        "expect_scx_bpf_error_contains",
+        TextOrPath,
+        Check,
+        OFF,
+        "what the kernel or the scheduler says of the scheduler's end must contain this; needs `expect_err` and `scheduler`",
+    ),
+    key(
+        "expect_scx_bpf_error_matches",
+        TextOrPath,
+        Check,
+        OFF,
+        "the same must match this regular expression",
+    ),
+    key(
+        "allow_inconclusive",
+        Bool,
+        Outcome,
+        "false",
+        "whether a run without a verdict exits with 0; its record still says inconclusive",
+    ),
+    only_false("survives_storm", "any death of the scheduler fails"),
+    only_false(
+        "expect_auto_repro",
+        "the probed run must show the error again",
+    ),
+    key(
+        "host_only",
+        Bool,
+        Run,
+        "false",
+        "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, `clock` and `cleanup_budget_ms`",
+    ),
+    key("ignore", Bool, Run, "false", "listed only as ignored"),
+    only_false("kaslr", "kernel addresses are never randomised"),
+    only_false("pci", "devices on PCI"),
+    only_false("wprof", "tracing with wprof"),
+    later("wprof_args", "arguments of wprof"),
+    later("disk", "a block device"),
+    later("networks", "network devices"),
+    key(
+        "cleanup_budget_ms",
+        U64,
+        Outcome,
+        "not asked",
+        "longest time from the end of the scenario to the end of the guest, in milliseconds of guest time; a longer one fails the test, unless the host delayed the vCPUs by more than a tenth of their time",
+    ),
+    key(
+        "workload_root_cgroup",
+        Text,
+        Run,
+        "`/ktstr`",
+        "absolute path of the cgroup in the guest under which the scenario's cgroups are made",
+    ),
+    key(
+        "clock",
+        Text,
+        Run,
+        "`\"auto\"`",
+        "the guest's clock: `\"real\"`, `\"virtual\"`, or `\"auto\"`, which is real with KVM and virtual without",
+    ),
+    key(
+        "seed",
+        COUNT64,
+        Run,
+        "0",
+        "the run's seed; `KTSTR_SEED` goes before it",
+    ),
+    key(
+        "fresh_attach",
+        Bool,
+        Run,
+        "false",
+        "starts the scheduler anew, not from a template that has it attached",
+    ),
 ];
+
+/// The page of all keys, which is the documentation of `#[ktstr_test]`.
+#[cfg(test)]
+pub(crate) fn page() -> String {
+    use std::fmt::Write;
+
+    let mut text = String::new();
+    let built = |key: &&Key| key.status == Available;
+    for (group, heading) in [
+        (Setting, "What runs, and on which machine"),
+        (Check, "Checks"),
+        (Outcome, "What becomes of the outcome"),
+        (Run, "How it runs"),
+    ] {
+        let _ = write!(
+            text,
+            "# {heading}\n\n| Key | Takes | Without it | Meaning |\n| --- | --- | --- | --- |\n"
+        );
+        for key in KEYS.iter().filter(built).filter(|key| key.group == group) {
+            let takes = match key.kind {
+                Bool => "`bool`".to_owned(),
+                Positive { max } if max > u64::from(u32::MAX) => "`u64`, at least 1".to_owned(),
+                Positive { .. } => "`u32`, at least 1".to_owned(),
+                Integer { max } if max > u64::from(u32::MAX) => "`u64`".to_owned(),
+                Integer { .. } => "`u32`".to_owned(),
+                Float => "`f64` literal".to_owned(),
+                Text => "string literal".to_owned(),
+                TextOrPath => "string literal or path".to_owned(),
+                Texts => "list of string literals".to_owned(),
+                Path => "path".to_owned(),
+                Any => "expression".to_owned(),
+            };
+            let _ = writeln!(
+                text,
+                "| `{}` | {takes} | {} | {} |",
+                key.name, key.default, key.doc
+            );
+        }
+        text.push('\n');
+    }
+    text.push_str("# Known, not built yet\n\nUsing one of these is a compile error; of those marked so, `false` is accepted.\n\n| Key | What it is to be |\n| --- | --- |\n");
+    for key in KEYS.iter().filter(|key| !built(key)) {
+        let only = if key.status == Only(false) {
+            " (`false` is accepted)"
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "| `{}` | {}{only} |", key.name, key.doc);
+    }
+    text
+}
 
 /// The keys of the table `keys` as an error message lists them, with the one most like `given`.
 pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
@@ -195,6 +594,16 @@ mod tests {
         assert_eq!(distance("kitten", "sitting"), 3);
         assert_eq!(distance("", "abc"), 3);
         assert_eq!(distance("abc", "abc"), 0);
+    }
+
+    #[test]
+    fn the_documentation_is_the_table() {
+        let (kept, page) = (include_str!("attributes.md"), page());
+        if kept != page {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/attributes.md.new");
+            std::fs::write(path, &page).expect("writable");
+            panic!("src/attributes.md is not the table of keys; put {path} in its place");
+        }
     }
 
     #[test]

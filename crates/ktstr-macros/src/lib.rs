@@ -19,9 +19,9 @@ use proc_macro::TokenStream;
 
 /// Makes a function `fn(&Ctx) -> anyhow::Result<AssertResult>` a scheduler test.
 ///
-/// Every key may be given once; booleans may be given bare (`host_only`). Keys that are not
-/// given come from the scheduler, else from the default. An unknown key, a value out of range
-/// and keys that exclude each other do not compile.
+/// Every key may be given once; booleans may be given bare (`host_only`). An unknown key, a value out of
+/// range, keys that exclude each other and keys that are not built yet do not compile: a key that is
+/// accepted has an effect.
 ///
 /// ```text
 /// #[ktstr_test(scheduler = MY_SCHED, llcs = 2, cores = 2, duration_s = 10, num_snapshots = 4)]
@@ -29,6 +29,8 @@ use proc_macro::TokenStream;
 ///     execute_defs(ctx, vec![CgroupDef::named("cg").workers(4)])
 /// }
 /// ```
+///
+#[doc = include_str!("attributes.md")]
 #[proc_macro_attribute]
 pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(expand::test(args.into(), item.into()))

@@ -77,10 +77,10 @@ fn check_host_only(attrs: &Attrs) -> Result<()> {
     let given = |name: &'static str| attrs.get(name).map(|_| name);
     let excluded = given("scheduler")
         .or((attrs.integer("num_snapshots").unwrap_or(0) > 0).then_some("num_snapshots"))
-        .or((attrs.bool("auto_repro") == Some(true)).then_some("auto_repro"))
         .or(given("post_vm"))
         .or(given("post_vm_unconditional"))
-        .or(given("clock"));
+        .or(given("clock"))
+        .or(given("cleanup_budget_ms"));
     match excluded {
         None => Ok(()),
         Some(name) => Err(error(
@@ -128,6 +128,22 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
             file.span(),
             "a path of `extra_include_files` is empty",
         ));
+    }
+    let mut names: Vec<(String, &syn::LitStr)> = Vec::new();
+    for file in attrs.texts("extra_include_files") {
+        let path = file.value();
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        if let Some((_, first)) = names.iter().find(|(known, _)| *known == name) {
+            return Err(error(
+                file.span(),
+                format!(
+                    "`extra_include_files` has {:?} and {path:?}, and both would be /include-files/{name} \
+                     in the guest: rename one",
+                    first.value()
+                ),
+            ));
+        }
+        names.push((name, file));
     }
     if let Some(root) = attrs.text("workload_root_cgroup") {
         let path = root.value();
@@ -262,9 +278,11 @@ mod tests {
         assert!(message("frobnicate").starts_with("unknown key `frobnicate`. Valid keys: "));
         insta::assert_snapshot!(message("llcs = 1, llcs = 1"), @"`llcs` is given twice");
         insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: say it for each cgroup with `CgroupDef::named(..).workers(n)`");
-        insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet");
-        insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet");
-        insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet");
+        insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes when the scheduler dies");
+        insta::assert_snapshot!(message("no_perf_mode"), @"`no_perf_mode` is not available yet: there is no performance mode to turn off: every shape is built on any host");
+        insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet: a block device");
+        insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet: tracing with wprof");
+        insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet: kernel addresses are never randomised");
     }
 
     #[test]
@@ -297,12 +315,13 @@ mod tests {
         insta::assert_snapshot!(message("num_snapshots = 65"), @"num_snapshots = 65 is more than 64");
         insta::assert_snapshot!(message("num_snapshots = 8, duration_s = 1"), @"num_snapshots = 8 in duration_s = 1 puts captures 88 ms apart, the least is 100 ms");
         insta::assert_snapshot!(message("min_cpus = 3, max_cpus = 2"), @"min_cpus = 3 is more than max_cpus = 2");
+        insta::assert_snapshot!(message("extra_include_files = [\"a/x\", \"b/x\"]"), @r#"`extra_include_files` has "a/x" and "b/x", and both would be /include-files/x in the guest: rename one"#);
         insta::assert_snapshot!(message("extra_sched_args = [\"-v\"]"), @"`extra_sched_args` needs `scheduler`");
         insta::assert_snapshot!(message("extra_sched_args = [\"a\\nb\"], scheduler = S"), @"an argument of `extra_sched_args` must not contain newlines or NUL");
         for other in [
             "scheduler = S",
             "num_snapshots = 1",
-            "auto_repro",
+            "cleanup_budget_ms = 1",
             "post_vm = f",
         ] {
             let name = other.split(' ').next().unwrap_or_default();

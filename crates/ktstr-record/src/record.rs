@@ -18,7 +18,7 @@ const REASON_CAP: usize = 500;
 const FINDINGS_CAP: usize = 100;
 
 /// Variables that can change what a guest does: a record keeps those that were set.
-pub const GUEST_VARIABLES: [&str; 13] = [
+pub const GUEST_VARIABLES: [&str; 14] = [
     "KTSTR_ACCEL",
     "KTSTR_CLOCK",
     "KTSTR_COLD",
@@ -27,6 +27,7 @@ pub const GUEST_VARIABLES: [&str; 13] = [
     "KTSTR_LOG_PASSES",
     "KTSTR_QEMU",
     "KTSTR_SCHEDULER",
+    "KTSTR_SCHEDULER_PROFILE",
     "KTSTR_SEED",
     "KTSTR_VERBOSE",
     "KTSTR_VIRTUAL_MIPS",
@@ -102,10 +103,14 @@ pub struct SchedulerRecord {
     pub name: String,
     /// The binary on the host; null for a scheduler of the kernel's own.
     pub path: Option<PathBuf>,
-    /// A hash of the binary's bytes, in hexadecimal.
+    /// The first line of its answer to `--version`; null if it gave none.
+    pub version: Option<String>,
+    /// BLAKE3 of the binary's bytes, in hexadecimal.
     pub hash: Option<String>,
-    /// How the binary was found.
+    /// How the binary was found: `path`, `env_var`, `auto_built` or `sibling`.
     pub resolve_source: Option<String>,
+    /// Its arguments, in their order.
+    pub args: Vec<String>,
 }
 
 /// The test binary that ran.
@@ -242,6 +247,10 @@ pub struct RunRecord {
     pub memory_mib: Option<u32>,
     /// The scheduler under test; null if the kernel's default scheduler ran.
     pub scheduler: Option<SchedulerRecord>,
+    /// Kernel settings that were written before the scheduler started, by their dotted keys.
+    pub sysctls: BTreeMap<String, String>,
+    /// Arguments of the guest kernel that scheduler and test declare.
+    pub kargs: Vec<String>,
     /// Length of the workload's window, guest time.
     pub window_s: Option<f64>,
     /// From the start of the run to its end, host time.
@@ -252,6 +261,8 @@ pub struct RunRecord {
     /// Where the wall time went: resolve, initramfs, boot, window, captures, teardown; and attach, guest time, which is
     /// part of boot or lies before the template.
     pub timings: BTreeMap<String, f64>,
+    /// From the end of the scenario to the guest's own end, guest time; null if it did not come to one.
+    pub cleanup_duration_ms: Option<f64>,
     /// What the machine was started from.
     pub start: Option<Start>,
     /// QEMU's version.
@@ -372,7 +383,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

@@ -56,22 +56,18 @@ pub struct KtstrTestEntry {
     pub func: TestFn,
     /// CPUs of the VM.
     pub topology: Topology,
-    /// Which shapes of the gauntlet it takes.
+    /// Which shapes the test makes sense on; its own must be one of them.
     pub constraints: TopologyConstraints,
     /// Memory the VM has at least, MiB.
     pub memory_mib: u32,
     /// The scheduler under test.
     pub scheduler: &'static Scheduler,
-    /// Whether a scheduler that dies is run again with probes.
-    pub auto_repro: bool,
     /// The test's own checks, merged over the scheduler's.
     pub assert: Assert,
     /// Arguments of the scheduler after its own.
     pub extra_sched_args: &'static [&'static str],
     /// How long sched_ext lets a runnable task wait before it ejects the scheduler.
     pub watchdog_timeout: Duration,
-    /// Builds the declared shape on any host, without pinning.
-    pub no_perf_mode: bool,
     /// The workload window.
     pub duration: Duration,
     /// Whether the run must end in an error.
@@ -84,7 +80,7 @@ pub struct KtstrTestEntry {
     pub ignored: bool,
     /// Files of the host packed for the guest.
     pub extra_include_files: &'static [&'static str],
-    /// A teardown of the VM that takes longer fails the test.
+    /// A guest that takes longer from the end of its scenario to its own end fails the test.
     pub cleanup_budget: Option<Duration>,
     /// Called on the host after a run whose guest verdict is no failure.
     pub post_vm: Option<PostVmFn>,
@@ -130,7 +126,15 @@ pub enum EntryError {
         /// What is wrong with it.
         source: TopologyError,
     },
-    /// The constraints cannot be met.
+    /// A shape that is declared well, and that the machine cannot have yet.
+    #[error("test {name:?}: {what}, which is known and not built yet: declare an even shape")]
+    NotBuilt {
+        /// The test.
+        name: &'static str,
+        /// What of the shape.
+        what: &'static str,
+    },
+    /// The constraints cannot be met, or the test's own shape is outside them.
     #[error("test {name:?}: {source}")]
     Constraints {
         /// The test.
@@ -197,11 +201,9 @@ impl KtstrTestEntry {
         constraints: TopologyConstraints::DEFAULT,
         memory_mib: 256,
         scheduler: &Scheduler::EEVDF,
-        auto_repro: true,
         assert: Assert::NO_OVERRIDES,
         extra_sched_args: &[],
         watchdog_timeout: Duration::from_secs(5),
-        no_perf_mode: false,
         duration: Duration::from_secs(12),
         expect_err: false,
         allow_inconclusive: false,
@@ -218,12 +220,6 @@ impl KtstrTestEntry {
         clock: ClockMode::Auto,
         fresh_attach: false,
     };
-
-    /// Memory of the VM, MiB: what the test says, and at least 64 MiB for each CPU.
-    pub fn effective_memory_mib(&self) -> u32 {
-        let for_cpus = self.topology.total_cpus().saturating_mul(64);
-        self.memory_mib.max(for_cpus).max(256)
-    }
 
     /// Guest time between two captures; `None` without captures.
     pub fn snapshot_interval(&self) -> Option<Duration> {
@@ -259,7 +255,11 @@ impl KtstrTestEntry {
             .map_err(|source| EntryError::Topology { name, source })?;
         self.constraints
             .validate()
+            .and_then(|()| self.constraints.holds(&self.topology))
             .map_err(|source| EntryError::Constraints { name, source })?;
+        if let Some(what) = unbuilt(&self.topology) {
+            return Err(EntryError::NotBuilt { name, what });
+        }
         let too_close = self
             .snapshot_interval()
             .is_some_and(|interval| interval < MIN_SNAPSHOT_INTERVAL);
@@ -274,6 +274,7 @@ impl KtstrTestEntry {
             for (field, given) in [
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
                 ("num_snapshots", self.num_snapshots > 0),
+                ("cleanup_budget", self.cleanup_budget.is_some()),
                 ("post_vm", self.post_vm.is_some()),
                 (
                     "post_vm_unconditional",
@@ -328,6 +329,25 @@ pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
         .find(|scheduler| scheduler.name == name)
 }
 
+/// What of a shape the machine does not build: it would be built even, and a test of an uneven machine
+/// would pass or fail for the wrong reason.
+fn unbuilt(topology: &Topology) -> Option<&'static str> {
+    if let Some(cores) = topology.llc_cores
+        && cores.windows(2).any(|pair| pair[0] != pair[1])
+    {
+        return Some("its LLCs have different numbers of cores");
+    }
+    let nodes = topology.nodes?;
+    let with_cpus = nodes.iter().take_while(|node| !node.is_memory_only());
+    if with_cpus.count() < topology.cpu_bearing_nodes() as usize {
+        return Some("a node without CPUs is before one with CPUs");
+    }
+    let mut llcs = nodes.iter().filter(|node| !node.is_memory_only());
+    let first = llcs.next()?.llcs;
+    llcs.any(|node| node.llcs != first)
+        .then_some("its nodes have different numbers of LLCs")
+}
+
 fn no_body(_: &Ctx) -> anyhow::Result<AssertResult> {
     anyhow::bail!("this test has no body: set `func` in its entry")
 }
@@ -348,12 +368,6 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         assert_eq!(GOOD.validate(), Ok(()));
-        assert_eq!(GOOD.effective_memory_mib(), 256);
-        let wide = KtstrTestEntry {
-            topology: Topology::new(1, 1, 16, 1),
-            ..GOOD
-        };
-        assert_eq!(wide.effective_memory_mib(), 1024);
     }
 
     #[test]
@@ -397,6 +411,14 @@ mod tests {
             ..GOOD
         };
         assert!(error(shape).contains("llcs = 3 cannot be divided by numa_nodes = 2"));
+        let small = KtstrTestEntry {
+            constraints: TopologyConstraints::DEFAULT.with_min_llcs(2),
+            ..GOOD
+        };
+        assert_eq!(
+            error(small),
+            "test \"good\": constraints: min_llcs = 2, and the declared topology has 1"
+        );
         let host = KtstrTestEntry {
             host_only: true,
             num_snapshots: 1,
@@ -408,6 +430,42 @@ mod tests {
             ..GOOD
         };
         assert!(error(args).contains("newline"));
+    }
+
+    #[test]
+    fn uneven_shapes_are_refused_and_never_built_even() {
+        use ktstr_scenario::topology::NumaNode;
+        const THREE_AND_ONE: &[NumaNode] = &[NumaNode::new(3, 512), NumaNode::new(1, 512)];
+        const MEMORY_FIRST: &[NumaNode] = &[NumaNode::new(0, 512), NumaNode::new(1, 512)];
+        const MEMORY_LAST: &[NumaNode] = &[NumaNode::new(1, 512), NumaNode::new(0, 512)];
+        let uneven_cores = Topology {
+            llc_cores: Some(&[3, 1]),
+            ..Topology::new(1, 2, 2, 1)
+        };
+        for (topology, what) in [
+            (uneven_cores, "different numbers of cores"),
+            (
+                Topology::with_nodes(1, 1, THREE_AND_ONE),
+                "different numbers of LLCs",
+            ),
+            (
+                Topology::with_nodes(1, 1, MEMORY_FIRST),
+                "a node without CPUs is before",
+            ),
+        ] {
+            let text = error(KtstrTestEntry { topology, ..GOOD });
+            assert!(
+                text.contains(what) && text.contains("not built yet"),
+                "{text}"
+            );
+        }
+        let even_cores = Topology {
+            llc_cores: Some(&[3, 3]),
+            ..Topology::new(1, 2, 3, 1)
+        };
+        for topology in [Topology::with_nodes(1, 1, MEMORY_LAST), even_cores] {
+            assert_eq!(KtstrTestEntry { topology, ..GOOD }.validate(), Ok(()));
+        }
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub struct VmResult {
     pub output: String,
     /// The guest's console, then standard error of the test process and the scheduler's log.
     pub stderr: String,
+    /// From the end of the scenario to the guest's own end, guest time; `None` if it did not come to one.
+    pub cleanup_duration: Option<Duration>,
     /// The panic of the guest's kernel or of the test function.
     pub crash_message: Option<String>,
     /// Host-side samples of the runqueues; `None` when `KTSTR_MONITOR=0`.
@@ -160,6 +162,7 @@ pub struct VmResult {
     /// Names what the machine's template was made of.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
+    pub(crate) test_stderr: String,
     pub(crate) scheduler_log: String,
     pub(crate) stimulus: Vec<StimulusEvent>,
     pub(crate) guest_result: Result<AssertResult, String>,

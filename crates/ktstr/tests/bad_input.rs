@@ -5,7 +5,7 @@
 mod common;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use common::Case;
@@ -47,8 +47,11 @@ fn no_qemu() {
         .env("KTSTR_QEMU", "/nowhere/qemu")
         .run()
         .says(
-            2,
-            &["no QEMU", "KTSTR_QEMU=/nowhere/qemu", "fault: the host's"],
+            1,
+            &[
+                "KTSTR_QEMU=/nowhere/qemu: there is no such file",
+                "fault: the user's",
+            ],
         );
 }
 
@@ -169,26 +172,61 @@ fn a_kernel_without_what_a_scheduler_needs() {
 
 #[test]
 fn a_scheduler_that_is_nowhere() {
-    let ended = Case::new("unfound")
-        .env("KTSTR_SCHEDULER", "/nowhere/scx")
-        .run();
+    let ended = Case::new("unfound").run();
     let folder = std::env::current_exe().expect("our binary");
     let folder = folder.parent().expect("a file has a folder");
     let places = [
-        PathBuf::from("KTSTR_SCHEDULER=/nowhere/scx"),
         folder.join("scx_nowhere"),
         folder.with_file_name("scx_nowhere"),
-        Path::new("target/debug/scx_nowhere").to_owned(),
-        Path::new("target/release/scx_nowhere").to_owned(),
     ];
     let places = places.map(|place| place.display().to_string());
     let mut parts: Vec<&str> = places.iter().map(String::as_str).collect();
     parts.extend([
         "`scx_nowhere` was not found",
         "cargo build -p scx_nowhere",
+        "has no package or binary of that name",
         "KTSTR_SCHEDULER",
     ]);
     ended.says(1, &parts);
+}
+
+#[test]
+fn a_named_scheduler_that_cannot_be_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let script = folder.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n").expect("writable");
+    for (named, found) in [
+        (Path::new("/nowhere/scx"), "there is no such file"),
+        (folder.path(), "it is a folder"),
+        (&script, "it is a script, and the guest has no interpreter"),
+    ] {
+        let named = named.display().to_string();
+        let ended = Case::new("scheduled").env("KTSTR_SCHEDULER", &named).run();
+        ended.says(
+            1,
+            &["KTSTR_SCHEDULER: `", &named, found, "fault: the user's"],
+        );
+    }
+}
+
+#[test]
+fn a_profile_that_cargo_does_not_have() {
+    let case = Case::new("scheduled").env("KTSTR_SCHEDULER_PROFILE", "nonsense");
+    case.run().says(
+        1,
+        &[
+            "the scheduler `scx-ktstr` does not build",
+            "profile `nonsense` is not defined",
+        ],
+    );
+    let case = Case::new("scheduled").env("KTSTR_SCHEDULER_PROFILE", "--config=x");
+    case.run().says(
+        1,
+        &[
+            "KTSTR_SCHEDULER_PROFILE=--config=x",
+            "name of a cargo profile",
+        ],
+    );
 }
 
 #[test]

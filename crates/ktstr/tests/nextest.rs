@@ -53,6 +53,13 @@ const NOT_RUN: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
+#[ktstr_test_entry]
+static BY_HAND: KtstrTestEntry = KtstrTestEntry {
+    name: "by_hand",
+    func: |_| Ok(AssertResult::pass()),
+    ..NOT_RUN
+};
+
 case!(FAILS = "fails", |_| Ok(AssertResult::fail_msg("planted")), host_only: true);
 case!(PANICS = "panics", |_| panic!("planted"), host_only: true);
 case!(UNSURE = "unsure", |_| Ok(AssertResult::inconclusive_msg("planted")), host_only: true);
@@ -116,6 +123,9 @@ fn both_listings_name_each_test_once() {
         let ours = format!("ktstr/{name}");
         assert!(has(&all, &ours) && has(&ignored, &ours), "{name}");
     }
+    // One that is written by hand has a function of the macro's for libtest, which is no second test.
+    assert!(has(&all, "ktstr/by_hand"));
+    assert!(!all.lines.keys().any(|line| line.contains("__ktstr_entry_")));
     // The harness's own tests are there too, ours not a second time, and no sentinel at all.
     assert!(has(&all, "both_listings_name_each_test_once"));
     assert!(!has(&ignored, "both_listings_name_each_test_once"));

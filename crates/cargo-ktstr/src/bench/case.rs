@@ -98,6 +98,7 @@ fn command(test: &str, variables: &[(&str, &str)]) -> Result<Command> {
     command
         .args(["run-entry", test])
         .stderr(Stdio::inherit())
+        .env("KTSTR_SESSION", crate::child::session())
         .env_remove("KTSTR_FRESH_ATTACH")
         .env_remove("KTSTR_COLD")
         .envs(variables.iter().copied());

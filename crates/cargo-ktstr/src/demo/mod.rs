@@ -62,7 +62,10 @@ fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
         accelerator: vm.accelerator.to_owned(),
         clock: vm.clock_text(),
         start: vm.start.to_owned(),
-        scheduler: entry.scheduler.binary.display_name().to_owned(),
+        scheduler: finished.scheduler.as_ref().map_or_else(
+            || entry.scheduler.binary.display_name().to_owned(),
+            ToString::to_string,
+        ),
         topology: entry.topology.to_string(),
         vcpus: vm.vcpus,
         memory_mib: kept.and_then(|record| record.memory_mib).unwrap_or(0),

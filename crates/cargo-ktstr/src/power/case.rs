@@ -123,6 +123,7 @@ impl Case {
                     .env("KTSTR_SEED", self.seed.to_string())
                     .env("KTSTR_CLOCK", "virtual")
                     .env("KTSTR_RUNS_ROOT", records)
+                    .env("KTSTR_SESSION", crate::child::session())
                     .env_remove("KTSTR_SCHEDULER")
                     .env_remove("KTSTR_FRESH_ATTACH")
                     .stdin(Stdio::null())

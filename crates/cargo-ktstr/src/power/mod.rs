@@ -18,7 +18,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ktstr::test_support::{KTSTR_TESTS, SchedulerSpec};
+use ktstr::test_support::KTSTR_TESTS;
 use ktstr_record::RunVerdict;
 
 use self::case::{Case, Clean, PREFIX, Subject};
@@ -60,7 +60,7 @@ pub struct Options {
 
 /// Runs the matrix and reports. 1 if a defect escaped, or a sound scheduler was accused.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
-    let scheduler = ktstr::run::find_scheduler_binary(&SchedulerSpec::Discover("scx-ktstr"))?
+    let scheduler = ktstr::run::find_scheduler_binary(&case::SCX_KTSTR)?
         .context("scx-ktstr has no binary")?
         .path;
     let defects = chosen("defect", &options.defect, table::read(&scheduler)?, |d| {

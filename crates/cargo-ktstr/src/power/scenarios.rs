@@ -26,7 +26,6 @@ const ENTRY: KtstrTestEntry = KtstrTestEntry {
     assert: CHECKS,
     duration: Duration::from_secs(3),
     watchdog_timeout: Duration::from_secs(3),
-    auto_repro: false,
     ..KtstrTestEntry::DEFAULT
 };
 

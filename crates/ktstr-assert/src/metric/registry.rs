@@ -111,8 +111,8 @@ registry! {
     TotalStealTimeNs "total_steal_time_ns" Informational [Counter] 1000.0, 0.5, "ns" Captures;
     TotalPhaseGuestCpuSec "total_phase_guest_cpu_sec" Informational [Counter] 0.1, 0.3, "s" Captures;
     TotalPhaseGuestCpuNs "total_phase_guest_cpu_ns" Informational [Counter] 1000.0, 0.3, "ns" Captures;
-    AvgIrqUtil "avg_irq_util" LowerBetter [Gauge(GaugeFold::Avg)] 20.0, 0.3, "" Pending;
-    MaxAvgIrqUtil "max_avg_irq_util" LowerBetter [Peak] 50.0, 0.3, "" Pending;
+    AvgIrqUtil "avg_irq_util" LowerBetter [Gauge(GaugeFold::Avg)] 20.0, 0.3, "" Monitor;
+    MaxAvgIrqUtil "max_avg_irq_util" LowerBetter [Peak] 50.0, 0.3, "" Monitor;
     HardirqsPerCpuSec "hardirqs_per_cpu_sec" Informational [Rate { numerator: "total_hardirqs", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "" Captures;
     NetRxSoftirqsPerCpuSec "net_rx_softirqs_per_cpu_sec" Informational [Rate { numerator: "total_softirq_net_rx", denominator: "total_phase_guest_cpu_sec" }] 1.0, 0.3, "" Captures;
     IrqTimeFraction "irq_time_fraction" LowerBetter [Rate { numerator: "total_irq_time_ns", denominator: "total_phase_guest_cpu_ns" }] 0.02, 0.3, "" Captures;

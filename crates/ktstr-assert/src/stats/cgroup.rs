@@ -98,7 +98,7 @@ pub struct CgroupStats {
     /// Pages moved between nodes over all pages, where there are any.
     #[serde(with = "crate::float::opt")]
     pub cross_node_migration_ratio: Option<f64>,
-    /// Metrics of a payload or a port, by name.
+    /// Metrics of the cgroup that are not fields here, by name.
     #[serde(with = "crate::float::map")]
     pub ext_metrics: BTreeMap<String, f64>,
 }

@@ -6,6 +6,9 @@ use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, NoteValue, PassDetail};
 use std::collections::BTreeSet;
 
+/// The variable that has claims that hold printed on standard error: neither empty nor `0`.
+pub const LOG_PASSES: &str = "KTSTR_LOG_PASSES";
+
 /// Collects claims into an [`AssertResult`].
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
@@ -15,9 +18,10 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// An empty verdict: a pass.
+    /// An empty verdict: a pass. Claims that hold are printed if [`LOG_PASSES`] asks for it.
     pub fn new() -> Self {
-        Self::default()
+        let asked = std::env::var(LOG_PASSES).unwrap_or_default();
+        Self::default().with_log_passes(!matches!(asked.as_str(), "" | "0"))
     }
 
     /// A verdict that carries the checks it belongs to.
@@ -26,14 +30,13 @@ impl Verdict {
         self
     }
 
-    /// Whether claims that hold are told on standard error. The harness turns this on from its
-    /// environment; nothing here reads it.
+    /// Whether claims that hold are printed on standard error.
     pub fn with_log_passes(mut self, on: bool) -> Self {
         self.log_passes = on;
         self
     }
 
-    /// Whether claims that hold are told on standard error.
+    /// Whether claims that hold are printed on standard error.
     pub fn log_passes(&self) -> bool {
         self.log_passes
     }
@@ -171,5 +174,30 @@ impl Verdict {
     /// Claims that a metric got better, in the direction the registry knows for it.
     pub fn claim_better(&mut self, metric: impl Into<MetricId>, candidate: f64) -> BetterClaim<'_> {
         BetterClaim::new(self, metric.into(), candidate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variable belongs to the whole process, so that a process of its own is asked.
+    #[test]
+    fn the_variable_turns_the_log_of_passes_on() {
+        if std::env::var_os("VERDICT_OF_A_CHILD").is_some() {
+            println!("logs: {}", Verdict::new().log_passes());
+            return;
+        }
+        for (value, logs) in [("1", true), ("0", false), ("", false)] {
+            let child = std::process::Command::new(std::env::current_exe().expect("our binary"))
+                .args(["--exact", "--nocapture"])
+                .arg("verdict::core::tests::the_variable_turns_the_log_of_passes_on")
+                .env("VERDICT_OF_A_CHILD", "1")
+                .env(LOG_PASSES, value)
+                .output()
+                .expect("it runs");
+            let said = String::from_utf8_lossy(&child.stdout).into_owned();
+            assert!(said.contains(&format!("logs: {logs}")), "{value:?}: {said}");
+        }
     }
 }

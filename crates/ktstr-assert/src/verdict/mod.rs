@@ -12,7 +12,7 @@ mod value;
 
 pub use better::{BetterClaim, BetterThanPhase};
 pub use collection::{SeqClaim, SetClaim};
-pub use core::Verdict;
+pub use core::{LOG_PASSES, Verdict};
 pub use value::{ClaimBuilder, PresentClaim};
 
 /// Claims something about an expression; its text is the label.

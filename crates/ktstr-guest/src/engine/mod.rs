@@ -264,7 +264,7 @@ impl Run<'_, '_> {
             elapsed_ms: start_ms,
             op_count: step.ops.len() as u32,
             op_kinds: step.ops.iter().fold(0, |bits, op| {
-                bits | 1u32.wrapping_shl(op.wire_index().into())
+                bits | 1u64.checked_shl(op.wire_index().into()).unwrap_or(0)
             }),
             cgroup_count: self.scene.cgroups() as u32,
             worker_count: self.scene.workers() as u32,

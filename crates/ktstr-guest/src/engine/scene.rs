@@ -226,13 +226,7 @@ impl Scene {
             self.get(name)?.set_cpuset(Some(cpus));
         }
         limits(ctx, def)?;
-        let mut works = def.merged_works();
-        if let (true, Some(other)) = (def.swappable, &ctx.work_type_override) {
-            for work in &mut works {
-                work.work_type = other.clone();
-            }
-        }
-        self.spawn(ctx, name, &works)
+        self.spawn(ctx, name, &def.merged_works())
     }
 
     /// Lets all workers go that still wait: together, so that no cgroup is ahead of another by

@@ -197,8 +197,8 @@ impl Agent {
         }
         match setup.scheduler {
             None => {}
-            Some(SchedulerJob::Program { path, args }) => {
-                self.scheduler = scheduler::start(&mut self.children, &path, &args)?;
+            Some(SchedulerJob::Program { path, args, env }) => {
+                self.scheduler = scheduler::start(&mut self.children, &path, &args, &env)?;
                 return Ok(self.scheduler.is_some());
             }
             Some(SchedulerJob::Builtin { enable, disable }) => {

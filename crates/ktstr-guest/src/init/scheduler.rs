@@ -28,6 +28,7 @@ pub(super) fn start(
     children: &mut Children,
     path: &str,
     args: &[String],
+    env: &[(String, String)],
 ) -> Result<Option<Child>, InitError> {
     let not_attached = |reason: String| {
         link::send(&ToHost::SchedulerNotAttached { reason });
@@ -39,6 +40,7 @@ pub(super) fn start(
     let began = monotonic_ns();
     let mut command = Command::new(path);
     command.args(args);
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     let child = children.spawn(command, Stdio::null(), Stream::Scheduler, Stream::Scheduler)?;
     loop {
         children.wait(Some(Duration::from_millis(5)))?;

@@ -5,12 +5,13 @@
 #[non_exhaustive]
 pub enum WorkerError {
     /// The work type is part of the language but has no body yet.
-    #[error(
-        "work type {0} is not available yet: use one of SpinWait, YieldHeavy, Mixed, Bursty, \
-         PipeIo, FutexPingPong, WakeChain, ForkExit, IdleChurn, AffinityChurn, NiceSweep, \
-         PolicyChurn, CachePressure, CacheYield, TimerLatency"
-    )]
-    NotAvailable(String),
+    #[error("work type {name} is not available yet: use one of {built}")]
+    NotAvailable {
+        /// Its name.
+        name: &'static str,
+        /// The names of those that have one.
+        built: String,
+    },
     /// A feature of the language that is not built yet.
     #[error("{0} is not available yet")]
     Feature(&'static str),

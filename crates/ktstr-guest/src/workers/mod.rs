@@ -29,7 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use ktstr_assert::WorkerReport;
-use ktstr_scenario::workload::{AffinityIntent, CloneMode, ResolvedAffinity, WorkSpec};
+use ktstr_scenario::workload::{
+    AffinityIntent, CloneMode, MemPolicy, MpolFlags, ResolvedAffinity, WorkSpec,
+};
 
 pub use collect::COLLECT_DEADLINE;
 pub use error::WorkerError;
@@ -190,7 +192,9 @@ impl WorkloadHandle {
         if work.pcomm.is_some() {
             return Err(WorkerError::Feature("pcomm (workers as threads)"));
         }
-        if work.numa_node.is_some() || !work.mem_policy.nodes().is_empty() {
+        let has_policy =
+            work.mem_policy != MemPolicy::Default || work.mpol_flags != MpolFlags::NONE;
+        if work.numa_node.is_some() || has_policy {
             return Err(WorkerError::Feature("a memory policy of workers"));
         }
         let body = kinds::body(&work.work_type)?;

@@ -155,7 +155,6 @@ fn crowds_wake_each_other_and_measure_it() {
         (
             WorkType::ThunderingHerd {
                 waiters: 3,
-                batches: 10,
                 inter_batch_ms: 1,
             },
             4,

@@ -15,8 +15,7 @@ pub use map::{
 pub use runqueue::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxExit, WaitingTask, WaitsIn};
 pub use system::{
     CgroupPsi, CpuStat, DsqState, EventCounterSample, NumaNodeStats, PerCpuTimeStats,
-    ProbeCounters, ProgRuntimeStats, PsiLine, RqScxState, ScxEventCounters, ScxSchedState,
-    TaskEnrichment, VcpuPerf, VcpuRegs,
+    ProgRuntimeStats, PsiLine, RqScxState, ScxEventCounters, ScxSchedState, TaskEnrichment,
 };
 pub use value::{RenderedMember, RenderedValue};
 
@@ -42,8 +41,6 @@ pub struct FailureDumpReport {
     /// Why `maps` is empty, if the walk failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maps_unavailable: Option<String>,
-    /// One slot a vCPU; `None` where the registers were not read.
-    pub vcpu_regs: Vec<Option<VcpuRegs>>,
     /// Object-name prefix of the maps of the attached scheduler (`bpf_bpf` for `bpf_bpf.bss`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_obj_name: Option<String>,
@@ -52,8 +49,6 @@ pub struct FailureDumpReport {
     /// Why it is not known which scheduler is attached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_unavailable: Option<String>,
-    /// Allocations of BPF-side allocators that were found (raw values of their headers).
-    pub sdt_allocations: Vec<RenderedValue>,
     /// Run-time statistics of BPF programs.
     pub prog_runtime_stats: Vec<ProgRuntimeStats>,
     /// Why `prog_runtime_stats` is empty.
@@ -100,19 +95,8 @@ pub struct FailureDumpReport {
     /// Why `scx_sched_state` is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scx_sched_state_unavailable: Option<String>,
-    /// Host performance counters of each vCPU at the freeze.
-    pub vcpu_perf_at_freeze: Vec<Option<VcpuPerf>>,
-    /// Counters of the probe pipeline, if one ran.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub probe_counters: Option<ProbeCounters>,
-    /// Why the guest could not be set up, where that is what happened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub guest_setup_failure: Option<String>,
     /// The map list was cut at the cap.
     pub maps_truncated: bool,
-    /// Microseconds into the capture at which its time budget ran out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dump_truncated_at_us: Option<u64>,
     /// There was no capture: see `placeholder_reason`.
     pub is_placeholder: bool,
     /// Why there was no capture.
@@ -126,11 +110,9 @@ impl Default for FailureDumpReport {
             schema: SCHEMA_SINGLE.to_owned(),
             maps: Vec::new(),
             maps_unavailable: None,
-            vcpu_regs: Vec::new(),
             active_obj_name: None,
             active_map_kvas: Vec::new(),
             active_unavailable: None,
-            sdt_allocations: Vec::new(),
             prog_runtime_stats: Vec::new(),
             prog_runtime_stats_unavailable: None,
             per_cpu_time: Vec::new(),
@@ -149,11 +131,7 @@ impl Default for FailureDumpReport {
             dsq_states_unavailable: None,
             scx_sched_state: None,
             scx_sched_state_unavailable: None,
-            vcpu_perf_at_freeze: Vec::new(),
-            probe_counters: None,
-            guest_setup_failure: None,
             maps_truncated: false,
-            dump_truncated_at_us: None,
             is_placeholder: false,
             placeholder_reason: None,
         }

@@ -6,29 +6,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Registers of one vCPU at the capture.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct VcpuRegs {
-    /// Instruction pointer.
-    pub ip: u64,
-    /// Stack pointer.
-    pub sp: u64,
-    /// Page-table root (CR3).
-    pub page_table_root: u64,
-    /// Kernel symbol and offset of `ip`, if known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub symbol: Option<String>,
-}
-
-/// Host performance counters of one vCPU.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct VcpuPerf {
-    /// Counter name to value.
-    pub counters: BTreeMap<String, u64>,
-}
-
 /// Run-time statistics of one BPF program (`struct bpf_prog_stats`); zero unless
 /// `kernel.bpf_stats_enabled` is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -307,12 +284,4 @@ pub struct ScxSchedState {
     pub source: String,
     /// Kernel address of the `struct scx_sched`, 0 if there is none.
     pub sched_kva: u64,
-}
-
-/// Counters of the probe pipeline.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProbeCounters {
-    /// Counter name to value.
-    pub counters: BTreeMap<String, u64>,
 }

@@ -59,8 +59,8 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// The member at a dotted path. Pointers whose target was rendered are followed (16 at most a
-    /// path); a number indexes an array.
+    /// The member at a dotted path; a number indexes an array. A pointer is followed if the report holds its
+    /// target (16 at most a path); the captures of this version hold none.
     pub fn get(&self, path: &str) -> SnapshotField<'a> {
         let (base, value) = match self {
             Self::Value { path, value } => (path, *value),

@@ -20,8 +20,7 @@ pub use map::SnapshotMap;
 
 use crate::report::{
     CgroupPsi, DsqState, EventCounterSample, FailureDumpMap, FailureDumpReport, NumaNodeStats,
-    PerCpuTimeStats, ProbeCounters, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState,
-    TaskEnrichment,
+    PerCpuTimeStats, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState, TaskEnrichment,
 };
 
 /// Endings of the names of maps that hold global variables.
@@ -246,11 +245,6 @@ impl<'a> Snapshot<'a> {
     /// Run-time statistics of the BPF program `name`.
     pub fn prog_runtime_stats_by_name(&self, name: &str) -> Option<&'a ProgRuntimeStats> {
         self.prog_runtime_stats().iter().find(|p| p.name == name)
-    }
-
-    /// Counters of the probe pipeline.
-    pub fn probe_counters(&self) -> Option<&'a ProbeCounters> {
-        self.report.probe_counters.as_ref()
     }
 
     /// Why there are no maps.

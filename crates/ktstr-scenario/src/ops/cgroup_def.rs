@@ -74,8 +74,6 @@ pub struct CgroupDef {
     pub cpuset: Option<CpusetSpec>,
     /// Its groups of workers in starting order; none means one default group.
     pub works: Vec<WorkSpec>,
-    /// Whether a `work_type_override` of the run may replace what its workers do.
-    pub swappable: bool,
     /// Its memory nodes; `None` is all.
     pub cpuset_mems: Option<BTreeSet<usize>>,
     /// Limits on CPU time.
@@ -152,7 +150,6 @@ impl CgroupDef {
             name: name.into(),
             cpuset: None,
             works: Vec::new(),
-            swappable: false,
             cpuset_mems: None,
             cpu: None,
             memory: None,
@@ -344,12 +341,6 @@ impl CgroupDef {
     /// Writes `max` to `pids.max`.
     pub fn pids_unlimited(mut self) -> Self {
         self.pids.get_or_insert_default().max = Some(None);
-        self
-    }
-
-    /// Sets whether a run may replace what the workers do.
-    pub fn swappable(mut self, swappable: bool) -> Self {
-        self.swappable = swappable;
         self
     }
 

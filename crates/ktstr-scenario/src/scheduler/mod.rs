@@ -8,15 +8,15 @@ use ktstr_assert::Assert;
 
 use crate::topology::{Topology, TopologyConstraints};
 
-pub use settings::{BpfMapWrite, CgroupPath, Sysctl};
+pub use settings::{CgroupPath, Sysctl};
 
 /// How the scheduler's code gets into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SchedulerSpec {
     /// The kernel's own scheduler; nothing is started.
     Eevdf,
-    /// A binary looked for by its name: `KTSTR_SCHEDULER`, beside the test, in `target/`,
-    /// else built with cargo.
+    /// The package, or the binary of a package, of this name in the workspace of the declaring crate:
+    /// cargo builds it if it is stale. `KTSTR_SCHEDULER` puts another binary in its place.
     Discover(&'static str),
     /// A binary at this path.
     Path(&'static str),
@@ -68,7 +68,7 @@ pub struct Scheduler {
     pub name: &'static str,
     /// Where its code comes from.
     pub binary: SchedulerSpec,
-    /// Kernel settings, passed as `sysctl.<key>=<value>` on the guest's command line.
+    /// Kernel settings, written to `/proc/sys` before the scheduler starts.
     pub sysctls: &'static [Sysctl],
     /// More arguments of the guest kernel.
     pub kargs: &'static [&'static str],
@@ -80,18 +80,18 @@ pub struct Scheduler {
     pub sched_args: &'static [&'static str],
     /// The shape of tests that do not say their own.
     pub topology: Topology,
-    /// The gauntlet filter of tests that do not say their own.
+    /// The shapes that tests of this scheduler make sense on: a test that declares another one is refused.
     pub constraints: TopologyConstraints,
     /// A configuration file, packed and passed with `--config`.
     pub config_file: Option<&'static str>,
-    /// For configuration given by each test: (argument template with `{file}`, path in the guest).
-    pub config_file_def: Option<(&'static str, &'static str)>,
-    /// Kernel versions to load it on, for verification.
-    pub kernels: &'static [&'static str],
-    /// Names of preset shapes that verification leaves out.
-    pub verifier_exclude_topologies: &'static [&'static str],
-    /// `CARGO_MANIFEST_DIR` of the declaring crate; empty when unknown.
+    /// `CARGO_MANIFEST_DIR` of the declaring crate, in whose workspace a discovered scheduler is built;
+    /// empty for that of the test's own package.
     pub manifest_dir: &'static str,
+    /// The cargo profile that a discovered scheduler is built with; `None` for that of the test's own
+    /// binary. `KTSTR_SCHEDULER_PROFILE` goes before it.
+    pub build_profile: Option<&'static str>,
+    /// The cargo features that a discovered scheduler is built with, besides its default ones.
+    pub build_features: &'static [&'static str],
 }
 
 impl Scheduler {
@@ -111,10 +111,9 @@ impl Scheduler {
             topology: Topology::DEFAULT,
             constraints: TopologyConstraints::DEFAULT,
             config_file: None,
-            config_file_def: None,
-            kernels: &[],
-            verifier_exclude_topologies: &[],
             manifest_dir: "",
+            build_profile: None,
+            build_features: &[],
         }
     }
 
@@ -132,6 +131,18 @@ impl Scheduler {
     /// Sets the declaring crate's folder: `env!("CARGO_MANIFEST_DIR")`.
     pub const fn manifest_dir(mut self, dir: &'static str) -> Self {
         self.manifest_dir = dir;
+        self
+    }
+
+    /// Builds a discovered scheduler with this cargo profile.
+    pub const fn build_profile(mut self, profile: &'static str) -> Self {
+        self.build_profile = Some(profile);
+        self
+    }
+
+    /// Builds a discovered scheduler with these cargo features, besides its default ones.
+    pub const fn build_features(mut self, features: &'static [&'static str]) -> Self {
+        self.build_features = features;
         self
     }
 
@@ -177,49 +188,49 @@ impl Scheduler {
         self
     }
 
-    /// Sets the gauntlet filter.
+    /// Sets the accepted shapes.
     pub const fn constraints(mut self, constraints: TopologyConstraints) -> Self {
         self.constraints = constraints;
         self
     }
 
-    /// Sets the fewest NUMA nodes of the gauntlet filter.
+    /// Sets the fewest NUMA nodes of the accepted shapes.
     pub const fn min_numa_nodes(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_min_numa_nodes(n);
         self
     }
 
-    /// Sets the most NUMA nodes of the gauntlet filter.
+    /// Sets the most NUMA nodes of the accepted shapes.
     pub const fn max_numa_nodes(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_max_numa_nodes(n);
         self
     }
 
-    /// Sets the fewest LLCs of the gauntlet filter.
+    /// Sets the fewest LLCs of the accepted shapes.
     pub const fn min_llcs(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_min_llcs(n);
         self
     }
 
-    /// Sets the most LLCs of the gauntlet filter.
+    /// Sets the most LLCs of the accepted shapes.
     pub const fn max_llcs(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_max_llcs(n);
         self
     }
 
-    /// Accepts only shapes with more than one thread to a core in the gauntlet.
+    /// Accepts only shapes with more than one thread to a core.
     pub const fn requires_smt(mut self) -> Self {
         self.constraints = self.constraints.with_requires_smt(true);
         self
     }
 
-    /// Sets the fewest CPUs of the gauntlet filter.
+    /// Sets the fewest CPUs of the accepted shapes.
     pub const fn min_cpus(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_min_cpus(n);
         self
     }
 
-    /// Sets the most CPUs of the gauntlet filter.
+    /// Sets the most CPUs of the accepted shapes.
     pub const fn max_cpus(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_max_cpus(n);
         self
@@ -228,29 +239,6 @@ impl Scheduler {
     /// Sets a configuration file of the host, packed for the guest.
     pub const fn config_file(mut self, path: &'static str) -> Self {
         self.config_file = Some(path);
-        self
-    }
-
-    /// Takes configuration from each test: `template` is the argument, with `{file}` for
-    /// `guest_path`, where the content is put.
-    pub const fn config_file_def(
-        mut self,
-        template: &'static str,
-        guest_path: &'static str,
-    ) -> Self {
-        self.config_file_def = Some((template, guest_path));
-        self
-    }
-
-    /// Sets the kernels to verify on.
-    pub const fn kernels(mut self, kernels: &'static [&'static str]) -> Self {
-        self.kernels = kernels;
-        self
-    }
-
-    /// Sets the preset shapes that verification leaves out.
-    pub const fn verifier_exclude_topologies(mut self, presets: &'static [&'static str]) -> Self {
-        self.verifier_exclude_topologies = presets;
         self
     }
 

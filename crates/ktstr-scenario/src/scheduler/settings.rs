@@ -13,8 +13,7 @@ impl Sysctl {
     ///
     /// # Panics
     /// In a `const` a compile error: unless `key` is dotted words of letters, digits, `_` and
-    /// `-`, and `value` is not empty and without white space (it goes on the kernel's command
-    /// line).
+    /// `-`, and `value` is not empty and without white space or quotes.
     pub const fn new(key: &'static str, value: &'static str) -> Self {
         let bytes = key.as_bytes();
         let mut dots = 0;
@@ -52,11 +51,6 @@ impl Sysctl {
     /// The value.
     pub const fn value(&self) -> &'static str {
         self.value
-    }
-
-    /// As an argument of the kernel: `sysctl.<key>=<value>`.
-    pub fn kernel_arg(&self) -> String {
-        format!("sysctl.{}={}", self.key, self.value)
     }
 }
 
@@ -105,32 +99,6 @@ impl CgroupPath {
     }
 }
 
-/// A value the host writes into a BPF map of the scheduler before the workload starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BpfMapWrite {
-    /// The map is the first whose name ends so, such as `.bss`.
-    pub map_name_suffix: &'static str,
-    /// The scalar of four bytes to write.
-    pub field: &'static str,
-    /// What to write.
-    pub value: u32,
-}
-
-impl BpfMapWrite {
-    /// Writes `value` to `field` of the map whose name ends with `map_name_suffix`.
-    pub const fn new(map_name_suffix: &'static str, field: &'static str, value: u32) -> Self {
-        assert!(
-            !map_name_suffix.is_empty() && !field.is_empty(),
-            "BpfMapWrite: map name and field must not be empty"
-        );
-        Self {
-            map_name_suffix,
-            field,
-            value,
-        }
-    }
-}
-
 const fn is_one_word(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut i = 0;
@@ -150,7 +118,7 @@ mod tests {
     #[test]
     fn good_values() {
         const S: Sysctl = Sysctl::new("kernel.sched_schedstats", "1");
-        assert_eq!(S.kernel_arg(), "sysctl.kernel.sched_schedstats=1");
+        assert_eq!((S.key(), S.value()), ("kernel.sched_schedstats", "1"));
         const P: CgroupPath = CgroupPath::new("/a/b.slice");
         assert_eq!(P.sysfs_path(), "/sys/fs/cgroup/a/b.slice");
     }

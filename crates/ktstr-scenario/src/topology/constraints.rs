@@ -1,4 +1,4 @@
-//! Which shapes of the gauntlet a test accepts. They never change the test's own shape.
+//! Which shapes a test accepts. They never change the test's own shape, which must be one of them.
 
 use super::declared::Topology;
 use crate::const_text::ConstText;
@@ -35,12 +35,50 @@ pub enum ConstraintsError {
         /// The maximum.
         max: u32,
     },
+    /// A declared shape is not among those accepted.
+    #[error("constraints: {limit} = {bound}, and the declared topology has {has}")]
+    Outside {
+        /// The limit: "min_llcs" and so on.
+        limit: &'static str,
+        /// Its value.
+        bound: u32,
+        /// What the topology has of it.
+        has: u32,
+    },
     /// A maximum is zero.
     #[error("constraints: max_{what} is 0, nothing could ever be accepted")]
     ZeroMax {
         /// The dimension.
         what: &'static str,
     },
+}
+
+impl ConstraintsError {
+    const fn panic(self) -> ! {
+        let message = match self {
+            Self::ZeroMax { what } => ConstText::new()
+                .text("constraints: max_")
+                .text(what)
+                .text(" is 0, nothing could ever be accepted"),
+            Self::MinAboveMax { what, min, max } => ConstText::new()
+                .text("constraints: min_")
+                .text(what)
+                .text(" = ")
+                .number(min)
+                .text(" is more than max_")
+                .text(what)
+                .text(" = ")
+                .number(max),
+            Self::Outside { limit, bound, has } => ConstText::new()
+                .text("constraints: ")
+                .text(limit)
+                .text(" = ")
+                .number(bound)
+                .text(", and the declared topology has ")
+                .number(has),
+        };
+        panic!("{}", message.as_str())
+    }
 }
 
 impl TopologyConstraints {
@@ -54,6 +92,98 @@ impl TopologyConstraints {
         min_cpus: 1,
         max_cpus: Some(192),
     };
+
+    /// Accepts every shape.
+    pub const UNLIMITED: Self = Self {
+        min_numa_nodes: 1,
+        max_numa_nodes: None,
+        min_llcs: 1,
+        max_llcs: None,
+        requires_smt: false,
+        min_cpus: 1,
+        max_cpus: None,
+    };
+
+    /// Whether the declared shape `topology` is within the limits that somebody gave. A limit that is
+    /// the default's was given by nobody: tests on two nodes need not lift the default of one.
+    ///
+    /// # Errors
+    /// [`ConstraintsError::Outside`] names the first limit that the shape is outside of.
+    pub const fn holds(&self, topology: &Topology) -> Result<(), ConstraintsError> {
+        self.within(topology, &Self::DEFAULT)
+    }
+
+    /// The same constraints, if [`TopologyConstraints::holds`]; in a `const`, a compile error otherwise.
+    ///
+    /// # Panics
+    /// When it does not hold, with the numbers.
+    pub const fn holding(self, topology: &Topology) -> Self {
+        match self.holds(topology) {
+            Ok(()) => self,
+            Err(error) => error.panic(),
+        }
+    }
+
+    /// As [`TopologyConstraints::holding`], for limits all of which somebody gave.
+    ///
+    /// # Panics
+    /// When the shape is outside one of them, with the numbers.
+    pub const fn hold_strictly(self, topology: &Topology) {
+        if let Err(error) = self.within(topology, &Self::UNLIMITED) {
+            error.panic();
+        }
+    }
+
+    /// Asks the limits that differ from those of `unset`.
+    const fn within(&self, topology: &Topology, unset: &Self) -> Result<(), ConstraintsError> {
+        let sizes = [
+            (
+                topology.numa_nodes,
+                ("min_numa_nodes", self.min_numa_nodes, unset.min_numa_nodes),
+                ("max_numa_nodes", self.max_numa_nodes, unset.max_numa_nodes),
+            ),
+            (
+                topology.llcs,
+                ("min_llcs", self.min_llcs, unset.min_llcs),
+                ("max_llcs", self.max_llcs, unset.max_llcs),
+            ),
+            (
+                topology.total_cpus(),
+                ("min_cpus", self.min_cpus, unset.min_cpus),
+                ("max_cpus", self.max_cpus, unset.max_cpus),
+            ),
+        ];
+        let mut i = 0;
+        while i < sizes.len() {
+            let (has, (min_name, min, unset_min), (max_name, max, unset_max)) = sizes[i];
+            if min != unset_min && has < min {
+                return Err(ConstraintsError::Outside {
+                    limit: min_name,
+                    bound: min,
+                    has,
+                });
+            }
+            if let Some(max) = max
+                && !is(unset_max, max)
+                && has > max
+            {
+                return Err(ConstraintsError::Outside {
+                    limit: max_name,
+                    bound: max,
+                    has,
+                });
+            }
+            i += 1;
+        }
+        if self.requires_smt && topology.threads_per_core < 2 {
+            return Err(ConstraintsError::Outside {
+                limit: "requires_smt: threads",
+                bound: 2,
+                has: topology.threads_per_core,
+            });
+        }
+        Ok(())
+    }
 
     /// Sets the fewest NUMA nodes.
     pub const fn with_min_numa_nodes(mut self, n: u32) -> Self {
@@ -146,23 +276,10 @@ impl TopologyConstraints {
     /// # Panics
     /// When [`TopologyConstraints::validate`] fails, with its message.
     pub const fn checked(self) -> Self {
-        let message = match self.validate() {
-            Ok(()) => return self,
-            Err(ConstraintsError::ZeroMax { what }) => ConstText::new()
-                .text("constraints: max_")
-                .text(what)
-                .text(" is 0, nothing could ever be accepted"),
-            Err(ConstraintsError::MinAboveMax { what, min, max }) => ConstText::new()
-                .text("constraints: min_")
-                .text(what)
-                .text(" = ")
-                .number(min)
-                .text(" is more than max_")
-                .text(what)
-                .text(" = ")
-                .number(max),
-        };
-        panic!("{}", message.as_str())
+        match self.validate() {
+            Ok(()) => self,
+            Err(error) => error.panic(),
+        }
     }
 
     /// Whether the shape itself passes, whatever the host.
@@ -203,6 +320,13 @@ impl TopologyConstraints {
 impl Default for TopologyConstraints {
     fn default() -> Self {
         Self::DEFAULT
+    }
+}
+
+const fn is(limit: Option<u32>, value: u32) -> bool {
+    match limit {
+        Some(limit) => limit == value,
+        None => false,
     }
 }
 
@@ -262,6 +386,27 @@ mod tests {
             .validate()
             .expect_err("13 > 12");
         insta::assert_snapshot!(error, @"constraints: min_llcs = 13 is more than max_llcs = 12");
+    }
+
+    #[test]
+    fn a_declared_shape_outside_a_given_limit_is_named() {
+        let two_nodes = Topology::new(2, 2, 1, 1);
+        let c = TopologyConstraints::DEFAULT;
+        assert_eq!(c.holds(&two_nodes), Ok(()), "nobody gave the default");
+        let error = |c: TopologyConstraints| c.holds(&two_nodes).expect_err("outside").to_string();
+        insta::assert_snapshot!(error(c.with_min_llcs(3)), @"constraints: min_llcs = 3, and the declared topology has 2");
+        insta::assert_snapshot!(error(c.with_max_llcs(1)), @"constraints: max_llcs = 1, and the declared topology has 2");
+        insta::assert_snapshot!(error(c.with_min_cpus(4)), @"constraints: min_cpus = 4, and the declared topology has 2");
+        insta::assert_snapshot!(error(c.with_max_cpus(1)), @"constraints: max_cpus = 1, and the declared topology has 2");
+        insta::assert_snapshot!(error(c.with_min_numa_nodes(3)), @"constraints: min_numa_nodes = 3, and the declared topology has 2");
+        insta::assert_snapshot!(error(c.with_requires_smt(true)), @"constraints: requires_smt: threads = 2, and the declared topology has 1");
+    }
+
+    #[test]
+    #[should_panic(expected = "constraints: max_numa_nodes = 1, and the declared topology has 2")]
+    fn a_limit_that_is_given_counts_even_if_it_is_the_default_one() {
+        let given = TopologyConstraints::UNLIMITED.with_max_numa_nodes(1);
+        given.hold_strictly(&Topology::new(2, 2, 1, 1));
     }
 
     #[test]

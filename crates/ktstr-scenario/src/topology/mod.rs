@@ -15,6 +15,6 @@ mod view;
 pub use constraints::{ConstraintsError, TopologyConstraints};
 pub use cpulist::{CpuListError, MAX_CPU, cpuset_string, parse_cpulist};
 pub use declared::{Topology, TopologyError};
-pub use node::{MemSideCache, NumaDistance, NumaNode};
+pub use node::{NumaDistance, NumaNode};
 pub use text::TopologyParseError;
 pub use view::{LlcInfo, NodeInfo, NodeMemInfo, TestTopology};

@@ -8,74 +8,17 @@ pub struct NumaNode {
     pub llcs: u32,
     /// Memory of the node, MiB.
     pub memory_mib: u32,
-    /// Read latency told to the guest through ACPI HMAT, nanoseconds.
-    pub latency_ns: Option<u32>,
-    /// Read bandwidth told to the guest through ACPI HMAT, MB/s.
-    pub bandwidth_mbs: Option<u32>,
-    /// Memory-side cache told to the guest through ACPI HMAT.
-    pub cache: Option<MemSideCache>,
 }
 
 impl NumaNode {
-    /// A node with `llcs` LLCs and `memory_mib` MiB, and no HMAT data.
+    /// A node with `llcs` LLCs and `memory_mib` MiB.
     pub const fn new(llcs: u32, memory_mib: u32) -> Self {
-        Self {
-            llcs,
-            memory_mib,
-            latency_ns: None,
-            bandwidth_mbs: None,
-            cache: None,
-        }
-    }
-
-    /// A node that also tells its latency (ns) and bandwidth (MB/s).
-    pub const fn with_hmat(
-        llcs: u32,
-        memory_mib: u32,
-        latency_ns: u32,
-        bandwidth_mbs: u32,
-    ) -> Self {
-        Self {
-            latency_ns: Some(latency_ns),
-            bandwidth_mbs: Some(bandwidth_mbs),
-            ..Self::new(llcs, memory_mib)
-        }
-    }
-
-    /// The same node with a memory-side cache.
-    pub const fn cache(mut self, cache: MemSideCache) -> Self {
-        self.cache = Some(cache);
-        self
+        Self { llcs, memory_mib }
     }
 
     /// Whether the node has memory but no CPU.
     pub const fn is_memory_only(&self) -> bool {
         self.llcs == 0
-    }
-}
-
-/// A memory-side cache in front of a node's memory (ACPI HMAT, "Memory Side Cache Information").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MemSideCache {
-    /// Size, KiB.
-    pub size_kib: u32,
-    /// Associativity code of ACPI HMAT: 0 none, 1 direct mapped, 2 complex.
-    pub associativity: u8,
-    /// Write policy code of ACPI HMAT: 0 none, 1 write back, 2 write through.
-    pub write_policy: u8,
-    /// Line size, bytes.
-    pub line_bytes: u16,
-}
-
-impl MemSideCache {
-    /// A cache of `size_kib` KiB; the other arguments are the fields of the same name.
-    pub const fn new(size_kib: u32, associativity: u8, write_policy: u8, line_bytes: u16) -> Self {
-        Self {
-            size_kib,
-            associativity,
-            write_policy,
-            line_bytes,
-        }
     }
 }
 

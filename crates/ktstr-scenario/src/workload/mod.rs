@@ -13,4 +13,4 @@ pub use config::WorkloadConfig;
 pub use mem_policy::{MemPolicy, MemPolicyError, MpolFlags};
 pub use sched::{CloneMode, SchedClass, SchedPolicy, SchedPolicyError};
 pub use spec::{WorkSpec, WorkSpecError};
-pub use work_type::{FutexLockMode, WakeMechanism, WorkPhase, WorkType, WorkTypeValidationError};
+pub use work_type::{WakeMechanism, WorkPhase, WorkType, WorkTypeValidationError};

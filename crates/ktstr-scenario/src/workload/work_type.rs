@@ -16,16 +16,6 @@ pub enum WakeMechanism {
     Futex,
 }
 
-/// What kind of lock contenders fight over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FutexLockMode {
-    /// With priority inheritance (`FUTEX_LOCK_PI`).
-    Pi,
-    /// Without.
-    Plain,
-}
-
 /// One phase of [`WorkType::Sequence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,8 +169,6 @@ work_types! {
     ThunderingHerd / thundering_herd {
         /// Workers that wait.
         waiters: usize = 7,
-        /// Broadcasts before it starts again.
-        batches: u64 = 1000,
         /// Pause between two broadcasts, ms.
         inter_batch_ms: u64 = 5,
     };
@@ -348,12 +336,7 @@ impl WorkType {
                 zero("sleep_duration", sleep_duration.is_zero())
             }
             Self::FutexFanOut { fan_out, .. } => zero("fan_out", *fan_out == 0),
-            Self::ThunderingHerd {
-                waiters, batches, ..
-            } => {
-                zero("waiters", *waiters == 0)?;
-                zero("batches", *batches == 0)
-            }
+            Self::ThunderingHerd { waiters, .. } => zero("waiters", *waiters == 0),
             Self::WakeChain { depth, .. } if *depth < 2 => {
                 Err(WorkTypeValidationError::DepthTooSmall {
                     work_type: self.name(),

@@ -15,6 +15,7 @@ use ktstr_kernel::Kernel;
 use ktstr_machine::{GuestRam, Machine, MachineError, WatchPoints};
 
 use super::transcript::Transcript;
+use crate::entry::KtstrTestEntry;
 use crate::snapshot_bridge::SnapshotBridge;
 
 /// Failed freezes in a row after which the rest is given up.
@@ -96,6 +97,8 @@ pub(super) struct Captures {
     boundaries: Vec<Duration>,
     next: usize,
     failures: u32,
+    /// Why there are no statistics of the scheduler beside a capture.
+    no_stats: MissingStatsReason,
     pub(super) bridge: SnapshotBridge,
     pub(super) fired: u32,
     pub(super) real: u32,
@@ -108,11 +111,19 @@ pub(super) struct Captures {
 }
 
 impl Captures {
-    /// `count` boundaries in a window of `duration`: one tenth in, then evenly over eight
+    /// The boundaries that the entry asks for in its window: one tenth in, then evenly over eight
     /// tenths.
-    pub(super) fn new(count: u32, duration: Duration) -> Self {
+    pub(super) fn new(entry: &KtstrTestEntry) -> Self {
+        let no_stats = if entry.scheduler.binary.has_bpf_scheduler() {
+            MissingStatsReason::NoScheduler {
+                reason: "statistics of scx_stats are not fetched from the guest yet".to_owned(),
+            }
+        } else {
+            MissingStatsReason::NoSchedulerBinary
+        };
         Self {
-            boundaries: boundaries(count, duration),
+            boundaries: boundaries(entry.num_snapshots, entry.duration),
+            no_stats,
             next: 0,
             failures: 0,
             bridge: SnapshotBridge::default(),
@@ -191,7 +202,7 @@ impl Captures {
         let entry = DrainedSnapshotEntry {
             tag,
             report,
-            stats: Err(MissingStatsReason::NoSchedulerBinary),
+            stats: Err(self.no_stats.clone()),
             elapsed_ms: Some(elapsed.as_millis() as u64),
             boundary_offset_ms: Some(boundary.as_millis() as u64),
             step_index: Some(step_index),

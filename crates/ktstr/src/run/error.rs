@@ -1,5 +1,7 @@
 //! Why a run could not even start, and whose fault that is.
 
+use std::path::PathBuf;
+
 use ktstr_kernel::KernelError;
 use ktstr_machine::MachineError;
 
@@ -25,14 +27,40 @@ pub enum RunError {
     Machine(#[from] MachineError),
     /// No scheduler.
     #[error(
-        "the scheduler `{name}` was not found; looked at\n{looked}\nbuild it, or name its binary \
-         with KTSTR_SCHEDULER"
+        "the scheduler `{name}` was not found; tried\n{looked}\nrun the test in the workspace that has \
+         the package, or name the scheduler's binary with KTSTR_SCHEDULER"
     )]
     SchedulerNotFound {
         /// What was looked for.
         name: String,
-        /// One place a line.
+        /// One attempt a line.
         looked: String,
+    },
+    /// A file that is named as the scheduler's binary and cannot be one.
+    #[error("{role}: `{}` cannot run as a scheduler: {found}; {advice}", path.display())]
+    SchedulerUnusable {
+        /// Who named it.
+        role: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The scheduler's package does not build.
+    #[error(
+        "the scheduler `{name}` does not build: {what} ended with {status}; its last lines:\n{said}"
+    )]
+    SchedulerBuild {
+        /// The scheduler.
+        name: String,
+        /// The command and where it ran.
+        what: String,
+        /// How it ended.
+        status: String,
+        /// The end of what it printed.
+        said: String,
     },
     /// A file that is to go into the guest is not there.
     #[error("{what} `{path}`: {source}")]
@@ -43,6 +71,20 @@ pub enum RunError {
         path: String,
         /// The system's word.
         source: std::io::Error,
+    },
+    /// Two files of the host that would be one in the guest.
+    #[error(
+        "`{}` and `{}` would both be {place} in the guest: rename one of them",
+        first.display(),
+        second.display()
+    )]
+    IncludeClash {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Their place in the guest.
+        place: String,
     },
     /// A variable with a value that makes no sense.
     #[error("{name}={value}: {wanted}")]
@@ -61,11 +103,16 @@ impl RunError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Kernel(error) => error.exit_code(),
-            Self::Machine(MachineError::Topology { .. }) => EXIT_FAIL,
+            Self::Machine(MachineError::Topology { .. } | MachineError::NotQemu { .. }) => {
+                EXIT_FAIL
+            }
             Self::Machine(_) => EXIT_INCONCLUSIVE,
             Self::Declaration { .. }
             | Self::SchedulerNotFound { .. }
+            | Self::SchedulerUnusable { .. }
+            | Self::SchedulerBuild { .. }
             | Self::Include { .. }
+            | Self::IncludeClash { .. }
             | Self::Environment { .. } => EXIT_FAIL,
         }
     }

@@ -57,6 +57,7 @@ pub(super) fn keep(
         });
         record.boot_s = Some(finished.timings.boot.as_secs_f64());
         record.timings = timings(finished);
+        record.cleanup_duration_ms = vm.cleanup_duration.as_ref().map(milliseconds);
         record.periodic_target = vm.periodic_target;
         record.periodic_fired = vm.periodic_fired;
         record.periodic_real = vm.periodic_real;
@@ -82,6 +83,9 @@ pub(super) fn keep(
         }
         if !vm.output.is_empty() {
             folder.add_text("stdout.log", &vm.output)?;
+        }
+        if !vm.test_stderr.is_empty() {
+            folder.add_text("stderr.log", &vm.test_stderr)?;
         }
         if let Some(trace) = &vm.trace {
             folder.add_bytes(SWITCHES_FILE, &trace.encode())?;
@@ -137,13 +141,17 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
     record.vcpus = Some(plan.shape.cpus());
     record.memory_mib = Some(plan.memory_mib);
     record.qemu = Some(plan.qemu.version.clone());
+    record.sysctls = plan.setup.sysctls.iter().cloned().collect();
+    record.kargs = plan.declared_kargs().map(str::to_owned).collect();
     record.window_s = Some(plan.entry.duration.as_secs_f64());
     if plan.entry.scheduler.binary.has_active_scheduling() {
         record.scheduler = Some(SchedulerRecord {
             name: plan.entry.scheduler.name.to_owned(),
             path: plan.scheduler.as_ref().map(|s| s.path.clone()),
+            version: plan.scheduler_version.get().map(str::to_owned),
             hash: plan.scheduler_hash.clone(),
-            resolve_source: plan.scheduler.as_ref().map(|s| s.source.to_owned()),
+            resolve_source: plan.scheduler.as_ref().map(|s| s.source.name().to_owned()),
+            args: plan.scheduler_args().to_vec(),
         });
     }
 }

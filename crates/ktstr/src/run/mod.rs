@@ -20,6 +20,7 @@ mod scheduler;
 mod sentence;
 mod slots;
 mod start;
+mod teardown;
 mod transcript;
 pub mod warm;
 mod watch;
@@ -37,7 +38,8 @@ use ktstr_record::{RunVerdict, Switches};
 
 pub use error::RunError;
 pub use judge::Fault;
-pub use scheduler::{Found, find as find_scheduler_binary};
+pub use plan::SchedulerThatRan;
+pub use scheduler::{Found, Source as SchedulerSource, find as find_scheduler_binary};
 pub use start::Level;
 
 use crate::entry::KtstrTestEntry;
@@ -49,6 +51,7 @@ use judge::Case;
 pub(crate) use judge::Judgement;
 use monitor::Monitor;
 use plan::Plan;
+use teardown::Teardown;
 use transcript::Transcript;
 
 /// Exit code of a pass and of a skip.
@@ -104,6 +107,8 @@ pub struct Finished {
     pub evidence: Option<String>,
     /// All that was concluded.
     pub result: AssertResult,
+    /// The scheduler that really ran; `None` for the kernel's default, and when there was no run.
+    pub scheduler: Option<SchedulerThatRan>,
     /// What the machine left; `None` if there was none.
     pub vm: Option<VmResult>,
     /// Where the time went.
@@ -176,6 +181,9 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
     }
     if let Some(vm) = &run.vm {
         call_back(entry, vm, &mut judgement);
+        // Neither can be what `expect_err` waits for.
+        let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
+        teardown::judge(&mut judgement, entry, run.teardown, dilation);
     }
     let verdict = verdict_of(&judgement.result);
     let exit_code = match verdict {
@@ -193,6 +201,7 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
             Some(blame::nothing_else(fault).to_owned())
         }),
         result: judgement.result,
+        scheduler: run.plan.as_ref().and_then(Plan::scheduler_that_ran),
         vm: run.vm.take(),
         timings: run.timings.clone(),
         wall: began.elapsed(),
@@ -322,6 +331,7 @@ struct Run {
     accelerator: Option<Accelerator>,
     timings: Timings,
     vm: Option<VmResult>,
+    teardown: Option<Teardown>,
 }
 
 impl Run {
@@ -331,6 +341,7 @@ impl Run {
             accelerator: used,
             timings,
             vm,
+            teardown,
         } = self;
         let plan = &*plan.insert(Plan::make(entry)?);
         timings.resolve = plan.resolve_time;
@@ -341,7 +352,7 @@ impl Run {
         let engine = Engine::choose(plan)?;
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
-        let mut captures = Captures::new(entry.num_snapshots, entry.duration);
+        let mut captures = Captures::new(entry);
         let mut monitor = Monitor::new();
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
@@ -376,12 +387,13 @@ impl Run {
         let wall = started.elapsed();
         timings.fill(started, &said, &captures, &monitor, Instant::now());
         let case = Case {
-            scheduler: entry.scheduler.binary.display_name(),
+            scheduler: &plan.scheduler_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
             parallel_tcg: engine.parallel_tcg(),
         };
+        *teardown = Teardown::of(&said);
         let (report, scx_exit) = monitor.done();
         let mut judgement = judge::judge(&case, &end, &said, &console, scx_exit.as_ref());
         let checks = entry.scheduler.assert.merge(&entry.assert);
@@ -524,6 +536,8 @@ fn vm_result(
         start: level.name(),
         seed: plan.job.seed,
         stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),
+        cleanup_duration: Teardown::of(&said).map(Teardown::whole),
+        test_stderr: said.stderr,
         output: said.stdout,
         crash_message: judgement.crash.clone(),
         scx_exit: None,
@@ -534,7 +548,7 @@ fn vm_result(
         periodic_real: captures.real,
         capture_freezes: captures.freezes,
         snapshot_bridge: captures.bridge,
-        resolve_source: plan.scheduler.as_ref().map(|s| s.source.to_owned()),
+        resolve_source: plan.scheduler.as_ref().map(|s| s.source.name().to_owned()),
         kern_kaslr_offset: 0,
         entry_name: Some(plan.entry.name),
         kernel_log: console,

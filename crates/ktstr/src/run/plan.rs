@@ -8,7 +8,6 @@ use ktstr_guest::protocol::{Job, SchedulerJob, Setup};
 use ktstr_kernel::Kernel;
 use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::SchedulerSpec;
-use ktstr_scenario::topology::Topology;
 
 use super::engine::Engine;
 use super::{RunError, environment, scheduler};
@@ -35,6 +34,7 @@ pub(super) struct Plan {
     pub(super) kernel: Kernel,
     pub(super) scheduler: Option<scheduler::Found>,
     pub(super) scheduler_hash: Option<String>,
+    pub(super) scheduler_version: scheduler::Version,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
     /// What every machine of this kernel has from its start.
@@ -51,6 +51,37 @@ pub(super) struct Plan {
     pub(super) job: Job,
     pub(super) resolve_time: Duration,
     pub(super) pack_time: Duration,
+}
+
+/// The scheduler that a run really had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SchedulerThatRan {
+    /// What messages call it: the declared name, or the path that `KTSTR_SCHEDULER` gives.
+    pub shown: String,
+    /// Its binary on the host; `None` for one inside the kernel.
+    pub path: Option<PathBuf>,
+    /// How the binary was found.
+    pub source: Option<scheduler::Source>,
+    /// The first line of its answer to `--version`.
+    pub version: Option<String>,
+    /// BLAKE3 of the binary, in hexadecimal.
+    pub hash: Option<String>,
+}
+
+impl std::fmt::Display for SchedulerThatRan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(path) = &self.path else {
+            return f.write_str(&self.shown);
+        };
+        let version = self.version.as_deref().unwrap_or("no version");
+        let hash = self.hash.as_deref().unwrap_or_default();
+        write!(f, "{} ({version}, BLAKE3 {hash:.12}", path.display())?;
+        match self.source {
+            Some(source) => write!(f, ", {})", source.text()),
+            None => f.write_str(")"),
+        }
+    }
 }
 
 /// A file of the guest.
@@ -93,7 +124,11 @@ impl Plan {
         if entry.scheduler.binary.has_bpf_scheduler() {
             kernel.require_sched_ext()?.require_btf()?;
         }
-        let scheduler = scheduler::find(&entry.scheduler.binary)?;
+        let scheduler = scheduler::find(entry.scheduler)?;
+        let scheduler_version = match &scheduler {
+            Some(found) => scheduler::Version::ask(&found.path),
+            None => scheduler::Version::default(),
+        };
         let resolve_time = began.elapsed();
         let began = Instant::now();
         let programs = ktstr_kernel::cache::Cache::from_env()?
@@ -132,7 +167,7 @@ impl Plan {
         add_program(&mut for_load, &test_binary, own)?;
         let mut for_test = Files::new();
         for path in entry.extra_include_files {
-            for_test.insert(include(path), host_file(Path::new(path), 0o755)?);
+            add_include(&mut for_test, &for_scheduler, path, 0o755)?;
         }
         let job = job(entry)?;
         let memory_mib = entry
@@ -146,10 +181,11 @@ impl Plan {
             entry,
             program: own_program,
             qemu,
-            shape: shape(&entry.topology, memory_mib),
+            shape: shape(entry, memory_mib)?,
             kernel,
             scheduler,
             scheduler_hash,
+            scheduler_version,
             memory_mib,
             base,
             for_scheduler,
@@ -169,8 +205,7 @@ impl Plan {
         if environment("KTSTR_VERBOSE").as_deref() == Some("1") {
             arguments.push("loglevel=7".to_owned());
         }
-        let declared = self.entry.scheduler.kargs.iter().chain(self.entry.kargs);
-        arguments.extend(declared.map(|s| (*s).to_owned()));
+        arguments.extend(self.declared_kargs().map(str::to_owned));
         MachineSpec {
             kernel: self.kernel.vmlinux.clone(),
             kernel_arguments: arguments,
@@ -179,6 +214,43 @@ impl Plan {
             clock: engine.clock,
             parallel: true,
         }
+    }
+
+    /// Arguments of the guest kernel that scheduler and test declare.
+    pub(super) fn declared_kargs(&self) -> impl Iterator<Item = &'static str> {
+        let entry = self.entry;
+        entry.scheduler.kargs.iter().chain(entry.kargs).copied()
+    }
+
+    /// Arguments of the scheduler's program, in their order.
+    pub(super) fn scheduler_args(&self) -> &[String] {
+        match &self.setup.scheduler {
+            Some(SchedulerJob::Program { args, .. }) => args,
+            _ => &[],
+        }
+    }
+
+    /// The scheduler that runs, for the screen and the record; `None` for the kernel's default.
+    pub(super) fn scheduler_that_ran(&self) -> Option<SchedulerThatRan> {
+        let declared = self.entry.scheduler;
+        let spec = &declared.binary;
+        spec.has_active_scheduling().then(|| SchedulerThatRan {
+            shown: self.scheduler_name(),
+            path: self.scheduler.as_ref().map(|found| found.path.clone()),
+            source: self.scheduler.as_ref().map(|found| found.source),
+            version: self.scheduler_version.get().map(str::to_owned),
+            hash: self.scheduler_hash.clone(),
+        })
+    }
+
+    /// What messages call the scheduler that runs.
+    pub(super) fn scheduler_name(&self) -> String {
+        let spec = &self.entry.scheduler.binary;
+        let found = self.scheduler.as_ref();
+        found.map_or_else(
+            || spec.display_name().to_owned(),
+            |found| found.display_name(spec),
+        )
     }
 
     /// The declared topology as the guest must report it.
@@ -236,6 +308,24 @@ fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), Ru
     Ok(())
 }
 
+/// Packs a file of the host, unless another one would lie in the same place of the guest.
+fn add_include(files: &mut Files, others: &Files, path: &str, mode: u32) -> Result<(), RunError> {
+    let place = include(path);
+    let host = Path::new(path);
+    if let Some(first) = files.get(&place).or_else(|| others.get(&place))
+        && let Content::Host(first) = &first.content
+        && first != host
+    {
+        return Err(RunError::IncludeClash {
+            first: first.clone(),
+            second: host.to_owned(),
+            place,
+        });
+    }
+    files.insert(place, host_file(host, mode)?);
+    Ok(())
+}
+
 fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
     Ok(GuestFile {
         stamp: stamp(path)?,
@@ -252,7 +342,7 @@ fn setup(
     let declared = entry.scheduler;
     let mut args = Vec::new();
     if let Some(path) = declared.config_file {
-        files.insert(include(path), host_file(Path::new(path), 0o644)?);
+        add_include(files, &Files::new(), path, 0o644)?;
         args.extend(["--config".to_owned(), include(path)]);
     }
     let written = declared.sched_args.iter().chain(entry.extra_sched_args);
@@ -262,7 +352,11 @@ fn setup(
             enable: enable.iter().map(|s| (*s).to_owned()).collect(),
             disable: disable.iter().map(|s| (*s).to_owned()).collect(),
         }),
-        (_, Some(path)) => Some(SchedulerJob::Program { path, args }),
+        (_, Some(path)) => Some(SchedulerJob::Program {
+            path,
+            args,
+            env: passed_on().collect(),
+        }),
         _ => None,
     };
     Ok(Setup {
@@ -277,10 +371,15 @@ fn setup(
     })
 }
 
-fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
-    let env = ["RUST_BACKTRACE", "RUST_LOG", "KTSTR_LOG_PASSES"]
+/// Variables of the host that the test and the scheduler have in the guest.
+fn passed_on() -> impl Iterator<Item = (String, String)> {
+    ["RUST_BACKTRACE", "RUST_LOG", ktstr_assert::LOG_PASSES]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), environment(name)?)))
+}
+
+fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
+    let env = passed_on()
         .chain([("PATH".to_owned(), format!("{INCLUDE_FOLDER}:/bin:/usr/bin"))])
         .collect();
     Ok(Job {
@@ -328,28 +427,38 @@ fn include(path: &str) -> String {
     )
 }
 
-/// QEMU's shape of a declared topology; nodes share `memory_mib` unless they say how much.
-fn shape(topology: &Topology, memory_mib: u32) -> Shape {
-    let nodes = topology.numa_nodes.max(1);
-    let share = u64::from(memory_mib.div_ceil(nodes));
-    let all_nodes = topology.nodes.map_or(nodes as usize, <[_]>::len) as u32;
-    Shape {
+/// QEMU's shape of a declared topology. Nodes have the memory that they declare, else share `memory_mib`.
+fn shape(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunError> {
+    let topology = &entry.topology;
+    let nodes = topology
+        .nodes
+        .map_or(topology.numa_nodes.max(1), |nodes| nodes.len() as u32);
+    if let Some(declared) = topology.total_node_memory_mib()
+        && declared < u64::from(memory_mib)
+    {
+        return Err(RunError::Declaration {
+            test: entry.name.to_owned(),
+            reason: format!(
+                "its NUMA nodes have {declared} MiB together, and the guest needs {memory_mib} MiB for its \
+                 CPUs, its files and `memory_mib`: give the nodes more"
+            ),
+        });
+    }
+    let share = u64::from(memory_mib.div_ceil(nodes.max(1)));
+    Ok(Shape {
         nodes: topology.cpu_bearing_nodes(),
         llcs_per_node: topology.llcs / topology.cpu_bearing_nodes().max(1),
-        cores: topology.cores_per_llc,
+        // Uneven LLCs were refused with the declaration.
+        cores: topology.cores_in_llc(0),
         threads: topology.threads_per_core,
-        memory_mib: (0..all_nodes)
-            .map(|node| {
-                topology
-                    .node_memory_mib(node)
-                    .map_or(share, |mib| u64::from(mib).max(share))
-            })
+        memory_mib: (0..nodes)
+            .map(|node| topology.node_memory_mib(node).map_or(share, u64::from))
             .collect(),
         distances: match topology.distances {
             None => Vec::new(),
-            Some(_) => (0..all_nodes)
-                .map(|i| (0..all_nodes).map(|j| topology.distance(i, j)).collect())
+            Some(_) => (0..nodes)
+                .map(|i| (0..nodes).map(|j| topology.distance(i, j)).collect())
                 .collect(),
         },
-    }
+    })
 }

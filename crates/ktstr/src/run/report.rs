@@ -57,7 +57,10 @@ pub(super) fn text(finished: &Finished) -> String {
     let mut text = format!(
         "ktstr_test '{}' [sched={}] [topo={}] {}: {said}",
         entry.name,
-        entry.scheduler.binary.display_name(),
+        finished.scheduler.as_ref().map_or_else(
+            || entry.scheduler.binary.display_name(),
+            |ran| ran.shown.as_str(),
+        ),
         entry.topology,
         if finished.verdict == RunVerdict::Fail {
             "failed"
@@ -80,6 +83,9 @@ pub(super) fn text(finished: &Finished) -> String {
     if let Some(vm) = &finished.vm {
         sections(&mut text, finished, vm, &all);
         let record = finished.record.as_deref().filter(|_| vm.mips.is_some());
+        if let Some(ran) = &finished.scheduler {
+            let _ = write!(text, "\nscheduler: {ran}");
+        }
         let _ = write!(text, "\nagain: {}", again(entry.name, vm.seed, record));
     }
     if let Some(record) = &finished.record {

@@ -35,6 +35,10 @@ pub(super) struct Transcript {
     pub(super) sched_ext_state: Option<String>,
     pub(super) harness_error: Option<String>,
     pub(super) bye: bool,
+    /// When the scenario was over; without one, when the test function returned.
+    pub(super) over: Option<Duration>,
+    /// When the test process ended.
+    pub(super) ended: Option<Duration>,
     /// Chunks of files stored in the guest.
     pub(super) written: u64,
     /// The scheduler and all else that tests share is in place.
@@ -159,14 +163,17 @@ impl Transcript {
                 elapsed_ms,
                 op_count,
                 op_kinds,
+                cgroup_count,
+                worker_count,
                 total_iterations,
-                ..
             } => {
                 self.step_index = step_index;
                 let event = StimulusEvent::step_start(Phase::from(step_index), elapsed_ms);
                 self.stimulus(StimulusEvent {
                     op_kind: (op_kinds != 0).then(|| format!("{op_kinds:#x}")),
-                    detail: (op_count != 0).then(|| format!("{op_count} ops")),
+                    detail: Some(format!(
+                        "{op_count} ops, {cgroup_count} cgroups, {worker_count} workers"
+                    )),
                     ..event.with_total_iterations(total_iterations)
                 });
             }
@@ -184,6 +191,7 @@ impl Transcript {
             } => {
                 self.phase = Teardown;
                 self.window.closed = Some(now);
+                self.over = Some(now);
                 self.seen.1 = Some(Instant::now());
                 self.stimulus(StimulusEvent {
                     elapsed_ms,
@@ -201,7 +209,10 @@ impl Transcript {
                 };
                 append(kept, &text);
             }
-            ToHost::TestResult(result) => self.result = Some(*result),
+            ToHost::TestResult(result) => {
+                self.over.get_or_insert(now);
+                self.result = Some(*result);
+            }
             ToHost::TestError { message } => self.error = Some(message),
             // The first panic is the cause; those that follow are its consequences.
             ToHost::TestPanicked { message } => {
@@ -210,6 +221,8 @@ impl Transcript {
             ToHost::TestEnded { end, oom_killed } => {
                 self.phase = Teardown;
                 self.test_end = Some((end, oom_killed));
+                self.over.get_or_insert(now);
+                self.ended = Some(now);
             }
             ToHost::SchedExtState { state } => self.sched_ext_state = Some(state),
             ToHost::HarnessError { message } => {

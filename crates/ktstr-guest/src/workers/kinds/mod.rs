@@ -45,6 +45,13 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }
 
+/// The work types that have a body, by asking each.
+fn built() -> Vec<&'static str> {
+    let has_body = |name: &&str| WorkType::from_name(name).is_some_and(|work| body(&work).is_ok());
+    let all = WorkType::ALL_NAMES.iter().copied();
+    all.filter(has_body).collect()
+}
+
 /// The body of a work type; an error for those that are not built yet.
 pub(super) fn body(work: &WorkType) -> Result<Body, WorkerError> {
     let alone = |run: fn(&mut WorkerCtx<'_>), knobs| Body {
@@ -119,7 +126,6 @@ pub(super) fn body(work: &WorkType) -> Result<Body, WorkerError> {
         WorkType::ThunderingHerd {
             waiters,
             inter_batch_ms,
-            ..
         } => ring(
             crowd::herd,
             [inter_batch_ms.saturating_mul(1_000_000), 0],
@@ -140,6 +146,51 @@ pub(super) fn body(work: &WorkType) -> Result<Body, WorkerError> {
         WorkType::NiceSweep => alone(churn::nice_sweep, [0, 0]),
         WorkType::AffinityChurn { spin_iters } => alone(churn::affinity_churn, [*spin_iters, 0]),
         WorkType::PolicyChurn { spin_iters } => alone(churn::policy_churn, [*spin_iters, 0]),
-        other => return Err(WorkerError::NotAvailable(other.name().to_string())),
+        other => {
+            return Err(WorkerError::NotAvailable {
+                name: other.name(),
+                built: built().join(", "),
+            });
+        }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_lists_every_work_type_that_has_a_body() {
+        let built = built();
+        for name in [
+            "SpinWait",
+            "FutexFanOut",
+            "ThunderingHerd",
+            "MutexContention",
+        ] {
+            assert!(built.contains(&name), "{name} is not in {built:?}");
+        }
+        let missing: Vec<_> = WorkType::ALL_NAMES
+            .iter()
+            .filter_map(|name| WorkType::from_name(name))
+            .filter(|work| !built.contains(&work.name()))
+            .collect();
+        assert!(
+            !missing.is_empty(),
+            "nothing is refused any more: drop the error"
+        );
+        for work in missing {
+            let Err(error) = body(&work) else {
+                panic!("{} has a body", work.name());
+            };
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "work type {} is not available yet: use one of {}",
+                    work.name(),
+                    built.join(", ")
+                )
+            );
+        }
+    }
 }

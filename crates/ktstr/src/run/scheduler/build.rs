@@ -1,0 +1,336 @@
+//! Having cargo build a scheduler, as `cargo run` would: cargo alone knows what is stale.
+//!
+//! A fresh package costs some tenths of a second. Tests that run side by side in processes of their own
+//! (under nextest, or as children of `cargo ktstr`) pay that once: the first of a session asks cargo
+//! and leaves the answer under a lock for the others. A later session asks anew, so that an edit is
+//! never missed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use ktstr_scenario::scheduler::Scheduler;
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+use crate::run::{RunError, environment};
+
+/// The cargo profile that schedulers are built with.
+const PROFILE: &str = "KTSTR_SCHEDULER_PROFILE";
+/// What the processes of one session have in common: nextest's own variable, and that of
+/// `cargo ktstr`'s children.
+const SESSIONS: [&str; 2] = ["NEXTEST_RUN_ID", "KTSTR_SESSION"];
+/// A build that takes longer than this is announced.
+const QUIET: Duration = Duration::from_secs(2);
+/// Lines of the compiler that an error quotes.
+const LAST_LINES: usize = 12;
+/// Answers of sessions older than this are removed.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// What is to be built.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Request {
+    /// The package, or the binary, of this name.
+    name: String,
+    /// In the workspace around this folder.
+    folder: PathBuf,
+    profile: String,
+    features: Vec<String>,
+}
+
+/// How a build ended that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The binary is up to date.
+    Built(PathBuf),
+    /// Cargo cannot be asked for it, and why.
+    NotThere(String),
+}
+
+impl Request {
+    /// What `scheduler` declares: its crate's folder, its features and its profile.
+    pub(super) fn of(scheduler: &Scheduler, name: &str) -> Result<Self, RunError> {
+        let declared = scheduler.effective_manifest_dir().map(PathBuf::from);
+        // Cargo and nextest tell a test the folder of its package.
+        let folder = declared
+            .filter(|folder| folder.is_dir())
+            .or_else(|| environment("CARGO_MANIFEST_DIR").map(PathBuf::from))
+            .or_else(|| std::env::current_dir().ok())
+            .unwrap_or_default();
+        let profile = environment(PROFILE)
+            .or_else(|| scheduler.build_profile.map(str::to_owned))
+            .unwrap_or_else(|| profile_of(&std::env::current_exe().unwrap_or_default()));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !profile.chars().all(plain) || profile.starts_with('-') {
+            return Err(RunError::Environment {
+                name: PROFILE,
+                value: profile,
+                wanted: "expected the name of a cargo profile, such as `dev` or `release`".into(),
+            });
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            folder,
+            profile,
+            features: scheduler
+                .build_features
+                .iter()
+                .map(|f| (*f).to_owned())
+                .collect(),
+        })
+    }
+
+    fn arguments(&self, package: &str, binary: Option<&str>) -> Vec<String> {
+        let mut arguments = ["build", "-p", package, "--profile", &self.profile]
+            .map(str::to_owned)
+            .to_vec();
+        if let Some(binary) = binary {
+            arguments.extend(["--bin".to_owned(), binary.to_owned()]);
+        }
+        if !self.features.is_empty() {
+            arguments.extend(["--features".to_owned(), self.features.join(",")]);
+        }
+        if environment("KTSTR_OFFLINE").is_some_and(|value| value != "0") {
+            arguments.push("--offline".to_owned());
+        }
+        arguments
+    }
+}
+
+/// The profile that the program at `own` was built with, by the folder cargo put it into.
+fn profile_of(own: &Path) -> String {
+    let inner = ["deps", "examples"];
+    let folder = own
+        .ancestors()
+        .skip(1)
+        .find(|folder| !inner.iter().any(|inner| folder.ends_with(inner)));
+    let name = folder.and_then(Path::file_name).unwrap_or_default();
+    match name.to_str() {
+        Some("debug") | None => "dev".to_owned(),
+        Some("release") => "release".to_owned(),
+        // A profile of the user's own; a program that was installed lies in no such folder.
+        Some(name) if folder.is_some_and(|f| f.join(".fingerprint").is_dir()) => name.to_owned(),
+        Some(_) => "dev".to_owned(),
+    }
+}
+
+/// Builds it, once a session.
+pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
+    static DONE: Mutex<Option<HashMap<Request, Outcome>>> = Mutex::new(None);
+    // A test that panicked here leaves nothing half done: the map is only read and added to.
+    let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let done = done.get_or_insert_default();
+    if let Some(outcome) = done.get(request) {
+        return Ok(outcome.clone());
+    }
+    let outcome = match SESSIONS.iter().find_map(|name| environment(name)) {
+        None => ask(request)?,
+        Some(session) => {
+            let root = ktstr_kernel::cache::Cache::from_env()?;
+            of_session(request, &session, &root.root().join("builds"))?
+        }
+    };
+    done.insert(request.clone(), outcome.clone());
+    Ok(outcome)
+}
+
+/// The answer that another process of the session left, else a new one, left for the next.
+fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome, RunError> {
+    let key = blake3::hash(format!("{session}\0{request:?}").as_bytes());
+    let Ok(mut answer) = open(folder, &key.to_hex()[..32]) else {
+        // Without a place to leave it the answer costs time, nothing else.
+        return ask(request);
+    };
+    let mut kept = String::new();
+    if answer.read_to_string(&mut kept).is_ok()
+        && let Some(path) = kept.strip_suffix('\n').map(PathBuf::from)
+        && path.is_file()
+    {
+        return Ok(Outcome::Built(path));
+    }
+    let outcome = ask(request)?;
+    if let Outcome::Built(path) = &outcome {
+        // The line's end says that it is whole.
+        let _ = answer
+            .set_len(0)
+            .and_then(|()| answer.rewind())
+            .and_then(|()| writeln!(answer, "{}", path.display()));
+    }
+    Ok(outcome)
+}
+
+/// The answer's file, locked; the lock is released with the file.
+fn open(folder: &Path, name: &str) -> std::io::Result<File> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let age = entry.metadata().and_then(|meta| meta.modified());
+        if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEEP)) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(folder.join(name))?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+/// Asks cargo.
+fn ask(request: &Request) -> Result<Outcome, RunError> {
+    let name = request.name.as_str();
+    let arguments = request.arguments(name, None);
+    let what = format!(
+        "`cargo {}` in {}",
+        arguments.join(" "),
+        request.folder.display()
+    );
+    let output = match announced(&what, || cargo(request, &arguments)) {
+        Ok(output) => output,
+        Err(error) => return Ok(Outcome::NotThere(format!("{what}: {error}"))),
+    };
+    if output.status.success() {
+        return Ok(match executable(&output, name) {
+            Some(path) => Outcome::Built(path),
+            None => Outcome::NotThere(format!("{what}: the package has no binary called {name}")),
+        });
+    }
+    // Only now, because a build that works need not pay for it: is there such a package at all?
+    match package_of(request) {
+        Ok(Some((package, binary))) if package != name => {
+            let arguments = request.arguments(&package, Some(&binary));
+            let what = format!(
+                "`cargo {}` in {}",
+                arguments.join(" "),
+                request.folder.display()
+            );
+            match announced(&what, || cargo(request, &arguments)) {
+                Ok(output) if output.status.success() => Ok(match executable(&output, name) {
+                    Some(path) => Outcome::Built(path),
+                    None => Outcome::NotThere(format!("{what}: it built no binary {name}")),
+                }),
+                Ok(output) => Err(failed(name, what, &output)),
+                Err(error) => Ok(Outcome::NotThere(format!("{what}: {error}"))),
+            }
+        }
+        Ok(Some(_)) => Err(failed(name, what, &output)),
+        Ok(None) => Ok(Outcome::NotThere(format!(
+            "{what}: that workspace has no package or binary of that name"
+        ))),
+        Err(why) => Ok(Outcome::NotThere(format!("{what}: {why}"))),
+    }
+}
+
+fn failed(name: &str, what: String, output: &Output) -> RunError {
+    RunError::SchedulerBuild {
+        name: name.to_owned(),
+        what,
+        status: output.status.to_string(),
+        said: last_lines(&output.stderr),
+    }
+}
+
+/// The member of the workspace that has the package or binary `request.name`, with its binary.
+/// `None`: it has no such member; an error: there is no workspace.
+fn package_of(request: &Request) -> Result<Option<(String, String)>, String> {
+    let arguments = ["metadata", "--no-deps", "--format-version", "1"].map(str::to_owned);
+    let output = run(request, &arguments).map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(last_lines(&output.stderr).trim().to_owned());
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|e| e.to_string())?;
+    let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
+    let name = request.name.as_str();
+    let has_binary = |package: &Value| {
+        let targets = package["targets"].as_array().cloned().unwrap_or_default();
+        targets.iter().any(|target| {
+            let kinds = target["kind"].as_array().cloned().unwrap_or_default();
+            target["name"] == name && kinds.iter().any(|kind| kind == "bin")
+        })
+    };
+    let by_name = packages.iter().find(|package| package["name"] == name);
+    let found = by_name.or_else(|| packages.iter().find(|package| has_binary(package)));
+    let package = found.and_then(|package| package["name"].as_str());
+    Ok(package.map(|package| (package.to_owned(), name.to_owned())))
+}
+
+/// The path of the binary `name` in cargo's messages.
+fn executable(output: &Output, name: &str) -> Option<PathBuf> {
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}
+
+fn cargo(request: &Request, arguments: &[String]) -> std::io::Result<Output> {
+    let mut arguments = arguments.to_vec();
+    arguments.extend(["--quiet", "--message-format=json-render-diagnostics"].map(str::to_owned));
+    run(request, &arguments)
+}
+
+fn run(request: &Request, arguments: &[String]) -> std::io::Result<Output> {
+    let cargo = std::env::var_os("CARGO").filter(|cargo| !cargo.is_empty());
+    let mut command = Command::new(cargo.unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(&request.folder)
+        .args(arguments)
+        .stdin(Stdio::null());
+    bound_to_us(&mut command).output()
+}
+
+/// Makes a program end when the thread that starts it does.
+pub(super) fn bound_to_us(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure only makes the prctl system call, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            use rustix::process::{Signal, set_parent_process_death_signal};
+            set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)
+        })
+    }
+}
+
+/// Does `work`, and says `what` it is if it takes its time.
+fn announced<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if is_done.recv_timeout(QUIET) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("ktstr: waiting for {what}");
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+fn last_lines(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..]
+        .iter()
+        .map(|line| format!("    {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

@@ -1,0 +1,142 @@
+//! Cargo is asked for real, about packages made for it.
+use super::*;
+
+/// A workspace with the package `scx_made` (binary of the same name), whose program prints `text`,
+/// and a feature `loud`.
+fn workspace(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+        std::fs::write(path, content).expect("writable");
+    };
+    write(
+        "Cargo.toml",
+        "[workspace]\nmembers = [\"made\"]\nresolver = \"3\"\n",
+    );
+    write(
+        "made/Cargo.toml",
+        "[package]\nname = \"scx_made\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+         [features]\nloud = []\n[[bin]]\nname = \"scx_made\"\npath = \"src/main.rs\"\n\
+         [[bin]]\nname = \"scx_other\"\npath = \"src/main.rs\"\n",
+    );
+    write("made/src/main.rs", &source(text));
+    folder
+}
+
+fn source(text: &str) -> String {
+    format!(
+        "fn main() {{ println!(\"{text}{{}}\", if cfg!(feature = \"loud\") {{ \"!\" }} else {{ \"\" }}) }}\n"
+    )
+}
+
+fn request(folder: &tempfile::TempDir, name: &str) -> Request {
+    Request {
+        name: name.to_owned(),
+        folder: folder.path().join("made"),
+        profile: "dev".to_owned(),
+        features: Vec::new(),
+    }
+}
+
+fn says(outcome: Outcome) -> String {
+    let Outcome::Built(path) = outcome else {
+        panic!("{outcome:?}");
+    };
+    let output = Command::new(path).output().expect("it runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn an_edit_is_built_before_it_is_taken() {
+    let folder = workspace("one");
+    let request = request(&folder, "scx_made");
+    assert_eq!(says(ask(&request).expect("it builds")), "one");
+    std::fs::write(folder.path().join("made/src/main.rs"), source("two")).expect("writable");
+    assert_eq!(says(ask(&request).expect("it builds")), "two");
+    let loud = Request {
+        features: vec!["loud".to_owned()],
+        ..request
+    };
+    assert_eq!(says(ask(&loud).expect("it builds")), "two!");
+}
+
+#[test]
+fn a_binary_of_another_name_than_its_package_is_found() {
+    let folder = workspace("other");
+    let request = request(&folder, "scx_other");
+    assert_eq!(says(ask(&request).expect("it builds")), "other");
+}
+
+#[test]
+fn what_does_not_build_is_an_error_with_the_compilers_last_lines() {
+    let folder = workspace("\", nonsense, \"");
+    let error = ask(&request(&folder, "scx_made")).expect_err("it does not build");
+    let text = error.to_string();
+    for part in [
+        "the scheduler `scx_made` does not build",
+        "cargo build -p scx_made --profile dev",
+        &folder.path().join("made").display().to_string(),
+        "nonsense",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn a_workspace_without_it_and_a_folder_that_is_none_are_no_errors() {
+    let folder = workspace("x");
+    let reason = |request: &Request| match ask(request).expect("no error") {
+        Outcome::NotThere(why) => why,
+        built => panic!("{built:?}"),
+    };
+    let why = reason(&request(&folder, "scx_nowhere"));
+    assert!(
+        why.contains("has no package or binary of that name"),
+        "{why}"
+    );
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let nowhere = Request {
+        folder: empty.path().to_owned(),
+        ..request(&folder, "scx_made")
+    };
+    let why = reason(&nowhere);
+    assert!(why.contains("could not find `Cargo.toml`"), "{why}");
+    let gone = Request {
+        folder: empty.path().join("gone"),
+        ..nowhere
+    };
+    let why = reason(&gone);
+    assert!(why.contains("No such file"), "{why}");
+}
+
+#[test]
+fn a_session_asks_once_and_the_next_one_anew() {
+    let folder = workspace("first");
+    let request = request(&folder, "scx_made");
+    let answers = folder.path().join("answers");
+    let session = |name: &str| says(of_session(&request, name, &answers).expect("it builds"));
+    assert_eq!(session("a"), "first");
+    std::fs::write(folder.path().join("made/src/main.rs"), source("second")).expect("writable");
+    let began = std::time::Instant::now();
+    assert_eq!(session("a"), "first", "the answer is kept");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(session("b"), "second");
+}
+
+#[test]
+fn the_profile_is_that_of_the_tests_own_binary() {
+    let of = |path: &str| profile_of(Path::new(path));
+    assert_eq!(of("/x/target/debug/deps/test-1"), "dev");
+    assert_eq!(of("/x/target/release/cargo-ktstr"), "release");
+    assert_eq!(
+        of("/x/target/x86_64-unknown-linux-gnu/release/examples/e"),
+        "release"
+    );
+    assert_eq!(of("/root/.cargo/bin/cargo-ktstr"), "dev");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let profile = folder.path().join("profiling");
+    std::fs::create_dir_all(profile.join(".fingerprint")).expect("writable");
+    assert_eq!(profile_of(&profile.join("deps/test-1")), "profiling");
+}

@@ -1,0 +1,107 @@
+//! Whether a file can run as a scheduler in the guest, which has no shell and no interpreter.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::run::RunError;
+
+/// Refuses a `path` that cannot run in the guest; `role` says who named it.
+pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
+    match problem(path) {
+        None => Ok(()),
+        Some((found, advice)) => Err(RunError::SchedulerUnusable {
+            role: role.to_owned(),
+            path: path.to_owned(),
+            found,
+            advice,
+        }),
+    }
+}
+
+/// What is wrong with a file, and what to do.
+fn problem(path: &Path) -> Option<(String, &'static str)> {
+    const NAME_A_FILE: &str = "name the scheduler's binary, or unset the variable";
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Some(("there is no such file".to_owned(), NAME_A_FILE));
+        }
+        Err(error) => return Some((format!("it cannot be looked at: {error}"), NAME_A_FILE)),
+    };
+    if meta.is_dir() {
+        return Some(("it is a folder".to_owned(), NAME_A_FILE));
+    }
+    if !meta.is_file() {
+        return Some(("it is not a regular file".to_owned(), NAME_A_FILE));
+    }
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(20).read_to_end(&mut head));
+    if let Err(error) = read {
+        return Some((
+            format!("it cannot be read: {error}"),
+            "make it readable for this user",
+        ));
+    }
+    if head.starts_with(b"#!") {
+        return Some((
+            "it is a script, and the guest has no interpreter to run it".to_owned(),
+            "name the binary that the script starts",
+        ));
+    }
+    if !is_x86_64(&head) {
+        return Some((
+            "it is not an x86-64 ELF program".to_owned(),
+            "name the scheduler's binary, built for x86-64 Linux",
+        ));
+    }
+    if meta.permissions().mode() & 0o111 == 0 {
+        return Some(("it is not executable".to_owned(), "run chmod +x on it"));
+    }
+    None
+}
+
+/// The head of an ELF file of 64 bits, little endian, for `EM_X86_64` (62).
+fn is_x86_64(head: &[u8]) -> bool {
+    head.starts_with(b"\x7fELF\x02\x01") && head.get(18..20) == Some(&[62, 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_file_that_is_no_scheduler_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = |name: &str, content: &[u8], mode| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).expect("writable");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("own");
+            path
+        };
+        let own = std::env::current_exe().expect("our binary");
+        let program = std::fs::read(&own).expect("readable");
+        let cases = [
+            (folder.path().join("none"), "there is no such file"),
+            (folder.path().to_owned(), "it is a folder"),
+            ("/dev/null".into(), "it is not a regular file"),
+            (file("empty", b"", 0o755), "it is not an x86-64 ELF program"),
+            (file("script", b"#!/bin/sh\n", 0o755), "it is a script"),
+            (file("quiet", b"#!/bin/sh\n", 0o644), "it is a script"),
+            (file("plain", &program, 0o644), "it is not executable"),
+            (own.join("below"), "it cannot be looked at"),
+        ];
+        for (path, found) in cases {
+            let error = usable(&path, "KTSTR_SCHEDULER").expect_err(found);
+            let text = error.to_string();
+            assert!(
+                text.starts_with(&format!("KTSTR_SCHEDULER: `{}`", path.display())),
+                "{text}"
+            );
+            assert!(text.contains(found), "{text}");
+            assert_eq!(error.exit_code(), 1);
+        }
+        assert!(usable(&file("good", &program, 0o755), "x").is_ok());
+    }
+}

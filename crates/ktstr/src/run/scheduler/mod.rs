@@ -1,0 +1,206 @@
+//! Which binary runs as the scheduler under test: the one that the environment or the declaration
+//! names, else what cargo builds now from the sources, else one that lies beside the test.
+
+mod build;
+mod check;
+mod version;
+
+use std::path::{Path, PathBuf};
+
+use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
+
+use super::RunError;
+use build::Outcome;
+pub(super) use version::Version;
+
+/// Names a binary that takes the place of every discovered scheduler.
+const NAMED: &str = "KTSTR_SCHEDULER";
+
+/// A scheduler's binary and how it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The binary.
+    pub path: PathBuf,
+    /// How it was found.
+    pub source: Source,
+}
+
+/// How a scheduler's binary was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The declaration has its path.
+    Path,
+    /// `KTSTR_SCHEDULER` names it.
+    EnvVar,
+    /// Cargo built it, or said that it is up to date.
+    AutoBuilt,
+    /// It lies beside the test's binary, and cargo could not be asked.
+    Sibling,
+}
+
+impl Source {
+    /// As records spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::EnvVar => "env_var",
+            Self::AutoBuilt => "auto_built",
+            Self::Sibling => "sibling",
+        }
+    }
+
+    /// As the screen explains it.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Path => "by the declared path",
+            Self::EnvVar => "named by KTSTR_SCHEDULER",
+            Self::AutoBuilt => "built by cargo",
+            Self::Sibling => "beside the test's binary, cargo did not build it",
+        }
+    }
+}
+
+impl Found {
+    /// The name of what runs in place of the declaration's `spec`: a binary that the environment
+    /// names is shown by its path, because it need not be the declared scheduler.
+    pub(super) fn display_name(&self, spec: &SchedulerSpec) -> String {
+        match self.source {
+            Source::EnvVar => self.path.display().to_string(),
+            _ => spec.display_name().to_owned(),
+        }
+    }
+}
+
+/// Finds the binary of `scheduler`; `None` for one that has none.
+///
+/// `SchedulerSpec::Path` is taken as it is. For `SchedulerSpec::Discover` the variable
+/// `KTSTR_SCHEDULER` goes first; otherwise cargo is asked to build the package, which is quick when
+/// the binary is fresh. A binary beside the test's is taken only where cargo cannot be asked.
+///
+/// # Errors
+/// A named file that cannot be run in the guest, a package that does not build, and nothing found.
+pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
+    match scheduler.binary {
+        SchedulerSpec::Path(path) => {
+            check::usable(Path::new(path), "the declared path")?;
+            Ok(Some(Found {
+                path: path.into(),
+                source: Source::Path,
+            }))
+        }
+        SchedulerSpec::Discover(name) => match super::environment(NAMED) {
+            Some(path) => named(Path::new(&path)).map(Some),
+            None => discover(scheduler, name).map(Some),
+        },
+        SchedulerSpec::Eevdf | SchedulerSpec::KernelBuiltin { .. } => Ok(None),
+    }
+}
+
+fn named(path: &Path) -> Result<Found, RunError> {
+    check::usable(path, NAMED)?;
+    Ok(Found {
+        path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        source: Source::EnvVar,
+    })
+}
+
+fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
+    let request = build::Request::of(scheduler, name)?;
+    let why = match build::build(&request)? {
+        Outcome::Built(path) => {
+            return Ok(Found {
+                path,
+                source: Source::AutoBuilt,
+            });
+        }
+        Outcome::NotThere(why) => why,
+    };
+    let places = siblings(name);
+    match places.iter().find(|path| path.is_file()) {
+        Some(path) => {
+            check::usable(path, "the binary beside the test's")?;
+            eprintln!(
+                "ktstr: the scheduler `{name}` is taken as it lies at {}: {why}",
+                path.display()
+            );
+            Ok(Found {
+                path: path.clone(),
+                source: Source::Sibling,
+            })
+        }
+        None => Err(RunError::SchedulerNotFound {
+            name: name.to_owned(),
+            looked: std::iter::once(why)
+                .chain(places.iter().map(|place| place.display().to_string()))
+                .map(|line| format!("  {line}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        }),
+    }
+}
+
+/// Beside the test's binary, and above its `deps` folder.
+fn siblings(name: &str) -> Vec<PathBuf> {
+    let own = std::env::current_exe().unwrap_or_default();
+    let Some(folder) = own.parent() else {
+        return Vec::new();
+    };
+    let above = folder.parent().filter(|_| folder.ends_with("deps"));
+    [Some(folder), above]
+        .into_iter()
+        .flatten()
+        .map(|folder| folder.join(name))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(spec: SchedulerSpec) -> RunError {
+        find(&Scheduler::named("x").binary(spec)).expect_err("must be refused")
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_is_named() {
+        let error = error(SchedulerSpec::Path("/nowhere/scx_x"));
+        assert!(error.to_string().contains("/nowhere/scx_x"), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
+
+    #[test]
+    fn every_place_that_was_looked_at_is_named() {
+        let text = error(SchedulerSpec::Discover("scx_never_was")).to_string();
+        let places = siblings("scx_never_was");
+        assert_eq!(places.len(), 2);
+        for place in places {
+            let place = place.display().to_string();
+            assert!(text.contains(&place), "{place} is not in {text}");
+        }
+        assert!(text.contains("cargo build -p scx_never_was"), "{text}");
+        assert!(
+            text.contains("has no package or binary of that name"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn eevdf_has_no_binary() {
+        assert_eq!(find(&Scheduler::EEVDF).expect("nothing to find"), None);
+    }
+
+    #[test]
+    fn what_the_environment_names_is_shown_by_its_path() {
+        let spec = SchedulerSpec::Discover("scx-ktstr");
+        let found = |source| Found {
+            path: "/other/scx-ktstr".into(),
+            source,
+        };
+        assert_eq!(found(Source::AutoBuilt).display_name(&spec), "scx-ktstr");
+        assert_eq!(
+            found(Source::EnvVar).display_name(&spec),
+            "/other/scx-ktstr"
+        );
+    }
+}

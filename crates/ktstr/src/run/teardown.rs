@@ -1,0 +1,172 @@
+//! `cleanup_budget_ms`: how long the guest may take to end once the scenario is over.
+
+use std::time::Duration;
+
+use ktstr_assert::{AssertDetail, DetailKind};
+
+use super::judge::{Fault, Judgement};
+use super::transcript::Transcript;
+use crate::entry::KtstrTestEntry;
+
+/// How much longer than alone the vCPUs may have taken for a teardown by the host's clock to count.
+const MOST_DILATION: f64 = 1.1;
+
+/// How long the guest took to end, in its own time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Teardown {
+    /// From the end of the scenario to the end of the test process.
+    of_test: Duration,
+    /// From there to the guest's last message: the scheduler is stopped.
+    of_scheduler: Duration,
+}
+
+impl Teardown {
+    /// Of a guest that came to its end by itself; `None` for another.
+    pub(super) fn of(said: &Transcript) -> Option<Self> {
+        if !said.bye {
+            return None;
+        }
+        let (over, ended) = (said.over?, said.ended?);
+        Some(Self {
+            of_test: ended.saturating_sub(over),
+            of_scheduler: said.at.saturating_sub(ended),
+        })
+    }
+
+    /// All of it.
+    pub(super) fn whole(self) -> Duration {
+        self.of_test + self.of_scheduler
+    }
+}
+
+/// Fails a test whose guest took longer than its budget. `dilation` is how much longer than alone the vCPUs
+/// took; `None` under the virtual clock, where the host does not count.
+pub(super) fn judge(
+    judgement: &mut Judgement,
+    entry: &KtstrTestEntry,
+    teardown: Option<Teardown>,
+    dilation: Option<f64>,
+) {
+    let (Some(budget), Some(teardown)) = (entry.cleanup_budget, teardown) else {
+        return;
+    };
+    let took = teardown.whole();
+    if took <= budget {
+        return;
+    }
+    let message = format!(
+        "the guest took {} ms to end after its scenario, cleanup_budget_ms allows {}",
+        took.as_millis(),
+        budget.as_millis()
+    );
+    if let Some(dilation) = dilation.filter(|dilation| *dilation > MOST_DILATION) {
+        judgement.result.note(format!(
+            "{message}; it is not held against the run, because the host made the vCPUs take {dilation:.1} \
+             times as long"
+        ));
+        return;
+    }
+    judgement
+        .result
+        .record_fail(AssertDetail::new(DetailKind::Other, message));
+    if judgement.fault.is_none() {
+        let has_scheduler = entry.scheduler.binary.has_active_scheduling();
+        let fault = if teardown.of_scheduler > teardown.of_test && has_scheduler {
+            Fault::Scheduler
+        } else {
+            Fault::Test
+        };
+        judgement.blame(
+            fault,
+            format!(
+                "{} ms until the test process ended, then {} ms until the scheduler was stopped",
+                teardown.of_test.as_millis(),
+                teardown.of_scheduler.as_millis()
+            ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr_assert::AssertResult;
+    use ktstr_guest::protocol::{ProcessEnd, ToHost};
+    use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
+
+    use super::*;
+
+    const SCHEDULER: Scheduler = Scheduler::named("s").binary(SchedulerSpec::Discover("s"));
+    const ENTRY: KtstrTestEntry = KtstrTestEntry {
+        name: "slow",
+        scheduler: &SCHEDULER,
+        cleanup_budget: Some(Duration::from_millis(100)),
+        ..KtstrTestEntry::DEFAULT
+    };
+
+    /// The scenario ends at 1 s, the test process after `of_test`, the guest after `of_scheduler` more.
+    fn judged(of_test: u64, of_scheduler: u64, dilation: Option<f64>) -> Judgement {
+        let mut said = Transcript::default();
+        let mut at = Duration::from_secs(1);
+        let end = ToHost::ScenarioEnd {
+            elapsed_ms: 1000,
+            total_iterations: 1,
+        };
+        said.take(end, at);
+        at += Duration::from_millis(of_test);
+        let ended = ToHost::TestEnded {
+            end: ProcessEnd::Exited(0),
+            oom_killed: false,
+        };
+        said.take(ended, at);
+        at += Duration::from_millis(of_scheduler);
+        said.take(ToHost::Bye, at);
+        let mut judgement = Judgement {
+            guest: Ok(AssertResult::pass()),
+            result: AssertResult::pass(),
+            fault: None,
+            evidence: None,
+            crash: None,
+        };
+        judge(&mut judgement, &ENTRY, Teardown::of(&said), dilation);
+        judgement
+    }
+
+    #[test]
+    fn within_the_budget_is_a_pass() {
+        assert!(judged(60, 40, None).result.is_pass());
+    }
+
+    #[test]
+    fn beyond_it_fails_by_whose_fault_it_is() {
+        let of_test = judged(90, 20, None);
+        assert!(of_test.result.is_fail());
+        assert_eq!(of_test.fault, Some(Fault::Test));
+        let of_scheduler = judged(10, 95, Some(1.05));
+        assert_eq!(of_scheduler.fault, Some(Fault::Scheduler));
+        let text: Vec<_> = of_scheduler.result.failure_details().collect();
+        assert_eq!(
+            text[0].message,
+            "the guest took 105 ms to end after its scenario, cleanup_budget_ms allows 100"
+        );
+        assert_eq!(
+            of_scheduler.evidence.as_deref(),
+            Some("10 ms until the test process ended, then 95 ms until the scheduler was stopped")
+        );
+    }
+
+    #[test]
+    fn a_host_that_delayed_the_guest_is_no_failure_of_the_test() {
+        let judgement = judged(500, 500, Some(1.5));
+        assert!(judgement.result.is_pass());
+        assert!(
+            judgement.result.info_notes[0]
+                .message
+                .contains("1.5 times as long")
+        );
+    }
+
+    #[test]
+    fn a_guest_that_never_ended_has_no_teardown() {
+        assert_eq!(Teardown::of(&Transcript::default()), None);
+    }
+}
