@@ -3,9 +3,12 @@
 //! A lock is an flock on the folder itself. It needs no file of its own, moves with the folder when that is renamed,
 //! and the kernel drops it however its holder ends.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use ktstr_state::{Folder, Lock, Place};
 
 use crate::error::RecordError;
 
@@ -17,32 +20,32 @@ pub(crate) const STAGING: &str = ".staging";
 pub(crate) struct Staging {
     pub(crate) path: PathBuf,
     /// Held for its lock alone.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Makes and locks the staging folder `name` under `root`, after sweeping what dead processes left.
 ///
+/// The root may be read by others, as the rest of cargo's target folder; it must be this user's, and nobody else may
+/// write it. The folders of runs are this user's alone: they hold what the guest printed.
+///
 /// `Ok(None)` if the name is taken, by a folder in the making or by a finished run.
 pub(crate) fn enter(root: &Path, name: &str) -> Result<Option<Staging>, RecordError> {
-    let staging = root.join(STAGING);
-    fs::create_dir_all(&staging).map_err(|e| RecordError::io("create", &staging, e))?;
+    let staging = Folder::owned(root, Place::RUNS)?.subfolder(STAGING)?;
     // Without this lock a sweeper could take a folder for a dead one between its creation and its locking.
-    let gate = File::open(&staging).map_err(|e| RecordError::io("open", &staging, e))?;
-    gate.lock()
-        .map_err(|e| RecordError::io("lock", &staging, e))?;
-    sweep(&staging);
+    let _gate = Lock::of_folder(&staging, "another run that begins its record")?;
+    sweep(staging.path());
 
-    let path = staging.join(name);
+    let path = staging.path().join(name);
     if root.join(name).exists() {
         return Ok(None);
     }
-    match fs::create_dir(&path) {
+    match DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(e) => return Err(RecordError::io("create", &path, e)),
     }
-    let lock = File::open(&path).map_err(|e| RecordError::io("open", &path, e))?;
-    lock.lock().map_err(|e| RecordError::io("lock", &path, e))?;
+    let folder = Folder::private(&path, Place::RUNS)?;
+    let lock = Lock::of_folder(&folder, "the record of this run")?;
     Ok(Some(Staging { path, _lock: lock }))
 }
 
@@ -53,14 +56,11 @@ fn sweep(staging: &Path) {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let Ok(folder) = File::open(&path) else {
+        let Ok(Some(folder)) = Folder::existing(&path, Place::RUNS) else {
             continue;
         };
-        match folder.try_lock() {
-            Ok(()) => {
-                let _ = fs::remove_dir_all(&path);
-            }
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        if let Ok(Some(_lock)) = Lock::try_of_folder(&folder) {
+            let _ = fs::remove_dir_all(&path);
         }
     }
 }

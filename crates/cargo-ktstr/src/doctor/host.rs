@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::Check;
 use super::tools::on_path;
+use super::{Check, permissions};
 use crate::kernel;
 
 /// Enough for two cached kernels and some runs.
@@ -78,16 +78,24 @@ fn kernel_cache() -> Check {
 
 /// The device being there does not mean that a kernel boots under it: that is found out by booting.
 fn kvm(device: &Path) -> Check {
-    let found = match File::options().read(true).write(true).open(device) {
-        Ok(_) => {
-            "can be opened; whether a kernel boots under it is tried once and remembered".to_owned()
-        }
-        Err(error) => format!(
-            "{}: {error}; guests run in software, which is slower",
-            device.display()
+    match File::options().read(true).write(true).open(device) {
+        Ok(_) => Check::info(
+            "KVM",
+            "can be opened; whether a kernel boots under it is tried once and remembered",
         ),
-    };
-    Check::info("KVM", found)
+        Err(error) => Check {
+            todo: (error.kind() == std::io::ErrorKind::PermissionDenied)
+                .then(|| permissions::kvm_todo(Path::new("/"), device))
+                .flatten(),
+            ..Check::info(
+                "KVM",
+                format!(
+                    "{}: {error}; guests run in software, which is slower",
+                    device.display()
+                ),
+            )
+        },
+    }
 }
 
 fn disk(name: &'static str, folder: Option<PathBuf>) -> Check {

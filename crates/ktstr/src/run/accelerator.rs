@@ -12,7 +12,7 @@ use ktstr_machine::{Accelerator, ClockMode, Halt, Initramfs, Machine, WatchPoint
 use super::conversation::{Conversation, End};
 use super::engine::Engine;
 use super::plan::Plan;
-use super::{RunError, environment, start, warm};
+use super::{RunError, admission, environment, start, warm};
 
 const VARIABLE: &str = "KTSTR_ACCEL";
 /// A kernel that boots at all under KVM has PID 1 running in about a second.
@@ -51,11 +51,8 @@ pub(super) fn choose(plan: &Plan) -> Result<Accelerator, RunError> {
                 Ok(()) => "works\n".to_owned(),
                 Err(why) => format!("fails\n{why}\n"),
             };
-            if let Some(folder) = memory.parent() {
-                // What cannot be remembered is found out again.
-                let _ = std::fs::create_dir_all(folder);
-                let _ = std::fs::write(&memory, text);
-            }
+            // What cannot be remembered is found out again.
+            let _ = std::fs::write(&memory, text);
             outcome.is_ok()
         }
     };
@@ -83,8 +80,8 @@ fn memory_of(plan: &Plan) -> Result<PathBuf, RunError> {
         plan.kernel.image_sha256
     );
     Ok(ktstr_kernel::cache::Cache::from_env()?
-        .root()
-        .join("kvm")
+        .folder("kvm")?
+        .path()
         .join(format!("{:016x}", ktstr_machine::hash(&parts))))
 }
 
@@ -93,10 +90,12 @@ fn probe(plan: &Plan) -> Result<(), String> {
     let boot = || -> Result<Option<End>, RunError> {
         let mut archive = Initramfs::new();
         start::pack(&mut archive, &plan.base, &mut warm::Stamps::new())?;
-        let spec = plan.machine(Engine {
+        let engine = Engine {
             accelerator: Accelerator::Kvm,
             clock: ClockMode::Real,
-        });
+        };
+        let spec = plan.machine(engine);
+        let _turn = admission::enter(plan, engine)?;
         let points = WatchPoints::default();
         let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
         let mut conversation = Conversation::new(machine, plan.shape.cpus());

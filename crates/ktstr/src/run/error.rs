@@ -23,6 +23,9 @@ pub enum RunError {
     /// No machine.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// A folder that runs share is not this user's alone, or cannot be used.
+    #[error(transparent)]
+    State(#[from] ktstr_state::StateError),
     /// No scheduler.
     #[error(
         "the scheduler `{name}` was not found; looked at\n{looked}\nbuild it, or name its binary \
@@ -62,7 +65,7 @@ impl RunError {
         match self {
             Self::Kernel(error) => error.exit_code(),
             Self::Machine(MachineError::Topology { .. }) => EXIT_FAIL,
-            Self::Machine(_) => EXIT_INCONCLUSIVE,
+            Self::Machine(_) | Self::State(_) => EXIT_INCONCLUSIVE,
             Self::Declaration { .. }
             | Self::SchedulerNotFound { .. }
             | Self::Include { .. }
