@@ -64,3 +64,41 @@ fn sweep(staging: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn runs_are_closed_to_others_and_their_root_keeps_its_mode() {
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let staging = enter(root.path(), "run").unwrap().unwrap();
+        assert_eq!(mode(root.path()), 0o755);
+        assert_eq!(mode(&root.path().join(STAGING)), 0o700);
+        assert_eq!(mode(&staging.path), 0o700);
+    }
+
+    #[test]
+    fn a_root_that_others_can_write_or_lead_elsewhere_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let (real, link) = (root.path().join("real"), root.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let error = enter(&link, "run").unwrap_err().to_string();
+        assert!(
+            error.contains("is a symbolic link") && error.contains("KTSTR_RUNS_ROOT"),
+            "{error}"
+        );
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = enter(&real, "run").unwrap_err().to_string();
+        assert!(error.contains("can be written by other users"), "{error}");
+        assert_eq!(fs::read_dir(&real).unwrap().count(), 0);
+    }
+}
