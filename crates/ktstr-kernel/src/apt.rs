@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cache::{Cache, Material, lock};
+use ktstr_state::{Lock, Place};
+
+use crate::cache::{Cache, Material};
 use crate::command::{self, Failure};
 use crate::kernel::{Kernel, Source};
 use crate::progress::{self, Listener};
@@ -28,6 +30,8 @@ const INHERITED: [&str; 6] = [
     "Acquire::Check-Valid-Until",
     "Acquire::Check-Date",
 ];
+/// The folder of the cache that apt keeps its state in.
+const FOLDER: &str = "apt";
 /// Packages smaller than this only depend on others.
 const SMALLEST_IMAGE: u64 = 5 << 20;
 
@@ -52,7 +56,12 @@ pub(crate) fn fetch(
 ) -> Result<Kernel, KernelError> {
     let request = format!("debian:{spec}");
     let apt = Apt::new(cache, &request)?;
-    let _lock = lock(&apt.root.join("lock"))?;
+    cache.folder(FOLDER)?;
+    let _lock = Lock::take(
+        &apt.root.join("lock"),
+        Place::CACHE,
+        "another download of a kernel",
+    )?;
     apt.set_up()?;
     let (candidates, failure) = apt.candidates(listener)?;
     let Some(candidate) = candidates.iter().find(|c| spec.matches(&c.release)) else {
@@ -122,7 +131,7 @@ impl Apt {
                 ))
             })?;
         Ok(Self {
-            root: cache.root().join("apt"),
+            root: cache.root().join(FOLDER),
             archive,
             keyring,
             request: request.to_owned(),

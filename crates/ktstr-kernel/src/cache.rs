@@ -1,15 +1,16 @@
 //! The folder of kernels: `<root>/kernels/<id>/`, one whole entry a kernel image, side by side.
 //!
-//! An entry is written aside, under a lock that dies with its holder, and renamed into place: a
-//! reader sees a whole entry or none. What a killed maker left aside is removed by the next one.
+//! An entry is written aside, under a lock that the kernel drops when its holder ends, and renamed into place: a
+//! reader sees a whole entry or none. The folders belong to this user alone, or they are not used. What a killed maker left aside is removed by the next one.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use ktstr_state::{Folder, Lock, Place};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -24,6 +25,7 @@ const FORMAT: u32 = 1;
 /// Beginning of the names of entries in the making.
 const ASIDE: &str = ".making-";
 const LOCK: &str = ".lock";
+const KERNELS: &str = "kernels";
 
 /// The kernel cache under one root folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +82,22 @@ pub fn remove(id: &str) -> Result<(), KernelError> {
 impl Cache {
     /// The cache under `KTSTR_CACHE_DIR`, else `$XDG_CACHE_HOME/ktstr`, else `~/.cache/ktstr`.
     pub fn from_env() -> Result<Self, KernelError> {
-        let var = |name| {
-            env::var_os(name)
-                .filter(|v: &OsString| !v.is_empty())
-                .map(PathBuf::from)
-        };
-        let root = var("KTSTR_CACHE_DIR")
-            .or_else(|| Some(var("XDG_CACHE_HOME")?.join("ktstr")))
-            .or_else(|| Some(var("HOME")?.join(".cache/ktstr")))
-            .ok_or(KernelError::NoCacheDir)?;
-        let root = std::path::absolute(&root).map_err(|e| KernelError::io("find", root, e))?;
-        Ok(Self::at(root))
+        match variable("KTSTR_CACHE_DIR") {
+            Some(root) => {
+                let root =
+                    std::path::absolute(&root).map_err(|e| KernelError::io("find", root, e))?;
+                Ok(Self::at(root))
+            }
+            None => Self::of_user().ok_or(KernelError::NoCacheDir),
+        }
+    }
+
+    /// The cache of this user, whatever `KTSTR_CACHE_DIR` names.
+    pub fn of_user() -> Option<Self> {
+        let root = variable("XDG_CACHE_HOME")
+            .map(|base| base.join("ktstr"))
+            .or_else(|| Some(variable("HOME")?.join(".cache/ktstr")))?;
+        Some(Self::at(std::path::absolute(root).ok()?))
     }
 
     /// The cache under a folder, which need not be there yet.
@@ -105,20 +112,32 @@ impl Cache {
 
     /// Where the entries are.
     pub fn kernels(&self) -> PathBuf {
-        self.root.join("kernels")
+        self.root.join(KERNELS)
+    }
+
+    /// The folder `name` of the cache, made if it is missing: private, and refused if the cache is not this user's.
+    pub fn folder(&self, name: &str) -> Result<Folder, KernelError> {
+        Ok(Folder::owned(&self.root, Place::CACHE)?.subfolder(name)?)
+    }
+
+    /// The folder `name` of the cache if it is there, without making anything; refused like [`Cache::folder`].
+    pub fn existing(&self, name: &str) -> Result<Option<Folder>, KernelError> {
+        match Folder::existing(&self.root, Place::CACHE)? {
+            Some(root) => Ok(Folder::existing(&root.path().join(name), Place::CACHE)?),
+            None => Ok(None),
+        }
     }
 
     /// The whole kernels, newest first, and what else lies there.
     pub fn scan(&self) -> Result<(Vec<Kernel>, Vec<Damaged>), KernelError> {
-        let dir = self.kernels();
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
-            Err(e) => return Err(KernelError::io("list", dir, e)),
+        let Some(folder) = self.existing(KERNELS)? else {
+            return Ok((Vec::new(), Vec::new()));
         };
+        let dir = folder.path();
+        let entries = fs::read_dir(dir).map_err(|e| KernelError::io("list", dir, e))?;
         let (mut whole, mut damaged) = (Vec::new(), Vec::new());
         for entry in entries {
-            let entry = entry.map_err(|e| KernelError::io("list", &dir, e))?;
+            let entry = entry.map_err(|e| KernelError::io("list", dir, e))?;
             let id = entry.file_name().to_string_lossy().into_owned();
             if id.starts_with('.') {
                 continue;
@@ -157,6 +176,7 @@ impl Cache {
     /// The entry `id`, checked by the lengths of its files.
     fn load(&self, id: &str) -> Result<Kernel, String> {
         let dir = self.kernels().join(id);
+        Folder::existing(&dir, Place::CACHE).map_err(|e| e.to_string())?;
         let text = fs::read(dir.join(file::META))
             .map_err(|e| format!("its {} cannot be read ({e})", file::META))?;
         let meta: Meta = serde_json::from_slice(&text)
@@ -247,11 +267,12 @@ impl Cache {
     }
 
     /// Takes the lock of all makers, and clears away what dead ones left.
-    fn lock(&self) -> Result<File, KernelError> {
-        let dir = self.kernels();
-        let lock = lock(&dir.join(LOCK))?;
-        for entry in fs::read_dir(&dir)
-            .map_err(|e| KernelError::io("list", &dir, e))?
+    fn lock(&self) -> Result<Lock, KernelError> {
+        let folder = self.folder(KERNELS)?;
+        let dir = folder.path();
+        let lock = Lock::take(&dir.join(LOCK), Place::CACHE, "the cache of kernels")?;
+        for entry in fs::read_dir(dir)
+            .map_err(|e| KernelError::io("list", dir, e))?
             .flatten()
         {
             // Whoever makes something holds the lock, so what is aside now has no maker any more.
@@ -273,18 +294,10 @@ impl Cache {
     }
 }
 
-/// Waits for an exclusive lock on a file, which is made with its folder if it is not there.
-pub(crate) fn lock(path: &Path) -> Result<File, KernelError> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(|e| KernelError::io("create", dir, e))?;
-    }
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(|e| KernelError::io("create", path, e))?;
-    file.lock().map_err(|e| KernelError::io("lock", path, e))?;
-    Ok(file)
+/// A variable's value as a path; empty counts as unset.
+fn variable(name: &str) -> Option<PathBuf> {
+    let value = env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    value.map(PathBuf::from)
 }
 
 /// Reads a file that is at most as long as a kernel can be.
@@ -373,7 +386,7 @@ fn write_entry(
 
 /// Some file systems tell of a full disk no earlier than when the data is flushed.
 fn write_file(path: &Path, data: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = ktstr_state::create_file(path)?;
     file.write_all(data)?;
     file.sync_all()
 }

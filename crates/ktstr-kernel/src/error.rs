@@ -110,6 +110,10 @@ pub enum KernelError {
         cache: PathBuf,
     },
 
+    /// The cache folder, or one in it, is not this user's alone, or cannot be used.
+    #[error(transparent)]
+    State(ktstr_state::StateError),
+
     /// Fetching is forbidden and nothing else was found.
     #[error(
         "no kernel{}, and KTSTR_OFFLINE is set so none is fetched; looked at:\n{}\nUnset \
@@ -198,6 +202,7 @@ impl KernelError {
             | Self::Command { .. }
             | Self::DiskFull { .. }
             | Self::NoCacheDir
+            | Self::State(_)
             | Self::Io { .. } => 2,
         }
     }
@@ -228,4 +233,22 @@ fn list(items: &[String]) -> String {
         .map(|i| format!("  - {i}"))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+impl From<ktstr_state::StateError> for KernelError {
+    fn from(error: ktstr_state::StateError) -> Self {
+        match error {
+            ktstr_state::StateError::Io {
+                action,
+                path,
+                source,
+                ..
+            } if source.kind() == io::ErrorKind::StorageFull
+                || source.kind() == io::ErrorKind::QuotaExceeded =>
+            {
+                Self::io(action, path, source)
+            }
+            other => Self::State(other),
+        }
+    }
 }

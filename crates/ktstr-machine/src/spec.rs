@@ -175,6 +175,13 @@ impl MachineSpec {
         };
         let model = format!("{model},vendor=GenuineIntel,l3-cache=on,level=0x20");
         option("cpu", model);
+        // A template's files are only read, and mapped so that what the guest writes stays its own. QEMU would open them
+        // for writing all the same, which their owner may not: they have mode 0400.
+        let mapping = if descriptors.share {
+            "share=on"
+        } else {
+            "share=off,readonly=on,rom=off"
+        };
         for (node, (fd, mib)) in descriptors
             .ram
             .iter()
@@ -184,8 +191,7 @@ impl MachineSpec {
             option(
                 "object",
                 format!(
-                    "memory-backend-file,id=ram{node},size={mib}M,mem-path=/proc/self/fd/{fd},share={}",
-                    if descriptors.share { "on" } else { "off" }
+                    "memory-backend-file,id=ram{node},size={mib}M,mem-path=/proc/self/fd/{fd},{mapping}",
                 ),
             );
         }
@@ -369,7 +375,7 @@ mod tests {
         let only_restored: Vec<_> = restored.iter().filter(|a| !booted.contains(a)).collect();
         insta::assert_debug_snapshot!(only_restored, @r#"
         [
-            "memory-backend-file,id=ram0,size=512M,mem-path=/proc/self/fd/5,share=off",
+            "memory-backend-file,id=ram0,size=512M,mem-path=/proc/self/fd/5,share=off,readonly=on,rom=off",
             "-incoming",
             "defer",
         ]

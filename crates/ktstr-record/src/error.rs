@@ -30,6 +30,9 @@ pub enum RecordError {
         /// What the system said.
         source: io::Error,
     },
+    /// The folder of runs is not this user's, or cannot be used.
+    #[error(transparent)]
+    State(ktstr_state::StateError),
     /// An artefact's name is not a plain file name of its own.
     #[error(
         "artefact name {name:?} refused: use a plain file name other than `record.json`, without `/`"
@@ -69,6 +72,20 @@ impl RecordError {
                 path,
                 source,
             },
+        }
+    }
+}
+
+impl From<ktstr_state::StateError> for RecordError {
+    fn from(error: ktstr_state::StateError) -> Self {
+        match error {
+            ktstr_state::StateError::Io {
+                action,
+                path,
+                source,
+                ..
+            } => Self::io(action, &path, source),
+            other => Self::State(other),
         }
     }
 }

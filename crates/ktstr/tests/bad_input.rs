@@ -117,7 +117,7 @@ fn cache_of(change: impl Fn(&mut serde_json::Value)) -> (tempfile::TempDir, Stri
     let kernel = real_kernel();
     let cache = tempfile::tempdir().expect("a temporary folder");
     let entry = cache.path().join("kernels").join(&kernel.id);
-    std::fs::create_dir_all(&entry).expect("a writable folder");
+    common::private_folder(&entry);
     for file in std::fs::read_dir(kernel.vmlinux.parent().expect("an entry is a folder"))
         .expect("an entry can be read")
         .flatten()
@@ -241,6 +241,81 @@ fn a_seed_that_is_no_number() {
     ended.says(1, &["KTSTR_SEED=twelve", "whole number"]);
 }
 
+/// Runs with this folder as its cache, which is refused: the host's fault, with what was found and what to do.
+#[track_caller]
+fn refuses(cache: &Path, parts: &[&str]) {
+    let ended = Case::new("plain")
+        .env("KTSTR_CACHE_DIR", cache)
+        .env("KTSTR_OFFLINE", "1")
+        .run();
+    let named = cache.display().to_string();
+    ended.says(2, &["the cache folder", &named, "KTSTR_CACHE_DIR"]);
+    ended.says(2, parts);
+}
+
+#[test]
+fn a_cache_that_is_not_this_users_alone() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let set_mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("our folder");
+    };
+    let real = dir.path().join("real");
+    common::private_folder(&real);
+    let link = dir.path().join("link");
+    symlink(&real, &link).expect("a writable folder");
+    refuses(
+        &link,
+        &["is a symbolic link to", &real.display().to_string()],
+    );
+
+    let open = dir.path().join("open");
+    common::private_folder(&open);
+    set_mode(&open, 0o777);
+    refuses(
+        &open,
+        &["can be written by other users (mode 777)", "chmod go-w"],
+    );
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("a writable folder");
+    refuses(&file, &["is not a folder"]);
+
+    // Each user is another one's stranger.
+    if rustix::process::getuid().is_root() {
+        let foreign = dir.path().join("foreign");
+        common::private_folder(&foreign);
+        std::os::unix::fs::chown(&foreign, Some(12345), None).expect("root may");
+        refuses(&foreign, &["belongs to user 12345", "runs as user 0"]);
+    } else {
+        refuses(Path::new("/usr"), &["belongs to user 0"]);
+        let unreadable = dir.path().join("unreadable");
+        common::private_folder(&unreadable);
+        set_mode(&unreadable, 0o000);
+        refuses(&unreadable, &["cannot open", "ermission denied"]);
+        set_mode(&unreadable, 0o700);
+    }
+}
+
+#[test]
+fn a_runs_root_that_is_not_this_users_alone_costs_the_record() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let link = dir.path().join("link");
+    symlink("/nowhere", &link).expect("a writable folder");
+    // The declaration is at fault, and is said to be, whatever becomes of the record.
+    let mut case = Case::new("bad_shape");
+    case.command.env("KTSTR_RUNS_ROOT", &link);
+    let ended = case.run();
+    ended.says(
+        1,
+        &[
+            "record could not be written",
+            "the folder of runs",
+            "is a symbolic link to /nowhere",
+            "KTSTR_RUNS_ROOT",
+        ],
+    );
+}
+
 /// A file system of 8 MiB that only the run sees; afterwards the shell lists what is left on it.
 #[test]
 fn a_disk_that_is_full_in_the_cache() {
@@ -251,7 +326,7 @@ fn a_disk_that_is_full_in_the_cache() {
     command
         .args(["--map-root-user", "--mount", "sh", "-c"])
         .arg(
-            "mount -t tmpfs -o size=8m none \"$KTSTR_CACHE_DIR\" || exit 99\n\
+            "mount -t tmpfs -o mode=700,size=8m none \"$KTSTR_CACHE_DIR\" || exit 99\n\
          \"$@\"; code=$?\n\
          find \"$KTSTR_CACHE_DIR\" -type f -size +0 -exec echo 'left behind:' {} + >&2\n\
          exit $code",

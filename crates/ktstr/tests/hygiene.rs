@@ -5,7 +5,6 @@
 mod common;
 
 use std::fs::File;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -42,12 +41,9 @@ impl Home {
     fn new() -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         for folder in ["cache", "tmp", "runs"] {
-            std::fs::create_dir(home.path().join(folder)).expect("a writable folder");
+            common::private_folder(&home.path().join(folder));
         }
-        let kernels = ktstr_kernel::cache::Cache::from_env()
-            .expect("a cache")
-            .kernels();
-        symlink(kernels, home.path().join("cache/kernels")).expect("a writable folder");
+        common::lend_kernels(&home.path().join("cache"));
         Self(home)
     }
 
@@ -56,6 +52,7 @@ impl Home {
             .env("KTSTR_CACHE_DIR", self.0.path().join("cache"))
             .env("KTSTR_RUNS_ROOT", self.0.path().join("runs"))
             .env("TMPDIR", self.0.path().join("tmp"))
+            .env("XDG_RUNTIME_DIR", self.0.path())
             .env(MARK, self.mark())
     }
 

@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,10 +39,7 @@ struct Cache(tempfile::TempDir);
 impl Cache {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let kernels = ktstr_kernel::cache::Cache::from_env()
-            .expect("a cache")
-            .kernels();
-        symlink(kernels, folder.path().join("kernels")).expect("a writable folder");
+        common::lend_kernels(folder.path());
         Self(folder)
     }
 
@@ -204,6 +201,85 @@ fn a_damaged_template_is_noticed_and_made_again() {
     }
 }
 
+/// The modes of all files and folders of a template and its cache.
+fn modes(folder: &Path) -> Vec<(String, u32)> {
+    let mut all = vec![(
+        folder.file_name().unwrap_or_default().display().to_string(),
+        std::fs::metadata(folder).expect("a folder").mode() & 0o777,
+    )];
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let mode = entry.metadata().expect("a file").mode() & 0o777;
+        all.push((entry.file_name().display().to_string(), mode));
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn what_a_run_keeps_is_for_its_user_alone() {
+    let cache = Cache::new();
+    cache.passes();
+    for (name, mode) in modes(cache.0.path()) {
+        assert_eq!(mode, 0o700, "{name}");
+    }
+    let mut template = modes(&cache.template("loaded"));
+    template.remove(0);
+    let wanted = [("ram0", 0o400), ("state", 0o600), ("template.json", 0o600)];
+    assert_eq!(template, wanted.map(|(name, mode)| (name.to_owned(), mode)));
+}
+
+#[test]
+fn a_template_that_is_open_to_others_is_made_again() {
+    let cache = Cache::new();
+    cache.passes();
+    let set = |path: &Path, mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, mode).expect("own file");
+    };
+    let opened: [Damage; 2] = [
+        ("ram0, is open to other users (mode 644)", |folder| {
+            let mode = std::fs::Permissions::from_mode(0o644);
+            std::fs::set_permissions(folder.join("ram0"), mode).expect("own file");
+        }),
+        ("can be written by other users (mode 777)", |folder| {
+            let mode = std::fs::Permissions::from_mode(0o777);
+            std::fs::set_permissions(folder, mode).expect("own folder");
+        }),
+    ];
+    for (what, open) in opened {
+        open(&cache.template("loaded"));
+        let (start, _, text) = cache.passes();
+        assert_eq!(start, ktstr_record::Start::Booted);
+        assert!(text.contains("is damaged") && text.contains(what), "{text}");
+    }
+    // A RAM file that cannot be read is none; root can read every file.
+    if !rustix::process::getuid().is_root() {
+        set(&cache.template("loaded").join("ram0"), 0o000);
+        let (_, _, text) = cache.passes();
+        assert!(text.contains("ram0: Permission denied"), "{text}");
+    }
+}
+
+/// Only root can give a file away.
+#[test]
+fn a_template_of_another_user_is_made_again() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let cache = Cache::new();
+    cache.passes();
+    for name in ["", "ram0"] {
+        let path = cache.template("loaded").join(name);
+        std::os::unix::fs::chown(path, Some(12345), None).expect("root may");
+        let (start, _, text) = cache.passes();
+        assert_eq!(start, ktstr_record::Start::Booted);
+        assert!(
+            text.contains("is damaged") && text.contains("belongs to user 12345"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn another_qemu_has_templates_of_its_own() {
     let cache = Cache::new();
@@ -262,7 +338,11 @@ fn a_full_disk_costs_a_boot_and_no_verdict() {
         "-Urm"
     };
     let script = format!(
-        "mount -t tmpfs -o size={SMALL_MIB}m none \"$1\" && ln -s \"$2\" \"$1/kernels\" || exit 99\n\
+        "mount -t tmpfs -o mode=700,size={SMALL_MIB}m none \"$1\" || exit 99\n\
+         for kernel in \"$2\"/*; do\n\
+             place=$1/kernels/${{kernel##*/}}; mkdir -p -m 700 \"$1/kernels\" \"$place\" || exit 99\n\
+             ln -s \"$kernel\"/* \"$place\" || exit 99\n\
+         done\n\
          shift 2; \"$@\"; code=$?; ls -A \"$KTSTR_CACHE_DIR/templates\" >&2; exit $code"
     );
     let case = Case::new("tells");

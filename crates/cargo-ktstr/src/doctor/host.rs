@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use ktstr::run::kvm::Finding;
 
-use super::Check;
 use super::tools::on_path;
+use super::{Check, permissions};
 use crate::kernel;
 
 /// Enough for two cached kernels and some runs.
@@ -80,17 +80,27 @@ fn kernel_cache() -> Check {
 
 /// The device being there does not mean that a kernel boots under it: that is found out by booting.
 fn kvm(device: &Path) -> Check {
-    let found = match File::options().read(true).write(true).open(device) {
-        Ok(_) => match ktstr::run::kvm::findings() {
-            Ok(known) => opened(&known),
-            Err(error) => format!("can be opened; what was found of it is not known: {error}"),
-        },
-        Err(error) => format!(
-            "{}: {error}; guests run in software, which is slower",
-            device.display()
+    match File::options().read(true).write(true).open(device) {
+        Ok(_) => Check::info(
+            "KVM",
+            match ktstr::run::kvm::findings() {
+                Ok(known) => opened(&known),
+                Err(error) => format!("can be opened; what was found of it is not known: {error}"),
+            },
         ),
-    };
-    Check::info("KVM", found)
+        Err(error) => Check {
+            todo: (error.kind() == std::io::ErrorKind::PermissionDenied)
+                .then(|| permissions::kvm_todo(Path::new("/"), device))
+                .flatten(),
+            ..Check::info(
+                "KVM",
+                format!(
+                    "{}: {error}; guests run in software, which is slower",
+                    device.display()
+                ),
+            )
+        },
+    }
 }
 
 /// The newest finding, and the newest failure if that is another.

@@ -1,6 +1,7 @@
 //! `cargo ktstr doctor`: each requirement with found, missing, and what to do.
 
 mod host;
+mod permissions;
 mod tools;
 
 use std::io::Write;
@@ -67,6 +68,7 @@ impl Check {
 pub fn run(out: &mut dyn Write, json: bool) -> Result<Exit> {
     let mut checks = tools::checks();
     checks.extend(host::checks());
+    checks.extend(permissions::checks());
     if json {
         serde_json::to_writer_pretty(&mut *out, &checks)?;
         writeln!(out)?;

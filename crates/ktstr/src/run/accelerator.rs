@@ -16,7 +16,7 @@ use super::conversation::{Conversation, End};
 use super::engine::Engine;
 use super::kvm::{self, Finding};
 use super::plan::Plan;
-use super::{RunError, environment, start, warm};
+use super::{RunError, admission, environment, start, warm};
 use crate::vm_result::WatchdogKillReason;
 
 const VARIABLE: &str = "KTSTR_ACCEL";
@@ -189,10 +189,12 @@ fn is_over(wall: Duration, cpu: Duration, waited: Duration) -> bool {
 fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let mut archive = Initramfs::new();
     start::pack(&mut archive, &plan.base, &mut warm::Stamps::new())?;
-    let spec = plan.machine(Engine {
+    let engine = Engine {
         accelerator: Accelerator::Kvm,
         clock: ClockMode::Real,
-    });
+    };
+    let spec = plan.machine(engine);
+    let _turn = admission::enter(plan, engine)?;
     let points = WatchPoints::default();
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
     let mut conversation = Conversation::new(machine, plan.shape.cpus());

@@ -25,6 +25,9 @@ pub enum RunError {
     /// No machine.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// A folder that runs share is not this user's alone, or cannot be used.
+    #[error(transparent)]
+    State(#[from] ktstr_state::StateError),
     /// No scheduler.
     #[error(
         "the scheduler `{name}` was not found; tried\n{looked}\nrun the test in the workspace that has \
@@ -106,7 +109,7 @@ impl RunError {
             Self::Machine(MachineError::Topology { .. } | MachineError::NotQemu { .. }) => {
                 EXIT_FAIL
             }
-            Self::Machine(_) => EXIT_INCONCLUSIVE,
+            Self::Machine(_) | Self::State(_) => EXIT_INCONCLUSIVE,
             Self::Declaration { .. }
             | Self::SchedulerNotFound { .. }
             | Self::SchedulerUnusable { .. }

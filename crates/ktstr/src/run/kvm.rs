@@ -99,7 +99,8 @@ pub fn findings() -> Result<Vec<Finding>, RunError> {
 
 /// Where findings lie.
 pub(super) fn folder() -> Result<PathBuf, RunError> {
-    Ok(ktstr_kernel::cache::Cache::from_env()?.root().join("kvm"))
+    let cache = ktstr_kernel::cache::Cache::from_env()?;
+    Ok(cache.folder("kvm")?.path().to_owned())
 }
 
 /// The host's kernel, processor and microcode.

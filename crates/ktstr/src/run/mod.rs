@@ -2,6 +2,7 @@
 //! one walks through them in order.
 
 mod accelerator;
+mod admission;
 mod blame;
 mod captures;
 mod conversation;
@@ -18,7 +19,6 @@ mod refusal;
 mod report;
 mod scheduler;
 mod sentence;
-mod slots;
 mod start;
 mod teardown;
 mod transcript;
@@ -346,10 +346,10 @@ impl Run {
         let plan = &*plan.insert(Plan::make(entry)?);
         timings.resolve = plan.resolve_time;
         timings.initramfs = plan.pack_time;
-        let waiting = Instant::now();
-        let _slot = slots::take(plan.memory_mib)?;
-        timings.slot = waiting.elapsed();
         let engine = Engine::choose(plan)?;
+        let waiting = Instant::now();
+        let _turn = admission::enter(plan, engine)?;
+        timings.slot = waiting.elapsed();
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry);

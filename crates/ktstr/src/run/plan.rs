@@ -131,11 +131,10 @@ impl Plan {
         };
         let resolve_time = began.elapsed();
         let began = Instant::now();
-        let programs = ktstr_kernel::cache::Cache::from_env()?
-            .root()
-            .join("programs");
+        let programs = ktstr_kernel::cache::Cache::from_env()?.folder("programs")?;
+        let programs = programs.path();
         let own_path = own_binary()?;
-        let own = Program::read(&own_path, Some(&programs))?;
+        let own = Program::read(&own_path, Some(programs))?;
         let own_program = ktstr_record::ProgramRecord {
             path: own_path,
             hash: own.blake3.clone(),
@@ -152,7 +151,7 @@ impl Plan {
         let program = match &scheduler {
             None => None,
             Some(found) => {
-                let program = Program::read(&found.path, Some(&programs))?;
+                let program = Program::read(&found.path, Some(programs))?;
                 scheduler_hash = Some(program.blake3.clone());
                 let name = found.path.file_name().unwrap_or_default();
                 let path = format!("{PROGRAM_FOLDER}/{}", name.to_string_lossy());

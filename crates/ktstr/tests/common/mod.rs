@@ -6,6 +6,7 @@
 
 pub mod wedge;
 
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -122,6 +123,37 @@ impl Ended {
         let record = self.record.as_ref().expect("the run left a record");
         std::fs::read_to_string(record.path.with_file_name(name)).unwrap_or_default()
     }
+}
+
+/// Gives the cache in the folder `cache` the kernels of this user's own, without copying them: entries are folders of
+/// the cache itself, whose files are links.
+pub fn lend_kernels(cache: &Path) {
+    let kernels = ktstr_kernel::cache::Cache::from_env().expect("a cache");
+    for entry in std::fs::read_dir(kernels.kernels())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let place = cache.join("kernels").join(name);
+        private_folder(&place);
+        for file in std::fs::read_dir(entry.path())
+            .expect("an entry can be read")
+            .flatten()
+        {
+            symlink(file.path(), place.join(file.file_name())).expect("a writable folder");
+        }
+    }
+}
+
+/// Makes a folder, and those above it, for this user alone, whatever the umask is.
+pub fn private_folder(path: &Path) {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path).expect("a writable folder");
 }
 
 /// The machines of a run. QEMU is also asked for its version: that is none.

@@ -1,12 +1,11 @@
 //! Cold or warm, a machine is deterministic; and so is what it is forked from.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use ktstr_record::Start;
 
-use crate::common::Case;
+use crate::common::{Case, lend_kernels};
 use crate::runs::{assert_one, of_child, twice};
 
 #[test]
@@ -29,10 +28,7 @@ fn templates_are_deterministic() {
     let made: Vec<_> = (0..2)
         .map(|_| {
             let cache = tempfile::tempdir().expect("a temporary folder");
-            let kernels = ktstr_kernel::cache::Cache::from_env()
-                .expect("a cache")
-                .kernels();
-            symlink(kernels, cache.path().join("kernels")).expect("a writable folder");
+            lend_kernels(cache.path());
             let case = Case::new("contended").env("KTSTR_CACHE_DIR", cache.path());
             let run = of_child(&case.run());
             (digests(&cache.path().join("templates")), run)

@@ -22,7 +22,7 @@ pub(in crate::run) fn fork(
     engine: Engine,
     knowledge: &mut Knowledge,
 ) -> Result<Started, WarmError> {
-    let root = housekeeping::root().map_err(RunError::from)?;
+    let root = housekeeping::folder().map_err(RunError::from)?;
     match attempt(&root, plan, engine, knowledge) {
         Err(WarmError::Damaged { key, reason }) => {
             tell(&format!(

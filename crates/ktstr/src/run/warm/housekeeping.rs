@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ktstr_kernel::KernelError;
-use rustix::fs::{FlockOperation, flock};
+use ktstr_kernel::cache::Cache;
+use ktstr_state::{Lock, Place};
 
 use super::template::{self, Description};
 use crate::run::environment;
@@ -28,23 +29,37 @@ pub struct Summary {
     qemu: PathBuf,
 }
 
-/// The folder of all templates.
+/// Its name in the cache.
+const FOLDER: &str = "templates";
+
+/// The folder of all templates, which need not be there.
 pub fn root() -> Result<PathBuf, KernelError> {
-    Ok(ktstr_kernel::cache::Cache::from_env()?
-        .root()
-        .join("templates"))
+    Ok(Cache::from_env()?.root().join(FOLDER))
+}
+
+/// The folder of all templates, made if it is missing; refused if it is not this user's alone.
+pub(super) fn folder() -> Result<PathBuf, KernelError> {
+    Ok(Cache::from_env()?.folder(FOLDER)?.path().to_owned())
+}
+
+/// The folder of all templates if it is there, refused if it is not this user's alone.
+fn existing() -> Result<Option<PathBuf>, KernelError> {
+    let folder = Cache::from_env()?.existing(FOLDER)?;
+    Ok(folder.map(|folder| folder.path().to_owned()))
 }
 
 /// All templates, the one used last first.
 pub fn list() -> Result<Vec<Summary>, KernelError> {
-    let mut all = summaries(&root()?);
+    let mut all = existing()?.map_or_else(Vec::new, |root| summaries(&root));
     all.sort_by_key(|s| std::cmp::Reverse(s.used));
     Ok(all)
 }
 
 /// Removes all templates; returns how many.
 pub fn clean() -> Result<usize, KernelError> {
-    let root = root()?;
+    let Some(root) = existing()? else {
+        return Ok(0);
+    };
     let all = summaries(&root);
     let gone = all
         .iter()
@@ -57,7 +72,7 @@ pub fn clean() -> Result<usize, KernelError> {
 /// Removes what cannot serve any more, then the templates used longest ago until the rest fits.
 /// What cannot be removed now is left for the next time.
 pub(super) fn make_room() {
-    let Ok(root) = root() else { return };
+    let Ok(root) = folder() else { return };
     sweep(&root);
     let cap = environment("KTSTR_TEMPLATES_MIB")
         .and_then(|value| value.parse::<u64>().ok())
@@ -81,8 +96,8 @@ fn sweep(root: &Path) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(key) = name.strip_prefix(".making-")
-            && let Ok(lock) = template::lock_file(root, key)
-            && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && let Ok(path) = template::lock_path(root, key)
+            && let Ok(Some(_lock)) = Lock::try_take(&path, Place::CACHE)
         {
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -2,8 +2,8 @@
 //! the scheduler, once.
 //!
 //! A template is a folder of the cache: RAM, device state, and what the host must know to go on
-//! talking to it. It is made by whoever comes first, under a lock that goes with its holder,
-//! written aside and renamed whole.
+//! talking to it. It is made by whoever comes first, under a lock that the kernel drops when its
+//! holder ends, written aside and renamed whole.
 
 mod fork;
 mod housekeeping;
@@ -34,6 +34,9 @@ pub(super) enum WarmError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The folder of templates, or a lock in it, cannot be used.
+    #[error(transparent)]
+    State(#[from] ktstr_state::StateError),
     /// The template is not what it was when it was made.
     #[error("the template {key} is damaged: {reason}")]
     Damaged {

@@ -1,14 +1,14 @@
 //! A template on disk: written whole or not at all, checked before each use.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ktstr_machine::{WatchPoints, anonymous_file};
 use ktstr_mailbox::Place;
-use rustix::fs::{FlockOperation, flock};
+use ktstr_state::{Folder, Lock, Place as Room, create_file};
 use serde::{Deserialize, Serialize};
 
 use super::{Stamps, WarmError, sparse};
@@ -73,8 +73,14 @@ impl Template {
     /// Opens and checks the template `key`. `None`: there is none.
     pub(super) fn open(root: &Path, key: &str) -> Result<Option<Self>, WarmError> {
         let folder = root.join(key);
+        match Folder::existing(&folder, Room::CACHE) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(damaged(key, error.to_string())),
+        }
         let text = match std::fs::read(folder.join(DESCRIPTION)) {
             Ok(text) => text,
+            // Somebody made room just now.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !folder.exists() => {
                 return Ok(None);
             }
@@ -92,8 +98,12 @@ impl Template {
         }
         let mut ram = Vec::new();
         for (node, expected) in description.ram.iter().enumerate() {
-            let file = File::open(folder.join(ram_name(node)))
-                .map_err(|e| damaged(key, format!("{}: {e}", ram_name(node))))?;
+            let name = ram_name(node);
+            let file =
+                File::open(folder.join(&name)).map_err(|e| damaged(key, format!("{name}: {e}")))?;
+            if let Some(wrong) = not_ours(&file).map_err(|e| damaged(key, e.to_string()))? {
+                return Err(damaged(key, format!("its RAM, {name}, {wrong}")));
+            }
             let found = untouched(&file).map_err(|e| damaged(key, e.to_string()))?;
             if found != *expected {
                 return Err(damaged(key, "its RAM has been written to".to_owned()));
@@ -163,6 +173,20 @@ fn checked(path: &Path) -> std::io::Result<Checked> {
     })
 }
 
+/// What is wrong with the owner or the permissions of a template's file.
+fn not_ours(file: &File) -> std::io::Result<Option<String>> {
+    let meta = file.metadata()?;
+    let user = rustix::process::geteuid().as_raw();
+    Ok(if meta.uid() != user {
+        Some(format!("belongs to user {}, not to {user}", meta.uid()))
+    } else if meta.mode() & 0o077 != 0 {
+        let mode = meta.mode() & 0o777;
+        Some(format!("is open to other users (mode {mode:03o})"))
+    } else {
+        None
+    })
+}
+
 fn untouched(file: &File) -> std::io::Result<Untouched> {
     let meta = file.metadata()?;
     Ok(Untouched {
@@ -187,17 +211,20 @@ pub(super) struct Making {
 
 /// Takes the right to make `key`, waiting for another maker. `None`: it was made meanwhile.
 pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Making>, WarmError> {
-    let lock = lock_file(root, key)?;
-    flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|e| WarmError::files("waiting for another maker of the template", e))?;
+    let lock = lock(root, key)?;
     if root.join(key).exists() {
         return Ok(None);
     }
     let folder = root.join(format!(".making-{key}"));
     // Whoever left it there did not hold the lock any more.
     let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)
-        .map_err(|e| WarmError::files(format!("making {}", folder.display()), e))?;
+    let wrap = |e| WarmError::files(format!("making {}", folder.display()), e);
+    // It must not be there: what could not be removed is not ours.
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&folder)
+        .map_err(wrap)?;
+    create_file(&folder.join(STATE)).map_err(wrap)?;
     let mut making = Making {
         root: root.to_owned(),
         key: key.to_owned(),
@@ -212,38 +239,16 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
     Ok(Some(making))
 }
 
-/// The lock of a template. It is released when this is dropped, even if a process that was forked
-/// meanwhile, and goes on without an exec, has inherited the descriptor: the lock is that of the open
-/// file, which both share (flock(2)).
-#[derive(Debug)]
-pub(super) struct Lock(File);
-
-impl AsFd for Lock {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+/// The lock file of `key`.
+pub(super) fn lock_path(root: &Path, key: &str) -> Result<PathBuf, WarmError> {
+    let locks = Folder::private(&root.join(LOCKS), Room::CACHE)?;
+    Ok(locks.path().join(key))
 }
 
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // If it was not held, nothing happens.
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
-}
-
-/// The lock of `key`, not yet taken.
-pub(super) fn lock_file(root: &Path, key: &str) -> Result<Lock, WarmError> {
-    let folder = root.join(LOCKS);
-    std::fs::create_dir_all(&folder)
-        .map_err(|e| WarmError::files(format!("making {}", folder.display()), e))?;
-    let path = folder.join(key);
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map(Lock)
-        .map_err(|e| WarmError::files(format!("opening {}", path.display()), e))
+/// Waits for the right to make or remove the template `key`.
+fn lock(root: &Path, key: &str) -> Result<Lock, WarmError> {
+    let what = format!("the template {key}, which another process makes or removes");
+    Ok(Lock::take(&lock_path(root, key)?, Room::CACHE, &what)?)
 }
 
 /// What is told of a finished template, besides its files.
@@ -290,7 +295,9 @@ impl Making {
             points: told.points,
         };
         let text = serde_json::to_vec(&description).map_err(|e| wrap(e.into()))?;
-        std::fs::write(self.folder.join(DESCRIPTION), text).map_err(wrap)?;
+        create_file(&self.folder.join(DESCRIPTION))
+            .and_then(|mut file| file.write_all(&text))
+            .map_err(wrap)?;
         std::fs::rename(&self.folder, self.root.join(&self.key)).map_err(wrap)?;
         self.committed = true;
         Ok(())
@@ -321,9 +328,7 @@ impl Drop for Making {
 
 /// Throws a template away, under its lock, so that nobody takes half of it.
 pub(super) fn discard(root: &Path, key: &str) -> Result<(), WarmError> {
-    let lock = lock_file(root, key)?;
-    flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|e| WarmError::files("waiting for a maker of the template", e))?;
+    let _lock = lock(root, key)?;
     let aside = root.join(format!(".making-{key}"));
     let _ = std::fs::remove_dir_all(&aside);
     match std::fs::rename(root.join(key), &aside) {

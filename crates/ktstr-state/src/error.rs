@@ -1,0 +1,99 @@
+//! Why a folder or a lock of this user cannot be used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Place;
+
+/// Why state on disk cannot be used. All of these are about the host, none about a test or a scheduler.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The folder is a symbolic link.
+    #[error(
+        "{} {} is a symbolic link to {}, and ktstr follows none there, because whoever can change the link decides where \
+         files are written; {}",
+        place.name, path.display(), target.display(), place.remedy()
+    )]
+    Link {
+        /// What the folder is for.
+        place: Place,
+        /// The link.
+        path: PathBuf,
+        /// What it names.
+        target: PathBuf,
+    },
+    /// There is something, and it is no folder.
+    #[error("{} {} is not a folder; remove it, or {}", place.name, path.display(), place.remedy())]
+    NotAFolder {
+        /// What the folder is for.
+        place: Place,
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another user owns the folder.
+    #[error(
+        "{} {} belongs to user {owner}, and this process runs as user {user}; what others can write is not trusted, so {}",
+        place.name, path.display(), place.remedy()
+    )]
+    Foreign {
+        /// What the folder is for.
+        place: Place,
+        /// The folder.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+        /// The user id of this process.
+        user: u32,
+    },
+    /// The folder is ours, and others may write into it.
+    #[error(
+        "{} {} can be written by other users (mode {mode:03o}), so what lies there is not trusted; look through it, then run \
+         `chmod go-w {}`, or {}",
+        place.name, path.display(), path.display(), place.remedy()
+    )]
+    OthersCanWrite {
+        /// What the folder is for.
+        place: Place,
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The system refused.
+    #[error("cannot {action} {} ({}): {source}; check its permissions, or {}", path.display(), place.name, place.remedy())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the folder is for.
+        place: Place,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StateError {
+    pub(crate) fn io(
+        action: &'static str,
+        place: Place,
+        path: &Path,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Io {
+            action,
+            place,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// Whether the folder could not be made here for lack of permission, so that another place may do.
+    pub fn is_unwritable(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotFound
+        ))
+    }
+}

@@ -1,0 +1,304 @@
+//! A folder that this user owns and nobody else can write.
+//!
+//! The last component of the path is opened without following a link, and what is checked is what was opened. The
+//! folders above it are the user's choice and are not checked: cargo's target folder is often a link, or in a checkout
+//! that several people read.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::StateError;
+
+/// What a folder is for, and how a user chooses another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// For people, with its article: "the cache folder".
+    pub name: &'static str,
+    /// The environment variable that names another folder.
+    pub variable: &'static str,
+}
+
+impl Place {
+    /// The cache: kernels, templates, programs.
+    pub const CACHE: Self = Self {
+        name: "the cache folder",
+        variable: "KTSTR_CACHE_DIR",
+    };
+    /// The records of runs.
+    pub const RUNS: Self = Self {
+        name: "the folder of runs",
+        variable: "KTSTR_RUNS_ROOT",
+    };
+    /// Which machines run on this host.
+    pub const MACHINES: Self = Self {
+        name: "the folder of running machines",
+        variable: "XDG_RUNTIME_DIR",
+    };
+
+    pub(crate) fn remedy(&self) -> String {
+        format!("set {} to a folder of your own", self.variable)
+    }
+}
+
+/// An open folder that passed the checks.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    place: Place,
+    handle: File,
+}
+
+impl Folder {
+    /// Opens the folder, and makes it with mode 0700 if it is missing. A folder of ours that others can read is closed
+    /// to them.
+    pub fn private(path: &Path, place: Place) -> Result<Self, StateError> {
+        let folder = Self::owned(path, place)?;
+        folder.close_to_others()?;
+        Ok(folder)
+    }
+
+    /// As [`Folder::private`], but a folder that is there keeps its mode: others may read it, not write it.
+    pub fn owned(path: &Path, place: Place) -> Result<Self, StateError> {
+        if let Some(folder) = Self::existing(path, place)? {
+            return Ok(folder);
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| StateError::io("create", place, path, e))?;
+        Self::existing(path, place)?
+            .ok_or_else(|| StateError::io("open", place, path, Errno::NOENT))
+    }
+
+    /// Opens the folder if it is there, without changing anything.
+    pub fn existing(path: &Path, place: Place) -> Result<Option<Self>, StateError> {
+        // A slash at the end would make the kernel follow a link.
+        let path: PathBuf = path.components().collect();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+            Ok(handle) => File::from(handle),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(why_not(path, place, errno)),
+        };
+        let meta = handle
+            .metadata()
+            .map_err(|e| StateError::io("look at", place, &path, e))?;
+        check(&path, place, meta.uid(), meta.mode())?;
+        Ok(Some(Self {
+            path,
+            place,
+            handle,
+        }))
+    }
+
+    /// The folder `name` in this one, made if it is missing; private, whatever this one is.
+    pub fn subfolder(&self, name: &str) -> Result<Self, StateError> {
+        Self::private(&self.path.join(name), self.place)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is for.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Another descriptor of it.
+    pub(crate) fn reopen(&self) -> std::io::Result<File> {
+        rustix::fs::openat(
+            &self.handle,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map(File::from)
+        .map_err(Into::into)
+    }
+
+    fn close_to_others(&self) -> Result<(), StateError> {
+        let wrap = |e| StateError::io("close to others", self.place, &self.path, e);
+        let mode = self.handle.metadata().map_err(wrap)?.mode();
+        if mode & 0o077 != 0 {
+            rustix::fs::fchmod(&self.handle, Mode::RWXU).map_err(|e| wrap(e.into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a folder of this owner and mode can be trusted by this process.
+fn check(path: &Path, place: Place, owner: u32, mode: u32) -> Result<(), StateError> {
+    let user = rustix::process::geteuid().as_raw();
+    if owner != user {
+        return Err(StateError::Foreign {
+            place,
+            path: path.to_owned(),
+            owner,
+            user,
+        });
+    }
+    if mode & 0o022 != 0 {
+        return Err(StateError::OthersCanWrite {
+            place,
+            path: path.to_owned(),
+            mode: mode & 0o777,
+        });
+    }
+    Ok(())
+}
+
+/// The reason why `path` could not be opened, by what lies there.
+fn why_not(path: PathBuf, place: Place, errno: Errno) -> StateError {
+    let Ok(meta) = std::fs::symlink_metadata(&path) else {
+        return StateError::io("open", place, &path, errno);
+    };
+    if meta.is_symlink() {
+        let target = std::fs::read_link(&path).unwrap_or_default();
+        return StateError::Link {
+            place,
+            path,
+            target,
+        };
+    }
+    if !meta.is_dir() {
+        return StateError::NotAFolder { place, path };
+    }
+    match check(&path, place, meta.uid(), meta.mode()) {
+        Err(error) => error,
+        Ok(()) => StateError::io("open", place, &path, errno),
+    }
+}
+
+/// Makes a new file that only this user can read and write.
+pub fn create_file(path: &Path) -> std::io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    const PLACE: Place = Place::CACHE;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_missing_folder_is_made_for_this_user_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("above/private");
+        assert!(Folder::existing(&path, PLACE).unwrap().is_none());
+        let folder = Folder::private(&path, PLACE).unwrap();
+        assert_eq!((folder.path(), mode(&path)), (path.as_path(), 0o700));
+        assert_eq!(mode(&dir.path().join("above")), 0o700);
+        let inner = folder.subfolder("inner").unwrap();
+        assert_eq!(mode(inner.path()), 0o700);
+    }
+
+    #[test]
+    fn what_others_can_read_is_closed_only_where_it_must_be_private() {
+        let dir = tempfile::tempdir().unwrap();
+        set_mode(dir.path(), 0o755);
+        Folder::owned(dir.path(), PLACE).unwrap();
+        Folder::existing(dir.path(), PLACE).unwrap().unwrap();
+        assert_eq!(mode(dir.path()), 0o755);
+        Folder::private(dir.path(), PLACE).unwrap();
+        assert_eq!(mode(dir.path()), 0o700);
+    }
+
+    #[test]
+    fn what_others_can_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for open in [0o770, 0o707, 0o777, 0o1777] {
+            set_mode(dir.path(), open);
+            let error = Folder::private(dir.path(), PLACE).unwrap_err();
+            assert!(
+                matches!(error, StateError::OthersCanWrite { mode, .. } if mode == open & 0o777),
+                "{error}"
+            );
+            let text = error.to_string();
+            for part in ["chmod go-w", "KTSTR_CACHE_DIR", "the cache folder"] {
+                assert!(text.contains(part), "no {part} in {text}");
+            }
+        }
+        set_mode(dir.path(), 0o700);
+    }
+
+    #[test]
+    fn a_link_is_refused_whether_or_not_a_slash_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        for path in [link.clone(), dir.path().join("link/")] {
+            let error = Folder::private(&path, PLACE).unwrap_err();
+            assert!(
+                matches!(&error, StateError::Link { target, .. } if *target == real),
+                "{error}"
+            );
+        }
+        // A link that leads nowhere must not be made to lead somewhere.
+        let (gone, dangling) = (dir.path().join("gone"), dir.path().join("dangling"));
+        symlink(&gone, &dangling).unwrap();
+        let error = Folder::private(&dangling, PLACE).unwrap_err();
+        assert!(matches!(error, StateError::Link { .. }), "{error}");
+        assert!(!gone.exists());
+        // A link above it is the user's choice.
+        Folder::private(&link.join("below"), PLACE).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_folder() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Folder::private(file.path(), PLACE).unwrap_err();
+        assert!(matches!(error, StateError::NotAFolder { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_another_user_is_refused() {
+        // Root's own folder is another user's for everybody else, and the other way round.
+        let user = rustix::process::geteuid().as_raw();
+        let error = if user == 0 {
+            let dir = tempfile::tempdir().unwrap();
+            std::os::unix::fs::chown(dir.path(), Some(12345), None).unwrap();
+            Folder::private(dir.path(), PLACE).unwrap_err()
+        } else {
+            Folder::private(Path::new("/usr"), PLACE).unwrap_err()
+        };
+        let other = if user == 0 { 12345 } else { 0 };
+        assert!(
+            matches!(error, StateError::Foreign { owner, user: us, .. } if owner == other && us == user),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_new_file_is_for_this_user_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        create_file(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert!(create_file(&path).is_err(), "it is there already");
+    }
+}

@@ -1,0 +1,127 @@
+//! Keeping locks out of forked children.
+//!
+//! An flock belongs to the open file, and a child of fork(2) without exec has the same open file: workers of a `host_only`
+//! test would go on holding the locks that other threads of the test binary held when they were forked. So a handler of
+//! pthread_atfork(3) replaces the descriptor of every lock in the child, which leaves the lock to the parent alone.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Once;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
+
+/// Most locks of one process at once; a machine needs a handful.
+const MOST: usize = 1024;
+const FREE: i32 = -1;
+
+static HELD: [AtomicI32; MOST] = [const { AtomicI32::new(FREE) }; MOST];
+/// Threads that open or close a lock's file and change [`HELD`] along with it.
+static ENTERING: AtomicU32 = AtomicU32::new(0);
+/// Threads between the two ends of fork(2).
+static FORKING: AtomicU32 = AtomicU32::new(0);
+
+/// An open file that no forked child has.
+#[derive(Debug)]
+pub(crate) struct OwnFile {
+    /// Taken when it is dropped, never before.
+    file: Option<File>,
+    at: usize,
+}
+
+impl std::ops::Deref for OwnFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        self.file.as_ref().expect("taken by drop alone")
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        // The list must not name a descriptor that another file may have by now, nor miss one that is open.
+        let _entering = Entering::new();
+        HELD[self.at].store(FREE, SeqCst);
+        self.file = None;
+    }
+}
+
+/// Opens a file and lists its descriptor, while no other thread forks.
+pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFile> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        // SAFETY: the three handlers are functions of this library, which is never unloaded.
+        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    });
+    let _entering = Entering::new();
+    let file = open()?;
+    let fd = file.as_raw_fd();
+    for (at, place) in HELD.iter().enumerate() {
+        if place.compare_exchange(FREE, fd, SeqCst, SeqCst).is_ok() {
+            return Ok(OwnFile {
+                file: Some(file),
+                at,
+            });
+        }
+    }
+    Err(io::Error::other(format!(
+        "this process holds {MOST} locks already"
+    )))
+}
+
+/// Keeps other threads from forking while it lives.
+struct Entering;
+
+impl Entering {
+    fn new() -> Self {
+        loop {
+            ENTERING.fetch_add(1, SeqCst);
+            if FORKING.load(SeqCst) == 0 {
+                return Self;
+            }
+            // A fork is under way: it must not wait for this thread.
+            ENTERING.fetch_sub(1, SeqCst);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        ENTERING.fetch_sub(1, SeqCst);
+    }
+}
+
+extern "C" fn prepare() {
+    FORKING.fetch_add(1, SeqCst);
+    while ENTERING.load(SeqCst) != 0 {
+        std::thread::yield_now();
+    }
+}
+
+extern "C" fn parent() {
+    FORKING.fetch_sub(1, SeqCst);
+}
+
+/// Only calls what is safe in the child of a process with several threads.
+extern "C" fn child() {
+    FORKING.store(0, SeqCst);
+    // SAFETY: a constant path; the descriptor is this function's own.
+    let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    for place in &HELD {
+        let fd = place.swap(FREE, SeqCst);
+        if fd == FREE {
+            continue;
+        }
+        // SAFETY: a listed descriptor is open, and its owner in this copy of the process must find it open when it is
+        // dropped: so another file takes its number. Where there is none, the number is closed, as the lock must go.
+        unsafe {
+            if null < 0 || libc::dup3(null, fd, libc::O_CLOEXEC) < 0 {
+                libc::close(fd);
+            }
+        }
+    }
+    if null >= 0 {
+        // SAFETY: opened above, used by nobody else.
+        unsafe { libc::close(null) };
+    }
+}

@@ -1,0 +1,286 @@
+//! Locks between the processes of one user: flocks, which the kernel drops however their holder ends.
+//!
+//! Whoever waits longer than a moment is told for whom. No forked child inherits a lock (`inherit.rs`).
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::inherit::{self, OwnFile};
+use crate::{Folder, Place, StateError};
+
+/// A wait that is longer than this is reported.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a lock is asked for until then. Afterwards the kernel is left to wake the waiter.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A held lock.
+#[derive(Debug)]
+pub struct Lock {
+    file: OwnFile,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for the exclusive lock of the file `path`, which is made if it is missing. `what` is what the lock
+    /// protects, for whoever has to wait: "the kernel cache".
+    pub fn take(path: &Path, place: Place, what: &str) -> Result<Self, StateError> {
+        Self::open(path, place)?.wait(place, what)
+    }
+
+    /// As [`Lock::take`], on a folder itself. It moves with the folder when that is renamed.
+    pub fn of_folder(folder: &Folder, what: &str) -> Result<Self, StateError> {
+        Self::open_folder(folder)?.wait(folder.place(), what)
+    }
+
+    /// The exclusive lock of the file `path`, if nobody holds it.
+    pub fn try_take(path: &Path, place: Place) -> Result<Option<Self>, StateError> {
+        let lock = Self::open(path, place)?;
+        Ok(match lock.attempt(place)? {
+            true => Some(lock),
+            false => None,
+        })
+    }
+
+    /// The exclusive lock of a folder, if nobody holds it.
+    pub fn try_of_folder(folder: &Folder) -> Result<Option<Self>, StateError> {
+        let lock = Self::open_folder(folder)?;
+        Ok(match lock.attempt(folder.place())? {
+            true => Some(lock),
+            false => None,
+        })
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn open(path: &Path, place: Place) -> Result<Self, StateError> {
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(path)
+        };
+        let file =
+            inherit::open(open).map_err(|e| StateError::io("open the lock", place, path, e))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    fn open_folder(folder: &Folder) -> Result<Self, StateError> {
+        let file = inherit::open(|| folder.reopen())
+            .map_err(|e| StateError::io("open", folder.place(), folder.path(), e))?;
+        Ok(Self {
+            file,
+            path: folder.path().to_owned(),
+        })
+    }
+
+    fn attempt(&self, place: Place) -> Result<bool, StateError> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(e)) => Err(StateError::io("lock", place, &self.path, e)),
+        }
+    }
+
+    fn wait(self, place: Place, what: &str) -> Result<Self, StateError> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if self.attempt(place)? {
+                return Ok(self);
+            }
+            std::thread::sleep(LOOK);
+        }
+        eprintln!("{}", self.notice(what));
+        self.file
+            .lock()
+            .map_err(|e| StateError::io("lock", place, &self.path, e))?;
+        Ok(self)
+    }
+
+    /// What is said to whoever waits.
+    fn notice(&self, what: &str) -> String {
+        let holders = Holder::of(&self.file).unwrap_or_default();
+        let holders = if holders.is_empty() {
+            "a process that /proc/locks does not show".to_owned()
+        } else {
+            let all: Vec<String> = holders.iter().map(Holder::to_string).collect();
+            all.join(", ")
+        };
+        format!(
+            "ktstr: waiting for {what}: {holders} holds the lock {}",
+            self.path.display()
+        )
+    }
+}
+
+/// A process that holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// Its name, if it can be asked.
+    pub name: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        if !self.name.is_empty() {
+            write!(f, " ({})", self.name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Holder {
+    /// Who holds an flock on this file, as /proc/locks has it.
+    pub fn of(file: &File) -> io::Result<Vec<Self>> {
+        let inode = file.metadata()?.ino();
+        let text = std::fs::read_to_string("/proc/locks")?;
+        let pids = pids_in(&text, inode);
+        let name = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Ok(pids
+            .into_iter()
+            .map(|pid| Self {
+                pid,
+                name: name(pid).trim().to_owned(),
+            })
+            .collect())
+    }
+}
+
+/// The holders of flocks on `inode` in the text of /proc/locks (see proc_locks(5)). Lines of waiters have an arrow. The
+/// device is left out of the comparison, since some file systems show another one here than in stat(2).
+fn pids_in(text: &str, inode: u64) -> Vec<u32> {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (kind, pid) = (fields.next()?, fields.nth(2)?);
+            let of = fields.next()?.rsplit(':').next()?.parse::<u64>().ok()?;
+            (kind == "FLOCK" && of == inode).then(|| pid.parse().ok())?
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const PLACE: Place = Place::CACHE;
+
+    #[test]
+    fn a_lock_has_one_holder_and_is_free_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let lock = Lock::take(&path, PLACE, "x").unwrap();
+        assert!(Lock::try_take(&path, PLACE).unwrap().is_none());
+        drop(lock);
+        assert!(Lock::try_take(&path, PLACE).unwrap().is_some());
+        let mode = std::fs::metadata(&path).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_folder_is_locked_without_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::private(dir.path(), PLACE).unwrap();
+        let lock = Lock::of_folder(&folder, "x").unwrap();
+        assert!(Lock::try_of_folder(&folder).unwrap().is_none());
+        drop(lock);
+        assert!(Lock::try_of_folder(&folder).unwrap().is_some());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_lock_makes_no_file_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (elsewhere, path) = (dir.path().join("elsewhere"), dir.path().join("x.lock"));
+        symlink(&elsewhere, &path).unwrap();
+        let error = Lock::take(&path, PLACE, "x").unwrap_err();
+        assert!(error.to_string().contains("x.lock"), "{error}");
+        assert!(!elsewhere.exists());
+    }
+
+    #[test]
+    fn whoever_waits_is_told_for_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let held = Lock::take(&path, PLACE, "x").unwrap();
+        let waiter = Lock::open(&path, PLACE).unwrap();
+        let notice = waiter.notice("the kernel cache");
+        let us = format!("process {} (", std::process::id());
+        for part in ["waiting for the kernel cache", &us, "x.lock"] {
+            assert!(notice.contains(part), "no {part} in {notice}");
+        }
+        drop(held);
+    }
+
+    #[test]
+    fn a_waiter_gets_the_lock_when_its_holder_lets_go_after_the_notice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let held = Lock::take(&path, PLACE, "x").unwrap();
+        let other = path.clone();
+        let waiter = std::thread::spawn(move || Lock::take(&other, PLACE, "x").is_ok());
+        std::thread::sleep(PATIENCE + Duration::from_millis(100));
+        assert!(!waiter.is_finished());
+        drop(held);
+        assert!(waiter.join().unwrap());
+    }
+
+    #[test]
+    fn locks_are_read_as_the_kernel_writes_them() {
+        let text = "1: POSIX  ADVISORY  WRITE 11 08:02:77 0 EOF\n\
+                    2: FLOCK  ADVISORY  WRITE 22 08:02:77 0 EOF\n\
+                    2: -> FLOCK  ADVISORY  WRITE 33 08:02:77 0 EOF\n\
+                    3: FLOCK  ADVISORY  READ 44 00:1b:78 0 EOF\n";
+        assert_eq!(pids_in(text, 77), [22]);
+        assert_eq!(pids_in(text, 78), [44]);
+        assert_eq!(pids_in("nonsense\n1: FLOCK\n", 77), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_forked_child_does_not_hold_its_parents_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let lock = Lock::take(&path, PLACE, "x").unwrap();
+        // SAFETY: the child only stops itself until it is killed.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            loop {
+                // SAFETY: no memory is involved.
+                unsafe { libc::raise(libc::SIGSTOP) };
+            }
+        }
+        assert!(child > 0);
+        // It has come out of fork(2) once it has stopped.
+        // SAFETY: our own child; its status is not asked for.
+        let stopped = unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WUNTRACED) };
+        assert_eq!(stopped, child);
+        let still_ours = Lock::try_take(&path, PLACE).unwrap().is_none();
+        drop(lock);
+        let free = Lock::try_take(&path, PLACE).unwrap().is_some();
+        // SAFETY: our own child, which nobody else waits for.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        assert!(still_ours, "the fork took the lock from its parent");
+        assert!(free, "the child still holds the lock");
+    }
+}

@@ -1,0 +1,143 @@
+//! How many machines run at once on this host: one queue for all machines of this user, by memory and cores.
+//!
+//! `ktstr_state::Queue` keeps the order and the sum. Here is what a machine takes, what the host has, and where the queue
+//! lies.
+
+mod host;
+
+use ktstr_kernel::cache::Cache;
+use ktstr_machine::ClockMode;
+use ktstr_state::{Folder, Limit, Place, Queue, StateError, Turn, Weight};
+
+use super::engine::Engine;
+use super::plan::Plan;
+use super::{RunError, environment};
+
+const MACHINES: &str = "KTSTR_MACHINES";
+/// The queue's folder, under the first base that serves.
+const FOLDER: &str = "machines";
+
+/// Waits until the host has room for the machine of `plan`.
+pub(super) fn enter(plan: &Plan, engine: Engine) -> Result<Turn, RunError> {
+    let weight = Weight {
+        memory_mib: plan.memory_mib.into(),
+        cores: cores(engine.clock, plan.shape.cpus()),
+    };
+    let queue = Queue::new(folder()?);
+    let notice = |text: &str| eprintln!("{text}");
+    Ok(queue.enter(plan.entry.name, weight, limit()?, notice)?)
+}
+
+/// Host cores that a machine keeps busy: the virtual clock executes all CPUs in one thread.
+fn cores(clock: ClockMode, cpus: u32) -> u32 {
+    match clock {
+        ClockMode::Virtual { .. } => 1,
+        ClockMode::Real => cpus,
+    }
+}
+
+/// `KTSTR_MACHINES`, else half of the memory and all cores that this process may use.
+fn limit() -> Result<Limit, RunError> {
+    match environment(MACHINES) {
+        Some(value) => wanted(value).map(Limit::Count),
+        None => Ok(Limit::Sum(Weight {
+            memory_mib: host::memory_mib(std::path::Path::new("/")).map_or(u64::MAX, |m| m / 2),
+            cores: super::host_cpus(),
+        })),
+    }
+}
+
+fn wanted(value: String) -> Result<u32, RunError> {
+    match value.parse() {
+        Ok(count) if (1..=1024).contains(&count) => Ok(count),
+        _ => Err(RunError::Environment {
+            name: MACHINES,
+            value,
+            wanted: "expected how many machines may run at once, 1 to 1024".to_owned(),
+        }),
+    }
+}
+
+/// The folder of the queue: in `XDG_RUNTIME_DIR`, else in the user's own cache, else in the one that `KTSTR_CACHE_DIR`
+/// names. All runs of a user on a host should meet in one, so `KTSTR_CACHE_DIR`, which may differ from run to run, comes
+/// last. A base that is not this user's alone is passed over; if none is, its error is the answer.
+fn folder() -> Result<Folder, RunError> {
+    let mut refused = None;
+    let runtime = environment("XDG_RUNTIME_DIR").map(|base| under_runtime_dir(base.as_ref()));
+    let candidates = runtime
+        .into_iter()
+        .chain(Cache::of_user().map(|cache| under(cache.root())))
+        .chain(Cache::from_env().ok().map(|cache| under(cache.root())));
+    for candidate in candidates {
+        match candidate {
+            Ok(folder) => return Ok(folder),
+            Err(error) => refused.get_or_insert(error),
+        };
+    }
+    Err(refused.map_or(ktstr_kernel::KernelError::NoCacheDir.into(), RunError::from))
+}
+
+/// The runtime folder must be there already: whoever logs the user in makes it.
+fn under_runtime_dir(base: &std::path::Path) -> Result<Folder, StateError> {
+    match Folder::existing(base, Place::MACHINES)? {
+        Some(base) => under(&base.path().join("ktstr")),
+        None => Err(StateError::Io {
+            action: "open",
+            place: Place::MACHINES,
+            path: base.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        }),
+    }
+}
+
+fn under(base: &std::path::Path) -> Result<Folder, StateError> {
+    Folder::owned(base, Place::MACHINES)?.subfolder(FOLDER)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_virtual_clock_takes_one_core() {
+        assert_eq!(cores(ClockMode::Virtual { shift: 2 }, 8), 1);
+        assert_eq!(cores(ClockMode::Real, 8), 8);
+    }
+
+    #[test]
+    fn the_number_of_machines_is_checked() {
+        assert_eq!(wanted("3".to_owned()).unwrap(), 3);
+        for bad in ["0", "1025", "-1", "many"] {
+            let error = wanted(bad.to_owned()).unwrap_err().to_string();
+            assert!(error.contains("KTSTR_MACHINES"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_folder_that_is_not_ours_alone_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = under_runtime_dir(dir.path()).unwrap();
+        assert_eq!(made.path(), dir.path().join("ktstr/machines"));
+
+        let missing = under_runtime_dir(&dir.path().join("missing")).unwrap_err();
+        assert!(missing.to_string().contains("XDG_RUNTIME_DIR"), "{missing}");
+
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        assert!(matches!(
+            under_runtime_dir(&link).unwrap_err(),
+            StateError::Link { .. }
+        ));
+        assert_eq!(std::fs::read_dir(&real).unwrap().count(), 0);
+
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(matches!(
+            under_runtime_dir(&real).unwrap_err(),
+            StateError::OthersCanWrite { .. }
+        ));
+    }
+}

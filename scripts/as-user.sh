@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs a command as an ordinary user, with root's Rust toolchain: what .ci/run tries ktstr by, as it is used by most.
+#
+#   scripts/as-user.sh USER COMMAND [ARGUMENT...]
+#
+# Needs root. USER must exist; the command runs in the current folder, with USER's own home, groups and environment. A
+# toolchain that lies where only root can look (/root is closed on most systems) is bound into USER's home, for this
+# command alone: no permission of the system is changed, and the binding is gone with the command.
+set -euo pipefail
+
+[[ $# -ge 2 ]] || {
+    echo "usage: $0 USER COMMAND [ARGUMENT...]" >&2
+    exit 1
+}
+[[ $(id -u) -eq 0 ]] || {
+    echo "$0: only root can become another user" >&2
+    exit 2
+}
+user=$1
+shift
+home=$(getent passwd "$user" | cut -d: -f6)
+[[ -d $home ]] || {
+    echo "$0: there is no user $user with a home" >&2
+    exit 2
+}
+toolchain=$(rustc --print sysroot)
+place=$home/.toolchain
+install -d -o "$user" -m 755 "$place"
+
+# The variables of the build are the caller's, everything else is the user's own.
+keep=()
+for name in CARGO_PROFILE_DEV_DEBUG CARGO_BUILD_JOBS CARGO_TERM_COLOR CI; do
+    [[ -z ${!name:-} ]] || keep+=("$name=${!name}")
+done
+
+# shellcheck disable=SC2016 # the inner shell expands these
+exec unshare --mount sh -c '
+    mount --bind "$1" "$2" && shift 2 && exec "$@"
+' sh "$toolchain" "$place" \
+    setpriv --reuid "$user" --regid "$user" --init-groups \
+    env -i HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/bash TERM="${TERM:-dumb}" \
+    PATH="$place/bin:/usr/local/bin:/usr/bin:/bin" "${keep[@]}" "$@"

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# ktstr as somebody uses it who is not root: a clone in a home, the demo twice, doctor, acceptance, and that part of the
+# suite that depends on who runs it.
+#
+#   scripts/ordinary-user.sh [USER]
+#
+# Needs root, and what `make deps` installs. USER (ktstr-ci) is made if need be, and is removed afterwards if this script
+# made it. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the workspace's
+# own crates are compiled anew, as in any clone.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+user=${1:-ktstr-ci}
+
+say() { printf -- '-- %s\n' "$*"; }
+fail() {
+    printf 'FAILED: %s\n' "$*" >&2
+    exit 1
+}
+
+as_user() { (cd "$clone" && "$root/scripts/as-user.sh" "$user" "$@"); }
+
+make_user() {
+    if ! id "$user" >/dev/null 2>&1; then
+        useradd --create-home --shell /bin/bash "$user"
+        trap 'userdel --remove "$user" >/dev/null 2>&1' EXIT
+    fi
+    home=$(getent passwd "$user" | cut -d: -f6)
+    clone=$home/a-clone-of/ktstr
+}
+
+# The tracked files as they lie here, so that what is being changed is what is tried.
+give_clone() {
+    rm -rf "$clone"
+    mkdir -p "$clone"
+    git ls-files -z | tar --null --files-from=- --create | tar --extract --directory="$clone"
+}
+
+# Packages and compiled dependencies; what cargo finds unfit it compiles again.
+give_dependencies() {
+    local registry=${CARGO_HOME:-$HOME/.cargo}/registry
+    mkdir -p "$home/.cargo" "$clone/target/debug"
+    [[ ! -d $registry ]] || cp -a "$registry" "$home/.cargo/"
+    [[ ! -d target/debug ]] || (
+        cd target/debug
+        find deps .fingerprint build -mindepth 1 -maxdepth 1 ! -name '*ktstr*' \
+            \( -type d -o -name '*.rlib' -o -name '*.rmeta' -o -name '*.so' -o -name '*.d' \) -print0 |
+            tar --null --files-from=- --create | tar --extract --directory="$clone/target/debug"
+    )
+}
+
+# demo FILE: runs it, and keeps what it printed.
+demo() {
+    as_user make demo >"$1" 2>&1 || {
+        cat "$1" >&2
+        fail "make demo as $user"
+    }
+}
+
+templates() { find "$home/.cache/ktstr/templates" -mindepth 1 -maxdepth 1 ! -name '.*' -printf '%f %i\n' | sort; }
+
+# The second run starts from what the first one made, and costs at most 10 s beside its window.
+demo_twice() {
+    local out before
+    out=$(mktemp)
+    demo "$out"
+    before=$(templates)
+    [[ -n $before ]] || fail "the first demo made no template"
+    demo "$out"
+    cat "$out"
+    ! grep -E 'starting cold|is damaged' "$out" || fail "the second demo could not use the templates of the first"
+    grep -q 'forked from a template with the scheduler attached' "$out" || fail "the second demo started from no template"
+    [[ $(templates) == "$before" ]] || fail "the second demo made templates anew"
+    awk '$2 == "s:" && $3 == "boot" { found = 1; beside = $1 - $6; if (beside > 10) late = 1 }
+         END { printf "-- %.1f s beside the window\n", beside; exit !found || late }' "$out" ||
+        fail "the second demo took more than 10 s beside its window"
+    rm -f "$out"
+}
+
+doctor() { as_user cargo run --quiet -p cargo-ktstr -- doctor || fail "doctor finds something missing for $user"; }
+
+acceptance() {
+    [[ -x ../shared/acceptance/run ]] || return 0
+    rm -rf "$home/acceptance"
+    cp -r ../shared/acceptance "$home/acceptance"
+    chown -R "$user:" "$home/acceptance"
+    as_user "$home/acceptance/run" "$clone"
+}
+
+# Warm starts on each level, bad input, what stays after a kill, folders, locks and the queue, runs on the host, both
+# clocks.
+part_of_the_suite() {
+    as_user cargo test --no-fail-fast -p ktstr-state -p ktstr-record -p ktstr-kernel --lib
+    as_user cargo test --no-fail-fast -p cargo-ktstr --bins
+    as_user cargo test --no-fail-fast -p ktstr --test bad_input --test first_run --test hygiene --test nextest --test warm
+}
+
+make_user
+say "a clone for $user in $clone"
+give_clone
+give_dependencies
+chown -R "$user:" "$home"
+for part in demo_twice doctor acceptance part_of_the_suite; do
+    start=$SECONDS
+    say "$part as $user"
+    "$part"
+    say "$part as $user: ok, $((SECONDS - start)) s"
+done
