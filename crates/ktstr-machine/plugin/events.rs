@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Mutex, PoisonError};
 
 use crate::control::{
-    CLOCK_HERE, Fetch, KIND_SCHEDULE, KIND_SWITCH, KIND_YIELD, NO_CPU, NO_TASK, OPERANDS,
-    Operand, Reason,
+    CLOCK_HERE, Fetch, KIND_SCHEDULE, KIND_SWITCH, KIND_YIELD, NO_CPU, NO_TASK, OPERANDS, Operand,
+    Reason,
 };
 use crate::qemu::{Reader, Register};
 use crate::shared::Shared;

@@ -236,7 +236,9 @@ extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
     control.digest.store(digest, Relaxed);
     control.switches.store(number.wrapping_add(1), Release);
     if control.record.load(Relaxed) != 0 {
-        plugin.events.switch(&plugin.shared, cpu, clock, [prev, next]);
+        plugin
+            .events
+            .switch(&plugin.shared, cpu, clock, [prev, next]);
     }
 }
 

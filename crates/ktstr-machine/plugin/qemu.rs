@@ -179,9 +179,7 @@ pub enum Register {
 }
 
 /// Their names in QEMU's description for gdb.
-const REGISTERS: [&CStr; 7] = [
-    c"rax", c"rdi", c"rsi", c"rdx", c"rcx", c"r8", c"gs_base",
-];
+const REGISTERS: [&CStr; 7] = [c"rax", c"rdi", c"rsi", c"rdx", c"rcx", c"r8", c"gs_base"];
 
 impl Register {
     /// The register of a function's argument, counted from 0.
