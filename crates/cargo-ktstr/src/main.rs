@@ -15,6 +15,7 @@ mod metrics;
 mod power;
 mod replay;
 mod runs;
+mod schedule;
 mod summary;
 mod table;
 
@@ -65,6 +66,8 @@ enum Command {
     },
     /// Run a recorded run of the virtual clock again, and say whether it was the same to the last bit.
     Replay(replay::Options),
+    /// Show who got how much of which CPU in a recorded run of the virtual clock, and who waited.
+    Schedule(schedule::Options),
     /// Run a test with many seeds on all cores, and say which fail.
     Explore(explore::Options),
     /// List every metric: kind, direction, unit, gates, and who measures it.
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
         Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs { last, json } => runs::run(&mut out, last, json),
         Command::Replay(options) => replay::run(&mut out, &options),
+        Command::Schedule(options) => schedule::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),
         Command::Metrics { json } => metrics::run(&mut out, json),
         Command::Demo => demo::run(&mut out),

@@ -11,6 +11,7 @@
 pub mod bpf;
 pub mod btf;
 pub mod capture;
+mod cgroups;
 mod cpus;
 pub mod kernel;
 pub mod memory;

@@ -1,4 +1,4 @@
-//! The page that the host and the plugin share: what to watch, where the guest is held, what was
+//! The pages that the host and the plugin share: what to observe, where the guest is held, what was
 //! seen. Both sides compile this file, so it holds the layout and nothing that only one needs.
 //!
 //! One writer for each field. The host writes the first part before QEMU starts (addresses are
@@ -8,14 +8,28 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// "KTSTRVC1" in little-endian order.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC1");
+/// "KTSTRVC2" in little-endian order.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC2");
 /// Bytes before the trace.
-pub const HEADER: usize = 4096;
+pub const HEADER: usize = 16 << 10;
 /// `Control::cpu` and `Switch::cpu` when the CPU is not known.
 pub const NO_CPU: u32 = u32::MAX;
-/// Functions that can be watched.
-pub const WATCHES: usize = 8;
+/// Functions that can be hooked.
+pub const HOOKS: usize = 48;
+/// Words that a hook can record.
+pub const OPERANDS: usize = 6;
+/// Offsets on the way from a register to a value.
+pub const OFFSETS: usize = 4;
+/// [`Event::kind`] of a context switch: process ids of the task that stops and of the one that
+/// starts, and whether the first has just yielded. Larger kinds mean what the host likes.
+pub const KIND_SWITCH: u32 = 1;
+/// [`Hook::kind`] of a class's `yield_task`: it is remembered until the switch, and is no event.
+pub const KIND_YIELD: u32 = 2;
+/// [`Hook::kind`] of `__schedule`: a yield ends in the first one after it, or in no switch.
+pub const KIND_SCHEDULE: u32 = 3;
+/// [`Hook::clock`]: the runqueue of the current CPU. Else the number of the register that holds
+/// a runqueue, plus 1.
+pub const CLOCK_HERE: u32 = 0;
 /// Value of `rax` that makes `xchg %bx,%bx` a call to the host: "KTSTRHLD".
 pub const MARKER: u64 = u64::from_le_bytes(*b"KTSTRHLD");
 /// The bytes of `xchg %bx,%bx`: it does nothing on a real CPU.
@@ -31,8 +45,57 @@ pub enum Reason {
     Marker = 2,
     /// A timer interrupt at or after `due_ns`.
     Due = 3,
-    /// Entry of a watched function: `index` says which, `args` are its first two arguments.
-    Watch = 4,
+    /// There is no room for another event: the host has to take them out.
+    Full = 4,
+}
+
+/// How a word of an event comes about ([`Operand::what`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Fetch {
+    /// Not at all.
+    Nothing = 0,
+    /// It is the register's value.
+    Value = 1,
+    /// It lies in memory: the register and the first offset are the address of the next pointer,
+    /// or of the word itself.
+    Load = 2,
+    /// The same, and it never changes while its address means the same.
+    Cached = 3,
+    /// The same, and its address may mean something else than before.
+    Fresh = 4,
+    /// It is a per-CPU variable of the current CPU: the first two offsets are its address.
+    ThisCpu = 5,
+}
+
+/// Where a word of an event is found.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Operand {
+    /// A [`Fetch`].
+    pub what: AtomicU32,
+    /// Number of the argument: 0 is `rdi`.
+    pub register: AtomicU32,
+    /// Bytes of the word: 4 or 8.
+    pub size: AtomicU32,
+    /// Offsets in use.
+    pub steps: AtomicU32,
+    /// The offsets.
+    pub offsets: [AtomicU32; OFFSETS],
+}
+
+/// A function whose entry is an event.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Hook {
+    /// Its address, or 0: no hook.
+    pub address: AtomicU64,
+    /// [`Event::kind`].
+    pub kind: AtomicU32,
+    /// Which runqueue's clock is the event's time.
+    pub clock: AtomicU32,
+    /// The event's words.
+    pub operands: [Operand; OPERANDS],
 }
 
 /// The shared page. Addresses are guest-virtual, times are nanoseconds of guest time.
@@ -53,8 +116,14 @@ pub struct Control {
     pub next_event_offset: AtomicU32,
     /// `hrtimer_interrupt`, or 0: guest time is not followed and nothing is ever due.
     pub timer: AtomicU64,
-    /// Functions at whose entry to hold, 0 for none.
-    pub watches: [AtomicU64; WATCHES],
+    /// Functions to observe.
+    pub hooks: [Hook; HOOKS],
+    /// Offset of `rq.clock`.
+    pub rq_clock_offset: AtomicU32,
+    /// Not 0: context switches are events too.
+    pub record: AtomicU32,
+    /// Room for events, which follow the trace.
+    pub event_capacity: AtomicU64,
     /// Per-CPU address of `rq.cpu` (the symbol `runqueues` and the member's offset), or 0: CPUs
     /// are not told apart.
     pub this_rq_cpu: AtomicU64,
@@ -75,8 +144,6 @@ pub struct Control {
     pub reason: AtomicU32,
     /// CPU that is held, as the guest numbers them; [`NO_CPU`] if not known, as in user mode.
     pub cpu: AtomicU32,
-    /// Which watch.
-    pub index: AtomicU32,
     /// Not 0: a register or an address could not be read, so something was not followed.
     pub failures: AtomicU32,
     /// Meaning depends on the reason.
@@ -89,7 +156,32 @@ pub struct Control {
     pub switches: AtomicU64,
     /// Running digest of them, in order: see `fold`.
     pub digest: AtomicU64,
+    /// Events that wait to be taken out. The host sets it to 0 while the guest is held.
+    pub events: AtomicU64,
+    /// Words of events that could not be read.
+    pub unreadable: AtomicU64,
 }
+
+/// Something that was observed.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Event {
+    /// The runqueue's clock.
+    pub clock_ns: AtomicU64,
+    /// What it is.
+    pub kind: AtomicU32,
+    /// CPU, as the guest numbers them; [`NO_CPU`] if not known.
+    pub cpu: AtomicU32,
+    /// Process id of the task that runs there; [`NO_TASK`] if not known.
+    pub current: AtomicU32,
+    /// How many of the words could not be read, and are 0.
+    pub unreadable: AtomicU32,
+    /// What the hook's operands gave.
+    pub words: [AtomicU64; OPERANDS],
+}
+
+/// [`Event::current`] when the task is not known.
+pub const NO_TASK: u32 = u32::MAX;
 
 /// One context switch in the trace.
 #[repr(C)]
@@ -110,6 +202,7 @@ pub struct Switch {
 }
 
 const _: () = assert!(size_of::<Control>() <= HEADER && size_of::<Switch>() == 32);
+const _: () = assert!(size_of::<Event>() == 72);
 
 /// `digest` with one more word in it: not cryptographic, but every bit of the past counts
 /// (the finaliser of MurmurHash3).

@@ -1,5 +1,6 @@
-//! QEMU plugin of the virtual clock: holds the guest at agreed points and follows its context
-//! switches, without a guest instruction and without a nanosecond of guest time.
+//! QEMU plugin of the virtual clock: holds the guest at agreed points, follows its context switches
+//! and records the calls that make up its schedule, without a guest instruction and without a
+//! nanosecond of guest time.
 //!
 //! For QEMU with one thread for all virtual CPUs and instruction counting (`-accel
 //! tcg,thread=single -icount …`): while a callback does not return, nothing in the guest moves.
@@ -13,6 +14,7 @@
 //! read only where the host said, and a read that fails is counted and passed over.
 
 mod control;
+mod events;
 mod gate;
 mod qemu;
 mod shared;
@@ -31,6 +33,7 @@ pub static qemu_plugin_version: c_int = 4;
 
 struct Plugin {
     shared: Shared,
+    events: events::Recorder,
     /// `None` until the first virtual CPU exists.
     reader: Mutex<Option<Reader>>,
     /// Whether the first block is still to come.
@@ -91,6 +94,7 @@ fn install<'a>(
     let shared = Shared::map(&path.ok_or("control=FILE is missing")?)?;
     let first = shared.control().hold_first.load(Relaxed) != 0;
     let plugin = Plugin {
+        events: events::Recorder::new(&shared),
         shared,
         reader: Mutex::new(None),
         first: Mutex::new(first),
@@ -140,10 +144,8 @@ extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
         if address == timer {
             instruction.on_execution(on_timer, 0);
         }
-        for (index, watch) in control.watches.iter().enumerate() {
-            if address == watch.load(Relaxed) {
-                instruction.on_execution(on_watch, index);
-            }
+        if let Some(index) = plugin.events.hook_at(address) {
+            instruction.on_execution(on_hook, index);
         }
     }
 }
@@ -151,7 +153,7 @@ extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
 extern "C" fn on_first(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     if std::mem::take(&mut *lock(&plugin.first)) {
-        plugin.shared.hold(Reason::First, NO_CPU, 0, [0; 2]);
+        plugin.shared.hold(Reason::First, NO_CPU, [0; 2]);
     }
 }
 
@@ -159,16 +161,15 @@ extern "C" fn on_marker(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     let call = plugin.read(|reader| Some((reader.register(Register::Rax)?, arguments(reader)?)));
     if let Some((MARKER, args)) = call {
-        plugin.shared.hold(Reason::Marker, NO_CPU, 0, args);
+        plugin.shared.hold(Reason::Marker, NO_CPU, args);
     }
 }
 
-extern "C" fn on_watch(_index: c_uint, watch: *mut c_void) {
+extern "C" fn on_hook(_index: c_uint, hook: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
-    let args = plugin.read(arguments).unwrap_or_default();
-    plugin
-        .shared
-        .hold(Reason::Watch, plugin.cpu(), watch as usize, args);
+    if let Some(reader) = lock(&plugin.reader).as_mut() {
+        plugin.events.observe(&plugin.shared, reader, hook as usize);
+    }
 }
 
 /// `hrtimer_interrupt(struct clock_event_device *dev)` (kernel/time/hrtimer.c): at its entry
@@ -187,7 +188,7 @@ extern "C" fn on_timer(_index: c_uint, _data: *mut c_void) {
     };
     control.timer_ns.fetch_max(time, Relaxed);
     if time >= control.due_ns.load(Relaxed) {
-        plugin.shared.hold(Reason::Due, plugin.cpu(), 0, [time, 0]);
+        plugin.shared.hold(Reason::Due, plugin.cpu(), [time, 0]);
     }
 }
 
@@ -234,6 +235,11 @@ extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
     control.switch_ns.fetch_max(clock, Relaxed);
     control.digest.store(digest, Relaxed);
     control.switches.store(number.wrapping_add(1), Release);
+    if control.record.load(Relaxed) != 0 {
+        plugin
+            .events
+            .switch(&plugin.shared, cpu, clock, [prev, next]);
+    }
 }
 
 /// The first two arguments of a function, at its entry.

@@ -172,11 +172,23 @@ pub enum Register {
     Rax,
     Rdi,
     Rsi,
+    Rdx,
+    Rcx,
+    R8,
     GsBase,
 }
 
 /// Their names in QEMU's description for gdb.
-const REGISTERS: [&CStr; 4] = [c"rax", c"rdi", c"rsi", c"gs_base"];
+const REGISTERS: [&CStr; 7] = [c"rax", c"rdi", c"rsi", c"rdx", c"rcx", c"r8", c"gs_base"];
+
+impl Register {
+    /// The register of a function's argument, counted from 0.
+    pub fn argument(number: u32) -> Option<Self> {
+        [Self::Rdi, Self::Rsi, Self::Rdx, Self::Rcx, Self::R8]
+            .get(number as usize)
+            .copied()
+    }
+}
 
 impl Reader {
     /// Finds the registers of the current CPU: to be called in a callback that has one.

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::control::{Control, HEADER, MAGIC, Reason, Switch};
+use crate::control::{Control, Event, HEADER, MAGIC, Reason, Switch};
 
 unsafe extern "C" {
     fn mmap(
@@ -25,10 +25,11 @@ pub(crate) const SYS_FUTEX: c_long = 202;
 pub(crate) const FUTEX_WAIT: c_int = 0;
 pub(crate) const FUTEX_WAKE: c_int = 1;
 
-/// The control page and the trace after it.
+/// The control page, and the trace and the events after it.
 pub struct Shared {
     control: &'static Control,
     trace: &'static [Switch],
+    events: &'static [Event],
 }
 
 impl Shared {
@@ -67,7 +68,16 @@ impl Shared {
         let entries = wanted.min((len - HEADER) / size_of::<Switch>());
         // SAFETY: `entries` fit between the header and the end of the mapping.
         let trace = unsafe { std::slice::from_raw_parts(base.add(HEADER).cast(), entries) };
-        Ok(Self { control, trace })
+        let start = HEADER + entries * size_of::<Switch>();
+        let wanted = control.event_capacity.load(Ordering::Relaxed) as usize;
+        let entries = wanted.min((len - start) / size_of::<Event>());
+        // SAFETY: as above; the trace's end is aligned for an event's words.
+        let events = unsafe { std::slice::from_raw_parts(base.add(start).cast(), entries) };
+        Ok(Self {
+            control,
+            trace,
+            events,
+        })
     }
 
     /// The page.
@@ -80,15 +90,19 @@ impl Shared {
         self.trace
     }
 
+    /// Room for events.
+    pub fn events(&self) -> &'static [Event] {
+        self.events
+    }
+
     /// Stands still, on CPU `cpu`, until the host lets go.
     ///
     /// The thread that stands still is the one that executes all virtual CPUs and owns virtual
     /// time, and it does not own QEMU's big lock: the monitor goes on answering.
-    pub fn hold(&self, reason: Reason, cpu: u32, index: usize, args: [u64; 2]) {
+    pub fn hold(&self, reason: Reason, cpu: u32, args: [u64; 2]) {
         let c = self.control;
         c.reason.store(reason as u32, Ordering::Relaxed);
         c.cpu.store(cpu, Ordering::Relaxed);
-        c.index.store(index as u32, Ordering::Relaxed);
         for (word, arg) in c.args.iter().zip(args) {
             word.store(arg, Ordering::Relaxed);
         }

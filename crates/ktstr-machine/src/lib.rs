@@ -6,6 +6,7 @@
 mod confine;
 mod console;
 mod error;
+mod hooks;
 mod initramfs;
 mod machine;
 mod process;
@@ -20,6 +21,7 @@ mod virtual_clock;
 
 pub use confine::SANDBOX;
 pub use error::MachineError;
+pub use hooks::{ClockOf, HookKind, HookPoint, MAX_HOOKS, MAX_WORDS, Observation, Reading, Word};
 pub use initramfs::Initramfs;
 pub use machine::{Halt, Machine, anonymous_file};
 pub use process::VcpuTime;

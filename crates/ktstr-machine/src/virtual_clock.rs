@@ -17,13 +17,14 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::thread::futex;
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::{self, HookPoint, Observation};
 use crate::{MachineError, anonymous_file};
 
 #[path = "../plugin/control.rs"]
 #[expect(dead_code, reason = "shared with the plugin, which uses the rest")]
-mod control;
+pub(crate) mod control;
 
-use control::{Control, HEADER, MAGIC, Switch as Entry};
+use control::{Control, Event, HEADER, MAGIC, Switch as Entry};
 
 const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ktstr-plugin.so"));
 const _: () = assert!(control::MARKER == ktstr_mailbox::MARKER);
@@ -43,13 +44,34 @@ pub struct WatchPoints {
     pub this_rq_cpu: u64,
     /// Per-CPU address of `rq.clock`.
     pub this_rq_clock: u64,
+    /// Offset of `rq.clock`.
+    pub rq_clock_offset: u32,
+    /// Functions whose entries are observed; the first [`MAX_HOOKS`](crate::MAX_HOOKS) are.
+    pub hooks: Vec<HookPoint>,
+    /// Functions that this kernel does not have, so that they cannot be observed.
+    pub missing: Vec<String>,
+}
+
+impl WatchPoints {
+    /// The same without anything that is recorded event by event.
+    #[must_use]
+    pub fn without_hooks(&self) -> Self {
+        Self {
+            hooks: Vec::new(),
+            ..self.clone()
+        }
+    }
 }
 
 /// Context switches that the trace holds: the first ones. Where two runs part is in their common
 /// beginning, and a second of a contended machine has some thousands.
 pub const TRACE_CAPACITY: usize = 64 << 10;
-/// Bytes of the page and the trace; pages that the trace does not reach cost nothing.
-const MAPPED: usize = HEADER + TRACE_CAPACITY * size_of::<Entry>();
+/// Events that wait for the host at most; when there is no room left, the guest is held.
+const EVENT_CAPACITY: usize = 32 << 10;
+/// Where the events begin.
+const EVENTS: usize = HEADER + TRACE_CAPACITY * size_of::<Entry>();
+/// Bytes of the page, the trace and the events; pages that are not reached cost nothing.
+const MAPPED: usize = EVENTS + EVENT_CAPACITY * size_of::<Event>();
 
 /// One context switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +95,8 @@ pub enum Hold {
     Call(u64),
     /// The time that was asked for has come: `CLOCK_MONOTONIC` in nanoseconds.
     Due(u64),
+    /// There is no room for observations any more: they have to be taken out.
+    Full,
 }
 
 /// A machine's virtual clock.
@@ -80,6 +104,7 @@ pub enum Hold {
 pub struct VirtualClock {
     page: &'static Control,
     trace: &'static [Entry],
+    events: &'static [Event],
     pub(crate) control: File,
     pub(crate) plugin: File,
 }
@@ -106,6 +131,10 @@ impl VirtualClock {
             std::slice::from_raw_parts(page.byte_add(HEADER).cast::<Entry>(), TRACE_CAPACITY)
         };
         // SAFETY: as above.
+        let events = unsafe {
+            std::slice::from_raw_parts(page.byte_add(EVENTS).cast::<Event>(), EVENT_CAPACITY)
+        };
+        // SAFETY: as above.
         let page: &'static Control = unsafe { &*page.cast::<Control>() };
         page.hold_first.store(1, Relaxed);
         page.hold_markers.store(1, Relaxed);
@@ -116,7 +145,12 @@ impl VirtualClock {
             .store(points.next_event_offset, Relaxed);
         page.this_rq_cpu.store(points.this_rq_cpu, Relaxed);
         page.this_rq_clock.store(points.this_rq_clock, Relaxed);
+        page.rq_clock_offset.store(points.rq_clock_offset, Relaxed);
+        page.record
+            .store(u32::from(!points.hooks.is_empty()), Relaxed);
+        hooks::write(page, &points.hooks);
         page.trace_capacity.store(TRACE_CAPACITY as u64, Relaxed);
+        page.event_capacity.store(EVENT_CAPACITY as u64, Relaxed);
         page.due_ns.store(u64::MAX, Relaxed);
         page.magic.store(MAGIC, Release);
         let mut plugin = anonymous_file("ktstr-plugin", 0)?;
@@ -126,6 +160,7 @@ impl VirtualClock {
         Ok(Self {
             page,
             trace,
+            events,
             control,
             plugin,
         })
@@ -141,6 +176,7 @@ impl VirtualClock {
         Some(match self.page.reason.load(Relaxed) {
             1 => Hold::First,
             3 => Hold::Due(argument),
+            4 => Hold::Full,
             _ => Hold::Call(argument),
         })
     }
@@ -195,6 +231,22 @@ impl VirtualClock {
             next: entry.next.load(Relaxed),
         };
         self.trace.iter().take(kept).map(read).collect()
+    }
+
+    /// Calls `each` with what was observed since the last time, and makes room. To be called only
+    /// while the guest is held, or when it will not go on.
+    pub fn take_observations(&self, mut each: impl FnMut(Observation)) {
+        let count = self.page.events.load(Acquire);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        for event in self.events.iter().take(count) {
+            each(hooks::read(event));
+        }
+        self.page.events.store(0, Release);
+    }
+
+    /// Words of observations that could not be read.
+    pub fn unreadable(&self) -> u64 {
+        self.page.unreadable.load(Relaxed)
     }
 
     /// How often something could not be followed: a digest is of no use then.

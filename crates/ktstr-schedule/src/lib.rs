@@ -25,7 +25,7 @@ pub use assemble::{Assembler, Raw};
 pub use error::ReadError;
 pub use event::{Class, Cpu, CpuMask, DequeueReason, Event, Pid, Reason, SchedExtState, What};
 pub use reader::{Gap, Schedule};
-pub use tables::{Cgroup, Source, Tables};
+pub use tables::{Cgroup, Source, Tables, Topology};
 pub use writer::Writer;
 
 /// Name of the file beside a run's record.

@@ -35,6 +35,15 @@ impl Source {
     }
 }
 
+/// Which LLC and which NUMA node each CPU belongs to, by CPU number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// LLC of each CPU.
+    pub llc: Vec<u32>,
+    /// NUMA node of each CPU.
+    pub node: Vec<u32>,
+}
+
 /// A cgroup of the unified hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
@@ -47,8 +56,8 @@ pub struct Cgroup {
 pub struct Tables {
     /// What saw the events.
     pub source: Source,
-    /// CPUs of the machine.
-    pub cpus: u16,
+    /// The machine's CPUs.
+    pub topology: Topology,
     /// Functions or tracepoints that this kernel does not have, so that what they would have
     /// shown is missing.
     pub missing: Vec<String>,
@@ -74,12 +83,17 @@ impl Tables {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.source.code()];
-        put(&mut bytes, u64::from(self.cpus));
         put(&mut bytes, self.unreadable);
         for list in [&self.missing, &self.names] {
             put(&mut bytes, list.len() as u64);
             for text in list {
                 put_text(&mut bytes, text);
+            }
+        }
+        for list in [&self.topology.llc, &self.topology.node] {
+            put(&mut bytes, list.len() as u64);
+            for place in list {
+                put(&mut bytes, u64::from(*place));
             }
         }
         put(&mut bytes, self.cgroups.len() as u64);
@@ -93,10 +107,13 @@ impl Tables {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut bytes = Bytes(bytes);
         let source = Source::from_code(bytes.byte()?)?;
-        let cpus = u16::try_from(bytes.number()?).ok()?;
         let unreadable = bytes.number()?;
         let missing = texts(&mut bytes)?;
         let names = texts(&mut bytes)?;
+        let topology = Topology {
+            llc: places(&mut bytes)?,
+            node: places(&mut bytes)?,
+        };
         let mut cgroups = BTreeMap::new();
         for _ in 0..bytes.number()? {
             let id = bytes.number()?;
@@ -105,7 +122,7 @@ impl Tables {
         }
         bytes.0.is_empty().then_some(Self {
             source,
-            cpus,
+            topology,
             missing,
             unreadable,
             names,
@@ -118,6 +135,14 @@ fn put_text(to: &mut Vec<u8>, text: &str) {
     let text = &text[..text.floor_char_boundary(TEXT_CAP as usize)];
     put(to, text.len() as u64);
     to.extend_from_slice(text.as_bytes());
+}
+
+fn places(bytes: &mut Bytes<'_>) -> Option<Vec<u32>> {
+    let mut places = Vec::new();
+    for _ in 0..bytes.number()? {
+        places.push(u32::try_from(bytes.number()?).ok()?);
+    }
+    Some(places)
 }
 
 fn texts(bytes: &mut Bytes<'_>) -> Option<Vec<String>> {

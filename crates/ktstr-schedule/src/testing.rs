@@ -1,8 +1,8 @@
 //! Schedules written by hand, for tests.
 
 use crate::event::{Class, Cpu, CpuMask, DequeueReason, Event, Pid, Reason, What};
-use crate::query::{Answers, Topology};
-use crate::{Schedule, Tables, Writer};
+use crate::query::Answers;
+use crate::{Schedule, Tables, Topology, Writer};
 
 /// Collects events; the time is that of the last [`Script::at`].
 #[derive(Debug, Default)]
@@ -65,17 +65,20 @@ impl Script {
     pub(crate) fn file(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         self.events.iter().for_each(|event| writer.push(*event));
-        writer.finish(&self.tables)
+        let topology = Topology {
+            llc: vec![0, 0, 1, 1],
+            node: vec![0, 0, 0, 1],
+        };
+        writer.finish(&Tables {
+            topology,
+            ..self.tables.clone()
+        })
     }
 
     #[track_caller]
     pub(crate) fn answers(&self) -> Answers {
         let file = self.file();
         let schedule = Schedule::read(&file).expect("a writer's file can be read");
-        let topology = Topology {
-            llc: vec![0, 0, 1, 1],
-            node: vec![0, 0, 0, 1],
-        };
-        Answers::of(&schedule, &topology).expect("a writer's events can be read")
+        Answers::of(&schedule).expect("a writer's events can be read")
     }
 }

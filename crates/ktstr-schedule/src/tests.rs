@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use crate::event::{Class, Cpu, CpuMask, DequeueReason, Event, Pid, Reason, What};
-use crate::query::{Answers, Topology};
+use crate::query::Answers;
 use crate::tables::Cgroup;
 use crate::testing::Script;
-use crate::{ReadError, Schedule, Tables, Writer};
+use crate::{ReadError, Schedule, Tables, Topology, Writer};
 
 /// `switches` switches with what belongs to them, at uneven times.
 fn busy(switches: u32) -> Vec<Event> {
@@ -82,7 +82,7 @@ fn a_file_that_grows_over_its_bound_loses_its_oldest_switches_and_says_so() {
         .iter()
         .filter(|e| matches!(e.what, What::Affinity { .. }));
     assert_eq!(affinities.count(), 4, "rare events stay");
-    let answers = Answers::of(&schedule, &Topology::default()).expect("the same");
+    let answers = Answers::of(&schedule).expect("the same");
     assert_eq!(
         answers.missing_ns,
         gaps.iter().map(|g| g.to_ns - g.from_ns).sum::<u64>()
@@ -94,7 +94,10 @@ fn a_file_that_grows_over_its_bound_loses_its_oldest_switches_and_says_so() {
 #[test]
 fn tables_are_kept() {
     let mut tables = Tables {
-        cpus: 8,
+        topology: Topology {
+            llc: vec![0, 0, 300, 300],
+            node: vec![0, 0, 1, 1],
+        },
         missing: vec!["scx_kick_cpu".to_owned()],
         unreadable: 3,
         ..Tables::default()
@@ -165,7 +168,7 @@ proptest! {
         let file = file(&events, usize::MAX);
         let schedule = Schedule::read(&file).expect("a writer's file can be read");
         prop_assert_eq!(schedule.events().expect("its events too"), events);
-        Answers::of(&schedule, &Topology::default()).expect("every schedule has answers");
+        Answers::of(&schedule).expect("every schedule has answers");
     }
 
     #[test]
@@ -177,9 +180,9 @@ proptest! {
         for kind in [crate::section::Kind::Chunk, crate::section::Kind::Tables] {
             let mut file = crate::section::header();
             crate::section::append(&mut file, kind, &bytes);
-            crate::section::append(&mut file, crate::section::Kind::Tables, &[1, 0, 0, 0, 0, 0]);
+            crate::section::append(&mut file, crate::section::Kind::Tables, &[1, 0, 0, 0, 0, 0, 0]);
             if let Ok(schedule) = Schedule::read(&file) {
-                let _ = Answers::of(&schedule, &Topology::default());
+                let _ = Answers::of(&schedule);
             }
         }
         let packed = miniz_oxide::deflate::compress_to_vec(&bytes, 1);

@@ -159,6 +159,8 @@ pub struct VmResult {
     /// The test's name.
     pub entry_name: Option<&'static str>,
     pub(crate) trace: Option<ktstr_record::Switches>,
+    /// The schedule's file.
+    pub(crate) schedule: Option<Vec<u8>>,
     /// Names what the machine's template was made of.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,

@@ -56,7 +56,7 @@ fn end_of_time(_: &Ctx) -> Result<AssertResult> {
         step_index: u16::MAX,
         elapsed_ms: u64::MAX,
         op_count: u32::MAX,
-        op_kinds: u32::MAX,
+        op_kinds: u64::MAX,
         cgroup_count: u32::MAX,
         worker_count: u32::MAX,
         total_iterations: u64::MAX,

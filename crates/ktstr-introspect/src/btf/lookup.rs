@@ -158,6 +158,14 @@ impl Btf {
         None
     }
 
+    /// Place of the parameter `name` of function `function`, counted from 0. Prototypes change
+    /// from one kernel to the next; names seldom do.
+    pub fn parameter(&self, function: &str, name: &str) -> Option<u32> {
+        let prototype = self.get(self.find(function, Kind::Func)?.target()?)?;
+        let place = prototype.parameters().position(|found| found == name)?;
+        u32::try_from(place).ok()
+    }
+
     /// Name of the enumerator of enum `name` with that value.
     pub fn enumerator(&self, name: &str, value: i64) -> Option<&str> {
         let ty = self

@@ -136,3 +136,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_parameter_is_found_by_its_name() {
+    let mut builder = Builder::new();
+    let int = builder.int("int", 4, 1);
+    let [first, second] = ["cpu", "flags"].map(|name| builder.string(name));
+    let prototype = builder.raw("", 13, false, 2, 0, &[first, int, second, int]);
+    builder.raw("kick", 12, false, 0, prototype, &[]);
+    let btf = Btf::parse(builder.finish()).expect("parses");
+    assert_eq!(btf.parameter("kick", "flags"), Some(1));
+    assert_eq!(btf.parameter("kick", "task"), None);
+    assert_eq!(btf.parameter("no_such", "cpu"), None);
+}

@@ -324,6 +324,19 @@ impl<'a> Type<'a> {
         })
     }
 
+    /// Names of the parameters of a [`Kind::FuncProto`]; none for other kinds.
+    pub fn parameters(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let this = *self;
+        let count = match this.kind() {
+            Kind::FuncProto => this.record.vlen,
+            _ => 0,
+        };
+        (0..count as usize).map_while(move |index| {
+            let name = this.payload_word(2 * index)?;
+            Some(this.btf.string(name))
+        })
+    }
+
     fn triple(&self, index: usize) -> Option<(u32, u32, u32)> {
         let at = 3 * index;
         Some((

@@ -8,6 +8,7 @@ mod account;
 mod idle;
 mod percentile;
 mod state;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -19,7 +20,6 @@ pub use percentile::percentile;
 pub use state::TaskInfo;
 pub use totals::{Key, Totals};
 pub use waits::{Wait, WaitCause};
-pub use walk::Topology;
 
 use std::collections::BTreeMap;
 
@@ -51,9 +51,9 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Walks through `schedule`; migrations are told apart by `topology`.
-    pub fn of(schedule: &Schedule<'_>, topology: &Topology) -> Result<Self, ReadError> {
-        let mut walk = walk::Walk::new(schedule.tables(), topology);
+    /// Walks through `schedule`.
+    pub fn of(schedule: &Schedule<'_>) -> Result<Self, ReadError> {
+        let mut walk = walk::Walk::new(schedule.tables());
         schedule.for_each(|event| match event {
             Ok(event) => walk.event(event),
             Err(gap) => walk.gap(gap),

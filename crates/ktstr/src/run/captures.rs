@@ -233,14 +233,18 @@ pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, Strin
             .map_err(|e| e.to_string())
     };
     let runqueues = symbol("runqueues")?;
-    Ok(WatchPoints {
+    let mut points = WatchPoints {
         switch_to: symbol("__switch_to")?,
         pid_offset: offset("task_struct", "pid")? as u32,
         timer: symbol("hrtimer_interrupt")?,
         next_event_offset: offset("clock_event_device", "next_event")? as u32,
         this_rq_cpu: runqueues.wrapping_add(offset("rq", "cpu")?),
         this_rq_clock: runqueues.wrapping_add(offset("rq", "clock")?),
-    })
+        rq_clock_offset: offset("rq", "clock")? as u32,
+        ..WatchPoints::default()
+    };
+    super::schedule::add_points(&mut points, known);
+    Ok(points)
 }
 
 /// Overrides sched_ext's runnable-stall timeout in a machine whose scheduler is attached.

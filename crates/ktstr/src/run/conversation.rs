@@ -9,6 +9,8 @@ use ktstr_mailbox::{
     CALL_IDLE, Full, Layout, Place, Reader, Region, Ring, RingError, Writer, is_ready,
 };
 
+use super::captures::Knowledge;
+use super::schedule::Recorder;
 use super::transcript::Transcript;
 use super::watch::{Silence, Watch};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
@@ -82,6 +84,8 @@ pub(super) struct Conversation {
     quiet: (u64, Vec<Option<VcpuTime>>),
     /// Under the virtual clock: why the guest stands still since the last look.
     pub(super) hold: Option<Hold>,
+    /// Records the schedule, in a run under the virtual clock.
+    pub(super) recorder: Option<Recorder>,
 }
 
 impl Conversation {
@@ -99,6 +103,7 @@ impl Conversation {
             next_check: Instant::now(),
             quiet: (0, Vec::new()),
             hold: None,
+            recorder: None,
         }
     }
 
@@ -208,14 +213,19 @@ impl Conversation {
     pub(super) fn until_end(
         &mut self,
         silence: Duration,
-        mut meanwhile: impl FnMut(&mut Machine, &Transcript, Duration) -> Result<(), MachineError>,
+        mut meanwhile: impl FnMut(
+            &mut Machine,
+            &mut Option<Recorder>,
+            &Transcript,
+            Duration,
+        ) -> Result<(), MachineError>,
     ) -> Result<End, MachineError> {
         loop {
             if let Some(end) = self.look(silence)? {
                 return Ok(end);
             }
             let now = self.now();
-            meanwhile(&mut self.machine, &self.said, now)?;
+            meanwhile(&mut self.machine, &mut self.recorder, &self.said, now)?;
         }
     }
 
@@ -244,6 +254,14 @@ impl Conversation {
                     return Ok(self.check(silence));
                 }
                 // Nothing moves any more: what is in the mailbox is the last of it.
+            }
+            if let (Some(recorder), Some(clock)) =
+                (&mut self.recorder, self.machine.virtual_clock())
+            {
+                recorder.drain(clock);
+            }
+            if self.hold == Some(Hold::Full) {
+                return Ok(self.check(silence));
             }
         } else {
             std::thread::sleep(POLL);
@@ -276,6 +294,9 @@ impl Conversation {
                 return Ok(Some(End::Lost(lost)));
             }
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.follow(&self.said);
+        }
         if self.said.bye {
             return Ok(Some(End::Bye));
         }
@@ -283,6 +304,14 @@ impl Conversation {
             return Ok(Some(End::Halted(halt)));
         }
         Ok(self.check(silence))
+    }
+
+    /// The schedule's file, once the guest will not go on.
+    pub(super) fn finish_recording(&mut self, knowledge: &mut Knowledge) -> Option<Vec<u8>> {
+        let mut recorder = self.recorder.take()?;
+        recorder.drain(self.machine.virtual_clock()?);
+        recorder.look_up(&self.machine, knowledge);
+        Some(recorder.finish())
     }
 
     fn check(&mut self, silence: Duration) -> Option<End> {

@@ -10,6 +10,8 @@ use ktstr_record::{
     SchedulerRecord, SwitchesRecord, runs_root,
 };
 
+use ktstr_schedule::SCHEDULE_FILE;
+
 use super::plan::Plan;
 use super::{Finished, report, sentence};
 
@@ -89,6 +91,9 @@ pub(super) fn keep(
         }
         if let Some(trace) = &vm.trace {
             folder.add_bytes(SWITCHES_FILE, &trace.encode())?;
+        }
+        if let Some(schedule) = &vm.schedule {
+            folder.add_bytes(SCHEDULE_FILE, schedule)?;
         }
         if let Some(monitor) = vm.monitor.as_ref().filter(|m| !m.samples.is_empty()) {
             folder.add_json("monitor.json", monitor)?;

@@ -17,6 +17,7 @@ mod monitor;
 mod plan;
 mod refusal;
 mod report;
+mod schedule;
 mod scheduler;
 mod sentence;
 mod start;
@@ -368,7 +369,10 @@ impl Run {
         let silence = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
         let mut end = match early {
             Some(end) => end,
-            None => conversation.until_end(silence, |machine, said, now| {
+            None => conversation.until_end(silence, |machine, recorder, said, now| {
+                if let Some(recorder) = recorder {
+                    recorder.look_up(machine, &mut knowledge);
+                }
                 let sample = monitor.look(machine, &mut knowledge, said, now);
                 let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
                 if let Some(clock) = machine.virtual_clock() {
@@ -381,7 +385,8 @@ impl Run {
         if let End::GaveUp(_, silence) = &mut end {
             silence.tasks = captures::current_tasks(&conversation.machine, &mut knowledge);
         }
-        let followed = follow(&conversation, &end, template)?;
+        let mut followed = follow(&conversation, &end, template)?;
+        followed.schedule = conversation.finish_recording(&mut knowledge);
         let conversation::Conversation { machine, said, .. } = conversation;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
@@ -448,6 +453,7 @@ struct Followed {
     digest: Option<String>,
     switches: Option<(u64, u64)>,
     trace: Option<Switches>,
+    schedule: Option<Vec<u8>>,
     template: Option<String>,
     took: Duration,
 }
@@ -476,6 +482,7 @@ fn follow(
         }),
         template,
         took: began.elapsed(),
+        ..Followed::default()
     })
 }
 
@@ -532,6 +539,7 @@ fn vm_result(
             .map(|_| captures.digest.finalize().to_hex().to_string()),
         digest_time: followed.took + captures.digest_time,
         trace: followed.trace,
+        schedule: followed.schedule,
         template: followed.template,
         start: level.name(),
         seed: plan.job.seed,

@@ -127,6 +127,7 @@ fn whole_screen(end: &End, left: Left) -> String {
         captures_digest: None,
         digest_time: Duration::ZERO,
         trace: None,
+        schedule: None,
         template: None,
         start: "attached",
         seed: 7,

@@ -12,6 +12,7 @@ use super::captures::{self, Knowledge};
 use super::conversation::{Conversation, End};
 use super::engine::Engine;
 use super::plan::{Files, Plan};
+use super::schedule::{self, Recorder};
 use super::{RunError, environment, warm};
 
 /// The wall clock of every run under the virtual clock starts here: 2020-01-02.
@@ -81,11 +82,13 @@ fn cold(
     for files in [&plan.base, &plan.for_scheduler] {
         pack(&mut archive, files, &mut present)?;
     }
-    let points = boot_points(engine, knowledge)?;
+    let points = schedule::points_of_run(&boot_points(engine, knowledge)?);
     let spec = plan.machine(engine);
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
+    let mut conversation = Conversation::new(machine, plan.shape.cpus());
+    conversation.recorder = Recorder::new(&points, &plan.shape);
     Ok(Started {
-        conversation: Conversation::new(machine, plan.shape.cpus()),
+        conversation,
         level: Level::Cold(why),
         present,
         console: String::new(),

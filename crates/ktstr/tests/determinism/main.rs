@@ -145,6 +145,20 @@ fn looking_changes_nothing() {
 }
 
 #[test]
+fn recording_the_schedule_changes_nothing() {
+    let runs = ["1", "0"].map(|value| {
+        let ended = common::Case::new("contended")
+            .env("KTSTR_SCHEDULE", value)
+            .run();
+        let record = ended.record.as_ref().expect("the run left a record");
+        let schedule = record.path.with_file_name(ktstr_schedule::SCHEDULE_FILE);
+        assert_eq!(schedule.exists(), value == "1");
+        runs::of_child(&ended)
+    });
+    assert_one("with and without a schedule", &runs);
+}
+
+#[test]
 fn what_is_seen_is_the_same_too() {
     let looked = contended_runs(repeated(20), seen(20));
     assert_eq!(looked[0].record.periodic_real, 20);

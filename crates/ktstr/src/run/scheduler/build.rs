@@ -6,7 +6,6 @@
 //! never missed.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use ktstr_scenario::scheduler::Scheduler;
-use rustix::fs::{FlockOperation, flock};
+use ktstr_state::{Lock, Place};
 use serde_json::Value;
 
 use crate::run::{RunError, environment};
@@ -131,8 +130,8 @@ pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     let outcome = match SESSIONS.iter().find_map(|name| environment(name)) {
         None => ask(request)?,
         Some(session) => {
-            let root = ktstr_kernel::cache::Cache::from_env()?;
-            of_session(request, &session, &root.root().join("builds"))?
+            let cache = ktstr_kernel::cache::Cache::from_env()?;
+            of_session(request, &session, cache.folder("builds")?.path())?
         }
     };
     done.insert(request.clone(), outcome.clone());
@@ -142,10 +141,11 @@ pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
 /// The answer that another process of the session left, else a new one, left for the next.
 fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome, RunError> {
     let key = blake3::hash(format!("{session}\0{request:?}").as_bytes());
-    let Ok(mut answer) = open(folder, &key.to_hex()[..32]) else {
+    let Ok(lock) = open(folder, &key.to_hex()[..32]) else {
         // Without a place to leave it the answer costs time, nothing else.
         return ask(request);
     };
+    let mut answer = lock.file();
     let mut kept = String::new();
     if answer.read_to_string(&mut kept).is_ok()
         && let Some(path) = kept.strip_suffix('\n').map(PathBuf::from)
@@ -164,29 +164,16 @@ fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome
     Ok(outcome)
 }
 
-/// The answer's file, locked; the lock is released with the file.
-fn open(folder: &Path, name: &str) -> std::io::Result<File> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    for entry in std::fs::read_dir(folder)?.flatten() {
+/// The answer's file, locked. Answers of sessions that are long over are removed.
+fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|meta| meta.modified());
         if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEEP)) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(folder.join(name))?;
-    flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
+    let what = "a build of the scheduler for another test of this session";
+    Ok(Lock::take(&folder.join(name), Place::CACHE, what)?)
 }
 
 /// Asks cargo.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ktstr_machine::{Machine, MachineSpec};
+use ktstr_machine::{Machine, MachineSpec, WatchPoints};
 
 use ktstr_record::terminal::tell;
 
@@ -14,6 +14,7 @@ use crate::run::captures::Knowledge;
 use crate::run::conversation::Conversation;
 use crate::run::engine::Engine;
 use crate::run::plan::Plan;
+use crate::run::schedule::{self, Recorder};
 use crate::run::start::{Level, Started};
 
 /// Forks a machine for `plan` from its template, which is made if need be.
@@ -46,14 +47,13 @@ fn attempt(
         Some(found) => found,
         None => keys.build(root, plan, engine, knowledge)?,
     };
-    let machine = restore(plan, engine, &template, false, &template.ram)?;
+    let points = schedule::points_of_run(&template.description.points);
+    let machine = restore(plan, engine, &template, false, &template.ram, &points)?;
+    let cpus = plan.shape.cpus();
+    let mut conversation = Conversation::resume(machine, cpus, template.places(), template.said());
+    conversation.recorder = Recorder::new(&points, &plan.shape);
     Ok(Started {
-        conversation: Conversation::resume(
-            machine,
-            plan.shape.cpus(),
-            template.places(),
-            template.said(),
-        ),
+        conversation,
         level,
         present: template.description.present.clone(),
         console: template.description.console.clone(),
@@ -146,6 +146,7 @@ pub(super) fn restore(
     template: &Template,
     share: bool,
     ram: &[std::fs::File],
+    points: &WatchPoints,
 ) -> Result<Machine, WarmError> {
     Machine::restore(
         &plan.qemu,
@@ -153,7 +154,7 @@ pub(super) fn restore(
         ram,
         share,
         &template.state(),
-        &template.description.points,
+        points,
     )
     .map_err(|error| WarmError::Damaged {
         key: template.description.key.clone(),

@@ -41,7 +41,7 @@ impl Maker<'_> {
             &super::fork::specification(plan, self.engine, true),
             &archive.build().map_err(RunError::from)?,
             &making.ram,
-            &boot_points(self.engine, knowledge)?,
+            &boot_points(self.engine, knowledge)?.without_hooks(),
         )?;
         let mut conversation = Conversation::new(machine, plan.shape.cpus());
         conversation.run()?;
@@ -92,7 +92,14 @@ impl Maker<'_> {
             sparse::copy(from, to)
                 .map_err(|e| WarmError::files("copying the template's RAM", e))?;
         }
-        let machine = super::fork::restore(self.plan, self.engine, base, true, &making.ram)?;
+        let machine = super::fork::restore(
+            self.plan,
+            self.engine,
+            base,
+            true,
+            &making.ram,
+            &base.description.points.without_hooks(),
+        )?;
         let cpus = self.plan.shape.cpus();
         let mut started = Started {
             conversation: Conversation::resume(machine, cpus, base.places(), base.said()),

@@ -338,23 +338,3 @@ pub(super) fn discard(root: &Path, key: &str) -> Result<(), WarmError> {
         Err(e) => Err(WarmError::files(format!("removing the template {key}"), e)),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_is_released_though_a_forked_process_has_its_descriptor() {
-        let root = tempfile::tempdir().expect("a temporary folder");
-        let lock = lock_file(root.path(), "key").expect("own folder");
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody has it");
-        // What a fork leaves in the child, as a second descriptor of the same open file.
-        let inherited = lock.0.try_clone().expect("a descriptor");
-        let other = lock_file(root.path(), "key").expect("own folder");
-        let take = || flock(&other, FlockOperation::NonBlockingLockExclusive);
-        assert!(take().is_err());
-        drop(lock);
-        assert!(take().is_ok());
-        drop(inherited);
-    }
-}

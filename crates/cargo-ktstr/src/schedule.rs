@@ -1,0 +1,239 @@
+//! `cargo ktstr schedule`: what the schedule of a recorded run says of each task and each CPU.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use ktstr_record::runs_root;
+use ktstr_schedule::query::{Answers, Idle, Totals, percentile};
+use ktstr_schedule::{Cpu, Pid, SCHEDULE_FILE, Schedule};
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::replay;
+use crate::table::numbers;
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    record: PathBuf,
+    /// Only tasks of that process id, or with that in their name.
+    #[arg(long, value_name = "X")]
+    task: Option<String>,
+    /// Only this phase of the scenario: 0 is before the first step, 1 the first step.
+    #[arg(long, value_name = "N")]
+    phase: Option<u16>,
+    /// Print a JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the schedule says of one task. Waits are in nanoseconds.
+#[derive(Debug, Serialize)]
+struct Task {
+    pid: u32,
+    name: Option<String>,
+    cgroups: Vec<String>,
+    #[serde(flatten)]
+    totals: Totals,
+    waits: usize,
+    wait_p50_ns: Option<u64>,
+    wait_p99_ns: Option<u64>,
+    wait_max_ns: Option<u64>,
+}
+
+/// What it says of one CPU.
+#[derive(Debug, Serialize)]
+struct OneCpu {
+    cpu: u16,
+    run_ns: u64,
+    #[serde(flatten)]
+    idle: Idle,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Summary {
+    tasks: Vec<Task>,
+    cpus: Vec<OneCpu>,
+    wasted_ns: u64,
+    missing_ns: u64,
+    missing_functions: Vec<String>,
+    unreadable: u64,
+}
+
+/// Prints it.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let record = replay::find(&options.record, &runs_root())?;
+    let path = record.with_file_name(SCHEDULE_FILE);
+    let file = std::fs::read(&path).with_context(|| {
+        format!(
+            "reading {}: only runs under the virtual clock leave a schedule, and none with KTSTR_SCHEDULE=0",
+            path.display()
+        )
+    })?;
+    let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
+    let answers = Answers::of(&schedule).with_context(|| path.display().to_string())?;
+    let summary = summarise(&schedule, &answers, options);
+    if summary.tasks.is_empty()
+        && let Some(wanted) = &options.task
+    {
+        bail!("no task `{wanted}` in {}", path.display());
+    }
+    if options.json {
+        serde_json::to_writer_pretty(&mut *out, &summary)?;
+        writeln!(out)?;
+    } else {
+        print(out, &summary)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> Summary {
+    let tables = schedule.tables();
+    let in_phase = |phase| options.phase.is_none() || phase == options.phase;
+    let pids: BTreeSet<Pid> = answers.totals.keys().map(|key| key.task).collect();
+    let mut tasks: Vec<Task> = pids
+        .into_iter()
+        .map(|pid| {
+            let info = answers.tasks.get(&pid);
+            let waits = answers.waits_ns(|wait| wait.task == pid && in_phase(wait.phase));
+            let cgroups = info.map_or(&[][..], |info| &info.cgroups);
+            let paths = cgroups.iter().map(|id| match tables.cgroups.get(id) {
+                Some(cgroup) => cgroup.path.clone(),
+                None => format!("cgroup {id}"),
+            });
+            Task {
+                pid: pid.0,
+                name: info.and_then(|info| info.name()).map(str::to_owned),
+                cgroups: paths.collect(),
+                totals: answers.sum(|key| key.task == pid && in_phase(key.phase)),
+                waits: waits.len(),
+                wait_p50_ns: percentile(&waits, 50.0),
+                wait_p99_ns: percentile(&waits, 99.0),
+                wait_max_ns: waits.last().copied(),
+            }
+        })
+        .filter(|task| task.totals != Totals::default())
+        .filter(|task| options.task.as_ref().is_none_or(|wanted| is(task, wanted)))
+        .collect();
+    tasks.sort_by_key(|task| (std::cmp::Reverse(task.totals.run_ns), task.pid));
+    let cpus = (0..tables.topology.llc.len() as u16)
+        .map(|cpu| {
+            let idle = answers.idle.iter();
+            let idle = idle.filter(|((phase, on), _)| *on == Cpu(cpu) && in_phase(*phase));
+            OneCpu {
+                cpu,
+                run_ns: answers
+                    .sum(|key| key.cpu == Cpu(cpu) && in_phase(key.phase))
+                    .run_ns,
+                idle: idle.fold(Idle::default(), |sum, (_, idle)| Idle {
+                    idle_ns: sum.idle_ns + idle.idle_ns,
+                    beside_waiter_ns: sum.beside_waiter_ns + idle.beside_waiter_ns,
+                }),
+            }
+        })
+        .collect();
+    let wasted = answers.wasted_ns.iter();
+    Summary {
+        tasks,
+        cpus,
+        wasted_ns: wasted
+            .filter(|(phase, _)| in_phase(**phase))
+            .map(|(_, ns)| ns)
+            .sum(),
+        missing_ns: answers.missing_ns,
+        missing_functions: tables.missing.clone(),
+        unreadable: tables.unreadable,
+    }
+}
+
+fn is(task: &Task, wanted: &str) -> bool {
+    wanted.parse() == Ok(task.pid) || task.name.as_ref().is_some_and(|name| name.contains(wanted))
+}
+
+fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
+    let header = [
+        "TASK",
+        "PID",
+        "CGROUP",
+        "RAN MS",
+        "WAITED MS",
+        "WAITS",
+        "P50 US",
+        "P99 US",
+        "MAX US",
+        "SLEPT",
+        "PREEMPTED",
+        "YIELDED",
+        "MOVED",
+    ];
+    let mut table = numbers(&header, 3);
+    for task in &summary.tasks {
+        let totals = &task.totals;
+        let us = |ns: Option<u64>| {
+            ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.1}", ns as f64 / 1e3))
+        };
+        table.add_row([
+            escape(task.name.as_deref().unwrap_or("-")),
+            task.pid.to_string(),
+            escape(task.cgroups.last().map_or("-", String::as_str)),
+            ms(totals.run_ns),
+            ms(totals.wait_ns),
+            task.waits.to_string(),
+            us(task.wait_p50_ns),
+            us(task.wait_p99_ns),
+            us(task.wait_max_ns),
+            totals.slept.to_string(),
+            totals.preempted.to_string(),
+            totals.yielded.to_string(),
+            totals.migrations.to_string(),
+        ]);
+    }
+    writeln!(out, "{}\n", table.trim_fmt())?;
+    let mut table = numbers(&["CPU", "BUSY MS", "IDLE MS", "IDLE BESIDE A WAITER MS"], 0);
+    for cpu in &summary.cpus {
+        table.add_row([
+            cpu.cpu.to_string(),
+            ms(cpu.run_ns),
+            ms(cpu.idle.idle_ns),
+            ms(cpu.idle.beside_waiter_ns),
+        ]);
+    }
+    writeln!(out, "{}\n", table.trim_fmt())?;
+    writeln!(
+        out,
+        "Waiting tasks could have used {} ms of idle CPU time.",
+        ms(summary.wasted_ns)
+    )?;
+    if summary.missing_ns != 0 {
+        let missing = ms(summary.missing_ns);
+        writeln!(
+            out,
+            "The schedule grew over its bound: {missing} ms of it were left out."
+        )?;
+    }
+    if summary.unreadable != 0 {
+        writeln!(
+            out,
+            "{} words of guest memory could not be read.",
+            summary.unreadable
+        )?;
+    }
+    if !summary.missing_functions.is_empty() {
+        let names = summary.missing_functions.join(", ");
+        writeln!(out, "This kernel does not have {names}.")?;
+    }
+    Ok(())
+}
+
+fn ms(ns: u64) -> String {
+    format!("{:.1}", ns as f64 / 1e6)
+}
+
+/// Names come from the guest: a terminal must not obey them.
+fn escape(text: &str) -> String {
+    text.escape_debug().to_string()
+}

@@ -1,0 +1,238 @@
+//! Events: entries of the functions that the host named, with what it wants to know of their
+//! arguments.
+//!
+//! The host takes events out only while the guest is held, so a full buffer holds the guest until
+//! it has: nothing is ever lost, and the guest does not notice.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::{Mutex, PoisonError};
+
+use crate::control::{
+    CLOCK_HERE, Fetch, KIND_SCHEDULE, KIND_SWITCH, KIND_YIELD, NO_CPU, NO_TASK, OPERANDS, Operand,
+    Reason,
+};
+use crate::qemu::{Reader, Register};
+use crate::shared::Shared;
+
+/// CPUs whose current task is followed.
+const CPUS: usize = 1024;
+/// Places of the cache, a power of two.
+const CACHE: usize = 1 << 12;
+
+/// Whether the current task of a CPU has yielded.
+#[derive(Clone, Copy, PartialEq)]
+enum Yield {
+    No,
+    Called,
+    /// In the `__schedule()` that follows: a switch now is its outcome.
+    Scheduling,
+}
+
+/// What is remembered between two events.
+struct Memory {
+    current: Vec<u32>,
+    yields: Vec<Yield>,
+    /// Words that do not change, by their addresses.
+    cache: Vec<(u64, u64)>,
+}
+
+/// Where to look, and what was seen.
+pub struct Recorder {
+    /// Addresses of hooked functions, sorted, each with its hook's place in the page.
+    addresses: Vec<(u64, usize)>,
+    memory: Mutex<Memory>,
+}
+
+impl Recorder {
+    /// Takes over the hooks of the page.
+    pub fn new(shared: &Shared) -> Self {
+        let hooks = shared.control().hooks.iter().enumerate();
+        let mut addresses: Vec<(u64, usize)> = hooks
+            .map(|(index, hook)| (hook.address.load(Relaxed), index))
+            .filter(|(address, _)| *address != 0)
+            .collect();
+        addresses.sort_unstable();
+        Self {
+            addresses,
+            memory: Mutex::new(Memory {
+                current: vec![NO_TASK; CPUS],
+                yields: vec![Yield::No; CPUS],
+                cache: vec![(0, 0); CACHE],
+            }),
+        }
+    }
+
+    /// The hook at `address`, if there is one. Asked for each instruction that is translated.
+    pub fn hook_at(&self, address: u64) -> Option<usize> {
+        let (first, last) = (self.addresses.first()?, self.addresses.last()?);
+        if address < first.0 || address > last.0 {
+            return None;
+        }
+        let found = self.addresses.binary_search_by_key(&address, |hook| hook.0);
+        self.addresses.get(found.ok()?).map(|hook| hook.1)
+    }
+
+    /// A context switch, which is followed anyway.
+    pub fn switch(&self, shared: &Shared, cpu: u32, clock_ns: u64, tasks: [u32; 2]) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let [prev, next] = tasks;
+        let mut yielded = false;
+        let place = cpu as usize;
+        if let Some(state) = memory.yields.get_mut(place) {
+            yielded = *state == Yield::Scheduling;
+            *state = Yield::No;
+        }
+        if let Some(current) = memory.current.get_mut(place) {
+            *current = next;
+        }
+        drop(memory);
+        let mut words = [0; OPERANDS];
+        words[..3].copy_from_slice(&[u64::from(prev), u64::from(next), u64::from(yielded)]);
+        let seen = Seen {
+            kind: KIND_SWITCH,
+            cpu,
+            current: prev,
+            clock_ns,
+            unreadable: 0,
+            words,
+        };
+        append(shared, &seen);
+    }
+
+    /// The entry of a hooked function.
+    pub fn observe(&self, shared: &Shared, reader: &mut Reader, index: usize) {
+        let control = shared.control();
+        let Some(hook) = control.hooks.get(index) else {
+            return;
+        };
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = reader.register(Register::GsBase);
+        let cpu = here
+            .map(|base| base.wrapping_add(control.this_rq_cpu.load(Relaxed)))
+            .and_then(|address| memory.cached(reader, address, 4, false))
+            .map_or(NO_CPU, |cpu| cpu as u32);
+        let kind = hook.kind.load(Relaxed);
+        if let Some(state) = memory.yields.get_mut(cpu as usize) {
+            match (kind, *state) {
+                (KIND_YIELD, _) => *state = Yield::Called,
+                (KIND_SCHEDULE, Yield::Called) => *state = Yield::Scheduling,
+                (KIND_SCHEDULE, _) => *state = Yield::No,
+                _ => {}
+            }
+        }
+        if matches!(kind, KIND_YIELD | KIND_SCHEDULE) {
+            return;
+        }
+        let clock = match hook.clock.load(Relaxed) {
+            CLOCK_HERE => here.map(|b| b.wrapping_add(control.this_rq_clock.load(Relaxed))),
+            register => Register::argument(register - 1)
+                .and_then(|register| reader.register(register))
+                .map(|rq| rq.wrapping_add(u64::from(control.rq_clock_offset.load(Relaxed)))),
+        };
+        let clock = clock.and_then(|address| reader.u64(address));
+        let mut unreadable = 0;
+        let words = std::array::from_fn(|place| {
+            let operand: &Operand = &hook.operands[place];
+            memory.fetch(reader, here, operand).unwrap_or_else(|| {
+                unreadable += 1;
+                0
+            })
+        });
+        let current = memory.current.get(cpu as usize).copied();
+        drop(memory);
+        if unreadable != 0 {
+            control.unreadable.fetch_add(u64::from(unreadable), Relaxed);
+        }
+        let current = current.unwrap_or(NO_TASK);
+        let seen = Seen {
+            kind,
+            cpu,
+            current,
+            // Without a clock it happened at the time of the event before.
+            clock_ns: clock.unwrap_or(0),
+            unreadable,
+            words,
+        };
+        append(shared, &seen);
+    }
+}
+
+impl Memory {
+    fn fetch(&mut self, reader: &mut Reader, here: Option<u64>, operand: &Operand) -> Option<u64> {
+        let what = operand.what.load(Relaxed);
+        if what == Fetch::Nothing as u32 {
+            return Some(0);
+        }
+        let offset = |step: usize| u64::from(operand.offsets[step].load(Relaxed));
+        let size = operand.size.load(Relaxed);
+        if what == Fetch::ThisCpu as u32 {
+            let address = here?.wrapping_add(offset(0) | offset(1) << 32);
+            return load(reader, address, size);
+        }
+        let register = Register::argument(operand.register.load(Relaxed))?;
+        let mut value = reader.register(register)?;
+        if what == Fetch::Value as u32 {
+            return Some(value);
+        }
+        let steps = operand.steps.load(Relaxed) as usize;
+        let last = steps.min(operand.offsets.len()).checked_sub(1)?;
+        for step in 0..last {
+            value = reader.u64(value.wrapping_add(offset(step)))?;
+        }
+        let address = value.wrapping_add(offset(last));
+        if what == Fetch::Load as u32 {
+            return load(reader, address, size);
+        }
+        self.cached(reader, address, size, what == Fetch::Fresh as u32)
+    }
+
+    /// The word at `address`, from memory only if it is `fresh` or was not read before.
+    fn cached(&mut self, reader: &mut Reader, address: u64, size: u32, fresh: bool) -> Option<u64> {
+        // Structures are aligned to 64 bytes and more: the bits above tell them apart.
+        let place = (address >> 6 ^ address >> 18) as usize & (CACHE - 1);
+        let known = self.cache.get_mut(place)?;
+        if fresh || known.0 != address {
+            *known = (address, load(reader, address, size)?);
+        }
+        Some(known.1)
+    }
+}
+
+fn load(reader: &mut Reader, address: u64, size: u32) -> Option<u64> {
+    match size {
+        8 => reader.u64(address),
+        _ => reader.u32(address).map(u64::from),
+    }
+}
+
+/// An event before it has its place.
+struct Seen {
+    kind: u32,
+    cpu: u32,
+    current: u32,
+    clock_ns: u64,
+    unreadable: u32,
+    words: [u64; OPERANDS],
+}
+
+fn append(shared: &Shared, seen: &Seen) {
+    let control = shared.control();
+    let mut number = control.events.load(Relaxed) as usize;
+    if number >= shared.events().len() {
+        shared.hold(Reason::Full, seen.cpu, [0; 2]);
+        number = control.events.load(Relaxed) as usize;
+    }
+    // A host that has not made room is one that does not want any more.
+    let Some(event) = shared.events().get(number) else {
+        return;
+    };
+    event.clock_ns.store(seen.clock_ns, Relaxed);
+    event.kind.store(seen.kind, Relaxed);
+    event.cpu.store(seen.cpu, Relaxed);
+    event.current.store(seen.current, Relaxed);
+    event.unreadable.store(seen.unreadable, Relaxed);
+    for (word, value) in event.words.iter().zip(seen.words) {
+        word.store(value, Relaxed);
+    }
+    control.events.store(number as u64 + 1, Release);
+}

@@ -1,0 +1,179 @@
+//! What an event changes of a task and of a CPU.
+
+use super::state::{Doing, Task};
+use super::totals::{Key, Totals};
+use super::walk::Walk;
+use super::{TaskInfo, Wait, WaitCause};
+use crate::event::{Class, Cpu, Pid, Reason};
+
+impl Walk<'_> {
+    pub(super) fn switch(&mut self, cpu: Cpu, prev: Pid, next: Pid, reason: Reason) {
+        if prev != Pid::IDLE {
+            self.stop(prev, reason);
+        }
+        self.current.insert(cpu, next);
+        self.set_idle(cpu, next == Pid::IDLE);
+        if next == Pid::IDLE {
+            return;
+        }
+        self.end_wait(next, true);
+        let last = self.task(next).ran_on.replace(cpu);
+        self.task(next).queue = cpu;
+        self.task(next).fresh = false;
+        self.set(next, Doing::Running { cpu });
+        let away = |of: &[u32]| {
+            let place = |cpu: Cpu| of.get(usize::from(cpu.0));
+            last.is_some_and(|last| place(last) != place(cpu))
+        };
+        let (llc, node) = (
+            away(&self.tables.topology.llc),
+            away(&self.tables.topology.node),
+        );
+        self.count(next, |totals| {
+            totals.runs += 1;
+            if last.is_some_and(|last| last != cpu) {
+                totals.migrations += 1;
+                totals.llc_migrations += u64::from(llc);
+                totals.node_migrations += u64::from(node);
+            }
+        });
+    }
+
+    fn stop(&mut self, pid: Pid, reason: Reason) {
+        self.count(pid, |totals| match reason {
+            Reason::Slept => totals.slept += 1,
+            Reason::Preempted => totals.preempted += 1,
+            Reason::Yielded => totals.yielded += 1,
+            Reason::Exited | Reason::Idle => {}
+        });
+        let now = self.now;
+        let waiting = |cause| Doing::Waiting {
+            from_ns: now,
+            cause,
+        };
+        let throttled = self.task(pid).doing == Doing::Throttled;
+        let doing = match reason {
+            Reason::Exited => Doing::Gone,
+            Reason::Slept => Doing::Asleep,
+            _ if throttled => Doing::Throttled,
+            Reason::Yielded => waiting(WaitCause::Yielded),
+            Reason::Preempted | Reason::Idle => waiting(WaitCause::Preempted),
+        };
+        self.set(pid, doing);
+    }
+
+    pub(super) fn enqueue(&mut self, pid: Pid, wakeup: bool) {
+        let now = self.now;
+        let task = self.task(pid);
+        let cause = match task.doing {
+            // It is changed while it runs or waits, or was woken before it had left its CPU.
+            Doing::Running { .. } | Doing::Waiting { .. } => return,
+            Doing::Throttled => WaitCause::Unthrottled,
+            _ if task.fresh => WaitCause::Forked,
+            Doing::Asleep | Doing::Unknown if wakeup => WaitCause::Woken,
+            _ => WaitCause::Unknown,
+        };
+        let doing = if self.is_throttled(pid) {
+            Doing::Throttled
+        } else {
+            Doing::Waiting {
+                from_ns: now,
+                cause,
+            }
+        };
+        self.set(pid, doing);
+        self.count(pid, |totals| {
+            totals.wakeups += u64::from(cause == WaitCause::Woken);
+        });
+    }
+
+    /// The task blocks. One that is on a CPU is on it until the switch, and can still be woken.
+    pub(super) fn sleep(&mut self, pid: Pid) {
+        if !matches!(self.task(pid).doing, Doing::Running { .. }) {
+            self.set(pid, Doing::Asleep);
+        }
+    }
+
+    pub(super) fn set(&mut self, pid: Pid, doing: Doing) {
+        self.task(pid).doing = doing;
+        match doing {
+            Doing::Running { .. } | Doing::Waiting { .. } | Doing::Throttled => {
+                self.active.insert(pid)
+            }
+            Doing::Unknown | Doing::Asleep | Doing::Gone => self.active.remove(&pid),
+        };
+    }
+
+    /// Whether a task of the fair class is in a cgroup that is out of quota on the task's CPU, or
+    /// under one: it is put aside as soon as it is woken.
+    fn is_throttled(&self, pid: Pid) -> bool {
+        let Some(task) = self.tasks.get(&pid) else {
+            return false;
+        };
+        let path = |id: u64| {
+            self.tables
+                .cgroups
+                .get(&id)
+                .map(|cgroup| cgroup.path.as_str())
+        };
+        let here = self.throttled.iter().filter(|(_, on)| *on == task.queue);
+        let mut of = here.map(|(cgroup, _)| *cgroup);
+        task.class == Class::Fair
+            && of.any(|cgroup| {
+                let own = task.cgroup == Some(cgroup);
+                let rest = path(cgroup)
+                    .zip(task.cgroup.and_then(path))
+                    .and_then(|(above, own)| own.strip_prefix(above));
+                own || rest.is_some_and(|rest| rest.starts_with('/'))
+            })
+    }
+
+    pub(super) fn end_wait(&mut self, pid: Pid, served: bool) {
+        let task = self.task(pid);
+        if let Doing::Waiting { from_ns, cause } = task.doing {
+            let (cgroup, cpu) = (task.cgroup, task.queue);
+            self.answers.waits.push(Wait {
+                phase: self.phase,
+                task: pid,
+                cgroup,
+                cpu,
+                cause,
+                from_ns,
+                to_ns: self.now,
+                served,
+            });
+        }
+    }
+
+    pub(super) fn count(&mut self, pid: Pid, count: impl FnOnce(&mut Totals)) {
+        let phase = self.phase;
+        let task = self.task(pid);
+        let cpu = task.ran_on.unwrap_or(task.queue);
+        let key = Key {
+            phase,
+            task: pid,
+            cgroup: task.cgroup,
+            cpu,
+        };
+        count(self.answers.totals.entry(key).or_default());
+    }
+
+    pub(super) fn set_idle(&mut self, cpu: Cpu, idle: bool) {
+        if cpu.0 < 128 {
+            let bit = 1u128 << cpu.0;
+            self.idle = if idle {
+                self.idle | bit
+            } else {
+                self.idle & !bit
+            };
+        }
+    }
+
+    pub(super) fn task(&mut self, pid: Pid) -> &mut Task {
+        self.tasks.entry(pid).or_default()
+    }
+
+    pub(super) fn info(&mut self, pid: Pid) -> &mut TaskInfo {
+        self.answers.tasks.entry(pid).or_default()
+    }
+}

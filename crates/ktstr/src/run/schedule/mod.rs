@@ -1,0 +1,198 @@
+//! Recording the schedule of a run under the virtual clock: the plugin observes function entries,
+//! and the host takes them out while the guest is held.
+
+mod observe;
+mod points;
+
+use std::collections::BTreeMap;
+
+use ktstr_introspect::kernel::KernelView;
+use ktstr_machine::{Machine, Observation, Shape, VirtualClock, WatchPoints};
+use ktstr_schedule::{
+    Assembler, Cgroup, Cpu, CpuMask, Event, Pid, Raw, Tables, Topology, What, Writer,
+};
+
+use super::captures::{KernelKnowledge, Knowledge, RamView};
+use super::transcript::Transcript;
+use observe::{Shown, interpret};
+
+/// Tasks of which the name is asked for when the recording begins.
+const MAX_TASKS: usize = 4096;
+
+/// What is observed in a run: all of `points`, unless `KTSTR_SCHEDULE=0` asks for no schedule.
+/// Machines that become templates are not observed at all.
+pub(super) fn points_of_run(points: &WatchPoints) -> WatchPoints {
+    if super::environment("KTSTR_SCHEDULE").as_deref() == Some("0") {
+        return points.without_hooks();
+    }
+    points.clone()
+}
+
+/// Adds the functions that make up a schedule to `points`.
+pub(super) fn add_points(points: &mut WatchPoints, known: &KernelKnowledge) {
+    let found = points::find(&known.symbols, &known.btf);
+    points.hooks = found.hooks;
+    points.missing = found.missing;
+}
+
+/// A schedule that is being recorded.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    assembler: Assembler,
+    writer: Writer,
+    tables: Tables,
+    /// Cgroups whose paths are not known yet: their kernfs nodes, by id.
+    nodes: BTreeMap<u64, u64>,
+    phase: Option<u16>,
+    /// Whether the tasks that were there before the recording have been named.
+    named: bool,
+}
+
+impl Recorder {
+    /// A recorder of a machine of that `shape`, of whose kernel `points` are observed. `None`:
+    /// nothing is observed.
+    pub(super) fn new(points: &WatchPoints, shape: &Shape) -> Option<Self> {
+        if points.hooks.is_empty() {
+            return None;
+        }
+        let llc = |cpu: u32| cpu / (shape.cores * shape.threads).max(1);
+        let node = |cpu: u32| llc(cpu) / shape.llcs_per_node.max(1);
+        let tables = Tables {
+            topology: Topology {
+                llc: (0..shape.cpus()).map(llc).collect(),
+                node: (0..shape.cpus()).map(node).collect(),
+            },
+            missing: points.missing.clone(),
+            ..Tables::default()
+        };
+        Some(Self {
+            tables,
+            ..Self::default()
+        })
+    }
+
+    /// Takes in what was observed since the last time. The guest must be held.
+    pub(super) fn drain(&mut self, clock: &VirtualClock) {
+        clock.take_observations(|seen| self.observe(&seen));
+        self.tables.unreadable = clock.unreadable();
+    }
+
+    /// Notes the phase in which the guest now is. What it says comes from where it is held, so
+    /// everything observed before belongs to the phase before.
+    pub(super) fn follow(&mut self, said: &Transcript) {
+        let open = said.window.opened.is_some() && said.window.closed.is_none();
+        let phase = open.then_some(said.step_index);
+        if phase != self.phase {
+            self.phase = phase;
+            self.note(phase.map_or(What::End {}, |number| What::Phase { number }));
+        }
+    }
+
+    /// Finds out what only the guest's memory knows: the paths of cgroups that came up, and once
+    /// who was there before. The guest must be held.
+    pub(super) fn look_up(&mut self, machine: &Machine, knowledge: &mut Knowledge) {
+        if self.named && self.nodes.is_empty() {
+            return;
+        }
+        let Ok(known) = knowledge.get() else {
+            return;
+        };
+        let memory = RamView(machine.ram());
+        let Ok(view) = KernelView::new(&memory, &known.symbols, &known.btf) else {
+            return;
+        };
+        if !std::mem::replace(&mut self.named, true) {
+            self.name_tasks(&view);
+        }
+        for (id, node) in std::mem::take(&mut self.nodes) {
+            // A node that is another one by now is that of a cgroup that is gone.
+            if let Ok((found, path)) = view.cgroup_at(node)
+                && found == id
+            {
+                self.tables.cgroups.insert(id, Cgroup { path });
+            }
+        }
+    }
+
+    /// The file.
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.writer.finish(&self.tables)
+    }
+
+    fn name_tasks(&mut self, view: &KernelView<'_, RamView<'_>>) {
+        let (tasks, _) = view.tasks(MAX_TASKS).unwrap_or_default();
+        for task in tasks {
+            let pid = Pid(task.pid.cast_unsigned());
+            let name = self.tables.name(&task.comm);
+            self.note(What::Name { task: pid, name });
+            let node = view.cgroup_node_of(task.task_kva);
+            if let Some((node, (cgroup, _))) = node
+                .ok()
+                .and_then(|node| Some((node, view.cgroup_at(node).ok()?)))
+            {
+                self.nodes.insert(cgroup, node);
+                self.note(What::Cgroup { task: pid, cgroup });
+            }
+            if let Ok(mask) = view.affinity_of(task.task_kva) {
+                let mask = CpuMask(mask);
+                self.note(What::Affinity { task: pid, mask });
+            }
+        }
+    }
+
+    fn observe(&mut self, seen: &Observation) {
+        let mut raws = [None; 2];
+        let plain = |what| Some(Raw::Plain(what));
+        match interpret(seen) {
+            Shown::Nothing => {}
+            Shown::Raw(raw) => raws[0] = Some(raw),
+            Shown::Fork(task, name) => {
+                let parent = Pid(seen.current);
+                let name = self.tables.name(&name);
+                raws = [
+                    plain(What::Fork { task, parent }),
+                    plain(What::Name { task, name }),
+                ];
+            }
+            Shown::Name(task, name) => {
+                let name = self.tables.name(&name);
+                raws[0] = plain(What::Name { task, name });
+            }
+            Shown::Policy(task, policy, nice) => {
+                raws = [
+                    plain(What::Policy { task, policy }),
+                    plain(What::Nice { task, nice }),
+                ];
+            }
+            Shown::Cgroup(task, node, cgroup) => {
+                self.meet(node, cgroup);
+                raws[0] = plain(What::Cgroup { task, cgroup });
+            }
+            Shown::OfCgroup(what, node, cgroup) => {
+                self.meet(node, cgroup);
+                raws[0] = plain(what);
+            }
+        }
+        let (cpu, current) = (observe::cpu(seen.cpu), Pid(seen.current));
+        for raw in raws.into_iter().flatten() {
+            if let Some(event) = self.assembler.take(seen.clock_ns, cpu, current, raw) {
+                self.writer.push(event);
+            }
+        }
+    }
+
+    fn meet(&mut self, node: u64, cgroup: u64) {
+        if !self.tables.cgroups.contains_key(&cgroup) {
+            self.nodes.insert(cgroup, node);
+        }
+    }
+
+    /// Adds what the host knows.
+    fn note(&mut self, what: What) {
+        self.writer.push(Event {
+            time_ns: self.assembler.last_ns(),
+            cpu: Cpu::UNKNOWN,
+            what,
+        });
+    }
+}

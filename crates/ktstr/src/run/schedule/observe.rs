@@ -1,0 +1,203 @@
+//! From an observation of the virtual clock's plugin to what the schedule makes of it.
+
+use ktstr_machine::Observation;
+use ktstr_schedule::{Cpu, CpuMask, Pid, Raw, SchedExtState, What};
+
+use super::points::{CLASSES, DEQUEUE, ENQUEUE, Seen};
+
+/// `preempt_count()` in an interrupt: NMI, hardware interrupt, or a softirq that is served
+/// (include/linux/preempt.h).
+const IN_INTERRUPT: u64 = 0x00ff_0100;
+/// `SETPARAM_POLICY` (kernel/sched/sched.h): the policy stays as it is.
+const SAME_POLICY: u32 = u32::MAX;
+
+/// What an observation shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// One thing.
+    Raw(Raw),
+    /// A task that was made, with its name.
+    Fork(Pid, String),
+    /// A task has another name.
+    Name(Pid, String),
+    /// A task is in another cgroup, whose kernfs node and id these are.
+    Cgroup(Pid, u64, u64),
+    /// Something about a cgroup, whose kernfs node and id these are.
+    OfCgroup(What, u64, u64),
+    /// A task has another policy and another nice value.
+    Policy(Pid, u8, i8),
+    /// Nothing: a kind that is not known, or a word that could not be read.
+    Nothing,
+}
+
+/// Interprets `seen`.
+pub(super) fn interpret(seen: &Observation) -> Shown {
+    let words = seen.words;
+    if seen.partial {
+        return Shown::Nothing;
+    }
+    let pid = |word: usize| Pid(words[word] as u32);
+    let cpu = |word: usize| cpu(words[word] as u32);
+    let Some(kind) = seen.kind else {
+        return Shown::Raw(Raw::Switch {
+            prev: pid(0),
+            next: pid(1),
+            yielded: words[2] != 0,
+        });
+    };
+    let Some(what) = Seen::from_kind(kind) else {
+        return of_class(kind, pid(0), cpu(1), words[2]);
+    };
+    let plain = |what| Shown::Raw(Raw::Plain(what));
+    match what {
+        Seen::Wake => plain(What::Wake {
+            task: pid(0),
+            waker: Pid(seen.current),
+            interrupt: words[1] & IN_INTERRUPT != 0,
+        }),
+        Seen::Fork => Shown::Fork(pid(0), text(words[1], words[2])),
+        Seen::Comm => Shown::Name(pid(0), text(words[1], words[2])),
+        Seen::Dead => plain(What::Exit {
+            task: Pid(seen.current),
+        }),
+        Seen::Migrate => plain(What::Migrate {
+            task: pid(0),
+            to: cpu(1),
+        }),
+        Seen::Affinity => plain(What::Affinity {
+            task: pid(0),
+            mask: CpuMask([words[1], words[2]]),
+        }),
+        Seen::Nice => plain(What::Nice {
+            task: pid(0),
+            nice: words[1] as i8,
+        }),
+        Seen::Policy if words[1] as u32 == SAME_POLICY => Shown::Nothing,
+        Seen::Policy => Shown::Policy(pid(0), words[1] as u8, words[2] as i8),
+        Seen::Cgroup => Shown::Cgroup(pid(0), words[1], words[2]),
+        Seen::Weight => {
+            let (cgroup, shares) = (words[2], words[0]);
+            Shown::OfCgroup(What::Weight { cgroup, shares }, words[1], cgroup)
+        }
+        Seen::Throttle => {
+            let (cgroup, on) = (words[2], cpu(0));
+            Shown::OfCgroup(What::Throttle { cgroup, on }, words[1], cgroup)
+        }
+        Seen::Unthrottle => {
+            let (cgroup, on) = (words[2], cpu(0));
+            Shown::OfCgroup(What::Unthrottle { cgroup, on }, words[1], cgroup)
+        }
+        Seen::ThrottleWork => Shown::Raw(Raw::ThrottleWork),
+        Seen::Online | Seen::Offline => plain(What::Online {
+            cpu: cpu(0),
+            online: what == Seen::Online,
+        }),
+        Seen::Bypass => plain(What::Bypass {
+            on: words[0] as u8 != 0,
+        }),
+        Seen::Enabling => plain(What::SchedExt {
+            state: SchedExtState::Enabling,
+        }),
+        Seen::Disabling => plain(What::SchedExt {
+            state: SchedExtState::Disabling,
+        }),
+        Seen::Insert => plain(What::Insert {
+            task: pid(0),
+            dsq: words[1],
+            slice_ns: words[2],
+        }),
+        Seen::Kick => plain(What::Kick {
+            cpu: cpu(0),
+            flags: words[1] as u8,
+        }),
+    }
+}
+
+fn of_class(kind: u32, task: Pid, on: Cpu, flags: u64) -> Shown {
+    let flags = u64::from(flags as u32);
+    let class = |first: u32| {
+        let classes = CLASSES.iter().map(|(class, _)| *class);
+        let mut found = classes.filter(|class| first + *class as u32 == kind);
+        found.next()
+    };
+    if let Some(class) = class(ENQUEUE) {
+        Shown::Raw(Raw::Enqueue {
+            task,
+            on,
+            class,
+            flags,
+        })
+    } else if let Some(class) = class(DEQUEUE) {
+        Shown::Raw(Raw::Dequeue {
+            task,
+            on,
+            class,
+            flags,
+        })
+    } else {
+        Shown::Nothing
+    }
+}
+
+/// A CPU's number; what does not fit is not known.
+pub(super) fn cpu(number: u32) -> Cpu {
+    u16::try_from(number).map_or(Cpu::UNKNOWN, Cpu)
+}
+
+/// `task_struct.comm`, of which these are the bytes.
+fn text(low: u64, high: u64) -> String {
+    let bytes: Vec<u8> = [low, high].map(u64::to_le_bytes).concat();
+    let end = bytes.iter().take(15).position(|byte| *byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(15)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr_schedule::Class;
+
+    use super::*;
+
+    fn seen(kind: u32, words: [u64; 6]) -> Observation {
+        Observation {
+            kind: Some(kind),
+            clock_ns: 1,
+            cpu: 0,
+            current: 7,
+            partial: false,
+            words,
+        }
+    }
+
+    #[test]
+    fn a_name_ends_at_its_first_zero() {
+        let word = |text: &[u8; 8]| u64::from_le_bytes(*text);
+        assert_eq!(text(word(b"abc\0defg"), 0), "abc");
+        assert_eq!(
+            text(word(b"12345678"), word(b"90123456")),
+            "123456789012345"
+        );
+    }
+
+    #[test]
+    fn a_class_is_known_by_its_function() {
+        let kind = DEQUEUE + Class::Ext as u32;
+        let shown = interpret(&seen(kind, [5, 3, 0xffff_0000_0000_0001, 0, 0, 0]));
+        let raw = Raw::Dequeue {
+            task: Pid(5),
+            on: Cpu(3),
+            class: Class::Ext,
+            flags: 1,
+        };
+        assert_eq!(shown, Shown::Raw(raw));
+        assert_eq!(interpret(&seen(31, [0; 6])), Shown::Nothing);
+    }
+
+    #[test]
+    fn a_word_that_could_not_be_read_makes_no_event() {
+        let partial = Observation {
+            partial: true,
+            ..seen(Seen::Wake as u32, [0; 6])
+        };
+        assert_eq!(interpret(&partial), Shown::Nothing);
+    }
+}
