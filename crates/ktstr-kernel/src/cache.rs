@@ -8,6 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ktstr_state::{Folder, Lock, Place};
@@ -289,6 +290,8 @@ impl Cache {
         let dir = self.kernels();
         tempfile::Builder::new()
             .prefix(ASIDE)
+            // It becomes an entry, which is refused if others can write it, as the umask may have it.
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&dir)
             .map_err(|e| KernelError::io("create a folder in", dir, e))
     }

@@ -79,7 +79,7 @@ fn a_qemu_that_is_too_old() {
 
 #[test]
 fn no_kernel_and_offline() {
-    let cache = tempfile::tempdir().expect("a temporary folder");
+    let cache = common::private_tempdir();
     let ended = Case::new("plain")
         .env("KTSTR_CACHE_DIR", cache.path())
         .env("KTSTR_OFFLINE", "1")
@@ -100,7 +100,7 @@ fn no_kernel_and_offline() {
 #[test]
 fn a_file_that_is_no_kernel() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let cache = tempfile::tempdir().expect("a temporary folder");
+    let cache = common::private_tempdir();
     let run = |request: &str| {
         Case::new("plain")
             .env("KTSTR_CACHE_DIR", cache.path())
@@ -115,7 +115,7 @@ fn a_file_that_is_no_kernel() {
 /// A cache whose only kernel is the real one with another description.
 fn cache_of(change: impl Fn(&mut serde_json::Value)) -> (tempfile::TempDir, String) {
     let kernel = real_kernel();
-    let cache = tempfile::tempdir().expect("a temporary folder");
+    let cache = common::private_tempdir();
     let entry = cache.path().join("kernels").join(&kernel.id);
     common::private_folder(&entry);
     for file in std::fs::read_dir(kernel.vmlinux.parent().expect("an entry is a folder"))
@@ -320,7 +320,7 @@ fn a_runs_root_that_is_not_this_users_alone_costs_the_record() {
 #[test]
 fn a_disk_that_is_full_in_the_cache() {
     let image = real_kernel().image;
-    let cache = tempfile::tempdir().expect("a temporary folder");
+    let cache = common::private_tempdir();
     let program = std::env::current_exe().expect("our binary");
     let mut command = Command::new("unshare");
     command

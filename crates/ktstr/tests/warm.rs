@@ -38,7 +38,7 @@ struct Cache(tempfile::TempDir);
 
 impl Cache {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = common::private_tempdir();
         common::lend_kernels(folder.path());
         Self(folder)
     }
@@ -331,7 +331,7 @@ fn a_full_disk_costs_a_boot_and_no_verdict() {
     let kernels = ktstr_kernel::cache::Cache::from_env()
         .expect("a cache")
         .kernels();
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = common::private_tempdir();
     let of_whom = if rustix::process::getuid().is_root() {
         "-m"
     } else {

@@ -6,7 +6,7 @@
 
 pub mod wedge;
 
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -147,6 +147,14 @@ pub fn lend_kernels(cache: &Path) {
             symlink(file.path(), place.join(file.file_name())).expect("a writable folder");
         }
     }
+}
+
+/// A temporary folder that serves as a cache: for this user alone, whatever the umask is.
+pub fn private_tempdir() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir()
+        .expect("a temporary folder")
 }
 
 /// Makes a folder, and those above it, for this user alone, whatever the umask is.

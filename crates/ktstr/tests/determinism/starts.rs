@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ktstr_record::Start;
 
-use crate::common::{Case, lend_kernels};
+use crate::common::{Case, lend_kernels, private_tempdir};
 use crate::runs::{assert_one, of_child, twice};
 
 #[test]
@@ -27,7 +27,7 @@ fn a_machine_that_is_forked_is_deterministic_across_processes() {
 fn templates_are_deterministic() {
     let made: Vec<_> = (0..2)
         .map(|_| {
-            let cache = tempfile::tempdir().expect("a temporary folder");
+            let cache = private_tempdir();
             lend_kernels(cache.path());
             let case = Case::new("contended").env("KTSTR_CACHE_DIR", cache.path());
             let run = of_child(&case.run());
