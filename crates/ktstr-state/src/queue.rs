@@ -234,9 +234,9 @@ impl Queue {
                 "another process has a ticket of this number",
             ))
         })?;
-        lock.file().set_len(0).map_err(wrap)?;
-        (&mut &*lock.file())
-            .write_all(ticket.text().as_bytes())
+        let mut file = lock.file();
+        file.set_len(0)
+            .and_then(|()| file.write_all(ticket.text().as_bytes()))
             .map_err(wrap)?;
         Ok(lock)
     }

@@ -107,7 +107,8 @@ fn the_sum_holds_for_many_at_once() {
                 let _turn = queue.enter("one of many", claim, LIMIT, |_| {}).unwrap();
                 let sum = now.fetch_add(claim.memory_mib, SeqCst) + claim.memory_mib;
                 most.fetch_max(sum, SeqCst);
-                std::thread::sleep(Duration::from_millis(5));
+                // Longer than a look at the queue, so that several run at once.
+                std::thread::sleep(Duration::from_millis(60));
                 now.fetch_sub(claim.memory_mib, SeqCst);
             });
         }
@@ -125,11 +126,28 @@ fn holds_until_it_is_killed() {
     std::thread::sleep(Duration::from_secs(600));
 }
 
+/// A process of this test, which does not outlive it.
+struct Holder(std::process::Child);
+
+impl Holder {
+    fn kill(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 #[test]
 fn a_killed_process_makes_room() {
     let dir = tempfile::tempdir().unwrap();
     let start = || {
-        std::process::Command::new(std::env::current_exe().unwrap())
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "--ignored",
                 "--exact",
@@ -137,8 +155,8 @@ fn a_killed_process_makes_room() {
             ])
             .env("QUEUE_TEST_FOLDER", dir.path())
             .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap()
+            .spawn();
+        Holder(child.unwrap())
     };
     let mut running = start();
     let began = Instant::now();
@@ -157,16 +175,14 @@ fn a_killed_process_makes_room() {
     let notice = notices.recv_timeout(PATIENCE * 10).unwrap();
     let parts = [
         "third (1 MiB, 1 core) waits".to_owned(),
-        format!("process {} runs killed (900 MiB, 4 cores)", running.id()),
-        format!("process {} waits killed (900 MiB, 4 cores)", waiting.id()),
+        format!("process {} runs killed (900 MiB, 4 cores)", running.0.id()),
+        format!("process {} waits killed (900 MiB, 4 cores)", waiting.0.id()),
     ];
     for part in parts {
         assert!(notice.contains(&part), "no {part:?} in {notice}");
     }
-    for child in [&mut waiting, &mut running] {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    waiting.kill();
+    running.kill();
     third.join().unwrap().unwrap();
     assert_eq!(tickets(dir.path()), [""; 0]);
 }
