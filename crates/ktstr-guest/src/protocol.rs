@@ -279,8 +279,8 @@ fn bound(text: &mut String) {
 pub enum ToGuest {
     /// Make this machine differ from its siblings of the same template.
     Refresh {
-        /// Wall clock, nanoseconds since the epoch.
-        realtime_ns: u64,
+        /// Wall clock, nanoseconds since the epoch; `None`: it goes on as it is.
+        realtime_ns: Option<u64>,
         /// Bytes for the kernel's random pool.
         entropy: Vec<u8>,
         /// Where process ids go on.
@@ -306,9 +306,16 @@ pub enum ToGuest {
     Load {
         /// The test's binary: absolute path in the guest.
         binary: String,
+        /// Cgroup (absolute, below `/sys/fs/cgroup`) that holds the scenario's cgroups; it is made here.
+        workload_root: String,
     },
     /// Have the test process that was loaded run a test, then say [`ToHost::Bye`].
-    Run(Job),
+    Run {
+        /// A [`Job`] as JSON, which PID 1 hands over as it is.
+        job: String,
+        /// The job's seed.
+        seed: u64,
+    },
 }
 
 /// What tests under one scheduler share.
@@ -323,6 +330,13 @@ pub struct Setup {
     /// sched_ext's runnable-stall timeout, in milliseconds: set by the host once the scheduler
     /// is attached.
     pub watchdog_timeout_ms: u64,
+}
+
+impl Setup {
+    /// Whether the guest has nothing to do for it. A stall timeout is that of a scheduler.
+    pub fn is_nothing(&self) -> bool {
+        self.scheduler.is_none() && self.sysctls.is_empty() && self.cgroup_parent.is_none()
+    }
 }
 
 /// A test to run.

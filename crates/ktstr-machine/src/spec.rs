@@ -99,7 +99,15 @@ impl MachineSpec {
         ];
         // An emulated clock is what it says: there is nothing to find out about it.
         let emulated: &[&str] = match self.accelerator {
-            Accelerator::Tcg => &["tsc=reliable", "no_timer_check", "lpj=1000000"],
+            Accelerator::Tcg => &[
+                "tsc=reliable",
+                "no_timer_check",
+                "lpj=1000000",
+                // An emulated CPU has none of the flaws that these are against. They cost it more than a real one: a
+                // change of page tables at each entry to the kernel throws away the translations of addresses and the
+                // ways between blocks of code.
+                "mitigations=off",
+            ],
             Accelerator::Kvm => &[],
         };
         own.iter()
@@ -319,7 +327,7 @@ mod tests {
         -initrd
         /proc/self/fd/4
         -append
-        console=ttyS0 loglevel=4 panic=-1 nokaslr memmap=8M$8M cryptomgr.notests damon_stat.enabled=0 tsc=reliable no_timer_check lpj=1000000 sysctl.kernel.x=1
+        console=ttyS0 loglevel=4 panic=-1 nokaslr memmap=8M$8M cryptomgr.notests damon_stat.enabled=0 tsc=reliable no_timer_check lpj=1000000 mitigations=off sysctl.kernel.x=1
         -chardev
         file,id=console,path=/proc/self/fd/1
         -device

@@ -21,8 +21,9 @@ use rustix::process::Signal;
 
 use crate::link;
 use crate::mail::{Inbox, MailLink, Mapped};
-use crate::protocol::{Job, ProcessEnd, SchedulerJob, Setup, ToGuest, ToHost};
+use crate::protocol::{ProcessEnd, SchedulerJob, Setup, ToGuest, ToHost};
 use children::{Child, Children};
+use fresh::Fresh;
 use test_process::TestProcess;
 pub use test_process::{JobSource, TEST_PROCESS_ENV, TestJob, touch_program};
 
@@ -90,10 +91,13 @@ fn run() -> Result<(), InitError> {
     let mut agent = Agent {
         region,
         children: Children::new()?,
+        fresh: Fresh::open()?,
         scheduler: None,
         test: None,
+        kills_before: 0,
         disable: Vec::new(),
     };
+    touch_program();
     link::send(&hello());
     let result = agent.obey();
     agent.children.kill_all();
@@ -104,8 +108,11 @@ fn run() -> Result<(), InitError> {
 struct Agent {
     region: Mapped,
     children: Children,
+    fresh: Fresh,
     scheduler: Option<Child>,
     test: Option<TestProcess>,
+    /// Processes the kernel had killed for want of memory when the test process was started.
+    kills_before: u64,
     /// Lines that switch a built-in scheduler off again.
     disable: Vec<String>,
 }
@@ -128,7 +135,7 @@ impl Agent {
                     realtime_ns,
                     entropy,
                     last_pid,
-                }) => fresh::refresh(realtime_ns, &entropy, last_pid)?,
+                }) => self.fresh.refresh(realtime_ns, &entropy, last_pid)?,
                 Some(ToGuest::Write {
                     path,
                     offset,
@@ -145,14 +152,20 @@ impl Agent {
                     }
                     link::send(&ToHost::Prepared);
                 }
-                Some(ToGuest::Load { binary }) => {
+                Some(ToGuest::Load {
+                    binary,
+                    workload_root,
+                }) => {
+                    // As much as can be done before the machine is saved: a fork would do it again.
+                    make_cgroup(&workload_root)?;
+                    self.kills_before = oom_kills();
                     self.test = TestProcess::load(&mut self.children, &binary)?;
                     if self.test.is_none() {
                         return Ok(());
                     }
                     link::send(&ToHost::Loaded);
                 }
-                Some(ToGuest::Run(job)) => return self.run(job),
+                Some(ToGuest::Run { job, seed }) => return self.run(&job, seed),
             }
         }
     }
@@ -209,9 +222,8 @@ impl Agent {
         Ok(true)
     }
 
-    fn run(&mut self, job: Job) -> Result<(), InitError> {
-        make_cgroup(&job.workload_root)?;
-        let end = self.run_test(job)?;
+    fn run(&mut self, job: &str, seed: u64) -> Result<(), InitError> {
+        let end = self.run_test(job, seed)?;
         link::send(&end);
         let state = std::fs::read_to_string(scheduler::STATE);
         let is_off = matches!(state.as_deref().map(str::trim), Ok(state) if state != "enabled");
@@ -231,23 +243,19 @@ impl Agent {
         scheduler::echo_lines(&self.disable)
     }
 
-    fn run_test(&mut self, job: Job) -> Result<ToHost, InitError> {
-        let Some(test) = self.test.take() else {
+    fn run_test(&mut self, job: &str, seed: u64) -> Result<ToHost, InitError> {
+        let Some(mut test) = self.test.take() else {
             return Err(InitError::Message(
                 "a test was to run before its process was loaded".to_owned(),
             ));
         };
-        shift_phase(job.seed);
-        let kills_before = oom_kills();
+        shift_phase(seed);
         link::send(&ToHost::TestStarted);
-        let test = test.run(&TestJob {
-            job,
-            sched_pid: self.scheduler.as_ref().map(Child::pid),
-        })?;
+        test.run(job, self.scheduler.as_ref().map(Child::pid));
         let end = loop {
             let ended = self.children.wait(None)?;
             self.tell_of_scheduler(&ended);
-            if let Some(end) = test.end(&self.children) {
+            if let Some(end) = test.child.end(&self.children) {
                 break end;
             }
         };
@@ -255,7 +263,7 @@ impl Agent {
         let killed = matches!(end, ProcessEnd::Signaled(signal) if signal == Signal::KILL.as_raw());
         Ok(ToHost::TestEnded {
             end,
-            oom_killed: killed && oom_kills() > kills_before,
+            oom_killed: killed && oom_kills() > self.kills_before,
         })
     }
 }
@@ -308,8 +316,10 @@ fn shift_phase(seed: u64) {
     }
     let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let until = crate::clock::monotonic_ns() + (mixed >> 32) % TICK_NS;
+    // Work, not `spin_loop`: where one thread executes all CPUs, PAUSE hands over to the next CPU and comes back, a
+    // thousand host instructions each time.
     while crate::clock::monotonic_ns() < until {
-        std::hint::spin_loop();
+        crate::workers::spin(16);
     }
 }
 

@@ -1,18 +1,16 @@
 //! The test process: the test's binary again, started before its job is known, so that a machine
 //! can be saved with the process loaded, linked and waiting.
 //!
-//! Its standard input is a socket to PID 1: it says one byte when it waits, and reads its job
-//! from there up to the end.
+//! Its standard input is a socket to PID 1: it says one byte when it waits, and reads its job from there. Job and what
+//! comes before it are as long as they say, and nobody closes the socket before the test has run: what a fork does on its
+//! way to the test function, it does for the first time, and each block of code has to be translated.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use super::children::{Child, Children};
 use super::{GUEST_MARK_ENV, InitError};
@@ -25,19 +23,26 @@ pub const TEST_PROCESS_ENV: &str = "KTSTR_GUEST_TEST";
 /// How often PID 1 looks whether the process waits or has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Before the job: the scheduler's process id, and the job's length.
+const HEADER: usize = 8;
+/// No process has this id.
+const NO_SCHEDULER: i32 = 0;
+
 /// What the test process needs to know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct TestJob {
     /// The whole job.
     pub job: Job,
     /// Process id of the scheduler under test.
     pub sched_pid: Option<i32>,
+    /// Open until the process ends.
+    _socket: File,
 }
 
 /// PID 1's hold on a test process that waits.
 #[derive(Debug)]
 pub(super) struct TestProcess {
-    child: Child,
+    pub(super) child: Child,
     control: UnixStream,
 }
 
@@ -71,18 +76,15 @@ impl TestProcess {
         }
     }
 
-    /// Hands the job over.
-    pub(super) fn run(mut self, job: &TestJob) -> Result<Child, InitError> {
-        let text = serde_json::to_vec(job)
-            .map_err(|e| InitError::Message(format!("describing the test's job: {e}")))?;
-        let hand_over = |control: &mut UnixStream| {
-            control.set_nonblocking(false)?;
-            control.write_all(&text)?;
-            control.shutdown(Shutdown::Write)
-        };
+    /// Hands over the job, a [`Job`] as JSON.
+    pub(super) fn run(&mut self, job: &str, sched_pid: Option<i32>) {
+        let mut bytes = Vec::with_capacity(HEADER + job.len());
+        bytes.extend_from_slice(&sched_pid.unwrap_or(NO_SCHEDULER).to_le_bytes());
+        bytes.extend_from_slice(&(job.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(job.as_bytes());
         // A process that has ended since is found by its end.
-        let _ = hand_over(&mut self.control);
-        Ok(self.child)
+        let _ = self.control.set_nonblocking(false);
+        let _ = self.control.write_all(&bytes);
     }
 }
 
@@ -101,10 +103,20 @@ impl JobSource {
 
     /// Says that this process waits, and waits for its job.
     pub fn wait(mut self) -> std::io::Result<TestJob> {
+        // The first look at the clock finds out how to read it, which a saved machine has behind it then.
+        crate::clock::monotonic_ns();
         self.0.write_all(&[1])?;
-        let mut text = Vec::new();
-        self.0.read_to_end(&mut text)?;
-        serde_json::from_slice(&text).map_err(Into::into)
+        let mut header = [0u8; HEADER];
+        self.0.read_exact(&mut header)?;
+        let [a, b, c, d, e, f, g, h] = header;
+        let sched_pid = i32::from_le_bytes([a, b, c, d]);
+        let mut text = vec![0u8; u32::from_le_bytes([e, f, g, h]) as usize];
+        self.0.read_exact(&mut text)?;
+        Ok(TestJob {
+            job: serde_json::from_slice(&text)?,
+            sched_pid: (sched_pid != NO_SCHEDULER).then_some(sched_pid),
+            _socket: self.0,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
+use super::pure;
 use super::rng::Rng;
 use super::shared::{
     Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Slice, Telemetry,
@@ -125,7 +126,7 @@ impl<'a> WorkerCtx<'a> {
                 .saturating_sub(self.since_checkpoint)
                 .max(1);
             let now = left.min(room);
-            spin(now);
+            pure::spin(now);
             left -= now;
             self.count_units(now);
         }
@@ -290,10 +291,8 @@ impl<'a> WorkerCtx<'a> {
             self.migrated(now, cpu);
         }
         // Past the last slice there is none that this CPU belongs to.
-        if phase == self.phase
-            && let Some(word) = self.open.cpus.get_mut(cpu as usize / 64)
-        {
-            *word |= 1 << (cpu % 64);
+        if phase == self.phase {
+            self.was_on(cpu);
         }
         self.publish(now);
         self.tele
@@ -332,8 +331,21 @@ impl<'a> WorkerCtx<'a> {
         put(&slot.max_gap_at_ns, self.open.max_gap_at_ns);
         slot.max_gap_cpu.store(self.open.max_gap_cpu, Relaxed);
         put(&slot.wall_ns, now.saturating_sub(self.open.began_ns));
-        for (to, value) in slot.cpus.iter().zip(self.open.cpus) {
-            put(to, value);
+    }
+
+    /// The mask is published when it changes: sixteen words at each checkpoint would be half of what a checkpoint costs.
+    fn was_on(&mut self, cpu: u32) {
+        let (at, bit) = (cpu as usize / 64, 1 << (cpu % 64));
+        let Some(word) = self.open.cpus.get_mut(at) else {
+            return;
+        };
+        if *word & bit != 0 {
+            return;
+        }
+        *word |= bit;
+        let slot = self.tele.slices.get(self.slice);
+        if let Some(published) = slot.and_then(|slot| slot.cpus.get(at)) {
+            published.store(*word, Relaxed);
         }
     }
 
@@ -400,39 +412,6 @@ fn place(phase: &AtomicU16, mut cpu: impl FnMut() -> u32) -> (u32, u16) {
         }
         before = after;
     }
-}
-
-/// `units` units of work. A unit is 16 rounds of multiply and add, the same machine instructions
-/// whatever the profile the crate was built with, so that iteration counts compare.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn spin(units: u64) {
-    let rounds = units.wrapping_mul(16);
-    if rounds == 0 {
-        return;
-    }
-    // SAFETY: works on registers only; the loop ends after `rounds` > 0 rounds.
-    unsafe {
-        std::arch::asm!(
-            "2:",
-            "imul {x}, {x}, 25173",
-            "add {x}, 13849",
-            "dec {n}",
-            "jnz 2b",
-            x = inout(reg) 1u64 => _,
-            n = inout(reg) rounds => _,
-            options(nomem, nostack),
-        );
-    }
-}
-
-/// As above, for other machines.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn spin(units: u64) {
-    let mut x = 1u64;
-    for _ in 0..units.wrapping_mul(16) {
-        x = std::hint::black_box(x.wrapping_mul(25173).wrapping_add(13849));
-    }
-    std::hint::black_box(x);
 }
 
 #[cfg(test)]

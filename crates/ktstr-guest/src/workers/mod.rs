@@ -11,10 +11,13 @@ mod ctx;
 mod error;
 mod kinds;
 mod pages;
+mod pure;
 mod report;
 pub mod rng;
 mod shared;
 mod sys;
+
+pub(crate) use pure::spin;
 
 /// Guest time, for the engine.
 pub(crate) mod clock {

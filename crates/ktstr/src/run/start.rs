@@ -15,9 +15,6 @@ use super::plan::{Files, Plan};
 use super::schedule::{self, Recorder};
 use super::{RunError, environment, warm};
 
-/// The wall clock of every run under the virtual clock starts here: 2020-01-02.
-const VIRTUAL_EPOCH: Duration = Duration::from_secs(1_577_923_200);
-
 /// What a machine was started from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Level {
@@ -155,6 +152,7 @@ impl Started {
             self.conversation.run()?;
         }
         if !self.conversation.said.prepared
+            && !plan.setup.is_nothing()
             && let Some(end) = self.prepare(plan, knowledge)?
         {
             return Ok(Some(end));
@@ -167,7 +165,11 @@ impl Started {
         if let Some(end) = self.install(&plan.for_test)? {
             return Ok(Some(end));
         }
-        self.conversation.tell(&ToGuest::Run(plan.job.clone()))?;
+        let job = serde_json::to_string(&plan.job).map_err(|e| {
+            MachineError::system("describing the test's job", std::io::Error::from(e))
+        })?;
+        let seed = plan.job.seed;
+        self.conversation.tell(&ToGuest::Run { job, seed })?;
         Ok(None)
     }
 
@@ -185,6 +187,7 @@ impl Started {
         };
         self.conversation.tell(&ToGuest::Load {
             binary: binary.to_owned(),
+            workload_root: plan.job.workload_root.clone(),
         })?;
         Ok(self.conversation.until(|said| said.loaded)?)
     }
@@ -237,24 +240,24 @@ impl Started {
 
 /// What makes this machine another than its siblings: under the virtual clock the seed alone.
 fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
-    let mut entropy = vec![0u8; 64];
-    let realtime = match engine.clock {
+    let mut entropy = vec![0u8; 32];
+    let realtime_ns = match engine.clock {
         ClockMode::Real => {
             rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())
                 .map_err(|e| MachineError::system("asking the host for random bytes", e))?;
-            SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or(Duration::ZERO)
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            Some(now.unwrap_or(Duration::ZERO).as_nanos() as u64)
         }
+        // The guest has its wall clock from the machine's, which starts at the same time in every run.
         ClockMode::Virtual { .. } => {
             entropy = blake3::hash(&plan.job.seed.to_le_bytes())
                 .as_bytes()
-                .repeat(2);
-            VIRTUAL_EPOCH
+                .to_vec();
+            None
         }
     };
     Ok(ToGuest::Refresh {
-        realtime_ns: realtime.as_nanos() as u64,
+        realtime_ns,
         entropy,
         // Somewhere above the kernel's own threads, and below the usual end of 32768.
         last_pid: 1000 + (plan.job.seed % 20_000) as u32,

@@ -1,6 +1,7 @@
 //! Work that never blocks: integer work, yields, cache traffic.
 
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
+use super::super::pure;
 
 /// Pure CPU: 1024 units an iteration.
 pub(super) fn spin_wait(ctx: &mut WorkerCtx<'_>) {
@@ -60,20 +61,10 @@ fn sweep(ctx: &mut WorkerCtx<'_>, yields: bool) {
     if at == libc::MAP_FAILED {
         return;
     }
-    let buffer: *mut u8 = at.cast();
+    // SAFETY: the mapping made above, which only this process has, and only here.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), len) };
     while !ctx.stopped() {
-        let mut offset = 0;
-        let mut touched = 0u64;
-        while offset < len {
-            // SAFETY: `offset` < `len`, inside the mapping; volatile so that it is not optimised
-            // away.
-            unsafe {
-                let cell = buffer.add(offset);
-                cell.write_volatile(cell.read_volatile().wrapping_add(1));
-            }
-            offset = offset.wrapping_add(stride);
-            touched = touched.wrapping_add(1);
-        }
+        let touched = pure::touch(buffer, stride);
         ctx.count_units(touched);
         ctx.iteration();
         if yields {

@@ -39,7 +39,11 @@ pub(super) fn attached(booted: &str, plan: &Plan) -> String {
 
 /// Key of the template on top of `base` in which the test process waits for its job.
 pub(super) fn loaded(base: &str, plan: &Plan) -> String {
-    let mut parts = vec![base.to_owned(), plan.test_binary.clone()];
+    let mut parts = vec![
+        base.to_owned(),
+        plan.test_binary.clone(),
+        plan.job.workload_root.clone(),
+    ];
     parts.extend(stamps(&plan.for_load));
     name(&parts)
 }

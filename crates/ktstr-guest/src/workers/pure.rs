@@ -1,0 +1,133 @@
+//! The work itself: instructions that cost the same whatever profile the crate was built with, so that the iterations
+//! of two builds compare.
+//!
+//! Both loops are unrolled. QEMU translates code in blocks that end at a branch, and each block costs some 20 cycles of
+//! the host before its first instruction where instructions are counted: it loads a counter of which the block before
+//! has just stored a half, and the host cannot forward that store. A loop of 4 instructions spends three quarters of the
+//! host's time on it, one of 64 hardly any. A block ends at the end of a page, too, and the way back to a loop's start in
+//! another page is looked up in a table: so the loops are aligned to more than their size, and lie in one page wherever
+//! the linker puts them.
+
+/// `units` units of work: 64 instructions each, two chains of multiply and add. A CPU takes some 64 cycles for them.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn spin(units: u64) {
+    if units == 0 {
+        return;
+    }
+    // SAFETY: works on registers only; the loop ends after `units` > 0 rounds.
+    unsafe {
+        std::arch::asm!(
+            "jmp 2f",
+            ".p2align 9",
+            "2:",
+            ".rept 15",
+            "imul {x}, {x}, 25173",
+            "imul {y}, {y}, 25173",
+            "add {x}, 13849",
+            "add {y}, 13849",
+            ".endr",
+            "imul {x}, {x}, 25173",
+            "add {x}, 13849",
+            "dec {n}",
+            "jnz 2b",
+            x = inout(reg) 1u64 => _,
+            y = inout(reg) 2u64 => _,
+            n = inout(reg) units => _,
+            options(nomem, nostack),
+        );
+    }
+}
+
+/// As above, for other machines.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn spin(units: u64) {
+    let (mut x, mut y) = (1u64, 2u64);
+    for _ in 0..units.wrapping_mul(15) {
+        x = std::hint::black_box(x.wrapping_mul(25173).wrapping_add(13849));
+        y = std::hint::black_box(y.wrapping_mul(25173).wrapping_add(13849));
+    }
+    std::hint::black_box((x, y));
+}
+
+/// Bytes that are touched in a round of the loop below.
+#[cfg(target_arch = "x86_64")]
+const ROUND: usize = 16;
+
+/// Adds one to every `stride`th byte of `buffer`, the first included: two instructions each. Returns how many bytes
+/// those are.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn touch(buffer: &mut [u8], stride: usize) -> u64 {
+    let stride = stride.max(1);
+    let count = buffer.len().div_ceil(stride);
+    // SAFETY: the loops touch `count` bytes, a stride apart, the last of which is inside the buffer by the division
+    // above. No pointer past it is followed.
+    unsafe {
+        std::arch::asm!(
+            "test {rounds}, {rounds}",
+            "jz 3f",
+            ".p2align 7",
+            "2:",
+            ".rept 16",
+            "inc byte ptr [{at}]",
+            "add {at}, {stride}",
+            ".endr",
+            "dec {rounds}",
+            "jnz 2b",
+            "3:",
+            "test {rest}, {rest}",
+            "jz 5f",
+            "4:",
+            "inc byte ptr [{at}]",
+            "add {at}, {stride}",
+            "dec {rest}",
+            "jnz 4b",
+            "5:",
+            at = inout(reg) buffer.as_mut_ptr() => _,
+            stride = in(reg) stride,
+            rounds = inout(reg) count / ROUND => _,
+            rest = inout(reg) count % ROUND => _,
+            options(nostack),
+        );
+    }
+    count as u64
+}
+
+/// As above, for other machines.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn touch(buffer: &mut [u8], stride: usize) -> u64 {
+    let mut count = 0u64;
+    for byte in buffer.iter_mut().step_by(stride.max(1)) {
+        *byte = std::hint::black_box(byte.wrapping_add(1));
+        count = count.wrapping_add(1);
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_at_the_stride_is_touched_once_and_no_other() {
+        for len in [1, 2, 15, 16, 17, 64, 1000, 4096] {
+            for stride in [1, 3, 16, 64, 999, 5000] {
+                // A byte more on either side shows what goes too far.
+                let mut bytes = vec![0u8; len + 2];
+                let count = touch(&mut bytes[1..=len], stride);
+                let mut expected = vec![0u8; len + 2];
+                for byte in expected[1..=len].iter_mut().step_by(stride) {
+                    *byte = 1;
+                }
+                assert_eq!(bytes, expected, "{len} bytes, stride {stride}");
+                let ones: u64 = expected.iter().map(|byte| u64::from(*byte)).sum();
+                assert_eq!(count, ones, "{len} bytes, stride {stride}");
+            }
+        }
+        assert_eq!(touch(&mut [], 64), 0);
+    }
+
+    #[test]
+    fn no_work_is_no_loop() {
+        spin(0);
+    }
+}
