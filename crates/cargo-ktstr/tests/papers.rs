@@ -150,7 +150,9 @@ fn reads(text: &str, field: &str) -> bool {
         let ends = !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '(');
         let line = code[..at].rsplit('\n').next().unwrap_or_default();
         let is_comment = line.trim_start().starts_with("//");
-        let assigned = rest.trim_start().starts_with('=') && !rest.trim_start().starts_with("==");
+        let rest = rest.trim_start();
+        let compared = rest.starts_with("==") || rest.starts_with("=>");
+        let assigned = rest.starts_with('=') && !compared;
         ends && !is_comment && !assigned
     })
 }
@@ -160,6 +162,7 @@ fn a_reader_is_told_from_a_writer() {
     for (text, read) in [
         ("run(entry.seed)", true),
         ("if a.seed == b {", true),
+        ("Some(_) if a.seed => 1,", true),
         ("self.seed = seed;", false),
         ("a.seeds", false),
         ("a.seed(1)", false),

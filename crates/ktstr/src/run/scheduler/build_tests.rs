@@ -116,6 +116,9 @@ fn a_session_asks_once_and_the_next_one_anew() {
     let folder = workspace("first");
     let request = request(&folder, "scx_made");
     let answers = folder.path().join("answers");
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+        .create(&answers)
+        .expect("writable");
     let session = |name: &str| says(of_session(&request, name, &answers).expect("it builds"));
     assert_eq!(session("a"), "first");
     std::fs::write(folder.path().join("made/src/main.rs"), source("second")).expect("writable");

@@ -16,6 +16,9 @@ pub(super) use version::Version;
 /// Names a binary that takes the place of every discovered scheduler.
 const NAMED: &str = "KTSTR_SCHEDULER";
 
+/// The name of our own scheduler, and that under which `cargo install cargo-ktstr` installs it.
+const INSTALLED: (&str, &str) = ("scx-ktstr", "ktstr-demo-scheduler");
+
 /// A scheduler's binary and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -147,10 +150,13 @@ fn siblings(name: &str) -> Vec<PathBuf> {
         return Vec::new();
     };
     let above = folder.parent().filter(|_| folder.ends_with("deps"));
-    [Some(folder), above]
-        .into_iter()
-        .flatten()
-        .map(|folder| folder.join(name))
+    let folders = [Some(folder), above].into_iter().flatten();
+    let installed = (name == INSTALLED.0).then_some(INSTALLED.1);
+    folders
+        .flat_map(|folder| {
+            let names = std::iter::once(name).chain(installed);
+            names.map(|name| folder.join(name))
+        })
         .collect()
 }
 
@@ -183,6 +189,14 @@ mod tests {
             text.contains("has no package or binary of that name"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_installed_demo_finds_its_scheduler_beside_it() {
+        let own = std::env::current_exe().expect("our binary");
+        let place = own.with_file_name("ktstr-demo-scheduler");
+        assert!(siblings("scx-ktstr").contains(&place));
+        assert!(!siblings("scx_other").contains(&place));
     }
 
     #[test]
