@@ -6,11 +6,12 @@ REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 BPFLAND_VERSION := 1.1.4
 
-.PHONY: help demo test test-registry seeds packages determinism bench lint deps
+.PHONY: help demo test kernels test-registry seeds packages determinism bench lint deps
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
 	@echo "make test           the whole test suite"
+	@echo "make kernels        the demo and the acceptance test on each kernel series that Debian's archive offers"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make seeds          the tests that boot a virtual machine, under ten seeds drawn anew (SEEDS=20 for more)"
 	@echo "make packages       the crates as a registry would serve them: a crate that depends on them, an installed demo"
@@ -30,6 +31,10 @@ demo: deps
 test: deps
 	$(CARGO) build -p scx-ktstr
 	$(CARGO) test --workspace --no-fail-fast
+
+# Fetches what is not cached yet: some 15 to 50 MB a kernel.
+kernels: deps
+	CARGO=$(CARGO) scripts/kernels.sh
 
 test-registry: deps $(BPFLAND)
 	$(CARGO) test -p cargo-ktstr --test registry_scheduler

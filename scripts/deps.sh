@@ -4,6 +4,8 @@
 #   scripts/deps.sh           say what is missing, install it, go on
 #   scripts/deps.sh --check   only say what is missing
 #   scripts/deps.sh --clang   print the clang that will do, for builds that do not look for one themselves
+#   scripts/deps.sh --kernel-build
+#                             the same as without an option, for what `cargo ktstr kernel build` needs besides
 #
 # Exit: 0 all there; 2 something is missing that this script cannot, or with --check may not, install.
 # Knows Debian 12 (QEMU from its backports) and 13; elsewhere it says what to install by hand. It never changes an
@@ -17,11 +19,13 @@ root=${KTSTR_DEPS_ROOT:-}
 min_qemu=10
 min_clang=17
 check=no
+look=look_for_ktstr
 case ${1:-} in
 '') ;;
 --check | --clang) check=yes ;;
+--kernel-build) look=look_for_kernel_build ;;
 *)
-    echo "usage: $0 [--check|--clang]" >&2
+    echo "usage: $0 [--check|--clang|--kernel-build]" >&2
     exit 1
     ;;
 esac
@@ -48,7 +52,7 @@ find_clang() {
 has_header() { printf '#include <%s>\n' "$1" | cc -E -x c - >/dev/null 2>&1; }
 
 # Fills $missing with one word for each thing that is not there.
-look() {
+look_for_ktstr() {
     missing=
     have cc || missing="$missing cc"
     have make || missing="$missing make"
@@ -57,6 +61,15 @@ look() {
     have pkg-config || missing="$missing pkg-config"
     if ! have cc || ! has_header libelf.h; then missing="$missing libelf"; fi
     if ! have cc || ! has_header zlib.h; then missing="$missing zlib"; fi
+}
+
+look_for_kernel_build() {
+    missing=
+    have gcc || missing="$missing cc"
+    for tool in make flex bison bc pahole xz; do
+        have "$tool" || missing="$missing $tool"
+    done
+    if ! have cc || ! has_header libelf.h; then missing="$missing libelf"; fi
 }
 
 in_words() {
@@ -68,6 +81,8 @@ in_words() {
     pkg-config) say "  pkg-config" ;;
     libelf) say "  libelf with its header (libelf.h)" ;;
     zlib) say "  zlib with its header (zlib.h)" ;;
+    pahole) say "  pahole, which makes a kernel's type information" ;;
+    *) say "  $1" ;;
     esac
 }
 
@@ -167,7 +182,7 @@ if [ "${1:-}" = --clang ]; then
     exit 0
 fi
 
-look
+$look
 if [ -z "$missing" ]; then
     [ "$check" = no ] || say "Nothing is missing."
     exit 0
@@ -199,6 +214,9 @@ for item in $missing; do
     pkg-config) packages="$packages pkg-config" ;;
     libelf) packages="$packages libelf-dev" ;;
     zlib) packages="$packages zlib1g-dev" ;;
+    pahole) packages="$packages dwarves" ;;
+    xz) packages="$packages xz-utils" ;;
+    *) packages="$packages $item" ;;
     esac
 done
 say "To be installed:$packages"
@@ -238,7 +256,7 @@ if ! get $wanted; then
 fi
 [ -z "$root" ] || exit 0
 
-look
+$look
 if [ -n "$missing" ]; then
     say "Still missing after the installation:" >&2
     for item in $missing; do in_words "$item" >&2; done

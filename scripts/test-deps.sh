@@ -90,6 +90,10 @@ run other 2
 says 'by hand'
 says 'libelf'
 
+run thirteen 0 --kernel-build
+says 'flex bison bc dwarves xz-utils libelf-dev'
+says_not qemu-system
+
 run thirteen 2 --clang
 says 'No clang >= 17'
 printf '#!/bin/sh\necho 18.1.8\n' >"$work/bin/clang-18"

@@ -18,15 +18,26 @@ use crate::exit::Exit;
 pub enum Command {
     /// List the cached kernels.
     List {
+        /// List what Debian's archive offers: the newest kernel of each series and flavour.
+        #[arg(long)]
+        offered: bool,
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
     },
     /// Fetch a kernel into the cache, and print its id.
     Fetch {
-        /// Which one, such as `debian:7.3`.
+        /// Which one, such as `debian:7.3`, `debian:7.2+rt` or `debian:newest`.
         #[arg(default_value = "debian:newest")]
         spec: String,
+    },
+    /// Build a kernel from its source into the cache, and print its id.
+    Build {
+        /// A kernel source tree, a tarball of one, or a Debian package such as linux-source-6.12. A tree stays as it is.
+        source: String,
+        /// A file with lines of a kernel configuration, applied over ktstr's own; can be given several times.
+        #[arg(long = "config", value_name = "FILE")]
+        configs: Vec<PathBuf>,
     },
     /// Print the path of the image that a test would boot.
     Path {
@@ -43,9 +54,17 @@ pub enum Command {
 /// Carries out `command`.
 pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
     match command {
-        Command::List { json } => list(out, *json)?,
+        Command::List {
+            offered: true,
+            json,
+        } => offered(out, *json)?,
+        Command::List { json, .. } => list(out, *json)?,
         Command::Fetch { spec } => {
             let kernel = ktstr_kernel::fetch(spec, &mut progress::on_stderr())?;
+            writeln!(out, "{}", kernel.id)?;
+        }
+        Command::Build { source, configs } => {
+            let kernel = ktstr_kernel::build(source, configs, &mut progress::on_stderr())?;
             writeln!(out, "{}", kernel.id)?;
         }
         Command::Path { spec } => {
@@ -70,7 +89,14 @@ fn list(out: &mut dyn Write, json: bool) -> Result<()> {
     if json {
         let kernels: Vec<_> = kernels
             .iter()
-            .map(|kernel| serde_json::json!({ "id": kernel.id, "release": kernel.release, "image": kernel.image }))
+            .map(|kernel| {
+                serde_json::json!({
+                    "id": kernel.id,
+                    "release": kernel.release,
+                    "image": kernel.image,
+                    "sched_ext": kernel.has_sched_ext,
+                })
+            })
             .collect();
         serde_json::to_writer_pretty(&mut *out, &kernels)?;
         writeln!(out)?;
@@ -83,17 +109,57 @@ fn list(out: &mut dyn Write, json: bool) -> Result<()> {
         let mut table = Table::new();
         table
             .load_style(presets::NOTHING)
-            .set_header(["ID", "RELEASE", "IMAGE"]);
+            .set_header(["ID", "RELEASE", "SCHED_EXT", "IMAGE"]);
         for kernel in &kernels {
             table.add_row([
                 kernel.id.clone(),
                 kernel.release.clone(),
+                if kernel.has_sched_ext { "yes" } else { "no" }.to_owned(),
                 kernel.image.display().to_string(),
             ]);
         }
         writeln!(out, "{}", table.trim_fmt())?;
     }
     Ok(())
+}
+
+fn offered(out: &mut dyn Write, json: bool) -> Result<()> {
+    let kernels = ktstr_kernel::offered(&mut progress::on_stderr())?;
+    if json {
+        let kernels: Vec<_> = kernels
+            .iter()
+            .map(|kernel| {
+                serde_json::json!({
+                    "series": kernel.series(),
+                    "flavour": kernel.flavour(),
+                    "release": kernel.release,
+                    "spec": spec_of(kernel),
+                })
+            })
+            .collect();
+        serde_json::to_writer_pretty(&mut *out, &kernels)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["SPEC", "SERIES", "FLAVOUR", "RELEASE"]);
+    for kernel in &kernels {
+        table.add_row([
+            spec_of(kernel),
+            kernel.series().to_owned(),
+            kernel.flavour().to_owned(),
+            kernel.release.clone(),
+        ]);
+    }
+    writeln!(out, "{}", table.trim_fmt())?;
+    Ok(())
+}
+
+/// What to give `kernel fetch` or `KTSTR_KERNEL` for this kernel.
+fn spec_of(kernel: &ktstr_kernel::Candidate) -> String {
+    format!("debian:{}+{}", kernel.series(), kernel.flavour())
 }
 
 /// The ids of the cached kernels.

@@ -166,10 +166,10 @@ fn kernel(record: &RunRecord) -> Result<()> {
             known.join(", ")
         );
     };
-    if kernel.image_sha256 != *hash {
+    if kernel.boot_sha256 != *hash {
         bail!(
             "the kernel {id} has changed: its image had the hash {hash}, now it has {}",
-            kernel.image_sha256
+            kernel.boot_sha256
         );
     }
     Ok(())

@@ -19,10 +19,10 @@ use crate::image::{self, ImageError, MAX_IMAGE};
 use crate::kallsyms;
 use crate::kernel::{Kernel, Source, file};
 use crate::progress::{self, Listener};
-use crate::{KernelError, features, version};
+use crate::{KernelError, features, stamps, version};
 
 /// Raised when the meaning of an entry's files changes: entries of another format are remade.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Beginning of the names of entries in the making.
 const ASIDE: &str = ".making-";
 const LOCK: &str = ".lock";
@@ -66,8 +66,10 @@ struct Meta {
     has_sched_ext: bool,
     sched_ext_looked_at: String,
     has_btf: bool,
-    /// Length in bytes of each file of the entry.
-    files: BTreeMap<String, u64>,
+    /// The one of the files that is booted.
+    boot: String,
+    /// SHA-256 of each file of the entry, hexadecimal.
+    files: BTreeMap<String, String>,
 }
 
 /// The whole kernels in the cache of this user, newest first.
@@ -129,7 +131,7 @@ impl Cache {
         }
     }
 
-    /// The whole kernels, newest first, and what else lies there.
+    /// The whole kernels, in the order in which they are chosen when nobody names one, and what else lies there.
     pub fn scan(&self) -> Result<(Vec<Kernel>, Vec<Damaged>), KernelError> {
         let Some(folder) = self.existing(KERNELS)? else {
             return Ok((Vec::new(), Vec::new()));
@@ -148,8 +150,9 @@ impl Cache {
                 Err(reason) => damaged.push(Damaged { id, reason }),
             }
         }
-        whole
-            .sort_by(|a, b| version::compare(&b.release, &a.release).then_with(|| a.id.cmp(&b.id)));
+        whole.sort_by(|a, b| {
+            version::by_preference(&a.release, &b.release).then_with(|| a.id.cmp(&b.id))
+        });
         damaged.sort_by(|a, b| a.id.cmp(&b.id));
         Ok((whole, damaged))
     }
@@ -174,7 +177,7 @@ impl Cache {
             .map_err(|e| KernelError::io("remove", gone, e))
     }
 
-    /// The entry `id`, checked by the lengths of its files.
+    /// The entry `id`, its files checked against what was imported.
     fn load(&self, id: &str) -> Result<Kernel, String> {
         let dir = self.kernels().join(id);
         Folder::existing(&dir, Place::CACHE).map_err(|e| e.to_string())?;
@@ -196,18 +199,10 @@ impl Cache {
                 return Err(format!("its {} names no {needed}", file::META));
             }
         }
-        for (name, length) in &meta.files {
-            match fs::metadata(dir.join(name)) {
-                Ok(found) if found.len() == *length => {}
-                Ok(found) => {
-                    return Err(format!(
-                        "its {name} has {} bytes, not {length}",
-                        found.len()
-                    ));
-                }
-                Err(e) => return Err(format!("its {name} is missing ({e})")),
-            }
-        }
+        let Some(boot_sha256) = meta.files.get(&meta.boot).cloned() else {
+            return Err(format!("its {} names no file to boot", file::META));
+        };
+        stamps::check(&dir, &meta.files)?;
         let modules = dir.join(file::MODULES);
         Ok(Kernel {
             image: dir.join(file::IMAGE),
@@ -224,6 +219,8 @@ impl Cache {
             has_sched_ext: meta.has_sched_ext,
             has_btf: meta.has_btf,
             image_sha256: meta.image_sha256,
+            boot: dir.join(&meta.boot),
+            boot_sha256,
             looked_at: meta.sched_ext_looked_at,
             dir,
         })
@@ -243,6 +240,9 @@ impl Cache {
             Ok::<_, KernelError>(whole.into_iter().find(|kernel| {
                 kernel.image_sha256 == sha256
                     && (kernel.config.is_some() || material.config.is_none())
+                    // What was built is looked for by its inputs, which other inputs with the same image must replace.
+                    && (kernel.source == material.source
+                        || !matches!(material.source, Source::Built { .. }))
             }))
         };
         if let Some(kernel) = good_enough(self)? {
@@ -344,7 +344,7 @@ fn write_entry(
     let mut write = |name: &str, data: &[u8]| -> Result<(), KernelError> {
         let path = dir.join(name);
         write_file(&path, data).map_err(|e| KernelError::io("write", path, e))?;
-        files.insert(name.to_owned(), data.len() as u64);
+        files.insert(name.to_owned(), hex(&Sha256::digest(data)));
         Ok(())
     };
     write(file::IMAGE, bytes)?;
@@ -368,8 +368,14 @@ fn write_entry(
         write(file::CONFIG, config)?;
     }
     let (has_sched_ext, sched_ext_looked_at) = features::sched_ext(config.as_deref(), &symbols);
+    let boot = if image::has_pvh(vmlinux) {
+        file::VMLINUX
+    } else {
+        file::IMAGE
+    };
     let meta = Meta {
         format: FORMAT,
+        boot: boot.to_owned(),
         id,
         release: opened.release,
         version_text: opened.version_text,
@@ -384,6 +390,7 @@ fn write_entry(
         serde_json::to_vec_pretty(&meta).map_err(|e| KernelError::io("write", dir, e.into()))?;
     let path = dir.join(file::META);
     write_file(&path, &text).map_err(|e| KernelError::io("write", path, e))?;
+    stamps::write(dir, &meta.files).map_err(|e| KernelError::io("write", dir, e))?;
     Ok(meta)
 }
 
@@ -406,7 +413,7 @@ fn publish(made: &Path, place: &Path) -> Result<(), KernelError> {
         .map_err(|e| KernelError::io("put in place", place, e.into()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.

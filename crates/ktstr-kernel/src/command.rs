@@ -24,12 +24,28 @@ pub(crate) enum Failure {
         /// The end of what it printed on stderr, or on stdout if there is nothing on stderr.
         output: String,
     },
+    /// It said that the disk is full.
+    Full,
 }
 
+/// What programs write when a write fails for want of space (ENOSPC).
+const NO_SPACE: &str = "No space left on device";
+
 /// Runs a program to its end; `hear` gets each line of its stdout, which is also returned.
-pub(crate) fn run(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, Failure> {
+pub(crate) fn run(command: &mut Command, hear: impl FnMut(&str)) -> Result<String, Failure> {
+    command.stdin(Stdio::null());
+    follow(command, hear)
+}
+
+/// As [`run`], in a process group of its own, and with a stdin that stays open until the program has ended or we have:
+/// a program that waits for its end can take its whole group along.
+pub(crate) fn run_bound(command: &mut Command, hear: impl FnMut(&str)) -> Result<String, Failure> {
+    command.stdin(Stdio::piped()).process_group(0);
+    follow(command, hear)
+}
+
+fn follow(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, Failure> {
     command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .env("LC_ALL", "C");
@@ -44,6 +60,8 @@ pub(crate) fn run(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<S
         io::ErrorKind::NotFound => Failure::Missing,
         _ => Failure::Io(e),
     })?;
+    // `wait` would close it before the program has ended.
+    let _stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let complaints = thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -70,6 +88,9 @@ pub(crate) fn run(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<S
     if status.success() {
         return Ok(said);
     }
+    if complaints.contains(NO_SPACE) {
+        return Err(Failure::Full);
+    }
     let output = if complaints.trim().is_empty() {
         &said
     } else {
@@ -90,7 +111,7 @@ impl Failure {
         hint: &'static str,
     ) -> KernelError {
         let (status, output) = match self {
-            Self::Ended { output, .. } if output.contains("No space left on device") => {
+            Self::Full => {
                 return KernelError::DiskFull {
                     path: writing_to.to_owned(),
                 };
@@ -104,6 +125,26 @@ impl Failure {
             status,
             output,
             hint,
+        }
+    }
+}
+
+impl Failure {
+    /// As [`Failure::into_error`], for a program that compiles what the user gave.
+    pub(crate) fn into_build_error(
+        self,
+        what: &str,
+        writing_to: &std::path::Path,
+        hint: &'static str,
+    ) -> KernelError {
+        match self {
+            Self::Ended { status, output } => KernelError::DoesNotBuild {
+                what: what.to_owned(),
+                status,
+                output,
+                hint,
+            },
+            other => other.into_error(what, writing_to, hint),
         }
     }
 }

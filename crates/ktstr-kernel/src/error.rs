@@ -13,8 +13,8 @@ pub enum KernelError {
     /// A path was given that does not exist, and it is no spec either.
     #[error(
         "kernel `{request}`: there is no such file or folder, and it is no version either; give a \
-         bzImage, a vmlinux, an unpacked package folder, a .deb, or a spec such as `debian:7.3` \
-         or `debian:newest`"
+         bzImage, a vmlinux, an unpacked package folder, a built kernel tree, a .deb, or a spec such as \
+         `debian:7.3`, `debian:7.2+rt` or `debian:newest` (`cargo ktstr kernel list --offered` shows them)"
     )]
     NoSuchRequest {
         /// What was asked for.
@@ -90,7 +90,7 @@ pub enum KernelError {
     /// No published kernel has the version asked for.
     #[error(
         "no kernel matches `{spec}`: looked in {looked_in}; there are: {available}. Choose one of \
-         those, or `debian:newest`"
+         those, as in `debian:7.2` or `debian:7.2+rt`, or `debian:newest`"
     )]
     UnknownVersion {
         /// What was asked for.
@@ -138,6 +138,68 @@ pub enum KernelError {
         request: Option<String>,
         /// What is missing on this machine.
         reason: String,
+    },
+
+    /// What is to be built is no kernel source, or its configuration is no configuration.
+    #[error(
+        "cannot build `{source_text}`: {found}. Give a kernel source tree, a tarball of one (.tar.xz, .tar.gz, .tar.zst), or \
+         a Debian package such as linux-source-6.12"
+    )]
+    BadSource {
+        /// What was given.
+        source_text: String,
+        /// What it was found to be.
+        found: String,
+    },
+
+    /// The source has no such option, or other options keep it from being set.
+    #[error(
+        "{origin} did not take these lines of the configuration: {lines}. Either it has no such option (sched_ext needs \
+         6.12 or newer, BTF needs pahole), or one that it depends on is not set"
+    )]
+    ConfigRefused {
+        /// What was configured.
+        origin: String,
+        /// The lines.
+        lines: String,
+    },
+
+    /// The source does not compile.
+    #[error("{what} failed ({status}); its last words:\n{output}\n{hint}")]
+    DoesNotBuild {
+        /// The command.
+        what: String,
+        /// How it ended.
+        status: String,
+        /// The end of what the compiler printed.
+        output: String,
+        /// What to do.
+        hint: &'static str,
+    },
+
+    /// Programs that a build needs are not installed.
+    #[error(
+        "a kernel cannot be built here; missing:\n{missing}\nIn a checkout of ktstr, `scripts/deps.sh --kernel-build` installs \
+         them on Debian; elsewhere install them by hand"
+    )]
+    BuildNeeds {
+        /// A line for each, with what it is for.
+        missing: String,
+    },
+
+    /// The disk has no room for what is about to be written.
+    #[error(
+        "{} has {free_mib} MiB free, and a kernel build needs {needed_mib} MiB there: nothing was started. Free some space, or \
+         set KTSTR_CACHE_DIR to a folder on a larger disk",
+        path.display()
+    )]
+    NoRoom {
+        /// Where it would be written.
+        path: PathBuf,
+        /// What is needed.
+        needed_mib: u64,
+        /// What there is.
+        free_mib: u64,
     },
 
     /// A program that was called failed.
@@ -196,10 +258,15 @@ impl KernelError {
             | Self::NoBtf { .. }
             | Self::Unreadable { .. }
             | Self::UnknownVersion { .. }
+            | Self::BadSource { .. }
+            | Self::ConfigRefused { .. }
+            | Self::DoesNotBuild { .. }
             | Self::NotCached { .. } => 1,
             Self::Offline { .. }
             | Self::CannotFetch { .. }
             | Self::Command { .. }
+            | Self::BuildNeeds { .. }
+            | Self::NoRoom { .. }
             | Self::DiskFull { .. }
             | Self::NoCacheDir
             | Self::State(_)

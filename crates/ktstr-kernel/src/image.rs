@@ -250,8 +250,22 @@ fn check_vmlinux(bytes: &[u8]) -> Result<(), ImageError> {
             "an ELF file, but no vmlinux: it is not a fixed-address executable",
         ));
     }
-    let has_pvh = elf.elf_program_headers().iter().any(|segment| {
-        let Ok(Some(mut notes)) = segment.notes(endian, bytes) else {
+    if !has_pvh(bytes) {
+        return Err(not(
+            "an ELF file without a PVH entry note: a vmlinux needs CONFIG_PVH=y to be booted directly",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether an ELF file has the entry point by which QEMU starts it without a boot loader's help (CONFIG_PVH).
+pub(crate) fn has_pvh(vmlinux: &[u8]) -> bool {
+    let Ok(elf) = ElfFile64::<Endianness>::parse(vmlinux) else {
+        return false;
+    };
+    let endian = elf.endian();
+    elf.elf_program_headers().iter().any(|segment| {
+        let Ok(Some(mut notes)) = segment.notes(endian, vmlinux) else {
             return false;
         };
         // Each note takes at least its header, so the walk is bounded by the file's length.
@@ -261,13 +275,7 @@ fn check_vmlinux(bytes: &[u8]) -> Result<(), ImageError> {
             }
         }
         false
-    });
-    if !has_pvh {
-        return Err(not(
-            "an ELF file without a PVH entry note: a vmlinux needs CONFIG_PVH=y to be booted directly",
-        ));
-    }
-    Ok(())
+    })
 }
 
 /// include/xen/interface/elfnote.h

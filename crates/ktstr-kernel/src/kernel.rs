@@ -17,6 +17,7 @@ pub(crate) mod file {
     pub(crate) const CONFIG: &str = "config";
     pub(crate) const MODULES: &str = "modules";
     pub(crate) const META: &str = "kernel.json";
+    pub(crate) const STAMPS: &str = "stamps.json";
 }
 
 /// Where a kernel came from.
@@ -34,6 +35,13 @@ pub enum Source {
     Path(PathBuf),
     /// The kernel this machine runs.
     Host(PathBuf),
+    /// Built by ktstr.
+    Built {
+        /// The source: a tree, a tarball, a package and its version.
+        from: String,
+        /// SHA-256 over the source's identity, the configuration asked for, and the compiler, hexadecimal.
+        inputs_sha256: String,
+    },
 }
 
 impl fmt::Display for Source {
@@ -41,6 +49,7 @@ impl fmt::Display for Source {
         match self {
             Self::Debian { package, version } => write!(f, "Debian package {package} {version}"),
             Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Built { from, .. } => write!(f, "built from {from}"),
             Self::Host(path) => write!(f, "this machine's own, {}", path.display()),
         }
     }
@@ -55,7 +64,7 @@ pub struct Kernel {
     pub release: String,
     /// The version line: release, builder, build number, date.
     pub version_text: String,
-    /// The file to boot: a bzImage, or an ELF vmlinux with a PVH entry.
+    /// What it was imported from: a bzImage, or an ELF vmlinux with a PVH entry.
     pub image: PathBuf,
     /// The unpacked ELF.
     pub vmlinux: PathBuf,
@@ -71,6 +80,11 @@ pub struct Kernel {
     pub has_btf: bool,
     /// SHA-256 of the image, hexadecimal.
     pub image_sha256: String,
+    /// The file to boot: the unpacked ELF, which saves the guest the unpacking, or the image itself when that ELF has no PVH
+    /// entry.
+    pub boot: PathBuf,
+    /// SHA-256 of the file to boot, hexadecimal.
+    pub boot_sha256: String,
     /// What `has_sched_ext` was concluded from.
     pub(crate) looked_at: String,
     /// The cache entry.

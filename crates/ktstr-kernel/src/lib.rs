@@ -4,6 +4,7 @@
 //! [`cache`]: one folder a kernel image, named by its release and content. Nothing here boots a kernel.
 
 mod apt;
+mod build;
 pub mod cache;
 mod command;
 mod error;
@@ -11,10 +12,12 @@ mod features;
 mod image;
 pub mod kallsyms;
 mod kernel;
+mod offers;
 mod package;
 pub mod progress;
 mod resolve;
 mod sources;
+mod stamps;
 pub mod version;
 
 #[cfg(test)]
@@ -22,7 +25,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use build::build;
 pub use error::KernelError;
 pub use kernel::{Kernel, Source};
+pub use offers::Candidate;
 pub use progress::Progress;
-pub use resolve::{Resolver, fetch, resolve};
+pub use resolve::{Resolver, fetch, offered, resolve};

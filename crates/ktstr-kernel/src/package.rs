@@ -39,9 +39,18 @@ const MODULES: [&str; 2] = ["usr/lib/modules/*", "lib/modules/*"];
 pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
     let image = newest(folder, &IMAGES).or_else(|| existing(folder.join("vmlinux")));
     let Some(image) = image else {
+        let is_tree = folder.join("Kconfig").exists() && folder.join("arch/x86").exists();
+        let found = if is_tree {
+            format!(
+                "a kernel source tree in which nothing was built; run `cargo ktstr kernel build {}`, or `make` in it",
+                folder.display()
+            )
+        } else {
+            format!("a folder with none of {}, vmlinux in it", IMAGES.join(", "))
+        };
         return Err(KernelError::NotAKernel {
             path: folder.to_owned(),
-            found: format!("a folder with none of {}, vmlinux in it", IMAGES.join(", ")),
+            found,
         });
     };
     let modules = MODULES
@@ -92,12 +101,10 @@ pub(crate) fn unpack(deb: &Path, into: &Path) -> Result<(), KernelError> {
             reason: "`dpkg-deb`, which unpacks packages, is not installed (it is part of dpkg)"
                 .to_owned(),
         }),
-        Err(command::Failure::Ended { output, .. }) if !output.contains("No space left") => {
-            Err(KernelError::NotAKernel {
-                path: deb.to_owned(),
-                found: format!("`dpkg-deb -x` cannot unpack it:\n{output}\n"),
-            })
-        }
+        Err(command::Failure::Ended { output, .. }) => Err(KernelError::NotAKernel {
+            path: deb.to_owned(),
+            found: format!("`dpkg-deb -x` cannot unpack it:\n{output}\n"),
+        }),
         Err(failure) => {
             Err(failure.into_error(&format!("dpkg-deb -x {}", deb.display()), into, ""))
         }

@@ -11,7 +11,7 @@ use crate::kernel::{Kernel, Source};
 use crate::package::{self, Found};
 use crate::progress::Listener;
 use crate::version::{self, Spec};
-use crate::{KernelError, apt, features};
+use crate::{Candidate, KernelError, apt, features};
 
 /// Finds the kernel to run: `request` (a `--kernel` value), else `KTSTR_TEST_KERNEL`, else
 /// `KTSTR_KERNEL`, else whatever has sched_ext in the order of this module's head.
@@ -27,6 +27,18 @@ pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Ker
 /// not an older match is cached.
 pub fn fetch(spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     Resolver::from_env()?.fetch(spec, listener)
+}
+
+/// The newest kernel of each series and flavour that Debian's archive offers, newest series first.
+pub fn offered(listener: &mut Listener<'_>) -> Result<Vec<Candidate>, KernelError> {
+    let resolver = Resolver::from_env()?;
+    if resolver.offline {
+        return Err(KernelError::Offline {
+            request: None,
+            looked_at: vec!["Debian's archive: not asked".to_owned()],
+        });
+    }
+    apt::offered(&resolver.cache, listener)
 }
 
 /// Where and how kernels are looked for.
@@ -82,7 +94,7 @@ impl Resolver {
             spec.matches(&k.release) && (!only_debian || matches!(k.source, Source::Debian { .. }))
         });
         match cached {
-            Some(kernel) if spec != Spec::Newest || self.offline => Ok(kernel),
+            Some(kernel) if !spec.is_newest() || self.offline => Ok(kernel),
             _ if self.offline => {
                 let mut looked_at = vec![format!(
                     "the cache {}: no kernel that matches",
@@ -176,7 +188,7 @@ impl Resolver {
                 looked_at,
             });
         }
-        apt::fetch(&self.cache, &Spec::Newest, listener)
+        apt::fetch(&self.cache, &Spec::newest(), listener)
     }
 
     /// This machine's own kernel, or why it will not do.

@@ -243,6 +243,94 @@ fn a_damaged_entry_is_noticed_and_made_again() {
 }
 
 #[test]
+fn a_file_that_was_changed_after_the_import_is_noticed() {
+    let home = Home::new();
+    let path = home.file("vmlinuz", &made());
+    let kernel = home.resolve(&path).unwrap();
+    assert_eq!(kernel.boot, kernel.vmlinux);
+    let mut bytes = fs::read(&kernel.boot).unwrap();
+    let times = fs::metadata(&kernel.boot).unwrap().modified().unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&kernel.boot, &bytes).unwrap();
+    let file = fs::File::options().append(true).open(&kernel.boot).unwrap();
+    file.set_modified(times).unwrap();
+    let (whole, damaged) = home.resolver().cache.scan().unwrap();
+    assert!(whole.is_empty());
+    assert!(
+        damaged[0]
+            .reason
+            .starts_with("its vmlinux was changed after the import: SHA-256 "),
+        "{damaged:?}"
+    );
+    // Asked for again by its path, it is made again.
+    let again = home.resolve(&path).unwrap();
+    assert_eq!(again, kernel);
+    assert_eq!(again.boot_sha256, hash_of(&again.boot));
+}
+
+fn hash_of(path: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    crate::cache::hex(&Sha256::digest(fs::read(path).unwrap()))
+}
+
+#[test]
+fn a_copied_cache_is_checked_once_and_then_noted() {
+    let home = Home::new();
+    let kernel = home.resolve(&home.file("vmlinuz", &made())).unwrap();
+    let copied = home.file("copy", b"");
+    fs::copy(&kernel.boot, &copied).unwrap();
+    fs::rename(&copied, &kernel.boot).unwrap();
+    let stamps = kernel.dir().join("stamps.json");
+    let before = fs::read(&stamps).unwrap();
+    assert_eq!(home.resolver().cache.scan().unwrap().0, [kernel]);
+    assert_ne!(fs::read(&stamps).unwrap(), before);
+}
+
+#[test]
+fn a_kernel_without_a_pvh_entry_is_booted_packed() {
+    let home = Home::new();
+    let mut elf = vmlinux(&symbols(10), Encoding::Base);
+    let note = memchr::memmem::find(&elf, b"Xen\0").unwrap();
+    elf[note] = b'Y';
+    let kernel = home.resolve(&home.file("vmlinuz", &bzimage(&elf))).unwrap();
+    assert_eq!(kernel.boot, kernel.image);
+    assert_eq!(kernel.boot_sha256, kernel.image_sha256);
+    // The ELF by itself cannot be started.
+    let error = home.resolve(&home.file("vmlinux", &elf)).unwrap_err();
+    assert!(error.to_string().contains("CONFIG_PVH=y"), "{error}");
+}
+
+#[test]
+fn a_request_that_is_no_kernel_is_named() {
+    let home = Home::new();
+    fs::create_dir(home.0.path().join("folder")).unwrap();
+    home.file("script", b"#!/bin/sh\nexec true\n");
+    home.file("linux/Kconfig", b"");
+    home.file("linux/arch/x86/Kconfig", b"");
+    for (name, says) in [
+        ("nothing", "there is no such file or folder"),
+        ("folder", "a folder with none of "),
+        ("script", "a script (no `HdrS` boot header"),
+        ("linux", "nothing was built; run `cargo ktstr kernel build "),
+    ] {
+        let error = home.resolve(&home.0.path().join(name)).unwrap_err();
+        assert_eq!(error.exit_code(), 1, "{name}");
+        let text = error.to_string();
+        assert!(text.contains(says) && text.contains(name), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_built_tree_is_taken() {
+    let home = Home::new();
+    home.file("linux/arch/x86/boot/bzImage", &made());
+    home.file("linux/.config", b"CONFIG_SCHED_CLASS_EXT=y\n");
+    let kernel = home.resolve(&home.0.path().join("linux")).unwrap();
+    assert!(kernel.has_sched_ext && kernel.config.is_some());
+}
+
+#[test]
 fn many_importers_make_one_entry() {
     let home = Home::new();
     let path = home.file("vmlinuz", &made());

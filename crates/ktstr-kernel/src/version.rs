@@ -48,51 +48,127 @@ fn compare_numbers(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
+/// The name of the flavour that a release without one is given.
+const PLAIN: &str = "plain";
+/// The flavour of PREEMPT_RT kernels, on which real-time behaviour is bought with throughput.
+const REAL_TIME: &str = "rt";
+/// The flavour that is preferred among equals: it is made for virtual machines, and small.
+const PREFERRED: &str = "cloud";
+
+/// The flavour of a Debian release: `cloud` of `7.3.4+deb13-cloud-amd64`, `plain` of `7.3.4+deb13-amd64`.
+pub fn flavour(release: &str) -> &str {
+    let rest = release.split_once('-').map_or("", |(_, rest)| rest);
+    match rest.strip_suffix("-amd64") {
+        Some(flavour) => flavour,
+        None if rest.is_empty() || rest == "amd64" => PLAIN,
+        None => rest,
+    }
+}
+
+/// A release without its flavour: `7.3.4+deb13` of `7.3.4+deb13-cloud-amd64`.
+pub fn base(release: &str) -> &str {
+    release.split('-').next().unwrap_or(release)
+}
+
+/// The series of a release: `7.3` of `7.3.4+deb13-cloud-amd64`.
+pub fn series(release: &str) -> &str {
+    let mut dots = release.char_indices().filter(|(_, c)| !c.is_ascii_digit());
+    match (dots.next(), dots.next()) {
+        (Some((_, '.')), Some((end, _))) => release.get(..end).unwrap_or(release),
+        _ => release,
+    }
+}
+
+/// The order in which kernels are chosen when nobody named one: PREEMPT_RT last, then the newest, then the
+/// preferred flavour.
+pub fn by_preference(a: &str, b: &str) -> Ordering {
+    let is = |release: &str, name| flavour(release) == name;
+    is(a, REAL_TIME)
+        .cmp(&is(b, REAL_TIME))
+        .then_with(|| compare(base(b), base(a)))
+        .then_with(|| is(b, PREFERRED).cmp(&is(a, PREFERRED)))
+        .then_with(|| compare(b, a))
+}
+
 /// What somebody asked for by version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spec {
-    /// The newest there is.
-    Newest,
+pub struct Spec {
     /// A version or the beginning of one, cut at a dot, `+`, `-` or `~`: `7.3` means 7.3 and any 7.3.x, a whole
-    /// release names itself.
-    Version(String),
+    /// release names itself. `None` is the newest there is.
+    version: Option<String>,
+    /// As [`flavour`] names it; `None` is any.
+    flavour: Option<String>,
+    /// All of it, as it was written.
+    text: String,
 }
 
 impl Spec {
-    /// Reads `debian:newest`, `debian:7.3`, `debian:7.3.4+deb13-cloud-amd64`, `7.3`. `None` when the
-    /// text is none of these.
+    /// The newest there is, of the preferred flavour.
+    pub fn newest() -> Self {
+        Self {
+            version: None,
+            flavour: None,
+            text: NEWEST.to_owned(),
+        }
+    }
+
+    /// Reads `[debian:]VERSION[+FLAVOUR]`: `debian:newest`, `debian:7.3`, `debian:7.3+rt`,
+    /// `debian:7.3.4+deb13-cloud-amd64`, `7.3`. `None` when the text is none of these.
     pub fn parse(text: &str) -> Option<Self> {
-        let (version, by_name) = match text.strip_prefix("debian:") {
-            Some(version) => (version, true),
+        let (text, by_name) = match text.strip_prefix("debian:") {
+            Some(text) => (text, true),
             None => (text, false),
         };
-        if by_name && matches!(version, "newest" | "latest" | "") {
-            return Some(Self::Newest);
-        }
+        // A part of a release that follows a `+` has digits in it (`+deb13`).
+        let (version, flavour) = match text.rsplit_once('+') {
+            Some((version, flavour))
+                if !flavour.is_empty() && flavour.chars().all(|c| c.is_ascii_lowercase()) =>
+            {
+                (version, Some(flavour.to_owned()))
+            }
+            _ => (text, None),
+        };
         let legal = |c: char| c.is_ascii_alphanumeric() || "+-.~".contains(c);
+        let is_newest = by_name && matches!(version, NEWEST | "latest" | "");
         let is_version = version.len() <= 128
             && version.starts_with(|c: char| c.is_ascii_digit())
             && version.chars().all(legal);
-        is_version.then(|| Self::Version(version.to_owned()))
+        (is_newest || is_version).then(|| Self {
+            version: (!is_newest).then(|| version.to_owned()),
+            flavour,
+            text: if text.is_empty() { NEWEST } else { text }.to_owned(),
+        })
+    }
+
+    /// Whether the newest is meant, whatever its version is.
+    pub fn is_newest(&self) -> bool {
+        self.version.is_none()
     }
 
     /// Whether a kernel release such as `7.3.4+deb13-cloud-amd64` is meant.
     pub fn matches(&self, release: &str) -> bool {
-        match self {
-            Self::Newest => true,
-            Self::Version(version) => release
-                .strip_prefix(version.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '+', '-', '~'])),
+        let begins = |beginning: &str| {
+            release
+                .strip_prefix(beginning)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '+', '-', '~']))
+        };
+        // The release of a kernel of one's own may end like a flavour: `7.3.0+mine`.
+        if begins(&self.text) {
+            return true;
         }
+        self.version.as_deref().is_none_or(begins)
+            && self
+                .flavour
+                .as_deref()
+                .is_none_or(|wanted| flavour(release) == wanted)
     }
 }
 
+const NEWEST: &str = "newest";
+
 impl std::fmt::Display for Spec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Newest => f.write_str("newest"),
-            Self::Version(version) => f.write_str(version),
-        }
+        f.write_str(&self.text)
     }
 }
 
@@ -128,7 +204,61 @@ mod tests {
         assert!(!seven_three.matches("7.30.1+deb13-cloud-amd64"));
         assert!(!seven_three.matches("6.7.3"));
         assert_eq!(Spec::parse("7.3"), Some(seven_three));
-        assert_eq!(Spec::parse("debian:newest"), Some(Spec::Newest));
+        assert_eq!(Spec::parse("debian:newest"), Some(Spec::newest()));
+    }
+
+    #[test]
+    fn a_spec_can_name_a_flavour() {
+        let real_time = Spec::parse("debian:7.2+rt").unwrap();
+        assert!(real_time.matches("7.2.13+deb14-rt-amd64"));
+        assert!(!real_time.matches("7.2.13+deb14-amd64"));
+        assert!(!real_time.matches("7.3.4+deb13-rt-amd64"));
+        let plain = Spec::parse("debian:newest+plain").unwrap();
+        assert!(plain.is_newest() && plain.matches("7.3.4+deb13-amd64"));
+        assert!(!plain.matches("7.3.4+deb13-cloud-amd64"));
+        // What follows a `+` may be a part of the release.
+        let base = Spec::parse("debian:7.2.13+deb14").unwrap();
+        assert!(base.matches("7.2.13+deb14-cloud-amd64") && !base.matches("7.2.13+deb13-amd64"));
+        let own = Spec::parse("7.3.0+mine").unwrap();
+        assert!(own.matches("7.3.0+mine") && own.matches("7.3.0+mine-x"));
+        assert_eq!(real_time.to_string(), "7.2+rt");
+    }
+
+    #[test]
+    fn releases_are_taken_apart() {
+        for (release, parts) in [
+            ("7.3.4+deb13-cloud-amd64", ("7.3", "7.3.4+deb13", "cloud")),
+            ("7.10.0+deb14-amd64", ("7.10", "7.10.0+deb14", "plain")),
+            ("7.0~rc3+deb14-rt-amd64", ("7.0", "7.0~rc3+deb14", "rt")),
+            ("6.12.117", ("6.12", "6.12.117", "plain")),
+            ("7", ("7", "7", "plain")),
+        ] {
+            assert_eq!(
+                (series(release), base(release), flavour(release)),
+                parts,
+                "{release}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_newest_that_is_not_real_time_comes_first() {
+        let mut releases = [
+            "7.3.4+deb13-rt-amd64",
+            "7.2.9+deb13-cloud-amd64",
+            "7.3.4+deb13-amd64",
+            "7.3.4+deb13-cloud-amd64",
+        ];
+        releases.sort_by(|a, b| by_preference(a, b));
+        assert_eq!(
+            releases,
+            [
+                "7.3.4+deb13-cloud-amd64",
+                "7.3.4+deb13-amd64",
+                "7.2.9+deb13-cloud-amd64",
+                "7.3.4+deb13-rt-amd64",
+            ]
+        );
     }
 
     #[test]

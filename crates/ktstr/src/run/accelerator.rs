@@ -111,7 +111,7 @@ fn memory_of(plan: &Plan) -> Result<PathBuf, RunError> {
         "{} {} {}",
         kvm::host(),
         plan.qemu.version,
-        plan.kernel.image_sha256
+        plan.kernel.boot_sha256
     );
     Ok(kvm::folder()?.join(format!("{:016x}", ktstr_machine::hash(&parts))))
 }

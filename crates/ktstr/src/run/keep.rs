@@ -142,7 +142,7 @@ fn describe_plan(record: &mut RunRecord, plan: &Plan) {
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), super::environment(name)?)))
         .collect();
-    record.kernel_hash = Some(plan.kernel.image_sha256.clone());
+    record.kernel_hash = Some(plan.kernel.boot_sha256.clone());
     record.vcpus = Some(plan.shape.cpus());
     record.memory_mib = Some(plan.memory_mib);
     record.qemu = Some(plan.qemu.version.clone());

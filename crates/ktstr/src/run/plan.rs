@@ -206,7 +206,7 @@ impl Plan {
         }
         arguments.extend(self.declared_kargs().map(str::to_owned));
         MachineSpec {
-            kernel: self.kernel.vmlinux.clone(),
+            kernel: self.kernel.boot.clone(),
             kernel_arguments: arguments,
             shape: self.shape.clone(),
             accelerator: engine.accelerator,

@@ -15,7 +15,7 @@ pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
         format!("format {FORMAT}"),
         format!("agent {}", ktstr_guest::AGENT),
         format!("qemu {} {}", plan.qemu.path.display(), plan.qemu.version),
-        format!("kernel {}", plan.kernel.image_sha256),
+        format!("kernel {}", plan.kernel.boot_sha256),
         plan.machine(engine).fingerprint(),
     ];
     parts.extend(

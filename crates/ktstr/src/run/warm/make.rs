@@ -174,7 +174,7 @@ impl Maker<'_> {
         let console = format!("{console_before}{}", machine.end());
         making.commit(Told {
             what,
-            kernel: plan.kernel.vmlinux.clone(),
+            kernel: plan.kernel.boot.clone(),
             qemu: plan.qemu.path.clone(),
             places,
             said: &said,

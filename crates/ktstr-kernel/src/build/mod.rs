@@ -1,0 +1,192 @@
+//! A kernel from its source: a tree, a tarball, or Debian's `linux-source-X.Y` package, with a configuration that has
+//! what ktstr needs and little else.
+//!
+//! The build is out of tree, in the cache folder, so that the user's tree stays as it is. The result is known by what it
+//! was made from (source, configuration, compiler) and is not built again.
+
+mod config;
+mod make;
+mod needs;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ktstr_state::{Lock, Place};
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Cache, Material, hex};
+use crate::kernel::{Kernel, Source};
+use crate::progress::{self, Listener};
+use crate::{KernelError, Resolver};
+
+use source::Origin;
+
+/// What a build writes besides the source: objects with debug information, and the image in several forms.
+const OBJECTS_SIZE: u64 = 1 << 30;
+/// What a tarball of the kernel's source unpacks to.
+const SOURCE_SIZE: u64 = 2 << 30;
+
+/// Builds the kernel of `source`, unless the cache has it already: a folder, a `.tar.xz`, `.tar.gz` or `.tar.zst`, or the
+/// name of a Debian package such as `linux-source-6.12`. `fragments` are configuration files that are applied over ktstr's
+/// own, the last one winning.
+pub fn build(
+    source: &str,
+    fragments: &[PathBuf],
+    listener: &mut Listener<'_>,
+) -> Result<Kernel, KernelError> {
+    let resolver = Resolver::from_env()?;
+    let origin = Origin::of(source, &resolver.cache, resolver.offline, listener)?;
+    needs::check(&origin)?;
+    Build {
+        cache: &resolver.cache,
+        origin: &origin,
+        compiler: needs::compiler(),
+    }
+    .run(fragments, listener)
+}
+
+struct Build<'a> {
+    cache: &'a Cache,
+    origin: &'a Origin,
+    /// What compiles, with its version.
+    compiler: String,
+}
+
+impl Build<'_> {
+    fn run(
+        &self,
+        fragments: &[PathBuf],
+        listener: &mut Listener<'_>,
+    ) -> Result<Kernel, KernelError> {
+        let wanted = config::Wanted::read(fragments)?;
+        let identity = self.origin.identity(listener)?;
+        let mut hash = Sha256::new();
+        for part in [&identity, &wanted.text, &self.compiler] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        let source = Source::Built {
+            from: self.origin.to_string(),
+            inputs_sha256: hex(&hash.finalize()),
+        };
+        if let Some(kernel) = self.cached(&source)? {
+            return Ok(kernel);
+        }
+        let work = Work::at(self.cache, self.origin)?;
+        // Another process may have built it while this one waited for the folder.
+        if let Some(kernel) = self.cached(&source)? {
+            return Ok(kernel);
+        }
+        let made = self.make(&work, &wanted, source, listener);
+        let is_full = matches!(made, Err(KernelError::DiskFull { .. }));
+        if !self.origin.is_tree() || is_full {
+            work.remove()?;
+        }
+        made
+    }
+
+    fn cached(&self, source: &Source) -> Result<Option<Kernel>, KernelError> {
+        let (whole, _) = self.cache.scan()?;
+        Ok(whole.into_iter().find(|kernel| kernel.source == *source))
+    }
+
+    fn make(
+        &self,
+        work: &Work,
+        wanted: &config::Wanted,
+        source: Source,
+        listener: &mut Listener<'_>,
+    ) -> Result<Kernel, KernelError> {
+        let unpacked = if self.origin.is_tree() {
+            0
+        } else {
+            SOURCE_SIZE
+        };
+        let objects = work.dir.join("objects");
+        let present = if objects.exists() { OBJECTS_SIZE } else { 0 };
+        room_for(&work.dir, OBJECTS_SIZE + unpacked - present)?;
+        let tree = self.origin.tree(&work.dir.join("source"), listener)?;
+        fs::create_dir_all(&objects).map_err(|e| KernelError::io("create", &objects, e))?;
+        let fragment = work.dir.join("fragment");
+        fs::write(&fragment, &wanted.text).map_err(|e| KernelError::io("write", &fragment, e))?;
+        let make = make::Make {
+            tree: &tree,
+            objects: &objects,
+        };
+        let stage = format!("configuring {}", self.origin);
+        progress::begin(listener, &stage);
+        make.run(
+            &[
+                &format!("KCONFIG_ALLCONFIG={}", fragment.display()),
+                "allnoconfig",
+            ],
+            |_| {},
+        )?;
+        progress::end(listener, &stage);
+        let config = objects.join(".config");
+        for missed in wanted.check(&config, &self.origin.to_string())? {
+            progress::end(listener, &format!("note: this source has no {missed}"));
+        }
+        let stage = format!("building {}", self.origin);
+        let mut compiled = 0_u32;
+        make.run(&["bzImage"], |line| {
+            if let Some((_, file)) = line.trim_start().split_once("CC ") {
+                compiled += 1;
+                let what = format!("{stage}: {compiled} files, {}", file.trim());
+                progress::tell(listener, &what, None, false);
+            }
+        })?;
+        progress::end(listener, &stage);
+        self.cache.import(
+            &Material {
+                image: objects.join("arch/x86/boot/bzImage"),
+                config: Some(config),
+                source,
+            },
+            listener,
+        )
+    }
+}
+
+/// The folder that a source is built in, for one builder at a time.
+struct Work {
+    dir: PathBuf,
+    /// Held while the folder is in use.
+    _lock: Lock,
+}
+
+impl Work {
+    fn at(cache: &Cache, origin: &Origin) -> Result<Self, KernelError> {
+        let name = &hex(&Sha256::digest(origin.to_string().as_bytes()))[..16];
+        let builds = cache.folder("builds")?;
+        let _lock = Lock::take(
+            &builds.path().join(format!("{name}.lock")),
+            Place::CACHE,
+            "another build of this source",
+        )?;
+        let dir = builds.subfolder(name)?.path().to_owned();
+        Ok(Self { dir, _lock })
+    }
+
+    fn remove(&self) -> Result<(), KernelError> {
+        fs::remove_dir_all(&self.dir).map_err(|e| KernelError::io("remove", &self.dir, e))
+    }
+}
+
+/// Says beforehand that the disk cannot hold what is to be written.
+fn room_for(dir: &Path, needed: u64) -> Result<(), KernelError> {
+    let stat = rustix::fs::statvfs(dir).map_err(|e| KernelError::io("examine", dir, e.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < needed {
+        return Err(KernelError::NoRoom {
+            path: dir.to_owned(),
+            needed_mib: needed >> 20,
+            free_mib: free >> 20,
+        });
+    }
+    Ok(())
+}

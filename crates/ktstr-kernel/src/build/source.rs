@@ -1,0 +1,255 @@
+//! Where the source of a kernel is, what identifies it, and how it becomes a tree.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use crate::cache::{Cache, hex};
+use crate::progress::{self, Listener};
+use crate::{KernelError, apt, command};
+
+/// Files that every kernel tree has.
+const MARKS: [&str; 3] = ["Makefile", "Kconfig", "arch/x86/Kconfig"];
+/// What a build in the tree itself leaves; with one of them there, an out-of-tree build refuses to start.
+const BUILT_IN_PLACE: [&str; 3] = [".config", "include/config", "arch/x86/include/generated"];
+
+/// What is built.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Tree(PathBuf),
+    Tarball(PathBuf),
+    /// The tarball of a Debian package, unpacked to a folder of the cache.
+    Debian {
+        package: String,
+        version: String,
+        tarball: PathBuf,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(path) | Self::Tarball(path) => write!(f, "{}", path.display()),
+            Self::Debian {
+                package, version, ..
+            } => write!(f, "{package} {version}"),
+        }
+    }
+}
+
+impl Origin {
+    /// What a SOURCE on the command line means.
+    pub(super) fn of(
+        text: &str,
+        cache: &Cache,
+        offline: bool,
+        listener: &mut Listener<'_>,
+    ) -> Result<Self, KernelError> {
+        let path = Path::new(text);
+        if path.exists() {
+            let path = path
+                .canonicalize()
+                .map_err(|e| KernelError::io("find", path, e))?;
+            return Self::at(path);
+        }
+        let package = text.strip_prefix("debian:").unwrap_or(text);
+        let is_package = package.starts_with("linux-source-")
+            && package
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-.+".contains(c));
+        if !is_package {
+            return Err(bad(
+                text,
+                "there is no such file or folder, and it is no name of a package such as linux-source-6.12",
+            ));
+        }
+        if offline {
+            return Err(KernelError::Offline {
+                request: Some(text.to_owned()),
+                looked_at: vec!["Debian's archive: not asked".to_owned()],
+            });
+        }
+        let (version, tarball) = apt::fetch_source(cache, package, listener)?;
+        Ok(Self::Debian {
+            package: package.to_owned(),
+            version,
+            tarball,
+        })
+    }
+
+    fn at(path: PathBuf) -> Result<Self, KernelError> {
+        let name = path.display().to_string();
+        if path.is_dir() {
+            if let Some(mark) = MARKS.iter().find(|mark| !path.join(mark).exists()) {
+                return Err(bad(
+                    &name,
+                    &format!("a folder that is no kernel tree: it has no {mark}"),
+                ));
+            }
+            if let Some(left) = BUILT_IN_PLACE.iter().find(|left| path.join(left).exists()) {
+                return Err(bad(
+                    &name,
+                    &format!(
+                        "a tree that was configured or built in place (it has {left}), and an out-of-tree build needs a \
+                         clean one. Run `make mrproper` in it, or set KTSTR_KERNEL to the tree to use the kernel that was \
+                         built there"
+                    ),
+                ));
+            }
+            return Ok(Self::Tree(path));
+        }
+        if unpacker_of(&path).is_none() {
+            return Err(bad(
+                &name,
+                "a file that is no .tar, .tar.xz, .tar.gz or .tar.zst",
+            ));
+        }
+        Ok(Self::Tarball(path))
+    }
+
+    pub(super) fn is_tree(&self) -> bool {
+        matches!(self, Self::Tree(_))
+    }
+
+    fn tarball(&self) -> Option<&Path> {
+        match self {
+            Self::Tree(_) => None,
+            Self::Tarball(path) | Self::Debian { tarball: path, .. } => Some(path),
+        }
+    }
+
+    /// The program besides tar that unpacking needs.
+    pub(super) fn unpacker(&self) -> Option<&'static str> {
+        self.tarball().and_then(unpacker_of)
+    }
+
+    /// Text that differs when the source does: what a file holds, what a package's version is; of a tree the path,
+    /// length and time of change of each file, since reading it all would take minutes.
+    pub(super) fn identity(&self, listener: &mut Listener<'_>) -> Result<String, KernelError> {
+        let stage = format!("reading {self}");
+        progress::begin(listener, &stage);
+        let identity = match self {
+            Self::Debian { .. } => self.to_string(),
+            Self::Tarball(path) => {
+                let mut hash = Sha256::new();
+                File::open(path)
+                    .and_then(|mut file| io::copy(&mut file, &mut HashWriter(&mut hash)))
+                    .map_err(|e| KernelError::io("read", path, e))?;
+                hex(&hash.finalize())
+            }
+            Self::Tree(root) => {
+                let mut hash = Sha256::new();
+                walk(root, root, &mut hash)?;
+                hex(&hash.finalize())
+            }
+        };
+        progress::end(listener, &stage);
+        Ok(identity)
+    }
+
+    /// The tree to build in; a tarball is unpacked to `into`.
+    pub(super) fn tree(
+        &self,
+        into: &Path,
+        listener: &mut Listener<'_>,
+    ) -> Result<PathBuf, KernelError> {
+        let tarball = match self {
+            Self::Tree(path) => return Ok(path.clone()),
+            Self::Tarball(path) | Self::Debian { tarball: path, .. } => path,
+        };
+        let stage = format!("unpacking {}", tarball.display());
+        progress::begin(listener, &stage);
+        // What is here was left by a build that was killed.
+        if into.exists() {
+            fs::remove_dir_all(into).map_err(|e| KernelError::io("remove", into, e))?;
+        }
+        fs::create_dir_all(into).map_err(|e| KernelError::io("create", into, e))?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xf").arg(tarball).arg("-C").arg(into);
+        command::run(&mut tar, |_| {}).map_err(|failure| match failure {
+            command::Failure::Ended { output, .. } => bad(
+                &self.to_string(),
+                &format!("a file that tar cannot unpack:\n{output}"),
+            ),
+            other => other.into_error(&format!("tar -xf {}", tarball.display()), into, ""),
+        })?;
+        progress::end(listener, &stage);
+        let tops: Vec<PathBuf> = fs::read_dir(into)
+            .map_err(|e| KernelError::io("list", into, e))?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| MARKS.iter().all(|mark| path.join(mark).exists()))
+            .collect();
+        match tops.as_slice() {
+            [tree] => Ok(tree.clone()),
+            _ => Err(bad(
+                &self.to_string(),
+                "a tarball without one folder that is a kernel tree",
+            )),
+        }
+    }
+}
+
+fn bad(source: &str, found: &str) -> KernelError {
+    KernelError::BadSource {
+        source_text: source.to_owned(),
+        found: found.to_owned(),
+    }
+}
+
+fn unpacker_of(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?;
+    [
+        (".tar.xz", "xz"),
+        (".tar.gz", "gzip"),
+        (".tgz", "gzip"),
+        (".tar.zst", "zstd"),
+        (".tar", "tar"),
+    ]
+    .into_iter()
+    .find_map(|(end, program)| name.ends_with(end).then_some(program))
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Feeds `hash` with every file below `dir` but git's own; links are not followed.
+fn walk(root: &Path, dir: &Path, hash: &mut Sha256) -> Result<(), KernelError> {
+    let cannot = |e| KernelError::io("list", dir, e);
+    let mut entries: Vec<fs::DirEntry> = fs::read_dir(dir)
+        .map_err(cannot)?
+        .collect::<Result<_, _>>()
+        .map_err(cannot)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let meta = entry
+            .metadata()
+            .map_err(|e| KernelError::io("examine", &path, e))?;
+        if meta.is_dir() {
+            if entry.file_name() != ".git" {
+                walk(root, &path, hash)?;
+            }
+            continue;
+        }
+        let name = path.strip_prefix(root).unwrap_or(&path);
+        hash.update(name.as_os_str().as_encoded_bytes());
+        let stamp = format!("\0{} {}.{}\n", meta.len(), meta.mtime(), meta.mtime_nsec());
+        hash.update(stamp.as_bytes());
+    }
+    Ok(())
+}

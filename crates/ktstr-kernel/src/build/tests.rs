@@ -1,0 +1,232 @@
+//! Builds of made-up trees: a Makefile that does what a kernel's would, or fails as one can.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::testing::{Encoding, bzimage, symbols, vmlinux};
+
+/// The recipes that a kernel's Makefile has for the two targets that are asked for.
+const WORKS: &str = "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@echo '  CC      init/main.o'\n\
+                     \tmkdir -p $(O)/arch/x86/boot && cp image $(O)/arch/x86/boot/bzImage && echo x >>count\n";
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new(makefile: &str) -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        home.file("tree/Makefile", makefile.as_bytes());
+        home.file("tree/Kconfig", b"");
+        home.file("tree/arch/x86/Kconfig", b"");
+        let image = bzimage(&vmlinux(&symbols(700), Encoding::Place));
+        home.file("tree/image", &image);
+        home
+    }
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+    fn cache(&self) -> Cache {
+        Cache::at(self.0.path().join("cache"))
+    }
+    fn build_of(&self, source: &Path, fragments: &[PathBuf]) -> Result<Kernel, KernelError> {
+        let cache = self.cache();
+        let origin = Origin::of(source.to_str().unwrap(), &cache, true, &mut |_| {})?;
+        let compiler = "made".to_owned();
+        Build {
+            cache: &cache,
+            origin: &origin,
+            compiler,
+        }
+        .run(fragments, &mut |_| {})
+    }
+    fn build(&self) -> Result<Kernel, KernelError> {
+        self.build_of(&self.0.path().join("tree"), &[])
+    }
+}
+
+#[test]
+fn a_tree_is_built_once() {
+    let home = Home::new(WORKS);
+    let count = || {
+        fs::read_to_string(home.0.path().join("tree/count"))
+            .unwrap()
+            .lines()
+            .count()
+    };
+    // The file that counts is in the tree, and so changes it: look at what a change does first.
+    let kernel = home.build().unwrap();
+    assert!(kernel.config.is_some() && matches!(kernel.source, Source::Built { .. }));
+    home.build().unwrap();
+    assert_eq!(count(), 2, "a changed tree is built again");
+}
+
+#[test]
+fn what_was_built_of_the_same_is_taken_from_the_cache() {
+    let home =
+        Home::new(&WORKS.replace(" && echo x >>count", " && echo x >>$(O)/../../../../count"));
+    let count = || {
+        fs::read_to_string(home.0.path().join("count"))
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let first = home.build().unwrap();
+    assert_eq!((home.build().unwrap(), count()), (first, 1));
+    let fragment = home.file("extra", b"CONFIG_HZ_1000=y\nCONFIG_HZ_250=n\n");
+    let tree = home.0.path().join("tree");
+    let other = home
+        .build_of(&tree, std::slice::from_ref(&fragment))
+        .unwrap();
+    assert_eq!(count(), 2, "another configuration is another kernel");
+    let config = fs::read_to_string(other.config.unwrap()).unwrap();
+    assert!(config.contains("CONFIG_HZ_1000=y\n"), "{config}");
+    assert!(config.contains("# CONFIG_HZ_250 is not set\n"), "{config}");
+}
+
+#[test]
+fn a_tarball_is_built_and_nothing_of_it_is_left() {
+    let home = Home::new(WORKS);
+    for (name, flag) in [("t.tar.gz", "-czf"), ("t.tar", "-cf")] {
+        let made = Command::new("tar")
+            .current_dir(home.0.path())
+            .args([flag, name, "tree"])
+            .status();
+        assert!(made.unwrap().success());
+        home.build_of(&home.0.path().join(name), &[]).unwrap();
+    }
+    let left: Vec<_> = fs::read_dir(home.0.path().join("cache/builds"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.ends_with(".lock"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+#[test]
+fn a_tree_that_does_not_build_shows_the_compilers_last_lines() {
+    let home = Home::new(
+        "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@echo 'kernel/sched/ext.c:1: error: oh' >&2; exit 1\n",
+    );
+    let error = home.build().unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    let text = error.to_string();
+    assert!(text.contains("kernel/sched/ext.c:1: error: oh"), "{text}");
+    assert!(text.contains("make bzImage in "), "{text}");
+    assert!(home.cache().scan().unwrap().0.is_empty());
+}
+
+#[test]
+fn a_disk_that_fills_up_is_the_hosts() {
+    let home = Home::new(
+        "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\
+         \t@echo 'x.c: fatal error: closing dependency file: No space left on device' >&2; \\\n\
+         \tfor i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do echo \"make: error $$i\" >&2; done; exit 1\n",
+    );
+    let error = home.build().unwrap_err();
+    assert!(matches!(error, KernelError::DiskFull { .. }), "{error}");
+    assert_eq!(error.exit_code(), 2);
+    let text = format!("{:?}", room_for(home.0.path(), u64::MAX));
+    assert!(text.contains("NoRoom"), "{text}");
+}
+
+#[test]
+fn a_configuration_that_is_not_taken_is_named() {
+    let drop_option =
+        "allnoconfig:\n\tgrep -v CONFIG_SCHED_CLASS_EXT $(KCONFIG_ALLCONFIG) >$(O)/.config\n";
+    let error = Home::new(drop_option).build().unwrap_err();
+    assert_eq!(error.exit_code(), 1);
+    let text = error.to_string();
+    assert!(
+        text.contains("CONFIG_SCHED_CLASS_EXT=y") && text.contains("6.12"),
+        "{text}"
+    );
+    // What the user asks for must be there too; what is only good to have need not.
+    let home = Home::new(&WORKS.replace(
+        "cp $(KCONFIG_ALLCONFIG)",
+        "grep -v HZ_250 $(KCONFIG_ALLCONFIG) >",
+    ));
+    home.build().unwrap();
+    let fragment = home.file("extra", b"CONFIG_HZ_250=y\n");
+    let tree = home.0.path().join("tree");
+    let text = home.build_of(&tree, &[fragment]).unwrap_err().to_string();
+    assert!(text.contains("CONFIG_HZ_250=y"), "{text}");
+    let prose = home.file("prose", b"hello\n");
+    let text = home.build_of(&tree, &[prose]).unwrap_err().to_string();
+    assert!(
+        text.contains("without a line `CONFIG_NAME=value`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_no_source_is_named() {
+    let home = Home::new(WORKS);
+    fs::create_dir(home.0.path().join("empty")).unwrap();
+    home.file("notes.txt", b"hello");
+    home.file("bad.tar.gz", b"hello");
+    home.file("built/Makefile", b"");
+    home.file("built/Kconfig", b"");
+    home.file("built/arch/x86/Kconfig", b"");
+    home.file("built/.config", b"");
+    for (name, says) in [
+        ("nothing", "there is no such file or folder"),
+        ("empty", "no kernel tree: it has no Makefile"),
+        ("notes.txt", "a file that is no .tar"),
+        ("bad.tar.gz", "tar cannot unpack"),
+        ("built", "make mrproper"),
+    ] {
+        let error = home.build_of(&home.0.path().join(name), &[]).unwrap_err();
+        assert_eq!(error.exit_code(), 1, "{name}: {error}");
+        assert!(error.to_string().contains(says), "{name}: {error}");
+    }
+}
+
+/// Not a test by itself: the process that `a_killed_build_takes_its_compilers_along` kills.
+#[test]
+fn child_that_builds() {
+    let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_BUILD") else {
+        return;
+    };
+    let home = PathBuf::from(home);
+    let make = make::Make {
+        tree: &home.join("tree"),
+        objects: &home,
+    };
+    make.run(&["bzImage"], |_| {}).unwrap();
+}
+
+#[test]
+fn a_killed_build_takes_its_compilers_along() {
+    let home = Home::new(
+        "bzImage:\n\techo $$$$ >$(O)/pid.new && mv $(O)/pid.new $(O)/pid && sleep 1000; true\n",
+    );
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "build::tests::child_that_builds"])
+        .env("KTSTR_KERNEL_TEST_BUILD", home.0.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let waits = |what: &str, done: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let pid_file = home.0.path().join("pid");
+    waits("the build starts", &|| pid_file.exists());
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    let proc = PathBuf::from(format!("/proc/{}", pid.trim()));
+    assert!(proc.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    waits("the recipe's shell is gone", &|| {
+        fs::read_to_string(proc.join("stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+}

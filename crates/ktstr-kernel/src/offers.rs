@@ -1,0 +1,235 @@
+//! The kernels that Debian's package lists offer: which there are, and which one a spec means.
+
+use crate::kernel::Source;
+use crate::version::{self, Spec};
+
+/// Packages smaller than this only depend on others.
+const SMALLEST_IMAGE: u64 = 5 << 20;
+
+/// A kernel that can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// `uname -r` of the kernel.
+    pub release: String,
+    /// The package that holds the image.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// The package that holds the configuration, when it is another one and still there.
+    pub(crate) base: Option<String>,
+}
+
+impl Candidate {
+    /// The series, such as `7.3`.
+    pub fn series(&self) -> &str {
+        version::series(&self.release)
+    }
+
+    /// The flavour: `cloud`, `plain`, `rt`.
+    pub fn flavour(&self) -> &str {
+        version::flavour(&self.release)
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        Source::Debian {
+            package: self.package.clone(),
+            version: self.version.clone(),
+        }
+    }
+}
+
+/// The release whose image, or configuration, a package of this name may hold.
+pub(crate) fn kernel_release(package: &str) -> Option<&str> {
+    ["linux-binary-", "linux-image-", "linux-base-"]
+        .iter()
+        .find_map(|prefix| package.strip_prefix(prefix))
+        .filter(|release| release.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// The newest kernel of each series and flavour, newest series first.
+pub(crate) fn newest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut newest: Vec<Candidate> = Vec::new();
+    for candidate in candidates {
+        let is_older = newest
+            .iter()
+            .any(|c| c.series() == candidate.series() && c.flavour() == candidate.flavour());
+        if !is_older {
+            newest.push(candidate);
+        }
+    }
+    newest.sort_by(|a, b| {
+        version::compare(b.series(), a.series())
+            .then_with(|| version::by_preference(&a.release, &b.release))
+    });
+    newest
+}
+
+/// What there is, for an error message: `7.3 (cloud, plain, rt), 7.2 (cloud, rt)`.
+pub(crate) fn in_words(candidates: Vec<Candidate>) -> String {
+    let mut series: Vec<(String, Vec<String>)> = Vec::new();
+    for candidate in newest_of_each(candidates) {
+        let flavour = candidate.flavour().to_owned();
+        match series.last_mut() {
+            Some((name, flavours)) if name == candidate.series() => flavours.push(flavour),
+            _ => series.push((candidate.series().to_owned(), vec![flavour])),
+        }
+    }
+    if series.is_empty() {
+        return "none".to_owned();
+    }
+    let words: Vec<String> = series
+        .iter()
+        .map(|(name, flavours)| format!("{name} ({})", flavours.join(", ")))
+        .collect();
+    words.join(", ")
+}
+
+/// The kernel that a spec means.
+pub(crate) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a Candidate> {
+    candidates.iter().find(|c| spec.matches(&c.release))
+}
+
+/// Kernels out of what `apt-cache show` prints, in the order in which they are chosen.
+pub(crate) fn candidates(shown: &str) -> Vec<Candidate> {
+    let mut bases = Vec::new();
+    let mut found: Vec<Candidate> = Vec::new();
+    for paragraph in shown.split("\n\n") {
+        let field = |name: &str| {
+            paragraph
+                .lines()
+                .find_map(|l| l.strip_prefix(name)?.strip_prefix(": "))
+        };
+        let (Some(package), Some(version)) = (field("Package"), field("Version")) else {
+            continue;
+        };
+        let Some(release) = kernel_release(package) else {
+            continue;
+        };
+        let size = field("Size")
+            .and_then(|s| s.parse::<u64>().ok())
+            .unwrap_or(0);
+        if package.starts_with("linux-base-") {
+            bases.push((package.to_owned(), version.to_owned()));
+        } else if size >= SMALLEST_IMAGE {
+            found.push(Candidate {
+                release: release.to_owned(),
+                package: package.to_owned(),
+                version: version.to_owned(),
+                base: None,
+            });
+        }
+    }
+    for candidate in &mut found {
+        let base = (
+            format!("linux-base-{}", candidate.release),
+            candidate.version.clone(),
+        );
+        candidate.base = bases.contains(&base).then_some(base.0);
+    }
+    found.sort_by(|a, b| {
+        version::by_preference(&a.release, &b.release)
+            .then_with(|| version::compare(&b.version, &a.version))
+    });
+    found.dedup_by(|later, earlier| later.release == earlier.release);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_from_packages_that_only_depend() {
+        let shown = [
+            (
+                "linux-image-6.18.15+deb13-cloud-amd64",
+                "6.18.15-1~bpo13+1",
+                49_146_196,
+            ),
+            (
+                "linux-image-7.0.13+deb13-cloud-amd64",
+                "7.0.13-1~bpo13+1",
+                1920,
+            ),
+            (
+                "linux-binary-7.0.13+deb13-cloud-amd64",
+                "7.0.13-1~bpo13+1",
+                13_149_508,
+            ),
+            (
+                "linux-binary-unsigned-7.3.4+deb13-cloud-amd64",
+                "7.3.4-1~bpo13+1",
+                13_000_000,
+            ),
+            (
+                "linux-binary-7.3.4+deb13-amd64",
+                "7.3.4-1~bpo13+1",
+                15_000_000,
+            ),
+            (
+                "linux-binary-7.3.4+deb13-cloud-amd64",
+                "7.3.4-1~bpo13+1",
+                13_604_064,
+            ),
+            (
+                "linux-base-7.3.4+deb13-cloud-amd64",
+                "7.3.4-1~bpo13+1",
+                1_025_208,
+            ),
+            ("linux-image-cloud-amd64", "7.3.4-1~bpo13+1", 1500),
+        ]
+        .map(|(package, version, size)| {
+            format!("Package: {package}\nVersion: {version}\nSize: {size}\n")
+        })
+        .join("\n");
+        let found: Vec<String> = candidates(&shown)
+            .iter()
+            .map(|c| format!("{} {} {:?}", c.package, c.version, c.base))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "linux-binary-7.3.4+deb13-cloud-amd64 7.3.4-1~bpo13+1 Some(\"linux-base-7.3.4+deb13-cloud-amd64\")",
+                "linux-binary-7.3.4+deb13-amd64 7.3.4-1~bpo13+1 None",
+                "linux-binary-7.0.13+deb13-cloud-amd64 7.0.13-1~bpo13+1 None",
+                "linux-image-6.18.15+deb13-cloud-amd64 6.18.15-1~bpo13+1 None",
+            ]
+        );
+    }
+
+    fn offer(release: &str) -> Candidate {
+        Candidate {
+            release: release.to_owned(),
+            package: format!("linux-binary-{release}"),
+            version: "1".to_owned(),
+            base: None,
+        }
+    }
+
+    #[test]
+    fn series_and_flavours_come_from_what_is_offered() {
+        let mut all: Vec<Candidate> = [
+            "7.3.4+deb13-cloud-amd64",
+            "7.3.4+deb13-amd64",
+            "7.2.13+deb14-cloud-amd64",
+            "7.2.12+deb13-cloud-amd64",
+            "7.3.4+deb13-rt-amd64",
+            "7.2.13+deb14-rt-amd64",
+        ]
+        .map(offer)
+        .into();
+        all.sort_by(|a, b| version::by_preference(&a.release, &b.release));
+        assert_eq!(
+            in_words(all.clone()),
+            "7.3 (cloud, plain, rt), 7.2 (cloud, rt)"
+        );
+        let chosen =
+            |spec: &str| choose(&all, &Spec::parse(spec).unwrap()).map(|c| c.release.as_str());
+        assert_eq!(chosen("debian:7.2+rt"), Some("7.2.13+deb14-rt-amd64"));
+        assert_eq!(chosen("debian:newest"), Some("7.3.4+deb13-cloud-amd64"));
+        assert_eq!(chosen("debian:newest+rt"), Some("7.3.4+deb13-rt-amd64"));
+        assert_eq!(chosen("debian:7.2+plain"), None);
+        assert_eq!(in_words(Vec::new()), "none");
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether the files of a cache entry are those that were imported.
+//!
+//! Hashing a kernel takes a good part of a second, and each test would pay it. So the file system is asked instead: a file
+//! whose inode, length and times are those noted when it was last hashed holds the same bytes. The time of change cannot be
+//! set by hand, so a file that was written to is noticed even if its other times were put back. Where the notes do not fit,
+//! as in a copied cache, the file is hashed again, and noted if it is the right one.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::cache::hex;
+use crate::kernel::file;
+
+/// What the file system says of a file that holds still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    modified_ns: i128,
+    changed_ns: i128,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::metadata(path)?;
+        let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
+        Ok(Self {
+            inode: found.ino(),
+            length: found.len(),
+            modified_ns: ns(found.mtime(), found.mtime_nsec()),
+            changed_ns: ns(found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+/// Checks every file of `hashes` in `dir`; the error names the first that is not what it was.
+pub(crate) fn check(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<(), String> {
+    let noted: BTreeMap<String, Stamp> = fs::read(dir.join(file::STAMPS))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let mut all_noted = true;
+    for (name, expected) in hashes {
+        let path = dir.join(name);
+        let missing = |e| format!("its {name} is missing ({e})");
+        if noted.get(name) == Some(&Stamp::of(&path).map_err(missing)?) {
+            continue;
+        }
+        all_noted = false;
+        let found = sha256_of(&path).map_err(|e| format!("its {name} cannot be read ({e})"))?;
+        if found != *expected {
+            return Err(format!(
+                "its {name} was changed after the import: SHA-256 {}, not {}",
+                short(&found),
+                short(expected)
+            ));
+        }
+    }
+    if !all_noted {
+        // Where notes cannot be written, the next reader hashes again.
+        let _ = write(dir, hashes);
+    }
+    Ok(())
+}
+
+/// Notes the files of `hashes`, which hold what they should.
+pub(crate) fn write(dir: &Path, hashes: &BTreeMap<String, String>) -> io::Result<()> {
+    let stamps: BTreeMap<&String, Stamp> = hashes
+        .keys()
+        .map(|name| Ok((name, Stamp::of(&dir.join(name))?)))
+        .collect::<io::Result<_>>()?;
+    let mut aside = tempfile::NamedTempFile::new_in(dir)?;
+    serde_json::to_writer(&mut aside, &stamps)?;
+    aside.persist(dir.join(file::STAMPS))?;
+    Ok(())
+}
+
+fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
