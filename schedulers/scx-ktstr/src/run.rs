@@ -25,6 +25,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// Counts the times a CPU went on- or offline; see [`open_settings`].
 const HOTPLUG_SEQ: &str = "/sys/kernel/sched_ext/hotplug_seq";
 
+/// What a run on a kernel with a defective BTF says of itself.
+const WITHOUT_QUEUES: &str = "ktstr: this kernel's BTF has no usable scx_bpf_create_dsq (it was built with pahole before \
+                              1.31), so no scheduler can make queues: all tasks share the kernel's global queue, and \
+                              weights show in the length of their turns";
+
 /// How a life ended.
 enum End {
     /// By SIGINT or SIGTERM, or unregistered from outside.
@@ -65,6 +70,14 @@ fn live(options: &Options, signals: &Signals) -> Result<End> {
         .attach_struct_ops()
         .context("cannot attach: is another sched_ext scheduler running?")?;
     println!("ktstr: attached");
+    if skel
+        .maps
+        .bss_data
+        .as_deref()
+        .is_some_and(|bss| bss.no_queues != 0)
+    {
+        println!("{WITHOUT_QUEUES}");
+    }
 
     let start = Instant::now();
     let exit = loop {

@@ -115,7 +115,7 @@ static __always_inline bool any_parked(void)
 /* Tasks that are only served when nobody else wants to run. */
 static __always_inline bool parked(struct task_struct *p)
 {
-	if (!any_parked() || !is_user_task(p))
+	if (!any_parked() || !has_queues() || !is_user_task(p))
 		return false;
 	if (has_defect(STARVE_CGROUP))
 		return in_starved_cgroup(p);
@@ -126,7 +126,7 @@ static __always_inline bool parked(struct task_struct *p)
 
 static __always_inline s32 defect_init(void)
 {
-	return any_parked() ? scx_bpf_create_dsq(KTSTR_PARKED_DSQ, -1) : 0;
+	return any_parked() ? create_dsq(KTSTR_PARKED_DSQ) : 0;
 }
 
 /* ---- select_cpu ---- */
@@ -181,11 +181,11 @@ static __always_inline bool scatter(struct task_struct *p, u64 enq_flags)
 	}
 	cpu = bpf_get_prandom_u32() % nr_cpus;
 	if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
-		cpu = scx_bpf_pick_any_cpu(p->cpus_ptr, 0);
+		cpu = pick_any_cpu(p->cpus_ptr);
 	if (cpu < 0)
 		return false;
 	dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns, enq_flags);
-	scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
+	kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
 	return true;
 }
 
@@ -206,7 +206,7 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 		__sync_fetch_and_add(&defect_cnt, 1);
 		return true;
 	}
-	if (has_defect(FORGET) && !woken && scx_bpf_dsq_nr_queued(tctx->llc) > 0)
+	if (has_defect(FORGET) && !woken && dsq_nr_queued(tctx->llc) > 0)
 		return __sync_fetch_and_add(&defect_cnt, 1) % FORGET_PERIOD == FORGET_PERIOD - 1;
 	/* Any CPU is as good as another, says this one. The kernel differs. */
 	if (has_defect(IGNORE_AFFINITY) && p->nr_cpus_allowed < nr_cpus && !p->migration_disabled) {
@@ -218,7 +218,7 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 	/* Home, if nobody is there: but nobody asked whether home is still allowed. */
 	if (has_defect(STALE_CPUSET) && tctx->home_cpu && !p->migration_disabled) {
 		cpu = tctx->home_cpu - 1;
-		if (scx_bpf_test_and_clear_cpu_idle(cpu)) {
+		if (test_and_clear_cpu_idle(cpu)) {
 			dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns,
 				   enq_flags);
 			return true;
@@ -228,7 +228,7 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 		dsq_insert(p, KTSTR_PARKED_DSQ, slice_ns, enq_flags);
 		cpu = claim_idle_cpu(p, scx_bpf_task_cpu(p));
 		if (cpu >= 0)
-			scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
+			kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
 		return true;
 	}
 	return false;
@@ -291,8 +291,8 @@ static __always_inline bool defect_dispatch(s32 cpu)
 	if (has_defect(IDLE_LLC) && llc_of(cpu))
 		return true;
 	/* With many waiting, each CPU makes room for the next one, politely. */
-	if (has_defect(LIVELOCK) && scx_bpf_dsq_nr_queued(llc_of(cpu)) > 2 * nr_cpus) {
-		scx_bpf_kick_cpu(cpu + 1 < nr_cpus ? cpu + 1 : 0,
+	if (has_defect(LIVELOCK) && dsq_nr_queued(llc_of(cpu)) > 2 * nr_cpus) {
+		kick_cpu(cpu + 1 < nr_cpus ? cpu + 1 : 0,
 				 SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
 		return true;
 	}
@@ -300,8 +300,8 @@ static __always_inline bool defect_dispatch(s32 cpu)
 		skip = __sync_fetch_and_add(&degrade_cnt, 1) % 2;
 	else if (has_defect(SLOW))
 		skip = __sync_fetch_and_add(&slow_cnt, 1) % SLOW_PERIOD;
-	if (skip && scx_bpf_dsq_nr_queued(llc_of(cpu)) > 0)
-		scx_bpf_kick_cpu(cpu, 0);
+	if (skip && dsq_nr_queued(llc_of(cpu)) > 0)
+		kick_cpu(cpu, 0);
 	return skip;
 }
 
@@ -347,7 +347,7 @@ static __always_inline void defect_running(struct task_struct *p, struct task_ct
 	/* "A task was put on this CPU: make it look." It is that task it interrupts. */
 	if (has_defect(SWITCH_STORM) && is_user_task(p) &&
 	    __sync_fetch_and_add(&defect_cnt, 1) % STORM_PERIOD)
-		scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
+		kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
 }
 
 /* What `used` of CPU time costs in vtime. */

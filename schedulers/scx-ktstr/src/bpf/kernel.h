@@ -143,6 +143,7 @@ struct sched_ext_ops {
  * relocation that reads the running kernel's value.
  */
 enum scx_dsq_id_flags {
+	SCX_DSQ_GLOBAL = 0x8000000000000001ULL,
 	SCX_DSQ_LOCAL = 0x8000000000000002ULL,
 	SCX_DSQ_LOCAL_ON = 0xc000000000000000ULL,
 };

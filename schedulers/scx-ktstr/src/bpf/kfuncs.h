@@ -7,22 +7,75 @@
  * kernel has. The verifier drops the branches of the missing ones. libbpf cuts
  * the last `___suffix` off a local name before it looks the symbol up, which
  * is what lets two prototypes of one kernel function stand side by side.
+ *
+ * From 7.1 on most of them have a hidden last argument (KF_IMPLICIT_ARGS): the
+ * kernel's build is to give each two entries in the BTF, the public prototype
+ * and `<name>_impl` with that argument. It does so only for functions that
+ * pahole has tagged as kfuncs, and a pahole before 1.31 leaves out some, another
+ * choice in each build: Debian's 7.1.13 lacks 21 in the cloud flavour, 8 in the
+ * plain one, and 6 in the PREEMPT_RT one. The verifier refuses every call of
+ * such a function, so there is no other prototype to declare: the function is
+ * missing, and its wrapper does without.
  */
 #ifndef KTSTR_KFUNCS_H
 #define KTSTR_KFUNCS_H
 
-s32 scx_bpf_create_dsq(u64 dsq_id, s32 node) __ksym;
-s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym;
+/* These have no hidden argument. */
 s32 scx_bpf_task_cpu(const struct task_struct *p) __ksym;
-s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
-			   bool *is_idle) __ksym;
-s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym;
-s32 scx_bpf_pick_any_cpu(const struct cpumask *allowed, u64 flags) __ksym;
-bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym;
-void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym;
 bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *mask) __ksym;
-void scx_bpf_error_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym;
-void scx_bpf_dump_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym;
+
+s32 scx_bpf_create_dsq(u64 dsq_id, s32 node) __ksym __weak;
+s32 scx_bpf_dsq_nr_queued(u64 dsq_id) __ksym __weak;
+s32 scx_bpf_pick_idle_cpu(const struct cpumask *allowed, u64 flags) __ksym __weak;
+s32 scx_bpf_pick_any_cpu(const struct cpumask *allowed, u64 flags) __ksym __weak;
+bool scx_bpf_test_and_clear_cpu_idle(s32 cpu) __ksym __weak;
+void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym __weak;
+void scx_bpf_error_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym __weak;
+void scx_bpf_dump_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym __weak;
+
+/* Without queues of its own the scheduler uses the kernel's global one, in main.bpf.c. */
+static __always_inline bool has_queues(void)
+{
+	return bpf_ksym_exists(scx_bpf_create_dsq);
+}
+
+static __always_inline s32 create_dsq(u64 dsq_id)
+{
+	return has_queues() ? scx_bpf_create_dsq(dsq_id, -1) : 0;
+}
+
+/* 0 where the kernel cannot be asked: every queue then looks as long as the others. */
+static __always_inline s32 dsq_nr_queued(u64 dsq_id)
+{
+	if (has_queues() && bpf_ksym_exists(scx_bpf_dsq_nr_queued))
+		return scx_bpf_dsq_nr_queued(dsq_id);
+	return 0;
+}
+
+static __always_inline s32 pick_any_cpu(const struct cpumask *allowed)
+{
+	if (bpf_ksym_exists(scx_bpf_pick_any_cpu))
+		return scx_bpf_pick_any_cpu(allowed, 0);
+	return -1;
+}
+
+static __always_inline bool test_and_clear_cpu_idle(s32 cpu)
+{
+	if (bpf_ksym_exists(scx_bpf_test_and_clear_cpu_idle))
+		return scx_bpf_test_and_clear_cpu_idle(cpu);
+	return false;
+}
+
+static __always_inline bool can_kick(void)
+{
+	return bpf_ksym_exists(scx_bpf_kick_cpu);
+}
+
+static __always_inline void kick_cpu(s32 cpu, u64 flags)
+{
+	if (can_kick())
+		scx_bpf_kick_cpu(cpu, flags);
+}
 
 /*
  * The kernel takes printf arguments as an array of u64. The format is not
@@ -36,8 +89,20 @@ void scx_bpf_dump_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym
 	kfunc(fmt_text, fmt_args, ___bpf_narg(args) * sizeof(u64));		\
 })
 
-#define ktstr_error(fmt, args...) ktstr_printf(scx_bpf_error_bstr, fmt, ##args)
-#define ktstr_dump_line(fmt, args...) ktstr_printf(scx_bpf_dump_bstr, fmt "\n", ##args)
+/* Ends the scheduler; where it cannot say why, by asking for a CPU that does not exist. */
+#define ktstr_error(fmt, args...)						\
+({										\
+	if (bpf_ksym_exists(scx_bpf_error_bstr))				\
+		ktstr_printf(scx_bpf_error_bstr, fmt, ##args);			\
+	else									\
+		kick_cpu(-1, 0);						\
+})
+
+#define ktstr_dump_line(fmt, args...)						\
+({										\
+	if (bpf_ksym_exists(scx_bpf_dump_bstr))					\
+		ktstr_printf(scx_bpf_dump_bstr, fmt "\n", ##args);		\
+})
 
 /* 6.12 "dispatch", 6.13 "dsq_insert", 6.19 one that returns whether it did. */
 bool scx_bpf_dsq_insert___v2___now(struct task_struct *p, u64 dsq_id, u64 slice,
@@ -58,7 +123,7 @@ static __always_inline void dsq_insert(struct task_struct *p, u64 dsq_id, u64 sl
 		scx_bpf_dispatch___v612(p, dsq_id, slice, enq_flags);
 }
 
-/* 6.19 packs the scalars into a structure (a kfunc has at most five arguments). */
+/* 6.19 packs the scalars into a structure (a kfunc has at most five arguments), and keeps the old form. */
 struct scx_bpf_dsq_insert_vtime_args {
 	u64 dsq_id;
 	u64 slice;
@@ -76,7 +141,7 @@ void scx_bpf_dispatch_vtime___v612(struct task_struct *p, u64 dsq_id, u64 slice,
 static __always_inline void dsq_insert_vtime(struct task_struct *p, u64 dsq_id, u64 slice,
 					     u64 vtime, u64 enq_flags)
 {
-	if (bpf_core_type_exists(struct scx_bpf_dsq_insert_vtime_args)) {
+	if (bpf_ksym_exists(__scx_bpf_dsq_insert_vtime)) {
 		struct scx_bpf_dsq_insert_vtime_args args = {
 			.dsq_id = dsq_id,
 			.slice = slice,
@@ -99,6 +164,8 @@ bool scx_bpf_consume___v612(u64 dsq_id) __ksym __weak;
 
 static __always_inline bool dsq_move_to_local(u64 dsq_id)
 {
+	if (!has_queues())
+		return false;
 	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___v2___now))
 		return scx_bpf_dsq_move_to_local___v2___now(dsq_id, 0);
 	if (bpf_ksym_exists(scx_bpf_dsq_move_to_local___v613))
@@ -125,22 +192,40 @@ s32 scx_bpf_select_cpu_and___v616(struct task_struct *p, s32 prev_cpu, u64 wake_
 
 static __always_inline s32 claim_idle_cpu(struct task_struct *p, s32 near_cpu)
 {
-	if (bpf_core_type_exists(struct scx_bpf_select_cpu_and_args)) {
+	if (bpf_ksym_exists(__scx_bpf_select_cpu_and)) {
 		struct scx_bpf_select_cpu_and_args args = { .prev_cpu = near_cpu };
 
 		return __scx_bpf_select_cpu_and(p, p->cpus_ptr, &args);
 	}
 	if (bpf_ksym_exists(scx_bpf_select_cpu_and___v616))
 		return scx_bpf_select_cpu_and___v616(p, near_cpu, 0, p->cpus_ptr, 0);
-	return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+	if (bpf_ksym_exists(scx_bpf_pick_idle_cpu))
+		return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+	return -1;
 }
 
-/* The task that would be moved next; none on kernels before 6.19, which cannot tell. */
+/* The CPU for a waking task by the kernel's own policy, and whether it was idle and is now claimed. */
+s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
+			   bool *is_idle) __ksym __weak;
+
+static __always_inline s32 select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
+					  bool *is_idle)
+{
+	s32 cpu;
+
+	if (bpf_ksym_exists(scx_bpf_select_cpu_dfl))
+		return scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, is_idle);
+	cpu = claim_idle_cpu(p, prev_cpu);
+	*is_idle = cpu >= 0;
+	return cpu >= 0 ? cpu : prev_cpu;
+}
+
+/* The task that would be moved next; none on kernels before 6.19, which have no way to ask. */
 struct task_struct *scx_bpf_dsq_peek(u64 dsq_id) __ksym __weak;
 
 static __always_inline struct task_struct *dsq_peek(u64 dsq_id)
 {
-	if (bpf_ksym_exists(scx_bpf_dsq_peek))
+	if (has_queues() && bpf_ksym_exists(scx_bpf_dsq_peek))
 		return scx_bpf_dsq_peek(dsq_id);
 	return 0;
 }

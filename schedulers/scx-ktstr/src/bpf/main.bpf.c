@@ -21,6 +21,9 @@ char _license[] SEC("license") = "GPL";
 /* Every so many dispatches a CPU looks at the queues of all LLCs. */
 #define BALANCE_PERIOD 8
 
+/* The longest turn of a task in the kernel's global queue. */
+#define GLOBAL_SLICE_MAX_NS 50000000ULL
+
 #define OPS(name) SEC("struct_ops/ktstr_" #name)
 
 /* Move a task's vtime to the clock of `llc`, keeping how far it is ahead or behind. */
@@ -67,10 +70,27 @@ s32 ktstr_select_cpu(u64 *args)
 	s32 cpu;
 
 	bump(&nr_select_cpu);
-	cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	cpu = select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (idle && !idle_path_closed(p, cpu))
 		dsq_insert(p, idle_dsq(p, cpu), slice_of(p), 0);
 	return cpu;
+}
+
+/*
+ * On a kernel that lets nobody make queues (see kfuncs.h) all tasks share the
+ * kernel's global one, in turn: weights then show in the length of the turns.
+ * The kernel hands that queue out itself and wakes idle CPUs for it, so that a
+ * stall has to keep the tasks out of it.
+ */
+static __always_inline void enqueue_global(struct task_struct *p, u64 enq_flags)
+{
+	u64 slice = slice_of(p) * (p->scx.weight ?: 1) / 100;
+
+	if (stalled())
+		return;
+	if (slice > GLOBAL_SLICE_MAX_NS)
+		slice = GLOBAL_SLICE_MAX_NS;
+	dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_GLOBAL), slice ?: 1, enq_flags);
 }
 
 OPS(enqueue)
@@ -98,6 +118,19 @@ void ktstr_enqueue(u64 *args)
 	if (!stalled() && defect_enqueue(p, tctx, enq_flags))
 		return;
 
+	if (!has_queues()) {
+		enqueue_global(p, enq_flags);
+		return;
+	}
+	/* Without kicks an idle CPU has to be given the task itself: that wakes it. */
+	if (!can_kick() && !stalled() && !kick_forgotten(p)) {
+		cpu = claim_idle_cpu(p, cpu);
+		if (cpu >= 0) {
+			dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu,
+				   slice_of(p), enq_flags);
+			return;
+		}
+	}
 	if (tctx)
 		follow_llc(p, tctx, llc);
 	dsq_insert_vtime(p, llc, slice_of(p), place(p, tctx, llc, enq_flags), enq_flags);
@@ -107,11 +140,11 @@ void ktstr_enqueue(u64 *args)
 	 * not asked at all (end of slice, change of affinity): it looked at the
 	 * queues before this task was there, and nobody else would wake it.
 	 */
-	if (kick_forgotten(p))
+	if (!can_kick() || kick_forgotten(p))
 		return;
 	cpu = claim_idle_cpu(p, cpu);
 	if (cpu >= 0)
-		scx_bpf_kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
+		kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_IDLE));
 }
 
 /*
@@ -142,11 +175,11 @@ static __always_inline bool is_due(struct task_struct *prev, u32 llc)
  */
 static __always_inline bool balance(u32 own)
 {
-	s32 longest = scx_bpf_dsq_nr_queued(own);
+	s32 longest = dsq_nr_queued(own);
 	u32 from = own;
 
 	for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++) {
-		s32 queued = scx_bpf_dsq_nr_queued(llc);
+		s32 queued = dsq_nr_queued(llc);
 
 		if (queued > longest) {
 			longest = queued;
@@ -294,8 +327,9 @@ s32 ktstr_init(u64 *args)
 	s32 err;
 
 	defect_verify();
+	no_queues = !has_queues();
 	for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++) {
-		err = scx_bpf_create_dsq(llc, -1);
+		err = create_dsq(llc);
 		if (err) {
 			ktstr_error("ktstr: cannot create queue %u: error %d", llc, err);
 			return err;
@@ -331,7 +365,7 @@ void ktstr_dump(u64 *args)
 			crash, degrade_rt);
 	for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++)
 		ktstr_dump_line("ktstr: llc %u: vtime=%llu queued=%d", llc, clock_of(llc),
-				scx_bpf_dsq_nr_queued(llc));
+				dsq_nr_queued(llc));
 }
 
 SEC(".struct_ops.link")

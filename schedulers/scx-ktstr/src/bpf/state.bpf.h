@@ -32,6 +32,9 @@ u64 ktstr_alloc_count;
 /* KTSTR_STATS_MAGIC once ops.init has run. */
 u64 stats_magic;
 
+/* The kernel lets no scheduler make queues; set by ops.init. */
+u32 no_queues;
+
 /* ---- .bss: switches, 0 = off; written at any time, by the host too ---- */
 
 u32 stall;
