@@ -118,10 +118,26 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
     }
 
+    /// The variable in which the core keeps its state (named otherwise before 6.16).
+    fn scx_enable_state_var(&self) -> Result<u64, KernelError> {
+        self.symbol("scx_enable_state_var")
+            .or_else(|_| self.symbol("scx_ops_enable_state_var"))
+    }
+
+    /// The variable in which the core keeps its state, and the value that means that no scheduler is attached.
+    pub(crate) fn scx_enable_state_place(&self) -> Option<(u64, u32)> {
+        let btf = self.btf();
+        let disabled = btf
+            .enumerator_value("scx_enable_state", "SCX_DISABLED")
+            .or_else(|| btf.enumerator_value("scx_ops_enable_state", "SCX_OPS_DISABLED"))?;
+        Some((
+            self.scx_enable_state_var().ok()?,
+            u32::try_from(disabled).ok()?,
+        ))
+    }
+
     fn scx_enable_state(&self) -> Result<String, KernelError> {
-        let kva = self
-            .symbol("scx_enable_state_var")
-            .or_else(|_| self.symbol("scx_ops_enable_state_var"))?;
+        let kva = self.scx_enable_state_var()?;
         let state = i64::from(self.read_u32(kva)?);
         let btf = self.btf();
         let name = btf

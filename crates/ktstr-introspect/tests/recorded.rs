@@ -283,7 +283,7 @@ mod sampling {
     #[test]
     fn runqueues_of_a_guest_that_stands_still() {
         let sample = sampled(0, false).unwrap();
-        assert!(sample.scx_attached);
+        assert_eq!(sample.scx_attached, Some(true));
         assert_eq!(sample.cpus.len(), 2);
         let report = recording().capture(&recording().image);
         let counters = &report.event_counter_timeline[0].counters;

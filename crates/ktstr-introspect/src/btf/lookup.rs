@@ -175,6 +175,15 @@ impl Btf {
         all.find(|e| e.value == value).map(|e| e.name)
     }
 
+    /// Value of an enumerator; `None` if there is no such type or enumerator.
+    pub fn enumerator_value(&self, name: &str, enumerator: &str) -> Option<i64> {
+        let ty = self
+            .find(name, Kind::Enum)
+            .or_else(|| self.find(name, Kind::Enum64))?;
+        let mut all = ty.enumerators();
+        all.find(|e| e.name == enumerator).map(|e| e.value)
+    }
+
     /// Name of a type for messages and [`target_type`](crate::report::RenderedValue::Ptr): the first
     /// one behind qualifiers and tags.
     pub fn type_name(&self, id: u32) -> Option<String> {

@@ -23,20 +23,32 @@ const MAX_FRAMES: usize = 64;
 pub struct ExitReader {
     places: Places,
     layout: Layout,
-    root: u64,
+    home: Home,
     notes: Option<Notes>,
 }
 
 /// The notes of the scheduler that was attached last.
 #[derive(Debug, Clone, Copy)]
 struct Notes {
-    sched: u64,
+    /// Where the kind of its end will be.
+    kind: u64,
+    /// The `struct scx_exit_info`.
     info: u64,
 }
 
+/// Where the core keeps the two.
+enum Home {
+    /// In the `struct scx_sched` behind `scx_root` (6.16 on).
+    Scheduler {
+        root: u64,
+        exit_kind: Member,
+        exit_info: Member,
+    },
+    /// In variables of their own.
+    Globals { exit_kind: u64, exit_info: u64 },
+}
+
 struct Layout {
-    exit_kind: Member,
-    exit_info: Member,
     kind: Member,
     exit_code: Member,
     reason: Member,
@@ -58,15 +70,24 @@ pub enum Ended {
 }
 
 impl ExitReader {
-    /// A reader; an error on a kernel that keeps no such notes (before 6.16).
+    /// A reader; an error on a kernel without sched_ext.
     pub fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
         let sched = |path| view.member("scx_sched", path);
+        let home = match view.symbol("scx_root") {
+            Ok(root) => Home::Scheduler {
+                root,
+                exit_kind: sched("exit_kind")?,
+                exit_info: sched("exit_info")?,
+            },
+            Err(_) => Home::Globals {
+                exit_kind: view.symbol("scx_exit_kind")?,
+                exit_info: view.symbol("scx_exit_info")?,
+            },
+        };
         let info = |path| view.member("scx_exit_info", path);
         Ok(Self {
             places: Places::new(view.page_table()),
             layout: Layout {
-                exit_kind: sched("exit_kind")?,
-                exit_info: sched("exit_info")?,
                 kind: info("kind")?,
                 exit_code: info("exit_code")?,
                 reason: info("reason")?,
@@ -75,7 +96,7 @@ impl ExitReader {
                 msg: info("msg")?,
                 dump: info("dump")?,
             },
-            root: view.symbol("scx_root")?,
+            home,
             notes: None,
         })
     }
@@ -91,8 +112,7 @@ impl ExitReader {
             self.learn(memory)?;
             return Ok(Ended::No);
         };
-        let at = notes.sched.wrapping_add(self.layout.exit_kind.offset());
-        let now = self.places.u32(memory, at)?;
+        let now = self.places.u32(memory, notes.kind)?;
         if now == 0 {
             return Ok(Ended::No);
         }
@@ -106,12 +126,25 @@ impl ExitReader {
     }
 
     fn learn<M: GuestMemory + ?Sized>(&mut self, memory: &M) -> Result<(), KernelError> {
-        let sched = self.places.u64(memory, self.root)?;
-        if sched != 0 {
-            let at = sched.wrapping_add(self.layout.exit_info.offset());
-            let info = self.places.u64(memory, at)?;
-            self.notes = (info != 0).then_some(Notes { sched, info });
-        }
+        let (kind, pointer) = match &self.home {
+            Home::Scheduler {
+                root,
+                exit_kind,
+                exit_info,
+            } => match self.places.u64(memory, *root)? {
+                0 => return Ok(()),
+                sched => (
+                    sched.wrapping_add(exit_kind.offset()),
+                    sched.wrapping_add(exit_info.offset()),
+                ),
+            },
+            Home::Globals {
+                exit_kind,
+                exit_info,
+            } => (*exit_kind, *exit_info),
+        };
+        let info = self.places.u64(memory, pointer)?;
+        self.notes = (info != 0).then_some(Notes { kind, info });
         Ok(())
     }
 

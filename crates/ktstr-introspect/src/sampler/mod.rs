@@ -58,6 +58,8 @@ pub struct Sampler {
     /// Address of each CPU's runqueue, and what to add to a per-CPU address.
     cpus: Vec<(u64, u64)>,
     scx_root: Option<u64>,
+    /// The variable of the enable state, and the value that it has with no scheduler.
+    enable_state: Option<(u64, u32)>,
     schedstats: Option<u64>,
     /// The scheduler of the last sample, and where its event counters are.
     root: u64,
@@ -66,10 +68,17 @@ pub struct Sampler {
     buffers: [Vec<u8>; 3],
 }
 
+/// Where the address of the event counters comes from.
+enum EventPlace {
+    /// The per-CPU pointer in `struct scx_sched` (6.16 on).
+    InScheduler(Member),
+    /// A per-CPU variable of all schedulers (6.14 and 6.15).
+    Global(u64),
+}
+
 /// Where a scheduler keeps its event counters.
 struct EventLayout {
-    /// The per-CPU pointer in `struct scx_sched`.
-    pointer: Member,
+    pointer: EventPlace,
     /// Where `struct scx_event_stats` lies behind that.
     offset: u64,
     size: usize,
@@ -81,8 +90,8 @@ struct EventLayout {
 pub struct Sample {
     /// By CPU.
     pub cpus: Vec<RqSample>,
-    /// Whether a sched_ext scheduler is attached.
-    pub scx_attached: bool,
+    /// Whether a sched_ext scheduler is attached; `None` on a kernel that has no variable to tell by.
+    pub scx_attached: Option<bool>,
 }
 
 impl Sampler {
@@ -106,6 +115,7 @@ impl Sampler {
             events: EventLayout::new(view),
             cpus,
             scx_root: view.symbol("scx_root").ok(),
+            enable_state: view.scx_enable_state_place(),
             schedstats: view.symbol("sched_schedstats").ok(),
             root: 0,
             counters: None,
@@ -125,7 +135,7 @@ impl Sampler {
         memory: &M,
         running: bool,
     ) -> Result<Sample, SampleError> {
-        self.follow_root(memory)?;
+        let scx_attached = self.follow_root(memory)?;
         let schedstats = match self.schedstats {
             // The first member of a static key is its count of users.
             Some(key) => self.places.u32(memory, key)? != 0,
@@ -144,17 +154,26 @@ impl Sampler {
             cpus.push(sample);
         }
         self.domains_known = true;
-        Ok(Sample {
-            cpus,
-            scx_attached: self.root != 0,
-        })
+        Ok(Sample { cpus, scx_attached })
     }
 
-    /// Looks which scheduler is attached now.
-    fn follow_root<M: GuestMemory + ?Sized>(&mut self, memory: &M) -> Result<(), KernelError> {
-        let root = match self.scx_root {
-            Some(symbol) => self.places.u64(memory, symbol)?,
-            None => 0,
+    /// Looks which scheduler is attached now, and whether one is.
+    ///
+    /// Before 6.16 there is no `scx_root`, and only the enable state says so.
+    fn follow_root<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+    ) -> Result<Option<bool>, KernelError> {
+        let (root, attached) = match (self.scx_root, self.enable_state) {
+            (Some(symbol), _) => {
+                let root = self.places.u64(memory, symbol)?;
+                (root, Some(root != 0))
+            }
+            (None, Some((state, disabled))) => {
+                let attached = self.places.u32(memory, state)? != disabled;
+                (u64::from(attached), Some(attached))
+            }
+            (None, None) => (0, None),
         };
         if root != self.root {
             // What it mapped for itself is gone.
@@ -166,11 +185,15 @@ impl Sampler {
             && self.counters.is_none()
             && let Some(events) = &self.events
         {
-            let at = root.wrapping_add(events.pointer.offset());
-            let per_cpu = self.places.u64(memory, at)?;
+            let per_cpu = match &events.pointer {
+                EventPlace::InScheduler(pointer) => self
+                    .places
+                    .u64(memory, root.wrapping_add(pointer.offset()))?,
+                EventPlace::Global(per_cpu) => *per_cpu,
+            };
             self.counters = (per_cpu != 0).then(|| per_cpu.wrapping_add(events.offset));
         }
-        Ok(())
+        Ok(attached)
     }
 
     fn cpu<M: GuestMemory + ?Sized>(
@@ -355,9 +378,12 @@ impl EventLayout {
         let (pointer, offset) = match btf.member("scx_sched", "pcpu") {
             Ok(pcpu) => {
                 let stats = btf.member("scx_sched_pcpu", "event_stats").ok()?;
-                (pcpu, stats.offset())
+                (EventPlace::InScheduler(pcpu), stats.offset())
             }
-            Err(_) => (btf.member("scx_sched", "event_stats_cpu").ok()?, 0),
+            Err(_) => match btf.member("scx_sched", "event_stats_cpu") {
+                Ok(pointer) => (EventPlace::InScheduler(pointer), 0),
+                Err(_) => (EventPlace::Global(view.symbol("event_stats_cpu").ok()?), 0),
+            },
         };
         let members: Vec<_> = ScxEventCounters::default()
             .by_name()

@@ -32,6 +32,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
+use ktstr_guest::protocol::SchedulerJob;
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
 use ktstr_record::terminal::{escaped, tell};
@@ -354,7 +355,8 @@ impl Run {
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry);
-        let mut monitor = Monitor::new();
+        let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
+        let mut monitor = Monitor::new(builtin);
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
         timings.restore = started.elapsed();

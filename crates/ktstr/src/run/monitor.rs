@@ -28,6 +28,8 @@ const MAX_SAMPLES: usize = 20_000;
 /// Takes the samples of a run.
 pub(super) struct Monitor {
     on: bool,
+    /// The scheduler under test is one of the kernel's own classes: no sched_ext state says whether it is in charge.
+    builtin: bool,
     sampler: Option<Sampler>,
     exit_reader: Option<ExitReader>,
     next: Duration,
@@ -41,8 +43,9 @@ pub(super) struct Monitor {
 
 impl Monitor {
     /// `KTSTR_MONITOR=0` turns the samples off.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(builtin: bool) -> Self {
         Self {
+            builtin,
             on: super::environment("KTSTR_MONITOR").is_none_or(|value| value != "0"),
             sampler: None,
             exit_reader: None,
@@ -129,7 +132,7 @@ impl Monitor {
                 self.samples.push(MonitorSample {
                     elapsed_ms: elapsed.as_millis() as u64,
                     step_index: Some(step_index),
-                    scx_attached: Some(sample.scx_attached),
+                    scx_attached: sample.scx_attached.filter(|_| !self.builtin),
                     cpus: cpus
                         .map(|(cpu, rq)| snapshot(rq, vcpus.get(cpu).copied().flatten()))
                         .collect(),
