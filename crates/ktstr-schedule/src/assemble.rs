@@ -60,11 +60,17 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Takes in an observation that was made on `cpu` while `current` ran there. A time that lies
-    /// before the last one comes from a clock that was not brought up to date: the last one is
-    /// nearer to the truth.
+    /// Takes in an observation that was made on `cpu` while `current` ran there.
+    ///
+    /// The kernel brings a runqueue's clock up to date before it switches, enqueues and dequeues:
+    /// these have the time that the kernel itself accounts by. Elsewhere the clock may be old, and
+    /// the latest time seen on any CPU is nearer to the truth.
     pub fn take(&mut self, time_ns: u64, cpu: Cpu, current: Pid, raw: Raw) -> Option<Event> {
         self.last_ns = self.last_ns.max(time_ns);
+        let time_ns = match raw {
+            Raw::Switch { .. } | Raw::Enqueue { .. } | Raw::Dequeue { .. } => time_ns,
+            Raw::ThrottleWork | Raw::Plain(_) => self.last_ns,
+        };
         let what = match raw {
             Raw::Switch {
                 prev,
@@ -133,14 +139,10 @@ impl Assembler {
                 what
             }
         };
-        Some(Event {
-            time_ns: self.last_ns,
-            cpu,
-            what,
-        })
+        Some(Event { time_ns, cpu, what })
     }
 
-    /// Time of the last observation.
+    /// The latest time seen.
     pub fn last_ns(&self) -> u64 {
         self.last_ns
     }
@@ -240,12 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn time_never_goes_back() {
+    fn only_a_clock_that_is_up_to_date_is_believed() {
         let mut assembler = Assembler::default();
-        let times = [5, 3, 9].map(|at| {
-            let event = assembler.take(at, ON, A, switch(A, B, false));
+        let task = B;
+        let raws = [
+            (5, switch(A, B, false)),
+            (3, Raw::Plain(What::Exit { task })),
+            (4, dequeue(B, SLEEP)),
+        ];
+        let times = raws.map(|(at, raw)| {
+            let event = assembler.take(at, ON, A, raw);
             event.map(|event| event.time_ns)
         });
-        assert_eq!(times, [Some(5), Some(5), Some(9)]);
+        assert_eq!(times, [Some(5), Some(5), Some(4)]);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::event::{Cpu, CpuMask, Pid};
+use crate::event::{Cpu, CpuMask, Pid, What};
 
 /// Appends `value`, seven bits a byte, the lowest first (LEB128).
 pub(crate) fn put(to: &mut Vec<u8>, mut value: u64) {
@@ -57,6 +57,40 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// What is foreseen of an event, so that what comes as foreseen takes next to nothing: it is about
+/// its own CPU, and about the task that runs there or the one that the event before was about.
+#[derive(Debug, Default)]
+pub(crate) struct Foreseen {
+    /// The CPU on which the event happened.
+    cpu: u16,
+    /// The task that each CPU runs, and the last task that came up.
+    current: HashMap<u16, u32>,
+    last: u32,
+}
+
+impl Foreseen {
+    /// An event on `cpu` follows.
+    pub(crate) fn begin(&mut self, cpu: Cpu) {
+        self.cpu = cpu.0;
+    }
+
+    /// The event that began has come to its end.
+    pub(crate) fn end(&mut self, what: &What) {
+        if let What::Switch { next, .. } = what {
+            self.current.insert(self.cpu, next.0);
+        }
+    }
+
+    fn current(&self) -> Option<u32> {
+        self.current.get(&self.cpu).copied()
+    }
+}
+
+/// Codes of a foreseen task, before those of the others.
+const CURRENT: u64 = 0;
+const LAST: u64 = 1;
+const OTHERS: u64 = 2;
+
 /// The columns of a chunk that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct Columns {
@@ -67,6 +101,7 @@ pub(crate) struct Columns {
     pub(crate) rest: Vec<u8>,
     /// Task ids in the order in which they first came up; the column has their places.
     pub(crate) pids: Vec<u32>,
+    pub(crate) foreseen: Foreseen,
     places: HashMap<u32, u64>,
 }
 
@@ -89,6 +124,7 @@ pub(crate) struct Cursor<'a> {
     pub(crate) tasks: Bytes<'a>,
     pub(crate) rest: Bytes<'a>,
     pub(crate) pids: Vec<u32>,
+    pub(crate) foreseen: Foreseen,
 }
 
 /// A part of an event that knows its column.
@@ -99,21 +135,38 @@ pub(crate) trait Field: Sized {
 
 impl Field for Pid {
     fn write(self, to: &mut Columns) {
-        let place = to.place(self.0);
-        put(&mut to.tasks, place);
+        let code = if to.foreseen.current() == Some(self.0) {
+            CURRENT
+        } else if to.foreseen.last == self.0 {
+            LAST
+        } else {
+            to.place(self.0) + OTHERS
+        };
+        put(&mut to.tasks, code);
+        to.foreseen.last = self.0;
     }
     fn read(from: &mut Cursor<'_>) -> Option<Self> {
-        let place = usize::try_from(from.tasks.number()?).ok()?;
-        from.pids.get(place).copied().map(Self)
+        let pid = match from.tasks.number()? {
+            CURRENT => from.foreseen.current()?,
+            LAST => from.foreseen.last,
+            other => *from.pids.get(usize::try_from(other - OTHERS).ok()?)?,
+        };
+        from.foreseen.last = pid;
+        Some(Self(pid))
     }
 }
 
 impl Field for Cpu {
     fn write(self, to: &mut Columns) {
-        put(&mut to.cpus, u64::from(self.0));
+        let own = self.0 == to.foreseen.cpu;
+        let code = if own { 0 } else { u64::from(self.0) + 1 };
+        put(&mut to.cpus, code);
     }
     fn read(from: &mut Cursor<'_>) -> Option<Self> {
-        u16::try_from(from.cpus.number()?).ok().map(Self)
+        let own = from.foreseen.cpu;
+        let code = from.cpus.number()?;
+        let other = code.checked_sub(1).map(u16::try_from);
+        Some(Self(other.transpose().ok()?.unwrap_or(own)))
     }
 }
 

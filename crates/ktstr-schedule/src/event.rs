@@ -329,7 +329,8 @@ impl What {
 /// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// The scheduler's clock, nanoseconds. Never less than that of the event before.
+    /// The scheduler's clock, nanoseconds. Events are in the order in which they happened; the
+    /// clocks of two CPUs are read some time before that, so that times can go back a little.
     pub time_ns: u64,
     /// The CPU on which it happened.
     pub cpu: Cpu,

@@ -48,7 +48,7 @@ impl<'a> Schedule<'a> {
                 Kind::Chunk => chunks.push(chunk(at, payload)?),
                 Kind::Tables => {
                     let what = "the tables";
-                    let read = Tables::decode(payload);
+                    let read = Tables::unpack(payload);
                     tables = Some(read.ok_or(ReadError::Malformed { what, at })?);
                 }
             }

@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use miniz_oxide::deflate::compress_to_vec;
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
+
 use crate::column::{Bytes, put};
 
 /// Bytes of a name or a path at most.
 const TEXT_CAP: u64 = 4096;
+/// Bytes of all tables at most, before they are deflated.
+const UNPACKED_CAP: usize = 64 << 20;
+const LEVEL: u8 = 6;
 
 /// What saw the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,7 +87,18 @@ impl Tables {
         u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// Deflated: many names are alike.
+    pub(crate) fn pack(&self) -> Vec<u8> {
+        compress_to_vec(&self.encode(), LEVEL)
+    }
+
+    /// The inverse of [`Tables::pack`]; `None` of other bytes.
+    pub(crate) fn unpack(packed: &[u8]) -> Option<Self> {
+        let plain = decompress_to_vec_with_limit(packed, UNPACKED_CAP).ok()?;
+        Self::decode(&plain)
+    }
+
+    fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.source.code()];
         put(&mut bytes, self.unreadable);
         for list in [&self.missing, &self.names] {

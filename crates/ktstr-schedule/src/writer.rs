@@ -29,7 +29,6 @@ pub struct Writer {
     bytes: usize,
     /// Chunks before this one are thinned.
     thinned: usize,
-    last_ns: u64,
 }
 
 impl Default for Writer {
@@ -47,26 +46,16 @@ impl Writer {
             packed: Vec::new(),
             bytes: 0,
             thinned: 0,
-            last_ns: 0,
         }
     }
 
-    /// Appends an event. A time that lies before that of the last event is taken for that one.
+    /// Appends an event.
     pub fn push(&mut self, event: Event) {
-        self.last_ns = self.last_ns.max(event.time_ns);
         // A phase begins its own chunk, so that old phases can go alone.
         if self.open.len() == CHUNK_EVENTS || matches!(event.what, What::Phase { .. }) {
             self.pack();
         }
-        self.open.push(Event {
-            time_ns: self.last_ns,
-            ..event
-        });
-    }
-
-    /// Time of the last event.
-    pub fn last_ns(&self) -> u64 {
-        self.last_ns
+        self.open.push(event);
     }
 
     /// The whole file.
@@ -82,19 +71,20 @@ impl Writer {
             payload.extend_from_slice(&packed.bytes);
             section::append(&mut file, Kind::Chunk, &payload);
         }
-        section::append(&mut file, Kind::Tables, &tables.encode());
+        section::append(&mut file, Kind::Tables, &tables.pack());
         file
     }
 
     fn pack(&mut self) {
         let events = std::mem::take(&mut self.open);
-        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+        let times = || events.iter().map(|event| event.time_ns);
+        let (Some(from_ns), Some(to_ns)) = (times().min(), times().max()) else {
             return;
         };
         let packed = Packed {
             bytes: encode(&events),
-            from_ns: first.time_ns,
-            to_ns: last.time_ns,
+            from_ns,
+            to_ns,
             dropped: [0; 2],
         };
         self.bytes += packed.bytes.len();

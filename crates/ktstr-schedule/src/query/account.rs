@@ -1,4 +1,5 @@
-//! Booking time: what each task and CPU did since the last event.
+//! Booking time. A task's time is that of the clock by which the kernel accounts it; what several
+//! CPUs and tasks have in common goes by the latest time seen on any CPU.
 
 use super::idle::usable;
 use super::state::{Doing, Task};
@@ -7,7 +8,7 @@ use super::walk::Walk;
 use crate::event::{Class, Cpu, Pid};
 
 impl Walk<'_> {
-    /// Books the time up to `now`.
+    /// Books idle time up to `now`.
     pub(super) fn account(&mut self, now: u64) {
         let passed = now.saturating_sub(self.now);
         self.now = self.now.max(now);
@@ -29,19 +30,34 @@ impl Walk<'_> {
                 }
             }
         }
-        for pid in &self.active {
-            let Some(task) = self.tasks.get(pid) else {
-                continue;
-            };
-            let (cpu, totals) = self.spent(task, passed);
-            let key = Key {
-                phase: self.phase,
-                task: *pid,
-                cgroup: task.cgroup,
-                cpu,
-            };
+    }
+
+    /// Books what the task `pid` did since that was last done, up to the time of this event. To be
+    /// called before anything changes that its sums are kept by.
+    pub(super) fn book(&mut self, pid: Pid) {
+        let Some(task) = self.tasks.get(&pid) else {
+            return;
+        };
+        let passed = self.time.saturating_sub(task.booked_ns);
+        let (cpu, totals) = self.spent(task, passed);
+        let key = Key {
+            phase: self.phase,
+            task: pid,
+            cgroup: task.cgroup,
+            cpu,
+        };
+        if totals != Totals::default() {
             let sum = self.answers.totals.entry(key).or_default();
             *sum = *sum + totals;
+        }
+        let booked_ns = self.time;
+        self.task(pid).booked_ns = booked_ns;
+    }
+
+    /// The same for everybody.
+    pub(super) fn book_all(&mut self) {
+        for pid in self.active.clone() {
+            self.book(pid);
         }
     }
 

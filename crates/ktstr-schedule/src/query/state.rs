@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub ran_on: Option<Cpu>,
     /// The CPU whose runqueue it is or was on.
     pub queue: Cpu,
+    /// Up to when its time is in the sums.
+    pub booked_ns: u64,
     /// It has been made and has not run yet.
     pub fresh: bool,
 }
@@ -47,6 +49,7 @@ impl Default for Task {
             mask: CpuMask::ALL,
             ran_on: None,
             queue: Cpu::UNKNOWN,
+            booked_ns: 0,
             fresh: false,
         }
     }

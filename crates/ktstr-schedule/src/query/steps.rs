@@ -16,6 +16,7 @@ impl Walk<'_> {
         if next == Pid::IDLE {
             return;
         }
+        self.book(next);
         self.end_wait(next, true);
         let last = self.task(next).ran_on.replace(cpu);
         self.task(next).queue = cpu;
@@ -40,13 +41,14 @@ impl Walk<'_> {
     }
 
     fn stop(&mut self, pid: Pid, reason: Reason) {
+        self.book(pid);
         self.count(pid, |totals| match reason {
             Reason::Slept => totals.slept += 1,
             Reason::Preempted => totals.preempted += 1,
             Reason::Yielded => totals.yielded += 1,
             Reason::Exited | Reason::Idle => {}
         });
-        let now = self.now;
+        let now = self.time;
         let waiting = |cause| Doing::Waiting {
             from_ns: now,
             cause,
@@ -63,7 +65,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn enqueue(&mut self, pid: Pid, wakeup: bool) {
-        let now = self.now;
+        let now = self.time;
         let task = self.task(pid);
         let cause = match task.doing {
             // It is changed while it runs or waits, or was woken before it had left its CPU.
@@ -95,6 +97,7 @@ impl Walk<'_> {
     }
 
     pub(super) fn set(&mut self, pid: Pid, doing: Doing) {
+        self.book(pid);
         self.task(pid).doing = doing;
         match doing {
             Doing::Running { .. } | Doing::Waiting { .. } | Doing::Throttled => {
@@ -139,7 +142,7 @@ impl Walk<'_> {
                 cpu,
                 cause,
                 from_ns,
-                to_ns: self.now,
+                to_ns: self.time,
                 served,
             });
         }

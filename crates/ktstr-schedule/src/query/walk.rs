@@ -11,7 +11,10 @@ use crate::{Gap, Tables};
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     pub(super) tables: &'a Tables,
+    /// The latest time seen on any CPU.
     pub(super) now: u64,
+    /// The time of this event.
+    pub(super) time: u64,
     pub(super) begun: bool,
     pub(super) phase: Phase,
     pub(super) bypass: bool,
@@ -32,6 +35,7 @@ impl<'a> Walk<'a> {
         Self {
             tables,
             now: 0,
+            time: 0,
             begun: false,
             phase: None,
             bypass: false,
@@ -47,6 +51,7 @@ impl<'a> Walk<'a> {
     pub(super) fn event(&mut self, event: &Event) {
         self.account(event.time_ns);
         self.begun = true;
+        self.time = event.time_ns;
         match event.what {
             What::Switch { prev, next, reason } => self.switch(event.cpu, prev, next, reason),
             What::Enqueue {
@@ -55,6 +60,7 @@ impl<'a> Walk<'a> {
                 class,
                 wakeup,
             } => {
+                self.book(task);
                 self.task(task).class = class;
                 self.task(task).queue = on;
                 self.enqueue(task, wakeup);
@@ -64,9 +70,13 @@ impl<'a> Walk<'a> {
                 DequeueReason::Throttle => self.set(task, Doing::Throttled),
                 DequeueReason::Change => {}
             },
-            What::Migrate { task, to } => self.task(task).queue = to,
+            What::Migrate { task, to } => {
+                self.book(task);
+                self.task(task).queue = to;
+            }
             What::Affinity { task, mask } => self.task(task).mask = mask,
             What::Cgroup { task, cgroup } => {
+                self.book(task);
                 self.task(task).cgroup = Some(cgroup);
                 self.info(task).cgroups.push(cgroup);
             }
@@ -86,7 +96,10 @@ impl<'a> Walk<'a> {
                 self.info(task).names.extend(known);
             }
             What::Nice { task, nice } => self.info(task).nice = Some(nice),
-            What::Bypass { on } => self.bypass = on,
+            What::Bypass { on } => {
+                self.book_all();
+                self.bypass = on;
+            }
             What::Online { cpu, online } => {
                 if !online {
                     self.current.remove(&cpu);
@@ -94,8 +107,8 @@ impl<'a> Walk<'a> {
                 }
             }
             What::Insert { task, .. } => self.count(task, |totals| totals.inserts += 1),
-            What::Phase { number } => self.phase = Some(number),
-            What::End {} => self.phase = None,
+            What::Phase { number } => self.enter(Some(number)),
+            What::End {} => self.enter(None),
             What::Throttle { cgroup, on } => {
                 self.throttled.insert((cgroup, on));
             }
@@ -114,6 +127,8 @@ impl<'a> Walk<'a> {
     /// Forgets what everybody does: the events that would say so were left out.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.account(gap.from_ns);
+        self.time = gap.from_ns;
+        self.book_all();
         self.answers.missing_ns += gap.to_ns.saturating_sub(gap.from_ns);
         self.now = self.now.max(gap.to_ns);
         self.current.clear();
@@ -124,7 +139,14 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn enter(&mut self, phase: Phase) {
+        self.book_all();
+        self.phase = phase;
+    }
+
     pub(super) fn done(mut self) -> Answers {
+        self.time = self.now;
+        self.book_all();
         for pid in std::mem::take(&mut self.active) {
             self.end_wait(pid, false);
         }
