@@ -422,7 +422,7 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     let home = Home::new();
     home.file("vmlinuz", &made());
     fs::create_dir(home.0.path().join("small")).unwrap();
-    let script = "mount -t tmpfs -o size=16k none \"$KTSTR_KERNEL_TEST_FULL/small\" && exec \"$0\" --exact \
+    let script = "mount -t tmpfs -o size=16k,mode=700 none \"$KTSTR_KERNEL_TEST_FULL/small\" && exec \"$0\" --exact \
                   tests::a_full_disk_is_told_and_leaves_nothing";
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
