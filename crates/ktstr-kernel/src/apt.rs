@@ -213,8 +213,17 @@ impl Apt {
             conf.push_str(&setting);
             conf.push('\n');
         }
-        let list: String = SUITES
-            .iter()
+        let path = self.root.join("apt.conf");
+        fs::write(&path, conf).map_err(|e| KernelError::io("write", path, e))
+    }
+
+    /// Writes the list of suites that the next update is about.
+    fn write_sources<'a>(
+        &self,
+        suites: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), KernelError> {
+        let list: String = suites
+            .into_iter()
             .map(|suite| {
                 format!(
                     "deb [signed-by={} arch=amd64] {} {suite} main\n",
@@ -222,11 +231,24 @@ impl Apt {
                 )
             })
             .collect();
-        for (name, text) in [("apt.conf", conf), ("sources.list", list)] {
-            let path = self.root.join(name);
-            fs::write(&path, text).map_err(|e| KernelError::io("write", path, e))?;
-        }
-        Ok(())
+        let path = self.root.join("sources.list");
+        fs::write(&path, list).map_err(|e| KernelError::io("write", path, e))
+    }
+
+    /// The suites under the names of today's releases, read from what the archive signed for the names that do not age.
+    /// A mirror may keep a copy of its own under each name, and the copies under the others are the fresh ones.
+    fn codenames(&self) -> Vec<String> {
+        SUITES
+            .iter()
+            .filter_map(|suite| {
+                let end = format!("_dists_{suite}_InRelease");
+                let lists = fs::read_dir(self.root.join("state/lists")).ok()?;
+                let file = lists
+                    .flatten()
+                    .find(|entry| entry.file_name().to_string_lossy().ends_with(&end))?;
+                codename(&fs::read_to_string(file.path()).ok()?)
+            })
+            .collect()
     }
 
     /// The lines of the machine's configuration to take over.
@@ -271,20 +293,43 @@ impl Apt {
     fn update(&self, listener: &mut Listener<'_>) -> Option<KernelError> {
         let stage = "reading Debian's package lists";
         progress::begin(listener, stage);
-        let mut update = self.command("apt-get");
-        update.args([
-            "-q",
-            "-o",
-            "APT::Status-Fd=1",
-            "-o",
-            "APT::Update::Error-Mode=any",
-            "update",
-        ]);
-        let failure = command::run(&mut update, |line| hear(listener, stage, line))
-            .err()
-            .map(|f| f.into_error("apt-get update (with private state)", &self.root, LIST_HINT));
+        let failure = self.update_suites(stage, listener).err();
         progress::end(listener, stage);
         failure
+    }
+
+    fn update_suites(&self, stage: &str, listener: &mut Listener<'_>) -> Result<(), KernelError> {
+        // First what the suites are called today, without their lists and leaving those that are here.
+        let names_only = [
+            "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false",
+            "APT::Get::List-Cleanup=false",
+        ];
+        self.write_sources(SUITES)?;
+        let asked = self.run_update(&names_only, stage, listener);
+        let names = self.codenames();
+        if names.is_empty() {
+            return asked;
+        }
+        self.write_sources(names.iter().map(String::as_str))?;
+        self.run_update(&[], stage, listener).and(asked)
+    }
+
+    fn run_update(
+        &self,
+        options: &[&str],
+        stage: &str,
+        listener: &mut Listener<'_>,
+    ) -> Result<(), KernelError> {
+        let mut update = self.command("apt-get");
+        update.args(["-q", "-o", "APT::Status-Fd=1"]);
+        update.args(["-o", "APT::Update::Error-Mode=any"]);
+        for option in options {
+            update.args(["-o", option]);
+        }
+        update.arg("update");
+        command::run(&mut update, |line| hear(listener, stage, line))
+            .map(|_| ())
+            .map_err(|f| f.into_error("apt-get update (with private state)", &self.root, LIST_HINT))
     }
 
     /// The packages whose names begin with `prefix`.
@@ -385,6 +430,16 @@ impl Apt {
     }
 }
 
+/// The release's own name in the text of an InRelease file.
+fn codename(text: &str) -> Option<String> {
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Codename: "))?;
+    let name = name.trim();
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    (!name.is_empty() && name.chars().all(legal)).then(|| name.to_owned())
+}
+
 struct RemoveOnDrop<'a>(&'a Path);
 
 impl Drop for RemoveOnDrop<'_> {
@@ -409,6 +464,14 @@ fn hear(listener: &mut Listener<'_>, stage: &str, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_suite_is_known_by_its_releases_name() {
+        let text = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSuite: stable-backports\nCodename: trixie-backports\n";
+        assert_eq!(codename(text).as_deref(), Some("trixie-backports"));
+        assert_eq!(codename("Codename: a b\n"), None);
+        assert_eq!(codename("Suite: stable\n"), None);
+    }
 
     #[test]
     fn progress_is_read_from_apts_status_lines() {

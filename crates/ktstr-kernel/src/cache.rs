@@ -54,6 +54,12 @@ pub(crate) struct Material {
     pub(crate) source: Source,
 }
 
+/// The part of `kernel.json` that tells how to read the rest.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
 /// `kernel.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
@@ -183,14 +189,14 @@ impl Cache {
         Folder::existing(&dir, Place::CACHE).map_err(|e| e.to_string())?;
         let text = fs::read(dir.join(file::META))
             .map_err(|e| format!("its {} cannot be read ({e})", file::META))?;
-        let meta: Meta = serde_json::from_slice(&text)
-            .map_err(|e| format!("its {} is damaged ({e})", file::META))?;
-        if meta.format != FORMAT {
+        let damaged = |e| format!("its {} is damaged ({e})", file::META);
+        let Format { format } = serde_json::from_slice(&text).map_err(damaged)?;
+        if format != FORMAT {
             return Err(format!(
-                "it has format {}, this program uses {FORMAT}",
-                meta.format
+                "it has format {format}, this program uses {FORMAT}"
             ));
         }
+        let meta: Meta = serde_json::from_slice(&text).map_err(damaged)?;
         if meta.id != id {
             return Err(format!("its {} is that of {}", file::META, meta.id));
         }
