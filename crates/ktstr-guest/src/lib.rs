@@ -12,5 +12,6 @@ pub mod init;
 pub mod link;
 pub mod mail;
 pub mod protocol;
+pub mod realtime;
 pub mod sysfs_topology;
 pub mod workers;

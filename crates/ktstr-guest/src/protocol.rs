@@ -37,6 +37,17 @@ impl std::fmt::Display for ProcessEnd {
     }
 }
 
+/// A signal that a process sent to another, not the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentSignal {
+    /// Its number.
+    pub signal: i32,
+    /// Thread id of the sender.
+    pub sender: i32,
+    /// The sender's name.
+    pub comm: String,
+}
+
 /// Guest to host. Times are CLOCK_MONOTONIC of the guest, in nanoseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,6 +80,8 @@ pub enum ToHost {
     SchedulerDied {
         /// How.
         end: ProcessEnd,
+        /// The last signal that a process sent to it, where the kernel can trace that.
+        signal: Option<SentSignal>,
     },
     /// A [`ToGuest::Write`] was carried out.
     Written,
@@ -77,7 +90,10 @@ pub enum ToHost {
     /// A [`ToGuest::Load`] was carried out.
     Loaded,
     /// The test process has its job.
-    TestStarted,
+    TestStarted {
+        /// Its process.
+        pid: i32,
+    },
     /// The test function is called: the next instruction is its first.
     FunctionCalled,
     /// The workload window opens.
@@ -239,7 +255,7 @@ impl ToHost {
             | Self::Written
             | Self::Prepared
             | Self::Loaded
-            | Self::TestStarted
+            | Self::TestStarted { .. }
             | Self::FunctionCalled
             | Self::ScenarioStart { .. }
             | Self::ScenarioPause

@@ -8,6 +8,17 @@ use crate::attrs::{Attrs, Value, error};
 use crate::keys::{Group, KEYS};
 use crate::test_args::{DEFAULT_DURATION_S, TestArgs, check_signature};
 
+/// Checks that bound what the monitor samples.
+const MONITOR_BOUNDS: &[&str] = &[
+    "max_imbalance_ratio",
+    "max_local_dsq_depth",
+    "fail_on_rq_clock_stuck",
+    "sustained_samples",
+    "max_fallback_rate",
+    "max_keep_last_rate",
+    "work_conservation",
+];
+
 /// `#[ktstr_test(...)] fn …`.
 pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let TestArgs(attrs) = syn::parse2(args)?;
@@ -243,6 +254,15 @@ fn checks(attrs: &Attrs) -> TokenStream {
         };
         set.extend(quote!(assert.#field = Some(#value);));
     }
+    // A bound that is asked for is meant: it fails the test, unless the test only wants to see.
+    let report = attrs.text("monitor").map(|m| m.value() == "report");
+    let bounded = MONITOR_BOUNDS.iter().any(|name| attrs.get(name).is_some());
+    if report == Some(false) || (report.is_none() && bounded) {
+        set.extend(quote!(assert.enforce_monitor_thresholds = true;));
+    }
+    if let Some(report) = report {
+        set.extend(quote!(assert.report_monitor_only = Some(#report);));
+    }
     if set.is_empty() {
         return set;
     }
@@ -257,6 +277,8 @@ fn checks(attrs: &Attrs) -> TokenStream {
 
 #[cfg(test)]
 mod tests {
+    use crate::keys::Kind;
+
     use super::*;
 
     fn written(args: &str) -> String {
@@ -317,6 +339,7 @@ mod tests {
         let value = match (key.name, key.kind) {
             ("workload_root_cgroup", _) => "\"/a\"",
             ("clock", _) => "\"real\"",
+            ("monitor", _) => "\"report\"",
             ("host_only" | "expect_err", _) => "true",
             (_, Kind::Bool) => "true",
             (_, Kind::Positive { .. } | Kind::Integer { .. }) => "7",
@@ -354,6 +377,32 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_monitor_bound_is_enforced_unless_the_test_only_wants_to_see() {
+        let enforced = "assert . enforce_monitor_thresholds = true";
+        for name in MONITOR_BOUNDS {
+            let kind = KEYS
+                .iter()
+                .find(|key| key.name == *name)
+                .expect("a key")
+                .kind;
+            let value = match kind {
+                Kind::Bool => "true",
+                Kind::Float => "2.0",
+                _ => "2",
+            };
+            let code = written(&format!("scheduler = S, {name} = {value}"));
+            assert!(code.contains(enforced), "{name}: {code}");
+        }
+        let code = written("scheduler = S, work_conservation, monitor = \"report\"");
+        assert!(!code.contains(enforced), "{code}");
+        assert!(
+            code.contains("assert . report_monitor_only = Some (true)"),
+            "{code}"
+        );
+        assert!(!written("scheduler = S, not_stuck").contains(enforced));
     }
 
     #[test]

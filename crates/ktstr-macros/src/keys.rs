@@ -338,11 +338,11 @@ pub(crate) const KEYS: &[Key] = &[
         "monitor: whether a CPU that idles while tasks wait that may run there is a violation",
     ),
     key(
-        "enforce_monitor_thresholds",
-        Bool,
-        Check,
-        "the scheduler's `assert`",
-        "whether violations of the monitor's bounds fail the test; without it they are notes in the record",
+        "monitor",
+        Text,
+        Outcome,
+        "`\"enforce\"` if a monitor bound is given",
+        "`\"report\"`: broken monitor bounds are notes, whoever sets them; `\"enforce\"`: they fail the test",
     ),
     key(
         "min_page_locality",

@@ -155,6 +155,17 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
             ));
         }
     }
+    if let Some(monitor) = attrs.text("monitor")
+        && !["enforce", "report"].contains(&monitor.value().as_str())
+    {
+        return Err(error(
+            monitor.span(),
+            format!(
+                "`monitor = \"{}\"`: expected \"enforce\" or \"report\"",
+                monitor.value()
+            ),
+        ));
+    }
     if let Some(clock) = attrs.text("clock")
         && !["auto", "real", "virtual"].contains(&clock.value().as_str())
     {
@@ -305,6 +316,7 @@ mod tests {
         insta::assert_snapshot!(message("max_spread_pct = 5"), @"`max_spread_pct` takes a float literal of 0 or more, such as `5.0`");
         insta::assert_snapshot!(message("post_vm = 3"), @"`post_vm` takes the path of an item");
         insta::assert_snapshot!(message("extra_sched_args = \"-v\""), @r#"`extra_sched_args` takes a list of string literals: `["…", "…"]`"#);
+        insta::assert_snapshot!(message("monitor = \"off\""), @r#"`monitor = "off"`: expected "enforce" or "report""#);
         insta::assert_snapshot!(message("clock = \"fast\""), @r#"`clock = "fast"`: expected "auto", "real" or "virtual""#);
         insta::assert_snapshot!(message("workload_root_cgroup = \"/\""), @"`workload_root_cgroup` must be absolute, not the root, and without `..`");
     }

@@ -204,8 +204,8 @@ pub struct RunRecord {
     pub verdict: RunVerdict,
     /// Why, in one line; null for a pass.
     pub reason: Option<String>,
-    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness` or `host`; null for a pass, and where the
-    /// evidence does not say.
+    /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined`
+    /// where the evidence does not say; null for a pass.
     pub fault: Option<String>,
     /// What speaks for that, in one line.
     pub evidence: Option<String>,

@@ -163,8 +163,8 @@ fn a_guest_kernel_that_panics() {
         1,
         &[
             "the guest's kernel panicked: sysrq triggered crash",
-            " — the guest kernel's fault.\n",
-            "fault: the guest kernel's (on CPU 0 in ",
+            " — the test's fault.\n",
+            "fault: the test's (the test process asked for it; on CPU 0 in ",
             ", in sysrq_handle_crash+0x",
             "--- console ---",
         ],
@@ -189,9 +189,9 @@ fn a_guest_that_hangs_with_interrupts_off() {
     run("hangs").says(
         1,
         &[
-            "the guest hung before the scenario began",
-            "kept its CPUs busy without any progress — the guest kernel's fault.\n",
-            "fault: the guest kernel's (",
+            "the test function did not come to an end before the scenario began",
+            "is on cpu0, which serves no timer interrupt any more — the test's fault.\n",
+            "fault: the test's (",
             "its last word came at ",
             "cpu0 is at ",
         ],
@@ -244,7 +244,7 @@ fn a_test_process_that_goes_away() {
         1,
         &[
             "powered off before it was done",
-            "fault: the guest kernel's",
+            "fault: the test's (the kernel was asked to while the test ran",
         ],
     );
 }

@@ -97,3 +97,20 @@ fn a_task_sent_to_the_neighbour() {
     passes(&LIGHT);
     fails(&LIGHT_WRONG_CPU, "waited that may run there");
 }
+
+const IDLE: Scheduler = Scheduler::named("idle_cpu")
+    .binary(SchedulerSpec::Discover("scx-ktstr"))
+    .sched_args(&["--idle-cpu"])
+    .topology(1, 2, 2, 1);
+
+/// The attribute alone fails the test: nothing is enforced by hand.
+#[ktstr_test(scheduler = IDLE, work_conservation, expect_err, duration_s = 2)]
+fn an_idle_cpu_fails_a_test_that_asks_by_attribute(ctx: &Ctx) -> Result<AssertResult> {
+    crowded(ctx)
+}
+
+/// The same run is green for a test that only wants to see.
+#[ktstr_test(scheduler = IDLE, work_conservation, monitor = "report", duration_s = 2)]
+fn an_idle_cpu_is_a_note_for_a_test_that_only_wants_to_see(ctx: &Ctx) -> Result<AssertResult> {
+    crowded(ctx)
+}

@@ -51,6 +51,8 @@ pub struct Assert {
     pub work_conservation: Option<bool>,
     /// Whether monitor violations fail the test. Once set it stays set.
     pub enforce_monitor_thresholds: bool,
+    /// Whether monitor violations are notes all the same, whoever sets the bounds.
+    pub report_monitor_only: Option<bool>,
     /// What the scheduler or the kernel says of the scheduler's end must contain this. Asked of tests with
     /// `expect_err` alone.
     pub expect_scx_bpf_error_contains: Option<&'static str>,
@@ -103,6 +105,7 @@ impl Assert {
         max_keep_last_rate: None,
         work_conservation: None,
         enforce_monitor_thresholds: false,
+        report_monitor_only: None,
         expect_scx_bpf_error_contains: None,
         expect_scx_bpf_error_matches: None,
     };
@@ -161,6 +164,8 @@ impl Assert {
         max_keep_last_rate: f64;
         /// Whether an idle CPU beside tasks that wait and may run there is a violation.
         work_conservation: bool;
+        /// Whether monitor violations are notes, whoever sets the bounds.
+        report_monitor_only: bool;
         /// What is said of the scheduler's end must contain this.
         expect_scx_bpf_error_contains: &'static str;
         /// What is said of the scheduler's end must match this regular expression.
@@ -187,7 +192,7 @@ impl Assert {
             max_p99_wake_latency_ns max_wake_latency_cv min_iteration_rate max_migration_ratio
             min_page_locality max_cross_node_migration_ratio max_slow_tier_ratio
             max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
-            max_fallback_rate max_keep_last_rate work_conservation
+            max_fallback_rate max_keep_last_rate work_conservation report_monitor_only
             expect_scx_bpf_error_contains expect_scx_bpf_error_matches)
     }
 
@@ -223,6 +228,12 @@ impl Assert {
             || self.max_fallback_rate.is_some()
             || self.max_keep_last_rate.is_some()
             || self.work_conservation.is_some()
+            || matches!(self.report_monitor_only, Some(true))
+    }
+
+    /// Whether a broken monitor bound fails the test.
+    pub const fn enforces_monitor(&self) -> bool {
+        self.enforce_monitor_thresholds && !matches!(self.report_monitor_only, Some(true))
     }
 
     /// An empty verdict that carries these checks.
@@ -260,6 +271,8 @@ mod tests {
         assert_eq!(BOTH.max_imbalance_ratio, Some(2.0));
         assert_eq!(BOTH.max_local_dsq_depth, Some(50));
         const { assert!(BOTH.enforce_monitor_thresholds) };
+        const { assert!(BOTH.enforces_monitor()) };
+        const { assert!(!BOTH.report_monitor_only(true).enforces_monitor()) };
         assert_eq!(SCHED.merge(&Assert::NO_OVERRIDES), SCHED);
         assert_eq!(Assert::NO_OVERRIDES.merge(&SCHED), SCHED);
     }

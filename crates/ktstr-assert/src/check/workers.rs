@@ -6,7 +6,7 @@ use crate::outcome::finding::NoReport;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::ScenarioStats;
 use crate::worker::{WorkerReport, carrier, cgroup_stats};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The bound on gaps that `not_stuck` brings along, in milliseconds of guest time.
 pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
@@ -244,41 +244,49 @@ fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     }
 }
 
-/// A spread needs two workers whose time was measured. Fewer are inconclusive only if the test
-/// asked for the spread itself. Who only wakes others does other work than they, and is no
-/// measure for them.
+/// A spread needs two workers whose time was measured, and who were entitled to the same. Fewer are
+/// inconclusive only if the test asked for the spread itself. Who only wakes others does other work
+/// than they, and is no measure for them.
 ///
 /// Where nobody asked, neither is who sleeps: how long a worker waits for its partner, a lock or a
 /// timer differs from worker to worker under any scheduler.
 fn judge_spread(reports: &[WorkerReport], bound: f64, asked: bool, out: &mut AssertResult) {
-    let shares: Vec<f64> = reports
+    let mut alike: BTreeMap<u64, Vec<(&WorkerReport, f64)>> = BTreeMap::new();
+    for w in reports
         .iter()
-        .filter(|w| !w.is_messenger)
-        .filter(|w| asked || w.asleep_pct().is_none_or(|pct| pct <= MOST_ASLEEP_PCT))
-        .filter_map(WorkerReport::off_cpu_pct)
-        .collect();
-    match min_max(shares.iter().copied()) {
-        Some((lo, hi)) if shares.len() > 1 => {
-            let cpus: BTreeSet<_> = reports.iter().flat_map(|w| &w.cpus_used).collect();
-            if hi - lo > bound {
-                out.record_fail(AssertDetail::of(Finding::Spread {
-                    low_pct: lo,
-                    high_pct: hi,
-                    workers: shares.len(),
-                    cpus: cpus.len(),
-                    bound_pct: bound,
-                }));
-            }
+        .filter(|w| !w.is_messenger && w.exit_info.is_none())
+    {
+        let judged = asked || w.asleep_pct().is_none_or(|pct| pct <= MOST_ASLEEP_PCT);
+        if let Some(pct) = w.off_cpu_pct().filter(|_| judged) {
+            alike.entry(w.entitlement).or_default().push((w, pct));
         }
-        _ if asked => {
+    }
+    let comparable = || alike.values().filter(|workers| workers.len() > 1);
+    let widest = comparable()
+        .filter_map(|workers| Some((workers, min_max(workers.iter().map(|(_, pct)| *pct))?)))
+        .max_by(|(_, a), (_, b)| (a.1 - a.0).total_cmp(&(b.1 - b.0)));
+    match widest {
+        Some((workers, (low_pct, high_pct))) if high_pct - low_pct > bound => {
+            let cpus: BTreeSet<_> = workers.iter().flat_map(|(w, _)| &w.cpus_used).collect();
+            out.record_fail(AssertDetail::of(Finding::Spread {
+                low_pct,
+                high_pct,
+                workers: workers.len(),
+                cpus: cpus.len(),
+                bound_pct: bound,
+            }));
+        }
+        Some(_) => {}
+        None if asked => {
             let why = format!(
-                ": {} of {} workers measured their off-CPU time, 2 are needed",
-                shares.len(),
+                ": {} of {} workers measured their off-CPU time, and no 2 of them were entitled to \
+                 the same share",
+                alike.values().map(Vec::len).sum::<usize>(),
                 reports.len()
             );
             out.record_inconclusive(unknown(DetailKind::Unfair, "spread", why));
         }
-        _ => {}
+        None => {}
     }
 }
 

@@ -171,3 +171,17 @@ fn thresholds_come_from_the_test() {
         }
     );
 }
+
+#[test]
+fn what_an_enforced_set_of_bounds_does_not_name_is_not_judged() {
+    let one = Assert {
+        enforce_monitor_thresholds: true,
+        ..Assert::NO_OVERRIDES.work_conservation(true)
+    };
+    let enforced = MonitorThresholds::from_assert(&one).expect("a bound is set");
+    assert!(enforced.enforce && enforced.work_conservation);
+    assert_eq!(enforced.max_local_dsq_depth, u32::MAX);
+    let reported = MonitorThresholds::from_assert(&one.report_monitor_only(true)).expect("set");
+    assert!(!reported.enforce && reported.work_conservation);
+    assert_eq!(reported.max_local_dsq_depth, 50);
+}

@@ -70,10 +70,28 @@ pub struct MonitorVerdict {
 }
 
 impl MonitorThresholds {
-    /// The thresholds a test asks for, the usual ones where it says nothing. `None` if it asks for
-    /// none at all.
+    /// Nothing is judged.
+    const OFF: MonitorThresholds = MonitorThresholds {
+        max_imbalance_ratio: f64::INFINITY,
+        max_local_dsq_depth: u32::MAX,
+        fail_on_rq_clock_stuck: false,
+        sustained_samples: 5,
+        max_fallback_rate: f64::INFINITY,
+        max_keep_last_rate: f64::INFINITY,
+        work_conservation: false,
+        enforce: false,
+    };
+
+    /// The thresholds a test asks for. `None` if it asks for none at all.
+    ///
+    /// What an enforced set of bounds does not name is not judged: a test that asks for work
+    /// conservation does not fail for a deep queue. Where bounds are only reported, the usual ones
+    /// stand in for those that are not named.
     pub fn from_assert(a: &Assert) -> Option<Self> {
-        let usual = Self::default();
+        let usual = match a.enforces_monitor() {
+            true => Self::OFF,
+            false => Self::default(),
+        };
         a.has_monitor_checks().then(|| MonitorThresholds {
             max_imbalance_ratio: a.max_imbalance_ratio.unwrap_or(usual.max_imbalance_ratio),
             max_local_dsq_depth: a.max_local_dsq_depth.unwrap_or(usual.max_local_dsq_depth),
@@ -84,7 +102,7 @@ impl MonitorThresholds {
             max_fallback_rate: a.max_fallback_rate.unwrap_or(usual.max_fallback_rate),
             max_keep_last_rate: a.max_keep_last_rate.unwrap_or(usual.max_keep_last_rate),
             work_conservation: a.work_conservation.unwrap_or(usual.work_conservation),
-            enforce: a.enforce_monitor_thresholds,
+            enforce: a.enforces_monitor(),
         })
     }
 

@@ -32,8 +32,8 @@ pub enum WorkerExitInfo {
 
 /// What one worker measured. Times are guest time.
 ///
-/// A worker that died or never answered is represented by a zeroed report with `completed` false
-/// and `exit_info` set; a live worker has no `exit_info`. CPUs and migrations are seen at
+/// A worker that died or never answered has `completed` false and `exit_info` set, and the numbers of
+/// its last checkpoint, zeros if it came to none; a live worker has no `exit_info`. CPUs and migrations are seen at
 /// checkpoints of the worker's loop, not at every event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
 #[claim(crate = crate)]
@@ -98,6 +98,9 @@ pub struct WorkerReport {
     pub realtime: bool,
     /// Which of several composed work specs it belongs to.
     pub group_idx: usize,
+    /// Workers of a cgroup with the same mark were entitled to the same share: they had the same nice
+    /// value, policy and affinity at each time, and started and moved together.
+    pub entitlement: u64,
     /// Why its affinity could not be set.
     pub affinity_error: Option<String>,
     /// Why its scheduling policy could not be set.

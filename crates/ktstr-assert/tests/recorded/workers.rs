@@ -182,6 +182,7 @@ fn no_check_is_without_a_pair() {
         // The monitor's are in monitor.rs, the two on the scheduler's end beside their code.
         not: max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
             max_fallback_rate max_keep_last_rate work_conservation enforce_monitor_thresholds
+            report_monitor_only
             expect_scx_bpf_error_contains expect_scx_bpf_error_matches
     }
     let pairs = pairs();

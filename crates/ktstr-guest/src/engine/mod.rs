@@ -27,6 +27,7 @@ use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
 
 use crate::link;
 use crate::protocol::ToHost;
+use crate::realtime::{self, RealTime};
 use crate::workers::clock::sleep_until;
 use scene::{Owner, Scene};
 use window::Window;
@@ -90,6 +91,10 @@ pub fn execute_scenario_with(
         window: Window::open(ctx.duration),
         result: AssertResult::pass(),
     };
+    // A scheduler under test that starves the engine must not decide when a step ends. On the host
+    // nothing is raised.
+    let in_guest = std::env::var_os(crate::init::TEST_PROCESS_ENV).is_some();
+    let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     ctx.current_step.store(0, Relaxed);
     link::send(&ToHost::ScenarioStart {
         steps: steps.len() as u32,

@@ -17,6 +17,12 @@ pub(super) const RUNNER: &str = "";
 /// Stream of a seed that the order of placing is drawn from.
 const PLACING_ORDER: u64 = 1 << 34;
 
+/// Marks workers that were moved between cgroups.
+const MOVED: u64 = u64::MAX;
+
+/// The kernel's usual period of a quota, in microseconds (Documentation/admin-guide/cgroup-v2.rst).
+const DEFAULT_PERIOD_US: u64 = 100_000;
+
 /// How long something lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -56,6 +62,8 @@ pub(super) struct Tracked {
     /// Its CPUs now; `None` is all.
     pub cpuset: Option<BTreeSet<usize>>,
     pub frozen: bool,
+    /// It has a quota of CPU time.
+    pub has_quota: bool,
     pub handles: Vec<WorkloadHandle>,
     /// Union over the life of its workers: what was allowed once is no breach.
     allowed: Allowed,
@@ -69,6 +77,7 @@ impl Tracked {
             owner,
             cpuset: None,
             frozen: false,
+            has_quota: false,
             handles: Vec::new(),
             allowed: Allowed::All,
             reports: Vec::new(),
@@ -87,9 +96,16 @@ impl Tracked {
     }
 
     /// Takes over workers that were in a cgroup with this cpuset.
-    pub fn take_over(&mut self, handles: Vec<WorkloadHandle>, cpuset: Option<&BTreeSet<usize>>) {
+    pub fn take_over(
+        &mut self,
+        mut handles: Vec<WorkloadHandle>,
+        cpuset: Option<&BTreeSet<usize>>,
+    ) {
         if handles.is_empty() {
             return;
+        }
+        for handle in &mut handles {
+            handle.set_apart(MOVED);
         }
         self.allowed = match (&self.allowed, cpuset) {
             (Allowed::Only(own), Some(theirs)) => Allowed::Only(own | theirs),
@@ -104,6 +120,12 @@ impl Tracked {
             // Frozen workers could not write their last numbers.
             ctx.cgroups.set_freeze(&self.name, false)?;
             self.frozen = false;
+        }
+        if self.has_quota {
+            // Its window is over: to write the last numbers and to exit takes CPU time too.
+            ctx.cgroups
+                .set_cpu_max(&self.name, None, DEFAULT_PERIOD_US)?;
+            self.has_quota = false;
         }
         // Who never ran has nothing to report.
         self.handles.retain(WorkloadHandle::started);
@@ -226,6 +248,8 @@ impl Scene {
             self.get(name)?.set_cpuset(Some(cpus));
         }
         limits(ctx, def)?;
+        let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
+        self.get(name)?.has_quota = quota.is_some_and(|(quota, _)| quota.is_some());
         self.spawn(ctx, name, &def.merged_works())
     }
 
@@ -243,7 +267,8 @@ impl Scene {
     /// Makes workers in a cgroup that is tracked: forked blocked and moved. They run from
     /// [`Self::release`] on.
     pub fn spawn(&mut self, ctx: &Ctx, name: &str, works: &[WorkSpec]) -> Result<()> {
-        let seed = Rng::new(ctx.seed, self.spawns).next_u64();
+        let spawns = self.spawns;
+        let seed = Rng::new(ctx.seed, spawns).next_u64();
         self.spawns += 1;
         let phase = self.phase.clone();
         let measures_pages = self.measures_pages;
@@ -264,6 +289,7 @@ impl Scene {
         }
         let mut handle = WorkloadHandle::spawn_groups(&groups, seed, &phase)
             .with_context(|| format!("workers of cgroup {name:?}"))?;
+        handle.set_apart(spawns);
         let mut pids = handle.worker_pids();
         if measures_pages {
             handle.measure_pages();

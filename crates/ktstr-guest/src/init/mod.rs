@@ -8,6 +8,7 @@ mod children;
 mod fresh;
 mod mounts;
 mod scheduler;
+mod signals;
 mod test_process;
 
 use std::collections::BTreeSet;
@@ -22,8 +23,10 @@ use rustix::process::Signal;
 use crate::link;
 use crate::mail::{Inbox, MailLink, Mapped};
 use crate::protocol::{ProcessEnd, SchedulerJob, Setup, ToGuest, ToHost};
+use crate::realtime::{self, RealTime};
 use children::{Child, Children};
 use fresh::Fresh;
+use signals::SignalTrace;
 use test_process::TestProcess;
 pub use test_process::{JobSource, TEST_PROCESS_ENV, TestJob, touch_program};
 
@@ -83,6 +86,8 @@ pub fn main() -> ! {
 }
 
 fn run() -> Result<(), InitError> {
+    // For good: this process ends with the machine.
+    std::mem::forget(RealTime::raise(realtime::PID_1));
     mounts::mount_all()?;
     let region = Mapped::open().map_err(InitError::Mailbox)?;
     initialise(&region).map_err(InitError::Mailbox)?;
@@ -93,6 +98,7 @@ fn run() -> Result<(), InitError> {
         children: Children::new()?,
         fresh: Fresh::open()?,
         scheduler: None,
+        signals: None,
         test: None,
         kills_before: 0,
         disable: Vec::new(),
@@ -110,6 +116,7 @@ struct Agent {
     children: Children,
     fresh: Fresh,
     scheduler: Option<Child>,
+    signals: Option<SignalTrace>,
     test: Option<TestProcess>,
     /// Processes the kernel had killed for want of memory when the test process was started.
     kills_before: u64,
@@ -180,7 +187,10 @@ impl Agent {
     fn tell_of_scheduler(&self, ended: &[(i32, ProcessEnd)]) {
         for (pid, end) in ended {
             if Some(*pid) == self.scheduler.as_ref().map(Child::pid) {
-                link::send(&ToHost::SchedulerDied { end: *end });
+                link::send(&ToHost::SchedulerDied {
+                    end: *end,
+                    signal: self.signals.as_ref().and_then(SignalTrace::last),
+                });
             }
         }
     }
@@ -212,6 +222,7 @@ impl Agent {
             None => {}
             Some(SchedulerJob::Program { path, args, env }) => {
                 self.scheduler = scheduler::start(&mut self.children, &path, &args, &env)?;
+                self.signals = (self.scheduler.as_ref()).and_then(|s| SignalTrace::of(s.pid()));
                 return Ok(self.scheduler.is_some());
             }
             Some(SchedulerJob::Builtin { enable, disable }) => {
@@ -250,7 +261,7 @@ impl Agent {
             ));
         };
         shift_phase(seed);
-        link::send(&ToHost::TestStarted);
+        link::send(&ToHost::TestStarted { pid: test.pid() });
         test.run(job, self.scheduler.as_ref().map(Child::pid));
         let end = loop {
             let ended = self.children.wait(None)?;

@@ -76,6 +76,11 @@ impl TestProcess {
         }
     }
 
+    /// Its process id.
+    pub(super) fn pid(&self) -> i32 {
+        self.child.pid()
+    }
+
     /// Hands over the job, a [`Job`] as JSON.
     pub(super) fn run(&mut self, job: &str, sched_pid: Option<i32>) {
         let mut bytes = Vec::with_capacity(HEADER + job.len());

@@ -33,7 +33,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use ktstr_assert::WorkerReport;
 use ktstr_scenario::workload::{
-    AffinityIntent, CloneMode, MemPolicy, MpolFlags, ResolvedAffinity, WorkSpec,
+    AffinityIntent, CloneMode, MemPolicy, MpolFlags, ResolvedAffinity, WorkSpec, WorkType,
 };
 
 pub use collect::COLLECT_DEADLINE;
@@ -85,6 +85,18 @@ struct Worker {
     policy: attrs::Policy,
     affinity_error: Option<String>,
     policy_error: Option<String>,
+    /// See [`WorkerReport::entitlement`].
+    entitlement: u64,
+}
+
+/// Folds something that changes what a worker is entitled to into its mark.
+fn folded(mark: u64, what: &impl std::hash::Hash) -> u64 {
+    use std::hash::Hasher;
+    // Made without keys: the same in every run.
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(mark);
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Running (or still waiting) workers. Dropping it kills them.
@@ -270,14 +282,24 @@ impl WorkloadHandle {
                 control: &self.control,
                 phase: &self._phase.0,
             })?;
+            let affinity = group
+                .affinity
+                .cpus(Rng::new(seed, index | 1 << 32).next_u64());
+            let policy = format!("{:?}", group.work.sched_policy);
+            // Who changes its own affinity or policy is entitled to something else all the time.
+            let alone = match group.work.work_type {
+                WorkType::AffinityChurn { .. }
+                | WorkType::CrossAffinityChurn { .. }
+                | WorkType::PolicyChurn { .. } => index + 1,
+                _ => 0,
+            };
             self.workers.push(Worker {
                 pid,
                 pidfd,
                 tele,
                 group_idx,
-                affinity: group
-                    .affinity
-                    .cpus(Rng::new(seed, index | 1 << 32).next_u64()),
+                entitlement: folded(alone, &(&affinity, group.work.nice.unwrap_or(0), policy)),
+                affinity,
                 policy: attrs::Policy {
                     nice: group.work.nice,
                     policy: group.work.sched_policy,
@@ -375,7 +397,16 @@ impl WorkloadHandle {
         let worker = self.workers.get_mut(idx).ok_or_else(|| {
             WorkerError::Invalid(format!("set_affinity: no worker {idx}, there are {count}"))
         })?;
+        worker.entitlement = folded(worker.entitlement, cpus);
         attrs::apply_affinity(worker.pid, cpus).map_err(WorkerError::Invalid)
+    }
+
+    /// Takes note of something that happens to all these workers alone, such as a late start or a
+    /// move: they are comparable with each other from then on, and with no others.
+    pub(crate) fn set_apart(&mut self, by: u64) {
+        for worker in &mut self.workers {
+            worker.entitlement = folded(worker.entitlement, &by);
+        }
     }
 
     /// Iterations of each worker so far, as of its last checkpoint.

@@ -10,30 +10,40 @@ use super::child::{PANICKED, SETUP_FAILED};
 use super::collect::End;
 use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Slice, Telemetry};
 
-/// The report of a worker that ended so. One that did not write its last number is a zeroed
-/// report that says why.
+/// The report of a worker that ended so. One that did not end in order has the numbers of its last
+/// checkpoint, and says why: they lie in memory that the worker shared.
 pub(super) fn report(worker: &Worker, end: End) -> WorkerReport {
     let tele = &*worker.tele;
     let mut report = match end {
         End::Exited(0) if tele.finished.load(Acquire) == 1 => measured(tele),
-        End::Exited(PANICKED) => missing(WorkerExitInfo::Panicked(
-            "the worker's body panicked".to_owned(),
-        )),
+        End::Exited(PANICKED) => partial(
+            tele,
+            WorkerExitInfo::Panicked("the worker's body panicked".to_owned()),
+        ),
         End::Exited(SETUP_FAILED) => missing(WorkerExitInfo::WaitFailed(format!(
             "the worker could not set itself up: {}",
             std::io::Error::from_raw_os_error(tele.setup_errno.load(Relaxed))
         ))),
-        End::Exited(code) => missing(WorkerExitInfo::Exited(code)),
-        End::Signaled(signal) => missing(WorkerExitInfo::Signaled(signal)),
-        End::TimedOut => missing(WorkerExitInfo::TimedOut),
+        End::Exited(code) => partial(tele, WorkerExitInfo::Exited(code)),
+        End::Signaled(signal) => partial(tele, WorkerExitInfo::Signaled(signal)),
+        End::TimedOut => partial(tele, WorkerExitInfo::TimedOut),
         End::WaitFailed(why) => missing(WorkerExitInfo::WaitFailed(why)),
     };
     report.tid = worker.pid;
     report.group_idx = worker.group_idx;
+    report.entitlement = worker.entitlement;
     report.realtime = worker.policy_error.is_none() && worker.policy.is_realtime();
     report.affinity_error.clone_from(&worker.affinity_error);
     report.sched_policy_error.clone_from(&worker.policy_error);
     report
+}
+
+fn partial(tele: &Telemetry, why: WorkerExitInfo) -> WorkerReport {
+    WorkerReport {
+        completed: false,
+        exit_info: Some(why),
+        ..measured(tele)
+    }
 }
 
 fn missing(why: WorkerExitInfo) -> WorkerReport {

@@ -144,6 +144,13 @@ impl ScxExit {
         self.kind >= Self::FIRST_ERROR
     }
 
+    /// Whether it asks its scheduler to start again: `SCX_ECODE_ACT_RESTART` of the exit code, as
+    /// after a CPU went on or off line (kernel/sched/ext_internal.h).
+    pub fn wants_restart(&self) -> bool {
+        const ACT_RESTART: i64 = 1 << 48;
+        !self.is_error() && self.exit_code & ACT_RESTART != 0
+    }
+
     /// Who was runnable for too long, and for how many seconds, if that is what happened.
     pub fn stalled(&self) -> Option<(&str, f64)> {
         let (task, rest) = self.msg.split_once(" failed to run for ")?;

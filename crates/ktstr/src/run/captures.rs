@@ -8,7 +8,7 @@ use ktstr_introspect::btf::Btf;
 use ktstr_introspect::capture::{CaptureOptions, capture};
 use ktstr_introspect::kernel::KernelView;
 use ktstr_introspect::memory::{GuestMemory, MemoryError};
-use ktstr_introspect::report::FailureDumpReport;
+use ktstr_introspect::report::{FailureDumpReport, TaskEnrichment};
 use ktstr_introspect::snapshot::MissingStatsReason;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_kernel::Kernel;
@@ -90,6 +90,21 @@ pub(super) fn current_tasks(machine: &Machine, knowledge: &mut Knowledge) -> Vec
     cpus.into_iter()
         .filter_map(|cpu| Some(format!("{}[{}]", cpu.curr_comm?, cpu.curr_pid?)))
         .collect()
+}
+
+/// Processes listed of a guest that was given up on.
+const MOST_PROCESSES: usize = 4096;
+
+/// The guest's processes and threads; none where its memory does not tell.
+pub(super) fn processes(machine: &Machine, knowledge: &mut Knowledge) -> Vec<TaskEnrichment> {
+    let Ok(known) = knowledge.get() else {
+        return Vec::new();
+    };
+    let memory = RamView(machine.ram());
+    KernelView::new(&memory, &known.symbols, &known.btf)
+        .and_then(|view| view.tasks(MOST_PROCESSES))
+        .map(|(tasks, _)| tasks)
+        .unwrap_or_default()
 }
 
 /// The boundaries of a run and what came of them.

@@ -303,7 +303,22 @@ impl Conversation {
         if let Some(halt) = halted {
             return Ok(Some(End::Halted(halt)));
         }
+        if self.is_out_of_patience(silence) {
+            let reason = WatchdogKillReason::Tier1CpuBudget;
+            return Ok(Some(End::GaveUp(reason, self.silent())));
+        }
         Ok(self.check(silence))
+    }
+
+    /// Under the virtual clock: whether the test has said nothing for longer than `silence` of the
+    /// guest's time. It is asked in holds alone, so the answer does not depend on how fast the host is.
+    fn is_out_of_patience(&self, silence: Duration) -> bool {
+        match self.hold {
+            Some(Hold::Due(ns)) if self.said.phase > GuestLifecyclePhase::Attach => {
+                Duration::from_nanos(ns) >= self.said.at.saturating_add(silence)
+            }
+            _ => false,
+        }
     }
 
     /// The schedule's file, once the guest will not go on.
@@ -336,14 +351,6 @@ impl Conversation {
         if self.quiet.0 != said || self.quiet.1.is_empty() {
             self.quiet = (said, self.machine.vcpu_times());
         }
-        if let Some(clock) = self.machine.virtual_clock() {
-            let now = Duration::from_nanos(clock.now_ns());
-            if self.said.phase > GuestLifecyclePhase::Attach
-                && now.saturating_sub(self.said.at) > silence
-            {
-                return Some(WatchdogKillReason::Tier1CpuBudget);
-            }
-        }
         let progress = match self.machine.virtual_clock() {
             Some(clock) => said.wrapping_add(clock.now_ns()),
             None => said,
@@ -371,6 +378,7 @@ impl Conversation {
             burnt,
             vcpus: vcpus.filter_map(ran).collect(),
             tasks: Vec::new(),
+            processes: Vec::new(),
         }
     }
 }
@@ -435,7 +443,7 @@ mod tests {
     fn a_frame_that_was_changed_on_its_way_is_counted_and_not_taken() {
         let memory = Memory(RefCell::new(vec![0; Layout::SIZE as usize]));
         let mut writer = Writer::new(Ring::Test);
-        for message in [ToHost::TestStarted, ToHost::Bye] {
+        for message in [ToHost::TestStarted { pid: 7 }, ToHost::Bye] {
             writer.write(&memory, &message.encode(), 7).expect("room");
         }
         // The last byte of the first frame's payload: that of `"test_started"`.

@@ -3,19 +3,15 @@
 
 mod accelerator;
 mod admission;
-mod blame;
 mod captures;
 mod conversation;
-mod death;
 mod digest;
 mod engine;
 mod error;
-mod judge;
 mod keep;
 pub mod kvm;
 mod monitor;
 mod plan;
-mod refusal;
 mod report;
 mod schedule;
 mod scheduler;
@@ -23,6 +19,7 @@ mod sentence;
 mod start;
 mod teardown;
 mod transcript;
+mod verdict;
 pub mod warm;
 mod watch;
 
@@ -39,22 +36,22 @@ use ktstr_record::terminal::{escaped, tell};
 use ktstr_record::{RunVerdict, Switches};
 
 pub use error::RunError;
-pub use judge::Fault;
 pub use plan::SchedulerThatRan;
 pub use scheduler::{Found, Source as SchedulerSource, find as find_scheduler_binary};
 pub use start::Level;
+pub use verdict::Fault;
 
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::{HostVcpuSchedstat, VmResult};
 use captures::{Captures, Knowledge};
 use conversation::End;
 use engine::Engine;
-use judge::Case;
-pub(crate) use judge::Judgement;
 use monitor::Monitor;
 use plan::Plan;
 use teardown::Teardown;
 use transcript::Transcript;
+use verdict::Case;
+pub(crate) use verdict::Judgement;
 
 /// Exit code of a pass and of a skip.
 pub const EXIT_PASS: i32 = 0;
@@ -200,7 +197,7 @@ pub fn run(entry: &'static KtstrTestEntry) -> Finished {
         fault: judgement.fault,
         evidence: judgement.evidence.or_else(|| {
             let fault = judgement.fault?;
-            Some(blame::nothing_else(fault).to_owned())
+            Some(verdict::nothing_else(fault).to_owned())
         }),
         result: judgement.result,
         scheduler: run.plan.as_ref().and_then(Plan::scheduler_that_ran),
@@ -244,7 +241,7 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
     }
     if judgement.result.is_fail() {
         let checks = entry.scheduler.assert.merge(&entry.assert);
-        let said = vm.map(|vm| death::told(vm, judgement));
+        let said = vm.map(|vm| verdict::told(vm, judgement));
         let mut other = checks.evaluate_scx_bpf_error_match(&said.unwrap_or_default());
         if other.is_fail() {
             other.merge(std::mem::take(&mut judgement.result));
@@ -378,7 +375,9 @@ impl Run {
                 let sample = monitor.look(machine, &mut knowledge, said, now);
                 let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
                 if let Some(clock) = machine.virtual_clock() {
-                    let due = [sample, capture].into_iter().flatten().min();
+                    // The end of the test's patience falls on the same instruction in every run.
+                    let patience = said.called.map(|_| said.at.saturating_add(silence));
+                    let due = [sample, capture, patience].into_iter().flatten().min();
                     clock.set_due(due.and_then(due_ns));
                 }
                 Ok(())
@@ -386,6 +385,7 @@ impl Run {
         };
         if let End::GaveUp(_, silence) = &mut end {
             silence.tasks = captures::current_tasks(&conversation.machine, &mut knowledge);
+            silence.processes = captures::processes(&conversation.machine, &mut knowledge);
         }
         let mut followed = follow(&conversation, &end, template)?;
         followed.schedule = conversation.finish_recording(&mut knowledge);
@@ -398,17 +398,18 @@ impl Run {
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
+            virtual_clock: engine.mips().is_some(),
             parallel_tcg: engine.parallel_tcg(),
         };
         *teardown = Teardown::of(&said);
         let (report, scx_exit) = monitor.done();
-        let mut judgement = judge::judge(&case, &end, &said, &console, scx_exit.as_ref());
+        let mut judgement = verdict::judge(&case, &end, &said, &console, scx_exit.as_ref());
         let checks = entry.scheduler.assert.merge(&entry.assert);
-        judge::monitor(&mut judgement, &case, &checks, report.as_ref());
+        verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
         // Who hangs was found out by the CPU time that it burnt, whatever the host was like.
         if let (Some(stat), End::Bye) = (&host_vcpu_schedstat, &end) {
-            blame::excuse(&mut judgement, stat);
+            verdict::excuse(&mut judgement, stat);
         }
         *vm = Some(VmResult {
             host_vcpu_schedstat,

@@ -10,9 +10,8 @@ use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioS
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
-use super::death::without_time;
-use super::judge::{Fault, last_lines};
-use super::{EXIT_INCONCLUSIVE, Finished, accelerator, blame, sentence};
+use super::verdict::{Fault, last_lines, nothing_else, without_time};
+use super::{EXIT_INCONCLUSIVE, Finished, accelerator, sentence};
 use crate::vm_result::VmResult;
 
 /// Lines shown of a log, and of what the scheduler told of itself when it was ejected.
@@ -205,7 +204,7 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
     if let Some(why) = accelerator::why_no_kvm() {
         let _ = write!(diagnostics, "\n/dev/kvm is there but not used: {why}");
     }
-    let nothing = blame::nothing_else(Fault::Host);
+    let nothing = nothing_else(Fault::Host);
     if finished.exit_code() == EXIT_INCONCLUSIVE && !text.contains(nothing) {
         let _ = write!(diagnostics, "\n{nothing}");
     }

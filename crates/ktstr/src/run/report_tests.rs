@@ -7,10 +7,10 @@ use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
 use ktstr_machine::Halt;
 
 use super::super::conversation::End;
-use super::super::judge::{Case, Judgement, judge};
 use super::super::transcript::Transcript;
+use super::super::verdict::{Case, Judgement, judge};
 use super::super::watch::Silence;
-use super::super::{Timings, blame};
+use super::super::{Timings, verdict};
 use ktstr_assert::DetailKind;
 
 use super::*;
@@ -42,6 +42,7 @@ fn judged(end: &End, left: &Left) -> (Judgement, Transcript) {
         has_scheduler: true,
         topology: "1n1l2c1t",
         memory_mib: 256,
+        virtual_clock: true,
         parallel_tcg: false,
     };
     let mut said = Transcript::default();
@@ -234,7 +235,7 @@ fn a_killed_scheduler_screen() {
     let end = ProcessEnd::Signaled(9);
     let messages = vec![
         log("ktstr: attached\n"),
-        ToHost::SchedulerDied { end },
+        ToHost::SchedulerDied { end, signal: None },
         recorded!("killed"),
     ];
     insta::assert_snapshot!(whole_screen(
@@ -370,6 +371,7 @@ fn a_scheduler_that_dies() {
     };
     let died = ToHost::SchedulerDied {
         end: ProcessEnd::Signaled(6),
+        signal: None,
     };
     let messages = vec![log, died, result(AssertResult::pass())];
     insta::assert_snapshot!(screen(told(&End::Bye, messages, "")));
@@ -403,7 +405,7 @@ fn a_host_that_is_busy() {
         total_run_delay_ns: 6_000_000_000,
         sampled_vcpus: 4,
     };
-    blame::excuse(&mut judgement, &stat);
+    verdict::excuse(&mut judgement, &stat);
     insta::assert_snapshot!(screen(judgement));
 }
 

@@ -3,7 +3,7 @@
 
 use ktstr_assert::{AssertDetail, AssertResult, Ejection, Finding};
 
-use super::judge::Fault;
+use super::verdict::Fault;
 
 /// Characters of a finding that a sentence takes over: two lines of a narrow terminal.
 const MOST: usize = 160;
@@ -32,6 +32,9 @@ pub(super) fn sentence(result: &AssertResult, fault: Option<Fault>) -> String {
         clause = clause.chars().take(MOST).chain(['…']).collect();
     }
     match fault {
+        Some(Fault::Undetermined) => {
+            format!("{clause} — whose fault that is remains undetermined.")
+        }
         Some(fault) => format!("{clause} — {fault} fault."),
         None => clause,
     }

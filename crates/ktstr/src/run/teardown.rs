@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ktstr_assert::{AssertDetail, DetailKind};
 
-use super::judge::{Fault, Judgement};
 use super::transcript::Transcript;
+use super::verdict::{Fault, Judgement};
 use crate::entry::KtstrTestEntry;
 
 /// How much longer than alone the vCPUs may have taken for a teardown by the host's clock to count.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertResult, Phase, StimulusEvent};
-use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
+use ktstr_guest::protocol::{ProcessEnd, SentSignal, Stream, ToHost};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,11 @@ pub(super) struct Transcript {
     pub(super) attached: Option<Attached>,
     pub(super) not_attached: Option<String>,
     pub(super) scheduler_died: Option<ProcessEnd>,
+    /// The last signal that a process sent to the scheduler.
+    pub(super) scheduler_signal: Option<SentSignal>,
+    pub(super) scheduler_pid: Option<i32>,
+    /// The test process, once it has its job.
+    pub(super) test_pid: Option<i32>,
     pub(super) stdout: String,
     pub(super) stderr: String,
     pub(super) scheduler_log: String,
@@ -133,18 +138,25 @@ impl Transcript {
                 });
                 self.phase = Attach;
             }
-            ToHost::SchedulerAttached { ops, took_ns, .. } => {
+            ToHost::SchedulerAttached { pid, ops, took_ns } => {
+                self.scheduler_pid = Some(pid);
                 self.attached = Some(Attached {
                     ops,
                     took: Duration::from_nanos(took_ns),
                 });
             }
             ToHost::SchedulerNotAttached { reason } => self.not_attached = Some(reason),
-            ToHost::SchedulerDied { end } => self.scheduler_died = Some(end),
+            ToHost::SchedulerDied { end, signal } => {
+                self.scheduler_died = Some(end);
+                self.scheduler_signal = signal;
+            }
             ToHost::Written => self.written += 1,
             ToHost::Prepared => self.prepared = true,
             ToHost::Loaded => self.loaded = true,
-            ToHost::TestStarted => self.phase = Dispatch,
+            ToHost::TestStarted { pid } => {
+                self.phase = Dispatch;
+                self.test_pid = Some(pid);
+            }
             ToHost::FunctionCalled => {
                 self.called.get_or_insert_with(Instant::now);
             }

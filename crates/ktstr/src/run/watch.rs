@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use ktstr_introspect::report::TaskEnrichment;
+
 use crate::vm_result::WatchdogKillReason;
 
 /// CPU time below this share of wall time is "idle".
@@ -38,6 +40,8 @@ pub(super) struct Silence {
     pub(super) vcpus: Vec<Duration>,
     /// The task that each of the guest's CPUs was at, where its memory tells.
     pub(super) tasks: Vec<String>,
+    /// The guest's processes and threads, where its memory tells.
+    pub(super) processes: Vec<TaskEnrichment>,
 }
 
 impl Watch {

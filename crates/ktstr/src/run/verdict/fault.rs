@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use ktstr_assert::{AssertDetail, AssertResult, DetailKind, NoteValue, Outcome};
+use ktstr_assert::{AssertDetail, DetailKind, Finding, NoteValue, Outcome};
 use ktstr_guest::engine::HOG_KEY;
 
-use super::death::without_time;
-use super::judge::{Case, Fault, Judgement};
-use super::transcript::Transcript;
-use super::watch::Silence;
+use super::super::transcript::Transcript;
+use super::super::watch::Silence;
+use super::kernel_log::without_time;
+use super::{Case, Fault, Judgement};
 use crate::vm_result::HostVcpuSchedstat;
 
 /// A machine's threads that waited for the host's CPUs this much longer than they ran were
@@ -26,7 +26,7 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
 }
 
 /// Failures of time that a busy host explains become inconclusive, and the host is named.
-pub(super) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
+pub(in crate::run) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
     let dilation = stat.dilation();
     if dilation <= CONTENDED {
         return;
@@ -62,10 +62,6 @@ fn killed_for_memory(console: &str) -> Option<&str> {
     Some(line[..end].trim_end_matches(','))
 }
 
-fn first_failure(result: &AssertResult) -> Option<&AssertDetail> {
-    result.failure_details().next()
-}
-
 /// Names whose fault a guest's own result is, when it is no pass and nothing else was found; and
 /// what speaks for a fault that was named without it.
 pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
@@ -86,9 +82,20 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
         judgement.blame(Fault::Harness, format!("data is missing: {what}"));
         return;
     }
-    let starved = judgement
-        .result
-        .failure_details()
+    let mut failures: Vec<&AssertDetail> = judgement.result.failure_details().collect();
+    failures.sort_by_key(|detail| detail.rank());
+    // A scenario that was not set up was not judged either: nothing else counts.
+    let set_up = failures.iter().find_map(|detail| match &detail.finding {
+        Finding::SetUp { stage, error } => Some((stage.clone(), error.clone())),
+        _ => None,
+    });
+    if let Some((stage, error)) = set_up {
+        let why = format!("what {stage} asks for could not be done: {error}");
+        judgement.blame(Fault::Test, why);
+        return;
+    }
+    let starved = failures
+        .iter()
         .all(|d| d.is_about_time() && d.kind != DetailKind::SchedulerEvent);
     if starved && let Some(line) = killed_for_memory(console) {
         let line = format!("{line} ({} MiB; raise `memory_mib`)", case.memory_mib);
@@ -101,41 +108,87 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
         judgement.blame(Fault::Test, hog);
         return;
     }
-    let of_scheduling = first_failure(&judgement.result).is_some_and(|detail| {
+    let first = failures.first();
+    let of_scheduling = first.is_some_and(|detail| {
         detail.is_about_time()
             || matches!(detail.kind, DetailKind::Isolation | DetailKind::Migration)
     });
+    // A test that calls something a failure in its own words may mean anything.
+    let own_words =
+        first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);
     let scheduler = case.scheduler;
-    match (case.has_scheduler, of_scheduling) {
-        (true, true) => judgement.blame(
+    let (fault, why) = match (case.has_scheduler, of_scheduling) {
+        (true, true) => (
             Fault::Scheduler,
             format!(
                 "`{scheduler}` drove the CPUs; no real-time worker hogged them, memory sufficed"
             ),
         ),
-        (true, false) => judgement.blame(
+        (true, false) if own_words => (
+            Fault::Test,
+            format!("the test itself calls it a failure; `{scheduler}` drove the CPUs"),
+        ),
+        (true, false) => (
             Fault::Scheduler,
             format!("what was claimed did not hold under `{scheduler}`"),
         ),
-        (false, true) => judgement.blame(
+        (false, true) => (
             Fault::Kernel,
             "no scheduler was under test: the kernel's own drove the CPUs".to_owned(),
         ),
-        (false, false) => judgement.blame(
+        (false, false) => (
             Fault::Test,
             "no scheduler was under test: what the test claimed did not hold".to_owned(),
         ),
+    };
+    judgement.blame(fault, why);
+}
+
+/// Whose fault a kernel panic is, and what speaks for that. sched_ext promises that no BPF scheduler
+/// can bring the kernel down, so that one was attached proves nothing.
+pub(super) fn of_kernel_panic(panic: &str, console: &str, said: &Transcript) -> (Fault, String) {
+    if panic.starts_with("Attempted to kill init") {
+        return (Fault::Harness, "PID 1 is ktstr's own".to_owned());
     }
+    if panic.starts_with("System is deadlocked on memory") || panic.starts_with("Out of memory") {
+        return (Fault::Test, "the guest's memory was used up".to_owned());
+    }
+    let by = panicking_pid(console);
+    let asked = panic == "sysrq triggered crash" || console.contains("sysrq: Trigger a crash");
+    if asked && by.is_some() && by == said.scheduler_pid {
+        return (Fault::Scheduler, "its process asked for it".to_owned());
+    }
+    if asked && said.test_pid.is_some() {
+        let who = match by == said.test_pid {
+            true => "the test process asked for it",
+            false => "a process of the test asked for it",
+        };
+        return (Fault::Test, who.to_owned());
+    }
+    (Fault::Kernel, String::new())
+}
+
+/// The task in which the kernel panicked.
+fn panicking_pid(console: &str) -> Option<i32> {
+    let (_, rest) = console.rsplit_once("Kernel panic - not syncing: ")?;
+    let line = rest
+        .lines()
+        .map(without_time)
+        .find(|l| l.starts_with("CPU: "))?;
+    let (_, pid) = line.split_once("PID: ")?;
+    pid.split_whitespace().next()?.parse().ok()
 }
 
 /// What is left to say for a fault that its message alone speaks for.
-pub(super) fn nothing_else(fault: Fault) -> &'static str {
+pub(in crate::run) fn nothing_else(fault: Fault) -> &'static str {
     match fault {
         Fault::Scheduler => "it drove the CPUs at that time",
         Fault::Test => "guest and scheduler went on as they should",
         Fault::User => "what was asked for cannot be had: nothing was run",
         Fault::Kernel => "no scheduler drove the CPUs at that time",
-        Fault::Harness | Fault::Host => "this says nothing about the scheduler",
+        Fault::Harness | Fault::Host | Fault::Undetermined => {
+            "this says nothing about the scheduler"
+        }
     }
 }
 
@@ -256,5 +309,5 @@ pub(super) fn of_panic(console: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "blame_tests.rs"]
+#[path = "fault_tests.rs"]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ktstr_assert::{DetailKind, SchedulerEnd};
+use ktstr_assert::{AssertDetail, AssertResult, DetailKind, SchedulerEnd};
 use ktstr_guest::protocol::{ProcessEnd, ToHost};
 
 use super::*;
@@ -12,6 +12,7 @@ const CASE: Case = Case {
     has_scheduler: true,
     topology: "1n1l2c1t",
     memory_mib: 256,
+    virtual_clock: true,
     parallel_tcg: false,
 };
 
@@ -81,13 +82,18 @@ fn a_slow_host_is_inconclusive_and_named() {
 }
 
 #[test]
-fn a_hang_is_the_schedulers_only_once_it_drives_the_cpus() {
+fn a_hang_without_evidence_names_nobody() {
     let end = End::GaveUp(WatchdogKillReason::Tier1CpuBudget, Silence::default());
-    let under = judge(&CASE, &end, &said(vec![attached()]), "", None);
-    assert!(under.result.is_fail());
-    assert_eq!(under.fault, Some(Fault::Scheduler));
-    let before = judge(&CASE, &end, &said(vec![]), "", None);
-    assert_eq!(before.fault, Some(Fault::Kernel));
+    for messages in [vec![attached()], vec![]] {
+        let hung = judge(&CASE, &end, &said(messages), "", None);
+        assert!(hung.result.is_inconclusive(), "{hung:?}");
+        assert_eq!(hung.fault, Some(Fault::Undetermined));
+    }
+    // Unless the kernel ejected the scheduler before.
+    let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
+    let ejected = judge(&CASE, &end, &said(vec![attached()]), "", Some(&stalled));
+    assert!(ejected.result.is_fail());
+    assert_eq!(ejected.fault, Some(Fault::Scheduler));
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn a_breakpoint_that_is_gone_is_the_emulators_where_it_can_be() {
     for (case, console) in [(&CASE, console), (&parallel, other.as_str())] {
         let judgement = judged(case, console);
         assert!(judgement.result.is_fail());
-        assert_eq!(judgement.fault, Some(Fault::Scheduler));
+        assert_eq!(judgement.fault, Some(Fault::Kernel));
     }
 }
 
@@ -186,6 +192,7 @@ fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
             attached(),
             ToHost::SchedulerDied {
                 end: ProcessEnd::Signaled(11),
+                signal: None,
             },
             ToHost::TestResult(Box::new(AssertResult::pass())),
         ]),
@@ -201,7 +208,7 @@ fn a_refusal_is_shown_with_its_reason() {
     let refused = said(vec![
         ToHost::Output {
             stream: ktstr_guest::protocol::Stream::Scheduler,
-            text: include_str!("../../tests/data/refused.log").to_owned(),
+            text: include_str!("../../../tests/data/refused.log").to_owned(),
         },
         ToHost::SchedulerNotAttached {
             reason: "it exited with code 1 before it attached".into(),
@@ -242,7 +249,7 @@ fn found_dead() -> ToHost {
 fn a_scheduler_that_leaves_is_told_from_one_that_is_ejected_or_killed() {
     let unregistered = left(64, "SCX_EXIT_UNREG", "unregistered from user space");
     let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
-    let died = |end| ToHost::SchedulerDied { end };
+    let died = |end| ToHost::SchedulerDied { end, signal: None };
     for (more, exit, kind, says) in [
         (
             None,
@@ -388,4 +395,106 @@ fn the_monitor_is_asked_for_a_scheduler_under_test_alone() {
     ] {
         assert!(judgement.result.is_pass() && judgement.fault.is_none());
     }
+}
+
+/// What the trace of signals shows decides who ended a scheduler.
+#[test]
+fn a_scheduler_that_somebody_killed_is_not_at_fault() {
+    use ktstr_guest::protocol::SentSignal;
+    let judged = |sender| {
+        let died = ToHost::SchedulerDied {
+            end: ProcessEnd::Signaled(9),
+            signal: Some(SentSignal {
+                signal: 9,
+                sender,
+                comm: "x".into(),
+            }),
+        };
+        let started = ToHost::TestStarted { pid: 100 };
+        let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+        let said = said(vec![attached(), started, died, passed]);
+        judge(&CASE, &End::Bye, &said, "", None)
+    };
+    assert_eq!(judged(100).fault, Some(Fault::Test));
+    assert_eq!(judged(230).fault, Some(Fault::Test));
+    assert_eq!(judged(1).fault, Some(Fault::Harness));
+    assert_eq!(judged(7).fault, Some(Fault::Scheduler));
+}
+
+#[test]
+fn a_restart_after_a_hotplug_is_not_the_schedulers_fault() {
+    let mut unplugged = left(
+        65,
+        "SCX_EXIT_UNREG_KERN",
+        "unregistered from the main kernel",
+    );
+    unplugged.exit_code = 1 << 48 | 1 << 32;
+    let said = said(vec![attached(), found_dead()]);
+    let judgement = judge(&CASE, &End::Bye, &said, "", Some(&unplugged));
+    assert_eq!(judgement.fault, Some(Fault::Test), "{judgement:?}");
+}
+
+#[test]
+fn a_schedulers_own_watchdog_says_little_under_the_virtual_clock() {
+    let log = ToHost::Output {
+        stream: ktstr_guest::protocol::Stream::Scheduler,
+        text: "watchdog: no progress for 10 s, exiting\n".into(),
+    };
+    let died = ToHost::SchedulerDied {
+        end: ProcessEnd::Exited(1),
+        signal: None,
+    };
+    let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+    let said = said(vec![attached(), log, died, passed]);
+    let judged = |virtual_clock| {
+        let case = Case {
+            virtual_clock,
+            ..CASE
+        };
+        judge(&case, &End::Bye, &said, "", None)
+    };
+    let slow = judged(true);
+    assert!(slow.result.is_inconclusive(), "{slow:?}");
+    assert_eq!(slow.fault, Some(Fault::Undetermined));
+    assert_eq!(judged(false).fault, Some(Fault::Scheduler));
+}
+
+#[test]
+fn a_panic_that_was_asked_for_is_the_askers() {
+    let console = "[ 1.0] sysrq: Trigger a crash\n\
+        [ 1.0] Kernel panic - not syncing: sysrq triggered crash\n\
+        [ 1.1] CPU: 0 UID: 0 PID: 100 Comm: t Not tainted 7.3.4\n";
+    let judged = |pid| {
+        let said = said(vec![attached(), ToHost::TestStarted { pid: 100 }]);
+        let console = console.replace("PID: 100", &format!("PID: {pid}"));
+        judge(&CASE, &End::Halted(Halt::Reset), &said, &console, None).fault
+    };
+    assert_eq!(judged(100), Some(Fault::Test));
+    assert_eq!(judged(101), Some(Fault::Test));
+    assert_eq!(judged(7), Some(Fault::Scheduler));
+}
+
+#[test]
+fn what_cannot_be_set_up_is_the_tests() {
+    let mut result = AssertResult::fail(AssertDetail::of(Finding::SetUp {
+        stage: "step 0".into(),
+        error: "no cgroup \"x\"".into(),
+    }));
+    result.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
+    let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
+    let judgement = judge(&CASE, &End::Bye, &said, "", None);
+    assert_eq!(judgement.fault, Some(Fault::Test));
+}
+
+#[test]
+fn what_a_kernel_reports_is_noted() {
+    let passed = said(vec![
+        attached(),
+        ToHost::TestResult(Box::new(AssertResult::pass())),
+    ]);
+    let console = "[ 9.0] psi: task underflow! cpu=1\n";
+    let judgement = judge(&CASE, &End::Bye, &passed, console, None);
+    assert!(judgement.result.is_pass());
+    let note = &judgement.result.info_notes[0].message;
+    assert!(note.contains("psi underflow"), "{note}");
 }

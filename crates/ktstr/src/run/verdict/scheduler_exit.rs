@@ -6,13 +6,14 @@ use ktstr_assert::{AssertDetail, Ejection, Finding, Outcome, SchedulerEnd};
 use ktstr_guest::protocol::ProcessEnd;
 use ktstr_introspect::report::ScxExit;
 
-use super::judge::{Case, Fault, Judgement, last_words};
-use super::transcript::Transcript;
+use super::super::transcript::Transcript;
+use super::kernel_log::without_time;
+use super::{Case, Fault, Judgement, last_words};
 use crate::vm_result::VmResult;
 
 /// What was said of the scheduler's end: the kernel's words, or, where it had no hand in it, the scheduler's own last ones.
 /// Nothing of a scheduler that was there to the end.
-pub(super) fn told(vm: &VmResult, judgement: &Judgement) -> String {
+pub(in crate::run) fn told(vm: &VmResult, judgement: &Judgement) -> String {
     let noted = vm.scx_exit.as_ref().map(reason);
     let ended = |detail: &AssertDetail| {
         let finding = &detail.finding;
@@ -48,13 +49,25 @@ pub(super) fn judge(
     console: &str,
     exit: Option<&ScxExit>,
 ) {
-    let told = exit.filter(|exit| exit.is_error());
-    let ejected = told.map(reason).or_else(|| ejection(console));
+    let known = exit.filter(|exit| exit.is_error()).is_some() || ejection(console).is_some();
     // A test that went wrong by itself says nothing of a scheduler that went along with it.
     if said.not_attached.is_none() && said.panic.is_none() && said.error.is_none() {
-        died(judgement, case, said, ejected.is_some(), exit);
+        died(judgement, case, said, known, exit);
     }
-    let Some(reason) = ejected else { return };
+    ejected(judgement, case, console, exit);
+}
+
+/// Folds in that the kernel ejected the scheduler, if it did.
+pub(super) fn ejected(
+    judgement: &mut Judgement,
+    case: &Case,
+    console: &str,
+    exit: Option<&ScxExit>,
+) {
+    let told = exit.filter(|exit| exit.is_error());
+    let Some(reason) = told.map(reason).or_else(|| ejection(console)) else {
+        return;
+    };
     judgement
         .result
         .record_fail(AssertDetail::of(Finding::Ejected {
@@ -121,18 +134,76 @@ fn died(
         }
         _ => {}
     }
+    if ejected {
+        return;
+    }
+    let (fault, why) = culprit(case, said, left);
+    judgement.blame(fault, why);
+    if fault != Fault::Undetermined {
+        return;
+    }
+    for outcome in &mut judgement.result.outcomes {
+        if let Outcome::Fail(detail) = outcome
+            && matches!(detail.finding, Finding::SchedulerDied { .. })
+        {
+            *outcome = Outcome::Inconclusive(detail.clone());
+        }
+    }
+}
+
+/// Whose fault it is that a scheduler is gone which the kernel did not eject, and what speaks for that.
+fn culprit(case: &Case, said: &Transcript, left: Option<&ScxExit>) -> (Fault, String) {
+    if let Some(signal) = said.scheduler_signal.as_ref()
+        && Some(signal.sender) != said.scheduler_pid
+    {
+        let fault = match signal.sender {
+            1 => Fault::Harness,
+            _ => Fault::Test,
+        };
+        let test = match Some(signal.sender) == said.test_pid {
+            true => ", the test process,",
+            false => "",
+        };
+        let why = format!(
+            "{}[{}]{test} sent it signal {}",
+            signal.comm, signal.sender, signal.signal
+        );
+        return (fault, why);
+    }
+    if let Some(exit) = left.filter(|exit| exit.wants_restart()) {
+        let why = format!(
+            "sched_ext asked for a restart after the test took a CPU on or off line: {}",
+            reason(exit)
+        );
+        return (Fault::Test, why);
+    }
+    let of_itself = matches!(said.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
+    if case.virtual_clock && of_itself && own_watchdog(&said.scheduler_log) {
+        let why = "its own watchdog ended it, which counts seconds of the virtual clock: the CPUs \
+                   get less done in these than in a second of hardware";
+        return (Fault::Undetermined, why.to_owned());
+    }
     // That a process which dies drops its scheduler is no news.
-    let of_itself = end == SchedulerEnd::Left;
     let notes = left
-        .filter(|_| of_itself)
+        .filter(|_| matches!(said.scheduler_died, Some(ProcessEnd::Exited(0)) | None))
         .map(|exit| format!("sched_ext notes {}: {}", exit.kind_name, exit.reason));
     let process = said
         .scheduler_died
         .map(|end| format!("its process {end} while the test ran"));
     let evidence: Vec<String> = process.into_iter().chain(notes).collect();
-    if !evidence.is_empty() {
-        judgement.blame(Fault::Scheduler, evidence.join("; "));
-    }
+    let evidence = match evidence.is_empty() {
+        true => "sched_ext is off, and nobody else is known to have switched it off".to_owned(),
+        false => evidence.join("; "),
+    };
+    (Fault::Scheduler, evidence)
+}
+
+/// Whether the last lines of a scheduler's log blame a timer of its own.
+fn own_watchdog(log: &str) -> bool {
+    let last = last_words(log).to_lowercase();
+    ["watchdog", "timed out", "timeout"]
+        .iter()
+        .any(|word| last.contains(word))
 }
 
 /// What made the kernel eject a scheduler, by its own words (`scx_exit_reason`, `scx_tick` and
@@ -226,12 +297,4 @@ fn ejection(console: &str) -> Option<String> {
         Some((_, detail)) => format!("{reason} ({})", detail.trim()),
         None => reason.to_owned(),
     })
-}
-
-/// A line of the kernel's log without its time stamp.
-pub(super) fn without_time(line: &str) -> &str {
-    match line.split_once("] ") {
-        Some((stamp, rest)) if stamp.starts_with('[') => rest,
-        _ => line,
-    }
 }

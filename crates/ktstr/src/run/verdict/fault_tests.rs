@@ -1,5 +1,7 @@
 //! The host is named where it explains what was measured, and only there.
 
+use ktstr_assert::AssertResult;
+
 use super::*;
 
 fn judged(details: Vec<AssertDetail>) -> Judgement {
@@ -85,6 +87,7 @@ fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fa
         has_scheduler,
         topology: "1n1l2c1t",
         memory_mib: 256,
+        virtual_clock: true,
         parallel_tcg: false,
     };
     name(&mut judgement, &case, console);
@@ -165,7 +168,7 @@ fn a_slow_host_is_told_with_what_the_guest_got() {
 }
 
 /// What Linux 7.3 printed when its sysrq was asked to crash it.
-const PANIC: &str = include_str!("../../tests/data/panic.log");
+const PANIC: &str = include_str!("../../../tests/data/panic.log");
 
 #[test]
 fn a_panic_is_told_with_its_place() {

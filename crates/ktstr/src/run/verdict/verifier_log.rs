@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::judge::last_lines;
+use super::last_lines;
 
 const BEGIN: &str = "-- BEGIN PROG LOAD LOG --";
 const END: &str = "-- END PROG LOAD LOG --";
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     /// What `scx-ktstr --fail-verify` printed on Linux 7.3.
-    const RECORDED: &str = include_str!("../../tests/data/refused.log");
+    const RECORDED: &str = include_str!("../../../tests/data/refused.log");
 
     #[test]
     fn the_reason_is_found_in_a_log_that_explains_itself() {

@@ -1,123 +1,28 @@
-//! From a conversation to a verdict that names whose fault it is.
+//! From a conversation to a verdict that names whose fault it is. This folder alone decides that, from
+//! evidence: how the run ended, what the guest reported, what its memory, its kernel's log and the
+//! trace of its signals show. Where the evidence does not say, the fault is undetermined.
 
-use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, MonitorReport, MonitorThresholds};
+mod fault;
+mod hang;
+mod judgement;
+mod kernel_log;
+mod scheduler_exit;
+mod verifier_log;
+
+use ktstr_assert::{Assert, Finding, MonitorReport, MonitorThresholds};
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Halt;
 
 use super::conversation::End;
 use super::transcript::Transcript;
 use super::watch::Silence;
-use super::{blame, death, refusal};
-use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
-
-/// Whose fault a run is that did not pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The scheduler under test.
-    Scheduler,
-    /// The test function or its workload.
-    Test,
-    /// What the user asked for: a kernel, a scheduler, a variable.
-    User,
-    /// The guest's kernel, or what made it hang or panic.
-    Kernel,
-    /// ktstr itself.
-    Harness,
-    /// The host: too slow, out of something.
-    Host,
-}
-
-impl Fault {
-    /// The word for it in the record.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Scheduler => "scheduler",
-            Self::Test => "test",
-            Self::User => "user",
-            Self::Kernel => "kernel",
-            Self::Harness => "harness",
-            Self::Host => "host",
-        }
-    }
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Scheduler => "the scheduler's",
-            Self::Test => "the test's",
-            Self::User => "the user's",
-            Self::Kernel => "the guest kernel's",
-            Self::Harness => "the harness's",
-            Self::Host => "the host's",
-        })
-    }
-}
-
-/// What a conversation amounts to, before the host's own checks.
-#[derive(Debug, Clone)]
-pub(crate) struct Judgement {
-    /// What the guest itself concluded, if it came that far.
-    pub(crate) guest: Result<AssertResult, String>,
-    /// The result so far.
-    pub(crate) result: AssertResult,
-    /// Whose fault it is, when it is no pass.
-    pub(crate) fault: Option<Fault>,
-    /// What speaks for that, in one line.
-    pub(crate) evidence: Option<String>,
-    /// The panic of kernel or test function.
-    pub(crate) crash: Option<String>,
-}
-
-impl Judgement {
-    fn fail(fault: Fault, finding: Finding) -> Self {
-        let detail = AssertDetail::of(finding);
-        Self {
-            guest: Err(detail.message.clone()),
-            result: AssertResult::fail(detail),
-            fault: Some(fault),
-            evidence: None,
-            crash: None,
-        }
-    }
-
-    fn inconclusive(fault: Fault, message: String) -> Self {
-        let detail = AssertDetail::of(Finding::NoAnswer { message });
-        Self {
-            guest: Err(detail.message.clone()),
-            result: AssertResult::inconclusive(detail),
-            fault: Some(fault),
-            evidence: None,
-            crash: None,
-        }
-    }
-
-    /// Names whose fault it is, with what speaks for it.
-    pub(super) fn blame(&mut self, fault: Fault, evidence: String) {
-        self.fault = Some(fault);
-        self.evidence = Some(evidence);
-    }
-
-    fn because(mut self, evidence: String) -> Self {
-        self.evidence = Some(evidence).filter(|evidence| !evidence.is_empty());
-        self
-    }
-
-    fn with_crash(mut self, crash: String) -> Self {
-        self.crash = Some(crash);
-        self
-    }
-}
-
-/// What is told of the test, for messages.
-pub(super) struct Case<'a> {
-    pub(super) scheduler: &'a str,
-    pub(super) has_scheduler: bool,
-    pub(super) topology: &'a str,
-    pub(super) memory_mib: u32,
-    /// CPUs translated and executed by several host threads at once.
-    pub(super) parallel_tcg: bool,
-}
+use crate::vm_result::WatchdogKillReason;
+pub(super) use fault::{excuse, nothing_else};
+pub(super) use judgement::Case;
+pub use judgement::Fault;
+pub(crate) use judgement::Judgement;
+pub(super) use kernel_log::without_time;
+pub(super) use scheduler_exit::told;
 
 /// Judges how it ended first, then what was said.
 pub(super) fn judge(
@@ -145,7 +50,7 @@ pub(super) fn judge(
             ),
         );
     }
-    match end {
+    let mut judgement = match end {
         End::Garbled(error) => {
             return Judgement::inconclusive(
                 Fault::Harness,
@@ -159,13 +64,19 @@ pub(super) fn judge(
             )
             .because("a frame of the mailbox had a bad checksum or number".to_owned());
         }
-        End::GaveUp(reason, silence) => return gave_up(case, *reason, silence, said),
+        End::GaveUp(reason, silence) => gave_up(*reason, silence, said),
         End::Halted(halt) => return halted(case, *halt, said, console),
-        End::Bye => {}
+        End::Bye => finished(case, said),
+    };
+    match end {
+        // The kernel ejected the scheduler first, so that explains why nothing went on.
+        End::GaveUp(..) => scheduler_exit::ejected(&mut judgement, case, console, exit),
+        _ => scheduler_exit::judge(&mut judgement, case, said, console, exit),
     }
-    let mut judgement = finished(case, said);
-    death::judge(&mut judgement, case, said, console, exit);
-    blame::name(&mut judgement, case, console);
+    fault::name(&mut judgement, case, console);
+    for report in kernel_log::reports(console) {
+        judgement.result.note(report.to_string());
+    }
     judgement
 }
 
@@ -217,44 +128,30 @@ pub(super) fn monitor(
     }
 }
 
-fn gave_up(
-    case: &Case,
-    reason: WatchdogKillReason,
-    silence: &Silence,
-    said: &Transcript,
-) -> Judgement {
-    let place = match said.phase {
-        GuestLifecyclePhase::Boot => "while booting",
-        GuestLifecyclePhase::Attach => "while the scheduler was to attach",
-        GuestLifecyclePhase::Dispatch => "before the scenario began",
-        GuestLifecyclePhase::Body => "in the middle of the scenario",
-        GuestLifecyclePhase::Teardown => "after the scenario",
+fn gave_up(reason: WatchdogKillReason, silence: &Silence, said: &Transcript) -> Judgement {
+    if reason == WatchdogKillReason::Tier3Deadman {
+        let stage = hang::stage(said.phase);
+        return Judgement::inconclusive(
+            Fault::Host,
+            format!("host too slow: the guest got too little CPU to make progress {stage}"),
+        )
+        .because(fault::of_slow_host(silence, said));
+    }
+    let hang = hang::judge(reason, silence, said);
+    let times = fault::of_hang(silence, said);
+    let evidence = match hang.evidence.as_str() {
+        "" => times,
+        more => format!("{more}; {times}"),
     };
-    let what = match reason {
-        WatchdogKillReason::Tier3Deadman => {
-            return Judgement::inconclusive(
-                Fault::Host,
-                format!("host too slow: the guest got too little CPU to make progress {place}"),
-            )
-            .because(blame::of_slow_host(silence, said));
-        }
-        WatchdogKillReason::Tier2IdleWedge => "went idle for good",
-        _ => "kept its CPUs busy without any progress",
+    let judgement = match hang.fault {
+        Fault::Test => Judgement::fail(hang.fault, hang.finding),
+        _ => Judgement::unanswered(hang.fault, hang.finding),
     };
-    let fault = if said.attached.is_some() && case.has_scheduler {
-        Fault::Scheduler
-    } else {
-        Fault::Kernel
-    };
-    let finding = Finding::Hung {
-        stage: place.to_owned(),
-        doing: format!("it {what}"),
-    };
-    Judgement::fail(fault, finding).because(blame::of_hang(silence, said))
+    judgement.because(evidence)
 }
 
 fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgement {
-    match (halt, panic_of(console)) {
+    match (halt, kernel_log::panic_of(console)) {
         (Halt::AcceleratorFailed, _) => Judgement::inconclusive(
             Fault::Host,
             "the host's virtualisation stopped with an internal error".to_owned(),
@@ -269,38 +166,51 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
                     .to_owned(),
             )
             .with_crash(panic)
-            .because(blame::of_panic(console))
+            .because(fault::of_panic(console))
         }
         (_, Some(panic)) => {
-            let fault = if said.attached.is_some() && case.has_scheduler {
-                Fault::Scheduler
-            } else {
-                Fault::Kernel
+            let (fault, why) = fault::of_kernel_panic(&panic, console, said);
+            let finding = Finding::KernelPanic {
+                reason: panic.clone(),
             };
-            let reason = panic.clone();
-            Judgement::fail(fault, Finding::KernelPanic { reason })
-                .with_crash(panic)
-                .because(blame::of_panic(console))
+            let judgement = match fault {
+                Fault::Harness => Judgement::unanswered(fault, finding),
+                _ => Judgement::fail(fault, finding),
+            };
+            let place = fault::of_panic(console);
+            let parts: Vec<String> = [why, place].into_iter().filter(|p| !p.is_empty()).collect();
+            judgement.with_crash(panic).because(parts.join("; "))
         }
-        (Halt::Reset, None) => went_down("reset itself without a panic message"),
-        (Halt::PowerOff, None) => went_down("powered off before it was done"),
+        (halt, None) => went_down(halt, said, console),
     }
 }
 
-fn went_down(how: &str) -> Judgement {
-    let how = how.to_owned();
-    Judgement::fail(Fault::Kernel, Finding::WentDown { how })
-}
-
-/// The reason of a kernel panic on the console.
-fn panic_of(console: &str) -> Option<String> {
-    let (_, rest) = console.rsplit_once("Kernel panic - not syncing: ")?;
-    Some(rest.lines().next().unwrap_or_default().trim().to_owned())
+/// A machine that went down without a panic: somebody asked the kernel for it, or nothing says why.
+fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
+    let how = match halt {
+        Halt::Reset => "reset itself without a panic message",
+        _ => "powered off before it was done",
+    };
+    let finding = Finding::WentDown {
+        how: how.to_owned(),
+    };
+    let test_runs = said.test_pid.is_some() && said.test_end.is_none();
+    match kernel_log::asked_to_go_down(console) {
+        Some(line) if test_runs => Judgement::fail(Fault::Test, finding).because(format!(
+            "the kernel was asked to while the test ran, and only the test could ask: its log ends \
+             with {line:?}"
+        )),
+        Some(line) => Judgement::unanswered(Fault::Harness, finding).because(format!(
+            "no test ran, and the kernel's log ends with {line:?}"
+        )),
+        None => Judgement::unanswered(Fault::Undetermined, finding)
+            .because("the kernel's log does not say why".to_owned()),
+    }
 }
 
 fn finished(case: &Case, said: &Transcript) -> Judgement {
     if let Some(reason) = &said.not_attached {
-        let refusal = refusal::of(&said.scheduler_log);
+        let refusal = verifier_log::of(&said.scheduler_log);
         let why = refusal.as_ref().map(ToString::to_string);
         let evidence = match &refusal {
             Some(_) => format!("{reason}; its whole log is in scheduler.log"),
@@ -347,7 +257,7 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
 
 /// What a scheduler's log says last: where the verifier refused a program, its reason.
 pub(super) fn last_words(log: &str) -> String {
-    match refusal::of(log) {
+    match verifier_log::of(log) {
         Some(refusal) => refusal.excerpt(),
         None => last_lines(log, LAST_WORDS),
     }
@@ -367,5 +277,4 @@ pub(super) fn last_lines(text: &str, count: usize) -> String {
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
 mod tests;

@@ -1,0 +1,43 @@
+//! Keeps the harness out of the hands of the scheduler under test: PID 1 and the engine run in the
+//! real-time class, above every scheduler of fair and sched_ext tasks. Both sleep nearly all the time.
+//! What they fork starts in the normal class again.
+
+/// Priority of the engine: above any worker's that a test asks for in reason.
+pub const ENGINE: i32 = 97;
+/// Priority of PID 1, which has to report whatever the engine does.
+pub const PID_1: i32 = 98;
+
+/// The calling thread is in the real-time class while this lives.
+#[derive(Debug)]
+pub struct RealTime {
+    before: Option<(i32, libc::sched_param)>,
+}
+
+impl RealTime {
+    /// Raises the calling thread. Where that is not allowed, the thread stays what it is.
+    pub fn raise(priority: i32) -> Self {
+        let mut before: libc::sched_param = libc::sched_param { sched_priority: 0 };
+        let raised = libc::sched_param {
+            sched_priority: priority,
+        };
+        // SAFETY: both structures live on this stack; 0 is the calling thread.
+        let before = unsafe {
+            let policy = libc::sched_getscheduler(0);
+            if policy < 0 || libc::sched_getparam(0, &mut before) != 0 {
+                return Self { before: None };
+            }
+            let class = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+            (libc::sched_setscheduler(0, class, &raised) == 0).then_some((policy, before))
+        };
+        Self { before }
+    }
+}
+
+impl Drop for RealTime {
+    fn drop(&mut self) {
+        if let Some((policy, param)) = &self.before {
+            // SAFETY: the structure lives in this value; 0 is the calling thread.
+            unsafe { libc::sched_setscheduler(0, *policy, param) };
+        }
+    }
+}

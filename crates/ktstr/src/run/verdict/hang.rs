@@ -1,0 +1,211 @@
+//! Whose fault a run is that made no progress any more: read from what the test process and the CPUs
+//! were at when the host gave up. Without evidence the answer is undetermined.
+
+use std::time::Duration;
+
+use ktstr_assert::Finding;
+use ktstr_introspect::report::TaskEnrichment;
+
+use super::super::transcript::Transcript;
+use super::super::watch::Silence;
+use super::Fault;
+use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
+
+/// Share of the silence that the test process has to have run for to be called busy. Ticks sample CPU
+/// time, so the number is rough.
+const BUSY: f64 = 0.25;
+/// A clock that stood for this long is one that no timer serves.
+const STOOD: Duration = Duration::from_secs(5);
+
+/// What was found of a run without progress.
+#[derive(Debug, PartialEq)]
+pub(super) struct Hang {
+    pub(super) fault: Fault,
+    pub(super) finding: Finding,
+    /// What speaks for the fault, besides the times; may be empty.
+    pub(super) evidence: String,
+}
+
+/// Judges a guest that was given up on.
+pub(super) fn judge(reason: WatchdogKillReason, silence: &Silence, said: &Transcript) -> Hang {
+    let stage = stage(said.phase).to_owned();
+    if let Some((fault, doing)) = of_test(silence, said) {
+        return Hang {
+            fault,
+            finding: Finding::TestHung {
+                stage,
+                doing: doing.clone(),
+            },
+            evidence: String::new(),
+        };
+    }
+    let doing = match reason {
+        WatchdogKillReason::Tier2IdleWedge => "it went idle for good",
+        _ => "it kept its CPUs busy without any progress",
+    };
+    Hang {
+        fault: Fault::Undetermined,
+        finding: Finding::Hung {
+            stage,
+            doing: doing.to_owned(),
+        },
+        evidence: "nothing shows who kept the guest from going on".to_owned(),
+    }
+}
+
+/// When the run stopped to make progress.
+pub(super) fn stage(phase: GuestLifecyclePhase) -> &'static str {
+    match phase {
+        GuestLifecyclePhase::Boot => "while booting",
+        GuestLifecyclePhase::Attach => "while the scheduler was to attach",
+        GuestLifecyclePhase::Dispatch => "before the scenario began",
+        GuestLifecyclePhase::Body => "in the middle of the scenario",
+        GuestLifecyclePhase::Teardown => "after the scenario",
+    }
+}
+
+/// Where the test process is the cause: what it was seen to do.
+fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
+    // A test that has ended is not what the guest waits for.
+    let pid = said.test_pid.filter(|_| said.test_end.is_none())?;
+    if silence.processes.is_empty() {
+        return None;
+    }
+    let threads: Vec<&TaskEnrichment> = (silence.processes.iter())
+        .filter(|task| task.tgid == pid)
+        .collect();
+    if threads.is_empty() {
+        return Some((
+            Fault::Harness,
+            format!("the test process {pid} is gone, and PID 1 did not report its end"),
+        ));
+    }
+    if let Some(doing) = spins(&threads, silence, said) {
+        return Some((Fault::Test, doing));
+    }
+    let sleeps = threads.iter().all(|task| is_asleep(task));
+    let name = threads.first().map_or("", |task| task.comm.as_str());
+    let kin: Vec<&TaskEnrichment> = (silence.processes.iter())
+        .filter(|task| task.tgid != pid && task.comm == name && is_runnable(task))
+        .collect();
+    let waiting = (silence.processes.iter())
+        .filter(|task| is_runnable(task) && !task.on_cpu)
+        .count();
+    if sleeps && waiting == 0 && kin.is_empty() {
+        return Some((
+            Fault::Test,
+            format!("its process {pid} sleeps, and no task waits for a CPU"),
+        ));
+    }
+    // Before a scenario has begun the harness has made no workers: what runs is the test's own.
+    let own = said.phase == GuestLifecyclePhase::Dispatch && !kin.is_empty();
+    own.then(|| {
+        (
+            Fault::Test,
+            format!("{} processes that it forked keep running", kin.len()),
+        )
+    })
+}
+
+/// That the test process itself used the CPU all the time.
+fn spins(threads: &[&TaskEnrichment], silence: &Silence, said: &Transcript) -> Option<String> {
+    let on_cpu = threads.iter().find(|task| task.on_cpu)?;
+    let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {
+        sum.saturating_add(Duration::from_nanos(
+            task.utime_ns.saturating_add(task.stime_ns),
+        ))
+    });
+    let silent = match silence.guest {
+        Some(guest) => guest.saturating_sub(said.at),
+        None => silence.burnt,
+    };
+    let stood = silence.guest.is_some() && silence.wall > STOOD;
+    let where_it_is = format!("{}[{}] is on cpu{}", on_cpu.comm, on_cpu.pid, on_cpu.cpu);
+    if stood {
+        return Some(format!(
+            "{where_it_is}, which serves no timer interrupt any more"
+        ));
+    }
+    (ran >= silent.mul_f64(BUSY)).then(|| {
+        format!(
+            "{where_it_is} and has used {:.1} s of CPU time",
+            ran.as_secs_f64()
+        )
+    })
+}
+
+/// Whether it waits as a process asks for, or was stopped: `TASK_INTERRUPTIBLE`, `__TASK_STOPPED` or
+/// `__TASK_TRACED` (include/linux/sched.h).
+fn is_asleep(task: &TaskEnrichment) -> bool {
+    task.state & (1 | 4 | 8) != 0 && !task.on_cpu
+}
+
+fn is_runnable(task: &TaskEnrichment) -> bool {
+    task.state == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn task(pid: i32, comm: &str, state: u32, on_cpu: bool, ran: Duration) -> TaskEnrichment {
+        TaskEnrichment {
+            pid,
+            tgid: pid,
+            comm: comm.to_owned(),
+            state,
+            on_cpu,
+            utime_ns: ran.as_nanos() as u64,
+            ..TaskEnrichment::default()
+        }
+    }
+
+    fn judged(phase: GuestLifecyclePhase, processes: Vec<TaskEnrichment>) -> Hang {
+        let silence = Silence {
+            guest: Some(20 * S),
+            processes,
+            ..Silence::default()
+        };
+        let said = Transcript {
+            phase,
+            test_pid: Some(100),
+            ..Transcript::default()
+        };
+        judge(WatchdogKillReason::Tier1CpuBudget, &silence, &said)
+    }
+
+    #[test]
+    fn a_test_that_spins_or_sleeps_or_forks_is_named() {
+        use GuestLifecyclePhase::{Body, Dispatch};
+        let spins = judged(Body, vec![task(100, "t", 0, true, 18 * S)]);
+        assert_eq!(spins.fault, Fault::Test);
+        assert!(spins.finding.to_string().contains("18.0 s of CPU time"));
+        let sleeps = judged(Body, vec![task(100, "t", 1, false, S)]);
+        assert_eq!(sleeps.fault, Fault::Test, "{sleeps:?}");
+        let own = vec![task(100, "t", 1, false, S), task(101, "t", 0, true, S)];
+        assert_eq!(judged(Dispatch, own.clone()).fault, Fault::Test);
+        // In a scenario these may be workers that nobody stops.
+        assert_eq!(judged(Body, own).fault, Fault::Undetermined);
+    }
+
+    #[test]
+    fn without_evidence_nobody_is_named() {
+        use GuestLifecyclePhase::Body;
+        assert_eq!(judged(Body, Vec::new()).fault, Fault::Undetermined);
+        // It waits for a CPU like others: who has it is not known.
+        let waits = vec![task(100, "t", 0, false, S), task(7, "x", 0, true, S)];
+        assert_eq!(judged(Body, waits).fault, Fault::Undetermined);
+        // It is on a CPU now, but was not for most of the time.
+        let at_last = vec![task(100, "t", 0, true, S)];
+        assert_eq!(judged(Body, at_last).fault, Fault::Undetermined);
+    }
+
+    #[test]
+    fn a_test_process_that_nobody_missed_is_the_harnesss() {
+        let gone = vec![task(1, "init", 1, false, S)];
+        let hang = judged(GuestLifecyclePhase::Body, gone);
+        assert_eq!(hang.fault, Fault::Harness);
+    }
+}

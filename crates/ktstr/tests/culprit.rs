@@ -1,0 +1,445 @@
+//! The culprit matrix: runs that go wrong in many ways, each with the one whose fault it is. A harness
+//! that accuses the scheduler wrongly is believed once.
+//!
+//! Each row is a run in a fork, in a process of its own. What is compared is the record: its verdict and
+//! its fault.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use common::Case;
+use ktstr::prelude::*;
+use ktstr_record::RunVerdict::{self, Fail, Pass};
+
+const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
+    Scheduler::named("scx_ktstr")
+        .binary(SchedulerSpec::Discover("scx-ktstr"))
+        .sched_args(args)
+}
+
+const SOUND: Scheduler = scx_ktstr(&[]);
+const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
+const SECOND: Duration = Duration::from_secs(1);
+/// A run that takes longer than this after its guest is given up on or done keeps a user waiting. The
+/// bound is wide: other tests share the host.
+const WALL: Duration = Duration::from_secs(300);
+
+/// One row of the matrix.
+struct Row {
+    name: &'static str,
+    verdict: RunVerdict,
+    fault: Option<&'static str>,
+}
+
+/// What all rows have unless they say otherwise.
+const BASE: KtstrTestEntry = KtstrTestEntry {
+    topology: TWO_CPUS,
+    clock: ClockMode::Virtual,
+    duration: SECOND,
+    watchdog_timeout: SECOND,
+    ..KtstrTestEntry::DEFAULT
+};
+
+/// Declares entries and the table of what is expected of them.
+macro_rules! matrix {
+    ($table:ident: $($entry:ident = $name:literal, $func:expr, $verdict:expr, $fault:expr
+        $(, $field:ident: $value:expr)*;)*) => {
+        $(
+            #[ktstr::distributed_slice(ktstr::test_support::KTSTR_TESTS)]
+            #[linkme(crate = ktstr::linkme)]
+            static $entry: KtstrTestEntry = KtstrTestEntry {
+                name: concat!("__unit_test_", $name, "__"),
+                func: $func,
+                $($field: $value,)*
+                ..BASE
+            };
+        )*
+        const $table: &[Row] = &[$(Row { name: $name, verdict: $verdict, fault: $fault }),*];
+    };
+}
+
+/// Runs a table, prints it, and fails for each row that names another one.
+fn check(table: &[Row]) {
+    let mut wrong = Vec::new();
+    for row in table {
+        let began = Instant::now();
+        let ended = Case::new(row.name).run();
+        let wall = began.elapsed();
+        let record = &ended
+            .record
+            .as_ref()
+            .expect("every run leaves a record")
+            .record;
+        println!(
+            "{:<28} {:<12} {:<12} {:>5.1} s  {}",
+            row.name,
+            record.verdict.as_str(),
+            record.fault.as_deref().unwrap_or("-"),
+            wall.as_secs_f64(),
+            record.reason.as_deref().unwrap_or("")
+        );
+        let right = record.verdict == row.verdict && record.fault.as_deref() == row.fault;
+        if !right || wall > WALL {
+            wrong.push(format!("{}:\n{}", row.name, ended.text));
+        }
+    }
+    let (bad, all) = (wrong.len(), table.len());
+    assert!(
+        wrong.is_empty(),
+        "{bad} of {all} are wrong:\n{}",
+        wrong.join("\n\n")
+    );
+}
+
+fn pass() -> Result<AssertResult> {
+    Ok(AssertResult::pass())
+}
+
+fn spins(_: &Ctx) -> Result<AssertResult> {
+    loop {
+        std::hint::black_box(());
+    }
+}
+
+fn spins_in_a_thread(_: &Ctx) -> Result<AssertResult> {
+    std::thread::spawn(|| {
+        loop {
+            std::hint::black_box(());
+        }
+    });
+    std::thread::sleep(600 * SECOND);
+    pass()
+}
+
+fn sleeps(_: &Ctx) -> Result<AssertResult> {
+    std::thread::sleep(600 * SECOND);
+    pass()
+}
+
+fn reads_a_pipe_that_nobody_writes(_: &Ctx) -> Result<AssertResult> {
+    use std::io::Read;
+    let (mut read, _write) = std::io::pipe()?;
+    read.read_exact(&mut [0])?;
+    pass()
+}
+
+fn stops_itself(_: &Ctx) -> Result<AssertResult> {
+    // SAFETY: plain integers.
+    unsafe { libc::raise(libc::SIGSTOP) };
+    pass()
+}
+
+fn forks_spinners(_: &Ctx) -> Result<AssertResult> {
+    for _ in 0..4 {
+        // SAFETY: the child spins and never returns.
+        if unsafe { libc::fork() } == 0 {
+            loop {
+                std::hint::black_box(());
+            }
+        }
+    }
+    std::thread::sleep(600 * SECOND);
+    pass()
+}
+
+fn forks_without_end(_: &Ctx) -> Result<AssertResult> {
+    loop {
+        // SAFETY: both sides only fork and wait.
+        if unsafe { libc::fork() } < 0 {
+            std::thread::sleep(600 * SECOND);
+        }
+    }
+}
+
+fn eats_memory(_: &Ctx) -> Result<AssertResult> {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(vec![1u8; 1 << 20]);
+        std::hint::black_box(&eaten);
+    }
+}
+
+fn returns_20_mb(_: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::fail_msg("x".repeat(20 << 20)))
+}
+
+fn returns_an_error(_: &Ctx) -> Result<AssertResult> {
+    anyhow::bail!("planted")
+}
+
+fn returns_an_error_of_20_mb(_: &Ctx) -> Result<AssertResult> {
+    anyhow::bail!("x".repeat(20 << 20))
+}
+
+fn panics(_: &Ctx) -> Result<AssertResult> {
+    panic!("planted")
+}
+
+fn calls_it_a_failure(_: &Ctx) -> Result<AssertResult> {
+    Ok(AssertResult::fail_msg("planted"))
+}
+
+fn exits(_: &Ctx) -> Result<AssertResult> {
+    std::process::exit(7)
+}
+
+fn aborts(_: &Ctx) -> Result<AssertResult> {
+    std::process::abort()
+}
+
+fn kills_itself(_: &Ctx) -> Result<AssertResult> {
+    // SAFETY: plain integers.
+    unsafe { libc::raise(libc::SIGKILL) };
+    pass()
+}
+
+fn crashes_the_kernel(_: &Ctx) -> Result<AssertResult> {
+    std::fs::write("/proc/sysrq-trigger", "c")?;
+    pass()
+}
+
+fn switches_off(_: &Ctx) -> Result<AssertResult> {
+    std::fs::write("/proc/sysrq-trigger", "o")?;
+    std::thread::sleep(600 * SECOND);
+    pass()
+}
+
+fn resets(_: &Ctx) -> Result<AssertResult> {
+    std::fs::write("/proc/sysrq-trigger", "b")?;
+    std::thread::sleep(600 * SECOND);
+    pass()
+}
+
+fn reboots(_: &Ctx) -> Result<AssertResult> {
+    // SAFETY: plain integers.
+    unsafe { libc::reboot(libc::RB_AUTOBOOT) };
+    pass()
+}
+
+fn powers_off(_: &Ctx) -> Result<AssertResult> {
+    // SAFETY: plain integers.
+    unsafe { libc::reboot(libc::RB_POWER_OFF) };
+    pass()
+}
+
+matrix! { OF_TEST:
+    SPINS = "spins", spins, Fail, Some("test");
+    SPINS_SCX = "spins_scx", spins, Fail, Some("test"), scheduler: &SOUND;
+    THREAD = "spins_in_a_thread", spins_in_a_thread, Fail, Some("test"), scheduler: &SOUND;
+    SLEEPS = "sleeps", sleeps, Fail, Some("test");
+    SLEEPS_SCX = "sleeps_scx", sleeps, Fail, Some("test"), scheduler: &SOUND;
+    PIPE = "reads_a_pipe", reads_a_pipe_that_nobody_writes, Fail, Some("test"), scheduler: &SOUND;
+    STOPS = "stops_itself", stops_itself, Fail, Some("test"), scheduler: &SOUND;
+    FORKS = "forks_spinners", forks_spinners, Fail, Some("test"), scheduler: &SOUND;
+    BOMB = "forks_without_end", forks_without_end, Fail, Some("test"), scheduler: &SOUND;
+    MEMORY = "eats_memory", eats_memory, Fail, Some("test"), scheduler: &SOUND;
+    LARGE = "returns_20_mb", returns_20_mb, Fail, Some("test"), scheduler: &SOUND;
+    ERROR = "returns_an_error", returns_an_error, Fail, Some("test"), scheduler: &SOUND;
+    LARGE_ERROR = "error_of_20_mb", returns_an_error_of_20_mb, Fail, Some("test"), scheduler: &SOUND;
+    PANICS = "panics", panics, Fail, Some("test"), scheduler: &SOUND;
+    OWN = "calls_it_a_failure", calls_it_a_failure, Fail, Some("test"), scheduler: &SOUND;
+    EXITS = "exits", exits, Fail, Some("test"), scheduler: &SOUND;
+    ABORTS = "aborts", aborts, Fail, Some("test"), scheduler: &SOUND;
+    KILLS = "kills_itself", kills_itself, Fail, Some("test"), scheduler: &SOUND;
+    PANIC = "crashes_the_kernel", crashes_the_kernel, Fail, Some("test"), scheduler: &SOUND;
+    OFF = "switches_off", switches_off, Fail, Some("test"), scheduler: &SOUND;
+    RESETS = "resets", resets, Fail, Some("test"), scheduler: &SOUND;
+    REBOOTS = "reboots", reboots, Fail, Some("test"), scheduler: &SOUND;
+    POWERS_OFF = "powers_off", powers_off, Fail, Some("test"), scheduler: &SOUND;
+}
+
+#[test]
+fn a_test_that_misbehaves_is_named() {
+    check(OF_TEST);
+}
+
+fn signals(ctx: &Ctx, signal: i32) -> Result<AssertResult> {
+    let pid = ctx.sched_pid.expect("a scheduler is under test");
+    // SAFETY: plain integers.
+    unsafe { libc::kill(pid, signal) };
+    execute_defs(ctx, vec![CgroupDef::named("a").workers(2)])
+}
+
+fn kills_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
+    signals(ctx, libc::SIGKILL)
+}
+
+fn ends_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
+    signals(ctx, libc::SIGTERM)
+}
+
+fn crashes_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
+    signals(ctx, libc::SIGABRT)
+}
+
+fn steps(ctx: &Ctx, ops: Vec<Op>) -> Result<AssertResult> {
+    let a = vec![CgroupDef::named("a").workers(2)];
+    execute_steps(ctx, vec![Step::with_defs(a, HoldSpec::FULL).set_ops(ops)])
+}
+
+fn an_op_on_no_cgroup(ctx: &Ctx) -> Result<AssertResult> {
+    steps(
+        ctx,
+        vec![Op::FreezeCgroup {
+            cgroup: "missing".into(),
+        }],
+    )
+}
+
+fn the_same_cgroup_twice(ctx: &Ctx) -> Result<AssertResult> {
+    steps(ctx, vec![Op::AddCgroup { name: "a".into() }])
+}
+
+fn an_op_that_is_not_built(ctx: &Ctx) -> Result<AssertResult> {
+    steps(ctx, vec![Op::CaptureSnapshot { name: "x".into() }])
+}
+
+fn a_cpuset_that_is_not_there(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = CpusetSpec::Exact(BTreeSet::from([63]));
+    steps(
+        ctx,
+        vec![
+            Op::AddCgroup { name: "b".into() },
+            Op::SetCpuset {
+                cgroup: "b".into(),
+                cpus,
+            },
+        ],
+    )
+}
+
+matrix! { OF_SET_UP:
+    KILLED = "kills_the_scheduler", kills_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
+    ENDED = "ends_the_scheduler", ends_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
+    CRASHED = "crashes_the_scheduler", crashes_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
+    NO_CGROUP = "op_on_no_cgroup", an_op_on_no_cgroup, Fail, Some("test"), scheduler: &SOUND;
+    TWICE = "cgroup_twice", the_same_cgroup_twice, Fail, Some("test"), scheduler: &SOUND;
+    NOT_BUILT = "op_not_built", an_op_that_is_not_built, Fail, Some("test"), scheduler: &SOUND;
+    NO_CPU = "cpuset_not_there", a_cpuset_that_is_not_there, Fail, Some("test"), scheduler: &SOUND;
+}
+
+#[test]
+fn a_test_that_asks_for_the_wrong_thing_or_kills_its_scheduler_is_named() {
+    check(OF_SET_UP);
+}
+
+const NOT_STUCK: Assert = Assert::NO_OVERRIDES.check_not_stuck();
+
+fn two_spinners(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(
+        ctx,
+        vec![CgroupDef::named("a").workers(2 * ctx.topo.total_cpus())],
+    )
+}
+
+fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
+    let defs = ["left", "right"].map(|name| CgroupDef::named(name).workers(2));
+    execute_defs(ctx, defs.to_vec())
+}
+
+/// Each worker on a CPU of its own, drawn anew all the time: some share a CPU, some have one alone.
+fn affinity_at_random(ctx: &Ctx) -> Result<AssertResult> {
+    let all: BTreeSet<usize> = ctx.topo.all_cpuset();
+    let affinity = AffinityIntent::RandomSubset {
+        from: all,
+        count: 1,
+    };
+    let op = Op::SetAffinity {
+        cgroup: "a".into(),
+        affinity,
+    };
+    let a = CgroupDef::named("a").workers(4);
+    let backdrop = Backdrop {
+        cgroups: vec![a],
+        ..Backdrop::new()
+    };
+    let hold = HoldSpec::loop_at(Duration::from_millis(100));
+    execute_scenario(ctx, backdrop, vec![Step::with_op(op, hold)])
+}
+
+/// Workers that come into a cgroup one after the other: who came first ran longer.
+fn moved_one_after_the_other(ctx: &Ctx) -> Result<AssertResult> {
+    let defs = ["a", "b", "c"].map(|name| CgroupDef::named(name).workers(2));
+    let to_a = |from: &'static str| Op::MoveAllTasks {
+        from: from.into(),
+        to: "a".into(),
+    };
+    let backdrop = Backdrop {
+        cgroups: defs.to_vec(),
+        ..Backdrop::new()
+    };
+    let step = |op: Op| Step::with_op(op, HoldSpec::frac(0.4));
+    execute_scenario(ctx, backdrop, vec![step(to_a("b")), step(to_a("c"))])
+}
+
+/// 1 ms of CPU time in 100.
+fn a_small_quota(ctx: &Ctx) -> Result<AssertResult> {
+    let quota = Duration::from_millis(1);
+    let period = Duration::from_millis(100);
+    execute_defs(
+        ctx,
+        vec![CgroupDef::named("a").workers(2).cpu_quota(quota, period)],
+    )
+}
+
+/// Many that wake each other, beside some of the lowest weight that always yield.
+fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
+    let pipes = CgroupDef::named("pipes")
+        .workers(128)
+        .work_type(WorkType::pipe_io(16));
+    let yields = CgroupDef::named("yields")
+        .workers(16)
+        .work_type(WorkType::YieldHeavy)
+        .nice(19);
+    execute_defs(ctx, vec![pipes, yields])
+}
+
+matrix! { OF_NOBODY:
+    SOUND_RUN = "two_spinners", two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
+    AFFINITY = "affinity_at_random", affinity_at_random, Pass, None, scheduler: &SOUND,
+        assert: NOT_STUCK;
+    MOVED = "moved_in_turn", moved_one_after_the_other, Pass, None, scheduler: &SOUND,
+        assert: NOT_STUCK;
+    MOVED_EEVDF = "moved_in_turn_eevdf", moved_one_after_the_other, Pass, None, assert: NOT_STUCK;
+    QUOTA = "small_quota", a_small_quota, Pass, None, assert: NOT_STUCK;
+    CROWD = "crowd", a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;
+}
+
+#[test]
+fn nobody_is_named_where_nothing_is_wrong() {
+    check(OF_NOBODY);
+}
+
+const REFUSED: Scheduler = scx_ktstr(&["--fail-verify"]);
+const CRASHES: Scheduler = scx_ktstr(&["--crash-after", "0.3"]);
+const STALLS: Scheduler = scx_ktstr(&["--stall-after", "0.3"]);
+const LEAVES: Scheduler = scx_ktstr(&["--exit-after", "0.3"]);
+const FORGETS: Scheduler = scx_ktstr(&["--forget"]);
+const STARVES: Scheduler = scx_ktstr(&["--starve-cgroup"]);
+const EXITS_AT_ONCE: Scheduler =
+    Scheduler::named("exits").binary(SchedulerSpec::Path("/bin/false"));
+const MISSING: Scheduler =
+    Scheduler::named("missing").binary(SchedulerSpec::Path("/no/such/scheduler"));
+
+matrix! { OF_SCHEDULER:
+    S_REFUSED = "refused", two_spinners, Fail, Some("scheduler"), scheduler: &REFUSED;
+    S_CRASHES = "crashes", two_spinners, Fail, Some("scheduler"), scheduler: &CRASHES,
+        duration: Duration::from_secs(2);
+    S_STALLS = "stalls", two_spinners, Fail, Some("scheduler"), scheduler: &STALLS,
+        duration: Duration::from_secs(4);
+    S_LEAVES = "leaves", two_spinners, Fail, Some("scheduler"), scheduler: &LEAVES,
+        duration: Duration::from_secs(2);
+    S_FORGETS = "forgets", two_spinners, Fail, Some("scheduler"), scheduler: &FORGETS,
+        duration: Duration::from_secs(4);
+    S_STARVES = "starves", two_cgroups, Fail, Some("scheduler"), scheduler: &STARVES,
+        duration: Duration::from_secs(4), assert: NOT_STUCK;
+    S_EXITS = "exits_at_once", two_spinners, Fail, Some("scheduler"), scheduler: &EXITS_AT_ONCE;
+    S_MISSING = "missing", two_spinners, Fail, Some("user"), scheduler: &MISSING;
+}
+
+#[test]
+fn a_scheduler_that_is_wrong_is_named() {
+    check(OF_SCHEDULER);
+}
