@@ -9,10 +9,11 @@ const README: &str = include_str!("../../../README.md");
 const MAP: &str = include_str!("../../../ARCHITECTURE.md");
 
 /// Set by ktstr or its build for itself, or only read by its own tests: not for users.
-const INTERNAL: [&str; 6] = [
+const INTERNAL: &[&str] = &[
     "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
     "KTSTR_GUEST_TEST",
+    "KTSTR_KERNEL_TEST_BUILD",
     "KTSTR_KERNEL_TEST_FULL",
     "KTSTR_KERNEL_TEST_IMPORT",
     "KTSTR_SESSION",

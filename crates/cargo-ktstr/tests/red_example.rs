@@ -48,7 +48,7 @@ const STARTS: &[&str] = &[
     "record: …/target/ktstr/",
 ];
 /// The same of lines that are alike but for their numbers.
-const WHOLE: &[&str] = &["--- ", "stage: ", "4 of 4 captures", "ktstr: ", "again: "];
+const WHOLE: &[&str] = &["--- ", "stage: ", "2 of 4 captures", "ktstr: ", "again: "];
 
 /// What the lines of every such run have in common; who of the stalled waited longest, and so whom
 /// the kernel dumps first, is a matter of the schedule, which the next build has another of.

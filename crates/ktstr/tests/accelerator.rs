@@ -3,9 +3,7 @@
 #[macro_use]
 mod common;
 
-use std::os::unix::fs::symlink;
-
-use common::{Case, Ended};
+use common::{Case, Ended, lend_kernels, private_tempdir};
 use ktstr::prelude::*;
 
 const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
@@ -24,9 +22,8 @@ fn a_kvm_that_boots_nothing_is_said_once_and_in_every_failure() {
     {
         return;
     }
-    let cache = tempfile::tempdir().expect("a temporary folder");
-    let kernels = ktstr_kernel::cache::Cache::from_env().expect("a cache");
-    symlink(kernels.kernels(), cache.path().join("kernels")).expect("a writable folder");
+    let cache = private_tempdir();
+    lend_kernels(cache.path());
     let run = |name: &str| -> Ended {
         let mut case = Case::new(name).env("KTSTR_CACHE_DIR", cache.path());
         for variable in ["KTSTR_ACCEL", "KTSTR_CLOCK"] {

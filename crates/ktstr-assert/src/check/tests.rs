@@ -84,6 +84,12 @@ fn what_a_broken_worker_is_told() {
     FAIL [NoProgress] tid 2 made no progress (0 work units); no report: TimedOut
     FAIL [Stuck] tid 2 gap cannot be told; no report: TimedOut
     "#);
+    // Killed while it waited for a CPU: what it waited is a gap all the same.
+    let starved = with(|w| {
+        w.max_gap_ms = 6000;
+        (w.completed, w.exit_info) = (false, Some(WorkerExitInfo::TimedOut));
+    });
+    insta::assert_snapshot!(lines(NONE.check_not_stuck(), &starved), @"FAIL [Stuck] tid 2 stuck 6000ms on cpu1 at +700ms (threshold 2000ms)");
     insta::assert_snapshot!(lines(NONE.check_not_stuck(), &with(|w| w.max_gap_ms = 2001)), @"FAIL [Stuck] tid 2 stuck 2001ms on cpu1 at +700ms (threshold 2000ms)");
     insta::assert_snapshot!(lines(NONE.max_gap_ms(19), &[worker(1)]), @"FAIL [Stuck] tid 1 stuck 20ms on cpu1 at +700ms (threshold 19ms)");
     insta::assert_snapshot!(lines(NONE.max_spread_pct(15.0), &with(|w| w.off_cpu_ns = 800_000_000)), @"FAIL [Unfair] unfair cgroup: spread=30% (50-80%) 2 workers on 2 cpus (threshold 15%)");

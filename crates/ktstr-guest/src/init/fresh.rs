@@ -28,17 +28,22 @@ struct PoolInfo {
 #[derive(Debug)]
 pub(super) struct Fresh {
     pool: File,
-    last_pid: File,
+    /// `None` on a kernel without `CONFIG_CHECKPOINT_RESTORE`: process ids then go on from the template's.
+    last_pid: Option<File>,
 }
 
 impl Fresh {
     pub(super) fn open() -> Result<Self, InitError> {
-        let open = |path: &str| {
-            let file = File::options().write(true).open(path);
-            file.map_err(|e| InitError::system(format!("opening {path}"), e))
+        let open = |path: &str| match File::options().write(true).open(path) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(InitError::system(format!("opening {path}"), e)),
         };
+        let pool = open("/dev/urandom")?;
         Ok(Self {
-            pool: open("/dev/urandom")?,
+            pool: pool.ok_or_else(|| {
+                InitError::Message("the guest's kernel has no /dev/urandom".to_owned())
+            })?,
             last_pid: open("/proc/sys/kernel/ns_last_pid")?,
         })
     }
@@ -60,8 +65,10 @@ impl Fresh {
         }
         self.add_entropy(entropy)
             .map_err(|e| InitError::system("feeding the guest's random pool", e))?;
-        self.last_pid
-            .write_all_at(last_pid.to_string().as_bytes(), 0)
+        let Some(file) = &self.last_pid else {
+            return Ok(());
+        };
+        file.write_all_at(last_pid.to_string().as_bytes(), 0)
             .map_err(|e| InitError::system("setting the last process id", e))
     }
 

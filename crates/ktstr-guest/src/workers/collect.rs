@@ -20,7 +20,11 @@ pub(super) enum End {
     /// By this signal, not ours.
     Signaled(i32),
     /// It missed the deadline and was killed.
-    TimedOut,
+    TimedOut {
+        /// Until when it was runnable and got no CPU, in guest time; `None` for one that was not runnable
+        /// when the deadline passed: stopped, or blocked in the kernel.
+        starved_until_ns: Option<u64>,
+    },
     /// It could not be waited for.
     WaitFailed(String),
 }
@@ -63,11 +67,22 @@ pub(super) fn stop_and_reap(workers: &[(i32, &OwnedFd)]) -> Vec<End> {
         .map(|((pid, _), end)| match end {
             Some(end) => end,
             None => {
+                let starved = is_runnable(*pid);
                 kill_and_reap(*pid);
-                End::TimedOut
+                End::TimedOut {
+                    starved_until_ns: starved.then(super::sys::now_ns),
+                }
             }
         })
         .collect()
+}
+
+/// Whether the process wants a CPU: state `R` in /proc/PID/stat. The name before it may hold any character but ends with
+/// the last parenthesis.
+fn is_runnable(pid: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = text.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|rest| rest.starts_with('R'))
 }
 
 fn wait_any<'a>(fds: impl Iterator<Item = &'a OwnedFd>, limit: Duration) {

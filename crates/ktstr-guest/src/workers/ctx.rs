@@ -295,6 +295,7 @@ impl<'a> WorkerCtx<'a> {
             self.was_on(cpu);
         }
         self.publish(now);
+        self.tele.last_cpu.store(cpu, Relaxed);
         self.tele
             .live_iterations
             .store(self.total_iterations, Relaxed);

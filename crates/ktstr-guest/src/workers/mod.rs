@@ -435,10 +435,11 @@ impl WorkloadHandle {
         };
         let processes: Vec<_> = workers.iter().map(|w| (w.pid, &w.pidfd)).collect();
         let ends = collect::stop_and_reap(&processes);
+        let released_ns = self.control.released_at_ns.load(Relaxed);
         let mut reports: Vec<WorkerReport> = workers
             .iter()
             .zip(ends)
-            .map(|(worker, end)| report::report(worker, end))
+            .map(|(worker, end)| report::report(worker, end, released_ns))
             .collect();
         if let Some(before) = self.pages {
             let moved = pages::moved()

@@ -12,7 +12,7 @@ use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Sli
 
 /// The report of a worker that ended so. One that did not end in order has the numbers of its last
 /// checkpoint, and says why: they lie in memory that the worker shared.
-pub(super) fn report(worker: &Worker, end: End) -> WorkerReport {
+pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerReport {
     let tele = &*worker.tele;
     let mut report = match end {
         End::Exited(0) if tele.finished.load(Acquire) == 1 => measured(tele),
@@ -26,7 +26,13 @@ pub(super) fn report(worker: &Worker, end: End) -> WorkerReport {
         ))),
         End::Exited(code) => partial(tele, WorkerExitInfo::Exited(code)),
         End::Signaled(signal) => partial(tele, WorkerExitInfo::Signaled(signal)),
-        End::TimedOut => partial(tele, WorkerExitInfo::TimedOut),
+        End::TimedOut { starved_until_ns } => {
+            let mut report = partial(tele, WorkerExitInfo::TimedOut);
+            if let Some(until_ns) = starved_until_ns {
+                starved(&mut report, tele, until_ns.saturating_sub(released_ns));
+            }
+            report
+        }
         End::WaitFailed(why) => missing(WorkerExitInfo::WaitFailed(why)),
     };
     report.tid = worker.pid;
@@ -44,6 +50,20 @@ fn partial(tele: &Telemetry, why: WorkerExitInfo) -> WorkerReport {
         exit_info: Some(why),
         ..measured(tele)
     }
+}
+
+/// Counts the time from the last checkpoint to `until_ns` after the release as a gap: the worker was runnable and was
+/// not served, so it could not write that down itself.
+fn starved(report: &mut WorkerReport, tele: &Telemetry, until_ns: u64) {
+    // The slices follow each other without a break, from the release to the last checkpoint.
+    let gap_ms = until_ns.saturating_sub(report.wall_time_ns) / MS;
+    if gap_ms <= report.max_gap_ms {
+        return;
+    }
+    report.max_gap_ms = gap_ms;
+    report.max_gap_wall_ms = gap_ms;
+    report.max_gap_at_ms = until_ns / MS;
+    report.max_gap_cpu = tele.last_cpu.load(Relaxed) as usize;
 }
 
 fn missing(why: WorkerExitInfo) -> WorkerReport {
@@ -171,4 +191,29 @@ fn moves(tele: &Telemetry) -> Vec<Migration> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::Shared;
+    use super::*;
+
+    #[test]
+    fn a_worker_that_was_not_served_to_the_end_has_a_gap_to_the_end() {
+        let tele = Shared::<Telemetry>::new().expect("memory");
+        tele.last_cpu.store(3, Relaxed);
+        // Two phases of one second each, and not a word after that.
+        tele.slices_used.store(2, Relaxed);
+        for slice in &tele.slices[..2] {
+            slice.wall_ns.store(1_000 * MS, Relaxed);
+            slice.max_gap_ns.store(20 * MS, Relaxed);
+        }
+        let mut report = partial(&tele, WorkerExitInfo::TimedOut);
+        assert_eq!(report.max_gap_ms, 20);
+        starved(&mut report, &tele, 7_500 * MS);
+        assert_eq!(
+            (report.max_gap_ms, report.max_gap_at_ms, report.max_gap_cpu),
+            (5_500, 7_500, 3)
+        );
+    }
 }

@@ -157,6 +157,8 @@ pub struct Telemetry {
     pub timer_samples: AtomicU32,
     /// Set when the worker only wakes others.
     pub messenger: AtomicU32,
+    /// CPU of the last checkpoint.
+    pub last_cpu: AtomicU32,
     /// Migrations seen.
     pub moves_seen: AtomicU64,
     /// Samples offered.

@@ -115,6 +115,8 @@ fn a_stopped_worker_misses_the_deadline_and_is_killed() {
     unsafe { libc::kill(pid, libc::SIGSTOP) };
     let reports = handle.stop_and_collect();
     assert_eq!(reports[0].exit_info, Some(WorkerExitInfo::TimedOut));
+    // It did not want a CPU, so no scheduler kept it waiting for the five seconds.
+    assert!(reports[0].max_gap_ms < 5000, "{}", reports[0].max_gap_ms);
     assert!(gone(pid));
 }
 

@@ -107,6 +107,23 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
     })
 }
 
+/// Runnable tasks on each CPU with which a sound scheduler misses its stall timeout too: with sched_ext's default slice
+/// of 20 ms (`SCX_SLICE_DFL`) a round of these takes two seconds.
+const CROWD: usize = 100;
+
+/// That processes which the test forked are so many that a task's turn comes too late whatever the scheduler does.
+pub(super) fn crowd(silence: &Silence, said: &Transcript) -> Option<String> {
+    let pid = said.test_pid.filter(|_| said.test_end.is_none())?;
+    let test = silence.processes.iter().find(|task| task.tgid == pid)?;
+    let forked = (silence.processes.iter())
+        .filter(|task| task.tgid != pid && task.comm == test.comm && is_runnable(task))
+        .count();
+    let cpus = silence.vcpus.len().max(1);
+    (forked / cpus >= CROWD).then(|| {
+        format!("{forked} processes that the test forked wait for {cpus} CPUs, so each of them waits for seconds")
+    })
+}
+
 /// That the test process itself used the CPU all the time.
 fn spins(threads: &[&TaskEnrichment], silence: &Silence, said: &Transcript) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;

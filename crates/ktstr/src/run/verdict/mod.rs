@@ -24,6 +24,9 @@ pub(crate) use judgement::Judgement;
 pub(super) use kernel_log::without_time;
 pub(super) use scheduler_exit::told;
 
+/// How sched_ext names an exit for a task that was not served within the stall timeout.
+const STALL: &str = "SCX_EXIT_ERROR_STALL";
+
 /// Judges how it ended first, then what was said.
 pub(super) fn judge(
     case: &Case,
@@ -69,8 +72,15 @@ pub(super) fn judge(
         End::Bye => finished(case, said),
     };
     match end {
-        // The kernel ejected the scheduler first, so that explains why nothing went on.
-        End::GaveUp(..) => scheduler_exit::ejected(&mut judgement, case, console, exit),
+        // The kernel ejected the scheduler first, so that explains why nothing went on, unless the test left it no way
+        // to serve everybody in time.
+        End::GaveUp(_, silence) => {
+            scheduler_exit::ejected(&mut judgement, case, console, exit);
+            let stalled = exit.is_some_and(|exit| exit.kind_name == STALL);
+            if let (true, Some(crowd)) = (stalled, hang::crowd(silence, said)) {
+                judgement.blame(Fault::Test, crowd);
+            }
+        }
         _ => scheduler_exit::judge(&mut judgement, case, said, console, exit),
     }
     fault::name(&mut judgement, case, console);
