@@ -268,7 +268,16 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 fn a_clock_that_stands_still() {
     // By the host's clock: under the virtual one nothing is held any more once no CPU takes its
     // timer's interrupt.
-    fails_with(&WEDGED, &["runqueue clock stood still for 5 samples"]);
+    let finished = ended(&WEDGED, false);
+    // The program that takes the CPUs away is the test's, which nothing in the guest shows: nobody is accused.
+    assert_eq!(
+        finished.fault,
+        Some(Fault::Undetermined),
+        "{}",
+        finished.text
+    );
+    let still = "runqueue clocks stood still ";
+    assert!(finished.text.contains(still), "{}", finished.text);
 }
 
 /// Eight workers that a cpuset confines to one of the CPUs, and two that are pinned to another.
