@@ -132,7 +132,7 @@ fn child_fills_the_disk() {
 fn a_full_disk_leaves_no_run() {
     let root = tempfile::tempdir().unwrap();
     // A mount namespace of its own: the file system ends with the child, whatever happens.
-    let script = r#"mount -t tmpfs -o size=1m none "$0" || exit 77; exec "$@""#;
+    let script = r#"mount -t tmpfs -o size=1m,mode=0755 none "$0" || exit 77; exec "$@""#;
     let child = myself("child_fills_the_disk", root.path());
     let output = Command::new("unshare")
         .args(["--map-root-user", "--mount", "sh", "-c", script])
