@@ -209,7 +209,7 @@ pub struct RunRecord {
     pub fault: Option<String>,
     /// What speaks for that, in one line.
     pub evidence: Option<String>,
-    /// Everything that was found, the most telling first; at most [`FINDINGS_CAP`].
+    /// Everything that was found, the most telling first; at most 100, `result.json` has all.
     pub findings: Vec<FindingRecord>,
     /// The kernel's release, as `uname -r` prints it; null if none was resolved.
     pub kernel: Option<String>,
