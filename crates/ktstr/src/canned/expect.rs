@@ -160,6 +160,32 @@ impl Expect {
         })
     }
 
+    /// A worker of a cgroup that lives for the step alone was on a CPU for at least half of its fair share. It is measured
+    /// over its own life: a cgroup that stands through the step also runs while the step is set up and torn down,
+    /// without rivals, so the two cannot be compared with each other.
+    pub(super) fn served(&mut self, step: u16, cgroup: &str, fair_pct: f64) -> &mut Self {
+        let _label = PhaseGuard::install_step(step);
+        let Some(carriers) = self.carriers(step, &[cgroup]) else {
+            return self;
+        };
+        let held = self.held_ns(step, &carriers);
+        if held < SHORTEST {
+            return self.too_short(step, held);
+        }
+        let got = on_cpu(&carriers[0]);
+        self.verdict
+            .claim(
+                "CPU time of a worker over its fair share",
+                round(got / fair_pct),
+            )
+            .kind(DetailKind::Unfair)
+            .because(&format!(
+                "a worker of {cgroup} got {got:.1} % of its time, {fair_pct:.1} % is fair"
+            ))
+            .at_least(1.0 / FAIR);
+        self
+    }
+
     fn equal(
         &mut self,
         step: u16,
