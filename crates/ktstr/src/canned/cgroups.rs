@@ -30,7 +30,8 @@ pub fn cgroup_add(ctx: &Ctx) -> Result<AssertResult> {
         .busy(0, &three[..2], &all)
         .fair(0, &three[..2])
         .busy(1, &three, &all)
-        .fair(1, &three);
+        .fair(1, &three[..2])
+        .served(1, "cg_2", 100.0 / 3.0);
     Ok(expect.result())
 }
 
@@ -49,7 +50,7 @@ pub fn cgroup_remove(ctx: &Ctx) -> Result<AssertResult> {
     let all = ctx.topo.all_cpuset();
     expect
         .busy(0, &["cg_0", "cg_1"], &all)
-        .fair(0, &["cg_0", "cg_1"])
+        .served(0, "cg_1", 100.0 / 2.0)
         .busy(1, &["cg_0"], &all);
     Ok(expect.result())
 }
