@@ -40,6 +40,7 @@ impl Walk<'_> {
         };
         let passed = self.time.saturating_sub(task.booked_ns);
         let (cpu, totals) = self.spent(task, passed);
+        self.window.add(pid, task, passed);
         let key = Key {
             phase: self.phase,
             task: pid,
@@ -51,7 +52,9 @@ impl Walk<'_> {
             *sum = *sum + totals;
         }
         let booked_ns = self.time;
-        self.task(pid).booked_ns = booked_ns;
+        let task = self.task(pid);
+        task.booked_ns = booked_ns;
+        task.burst_ns = task.burst_ns.saturating_add(totals.run_ns);
     }
 
     /// The same for everybody.

@@ -7,6 +7,7 @@
 mod account;
 mod idle;
 mod percentile;
+mod shares;
 mod state;
 mod steps;
 #[cfg(test)]
@@ -17,11 +18,12 @@ mod walk;
 
 pub use idle::Idle;
 pub use percentile::percentile;
+pub use shares::{Share, of_nice};
 pub use state::TaskInfo;
 pub use totals::{Key, Totals};
 pub use waits::{Wait, WaitCause};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Cpu, Pid};
 use crate::{ReadError, Schedule};
@@ -46,6 +48,14 @@ pub struct Answers {
     /// of two numbers, of idle CPUs on which some waiting task may run and of waiting tasks that
     /// may run on some idle CPU. CPU-nanoseconds.
     pub wasted_ns: BTreeMap<Phase, u64>,
+    /// What each task got and was entitled to, by phase, task and cgroup.
+    pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,
+    /// Paths of cgroups whose weight was set to another one than the usual.
+    pub weighted: BTreeSet<String>,
+    /// When the first phase began, nanoseconds of the scheduler's clock.
+    pub from_ns: Option<u64>,
+    /// When the last phase ended.
+    pub to_ns: Option<u64>,
     /// Time of which events were left out, nanoseconds: nothing above covers it.
     pub missing_ns: u64,
 }

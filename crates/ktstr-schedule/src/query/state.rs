@@ -38,6 +38,14 @@ pub(super) struct Task {
     pub booked_ns: u64,
     /// It has been made and has not run yet.
     pub fresh: bool,
+    /// -20 to 19.
+    pub nice: i8,
+    /// `SCHED_*` (include/uapi/linux/sched.h).
+    pub policy: u8,
+    /// CPU time since it slept or yielded last.
+    pub burst_ns: u64,
+    /// CPU time that it was entitled to while it waited, since it ran last.
+    pub owed_ns: u64,
 }
 
 impl Default for Task {
@@ -51,6 +59,10 @@ impl Default for Task {
             queue: Cpu::UNKNOWN,
             booked_ns: 0,
             fresh: false,
+            nice: 0,
+            policy: 0,
+            burst_ns: 0,
+            owed_ns: 0,
         }
     }
 }

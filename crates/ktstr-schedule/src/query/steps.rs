@@ -53,6 +53,9 @@ impl Walk<'_> {
             from_ns: now,
             cause,
         };
+        if matches!(reason, Reason::Slept | Reason::Yielded) {
+            self.task(pid).burst_ns = 0;
+        }
         let throttled = self.task(pid).doing == Doing::Throttled;
         let doing = match reason {
             Reason::Exited => Doing::Gone,
@@ -133,6 +136,7 @@ impl Walk<'_> {
 
     pub(super) fn end_wait(&mut self, pid: Pid, served: bool) {
         let task = self.task(pid);
+        let owed_ns = std::mem::take(&mut task.owed_ns);
         if let Doing::Waiting { from_ns, cause } = task.doing {
             let (cgroup, cpu) = (task.cgroup, task.queue);
             self.answers.waits.push(Wait {
@@ -143,6 +147,7 @@ impl Walk<'_> {
                 cause,
                 from_ns,
                 to_ns: self.time,
+                owed_ns,
                 served,
             });
         }

@@ -40,6 +40,8 @@ pub struct Wait {
     pub from_ns: u64,
     /// When the task got a CPU, or when the schedule ended.
     pub to_ns: u64,
+    /// CPU time that the task was entitled to meanwhile, nanoseconds: 0 for a wait that is shorter than a window.
+    pub owed_ns: u64,
     /// Whether the task got a CPU.
     pub served: bool,
 }

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::shares::Window;
 use super::state::{Doing, Task};
 use super::{Answers, Phase};
 use crate::event::{Cpu, DequeueReason, Event, Pid, What};
 use crate::{Gap, Tables};
+
+/// Fixed-point bits of `task_group.shares` on 64-bit kernels (`SCHED_FIXEDPOINT_SHIFT`, kernel/sched/sched.h).
+const SHARES_SHIFT: u32 = 10;
 
 /// The state of everything at a moment.
 #[derive(Debug)]
@@ -27,6 +31,11 @@ pub(super) struct Walk<'a> {
     pub(super) active: BTreeSet<Pid>,
     /// Cgroups that are out of quota on a CPU.
     pub(super) throttled: HashSet<(u64, Cpu)>,
+    /// CPUs that are off line.
+    pub(super) offline: BTreeSet<Cpu>,
+    /// Weights of cgroups that were set, by path; 1024 is the usual one.
+    pub(super) cgroup_weights: HashMap<String, f64>,
+    pub(super) window: Window,
     pub(super) answers: Answers,
 }
 
@@ -44,6 +53,9 @@ impl<'a> Walk<'a> {
             tasks: HashMap::new(),
             active: BTreeSet::new(),
             throttled: HashSet::new(),
+            offline: BTreeSet::new(),
+            cgroup_weights: HashMap::new(),
+            window: Window::default(),
             answers: Answers::default(),
         }
     }
@@ -52,6 +64,7 @@ impl<'a> Walk<'a> {
         self.account(event.time_ns);
         self.begun = true;
         self.time = event.time_ns;
+        self.end_window_if_due();
         match event.what {
             What::Switch { prev, next, reason } => self.switch(event.cpu, prev, next, reason),
             What::Enqueue {
@@ -74,16 +87,23 @@ impl<'a> Walk<'a> {
                 self.book(task);
                 self.task(task).queue = to;
             }
-            What::Affinity { task, mask } => self.task(task).mask = mask,
+            What::Affinity { task, mask } => {
+                self.book(task);
+                self.task(task).mask = mask;
+            }
             What::Cgroup { task, cgroup } => {
                 self.book(task);
                 self.task(task).cgroup = Some(cgroup);
                 self.info(task).cgroups.push(cgroup);
             }
             What::Fork { task, parent } => {
+                let cgroup = self.tasks.get(&task).and_then(|task| task.cgroup);
+                let parent_is = self.task(parent).clone();
                 let made = Task {
-                    cgroup: self.tasks.get(&task).and_then(|task| task.cgroup),
-                    mask: self.task(parent).mask,
+                    cgroup,
+                    mask: parent_is.mask,
+                    nice: parent_is.nice,
+                    policy: parent_is.policy,
                     fresh: true,
                     ..Task::default()
                 };
@@ -95,13 +115,30 @@ impl<'a> Walk<'a> {
                 let known = self.tables.names.get(name as usize).cloned();
                 self.info(task).names.extend(known);
             }
-            What::Nice { task, nice } => self.info(task).nice = Some(nice),
+            What::Nice { task, nice } => {
+                self.task(task).nice = nice;
+                self.info(task).nice = Some(nice);
+            }
+            What::Policy { task, policy } => self.task(task).policy = policy,
+            What::Weight { cgroup, shares } => {
+                if let Some(known) = self.tables.cgroups.get(&cgroup) {
+                    let weight = (shares >> SHARES_SHIFT) as f64;
+                    let path = known.path.trim_end_matches('/').to_owned();
+                    if (weight - 1024.0).abs() > 0.5 {
+                        self.answers.weighted.insert(path.clone());
+                    }
+                    self.cgroup_weights.insert(path, weight);
+                }
+            }
             What::Bypass { on } => {
                 self.book_all();
                 self.bypass = on;
             }
             What::Online { cpu, online } => {
-                if !online {
+                if online {
+                    self.offline.remove(&cpu);
+                } else {
+                    self.offline.insert(cpu);
                     self.current.remove(&cpu);
                     self.set_idle(cpu, false);
                 }
@@ -115,12 +152,7 @@ impl<'a> Walk<'a> {
             What::Unthrottle { cgroup, on } => {
                 self.throttled.remove(&(cgroup, on));
             }
-            What::Wake { .. }
-            | What::Policy { .. }
-            | What::Weight { .. }
-            | What::SchedExt { .. }
-            | What::Kick { .. }
-            | What::Exit { .. } => {}
+            What::Wake { .. } | What::SchedExt { .. } | What::Kick { .. } | What::Exit { .. } => {}
         }
     }
 
@@ -131,6 +163,7 @@ impl<'a> Walk<'a> {
         self.book_all();
         self.answers.missing_ns += gap.to_ns.saturating_sub(gap.from_ns);
         self.now = self.now.max(gap.to_ns);
+        self.window = Window::default();
         self.current.clear();
         self.idle = 0;
         self.active.clear();
@@ -141,6 +174,13 @@ impl<'a> Walk<'a> {
 
     fn enter(&mut self, phase: Phase) {
         self.book_all();
+        self.end_window();
+        if phase.is_some() && self.answers.from_ns.is_none() {
+            self.answers.from_ns = Some(self.now);
+        }
+        if phase.is_none() && self.phase.is_some() {
+            self.answers.to_ns = Some(self.now);
+        }
         self.phase = phase;
     }
 

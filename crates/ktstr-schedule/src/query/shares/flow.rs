@@ -1,0 +1,164 @@
+//! Whether an allocation fits on the CPUs: a flow from tasks to CPUs, by affinity.
+
+use super::fill::Consumer;
+
+/// Rounding of times, nanoseconds.
+const EPSILON_NS: f64 = 50.0;
+
+/// CPUs that cannot hold what is wanted of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Blocked {
+    /// The CPUs: whoever may run on these alone is blocked.
+    pub(super) cpus: u128,
+    /// Their capacity.
+    pub(super) room: f64,
+}
+
+/// Tasks with one affinity, or CPUs that the same affinities have.
+#[derive(Debug)]
+struct Pool {
+    mask: u128,
+    amount: f64,
+}
+
+/// A set of CPUs that cannot hold what those want that may run on them alone; `None` if `wanted` fits.
+pub(super) fn blocked(consumers: &[Consumer], wanted: &[f64], capacity: &[f64]) -> Option<Blocked> {
+    let there = match capacity.len() {
+        128.. => u128::MAX,
+        count => (1 << count) - 1,
+    };
+    let mut classes: Vec<Pool> = Vec::new();
+    for (consumer, amount) in consumers.iter().zip(wanted) {
+        let mask = consumer.mask & there;
+        match classes.iter_mut().find(|class| class.mask == mask) {
+            Some(class) => class.amount += amount,
+            None => classes.push(Pool {
+                mask,
+                amount: *amount,
+            }),
+        }
+    }
+    let mut cells: Vec<(Vec<bool>, Pool)> = Vec::new();
+    for (cpu, room) in capacity.iter().enumerate() {
+        let bit = 1u128 << cpu;
+        let of: Vec<bool> = classes.iter().map(|class| class.mask & bit != 0).collect();
+        match cells.iter_mut().find(|(known, _)| *known == of) {
+            Some((_, cell)) => {
+                cell.mask |= bit;
+                cell.amount += room;
+            }
+            None => cells.push((
+                of,
+                Pool {
+                    mask: bit,
+                    amount: *room,
+                },
+            )),
+        }
+    }
+    let reached = Flow::new(&classes, &cells).saturate()?;
+    let cpus = cells.iter().zip(&reached).filter(|(_, reached)| **reached);
+    let (cpus, room) = cpus.fold((0, 0.0), |(cpus, room), ((_, cell), _)| {
+        (cpus | cell.mask, room + cell.amount)
+    });
+    // CPUs that are not there hold nobody.
+    Some(Blocked {
+        cpus: cpus | !there,
+        room,
+    })
+}
+
+/// A flow from classes to cells.
+struct Flow<'a> {
+    classes: &'a [Pool],
+    cells: &'a [(Vec<bool>, Pool)],
+    /// By class and cell.
+    flow: Vec<Vec<f64>>,
+    left: Vec<f64>,
+    room: Vec<f64>,
+}
+
+impl<'a> Flow<'a> {
+    fn new(classes: &'a [Pool], cells: &'a [(Vec<bool>, Pool)]) -> Self {
+        Self {
+            classes,
+            cells,
+            flow: vec![vec![0.0; cells.len()]; classes.len()],
+            left: classes.iter().map(|class| class.amount).collect(),
+            room: cells.iter().map(|(_, cell)| cell.amount).collect(),
+        }
+    }
+
+    /// Sends all that there is. `None`: everything went through. Else the cells that are full and that those who are left
+    /// over depend on.
+    fn saturate(mut self) -> Option<Vec<bool>> {
+        for class in 0..self.classes.len() {
+            while self.left[class] > EPSILON_NS {
+                if let Err(reached) = self.augment(class) {
+                    return Some(reached);
+                }
+            }
+        }
+        None
+    }
+
+    /// Sends some of what is left of `class` along a shortest path with room at its end. `Err`: there is none; these
+    /// cells were reached.
+    fn augment(&mut self, class: usize) -> Result<(), Vec<bool>> {
+        // Who a cell was reached from, and which cell a class was reached from.
+        let mut cell_from: Vec<Option<usize>> = vec![None; self.cells.len()];
+        let mut class_from: Vec<Option<usize>> = vec![None; self.classes.len()];
+        let mut queue = std::collections::VecDeque::from([class]);
+        while let Some(at) = queue.pop_front() {
+            for cell in 0..self.cells.len() {
+                if cell_from[cell].is_some() || !self.cells[cell].0[at] {
+                    continue;
+                }
+                cell_from[cell] = Some(at);
+                if self.room[cell] > 0.0 {
+                    self.send(class, cell, &cell_from, &class_from);
+                    return Ok(());
+                }
+                for back in 0..self.classes.len() {
+                    if back != class && class_from[back].is_none() && self.flow[back][cell] > 0.0 {
+                        class_from[back] = Some(cell);
+                        queue.push_back(back);
+                    }
+                }
+            }
+        }
+        Err(cell_from.iter().map(Option::is_some).collect())
+    }
+
+    fn send(
+        &mut self,
+        class: usize,
+        end: usize,
+        cell_from: &[Option<usize>],
+        class_from: &[Option<usize>],
+    ) {
+        // The path from its end: cell, the class that sends there, the cell that this class gives up for it.
+        let mut path = Vec::new();
+        let mut cell = end;
+        while let Some(at) = cell_from[cell] {
+            let back = class_from[at].filter(|_| at != class);
+            path.push((at, cell, back));
+            match back {
+                Some(before) => cell = before,
+                None => break,
+            }
+        }
+        let taken = path
+            .iter()
+            .filter_map(|(at, _, back)| back.map(|back| self.flow[*at][back]));
+        let amount = taken.fold(self.left[class].min(self.room[end]), f64::min);
+        for (at, to, back) in path {
+            self.flow[at][to] += amount;
+            if let Some(back) = back {
+                self.flow[at][back] -= amount;
+            }
+        }
+        self.left[class] -= amount;
+        self.room[end] -= amount;
+    }
+}

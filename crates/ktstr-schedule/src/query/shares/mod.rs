@@ -1,0 +1,225 @@
+//! What each task was entitled to: the weighted max-min fair share of the CPU time that was there, window by window.
+//!
+//! In each window the CPU time of the machine is filled into the tasks that could run, in proportion to their weights, until
+//! a task has all that it could use or the CPUs on which it may run are full; what it leaves goes to the others. That is the
+//! fluid ideal which generalised processor sharing approximates (Parekh and Gallager, 1993), with affinities, as max-min
+//! fairness has them. Quotas and sleep are no debt: a task asks only for the time in which it could run.
+//!
+//! It is computed twice: with all tasks side by side, and with each cgroup's weight given to its tasks, as
+//! `cpu.weight` has it. A task that got less than the smaller of the two was served too little by either rule.
+
+mod fill;
+mod flow;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod weight;
+
+pub use weight::of_nice;
+pub(super) use weight::of_task;
+
+use std::collections::HashMap;
+use std::ops::Add;
+
+use serde::Serialize;
+
+use super::Phase;
+use super::state::{Doing, Task};
+use super::walk::Walk;
+use crate::event::{Class, Cpu, CpuMask, Pid};
+use fill::Consumer;
+use tree::Tree;
+
+/// Length of a window, nanoseconds: several slices of common schedulers, and a fraction of what counts as starvation.
+const WINDOW_NS: u64 = 50_000_000;
+/// CPU time in one go from which on a task counts as one that goes on for as long as it is let, nanoseconds. A shorter burst
+/// gets what it asks for whenever it ends, and only its lateness can be wrong.
+const LONG_BURST_NS: u64 = 10_000_000;
+/// CPUs that are looked at.
+const CPUS: usize = 128;
+
+/// What a task got, and what it was entitled to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Share {
+    /// CPU time that it got, nanoseconds.
+    pub got_ns: u64,
+    /// CPU time that it was entitled to, with all tasks side by side.
+    pub flat_ns: u64,
+    /// The same, with the weights of cgroups.
+    pub tree_ns: u64,
+}
+
+impl Add for Share {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            got_ns: self.got_ns.saturating_add(other.got_ns),
+            flat_ns: self.flat_ns.saturating_add(other.flat_ns),
+            tree_ns: self.tree_ns.saturating_add(other.tree_ns),
+        }
+    }
+}
+
+/// What a task did in a window, under one affinity.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    run_ns: u64,
+    wait_ns: u64,
+    /// Of both, the time in a long burst.
+    long_run_ns: u64,
+    long_wait_ns: u64,
+}
+
+/// The window that is being filled.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    from_ns: u64,
+    parts: HashMap<(Pid, CpuMask), Part>,
+    /// CPU time on each CPU that went to classes which the judged one cannot compete with.
+    above_ns: HashMap<(Cpu, Class), u64>,
+}
+
+impl Window {
+    /// Adds what `task` did for `passed`.
+    pub(super) fn add(&mut self, pid: Pid, task: &Task, passed: u64) {
+        let (run_ns, wait_ns) = match task.doing {
+            Doing::Running { cpu } => {
+                if !matches!(task.class, Class::Ext | Class::Unknown) {
+                    *self.above_ns.entry((cpu, task.class)).or_default() += passed;
+                }
+                (passed, 0)
+            }
+            Doing::Waiting { .. } => (0, passed),
+            Doing::Unknown | Doing::Throttled | Doing::Asleep | Doing::Gone => return,
+        };
+        if !competes(task.class) {
+            return;
+        }
+        let long = task.burst_ns >= LONG_BURST_NS;
+        let part = self.parts.entry((pid, task.mask)).or_default();
+        part.run_ns += run_ns;
+        part.wait_ns += wait_ns;
+        if long {
+            part.long_run_ns += run_ns;
+            part.long_wait_ns += wait_ns;
+        }
+    }
+}
+
+/// Whether tasks of that class share what the classes above leave.
+fn competes(class: Class) -> bool {
+    matches!(class, Class::Fair | Class::Ext | Class::Unknown)
+}
+
+impl Walk<'_> {
+    /// Ends the window if it is long enough.
+    pub(super) fn end_window_if_due(&mut self) {
+        if self.now.saturating_sub(self.window.from_ns) >= WINDOW_NS {
+            self.book_all();
+            self.end_window();
+        }
+    }
+
+    /// Ends the window. Everything must have been booked.
+    pub(super) fn end_window(&mut self) {
+        let fresh = Window {
+            from_ns: self.now,
+            ..Window::default()
+        };
+        let window = std::mem::replace(&mut self.window, fresh);
+        let length = self.now.saturating_sub(window.from_ns);
+        if self.phase.is_none() || length == 0 || window.parts.is_empty() {
+            return;
+        }
+        self.fill(self.phase, &window, length);
+    }
+
+    fn fill(&mut self, phase: Phase, window: &Window, length: u64) {
+        let mut parts: Vec<_> = window.parts.iter().collect();
+        // The sums must not depend on the order of a hash map.
+        parts.sort_unstable_by_key(|((pid, mask), _)| (*pid, mask.bits()));
+        let ext = |pid: &Pid| {
+            self.tasks
+                .get(pid)
+                .is_some_and(|task| task.class == Class::Ext)
+        };
+        // A fair task that runs beside sched_ext's is above them.
+        let contest = match parts.iter().any(|((pid, _), _)| ext(pid)) {
+            true => Class::Ext,
+            false => Class::Fair,
+        };
+        let capacity = self.capacity(window, contest, length);
+        let mut tree = Tree::default();
+        let consumers: Vec<Consumer> = parts
+            .iter()
+            .filter(|((pid, _), _)| {
+                let class = self
+                    .tasks
+                    .get(pid)
+                    .map_or(Class::Unknown, |task| task.class);
+                class == contest || class == Class::Unknown
+            })
+            .map(|((pid, mask), part)| {
+                let task = self.tasks.get(pid);
+                let cgroup = task.and_then(|task| task.cgroup);
+                let path = cgroup.and_then(|id| self.tables.cgroups.get(&id));
+                Consumer {
+                    pid: *pid,
+                    cgroup,
+                    mask: mask.bits(),
+                    weight: task.map_or(1024.0, |task| of_task(task)),
+                    leaf: tree.leaf(path.map_or("/", |cgroup| &cgroup.path), |path| {
+                        self.cgroup_weights.get(path).copied()
+                    }),
+                    demand: (part.run_ns + part.wait_ns).min(length) as f64,
+                    got_ns: part.run_ns,
+                    short_ns: part.run_ns - part.long_run_ns,
+                    long: part.long_run_ns + part.long_wait_ns > 0,
+                    whole: part.run_ns == 0 && part.wait_ns.saturating_mul(100) >= length * 98,
+                }
+            })
+            .collect();
+        let flat = fill::fill(&consumers, &capacity, None);
+        let tree = fill::fill(&consumers, &capacity, Some(&tree));
+        for ((consumer, flat), tree) in consumers.iter().zip(flat).zip(tree) {
+            let (flat, tree) = (flat as u64, tree as u64);
+            let key = (phase, consumer.pid, consumer.cgroup);
+            let share = self.answers.shares.entry(key).or_default();
+            let entitled = |ns: u64| match consumer.long {
+                true => ns.max(consumer.short_ns),
+                false => consumer.got_ns,
+            };
+            *share = *share
+                + Share {
+                    got_ns: consumer.got_ns,
+                    flat_ns: entitled(flat),
+                    tree_ns: entitled(tree),
+                };
+            if consumer.whole
+                && let Some(task) = self.tasks.get_mut(&consumer.pid)
+            {
+                task.owed_ns = task.owed_ns.saturating_add(flat.min(tree));
+            }
+        }
+    }
+
+    /// CPU time of each CPU that the classes above `contest` left.
+    fn capacity(&self, window: &Window, contest: Class, length: u64) -> Vec<f64> {
+        let cpus = self.tables.topology.llc.len().clamp(1, CPUS);
+        let mut capacity = vec![length as f64; cpus];
+        for ((cpu, class), ns) in &window.above_ns {
+            if *class != contest
+                && let Some(left) = capacity.get_mut(usize::from(cpu.0))
+            {
+                *left = (*left - *ns as f64).max(0.0);
+            }
+        }
+        for cpu in &self.offline {
+            if let Some(left) = capacity.get_mut(usize::from(cpu.0)) {
+                *left = 0.0;
+            }
+        }
+        capacity
+    }
+}

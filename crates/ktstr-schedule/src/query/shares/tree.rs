@@ -1,0 +1,64 @@
+//! The hierarchy of cgroups with their weights.
+
+use std::collections::HashMap;
+
+/// The weight of a cgroup of which none is known: `cpu.weight` 100.
+pub(super) const DEFAULT_WEIGHT: f64 = 1024.0;
+
+#[derive(Debug)]
+struct Node {
+    parent: Option<usize>,
+    weight: f64,
+}
+
+/// Cgroups that have tasks in a window, and those above them.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+    by_path: HashMap<String, usize>,
+}
+
+impl Tree {
+    /// The node of the cgroup at `path`, which is made with all those above it.
+    pub(super) fn leaf(
+        &mut self,
+        path: &str,
+        weight: impl Fn(&str) -> Option<f64> + Copy,
+    ) -> usize {
+        let path = path.trim_end_matches('/');
+        if let Some(known) = self.by_path.get(path) {
+            return *known;
+        }
+        let parent = path.rfind('/').map(|at| self.leaf(&path[..at], weight));
+        self.nodes.push(Node {
+            parent,
+            weight: weight(path).unwrap_or(DEFAULT_WEIGHT),
+        });
+        let node = self.nodes.len() - 1;
+        self.by_path.insert(path.to_owned(), node);
+        node
+    }
+
+    /// The share of the whole that each of these tasks has, as (node, weight) pairs: the weight of a node is divided among
+    /// the tasks and the nodes below it that have tasks.
+    pub(super) fn shares(&self, tasks: &[(usize, f64)]) -> Vec<f64> {
+        let mut below = vec![0.0; self.nodes.len()];
+        for (node, weight) in tasks {
+            below[*node] += weight;
+        }
+        // A node comes after the one above it.
+        for node in (0..self.nodes.len()).rev() {
+            if let Some(parent) = self.nodes[node].parent.filter(|_| below[node] > 0.0) {
+                below[parent] += self.nodes[node].weight;
+            }
+        }
+        let mut of_node = vec![1.0; self.nodes.len()];
+        for node in 0..self.nodes.len() {
+            if let Some(parent) = self.nodes[node].parent.filter(|_| below[node] > 0.0) {
+                of_node[node] = of_node[parent] * self.nodes[node].weight / below[parent];
+            }
+        }
+        let share = |(node, weight): &(usize, f64)| of_node[*node] * weight / below[*node];
+        tasks.iter().map(share).collect()
+    }
+}

@@ -1,0 +1,24 @@
+//! Weights of tasks, as EEVDF and sched_ext (`p->scx.weight`) have them.
+
+use super::super::state::Task;
+
+/// `SCHED_IDLE` (include/uapi/linux/sched.h).
+const SCHED_IDLE: u8 = 5;
+/// `WEIGHT_IDLEPRIO` (kernel/sched/sched.h).
+const WEIGHT_IDLE: f64 = 3.0;
+/// The weight of nice 0 (`NICE_0_LOAD`, without its resolution of 10 bits).
+const WEIGHT_NICE_0: f64 = 1024.0;
+
+/// The weight of a nice value: a step is a quarter more or less, which the kernel's table `sched_prio_to_weight`
+/// (kernel/sched/core.c) rounds to integers.
+pub fn of_nice(nice: i8) -> f64 {
+    WEIGHT_NICE_0 * 1.25f64.powi(-i32::from(nice.clamp(-20, 19)))
+}
+
+/// The weight of `task`.
+pub(in crate::query) fn of_task(task: &Task) -> f64 {
+    match task.policy {
+        SCHED_IDLE => WEIGHT_IDLE,
+        _ => of_nice(task.nice),
+    }
+}
