@@ -27,7 +27,7 @@ mod float;
 mod math;
 
 pub use buckets::{build_phase_buckets, build_phase_buckets_with_stimulus, fold_carriers};
-pub use check::{Assert, ExpectedErrorError};
+pub use check::{Assert, ExpectedErrorError, Limit};
 pub use metric::{BuiltinMetric, MetricDef, MetricId, Polarity};
 pub use monitor::{MonitorReport, MonitorSample, MonitorSummary, MonitorThresholds};
 pub use outcome::{

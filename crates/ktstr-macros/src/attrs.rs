@@ -15,6 +15,8 @@ pub(crate) enum Value {
     Bool(bool),
     Integer(u64),
     Float(syn::LitFloat),
+    /// A number, or `None` for `off`.
+    Limit(Option<f64>),
     Text(LitStr),
     Texts(Vec<LitStr>),
     Path(Path),
@@ -203,6 +205,9 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
             _ => Err(wrong("a finite number")),
         },
         (Kind::Float, _) => Err(wrong("a float literal of 0 or more, such as `5.0`")),
+        (Kind::Limit, expr) => limit(expr)
+            .map(Value::Limit)
+            .ok_or_else(|| wrong("a number of 0 or more, or `off`")),
         (
             Kind::Text | Kind::TextOrPath,
             Expr::Lit(ExprLit {
@@ -221,6 +226,22 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
         (Kind::Path, _) => Err(wrong("the path of an item")),
         (Kind::TextOrPath, _) => Err(wrong("a string literal or the path of a constant")),
         (Kind::Any, _) => Err(later()),
+    }
+}
+
+/// A number or `off`.
+fn limit(expr: &Expr) -> Option<Option<f64>> {
+    match expr {
+        Expr::Path(ExprPath { path, .. }) if path.is_ident("off") => Some(None),
+        Expr::Lit(ExprLit { lit, .. }) => {
+            let number = match lit {
+                Lit::Float(lit) => lit.base10_parse::<f64>().ok()?,
+                Lit::Int(lit) => lit.base10_parse::<u32>().ok()?.into(),
+                _ => return None,
+            };
+            number.is_finite().then_some(Some(number))
+        }
+        _ => None,
     }
 }
 

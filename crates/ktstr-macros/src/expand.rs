@@ -247,6 +247,11 @@ fn checks(attrs: &Attrs) -> TokenStream {
             }
             Value::Text(value) => quote!(#value),
             Value::Path(value) => quote!(#value),
+            Value::Limit(None) => quote!(::ktstr::assert::Limit::Off),
+            Value::Limit(Some(value)) => {
+                let value = proc_macro2::Literal::f64_suffixed(*value);
+                quote!(::ktstr::assert::Limit::At(#value))
+            }
             _ => {
                 let value = attrs.float(name);
                 quote!(#value)
@@ -344,6 +349,7 @@ mod tests {
             (_, Kind::Bool) => "true",
             (_, Kind::Positive { .. } | Kind::Integer { .. }) => "7",
             (_, Kind::Float) => "0.5",
+            (_, Kind::Limit) => "off",
             (_, Kind::Text | Kind::TextOrPath) => "\"x\"",
             (_, Kind::Texts) => "[\"x\"]",
             (_, Kind::Path) => "own::ITEM",

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     },
     /// A floating-point literal.
     Float,
+    /// A floating-point or integer literal, or `off`.
+    Limit,
     /// A string literal.
     Text,
     /// A string literal or a path to a constant.
@@ -71,7 +73,7 @@ pub(crate) enum Status {
 }
 
 use Group::{Check, Outcome, Run, Setting};
-use Kind::{Any, Bool, Float, Integer, Path, Positive, Text, TextOrPath, Texts};
+use Kind::{Any, Bool, Float, Integer, Limit, Path, Positive, Text, TextOrPath, Texts};
 use Status::{Available, Later, Only};
 
 const U32: Kind = Positive {
@@ -338,6 +340,48 @@ pub(crate) const KEYS: &[Key] = &[
         "monitor: whether a CPU that idles while tasks wait that may run there is a violation",
     ),
     key(
+        "max_owed_ms",
+        Limit,
+        Check,
+        "50",
+        "schedule: most CPU time in milliseconds that a task may be entitled to while it waits without being served",
+    ),
+    key(
+        "min_entitled_share",
+        Limit,
+        Check,
+        "0.6",
+        "schedule: least share of its entitlement that a task, and a cgroup, gets in a phase, 0 to 1",
+    ),
+    key(
+        "max_wasted_share",
+        Limit,
+        Check,
+        "0.1",
+        "schedule: largest share of a phase's CPU time, 0 to 1, that idles beside a task which may run there",
+    ),
+    key(
+        "max_wake_wait_ms",
+        Limit,
+        Check,
+        "50",
+        "schedule: longest 90th percentile of the waits of a cgroup's tasks after a wake-up, in milliseconds",
+    ),
+    key(
+        "max_preemption_rate",
+        Limit,
+        Check,
+        "3000",
+        "schedule: most preemptions in a second of CPU time of a cgroup",
+    ),
+    key(
+        "min_driven_share",
+        Limit,
+        Check,
+        "0.5",
+        "schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test gives",
+    ),
+    key(
         "monitor",
         Text,
         Outcome,
@@ -511,6 +555,7 @@ pub(crate) fn page() -> String {
                 Integer { max } if max > u64::from(u32::MAX) => "`u64`".to_owned(),
                 Integer { .. } => "`u32`".to_owned(),
                 Float => "`f64` literal".to_owned(),
+                Limit => "number or `off`".to_owned(),
                 Text => "string literal".to_owned(),
                 TextOrPath => "string literal or path".to_owned(),
                 Texts => "list of string literals".to_owned(),

@@ -136,7 +136,9 @@ pub mod test_support {
         find_test,
     };
     pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS};
-    pub use ktstr_scenario::scheduler::{CgroupPath, Scheduler, SchedulerSpec, Sysctl};
+    pub use ktstr_scenario::scheduler::{
+        CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Sysctl,
+    };
     pub use ktstr_scenario::topology::{Topology, TopologyConstraints};
 }
 

@@ -6,6 +6,7 @@
 
 mod assert;
 mod expected_error;
+mod limit;
 mod numa;
 #[cfg(test)]
 mod tests;
@@ -13,5 +14,6 @@ mod workers;
 
 pub use assert::Assert;
 pub use expected_error::ExpectedErrorError;
+pub use limit::Limit;
 pub use numa::CgroupNodes;
 pub use workers::{DEFAULT_MAX_GAP_MS, DEFAULT_MAX_SPREAD_PCT};

@@ -2,12 +2,14 @@
 //! All `const`, because a test names a scheduler by a constant. Finding and starting the
 //! binary is the host's and the guest's work.
 
+mod promise;
 mod settings;
 
 use ktstr_assert::Assert;
 
 use crate::topology::{Topology, TopologyConstraints};
 
+pub use promise::{Promise, Promises};
 pub use settings::{CgroupPath, Sysctl};
 
 /// How the scheduler's code gets into the kernel.
@@ -74,6 +76,8 @@ pub struct Scheduler {
     pub kargs: &'static [&'static str],
     /// Checks that hold for every test of this scheduler; a test's own attributes win.
     pub assert: Assert,
+    /// What the scheduler promises: the checks that the harness makes by itself hold it to this alone.
+    pub promises: Promises,
     /// A cgroup made for the scheduler before it starts.
     pub cgroup_parent: Option<CgroupPath>,
     /// Arguments of the scheduler; a test's `extra_sched_args` follow them.
@@ -106,6 +110,7 @@ impl Scheduler {
             sysctls: &[],
             kargs: &[],
             assert: Assert::NO_OVERRIDES,
+            promises: Promises::ALL,
             cgroup_parent: None,
             sched_args: &[],
             topology: Topology::DEFAULT,
@@ -161,6 +166,12 @@ impl Scheduler {
     /// Sets checks for every test of this scheduler.
     pub const fn assert(mut self, assert: Assert) -> Self {
         self.assert = assert;
+        self
+    }
+
+    /// Says that the scheduler does not promise this: it is told where it does not hold, and fails no test.
+    pub const fn does_not_promise(mut self, promise: Promise) -> Self {
+        self.promises = self.promises.without(promise);
         self
     }
 

@@ -6,6 +6,7 @@
 
 mod account;
 mod idle;
+mod measures;
 mod percentile;
 mod shares;
 mod state;
@@ -17,6 +18,7 @@ mod waits;
 mod walk;
 
 pub use idle::Idle;
+pub use measures::{Measures, OfCgroup, Starved, Underserved, Wasted, Who, measures};
 pub use percentile::percentile;
 pub use shares::{Share, of_nice};
 pub use state::TaskInfo;
@@ -30,6 +32,24 @@ use crate::{ReadError, Schedule};
 
 /// A phase of the scenario; `None` is before the first and after the last.
 pub type Phase = Option<u16>;
+
+/// What makes one task weigh more than another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Nice values do.
+    pub nice: bool,
+    /// Weights of cgroups do.
+    pub cpu_weight: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            nice: true,
+            cpu_weight: true,
+        }
+    }
+}
 
 /// All that was found in a schedule.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +70,8 @@ pub struct Answers {
     pub wasted_ns: BTreeMap<Phase, u64>,
     /// What each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,
+    /// The rules that entitlement follows.
+    pub rules: Rules,
     /// Paths of cgroups whose weight was set to another one than the usual.
     pub weighted: BTreeSet<String>,
     /// When the first phase began, nanoseconds of the scheduler's clock.
@@ -61,9 +83,15 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Walks through `schedule`.
+    /// Walks through `schedule`; all weights count.
     pub fn of(schedule: &Schedule<'_>) -> Result<Self, ReadError> {
+        Self::under(schedule, Rules::default())
+    }
+
+    /// Walks through `schedule`; entitlement follows `rules`.
+    pub fn under(schedule: &Schedule<'_>, rules: Rules) -> Result<Self, ReadError> {
         let mut walk = walk::Walk::new(schedule.tables());
+        walk.answers.rules = rules;
         schedule.for_each(|event| match event {
             Ok(event) => walk.event(event),
             Err(gap) => walk.gap(gap),

@@ -396,6 +396,7 @@ impl Run {
         let case = Case {
             scheduler: &plan.scheduler_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
+            promises: entry.scheduler.promises,
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
             virtual_clock: engine.mips().is_some(),
@@ -405,6 +406,14 @@ impl Run {
         let (report, scx_exit) = monitor.done();
         let mut judgement = verdict::judge(&case, &end, &said, &console, scx_exit.as_ref());
         let checks = entry.scheduler.assert.merge(&entry.assert);
+        let schedule = followed.schedule.as_deref();
+        verdict::schedule::judge(
+            &mut judgement,
+            &case,
+            &checks,
+            schedule,
+            &plan.job.workload_root,
+        );
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
         // Who hangs was found out by the CPU time that it burnt, whatever the host was like.

@@ -61,6 +61,72 @@ impl Display for Finding {
                 "" => write!(f, "{what} cannot be told"),
                 why => write!(f, "{what} cannot be told{why}"),
             },
+            Finding::Starved {
+                task,
+                waited_ms,
+                owed_ms,
+                from_ms,
+                served,
+                bound_ms,
+            } => write!(
+                f,
+                "{task} waited {waited_ms} ms from +{from_ms}ms{}, while it was entitled to {owed_ms} ms of CPU time \
+                 (at most {bound_ms} ms)",
+                if *served { "" } else { " to the end" }
+            ),
+            Finding::Underserved {
+                task,
+                got_ms,
+                entitled_ms,
+                favoured,
+                floor,
+            } => {
+                let ratio = *got_ms as f64 / (*entitled_ms).max(1) as f64;
+                let who = task.as_deref().unwrap_or("all its tasks together");
+                write!(
+                    f,
+                    "{who} got {got_ms} ms of CPU time and {} entitled to {entitled_ms} ms: {ratio:.2} of it (at least \
+                     {floor:.2})",
+                    if task.is_some() { "was" } else { "were" }
+                )?;
+                match favoured {
+                    Some((who, ms)) => write!(f, "; {who} got {ms} ms more than its share"),
+                    None => Ok(()),
+                }
+            }
+            Finding::WastedCpu {
+                wasted_ms,
+                share,
+                bound,
+            } => write!(
+                f,
+                "{wasted_ms} ms of CPU time idled beside tasks that could have used it: {:.0} % (at most {:.0} %)",
+                share * 100.0,
+                bound * 100.0
+            ),
+            Finding::LateWakeups {
+                p90_ms,
+                wakeups,
+                bound_ms,
+            } => write!(
+                f,
+                "one in ten of {wakeups} wake-ups waited {p90_ms:.1} ms or longer for a CPU (at most {bound_ms} ms)"
+            ),
+            Finding::Preemptions {
+                rate,
+                preemptions,
+                bound,
+            } => write!(
+                f,
+                "{preemptions} preemptions, {rate:.0} in each second of CPU time (at most {bound})"
+            ),
+            Finding::NotDriven { share, floor } => write!(
+                f,
+                "the scheduler under test gave {:.0} % of the workers' CPU time (at least {:.0} %): another class or \
+                 sched_ext's bypass gave the rest",
+                share * 100.0,
+                floor * 100.0
+            ),
             Finding::Sustained {
                 bound,
                 samples,

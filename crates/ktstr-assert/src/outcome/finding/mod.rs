@@ -203,6 +203,78 @@ pub enum Finding {
         /// When the last of them was taken, milliseconds since the window opened.
         until_ms: u64,
     },
+    /// A task waited for long, and was entitled to run meanwhile.
+    Starved {
+        /// The task, as `comm[pid]`.
+        task: String,
+        /// How long it waited, milliseconds.
+        waited_ms: u64,
+        /// CPU time that it was entitled to meanwhile, milliseconds.
+        owed_ms: u64,
+        /// When it began to wait, milliseconds since the first phase began.
+        from_ms: u64,
+        /// Whether it ran at last.
+        served: bool,
+        /// The most CPU time that may be owed, milliseconds.
+        #[serde(with = "crate::float::one")]
+        bound_ms: f64,
+    },
+    /// A task or all tasks of a cgroup got less CPU time than their weights entitle them to.
+    Underserved {
+        /// The task, as `comm[pid]`; `None` for all tasks of the cgroup.
+        task: Option<String>,
+        /// CPU time got, milliseconds.
+        got_ms: u64,
+        /// CPU time entitled to, milliseconds.
+        entitled_ms: u64,
+        /// Who got most beyond his entitlement, and how much, milliseconds.
+        favoured: Option<(String, u64)>,
+        /// The smallest share of the entitlement that is allowed.
+        #[serde(with = "crate::float::one")]
+        floor: f64,
+    },
+    /// CPU time idled beside tasks that could have used it.
+    WastedCpu {
+        /// CPU time, milliseconds.
+        wasted_ms: u64,
+        /// Its share of the phase's CPU time.
+        #[serde(with = "crate::float::one")]
+        share: f64,
+        /// The largest share that is allowed.
+        #[serde(with = "crate::float::one")]
+        bound: f64,
+    },
+    /// The tasks of a cgroup waited for long after they were woken.
+    LateWakeups {
+        /// The 90th percentile of the waits, milliseconds.
+        #[serde(with = "crate::float::one")]
+        p90_ms: f64,
+        /// How many wake-ups there were.
+        wakeups: u64,
+        /// The longest that is allowed, milliseconds.
+        #[serde(with = "crate::float::one")]
+        bound_ms: f64,
+    },
+    /// The tasks of a cgroup were preempted too often.
+    Preemptions {
+        /// Preemptions a CPU-second.
+        #[serde(with = "crate::float::one")]
+        rate: f64,
+        /// How many there were.
+        preemptions: u64,
+        /// The highest rate that is allowed.
+        #[serde(with = "crate::float::one")]
+        bound: f64,
+    },
+    /// The scheduler under test gave too little of the workers' CPU time: a bypass or another class gave the rest.
+    NotDriven {
+        /// The share that it gave.
+        #[serde(with = "crate::float::one")]
+        share: f64,
+        /// The least share that is allowed.
+        #[serde(with = "crate::float::one")]
+        floor: f64,
+    },
     /// The monitor's samples cannot be judged.
     MonitorUnavailable {
         /// The verdict in a line.

@@ -20,12 +20,18 @@ impl Finding {
             Finding::Gap { .. } | Finding::Hung { .. } | Finding::TestHung { .. } => {
                 DetailKind::Stuck
             }
-            Finding::Spread { .. } => DetailKind::Unfair,
+            Finding::Starved { .. } => DetailKind::Stuck,
+            Finding::Spread { .. } | Finding::Underserved { .. } | Finding::WastedCpu { .. } => {
+                DetailKind::Unfair
+            }
             Finding::OutsideCpuset { .. } => DetailKind::Isolation,
             Finding::Throughput { .. }
             | Finding::SlowWorker { .. }
             | Finding::WakeLatency { .. }
-            | Finding::WakeLatencyVariation { .. } => DetailKind::Benchmark,
+            | Finding::WakeLatencyVariation { .. }
+            | Finding::LateWakeups { .. }
+            | Finding::Preemptions { .. } => DetailKind::Benchmark,
+            Finding::NotDriven { .. } => DetailKind::SchedulerEvent,
             Finding::Migrations { .. } => DetailKind::Migration,
             Finding::PageLocality { .. } => DetailKind::PageLocality,
             Finding::PagesMoved { .. } => DetailKind::CrossNodeMigration,
@@ -87,6 +93,7 @@ impl AssertDetail {
     pub fn rank(&self) -> (u8, Reverse<u64>) {
         let gap = match self.finding {
             Finding::Gap { gap_ms, .. } => gap_ms,
+            Finding::Starved { waited_ms, .. } => waited_ms,
             _ => 0,
         };
         (self.kind_rank(), Reverse(gap))
@@ -160,6 +167,12 @@ impl AssertDetail {
             (Finding::TestHung { .. }, _) => "test hung",
             (Finding::SetUp { .. }, _) => "set-up",
             (Finding::KernelPanic { .. }, _) => "kernel panic",
+            (Finding::Starved { .. }, _) => "starvation",
+            (Finding::Underserved { .. }, _) => "entitlement",
+            (Finding::WastedCpu { .. }, _) => "wasted CPU time",
+            (Finding::LateWakeups { .. }, _) => "late wake-ups",
+            (Finding::Preemptions { .. }, _) => "preemptions",
+            (Finding::NotDriven { .. }, _) => "not driven",
             (_, DetailKind::SchedulerEvent) => CHECK_EJECTED,
             (_, DetailKind::SchedulerCrashed | DetailKind::SchedulerDiedUnknownReason) => {
                 "scheduler died"

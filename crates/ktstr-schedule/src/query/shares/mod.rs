@@ -168,7 +168,10 @@ impl Walk<'_> {
                     pid: *pid,
                     cgroup,
                     mask: mask.bits(),
-                    weight: task.map_or(1024.0, |task| of_task(task)),
+                    weight: match (task, self.answers.rules.nice) {
+                        (Some(task), true) => of_task(task),
+                        _ => of_nice(0),
+                    },
                     leaf: tree.leaf(path.map_or("/", |cgroup| &cgroup.path), |path| {
                         self.cgroup_weights.get(path).copied()
                     }),

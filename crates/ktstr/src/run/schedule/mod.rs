@@ -125,6 +125,9 @@ impl Recorder {
             let pid = Pid(task.pid.cast_unsigned());
             let name = self.tables.name(&task.comm);
             self.note(What::Name { task: pid, name });
+            if let Some(nice) = nice_of(task.prio) {
+                self.note(What::Nice { task: pid, nice });
+            }
             let node = view.cgroup_node_of(task.task_kva);
             if let Some((node, (cgroup, _))) = node
                 .ok()
@@ -195,4 +198,11 @@ impl Recorder {
             what,
         });
     }
+}
+
+/// The nice value of a `task_struct.prio` (`PRIO_TO_NICE`, include/linux/sched/prio.h).
+fn nice_of(prio: i32) -> Option<i8> {
+    i8::try_from(prio - 120)
+        .ok()
+        .filter(|nice| (-20..20).contains(nice))
 }

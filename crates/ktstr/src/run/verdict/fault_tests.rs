@@ -85,6 +85,7 @@ fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fa
     let case = Case {
         scheduler: "scx_x",
         has_scheduler,
+        promises: ktstr_scenario::scheduler::Promises::ALL,
         topology: "1n1l2c1t",
         memory_mib: 256,
         virtual_clock: true,

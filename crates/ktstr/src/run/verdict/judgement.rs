@@ -1,6 +1,7 @@
 //! What a run amounts to, and whose fault it is when it did not pass.
 
 use ktstr_assert::{AssertDetail, AssertResult, Finding};
+use ktstr_scenario::scheduler::Promises;
 
 /// Whose fault a run is that did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,7 @@ impl Judgement {
 pub(in crate::run) struct Case<'a> {
     pub(in crate::run) scheduler: &'a str,
     pub(in crate::run) has_scheduler: bool,
+    pub(in crate::run) promises: Promises,
     pub(in crate::run) topology: &'a str,
     pub(in crate::run) memory_mib: u32,
     /// Guest time is counted, not measured: a scheduler's own watchdog counts other seconds.

@@ -6,6 +6,7 @@ mod fault;
 mod hang;
 mod judgement;
 mod kernel_log;
+pub(super) mod schedule;
 mod scheduler_exit;
 mod verifier_log;
 

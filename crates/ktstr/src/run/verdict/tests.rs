@@ -10,6 +10,7 @@ use super::*;
 const CASE: Case = Case {
     scheduler: "scx_x",
     has_scheduler: true,
+    promises: ktstr_scenario::scheduler::Promises::ALL,
     topology: "1n1l2c1t",
     memory_mib: 256,
     virtual_clock: true,

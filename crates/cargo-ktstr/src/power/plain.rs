@@ -1,0 +1,102 @@
+//! Tests as a user writes them who has read one page: no attribute but the machine's shape and the window. What they notice is
+//! what the harness notices by itself.
+//!
+//! The scenarios were chosen before their seeds were counted: one that is busy, one with CPUs to spare, one in which
+//! cgroups come, go and move. The same on other shapes is for the schedulers without a defect.
+
+use std::time::Duration;
+
+use ktstr::prelude::*;
+
+use super::case::SCX_KTSTR;
+
+const ENTRY: KtstrTestEntry = KtstrTestEntry {
+    scheduler: &SCX_KTSTR,
+    duration: Duration::from_secs(3),
+    ..KtstrTestEntry::DEFAULT
+};
+
+macro_rules! plain {
+    ($( $name:literal $func:ident ($nodes:literal, $llcs:literal, $cores:literal); )*) => { $(
+        const _: () = {
+            #[ktstr_test_entry]
+            static ENTRY_OF: KtstrTestEntry = KtstrTestEntry {
+                name: concat!("power_plain_", $name),
+                func: $func,
+                topology: Topology::new($nodes, $llcs, $cores, 1),
+                ..ENTRY
+            };
+        };
+    )* };
+}
+
+plain! {
+    "four_cgroups" four_cgroups (1, 2, 2);
+    "spare" spare (1, 2, 2);
+    "moves" moves (1, 2, 2);
+    "four_cgroups_on_2" four_cgroups (1, 1, 2);
+    "spare_on_2" spare (1, 1, 2);
+    "moves_on_2" moves (1, 1, 2);
+    "four_cgroups_on_8" four_cgroups (1, 4, 2);
+    "spare_on_8" spare (1, 2, 4);
+    "moves_on_8" moves (1, 1, 8);
+    "four_cgroups_on_16" four_cgroups (2, 4, 4);
+    "spare_on_16" spare (2, 2, 8);
+}
+
+fn pipes(name: &str, pairs: usize) -> CgroupDef {
+    let work = WorkType::PipeIo { burst_iters: 1000 };
+    CgroupDef::named(name).work_type(work).workers(2 * pairs)
+}
+
+/// Two cgroups of spinners, one of nice 5, one whose workers wake each other through pipes: three tasks for each CPU.
+fn four_cgroups(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let defs = vec![
+        CgroupDef::named("spin_a").workers(cpus),
+        CgroupDef::named("spin_b").workers(cpus),
+        CgroupDef::named("nice_5").workers(cpus / 2).nice(5),
+        pipes("pipes", cpus.div_ceil(4)),
+    ];
+    execute_defs(ctx, defs)
+}
+
+/// Fewer tasks than CPUs: half of these are busy, and bursts come and go on the others.
+fn spare(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let bursts = WorkType::Bursty {
+        burst_duration: Duration::from_millis(5),
+        sleep_duration: Duration::from_millis(15),
+    };
+    let defs = vec![
+        CgroupDef::named("busy").workers(cpus / 2),
+        CgroupDef::named("bursts")
+            .work_type(bursts)
+            .workers(cpus / 2),
+    ];
+    execute_defs(ctx, defs)
+}
+
+/// A cgroup is confined to one half of the machine, then the other, while others come and go.
+fn moves(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus: Vec<usize> = ctx.topo.all_cpus().to_vec();
+    let (low, high) = cpus.split_at(cpus.len() / 2);
+    let half = |cpus: &[usize]| CpusetSpec::exact(cpus.iter().copied());
+    let backdrop = Backdrop::from_cgroups([
+        CgroupDef::named("stays").workers(cpus.len()),
+        CgroupDef::named("moves")
+            .workers(cpus.len())
+            .cpuset(half(low)),
+    ]);
+    let steps = (0..6)
+        .map(|step| {
+            let to = if step % 2 == 0 { high } else { low };
+            let comes = CgroupDef::named(format!("comes_{step}")).workers(cpus.len() / 2);
+            let hold = HoldSpec::Frac(1.0 / 6.0);
+            let mut step = Step::with_defs(vec![comes], hold);
+            step.ops = vec![Op::set_cpuset("moves", half(to))];
+            step
+        })
+        .collect();
+    execute_scenario(ctx, backdrop, steps)
+}

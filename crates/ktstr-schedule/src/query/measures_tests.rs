@@ -1,0 +1,158 @@
+//! The worst of each kind, in small schedules written by hand. Times are in milliseconds.
+
+use super::*;
+use crate::event::Reason::{Idle, Preempted, Slept};
+use crate::event::{Cpu, What};
+use crate::query::Rules;
+use crate::tables::Cgroup;
+use crate::testing::Script;
+
+const A: u32 = 10;
+const B: u32 = 11;
+const MS: u64 = 1_000_000;
+
+/// Two tasks in cgroups of their own below `/root`, on the CPUs of `Script`, of which all but CPU 0 are off line.
+fn script() -> Script {
+    let mut script = Script::default();
+    let cgroup = |path: &str| Cgroup {
+        path: path.to_owned(),
+    };
+    script.tables.cgroups = [(1, cgroup("/root/a")), (2, cgroup("/root/b"))].into();
+    for cpu in 1..4 {
+        let what = What::Online {
+            cpu: Cpu(cpu),
+            online: false,
+        };
+        script.at(0).push(0, what);
+    }
+    for (task, cgroup) in [(A, 1), (B, 2)] {
+        let task = Pid(task);
+        script.at(0).push(0, What::Cgroup { task, cgroup });
+    }
+    script.phase(1);
+    script.wake(0, A, 0).wake(0, B, 0);
+    script
+}
+
+/// `A` runs for `a` ms and `B` for `b` ms in turn, for a second.
+fn in_turn(script: &mut Script, a: u64, b: u64) {
+    let (mut now, mut last) = (0, 0);
+    while now < 1000 {
+        let reason = if last == 0 { Idle } else { Preempted };
+        script.at(now * MS).switch(0, last, A, reason);
+        script.at((now + a) * MS).switch(0, A, B, Preempted);
+        (now, last) = (now + a + b, B);
+    }
+    script.at(now * MS).push(0, What::End {});
+}
+
+fn measured(script: &Script, rules: Rules) -> Measures {
+    let file = script.file();
+    let schedule = crate::Schedule::read(&file).expect("a writer's file can be read");
+    let answers = Answers::under(&schedule, rules).expect("a writer's events can be read");
+    measures(&answers, schedule.tables(), "/root")
+}
+
+#[test]
+fn equal_turns_are_fair_and_unequal_ones_are_not() {
+    let mut fair = script();
+    in_turn(&mut fair, 10, 10);
+    let fair = measured(&fair, Rules::default());
+    let ratio = |of: &Option<Underserved>| of.as_ref().map(|of| (of.ratio() * 100.0).round());
+    assert_eq!(
+        (ratio(&fair.task), ratio(&fair.cgroup)),
+        (Some(100.0), Some(100.0))
+    );
+
+    let mut unfair = script();
+    in_turn(&mut unfair, 30, 10);
+    let unfair = measured(&unfair, Rules::default());
+    let worst = unfair.cgroup.expect("a cgroup got too little");
+    assert_eq!(worst.who, Who::Cgroup("b".to_owned()));
+    assert!((0.48..0.54).contains(&worst.ratio()), "{worst:?}");
+    let (favoured, ns) = worst.favoured.expect("somebody got it");
+    assert_eq!(favoured, Who::Cgroup("a".to_owned()));
+    assert!((200..300).contains(&(ns / MS)), "{ns}");
+}
+
+/// Three to one is right for a task of three times the weight, and wrong where nice values do not count.
+#[test]
+fn a_nice_value_entitles() {
+    let mut script = script();
+    script.at(0).push(
+        0,
+        What::Nice {
+            task: Pid(B),
+            nice: 5,
+        },
+    );
+    in_turn(&mut script, 30, 10);
+    let ratio = |rules| measured(&script, rules).cgroup.map(|worst| worst.ratio());
+    assert!(ratio(Rules::default()).is_some_and(|ratio| ratio > 0.9));
+    let even = Rules {
+        nice: false,
+        ..Rules::default()
+    };
+    assert!(ratio(even).is_some_and(|ratio| ratio < 0.6));
+}
+
+/// Where the test sets `cpu.weight`, equal turns are wrong, unless weights do not count.
+#[test]
+fn a_weight_that_was_set_entitles() {
+    let mut script = script();
+    let shares = 3072 << 10;
+    script.at(0).push(0, What::Weight { cgroup: 1, shares });
+    in_turn(&mut script, 10, 10);
+    let worst = |rules| {
+        measured(&script, rules)
+            .cgroup
+            .map(|worst| (worst.ratio() * 10.0).round())
+    };
+    assert_eq!(worst(Rules::default()), Some(7.0));
+    let side_by_side = Rules {
+        cpu_weight: false,
+        ..Rules::default()
+    };
+    assert_eq!(worst(side_by_side), Some(10.0));
+}
+
+#[test]
+fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
+    let mut script = script();
+    script.at(0).switch(0, 0, A, Idle);
+    // Time goes on with every event.
+    for ms in (50..=800).step_by(50) {
+        script.at(ms * MS).wake(0, A, 0);
+    }
+    script.at(800 * MS).switch(0, A, B, Preempted);
+    script.at(900 * MS).switch(0, B, 0, Slept);
+    script.at(1000 * MS).push(0, What::End {});
+    let found = measured(&script, Rules::default());
+    let worst = found.starved.expect("a task waited");
+    assert_eq!(
+        (worst.waited_ns / MS, worst.served, worst.from_ns),
+        (800, true, 0)
+    );
+    let Who::Task { pid, cgroup, .. } = worst.who else {
+        panic!("a task waits, not a cgroup");
+    };
+    assert_eq!((pid, cgroup.as_str()), (Pid(B), "b"));
+    // Half of the CPU.
+    assert!(
+        (350..=410).contains(&(worst.owed_ns / MS)),
+        "{}",
+        worst.owed_ns
+    );
+}
+
+#[test]
+fn preemptions_wake_ups_and_waste_are_of_a_phase() {
+    let mut script = script();
+    in_turn(&mut script, 10, 10);
+    let found = measured(&script, Rules::default());
+    let rate = found.preemptions.expect("tasks were preempted");
+    assert!((95.0..105.0).contains(&rate.value), "{rate:?}");
+    assert_eq!(found.wake, None);
+    assert_eq!(found.wasted.map(|wasted| wasted.ns), Some(0));
+    assert_eq!(found.ran_ns, found.driven_ns);
+}

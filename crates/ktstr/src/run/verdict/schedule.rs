@@ -1,0 +1,240 @@
+//! What the exact schedule says of a run: the checks that the harness asks by itself wherever there is one.
+//!
+//! Schedulers without a known defect stay far from the bounds, on 2 to 16 CPUs: a share of 0.79 and more of an entitlement, 3 %
+//! of wasted CPU time, 10 ms owed (`cargo ktstr power --plain` counts that). A test or a scheduler moves a bound or turns it off.
+
+use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Limit, NoteValue};
+use ktstr_schedule::query::{Answers, Measures, Rules, Underserved, Who, measures};
+use ktstr_schedule::{ReadError, Schedule};
+
+use super::{Case, Fault, Judgement};
+use ktstr_scenario::scheduler::Promise;
+
+/// What the harness asks where neither the test nor the scheduler says anything. CPU time owed and waits after a wake-up are
+/// measured by the slice that sched_ext gives by itself (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): two and a half of
+/// it. A queue in which everybody gets one slice in turn owes less than one, however long it is.
+pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
+    .max_owed_ms(Limit::At(50.0))
+    .min_entitled_share(Limit::At(0.6))
+    .max_wasted_share(Limit::At(0.1))
+    .max_wake_wait_ms(Limit::At(50.0))
+    .max_preemption_rate(Limit::At(3000.0))
+    .min_driven_share(Limit::At(0.5));
+
+/// Functions without which a schedule has holes: nothing is concluded from what is left.
+const NEEDED: [&str; 3] = ["__switch_to", "enqueue_task_fair", "dequeue_task_fair"];
+
+/// Folds in what the schedule `file` shows of the tasks below the cgroup `root`.
+pub(in crate::run) fn judge(
+    judgement: &mut Judgement,
+    case: &Case,
+    checks: &Assert,
+    file: Option<&[u8]>,
+    root: &str,
+) {
+    // Whatever brought the run to no answer made the schedule say nothing either, and a scheduler that is gone did not
+    // make the rest of it.
+    let Some(file) = file else { return };
+    if judgement.result.is_inconclusive()
+        || judgement.guest.is_err()
+        || judgement
+            .result
+            .failure_details()
+            .any(AssertDetail::explains_the_rest)
+    {
+        return;
+    }
+    let rules = Rules {
+        nice: case.promises.holds(Promise::Nice),
+        cpu_weight: case.promises.holds(Promise::CpuWeight),
+    };
+    let measured = match read(file, root, rules) {
+        Ok(Some(measured)) => measured,
+        Ok(None) => return,
+        Err(error) => {
+            judgement
+                .result
+                .note(format!("the schedule could not be read back: {error}"));
+            return;
+        }
+    };
+    note(&mut judgement.result, &measured);
+    let checks = DEFAULTS.merge(checks);
+    let mut failed = false;
+    for (promise, found) in findings(&checks, &measured, case.has_scheduler) {
+        if case.promises.holds(promise) {
+            judgement.result.record_fail(found);
+            failed = true;
+        } else {
+            let (what, message) = (promise.name(), &found.message);
+            judgement
+                .result
+                .note(format!("not promised ({what}): {message}"));
+        }
+    }
+    if failed && judgement.fault.is_none() {
+        let evidence =
+            "the exact schedule shows it; `cargo ktstr schedule` prints who ran and who waited";
+        let fault = match case.has_scheduler {
+            true => Fault::Scheduler,
+            false => Fault::Kernel,
+        };
+        judgement.blame(fault, evidence.to_owned());
+    }
+}
+
+fn read(file: &[u8], root: &str, rules: Rules) -> Result<Option<Measures>, ReadError> {
+    let schedule = Schedule::read(file)?;
+    let tables = schedule.tables();
+    if tables
+        .missing
+        .iter()
+        .any(|name| NEEDED.contains(&name.as_str()))
+    {
+        return Ok(None);
+    }
+    let answers = Answers::under(&schedule, rules)?;
+    Ok(Some(measures(&answers, tables, root)))
+}
+
+/// Keeps the numbers that the checks look at in the record.
+fn note(result: &mut AssertResult, measured: &Measures) {
+    let mut keep = |name: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            result
+                .measurements
+                .insert(name.to_owned(), NoteValue::Float(value));
+        }
+    };
+    let ratio = |of: &Option<Underserved>| of.as_ref().map(Underserved::ratio);
+    keep(
+        "owed_ms",
+        measured
+            .starved
+            .as_ref()
+            .map(|worst| worst.owed_ns as f64 / 1e6),
+    );
+    keep("entitled_share_task", ratio(&measured.task));
+    keep("entitled_share_cgroup", ratio(&measured.cgroup));
+    keep(
+        "wasted_share",
+        measured.wasted.as_ref().map(|worst| worst.share),
+    );
+    keep(
+        "wake_wait_ms",
+        measured.wake.as_ref().map(|worst| worst.value / 1e6),
+    );
+    keep(
+        "preemption_rate",
+        measured.preemptions.as_ref().map(|worst| worst.value),
+    );
+    keep("driven_share", driven(measured));
+}
+
+fn driven(measured: &Measures) -> Option<f64> {
+    (measured.ran_ns > 0).then(|| measured.driven_ns as f64 / measured.ran_ns as f64)
+}
+
+/// Everything beyond its bound, with the promise that it breaks.
+fn findings(
+    checks: &Assert,
+    measured: &Measures,
+    has_scheduler: bool,
+) -> Vec<(Promise, AssertDetail)> {
+    let value = |limit: Option<Limit>| limit.and_then(Limit::value);
+    let ms = |ns: u64| ns / 1_000_000;
+    let mut found = Vec::new();
+    if let (Some(bound_ms), Some(worst)) = (value(checks.max_owed_ms), &measured.starved)
+        && worst.owed_ns as f64 / 1e6 > bound_ms
+    {
+        let finding = Finding::Starved {
+            task: name(&worst.who),
+            waited_ms: ms(worst.waited_ns),
+            owed_ms: ms(worst.owed_ns),
+            from_ms: ms(worst.from_ns),
+            served: worst.served,
+            bound_ms,
+        };
+        found.push((Promise::Service, detail(finding, cgroup(&worst.who))));
+    }
+    if let Some(floor) = value(checks.min_entitled_share) {
+        let worst = [&measured.cgroup, &measured.task].into_iter().flatten();
+        if let Some(worst) = worst.min_by(|a, b| a.ratio().total_cmp(&b.ratio()))
+            && worst.ratio() < floor
+        {
+            let finding = Finding::Underserved {
+                task: matches!(worst.who, Who::Task { .. }).then(|| name(&worst.who)),
+                got_ms: ms(worst.got_ns),
+                entitled_ms: ms(worst.entitled_ns),
+                favoured: worst
+                    .favoured
+                    .as_ref()
+                    .map(|(who, ns)| (name(who), ms(*ns))),
+                floor,
+            };
+            found.push((Promise::Fairness, detail(finding, cgroup(&worst.who))));
+        }
+    }
+    if let (Some(bound), Some(worst)) = (value(checks.max_wasted_share), &measured.wasted)
+        && worst.share > bound
+    {
+        let finding = Finding::WastedCpu {
+            wasted_ms: ms(worst.ns),
+            share: worst.share,
+            bound,
+        };
+        found.push((Promise::WorkConservation, detail(finding, "")));
+    }
+    if let (Some(bound_ms), Some(worst)) = (value(checks.max_wake_wait_ms), &measured.wake)
+        && worst.value / 1e6 > bound_ms
+    {
+        let finding = Finding::LateWakeups {
+            p90_ms: worst.value / 1e6,
+            wakeups: worst.events,
+            bound_ms,
+        };
+        found.push((Promise::WakeUps, detail(finding, &worst.cgroup)));
+    }
+    if let (Some(bound), Some(worst)) = (value(checks.max_preemption_rate), &measured.preemptions)
+        && worst.value > bound
+    {
+        let finding = Finding::Preemptions {
+            rate: worst.value,
+            preemptions: worst.events,
+            bound,
+        };
+        found.push((Promise::Slices, detail(finding, &worst.cgroup)));
+    }
+    if let (Some(floor), Some(share), true) = (
+        value(checks.min_driven_share),
+        driven(measured),
+        has_scheduler,
+    ) && share < floor
+    {
+        let finding = Finding::NotDriven { share, floor };
+        found.push((Promise::AllTasks, detail(finding, "")));
+    }
+    found
+}
+
+fn detail(finding: Finding, cgroup: &str) -> AssertDetail {
+    let detail = AssertDetail::of(finding);
+    match cgroup {
+        "" => detail,
+        cgroup => detail.with_cgroup(cgroup.to_owned()),
+    }
+}
+
+fn name(who: &Who) -> String {
+    match who {
+        Who::Task { pid, name, .. } => format!("{name}[{}]", pid.0),
+        Who::Cgroup(path) => format!("cgroup {path}"),
+    }
+}
+
+fn cgroup(who: &Who) -> &str {
+    match who {
+        Who::Task { cgroup, .. } => cgroup,
+        Who::Cgroup(path) => path,
+    }
+}
