@@ -350,7 +350,7 @@ pub(crate) const KEYS: &[Key] = &[
         "min_entitled_share",
         Limit,
         Check,
-        "0.6",
+        "0.7",
         "schedule: least share of its entitlement that a task, and a cgroup, gets in a phase, 0 to 1",
     ),
     key(

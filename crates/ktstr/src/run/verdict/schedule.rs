@@ -15,7 +15,7 @@ use ktstr_scenario::scheduler::Promise;
 /// it. A queue in which everybody gets one slice in turn owes less than one, however long it is.
 pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_owed_ms(Limit::At(50.0))
-    .min_entitled_share(Limit::At(0.6))
+    .min_entitled_share(Limit::At(0.7))
     .max_wasted_share(Limit::At(0.1))
     .max_wake_wait_ms(Limit::At(50.0))
     .max_preemption_rate(Limit::At(3000.0))
