@@ -179,10 +179,11 @@ fn no_check_is_without_a_pair() {
         JUDGED: not_stuck isolation max_gap_ms max_spread_pct max_throughput_cv min_work_rate
             min_iteration_rate max_p99_wake_latency_ns max_wake_latency_cv max_migration_ratio
             min_page_locality max_cross_node_migration_ratio max_slow_tier_ratio;
-        // The monitor's are in monitor.rs, the two on the scheduler's end beside their code.
+        // The monitor's are in monitor.rs, the two on the scheduler's end and those over the schedule beside their code.
         not: max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
             max_fallback_rate max_keep_last_rate work_conservation enforce_monitor_thresholds
             report_monitor_only
+            max_owed_ms min_entitled_share max_wasted_share max_wake_wait_ms max_preemption_rate min_driven_share
             expect_scx_bpf_error_contains expect_scx_bpf_error_matches
     }
     let pairs = pairs();

@@ -12,6 +12,7 @@ mod planted;
 mod runs;
 mod seeds;
 mod starts;
+mod thirty;
 
 use std::time::Duration;
 

@@ -238,3 +238,7 @@ fn cgroup(who: &Who) -> &str {
         Who::Cgroup(path) => path,
     }
 }
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

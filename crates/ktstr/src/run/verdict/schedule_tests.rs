@@ -1,0 +1,173 @@
+//! Each bound is kept by one run and broken by another, and what is not promised fails nothing.
+
+use ktstr_scenario::scheduler::Promises;
+use ktstr_schedule::Pid;
+use ktstr_schedule::query::{OfCgroup, Starved, Wasted};
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+fn task() -> Who {
+    Who::Task {
+        pid: Pid(1007),
+        name: "worker".to_owned(),
+        cgroup: "a".to_owned(),
+    }
+}
+
+fn underserved(got_ms: u64) -> Underserved {
+    Underserved {
+        who: Who::Cgroup("a".to_owned()),
+        got_ns: got_ms * MS,
+        entitled_ns: 1000 * MS,
+        phase: Some(1),
+        favoured: Some((Who::Cgroup("b".to_owned()), 250 * MS)),
+    }
+}
+
+fn of_cgroup(value: f64) -> OfCgroup {
+    OfCgroup {
+        cgroup: "a".to_owned(),
+        phase: Some(1),
+        value,
+        events: 100,
+    }
+}
+
+/// A run that keeps every bound, by a little.
+fn kept() -> Measures {
+    Measures {
+        starved: Some(Starved {
+            who: task(),
+            waited_ns: 900 * MS,
+            owed_ns: 49 * MS,
+            from_ns: 100 * MS,
+            served: true,
+        }),
+        task: None,
+        cgroup: Some(underserved(710)),
+        wasted: Some(Wasted {
+            phase: Some(1),
+            ns: 900 * MS,
+            share: 0.09,
+        }),
+        wake: Some(of_cgroup(49e6)),
+        preemptions: Some(of_cgroup(2900.0)),
+        ran_ns: 1000 * MS,
+        driven_ns: 510 * MS,
+    }
+}
+
+/// The same with one number beyond its bound each, and what is said of it.
+fn broken() -> [(&'static str, Measures, &'static str); 6] {
+    let mut starved = kept();
+    starved.starved.as_mut().expect("there is one").owed_ns = 51 * MS;
+    [
+        (
+            "max_owed_ms",
+            starved,
+            "worker[1007] waited 900 ms from +100ms, while it was entitled to 51 ms of CPU time (at most 50 ms)",
+        ),
+        (
+            "min_entitled_share",
+            Measures {
+                cgroup: Some(underserved(690)),
+                ..kept()
+            },
+            "all its tasks together got 690 ms of CPU time and were entitled to 1000 ms: 0.69 of it (at least 0.70); cgroup \
+             b got 250 ms more than its share",
+        ),
+        (
+            "max_wasted_share",
+            Measures {
+                wasted: Some(Wasted {
+                    phase: Some(1),
+                    ns: 1100 * MS,
+                    share: 0.11,
+                }),
+                ..kept()
+            },
+            "1100 ms of CPU time idled beside tasks that could have used it: 11 % (at most 10 %)",
+        ),
+        (
+            "max_wake_wait_ms",
+            Measures {
+                wake: Some(of_cgroup(51e6)),
+                ..kept()
+            },
+            "one in ten of 100 wake-ups waited 51.0 ms or longer for a CPU (at most 50 ms)",
+        ),
+        (
+            "max_preemption_rate",
+            Measures {
+                preemptions: Some(of_cgroup(3100.0)),
+                ..kept()
+            },
+            "100 preemptions, 3100 in each second of CPU time (at most 3000)",
+        ),
+        (
+            "min_driven_share",
+            Measures {
+                driven_ns: 490 * MS,
+                ..kept()
+            },
+            "the scheduler under test gave 49 % of the workers' CPU time (at least 50 %): another class or sched_ext's bypass \
+             gave the rest",
+        ),
+    ]
+}
+
+fn said(checks: &Assert, measured: &Measures) -> Vec<String> {
+    let found = findings(&DEFAULTS.merge(checks), measured, true);
+    found
+        .into_iter()
+        .map(|(_, detail)| detail.message.into())
+        .collect()
+}
+
+#[test]
+fn each_bound_is_kept_by_one_run_and_broken_by_another() {
+    assert_eq!(said(&Assert::NO_OVERRIDES, &kept()), [""; 0]);
+    for (what, measured, message) in broken() {
+        assert_eq!(said(&Assert::NO_OVERRIDES, &measured), [message], "{what}");
+    }
+}
+
+#[test]
+fn a_bound_that_is_off_or_moved_is_not_broken() {
+    let off = Assert::NO_OVERRIDES
+        .max_owed_ms(Limit::Off)
+        .min_entitled_share(Limit::At(0.1))
+        .max_wasted_share(Limit::Off)
+        .max_wake_wait_ms(Limit::At(60.0))
+        .max_preemption_rate(Limit::At(4000.0))
+        .min_driven_share(Limit::Off);
+    for (what, measured, _) in broken() {
+        assert_eq!(said(&off, &measured), [""; 0], "{what}");
+    }
+}
+
+/// Nobody drove a run under the kernel's own scheduler but that.
+#[test]
+fn without_a_scheduler_nothing_has_to_be_driven() {
+    let none = Measures {
+        driven_ns: 0,
+        ..kept()
+    };
+    assert!(findings(&DEFAULTS, &none, false).is_empty());
+    assert_eq!(findings(&DEFAULTS, &none, true).len(), 1);
+}
+
+#[test]
+fn each_finding_has_a_promise_of_its_own() {
+    let promises: Vec<Promise> = broken()
+        .iter()
+        .flat_map(|(_, measured, _)| findings(&DEFAULTS, measured, true))
+        .map(|(promise, _)| promise)
+        .collect();
+    for (index, promise) in promises.iter().enumerate() {
+        assert!(!promises[..index].contains(promise), "{promise:?}");
+        assert!(!Promises::ALL.without(*promise).holds(*promise));
+    }
+}
