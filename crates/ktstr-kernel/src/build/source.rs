@@ -128,14 +128,13 @@ impl Origin {
         self.tarball().and_then(unpacker_of)
     }
 
-    /// Text that differs when the source does: what a file holds, what a package's version is; of a tree the path,
-    /// length and time of change of each file, since reading it all would take minutes.
+    /// Text that differs when the source does: what a tarball holds, whether a package brought it or the user; of a tree
+    /// the name, length and time of change of each file, since reading it all would take minutes.
     pub(super) fn identity(&self, listener: &mut Listener<'_>) -> Result<String, KernelError> {
         let stage = format!("reading {self}");
         progress::begin(listener, &stage);
         let identity = match self {
-            Self::Debian { .. } => self.to_string(),
-            Self::Tarball(path) => {
+            Self::Tarball(path) | Self::Debian { tarball: path, .. } => {
                 let mut hash = Sha256::new();
                 File::open(path)
                     .and_then(|mut file| io::copy(&mut file, &mut HashWriter(&mut hash)))

@@ -35,6 +35,14 @@ impl Home {
         Cache::at(self.0.path().join("cache"))
     }
     fn build_of(&self, source: &Path, fragments: &[PathBuf]) -> Result<Kernel, KernelError> {
+        self.heard_build_of(source, fragments, &mut |_| {})
+    }
+    fn heard_build_of(
+        &self,
+        source: &Path,
+        fragments: &[PathBuf],
+        listener: &mut Listener<'_>,
+    ) -> Result<Kernel, KernelError> {
         let cache = self.cache();
         let origin = Origin::of(source.to_str().unwrap(), &cache, true, &mut |_| {})?;
         let compiler = "made".to_owned();
@@ -43,7 +51,7 @@ impl Home {
             origin: &origin,
             compiler,
         }
-        .run(fragments, &mut |_| {})
+        .run(fragments, listener)
     }
     fn build(&self) -> Result<Kernel, KernelError> {
         self.build_of(&self.0.path().join("tree"), &[])
@@ -87,6 +95,78 @@ fn what_was_built_of_the_same_is_taken_from_the_cache() {
     let config = fs::read_to_string(other.config.unwrap()).unwrap();
     assert!(config.contains("CONFIG_HZ_1000=y\n"), "{config}");
     assert!(config.contains("# CONFIG_HZ_250 is not set\n"), "{config}");
+}
+
+#[test]
+fn the_same_source_in_another_place_is_the_same_kernel() {
+    let home = Home::new(WORKS.trim_end_matches(" && echo x >>count\n"));
+    let first = home.build().unwrap();
+    let copied = Command::new("cp")
+        .current_dir(home.0.path())
+        .args(["-a", "tree", "moved"])
+        .status();
+    assert!(copied.unwrap().success());
+    let mut stages = Vec::new();
+    let moved = home.0.path().join("moved");
+    let again = home.heard_build_of(&moved, &[], &mut |news| stages.push(news.what.clone()));
+    assert_eq!(again.unwrap(), first);
+    assert!(
+        stages.iter().all(|what| what.starts_with("reading ")),
+        "{stages:?}"
+    );
+}
+
+#[test]
+fn of_options_that_exclude_one_another_the_users_counts() {
+    // Of a choice the last line counts, as in a kernel's own configuration program.
+    let chooses = WORKS.replace(
+        "cp $(KCONFIG_ALLCONFIG) $(O)/.config",
+        "grep -v '^CONFIG_HZ_' $(KCONFIG_ALLCONFIG) >$(O)/.config; \\\n\
+         \tgrep '^CONFIG_HZ_' $(KCONFIG_ALLCONFIG) | tail -n 1 >>$(O)/.config",
+    );
+    let home = Home::new(&chooses);
+    let fragment = home.file("extra", b"CONFIG_HZ_1000=y\n");
+    let mut notes = Vec::new();
+    let tree = home.0.path().join("tree");
+    let kernel = home.heard_build_of(&tree, &[fragment], &mut |news| {
+        if news.done && news.percent.is_none() {
+            notes.push(news.what.clone());
+        }
+    });
+    let config = fs::read_to_string(kernel.unwrap().config.unwrap()).unwrap();
+    assert!(config.contains("CONFIG_HZ_1000=y\n"), "{config}");
+    assert_eq!(
+        notes,
+        ["note: this source lacks, or other options rule out: CONFIG_HZ_250=y"]
+    );
+}
+
+#[test]
+fn nothing_is_noted_where_one_of_two_options_will_do() {
+    for newer in ["PREEMPT_LAZY=y", "PREEMPT=y"] {
+        let drops = format!("grep -v CONFIG_{newer} $(KCONFIG_ALLCONFIG) >");
+        let home = Home::new(&WORKS.replace("cp $(KCONFIG_ALLCONFIG)", &drops));
+        let tree = home.0.path().join("tree");
+        let built = home.heard_build_of(&tree, &[], &mut |news| {
+            assert!(!news.what.starts_with("note"), "{news:?}");
+        });
+        built.unwrap();
+    }
+}
+
+#[test]
+fn progress_names_files_as_short_as_they_can_be() {
+    let home = Home::new(&WORKS.replace("CC      init", "CC      $(O)/tools/objtool"));
+    let mut heard = Vec::new();
+    let tree = home.0.path().join("tree");
+    let built = home.heard_build_of(&tree, &[], &mut |news| heard.push(news.what.clone()));
+    built.unwrap();
+    assert!(
+        heard
+            .iter()
+            .any(|what| what.ends_with(": 1 files, tools/objtool/main.o")),
+        "{heard:?}"
+    );
 }
 
 #[test]
