@@ -68,13 +68,17 @@ impl Origin {
                 "there is no such file or folder, and it is no name of a package such as linux-source-6.12",
             ));
         }
-        if offline {
-            return Err(KernelError::Offline {
+        let (version, tarball) = if offline {
+            apt::fetched_source(cache, package)?.ok_or_else(|| KernelError::Offline {
                 request: Some(text.to_owned()),
-                looked_at: vec!["Debian's archive: not asked".to_owned()],
-            });
-        }
-        let (version, tarball) = apt::fetch_source(cache, package, listener)?;
+                looked_at: vec![
+                    "packages fetched before: it is none of them".to_owned(),
+                    "Debian's archive: not asked".to_owned(),
+                ],
+            })?
+        } else {
+            apt::fetch_source(cache, package, listener)?
+        };
         Ok(Self::Debian {
             package: package.to_owned(),
             version,

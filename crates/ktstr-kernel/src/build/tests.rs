@@ -189,6 +189,27 @@ fn a_tarball_is_built_and_nothing_of_it_is_left() {
 }
 
 #[test]
+fn offline_a_package_is_what_was_fetched_before() {
+    let home = Home::new(WORKS);
+    let cache = home.cache();
+    let of = |name| Origin::of(name, &cache, true, &mut |_| {});
+    let error = of("linux-source-6.12").unwrap_err();
+    assert!(matches!(error, KernelError::Offline { .. }), "{error}");
+    drop(cache.folder("apt").unwrap());
+    let tarball = home.file(
+        "cache/apt/source/linux-source-6.12_6.12.117-1/usr/src/linux-source-6.12.tar.xz",
+        b"",
+    );
+    let origin = of("debian:linux-source-6.12").unwrap();
+    assert_eq!(origin.to_string(), "linux-source-6.12 6.12.117-1");
+    assert!(
+        matches!(&origin, Origin::Debian { tarball: found, .. } if *found == tarball),
+        "{origin:?}"
+    );
+    assert!(of("linux-source-6.1").is_err());
+}
+
+#[test]
 fn a_tree_that_does_not_build_shows_the_compilers_last_lines() {
     let home = Home::new(
         "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@echo 'kernel/sched/ext.c:1: error: oh' >&2; exit 1\n",
