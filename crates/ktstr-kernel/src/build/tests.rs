@@ -223,6 +223,23 @@ fn a_tree_that_does_not_build_shows_the_compilers_last_lines() {
 }
 
 #[test]
+fn the_first_error_is_shown_whatever_follows_it() {
+    let home = Home::new(
+        "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\
+         \t@echo 'kernel/sched/ext.c:9:1: error: oh' >&2; \\\n\
+         \tfor i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do echo \"mm/slub.c:$$i: warning: well\" >&2; done; \\\n\
+         \tfor i in 5 4 3 2 1; do echo \"make[$$i]: *** [mm/slub.o] Error 1\" >&2; done; exit 1\n",
+    );
+    let text = home.build().unwrap_err().to_string();
+    assert!(text.contains("ext.c:9:1: error: oh"), "{text}");
+    assert!(!text.contains("***"), "{text}");
+    // Where only make speaks, it is heard.
+    let silent = "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@exit 1\n";
+    let text = Home::new(silent).build().unwrap_err().to_string();
+    assert!(text.contains("*** [Makefile:4: bzImage] Error 1"), "{text}");
+}
+
+#[test]
 fn a_disk_that_fills_up_is_the_hosts() {
     let home = Home::new(
         "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\
