@@ -33,6 +33,8 @@ const INHERITED: [&str; 6] = [
 ];
 /// The folder of the cache that apt keeps its state in.
 const FOLDER: &str = "apt";
+/// The folder in it for packages with a kernel's source.
+const SOURCE: &str = "source";
 const LIST_HINT: &str = "Check the network and this machine's apt sources (`apt-get update` must work), or set \
                          KTSTR_KERNEL to a kernel that is here";
 
@@ -105,12 +107,12 @@ pub(crate) fn fetch_source(
             available: apt.names("linux-source-")?.join(", "),
         });
     };
-    let dir = apt.root.join("source").join(format!("{package}_{version}"));
-    let tarball = dir.join(format!("usr/src/{package}.tar.xz"));
+    let dir = apt.root.join(SOURCE).join(format!("{package}_{version}"));
+    let tarball = tarball_in(&dir, package);
     if tarball.exists() {
         return Ok((version, tarball));
     }
-    let others = apt.root.join("source");
+    let others = apt.root.join(SOURCE);
     if others.exists() {
         fs::remove_dir_all(&others).map_err(|e| KernelError::io("remove", &others, e))?;
     }
@@ -122,6 +124,31 @@ pub(crate) fn fetch_source(
     fs::create_dir_all(&others).map_err(|e| KernelError::io("create", &others, e))?;
     fs::rename(&unpacked, &dir).map_err(|e| KernelError::io("put in place", &dir, e))?;
     Ok((version, tarball))
+}
+
+/// What [`fetch_source`] fetched of a package last, if that is here still; nothing is asked of the archive.
+pub(crate) fn fetched_source(
+    cache: &Cache,
+    package: &str,
+) -> Result<Option<(String, PathBuf)>, KernelError> {
+    let Some(folder) = cache.existing(FOLDER)? else {
+        return Ok(None);
+    };
+    // Where the folder is missing, nothing was fetched.
+    let entries = fs::read_dir(folder.path().join(SOURCE))
+        .into_iter()
+        .flatten();
+    Ok(entries.flatten().find_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let version = name.strip_prefix(package)?.strip_prefix('_')?.to_owned();
+        let tarball = tarball_in(&entry.path(), package);
+        tarball.exists().then_some((version, tarball))
+    }))
+}
+
+/// The tarball in a folder that a source package was unpacked to.
+fn tarball_in(dir: &Path, package: &str) -> PathBuf {
+    dir.join(format!("usr/src/{package}.tar.xz"))
 }
 
 /// apt with its state in the cache folder.

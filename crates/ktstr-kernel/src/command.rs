@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Ended {
         /// How.
         status: String,
-        /// The end of what it printed on stderr, or on stdout if there is nothing on stderr.
+        /// The end of what it printed on stderr, or on stdout if there is nothing on stderr; see [`last_lines`].
         output: String,
     },
     /// It said that the disk is full.
@@ -149,10 +149,22 @@ impl Failure {
     }
 }
 
+/// The end of what a program said, but no later than its first error: what follows that, from the same file or from what
+/// was compiled beside it, can be longer than what is quoted. Of `make`, whose every level repeats that something failed,
+/// nothing is quoted unless it is all there is.
 fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..]
+    let is_of_make = |line: &&str| line.starts_with("make") && line.contains(": *** ");
+    let all: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    let mut lines: Vec<&str> = all.iter().copied().filter(|l| !is_of_make(l)).collect();
+    if lines.is_empty() {
+        lines = all;
+    }
+    let last = lines.len().saturating_sub(LAST_LINES);
+    let first_error = lines.iter().position(|line| line.contains("error: "));
+    let start = first_error.map_or(last, |at| at.min(last));
+    lines[start..]
         .iter()
+        .take(LAST_LINES)
         .map(|l| format!("  {l}"))
         .collect::<Vec<_>>()
         .join("\n")

@@ -22,13 +22,17 @@ const ESSENTIAL: [&str; 10] = [
     "CONFIG_SCHED_CLASS_EXT",
 ];
 
+/// Options of ktstr's own of which one will do: the second is newer than sched_ext, and then goes before the first.
+const EITHER: [&str; 2] = ["CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY"];
+
 /// The lines of a configuration, by option.
 type Options = BTreeMap<String, String>;
 
 /// What a build asks for.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// All of it, one line an option.
+    /// All of it, one line an option; the user's come last, since of two lines that choose among the same options the
+    /// last one counts.
     pub(super) text: String,
     options: Options,
     /// The options that the user's own files set.
@@ -39,7 +43,7 @@ impl Wanted {
     /// ktstr's own options with those of the user's files over them.
     pub(super) fn read(fragments: &[PathBuf]) -> Result<Self, KernelError> {
         let mut options = parse(OWN);
-        let mut by_user = Vec::new();
+        let mut of_user = Options::new();
         for path in fragments {
             let text = fs::read_to_string(path).map_err(|e| KernelError::io("read", path, e))?;
             let own = parse(&text);
@@ -51,11 +55,16 @@ impl Wanted {
                         .to_owned(),
                 });
             }
-            by_user.extend(own.keys().cloned());
-            options.extend(own);
+            of_user.extend(own);
         }
-        let mut text = options.values().cloned().collect::<Vec<_>>().join("\n");
-        text.push('\n');
+        options.retain(|name, _| !of_user.contains_key(name));
+        let text = options
+            .values()
+            .chain(of_user.values())
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let by_user = of_user.keys().cloned().collect();
+        options.extend(of_user);
         Ok(Self {
             text,
             options,
@@ -69,6 +78,12 @@ impl Wanted {
         let text = fs::read_to_string(config).map_err(|e| KernelError::io("read", config, e))?;
         let got = parse(&text);
         let is_off = |line: &str| line.ends_with(" is not set");
+        let other_is_there = |name: &str| {
+            EITHER.contains(&name)
+                && EITHER
+                    .iter()
+                    .any(|name| got.get(*name).is_some_and(|line| !is_off(line)))
+        };
         let (refused, missed): (Vec<_>, Vec<_>) = self
             .options
             .iter()
@@ -87,7 +102,11 @@ impl Wanted {
                 lines: lines.join(", "),
             });
         }
-        Ok(missed.into_iter().map(|(_, line)| line).collect())
+        Ok(missed
+            .into_iter()
+            .filter(|(name, _)| !other_is_there(name))
+            .map(|(_, line)| line)
+            .collect())
     }
 }
 

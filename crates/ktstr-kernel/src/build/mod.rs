@@ -91,7 +91,13 @@ impl Build<'_> {
 
     fn cached(&self, source: &Source) -> Result<Option<Kernel>, KernelError> {
         let (whole, _) = self.cache.scan()?;
-        Ok(whole.into_iter().find(|kernel| kernel.source == *source))
+        let Source::Built { inputs_sha256, .. } = source else {
+            return Ok(None);
+        };
+        // Where the same source lies is no part of it.
+        Ok(whole.into_iter().find(|kernel| {
+            matches!(&kernel.source, Source::Built { inputs_sha256: of_kernel, .. } if of_kernel == inputs_sha256)
+        }))
     }
 
     fn make(
@@ -128,15 +134,22 @@ impl Build<'_> {
         )?;
         progress::end(listener, &stage);
         let config = objects.join(".config");
-        for missed in wanted.check(&config, &self.origin.to_string())? {
-            progress::end(listener, &format!("note: this source has no {missed}"));
+        let missed = wanted.check(&config, &self.origin.to_string())?;
+        if !missed.is_empty() {
+            let lines = missed.join(", ");
+            progress::note(
+                listener,
+                &format!("note: this source lacks, or other options rule out: {lines}"),
+            );
         }
         let stage = format!("building {}", self.origin);
         let mut compiled = 0_u32;
         make.run(&["bzImage"], |line| {
             if let Some((_, file)) = line.trim_start().split_once("CC ") {
                 compiled += 1;
-                let what = format!("{stage}: {compiled} files, {}", file.trim());
+                let file = Path::new(file.trim());
+                let file = file.strip_prefix(&objects).unwrap_or(file).display();
+                let what = format!("{stage}: {compiled} files, {file}");
                 progress::tell(listener, &what, None, false);
             }
         })?;

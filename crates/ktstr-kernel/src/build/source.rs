@@ -68,13 +68,17 @@ impl Origin {
                 "there is no such file or folder, and it is no name of a package such as linux-source-6.12",
             ));
         }
-        if offline {
-            return Err(KernelError::Offline {
+        let (version, tarball) = if offline {
+            apt::fetched_source(cache, package)?.ok_or_else(|| KernelError::Offline {
                 request: Some(text.to_owned()),
-                looked_at: vec!["Debian's archive: not asked".to_owned()],
-            });
-        }
-        let (version, tarball) = apt::fetch_source(cache, package, listener)?;
+                looked_at: vec![
+                    "packages fetched before: it is none of them".to_owned(),
+                    "Debian's archive: not asked".to_owned(),
+                ],
+            })?
+        } else {
+            apt::fetch_source(cache, package, listener)?
+        };
         Ok(Self::Debian {
             package: package.to_owned(),
             version,
@@ -128,14 +132,13 @@ impl Origin {
         self.tarball().and_then(unpacker_of)
     }
 
-    /// Text that differs when the source does: what a file holds, what a package's version is; of a tree the path,
-    /// length and time of change of each file, since reading it all would take minutes.
+    /// Text that differs when the source does: what a tarball holds, whether a package brought it or the user; of a tree
+    /// the name, length and time of change of each file, since reading it all would take minutes.
     pub(super) fn identity(&self, listener: &mut Listener<'_>) -> Result<String, KernelError> {
         let stage = format!("reading {self}");
         progress::begin(listener, &stage);
         let identity = match self {
-            Self::Debian { .. } => self.to_string(),
-            Self::Tarball(path) => {
+            Self::Tarball(path) | Self::Debian { tarball: path, .. } => {
                 let mut hash = Sha256::new();
                 File::open(path)
                     .and_then(|mut file| io::copy(&mut file, &mut HashWriter(&mut hash)))

@@ -35,6 +35,14 @@ impl Home {
         Cache::at(self.0.path().join("cache"))
     }
     fn build_of(&self, source: &Path, fragments: &[PathBuf]) -> Result<Kernel, KernelError> {
+        self.heard_build_of(source, fragments, &mut |_| {})
+    }
+    fn heard_build_of(
+        &self,
+        source: &Path,
+        fragments: &[PathBuf],
+        listener: &mut Listener<'_>,
+    ) -> Result<Kernel, KernelError> {
         let cache = self.cache();
         let origin = Origin::of(source.to_str().unwrap(), &cache, true, &mut |_| {})?;
         let compiler = "made".to_owned();
@@ -43,7 +51,7 @@ impl Home {
             origin: &origin,
             compiler,
         }
-        .run(fragments, &mut |_| {})
+        .run(fragments, listener)
     }
     fn build(&self) -> Result<Kernel, KernelError> {
         self.build_of(&self.0.path().join("tree"), &[])
@@ -90,6 +98,78 @@ fn what_was_built_of_the_same_is_taken_from_the_cache() {
 }
 
 #[test]
+fn the_same_source_in_another_place_is_the_same_kernel() {
+    let home = Home::new(WORKS.trim_end_matches(" && echo x >>count\n"));
+    let first = home.build().unwrap();
+    let copied = Command::new("cp")
+        .current_dir(home.0.path())
+        .args(["-a", "tree", "moved"])
+        .status();
+    assert!(copied.unwrap().success());
+    let mut stages = Vec::new();
+    let moved = home.0.path().join("moved");
+    let again = home.heard_build_of(&moved, &[], &mut |news| stages.push(news.what.clone()));
+    assert_eq!(again.unwrap(), first);
+    assert!(
+        stages.iter().all(|what| what.starts_with("reading ")),
+        "{stages:?}"
+    );
+}
+
+#[test]
+fn of_options_that_exclude_one_another_the_users_counts() {
+    // Of a choice the last line counts, as in a kernel's own configuration program.
+    let chooses = WORKS.replace(
+        "cp $(KCONFIG_ALLCONFIG) $(O)/.config",
+        "grep -v '^CONFIG_HZ_' $(KCONFIG_ALLCONFIG) >$(O)/.config; \\\n\
+         \tgrep '^CONFIG_HZ_' $(KCONFIG_ALLCONFIG) | tail -n 1 >>$(O)/.config",
+    );
+    let home = Home::new(&chooses);
+    let fragment = home.file("extra", b"CONFIG_HZ_1000=y\n");
+    let mut notes = Vec::new();
+    let tree = home.0.path().join("tree");
+    let kernel = home.heard_build_of(&tree, &[fragment], &mut |news| {
+        if news.done && news.percent.is_none() {
+            notes.push(news.what.clone());
+        }
+    });
+    let config = fs::read_to_string(kernel.unwrap().config.unwrap()).unwrap();
+    assert!(config.contains("CONFIG_HZ_1000=y\n"), "{config}");
+    assert_eq!(
+        notes,
+        ["note: this source lacks, or other options rule out: CONFIG_HZ_250=y"]
+    );
+}
+
+#[test]
+fn nothing_is_noted_where_one_of_two_options_will_do() {
+    for newer in ["PREEMPT_LAZY=y", "PREEMPT=y"] {
+        let drops = format!("grep -v CONFIG_{newer} $(KCONFIG_ALLCONFIG) >");
+        let home = Home::new(&WORKS.replace("cp $(KCONFIG_ALLCONFIG)", &drops));
+        let tree = home.0.path().join("tree");
+        let built = home.heard_build_of(&tree, &[], &mut |news| {
+            assert!(!news.what.starts_with("note"), "{news:?}");
+        });
+        built.unwrap();
+    }
+}
+
+#[test]
+fn progress_names_files_as_short_as_they_can_be() {
+    let home = Home::new(&WORKS.replace("CC      init", "CC      $(O)/tools/objtool"));
+    let mut heard = Vec::new();
+    let tree = home.0.path().join("tree");
+    let built = home.heard_build_of(&tree, &[], &mut |news| heard.push(news.what.clone()));
+    built.unwrap();
+    assert!(
+        heard
+            .iter()
+            .any(|what| what.ends_with(": 1 files, tools/objtool/main.o")),
+        "{heard:?}"
+    );
+}
+
+#[test]
 fn a_tarball_is_built_and_nothing_of_it_is_left() {
     let home = Home::new(WORKS);
     for (name, flag) in [("t.tar.gz", "-czf"), ("t.tar", "-cf")] {
@@ -109,6 +189,27 @@ fn a_tarball_is_built_and_nothing_of_it_is_left() {
 }
 
 #[test]
+fn offline_a_package_is_what_was_fetched_before() {
+    let home = Home::new(WORKS);
+    let cache = home.cache();
+    let of = |name| Origin::of(name, &cache, true, &mut |_| {});
+    let error = of("linux-source-6.12").unwrap_err();
+    assert!(matches!(error, KernelError::Offline { .. }), "{error}");
+    drop(cache.folder("apt").unwrap());
+    let tarball = home.file(
+        "cache/apt/source/linux-source-6.12_6.12.117-1/usr/src/linux-source-6.12.tar.xz",
+        b"",
+    );
+    let origin = of("debian:linux-source-6.12").unwrap();
+    assert_eq!(origin.to_string(), "linux-source-6.12 6.12.117-1");
+    assert!(
+        matches!(&origin, Origin::Debian { tarball: found, .. } if *found == tarball),
+        "{origin:?}"
+    );
+    assert!(of("linux-source-6.1").is_err());
+}
+
+#[test]
 fn a_tree_that_does_not_build_shows_the_compilers_last_lines() {
     let home = Home::new(
         "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@echo 'kernel/sched/ext.c:1: error: oh' >&2; exit 1\n",
@@ -119,6 +220,23 @@ fn a_tree_that_does_not_build_shows_the_compilers_last_lines() {
     assert!(text.contains("kernel/sched/ext.c:1: error: oh"), "{text}");
     assert!(text.contains("make bzImage in "), "{text}");
     assert!(home.cache().scan().unwrap().0.is_empty());
+}
+
+#[test]
+fn the_first_error_is_shown_whatever_follows_it() {
+    let home = Home::new(
+        "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\
+         \t@echo 'kernel/sched/ext.c:9:1: error: oh' >&2; \\\n\
+         \tfor i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do echo \"mm/slub.c:$$i: warning: well\" >&2; done; \\\n\
+         \tfor i in 5 4 3 2 1; do echo \"make[$$i]: *** [mm/slub.o] Error 1\" >&2; done; exit 1\n",
+    );
+    let text = home.build().unwrap_err().to_string();
+    assert!(text.contains("ext.c:9:1: error: oh"), "{text}");
+    assert!(!text.contains("***"), "{text}");
+    // Where only make speaks, it is heard.
+    let silent = "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@exit 1\n";
+    let text = Home::new(silent).build().unwrap_err().to_string();
+    assert!(text.contains("*** [Makefile:4: bzImage] Error 1"), "{text}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod fault;
 mod hang;
 mod judgement;
 mod kernel_log;
+mod misfit;
 pub(super) mod schedule;
 mod scheduler_exit;
 mod verifier_log;
@@ -222,6 +223,14 @@ fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
 fn finished(case: &Case, said: &Transcript) -> Judgement {
     if let Some(reason) = &said.not_attached {
         let refusal = verifier_log::of(&said.scheduler_log);
+        if let (None, Some(misfit)) = (&refusal, misfit::of(&said.scheduler_log)) {
+            let finding = Finding::NotAttached {
+                scheduler: case.scheduler.to_owned(),
+                why: misfit.to_string(),
+                log: last_words(&said.scheduler_log),
+            };
+            return Judgement::unanswered(Fault::Undetermined, finding).because(misfit.evidence());
+        }
         let why = refusal.as_ref().map(ToString::to_string);
         let evidence = match &refusal {
             Some(_) => format!("{reason}; its whole log is in scheduler.log"),

@@ -185,6 +185,26 @@ fn a_refused_scheduler_shows_its_last_words() {
 }
 
 #[test]
+fn a_scheduler_that_does_not_fit_the_kernel_is_not_accused() {
+    let log = ToHost::Output {
+        stream: ktstr_guest::protocol::Stream::Scheduler,
+        text: "libbpf: extern (func ksym) 'scx_bpf_create_dsq': func_proto [171] incompatible with vmlinux [97242]\n\
+               libbpf: failed to load object 'bpf_bpf'\n"
+            .into(),
+    };
+    let refused = ToHost::SchedulerNotAttached {
+        reason: "it exited with code 1 before it attached".into(),
+    };
+    let judgement = judge(&CASE, &End::Bye, &said(vec![log, refused]), "", None);
+    assert!(judgement.result.is_inconclusive());
+    assert_eq!(judgement.fault, Some(Fault::Undetermined));
+    let text = message(&judgement);
+    assert!(text.contains("do not fit: `scx_bpf_create_dsq`"), "{text}");
+    let evidence = judgement.evidence.unwrap_or_default();
+    assert!(evidence.contains("func_proto [171]"), "{evidence}");
+}
+
+#[test]
 fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
     let judgement = judge(
         &CASE,

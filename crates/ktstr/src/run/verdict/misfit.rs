@@ -1,0 +1,111 @@
+//! Whether libbpf refused to load a scheduler because it and this kernel do not fit: the scheduler calls a function, or
+//! reads a variable, that the kernel's type information (BTF) lacks or describes otherwise. That is no defect of the
+//! scheduler's code, and no proof of one of the kernel's: either the BTF is wrong (pahole before 1.31 leaves kfuncs of
+//! sched_ext out, or gives them another prototype), or the scheduler was built for another version.
+//!
+//! The messages are those of `bpf_object__resolve_ksym_*` in libbpf.c, which prints them as warnings only when the load
+//! then fails.
+
+use std::fmt;
+
+const BEFORE_NAME: [&str; 2] = ["extern (func ksym) '", "extern (var ksym) '"];
+
+/// What does not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misfit<'a> {
+    /// The function or variable.
+    name: &'a str,
+    how: How,
+    /// The line of libbpf's that says so.
+    pub(super) line: &'a str,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum How {
+    /// Its type is another one than the scheduler was built with.
+    Differs,
+    /// The kernel's BTF does not have it.
+    Missing,
+}
+
+/// The last misfit in a scheduler's log; `None` if it holds none.
+pub(super) fn of(log: &str) -> Option<Misfit<'_>> {
+    log.lines().rev().find_map(|line| {
+        let rest = BEFORE_NAME
+            .iter()
+            .find_map(|before| Some(line.split_once(before)?.1))?;
+        let (name, said) = rest.split_once("': ")?;
+        let how = if said.contains("incompatible ") {
+            How::Differs
+        } else if said.starts_with("not found in kernel") {
+            How::Missing
+        } else {
+            return None;
+        };
+        let line = line.trim();
+        Some(Misfit { name, how, line })
+    })
+}
+
+impl fmt::Display for Misfit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name;
+        f.write_str("this kernel and this scheduler do not fit: ")?;
+        match self.how {
+            How::Differs => write!(f, "`{name}` has another type in the kernel's BTF"),
+            How::Missing => write!(f, "the kernel's BTF has no `{name}`"),
+        }
+    }
+}
+
+impl Misfit<'_> {
+    /// What speaks for it, and what to do.
+    pub(super) fn evidence(&self) -> String {
+        format!(
+            "{:?}: the kernel's BTF is incomplete (pahole before 1.31), or the scheduler was built for another version; \
+             take another kernel (KTSTR_KERNEL), or build the scheduler for this one",
+            self.line
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        for (line, says) in [
+            (
+                "libbpf: extern (func ksym) 'scx_bpf_create_dsq': func_proto [171] incompatible with vmlinux [97242]",
+                "`scx_bpf_create_dsq` has another type in the kernel's BTF",
+            ),
+            (
+                "libbpf: extern (func ksym) 'scx_bpf_new': not found in kernel or module BTFs",
+                "the kernel's BTF has no `scx_bpf_new`",
+            ),
+            (
+                "libbpf: extern (var ksym) 'root': incompatible types, expected [3] struct x, but kernel has [7] int y",
+                "`root` has another type in the kernel's BTF",
+            ),
+        ] {
+            let log = format!("starting\n{line}\nlibbpf: failed to load object 'bpf_bpf'\n");
+            let misfit = of(&log).expect("a misfit");
+            assert!(misfit.to_string().ends_with(says), "{misfit}");
+            assert!(misfit.evidence().contains(line), "{}", misfit.evidence());
+        }
+    }
+
+    #[test]
+    fn what_is_no_misfit_is_none() {
+        for log in [
+            "",
+            "attached\n",
+            include_str!("../../../tests/data/refused.log"),
+            "libbpf: extern (func ksym) 'x",
+            "libbpf: extern (func ksym) 'x': resolved to kernel [12]\n",
+        ] {
+            assert_eq!(of(log), None, "{log}");
+        }
+    }
+}
