@@ -64,7 +64,7 @@ struct Summary {
     unreadable: u64,
 }
 
-/// Prints it.
+/// Prints the summary of a recorded schedule.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let record = replay::find(&options.record, &runs_root())?;
     let path = record.with_file_name(SCHEDULE_FILE);

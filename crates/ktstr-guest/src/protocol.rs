@@ -40,7 +40,7 @@ impl std::fmt::Display for ProcessEnd {
 /// A signal that a process sent to another, not the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentSignal {
-    /// Its number.
+    /// The signal's number, as in signal(7).
     pub signal: i32,
     /// Thread id of the sender.
     pub sender: i32,
@@ -59,12 +59,12 @@ pub enum ToHost {
         /// The topology the kernel sees, as `{numa}n{llcs}l{cores}c{threads}t`, or why it has
         /// no such form.
         topology: Result<String, String>,
-        /// Online CPUs.
+        /// How many CPUs are on line.
         cpus: u32,
     },
     /// The scheduler under test has taken the CPUs over.
     SchedulerAttached {
-        /// Its process.
+        /// Process id of the scheduler.
         pid: i32,
         /// Name of its ops, as in `/sys/kernel/sched_ext/root/ops`.
         ops: String,
@@ -73,12 +73,12 @@ pub enum ToHost {
     },
     /// The scheduler under test did not come up.
     SchedulerNotAttached {
-        /// One sentence.
+        /// One sentence for people.
         reason: String,
     },
     /// The scheduler under test ended before it was told to.
     SchedulerDied {
-        /// How.
+        /// How the process ended.
         end: ProcessEnd,
         /// The last signal that a process sent to it, where the kernel can trace that.
         signal: Option<SentSignal>,
@@ -91,7 +91,7 @@ pub enum ToHost {
     Loaded,
     /// The test process has its job.
     TestStarted {
-        /// Its process.
+        /// Process id of the test process.
         pid: i32,
     },
     /// The test function is called: the next instruction is its first.
@@ -115,9 +115,9 @@ pub enum ToHost {
         op_count: u32,
         /// A bit for each kind of op, at its `Op::wire_index`.
         op_kinds: u64,
-        /// Live cgroups.
+        /// How many cgroups there are once the step is set up.
         cgroup_count: u32,
-        /// Live workers.
+        /// How many workers there are once the step is set up.
         worker_count: u32,
         /// Iterations of all workers so far.
         total_iterations: u64,
@@ -140,9 +140,9 @@ pub enum ToHost {
     },
     /// Bytes of a stream, lossily decoded.
     Output {
-        /// Which.
+        /// The stream that the text was written to.
         stream: Stream,
-        /// What.
+        /// The text, in which bytes that are no UTF-8 are replaced.
         text: String,
     },
     /// What the test function returned.
@@ -159,7 +159,7 @@ pub enum ToHost {
     },
     /// The test process is gone.
     TestEnded {
-        /// How.
+        /// How the process ended.
         end: ProcessEnd,
         /// The kernel's out-of-memory killer did it.
         oom_killed: bool,
@@ -171,7 +171,7 @@ pub enum ToHost {
     },
     /// The guest side itself failed: the harness's fault, never the scheduler's.
     HarnessError {
-        /// One sentence.
+        /// One sentence for people.
         message: String,
     },
     /// Nothing more will come; the guest powers off.

@@ -7,12 +7,12 @@ pub(crate) enum Kind {
     Bool,
     /// An integer that may not be zero.
     Positive {
-        /// The largest.
+        /// The largest value that is accepted.
         max: u64,
     },
-    /// An integer.
+    /// An integer that may be zero.
     Integer {
-        /// The largest.
+        /// The largest value that is accepted.
         max: u64,
     },
     /// A floating-point literal.
@@ -62,7 +62,7 @@ pub(crate) struct Key {
 /// Whether a key has an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// It has.
+    /// It has one, whatever its value.
     Available,
     /// Not yet, whatever its value.
     Later,

@@ -101,7 +101,7 @@ impl Folder {
         Self::private(&self.path.join(name), self.place)
     }
 
-    /// Its path.
+    /// The path that the folder was opened by, without a slash at its end.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -75,7 +75,7 @@ impl Store {
         self.known.iter()
     }
 
-    /// The file.
+    /// The file that holds the results, one to a line.
     pub fn path(&self) -> &Path {
         &self.path
     }

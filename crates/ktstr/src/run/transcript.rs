@@ -15,7 +15,7 @@ const CUT: &str = "\n[... the rest was left out ...]\n";
 /// Stimulus events kept: a scenario has a handful, a hostile guest could send millions.
 const EVENTS_CAP: usize = 100_000;
 
-/// Everything said.
+/// All that the guest has said up to now.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Transcript {
     pub(super) hello: Option<Hello>,
