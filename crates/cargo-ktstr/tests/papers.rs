@@ -347,37 +347,32 @@ fn the_defaults_of_the_attributes_are_those_of_an_entry() {
     assert!(entry.extra_sched_args.is_empty() && entry.extra_include_files.is_empty());
 }
 
+/// The packages that `cargo tree` prints for these arguments, each with its version and its features.
+fn features(arguments: &[&str]) -> BTreeSet<String> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--offline", "--prefix", "none"])
+        .args(["-f", "{p} with features {f}"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .collect()
+}
+
 /// Cargo unifies the features of what it builds together: one that the rest of the workspace turns on in a
 /// dependency of scx-ktstr would make another binary of it, with templates of its own.
 #[test]
 fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
-    let tree = |selection: &[&str]| -> BTreeSet<String> {
-        let output = std::process::Command::new(env!("CARGO"))
-            .current_dir(root())
-            .args([
-                "tree",
-                "--locked",
-                "--offline",
-                "-e",
-                "normal",
-                "--prefix",
-                "none",
-            ])
-            .args(["-f", "{p} with features {f}"])
-            .args(selection)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let text = String::from_utf8_lossy(&output.stdout);
-        text.lines()
-            .map(|line| line.trim_end_matches(" (*)").to_owned())
-            .collect()
-    };
-    let (alone, together) = (tree(&["-p", "scx-ktstr"]), tree(&["--workspace"]));
+    let alone = features(&["-e", "normal", "-p", "scx-ktstr"]);
+    let together = features(&["-e", "normal", "--workspace"]);
     assert!(
         alone.iter().any(|line| line.starts_with("libbpf-rs ")),
         "{alone:?}"
@@ -386,5 +381,19 @@ fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
     assert!(
         differing.is_empty(),
         "with the workspace other features are on; turn them on in schedulers/scx-ktstr/Cargo.toml too: {differing:?}"
+    );
+}
+
+/// A feature that only the dependencies of tests turn on would have the workspace compiled twice: for its
+/// programs, and for its tests.
+#[test]
+fn programs_and_tests_are_built_on_the_same_dependencies() {
+    let programs = features(&["-e", "normal,build", "--workspace"]);
+    let tests = features(&["-e", "normal,build,dev", "--workspace"]);
+    assert!(tests.iter().any(|line| line.starts_with("proptest ")));
+    let differing: Vec<_> = programs.difference(&tests).collect();
+    assert!(
+        differing.is_empty(),
+        "tests turn on more of these; turn it on in crates/cargo-ktstr/Cargo.toml too: {differing:?}"
     );
 }
