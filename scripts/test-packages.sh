@@ -16,8 +16,11 @@ trap 'rm -rf "$work"' EXIT
 say() { printf -- '-- %s\n' "$*"; }
 
 say "publish every crate of the workspace, without uploading it"
+$cargo publish --workspace --dry-run --no-verify --allow-dirty --quiet --target-dir "$work/published"
+
+say "package every crate of the workspace"
 packages=$work/target
-$cargo publish --workspace --dry-run --no-verify --allow-dirty --quiet --target-dir "$packages"
+$cargo package --workspace --no-verify --allow-dirty --quiet --target-dir "$packages"
 
 say "make a directory source of them"
 source=$work/source
