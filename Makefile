@@ -1,4 +1,8 @@
 # Each target sees to its own set-up. A second call finds everything there and installs nothing.
+#
+# Cargo is asked for the whole workspace and one part of it by name, not for a package (-p): which features the
+# dependencies have, and so what can be used again, depends on the packages that are chosen. Every other choice
+# compiles most of the workspace once more.
 CARGO ?= cargo
 
 # A scheduler of somebody else, as the package registry has it. The test names this path.
@@ -24,12 +28,12 @@ deps:
 	@scripts/deps.sh
 
 demo: deps
-	$(CARGO) build -p scx-ktstr -p cargo-ktstr
-	@$(CARGO) run --quiet -p cargo-ktstr -- demo
+	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
+	@$(CARGO) run --quiet --bin cargo-ktstr -- demo
 
 # The scheduler under test must lie where cargo puts binaries before a test looks for it. A red test hides no other.
 test: deps
-	$(CARGO) build -p scx-ktstr
+	$(CARGO) build --workspace --bin scx-ktstr
 	$(CARGO) test --workspace --no-fail-fast
 
 # Fetches what is not cached yet: some 15 to 50 MB a kernel.
@@ -37,11 +41,12 @@ kernels: deps
 	CARGO=$(CARGO) scripts/kernels.sh
 
 test-registry: deps $(BPFLAND)
-	$(CARGO) test -p cargo-ktstr --test registry_scheduler
+	$(CARGO) test --workspace --test registry_scheduler
 
-# Its build looks for `clang` and nothing else, which Debian 12 does not have under that name.
+# Its build looks for `clang` and nothing else, which Debian 12 does not have under that name. What schedules is the BPF
+# program, which clang optimises in any case: to optimise the rest fully only takes time.
 $(BPFLAND):
-	clang=$$(scripts/deps.sh --clang) && BPF_CLANG=$$clang CLANG=$$clang \
+	clang=$$(scripts/deps.sh --clang) && BPF_CLANG=$$clang CLANG=$$clang CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
 	    $(CARGO) install scx_bpfland --version $(BPFLAND_VERSION) --locked --root $(REGISTRY)
 
 # A red seed is printed with the command that runs it again.
@@ -54,18 +59,18 @@ packages: deps
 
 # Each comparison says how many runs gave how many digests.
 determinism: deps $(BPFLAND)
-	$(CARGO) build -p scx-ktstr
+	$(CARGO) build --workspace --bin scx-ktstr
 	KTSTR_DETERMINISM_RUNS=$${KTSTR_DETERMINISM_RUNS:-100} \
-	    $(CARGO) test -p ktstr --test determinism -- --include-ignored --nocapture
+	    $(CARGO) test --workspace --test determinism -- --include-ignored --nocapture
 
 bench: deps
-	$(CARGO) build -p scx-ktstr -p cargo-ktstr
-	@$(CARGO) run --quiet -p cargo-ktstr -- bench
+	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
+	@$(CARGO) run --quiet --bin cargo-ktstr -- bench
 
 # The scheduler's build script compiles BPF, so clippy needs the set-up as well. `--all-targets` leaves out the test
 # that `make test-registry` runs.
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p cargo-ktstr --test registry_scheduler -- -D warnings
+	$(CARGO) clippy --workspace --test registry_scheduler -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet

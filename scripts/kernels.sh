@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target=${CARGO_TARGET_DIR:-target}
 cargo=${CARGO:-cargo}
-$cargo build --quiet -p scx-ktstr -p cargo-ktstr
+$cargo build --quiet --workspace --bin scx-ktstr --bin cargo-ktstr
 ktstr() { "$target/debug/cargo-ktstr" ktstr "$@"; }
 
 # Reads the table of what is offered: one kernel of each series, then the other flavours of the newest series that
@@ -48,7 +48,7 @@ acceptance() {
     if [[ -x ../shared/acceptance/run ]]; then
         ../shared/acceptance/run "$PWD"
     else
-        $cargo test --quiet -p ktstr --test first_run
+        $cargo test --quiet --workspace --test first_run
     fi
 }
 

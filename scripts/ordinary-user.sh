@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ktstr as somebody uses it who is not root: a clone in a home, the demo twice, doctor, acceptance, and that part of the
-# suite that depends on who runs it.
+# ktstr as somebody uses it who is not root: a clone in a home, the demo twice, doctor, the packages, acceptance, and that
+# part of the suite that depends on who runs it.
 #
 #   scripts/ordinary-user.sh [USER]
 #
@@ -77,7 +77,9 @@ demo_twice() {
     rm -f "$out"
 }
 
-doctor() { as_user cargo run --quiet -p cargo-ktstr -- doctor || fail "doctor finds something missing for $user"; }
+doctor() { as_user cargo run --quiet --bin cargo-ktstr -- doctor || fail "doctor finds something missing for $user"; }
+
+packages() { as_user scripts/test-packages.sh || fail "the packages as $user"; }
 
 acceptance() {
     [[ -x ../shared/acceptance/run ]] || return 0
@@ -88,11 +90,10 @@ acceptance() {
 }
 
 # Warm starts on each level, bad input, what stays after a kill, folders, locks and the queue, runs on the host, both
-# clocks.
+# clocks. With --workspace: each choice of packages has its own set of features, and would compile all again.
 part_of_the_suite() {
-    as_user cargo test --no-fail-fast -p ktstr-state -p ktstr-record -p ktstr-kernel --lib
-    as_user cargo test --no-fail-fast -p cargo-ktstr --bins
-    as_user cargo test --no-fail-fast -p ktstr --test bad_input --test first_run --test hygiene --test nextest --test warm
+    as_user cargo test --no-fail-fast --workspace --lib --bins \
+        --test bad_input --test first_run --test hygiene --test nextest --test warm
 }
 
 make_user
@@ -100,7 +101,7 @@ say "a clone for $user in $clone"
 give_clone
 give_dependencies
 chown -R "$user:" "$home"
-for part in demo_twice doctor acceptance part_of_the_suite; do
+for part in demo_twice doctor part_of_the_suite acceptance packages; do
     start=$SECONDS
     say "$part as $user"
     "$part"

@@ -57,7 +57,7 @@ trap 'rm -f "$log"' EXIT
 failed=
 passed=0
 # The scheduler under test must lie where the tests look for it.
-${CARGO:-cargo} build --quiet -p scx-ktstr
+${CARGO:-cargo} build --quiet --workspace --bin scx-ktstr
 for seed in $seeds; do
     echo "seed $seed"
     # shellcheck disable=SC2086 # the list is meant to be split

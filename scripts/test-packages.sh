@@ -1,11 +1,12 @@
 #!/bin/sh
-# Tries the crates as a registry would serve them: packages all of them, makes a directory source of these and of what
-# they depend on, and, in folders outside the checkout,
-#   1. builds a crate that depends on the packaged ktstr, and runs its test in a virtual machine;
-#   2. installs the packaged cargo-ktstr, and runs its demo in an empty folder.
+# Tries the crates as a registry would serve them: publishes all of them without uploading any, makes a directory source
+# of these packages and of what they depend on, and, in folders outside the checkout,
+#   1. installs the packaged cargo-ktstr, and runs its demo in an empty folder with the scheduler that came with it;
+#   2. builds a crate that depends on the packaged ktstr, and runs its test in a virtual machine.
+# So every crate is compiled from its package, which is why the dry run of publishing does not compile it once more.
 #
-# Exit: 0 both passed; else the exit code of what failed.
-# Needs: what `make deps` installs, and the crates of Cargo.lock in cargo's cache or a registry to fetch them from.
+# Exit: 0 all passed; else the exit code of what failed.
+# Needs: what `make deps` installs, and a registry: cargo asks its index what is published, and refuses to do so off line.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -13,6 +14,9 @@ cargo=${CARGO:-cargo}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 say() { printf -- '-- %s\n' "$*"; }
+
+say "publish every crate of the workspace, without uploading it"
+$cargo publish --workspace --dry-run --no-verify --allow-dirty --quiet --target-dir "$work/published"
 
 say "package every crate of the workspace"
 packages=$work/target
@@ -26,8 +30,7 @@ for package in "$packages"/package/*.crate; do
     folder=$source/$(basename "$package" .crate)
     printf '{"files":{},"package":"%s"}' "$(sha256sum "$package" | cut -d' ' -f1)" >"$folder/.cargo-checksum.json"
 done
-mkdir -p "$work/.cargo"
-cat >"$work/.cargo/config.toml" <<TOML
+cat >"$work/config.toml" <<TOML
 [source.crates-io]
 replace-with = "packaged"
 
@@ -38,6 +41,9 @@ directory = "$source"
 offline = true
 TOML
 
+# Said on the command line: `cargo install` does not look for a configuration above the current folder.
+from_packages() { $cargo --config "$work/config.toml" "$@"; }
+
 # Nothing of the checkout may be found by accident: every command below runs in a folder below $work.
 version=$($cargo metadata --no-deps --format-version 1 | sed -n 's/.*"name":"cargo-ktstr","version":"\([^"]*\)".*/\1/p')
 export CARGO_TARGET_DIR="$work/build"
@@ -45,10 +51,18 @@ export CARGO_TARGET_DIR="$work/build"
 say "install cargo-ktstr $version and run its demo in an empty folder"
 mkdir "$work/empty"
 cd "$work/empty"
-$cargo install --quiet --locked "cargo-ktstr@$version" --root "$work/root"
+# The profile of tests, so that the crate below finds its dependencies compiled.
+from_packages install --debug --quiet --locked "cargo-ktstr@$version" --root "$work/root"
 PATH=$work/root/bin:$PATH
 export PATH
-$cargo ktstr demo
+status=0
+$cargo ktstr demo >"$work/demo" || status=$?
+cat "$work/demo"
+[ "$status" -eq 0 ] || exit "$status"
+grep -q "^ *scheduler *$work/root/bin/ktstr-demo-scheduler " "$work/demo" || {
+    echo "the demo ran another scheduler than the one that was installed with it" >&2
+    exit 1
+}
 
 say "a crate that depends on the packaged ktstr"
 mkdir -p "$work/consumer/src" "$work/consumer/tests"
@@ -74,5 +88,5 @@ fn spins(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("two").workers(2)])
 }
 RUST
-$cargo test --quiet
+from_packages test --quiet
 say "ok"

@@ -91,7 +91,7 @@ enum Command {
     /// Run one test of this binary and print the path of its record: what `bench` calls.
     #[command(hide = true)]
     RunEntry {
-        /// Its name.
+        /// The name of the test's entry.
         name: String,
     },
 }

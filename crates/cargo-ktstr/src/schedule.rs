@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ktstr_record::runs_root;
 use ktstr_schedule::query::{Answers, Idle, Totals, percentile};
 use ktstr_schedule::{Cpu, Pid, SCHEDULE_FILE, Schedule};
@@ -13,6 +13,9 @@ use serde::Serialize;
 use crate::exit::Exit;
 use crate::replay;
 use crate::table::numbers;
+
+/// How many names of tasks are told when none of them was meant.
+const NAMES: usize = 20;
 
 /// What was asked for.
 #[derive(Debug, clap::Args)]
@@ -64,7 +67,7 @@ struct Summary {
     unreadable: u64,
 }
 
-/// Prints it.
+/// Prints the summary of a recorded schedule.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let record = replay::find(&options.record, &runs_root())?;
     let path = record.with_file_name(SCHEDULE_FILE);
@@ -76,12 +79,16 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })?;
     let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
     let answers = Answers::of(&schedule).with_context(|| path.display().to_string())?;
-    let summary = summarise(&schedule, &answers, options);
-    if summary.tasks.is_empty()
-        && let Some(wanted) = &options.task
+    let mut summary = summarise(&schedule, &answers, options);
+    let all = std::mem::take(&mut summary.tasks);
+    if let Some(wanted) = &options.task
+        && !all.iter().any(|task| is(task, wanted))
     {
-        bail!("no task `{wanted}` in {}", path.display());
+        eprintln!("ktstr: {}", no_task(wanted, &all, &path, options.phase));
+        return Ok(Exit::Failed);
     }
+    let chosen = |task: &Task| options.task.as_ref().is_none_or(|wanted| is(task, wanted));
+    summary.tasks = all.into_iter().filter(chosen).collect();
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &summary)?;
         writeln!(out)?;
@@ -117,7 +124,6 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
             }
         })
         .filter(|task| task.totals != Totals::default())
-        .filter(|task| options.task.as_ref().is_none_or(|wanted| is(task, wanted)))
         .collect();
     tasks.sort_by_key(|task| (std::cmp::Reverse(task.totals.run_ns), task.pid));
     let cpus = (0..tables.topology.llc.len() as u16)
@@ -152,6 +158,30 @@ fn summarise(schedule: &Schedule<'_>, answers: &Answers, options: &Options) -> S
 
 fn is(task: &Task, wanted: &str) -> bool {
     wanted.parse() == Ok(task.pid) || task.name.as_ref().is_some_and(|name| name.contains(wanted))
+}
+
+/// The record's answer "no", with the names to choose from: those that ran longest first, each once.
+fn no_task(wanted: &str, tasks: &[Task], path: &Path, phase: Option<u16>) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for task in tasks {
+        let name = match &task.name {
+            Some(name) => escape(name),
+            None => task.pid.to_string(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let more = names.len().saturating_sub(NAMES);
+    names.truncate(NAMES);
+    let names = match (names.is_empty(), more) {
+        (true, _) => "no task did anything".to_owned(),
+        (false, 0) => format!("there are {}", names.join(", ")),
+        (false, more) => format!("there are {} and {more} more", names.join(", ")),
+    };
+    let when = phase.map_or(String::new(), |phase| format!(" in phase {phase}"));
+    let wanted = escape(wanted);
+    format!("no task `{wanted}`{when} in {}; {names}", path.display())
 }
 
 fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {

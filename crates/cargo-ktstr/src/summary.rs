@@ -7,9 +7,9 @@ use serde::Serialize;
 pub struct Summary {
     /// The middle value; of an even number, the mean of the two in the middle.
     pub median: f64,
-    /// The smallest.
+    /// The smallest of the values.
     pub min: f64,
-    /// The largest.
+    /// The largest of the values.
     pub max: f64,
     /// How many there were.
     pub samples: usize,

@@ -132,11 +132,13 @@ fn the_page_of_metrics_is_what_the_command_prints() {
 
 /// The fields of `pub struct name { … }` in `text`.
 fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
-    let (_, body) = text.split_once(&format!("pub struct {name} {{")).unwrap();
+    let (_, body) = text.split_once(&format!("struct {name} {{")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
-    let lines = body
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("pub "));
+    let lines = body.lines().filter_map(|line| {
+        let line = line.trim();
+        line.strip_prefix("pub ")
+            .or_else(|| line.strip_prefix("pub(super) "))
+    });
     lines
         .filter_map(|line| Some(line.split_once(':')?.0))
         .collect()
@@ -196,6 +198,10 @@ fn every_field_of_a_declaration_has_a_reader() {
         ("ktstr-scenario/src/ops/step.rs", "Step"),
         ("ktstr-scenario/src/workload/spec.rs", "WorkSpec"),
         ("ktstr-assert/src/check/assert.rs", "Assert"),
+        // What the guest said: what only the taking in of a message writes, was sent for nothing.
+        ("ktstr/src/run/transcript.rs", "Transcript"),
+        ("ktstr/src/run/transcript.rs", "Hello"),
+        ("ktstr/src/run/transcript.rs", "Attached"),
     ] {
         let declared = root().join("crates").join(file);
         let text = fs::read_to_string(&declared).unwrap();
@@ -204,14 +210,92 @@ fn every_field_of_a_declaration_has_a_reader() {
         for field in fields {
             // An entry is read by whoever runs it; checking that it makes sense is no effect.
             let elsewhere = name == "KtstrTestEntry";
+            // Its names are common ones, and nothing outside of the run sees it.
+            let here = file
+                .ends_with("transcript.rs")
+                .then(|| root().join("crates/ktstr/src/run"));
             let read = sources
                 .iter()
                 .filter(|(path, _)| !elsewhere || !path.ends_with("ktstr/src/entry.rs"))
+                .filter(|(path, _)| here.as_ref().is_none_or(|here| path.starts_with(here)))
                 .any(|(_, text)| reads(text, field));
             assert!(
                 read,
                 "{name}.{field} is declared in {file}, and nobody reads it"
             );
+        }
+    }
+}
+
+/// The variants of `pub enum name { … }` in `text`, each with its named fields.
+fn variants<'a>(text: &'a str, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
+    let (_, body) = text.split_once(&format!("pub enum {name} {{")).unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in body.lines() {
+        let word = line.trim();
+        let is_item = word.starts_with(|c: char| c.is_ascii_alphabetic());
+        if let (true, Some(field)) = (line.starts_with("        "), word.split_once(": ")) {
+            let (_, fields) = all.last_mut().unwrap();
+            fields.extend(is_item.then_some(field.0));
+        } else if is_item {
+            let end = word
+                .find(|c: char| !c.is_alphanumeric())
+                .unwrap_or(word.len());
+            all.push((&word[..end], Vec::new()));
+        }
+    }
+    all
+}
+
+/// Whether a pattern for `variant` in `text` takes its field `field`.
+fn takes(text: &str, variant: &str, field: &str) -> bool {
+    text.match_indices(&format!("{variant} {{"))
+        .any(|(at, start)| {
+            let rest = &text[at + start.len()..];
+            let pattern = rest.split('}').next().unwrap_or_default();
+            let is_pattern = rest[pattern.len()..].starts_with('}');
+            let taken = pattern
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == field);
+            is_pattern && taken && !pattern.contains(&format!("{field}: _"))
+        })
+}
+
+#[test]
+fn a_field_that_is_taken_is_told_from_one_that_is_passed_over() {
+    for (text, taken) in [
+        ("ToHost::Hello { cpus } => {", true),
+        ("ToHost::Hello {\n    cpus: n,\n    ..\n} => {", true),
+        ("ToHost::Hello { .. } => {", false),
+        ("ToHost::Hello { cpus: _ } => {", false),
+        ("ToHost::Hello { all_cpus } => {", false),
+        ("ToHost::Bye { cpus } => {", false),
+    ] {
+        assert_eq!(takes(text, "ToHost::Hello", "cpus"), taken, "{text}");
+    }
+}
+
+/// What one side of the mailbox tells the other is taken by that one: a field that `..` passes over costs
+/// room in the mailbox and time in each guest.
+#[test]
+fn every_field_of_a_message_is_taken() {
+    let crates = root().join("crates");
+    let text = fs::read_to_string(crates.join("ktstr-guest/src/protocol.rs")).unwrap();
+    for (name, reader) in [
+        ("ToHost", "ktstr/src/run/transcript.rs"),
+        ("ToGuest", "ktstr-guest/src/init/mod.rs"),
+    ] {
+        let reader = fs::read_to_string(crates.join(reader)).unwrap();
+        let reader = reader.split("#[cfg(test)]").next().unwrap();
+        let variants = variants(&text, name);
+        let fields: usize = variants.iter().map(|(_, fields)| fields.len()).sum();
+        assert!(fields > 8, "{name} was not understood: {variants:?}");
+        for (variant, fields) in variants {
+            for field in fields {
+                let what = format!("{name}::{variant}");
+                assert!(takes(reader, &what, field), "nobody takes {what}.{field}");
+            }
         }
     }
 }
@@ -263,37 +347,32 @@ fn the_defaults_of_the_attributes_are_those_of_an_entry() {
     assert!(entry.extra_sched_args.is_empty() && entry.extra_include_files.is_empty());
 }
 
+/// The packages that `cargo tree` prints for these arguments, each with its version and its features.
+fn features(arguments: &[&str]) -> BTreeSet<String> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--offline", "--prefix", "none"])
+        .args(["-f", "{p} with features {f}"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .collect()
+}
+
 /// Cargo unifies the features of what it builds together: one that the rest of the workspace turns on in a
 /// dependency of scx-ktstr would make another binary of it, with templates of its own.
 #[test]
 fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
-    let tree = |selection: &[&str]| -> BTreeSet<String> {
-        let output = std::process::Command::new(env!("CARGO"))
-            .current_dir(root())
-            .args([
-                "tree",
-                "--locked",
-                "--offline",
-                "-e",
-                "normal",
-                "--prefix",
-                "none",
-            ])
-            .args(["-f", "{p} with features {f}"])
-            .args(selection)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let text = String::from_utf8_lossy(&output.stdout);
-        text.lines()
-            .map(|line| line.trim_end_matches(" (*)").to_owned())
-            .collect()
-    };
-    let (alone, together) = (tree(&["-p", "scx-ktstr"]), tree(&["--workspace"]));
+    let alone = features(&["-e", "normal", "-p", "scx-ktstr"]);
+    let together = features(&["-e", "normal", "--workspace"]);
     assert!(
         alone.iter().any(|line| line.starts_with("libbpf-rs ")),
         "{alone:?}"
@@ -302,5 +381,19 @@ fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
     assert!(
         differing.is_empty(),
         "with the workspace other features are on; turn them on in schedulers/scx-ktstr/Cargo.toml too: {differing:?}"
+    );
+}
+
+/// A feature that only the dependencies of tests turn on would have the workspace compiled twice: for its
+/// programs, and for its tests.
+#[test]
+fn programs_and_tests_are_built_on_the_same_dependencies() {
+    let programs = features(&["-e", "normal,build", "--workspace"]);
+    let tests = features(&["-e", "normal,build,dev", "--workspace"]);
+    assert!(tests.iter().any(|line| line.starts_with("proptest ")));
+    let differing: Vec<_> = programs.difference(&tests).collect();
+    assert!(
+        differing.is_empty(),
+        "tests turn on more of these; turn it on in crates/cargo-ktstr/Cargo.toml too: {differing:?}"
     );
 }

@@ -60,6 +60,25 @@ fn replayed(root: &Path, record: &Path, code: i32) -> String {
     text(&output)
 }
 
+/// The schedule answers a question for a task that it does not have, and says which it has.
+fn asks_the_schedule(root: &Path, run: &str) {
+    let schedule = |arguments: &[&str]| {
+        let arguments = [&["schedule", run][..], arguments].concat();
+        ktstr(root, &arguments).output().unwrap()
+    };
+    for json in [&[][..], &["--json"]] {
+        let missing = schedule(&[&["--task", "nobody"][..], json].concat());
+        assert_eq!(missing.status.code(), Some(1), "{}", text(&missing));
+        assert!(missing.stdout.is_empty(), "{}", text(&missing));
+        let told = text(&missing);
+        for part in ["no task `nobody` in ", "; there are ", "rcu_"] {
+            assert!(told.contains(part), "no {part:?} in {told}");
+        }
+    }
+    let there = schedule(&["--task", "rcu_"]);
+    assert_eq!(there.status.code(), Some(0), "{}", text(&there));
+}
+
 #[test]
 fn a_failing_seed_is_found_and_shown_again() {
     let root = tempfile::tempdir().unwrap();
@@ -83,6 +102,8 @@ fn a_failing_seed_is_found_and_shown_again() {
     for part in ["SAME: fail twice", "not to its taste", "seed 2, 500 MIPS"] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
+
+    asks_the_schedule(root, run);
 
     // What the record says of the run is put wrong, and found out.
     let record = PathBuf::from(found["first_failure"]["record"].as_str().unwrap());

@@ -40,7 +40,7 @@ impl std::fmt::Display for ProcessEnd {
 /// A signal that a process sent to another, not the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentSignal {
-    /// Its number.
+    /// The signal's number, as in signal(7).
     pub signal: i32,
     /// Thread id of the sender.
     pub sender: i32,
@@ -54,31 +54,25 @@ pub struct SentSignal {
 pub enum ToHost {
     /// PID 1 runs and the mailbox works.
     Hello {
-        /// `uname -r`.
-        release: String,
         /// The topology the kernel sees, as `{numa}n{llcs}l{cores}c{threads}t`, or why it has
         /// no such form.
         topology: Result<String, String>,
-        /// Online CPUs.
-        cpus: u32,
     },
     /// The scheduler under test has taken the CPUs over.
     SchedulerAttached {
-        /// Its process.
+        /// Process id of the scheduler.
         pid: i32,
-        /// Name of its ops, as in `/sys/kernel/sched_ext/root/ops`.
-        ops: String,
         /// Time from its start to the attach, in nanoseconds.
         took_ns: u64,
     },
     /// The scheduler under test did not come up.
     SchedulerNotAttached {
-        /// One sentence.
+        /// One sentence for people.
         reason: String,
     },
     /// The scheduler under test ended before it was told to.
     SchedulerDied {
-        /// How.
+        /// How the process ended.
         end: ProcessEnd,
         /// The last signal that a process sent to it, where the kernel can trace that.
         signal: Option<SentSignal>,
@@ -91,16 +85,13 @@ pub enum ToHost {
     Loaded,
     /// The test process has its job.
     TestStarted {
-        /// Its process.
+        /// Process id of the test process.
         pid: i32,
     },
     /// The test function is called: the next instruction is its first.
     FunctionCalled,
     /// The workload window opens.
-    ScenarioStart {
-        /// Steps to come.
-        steps: u32,
-    },
+    ScenarioStart,
     /// Window time stops counting (teardown and set-up between steps).
     ScenarioPause,
     /// Window time counts again.
@@ -115,9 +106,9 @@ pub enum ToHost {
         op_count: u32,
         /// A bit for each kind of op, at its `Op::wire_index`.
         op_kinds: u64,
-        /// Live cgroups.
+        /// How many cgroups there are once the step is set up.
         cgroup_count: u32,
-        /// Live workers.
+        /// How many workers there are once the step is set up.
         worker_count: u32,
         /// Iterations of all workers so far.
         total_iterations: u64,
@@ -140,9 +131,9 @@ pub enum ToHost {
     },
     /// Bytes of a stream, lossily decoded.
     Output {
-        /// Which.
+        /// The stream that the text was written to.
         stream: Stream,
-        /// What.
+        /// The text, in which bytes that are no UTF-8 are replaced.
         text: String,
     },
     /// What the test function returned.
@@ -159,19 +150,14 @@ pub enum ToHost {
     },
     /// The test process is gone.
     TestEnded {
-        /// How.
+        /// How the process ended.
         end: ProcessEnd,
         /// The kernel's out-of-memory killer did it.
         oom_killed: bool,
     },
-    /// `kernel.sched_ext` state after the run, for the failure text.
-    SchedExtState {
-        /// `/sys/kernel/sched_ext/state`.
-        state: String,
-    },
     /// The guest side itself failed: the harness's fault, never the scheduler's.
     HarnessError {
-        /// One sentence.
+        /// One sentence for people.
         message: String,
     },
     /// Nothing more will come; the guest powers off.
@@ -220,19 +206,12 @@ impl ToHost {
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {
-                release, topology, ..
-            } => {
-                bound(release);
-                match topology {
-                    Ok(text) | Err(text) => bound(text),
-                }
-            }
-            Self::SchedulerAttached { ops: text, .. }
-            | Self::SchedulerNotAttached { reason: text }
+                topology: Ok(text) | Err(text),
+            } => bound(text),
+            Self::SchedulerNotAttached { reason: text }
             | Self::Output { text, .. }
             | Self::TestError { message: text }
             | Self::TestPanicked { message: text }
-            | Self::SchedExtState { state: text }
             | Self::HarnessError { message: text } => bound(text),
             Self::TestResult(result) => {
                 for outcome in &mut result.outcomes {
@@ -251,13 +230,14 @@ impl ToHost {
                     pass.expected.iter_mut().for_each(bound);
                 }
             }
-            Self::SchedulerDied { .. }
+            Self::SchedulerAttached { .. }
+            | Self::SchedulerDied { .. }
             | Self::Written
             | Self::Prepared
             | Self::Loaded
             | Self::TestStarted { .. }
             | Self::FunctionCalled
-            | Self::ScenarioStart { .. }
+            | Self::ScenarioStart
             | Self::ScenarioPause
             | Self::ScenarioResume
             | Self::StepStart { .. }
@@ -404,16 +384,15 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_once_and_says_so() {
-        // Each byte of it takes six in JSON.
-        let message = "\u{1}".repeat(20 << 20);
+        // Each byte of it takes six in JSON: more than a message may have.
+        let length = 3 << 20;
+        assert!(6 * length > ktstr_mailbox::MAX_MESSAGE);
+        let message = "\u{1}".repeat(length);
         let ToHost::TestPanicked { message } = sent(&ToHost::TestPanicked { message }) else {
             panic!("another message");
         };
         assert!(message.len() <= TEXT_CAP + NOTE_CAP);
-        assert!(message.ends_with(&format!(
-            "[... {} bytes left out ...]",
-            (20 << 20) - TEXT_CAP
-        )));
+        assert!(message.ends_with(&format!("[... {} bytes left out ...]", length - TEXT_CAP)));
         let mut again = ToHost::TestPanicked {
             message: message.clone(),
         };
@@ -434,14 +413,16 @@ mod tests {
     #[test]
     fn a_result_that_is_too_large_is_refused_by_name() {
         let mut result = AssertResult::pass();
-        for _ in 0..100 {
+        let findings = ktstr_mailbox::MAX_MESSAGE / TEXT_CAP + 1;
+        for _ in 0..findings {
             let finding = AssertDetail::new(DetailKind::Other, "x".repeat(TEXT_CAP));
             result.record_fail(finding);
         }
         let ToHost::HarnessError { message } = sent(&ToHost::TestResult(Box::new(result))) else {
             panic!("another message");
         };
-        assert!(message.contains("with 100 findings"), "{message}");
+        let told = format!("with {findings} findings");
+        assert!(message.contains(&told), "{message}");
         assert!(message.contains("16777216"), "{message}");
     }
 }

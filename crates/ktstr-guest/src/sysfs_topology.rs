@@ -19,7 +19,7 @@ pub enum SysfsError {
     /// A file that must be there could not be read.
     #[error("cannot read {path:?}: {source}; is sysfs mounted?")]
     Read {
-        /// The file.
+        /// The file, below `/sys/devices/system`.
         path: PathBuf,
         /// What the kernel answered.
         source: std::io::Error,
@@ -27,7 +27,7 @@ pub enum SysfsError {
     /// A file holds something else than a list of CPUs or nodes.
     #[error("{path:?} holds no list of numbers: {source}")]
     List {
-        /// The file.
+        /// The file, below `/sys/devices/system`.
         path: PathBuf,
         /// What is wrong with it.
         source: CpuListError,
@@ -35,7 +35,7 @@ pub enum SysfsError {
     /// No CPU is online, by the file that lists them.
     #[error("{path:?} lists no CPU")]
     NoCpu {
-        /// The file.
+        /// The file that lists the CPUs on line.
         path: PathBuf,
     },
 }

@@ -94,7 +94,7 @@ pub enum PagingError {
         kva: u64,
         /// Level of the entry, 1 for a 4 KiB page.
         level: u32,
-        /// The entry.
+        /// The entry of the page table that is not present.
         entry: u64,
     },
     /// A table does not lie in readable memory.

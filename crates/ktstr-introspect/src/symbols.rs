@@ -188,7 +188,7 @@ pub enum SymbolsError {
     /// More symbols than any kernel has.
     #[error("symbol table has more than {max} symbols")]
     TooMany {
-        /// The cap.
+        /// How many symbols are read at most.
         max: usize,
     },
 }

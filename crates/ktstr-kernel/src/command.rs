@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     Io(io::Error),
     /// It ended badly.
     Ended {
-        /// How.
+        /// The exit code or the signal.
         status: String,
         /// The end of what it printed on stderr, or on stdout if there is nothing on stderr; see [`last_lines`].
         output: String,

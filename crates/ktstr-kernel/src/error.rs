@@ -41,7 +41,7 @@ pub enum KernelError {
         path.display()
     )]
     Compression {
-        /// The image.
+        /// The file that holds the image.
         path: PathBuf,
         /// Name of the compression found.
         compression: &'static str,
@@ -83,7 +83,7 @@ pub enum KernelError {
         kernel: String,
         /// `symbols` or `BTF`.
         what: &'static str,
-        /// Why not.
+        /// What is wrong with it.
         reason: String,
     },
 
@@ -160,14 +160,14 @@ pub enum KernelError {
     ConfigRefused {
         /// What was configured.
         origin: String,
-        /// The lines.
+        /// The lines that were refused, as they stand in the fragment.
         lines: String,
     },
 
     /// The source does not compile.
     #[error("{what} failed ({status}); its last words:\n{output}\n{hint}")]
     DoesNotBuild {
-        /// The command.
+        /// The command that failed.
         what: String,
         /// How it ended.
         status: String,
@@ -239,7 +239,7 @@ pub enum KernelError {
     Io {
         /// What was tried, e.g. `read`.
         action: &'static str,
-        /// On what.
+        /// The file or folder that it was refused for.
         path: PathBuf,
         /// The system's answer.
         error: io::Error,

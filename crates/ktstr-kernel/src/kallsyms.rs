@@ -28,7 +28,7 @@ use memchr::memmem;
 use object::Endianness;
 use object::read::elf::{ElfFile64, ProgramHeader};
 
-/// One symbol.
+/// A symbol of the kernel's own table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
     /// Link address: the one in use when the kernel runs with `nokaslr`.

@@ -13,7 +13,7 @@ pub struct Candidate {
     pub release: String,
     /// The package that holds the image.
     pub package: String,
-    /// Its version.
+    /// The package's version, as the archive has it.
     pub version: String,
     /// The package that holds the configuration, when it is another one and still there.
     pub(crate) base: Option<String>,

@@ -46,7 +46,7 @@ pub fn offered(listener: &mut Listener<'_>) -> Result<Vec<Candidate>, KernelErro
 pub struct Resolver {
     /// The cache to look in and to add to.
     pub cache: Cache,
-    /// Never fetch.
+    /// Whether only what is already on this machine may be used.
     pub offline: bool,
     /// The root of the file system in which this machine's own kernel is looked for.
     pub host: PathBuf,

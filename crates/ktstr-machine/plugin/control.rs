@@ -80,7 +80,7 @@ pub struct Operand {
     pub size: AtomicU32,
     /// Offsets in use.
     pub steps: AtomicU32,
-    /// The offsets.
+    /// The offsets that lead to the word; the first `steps` of them are in use.
     pub offsets: [AtomicU32; OFFSETS],
 }
 

@@ -80,12 +80,12 @@ impl Shared {
         })
     }
 
-    /// The page.
+    /// The first page, by which host and plugin steer each other.
     pub fn control(&self) -> &'static Control {
         self.control
     }
 
-    /// The trace.
+    /// The first context switches, as far as there is room for them.
     pub fn trace(&self) -> &'static [Switch] {
         self.trace
     }

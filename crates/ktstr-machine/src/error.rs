@@ -47,7 +47,7 @@ pub enum MachineError {
     /// QEMU could not be started.
     #[error("could not start {}: {source}", path.display())]
     Spawn {
-        /// The program.
+        /// The program that was to be started.
         path: PathBuf,
         /// The system's word.
         source: std::io::Error,
@@ -75,7 +75,7 @@ pub enum MachineError {
     NoAnswer {
         /// The QMP command.
         command: String,
-        /// The bound.
+        /// How long it was waited for.
         within: Duration,
     },
     /// QEMU said something that is no QMP.
@@ -107,7 +107,7 @@ pub enum MachineError {
     Topology {
         /// As `{numa}n{llcs}l{cores}c{threads}t`.
         topology: String,
-        /// Why.
+        /// What is wrong with it, in one sentence.
         reason: String,
     },
 }

@@ -31,7 +31,7 @@ pub enum Word {
     /// It lies in memory, `size` bytes of it (4 or 8): all but the last offset lead from the
     /// argument to the next pointer.
     Memory {
-        /// The argument.
+        /// The number of the argument that holds the first pointer, from 0.
         argument: u32,
         /// The offsets, four at most.
         path: Vec<u32>,
@@ -47,7 +47,7 @@ pub enum Word {
 /// How often a word in memory is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reading {
-    /// Every time.
+    /// It is read at every call.
     Always,
     /// Once for each address: it does not change while its structure lives.
     Once,
@@ -67,7 +67,7 @@ pub enum ClockOf {
 /// A function to observe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookPoint {
-    /// Its address.
+    /// The virtual address of the function's first instruction.
     pub address: u64,
     /// What its entry is.
     pub kind: HookKind,

@@ -212,7 +212,7 @@ impl Machine {
         })
     }
 
-    /// Guest RAM.
+    /// The guest's RAM, to be read and written from outside.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
     }

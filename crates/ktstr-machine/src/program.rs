@@ -81,7 +81,7 @@ impl Program {
         Ok(program)
     }
 
-    /// Its bytes.
+    /// The bytes of the program's file.
     pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.as_ref().clone()),

@@ -15,7 +15,7 @@ pub const OLDEST_QEMU: u32 = TRIED_QEMU[0].0;
 /// A QEMU that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qemu {
-    /// The program.
+    /// Where the program lies.
     pub path: PathBuf,
     /// Its version, as in `10.0.2`.
     pub version: String,

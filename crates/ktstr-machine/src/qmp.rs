@@ -15,7 +15,7 @@ const MAX_LINE: usize = 1 << 20;
 /// An event QEMU sent by itself, such as `SHUTDOWN`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its name.
+    /// The name of the event, in capitals.
     pub name: String,
     /// Its data, or null.
     pub data: Value,

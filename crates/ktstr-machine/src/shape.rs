@@ -35,7 +35,7 @@ impl Shape {
         }
     }
 
-    /// All CPUs.
+    /// How many CPUs the machine has, threads of a core included.
     pub fn cpus(&self) -> u32 {
         self.nodes * self.llcs_per_node * self.cores * self.threads
     }

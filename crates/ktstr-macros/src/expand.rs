@@ -8,17 +8,6 @@ use crate::attrs::{Attrs, Value, error};
 use crate::keys::{Group, KEYS};
 use crate::test_args::{DEFAULT_DURATION_S, TestArgs, check_signature};
 
-/// Checks that bound what the monitor samples.
-const MONITOR_BOUNDS: &[&str] = &[
-    "max_imbalance_ratio",
-    "max_local_dsq_depth",
-    "fail_on_rq_clock_stuck",
-    "sustained_samples",
-    "max_fallback_rate",
-    "max_keep_last_rate",
-    "work_conservation",
-];
-
 /// `#[ktstr_test(...)] fn …`.
 pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let TestArgs(attrs) = syn::parse2(args)?;
@@ -233,7 +222,9 @@ fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -
 /// The test's own checks, unmerged: who runs it merges them with the scheduler's.
 fn checks(attrs: &Attrs) -> TokenStream {
     let mut set = TokenStream::new();
-    let checks = KEYS.iter().filter(|key| key.group == Group::Check);
+    let checks = KEYS
+        .iter()
+        .filter(|key| matches!(key.group, Group::Check | Group::MonitorBound));
     for name in checks.map(|key| key.name) {
         let Some(attr) = attrs.get(name) else {
             continue;
@@ -261,7 +252,9 @@ fn checks(attrs: &Attrs) -> TokenStream {
     }
     // A bound that is asked for is meant: it fails the test, unless the test only wants to see.
     let report = attrs.text("monitor").map(|m| m.value() == "report");
-    let bounded = MONITOR_BOUNDS.iter().any(|name| attrs.get(name).is_some());
+    let bounded = KEYS
+        .iter()
+        .any(|key| key.group == Group::MonitorBound && attrs.get(key.name).is_some());
     if report == Some(false) || (report.is_none() && bounded) {
         set.extend(quote!(assert.enforce_monitor_thresholds = true;));
     }
@@ -388,13 +381,19 @@ mod tests {
     #[test]
     fn a_monitor_bound_is_enforced_unless_the_test_only_wants_to_see() {
         let enforced = "assert . enforce_monitor_thresholds = true";
-        for name in MONITOR_BOUNDS {
-            let kind = KEYS
-                .iter()
-                .find(|key| key.name == *name)
-                .expect("a key")
-                .kind;
-            let value = match kind {
+        let bounds: Vec<_> = KEYS
+            .iter()
+            .filter(|key| key.group == Group::MonitorBound)
+            .collect();
+        let documented = KEYS.iter().filter(|key| key.doc.starts_with("monitor: "));
+        assert!(
+            documented
+                .map(|key| key.name)
+                .eq(bounds.iter().map(|key| key.name))
+        );
+        for key in bounds {
+            let name = key.name;
+            let value = match key.kind {
                 Kind::Bool => "true",
                 Kind::Float => "2.0",
                 _ => "2",

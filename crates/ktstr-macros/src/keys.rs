@@ -7,12 +7,12 @@ pub(crate) enum Kind {
     Bool,
     /// An integer that may not be zero.
     Positive {
-        /// The largest.
+        /// The largest value that is accepted.
         max: u64,
     },
-    /// An integer.
+    /// An integer that may be zero.
     Integer {
-        /// The largest.
+        /// The largest value that is accepted.
         max: u64,
     },
     /// A floating-point literal.
@@ -31,13 +31,15 @@ pub(crate) enum Kind {
     Any,
 }
 
-/// Where a key belongs: the headings of the documentation.
+/// What a key is about. It decides the heading of the documentation that it stands under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
     /// What is run, and on which machine.
     Setting,
     /// A check: a field of `Assert` of the same name.
     Check,
+    /// A check that bounds what the monitor samples: one that is given is enforced.
+    MonitorBound,
     /// What becomes of the outcome.
     Outcome,
     /// How the run is done.
@@ -64,7 +66,7 @@ pub(crate) struct Key {
 /// Whether a key has an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// It has.
+    /// It has one, whatever its value.
     Available,
     /// Not yet, whatever its value.
     Later,
@@ -72,7 +74,7 @@ pub(crate) enum Status {
     Only(bool),
 }
 
-use Group::{Check, Outcome, Run, Setting};
+use Group::{Check, MonitorBound, Outcome, Run, Setting};
 use Kind::{Any, Bool, Float, Integer, Limit, Path, Positive, Text, TextOrPath, Texts};
 use Status::{Available, Later, Only};
 
@@ -293,49 +295,49 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         "max_imbalance_ratio",
         Float,
-        Check,
+        MonitorBound,
         OFF,
         "monitor: largest ratio of the longest to the shortest runqueue",
     ),
     key(
         "max_local_dsq_depth",
         COUNT32,
-        Check,
+        MonitorBound,
         OFF,
         "monitor: most tasks in a local DSQ",
     ),
     key(
         "fail_on_rq_clock_stuck",
         Bool,
-        Check,
+        MonitorBound,
         OFF,
         "monitor: whether a runqueue clock that does not advance is a violation",
     ),
     key(
         "sustained_samples",
         COUNT32,
-        Check,
+        MonitorBound,
         OFF,
         "monitor: how many samples in a row make a violation",
     ),
     key(
         "max_fallback_rate",
         Float,
-        Check,
+        MonitorBound,
         OFF,
         "monitor: most `SCX_EV_SELECT_CPU_FALLBACK` events a vCPU-second",
     ),
     key(
         "max_keep_last_rate",
         Float,
-        Check,
+        MonitorBound,
         OFF,
         "monitor: most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second",
     ),
     key(
         "work_conservation",
         Bool,
-        Check,
+        MonitorBound,
         OFF,
         "monitor: whether a CPU that idles while tasks wait that may run there is a violation",
     ),
@@ -537,17 +539,18 @@ pub(crate) fn page() -> String {
 
     let mut text = String::new();
     let built = |key: &&Key| key.status == Available;
-    for (group, heading) in [
-        (Setting, "What runs, and on which machine"),
-        (Check, "Checks"),
-        (Outcome, "What becomes of the outcome"),
-        (Run, "How it runs"),
+    for (groups, heading) in [
+        (&[Setting][..], "What runs, and on which machine"),
+        (&[Check, MonitorBound], "Checks"),
+        (&[Outcome], "What becomes of the outcome"),
+        (&[Run], "How it runs"),
     ] {
         let _ = write!(
             text,
             "# {heading}\n\n| Key | Takes | Without it | Meaning |\n| --- | --- | --- | --- |\n"
         );
-        for key in KEYS.iter().filter(built).filter(|key| key.group == group) {
+        let here = |key: &&Key| groups.contains(&key.group);
+        for key in KEYS.iter().filter(built).filter(here) {
             let takes = match key.kind {
                 Bool => "`bool`".to_owned(),
                 Positive { max } if max > u64::from(u32::MAX) => "`u64`, at least 1".to_owned(),

@@ -30,7 +30,7 @@ pub enum RingError {
         crate::MAX_FRAME_PAYLOAD
     )]
     FrameTooLong {
-        /// Its length.
+        /// The length that the frame claims, in bytes.
         len: u32,
     },
     /// A frame that ends after the producer's position.
@@ -54,7 +54,7 @@ pub enum RingError {
 pub struct Message {
     /// The producer's clock when it wrote the last frame, in nanoseconds.
     pub time_ns: u64,
-    /// The bytes.
+    /// The content, as the producer gave it.
     pub bytes: Vec<u8>,
 }
 

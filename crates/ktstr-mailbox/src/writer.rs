@@ -12,7 +12,7 @@ pub enum Full<E: std::error::Error + 'static> {
     /// The message is over [`MAX_MESSAGE`].
     #[error("a message of {len} bytes is over the limit of {MAX_MESSAGE}")]
     TooLong {
-        /// Its length.
+        /// The message's length in bytes.
         len: usize,
     },
     /// Memory could not be reached.

@@ -14,7 +14,7 @@ use crate::switches::{SWITCHES_FILE, Switch, Switches};
 /// A run read back.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Its record.
+    /// The run's `record.json`.
     pub record: RunRecord,
     /// Its trace; `None` if it left none that can be read.
     pub switches: Option<Switches>,

@@ -145,7 +145,7 @@ pub struct FindingRecord {
     pub check: String,
     /// The kind that tests match on, such as `Stuck`.
     pub kind: String,
-    /// The sentence.
+    /// One sentence for people.
     pub message: String,
     /// The phase it was recorded in.
     pub phase: Option<String>,
@@ -241,7 +241,7 @@ pub struct RunRecord {
     pub template: Option<String>,
     /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs, cores an LLC, threads a core.
     pub topology: Option<String>,
-    /// Virtual CPUs.
+    /// How many virtual CPUs the machine had.
     pub vcpus: Option<u32>,
     /// Guest memory, in MiB.
     pub memory_mib: Option<u32>,

@@ -17,7 +17,7 @@ pub enum Controller {
     Cpuset,
     /// Weight and bandwidth of CPU time.
     Cpu,
-    /// Memory limits.
+    /// The controller of memory limits.
     Memory,
     /// Number of processes.
     Pids,
@@ -59,7 +59,7 @@ pub enum CgroupError {
     /// A value the interface file would never take.
     #[error("cgroup {name:?}: {file} cannot be {value}: {reason}")]
     InvalidValue {
-        /// The cgroup.
+        /// The name of the interface file.
         name: String,
         /// The interface file.
         file: &'static str,
@@ -83,7 +83,7 @@ pub enum CgroupError {
     Access {
         /// What was tried: "create", "remove", "read", "list".
         action: &'static str,
-        /// On what.
+        /// The file or folder that it failed on.
         path: PathBuf,
         /// What the kernel answered.
         source: io::Error,
@@ -101,7 +101,7 @@ pub enum CgroupError {
     /// Something did not happen in time.
     #[error("cgroup {path:?}: {what} within {waited_ms} ms")]
     TimedOut {
-        /// The cgroup.
+        /// The folder of the cgroup.
         path: PathBuf,
         /// What did not happen: "tasks did not leave".
         what: &'static str,

@@ -175,7 +175,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// The context.
+    /// The context of a test function.
     pub fn build(self) -> Ctx<'a> {
         self.ctx
     }

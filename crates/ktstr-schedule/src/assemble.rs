@@ -23,22 +23,22 @@ pub enum Raw {
     },
     /// A class enqueues a task.
     Enqueue {
-        /// The task.
+        /// The task that becomes runnable.
         task: Pid,
         /// The runqueue's CPU.
         on: Cpu,
-        /// The class.
+        /// The scheduling class that it is queued in.
         class: Class,
         /// `ENQUEUE_*`.
         flags: u64,
     },
     /// A class dequeues a task.
     Dequeue {
-        /// The task.
+        /// The task that leaves its runqueue.
         task: Pid,
         /// The runqueue's CPU.
         on: Cpu,
-        /// The class.
+        /// The scheduling class that it was queued in.
         class: Class,
         /// `DEQUEUE_*`.
         flags: u64,

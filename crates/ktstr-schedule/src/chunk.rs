@@ -14,7 +14,7 @@ const UNPACKED_CAP: usize = CHUNK_EVENTS * 64;
 /// miniz_oxide's usual one; more costs time and gains nothing.
 const LEVEL: u8 = 6;
 
-/// Packs events.
+/// Packs the events of a chunk, each as its difference to the one before.
 pub(crate) fn encode(events: &[Event]) -> Vec<u8> {
     let mut columns = Columns::default();
     let mut last = 0u64;

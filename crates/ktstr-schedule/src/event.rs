@@ -29,7 +29,7 @@ impl Cpu {
 pub struct CpuMask(pub [u64; 2]);
 
 impl CpuMask {
-    /// All CPUs.
+    /// The mask that allows every CPU.
     pub const ALL: Self = Self([u64::MAX; 2]);
 
     /// As one number, the bit of CPU 0 lowest.
@@ -73,7 +73,7 @@ codes! {
         1 Preempted,
         /// It gave the CPU up with `sched_yield()`.
         2 Yielded,
-        /// It ended.
+        /// The task ended.
         3 Exited,
         /// It was the idle task.
         4 Idle,
@@ -103,7 +103,7 @@ codes! {
 codes! {
     /// Why a task left its runqueue.
     DequeueReason {
-        /// It blocked.
+        /// The task blocked.
         0 Sleep,
         /// It is moved or changed, and enqueued again at once.
         1 Change,
@@ -126,7 +126,7 @@ macro_rules! events {
     ($( $(#[$doc:meta])* $tag:literal $name:ident {
         $( $(#[$of:meta])* $field:ident: $type:ty ),* $(,)?
     } )*) => {
-        /// What happened.
+        /// What happened, with a tag that the file keeps.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum What {
             $( $(#[$doc])* $name { $( $(#[$of])* $field: $type ),* } ),*
@@ -173,7 +173,7 @@ events! {
     }
     /// A task becomes runnable on a CPU's runqueue.
     2 Enqueue {
-        /// The task.
+        /// The task that becomes runnable.
         task: Pid,
         /// The runqueue's CPU.
         on: Cpu,
@@ -184,46 +184,46 @@ events! {
     }
     /// A task leaves a runqueue.
     3 Dequeue {
-        /// The task.
+        /// The task that leaves its runqueue.
         task: Pid,
         /// The runqueue's CPU.
         on: Cpu,
         /// The task's class.
         class: Class,
-        /// Why.
+        /// Why it left the runqueue.
         reason: DequeueReason,
     }
     /// A task is assigned to another CPU.
     4 Migrate {
-        /// The task.
+        /// The task that is moved.
         task: Pid,
         /// Its new CPU.
         to: Cpu,
     }
     /// A task may run on other CPUs from now on.
     5 Affinity {
-        /// The task.
+        /// The task whose affinity it is.
         task: Pid,
         /// Where it may run.
         mask: CpuMask,
     }
     /// A task has another nice value.
     6 Nice {
-        /// The task.
+        /// The task whose nice value it is.
         task: Pid,
         /// -20 to 19.
         nice: i8,
     }
     /// A task has another policy.
     7 Policy {
-        /// The task.
+        /// The task whose policy it is.
         task: Pid,
         /// `SCHED_*` (include/uapi/linux/sched.h).
         policy: u8,
     }
     /// A task is in a cgroup from now on.
     8 Cgroup {
-        /// The task.
+        /// The task that is in the cgroup.
         task: Pid,
         /// The cgroup's id.
         cgroup: u64,
@@ -239,19 +239,19 @@ events! {
     10 Throttle {
         /// The cgroup's id.
         cgroup: u64,
-        /// The CPU.
+        /// The CPU that the cgroup may not use.
         on: Cpu,
     }
     /// A cgroup may run on a CPU again.
     11 Unthrottle {
         /// The cgroup's id.
         cgroup: u64,
-        /// The CPU.
+        /// The CPU that the cgroup may use again.
         on: Cpu,
     }
     /// A CPU comes on line or goes off line.
     12 Online {
-        /// The CPU.
+        /// The CPU that comes or goes.
         cpu: Cpu,
         /// Whether it is on line from now on.
         online: bool,
@@ -268,7 +268,7 @@ events! {
     }
     /// The BPF scheduler puts a task into a dispatch queue.
     15 Insert {
-        /// The task.
+        /// The task that is put into the queue.
         task: Pid,
         /// The queue's id.
         dsq: u64,
@@ -277,33 +277,33 @@ events! {
     }
     /// The BPF scheduler asks a CPU to reschedule.
     16 Kick {
-        /// The CPU.
+        /// The CPU that is asked.
         cpu: Cpu,
         /// `SCX_KICK_*`.
         flags: u8,
     }
     /// A task comes into being.
     17 Fork {
-        /// The task.
+        /// The new task.
         task: Pid,
         /// The task that made it.
         parent: Pid,
     }
     /// A task has another name.
     18 Name {
-        /// The task.
+        /// The task that is named.
         task: Pid,
         /// Index into the table of names.
         name: u32,
     }
     /// A task ends. It still runs until the switch away from it.
     19 Exit {
-        /// The task.
+        /// The task that ends.
         task: Pid,
     }
     /// The scenario enters a phase: 0 is before the first step, 1 the first step.
     20 Phase {
-        /// Its number.
+        /// The number of the phase.
         number: u16,
     }
     /// The scenario is over: what follows belongs to no phase.
@@ -334,6 +334,6 @@ pub struct Event {
     pub time_ns: u64,
     /// The CPU on which it happened.
     pub cpu: Cpu,
-    /// What happened.
+    /// What happened at that time.
     pub what: What,
 }

@@ -18,7 +18,7 @@ pub enum StateError {
     Link {
         /// What the folder is for.
         place: Place,
-        /// The link.
+        /// The path that is a link.
         path: PathBuf,
         /// What it names.
         target: PathBuf,
@@ -28,7 +28,7 @@ pub enum StateError {
     NotAFolder {
         /// What the folder is for.
         place: Place,
-        /// The path.
+        /// The path that is no folder.
         path: PathBuf,
     },
     /// Another user owns the folder.
@@ -39,7 +39,7 @@ pub enum StateError {
     Foreign {
         /// What the folder is for.
         place: Place,
-        /// The folder.
+        /// The folder that belongs to another user.
         path: PathBuf,
         /// The user id of its owner.
         owner: u32,
@@ -55,7 +55,7 @@ pub enum StateError {
     OthersCanWrite {
         /// What the folder is for.
         place: Place,
-        /// The folder.
+        /// The folder that others can write.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,

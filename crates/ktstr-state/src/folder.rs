@@ -33,6 +33,11 @@ impl Place {
         name: "the folder of runs",
         variable: "KTSTR_RUNS_ROOT",
     };
+    /// The results of `cargo ktstr power`, which lie beside the records of runs.
+    pub const POWER: Self = Self {
+        name: "the folder of power's results",
+        variable: "KTSTR_RUNS_ROOT",
+    };
     /// Which machines run on this host.
     pub const MACHINES: Self = Self {
         name: "the folder of running machines",
@@ -101,7 +106,7 @@ impl Folder {
         Self::private(&self.path.join(name), self.place)
     }
 
-    /// Its path.
+    /// The path that the folder was opened by, without a slash at its end.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -52,7 +52,7 @@ pub enum ClockMode {
 pub struct KtstrTestEntry {
     /// The name; not empty, without `/`.
     pub name: &'static str,
-    /// The body.
+    /// The function that is called in the guest, or on the host for `host_only`.
     pub func: TestFn,
     /// CPUs of the VM.
     pub topology: Topology,
@@ -107,21 +107,21 @@ pub enum EntryError {
     /// The name is empty or has a `/`.
     #[error("test name {name:?} must not be empty nor contain '/'")]
     Name {
-        /// The name.
+        /// The name as it was declared.
         name: &'static str,
     },
     /// A number that must not be zero.
     #[error("test {name:?}: {field} must be more than 0")]
     Zero {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
-        /// The field.
+        /// The field that is zero.
         field: &'static str,
     },
     /// The shape cannot be built.
     #[error("test {name:?}: {source}")]
     Topology {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
         /// What is wrong with it.
         source: TopologyError,
@@ -129,7 +129,7 @@ pub enum EntryError {
     /// A shape that is declared well, and that the machine cannot have yet.
     #[error("test {name:?}: {what}, which is known and not built yet: declare an even shape")]
     NotBuilt {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
         /// What of the shape.
         what: &'static str,
@@ -137,7 +137,7 @@ pub enum EntryError {
     /// The constraints cannot be met, or the test's own shape is outside them.
     #[error("test {name:?}: {source}")]
     Constraints {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
         /// What is wrong with them.
         source: ConstraintsError,
@@ -148,9 +148,9 @@ pub enum EntryError {
          least {MIN_SNAPSHOT_INTERVAL:?} apart"
     )]
     Snapshots {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
-        /// How many.
+        /// How many captures were asked for.
         count: u32,
         /// The workload window.
         duration: Duration,
@@ -158,15 +158,15 @@ pub enum EntryError {
     /// Something that needs a VM in a test without one.
     #[error("test {name:?}: {field} needs a VM, host_only runs without one")]
     NeedsVm {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
-        /// The field.
+        /// The field that needs a machine.
         field: &'static str,
     },
     /// An expected error that cannot be told.
     #[error("test {name:?}: {source}")]
     ExpectedError {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
         /// What is wrong with it.
         source: ExpectedErrorError,
@@ -176,17 +176,17 @@ pub enum EntryError {
         "test {name:?}: expect_scx_bpf_error_contains and expect_scx_bpf_error_matches need expect_err and a scheduler"
     )]
     NoError {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
     },
     /// An argument that cannot be passed on.
     #[error("test {name:?}: {field} has {value:?}, which contains a newline or NUL")]
     Argument {
-        /// The test.
+        /// The name of the test.
         name: &'static str,
-        /// The field.
+        /// The field that holds the argument.
         field: &'static str,
-        /// The argument.
+        /// The argument that cannot be passed on.
         value: &'static str,
     },
 }

@@ -34,7 +34,7 @@ impl SnapshotBridge {
         self.entries().iter().any(|entry| entry.tag == tag)
     }
 
-    /// Captures stored.
+    /// How many captures are stored.
     pub fn len(&self) -> usize {
         self.entries().len()
     }

@@ -55,6 +55,8 @@ monitored! {
     KEEPS_LAST = "keeps_last", crowded, 2, SLOW 5, KEEP_LAST_BOUNDS, TWO Virtual;
     KEEPS_LAST_NOT = "keeps_last_not", crowded, 2, SCHED 5, KEEP_LAST_BOUNDS, TWO Virtual;
     IDLES = "idles", contended, 3, STALLS_SOON 20, MONITORED, TWO Virtual;
+    STANDS_STILL = "stands_still", stands_still, 4, SCHED 20, CLOCK_BOUND, TWO Virtual;
+    STANDS_STILL_UNASKED = "stands_still_unasked", stands_still, 4, SCHED 20, UNASKED, TWO Virtual;
     WEDGED = "wedged", wedged, 6, SCHED 5, MONITORED, TWO Real;
     // The scheduler stalls at 11.5 s: by then the kernel has looked once, after the 10 s that are
     // half the scheduler's own timeout, and it looks every second from then on.
@@ -87,6 +89,7 @@ const UNEVEN_BOUNDS: Assert = ENFORCED
     .max_imbalance_ratio(1.3)
     .max_local_dsq_depth(1)
     .sustained_samples(3);
+const CLOCK_BOUND: Assert = ENFORCED.fail_on_rq_clock_stuck(true);
 const KEEP_LAST_BOUNDS: Assert = ENFORCED.max_keep_last_rate(10.0).sustained_samples(3);
 
 /// The entry with something changed that the guest need not know; what a test declares lives as long
@@ -278,6 +281,41 @@ fn a_clock_that_stands_still() {
     );
     let still = "runqueue clocks stood still ";
     assert!(finished.text.contains(still), "{}", finished.text);
+}
+
+/// Makes the timer interrupts of the second CPU last for most of a second, and ends like any other run. What a
+/// program of the test does is held against the scheduler here: nothing in the guest shows whose program it is.
+fn stands_still(ctx: &Ctx) -> Result<AssertResult> {
+    // Who enqueues something on the second CPU moves its clock on, so all that can run elsewhere does.
+    let mut first = rustix::thread::CpuSet::new();
+    first.set(0);
+    rustix::thread::sched_setaffinity(None, &first)?;
+    let slow = std::thread::spawn(|| -> std::io::Result<()> {
+        std::thread::sleep(Duration::from_millis(500));
+        let slow = common::wedge::slow_ticks(1)?;
+        std::thread::sleep(Duration::from_millis(1500));
+        drop(slow);
+        Ok(())
+    });
+    let spin = |name, cpu| {
+        CgroupDef::named(name)
+            .workers(2)
+            .affinity(AffinityIntent::exact([cpu]))
+    };
+    let result = execute_defs(ctx, vec![spin("first", 0), spin("second", 1)])?;
+    let slow = slow.join();
+    slow.expect("it does not panic")?;
+    Ok(result)
+}
+
+#[test]
+fn a_clock_that_stands_still_for_longer_than_the_bound() {
+    // Nothing else is wrong with the run.
+    ended(&STANDS_STILL_UNASKED, true);
+    fails_with(
+        &STANDS_STILL,
+        &["cpu1: runqueue clock stood still for ", " samples in a row"],
+    );
 }
 
 /// Eight workers that a cpuset confines to one of the CPUs, and two that are pinned to another.

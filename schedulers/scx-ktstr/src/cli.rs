@@ -11,7 +11,7 @@ use std::time::Duration;
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Schedule.
+    /// Schedule the system with these options.
     Run(Options),
     /// Print this and exit (`--help`, `--version`, `--list-defects`).
     Print(String),

@@ -15,9 +15,9 @@ pub(crate) enum Oracle {
     Unfair,
     /// CPUs that idle while tasks wait.
     Idle,
-    /// Wakeup latencies.
+    /// Wake-ups that take too long.
     Latency,
-    /// Context switches.
+    /// Context switches that are far too many.
     Switches,
     /// The scheduler is gone.
     Exit,

@@ -12,7 +12,7 @@ pub struct Section {
     pub title: &'static str,
     /// The cases that are compared.
     pub columns: Vec<String>,
-    /// The quantities.
+    /// The measured quantities, one to a line of the table.
     pub rows: Vec<Row>,
 }
 
@@ -30,7 +30,7 @@ pub enum Unit {
 /// One quantity in every case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// What was measured, as the table's first column has it.
     pub name: &'static str,
     /// What its numbers count.
     pub unit: Unit,

@@ -25,7 +25,7 @@ pub struct Screen {
     pub scheduler: String,
     /// Such as `1n1l2c1t`.
     pub topology: String,
-    /// Virtual CPUs.
+    /// How many virtual CPUs the demo's machine had.
     pub vcpus: u32,
     /// Guest memory, MiB.
     pub memory_mib: u32,

@@ -5,14 +5,14 @@ use std::str::FromStr;
 /// From the first up to, but not with, the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seeds {
-    /// The first.
+    /// The seed of the first run.
     pub first: u64,
     /// The one after the last.
     pub end: u64,
 }
 
 impl Seeds {
-    /// How many.
+    /// How many seeds there are, which is how many runs a test gets.
     pub fn count(self) -> u64 {
         self.end - self.first
     }

@@ -15,7 +15,7 @@ use super::seeds::Seeds;
 pub struct Found {
     /// Name of the test.
     pub test: String,
-    /// Its binary.
+    /// The test binary that was run under each seed.
     pub binary: PathBuf,
     /// The range that was asked for.
     pub seeds: [u64; 2],
@@ -29,37 +29,37 @@ pub struct Found {
     pub distinct: u64,
     /// The first seed that failed, in the order of seeds.
     pub first_failure: Option<Failure>,
-    /// Each run.
+    /// Each run, in the order of the seeds.
     pub runs: Vec<Line>,
 }
 
 /// A failed run.
 #[derive(Debug, Serialize)]
 pub struct Failure {
-    /// Its seed.
+    /// The seed under which it failed.
     pub seed: u64,
     /// Why, in one line.
     pub reason: Option<String>,
     /// What shows it again.
     pub command: String,
-    /// Its record.
+    /// Path of the run's `record.json`, for `cargo ktstr replay`.
     pub record: PathBuf,
 }
 
-/// One run.
+/// What the table tells of the run under one seed.
 #[derive(Debug, Serialize)]
 pub struct Line {
-    /// Its seed.
+    /// The seed that the run was given.
     pub seed: u64,
     /// How it ended.
     pub verdict: RunVerdict,
     /// Why it is no pass.
     pub reason: Option<String>,
-    /// Its digest.
+    /// The digest of the run's memory and console; `None` where the run came to no end.
     pub digest: Option<String>,
     /// Running digest of its context switches.
     pub switches: Option<String>,
-    /// Its record.
+    /// Path of the run's `record.json`.
     pub record: PathBuf,
 }
 
@@ -107,7 +107,7 @@ impl Found {
     }
 }
 
-/// As text.
+/// The tables that are printed without `--json`.
 pub fn render(found: &Found) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.

@@ -60,7 +60,7 @@ impl Clean {
         all
     }
 
-    /// For people.
+    /// The name in tables and on the page.
     pub fn name(self) -> &'static str {
         match self {
             Self::ScxKtstr => "scx-ktstr",

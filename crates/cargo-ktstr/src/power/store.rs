@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use ktstr_state::{Folder, Place};
 use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Outcome};
@@ -29,9 +31,13 @@ pub struct Store {
 impl Store {
     /// The results of these binaries under `folder`, to be added to.
     pub fn open(folder: &Path, binaries: &[&Path]) -> Result<Self> {
-        let path = folder.join(format!("{}.jsonl", key(binaries)?));
-        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        let file = File::options().create(true).append(true).open(&path);
+        let folder = Folder::owned(folder, Place::POWER)?;
+        let path = folder.path().join(format!("{}.jsonl", key(binaries)?));
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path);
         let file = file.with_context(|| format!("opening {}", path.display()))?;
         Ok(Self {
             file: Some(file),
@@ -41,9 +47,16 @@ impl Store {
 
     /// The newest results under `folder`, whatever binaries they are of, only to be read.
     pub fn newest(folder: &Path) -> Result<Self> {
-        let files =
-            fs::read_dir(folder).with_context(|| format!("looking in {}", folder.display()))?;
+        let files = match Folder::existing(folder, Place::POWER)? {
+            Some(folder) => Some(
+                fs::read_dir(folder.path())
+                    .with_context(|| format!("looking in {}", folder.path().display()))?,
+            ),
+            None => None,
+        };
         let newest = files
+            .into_iter()
+            .flatten()
             .flatten()
             .filter(|entry| entry.path().extension().is_some_and(|e| e == "jsonl"))
             .max_by_key(|entry| entry.metadata().and_then(|m| m.modified()).ok())
@@ -75,7 +88,7 @@ impl Store {
         self.known.iter()
     }
 
-    /// The file.
+    /// The file that holds the results, one to a line.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -107,6 +120,8 @@ fn key(binaries: &[&Path]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::case::{Clean, Subject};
     use super::*;
     use ktstr_record::RunVerdict;
@@ -145,5 +160,25 @@ mod tests {
         fs::write(&binary, "two").unwrap();
         let other = Store::open(folder.path(), &[&binary]).unwrap();
         assert_eq!(other.all().count(), 0);
+    }
+
+    #[test]
+    fn results_are_kept_where_nobody_else_can_write() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("ktstr-power");
+        let none = Store::newest(&folder).unwrap_err().to_string();
+        assert!(none.starts_with("there are no results in "), "{none}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = Store::open(&folder, &[]).unwrap().path;
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        for error in [
+            Store::open(&folder, &[]).unwrap_err(),
+            Store::newest(&folder).unwrap_err(),
+        ] {
+            let error = error.to_string();
+            assert!(error.contains("can be written by other users"), "{error}");
+        }
     }
 }

@@ -52,11 +52,11 @@ impl Polarity {
 /// Which sample of a gauge stands for a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GaugeFold {
-    /// The mean.
+    /// The mean of the phase's samples.
     Avg,
-    /// The last.
+    /// The last sample of the phase.
     Last,
-    /// The largest.
+    /// The largest sample of the phase.
     Max,
 }
 
@@ -71,9 +71,9 @@ pub enum Reduction {
     Median,
     /// Coefficient of variation.
     Cv,
-    /// Mean.
+    /// The mean of all samples.
     Mean,
-    /// Largest.
+    /// The largest sample.
     Worst,
 }
 
@@ -86,7 +86,7 @@ pub enum MetricKind {
     Gauge(GaugeFold),
     /// The largest value seen.
     Peak,
-    /// A moment.
+    /// A moment in guest time; it is never summed or averaged.
     Timestamp,
     /// Sum of the deltas of the phases.
     DeltaSum,
@@ -101,7 +101,7 @@ pub enum MetricKind {
     },
     /// A reduction of a cgroup's samples; the worst cgroup counts.
     Distribution {
-        /// The samples.
+        /// Which of the workers' samples are reduced.
         source: SampleSource,
         /// The number taken from them.
         reduction: Reduction,
@@ -128,11 +128,11 @@ pub enum MetricKind {
 pub enum Source {
     /// The workers' reports.
     Workers,
-    /// The captures.
+    /// The captures of guest memory.
     Captures,
-    /// The monitor.
+    /// The monitor, which samples the runqueues every 100 ms.
     Monitor,
-    /// Nothing yet.
+    /// Nobody measures it yet: the metric is always absent.
     Pending,
 }
 

@@ -38,7 +38,7 @@ impl MetricId {
 }
 
 impl BuiltinMetric {
-    /// The definition.
+    /// The row of the registry: unit, polarity, kind and gates.
     pub fn def(self) -> &'static MetricDef {
         // One macro line makes both the variant and the entry, so the index is always there.
         &REGISTRY[self as usize]

@@ -45,7 +45,7 @@ pub enum DetailKind {
     WorkerStuck,
     /// The reason for a skip.
     Skip,
-    /// Anything else.
+    /// What fits no other kind, such as a test's own words.
     #[default]
     Other,
     /// The host could not give the isolation the test asked for.
@@ -166,7 +166,7 @@ impl From<String> for AssertDetail {
 /// Something worth telling that does not touch the verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InfoNote {
-    /// The sentence.
+    /// One sentence for people.
     pub message: String,
     /// The phase it was recorded in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +174,7 @@ pub struct InfoNote {
 }
 
 impl InfoNote {
-    /// A note.
+    /// A note with this sentence.
     pub fn new(message: impl Into<String>) -> Self {
         InfoNote {
             message: message.into(),

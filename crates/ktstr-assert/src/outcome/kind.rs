@@ -34,7 +34,7 @@ pub enum OutcomeRef<'a> {
 }
 
 impl Outcome {
-    /// Borrows it.
+    /// The same outcome, with its details borrowed.
     pub fn as_ref(&self) -> OutcomeRef<'_> {
         match self {
             Outcome::Pass => OutcomeRef::Pass,

@@ -14,7 +14,7 @@ pub enum NoteValue {
     Float(#[serde(with = "crate::float::one")] f64),
     /// A truth value.
     Bool(bool),
-    /// Text.
+    /// Words, where no number says it.
     Text(String),
 }
 

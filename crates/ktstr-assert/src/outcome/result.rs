@@ -35,7 +35,7 @@ impl AssertResult {
         Self::of(Outcome::Skip(AssertDetail::new(DetailKind::Skip, reason)))
     }
 
-    /// A failure.
+    /// A result that fails with this one detail.
     pub fn fail(detail: AssertDetail) -> Self {
         Self::of(Outcome::Fail(detail))
     }

@@ -27,7 +27,7 @@ pub struct PhaseCgroupStats {
     pub off_cpu_pcts: Vec<f64>,
     /// Changes of CPU.
     pub total_migrations: u64,
-    /// Iterations.
+    /// Loop iterations of all workers together.
     pub total_iterations: u64,
     /// CPU time, in nanoseconds.
     pub total_cpu_time_ns: u64,

@@ -12,7 +12,7 @@ pub enum SampleSource {
     WakeLatencyNs,
     /// Time runnable but waiting.
     RunDelayNs,
-    /// Timer latencies.
+    /// How late timers fired, in nanoseconds.
     TimerLatencyNs,
 }
 
@@ -24,7 +24,7 @@ pub enum SampleSource {
 #[claim(crate = crate)]
 #[serde(default)]
 pub struct CgroupStats {
-    /// The cgroup.
+    /// The cgroup's name, as the test declared it.
     pub cgroup_name: String,
     /// Its workers, dead ones included.
     pub num_workers: usize,
@@ -80,7 +80,7 @@ pub struct CgroupStats {
     pub worst_timer_latency_us: f64,
     /// Whether timer latencies were measured.
     pub timer_measured: bool,
-    /// Iterations.
+    /// Loop iterations of all workers together.
     pub total_iterations: u64,
     /// CPU time, in nanoseconds.
     pub total_cpu_time_ns: u64,

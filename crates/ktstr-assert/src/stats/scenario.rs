@@ -29,7 +29,7 @@ pub struct ScenarioStats {
     /// The most migrations an iteration of a cgroup.
     #[serde(with = "crate::float::one")]
     pub worst_migration_ratio: f64,
-    /// Iterations.
+    /// Loop iterations of all workers of all cgroups.
     pub total_iterations: u64,
     /// Metrics of the run that are not fields here, by name.
     #[serde(with = "crate::float::map")]

@@ -132,7 +132,7 @@ impl Verdict {
         self.assert.as_ref()
     }
 
-    /// The result.
+    /// The result that the claims came to, with all their details.
     pub fn into_result(self) -> AssertResult {
         self.result
     }

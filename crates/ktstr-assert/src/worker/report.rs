@@ -26,7 +26,7 @@ pub enum WorkerExitInfo {
     TimedOut,
     /// Waiting for it failed.
     WaitFailed(String),
-    /// It panicked.
+    /// The worker panicked, with this message.
     Panicked(String),
 }
 
@@ -119,7 +119,7 @@ pub struct PhaseSlice {
     pub step_index: u16,
     /// Units of work done.
     pub work_units: u64,
-    /// Outer iterations.
+    /// Iterations of the work type's outer loop.
     pub iterations: u64,
     /// CPU time consumed, in nanoseconds.
     pub cpu_time_ns: u64,

@@ -96,9 +96,7 @@ pub fn execute_scenario_with(
     let in_guest = std::env::var_os(crate::init::TEST_PROCESS_ENV).is_some();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     ctx.current_step.store(0, Relaxed);
-    link::send(&ToHost::ScenarioStart {
-        steps: steps.len() as u32,
-    });
+    link::send(&ToHost::ScenarioStart);
     run.pause();
     if run.backdrop(&backdrop) {
         for (k0, step) in steps.iter().enumerate() {

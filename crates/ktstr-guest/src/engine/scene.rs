@@ -37,7 +37,7 @@ pub(super) enum Owner {
 pub(super) enum Allowed {
     /// All of the machine.
     All,
-    /// These.
+    /// No CPU but these, by number.
     Only(BTreeSet<usize>),
 }
 
@@ -144,7 +144,7 @@ pub(super) struct Done {
     pub reports: Vec<WorkerReport>,
 }
 
-/// Everything alive.
+/// The cgroups and workers that are alive, and what those that ended have left.
 pub(super) struct Scene {
     pub phase: PhaseCell,
     /// Whether it is asked where the workers' pages are.
@@ -167,12 +167,12 @@ impl Scene {
         })
     }
 
-    /// Live cgroups.
+    /// How many cgroups there are now.
     pub fn cgroups(&self) -> usize {
         self.tracked.iter().filter(|t| t.name != RUNNER).count()
     }
 
-    /// Live workers.
+    /// How many workers there are now.
     pub fn workers(&self) -> usize {
         self.handles().map(WorkloadHandle::len).sum()
     }

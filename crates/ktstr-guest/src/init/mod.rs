@@ -236,15 +236,9 @@ impl Agent {
     fn run(&mut self, job: &str, seed: u64) -> Result<(), InitError> {
         let end = self.run_test(job, seed)?;
         link::send(&end);
-        let state = std::fs::read_to_string(scheduler::STATE);
-        let is_off = matches!(state.as_deref().map(str::trim), Ok(state) if state != "enabled");
-        if let Ok(state) = state {
-            link::send(&ToHost::SchedExtState {
-                state: state.trim().to_owned(),
-            });
-        }
         if let Some(child) = &self.scheduler {
-            if is_off {
+            let state = std::fs::read_to_string(scheduler::STATE);
+            if state.is_ok_and(|state| state.trim() != "enabled") {
                 // It is on its way out, by itself: how that ends is part of the verdict.
                 let ended = scheduler::await_end(&mut self.children, child)?;
                 self.tell_of_scheduler(&ended);
@@ -283,14 +277,7 @@ fn hello() -> ToHost {
     let topology = crate::sysfs_topology::read()
         .map_err(|e| e.to_string())
         .and_then(|seen| shape(&seen));
-    ToHost::Hello {
-        release: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
-        topology,
-        cpus: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),
-    }
+    ToHost::Hello { topology }
 }
 
 /// The topology as `{numa}n{llcs}l{cores}c{threads}t`, if it is even enough to have that form.

@@ -13,7 +13,6 @@ use crate::protocol::{ProcessEnd, Stream, ToHost};
 
 /// `enabled` while a sched_ext scheduler drives the CPUs (kernel/sched/ext.c).
 pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
-const OPS: &str = "/sys/kernel/sched_ext/root/ops";
 
 /// Guest time a scheduler may take to attach: the verifier alone can take seconds where
 /// instructions are emulated.
@@ -54,10 +53,8 @@ pub(super) fn start(
             return not_attached(format!("it {end} before it attached{advice}"));
         }
         if is_enabled() {
-            let ops = std::fs::read_to_string(OPS).unwrap_or_default();
             link::send(&ToHost::SchedulerAttached {
                 pid: child.pid(),
-                ops: ops.trim().to_owned(),
                 took_ns,
             });
             return Ok(Some(child));

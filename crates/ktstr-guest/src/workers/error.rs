@@ -7,7 +7,7 @@ pub enum WorkerError {
     /// The work type is part of the language but has no body yet.
     #[error("work type {name} is not available yet: use one of {built}")]
     NotAvailable {
-        /// Its name.
+        /// The name of the work type.
         name: &'static str,
         /// The names of those that have one.
         built: String,

@@ -70,7 +70,7 @@ impl PhaseCell {
 pub struct Group {
     /// What they do and how.
     pub work: WorkSpec,
-    /// How many.
+    /// How many workers the group has.
     pub count: usize,
     /// Where they may run.
     pub affinity: ResolvedAffinity,

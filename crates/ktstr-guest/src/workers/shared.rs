@@ -103,7 +103,7 @@ unsafe impl Zeroed for Control {}
 #[repr(C)]
 #[derive(Debug)]
 pub struct Slice {
-    /// Phase ordinal.
+    /// The phase: 0 before the first step, 1 in the first step.
     pub phase: AtomicU32,
     /// Longest gap's CPU.
     pub max_gap_cpu: AtomicU32,
@@ -129,7 +129,7 @@ pub struct Slice {
     pub migrations: AtomicU64,
     /// Samples offered to the reservoir.
     pub samples: AtomicU64,
-    /// CPUs seen.
+    /// The CPUs that the worker was seen on, one bit each.
     pub cpus: [AtomicU64; MASK_WORDS],
 }
 
@@ -159,15 +159,15 @@ pub struct Telemetry {
     pub messenger: AtomicU32,
     /// CPU of the last checkpoint.
     pub last_cpu: AtomicU32,
-    /// Migrations seen.
+    /// Migrations of the whole run, those that `moves` has no room for included.
     pub moves_seen: AtomicU64,
-    /// Samples offered.
+    /// Samples of the whole run, those that the reservoir did not keep included.
     pub samples_seen: AtomicU64,
     /// Iterations so far, for a reader while the worker runs.
     pub live_iterations: AtomicU64,
     /// Per-phase numbers.
     pub slices: [Slice; MAX_SLICES],
-    /// First migrations.
+    /// The first migrations of the run; `moves_seen` says how many there were.
     pub moves: [Move; MAX_MIGRATIONS],
     /// Latency reservoir: phase in the top 16 bits, nanoseconds below.
     pub samples: [AtomicU64; MAX_SAMPLES],

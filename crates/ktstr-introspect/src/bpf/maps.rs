@@ -12,7 +12,7 @@ pub const MAX_MAPS: usize = 1024;
 pub struct BpfMap {
     /// Address of its `struct bpf_map`.
     pub kva: u64,
-    /// Id.
+    /// The map's id, as `bpftool map` shows it.
     pub id: u32,
     /// Name, at most 15 bytes.
     pub name: String,
@@ -24,7 +24,7 @@ pub struct BpfMap {
     pub key_size: u32,
     /// Bytes of a value.
     pub value_size: u32,
-    /// Capacity.
+    /// How many entries it can hold.
     pub max_entries: u32,
     /// Address of the `struct btf` it was created with, or 0.
     pub btf: u64,

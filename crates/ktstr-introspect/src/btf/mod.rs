@@ -246,10 +246,10 @@ pub enum BtfError {
         /// What it starts with.
         found: u16,
     },
-    /// Another version.
+    /// The header has a version that this reader does not know.
     #[error("BTF version is {found}, expected 1")]
     BadVersion {
-        /// Its version.
+        /// The version in the header.
         found: u8,
     },
     /// A section does not lie inside the blob.
@@ -257,7 +257,7 @@ pub enum BtfError {
         "BTF {name} section at {offset} of {len} bytes does not fit the {total} bytes there are"
     )]
     BadSection {
-        /// Which section.
+        /// The section's name: `type` or `string`.
         name: &'static str,
         /// Offset from the header's end.
         offset: u32,

@@ -107,7 +107,7 @@ impl Record {
 /// How an integer is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntEncoding {
-    /// Signed.
+    /// Whether the highest bit is a sign.
     pub signed: bool,
     /// A `char`.
     pub char: bool,
@@ -124,7 +124,7 @@ pub struct IntEncoding {
 pub struct FieldRef<'a> {
     /// Name; empty for anonymous members.
     pub name: &'a str,
-    /// Type id.
+    /// The id of the member's type.
     pub type_id: u32,
     /// Offset from the start of the struct.
     pub offset_bits: u32,
@@ -146,7 +146,7 @@ pub struct SectionVar {
 /// A named value of an enum.
 #[derive(Debug, Clone, Copy)]
 pub struct Enumerator<'a> {
-    /// Name.
+    /// The name that the source gave the value.
     pub name: &'a str,
     /// Value; that of an unsigned 64-bit enum by its bits.
     pub value: i64,
@@ -178,12 +178,12 @@ impl<'a> Type<'a> {
         Self { btf, id: 0, record }
     }
 
-    /// Its id.
+    /// The id by which other types refer to it.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// Its kind.
+    /// The kind of type, as in `BTF_KIND_*`.
     pub fn kind(&self) -> Kind {
         self.record.kind
     }

@@ -33,9 +33,9 @@ pub enum KernelError {
         "kernel symbol `{symbol}` at {kva:#x} is not in the kernel image (0xffffffff80000000 and up)"
     )]
     NotInImage {
-        /// The symbol.
+        /// The name of the symbol.
         symbol: String,
-        /// Its address.
+        /// The symbol's virtual address.
         kva: u64,
     },
     /// The kernel's page table could not be found.
@@ -49,7 +49,7 @@ pub enum KernelError {
     /// An address range goes over the end of the address space.
     #[error("{len} bytes at {kva:#x} go over the end of the address space")]
     Wraps {
-        /// Start.
+        /// The virtual address of the first byte.
         kva: u64,
         /// Bytes asked for.
         len: u64,
@@ -57,11 +57,11 @@ pub enum KernelError {
     /// A size in guest memory is over the cap.
     #[error("{len} bytes at {kva:#x} are more than the {max} that are read at most")]
     TooLarge {
-        /// Start.
+        /// The virtual address of the first byte.
         kva: u64,
         /// Bytes asked for.
         len: u64,
-        /// The cap.
+        /// The largest size that is read, in bytes.
         max: u64,
     },
     /// A chain in guest memory is longer than any real one, or goes in a circle.
@@ -71,7 +71,7 @@ pub enum KernelError {
         what: &'static str,
         /// Where it starts.
         kva: u64,
-        /// The cap.
+        /// The longest chain that is followed, in elements.
         max: usize,
     },
 }

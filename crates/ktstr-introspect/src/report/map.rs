@@ -18,7 +18,7 @@ pub struct FailureDumpMap {
     pub key_size: u32,
     /// Bytes of a value.
     pub value_size: u32,
-    /// Declared capacity.
+    /// How many entries the map can hold.
     pub max_entries: u32,
     /// The value of a map with one entry: global sections, `struct_ops`.
     #[serde(skip_serializing_if = "Option::is_none")]

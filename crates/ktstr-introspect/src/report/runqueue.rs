@@ -23,13 +23,13 @@ pub enum WaitsIn {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WaitingTask {
-    /// Thread id.
+    /// Thread id, in the guest's first namespace.
     pub pid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,
     /// CPUs it may run on now, 64 a word from CPU 0 on; one bit while it may not migrate.
     pub allowed: Vec<u64>,
-    /// Its queue.
+    /// The queue that the task waits in.
     pub queue: WaitsIn,
     /// CPU time it has got so far, nanoseconds: unchanged in two samples, it did not run between.
     pub ran_ns: u64,
@@ -107,7 +107,7 @@ pub struct RqSample {
     pub avg_irq_util: Option<u64>,
     /// Event counters of the attached scheduler.
     pub event_counters: Option<ScxEventCounters>,
-    /// Scheduling statistics.
+    /// What the kernel counts of waits and wake-ups, where it keeps that.
     pub schedstat: Option<RqSchedstat>,
     /// Its scheduling domains, innermost first.
     pub sched_domains: Option<Vec<SchedDomain>>,

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProgRuntimeStats {
-    /// Program name.
+    /// The program's name, which the kernel cuts to 15 bytes.
     pub name: String,
-    /// Program id.
+    /// The program's id, as `bpftool prog` shows it.
     pub id: u32,
     /// Runs, over all CPUs.
     pub cnt: u64,
@@ -29,17 +29,17 @@ pub struct ProgRuntimeStats {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuStat {
-    /// User mode.
+    /// Time in user mode at nice values of 0 or less.
     pub user_ns: u64,
     /// User mode at lowered priority.
     pub nice_ns: u64,
-    /// Kernel mode.
+    /// Time in the kernel outside of interrupts.
     pub system_ns: u64,
-    /// Soft interrupts.
+    /// Time in soft interrupts.
     pub softirq_ns: u64,
-    /// Hard interrupts.
+    /// Time in hard interrupts.
     pub irq_ns: u64,
-    /// Idle.
+    /// Time in the idle loop without waiting for I/O.
     pub idle_ns: u64,
     /// Idle while a task waited for I/O.
     pub iowait_ns: u64,
@@ -51,13 +51,13 @@ pub struct CpuStat {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PerCpuTimeStats {
-    /// CPU number.
+    /// The CPU's number.
     pub cpu: u32,
     /// Time by kind.
     pub cpustat: CpuStat,
     /// Soft interrupts by kind (`enum` in include/linux/interrupt.h: HI, TIMER, NET_TX, …).
     pub softirqs: [u64; 10],
-    /// Hard interrupts.
+    /// Hard interrupts since the boot.
     pub irqs_sum: u64,
 }
 
@@ -85,19 +85,19 @@ pub struct CgroupPsi {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NumaNodeStats {
-    /// Node number.
+    /// The node's number.
     pub node: u32,
     /// Counter name (`numa_hit`, …) to value, pages.
     pub counters: BTreeMap<String, u64>,
 }
 
-/// One task.
+/// What the kernel knows of one task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskEnrichment {
     /// Kernel address of its `task_struct`.
     pub task_kva: u64,
-    /// Thread id.
+    /// Thread id, in the guest's first namespace.
     pub pid: i32,
     /// Thread-group id (what user space calls the pid).
     pub tgid: i32,
@@ -208,7 +208,7 @@ pub struct EventCounterSample {
     /// Milliseconds since the start of the run; `None` if the reader had no clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed_ms: Option<u64>,
-    /// The counters.
+    /// Their values, summed over all CPUs.
     pub counters: ScxEventCounters,
 }
 
@@ -216,7 +216,7 @@ pub struct EventCounterSample {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RqScxState {
-    /// CPU number.
+    /// The CPU's number.
     pub cpu: u32,
     /// Runnable tasks of all classes.
     pub nr_running: u32,
@@ -243,9 +243,9 @@ pub struct RqScxState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DsqState {
-    /// Queue id.
+    /// The queue's id, built-in ones included.
     pub id: u64,
-    /// Tasks queued.
+    /// How many tasks are queued.
     pub nr: u32,
     /// Sequence number, where the kernel has one.
     pub seq: u64,

@@ -18,17 +18,17 @@ pub enum RenderedValue {
     Uint {
         /// Width in bits (bit-fields keep theirs).
         bits: u32,
-        /// The value.
+        /// The value, extended with zeros.
         value: u64,
     },
     /// A C `bool`: any non-zero byte is true.
     Bool {
-        /// The value.
+        /// Whether the byte is not zero.
         value: bool,
     },
     /// A C `char`.
     Char {
-        /// The byte.
+        /// The byte as it stands in memory.
         value: u8,
     },
     /// IEEE float of 32 or 64 bits.
@@ -45,7 +45,7 @@ pub enum RenderedValue {
         bits: u32,
         /// Whether the enum is signed; an unsigned 64-bit value is kept in `value` by its bits.
         signed: bool,
-        /// The value.
+        /// The value as a number, whether or not an enumerator has it.
         value: i64,
         /// Name of the enumerator with that value, if there is one.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -59,7 +59,7 @@ pub enum RenderedValue {
         /// Members in memory order. Those of anonymous inner types are lifted to this level.
         members: Vec<RenderedMember>,
     },
-    /// An array.
+    /// An array of equal elements.
     Array {
         /// Length by the type; `elements` may be shorter (see [`RenderedValue::Truncated`]).
         len: u64,
@@ -71,9 +71,9 @@ pub enum RenderedValue {
         /// As in `/sys/devices/system/cpu/online`: `0-3,8`. Empty for no CPU.
         cpus: String,
     },
-    /// A pointer.
+    /// A pointer, which may be followed.
     Ptr {
-        /// The address.
+        /// The address that it holds.
         value: u64,
         /// What it points to, where that was read.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -102,7 +102,7 @@ pub enum RenderedValue {
     },
     /// The type cannot be rendered.
     Unsupported {
-        /// Why.
+        /// Why the type cannot be rendered, in one sentence.
         reason: String,
     },
 }
@@ -145,7 +145,7 @@ impl RenderedValue {
 pub struct RenderedMember {
     /// Member or variable name.
     pub name: String,
-    /// Its value.
+    /// The member's value.
     pub value: RenderedValue,
 }
 

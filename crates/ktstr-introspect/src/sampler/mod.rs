@@ -88,7 +88,7 @@ struct EventLayout {
 /// All runqueues at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// By CPU.
+    /// One sample for each CPU, by its number.
     pub cpus: Vec<RqSample>,
     /// Whether a sched_ext scheduler is attached; `None` on a kernel that has no variable to tell by.
     pub scx_attached: Option<bool>,

@@ -10,30 +10,30 @@ use crate::report::{FailureDumpMap, RenderedValue};
 pub enum SnapshotEntry<'a> {
     /// An entry of a hash map.
     Hash {
-        /// The map.
+        /// The map that the entry was found in.
         map: &'a FailureDumpMap,
-        /// The entry.
+        /// The key and value, as they were captured.
         entry: &'a FailureDumpEntry,
     },
     /// An element of a per-CPU array with all its CPUs.
     Percpu {
-        /// The map.
+        /// The map that the element was found in.
         map: &'a FailureDumpMap,
-        /// The element.
+        /// The element's values, one for each CPU.
         entry: &'a FailureDumpPercpuEntry,
     },
     /// An entry of a per-CPU hash map with all its CPUs.
     PercpuHash {
-        /// The map.
+        /// The map that the entry was found in.
         map: &'a FailureDumpMap,
-        /// The entry.
+        /// The key and its values, one for each CPU.
         entry: &'a FailureDumpPercpuHashEntry,
     },
     /// One value: an array element, a global section, or a per-CPU entry narrowed to a CPU.
     Value {
         /// The key, where there is one.
         key: SnapshotField<'a>,
-        /// The value.
+        /// The value and where it was found.
         value: SnapshotField<'a>,
     },
     /// Nothing, and why.

@@ -45,7 +45,7 @@ pub enum SnapshotError {
         component: String,
         /// What was searched.
         container: String,
-        /// Its members.
+        /// The names of the members that the struct has.
         available: Vec<String>,
     },
     /// A path goes on below something that has no members.
@@ -117,7 +117,7 @@ pub enum SnapshotError {
     NoRendered {
         /// What was asked for.
         requested: String,
-        /// Why.
+        /// What the capture says instead of a value.
         reason: String,
     },
     /// The sample stands for a capture that could not be made.
@@ -133,7 +133,7 @@ pub enum SnapshotError {
     MissingStats {
         /// Tag of the sample.
         tag: String,
-        /// Why.
+        /// Which part of the statistics was not there, and when.
         reason: MissingStatsReason,
     },
     /// A kernel or host field is not in the capture.
@@ -141,7 +141,7 @@ pub enum SnapshotError {
     HostFieldUnavailable {
         /// What was asked for.
         requested: String,
-        /// Why.
+        /// What kept the field out of the capture.
         reason: String,
     },
     /// The capture is a placeholder.
@@ -180,7 +180,7 @@ pub enum SnapshotError {
         requested: String,
         /// Identity at first.
         before: String,
-        /// Identity later.
+        /// Identity in the later capture.
         after: String,
     },
     /// A projection's own code said no.
@@ -188,7 +188,7 @@ pub enum SnapshotError {
     ProjectionFailed {
         /// Label of the projection.
         requested: String,
-        /// Why.
+        /// What the projection said.
         reason: String,
     },
     /// The variable was not found, and a section that may hold it could not be rendered.
@@ -211,7 +211,7 @@ pub enum MissingStatsReason {
     /// The scheduler could not be asked.
     #[error("no scheduler to ask: {reason}")]
     NoScheduler {
-        /// Why.
+        /// What kept the scheduler from being asked.
         reason: String,
     },
     /// The guest was already frozen.
@@ -223,7 +223,7 @@ pub enum MissingStatsReason {
     /// The scheduler answered with an error.
     #[error("the scheduler answered with error {errno} to {args}")]
     SchedulerError {
-        /// Its errno.
+        /// The error number that it answered with.
         errno: i32,
         /// The request's arguments.
         args: String,

@@ -17,12 +17,12 @@ pub enum SnapshotField<'a> {
     Value {
         /// Path from the variable or map entry on, for messages.
         path: String,
-        /// The value.
+        /// The value as it was rendered.
         value: &'a RenderedValue,
     },
     /// The key of a per-CPU array element: a plain index.
     PercpuKey {
-        /// The index.
+        /// The element's index.
         key: u32,
     },
     /// Nothing, and why.

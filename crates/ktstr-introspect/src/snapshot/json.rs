@@ -13,7 +13,7 @@ pub enum JsonField<'a> {
     Value {
         /// Path from the root on, for messages.
         path: String,
-        /// The value.
+        /// The value as the scheduler printed it.
         value: &'a Value,
     },
     /// Nothing, and why.
@@ -96,22 +96,22 @@ impl<'a> JsonField<'a> {
         self.convert("u64", Value::as_u64)
     }
 
-    /// An integer.
+    /// The value as an integer; anything else is a type error.
     pub fn as_i64(&self) -> SnapshotResult<i64> {
         self.convert("i64", Value::as_i64)
     }
 
-    /// A number.
+    /// The value as a number, be it an integer or not; anything else is a type error.
     pub fn as_f64(&self) -> SnapshotResult<f64> {
         self.convert("f64", Value::as_f64)
     }
 
-    /// A boolean.
+    /// The value as a boolean; anything else is a type error.
     pub fn as_bool(&self) -> SnapshotResult<bool> {
         self.convert("bool", Value::as_bool)
     }
 
-    /// A string.
+    /// The value as a string; anything else is a type error.
     pub fn as_str(&self) -> SnapshotResult<&'a str> {
         self.convert("str", Value::as_str)
     }

@@ -167,7 +167,7 @@ impl<'a> Snapshot<'a> {
         &self.report.rq_scx_states
     }
 
-    /// Dispatch queues.
+    /// The dispatch queues that were captured, with their lengths.
     pub fn dsq_states(&self) -> &'a [DsqState] {
         &self.report.dsq_states
     }

@@ -6,14 +6,14 @@ use super::op::Op;
 /// Cgroups and operations set up before the first step and kept to the end.
 #[derive(Clone, Debug, Default)]
 pub struct Backdrop {
-    /// The cgroups.
+    /// The cgroups that are there during all steps.
     pub cgroups: Vec<CgroupDef>,
     /// Run after the cgroups are there.
     pub ops: Vec<Op>,
 }
 
 impl Backdrop {
-    /// Nothing.
+    /// A backdrop without cgroups and operations.
     pub const fn new() -> Self {
         Self {
             cgroups: Vec::new(),
@@ -21,7 +21,7 @@ impl Backdrop {
         }
     }
 
-    /// Only cgroups.
+    /// A backdrop of these cgroups, without operations.
     pub fn from_cgroups(cgroups: impl IntoIterator<Item = CgroupDef>) -> Self {
         cgroups.into_iter().collect()
     }
@@ -32,7 +32,7 @@ impl Backdrop {
         self
     }
 
-    /// Adds cgroups.
+    /// Adds these cgroups after those that are there.
     pub fn extend_cgroups(mut self, defs: impl IntoIterator<Item = CgroupDef>) -> Self {
         self.cgroups.extend(defs);
         self
@@ -44,7 +44,7 @@ impl Backdrop {
         self
     }
 
-    /// Adds operations.
+    /// Adds these operations after those that are there.
     pub fn extend_ops(mut self, ops: impl IntoIterator<Item = Op>) -> Self {
         self.ops.extend(ops);
         self

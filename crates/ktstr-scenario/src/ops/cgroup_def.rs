@@ -105,7 +105,7 @@ pub enum CgroupDefError {
     /// The name is not usable.
     #[error("cgroup name {name:?}: {reason}")]
     Name {
-        /// The name.
+        /// The name as it was given.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -113,11 +113,11 @@ pub enum CgroupDefError {
     /// A weight outside 1..=10000.
     #[error("cgroup {cgroup:?}: {file} = {value} is not in 1..={MAX_WEIGHT}")]
     Weight {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: String,
         /// The interface file.
         file: &'static str,
-        /// The value.
+        /// The weight that was asked for.
         value: u32,
     },
     /// A bandwidth the kernel would refuse.
@@ -126,17 +126,17 @@ pub enum CgroupDefError {
          least 1000 µs, the period 1000 to 1000000 µs"
     )]
     CpuMax {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: String,
         /// The quota; 0 where it could not be computed.
         quota_us: u64,
-        /// The period.
+        /// The period in microseconds.
         period_us: u64,
     },
     /// A group of workers.
     #[error("cgroup {cgroup:?}: {source}")]
     Work {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: String,
         /// What is wrong with the workers.
         source: WorkSpecError,

@@ -26,21 +26,21 @@ pub enum CpusetSpec {
     },
     /// Part `index` of `of` equal parts; the last takes the remainder.
     Disjoint {
-        /// Which part.
+        /// Which of the parts it is, from 0.
         index: usize,
         /// How many parts.
         of: usize,
     },
     /// The same, widened on both sides.
     Overlap {
-        /// Which part.
+        /// Which of the parts it is, from 0.
         index: usize,
         /// How many parts.
         of: usize,
         /// By which fraction of a part, 0..=1.
         frac: f64,
     },
-    /// These CPUs.
+    /// Exactly these CPUs, by number.
     Exact(BTreeSet<usize>),
 }
 
@@ -61,7 +61,7 @@ pub enum CpusetError {
     /// No such part.
     #[error("CpusetSpec: part {index} of {of} does not exist")]
     NoSuchPart {
-        /// Which part.
+        /// The part that was asked for, from 0.
         index: usize,
         /// How many parts.
         of: usize,
@@ -71,7 +71,7 @@ pub enum CpusetError {
     TooManyParts {
         /// How many parts.
         of: usize,
-        /// Usable CPUs.
+        /// How many usable CPUs there are.
         usable: usize,
     },
     /// A fraction outside [0, 1].
@@ -79,7 +79,7 @@ pub enum CpusetError {
     Fraction {
         /// Name of the fraction.
         name: &'static str,
-        /// Its value.
+        /// The fraction that was given.
         value: f64,
     },
     /// A range that ends before it starts.
@@ -101,7 +101,7 @@ pub enum CpusetError {
     /// No CPU is left.
     #[error("CpusetSpec: {spec:?} gives no CPU, the usable CPUs are {usable}")]
     Empty {
-        /// The rule.
+        /// The rule that leaves no CPU.
         spec: CpusetSpec,
         /// As a list.
         usable: String,
@@ -137,7 +137,7 @@ impl CpusetSpec {
         Self::Overlap { index, of, frac }
     }
 
-    /// These CPUs.
+    /// The set of exactly these CPUs, by number.
     pub fn exact(cpus: impl IntoIterator<Item = usize>) -> Self {
         Self::Exact(cpus.into_iter().collect())
     }

@@ -16,7 +16,7 @@ pub enum SpawnPlacement {
 }
 
 impl SpawnPlacement {
-    /// This cgroup.
+    /// Into the cgroup of this name.
     pub fn cgroup(name: impl Into<Cow<'static, str>>) -> Self {
         Self::Cgroup(name.into())
     }
@@ -33,72 +33,72 @@ impl SpawnPlacement {
 pub enum Op {
     /// Makes a cgroup without workers.
     AddCgroup {
-        /// Its name.
+        /// The name of the new cgroup.
         name: Cow<'static, str>,
     },
     /// Makes a cgroup with its workers, as the setup of a step does.
     AddCgroupDef {
-        /// The declaration.
+        /// The cgroup's declaration, workers included.
         def: CgroupDef,
     },
     /// Stops a cgroup's workers and removes it; a missing one is a warning.
     RemoveCgroup {
-        /// Its name.
+        /// The name of the cgroup to remove.
         cgroup: Cow<'static, str>,
     },
     /// Sets a cgroup's CPUs.
     SetCpuset {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: Cow<'static, str>,
         /// Its CPUs from now on.
         cpus: CpusetSpec,
     },
     /// Gives a cgroup all CPUs.
     ClearCpuset {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: Cow<'static, str>,
     },
     /// Exchanges the CPUs of two cgroups.
     SwapCpusets {
-        /// The one.
+        /// The name of one cgroup.
         a: Cow<'static, str>,
-        /// The other.
+        /// The name of the other cgroup.
         b: Cow<'static, str>,
     },
     /// Starts more workers.
     Spawn {
-        /// Where.
+        /// The cgroup that the workers start in.
         placement: SpawnPlacement,
-        /// Which.
+        /// The workers to start.
         work: WorkSpec,
     },
     /// Stops a cgroup's workers and keeps it.
     StopCgroup {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: Cow<'static, str>,
     },
     /// Sets the affinity of all live workers of a cgroup.
     SetAffinity {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: Cow<'static, str>,
         /// Where they may run from now on.
         affinity: AffinityIntent,
     },
     /// Moves all tasks of a cgroup to another; an empty name is the harness's own.
     MoveAllTasks {
-        /// From here.
+        /// The name of the cgroup that is emptied.
         from: Cow<'static, str>,
-        /// To there.
+        /// The name of the cgroup that the tasks come to.
         to: Cow<'static, str>,
     },
     /// Freezes a cgroup.
     FreezeCgroup {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: Cow<'static, str>,
     },
     /// Thaws a cgroup.
     UnfreezeCgroup {
-        /// The cgroup.
+        /// The name of the cgroup.
         cgroup: Cow<'static, str>,
     },
     /// Has the host capture the guest's state now, and waits for it.

@@ -32,7 +32,7 @@ impl Step {
         Self::new(Vec::new(), hold)
     }
 
-    /// One operation.
+    /// A step of one operation and no cgroups of its own.
     pub fn with_op(op: Op, hold: HoldSpec) -> Self {
         Self::new(vec![op], hold)
     }
@@ -64,7 +64,7 @@ impl Step {
 pub enum HoldSpec {
     /// This fraction of the test's duration.
     Frac(f64),
-    /// So long.
+    /// As long as this, in guest time.
     Fixed(Duration),
     /// To the end of the test, with the operations again at every interval.
     Loop {
@@ -142,7 +142,7 @@ impl Default for HoldSpec {
 /// The cgroups of a step: given, or made from the context when the step starts.
 #[derive(Clone, Debug)]
 pub enum Setup {
-    /// These.
+    /// The cgroups as they are given here.
     Defs(Vec<CgroupDef>),
     /// What this function returns.
     Factory(fn(&Ctx) -> Vec<CgroupDef>),

@@ -48,7 +48,7 @@ impl Sysctl {
         self.key
     }
 
-    /// The value.
+    /// What is written into the file.
     pub const fn value(&self) -> &'static str {
         self.value
     }

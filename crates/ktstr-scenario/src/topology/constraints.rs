@@ -10,15 +10,15 @@ pub struct TopologyConstraints {
     pub min_numa_nodes: u32,
     /// Most NUMA nodes.
     pub max_numa_nodes: Option<u32>,
-    /// Fewest LLCs.
+    /// The smallest number of LLCs that is accepted.
     pub min_llcs: u32,
-    /// Most LLCs.
+    /// The largest number of LLCs that is accepted.
     pub max_llcs: Option<u32>,
     /// Only shapes with more than one thread to a core.
     pub requires_smt: bool,
-    /// Fewest CPUs.
+    /// The smallest number of CPUs that is accepted.
     pub min_cpus: u32,
-    /// Most CPUs.
+    /// The largest number of CPUs that is accepted.
     pub max_cpus: Option<u32>,
 }
 
@@ -30,9 +30,9 @@ pub enum ConstraintsError {
     MinAboveMax {
         /// The dimension: "numa_nodes", "llcs" or "cpus".
         what: &'static str,
-        /// The minimum.
+        /// The minimum that was given.
         min: u32,
-        /// The maximum.
+        /// The maximum that was given.
         max: u32,
     },
     /// A declared shape is not among those accepted.
@@ -40,7 +40,7 @@ pub enum ConstraintsError {
     Outside {
         /// The limit: "min_llcs" and so on.
         limit: &'static str,
-        /// Its value.
+        /// The value of the constraint.
         bound: u32,
         /// What the topology has of it.
         has: u32,
@@ -48,7 +48,7 @@ pub enum ConstraintsError {
     /// A maximum is zero.
     #[error("constraints: max_{what} is 0, nothing could ever be accepted")]
     ZeroMax {
-        /// The dimension.
+        /// The dimension, as the constraint names it.
         what: &'static str,
     },
 }

@@ -16,7 +16,7 @@ pub struct Topology {
     pub cores_per_llc: u32,
     /// Hardware threads of each core.
     pub threads_per_core: u32,
-    /// NUMA nodes.
+    /// How many NUMA nodes there are.
     pub numa_nodes: u32,
     /// The nodes one by one; `None` spreads LLCs and memory evenly.
     pub nodes: Option<&'static [NumaNode]>,
@@ -43,7 +43,7 @@ pub enum TopologyError {
     NotMultiple {
         /// LLCs in total.
         llcs: u32,
-        /// NUMA nodes.
+        /// How many NUMA nodes were asked for.
         numa_nodes: u32,
     },
     /// More CPUs than can be counted.
@@ -73,7 +73,7 @@ pub enum TopologyError {
     Distances {
         /// Nodes in the matrix.
         matrix: u32,
-        /// NUMA nodes.
+        /// How many NUMA nodes the topology has.
         numa_nodes: u32,
     },
     /// `llc_cores` has the wrong length, or a zero.

@@ -33,7 +33,7 @@ pub enum TopologyParseError {
         text: String,
         /// LLCs in total.
         llcs: u32,
-        /// NUMA nodes.
+        /// How many NUMA nodes the text names.
         numa_nodes: u32,
     },
     /// The number of CPUs does not fit in 32 bits.

@@ -17,7 +17,7 @@ pub enum AffinityIntent {
     RandomSubset {
         /// To choose from.
         from: BTreeSet<usize>,
-        /// How many.
+        /// How many CPUs each worker gets.
         count: usize,
     },
     /// The CPUs of the LLC that the cgroup has most of.
@@ -38,7 +38,7 @@ pub enum AffinityIntent {
 pub enum ResolvedAffinity {
     /// No affinity of its own.
     None,
-    /// These CPUs.
+    /// All workers get exactly these CPUs.
     Fixed(BTreeSet<usize>),
     /// A choice for each worker: see [`ResolvedAffinity::cpus`].
     Random {
@@ -47,7 +47,7 @@ pub enum ResolvedAffinity {
         /// How many; 1..=`from.len()`.
         count: usize,
     },
-    /// One CPU.
+    /// All workers get this one CPU.
     SingleCpu(usize),
 }
 

@@ -12,7 +12,7 @@ use super::work_type::WorkType;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkloadConfig {
-    /// How many.
+    /// How many workers are spawned.
     pub num_workers: usize,
     /// Where they may run; only intents that need no cgroup.
     pub affinity: AffinityIntent,
@@ -28,19 +28,19 @@ pub struct WorkloadConfig {
     pub mem_policy: MemPolicy,
     /// Flags of `mem_policy`.
     pub mpol_flags: MpolFlags,
-    /// Nice value.
+    /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
     /// Process or thread.
     pub clone_mode: CloneMode,
     /// Thread name, at most 15 bytes.
     pub comm: Option<String>,
-    /// User id.
+    /// The user that the workers run as.
     pub uid: Option<u32>,
-    /// Group id.
+    /// The group that the workers run as.
     pub gid: Option<u32>,
     /// NUMA node whose CPUs and memory they take.
     pub numa_node: Option<usize>,
-    /// Further groups.
+    /// Further groups, spawned beside these workers.
     pub composed: Vec<WorkSpec>,
 }
 

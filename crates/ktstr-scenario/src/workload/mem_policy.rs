@@ -38,7 +38,7 @@ pub enum MemPolicyError {
     /// Flags that exclude each other, or unknown ones.
     #[error("memory policy flags {bits:#x}: {reason}")]
     Flags {
-        /// All bits.
+        /// All the bits that were given.
         bits: u32,
         /// What is wrong.
         reason: &'static str,
@@ -48,7 +48,7 @@ pub enum MemPolicyError {
     NodeUnavailable {
         /// Name of the policy.
         policy: &'static str,
-        /// The node.
+        /// The number of the node.
         node: usize,
         /// The nodes there are.
         available: BTreeSet<usize>,
@@ -162,7 +162,7 @@ impl MemPolicy {
 pub struct MpolFlags(u32);
 
 impl MpolFlags {
-    /// No flag.
+    /// No flag is set.
     pub const NONE: Self = Self(0);
     /// `MPOL_F_NUMA_BALANCING`.
     pub const NUMA_BALANCING: Self = Self(1 << 13);

@@ -43,7 +43,7 @@ pub enum SchedPolicy {
         runtime: Duration,
         /// By when in the period.
         deadline: Duration,
-        /// The period.
+        /// The time after which the budget is renewed.
         period: Duration,
     },
     /// `SCHED_EXT`: under sched_ext even if the scheduler takes only those who ask.
@@ -66,7 +66,7 @@ pub enum SchedPolicyError {
         runtime: Duration,
         /// By when in the period.
         deadline: Duration,
-        /// The period.
+        /// The period that was given.
         period: Duration,
     },
 }
@@ -123,7 +123,7 @@ pub enum CloneMode {
     /// A process of its own.
     #[default]
     Fork,
-    /// A thread.
+    /// A thread; it is part of the language and not built yet.
     Thread,
 }
 

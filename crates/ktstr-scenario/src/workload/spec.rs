@@ -26,15 +26,15 @@ pub struct WorkSpec {
     pub mem_policy: MemPolicy,
     /// Flags of `mem_policy`.
     pub mpol_flags: MpolFlags,
-    /// Nice value.
+    /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
     /// Thread name, at most 15 bytes.
     pub comm: Option<String>,
     /// Makes them threads of one process of this name.
     pub pcomm: Option<String>,
-    /// User id.
+    /// The user that the workers run as.
     pub uid: Option<u32>,
-    /// Group id.
+    /// The group that the workers run as.
     pub gid: Option<u32>,
     /// NUMA node whose CPUs and memory they take.
     pub numa_node: Option<usize>,
@@ -54,7 +54,7 @@ pub enum WorkSpecError {
         /// As `workers_pct`.
         pct: f64,
     },
-    /// No worker.
+    /// The group has no worker.
     #[error("workers(0): a group needs at least one worker")]
     NoWorkers,
     /// A fraction that is none.
@@ -63,11 +63,11 @@ pub enum WorkSpecError {
     /// A fraction so large that the workers cannot be counted.
     #[error("workers_pct({pct}) of {cpus} CPUs is more than {max} workers")]
     TooMany {
-        /// The fraction.
+        /// The fraction that was given.
         pct: f64,
         /// CPUs of the cpuset.
         cpus: usize,
-        /// The limit.
+        /// The largest number of workers of one group.
         max: usize,
     },
     /// A nice value outside -20..=19.
@@ -76,7 +76,7 @@ pub enum WorkSpecError {
     /// A name that does not fit.
     #[error("name {name:?} must be 1 to 15 bytes without NUL")]
     Comm {
-        /// The name.
+        /// The name that was given.
         name: String,
     },
     /// A bad parameter of the work type, or a count that it cannot divide.

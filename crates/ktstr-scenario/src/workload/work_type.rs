@@ -143,7 +143,7 @@ work_types! {
     Mixed / mixed;
     /// Burns CPU for a while, then sleeps.
     Bursty / bursty {
-        /// CPU burst.
+        /// How long each burst uses the CPU, in guest time.
         burst_duration: Duration = ms(50),
         /// Sleep after it.
         sleep_duration: Duration = ms(100),
@@ -248,7 +248,7 @@ work_types! {
     };
     /// Short bursts between short sleeps: CPUs go idle and come back.
     IdleChurn / idle_churn {
-        /// CPU burst.
+        /// How long each burst uses the CPU, in guest time.
         burst_duration: Duration = ms(1),
         /// Sleep after it.
         sleep_duration: Duration = ms(5),

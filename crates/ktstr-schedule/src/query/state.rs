@@ -8,7 +8,7 @@ use crate::event::{Class, Cpu, CpuMask, Pid};
 pub(super) enum Doing {
     /// The schedule has not said yet.
     Unknown,
-    /// It runs.
+    /// The task runs on a CPU.
     Running {
         cpu: Cpu,
     },

@@ -10,9 +10,9 @@ use crate::event::{Cpu, Pid};
 /// What a sum belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The phase.
+    /// The phase of the scenario.
     pub phase: Phase,
-    /// The task.
+    /// The task that the time is of.
     pub task: Pid,
     /// The cgroup's id; `None` if it is not known.
     pub cgroup: Option<u64>,

@@ -23,12 +23,12 @@ pub enum WaitCause {
     Unknown,
 }
 
-/// One wait.
+/// The time between a task's becoming runnable and its running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
     /// The phase in which it ended.
     pub phase: Phase,
-    /// The task.
+    /// The task that waited.
     pub task: Pid,
     /// Its cgroup; `None` if it is not known.
     pub cgroup: Option<u64>,

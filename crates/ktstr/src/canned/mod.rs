@@ -50,7 +50,7 @@ pub use wakes::{
 pub struct Canned {
     /// The name of the function.
     pub name: &'static str,
-    /// The function.
+    /// The function that runs the scenario.
     pub run: fn(&Ctx) -> Result<AssertResult>,
 }
 

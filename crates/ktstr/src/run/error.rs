@@ -14,21 +14,21 @@ pub enum RunError {
     /// The test's declaration makes no sense.
     #[error("the declaration of test `{test}` makes no sense: {reason}")]
     Declaration {
-        /// The test.
+        /// The name of the test.
         test: String,
-        /// Why.
+        /// What is wrong with the declaration.
         reason: String,
     },
-    /// No kernel.
+    /// There is no kernel to run, or it cannot be used.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// No machine.
+    /// The machine could not be made or talked to.
     #[error(transparent)]
     Machine(#[from] MachineError),
     /// A folder that runs share is not this user's alone, or cannot be used.
     #[error(transparent)]
     State(#[from] ktstr_state::StateError),
-    /// No scheduler.
+    /// The scheduler's binary was not found.
     #[error(
         "the scheduler `{name}` was not found; tried\n{looked}\nrun the test in the workspace that has \
          the package, or name the scheduler's binary with KTSTR_SCHEDULER"
@@ -44,7 +44,7 @@ pub enum RunError {
     SchedulerUnusable {
         /// Who named it.
         role: String,
-        /// The file.
+        /// The file that was named.
         path: PathBuf,
         /// What is wrong with it.
         found: String,
@@ -56,7 +56,7 @@ pub enum RunError {
         "the scheduler `{name}` does not build: {what} ended with {status}; its last lines:\n{said}"
     )]
     SchedulerBuild {
-        /// The scheduler.
+        /// The name of the scheduler.
         name: String,
         /// The command and where it ran.
         what: String,
@@ -82,9 +82,9 @@ pub enum RunError {
         second.display()
     )]
     IncludeClash {
-        /// One.
+        /// One of the files.
         first: PathBuf,
-        /// The other.
+        /// The other of the files.
         second: PathBuf,
         /// Their place in the guest.
         place: String,
@@ -92,9 +92,9 @@ pub enum RunError {
     /// A variable with a value that makes no sense.
     #[error("{name}={value}: {wanted}")]
     Environment {
-        /// The variable.
+        /// The name of the variable.
         name: &'static str,
-        /// Its value.
+        /// The value that it has.
         value: String,
         /// What was expected.
         wanted: String,

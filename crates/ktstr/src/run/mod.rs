@@ -96,7 +96,7 @@ pub struct Timings {
 /// A run that has come to its end.
 #[derive(Debug)]
 pub struct Finished {
-    /// The test.
+    /// The test that was run.
     pub entry: &'static KtstrTestEntry,
     /// How it ended.
     pub verdict: RunVerdict,

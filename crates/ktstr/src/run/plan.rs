@@ -103,7 +103,7 @@ pub(super) enum Content {
 }
 
 impl GuestFile {
-    /// The bytes.
+    /// What the file holds in the guest.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, RunError> {
         match &self.content {
             Content::Program(program) => Ok(program.bytes()?),

@@ -47,11 +47,7 @@ fn judged(end: &End, left: &Left) -> (Judgement, Transcript) {
         parallel_tcg: false,
     };
     let mut said = Transcript::default();
-    let attached = ToHost::SchedulerAttached {
-        pid: 7,
-        ops: "ktstr".into(),
-        took_ns: 1,
-    };
+    let attached = ToHost::SchedulerAttached { pid: 7, took_ns: 1 };
     for message in std::iter::once(attached).chain(left.messages.clone()) {
         said.take(message, Duration::from_millis(3500));
     }

@@ -15,7 +15,7 @@ const CUT: &str = "\n[... the rest was left out ...]\n";
 /// Stimulus events kept: a scenario has a handful, a hostile guest could send millions.
 const EVENTS_CAP: usize = 100_000;
 
-/// Everything said.
+/// All that the guest has said up to now.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Transcript {
     pub(super) hello: Option<Hello>,
@@ -37,7 +37,6 @@ pub(super) struct Transcript {
     pub(super) error: Option<String>,
     pub(super) panic: Option<String>,
     pub(super) test_end: Option<(ProcessEnd, bool)>,
-    pub(super) sched_ext_state: Option<String>,
     pub(super) harness_error: Option<String>,
     pub(super) bye: bool,
     /// When the scenario was over; without one, when the test function returned.
@@ -65,16 +64,14 @@ pub(super) struct Transcript {
 /// What the guest is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Hello {
-    pub(super) release: String,
+    /// Its topology as the kernel sees it, or why that has no short form.
     pub(super) topology: Result<String, String>,
-    /// The machine's running time when it came.
-    pub(super) at: Duration,
 }
 
 /// The scheduler took over.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Attached {
-    pub(super) ops: String,
+    /// From its start to the attach, in the guest's time.
     pub(super) took: Duration,
 }
 
@@ -128,20 +125,13 @@ impl Transcript {
         self.count += 1;
         self.at = now;
         match message {
-            ToHost::Hello {
-                release, topology, ..
-            } => {
-                self.hello = Some(Hello {
-                    release,
-                    topology,
-                    at: now,
-                });
+            ToHost::Hello { topology } => {
+                self.hello = Some(Hello { topology });
                 self.phase = Attach;
             }
-            ToHost::SchedulerAttached { pid, ops, took_ns } => {
+            ToHost::SchedulerAttached { pid, took_ns } => {
                 self.scheduler_pid = Some(pid);
                 self.attached = Some(Attached {
-                    ops,
                     took: Duration::from_nanos(took_ns),
                 });
             }
@@ -160,7 +150,7 @@ impl Transcript {
             ToHost::FunctionCalled => {
                 self.called.get_or_insert_with(Instant::now);
             }
-            ToHost::ScenarioStart { .. } => {
+            ToHost::ScenarioStart => {
                 self.phase = Body;
                 self.seen = (Some(Instant::now()), None);
                 self.window = Window {
@@ -236,7 +226,6 @@ impl Transcript {
                 self.over.get_or_insert(now);
                 self.ended = Some(now);
             }
-            ToHost::SchedExtState { state } => self.sched_ext_state = Some(state),
             ToHost::HarnessError { message } => {
                 self.harness_error.get_or_insert(message);
             }
@@ -273,7 +262,7 @@ mod tests {
     #[test]
     fn the_window_does_not_count_its_pauses() {
         let mut transcript = Transcript::default();
-        transcript.take(ToHost::ScenarioStart { steps: 2 }, secs(10));
+        transcript.take(ToHost::ScenarioStart, secs(10));
         assert_eq!(transcript.window.elapsed(secs(13)), Some(secs(3)));
         transcript.take(ToHost::ScenarioPause, secs(15));
         assert_eq!(transcript.window.elapsed(secs(16)), None);
@@ -296,7 +285,7 @@ mod tests {
             let mut transcript = Transcript::default();
             for (kind, time_ns) in script {
                 let message = match kind {
-                    0 => ToHost::ScenarioStart { steps: u32::MAX },
+                    0 => ToHost::ScenarioStart,
                     1 => ToHost::ScenarioPause,
                     2 => ToHost::ScenarioResume,
                     _ => ToHost::ScenarioEnd {

@@ -1,7 +1,12 @@
-//! Taking a CPU away from the guest's kernel for good: a BPF program that loops, for longer than
-//! anybody waits, where the kernel has interrupts switched off.
+//! Taking a CPU away from the guest's kernel: a BPF program that loops where the kernel has
+//! interrupts switched off, for longer than anybody waits or for about a second.
 
+// The recorder of fixtures uses a part of this.
+#![allow(dead_code)]
+
+use std::ffi::CStr;
 use std::io::{Error, Result};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Kernel limit of the iterations of one `bpf_loop` (include/linux/bpf.h, BPF_MAX_LOOPS).
 const MAX_LOOPS: i32 = 8 << 20;
@@ -10,57 +15,89 @@ const BPF_RAW_TRACEPOINT_OPEN: i32 = 17;
 const BPF_BTF_LOAD: i32 = 18;
 const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 const BPF_PSEUDO_FUNC: u8 = 4;
+const HELPER_CPU: i32 = 8;
 const HELPER_LOOP: i32 = 181;
 
 /// Loads the program and hangs it on `sched_switch`, which the kernel reports with the run queue
 /// locked: the next switch of this CPU is its last. Needs root and one CPU to wedge the machine.
 pub fn loop_with_interrupts_off() -> Result<()> {
-    let btf = types();
-    let btf = bpf(BPF_BTF_LOAD, &[address(&btf), 0, btf.len() as u64])?;
     // Three functions: the program, which calls the first loop; its body, which calls the second;
     // an empty body.
-    let code = [
-        call_loop(),
-        call_loop(),
-        vec![insn(0xb7, 0, 0, 0), insn(0x95, 0, 0, 0)],
-    ]
-    .concat();
+    let code = [call_loop(8), nothing(), call_loop(8), nothing(), nothing()].concat();
     // For each: its first instruction and its type.
-    let functions: Vec<u32> = vec![0, 5, 8, 6, 16, 6];
+    let program = attach(c"sched_switch", &code, &[0, 5, 8, 6, 16, 6])?;
+    std::mem::forget(program);
+    Ok(())
+}
+
+/// Has each timer interrupt of `cpu` take as long as two loops of the most iterations, until what this
+/// returns is dropped. No lock is held meanwhile: the other CPUs go on, even where they need that CPU's run
+/// queue.
+pub fn slow_ticks(cpu: u32) -> Result<OwnedFd> {
+    // `if (bpf_get_smp_processor_id() != cpu) return 0`, then the loops; an empty body.
+    let over_the_loops = 2 * LOOP << 16;
+    let program = [
+        vec![
+            insn(0x85, 0, 0, HELPER_CPU),
+            insn(0x55, 0, 0, cpu as i32) | over_the_loops,
+        ],
+        call_loop(2 * LOOP as i32 + 2),
+        call_loop(LOOP as i32 + 2),
+        nothing(),
+        nothing(),
+    ];
+    let functions = [0, 5, 4 + 2 * LOOP as u32, 6];
+    attach(c"hrtimer_expire_entry", &program.concat(), &functions)
+}
+
+/// Loads the program and hangs it on the tracepoint. `functions` has the first instruction and the type of
+/// each of its functions.
+fn attach(tracepoint: &CStr, code: &[u64], functions: &[u32]) -> Result<OwnedFd> {
+    let btf = types();
+    let btf = bpf(BPF_BTF_LOAD, &[address(&btf), 0, btf.len() as u64])?;
     let licence = c"GPL";
     let mut log = vec![0u8; 1 << 16];
     let mut attributes = vec![0u64; 18];
     attributes[0] = pair(BPF_PROG_TYPE_RAW_TRACEPOINT, code.len() as u32);
-    attributes[1] = address(&code);
+    attributes[1] = address(code);
     attributes[2] = licence.as_ptr() as u64;
     attributes[3] = pair(1, log.len() as u32);
     attributes[4] = log.as_mut_ptr() as u64;
     // prog_btf_fd and func_info_rec_size, func_info, func_info_cnt.
     attributes[9] = pair(btf as u32, 8);
-    attributes[10] = address(&functions);
-    attributes[11] = 3;
+    attributes[10] = address(functions);
+    attributes[11] = functions.len() as u64 / 2;
     let program = bpf(BPF_PROG_LOAD, &attributes).map_err(|error| {
         let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
         Error::other(format!("{error}: {}", String::from_utf8_lossy(&log[..end])))
     })?;
-    bpf(
+    let hung = bpf(
         BPF_RAW_TRACEPOINT_OPEN,
-        &[c"sched_switch".as_ptr() as u64, program as u64],
+        &[tracepoint.as_ptr() as u64, program as u64],
     )?;
-    Ok(())
+    // SAFETY: the kernel just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(hung) })
 }
 
-/// `bpf_loop(MAX_LOOPS, next, 0, 0); return 0`, where `next` is the function that follows.
-fn call_loop() -> Vec<u64> {
+/// `return 0`.
+fn nothing() -> Vec<u64> {
+    vec![insn(0xb7, 0, 0, 0), insn(0x95, 0, 0, 0)]
+}
+
+/// Instructions of [`call_loop`].
+const LOOP: u64 = 6;
+
+/// `bpf_loop(MAX_LOOPS, body, 0, 0)`, where `body` is the function that begins `after` instructions
+/// after the first of these.
+fn call_loop(after: i32) -> Vec<u64> {
     vec![
         insn(0xb7, 1, 0, MAX_LOOPS),
-        insn(0x18, 2, BPF_PSEUDO_FUNC, 6),
+        // Counted from the instruction that follows the first half of this one.
+        insn(0x18, 2, BPF_PSEUDO_FUNC, after - 2),
         0,
         insn(0xb7, 3, 0, 0),
         insn(0xb7, 4, 0, 0),
         insn(0x85, 0, 0, HELPER_LOOP),
-        insn(0xb7, 0, 0, 0),
-        insn(0x95, 0, 0, 0),
     ]
 }
 

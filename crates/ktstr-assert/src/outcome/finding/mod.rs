@@ -24,14 +24,14 @@ pub enum Finding {
     Text,
     /// A worker did no work at all.
     NoProgress {
-        /// The worker.
+        /// Thread id of the worker in the guest.
         tid: i32,
         /// Why the worker left no report, if it left none.
         exit: Option<WorkerExitInfo>,
     },
     /// A worker did no iteration for longer than is allowed.
     Gap {
-        /// The worker.
+        /// Thread id of the worker in the guest.
         tid: i32,
         /// Length of the gap, milliseconds of guest time.
         gap_ms: u64,
@@ -60,11 +60,11 @@ pub enum Finding {
     },
     /// A worker ran on CPUs that its cpuset does not have.
     OutsideCpuset {
-        /// The worker.
+        /// Thread id of the worker in the guest.
         tid: i32,
         /// The CPUs outside.
         cpus: BTreeSet<usize>,
-        /// The cpuset.
+        /// The CPUs that its cpuset allows.
         cpuset: BTreeSet<usize>,
     },
     /// Work done per CPU-second differs too much inside a cgroup.
@@ -80,7 +80,7 @@ pub enum Finding {
     },
     /// A worker did too little per CPU-second.
     SlowWorker {
-        /// The worker.
+        /// Thread id of the worker in the guest.
         tid: i32,
         /// What was counted: `work rate` or `iteration rate`.
         rate: String,
@@ -115,7 +115,7 @@ pub enum Finding {
         migrations: u64,
         /// How many iterations they did.
         iterations: u64,
-        /// Their quotient.
+        /// Migrations an iteration.
         #[serde(with = "crate::float::one")]
         ratio: f64,
         /// The largest quotient that is allowed.
@@ -128,7 +128,7 @@ pub enum Finding {
         local: u64,
         /// All pages seen.
         total: u64,
-        /// Their quotient.
+        /// The share of the pages that are local, from 0 to 1.
         #[serde(with = "crate::float::one")]
         share: f64,
         /// The smallest quotient that is allowed.
@@ -154,7 +154,7 @@ pub enum Finding {
         slow: u64,
         /// All pages seen.
         total: u64,
-        /// Their quotient.
+        /// The share of the pages that are on nodes without CPUs, from 0 to 1.
         #[serde(with = "crate::float::one")]
         ratio: f64,
         /// The largest quotient that is allowed.
@@ -172,7 +172,7 @@ pub enum Finding {
     },
     /// A monitor bound was broken for several samples in a row.
     Sustained {
-        /// Which bound.
+        /// Which of the monitor's bounds, with its value.
         bound: MonitorBound,
         /// How many samples in a row.
         samples: usize,
@@ -286,7 +286,7 @@ pub enum Finding {
         label: String,
         /// The relation, such as `at least 4`.
         expected: String,
-        /// The value.
+        /// What was there, as `Debug` prints it.
         actual: String,
         /// The reason that the test gave.
         reason: Option<String>,
@@ -322,7 +322,7 @@ pub enum Finding {
     NotAttached {
         /// The scheduler's name.
         scheduler: String,
-        /// Why.
+        /// What the guest said of the scheduler's start.
         why: String,
         /// The end of the scheduler's log; may be empty.
         log: String,
@@ -404,14 +404,14 @@ pub enum MonitorBound {
     },
     /// Tasks in a local DSQ.
     LocalDsq {
-        /// Whose.
+        /// The CPU that the queue belongs to.
         cpu: usize,
         /// The most that are allowed.
         depth: u32,
     },
     /// A runqueue's clock did not advance.
     Clock {
-        /// Whose.
+        /// The CPU that the runqueue belongs to.
         cpu: usize,
     },
     /// Events of sched_ext.

@@ -33,7 +33,7 @@ pub(super) enum Ring {
 pub(super) struct Body {
     /// The loop; returns when told to stop.
     pub run: fn(&mut WorkerCtx<'_>),
-    /// Its parameters.
+    /// What the loop is parameterised by; each work type gives its two words a meaning.
     pub knobs: [u64; 2],
     /// Tie among the members of a group.
     pub ring: Ring,

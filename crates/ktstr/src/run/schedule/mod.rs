@@ -114,7 +114,7 @@ impl Recorder {
         }
     }
 
-    /// The file.
+    /// The content of the schedule's file.
     pub(super) fn finish(self) -> Vec<u8> {
         self.writer.finish(&self.tables)
     }

@@ -14,7 +14,7 @@ const SAME_POLICY: u32 = u32::MAX;
 /// What an observation shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// One thing.
+    /// One thing that happened.
     Raw(Raw),
     /// A task that was made, with its name.
     Fork(Pid, String),

@@ -176,7 +176,7 @@ fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     Ok(Lock::take(&folder.join(name), Place::CACHE, what)?)
 }
 
-/// Asks cargo.
+/// Has cargo build the scheduler's package, and reads where its binary is.
 fn ask(request: &Request) -> Result<Outcome, RunError> {
     let name = request.name.as_str();
     let arguments = request.arguments(name, None);

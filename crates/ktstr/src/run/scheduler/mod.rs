@@ -22,7 +22,7 @@ const INSTALLED: (&str, &str) = ("scx-ktstr", "ktstr-demo-scheduler");
 /// A scheduler's binary and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The binary.
+    /// Where the binary lies.
     pub path: PathBuf,
     /// How it was found.
     pub source: Source,

@@ -14,7 +14,7 @@ pub enum Fault {
     User,
     /// The guest's kernel, or what made it hang or panic.
     Kernel,
-    /// ktstr itself.
+    /// The fault is ktstr's own, or its guest side's.
     Harness,
     /// The host: too slow, out of something.
     Host,

@@ -21,9 +21,7 @@ const CASE: Case = Case {
 fn said(messages: Vec<ToHost>) -> Transcript {
     let mut transcript = Transcript::default();
     let hello = ToHost::Hello {
-        release: "7.3.4".into(),
         topology: Ok("1n1l2c1t".into()),
-        cpus: 2,
     };
     for message in std::iter::once(hello).chain(messages) {
         transcript.take(message, Duration::ZERO);
@@ -32,11 +30,7 @@ fn said(messages: Vec<ToHost>) -> Transcript {
 }
 
 fn attached() -> ToHost {
-    ToHost::SchedulerAttached {
-        pid: 7,
-        ops: "x".into(),
-        took_ns: 1,
-    }
+    ToHost::SchedulerAttached { pid: 7, took_ns: 1 }
 }
 
 fn message(judgement: &Judgement) -> String {

@@ -13,7 +13,7 @@ const BEFORE: usize = 4;
 /// Lines shown of the explanation.
 const EXPLAINED: usize = 12;
 
-/// A refusal.
+/// A program that the verifier refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal<'a> {
     /// The program, where libbpf names it.

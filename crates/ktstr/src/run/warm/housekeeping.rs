@@ -17,7 +17,7 @@ const CAP_MIB: u64 = 8 << 10;
 /// A template as people see it.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// Its key.
+    /// The template's key, which is the name of its folder.
     pub key: String,
     /// Level, kernel, topology, memory, scheduler.
     pub what: String,

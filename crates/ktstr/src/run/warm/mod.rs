@@ -40,7 +40,7 @@ pub(super) enum WarmError {
     /// The template is not what it was when it was made.
     #[error("the template {key} is damaged: {reason}")]
     Damaged {
-        /// Its key.
+        /// The template's key, which is the name of its folder.
         key: String,
         /// What is wrong.
         reason: String,

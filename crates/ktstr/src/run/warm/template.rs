@@ -24,7 +24,7 @@ const LOCKS: &str = ".locks";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Description {
     pub(super) key: String,
-    /// For people.
+    /// What the template is of, for people.
     pub(super) what: String,
     pub(super) kernel: PathBuf,
     pub(super) qemu: PathBuf,
