@@ -127,10 +127,7 @@ pub fn measures(answers: &Answers, tables: &Tables, root: &str) -> Measures {
     .measures()
 }
 
-#[cfg(test)]
-#[path = "measures_tests.rs"]
-mod tests;
-
+/// What is asked of which tasks.
 struct Asked<'a> {
     answers: &'a Answers,
     tables: &'a Tables,
@@ -313,3 +310,7 @@ fn rates(totals: &Sums<&str, Totals>) -> Option<OfCgroup> {
     });
     all.max_by(|a, b| a.value.total_cmp(&b.value))
 }
+
+#[cfg(test)]
+#[path = "measures_tests.rs"]
+mod tests;
