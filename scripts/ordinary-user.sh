@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ktstr as somebody uses it who is not root: a clone in a home, the demo twice, doctor, the packages, acceptance, and that
-# part of the suite that depends on who runs it.
+# ktstr as somebody uses it who is not root: a clone in a home, the demo twice, doctor, acceptance, and that part of the
+# suite that depends on who runs it.
 #
 #   scripts/ordinary-user.sh [USER]
 #
@@ -79,8 +79,6 @@ demo_twice() {
 
 doctor() { as_user cargo run --quiet --bin cargo-ktstr -- doctor || fail "doctor finds something missing for $user"; }
 
-packages() { as_user scripts/test-packages.sh || fail "the packages as $user"; }
-
 acceptance() {
     [[ -x ../shared/acceptance/run ]] || return 0
     rm -rf "$home/acceptance"
@@ -101,7 +99,7 @@ say "a clone for $user in $clone"
 give_clone
 give_dependencies
 chown -R "$user:" "$home"
-for part in demo_twice doctor part_of_the_suite acceptance packages; do
+for part in demo_twice doctor part_of_the_suite acceptance; do
     start=$SECONDS
     say "$part as $user"
     "$part"

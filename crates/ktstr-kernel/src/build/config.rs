@@ -9,21 +9,28 @@ use crate::KernelError;
 /// What ktstr needs and what it is good to have.
 const OWN: &str = include_str!("ktstr.config");
 /// Without one of these the guest does not start, or no scheduler does.
-const ESSENTIAL: [&str; 10] = [
+const ESSENTIAL: [&str; 11] = [
     "CONFIG_64BIT",
     "CONFIG_SMP",
     "CONFIG_SERIAL_8250_CONSOLE",
     "CONFIG_DEVMEM",
     "CONFIG_DEVTMPFS",
     "CONFIG_BLK_DEV_INITRD",
+    "CONFIG_SYSCTL",
     "CONFIG_CGROUPS",
     "CONFIG_KALLSYMS_ALL",
     "CONFIG_DEBUG_INFO_BTF",
     "CONFIG_SCHED_CLASS_EXT",
 ];
 
-/// Options of ktstr's own of which one will do: the second is newer than sched_ext, and then goes before the first.
-const EITHER: [&str; 2] = ["CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY"];
+/// Options of ktstr's own that only some versions have, each with a line that says that it is not missed.
+const STANDS_FOR: [(&str, &str); 5] = [
+    ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
+    ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
+    ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),
+    ("CONFIG_NUMA_MIGRATION", "CONFIG_NUMA_BALANCING=y"),
+    ("CONFIG_X86_5LEVEL", "CONFIG_PGTABLE_LEVELS=5"),
+];
 
 /// The lines of a configuration, by option.
 type Options = BTreeMap<String, String>;
@@ -78,11 +85,10 @@ impl Wanted {
         let text = fs::read_to_string(config).map_err(|e| KernelError::io("read", config, e))?;
         let got = parse(&text);
         let is_off = |line: &str| line.ends_with(" is not set");
-        let other_is_there = |name: &str| {
-            EITHER.contains(&name)
-                && EITHER
-                    .iter()
-                    .any(|name| got.get(*name).is_some_and(|line| !is_off(line)))
+        let is_not_missed = |name: &str| {
+            STANDS_FOR
+                .iter()
+                .any(|(option, line)| *option == name && got.values().any(|found| found == line))
         };
         let (refused, missed): (Vec<_>, Vec<_>) = self
             .options
@@ -104,7 +110,7 @@ impl Wanted {
         }
         Ok(missed
             .into_iter()
-            .filter(|(name, _)| !other_is_there(name))
+            .filter(|(name, _)| !is_not_missed(name))
             .map(|(_, line)| line)
             .collect())
     }

@@ -35,7 +35,7 @@ pub fn loop_with_interrupts_off() -> Result<()> {
 /// queue.
 pub fn slow_ticks(cpu: u32) -> Result<OwnedFd> {
     // `if (bpf_get_smp_processor_id() != cpu) return 0`, then the loops; an empty body.
-    let over_the_loops = 2 * LOOP << 16;
+    let over_the_loops = (2 * LOOP) << 16;
     let program = [
         vec![
             insn(0x85, 0, 0, HELPER_CPU),
