@@ -25,7 +25,7 @@ pub struct Options {
     /// Only tasks of that process id, or with that in their name.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only this phase of the scenario: 0 is before the first step, 1 the first step.
+    /// Only this step of the scenario, while it was held: 1 is the first step.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
     /// Print a JSON object instead of tables.

@@ -130,8 +130,18 @@ fn the_page_of_metrics_is_what_the_command_prints() {
     }
 }
 
-/// The fields of `pub struct name { … }` in `text`.
+/// The fields of `pub struct name { … }` in `text`, or of the table that makes it.
 fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    if let Some((_, table)) = text.split_once("\nchecks! {") {
+        let rows = table.split("\n}").next().unwrap().lines().map(str::trim);
+        let rows = rows.filter_map(|row| {
+            row.strip_prefix("bound ")
+                .or_else(|| row.strip_prefix("flag "))
+        });
+        return rows
+            .filter_map(|row| Some(row.split_once(':')?.0))
+            .collect();
+    }
     let (_, body) = text.split_once(&format!("struct {name} {{")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
     let lines = body.lines().filter_map(|line| {

@@ -301,12 +301,12 @@ events! {
         /// The task that ends.
         task: Pid,
     }
-    /// The scenario enters a phase: 0 is before the first step, 1 the first step.
+    /// The scenario begins to hold a step: 1 is the first one.
     20 Phase {
         /// The number of the phase.
         number: u16,
     }
-    /// The scenario is over: what follows belongs to no phase.
+    /// The step is over, or the scenario: what follows belongs to no phase.
     21 End {}
 }
 

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::event::{Cpu, Pid};
 use crate::{ReadError, Schedule};
 
-/// A phase of the scenario; `None` is before the first and after the last.
+/// A step of the scenario while it is held, the first of which is 1; `None` is everything before, between and after.
 pub type Phase = Option<u16>;
 
 /// What makes one task weigh more than another.

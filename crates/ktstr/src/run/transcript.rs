@@ -33,6 +33,8 @@ pub(super) struct Transcript {
     pub(super) scheduler_log: String,
     pub(super) stimulus: Vec<StimulusEvent>,
     pub(super) step_index: u16,
+    /// The step that is held; `None` while a step is set up or torn down.
+    pub(super) held: Option<u16>,
     pub(super) result: Option<AssertResult>,
     pub(super) error: Option<String>,
     pub(super) panic: Option<String>,
@@ -170,6 +172,7 @@ impl Transcript {
                 total_iterations,
             } => {
                 self.step_index = step_index;
+                self.held = Some(step_index);
                 let event = StimulusEvent::step_start(Phase::from(step_index), elapsed_ms);
                 self.stimulus(StimulusEvent {
                     op_kind: (op_kinds != 0).then(|| format!("{op_kinds:#x}")),
@@ -183,15 +186,19 @@ impl Transcript {
                 step_index,
                 elapsed_ms,
                 total_iterations,
-            } => self.stimulus(
-                StimulusEvent::step_end(Phase::from(step_index), elapsed_ms)
-                    .with_total_iterations(total_iterations),
-            ),
+            } => {
+                self.held = None;
+                self.stimulus(
+                    StimulusEvent::step_end(Phase::from(step_index), elapsed_ms)
+                        .with_total_iterations(total_iterations),
+                );
+            }
             ToHost::ScenarioEnd {
                 elapsed_ms,
                 total_iterations,
             } => {
                 self.phase = Teardown;
+                self.held = None;
                 self.window.closed = Some(now);
                 self.over = Some(now);
                 self.seen.1 = Some(Instant::now());

@@ -77,11 +77,11 @@ impl Recorder {
         self.tables.unreadable = clock.unreadable();
     }
 
-    /// Notes the phase in which the guest now is. What it says comes from where it is held, so
-    /// everything observed before belongs to the phase before.
+    /// Notes the step that the guest now holds, if it holds one: while a step is set up and torn down, the harness' own
+    /// processes take CPUs, and workers come and go. What the guest says comes from where it is held, so everything observed
+    /// before belongs to the phase before.
     pub(super) fn follow(&mut self, said: &Transcript) {
-        let open = said.window.opened.is_some() && said.window.closed.is_none();
-        let phase = open.then_some(said.step_index);
+        let phase = said.held;
         if phase != self.phase {
             self.phase = phase;
             self.note(phase.map_or(What::End {}, |number| What::Phase { number }));
