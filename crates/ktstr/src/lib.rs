@@ -137,7 +137,7 @@ pub mod test_support {
     };
     pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS};
     pub use ktstr_scenario::scheduler::{
-        CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Sysctl,
+        CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed, Sysctl,
     };
     pub use ktstr_scenario::topology::{Topology, TopologyConstraints};
 }

@@ -10,7 +10,7 @@ use ktstr_assert::Assert;
 use crate::topology::{Topology, TopologyConstraints};
 
 pub use promise::{Promise, Promises};
-pub use settings::{CgroupPath, Sysctl};
+pub use settings::{CgroupPath, Speed, Sysctl};
 
 /// How the scheduler's code gets into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +78,8 @@ pub struct Scheduler {
     pub assert: Assert,
     /// What the scheduler promises: the checks that the harness makes by itself hold it to this alone.
     pub promises: Promises,
+    /// Instructions in a second of the virtual clock; `None` is by the number of CPUs.
+    pub speed: Option<Speed>,
     /// A cgroup made for the scheduler before it starts.
     pub cgroup_parent: Option<CgroupPath>,
     /// Arguments of the scheduler; a test's `extra_sched_args` follow them.
@@ -111,6 +113,7 @@ impl Scheduler {
             kargs: &[],
             assert: Assert::NO_OVERRIDES,
             promises: Promises::ALL,
+            speed: None,
             cgroup_parent: None,
             sched_args: &[],
             topology: Topology::DEFAULT,
@@ -172,6 +175,14 @@ impl Scheduler {
     /// Says that the scheduler does not promise this: it is told where it does not hold, and fails no test.
     pub const fn does_not_promise(mut self, promise: Promise) -> Self {
         self.promises = self.promises.without(promise);
+        self
+    }
+
+    /// Sets how many instructions a second of the virtual clock has. A scheduler with deadlines of its own, for its start
+    /// for instance, needs as many as it does within them on a real machine; more of them take more wall time.
+    /// `KTSTR_VIRTUAL_MIPS` goes before it.
+    pub const fn speed(mut self, speed: Speed) -> Self {
+        self.speed = Some(speed);
         self
     }
 

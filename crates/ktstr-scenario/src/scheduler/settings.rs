@@ -111,6 +111,32 @@ const fn is_one_word(text: &str) -> bool {
     true
 }
 
+/// How many instructions a second of the virtual clock has. All CPUs share them. Only powers of two times 125 million can be
+/// had: the clock advances by 8, 4, 2 or 1 ns with each instruction (QEMU's `-icount shift`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Speed {
+    /// 125 million.
+    Mips125,
+    /// 250 million.
+    Mips250,
+    /// 500 million.
+    Mips500,
+    /// 1000 million.
+    Mips1000,
+}
+
+impl Speed {
+    /// QEMU's `-icount shift`: the binary logarithm of nanoseconds an instruction.
+    pub const fn shift(self) -> u8 {
+        match self {
+            Self::Mips125 => 3,
+            Self::Mips250 => 2,
+            Self::Mips500 => 1,
+            Self::Mips1000 => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! What a run is executed by and what its clocks follow.
 
 use ktstr_machine::{Accelerator, ClockMode};
+use ktstr_scenario::scheduler::Speed;
 
 use super::plan::Plan;
 use super::{RunError, accelerator, environment};
@@ -49,7 +50,7 @@ impl Engine {
         Ok(Self {
             accelerator: Accelerator::Tcg,
             clock: ClockMode::Virtual {
-                shift: shift(plan.shape.cpus())?,
+                shift: shift(plan)?,
             },
         })
     }
@@ -76,25 +77,32 @@ impl Engine {
     }
 }
 
-/// All CPUs share the instructions of a virtual second, so more of them make it worth more and cost more wall time: 500
-/// million up to 8 CPUs, then 1000.
-///
-/// Half as many up to 4 CPUs would make a busy second twice as cheap, but a virtual second would hold so little work that
-/// deadlines which a scheduler sets for itself (scx_pandemonium gives its own start 10 s) pass while it does nothing wrong.
-fn shift(cpus: u32) -> Result<u8, RunError> {
-    match environment(MIPS).as_deref() {
-        None => Ok(match cpus {
-            0..=8 => 1,
-            _ => 0,
-        }),
-        Some("1000") => Ok(0),
-        Some("500") => Ok(1),
-        Some("250") => Ok(2),
-        Some("125") => Ok(3),
-        Some(other) => Err(RunError::Environment {
-            name: MIPS,
-            value: other.to_owned(),
-            wanted: "expected 125, 250, 500 or 1000 million instructions a second".to_owned(),
-        }),
-    }
+/// All CPUs share the instructions of a virtual second, so more of them make it worth more and cost more wall time: 250
+/// million up to 4 CPUs, 500 up to 8, then 1000. Twice as many up to 4 CPUs
+/// double the wall time of a busy second, and told nothing more of the planted defects. A scheduler whose own deadlines
+/// pass while it does nothing wrong asks for more (`Scheduler::speed`).
+fn shift(plan: &Plan) -> Result<u8, RunError> {
+    let wanted = match environment(MIPS).as_deref() {
+        None => plan
+            .entry
+            .scheduler
+            .speed
+            .unwrap_or(match plan.shape.cpus() {
+                0..=4 => Speed::Mips250,
+                5..=8 => Speed::Mips500,
+                _ => Speed::Mips1000,
+            }),
+        Some("1000") => Speed::Mips1000,
+        Some("500") => Speed::Mips500,
+        Some("250") => Speed::Mips250,
+        Some("125") => Speed::Mips125,
+        Some(other) => {
+            return Err(RunError::Environment {
+                name: MIPS,
+                value: other.to_owned(),
+                wanted: "expected 125, 250, 500 or 1000 million instructions a second".to_owned(),
+            });
+        }
+    };
+    Ok(wanted.shift())
 }
