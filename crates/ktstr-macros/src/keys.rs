@@ -353,7 +353,14 @@ pub(crate) const KEYS: &[Key] = &[
         Limit,
         Check,
         "0.7",
-        "schedule: least share of its entitlement that a task, and a cgroup, gets in a phase, 0 to 1",
+        "schedule: least share of its entitlement that a cgroup gets in a phase, 0 to 1",
+    ),
+    key(
+        "min_task_share",
+        Limit,
+        Check,
+        "0.5",
+        "schedule: the same of a single task",
     ),
     key(
         "max_wasted_share",
@@ -366,8 +373,8 @@ pub(crate) const KEYS: &[Key] = &[
         "max_wake_wait_ms",
         Limit,
         Check,
-        "50",
-        "schedule: longest 90th percentile of the waits of a cgroup's tasks after a wake-up, in milliseconds",
+        "25",
+        "schedule: longest 90th percentile of the waits of a cgroup's tasks after a wake-up, in milliseconds for each task that a CPU has to serve on average",
     ),
     key(
         "max_preemption_rate",

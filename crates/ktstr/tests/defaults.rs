@@ -32,6 +32,7 @@ const THREE_SECONDS: Duration = Duration::from_secs(3);
 const NONE: Assert = Assert::NO_OVERRIDES
     .max_owed_ms(Limit::Off)
     .min_entitled_share(Limit::Off)
+    .min_task_share(Limit::Off)
     .max_wasted_share(Limit::Off)
     .max_wake_wait_ms(Limit::Off)
     .max_preemption_rate(Limit::Off)

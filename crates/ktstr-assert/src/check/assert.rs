@@ -124,11 +124,14 @@ checks! {
     schedule {
         /// Schedule: most CPU time in milliseconds that a task may be entitled to while it waits without being served.
         bound max_owed_ms: Limit;
-        /// Schedule: least share of its entitlement that a task, and a cgroup, gets in a phase, 0 to 1.
+        /// Schedule: least share of its entitlement that a cgroup gets in a phase, 0 to 1.
         bound min_entitled_share: Limit;
+        /// Schedule: the same of a single task.
+        bound min_task_share: Limit;
         /// Schedule: largest share of a phase's CPU time, 0 to 1, that idles beside a task which may run there.
         bound max_wasted_share: Limit;
-        /// Schedule: longest 90th percentile of the waits of a cgroup's tasks after a wake-up, in milliseconds.
+        /// Schedule: longest 90th percentile of the waits of a cgroup's tasks after a wake-up, in milliseconds for each task that a CPU
+        /// has to serve on average.
         bound max_wake_wait_ms: Limit;
         /// Schedule: most preemptions a CPU-second of a cgroup.
         bound max_preemption_rate: Limit;

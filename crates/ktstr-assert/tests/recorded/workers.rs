@@ -183,7 +183,7 @@ fn no_check_is_without_a_pair() {
         not: max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
             max_fallback_rate max_keep_last_rate work_conservation enforce_monitor_thresholds
             report_monitor_only
-            max_owed_ms min_entitled_share max_wasted_share max_wake_wait_ms max_preemption_rate min_driven_share
+            max_owed_ms min_entitled_share min_task_share max_wasted_share max_wake_wait_ms max_preemption_rate min_driven_share
             expect_scx_bpf_error_contains expect_scx_bpf_error_matches
     }
     let pairs = pairs();

@@ -1,11 +1,15 @@
 //! Booking time. A task's time is that of the clock by which the kernel accounts it; what several
 //! CPUs and tasks have in common goes by the latest time seen on any CPU.
 
-use super::idle::usable;
+use super::idle::{usable, usable_time};
 use super::state::{Doing, Task};
 use super::totals::{Key, Totals};
 use super::walk::Walk;
 use crate::event::{Class, Cpu, Pid};
+
+/// A wait is long from here on, nanoseconds: a tick at 250 Hz, within which an idle CPU looks around anyway. Under the virtual
+/// clock CPUs take turns, so that even a CPU which was told at once comes up to a few milliseconds late.
+const LATE_NS: u64 = 4_000_000;
 
 impl Walk<'_> {
     /// Books idle time up to `now`.
@@ -16,10 +20,14 @@ impl Walk<'_> {
             return;
         }
         *self.answers.phases.entry(self.phase).or_default() += passed;
+        let before = self.now - passed;
         let (wanted, usable) = usable(self.idle, self.waiting_masks());
         if usable != 0 {
             let wasted = u64::from(usable).saturating_mul(passed);
             *self.answers.wasted_ns.entry(self.phase).or_default() += wasted;
+            let mut late = self.waiting_since();
+            let late = usable_time(self.idle, before, self.now, &mut late);
+            *self.answers.wasted_late_ns.entry(self.phase).or_default() += late;
         }
         for (cpu, current) in &self.current {
             if *current == Pid::IDLE {
@@ -54,6 +62,7 @@ impl Walk<'_> {
         let booked_ns = self.time;
         let task = self.task(pid);
         task.booked_ns = booked_ns;
+        task.ran_ns = task.ran_ns.saturating_add(totals.run_ns);
         task.burst_ns = task.burst_ns.saturating_add(totals.run_ns);
     }
 
@@ -82,6 +91,16 @@ impl Walk<'_> {
             Doing::Unknown | Doing::Asleep | Doing::Gone => {}
         }
         (task.queue, totals)
+    }
+
+    /// From when on each waiting task has waited for long, with its affinity.
+    fn waiting_since(&self) -> Vec<(u64, crate::CpuMask)> {
+        let waiting = self.active.iter().filter_map(|pid| self.tasks.get(pid));
+        let late = waiting.filter_map(|task| match task.doing {
+            Doing::Waiting { from_ns, .. } => Some((from_ns.saturating_add(LATE_NS), task.mask)),
+            _ => None,
+        });
+        late.collect()
     }
 
     fn waiting_masks(&self) -> impl Iterator<Item = crate::CpuMask> + '_ {

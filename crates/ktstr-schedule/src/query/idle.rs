@@ -26,12 +26,41 @@ pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u12
     (wanted, waiters.min(wanted.count_ones()))
 }
 
+/// CPU time from `from` to `to` that waiting tasks could have used on the CPUs `idle`, where each counts from its own moment
+/// on: (moment, affinity) pairs, in any order.
+pub(super) fn usable_time(idle: u128, from: u64, to: u64, waiting: &mut [(u64, CpuMask)]) -> u64 {
+    waiting.sort_unstable_by_key(|(since, _)| *since);
+    let mut sum = 0u64;
+    let mut at = from;
+    for count in 0..=waiting.len() {
+        let until = waiting
+            .get(count)
+            .map_or(to, |(since, _)| (*since).clamp(at, to));
+        if until > at {
+            let (_, cpus) = usable(idle, waiting[..count].iter().map(|(_, mask)| *mask));
+            sum = sum.saturating_add(u64::from(cpus).saturating_mul(until - at));
+            at = until;
+        }
+    }
+    sum
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn mask(bits: u64) -> CpuMask {
         CpuMask([bits, 0])
+    }
+
+    #[test]
+    fn a_waiter_counts_from_its_moment_on() {
+        let all = CpuMask::ALL;
+        let time = |waiting: &mut [(u64, CpuMask)]| usable_time(0b11, 100, 200, waiting);
+        assert_eq!(time(&mut []), 0);
+        assert_eq!(time(&mut [(50, all)]), 100);
+        assert_eq!(time(&mut [(250, all), (150, all)]), 50);
+        assert_eq!(time(&mut [(180, all), (120, all), (190, all)]), 80 + 20);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a judgement asks of a schedule: the worst of each kind, of the tasks below one cgroup, in the phases of a scenario.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::shares::Share;
 use super::totals::Totals;
@@ -14,6 +14,8 @@ const LEAST_ENTITLED_NS: u64 = 200_000_000;
 const LEAST_PHASE_NS: u64 = 300_000_000;
 /// Wake-ups of a cgroup in a phase before a percentile of their waits says anything.
 const LEAST_WAKEUPS: usize = 20;
+/// The same for each of its tasks.
+const LEAST_WAKEUPS_EACH: usize = 4;
 /// CPU time of a cgroup in a phase before a rate says anything, nanoseconds.
 const LEAST_RAN_NS: u64 = 100_000_000;
 
@@ -83,7 +85,7 @@ pub struct OfCgroup {
     pub events: u64,
 }
 
-/// Idle CPU time beside tasks that could have used it.
+/// Idle CPU time beside tasks that could have used it, and had waited for longer than a tick.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wasted {
     /// The phase.
@@ -105,8 +107,11 @@ pub struct Measures {
     pub cgroup: Option<Underserved>,
     /// The phase in which the largest share of CPU time was wasted.
     pub wasted: Option<Wasted>,
-    /// The longest 90th percentile of the waits after a wake-up, nanoseconds.
+    /// The longest 90th percentile of the waits after a wake-up, nanoseconds, for each of the tasks that a CPU had to serve on
+    /// average.
     pub wake: Option<OfCgroup>,
+    /// Tasks that each CPU had to serve on average in that phase, at least 1.
+    pub queue: f64,
     /// The most preemptions a CPU-second.
     pub preemptions: Option<OfCgroup>,
     /// CPU time of all tasks in all phases, nanoseconds.
@@ -143,12 +148,14 @@ impl Asked<'_> {
         let totals = self.totals();
         let all = totals.values().flat_map(BTreeMap::values);
         let all = all.fold(Totals::default(), |sum, totals| sum + *totals);
+        let wake = self.wake();
         Measures {
             starved: self.starved(),
             task: self.underserved(|pid, cgroup| self.task(pid, Some(cgroup))),
             cgroup: self.underserved(|_, cgroup| Who::Cgroup(cgroup.to_owned())),
             wasted: self.wasted(),
-            wake: self.wake(),
+            queue: wake.as_ref().map_or(1.0, |wake| self.queue(wake.phase)),
+            wake,
             preemptions: rates(&totals),
             ran_ns: all.run_ns,
             driven_ns: all
@@ -225,7 +232,13 @@ impl Asked<'_> {
             false => share.flat_ns.min(share.tree_ns),
         };
         let mut all = Vec::new();
-        for (phase, sums) in &sums {
+        let long = |phase: &Phase| {
+            self.answers
+                .phases
+                .get(phase)
+                .is_some_and(|ns| *ns >= LEAST_PHASE_NS)
+        };
+        for (phase, sums) in sums.iter().filter(|(phase, _)| long(phase)) {
             let gain = |(_, share): &&(Who, Share)| share.got_ns.saturating_sub(entitled(share));
             let favoured = sums.iter().max_by_key(gain);
             let favoured = favoured.map(|most| (most.0.clone(), gain(&most)));
@@ -255,7 +268,7 @@ impl Asked<'_> {
         let all = phases.map(|(phase, length)| {
             let ns = self
                 .answers
-                .wasted_ns
+                .wasted_late_ns
                 .get(phase)
                 .copied()
                 .unwrap_or_default();
@@ -269,31 +282,41 @@ impl Asked<'_> {
         all.max_by(|a, b| a.share.total_cmp(&b.share))
     }
 
+    /// Wake-ups by which tasks were only released once each say nothing of sleepers.
     fn wake(&self) -> Option<OfCgroup> {
-        let mut waits: BTreeMap<(Phase, &str), Vec<u64>> = BTreeMap::new();
+        let mut waits: BTreeMap<(Phase, &str), (BTreeSet<Pid>, Vec<u64>)> = BTreeMap::new();
         for wait in &self.answers.waits {
             if let (WaitCause::Woken, Some(_), Some(cgroup)) =
                 (wait.cause, wait.phase, self.below(wait.cgroup))
             {
-                waits
-                    .entry((wait.phase, cgroup))
-                    .or_default()
-                    .push(wait.len_ns());
+                let (tasks, waits) = waits.entry((wait.phase, cgroup)).or_default();
+                tasks.insert(wait.task);
+                waits.push(wait.len_ns());
             }
         }
         let late = waits
             .into_iter()
-            .filter_map(|((phase, cgroup), mut waits)| {
+            .filter_map(|((phase, cgroup), (tasks, mut waits))| {
                 waits.sort_unstable();
-                let late = percentile(&waits, 90.0).filter(|_| waits.len() >= LEAST_WAKEUPS)?;
+                let enough = waits.len() >= LEAST_WAKEUPS.max(LEAST_WAKEUPS_EACH * tasks.len());
+                let late = percentile(&waits, 90.0).filter(|_| enough)?;
                 Some(OfCgroup {
                     cgroup: cgroup.to_owned(),
                     phase,
-                    value: late as f64,
+                    value: late as f64 / self.queue(phase),
                     events: waits.len() as u64,
                 })
             });
         late.max_by(|a, b| a.value.total_cmp(&b.value))
+    }
+
+    /// Tasks that each CPU had to serve on average in `phase`; at least 1.
+    fn queue(&self, phase: Phase) -> f64 {
+        let cpus = self.tables.topology.llc.len().max(1) as f64;
+        let length = self.answers.phases.get(&phase).copied().unwrap_or_default();
+        let all = self.answers.sum(|key| key.phase == phase);
+        let served = all.run_ns.saturating_add(all.wait_ns) as f64;
+        (served / (length as f64 * cpus).max(1.0)).max(1.0)
     }
 }
 

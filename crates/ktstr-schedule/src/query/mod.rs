@@ -68,6 +68,8 @@ pub struct Answers {
     /// of two numbers, of idle CPUs on which some waiting task may run and of waiting tasks that
     /// may run on some idle CPU. CPU-nanoseconds.
     pub wasted_ns: BTreeMap<Phase, u64>,
+    /// Of it, what tasks could have used that had waited for longer than a tick.
+    pub wasted_late_ns: BTreeMap<Phase, u64>,
     /// What each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,
     /// The rules that entitlement follows.

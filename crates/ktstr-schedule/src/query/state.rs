@@ -42,6 +42,8 @@ pub(super) struct Task {
     pub nice: i8,
     /// `SCHED_*` (include/uapi/linux/sched.h).
     pub policy: u8,
+    /// CPU time since it was made, as far as the schedule knows.
+    pub ran_ns: u64,
     /// CPU time since it slept or yielded last.
     pub burst_ns: u64,
     /// CPU time that it was entitled to while it waited, since it ran last.
@@ -61,6 +63,7 @@ impl Default for Task {
             fresh: false,
             nice: 0,
             policy: 0,
+            ran_ns: 0,
             burst_ns: 0,
             owed_ns: 0,
         }

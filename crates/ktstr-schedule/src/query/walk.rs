@@ -36,6 +36,8 @@ pub(super) struct Walk<'a> {
     /// Weights of cgroups that were set, by path; 1024 is the usual one.
     pub(super) cgroup_weights: HashMap<String, f64>,
     pub(super) window: Window,
+    /// Until when a change of weight has its after-effects.
+    pub(super) unsettled_until_ns: u64,
     pub(super) answers: Answers,
 }
 
@@ -56,6 +58,7 @@ impl<'a> Walk<'a> {
             offline: BTreeSet::new(),
             cgroup_weights: HashMap::new(),
             window: Window::default(),
+            unsettled_until_ns: 0,
             answers: Answers::default(),
         }
     }
@@ -116,10 +119,12 @@ impl<'a> Walk<'a> {
                 self.info(task).names.extend(known);
             }
             What::Nice { task, nice } => {
-                self.task(task).nice = nice;
+                self.weigh(task, |task| task.nice = nice);
                 self.info(task).nice = Some(nice);
             }
-            What::Policy { task, policy } => self.task(task).policy = policy,
+            What::Policy { task, policy } => {
+                self.weigh(task, |task| task.policy = policy);
+            }
             What::Weight { cgroup, shares } => {
                 if let Some(known) = self.tables.cgroups.get(&cgroup) {
                     let weight = (shares >> SHARES_SHIFT) as f64;

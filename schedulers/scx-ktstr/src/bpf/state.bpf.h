@@ -18,7 +18,7 @@ const volatile u32 nr_llcs = 1;
 const volatile u32 cpu_llc[KTSTR_MAX_CPUS];
 const volatile u64 slice_ns = 5000000;
 /* How far a task that keeps running may fall behind its LLC's clock. */
-const volatile u64 lag_max_ns = 100000000;
+const volatile u64 lag_max_ns = 40000000;
 
 /* ---- .bss: counters ---- */
 

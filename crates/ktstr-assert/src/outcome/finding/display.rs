@@ -107,10 +107,11 @@ impl Display for Finding {
             Finding::LateWakeups {
                 p90_ms,
                 wakeups,
+                queue,
                 bound_ms,
             } => write!(
                 f,
-                "one in ten of {wakeups} wake-ups waited {p90_ms:.1} ms or longer for a CPU (at most {bound_ms} ms)"
+                "one in ten of {wakeups} wake-ups waited {p90_ms:.1} ms or longer for a CPU, which had {queue:.1} tasks to serve (at most {bound_ms} ms for each)"
             ),
             Finding::Preemptions {
                 rate,

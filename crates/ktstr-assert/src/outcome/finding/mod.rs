@@ -251,7 +251,10 @@ pub enum Finding {
         p90_ms: f64,
         /// How many wake-ups there were.
         wakeups: u64,
-        /// The longest that is allowed, milliseconds.
+        /// Tasks that each CPU had to serve on average.
+        #[serde(with = "crate::float::one")]
+        queue: f64,
+        /// The longest that is allowed for each of these tasks, milliseconds.
         #[serde(with = "crate::float::one")]
         bound_ms: f64,
     },

@@ -35,6 +35,9 @@ const WINDOW_NS: u64 = 50_000_000;
 /// CPU time in one go from which on a task counts as one that goes on for as long as it is let, nanoseconds. A shorter burst
 /// gets what it asks for whenever it ends, and only its lateness can be wrong.
 const LONG_BURST_NS: u64 = 10_000_000;
+/// How long after a change of weight nothing is concluded, nanoseconds: what a task ran while it was light was charged
+/// accordingly, and a scheduler lets it wait for that when it is heavy, or its competitors.
+const SETTLING_NS: u64 = 1_000_000_000;
 /// CPUs that are looked at.
 const CPUS: usize = 128;
 
@@ -113,6 +116,17 @@ fn competes(class: Class) -> bool {
 }
 
 impl Walk<'_> {
+    /// Changes what a task's weight follows from. A task that sets its weight before it works is settled from the start.
+    pub(super) fn weigh(&mut self, pid: Pid, change: impl FnOnce(&mut Task)) {
+        self.book(pid);
+        let task = self.task(pid);
+        let before = of_task(task);
+        change(task);
+        if of_task(task) != before && task.ran_ns >= LONG_BURST_NS {
+            self.unsettled_until_ns = self.now.saturating_add(SETTLING_NS);
+        }
+    }
+
     /// Ends the window if it is long enough.
     pub(super) fn end_window_if_due(&mut self) {
         if self.now.saturating_sub(self.window.from_ns) >= WINDOW_NS {
@@ -183,13 +197,17 @@ impl Walk<'_> {
                 }
             })
             .collect();
+        // Where affinities change within a window, who could have run where and when is not in its sums.
+        let mut tasks: Vec<Pid> = consumers.iter().map(|consumer| consumer.pid).collect();
+        tasks.dedup();
+        let moved = consumers.len() > tasks.len() || self.now < self.unsettled_until_ns;
         let flat = fill::fill(&consumers, &capacity, None);
         let tree = fill::fill(&consumers, &capacity, Some(&tree));
         for ((consumer, flat), tree) in consumers.iter().zip(flat).zip(tree) {
             let (flat, tree) = (flat as u64, tree as u64);
             let key = (phase, consumer.pid, consumer.cgroup);
             let share = self.answers.shares.entry(key).or_default();
-            let entitled = |ns: u64| match consumer.long {
+            let entitled = |ns: u64| match consumer.long && !moved {
                 true => ns.max(consumer.short_ns),
                 false => consumer.got_ns,
             };
@@ -200,6 +218,7 @@ impl Walk<'_> {
                     tree_ns: entitled(tree),
                 };
             if consumer.whole
+                && !moved
                 && let Some(task) = self.tasks.get_mut(&consumer.pid)
             {
                 task.owed_ns = task.owed_ns.saturating_add(flat.min(tree));

@@ -11,13 +11,15 @@ use super::{Case, Fault, Judgement};
 use ktstr_scenario::scheduler::Promise;
 
 /// What the harness asks where neither the test nor the scheduler says anything. CPU time owed and waits after a wake-up are
-/// measured by the slice that sched_ext gives by itself (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): two and a half of
-/// it. A queue in which everybody gets one slice in turn owes less than one, however long it is.
+/// measured by the slice that sched_ext gives by itself (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): in a queue in
+/// which everybody gets one in turn nobody is owed more than that, and nobody waits longer than one for each task. A single
+/// task may get less than a cgroup: where each CPU has a queue of its own, queues differ by a task.
 pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_owed_ms(Limit::At(50.0))
     .min_entitled_share(Limit::At(0.7))
+    .min_task_share(Limit::At(0.5))
     .max_wasted_share(Limit::At(0.1))
-    .max_wake_wait_ms(Limit::At(50.0))
+    .max_wake_wait_ms(Limit::At(25.0))
     .max_preemption_rate(Limit::At(3000.0))
     .min_driven_share(Limit::At(0.5));
 
@@ -157,23 +159,29 @@ fn findings(
         };
         found.push((Promise::Service, detail(finding, cgroup(&worst.who))));
     }
-    if let Some(floor) = value(checks.min_entitled_share) {
-        let worst = [&measured.cgroup, &measured.task].into_iter().flatten();
-        if let Some(worst) = worst.min_by(|a, b| a.ratio().total_cmp(&b.ratio()))
-            && worst.ratio() < floor
-        {
-            let finding = Finding::Underserved {
-                task: matches!(worst.who, Who::Task { .. }).then(|| name(&worst.who)),
-                got_ms: ms(worst.got_ns),
-                entitled_ms: ms(worst.entitled_ns),
-                favoured: worst
-                    .favoured
-                    .as_ref()
-                    .map(|(who, ns)| (name(who), ms(*ns))),
-                floor,
-            };
-            found.push((Promise::Fairness, detail(finding, cgroup(&worst.who))));
-        }
+    let shares = [
+        (value(checks.min_entitled_share), &measured.cgroup),
+        (value(checks.min_task_share), &measured.task),
+    ];
+    let short = shares.into_iter().filter_map(|(floor, worst)| {
+        let (floor, worst) = (floor?, worst.as_ref()?);
+        (worst.ratio() < floor).then_some((floor, worst))
+    });
+    // That a cgroup gets too little says it of its tasks, too.
+    if let Some((floor, worst)) =
+        short.min_by_key(|(_, worst)| matches!(worst.who, Who::Task { .. }))
+    {
+        let finding = Finding::Underserved {
+            task: matches!(worst.who, Who::Task { .. }).then(|| name(&worst.who)),
+            got_ms: ms(worst.got_ns),
+            entitled_ms: ms(worst.entitled_ns),
+            favoured: worst
+                .favoured
+                .as_ref()
+                .map(|(who, ns)| (name(who), ms(*ns))),
+            floor,
+        };
+        found.push((Promise::Fairness, detail(finding, cgroup(&worst.who))));
     }
     if let (Some(bound), Some(worst)) = (value(checks.max_wasted_share), &measured.wasted)
         && worst.share > bound
@@ -189,7 +197,8 @@ fn findings(
         && worst.value / 1e6 > bound_ms
     {
         let finding = Finding::LateWakeups {
-            p90_ms: worst.value / 1e6,
+            p90_ms: worst.value / 1e6 * measured.queue,
+            queue: measured.queue,
             wakeups: worst.events,
             bound_ms,
         };
