@@ -263,7 +263,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(used)
     }
 
-    /// Event counters summed over the CPUs; an error where the kernel (before 6.14) has none or no
+    /// Event counters summed over the CPUs; an error where the kernel (before 6.15) has none or no
     /// scheduler is attached.
     pub fn scx_event_counters(&self) -> Result<ScxEventCounters, KernelError> {
         let per_cpu = match self.scx_root() {

@@ -75,7 +75,7 @@ pub struct RqCounts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SchedDomain {
-    /// `SMT`, `MC`, `PKG`, `NUMA`.
+    /// `SMT`, `MC`, `PKG`, `NUMA`; empty where the kernel keeps no names (before 6.15, without CONFIG_SCHED_DEBUG).
     pub name: String,
     /// 0 is the innermost.
     pub level: u32,

@@ -155,7 +155,8 @@ pub(super) struct DomainLayout {
     pub parent: Member,
     pub level: Member,
     pub span_weight: Member,
-    pub name: Member,
+    /// Absent before 6.15 without CONFIG_SCHED_DEBUG.
+    pub name: Option<Member>,
     pub lb_count: Option<Member>,
 }
 
@@ -166,7 +167,7 @@ impl DomainLayout {
             parent: member("parent")?,
             level: member("level")?,
             span_weight: member("span_weight")?,
-            name: member("name")?,
+            name: member("name"),
             lb_count: member("lb_count"),
         })
     }

@@ -72,7 +72,7 @@ pub struct Sampler {
 enum EventPlace {
     /// The per-CPU pointer in `struct scx_sched` (6.16 on).
     InScheduler(Member),
-    /// A per-CPU variable of all schedulers (6.14 and 6.15).
+    /// A per-CPU variable of all schedulers (6.15).
     Global(u64),
 }
 
@@ -355,11 +355,15 @@ impl Sampler {
                 lb_count = Some(sum);
             }
             let (level, span_weight) = (at(&layout.level).ok()?, at(&layout.span_weight).ok()?);
-            let name = places
-                .u64(memory, sd.wrapping_add(layout.name.offset()))
-                .ok()?;
+            let name = match &layout.name {
+                Some(member) => {
+                    let at = places.u64(memory, sd.wrapping_add(member.offset())).ok()?;
+                    places.string(memory, at, 16)
+                }
+                None => String::new(),
+            };
             domains.push(SchedDomain {
-                name: places.string(memory, name, 16),
+                name,
                 level,
                 span_weight,
                 lb_count,

@@ -24,9 +24,11 @@ const ESSENTIAL: [&str; 11] = [
 ];
 
 /// Options of ktstr's own that only some versions have, each with a line that says that it is not missed.
-const STANDS_FOR: [(&str, &str); 5] = [
+const STANDS_FOR: [(&str, &str); 6] = [
     ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
+    // No option any more from 6.15 on, which has PREEMPT_LAZY as the versions before 6.13 have not.
+    ("CONFIG_SCHED_DEBUG", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),
     ("CONFIG_NUMA_MIGRATION", "CONFIG_NUMA_BALANCING=y"),
     ("CONFIG_X86_5LEVEL", "CONFIG_PGTABLE_LEVELS=5"),

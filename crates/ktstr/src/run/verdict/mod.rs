@@ -109,6 +109,16 @@ pub(super) fn monitor(
     }
     // Turned off by the user: nothing was promised.
     let Some(report) = report else { return };
+    let asked_for_events = checks.max_fallback_rate.or(checks.max_keep_last_rate);
+    if asked_for_events.is_some()
+        && !report.scx_event_counters_supported
+        && !report.samples.is_empty()
+    {
+        judgement.result.note(
+            "monitor: this kernel counts no sched_ext events (before 6.15), so max_fallback_rate and \
+             max_keep_last_rate judge nothing",
+        );
+    }
     let mut result = thresholds.evaluate(report).into_result();
     if result.is_inconclusive() && judgement.guest.is_err() {
         // The run ended before there was much to see: that is told already.

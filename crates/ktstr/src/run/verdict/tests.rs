@@ -513,3 +513,26 @@ fn what_a_kernel_reports_is_noted() {
     let note = &judgement.result.info_notes[0].message;
     assert!(note.contains("psi underflow"), "{note}");
 }
+
+#[test]
+fn a_bound_on_events_that_the_kernel_does_not_count_is_noted() {
+    let noted = |checks: Assert, counts: bool| {
+        let report = MonitorReport {
+            samples: vec![ktstr_assert::MonitorSample::default()],
+            scx_event_counters_supported: counts,
+            ..MonitorReport::default()
+        };
+        let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
+        let said = said(vec![attached(), passed]);
+        let mut judgement = judge(&CASE, &End::Bye, &said, "", None);
+        monitor(&mut judgement, &CASE, &checks, Some(&report));
+        let notes = &judgement.result.info_notes;
+        notes
+            .iter()
+            .any(|note| note.message.contains("counts no sched_ext events"))
+    };
+    let asks = Assert::NO_OVERRIDES.max_keep_last_rate(10.0);
+    assert!(noted(asks, false));
+    assert!(!noted(asks, true));
+    assert!(!noted(Assert::NO_OVERRIDES.max_local_dsq_depth(1), false));
+}
