@@ -43,10 +43,9 @@ kernels: deps
 test-registry: deps $(BPFLAND)
 	$(CARGO) test --workspace --test registry_scheduler
 
-# Its build looks for `clang` and nothing else, which Debian 12 does not have under that name. What schedules is the BPF
-# program, which clang optimises in any case: to optimise the rest fully only takes time.
+# Its build looks for `clang` and nothing else, which Debian 12 does not have under that name.
 $(BPFLAND):
-	clang=$$(scripts/deps.sh --clang) && BPF_CLANG=$$clang CLANG=$$clang CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+	clang=$$(scripts/deps.sh --clang) && BPF_CLANG=$$clang CLANG=$$clang \
 	    $(CARGO) install scx_bpfland --version $(BPFLAND_VERSION) --locked --root $(REGISTRY)
 
 # A red seed is printed with the command that runs it again.

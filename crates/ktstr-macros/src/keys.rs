@@ -395,7 +395,7 @@ pub(crate) const KEYS: &[Key] = &[
         Text,
         Outcome,
         "`\"enforce\"` if a monitor bound is given",
-        "`\"report\"`: broken monitor bounds are notes, whoever sets them; `\"enforce\"`: they fail the test",
+        "`\"report\"`: broken bounds of the monitor and of the schedule are notes, whoever sets them; `\"enforce\"`: they fail the test",
     ),
     key(
         "min_page_locality",

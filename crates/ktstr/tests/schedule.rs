@@ -20,7 +20,7 @@ case!(
     ORACLE = "schedule_oracle",
     oracle,
     topology: Topology::new(1, 2, 2, 1),
-    duration: Duration::from_secs(2),
+    duration: Duration::from_secs(3),
     clock: ClockMode::Virtual,
     num_snapshots: 0,
     scheduler: &SCHED,
@@ -29,7 +29,7 @@ case!(
     ORACLE_EEVDF = "schedule_oracle_eevdf",
     oracle,
     topology: Topology::new(1, 2, 2, 1),
-    duration: Duration::from_secs(2),
+    duration: Duration::from_secs(3),
     clock: ClockMode::Virtual,
     num_snapshots: 0,
 );
@@ -109,7 +109,8 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
 
 /// Ten threads on four CPUs: some compute, some sleep in between.
 fn oracle(_: &Ctx) -> Result<AssertResult> {
-    let end = Instant::now() + Duration::from_secs(1);
+    // Long beside the end of a thread, which it cannot count any more.
+    let end = Instant::now() + Duration::from_secs(2);
     let threads: Vec<_> = (0..10u64)
         .map(|n| {
             let idle = Duration::from_micros(if n < 5 { 0 } else { 700 * n });

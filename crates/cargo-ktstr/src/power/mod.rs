@@ -111,6 +111,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         )
         .sum();
     let report = Report {
+        plain: options.plain,
         missing,
         command: command(options),
         kernel: store.all().find_map(|(_, outcome)| outcome.kernel.clone()),
@@ -304,8 +305,10 @@ fn command(options: &Options) -> String {
         "cargo ktstr power --seeds {} --clean-runs {}",
         options.seeds, options.clean_runs
     );
-    if options.quick {
-        command.push_str(" --quick");
+    for (flag, given) in [(" --plain", options.plain), (" --quick", options.quick)] {
+        if given {
+            command.push_str(flag);
+        }
     }
     for (flag, names) in [("defect", &options.defect), ("scenario", &options.scenario)] {
         for name in names {

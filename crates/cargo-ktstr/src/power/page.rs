@@ -69,6 +69,8 @@ pub struct CleanRow {
 /// All of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// Whether the scenarios set no check.
+    pub plain: bool,
     /// The command line that made it.
     pub command: String,
     pub kernel: Option<String>,
@@ -181,8 +183,7 @@ pub fn markdown(report: &Report) -> String {
          Made by `{}` on kernel {}. Do not edit: run it again.\n\n\
          {}\n\n\
          `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once{},\n\
-         with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it\n\
-         knows what it asked for (`crates/ktstr/src/canned/expect.rs`); then under the scenario that caught it, with up\n\
+         {}; then under the scenario that caught it, with up\n\
          to {} seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at\n\
          95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within {} runs. A run\n\
          without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.\n\n\
@@ -196,6 +197,13 @@ pub fn markdown(report: &Report) -> String {
             ", until one catches it"
         } else {
             ""
+        },
+        if report.plain {
+            "without a check of its own: the harness's alone judge it, by the exact schedule\n\
+             (`crates/cargo-ktstr/src/power/plain.rs`)"
+        } else {
+            "with the checks `not_stuck`, isolation and the monitor's usual bounds, and what the scenario itself expects, since\n\
+             it knows what it asked for (`crates/ktstr/src/canned/expect.rs`)"
         },
         report.seeds,
         super::search::RARE_SEEDS,
@@ -322,6 +330,7 @@ mod tests {
             verdict: Caught::Yes,
         };
         Report {
+            plain: false,
             command: "cargo ktstr power --seeds 20".to_owned(),
             kernel: Some("7.3.4".to_owned()),
             scenarios: vec!["steady".to_owned(), "nice_mix".to_owned()],
@@ -396,8 +405,8 @@ mod tests {
         2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
 
         `scx-ktstr` has defects that can be switched on (`--help` lists them). Each runs under every scenario once,
-        with the default checks (`not_stuck`, isolation, monitor defaults) and what the scenario itself expects, since it
-        knows what it asked for (`crates/ktstr/src/canned/expect.rs`); then under the scenario that caught it, with up
+        with the checks `not_stuck`, isolation and the monitor's usual bounds, and what the scenario itself expects, since
+        it knows what it asked for (`crates/ktstr/src/canned/expect.rs`); then under the scenario that caught it, with up
         to 20 seeds. Runs are on the virtual clock: scenario and seed name a run to the last bit. Intervals are Wilson's, at
         95 %. A defect is caught if one scenario fails in 90 % of its seeds; a rare one if it is found within 200 runs. A run
         without an answer counts as neither; so does one in which a defect keeps the scheduler from loading by mistake.

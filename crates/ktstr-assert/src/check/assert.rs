@@ -113,7 +113,7 @@ checks! {
     text {
         /// Monitor: how many samples in a row make a violation.
         bound sustained_samples: usize;
-        /// Whether monitor violations are notes all the same, whoever sets the bounds.
+        /// Whether violations that the monitor or the schedule shows are notes all the same, whoever sets the bounds.
         bound report_monitor_only: bool;
         /// What the scheduler or the kernel says of the scheduler's end must contain this. Asked of tests with
         /// `expect_err` alone.

@@ -50,6 +50,16 @@ static __always_inline bool is_user_task(const struct task_struct *p)
 }
 
 /*
+ * Whether the task is in migrate_disable(), and must stay where it is. A BPF
+ * program runs with migration disabled itself, which counts for the task that
+ * it runs in: at the end of a slice that is the task in question.
+ */
+static __always_inline bool must_stay(const struct task_struct *p)
+{
+	return p->migration_disabled > (p == bpf_get_current_task_btf());
+}
+
+/*
  * A number that differs from call to call and from run to run. Calls come at
  * the tick's period, so the time is mixed until equal steps leave no trace
  * (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
@@ -158,7 +168,7 @@ static __always_inline u64 idle_dsq(struct task_struct *p, s32 cpu)
 	s32 other = cpu + 1 < nr_cpus ? cpu + 1 : 0;
 
 	/* The neighbour, whatever it is doing, while the chosen one stays claimed. */
-	if (has_defect(WRONG_CPU) && is_user_task(p) && !p->migration_disabled &&
+	if (has_defect(WRONG_CPU) && is_user_task(p) && !must_stay(p) &&
 	    bpf_cpumask_test_cpu(other, p->cpus_ptr))
 		return SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | other;
 	return SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL);
@@ -174,8 +184,7 @@ static __always_inline bool scatter(struct task_struct *p, u64 enq_flags)
 {
 	s32 cpu;
 
-	/* A task in migrate_disable() must stay where it is. */
-	if (p->migration_disabled || p->nr_cpus_allowed == 1) {
+	if (must_stay(p) || p->nr_cpus_allowed == 1) {
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, enq_flags);
 		return true;
 	}
@@ -209,14 +218,14 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 	if (has_defect(FORGET) && !woken && dsq_nr_queued(tctx->llc) > 0)
 		return __sync_fetch_and_add(&defect_cnt, 1) % FORGET_PERIOD == FORGET_PERIOD - 1;
 	/* Any CPU is as good as another, says this one. The kernel differs. */
-	if (has_defect(IGNORE_AFFINITY) && p->nr_cpus_allowed < nr_cpus && !p->migration_disabled) {
+	if (has_defect(IGNORE_AFFINITY) && p->nr_cpus_allowed < nr_cpus && !must_stay(p)) {
 		cpu = dice() % nr_cpus;
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns,
 			   enq_flags);
 		return true;
 	}
 	/* Home, if nobody is there: but nobody asked whether home is still allowed. */
-	if (has_defect(STALE_CPUSET) && tctx->home_cpu && !p->migration_disabled) {
+	if (has_defect(STALE_CPUSET) && tctx->home_cpu && !must_stay(p)) {
 		cpu = tctx->home_cpu - 1;
 		if (test_and_clear_cpu_idle(cpu)) {
 			dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns,

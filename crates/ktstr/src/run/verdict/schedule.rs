@@ -64,14 +64,16 @@ pub(in crate::run) fn judge(
     let checks = DEFAULTS.merge(checks);
     let mut failed = false;
     for (promise, found) in findings(&checks, &measured, case.has_scheduler) {
-        if case.promises.holds(promise) {
+        let (what, message) = (promise.name(), &found.message);
+        if !case.promises.holds(promise) {
+            let note = format!("not promised ({what}): {message}");
+            judgement.result.note(note);
+        } else if checks.report_monitor_only == Some(true) {
+            let note = format!("reported only: {message}");
+            judgement.result.note(note);
+        } else {
             judgement.result.record_fail(found);
             failed = true;
-        } else {
-            let (what, message) = (promise.name(), &found.message);
-            judgement
-                .result
-                .note(format!("not promised ({what}): {message}"));
         }
     }
     if failed && judgement.fault.is_none() {
