@@ -140,6 +140,8 @@ struct Asked<'a> {
     by_tree: bool,
 }
 
+/// Who was woken, and how long each wait was.
+type Wakeups = (BTreeSet<Pid>, Vec<u64>);
 /// What is added up by phase and by task or cgroup.
 type Sums<K, V> = BTreeMap<Phase, BTreeMap<K, V>>;
 
@@ -284,7 +286,7 @@ impl Asked<'_> {
 
     /// Wake-ups by which tasks were only released once each say nothing of sleepers.
     fn wake(&self) -> Option<OfCgroup> {
-        let mut waits: BTreeMap<(Phase, &str), (BTreeSet<Pid>, Vec<u64>)> = BTreeMap::new();
+        let mut waits: BTreeMap<(Phase, &str), Wakeups> = BTreeMap::new();
         for wait in &self.answers.waits {
             if let (WaitCause::Woken, Some(_), Some(cgroup)) =
                 (wait.cause, wait.phase, self.below(wait.cgroup))

@@ -119,9 +119,9 @@ impl<'a> Flow<'a> {
                     self.send(class, cell, &cell_from, &class_from);
                     return Ok(());
                 }
-                for back in 0..self.classes.len() {
-                    if back != class && class_from[back].is_none() && self.flow[back][cell] > 0.0 {
-                        class_from[back] = Some(cell);
+                for (back, from) in class_from.iter_mut().enumerate() {
+                    if back != class && from.is_none() && self.flow[back][cell] > 0.0 {
+                        *from = Some(cell);
                         queue.push_back(back);
                     }
                 }

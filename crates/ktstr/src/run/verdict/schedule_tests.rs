@@ -138,7 +138,7 @@ fn said(checks: &Assert, measured: &Measures) -> Vec<String> {
     let found = findings(&DEFAULTS.merge(checks), measured, true);
     found
         .into_iter()
-        .map(|(_, detail)| detail.message.into())
+        .map(|(_, detail)| detail.message)
         .collect()
 }
 
