@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A bound.
+/// The bound of a check that is on by default.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {

@@ -1,7 +1,7 @@
 //! What a scheduler promises to the tasks it schedules. The harness asks for all of it by itself; what a scheduler does not
 //! promise is told, and fails nothing.
 
-/// One promise.
+/// Something that a scheduler promises unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
     /// Whoever is entitled to CPU time is served before much of it is owed.

@@ -22,9 +22,9 @@ const LEAST_RAN_NS: u64 = 100_000_000;
 /// Who something is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// A task.
+    /// A single task.
     Task {
-        /// Its id.
+        /// Its id in the guest's root PID namespace.
         pid: Pid,
         /// Its name; empty if none is known.
         name: String,
@@ -38,7 +38,7 @@ pub enum Who {
 /// A task that waited too long.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Starved {
-    /// The task.
+    /// The task that waited.
     pub who: Who,
     /// How long it waited, nanoseconds.
     pub waited_ns: u64,
@@ -53,13 +53,13 @@ pub struct Starved {
 /// Somebody who got less than he was entitled to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Underserved {
-    /// The one.
+    /// The task, or the cgroup with all its tasks.
     pub who: Who,
-    /// What was got, and what he was entitled to.
+    /// CPU time got, nanoseconds.
     pub got_ns: u64,
     /// CPU time that he was entitled to, nanoseconds.
     pub entitled_ns: u64,
-    /// The phase.
+    /// The step in which it was so.
     pub phase: Phase,
     /// Who got most beyond his entitlement meanwhile, and how much, nanoseconds.
     pub favoured: Option<(Who, u64)>,
@@ -77,9 +77,9 @@ impl Underserved {
 pub struct OfCgroup {
     /// The cgroup's path below the root that was asked for.
     pub cgroup: String,
-    /// The phase.
+    /// The step in which it was so.
     pub phase: Phase,
-    /// The number.
+    /// The number itself, in the unit of the measure that holds it.
     pub value: f64,
     /// How many events it is made of.
     pub events: u64,
@@ -88,7 +88,7 @@ pub struct OfCgroup {
 /// Idle CPU time beside tasks that could have used it, and had waited for longer than a tick.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wasted {
-    /// The phase.
+    /// The step in which it was so.
     pub phase: Phase,
     /// CPU time, nanoseconds.
     pub ns: u64,

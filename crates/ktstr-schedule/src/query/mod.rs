@@ -20,7 +20,7 @@ mod walk;
 pub use idle::Idle;
 pub use measures::{Measures, OfCgroup, Starved, Underserved, Wasted, Who, measures};
 pub use percentile::percentile;
-pub use shares::{Share, of_nice};
+pub use shares::Share;
 pub use state::TaskInfo;
 pub use totals::{Key, Totals};
 pub use waits::{Wait, WaitCause};

@@ -78,9 +78,8 @@ impl Engine {
 }
 
 /// All CPUs share the instructions of a virtual second, so more of them make it worth more and cost more wall time: 250
-/// million up to 4 CPUs, 500 up to 8, then 1000. Twice as many up to 4 CPUs
-/// double the wall time of a busy second, and told nothing more of the planted defects. A scheduler whose own deadlines
-/// pass while it does nothing wrong asks for more (`Scheduler::speed`).
+/// million up to 4 CPUs, 500 up to 8, then 1000. Twice as many up to 4 CPUs doubled the wall time of a busy second. A
+/// scheduler whose own deadlines pass while it does nothing wrong asks for more (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
     let wanted = match environment(MIPS).as_deref() {
         None => plan

@@ -10,7 +10,7 @@ const EPSILON_NS: f64 = 50.0;
 pub(super) struct Blocked {
     /// The CPUs: whoever may run on these alone is blocked.
     pub(super) cpus: u128,
-    /// Their capacity.
+    /// The CPU time that they have together, nanoseconds.
     pub(super) room: f64,
 }
 

@@ -15,8 +15,7 @@ mod tests;
 mod tree;
 mod weight;
 
-pub use weight::of_nice;
-pub(super) use weight::of_task;
+use weight::{of_nice, of_task};
 
 use std::collections::HashMap;
 use std::ops::Add;

@@ -11,12 +11,12 @@ const WEIGHT_NICE_0: f64 = 1024.0;
 
 /// The weight of a nice value: a step is a quarter more or less, which the kernel's table `sched_prio_to_weight`
 /// (kernel/sched/core.c) rounds to integers.
-pub fn of_nice(nice: i8) -> f64 {
+pub(super) fn of_nice(nice: i8) -> f64 {
     WEIGHT_NICE_0 * 1.25f64.powi(-i32::from(nice.clamp(-20, 19)))
 }
 
 /// The weight of `task`.
-pub(in crate::query) fn of_task(task: &Task) -> f64 {
+pub(super) fn of_task(task: &Task) -> f64 {
     match task.policy {
         SCHED_IDLE => WEIGHT_IDLE,
         _ => of_nice(task.nice),
