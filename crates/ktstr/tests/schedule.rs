@@ -107,6 +107,19 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     own
 }
 
+/// Waits until the kernel has let go of the thread, which is later than the moment at which it can be
+/// joined. The last thread of a process to exit frees the memory of all of them and closes their files,
+/// on its own CPU time: the main thread has to be that one.
+fn gone(tid: u32) -> Result<()> {
+    let task = format!("/proc/self/task/{tid}");
+    let deadline = Instant::now() + Duration::from_millis(500);
+    while std::fs::exists(&task)? {
+        ensure!(Instant::now() < deadline, "{task} is still there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// Ten threads on four CPUs: some compute, some sleep in between.
 fn oracle(_: &Ctx) -> Result<AssertResult> {
     // Long beside the end of a thread, which it cannot count any more.
@@ -124,6 +137,7 @@ fn oracle(_: &Ctx) -> Result<AssertResult> {
             switches,
             moves,
         } = thread.join().ok().context("a thread panicked")?;
+        gone(tid)?;
         println!("own {tid} {cpu_ns} {switches} {moves}");
     }
     Ok(AssertResult::pass())
