@@ -8,14 +8,16 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// "KTSTRVC2" in little-endian order.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC2");
+/// "KTSTRVC3" in little-endian order.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC3");
 /// Bytes before the trace.
 pub const HEADER: usize = 16 << 10;
 /// `Control::cpu` and `Switch::cpu` when the CPU is not known.
 pub const NO_CPU: u32 = u32::MAX;
 /// Functions that can be hooked.
 pub const HOOKS: usize = 48;
+/// Functions that send an interrupt to another CPU, at most.
+pub const SENDERS: usize = 3;
 /// Words that a hook can record.
 pub const OPERANDS: usize = 6;
 /// Offsets on the way from a register to a value.
@@ -118,6 +120,12 @@ pub struct Control {
     pub timer: AtomicU64,
     /// Functions to observe.
     pub hooks: [Hook; HOOKS],
+    /// Instructions after which a CPU's turn ends and the next CPU goes on; 0 leaves it to QEMU.
+    pub turn: AtomicU32,
+    /// Not read.
+    pub reserved: AtomicU32,
+    /// Functions that are about to send an interrupt to another CPU, which ends the turn; 0: none.
+    pub senders: [AtomicU64; SENDERS],
     /// Offset of `rq.clock`.
     pub rq_clock_offset: AtomicU32,
     /// Not 0: context switches are events too.

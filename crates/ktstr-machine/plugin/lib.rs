@@ -18,6 +18,7 @@ mod events;
 mod gate;
 mod qemu;
 mod shared;
+mod turns;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -34,6 +35,7 @@ pub static qemu_plugin_version: c_int = 4;
 struct Plugin {
     shared: Shared,
     events: events::Recorder,
+    turns: Option<turns::Turns>,
     /// `None` until the first virtual CPU exists.
     reader: Mutex<Option<Reader>>,
     /// Whether the first block is still to come.
@@ -95,6 +97,7 @@ fn install<'a>(
     let first = shared.control().hold_first.load(Relaxed) != 0;
     let plugin = Plugin {
         events: events::Recorder::new(&shared),
+        turns: turns::Turns::new(&shared)?,
         shared,
         reader: Mutex::new(None),
         first: Mutex::new(first),
@@ -127,6 +130,9 @@ extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
     if *lock(&plugin.first) {
         block.on_block(on_first);
     }
+    if plugin.turns.is_some() {
+        block.on_count(on_count);
+    }
     let markers = control.hold_markers.load(Relaxed) != 0;
     let switch_to = control.switch_to.load(Relaxed);
     let timer = control.timer.load(Relaxed);
@@ -144,6 +150,11 @@ extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
         if address == timer {
             instruction.on_execution(on_timer, 0);
         }
+        if let Some(turns) = &plugin.turns
+            && turns.is_sender(address)
+        {
+            instruction.on_execution(on_sender, 0);
+        }
         if let Some(index) = plugin.events.hook_at(address) {
             instruction.on_execution(on_hook, index);
         }
@@ -154,6 +165,18 @@ extern "C" fn on_first(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     if std::mem::take(&mut *lock(&plugin.first)) {
         plugin.shared.hold(Reason::First, NO_CPU, [0; 2]);
+    }
+}
+
+extern "C" fn on_count(_index: c_uint, count: *mut c_void) {
+    if let Some(turns) = PLUGIN.get().and_then(|plugin| plugin.turns.as_ref()) {
+        turns.count(count as u64);
+    }
+}
+
+extern "C" fn on_sender(_index: c_uint, _data: *mut c_void) {
+    if let Some(turns) = PLUGIN.get().and_then(|plugin| plugin.turns.as_ref()) {
+        turns.sends();
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Instruction {
     _opaque: [u8; 0],
 }
 
+/// What a callback may do: nothing with registers (`QEMU_PLUGIN_CB_NO_REGS`), so that none is saved for it.
+const NO_REGISTERS: c_uint = 0;
 /// What a callback may do: read registers (`QEMU_PLUGIN_CB_R_REGS`).
 const READS_REGISTERS: c_uint = 1;
 
@@ -70,10 +72,37 @@ unsafe extern "C" {
     fn qemu_plugin_get_registers() -> *mut GArray;
     fn qemu_plugin_read_register(handle: *mut c_void, into: *mut GArray) -> c_int;
     fn qemu_plugin_read_memory_vaddr(address: u64, into: *mut GArray, len: usize) -> bool;
+    fn qemu_plugin_request_time_control() -> *const c_void;
+    fn qemu_plugin_update_ns(handle: *const c_void, ns: i64);
 
     fn g_byte_array_new() -> *mut GArray;
     fn g_byte_array_set_size(array: *mut GArray, len: c_uint) -> *mut GArray;
     fn g_array_free(array: *mut GArray, free_data: c_int) -> *mut c_char;
+}
+
+/// The right to move QEMU's clock, which is used only to end turns. A machine whose plugin has it cannot be saved.
+pub struct TimeControl(*const c_void);
+
+// SAFETY: the address of a static of QEMU's, which is compared and never written through.
+unsafe impl Send for TimeControl {}
+// SAFETY: as above.
+unsafe impl Sync for TimeControl {}
+
+impl TimeControl {
+    /// Asks for it; `None` if another plugin has it.
+    pub fn request() -> Option<Self> {
+        // SAFETY: no arguments; called while the plugin is installed.
+        let handle = unsafe { qemu_plugin_request_time_control() };
+        (!handle.is_null()).then_some(Self(handle))
+    }
+
+    /// Ends the turn of the CPU that executes the callback, when its block ends. QEMU moves its clock in work for that
+    /// CPU and kicks it for that (`qemu_plugin_update_ns` in plugins/api-system.c, QEMU 10.0); the clock never goes
+    /// back, so a time in the past moves nothing.
+    pub fn end_turn(&self) {
+        // SAFETY: QEMU's own handle; called in a callback of a virtual CPU.
+        unsafe { qemu_plugin_update_ns(self.0, 0) }
+    }
 }
 
 /// Calls `callback` for each virtual CPU once it exists.
@@ -107,6 +136,20 @@ impl Translation {
                 callback,
                 READS_REGISTERS,
                 std::ptr::null_mut(),
+            );
+        }
+    }
+
+    /// Calls `callback` with the number of its instructions before the block each time it is executed.
+    pub fn on_count(&self, callback: OnExecution) {
+        // SAFETY: the block lives (`new`); the data is a number, never dereferenced.
+        unsafe {
+            let count = qemu_plugin_tb_n_insns(self.0);
+            qemu_plugin_register_vcpu_tb_exec_cb(
+                self.0,
+                callback,
+                NO_REGISTERS,
+                count as *mut c_void,
             );
         }
     }

@@ -30,7 +30,9 @@ pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
 pub use ram::{GuestRam, MailboxRegion};
 pub use shape::Shape;
 pub use spec::{Accelerator, ClockMode, MachineSpec};
-pub use virtual_clock::{Hold, Switch, TRACE_CAPACITY, VirtualClock, WatchPoints};
+pub use virtual_clock::{
+    Hold, MAX_SENDERS, Switch, TRACE_CAPACITY, Turns, VirtualClock, WatchPoints,
+};
 
 /// A short name for a text: for keys of caches, not against an adversary.
 pub fn hash(text: &str) -> u64 {

@@ -50,7 +50,23 @@ pub struct WatchPoints {
     pub hooks: Vec<HookPoint>,
     /// Functions that this kernel does not have, so that they cannot be observed.
     pub missing: Vec<String>,
+    /// When a CPU's turn ends.
+    pub turns: Turns,
 }
+
+/// When the turn of a virtual CPU ends and the next one goes on, besides when it waits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turns {
+    /// After so many instructions; 0 leaves it to QEMU, whose turns end when the time up to the nearest timer, divided by
+    /// the number of CPUs, is used up. A machine whose turns are bounded cannot be saved.
+    pub instructions: u32,
+    /// Soon after the entry of one of these functions, which send an interrupt to another CPU; the first
+    /// [`MAX_SENDERS`] are looked at, and only if turns are bounded.
+    pub senders: Vec<u64>,
+}
+
+/// Functions that send an interrupt and are looked at.
+pub const MAX_SENDERS: usize = control::SENDERS;
 
 impl WatchPoints {
     /// The same without anything that is recorded event by event.
@@ -149,6 +165,10 @@ impl VirtualClock {
         page.record
             .store(u32::from(!points.hooks.is_empty()), Relaxed);
         hooks::write(page, &points.hooks);
+        page.turn.store(points.turns.instructions, Relaxed);
+        for (place, sender) in page.senders.iter().zip(&points.turns.senders) {
+            place.store(*sender, Relaxed);
+        }
         page.trace_capacity.store(TRACE_CAPACITY as u64, Relaxed);
         page.event_capacity.store(EVENT_CAPACITY as u64, Relaxed);
         page.due_ns.store(u64::MAX, Relaxed);

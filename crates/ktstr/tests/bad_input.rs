@@ -241,6 +241,24 @@ fn a_seed_that_is_no_number() {
     ended.says(1, &["KTSTR_SEED=twelve", "whole number"]);
 }
 
+#[test]
+fn a_turn_or_a_speed_of_the_virtual_clock_that_is_out_of_range() {
+    let out_of_range = [
+        ("KTSTR_TURN_US", "9", "10 to 1000 microseconds"),
+        ("KTSTR_TURN_US", "-1", "10 to 1000 microseconds"),
+        ("KTSTR_VIRTUAL_MIPS", "300", "125, 250, 500 or 1000"),
+        ("KTSTR_CLOCK", "wall", "`auto`, `real` or `virtual`"),
+    ];
+    for (name, value, wanted) in out_of_range {
+        let mut case = Case::new("plain").env(name, value);
+        if name != "KTSTR_CLOCK" {
+            case = case.env("KTSTR_CLOCK", "virtual");
+        }
+        let said = format!("{name}={value}");
+        case.run().says(1, &[&said, wanted]);
+    }
+}
+
 /// Runs with this folder as its cache, which is refused: the host's fault, with what was found and what to do.
 #[track_caller]
 fn refuses(cache: &Path, parts: &[&str]) {

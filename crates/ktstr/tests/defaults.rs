@@ -29,14 +29,7 @@ const LATE: Scheduler = scx_ktstr(&["--slow-wake"]);
 const TWO_LLCS: Topology = Topology::new(1, 2, 2, 1);
 const THREE_SECONDS: Duration = Duration::from_secs(3);
 /// Nothing but the check in question.
-const NONE: Assert = Assert::NO_OVERRIDES
-    .max_owed_ms(Limit::Off)
-    .min_entitled_share(Limit::Off)
-    .min_task_share(Limit::Off)
-    .max_wasted_share(Limit::Off)
-    .max_wake_wait_ms(Limit::Off)
-    .max_preemption_rate(Limit::Off)
-    .min_driven_share(Limit::Off);
+const NONE: Assert = Assert::NO_OVERRIDES.without_defaults();
 
 macro_rules! cases {
     ($( $entry:ident = $name:literal, $func:ident, $scheduler:expr $(, $assert:expr)?; )*) => { $(

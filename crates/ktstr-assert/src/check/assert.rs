@@ -51,9 +51,20 @@ macro_rules! checks {
             self
         }
     };
-    // Nobody asks whether one of these is on: the harness has bounds of its own for the schedule.
+    // Nobody asks whether one of these is on.
     (@any text { $($rest:tt)* }) => {};
-    (@any schedule { $($rest:tt)* }) => {};
+    (@any schedule { $( $kind:ident $name:ident; )* }) => {
+        impl Assert {
+            /// Turns off each check of the schedule that this layer sets no bound for. The harness has a bound of its own
+            /// for each of them, so a test about one thing alone, such as a planted defect, says so with this.
+            pub const fn without_defaults(mut self) -> Self {
+                $( if self.$name.is_none() {
+                    self.$name = Some(Limit::Off);
+                } )*
+                self
+            }
+        }
+    };
     (@any $group:ident { $( $kind:ident $name:ident; )* }) => {
         impl Assert {
             #[doc = concat!("Whether any check of the group `", stringify!($group), "` is on.")]
@@ -231,6 +242,17 @@ mod tests {
         const { assert!(!BOTH.report_monitor_only(true).enforces_monitor()) };
         assert_eq!(SCHED.merge(&Assert::NO_OVERRIDES), SCHED);
         assert_eq!(Assert::NO_OVERRIDES.merge(&SCHED), SCHED);
+    }
+
+    #[test]
+    fn without_defaults_only_what_the_test_bounds_is_left() {
+        const OWED: Assert = Assert::NO_OVERRIDES
+            .max_owed_ms(Limit::At(7.0))
+            .without_defaults();
+        assert_eq!(OWED.max_owed_ms, Some(Limit::At(7.0)));
+        assert_eq!(OWED.min_driven_share, Some(Limit::Off));
+        assert_eq!(OWED.max_gap_ms, None);
+        assert!(!OWED.has_worker_checks() && !OWED.has_monitor_checks());
     }
 
     #[test]

@@ -150,6 +150,22 @@ fn explicit_bounds_replace_the_defaults() {
     assert!(judge(NONE.check_not_stuck().max_spread_pct(45.0), &unfair).is_pass());
 }
 
+/// Half a second is too short for the bound that nobody asked for.
+#[test]
+fn by_default_short_lives_are_not_unfair() {
+    let lived = |wall_time_ns: u64| {
+        with(|w| w.off_cpu_ns = 900_000_000).map(|w| WorkerReport {
+            wall_time_ns,
+            off_cpu_ns: w.off_cpu_ns * (wall_time_ns / 1_000_000) / 1000,
+            ..w
+        })
+    };
+    let default = NONE.check_not_stuck();
+    assert!(judge(default, &lived(1_000_000_000)).is_fail());
+    assert!(judge(default, &lived(999_000_000)).is_pass());
+    assert!(judge(NONE.max_spread_pct(35.0), &lived(500_000_000)).is_fail());
+}
+
 /// Of two workers one got less: it slept, or it waited.
 #[test]
 fn by_default_sleep_is_not_unfair() {

@@ -13,6 +13,9 @@ pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
 /// The bound on spread that `not_stuck` brings along, in percentage points: above what workers that
 /// only compute come apart by within 2 s under sound schedulers, 33 where the load comes and goes.
 pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
+/// How long a worker must have lived for that bound, nanoseconds. Tasks are spread over CPUs by and by: of eight workers on
+/// four CPUs some share one with two others for the first tenths of a second, under any scheduler.
+const SHORTEST_LIFE_NS: u64 = 1_000_000_000;
 /// Share of its time that a worker may sleep and still count as one that always wants to run. The
 /// harness itself makes each wait a little, at its start and its end.
 const MOST_ASLEEP_PCT: f64 = 10.0;
@@ -251,15 +254,16 @@ fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
 /// inconclusive only if the test asked for the spread itself. Who only wakes others does other work
 /// than they, and is no measure for them.
 ///
-/// Where nobody asked, neither is who sleeps: how long a worker waits for its partner, a lock or a
-/// timer differs from worker to worker under any scheduler.
+/// Where nobody asked, neither is who sleeps, nor who lived for too short a time: how long a worker waits for its partner, a
+/// lock or a timer differs from worker to worker under any scheduler.
 fn judge_spread(reports: &[WorkerReport], bound: f64, asked: bool, out: &mut AssertResult) {
     let mut alike: BTreeMap<u64, Vec<(&WorkerReport, f64)>> = BTreeMap::new();
     for w in reports
         .iter()
         .filter(|w| !w.is_messenger && w.exit_info.is_none())
     {
-        let judged = asked || w.asleep_pct().is_none_or(|pct| pct <= MOST_ASLEEP_PCT);
+        let awake = w.asleep_pct().is_none_or(|pct| pct <= MOST_ASLEEP_PCT);
+        let judged = asked || (awake && w.wall_time_ns >= SHORTEST_LIFE_NS);
         if let Some(pct) = w.off_cpu_pct().filter(|_| judged) {
             alike.entry(w.entitlement).or_default().push((w, pct));
         }

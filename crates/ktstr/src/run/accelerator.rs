@@ -192,6 +192,7 @@ fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let engine = Engine {
         accelerator: Accelerator::Kvm,
         clock: ClockMode::Real,
+        turn_us: 0,
     };
     let spec = plan.machine(engine);
     let _turn = admission::enter(plan, engine)?;

@@ -12,7 +12,7 @@ use ktstr_introspect::report::{FailureDumpReport, TaskEnrichment};
 use ktstr_introspect::snapshot::MissingStatsReason;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_kernel::Kernel;
-use ktstr_machine::{GuestRam, Machine, MachineError, WatchPoints};
+use ktstr_machine::{GuestRam, MAX_SENDERS, Machine, MachineError, Turns, WatchPoints};
 
 use super::transcript::Transcript;
 use crate::entry::KtstrTestEntry;
@@ -232,6 +232,14 @@ impl Captures {
     }
 }
 
+/// Functions that send an interrupt to another CPU (arch/x86/kernel/apic/ipi.c, Linux 5.3 to 7.3): to make it schedule, and
+/// to make one or several call a function.
+const SENDERS: [&str; MAX_SENDERS] = [
+    "native_smp_send_reschedule",
+    "native_send_call_func_single_ipi",
+    "native_send_call_func_ipi",
+];
+
 /// Where the plugin of the virtual clock has to look.
 pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, String> {
     let symbol = |name: &str| {
@@ -256,6 +264,13 @@ pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, Strin
         this_rq_cpu: runqueues.wrapping_add(offset("rq", "cpu")?),
         this_rq_clock: runqueues.wrapping_add(offset("rq", "clock")?),
         rq_clock_offset: offset("rq", "clock")? as u32,
+        turns: Turns {
+            instructions: 0,
+            senders: SENDERS
+                .iter()
+                .filter_map(|name| known.symbols.address(name))
+                .collect(),
+        },
         ..WatchPoints::default()
     };
     super::schedule::add_points(&mut points, known);

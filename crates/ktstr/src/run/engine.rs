@@ -9,12 +9,15 @@ use crate::entry;
 
 const CLOCK: &str = "KTSTR_CLOCK";
 const MIPS: &str = "KTSTR_VIRTUAL_MIPS";
+const TURN: &str = "KTSTR_TURN_US";
 
 /// Accelerator and clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Engine {
     pub(super) accelerator: Accelerator,
     pub(super) clock: ClockMode,
+    /// The longest turn of a CPU under the virtual clock, in microseconds of guest time; 0: QEMU's own.
+    pub(super) turn_us: u32,
 }
 
 impl Engine {
@@ -42,6 +45,7 @@ impl Engine {
             (accelerator, _) => Ok(Self {
                 accelerator,
                 clock: ClockMode::Real,
+                turn_us: 0,
             }),
         }
     }
@@ -52,7 +56,14 @@ impl Engine {
             clock: ClockMode::Virtual {
                 shift: shift(plan)?,
             },
+            turn_us: turn()?,
         })
+    }
+
+    /// Instructions of the longest turn; 0: QEMU's own.
+    pub(super) fn turn(&self) -> u32 {
+        // As many millions in a second as there are in a microsecond.
+        self.turn_us * self.mips().unwrap_or(0)
     }
 
     /// Millions of instructions in a second of the virtual clock.
@@ -104,4 +115,19 @@ fn shift(plan: &Plan) -> Result<u8, RunError> {
         }
     };
     Ok(wanted.shift())
+}
+
+/// The longest turn that is asked for. The shortest is long beside what a change of turns costs.
+fn turn() -> Result<u32, RunError> {
+    let Some(text) = environment(TURN) else {
+        return Ok(0);
+    };
+    match text.parse() {
+        Ok(us @ (0 | 10..=1000)) => Ok(us),
+        _ => Err(RunError::Environment {
+            name: TURN,
+            value: text,
+            wanted: "expected 0 or 10 to 1000 microseconds".to_owned(),
+        }),
+    }
 }

@@ -79,7 +79,7 @@ fn cold(
     for files in [&plan.base, &plan.for_scheduler] {
         pack(&mut archive, files, &mut present)?;
     }
-    let points = schedule::points_of_run(&boot_points(engine, knowledge)?);
+    let points = schedule::points_of_run(&boot_points(engine, knowledge)?, engine);
     let spec = plan.machine(engine);
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
     let mut conversation = Conversation::new(machine, plan.shape.cpus());

@@ -13,6 +13,7 @@ use ktstr_schedule::{
 };
 
 use super::captures::{KernelKnowledge, Knowledge, RamView};
+use super::engine::Engine;
 use super::transcript::Transcript;
 use observe::{Shown, interpret};
 
@@ -20,12 +21,14 @@ use observe::{Shown, interpret};
 const MAX_TASKS: usize = 4096;
 
 /// What is observed in a run: all of `points`, unless `KTSTR_SCHEDULE=0` asks for no schedule.
-/// Machines that become templates are not observed at all.
-pub(super) fn points_of_run(points: &WatchPoints) -> WatchPoints {
-    if super::environment("KTSTR_SCHEDULE").as_deref() == Some("0") {
-        return points.without_hooks();
-    }
-    points.clone()
+/// Machines that become templates are not observed at all, and their turns are QEMU's own.
+pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints {
+    let mut points = match super::environment("KTSTR_SCHEDULE").as_deref() {
+        Some("0") => points.without_hooks(),
+        _ => points.clone(),
+    };
+    points.turns.instructions = engine.turn();
+    points
 }
 
 /// Adds the functions that make up a schedule to `points`.

@@ -153,13 +153,10 @@ fn each_bound_is_kept_by_one_run_and_broken_by_another() {
 #[test]
 fn a_bound_that_is_off_or_moved_is_not_broken() {
     let off = Assert::NO_OVERRIDES
-        .max_owed_ms(Limit::Off)
         .min_entitled_share(Limit::At(0.1))
-        .min_task_share(Limit::Off)
-        .max_wasted_share(Limit::Off)
         .max_wake_wait_ms(Limit::At(60.0))
         .max_preemption_rate(Limit::At(4000.0))
-        .min_driven_share(Limit::Off);
+        .without_defaults();
     for (what, measured, _) in broken() {
         assert_eq!(said(&off, &measured), [""; 0], "{what}");
     }

@@ -47,7 +47,7 @@ fn attempt(
         Some(found) => found,
         None => keys.build(root, plan, engine, knowledge)?,
     };
-    let points = schedule::points_of_run(&template.description.points);
+    let points = schedule::points_of_run(&template.description.points, engine);
     let machine = restore(plan, engine, &template, false, &template.ram, &points)?;
     let cpus = plan.shape.cpus();
     let mut conversation = Conversation::resume(machine, cpus, template.places(), template.said());

@@ -1,0 +1,116 @@
+//! Bounded turns of the virtual clock: a CPU that has nothing else to do runs a task soon after it was woken, as it would
+//! on a real machine, and the same seed is the same run still.
+
+#[macro_use]
+mod common;
+
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use common::Case;
+use ktstr::prelude::*;
+use ktstr::test_support::ClockMode;
+
+use ktstr_schedule::query::{Answers, WaitCause, percentile};
+use ktstr_schedule::{SCHEDULE_FILE, Schedule};
+
+macro_rules! spare {
+    ($( $entry:ident = $name:literal, $topology:expr; )*) => { $(
+        case!(
+            $entry = $name,
+            half_busy,
+            topology: $topology,
+            duration: Duration::from_secs(1),
+            clock: ClockMode::Virtual,
+            num_snapshots: 0,
+        );
+    )* };
+}
+
+spare! {
+    TWO = "turns_2", Topology::new(1, 1, 2, 1);
+    FOUR = "turns_4", Topology::new(1, 1, 4, 1);
+    EIGHT = "turns_8", Topology::new(1, 2, 4, 1);
+    SIXTEEN = "turns_16", Topology::new(1, 2, 8, 1);
+}
+
+/// Wake-ups of each thread of a pair.
+const ROUNDS: u32 = 150;
+
+/// Pairs of threads that wake each other in turn, and as many that compute: half of the CPUs have something to do.
+fn half_busy(ctx: &Ctx) -> Result<AssertResult> {
+    let pairs = (ctx.topo.total_cpus() / 4).max(1);
+    let spinners = ctx.topo.total_cpus() / 4;
+    let end = Instant::now() + Duration::from_millis(500);
+    let mut threads = Vec::new();
+    for _ in 0..pairs {
+        let (to_right, from_left) = sync_channel::<()>(1);
+        let (to_left, from_right) = sync_channel::<()>(1);
+        threads.push(std::thread::spawn(move || {
+            (0..ROUNDS).all(|_| compute() && to_right.send(()).is_ok() && from_right.recv().is_ok())
+        }));
+        threads.push(std::thread::spawn(move || {
+            (0..ROUNDS).all(|_| from_left.recv().is_ok() && compute() && to_left.send(()).is_ok())
+        }));
+    }
+    for _ in 0..spinners {
+        threads.push(std::thread::spawn(move || {
+            while Instant::now() < end {
+                std::hint::black_box(0);
+            }
+            true
+        }));
+    }
+    for thread in threads {
+        ensure!(
+            thread.join().is_ok_and(|went_on| went_on),
+            "a thread ended early"
+        );
+    }
+    Ok(AssertResult::pass())
+}
+
+/// Long beside a turn, and long enough that its partner has gone to sleep.
+fn compute() -> bool {
+    let until = Instant::now() + Duration::from_micros(500);
+    while Instant::now() < until {
+        std::hint::black_box(0);
+    }
+    true
+}
+
+/// Latencies of the wake-ups by other tasks, sorted, nanoseconds; and the run's digest.
+fn latencies(name: &str, turn_us: &str) -> (Vec<u64>, Option<String>) {
+    let ended = Case::new(name).env("KTSTR_TURN_US", turn_us).run();
+    ended.says(0, &[]);
+    let record = ended.record.as_ref().expect("the run left a record");
+    let file = std::fs::read(record.path.with_file_name(SCHEDULE_FILE)).expect("a schedule");
+    let answers = Answers::of(&Schedule::read(&file).expect("it can be read")).expect("its events");
+    let test = |pid: u32| pid > 900;
+    let mut waits = answers.waits_ns(|wait| wait.cause == WaitCause::Woken && test(wait.task.0));
+    waits.sort_unstable();
+    (waits, record.record.digest.clone())
+}
+
+#[test]
+fn a_task_is_soon_run_by_a_spare_cpu() {
+    for name in ["turns_2", "turns_4", "turns_8", "turns_16"] {
+        let (waits, _) = latencies(name, "50");
+        assert!(waits.len() as u32 >= ROUNDS, "{} wake-ups", waits.len());
+        let [median, p99] = [50.0, 99.0].map(|p| percentile(&waits, p).expect("some") / 1000);
+        println!(
+            "{name}: {} wake-ups, median {median} us, p99 {p99} us",
+            waits.len()
+        );
+        assert!(p99 <= 150, "{name}: {p99} us");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let [first, second] = [(); 2].map(|()| latencies("turns_4", "50"));
+    assert!(first.1.is_some());
+    assert_eq!(first, second);
+    assert_ne!(first.1, latencies("turns_4", "100").1);
+}
