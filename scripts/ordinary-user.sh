@@ -88,10 +88,11 @@ acceptance() {
 }
 
 # Warm starts on each level, bad input, what stays after a kill, folders, locks and the queue, runs on the host, both
-# clocks. With --workspace: each choice of packages has its own set of features, and would compile all again.
+# clocks, and verdicts in another folder than root's, which makes other schedules. With --workspace: each choice of packages
+# has its own set of features, and would compile all again.
 part_of_the_suite() {
-    as_user cargo test --no-fail-fast --workspace --lib --bins \
-        --test bad_input --test first_run --test hygiene --test nextest --test warm
+    as_user cargo test --no-fail-fast --workspace --bin cargo-ktstr \
+        --test bad_input --test defaults --test first_run --test hygiene --test nextest --test schedule --test warm
 }
 
 make_user
