@@ -274,6 +274,23 @@ fn crashes_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     signals(ctx, libc::SIGABRT)
 }
 
+/// The BPF side goes on without its process, which only waits.
+fn stops_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
+    signals(ctx, libc::SIGSTOP)
+}
+
+/// While the workers run, which then share the CPU that is left.
+fn takes_a_cpu_off_line(ctx: &Ctx) -> Result<AssertResult> {
+    let online = "/sys/devices/system/cpu/cpu1/online";
+    let switch = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::write(online, "0")
+    });
+    let result = execute_defs(ctx, vec![CgroupDef::named("a").workers(2)]);
+    switch.join().expect("it only writes a file")?;
+    result
+}
+
 fn steps(ctx: &Ctx, ops: Vec<Op>) -> Result<AssertResult> {
     let a = vec![CgroupDef::named("a").workers(2)];
     execute_steps(ctx, vec![Step::with_defs(a, HoldSpec::FULL).set_ops(ops)])
@@ -403,6 +420,12 @@ matrix! { OF_NOBODY:
     MOVED = "moved_in_turn", moved_one_after_the_other, Pass, None, scheduler: &SOUND,
         assert: NOT_STUCK;
     MOVED_EEVDF = "moved_in_turn_eevdf", moved_one_after_the_other, Pass, None, assert: NOT_STUCK;
+    OFF_LINE = "cpu_off_line", takes_a_cpu_off_line, Pass, None, scheduler: &SOUND,
+        duration: Duration::from_secs(2), assert: NOT_STUCK;
+    OFF_LINE_EEVDF = "cpu_off_line_eevdf", takes_a_cpu_off_line, Pass, None,
+        duration: Duration::from_secs(2), assert: NOT_STUCK;
+    STOPPED = "stops_the_scheduler", stops_the_scheduler, Pass, None, scheduler: &SOUND,
+        assert: NOT_STUCK;
     QUOTA = "small_quota", a_small_quota, Pass, None, assert: NOT_STUCK;
     CROWD = "crowd", a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;
 }

@@ -29,6 +29,7 @@ use crate::link;
 use crate::protocol::ToHost;
 use crate::realtime::{self, RealTime};
 use crate::workers::clock::sleep_until;
+use liveness::Liveness;
 use scene::{Owner, Scene};
 use window::Window;
 
@@ -89,6 +90,7 @@ pub fn execute_scenario_with(
         checks,
         scene: Scene::new(checks.has_numa_checks())?,
         window: Window::open(ctx.duration),
+        liveness: Liveness::new(),
         result: AssertResult::pass(),
     };
     // A scheduler under test that starves the engine must not decide when a step ends. On the host
@@ -158,6 +160,7 @@ struct Run<'a, 'c> {
     checks: &'a Assert,
     scene: Scene,
     window: Window,
+    liveness: Liveness,
     result: AssertResult,
 }
 
@@ -187,13 +190,20 @@ impl Run<'_, '_> {
 
     /// Whether the scheduler still runs; a Fail if not.
     fn alive(&mut self) -> bool {
-        match liveness::check(self.ctx) {
-            None => true,
-            Some(death) => {
+        match self.liveness.check(self.ctx) {
+            Ok(0) => {}
+            Ok(times) => {
+                let plural = if times == 1 { "" } else { "s" };
+                self.result.note(format!(
+                    "the scheduler attached again {times} time{plural}, as sched_ext asks when a CPU goes on or off line"
+                ));
+            }
+            Err(death) => {
                 self.fail(death);
-                false
+                return false;
             }
         }
+        true
     }
 
     fn set_up(

@@ -78,6 +78,10 @@ impl Walk<'_> {
         match task.doing {
             Doing::Running { cpu } => {
                 totals.run_ns = passed;
+                if self.away {
+                    totals.away_ns = passed;
+                    return (cpu, totals);
+                }
                 if !matches!(task.class, Class::Ext | Class::Unknown) {
                     totals.other_class_ns = passed;
                 }

@@ -114,7 +114,7 @@ pub struct Measures {
     pub queue: f64,
     /// The most preemptions a CPU-second.
     pub preemptions: Option<OfCgroup>,
-    /// CPU time of all tasks in all phases, nanoseconds.
+    /// CPU time of all tasks in all phases, nanoseconds, less that in which sched_ext was off for a CPU that went on or off line.
     pub ran_ns: u64,
     /// Of it, CPU time that sched_ext's BPF scheduler gave: neither another class nor a bypass did.
     pub driven_ns: u64,
@@ -159,9 +159,10 @@ impl Asked<'_> {
             queue: wake.as_ref().map_or(1.0, |wake| self.queue(wake.phase)),
             wake,
             preemptions: rates(&totals),
-            ran_ns: all.run_ns,
+            ran_ns: all.run_ns.saturating_sub(all.away_ns),
             driven_ns: all
                 .run_ns
+                .saturating_sub(all.away_ns)
                 .saturating_sub(all.other_class_ns)
                 .saturating_sub(all.bypass_ns),
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Reason::{Idle, Preempted, Slept};
-use crate::event::{Cpu, What};
+use crate::event::{Class, Cpu, SchedExtState, What};
 use crate::query::Rules;
 use crate::tables::Cgroup;
 use crate::testing::Script;
@@ -143,6 +143,39 @@ fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
         "{}",
         worst.owed_ns
     );
+}
+
+/// The scheduler is unloaded at 200 ms and loaded again at 700, and another class gives the time between: for a CPU that
+/// went off line before, or for a reason of its own.
+#[test]
+fn nobody_has_to_drive_while_a_hotplug_is_answered() {
+    let driven = |hotplug: bool| {
+        let mut script = script();
+        script.at(100 * MS).switch(0, 0, A, Idle);
+        if hotplug {
+            let online = false;
+            let cpu = Cpu(3);
+            script.at(150 * MS).push(0, What::Online { cpu, online });
+        }
+        let mut class = |ms: u64, state, class| {
+            script.at(ms * MS).push(0, What::SchedExt { state });
+            let (task, on) = (Pid(A), Cpu(0));
+            let what = What::Enqueue {
+                task,
+                on,
+                class,
+                wakeup: false,
+            };
+            script.at(ms * MS).push(0, what);
+        };
+        class(200, SchedExtState::Disabling, Class::Fair);
+        class(700, SchedExtState::Enabling, Class::Ext);
+        script.at(1000 * MS).push(0, What::End {});
+        let found = measured(&script, Rules::default());
+        (found.driven_ns / MS, found.ran_ns / MS)
+    };
+    assert_eq!(driven(true), (400, 400));
+    assert_eq!(driven(false), (400, 900));
 }
 
 #[test]

@@ -42,6 +42,9 @@ totals! {
     other_class_ns,
     /// Of it, CPU time while sched_ext bypassed the BPF scheduler.
     bypass_ns,
+    /// CPU time while sched_ext was off because a CPU had gone on or off line, until a scheduler was loaded again. It is
+    /// neither of the two above.
+    away_ns,
     /// Time in which the task could have run and did not, nanoseconds.
     wait_ns,
     /// Time in which the cgroup's quota kept the task from running, nanoseconds.

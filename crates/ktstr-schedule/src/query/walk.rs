@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::shares::Window;
 use super::state::{Doing, Task};
 use super::{Answers, Phase};
-use crate::event::{Cpu, DequeueReason, Event, Pid, What};
+use crate::event::{Cpu, DequeueReason, Event, Pid, SchedExtState, What};
 use crate::{Gap, Tables};
 
 /// Fixed-point bits of `task_group.shares` on 64-bit kernels (`SCHED_FIXEDPOINT_SHIFT`, kernel/sched/sched.h).
@@ -22,6 +22,10 @@ pub(super) struct Walk<'a> {
     pub(super) begun: bool,
     pub(super) phase: Phase,
     pub(super) bypass: bool,
+    /// Whether a CPU went on or off line since a scheduler was last loaded: if it is unloaded now, the kernel asked it to.
+    hotplugged: bool,
+    /// Whether it is unloaded for that.
+    pub(super) away: bool,
     /// What each CPU runs.
     pub(super) current: BTreeMap<Cpu, Pid>,
     /// CPUs that run nothing.
@@ -50,6 +54,8 @@ impl<'a> Walk<'a> {
             begun: false,
             phase: None,
             bypass: false,
+            hotplugged: false,
+            away: false,
             current: BTreeMap::new(),
             idle: 0,
             tasks: HashMap::new(),
@@ -139,7 +145,16 @@ impl<'a> Walk<'a> {
                 self.book_all();
                 self.bypass = on;
             }
+            What::SchedExt { state } => {
+                self.book_all();
+                self.away = state == SchedExtState::Disabling && self.hotplugged;
+                if state == SchedExtState::Enabling {
+                    self.hotplugged = false;
+                }
+            }
             What::Online { cpu, online } => {
+                // What is off line from the start is said at the time 0.
+                self.hotplugged |= self.time > 0;
                 if online {
                     self.offline.remove(&cpu);
                 } else {
@@ -157,7 +172,7 @@ impl<'a> Walk<'a> {
             What::Unthrottle { cgroup, on } => {
                 self.throttled.remove(&(cgroup, on));
             }
-            What::Wake { .. } | What::SchedExt { .. } | What::Kick { .. } | What::Exit { .. } => {}
+            What::Wake { .. } | What::Kick { .. } | What::Exit { .. } => {}
         }
     }
 
