@@ -28,11 +28,12 @@ macro_rules! spare {
     )* };
 }
 
+// One LLC: in a wake-up EEVDF looks for an idle CPU in the LLC of the task alone, and there has to be one.
 spare! {
     TWO = "turns_2", Topology::new(1, 1, 2, 1);
     FOUR = "turns_4", Topology::new(1, 1, 4, 1);
-    EIGHT = "turns_8", Topology::new(1, 2, 4, 1);
-    SIXTEEN = "turns_16", Topology::new(1, 2, 8, 1);
+    EIGHT = "turns_8", Topology::new(1, 1, 8, 1);
+    SIXTEEN = "turns_16", Topology::new(1, 1, 16, 1);
 }
 
 /// Wake-ups of each thread of a pair.
