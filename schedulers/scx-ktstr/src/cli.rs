@@ -34,6 +34,13 @@ pub(crate) struct Options {
     pub(crate) ignored: Vec<String>,
 }
 
+impl Options {
+    /// Whether the defect of this flag is asked for.
+    pub(crate) fn has_defect(&self, flag: &str) -> bool {
+        Defect::by_flag(flag).is_some_and(|defect| self.defects & defect.mask() != 0)
+    }
+}
+
 /// Reads the arguments (without the program's name).
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The table of planted defects, Rust side: which flag sets which bit of
 //! `defects` in .rodata. The bits are named in `bpf/intf.h`, what they do is in
-//! `bpf/defects.bpf.h`.
+//! `bpf/defects.bpf.h`, or in `run.rs` for what the process does wrong.
 //!
 //! Not here: `stall`, `crash` and `degrade_rt`, which are not fixed at load but
 //! switched in a running scheduler through .bss.
@@ -268,6 +268,70 @@ pub(crate) const DEFECTS: &[Defect] = &[
         seen_by: Oracle::Idle,
         rare: false,
     },
+    Defect {
+        flag: "favour-cgroup",
+        name: "FAVOUR_CGROUP",
+        bit: 23,
+        does: "charge the tasks of the first cgroup a quarter of their CPU time",
+        seen_by: Oracle::Unfair,
+        rare: false,
+    },
+    Defect {
+        flag: "first-weight",
+        name: "FIRST_WEIGHT",
+        bit: 24,
+        does: "go on with the weight that a task had when it came",
+        seen_by: Oracle::Unfair,
+        rare: false,
+    },
+    Defect {
+        flag: "wrap-vtime",
+        name: "WRAP_VTIME",
+        bit: 25,
+        does: "compare vtimes as if they never wrapped, and begin shortly before they do",
+        seen_by: Oracle::Stuck,
+        rare: false,
+    },
+    Defect {
+        flag: "starve-kthreads",
+        name: "STARVE_KTHREADS",
+        bit: 26,
+        does: "serve the kernel threads of a CPU only when no other task wants to run",
+        seen_by: Oracle::Stuck,
+        rare: false,
+    },
+    Defect {
+        flag: "hoard",
+        name: "HOARD",
+        bit: 27,
+        does: "take four tasks at once to a CPU's own queue",
+        seen_by: Oracle::Idle,
+        rare: false,
+    },
+    Defect {
+        flag: "late-newcomers",
+        name: "LATE_NEWCOMERS",
+        bit: 28,
+        does: "put new tasks 2 s behind the others",
+        seen_by: Oracle::Stuck,
+        rare: false,
+    },
+    Defect {
+        flag: "newest-first",
+        name: "NEWEST_FIRST",
+        bit: 29,
+        does: "serve the task first that came last",
+        seen_by: Oracle::Stuck,
+        rare: false,
+    },
+    Defect {
+        flag: "leave-on-hotplug",
+        name: "LEAVE_ON_HOTPLUG",
+        bit: 30,
+        does: "exit instead of attaching again when a CPU goes on or off line",
+        seen_by: Oracle::Exit,
+        rare: false,
+    },
 ];
 
 impl Defect {
@@ -322,10 +386,13 @@ mod tests {
 
     #[test]
     fn every_defect_has_code() {
-        let code = include_str!("bpf/defects.bpf.h");
+        let bpf = include_str!("bpf/defects.bpf.h");
+        let process = include_str!("run.rs");
         for defect in DEFECTS {
-            let question = format!("has_defect({})", defect.name);
-            assert!(code.contains(&question), "nothing asks {question}");
+            let in_bpf = format!("has_defect({})", defect.name);
+            let in_process = format!("has_defect(\"{}\")", defect.flag);
+            let asked = bpf.contains(&in_bpf) || process.contains(&in_process);
+            assert!(asked, "nothing asks {in_bpf}");
         }
     }
 

@@ -50,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         match live(options, &signals)? {
             End::Clean => return Ok(true),
             End::Ejected => return Ok(false),
+            End::Restart if options.has_defect("leave-on-hotplug") => return Ok(true),
             End::Restart => eprintln!("ktstr: restarting on the kernel's request"),
         }
     }

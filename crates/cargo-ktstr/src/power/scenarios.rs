@@ -1,4 +1,4 @@
-//! The canned scenarios as tests of this binary, each the same under every scheduler. Windows are short and shapes small,
+//! The canned scenarios, and one of a CPU that goes off line, as tests of this binary, each the same under every scheduler. Windows are short and shapes small,
 //! since each is run some hundred times: two CPUs, or four where a scenario is about where tasks may run, in two LLCs where it keeps
 //! to them.
 //!
@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use ktstr::prelude::*;
-use ktstr::scenario::scenarios as canned;
+use ktstr::scenario::scenarios::*;
 
 use super::case::SCX_KTSTR;
 
@@ -35,12 +35,30 @@ macro_rules! scenarios {
             #[ktstr_test_entry]
             static ENTRY_OF: KtstrTestEntry = KtstrTestEntry {
                 name: concat!("power_", stringify!($func)),
-                func: canned::$func,
+                func: $func,
                 topology: $topology,
                 ..ENTRY
             };
         };
     )+)+ };
+}
+
+/// A CPU goes off line while the workers run, and comes back.
+fn cpu_off_and_on(ctx: &Ctx) -> Result<AssertResult> {
+    let online = "/sys/devices/system/cpu/cpu1/online";
+    let third = ctx.duration / 3;
+    let switch = std::thread::spawn(move || {
+        ["0", "1"].into_iter().try_for_each(|state| {
+            std::thread::sleep(third);
+            std::fs::write(online, state)
+        })
+    });
+    let workers = ctx.topo.total_cpus();
+    let result = execute_defs(ctx, vec![CgroupDef::named("busy").workers(workers)]);
+    switch
+        .join()
+        .map_err(|_| anyhow::anyhow!("the thread that switches a CPU panicked"))??;
+    result
 }
 
 scenarios! {
@@ -51,7 +69,8 @@ scenarios! {
         custom_cgroup_load_oscillation custom_nice_mix custom_nice_sweep
         custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
         custom_fan_out_wake custom_thundering_herd custom_lock_convoy
-        custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm;
+        custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm
+        cpu_off_and_on;
     FOUR_CPUS:
         cpuset_resize;
     TWO_LLCS:

@@ -87,7 +87,11 @@ fn likely(seen_by: &str) -> &'static [&'static str] {
         ],
         "latency" => &["custom_bursts", "custom_bursts_spare"],
         "switches" => &["steady"],
-        "exit" => &["affinity_pinned", "custom_cgroup_cpuset_swap_disjoint"],
+        "exit" => &[
+            "affinity_pinned",
+            "custom_cgroup_cpuset_swap_disjoint",
+            "cpu_off_and_on",
+        ],
         _ => &[],
     }
 }

@@ -169,6 +169,9 @@ fn nobody_has_to_drive_while_a_hotplug_is_answered() {
             script.at(ms * MS).push(0, what);
         };
         class(200, SchedExtState::Disabling, Class::Fair);
+        // The first time it does not attach.
+        class(400, SchedExtState::Enabling, Class::Fair);
+        class(500, SchedExtState::Disabling, Class::Fair);
         class(700, SchedExtState::Enabling, Class::Ext);
         script.at(1000 * MS).push(0, What::End {});
         let found = measured(&script, Rules::default());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::shares::Window;
 use super::state::{Doing, Task};
 use super::{Answers, Phase};
-use crate::event::{Cpu, DequeueReason, Event, Pid, SchedExtState, What};
+use crate::event::{Class, Cpu, DequeueReason, Event, Pid, SchedExtState, What};
 use crate::{Gap, Tables};
 
 /// Fixed-point bits of `task_group.shares` on 64-bit kernels (`SCHED_FIXEDPOINT_SHIFT`, kernel/sched/sched.h).
@@ -24,8 +24,10 @@ pub(super) struct Walk<'a> {
     pub(super) bypass: bool,
     /// Whether a CPU went on or off line since a scheduler was last loaded: if it is unloaded now, the kernel asked it to.
     hotplugged: bool,
-    /// Whether it is unloaded for that.
+    /// Whether it is unloaded for that, and has no task again yet.
     pub(super) away: bool,
+    /// Whether a scheduler is being loaded. It may fail, and the one before stays away.
+    loading: bool,
     /// What each CPU runs.
     pub(super) current: BTreeMap<Cpu, Pid>,
     /// CPUs that run nothing.
@@ -56,6 +58,7 @@ impl<'a> Walk<'a> {
             bypass: false,
             hotplugged: false,
             away: false,
+            loading: false,
             current: BTreeMap::new(),
             idle: 0,
             tasks: HashMap::new(),
@@ -82,6 +85,10 @@ impl<'a> Walk<'a> {
                 class,
                 wakeup,
             } => {
+                if self.loading && class == Class::Ext {
+                    self.book_all();
+                    (self.loading, self.away) = (false, false);
+                }
                 self.book(task);
                 self.task(task).class = class;
                 self.task(task).queue = on;
@@ -147,9 +154,11 @@ impl<'a> Walk<'a> {
             }
             What::SchedExt { state } => {
                 self.book_all();
-                self.away = state == SchedExtState::Disabling && self.hotplugged;
-                if state == SchedExtState::Enabling {
+                self.loading = state == SchedExtState::Enabling;
+                if self.loading {
                     self.hotplugged = false;
+                } else {
+                    self.away |= self.hotplugged;
                 }
             }
             What::Online { cpu, online } => {

@@ -12,8 +12,6 @@
 #ifndef KTSTR_DEFECTS_BPF_H
 #define KTSTR_DEFECTS_BPF_H
 
-#define has_defect(name) (defects & (1ULL << KTSTR_DEFECT_##name))
-
 /* Out of four dispatches, how many does `slow` leave out? */
 #define SLOW_PERIOD 4
 /* Of so many slices that end, the task of one is forgotten. */
@@ -28,6 +26,14 @@
 #define SLICE_LONG_NS 10000000000ULL
 /* Of so many starts of a task, one is not preempted at once. */
 #define STORM_PERIOD 64
+/* What a task of the favoured cgroup pays of its CPU time: one part of so many. */
+#define FAVOUR 4
+/* How long after the scheduler's start the clocks wrap. */
+#define WRAP_AFTER_NS 500000000ULL
+/* How many tasks a CPU takes at once that hoards. */
+#define HOARD_TASKS 4
+/* How far behind everybody a new task is put. */
+#define LATE_NEWCOMERS_NS 2000000000ULL
 
 static __always_inline bool degraded(void)
 {
@@ -119,13 +125,18 @@ static __always_inline bool without_queue(struct task_struct *p)
 
 static __always_inline bool any_parked(void)
 {
-	return has_defect(STARVE_CGROUP) || has_defect(STARVE_NICE) || has_defect(LEAK_QUEUES);
+	return has_defect(STARVE_CGROUP) || has_defect(STARVE_NICE) || has_defect(LEAK_QUEUES) ||
+	       has_defect(STARVE_KTHREADS);
 }
 
 /* Tasks that are only served when nobody else wants to run. */
 static __always_inline bool parked(struct task_struct *p)
 {
-	if (!any_parked() || !has_queues() || !is_user_task(p))
+	if (!any_parked() || !has_queues())
+		return false;
+	if (has_defect(STARVE_KTHREADS))
+		return !is_user_task(p) && p->nr_cpus_allowed == 1;
+	if (!is_user_task(p))
 		return false;
 	if (has_defect(STARVE_CGROUP))
 		return in_starved_cgroup(p);
@@ -136,6 +147,9 @@ static __always_inline bool parked(struct task_struct *p)
 
 static __always_inline s32 defect_init(void)
 {
+	if (has_defect(WRAP_VTIME))
+		for (u32 llc = 0; llc < KTSTR_MAX_LLCS && llc < nr_llcs; llc++)
+			llc_vtime[llc] = -WRAP_AFTER_NS;
 	return any_parked() ? create_dsq(KTSTR_PARKED_DSQ) : 0;
 }
 
@@ -176,6 +190,14 @@ static __always_inline u64 idle_dsq(struct task_struct *p, s32 cpu)
 
 /* ---- enqueue ---- */
 
+/* Is a task's work so urgent that it goes before all others on its CPU? */
+static __always_inline bool is_urgent(struct task_struct *p)
+{
+	if (is_user_task(p))
+		return false;
+	return stalled() || (p->nr_cpus_allowed == 1 && !parked(p));
+}
+
 /*
  * On a random allowed CPU's own queue instead of the shared one, however busy
  * that CPU is. Affinity is kept, or the kernel would eject us.
@@ -207,7 +229,7 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 
 	if (degraded() || has_defect(SCATTERSHOT))
 		return scatter(p, enq_flags);
-	if (!tctx || !is_user_task(p))
+	if (!tctx || (!is_user_task(p) && !parked(p)))
 		return false;
 	if (has_defect(LOST_WAKEUP) &&
 	    (tctx->wakeup_lost || (woken && dice() % LOST_WAKEUP_PERIOD == 0))) {
@@ -257,6 +279,12 @@ static __always_inline u64 defect_delay_ns(struct task_struct *p, struct task_ct
 		return CPUSET_UNFAIR_NS;
 	}
 	return 0;
+}
+
+/* Is the line served from its end? */
+static __always_inline bool newest_first(struct task_struct *p)
+{
+	return has_defect(NEWEST_FIRST) && is_user_task(p);
 }
 
 /* Is a task's vtime left as it is when it changes to an LLC with another clock? */
@@ -314,6 +342,14 @@ static __always_inline bool defect_dispatch(s32 cpu)
 	return skip;
 }
 
+/* Takes more than one task to the CPU's own queue, where no other CPU can get at them. */
+static __always_inline void hoard(u32 llc)
+{
+	if (has_defect(HOARD))
+		for (u32 i = 1; i < HOARD_TASKS; i++)
+			dsq_move_to_local(llc);
+}
+
 /* Is a CPU content with its own LLC's queue? */
 static __always_inline bool never_steals(void)
 {
@@ -359,14 +395,36 @@ static __always_inline void defect_running(struct task_struct *p, struct task_ct
 		kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
 }
 
+/* The weight that counts: it can change at any time. */
+static __always_inline u32 weight_of(struct task_struct *p)
+{
+	struct task_ctx *tctx = has_defect(FIRST_WEIGHT) ? ctx_of(p) : NULL;
+
+	if (tctx && tctx->first_weight)
+		return tctx->first_weight;
+	return p->scx.weight ?: 1;
+}
+
 /* What `used` of CPU time costs in vtime. */
 static __always_inline u64 charge(struct task_struct *p, u64 used)
 {
-	u32 weight = p->scx.weight ?: 1;
+	u32 weight = weight_of(p);
 
+	if (has_defect(FAVOUR_CGROUP) && in_starved_cgroup(p))
+		used /= FAVOUR;
 	if (has_defect(INVERT_PRIORITY))
 		return used * weight / 100;
 	return used * 100 / weight;
+}
+
+/* ---- enable ---- */
+
+/* How far behind the clock a new task begins. */
+static __always_inline u64 defect_enable(struct task_struct *p, struct task_ctx *tctx)
+{
+	if (has_defect(FIRST_WEIGHT))
+		tctx->first_weight = p->scx.weight;
+	return has_defect(LATE_NEWCOMERS) && is_user_task(p) ? LATE_NEWCOMERS_NS : 0;
 }
 
 /* ---- load ---- */

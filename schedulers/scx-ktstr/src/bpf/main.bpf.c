@@ -51,6 +51,8 @@ static __always_inline u64 place(struct task_struct *p, struct task_ctx *tctx, u
 	u64 vtime = p->scx.dsq_vtime;
 	u64 delay = defect_delay_ns(p, tctx, woken);
 
+	if (newest_first(p))
+		return -bpf_ktime_get_ns();
 	if (before(vtime, floor) || delay) {
 		if (before(vtime, floor))
 			vtime = floor;
@@ -101,7 +103,6 @@ void ktstr_enqueue(u64 *args)
 	s32 cpu = scx_bpf_task_cpu(p);
 	u32 llc = queue_of(cpu);
 	struct task_ctx *tctx = ctx_of(p);
-	bool kthread = p->flags & PF_KTHREAD;
 
 	bump(&nr_enqueued);
 	if (defect_crash())
@@ -111,7 +112,7 @@ void ktstr_enqueue(u64 *args)
 	 * Per-CPU kernel threads only burden a shared queue, where every other
 	 * CPU has to step over them; the work they do is urgent and short.
 	 */
-	if (kthread && (p->nr_cpus_allowed == 1 || stalled())) {
+	if (is_urgent(p)) {
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, enq_flags);
 		return;
 	}
@@ -214,8 +215,10 @@ void ktstr_dispatch(u64 *args)
 		task_set_slice(prev, slice_of(prev));
 		return;
 	}
-	if (dsq_move_to_local(own))
+	if (dsq_move_to_local(own)) {
+		hoard(own);
 		return;
+	}
 	for (u32 i = 1; i < KTSTR_MAX_LLCS && i < nr_llcs && !never_steals(); i++) {
 		u32 llc = own + i;
 
@@ -315,10 +318,13 @@ void ktstr_enable(u64 *args)
 	struct task_struct *p = (void *)args[0];
 	struct task_ctx *tctx = ctx_of(p);
 	u32 llc = llc_of(scx_bpf_task_cpu(p));
+	u64 behind = 0;
 
-	if (tctx)
+	if (tctx) {
 		tctx->llc = llc;
-	task_set_vtime(p, clock_of(llc));
+		behind = defect_enable(p, tctx);
+	}
+	task_set_vtime(p, clock_of(llc) + behind);
 }
 
 SEC("struct_ops.s/ktstr_init")

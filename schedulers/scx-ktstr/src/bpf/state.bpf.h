@@ -85,6 +85,8 @@ struct task_ctx {
 	/* The CPU it first ran on while it was bound, plus 1. */
 	s32 home_cpu;
 	u32 wakeup_lost;
+	/* The weight it had when it came to this scheduler. */
+	u32 first_weight;
 };
 
 struct {
@@ -133,9 +135,14 @@ static __always_inline u64 clock_of(u32 llc)
 	return llc < KTSTR_MAX_LLCS ? llc_vtime[llc] : 0;
 }
 
+/* Is this planted? The answers to all but one such question are in defects.bpf.h. */
+#define has_defect(name) (defects & (1ULL << KTSTR_DEFECT_##name))
+
 /* vtime wraps; only differences have a meaning. */
 static __always_inline bool before(u64 a, u64 b)
 {
+	if (has_defect(WRAP_VTIME))
+		return a < b;
 	return (s64)(a - b) < 0;
 }
 
