@@ -58,7 +58,7 @@ impl Engine {
             clock: ClockMode::Virtual {
                 shift: shift(plan)?,
             },
-            turn_us: turn(plan.job.seed)?,
+            turn_us: turn(plan.job.seed, plan.shape.cpus())?,
         })
     }
 
@@ -119,20 +119,24 @@ fn shift(plan: &Plan) -> Result<u8, RunError> {
     Ok(wanted.shift())
 }
 
-/// The longest turns of a CPU, in microseconds, where nobody asks for another: each seed draws one of these. A wake-up on a
-/// spare CPU comes within 30 us of guest time with 50 (99th percentile, 2 to 16 CPUs), and a busy second costs as much wall
-/// time as with QEMU's own turns.
+/// The longest turns of a CPU, in microseconds, where nobody asks for another: each seed draws one of these, for machines of up
+/// to 8 CPUs. A wake-up on a spare CPU comes within 100 us of guest time then, and a busy second costs as much wall time as
+/// with QEMU's own turns.
 const USUAL_TURNS_US: RangeInclusive<u32> = 30..=70;
+/// The shortest turn: it is long beside what a change of turns costs.
+const SHORTEST_TURN_US: u32 = 10;
 
-/// The longest turn of a run with this seed. The shortest that can be asked for is long beside what a change of turns costs.
-fn turn(seed: u64) -> Result<u32, RunError> {
+/// The longest turn of a run with this seed on `cpus` CPUs. A CPU waits for the turns of all that are busy, so with more CPUs
+/// they are shorter.
+fn turn(seed: u64, cpus: u32) -> Result<u32, RunError> {
     let Some(text) = environment(TURN) else {
         let drawn = blake3::hash(&seed.to_le_bytes()).as_bytes()[0];
         let (first, last) = USUAL_TURNS_US.into_inner();
-        return Ok(first + u32::from(drawn) % (last - first + 1));
+        let drawn = first + u32::from(drawn) % (last - first + 1);
+        return Ok((drawn * 8 / cpus.max(8)).max(SHORTEST_TURN_US));
     };
     match text.parse() {
-        Ok(us @ (0 | 10..=1000)) => Ok(us),
+        Ok(us @ (0 | SHORTEST_TURN_US..=1000)) => Ok(us),
         _ => Err(RunError::Environment {
             name: TURN,
             value: text,
