@@ -1,7 +1,7 @@
 //! Is the scheduler under test still there: its process, and sched_ext's own word for it.
 //!
 //! A scheduler without callbacks for CPUs that go on or off line is taken off by the kernel when one does, with the
-//! request to attach again (`handle_hotplug` in kernel/sched/ext.c, 6.11 to 7.3), which schedulers' own loops obey. So it
+//! request to attach again (`handle_hotplug` in kernel/sched/ext.c, 6.12 to 7.3), which schedulers' own loops obey. So it
 //! has a while to come back, and that it did is a note and no failure.
 
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ pub(super) struct Liveness {
     counts: Counts,
 }
 
-/// Counters in /sys/kernel/sched_ext; 0 where a kernel lacks one.
+/// Counters in /sys/kernel/sched_ext, from 6.12 on; 0 on a kernel without sched_ext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counts {
-    /// How often a scheduler has attached (`enable_seq`, from 6.12 on).
+    /// How often a scheduler has attached (`enable_seq`).
     attached: u64,
-    /// How often a CPU went on or off line (`hotplug_seq`, from 6.11 on).
+    /// How often a CPU went on or off line (`hotplug_seq`).
     hotplugs: u64,
 }
 

@@ -353,7 +353,7 @@ impl Run {
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry);
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
-        let mut monitor = Monitor::new(builtin);
+        let mut monitor = Monitor::new(builtin, plan.job.seed);
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut knowledge)?;
         timings.restore = started.elapsed();

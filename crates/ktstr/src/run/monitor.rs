@@ -18,7 +18,7 @@ use ktstr_machine::{Machine, VcpuTime};
 use super::captures::{KernelKnowledge, Knowledge, RamView};
 use super::transcript::Transcript;
 
-/// Guest time from sample to sample.
+/// Guest time from sample to sample, on average.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// A vCPU that the host kept waiting for longer than this between two samples was preempted.
 pub(super) const PREEMPTED: Duration = Duration::from_millis(10);
@@ -32,6 +32,7 @@ pub(super) struct Monitor {
     builtin: bool,
     sampler: Option<Sampler>,
     exit_reader: Option<ExitReader>,
+    seed: u64,
     next: Duration,
     samples: Vec<MonitorSample>,
     torn: u64,
@@ -42,14 +43,15 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    /// `KTSTR_MONITOR=0` turns the samples off.
-    pub(super) fn new(builtin: bool) -> Self {
+    /// For a run with this seed. `KTSTR_MONITOR=0` turns the samples off.
+    pub(super) fn new(builtin: bool, seed: u64) -> Self {
         Self {
             builtin,
             on: super::environment("KTSTR_MONITOR").is_none_or(|value| value != "0"),
             sampler: None,
             exit_reader: None,
-            next: INTERVAL,
+            seed,
+            next: next_after(Duration::ZERO, seed),
             samples: Vec::new(),
             torn: 0,
             unavailable: None,
@@ -87,7 +89,7 @@ impl Monitor {
             }
         }
         if let Some(elapsed) = elapsed {
-            self.next = next_after(elapsed);
+            self.next = next_after(elapsed, self.seed);
         }
         if sampling || watching {
             self.spent += began.elapsed();
@@ -188,13 +190,25 @@ impl Monitor {
     }
 }
 
-/// The next multiple of the interval: a late sample does not make the others late. The guest says
-/// what time it is, so any time may be asked for.
-pub(super) fn next_after(elapsed: Duration) -> Duration {
+/// When the sample after one at `elapsed` is due: at the next multiple of the interval, so that a late sample does not make
+/// the others late, and up to a quarter of the interval later, as the seed draws. Work that repeats itself in step with the
+/// samples would else be seen in the same moment of its round each time. The guest says what time it is, so any time may be
+/// asked for.
+pub(super) fn next_after(elapsed: Duration, seed: u64) -> Duration {
     let since = elapsed.as_nanos() % INTERVAL.as_nanos();
     // Less than the interval, which is some 10^8.
     let since = Duration::from_nanos(since as u64);
-    elapsed.saturating_add(INTERVAL.saturating_sub(since))
+    let multiple = elapsed.saturating_add(INTERVAL.saturating_sub(since));
+    multiple.saturating_add(jitter(seed, multiple))
+}
+
+/// Less than a quarter of the interval, another for each seed and each multiple of the interval.
+fn jitter(seed: u64, multiple: Duration) -> Duration {
+    let mut drawn = blake3::Hasher::new();
+    drawn.update(&seed.to_le_bytes());
+    drawn.update(&multiple.as_nanos().to_le_bytes());
+    let [low, high, ..] = *drawn.finalize().as_bytes();
+    INTERVAL / 4 * u32::from(u16::from_le_bytes([low, high])) / (u32::from(u16::MAX) + 1)
 }
 
 fn snapshot(rq: RqSample, vcpu: Option<VcpuTime>) -> CpuSnapshot {
@@ -226,5 +240,33 @@ fn snapshot(rq: RqSample, vcpu: Option<VcpuTime>) -> CpuSnapshot {
         nr_switches: rq.nr_switches,
         waiting: rq.waiting,
         sched_domains: rq.sched_domains,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_due_once_an_interval_and_never_in_step() {
+        let due = |seed: u64| -> Vec<Duration> {
+            let next = |at: &Duration| Some(next_after(*at, seed));
+            std::iter::successors(next(&Duration::ZERO), next)
+                .take(40)
+                .collect()
+        };
+        let times = due(7);
+        for (number, at) in (1..).zip(&times) {
+            let late = at.saturating_sub(INTERVAL * number);
+            assert!(late < INTERVAL / 4, "{at:?}");
+        }
+        let first = times[0].saturating_sub(INTERVAL);
+        assert!(
+            (1..)
+                .zip(&times)
+                .any(|(number, at)| at.saturating_sub(INTERVAL * number) != first)
+        );
+        assert_eq!(due(7), times);
+        assert_ne!(due(8), times);
     }
 }

@@ -304,7 +304,7 @@ mod tests {
                 transcript.take(message, now);
                 for window in [now, Duration::from_nanos(u64::MAX)] {
                     let elapsed = transcript.window.elapsed(window).unwrap_or(window);
-                    let next = crate::run::monitor::next_after(elapsed);
+                    let next = crate::run::monitor::next_after(elapsed, time_ns);
                     prop_assert!(next > elapsed);
                     if let Some(due) = transcript.window.when(next) {
                         prop_assert!(due >= next);
