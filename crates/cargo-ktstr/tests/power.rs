@@ -45,6 +45,19 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
 }
 
 #[test]
+fn a_scheduler_that_is_not_there_is_refused_by_name() {
+    for (path, said) in [("/no/such/scheduler", "No such file"), ("/tmp", "is no file")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+            .args(["power", "--defect", "none", "--scheduler", path])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(path) && text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn the_matrix_is_made_of_the_canned_scenarios_all_of_them() {
     let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
         .args(["power", "--scenario", "no-such"])

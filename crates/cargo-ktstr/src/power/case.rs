@@ -38,7 +38,7 @@ pub enum Subject {
 }
 
 /// Schedulers that no alarm is expected of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Clean {
     /// scx-ktstr as it is.
     ScxKtstr,
@@ -46,11 +46,16 @@ pub enum Clean {
     Eevdf,
     /// scx_bpfland.
     Bpfland,
+    /// The binary at this path.
+    Binary(PathBuf),
 }
 
 impl Clean {
-    /// Those that are there.
-    pub fn all() -> Vec<Self> {
+    /// The binaries at `paths`; without any, those that are there anyway.
+    pub fn of(paths: &[PathBuf]) -> Vec<Self> {
+        if !paths.is_empty() {
+            return paths.iter().cloned().map(Self::Binary).collect();
+        }
         let mut all = vec![Self::ScxKtstr, Self::Eevdf];
         if let SchedulerSpec::Path(path) = BPFLAND.binary
             && PathBuf::from(path).is_file()
@@ -61,12 +66,17 @@ impl Clean {
     }
 
     /// The name in tables and on the page.
-    pub fn name(self) -> &'static str {
-        match self {
+    pub fn name(&self) -> String {
+        let name = match self {
             Self::ScxKtstr => "scx-ktstr",
             Self::Eevdf => "EEVDF",
             Self::Bpfland => "scx_bpfland",
-        }
+            Self::Binary(path) => {
+                let file = path.file_name().unwrap_or(path.as_os_str());
+                return file.to_string_lossy().into_owned();
+            }
+        };
+        name.to_owned()
     }
 }
 
@@ -153,6 +163,13 @@ pub fn run_here(out: &mut dyn Write, case: &str) -> Result<Exit> {
         Subject::Clean(Clean::ScxKtstr) => (&SCX_KTSTR, Vec::new()),
         Subject::Clean(Clean::Eevdf) => (&Scheduler::EEVDF, Vec::new()),
         Subject::Clean(Clean::Bpfland) => (&BPFLAND, Vec::new()),
+        Subject::Clean(Clean::Binary(path)) => {
+            let path = path.to_str().context("the scheduler's path is no text")?;
+            // It lives as long as the process, which is one run.
+            let scheduler =
+                Scheduler::named("other").binary(SchedulerSpec::Path(path.to_owned().leak()));
+            (Box::leak(Box::new(scheduler)), Vec::new())
+        }
     };
     // An entry lives as long as the process, which is one run.
     let args: Vec<&'static str> = args.into_iter().map(|arg| &*arg.leak()).collect();

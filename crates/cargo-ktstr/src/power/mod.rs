@@ -24,7 +24,7 @@ use ktstr::test_support::KTSTR_TESTS;
 use ktstr_record::RunVerdict;
 
 use self::case::{Case, Clean, PREFIX, Subject};
-use self::page::{Caught, CleanRow, DefectRow, Report};
+use self::page::{Alarm, Caught, CleanRow, DefectRow, Report};
 use self::search::{CAUGHT, Row};
 use self::store::Store;
 use crate::exit::Exit;
@@ -46,6 +46,10 @@ pub struct Options {
     /// Runs of each scheduler without defects; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 200)]
     clean_runs: u64,
+    /// The schedulers without defects, by the paths of their binaries, in place of scx-ktstr and EEVDF; may be given again.
+    /// With `--defect none` and `--out` a page on them alone is written.
+    #[arg(long, value_name = "PATH")]
+    scheduler: Vec<PathBuf>,
     /// Do not run every scenario once, but only until one catches the defect, the likely ones first.
     #[arg(long)]
     quick: bool,
@@ -80,13 +84,17 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         })
         .cloned()
         .collect();
+    let others = absolute(&options.scheduler)?;
     let folder = results();
     let mut store = if options.report_only {
         Store::newest(&folder)?
     } else {
         let own = std::env::current_exe().context("looking for this binary")?;
-        Store::open(&folder, &[&own, &scheduler])?
+        let mut binaries: Vec<&Path> = vec![&own, &scheduler];
+        binaries.extend(others.iter().map(PathBuf::as_path));
+        Store::open(&folder, &binaries)?
     };
+    let clean = Clean::of(&others);
     let rows: Vec<Row> = defects
         .iter()
         .map(|defect| Row {
@@ -97,14 +105,14 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         })
         .collect();
     if !options.report_only {
-        walk(&mut store, &rows, &scenarios, options.clean_runs)?;
+        walk(&mut store, &rows, &clean, &scenarios, options.clean_runs)?;
     }
     let missing: u64 = rows
         .iter()
         .map(|row| row.next(&store, usize::MAX).len() as u64)
         .chain(
-            Clean::all()
-                .into_iter()
+            clean
+                .iter()
                 .filter(|_| options.clean_runs > 0)
                 .flat_map(|clean| search::clean(clean, &scenarios, options.clean_runs))
                 .map(|case| u64::from(store.get(&case).is_none())),
@@ -118,7 +126,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         seeds: options.seeds,
         quick: options.quick,
         defects: rows.iter().map(|row| defect_row(&store, row)).collect(),
-        clean: clean_rows(&store, &scenarios, options.clean_runs),
+        clean: clean_rows(&store, &clean, &scenarios, options.clean_runs),
         scenarios,
     };
     if options.json {
@@ -129,8 +137,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         writeln!(out, "results: {}", store.path().display())?;
     }
     if let Some(path) = &options.out {
-        std::fs::write(path, page::markdown(&report))
-            .with_context(|| format!("writing {}", path.display()))?;
+        let page = match options.scheduler.is_empty() || !report.defects.is_empty() {
+            true => page::markdown(&report),
+            false => page::schedulers(&report),
+        };
+        std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))?;
     }
     let escaped = report.defects.iter().any(|row| row.verdict != Caught::Yes);
     let accused = report.clean.iter().any(|row| row.count.hits > 0);
@@ -184,7 +195,13 @@ fn results() -> PathBuf {
 }
 
 /// Makes all runs that are missing.
-fn walk(store: &mut Store, rows: &[Row], scenarios: &[String], clean_runs: u64) -> Result<()> {
+fn walk(
+    store: &mut Store,
+    rows: &[Row],
+    clean: &[Clean],
+    scenarios: &[String],
+    clean_runs: u64,
+) -> Result<()> {
     let bar = pool::bar();
     // A row's next step waits for all of the last, so that all rows take their steps together: no core is left idle.
     loop {
@@ -200,7 +217,7 @@ fn walk(store: &mut Store, rows: &[Row], scenarios: &[String], clean_runs: u64) 
     }
     if clean_runs > 0 {
         bar.set_message("without defects");
-        for scheduler in Clean::all() {
+        for scheduler in clean {
             pool::run(store, search::clean(scheduler, scenarios, clean_runs), &bar)?;
         }
     }
@@ -270,11 +287,11 @@ fn runs_to_first(store: &Store, subject: &Subject) -> Option<u64> {
     Some(first as u64 + 1)
 }
 
-fn clean_rows(store: &Store, scenarios: &[String], runs: u64) -> Vec<CleanRow> {
+fn clean_rows(store: &Store, clean: &[Clean], scenarios: &[String], runs: u64) -> Vec<CleanRow> {
     if runs == 0 {
         return Vec::new();
     }
-    let row = |scheduler: Clean| {
+    let row = |scheduler: &Clean| {
         let cases = search::clean(scheduler, scenarios, runs);
         let (count, unanswered) = search::count(store, &cases);
         let told = cases
@@ -286,8 +303,13 @@ fn clean_rows(store: &Store, scenarios: &[String], runs: u64) -> Vec<CleanRow> {
             })
             .map(|(case, outcome)| {
                 let (check, message) = outcome.found.first().cloned().unwrap_or_default();
-                let (name, scenario, seed) = (scheduler.name(), &case.scenario, case.seed);
-                format!("{name}, {scenario}, seed {seed}: {check}: {message}")
+                Alarm {
+                    scenario: case.scenario.clone(),
+                    seed: case.seed,
+                    undetermined: outcome.verdict == RunVerdict::Inconclusive,
+                    check,
+                    message,
+                }
             });
         CleanRow {
             scheduler: scheduler.name(),
@@ -296,7 +318,20 @@ fn clean_rows(store: &Store, scenarios: &[String], runs: u64) -> Vec<CleanRow> {
             alarms: alarms.collect(),
         }
     };
-    Clean::all().into_iter().map(row).collect()
+    clean.iter().map(row).collect()
+}
+
+/// The paths from the root, since runs have folders of their own; each has to be a file.
+fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let absolute = |path: &PathBuf| {
+        let found = std::fs::canonicalize(path)
+            .with_context(|| format!("looking for the scheduler {}", path.display()))?;
+        if !found.is_file() {
+            bail!("the scheduler {} is no file", path.display());
+        }
+        Ok(found)
+    };
+    paths.iter().map(absolute).collect()
 }
 
 /// The command that makes the page again.
@@ -314,6 +349,9 @@ fn command(options: &Options) -> String {
         for name in names {
             command.push_str(&format!(" --{flag} {name}"));
         }
+    }
+    for path in &options.scheduler {
+        command.push_str(&format!(" --scheduler {}", display(path)));
     }
     if let Some(out) = &options.out {
         command.push_str(&format!(" --out {}", display(out)));

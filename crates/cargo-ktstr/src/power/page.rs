@@ -1,5 +1,6 @@
 //! The result as text: tables on screen, and docs/power.md.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -59,11 +60,42 @@ impl Caught {
 /// Alarms of a scheduler without defects.
 #[derive(Clone, Debug, Serialize)]
 pub struct CleanRow {
-    pub scheduler: &'static str,
+    pub scheduler: String,
     pub count: Count,
     pub unanswered: u64,
-    /// Scenario, seed and message of each.
-    pub alarms: Vec<String>,
+    pub alarms: Vec<Alarm>,
+}
+
+/// A run that failed, or came to no answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Alarm {
+    pub scenario: String,
+    pub seed: u64,
+    /// Whether it came to no answer.
+    pub undetermined: bool,
+    /// The check that was most telling.
+    pub check: String,
+    /// What it says: who, how far, when.
+    pub message: String,
+}
+
+impl CleanRow {
+    /// A line for each alarm.
+    fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.alarms.iter().map(|alarm| {
+            let Alarm {
+                scenario,
+                seed,
+                check,
+                message,
+                ..
+            } = alarm;
+            format!(
+                "{}, {scenario}, seed {seed}: {check}: {message}",
+                self.scheduler
+            )
+        })
+    }
 }
 
 /// All of it.
@@ -131,7 +163,7 @@ pub fn screen(report: &Report) -> String {
     );
     for row in &report.clean {
         clean.add_row([
-            row.scheduler.to_owned(),
+            row.scheduler.clone(),
             row.count.hits.to_string(),
             row.count.runs.to_string(),
             percent(row.count.upper_bound()),
@@ -141,7 +173,7 @@ pub fn screen(report: &Report) -> String {
     if !report.clean.is_empty() {
         let _ = writeln!(text, "{}\n", clean.trim_fmt());
     }
-    for alarm in report.clean.iter().flat_map(|row| &row.alarms) {
+    for alarm in report.clean.iter().flat_map(CleanRow::lines) {
         let _ = writeln!(text, "  alarm: {alarm}");
     }
     text.push_str(&summary(report));
@@ -262,10 +294,67 @@ pub fn markdown(report: &Report) -> String {
         );
     }
     text.push('\n');
-    for alarm in report.clean.iter().flat_map(|row| &row.alarms) {
+    for alarm in report.clean.iter().flat_map(CleanRow::lines) {
         let _ = writeln!(text, "- {alarm}");
     }
     let _ = writeln!(text, "\nScenarios: {}.", report.scenarios.join(", "));
+    text
+}
+
+/// For docs/schedulers.md: schedulers that somebody else wrote, and each alarm under them, by check and scenario.
+pub fn schedulers(report: &Report) -> String {
+    let mut text = format!(
+        "# What the checks say of other schedulers\n\n\
+         Made by `{}` on kernel {}. Do not edit: run it again.\n\n\
+         Each ran on the virtual clock under {} scenarios, with {}.\n\
+         An alarm is a run that failed; what is undetermined blames nobody.\n\n\
+         | Scheduler | Runs | Alarms | Undetermined |\n| --- | --- | --- | --- |\n",
+        report.command,
+        report.kernel.as_deref().unwrap_or("unknown"),
+        report.scenarios.len(),
+        match report.plain {
+            true => "the harness's own checks alone",
+            false => {
+                "the harness's own checks, `not_stuck`, isolation, the monitor's usual\n\
+                 bounds, and what the scenario itself expects"
+            }
+        },
+    );
+    for row in &report.clean {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            row.scheduler, row.count.runs, row.count.hits, row.unanswered
+        );
+    }
+    if report.missing > 0 {
+        let _ = writeln!(
+            text,
+            "\nNot finished: at least {} runs are missing.",
+            report.missing
+        );
+    }
+    for row in &report.clean {
+        let _ = writeln!(text, "\n## {}\n", row.scheduler);
+        let mut kinds: BTreeMap<(&str, &str, bool), Vec<&Alarm>> = BTreeMap::new();
+        for alarm in &row.alarms {
+            let kind = (&*alarm.scenario, &*alarm.check, alarm.undetermined);
+            kinds.entry(kind).or_default().push(alarm);
+        }
+        if kinds.is_empty() {
+            text.push_str("No alarm.\n");
+        }
+        for ((scenario, check, undetermined), alarms) in kinds {
+            let seeds: Vec<String> = alarms.iter().map(|alarm| alarm.seed.to_string()).collect();
+            let word = if undetermined { "undetermined, " } else { "" };
+            let message = alarms.first().map_or("", |alarm| &alarm.message);
+            let _ = writeln!(
+                text,
+                "- `{scenario}`, {word}seeds {}: {check}: {message}",
+                seeds.join(", ")
+            );
+        }
+    }
     text
 }
 
@@ -314,6 +403,16 @@ fn percent(share: f64) -> String {
 mod tests {
     use super::*;
 
+    fn alarm(seed: u64, undetermined: bool) -> Alarm {
+        Alarm {
+            scenario: "nice_mix".to_owned(),
+            seed,
+            undetermined,
+            check: "spread".to_owned(),
+            message: "unfair cgroup".to_owned(),
+        }
+    }
+
     fn report() -> Report {
         let row = DefectRow {
             name: "slice-long".to_owned(),
@@ -361,10 +460,10 @@ mod tests {
                 },
             ],
             clean: vec![CleanRow {
-                scheduler: "EEVDF",
+                scheduler: "EEVDF".to_owned(),
                 count: Count { hits: 1, runs: 100 },
                 unanswered: 0,
-                alarms: vec!["EEVDF, nice_mix, seed 4: spread: unfair cgroup".to_owned()],
+                alarms: vec![alarm(4, false)],
             }],
         }
     }
@@ -382,6 +481,54 @@ mod tests {
 
           alarm: EEVDF, nice_mix, seed 4: spread: unfair cgroup
         2 of 3 defects caught; 1 false alarms in 100 runs without a defect (rate below 5.4 % with 95 % confidence).
+        ");
+    }
+
+    #[test]
+    fn alarms_of_other_schedulers_are_grouped() {
+        let row = |name: &str, alarms: Vec<Alarm>| CleanRow {
+            scheduler: name.to_owned(),
+            count: Count {
+                hits: alarms.iter().filter(|alarm| !alarm.undetermined).count() as u64,
+                runs: 70,
+            },
+            unanswered: alarms.iter().filter(|alarm| alarm.undetermined).count() as u64,
+            alarms,
+        };
+        let clean = vec![
+            row(
+                "scx_a",
+                vec![alarm(1, false), alarm(2, true), alarm(9, false)],
+            ),
+            row("scx_b", vec![]),
+        ];
+        let report = Report {
+            defects: vec![],
+            clean,
+            ..report()
+        };
+        insta::assert_snapshot!(schedulers(&report), @r"
+        # What the checks say of other schedulers
+
+        Made by `cargo ktstr power --seeds 20` on kernel 7.3.4. Do not edit: run it again.
+
+        Each ran on the virtual clock under 2 scenarios, with the harness's own checks, `not_stuck`, isolation, the monitor's usual
+        bounds, and what the scenario itself expects.
+        An alarm is a run that failed; what is undetermined blames nobody.
+
+        | Scheduler | Runs | Alarms | Undetermined |
+        | --- | --- | --- | --- |
+        | scx_a | 70 | 2 | 1 |
+        | scx_b | 70 | 0 | 0 |
+
+        ## scx_a
+
+        - `nice_mix`, seeds 1, 9: spread: unfair cgroup
+        - `nice_mix`, undetermined, seeds 2: spread: unfair cgroup
+
+        ## scx_b
+
+        No alarm.
         ");
     }
 

@@ -215,8 +215,8 @@ impl Row<'_> {
 }
 
 /// All runs without defects, as many as `runs` for each scheduler, at least each scenario once.
-pub fn clean(scheduler: Clean, scenarios: &[String], runs: u64) -> Vec<Case> {
-    let subject = Subject::Clean(scheduler);
+pub fn clean(scheduler: &Clean, scenarios: &[String], runs: u64) -> Vec<Case> {
+    let subject = Subject::Clean(scheduler.clone());
     let seeds = runs.div_ceil(scenarios.len().max(1) as u64);
     let cells = scenarios.iter();
     let mut cases: Vec<Case> = cells
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn unanswered_runs_are_counted_apart() {
-        let cases = clean(Clean::Eevdf, &["a".to_owned(), "b".to_owned()], 3);
+        let cases = clean(&Clean::Eevdf, &["a".to_owned(), "b".to_owned()], 3);
         assert_eq!(cases.len(), 3);
         let mut known = BTreeMap::from([
             (cases[0].clone(), outcome(true)),
