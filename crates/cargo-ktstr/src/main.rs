@@ -16,6 +16,7 @@ mod power;
 mod replay;
 mod runs;
 mod schedule;
+mod show;
 mod summary;
 mod table;
 
@@ -64,6 +65,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show one recorded run: what failed, on which versions, and the command that shows it again.
+    Show(show::Options),
     /// Run a recorded run of the virtual clock again, and say whether it was the same to the last bit.
     Replay(replay::Options),
     /// Show who got how much of which CPU in a recorded run of the virtual clock, and who waited.
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Command::Kernel(command) => kernel::run(&mut out, &command),
         Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs { last, json } => runs::run(&mut out, last, json),
+        Command::Show(options) => show::run(&mut out, &options),
         Command::Replay(options) => replay::run(&mut out, &options),
         Command::Schedule(options) => schedule::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),

@@ -55,6 +55,34 @@ fn runs_are_listed_newest_first() {
 }
 
 #[test]
+fn a_run_is_shown_with_what_its_scheduler_said() {
+    let root = tempfile::tempdir().unwrap();
+    let mut run = RunDir::create(&root.path().join("runs"), "t").unwrap();
+    run.add_text("scheduler.log", "last \x1b[31mwords\n")
+        .unwrap();
+    let path = run
+        .commit(RunRecord {
+            verdict: RunVerdict::Fail,
+            fault: Some("scheduler".to_owned()),
+            ..RunRecord::new("t")
+        })
+        .unwrap();
+    let folder = path.parent().unwrap();
+    for arguments in [&["show"][..], &["show", "--markdown"]] {
+        let named = [arguments, &[folder.to_str().unwrap()]].concat();
+        let output = ktstr(root.path(), &named);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let text = stdout(&output);
+        assert!(text.contains("t failed, the scheduler's fault"), "{text}");
+        assert!(text.contains("last ") && !text.contains('\x1b'), "{text}");
+    }
+    let missing = ktstr(root.path(), &["show", "no-such-run"]);
+    assert_eq!(missing.status.code(), Some(2));
+    let said = stderr(&missing);
+    assert!(said.contains("no-such-run is no record"), "{said}");
+}
+
+#[test]
 fn a_damaged_record_is_a_warning() {
     let root = tempfile::tempdir().unwrap();
     let run = RunDir::create(&root.path().join("runs"), "t").unwrap();
