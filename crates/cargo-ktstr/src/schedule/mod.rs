@@ -1,5 +1,7 @@
 //! `cargo ktstr schedule`: what the schedule of a recorded run says of each task and each CPU.
 
+mod timehist;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,9 @@ pub struct Options {
     /// Only this step of the scenario, while it was held: 1 is the first step.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
+    /// Print a line for each time a task had a CPU: how long it slept before, waited and ran.
+    #[arg(long, conflicts_with = "json")]
+    timehist: bool,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -89,6 +94,16 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     }
     let chosen = |task: &Task| options.task.as_ref().is_none_or(|wanted| is(task, wanted));
     summary.tasks = all.into_iter().filter(chosen).collect();
+    if options.timehist {
+        let chosen: BTreeSet<u32> = summary.tasks.iter().map(|task| task.pid).collect();
+        let name = |pid: Pid| {
+            let info = answers.tasks.get(&pid);
+            info.and_then(|info| info.name()).unwrap_or("-").to_owned()
+        };
+        let wanted = |pid: Pid| chosen.contains(&pid.0);
+        timehist::print(out, &schedule, options.phase, name, wanted)?;
+        return Ok(Exit::Done);
+    }
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &summary)?;
         writeln!(out)?;

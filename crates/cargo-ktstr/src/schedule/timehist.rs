@@ -1,0 +1,231 @@
+//! `cargo ktstr schedule RUN --timehist`: a line for each stretch of time in which a task had a CPU, in the order of their
+//! ends: how long it had slept before, how long it then waited, how long it ran, and why it stopped. The columns are those of
+//! `perf sched timehist`, so a reader of the one can read the other.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use anyhow::Result;
+use ktstr_schedule::{Cpu, Event, Pid, Reason, What};
+
+use super::escape;
+
+/// What a task did last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Task {
+    /// When it last gave a CPU back.
+    stopped_ns: Option<u64>,
+    /// Since when it could run and did not.
+    ready_ns: Option<u64>,
+    /// When it got the CPU that it has.
+    started_ns: Option<u64>,
+}
+
+/// A stretch on a CPU. Times are nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    end_ns: u64,
+    cpu: Cpu,
+    task: Pid,
+    /// From its stop before to when it could run again; `None` if the schedule does not have both.
+    slept_ns: Option<u64>,
+    waited_ns: Option<u64>,
+    ran_ns: u64,
+    reason: Reason,
+}
+
+/// Finds the stretches in the events of a schedule.
+#[derive(Debug, Default)]
+struct Stretches {
+    tasks: HashMap<Pid, Task>,
+}
+
+impl Stretches {
+    /// Takes the next event; the stretch that ends with it.
+    fn take(&mut self, event: &Event) -> Option<Stretch> {
+        let now = event.time_ns;
+        match event.what {
+            What::Enqueue { task, .. } => {
+                let task = self.tasks.entry(task).or_default();
+                if task.started_ns.is_none() {
+                    task.ready_ns.get_or_insert(now);
+                }
+                None
+            }
+            What::Switch { prev, next, reason } => {
+                let ended = self.stop(now, event.cpu, prev, reason);
+                self.tasks.entry(next).or_default().started_ns = Some(now);
+                // CPU 0's idle task and the others' have the same process id.
+                self.tasks.remove(&Pid(0));
+                ended
+            }
+            _ => None,
+        }
+    }
+
+    fn stop(&mut self, now: u64, cpu: Cpu, pid: Pid, reason: Reason) -> Option<Stretch> {
+        if pid == Pid(0) {
+            return None;
+        }
+        let task = self.tasks.entry(pid).or_default();
+        let since = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
+        let ended = task.started_ns.map(|started_ns| Stretch {
+            end_ns: now,
+            cpu,
+            task: pid,
+            slept_ns: since(task.stopped_ns, task.ready_ns),
+            waited_ns: since(task.ready_ns, Some(started_ns)),
+            ran_ns: now.saturating_sub(started_ns),
+            reason,
+        });
+        *task = Task {
+            stopped_ns: Some(now),
+            // Whoever is preempted or yields can run on at once.
+            ready_ns: matches!(reason, Reason::Preempted | Reason::Yielded).then_some(now),
+            started_ns: None,
+        };
+        ended
+    }
+
+    /// Nobody knows what happened for a while.
+    fn forget(&mut self) {
+        self.tasks.clear();
+    }
+}
+
+/// Prints the stretches of tasks that `wanted` accepts, in the phase `phase` if one is asked for.
+pub(super) fn print(
+    out: &mut dyn Write,
+    schedule: &ktstr_schedule::Schedule<'_>,
+    phase: Option<u16>,
+    name: impl Fn(Pid) -> String,
+    wanted: impl Fn(Pid) -> bool,
+) -> Result<()> {
+    writeln!(
+        out,
+        "{:>14}  {:>4}  {:<24} {:>10} {:>10} {:>10}  THEN",
+        "TIME S", "CPU", "TASK", "SLEPT MS", "WAITED MS", "RAN MS"
+    )?;
+    let mut stretches = Stretches::default();
+    let mut current = None;
+    let mut failed = Ok(());
+    schedule.for_each(|event| match event {
+        Ok(event) => {
+            match event.what {
+                What::Phase { number } => current = Some(number),
+                What::End {} => current = None,
+                _ => {}
+            }
+            let in_phase = phase.is_none() || current == phase;
+            if let Some(stretch) = stretches.take(event)
+                && in_phase
+                && wanted(stretch.task)
+                && failed.is_ok()
+            {
+                failed = line(out, &stretch, &name(stretch.task));
+            }
+        }
+        Err(gap) => {
+            stretches.forget();
+            let ms = gap.to_ns.saturating_sub(gap.from_ns) / 1_000_000;
+            if failed.is_ok() {
+                failed = writeln!(out, "{:>14}  {ms} ms were left out", "...").map_err(Into::into);
+            }
+        }
+    })?;
+    failed
+}
+
+fn line(out: &mut dyn Write, stretch: &Stretch, name: &str) -> Result<()> {
+    let ms =
+        |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), |ns| format!("{:.3}", ns as f64 / 1e6));
+    let then = match stretch.reason {
+        Reason::Slept => "slept",
+        Reason::Preempted => "preempted",
+        Reason::Yielded => "yielded",
+        Reason::Exited => "exited",
+        Reason::Idle => "idle",
+    };
+    let name: String = escape(name).chars().take(15).collect();
+    writeln!(
+        out,
+        "{:>14.6}  {:>4}  {:<24} {:>10} {:>10} {:>10}  {then}",
+        stretch.end_ns as f64 / 1e9,
+        stretch.cpu.0,
+        format!("{name}[{}]", stretch.task.0),
+        ms(stretch.slept_ns),
+        ms(stretch.waited_ns),
+        ms(Some(stretch.ran_ns)),
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ktstr_schedule::{Class, Schedule, Tables, Writer};
+
+    use super::*;
+
+    /// Task 7 runs, is preempted by 8, runs again, sleeps, and is woken.
+    fn file() -> Vec<u8> {
+        let mut writer = Writer::default();
+        let mut push = |ms: u64, what| {
+            writer.push(Event {
+                time_ns: ms * 1_000_000,
+                cpu: Cpu(1),
+                what,
+            });
+        };
+        let switch = |prev: u32, next: u32, reason| What::Switch {
+            prev: Pid(prev),
+            next: Pid(next),
+            reason,
+        };
+        push(1, switch(0, 7, Reason::Idle));
+        push(2, What::Phase { number: 1 });
+        push(5, switch(7, 8, Reason::Preempted));
+        push(6, switch(8, 7, Reason::Slept));
+        push(9, switch(7, 0, Reason::Slept));
+        let woken = What::Enqueue {
+            task: Pid(7),
+            on: Cpu(1),
+            class: Class::Ext,
+            wakeup: true,
+        };
+        push(12, woken);
+        push(14, switch(0, 7, Reason::Idle));
+        push(15, What::End {});
+        push(16, switch(7, 0, Reason::Slept));
+        writer.finish(&Tables::default())
+    }
+
+    fn text(phase: Option<u16>, wanted: impl Fn(Pid) -> bool) -> String {
+        let file = file();
+        let schedule = Schedule::read(&file).unwrap();
+        let mut out = Vec::new();
+        let name = |pid: Pid| format!("\u{1b}task{}", pid.0);
+        print(&mut out, &schedule, phase, name, wanted).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_stretch_has_its_line() {
+        insta::assert_snapshot!(text(None, |_| true), @r"
+                TIME S   CPU  TASK                       SLEPT MS  WAITED MS     RAN MS  THEN
+              0.005000     1  \u{1b}task7[7]                    -          -      4.000  preempted
+              0.006000     1  \u{1b}task8[8]                    -          -      1.000  slept
+              0.009000     1  \u{1b}task7[7]                0.000      1.000      3.000  slept
+              0.016000     1  \u{1b}task7[7]                3.000      2.000      2.000  slept
+        ");
+    }
+
+    #[test]
+    fn a_task_and_a_phase_can_be_asked_for() {
+        let one = text(None, |pid| pid == Pid(8));
+        assert_eq!(one.lines().count(), 2, "{one}");
+        let phase = text(Some(1), |_| true);
+        assert_eq!(phase.lines().count(), 4, "{phase}");
+        assert_eq!(text(Some(2), |_| true).lines().count(), 1);
+    }
+}
