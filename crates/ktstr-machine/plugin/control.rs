@@ -122,8 +122,6 @@ pub struct Control {
     pub hooks: [Hook; HOOKS],
     /// Instructions after which a CPU's turn ends and the next CPU goes on; 0 leaves it to QEMU.
     pub turn: AtomicU32,
-    /// Not read.
-    pub reserved: AtomicU32,
     /// Functions that are about to send an interrupt to another CPU, which ends the turn; 0: none.
     pub senders: [AtomicU64; SENDERS],
     /// Offset of `rq.clock`.

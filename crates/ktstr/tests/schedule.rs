@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -107,16 +108,31 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     own
 }
 
-/// Waits until the kernel has let go of the thread, which is later than the moment at which it can be
-/// joined. The last thread of a process to exit frees the memory of all of them and closes their files,
-/// on its own CPU time: the main thread has to be that one.
-fn gone(tid: u32) -> Result<()> {
-    let task = format!("/proc/self/task/{tid}");
-    let deadline = Instant::now() + Duration::from_millis(500);
-    while std::fs::exists(&task)? {
-        ensure!(Instant::now() < deadline, "{task} is still there");
-        std::thread::sleep(Duration::from_millis(1));
+/// A file that can be read from once the calling thread has exited: pidfd_open(2) with PIDFD_THREAD, which is O_EXCL (Linux 6.9).
+fn own_exit() -> std::io::Result<OwnedFd> {
+    // SAFETY: plain integers; the new descriptor has no other owner.
+    unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, libc::gettid(), libc::O_EXCL) {
+            -1 => Err(std::io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd as i32)),
+        }
     }
+}
+
+/// Waits for the exit, which is later than the moment at which the thread can be joined. The last thread of a process to exit
+/// frees the memory of all of them and closes their files, on its own CPU time: the main thread has to be that one.
+fn gone(exit: &OwnedFd) -> Result<()> {
+    let mut poll = libc::pollfd {
+        fd: exit.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry on the stack.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 1000) };
+    ensure!(
+        ready == 1,
+        "a thread that was joined did not exit within a second"
+    );
     Ok(())
 }
 
@@ -127,17 +143,21 @@ fn oracle(_: &Ctx) -> Result<AssertResult> {
     let threads: Vec<_> = (0..10u64)
         .map(|n| {
             let idle = Duration::from_micros(if n < 5 { 0 } else { 700 * n });
-            std::thread::spawn(move || live(end, Duration::from_micros(900 + 100 * n), idle))
+            std::thread::spawn(move || {
+                let exit = own_exit();
+                (live(end, Duration::from_micros(900 + 100 * n), idle), exit)
+            })
         })
         .collect();
     for thread in threads {
+        let (own, exit) = thread.join().ok().context("a thread panicked")?;
+        gone(&exit.context("a pidfd of a thread")?)?;
         let Own {
             tid,
             cpu_ns,
             switches,
             moves,
-        } = thread.join().ok().context("a thread panicked")?;
-        gone(tid)?;
+        } = own;
         println!("own {tid} {cpu_ns} {switches} {moves}");
     }
     Ok(AssertResult::pass())

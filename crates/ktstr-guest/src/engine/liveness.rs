@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use ktstr_assert::{Finding, SchedulerEnd};
 use ktstr_scenario::Ctx;
 
-/// How long a scheduler may take to attach again, guest time. Loading its programs takes most of it: scx-ktstr took 2.1 s
-/// under the virtual clock, on a CPU that it shared with two workers, and others have ten times its code.
+/// How long a scheduler may take to attach again, guest time, which sysfs has no event for. Loading takes most of it: scx-ktstr
+/// took 2.1 s under the virtual clock, on a CPU that it shared with two workers, and others have ten times its code.
 const COMES_BACK: Duration = Duration::from_secs(20);
 
 /// What sched_ext's counters said when the scheduler was last seen to be on.

@@ -96,8 +96,7 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
 }
 
 /// Keeps the host's CPUs busy until dropped: in threads, so that a killed test leaves nothing. Several
-/// for each CPU: a race between QEMU's threads needs one that waits long for its turn. Nicer than QEMU, which
-/// so has half of the CPUs instead of a quarter: it waits as often, and the test takes half as long.
+/// for each CPU: a race between QEMU's threads needs one that waits long for its turn.
 pub struct Busy(Arc<AtomicBool>, Vec<JoinHandle<()>>);
 
 impl Busy {
@@ -106,11 +105,7 @@ impl Busy {
         let ends = Arc::new(AtomicBool::new(false));
         let burn = || {
             let ends = ends.clone();
-            std::thread::spawn(move || {
-                // SAFETY: numbers only; 0 is the calling thread.
-                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 5) };
-                while !ends.load(Relaxed) {}
-            })
+            std::thread::spawn(move || while !ends.load(Relaxed) {})
         };
         let threads = (0..3 * cpus).map(|_| burn()).collect();
         Self(ends, threads)
