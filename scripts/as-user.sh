@@ -6,6 +6,9 @@
 # Needs root. USER must exist; the command runs in the current folder, with USER's own home, groups and environment. A
 # toolchain that lies where only root can look (/root is closed on most systems) is bound into USER's home, for this
 # command alone: no permission of the system is changed, and the binding is gone with the command.
+#
+# USER's ~/.cargo is seen at the path of root's as well, and cargo is told to use it there. The reason: cargo compiles a
+# package again when the path of its source changes, so packages that root has compiled could not be used otherwise.
 set -euo pipefail
 
 [[ $# -ge 2 ]] || {
@@ -25,7 +28,18 @@ home=$(getent passwd "$user" | cut -d: -f6)
 }
 toolchain=$(rustc --print sysroot)
 place=$home/.toolchain
-install -d -o "$user" -m 755 "$place"
+install -d -o "$user" -m 755 "$place" "$home/.cargo"
+cargo=${CARGO_HOME:-$HOME/.cargo}
+
+# The topmost folder on the way to root's packages that USER cannot enter; empty when there is none.
+closed=
+for ((at = 1; at <= ${#cargo}; at++)); do
+    [[ ${cargo:at:1} == / || $at -eq ${#cargo} ]] || continue
+    if ! setpriv --reuid "$user" --regid "$user" --init-groups test -x "${cargo:0:at}"; then
+        closed=${cargo:0:at}
+        break
+    fi
+done
 
 # The variables of the build are the caller's, everything else is the user's own.
 keep=()
@@ -34,9 +48,16 @@ for name in CARGO_PROFILE_DEV_DEBUG CARGO_BUILD_JOBS CARGO_TERM_COLOR CI; do
 done
 
 # shellcheck disable=SC2016 # the inner shell expands these
-exec unshare --mount sh -c '
-    mount --bind "$1" "$2" && shift 2 && exec "$@"
-' sh "$toolchain" "$place" \
+exec unshare --mount sh -ec '
+    mount --bind "$1" "$2"
+    if [ -n "$3" ]; then
+        mount -t tmpfs -o mode=755 closed "$3"
+    fi
+    mkdir -p "$5"
+    mount --bind "$4" "$5"
+    shift 5
+    exec "$@"
+' sh "$toolchain" "$place" "$closed" "$home/.cargo" "$cargo" \
     setpriv --reuid "$user" --regid "$user" --init-groups \
     env -i HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/bash TERM="${TERM:-dumb}" \
-    PATH="$place/bin:/usr/local/bin:/usr/bin:/bin" "${keep[@]}" "$@"
+    PATH="$place/bin:/usr/local/bin:/usr/bin:/bin" CARGO_HOME="$cargo" "${keep[@]}" "$@"

@@ -36,7 +36,7 @@ give_clone() {
     git ls-files -z | tar --null --files-from=- --create | tar --extract --directory="$clone"
 }
 
-# Packages and compiled dependencies; what cargo finds unfit it compiles again.
+# Packages and compiled dependencies, which as-user.sh shows at the path that root has them at.
 give_dependencies() {
     local registry=${CARGO_HOME:-$HOME/.cargo}/registry
     mkdir -p "$home/.cargo" "$clone/target/debug"
@@ -44,7 +44,7 @@ give_dependencies() {
     [[ ! -d target/debug ]] || (
         cd target/debug
         find deps .fingerprint build -mindepth 1 -maxdepth 1 ! -name '*ktstr*' \
-            \( -type d -o -name '*.rlib' -o -name '*.rmeta' -o -name '*.so' -o -name '*.d' \) -print0 |
+            \( -type d -o -name '*.rlib' -o -name '*.rmeta' -o -name '*.a' -o -name '*.so' -o -name '*.d' \) -print0 |
             tar --null --files-from=- --create | tar --extract --directory="$clone/target/debug"
     )
 }

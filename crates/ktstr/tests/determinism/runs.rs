@@ -1,8 +1,8 @@
 //! Running an entry more than once and comparing what it left.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use ktstr::prelude::*;
@@ -95,12 +95,32 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
         .collect()
 }
 
-/// Keeps the host's CPUs busy until dropped: in threads, so that a killed test leaves nothing. Several
-/// for each CPU: a race between QEMU's threads needs one that waits long for its turn.
-pub struct Busy(Arc<AtomicBool>, Vec<JoinHandle<()>>);
+/// Keeps the host's CPUs busy until dropped: three threads for each CPU, since a race between QEMU's threads needs one
+/// that waits long for its turn. The threads are those of this process, so that a killed test leaves nothing, and all
+/// tests that ask for a busy host at one moment share them: with each its own, how busy the host is would depend on
+/// how many tests run side by side.
+pub struct Busy {
+    _burners: Arc<Burners>,
+}
+
+struct Burners(Arc<AtomicBool>, Vec<JoinHandle<()>>);
+
+static BURNERS: Mutex<Weak<Burners>> = Mutex::new(Weak::new());
 
 impl Busy {
     pub fn new() -> Self {
+        let mut current = BURNERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let burners = current.upgrade().unwrap_or_else(|| {
+            let started = Arc::new(Burners::start());
+            *current = Arc::downgrade(&started);
+            started
+        });
+        Self { _burners: burners }
+    }
+}
+
+impl Burners {
+    fn start() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
         let ends = Arc::new(AtomicBool::new(false));
         let burn = || {
@@ -112,7 +132,7 @@ impl Busy {
     }
 }
 
-impl Drop for Busy {
+impl Drop for Burners {
     fn drop(&mut self) {
         self.0.store(true, Relaxed);
         for thread in self.1.drain(..) {
