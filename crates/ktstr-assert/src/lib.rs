@@ -27,7 +27,10 @@ mod float;
 mod math;
 
 pub use buckets::{build_phase_buckets, build_phase_buckets_with_stimulus, fold_carriers};
-pub use check::{Assert, ExpectedErrorError, Limit};
+pub use check::{
+    AbsoluteThresholds, Assert, ExpectedErrorError, Limit, assert_benchmarks, assert_isolation,
+    assert_not_stuck, assert_thresholds, assert_throughput_parity,
+};
 pub use metric::{BuiltinMetric, MetricDef, MetricId, Polarity};
 pub use monitor::{MonitorReport, MonitorSample, MonitorSummary, MonitorThresholds};
 pub use outcome::{

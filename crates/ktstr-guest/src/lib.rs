@@ -7,6 +7,7 @@ pub const AGENT: &str = env!("KTSTR_AGENT_HASH");
 
 pub mod cgroup;
 pub mod clock;
+pub mod direct;
 pub mod engine;
 pub mod init;
 pub mod link;

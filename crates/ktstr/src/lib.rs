@@ -46,6 +46,9 @@ pub mod assert {
 
 /// Scenarios: what a test function is handed and what it runs.
 pub mod scenario {
+    pub use ktstr_guest::direct::{
+        CgroupGroup, collect_all, dfl_wl, resolve_affinity_for_cgroup, setup_cgroups, spawn_diverse,
+    };
     pub use ktstr_scenario::{Ctx, CtxBuilder};
 
     /// Steps, cgroups, operations, and the functions that carry them out.
@@ -139,17 +142,27 @@ pub mod test_support {
     pub use ktstr_scenario::scheduler::{
         CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed, Sysctl,
     };
-    pub use ktstr_scenario::topology::{Topology, TopologyConstraints};
+    pub use ktstr_scenario::topology::{NumaDistance, NumaNode, Topology, TopologyConstraints};
 }
 
 /// All that most tests need.
 pub mod prelude {
     pub use crate::assert::*;
     pub use crate::cgroup::CgroupManager;
-    pub use crate::gates::post_vm_skip;
+    pub use crate::gates::{
+        capture_starvation_witness, periodic_starvation_gate, post_vm_skip, stall_ejection_skip,
+        starved_below_minimum_skip,
+    };
     pub use crate::scenario::ops::*;
     pub use crate::scenario::scenarios;
-    pub use crate::scenario::{Ctx, CtxBuilder};
+    pub use crate::scenario::{CgroupGroup, Ctx, CtxBuilder, collect_all, spawn_diverse};
+    pub use crate::snapshot::{
+        ArenaSnapshot, DsqState, EventCounterSample, FailureDumpArrayEntry, FailureDumpEntry,
+        FailureDumpFdArray, FailureDumpMap, FailureDumpPercpuEntry, FailureDumpPercpuHashEntry,
+        FailureDumpReport, FailureDumpRingbuf, FailureDumpStackTrace, PerCpuTimeStats,
+        PerNodeNumaStats, ProgRuntimeStats, RenderedMember, RenderedValue, RqScxState,
+        SCHEMA_SINGLE, ScxSchedState, TaskEnrichment,
+    };
     pub use crate::snapshot::{
         JsonField, MissingStatsReason, Snapshot, SnapshotBridge, SnapshotEntry, SnapshotError,
         SnapshotField, SnapshotMap, SnapshotResult, pickers, stats_path,

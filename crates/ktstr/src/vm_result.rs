@@ -325,3 +325,53 @@ impl VmResult {
         self.kern_kaslr_offset != 0
     }
 }
+
+#[cfg(test)]
+impl VmResult {
+    /// A run of which nothing is known but its machine, for tests to fill in.
+    pub(crate) fn blank() -> Self {
+        Self {
+            success: false,
+            exit_code: 0,
+            timed_out: false,
+            watchdog_kill_reason: None,
+            final_guest_phase: GuestLifecyclePhase::Boot,
+            final_progress_epoch: 0,
+            duration: Duration::ZERO,
+            vcpus: 2,
+            accelerator: "tcg",
+            clock: "virtual",
+            mips: Some(250),
+            digest: None,
+            switches: None,
+            captures_digest: None,
+            digest_time: Duration::ZERO,
+            trace: None,
+            schedule: None,
+            template: None,
+            start: "attached",
+            seed: 7,
+            stderr: String::new(),
+            output: String::new(),
+            crash_message: None,
+            scx_exit: None,
+            host_vcpu_schedstat: None,
+            monitor: None,
+            periodic_target: 0,
+            periodic_fired: 0,
+            periodic_real: 0,
+            capture_freezes: Vec::new(),
+            snapshot_bridge: SnapshotBridge::default(),
+            resolve_source: None,
+            cleanup_duration: None,
+            test_stderr: String::new(),
+            kern_kaslr_offset: 0,
+            entry_name: None,
+            kernel_log: String::new(),
+            scheduler_log: String::new(),
+            stimulus: Vec::new(),
+            guest_result: Err(String::new()),
+            drained: Arc::default(),
+        }
+    }
+}

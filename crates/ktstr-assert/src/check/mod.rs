@@ -6,6 +6,7 @@
 
 mod assert;
 mod expected_error;
+mod free;
 mod limit;
 mod numa;
 #[cfg(test)]
@@ -14,6 +15,10 @@ mod workers;
 
 pub use assert::Assert;
 pub use expected_error::ExpectedErrorError;
+pub use free::{
+    AbsoluteThresholds, assert_benchmarks, assert_isolation, assert_not_stuck, assert_thresholds,
+    assert_throughput_parity,
+};
 pub use limit::Limit;
 pub use numa::CgroupNodes;
 pub use workers::{DEFAULT_MAX_GAP_MS, DEFAULT_MAX_SPREAD_PCT};

@@ -190,7 +190,7 @@ mod tests {
             twice
                 .passes
                 .last()
-                .is_some_and(|p| p.comparator == "truncated")
+                .is_some_and(|p| p.comparator == "truncated" && p.value == "cap=10000")
         );
     }
 

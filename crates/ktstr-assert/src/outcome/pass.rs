@@ -100,7 +100,7 @@ impl PassDetail {
         Self::unary(
             PASSES_TRUNCATION_SENTINEL_NAME,
             PASSES_TRUNCATION_SENTINEL_COMPARATOR,
-            "",
+            format!("cap={MAX_RECORDED_PASSES}"),
         )
     }
 

@@ -11,8 +11,8 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::render::{RenderLimits, hex, render_bytes, render_counted};
 use crate::report::{
-    ArenaDump, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
-    FailureDumpPercpuHashEntry, FailureDumpReport, RenderedValue, RingbufDump,
+    ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
+    FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
 };
 
 /// BTF objects kept at most.
@@ -291,7 +291,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             self.view
                 .read_member(rb, &self.view.member("bpf_ringbuf", name)?)
         };
-        dump.ringbuf = Some(RingbufDump {
+        dump.ringbuf = Some(FailureDumpRingbuf {
             consumer_pos: field("consumer_pos")?,
             producer_pos: field("producer_pos")?,
             size: field("mask")?.wrapping_add(1),
@@ -304,7 +304,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             let member = self.view.member("bpf_arena", name)?;
             self.view.read_member(map.kva, &member)
         };
-        dump.arena = Some(ArenaDump {
+        dump.arena = Some(ArenaSnapshot {
             user_vm_start: field("user_vm_start")?,
             user_vm_end: field("user_vm_end")?,
         });

@@ -37,16 +37,16 @@ pub struct FailureDumpMap {
     pub percpu_hash_entries: Vec<FailureDumpPercpuHashEntry>,
     /// State of an arena.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub arena: Option<ArenaDump>,
+    pub arena: Option<ArenaSnapshot>,
     /// State of a ring buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ringbuf: Option<RingbufDump>,
+    pub ringbuf: Option<FailureDumpRingbuf>,
     /// State of a stack-trace map.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stack_trace: Option<StackTraceDump>,
+    pub stack_trace: Option<FailureDumpStackTrace>,
     /// State of a map that holds programs, maps or other objects.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fd_array: Option<FdArrayDump>,
+    pub fd_array: Option<FailureDumpFdArray>,
     /// The entry list was cut at a cap.
     pub truncated: bool,
     /// Why the map could not be read or rendered (in full).
@@ -101,7 +101,7 @@ pub struct FailureDumpPercpuHashEntry {
 /// State of a `BPF_MAP_TYPE_ARENA` map (kernel/bpf/arena.c).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ArenaDump {
+pub struct ArenaSnapshot {
     /// Start of the arena in the address space of the process that mapped it.
     pub user_vm_start: u64,
     /// End of that range.
@@ -111,7 +111,7 @@ pub struct ArenaDump {
 /// State of a `BPF_MAP_TYPE_RINGBUF` map (kernel/bpf/ringbuf.c).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RingbufDump {
+pub struct FailureDumpRingbuf {
     /// Bytes the consumer has read.
     pub consumer_pos: u64,
     /// Bytes producers have reserved.
@@ -123,7 +123,7 @@ pub struct RingbufDump {
 /// State of a `BPF_MAP_TYPE_STACK_TRACE` map (kernel/bpf/stackmap.c).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct StackTraceDump {
+pub struct FailureDumpStackTrace {
     /// Buckets of the map.
     pub n_buckets: u32,
 }
@@ -131,7 +131,7 @@ pub struct StackTraceDump {
 /// State of a map whose elements are kernel objects (programs, inner maps, cgroups).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct FdArrayDump {
+pub struct FailureDumpFdArray {
     /// Indices of the slots in use.
     pub occupied: Vec<u32>,
 }

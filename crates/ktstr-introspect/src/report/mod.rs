@@ -9,12 +9,12 @@ mod system;
 mod value;
 
 pub use map::{
-    ArenaDump, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpMap, FailureDumpPercpuEntry,
-    FailureDumpPercpuHashEntry, FdArrayDump, RingbufDump, StackTraceDump,
+    ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpFdArray, FailureDumpMap,
+    FailureDumpPercpuEntry, FailureDumpPercpuHashEntry, FailureDumpRingbuf, FailureDumpStackTrace,
 };
 pub use runqueue::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxExit, WaitingTask, WaitsIn};
 pub use system::{
-    CgroupPsi, CpuStat, DsqState, EventCounterSample, NumaNodeStats, PerCpuTimeStats,
+    CgroupPsi, CpuStat, DsqState, EventCounterSample, PerCpuTimeStats, PerNodeNumaStats,
     ProgRuntimeStats, PsiLine, RqScxState, ScxEventCounters, ScxSchedState, TaskEnrichment,
 };
 pub use value::{RenderedMember, RenderedValue};
@@ -65,7 +65,7 @@ pub struct FailureDumpReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_psi_unavailable: Option<String>,
     /// Memory events, one entry a NUMA node.
-    pub per_node_numa: Vec<NumaNodeStats>,
+    pub per_node_numa: Vec<PerNodeNumaStats>,
     /// Why `per_node_numa` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_node_numa_unavailable: Option<String>,

@@ -144,6 +144,12 @@ impl ScxExit {
         self.kind >= Self::FIRST_ERROR
     }
 
+    /// Whether the kernel ejected it because a runnable task, or the watchdog that looks for such tasks, was not run in time
+    /// (`SCX_EXIT_ERROR_STALL`).
+    pub fn is_stall(&self) -> bool {
+        self.kind_name == "SCX_EXIT_ERROR_STALL"
+    }
+
     /// Whether it asks its scheduler to start again: `SCX_ECODE_ACT_RESTART` of the exit code, as
     /// after a CPU went on or off line (kernel/sched/ext_internal.h).
     pub fn wants_restart(&self) -> bool {

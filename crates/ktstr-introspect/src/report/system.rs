@@ -84,7 +84,7 @@ pub struct CgroupPsi {
 /// Allocation counters of one NUMA node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct NumaNodeStats {
+pub struct PerNodeNumaStats {
     /// The node's number.
     pub node: u32,
     /// Counter name (`numa_hit`, …) to value, pages.

@@ -2,7 +2,9 @@
 
 use super::entry::{narrowed, rendered};
 use super::{SnapshotEntry, SnapshotError, SnapshotField};
-use crate::report::{ArenaDump, FailureDumpMap, FdArrayDump, RingbufDump, StackTraceDump};
+use crate::report::{
+    ArenaSnapshot, FailureDumpFdArray, FailureDumpMap, FailureDumpRingbuf, FailureDumpStackTrace,
+};
 
 /// One BPF map of a capture, possibly narrowed to one CPU.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -122,22 +124,22 @@ impl<'a> SnapshotMap<'a> {
     }
 
     /// State of a ring buffer map.
-    pub fn ringbuf(&self) -> Option<&'a RingbufDump> {
+    pub fn ringbuf(&self) -> Option<&'a FailureDumpRingbuf> {
         self.map.ringbuf.as_ref()
     }
 
     /// State of an arena map.
-    pub fn arena(&self) -> Option<&'a ArenaDump> {
+    pub fn arena(&self) -> Option<&'a ArenaSnapshot> {
         self.map.arena.as_ref()
     }
 
     /// State of a map that holds kernel objects.
-    pub fn fd_array(&self) -> Option<&'a FdArrayDump> {
+    pub fn fd_array(&self) -> Option<&'a FailureDumpFdArray> {
         self.map.fd_array.as_ref()
     }
 
     /// State of a stack-trace map.
-    pub fn stack_trace(&self) -> Option<&'a StackTraceDump> {
+    pub fn stack_trace(&self) -> Option<&'a FailureDumpStackTrace> {
         self.map.stack_trace.as_ref()
     }
 

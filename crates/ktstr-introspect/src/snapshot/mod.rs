@@ -19,8 +19,8 @@ pub use json::{JsonField, stats_path};
 pub use map::SnapshotMap;
 
 use crate::report::{
-    CgroupPsi, DsqState, EventCounterSample, FailureDumpMap, FailureDumpReport, NumaNodeStats,
-    PerCpuTimeStats, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState, TaskEnrichment,
+    CgroupPsi, DsqState, EventCounterSample, FailureDumpMap, FailureDumpReport, PerCpuTimeStats,
+    PerNodeNumaStats, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState, TaskEnrichment,
 };
 
 /// Endings of the names of maps that hold global variables.
@@ -207,12 +207,12 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Allocation counters, one entry a NUMA node.
-    pub fn per_node_numa(&self) -> &'a [NumaNodeStats] {
+    pub fn per_node_numa(&self) -> &'a [PerNodeNumaStats] {
         &self.report.per_node_numa
     }
 
     /// Allocation counters of one NUMA node.
-    pub fn per_node_numa_at(&self, node: u32) -> SnapshotResult<&'a NumaNodeStats> {
+    pub fn per_node_numa_at(&self, node: u32) -> SnapshotResult<&'a PerNodeNumaStats> {
         let all = &self.report.per_node_numa;
         all.iter().find(|stats| stats.node == node).ok_or_else(|| {
             if all.is_empty() {

@@ -26,9 +26,6 @@ pub(crate) use judgement::Judgement;
 pub(super) use kernel_log::without_time;
 pub(super) use scheduler_exit::told;
 
-/// How sched_ext names an exit for a task that was not served within the stall timeout.
-const STALL: &str = "SCX_EXIT_ERROR_STALL";
-
 /// Judges how it ended first, then what was said.
 pub(super) fn judge(
     case: &Case,
@@ -78,7 +75,7 @@ pub(super) fn judge(
         // to serve everybody in time.
         End::GaveUp(_, silence) => {
             scheduler_exit::ejected(&mut judgement, case, console, exit);
-            let stalled = exit.is_some_and(|exit| exit.kind_name == STALL);
+            let stalled = exit.is_some_and(ScxExit::is_stall);
             if let (true, Some(crowd)) = (stalled, hang::crowd(silence, said)) {
                 judgement.blame(Fault::Test, crowd);
             }

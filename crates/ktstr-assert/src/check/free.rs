@@ -1,0 +1,213 @@
+//! The checks of worker reports as functions, for tests that drive their workers themselves.
+//!
+//! Tests of the step engine have no need of these: their attributes and [`Assert`] ask for the same checks, and the engine
+//! carries them out. A test that starts workers by a `WorkloadHandle` collects reports of its own, and judges them here.
+
+use std::collections::BTreeSet;
+
+use super::Assert;
+use crate::math::{percentile, sorted};
+use crate::outcome::{AssertDetail, AssertResult, DetailKind};
+use crate::worker::WorkerReport;
+
+/// Judges that each worker made progress, with the bounds on gaps and spread that `not_stuck` brings along.
+pub fn assert_not_stuck(reports: &[WorkerReport]) -> AssertResult {
+    Assert::NO_OVERRIDES
+        .check_not_stuck()
+        .assert_cgroup(reports, None)
+}
+
+/// Judges that each worker ran on CPUs of `cpuset` alone.
+pub fn assert_isolation(reports: &[WorkerReport], cpuset: &BTreeSet<usize>) -> AssertResult {
+    Assert::NO_OVERRIDES
+        .check_isolation()
+        .assert_cgroup(reports, Some(cpuset))
+}
+
+/// Judges that the workers got as much done as each other and as fast as asked: `max_cv` bounds the variation of work per
+/// CPU-second, `min_rate` is the least work per CPU-second of each worker. `None` asks for nothing.
+pub fn assert_throughput_parity(
+    reports: &[WorkerReport],
+    max_cv: Option<f64>,
+    min_rate: Option<f64>,
+) -> AssertResult {
+    let asked = Assert {
+        max_throughput_cv: max_cv,
+        min_work_rate: min_rate,
+        ..Assert::NO_OVERRIDES
+    };
+    asked.assert_cgroup(reports, None)
+}
+
+/// Judges wake-up latencies and iteration rates: the 99th percentile in nanoseconds, the variation of the latencies, and
+/// the least iterations per CPU-second of each worker. `None` asks for nothing.
+pub fn assert_benchmarks(
+    reports: &[WorkerReport],
+    max_p99_wake_latency_ns: Option<u64>,
+    max_wake_latency_cv: Option<f64>,
+    min_iteration_rate: Option<f64>,
+) -> AssertResult {
+    let asked = Assert {
+        max_p99_wake_latency_ns,
+        max_wake_latency_cv,
+        min_iteration_rate,
+        ..Assert::NO_OVERRIDES
+    };
+    asked.assert_cgroup(reports, None)
+}
+
+/// Bounds in absolute numbers, over all workers together. `None` asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AbsoluteThresholds {
+    /// The 99th percentile of the wake-up latencies, nanoseconds.
+    pub max_p99_wake_latency_ns: Option<u64>,
+    /// The 99th percentile of what one iteration costs, nanoseconds.
+    pub max_p99_iteration_cost_ns: Option<u64>,
+    /// Migrations of one worker.
+    pub max_migrations: Option<u64>,
+    /// Work units of one worker.
+    pub min_work_units: Option<u64>,
+}
+
+impl AbsoluteThresholds {
+    /// What a quiet machine keeps easily: 10 ms to wake up, 1 ms an iteration, 1000 migrations, some work.
+    pub const fn strict() -> Self {
+        Self {
+            max_p99_wake_latency_ns: Some(10_000_000),
+            max_p99_iteration_cost_ns: Some(1_000_000),
+            max_migrations: Some(1000),
+            min_work_units: Some(1),
+        }
+    }
+}
+
+/// Judges `reports` by `bounds`. Without reports there is nothing to judge, which is a skip; a bound on something that no
+/// worker measured is inconclusive.
+pub fn assert_thresholds(reports: &[WorkerReport], bounds: &AbsoluteThresholds) -> AssertResult {
+    if reports.is_empty() {
+        return AssertResult::skip("there are no worker reports to judge");
+    }
+    let mut out = AssertResult::pass();
+    let mut p99 = |what: &str, bound: Option<u64>, of: fn(&WorkerReport) -> &Vec<u64>| {
+        let Some(bound) = bound else { return };
+        let samples: Vec<u64> = reports.iter().flat_map(|w| of(w).iter().copied()).collect();
+        match percentile(&sorted(&samples), 0.99) {
+            Some(p99) if p99 > bound => {
+                let message =
+                    format!("the 99th percentile of {what} is {p99} ns, above {bound} ns");
+                let detail = AssertDetail::new(DetailKind::Benchmark, message);
+                out.record_fail(detail.with_latency_gate(p99, bound));
+            }
+            Some(_) => {}
+            None => {
+                let message = format!("{what} was not measured by any of the workers");
+                out.record_inconclusive(AssertDetail::new(DetailKind::Benchmark, message));
+            }
+        }
+    };
+    p99("wake-up latency", bounds.max_p99_wake_latency_ns, |w| {
+        &w.wake_latencies_ns
+    });
+    p99("iteration cost", bounds.max_p99_iteration_cost_ns, |w| {
+        &w.iteration_costs_ns
+    });
+    for w in reports {
+        if let Some(bound) = bounds.max_migrations.filter(|n| w.migration_count > *n) {
+            let message = format!(
+                "tid {} migrated {} times, more than {bound}",
+                w.tid, w.migration_count
+            );
+            out.record_fail(AssertDetail::new(DetailKind::Migration, message));
+        }
+        if let Some(bound) = bounds.min_work_units.filter(|n| w.work_units < *n) {
+            let message = format!(
+                "tid {} did {} work units, fewer than {bound}",
+                w.tid, w.work_units
+            );
+            out.record_fail(AssertDetail::new(DetailKind::NoProgress, message));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(tid: i32, work_units: u64) -> WorkerReport {
+        WorkerReport {
+            tid,
+            work_units,
+            iterations: work_units,
+            cpu_time_ns: 1_000_000_000,
+            wall_time_ns: 1_000_000_000,
+            completed: true,
+            cpus_used: [0].into(),
+            ..WorkerReport::default()
+        }
+    }
+
+    fn failures(result: &AssertResult) -> Vec<String> {
+        result
+            .failure_details()
+            .map(|detail| detail.message.clone())
+            .collect()
+    }
+
+    #[test]
+    fn a_worker_without_work_is_stuck_and_one_with_work_is_not() {
+        assert!(assert_not_stuck(&[worker(1, 5)]).is_pass());
+        let stuck = assert_not_stuck(&[worker(1, 5), worker(2, 0)]);
+        assert_eq!(
+            failures(&stuck),
+            ["tid 2 made no progress (0 work units)"],
+            "{stuck:?}"
+        );
+    }
+
+    #[test]
+    fn a_cpu_outside_the_set_breaks_isolation() {
+        assert!(assert_isolation(&[worker(1, 5)], &[0, 1].into()).is_pass());
+        assert!(assert_isolation(&[worker(1, 5)], &[1].into()).is_fail());
+    }
+
+    #[test]
+    fn throughput_is_judged_by_its_variation_and_its_floor() {
+        let reports = [worker(1, 100), worker(2, 300)];
+        assert!(assert_throughput_parity(&reports, None, None).is_pass());
+        // Mean 200, deviation 100.
+        assert!(assert_throughput_parity(&reports, Some(0.51), None).is_pass());
+        assert!(assert_throughput_parity(&reports, Some(0.49), None).is_fail());
+        assert!(assert_throughput_parity(&reports, None, Some(100.0)).is_pass());
+        assert!(assert_throughput_parity(&reports, None, Some(101.0)).is_fail());
+    }
+
+    #[test]
+    fn benchmarks_without_a_sample_are_inconclusive() {
+        let reports = [worker(1, 100)];
+        assert!(assert_benchmarks(&reports, None, None, None).is_pass());
+        assert!(assert_benchmarks(&reports, Some(1), None, None).is_inconclusive());
+        assert!(assert_benchmarks(&reports, None, None, Some(101.0)).is_fail());
+    }
+
+    #[test]
+    fn absolute_thresholds_name_the_worker_and_the_bound() {
+        assert!(assert_thresholds(&[], &AbsoluteThresholds::strict()).is_skip());
+        let mut busy = worker(7, 9);
+        busy.migration_count = 1001;
+        busy.wake_latencies_ns = vec![10_000_001];
+        busy.iteration_costs_ns = vec![1_000_000];
+        let result = assert_thresholds(&[busy], &AbsoluteThresholds::strict());
+        assert_eq!(
+            failures(&result),
+            [
+                "the 99th percentile of wake-up latency is 10000001 ns, above 10000000 ns",
+                "tid 7 migrated 1001 times, more than 1000"
+            ]
+        );
+        let unmeasured = assert_thresholds(&[worker(1, 1)], &AbsoluteThresholds::strict());
+        assert!(unmeasured.is_inconclusive(), "{unmeasured:?}");
+        let none = assert_thresholds(&[worker(1, 0)], &AbsoluteThresholds::default());
+        assert!(none.is_pass(), "nothing was asked for: {none:?}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Workers and cgroups without steps: for a test function that drives them itself.
+//!
+//! [`setup_cgroups`] makes cgroups with workers in them and lets the workers go, [`collect_all`] stops and judges them.
+//! Whatever a test can say in steps it should say in steps: those carry phases, record which worker belongs to which
+//! cgroup, and check between two steps that the scheduler is still there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use ktstr_assert::{Assert, AssertResult};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::cgroup::{CgroupError, CgroupOps, Controller};
+use ktstr_scenario::topology::TestTopology;
+use ktstr_scenario::workload::{
+    AffinityError, AffinityIntent, ResolvedAffinity, WorkType, WorkloadConfig,
+};
+
+use crate::workers::WorkloadHandle;
+
+/// Cgroups that are removed when this is dropped, the last one first.
+pub struct CgroupGroup<'a> {
+    cgroups: &'a dyn CgroupOps,
+    names: Vec<String>,
+}
+
+impl<'a> CgroupGroup<'a> {
+    /// A group without cgroups, in the tree that `cgroups` is.
+    pub fn new(cgroups: &'a dyn CgroupOps) -> Self {
+        Self {
+            cgroups,
+            names: Vec::new(),
+        }
+    }
+
+    /// Makes a cgroup whose tasks may use the CPUs of `cpuset` alone.
+    ///
+    /// # Errors
+    /// The kernel refused the folder or the cpuset.
+    pub fn add_cgroup(&mut self, name: &str, cpuset: &BTreeSet<usize>) -> Result<(), CgroupError> {
+        self.cgroups.setup(&[Controller::Cpuset].into())?;
+        self.add_cgroup_no_cpuset(name)?;
+        self.cgroups.set_cpuset(name, cpuset)
+    }
+
+    /// Makes a cgroup whose tasks may use all CPUs.
+    ///
+    /// # Errors
+    /// The kernel refused the folder.
+    pub fn add_cgroup_no_cpuset(&mut self, name: &str) -> Result<(), CgroupError> {
+        self.cgroups.create_cgroup(name)?;
+        self.names.push(name.to_owned());
+        Ok(())
+    }
+
+    /// The names of the cgroups, in the order in which they were made.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+impl Drop for CgroupGroup<'_> {
+    fn drop(&mut self) {
+        for name in self.names.drain(..).rev() {
+            if let Err(error) = self.cgroups.remove_cgroup(&name) {
+                eprintln!("ktstr: the cgroup {name:?} of a test could not be removed: {error}");
+            }
+        }
+    }
+}
+
+/// The workload of a test that does not say which: as many workers as a cgroup has by default, each of which spins.
+pub fn dfl_wl(ctx: &Ctx) -> WorkloadConfig {
+    WorkloadConfig {
+        num_workers: ctx.workers_per_cgroup,
+        ..WorkloadConfig::default()
+    }
+}
+
+/// Makes the cgroups `cg_0` to `cg_{n-1}`, lets things settle for `ctx.settle`, and starts the workers of `workload` in
+/// each. The handles are in the order of the cgroups.
+///
+/// # Errors
+/// A cgroup could not be made, a worker could not be started or moved, or the scheduler under test is gone.
+pub fn setup_cgroups<'a>(
+    ctx: &Ctx<'a>,
+    n: usize,
+    workload: &WorkloadConfig,
+) -> Result<(Vec<WorkloadHandle>, CgroupGroup<'a>)> {
+    let mut group = CgroupGroup::new(ctx.cgroups);
+    for i in 0..n {
+        group.add_cgroup_no_cpuset(&format!("cg_{i}"))?;
+    }
+    std::thread::sleep(ctx.settle);
+    if let Some(pid) = ctx.sched_pid {
+        let pid = rustix::process::Pid::from_raw(pid).context("the scheduler has no process id")?;
+        if rustix::process::test_kill_process(pid).is_err() {
+            bail!("scheduler process died before the workers were started");
+        }
+    }
+    let handles = start_in(ctx, group.names(), |_| workload.clone())?;
+    Ok((handles, group))
+}
+
+/// Starts another kind of work in each of `cgroups`, which must exist: workers that spin, that work in bursts of 50 ms with
+/// pauses of 100 ms, that write to a file, that spin and yield, and that yield only; after five cgroups from the first again.
+///
+/// # Errors
+/// A worker could not be started or moved.
+pub fn spawn_diverse(ctx: &Ctx, cgroups: &[&str]) -> Result<Vec<WorkloadHandle>> {
+    let names: Vec<String> = cgroups.iter().map(|name| (*name).to_owned()).collect();
+    start_in(ctx, &names, |i| {
+        let (work_type, workers) = match i % 5 {
+            0 => (WorkType::SpinWait, ctx.workers_per_cgroup),
+            1 => (
+                WorkType::bursty(Duration::from_millis(50), Duration::from_millis(100)),
+                ctx.workers_per_cgroup,
+            ),
+            2 => (WorkType::ForkExit, 2),
+            3 => (WorkType::Mixed, ctx.workers_per_cgroup),
+            _ => (WorkType::YieldHeavy, ctx.workers_per_cgroup),
+        };
+        WorkloadConfig {
+            num_workers: workers,
+            work_type,
+            ..WorkloadConfig::default()
+        }
+    })
+}
+
+/// Spawns the workers of each cgroup, moves them in, and lets all of them go at the end.
+fn start_in(
+    ctx: &Ctx,
+    names: &[String],
+    workload: impl Fn(usize) -> WorkloadConfig,
+) -> Result<Vec<WorkloadHandle>> {
+    let mut handles = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        let handle = WorkloadHandle::spawn_seeded(&workload(i), ctx.seed.wrapping_add(i as u64))
+            .with_context(|| format!("starting the workers of cgroup {name:?}"))?;
+        ctx.cgroups
+            .move_tasks(name, &handle.worker_pids_for_cgroup_procs()?)?;
+        handles.push(handle);
+    }
+    handles.iter_mut().for_each(WorkloadHandle::start);
+    Ok(handles)
+}
+
+/// Stops the workers of all handles and judges them by `checks`, those of each handle as one cgroup.
+pub fn collect_all(handles: Vec<WorkloadHandle>, checks: &Assert) -> AssertResult {
+    let mut result = AssertResult::pass();
+    for handle in handles {
+        result.merge(checks.assert_cgroup(&handle.stop_and_collect(), None));
+    }
+    result
+}
+
+/// The CPUs that an affinity intent means in a cgroup with this cpuset; `None` is all CPUs.
+///
+/// # Errors
+/// The intent leaves no CPU, or names something that the machine does not have.
+pub fn resolve_affinity_for_cgroup(
+    affinity: &AffinityIntent,
+    cpuset: Option<&BTreeSet<usize>>,
+    topology: &TestTopology,
+) -> Result<ResolvedAffinity, AffinityError> {
+    affinity.resolve(cpuset, topology)
+}
