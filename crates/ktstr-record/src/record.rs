@@ -18,7 +18,7 @@ const REASON_CAP: usize = 500;
 const FINDINGS_CAP: usize = 100;
 
 /// Variables that can change what a guest does: a record keeps those that were set.
-pub const GUEST_VARIABLES: [&str; 15] = [
+pub const GUEST_VARIABLES: [&str; 16] = [
     "KTSTR_ACCEL",
     "KTSTR_CLOCK",
     "KTSTR_COLD",
@@ -29,6 +29,7 @@ pub const GUEST_VARIABLES: [&str; 15] = [
     "KTSTR_SCHEDULER",
     "KTSTR_SCHEDULER_PROFILE",
     "KTSTR_SEED",
+    "KTSTR_TOPOLOGY",
     "KTSTR_TURN_US",
     "KTSTR_VERBOSE",
     "KTSTR_VIRTUAL_MIPS",

@@ -417,7 +417,7 @@ mod tests {
         };
         assert_eq!(
             error(small),
-            "test \"good\": constraints: min_llcs = 2, and the declared topology has 1"
+            "test \"good\": constraints: min_llcs = 2, and the topology has 1"
         );
         let host = KtstrTestEntry {
             host_only: true,

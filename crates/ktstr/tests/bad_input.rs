@@ -242,12 +242,27 @@ fn a_seed_that_is_no_number() {
 }
 
 #[test]
-fn a_turn_or_a_speed_of_the_virtual_clock_that_is_out_of_range() {
+fn a_turn_a_speed_a_clock_or_a_shape_that_there_is_not() {
     let out_of_range = [
         ("KTSTR_TURN_US", "9", "10 to 1000 microseconds"),
         ("KTSTR_TURN_US", "-1", "10 to 1000 microseconds"),
         ("KTSTR_VIRTUAL_MIPS", "300", "125, 250, 500 or 1000"),
         ("KTSTR_CLOCK", "wall", "`auto`, `real` or `virtual`"),
+        (
+            "KTSTR_TOPOLOGY",
+            "4cpu",
+            "expected <nodes>n<llcs>l<cores>c<threads>t",
+        ),
+        (
+            "KTSTR_TOPOLOGY",
+            "4cpu-9llc",
+            "there are 4cpu-1llc-nosmt, 4cpu-2llc-nosmt",
+        ),
+        (
+            "KTSTR_TOPOLOGY",
+            "1n2l0c1t",
+            "must be a number of at least 1",
+        ),
     ];
     for (name, value, wanted) in out_of_range {
         let mut case = Case::new("plain").env(name, value);

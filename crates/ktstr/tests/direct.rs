@@ -1,8 +1,13 @@
-//! Cgroups and workers without steps: a test function that makes, moves, stops and judges them itself.
+//! What a test function does without steps: cgroups and workers that it makes, moves, stops and judges itself, and the
+//! machine that it finds, which need not be the one that it declares.
+
+#[macro_use]
+mod common;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::Case;
 use ktstr::prelude::*;
 use ktstr::scenario::{dfl_wl, setup_cgroups};
 
@@ -65,4 +70,43 @@ fn cgroups_made_by_hand_hold_their_workers_and_go_with_their_group(
     );
     result.merge(diverse);
     Ok(result)
+}
+
+/// Tells the shape of the machine that it runs on, by failing.
+fn tell_shape(ctx: &Ctx) -> Result<AssertResult> {
+    let (cpus, llcs) = (ctx.topo.total_cpus(), ctx.topo.num_llcs());
+    Ok(AssertResult::fail_msg(format!(
+        "saw {cpus} CPUs in {llcs} LLCs"
+    )))
+}
+
+case!(SHAPE = "shape", tell_shape, duration: Duration::from_secs(1));
+case!(
+    TWO_LLCS = "two_llcs", tell_shape,
+    topology: Topology::new(1, 2, 1, 1),
+    constraints: TopologyConstraints::DEFAULT.with_min_llcs(2),
+    duration: Duration::from_secs(1),
+);
+
+#[test]
+fn the_environment_gives_another_shape_where_the_test_admits_it() {
+    let ended = Case::new("shape")
+        .env("KTSTR_TOPOLOGY", "4cpu-2llc-nosmt")
+        .run();
+    ended.says(1, &["saw 4 CPUs in 2 LLCs", "[topo=1n2l2c1t]"]);
+    let record = ended.record.expect("the run left a record");
+    assert_eq!(record.record.topology.as_deref(), Some("1n2l2c1t"));
+    assert_eq!(
+        record
+            .record
+            .environment
+            .get("KTSTR_TOPOLOGY")
+            .map(String::as_str),
+        Some("4cpu-2llc-nosmt"),
+        "a replay needs it"
+    );
+    let skipped = Case::new("two_llcs")
+        .env("KTSTR_TOPOLOGY", "1n1l4c1t")
+        .run();
+    skipped.says(0, &["ktstr: SKIP:", "min_llcs = 2, and the topology has 1"]);
 }

@@ -36,7 +36,7 @@ pub enum ConstraintsError {
         max: u32,
     },
     /// A declared shape is not among those accepted.
-    #[error("constraints: {limit} = {bound}, and the declared topology has {has}")]
+    #[error("constraints: {limit} = {bound}, and the topology has {has}")]
     Outside {
         /// The limit: "min_llcs" and so on.
         limit: &'static str,
@@ -74,7 +74,7 @@ impl ConstraintsError {
                 .text(limit)
                 .text(" = ")
                 .number(bound)
-                .text(", and the declared topology has ")
+                .text(", and the topology has ")
                 .number(has),
         };
         panic!("{}", message.as_str())
@@ -132,6 +132,15 @@ impl TopologyConstraints {
         if let Err(error) = self.within(topology, &Self::UNLIMITED) {
             error.panic();
         }
+    }
+
+    /// Whether a test with these constraints may run on `topology`, which is not the one it declares. All limits count, those
+    /// of the default too.
+    ///
+    /// # Errors
+    /// [`ConstraintsError::Outside`] names the first limit that the shape is outside of.
+    pub const fn admits(&self, topology: &Topology) -> Result<(), ConstraintsError> {
+        self.within(topology, &Self::UNLIMITED)
     }
 
     /// Asks the limits that differ from those of `unset`.
@@ -394,16 +403,16 @@ mod tests {
         let c = TopologyConstraints::DEFAULT;
         assert_eq!(c.holds(&two_nodes), Ok(()), "nobody gave the default");
         let error = |c: TopologyConstraints| c.holds(&two_nodes).expect_err("outside").to_string();
-        insta::assert_snapshot!(error(c.with_min_llcs(3)), @"constraints: min_llcs = 3, and the declared topology has 2");
-        insta::assert_snapshot!(error(c.with_max_llcs(1)), @"constraints: max_llcs = 1, and the declared topology has 2");
-        insta::assert_snapshot!(error(c.with_min_cpus(4)), @"constraints: min_cpus = 4, and the declared topology has 2");
-        insta::assert_snapshot!(error(c.with_max_cpus(1)), @"constraints: max_cpus = 1, and the declared topology has 2");
-        insta::assert_snapshot!(error(c.with_min_numa_nodes(3)), @"constraints: min_numa_nodes = 3, and the declared topology has 2");
-        insta::assert_snapshot!(error(c.with_requires_smt(true)), @"constraints: requires_smt: threads = 2, and the declared topology has 1");
+        insta::assert_snapshot!(error(c.with_min_llcs(3)), @"constraints: min_llcs = 3, and the topology has 2");
+        insta::assert_snapshot!(error(c.with_max_llcs(1)), @"constraints: max_llcs = 1, and the topology has 2");
+        insta::assert_snapshot!(error(c.with_min_cpus(4)), @"constraints: min_cpus = 4, and the topology has 2");
+        insta::assert_snapshot!(error(c.with_max_cpus(1)), @"constraints: max_cpus = 1, and the topology has 2");
+        insta::assert_snapshot!(error(c.with_min_numa_nodes(3)), @"constraints: min_numa_nodes = 3, and the topology has 2");
+        insta::assert_snapshot!(error(c.with_requires_smt(true)), @"constraints: requires_smt: threads = 2, and the topology has 1");
     }
 
     #[test]
-    #[should_panic(expected = "constraints: max_numa_nodes = 1, and the declared topology has 2")]
+    #[should_panic(expected = "constraints: max_numa_nodes = 1, and the topology has 2")]
     fn a_limit_that_is_given_counts_even_if_it_is_the_default_one() {
         let given = TopologyConstraints::UNLIMITED.with_max_numa_nodes(1);
         given.hold_strictly(&Topology::new(2, 2, 1, 1));

@@ -9,6 +9,7 @@ mod constraints;
 mod cpulist;
 mod declared;
 mod node;
+mod presets;
 mod text;
 mod view;
 
@@ -16,5 +17,6 @@ pub use constraints::{ConstraintsError, TopologyConstraints};
 pub use cpulist::{CpuListError, MAX_CPU, cpuset_string, parse_cpulist};
 pub use declared::{Topology, TopologyError};
 pub use node::{NumaDistance, NumaNode};
+pub use presets::{PRESETS, Preset};
 pub use text::TopologyParseError;
 pub use view::{LlcInfo, NodeInfo, NodeMemInfo, TestTopology};

@@ -16,6 +16,14 @@ pub enum TopologyParseError {
         /// The whole text.
         text: String,
     },
+    /// A name of a preset that there is not.
+    #[error("topology {text:?}: there is no preset of this name; there are {known}")]
+    UnknownPreset {
+        /// The name given.
+        text: String,
+        /// The names of all presets.
+        known: String,
+    },
     /// One of the numbers is no number, or zero.
     #[error("topology {text:?}: {found:?} before '{unit}' must be a number of at least 1")]
     BadComponent {

@@ -13,6 +13,7 @@ pub mod kvm;
 mod monitor;
 mod plan;
 mod report;
+mod reshape;
 mod schedule;
 mod scheduler;
 mod sentence;
@@ -48,6 +49,7 @@ use conversation::End;
 use engine::Engine;
 use monitor::Monitor;
 use plan::Plan;
+use reshape::Reshaped;
 use teardown::Teardown;
 use transcript::Transcript;
 use verdict::Case;
@@ -139,22 +141,26 @@ impl Finished {
 }
 
 /// Runs one test to its end. Nothing of the run is left but its record.
-pub fn run(entry: &'static KtstrTestEntry) -> Finished {
+pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     let began = Instant::now();
     let mut run = Run::default();
-    let outcome = entry
-        .validate()
-        .map_err(|reason| RunError::Declaration {
-            test: entry.name.to_owned(),
-            reason: reason.to_string(),
-        })
-        .and_then(|()| {
-            if entry.host_only {
-                Ok(crate::host_side::call(entry))
-            } else {
-                run.in_machine(entry)
-            }
-        });
+    let reshaped = reshape::reshape(declared);
+    let entry = match &reshaped {
+        Ok(Reshaped::Run(entry)) => entry,
+        _ => declared,
+    };
+    let validated = entry.validate().map_err(|reason| RunError::Declaration {
+        test: entry.name.to_owned(),
+        reason: reason.to_string(),
+    });
+    let outcome = reshaped.and_then(|reshaped| {
+        validated?;
+        match reshaped {
+            Reshaped::Skip(why) => Ok(Judgement::skip(why)),
+            Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
+            Reshaped::Run(_) => run.in_machine(entry),
+        }
+    });
     // A run that never began is not the error that a test may want.
     let began_at_all = outcome.is_ok();
     let mut judgement = outcome.unwrap_or_else(|error| {

@@ -67,6 +67,17 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
+    /// A run that does not apply here.
+    pub(crate) fn skip(why: String) -> Self {
+        Self {
+            guest: Err(why.clone()),
+            result: AssertResult::skip(why),
+            fault: None,
+            evidence: None,
+            crash: None,
+        }
+    }
+
     /// A run that failed by this finding.
     pub(super) fn fail(fault: Fault, finding: Finding) -> Self {
         let detail = AssertDetail::of(finding);
