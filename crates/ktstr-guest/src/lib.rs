@@ -14,5 +14,4 @@ pub mod link;
 pub mod mail;
 pub mod protocol;
 pub mod realtime;
-pub mod sysfs_topology;
 pub mod workers;

@@ -35,7 +35,7 @@ fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String>
     let region = Mapped::open().map_err(|e| format!("could not map the mailbox: {e}"))?;
     link::install(Box::new(MailLink::new(region, Ring::Test)));
     let jobs = JobSource::open().map_err(|e| format!("no way to be told of a job: {e}"))?;
-    let topology = ktstr_guest::sysfs_topology::read().map_err(|e| e.to_string())?;
+    let topology = TestTopology::from_system().map_err(|e| e.to_string())?;
     ktstr_guest::init::touch_program();
     let job = jobs
         .wait()

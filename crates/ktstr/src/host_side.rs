@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::cgroup::CgroupManager;
 use ktstr_scenario::Ctx;
+use ktstr_scenario::topology::TestTopology;
 
 use crate::entry::KtstrTestEntry;
 use crate::run::{Fault, panic_text};
@@ -14,7 +15,7 @@ pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
     let parent = crate::run::environment("KTSTR_HOST_CGROUP_PARENT")
         .unwrap_or_else(|| "/sys/fs/cgroup/ktstr".to_owned());
     let cgroups = CgroupManager::new(parent);
-    let (result, fault) = match ktstr_guest::sysfs_topology::read() {
+    let (result, fault) = match TestTopology::from_system() {
         Err(error) => (
             AssertResult::inconclusive_msg(format!("the host's topology: {error}")),
             Some(Fault::Host),

@@ -274,7 +274,7 @@ impl Agent {
 }
 
 fn hello() -> ToHost {
-    let topology = crate::sysfs_topology::read()
+    let topology = TestTopology::from_system()
         .map_err(|e| e.to_string())
         .and_then(|seen| shape(&seen));
     ToHost::Hello { topology }

@@ -1,6 +1,6 @@
 //! CPU topologies: the one a test declares ([`Topology`]), the filter the gauntlet applies
 //! ([`TopologyConstraints`]), and the one that was found in the running system
-//! ([`TestTopology`]). Nothing here reads sysfs or starts a machine.
+//! ([`TestTopology`]). Nothing here starts a machine.
 //!
 //! CPUs are numbered sequentially, threads first, then cores, LLCs, NUMA nodes: CPU 0 and 1
 //! are the two threads of core 0 when there are two threads to a core.
@@ -10,6 +10,7 @@ mod cpulist;
 mod declared;
 mod node;
 mod presets;
+mod system;
 mod text;
 mod view;
 
@@ -18,5 +19,6 @@ pub use cpulist::{CpuListError, MAX_CPU, cpuset_string, parse_cpulist};
 pub use declared::{Topology, TopologyError};
 pub use node::{NumaDistance, NumaNode};
 pub use presets::{PRESETS, Preset};
+pub use system::SysfsError;
 pub use text::TopologyParseError;
 pub use view::{LlcInfo, NodeInfo, NodeMemInfo, TestTopology};

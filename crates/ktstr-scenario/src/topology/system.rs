@@ -8,9 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ktstr_scenario::topology::{
-    CpuListError, LlcInfo, NodeInfo, NodeMemInfo, TestTopology, parse_cpulist,
-};
+use super::cpulist::{CpuListError, parse_cpulist};
+use super::view::{LlcInfo, NodeInfo, NodeMemInfo, TestTopology};
 
 /// Why a topology could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +39,19 @@ pub enum SysfsError {
     },
 }
 
-/// The topology of the running system.
-pub fn read() -> Result<TestTopology, SysfsError> {
-    read_at(Path::new("/sys"))
+impl TestTopology {
+    /// The topology of the running system, as its kernel shows it in `/sys/devices/system`: in a test function the machine's,
+    /// on the host the host's.
+    ///
+    /// # Errors
+    /// [`SysfsError`] when sysfs is not mounted or holds no list of CPUs where one must be.
+    pub fn from_system() -> Result<Self, SysfsError> {
+        read_at(Path::new("/sys"))
+    }
 }
 
-/// The same from a sysfs mounted (or imitated) at `sys`.
-pub fn read_at(sys: &Path) -> Result<TestTopology, SysfsError> {
+/// The topology of the system whose sysfs is mounted (or imitated) at `sys`.
+fn read_at(sys: &Path) -> Result<TestTopology, SysfsError> {
     let base = sys.join("devices/system/cpu");
     let online = list(&base.join("online"))?;
     if online.is_empty() {
@@ -208,9 +213,8 @@ fn meminfo(text: &str) -> Option<NodeMemInfo> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use ktstr_scenario::topology::Topology;
-
     use super::*;
+    use crate::topology::Topology;
 
     /// Two nodes, two LLCs, two cores of two threads each.
     fn fixture() -> tempfile::TempDir {
@@ -297,7 +301,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_a_topology() {
-        let found = read().unwrap();
+        let found = TestTopology::from_system().unwrap();
         assert!(found.total_cpus() > 0 && found.num_llcs() > 0);
     }
 
