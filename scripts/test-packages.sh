@@ -21,6 +21,12 @@ $cargo publish --workspace --dry-run --no-verify --allow-dirty --quiet --target-
 say "package every crate of the workspace"
 packages=$work/target
 $cargo package --workspace --no-verify --allow-dirty --quiet --target-dir "$packages"
+for package in "$packages"/package/*.crate; do
+    tar -tzf "$package" | grep -q '/LICENSE' || {
+        echo "$(basename "$package") holds no text of its licence" >&2
+        exit 1
+    }
+done
 
 say "make a directory source of them"
 source=$work/source

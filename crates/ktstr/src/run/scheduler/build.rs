@@ -49,6 +49,8 @@ pub(super) enum Outcome {
     Built(PathBuf),
     /// Cargo cannot be asked for it, and why.
     NotThere(String),
+    /// There is no workspace to build it in, as for an installed program, and where one was looked for.
+    NoWorkspace(String),
 }
 
 impl Request {
@@ -179,6 +181,12 @@ fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
 /// Has cargo build the scheduler's package, and reads where its binary is.
 fn ask(request: &Request) -> Result<Outcome, RunError> {
     let name = request.name.as_str();
+    if !(request.folder.ancestors()).any(|folder| folder.join("Cargo.toml").is_file()) {
+        let folder = request.folder.display();
+        return Ok(Outcome::NoWorkspace(format!(
+            "cargo was not asked: neither {folder} nor a folder above it has a Cargo.toml"
+        )));
+    }
     let arguments = request.arguments(name, None);
     let what = format!(
         "`cargo {}` in {}",

@@ -87,28 +87,26 @@ fn what_does_not_build_is_an_error_with_the_compilers_last_lines() {
 #[test]
 fn a_workspace_without_it_and_a_folder_that_is_none_are_no_errors() {
     let folder = workspace("x");
-    let reason = |request: &Request| match ask(request).expect("no error") {
-        Outcome::NotThere(why) => why,
-        built => panic!("{built:?}"),
-    };
-    let why = reason(&request(&folder, "scx_nowhere"));
-    assert!(
-        why.contains("has no package or binary of that name"),
-        "{why}"
-    );
+    let outcome = |request: &Request| ask(request).expect("no error");
+    match outcome(&request(&folder, "scx_nowhere")) {
+        Outcome::NotThere(why) => assert!(
+            why.contains("has no package or binary of that name"),
+            "{why}"
+        ),
+        other => panic!("{other:?}"),
+    }
     let empty = tempfile::tempdir().expect("a temporary folder");
-    let nowhere = Request {
-        folder: empty.path().to_owned(),
-        ..request(&folder, "scx_made")
-    };
-    let why = reason(&nowhere);
-    assert!(why.contains("could not find `Cargo.toml`"), "{why}");
-    let gone = Request {
-        folder: empty.path().join("gone"),
-        ..nowhere
-    };
-    let why = reason(&gone);
-    assert!(why.contains("No such file"), "{why}");
+    for place in [empty.path().to_owned(), empty.path().join("gone")] {
+        let nowhere = Request {
+            folder: place.clone(),
+            ..request(&folder, "scx_made")
+        };
+        let Outcome::NoWorkspace(why) = outcome(&nowhere) else {
+            panic!("{} is no workspace", place.display());
+        };
+        let named = place.display().to_string();
+        assert!(why.contains(&named) && why.contains("Cargo.toml"), "{why}");
+    }
 }
 
 #[test]

@@ -110,23 +110,26 @@ fn named(path: &Path) -> Result<Found, RunError> {
 
 fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
     let request = build::Request::of(scheduler, name)?;
-    let why = match build::build(&request)? {
+    let (why, expected) = match build::build(&request)? {
         Outcome::Built(path) => {
             return Ok(Found {
                 path,
                 source: Source::AutoBuilt,
             });
         }
-        Outcome::NotThere(why) => why,
+        Outcome::NotThere(why) => (why, false),
+        Outcome::NoWorkspace(why) => (why, true),
     };
     let places = siblings(name);
     match places.iter().find(|path| path.is_file()) {
         Some(path) => {
             check::usable(path, "the binary beside the test's")?;
-            eprintln!(
-                "ktstr: the scheduler `{name}` is taken as it lies at {}: {why}",
-                path.display()
-            );
+            if !expected {
+                eprintln!(
+                    "ktstr: the scheduler `{name}` is taken as it lies at {}: {why}",
+                    path.display()
+                );
+            }
             Ok(Found {
                 path: path.clone(),
                 source: Source::Sibling,
