@@ -8,7 +8,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use ktstr::assert::series::Sample;
 use ktstr::prelude::*;
 
@@ -81,6 +81,7 @@ fn two_steps_seen_from_outside(vm: &VmResult) -> Result<()> {
 
     captures_are_stamped_with_their_phase(vm)?;
     variables_of_the_scheduler_grow(vm)?;
+    every_task_has_its_storage(vm)?;
     guest_time_stands_still_in_a_capture(vm)?;
     steps_last_as_long_as_declared(vm)?;
     for (k, name) in STEPS.iter().enumerate() {
@@ -137,6 +138,28 @@ fn variables_of_the_scheduler_grow(vm: &VmResult) -> Result<()> {
             .scx_sched_state()
             .expect("a scheduler is attached");
         ensure!(state.ops_name.as_deref() == Some("ktstr"), "{state:?}");
+    }
+    Ok(())
+}
+
+/// The scheduler keeps a `struct task_ctx` for each task in a task storage: a capture has one for each task of the guest, under
+/// the pid and the name that the task list has for it.
+fn every_task_has_its_storage(vm: &VmResult) -> Result<()> {
+    for sample in vm.periodic_series().iter_samples() {
+        let map = sample.snapshot.map("ktstr_task_ctx")?;
+        ensure!(map.map_error().is_none(), "{:?}", map.map_error());
+        let tasks = sample.snapshot.task_enrichments();
+        ensure!(tasks.len() > 10, "a guest has kernel threads at least");
+        // The idle tasks are no task of a scheduler.
+        for task in tasks.iter().filter(|task| task.pid > 0) {
+            let of_task = map.filter(|entry| entry.key("pid").as_i64() == Ok(i64::from(task.pid)));
+            let [entry] = of_task.as_slice() else {
+                bail!("{} values for {} ({})", of_task.len(), task.comm, task.pid);
+            };
+            ensure!(entry.key("comm").as_str()? == task.comm);
+            ensure!(entry.key("address").as_u64()? == task.task_kva);
+            ensure!(entry.get("llc").as_u64()? == 0, "there is one LLC");
+        }
     }
     Ok(())
 }

@@ -146,8 +146,12 @@ fn stable_type_name(map_type: u32) -> Option<&'static str> {
         9 => "lru_hash",
         10 => "lru_percpu_hash",
         12 => "array_of_maps",
+        24 => "sk_storage",
         26 => "struct_ops",
         27 => "ringbuf",
+        28 => "inode_storage",
+        29 => "task_storage",
+        32 => "cgrp_storage",
         33 => "arena",
         _ => return None,
     })

@@ -5,3 +5,4 @@
 pub mod hash;
 pub mod maps;
 pub mod progs;
+pub mod storage;

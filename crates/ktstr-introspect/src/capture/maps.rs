@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use super::storage::Owner;
 use super::{CaptureOptions, part};
 use crate::bpf::hash::MAX_BUCKETS;
 use crate::bpf::maps::BpfMap;
@@ -51,8 +52,8 @@ pub(super) fn capture<M: GuestMemory + ?Sized>(
     }
 }
 
-struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
-    view: &'v KernelView<'a, M>,
+pub(super) struct MapReader<'v, 'a, M: GuestMemory + ?Sized> {
+    pub(super) view: &'v KernelView<'a, M>,
     options: &'v CaptureOptions,
     cpus: u32,
     /// Types by the address of their `struct btf`: the maps of one object share it.
@@ -81,7 +82,13 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
             "struct_ops" => self.struct_ops(map, &mut dump),
             "ringbuf" => self.ringbuf(map, &mut dump),
             "arena" => self.arena(map, &mut dump),
-            _ => Ok(()),
+            kind => match Owner::of(kind) {
+                Some(owner) => self.storage(map, owner, &types, &mut dump),
+                None => {
+                    dump.error = Some(format!("maps of the type {kind} are not read"));
+                    Ok(())
+                }
+            },
         };
         if let Err(error) = result {
             dump.error = Some(error.to_string());
@@ -106,7 +113,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         types.map(Some)
     }
 
-    fn value(&self, map: &BpfMap, types: &Types, bytes: &[u8]) -> RenderedValue {
+    pub(super) fn value(&self, map: &BpfMap, types: &Types, bytes: &[u8]) -> RenderedValue {
         self.typed(types, map.btf_value_type_id, bytes)
     }
 
@@ -129,12 +136,12 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     }
 
     /// Reads within the budgets of the map and of the capture.
-    fn read(&self, kva: u64, len: u64) -> Result<Vec<u8>, KernelError> {
+    pub(super) fn read(&self, kva: u64, len: u64) -> Result<Vec<u8>, KernelError> {
         self.charge(kva, len)?;
         self.view.read_bytes(kva, len, self.options.max_map_bytes)
     }
 
-    fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
+    pub(super) fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
         // A read of nothing costs something too, or a hostile map could have endless such entries.
         let cost = len.max(8);
         let max = self.bytes_left.get();
@@ -158,7 +165,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     }
 
     /// Entries that fit the caps when each takes `bytes`.
-    fn room(&self, count: u64, bytes: u64) -> u64 {
+    pub(super) fn room(&self, count: u64, bytes: u64) -> u64 {
         let by_bytes = self.options.max_map_bytes / bytes.max(1);
         count
             .min(by_bytes.max(1))
@@ -312,4 +319,4 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     }
 }
 
-type Types = Result<Option<Btf>, KernelError>;
+pub(super) type Types = Result<Option<Btf>, KernelError>;

@@ -4,6 +4,7 @@
 //! leaves its reason in the report.
 
 mod maps;
+mod storage;
 
 use std::fmt::Display;
 

@@ -1,0 +1,141 @@
+//! Storage maps in a capture: the value of each owner, with the owner as people know it for a key.
+
+use super::maps::{MapReader, Types};
+use crate::bpf::hash::MAX_BUCKETS;
+use crate::bpf::maps::BpfMap;
+use crate::kernel::KernelError;
+use crate::memory::GuestMemory;
+use crate::render::hex;
+use crate::report::{FailureDumpEntry, FailureDumpMap, RenderedMember, RenderedValue};
+
+/// The kind of object that a storage map hangs its values on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A thread.
+    Task,
+    /// A cgroup.
+    Cgroup,
+    /// A file's inode.
+    Inode,
+    /// A socket.
+    Socket,
+}
+
+impl Owner {
+    /// By the name of a map's type.
+    pub(super) fn of(type_name: &str) -> Option<Self> {
+        Some(match type_name {
+            "task_storage" => Self::Task,
+            "cgrp_storage" => Self::Cgroup,
+            "inode_storage" => Self::Inode,
+            "sk_storage" => Self::Socket,
+            _ => return None,
+        })
+    }
+}
+
+impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
+    pub(super) fn storage(
+        &self,
+        map: &BpfMap,
+        owner: Owner,
+        types: &Types,
+        dump: &mut FailureDumpMap,
+    ) -> Result<(), KernelError> {
+        // `max_entries` is 0: there are as many as there are owners.
+        let room = self.room(u64::MAX, u64::from(map.value_size));
+        self.charge(map.kva, 8 * MAX_BUCKETS.min(room))?;
+        let found = self.view.bpf_storage_entries(map, room as usize)?;
+        dump.truncated = found.truncated;
+        for entry in found.entries {
+            let (key, bytes) = self.key_of(owner, entry.owner);
+            let value = self.read(entry.value, u64::from(map.value_size));
+            dump.entries.push(FailureDumpEntry {
+                key: Some(key),
+                key_hex: hex(&bytes),
+                value: value.ok().map(|value| self.value(map, types, &value)),
+            });
+        }
+        Ok(())
+    }
+
+    /// The owner at `at` as a key: what names it, and the bytes of the first of that.
+    fn key_of(&self, owner: Owner, at: u64) -> (RenderedValue, Vec<u8>) {
+        let named = match owner {
+            Owner::Task => self.task(at),
+            Owner::Cgroup => self.cgroup(at),
+            Owner::Inode => self.inode(at),
+            Owner::Socket => Ok(("sock", Vec::new(), at.to_le_bytes().to_vec())),
+        };
+        let Ok((type_name, mut members, bytes)) = named else {
+            let reason = format!("the owner at {at:#x} could not be read");
+            return (
+                RenderedValue::Unsupported { reason },
+                at.to_le_bytes().to_vec(),
+            );
+        };
+        let address = RenderedValue::Ptr {
+            value: at,
+            deref: None,
+            target_type: Some(type_name.to_owned()),
+        };
+        members.push(member("address", address));
+        let key = RenderedValue::Struct {
+            type_name: Some(type_name.to_owned()),
+            members,
+        };
+        (key, bytes)
+    }
+
+    fn task(&self, at: u64) -> Result<Named, KernelError> {
+        let field = |name| self.view.member("task_struct", name);
+        let pid = self.view.read_member(at, &field("pid")?)? as i32;
+        let comm = field("comm")?;
+        let comm = self
+            .view
+            .read_string(at.wrapping_add(comm.offset()), comm.size)?;
+        let pid_value = RenderedValue::Int {
+            bits: 32,
+            value: pid.into(),
+        };
+        let members = vec![member("pid", pid_value), member("comm", text(comm))];
+        Ok(("task_struct", members, pid.to_le_bytes().to_vec()))
+    }
+
+    fn cgroup(&self, at: u64) -> Result<Named, KernelError> {
+        let node = self
+            .view
+            .read_member(at, &self.view.member("cgroup", "kn")?)?;
+        let (id, path) = self.view.cgroup_at(node)?;
+        let members = vec![member("id", number(id)), member("path", text(path))];
+        Ok(("cgroup", members, id.to_le_bytes().to_vec()))
+    }
+
+    fn inode(&self, at: u64) -> Result<Named, KernelError> {
+        let number_of = self.view.member("inode", "i_ino")?;
+        let ino = self.view.read_member(at, &number_of)?;
+        let members = vec![member("i_ino", number(ino))];
+        Ok(("inode", members, ino.to_le_bytes().to_vec()))
+    }
+}
+
+/// C type, members, bytes of the key.
+type Named = (&'static str, Vec<RenderedMember>, Vec<u8>);
+
+fn member(name: &str, value: RenderedValue) -> RenderedMember {
+    RenderedMember {
+        name: name.to_owned(),
+        value,
+    }
+}
+
+fn number(value: u64) -> RenderedValue {
+    RenderedValue::Uint { bits: 64, value }
+}
+
+fn text(text: String) -> RenderedValue {
+    RenderedValue::Bytes {
+        hex: hex(text.as_bytes()),
+        text: Some(text),
+    }
+}
