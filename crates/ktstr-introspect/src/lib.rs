@@ -13,6 +13,7 @@ pub mod btf;
 pub mod capture;
 mod cgroups;
 mod cpus;
+mod dsq;
 pub mod kernel;
 pub mod memory;
 pub mod paging;

@@ -1,19 +1,14 @@
-//! The sched_ext core: who is attached, in what state, its queues and counters (kernel/sched/ext.c).
+//! The sched_ext core: who is attached, in what state, its counters (kernel/sched/ext.c). Its queues are in `dsq.rs`.
 //!
 //! The core moved a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`,
 //! `scx_exit_kind`); from 6.16 on in a `struct scx_sched` behind `scx_root`, into which more of the
 //! globals moved with every release. Each value is looked for in both places.
 
 use crate::bpf::maps::BpfMap;
-use crate::btf::{Kind, Member};
+use crate::btf::Kind;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
-use crate::report::{DsqState, RqScxState, ScxEventCounters, ScxSchedState};
-
-/// User dispatch queues listed at most.
-const MAX_DSQS: usize = 1024;
-/// Buckets of the queue table looked at, at most.
-const MAX_BUCKETS: u64 = 1 << 14;
+use crate::report::{ScxEventCounters, ScxSchedState};
 
 /// The attached scheduler as found among the maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -290,88 +285,6 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             }
         }
         Ok(counters)
-    }
-
-    /// Dispatch queues: the local one of each CPU in `rqs`, then the scheduler's own, and why the
-    /// list is incomplete if it is.
-    pub fn dsq_states(
-        &self,
-        rqs: &[RqScxState],
-    ) -> Result<(Vec<DsqState>, Option<String>), KernelError> {
-        let fields = DsqFields::new(self)?;
-        let base = self.symbol("runqueues")?;
-        let local = self.member("rq", "scx.local_dsq")?;
-        let mut states = Vec::new();
-        for rq in rqs {
-            let kva = self.per_cpu(base, rq.cpu)?.wrapping_add(local.offset());
-            states.push(fields.read(self, kva, format!("local cpu {}", rq.cpu))?);
-        }
-        let trouble = self.user_dsqs(&fields, &mut states);
-        Ok((states, trouble.err().map(|error| error.to_string())))
-    }
-
-    /// Walks the rhashtable of the scheduler's queues (include/linux/rhashtable.h).
-    fn user_dsqs(&self, fields: &DsqFields, states: &mut Vec<DsqState>) -> Result<(), KernelError> {
-        let table = match self.scx_root() {
-            Some(sched) => sched.wrapping_add(self.member("scx_sched", "dsq_hash")?.offset()),
-            None => match self.symbol("dsq_hash") {
-                Ok(table) => table,
-                Err(_) => return Ok(()),
-            },
-        };
-        let tbl = self.read_member(table, &self.member("rhashtable", "tbl")?)?;
-        if tbl == 0 {
-            return Ok(());
-        }
-        let size = self.read_member(tbl, &self.member("bucket_table", "size")?)?;
-        let buckets = self.member("bucket_table", "buckets")?.offset();
-        let node = self.member("scx_dispatch_q", "hash_node")?.offset();
-        let mut queues = Vec::new();
-        for index in 0..size.min(MAX_BUCKETS) {
-            // Bit 0 of a bucket's head is its lock.
-            let head = self.read_u64(tbl.wrapping_add(buckets + 8 * index))? & !1;
-            let room = MAX_DSQS.saturating_sub(queues.len());
-            self.walk_nulls("dispatch queue bucket", head, room, |at| {
-                queues.push(at.wrapping_sub(node));
-            })?;
-        }
-        for kva in queues {
-            states.push(fields.read(self, kva, "user".to_owned())?);
-        }
-        Ok(())
-    }
-}
-
-struct DsqFields {
-    id: Member,
-    nr: Member,
-    seq: Option<Member>,
-}
-
-impl DsqFields {
-    fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
-        Ok(Self {
-            id: view.member("scx_dispatch_q", "id")?,
-            nr: view.member("scx_dispatch_q", "nr")?,
-            seq: view.member("scx_dispatch_q", "seq").ok(),
-        })
-    }
-
-    fn read<M: GuestMemory + ?Sized>(
-        &self,
-        view: &KernelView<'_, M>,
-        kva: u64,
-        origin: String,
-    ) -> Result<DsqState, KernelError> {
-        Ok(DsqState {
-            id: view.read_member(kva, &self.id)?,
-            nr: view.read_member(kva, &self.nr)? as u32,
-            seq: match &self.seq {
-                Some(seq) => view.read_member(kva, seq)?,
-                None => 0,
-            },
-            origin,
-        })
     }
 }
 

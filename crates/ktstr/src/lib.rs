@@ -160,7 +160,7 @@ pub mod prelude {
         ArenaSnapshot, DsqState, EventCounterSample, FailureDumpArrayEntry, FailureDumpEntry,
         FailureDumpFdArray, FailureDumpMap, FailureDumpPercpuEntry, FailureDumpPercpuHashEntry,
         FailureDumpReport, FailureDumpRingbuf, FailureDumpStackTrace, PerCpuTimeStats,
-        PerNodeNumaStats, ProgRuntimeStats, RenderedMember, RenderedValue, RqScxState,
+        PerNodeNumaStats, ProgRuntimeStats, QueuedTask, RenderedMember, RenderedValue, RqScxState,
         SCHEMA_SINGLE, ScxSchedState, TaskEnrichment,
     };
     pub use crate::snapshot::{

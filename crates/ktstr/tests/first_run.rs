@@ -82,6 +82,7 @@ fn two_steps_seen_from_outside(vm: &VmResult) -> Result<()> {
     captures_are_stamped_with_their_phase(vm)?;
     variables_of_the_scheduler_grow(vm)?;
     every_task_has_its_storage(vm)?;
+    queues_hold_the_tasks_that_they_count(vm)?;
     guest_time_stands_still_in_a_capture(vm)?;
     steps_last_as_long_as_declared(vm)?;
     for (k, name) in STEPS.iter().enumerate() {
@@ -161,6 +162,43 @@ fn every_task_has_its_storage(vm: &VmResult) -> Result<()> {
             ensure!(entry.get("llc").as_u64()? == 0, "there is one LLC");
         }
     }
+    Ok(())
+}
+
+/// What waits in the dispatch queues, by name and in order: as many tasks as each queue counts, each one runnable, and in the
+/// scheduler's own queue, which is ordered by vtime, none before one of less.
+fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
+    let mut waited = 0;
+    for sample in vm.periodic_series().iter_samples() {
+        let queues = sample.snapshot.dsq_states();
+        for origin in ["local cpu 0", "local cpu 1", "global node 0", "user"] {
+            ensure!(
+                queues.iter().any(|queue| queue.origin == origin),
+                "no queue {origin} in {queues:?}"
+            );
+        }
+        for queue in queues {
+            ensure!(queue.tasks_unavailable.is_none(), "{queue:?}");
+            // A capture may come between a list and its count.
+            let (listed, counted) = (queue.tasks.len(), queue.nr as usize);
+            ensure!(listed.abs_diff(counted) <= 1, "{queue:?}");
+            waited += listed;
+            for task in &queue.tasks {
+                let known = sample.snapshot.task_enrichment_by_pid(task.pid);
+                ensure!(
+                    known.is_some_and(|known| known.comm == task.comm && known.state == 0),
+                    "{task:?} waits in {}, and the task list has {known:?}",
+                    queue.origin
+                );
+            }
+            if queue.origin == "user" {
+                let later = |pair: &[QueuedTask]| pair[1].vtime.wrapping_sub(pair[0].vtime);
+                let ordered = queue.tasks.windows(2).all(|pair| later(pair) < 1 << 63);
+                ensure!(ordered, "{queue:?}");
+            }
+        }
+    }
+    ensure!(waited > 0, "six workers on two CPUs, and nobody waited");
     Ok(())
 }
 

@@ -15,7 +15,8 @@ pub use map::{
 pub use runqueue::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxExit, WaitingTask, WaitsIn};
 pub use system::{
     CgroupPsi, CpuStat, DsqState, EventCounterSample, PerCpuTimeStats, PerNodeNumaStats,
-    ProgRuntimeStats, PsiLine, RqScxState, ScxEventCounters, ScxSchedState, TaskEnrichment,
+    ProgRuntimeStats, PsiLine, QueuedTask, RqScxState, ScxEventCounters, ScxSchedState,
+    TaskEnrichment,
 };
 pub use value::{RenderedMember, RenderedValue};
 

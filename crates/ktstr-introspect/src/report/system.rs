@@ -249,8 +249,26 @@ pub struct DsqState {
     pub nr: u32,
     /// Sequence number, where the kernel has one.
     pub seq: u64,
-    /// Where it was found: `local cpu 3`, `global node 0`, `user`.
+    /// Where it was found: `local cpu 3`, `bypass cpu 3`, `reject cpu 3`, `global node 0`, `user`.
     pub origin: String,
+    /// The tasks in it, the next one to be dispatched first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<QueuedTask>,
+    /// Why some of them are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks_unavailable: Option<String>,
+}
+
+/// A task that waits in a dispatch queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueuedTask {
+    /// Thread id.
+    pub pid: i32,
+    /// Name, at most 15 bytes.
+    pub comm: String,
+    /// `p->scx.dsq_vtime`: its place in a queue that is ordered by vtime.
+    pub vtime: u64,
 }
 
 /// State of the sched_ext core (kernel/sched/ext.c).
