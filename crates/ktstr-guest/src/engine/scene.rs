@@ -283,14 +283,14 @@ impl Scene {
                 count: work
                     .worker_count(cpus, ctx.workers_per_cgroup)
                     .with_context(at)?,
-                affinity: work.affinity.resolve(cpuset, ctx.topo).with_context(at)?,
+                affinity: work.resolve_affinity(cpuset, ctx.topo).with_context(at)?,
                 work: work.clone(),
             });
         }
         let mut handle = WorkloadHandle::spawn_groups(&groups, seed, &phase)
             .with_context(|| format!("workers of cgroup {name:?}"))?;
         handle.set_apart(spawns);
-        let mut pids = handle.worker_pids();
+        let mut pids = handle.process_ids();
         if measures_pages {
             handle.measure_pages();
         }

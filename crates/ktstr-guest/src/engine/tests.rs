@@ -197,9 +197,9 @@ fn what_fails_inside_a_step_is_a_failed_result() {
             vec![
                 CgroupDef::named("a")
                     .work_type(WorkType::SmtSiblingSpin)
-                    .workers(2),
+                    .workers(3),
             ],
-            "SmtSiblingSpin is not available yet",
+            "SmtSiblingSpin: 3 workers cannot be divided into groups of 2",
         ),
     ];
     for (ops, defs, expected) in cases {

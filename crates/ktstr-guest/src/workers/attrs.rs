@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use ktstr_scenario::topology::cpuset_string;
-use ktstr_scenario::workload::SchedPolicy;
+use ktstr_scenario::workload::{SchedClass, SchedPolicy};
 
 use super::sys::{self, MASK_WORDS, Mask};
 
 /// `SCHED_EXT` of include/uapi/linux/sched.h.
 const SCHED_EXT: i32 = 7;
+/// The same file: the nice value stays.
+const SCHED_FLAG_KEEP_PARAMS: u64 = 0x10;
 
 /// Nice value and policy.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +63,8 @@ pub(super) fn apply_affinity(pid: i32, cpus: &BTreeSet<usize>) -> Result<(), Str
 
 /// `struct sched_attr` of include/uapi/linux/sched/types.h, first version.
 #[repr(C)]
-#[derive(Default)]
-struct SchedAttr {
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SchedAttr {
     size: u32,
     policy: u32,
     flags: u64,
@@ -71,6 +73,87 @@ struct SchedAttr {
     runtime: u64,
     deadline: u64,
     period: u64,
+}
+
+impl SchedAttr {
+    fn of(policy: i32) -> Self {
+        Self {
+            size: size_of::<Self>() as u32,
+            policy: policy as u32,
+            ..Self::default()
+        }
+    }
+
+    /// `SCHED_FIFO` of this priority.
+    pub fn fifo(priority: u32) -> Self {
+        Self {
+            priority,
+            ..Self::of(libc::SCHED_FIFO)
+        }
+    }
+
+    /// `SCHED_DEADLINE` with these times in nanoseconds.
+    fn deadline(runtime: u64, deadline: u64, period: u64) -> Self {
+        Self {
+            runtime,
+            deadline,
+            period,
+            ..Self::of(libc::SCHED_DEADLINE)
+        }
+    }
+
+    /// What a worker of this class gets: `SCHED_FIFO` has priority 50, `SCHED_DEADLINE` 2 ms of
+    /// each 10 ms.
+    pub fn of_class(class: SchedClass) -> Self {
+        let keeping_nice = |policy| Self {
+            flags: SCHED_FLAG_KEEP_PARAMS,
+            ..Self::of(policy)
+        };
+        match class {
+            SchedClass::Cfs => keeping_nice(libc::SCHED_OTHER),
+            SchedClass::Batch => keeping_nice(libc::SCHED_BATCH),
+            SchedClass::Idle => keeping_nice(libc::SCHED_IDLE),
+            SchedClass::Rt => Self::fifo(50),
+            SchedClass::Deadline => Self::deadline(2_000_000, 10_000_000, 10_000_000),
+            SchedClass::Ext => keeping_nice(SCHED_EXT),
+        }
+    }
+
+    /// As the kernel numbers policies.
+    pub fn policy(&self) -> i32 {
+        self.policy as i32
+    }
+
+    /// Whether it is above all schedulers of fair and sched_ext tasks.
+    pub fn is_realtime(&self) -> bool {
+        matches!(
+            self.policy(),
+            libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE
+        )
+    }
+}
+
+/// The name of a policy as sched(7) has it.
+pub(super) fn policy_name(policy: i32) -> &'static str {
+    match policy {
+        libc::SCHED_OTHER => "SCHED_OTHER",
+        libc::SCHED_BATCH => "SCHED_BATCH",
+        libc::SCHED_IDLE => "SCHED_IDLE",
+        libc::SCHED_FIFO => "SCHED_FIFO",
+        libc::SCHED_RR => "SCHED_RR",
+        libc::SCHED_DEADLINE => "SCHED_DEADLINE",
+        SCHED_EXT => "SCHED_EXT",
+        _ => "an unknown policy",
+    }
+}
+
+/// Sets the policy of a thread (0 = caller); `Err` is the errno. Safe in a forked child.
+pub(super) fn set(tid: i32, attr: &SchedAttr) -> Result<(), i32> {
+    // SAFETY: `attr` is a valid sched_attr of the size it names; flags are 0.
+    if unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const *attr, 0) } < 0 {
+        return Err(sys::errno());
+    }
+    Ok(())
 }
 
 /// Sets nice value and policy of a process; the error is a sentence.
@@ -84,44 +167,29 @@ pub(super) fn apply_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
             ));
         }
     }
-    let mut attr = SchedAttr {
-        size: size_of::<SchedAttr>() as u32,
-        nice: wanted.nice.unwrap_or(0),
-        ..SchedAttr::default()
-    };
     let ns = |d: std::time::Duration| d.as_nanos() as u64;
-    let policy = match wanted.policy {
+    let mut attr = match wanted.policy {
         SchedPolicy::Normal => return Ok(()),
-        SchedPolicy::Batch => libc::SCHED_BATCH,
-        SchedPolicy::Idle => libc::SCHED_IDLE,
-        SchedPolicy::Fifo(priority) => {
-            attr.priority = priority;
-            libc::SCHED_FIFO
-        }
-        SchedPolicy::RoundRobin(priority) => {
-            attr.priority = priority;
-            libc::SCHED_RR
-        }
+        SchedPolicy::Batch => SchedAttr::of(libc::SCHED_BATCH),
+        SchedPolicy::Idle => SchedAttr::of(libc::SCHED_IDLE),
+        SchedPolicy::Fifo(priority) => SchedAttr::fifo(priority),
+        SchedPolicy::RoundRobin(priority) => SchedAttr {
+            priority,
+            ..SchedAttr::of(libc::SCHED_RR)
+        },
         SchedPolicy::Deadline {
             runtime,
             deadline,
             period,
-        } => {
-            attr.runtime = ns(runtime);
-            attr.deadline = ns(deadline);
-            attr.period = ns(period);
-            libc::SCHED_DEADLINE
-        }
-        SchedPolicy::Ext => SCHED_EXT,
+        } => SchedAttr::deadline(ns(runtime), ns(deadline), ns(period)),
+        SchedPolicy::Ext => SchedAttr::of(SCHED_EXT),
     };
-    attr.policy = policy as u32;
-    // SAFETY: `attr` is a valid sched_attr of the size it names; flags are 0.
-    if unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) } < 0 {
-        return Err(format!(
+    attr.nice = wanted.nice.unwrap_or(0);
+    set(pid, &attr).map_err(|errno| {
+        format!(
             "cannot set policy {:?} of worker {pid}: {}",
             wanted.policy,
-            os_error(sys::errno())
-        ));
-    }
-    Ok(())
+            os_error(errno)
+        )
+    })
 }

@@ -1,50 +1,90 @@
-//! Forking one worker, and what the child does before and after its body. Everything the child
-//! runs is free of allocation, locks and panics: the parent may have had threads at the fork.
+//! Forking workers, and what each does before and after its body. Everything that runs between the
+//! fork and the body is free of allocation, locks and panics: the parent may have had threads at the
+//! fork.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use ktstr_scenario::workload::WorkSpec;
+
 use super::WorkerError;
-use super::ctx::{STOP, Tie, WorkerCtx};
-use super::kinds::Body;
+use super::ctx::{STOP, Tie, WorkerCtx, give_up};
+use super::kinds::{self, Body};
+use super::mem;
 use super::rng::Rng;
 use super::shared::{Control, PhasePage, Telemetry};
 use super::sys;
+use super::unable::Unable;
 
-/// Exit code of a worker whose set-up failed.
+/// Exit code of a process of workers whose set-up failed.
 pub(super) const SETUP_FAILED: i32 = 71;
-/// Exit code of a worker whose body panicked.
+/// Exit code of a process of workers of which one's body panicked.
 pub(super) const PANICKED: i32 = 101;
 
-/// What a child needs, all of it made before the fork.
-pub(super) struct ChildPlan<'a> {
+/// What one worker needs, all of it made before the fork.
+pub(super) struct Plan<'a> {
+    pub work: &'a WorkSpec,
     pub body: Body,
     pub tie: Tie,
+    /// Its place in its group.
     pub member: usize,
-    /// As which of 32 it waits at the gate.
-    pub gate_bit: u32,
+    /// The place of its group's first member among all workers of the handle.
+    pub base: usize,
     pub rng: Rng,
     pub comm: Option<[u8; 16]>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    /// Pipe ends of the whole group; the child keeps its own two.
-    pub group_fds: &'a [i32],
+    pub mem: Option<mem::Policy>,
+    pub park_after: u64,
+    pub tells_first: bool,
+    /// Where a custom function's report goes; -1 is nowhere.
+    pub report_fd: i32,
     pub tele: &'a Telemetry,
     pub control: &'a Control,
     pub phase: &'a PhasePage,
 }
 
-/// Forks; the parent gets the child's pid and a pidfd. The child waits at the gate.
-pub(super) fn fork(plan: &ChildPlan<'_>) -> Result<(i32, OwnedFd), WorkerError> {
+/// Forks one worker, which waits at the gate. It keeps its own two of the pipe ends of its group.
+pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd), WorkerError> {
+    fork_with(|parent| {
+        let close_others = || {
+            for fd in group_fds {
+                let own = match plan.tie {
+                    Tie::Pipe { wait, wake } => *fd == wait || *fd == wake,
+                    _ => false,
+                };
+                if !own {
+                    // SAFETY: an end of a pipe that only this copy of it is closed of.
+                    unsafe { libc::close(*fd) };
+                }
+            }
+        };
+        let ready = set_up_process(parent, None).and_then(|()| {
+            close_others();
+            set_up_thread(plan)?;
+            // Once more: a change of user clears it.
+            die_with(parent)
+        });
+        if let Err(errno) = ready {
+            plan.tele.setup_errno.store(errno, Relaxed);
+            exit(SETUP_FAILED);
+        }
+        work(plan);
+        exit(0)
+    })
+}
+
+/// Forks; the parent gets the child's pid and a pidfd.
+pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd), WorkerError> {
     let parent = std::process::id() as i32;
     // A stop signal may come before the child has had its first moment on a CPU: it has to wait
-    // until the handler is there, or it would kill. SIGUSR1 is unblocked in `set_up`.
+    // until the handler is there, or it would kill. SIGUSR1 is unblocked in the set-up.
     let pid = {
         let _blocked = BlockStop::new();
-        // SAFETY: the child runs `child` only, which is async-signal-safe, and never returns.
+        // SAFETY: the child runs `child` only, which is async-signal-safe up to the body of its
+        // work, and never returns from here.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            child(plan, parent);
+            let _guard = ExitOnUnwind;
+            exit(child(parent));
         }
         pid
     };
@@ -64,6 +104,22 @@ pub(super) fn fork(plan: &ChildPlan<'_>) -> Result<(i32, OwnedFd), WorkerError> 
     }
     // SAFETY: a fresh fd that nobody else owns.
     Ok((pid, unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+}
+
+/// A file in memory for a report.
+pub(super) fn report_file() -> Result<OwnedFd, WorkerError> {
+    // SAFETY: a NUL-terminated name.
+    let fd = unsafe { libc::memfd_create(c"ktstr-report".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(WorkerError::sys("make a file for the report of a worker"));
+    }
+    // SAFETY: a fresh fd that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor's number, -1 for none.
+pub(super) fn raw(fd: Option<&OwnedFd>) -> i32 {
+    fd.map_or(-1, AsRawFd::as_raw_fd)
 }
 
 /// Keeps the stop signal from the calling thread while it lives.
@@ -90,48 +146,66 @@ impl Drop for BlockStop {
     }
 }
 
-/// Ends the child if its body should ever unwind into the parent's frames.
-struct ExitOnUnwind;
+/// Ends the process if a body should ever unwind into the parent's frames.
+pub(super) struct ExitOnUnwind;
 
 impl Drop for ExitOnUnwind {
     fn drop(&mut self) {
-        // SAFETY: ends the child, never returns.
-        unsafe { libc::_exit(PANICKED) };
+        exit(PANICKED);
     }
+}
+
+/// Ends the process without running anything of the parent's.
+pub(super) fn exit(code: i32) -> ! {
+    // SAFETY: ends the child, never returns.
+    unsafe { libc::_exit(code) }
 }
 
 extern "C" fn on_stop(_: libc::c_int) {
     STOP.store(true, Relaxed);
 }
 
-fn child(plan: &ChildPlan<'_>, parent: i32) -> ! {
-    let guard = ExitOnUnwind;
-    if let Err(errno) = set_up(plan, parent) {
-        plan.tele.setup_errno.store(errno, Relaxed);
-        // SAFETY: ends the child, never returns.
-        unsafe { libc::_exit(SETUP_FAILED) };
-    }
+/// Waits at the gate, works, and writes the last numbers.
+pub(super) fn work(plan: &Plan<'_>) {
+    let gate_bit = 1 << ((plan.base.wrapping_add(plan.member)) % 32);
     while plan.control.gate.load(Acquire) == 0 && !STOP.load(Relaxed) {
-        sys::futex_wait_as(&plan.control.gate, 0, plan.gate_bit);
+        sys::futex_wait_as(&plan.control.gate, 0, gate_bit);
     }
-    if plan.control.gate.load(Acquire) != 0 {
-        let mut ctx = WorkerCtx::begin(plan.tele, plan.control, plan.phase, plan.rng);
-        ctx.knobs = plan.body.knobs;
-        ctx.tie = plan.tie;
-        ctx.member = plan.member;
-        ctx.group = plan.body.group;
-        (plan.body.run)(&mut ctx);
-        ctx.finish();
+    if plan.control.gate.load(Acquire) == 0 {
+        return;
     }
-    std::mem::forget(guard);
-    // SAFETY: ends the child, never returns.
-    unsafe { libc::_exit(0) }
+    // Now it is in its cgroup, whose nodes the kernel holds the policy against.
+    if let Some(Err(errno)) = plan.mem.map(|policy| policy.apply()) {
+        give_up(plan.tele, Unable::MemPolicy, errno);
+        return;
+    }
+    let mut ctx = WorkerCtx::begin(
+        plan.tele,
+        plan.control,
+        plan.phase,
+        &plan.work.work_type,
+        plan.rng,
+    );
+    ctx.knobs = plan.body.knobs;
+    ctx.tie = plan.tie;
+    ctx.member = plan.member;
+    ctx.base = plan.base;
+    ctx.group = plan.body.group;
+    ctx.park_after = plan.park_after;
+    ctx.tells_first = plan.tells_first;
+    ctx.report_fd = plan.report_fd;
+    (plan.body.run)(&mut ctx);
+    ctx.finish();
 }
 
-fn set_up(plan: &ChildPlan<'_>, parent: i32) -> Result<(), i32> {
-    let check = |rc: i32| if rc < 0 { Err(sys::errno()) } else { Ok(()) };
-    // SAFETY: system calls on integers and on structures made right here; the handler only
-    // stores to an atomic.
+fn check(rc: i32) -> Result<(), i32> {
+    if rc < 0 { Err(sys::errno()) } else { Ok(()) }
+}
+
+/// What a process of workers is set up with: a group of its own, signals, a name.
+pub(super) fn set_up_process(parent: i32, comm: Option<&[u8; 16]>) -> Result<(), i32> {
+    // SAFETY: system calls on integers and on structures made right here; the handlers only
+    // change atomics.
     unsafe {
         libc::setpgid(0, 0);
         STOP.store(false, Relaxed);
@@ -141,6 +215,13 @@ fn set_up(plan: &ChildPlan<'_>, parent: i32) -> Result<(), i32> {
         action.sa_sigaction = handler as libc::sighandler_t;
         check(libc::sigaction(
             libc::SIGUSR1,
+            &action,
+            std::ptr::null_mut(),
+        ))?;
+        let handler: extern "C" fn(libc::c_int) = kinds::on_signal;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        check(libc::sigaction(
+            libc::SIGUSR2,
             &action,
             std::ptr::null_mut(),
         ))?;
@@ -161,25 +242,24 @@ fn set_up(plan: &ChildPlan<'_>, parent: i32) -> Result<(), i32> {
             &none,
             std::ptr::null_mut(),
         ))?;
-        for fd in plan.group_fds {
-            let own = match plan.tie {
-                Tie::Pipe { wait, wake } => *fd == wait || *fd == wake,
-                _ => false,
-            };
-            if !own {
-                libc::close(*fd);
-            }
-        }
-        if let Some(comm) = &plan.comm {
-            check(libc::prctl(libc::PR_SET_NAME, comm.as_ptr(), 0, 0, 0))?;
-        }
-        if let Some(gid) = plan.gid {
-            check(libc::syscall(libc::SYS_setresgid, gid, gid, gid) as i32)?;
-        }
-        if let Some(uid) = plan.uid {
-            check(libc::syscall(libc::SYS_setresuid, uid, uid, uid) as i32)?;
-        }
-        // After the change of user, which clears it.
+    }
+    name(comm)?;
+    die_with(parent)
+}
+
+/// Names the calling thread.
+fn name(comm: Option<&[u8; 16]>) -> Result<(), i32> {
+    let Some(comm) = comm else {
+        return Ok(());
+    };
+    // SAFETY: sixteen readable bytes, the last of which is a NUL.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr(), 0, 0, 0) })
+}
+
+/// Has the kernel kill the process when its parent ends.
+fn die_with(parent: i32) -> Result<(), i32> {
+    // SAFETY: plain integers.
+    unsafe {
         check(libc::prctl(
             libc::PR_SET_PDEATHSIG,
             libc::SIGKILL as libc::c_ulong,
@@ -189,6 +269,22 @@ fn set_up(plan: &ChildPlan<'_>, parent: i32) -> Result<(), i32> {
         ))?;
         if libc::getppid() != parent {
             return Err(libc::ESRCH);
+        }
+    }
+    Ok(())
+}
+
+/// What a thread of work is set up with: a name, a group and a user. System calls of their own
+/// change the calling thread only.
+pub(super) fn set_up_thread(plan: &Plan<'_>) -> Result<(), i32> {
+    name(plan.comm.as_ref())?;
+    // SAFETY: plain integers.
+    unsafe {
+        if let Some(gid) = plan.work.gid {
+            check(libc::syscall(libc::SYS_setresgid, gid, gid, gid) as i32)?;
+        }
+        if let Some(uid) = plan.work.uid {
+            check(libc::syscall(libc::SYS_setresuid, uid, uid, uid) as i32)?;
         }
     }
     Ok(())

@@ -29,15 +29,42 @@ pub(super) enum End {
     WaitFailed(String),
 }
 
+/// A process of workers.
+pub(super) struct Target<'a> {
+    pub pid: i32,
+    pub pidfd: &'a OwnedFd,
+    /// The workers themselves where they are threads of it: each has to be interrupted.
+    pub threads: Vec<i32>,
+}
+
+impl Target<'_> {
+    fn send_stop(&self) {
+        // SAFETY: plain integers; our own child, not yet reaped, so the pid is still its own.
+        // Threads of it that have ended are no longer found under it.
+        unsafe {
+            if self.threads.is_empty() {
+                libc::kill(self.pid, libc::SIGUSR1);
+            }
+            for tid in &self.threads {
+                libc::syscall(libc::SYS_tgkill, self.pid, *tid, libc::SIGUSR1);
+            }
+        }
+    }
+
+    fn is_runnable(&self) -> bool {
+        is_runnable(self.pid) || self.threads.iter().any(|tid| is_runnable(*tid))
+    }
+}
+
 /// Stops the processes and waits for all; one answer each, in order.
-pub(super) fn stop_and_reap(workers: &[(i32, &OwnedFd)]) -> Vec<End> {
+pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; workers.len()];
     let began = Instant::now();
     let mut last_sent: Option<Instant> = None;
     loop {
-        for ((pid, _), end) in workers.iter().zip(ends.iter_mut()) {
+        for (worker, end) in workers.iter().zip(ends.iter_mut()) {
             if end.is_none() {
-                *end = try_reap(*pid);
+                *end = try_reap(worker.pid);
             }
         }
         let waiting: Vec<_> = workers
@@ -53,22 +80,19 @@ pub(super) fn stop_and_reap(workers: &[(i32, &OwnedFd)]) -> Vec<End> {
             break;
         };
         if last_sent.is_none_or(|at| at.elapsed() >= RESEND) {
-            for (pid, _) in &waiting {
-                // SAFETY: our own child, not yet reaped, so the pid is still its own.
-                unsafe { libc::kill(*pid, libc::SIGUSR1) };
-            }
+            waiting.iter().for_each(|worker| worker.send_stop());
             last_sent = Some(Instant::now());
         }
-        wait_any(waiting.iter().map(|(_, fd)| *fd), left.min(RESEND));
+        wait_any(waiting.iter().map(|worker| worker.pidfd), left.min(RESEND));
     }
     workers
         .iter()
         .zip(ends)
-        .map(|((pid, _), end)| match end {
+        .map(|(worker, end)| match end {
             Some(end) => end,
             None => {
-                let starved = is_runnable(*pid);
-                kill_and_reap(*pid);
+                let starved = worker.is_runnable();
+                kill_and_reap(worker.pid);
                 End::TimedOut {
                     starved_until_ns: starved.then(super::sys::now_ns),
                 }

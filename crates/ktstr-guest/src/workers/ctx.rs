@@ -6,17 +6,23 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
+use ktstr_assert::WorkerReport;
+use ktstr_scenario::workload::WorkType;
+
+use super::attrs::{self, SchedAttr};
 use super::pure;
 use super::rng::Rng;
 use super::shared::{
     Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Slice, Telemetry,
 };
 use super::sys::{self, MASK_WORDS, Mask, SchedStat};
+use super::unable::Unable;
 
 /// Work units between two checkpoints.
 pub const CHECKPOINT_UNITS: u64 = 1024;
 
-/// Set by the stop signal. Each worker is a process of its own, so this is its own copy.
+/// Set by the stop signal. Each process of workers has its own copy; workers that are threads of one
+/// leader are stopped together.
 pub(super) static STOP: AtomicBool = AtomicBool::new(false);
 
 /// How a worker is tied to the others of its group.
@@ -28,8 +34,10 @@ pub(super) enum Tie {
     Pipe { wait: i32, wake: i32 },
     /// A ring of futex words, by index into [`Control::words`].
     Futex { wait: usize, wake: usize },
-    /// Words that all members share, from this index on.
-    Shared { first: usize },
+    /// Words that all members share.
+    Shared,
+    /// The same, and an eventfd.
+    Event { fd: i32 },
 }
 
 /// Counts of the slice that is open.
@@ -50,14 +58,24 @@ struct Open {
 
 /// One worker, from inside.
 pub(super) struct WorkerCtx<'a> {
+    /// The work type, for bodies whose parameters are no numbers.
+    pub work_type: &'a WorkType,
     /// Parameters of the work type; what they mean is told in `kinds`.
-    pub knobs: [u64; 2],
+    pub knobs: [u64; 4],
     /// Tie to the group.
     pub tie: Tie,
     /// Index in the group; member 0 starts a ring.
     pub member: usize,
     /// Members of the group.
     pub group: usize,
+    /// Index of the group's first member among all workers of the handle.
+    pub base: usize,
+    /// After so many iterations the worker waits to be stopped; 0 is never.
+    pub park_after: u64,
+    /// Whether it tells when its first iteration is done.
+    pub tells_first: bool,
+    /// Where a custom function's report goes; -1 is nowhere.
+    pub report_fd: i32,
     /// CPUs allowed at the release.
     pub allowed: Mask,
     /// This worker's own random numbers.
@@ -81,15 +99,25 @@ impl<'a> WorkerCtx<'a> {
         tele: &'a Telemetry,
         control: &'a Control,
         phase_page: &'a PhasePage,
+        work_type: &'a WorkType,
         rng: Rng,
     ) -> Self {
+        let mut allowed: Mask = [0; MASK_WORDS];
+        for (word, from) in allowed.iter_mut().zip(&tele.allowed) {
+            *word = from.load(Relaxed);
+        }
         let released_ns = control.released_at_ns.load(Relaxed);
         let mut ctx = Self {
-            knobs: [0; 2],
+            work_type,
+            knobs: [0; 4],
             tie: Tie::None,
             member: 0,
             group: 1,
-            allowed: sys::affinity(0),
+            base: 0,
+            park_after: 0,
+            tells_first: false,
+            report_fd: -1,
+            allowed,
             rng,
             tele,
             control,
@@ -152,29 +180,99 @@ impl<'a> WorkerCtx<'a> {
     pub fn iteration(&mut self) {
         self.open.iterations = self.open.iterations.wrapping_add(1);
         self.total_iterations = self.total_iterations.wrapping_add(1);
+        if self.tells_first && self.total_iterations == 1 {
+            self.control.first_iterations.fetch_add(1, Relaxed);
+            sys::futex_wake(&self.control.first_iterations, i32::MAX);
+        }
+        if self.park_after > 0 && self.total_iterations >= self.park_after {
+            self.park();
+        }
+    }
+
+    /// Waits to be stopped. That is no gap: nothing is left to do.
+    pub fn park(&mut self) {
+        self.checkpoint();
+        while !self.stopped() {
+            // The gate never closes again, so only a signal ends this.
+            sys::futex_wait(&self.control.gate, 1);
+        }
+        self.last_ns = sys::now_ns();
     }
 
     /// Sleeps for `ns` and records how late the wake-up was. The time asked for is no gap.
     pub fn sleep(&mut self, ns: u64) {
+        if let Some(late) = self.nap(ns) {
+            self.sample(late);
+            self.checkpoint();
+        }
+    }
+
+    /// The same without a record: the answer is how late the wake-up was, in nanoseconds, or `None`
+    /// when told to stop.
+    pub fn nap(&mut self, ns: u64) -> Option<u64> {
         let from = sys::now_ns();
         let deadline = from.wrapping_add(ns);
         sys::sleep_until(deadline);
         if self.stopped() {
-            return;
+            return None;
         }
-        let late = sys::now_ns().saturating_sub(deadline);
         self.last_ns = self.last_ns.wrapping_add(ns);
-        self.sample(late);
-        self.checkpoint();
+        Some(sys::now_ns().saturating_sub(deadline))
     }
 
-    /// A word the group shares, with its stamp; `None` past its size.
+    /// A word the group shares, with its stamp; `None` past its size, or when the members have none
+    /// in common.
     pub fn word(&self, at: usize) -> Option<(&'a AtomicU32, &'a AtomicU64)> {
-        let Tie::Shared { first } = self.tie else {
+        if !matches!(self.tie, Tie::Shared | Tie::Event { .. }) || at >= self.group {
             return None;
-        };
-        let at = first.wrapping_add(at);
+        }
+        let at = self.base.wrapping_add(at);
         Some((self.control.words.get(at)?, self.control.stamps.get(at)?))
+    }
+
+    /// How many workers were started together.
+    pub fn workers(&self) -> u32 {
+        self.control.workers.load(Relaxed)
+    }
+
+    /// The thread id of a worker by its place among those that were started together; 0 when there
+    /// is none.
+    pub fn tid_of(&self, worker: usize) -> i32 {
+        let tid = self.control.tids.get(worker);
+        tid.map_or(0, |tid| tid.load(Relaxed))
+    }
+
+    /// Gives up: what the body needs is not there. The body returns after that.
+    pub fn unable(&self, why: Unable, errno: i32) {
+        give_up(self.tele, why, errno);
+    }
+
+    /// Leaves the report of a custom function to the parent; `Err` is the errno. This allocates.
+    pub fn hand_over(&self, report: &WorkerReport) -> Result<(), i32> {
+        let bytes = serde_json::to_vec(report).map_err(|_| libc::EINVAL)?;
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            // SAFETY: readable bytes of the length that is passed; a wrong descriptor is an error.
+            let put = unsafe { libc::write(self.report_fd, left.as_ptr().cast(), left.len()) };
+            match put {
+                n if n > 0 => left = left.get(n as usize..).unwrap_or(&[]),
+                _ if sys::errno() == libc::EINTR => {}
+                _ => return Err(sys::errno()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the worker another scheduling policy. A refusal is told in its report.
+    pub fn become_policy(&self, attr: &SchedAttr) {
+        self.tele.policy.store(attr.policy(), Relaxed);
+        match attrs::set(0, attr) {
+            Ok(()) => self
+                .tele
+                .realtime
+                .store(u32::from(attr.is_realtime()), Relaxed),
+            Err(errno) => self.tele.policy_errno.store(errno, Relaxed),
+        }
     }
 
     /// Says that this worker does no work of its own.
@@ -211,7 +309,7 @@ impl<'a> WorkerCtx<'a> {
     pub fn wake_next(&self) {
         let now = sys::now_ns();
         match self.tie {
-            Tie::None | Tie::Shared { .. } => {}
+            Tie::None | Tie::Shared | Tie::Event { .. } => {}
             Tie::Pipe { wake, .. } => {
                 // SAFETY: eight readable bytes; a pipe write this small is atomic.
                 unsafe { libc::write(wake, std::ptr::from_ref(&now).cast(), 8) };
@@ -232,7 +330,7 @@ impl<'a> WorkerCtx<'a> {
     /// to stop, or when the ring is broken.
     pub fn wait_turn(&mut self) -> bool {
         match self.tie {
-            Tie::None | Tie::Shared { .. } => false,
+            Tie::None | Tie::Shared | Tie::Event { .. } => false,
             Tie::Pipe { wait, .. } => {
                 let mut stamp = 0u64;
                 while !self.stopped() {
@@ -400,6 +498,14 @@ impl<'a> WorkerCtx<'a> {
     }
 }
 
+/// Leaves the reason for which a worker gives up, unless it has left one already.
+pub(super) fn give_up(tele: &Telemetry, why: Unable, errno: i32) {
+    if tele.unable.load(Relaxed) == 0 {
+        tele.unable_errno.store(errno, Relaxed);
+        tele.unable.store(why.code(), Relaxed);
+    }
+}
+
 /// The CPU that `cpu` reads and the phase in which it was read. A worker may be preempted between
 /// two reads for as long as the scheduler likes, across the start of a step that changes its
 /// cpuset: a CPU counts only when the phase was the same before and after it was read.
@@ -453,7 +559,7 @@ mod tests {
             Shared::<PhasePage>::new().expect("memory"),
         );
         control.released_at_ns.store(sys::now_ns(), Relaxed);
-        let mut ctx = WorkerCtx::begin(&tele, &control, &page, Rng::new(0, 0));
+        let mut ctx = WorkerCtx::begin(&tele, &control, &page, &WorkType::SpinWait, Rng::new(0, 0));
         ctx.count_units(10);
         page.phase.store(2, Relaxed);
         // A wake-up that the worker measures before its next checkpoint.

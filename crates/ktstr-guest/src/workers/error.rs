@@ -4,17 +4,6 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerError {
-    /// The work type is part of the language but has no body yet.
-    #[error("work type {name} is not available yet: use one of {built}")]
-    NotAvailable {
-        /// The name of the work type.
-        name: &'static str,
-        /// The names of those that have one.
-        built: String,
-    },
-    /// A feature of the language that is not built yet.
-    #[error("{0} is not available yet")]
-    Feature(&'static str),
     /// The configuration contradicts itself.
     #[error("{0}")]
     Invalid(String),

@@ -103,6 +103,52 @@ pub(super) fn touch(buffer: &mut [u8], stride: usize) -> u64 {
     count
 }
 
+/// The sum of the products of two rows of 64-bit numbers of the same length, which wraps around.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn dot(a: &[u8], b: &[u8]) -> u64 {
+    let count = a.len().min(b.len()) / 8;
+    if count == 0 {
+        return 0;
+    }
+    let mut sum = 0u64;
+    // SAFETY: reads `count` > 0 numbers of either row, all inside by the division above.
+    unsafe {
+        std::arch::asm!(
+            ".p2align 6",
+            "2:",
+            "mov {x}, qword ptr [{a}]",
+            "imul {x}, qword ptr [{b}]",
+            "add {sum}, {x}",
+            "add {a}, 8",
+            "add {b}, 8",
+            "dec {n}",
+            "jnz 2b",
+            x = out(reg) _,
+            a = inout(reg) a.as_ptr() => _,
+            b = inout(reg) b.as_ptr() => _,
+            n = inout(reg) count => _,
+            sum = inout(reg) sum,
+            options(nostack, readonly),
+        );
+    }
+    sum
+}
+
+/// As above, for other machines.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn dot(a: &[u8], b: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| {
+        bytes
+            .first_chunk()
+            .map_or(0, |word| u64::from_ne_bytes(*word))
+    };
+    a.chunks_exact(8)
+        .zip(b.chunks_exact(8))
+        .fold(0, |sum, (x, y)| {
+            sum.wrapping_add(word(x).wrapping_mul(word(y)))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +170,16 @@ mod tests {
             }
         }
         assert_eq!(touch(&mut [], 64), 0);
+    }
+
+    #[test]
+    fn rows_are_multiplied() {
+        let row =
+            |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|w| w.to_ne_bytes()).collect() };
+        assert_eq!(dot(&row(&[1, 2, 3]), &row(&[4, 5, 6])), 32);
+        assert_eq!(dot(&row(&[u64::MAX]), &row(&[2])), u64::MAX - 1);
+        assert_eq!(dot(&row(&[7, 7]), &row(&[1])), 7);
+        assert_eq!(dot(&[], &row(&[1])), 0);
     }
 
     #[test]

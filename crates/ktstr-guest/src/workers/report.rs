@@ -6,24 +6,33 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use ktstr_assert::{Migration, PhaseSlice, WorkerExitInfo, WorkerReport};
 
 use super::Worker;
-use super::child::{PANICKED, SETUP_FAILED};
+use super::attrs;
+use super::child::PANICKED;
 use super::collect::End;
 use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Slice, Telemetry};
+use super::unable::Unable;
 
 /// The report of a worker that ended so. One that did not end in order has the numbers of its last
 /// checkpoint, and says why: they lie in memory that the worker shared.
 pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerReport {
     let tele = &*worker.tele;
+    let unable = tele.unable.load(Relaxed);
+    let set_up = tele.setup_errno.load(Relaxed);
     let mut report = match end {
+        _ if unable != 0 => missing(WorkerExitInfo::WaitFailed(Unable::sentence(
+            unable,
+            tele.unable_errno.load(Relaxed),
+        ))),
+        _ if set_up != 0 => missing(WorkerExitInfo::WaitFailed(format!(
+            "the worker could not set itself up: {}",
+            std::io::Error::from_raw_os_error(set_up)
+        ))),
+        End::Exited(0) if worker.custom.is_some() => custom(worker, tele),
         End::Exited(0) if tele.finished.load(Acquire) == 1 => measured(tele),
         End::Exited(PANICKED) => partial(
             tele,
             WorkerExitInfo::Panicked("the worker's body panicked".to_owned()),
         ),
-        End::Exited(SETUP_FAILED) => missing(WorkerExitInfo::WaitFailed(format!(
-            "the worker could not set itself up: {}",
-            std::io::Error::from_raw_os_error(tele.setup_errno.load(Relaxed))
-        ))),
         End::Exited(code) => partial(tele, WorkerExitInfo::Exited(code)),
         End::Signaled(signal) => partial(tele, WorkerExitInfo::Signaled(signal)),
         End::TimedOut { starved_until_ns } => {
@@ -35,13 +44,96 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
         }
         End::WaitFailed(why) => missing(WorkerExitInfo::WaitFailed(why)),
     };
-    report.tid = worker.pid;
+    report.tid = worker.tid;
     report.group_idx = worker.group_idx;
     report.entitlement = worker.entitlement;
-    report.realtime = worker.policy_error.is_none() && worker.policy.is_realtime();
+    let declared = worker.policy_error.is_none() && worker.policy.is_realtime();
+    report.realtime = declared || tele.realtime.load(Relaxed) == 1;
     report.affinity_error.clone_from(&worker.affinity_error);
-    report.sched_policy_error.clone_from(&worker.policy_error);
+    report.sched_policy_error = worker
+        .policy_error
+        .clone()
+        .or_else(|| own_policy_error(tele));
     report
+}
+
+/// Why the kernel refused the policy that the work type wants.
+fn own_policy_error(tele: &Telemetry) -> Option<String> {
+    let errno = tele.policy_errno.load(Relaxed);
+    (errno != 0).then(|| {
+        format!(
+            "the worker cannot give itself {}, as its work type wants: {}",
+            attrs::policy_name(tele.policy.load(Relaxed)),
+            std::io::Error::from_raw_os_error(errno)
+        )
+    })
+}
+
+/// What a custom function returned. Where it left them 0, CPU time, wall time and schedstat are what
+/// was measured around it.
+fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
+    let file = worker.custom.as_ref().map(|fd| read_all(fd));
+    let mut report: WorkerReport = match file {
+        Some(Ok(bytes)) => match serde_json::from_slice(&bytes) {
+            Ok(report) => report,
+            Err(error) => {
+                return partial(
+                    tele,
+                    WorkerExitInfo::WaitFailed(format!(
+                        "the report of the custom function cannot be read: {error}"
+                    )),
+                );
+            }
+        },
+        Some(Err(error)) => {
+            return partial(
+                tele,
+                WorkerExitInfo::WaitFailed(format!(
+                    "the report of the custom function is not there: {error}"
+                )),
+            );
+        }
+        None => WorkerReport::default(),
+    };
+    let around = measured(tele);
+    report.completed = true;
+    report.exit_info = None;
+    for (own, measured) in [
+        (&mut report.cpu_time_ns, around.cpu_time_ns),
+        (&mut report.wall_time_ns, around.wall_time_ns),
+        (&mut report.off_cpu_ns, around.off_cpu_ns),
+        (
+            &mut report.schedstat_run_delay_ns,
+            around.schedstat_run_delay_ns,
+        ),
+        (&mut report.schedstat_run_count, around.schedstat_run_count),
+        (
+            &mut report.schedstat_cpu_time_ns,
+            around.schedstat_cpu_time_ns,
+        ),
+    ] {
+        if *own == 0 {
+            *own = measured;
+        }
+    }
+    if report.cpus_used.is_empty() {
+        report.cpus_used = around.cpus_used;
+    }
+    if report.phase_slices.is_empty() {
+        // Only the function could say in which phase it did what.
+        let phase = around.phase_slices.first().map_or(0, |s| s.step_index);
+        report.phase_slices = vec![report.as_slice(phase)];
+    }
+    report
+}
+
+fn read_all(fd: &std::os::fd::OwnedFd) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek};
+    let mut file = std::fs::File::from(fd.try_clone()?);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn partial(tele: &Telemetry, why: WorkerExitInfo) -> WorkerReport {

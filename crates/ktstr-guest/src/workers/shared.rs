@@ -95,6 +95,12 @@ pub struct Control {
     pub words: [AtomicU32; MAX_WORDS],
     /// When each word's owner was woken, ns.
     pub stamps: [AtomicU64; MAX_WORDS],
+    /// Thread ids of the workers, written before the gate opens.
+    pub tids: [AtomicI32; MAX_WORDS],
+    /// How many workers there are.
+    pub workers: AtomicU32,
+    /// How many workers have done their first iteration, where they were asked to tell. A futex.
+    pub first_iterations: AtomicU32,
 }
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Control {}
@@ -151,6 +157,20 @@ pub struct Telemetry {
     pub finished: AtomicU32,
     /// Non-zero: the errno of a failed set-up before the gate.
     pub setup_errno: AtomicI32,
+    /// Its thread id, where it is a thread of a leader.
+    pub tid: AtomicI32,
+    /// Non-zero: why it gave up, and the errno beside it: see `unable`.
+    pub unable: AtomicU32,
+    /// See above.
+    pub unable_errno: AtomicI32,
+    /// Non-zero: the errno with which the kernel refused the policy below.
+    pub policy_errno: AtomicI32,
+    /// The policy that it gave itself, as the kernel numbers them.
+    pub policy: AtomicI32,
+    /// Set when it gave itself a policy above all schedulers of fair and sched_ext tasks.
+    pub realtime: AtomicU32,
+    /// The CPUs that it was allowed at the release.
+    pub allowed: [AtomicU64; MASK_WORDS],
     /// Slices in use.
     pub slices_used: AtomicU32,
     /// Set when samples are timer latencies, not wake latencies.

@@ -2,6 +2,7 @@
 //! child forked from a process with threads.
 
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Words of a CPU mask here: 1024 CPUs.
 pub const MASK_WORDS: usize = 16;
@@ -74,6 +75,21 @@ pub fn futex_wait(word: &AtomicU32, expected: u32) {
     };
 }
 
+/// The same for `ns` nanoseconds at most.
+pub fn futex_wait_for(word: &AtomicU32, expected: u32, ns: u64) {
+    let limit = timespec(ns);
+    // SAFETY: the word outlives the call; the limit is on the stack.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            expected,
+            &raw const limit,
+        )
+    };
+}
+
 /// Wakes up to `count` waiters of `word`.
 pub fn futex_wake(word: &AtomicU32, count: i32) {
     // SAFETY: the word is a valid address for the length of the call.
@@ -111,6 +127,53 @@ pub fn futex_wake_those(word: &AtomicU32, bits: u32) {
             bits,
         )
     };
+}
+
+/// How long a try for a lock with priority inheritance lasts: the kernel starts the call anew after
+/// a signal, so that a stop would not end it.
+const PI_TRY_NS: u64 = 20_000_000;
+/// `FUTEX_LOCK_PI2` of include/uapi/linux/futex.h: the deadline is of the monotonic clock.
+const FUTEX_LOCK_PI2: i32 = 13;
+
+/// Takes a futex with priority inheritance, which holds the owner's thread id. `false` when `stopped`
+/// says so first; `Err` is the errno.
+pub fn lock_pi(word: &AtomicU32, stopped: impl Fn() -> bool) -> Result<bool, i32> {
+    let me = tid() as u32;
+    if word.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
+        return Ok(true);
+    }
+    loop {
+        if stopped() {
+            return Ok(false);
+        }
+        let until = timespec(now_ns().wrapping_add(PI_TRY_NS));
+        // SAFETY: the word outlives the call; the deadline is on the stack.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                FUTEX_LOCK_PI2,
+                0,
+                &raw const until,
+            )
+        };
+        match if rc == 0 { 0 } else { errno() } {
+            0 => return Ok(true),
+            libc::ETIMEDOUT | libc::EINTR | libc::EAGAIN => {}
+            errno => return Err(errno),
+        }
+    }
+}
+
+/// Gives back what [`lock_pi`] took.
+pub fn unlock_pi(word: &AtomicU32) {
+    if word
+        .compare_exchange(tid() as u32, 0, Release, Relaxed)
+        .is_err()
+    {
+        // SAFETY: the word is a valid address for the length of the call.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_UNLOCK_PI) };
+    }
 }
 
 /// Allowed CPUs of `pid` (0 = caller); all zero if the kernel refuses.
@@ -178,7 +241,43 @@ pub fn mask_of(cpu: usize) -> Mask {
     mask
 }
 
-/// One of `/proc/self/schedstat`'s readings.
+/// Both masks' CPUs.
+pub fn mask_and(a: &Mask, b: &Mask) -> Mask {
+    let mut both = *a;
+    for (word, other) in both.iter_mut().zip(b) {
+        *word &= other;
+    }
+    both
+}
+
+/// Fresh anonymous memory of `len` bytes, which is never given back; `None` where the kernel has
+/// none.
+pub fn map(len: usize) -> Option<&'static mut [u8]> {
+    // SAFETY: a fresh private mapping of `len` bytes; unmapped when the process ends.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the mapping made above, which nobody else knows of.
+    Some(unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), len) })
+}
+
+/// The thread id of the caller.
+pub fn tid() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// One of `/proc/thread-self/schedstat`'s readings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SchedStat {
     /// Time on a CPU, ns.
@@ -189,14 +288,14 @@ pub struct SchedStat {
     pub count: u64,
 }
 
-/// Reads `/proc/self/schedstat` (fs/proc/base.c, `proc_pid_schedstat`); zeros where the kernel
+/// Reads `/proc/thread-self/schedstat` (fs/proc/base.c, `proc_pid_schedstat`); zeros where the kernel
 /// has none.
 pub fn schedstat() -> SchedStat {
     let mut buf = [0u8; 96];
     // SAFETY: a NUL-terminated path; the buffer has the length that is passed; fd is ours.
     let got = unsafe {
         let fd = libc::open(
-            c"/proc/self/schedstat".as_ptr(),
+            c"/proc/thread-self/schedstat".as_ptr(),
             libc::O_RDONLY | libc::O_CLOEXEC,
         );
         if fd < 0 {

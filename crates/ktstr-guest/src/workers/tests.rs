@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use ktstr_assert::WorkerExitInfo;
-use ktstr_scenario::workload::{SchedPolicy, WakeMechanism, WorkType};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+use ktstr_assert::{WorkerExitInfo, WorkerReport};
+use ktstr_scenario::workload::{
+    AffinityIntent, AluWidth, CloneMode, CustomCfg, SchedClass, SchedPolicy, WakeMechanism,
+    WorkPhase, WorkType, WorkerCtx as SeenCtx,
+};
 
 use super::*;
 
@@ -158,6 +164,7 @@ fn crowds_wake_each_other_and_measure_it() {
         (
             WorkType::ThunderingHerd {
                 waiters: 3,
+                batches: u64::MAX,
                 inter_batch_ms: 1,
             },
             4,
@@ -300,22 +307,228 @@ fn nice_and_policy_are_set_before_the_start() {
     assert_eq!(report.sched_policy_error, None);
 }
 
-#[test]
-fn what_is_not_there_yet_says_so() {
-    let error = |config: &WorkloadConfig| match WorkloadHandle::spawn(config) {
+fn error(config: &WorkloadConfig) -> String {
+    match WorkloadHandle::spawn(config) {
         Ok(_) => panic!("spawned"),
         Err(e) => e.to_string(),
-    };
-    let signal = error(&of(WorkType::from_name("SignalStorm").unwrap(), 2));
-    assert!(
-        signal.contains("SignalStorm is not available yet"),
-        "{signal}"
-    );
-    let thread = error(&WorkloadConfig {
-        clone_mode: CloneMode::Thread,
-        ..WorkloadConfig::default()
-    });
-    assert!(thread.contains("Thread") && thread.contains("not available yet"));
+    }
+}
+
+#[test]
+fn groups_that_are_not_whole_are_refused() {
     let odd = error(&of(WorkType::PipeIo { burst_iters: 1 }, 3));
     assert!(odd.contains('3'), "{odd}");
+}
+
+/// Bodies that need nothing of the machine: each iterates, is stopped while it waits, and says
+/// nothing is wrong.
+#[test]
+fn new_bodies_iterate_and_stop() {
+    let us = Duration::from_micros;
+    let phases = WorkType::sequence(
+        WorkPhase::Spin(us(50)),
+        vec![
+            WorkPhase::Sleep(us(50)),
+            WorkPhase::Yield(us(50)),
+            WorkPhase::Io(us(50)),
+            WorkPhase::AluHot {
+                width: AluWidth::Widest,
+                duration: us(50),
+            },
+        ],
+    );
+    let quick = WorkType::FanOutCompute {
+        fan_out: 2,
+        cache_footprint_kib: 4,
+        operations: 1,
+        sleep_usec: 10,
+    };
+    let imbalance = WorkType::ProducerConsumerImbalance {
+        producers: 1,
+        consumers: 2,
+        produce_rate_hz: 5000,
+        consume_iters: 16,
+        queue_depth_target: 4,
+    };
+    for (work, workers) in [
+        (phases, 1),
+        (WorkType::cache_pipe(4, 16), 2),
+        (WorkType::page_fault_churn(64, 8, 4), 1),
+        (WorkType::signal_storm(4, 1024), 2),
+        (WorkType::cross_affinity_churn(64), 3),
+        (WorkType::IoSyncWrite, 1),
+        (WorkType::IoRandRead, 1),
+        (WorkType::IoConvoy, 1),
+        (WorkType::alu_hot(AluWidth::Scalar), 1),
+        (WorkType::alu_hot(AluWidth::Widest), 1),
+        (WorkType::ipc_variance(1000, 100, 4).unwrap(), 1),
+        (WorkType::epoll_storm(1, 2, 8), 3),
+        (quick, 3),
+        (imbalance, 3),
+        (WorkType::numa_working_set_sweep(64, 1, Vec::new()), 1),
+        (WorkType::bursty(us(100), Duration::ZERO), 1),
+        (
+            WorkType::asymmetric_waker(SchedClass::Cfs, SchedClass::Batch, 16),
+            2,
+        ),
+    ] {
+        let name = work.name();
+        for r in run(&of(work, workers), 60) {
+            assert!(r.completed && r.iterations > 2, "{name}: {r:?}");
+            assert_eq!(r.sched_policy_error, None, "{name}");
+        }
+    }
+}
+
+#[test]
+fn who_lacks_what_it_needs_says_what() {
+    let why = |work: WorkType| {
+        let mut handle = WorkloadHandle::spawn(&of(work, 1)).unwrap();
+        handle.start();
+        std::thread::sleep(Duration::from_millis(50));
+        match handle.stop_and_collect().remove(0).exit_info {
+            Some(WorkerExitInfo::WaitFailed(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    let amx = why(WorkType::alu_hot(AluWidth::Amx));
+    assert!(amx.contains("AMX") && amx.contains("Widest"), "{amx}");
+    let nodes = why(WorkType::numa_working_set_sweep(4, 1, vec![1000]));
+    assert!(nodes.contains("memory policy"), "{nodes}");
+}
+
+#[test]
+fn a_herd_stops_after_its_last_batch() {
+    let herd = WorkType::thundering_herd(2, 3, 1);
+    let mut handle = WorkloadHandle::spawn(&of(herd, 3)).unwrap();
+    handle.start();
+    for _ in 0..2000 {
+        if handle.snapshot_iterations()[0] == 3 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Long beside a batch.
+    std::thread::sleep(Duration::from_millis(30));
+    let reports = handle.stop_and_collect();
+    assert!(reports.iter().all(|r| r.completed && r.iterations <= 3));
+    assert_eq!(reports[0].iterations, 3);
+}
+
+#[test]
+fn threads_are_of_one_process_and_each_has_its_numbers() {
+    let mut config = of(WorkType::SpinWait, 2).clone_mode(CloneMode::Thread);
+    config.comm = Some("own-name".to_owned());
+    let config = config.push_composed(WorkSpec::new(WorkType::futex_ping_pong(16)).workers(2));
+    let mut handle = WorkloadHandle::spawn(&config).unwrap();
+    assert!(handle.worker_pids_for_cgroup_procs().is_err());
+    let leader = handle.process_ids();
+    assert_eq!(leader.len(), 1);
+    let tids = handle.worker_pids();
+    assert_eq!(tids.iter().collect::<BTreeSet<_>>().len(), 4);
+    for tid in &tids {
+        let status = std::fs::read_to_string(format!("/proc/{}/task/{tid}/status", leader[0]));
+        assert!(status.unwrap().contains(&format!("Tgid:\t{}\n", leader[0])));
+    }
+    let comm = std::fs::read_to_string(format!("/proc/{}/comm", tids[1])).unwrap();
+    assert_eq!(comm.trim(), "own-name");
+    handle.start();
+    progress(&handle);
+    for (at, report) in handle.stop_and_collect().iter().enumerate() {
+        assert!(report.completed && report.iterations > 5, "{report:?}");
+        assert_eq!(report.group_idx, at / 2);
+        // Blocked threads are woken by the stop, each of them.
+        assert!(report.wall_time_ns < 5_000_000_000, "{report:?}");
+        assert_eq!(report.wake_sample_total > 0, at >= 2);
+    }
+    assert!(gone(leader[0]));
+}
+
+#[test]
+fn a_leader_has_the_name_it_was_given() {
+    let config = of(WorkType::SpinWait, 2);
+    let handle = WorkloadHandle::spawn_pcomm_cgroup("my-leader", &config).unwrap();
+    let procs = handle.worker_pids_for_cgroup_procs().unwrap();
+    assert_eq!(procs.len(), 1);
+    let comm = std::fs::read_to_string(format!("/proc/{}/comm", procs[0])).unwrap();
+    assert_eq!(comm.trim(), "my-leader");
+    drop(handle);
+    assert!(gone(procs[0]));
+    assert!(WorkloadHandle::spawn_pcomm_cgroup("longer-than-fifteen", &config).is_err());
+}
+
+#[test]
+fn parked_workers_stop_iterating_and_the_first_iteration_is_told() {
+    let mut config = of(WorkType::SpinWait, 2);
+    config.park_after_iterations = Some(7);
+    config.signal_first_iteration = true;
+    let mut handle = WorkloadHandle::spawn(&config).unwrap();
+    let early = handle.wait_first_iterations(Duration::from_millis(1));
+    assert!(early.unwrap_err().to_string().contains("0 of 2"));
+    handle.start();
+    handle
+        .wait_first_iterations(Duration::from_secs(20))
+        .unwrap();
+    assert!(handle.total_iterations() <= 14);
+    for _ in 0..2000 {
+        if handle.snapshot_iterations() == [7, 7] {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for report in handle.stop_and_collect() {
+        assert!(report.completed);
+        assert_eq!(report.iterations, 7);
+    }
+    let silent = WorkloadHandle::spawn(&of(WorkType::SpinWait, 1)).unwrap();
+    assert!(silent.wait_first_iterations(Duration::ZERO).is_err());
+}
+
+fn counts(ctx: &SeenCtx) -> WorkerReport {
+    let mut rounds = 0;
+    while !ctx.stop().load(Relaxed) {
+        rounds += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    WorkerReport {
+        iterations: rounds,
+        work_units: ctx.cfg().u64s[1] + ctx.cpus().len() as u64,
+        migration_count: ctx.sibling_pids().len() as u64,
+        ..WorkerReport::default()
+    }
+}
+
+fn panics(_: &SeenCtx) -> WorkerReport {
+    std::panic::set_hook(Box::new(|_| {}));
+    panic!("on purpose");
+}
+
+#[test]
+fn a_function_of_the_test_is_a_worker() {
+    let cfg = CustomCfg {
+        u64s: [0, 1000, 0, 0],
+        ..CustomCfg::default()
+    };
+    let config = of(WorkType::custom_with("counts", counts, cfg), 2);
+    let mut handle = WorkloadHandle::spawn(&config).unwrap();
+    handle.start();
+    std::thread::sleep(Duration::from_millis(50));
+    let pids = handle.worker_pids();
+    let cpus = u64::from(sys::mask_len(&sys::affinity(0)));
+    for (at, report) in handle.stop_and_collect().into_iter().enumerate() {
+        assert!(report.completed && report.exit_info.is_none(), "{report:?}");
+        assert_eq!(report.tid, pids[at]);
+        assert!(report.iterations > 0 && report.wall_time_ns > 0);
+        assert_eq!(report.work_units, 1000 + cpus);
+        assert_eq!(report.migration_count, at as u64, "those started before");
+        assert_eq!(report.phase_slices.len(), 1);
+    }
+    let mut handle = WorkloadHandle::spawn(&of(WorkType::custom("panics", panics), 1)).unwrap();
+    handle.start();
+    std::thread::sleep(Duration::from_millis(50));
+    let report = handle.stop_and_collect().remove(0);
+    assert!(
+        matches!(report.exit_info, Some(WorkerExitInfo::Panicked(_))),
+        "{report:?}"
+    );
 }

@@ -161,6 +161,40 @@ impl AffinityIntent {
     }
 }
 
+impl super::WorkSpec {
+    /// What the affinity of these workers comes to within `cpuset` (`None`: all CPUs) on
+    /// `topology`. Workers with a node of their own stay on its CPUs.
+    ///
+    /// # Errors
+    /// [`AffinityError`] when no CPU is left.
+    pub fn resolve_affinity(
+        &self,
+        cpuset: Option<&BTreeSet<usize>>,
+        topology: &TestTopology,
+    ) -> Result<ResolvedAffinity, AffinityError> {
+        let Some(node) = self.numa_node else {
+            return self.affinity.resolve(cpuset, topology);
+        };
+        let of_node = topology.numa_aligned_cpuset(node);
+        let pool = match cpuset {
+            Some(cpus) => cpus & &of_node,
+            None => of_node,
+        };
+        if pool.is_empty() {
+            let all = topology.all_cpuset();
+            return Err(AffinityError {
+                intent: self.affinity.name(),
+                reason: format!("NUMA node {node} has no CPU here"),
+                pool: cpuset_string(cpuset.unwrap_or(&all)),
+            });
+        }
+        match &self.affinity {
+            AffinityIntent::Inherit => Ok(ResolvedAffinity::Fixed(pool)),
+            other => other.resolve(Some(&pool), topology),
+        }
+    }
+}
+
 impl ResolvedAffinity {
     /// The CPUs of one worker, `None` for no affinity of its own. Which CPUs `Random` gives
     /// depends on `seed` alone: give each worker its own, and the same for the same run.
@@ -204,6 +238,21 @@ mod tests {
 
     fn fixed(cpus: impl IntoIterator<Item = usize>) -> Result<ResolvedAffinity, AffinityError> {
         Ok(ResolvedAffinity::Fixed(cpus.into_iter().collect()))
+    }
+
+    #[test]
+    fn workers_of_a_node_stay_on_its_cpus() {
+        let view = TestTopology::from_vm_topology(&Topology::new(2, 1, 2, 1));
+        let on = |work: crate::workload::WorkSpec, cpus: &[usize]| {
+            work.resolve_affinity(Some(&cpus.iter().copied().collect()), &view)
+        };
+        let work = crate::workload::WorkSpec::default().numa_node(1);
+        assert_eq!(on(work.clone(), &[0, 1, 2]), fixed([2]));
+        assert_eq!(work.resolve_affinity(None, &view), fixed([2, 3]));
+        let error = on(work.clone(), &[0, 1]).expect_err("no CPU of node 1");
+        assert!(error.to_string().contains("NUMA node 1 has no CPU here"));
+        let single = work.affinity(AffinityIntent::SingleCpu);
+        assert_eq!(on(single, &[1, 2, 3]), Ok(ResolvedAffinity::SingleCpu(2)));
     }
 
     #[test]

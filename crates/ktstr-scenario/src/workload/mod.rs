@@ -3,6 +3,7 @@
 
 mod affinity;
 mod config;
+mod custom;
 mod mem_policy;
 mod sched;
 mod spec;
@@ -10,7 +11,10 @@ mod work_type;
 
 pub use affinity::{AffinityError, AffinityIntent, ResolvedAffinity};
 pub use config::WorkloadConfig;
+pub use custom::{CUSTOM_SLOTS, CustomCfg, CustomFn, WorkerCtx};
 pub use mem_policy::{MemPolicy, MemPolicyError, MpolFlags};
 pub use sched::{CloneMode, SchedClass, SchedPolicy, SchedPolicyError};
 pub use spec::{WorkSpec, WorkSpecError};
-pub use work_type::{WakeMechanism, WorkPhase, WorkType, WorkTypeValidationError};
+pub use work_type::{
+    AluWidth, FutexLockMode, ReapMode, WakeMechanism, WorkPhase, WorkType, WorkTypeValidationError,
+};

@@ -103,6 +103,7 @@ pub fn custom_thundering_herd(ctx: &Ctx) -> Result<AssertResult> {
     let waiters = 2 * ctx.topo.total_cpus();
     let work = WorkType::ThunderingHerd {
         waiters,
+        batches: 1000,
         inter_batch_ms: 20,
     };
     run(

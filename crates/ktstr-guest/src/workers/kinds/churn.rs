@@ -3,6 +3,11 @@
 
 use super::super::ctx::WorkerCtx;
 use super::super::sys;
+use super::super::text::{self, Text};
+use super::super::unable::Unable;
+
+/// Nodes that are looked for.
+const MAX_NODES: usize = 16;
 
 /// Forks a child that ends at once, and waits for it.
 pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
@@ -54,6 +59,55 @@ pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
             // A cpuset may have shrunk meanwhile: then this pick has no effect.
             let _ = sys::set_affinity(0, &sys::mask_of(cpu));
         }
+        ctx.iteration();
+        ctx.checkpoint();
+    }
+}
+
+/// Pins a random one of the workers that were started with it, which may be itself, to one random
+/// CPU of its own allowed set, after each piece of work (knob: units).
+pub(super) fn cross_affinity_churn(ctx: &mut WorkerCtx<'_>) {
+    let cpus = sys::mask_len(&ctx.allowed);
+    let workers = ctx.workers();
+    while !ctx.stopped() {
+        ctx.work(ctx.knobs[0]);
+        let other = ctx.rng.below(u64::from(workers)) as usize;
+        let sibling = ctx.tid_of(other);
+        let pick = ctx.rng.below(u64::from(cpus)) as u32;
+        if let (Some(cpu), true) = (sys::mask_nth(&ctx.allowed, pick), sibling > 0) {
+            // Outside of the sibling's cpuset it has no effect, and so on one that is gone.
+            let _ = sys::set_affinity(sibling, &sys::mask_of(cpu));
+        }
+        ctx.iteration();
+        ctx.checkpoint();
+    }
+}
+
+/// Binds itself to the CPUs of one node after the other, and works there (knob: ns).
+pub(super) fn numa_migration_churn(ctx: &mut WorkerCtx<'_>) {
+    let mut nodes = [[0; sys::MASK_WORDS]; MAX_NODES];
+    let mut count = 0usize;
+    for node in 0..MAX_NODES as u64 {
+        let mut path = Text::of(b"/sys/devices/system/node/node");
+        path.number(node).push(b"/cpulist");
+        let Ok(list) = path.read() else { continue };
+        let cpus = sys::mask_and(&text::cpulist(list.bytes()), &ctx.allowed);
+        if let (Some(place), true) = (nodes.get_mut(count), sys::mask_len(&cpus) > 0) {
+            *place = cpus;
+            count += 1;
+        }
+    }
+    if count < 2 {
+        return ctx.unable(Unable::Nodes, 0);
+    }
+    let mut at = ctx.base.wrapping_add(ctx.member);
+    while !ctx.stopped() {
+        if let Some(cpus) = nodes.get(at % count) {
+            // A cpuset may have shrunk meanwhile: then this turn has no effect.
+            let _ = sys::set_affinity(0, cpus);
+        }
+        at = at.wrapping_add(1);
+        ctx.work_until(sys::now_ns().saturating_add(ctx.knobs[0]));
         ctx.iteration();
         ctx.checkpoint();
     }

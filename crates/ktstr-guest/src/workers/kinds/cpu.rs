@@ -2,6 +2,8 @@
 
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
 use super::super::pure;
+use super::super::sys;
+use super::super::unable::Unable;
 
 /// Pure CPU: 1024 units an iteration.
 pub(super) fn spin_wait(ctx: &mut WorkerCtx<'_>) {
@@ -39,30 +41,18 @@ pub(super) fn cache_yield(ctx: &mut WorkerCtx<'_>) {
     sweep(ctx, true);
 }
 
-fn sched_yield() {
+/// Gives the CPU away.
+pub(super) fn sched_yield() {
     // SAFETY: no arguments, cannot fail on Linux.
     unsafe { libc::sched_yield() };
 }
 
 fn sweep(ctx: &mut WorkerCtx<'_>, yields: bool) {
-    let len = (ctx.knobs[0].clamp(1, 1 << 20) as usize).wrapping_mul(1024);
-    let stride = (ctx.knobs[1].max(1) as usize).min(len);
-    // SAFETY: a fresh private mapping of `len` bytes; unmapped when the process ends.
-    let at = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
+    let [kib, stride, ..] = ctx.knobs;
+    let Some(buffer) = buffer(kib) else {
+        return ctx.unable(Unable::Memory, sys::errno());
     };
-    if at == libc::MAP_FAILED {
-        return;
-    }
-    // SAFETY: the mapping made above, which only this process has, and only here.
-    let buffer = unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), len) };
+    let stride = (stride.max(1) as usize).min(buffer.len());
     while !ctx.stopped() {
         let touched = pure::touch(buffer, stride);
         ctx.count_units(touched);
@@ -71,4 +61,9 @@ fn sweep(ctx: &mut WorkerCtx<'_>, yields: bool) {
             sched_yield();
         }
     }
+}
+
+/// Memory of 1 KiB to 1 GiB.
+pub(super) fn buffer(kib: u64) -> Option<&'static mut [u8]> {
+    sys::map((kib.clamp(1, 1 << 20) as usize).wrapping_mul(1024))
 }

@@ -5,18 +5,68 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
+use super::super::pure;
 use super::super::sys;
+use super::super::unable::Unable;
 
 /// One wakes all others and waits until each has taken its turn (knob: work units a turn).
 pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
+    let units = ctx.knobs[0];
+    fan(ctx, units, |ctx| ctx.work(units));
+}
+
+/// The same, but who is woken thinks and then multiplies matrices. Knobs: KiB of three matrices,
+/// multiplications a turn, ns of thought.
+pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
+    let [kib, operations, thought, _] = ctx.knobs;
+    let size = (kib.clamp(1, 1 << 20).wrapping_mul(1024) / 24)
+        .isqrt()
+        .max(1) as usize;
+    let words = size.wrapping_mul(size);
+    let Some(bytes) = sys::map(words.wrapping_mul(24)) else {
+        return ctx.unable(Unable::Memory, sys::errno());
+    };
+    let Some((left, rest)) = bytes.split_at_mut_checked(words.wrapping_mul(8)) else {
+        return;
+    };
+    let Some((right, product)) = rest.split_at_mut_checked(words.wrapping_mul(8)) else {
+        return;
+    };
+    fan(ctx, 64, |ctx| {
+        if thought > 0 && ctx.nap(thought).is_none() {
+            return;
+        }
+        for _ in 0..operations {
+            // The right one lies transposed, so that both are read along their rows.
+            for (row, out) in left
+                .chunks_exact(size.wrapping_mul(8))
+                .zip(product.chunks_exact_mut(size.wrapping_mul(8)))
+            {
+                for (column, out) in right
+                    .chunks_exact(size.wrapping_mul(8))
+                    .zip(out.chunks_exact_mut(8))
+                {
+                    out.copy_from_slice(&pure::dot(row, column).to_ne_bytes());
+                }
+                ctx.count_units(size as u64);
+                if ctx.stopped() {
+                    return;
+                }
+            }
+        }
+    });
+}
+
+/// Member 0 works so many units, wakes all others, who take their turn, and waits for the last of
+/// them.
+fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
     let (Some((call, stamp)), Some((answers, _))) = (ctx.word(0), ctx.word(1)) else {
         return;
     };
     let receivers = ctx.group.saturating_sub(1) as u32;
-    let units = ctx.knobs[0];
     if ctx.member > 0 {
-        wait_for_calls(ctx, |ctx| {
-            ctx.work(units);
+        wait_for_calls(ctx, u64::MAX, |ctx| {
+            turn(ctx);
             if answers.fetch_add(1, AcqRel).wrapping_add(1) >= receivers {
                 sys::futex_wake(answers, 1);
             }
@@ -42,18 +92,22 @@ pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// One releases all others at once, sleeps (knob: ns), and does it again. The woken do 1024 units.
+/// One releases all others at once, sleeps (knob: ns), and does it again until all calls are done
+/// (knob). The woken do 1024 units.
 pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     let Some((call, stamp)) = ctx.word(0) else {
         return;
     };
     if ctx.member > 0 {
-        wait_for_calls(ctx, |ctx| ctx.work(CHECKPOINT_UNITS));
+        wait_for_calls(ctx, ctx.knobs[1], |ctx| ctx.work(CHECKPOINT_UNITS));
         return;
     }
     ctx.only_wakes_others();
-    let pause = ctx.knobs[0];
-    while !ctx.stopped() {
+    let [pause, calls, ..] = ctx.knobs;
+    for _ in 0..calls {
+        if ctx.stopped() {
+            return;
+        }
         ctx.work(64);
         stamp.store(sys::now_ns(), Relaxed);
         call.fetch_add(1, AcqRel);
@@ -63,10 +117,12 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
             ctx.sleep(pause);
         }
     }
+    ctx.park();
 }
 
-/// Blocks until the next call, again and again; each wake-up is a sample.
-fn wait_for_calls(ctx: &mut WorkerCtx<'_>, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
+/// Blocks until the next call, again and again; each wake-up is a sample. After the last of so many
+/// calls there is nothing to wait for but the stop.
+fn wait_for_calls(ctx: &mut WorkerCtx<'_>, calls: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
     let Some((call, stamp)) = ctx.word(0) else {
         return;
     };
@@ -82,6 +138,9 @@ fn wait_for_calls(ctx: &mut WorkerCtx<'_>, mut turn: impl FnMut(&mut WorkerCtx<'
         ctx.checkpoint();
         turn(ctx);
         ctx.iteration();
+        if u64::from(answered) >= calls {
+            ctx.park();
+        }
     }
 }
 
@@ -91,10 +150,19 @@ pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
     let Some((lock, stamp)) = ctx.word(0) else {
         return;
     };
-    let [hold, work] = ctx.knobs;
+    let [hold, work, ..] = ctx.knobs;
     while !ctx.stopped() {
-        if !take(ctx, lock) {
-            return;
+        match take(ctx, lock) {
+            None => return,
+            Some(false) => {}
+            // How long after the release a sleeper has it is a sample.
+            Some(true) => {
+                let released = stamp.load(Relaxed);
+                if released > 0 {
+                    ctx.sample(sys::now_ns().saturating_sub(released));
+                }
+                ctx.checkpoint();
+            }
         }
         ctx.work(hold);
         if lock.swap(0, Release) == 2 {
@@ -106,26 +174,23 @@ pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Takes the lock; `false` when told to stop first. How long after the release a sleeper has it is
-/// a sample.
-fn take(ctx: &mut WorkerCtx<'_>, lock: &AtomicU32) -> bool {
+/// Takes the lock; the answer is whether it had to be waited for, `None` when told to stop first.
+pub(super) fn take(ctx: &WorkerCtx<'_>, lock: &AtomicU32) -> Option<bool> {
     if lock.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
-        return true;
+        return Some(false);
     }
-    let mut slept = false;
     while lock.swap(2, Acquire) != 0 {
         if ctx.stopped() {
-            return false;
+            return None;
         }
         sys::futex_wait(lock, 2);
-        slept = true;
     }
-    if let (true, Some((_, stamp))) = (slept, ctx.word(0)) {
-        let released = stamp.load(Relaxed);
-        if released > 0 {
-            ctx.sample(sys::now_ns().saturating_sub(released));
-        }
-        ctx.checkpoint();
+    Some(true)
+}
+
+/// Gives the lock back and wakes who waits for it.
+pub(super) fn give(lock: &AtomicU32) {
+    if lock.swap(0, Release) == 2 {
+        sys::futex_wake(lock, 1);
     }
-    true
 }

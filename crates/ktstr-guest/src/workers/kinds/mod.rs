@@ -1,10 +1,20 @@
-//! The table from work type to the function a worker runs. To add one: write
-//! `fn(&mut WorkerCtx)` in a file here (no allocation, no panics, returns when told to stop)
-//! and give it a line in [`body`].
+//! The table from work type to the function a worker runs. To add one: write `fn(&mut WorkerCtx)`
+//! in a file here (no allocation, no panics, returns when told to stop, wakes up when told so) and
+//! give it a line in [`body`]: a work type without one does not compile. Its name, parameters,
+//! defaults and group size are lines in `ktstr-scenario/src/workload/work_type/table.rs`.
 
+mod alu;
+mod cgroups;
 mod churn;
+mod classes;
 mod cpu;
 mod crowd;
+mod custom;
+mod io;
+mod memory;
+mod queues;
+mod sequence;
+mod signals;
 mod timed;
 mod wake;
 
@@ -12,8 +22,10 @@ use std::time::Duration;
 
 use ktstr_scenario::workload::{WakeMechanism, WorkType};
 
-use super::WorkerError;
 use super::ctx::WorkerCtx;
+
+pub(super) use cgroups::CHURN;
+pub(super) use signals::on_signal;
 
 /// How the members of a group wake each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +38,19 @@ pub(super) enum Ring {
     Futex,
     /// By words of the whole group.
     Shared,
+    /// By the same and an eventfd.
+    Event,
+}
+
+/// With whom a worker shares the CPU as an equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peers {
+    /// With all that are alike in nice value, policy and affinity.
+    Alike,
+    /// With those of the same place in other groups: the members of a group do different things.
+    SameMember,
+    /// With nobody: it changes its own affinity, policy or cgroup, or is a function of the test.
+    Nobody,
 }
 
 /// What a worker runs.
@@ -33,61 +58,222 @@ pub(super) enum Ring {
 pub(super) struct Body {
     /// The loop; returns when told to stop.
     pub run: fn(&mut WorkerCtx<'_>),
-    /// What the loop is parameterised by; each work type gives its two words a meaning.
-    pub knobs: [u64; 2],
+    /// What the loop is parameterised by; each work type gives its words a meaning.
+    pub knobs: [u64; 4],
     /// Tie among the members of a group.
     pub ring: Ring,
+    /// Workers that are compared.
+    pub peers: Peers,
     /// Workers in a group.
     pub group: usize,
+}
+
+impl Body {
+    fn peers(self, peers: Peers) -> Self {
+        Self { peers, ..self }
+    }
 }
 
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }
 
-/// The work types that have a body, by asking each.
-fn built() -> Vec<&'static str> {
-    let has_body =
-        |name: &&str| WorkType::from_name(name).is_some_and(|work| find(&work).is_some());
-    let all = WorkType::ALL_NAMES.iter().copied();
-    all.filter(has_body).collect()
+fn ms(ms: u64) -> u64 {
+    ms.saturating_mul(1_000_000)
 }
 
-/// The body of a work type; an error for those that are not built yet.
-pub(super) fn body(work: &WorkType) -> Result<Body, WorkerError> {
-    find(work).ok_or_else(|| WorkerError::NotAvailable {
-        name: work.name(),
-        built: built().join(", "),
-    })
+fn us(us: u64) -> u64 {
+    us.saturating_mul(1000)
 }
 
-fn find(work: &WorkType) -> Option<Body> {
-    let alone = |run: fn(&mut WorkerCtx<'_>), knobs| Body {
-        run,
-        knobs,
-        ring: Ring::None,
-        group: 1,
-    };
-    let ring = |run: fn(&mut WorkerCtx<'_>), knobs, ring, group| Body {
-        run,
-        knobs,
-        ring,
-        group,
-    };
-    Some(match work {
-        WorkType::SpinWait => alone(cpu::spin_wait, [0, 0]),
-        WorkType::YieldHeavy => alone(cpu::yield_heavy, [0, 0]),
-        WorkType::Mixed => alone(cpu::mixed, [0, 0]),
-        WorkType::CachePressure { size_kib, stride } => {
-            alone(cpu::cache_pressure, [*size_kib as u64, *stride as u64])
+/// The body of a work type.
+pub(super) fn body(work: &WorkType) -> Body {
+    use Peers::{Nobody, SameMember};
+    let ring = |run: fn(&mut WorkerCtx<'_>), knobs: &[u64], ring| {
+        let mut all = [0; 4];
+        for (to, from) in all.iter_mut().zip(knobs) {
+            *to = *from;
         }
-        WorkType::CacheYield { size_kib, stride } => {
-            alone(cpu::cache_yield, [*size_kib as u64, *stride as u64])
+        Body {
+            run,
+            knobs: all,
+            ring,
+            peers: Peers::Alike,
+            group: work.worker_group_size().unwrap_or(1),
         }
+    };
+    let alone = |run, knobs: &[u64]| ring(run, knobs, Ring::None);
+    let shared = |run, knobs: &[u64]| ring(run, knobs, Ring::Shared);
+    match work {
+        WorkType::Sequence { .. } => alone(sequence::sequence, &[]),
+        WorkType::Custom { .. } => alone(custom::custom, &[]).peers(Nobody),
+        WorkType::SpinWait => alone(cpu::spin_wait, &[]),
+        WorkType::YieldHeavy => alone(cpu::yield_heavy, &[]),
+        WorkType::Mixed => alone(cpu::mixed, &[]),
+        WorkType::IoSyncWrite => alone(io::sync_write, &[]),
+        WorkType::IoRandRead => alone(io::rand_read, &[]),
+        WorkType::IoConvoy => alone(io::convoy, &[]),
         WorkType::Bursty {
             burst_duration,
             sleep_duration,
-        } => alone(timed::bursty, [ns(*burst_duration), ns(*sleep_duration)]),
+        } => alone(timed::bursty, &[ns(*burst_duration), ns(*sleep_duration)]),
+        WorkType::PipeIo { burst_iters } => ring(wake::ring_units, &[*burst_iters], Ring::Pipe),
+        WorkType::FutexPingPong { spin_iters } => {
+            ring(wake::ring_units, &[*spin_iters], Ring::Futex)
+        }
+        WorkType::CachePressure { size_kib, stride } => {
+            alone(cpu::cache_pressure, &[*size_kib as u64, *stride as u64])
+        }
+        WorkType::CacheYield { size_kib, stride } => {
+            alone(cpu::cache_yield, &[*size_kib as u64, *stride as u64])
+        }
+        WorkType::CachePipe {
+            size_kib,
+            burst_iters,
+        } => ring(
+            wake::ring_cached,
+            &[*burst_iters, *size_kib as u64],
+            Ring::Pipe,
+        ),
+        // The group's size says the rest.
+        WorkType::FutexFanOut {
+            spin_iters,
+            fan_out: _,
+        } => shared(crowd::fan_out, &[*spin_iters]),
+        WorkType::ForkExit => alone(churn::fork_exit, &[]),
+        WorkType::NiceSweep => alone(churn::nice_sweep, &[]),
+        WorkType::AffinityChurn { spin_iters } => {
+            alone(churn::affinity_churn, &[*spin_iters]).peers(Nobody)
+        }
+        WorkType::CrossAffinityChurn { spin_iters } => {
+            alone(churn::cross_affinity_churn, &[*spin_iters]).peers(Nobody)
+        }
+        WorkType::PolicyChurn { spin_iters } => {
+            alone(churn::policy_churn, &[*spin_iters]).peers(Nobody)
+        }
+        WorkType::FanOutCompute {
+            fan_out: _,
+            cache_footprint_kib,
+            operations,
+            sleep_usec,
+        } => shared(
+            crowd::fan_out_compute,
+            &[*cache_footprint_kib as u64, *operations, us(*sleep_usec)],
+        ),
+        WorkType::PageFaultChurn {
+            region_kib,
+            touches_per_cycle,
+            spin_iters,
+        } => alone(
+            memory::page_fault_churn,
+            &[*region_kib as u64, *touches_per_cycle as u64, *spin_iters],
+        ),
+        WorkType::MutexContention {
+            contenders: _,
+            hold_iters,
+            work_iters,
+        } => shared(crowd::mutex, &[*hold_iters, *work_iters]),
+        WorkType::ThunderingHerd {
+            waiters: _,
+            batches,
+            inter_batch_ms,
+        } => shared(crowd::herd, &[ms(*inter_batch_ms), *batches]),
+        WorkType::PriorityInversion {
+            high_count,
+            medium_count,
+            low_count: _,
+            hold_iters,
+            work_iters,
+            pi_mode: _,
+        } => shared(
+            classes::priority_inversion,
+            &[
+                *high_count as u64,
+                *medium_count as u64,
+                *hold_iters,
+                *work_iters,
+            ],
+        )
+        .peers(SameMember),
+        WorkType::ProducerConsumerImbalance {
+            producers,
+            consumers: _,
+            produce_rate_hz,
+            consume_iters,
+            queue_depth_target,
+        } => shared(
+            queues::imbalance,
+            &[
+                *producers as u64,
+                1_000_000_000 / produce_rate_hz.max(&1),
+                *consume_iters,
+                *queue_depth_target,
+            ],
+        )
+        .peers(SameMember),
+        WorkType::RtStarvation {
+            rt_workers,
+            cfs_workers: _,
+            rt_priority,
+            burst_iters,
+        } => alone(
+            classes::rt_starvation,
+            &[
+                *rt_workers as u64,
+                u64::from(rt_priority.unsigned_abs()),
+                *burst_iters,
+            ],
+        )
+        .peers(SameMember),
+        WorkType::AsymmetricWaker { burst_iters, .. } => {
+            ring(classes::asymmetric_waker, &[*burst_iters], Ring::Futex).peers(SameMember)
+        }
+        WorkType::WakeChain {
+            depth: _,
+            wake,
+            work_per_hop,
+        } => ring(
+            wake::ring_timed,
+            &[ns(*work_per_hop)],
+            match wake {
+                WakeMechanism::Pipe => Ring::Pipe,
+                WakeMechanism::Futex => Ring::Futex,
+            },
+        ),
+        WorkType::NumaWorkingSetSweep {
+            region_kib,
+            sweep_period_ms,
+            target_nodes: _,
+        } => alone(
+            memory::numa_sweep,
+            &[*region_kib as u64, ms(*sweep_period_ms)],
+        ),
+        WorkType::CgroupChurn { groups, cycle_ms } => {
+            alone(cgroups::cgroup_churn, &[*groups as u64, ms(*cycle_ms)]).peers(Nobody)
+        }
+        WorkType::CgroupAttachStorm { .. } => alone(cgroups::attach_storm, &[]),
+        WorkType::SignalStorm {
+            signals_per_iter,
+            work_iters,
+        } => alone(signals::signal_storm, &[*signals_per_iter, *work_iters]),
+        WorkType::PreemptStorm {
+            cfs_workers: _,
+            rt_burst_iters,
+            rt_sleep_us,
+        } => alone(classes::preempt_storm, &[*rt_burst_iters, us(*rt_sleep_us)]).peers(SameMember),
+        WorkType::EpollStorm {
+            producers,
+            consumers: _,
+            events_per_burst,
+        } => ring(
+            queues::epoll_storm,
+            &[*producers as u64, *events_per_burst],
+            Ring::Event,
+        )
+        .peers(SameMember),
+        WorkType::NumaMigrationChurn { period_ms } => {
+            alone(churn::numa_migration_churn, &[ms(*period_ms)]).peers(Nobody)
+        }
         WorkType::IdleChurn {
             burst_duration,
             sleep_duration,
@@ -98,102 +284,15 @@ fn find(work: &WorkType) -> Option<Body> {
             } else {
                 timed::idle_churn
             },
-            [ns(*burst_duration), ns(*sleep_duration)],
+            &[ns(*burst_duration), ns(*sleep_duration)],
         ),
-        WorkType::TimerLatency { interval_us } => {
-            alone(timed::timer_latency, [interval_us.saturating_mul(1000), 0])
-        }
-        WorkType::PipeIo { burst_iters } => {
-            ring(wake::ring_units, [*burst_iters, 0], Ring::Pipe, 2)
-        }
-        WorkType::FutexPingPong { spin_iters } => {
-            ring(wake::ring_units, [*spin_iters, 0], Ring::Futex, 2)
-        }
-        WorkType::WakeChain {
-            depth,
-            wake,
-            work_per_hop,
-        } => ring(
-            wake::ring_timed,
-            [ns(*work_per_hop), 0],
-            match wake {
-                WakeMechanism::Pipe => Ring::Pipe,
-                WakeMechanism::Futex => Ring::Futex,
-            },
-            *depth,
-        ),
-        WorkType::FutexFanOut {
-            fan_out,
-            spin_iters,
-        } => ring(
-            crowd::fan_out,
-            [*spin_iters, 0],
-            Ring::Shared,
-            fan_out.saturating_add(1),
-        ),
-        WorkType::ThunderingHerd {
-            waiters,
-            inter_batch_ms,
-        } => ring(
-            crowd::herd,
-            [inter_batch_ms.saturating_mul(1_000_000), 0],
-            Ring::Shared,
-            waiters.saturating_add(1),
-        ),
-        WorkType::MutexContention {
-            contenders,
-            hold_iters,
-            work_iters,
-        } => ring(
-            crowd::mutex,
-            [*hold_iters, *work_iters],
-            Ring::Shared,
-            *contenders,
-        ),
-        WorkType::ForkExit => alone(churn::fork_exit, [0, 0]),
-        WorkType::NiceSweep => alone(churn::nice_sweep, [0, 0]),
-        WorkType::AffinityChurn { spin_iters } => alone(churn::affinity_churn, [*spin_iters, 0]),
-        WorkType::PolicyChurn { spin_iters } => alone(churn::policy_churn, [*spin_iters, 0]),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_lists_every_work_type_that_has_a_body() {
-        let built = built();
-        for name in [
-            "SpinWait",
-            "FutexFanOut",
-            "ThunderingHerd",
-            "MutexContention",
-        ] {
-            assert!(built.contains(&name), "{name} is not in {built:?}");
-        }
-        let missing: Vec<_> = WorkType::ALL_NAMES
-            .iter()
-            .filter_map(|name| WorkType::from_name(name))
-            .filter(|work| !built.contains(&work.name()))
-            .collect();
-        assert!(
-            !missing.is_empty(),
-            "nothing is refused any more: drop the error"
-        );
-        for work in missing {
-            let Err(error) = body(&work) else {
-                panic!("{} has a body", work.name());
-            };
-            assert_eq!(
-                error.to_string(),
-                format!(
-                    "work type {} is not available yet: use one of {}",
-                    work.name(),
-                    built.join(", ")
-                )
-            );
-        }
+        WorkType::TimerLatency { interval_us } => alone(timed::timer_latency, &[us(*interval_us)]),
+        WorkType::AluHot { .. } => alone(alu::alu_hot, &[]),
+        WorkType::SmtSiblingSpin => alone(alu::smt_sibling_spin, &[]).peers(SameMember),
+        WorkType::IpcVariance {
+            hot_iters,
+            cold_iters,
+            period_iters,
+        } => alone(alu::ipc_variance, &[*hot_iters, *cold_iters, *period_iters]),
     }
 }

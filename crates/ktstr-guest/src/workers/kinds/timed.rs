@@ -11,11 +11,11 @@ pub(super) fn bursty(ctx: &mut WorkerCtx<'_>) {
 
 /// The same with the process's default timer slack.
 pub(super) fn idle_churn(ctx: &mut WorkerCtx<'_>) {
-    let [burst, sleep] = ctx.knobs;
+    let [burst, sleep, ..] = ctx.knobs;
     while !ctx.stopped() {
         ctx.work_until(sys::now_ns().saturating_add(burst));
         ctx.iteration();
-        if !ctx.stopped() {
+        if sleep > 0 && !ctx.stopped() {
             ctx.sleep(sleep);
         }
     }

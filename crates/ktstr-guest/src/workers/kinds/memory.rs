@@ -1,0 +1,86 @@
+//! Work on memory: page faults, and pages on one NUMA node after the other.
+
+use ktstr_scenario::workload::WorkType;
+
+use super::super::ctx::WorkerCtx;
+use super::super::mem;
+use super::super::pure;
+use super::super::sys::{self, MASK_WORDS, Mask};
+use super::super::unable::Unable;
+
+const PAGE: usize = 4096;
+
+/// Touches pages that are not there and gives them back. Knobs: the region in KiB, pages in a cycle,
+/// units between two of them.
+pub(super) fn page_fault_churn(ctx: &mut WorkerCtx<'_>) {
+    let [kib, touches, units, _] = ctx.knobs;
+    let len = region(kib);
+    let Some(region) = sys::map(len) else {
+        return ctx.unable(Unable::Memory, sys::errno());
+    };
+    let touches = touches.min((len / PAGE) as u64) as usize;
+    let mut from = 0usize;
+    while !ctx.stopped() {
+        for n in 0..touches {
+            let at = from.wrapping_add(n).wrapping_mul(PAGE) % len;
+            if let Some(byte) = region.get_mut(at) {
+                *std::hint::black_box(byte) = 1;
+            }
+            ctx.work(units);
+            ctx.count_units(1);
+            if ctx.stopped() {
+                return;
+            }
+        }
+        from = from.wrapping_add(touches) % (len / PAGE);
+        // SAFETY: the whole of a mapping of our own; what was written to it is not needed.
+        unsafe { libc::madvise(region.as_mut_ptr().cast(), len, libc::MADV_DONTNEED) };
+        ctx.iteration();
+        ctx.checkpoint();
+    }
+}
+
+/// Binds a region to the next node, moves its pages there, touches all of them, and sleeps to the
+/// next period. Knobs: the region in KiB, the period in ns.
+pub(super) fn numa_sweep(ctx: &mut WorkerCtx<'_>) {
+    let WorkType::NumaWorkingSetSweep { target_nodes, .. } = ctx.work_type else {
+        return;
+    };
+    let [kib, period, ..] = ctx.knobs;
+    let len = region(kib);
+    let Some(region) = sys::map(len) else {
+        return ctx.unable(Unable::Memory, sys::errno());
+    };
+    let mut nodes = target_nodes.iter().cycle();
+    let mut due = sys::now_ns();
+    while !ctx.stopped() {
+        if let Some(node) = nodes.next() {
+            let mut mask: Mask = [0; MASK_WORDS];
+            match mask.get_mut(node / 64) {
+                Some(word) => *word = 1 << (node % 64),
+                None => return ctx.unable(Unable::MemPolicy, libc::EINVAL),
+            }
+            if let Err(errno) = mem::bind_region(region, &mask) {
+                return ctx.unable(Unable::MemPolicy, errno);
+            }
+        }
+        ctx.count_units(pure::touch(region, PAGE));
+        ctx.iteration();
+        ctx.checkpoint();
+        due = due.saturating_add(period);
+        let left = due.saturating_sub(sys::now_ns());
+        if left == 0 {
+            // The sweep took longer than a period: the next one counts from here.
+            due = sys::now_ns();
+        } else if !ctx.stopped() {
+            ctx.sleep(left);
+        }
+    }
+}
+
+/// Whole pages, at most 1 GiB.
+fn region(kib: u64) -> usize {
+    (kib.clamp(4, 1 << 20) as usize)
+        .wrapping_mul(1024)
+        .next_multiple_of(PAGE)
+}

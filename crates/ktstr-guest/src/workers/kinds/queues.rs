@@ -1,0 +1,155 @@
+//! Producers and consumers: a queue that is only a number, and events through epoll.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use super::super::ctx::{Tie, WorkerCtx};
+use super::super::sys;
+use super::super::unable::Unable;
+
+/// A queue in the first word of the group. Knobs: producers, ns between two items of each, units of
+/// an item, items at which producers block.
+pub(super) fn imbalance(ctx: &mut WorkerCtx<'_>) {
+    if (ctx.member as u64) < ctx.knobs[0] {
+        produce(ctx);
+    } else {
+        consume(ctx);
+    }
+}
+
+fn produce(ctx: &mut WorkerCtx<'_>) {
+    let Some((depth, stamp)) = ctx.word(0) else {
+        return;
+    };
+    let [_, interval, _, target] = ctx.knobs;
+    let mut due = sys::now_ns();
+    while !ctx.stopped() {
+        due = due.saturating_add(interval);
+        let now = sys::now_ns();
+        match due.checked_sub(now) {
+            Some(left) if left > 0 => {
+                if ctx.nap(left).is_none() {
+                    return;
+                }
+            }
+            // Items that a full queue held up are not made up for.
+            _ => due = now,
+        }
+        loop {
+            let seen = depth.load(Acquire);
+            if u64::from(seen) < target || ctx.stopped() {
+                break;
+            }
+            sys::futex_wait(depth, seen);
+        }
+        if ctx.stopped() {
+            return;
+        }
+        stamp.store(sys::now_ns(), Relaxed);
+        depth.fetch_add(1, AcqRel);
+        sys::futex_wake(depth, 1);
+        ctx.count_units(1);
+        ctx.iteration();
+        ctx.checkpoint();
+    }
+}
+
+fn consume(ctx: &mut WorkerCtx<'_>) {
+    let Some((depth, stamp)) = ctx.word(0) else {
+        return;
+    };
+    let [_, _, units, target] = ctx.knobs;
+    let mut slept = false;
+    while !ctx.stopped() {
+        let seen = depth.load(Acquire);
+        if seen == 0 {
+            sys::futex_wait(depth, 0);
+            slept = true;
+            continue;
+        }
+        let taken = depth.compare_exchange(seen, seen - 1, AcqRel, Relaxed);
+        if taken.is_err() {
+            continue;
+        }
+        if slept {
+            slept = false;
+            ctx.sample(sys::now_ns().saturating_sub(stamp.load(Relaxed)));
+        }
+        if u64::from(seen) >= target {
+            // Room for those who block at the target.
+            sys::futex_wake(depth, i32::MAX);
+        }
+        ctx.checkpoint();
+        ctx.work(units);
+        ctx.iteration();
+    }
+}
+
+/// Producers post to the group's eventfd, consumers wait through epoll. Knobs: producers, events of a
+/// burst.
+pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
+    let Tie::Event { fd } = ctx.tie else {
+        return;
+    };
+    let Some((_, stamp)) = ctx.word(0) else {
+        return;
+    };
+    let [producers, burst, ..] = ctx.knobs;
+    if (ctx.member as u64) < producers {
+        while !ctx.stopped() {
+            stamp.store(sys::now_ns(), Relaxed);
+            for _ in 0..burst {
+                let one = 1u64;
+                // SAFETY: eight readable bytes. The counter of an eventfd does not overflow here.
+                unsafe { libc::write(fd, std::ptr::from_ref(&one).cast(), 8) };
+            }
+            ctx.count_units(burst);
+            ctx.work(64);
+            ctx.iteration();
+            ctx.checkpoint();
+        }
+        return;
+    }
+    let epoll = match epoll_of(fd) {
+        Ok(epoll) => epoll,
+        Err(errno) => return ctx.unable(Unable::Epoll, errno),
+    };
+    while !ctx.stopped() {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: room for one event; the descriptor is our own.
+        let ready = unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
+        if ready < 0 && sys::errno() != libc::EINTR {
+            return ctx.unable(Unable::Epoll, sys::errno());
+        }
+        if ready != 1 {
+            continue;
+        }
+        let posted = stamp.load(Relaxed);
+        let mut value = 0u64;
+        // SAFETY: room for eight bytes; the eventfd does not block, and gives one event a read.
+        let got = unsafe { libc::read(fd, std::ptr::from_mut(&mut value).cast(), 8) };
+        if got != 8 {
+            // Another consumer was faster.
+            continue;
+        }
+        ctx.sample(sys::now_ns().saturating_sub(posted));
+        ctx.work(16);
+        ctx.iteration();
+        ctx.checkpoint();
+    }
+}
+
+/// An epoll instance that waits for `fd` as one of several.
+fn epoll_of(fd: i32) -> Result<i32, i32> {
+    let mut event = libc::epoll_event {
+        events: (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32,
+        u64: 0,
+    };
+    // SAFETY: plain integers, and an event on the stack.
+    unsafe {
+        let epoll = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+        if epoll < 0 || libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) < 0 {
+            return Err(sys::errno());
+        }
+        Ok(epoll)
+    }
+}

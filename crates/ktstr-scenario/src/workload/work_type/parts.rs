@@ -1,0 +1,87 @@
+//! What the parameters of work types are made of.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How a waker reaches its wakee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WakeMechanism {
+    /// A byte through a pipe (a synchronous wake in the kernel).
+    Pipe,
+    /// `FUTEX_WAKE`.
+    Futex,
+}
+
+/// How a lock of [`WorkType::PriorityInversion`](super::WorkType::PriorityInversion) is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FutexLockMode {
+    /// `FUTEX_LOCK_PI2`: the holder inherits the priority of the highest waiter.
+    Pi,
+    /// `FUTEX_WAIT` and `FUTEX_WAKE`: the holder keeps its own priority.
+    Plain,
+}
+
+/// Who collects the children of
+/// [`WorkType::CgroupAttachStorm`](super::WorkType::CgroupAttachStorm).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReapMode {
+    /// The kernel, since `SIGCHLD` is ignored: a child may be gone before it is attached.
+    SigIgn,
+    /// The worker, by `waitpid(2)` after it has attached the child.
+    Waitpid,
+}
+
+/// How wide the registers are that [`WorkType::AluHot`](super::WorkType::AluHot) computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AluWidth {
+    /// General registers, 64 bits.
+    Scalar,
+    /// SSE2, 128 bits.
+    Vec128,
+    /// AVX2, 256 bits.
+    Vec256,
+    /// AVX-512F, 512 bits.
+    Vec512,
+    /// Tiles of AMX. No CPU model that the harness starts has them: the worker says so in its report.
+    Amx,
+    /// The widest of `Scalar` to `Vec512` that the CPU has, by CPUID.
+    Widest,
+}
+
+/// One phase of [`WorkType::Sequence`](super::WorkType::Sequence).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkPhase {
+    /// Burn CPU for so long.
+    Spin(Duration),
+    /// Sleep for so long.
+    Sleep(Duration),
+    /// Call `sched_yield` for so long.
+    Yield(Duration),
+    /// Write a temporary file and wait for its data for so long, as
+    /// [`WorkType::IoSyncWrite`](super::WorkType::IoSyncWrite) does.
+    Io(Duration),
+    /// Compute in wide registers for so long, as [`WorkType::AluHot`](super::WorkType::AluHot)
+    /// does.
+    AluHot {
+        /// How wide the registers are.
+        width: AluWidth,
+        /// How long the phase lasts.
+        duration: Duration,
+    },
+}
+
+impl WorkPhase {
+    /// How long the phase lasts.
+    pub const fn duration(&self) -> Duration {
+        match self {
+            Self::Spin(d) | Self::Sleep(d) | Self::Yield(d) | Self::Io(d) => *d,
+            Self::AluHot { duration, .. } => *duration,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What the parameters of work types must hold: the rules that the table names after `=>`.
+
+use std::time::Duration;
+
+/// Why a work type cannot be run as given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkTypeValidationError {
+    /// A parameter is zero that must not be.
+    #[error("work type {work_type}: {parameter} is 0, it must be more")]
+    Zero {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// Name of the parameter.
+        parameter: &'static str,
+    },
+    /// A chain of fewer than two links.
+    #[error("work type {work_type}: depth is {depth}, a chain needs at least 2")]
+    DepthTooSmall {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// The depth given.
+        depth: usize,
+    },
+    /// A parameter that is outside of its range.
+    #[error("work type {work_type}: {parameter} is {value}, it must be in {min}..={max}")]
+    OutOfRange {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// Name of the parameter.
+        parameter: &'static str,
+        /// The value given.
+        value: i64,
+        /// The smallest that is allowed.
+        min: i64,
+        /// The largest that is allowed.
+        max: i64,
+    },
+    /// A name that no cgroup beside the worker's own can have.
+    #[error(
+        "work type {work_type}: {parameter} {name:?} is no name of a cgroup beside the worker's own: \
+         it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"
+    )]
+    NoName {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// Name of the parameter.
+        parameter: &'static str,
+        /// The name given.
+        name: String,
+    },
+    /// Workers that cannot be divided into whole groups.
+    #[error(
+        "work type {work_type}: {workers} workers cannot be divided into groups of {group}; \
+         take a multiple of {group}"
+    )]
+    NotDivisible {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// Workers asked for.
+        workers: usize,
+        /// Workers of one group.
+        group: usize,
+    },
+}
+
+pub(super) type Checked = Result<(), WorkTypeValidationError>;
+
+/// What can be zero.
+pub(super) trait Zero {
+    fn is_zero(&self) -> bool;
+}
+
+macro_rules! zero {
+    ($($ty:ty)+) => { $(impl Zero for $ty {
+        fn is_zero(&self) -> bool {
+            *self == 0
+        }
+    })+ };
+}
+
+zero!(u64 usize);
+
+impl Zero for Duration {
+    fn is_zero(&self) -> bool {
+        Duration::is_zero(self)
+    }
+}
+
+/// More than zero.
+pub(super) fn nonzero(
+    value: &impl Zero,
+    work_type: &'static str,
+    parameter: &'static str,
+) -> Checked {
+    if value.is_zero() {
+        return Err(WorkTypeValidationError::Zero {
+            work_type,
+            parameter,
+        });
+    }
+    Ok(())
+}
+
+/// At least two links of a chain.
+pub(super) fn chain(depth: &usize, work_type: &'static str, _: &'static str) -> Checked {
+    if *depth < 2 {
+        return Err(WorkTypeValidationError::DepthTooSmall {
+            work_type,
+            depth: *depth,
+        });
+    }
+    Ok(())
+}
+
+/// The name of a cgroup: one component of a path.
+pub(super) fn component(name: &str, work_type: &'static str, parameter: &'static str) -> Checked {
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." || name.len() > 128 {
+        return Err(WorkTypeValidationError::NoName {
+            work_type,
+            parameter,
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn within(
+    value: i64,
+    min: i64,
+    max: i64,
+    work_type: &'static str,
+    parameter: &'static str,
+) -> Checked {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(WorkTypeValidationError::OutOfRange {
+        work_type,
+        parameter,
+        value,
+        min,
+        max,
+    })
+}
+
+/// A priority of `SCHED_FIFO`.
+pub(super) fn priority(value: &i32, work_type: &'static str, parameter: &'static str) -> Checked {
+    within(i64::from(*value), 1, 99, work_type, parameter)
+}
+
+/// A rate that leaves a microsecond between two events.
+pub(super) fn rate(value: &u64, work_type: &'static str, parameter: &'static str) -> Checked {
+    let value = i64::try_from(*value).unwrap_or(i64::MAX);
+    within(value, 1, 1_000_000, work_type, parameter)
+}
+
+/// A number of cgroups that a worker makes below its own.
+pub(super) fn few(value: &usize, work_type: &'static str, parameter: &'static str) -> Checked {
+    let value = i64::try_from(*value).unwrap_or(i64::MAX);
+    within(value, 1, 64, work_type, parameter)
+}

@@ -1,0 +1,428 @@
+//! The table of work types: for each its variant and constructor, in brackets the workers of one
+//! group where they work in groups, and its parameters with their defaults and, after `=>`, what
+//! they must hold.
+//!
+//! To add one: its lines here, and its body in `ktstr-guest/src/workers/kinds`, where a missing
+//! line does not compile.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::parts::{AluWidth, FutexLockMode, ReapMode, WakeMechanism, WorkPhase};
+use super::rules::{self, Checked};
+use crate::workload::SchedClass;
+use crate::workload::custom::{CustomCfg, CustomFn};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// The constructor of a variant; `none` has it written by hand.
+macro_rules! ctor {
+    (none $variant:ident $($rest:tt)*) => {};
+    ($ctor:ident $variant:ident $({ $($field:ident: $ty:ty),+ })?) => {
+        #[doc = concat!("[`WorkType::", stringify!($variant), "`] with these parameters.")]
+        pub const fn $ctor($($($field: $ty),+)?) -> Self {
+            Self::$variant $({ $($field),+ })?
+        }
+    };
+}
+
+macro_rules! work_types {
+    ($(
+        $(#[$meta:meta])+
+        $variant:ident / $ctor:ident $([$group:expr])?
+        $({ $(
+            $(#[doc = $fdoc:literal])+
+            $field:ident: $ty:ty = $default:expr $(=> $rule:ident)?
+        ),+ $(,)? })?
+    ;)+) => {
+        /// What a worker does, over and over, until it is stopped.
+        // Two custom work types are equal when they call the same function. That the compiler may
+        // merge functions, or double them, is of no consequence: nothing is decided by it.
+        #[allow(unpredictable_function_pointer_comparisons)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum WorkType {
+            /// Goes through phases in a loop: `first`, then `rest`.
+            Sequence {
+                /// The first phase.
+                first: WorkPhase,
+                /// The phases after it.
+                rest: Vec<WorkPhase>,
+            },
+            /// Calls a function of the test, once: see [`CustomFn`]. It cannot be written down, so
+            /// serialization refuses it.
+            #[serde(skip)]
+            Custom {
+                /// What messages call it.
+                name: String,
+                /// The function. It runs in the worker's process.
+                run: CustomFn,
+                /// What the function finds in [`WorkerCtx::cfg`](crate::workload::WorkerCtx::cfg).
+                cfg: CustomCfg,
+            },
+            $(
+                $(#[$meta])+
+                $variant $({ $( $(#[doc = $fdoc])+ $field: $ty ),+ })?,
+            )+
+        }
+
+        impl WorkType {
+            /// The names of all work types, as [`WorkType::name`] gives them.
+            pub const ALL_NAMES: &'static [&'static str] =
+                &["Sequence", "Custom", $(stringify!($variant)),+];
+
+            /// The name of the variant.
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    Self::Sequence { .. } => "Sequence",
+                    Self::Custom { .. } => "Custom",
+                    $(Self::$variant $({ $($field: _),+ })? => stringify!($variant),)+
+                }
+            }
+
+            /// The work type of this exact name with default parameters. `None` for an unknown
+            /// name and for `Sequence` and `Custom`, which have no default.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($variant) => {
+                        Some(Self::$variant $({ $($field: $default),+ })?)
+                    })+
+                    _ => None,
+                }
+            }
+
+            /// How many workers work as one group; `None` when each works alone.
+            #[allow(unused_variables)]
+            pub const fn worker_group_size(&self) -> Option<usize> {
+                match self {
+                    Self::Sequence { .. } | Self::Custom { .. } => None,
+                    $(Self::$variant $({ $($field),+ })? => work_types!(@group $($group)?),)+
+                }
+            }
+
+            /// Checks each parameter by its rule.
+            #[allow(unused_variables)]
+            pub(super) fn parameters(&self) -> Checked {
+                let work_type = self.name();
+                match self {
+                    Self::Sequence { first, rest } => {
+                        for phase in std::iter::once(first).chain(rest) {
+                            let duration = phase.duration();
+                            rules::nonzero(&duration, work_type, "the duration of a phase")?;
+                        }
+                    }
+                    Self::Custom { .. } => {}
+                    $(Self::$variant $({ $($field),+ })? => {
+                        $($( $(rules::$rule($field, work_type, stringify!($field))?;)? )+)?
+                    })+
+                }
+                Ok(())
+            }
+
+            $(ctor! { $ctor $variant $({ $($field: $ty),+ })? })+
+        }
+    };
+    (@group) => { None };
+    (@group $group:expr) => { Some($group) };
+}
+
+work_types! {
+    /// Burns CPU and nothing else.
+    #[default]
+    SpinWait / spin_wait;
+    /// Calls `sched_yield` in every iteration.
+    YieldHeavy / yield_heavy;
+    /// A burst of CPU, then a yield.
+    Mixed / mixed;
+    /// Writes 16 blocks of 4 KiB to a temporary file opened with `O_SYNC`, then `fdatasync(2)`.
+    /// The guest has no disk, so the file lies in memory: the worker goes through the file system
+    /// and does not sleep in state D.
+    IoSyncWrite / io_sync_write;
+    /// Reads blocks of 4 KiB at random places of a temporary file of 1 MiB, with `O_DIRECT` where
+    /// the file system has it. The file lies in memory: see [`WorkType::IoSyncWrite`].
+    IoRandRead / io_rand_read;
+    /// Writes and reads in turn, and `fdatasync(2)` after each 16 of them. The file lies in memory:
+    /// see [`WorkType::IoSyncWrite`].
+    IoConvoy / io_convoy;
+    /// Burns CPU for a while, then sleeps.
+    Bursty / bursty {
+        /// How long each burst uses the CPU, in guest time.
+        burst_duration: Duration = ms(50) => nonzero,
+        /// Sleep after it; with 0 the worker does not sleep.
+        sleep_duration: Duration = ms(100),
+    };
+    /// Pairs that wake each other through a pipe after a burst of work.
+    PipeIo / pipe_io [2] {
+        /// Iterations of work between two wakes.
+        burst_iters: u64 = 1024,
+    };
+    /// Pairs that wake each other through a futex.
+    FutexPingPong / futex_ping_pong [2] {
+        /// Iterations of work between two wakes.
+        spin_iters: u64 = 1024,
+    };
+    /// Strided read-modify-write in a buffer.
+    CachePressure / cache_pressure {
+        /// Size of the buffer, KiB.
+        size_kib: usize = 32 => nonzero,
+        /// Distance of two accesses, bytes.
+        stride: usize = 64 => nonzero,
+    };
+    /// The same, with a yield after each pass.
+    CacheYield / cache_yield {
+        /// Size of the buffer, KiB.
+        size_kib: usize = 32 => nonzero,
+        /// Distance of two accesses, bytes.
+        stride: usize = 64 => nonzero,
+    };
+    /// Pairs that wake each other through a pipe and keep a buffer hot.
+    CachePipe / cache_pipe [2] {
+        /// Size of the buffer, KiB.
+        size_kib: usize = 32 => nonzero,
+        /// Iterations of work between two wakes, besides one pass over the buffer.
+        burst_iters: u64 = 1024,
+    };
+    /// One waker wakes many at once through a futex; the woken record their latency.
+    FutexFanOut / futex_fan_out [fan_out.saturating_add(1)] {
+        /// Workers woken by one.
+        fan_out: usize = 4 => nonzero,
+        /// Iterations of work between two wakes.
+        spin_iters: u64 = 1024,
+    };
+    /// Forks a child that exits at once, and waits for it.
+    ForkExit / fork_exit;
+    /// Goes through the nice values -20..=19 (negative ones need CAP_SYS_NICE).
+    NiceSweep / nice_sweep;
+    /// Changes its own affinity all the time.
+    AffinityChurn / affinity_churn {
+        /// Iterations of work between two changes.
+        spin_iters: u64 = 1024,
+    };
+    /// Changes the affinity of its siblings all the time: of the workers that were started with
+    /// it, itself included.
+    CrossAffinityChurn / cross_affinity_churn {
+        /// Iterations of work between two changes.
+        spin_iters: u64 = 1024,
+    };
+    /// Changes its own scheduling policy all the time: `SCHED_BATCH`, `SCHED_IDLE`, `SCHED_OTHER`.
+    PolicyChurn / policy_churn {
+        /// Iterations of work between two changes.
+        spin_iters: u64 = 1024,
+    };
+    /// One waker wakes many at once, who think for a while, multiply matrices and answer.
+    FanOutCompute / fan_out_compute [fan_out.saturating_add(1)] {
+        /// Workers woken by one.
+        fan_out: usize = 4 => nonzero,
+        /// Size of the three matrices together, KiB.
+        cache_footprint_kib: usize = 256 => nonzero,
+        /// Multiplications for each wake-up.
+        operations: u64 = 5,
+        /// Sleep between the wake-up and the multiplications, µs.
+        sleep_usec: u64 = 100,
+    };
+    /// Touches fresh anonymous pages and gives them back with `MADV_DONTNEED`.
+    PageFaultChurn / page_fault_churn {
+        /// Size of the region, KiB.
+        region_kib: usize = 4096 => nonzero,
+        /// Pages touched before they are given back; at most all of the region are.
+        touches_per_cycle: usize = 256 => nonzero,
+        /// Iterations of work between two touches.
+        spin_iters: u64 = 64,
+    };
+    /// Contenders of one mutex, which they hold while working.
+    MutexContention / mutex_contention [*contenders] {
+        /// Workers that share one mutex.
+        contenders: usize = 4 => nonzero,
+        /// Iterations of work while holding it.
+        hold_iters: u64 = 256,
+        /// Iterations of work outside.
+        work_iters: u64 = 1024,
+    };
+    /// One waker releases all waiters in one broadcast.
+    ThunderingHerd / thundering_herd [waiters.saturating_add(1)] {
+        /// Workers that wait.
+        waiters: usize = 7 => nonzero,
+        /// Broadcasts, after which all of them wait to be stopped.
+        batches: u64 = 1000 => nonzero,
+        /// Pause between two broadcasts, ms.
+        inter_batch_ms: u64 = 5,
+    };
+    /// One lock that workers of three priorities want: `SCHED_FIFO` 40 (high) sleeps and takes it,
+    /// `SCHED_FIFO` 20 (medium) does not want it and takes the CPU, and low has it most of the
+    /// time, under the policy of the worker's declaration. High records how long it waited.
+    PriorityInversion / priority_inversion
+        [high_count.saturating_add(medium_count.saturating_add(*low_count))]
+    {
+        /// Workers of the highest priority.
+        high_count: usize = 1 => nonzero,
+        /// Workers between the two, who do not take the lock.
+        medium_count: usize = 1,
+        /// Workers of the lowest priority.
+        low_count: usize = 1 => nonzero,
+        /// Iterations of work while holding the lock.
+        hold_iters: u64 = 4096,
+        /// Iterations of work outside.
+        work_iters: u64 = 1024,
+        /// Whether the holder inherits the priority of who waits.
+        pi_mode: FutexLockMode = FutexLockMode::Plain,
+    };
+    /// Producers put items into a queue at a rate that consumers may not keep up with.
+    ProducerConsumerImbalance / producer_consumer_imbalance [producers.saturating_add(*consumers)] {
+        /// Workers that produce.
+        producers: usize = 2 => nonzero,
+        /// Workers that consume.
+        consumers: usize = 1 => nonzero,
+        /// Items a second of each producer.
+        produce_rate_hz: u64 = 1000 => rate,
+        /// Iterations of work for each item.
+        consume_iters: u64 = 4096,
+        /// Items in the queue at which producers block.
+        queue_depth_target: u64 = 1024 => nonzero,
+    };
+    /// `SCHED_FIFO` workers that never sleep beside workers of the declared policy.
+    RtStarvation / rt_starvation [rt_workers.saturating_add(*cfs_workers)] {
+        /// Workers that take the CPU.
+        rt_workers: usize = 1 => nonzero,
+        /// Workers that are starved.
+        cfs_workers: usize = 1,
+        /// Priority of the first, 1 to 99.
+        rt_priority: i32 = 50 => priority,
+        /// Iterations of work of one iteration.
+        burst_iters: u64 = 1024 => nonzero,
+    };
+    /// Pairs of two scheduling classes that wake each other through a futex.
+    AsymmetricWaker / asymmetric_waker [2] {
+        /// Class of the one that starts.
+        waker_class: SchedClass = SchedClass::Cfs,
+        /// Class of the other one.
+        wakee_class: SchedClass = SchedClass::Cfs,
+        /// Iterations of work between two wakes.
+        burst_iters: u64 = 1024,
+    };
+    /// A ring of workers in which each wakes the next.
+    WakeChain / wake_chain [*depth] {
+        /// Workers of one ring.
+        depth: usize = 4 => chain,
+        /// How the next one is woken.
+        wake: WakeMechanism = WakeMechanism::Pipe,
+        /// CPU burnt at each hop.
+        work_per_hop: Duration = Duration::from_micros(100),
+    };
+    /// Sweeps a region whose memory is bound to one node after the other.
+    NumaWorkingSetSweep / numa_working_set_sweep {
+        /// Size of the region, KiB.
+        region_kib: usize = 4096 => nonzero,
+        /// Distance of two sweeps, ms.
+        sweep_period_ms: u64 = 100 => nonzero,
+        /// The nodes in their order; none leaves the pages where the worker's memory policy puts
+        /// them.
+        target_nodes: Vec<usize> = Vec::new(),
+    };
+    /// Moves itself from one cgroup to the next, which it makes below its own. Other work in the
+    /// same cgroup does not move, and keeps the CPU controller from being turned on below.
+    CgroupChurn / cgroup_churn {
+        /// Cgroups in the cycle, at most 64.
+        groups: usize = 2 => few,
+        /// Time in each, ms.
+        cycle_ms: u64 = 100 => nonzero,
+    };
+    /// Forks children that exit at once, and moves them to another cgroup meanwhile.
+    CgroupAttachStorm / none {
+        /// The cgroup they are moved to: one beside the worker's own, which the test declares.
+        dest: String = "dest".to_owned() => component,
+        /// Who collects the children.
+        reap: ReapMode = ReapMode::SigIgn,
+    };
+    /// Pairs that send each other `SIGUSR2`.
+    SignalStorm / signal_storm [2] {
+        /// Signals sent in one iteration.
+        signals_per_iter: u64 = 16 => nonzero,
+        /// Iterations of work between two volleys.
+        work_iters: u64 = 1024,
+    };
+    /// A `SCHED_FIFO` worker that keeps waking up and takes the CPU from others, who spin.
+    PreemptStorm / preempt_storm [cfs_workers.saturating_add(1)] {
+        /// Workers that are preempted.
+        cfs_workers: usize = 2 => nonzero,
+        /// Iterations of work of the `SCHED_FIFO` worker between two sleeps.
+        rt_burst_iters: u64 = 1024,
+        /// How long it sleeps, µs.
+        rt_sleep_us: u64 = 1000 => nonzero,
+    };
+    /// Producers post bursts of events to an eventfd on which consumers wait through epoll.
+    EpollStorm / epoll_storm [producers.saturating_add(*consumers)] {
+        /// Workers that post.
+        producers: usize = 1 => nonzero,
+        /// Workers that wait.
+        consumers: usize = 2 => nonzero,
+        /// Events posted one after the other.
+        events_per_burst: u64 = 32 => nonzero,
+    };
+    /// Moves itself from node to node by its affinity. Needs CPUs of two nodes.
+    NumaMigrationChurn / numa_migration_churn {
+        /// Time on each node, ms.
+        period_ms: u64 = 100 => nonzero,
+    };
+    /// Short bursts between short sleeps: CPUs go idle and come back.
+    IdleChurn / idle_churn {
+        /// How long each burst uses the CPU, in guest time.
+        burst_duration: Duration = ms(1) => nonzero,
+        /// Sleep after it.
+        sleep_duration: Duration = ms(5) => nonzero,
+        /// Whether the timer slack is set to its minimum.
+        precise_timing: bool = false,
+    };
+    /// Sleeps to absolute deadlines and records how late it wakes.
+    TimerLatency / timer_latency {
+        /// Distance of two deadlines, µs.
+        interval_us: u64 = 1000 => nonzero,
+    };
+    /// Independent chains of integer arithmetic that keep all units of a core busy.
+    AluHot / alu_hot {
+        /// How wide the registers are.
+        width: AluWidth = AluWidth::Widest,
+    };
+    /// Pairs that spin with PAUSE on the two threads of a core. Needs a core of two threads among
+    /// the CPUs of the worker for each pair; further pairs share the cores.
+    SmtSiblingSpin / smt_sibling_spin [2];
+    /// Independent arithmetic and dependent loads from 4 MiB in turn: instructions per cycle go up
+    /// and down.
+    IpcVariance / none {
+        /// Instructions of arithmetic.
+        hot_iters: u64 = 100_000 => nonzero,
+        /// Loads.
+        cold_iters: u64 = 1024 => nonzero,
+        /// How often both are done in one iteration.
+        period_iters: u64 = 64 => nonzero,
+    };
+}
+
+impl WorkType {
+    /// [`WorkType::CgroupAttachStorm`] with these parameters.
+    pub fn cgroup_attach_storm(dest: impl Into<String>, reap: ReapMode) -> Self {
+        Self::CgroupAttachStorm {
+            dest: dest.into(),
+            reap,
+        }
+    }
+
+    /// [`WorkType::IpcVariance`] with these parameters.
+    ///
+    /// # Errors
+    /// [`WorkTypeValidationError`](super::WorkTypeValidationError) when one of them is 0.
+    pub fn ipc_variance(
+        hot_iters: u64,
+        cold_iters: u64,
+        period_iters: u64,
+    ) -> Result<Self, super::WorkTypeValidationError> {
+        let work = Self::IpcVariance {
+            hot_iters,
+            cold_iters,
+            period_iters,
+        };
+        work.parameters().map(|()| work)
+    }
+}
