@@ -11,6 +11,7 @@ use crate::cgroup::CgroupOps;
 use crate::ops::{CgroupDef, CpusetSpec, HoldSpec};
 use crate::scheduler::SchedulerSpec;
 use crate::topology::TestTopology;
+use crate::workload::WorkType;
 
 /// The context of a running test. Made by the harness, or with [`Ctx::builder`].
 #[non_exhaustive]
@@ -28,6 +29,9 @@ pub struct Ctx<'a> {
     pub sched_pid: Option<i32>,
     /// Time to let things settle: see [`Ctx::settled_hold`].
     pub settle: Duration,
+    /// What workers do instead in cgroups that are
+    /// [`swappable`](crate::ops::CgroupDef::swappable); `None` leaves all as declared.
+    pub work_type_override: Option<WorkType>,
     /// Checks of this test, merged from scheduler and attributes.
     pub assert: Assert,
     /// Whether the scenario waits until the host has written to the scheduler's maps.
@@ -54,6 +58,7 @@ impl<'a> Ctx<'a> {
                 workers_per_cgroup: 1,
                 sched_pid: None,
                 settle: Duration::ZERO,
+                work_type_override: None,
                 assert: Assert::default_checks(),
                 wait_for_map_write: false,
                 current_step: Arc::new(AtomicU16::new(0)),
@@ -130,6 +135,12 @@ impl<'a> CtxBuilder<'a> {
     /// Sets the settling time.
     pub fn settle(mut self, settle: Duration) -> Self {
         self.ctx.settle = settle;
+        self
+    }
+
+    /// Sets what workers of swappable cgroups do instead.
+    pub fn work_type_override(mut self, work_type: Option<WorkType>) -> Self {
+        self.ctx.work_type_override = work_type;
         self
     }
 

@@ -250,7 +250,9 @@ impl Scene {
         limits(ctx, def)?;
         let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
         self.get(name)?.has_quota = quota.is_some_and(|(quota, _)| quota.is_some());
-        self.spawn(ctx, name, &def.merged_works())
+        def.validate_memory(self.get(name)?.cpuset.as_ref(), ctx.topo)?;
+        let works = def.works_instead(ctx.work_type_override.as_ref());
+        self.spawn(ctx, name, &works)
     }
 
     /// Lets all workers go that still wait: together, so that no cgroup is ahead of another by

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cpuset::CpusetSpec;
 use crate::cgroup::Controller;
+use crate::topology::TestTopology;
 use crate::workload::{
     AffinityIntent, MemPolicy, MpolFlags, SchedPolicy, WorkSpec, WorkSpecError, WorkType,
 };
@@ -74,6 +75,9 @@ pub struct CgroupDef {
     pub cpuset: Option<CpusetSpec>,
     /// Its groups of workers in starting order; none means one default group.
     pub works: Vec<WorkSpec>,
+    /// Whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace what its
+    /// workers do.
+    pub swappable: bool,
     /// Its memory nodes; `None` is all.
     pub cpuset_mems: Option<BTreeSet<usize>>,
     /// Limits on CPU time.
@@ -150,6 +154,7 @@ impl CgroupDef {
             name: name.into(),
             cpuset: None,
             works: Vec::new(),
+            swappable: false,
             cpuset_mems: None,
             cpu: None,
             memory: None,
@@ -249,6 +254,14 @@ impl CgroupDef {
     /// Sets the NUMA node of workers that do not say their own.
     pub fn numa_node(mut self, node: usize) -> Self {
         self.default_numa_node = Some(node);
+        self
+    }
+
+    /// Sets whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace what
+    /// its workers do. Where the number of workers is not a multiple of the other work type's group
+    /// the cgroup cannot be set up.
+    pub fn swappable(mut self, swappable: bool) -> Self {
+        self.swappable = swappable;
         self
     }
 
@@ -367,6 +380,41 @@ impl CgroupDef {
             .collect()
     }
 
+    /// The same, doing `instead` where the cgroup is swappable and there is such a work type.
+    pub fn works_instead(&self, instead: Option<&WorkType>) -> Vec<WorkSpec> {
+        let mut works = self.merged_works();
+        if let (Some(instead), true) = (instead, self.swappable) {
+            for work in &mut works {
+                work.work_type = instead.clone();
+            }
+        }
+        works
+    }
+
+    /// Whether the nodes of the workers' memory policies are there: with memory nodes of its own
+    /// among them, with a cpuset among the nodes of its CPUs, else on the machine.
+    ///
+    /// # Errors
+    /// [`CgroupDefError::Work`] names the policy, the node and the nodes there are.
+    pub fn validate_memory(
+        &self,
+        cpuset: Option<&BTreeSet<usize>>,
+        topology: &TestTopology,
+    ) -> Result<(), CgroupDefError> {
+        let of_cpus = cpuset.map(|cpus| topology.numa_nodes_for_cpuset(cpus));
+        let allowed = self.cpuset_mems.as_ref().or(of_cpus.as_ref());
+        let machine = topology.numa_node_ids();
+        for work in self.merged_works() {
+            work.mem_policy
+                .validate_on(work.mpol_flags, allowed, &machine)
+                .map_err(|error| CgroupDefError::Work {
+                    cgroup: self.name.clone(),
+                    source: error.into(),
+                })?;
+        }
+        Ok(())
+    }
+
     /// The controllers the declaration needs.
     pub fn controllers(&self) -> BTreeSet<Controller> {
         let needs = [
@@ -452,6 +500,32 @@ fn validate_name(name: &str) -> Result<(), CgroupDefError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Topology;
+
+    #[test]
+    fn only_swappable_cgroups_do_something_else() {
+        let def = CgroupDef::named("x").workers(2);
+        let instead = WorkType::pipe_io(1);
+        let does = |def: &CgroupDef, instead| def.works_instead(instead)[0].work_type.name();
+        assert_eq!(does(&def, Some(&instead)), "SpinWait");
+        let def = def.swappable(true);
+        assert_eq!(does(&def, Some(&instead)), "PipeIo");
+        assert_eq!(does(&def, None), "SpinWait");
+    }
+
+    #[test]
+    fn nodes_of_memory_policies_must_be_allowed() {
+        let topo = TestTopology::from_vm_topology(&Topology::new(2, 1, 1, 1));
+        let near = BTreeSet::from([0]);
+        let def = CgroupDef::named("x").mem_policy(MemPolicy::bind([1]));
+        assert!(def.validate_memory(None, &topo).is_ok());
+        let error = def.validate_memory(Some(&near), &topo).expect_err("node 0");
+        assert!(error.to_string().contains("node 1 is not among {0}"), "{error}");
+        let fixed = def.clone().mpol_flags(MpolFlags::STATIC_NODES);
+        assert!(fixed.validate_memory(Some(&near), &topo).is_ok());
+        let mems = def.cpuset_mems([1].into());
+        assert!(mems.validate_memory(Some(&near), &topo).is_ok());
+    }
 
     #[test]
     fn workers_go_to_the_last_group_and_defaults_to_all() {

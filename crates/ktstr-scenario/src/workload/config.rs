@@ -18,9 +18,11 @@ pub struct WorkloadConfig {
     pub affinity: AffinityIntent,
     /// What they do.
     pub work_type: WorkType,
-    /// After so many iterations a worker waits to be stopped.
+    /// After so many iterations a worker waits to be stopped. Partners of a parked worker wait for
+    /// it, too.
     pub park_after_iterations: Option<u64>,
-    /// Whether each tells when its first iteration is done.
+    /// Whether each tells when its first iteration is done: see
+    /// `WorkloadHandle::wait_first_iterations`.
     pub signal_first_iteration: bool,
     /// Their scheduling policy.
     pub sched_policy: SchedPolicy,
@@ -91,6 +93,66 @@ impl WorkloadConfig {
         self
     }
 
+    /// Has each worker wait to be stopped after so many iterations.
+    pub fn park_after_iterations(mut self, iterations: u64) -> Self {
+        self.park_after_iterations = Some(iterations);
+        self
+    }
+
+    /// Sets whether each worker tells when its first iteration is done.
+    pub fn signal_first_iteration(mut self, tells: bool) -> Self {
+        self.signal_first_iteration = tells;
+        self
+    }
+
+    /// Sets their scheduling policy.
+    pub fn sched_policy(mut self, policy: SchedPolicy) -> Self {
+        self.sched_policy = policy;
+        self
+    }
+
+    /// Sets where their memory comes from.
+    pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
+        self.mem_policy = policy;
+        self
+    }
+
+    /// Sets the flags of the memory policy.
+    pub fn mpol_flags(mut self, flags: MpolFlags) -> Self {
+        self.mpol_flags = flags;
+        self
+    }
+
+    /// Sets their nice value.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.nice = Some(nice);
+        self
+    }
+
+    /// Sets their name.
+    pub fn comm(mut self, comm: impl Into<String>) -> Self {
+        self.comm = Some(comm.into());
+        self
+    }
+
+    /// Sets their user id.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// Sets their group id.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// Sets the NUMA node they stay on.
+    pub fn numa_node(mut self, node: usize) -> Self {
+        self.numa_node = Some(node);
+        self
+    }
+
     /// Adds a further group.
     pub fn push_composed(mut self, spec: WorkSpec) -> Self {
         self.composed.push(spec);
@@ -123,6 +185,9 @@ impl WorkloadConfig {
     pub fn validate(&self) -> Result<(), WorkSpecError> {
         let primary = self.primary();
         primary.validate()?;
+        if self.park_after_iterations == Some(0) {
+            return Err(WorkSpecError::ParkAfterNone);
+        }
         primary.worker_count(1, 1)?;
         self.composed.iter().try_for_each(WorkSpec::validate)
     }
@@ -143,5 +208,7 @@ mod tests {
         assert_eq!(pair.workers(2).validate(), Ok(()));
         let composed = WorkloadConfig::default().push_composed(WorkSpec::default().nice(20));
         assert!(composed.validate().is_err());
+        let parked = WorkloadConfig::default().park_after_iterations(0);
+        assert!(parked.validate().is_err());
     }
 }

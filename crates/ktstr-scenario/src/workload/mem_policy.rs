@@ -114,7 +114,22 @@ impl MemPolicy {
     /// [`MemPolicyError`] for an empty set or contradicting flags.
     pub fn validate(&self, flags: MpolFlags) -> Result<(), MemPolicyError> {
         flags.validate()?;
-        if !matches!(self, Self::Default | Self::Local) && self.nodes().is_empty() {
+        let nodeless = matches!(self, Self::Default | Self::Local);
+        let refused = |reason| {
+            Err(MemPolicyError::Flags {
+                bits: flags.bits(),
+                reason,
+            })
+        };
+        if nodeless && flags != MpolFlags::NONE {
+            return refused("Default and Local name no nodes, so flags have no meaning");
+        }
+        if flags.contains(MpolFlags::NUMA_BALANCING)
+            && !matches!(self, Self::Bind(_) | Self::PreferredMany(_))
+        {
+            return refused("NUMA_BALANCING is for Bind and PreferredMany");
+        }
+        if !nodeless && self.nodes().is_empty() {
             return Err(MemPolicyError::NoNodes {
                 policy: self.name(),
             });
@@ -236,5 +251,15 @@ mod tests {
                 .is_err()
         );
         assert!(MemPolicy::interleave([]).validate(MpolFlags::NONE).is_err());
+    }
+
+    #[test]
+    fn flags_that_would_do_nothing_are_refused() {
+        let with = |policy: MemPolicy, flags| policy.validate(flags).is_ok();
+        assert!(!with(MemPolicy::Default, MpolFlags::STATIC_NODES));
+        assert!(!with(MemPolicy::Local, MpolFlags::RELATIVE_NODES));
+        assert!(!with(MemPolicy::interleave([0]), MpolFlags::NUMA_BALANCING));
+        assert!(with(MemPolicy::bind([0]), MpolFlags::NUMA_BALANCING));
+        assert!(with(MemPolicy::Local, MpolFlags::NONE));
     }
 }

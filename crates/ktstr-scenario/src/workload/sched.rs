@@ -123,7 +123,7 @@ pub enum CloneMode {
     /// A process of its own.
     #[default]
     Fork,
-    /// A thread; it is part of the language and not built yet.
+    /// A thread of one process that all workers share.
     Thread,
 }
 
