@@ -116,7 +116,7 @@ pub fn spawn_diverse(ctx: &Ctx, cgroups: &[&str]) -> Result<Vec<WorkloadHandle>>
                 WorkType::bursty(Duration::from_millis(50), Duration::from_millis(100)),
                 ctx.workers_per_cgroup,
             ),
-            2 => (WorkType::ForkExit, 2),
+            2 => (WorkType::IoSyncWrite, 2),
             3 => (WorkType::Mixed, ctx.workers_per_cgroup),
             _ => (WorkType::YieldHeavy, ctx.workers_per_cgroup),
         };

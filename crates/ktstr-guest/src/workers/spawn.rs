@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
+use ktstr_scenario::topology::TestTopology;
 use ktstr_scenario::workload::{AffinityIntent, CloneMode, ResolvedAffinity, WorkSpec, WorkType};
 
 use super::child::{self, Plan};
@@ -349,7 +350,7 @@ fn tie(body: &Body, work: &WorkSpec, base: usize, seed: u64) -> Result<Tied, Wor
 fn affinity_here(work: &WorkSpec) -> Result<ResolvedAffinity, WorkerError> {
     if work.numa_node.is_some() {
         let topology =
-            crate::sysfs_topology::read().map_err(|e| WorkerError::Invalid(e.to_string()))?;
+            TestTopology::from_system().map_err(|e| WorkerError::Invalid(e.to_string()))?;
         return work
             .resolve_affinity(None, &topology)
             .map_err(|e| WorkerError::Invalid(e.to_string()));

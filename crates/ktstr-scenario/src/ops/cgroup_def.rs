@@ -520,7 +520,10 @@ mod tests {
         let def = CgroupDef::named("x").mem_policy(MemPolicy::bind([1]));
         assert!(def.validate_memory(None, &topo).is_ok());
         let error = def.validate_memory(Some(&near), &topo).expect_err("node 0");
-        assert!(error.to_string().contains("node 1 is not among {0}"), "{error}");
+        assert!(
+            error.to_string().contains("node 1 is not among {0}"),
+            "{error}"
+        );
         let fixed = def.clone().mpol_flags(MpolFlags::STATIC_NODES);
         assert!(fixed.validate_memory(Some(&near), &topo).is_ok());
         let mems = def.cpuset_mems([1].into());

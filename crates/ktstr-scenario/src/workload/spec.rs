@@ -71,7 +71,9 @@ pub enum WorkSpecError {
         max: usize,
     },
     /// No iteration before a worker waits.
-    #[error("park_after_iterations(0): a worker does at least one iteration; leave it out for no end")]
+    #[error(
+        "park_after_iterations(0): a worker does at least one iteration; leave it out for no end"
+    )]
     ParkAfterNone,
     /// A nice value outside -20..=19.
     #[error("nice {0} is not in -20..=19")]
