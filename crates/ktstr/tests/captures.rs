@@ -1,0 +1,93 @@
+//! What a capture knows of the scheduler's tasks: the values that it keeps for each of them, and the queues they wait in.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use ktstr::prelude::*;
+
+const SCHED: Scheduler = Scheduler::named("ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+const SPINNERS: usize = 8;
+const COMM: &str = "spinner";
+
+/// Eight tasks that always want to run, on two CPUs.
+#[ktstr_test(scheduler = SCHED, cores = 2, duration_s = 1, num_snapshots = 4, post_vm = seen_from_outside)]
+fn a_capture_has_every_task_in_its_storage_and_in_its_queue(ctx: &Ctx) -> Result<AssertResult> {
+    let spinners = CgroupDef::named("spinners").workers(SPINNERS).comm(COMM);
+    let steps = vec![Step::with_defs(
+        vec![spinners],
+        HoldSpec::Fixed(Duration::from_secs(1)),
+    )];
+    execute_steps(ctx, steps)
+}
+
+fn seen_from_outside(vm: &VmResult) -> Result<()> {
+    ensure!(vm.periodic_real == 4, "{} captures", vm.periodic_real);
+    every_task_has_its_storage(vm)?;
+    queues_hold_the_tasks_that_they_count(vm)
+}
+
+/// The scheduler keeps a `struct task_ctx` for each task in a task storage: a capture has one for each task of the guest, under
+/// the pid and the name that the task list has for it.
+fn every_task_has_its_storage(vm: &VmResult) -> Result<()> {
+    for sample in vm.periodic_series().iter_samples() {
+        let map = sample.snapshot.map("ktstr_task_ctx")?;
+        ensure!(map.map_error().is_none(), "{:?}", map.map_error());
+        let tasks = sample.snapshot.task_enrichments();
+        ensure!(tasks.len() > 10, "a guest has kernel threads at least");
+        // The idle tasks are no task of a scheduler.
+        for task in tasks.iter().filter(|task| task.pid > 0) {
+            let of_task = map.filter(|entry| entry.key("pid").as_i64() == Ok(i64::from(task.pid)));
+            let [entry] = of_task.as_slice() else {
+                bail!("{} values for {} ({})", of_task.len(), task.comm, task.pid);
+            };
+            ensure!(entry.key("comm").as_str()? == task.comm);
+            ensure!(entry.key("address").as_u64()? == task.task_kva);
+            ensure!(entry.get("llc").as_u64()? == 0, "there is one LLC");
+        }
+    }
+    Ok(())
+}
+
+/// What waits in the dispatch queues, by name and in order: as many tasks as each queue counts, each one runnable, and in a
+/// queue of the scheduler's own, which is ordered by vtime, none before one of less. On a kernel on which schedulers cannot
+/// make queues, what waits is in the global one.
+fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
+    for sample in vm.periodic_series().iter_samples() {
+        let queues = sample.snapshot.dsq_states();
+        for origin in ["local cpu 0", "local cpu 1", "global node 0"] {
+            ensure!(
+                queues.iter().any(|queue| queue.origin == origin),
+                "no queue {origin} in {queues:?}"
+            );
+        }
+        let mut waiting = 0;
+        for queue in queues {
+            ensure!(queue.tasks_unavailable.is_none(), "{queue:?}");
+            // A capture may come between a list and its count.
+            let (listed, counted) = (queue.tasks.len(), queue.nr as usize);
+            ensure!(listed.abs_diff(counted) <= 1, "{queue:?}");
+            let spins = |task: &&QueuedTask| task.comm == COMM;
+            waiting += queue.tasks.iter().filter(spins).count();
+            for task in &queue.tasks {
+                let known = sample.snapshot.task_enrichment_by_pid(task.pid);
+                ensure!(
+                    known.is_some_and(|known| known.comm == task.comm && known.state == 0),
+                    "{task:?} waits in {}, and the task list has {known:?}",
+                    queue.origin
+                );
+            }
+            if queue.origin == "user" {
+                let later = |pair: &[QueuedTask]| pair[1].vtime.wrapping_sub(pair[0].vtime);
+                let ordered = queue.tasks.windows(2).all(|pair| later(pair) < 1 << 63);
+                ensure!(ordered, "{queue:?}");
+            }
+        }
+        // Two of them have a CPU, and each CPU may be about to put one into a queue or to take one out.
+        ensure!(
+            (SPINNERS - 4..=SPINNERS).contains(&waiting),
+            "{waiting} of {SPINNERS} spinners wait in {queues:?}"
+        );
+    }
+    Ok(())
+}
