@@ -43,7 +43,7 @@ done
 
 # The variables of the build are the caller's, everything else is the user's own.
 keep=()
-for name in CARGO_PROFILE_DEV_DEBUG CARGO_BUILD_JOBS CARGO_TERM_COLOR CI; do
+for name in CARGO_PROFILE_DEV_DEBUG CARGO_INCREMENTAL CARGO_BUILD_JOBS CARGO_TERM_COLOR CI; do
     [[ -z ${!name:-} ]] || keep+=("$name=${!name}")
 done
 
