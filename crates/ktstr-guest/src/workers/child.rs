@@ -42,14 +42,15 @@ pub(super) struct Plan<'a> {
     pub phase: &'a PhasePage,
 }
 
-/// Forks one worker, which waits at the gate. It keeps its own two of the pipe ends of its group.
+/// Forks one worker, which waits at the gate. Of the descriptors of its group it keeps its own.
 pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd), WorkerError> {
     fork_with(|parent| {
         let close_others = || {
             for fd in group_fds {
                 let own = match plan.tie {
                     Tie::Pipe { wait, wake } => *fd == wait || *fd == wake,
-                    _ => false,
+                    Tie::Event { fd: own } => *fd == own,
+                    Tie::None | Tie::Futex { .. } | Tie::Shared => false,
                 };
                 if !own {
                     // SAFETY: an end of a pipe that only this copy of it is closed of.

@@ -1,0 +1,98 @@
+//! Work that changes cgroups, and cgroups whose work may be changed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ktstr::cgroup::Controller;
+use ktstr::prelude::*;
+
+use super::watch::{Task, of, refusal, watch_handle};
+
+pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    ctx.cgroups.setup(&BTreeSet::from([Controller::Cpu]))?;
+    churn(ctx).context("CgroupChurn")?;
+    attach(ctx).context("CgroupAttachStorm")?;
+    Ok(AssertResult::pass())
+}
+
+fn in_cgroup(ctx: &Ctx, name: &str, work: WorkType, workers: usize) -> Result<WorkloadHandle> {
+    ctx.cgroups.create_cgroup(name)?;
+    let handle = WorkloadHandle::spawn_seeded(&of(work, workers), ctx.seed)?;
+    for pid in handle.worker_pids_for_cgroup_procs()? {
+        ctx.cgroups.place_task_during_handshake(name, pid)?;
+    }
+    Ok(handle)
+}
+
+fn churn(ctx: &Ctx) -> Result<()> {
+    let mut handle = in_cgroup(ctx, "churner", WorkType::cgroup_churn(3, 4), 2)?;
+    handle.start();
+    let mut met = BTreeSet::new();
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(3));
+        let places = handle.worker_pids().into_iter().map(Task::of);
+        met.extend(places.map(|task| task.cgroup));
+    }
+    let ends: Vec<_> = met.iter().filter_map(|path| path.rsplit('/').next()).collect();
+    ensure!(ends == ["churn_0", "churn_1", "churn_2"], "{met:?}");
+    let above = ctx.cgroups.parent_path().join("churner");
+    let on = std::fs::read_to_string(above.join("cgroup.subtree_control"))?;
+    ensure!(on.split_whitespace().any(|word| word == "cpu"), "{on:?}");
+    for report in handle.stop_and_collect() {
+        ensure!(report.completed && report.iterations > 10, "{report:?}");
+    }
+    // Nothing is left below it.
+    ctx.cgroups.remove_cgroup("churner")?;
+
+    // The same through the engine, whose tear-down would say that it could not.
+    let def = CgroupDef::named("declared").work_type(WorkType::cgroup_churn(2, 5));
+    let result = execute_defs(ctx, vec![def])?;
+    ensure!(result.is_pass(), "{:?}", result.outcomes);
+    ensure!(!format!("{result:?}").contains("teardown of cgroup"), "{result:?}");
+    Ok(())
+}
+
+fn attach(ctx: &Ctx) -> Result<()> {
+    for (name, reap) in [("waits", ReapMode::Waitpid), ("ignores", ReapMode::SigIgn)] {
+        let dest = format!("dest_{name}");
+        ctx.cgroups.create_cgroup(&dest)?;
+        let work = WorkType::cgroup_attach_storm(dest.clone(), reap);
+        let seen = watch_handle(in_cgroup(ctx, name, work, 1)?, 60)?;
+        let report = &seen[0].report;
+        println!(
+            "{name}: {} children, {} of them moved",
+            report.iterations, report.work_units
+        );
+        ensure!(
+            report.iterations > 5 && (1..=report.iterations).contains(&report.work_units),
+            "{report:?}"
+        );
+        ctx.cgroups.remove_cgroup(name)?;
+        ctx.cgroups.remove_cgroup(&dest)?;
+    }
+    let why = refusal(ctx, WorkType::cgroup_attach_storm("nowhere", ReapMode::Waitpid), 1)?;
+    ensure!(why.contains("`dest`"), "{why}");
+    Ok(())
+}
+
+pub fn swapped(ctx: &Ctx) -> Result<AssertResult> {
+    let mut ctx = ctx.clone();
+    ctx.work_type_override = Some(WorkType::timer_latency(1000));
+    let defs = vec![
+        CgroupDef::named("kept").workers(1),
+        CgroupDef::named("swapped").workers(1).swappable(true),
+    ];
+    let result = execute_defs(&ctx, defs)?;
+    let busy = |name: &str| {
+        let cgroup = result.stats.cgroups.iter().find(|c| c.cgroup_name == name);
+        cgroup.map(|c| c.total_iterations)
+    };
+    let [kept, swapped] = ["kept", "swapped"].map(busy);
+    // One deadline a millisecond, for a second.
+    ensure!(
+        swapped.is_some_and(|n| n > 100 && n <= 1100) && kept.is_some_and(|n| n > 1100),
+        "{kept:?} and {swapped:?} iterations"
+    );
+    Ok(result)
+}

@@ -1,0 +1,90 @@
+//! Work of several scheduling classes. The test's own thread runs on another CPU than they do.
+
+use anyhow::{Context, Result, ensure};
+use ktstr::prelude::*;
+
+use super::watch::{Seen, of, on, watch};
+
+const OTHER: u64 = libc::SCHED_OTHER as u64;
+const FIFO: u64 = libc::SCHED_FIFO as u64;
+const IDLE: u64 = libc::SCHED_IDLE as u64;
+const DEADLINE: u64 = libc::SCHED_DEADLINE as u64;
+
+pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    starvation(ctx).context("RtStarvation")?;
+    preemption(ctx).context("PreemptStorm")?;
+    pairs(ctx).context("AsymmetricWaker")?;
+    Ok(AssertResult::pass())
+}
+
+fn policies(all: &[Seen]) -> Vec<u64> {
+    all.iter().map(|seen| seen.task.policy).collect()
+}
+
+fn starvation(ctx: &Ctx) -> Result<()> {
+    let all = watch(ctx, &on(WorkType::rt_starvation(1, 1, 10, 1024), 2, &[1]), 200)?;
+    ensure!(policies(&all) == [FIFO, OTHER], "{all:?}");
+    ensure!(
+        all[0].report.cpu_time_ns > 5 * all[1].report.cpu_time_ns,
+        "{all:?}"
+    );
+    ensure!(all[0].report.realtime && !all[1].report.realtime, "{all:?}");
+    // They are not alike, so nobody compares them.
+    ensure!(
+        all[0].report.entitlement != all[1].report.entitlement,
+        "{all:?}"
+    );
+    Ok(())
+}
+
+fn preemption(ctx: &Ctx) -> Result<()> {
+    let all = watch(ctx, &on(WorkType::preempt_storm(1, 256, 500), 2, &[1]), 100)?;
+    ensure!(policies(&all) == [FIFO, OTHER], "{all:?}");
+    let wakes = all[0].report.iterations;
+    ensure!(all[0].woken() && wakes > 20, "{all:?}");
+    // The kernel's number is older than the report's, by the end of the worker.
+    ensure!(all[1].task.preempted + 5 >= wakes / 2, "{all:?}");
+    Ok(())
+}
+
+fn pairs(ctx: &Ctx) -> Result<()> {
+    for (waker, wakee, expected) in [
+        (SchedClass::Rt, SchedClass::Idle, [FIFO, IDLE]),
+        (SchedClass::Cfs, SchedClass::Deadline, [OTHER, DEADLINE]),
+    ] {
+        let all = watch(ctx, &of(WorkType::asymmetric_waker(waker, wakee, 64), 2), 50)?;
+        ensure!(policies(&all) == expected, "{all:?}");
+        ensure!(all.iter().all(Seen::woken), "{all:?}");
+    }
+    Ok(())
+}
+
+/// Low holds the lock that high wants, and medium takes the CPU from it: for eight times the time
+/// for which the lock is held, unless low inherits high's priority.
+pub fn inversion(ctx: &Ctx) -> Result<AssertResult> {
+    let longest = |mode| -> Result<(u64, u64)> {
+        let work = WorkType::PriorityInversion {
+            high_count: 1,
+            medium_count: 1,
+            low_count: 1,
+            hold_iters: 2048,
+            work_iters: 64,
+            pi_mode: mode,
+        };
+        let all = watch(ctx, &on(work, 3, &[1]), 500)?;
+        ensure!(policies(&all)[..2] == [FIFO, FIFO], "{all:?}");
+        let high = &all[0].report;
+        ensure!(high.wake_sample_total > 10, "{high:?}");
+        let medium = &all[1].report;
+        let hold = medium.cpu_time_ns * 2048 / medium.work_units.max(1);
+        Ok((high.wake_latencies_ns.iter().copied().max().unwrap_or(0), hold))
+    };
+    let (plain, hold) = longest(FutexLockMode::Plain)?;
+    let (inherited, _) = longest(FutexLockMode::Pi)?;
+    println!("longest wait {plain} ns plain, {inherited} ns with inheritance; held for {hold} ns");
+    ensure!(
+        plain > 4 * hold && inherited < 4 * hold,
+        "longest wait {plain} ns plain, {inherited} ns with inheritance; held for {hold} ns"
+    );
+    Ok(AssertResult::pass())
+}

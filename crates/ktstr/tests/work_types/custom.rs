@@ -1,0 +1,63 @@
+//! Functions of a test as workers, in cgroups of a step.
+
+use std::io::Write;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ktstr::prelude::*;
+
+/// Sleeps a number of milliseconds at a time, as it is told.
+fn sleeps(ctx: &WorkerCtx) -> WorkerReport {
+    let mut report = WorkerReport::default();
+    while !ctx.stop().load(Relaxed) {
+        std::thread::sleep(Duration::from_millis(ctx.cfg().u64s[0]));
+        report.iterations += 1;
+    }
+    report
+}
+
+/// Moves itself to the cgroup `refuge` and says in its report where it was and is.
+fn flees(ctx: &WorkerCtx) -> WorkerReport {
+    let mut report = WorkerReport::default();
+    let home = ctx.cgroup_dir().ends_with("home");
+    let missing = ctx.open_sibling_cgroup_procs("nowhere").is_err();
+    let fled = ctx
+        .open_sibling_cgroup_procs("refuge")
+        .and_then(|mut procs| procs.write_all(b"0"))
+        .is_ok();
+    let now = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let there = now.trim().ends_with("/refuge");
+    let pinned = ctx.cpus() == [2, 3];
+    let facts = [home, missing, fled, there, pinned];
+    report.iterations = facts.iter().filter(|fact| **fact).count() as u64;
+    report.work_units = ctx.sibling_pids().len() as u64;
+    while !ctx.stop().load(Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    report
+}
+
+pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    let cfg = CustomCfg {
+        u64s: [20, 0, 0, 0],
+        ..CustomCfg::default()
+    };
+    let defs = vec![
+        CgroupDef::named("refuge").work_type(WorkType::custom_with("sleeps", sleeps, cfg)),
+        CgroupDef::named("home")
+            .cpuset(CpusetSpec::exact([2, 3]))
+            .workers(2)
+            .work_type(WorkType::custom("flees", flees)),
+    ];
+    let result = execute_defs(ctx, defs)?;
+    let of = |name: &str| {
+        let found = result.stats.cgroups.iter().find(|c| c.cgroup_name == name);
+        found.map_or(0, |cgroup| cgroup.total_iterations)
+    };
+    // Fifty times 20 ms; all five facts of both.
+    ensure!((20..=51).contains(&of("refuge")), "{}", of("refuge"));
+    ensure!(of("home") == 10, "{}", of("home"));
+    ensure!(result.is_pass(), "{:?}", result.outcomes);
+    Ok(result)
+}

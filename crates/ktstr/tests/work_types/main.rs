@@ -1,0 +1,87 @@
+//! What each work type does to the machine, on a real kernel: the effect that tells it from a worker
+//! that only spins. One virtual machine a family. The older work types without a line here are held
+//! by the canned scenarios and the tests of the schedule.
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cgroups;
+mod classes;
+mod custom;
+mod memory;
+mod threads;
+mod waits;
+mod watch;
+
+use ktstr::prelude::*;
+
+/// Four CPUs: two cores of two threads.
+const SMT: Topology = Topology::new(1, 1, 2, 2);
+/// Two nodes of two CPUs.
+const NODES: Topology = Topology::with_nodes(
+    2,
+    2,
+    &[
+        ktstr::topology::NumaNode::new(1, 384),
+        ktstr::topology::NumaNode::new(1, 384),
+    ],
+);
+
+const SCHED: Scheduler =
+    Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+macro_rules! families {
+    ($($entry:ident = $name:literal, $func:path $(, $field:ident: $value:expr)*;)*) => { $(
+        case!($entry = $name, $func, clock: ClockMode::Virtual, num_snapshots: 0,
+            duration: std::time::Duration::from_secs(1)
+            $(, $field: $value)*);
+    )* };
+}
+
+families! {
+    WAITS = "work_waits", waits::all, topology: SMT;
+    WAITS_SCX = "work_waits_scx", waits::all, topology: SMT, scheduler: &SCHED;
+    QUEUES = "work_queues", waits::queues, topology: SMT;
+    CLASSES = "work_classes", classes::all, topology: SMT;
+    INVERSION = "work_inversion", classes::inversion, topology: SMT;
+    MEMORY = "work_memory", memory::all, topology: NODES;
+    POLICIES = "work_mem_policies", memory::policies, topology: NODES;
+    CGROUPS = "work_cgroups", cgroups::all, topology: SMT;
+    SWAPPED = "work_swapped", cgroups::swapped, topology: SMT;
+    CUSTOM = "work_custom", custom::all, topology: SMT;
+    THREADS = "work_threads", threads::all, topology: SMT;
+}
+
+/// Everything is asked for inside of the guest, where a wrong answer is an error of the test
+/// function.
+#[track_caller]
+fn holds(entry: &'static KtstrTestEntry) {
+    let finished = ktstr::run::run(entry);
+    assert!(finished.result.is_pass(), "{}", finished.text);
+    let output = finished.vm.map(|vm| vm.output).unwrap_or_default();
+    println!("{output}");
+}
+
+macro_rules! tests {
+    ($($name:ident = $entry:ident;)*) => { $(
+        #[test]
+        fn $name() {
+            holds(&$entry);
+        }
+    )* };
+}
+
+tests! {
+    what_waits_waits = WAITS;
+    what_waits_waits_under_scx_ktstr = WAITS_SCX;
+    queues_fill_and_run_dry = QUEUES;
+    members_have_their_classes = CLASSES;
+    only_inheritance_bounds_an_inversion = INVERSION;
+    memory_is_touched_and_moved = MEMORY;
+    memory_comes_from_where_the_policy_says = POLICIES;
+    cgroups_are_changed = CGROUPS;
+    swappable_cgroups_do_something_else = SWAPPED;
+    functions_of_a_test_are_workers = CUSTOM;
+    workers_are_threads_of_one_process = THREADS;
+}

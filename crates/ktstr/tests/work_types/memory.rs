@@ -1,0 +1,145 @@
+//! Work on memory, and where memory comes from, on a machine of two nodes with two CPUs each.
+
+use anyhow::{Context, Result, ensure};
+use ktstr::prelude::*;
+
+use super::watch::{Seen, of, on, one, refusal, watch};
+
+pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    faults(ctx).context("PageFaultChurn")?;
+    sweep(ctx).context("NumaWorkingSetSweep")?;
+    migration(ctx).context("NumaMigrationChurn")?;
+    Ok(AssertResult::pass())
+}
+
+fn faults(ctx: &Ctx) -> Result<()> {
+    let seen = one(ctx, WorkType::page_fault_churn(256, 32, 4), 50)?;
+    let cycles = seen.report.iterations;
+    // The kernel's number is older than the report's.
+    ensure!(
+        cycles > 3 && seen.task.faults + 5 * 32 >= cycles * 32 && seen.task.faults > 3 * 32,
+        "{seen:?}"
+    );
+    Ok(())
+}
+
+fn migrated_pages() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat")?;
+    let line = text.lines().find_map(|l| l.strip_prefix("pgmigrate_success "));
+    Ok(line.context("pgmigrate_success")?.parse()?)
+}
+
+/// 1 MiB is 256 pages.
+fn sweep(ctx: &Ctx) -> Result<()> {
+    let swept = |nodes: &[usize]| -> Result<Seen> {
+        let work = WorkType::numa_working_set_sweep(1024, 5, nodes.to_vec());
+        let mut all = watch(ctx, &on(work, 1, &[0]), 60)?;
+        all.pop().context("one worker")
+    };
+    let pages = |seen: &Seen, node| seen.report.numa_pages.get(&node).copied().unwrap_or(0);
+    let local = swept(&[])?;
+    let far = swept(&[1])?;
+    for seen in [&local, &far] {
+        ensure!(seen.woken(), "{seen:?}");
+        ensure!(seen.one_each(5000), "{seen:?}");
+    }
+    ensure!(
+        pages(&far, 1) >= pages(&local, 1) + 250,
+        "{:?} and {:?}",
+        far.report.numa_pages,
+        local.report.numa_pages
+    );
+    let before = migrated_pages()?;
+    let both = swept(&[0, 1])?;
+    let moved = migrated_pages()? - before;
+    ensure!(
+        both.report.iterations > 2 && moved >= 256,
+        "{moved} pages moved: {both:?}"
+    );
+    let why = refusal(ctx, WorkType::numa_working_set_sweep(4, 1, vec![7]), 1)?;
+    ensure!(why.contains("memory policy"), "{why}");
+    Ok(())
+}
+
+fn migration(ctx: &Ctx) -> Result<()> {
+    let seen = one(ctx, WorkType::numa_migration_churn(5), 60)?;
+    let cpus = &seen.report.cpus_used;
+    ensure!(
+        cpus.iter().any(|cpu| *cpu < 2) && cpus.iter().any(|cpu| *cpu >= 2),
+        "{seen:?}"
+    );
+    ensure!(
+        seen.report.migration_count >= 3 && seen.task.allowed.len() == 2,
+        "{seen:?}"
+    );
+    let mut handle = WorkloadHandle::spawn(&on(WorkType::numa_migration_churn(5), 1, &[0, 1]))?;
+    handle.start();
+    std::thread::sleep(std::time::Duration::from_millis(10));
+    let why = format!("{:?}", handle.stop_and_collect()[0].exit_info);
+    ensure!(why.contains("CPUs of two NUMA nodes"), "{why}");
+    Ok(())
+}
+
+/// Workers with 1 MiB of memory of their own, on node 0.
+fn placed(ctx: &Ctx, config: impl Fn(WorkloadConfig) -> WorkloadConfig) -> Result<Seen> {
+    let cache = of(WorkType::cache_pressure(1024, 64), 1);
+    let mut all = watch(ctx, &config(cache), 60)?;
+    all.pop().context("one worker")
+}
+
+pub fn policies(ctx: &Ctx) -> Result<AssertResult> {
+    let on_cpu_0 = |config: WorkloadConfig| config.affinity(AffinityIntent::exact([0]));
+    let with = |policy: MemPolicy, flags| {
+        placed(ctx, move |c| {
+            on_cpu_0(c).mem_policy(policy.clone()).mpol_flags(flags)
+        })
+    };
+    let pages = |seen: &Seen, node| seen.report.numa_pages.get(&node).copied().unwrap_or(0);
+    let none = MpolFlags::NONE;
+    let base = placed(ctx, on_cpu_0)?;
+    ensure!(pages(&base, 0) > 256, "{:?}", base.report.numa_pages);
+    let base = pages(&base, 1);
+    for (policy, least) in [
+        (MemPolicy::bind([1]), 256),
+        (MemPolicy::preferred(1), 256),
+        (MemPolicy::preferred_many([1]), 256),
+        (MemPolicy::interleave([0, 1]), 120),
+        (MemPolicy::weighted_interleave([0, 1]), 120),
+    ] {
+        let name = policy.name();
+        let far = pages(&with(policy, none)?, 1).saturating_sub(base);
+        println!("{name}: {far} pages on node 1");
+        // A policy for all of them but the code; an interleaved one for half.
+        ensure!(
+            far >= least && (least == 256 || far < 200),
+            "{name}: {far} pages on node 1"
+        );
+    }
+    let local = with(MemPolicy::Local, none)?;
+    ensure!(pages(&local, 1) <= base + 16, "{:?}", local.report.numa_pages);
+    ensure!(local.task.numa_maps.contains(" local "), "{}", local.task.numa_maps);
+    for (flag, said) in [
+        (MpolFlags::STATIC_NODES, "bind=static:1"),
+        (MpolFlags::RELATIVE_NODES, "bind=relative:1"),
+    ] {
+        let maps = with(MemPolicy::bind([1]), flag)?.task.numa_maps;
+        ensure!(maps.contains(said), "no {said} in {maps}");
+    }
+    let own = placed(ctx, |config| config.numa_node(1))?;
+    ensure!(own.task.allowed == [2, 3], "{:?}", own.task.allowed);
+    ensure!(pages(&own, 1) >= 256, "{:?}", own.report.numa_pages);
+
+    // The same words in a cgroup: a node that its cpuset has not is refused before anything runs.
+    let bound = CgroupDef::named("bound").cpuset(CpusetSpec::exact([0, 1]));
+    let bound = bound.mem_policy(MemPolicy::bind([1]));
+    let refused = execute_defs(ctx, vec![bound.clone()])?;
+    let why: Vec<_> = refused.failure_details().map(|d| &d.message).collect();
+    ensure!(
+        why.len() == 1 && why[0].contains("node 1 is not among {0}"),
+        "{why:?}"
+    );
+    let allowed = bound.cpuset_mems([1].into());
+    let placed = execute_defs(ctx, vec![allowed])?;
+    ensure!(placed.is_pass(), "{:?}", placed.outcomes);
+    Ok(AssertResult::pass())
+}

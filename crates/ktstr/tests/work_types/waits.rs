@@ -1,0 +1,272 @@
+//! Work that blocks, yields, computes or interrupts.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ktstr::prelude::*;
+
+use super::watch::{Seen, list, of, on, one, refusal, watch};
+
+const fn us(us: u64) -> Duration {
+    Duration::from_micros(us)
+}
+
+pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    spins(ctx).context("SpinWait")?;
+    sequence(ctx).context("Sequence")?;
+    bursts(ctx).context("Bursty")?;
+    cache_pipe(ctx).context("CachePipe")?;
+    signals(ctx).context("SignalStorm")?;
+    affinity(ctx).context("CrossAffinityChurn")?;
+    siblings(ctx).context("SmtSiblingSpin")?;
+    arithmetic(ctx).context("AluHot, IpcVariance")?;
+    files(ctx).context("IoSyncWrite, IoRandRead, IoConvoy")?;
+    Ok(AssertResult::pass())
+}
+
+/// What all others are told from.
+fn spins(ctx: &Ctx) -> Result<()> {
+    let seen = one(ctx, WorkType::SpinWait, 50)?;
+    ensure!(!seen.woken() && seen.task.written_bytes == 0, "{seen:?}");
+    ensure!(
+        seen.report.work_units >= 1024 * seen.report.iterations,
+        "{seen:?}"
+    );
+    Ok(())
+}
+
+fn sequence(ctx: &Ctx) -> Result<()> {
+    let phase = |phase, ms| one(ctx, WorkType::sequence(WorkPhase::Spin(us(200)), vec![phase]), ms);
+    let sleeps = phase(WorkPhase::Sleep(us(800)), 50)?;
+    ensure!(sleeps.woken(), "{sleeps:?}");
+    // A millisecond or more each.
+    ensure!(sleeps.one_each(1000), "{sleeps:?}");
+    let writes = phase(WorkPhase::Io(us(800)), 20)?;
+    ensure!(writes.task.written_bytes >= 4096 * 4, "{writes:?}");
+    let hot = |width| WorkPhase::AluHot {
+        width,
+        duration: us(800),
+    };
+    let computes = phase(hot(AluWidth::Scalar), 50)?;
+    ensure!(computes.one_each(1000) && !computes.woken(), "{computes:?}");
+    let amx = WorkType::sequence(hot(AluWidth::Amx), Vec::new());
+    let refused = refusal(ctx, amx, 1)?;
+    ensure!(refused.contains("AMX"), "{refused}");
+    // Two on one CPU give it to each other all the time, where spinners would for a slice.
+    let yields = WorkType::sequence(WorkPhase::Yield(us(500)), Vec::new());
+    let switches = |work| -> Result<u64> {
+        let both = watch(ctx, &on(work, 2, &[1]), 50)?;
+        Ok(both.iter().map(|w| w.task.preempted + w.task.blocked).sum())
+    };
+    let (spinning, yielding) = (switches(WorkType::SpinWait)?, switches(yields)?);
+    ensure!(
+        yielding > 4 * spinning.max(20),
+        "{yielding} switches yielding, {spinning} spinning"
+    );
+    Ok(())
+}
+
+fn bursts(ctx: &Ctx) -> Result<()> {
+    let seen = one(ctx, WorkType::bursty(us(1000), Duration::ZERO), 50)?;
+    ensure!(!seen.woken(), "{seen:?}");
+    ensure!(seen.one_each(1000), "{seen:?}");
+    Ok(())
+}
+
+fn cache_pipe(ctx: &Ctx) -> Result<()> {
+    for seen in watch(ctx, &of(WorkType::cache_pipe(16, 64), 2), 50)? {
+        ensure!(seen.woken(), "{seen:?}");
+        let turn = 64 + 16 * 1024 / 64;
+        let (units, turns) = (seen.report.work_units, seen.report.iterations);
+        ensure!(
+            units >= (turns - 1) * turn && units <= (turns + 1) * turn,
+            "{seen:?}"
+        );
+    }
+    Ok(())
+}
+
+fn signals(ctx: &Ctx) -> Result<()> {
+    for seen in watch(ctx, &of(WorkType::signal_storm(4, 1024), 2), 50)? {
+        let (units, rounds) = (seen.report.work_units, seen.report.iterations);
+        // Work, and one unit for each signal that arrived.
+        ensure!(
+            rounds > 3 && units > 1024 * (rounds - 1) + rounds / 2 && units <= 1025 * rounds + 4 * rounds + 8192,
+            "{seen:?}"
+        );
+    }
+    Ok(())
+}
+
+fn affinity(ctx: &Ctx) -> Result<()> {
+    let config = of(WorkType::cross_affinity_churn(256), 1)
+        .push_composed(WorkSpec::new(WorkType::SpinWait).workers(1));
+    let both = watch(ctx, &config, 100)?;
+    let victim = both.last().context("two workers")?;
+    ensure!(
+        victim.task.allowed.len() == 1 && victim.report.migration_count > 2,
+        "{victim:?}"
+    );
+    Ok(())
+}
+
+fn siblings(ctx: &Ctx) -> Result<()> {
+    let pairs = watch(ctx, &of(WorkType::SmtSiblingSpin, 4), 30)?;
+    let mut cores = Vec::new();
+    for pair in pairs.chunks(2) {
+        let cpus: Vec<usize> = pair.iter().flat_map(|w| w.task.allowed.clone()).collect();
+        let path = format!(
+            "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list",
+            cpus.first().context("a CPU")?
+        );
+        ensure!(list(&std::fs::read_to_string(path)?) == cpus, "{pair:?}");
+        cores.push(cpus);
+    }
+    ensure!(cores.len() == 2 && cores[0] != cores[1], "{cores:?}");
+    // One thread of each core is no pair.
+    let mut handle = WorkloadHandle::spawn(&on(WorkType::SmtSiblingSpin, 2, &[0, 2]))?;
+    handle.start();
+    std::thread::sleep(Duration::from_millis(10));
+    for report in handle.stop_and_collect() {
+        let why = format!("{:?}", report.exit_info);
+        ensure!(why.contains("two threads of one core"), "{why}");
+    }
+    Ok(())
+}
+
+fn arithmetic(ctx: &Ctx) -> Result<()> {
+    let seen = one(ctx, WorkType::alu_hot(AluWidth::Widest), 20)?;
+    ensure!(seen.report.iterations > 3, "{seen:?}");
+    let flags = std::fs::read_to_string("/proc/cpuinfo")?;
+    for (width, flag) in [
+        (AluWidth::Vec128, "sse2"),
+        (AluWidth::Vec256, "avx2"),
+        (AluWidth::Vec512, "avx512f"),
+    ] {
+        let work = WorkType::alu_hot(width);
+        if flags.split_whitespace().any(|word| word == flag) {
+            println!("this CPU has {flag}");
+            ensure!(one(ctx, work, 20)?.report.iterations > 3, "{width:?}");
+        } else {
+            println!("this CPU has no {flag}");
+            let why = refusal(ctx, work, 1)?;
+            ensure!(why.contains("Widest"), "{why}");
+        }
+    }
+    let why = refusal(ctx, WorkType::alu_hot(AluWidth::Amx), 1)?;
+    ensure!(why.contains("AMX"), "{why}");
+    // The loads go to 4 MiB.
+    let varied = one(ctx, WorkType::ipc_variance(640, 64, 4)?, 200)?;
+    ensure!(varied.task.faults >= 1024, "{varied:?}");
+    let (units, rounds) = (varied.report.work_units, varied.report.iterations);
+    ensure!(
+        rounds > 3 && units >= 40 * (rounds - 1) && units <= 40 * (rounds + 1),
+        "{varied:?}"
+    );
+    Ok(())
+}
+
+fn files(ctx: &Ctx) -> Result<()> {
+    let moved = |work| -> Result<(u64, u64, u64)> {
+        let Seen { report, task } = one(ctx, work, 50)?;
+        Ok((report.iterations, task.read_bytes, task.written_bytes))
+    };
+    // The numbers of the kernel are older than those of the report.
+    let (rounds, _, written) = moved(WorkType::IoSyncWrite)?;
+    ensure!(
+        rounds > 3 && written >= 16 * 4096 * 3 && written <= (rounds + 1) * 16 * 4096,
+        "{rounds} rounds, {written} bytes written"
+    );
+    let (rounds, read, _) = moved(WorkType::IoRandRead)?;
+    ensure!(
+        rounds > 20 && read >= 20 * 4096,
+        "{rounds} rounds, {read} bytes read"
+    );
+    let (rounds, read, written) = moved(WorkType::IoConvoy)?;
+    ensure!(
+        rounds > 2 && read >= 2 * 16 * 4096 && written >= 256 * 4096 + 2 * 16 * 4096,
+        "{rounds} rounds, {read} bytes read, {written} written"
+    );
+    Ok(())
+}
+
+pub fn queues(ctx: &Ctx) -> Result<AssertResult> {
+    epoll(ctx).context("EpollStorm")?;
+    herd(ctx).context("ThunderingHerd")?;
+    fan_out(ctx).context("FanOutCompute")?;
+    imbalance(ctx).context("ProducerConsumerImbalance")?;
+    Ok(AssertResult::pass())
+}
+
+fn epoll(ctx: &Ctx) -> Result<()> {
+    // The producer has a CPU of its own, or it would be the consumers who wait for it.
+    let all = watch(ctx, &of(WorkType::epoll_storm(1, 2, 4), 3), 50)?;
+    let (producer, consumers) = all.split_first().context("three workers")?;
+    ensure!(producer.report.wake_sample_total == 0, "{producer:?}");
+    let taken: u64 = consumers.iter().map(|c| c.report.iterations).sum();
+    let samples: u64 = consumers.iter().map(|c| c.report.wake_sample_total).sum();
+    ensure!(taken > 20 && taken == samples, "{consumers:?}");
+    ensure!(
+        taken <= 4 * (producer.report.iterations + 1),
+        "{taken} events taken of {} bursts",
+        producer.report.iterations
+    );
+    Ok(())
+}
+
+fn herd(ctx: &Ctx) -> Result<()> {
+    let all = watch(ctx, &of(WorkType::thundering_herd(3, 5, 2), 4), 60)?;
+    let (waker, waiters) = all.split_first().context("four workers")?;
+    ensure!(waker.report.iterations == 5, "{waker:?}");
+    for waiter in waiters {
+        let woken = waiter.report.iterations;
+        ensure!(
+            (1..=5).contains(&woken) && waiter.report.wake_sample_total == woken,
+            "{waiter:?}"
+        );
+        // It had nothing to do for most of the time, and that is no gap.
+        ensure!(waiter.report.max_gap_ms < 30, "{waiter:?}");
+    }
+    Ok(())
+}
+
+fn fan_out(ctx: &Ctx) -> Result<()> {
+    let work = WorkType::fan_out_compute(2, 24, 3, 2000);
+    let all = watch(ctx, &of(work, 3), 100)?;
+    for receiver in &all[1..] {
+        ensure!(receiver.woken(), "{receiver:?}");
+        let rounds = receiver.report.iterations;
+        // Two milliseconds of thought each.
+        ensure!(receiver.one_each(2000), "{receiver:?}");
+        // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
+        let (units, turn) = (receiver.report.work_units, 3 * 32 * 32);
+        ensure!(
+            units >= (rounds - 1) * turn && units <= (rounds + 1) * turn,
+            "{receiver:?}"
+        );
+    }
+    Ok(())
+}
+
+fn imbalance(ctx: &Ctx) -> Result<()> {
+    let of_rate = |rate, units, target| {
+        let work = WorkType::producer_consumer_imbalance(2, 1, rate, units, target);
+        watch(ctx, &of(work, 3), 100)
+    };
+    // Too slow a consumer: the queue fills, and producers block.
+    let slow = of_rate(20_000, 16_384, 4)?;
+    let [made, taken] = [&slow[..2], &slow[2..]]
+        .map(|workers| workers.iter().map(|w| w.report.iterations).sum::<u64>());
+    ensure!(
+        taken > 3 && made >= taken && made - taken <= 4 + 2,
+        "{made} made, {taken} taken"
+    );
+    ensure!(slow[0].task.blocked > 3, "{:?}", slow[0]);
+    // A fast one: it sleeps for the next item.
+    let fast = of_rate(500, 1, 1024)?;
+    ensure!(fast[2].woken(), "{:?}", fast[2]);
+    let items = fast[2].report.iterations;
+    let most = 2 * (fast[2].report.wall_time_ns / 2_000_000 + 1);
+    ensure!((20..=most).contains(&items), "{items} items, {most} at most");
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Workers under observation, in the guest: what they report, and what the kernel says of them just
+//! before they are stopped.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ktstr::prelude::*;
+
+/// What the kernel says of one worker.
+#[derive(Debug, Default, Clone)]
+pub struct Task {
+    /// `voluntary_ctxt_switches`: it blocked.
+    pub blocked: u64,
+    /// `nonvoluntary_ctxt_switches`: it was preempted, or it yielded.
+    pub preempted: u64,
+    /// Page faults without I/O.
+    pub faults: u64,
+    /// As the kernel numbers policies.
+    pub policy: u64,
+    /// CPUs allowed.
+    pub allowed: Vec<usize>,
+    /// Bytes that went through read(2) and the like.
+    pub read_bytes: u64,
+    /// Bytes that went through write(2) and the like.
+    pub written_bytes: u64,
+    /// Its cgroup.
+    pub cgroup: String,
+    /// Its process.
+    pub tgid: i32,
+    /// Its memory, page by page as /proc/PID/numa_maps has it.
+    pub numa_maps: String,
+}
+
+fn file(tid: i32, name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{tid}/{name}")).unwrap_or_default()
+}
+
+fn after<'a>(text: &'a str, key: &str) -> &'a str {
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    line.unwrap_or_default().trim()
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_default()
+}
+
+/// Numbers of a list such as `0-2,5`.
+pub fn list(text: &str) -> Vec<usize> {
+    let parts = text.trim().split(',').filter(|part| !part.is_empty());
+    parts
+        .flat_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            number(first) as usize..=number(last) as usize
+        })
+        .collect()
+}
+
+impl Task {
+    /// Now.
+    pub fn of(tid: i32) -> Self {
+        let (status, stat, io) = (file(tid, "status"), file(tid, "stat"), file(tid, "io"));
+        let fields: Vec<&str> = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.split(' ').collect())
+            .unwrap_or_default();
+        // Counted from the state, which is field 3 of proc_pid_stat(5).
+        let field = |n: usize| fields.get(n - 3).map_or(0, |text| number(text));
+        Self {
+            blocked: number(after(&status, "voluntary_ctxt_switches:")),
+            preempted: number(after(&status, "nonvoluntary_ctxt_switches:")),
+            faults: field(10),
+            policy: field(41),
+            allowed: list(after(&status, "Cpus_allowed_list:")),
+            read_bytes: number(after(&io, "rchar:")),
+            written_bytes: number(after(&io, "wchar:")),
+            cgroup: after(&file(tid, "cgroup"), "0::").to_owned(),
+            tgid: number(after(&status, "Tgid:")) as i32,
+            numa_maps: file(tid, "numa_maps"),
+        }
+    }
+}
+
+/// A worker that was watched.
+pub struct Seen {
+    pub report: WorkerReport,
+    pub task: Task,
+}
+
+/// What assertions print: the report without its samples.
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let report = WorkerReport {
+            wake_latencies_ns: Vec::new(),
+            timer_latencies_ns: Vec::new(),
+            phase_slices: Vec::new(),
+            migrations: Vec::new(),
+            ..self.report.clone()
+        };
+        let task = Task {
+            numa_maps: String::new(),
+            ..self.task.clone()
+        };
+        write!(f, "{task:?} of {report:?}")
+    }
+}
+
+impl Seen {
+    /// No more iterations than one in each `us` microseconds, and more than two.
+    pub fn one_each(&self, us: u64) -> bool {
+        let most = self.report.wall_time_ns / (us * 1000) + 1;
+        (3..=most).contains(&self.report.iterations)
+    }
+
+    /// Blocked and measured how late it was woken.
+    pub fn woken(&self) -> bool {
+        self.report.wake_sample_total > 3 && self.task.blocked > 3
+    }
+}
+
+/// Runs workers for `ms` of guest time.
+pub fn watch(ctx: &Ctx, config: &WorkloadConfig, ms: u64) -> Result<Vec<Seen>> {
+    let handle = WorkloadHandle::spawn_seeded(config, ctx.seed)?;
+    watch_handle(handle, ms)
+}
+
+/// Runs workers that wait at their gate for `ms` of guest time. Each has to end in order.
+pub fn watch_handle(mut handle: WorkloadHandle, ms: u64) -> Result<Vec<Seen>> {
+    handle.measure_pages();
+    handle.start();
+    std::thread::sleep(Duration::from_millis(ms));
+    let tasks: Vec<Task> = handle.worker_pids().into_iter().map(Task::of).collect();
+    let reports = handle.stop_and_collect();
+    ensure!(reports.len() == tasks.len(), "{} reports", reports.len());
+    for report in &reports {
+        ensure!(
+            report.completed && report.exit_info.is_none() && report.sched_policy_error.is_none(),
+            "worker {} did not end in order: {:?}, policy {:?}",
+            report.tid,
+            report.exit_info,
+            report.sched_policy_error
+        );
+    }
+    let both = reports.into_iter().zip(tasks);
+    Ok(both.map(|(report, task)| Seen { report, task }).collect())
+}
+
+/// `workers` that do `work`, wherever they like.
+pub fn of(work: WorkType, workers: usize) -> WorkloadConfig {
+    WorkloadConfig::default().work_type(work).workers(workers)
+}
+
+/// The same, all on these CPUs.
+pub fn on(work: WorkType, workers: usize, cpus: &[usize]) -> WorkloadConfig {
+    of(work, workers).affinity(AffinityIntent::exact(cpus.iter().copied()))
+}
+
+/// One worker that does `work`.
+pub fn one(ctx: &Ctx, work: WorkType, ms: u64) -> Result<Seen> {
+    watch(ctx, &of(work, 1), ms)?.pop().context("one worker")
+}
+
+/// The sentence with which the only worker gave up.
+pub fn refusal(ctx: &Ctx, work: WorkType, workers: usize) -> Result<String> {
+    let mut handle = WorkloadHandle::spawn_seeded(&of(work, workers), ctx.seed)?;
+    handle.start();
+    std::thread::sleep(Duration::from_millis(20));
+    let report = handle.stop_and_collect().into_iter().next();
+    match report.context("a report")?.exit_info {
+        Some(WorkerExitInfo::WaitFailed(why)) => Ok(why),
+        other => anyhow::bail!("the worker did not give up: {other:?}"),
+    }
+}
