@@ -10,8 +10,6 @@ use super::sys::{self, MASK_WORDS, Mask};
 
 /// `SCHED_EXT` of include/uapi/linux/sched.h.
 const SCHED_EXT: i32 = 7;
-/// The same file: the nice value stays.
-const SCHED_FLAG_KEEP_PARAMS: u64 = 0x10;
 
 /// Nice value and policy.
 #[derive(Debug, Clone, Copy)]
@@ -105,18 +103,21 @@ impl SchedAttr {
     /// What a worker of this class gets: `SCHED_FIFO` has priority 50, `SCHED_DEADLINE` 2 ms of
     /// each 10 ms.
     pub fn of_class(class: SchedClass) -> Self {
-        let keeping_nice = |policy| Self {
-            flags: SCHED_FLAG_KEEP_PARAMS,
-            ..Self::of(policy)
-        };
         match class {
-            SchedClass::Cfs => keeping_nice(libc::SCHED_OTHER),
-            SchedClass::Batch => keeping_nice(libc::SCHED_BATCH),
-            SchedClass::Idle => keeping_nice(libc::SCHED_IDLE),
+            SchedClass::Cfs => Self::of(libc::SCHED_OTHER),
+            SchedClass::Batch => Self::of(libc::SCHED_BATCH),
+            SchedClass::Idle => Self::of(libc::SCHED_IDLE),
             SchedClass::Rt => Self::fifo(50),
             SchedClass::Deadline => Self::deadline(2_000_000, 10_000_000, 10_000_000),
-            SchedClass::Ext => keeping_nice(SCHED_EXT),
+            SchedClass::Ext => Self::of(SCHED_EXT),
         }
+    }
+
+    /// The same with the nice value that the caller has.
+    pub fn with_own_nice(self) -> Self {
+        // SAFETY: plain integers; 0 is the caller, whose value can be read.
+        let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        Self { nice, ..self }
     }
 
     /// As the kernel numbers policies.

@@ -263,8 +263,10 @@ impl<'a> WorkerCtx<'a> {
         Ok(())
     }
 
-    /// Gives the worker another scheduling policy. A refusal is told in its report.
-    pub fn become_policy(&self, attr: &SchedAttr) {
+    /// Gives the worker another scheduling policy; its nice value stays. A refusal is told in its
+    /// report.
+    pub fn become_policy(&self, attr: SchedAttr) {
+        let attr = &attr.with_own_nice();
         self.tele.policy.store(attr.policy(), Relaxed);
         match attrs::set(0, attr) {
             Ok(()) => self

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ktstr::cgroup::Controller;
 use ktstr::prelude::*;
 
-use super::watch::{Task, of, refusal, watch_handle};
+use super::watch::{Task, each, of, refusal, watch_handle};
 
 pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     ctx.cgroups.setup(&BTreeSet::from([Controller::Cpu]))?;
-    churn(ctx).context("CgroupChurn")?;
-    attach(ctx).context("CgroupAttachStorm")?;
-    Ok(AssertResult::pass())
+    each(
+        ctx,
+        &[("CgroupChurn", churn), ("CgroupAttachStorm", attach)],
+    )
 }
 
 fn in_cgroup(ctx: &Ctx, name: &str, work: WorkType, workers: usize) -> Result<WorkloadHandle> {
@@ -34,7 +35,10 @@ fn churn(ctx: &Ctx) -> Result<()> {
         let places = handle.worker_pids().into_iter().map(Task::of);
         met.extend(places.map(|task| task.cgroup));
     }
-    let ends: Vec<_> = met.iter().filter_map(|path| path.rsplit('/').next()).collect();
+    let ends: Vec<_> = met
+        .iter()
+        .filter_map(|path| path.rsplit('/').next())
+        .collect();
     ensure!(ends == ["churn_0", "churn_1", "churn_2"], "{met:?}");
     let above = ctx.cgroups.parent_path().join("churner");
     let on = std::fs::read_to_string(above.join("cgroup.subtree_control"))?;
@@ -49,7 +53,10 @@ fn churn(ctx: &Ctx) -> Result<()> {
     let def = CgroupDef::named("declared").work_type(WorkType::cgroup_churn(2, 5));
     let result = execute_defs(ctx, vec![def])?;
     ensure!(result.is_pass(), "{:?}", result.outcomes);
-    ensure!(!format!("{result:?}").contains("teardown of cgroup"), "{result:?}");
+    ensure!(
+        !format!("{result:?}").contains("teardown of cgroup"),
+        "{result:?}"
+    );
     Ok(())
 }
 
@@ -71,7 +78,11 @@ fn attach(ctx: &Ctx) -> Result<()> {
         ctx.cgroups.remove_cgroup(name)?;
         ctx.cgroups.remove_cgroup(&dest)?;
     }
-    let why = refusal(ctx, WorkType::cgroup_attach_storm("nowhere", ReapMode::Waitpid), 1)?;
+    let why = refusal(
+        ctx,
+        WorkType::cgroup_attach_storm("nowhere", ReapMode::Waitpid),
+        1,
+    )?;
     ensure!(why.contains("`dest`"), "{why}");
     Ok(())
 }

@@ -1,20 +1,25 @@
 //! Work of several scheduling classes. The test's own thread runs on another CPU than they do.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ktstr::prelude::*;
 
-use super::watch::{Seen, of, on, watch};
+use super::watch::{Seen, each, of, on, watch};
 
 const OTHER: u64 = libc::SCHED_OTHER as u64;
 const FIFO: u64 = libc::SCHED_FIFO as u64;
+const BATCH: u64 = libc::SCHED_BATCH as u64;
 const IDLE: u64 = libc::SCHED_IDLE as u64;
 const DEADLINE: u64 = libc::SCHED_DEADLINE as u64;
 
 pub fn all(ctx: &Ctx) -> Result<AssertResult> {
-    starvation(ctx).context("RtStarvation")?;
-    preemption(ctx).context("PreemptStorm")?;
-    pairs(ctx).context("AsymmetricWaker")?;
-    Ok(AssertResult::pass())
+    each(
+        ctx,
+        &[
+            ("RtStarvation", starvation),
+            ("PreemptStorm", preemption),
+            ("AsymmetricWaker", pairs),
+        ],
+    )
 }
 
 fn policies(all: &[Seen]) -> Vec<u64> {
@@ -22,7 +27,11 @@ fn policies(all: &[Seen]) -> Vec<u64> {
 }
 
 fn starvation(ctx: &Ctx) -> Result<()> {
-    let all = watch(ctx, &on(WorkType::rt_starvation(1, 1, 10, 1024), 2, &[1]), 200)?;
+    let all = watch(
+        ctx,
+        &on(WorkType::rt_starvation(1, 1, 10, 1024), 2, &[1]),
+        200,
+    )?;
     ensure!(policies(&all) == [FIFO, OTHER], "{all:?}");
     ensure!(
         all[0].report.cpu_time_ns > 5 * all[1].report.cpu_time_ns,
@@ -52,10 +61,23 @@ fn pairs(ctx: &Ctx) -> Result<()> {
         (SchedClass::Rt, SchedClass::Idle, [FIFO, IDLE]),
         (SchedClass::Cfs, SchedClass::Deadline, [OTHER, DEADLINE]),
     ] {
-        let all = watch(ctx, &of(WorkType::asymmetric_waker(waker, wakee, 64), 2), 50)?;
+        let all = watch(
+            ctx,
+            &of(WorkType::asymmetric_waker(waker, wakee, 64), 2),
+            50,
+        )?;
         ensure!(policies(&all) == expected, "{all:?}");
         ensure!(all.iter().all(Seen::woken), "{all:?}");
     }
+    // The nice value of the declaration stays.
+    let nice = of(
+        WorkType::asymmetric_waker(SchedClass::Cfs, SchedClass::Batch, 64),
+        2,
+    )
+    .nice(7);
+    let all = watch(ctx, &nice, 20)?;
+    ensure!(policies(&all) == [OTHER, BATCH], "{all:?}");
+    ensure!(all.iter().all(|seen| seen.task.nice == 7), "{all:?}");
     Ok(())
 }
 
@@ -77,7 +99,10 @@ pub fn inversion(ctx: &Ctx) -> Result<AssertResult> {
         ensure!(high.wake_sample_total > 10, "{high:?}");
         let medium = &all[1].report;
         let hold = medium.cpu_time_ns * 2048 / medium.work_units.max(1);
-        Ok((high.wake_latencies_ns.iter().copied().max().unwrap_or(0), hold))
+        Ok((
+            high.wake_latencies_ns.iter().copied().max().unwrap_or(0),
+            hold,
+        ))
     };
     let (plain, hold) = longest(FutexLockMode::Plain)?;
     let (inherited, _) = longest(FutexLockMode::Pi)?;

@@ -21,7 +21,7 @@ const SMT: Topology = Topology::new(1, 1, 2, 2);
 /// Two nodes of two CPUs.
 const NODES: Topology = Topology::with_nodes(
     2,
-    2,
+    1,
     &[
         ktstr::topology::NumaNode::new(1, 384),
         ktstr::topology::NumaNode::new(1, 384),

@@ -36,7 +36,10 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
             && !tids.contains(&first)
     };
     let forked = watch(ctx, &of(WorkType::pipe_io(16), 2), 30)?;
-    ensure!(forked.iter().all(|seen| seen.task.tgid == seen.report.tid), "{forked:?}");
+    ensure!(
+        forked.iter().all(|seen| seen.task.tgid == seen.report.tid),
+        "{forked:?}"
+    );
     // Blocking threads, of which each is woken by the stop and each has numbers of its own.
     let config = of(WorkType::pipe_io(16), 4)
         .clone_mode(CloneMode::Thread)
@@ -44,7 +47,10 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     let threads = watch(ctx, &config, 60)?;
     ensure!(one_process(&threads), "{threads:?}");
     ensure!(threads[..4].iter().all(Seen::woken), "{threads:?}");
-    ensure!(!threads[4].woken() && threads[4].report.schedstat_cpu_time_ns > 0, "{threads:?}");
+    ensure!(
+        !threads[4].woken() && threads[4].report.schedstat_cpu_time_ns > 0,
+        "{threads:?}"
+    );
     for seen in &threads {
         let wall = seen.report.wall_time_ns;
         // Within the deadline, and of the thread alone.
@@ -63,8 +69,14 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     );
     let two = watch(ctx, &config, 20)?;
     ensure!(one_process(&two), "{two:?}");
-    ensure!(two[0].task.allowed == [2] && two[0].task.policy == 0, "{two:?}");
-    ensure!(two[1].task.allowed.len() == 4 && two[1].task.policy == 3, "{two:?}");
+    ensure!(
+        two[0].task.allowed == [2] && two[0].task.policy == 0,
+        "{two:?}"
+    );
+    ensure!(
+        two[1].task.allowed.len() == 4 && two[1].task.policy == 3,
+        "{two:?}"
+    );
 
     let led = WorkloadHandle::spawn_pcomm_cgroup("herder", &of(WorkType::SpinWait, 3))?;
     let procs = led.worker_pids_for_cgroup_procs()?;
@@ -74,7 +86,10 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     }
     let led = watch_handle(led, 20)?;
     ensure!(procs.len() == 1 && one_process(&led), "{procs:?}: {led:?}");
-    ensure!(led.iter().all(|s| s.task.cgroup.ends_with("/led")), "{led:?}");
+    ensure!(
+        led.iter().all(|s| s.task.cgroup.ends_with("/led")),
+        "{led:?}"
+    );
     ctx.cgroups.remove_cgroup("led")?;
 
     let fold = CgroupDef::named("fold")

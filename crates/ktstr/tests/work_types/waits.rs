@@ -5,23 +5,30 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ktstr::prelude::*;
 
-use super::watch::{Seen, list, of, on, one, refusal, watch};
+use super::watch::{Seen, each, list, of, on, one, refusal, watch};
 
 const fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
 pub fn all(ctx: &Ctx) -> Result<AssertResult> {
-    spins(ctx).context("SpinWait")?;
-    sequence(ctx).context("Sequence")?;
-    bursts(ctx).context("Bursty")?;
-    cache_pipe(ctx).context("CachePipe")?;
-    signals(ctx).context("SignalStorm")?;
-    affinity(ctx).context("CrossAffinityChurn")?;
-    siblings(ctx).context("SmtSiblingSpin")?;
-    arithmetic(ctx).context("AluHot, IpcVariance")?;
-    files(ctx).context("IoSyncWrite, IoRandRead, IoConvoy")?;
-    Ok(AssertResult::pass())
+    each(
+        ctx,
+        &[
+            ("SpinWait", spins),
+            ("Sequence", sequence),
+            ("Bursty", bursts),
+            ("CachePipe", cache_pipe),
+            ("SignalStorm", signals),
+            ("CrossAffinityChurn", affinity),
+            ("SmtSiblingSpin", siblings),
+            ("AluHot", arithmetic),
+            ("IpcVariance", variance),
+            ("IoSyncWrite", sync_write),
+            ("IoRandRead", rand_read),
+            ("IoConvoy", convoy),
+        ],
+    )
 }
 
 /// What all others are told from.
@@ -36,7 +43,13 @@ fn spins(ctx: &Ctx) -> Result<()> {
 }
 
 fn sequence(ctx: &Ctx) -> Result<()> {
-    let phase = |phase, ms| one(ctx, WorkType::sequence(WorkPhase::Spin(us(200)), vec![phase]), ms);
+    let phase = |phase, ms| {
+        one(
+            ctx,
+            WorkType::sequence(WorkPhase::Spin(us(200)), vec![phase]),
+            ms,
+        )
+    };
     let sleeps = phase(WorkPhase::Sleep(us(800)), 50)?;
     ensure!(sleeps.woken(), "{sleeps:?}");
     // A millisecond or more each.
@@ -91,7 +104,9 @@ fn signals(ctx: &Ctx) -> Result<()> {
         let (units, rounds) = (seen.report.work_units, seen.report.iterations);
         // Work, and one unit for each signal that arrived.
         ensure!(
-            rounds > 3 && units > 1024 * (rounds - 1) + rounds / 2 && units <= 1025 * rounds + 4 * rounds + 8192,
+            rounds > 3
+                && units > 1024 * (rounds - 1) + rounds / 2
+                && units <= 1025 * rounds + 4 * rounds + 8192,
             "{seen:?}"
         );
     }
@@ -155,6 +170,10 @@ fn arithmetic(ctx: &Ctx) -> Result<()> {
     }
     let why = refusal(ctx, WorkType::alu_hot(AluWidth::Amx), 1)?;
     ensure!(why.contains("AMX"), "{why}");
+    Ok(())
+}
+
+fn variance(ctx: &Ctx) -> Result<()> {
     // The loads go to 4 MiB.
     let varied = one(ctx, WorkType::ipc_variance(640, 64, 4)?, 200)?;
     ensure!(varied.task.faults >= 1024, "{varied:?}");
@@ -166,23 +185,32 @@ fn arithmetic(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-fn files(ctx: &Ctx) -> Result<()> {
-    let moved = |work| -> Result<(u64, u64, u64)> {
-        let Seen { report, task } = one(ctx, work, 50)?;
-        Ok((report.iterations, task.read_bytes, task.written_bytes))
-    };
-    // The numbers of the kernel are older than those of the report.
-    let (rounds, _, written) = moved(WorkType::IoSyncWrite)?;
+/// Iterations, and bytes read and written. The kernel's numbers are older than those of the report.
+fn moved(ctx: &Ctx, work: WorkType) -> Result<(u64, u64, u64)> {
+    let Seen { report, task } = one(ctx, work, 50)?;
+    Ok((report.iterations, task.read_bytes, task.written_bytes))
+}
+
+fn sync_write(ctx: &Ctx) -> Result<()> {
+    let (rounds, _, written) = moved(ctx, WorkType::IoSyncWrite)?;
     ensure!(
         rounds > 3 && written >= 16 * 4096 * 3 && written <= (rounds + 1) * 16 * 4096,
         "{rounds} rounds, {written} bytes written"
     );
-    let (rounds, read, _) = moved(WorkType::IoRandRead)?;
+    Ok(())
+}
+
+fn rand_read(ctx: &Ctx) -> Result<()> {
+    let (rounds, read, _) = moved(ctx, WorkType::IoRandRead)?;
     ensure!(
         rounds > 20 && read >= 20 * 4096,
         "{rounds} rounds, {read} bytes read"
     );
-    let (rounds, read, written) = moved(WorkType::IoConvoy)?;
+    Ok(())
+}
+
+fn convoy(ctx: &Ctx) -> Result<()> {
+    let (rounds, read, written) = moved(ctx, WorkType::IoConvoy)?;
     ensure!(
         rounds > 2 && read >= 2 * 16 * 4096 && written >= 256 * 4096 + 2 * 16 * 4096,
         "{rounds} rounds, {read} bytes read, {written} written"
@@ -191,11 +219,15 @@ fn files(ctx: &Ctx) -> Result<()> {
 }
 
 pub fn queues(ctx: &Ctx) -> Result<AssertResult> {
-    epoll(ctx).context("EpollStorm")?;
-    herd(ctx).context("ThunderingHerd")?;
-    fan_out(ctx).context("FanOutCompute")?;
-    imbalance(ctx).context("ProducerConsumerImbalance")?;
-    Ok(AssertResult::pass())
+    each(
+        ctx,
+        &[
+            ("EpollStorm", epoll),
+            ("ThunderingHerd", herd),
+            ("FanOutCompute", fan_out),
+            ("ProducerConsumerImbalance", imbalance),
+        ],
+    )
 }
 
 fn epoll(ctx: &Ctx) -> Result<()> {
@@ -267,6 +299,9 @@ fn imbalance(ctx: &Ctx) -> Result<()> {
     ensure!(fast[2].woken(), "{:?}", fast[2]);
     let items = fast[2].report.iterations;
     let most = 2 * (fast[2].report.wall_time_ns / 2_000_000 + 1);
-    ensure!((20..=most).contains(&items), "{items} items, {most} at most");
+    ensure!(
+        (20..=most).contains(&items),
+        "{items} items, {most} at most"
+    );
     Ok(())
 }

@@ -15,6 +15,8 @@ pub struct Task {
     pub preempted: u64,
     /// Page faults without I/O.
     pub faults: u64,
+    /// The nice value.
+    pub nice: i32,
     /// As the kernel numbers policies.
     pub policy: u64,
     /// CPUs allowed.
@@ -29,6 +31,17 @@ pub struct Task {
     pub tgid: i32,
     /// Its memory, page by page as /proc/PID/numa_maps has it.
     pub numa_maps: String,
+}
+
+/// Asks all questions of a family; the error names every one that is answered wrongly.
+pub fn each(ctx: &Ctx, questions: &[(&str, fn(&Ctx) -> Result<()>)]) -> Result<AssertResult> {
+    let wrong = questions.iter().filter_map(|(name, ask)| {
+        let error = ask(ctx).err()?;
+        Some(format!("{name}: {error:#}"))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(AssertResult::pass())
 }
 
 fn file(tid: i32, name: &str) -> String {
@@ -69,6 +82,7 @@ impl Task {
             blocked: number(after(&status, "voluntary_ctxt_switches:")),
             preempted: number(after(&status, "nonvoluntary_ctxt_switches:")),
             faults: field(10),
+            nice: fields.get(16).map_or(0, |text| text.parse().unwrap_or(0)),
             policy: field(41),
             allowed: list(after(&status, "Cpus_allowed_list:")),
             read_bytes: number(after(&io, "rchar:")),

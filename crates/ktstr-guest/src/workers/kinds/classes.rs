@@ -21,7 +21,7 @@ const PREEMPTOR: u32 = 50;
 pub(super) fn rt_starvation(ctx: &mut WorkerCtx<'_>) {
     let [rt_workers, priority, units, _] = ctx.knobs;
     if (ctx.member as u64) < rt_workers {
-        ctx.become_policy(&SchedAttr::fifo(priority as u32));
+        ctx.become_policy(SchedAttr::fifo(priority as u32));
     }
     while !ctx.stopped() {
         ctx.work(units);
@@ -39,7 +39,7 @@ pub(super) fn preempt_storm(ctx: &mut WorkerCtx<'_>) {
         }
         return;
     }
-    ctx.become_policy(&SchedAttr::fifo(PREEMPTOR));
+    ctx.become_policy(SchedAttr::fifo(PREEMPTOR));
     while !ctx.stopped() {
         ctx.work(units);
         ctx.iteration();
@@ -64,7 +64,7 @@ pub(super) fn asymmetric_waker(ctx: &mut WorkerCtx<'_>) {
     } else {
         *wakee_class
     };
-    ctx.become_policy(&SchedAttr::of_class(class));
+    ctx.become_policy(SchedAttr::of_class(class));
     wake::ring_units(ctx);
 }
 
@@ -77,7 +77,7 @@ pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
     let [high, medium, hold, work] = ctx.knobs;
     let member = ctx.member as u64;
     if member < high {
-        ctx.become_policy(&SchedAttr::fifo(HIGH));
+        ctx.become_policy(SchedAttr::fifo(HIGH));
         while !ctx.stopped() {
             if ctx.nap(PAUSE_NS).is_none() {
                 return;
@@ -91,7 +91,7 @@ pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
             ctx.checkpoint();
         }
     } else if member < high.saturating_add(medium) {
-        ctx.become_policy(&SchedAttr::fifo(MEDIUM));
+        ctx.become_policy(SchedAttr::fifo(MEDIUM));
         while !ctx.stopped() {
             // Long beside the time for which the lock is held.
             ctx.work(hold.saturating_mul(8).max(CHECKPOINT_UNITS));
