@@ -1,11 +1,11 @@
 //! What each work type does to the machine, on a real kernel: the effect that tells it from a worker
-//! that only spins. One virtual machine a family. The older work types without a line here are held
-//! by the canned scenarios and the tests of the schedule.
+//! that only spins. One virtual machine a family.
 
 #[macro_use]
 #[path = "../common/mod.rs"]
 mod common;
 
+mod basics;
 mod cgroups;
 mod classes;
 mod custom;
@@ -40,6 +40,7 @@ macro_rules! families {
 }
 
 families! {
+    BASICS = "work_basics", basics::all, topology: SMT;
     WAITS = "work_waits", waits::all, topology: SMT;
     WAITS_SCX = "work_waits_scx", waits::all, topology: SMT, scheduler: &SCHED;
     QUEUES = "work_queues", waits::queues, topology: SMT;
@@ -73,6 +74,7 @@ macro_rules! tests {
 }
 
 tests! {
+    basic_work_is_no_spin = BASICS;
     what_waits_waits = WAITS;
     what_waits_waits_under_scx_ktstr = WAITS_SCX;
     queues_fill_and_run_dry = QUEUES;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ktstr::prelude::*;
 
-use super::watch::{Seen, each, list, of, on, one, refusal, watch};
+use super::watch::{Seen, each, list, of, on, one, refusal, watch, watch_handle};
 
 const fn us(us: u64) -> Duration {
     Duration::from_micros(us)
@@ -99,17 +99,22 @@ fn cache_pipe(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// On a CPU each, where every volley finds its target running.
 fn signals(ctx: &Ctx) -> Result<()> {
-    for seen in watch(ctx, &of(WorkType::signal_storm(4, 1024), 2), 50)? {
-        let (units, rounds) = (seen.report.work_units, seen.report.iterations);
-        // Work, and one unit for each signal that arrived.
-        ensure!(
-            rounds > 3
-                && units > 1024 * (rounds - 1) + rounds / 2
-                && units <= 1025 * rounds + 4 * rounds + 8192,
-            "{seen:?}"
-        );
+    let config = of(WorkType::signal_storm(4, 256), 2);
+    let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;
+    for cpu in 0..2 {
+        handle.set_affinity(cpu, &[cpu].into())?;
     }
+    let both = watch_handle(handle, 150)?;
+    let rounds: u64 = both.iter().map(|seen| seen.report.iterations).sum();
+    let units: u64 = both.iter().map(|seen| seen.report.work_units).sum();
+    // Work, and one unit for each signal that arrived: at least one of a volley, at most all. The
+    // last round of each may be cut off.
+    ensure!(
+        rounds > 1000 && units > 256 * rounds + rounds / 2 && units <= 260 * rounds,
+        "{units} units in {rounds} rounds: {both:?}"
+    );
     Ok(())
 }
 
