@@ -4,8 +4,8 @@
 use std::ops::RangeInclusive;
 
 use ktstr_assert::{
-    Assert, AssertResult, Outcome, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats, carrier,
-    carriers_by_phase,
+    Assert, AssertDetail, AssertResult, DetailKind, Outcome, Phase, PhaseBucket, PhaseCgroupStats,
+    ScenarioStats, WorkerExitInfo, carrier, carriers_by_phase,
 };
 
 use super::scene::{Done, RUNNER};
@@ -119,7 +119,15 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
         for error in errors.into_iter().flatten() {
             judged.note(format!("cgroup {name}: {error}"));
         }
-        if let Some(info) = &report.exit_info {
+        if let Some(WorkerExitInfo::WaitFailed(why)) = &report.exit_info {
+            // It did not do what the test says, so whatever the others did is no answer.
+            let mut detail = AssertDetail::new(
+                DetailKind::Other,
+                format!("cgroup {name}: worker {}: {why}", report.tid),
+            );
+            detail.cgroup = Some(name.to_owned().into());
+            judged.record_fail(detail);
+        } else if let Some(info) = &report.exit_info {
             judged.note(format!(
                 "cgroup {name}: worker {} left no report: {info:?}",
                 report.tid

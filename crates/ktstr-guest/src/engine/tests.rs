@@ -223,6 +223,37 @@ fn what_fails_inside_a_step_is_a_failed_result() {
 }
 
 #[test]
+fn a_worker_that_cannot_do_its_work_fails_the_step() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(100)).build();
+    let amx = WorkType::alu_hot(ktstr_scenario::workload::AluWidth::Amx);
+    let defs = vec![CgroupDef::named("tiles").work_type(amx)];
+    let messages = failures(&execute_defs(&ctx, defs).unwrap());
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(
+        messages[0].starts_with("cgroup tiles: worker "),
+        "{messages:?}"
+    );
+    assert!(messages[0].contains("has no code for AMX"), "{messages:?}");
+}
+
+#[test]
+fn swappable_cgroups_do_what_the_context_says() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo)
+        .duration(ms(100))
+        .work_type_override(Some(WorkType::pipe_io(1)))
+        .build();
+    let one = |swappable| {
+        let def = CgroupDef::named("a").workers(1).swappable(swappable);
+        failures(&execute_defs(&ctx, vec![def]).unwrap())
+    };
+    assert!(one(false).is_empty());
+    // One worker is no pair.
+    assert!(one(true)[0].contains("groups of 2"), "{:?}", one(true));
+}
+
+#[test]
 fn a_dead_scheduler_ends_the_scenario_with_its_kind() {
     let (fake, topo) = (Fake::new(), topo());
     let mut child = std::process::Command::new("sleep")

@@ -6,7 +6,6 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
-use ktstr_assert::WorkerReport;
 use ktstr_scenario::workload::WorkType;
 
 use super::attrs::{self, SchedAttr};
@@ -247,10 +246,9 @@ impl<'a> WorkerCtx<'a> {
         give_up(self.tele, why, errno);
     }
 
-    /// Leaves the report of a custom function to the parent; `Err` is the errno. This allocates.
-    pub fn hand_over(&self, report: &WorkerReport) -> Result<(), i32> {
-        let bytes = serde_json::to_vec(report).map_err(|_| libc::EINVAL)?;
-        let mut left = &bytes[..];
+    /// Leaves bytes of a custom function to the parent; `Err` is the errno.
+    pub fn hand_over(&self, bytes: &[u8]) -> Result<(), i32> {
+        let mut left = bytes;
         while !left.is_empty() {
             // SAFETY: readable bytes of the length that is passed; a wrong descriptor is an error.
             let put = unsafe { libc::write(self.report_fd, left.as_ptr().cast(), left.len()) };

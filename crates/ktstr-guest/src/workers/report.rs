@@ -29,10 +29,7 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
         ))),
         End::Exited(0) if worker.custom.is_some() => custom(worker, tele),
         End::Exited(0) if tele.finished.load(Acquire) == 1 => measured(tele),
-        End::Exited(PANICKED) => partial(
-            tele,
-            WorkerExitInfo::Panicked("the worker's body panicked".to_owned()),
-        ),
+        End::Exited(PANICKED) => partial(tele, WorkerExitInfo::Panicked(panic_message(worker))),
         End::Exited(code) => partial(tele, WorkerExitInfo::Exited(code)),
         End::Signaled(signal) => partial(tele, WorkerExitInfo::Signaled(signal)),
         End::TimedOut { starved_until_ns } => {
@@ -72,7 +69,7 @@ fn own_policy_error(tele: &Telemetry) -> Option<String> {
 /// What a custom function returned. Where it left them 0, CPU time, wall time and schedstat are what
 /// was measured around it.
 fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
-    let file = worker.custom.as_ref().map(|fd| read_all(fd));
+    let file = worker.custom.as_ref().map(read_all);
     let mut report: WorkerReport = match file {
         Some(Ok(bytes)) => match serde_json::from_slice(&bytes) {
             Ok(report) => report,
@@ -125,6 +122,17 @@ fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
         report.phase_slices = vec![report.as_slice(phase)];
     }
     report
+}
+
+/// What a custom function panicked with, if it is that one's panic.
+fn panic_message(worker: &Worker) -> String {
+    let left = worker.custom.as_ref().map(read_all);
+    let text = left.and_then(Result::ok).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    if text.is_empty() {
+        return "a worker of this process panicked".to_owned();
+    }
+    text.into_owned()
 }
 
 fn read_all(fd: &std::os::fd::OwnedFd) -> std::io::Result<Vec<u8>> {

@@ -151,9 +151,8 @@ impl WorkloadHandle {
                 let tied = tie(&body, &group.work, self.workers.len(), seed)?;
                 let fds: Vec<i32> = tied.fds.iter().map(AsRawFd::as_raw_fd).collect();
                 for prepared in tied.members {
-                    let plan = self.plan(group, &body, &prepared, manner)?;
-                    let (pid, pidfd) = child::fork(&plan, &fds)?;
-                    drop(plan);
+                    let (pid, pidfd) =
+                        child::fork(&self.plan(group, &body, &prepared, manner)?, &fds)?;
                     self.processes.push(Process {
                         pid,
                         pidfd,

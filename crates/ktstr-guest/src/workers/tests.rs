@@ -499,7 +499,6 @@ fn counts(ctx: &SeenCtx) -> WorkerReport {
 }
 
 fn panics(_: &SeenCtx) -> WorkerReport {
-    std::panic::set_hook(Box::new(|_| {}));
     panic!("on purpose");
 }
 
@@ -527,8 +526,8 @@ fn a_function_of_the_test_is_a_worker() {
     handle.start();
     std::thread::sleep(Duration::from_millis(50));
     let report = handle.stop_and_collect().remove(0);
-    assert!(
-        matches!(report.exit_info, Some(WorkerExitInfo::Panicked(_))),
-        "{report:?}"
+    assert_eq!(
+        report.exit_info,
+        Some(WorkerExitInfo::Panicked("on purpose".to_owned()))
     );
 }

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 /// The body of [`WorkType::Custom`](super::WorkType::Custom).
 ///
 /// It runs once, in the worker's process, and returns when [`WorkerCtx::stop`] says so: a loop that
-/// does not look there is killed five seconds after the others were stopped. `SIGUSR1` comes with the
-/// stop, so that a blocking system call returns with `EINTR`. The report it returns is the
-/// worker's; the harness fills in who the worker was and, where the function left them 0, CPU
-/// time, wall time and the numbers of `/proc/thread-self/schedstat`.
+/// does not look there is killed five seconds after it was told to stop. `SIGUSR1` comes with the
+/// stop, so that a blocking system call returns with `EINTR`. The report it returns is the worker's;
+/// the harness fills in who the worker was and, where the function left them 0, CPU time, wall time
+/// and the numbers of `/proc/thread-self/schedstat`. A panic ends the worker's process, and its
+/// message is the report's `exit_info`.
 pub type CustomFn = fn(&WorkerCtx) -> WorkerReport;
 
 /// How many slots of each kind a [`CustomCfg`] has.

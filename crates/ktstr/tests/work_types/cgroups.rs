@@ -87,6 +87,12 @@ fn attach(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// What a worker needs and does not find is in the verdict.
+pub fn lacking(ctx: &Ctx) -> Result<AssertResult> {
+    let def = CgroupDef::named("nodes").work_type(WorkType::numa_migration_churn(5));
+    execute_defs(ctx, vec![def])
+}
+
 pub fn swapped(ctx: &Ctx) -> Result<AssertResult> {
     let mut ctx = ctx.clone();
     ctx.work_type_override = Some(WorkType::timer_latency(1000));

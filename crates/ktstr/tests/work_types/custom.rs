@@ -38,7 +38,24 @@ fn flees(ctx: &WorkerCtx) -> WorkerReport {
     report
 }
 
+fn panics(ctx: &WorkerCtx) -> WorkerReport {
+    panic!("on CPU {}, on purpose", ctx.cpus().len());
+}
+
+/// A worker's panic is the worker's: the test goes on, and the host is not told of one of the test.
+fn panic_is_reported(ctx: &Ctx) -> Result<()> {
+    let config = WorkloadConfig::default().work_type(WorkType::custom("panics", panics));
+    let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;
+    handle.start();
+    std::thread::sleep(Duration::from_millis(50));
+    let report = handle.stop_and_collect().remove(0);
+    let expected = WorkerExitInfo::Panicked("on CPU 4, on purpose".to_owned());
+    ensure!(report.exit_info == Some(expected), "{report:?}");
+    Ok(())
+}
+
 pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    panic_is_reported(ctx)?;
     let cfg = CustomCfg {
         u64s: [20, 0, 0, 0],
         ..CustomCfg::default()

@@ -49,6 +49,7 @@ families! {
     MEMORY = "work_memory", memory::all, topology: NODES;
     POLICIES = "work_mem_policies", memory::policies, topology: NODES;
     CGROUPS = "work_cgroups", cgroups::all, topology: SMT;
+    LACKING = "work_lacking", cgroups::lacking, topology: SMT;
     SWAPPED = "work_swapped", cgroups::swapped, topology: SMT;
     CUSTOM = "work_custom", custom::all, topology: SMT;
     THREADS = "work_threads", threads::all, topology: SMT;
@@ -86,4 +87,13 @@ tests! {
     swappable_cgroups_do_something_else = SWAPPED;
     functions_of_a_test_are_workers = CUSTOM;
     workers_are_threads_of_one_process = THREADS;
+}
+
+#[test]
+fn what_a_worker_lacks_is_in_the_verdict() {
+    let finished = ktstr::run::run(&LACKING);
+    assert!(!finished.result.is_pass());
+    let needs = "needs CPUs of two NUMA nodes";
+    assert!(finished.text.contains(needs), "{}", finished.text);
+    println!("{}", finished.text);
 }

@@ -33,8 +33,11 @@ pub struct Task {
     pub numa_maps: String,
 }
 
+/// What is asked about a work type, by the name of it.
+type Question<'a> = (&'a str, fn(&Ctx) -> Result<()>);
+
 /// Asks all questions of a family; the error names every one that is answered wrongly.
-pub fn each(ctx: &Ctx, questions: &[(&str, fn(&Ctx) -> Result<()>)]) -> Result<AssertResult> {
+pub fn each(ctx: &Ctx, questions: &[Question<'_>]) -> Result<AssertResult> {
     let wrong = questions.iter().filter_map(|(name, ask)| {
         let error = ask(ctx).err()?;
         Some(format!("{name}: {error:#}"))

@@ -1,14 +1,16 @@
 //! Functions of a test: `WorkType::Custom`. They may allocate: the worker is a process of its own,
-//! and the C library keeps its allocator usable after a fork. A panic ends the worker, and its
-//! report says so.
+//! and the C library keeps its allocator usable after a fork. A panic ends the process, and the
+//! report has its message.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ktstr_scenario::workload::{WorkType, WorkerCtx as Seen};
 
+use super::super::child;
 use super::super::ctx::{STOP, WorkerCtx};
 use super::super::sys;
 use super::super::text;
@@ -34,8 +36,22 @@ pub(super) fn custom(ctx: &mut WorkerCtx<'_>) {
         *cfg,
         open_for_writing,
     );
-    let report = run(&seen);
-    if let Err(errno) = ctx.hand_over(&report) {
+    // The hook that came with the fork tells the host of a panic of the test.
+    std::panic::set_hook(Box::new(|info| eprintln!("ktstr: custom work: {info}")));
+    let handed_over = match catch_unwind(AssertUnwindSafe(|| run(&seen))) {
+        Ok(report) => match serde_json::to_vec(&report) {
+            Ok(bytes) => ctx.hand_over(&bytes),
+            Err(_) => Err(libc::EINVAL),
+        },
+        Err(payload) => {
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            // Without its words it is a panic all the same.
+            let _ = ctx.hand_over(text.unwrap_or_default().as_bytes());
+            child::exit(child::PANICKED);
+        }
+    };
+    if let Err(errno) = handed_over {
         ctx.unable(Unable::Report, errno);
     }
 }
