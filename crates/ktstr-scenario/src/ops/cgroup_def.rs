@@ -515,7 +515,7 @@ mod tests {
 
     #[test]
     fn nodes_of_memory_policies_must_be_allowed() {
-        let topo = TestTopology::from_vm_topology(&Topology::new(2, 1, 1, 1));
+        let topo = TestTopology::from_vm_topology(&Topology::new(2, 2, 1, 1));
         let near = BTreeSet::from([0]);
         let def = CgroupDef::named("x").mem_policy(MemPolicy::bind([1]));
         assert!(def.validate_memory(None, &topo).is_ok());

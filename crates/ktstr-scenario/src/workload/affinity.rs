@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn workers_of_a_node_stay_on_its_cpus() {
-        let view = TestTopology::from_vm_topology(&Topology::new(2, 1, 2, 1));
+        let view = TestTopology::from_vm_topology(&Topology::new(2, 2, 2, 1));
         let on = |work: crate::workload::WorkSpec, cpus: &[usize]| {
             work.resolve_affinity(Some(&cpus.iter().copied().collect()), &view)
         };

@@ -97,3 +97,17 @@ fn what_a_worker_lacks_is_in_the_verdict() {
     assert!(finished.text.contains(needs), "{}", finished.text);
     println!("{}", finished.text);
 }
+
+/// Files, threads, signals and functions included.
+#[test]
+fn the_same_seed_is_the_same_work() {
+    for entry in [&WAITS, &QUEUES, &CGROUPS, &CUSTOM, &THREADS] {
+        let digest = || {
+            let finished = ktstr::run::run(entry);
+            assert!(finished.result.is_pass(), "{}", finished.text);
+            let vm = finished.vm.expect("a machine ran");
+            (vm.seed, vm.digest.expect("under the virtual clock"))
+        };
+        assert_eq!(digest(), digest(), "{}", entry.name);
+    }
+}
