@@ -258,7 +258,7 @@ impl WorkloadHandle {
             .fold(0, u64::saturating_add)
     }
 
-    /// Stops all workers and waits for them, [`COLLECT_DEADLINE`] at most; who is late is
+    /// Stops all workers and waits for them, [`super::COLLECT_DEADLINE`] at most; who is late is
     /// killed. One report each, in order of start.
     pub fn stop_and_collect(mut self) -> Vec<WorkerReport> {
         let made = self.made_cgroups();
