@@ -20,6 +20,8 @@ struct Manner {
     clone_mode: CloneMode,
     park_after: u64,
     tells_first: bool,
+    /// One of the workers pins the others: nobody's share can be compared.
+    meddled: bool,
 }
 
 /// A worker that is not forked yet.
@@ -93,6 +95,7 @@ impl WorkloadHandle {
             clone_mode: config.clone_mode,
             park_after: config.park_after_iterations.unwrap_or(0),
             tells_first: config.signal_first_iteration,
+            meddled: false,
         };
         Self::spawn_with(&groups, seed, &PhaseCell::new()?, manner)
     }
@@ -115,6 +118,12 @@ impl WorkloadHandle {
         phase: &PhaseCell,
         manner: Manner,
     ) -> Result<Self, WorkerError> {
+        let meddles =
+            |group: &Group| matches!(group.work.work_type, WorkType::CrossAffinityChurn { .. });
+        let manner = Manner {
+            meddled: groups.iter().any(meddles),
+            ..manner
+        };
         let total: usize = groups.iter().map(|g| g.count).sum();
         if total > MAX_WORDS {
             return Err(WorkerError::Invalid(format!(
@@ -158,7 +167,7 @@ impl WorkloadHandle {
                         pidfd,
                         threads: false,
                     });
-                    self.add(*group_idx, group, &body, prepared, pid, seed);
+                    self.add(*group_idx, group, peers(&body, manner), prepared, pid, seed);
                 }
             }
         }
@@ -199,7 +208,7 @@ impl WorkloadHandle {
         });
         for (group_idx, group, body, prepared) in all {
             let tid = prepared.tele.tid.load(Relaxed);
-            self.add(group_idx, group, &body, prepared, tid, seed);
+            self.add(group_idx, group, peers(&body, manner), prepared, tid, seed);
         }
         Ok(())
     }
@@ -236,7 +245,7 @@ impl WorkloadHandle {
         &mut self,
         group_idx: usize,
         group: &Group,
-        body: &Body,
+        peers: Peers,
         prepared: Prepared,
         tid: i32,
         seed: u64,
@@ -249,7 +258,7 @@ impl WorkloadHandle {
             .affinity
             .cpus(Rng::new(seed, index | 1 << 32).next_u64());
         let policy = format!("{:?}", group.work.sched_policy);
-        let mark = match body.peers {
+        let mark = match peers {
             Peers::Alike => 0,
             Peers::SameMember => 1 << 32 | (prepared.member as u64 + 1),
             Peers::Nobody => index + 1,
@@ -270,6 +279,15 @@ impl WorkloadHandle {
             affinity_error: None,
             policy_error: None,
         });
+    }
+}
+
+/// With whom the workers of a body are compared.
+fn peers(body: &Body, manner: Manner) -> Peers {
+    if manner.meddled {
+        Peers::Nobody
+    } else {
+        body.peers
     }
 }
 

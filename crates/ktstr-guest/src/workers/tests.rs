@@ -315,6 +315,23 @@ fn error(config: &WorkloadConfig) -> String {
 }
 
 #[test]
+fn only_workers_that_are_alike_are_compared() {
+    let marks = |config: &WorkloadConfig| {
+        let reports = WorkloadHandle::spawn(config).unwrap().stop_and_collect();
+        reports.iter().map(|r| r.entitlement).collect::<Vec<_>>()
+    };
+    let alike = marks(&of(WorkType::SpinWait, 2));
+    assert_eq!(alike[0], alike[1]);
+    let storms = marks(&of(WorkType::preempt_storm(1, 16, 100), 4));
+    assert_ne!(storms[0], storms[1], "who preempts and who is preempted");
+    assert_eq!(storms[1], storms[3], "the preempted of two groups");
+    // Whoever is pinned by another worker is entitled to what that leaves to it.
+    let meddler = WorkSpec::new(WorkType::cross_affinity_churn(1)).workers(1);
+    let pinned = marks(&of(WorkType::SpinWait, 2).push_composed(meddler));
+    assert_eq!(pinned.iter().collect::<BTreeSet<_>>().len(), 3);
+}
+
+#[test]
 fn groups_that_are_not_whole_are_refused() {
     let odd = error(&of(WorkType::PipeIo { burst_iters: 1 }, 3));
     assert!(odd.contains('3'), "{odd}");

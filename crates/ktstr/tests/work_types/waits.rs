@@ -276,7 +276,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
         // Two milliseconds of thought each.
         ensure!(receiver.one_each(2000), "{receiver:?}");
         // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
-        let (units, turn) = (receiver.report.work_units, 3 * 32 * 32);
+        let (units, turn) = (receiver.report.work_units, 1 + 3 * 32 * 32);
         ensure!(
             units >= (rounds - 1) * turn && units <= (rounds + 1) * turn,
             "{receiver:?}"

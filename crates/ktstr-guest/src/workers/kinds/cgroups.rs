@@ -54,8 +54,8 @@ pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Forks a child that exits at once and moves it to the cgroup `dest` meanwhile. A child that was
-/// moved is a unit of work.
+/// Forks a child that exits at once and moves it to the cgroup `dest` meanwhile. A child is a unit of
+/// work, and one that was moved a second one.
 pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
     let WorkType::CgroupAttachStorm { dest, reap } = ctx.work_type else {
         return;
@@ -88,6 +88,7 @@ pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
         }
         let mut number = Text::of(b"");
         number.number(pid as u64);
+        ctx.count_units(1);
         // A child that is gone already is what this is about.
         if text::write(procs, number.bytes()).is_ok() {
             ctx.count_units(1);

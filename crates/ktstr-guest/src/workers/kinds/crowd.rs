@@ -33,6 +33,7 @@ pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
         return;
     };
     fan(ctx, 64, |ctx| {
+        ctx.count_units(1);
         if thought > 0 && ctx.nap(thought).is_none() {
             return;
         }

@@ -79,6 +79,7 @@ fn consume(ctx: &mut WorkerCtx<'_>) {
             sys::futex_wake(depth, i32::MAX);
         }
         ctx.checkpoint();
+        ctx.count_units(1);
         ctx.work(units);
         ctx.iteration();
     }

@@ -28,6 +28,8 @@ pub(super) fn sequence(ctx: &mut WorkerCtx<'_>) {
                 return ctx.unable(why, errno);
             }
         }
+        // Phases that only sleep are work, too.
+        ctx.count_units(1);
         ctx.iteration();
     }
 }
