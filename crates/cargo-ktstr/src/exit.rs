@@ -1,5 +1,6 @@
 //! Exit codes, and which error means which.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
 
@@ -43,6 +44,16 @@ pub fn of(error: &anyhow::Error) -> Exit {
     }
 }
 
+/// How a command line ends that makes no sense. Of the commands that judge a scheduler a 1 says that it is broken, so there it
+/// is 2.
+pub fn of_usage(args: impl Iterator<Item = OsString>) -> Exit {
+    let command = args.skip(1).find(|word| word != "ktstr");
+    match command.as_deref().and_then(OsStr::to_str) {
+        Some("check" | "compare") => Exit::Host,
+        _ => Exit::Failed,
+    }
+}
+
 /// Whether whoever read our output has gone.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
@@ -56,6 +67,15 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scheduler_is_not_broken_by_a_wrong_flag() {
+        let of = |line: &str| of_usage(line.split(' ').map(OsString::from));
+        assert_eq!(of("cargo-ktstr ktstr check --nonsense"), Exit::Host);
+        assert_eq!(of("cargo-ktstr compare"), Exit::Host);
+        assert_eq!(of("cargo-ktstr runs check"), Exit::Failed);
+        assert_eq!(of("cargo-ktstr"), Exit::Failed);
+    }
 
     #[test]
     fn the_user_s_fault_is_told_from_the_host_s() {

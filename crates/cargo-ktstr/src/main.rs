@@ -5,7 +5,10 @@
 
 mod bench;
 mod cache;
+mod cell;
+mod check;
 mod child;
+mod compare;
 mod demo;
 mod doctor;
 mod exit;
@@ -17,6 +20,7 @@ mod replay;
 mod runs;
 mod schedule;
 mod show;
+mod suggest;
 mod summary;
 mod table;
 
@@ -85,11 +89,15 @@ enum Command {
     Bench(bench::Options),
     /// Measure what the checks notice of planted defects, and how often they accuse a sound scheduler.
     Power(power::Options),
-    /// Run one cell of the matrix and print its outcome as JSON: what `power` calls.
+    /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. No project, no code.
+    Check(check::Options),
+    /// Compare two schedulers by the same runs of each, with statistics that say what so few runs can show.
+    Compare(compare::Options),
+    /// Run one cell of a matrix and print its outcome as JSON: what `power`, `check` and `compare` call.
     #[command(hide = true)]
-    PowerRun {
-        /// The case as JSON.
-        case: String,
+    RunCell {
+        /// The cell as JSON.
+        cell: String,
     },
     /// Run one test of this binary and print the path of its record: what `bench` calls.
     #[command(hide = true)]
@@ -105,10 +113,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are errors to clap. Nothing can be done about a terminal that is gone.
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Failed
-            } else {
-                Exit::Done
+            return match error.use_stderr() {
+                true => exit::of_usage(std::env::args_os()),
+                false => Exit::Done,
             }
             .into();
         }
@@ -127,7 +134,9 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, options),
         Command::Power(options) => power::run(&mut out, &options),
-        Command::PowerRun { case } => power::run_here(&mut out, &case),
+        Command::Check(options) => check::run(&mut out, &options),
+        Command::Compare(options) => compare::run(&mut out, &options),
+        Command::RunCell { cell } => cell::run_here(&mut out, &cell),
         Command::RunEntry { name } => bench::run_entry(&mut out, &name),
     };
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(Into::into));

@@ -33,9 +33,9 @@ impl Place {
         name: "the folder of runs",
         variable: "KTSTR_RUNS_ROOT",
     };
-    /// The results of `cargo ktstr power`, which lie beside the records of runs.
+    /// The results that `cargo ktstr power` and `check` keep, which lie beside the records of runs.
     pub const POWER: Self = Self {
-        name: "the folder of power's results",
+        name: "the folder of kept results",
         variable: "KTSTR_RUNS_ROOT",
     };
     /// Which machines run on this host.

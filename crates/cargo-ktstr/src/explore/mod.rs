@@ -16,7 +16,7 @@ use anyhow::Result;
 use ktstr_record::{RunVerdict, runs_root};
 
 use self::pool::Pool;
-use self::seeds::Seeds;
+pub use self::seeds::Seeds;
 use crate::exit::Exit;
 
 /// What was asked for.

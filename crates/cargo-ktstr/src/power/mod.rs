@@ -1,35 +1,31 @@
 //! `cargo ktstr power`: how much the checks notice, and how much they make up. The defects of scx-ktstr are run under the
 //! canned scenarios, over seeds; so are schedulers without defects.
 //!
-//! Runs are children of this process, on all cores. Each result is kept as it comes, so that an interrupted matrix goes
-//! on where it was (`store`).
+//! Runs are children of this process, on all cores (`cell/`). Each result is kept as it comes, so that an interrupted matrix
+//! goes on where it was.
 
 mod case;
 mod page;
 #[cfg(not(test))]
 mod plain;
-mod pool;
-#[cfg(not(test))]
-mod scenarios;
 mod search;
 mod stats;
-mod store;
 mod table;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use ktstr::test_support::KTSTR_TESTS;
 use ktstr_record::RunVerdict;
 
-use self::case::{Case, Clean, PREFIX, Subject};
+use self::case::{Case, Clean, Subject};
 use self::page::{Alarm, Caught, CleanRow, DefectRow, Report};
 use self::search::{CAUGHT, Row};
-use self::store::Store;
+use crate::cell::{self, pool};
 use crate::exit::Exit;
 
-pub use self::case::run_here;
+/// Results by case.
+type Store = cell::Store<Case>;
 
 /// What was asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,13 +65,13 @@ pub struct Options {
 
 /// Runs the matrix and reports. 1 if a defect escaped, or a sound scheduler was accused.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
-    let scheduler = ktstr::run::find_scheduler_binary(&case::SCX_KTSTR)?
+    let scheduler = ktstr::run::find_scheduler_binary(&cell::SCX_KTSTR)?
         .context("scx-ktstr has no binary")?
         .path;
     let defects = chosen("defect", &options.defect, table::read(&scheduler)?, |d| {
         &d.name
     })?;
-    let all = scenarios(options.plain);
+    let all = cell::scenarios(options.plain);
     let scenarios = chosen("scenario", &options.scenario, all, |name| name)?;
     let rows_of: Vec<String> = scenarios
         .iter()
@@ -92,7 +88,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         let own = std::env::current_exe().context("looking for this binary")?;
         let mut binaries: Vec<&Path> = vec![&own, &scheduler];
         binaries.extend(others.iter().map(PathBuf::as_path));
-        Store::open(&folder, &binaries)?
+        Store::open(&folder, &binaries, "")?
     };
     let clean = Clean::of(&others);
     let rows: Vec<Row> = defects
@@ -155,18 +151,6 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 /// The plain scenarios that defects are looked for with; the others are the same on other shapes.
 const PLAIN: [&str; 3] = ["plain_four_cgroups", "plain_moves", "plain_spare"];
 
-/// The plain or the canned scenarios of this binary.
-fn scenarios(plain: bool) -> Vec<String> {
-    let mut names: Vec<String> = KTSTR_TESTS
-        .iter()
-        .filter_map(|entry| entry.name.strip_prefix(PREFIX))
-        .filter(|name| name.starts_with("plain_") == plain)
-        .map(str::to_owned)
-        .collect();
-    names.sort();
-    names
-}
-
 /// Those of `all` that were named, or all if none was.
 fn chosen<T>(
     what: &str,
@@ -213,16 +197,28 @@ fn walk(
             break;
         }
         bar.set_message("defects");
-        pool::run(store, next, &bar)?;
+        run_all(store, next, &bar)?;
     }
     if clean_runs > 0 {
         bar.set_message("without defects");
         for scheduler in clean {
-            pool::run(store, search::clean(scheduler, scenarios, clean_runs), &bar)?;
+            run_all(store, search::clean(scheduler, scenarios, clean_runs), &bar)?;
         }
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// Runs those cases that are not known yet.
+fn run_all(store: &mut Store, cases: Vec<Case>, bar: &indicatif::ProgressBar) -> Result<()> {
+    let todo = cases.into_iter().filter(|case| store.get(case).is_none());
+    let todo: Vec<Case> = todo.collect();
+    bar.inc_length(todo.len() as u64);
+    let records = store.path().with_extension("runs");
+    let run = |case: &Case| Some(case.run(&records));
+    pool::run(todo, pool::width(), bar, run, |case, outcome| {
+        outcome.map_or(Ok(()), |outcome| store.put(case, outcome))
+    })
 }
 
 fn defect_row(store: &Store, row: &Row) -> DefectRow {
@@ -255,11 +251,9 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
             .iter()
             .filter_map(|case| store.get(case))
             .find_map(|outcome| {
-                let (_, message) = outcome
-                    .found
-                    .first()
-                    .filter(|_| search::is_caught(outcome))?;
-                Some(message.clone())
+                let first = outcome.found.first();
+                let first = first.filter(|_| search::is_caught(outcome))?;
+                Some(first.message.clone())
             }),
         runs_to_first: row
             .defect
@@ -302,7 +296,10 @@ fn clean_rows(store: &Store, clean: &[Clean], scenarios: &[String], runs: u64) -
                 matches!(outcome.verdict, RunVerdict::Fail | RunVerdict::Inconclusive)
             })
             .map(|(case, outcome)| {
-                let (check, message) = outcome.found.first().cloned().unwrap_or_default();
+                let first = outcome.found.first();
+                let (check, message) = first
+                    .map(|found| (found.check.clone(), found.message.clone()))
+                    .unwrap_or_default();
                 Alarm {
                     scenario: case.scenario.clone(),
                     seed: case.seed,

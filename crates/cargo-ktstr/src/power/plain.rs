@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ktstr::prelude::*;
 
-use super::case::SCX_KTSTR;
+use crate::cell::SCX_KTSTR;
 
 const ENTRY: KtstrTestEntry = KtstrTestEntry {
     scheduler: &SCX_KTSTR,
@@ -21,7 +21,7 @@ macro_rules! plain {
         const _: () = {
             #[ktstr_test_entry]
             static ENTRY_OF: KtstrTestEntry = KtstrTestEntry {
-                name: concat!("power_plain_", $name),
+                name: concat!("canned_plain_", $name),
                 func: $func,
                 topology: Topology::new($nodes, $llcs, $cores, 1),
                 ..ENTRY

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, Clean, Outcome, Subject};
+use super::case::{Case, Clean, Subject};
 use super::stats::Count;
 use super::table::Defect;
+use crate::cell::Outcome;
 
 /// Most seeds that a rare defect is looked for in.
 pub const RARE_SEEDS: u64 = 200;
@@ -20,7 +21,7 @@ pub trait Known {
     fn outcome(&self, case: &Case) -> Option<&Outcome>;
 }
 
-impl Known for super::store::Store {
+impl Known for super::Store {
     fn outcome(&self, case: &Case) -> Option<&Outcome> {
         self.get(case)
     }
@@ -255,17 +256,14 @@ mod tests {
     }
 
     fn outcome(caught: bool) -> Outcome {
-        Outcome {
-            verdict: if caught {
-                RunVerdict::Fail
-            } else {
-                RunVerdict::Pass
-            },
-            found: vec![("gap".to_owned(), "stuck".to_owned())],
-            digest: None,
-            wall_s: 1.0,
-            kernel: None,
-        }
+        let mut outcome = Outcome::without_answer("stuck".to_owned());
+        outcome.verdict = match caught {
+            true => RunVerdict::Fail,
+            false => RunVerdict::Pass,
+        };
+        outcome.found[0].check = "gap".to_owned();
+        outcome.wall_s = 1.0;
+        outcome
     }
 
     fn defect(rare: bool) -> Defect {

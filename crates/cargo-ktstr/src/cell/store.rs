@@ -1,5 +1,5 @@
-//! Results as they come: a line of JSON each, so that an interrupted matrix goes on where it was. A file belongs to one
-//! pair of binaries, by their content; others' results are not mixed in.
+//! Results as they come: a line of JSON each, so that an interrupted matrix goes on where it was. A file belongs to what its
+//! results depend on, which is binaries by their content and settings; others' results are not mixed in.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,29 +10,32 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ktstr_state::{Folder, Place};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::case::{Case, Outcome};
+use super::Outcome;
 
 #[derive(Serialize, Deserialize)]
-struct Line {
-    case: Case,
+struct Line<K> {
+    case: K,
     outcome: Outcome,
 }
 
-/// The results so far, in memory and on disk.
+/// The results so far, in memory and on disk, by what was run.
 #[derive(Debug)]
-pub struct Store {
+pub struct Store<K> {
     path: PathBuf,
     file: Option<File>,
-    known: BTreeMap<Case, Outcome>,
+    known: BTreeMap<K, Outcome>,
 }
 
-impl Store {
-    /// The results of these binaries under `folder`, to be added to.
-    pub fn open(folder: &Path, binaries: &[&Path]) -> Result<Self> {
+impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
+    /// The results of these binaries with these settings under `folder`, to be added to.
+    pub fn open(folder: &Path, binaries: &[&Path], settings: &str) -> Result<Self> {
         let folder = Folder::owned(folder, Place::POWER)?;
-        let path = folder.path().join(format!("{}.jsonl", key(binaries)?));
+        let path = folder
+            .path()
+            .join(format!("{}.jsonl", key(binaries, settings)?));
         let file = File::options()
             .create(true)
             .append(true)
@@ -70,7 +73,7 @@ impl Store {
             fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let lines = text
             .lines()
-            .filter_map(|line| serde_json::from_str::<Line>(line).ok());
+            .filter_map(|line| serde_json::from_str::<Line<K>>(line).ok());
         Ok(Self {
             path: path.to_owned(),
             file: None,
@@ -79,12 +82,12 @@ impl Store {
     }
 
     /// What is known of a case.
-    pub fn get(&self, case: &Case) -> Option<&Outcome> {
+    pub fn get(&self, case: &K) -> Option<&Outcome> {
         self.known.get(case)
     }
 
     /// All that is known, by case.
-    pub fn all(&self) -> impl Iterator<Item = (&Case, &Outcome)> {
+    pub fn all(&self) -> impl Iterator<Item = (&K, &Outcome)> {
         self.known.iter()
     }
 
@@ -94,7 +97,7 @@ impl Store {
     }
 
     /// Keeps one result.
-    pub fn put(&mut self, case: Case, outcome: Outcome) -> Result<()> {
+    pub fn put(&mut self, case: K, outcome: Outcome) -> Result<()> {
         let line = Line { case, outcome };
         let mut text = serde_json::to_string(&line)?;
         text.push('\n');
@@ -108,8 +111,9 @@ impl Store {
 }
 
 /// A name for the content of these files. It is only compared with others that the same binary made.
-fn key(binaries: &[&Path]) -> Result<String> {
+fn key(binaries: &[&Path], settings: &str) -> Result<String> {
     let mut hasher = DefaultHasher::new();
+    hasher.write(settings.as_bytes());
     for path in binaries {
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         hasher.write(&bytes);
@@ -122,16 +126,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::case::{Clean, Subject};
+    use super::super::{Cell, Under};
     use super::*;
-    use ktstr_record::RunVerdict;
 
-    fn case(seed: u64) -> Case {
-        Case {
-            subject: Subject::Clean(Clean::Eevdf),
-            scenario: "steady".to_owned(),
-            seed,
-        }
+    fn case(seed: u64) -> Cell {
+        Cell::new("steady", Under::Eevdf, seed)
     }
 
     #[test]
@@ -139,43 +138,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let binary = folder.path().join("binary");
         fs::write(&binary, "one").unwrap();
-        let outcome = Outcome {
-            verdict: RunVerdict::Pass,
-            found: vec![],
-            digest: None,
-            wall_s: 1.0,
-            kernel: None,
-        };
-        let mut store = Store::open(folder.path(), &[&binary]).unwrap();
+        let outcome = Outcome::without_answer("why".to_owned());
+        let mut store = Store::open(folder.path(), &[&binary], "").unwrap();
         store.put(case(1), outcome.clone()).unwrap();
         store.put(case(2), outcome.clone()).unwrap();
         let whole = fs::read(store.path()).unwrap();
         fs::write(store.path(), &whole[..whole.len() - 10]).unwrap();
 
-        let again = Store::open(folder.path(), &[&binary]).unwrap();
+        let again = Store::open(folder.path(), &[&binary], "").unwrap();
         assert_eq!(again.get(&case(1)), Some(&outcome));
         assert_eq!(again.get(&case(2)), None);
-        assert_eq!(Store::newest(folder.path()).unwrap().all().count(), 1);
+        assert_eq!(
+            Store::<Cell>::newest(folder.path()).unwrap().all().count(),
+            1
+        );
 
         fs::write(&binary, "two").unwrap();
-        let other = Store::open(folder.path(), &[&binary]).unwrap();
+        let other = Store::<Cell>::open(folder.path(), &[&binary], "").unwrap();
         assert_eq!(other.all().count(), 0);
+
+        fs::write(&binary, "one").unwrap();
+        let set = Store::<Cell>::open(folder.path(), &[&binary], "KTSTR_TURN_US=50").unwrap();
+        assert_eq!(set.all().count(), 0);
     }
 
     #[test]
     fn results_are_kept_where_nobody_else_can_write() {
         let above = tempfile::tempdir().unwrap();
         let folder = above.path().join("ktstr-power");
-        let none = Store::newest(&folder).unwrap_err().to_string();
+        let none = Store::<Cell>::newest(&folder).unwrap_err().to_string();
         assert!(none.starts_with("there are no results in "), "{none}");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let path = Store::open(&folder, &[]).unwrap().path;
+        let path = Store::<Cell>::open(&folder, &[], "").unwrap().path;
         assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
 
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         for error in [
-            Store::open(&folder, &[]).unwrap_err(),
-            Store::newest(&folder).unwrap_err(),
+            Store::<Cell>::open(&folder, &[], "").unwrap_err(),
+            Store::<Cell>::newest(&folder).unwrap_err(),
         ] {
             let error = error.to_string();
             assert!(error.contains("can be written by other users"), "{error}");

@@ -2,14 +2,14 @@
 //! since each is run some hundred times: two CPUs, or four where a scenario is about where tasks may run, in two LLCs where it keeps
 //! to them.
 //!
-//! Which scheduler runs, and with which arguments, the host says (`case`): here it stands for all of them.
+//! Which scheduler runs, and with which arguments, the host says (`run.rs`): here it stands for all of them.
 
 use std::time::Duration;
 
 use ktstr::prelude::*;
 use ktstr::scenario::scenarios::*;
 
-use super::case::SCX_KTSTR;
+use super::SCX_KTSTR;
 
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
 const FOUR_CPUS: Topology = Topology::new(1, 1, 4, 1);
@@ -34,7 +34,7 @@ macro_rules! scenarios {
         const _: () = {
             #[ktstr_test_entry]
             static ENTRY_OF: KtstrTestEntry = KtstrTestEntry {
-                name: concat!("power_", stringify!($func)),
+                name: concat!("canned_", stringify!($func)),
                 func: $func,
                 topology: $topology,
                 ..ENTRY

@@ -1,0 +1,143 @@
+//! The axes of a matrix as people write them: scenarios, shapes, kernels, seeds. Each word is checked before anything runs.
+
+use anyhow::{Result, anyhow, bail};
+use ktstr::test_support::Topology;
+use ktstr_kernel::progress;
+
+use crate::explore::Seeds;
+use crate::suggest;
+
+/// The word for the shape that a scenario declares itself.
+pub const OWN: &str = "own";
+
+/// A kernel of the matrix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Its id in the cache.
+    pub id: String,
+    /// Its release, as `uname -r` prints it.
+    pub release: String,
+    /// The word that it was asked for by; `None` for the one that a test without a wish gets.
+    pub asked: Option<String>,
+}
+
+/// The kernels that these words mean, fetched where they are not there, each once; and why some of them cannot be had.
+/// Without a word it is the one that a test without a wish gets.
+pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
+    let asked: Vec<Option<&String>> = match words {
+        [] => vec![None],
+        words => words.iter().map(Some).collect(),
+    };
+    let (mut kernels, mut problems) = (Vec::<Kernel>::new(), Vec::new());
+    for word in asked {
+        let request = word.map(|word| word.trim());
+        let found = ktstr_kernel::resolve(request, &mut progress::on_stderr()).and_then(|kernel| {
+            kernel.require_sched_ext()?.require_btf()?;
+            Ok(Kernel {
+                id: kernel.id.clone(),
+                release: kernel.release.clone(),
+                asked: request.map(str::to_owned),
+            })
+        });
+        match found {
+            Ok(kernel) if kernels.iter().any(|known| known.id == kernel.id) => {}
+            Ok(kernel) => kernels.push(kernel),
+            Err(error) => problems.push(match request {
+                Some(word) => format!("kernel {word}: {error}"),
+                None => error.to_string(),
+            }),
+        }
+    }
+    (kernels, problems)
+}
+
+/// The scenarios of these names, in the order of `all`; all of them without one.
+pub fn scenarios(words: &[String], all: &[String]) -> Result<Vec<String>> {
+    for word in words {
+        if !all.contains(word) {
+            let hint = suggest::hint(word, all.iter().map(String::as_str));
+            bail!(
+                "there is no scenario `{word}`{hint}; there are {}",
+                all.join(", ")
+            );
+        }
+    }
+    let chosen = |name: &&String| words.is_empty() || words.contains(name);
+    Ok(all.iter().filter(chosen).cloned().collect())
+}
+
+/// The shapes of these names, each once; `None` is the scenario's own, which it is without a name.
+pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
+    let mut shapes = Vec::new();
+    for word in words {
+        let shape = match word.trim() {
+            OWN => None,
+            word => Some(Topology::from_name(word)?.to_string()),
+        };
+        if !shapes.contains(&shape) {
+            shapes.push(shape);
+        }
+    }
+    if shapes.is_empty() {
+        shapes.push(None);
+    }
+    Ok(shapes)
+}
+
+/// Seeds: `5` are the first five, from 1 on; `3..7` are 3 to 6.
+pub fn seeds(text: &str) -> Result<Seeds> {
+    let wrong = || anyhow!("expected a number of seeds from 1 to 1000, or A..B, not `{text}`");
+    let seeds = match text.trim().parse::<u64>() {
+        Ok(count) => Seeds {
+            first: 1,
+            end: count.saturating_add(1),
+        },
+        Err(_) => text.parse().map_err(|_| wrong())?,
+    };
+    match seeds.end.saturating_sub(seeds.first) {
+        1..=1000 => Ok(seeds),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(all: &[&str]) -> Vec<String> {
+        all.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn seeds_are_a_number_or_a_range() {
+        let range = |text| seeds(text).map(|s| (s.first, s.end)).ok();
+        assert_eq!(range("5"), Some((1, 6)));
+        assert_eq!(range("3..7"), Some((3, 7)));
+        for wrong in ["0", "", "7..3", "-1", "1001", "18446744073709551615", "x"] {
+            let error = seeds(wrong).expect_err("no seeds").to_string();
+            assert!(error.contains("A..B"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_shape_is_a_preset_or_spelt_out_or_the_scenario_s_own() {
+        let shapes = topologies(&words(&["own", "1n2l2c1t", "4cpu-2llc-nosmt"]));
+        assert_eq!(shapes.expect("shapes"), [None, Some("1n2l2c1t".to_owned())]);
+        assert_eq!(topologies(&[]).expect("one"), [None]);
+        let error = topologies(&words(&["4cpu-9llc"])).expect_err("no shape");
+        assert!(error.to_string().contains("4cpu-2llc-nosmt"), "{error}");
+    }
+
+    #[test]
+    fn a_scenario_that_is_none_is_refused_with_the_nearest_name() {
+        let all = words(&["custom_bursts", "steady"]);
+        assert_eq!(scenarios(&[], &all).expect("all"), all);
+        let some = scenarios(&words(&["steady"]), &all).expect("some");
+        assert_eq!(some, ["steady"]);
+        let error = scenarios(&words(&["stedy"]), &all).expect_err("none");
+        assert_eq!(
+            error.to_string(),
+            "there is no scenario `stedy`: did you mean `steady`?; there are custom_bursts, steady"
+        );
+    }
+}

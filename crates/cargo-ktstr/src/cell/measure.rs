@@ -1,0 +1,256 @@
+//! Numbers of a run for comparing it with another: from the exact schedule, of the tasks below the cgroup of the workload
+//! while the scenario's steps were held, and from the workers' reports.
+
+use std::collections::BTreeMap;
+
+use ktstr::assert::ScenarioStats;
+use ktstr_schedule::query::{Answers, Totals, WaitCause, measures, percentile};
+use ktstr_schedule::{Schedule, Tables};
+
+/// A difference that is a smaller share of a value is not worth a word.
+pub const LEAST_SHARE: f64 = 0.01;
+/// Fewest wake-ups of which a 99th percentile says anything.
+const LEAST_WAKEUPS: usize = 100;
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// Less of it.
+    Lower,
+    /// More of it.
+    Higher,
+    /// Neither: it is a difference and no judgement.
+    Neither,
+}
+
+/// A number of a run.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name in tables and files.
+    pub name: &'static str,
+    /// Its unit; empty for a plain number.
+    pub unit: &'static str,
+    /// Which way is better.
+    pub better: Better,
+    /// A single run is slower than another if it is worse by this share of the other's value,
+    pub slower_share: f64,
+    /// and by so many units.
+    pub slower_by: f64,
+    /// A difference of fewer units than this is not worth a word, however surely it is there.
+    pub least: f64,
+    of: fn(&Seen<'_>) -> Option<f64>,
+}
+
+/// What was seen of a run.
+struct Seen<'a> {
+    answers: &'a Answers,
+    tables: &'a Tables,
+    root: &'a str,
+    /// Sums of the workload's tasks in all phases.
+    totals: Totals,
+    /// Waits after its wake-ups, shortest first, nanoseconds.
+    wakes: Vec<u64>,
+    stats: &'a ScenarioStats,
+}
+
+/// All metrics.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "run_delay",
+        unit: "ms/CPU-s",
+        better: Better::Lower,
+        slower_share: 0.2,
+        slower_by: 50.0,
+        least: 2.0,
+        of: |seen| per_second(seen, seen.totals.wait_ns as f64 / 1e6),
+    },
+    Metric {
+        name: "wake_p50",
+        unit: "µs",
+        better: Better::Lower,
+        slower_share: 0.5,
+        slower_by: 500.0,
+        least: 5.0,
+        of: |seen| wake(seen, 50.0),
+    },
+    Metric {
+        name: "wake_p99",
+        unit: "µs",
+        better: Better::Lower,
+        slower_share: 0.5,
+        slower_by: 2000.0,
+        least: 50.0,
+        of: |seen| wake(seen, 99.0),
+    },
+    Metric {
+        name: "worst_share",
+        unit: "",
+        better: Better::Higher,
+        slower_share: 0.2,
+        slower_by: 0.1,
+        least: 0.01,
+        of: |seen| {
+            let worst = measures(seen.answers, seen.tables, seen.root).cgroup;
+            // More than all that it is entitled to is no better than all.
+            worst.as_ref().map(|worst| worst.ratio().min(1.0))
+        },
+    },
+    Metric {
+        name: "wasted",
+        unit: "ms/CPU-s",
+        better: Better::Lower,
+        slower_share: 0.5,
+        slower_by: 30.0,
+        least: 2.0,
+        of: |seen| {
+            let wasted = seen.answers.wasted_ns.iter();
+            let wasted: u64 = wasted
+                .filter(|(phase, _)| phase.is_some())
+                .map(|w| w.1)
+                .sum();
+            per_second(seen, wasted as f64 / 1e6)
+        },
+    },
+    Metric {
+        name: "migrations",
+        unit: "/CPU-s",
+        better: Better::Lower,
+        slower_share: 1.0,
+        slower_by: 200.0,
+        least: 1.0,
+        of: |seen| per_second(seen, seen.totals.migrations as f64),
+    },
+    Metric {
+        name: "slice",
+        unit: "µs",
+        better: Better::Neither,
+        slower_share: f64::INFINITY,
+        slower_by: f64::INFINITY,
+        least: 20.0,
+        of: |seen| {
+            let runs = seen.totals.runs;
+            (runs > 0).then(|| seen.totals.run_ns as f64 / runs as f64 / 1e3)
+        },
+    },
+    Metric {
+        name: "iterations",
+        unit: "",
+        better: Better::Higher,
+        slower_share: 0.1,
+        slower_by: 100.0,
+        least: 10.0,
+        of: |seen| {
+            let all = seen.stats.total_iterations;
+            (all > 0).then_some(all as f64)
+        },
+    },
+];
+
+impl Metric {
+    /// Whether a difference from `other` is worth a word: at least [`LEAST_SHARE`] of it, and [`Metric::least`] units.
+    pub fn counts(&self, difference: f64, other: f64) -> bool {
+        difference.abs() >= self.least && difference.abs() >= LEAST_SHARE * other.abs()
+    }
+
+    /// Whether `value` is so much worse than `other` that a single run of each tells them apart.
+    pub fn slower(&self, value: f64, other: f64) -> bool {
+        let worse = match self.better {
+            Better::Lower => value - other,
+            Better::Higher => other - value,
+            Better::Neither => return false,
+        };
+        worse >= self.slower_by && worse >= self.slower_share * other.abs()
+    }
+}
+
+fn per_second(seen: &Seen<'_>, amount: f64) -> Option<f64> {
+    (seen.totals.run_ns > 0).then(|| amount / (seen.totals.run_ns as f64 / 1e9))
+}
+
+fn wake(seen: &Seen<'_>, percent: f64) -> Option<f64> {
+    let enough = seen.wakes.len() >= LEAST_WAKEUPS;
+    let ns = percentile(&seen.wakes, percent).filter(|_| enough)?;
+    Some(ns as f64 / 1e3)
+}
+
+/// All metrics that the schedule `file` and the workers' `stats` give, of the tasks below the cgroup `root`. A schedule that
+/// cannot be read, or has holes, gives none.
+pub fn measure(file: &[u8], root: &str, stats: &ScenarioStats) -> BTreeMap<String, f64> {
+    let read = || {
+        let schedule = Schedule::read(file).ok()?;
+        let answers = Answers::of(&schedule).ok()?;
+        (answers.missing_ns == 0).then(|| {
+            let tables = schedule.tables();
+            let below = |id: Option<u64>| {
+                let path = id.and_then(|id| tables.cgroups.get(&id));
+                path.is_some_and(|cgroup| {
+                    let rest = cgroup.path.strip_prefix(root);
+                    rest.is_some_and(|rest| rest.starts_with('/'))
+                })
+            };
+            let seen = Seen {
+                totals: answers.sum(|key| key.phase.is_some() && below(key.cgroup)),
+                wakes: answers.waits_ns(|wait| {
+                    wait.cause == WaitCause::Woken && wait.phase.is_some() && below(wait.cgroup)
+                }),
+                answers: &answers,
+                tables,
+                root,
+                stats,
+            };
+            let measured = METRICS.iter().filter_map(|metric| {
+                let value = (metric.of)(&seen).filter(|value| value.is_finite())?;
+                Some((metric.name.to_owned(), value))
+            });
+            measured.collect()
+        })
+    };
+    read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metric(name: &str) -> &'static Metric {
+        let found = METRICS.iter().find(|metric| metric.name == name);
+        found.expect("a metric")
+    }
+
+    #[test]
+    fn slower_is_worse_by_both_measures() {
+        let wake = metric("wake_p99");
+        assert!(wake.slower(9_000.0, 1_000.0));
+        assert!(!wake.slower(2_500.0, 1_000.0), "1.5 ms are too little");
+        assert!(!wake.slower(12_500.0, 10_000.0), "25 % are too little");
+        assert!(!wake.slower(1_000.0, 9_000.0), "faster");
+        let share = metric("worst_share");
+        assert!(share.slower(0.5, 0.9) && !share.slower(0.9, 0.5));
+        let slice = metric("slice");
+        assert!(!slice.slower(9e9, 1.0) && !slice.slower(0.0, 9e9));
+    }
+
+    #[test]
+    fn a_word_is_worth_a_hundredth_and_some_units() {
+        let wake = metric("wake_p99");
+        assert!(wake.counts(100.0, 10_000.0) && wake.counts(-100.0, 10_000.0));
+        assert!(!wake.counts(99.0, 10_000.0), "below a hundredth");
+        assert!(!wake.counts(49.0, 1_000.0), "below 50 µs");
+        assert!(metric("wasted").counts(2.0, 0.0) && !metric("wasted").counts(1.9, 0.0));
+    }
+
+    #[test]
+    fn names_are_names_once() {
+        let names: std::collections::BTreeSet<_> = METRICS.iter().map(|m| m.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+    }
+
+    #[test]
+    fn what_is_no_schedule_measures_nothing() {
+        let stats = ScenarioStats {
+            total_iterations: 7,
+            ..ScenarioStats::default()
+        };
+        assert!(measure(b"no schedule", "/ktstr", &stats).is_empty());
+    }
+}

@@ -1,0 +1,134 @@
+//! A cell of a matrix: one scenario under one scheduler, on one kernel and one shape, with one seed. `power`, `check` and
+//! `compare` are made of cells.
+//!
+//! A cell runs in a process of its own, which is this binary called once more (`run.rs`), and comes back as an [`Outcome`].
+//! Which cells there are, and what they mean together, is the commands' business.
+
+pub mod axes;
+mod bounds;
+mod measure;
+mod outcome;
+pub mod pool;
+mod promises;
+mod run;
+#[cfg(not(test))]
+mod scenarios;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ktstr::prelude::*;
+use ktstr::test_support::KTSTR_TESTS;
+use serde::{Deserialize, Serialize};
+
+pub use self::bounds::{BOUNDS, Bound};
+pub use self::measure::{Better, METRICS, Metric};
+pub use self::outcome::{Found, Outcome, Proof};
+pub use self::promises::{PROMISES, key as promise_key};
+pub use self::run::run_here;
+pub use self::store::Store;
+
+/// Names of the scenarios' tests begin so.
+pub const PREFIX: &str = "canned_";
+/// Scenarios that set no check of their own begin so, behind [`PREFIX`]: they are `power`'s alone.
+pub const PLAIN: &str = "plain_";
+
+/// The scheduler that has the planted defects.
+pub const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+/// The scheduler of a cell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Under {
+    /// The kernel's own.
+    Eevdf,
+    /// The scx-ktstr of this workspace.
+    ScxKtstr,
+    /// The binary at this path.
+    Binary(PathBuf),
+}
+
+/// One run, ready to be made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cell {
+    /// Name of the scenario: that of a test of this binary, without [`PREFIX`].
+    pub scenario: String,
+    /// The scheduler.
+    pub under: Under,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The seed of the run.
+    pub seed: u64,
+    /// Id of the kernel in the cache; `None` for the one that a test without a wish gets.
+    pub kernel: Option<String>,
+    /// The shape; `None` for the scenario's own.
+    pub topology: Option<String>,
+    /// What the scheduler does not promise, by the keys of [`PROMISES`].
+    pub without: Vec<String>,
+    /// Bounds that differ from the harness's own, by the keys of [`BOUNDS`].
+    pub bounds: BTreeMap<String, Bound>,
+    /// Whether the scheduler is started anew, and no template of it kept: a template of each defect on each shape would drive
+    /// all others out of the cache.
+    pub fresh: bool,
+}
+
+impl Cell {
+    /// A cell on the usual kernel and the scenario's own shape, with the harness's own bounds.
+    pub fn new(scenario: &str, under: Under, seed: u64) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            under,
+            args: Vec::new(),
+            seed,
+            kernel: None,
+            topology: None,
+            without: Vec::new(),
+            bounds: BTreeMap::new(),
+            fresh: false,
+        }
+    }
+
+    /// The same cell under the kernel's own scheduler, which promises everything and takes no argument.
+    pub fn baseline(&self) -> Self {
+        Self {
+            under: Under::Eevdf,
+            args: Vec::new(),
+            without: Vec::new(),
+            fresh: false,
+            ..self.clone()
+        }
+    }
+}
+
+/// The names of the scenarios of this binary in alphabetical order: the plain ones, or the others.
+pub fn scenarios(plain: bool) -> Vec<String> {
+    let mut names: Vec<String> = KTSTR_TESTS
+        .iter()
+        .filter_map(|entry| entry.name.strip_prefix(PREFIX))
+        .filter(|name| name.starts_with(PLAIN) == plain)
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_differs_in_its_scheduler_alone() {
+        let mut cell = Cell::new("steady", Under::ScxKtstr, 3);
+        cell.args = vec!["--slow".to_owned()];
+        cell.topology = Some("1n2l2c1t".to_owned());
+        cell.without = vec!["nice".to_owned()];
+        cell.bounds.insert("max_owed_ms".to_owned(), Bound::Off);
+        let baseline = cell.baseline();
+        assert_eq!(baseline.under, Under::Eevdf);
+        assert!(baseline.args.is_empty() && baseline.without.is_empty());
+        assert_eq!(baseline.topology, cell.topology);
+        assert_eq!(baseline.bounds, cell.bounds);
+        assert_eq!(baseline.seed, 3);
+    }
+}

@@ -1,0 +1,274 @@
+//! What came of a cell: the verdict, whose fault it is, what was found and what that rests on, and what was measured.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ktstr::assert::outcome::finding::CHECK_EJECTED;
+use ktstr::prelude::*;
+use ktstr_record::RunVerdict;
+use serde::{Deserialize, Serialize};
+
+/// Most findings that are kept.
+const MOST: usize = 8;
+/// Most characters of a finding's line, and most lines that are kept of the first one.
+const LINE: usize = 240;
+const LINES: usize = 12;
+
+/// What a finding rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The kernel says it: it ejected the scheduler, or the scheduler is gone.
+    Kernel,
+    /// The exact schedule shows it.
+    Schedule,
+    /// A worker saw it with its own eyes: it ran where it must not, or never at all.
+    Worker,
+    /// A number missed what the scenario or the monitor expects: sound schedulers differ in it.
+    Expected,
+    /// It is not about the scheduler.
+    Nothing,
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Name of the check.
+    pub check: String,
+    /// Its message, in one line.
+    pub message: String,
+    /// What it rests on.
+    pub proof: Proof,
+    /// Whether it is about speed alone: a latency or a rate.
+    pub speed: bool,
+}
+
+/// What came of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How the run ended.
+    pub verdict: RunVerdict,
+    /// Whose fault it is, in the record's words; `None` for a pass and a skip.
+    pub fault: Option<String>,
+    /// What was found, the most telling first.
+    pub found: Vec<Found>,
+    /// The first finding in full: a verifier's words have several lines.
+    pub details: Vec<String>,
+    /// What the scheduler does not promise, and did not do.
+    pub not_promised: Vec<String>,
+    /// What was measured, by the names of [`super::METRICS`].
+    pub metrics: BTreeMap<String, f64>,
+    /// The digest of the run.
+    pub digest: Option<String>,
+    /// Wall time, seconds.
+    pub wall_s: f64,
+    /// Release of the kernel.
+    pub kernel: Option<String>,
+    /// The shape that the machine had.
+    pub topology: Option<String>,
+    /// Path of the run's record.
+    pub record: Option<PathBuf>,
+}
+
+impl Outcome {
+    /// A run that said nothing of the scheduler, for this reason.
+    pub fn without_answer(why: String) -> Self {
+        Self {
+            verdict: RunVerdict::Inconclusive,
+            fault: Some("harness".to_owned()),
+            details: vec![why.clone()],
+            found: vec![Found {
+                check: "no answer".to_owned(),
+                message: first_line(&why),
+                proof: Proof::Nothing,
+                speed: false,
+            }],
+            not_promised: Vec::new(),
+            metrics: BTreeMap::new(),
+            digest: None,
+            wall_s: 0.0,
+            kernel: None,
+            topology: None,
+            record: None,
+        }
+    }
+
+    /// The name of the check that was most telling.
+    pub fn check(&self) -> Option<&str> {
+        self.found.first().map(|found| found.check.as_str())
+    }
+
+    /// Whether the scheduler never took the CPUs over.
+    pub fn never_attached(&self) -> bool {
+        self.check() == Some(ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED)
+    }
+}
+
+/// Failures, or what left the run without an answer; and the first of them in full.
+pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
+    let mut details: Vec<&AssertDetail> = result
+        .failure_details()
+        .chain(result.inconclusive_details())
+        .chain(result.skip_details())
+        .collect();
+    // Why the scheduler is gone explains that it is, and that explains all the rest.
+    details.sort_by_key(|detail| match &*detail.check_name() {
+        CHECK_EJECTED => 0,
+        check if check.starts_with("scheduler ") => 1,
+        _ => 2,
+    });
+    let first = details.first().map_or("", |detail| detail.message.as_str());
+    let lines = first.lines().take(LINES);
+    let lines = lines.map(|line| line.chars().take(LINE).collect());
+    let mut found: Vec<Found> = details
+        .iter()
+        .map(|detail| Found {
+            check: detail.check_name().into_owned(),
+            message: first_line(&detail.message),
+            proof: proof(&detail.finding),
+            speed: detail.kind == DetailKind::Benchmark,
+        })
+        .collect();
+    // What proves most must not be cut away behind what proves less.
+    let strongest = found.iter().map(|found| found.proof).min();
+    if let Some(at) = found.iter().position(|f| Some(f.proof) == strongest)
+        && at >= MOST
+    {
+        found.swap(at, MOST - 1);
+    }
+    found.truncate(MOST);
+    (found, lines.collect())
+}
+
+/// What a finding rests on.
+fn proof(finding: &Finding) -> Proof {
+    match finding {
+        Finding::SchedulerDied { .. }
+        | Finding::Ejected { .. }
+        | Finding::NotAttached { .. }
+        | Finding::OtherError { .. }
+        | Finding::Hung { .. }
+        | Finding::TestHung { .. }
+        | Finding::KernelPanic { .. } => Proof::Kernel,
+        Finding::Starved { .. }
+        | Finding::Underserved { .. }
+        | Finding::WastedCpu { .. }
+        | Finding::LateWakeups { .. }
+        | Finding::Preemptions { .. }
+        | Finding::NotDriven { .. } => Proof::Schedule,
+        Finding::NoProgress { .. } | Finding::OutsideCpuset { .. } => Proof::Worker,
+        Finding::Gap { .. }
+        | Finding::Spread { .. }
+        | Finding::Throughput { .. }
+        | Finding::SlowWorker { .. }
+        | Finding::WakeLatency { .. }
+        | Finding::WakeLatencyVariation { .. }
+        | Finding::Migrations { .. }
+        | Finding::PageLocality { .. }
+        | Finding::PagesMoved { .. }
+        | Finding::SlowTier { .. }
+        | Finding::Sustained { .. }
+        | Finding::IdleCpu { .. }
+        | Finding::WaitingTask { .. }
+        | Finding::Claim { .. } => Proof::Expected,
+        Finding::Text
+        | Finding::NotMeasured { .. }
+        | Finding::MonitorUnavailable { .. }
+        | Finding::SetUp { .. }
+        | Finding::WentDown { .. }
+        | Finding::TestPanicked { .. }
+        | Finding::TestError { .. }
+        | Finding::NoResult { .. }
+        | Finding::OutOfMemory { .. }
+        | Finding::KernelReport { .. }
+        | Finding::NoAnswer { .. } => Proof::Nothing,
+    }
+}
+
+/// The first line, shortened.
+pub fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(LINE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr::assert::{Ejection, Finding};
+
+    use super::*;
+
+    #[test]
+    fn checks_have_names_and_the_scheduler_s_end_comes_first() {
+        let mut result = AssertResult::pass();
+        let mut verdict = Verdict::new();
+        verdict
+            .claim("smaller share over larger of two equal cgroups", 0.1)
+            .kind(DetailKind::Unfair)
+            .at_least(0.4);
+        for finding in [
+            Finding::Gap {
+                tid: 7,
+                gap_ms: 2500,
+                cpu: 0,
+                at_ms: 1,
+                bound_ms: 2000,
+            },
+            Finding::Spread {
+                low_pct: 10.0,
+                high_pct: 40.0,
+                workers: 2,
+                cpus: 1,
+                bound_pct: 15.0,
+            },
+            Finding::Ejected {
+                scheduler: "x".to_owned(),
+                reason: "runnable task stall\nmore".to_owned(),
+                cause: Ejection::Error,
+            },
+        ] {
+            result.record_fail(AssertDetail::of(finding));
+        }
+        result.merge(verdict.into_result());
+        let (found, details) = found(&result);
+        let names: Vec<(&str, Proof)> = found
+            .iter()
+            .map(|found| (found.check.as_str(), found.proof))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("scheduler ejected", Proof::Kernel),
+                ("gap", Proof::Expected),
+                ("spread", Proof::Expected),
+                (
+                    "smaller share over larger of two equal cgroups",
+                    Proof::Expected
+                )
+            ]
+        );
+        assert!(!found[0].message.contains("more"));
+        assert!(details.last().is_some_and(|line| line.contains("more")));
+    }
+
+    #[test]
+    fn what_proves_most_is_never_cut_away() {
+        let mut result = AssertResult::pass();
+        for tid in 0..20 {
+            result.record_fail(AssertDetail::of(Finding::Gap {
+                tid,
+                gap_ms: 2500,
+                cpu: 0,
+                at_ms: 1,
+                bound_ms: 2000,
+            }));
+        }
+        result.record_fail(AssertDetail::of(Finding::WastedCpu {
+            wasted_ms: 900,
+            share: 0.4,
+            bound: 0.1,
+        }));
+        let (found, _) = found(&result);
+        assert_eq!(found.len(), MOST);
+        assert!(found.iter().any(|found| found.proof == Proof::Schedule));
+    }
+}

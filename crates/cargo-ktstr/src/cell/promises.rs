@@ -1,0 +1,53 @@
+//! What a scheduler can say that it does not promise, by the words of a configuration file.
+
+use ktstr::test_support::{Promise, Promises};
+
+/// Every promise.
+pub const PROMISES: [Promise; 8] = [
+    Promise::Service,
+    Promise::Fairness,
+    Promise::Nice,
+    Promise::CpuWeight,
+    Promise::WorkConservation,
+    Promise::WakeUps,
+    Promise::Slices,
+    Promise::AllTasks,
+];
+
+/// The word for a promise.
+pub const fn key(promise: Promise) -> &'static str {
+    match promise {
+        Promise::Service => "service",
+        Promise::Fairness => "fairness",
+        Promise::Nice => "nice",
+        Promise::CpuWeight => "cpu_weight",
+        Promise::WorkConservation => "work_conservation",
+        Promise::WakeUps => "wake_ups",
+        Promise::Slices => "slices",
+        Promise::AllTasks => "all_tasks",
+    }
+}
+
+/// All promises but those with these words. A word that is none is ignored: whoever reads them from a person refuses it.
+pub fn without(words: &[String]) -> Promises {
+    PROMISES
+        .into_iter()
+        .filter(|promise| words.iter().any(|word| word == key(*promise)))
+        .fold(Promises::ALL, Promises::without)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_takes_its_own_promise_away() {
+        for promise in PROMISES {
+            let left = without(&[key(promise).to_owned()]);
+            for other in PROMISES {
+                assert_eq!(left.holds(other), other != promise, "{other:?}");
+            }
+        }
+        assert_eq!(without(&[]), Promises::ALL);
+    }
+}

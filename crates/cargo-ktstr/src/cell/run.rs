@@ -1,0 +1,121 @@
+//! A cell is run by this binary, called once more: a run that dies takes nothing with it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use ktstr::prelude::*;
+use ktstr_schedule::SCHEDULE_FILE;
+
+use super::outcome::{first_line, found};
+use super::{Cell, Outcome, PREFIX, SCX_KTSTR, Under, bounds, measure, promises};
+use crate::exit::Exit;
+
+/// What the notes of a run say of a promise that was not made begin so (`run/verdict/schedule.rs`).
+const NOT_PROMISED: &str = "not promised (";
+/// Where the workload's cgroups are, as a test without a wish has them.
+const ROOT: &str = "/ktstr";
+
+impl Cell {
+    /// Runs it in a process of its own, with its record below `records`. Everything that can go wrong with that is an
+    /// outcome.
+    pub fn run(&self, records: &Path) -> Outcome {
+        let output = serde_json::to_string(self)
+            .context("the cell as JSON")
+            .and_then(|cell| self.command(&cell, records)?.output().context("a run"));
+        match output {
+            Err(error) => Outcome::without_answer(format!("{error:#}")),
+            Ok(output) => serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+                Outcome::without_answer(format!("the run ended with {}", output.status))
+            }),
+        }
+    }
+
+    fn command(&self, cell: &str, records: &Path) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["run-cell", cell])
+            .env("KTSTR_SEED", self.seed.to_string())
+            .env("KTSTR_CLOCK", "virtual")
+            .env("KTSTR_RUNS_ROOT", records)
+            .env("KTSTR_SESSION", crate::child::session())
+            .env_remove("KTSTR_SCHEDULER")
+            .env_remove("KTSTR_FRESH_ATTACH")
+            .env_remove("KTSTR_TOPOLOGY")
+            .env_remove("KTSTR_SCHEDULE")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        if self.fresh {
+            command.env("KTSTR_FRESH_ATTACH", "1");
+        }
+        if let Some(kernel) = &self.kernel {
+            command.env("KTSTR_KERNEL", kernel);
+            command.env_remove("KTSTR_TEST_KERNEL");
+        }
+        if let Some(topology) = &self.topology {
+            command.env("KTSTR_TOPOLOGY", topology);
+        }
+        Ok(command)
+    }
+}
+
+/// `cargo ktstr run-cell CELL`: runs one cell in this process and prints the outcome as JSON.
+pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
+    let cell: Cell = serde_json::from_str(cell).context("reading the cell")?;
+    let name = format!("{PREFIX}{}", cell.scenario);
+    let declared = find_test(&name).with_context(|| format!("there is no scenario {name}"))?;
+    let scheduler = match cell.under {
+        Under::ScxKtstr => SCX_KTSTR,
+        Under::Eevdf => Scheduler::EEVDF,
+        Under::Binary(path) => {
+            let path = path.into_os_string().into_string();
+            let path = path.map_err(|path| anyhow::anyhow!("{path:?} is no text"))?;
+            Scheduler::named("other").binary(SchedulerSpec::Path(path.leak()))
+        }
+    };
+    // All of these live as long as the process, which is one run.
+    let scheduler = Box::leak(Box::new(Scheduler {
+        promises: promises::without(&cell.without),
+        ..scheduler
+    }));
+    let args: Vec<&'static str> = cell.args.into_iter().map(|arg| &*arg.leak()).collect();
+    let entry: &'static KtstrTestEntry = Box::leak(Box::new(KtstrTestEntry {
+        scheduler,
+        extra_sched_args: args.leak(),
+        assert: bounds::over(declared.assert, &cell.bounds),
+        ..*declared
+    }));
+    let finished = ktstr::run::run(entry);
+    let record = finished.record.clone();
+    let kept = record
+        .as_deref()
+        .and_then(|path| ktstr_record::read(path).ok())
+        .unwrap_or_default();
+    let (found, details) = found(&finished.result);
+    let notes = finished.result.info_notes.iter();
+    let notes = notes.filter(|note| note.message.starts_with(NOT_PROMISED));
+    // What a scheduler did that was driven out says nothing of how well it schedules.
+    let ended_early = (finished.result.failure_details()).any(AssertDetail::explains_the_rest);
+    let metrics = (record.as_deref())
+        .filter(|_| !ended_early && !finished.result.is_inconclusive())
+        .and_then(|record| std::fs::read(record.with_file_name(SCHEDULE_FILE)).ok())
+        .map(|file| measure::measure(&file, ROOT, &finished.result.stats));
+    let outcome = Outcome {
+        verdict: finished.verdict,
+        fault: finished.fault.map(|fault| fault.name().to_owned()),
+        found,
+        details,
+        not_promised: notes.map(|note| first_line(&note.message)).collect(),
+        metrics: metrics.unwrap_or_default(),
+        digest: finished.vm.as_ref().and_then(|vm| vm.digest.clone()),
+        wall_s: finished.wall.as_secs_f64(),
+        kernel: kept.kernel,
+        topology: kept.topology,
+        record,
+    };
+    serde_json::to_writer(&mut *out, &outcome)?;
+    writeln!(out)?;
+    finished.print();
+    Ok(Exit::Done)
+}

@@ -1,0 +1,90 @@
+//! The one command that shows a finding again: the same scenario, kernel, shape and seed, and so the same run.
+
+use std::path::PathBuf;
+
+use super::matrix::Place;
+
+/// What the commands have in common.
+#[derive(Clone, Debug)]
+pub struct Again {
+    /// The scheduler's binary, as it was named.
+    pub binary: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The configuration, where one was named.
+    pub config: Option<PathBuf>,
+}
+
+impl Again {
+    /// The check of one place with one seed.
+    pub fn check(&self, place: &Place, seed: u64) -> String {
+        let mut words = vec!["check".to_owned(), self.path()];
+        words.extend(axes(place));
+        words.extend([
+            "--seeds".to_owned(),
+            format!("{seed}..{}", seed.saturating_add(1)),
+        ]);
+        if let Some(config) = &self.config {
+            words.extend(["--config".to_owned(), config.display().to_string()]);
+        }
+        if !self.args.is_empty() {
+            words.push("--".to_owned());
+            words.extend(self.args.iter().cloned());
+        }
+        line(&words)
+    }
+
+    /// The comparison with EEVDF in one place, with as many seeds as it takes.
+    pub fn compare(&self, place: &Place) -> String {
+        let mut words = vec!["compare".to_owned(), "eevdf".to_owned(), self.path()];
+        words.extend(axes(place));
+        words.extend(self.args.iter().map(|arg| format!("--b-arg={arg}")));
+        line(&words)
+    }
+
+    fn path(&self) -> String {
+        self.binary.display().to_string()
+    }
+}
+
+fn axes(place: &Place) -> Vec<String> {
+    let mut words = vec!["--scenarios".to_owned(), place.scenario.clone()];
+    if let Some(topology) = &place.topology {
+        words.extend(["--topologies".to_owned(), topology.clone()]);
+    }
+    words.extend(["--kernels".to_owned(), place.kernel.id.clone()]);
+    words
+}
+
+/// The words as a shell has to be given them.
+fn line(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    format!("cargo ktstr {}", words.join(" "))
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{pair, passed};
+    use super::*;
+
+    #[test]
+    fn a_command_names_all_that_makes_the_run() {
+        let again = Again {
+            binary: "./my schedulers/scx_a".into(),
+            args: vec!["--slice".to_owned(), "it's 5".to_owned()],
+            config: Some("ci.toml".into()),
+        };
+        let mut place = pair("steady", 1, passed(), passed()).place;
+        place.topology = Some("1n2l2c1t".to_owned());
+        insta::assert_snapshot!(again.check(&place, 7), @r"cargo ktstr check './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --seeds 7..8 --config ci.toml -- --slice 'it'\''s 5'");
+        insta::assert_snapshot!(again.compare(&place), @r"cargo ktstr compare eevdf './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --b-arg=--slice '--b-arg=it'\''s 5'");
+    }
+}

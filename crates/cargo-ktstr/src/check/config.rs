@@ -1,0 +1,266 @@
+//! `ktstr.toml`: a project's own matrix, promises, bounds, and the failures that it knows of. `docs/check.md` describes it.
+//!
+//! A key that nobody reads is an error, with its line and the word that was meant.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::date::Date;
+use crate::cell::{BOUNDS, Bound, PROMISES, promise_key};
+use crate::suggest;
+
+/// The file that is read where none is named.
+pub const FILE: &str = "ktstr.toml";
+
+/// What a project says of its checks.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Words for kernels, shapes, scenarios and seeds; empty or `None` where the file has none.
+    pub kernels: Vec<String>,
+    /// Words for shapes.
+    pub topologies: Vec<String>,
+    /// Names of scenarios.
+    pub scenarios: Vec<String>,
+    /// How many seeds, or which.
+    pub seeds: Option<String>,
+    /// What the scheduler does not promise.
+    pub without: Vec<String>,
+    /// Bounds that differ from the harness's own.
+    pub bounds: BTreeMap<String, Bound>,
+    /// Failures that are known.
+    pub known: Vec<Known>,
+}
+
+/// A failure that is known, and until when it is put up with.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Name of the check; `None` for any.
+    pub check: Option<String>,
+    /// The kernel, by its release, its id or the word that asks for it; `None` for any.
+    pub kernel: Option<String>,
+    /// The shape; `None` for any.
+    pub topology: Option<String>,
+    /// Why it is put up with.
+    pub reason: String,
+    /// The last day on which it is.
+    pub expires: Date,
+    /// Its line in the file.
+    pub line: usize,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Root {
+    matrix: Matrix,
+    scheduler: Scheduler,
+    bounds: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+    known: Vec<Spanned<OneKnown>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Matrix {
+    kernels: Vec<String>,
+    topologies: Vec<String>,
+    scenarios: Vec<String>,
+    seeds: Option<Spanned<toml::Value>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Scheduler {
+    does_not_promise: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneKnown {
+    scenario: String,
+    check: Option<String>,
+    kernel: Option<String>,
+    topology: Option<String>,
+    reason: String,
+    expires: Spanned<String>,
+}
+
+/// The file that was named, else the one in this folder, else nothing. Its path is told where there is one.
+pub fn read(named: Option<&Path>) -> Result<(Config, Option<PathBuf>)> {
+    let path = named.unwrap_or(Path::new(FILE));
+    if named.is_none() && !path.exists() {
+        return Ok((Config::default(), None));
+    }
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading the configuration {}", path.display()))?;
+    let config = parse(&text).map_err(|(line, why)| match line {
+        Some(line) => anyhow!("{}:{line}: {why}", path.display()),
+        None => anyhow!("{}: {why}", path.display()),
+    })?;
+    Ok((config, Some(path.to_owned())))
+}
+
+/// What is wrong, and in which line.
+type Wrong = (Option<usize>, String);
+
+/// Reads the text of a file.
+pub fn parse(text: &str) -> Result<Config, Wrong> {
+    let line = |at: usize| {
+        text.get(..at)
+            .map(|before| before.matches('\n').count() + 1)
+    };
+    let root: Root = toml::from_str(text).map_err(|error| {
+        let at = error.span().and_then(|span| line(span.start));
+        (at, with_hint(error.message()))
+    })?;
+    let mut config = Config {
+        kernels: root.matrix.kernels,
+        topologies: root.matrix.topologies,
+        scenarios: root.matrix.scenarios,
+        ..Config::default()
+    };
+    if let Some(seeds) = root.matrix.seeds {
+        config.seeds = match seeds.get_ref() {
+            toml::Value::Integer(count) => Some(count.to_string()),
+            toml::Value::String(range) => Some(range.clone()),
+            _ => {
+                let why = "`seeds` is a number, or a range as \"3..7\"".to_owned();
+                return Err((line(seeds.span().start), why));
+            }
+        };
+    }
+    for word in root.scheduler.does_not_promise {
+        let known = PROMISES.map(promise_key);
+        if !known.contains(&word.get_ref().as_str()) {
+            let hint = suggest::hint(word.get_ref(), known.into_iter());
+            let all = known.join(", ");
+            let why = format!("`{}` is no promise{hint}; there are {all}", word.get_ref());
+            return Err((line(word.span().start), why));
+        }
+        config.without.push(word.into_inner());
+    }
+    for (key, value) in root.bounds {
+        let at = line(key.span().start);
+        let bound =
+            bound(key.get_ref(), value.get_ref()).map_err(|error| (at, error.to_string()))?;
+        config.bounds.insert(key.into_inner(), bound);
+    }
+    for known in root.known {
+        let at = known.span().start;
+        let known = known.into_inner();
+        let expires = known.expires.get_ref().parse::<Date>();
+        let expires = expires.map_err(|why| (line(known.expires.span().start), why))?;
+        if known.reason.trim().is_empty() {
+            return Err((line(at), "a known failure needs a `reason`".to_owned()));
+        }
+        config.known.push(Known {
+            scenario: known.scenario,
+            check: known.check,
+            kernel: known.kernel,
+            topology: known.topology,
+            reason: known.reason,
+            expires,
+            line: line(at).unwrap_or_default(),
+        });
+    }
+    Ok(config)
+}
+
+fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
+    let known = BOUNDS.map(|(key, _)| key);
+    if !known.contains(&key) {
+        let hint = suggest::hint(key, known.into_iter());
+        bail!("`{key}` is no bound{hint}; there are {}", known.join(", "));
+    }
+    let number = match value {
+        toml::Value::String(word) if word == "off" => return Ok(Bound::Off),
+        toml::Value::Integer(number) => *number as f64,
+        toml::Value::Float(number) => *number,
+        _ => f64::NAN,
+    };
+    if !(number.is_finite() && number >= 0.0) {
+        bail!("`{key}` is a number of at least 0, or \"off\"");
+    }
+    Ok(Bound::At(number))
+}
+
+/// The message of the parser, with the word that was meant: it says which key is unknown, and which there are.
+fn with_hint(message: &str) -> String {
+    let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match (message.starts_with("unknown field"), &words[..]) {
+        (true, [word, known @ ..]) => {
+            let hint = suggest::hint(word, known.iter().copied());
+            format!("unknown key `{word}`{hint}; there are {}", known.join(", "))
+        }
+        _ => message.trim().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+[matrix]
+kernels = ["7.0", "7.3"]
+topologies = ["own", "8cpu-2llc-smt"]
+scenarios = ["steady"]
+seeds = "3..7"
+
+[scheduler]
+does_not_promise = ["cpu_weight"]
+
+[bounds]
+max_owed_ms = 80
+min_task_share = "off"
+
+[[known]]
+scenario = "steady"
+check = "starvation"
+reason = "issue 12"
+expires = "2026-12-31"
+"#;
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let config = parse(WHOLE).expect("a configuration");
+        assert_eq!(config.kernels, ["7.0", "7.3"]);
+        assert_eq!(config.topologies.len(), 2);
+        assert_eq!(config.seeds.as_deref(), Some("3..7"));
+        assert_eq!(config.without, ["cpu_weight"]);
+        assert_eq!(config.bounds["max_owed_ms"], Bound::At(80.0));
+        assert_eq!(config.bounds["min_task_share"], Bound::Off);
+        assert_eq!(config.known[0].expires.to_string(), "2026-12-31");
+        assert_eq!(config.known[0].line, 15);
+        assert_eq!(parse("").expect("nothing").known.len(), 0);
+    }
+
+    fn error(text: &str) -> String {
+        let (line, why) = parse(text).expect_err("wrong");
+        format!("{}: {why}", line.expect("a line"))
+    }
+
+    #[test]
+    fn what_nobody_reads_is_an_error_with_its_line_and_the_word_that_was_meant() {
+        insta::assert_snapshot!(error("[matrix]\nseedz = 3\n"), @"2: unknown key `seedz`: did you mean `seeds`?; there are kernels, topologies, scenarios, seeds");
+        insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`?; there are matrix, scheduler, bounds, known");
+        insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: `max_owed` is no bound: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
+        insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: `nise` is no promise: did you mean `nice`?; there are service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks");
+    }
+
+    #[test]
+    fn what_cannot_be_is_an_error_with_its_line() {
+        insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = -3\n"), @r#"2: `max_owed_ms` is a number of at least 0, or "off""#);
+        insta::assert_snapshot!(error("[bounds]\nmax_owed_ms = nan\n"), @r#"2: `max_owed_ms` is a number of at least 0, or "off""#);
+        insta::assert_snapshot!(error("[matrix]\nseeds = true\n"), @r#"2: `seeds` is a number, or a range as "3..7""#);
+        let known = "[[known]]\nscenario = \"steady\"\nreason = \"x\"\nexpires = \"soon\"\n";
+        insta::assert_snapshot!(error(known), @"4: expected a day as YYYY-MM-DD, not `soon`");
+        let known = "[[known]]\nscenario = \"steady\"\nexpires = \"2026-12-31\"\n";
+        insta::assert_snapshot!(error(known), @"1: missing field `reason`");
+        assert!(error("[matrix\n").starts_with("1: "));
+    }
+}

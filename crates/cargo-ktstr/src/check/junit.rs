@@ -1,0 +1,184 @@
+//! The result as JUnit XML, as CI systems read it: a suite for each kernel and shape, a case for each scenario and seed.
+//!
+//! A failure is what is broken, and what does not load; a case without an answer is skipped with its reason, since it says
+//! nothing of the scheduler. Texts come from guests: what XML cannot hold is left out, the rest is escaped.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use ktstr_record::RunVerdict;
+
+use super::report::{Report, actual_shape};
+use super::sort::{Class, Finding, judge};
+use super::walk::Pair;
+
+/// The file's text.
+pub fn render(report: &Report, pairs: &[Pair]) -> String {
+    let mut suites: BTreeMap<(String, String), Vec<&Pair>> = BTreeMap::new();
+    for pair in pairs {
+        let key = (pair.place.kernel.release.clone(), actual_shape(pair));
+        suites.entry(key).or_default().push(pair);
+    }
+    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
+    for ((kernel, shape), pairs) in suites {
+        let cases: Vec<(&Pair, End)> = pairs
+            .into_iter()
+            .map(|pair| (pair, End::of(report, pair)))
+            .collect();
+        let count = |wanted: fn(&End) -> bool| cases.iter().filter(|(_, end)| wanted(end)).count();
+        let _ = writeln!(
+            text,
+            "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">",
+            escaped(&format!("ktstr check {kernel} {shape}")),
+            cases.len(),
+            count(|end| matches!(end, End::Failed(..))),
+            count(|end| matches!(end, End::Skipped(_))),
+        );
+        for (pair, end) in &cases {
+            let _ = write!(
+                text,
+                "    <testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\"",
+                escaped(&pair.place.scenario),
+                escaped(&format!("{} seed {}", pair.place.scenario, pair.seed)),
+                pair.ours.wall_s
+            );
+            let _ = match end {
+                End::Passed => writeln!(text, "/>"),
+                End::Skipped(why) => {
+                    writeln!(text, "><skipped message=\"{}\"/></testcase>", escaped(why))
+                }
+                End::Failed(check, body) => writeln!(
+                    text,
+                    "><failure type=\"{}\" message=\"{}\">{}</failure></testcase>",
+                    escaped(check),
+                    escaped(body.lines().next().unwrap_or_default()),
+                    escaped(body)
+                ),
+            };
+        }
+        text.push_str("  </testsuite>\n");
+    }
+    text.push_str("</testsuites>\n");
+    text
+}
+
+/// How a case ended, in the words that CI systems have.
+enum End {
+    Passed,
+    Skipped(String),
+    Failed(String, String),
+}
+
+impl End {
+    fn of(report: &Report, pair: &Pair) -> Self {
+        if pair.ours.verdict == RunVerdict::Skip {
+            let why = pair.ours.details.first().cloned();
+            return Self::Skipped(why.unwrap_or_else(|| "not for this shape".to_owned()));
+        }
+        let findings = judge(pair);
+        let of = |class: Class| findings.iter().find(|finding| finding.class == class);
+        if let Some(broken) = of(Class::Broken) {
+            return Self::broken(report, pair, broken);
+        }
+        if let Some(refused) = of(Class::NotLoaded) {
+            let body = pair.ours.details.join("\n");
+            return match pair.ours.verdict {
+                RunVerdict::Fail => Self::Failed(refused.check.clone(), body),
+                _ => Self::Skipped(format!("no answer: {}", refused.message)),
+            };
+        }
+        match of(Class::NoAnswer) {
+            Some(none) => Self::Skipped(format!("no answer: {}: {}", none.why, none.message)),
+            None => Self::Passed,
+        }
+    }
+
+    fn broken(report: &Report, pair: &Pair, finding: &Finding) -> Self {
+        let shape = actual_shape(pair);
+        let known = report.known.iter().find(|row| {
+            (&row.scenario, &row.kernel, &row.topology)
+                == (&pair.place.scenario, &pair.place.kernel.release, &shape)
+                && row.check == finding.check
+        });
+        if let Some(known) = known.and_then(|row| row.known.as_ref()) {
+            return Self::Skipped(format!("known until {}: {}", known.expires, known.reason));
+        }
+        let row = report.broken.iter().find(|row| {
+            (&row.scenario, &row.kernel, &row.topology)
+                == (&pair.place.scenario, &pair.place.kernel.release, &shape)
+                && row.check == finding.check
+        });
+        let again = row.map_or("", |row| row.again.as_str());
+        Self::Failed(
+            finding.check.clone(),
+            format!("{}\n{}\n{again}", finding.message, finding.why),
+        )
+    }
+}
+
+/// `text` as XML can hold it.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            '\n' | '\t' => out.push(c),
+            // XML 1.0 has no other control characters, and these two code points not at all.
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::{Config, parse};
+    use super::super::report::tests::{mixed, report};
+    use super::*;
+
+    #[test]
+    fn the_file() {
+        let pairs = mixed();
+        let text = render(&report(pairs.clone(), &Config::default()), &pairs);
+        insta::assert_snapshot!(text, @r#"
+        <?xml version="1.0" encoding="UTF-8"?>
+        <testsuites>
+          <testsuite name="ktstr check 7.3.4 1n1l2c1t" tests="4" failures="1" errors="0" skipped="0">
+            <testcase classname="steady" name="steady seed 1" time="0.000"><failure type="starvation" message="starvation of &lt;worker&gt;">starvation of &lt;worker&gt;
+        the exact schedule shows it
+        cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast</failure></testcase>
+            <testcase classname="bursts" name="bursts seed 1" time="0.000"/>
+            <testcase classname="sound" name="sound seed 1" time="0.000"/>
+            <testcase classname="steady" name="steady seed 2" time="0.000"/>
+          </testsuite>
+          <testsuite name="ktstr check 7.3.4 own" tests="1" failures="0" errors="0" skipped="1">
+            <testcase classname="sweep" name="sweep seed 1" time="0.000"><skipped message="no answer: the run came to no answer: the disk is full"/></testcase>
+          </testsuite>
+        </testsuites>
+        "#);
+    }
+
+    #[test]
+    fn what_is_known_is_no_failure() {
+        let known =
+            "[[known]]\nscenario = \"steady\"\nreason = \"a & b\"\nexpires = \"2027-01-01\"\n";
+        let config = parse(known).expect("a configuration");
+        let pairs = mixed();
+        let text = render(&report(pairs.clone(), &config), &pairs);
+        assert!(text.contains("known until 2027-01-01: a &amp; b"), "{text}");
+        assert!(!text.contains("<failure"), "{text}");
+    }
+
+    #[test]
+    fn what_xml_cannot_hold_is_left_out() {
+        assert_eq!(
+            escaped("a\u{1b}[0m\0<&\"'>\t\u{ffff}"),
+            "a\u{fffd}[0m\u{fffd}&lt;&amp;&quot;&apos;&gt;\t\u{fffd}"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Known failures: what is put up with until a day, and counts again behind it.
+
+use ktstr::test_support::Topology;
+
+use super::config::{Config, Known};
+use super::date::Date;
+use super::report::{KnownNote, Report, Row};
+
+/// Moves what is known out of the way, says of the expired that they are, and of those not seen that they were not.
+pub fn apply(report: &mut Report, config: &Config, today: Date) {
+    let mut seen = vec![false; config.known.len()];
+    let mut broken = Vec::new();
+    for mut row in std::mem::take(&mut report.broken) {
+        let entry = config.known.iter().position(|known| is(known, &row));
+        let Some(at) = entry else {
+            broken.push(row);
+            continue;
+        };
+        seen[at] = true;
+        let known = &config.known[at];
+        let expired = today > known.expires;
+        row.known = Some(KnownNote {
+            reason: known.reason.clone(),
+            expires: known.expires.to_string(),
+            expired,
+        });
+        match expired {
+            true => broken.push(row),
+            false => report.known.push(row),
+        }
+    }
+    report.broken = broken;
+    let ran = |known: &Known| report.scenarios.contains(&known.scenario);
+    let unseen = config.known.iter().zip(seen);
+    let unseen = unseen.filter(|(known, seen)| !seen && ran(known));
+    report.unseen = unseen
+        .map(|(known, _)| {
+            format!(
+                "line {}: {} ({}) was not seen: if it is mended, remove the entry",
+                known.line, known.scenario, known.reason
+            )
+        })
+        .collect();
+}
+
+fn is(known: &Known, row: &Row) -> bool {
+    let kernel = |word: &String| {
+        let word = word.strip_prefix("debian:").unwrap_or(word);
+        let rest = row.kernel.strip_prefix(word);
+        // `7.3` is 7.3.4, and not 7.30.
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let shape = |word: &String| {
+        let shape = Topology::from_name(word).map(|shape| shape.to_string());
+        shape.is_ok_and(|shape| shape == row.topology)
+    };
+    known.scenario == row.scenario
+        && known.check.as_ref().is_none_or(|check| *check == row.check)
+        && known.kernel.as_ref().is_none_or(kernel)
+        && known.topology.as_ref().is_none_or(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::parse;
+    use super::super::report::tests::{mixed, report};
+
+    fn known(more: &str, expires: &str) -> super::Config {
+        let text = format!(
+            "[[known]]\nscenario = \"steady\"\nreason = \"issue 12\"\nexpires = \"{expires}\"\n{more}"
+        );
+        parse(&text).expect("a configuration")
+    }
+
+    #[test]
+    fn what_is_known_does_not_count_until_its_day_is_over() {
+        // Today is 2026-11-27 in these reports.
+        for day in ["2026-11-27", "2027-01-01"] {
+            let report = report(mixed(), &known("", day));
+            assert_eq!((report.broken.len(), report.known.len()), (0, 1));
+            assert_eq!(report.exit, 0);
+        }
+        let expired = report(mixed(), &known("", "2026-11-26"));
+        assert_eq!((expired.broken.len(), expired.known.len()), (1, 0));
+        assert!(expired.broken[0].known.as_ref().is_some_and(|k| k.expired));
+        assert_eq!(expired.exit, 1);
+    }
+
+    #[test]
+    fn an_entry_is_for_what_it_says_alone() {
+        let day = "2027-01-01";
+        for (more, matches) in [
+            ("check = \"starvation\"", true),
+            ("check = \"spread\"", false),
+            ("kernel = \"7.3\"", true),
+            ("kernel = \"7.3.4\"", true),
+            ("kernel = \"7\"", true),
+            ("kernel = \"7.30\"", false),
+            ("kernel = \"7.2\"", false),
+            ("topology = \"1n1l2c1t\"", true),
+            ("topology = \"4cpu-2llc-nosmt\"", false),
+        ] {
+            let report = report(mixed(), &known(more, day));
+            assert_eq!(report.known.len() == 1, matches, "{more}");
+            assert_eq!(report.unseen.len(), usize::from(!matches), "{more}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What is run: scenarios × kernels × shapes, and how many seeds of each, by the three levels of thoroughness and by what was
+//! asked for.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::Options;
+use super::config::Config;
+use crate::cell::axes::{self, Kernel};
+use crate::explore::Seeds;
+
+/// How much is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// A dozen scenarios once: an answer before the coffee is cold.
+    Quick,
+    /// Every scenario with two seeds.
+    Usual,
+    /// Every scenario with five seeds, on one more shape besides its own.
+    Thorough,
+}
+
+/// The scenarios of [`Level::Quick`]: those that catch most of the planted defects (`docs/power.md`), the likeliest first.
+const QUICK: [&str; 12] = [
+    "custom_nice_mix",
+    "custom_bursts",
+    "steady",
+    "custom_cgroup_cpuset_merge",
+    "custom_fan_out_wake",
+    "affinity_pinned",
+    "custom_cgroup_4way_load_imbalance",
+    "custom_bursts_spare",
+    "custom_cgroup_rapid_churn",
+    "custom_futex_ping_pong",
+    "custom_cgroup_cpuset_swap_disjoint",
+    "cpu_off_and_on",
+];
+
+/// The second shape of [`Level::Thorough`]: two LLCs, and cores of two threads, which no scenario has as its own.
+const MORE: &str = "8cpu-2llc-smt";
+
+impl Level {
+    /// The level that the flags ask for.
+    pub fn of(quick: bool, thorough: bool) -> Self {
+        match (quick, thorough) {
+            (true, _) => Self::Quick,
+            (_, true) => Self::Thorough,
+            _ => Self::Usual,
+        }
+    }
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Usual => "usual",
+            Self::Thorough => "thorough",
+        }
+    }
+
+    fn scenarios(self, all: &[String]) -> Vec<String> {
+        match self {
+            Self::Quick => QUICK.map(str::to_owned).into(),
+            Self::Usual | Self::Thorough => all.to_vec(),
+        }
+    }
+
+    fn topologies(self) -> Vec<String> {
+        match self {
+            Self::Quick | Self::Usual => Vec::new(),
+            Self::Thorough => vec![axes::OWN.to_owned(), MORE.to_owned()],
+        }
+    }
+
+    const fn seeds(self) -> u64 {
+        match self {
+            Self::Quick => 1,
+            Self::Usual => 2,
+            Self::Thorough => 5,
+        }
+    }
+
+    /// After so long no run begins any more; what is left then is counted and told. A run takes some seconds, and so does the
+    /// first on each shape longer.
+    pub const fn budget(self) -> Option<Duration> {
+        match self {
+            Self::Quick => Some(Duration::from_secs(100)),
+            Self::Usual => Some(Duration::from_secs(14 * 60)),
+            Self::Thorough => None,
+        }
+    }
+}
+
+/// Where runs are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The shape; `None` for the scenario's own.
+    pub topology: Option<String>,
+}
+
+/// All that is run.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The places, in the order in which they are run.
+    pub places: Vec<Place>,
+    /// The seeds of each.
+    pub seeds: Seeds,
+    /// The scenarios in it.
+    pub scenarios: Vec<String>,
+    /// The kernels in it.
+    pub kernels: Vec<Kernel>,
+    /// Why some kernels are not in it.
+    pub missing: Vec<String>,
+    /// The shapes in it.
+    pub topologies: Vec<Option<String>>,
+}
+
+impl Matrix {
+    /// What `options` ask for, else the configuration, else the level. All words are checked before a kernel is looked for.
+    pub fn of(options: &Options, config: &Config, level: Level, all: &[String]) -> Result<Self> {
+        let first = |a: &[String], b: &[String], c: Vec<String>| match (a, b) {
+            ([], []) => c,
+            ([], b) => b.to_vec(),
+            (a, _) => a.to_vec(),
+        };
+        let words = first(&options.scenarios, &config.scenarios, level.scenarios(all));
+        let named = axes::scenarios(&words, all)?;
+        // The likeliest first, where that is known: the time may be over before the last.
+        let mut scenarios = named;
+        scenarios.sort_by_key(|name| QUICK.iter().position(|q| q == name).unwrap_or(QUICK.len()));
+        let topologies = axes::topologies(&first(
+            &options.topologies,
+            &config.topologies,
+            level.topologies(),
+        ))?;
+        let seeds = match options.seeds.as_ref().or(config.seeds.as_ref()) {
+            Some(text) => axes::seeds(text)?,
+            None => Seeds {
+                first: 1,
+                end: 1 + level.seeds(),
+            },
+        };
+        for known in &config.known {
+            axes::scenarios(std::slice::from_ref(&known.scenario), all)?;
+            if let Some(shape) = &known.topology {
+                axes::topologies(std::slice::from_ref(shape))?;
+            }
+        }
+        let (kernels, missing) =
+            axes::kernels(&first(&options.kernels, &config.kernels, Vec::new()));
+        if kernels.is_empty() {
+            bail!("there is no kernel to run: {}", missing.join("; "));
+        }
+        Ok(Self {
+            places: places(&scenarios, &kernels, &topologies),
+            seeds,
+            scenarios,
+            kernels,
+            missing,
+            topologies,
+        })
+    }
+}
+
+/// All places, kernel by kernel and shape by shape.
+fn places(scenarios: &[String], kernels: &[Kernel], topologies: &[Option<String>]) -> Vec<Place> {
+    let mut places = Vec::new();
+    for kernel in kernels {
+        for topology in topologies {
+            places.extend(scenarios.iter().map(|scenario| Place {
+                scenario: scenario.clone(),
+                kernel: kernel.clone(),
+                topology: topology.clone(),
+            }));
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_is_there_once() {
+        let kernel = |id: &str| Kernel {
+            id: id.to_owned(),
+            release: id.to_owned(),
+            asked: None,
+        };
+        let scenarios = ["a".to_owned(), "b".to_owned()];
+        let shapes = [None, Some("1n2l2c1t".to_owned())];
+        let all = places(&scenarios, &[kernel("7.0"), kernel("7.3")], &shapes);
+        assert_eq!(all.len(), 8);
+        for (at, place) in all.iter().enumerate() {
+            assert!(!all[at + 1..].contains(place), "{place:?} twice");
+        }
+        assert_eq!(all[0].kernel, all[3].kernel, "a kernel is done with first");
+    }
+
+    #[test]
+    fn a_level_runs_less_than_the_next() {
+        let all: Vec<String> = QUICK.iter().map(|name| (*name).to_owned()).collect();
+        let levels = [Level::Quick, Level::Usual, Level::Thorough];
+        let size = |level: Level| {
+            let shapes = level.topologies().len().max(1) as u64;
+            level.scenarios(&all).len() as u64 * shapes * level.seeds()
+        };
+        assert!(levels.map(size).is_sorted_by(|a, b| a < b));
+        assert!(Level::Quick.budget() < Level::Usual.budget());
+        assert_eq!(Level::of(true, false), Level::Quick);
+        assert_eq!(Level::of(false, true), Level::Thorough);
+    }
+}

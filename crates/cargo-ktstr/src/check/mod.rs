@@ -1,0 +1,158 @@
+//! `cargo ktstr check BINARY`: a scheduler that somebody has as a binary, under the canned scenarios, with EEVDF beside it.
+//!
+//! No project and no code are needed: the guest's side is this binary, as it is for the demo. `matrix` says what is run,
+//! `walk` runs it, `sort` says whose each finding is, `report` is the result as data, `screen` and `junit` show it.
+//!
+//! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, or what was asked for makes no sense.
+
+mod again;
+mod config;
+mod date;
+mod junit;
+mod known;
+mod matrix;
+mod report;
+mod screen;
+mod sort;
+#[cfg(test)]
+mod testing;
+mod walk;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use ktstr::test_support::{Scheduler, SchedulerSpec};
+use ktstr_record::terminal::tell;
+
+use self::again::Again;
+use self::date::Date;
+use self::matrix::{Level, Matrix};
+use self::report::{Checked, Report};
+use crate::cell::{self, Cell, Under, pool};
+use crate::exit::Exit;
+
+pub use self::sort::short;
+pub use self::walk::tidy;
+
+/// What was asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The scheduler's binary.
+    binary: PathBuf,
+    /// A dozen scenarios, once each: two minutes on two cores at most.
+    #[arg(long, conflicts_with = "thorough")]
+    quick: bool,
+    /// More seeds and one more shape, until all is run. Without it and --quick: all scenarios, two seeds, a quarter of an hour
+    /// at most.
+    #[arg(long)]
+    thorough: bool,
+    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path. Fetched where it has to be.
+    #[arg(long, value_name = "SPEC,...", value_delimiter = ',')]
+    kernels: Vec<String>,
+    /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.
+    #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
+    topologies: Vec<String>,
+    /// How many seeds, from 1 on; or which, as 3..7.
+    #[arg(long, value_name = "N")]
+    seeds: Option<String>,
+    /// Only these scenarios.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Runs at once, instead of as many as there are cores.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// The configuration, instead of ktstr.toml in this folder.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write all that was found here, as JSON (docs/check.md); `-` prints it instead of the screen.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a JUnit file here, for CI.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Arguments of the scheduler.
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// Runs the check and prints what it found. Whatever keeps it from judging is 2: a 1 says that the scheduler is broken.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let began = Instant::now();
+    let (config, file) = config::read(options.config.as_deref())?;
+    if let Some(file) = &file {
+        tell(&format!("reading {}", file.display()));
+    }
+    let binary = scheduler(&options.binary)?;
+    let hash = hash(&binary)?;
+    let level = Level::of(options.quick, options.thorough);
+    let matrix = Matrix::of(options, &config, level, &cell::scenarios(false))?;
+    let jobs = options.jobs.map_or_else(pool::width, NonZeroUsize::get);
+    let deadline = level.budget().map(|budget| began + budget);
+    let bar = pool::bar();
+    let walked = walk::walk(&matrix, jobs, deadline, &bar, |place, seed| Cell {
+        args: options.args.clone(),
+        kernel: Some(place.kernel.id.clone()),
+        topology: place.topology.clone(),
+        without: config.without.clone(),
+        bounds: config.bounds.clone(),
+        ..Cell::new(&place.scenario, Under::Binary(binary.clone()), seed)
+    });
+    bar.finish_and_clear();
+    let walked = walked?;
+    ensure!(
+        self::hash(&binary)? == hash,
+        "{} was built anew meanwhile: the runs are of different schedulers; check it again",
+        binary.display()
+    );
+    let again = Again {
+        binary: options.binary.clone(),
+        args: options.args.clone(),
+        config: options.config.clone(),
+    };
+    let mut report = Report::of(&matrix, &walked, &config, &again, Date::today());
+    report.scheduler = Checked {
+        path: options.binary.clone(),
+        args: options.args.clone(),
+        hash,
+    };
+    report.level = level.name();
+    report.wall_s = began.elapsed().as_secs_f64();
+    if let Some(path) = &options.junit {
+        write(path, &junit::render(&report, &walked.pairs))?;
+    }
+    let json = || serde_json::to_string_pretty(&report).map(|text| text + "\n");
+    match options.json.as_deref() {
+        Some(path) if path == Path::new("-") => out.write_all(json()?.as_bytes())?,
+        Some(path) => {
+            write(path, &json()?)?;
+            out.write_all(screen::render(&report).as_bytes())?;
+        }
+        None => out.write_all(screen::render(&report).as_bytes())?,
+    }
+    Ok(report.code())
+}
+
+/// The scheduler's binary from the root, since runs have folders of their own; one that cannot run in the guest is refused.
+pub fn scheduler(path: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    let text = absolute
+        .to_str()
+        .context("the scheduler's path is no text")?;
+    // One path a process.
+    let spec = SchedulerSpec::Path(text.to_owned().leak());
+    ktstr::run::find_scheduler_binary(&Scheduler::named("checked").binary(spec))?;
+    Ok(absolute)
+}
+
+/// BLAKE3 of a file, in hexadecimal.
+pub fn hash(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,383 @@
+//! What a check came to, as data: `--json` writes it, the screen and the JUnit file are made of it. `docs/check.md` describes
+//! each field.
+
+use std::path::PathBuf;
+
+use ktstr_record::RunVerdict;
+use serde::Serialize;
+
+use super::again::Again;
+use super::config::Config;
+use super::date::Date;
+use super::known;
+use super::matrix::{Matrix, Place};
+use super::sort::{Class, Finding, judge, slower};
+use super::walk::{Pair, Walked};
+use crate::cell::Proof;
+use crate::exit::Exit;
+
+/// The version of the schema. It is raised when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// The scheduler that was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// Path of its binary.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// BLAKE3 of the binary, in hexadecimal.
+    pub hash: String,
+}
+
+/// A kernel on which the scheduler does not load.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NotLoaded {
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Why, in the words of the scheduler, the kernel or the verifier.
+    pub reason: Vec<String>,
+    /// Whether it is held against the scheduler. It is not where the kernel itself lacks what every scheduler needs.
+    pub blamed: bool,
+    /// How many runs ended so.
+    pub runs: u64,
+    /// What shows it again.
+    pub again: String,
+    /// Path of the record of the first of these runs.
+    pub record: Option<PathBuf>,
+}
+
+/// What is known of a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KnownNote {
+    /// Why it is put up with.
+    pub reason: String,
+    /// Until when.
+    pub expires: String,
+    /// Whether that day is over: it counts again.
+    pub expired: bool,
+}
+
+/// A finding, over all seeds in one place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Shape of the machine.
+    pub topology: String,
+    /// The seeds that show it.
+    pub seeds: Vec<u64>,
+    /// How many seeds were run there.
+    pub of: u64,
+    /// Name of the check, or of the metric.
+    pub check: String,
+    /// What it says of the first of these seeds.
+    pub message: String,
+    /// What it rests on.
+    pub proof: Proof,
+    /// Why it stands in its list.
+    pub why: String,
+    /// What shows it again.
+    pub again: String,
+    /// Path of the record of the first of these runs; `None` where none was kept, as of a run that passed.
+    pub record: Option<PathBuf>,
+    /// What the configuration knows of it.
+    pub known: Option<KnownNote>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// What was checked.
+    pub scheduler: Checked,
+    /// `quick`, `usual` or `thorough`.
+    pub level: &'static str,
+    /// Names of the scenarios.
+    pub scenarios: Vec<String>,
+    /// Releases of the kernels.
+    pub kernels: Vec<String>,
+    /// Why kernels that were asked for are not among them.
+    pub missing_kernels: Vec<String>,
+    /// Shapes; `own` for each scenario's own.
+    pub topologies: Vec<String>,
+    /// The first seed, and the one after the last.
+    pub seeds: [u64; 2],
+    /// Runs of the scheduler that were made.
+    pub runs: u64,
+    /// Of them, those that say something of the scheduler.
+    pub judged: u64,
+    /// Of them, those in which nothing at all was found.
+    pub sound: u64,
+    /// Runs that the scenario says make no sense on that shape.
+    pub skipped: u64,
+    /// Runs that were left out because the time was over.
+    pub left_out: u64,
+    /// Runs of EEVDF that were made, and those whose outcome was known from before.
+    pub eevdf_runs: [u64; 2],
+    /// Kernels on which it does not load.
+    pub not_loaded: Vec<NotLoaded>,
+    /// What is broken.
+    pub broken: Vec<Row>,
+    /// What is broken and known.
+    pub known: Vec<Row>,
+    /// What is not held against it.
+    pub not_promised: Vec<Row>,
+    /// What is slower than under EEVDF.
+    pub slower: Vec<Row>,
+    /// What says nothing of it.
+    pub no_answer: Vec<Row>,
+    /// Known failures that were looked for and not seen.
+    pub unseen: Vec<String>,
+    /// Wall time of it all, seconds.
+    pub wall_s: f64,
+    /// How it ended: the exit code.
+    pub exit: u8,
+}
+
+impl Report {
+    /// Sorts all that was run.
+    pub fn of(
+        matrix: &Matrix,
+        walked: &Walked,
+        config: &Config,
+        again: &Again,
+        today: Date,
+    ) -> Self {
+        let pairs = &walked.pairs;
+        let mut report = Self {
+            schema: SCHEMA,
+            scenarios: matrix.scenarios.clone(),
+            kernels: matrix.kernels.iter().map(|k| k.release.clone()).collect(),
+            missing_kernels: matrix.missing.clone(),
+            topologies: matrix
+                .topologies
+                .iter()
+                .map(|t| shape(t.as_deref()))
+                .collect(),
+            seeds: [matrix.seeds.first, matrix.seeds.end],
+            runs: pairs.len() as u64,
+            left_out: walked.left_out,
+            ..Self::default()
+        };
+        let held = pairs.iter().filter(|pair| pair.eevdf.is_some()).count() as u64;
+        report.eevdf_runs = [walked.eevdf_runs, held.saturating_sub(walked.eevdf_runs)];
+        for pair in pairs {
+            let findings = judge(pair);
+            let skipped = pair.ours.verdict == RunVerdict::Skip;
+            let answered = !findings
+                .iter()
+                .any(|f| matches!(f.class, Class::NoAnswer | Class::NotLoaded));
+            report.skipped += u64::from(skipped);
+            report.judged += u64::from(answered && !skipped);
+            report.sound += u64::from(findings.is_empty() && !skipped);
+            for finding in findings {
+                report.add(pair, &finding, pairs, again);
+            }
+        }
+        for place in &matrix.places {
+            report.compare(place, pairs, again);
+        }
+        known::apply(&mut report, config, today);
+        report.exit = report.code() as u8;
+        report
+    }
+
+    fn add(&mut self, pair: &Pair, finding: &Finding, pairs: &[Pair], again: &Again) {
+        let rows = match finding.class {
+            Class::NotLoaded => return self.add_not_loaded(pair, again),
+            Class::Broken => &mut self.broken,
+            Class::NotPromised => &mut self.not_promised,
+            Class::Slower => &mut self.slower,
+            Class::NoAnswer => &mut self.no_answer,
+        };
+        let new = row(pair, finding, pairs, again);
+        let same = |row: &&mut Row| {
+            (&row.scenario, &row.kernel, &row.topology)
+                == (&new.scenario, &new.kernel, &new.topology)
+                && (&row.check, &row.why) == (&new.check, &new.why)
+        };
+        match rows.iter_mut().find(same) {
+            Some(row) => row.seeds.push(pair.seed),
+            None => rows.push(new),
+        }
+    }
+
+    fn add_not_loaded(&mut self, pair: &Pair, again: &Again) {
+        let kernel = &pair.place.kernel.release;
+        let first = |reason: &[String]| reason.first().cloned();
+        let same = |known: &&mut NotLoaded| {
+            known.kernel == *kernel && first(&known.reason) == first(&pair.ours.details)
+        };
+        match self.not_loaded.iter_mut().find(same) {
+            Some(known) => known.runs += 1,
+            None => self.not_loaded.push(NotLoaded {
+                kernel: kernel.clone(),
+                reason: pair.ours.details.clone(),
+                blamed: pair.ours.verdict == RunVerdict::Fail,
+                runs: 1,
+                again: again.check(&pair.place, pair.seed),
+                record: pair.ours.record.clone(),
+            }),
+        }
+    }
+
+    /// A place where nothing is broken may still be slower than under EEVDF.
+    fn compare(&mut self, place: &Place, pairs: &[Pair], again: &Again) {
+        let passed = |outcome: &crate::cell::Outcome| outcome.verdict == RunVerdict::Pass;
+        let here: Vec<&Pair> = pairs.iter().filter(|pair| pair.place == *place).collect();
+        let all_passed = here
+            .iter()
+            .all(|pair| passed(&pair.ours) && pair.eevdf.as_ref().is_some_and(passed));
+        let (true, Some(first)) = (all_passed, here.first()) else {
+            return;
+        };
+        if let Some(finding) = slower(&here) {
+            let mut row = row(first, &finding, pairs, again);
+            row.seeds = here.iter().map(|pair| pair.seed).collect();
+            row.again = again.compare(place);
+            self.slower.push(row);
+        }
+    }
+
+    /// How it ended.
+    pub fn code(&self) -> Exit {
+        let broken = !self.broken.is_empty() || self.not_loaded.iter().any(|kernel| kernel.blamed);
+        match (broken, self.judged) {
+            (true, _) => Exit::Failed,
+            (false, 0) => Exit::Host,
+            (false, _) => Exit::Done,
+        }
+    }
+}
+
+fn row(pair: &Pair, finding: &Finding, pairs: &[Pair], again: &Again) -> Row {
+    let of = pairs
+        .iter()
+        .filter(|other| other.place == pair.place)
+        .count();
+    Row {
+        scenario: pair.place.scenario.clone(),
+        kernel: pair.place.kernel.release.clone(),
+        topology: actual_shape(pair),
+        seeds: vec![pair.seed],
+        of: of as u64,
+        check: finding.check.clone(),
+        message: finding.message.clone(),
+        proof: finding.proof,
+        why: finding.why.clone(),
+        again: again.check(&pair.place, pair.seed),
+        record: pair
+            .ours
+            .record
+            .clone()
+            .filter(|_| !matches!(pair.ours.verdict, RunVerdict::Pass | RunVerdict::Skip)),
+        known: None,
+    }
+}
+
+/// The shape that a run had, as far as it is known.
+pub fn actual_shape(pair: &Pair) -> String {
+    let had = pair.ours.topology.as_deref();
+    shape(had.or(pair.place.topology.as_deref()))
+}
+
+fn shape(shape: Option<&str>) -> String {
+    shape.unwrap_or(crate::cell::axes::OWN).to_owned()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::testing::{failed, pair, passed};
+    use super::*;
+    use crate::cell::Outcome;
+    use crate::explore::Seeds;
+
+    /// The report of these pairs, on one kernel.
+    pub fn report(pairs: Vec<Pair>, config: &Config) -> Report {
+        let mut places: Vec<Place> = Vec::new();
+        for pair in &pairs {
+            if !places.contains(&pair.place) {
+                places.push(pair.place.clone());
+            }
+        }
+        let matrix = Matrix {
+            scenarios: places.iter().map(|place| place.scenario.clone()).collect(),
+            kernels: vec![pairs[0].place.kernel.clone()],
+            missing: Vec::new(),
+            topologies: vec![None],
+            seeds: Seeds { first: 1, end: 3 },
+            places,
+        };
+        let walked = Walked {
+            pairs,
+            left_out: 0,
+            eevdf_runs: 1,
+        };
+        let again = Again {
+            binary: "./scx_mine".into(),
+            args: vec!["--fast".to_owned()],
+            config: None,
+        };
+        let today = "2026-11-27".parse().expect("a day");
+        Report::of(&matrix, &walked, config, &again, today)
+    }
+
+    /// One broken in one of two seeds, one not confirmed, one without an answer, one sound.
+    pub fn mixed() -> Vec<Pair> {
+        let unanswered = || Outcome::without_answer("the disk is full".to_owned());
+        vec![
+            pair("steady", 1, failed("starvation", Proof::Schedule), passed()),
+            pair("bursts", 1, failed("spread", Proof::Expected), passed()),
+            pair("sweep", 1, unanswered(), passed()),
+            pair("sound", 1, passed(), passed()),
+            pair("steady", 2, passed(), passed()),
+        ]
+    }
+
+    #[test]
+    fn everything_is_in_one_list_and_counted() {
+        let report = report(mixed(), &Config::default());
+        let scenarios =
+            |rows: &[Row]| -> Vec<String> { rows.iter().map(|row| row.scenario.clone()).collect() };
+        assert_eq!(scenarios(&report.broken), ["steady"]);
+        assert_eq!(
+            (report.broken[0].of, &report.broken[0].seeds[..]),
+            (2, &[1][..])
+        );
+        assert_eq!(scenarios(&report.not_promised), ["bursts"]);
+        assert_eq!(scenarios(&report.no_answer), ["sweep"]);
+        assert_eq!((report.runs, report.judged, report.sound), (5, 4, 2));
+        assert_eq!(report.eevdf_runs, [1, 4]);
+        assert_eq!(report.exit, 1);
+        assert_eq!(
+            report.broken[0].again,
+            "cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast"
+        );
+    }
+
+    #[test]
+    fn the_exit_code_says_whether_something_was_judged() {
+        let unanswered = Outcome::without_answer("the disk is full".to_owned());
+        let none = report(vec![pair("a", 1, unanswered, passed())], &Config::default());
+        assert_eq!(none.code(), Exit::Host);
+        let sound = report(vec![pair("a", 1, passed(), passed())], &Config::default());
+        assert_eq!(sound.code(), Exit::Done);
+        let mut refused = failed("scheduler not attached", Proof::Kernel);
+        let pairs = vec![
+            pair("a", 1, refused.clone(), passed()),
+            pair("b", 1, refused.clone(), passed()),
+        ];
+        let report_of = report(pairs, &Config::default());
+        assert_eq!(report_of.not_loaded.len(), 1, "told once");
+        assert_eq!(report_of.not_loaded[0].runs, 2);
+        assert_eq!(report_of.not_loaded[0].reason[1], "R1 invalid");
+        assert_eq!(report_of.code(), Exit::Failed);
+        refused.verdict = RunVerdict::Inconclusive;
+        let misfit = report(vec![pair("a", 1, refused, passed())], &Config::default());
+        assert_eq!(misfit.code(), Exit::Host);
+    }
+}

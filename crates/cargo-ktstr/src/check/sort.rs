@@ -1,0 +1,280 @@
+//! Whose a finding is: broken, not promised, slower, or nobody's. The one room that decides it for `check`.
+//!
+//! A scheduler is called broken if a run under it failed by its own fault, what was found is proved by the kernel, by the exact
+//! schedule or by a worker that saw it, and EEVDF did not fail with the same seed in the same place. What only misses an
+//! expectation proves nothing: sound schedulers differ in it.
+
+use ktstr_record::RunVerdict;
+
+use super::walk::Pair;
+use crate::cell::{Found, METRICS, Outcome, Proof};
+
+/// What a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// The scheduler does not load.
+    NotLoaded,
+    /// The scheduler is broken.
+    Broken,
+    /// It is not held against the scheduler, and why is said.
+    NotPromised,
+    /// The scheduler is slower than EEVDF.
+    Slower,
+    /// The run says nothing of the scheduler.
+    NoAnswer,
+}
+
+/// A finding of one pair.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// What it is.
+    pub class: Class,
+    /// Name of the check.
+    pub check: String,
+    /// What it says.
+    pub message: String,
+    /// Why it is in its class.
+    pub why: String,
+    /// What it rests on.
+    pub proof: Proof,
+}
+
+impl Finding {
+    fn of(class: Class, found: Option<&Found>, why: &str) -> Self {
+        let (check, message, proof) = match found {
+            Some(found) => (found.check.clone(), found.message.clone(), found.proof),
+            None => (
+                "no answer".to_owned(),
+                "nothing was said".to_owned(),
+                Proof::Nothing,
+            ),
+        };
+        Self {
+            class,
+            check,
+            message,
+            why: why.to_owned(),
+            proof,
+        }
+    }
+}
+
+/// What a pair says of the scheduler; nothing for one that is sound.
+pub fn judge(pair: &Pair) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = verdict(pair).into_iter().collect();
+    for note in &pair.ours.not_promised {
+        // "not promised (nice values): message"
+        let (promise, message) = note.split_once("): ").unwrap_or(("", note));
+        let promise = promise.split_once('(').map_or("", |(_, promise)| promise);
+        findings.push(Finding {
+            class: Class::NotPromised,
+            check: promise.to_owned(),
+            message: message.to_owned(),
+            why: format!("the configuration says that it does not promise {promise}"),
+            proof: Proof::Schedule,
+        });
+    }
+    findings
+}
+
+fn verdict(pair: &Pair) -> Option<Finding> {
+    let Pair { ours, eevdf, .. } = pair;
+    let first = ours.found.first();
+    if ours.never_attached() {
+        let why = match ours.verdict {
+            RunVerdict::Fail => "the scheduler never took the CPUs over",
+            _ => "it is not the scheduler's fault",
+        };
+        return Some(Finding::of(Class::NotLoaded, first, why));
+    }
+    match ours.verdict {
+        RunVerdict::Pass | RunVerdict::Skip => return None,
+        RunVerdict::Inconclusive => {
+            return Some(Finding::of(
+                Class::NoAnswer,
+                first,
+                "the run came to no answer",
+            ));
+        }
+        RunVerdict::Fail => {}
+    }
+    if ours.fault.as_deref() != Some("scheduler") {
+        let fault = ours.fault.as_deref().unwrap_or("nobody");
+        let why = format!("the fault is with the {fault}, not the scheduler");
+        return Some(Finding::of(Class::NoAnswer, first, &why));
+    }
+    // What proves most; of equally strong ones the most telling, which comes first.
+    let strongest = ours.found.iter().min_by_key(|found| found.proof);
+    match eevdf.as_ref().map(|eevdf| eevdf.verdict) {
+        Some(RunVerdict::Pass) => {}
+        Some(RunVerdict::Fail) => {
+            let why = "EEVDF fails with the same seed, too";
+            return Some(Finding::of(Class::NotPromised, strongest, why));
+        }
+        Some(RunVerdict::Inconclusive | RunVerdict::Skip) | None => {
+            let why = "EEVDF came to no answer with the same seed, so nothing is confirmed";
+            return Some(Finding::of(Class::NoAnswer, strongest, why));
+        }
+    }
+    let proof = strongest.map_or(Proof::Nothing, |found| found.proof);
+    Some(match proof {
+        Proof::Kernel => Finding::of(Class::Broken, strongest, "the kernel says so"),
+        Proof::Schedule => Finding::of(Class::Broken, strongest, "the exact schedule shows it"),
+        Proof::Worker => Finding::of(Class::Broken, strongest, "a worker saw it"),
+        Proof::Expected if ours.found.iter().all(|found| found.speed) => {
+            Finding::of(Class::Slower, first, "EEVDF keeps the bound")
+        }
+        Proof::Expected => Finding::of(
+            Class::NotPromised,
+            first,
+            "it is expected and no promise, and the exact schedule does not confirm it",
+        ),
+        Proof::Nothing => Finding::of(Class::NoAnswer, first, "it is not about scheduling"),
+    })
+}
+
+/// The metric in which the scheduler is most clearly slower than EEVDF in every one of these pairs of one place, by what
+/// factor; a place where it is not slower in all has none.
+pub fn slower(pairs: &[&Pair]) -> Option<Finding> {
+    let mut worst: Option<(f64, Finding)> = None;
+    for metric in METRICS {
+        let value = |outcome: &Outcome| outcome.metrics.get(metric.name).copied();
+        let both = |pair: &&Pair| Some((value(&pair.ours)?, value(pair.eevdf.as_ref()?)?));
+        let values: Option<Vec<(f64, f64)>> = pairs.iter().map(both).collect();
+        let Some(values) = values.filter(|values| !values.is_empty()) else {
+            continue;
+        };
+        if !values
+            .iter()
+            .all(|(ours, eevdf)| metric.slower(*ours, *eevdf))
+        {
+            continue;
+        }
+        let count = values.len() as f64;
+        let (ours, eevdf) = values.iter().fold((0.0, 0.0), |sum, value| {
+            (sum.0 + value.0 / count, sum.1 + value.1 / count)
+        });
+        let factor = (ours.max(eevdf)) / ours.min(eevdf).max(f64::MIN_POSITIVE);
+        let unit = match metric.unit {
+            "" => String::new(),
+            unit => format!(" {unit}"),
+        };
+        let finding = Finding {
+            class: Class::Slower,
+            check: metric.name.to_owned(),
+            message: format!("{}{unit}, EEVDF {}{unit}", short(ours), short(eevdf)),
+            why: "it is worse with every seed that was run".to_owned(),
+            proof: Proof::Expected,
+        };
+        if worst.as_ref().is_none_or(|(known, _)| *known < factor) {
+            worst = Some((factor, finding));
+        }
+    }
+    worst.map(|(_, finding)| finding)
+}
+
+/// A number with three digits or so.
+pub fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{failed, pair, passed};
+    use super::*;
+
+    fn class(ours: Outcome, eevdf: Outcome) -> Option<Class> {
+        let found = judge(&pair("steady", 1, ours, eevdf));
+        assert!(found.len() < 2, "{found:?}");
+        found.first().map(|finding| finding.class)
+    }
+
+    fn unanswered() -> Outcome {
+        Outcome::without_answer("the disk is full".to_owned())
+    }
+
+    #[test]
+    fn what_is_proved_and_eevdf_does_not_do_is_broken() {
+        for proof in [Proof::Kernel, Proof::Schedule, Proof::Worker] {
+            let ours = failed("starvation", proof);
+            assert_eq!(class(ours.clone(), passed()), Some(Class::Broken));
+            assert_eq!(
+                class(ours.clone(), failed("starvation", proof)),
+                Some(Class::NotPromised)
+            );
+            assert_eq!(class(ours, unanswered()), Some(Class::NoAnswer));
+        }
+        assert_eq!(class(passed(), passed()), None);
+    }
+
+    #[test]
+    fn the_scheduler_is_never_blamed_for_others() {
+        assert_eq!(class(unanswered(), passed()), Some(Class::NoAnswer));
+        for fault in ["test", "harness", "host", "kernel", "user", "undetermined"] {
+            let mut ours = failed("starvation", Proof::Kernel);
+            ours.fault = Some(fault.to_owned());
+            assert_eq!(class(ours, passed()), Some(Class::NoAnswer), "{fault}");
+        }
+        assert_eq!(
+            class(failed("set-up", Proof::Nothing), passed()),
+            Some(Class::NoAnswer)
+        );
+    }
+
+    #[test]
+    fn an_expectation_alone_breaks_nothing() {
+        let mut ours = failed("p99 wake latency, µs", Proof::Expected);
+        assert_eq!(class(ours.clone(), passed()), Some(Class::NotPromised));
+        ours.found[0].speed = true;
+        assert_eq!(class(ours.clone(), passed()), Some(Class::Slower));
+        // The schedule's own word counts, wherever it stands.
+        ours.found
+            .extend(failed("entitlement", Proof::Schedule).found);
+        let found = judge(&pair("steady", 1, ours, passed()));
+        assert_eq!(found[0].class, Class::Broken);
+        assert_eq!(found[0].check, "entitlement");
+    }
+
+    #[test]
+    fn what_is_not_promised_is_told() {
+        let mut ours = passed();
+        ours.not_promised = vec!["not promised (nice values): a got 1 ms".to_owned()];
+        let found = judge(&pair("steady", 1, ours, passed()));
+        assert_eq!(found[0].class, Class::NotPromised);
+        assert_eq!(found[0].check, "nice values");
+        assert_eq!(found[0].message, "a got 1 ms");
+    }
+
+    #[test]
+    fn a_scheduler_that_never_attached_is_no_pair() {
+        let mut ours = failed("scheduler not attached", Proof::Kernel);
+        assert_eq!(class(ours.clone(), passed()), Some(Class::NotLoaded));
+        ours.verdict = RunVerdict::Inconclusive;
+        let found = judge(&pair("steady", 1, ours, passed()));
+        assert_eq!(found[0].class, Class::NotLoaded);
+        assert!(found[0].why.contains("not the scheduler's fault"));
+    }
+
+    #[test]
+    fn slower_is_slower_with_every_seed() {
+        let measured = |p99: f64, p50: f64| {
+            let mut outcome = passed();
+            let values = [("wake_p99", p99), ("wake_p50", p50)];
+            outcome.metrics = values.map(|(name, v)| (name.to_owned(), v)).into();
+            outcome
+        };
+        let eevdf = measured(1_000.0, 100.0);
+        let slow = |p99, p50| pair("steady", 1, measured(p99, p50), eevdf.clone());
+        let (a, b) = (slow(9_000.0, 4_000.0), slow(11_000.0, 100.0));
+        let found = slower(&[&a, &b]).expect("slower");
+        assert_eq!(found.check, "wake_p99");
+        assert_eq!(found.message, "10000 µs, EEVDF 1000 µs");
+        assert_eq!(slower(&[&a]).expect("slower").check, "wake_p50");
+        assert_eq!(slower(&[&a, &slow(1_000.0, 100.0)]), None);
+        assert_eq!(slower(&[&a, &pair("s", 2, passed(), passed())]), None);
+    }
+}

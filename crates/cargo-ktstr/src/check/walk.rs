@@ -1,0 +1,233 @@
+//! Makes the runs: round by round, a seed each, the scheduler and beside it EEVDF with the same seed.
+//!
+//! A scheduler that does not load on a kernel is not asked again there, and a place where it is known to be broken is not run
+//! with further seeds. Both are decided between rounds, so that what is run does not depend on which run is faster. EEVDF's
+//! outcomes are kept from call to call: the virtual clock makes them the same.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use ktstr_record::{GUEST_VARIABLES, RunVerdict, runs_root};
+
+use super::matrix::{Matrix, Place};
+use super::sort::{Class, judge};
+use crate::cell::{Cell, Outcome, Store, pool};
+
+/// A run of the scheduler, and the one of EEVDF that it is held against.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Where.
+    pub place: Place,
+    /// With which seed.
+    pub seed: u64,
+    /// What came of the scheduler's run.
+    pub ours: Outcome,
+    /// What came of EEVDF's; `None` where it was not run, since the scheduler did not even load.
+    pub eevdf: Option<Outcome>,
+}
+
+/// All runs.
+#[derive(Debug, Default)]
+pub struct Walked {
+    /// In the order of seeds and places.
+    pub pairs: Vec<Pair>,
+    /// Runs that were left out because the time was over.
+    pub left_out: u64,
+    /// Runs of EEVDF that were made now; the others were known.
+    pub eevdf_runs: u64,
+}
+
+/// EEVDF's outcomes.
+#[derive(Debug)]
+pub struct Baseline {
+    store: Mutex<Store<Cell>>,
+    runs: Mutex<u64>,
+    records: PathBuf,
+}
+
+impl Baseline {
+    /// Those of this binary and this QEMU with these settings.
+    pub fn open() -> Result<Self> {
+        let own = std::env::current_exe().context("looking for this binary")?;
+        let qemu = ktstr_machine::Qemu::find()?.path;
+        let set = GUEST_VARIABLES.iter().filter_map(|name| {
+            let value = std::env::var_os(name)?;
+            Some(format!("{name}={}\n", value.to_string_lossy()))
+        });
+        let records = runs_root();
+        let folder = records.with_file_name("ktstr-check");
+        let store = Store::open(&folder, &[&own, &qemu], &set.collect::<String>())?;
+        Ok(Self {
+            store: Mutex::new(store),
+            runs: Mutex::new(0),
+            records,
+        })
+    }
+
+    /// What came of the cell under EEVDF, now or before.
+    pub fn outcome(&self, cell: &Cell) -> Outcome {
+        let cell = cell.baseline();
+        let lock = || self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&cell) {
+            return known.clone();
+        }
+        let outcome = cell.run(&self.records);
+        *self.runs.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        tidy(&outcome, &self.records);
+        // A run without an answer may have one next time. What cannot be kept is run again.
+        if outcome.verdict != RunVerdict::Inconclusive {
+            let _ = lock().put(cell, outcome.clone());
+        }
+        outcome
+    }
+}
+
+/// Removes the record of a run that nobody will ask for: one that passed.
+pub fn tidy(outcome: &Outcome, records: &Path) {
+    let passed = matches!(outcome.verdict, RunVerdict::Pass | RunVerdict::Skip);
+    let folder = outcome.record.as_deref().and_then(Path::parent);
+    if let Some(folder) = folder.filter(|folder| passed && folder.parent() == Some(records)) {
+        // It is only room on the disk.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// Makes the runs of `matrix`; `cell` makes the scheduler's cell of a place and a seed.
+pub fn walk(
+    matrix: &Matrix,
+    jobs: usize,
+    deadline: Option<Instant>,
+    bar: &ProgressBar,
+    cell: impl Fn(&Place, u64) -> Cell + Sync,
+) -> Result<Walked> {
+    let baseline = Baseline::open()?;
+    let mut walked = Walked::default();
+    let all = (matrix.places.len() as u64).saturating_mul(matrix.seeds.count());
+    bar.set_length(all);
+    let work = |(place, seed): &(Place, u64)| {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return None;
+        }
+        let cell = cell(place, *seed);
+        let ours = cell.run(&baseline.records);
+        tidy(&ours, &baseline.records);
+        let eevdf = (!ours.never_attached()).then(|| baseline.outcome(&cell));
+        Some(Pair {
+            place: place.clone(),
+            seed: *seed,
+            ours,
+            eevdf,
+        })
+    };
+    for seed in matrix.seeds.first..matrix.seeds.end {
+        let mut round: Vec<(Place, u64)> = matrix
+            .places
+            .iter()
+            .filter(|place| is_open(&walked.pairs, place))
+            .map(|place| (place.clone(), seed))
+            .collect();
+        if seed == matrix.seeds.first {
+            // One run on each kernel says whether the scheduler loads there at all.
+            let mut firsts = Vec::new();
+            for kernel in &matrix.kernels {
+                let first = round.iter().position(|(place, _)| place.kernel == *kernel);
+                firsts.extend(first.map(|at| round.remove(at)));
+            }
+            bar.set_message("does it load?");
+            collect(&mut walked, firsts, jobs, bar, &work)?;
+            round.retain(|(place, _)| is_open(&walked.pairs, place));
+        }
+        bar.set_message(format!("seed {seed}"));
+        collect(&mut walked, round, jobs, bar, &work)?;
+    }
+    walked.eevdf_runs = *baseline.runs.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = |pair: &Pair| matrix.places.iter().position(|place| *place == pair.place);
+    walked.pairs.sort_by_key(|pair| (pair.seed, place(pair)));
+    Ok(walked)
+}
+
+fn collect(
+    walked: &mut Walked,
+    round: Vec<(Place, u64)>,
+    jobs: usize,
+    bar: &ProgressBar,
+    work: &(impl Fn(&(Place, u64)) -> Option<Pair> + Sync),
+) -> Result<()> {
+    pool::run(round, jobs, bar, work, |_, pair| {
+        match pair {
+            Some(pair) => walked.pairs.push(pair),
+            None => walked.left_out += 1,
+        }
+        Ok(())
+    })
+}
+
+/// Whether a place is worth another run: the scheduler loads on its kernel, and is not known to be broken there.
+fn is_open(pairs: &[Pair], place: &Place) -> bool {
+    let of_kernel = pairs
+        .iter()
+        .filter(|pair| pair.place.kernel == place.kernel);
+    let mut here = pairs.iter().filter(|pair| pair.place == *place);
+    let loads = |pair: &Pair| !pair.ours.never_attached();
+    let mut of_kernel = of_kernel.peekable();
+    let loads_at_all = of_kernel.peek().is_none() || of_kernel.any(loads);
+    loads_at_all && !here.any(|pair| judge(pair).iter().any(|f| f.class == Class::Broken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{failed, pair, passed};
+    use super::*;
+    use crate::cell::Proof;
+
+    #[test]
+    fn what_is_decided_is_not_run_again() {
+        let green = pair("steady", 1, passed(), passed());
+        let place = green.place.clone();
+        assert!(is_open(&[], &place));
+        assert!(is_open(std::slice::from_ref(&green), &place));
+
+        let broken = pair("steady", 1, failed("starvation", Proof::Schedule), passed());
+        assert!(!is_open(std::slice::from_ref(&broken), &place));
+        let other = Place {
+            scenario: "other".to_owned(),
+            ..place.clone()
+        };
+        assert!(is_open(&[broken], &other));
+
+        let refused = Pair {
+            eevdf: None,
+            ..pair(
+                "steady",
+                1,
+                failed("scheduler not attached", Proof::Kernel),
+                passed(),
+            )
+        };
+        assert!(!is_open(std::slice::from_ref(&refused), &other));
+        assert!(is_open(&[refused, green], &other), "it loads elsewhere");
+    }
+
+    #[test]
+    fn only_the_record_of_a_pass_below_the_root_is_removed() {
+        let root = tempfile::tempdir().expect("a folder");
+        let record = |name: &str| {
+            let folder = root.path().join(name);
+            std::fs::create_dir(&folder).expect("a folder");
+            folder.join("record.json")
+        };
+        let mut outcome = passed();
+        outcome.record = Some(record("a"));
+        tidy(&outcome, root.path());
+        assert!(!root.path().join("a").exists());
+        outcome.record = Some(record("b"));
+        tidy(&outcome, Path::new("/elsewhere"));
+        assert!(root.path().join("b").exists());
+        outcome.verdict = RunVerdict::Fail;
+        tidy(&outcome, root.path());
+        assert!(root.path().join("b").exists());
+    }
+}

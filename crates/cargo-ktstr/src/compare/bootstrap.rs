@@ -1,0 +1,49 @@
+//! A 95 % interval of a mean by the bootstrap (Efron 1979): percentiles of the means of samples drawn from the sample.
+
+use super::rng::Rng;
+
+/// How many samples are drawn.
+const SAMPLES: usize = 2000;
+/// The seed of the draws, so that the same numbers give the same interval.
+const SEED: u64 = 0x626f_6f74;
+
+/// The interval; `None` of nothing.
+pub fn interval(values: &[f64]) -> Option<(f64, f64)> {
+    if values.is_empty() {
+        return None;
+    }
+    let mut rng = Rng::new(SEED);
+    let mut means: Vec<f64> = (0..SAMPLES)
+        .map(|_| {
+            let drawn = (0..values.len()).map(|_| values[rng.below(values.len())]);
+            drawn.sum::<f64>() / values.len() as f64
+        })
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    // 2.5 % of the samples lie outside on each side.
+    let outside = SAMPLES / 40;
+    Some((means[outside], means[SAMPLES - 1 - outside]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_the_mean_and_is_as_wide_as_theory_says() {
+        // 0 and 1 in equal parts, 40 of them: the standard error of the mean is 0.5/√40 = 0.0791, and 1.96 of it 0.155.
+        let coins: Vec<f64> = (0..40).map(|n| f64::from(n % 2)).collect();
+        let (low, high) = interval(&coins).expect("an interval");
+        assert!(
+            (low - 0.345).abs() < 0.03 && (high - 0.655).abs() < 0.03,
+            "{low} {high}"
+        );
+        assert_eq!(interval(&coins), interval(&coins), "the seed is fixed");
+    }
+
+    #[test]
+    fn what_does_not_vary_has_a_point() {
+        assert_eq!(interval(&[2.5; 6]), Some((2.5, 2.5)));
+        assert_eq!(interval(&[]), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! From paired numbers to words: a row for each scenario and metric, the family's statistics, and what may be said of each.
+//!
+//! Nothing is called a regression that so many pairs cannot carry: the adjusted p has to be below the level, and where the
+//! smallest possible one is not, the row says how many seeds it would take.
+
+use serde::Serialize;
+
+use super::{bootstrap, holm, permutation, smallest};
+use crate::cell::{Better, Metric};
+
+/// A false alarm in the whole family is at most so likely.
+pub const LEVEL: f64 = 0.05;
+
+/// Paired numbers of one metric in one place.
+#[derive(Clone, Debug)]
+pub struct Paired {
+    /// Where: scenario, kernel, shape.
+    pub place: [String; 3],
+    /// What was measured.
+    pub metric: &'static Metric,
+    /// A's number and B's, by seed.
+    pub values: Vec<(u64, f64, f64)>,
+}
+
+/// What may be said of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// Every pair is the same, to the last digit.
+    Identical,
+    /// B is worse.
+    Regression,
+    /// B is better.
+    Improvement,
+    /// B is another, and neither is better.
+    Different,
+    /// There is a difference, and it is too small to matter.
+    Slight,
+    /// No difference shows.
+    NotTold,
+    /// So few seeds could show none.
+    TooFewSeeds,
+}
+
+impl Said {
+    /// The words for it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Identical => "identical",
+            Self::Regression => "REGRESSION",
+            Self::Improvement => "improvement",
+            Self::Different => "different",
+            Self::Slight => "real, and too small to matter",
+            Self::NotTold => "no difference shows",
+            Self::TooFewSeeds => "too few seeds",
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Shape of the machine; `own` for the scenario's own.
+    pub topology: String,
+    /// Name of the metric.
+    pub metric: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+    /// How many pairs there are.
+    pub pairs: usize,
+    /// Mean of A's numbers.
+    pub a: f64,
+    /// Mean of B's.
+    pub b: f64,
+    /// Mean of B − A.
+    pub difference: f64,
+    /// Its 95 % interval by the bootstrap.
+    pub interval: (f64, f64),
+    /// p of this test alone.
+    pub p: f64,
+    /// p adjusted for the family.
+    pub p_adjusted: f64,
+    /// The smallest difference that so many pairs, as noisy as these, can show in this family; `None` if none.
+    pub smallest: Option<f64>,
+    /// What may be said.
+    pub said: Said,
+}
+
+/// The rows of a family. What has less than two pairs is left out: there is nothing to test.
+pub fn rows(family: &[Paired]) -> Vec<Row> {
+    let tested: Vec<&Paired> = family.iter().filter(|one| one.values.len() > 1).collect();
+    let differences: Vec<Vec<f64>> = tested
+        .iter()
+        .map(|one| one.values.iter().map(|(_, a, b)| b - a).collect())
+        .collect();
+    let p: Vec<f64> = differences
+        .iter()
+        .map(|d| permutation::p_value(d))
+        .collect();
+    let p_adjusted = holm::adjusted(&p);
+    let strictest = LEVEL / tested.len().max(1) as f64;
+    let mut rows = Vec::new();
+    for (at, one) in tested.into_iter().enumerate() {
+        let differences = &differences[at];
+        let mean = |of: fn(&(u64, f64, f64)) -> f64| {
+            one.values.iter().map(of).sum::<f64>() / one.values.len() as f64
+        };
+        let difference = differences.iter().sum::<f64>() / differences.len() as f64;
+        let said = if differences.iter().all(|d| *d == 0.0) {
+            Said::Identical
+        } else if p_adjusted[at] <= LEVEL && !one.metric.counts(difference, mean(|value| value.1)) {
+            Said::Slight
+        } else if p_adjusted[at] <= LEVEL {
+            match (one.metric.better, difference > 0.0) {
+                (Better::Neither, _) => Said::Different,
+                (Better::Lower, true) | (Better::Higher, false) => Said::Regression,
+                (Better::Lower, false) | (Better::Higher, true) => Said::Improvement,
+            }
+        } else if permutation::smallest_p(differences.len()) > strictest {
+            Said::TooFewSeeds
+        } else {
+            Said::NotTold
+        };
+        let [scenario, kernel, topology] = one.place.clone();
+        rows.push(Row {
+            scenario,
+            kernel,
+            topology,
+            metric: one.metric.name,
+            unit: one.metric.unit,
+            pairs: one.values.len(),
+            a: mean(|value| value.1),
+            b: mean(|value| value.2),
+            difference,
+            interval: bootstrap::interval(differences).unwrap_or_default(),
+            p: p[at],
+            p_adjusted: p_adjusted[at],
+            smallest: smallest::effect(differences, strictest),
+            said,
+        });
+    }
+    rows
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::cell::METRICS;
+
+    /// Paired numbers of a metric: A's are `a`, B's these.
+    pub fn paired(metric: &str, scenario: &str, a: f64, b: &[f64]) -> Paired {
+        let metric = METRICS.iter().find(|m| m.name == metric);
+        Paired {
+            place: [scenario, "7.3.4", "own"].map(str::to_owned),
+            metric: metric.expect("a metric"),
+            values: b.iter().zip(1..).map(|(b, seed)| (seed, a, *b)).collect(),
+        }
+    }
+
+    const SHIFTED: [f64; 8] = [
+        1100.0, 1200.0, 1150.0, 1250.0, 1100.0, 1300.0, 1200.0, 1170.0,
+    ];
+    const NOISE: [f64; 8] = [900.0, 1100.0, 1000.0, 950.0, 1050.0, 800.0, 1200.0, 1010.0];
+
+    fn said(family: &[Paired]) -> Vec<Said> {
+        rows(family).iter().map(|row| row.said).collect()
+    }
+
+    #[test]
+    fn a_shift_is_a_regression_an_improvement_or_a_difference_by_its_metric() {
+        let family = [
+            paired("wake_p99", "a", 1000.0, &SHIFTED),
+            paired("iterations", "a", 1000.0, &SHIFTED),
+            paired("slice", "a", 1000.0, &SHIFTED),
+            paired("wake_p50", "a", 1000.0, &NOISE),
+            paired("run_delay", "a", 1000.0, &[1000.0; 8]),
+        ];
+        assert_eq!(
+            said(&family),
+            [
+                Said::Regression,
+                Said::Improvement,
+                Said::Different,
+                Said::NotTold,
+                Said::Identical
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_real_and_slight_is_no_regression() {
+        let slight = SHIFTED.map(|b| 1000.0 + (b - 1000.0) / 100.0);
+        assert_eq!(
+            said(&[paired("wake_p99", "a", 1000.0, &slight)]),
+            [Said::Slight]
+        );
+    }
+
+    #[test]
+    fn nothing_is_said_that_so_few_pairs_cannot_carry() {
+        // Five pairs have 2/32 at least: no family of any size is decided by them.
+        let few = paired("wake_p99", "a", 1000.0, &SHIFTED[..5]);
+        let row = &rows(std::slice::from_ref(&few))[0];
+        assert_eq!((row.said, row.smallest), (Said::TooFewSeeds, None));
+        // Six can decide one test, and not two.
+        let six = paired("wake_p99", "a", 1000.0, &SHIFTED[..6]);
+        assert_eq!(said(std::slice::from_ref(&six)), [Said::Regression]);
+        let other = paired("wake_p50", "a", 1000.0, &NOISE[..6]);
+        assert_eq!(said(&[six, other]), [Said::TooFewSeeds, Said::TooFewSeeds]);
+    }
+
+    #[test]
+    fn a_row_has_its_numbers() {
+        let row = rows(&[paired("wake_p99", "a", 1000.0, &SHIFTED)]).remove(0);
+        let sum: f64 = SHIFTED.iter().map(|b| b - 1000.0).sum();
+        assert!((row.difference - sum / 8.0).abs() < 1e-9);
+        assert!(row.interval.0 > 0.0 && row.interval.1 < 300.0);
+        assert!((row.p - 2.0 / 256.0).abs() < 1e-12);
+        assert!(row.smallest.is_some_and(|s| s > 0.0 && s < row.difference));
+        assert!(rows(&[paired("wake_p99", "a", 1000.0, &SHIFTED[..1])]).is_empty());
+    }
+}

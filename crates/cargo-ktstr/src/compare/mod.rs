@@ -1,0 +1,232 @@
+//! `cargo ktstr compare A B`: two schedulers under the same scenarios with the same seeds, and what may be said of the
+//! difference. Each seed is a pair; the test is the sign-flip permutation test, Holm's procedure over the family.
+//!
+//! `family` has the statistics' front, `permutation`, `holm`, `bootstrap` and `smallest` are one each, `screen` shows it.
+//!
+//! Exit codes: 0 no regression shows, 1 one does or B ends early where A does not, 2 nothing could be compared.
+
+mod bootstrap;
+mod family;
+mod holm;
+mod permutation;
+mod report;
+mod rng;
+mod screen;
+mod signs;
+mod smallest;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use ktstr_record::runs_root;
+
+use self::family::LEVEL;
+use self::report::{Report, Side};
+use crate::cell::axes::{self, Kernel, OWN};
+use crate::cell::{self, Cell, METRICS, Outcome, Under, pool};
+use crate::check::{self, tidy};
+use crate::exit::Exit;
+
+/// The word for the kernel's own scheduler.
+const EEVDF: &str = "eevdf";
+/// The scenarios where none is named: few, so that few seeds decide the family.
+const SCENARIOS: [&str; 4] = [
+    "steady",
+    "custom_bursts",
+    "custom_wake_under_load",
+    "custom_nice_mix",
+];
+/// Fewest and most seeds where their number is not given.
+const LEAST_SEEDS: usize = 6;
+const MOST_SEEDS: usize = 20;
+
+/// What was asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The scheduler to compare with: a binary, or `eevdf`.
+    a: String,
+    /// The scheduler that may have changed: a binary, or `eevdf`.
+    b: String,
+    /// An argument of A; may be given again.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    a_arg: Vec<String>,
+    /// An argument of B; may be given again.
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    b_arg: Vec<String>,
+    /// The scenarios, instead of steady, custom_bursts, custom_wake_under_load and custom_nice_mix.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Kernels, as for `check`.
+    #[arg(long, value_name = "SPEC,...", value_delimiter = ',')]
+    kernels: Vec<String>,
+    /// Shapes, as for `check`.
+    #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
+    topologies: Vec<String>,
+    /// How many seeds, or which, as 3..14. Without it as many as it takes to decide all tests together, 6 to 20.
+    #[arg(long, value_name = "N")]
+    seeds: Option<String>,
+    /// Runs at once, instead of as many as there are cores.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Write all numbers here, as JSON (docs/check.md); `-` prints it instead of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// A pair to be run: where, and with which seed.
+#[derive(Clone, Debug, PartialEq)]
+struct Job {
+    scenario: String,
+    kernel: Kernel,
+    topology: Option<String>,
+    seed: u64,
+}
+
+impl Job {
+    fn place(&self) -> [String; 3] {
+        let shape = self.topology.clone().unwrap_or_else(|| OWN.to_owned());
+        [self.scenario.clone(), self.kernel.release.clone(), shape]
+    }
+
+    fn cell(&self, side: &Side) -> Cell {
+        Cell {
+            args: side.args.clone(),
+            kernel: Some(self.kernel.id.clone()),
+            topology: self.topology.clone(),
+            ..Cell::new(&self.scenario, side.under.clone(), self.seed)
+        }
+    }
+}
+
+/// Runs the comparison and prints what may be said.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let began = Instant::now();
+    let a = side(&options.a, &options.a_arg)?;
+    let b = side(&options.b, &options.b_arg)?;
+    let all = cell::scenarios(false);
+    let scenarios = match &options.scenarios[..] {
+        [] => SCENARIOS.map(str::to_owned).to_vec(),
+        words => axes::scenarios(words, &all)?,
+    };
+    let topologies = axes::topologies(&options.topologies)?;
+    let given = options.seeds.as_deref().map(axes::seeds).transpose()?;
+    let (kernels, missing) = axes::kernels(&options.kernels);
+    if kernels.is_empty() {
+        bail!("there is no kernel to run: {}", missing.join("; "));
+    }
+    let places = scenarios.len() * topologies.len() * kernels.len();
+    let seeds = match given {
+        Some(seeds) => seeds,
+        None => axes::seeds(&enough(places * METRICS.len()).to_string())?,
+    };
+    let mut jobs = Vec::new();
+    for seed in seeds.first..seeds.end {
+        for kernel in &kernels {
+            for topology in &topologies {
+                jobs.extend(scenarios.iter().map(|scenario| Job {
+                    scenario: scenario.clone(),
+                    kernel: kernel.clone(),
+                    topology: topology.clone(),
+                    seed,
+                }));
+            }
+        }
+    }
+    let pairs = walk(options, jobs, &a, &b)?;
+    for side in [&a, &b] {
+        if let Under::Binary(path) = &side.under
+            && side.hash.as_ref() != Some(&check::hash(path)?)
+        {
+            bail!("{} was built anew meanwhile: compare again", path.display());
+        }
+    }
+    let mut report = Report::of(a, b, &pairs);
+    report.seeds = [seeds.first, seeds.end];
+    report.missing_kernels = missing;
+    report.wall_s = began.elapsed().as_secs_f64();
+    let json = || serde_json::to_string_pretty(&report).map(|text| text + "\n");
+    match options.json.as_deref() {
+        Some(path) if path == Path::new("-") => out.write_all(json()?.as_bytes())?,
+        path => {
+            if let Some(path) = path {
+                std::fs::write(path, json()?)
+                    .with_context(|| format!("writing {}", path.display()))?;
+            }
+            out.write_all(screen::render(&report).as_bytes())?;
+        }
+    }
+    Ok(report.code())
+}
+
+/// As many seeds as it takes to decide so many tests, within reason.
+fn enough(tests: usize) -> usize {
+    let needed = holm::pairs_needed(tests, LEVEL).unwrap_or(MOST_SEEDS);
+    needed.clamp(LEAST_SEEDS, MOST_SEEDS)
+}
+
+fn side(name: &str, args: &[String]) -> Result<Side> {
+    let (under, hash) = match name {
+        EEVDF if args.is_empty() => (Under::Eevdf, None),
+        EEVDF => bail!("eevdf takes no arguments: {}", args.join(" ")),
+        path => {
+            let path = check::scheduler(Path::new(path))?;
+            let hash = check::hash(&path)?;
+            (Under::Binary(path), Some(hash))
+        }
+    };
+    Ok(Side {
+        name: name.to_owned(),
+        args: args.to_vec(),
+        hash,
+        under,
+    })
+}
+
+/// Makes all runs, in the order of the jobs.
+fn walk(
+    options: &Options,
+    jobs: Vec<Job>,
+    a: &Side,
+    b: &Side,
+) -> Result<Vec<(Job, Outcome, Outcome)>> {
+    let records = runs_root();
+    let width = options.jobs.map_or_else(pool::width, NonZeroUsize::get);
+    let bar = pool::bar();
+    bar.set_length(jobs.len() as u64);
+    bar.set_message("pairs");
+    let order = jobs.clone();
+    let work = |job: &Job| {
+        let run = |side: &Side| {
+            let outcome = job.cell(side).run(&records);
+            tidy(&outcome, &records);
+            outcome
+        };
+        Some((run(a), run(b)))
+    };
+    let mut pairs = Vec::new();
+    let ran = pool::run(jobs, width, &bar, work, |job, outcomes| {
+        pairs.extend(outcomes.map(|(a, b)| (job, a, b)));
+        Ok(())
+    });
+    bar.finish_and_clear();
+    ran?;
+    pairs.sort_by_key(|(job, ..)| order.iter().position(|other| other == job));
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_number_of_seeds_decides_the_usual_family() {
+        let tests = SCENARIOS.len() * METRICS.len();
+        let seeds = enough(tests);
+        assert!(permutation::smallest_p(seeds) <= LEVEL / tests as f64);
+        assert_eq!(enough(1), LEAST_SEEDS);
+        assert_eq!(enough(100_000), MOST_SEEDS);
+    }
+}

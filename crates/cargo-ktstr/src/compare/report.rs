@@ -1,0 +1,273 @@
+//! What a comparison came to, as data: `--json` writes it, the table is made of it. `docs/check.md` describes each field.
+
+use std::path::PathBuf;
+
+use ktstr_record::RunVerdict;
+use serde::Serialize;
+
+use super::family::{self, LEVEL, Paired, Row, Said};
+use super::{Job, holm};
+use crate::cell::{METRICS, Outcome, Under};
+use crate::exit::Exit;
+
+/// The version of the schema.
+const SCHEMA: u32 = 1;
+
+/// One of the two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// Its name, as it was given.
+    pub name: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// BLAKE3 of its binary; `None` for EEVDF.
+    pub hash: Option<String>,
+    /// What runs.
+    #[serde(skip)]
+    pub under: Under,
+}
+
+/// A run that gave no numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ended {
+    /// `a` or `b`.
+    pub side: &'static str,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Shape of the machine; `own` for the scenario's own.
+    pub topology: String,
+    /// The seed.
+    pub seed: u64,
+    /// How the run ended.
+    pub verdict: RunVerdict,
+    /// Whose fault it is.
+    pub fault: Option<String>,
+    /// Why, in one line.
+    pub message: String,
+    /// Path of its record.
+    pub record: Option<PathBuf>,
+}
+
+/// What a comparison came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The schema's version.
+    pub schema: u32,
+    /// The one.
+    pub a: Side,
+    /// The other.
+    pub b: Side,
+    /// The first seed, and the one after the last.
+    pub seeds: [u64; 2],
+    /// A false alarm in the whole family is at most so likely.
+    pub level: f64,
+    /// How many tests the family has.
+    pub tests: usize,
+    /// How many pairs decide so many tests; `None` where no number does.
+    pub pairs_needed: Option<usize>,
+    /// Pairs of runs that are the same to the last bit.
+    pub same_runs: u64,
+    /// All pairs of runs.
+    pub pairs: u64,
+    /// A row for each test.
+    pub rows: Vec<Row>,
+    /// Runs that gave no numbers.
+    pub ended: Vec<Ended>,
+    /// Kernels that could not be had.
+    pub missing_kernels: Vec<String>,
+    /// Wall time, seconds.
+    pub wall_s: f64,
+}
+
+impl Report {
+    /// The family of tests, and what may be said of each.
+    pub fn of(a: Side, b: Side, pairs: &[(Job, Outcome, Outcome)]) -> Self {
+        let mut family: Vec<Paired> = Vec::new();
+        let mut ended = Vec::new();
+        let mut same_runs = 0;
+        for (job, a, b) in pairs {
+            same_runs += u64::from(a.digest.is_some() && a.digest == b.digest);
+            for (side, outcome) in [("a", a), ("b", b)] {
+                if outcome.metrics.is_empty() {
+                    ended.push(end(side, job, outcome));
+                }
+            }
+            for metric in METRICS {
+                let value = |of: &Outcome| of.metrics.get(metric.name).copied();
+                let (Some(a), Some(b)) = (value(a), value(b)) else {
+                    continue;
+                };
+                let place = job.place();
+                let same = |one: &&mut Paired| one.place == place && one.metric.name == metric.name;
+                match family.iter_mut().find(same) {
+                    Some(one) => one.values.push((job.seed, a, b)),
+                    None => family.push(Paired {
+                        place,
+                        metric,
+                        values: vec![(job.seed, a, b)],
+                    }),
+                }
+            }
+        }
+        // A metric of a scenario after the other, in the order of both tables.
+        let mut places: Vec<[String; 3]> = Vec::new();
+        for (job, ..) in pairs {
+            let place = job.place();
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        family.sort_by_key(|one| {
+            let metric = METRICS.iter().position(|m| m.name == one.metric.name);
+            (places.iter().position(|place| *place == one.place), metric)
+        });
+        let rows = family::rows(&family);
+        Self {
+            schema: SCHEMA,
+            a,
+            b,
+            seeds: [0, 0],
+            level: LEVEL,
+            tests: rows.len(),
+            pairs_needed: holm::pairs_needed(rows.len(), LEVEL),
+            same_runs,
+            pairs: pairs.len() as u64,
+            rows,
+            ended,
+            missing_kernels: Vec::new(),
+            wall_s: 0.0,
+        }
+    }
+
+    /// How often B came to its end early by its own fault where A did not.
+    pub fn only_b_ended(&self) -> u64 {
+        let by_fault = |one: &&Ended| {
+            one.verdict == RunVerdict::Fail && one.fault.as_deref() == Some("scheduler")
+        };
+        let at = |one: &Ended| {
+            let Ended {
+                scenario,
+                kernel,
+                topology,
+                seed,
+                ..
+            } = one;
+            (scenario.clone(), kernel.clone(), topology.clone(), *seed)
+        };
+        let of = |side: &'static str| self.ended.iter().filter(move |one| one.side == side);
+        let alone = of("b").filter(by_fault);
+        alone.filter(|b| !of("a").any(|a| at(a) == at(b))).count() as u64
+    }
+
+    /// How it ended.
+    pub fn code(&self) -> Exit {
+        let regression = self.rows.iter().any(|row| row.said == Said::Regression);
+        match (regression || self.only_b_ended() > 0, self.tests) {
+            (true, _) => Exit::Failed,
+            (false, 0) => Exit::Host,
+            (false, _) => Exit::Done,
+        }
+    }
+}
+
+fn end(side: &'static str, job: &Job, outcome: &Outcome) -> Ended {
+    let [scenario, kernel, topology] = job.place();
+    let message = outcome.found.first().map(|found| found.message.clone());
+    Ended {
+        side,
+        scenario,
+        kernel,
+        topology,
+        seed: job.seed,
+        verdict: outcome.verdict,
+        fault: outcome.fault.clone(),
+        message: message.unwrap_or_else(|| "it left no schedule".to_owned()),
+        record: outcome.record.clone(),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::cell::Proof;
+    use crate::cell::axes::Kernel;
+
+    fn side_of(name: &str) -> Side {
+        Side {
+            name: name.to_owned(),
+            args: Vec::new(),
+            hash: None,
+            under: Under::Eevdf,
+        }
+    }
+
+    fn job(seed: u64) -> Job {
+        Job {
+            scenario: "steady".to_owned(),
+            kernel: Kernel {
+                id: "7.3.4-ab".to_owned(),
+                release: "7.3.4".to_owned(),
+                asked: None,
+            },
+            topology: None,
+            seed,
+        }
+    }
+
+    fn measured(p99: f64, digest: &str) -> Outcome {
+        let mut outcome = Outcome::without_answer(String::new());
+        outcome.verdict = RunVerdict::Pass;
+        outcome.digest = Some(digest.to_owned());
+        outcome.metrics.insert("wake_p99".to_owned(), p99);
+        outcome
+    }
+
+    /// Seven pairs of which B is `more` above A, give or take.
+    pub fn compared(more: f64) -> Report {
+        let pairs: Vec<_> = (1..8)
+            .map(|seed| {
+                let noise = seed as f64 * 0.1;
+                let b = match more {
+                    0.0 => measured(1000.0, "same"),
+                    more => measured(1000.0 + more + noise, "other"),
+                };
+                (job(seed), measured(1000.0, "same"), b)
+            })
+            .collect();
+        let mut report = Report::of(side_of("eevdf"), side_of("./scx_mine"), &pairs);
+        report.seeds = [1, 8];
+        report
+    }
+
+    #[test]
+    fn a_shift_is_a_regression_and_itself_is_identical() {
+        let worse = compared(60.0);
+        assert_eq!(worse.rows[0].said, Said::Regression);
+        assert_eq!((worse.code(), worse.same_runs), (Exit::Failed, 0));
+        let same = compared(0.0);
+        assert_eq!(same.rows[0].said, Said::Identical);
+        assert_eq!((same.code(), same.same_runs), (Exit::Done, 7));
+        assert_eq!(compared(-50.0).code(), Exit::Done);
+    }
+
+    #[test]
+    fn a_side_that_ends_early_is_told_and_counts_against_b_alone() {
+        let dead = || {
+            let mut outcome = Outcome::without_answer("ejected".to_owned());
+            outcome.verdict = RunVerdict::Fail;
+            outcome.fault = Some("scheduler".to_owned());
+            outcome.found[0].proof = Proof::Kernel;
+            outcome
+        };
+        let of = |a: Outcome, b: Outcome| Report::of(side_of("a"), side_of("b"), &[(job(1), a, b)]);
+        let ok = || measured(1.0, "x");
+        assert_eq!(of(ok(), dead()).code(), Exit::Failed);
+        assert_eq!(of(dead(), dead()).code(), Exit::Host);
+        assert_eq!(of(dead(), ok()).code(), Exit::Host);
+        let unanswered = Outcome::without_answer("the disk is full".to_owned());
+        let none = of(ok(), unanswered);
+        assert_eq!((none.code(), none.ended.len()), (Exit::Host, 1));
+    }
+}

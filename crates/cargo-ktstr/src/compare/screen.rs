@@ -1,0 +1,222 @@
+//! The table of a comparison, and what it can and cannot show.
+
+use std::fmt::Write;
+
+use super::family::{Row, Said};
+use super::report::{Report, Side};
+use crate::check::short;
+use crate::table;
+
+/// Rows that are shown where there are more: those of which something is said come first.
+const MOST: usize = 40;
+/// Runs without numbers that are shown.
+const ENDED: usize = 4;
+
+/// The screen's text.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = render_to(&mut text, report);
+    text
+}
+
+fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
+    let mut rows: Vec<&Row> = report.rows.iter().collect();
+    if rows.len() > MOST {
+        rows.sort_by_key(|row| order(row.said));
+    }
+    let several = rows
+        .iter()
+        .any(|row| (&row.kernel, &row.topology) != (&rows[0].kernel, &rows[0].topology));
+    let mut table = table::numbers(
+        &[
+            "SCENARIO", "METRIC", "A", "B", "B - A", "95 %", "P", "CAN SHOW", "SAID",
+        ],
+        2,
+    );
+    if let Some(column) = table.column_mut(8) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Left);
+    }
+    for row in rows.iter().take(MOST) {
+        let place = match several {
+            true => format!("{} {} {}", row.scenario, row.kernel, row.topology),
+            false => row.scenario.clone(),
+        };
+        let (low, high) = row.interval;
+        table.add_row([
+            place,
+            match row.unit {
+                "" => row.metric.to_owned(),
+                unit => format!("{}, {unit}", row.metric),
+            },
+            short(row.a),
+            short(row.b),
+            change(row.difference, row.a),
+            format!("{} to {}", change(low, row.a), change(high, row.a)),
+            format!("{:.3}", row.p_adjusted),
+            row.smallest
+                .map_or_else(|| "nothing".to_owned(), |s| size(s, row.a)),
+            row.said.words().to_owned(),
+        ]);
+    }
+    if !rows.is_empty() {
+        writeln!(text, "{}\n", table.trim_fmt())?;
+    }
+    if rows.len() > MOST {
+        writeln!(
+            text,
+            "and {} rows more: --json FILE has all",
+            rows.len() - MOST
+        )?;
+    }
+    for one in report.ended.iter().take(ENDED) {
+        writeln!(
+            text,
+            "no numbers of {}: {} seed {}: {}",
+            one.side.to_uppercase(),
+            one.scenario,
+            one.seed,
+            one.message
+        )?;
+    }
+    if report.ended.len() > ENDED {
+        writeln!(
+            text,
+            "and {} runs more without numbers",
+            report.ended.len() - ENDED
+        )?;
+    }
+    for kernel in &report.missing_kernels {
+        writeln!(text, "not run: {kernel}")?;
+    }
+    sum_up(text, report)
+}
+
+fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
+    let count = |said: Said| report.rows.iter().filter(|row| row.said == said).count();
+    let pairs = report.seeds[1].saturating_sub(report.seeds[0]);
+    writeln!(
+        text,
+        "A is {}, B is {}: {} regressions, {} improvements and {} other differences in {} tests on {pairs} seeds, a false alarm \
+         among all of them at most {:.0} % likely.",
+        name(&report.a),
+        name(&report.b),
+        count(Said::Regression),
+        count(Said::Improvement),
+        count(Said::Different),
+        report.tests,
+        report.level * 100.0
+    )?;
+    match report.same_runs {
+        0 => {}
+        same if same == report.pairs => {
+            writeln!(
+                text,
+                "All {same} pairs of runs are the same to the last bit."
+            )?;
+        }
+        same => writeln!(
+            text,
+            "{same} of {} pairs of runs are the same to the last bit.",
+            report.pairs
+        )?,
+    }
+    let dead = report.only_b_ended();
+    if dead > 0 {
+        writeln!(
+            text,
+            "B came to an early end by its own fault in {dead} runs in which A did not: `cargo ktstr check` says more."
+        )?;
+    }
+    if count(Said::TooFewSeeds) > 0 {
+        match report.pairs_needed {
+            Some(needed) => writeln!(
+                text,
+                "{pairs} seeds cannot decide {} tests, whatever they show: it takes {needed}, or fewer scenarios.",
+                report.tests
+            )?,
+            None => writeln!(
+                text,
+                "No number of seeds decides {} tests: name fewer scenarios.",
+                report.tests
+            )?,
+        }
+    }
+    writeln!(
+        text,
+        "P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that so many seeds, as noisy as these, can show."
+    )
+}
+
+fn name(side: &Side) -> String {
+    let words = std::iter::once(&side.name).chain(&side.args);
+    words.cloned().collect::<Vec<_>>().join(" ")
+}
+
+/// A difference as a share of what it is held against, with its sign.
+fn change(difference: f64, of: f64) -> String {
+    match of {
+        0.0 if difference == 0.0 => "0.0 %".to_owned(),
+        0.0 => format!("{difference:+.2}"),
+        of => format!("{:+.1} %", difference / of.abs() * 100.0),
+    }
+}
+
+/// The same of a size, which has no sign.
+fn size(difference: f64, of: f64) -> String {
+    match of {
+        0.0 => short(difference),
+        of => format!("{:.1} %", difference / of.abs() * 100.0),
+    }
+}
+
+/// What is said first where there is no room for all.
+fn order(said: Said) -> u8 {
+    match said {
+        Said::Regression => 0,
+        Said::Improvement => 1,
+        Said::Different => 2,
+        Said::TooFewSeeds => 3,
+        Said::Slight => 4,
+        Said::NotTold => 5,
+        Said::Identical => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::compared;
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        insta::assert_snapshot!(render(&compared(50.0)), @r"
+         SCENARIO  METRIC           A     B   B - A              95 %      P  CAN SHOW  SAID
+         steady    wake_p99, µs  1000  1050  +5.0 %  +5.0 % to +5.1 %  0.016     0.0 %  REGRESSION
+
+        A is eevdf, B is ./scx_mine: 1 regressions, 0 improvements and 0 other differences in 1 tests on 7 seeds, a false alarm among all of them at most 5 % likely.
+        P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that so many seeds, as noisy as these, can show.
+        ");
+    }
+
+    #[test]
+    fn the_same_runs_are_told() {
+        let text = render(&compared(0.0));
+        assert!(
+            text.contains("All 7 pairs of runs are the same to the last bit."),
+            "{text}"
+        );
+        assert!(text.contains("identical"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_decided_says_what_it_takes() {
+        let mut report = compared(50.0);
+        report.rows[0].said = Said::TooFewSeeds;
+        report.pairs_needed = Some(9);
+        let text = render(&report);
+        assert!(text.contains("it takes 9, or fewer scenarios"), "{text}");
+        report.pairs_needed = None;
+        assert!(render(&report).contains("No number of seeds decides 1 tests"));
+    }
+}

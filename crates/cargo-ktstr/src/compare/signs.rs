@@ -1,0 +1,65 @@
+//! Sign vectors: all of them for few pairs, else some that are drawn with a fixed seed.
+
+use super::rng::Rng;
+
+/// Up to so many pairs every sign vector is tried.
+pub const EXACT: usize = 12;
+/// So many are drawn for more pairs.
+pub const DRAWS: usize = 10_000;
+/// The seed of the draws, so that the same numbers give the same answer.
+const SEED: u64 = 0x5163_6e73;
+
+/// Calls `with` for sign vectors of `n` pairs, as bit masks of those that are turned: all of them, or those drawn.
+pub fn each(n: usize, mut with: impl FnMut(&dyn Fn(usize) -> bool)) {
+    if n <= EXACT {
+        for mask in 0..1_usize << n {
+            with(&|at| mask >> at & 1 == 1);
+        }
+        return;
+    }
+    let mut rng = Rng::new(SEED);
+    for _ in 0..DRAWS {
+        let turned: Vec<bool> = (0..n).map(|_| rng.next() & 1 == 1).collect();
+        with(&|at| turned[at]);
+    }
+}
+
+/// How many there are, and how many of them say "at least as far" for any differences: those that turn none or all. Where some
+/// are drawn, the observed one is counted besides.
+pub fn counts(n: usize) -> (usize, usize) {
+    let mut always = 0;
+    each(n, |turned| {
+        let first = turned(0);
+        always += usize::from((1..n).all(|at| turned(at) == first));
+    });
+    match n <= EXACT {
+        true => (1 << n, always),
+        false => (DRAWS + 1, always + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_few_and_some_of_many() {
+        let mut turned = Vec::new();
+        each(2, |is| turned.push([is(0), is(1)]));
+        turned.sort_unstable();
+        let all = [[false, false], [false, true], [true, false], [true, true]];
+        assert_eq!(turned, all);
+        let draw = || {
+            let mut all = Vec::new();
+            each(13, |is| all.push((0..13).map(is).collect::<Vec<bool>>()));
+            all
+        };
+        assert_eq!(draw().len(), DRAWS);
+        assert_eq!(draw(), draw(), "the seed is fixed");
+        assert_eq!(counts(6), (64, 2));
+        assert_eq!(counts(40), (DRAWS + 1, 1));
+        // Of 10 000 draws of 13 signs some 2.4 are all alike.
+        let (all, always) = counts(13);
+        assert!(all == DRAWS + 1 && (1..12).contains(&always), "{always}");
+    }
+}

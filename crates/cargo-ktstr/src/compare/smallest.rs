@@ -1,0 +1,98 @@
+//! The smallest effect that so many pairs, as noisy as these are, can show: the smallest shift of all differences that the
+//! sign-flip test would call real at the level of the family's strictest step.
+
+use super::{permutation, signs};
+
+/// The infimum of the shifts `d` for which the differences, moved to a mean of `d`, have a p of at most `level`; `None` if
+/// none has, because there are too few pairs.
+///
+/// With the residuals r, whose sum is 0, a sign vector s is at least as far as the shifted ones if |Σ s·r + d·Σ s| ≥ n·d. For
+/// d > 0 this ends at d = R/(n − S) or −R/(n + S), whichever is larger, with R = Σ s·r and S = Σ s.
+pub fn effect(differences: &[f64], level: f64) -> Option<f64> {
+    let n = differences.len();
+    if n == 0 || permutation::smallest_p(n) > level {
+        return None;
+    }
+    let mean = differences.iter().sum::<f64>() / n as f64;
+    let mut ends: Vec<f64> = Vec::new();
+    signs::each(n, |turned| {
+        let (mut r, mut s) = (0.0, 0.0);
+        for (at, difference) in differences.iter().enumerate() {
+            let sign = if turned(at) { -1.0 } else { 1.0 };
+            r += sign * (difference - mean);
+            s += sign;
+        }
+        // All of one sign is as far for any shift: those are counted besides.
+        if s.abs() < n as f64 {
+            ends.push((r / (n as f64 - s)).max(-r / (n as f64 + s)).max(0.0));
+        }
+    });
+    let (all, _) = signs::counts(n);
+    // As far for any shift, wherever it comes from.
+    let tried = if n <= signs::EXACT { all } else { all - 1 };
+    let always = tried - ends.len() + (all - tried);
+    let allowed = ((level * all as f64 + 1e-9).floor() as usize).checked_sub(always)?;
+    ends.sort_unstable_by(|a, b| b.total_cmp(a));
+    Some(ends.get(allowed).copied().unwrap_or(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same by trying shifts.
+    fn tried(differences: &[f64], level: f64) -> f64 {
+        let mean = differences.iter().sum::<f64>() / differences.len() as f64;
+        let real = |shift: f64| {
+            let moved: Vec<f64> = differences.iter().map(|d| d - mean + shift).collect();
+            permutation::p_value(&moved) <= level
+        };
+        let (mut low, mut high) = (0.0, 1000.0);
+        assert!(real(high));
+        for _ in 0..60 {
+            let middle = (low + high) / 2.0;
+            if real(middle) {
+                high = middle
+            } else {
+                low = middle
+            }
+        }
+        high
+    }
+
+    #[test]
+    fn it_is_what_trying_finds() {
+        let noisy = [1.0, -2.0, 0.5, 3.0, -1.5, 2.0, 0.0, -0.7];
+        for level in [0.05, 0.02, 0.0079] {
+            let (formula, search) = (effect(&noisy, level), tried(&noisy, level));
+            let formula = formula.expect("eight pairs can show it");
+            assert!(
+                (formula - search).abs() < 1e-6,
+                "{level}: {formula}, {search}"
+            );
+        }
+        let many: Vec<f64> = (0..15).map(|n| f64::from(n * 7 % 11) - 4.0).collect();
+        let formula = effect(&many, 0.01).expect("fifteen can");
+        assert!((formula - tried(&many, 0.01)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn by_hand() {
+        // Residuals -1, 0, 1 and a level at which only all of one sign may be as far (2 of 8): the largest of R/(n-S) and
+        // -R/(n+S) over the six others is 1 for s = (-,+,+) with R = 2, S = 1.
+        assert_eq!(effect(&[4.0, 5.0, 6.0], 0.25), Some(1.0));
+        assert_eq!(effect(&[4.0, 5.0, 6.0], 0.2), None, "2/8 is the least");
+        assert_eq!(effect(&[3.0; 6], 0.05), Some(0.0), "no noise");
+        assert_eq!(effect(&[], 1.0), None);
+    }
+
+    #[test]
+    fn noise_costs_and_pairs_help() {
+        let few: Vec<f64> = (0..8).map(|n| f64::from(n % 4)).collect();
+        let loud: Vec<f64> = few.iter().map(|d| d * 10.0).collect();
+        let many: Vec<f64> = (0..12).map(|n| f64::from(n % 4)).collect();
+        let at = |d: &[f64]| effect(d, 0.01).expect("enough");
+        assert!(at(&loud) > 9.0 * at(&few));
+        assert!(at(&many) < at(&few));
+    }
+}
