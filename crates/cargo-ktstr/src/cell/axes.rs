@@ -24,13 +24,25 @@ pub struct Kernel {
 /// The kernels that these words mean, fetched where they are not there, each once; and why some of them cannot be had.
 /// Without a word it is the one that a test without a wish gets.
 pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
-    let asked: Vec<Option<&String>> = match words {
-        [] => vec![None],
-        words => words.iter().map(Some).collect(),
-    };
     let (mut kernels, mut problems) = (Vec::<Kernel>::new(), Vec::new());
+    let mut asked: Vec<Option<String>> = Vec::new();
+    for word in words {
+        match Range::parse(word.trim()) {
+            None => asked.push(Some(word.trim().to_owned())),
+            Some(range) => {
+                let series = range.among(series());
+                if series.is_empty() {
+                    problems.push(format!("kernel {word}: there is none in this range"));
+                }
+                asked.extend(series.into_iter().map(Some));
+            }
+        }
+    }
+    if words.is_empty() {
+        asked.push(None);
+    }
     for word in asked {
-        let request = word.map(|word| word.trim());
+        let request = word.as_deref();
         let found = ktstr_kernel::resolve(request, &mut progress::on_stderr()).and_then(|kernel| {
             kernel.require_sched_ext()?.require_btf()?;
             Ok(Kernel {
@@ -49,6 +61,57 @@ pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
         }
     }
     (kernels, problems)
+}
+
+/// Every series that is in the cache or that Debian offers, whichever can be asked.
+fn series() -> Vec<String> {
+    let cached = ktstr_kernel::cache::list().unwrap_or_default();
+    let offered = ktstr_kernel::offered(&mut progress::on_stderr()).unwrap_or_default();
+    let cached = cached.into_iter().map(|kernel| kernel.release);
+    let offered = offered.into_iter().map(|kernel| kernel.release);
+    cached.chain(offered).collect()
+}
+
+/// All series from one to another, as `6.12..7.3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    first: (u32, u32),
+    last: (u32, u32),
+}
+
+impl Range {
+    /// The range that a word is; `None` for one that is none, such as a path.
+    fn parse(word: &str) -> Option<Self> {
+        let (first, last) = word.split_once("..")?;
+        let whole = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let (first, last) = (
+            numbers(first).filter(|_| whole(first))?,
+            numbers(last).filter(|_| whole(last))?,
+        );
+        Some(Self { first, last })
+    }
+
+    /// The series of these releases that are in the range, the oldest first, each once.
+    fn among(self, releases: Vec<String>) -> Vec<String> {
+        let numbers = releases.iter().filter_map(|release| numbers(release));
+        let mut all: Vec<(u32, u32)> = numbers
+            .filter(|series| (self.first..=self.last).contains(series))
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter()
+            .map(|(major, minor)| format!("{major}.{minor}"))
+            .collect()
+    }
+}
+
+/// The first two numbers of a release.
+fn numbers(release: &str) -> Option<(u32, u32)> {
+    let (major, rest) = release.split_once('.')?;
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    Some((major.parse().ok()?, rest.get(..digits)?.parse().ok()?))
 }
 
 /// The scenarios of these names, in the order of `all`; all of them without one.
@@ -116,6 +179,23 @@ mod tests {
         for wrong in ["0", "", "7..3", "-1", "1001", "18446744073709551615", "x"] {
             let error = seeds(wrong).expect_err("no seeds").to_string();
             assert!(error.contains("A..B"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_kernels_has_each_series_once() {
+        let range = Range::parse("6.12..7.3").expect("a range");
+        let releases = words(&[
+            "7.3.4+deb13-cloud-amd64",
+            "7.3.2",
+            "6.12.9-rt",
+            "6.11.1",
+            "7.10.1",
+            "none",
+        ]);
+        assert_eq!(range.among(releases), ["6.12", "7.3"]);
+        for word in ["7.3", "../linux", "7..8", "6.12../x", "", "debian:7.3"] {
+            assert_eq!(Range::parse(word), None, "{word}");
         }
     }
 

@@ -124,7 +124,10 @@ pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
         .iter()
         .map(|detail| Found {
             check: detail.check_name().into_owned(),
-            message: first_line(&detail.message),
+            message: match &detail.cgroup {
+                Some(cgroup) => format!("{} [{cgroup}]", first_line(&detail.message)),
+                None => first_line(&detail.message),
+            },
             proof: proof(&detail.finding),
             speed: detail.kind == DetailKind::Benchmark,
         })
@@ -262,13 +265,15 @@ mod tests {
                 bound_ms: 2000,
             }));
         }
-        result.record_fail(AssertDetail::of(Finding::WastedCpu {
+        let wasted = AssertDetail::of(Finding::WastedCpu {
             wasted_ms: 900,
             share: 0.4,
             bound: 0.1,
-        }));
+        });
+        result.record_fail(wasted.with_cgroup("left"));
         let (found, _) = found(&result);
         assert_eq!(found.len(), MOST);
+        assert!(found.iter().any(|f| f.message.ends_with(" [left]")));
         assert!(found.iter().any(|found| found.proof == Proof::Schedule));
     }
 }

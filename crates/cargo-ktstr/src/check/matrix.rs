@@ -81,11 +81,11 @@ impl Level {
         }
     }
 
-    /// After so long no run begins any more; what is left then is counted and told. A run takes some seconds, and so does the
-    /// first on each shape longer.
+    /// Beyond this no run goes on, if it takes no longer than the one before it: it is not begun. What is left then is counted
+    /// and told.
     pub const fn budget(self) -> Option<Duration> {
         match self {
-            Self::Quick => Some(Duration::from_secs(100)),
+            Self::Quick => Some(Duration::from_secs(115)),
             Self::Usual => Some(Duration::from_secs(14 * 60)),
             Self::Thorough => None,
         }

@@ -49,7 +49,8 @@ pub struct Options {
     /// at most.
     #[arg(long)]
     thorough: bool,
-    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path. Fetched where it has to be.
+    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path; or all from one to
+    /// another, as 6.12..7.3. Fetched where it has to be.
     #[arg(long, value_name = "SPEC,...", value_delimiter = ',')]
     kernels: Vec<String>,
     /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.

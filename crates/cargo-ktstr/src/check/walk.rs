@@ -5,8 +5,9 @@
 //! outcomes are kept from call to call: the virtual clock makes them the same.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -67,6 +68,12 @@ impl Baseline {
         })
     }
 
+    /// Whether the cell's outcome under EEVDF is known from before.
+    fn knows(&self, cell: &Cell) -> bool {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.get(&cell.baseline()).is_some()
+    }
+
     /// What came of the cell under EEVDF, now or before.
     pub fn outcome(&self, cell: &Cell) -> Outcome {
         let cell = cell.baseline();
@@ -107,14 +114,24 @@ pub fn walk(
     let mut walked = Walked::default();
     let all = (matrix.places.len() as u64).saturating_mul(matrix.seeds.count());
     bar.set_length(all);
+    // How long the last pair took, milliseconds: the next takes about as long.
+    let last = AtomicU64::new(0);
     let work = |(place, seed): &(Place, u64)| {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let began = Instant::now();
+        let is_over = |time: Instant| deadline.is_some_and(|deadline| time >= deadline);
+        if is_over(began + Duration::from_millis(last.load(Relaxed))) {
             return None;
         }
         let cell = cell(place, *seed);
         let ours = cell.run(&baseline.records);
         tidy(&ours, &baseline.records);
-        let eevdf = (!ours.never_attached()).then(|| baseline.outcome(&cell));
+        let asked = !ours.never_attached();
+        // Without EEVDF's nothing is confirmed, and there is no time for it any more.
+        if asked && is_over(Instant::now()) && !baseline.knows(&cell) {
+            return None;
+        }
+        let eevdf = asked.then(|| baseline.outcome(&cell));
+        last.store(began.elapsed().as_millis() as u64, Relaxed);
         Some(Pair {
             place: place.clone(),
             seed: *seed,
