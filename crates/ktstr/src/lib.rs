@@ -67,42 +67,72 @@ pub mod scenario {
     }
     /// Canned scenarios about affinity.
     pub mod affinity {
-        pub use crate::canned::custom_affinity_churn;
+        pub use crate::canned::{
+            custom_affinity_churn, custom_cgroup_affinity_change,
+            custom_cgroup_cpuset_multicpu_pin, custom_cgroup_multicpu_pin,
+        };
     }
     /// Canned scenarios of the simplest kind.
     pub mod basic {
-        pub use crate::canned::custom_cgroup_pipe_io;
+        pub use crate::canned::{
+            custom_cgroup_pipe_io, custom_crash_light, custom_host_cgroup_contention,
+            custom_sched_mixed,
+        };
     }
     /// Canned scenarios about cpusets.
     pub mod cpuset {
         pub use crate::canned::{
-            custom_cgroup_cpuset_merge, custom_cgroup_cpuset_swap_disjoint,
-            custom_cgroup_cpuset_widen,
+            custom_cgroup_cpuset_apply_midrun, custom_cgroup_cpuset_change_imbalance,
+            custom_cgroup_cpuset_clear_midrun, custom_cgroup_cpuset_load_shift,
+            custom_cgroup_cpuset_merge, custom_cgroup_cpuset_resize,
+            custom_cgroup_cpuset_swap_disjoint, custom_cgroup_cpuset_widen,
+            custom_cgroup_cpuset_workload_imbalance,
         };
     }
     /// Canned scenarios about cgroups that come and go.
     pub mod dynamic {
-        pub use crate::canned::custom_cgroup_rapid_churn;
+        pub use crate::canned::{
+            custom_cgroup_add_during_imbalance, custom_cgroup_add_midrun,
+            custom_cgroup_cpuset_add_remove, custom_cgroup_rapid_churn,
+            custom_cgroup_remove_midrun,
+        };
     }
     /// Canned scenarios about cgroups that get in each other's way.
     pub mod interaction {
         pub use crate::canned::{
-            custom_cgroup_4way_load_imbalance, custom_cgroup_load_oscillation, custom_nice_mix,
-            custom_nice_sweep,
+            custom_cgroup_4way_load_imbalance, custom_cgroup_add_load_imbalance,
+            custom_cgroup_cpuset_imbalance_combined,
+            custom_cgroup_cpuset_overlap_imbalance_combined,
+            custom_cgroup_imbalance_mixed_workload, custom_cgroup_io_compute_imbalance,
+            custom_cgroup_load_oscillation, custom_cgroup_no_ctrl_cpuset_change,
+            custom_cgroup_no_ctrl_imbalance, custom_cgroup_no_ctrl_load_imbalance,
+            custom_cgroup_no_ctrl_task_migration, custom_nice_mix, custom_nice_sweep,
         };
     }
-    /// Canned scenarios about how fast workers are woken.
+    /// Canned scenarios about cgroups within cgroups.
+    pub mod nested {
+        pub use crate::canned::{
+            custom_nested_cgroup_cpuset, custom_nested_cgroup_imbalance,
+            custom_nested_cgroup_no_ctrl, custom_nested_cgroup_rapid_churn,
+            custom_nested_cgroup_steady, custom_nested_cgroup_task_move,
+        };
+    }
+    /// Canned scenarios about caches, and about how fast workers are woken.
     pub mod performance {
         pub use crate::canned::{
-            custom_fan_out_wake, custom_futex_ping_pong, custom_lock_convoy,
-            custom_thundering_herd, custom_wake_chain, custom_wake_under_load,
+            custom_cache_pressure_imbalance, custom_cache_yield_wake_affine,
+            custom_fan_out_compute, custom_fan_out_wake, custom_futex_ping_pong,
+            custom_lock_convoy, custom_thundering_herd, custom_wake_chain, custom_wake_under_load,
         };
     }
-    /// Canned scenarios of many events.
+    /// Canned scenarios of many events, or many cgroups.
     pub mod stress {
         pub use crate::canned::{
-            custom_bursts, custom_bursts_spare, custom_fork_storm, custom_idle_churn,
-            custom_yield_storm,
+            custom_bursts, custom_bursts_spare, custom_cgroup_cpuset_cross_llc_race,
+            custom_cgroup_cpuset_workload_variety, custom_cgroup_dsq_contention,
+            custom_cgroup_dynamic_workload_variety, custom_cgroup_exhaust_reuse,
+            custom_cgroup_per_cpu, custom_cgroup_workload_variety, custom_fork_storm,
+            custom_idle_churn, custom_yield_storm,
         };
     }
 }

@@ -14,11 +14,14 @@ const CHECKS: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
 /// One LLC but where a scenario is about several.
 const fn topology(name: &str) -> Topology {
     match name.as_bytes() {
-        b"steady_llc" => Topology::new(1, 2, 2, 1),
+        b"steady_llc" | b"custom_cgroup_cpuset_cross_llc_race" => Topology::new(1, 2, 2, 1),
         _ => Topology::new(1, 1, 4, 1),
     }
 }
+/// How long each of the core runs.
 const WINDOW: Duration = Duration::from_secs(2);
+/// How long each of the others runs.
+const SHORT: Duration = Duration::from_secs(1);
 
 fn passes(entry: &'static KtstrTestEntry) {
     let finished = ktstr::run::run(entry);
@@ -29,17 +32,23 @@ fn passes(entry: &'static KtstrTestEntry) {
     }
 }
 
-macro_rules! canned {
-    ($($name:ident)+) => {
-        $(mod $name {
-            use super::*;
+macro_rules! entries {
+    ($name:ident, $window:expr) => {
+        use super::*;
 
-            const TOPOLOGY: Topology = topology(stringify!($name));
-            case!(UNDER_SCX = concat!(stringify!($name), "_scx"), scenarios::$name,
-                scheduler: &SCX_KTSTR, topology: TOPOLOGY, assert: CHECKS,
-                duration: WINDOW, watchdog_timeout: Duration::from_secs(20));
-            case!(UNDER_EEVDF = concat!(stringify!($name), "_eevdf"), scenarios::$name,
-                topology: TOPOLOGY, assert: CHECKS, duration: WINDOW);
+        const TOPOLOGY: Topology = topology(stringify!($name));
+        case!(UNDER_SCX = concat!(stringify!($name), "_scx"), scenarios::$name,
+            scheduler: &SCX_KTSTR, topology: TOPOLOGY, assert: CHECKS,
+            duration: $window, watchdog_timeout: Duration::from_secs(20));
+        case!(UNDER_EEVDF = concat!(stringify!($name), "_eevdf"), scenarios::$name,
+            topology: TOPOLOGY, assert: CHECKS, duration: $window);
+    };
+}
+
+macro_rules! canned {
+    (core: $($core:ident)+; more: $($more:ident)+;) => {
+        $(mod $core {
+            entries!($core, WINDOW);
 
             #[test]
             fn under_scx_ktstr() {
@@ -52,26 +61,75 @@ macro_rules! canned {
             }
         })+
 
-        const TESTED: &[&str] = &[$(stringify!($name)),+];
+        $(mod $more {
+            entries!($more, SHORT);
+
+            #[test]
+            fn under_its_schedulers() {
+                in_turn(stringify!($more), &UNDER_SCX, &UNDER_EEVDF);
+            }
+        })+
+
+        const TESTED: &[(&str, bool)] = &[
+            $((stringify!($core), true),)+
+            $((stringify!($more), false)),+
+        ];
     };
 }
 
+/// Outside of the core one scheduler is enough for a scenario; its neighbour in the table has the other. Where a seed is
+/// set (`make seeds`) false alarms are looked for: both then.
+fn in_turn(name: &str, scx_ktstr: &'static KtstrTestEntry, eevdf: &'static KtstrTestEntry) {
+    let mut names = scenarios::CANNED.iter().map(|canned| canned.name);
+    let at = names
+        .position(|one| one == name)
+        .expect("it is in the table");
+    let both = std::env::var_os("KTSTR_SEED").is_some_and(|seed| !seed.is_empty());
+    for (turn, entry) in [scx_ktstr, eevdf].into_iter().enumerate() {
+        if both || at % 2 == turn {
+            passes(entry);
+        }
+    }
+}
+
 canned! {
-    steady steady_llc oversubscribed host_contention mixed_workloads
-    cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
-    custom_cgroup_cpuset_widen custom_cgroup_cpuset_merge
-    cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
-    affinity_change affinity_pinned custom_affinity_churn
-    custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
-    custom_nice_mix custom_nice_sweep
-    custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
-    custom_fan_out_wake custom_thundering_herd custom_lock_convoy
-    custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm
+    core:
+        steady steady_llc oversubscribed host_contention mixed_workloads
+        cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
+        custom_cgroup_cpuset_widen custom_cgroup_cpuset_merge
+        cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
+        affinity_change affinity_pinned custom_affinity_churn
+        custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
+        custom_nice_mix custom_nice_sweep
+        custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
+        custom_fan_out_wake custom_thundering_herd custom_lock_convoy
+        custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm;
+    more:
+        custom_host_cgroup_contention custom_sched_mixed custom_crash_light
+        custom_cgroup_affinity_change custom_cgroup_multicpu_pin custom_cgroup_cpuset_multicpu_pin
+        custom_cgroup_cpuset_apply_midrun custom_cgroup_cpuset_clear_midrun
+        custom_cgroup_cpuset_resize custom_cgroup_cpuset_workload_imbalance
+        custom_cgroup_cpuset_change_imbalance custom_cgroup_cpuset_load_shift
+        custom_cgroup_add_midrun custom_cgroup_remove_midrun custom_cgroup_cpuset_add_remove
+        custom_cgroup_add_during_imbalance custom_cgroup_add_load_imbalance
+        custom_cgroup_imbalance_mixed_workload custom_cgroup_cpuset_imbalance_combined
+        custom_cgroup_cpuset_overlap_imbalance_combined custom_cgroup_no_ctrl_task_migration
+        custom_cgroup_no_ctrl_imbalance custom_cgroup_no_ctrl_cpuset_change
+        custom_cgroup_no_ctrl_load_imbalance custom_cgroup_io_compute_imbalance
+        custom_nested_cgroup_steady custom_nested_cgroup_task_move custom_nested_cgroup_rapid_churn
+        custom_nested_cgroup_cpuset custom_nested_cgroup_imbalance custom_nested_cgroup_no_ctrl
+        custom_cache_pressure_imbalance custom_cache_yield_wake_affine custom_fan_out_compute
+        custom_cgroup_per_cpu custom_cgroup_exhaust_reuse custom_cgroup_dsq_contention
+        custom_cgroup_workload_variety custom_cgroup_cpuset_workload_variety
+        custom_cgroup_dynamic_workload_variety custom_cgroup_cpuset_cross_llc_race;
 }
 
 #[test]
 fn all_of_them_are_here() {
-    let all: Vec<_> = scenarios::CANNED.iter().map(|canned| canned.name).collect();
+    let all: Vec<_> = scenarios::CANNED
+        .iter()
+        .map(|canned| (canned.name, canned.core))
+        .collect();
     assert_eq!(all, TESTED);
 }
 
@@ -121,5 +179,11 @@ mod claims {
             says "share of the CPU time: expected at least 0.05";
         wake_ups_are_quick: custom_bursts_spare under "--wrong-cpu",
             says "median wake latency, µs: expected at most 1000";
+        half_of_the_machine_is_quick: custom_cgroup_cpuset_workload_imbalance under "--wrong-cpu",
+            says "median wake latency, µs: expected at most 1000";
+        leaves_are_served: custom_nested_cgroup_no_ctrl under "--starve-cgroup",
+            says "share of the CPU time: expected at least 0.125";
+        cpus_of_one_cgroup_are_busy: custom_cgroup_per_cpu under "--idle-cpu",
+            says "share of CPU time used while workers waited: expected at least 0.8";
     }
 }

@@ -12,17 +12,18 @@ use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
 use super::expect::Expect;
 use super::{ANY, exactly, needs_cpus, spinners, split, spread};
 
-const NAMES: [&str; 2] = ["cg_0", "cg_1"];
+pub(super) const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 const CHANGE: f64 = 0.1;
 
-fn hold(frac: f64) -> Step {
+pub(super) fn hold(frac: f64) -> Step {
     Step::hold(HoldSpec::frac(frac))
 }
 
-fn change(ops: Vec<Op>) -> Step {
+pub(super) fn change(ops: Vec<Op>) -> Step {
     Step::new(ops, HoldSpec::frac(CHANGE))
 }
 
+/// Gives each of the two cgroups a part.
 fn confine(parts: &[BTreeSet<usize>; 2]) -> Vec<Op> {
     NAMES
         .iter()
@@ -32,7 +33,7 @@ fn confine(parts: &[BTreeSet<usize>; 2]) -> Vec<Op> {
 }
 
 /// Claims of a step in which each cgroup has CPUs of its own.
-fn confined(expect: &mut Expect, step: u16, parts: &[BTreeSet<usize>; 2]) {
+pub(super) fn confined(expect: &mut Expect, step: u16, parts: &[BTreeSet<usize>; 2]) {
     for (name, cpus) in NAMES.iter().zip(parts) {
         expect.busy(step, &[name], cpus).within(step, name, cpus);
     }

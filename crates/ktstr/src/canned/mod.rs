@@ -8,15 +8,25 @@
 //! for what is broken, not for what is slow. Not for: measuring how good a scheduler is.
 
 mod affinity;
+mod arrivals;
+mod caches;
 mod cgroups;
 mod cpusets;
+mod crowds;
 mod expect;
 mod loads;
+mod midrun;
+mod nested;
+mod no_ctrl;
+mod pins;
+mod policies;
 mod steady;
 mod storms;
+mod variety;
 mod wakes;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Result;
 use ktstr_assert::{Assert, AssertResult};
@@ -25,6 +35,13 @@ use ktstr_scenario::ops::{CgroupDef, CpusetSpec};
 use ktstr_scenario::workload::WorkType;
 
 pub use affinity::{affinity_change, affinity_pinned, custom_affinity_churn};
+pub use arrivals::{
+    custom_cgroup_add_during_imbalance, custom_cgroup_add_load_imbalance, custom_cgroup_add_midrun,
+    custom_cgroup_cpuset_add_remove, custom_cgroup_remove_midrun,
+};
+pub use caches::{
+    custom_cache_pressure_imbalance, custom_cache_yield_wake_affine, custom_fan_out_compute,
+};
 pub use cgroups::{
     cgroup_add, cgroup_remove, custom_cgroup_rapid_churn, nested_steady, nested_task_move,
 };
@@ -32,13 +49,40 @@ pub use cpusets::{
     cpuset_apply, cpuset_clear, cpuset_resize, custom_cgroup_cpuset_merge,
     custom_cgroup_cpuset_swap_disjoint, custom_cgroup_cpuset_widen,
 };
+pub use crowds::{
+    custom_cgroup_cpuset_cross_llc_race, custom_cgroup_dsq_contention, custom_cgroup_exhaust_reuse,
+    custom_cgroup_per_cpu,
+};
 pub use loads::{
     custom_cgroup_4way_load_imbalance, custom_cgroup_load_oscillation, custom_nice_mix,
     custom_nice_sweep,
 };
+pub use midrun::{
+    custom_cgroup_cpuset_apply_midrun, custom_cgroup_cpuset_change_imbalance,
+    custom_cgroup_cpuset_clear_midrun, custom_cgroup_cpuset_imbalance_combined,
+    custom_cgroup_cpuset_load_shift, custom_cgroup_cpuset_overlap_imbalance_combined,
+    custom_cgroup_cpuset_resize, custom_cgroup_cpuset_workload_imbalance,
+};
+pub use nested::{
+    custom_nested_cgroup_cpuset, custom_nested_cgroup_imbalance, custom_nested_cgroup_no_ctrl,
+    custom_nested_cgroup_rapid_churn, custom_nested_cgroup_steady, custom_nested_cgroup_task_move,
+};
+pub use no_ctrl::{
+    custom_cgroup_imbalance_mixed_workload, custom_cgroup_io_compute_imbalance,
+    custom_cgroup_no_ctrl_cpuset_change, custom_cgroup_no_ctrl_imbalance,
+    custom_cgroup_no_ctrl_load_imbalance, custom_cgroup_no_ctrl_task_migration,
+};
+pub use pins::{
+    custom_cgroup_affinity_change, custom_cgroup_cpuset_multicpu_pin, custom_cgroup_multicpu_pin,
+};
+pub use policies::{custom_crash_light, custom_host_cgroup_contention, custom_sched_mixed};
 pub use steady::{host_contention, mixed_workloads, oversubscribed, steady, steady_llc};
 pub use storms::{
     custom_bursts, custom_bursts_spare, custom_fork_storm, custom_idle_churn, custom_yield_storm,
+};
+pub use variety::{
+    custom_cgroup_cpuset_workload_variety, custom_cgroup_dynamic_workload_variety,
+    custom_cgroup_workload_variety,
 };
 pub use wakes::{
     custom_cgroup_pipe_io, custom_fan_out_wake, custom_futex_ping_pong, custom_lock_convoy,
@@ -52,26 +96,51 @@ pub struct Canned {
     pub name: &'static str,
     /// The function that runs the scenario.
     pub run: fn(&Ctx) -> Result<AssertResult>,
+    /// Whether it is among those that `cargo ktstr power` runs for every planted defect, and that a
+    /// quick check of a scheduler takes. The others vary these, for who looks into one subject.
+    pub core: bool,
 }
 
 macro_rules! canned {
-    ($($name:ident)+) => {
-        /// All of them.
-        pub const CANNED: &[Canned] = &[$(Canned { name: stringify!($name), run: $name }),+];
+    (core: $($core:ident)+; more: $($more:ident)+;) => {
+        /// All of them, the core first.
+        pub const CANNED: &[Canned] = &[
+            $(Canned { name: stringify!($core), run: $core, core: true },)+
+            $(Canned { name: stringify!($more), run: $more, core: false },)+
+        ];
     };
 }
 
 canned! {
-    steady steady_llc oversubscribed host_contention mixed_workloads
-    cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
-    custom_cgroup_cpuset_widen custom_cgroup_cpuset_merge
-    cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
-    affinity_change affinity_pinned custom_affinity_churn
-    custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
-    custom_nice_mix custom_nice_sweep
-    custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
-    custom_fan_out_wake custom_thundering_herd custom_lock_convoy
-    custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm
+    core:
+        steady steady_llc oversubscribed host_contention mixed_workloads
+        cpuset_apply cpuset_clear cpuset_resize custom_cgroup_cpuset_swap_disjoint
+        custom_cgroup_cpuset_widen custom_cgroup_cpuset_merge
+        cgroup_add cgroup_remove custom_cgroup_rapid_churn nested_steady nested_task_move
+        affinity_change affinity_pinned custom_affinity_churn
+        custom_cgroup_4way_load_imbalance custom_cgroup_load_oscillation
+        custom_nice_mix custom_nice_sweep
+        custom_cgroup_pipe_io custom_futex_ping_pong custom_wake_chain custom_wake_under_load
+        custom_fan_out_wake custom_thundering_herd custom_lock_convoy
+        custom_bursts custom_bursts_spare custom_fork_storm custom_idle_churn custom_yield_storm;
+    more:
+        custom_host_cgroup_contention custom_sched_mixed custom_crash_light
+        custom_cgroup_affinity_change custom_cgroup_multicpu_pin custom_cgroup_cpuset_multicpu_pin
+        custom_cgroup_cpuset_apply_midrun custom_cgroup_cpuset_clear_midrun
+        custom_cgroup_cpuset_resize custom_cgroup_cpuset_workload_imbalance
+        custom_cgroup_cpuset_change_imbalance custom_cgroup_cpuset_load_shift
+        custom_cgroup_add_midrun custom_cgroup_remove_midrun custom_cgroup_cpuset_add_remove
+        custom_cgroup_add_during_imbalance custom_cgroup_add_load_imbalance
+        custom_cgroup_imbalance_mixed_workload custom_cgroup_cpuset_imbalance_combined
+        custom_cgroup_cpuset_overlap_imbalance_combined custom_cgroup_no_ctrl_task_migration
+        custom_cgroup_no_ctrl_imbalance custom_cgroup_no_ctrl_cpuset_change
+        custom_cgroup_no_ctrl_load_imbalance custom_cgroup_io_compute_imbalance
+        custom_nested_cgroup_steady custom_nested_cgroup_task_move custom_nested_cgroup_rapid_churn
+        custom_nested_cgroup_cpuset custom_nested_cgroup_imbalance custom_nested_cgroup_no_ctrl
+        custom_cache_pressure_imbalance custom_cache_yield_wake_affine custom_fan_out_compute
+        custom_cgroup_per_cpu custom_cgroup_exhaust_reuse custom_cgroup_dsq_contention
+        custom_cgroup_workload_variety custom_cgroup_cpuset_workload_variety
+        custom_cgroup_dynamic_workload_variety custom_cgroup_cpuset_cross_llc_race;
 }
 
 /// A cgroup of `workers` that spin.
@@ -82,6 +151,16 @@ fn spinners(name: &str, workers: usize) -> CgroupDef {
 /// A cgroup of `workers` that do `work`.
 fn group(name: &str, work: WorkType, workers: usize) -> CgroupDef {
     CgroupDef::named(name).work_type(work).workers(workers)
+}
+
+/// What a scheduler sees of a task that waits for a device: 0.2 ms of work between sleeps of 2 ms,
+/// each ended by an interrupt.
+fn device_io() -> WorkType {
+    WorkType::idle_churn(Duration::from_micros(200), ms(2), true)
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }
 
 /// Spread, percentage points, of workers that need not get equal time: they change their own
@@ -115,6 +194,21 @@ fn split(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]>
     Some([a, b].map(|cpus| cpus.iter().copied().collect()))
 }
 
+/// As [`split`], but between two LLCs where there are several. A cut through one is too much for
+/// EEVDF, see [`cpuset_resize`].
+fn cut(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
+    let llcs = ctx.topo.num_llcs();
+    if llcs < 2 || ctx.topo.total_cpus() < at_least {
+        return split(ctx, share, at_least);
+    }
+    let first = ((llcs as f64 * share).round() as usize).clamp(1, llcs - 1);
+    let part = |llcs: std::ops::Range<usize>| {
+        llcs.flat_map(|llc| ctx.topo.llc_aligned_cpuset(llc))
+            .collect()
+    };
+    Some([part(0..first), part(first..llcs)])
+}
+
 /// These CPUs, as a cpuset.
 fn exactly(cpus: &BTreeSet<usize>) -> CpusetSpec {
     CpusetSpec::exact(cpus.iter().copied())
@@ -145,6 +239,23 @@ mod tests {
                         assert!(!a.is_empty() && !b.is_empty());
                         assert_eq!(a.len() + b.len(), cpus as usize);
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cuts_go_between_llcs() {
+        let cgroups = ktstr_guest::cgroup::CgroupManager::new("/nowhere");
+        for llcs in 2..=4 {
+            let topo = TestTopology::from_vm_topology(&Topology::new(1, llcs, 3, 1));
+            let ctx = Ctx::builder(&cgroups, &topo).build();
+            for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                let [a, b] = cut(&ctx, share, 2).expect("there are CPUs enough");
+                assert!(!a.is_empty() && !b.is_empty());
+                assert_eq!(&a | &b, topo.all_cpuset());
+                for llc in topo.split_by_llc() {
+                    assert!(llc.is_subset(&a) || llc.is_subset(&b), "{llc:?} {a:?}");
                 }
             }
         }

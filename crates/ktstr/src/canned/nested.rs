@@ -1,0 +1,182 @@
+//! Cgroups within cgroups, up to three levels.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{execute_scenario, execute_steps};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{Backdrop, HoldSpec, Op, Step};
+use ktstr_scenario::workload::{WorkSpec, WorkType};
+
+use super::cpusets::{change, hold};
+use super::expect::Expect;
+use super::{cut, exactly, group, ms, needs_cpus, spinners};
+
+/// Four equal cgroups, one at the first level, one at the second, two at the third.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn custom_nested_cgroup_steady(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let names = ["top", "a/x", "a/y/p", "a/y/q"];
+    let step = Step {
+        ops: ["a", "a/y"].map(Op::add_cgroup).into(),
+        setup: names.map(|name| spinners(name, cpus)).to_vec().into(),
+        hold: HoldSpec::FULL,
+    };
+    let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .fair(0, &names)
+        .calm(0, &names);
+    Ok(expect.result())
+}
+
+/// Workers move from the third level to the first, to the second, and back, beside a cgroup that stays.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn custom_nested_cgroup_task_move(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::new().extend_ops([
+        Op::add_cgroup("a"),
+        Op::add_cgroup("a/y"),
+        Op::add_cgroup("top"),
+        Op::add_cgroup("a/x"),
+        Op::add_cgroup_def(spinners("a/y/z", cpus)),
+        Op::add_cgroup_def(spinners("stays", cpus)),
+    ]);
+    let step = |from, to| Step::with_op(Op::move_all_tasks(from, to), HoldSpec::frac(0.25));
+    let steps = vec![
+        hold(0.25),
+        step("a/y/z", "top"),
+        step("top", "a/x"),
+        step("a/x", "a/y/z"),
+    ];
+    // Workers are counted where they ended up.
+    let names = ["a/y/z", "stays"];
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    for step in 0..4 {
+        expect
+            .busy(step, &names, &ctx.topo.all_cpuset())
+            .even(step, &names);
+    }
+    Ok(expect.result())
+}
+
+/// A busy cgroup beside a small tree that is removed and made anew four times; one of its leaves is busy, one mostly asleep.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::new().push_cgroup(spinners("stays", cpus));
+    let step = || Step {
+        ops: ["p", "p/q"].map(Op::add_cgroup).into(),
+        setup: vec![
+            spinners("p/q/busy", cpus),
+            group("p/asleep", WorkType::idle_churn(ms(1), ms(10), false), cpus),
+        ]
+        .into(),
+        hold: HoldSpec::frac(0.25),
+    };
+    let steps = (0..4).map(|_| step()).collect();
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    // Two workers for each CPU always want to run; those that sleep for 10 of 11 ms take a tenth of a CPU each at most.
+    let fair_pct = 100.0 * (1.0 - 0.1) / 2.0;
+    for step in 0..4 {
+        let names = ["stays", "p/q/busy", "p/asleep"];
+        expect
+            .busy(step, &names, &ctx.topo.all_cpuset())
+            .served(step, "p/q/busy", fair_pct);
+    }
+    Ok(expect.result())
+}
+
+/// Two cgroups with one half of the machine each exchange their halves. Their workers are in children, which have no cpuset
+/// of their own and go where their parents go.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn custom_nested_cgroup_cpuset(ctx: &Ctx) -> Result<AssertResult> {
+    let Some(halves) = cut(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let cpus = ctx.topo.total_cpus();
+    let leaves = ["a/x", "b/x"];
+    let backdrop = Backdrop::new().extend_ops([
+        Op::add_cgroup("a"),
+        Op::add_cgroup("b"),
+        Op::set_cpuset("a", exactly(&halves[0])),
+        Op::set_cpuset("b", exactly(&halves[1])),
+        Op::add_cgroup_def(spinners(leaves[0], cpus)),
+        Op::add_cgroup_def(spinners(leaves[1], cpus)),
+    ]);
+    let steps = vec![
+        hold(0.4),
+        change(vec![Op::swap_cpusets("a", "b")]),
+        hold(0.5),
+    ];
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    let mut keeps_to = |step, leaf: &str, half: &BTreeSet<usize>| {
+        expect.busy(step, &[leaf], half).within(step, leaf, half);
+    };
+    for (at, leaf) in leaves.iter().enumerate() {
+        keeps_to(0, leaf, &halves[at]);
+        keeps_to(2, leaf, &halves[1 - at]);
+    }
+    Ok(expect.result())
+}
+
+/// Four workers for each CPU at the second level, one at the third and one at the first.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn custom_nested_cgroup_imbalance(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let names = ["a/x", "a/y/z", "top"];
+    let each = [4, 1, 1];
+    let defs = names.iter().zip(each);
+    let step = Step {
+        ops: ["a", "a/y"].map(Op::add_cgroup).into(),
+        setup: defs
+            .map(|(name, each)| spinners(name, each * cpus))
+            .collect::<Vec<_>>()
+            .into(),
+        hold: HoldSpec::FULL,
+    };
+    let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .fair(0, &names);
+    Ok(expect.result())
+}
+
+/// Two leaves of a tree without controllers; workers join the one, so that it has three times as many. Each task counts for
+/// itself, whatever the shape of the tree.
+///
+/// # Errors
+/// As [`execute_scenario`].
+pub fn custom_nested_cgroup_no_ctrl(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let names = ["a/x", "a/y/z"];
+    let backdrop = Backdrop::new().extend_ops([
+        Op::add_cgroup("a"),
+        Op::add_cgroup("a/y"),
+        Op::add_cgroup_def(spinners(names[0], cpus)),
+        Op::add_cgroup_def(spinners(names[1], cpus)),
+    ]);
+    let join = Op::spawn_workers(names[1], WorkSpec::default().workers(2 * cpus));
+    let steps = vec![hold(0.4), Step::with_op(join, HoldSpec::frac(0.6))];
+    let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
+    let all = ctx.topo.all_cpuset();
+    expect
+        .busy(0, &names, &all)
+        .even(0, &names)
+        .busy(1, &names, &all)
+        // A quarter and three are fair; queues of CPUs may be unequal by a factor of two.
+        .share(1, names[0], &names, 0.25 / 2.0)
+        .share(1, names[1], &names, 0.75 / 2.0);
+    Ok(expect.result())
+}

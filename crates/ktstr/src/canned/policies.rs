@@ -1,0 +1,77 @@
+//! The simplest loads that say something about scheduling classes and about the harness's own cgroup, and the light load of
+//! tests in which the scheduler dies.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{execute_defs, execute_steps, execute_steps_with};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{CgroupDef, HoldSpec, Op, Step};
+use ktstr_scenario::workload::{SchedPolicy, WorkSpec, WorkType};
+
+use super::cpusets::NAMES;
+use super::expect::Expect;
+use super::{ANY, spinners, spread};
+
+/// The harness's own cgroup has two spinning workers for each CPU, two other cgroups have one each.
+///
+/// # Errors
+/// As [`execute_steps`].
+pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let step = Step {
+        setup: NAMES.map(|name| spinners(name, cpus)).to_vec().into(),
+        ops: vec![Op::spawn_host(WorkSpec::default().workers(2 * cpus))],
+        hold: HoldSpec::FULL,
+    };
+    let names = ["(runner)", NAMES[0], NAMES[1]];
+    let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .fair(0, &names);
+    Ok(expect.result())
+}
+
+/// Two equal cgroups of workers of four policies: normal and batch tasks that work in bursts, idle tasks that fill what
+/// they leave, and a FIFO task that runs for 1 ms of 10.
+///
+/// The bursts are 5 of 25 ms, of at most n + 1 normal and n + 1 batch tasks on n CPUs: 0.4 (n + 1) CPUs. With two FIFO tasks
+/// (0.2 CPUs) at most 0.7 n CPUs are taken where n is 2 or more, so 0.3 n are left for the 2 n idle tasks: none of them starves.
+///
+/// # Errors
+/// As [`execute_steps_with`].
+pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let bursts = |burst, sleep| {
+        let ms = Duration::from_millis;
+        WorkSpec::new(WorkType::bursty(ms(burst), ms(sleep)))
+    };
+    let def = |name: &str| {
+        let half = cpus.div_ceil(2);
+        let batch = bursts(5, 20).sched_policy(SchedPolicy::Batch);
+        let idle = WorkSpec::default().sched_policy(SchedPolicy::Idle);
+        let fifo = bursts(1, 9).sched_policy(SchedPolicy::fifo(1));
+        CgroupDef::named(name)
+            .work(bursts(5, 20).workers(half))
+            .work(batch.workers(half))
+            .work(idle.workers(cpus))
+            .work(fifo.workers(1))
+    };
+    let steps = vec![Step::with_defs(NAMES.map(def).into(), HoldSpec::FULL)];
+    // How much of the rest an idle task finds on its CPU is by chance.
+    let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
+    expect
+        .busy(0, &NAMES, &ctx.topo.all_cpuset())
+        .fair(0, &NAMES);
+    Ok(expect.result())
+}
+
+/// A spinning worker in each of two cgroups, and no claim: a light load for tests in which the scheduler dies, whose end is
+/// what is judged.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_crash_light(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, NAMES.map(|name| spinners(name, 1)).into())
+}

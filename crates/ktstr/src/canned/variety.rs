@@ -1,0 +1,93 @@
+//! Five kinds of work at once: computing, bursts, waiting for a device, computing with yields, yielding only.
+
+use anyhow::Result;
+use ktstr_assert::AssertResult;
+use ktstr_guest::engine::{execute_scenario_with, execute_steps_with};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Step};
+use ktstr_scenario::workload::WorkType;
+
+use super::expect::Expect;
+use super::{ANY, LOADED, cut, device_io, exactly, group, ms, needs_cpus, spread};
+
+const KINDS: [&str; 5] = ["spin", "bursty", "io", "mixed", "yield"];
+
+fn kind(name: &str, workers: usize) -> CgroupDef {
+    let work = match name {
+        "bursty" => WorkType::bursty(ms(5), ms(20)),
+        "io" => device_io(),
+        "mixed" => WorkType::Mixed,
+        "yield" => WorkType::YieldHeavy,
+        _ => WorkType::SpinWait,
+    };
+    group(name, work, workers)
+}
+
+/// A cgroup of each kind with a worker for each CPU.
+///
+/// # Errors
+/// As [`execute_steps_with`].
+pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let defs = KINDS.map(|name| kind(name, cpus));
+    let steps = vec![Step::with_defs(defs.into(), HoldSpec::FULL)];
+    // Who yields to whom is by chance.
+    let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
+    expect
+        .busy(0, &KINDS, &ctx.topo.all_cpuset())
+        .wakes(0, "bursty", LOADED)
+        .wakes(0, "io", LOADED);
+    Ok(expect.result())
+}
+
+/// The same with one half of the machine for those that compute and one for the others.
+///
+/// # Errors
+/// As [`execute_steps_with`].
+pub fn custom_cgroup_cpuset_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
+    let Some(halves) = cut(ctx, 0.5, 2) else {
+        return Ok(needs_cpus(ctx, 2));
+    };
+    let parts: [&[&str]; 2] = [&["spin", "mixed"], &["bursty", "io", "yield"]];
+    let defs = parts.iter().zip(&halves).flat_map(|(names, half)| {
+        let confined = |name: &&str| kind(name, half.len()).cpuset(exactly(half));
+        names.iter().map(confined)
+    });
+    let steps = vec![Step::with_defs(defs.collect(), HoldSpec::FULL)];
+    let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
+    for (names, half) in parts.iter().zip(&halves) {
+        expect.busy(0, names, half);
+        for name in *names {
+            expect.within(0, name, half);
+        }
+    }
+    expect.wakes(0, "bursty", LOADED).wakes(0, "io", LOADED);
+    Ok(expect.result())
+}
+
+/// Beside a cgroup that computes the other kinds come and go.
+///
+/// # Errors
+/// As [`execute_scenario_with`].
+pub fn custom_cgroup_dynamic_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let backdrop = Backdrop::new().push_cgroup(kind("spin", cpus));
+    let parts: [&[&str]; 3] = [&["bursty"], &["mixed", "yield"], &["io", "mixed"]];
+    let steps = parts.map(|names| {
+        let defs = names.iter().map(|name| kind(name, cpus));
+        Step::with_defs(defs.collect(), HoldSpec::frac(0.33))
+    });
+    let checks = spread(ctx, ANY);
+    let mut expect = Expect::of(execute_scenario_with(
+        ctx,
+        backdrop,
+        steps.into(),
+        Some(&checks),
+    )?);
+    for (step, names) in (0..).zip(parts) {
+        let all: Vec<&str> = names.iter().copied().chain(["spin"]).collect();
+        expect.busy(step, &all, &ctx.topo.all_cpuset());
+    }
+    expect.wakes(0, "bursty", LOADED).wakes(2, "io", LOADED);
+    Ok(expect.result())
+}
