@@ -122,6 +122,18 @@ impl std::fmt::Debug for Seen {
 }
 
 impl Seen {
+    /// Pages on a node of the mapping that has most pages of its own: a buffer of the worker.
+    pub fn buffer_pages(&self, node: usize) -> u64 {
+        let value = |line: &str, key: &str| {
+            let mut words = line.split_whitespace();
+            let value = words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+            value.map_or(0, number)
+        };
+        let lines = self.task.numa_maps.lines();
+        let buffer = lines.max_by_key(|line| value(line, "anon"));
+        buffer.map_or(0, |line| value(line, &format!("N{node}")))
+    }
+
     /// No more iterations than one in each `us` microseconds, and more than two.
     pub fn one_each(&self, us: u64) -> bool {
         let most = self.report.wall_time_ns / (us * 1000) + 1;
