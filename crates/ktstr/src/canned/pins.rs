@@ -11,8 +11,8 @@ use super::cpusets::NAMES;
 use super::expect::Expect;
 use super::{ANY, cut, exactly, needs_cpus, spinners, spread};
 
-/// Most spread of workers that share CPUs with different neighbours, percentage points: on a pair of CPUs that it shares
-/// with nobody a worker gets up to 100 %, on the most crowded one a quarter of that.
+/// Most spread of workers with the same two CPUs, percentage points: one could have the first of them to itself while the
+/// other shares the second with three, which is a quarter for it.
 const PINNED: f64 = 75.0;
 
 /// The affinity of each worker of two cgroups is drawn anew four times, half of the CPUs for each.
@@ -46,17 +46,17 @@ pub fn custom_cgroup_affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// A cgroup whose workers are pinned to two neighbouring CPUs of `cpus` each, in a ring: `each` for every pair.
-fn ring(name: &str, cpus: &[usize], each: usize) -> CgroupDef {
+/// A cgroup whose workers are pinned to two neighbouring CPUs of `cpus` each, in a ring: two for every pair.
+fn ring(name: &str, cpus: &[usize]) -> CgroupDef {
     let next = |at: usize| cpus[(at + 1) % cpus.len()];
     let pairs = cpus.iter().enumerate().map(|(at, cpu)| [*cpu, next(at)]);
     pairs.fold(CgroupDef::named(name), |def, pair| {
         let pin = AffinityIntent::exact(pair);
-        def.work(WorkSpec::default().workers(each).affinity(pin))
+        def.work(WorkSpec::default().workers(2).affinity(pin))
     })
 }
 
-/// Two cgroups with a worker for each two neighbouring CPUs, pinned to them.
+/// Two cgroups with two workers for each two neighbouring CPUs, pinned to them.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -65,7 +65,7 @@ pub fn custom_cgroup_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     if cpus.len() < 2 {
         return Ok(needs_cpus(ctx, 2));
     }
-    let defs = NAMES.map(|name| ring(name, cpus, 1));
+    let defs = NAMES.map(|name| ring(name, cpus));
     let steps = vec![Step::with_defs(defs.into(), HoldSpec::FULL)];
     let checks = spread(ctx, PINNED);
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
@@ -77,7 +77,7 @@ pub fn custom_cgroup_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// The same with a cpuset of one half of the machine for each cgroup, and two workers for each pair of CPUs in it.
+/// The same with a cpuset of one half of the machine for each cgroup.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -87,7 +87,7 @@ pub fn custom_cgroup_cpuset_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     };
     let defs = NAMES.iter().zip(&halves).map(|(name, half)| {
         let cpus: Vec<usize> = half.iter().copied().collect();
-        ring(name, &cpus, 2).cpuset(exactly(half))
+        ring(name, &cpus).cpuset(exactly(half))
     });
     let steps = vec![Step::with_defs(defs.collect(), HoldSpec::FULL)];
     let checks = spread(ctx, PINNED);
