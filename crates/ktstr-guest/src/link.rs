@@ -4,12 +4,14 @@
 
 use std::sync::OnceLock;
 
-use crate::protocol::ToHost;
+use crate::protocol::{Ask, ToHost};
 
 /// Carries messages to the host, in order, without loss.
 pub trait Link: Send + Sync {
     /// Blocks while the mailbox is full.
     fn send(&self, message: &ToHost);
+    /// Asks the host to do something and waits until it is done; an error is the host's reason, or that it did not answer.
+    fn ask(&self, ask: &Ask) -> Result<(), String>;
 }
 
 static LINK: OnceLock<Box<dyn Link>> = OnceLock::new();
@@ -23,5 +25,24 @@ pub fn install(link: Box<dyn Link>) {
 pub fn send(message: &ToHost) {
     if let Some(link) = LINK.get() {
         link.send(message);
+    }
+}
+
+/// Whether there is a line to a host: this process is in a guest.
+pub fn is_there() -> bool {
+    LINK.get().is_some()
+}
+
+/// Has the host do something, and waits until it is done.
+///
+/// # Errors
+/// The host's reason not to; in a `host_only` test, that there is no host to ask.
+pub fn ask(ask: &Ask) -> Result<(), String> {
+    match LINK.get() {
+        Some(link) => link.ask(ask),
+        None => Err(format!(
+            "{} needs a virtual machine, and a host_only test has none: leave host_only out",
+            ask.name()
+        )),
     }
 }

@@ -5,12 +5,12 @@ use std::io::{Error, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ktstr_mailbox::{CALL_MESSAGE, Full, Layout, MARKER, Reader, Region, Ring, Writer};
 
 use crate::link::Link;
-use crate::protocol::{ToGuest, ToHost};
+use crate::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, ToGuest, ToHost};
 
 /// The mapped mailbox.
 #[derive(Debug)]
@@ -126,11 +126,16 @@ pub fn call_host(argument: u64) {
     }
 }
 
+/// Guest time that the host may take to answer. Under the virtual clock none goes by.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 /// The way to the host: a ring this process alone writes.
 #[derive(Debug)]
 pub struct MailLink {
     region: Mapped,
     writer: Mutex<Writer>,
+    /// How much was asked; held by who waits for an answer.
+    asked: Mutex<u64>,
 }
 
 impl MailLink {
@@ -139,6 +144,7 @@ impl MailLink {
         Self {
             region,
             writer: Mutex::new(Writer::new(ring)),
+            asked: Mutex::new(0),
         }
     }
 }
@@ -164,6 +170,38 @@ impl Link for MailLink {
             }
         }
         call_host(CALL_MESSAGE);
+    }
+
+    fn ask(&self, ask: &Ask) -> Answer {
+        let broken = |error: Error| format!("the mailbox is broken: {error}");
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked += 1;
+        // What files left there must not be taken for an answer.
+        self.region.store(Layout::BULK, 0).map_err(broken)?;
+        self.send(&ToHost::Ask {
+            number: *asked,
+            ask: ask.clone(),
+        });
+        let began = Instant::now();
+        while self.region.load(Layout::BULK).map_err(broken)? != *asked {
+            if began.elapsed() > ANSWER_WITHIN {
+                let seconds = ANSWER_WITHIN.as_secs();
+                return Err(format!(
+                    "the host did not answer within {seconds} s when asked for {}",
+                    ask.name()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            call_host(CALL_MESSAGE);
+        }
+        let length = self.region.load(Layout::BULK + ANSWER_LENGTH_AT);
+        let length = length.map_err(broken)?;
+        let mut bytes = vec![0; (length as usize).min(MAX_ANSWER)];
+        self.region
+            .read(Layout::BULK + ANSWER_AT, &mut bytes)
+            .map_err(broken)?;
+        serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error| Err(format!("the host's answer makes no sense: {error}")))
     }
 }
 

@@ -48,6 +48,54 @@ pub struct SentSignal {
     pub comm: String,
 }
 
+/// Bytes that a tag of a capture may have.
+pub const MAX_TAG: usize = 64;
+/// Processes that a list of a cgroup's may have.
+pub const MAX_PIDS: usize = 1 << 16;
+
+/// What the test process asks the host to do while it waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Capture the guest's state now.
+    Capture {
+        /// What to store it under.
+        tag: String,
+        /// Ordinal of the running step; 0 before the first.
+        step_index: u16,
+    },
+    /// Keep a list of processes for the test's callbacks.
+    CgroupProcs {
+        /// What to keep it under.
+        tag: String,
+        /// The name of the cgroup, as the test knows it.
+        cgroup: String,
+        /// Process ids, as the guest counts them.
+        pids: Vec<i32>,
+    },
+}
+
+impl Ask {
+    /// What it is, for people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Capture { .. } => "a capture",
+            Self::CgroupProcs { .. } => "a list of a cgroup's processes",
+        }
+    }
+}
+
+/// Bytes that an answer may have.
+pub const MAX_ANSWER: usize = 64 << 10;
+/// Where an answer lies in the bulk window, which is free while a test runs: first the number of what was asked, 0 while
+/// there is none; then the answer's length; then the answer as JSON.
+pub const ANSWER_LENGTH_AT: u64 = 8;
+/// See [`ANSWER_LENGTH_AT`].
+pub const ANSWER_AT: u64 = 16;
+
+/// What the host answers: that it is done, or why not.
+pub type Answer = Result<(), String>;
+
 /// Guest to host. Times are CLOCK_MONOTONIC of the guest, in nanoseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +183,13 @@ pub enum ToHost {
         stream: Stream,
         /// The text, in which bytes that are no UTF-8 are replaced.
         text: String,
+    },
+    /// The test process waits for the host to do this, and for the answer in the bulk window.
+    Ask {
+        /// Tells one from the next; never 0.
+        number: u64,
+        /// What to do.
+        ask: Ask,
     },
     /// What the test function returned.
     TestResult(Box<AssertResult>),
@@ -229,6 +284,18 @@ impl ToHost {
                     bound(&mut pass.value);
                     pass.expected.iter_mut().for_each(bound);
                 }
+            }
+            Self::Ask {
+                ask: Ask::Capture { tag, .. },
+                ..
+            } => bound(tag),
+            Self::Ask {
+                ask: Ask::CgroupProcs { tag, cgroup, pids },
+                ..
+            } => {
+                bound(tag);
+                bound(cgroup);
+                pids.truncate(MAX_PIDS);
             }
             Self::SchedulerAttached { .. }
             | Self::SchedulerDied { .. }

@@ -152,6 +152,15 @@ pub trait CgroupOps: Send + Sync {
     fn set_freeze(&self, name: &str, frozen: bool) -> Result<(), CgroupError>;
     /// `pids.max`; `None` is no limit.
     fn set_pids_max(&self, name: &str, max: Option<u64>) -> Result<(), CgroupError>;
+    /// Writes another interface file (`cpu.idle`, `cgroup.kill`); `controller` is the one that the file belongs to, which
+    /// is enabled first where it is not.
+    fn set_file(
+        &self,
+        name: &str,
+        controller: Option<Controller>,
+        file: &str,
+        value: &str,
+    ) -> Result<(), CgroupError>;
     /// Moves a process.
     fn move_task(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
     /// Moves processes; those that have ended meanwhile are passed over.

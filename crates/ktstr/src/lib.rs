@@ -156,7 +156,7 @@ pub mod cgroup {
 
 /// Kernel memory as values: what a capture holds.
 pub mod snapshot {
-    pub use crate::snapshot_bridge::SnapshotBridge;
+    pub use crate::snapshot_bridge::{CgroupProcsSnapshot, SnapshotBridge};
     pub use ktstr_introspect::report::*;
     pub use ktstr_introspect::snapshot::*;
 }

@@ -8,10 +8,22 @@ use ktstr_introspect::report::FailureDumpReport;
 /// Captures kept; the oldest goes first.
 const CAP: usize = 64;
 
+/// Processes of a cgroup at the moment when `Op::capture_cgroup_procs` ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupProcsSnapshot {
+    /// What the operation stored it under.
+    pub tag: String,
+    /// The name of the cgroup.
+    pub cgroup: String,
+    /// Process ids as the guest counts them, in the order of `cgroup.procs`.
+    pub pids: Vec<i32>,
+}
+
 /// Captures by tag, in the order they were taken. Clones share one store; draining empties it.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotBridge {
     entries: Arc<Mutex<Vec<DrainedSnapshotEntry>>>,
+    procs: Arc<Mutex<Vec<CgroupProcsSnapshot>>>,
 }
 
 impl SnapshotBridge {
@@ -63,5 +75,29 @@ impl SnapshotBridge {
             .into_iter()
             .map(|entry| (entry.tag, entry.report))
             .collect()
+    }
+
+    fn procs(&self) -> MutexGuard<'_, Vec<CgroupProcsSnapshot>> {
+        self.procs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a list of processes; the same tag again replaces the older one, and the oldest of more than 64 goes.
+    pub fn record_cgroup_procs(&self, list: CgroupProcsSnapshot) {
+        let mut procs = self.procs();
+        procs.retain(|known| known.tag != list.tag);
+        if procs.len() >= CAP {
+            procs.remove(0);
+        }
+        procs.push(list);
+    }
+
+    /// The list of processes that has this tag.
+    pub fn cgroup_procs_by_tag(&self, tag: &str) -> Option<CgroupProcsSnapshot> {
+        self.procs().iter().find(|list| list.tag == tag).cloned()
+    }
+
+    /// Takes all lists of processes out, in the order they were made.
+    pub fn drain_cgroup_procs(&self) -> Vec<CgroupProcsSnapshot> {
+        std::mem::take(&mut *self.procs())
     }
 }

@@ -309,8 +309,8 @@ fn the_same_cgroup_twice(ctx: &Ctx) -> Result<AssertResult> {
     steps(ctx, vec![Op::AddCgroup { name: "a".into() }])
 }
 
-fn an_op_that_is_not_built(ctx: &Ctx) -> Result<AssertResult> {
-    steps(ctx, vec![Op::CaptureSnapshot { name: "x".into() }])
+fn a_capture_without_a_tag(ctx: &Ctx) -> Result<AssertResult> {
+    steps(ctx, vec![Op::CaptureSnapshot { name: "".into() }])
 }
 
 fn a_cpuset_that_is_not_there(ctx: &Ctx) -> Result<AssertResult> {
@@ -333,7 +333,7 @@ matrix! { OF_SET_UP:
     CRASHED = "crashes_the_scheduler", crashes_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
     NO_CGROUP = "op_on_no_cgroup", an_op_on_no_cgroup, Fail, Some("test"), scheduler: &SOUND;
     TWICE = "cgroup_twice", the_same_cgroup_twice, Fail, Some("test"), scheduler: &SOUND;
-    NOT_BUILT = "op_not_built", an_op_that_is_not_built, Fail, Some("test"), scheduler: &SOUND;
+    NO_TAG = "capture_without_tag", a_capture_without_a_tag, Fail, Some("test"), scheduler: &SOUND;
     NO_CPU = "cpuset_not_there", a_cpuset_that_is_not_there, Fail, Some("test"), scheduler: &SOUND;
 }
 

@@ -313,6 +313,19 @@ impl CgroupOps for CgroupManager {
         self.limit(name, Controller::Pids, "pids.max", max)
     }
 
+    fn set_file(
+        &self,
+        name: &str,
+        controller: Option<Controller>,
+        file: &str,
+        value: &str,
+    ) -> Result<(), CgroupError> {
+        match controller {
+            Some(controller) => self.knob(name, controller, file, value),
+            None => write(&self.path_of(name)?.join(file), value),
+        }
+    }
+
     fn move_task(&self, name: &str, pid: i32) -> Result<(), CgroupError> {
         files::move_to(&self.path_of(name)?, pid, false)
     }

@@ -123,11 +123,27 @@ fn validate(ctx: &Ctx, steps: &[Step]) -> Result<()> {
         step.hold
             .validate()
             .with_context(|| format!("step {k0}: the hold is invalid"))?;
+        let loops = matches!(step.hold, HoldSpec::Loop { .. });
+        if let Some(op) = step.ops.iter().find(|op| loops && is_once(op)) {
+            bail!(
+                "step {k0}: {} cannot be in a step with HoldSpec::Loop, which would store it anew in \
+                 each round under one tag: put it into a step of its own",
+                op.name()
+            );
+        }
     }
     if ctx.wait_for_map_write {
         bail!("waiting for bpf_map_write is not available yet: leave it out of the test");
     }
     Ok(())
+}
+
+/// Whether a step that loops cannot have it.
+const fn is_once(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::CaptureSnapshot { .. } | Op::CaptureCgroupProcs { .. }
+    )
 }
 
 /// What the declarations need. A factory's are not known yet: they are enabled when first used.
@@ -144,12 +160,9 @@ fn controllers(backdrop: &Backdrop, steps: &[Step]) -> BTreeSet<Controller> {
         .flat_map(CgroupDef::controllers)
         .collect();
     for op in ops {
-        match op {
-            Op::AddCgroupDef { def } => all.extend(def.controllers()),
-            Op::SetCpuset { .. } | Op::SwapCpusets { .. } => {
-                all.insert(Controller::Cpuset);
-            }
-            _ => {}
+        all.extend(op.controller());
+        if let Op::AddCgroupDef { def } = op {
+            all.extend(def.controllers());
         }
     }
     all
@@ -252,6 +265,7 @@ impl Run<'_, '_> {
         self.ctx.current_step.store(ordinal, Relaxed);
         self.scene.phase.set(ordinal);
         let defs = step.setup.defs(self.ctx);
+        self.scene.announce(&defs);
         let set_up = self.set_up(Owner::Step, &defs, &step.ops, true);
         let ok = match set_up {
             Err(error) => {

@@ -150,6 +150,8 @@ pub(super) struct Scene {
     /// Whether it is asked where the workers' pages are.
     measures_pages: bool,
     tracked: Vec<Tracked>,
+    /// Cgroups that the running step's setup makes after its operations.
+    announced: Vec<String>,
     removed: Vec<Done>,
     spawns: u64,
     collected_iterations: u64,
@@ -161,6 +163,7 @@ impl Scene {
             measures_pages,
             phase: PhaseCell::new()?,
             tracked: Vec::new(),
+            announced: Vec::new(),
             removed: Vec::new(),
             spawns: 0,
             collected_iterations: 0,
@@ -194,15 +197,41 @@ impl Scene {
     /// A cgroup by name.
     pub fn get(&mut self, name: &str) -> Result<&mut Tracked> {
         let known: Vec<String> = self.tracked.iter().map(|t| t.name.clone()).collect();
+        let announced = self.announced.iter().any(|later| later == name);
         self.tracked
             .iter_mut()
             .find(|t| t.name == name)
             .with_context(|| {
+                if announced {
+                    return format!(
+                        "there is no cgroup {name:?} yet: a step's operations come before its setup. Make it with \
+                         Op::add_cgroup_def ahead of this operation, or in an earlier step or the backdrop"
+                    );
+                }
                 format!(
                     "no cgroup {name:?} in this scenario (there are: {}); add it first",
                     known.join(", ")
                 )
             })
+    }
+
+    /// Takes note of the cgroups that the step's setup will make.
+    pub fn announce(&mut self, defs: &[CgroupDef]) {
+        self.announced = defs.iter().map(|def| def.name.clone()).collect();
+    }
+
+    /// Lets go of the workers of a cgroup, and of those below it, that were just killed. Their iterations count.
+    pub fn forget_killed(&mut self, name: &str) {
+        let is_below = |other: &str| {
+            let rest = other.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        for tracked in self.tracked.iter_mut().filter(|t| is_below(&t.name)) {
+            for handle in tracked.handles.drain(..) {
+                let done = handle.total_iterations();
+                self.collected_iterations = self.collected_iterations.saturating_add(done);
+            }
+        }
     }
 
     /// Whether the scenario has this cgroup.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_assert::{DetailKind, Phase};
 use ktstr_scenario::cgroup::{CgroupError, CgroupOps};
-use ktstr_scenario::ops::{CpusetSpec, SpawnPlacement};
+use ktstr_scenario::ops::{CpusetSpec, IrqSelector, SpawnPlacement};
 use ktstr_scenario::topology::{TestTopology, Topology};
 use ktstr_scenario::workload::{WorkSpec, WorkType};
 
@@ -69,6 +69,9 @@ impl CgroupOps for Fake {
     }
     fn read_procs(&self, _name: &str) -> std::result::Result<Vec<i32>, CgroupError> {
         Ok(Vec::new())
+    }
+    fn set_file(&self, name: &str, _: Option<Controller>, file: &str, value: &str) -> Done {
+        self.call(format!("set_file {name} {file} {value}"))
     }
     fn cleanup_all(&self) -> Done {
         self.call("cleanup_all".to_owned())
@@ -363,4 +366,94 @@ fn a_loop_runs_its_ops_again() {
         .count();
     // Once for the backdrop, once at the start, then at 50, 100, 150, 200 ms.
     assert!((4..=6).contains(&sets), "{sets}");
+}
+
+#[test]
+fn limits_are_set_while_it_runs() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(50)).build();
+    let ops = vec![
+        Op::add_cgroup("a"),
+        Op::set_cpu_max("a", ms(20), ms(100)),
+        Op::set_cpu_weight("a", 300),
+        Op::set_cpu_idle("a", true),
+        Op::set_uclamp_min("a", 12.5),
+        Op::set_uclamp_max("a", None),
+        Op::set_memory_high("a", 1 << 20),
+        Op::set_pids_max("a", None),
+        Op::kill_cgroup("a"),
+    ];
+    let steps = vec![Step::new(ops, HoldSpec::FULL)];
+    let result = execute_steps(&ctx, steps).unwrap();
+    assert!(result.is_pass(), "{:?}", failures(&result));
+    let calls = fake.calls();
+    assert_eq!(calls[0], "setup {Cpu, Memory, Pids}");
+    for call in [
+        "set_cpu_max a Some(20000) 100000",
+        "set_cpu_weight a 300",
+        "set_file a cpu.idle 1",
+        "set_file a cpu.uclamp.min 12.50",
+        "set_file a cpu.uclamp.max max",
+        "set_memory_high a Some(1048576)",
+        "set_pids_max a None",
+        "set_file a cgroup.kill 1",
+        // Nothing is left of the quota when the workers are to stop.
+        "set_cpu_max a None 100000",
+    ] {
+        assert!(calls.iter().any(|c| c == call), "{call}: {calls:?}");
+    }
+}
+
+#[test]
+fn an_operation_that_cannot_be_says_what_to_do() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(20)).build();
+    let spawn = Op::spawn(SpawnPlacement::cgroup(""), WorkSpec::default());
+    let cases: [(Op, &[&str]); 7] = [
+        (
+            spawn,
+            &[
+                "Op::Spawn(SpawnPlacement::Cgroup)",
+                "cgroup name is empty",
+                "SpawnPlacement::runner_cgroup",
+            ],
+        ),
+        (Op::capture_snapshot("x"), &["host_only"]),
+        (
+            Op::capture_snapshot("x".repeat(65)),
+            &["65 bytes", "1 to 64"],
+        ),
+        (Op::cpu_offline(1), &["host_only"]),
+        (Op::steer_irq(IrqSelector::by_number(1), 1), &["host_only"]),
+        (Op::set_uclamp_min("later", 101.0), &["101 percent"]),
+        (
+            Op::set_cpu_idle("later", true),
+            &["later", "before its setup"],
+        ),
+    ];
+    for (op, words) in cases {
+        let setup = vec![CgroupDef::named("later")].into();
+        let ops = vec![op];
+        let hold = HoldSpec::FULL;
+        let result = execute_steps(&ctx, vec![Step { setup, ops, hold }]).unwrap();
+        let said = failures(&result).join("\n");
+        for word in words {
+            assert!(said.contains(word), "no {word:?} in {said:?}");
+        }
+    }
+}
+
+#[test]
+fn captures_are_refused_in_a_step_that_loops() {
+    let (fake, topo) = (Fake::new(), topo());
+    let ctx = Ctx::builder(&fake, &topo).duration(ms(20)).build();
+    let hold = HoldSpec::loop_at(ms(5));
+    for op in [
+        Op::capture_snapshot("x"),
+        Op::capture_cgroup_procs("x", "a"),
+    ] {
+        let error = execute_steps(&ctx, vec![Step::with_op(op, hold)]).unwrap_err();
+        assert!(error.to_string().contains("HoldSpec::Loop"), "{error:#}");
+    }
+    assert_eq!(fake.calls(), [""; 0], "nothing has run");
 }

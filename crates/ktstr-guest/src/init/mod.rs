@@ -110,6 +110,9 @@ fn run() -> Result<(), InitError> {
     result
 }
 
+/// Where the cgroup tree is mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// What PID 1 holds between two messages.
 struct Agent {
     region: Mapped,
@@ -300,10 +303,26 @@ fn shape(seen: &TestTopology) -> Result<String, String> {
     }
 }
 
+/// Makes a cgroup (absolute, below `/sys/fs/cgroup`). Where others lie above it, it gets every controller that the kernel has:
+/// nobody else hands them down. One at the top is left as the kernel makes it.
 fn make_cgroup(path: &str) -> Result<(), InitError> {
-    let folder = format!("/sys/fs/cgroup{path}");
+    let folder = format!("{CGROUPS}{path}");
     std::fs::create_dir_all(&folder)
-        .map_err(|e| InitError::system(format!("making the cgroup {folder}"), e))
+        .map_err(|e| InitError::system(format!("making the cgroup {folder}"), e))?;
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let mut above = CGROUPS.to_owned();
+    for part in parts.iter().filter(|_| parts.len() > 1) {
+        let offered = std::fs::read_to_string(format!("{above}/cgroup.controllers"));
+        for controller in offered.unwrap_or_default().split_whitespace() {
+            // One that cannot be handed down is named by who needs it.
+            let _ = std::fs::write(
+                format!("{above}/cgroup.subtree_control"),
+                format!("+{controller}"),
+            );
+        }
+        above = format!("{above}/{part}");
+    }
+    Ok(())
 }
 
 /// Spends up to a timer tick, as the seed says: where the test starts between two ticks decides

@@ -5,6 +5,7 @@ mod backdrop;
 mod cgroup_def;
 mod cpuset;
 mod op;
+mod op_types;
 mod step;
 
 pub use backdrop::Backdrop;
@@ -12,5 +13,6 @@ pub use cgroup_def::{
     CgroupDef, CgroupDefError, CpuLimits, IoLimits, MAX_WEIGHT, MemoryLimits, PidsLimits,
 };
 pub use cpuset::{CpusetError, CpusetSpec};
-pub use op::{Op, SpawnPlacement};
+pub use op::{Op, OpRunner};
+pub use op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 pub use step::{HoldError, HoldSpec, Setup, Step};

@@ -1,159 +1,288 @@
-//! What a step can do besides making cgroups and holding.
+//! What a step can do besides making cgroups and holding: the table of operations.
+//!
+//! An operation is its lines in the table below, a line in the table of the guest's engine
+//! (`engine/ops`), and what the engine does there. The enum, its constructors, numbers and names and
+//! the trait that the engine implements follow from the table, so an operation that the engine does
+//! not know does not compile.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::cgroup_def::CgroupDef;
 use super::cpuset::CpusetSpec;
+use super::op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
+use crate::cgroup::Controller;
 use crate::workload::{AffinityIntent, WorkSpec, WorkType};
 
-/// Where [`Op::Spawn`] puts its workers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SpawnPlacement {
-    /// The cgroup of the harness itself.
-    RunnerCgroup,
-    /// This cgroup, which must exist already.
-    Cgroup(Cow<'static, str>),
+/// The type of a field: `text`, `(Type)`, or `[Type]` for one that may be left out.
+macro_rules! field {
+    (text) => { Cow<'static, str> };
+    (($of:ty)) => { $of };
+    ([$of:ty]) => { Option<$of> };
 }
 
-impl SpawnPlacement {
-    /// Into the cgroup of this name.
-    pub fn cgroup(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::Cgroup(name.into())
-    }
-
-    /// The cgroup of the harness itself.
-    pub const fn runner_cgroup() -> Self {
-        Self::RunnerCgroup
-    }
+/// What a constructor takes for a field.
+macro_rules! argument {
+    (text) => { impl Into<Cow<'static, str>> };
+    (($of:ty)) => { $of };
+    ([$of:ty]) => { impl Into<Option<$of>> };
 }
 
-/// One operation. The engine answers those it cannot do yet with an error that says so.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Op {
+/// A constructor's argument as the field holds it.
+macro_rules! value {
+    (($of:ty) $argument:ident) => {
+        $argument
+    };
+    ($kind:tt $argument:ident) => {
+        $argument.into()
+    };
+}
+
+macro_rules! ops {
+    ($(
+        $(#[$doc:meta])+
+        $number:literal $constructor:ident $name:ident $(needs $controller:ident)? {
+            $( $(#[$field_doc:meta])+ $field:ident: $kind:tt ),* $(,)?
+        }
+    )*) => {
+        /// One operation of a step or of a backdrop.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Op {
+            $( $(#[$doc])+ $name { $( $(#[$field_doc])+ $field: field!($kind) ),* }, )*
+        }
+
+        impl Op {
+            $(
+                $(#[$doc])+
+                pub fn $constructor($($field: argument!($kind)),*) -> Self {
+                    Self::$name { $( $field: value!($kind $field) ),* }
+                }
+            )*
+
+            /// The operation's number in records, fixed for ever. Numbers from 10 on that are not in
+            /// the table belong to operations that do not exist yet (10-12 payloads, 16 watches,
+            /// 17-20 kernel memory, 21-24 schedulers, 25 maps).
+            pub const fn wire_index(&self) -> u8 {
+                match self { $( Self::$name { .. } => $number, )* }
+            }
+
+            /// The name of the variant.
+            pub const fn name(&self) -> &'static str {
+                match self { $( Self::$name { .. } => stringify!($name), )* }
+            }
+
+            /// The controller whose files it writes, where it is always the same one.
+            pub fn controller(&self) -> Option<Controller> {
+                match self {
+                    $( Self::$name { .. } => [$( Controller::$controller )?].into_iter().next(), )*
+                }
+            }
+
+            /// Calls the method of `runner` that is this operation's.
+            pub fn run<R: OpRunner>(&self, runner: &mut R) -> R::Output {
+                match self { $( Self::$name { $( $field ),* } => runner.$constructor($( $field ),*), )* }
+            }
+        }
+
+        /// Who carries out operations: one method each.
+        pub trait OpRunner {
+            /// What carrying out an operation gives.
+            type Output;
+            $(
+                $(#[$doc])+
+                fn $constructor(&mut self, $( $field: &field!($kind) ),*) -> Self::Output;
+            )*
+        }
+
+        #[cfg(test)]
+        const NUMBERS: &[(u8, &str)] = &[$( ($number, stringify!($name)) ),*];
+    };
+}
+
+ops! {
     /// Makes a cgroup without workers.
-    AddCgroup {
+    0 add_cgroup AddCgroup {
         /// The name of the new cgroup.
-        name: Cow<'static, str>,
-    },
+        name: text,
+    }
     /// Makes a cgroup with its workers, as the setup of a step does.
-    AddCgroupDef {
+    1 add_cgroup_def AddCgroupDef {
         /// The cgroup's declaration, workers included.
-        def: CgroupDef,
-    },
+        def: (CgroupDef),
+    }
     /// Stops a cgroup's workers and removes it; a missing one is a warning.
-    RemoveCgroup {
+    2 remove_cgroup RemoveCgroup {
         /// The name of the cgroup to remove.
-        cgroup: Cow<'static, str>,
-    },
+        cgroup: text,
+    }
     /// Sets a cgroup's CPUs.
-    SetCpuset {
+    3 set_cpuset SetCpuset needs Cpuset {
         /// The name of the cgroup.
-        cgroup: Cow<'static, str>,
+        cgroup: text,
         /// Its CPUs from now on.
-        cpus: CpusetSpec,
-    },
+        cpus: (CpusetSpec),
+    }
     /// Gives a cgroup all CPUs.
-    ClearCpuset {
+    4 clear_cpuset ClearCpuset {
         /// The name of the cgroup.
-        cgroup: Cow<'static, str>,
-    },
+        cgroup: text,
+    }
     /// Exchanges the CPUs of two cgroups.
-    SwapCpusets {
+    5 swap_cpusets SwapCpusets needs Cpuset {
         /// The name of one cgroup.
-        a: Cow<'static, str>,
+        a: text,
         /// The name of the other cgroup.
-        b: Cow<'static, str>,
-    },
+        b: text,
+    }
     /// Starts more workers.
-    Spawn {
+    6 spawn Spawn {
         /// The cgroup that the workers start in.
-        placement: SpawnPlacement,
+        placement: (SpawnPlacement),
         /// The workers to start.
-        work: WorkSpec,
-    },
+        work: (WorkSpec),
+    }
     /// Stops a cgroup's workers and keeps it.
-    StopCgroup {
+    7 stop_cgroup StopCgroup {
         /// The name of the cgroup.
-        cgroup: Cow<'static, str>,
-    },
+        cgroup: text,
+    }
     /// Sets the affinity of all live workers of a cgroup.
-    SetAffinity {
+    8 set_affinity SetAffinity {
         /// The name of the cgroup.
-        cgroup: Cow<'static, str>,
+        cgroup: text,
         /// Where they may run from now on.
-        affinity: AffinityIntent,
-    },
+        affinity: (AffinityIntent),
+    }
     /// Moves all tasks of a cgroup to another; an empty name is the harness's own.
-    MoveAllTasks {
+    9 move_all_tasks MoveAllTasks {
         /// The name of the cgroup that is emptied.
-        from: Cow<'static, str>,
+        from: text,
         /// The name of the cgroup that the tasks come to.
-        to: Cow<'static, str>,
-    },
+        to: text,
+    }
     /// Freezes a cgroup.
-    FreezeCgroup {
+    13 freeze_cgroup FreezeCgroup {
         /// The name of the cgroup.
-        cgroup: Cow<'static, str>,
-    },
+        cgroup: text,
+    }
     /// Thaws a cgroup.
-    UnfreezeCgroup {
+    14 unfreeze_cgroup UnfreezeCgroup {
         /// The name of the cgroup.
-        cgroup: Cow<'static, str>,
-    },
-    /// Has the host capture the guest's state now, and waits for it.
-    CaptureSnapshot {
-        /// The tag it is stored under, 1 to 64 bytes.
-        name: Cow<'static, str>,
-    },
+        cgroup: text,
+    }
+    /// Has the host capture the guest's state now, and waits for it. Not in a step that loops.
+    15 capture_snapshot CaptureSnapshot {
+        /// The tag it is stored under, 1 to 64 bytes, not beginning with `periodic_`.
+        name: text,
+    }
+    /// Has the host keep the process ids of a cgroup, for the test's callbacks.
+    26 capture_cgroup_procs CaptureCgroupProcs {
+        /// The tag they are kept under, 1 to 64 bytes.
+        tag: text,
+        /// The name of the cgroup.
+        cgroup: text,
+    }
+    /// Has a CPU serve an interrupt, through its `smp_affinity_list`.
+    27 steer_irq SteerIrq {
+        /// The interrupt.
+        irq: (IrqSelector),
+        /// The number of the CPU.
+        cpu: (usize),
+    }
+    /// Limits a cgroup's CPU time (`cpu.max`).
+    28 set_cpu_max SetCpuMax needs Cpu {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// CPU time in every period, at least 1 ms; `None` is no limit.
+        quota: [Duration],
+        /// The period, 1 ms to 1 s.
+        period: (Duration),
+    }
+    /// Sets a cgroup's weight (`cpu.weight`).
+    29 set_cpu_weight SetCpuWeight needs Cpu {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// 1 to 10000; a cgroup has 100 from the start.
+        weight: (u32),
+    }
+    /// Makes a cgroup's tasks run only when no others want to, or lifts that (`cpu.idle`).
+    30 set_cpu_idle SetCpuIdle needs Cpu {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// Whether it is idle from now on.
+        idle: (bool),
+    }
+    /// Sets the least utilisation that a cgroup's tasks are counted with (`cpu.uclamp.min`).
+    31 set_uclamp_min SetUclampMin needs Cpu {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// 0 to 100, of the capacity of a CPU.
+        percent: (f64),
+    }
+    /// Sets the highest utilisation that a cgroup's tasks are counted with (`cpu.uclamp.max`).
+    32 set_uclamp_max SetUclampMax needs Cpu {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// 0 to 100, of the capacity of a CPU; `None` is no limit.
+        percent: [f64],
+    }
+    /// Limits a cgroup's memory (`memory.max`).
+    33 set_memory_max SetMemoryMax needs Memory {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// Bytes; `None` is no limit.
+        bytes: [u64],
+    }
+    /// Sets the memory above which a cgroup is reclaimed from (`memory.high`).
+    34 set_memory_high SetMemoryHigh needs Memory {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// Bytes; `None` is no limit.
+        bytes: [u64],
+    }
+    /// Sets the memory that a cgroup is not reclaimed from (`memory.low`).
+    35 set_memory_low SetMemoryLow needs Memory {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// Bytes; `None` is no protection.
+        bytes: [u64],
+    }
+    /// Limits the number of a cgroup's tasks (`pids.max`).
+    36 set_pids_max SetPidsMax needs Pids {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// Processes and threads; `None` is no limit.
+        max: [u64],
+    }
+    /// Makes a cgroup's CPUs a scheduling domain of their own, or gives them back
+    /// (`cpuset.cpus.partition`). The cgroup needs CPUs that no sibling has.
+    37 set_cpuset_partition SetCpusetPartition needs Cpuset {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// What it is from now on.
+        partition: (CpusetPartition),
+    }
+    /// Kills all processes of a cgroup and of those below it (`cgroup.kill`), and keeps it. What the
+    /// workers had measured is not judged: a killed worker has not written its last numbers.
+    38 kill_cgroup KillCgroup {
+        /// The name of the cgroup.
+        cgroup: text,
+    }
+    /// Takes a CPU off line. A scheduler that has no callbacks for that is asked by the kernel to
+    /// attach again.
+    39 cpu_offline CpuOffline {
+        /// The number of the CPU.
+        cpu: (usize),
+    }
+    /// Takes a CPU on line again.
+    40 cpu_online CpuOnline {
+        /// The number of the CPU.
+        cpu: (usize),
+    }
 }
 
 impl Op {
-    /// Makes a cgroup without workers.
-    pub fn add_cgroup(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::AddCgroup { name: name.into() }
-    }
-
-    /// Makes a cgroup with its workers.
-    pub const fn add_cgroup_def(def: CgroupDef) -> Self {
-        Self::AddCgroupDef { def }
-    }
-
-    /// Stops a cgroup's workers and removes it.
-    pub fn remove_cgroup(cgroup: impl Into<Cow<'static, str>>) -> Self {
-        Self::RemoveCgroup {
-            cgroup: cgroup.into(),
-        }
-    }
-
-    /// Sets a cgroup's CPUs.
-    pub fn set_cpuset(cgroup: impl Into<Cow<'static, str>>, cpus: CpusetSpec) -> Self {
-        Self::SetCpuset {
-            cgroup: cgroup.into(),
-            cpus,
-        }
-    }
-
-    /// Gives a cgroup all CPUs.
-    pub fn clear_cpuset(cgroup: impl Into<Cow<'static, str>>) -> Self {
-        Self::ClearCpuset {
-            cgroup: cgroup.into(),
-        }
-    }
-
-    /// Exchanges the CPUs of two cgroups.
-    pub fn swap_cpusets(a: impl Into<Cow<'static, str>>, b: impl Into<Cow<'static, str>>) -> Self {
-        Self::SwapCpusets {
-            a: a.into(),
-            b: b.into(),
-        }
-    }
-
-    /// Starts more workers.
-    pub const fn spawn(placement: SpawnPlacement, work: WorkSpec) -> Self {
-        Self::Spawn { placement, work }
-    }
-
     /// Starts more workers in a cgroup.
     pub fn spawn_workers(cgroup: impl Into<Cow<'static, str>>, work: WorkSpec) -> Self {
         Self::spawn(SpawnPlacement::cgroup(cgroup), work)
@@ -165,118 +294,46 @@ impl Op {
     }
 
     /// Starts workers in the harness's own cgroup.
-    pub const fn spawn_host(work: WorkSpec) -> Self {
+    pub fn spawn_host(work: WorkSpec) -> Self {
         Self::spawn(SpawnPlacement::RunnerCgroup, work)
-    }
-
-    /// Stops a cgroup's workers and keeps it.
-    pub fn stop_cgroup(cgroup: impl Into<Cow<'static, str>>) -> Self {
-        Self::StopCgroup {
-            cgroup: cgroup.into(),
-        }
-    }
-
-    /// Sets the affinity of all live workers of a cgroup.
-    pub fn set_affinity(cgroup: impl Into<Cow<'static, str>>, affinity: AffinityIntent) -> Self {
-        Self::SetAffinity {
-            cgroup: cgroup.into(),
-            affinity,
-        }
-    }
-
-    /// Moves all tasks of a cgroup to another.
-    pub fn move_all_tasks(
-        from: impl Into<Cow<'static, str>>,
-        to: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self::MoveAllTasks {
-            from: from.into(),
-            to: to.into(),
-        }
-    }
-
-    /// Freezes a cgroup.
-    pub fn freeze_cgroup(cgroup: impl Into<Cow<'static, str>>) -> Self {
-        Self::FreezeCgroup {
-            cgroup: cgroup.into(),
-        }
-    }
-
-    /// Thaws a cgroup.
-    pub fn unfreeze_cgroup(cgroup: impl Into<Cow<'static, str>>) -> Self {
-        Self::UnfreezeCgroup {
-            cgroup: cgroup.into(),
-        }
-    }
-
-    /// Has the host capture the guest's state now, under this tag.
-    pub fn capture_snapshot(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::CaptureSnapshot { name: name.into() }
-    }
-
-    /// The operation's number in records: fixed for ever. Numbers not used here belong to
-    /// operations that do not exist yet (10-12 payloads, 16 watches, 17-20 kernel memory,
-    /// 21-24 schedulers, 25 maps, 26 process lists, 27 interrupts).
-    pub const fn wire_index(&self) -> u8 {
-        match self {
-            Self::AddCgroup { .. } => 0,
-            Self::AddCgroupDef { .. } => 1,
-            Self::RemoveCgroup { .. } => 2,
-            Self::SetCpuset { .. } => 3,
-            Self::ClearCpuset { .. } => 4,
-            Self::SwapCpusets { .. } => 5,
-            Self::Spawn { .. } => 6,
-            Self::StopCgroup { .. } => 7,
-            Self::SetAffinity { .. } => 8,
-            Self::MoveAllTasks { .. } => 9,
-            Self::FreezeCgroup { .. } => 13,
-            Self::UnfreezeCgroup { .. } => 14,
-            Self::CaptureSnapshot { .. } => 15,
-        }
-    }
-
-    /// The name of the variant.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::AddCgroup { .. } => "AddCgroup",
-            Self::AddCgroupDef { .. } => "AddCgroupDef",
-            Self::RemoveCgroup { .. } => "RemoveCgroup",
-            Self::SetCpuset { .. } => "SetCpuset",
-            Self::ClearCpuset { .. } => "ClearCpuset",
-            Self::SwapCpusets { .. } => "SwapCpusets",
-            Self::Spawn { .. } => "Spawn",
-            Self::StopCgroup { .. } => "StopCgroup",
-            Self::SetAffinity { .. } => "SetAffinity",
-            Self::MoveAllTasks { .. } => "MoveAllTasks",
-            Self::FreezeCgroup { .. } => "FreezeCgroup",
-            Self::UnfreezeCgroup { .. } => "UnfreezeCgroup",
-            Self::CaptureSnapshot { .. } => "CaptureSnapshot",
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn wire_indices_do_not_move() {
-        let ops = [
-            Op::add_cgroup("a"),
-            Op::add_cgroup_def(CgroupDef::named("a")),
-            Op::remove_cgroup("a"),
-            Op::set_cpuset("a", CpusetSpec::llc(0)),
-            Op::clear_cpuset("a"),
-            Op::swap_cpusets("a", "b"),
-            Op::spawn_host(WorkSpec::default()),
-            Op::stop_cgroup("a"),
-            Op::set_affinity("a", AffinityIntent::SingleCpu),
-            Op::move_all_tasks("a", ""),
-            Op::freeze_cgroup("a"),
-            Op::unfreeze_cgroup("a"),
-            Op::capture_snapshot("a"),
-        ];
-        let seen: Vec<_> = ops.iter().map(|op| (op.wire_index(), op.name())).collect();
-        insta::assert_compact_debug_snapshot!(seen, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot")]"#);
+    fn numbers_do_not_move() {
+        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
+        let numbers: BTreeSet<u8> = NUMBERS.iter().map(|(number, _)| *number).collect();
+        assert_eq!(
+            numbers.len(),
+            NUMBERS.len(),
+            "two operations share a number"
+        );
+        assert!(
+            numbers.iter().all(|number| *number < 64),
+            "a record has 64 bits"
+        );
+    }
+
+    #[test]
+    fn constructors_take_what_people_write() {
+        let ms = Duration::from_millis;
+        let limited = Op::set_cpu_max("a", ms(10), ms(100));
+        assert_eq!(limited.name(), "SetCpuMax");
+        assert_eq!(limited.controller(), Some(Controller::Cpu));
+        assert_eq!(
+            Op::set_cpu_max("a", None, ms(100)),
+            Op::SetCpuMax {
+                cgroup: "a".into(),
+                quota: None,
+                period: ms(100),
+            }
+        );
+        assert_eq!(Op::kill_cgroup("a").controller(), None);
     }
 }

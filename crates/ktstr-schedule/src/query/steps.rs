@@ -112,7 +112,7 @@ impl Walk<'_> {
 
     /// Whether a task of the fair class is in a cgroup that is out of quota on the task's CPU, or
     /// under one: it is put aside as soon as it is woken.
-    fn is_throttled(&self, pid: Pid) -> bool {
+    pub(super) fn is_throttled(&self, pid: Pid) -> bool {
         let Some(task) = self.tasks.get(&pid) else {
             return false;
         };

@@ -1,4 +1,4 @@
-//! Periodic captures: when they are due, and taking one.
+//! Captures: when the periodic ones are due, and taking one, be it due or asked for.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ use crate::snapshot_bridge::SnapshotBridge;
 
 /// Failed freezes in a row after which the rest is given up.
 const GIVE_UP_AFTER: u32 = 2;
+
+/// What the tags of periodic captures begin with.
+pub(super) const PERIODIC: &str = "periodic_";
 
 /// What the host must know of the kernel to read it.
 #[derive(Debug)]
@@ -117,6 +120,8 @@ pub(super) struct Captures {
     pub(super) bridge: SnapshotBridge,
     pub(super) fired: u32,
     pub(super) real: u32,
+    /// Captures that the test has asked for.
+    pub(super) on_demand: u32,
     /// Wall time the guest stood still for each.
     pub(super) freezes: Vec<Duration>,
     /// Of all of them.
@@ -144,6 +149,7 @@ impl Captures {
             bridge: SnapshotBridge::default(),
             fired: 0,
             real: 0,
+            on_demand: 0,
             freezes: Vec::new(),
             digest: blake3::Hasher::new(),
             digest_time: Duration::ZERO,
@@ -182,28 +188,10 @@ impl Captures {
         elapsed: Duration,
         step_index: u16,
     ) -> Result<(), MachineError> {
-        let tag = format!("periodic_{:03}", self.next);
+        let tag = format!("{PERIODIC}{:03}", self.next);
         let boundary = self.boundaries.get(self.next).copied().unwrap_or(elapsed);
         self.next += 1;
-        let report = match knowledge.get() {
-            Ok(known) => {
-                let began = Instant::now();
-                // Under the virtual clock the guest is held already.
-                let free = machine.virtual_clock().is_none();
-                if free {
-                    machine.stop()?;
-                }
-                let report = read(machine.ram(), known);
-                if free {
-                    machine.run()?;
-                }
-                self.freezes.push(began.elapsed());
-                report
-            }
-            Err(why) => {
-                FailureDumpReport::placeholder(format!("the kernel could not be understood: {why}"))
-            }
-        };
+        let report = self.freeze(machine, knowledge)?;
         self.fired += 1;
         if report.is_placeholder {
             self.failures += 1;
@@ -214,21 +202,85 @@ impl Captures {
             self.failures = 0;
             self.real += 1;
         }
-        let entry = DrainedSnapshotEntry {
-            tag,
-            report,
-            stats: Err(self.no_stats.clone()),
-            elapsed_ms: Some(elapsed.as_millis() as u64),
-            boundary_offset_ms: Some(boundary.as_millis() as u64),
-            step_index: Some(step_index),
+        self.store(
+            machine,
+            DrainedSnapshotEntry {
+                tag,
+                report,
+                stats: Err(self.no_stats.clone()),
+                elapsed_ms: Some(elapsed.as_millis() as u64),
+                boundary_offset_ms: Some(boundary.as_millis() as u64),
+                step_index: Some(step_index),
+            },
+        );
+        Ok(())
+    }
+
+    /// Takes the capture that the test waits for. The inner error is the test's to hear: nothing could be read.
+    pub(super) fn take_on_demand(
+        &mut self,
+        machine: &mut Machine,
+        knowledge: &mut Knowledge,
+        tag: String,
+        elapsed: Option<Duration>,
+        step_index: u16,
+    ) -> Result<Result<(), String>, MachineError> {
+        self.on_demand += 1;
+        let report = self.freeze(machine, knowledge)?;
+        if report.is_placeholder {
+            let why = report.placeholder_reason.unwrap_or_default();
+            return Ok(Err(format!(
+                "the capture {tag:?} could not be taken: {why}"
+            )));
+        }
+        self.store(
+            machine,
+            DrainedSnapshotEntry {
+                tag,
+                report,
+                stats: Err(self.no_stats.clone()),
+                elapsed_ms: elapsed.map(|elapsed| elapsed.as_millis() as u64),
+                boundary_offset_ms: None,
+                step_index: Some(step_index),
+            },
+        );
+        Ok(Ok(()))
+    }
+
+    /// Freezes the machine, reads, lets go.
+    fn freeze(
+        &mut self,
+        machine: &mut Machine,
+        knowledge: &mut Knowledge,
+    ) -> Result<FailureDumpReport, MachineError> {
+        let known = match knowledge.get() {
+            Ok(known) => known,
+            Err(why) => {
+                let why = format!("the kernel could not be understood: {why}");
+                return Ok(FailureDumpReport::placeholder(why));
+            }
         };
+        let began = Instant::now();
+        // Under the virtual clock the guest is held already.
+        let free = machine.virtual_clock().is_none();
+        if free {
+            machine.stop()?;
+        }
+        let report = read(machine.ram(), known);
+        if free {
+            machine.run()?;
+        }
+        self.freezes.push(began.elapsed());
+        Ok(report)
+    }
+
+    fn store(&mut self, machine: &Machine, entry: DrainedSnapshotEntry) {
         if machine.virtual_clock().is_some() {
             let began = Instant::now();
             super::digest::take_in(&mut self.digest, &entry);
             self.digest_time += began.elapsed();
         }
         self.bridge.store_entry(entry);
-        Ok(())
     }
 }
 

@@ -216,7 +216,7 @@ impl Conversation {
         mut meanwhile: impl FnMut(
             &mut Machine,
             &mut Option<Recorder>,
-            &Transcript,
+            &mut Transcript,
             Duration,
         ) -> Result<(), MachineError>,
     ) -> Result<End, MachineError> {
@@ -225,7 +225,7 @@ impl Conversation {
                 return Ok(end);
             }
             let now = self.now();
-            meanwhile(&mut self.machine, &mut self.recorder, &self.said, now)?;
+            meanwhile(&mut self.machine, &mut self.recorder, &mut self.said, now)?;
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod accelerator;
 mod admission;
+mod asks;
 mod captures;
 mod conversation;
 mod digest;
@@ -378,6 +379,7 @@ impl Run {
                 if let Some(recorder) = recorder {
                     recorder.look_up(machine, &mut knowledge);
                 }
+                asks::answer(machine, &mut knowledge, &mut captures, said, now)?;
                 let sample = monitor.look(machine, &mut knowledge, said, now);
                 let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
                 if let Some(clock) = machine.virtual_clock() {

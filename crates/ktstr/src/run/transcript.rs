@@ -1,9 +1,10 @@
 //! What the guest has said so far, in the shape the judgement needs it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertResult, Phase, StimulusEvent};
-use ktstr_guest::protocol::{ProcessEnd, SentSignal, Stream, ToHost};
+use ktstr_guest::protocol::{Ask, ProcessEnd, SentSignal, Stream, ToHost};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ const STREAM_CAP: usize = 8 << 20;
 const CUT: &str = "\n[... the rest was left out ...]\n";
 /// Stimulus events kept: a scenario has a handful, a hostile guest could send millions.
 const EVENTS_CAP: usize = 100_000;
+/// What may be asked before it is answered. A test process asks one thing after the other.
+const ASKS_CAP: usize = 16;
 
 /// All that the guest has said up to now.
 #[derive(Debug, Default, Clone)]
@@ -32,6 +35,8 @@ pub(super) struct Transcript {
     pub(super) stderr: String,
     pub(super) scheduler_log: String,
     pub(super) stimulus: Vec<StimulusEvent>,
+    /// What the test process has asked for and waits for, each with its number.
+    pub(super) asks: VecDeque<(u64, Ask)>,
     pub(super) step_index: u16,
     /// The step that is held; `None` while a step is set up or torn down.
     pub(super) held: Option<u16>,
@@ -93,6 +98,15 @@ impl Window {
     pub(super) fn elapsed(&self, now: Duration) -> Option<Duration> {
         match (self.opened, self.closed, self.pause_began) {
             (Some(opened), None, None) => now.checked_sub(opened)?.checked_sub(self.paused),
+            _ => None,
+        }
+    }
+
+    /// The same, and while the window is paused what had gone by when it was.
+    pub(super) fn counted(&self, now: Duration) -> Option<Duration> {
+        let now = self.pause_began.unwrap_or(now);
+        match (self.opened, self.closed) {
+            (Some(opened), None) => now.checked_sub(opened)?.checked_sub(self.paused),
             _ => None,
         }
     }
@@ -217,6 +231,11 @@ impl Transcript {
                     Stream::Scheduler => &mut self.scheduler_log,
                 };
                 append(kept, &text);
+            }
+            ToHost::Ask { number, ask } => {
+                if self.asks.len() < ASKS_CAP {
+                    self.asks.push_back((number, ask));
+                }
             }
             ToHost::TestResult(result) => {
                 self.over.get_or_insert(now);

@@ -17,7 +17,7 @@ mod weight;
 
 use weight::{of_nice, of_task};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Add;
 
 use serde::Serialize;
@@ -78,6 +78,9 @@ struct Part {
 pub(super) struct Window {
     from_ns: u64,
     parts: HashMap<(Pid, CpuMask), Part>,
+    /// Tasks that a quota kept from running for a part of it. What they may ask of the rest is not known: they are behind when
+    /// they come back, and their quota may end again before it is their turn.
+    throttled: HashSet<Pid>,
     /// CPU time on each CPU that went to classes which the judged one cannot compete with.
     above_ns: HashMap<(Cpu, Class), u64>,
 }
@@ -93,7 +96,11 @@ impl Window {
                 (passed, 0)
             }
             Doing::Waiting { .. } => (0, passed),
-            Doing::Unknown | Doing::Throttled | Doing::Asleep | Doing::Gone => return,
+            Doing::Throttled => {
+                self.throttled.insert(pid);
+                return;
+            }
+            Doing::Unknown | Doing::Asleep | Doing::Gone => return,
         };
         if !competes(task.class) {
             return;
@@ -204,9 +211,11 @@ impl Walk<'_> {
         let tree = fill::fill(&consumers, &capacity, Some(&tree));
         for ((consumer, flat), tree) in consumers.iter().zip(flat).zip(tree) {
             let (flat, tree) = (flat as u64, tree as u64);
+            let limited =
+                window.throttled.contains(&consumer.pid) || self.is_throttled(consumer.pid);
             let key = (phase, consumer.pid, consumer.cgroup);
             let share = self.answers.shares.entry(key).or_default();
-            let entitled = |ns: u64| match consumer.long && !moved {
+            let entitled = |ns: u64| match consumer.long && !moved && !limited {
                 true => ns.max(consumer.short_ns),
                 false => consumer.got_ns,
             };
@@ -218,6 +227,7 @@ impl Walk<'_> {
                 };
             if consumer.whole
                 && !moved
+                && !limited
                 && let Some(task) = self.tasks.get_mut(&consumer.pid)
             {
                 task.owed_ns = task.owed_ns.saturating_add(flat.min(tree));

@@ -11,6 +11,13 @@ const IN_INTERRUPT: u64 = 0x00ff_0100;
 /// `SETPARAM_POLICY` (kernel/sched/sched.h): the policy stays as it is.
 const SAME_POLICY: u32 = u32::MAX;
 
+/// How much finer `task_group.shares` is than a task's weight, in bits (`SCHED_FIXEDPOINT_SHIFT`).
+const SHARES_SHIFT: u32 = 10;
+/// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`), and the usual one (`NICE_0_LOAD`).
+const WEIGHT_IDLE: u64 = 3;
+/// See [`WEIGHT_IDLE`].
+const WEIGHT_USUAL: u64 = 1024;
+
 /// What an observation shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shown {
@@ -77,6 +84,16 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
         Seen::Cgroup => Shown::Cgroup(pid(0), words[1], words[2]),
         Seen::Weight => {
             let (cgroup, shares) = (words[2], words[0]);
+            Shown::OfCgroup(What::Weight { cgroup, shares }, words[1], cgroup)
+        }
+        // What the kernel sets in sched_group_set_idle (kernel/sched/fair.c, Linux 5.15 to 7.3).
+        Seen::IdleGroup => {
+            let weight = if words[0] as u32 == 0 {
+                WEIGHT_USUAL
+            } else {
+                WEIGHT_IDLE
+            };
+            let (cgroup, shares) = (words[2], weight << SHARES_SHIFT);
             Shown::OfCgroup(What::Weight { cgroup, shares }, words[1], cgroup)
         }
         Seen::Throttle => {

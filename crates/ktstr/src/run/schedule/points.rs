@@ -56,6 +56,7 @@ seen! {
     Disabling = 81,
     Insert = 82,
     Kick = 83,
+    IdleGroup = 84,
 }
 
 /// The hooks of a kernel, and what it does not have.
@@ -219,6 +220,16 @@ impl Finder<'_> {
         };
         let words = words();
         self.seen(&[name], Seen::Weight, words);
+        let name = "sched_group_set_idle";
+        let words = || {
+            let group = self.btf.parameter(name, "tg")?;
+            let idle = self.btf.parameter(name, "idle")?;
+            let mut words = vec![Word::Argument(idle)];
+            words.extend(self.node(group, &NODE_OF_GROUP)?);
+            Some(words)
+        };
+        let words = words();
+        self.seen(&[name], Seen::IdleGroup, words);
         for (name, seen) in [
             ("throttle_cfs_rq", Seen::Throttle),
             ("unthrottle_cfs_rq", Seen::Unthrottle),

@@ -1,0 +1,23 @@
+//! Where workers may run.
+
+use anyhow::Result;
+use ktstr_scenario::workload::AffinityIntent;
+
+use super::Call;
+use crate::workers::rng::Rng;
+
+pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> Result<()> {
+    let ctx = call.ctx;
+    let tracked = call.scene.get(cgroup)?;
+    let resolved = affinity.resolve(tracked.cpuset.as_ref(), ctx.topo)?;
+    let all = ctx.topo.all_cpuset();
+    let mut stream = 0;
+    for handle in &mut tracked.handles {
+        for idx in 0..handle.len() {
+            stream += 1;
+            let cpus = resolved.cpus(Rng::new(ctx.seed, stream).next_u64());
+            handle.set_affinity(idx, cpus.as_ref().unwrap_or(&all))?;
+        }
+    }
+    Ok(())
+}

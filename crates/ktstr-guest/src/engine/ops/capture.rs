@@ -1,0 +1,41 @@
+//! What the host keeps for the test's callbacks: captures and lists of processes.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Result, anyhow, bail};
+
+use super::Call;
+use crate::link;
+use crate::protocol::{Ask, MAX_TAG};
+
+pub(super) fn snapshot(call: &mut Call, tag: &str) -> Result<()> {
+    check(tag)?;
+    ask(Ask::Capture {
+        tag: tag.to_owned(),
+        step_index: call.ctx.current_step.load(Relaxed),
+    })
+}
+
+pub(super) fn cgroup_procs(call: &mut Call, tag: &str, cgroup: &str) -> Result<()> {
+    check(tag)?;
+    call.scene.get(cgroup)?;
+    ask(Ask::CgroupProcs {
+        tag: tag.to_owned(),
+        cgroup: cgroup.to_owned(),
+        pids: call.ctx.cgroups.read_procs(cgroup)?,
+    })
+}
+
+fn check(tag: &str) -> Result<()> {
+    if (1..=MAX_TAG).contains(&tag.len()) {
+        return Ok(());
+    }
+    bail!(
+        "the tag {tag:?} has {} bytes: give it 1 to {MAX_TAG}",
+        tag.len()
+    )
+}
+
+fn ask(ask: Ask) -> Result<()> {
+    link::ask(&ask).map_err(|why| anyhow!(why))
+}

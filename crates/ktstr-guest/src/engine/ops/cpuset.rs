@@ -1,0 +1,67 @@
+//! Which CPUs a cgroup has.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use ktstr_scenario::cgroup::Controller;
+use ktstr_scenario::ops::{CpusetPartition, CpusetSpec};
+
+use ktstr_scenario::topology::cpuset_string;
+
+use super::{Call, exclusive};
+
+const PARTITION: &str = "cpuset.cpus.partition";
+/// The CPUs that a cgroup hands down for partitions.
+pub(super) const EXCLUSIVE: &str = "cpuset.cpus.exclusive";
+
+pub(super) fn set(call: &mut Call, cgroup: &str, cpus: &CpusetSpec) -> Result<()> {
+    let cpus = cpus.resolve(call.ctx)?;
+    put(call, cgroup, Some(cpus))
+}
+
+pub(super) fn clear(call: &mut Call, cgroup: &str) -> Result<()> {
+    put(call, cgroup, None)
+}
+
+pub(super) fn swap(call: &mut Call, a: &str, b: &str) -> Result<()> {
+    let of_a = call.scene.get(a)?.cpuset.clone();
+    let of_b = call.scene.get(b)?.cpuset.clone();
+    put(call, a, of_b)?;
+    put(call, b, of_a)
+}
+
+fn put(call: &mut Call, name: &str, cpus: Option<BTreeSet<usize>>) -> Result<()> {
+    let tracked = call.scene.get(name)?;
+    match &cpus {
+        Some(cpus) if cpus.is_empty() => bail!("the cpuset of cgroup {name:?} would be empty"),
+        Some(cpus) => call.ctx.cgroups.set_cpuset(name, cpus)?,
+        None => call.ctx.cgroups.clear_cpuset(name)?,
+    }
+    tracked.set_cpuset(cpus);
+    Ok(())
+}
+
+/// A cgroup deep in the tree can be a partition when all above it hand its CPUs down (`cpuset.cpus.exclusive`, Linux 6.7). The
+/// kernel takes a partition that cannot be, and says so in the file.
+pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Result<()> {
+    let cpus = call.scene.get(name)?.cpuset.clone();
+    let cgroups = call.ctx.cgroups;
+    let put = |file, value: &str| cgroups.set_file(name, Some(Controller::Cpuset), file, value);
+    if *to != CpusetPartition::Member {
+        let Some(cpus) = cpus else {
+            bail!("cgroup {name:?} has no CPUs of its own: give it some with Op::set_cpuset first")
+        };
+        exclusive::hand_down(&cgroups.parent_path().join(name), &cpus)?;
+        put(EXCLUSIVE, &cpuset_string(&cpus))?;
+    }
+    put(PARTITION, to.as_str())?;
+    let path = cgroups.parent_path().join(name).join(PARTITION);
+    match std::fs::read_to_string(&path) {
+        Ok(now) if now.contains("invalid") => bail!(
+            "{} is now `{}`: a partition needs CPUs that no cgroup beside it has",
+            path.display(),
+            now.trim()
+        ),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,28 @@
+//! CPUs that go off and on line.
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Call;
+use crate::link;
+
+pub(super) fn offline(call: &mut Call, cpu: &usize) -> Result<()> {
+    put(call, *cpu, "0")
+}
+
+pub(super) fn online(call: &mut Call, cpu: &usize) -> Result<()> {
+    put(call, *cpu, "1")
+}
+
+fn put(call: &mut Call, cpu: usize, value: &str) -> Result<()> {
+    if !link::is_there() {
+        bail!("a host_only test runs on the host's own CPUs: it takes none of them off line");
+    }
+    let cpus = call.ctx.topo.all_cpuset();
+    if !cpus.contains(&cpu) {
+        bail!("the machine has no CPU {cpu}: its CPUs are {cpus:?}");
+    }
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/online");
+    std::fs::write(&path, value).with_context(|| {
+        format!("writing {value} to {path} (CPU 0 of this kernel may have to stay on line)")
+    })
+}

@@ -1,0 +1,58 @@
+//! Which CPU serves an interrupt.
+
+use anyhow::{Context as _, Result, bail};
+use ktstr_scenario::ops::IrqSelector;
+
+use super::Call;
+use crate::link;
+
+pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<()> {
+    if !link::is_there() {
+        bail!(
+            "a host_only test runs beside the host's own devices: it steers none of their interrupts"
+        );
+    }
+    let cpus = call.ctx.topo.all_cpuset();
+    if !cpus.contains(cpu) {
+        bail!("the machine has no CPU {cpu}: its CPUs are {cpus:?}");
+    }
+    let number = match irq {
+        IrqSelector::ByNumber(number) => *number,
+        IrqSelector::ByLabel(label) => {
+            let text = std::fs::read_to_string("/proc/interrupts")?;
+            by_label(&text, label)?
+        }
+    };
+    let path = format!("/proc/irq/{number}/smp_affinity_list");
+    std::fs::write(&path, cpu.to_string()).with_context(|| {
+        format!("writing {cpu} to {path} (not every interrupt exists, or can be steered)")
+    })
+}
+
+/// The number of the one interrupt whose handlers have this name: the last words of its line.
+fn by_label(interrupts: &str, label: &str) -> Result<u32> {
+    let mut labels = Vec::new();
+    let mut found = Vec::new();
+    for line in interrupts.lines() {
+        let Some((number, rest)) = line.split_once(':') else {
+            continue;
+        };
+        // Other lines are of the CPUs' own interrupts, such as the timer's.
+        let (Ok(number), Some(last)) = (number.trim().parse(), rest.split_whitespace().last())
+        else {
+            continue;
+        };
+        if last == label {
+            found.push(number);
+        }
+        labels.push(format!("{number} {last}"));
+    }
+    match found[..] {
+        [number] => Ok(number),
+        _ => bail!(
+            "{} interrupts have the label {label:?}; there are: {}",
+            found.len(),
+            labels.join(", ")
+        ),
+    }
+}

@@ -1,0 +1,29 @@
+//! More workers.
+
+use anyhow::{Result, bail};
+use ktstr_scenario::ops::SpawnPlacement;
+use ktstr_scenario::workload::WorkSpec;
+
+use super::Call;
+use crate::engine::scene::RUNNER;
+
+pub(super) fn spawn(call: &mut Call, placement: &SpawnPlacement, work: &WorkSpec) -> Result<()> {
+    let works = std::slice::from_ref(work);
+    match placement {
+        SpawnPlacement::RunnerCgroup => {
+            if work.workers_pct.is_some() {
+                bail!(
+                    "workers_pct needs a cgroup with CPUs of its own: give workers(n) for the \
+                     harness's cgroup"
+                );
+            }
+            call.scene.runner(call.owner);
+            call.scene.spawn(call.ctx, RUNNER, works)
+        }
+        SpawnPlacement::Cgroup(name) if name.is_empty() => bail!(
+            "Op::Spawn(SpawnPlacement::Cgroup): the cgroup name is empty; the harness's own cgroup \
+             is SpawnPlacement::runner_cgroup()"
+        ),
+        SpawnPlacement::Cgroup(name) => call.scene.spawn(call.ctx, name, works),
+    }
+}

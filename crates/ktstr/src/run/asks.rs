@@ -1,0 +1,106 @@
+//! What the test process asks the host to do while it waits: carried out where the guest stands still, and answered in the
+//! mailbox's bulk window.
+
+use std::time::Duration;
+
+use ktstr_guest::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, MAX_TAG};
+use ktstr_machine::{Machine, MachineError, MailboxRegion};
+use ktstr_mailbox::{Layout, Region};
+
+use super::captures::{Captures, Knowledge, PERIODIC};
+use super::transcript::Transcript;
+use crate::snapshot_bridge::CgroupProcsSnapshot;
+
+/// Captures that a test may ask for: more are a guest gone wild, and each stops the machine.
+const MOST_CAPTURES: u32 = 1024;
+
+/// Carries out and answers all that was asked, at `now`.
+pub(super) fn answer(
+    machine: &mut Machine,
+    knowledge: &mut Knowledge,
+    captures: &mut Captures,
+    said: &mut Transcript,
+    now: Duration,
+) -> Result<(), MachineError> {
+    while let Some((number, ask)) = said.asks.pop_front() {
+        let answer = carry_out(machine, knowledge, captures, said, now, ask)?;
+        reply(machine, number, &answer)?;
+    }
+    Ok(())
+}
+
+fn carry_out(
+    machine: &mut Machine,
+    knowledge: &mut Knowledge,
+    captures: &mut Captures,
+    said: &Transcript,
+    now: Duration,
+    ask: Ask,
+) -> Result<Answer, MachineError> {
+    match ask {
+        Ask::Capture { tag, step_index } => {
+            if let Err(why) = check(&tag) {
+                return Ok(Err(why));
+            }
+            if captures.on_demand >= MOST_CAPTURES {
+                return Ok(Err(format!(
+                    "the test has asked for {MOST_CAPTURES} captures already, and that is the most"
+                )));
+            }
+            let elapsed = said.window.counted(now);
+            captures.take_on_demand(machine, knowledge, tag, elapsed, step_index)
+        }
+        Ask::CgroupProcs { tag, cgroup, pids } => {
+            let kept = check(&tag).map(|()| {
+                captures
+                    .bridge
+                    .record_cgroup_procs(CgroupProcsSnapshot { tag, cgroup, pids });
+            });
+            Ok(kept)
+        }
+    }
+}
+
+/// Both sides check: a guest need not be what it seems.
+fn check(tag: &str) -> Result<(), String> {
+    if !(1..=MAX_TAG).contains(&tag.len()) {
+        let length = tag.len();
+        return Err(format!(
+            "the tag has {length} bytes: give it 1 to {MAX_TAG}"
+        ));
+    }
+    if tag.starts_with(PERIODIC) {
+        return Err(format!(
+            "the tag {tag:?} begins with {PERIODIC:?}, which names the periodic captures: give it another"
+        ));
+    }
+    Ok(())
+}
+
+fn reply(machine: &Machine, number: u64, answer: &Answer) -> Result<(), MachineError> {
+    let mut answer = answer.clone();
+    if let Err(why) = &mut answer {
+        // In JSON each byte takes six at most.
+        why.truncate(why.floor_char_boundary(MAX_ANSWER / 8));
+    }
+    let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+    let region = MailboxRegion(machine.ram());
+    region.write(Layout::BULK + ANSWER_AT, &bytes)?;
+    region.store(Layout::BULK + ANSWER_LENGTH_AT, bytes.len() as u64)?;
+    // Last: the guest looks for it.
+    region.store(Layout::BULK, number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_periodic_captures_are_taken() {
+        assert!(check("before").is_ok());
+        assert!(check(&"x".repeat(MAX_TAG)).is_ok());
+        for bad in ["", "periodic_000", &"x".repeat(MAX_TAG + 1)] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+}

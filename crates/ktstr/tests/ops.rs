@@ -1,0 +1,315 @@
+//! Operations of a step, by what they do to the kernel: what its files say afterwards, what its tasks run, what the host finds in
+//! its memory.
+//!
+//! The setup of a step is made before the step's operations, and the one of the next step after its hold: a function that makes
+//! no cgroups looks at what the operations of the step before have left.
+
+#[macro_use]
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr::snapshot::CgroupProcsSnapshot;
+
+const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
+const FOUR_CPUS: Topology = Topology::new(1, 1, 4, 1);
+const MS: Duration = Duration::from_millis(1);
+
+fn passes(entry: &'static KtstrTestEntry) -> VmResult {
+    let finished = ktstr::run::run(entry);
+    assert_eq!(finished.exit_code(), 0, "{}", finished.text);
+    assert!(finished.result.is_pass(), "{:?}", finished.result.outcomes);
+    finished.vm.expect("it ran in a machine")
+}
+
+/// What was read between the steps, in order, each under its file's name.
+static SEEN: Mutex<Vec<BTreeMap<&str, String>>> = Mutex::new(Vec::new());
+
+/// Files that are looked at, by their path below the tree's root, or below `/`.
+const FILES: &[&str] = &[
+    "a/cpu.max",
+    "a/cpu.weight",
+    "a/cpu.uclamp.min",
+    "a/memory.max",
+    "a/memory.high",
+    "a/memory.low",
+    "a/pids.max",
+    "a/cpuset.cpus.effective",
+    "a/cpu.stat",
+    "b/cpu.idle",
+    "b/cpuset.cpus.partition",
+    "b/cgroup.procs",
+    "/sys/devices/system/cpu/online",
+    "/proc/irq/1/smp_affinity_list",
+];
+
+fn look(ctx: &Ctx) -> Vec<CgroupDef> {
+    let read = |file: &&'static str| {
+        // An absolute path takes the place of the root.
+        let text = std::fs::read_to_string(ctx.cgroups.parent_path().join(file)).ok()?;
+        Some((*file, text.trim().to_owned()))
+    };
+    let found = FILES.iter().filter_map(read).collect();
+    SEEN.lock().expect("nobody panics with it").push(found);
+    Vec::new()
+}
+
+/// A step that only looks.
+fn looking() -> Step {
+    Step {
+        setup: Setup::with_factory(look),
+        ops: Vec::new(),
+        hold: HoldSpec::fixed(Duration::ZERO),
+    }
+}
+
+/// What the `nth` look has found in `file`.
+fn seen(nth: usize, file: &str) -> String {
+    let seen = SEEN.lock().expect("nobody panics with it");
+    let text = seen.get(nth).and_then(|files| files.get(file));
+    text.cloned().unwrap_or_else(|| "(nothing)".to_owned())
+}
+
+fn expect(result: &mut AssertResult, nth: usize, file: &str, wanted: &str) {
+    let found = seen(nth, file);
+    if found != wanted {
+        result.merge(AssertResult::fail_msg(format!(
+            "look {nth}: {file} is {found:?}, not {wanted:?}"
+        )));
+    }
+}
+
+fn limits(ctx: &Ctx) -> Result<AssertResult> {
+    let mib = 1 << 20;
+    let clamps = Path::new("/proc/sys/kernel/sched_util_clamp_min").exists();
+    let backdrop = Backdrop::new()
+        .push_op(Op::add_cgroup("a"))
+        .push_op(Op::add_cgroup("b"));
+    let mut set = vec![
+        Op::set_cpu_max("a", 20 * MS, 50 * MS),
+        Op::set_cpu_weight("a", 321),
+        Op::set_memory_max("a", 64 * mib),
+        Op::set_memory_high("a", 32 * mib),
+        Op::set_memory_low("a", 8 * mib),
+        Op::set_pids_max("a", 77),
+        Op::set_cpu_idle("b", true),
+        Op::set_cpuset("b", CpusetSpec::exact([1])),
+        Op::set_cpuset_partition("b", CpusetPartition::Isolated),
+        Op::steer_irq(IrqSelector::by_number(1), 2),
+    ];
+    let mut lift = vec![
+        Op::set_cpu_max("a", None, 50 * MS),
+        Op::set_memory_max("a", None),
+        Op::set_memory_low("a", None),
+        Op::set_pids_max("a", None),
+        Op::set_cpu_idle("b", false),
+        Op::set_cpuset_partition("b", CpusetPartition::Member),
+        Op::cpu_offline(3),
+    ];
+    if clamps {
+        set.push(Op::set_uclamp_min("a", 12.5));
+        lift.push(Op::set_uclamp_min("a", 0.0));
+    }
+    let short = HoldSpec::fixed(MS);
+    let steps = vec![
+        Step::new(set, short),
+        looking(),
+        Step::new(lift, short),
+        looking(),
+        Step::with_op(Op::cpu_online(3), short),
+        looking(),
+    ];
+    let mut result = execute_scenario(ctx, backdrop, steps)?;
+    for (file, first, second) in [
+        ("a/cpu.max", "20000 50000", "max 50000"),
+        ("a/cpu.weight", "321", "321"),
+        ("a/memory.max", "67108864", "max"),
+        ("a/memory.high", "33554432", "33554432"),
+        ("a/memory.low", "8388608", "0"),
+        ("a/pids.max", "77", "max"),
+        ("b/cpu.idle", "1", "0"),
+        ("b/cpuset.cpus.partition", "isolated", "member"),
+        // The partition has its CPU for itself.
+        ("a/cpuset.cpus.effective", "0,2-3", "0-2"),
+        ("/proc/irq/1/smp_affinity_list", "2", "2"),
+        ("/sys/devices/system/cpu/online", "0-3", "0-2"),
+    ] {
+        expect(&mut result, 0, file, first);
+        expect(&mut result, 1, file, second);
+    }
+    if clamps {
+        expect(&mut result, 0, "a/cpu.uclamp.min", "12.50");
+    }
+    expect(&mut result, 2, "/sys/devices/system/cpu/online", "0-3");
+    Ok(result)
+}
+
+case!(LIMITS = "ops_limits", limits, topology: FOUR_CPUS);
+
+#[test]
+fn limits_and_devices_are_as_the_operations_set_them() {
+    passes(&LIMITS);
+}
+
+/// CPU time of cgroup `a` at a look, microseconds.
+fn usage_us(nth: usize) -> u64 {
+    let stat = seen(nth, "a/cpu.stat");
+    let line = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "));
+    line.and_then(|us| us.parse().ok()).unwrap_or_default()
+}
+
+/// Two cgroups of a spinner each on two CPUs: one is throttled from the second step on, and nobody is to be blamed for what it
+/// does not get.
+fn a_quota_that_comes_later(ctx: &Ctx) -> Result<AssertResult> {
+    let cgroups = ["a", "b"].map(|name| CgroupDef::named(name).workers(2));
+    let part = HoldSpec::frac(0.5);
+    let steps = vec![
+        Step::new(vec![], part),
+        looking(),
+        Step::with_op(Op::set_cpu_max("a", 10 * MS, 100 * MS), part),
+        looking(),
+    ];
+    let mut result = execute_scenario(ctx, Backdrop::from_cgroups(cgroups), steps)?;
+    let half = ctx.duration.as_micros() as u64 / 2;
+    let (free, held) = (usage_us(0), usage_us(1).saturating_sub(usage_us(0)));
+    // A tenth of a CPU, and the period that had begun; each CPU may take a slice of 5 ms too much.
+    if held > half / 10 + 30_000 {
+        result.merge(AssertResult::fail_msg(format!(
+            "{held} us under a quota of 10 %, {free} us without"
+        )));
+    }
+    if free < half / 2 {
+        result.merge(AssertResult::fail_msg(format!("{free} us without a quota")));
+    }
+    Ok(result)
+}
+
+case!(QUOTA = "ops_quota", a_quota_that_comes_later, topology: TWO_CPUS,
+    duration: Duration::from_secs(2));
+
+#[test]
+fn a_quota_holds_from_its_operation_on_and_is_nobodys_debt() {
+    passes(&QUOTA);
+}
+
+/// Workers of a cgroup that is killed, and the one beside it.
+fn killing(ctx: &Ctx) -> Result<AssertResult> {
+    let cgroups = ["a", "b"].map(|name| CgroupDef::named(name).workers(2));
+    let part = HoldSpec::fixed(100 * MS);
+    let steps = vec![
+        Step::hold(part),
+        looking(),
+        Step::new(
+            vec![Op::kill_cgroup("b"), Op::set_cpu_idle("a", true)],
+            part,
+        ),
+        looking(),
+    ];
+    let mut result = execute_scenario(ctx, Backdrop::from_cgroups(cgroups), steps)?;
+    let before = seen(0, "b/cgroup.procs").lines().count();
+    if before != 2 {
+        result.merge(AssertResult::fail_msg(format!("{before} workers before")));
+    }
+    expect(&mut result, 1, "b/cgroup.procs", "");
+    Ok(result)
+}
+
+case!(KILLING = "ops_kill", killing, topology: TWO_CPUS);
+
+#[test]
+fn a_killed_cgroup_is_empty_and_its_workers_are_not_missed() {
+    passes(&KILLING);
+}
+
+/// A capture before the workers of a step are there, and one when they are; then one in the step after.
+fn capturing(ctx: &Ctx) -> Result<AssertResult> {
+    let steps = vec![
+        Step::new(
+            vec![
+                Op::capture_snapshot("before"),
+                Op::add_cgroup_def(CgroupDef::named("w").workers(3)),
+                Op::capture_snapshot("after"),
+                Op::capture_cgroup_procs("workers", "w"),
+            ],
+            HoldSpec::frac(0.5),
+        ),
+        Step::with_op(Op::capture_snapshot("second step"), HoldSpec::frac(0.5)),
+    ];
+    execute_steps(ctx, steps)
+}
+
+case!(CAPTURING = "ops_capture", capturing, topology: TWO_CPUS, num_snapshots: 1);
+
+#[test]
+fn a_capture_shows_the_moment_of_its_operation() {
+    let vm = passes(&CAPTURING);
+    let series = vm.captures_series();
+    let tags: Vec<_> = series
+        .entries()
+        .iter()
+        .map(|entry| (entry.tag.as_str(), entry.step_index))
+        .filter(|(tag, _)| !tag.starts_with("periodic_"))
+        .collect();
+    assert_eq!(
+        tags,
+        [
+            ("before", Some(1)),
+            ("after", Some(1)),
+            ("second step", Some(2))
+        ]
+    );
+    let periodic = vm.periodic_series();
+    assert_eq!(periodic.len(), 1, "only the periodic one");
+    assert_eq!(periodic.entries()[0].tag, "periodic_000");
+    let list = vm.snapshot_bridge.cgroup_procs_by_tag("workers");
+    let CgroupProcsSnapshot { cgroup, pids, .. } = list.expect("the list was kept");
+    assert_eq!((cgroup.as_str(), pids.len()), ("w", 3));
+    let tasks = |tag: &str| -> BTreeSet<i32> {
+        let entry = series.entries().iter().find(|entry| entry.tag == tag);
+        let report = &entry.expect("it is there").report;
+        report
+            .task_enrichments
+            .iter()
+            .map(|task| task.pid)
+            .collect()
+    };
+    let (before, after, second) = (tasks("before"), tasks("after"), tasks("second step"));
+    for pid in &pids {
+        assert!(!before.contains(pid), "worker {pid} was there too early");
+        assert!(after.contains(pid), "worker {pid} is not in the capture");
+        assert!(!second.contains(pid), "worker {pid} outlived its step");
+    }
+    assert_eq!(vm.snapshot_bridge.drain_cgroup_procs().len(), 1);
+    assert!(vm.snapshot_bridge.cgroup_procs_by_tag("workers").is_none());
+}
+
+/// Controllers come down to a tree that lies deep, also to cgroups of whose limits nobody spoke.
+fn deep(ctx: &Ctx) -> Result<AssertResult> {
+    let mut result = AssertResult::pass();
+    for folder in ["/sys/fs/cgroup", "/sys/fs/cgroup/x", "/sys/fs/cgroup/x/y"] {
+        let on = std::fs::read_to_string(format!("{folder}/cgroup.subtree_control"))?;
+        for controller in ["cpu", "cpuset", "memory", "pids"] {
+            if !on.split_whitespace().any(|word| word == controller) {
+                result.merge(AssertResult::fail_msg(format!(
+                    "{folder} does not hand down {controller}: {on:?}"
+                )));
+            }
+        }
+    }
+    result.merge(execute_defs(ctx, vec![CgroupDef::named("a").workers(1)])?);
+    Ok(result)
+}
+
+case!(DEEP = "ops_deep", deep, topology: TWO_CPUS, duration: Duration::from_millis(100),
+    workload_root_cgroup: Some(CgroupPath::new("/x/y/z")));
+
+#[test]
+fn a_tree_that_lies_deep_has_its_controllers() {
+    passes(&DEEP);
+}
