@@ -183,7 +183,7 @@ mod claims {
             says "median wake latency, µs: expected at most 1000";
         leaves_are_served: custom_nested_cgroup_no_ctrl under "--starve-cgroup",
             says "share of the CPU time: expected at least 0.125";
-        cpus_of_one_cgroup_are_busy: custom_cgroup_per_cpu under "--idle-cpu",
+        cpus_of_one_cgroup_are_busy: custom_cgroup_cpuset_load_shift under "--idle-cpu",
             says "share of CPU time used while workers waited: expected at least 0.8";
     }
 }
