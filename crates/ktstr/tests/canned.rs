@@ -179,8 +179,8 @@ mod claims {
             says "share of the CPU time: expected at least 0.05";
         wake_ups_are_quick: custom_bursts_spare under "--wrong-cpu",
             says "median wake latency, µs: expected at most 1000";
-        half_of_the_machine_is_quick: custom_cgroup_cpuset_workload_imbalance under "--wrong-cpu",
-            says "median wake latency, µs: expected at most 1000";
+        kinds_are_woken: custom_cgroup_imbalance_mixed_workload under "--slow-wake",
+            says "median wake latency, µs: expected at most 20000";
         leaves_are_served: custom_nested_cgroup_no_ctrl under "--starve-cgroup",
             says "share of the CPU time: expected at least 0.125";
         cpus_of_one_cgroup_are_busy: custom_cgroup_cpuset_load_shift under "--idle-cpu",
