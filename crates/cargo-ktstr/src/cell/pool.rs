@@ -1,11 +1,13 @@
 //! Runs jobs side by side, hands over each result as it comes, and shows how far it is.
 
 use std::collections::VecDeque;
+use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 /// As many machines run at once, unless somebody says otherwise.
 pub fn width() -> usize {
@@ -15,11 +17,27 @@ pub fn width() -> usize {
 /// The bar; nothing is drawn where nobody looks.
 pub fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
-    let template = "{elapsed_precise} {bar:24} {pos}/{len} runs, about {eta} left, {msg}";
+    let template = "{elapsed_precise} {bar:24} {pos}/{len} runs, {left}, {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+        bar.set_style(style.with_key("left", left));
     }
+    // A run takes seconds: the clock goes on meanwhile.
+    bar.enable_steady_tick(Duration::from_secs(1));
     bar
+}
+
+/// How much time is left, once a run has shown how long one takes.
+fn left(state: &ProgressState, out: &mut dyn Write) {
+    let (done, all) = (state.pos(), state.len().unwrap_or_default());
+    // A bar that cannot be drawn is none.
+    let _ = match done {
+        0 => write!(out, "time left not known yet"),
+        done => {
+            let to_do = all.saturating_sub(done) as f64 / done as f64;
+            let left = Duration::from_secs_f64(state.elapsed().as_secs_f64() * to_do);
+            write!(out, "about {:#} left", HumanDuration(left))
+        }
+    };
 }
 
 /// Does `work` with each job, as many as `jobs` at once, in the order that they have; `done` gets each result as it comes. A
