@@ -118,6 +118,8 @@ pub enum ToHost {
         /// One sentence for people.
         reason: String,
     },
+    /// The test has a scheduler stopped, started or replaced: what becomes of the one that is attached is the test's doing.
+    SchedulerStopping,
     /// The scheduler under test ended before it was told to.
     SchedulerDied {
         /// How the process ended.
@@ -298,6 +300,7 @@ impl ToHost {
                 pids.truncate(MAX_PIDS);
             }
             Self::SchedulerAttached { .. }
+            | Self::SchedulerStopping
             | Self::SchedulerDied { .. }
             | Self::Written
             | Self::Prepared
@@ -393,12 +396,18 @@ pub struct Setup {
     /// sched_ext's runnable-stall timeout, in milliseconds: set by the host once the scheduler
     /// is attached.
     pub watchdog_timeout_ms: u64,
+    /// Schedulers that the test may start while it runs, by name; its own is one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staged: Vec<(String, SchedulerJob)>,
 }
 
 impl Setup {
     /// Whether the guest has nothing to do for it. A stall timeout is that of a scheduler.
     pub fn is_nothing(&self) -> bool {
-        self.scheduler.is_none() && self.sysctls.is_empty() && self.cgroup_parent.is_none()
+        self.scheduler.is_none()
+            && self.sysctls.is_empty()
+            && self.cgroup_parent.is_none()
+            && self.staged.is_empty()
     }
 }
 
@@ -414,6 +423,27 @@ pub struct Job {
     /// Cgroup (absolute, below `/sys/fs/cgroup`) that holds the scenario's cgroups.
     pub workload_root: String,
 }
+
+/// What the test process asks of PID 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerChange {
+    /// Whether the scheduler that is attached is to be stopped.
+    pub stop: bool,
+    /// Which scheduler is to be started.
+    pub start: Option<StartOf>,
+}
+
+/// Which scheduler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartOf {
+    /// The test's own.
+    Own,
+    /// One that is staged, by its name.
+    Staged(String),
+}
+
+/// What PID 1 answers: the process id of the scheduler that is attached now, or what went wrong.
+pub type SchedulerAnswer = Result<Option<i32>, String>;
 
 /// A scheduler to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ pub(crate) enum Value {
     Text(LitStr),
     Texts(Vec<LitStr>),
     Path(Path),
+    Paths(Vec<Path>),
 }
 
 /// One key as given.
@@ -75,6 +76,13 @@ impl Attrs {
     pub(crate) fn texts(&self, name: &str) -> &[LitStr] {
         match self.get(name).map(|attr| &attr.value) {
             Some(Value::Texts(values)) => values,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn paths(&self, name: &str) -> &[Path] {
+        match self.get(name).map(|attr| &attr.value) {
+            Some(Value::Paths(values)) => values,
             _ => &[],
         }
     }
@@ -224,6 +232,16 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
             }),
         ) => Ok(Value::Path(path.clone())),
         (Kind::Path, _) => Err(wrong("the path of an item")),
+        (Kind::Paths, Expr::Array(array)) => {
+            let paths = array.elems.iter().map(|elem| match elem {
+                Expr::Path(ExprPath {
+                    path, qself: None, ..
+                }) => Ok(path.clone()),
+                _ => Err(wrong("a list of paths of items: `[A, B]`")),
+            });
+            paths.collect::<Result<_>>().map(Value::Paths)
+        }
+        (Kind::Paths, _) => Err(wrong("a list of paths of items: `[A, B]`")),
         (Kind::TextOrPath, _) => Err(wrong("a string literal or the path of a constant")),
         (Kind::Any, _) => Err(later()),
     }

@@ -151,6 +151,10 @@ fn fields(attrs: &Attrs) -> TokenStream {
             out.extend(quote!(#field: &[#(#values),*],));
         }
     }
+    if attrs.get("staged_schedulers").is_some() {
+        let values = attrs.paths("staged_schedulers");
+        out.extend(quote!(staged_schedulers: &[#(&#values),*],));
+    }
     if let Some(path) = attrs.text("workload_root_cgroup") {
         out.extend(quote! {
             workload_root_cgroup: Some(::ktstr::test_support::CgroupPath::new(#path)),
@@ -346,6 +350,7 @@ mod tests {
             (_, Kind::Text | Kind::TextOrPath) => "\"x\"",
             (_, Kind::Texts) => "[\"x\"]",
             (_, Kind::Path) => "own::ITEM",
+            (_, Kind::Paths) => "[own::ITEM]",
             (_, Kind::Any) => "x",
         };
         format!("{} = {value}", key.name)

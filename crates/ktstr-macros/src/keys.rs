@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Texts,
     /// A path to an item.
     Path,
+    /// A list of paths to items.
+    Paths,
     /// Whatever stands there (the key is not available, or takes an expression).
     Any,
 }
@@ -75,7 +77,7 @@ pub(crate) enum Status {
 }
 
 use Group::{Check, MonitorBound, Outcome, Run, Setting};
-use Kind::{Any, Bool, Float, Integer, Limit, Path, Positive, Text, TextOrPath, Texts};
+use Kind::{Any, Bool, Float, Integer, Limit, Path, Paths, Positive, Text, TextOrPath, Texts};
 use Status::{Available, Later, Only};
 
 const U32: Kind = Positive {
@@ -203,7 +205,13 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     later("payload", "a program as the workload"),
     later("workloads", "further programs"),
-    later("staged_schedulers", "further schedulers in the guest"),
+    key(
+        "staged_schedulers",
+        Paths,
+        Setting,
+        "`[]`",
+        "schedulers that operations of the test may start, each a `const` or `static`",
+    ),
     key(
         "extra_sched_args",
         Texts,
@@ -570,6 +578,7 @@ pub(crate) fn page() -> String {
                 TextOrPath => "string literal or path".to_owned(),
                 Texts => "list of string literals".to_owned(),
                 Path => "path".to_owned(),
+                Paths => "list of paths".to_owned(),
                 Any => "expression".to_owned(),
             };
             let _ = writeln!(

@@ -66,6 +66,8 @@ pub struct KtstrTestEntry {
     pub assert: Assert,
     /// Arguments of the scheduler after its own.
     pub extra_sched_args: &'static [&'static str],
+    /// Schedulers that operations of the test may start besides its own.
+    pub staged_schedulers: &'static [&'static Scheduler],
     /// How long sched_ext lets a runnable task wait before it ejects the scheduler.
     pub watchdog_timeout: Duration,
     /// The workload window.
@@ -203,6 +205,7 @@ impl KtstrTestEntry {
         scheduler: &Scheduler::EEVDF,
         assert: Assert::NO_OVERRIDES,
         extra_sched_args: &[],
+        staged_schedulers: &[],
         watchdog_timeout: Duration::from_secs(5),
         duration: Duration::from_secs(12),
         expect_err: false,
@@ -274,6 +277,7 @@ impl KtstrTestEntry {
             for (field, given) in [
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
                 ("num_snapshots", self.num_snapshots > 0),
+                ("staged_schedulers", !self.staged_schedulers.is_empty()),
                 ("cleanup_budget", self.cleanup_budget.is_some()),
                 ("post_vm", self.post_vm.is_some()),
                 (

@@ -44,6 +44,8 @@ const FILES: &[&str] = &[
     "b/cpuset.cpus.partition",
     "b/cgroup.procs",
     "/sys/devices/system/cpu/online",
+    STATE,
+    "/sys/kernel/sched_ext/enable_seq",
     "/proc/irq/1/smp_affinity_list",
 ];
 
@@ -312,4 +314,82 @@ case!(DEEP = "ops_deep", deep, topology: TWO_CPUS, duration: Duration::from_mill
 #[test]
 fn a_tree_that_lies_deep_has_its_controllers() {
     passes(&DEEP);
+}
+
+const OWN: Scheduler = Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+const OTHER: Scheduler = Scheduler::named("other").binary(SchedulerSpec::Discover("scx-ktstr"));
+const BROKEN: Scheduler = Scheduler::named("broken")
+    .binary(SchedulerSpec::Discover("scx-ktstr"))
+    .sched_args(&["--stall-after", "soon"]);
+
+const STATE: &str = "/sys/kernel/sched_ext/state";
+
+/// How many schedulers have attached at a look.
+fn attached(nth: usize) -> u64 {
+    let text = seen(nth, "/sys/kernel/sched_ext/enable_seq");
+    text.parse().unwrap_or_default()
+}
+
+fn comes_and_goes(ctx: &Ctx) -> Result<AssertResult> {
+    let hold = HoldSpec::fixed(200 * MS);
+    let steps = vec![
+        Step::hold(hold),
+        looking(),
+        Step::with_op(Op::detach_scheduler(), hold),
+        looking(),
+        Step::with_op(Op::attach_scheduler(&OTHER), hold),
+        looking(),
+        Step::with_op(Op::replace_scheduler(&OWN), hold),
+        looking(),
+        Step::with_op(Op::restart_scheduler(), hold),
+        looking(),
+    ];
+    let backdrop = Backdrop::from_cgroups([CgroupDef::named("a").workers(2)]);
+    let mut result = execute_scenario(ctx, backdrop, steps)?;
+    for (nth, state, count) in [
+        (0, "enabled", 0),
+        (1, "disabled", 0),
+        (2, "enabled", 1),
+        (3, "enabled", 2),
+        (4, "enabled", 3),
+    ] {
+        expect(&mut result, nth, STATE, state);
+        let more = attached(nth).saturating_sub(attached(0));
+        if more != count {
+            result.merge(AssertResult::fail_msg(format!(
+                "look {nth}: {more} schedulers have attached since the first, not {count}"
+            )));
+        }
+    }
+    Ok(result)
+}
+
+case!(COMES_AND_GOES = "ops_schedulers", comes_and_goes, topology: TWO_CPUS, scheduler: &OWN,
+    staged_schedulers: &[&OTHER], duration: Duration::from_secs(2),
+    watchdog_timeout: Duration::from_secs(20));
+
+#[test]
+fn schedulers_come_and_go_and_nobody_is_blamed() {
+    passes(&COMES_AND_GOES);
+}
+
+fn starts_a_broken_one(ctx: &Ctx) -> Result<AssertResult> {
+    let step = Step::with_op(Op::attach_scheduler(&BROKEN), HoldSpec::FULL);
+    execute_steps(ctx, vec![step])
+}
+
+case!(BROKEN_START = "ops_broken_start", starts_a_broken_one, topology: TWO_CPUS,
+    staged_schedulers: &[&BROKEN], duration: Duration::from_millis(200));
+
+#[test]
+fn a_scheduler_that_does_not_start_fails_its_step() {
+    let finished = ktstr::run::run(&BROKEN_START);
+    assert!(finished.result.is_fail(), "{}", finished.text);
+    for part in ["step 0", "AttachScheduler", "startup death", "broken"] {
+        assert!(
+            finished.text.contains(part),
+            "no {part:?} in {}",
+            finished.text
+        );
+    }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{Finding, SchedulerEnd};
-use ktstr_scenario::Ctx;
+
+use super::scene::Attached;
 
 /// How long a scheduler may take to attach again, guest time, which sysfs has no event for. Loading takes most of it: scx-ktstr
 /// took 2.1 s under the virtual clock, on a CPU that it shared with two workers, and others have ten times its code.
@@ -61,14 +62,11 @@ impl Liveness {
 
     /// `Err`: the end of the scheduler, as far as it can be seen from here; the host knows more, and completes it. `Ok`: it
     /// lives, or the test has none; how often it attached again since the last time.
-    pub(super) fn check(&mut self, ctx: &Ctx) -> Result<u64, Finding> {
-        let Some(pid) = ctx.sched_pid else {
-            return Ok(0);
-        };
-        let bpf = ctx
-            .current_scheduler()
-            .is_some_and(|spec| spec.has_bpf_scheduler());
-        self.check_pid(pid, bpf)
+    pub(super) fn check(&mut self, scheduler: Option<Attached>) -> Result<u64, Finding> {
+        match scheduler {
+            None => Ok(0),
+            Some(Attached { pid, bpf }) => self.check_pid(pid, bpf),
+        }
     }
 
     fn check_pid(&mut self, pid: i32, bpf: bool) -> Result<u64, Finding> {

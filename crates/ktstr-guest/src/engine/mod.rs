@@ -30,7 +30,7 @@ use crate::protocol::ToHost;
 use crate::realtime::{self, RealTime};
 use crate::workers::clock::sleep_until;
 use liveness::Liveness;
-use scene::{Owner, Scene};
+use scene::{Attached, Owner, Scene};
 use window::Window;
 
 /// One step that lasts the whole window.
@@ -88,7 +88,7 @@ pub fn execute_scenario_with(
     let mut run = Run {
         ctx,
         checks,
-        scene: Scene::new(checks.has_numa_checks())?,
+        scene: Scene::new(checks.has_numa_checks(), attached(ctx))?,
         window: Window::open(ctx.duration),
         liveness: Liveness::new(),
         result: AssertResult::pass(),
@@ -136,6 +136,15 @@ fn validate(ctx: &Ctx, steps: &[Step]) -> Result<()> {
         bail!("waiting for bpf_map_write is not available yet: leave it out of the test");
     }
     Ok(())
+}
+
+/// The scheduler that the test starts with.
+fn attached(ctx: &Ctx) -> Option<Attached> {
+    let spec = ctx.current_scheduler();
+    Some(Attached {
+        pid: ctx.sched_pid?,
+        bpf: spec.is_some_and(|spec| spec.has_bpf_scheduler()),
+    })
 }
 
 /// Whether a step that loops cannot have it.
@@ -203,7 +212,10 @@ impl Run<'_, '_> {
 
     /// Whether the scheduler still runs; a Fail if not.
     fn alive(&mut self) -> bool {
-        match self.liveness.check(self.ctx) {
+        if std::mem::take(&mut self.scene.scheduler_changed) {
+            self.liveness = Liveness::new();
+        }
+        match self.liveness.check(self.scene.scheduler) {
             Ok(0) => {}
             Ok(times) => {
                 let plural = if times == 1 { "" } else { "s" };
@@ -320,7 +332,7 @@ impl Run<'_, '_> {
                 None => deadline,
             };
             // Without a scheduler to look after there is nothing to wake up for.
-            let at_end = if self.ctx.sched_pid.is_some() {
+            let at_end = if self.scene.scheduler.is_some() {
                 self.window.sleep_slice(until)
             } else {
                 sleep_until(until);

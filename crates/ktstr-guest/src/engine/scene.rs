@@ -144,9 +144,22 @@ pub(super) struct Done {
     pub reports: Vec<WorkerReport>,
 }
 
+/// A scheduler as the guest sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// Its process.
+    pub pid: i32,
+    /// sched_ext must be on while it is there.
+    pub bpf: bool,
+}
+
 /// The cgroups and workers that are alive, and what those that ended have left.
 pub(super) struct Scene {
     pub phase: PhaseCell,
+    /// The scheduler that has to be there.
+    pub scheduler: Option<Attached>,
+    /// An operation has stopped or started one since it was last looked at.
+    pub scheduler_changed: bool,
     /// Whether it is asked where the workers' pages are.
     measures_pages: bool,
     tracked: Vec<Tracked>,
@@ -158,8 +171,10 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub fn new(measures_pages: bool) -> Result<Self> {
+    pub fn new(measures_pages: bool, scheduler: Option<Attached>) -> Result<Self> {
         Ok(Self {
+            scheduler,
+            scheduler_changed: false,
             measures_pages,
             phase: PhaseCell::new()?,
             tracked: Vec::new(),

@@ -188,7 +188,8 @@ fn what_fails_inside_a_step_is_a_failed_result() {
             vec![],
             "no cgroup \"no\"",
         ),
-        (vec![Op::capture_snapshot("x")], vec![], "not available yet"),
+        (vec![Op::capture_snapshot("x")], vec![], "host_only"),
+        (vec![Op::detach_scheduler()], vec![], "host_only"),
         (vec![], vec![CgroupDef::named("a").workers(0)], "workers(0)"),
         (
             vec![Op::add_cgroup("a")],

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -109,7 +109,19 @@ impl Children {
         &mut self,
         timeout: Option<Duration>,
     ) -> Result<Vec<(i32, ProcessEnd)>, InitError> {
+        self.wait_or(timeout, None)
+    }
+
+    /// The same, or until there is something to read from `also`.
+    pub(super) fn wait_or(
+        &mut self,
+        timeout: Option<Duration>,
+        also: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<(i32, ProcessEnd)>, InitError> {
         let mut fds = vec![PollFd::new(&self.deaths, PollFlags::IN)];
+        if let Some(also) = also {
+            fds.push(PollFd::from_borrowed_fd(also, PollFlags::IN));
+        }
         for (_, pipe) in &self.outputs {
             fds.push(PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN));
         }

@@ -6,23 +6,29 @@
 
 mod children;
 mod fresh;
+pub mod lifecycle;
 mod mounts;
 mod scheduler;
 mod signals;
 mod test_process;
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use ktstr_mailbox::{CALL_IDLE, Ring, initialise};
 use ktstr_scenario::topology::TestTopology;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::link;
 use crate::mail::{Inbox, MailLink, Mapped};
-use crate::protocol::{ProcessEnd, SchedulerJob, Setup, ToGuest, ToHost};
+use crate::protocol::{
+    ProcessEnd, SchedulerAnswer, SchedulerChange, SchedulerJob, Setup, StartOf, ToGuest, ToHost,
+};
 use crate::realtime::{self, RealTime};
 use children::{Child, Children};
 use fresh::Fresh;
@@ -102,6 +108,8 @@ fn run() -> Result<(), InitError> {
         test: None,
         kills_before: 0,
         disable: Vec::new(),
+        own: None,
+        staged: Vec::new(),
     };
     touch_program();
     link::send(&hello());
@@ -125,6 +133,10 @@ struct Agent {
     kills_before: u64,
     /// Lines that switch a built-in scheduler off again.
     disable: Vec<String>,
+    /// The test's own scheduler.
+    own: Option<SchedulerJob>,
+    /// Others that it may start.
+    staged: Vec<(String, SchedulerJob)>,
 }
 
 impl Agent {
@@ -221,12 +233,15 @@ impl Agent {
         if let Some(parent) = &setup.cgroup_parent {
             make_cgroup(parent)?;
         }
+        self.own = setup.scheduler.clone();
+        self.staged = setup.staged;
         match setup.scheduler {
             None => {}
             Some(SchedulerJob::Program { path, args, env }) => {
-                self.scheduler = scheduler::start(&mut self.children, &path, &args, &env)?;
-                self.signals = (self.scheduler.as_ref()).and_then(|s| SignalTrace::of(s.pid()));
-                return Ok(self.scheduler.is_some());
+                if let Err(reason) = self.start(&path, &args, &env)? {
+                    link::send(&ToHost::SchedulerNotAttached { reason });
+                    return Ok(false);
+                }
             }
             Some(SchedulerJob::Builtin { enable, disable }) => {
                 scheduler::echo_lines(&enable)?;
@@ -234,6 +249,70 @@ impl Agent {
             }
         }
         Ok(true)
+    }
+
+    fn start(
+        &mut self,
+        path: &str,
+        args: &[String],
+        env: &[(String, String)],
+    ) -> Result<Result<i32, String>, InitError> {
+        let started = scheduler::start(&mut self.children, path, args, env)?;
+        Ok(started.map(|child| {
+            let pid = child.pid();
+            self.signals = SignalTrace::of(pid);
+            self.scheduler = Some(child);
+            pid
+        }))
+    }
+
+    /// Stops and starts schedulers as the test asks.
+    fn change(&mut self, change: SchedulerChange) -> Result<SchedulerAnswer, InitError> {
+        let job = match &change.start {
+            None => None,
+            Some(StartOf::Own) => match &self.own {
+                Some(job) => Some(job.clone()),
+                None => return Ok(Err("the test has no scheduler of its own".to_owned())),
+            },
+            Some(StartOf::Staged(name)) => {
+                let found = self.staged.iter().find(|(known, _)| known == name);
+                let Some((_, job)) = found else {
+                    let names: Vec<&str> = self.staged.iter().map(|(name, _)| &**name).collect();
+                    return Ok(Err(format!(
+                        "the guest has no scheduler {name:?} (it has: {}); name it in the test's \
+                         staged_schedulers",
+                        names.join(", ")
+                    )));
+                };
+                Some(job.clone())
+            }
+        };
+        match (change.stop, &self.scheduler) {
+            (true, None) => return Ok(Err("no scheduler is attached".to_owned())),
+            (false, Some(child)) => {
+                return Ok(Err(format!(
+                    "a scheduler is attached, as process {}: detach it first, or replace it",
+                    child.pid()
+                )));
+            }
+            _ => {}
+        }
+        // Before anything of it can be seen.
+        link::send(&ToHost::SchedulerStopping);
+        if let Some(child) = self.scheduler.take() {
+            self.signals = None;
+            scheduler::stop(&mut self.children, &child)?;
+        }
+        match job {
+            None => Ok(Ok(None)),
+            Some(SchedulerJob::Program { path, args, env }) => {
+                Ok(self.start(&path, &args, &env)?.map(Some))
+            }
+            Some(SchedulerJob::Builtin { .. }) => Ok(Err(
+                "a scheduler inside the kernel is switched by its own files, and has no process to start"
+                    .to_owned(),
+            )),
+        }
     }
 
     fn run(&mut self, job: &str, seed: u64) -> Result<(), InitError> {
@@ -260,11 +339,24 @@ impl Agent {
         shift_phase(seed);
         link::send(&ToHost::TestStarted { pid: test.pid() });
         test.run(job, self.scheduler.as_ref().map(Child::pid));
+        let mut listening = true;
         let end = loop {
-            let ended = self.children.wait(None)?;
+            let control = listening.then(|| test.control.as_fd());
+            let ended = self.children.wait_or(None, control)?;
             self.tell_of_scheduler(&ended);
             if let Some(end) = test.child.end(&self.children) {
                 break end;
+            }
+            if !listening || !is_readable(&test.control) {
+                continue;
+            }
+            match lifecycle::take(&mut test.control) {
+                Ok(change) => {
+                    let answer = self.change(change)?;
+                    listening = lifecycle::put(&mut test.control, &answer).is_ok();
+                }
+                // It has closed its end, or said what makes no sense.
+                Err(_) => listening = false,
             }
         };
         self.children.drain();
@@ -274,6 +366,12 @@ impl Agent {
             oom_killed: killed && oom_kills() > self.kills_before,
         })
     }
+}
+
+/// Whether there is something to read, or the other side has gone.
+fn is_readable(socket: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn hello() -> ToHost {

@@ -28,11 +28,8 @@ pub(super) fn start(
     path: &str,
     args: &[String],
     env: &[(String, String)],
-) -> Result<Option<Child>, InitError> {
-    let not_attached = |reason: String| {
-        link::send(&ToHost::SchedulerNotAttached { reason });
-        Ok(None)
-    };
+) -> Result<Result<Child, String>, InitError> {
+    let not_attached = |reason: String| Ok(Err(reason));
     if std::fs::metadata(STATE).is_err() {
         return not_attached("this kernel has no sched_ext".to_owned());
     }
@@ -57,7 +54,7 @@ pub(super) fn start(
                 pid: child.pid(),
                 took_ns,
             });
-            return Ok(Some(child));
+            return Ok(Ok(child));
         }
         if took_ns > ATTACH_WITHIN.as_nanos() as u64 {
             return not_attached(format!(

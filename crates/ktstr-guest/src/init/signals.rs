@@ -22,6 +22,8 @@ impl SignalTrace {
         if !instance.exists() {
             std::fs::create_dir(instance).ok()?;
         }
+        // The signals that another scheduler was sent are not this one's.
+        write("trace", "")?;
         // Before the event is switched on, which gives the buffers their full size.
         write("buffer_size_kb", BUFFER_KB)?;
         write(

@@ -43,7 +43,8 @@ pub struct TestJob {
 #[derive(Debug)]
 pub(super) struct TestProcess {
     pub(super) child: Child,
-    control: UnixStream,
+    /// The way to it.
+    pub(super) control: UnixStream,
 }
 
 impl TestProcess {
@@ -117,6 +118,7 @@ impl JobSource {
         let sched_pid = i32::from_le_bytes([a, b, c, d]);
         let mut text = vec![0u8; u32::from_le_bytes([e, f, g, h]) as usize];
         self.0.read_exact(&mut text)?;
+        super::lifecycle::install(self.0.try_clone()?);
         Ok(TestJob {
             job: serde_json::from_slice(&text)?,
             sched_pid: (sched_pid != NO_SCHEDULER).then_some(sched_pid),

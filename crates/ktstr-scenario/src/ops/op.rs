@@ -12,11 +12,19 @@ use super::cgroup_def::CgroupDef;
 use super::cpuset::CpusetSpec;
 use super::op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 use crate::cgroup::Controller;
+use crate::scheduler::Scheduler;
 use crate::workload::{AffinityIntent, WorkSpec, WorkType};
 
 /// The type of a field: `text`, `(Type)`, or `[Type]` for one that may be left out.
 macro_rules! field {
     (text) => { Cow<'static, str> };
+    (($of:ty)) => { $of };
+    ([$of:ty]) => { Option<$of> };
+}
+
+/// What the method of an operation is handed a reference to.
+macro_rules! passed {
+    (text) => { str };
     (($of:ty)) => { $of };
     ([$of:ty]) => { Option<$of> };
 }
@@ -41,28 +49,28 @@ macro_rules! value {
 macro_rules! ops {
     ($(
         $(#[$doc:meta])+
-        $number:literal $constructor:ident $name:ident $(needs $controller:ident)? {
+        $number:literal $constructor:ident $name:ident $(needs $controller:ident)? $({
             $( $(#[$field_doc:meta])+ $field:ident: $kind:tt ),* $(,)?
-        }
+        })?;
     )*) => {
         /// One operation of a step or of a backdrop.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Op {
-            $( $(#[$doc])+ $name { $( $(#[$field_doc])+ $field: field!($kind) ),* }, )*
+            $( $(#[$doc])+ $name $({ $( $(#[$field_doc])+ $field: field!($kind) ),* })?, )*
         }
 
         impl Op {
             $(
                 $(#[$doc])+
-                pub fn $constructor($($field: argument!($kind)),*) -> Self {
-                    Self::$name { $( $field: value!($kind $field) ),* }
+                pub fn $constructor($($($field: argument!($kind)),*)?) -> Self {
+                    Self::$name $({ $( $field: value!($kind $field) ),* })?
                 }
             )*
 
             /// The operation's number in records, fixed for ever. Numbers from 10 on that are not in
             /// the table belong to operations that do not exist yet (10-12 payloads, 16 watches,
-            /// 17-20 kernel memory, 21-24 schedulers, 25 maps).
+            /// 17-20 kernel memory, 25 maps).
             pub const fn wire_index(&self) -> u8 {
                 match self { $( Self::$name { .. } => $number, )* }
             }
@@ -81,7 +89,7 @@ macro_rules! ops {
 
             /// Calls the method of `runner` that is this operation's.
             pub fn run<R: OpRunner>(&self, runner: &mut R) -> R::Output {
-                match self { $( Self::$name { $( $field ),* } => runner.$constructor($( $field ),*), )* }
+                match self { $( Self::$name $({ $( $field ),* })? => runner.$constructor($($( $field ),*)?), )* }
             }
         }
 
@@ -91,7 +99,7 @@ macro_rules! ops {
             type Output;
             $(
                 $(#[$doc])+
-                fn $constructor(&mut self, $( $field: &field!($kind) ),*) -> Self::Output;
+                fn $constructor(&mut self, $($( $field: &passed!($kind) ),*)?) -> Self::Output;
             )*
         }
 
@@ -105,91 +113,105 @@ ops! {
     0 add_cgroup AddCgroup {
         /// The name of the new cgroup.
         name: text,
-    }
+    };
     /// Makes a cgroup with its workers, as the setup of a step does.
     1 add_cgroup_def AddCgroupDef {
         /// The cgroup's declaration, workers included.
         def: (CgroupDef),
-    }
+    };
     /// Stops a cgroup's workers and removes it; a missing one is a warning.
     2 remove_cgroup RemoveCgroup {
         /// The name of the cgroup to remove.
         cgroup: text,
-    }
+    };
     /// Sets a cgroup's CPUs.
     3 set_cpuset SetCpuset needs Cpuset {
         /// The name of the cgroup.
         cgroup: text,
         /// Its CPUs from now on.
         cpus: (CpusetSpec),
-    }
+    };
     /// Gives a cgroup all CPUs.
     4 clear_cpuset ClearCpuset {
         /// The name of the cgroup.
         cgroup: text,
-    }
+    };
     /// Exchanges the CPUs of two cgroups.
     5 swap_cpusets SwapCpusets needs Cpuset {
         /// The name of one cgroup.
         a: text,
         /// The name of the other cgroup.
         b: text,
-    }
+    };
     /// Starts more workers.
     6 spawn Spawn {
         /// The cgroup that the workers start in.
         placement: (SpawnPlacement),
         /// The workers to start.
         work: (WorkSpec),
-    }
+    };
     /// Stops a cgroup's workers and keeps it.
     7 stop_cgroup StopCgroup {
         /// The name of the cgroup.
         cgroup: text,
-    }
+    };
     /// Sets the affinity of all live workers of a cgroup.
     8 set_affinity SetAffinity {
         /// The name of the cgroup.
         cgroup: text,
         /// Where they may run from now on.
         affinity: (AffinityIntent),
-    }
+    };
     /// Moves all tasks of a cgroup to another; an empty name is the harness's own.
     9 move_all_tasks MoveAllTasks {
         /// The name of the cgroup that is emptied.
         from: text,
         /// The name of the cgroup that the tasks come to.
         to: text,
-    }
+    };
     /// Freezes a cgroup.
     13 freeze_cgroup FreezeCgroup {
         /// The name of the cgroup.
         cgroup: text,
-    }
+    };
     /// Thaws a cgroup.
     14 unfreeze_cgroup UnfreezeCgroup {
         /// The name of the cgroup.
         cgroup: text,
-    }
+    };
     /// Has the host capture the guest's state now, and waits for it. Not in a step that loops.
     15 capture_snapshot CaptureSnapshot {
         /// The tag it is stored under, 1 to 64 bytes, not beginning with `periodic_`.
         name: text,
-    }
+    };
+    /// Starts a scheduler while none is attached: one of the test's `staged_schedulers`; where it has some, its own as well.
+    21 attach_scheduler AttachScheduler {
+        /// The scheduler, known by its name.
+        scheduler: (&'static Scheduler),
+    };
+    /// Stops the scheduler that is attached. The kernel's own schedules from then on, and nobody is to blame for it.
+    22 detach_scheduler DetachScheduler;
+    /// Stops the scheduler that is attached and starts the test's own.
+    23 restart_scheduler RestartScheduler;
+    /// Stops the scheduler that is attached and starts another.
+    24 replace_scheduler ReplaceScheduler {
+        /// The scheduler, known by its name.
+        scheduler: (&'static Scheduler),
+    };
     /// Has the host keep the process ids of a cgroup, for the test's callbacks.
     26 capture_cgroup_procs CaptureCgroupProcs {
         /// The tag they are kept under, 1 to 64 bytes.
         tag: text,
         /// The name of the cgroup.
         cgroup: text,
-    }
+    };
     /// Has a CPU serve an interrupt, through its `smp_affinity_list`.
     27 steer_irq SteerIrq {
         /// The interrupt.
         irq: (IrqSelector),
         /// The number of the CPU.
         cpu: (usize),
-    }
+    };
     /// Limits a cgroup's CPU time (`cpu.max`).
     28 set_cpu_max SetCpuMax needs Cpu {
         /// The name of the cgroup.
@@ -198,63 +220,63 @@ ops! {
         quota: [Duration],
         /// The period, 1 ms to 1 s.
         period: (Duration),
-    }
+    };
     /// Sets a cgroup's weight (`cpu.weight`).
     29 set_cpu_weight SetCpuWeight needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
         /// 1 to 10000; a cgroup has 100 from the start.
         weight: (u32),
-    }
+    };
     /// Makes a cgroup's tasks run only when no others want to, or lifts that (`cpu.idle`).
     30 set_cpu_idle SetCpuIdle needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
         /// Whether it is idle from now on.
         idle: (bool),
-    }
+    };
     /// Sets the least utilisation that a cgroup's tasks are counted with (`cpu.uclamp.min`).
     31 set_uclamp_min SetUclampMin needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
         /// 0 to 100, of the capacity of a CPU.
         percent: (f64),
-    }
+    };
     /// Sets the highest utilisation that a cgroup's tasks are counted with (`cpu.uclamp.max`).
     32 set_uclamp_max SetUclampMax needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
         /// 0 to 100, of the capacity of a CPU; `None` is no limit.
         percent: [f64],
-    }
+    };
     /// Limits a cgroup's memory (`memory.max`).
     33 set_memory_max SetMemoryMax needs Memory {
         /// The name of the cgroup.
         cgroup: text,
         /// Bytes; `None` is no limit.
         bytes: [u64],
-    }
+    };
     /// Sets the memory above which a cgroup is reclaimed from (`memory.high`).
     34 set_memory_high SetMemoryHigh needs Memory {
         /// The name of the cgroup.
         cgroup: text,
         /// Bytes; `None` is no limit.
         bytes: [u64],
-    }
+    };
     /// Sets the memory that a cgroup is not reclaimed from (`memory.low`).
     35 set_memory_low SetMemoryLow needs Memory {
         /// The name of the cgroup.
         cgroup: text,
         /// Bytes; `None` is no protection.
         bytes: [u64],
-    }
+    };
     /// Limits the number of a cgroup's tasks (`pids.max`).
     36 set_pids_max SetPidsMax needs Pids {
         /// The name of the cgroup.
         cgroup: text,
         /// Processes and threads; `None` is no limit.
         max: [u64],
-    }
+    };
     /// Makes a cgroup's CPUs a scheduling domain of their own, or gives them back
     /// (`cpuset.cpus.partition`). The cgroup needs CPUs that no sibling has.
     37 set_cpuset_partition SetCpusetPartition needs Cpuset {
@@ -262,24 +284,24 @@ ops! {
         cgroup: text,
         /// What it is from now on.
         partition: (CpusetPartition),
-    }
+    };
     /// Kills all processes of a cgroup and of those below it (`cgroup.kill`), and keeps it. What the
     /// workers had measured is not judged: a killed worker has not written its last numbers.
     38 kill_cgroup KillCgroup {
         /// The name of the cgroup.
         cgroup: text,
-    }
+    };
     /// Takes a CPU off line. A scheduler that has no callbacks for that is asked by the kernel to
     /// attach again.
     39 cpu_offline CpuOffline {
         /// The number of the CPU.
         cpu: (usize),
-    }
+    };
     /// Takes a CPU on line again.
     40 cpu_online CpuOnline {
         /// The number of the CPU.
         cpu: (usize),
-    }
+    };
 }
 
 impl Op {
@@ -307,7 +329,7 @@ mod tests {
 
     #[test]
     fn numbers_do_not_move() {
-        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
+        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
         let numbers: BTreeSet<u8> = NUMBERS.iter().map(|(number, _)| *number).collect();
         assert_eq!(
             numbers.len(),

@@ -64,7 +64,7 @@ impl SchedulerSpec {
 ///     .topology(1, 2, 4, 1);
 /// assert_eq!(LAVD.topology.total_cpus(), 8);
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scheduler {
     /// The name in reports.
     pub name: &'static str,

@@ -38,6 +38,8 @@ pub(super) struct Monitor {
     torn: u64,
     unavailable: Option<String>,
     ended: Option<Ended>,
+    /// Schedulers that have attached so far.
+    attaches: u32,
     /// Wall time that it took.
     spent: Duration,
 }
@@ -50,6 +52,7 @@ impl Monitor {
             on: super::environment("KTSTR_MONITOR").is_none_or(|value| value != "0"),
             sampler: None,
             exit_reader: None,
+            attaches: 0,
             seed,
             next: next_after(Duration::ZERO, seed),
             samples: Vec::new(),
@@ -77,7 +80,14 @@ impl Monitor {
         let began = Instant::now();
         let elapsed = said.window.elapsed(now).filter(|at| *at >= self.next);
         let sampling = self.on && elapsed.is_some() && self.unavailable.is_none();
-        let watching = said.attached.is_some() && !matches!(self.ended, Some(Ended::Done(_)));
+        if self.attaches != said.attaches {
+            // Another scheduler: what was noted of the one before, which the test stopped, is not its.
+            self.attaches = said.attaches;
+            (self.ended, self.exit_reader) = (None, None);
+        }
+        let watching = said.attached.is_some()
+            && !said.stopped_by_test
+            && !matches!(self.ended, Some(Ended::Done(_)));
         if (sampling || watching)
             && let Ok(known) = knowledge.get()
         {

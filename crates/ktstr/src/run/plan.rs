@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ktstr_guest::protocol::{Job, SchedulerJob, Setup};
 use ktstr_kernel::Kernel;
 use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
-use ktstr_scenario::scheduler::SchedulerSpec;
+use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 
 use super::engine::Engine;
 use super::{RunError, environment, scheduler};
@@ -121,7 +121,8 @@ impl Plan {
         let began = Instant::now();
         let qemu = Qemu::find()?;
         let kernel = ktstr_kernel::resolve(None, &mut ktstr_kernel::progress::on_stderr())?;
-        if entry.scheduler.binary.has_bpf_scheduler() {
+        let staged = entry.staged_schedulers.iter();
+        if entry.scheduler.binary.has_bpf_scheduler() || staged.clone().next().is_some() {
             kernel.require_sched_ext()?.require_btf()?;
         }
         let scheduler = scheduler::find(entry.scheduler)?;
@@ -159,7 +160,15 @@ impl Plan {
                 Some(path)
             }
         };
-        let setup = setup(entry, program, &mut for_scheduler)?;
+        let mut setup = setup(entry, program, &mut for_scheduler)?;
+        for declared in staged {
+            let job = stage(entry, declared, programs, &mut for_scheduler)?;
+            setup.staged.push((declared.name.to_owned(), job));
+        }
+        let boot = setup.scheduler.clone().filter(|_| !setup.staged.is_empty());
+        if let Some(boot) = boot {
+            setup.staged.push((entry.scheduler.name.to_owned(), boot));
+        }
         let mut for_load = Files::new();
         // By its content: the name is known in the guest, and so part of what a run is.
         let test_binary = format!("{PROGRAM_FOLDER}/test-{:.16}", own.blake3);
@@ -367,6 +376,44 @@ fn setup(
             .collect(),
         cgroup_parent: declared.cgroup_parent.map(|p| p.as_str().to_owned()),
         watchdog_timeout_ms: entry.watchdog_timeout.as_millis() as u64,
+        staged: Vec::new(),
+    })
+}
+
+/// Packs a scheduler that the test may start, under a folder of its own: two may have programs of one name.
+fn stage(
+    entry: &KtstrTestEntry,
+    declared: &Scheduler,
+    programs: &Path,
+    files: &mut Files,
+) -> Result<SchedulerJob, RunError> {
+    let Some(found) = scheduler::find(declared)? else {
+        return Err(RunError::Declaration {
+            test: entry.name.to_owned(),
+            reason: format!(
+                "the staged scheduler {:?} has no program to start: stage one with a binary",
+                declared.name
+            ),
+        });
+    };
+    let program = Program::read(&found.path, Some(programs))?;
+    let name = found.path.file_name().unwrap_or_default();
+    let path = format!(
+        "{PROGRAM_FOLDER}/staged-{:.16}/{}",
+        program.blake3,
+        name.to_string_lossy()
+    );
+    add_program(files, &path, program)?;
+    let mut args = Vec::new();
+    if let Some(path) = declared.config_file {
+        add_include(files, &Files::new(), path, 0o644)?;
+        args.extend(["--config".to_owned(), include(path)]);
+    }
+    args.extend(declared.sched_args.iter().map(|arg| (*arg).to_owned()));
+    Ok(SchedulerJob::Program {
+        path,
+        args,
+        env: passed_on().collect(),
     })
 }
 

@@ -207,15 +207,7 @@ impl Started {
             return Ok(Some(end));
         }
         if self.conversation.said.attached.is_some() {
-            let set = knowledge.get().map_err(str::to_owned).and_then(|known| {
-                let ram = self.conversation.machine.ram();
-                captures::set_watchdog(ram, known, plan.setup.watchdog_timeout_ms)
-            });
-            if let Err(why) = set {
-                tell(&format!(
-                    "ktstr: the scheduler keeps its own stall timeout: {why}"
-                ));
-            }
+            set_timeout(&self.conversation.machine, plan, knowledge);
         }
         Ok(None)
     }
@@ -235,6 +227,18 @@ impl Started {
             self.present.insert(path.clone(), file.stamp.clone());
         }
         Ok(None)
+    }
+}
+
+/// Gives the scheduler that has attached the stall timeout of the test.
+pub(super) fn set_timeout(machine: &Machine, plan: &Plan, knowledge: &mut Knowledge) {
+    let set = knowledge.get().map_err(str::to_owned).and_then(|known| {
+        captures::set_watchdog(machine.ram(), known, plan.setup.watchdog_timeout_ms)
+    });
+    if let Err(why) = set {
+        tell(&format!(
+            "ktstr: the scheduler keeps its own stall timeout: {why}"
+        ));
     }
 }
 

@@ -29,6 +29,12 @@ pub(super) struct Transcript {
     /// The last signal that a process sent to the scheduler.
     pub(super) scheduler_signal: Option<SentSignal>,
     pub(super) scheduler_pid: Option<i32>,
+    /// The test has stopped the scheduler, and none has attached since.
+    pub(super) stopped_by_test: bool,
+    /// How often the test has stopped or started schedulers.
+    pub(super) scheduler_changes: u32,
+    /// How often one has attached.
+    pub(super) attaches: u32,
     /// The test process, once it has its job.
     pub(super) test_pid: Option<i32>,
     pub(super) stdout: String,
@@ -145,7 +151,13 @@ impl Transcript {
                 self.hello = Some(Hello { topology });
                 self.phase = Attach;
             }
+            ToHost::SchedulerStopping => {
+                self.stopped_by_test = true;
+                self.scheduler_changes = self.scheduler_changes.saturating_add(1);
+            }
             ToHost::SchedulerAttached { pid, took_ns } => {
+                self.stopped_by_test = false;
+                self.attaches = self.attaches.saturating_add(1);
                 self.scheduler_pid = Some(pid);
                 self.attached = Some(Attached {
                     took: Duration::from_nanos(took_ns),

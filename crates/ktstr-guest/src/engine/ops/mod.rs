@@ -14,9 +14,9 @@ mod kill;
 mod memory;
 mod move_tasks;
 mod pids;
+mod scheduler;
 mod spawn;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -24,12 +24,10 @@ use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{
     CgroupDef, CpusetPartition, CpusetSpec, IrqSelector, Op, OpRunner, SpawnPlacement,
 };
+use ktstr_scenario::scheduler::Scheduler;
 use ktstr_scenario::workload::{AffinityIntent, WorkSpec};
 
 use super::scene::{Owner, Scene};
-
-/// A name as an operation holds it.
-type Name = Cow<'static, str>;
 
 /// Applies one operation. What it makes belongs to `owner`.
 pub(super) fn apply(ctx: &Ctx, scene: &mut Scene, owner: Owner, op: &Op) -> Result<()> {
@@ -59,32 +57,36 @@ macro_rules! runners {
 }
 
 runners! {
-    add_cgroup(name: Name) => cgroups::add;
+    add_cgroup(name: str) => cgroups::add;
     add_cgroup_def(def: CgroupDef) => cgroups::add_def;
-    remove_cgroup(cgroup: Name) => cgroups::remove;
-    set_cpuset(cgroup: Name, cpus: CpusetSpec) => cpuset::set;
-    clear_cpuset(cgroup: Name) => cpuset::clear;
-    swap_cpusets(a: Name, b: Name) => cpuset::swap;
+    remove_cgroup(cgroup: str) => cgroups::remove;
+    set_cpuset(cgroup: str, cpus: CpusetSpec) => cpuset::set;
+    clear_cpuset(cgroup: str) => cpuset::clear;
+    swap_cpusets(a: str, b: str) => cpuset::swap;
     spawn(placement: SpawnPlacement, work: WorkSpec) => spawn::spawn;
-    stop_cgroup(cgroup: Name) => cgroups::stop;
-    set_affinity(cgroup: Name, affinity: AffinityIntent) => affinity::set;
-    move_all_tasks(from: Name, to: Name) => move_tasks::all;
-    freeze_cgroup(cgroup: Name) => freeze::freeze;
-    unfreeze_cgroup(cgroup: Name) => freeze::thaw;
-    capture_snapshot(name: Name) => capture::snapshot;
-    capture_cgroup_procs(tag: Name, cgroup: Name) => capture::cgroup_procs;
+    stop_cgroup(cgroup: str) => cgroups::stop;
+    set_affinity(cgroup: str, affinity: AffinityIntent) => affinity::set;
+    move_all_tasks(from: str, to: str) => move_tasks::all;
+    freeze_cgroup(cgroup: str) => freeze::freeze;
+    unfreeze_cgroup(cgroup: str) => freeze::thaw;
+    capture_snapshot(name: str) => capture::snapshot;
+    attach_scheduler(scheduler: &'static Scheduler) => scheduler::attach;
+    detach_scheduler() => scheduler::detach;
+    restart_scheduler() => scheduler::restart;
+    replace_scheduler(scheduler: &'static Scheduler) => scheduler::replace;
+    capture_cgroup_procs(tag: str, cgroup: str) => capture::cgroup_procs;
     steer_irq(irq: IrqSelector, cpu: usize) => irq::steer;
-    set_cpu_max(cgroup: Name, quota: Option<Duration>, period: Duration) => cpu::max;
-    set_cpu_weight(cgroup: Name, weight: u32) => cpu::weight;
-    set_cpu_idle(cgroup: Name, idle: bool) => cpu::idle;
-    set_uclamp_min(cgroup: Name, percent: f64) => cpu::uclamp_min;
-    set_uclamp_max(cgroup: Name, percent: Option<f64>) => cpu::uclamp_max;
-    set_memory_max(cgroup: Name, bytes: Option<u64>) => memory::max;
-    set_memory_high(cgroup: Name, bytes: Option<u64>) => memory::high;
-    set_memory_low(cgroup: Name, bytes: Option<u64>) => memory::low;
-    set_pids_max(cgroup: Name, max: Option<u64>) => pids::max;
-    set_cpuset_partition(cgroup: Name, partition: CpusetPartition) => cpuset::partition;
-    kill_cgroup(cgroup: Name) => kill::kill;
+    set_cpu_max(cgroup: str, quota: Option<Duration>, period: Duration) => cpu::max;
+    set_cpu_weight(cgroup: str, weight: u32) => cpu::weight;
+    set_cpu_idle(cgroup: str, idle: bool) => cpu::idle;
+    set_uclamp_min(cgroup: str, percent: f64) => cpu::uclamp_min;
+    set_uclamp_max(cgroup: str, percent: Option<f64>) => cpu::uclamp_max;
+    set_memory_max(cgroup: str, bytes: Option<u64>) => memory::max;
+    set_memory_high(cgroup: str, bytes: Option<u64>) => memory::high;
+    set_memory_low(cgroup: str, bytes: Option<u64>) => memory::low;
+    set_pids_max(cgroup: str, max: Option<u64>) => pids::max;
+    set_cpuset_partition(cgroup: str, partition: CpusetPartition) => cpuset::partition;
+    kill_cgroup(cgroup: str) => kill::kill;
     cpu_offline(cpu: usize) => hotplug::offline;
     cpu_online(cpu: usize) => hotplug::online;
 }

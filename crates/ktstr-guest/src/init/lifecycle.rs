@@ -1,0 +1,73 @@
+//! Schedulers that come and go while a test runs: the test process asks, PID 1 carries out. They speak through the socket that
+//! the job came through, each message as JSON behind its length.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::protocol::{SchedulerAnswer, SchedulerChange};
+
+/// The longest message: an answer with a scheduler's last words.
+const LONGEST: u32 = 1 << 20;
+
+static CONTROL: OnceLock<Mutex<File>> = OnceLock::new();
+
+/// Makes `socket` the test process's way to PID 1.
+pub(super) fn install(socket: File) {
+    let _ = CONTROL.set(Mutex::new(socket));
+}
+
+/// Has PID 1 stop and start schedulers, and waits until it has. The answer is the process id of the one that is attached now.
+///
+/// # Errors
+/// What PID 1 could not do; in a `host_only` test, that there is no PID 1 to ask.
+pub fn change(change: &SchedulerChange) -> SchedulerAnswer {
+    let Some(control) = CONTROL.get() else {
+        return Err(
+            "schedulers are started and stopped in a virtual machine, and a host_only test has none: leave \
+             host_only out"
+                .to_owned(),
+        );
+    };
+    let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
+    let broken = |error: std::io::Error| format!("PID 1 could not be asked: {error}");
+    put(&mut *control, change).map_err(broken)?;
+    take(&mut *control).map_err(broken)?
+}
+
+pub(super) fn put(to: &mut impl Write, message: &impl Serialize) -> std::io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    let mut bytes = (text.len() as u32).to_le_bytes().to_vec();
+    bytes.extend(text);
+    to.write_all(&bytes)
+}
+
+pub(super) fn take<T: DeserializeOwned>(from: &mut impl Read) -> std::io::Result<T> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length).min(LONGEST);
+    let mut text = vec![0; length as usize];
+    from.read_exact(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_over_as_they_were() {
+        let mut wire = Vec::new();
+        let sent = SchedulerChange {
+            stop: true,
+            start: None,
+        };
+        put(&mut wire, &sent).expect("room");
+        let taken: SchedulerChange = take(&mut wire.as_slice()).expect("the same JSON");
+        assert_eq!(taken, sent);
+        assert!(take::<SchedulerChange>(&mut [1u8, 0].as_slice()).is_err());
+    }
+}
