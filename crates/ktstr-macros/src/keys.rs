@@ -225,7 +225,7 @@ pub(crate) const KEYS: &[Key] = &[
         Texts,
         Setting,
         "`[]`",
-        "files of the host, found in the guest under `/include-files/` by their base names, which must differ",
+        "files of the host, found in the guest under `/include-files/` by their base names, which must differ: a bare name is looked for in the current folder and in `PATH`, a folder comes with all that lies in it, a program with its shared libraries",
     ),
     later("bpf_map_write", "writes into the scheduler's maps"),
     later("watch_bpf_maps", "fields of maps as metrics"),

@@ -132,7 +132,8 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
     let mut names: Vec<(String, &syn::LitStr)> = Vec::new();
     for file in attrs.texts("extra_include_files") {
         let path = file.value();
-        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let whole = path.trim_end_matches('/');
+        let name = whole.rsplit('/').next().unwrap_or_default().to_owned();
         if let Some((_, first)) = names.iter().find(|(known, _)| *known == name) {
             return Err(error(
                 file.span(),

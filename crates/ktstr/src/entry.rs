@@ -80,7 +80,9 @@ pub struct KtstrTestEntry {
     pub host_only: bool,
     /// Listed only as ignored.
     pub ignored: bool,
-    /// Files of the host packed for the guest.
+    /// Files of the host packed for the guest, found there under `/include-files/`. A bare name is
+    /// looked for in the current folder and then in the host's `PATH`, a path is taken as it is
+    /// written, a folder comes with all that lies in it, a program with its shared libraries.
     pub extra_include_files: &'static [&'static str],
     /// A guest that takes longer from the end of its scenario to its own end fails the test.
     pub cleanup_budget: Option<Duration>,

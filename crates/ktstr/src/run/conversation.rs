@@ -152,7 +152,10 @@ impl Conversation {
         bytes: &[u8],
     ) -> Result<Option<End>, MachineError> {
         let mut offset = 0;
-        for chunk in bytes.chunks(Layout::BULK_SIZE as usize) {
+        // An empty file has no chunk, and must be there all the same.
+        let empty = bytes.is_empty().then_some(bytes);
+        let chunks = bytes.chunks(Layout::BULK_SIZE as usize);
+        for chunk in chunks.chain(empty) {
             self.machine
                 .ram()
                 .write(Layout::BASE + Layout::BULK, chunk)?;

@@ -75,6 +75,17 @@ pub enum RunError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// A file that is named without a folder and lies nowhere.
+    #[error(
+        "file for the guest `{name}`: neither in the current folder nor a program of PATH; tried\n{looked}\n\
+         install the program, or write the path of the file"
+    )]
+    IncludeNotFound {
+        /// The name as it was declared.
+        name: String,
+        /// One attempt a line.
+        looked: String,
+    },
     /// Two files of the host that would be one in the guest.
     #[error(
         "`{}` and `{}` would both be {place} in the guest: rename one of them",
@@ -115,6 +126,7 @@ impl RunError {
             | Self::SchedulerUnusable { .. }
             | Self::SchedulerBuild { .. }
             | Self::Include { .. }
+            | Self::IncludeNotFound { .. }
             | Self::IncludeClash { .. }
             | Self::Environment { .. } => EXIT_FAIL,
         }

@@ -9,6 +9,7 @@ mod conversation;
 mod digest;
 mod engine;
 mod error;
+mod include;
 mod keep;
 pub mod kvm;
 mod monitor;

@@ -10,13 +10,11 @@ use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 
 use super::engine::Engine;
-use super::{RunError, environment, scheduler};
+use super::{RunError, environment, include, scheduler};
 use crate::entry::KtstrTestEntry;
 
 /// Where programs lie in the guest.
 const PROGRAM_FOLDER: &str = "/ktstr/bin";
-/// Where further files lie in the guest.
-const INCLUDE_FOLDER: &str = "/include-files";
 /// Guest memory per CPU and at least, in MiB.
 const MEMORY_PER_CPU: u32 = 64;
 const MEMORY_LEAST: u32 = 256;
@@ -174,8 +172,13 @@ impl Plan {
         let test_binary = format!("{PROGRAM_FOLDER}/test-{:.16}", own.blake3);
         add_program(&mut for_load, &test_binary, own)?;
         let mut for_test = Files::new();
-        for path in entry.extra_include_files {
-            add_include(&mut for_test, &for_scheduler, path, 0o755)?;
+        let packer = include::Packer {
+            there: &[&base, &for_scheduler, &for_load],
+            cache: Some(programs),
+            search: std::env::var_os("PATH"),
+        };
+        for spec in entry.extra_include_files {
+            packer.add(&mut for_test, spec)?;
         }
         let job = job(entry)?;
         let memory_mib = entry
@@ -266,13 +269,18 @@ impl Plan {
         self.entry.topology.to_string()
     }
 
-    /// BLAKE3 of the files of the host that the declaration names, by path. What cannot be read
-    /// is not there.
+    /// BLAKE3 of the files of the host that the declaration names, by path, the files of its
+    /// folders one by one. What cannot be read is not there.
     pub(super) fn inputs(&self) -> BTreeMap<String, String> {
-        let declared = self.entry.scheduler.config_file.into_iter();
-        declared
-            .chain(self.entry.extra_include_files.iter().copied())
-            .filter_map(|path| {
+        let named = [&self.for_scheduler, &self.for_test];
+        named
+            .into_iter()
+            .flatten()
+            .filter(|(place, _)| Path::new(place).starts_with(include::FOLDER))
+            .filter_map(|(_, file)| {
+                let Content::Host(path) = &file.content else {
+                    return None;
+                };
                 let bytes = std::fs::read(path).ok()?;
                 let path = std::path::absolute(path).ok()?;
                 let hash = blake3::hash(&bytes).to_hex().to_string();
@@ -316,25 +324,8 @@ fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), Ru
     Ok(())
 }
 
-/// Packs a file of the host, unless another one would lie in the same place of the guest.
-fn add_include(files: &mut Files, others: &Files, path: &str, mode: u32) -> Result<(), RunError> {
-    let place = include(path);
-    let host = Path::new(path);
-    if let Some(first) = files.get(&place).or_else(|| others.get(&place))
-        && let Content::Host(first) = &first.content
-        && first != host
-    {
-        return Err(RunError::IncludeClash {
-            first: first.clone(),
-            second: host.to_owned(),
-            place,
-        });
-    }
-    files.insert(place, host_file(host, mode)?);
-    Ok(())
-}
-
-fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
+/// A file of the host as it is.
+pub(super) fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
     Ok(GuestFile {
         stamp: stamp(path)?,
         mode,
@@ -350,8 +341,8 @@ fn setup(
     let declared = entry.scheduler;
     let mut args = Vec::new();
     if let Some(path) = declared.config_file {
-        add_include(files, &Files::new(), path, 0o644)?;
-        args.extend(["--config".to_owned(), include(path)]);
+        files.insert(include::place(path), host_file(Path::new(path), 0o644)?);
+        args.extend(["--config".to_owned(), include::place(path)]);
     }
     let written = declared.sched_args.iter().chain(entry.extra_sched_args);
     args.extend(written.map(|s| (*s).to_owned()));
@@ -426,7 +417,10 @@ fn passed_on() -> impl Iterator<Item = (String, String)> {
 
 fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
     let env = passed_on()
-        .chain([("PATH".to_owned(), format!("{INCLUDE_FOLDER}:/bin:/usr/bin"))])
+        .chain([(
+            "PATH".to_owned(),
+            format!("{}:/bin:/usr/bin", include::FOLDER),
+        )])
         .collect();
     Ok(Job {
         test: entry.name.to_owned(),
@@ -463,14 +457,6 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, RunError> {
         path: path.display().to_string(),
         source,
     })
-}
-
-/// Where a file of the host lies in the guest.
-fn include(path: &str) -> String {
-    format!(
-        "{INCLUDE_FOLDER}/{}",
-        path.rsplit('/').next().unwrap_or(path)
-    )
 }
 
 /// QEMU's shape of a declared topology. Nodes have the memory that they declare, else share `memory_mib`.

@@ -1,0 +1,207 @@
+//! Files of the host on their way into the guest's `/include-files`: a bare name is looked for in
+//! the current folder and then in the host's `PATH`, a path is taken as it is written, a folder
+//! with all that lies in it. A program brings the shared libraries that it needs.
+
+use std::fs::Metadata;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ktstr_machine::Program;
+
+use super::RunError;
+use super::plan::{Content, Files, GuestFile, host_file};
+
+/// Where further files lie in the guest.
+pub(super) const FOLDER: &str = "/include-files";
+/// Deepest folder below a declared one. Links are followed, and two of them can make a circle.
+const DEPTH: usize = 32;
+/// What a program and a shared library begin with.
+const ELF: &[u8; 4] = b"\x7fELF";
+
+/// Where the file or folder of the host that `spec` names lies in the guest.
+pub(super) fn place(spec: &str) -> String {
+    let name = Path::new(spec).file_name().unwrap_or_default();
+    format!("{FOLDER}/{}", name.to_string_lossy())
+}
+
+/// Packs what was declared for one test, with the files that its machine has anyway.
+pub(super) struct Packer<'a> {
+    /// What is in the guest before, and is not packed again.
+    pub(super) there: &'a [&'a Files],
+    /// Where it is kept which libraries a program needs.
+    pub(super) cache: Option<&'a Path>,
+    /// The host's `PATH`.
+    pub(super) search: Option<std::ffi::OsString>,
+}
+
+impl Packer<'_> {
+    /// Packs what `spec` names.
+    pub(super) fn add(&self, files: &mut Files, spec: &str) -> Result<(), RunError> {
+        let host = self.find(spec)?;
+        let name = Path::new(spec).file_name();
+        if name.is_none() {
+            return Err(RunError::Include {
+                what: "file for the guest",
+                path: spec.to_owned(),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::InvalidInput,
+                    "the path ends in no name, so the file would have none in the guest: write its name",
+                ),
+            });
+        }
+        self.add_path(files, &host, place(spec), 0)
+    }
+
+    /// The file or folder that `spec` names.
+    fn find(&self, spec: &str) -> Result<PathBuf, RunError> {
+        let path = PathBuf::from(spec);
+        if spec.contains('/') || path.exists() {
+            return Ok(path);
+        }
+        let here = std::env::current_dir().unwrap_or_default();
+        let mut looked = vec![here.join(spec)];
+        for folder in std::env::split_paths(self.search.as_deref().unwrap_or_default()) {
+            let path = folder.join(spec);
+            let found = std::fs::metadata(&path);
+            if found.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0) {
+                return Ok(path);
+            }
+            looked.push(path);
+        }
+        let lines = looked
+            .iter()
+            .map(|path| format!("  {}", path.display()))
+            .collect::<Vec<_>>();
+        Err(RunError::IncludeNotFound {
+            name: spec.to_owned(),
+            looked: lines.join("\n"),
+        })
+    }
+
+    fn add_path(
+        &self,
+        files: &mut Files,
+        host: &Path,
+        place: String,
+        depth: usize,
+    ) -> Result<(), RunError> {
+        let meta = std::fs::metadata(host).map_err(|e| failed(host, e))?;
+        if meta.is_file() {
+            return self.add_file(files, host, place, &meta);
+        }
+        if !meta.is_dir() {
+            let found = "it is neither a file nor a folder: name one that is";
+            return Err(failed(host, std::io::Error::other(found)));
+        }
+        if depth == DEPTH {
+            let found = format!(
+                "its folders are more than {DEPTH} deep: is there a symbolic link to a folder above?"
+            );
+            return Err(failed(host, std::io::Error::other(found)));
+        }
+        let mut inside = std::fs::read_dir(host)
+            .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+            .map_err(|e| failed(host, e))?;
+        // The order of a folder is the file system's own.
+        inside.sort_by_key(std::fs::DirEntry::file_name);
+        if inside.is_empty() {
+            let found = "the folder is empty, and an empty folder does not come into the guest: \
+                         put a file into it or take it away";
+            return Err(failed(host, std::io::Error::other(found)));
+        }
+        for entry in inside {
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                let found = "its name is not UTF-8: rename it";
+                return Err(failed(&entry.path(), std::io::Error::other(found)));
+            };
+            self.add_path(files, &entry.path(), format!("{place}/{name}"), depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn add_file(
+        &self,
+        files: &mut Files,
+        host: &Path,
+        place: String,
+        meta: &Metadata,
+    ) -> Result<(), RunError> {
+        let first = self
+            .there
+            .iter()
+            .copied()
+            .chain([&*files])
+            .find_map(|known| in_the_way(known, &place));
+        if let Some((place, first)) = first
+            && !same(first, host)
+        {
+            return Err(RunError::IncludeClash {
+                first: first.to_owned(),
+                second: host.to_owned(),
+                place: place.to_owned(),
+            });
+        }
+        if is_elf(host)? {
+            for library in Program::read(host, self.cache)?.libraries {
+                let path = library.to_string_lossy().into_owned();
+                if !self.there.iter().any(|known| known.contains_key(&path)) {
+                    files.insert(path, host_file(&library, 0o755)?);
+                }
+            }
+        }
+        let runs = meta.permissions().mode() & 0o111 != 0;
+        let mode = if runs { 0o755 } else { 0o644 };
+        files.insert(place, host_file(host, mode)?);
+        Ok(())
+    }
+}
+
+/// The file of `known` that lies at `place`, above it, or below it.
+fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> {
+    let host = |(place, file): (&'a String, &'a GuestFile)| match &file.content {
+        Content::Host(host) => Some((place.as_str(), host.as_path())),
+        Content::Program(_) => None,
+    };
+    let below = format!("{place}/");
+    Path::new(place)
+        .ancestors()
+        .filter_map(|above| known.get_key_value(above.to_str()?))
+        .find_map(host)
+        .or_else(|| {
+            let (first, file) = known.range(below.clone()..).next()?;
+            first
+                .starts_with(&below)
+                .then_some((first, file))
+                .and_then(host)
+        })
+}
+
+/// Whether two paths of the host are one file.
+fn same(first: &Path, second: &Path) -> bool {
+    first == second
+        || matches!(
+            (std::fs::canonicalize(first), std::fs::canonicalize(second)),
+            (Ok(first), Ok(second)) if first == second
+        )
+}
+
+fn is_elf(host: &Path) -> Result<bool, RunError> {
+    let mut head = Vec::new();
+    std::fs::File::open(host)
+        .and_then(|file| file.take(ELF.len() as u64).read_to_end(&mut head))
+        .map_err(|e| failed(host, e))?;
+    Ok(head == ELF)
+}
+
+fn failed(host: &Path, source: std::io::Error) -> RunError {
+    RunError::Include {
+        what: "file for the guest",
+        path: host.display().to_string(),
+        source,
+    }
+}
+
+#[cfg(test)]
+#[path = "include_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! What is packed for the guest, and what is refused.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn pack(search: &Path, specs: &[&str]) -> Result<Files, String> {
+    let packer = Packer {
+        there: &[],
+        cache: None,
+        search: Some(search.into()),
+    };
+    let mut files = Files::new();
+    for spec in specs {
+        packer
+            .add(&mut files, spec)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(files)
+}
+
+fn write(path: &Path, mode: u32) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
+    std::fs::write(path, path.display().to_string()).expect("a writable folder");
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("its own file");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn a_bare_name_is_found_in_the_path_and_must_be_executable() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, program) = (folder.path().join("a"), folder.path().join("b"));
+    write(&data.join("my-load"), 0o644);
+    write(&program.join("my-load"), 0o755);
+    let search = std::env::join_paths([&data, &program]).expect("no colon");
+    let files = pack(Path::new(&search), &["my-load"]).expect("it is there");
+    let file = &files["/include-files/my-load"];
+    assert_eq!(file.mode, 0o755);
+    let bytes = file.bytes().expect("it can be read");
+    assert_eq!(bytes, text(&program.join("my-load")).as_bytes());
+
+    let error = pack(&data, &["my-load"]).expect_err("nothing that can run");
+    let here = std::env::current_dir().expect("a folder");
+    for path in [data.join("my-load"), here.join("my-load")] {
+        assert!(error.contains(text(&path)), "{error}");
+    }
+}
+
+#[test]
+fn the_current_folder_comes_before_the_path() {
+    // The tests of a package run in its folder.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(&folder.path().join("Cargo.toml"), 0o755);
+    let files = pack(folder.path(), &["Cargo.toml"]).expect("it is there");
+    let file = &files["/include-files/Cargo.toml"];
+    let own = std::fs::read("Cargo.toml").expect("the package's own");
+    assert_eq!(file.bytes().expect("it can be read"), own);
+    assert_eq!(file.mode, 0o644);
+}
+
+#[test]
+fn a_folder_comes_with_all_that_lies_in_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data");
+    write(&data.join("one"), 0o600);
+    write(&data.join("deep/er/two"), 0o700);
+    symlink("one", data.join("link")).expect("a writable folder");
+    for spec in [text(&data).to_owned(), format!("{}/", text(&data))] {
+        let files = pack(Path::new(""), &[&spec]).expect("it is there");
+        let places: Vec<_> = files.iter().map(|(p, f)| (p.as_str(), f.mode)).collect();
+        assert_eq!(
+            places,
+            [
+                ("/include-files/data/deep/er/two", 0o755),
+                ("/include-files/data/link", 0o644),
+                ("/include-files/data/one", 0o644),
+            ]
+        );
+    }
+    symlink("..", data.join("deep/circle")).expect("a writable folder");
+    let error = pack(Path::new(""), &[text(&data)]).expect_err("a circle");
+    assert!(error.contains("symbolic link"), "{error}");
+}
+
+#[test]
+fn what_cannot_come_into_the_guest_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).expect("a writable folder");
+    let missing = folder.path().join("missing");
+    for (path, says) in [
+        (text(&empty), "the folder is empty"),
+        (text(&missing), "No such file"),
+        ("/dev/null", "neither a file nor a folder"),
+        ("/", "ends in no name"),
+    ] {
+        let error = pack(Path::new(""), &[path]).expect_err("not for the guest");
+        assert!(error.contains(path) && error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn two_files_for_one_place_are_both_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (first, second) = (folder.path().join("a/x"), folder.path().join("b/x"));
+    let inside = folder.path().join("c/x/y");
+    write(&first, 0o644);
+    write(&second, 0o644);
+    write(&inside, 0o644);
+    let folder_x = inside.parent().expect("a folder");
+    for (one, two, named) in [
+        (first.as_path(), second.as_path(), second.as_path()),
+        (&first, folder_x, &inside),
+        (folder_x, &first, &inside),
+    ] {
+        let error = pack(Path::new(""), &[text(one), text(two)]).expect_err("a clash");
+        for path in [first.as_path(), named] {
+            assert!(error.contains(text(path)), "{error}");
+        }
+        assert!(error.contains("/include-files/x"), "{error}");
+    }
+    // One file by two names is no clash.
+    let link = folder.path().join("d");
+    symlink(folder.path().join("a"), &link).expect("a writable folder");
+    pack(Path::new(""), &[text(&first), text(&link.join("x"))]).expect("one file");
+}
+
+#[test]
+fn a_program_brings_its_libraries_unless_the_guest_has_them() {
+    let own = std::env::current_exe().expect("a test knows its own binary");
+    let files = pack(Path::new(""), &[text(&own)]).expect("it is there");
+    let libc = files.keys().find(|place| place.contains("/libc.so"));
+    let libc = libc.expect("this test needs a libc").clone();
+    assert!(!libc.starts_with(FOLDER), "{libc}");
+
+    let packer = Packer {
+        there: &[&files],
+        cache: None,
+        search: None,
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = folder.path().join("another-name");
+    std::fs::copy(&own, &copy).expect("a writable folder");
+    let mut more = Files::new();
+    packer.add(&mut more, text(&copy)).expect("it is there");
+    assert_eq!(
+        more.keys().collect::<Vec<_>>(),
+        ["/include-files/another-name"]
+    );
+}
