@@ -333,6 +333,23 @@ pub(super) fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
     })
 }
 
+/// Packs a scheduler's configuration, and says where it lies in the guest.
+fn add_config(files: &mut Files, path: &str) -> Result<String, RunError> {
+    let place = include::place(path);
+    let file = host_file(Path::new(path), 0o644)?;
+    match files.get(&place).map(|there| &there.content) {
+        Some(Content::Host(first)) if first != Path::new(path) => Err(RunError::IncludeClash {
+            first: first.clone(),
+            second: path.into(),
+            place,
+        }),
+        _ => {
+            files.insert(place.clone(), file);
+            Ok(place)
+        }
+    }
+}
+
 fn setup(
     entry: &KtstrTestEntry,
     program: Option<String>,
@@ -341,8 +358,7 @@ fn setup(
     let declared = entry.scheduler;
     let mut args = Vec::new();
     if let Some(path) = declared.config_file {
-        files.insert(include::place(path), host_file(Path::new(path), 0o644)?);
-        args.extend(["--config".to_owned(), include::place(path)]);
+        args.extend(["--config".to_owned(), add_config(files, path)?]);
     }
     let written = declared.sched_args.iter().chain(entry.extra_sched_args);
     args.extend(written.map(|s| (*s).to_owned()));
@@ -397,8 +413,7 @@ fn stage(
     add_program(files, &path, program)?;
     let mut args = Vec::new();
     if let Some(path) = declared.config_file {
-        add_include(files, &Files::new(), path, 0o644)?;
-        args.extend(["--config".to_owned(), include(path)]);
+        args.extend(["--config".to_owned(), add_config(files, path)?]);
     }
     args.extend(declared.sched_args.iter().map(|arg| (*arg).to_owned()));
     Ok(SchedulerJob::Program {
