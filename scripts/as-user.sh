@@ -28,8 +28,10 @@ home=$(getent passwd "$user" | cut -d: -f6)
 }
 toolchain=$(rustc --print sysroot)
 place=$home/.toolchain
-install -d -o "$user" -m 755 "$place" "$home/.cargo"
+install -d -o "$user" -m 755 "$place"
+[[ -d $home/.cargo ]] || install -d -o "$user" -m 755 "$home/.cargo"
 cargo=${CARGO_HOME:-$HOME/.cargo}
+[[ -d $cargo ]] || mkdir -p "$cargo"
 
 # The topmost folder on the way to root's packages that USER cannot enter; empty when there is none.
 closed=

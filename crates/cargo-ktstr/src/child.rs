@@ -19,6 +19,12 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
         .env("KTSTR_SESSION", session())
         .env("KTSTR_RUNS_ROOT", root)
         .process_group(0);
+    ends_with_its_parent(&mut command);
+    command
+}
+
+/// Has the kernel kill the command's process when the thread that starts it ends, whatever ends it.
+pub fn ends_with_its_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     // SAFETY: between fork and exec only system calls are made, on a value copied before.
     unsafe {
@@ -32,7 +38,6 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
             Err(rustix::io::Errno::SRCH.into())
         });
     }
-    command
 }
 
 /// What this process's children have in common: they ask cargo once for a scheduler, not each.

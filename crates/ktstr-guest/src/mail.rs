@@ -176,14 +176,14 @@ impl Link for MailLink {
         let broken = |error: Error| format!("the mailbox is broken: {error}");
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         *asked += 1;
-        // What files left there must not be taken for an answer.
-        self.region.store(Layout::BULK, 0).map_err(broken)?;
+        // The answer before must not be taken for this one.
+        self.region.store(Layout::ANSWER, 0).map_err(broken)?;
         self.send(&ToHost::Ask {
             number: *asked,
             ask: ask.clone(),
         });
         let began = Instant::now();
-        while self.region.load(Layout::BULK).map_err(broken)? != *asked {
+        while self.region.load(Layout::ANSWER).map_err(broken)? != *asked {
             if began.elapsed() > ANSWER_WITHIN {
                 let seconds = ANSWER_WITHIN.as_secs();
                 return Err(format!(
@@ -194,11 +194,11 @@ impl Link for MailLink {
             std::thread::sleep(Duration::from_millis(1));
             call_host(CALL_MESSAGE);
         }
-        let length = self.region.load(Layout::BULK + ANSWER_LENGTH_AT);
+        let length = self.region.load(Layout::ANSWER + ANSWER_LENGTH_AT);
         let length = length.map_err(broken)?;
         let mut bytes = vec![0; (length as usize).min(MAX_ANSWER)];
         self.region
-            .read(Layout::BULK + ANSWER_AT, &mut bytes)
+            .read(Layout::ANSWER + ANSWER_AT, &mut bytes)
             .map_err(broken)?;
         serde_json::from_slice(&bytes)
             .unwrap_or_else(|error| Err(format!("the host's answer makes no sense: {error}")))

@@ -87,8 +87,8 @@ impl Ask {
 
 /// Bytes that an answer may have.
 pub const MAX_ANSWER: usize = 64 << 10;
-/// Where an answer lies in the bulk window, which is free while a test runs: first the number of what was asked, 0 while
-/// there is none; then the answer's length; then the answer as JSON.
+/// Where an answer's length lies, from `Layout::ANSWER` on. Before it is the number of what was asked, 0 while there is no answer;
+/// behind it is the answer as JSON.
 pub const ANSWER_LENGTH_AT: u64 = 8;
 /// See [`ANSWER_LENGTH_AT`].
 pub const ANSWER_AT: u64 = 16;

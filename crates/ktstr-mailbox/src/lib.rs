@@ -49,6 +49,9 @@ impl Layout {
     /// Offset of the bulk window: bytes of files on their way into the guest. They pass before
     /// the test process has a job and anything to say, so they may lie where its ring will be.
     pub const BULK: u64 = Ring::Test.offset();
+    /// Offset of the host's answers to what the test process asks: between the header and the first ring, so that they never lie
+    /// where somebody's messages are.
+    pub const ANSWER: u64 = Self::HEADER;
     /// Length of the bulk window.
     pub const BULK_SIZE: u64 = Ring::Test.size();
 }

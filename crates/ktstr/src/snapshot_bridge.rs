@@ -46,6 +46,11 @@ impl SnapshotBridge {
         self.entries().iter().any(|entry| entry.tag == tag)
     }
 
+    /// Whether one more capture would drop the oldest.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries().len() >= CAP
+    }
+
     /// How many captures are stored.
     pub fn len(&self) -> usize {
         self.entries().len()

@@ -60,6 +60,13 @@ pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
             }),
         }
     }
+    // Two builds of one release are told apart by their ids.
+    let releases: Vec<String> = kernels.iter().map(|k| k.release.clone()).collect();
+    for kernel in &mut kernels {
+        if releases.iter().filter(|r| **r == kernel.release).count() > 1 {
+            kernel.release.clone_from(&kernel.id);
+        }
+    }
     (kernels, problems)
 }
 

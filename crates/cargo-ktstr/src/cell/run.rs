@@ -46,6 +46,7 @@ impl Cell {
             .env_remove("KTSTR_SCHEDULE")
             .stdin(Stdio::null())
             .stderr(Stdio::null());
+        crate::child::ends_with_its_parent(&mut command);
         if self.fresh {
             command.env("KTSTR_FRESH_ATTACH", "1");
         }

@@ -11,7 +11,10 @@ pub fn apply(report: &mut Report, config: &Config, today: Date) {
     let mut seen = vec![false; config.known.len()];
     let mut broken = Vec::new();
     for mut row in std::mem::take(&mut report.broken) {
-        let entry = config.known.iter().position(|known| is(known, &row));
+        // Of several that fit, one whose last day is not over.
+        let fits = |known: &&Known| is(known, &row);
+        let place = |of: &dyn Fn(&&Known) -> bool| config.known.iter().position(|known| of(&known));
+        let entry = place(&|known| fits(known) && today <= known.expires).or_else(|| place(&fits));
         let Some(at) = entry else {
             broken.push(row);
             continue;
@@ -36,7 +39,7 @@ pub fn apply(report: &mut Report, config: &Config, today: Date) {
     report.unseen = unseen
         .map(|(known, _)| {
             format!(
-                "line {}: {} ({}) was not seen: if it is mended, remove the entry",
+                "line {}: {} ({}) was not seen: if it is fixed, remove the entry",
                 known.line, known.scenario, known.reason
             )
         })

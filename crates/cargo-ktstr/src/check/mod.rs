@@ -45,7 +45,7 @@ pub struct Options {
     /// A dozen scenarios, once each: two minutes on two cores at most.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// More seeds and one more shape, until all is run. Without it and --quick: all scenarios, two seeds, a quarter of an hour
+    /// Five seeds and one more shape, without a time limit. Without --quick and --thorough: the 36 scenarios of the core, two seeds, about a quarter of an hour
     /// at most.
     #[arg(long)]
     thorough: bool,
@@ -121,19 +121,31 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     };
     report.level = level.name();
     report.wall_s = began.elapsed().as_secs_f64();
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let to_screen = options.json.as_deref() == Some(Path::new("-"));
+    // The screen first: a file that cannot be written takes nothing with it.
+    show(
+        out,
+        &match to_screen {
+            true => json.clone(),
+            false => screen::render(&report),
+        },
+    )?;
+    if let Some(path) = options.json.as_deref().filter(|_| !to_screen) {
+        write(path, &json)?;
+    }
     if let Some(path) = &options.junit {
         write(path, &junit::render(&report, &walked.pairs))?;
     }
-    let json = || serde_json::to_string_pretty(&report).map(|text| text + "\n");
-    match options.json.as_deref() {
-        Some(path) if path == Path::new("-") => out.write_all(json()?.as_bytes())?,
-        Some(path) => {
-            write(path, &json()?)?;
-            out.write_all(screen::render(&report).as_bytes())?;
-        }
-        None => out.write_all(screen::render(&report).as_bytes())?,
-    }
     Ok(report.code())
+}
+
+/// Prints a result. A reader that has gone changes nothing of it.
+pub fn show(out: &mut dyn Write, text: &str) -> Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// The scheduler's binary from the root, since runs have folders of their own; one that cannot run in the guest is refused.
@@ -154,6 +166,13 @@ pub fn hash(path: &Path) -> Result<String> {
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+/// Writes a file whole or not at all.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    std::fs::write(&part, text)
+        .and_then(|()| std::fs::rename(&part, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&part)))
+        .with_context(|| format!("writing {}", path.display()))
 }

@@ -201,6 +201,8 @@ impl Report {
                 && (&row.check, &row.why) == (&new.check, &new.why)
         };
         match rows.iter_mut().find(same) {
+            // A shape that is named twice is run twice.
+            Some(row) if row.seeds.contains(&pair.seed) => {}
             Some(row) => row.seeds.push(pair.seed),
             None => rows.push(new),
         }

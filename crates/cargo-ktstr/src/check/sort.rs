@@ -107,10 +107,15 @@ fn verdict(pair: &Pair) -> Option<Finding> {
     let strongest = ours.found.iter().min_by_key(|found| found.proof);
     match eevdf.as_ref().map(|eevdf| eevdf.verdict) {
         Some(RunVerdict::Pass) => {}
-        Some(RunVerdict::Fail) => {
+        // EEVDF excuses what is proved no better than its own failure.
+        Some(RunVerdict::Fail)
+            if eevdf.iter().flat_map(|e| &e.found).map(|f| f.proof).min()
+                <= strongest.map(|found| found.proof) =>
+        {
             let why = "EEVDF fails with the same seed, too";
             return Some(Finding::of(Class::NotPromised, strongest, why));
         }
+        Some(RunVerdict::Fail) => {}
         Some(RunVerdict::Inconclusive | RunVerdict::Skip) | None => {
             let why = "EEVDF came to no answer with the same seed, so nothing is confirmed";
             return Some(Finding::of(Class::NoAnswer, strongest, why));
@@ -209,6 +214,14 @@ mod tests {
             assert_eq!(class(ours, unanswered()), Some(Class::NoAnswer));
         }
         assert_eq!(class(passed(), passed()), None);
+    }
+
+    #[test]
+    fn eevdf_excuses_nothing_that_is_proved_better_than_its_own_failure() {
+        let ejected = failed("ejected", Proof::Kernel);
+        let missed = failed("spread", Proof::Expected);
+        assert_eq!(class(ejected, missed.clone()), Some(Class::Broken));
+        assert_eq!(class(missed.clone(), missed), Some(Class::NotPromised));
     }
 
     #[test]

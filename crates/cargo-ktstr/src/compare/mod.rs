@@ -20,7 +20,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use ktstr_record::runs_root;
 
 use self::family::LEVEL;
@@ -147,15 +147,14 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     report.seeds = [seeds.first, seeds.end];
     report.missing_kernels = missing;
     report.wall_s = began.elapsed().as_secs_f64();
-    let json = || serde_json::to_string_pretty(&report).map(|text| text + "\n");
+    let json = serde_json::to_string_pretty(&report)? + "\n";
     match options.json.as_deref() {
-        Some(path) if path == Path::new("-") => out.write_all(json()?.as_bytes())?,
+        Some(path) if path == Path::new("-") => check::show(out, &json)?,
         path => {
+            check::show(out, &screen::render(&report))?;
             if let Some(path) = path {
-                std::fs::write(path, json()?)
-                    .with_context(|| format!("writing {}", path.display()))?;
+                check::write(path, &json)?;
             }
-            out.write_all(screen::render(&report).as_bytes())?;
         }
     }
     Ok(report.code())

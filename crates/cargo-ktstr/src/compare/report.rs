@@ -164,10 +164,11 @@ impl Report {
     /// How it ended.
     pub fn code(&self) -> Exit {
         let regression = self.rows.iter().any(|row| row.said == Said::Regression);
-        match (regression || self.only_b_ended() > 0, self.tests) {
+        let decided = self.rows.iter().any(|row| row.said != Said::TooFewSeeds);
+        match (regression || self.only_b_ended() > 0, decided) {
             (true, _) => Exit::Failed,
-            (false, 0) => Exit::Host,
-            (false, _) => Exit::Done,
+            (false, false) => Exit::Host,
+            (false, true) => Exit::Done,
         }
     }
 }

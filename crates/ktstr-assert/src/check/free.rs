@@ -133,6 +133,7 @@ pub fn assert_thresholds(reports: &[WorkerReport], bounds: &AbsoluteThresholds) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::WorkerExitInfo;
 
     fn worker(tid: i32, work_units: u64) -> WorkerReport {
         WorkerReport {
@@ -163,6 +164,14 @@ mod tests {
             ["tid 2 made no progress (0 work units)"],
             "{stuck:?}"
         );
+    }
+
+    #[test]
+    fn a_worker_that_lacks_what_its_work_needs_is_not_stuck() {
+        let mut lacking = worker(2, 0);
+        lacking.exit_info = Some(WorkerExitInfo::WaitFailed("it needs two nodes".to_owned()));
+        let result = assert_not_stuck(&[worker(1, 5), lacking]);
+        assert!(!result.is_fail(), "{result:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::math::{cv, min_max, percentile, ratio, sorted};
 use crate::outcome::finding::NoReport;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::ScenarioStats;
-use crate::worker::{WorkerReport, carrier, cgroup_stats};
+use crate::worker::{WorkerExitInfo, WorkerReport, carrier, cgroup_stats};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The bound on gaps that `not_stuck` brings along, in milliseconds of guest time.
@@ -116,7 +116,9 @@ impl Assert {
     }
 
     fn judge_progress(&self, reports: &[WorkerReport], out: &mut AssertResult) {
-        for w in reports.iter().filter(|w| w.work_units == 0) {
+        // Who lacks what its work needs was not kept from it by anybody: the step says so.
+        let lacks = |w: &WorkerReport| matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)));
+        for w in reports.iter().filter(|w| w.work_units == 0 && !lacks(w)) {
             out.record_fail(AssertDetail::of(Finding::NoProgress {
                 tid: w.tid,
                 exit: w.exit_info.clone(),

@@ -95,6 +95,18 @@ impl Tracked {
         self.cpuset = cpuset;
     }
 
+    /// Takes note of CPUs that are off line: a cgroup of which all are has those of the cgroup above it until one comes back
+    /// (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`).
+    fn without(&mut self, off_line: &BTreeSet<usize>) {
+        if self
+            .cpuset
+            .as_ref()
+            .is_some_and(|own| own.is_subset(off_line))
+        {
+            self.allowed = Allowed::All;
+        }
+    }
+
     /// Takes over workers that were in a cgroup with this cpuset.
     pub fn take_over(
         &mut self,
@@ -160,6 +172,8 @@ pub(super) struct Scene {
     pub scheduler: Option<Attached>,
     /// An operation has stopped or started one since it was last looked at.
     pub scheduler_changed: bool,
+    /// CPUs that the test took off line.
+    off_line: BTreeSet<usize>,
     /// Whether it is asked where the workers' pages are.
     measures_pages: bool,
     tracked: Vec<Tracked>,
@@ -171,10 +185,24 @@ pub(super) struct Scene {
 }
 
 impl Scene {
+    /// The test took a CPU off line.
+    pub fn cpu_is_off(&mut self, cpu: usize) {
+        self.off_line.insert(cpu);
+        for tracked in &mut self.tracked {
+            tracked.without(&self.off_line);
+        }
+    }
+
+    /// The test brought a CPU back.
+    pub fn cpu_is_on(&mut self, cpu: usize) {
+        self.off_line.remove(&cpu);
+    }
+
     pub fn new(measures_pages: bool, scheduler: Option<Attached>) -> Result<Self> {
         Ok(Self {
             scheduler,
             scheduler_changed: false,
+            off_line: BTreeSet::new(),
             measures_pages,
             phase: PhaseCell::new()?,
             tracked: Vec::new(),

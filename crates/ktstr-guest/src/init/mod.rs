@@ -302,6 +302,13 @@ impl Agent {
         if let Some(child) = self.scheduler.take() {
             self.signals = None;
             scheduler::stop(&mut self.children, &child)?;
+            if child.end(&self.children).is_none() {
+                let pid = child.pid();
+                self.scheduler = Some(child);
+                return Ok(Err(format!(
+                    "the scheduler, process {pid}, has not ended within 10 s of a SIGKILL"
+                )));
+            }
         }
         match job {
             None => Ok(Ok(None)),
@@ -339,7 +346,9 @@ impl Agent {
         shift_phase(seed);
         link::send(&ToHost::TestStarted { pid: test.pid() });
         test.run(job, self.scheduler.as_ref().map(Child::pid));
-        let mut listening = true;
+        // A message that is begun and not ended must not stop PID 1.
+        let limit = Some(Duration::from_secs(1));
+        let mut listening = test.control.set_read_timeout(limit).is_ok();
         let end = loop {
             let control = listening.then(|| test.control.as_fd());
             let ended = self.children.wait_or(None, control)?;

@@ -57,6 +57,8 @@ pub(super) fn start(
             return Ok(Ok(child));
         }
         if took_ns > ATTACH_WITHIN.as_nanos() as u64 {
+            // Attached later, it would be taken for another.
+            stop(children, &child)?;
             return not_attached(format!(
                 "{STATE} was still not `enabled` after {} s of guest time",
                 ATTACH_WITHIN.as_secs()

@@ -96,8 +96,8 @@ pub struct Canned {
     pub name: &'static str,
     /// The function that runs the scenario.
     pub run: fn(&Ctx) -> Result<AssertResult>,
-    /// Whether it is among those that `cargo ktstr power` runs for every planted defect, and that a
-    /// quick check of a scheduler takes. The others vary these, for who looks into one subject.
+    /// Whether it is among those that `cargo ktstr power` runs for every planted defect and that `cargo ktstr check` runs. The
+    /// others vary these, for who looks into one subject.
     pub core: bool,
 }
 

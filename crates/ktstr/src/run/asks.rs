@@ -1,5 +1,5 @@
 //! What the test process asks the host to do while it waits: carried out where the guest stands still, and answered in the
-//! mailbox's bulk window.
+//! mailbox ([`Layout::ANSWER`]).
 
 use std::time::Duration;
 
@@ -47,6 +47,13 @@ fn carry_out(
                     "the test has asked for {MOST_CAPTURES} captures already, and that is the most"
                 )));
             }
+            if captures.bridge.is_full() && !captures.bridge.has(&tag) {
+                return Ok(Err(format!(
+                    "there are {} captures already, and one more would cost the oldest: take fewer, or take one under a tag \
+                     that there is",
+                    captures.bridge.len()
+                )));
+            }
             let elapsed = said.window.counted(now);
             captures.take_on_demand(machine, knowledge, tag, elapsed, step_index)
         }
@@ -85,10 +92,10 @@ fn reply(machine: &Machine, number: u64, answer: &Answer) -> Result<(), MachineE
     }
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();
     let region = MailboxRegion(machine.ram());
-    region.write(Layout::BULK + ANSWER_AT, &bytes)?;
-    region.store(Layout::BULK + ANSWER_LENGTH_AT, bytes.len() as u64)?;
+    region.write(Layout::ANSWER + ANSWER_AT, &bytes)?;
+    region.store(Layout::ANSWER + ANSWER_LENGTH_AT, bytes.len() as u64)?;
     // Last: the guest looks for it.
-    region.store(Layout::BULK, number)
+    region.store(Layout::ANSWER, number)
 }
 
 #[cfg(test)]

@@ -410,6 +410,7 @@ impl Run {
         let case = Case {
             scheduler: &plan.scheduler_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
+            changed: said.scheduler_changes > 0,
             promises: entry.scheduler.promises,
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,

@@ -40,6 +40,7 @@ fn judged(end: &End, left: &Left) -> (Judgement, Transcript) {
     let case = Case {
         scheduler: "scx-ktstr",
         has_scheduler: true,
+        changed: false,
         promises: ktstr_scenario::scheduler::Promises::ALL,
         topology: "1n1l2c1t",
         memory_mib: 256,

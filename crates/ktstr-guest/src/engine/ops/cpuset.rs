@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use anyhow::{Result, bail};
 use ktstr_scenario::cgroup::Controller;
 use ktstr_scenario::ops::{CpusetPartition, CpusetSpec};
-
 use ktstr_scenario::topology::cpuset_string;
 
 use super::{Call, exclusive};
+use crate::link;
 
 const PARTITION: &str = "cpuset.cpus.partition";
 /// The CPUs that a cgroup hands down for partitions.
@@ -44,6 +44,9 @@ fn put(call: &mut Call, name: &str, cpus: Option<BTreeSet<usize>>) -> Result<()>
 /// A cgroup deep in the tree can be a partition when all above it hand its CPUs down (`cpuset.cpus.exclusive`, Linux 6.7). The
 /// kernel takes a partition that cannot be, and says so in the file.
 pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Result<()> {
+    if !link::is_there() {
+        bail!("a host_only test shares the host's CPUs: it makes no partitions of them");
+    }
     let cpus = call.scene.get(name)?.cpuset.clone();
     let cgroups = call.ctx.cgroups;
     let put = |file, value: &str| cgroups.set_file(name, Some(Controller::Cpuset), file, value);

@@ -6,11 +6,15 @@ use super::Call;
 use crate::link;
 
 pub(super) fn offline(call: &mut Call, cpu: &usize) -> Result<()> {
-    put(call, *cpu, "0")
+    put(call, *cpu, "0")?;
+    call.scene.cpu_is_off(*cpu);
+    Ok(())
 }
 
 pub(super) fn online(call: &mut Call, cpu: &usize) -> Result<()> {
-    put(call, *cpu, "1")
+    put(call, *cpu, "1")?;
+    call.scene.cpu_is_on(*cpu);
+    Ok(())
 }
 
 fn put(call: &mut Call, cpu: usize, value: &str) -> Result<()> {

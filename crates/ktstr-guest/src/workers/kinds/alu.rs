@@ -60,6 +60,8 @@ pub(super) fn smt_sibling_spin(ctx: &mut WorkerCtx<'_>) {
             std::hint::spin_loop();
         }
         ctx.count_units(1);
+        // Each PAUSE may hand over to another CPU, so that 64 of them take milliseconds of a busy machine.
+        ctx.checkpoint();
         ctx.iteration();
     }
 }

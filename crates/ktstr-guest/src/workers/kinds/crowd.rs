@@ -166,10 +166,9 @@ pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
             }
         }
         ctx.work(hold);
-        if lock.swap(0, Release) == 2 {
-            stamp.store(sys::now_ns(), Relaxed);
-            sys::futex_wake(lock, 1);
-        }
+        // Before the release: who takes the lock at once must not read the stamp of an earlier one.
+        stamp.store(sys::now_ns(), Relaxed);
+        give(lock);
         ctx.work(work);
         ctx.iteration();
     }
@@ -180,13 +179,15 @@ pub(super) fn take(ctx: &WorkerCtx<'_>, lock: &AtomicU32) -> Option<bool> {
     if lock.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
         return Some(false);
     }
+    let mut slept = false;
     while lock.swap(2, Acquire) != 0 {
         if ctx.stopped() {
             return None;
         }
         sys::futex_wait(lock, 2);
+        slept = true;
     }
-    Some(true)
+    Some(slept)
 }
 
 /// Gives the lock back and wakes who waits for it.

@@ -116,6 +116,7 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     };
     while !ctx.stopped() {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
+        let asked = sys::now_ns();
         // SAFETY: room for one event; the descriptor is our own.
         let ready = unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
         if ready < 0 && sys::errno() != libc::EINTR {
@@ -132,7 +133,10 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
             // Another consumer was faster.
             continue;
         }
-        ctx.sample(sys::now_ns().saturating_sub(posted));
+        // An event that was there before was waited for by nobody.
+        if posted >= asked {
+            ctx.sample(sys::now_ns().saturating_sub(posted));
+        }
         ctx.work(16);
         ctx.iteration();
         ctx.checkpoint();

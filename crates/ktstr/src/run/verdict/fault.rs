@@ -54,12 +54,23 @@ pub(in crate::run) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat
     }
 }
 
-/// What the console says of memory that ran out (mm/oom_kill.c).
-fn killed_for_memory(console: &str) -> Option<&str> {
-    let at = console.find("Out of memory: Killed process ")?;
+/// What the console says of memory that ran out, the machine's or a cgroup's, and whose limit has to be raised
+/// (mm/oom_kill.c, mm/memcontrol.c).
+fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
+    let of_machine = format!("{memory_mib} MiB; raise `memory_mib`");
+    let kinds = [
+        (
+            "Memory cgroup out of memory: Killed process ",
+            "raise the cgroup's memory limit".to_owned(),
+        ),
+        ("Out of memory: Killed process ", of_machine),
+    ];
+    let (at, advice) = kinds
+        .into_iter()
+        .find_map(|(words, advice)| Some((console.find(words)?, advice)))?;
     let line = console[at..].lines().next()?;
     let end = line.find(" total-vm").unwrap_or(line.len());
-    Some(line[..end].trim_end_matches(','))
+    Some(format!("{} ({advice})", line[..end].trim_end_matches(',')))
 }
 
 /// Names whose fault a guest's own result is, when it is no pass and nothing else was found; and
@@ -70,10 +81,13 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
         return;
     }
     if let Some(fault) = judgement.fault {
-        let of_memory = || killed_for_memory(console).filter(|_| fault == Fault::Test);
+        let of_memory = || match fault {
+            Fault::Test => killed_for_memory(console, case.memory_mib),
+            _ => None,
+        };
         judgement
             .evidence
-            .get_or_insert_with(|| of_memory().unwrap_or(nothing_else(fault)).to_owned());
+            .get_or_insert_with(|| of_memory().unwrap_or_else(|| nothing_else(fault).to_owned()));
         return;
     }
     if judgement.result.is_inconclusive() {
@@ -97,8 +111,7 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
     let starved = failures
         .iter()
         .all(|d| d.is_about_time() && d.kind != DetailKind::SchedulerEvent);
-    if starved && let Some(line) = killed_for_memory(console) {
-        let line = format!("{line} ({} MiB; raise `memory_mib`)", case.memory_mib);
+    if starved && let Some(line) = killed_for_memory(console, case.memory_mib) {
         judgement.blame(Fault::Test, line);
         return;
     }
@@ -117,6 +130,14 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
     let own_words =
         first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);
     let scheduler = case.scheduler;
+    if case.changed && case.has_scheduler && !own_words {
+        undecided(
+            judgement,
+            "the test started and stopped schedulers itself, and what was found does not say which of them drove the CPUs \
+             then",
+        );
+        return;
+    }
     let (fault, why) = match (case.has_scheduler, of_scheduling) {
         (true, true) => (
             Fault::Scheduler,
@@ -142,6 +163,16 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
         ),
     };
     judgement.blame(fault, why);
+}
+
+/// Makes all failures inconclusive: it is not known whose they are.
+fn undecided(judgement: &mut Judgement, why: &str) {
+    for outcome in &mut judgement.result.outcomes {
+        if let Outcome::Fail(detail) = outcome {
+            *outcome = Outcome::Inconclusive(detail.clone());
+        }
+    }
+    judgement.blame(Fault::Undetermined, why.to_owned());
 }
 
 /// Whose fault a kernel panic is, and what speaks for that. sched_ext promises that no BPF scheduler

@@ -79,12 +79,23 @@ fn what_is_no_matter_of_time_is_never_excused() {
 }
 
 fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fault>, String) {
+    let judgement = judgement_of(result, has_scheduler, false, console);
+    (judgement.fault, judgement.evidence.unwrap_or_default())
+}
+
+fn judgement_of(
+    result: AssertResult,
+    has_scheduler: bool,
+    changed: bool,
+    console: &str,
+) -> Judgement {
     let mut judgement = judged(vec![]);
     judgement.result = result;
     judgement.fault = None;
     let case = Case {
         scheduler: "scx_x",
         has_scheduler,
+        changed,
         promises: ktstr_scenario::scheduler::Promises::ALL,
         topology: "1n1l2c1t",
         memory_mib: 256,
@@ -92,7 +103,19 @@ fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fa
         parallel_tcg: false,
     };
     name(&mut judgement, &case, console);
-    (judgement.fault, judgement.evidence.unwrap_or_default())
+    judgement
+}
+
+#[test]
+fn of_several_schedulers_none_is_named_without_evidence() {
+    let stuck = || AssertResult::fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
+    let judgement = judgement_of(stuck(), true, true, "");
+    assert_eq!(judgement.fault, Some(Fault::Undetermined));
+    assert!(judgement.result.is_inconclusive(), "{:?}", judgement.result);
+    // What the test itself calls a failure is its own word.
+    let own = judgement_of(AssertResult::fail_msg("no"), true, true, "");
+    assert_eq!(own.fault, Some(Fault::Test));
+    assert!(own.result.is_fail());
 }
 
 #[test]
@@ -118,6 +141,14 @@ fn each_party_is_named_with_its_evidence() {
     assert_eq!(
         why,
         "Out of memory: Killed process 1001 (test-x) (256 MiB; raise `memory_mib`)"
+    );
+    let of_cgroup =
+        "[ 9.1] Memory cgroup out of memory: Killed process 1001 (test-x) total-vm:9kB\n";
+    let (fault, why) = named(stuck(), true, of_cgroup);
+    assert_eq!(fault, Some(Fault::Test));
+    assert_eq!(
+        why,
+        "Memory cgroup out of memory: Killed process 1001 (test-x) (raise the cgroup's memory limit)"
     );
 
     let (fault, why) = named(AssertResult::inconclusive_msg("no wake-ups"), true, "");

@@ -130,6 +130,8 @@ impl Judgement {
 pub(in crate::run) struct Case<'a> {
     pub(in crate::run) scheduler: &'a str,
     pub(in crate::run) has_scheduler: bool,
+    /// The test has stopped or started schedulers itself.
+    pub(in crate::run) changed: bool,
     pub(in crate::run) promises: Promises,
     pub(in crate::run) topology: &'a str,
     pub(in crate::run) memory_mib: u32,

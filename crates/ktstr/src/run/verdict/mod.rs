@@ -11,7 +11,8 @@ pub(super) mod schedule;
 mod scheduler_exit;
 mod verifier_log;
 
-use ktstr_assert::{Assert, Finding, MonitorReport, MonitorThresholds};
+use ktstr_assert::{Assert, Finding, MonitorReport, MonitorThresholds, NoteValue};
+use ktstr_guest::engine::HOG_KEY;
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Halt;
 
@@ -81,6 +82,12 @@ pub(super) fn judge(
             }
         }
         _ => scheduler_exit::judge(&mut judgement, case, said, console, exit),
+    }
+    // Nor could it serve anybody where real-time workers left no CPU time.
+    if exit.is_some_and(ScxExit::is_stall)
+        && let Some(NoteValue::Text(hog)) = judgement.result.measurements.get(HOG_KEY).cloned()
+    {
+        judgement.blame(Fault::Test, hog);
     }
     fault::name(&mut judgement, case, console);
     for report in kernel_log::reports(console) {

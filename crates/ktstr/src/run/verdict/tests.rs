@@ -10,6 +10,7 @@ use super::*;
 const CASE: Case = Case {
     scheduler: "scx_x",
     has_scheduler: true,
+    changed: false,
     promises: ktstr_scenario::scheduler::Promises::ALL,
     topology: "1n1l2c1t",
     memory_mib: 256,
@@ -89,6 +90,21 @@ fn a_hang_without_evidence_names_nobody() {
     let ejected = judge(&CASE, &end, &said(vec![attached()]), "", Some(&stalled));
     assert!(ejected.result.is_fail());
     assert_eq!(ejected.fault, Some(Fault::Scheduler));
+}
+
+#[test]
+fn a_stall_beside_real_time_hogs_is_the_tests() {
+    let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
+    let told = |hog: bool| {
+        let mut result = AssertResult::pass();
+        if hog {
+            result.note_value(HOG_KEY, "1 real-time workers took what CPUs they were on");
+        }
+        let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
+        judge(&CASE, &End::Bye, &said, "", Some(&stalled)).fault
+    };
+    assert_eq!(told(true), Some(Fault::Test));
+    assert_eq!(told(false), Some(Fault::Scheduler));
 }
 
 #[test]
