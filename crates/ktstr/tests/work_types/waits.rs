@@ -242,7 +242,11 @@ fn epoll(ctx: &Ctx) -> Result<()> {
     ensure!(producer.report.wake_sample_total == 0, "{producer:?}");
     let taken: u64 = consumers.iter().map(|c| c.report.iterations).sum();
     let samples: u64 = consumers.iter().map(|c| c.report.wake_sample_total).sum();
-    ensure!(taken > 20 && taken == samples, "{consumers:?}");
+    // What is there already when a consumer asks was waited for by nobody.
+    ensure!(
+        taken > 20 && samples > 3 && samples <= taken,
+        "{consumers:?}"
+    );
     ensure!(
         taken <= 4 * (producer.report.iterations + 1),
         "{taken} events taken of {} bursts",
