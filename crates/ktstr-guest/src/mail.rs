@@ -191,6 +191,8 @@ impl Link for MailLink {
                     ask.name()
                 ));
             }
+            // The host has no way to wake a guest: no device, no interrupt. Under the virtual clock the call above was answered
+            // before it returned.
             std::thread::sleep(Duration::from_millis(1));
             call_host(CALL_MESSAGE);
         }

@@ -90,7 +90,7 @@ pub const MAX_ANSWER: usize = 64 << 10;
 /// Where an answer's length lies, from `Layout::ANSWER` on. Before it is the number of what was asked, 0 while there is no answer;
 /// behind it is the answer as JSON.
 pub const ANSWER_LENGTH_AT: u64 = 8;
-/// See [`ANSWER_LENGTH_AT`].
+/// Where the answer's JSON begins, from `Layout::ANSWER` on; see [`ANSWER_LENGTH_AT`].
 pub const ANSWER_AT: u64 = 16;
 
 /// What the host answers: that it is done, or why not.
@@ -433,7 +433,7 @@ pub struct SchedulerChange {
     pub start: Option<StartOf>,
 }
 
-/// Which scheduler.
+/// Which scheduler an operation starts: the test's own, or one that the test has staged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartOf {
     /// The test's own.

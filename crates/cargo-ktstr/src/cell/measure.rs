@@ -53,7 +53,7 @@ struct Seen<'a> {
     stats: &'a ScenarioStats,
 }
 
-/// All metrics.
+/// Everything that is measured of a run, in the order of the tables.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "run_delay",

@@ -54,9 +54,9 @@ pub enum Under {
 pub struct Cell {
     /// Name of the scenario: that of a test of this binary, without [`PREFIX`].
     pub scenario: String,
-    /// The scheduler.
+    /// What drives the CPUs: EEVDF or a scheduler's binary.
     pub under: Under,
-    /// Its arguments.
+    /// The scheduler's own arguments.
     pub args: Vec<String>,
     /// The seed of the run.
     pub seed: u64,

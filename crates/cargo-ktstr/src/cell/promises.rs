@@ -2,7 +2,7 @@
 
 use ktstr::test_support::{Promise, Promises};
 
-/// Every promise.
+/// Every promise that a scheduler can be excused from, by the words of `ktstr.toml`.
 pub const PROMISES: [Promise; 8] = [
     Promise::Service,
     Promise::Fairness,

@@ -9,7 +9,7 @@ use super::matrix::Place;
 pub struct Again {
     /// The scheduler's binary, as it was named.
     pub binary: PathBuf,
-    /// Its arguments.
+    /// The scheduler's own arguments, as they were given.
     pub args: Vec<String>,
     /// The configuration, where one was named.
     pub config: Option<PathBuf>,

@@ -97,7 +97,7 @@ impl Level {
 pub struct Place {
     /// Name of the scenario.
     pub scenario: String,
-    /// The kernel.
+    /// The kernel that the machine boots.
     pub kernel: Kernel,
     /// The shape; `None` for the scenario's own.
     pub topology: Option<String>,

@@ -24,7 +24,7 @@ pub const SCHEMA: u32 = 1;
 pub struct Checked {
     /// Path of its binary.
     pub path: PathBuf,
-    /// Its arguments.
+    /// The scheduler's own arguments.
     pub args: Vec<String>,
     /// BLAKE3 of the binary, in hexadecimal.
     pub hash: String,
@@ -52,7 +52,7 @@ pub struct NotLoaded {
 pub struct KnownNote {
     /// Why it is put up with.
     pub reason: String,
-    /// Until when.
+    /// The last day on which it is put up with, as `YYYY-MM-DD`.
     pub expires: String,
     /// Whether that day is over: it counts again.
     pub expired: bool,
@@ -90,7 +90,7 @@ pub struct Row {
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// The version of this format: [`SCHEMA`] of the command that wrote it.
     pub schema: u32,
     /// What was checked.
     pub scheduler: Checked,

@@ -20,7 +20,7 @@ use crate::cell::{Cell, Outcome, Store, pool};
 /// A run of the scheduler, and the one of EEVDF that it is held against.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// Where.
+    /// Scenario, kernel and shape that both runs have.
     pub place: Place,
     /// With which seed.
     pub seed: u64,
@@ -30,7 +30,7 @@ pub struct Pair {
     pub eevdf: Option<Outcome>,
 }
 
-/// All runs.
+/// What came of all runs that were made, and how many were left out.
 #[derive(Debug, Default)]
 pub struct Walked {
     /// In the order of seeds and places.
@@ -41,7 +41,7 @@ pub struct Walked {
     pub eevdf_runs: u64,
 }
 
-/// EEVDF's outcomes.
+/// The outcomes of EEVDF, which later calls take instead of running it again.
 #[derive(Debug)]
 pub struct Baseline {
     store: Mutex<Store<Cell>>,

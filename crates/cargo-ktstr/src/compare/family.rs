@@ -68,7 +68,7 @@ pub struct Row {
     pub topology: String,
     /// Name of the metric.
     pub metric: &'static str,
-    /// Its unit.
+    /// The metric's unit; empty for a plain number.
     pub unit: &'static str,
     /// How many pairs there are.
     pub pairs: usize,

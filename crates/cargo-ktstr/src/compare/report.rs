@@ -18,11 +18,11 @@ const SCHEMA: u32 = 1;
 pub struct Side {
     /// Its name, as it was given.
     pub name: String,
-    /// Its arguments.
+    /// The scheduler's own arguments.
     pub args: Vec<String>,
     /// BLAKE3 of its binary; `None` for EEVDF.
     pub hash: Option<String>,
-    /// What runs.
+    /// What drives the CPUs on this side.
     #[serde(skip)]
     pub under: Under,
 }
@@ -38,7 +38,7 @@ pub struct Ended {
     pub kernel: String,
     /// Shape of the machine; `own` for the scenario's own.
     pub topology: String,
-    /// The seed.
+    /// The seed of the run.
     pub seed: u64,
     /// How the run ended.
     pub verdict: RunVerdict,
@@ -55,9 +55,9 @@ pub struct Ended {
 pub struct Report {
     /// The schema's version.
     pub schema: u32,
-    /// The one.
+    /// The side that is compared with, named first.
     pub a: Side,
-    /// The other.
+    /// The side whose change is judged, named second.
     pub b: Side,
     /// The first seed, and the one after the last.
     pub seeds: [u64; 2],

@@ -159,7 +159,7 @@ pub(super) struct Done {
 /// A scheduler as the guest sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attached {
-    /// Its process.
+    /// The scheduler's process id.
     pub pid: i32,
     /// sched_ext must be on while it is there.
     pub bpf: bool,

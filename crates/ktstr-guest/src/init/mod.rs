@@ -297,7 +297,7 @@ impl Agent {
             }
             _ => {}
         }
-        // Before anything of it can be seen.
+        // Before the stop, so that the host does not take the end of the scheduler for a crash.
         link::send(&ToHost::SchedulerStopping);
         if let Some(child) = self.scheduler.take() {
             self.signals = None;

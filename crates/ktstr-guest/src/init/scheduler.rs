@@ -21,8 +21,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Guest time a scheduler may take from being off to its exit: it prints the kernel's dump meanwhile.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// Starts the program and waits until sched_ext is enabled. `None`: it did not come up, and the
-/// host has been told why.
+/// Starts the program and waits until sched_ext is enabled. The inner `Err` says why it did not
+/// attach; the host has not been told.
 pub(super) fn start(
     children: &mut Children,
     path: &str,

@@ -53,7 +53,7 @@ pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd),
                     Tie::None | Tie::Futex { .. } | Tie::Shared => false,
                 };
                 if !own {
-                    // SAFETY: an end of a pipe that only this copy of it is closed of.
+                    // SAFETY: closes this process's copy of the end of the pipe, and nobody else's.
                     unsafe { libc::close(*fd) };
                 }
             }

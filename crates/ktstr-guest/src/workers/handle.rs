@@ -27,7 +27,7 @@ pub(super) struct Process {
 pub(super) struct Worker {
     /// The thread id, which is the process id of a worker that is a process.
     pub tid: i32,
-    /// Whose it is, by place.
+    /// The index of its process in `processes`.
     pub process: usize,
     pub tele: Shared<Telemetry>,
     /// Where a custom function leaves its report.
@@ -39,7 +39,7 @@ pub(super) struct Worker {
     pub policy: attrs::Policy,
     pub affinity_error: Option<String>,
     pub policy_error: Option<String>,
-    /// See [`WorkerReport::entitlement`].
+    /// What the worker is entitled to beside its peers; see [`WorkerReport::entitlement`].
     pub entitlement: u64,
 }
 

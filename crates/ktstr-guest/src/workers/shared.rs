@@ -161,7 +161,7 @@ pub struct Telemetry {
     pub tid: AtomicI32,
     /// Non-zero: why it gave up, and the errno beside it: see `unable`.
     pub unable: AtomicU32,
-    /// See above.
+    /// The errno that came with it; 0 for none.
     pub unable_errno: AtomicI32,
     /// Non-zero: the errno with which the kernel refused the policy below.
     pub policy_errno: AtomicI32,

@@ -23,7 +23,7 @@ impl Text {
         text
     }
 
-    /// Appends bytes.
+    /// Appends bytes; what does not fit is cut off.
     pub fn push(&mut self, bytes: &[u8]) -> &mut Self {
         for byte in bytes {
             // The last one stays a NUL.

@@ -31,7 +31,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A buffer.
+    /// It could not map the buffer that it works in.
     Memory = "could not map its memory";
     /// The nodes of its memory policy.
     MemPolicy = "could not set its memory policy; are the nodes among those of its cpuset?";
@@ -44,7 +44,7 @@ reasons! {
     Nodes = "needs CPUs of two NUMA nodes and found fewer; declare a topology with more nodes, or a \
         wider cpuset";
     /// Registers of that width.
-    Width = "needs registers of a width that this CPU has not, by CPUID; take AluWidth::Widest";
+    Width = "needs vector registers that are wider than those that CPUID reports; take AluWidth::Widest";
     /// The tiles of AMX.
     Tiles = "has no code for AMX, since no CPU model of the harness has it; take AluWidth::Widest";
     /// Its own cgroup.

@@ -11,13 +11,13 @@ use crate::report::{FailureDumpEntry, FailureDumpMap, RenderedMember, RenderedVa
 /// The kind of object that a storage map hangs its values on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// A thread.
+    /// A thread, known by its pid and name.
     Task,
-    /// A cgroup.
+    /// A cgroup, known by its id and path.
     Cgroup,
     /// A file's inode.
     Inode,
-    /// A socket.
+    /// A socket, known by its address alone.
     Socket,
 }
 

@@ -263,7 +263,7 @@ pub struct DsqState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueuedTask {
-    /// Thread id.
+    /// Thread id, as the guest's initial namespace counts.
     pub pid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,

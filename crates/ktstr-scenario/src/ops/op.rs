@@ -207,7 +207,7 @@ ops! {
     };
     /// Has a CPU serve an interrupt, through its `smp_affinity_list`.
     27 steer_irq SteerIrq {
-        /// The interrupt.
+        /// The interrupt, by its number or by its label in `/proc/interrupts`.
         irq: (IrqSelector),
         /// The number of the CPU.
         cpu: (usize),

@@ -11,7 +11,7 @@ use super::text::TopologyParseError;
 pub struct Preset {
     /// The name, such as `8cpu-2llc-smt`.
     pub name: &'static str,
-    /// The shape.
+    /// The shape that the name stands for.
     pub topology: Topology,
 }
 

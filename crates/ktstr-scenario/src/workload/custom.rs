@@ -31,7 +31,7 @@ pub struct CustomCfg {
     pub usizes: [usize; CUSTOM_SLOTS],
     /// Four signed numbers.
     pub i32s: [i32; CUSTOM_SLOTS],
-    /// Four switches.
+    /// Four switches that mean what the function makes of them.
     pub bools: [bool; CUSTOM_SLOTS],
     /// Bytes of any other meaning.
     pub blob: [u8; 32],

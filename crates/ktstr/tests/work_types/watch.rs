@@ -19,15 +19,15 @@ pub struct Task {
     pub nice: i32,
     /// As the kernel numbers policies.
     pub policy: u64,
-    /// CPUs allowed.
+    /// The CPUs that the task may run on.
     pub allowed: Vec<usize>,
     /// Bytes that went through read(2) and the like.
     pub read_bytes: u64,
     /// Bytes that went through write(2) and the like.
     pub written_bytes: u64,
-    /// Its cgroup.
+    /// The cgroup that the task is in, from the root of the tree.
     pub cgroup: String,
-    /// Its process.
+    /// The id of the process that the thread belongs to.
     pub tgid: i32,
     /// Its memory, page by page as /proc/PID/numa_maps has it.
     pub numa_maps: String,
@@ -72,7 +72,7 @@ pub fn list(text: &str) -> Vec<usize> {
 }
 
 impl Task {
-    /// Now.
+    /// What /proc says of the task now.
     pub fn of(tid: i32) -> Self {
         let (status, stat, io) = (file(tid, "status"), file(tid, "stat"), file(tid, "io"));
         let fields: Vec<&str> = stat

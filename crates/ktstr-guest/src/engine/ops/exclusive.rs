@@ -1,4 +1,4 @@
-//! The way of a partition's CPUs down the tree of cgroups.
+//! Writes `cpuset.cpus.exclusive` of all cgroups above one: a partition below the root needs it.
 
 use std::collections::BTreeSet;
 use std::path::Path;

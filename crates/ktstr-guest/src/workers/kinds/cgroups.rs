@@ -9,7 +9,7 @@ use super::super::unable::Unable;
 
 /// How the cgroups begin that a worker makes below its own.
 pub(in super::super) const CHURN: &str = "churn_";
-/// Children of which nobody waits for one, at most.
+/// How many children may be unreaped before the worker waits for all of them.
 const UNREAPED: u32 = 32;
 
 /// Goes round cgroups below its own. Knobs: how many, and the time in each in ns. The parent removes

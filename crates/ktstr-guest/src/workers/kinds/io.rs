@@ -44,7 +44,7 @@ impl Scratch {
         whole(unsafe { libc::pread(self.fd, self.block, BLOCK, at) })
     }
 
-    /// `fdatasync(2)`.
+    /// Writes the file's data back: `fdatasync(2)`.
     pub fn sync(&self) -> Result<(), i32> {
         // SAFETY: the descriptor is our own.
         if unsafe { libc::fdatasync(self.fd) } < 0 {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum WakeMechanism {
     /// A byte through a pipe (a synchronous wake in the kernel).
     Pipe,
-    /// `FUTEX_WAKE`.
+    /// By `FUTEX_WAKE` on a word that both share.
     Futex,
 }
 

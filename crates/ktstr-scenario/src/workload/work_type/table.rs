@@ -393,7 +393,7 @@ work_types! {
     IpcVariance / none {
         /// Instructions of arithmetic.
         hot_iters: u64 = 100_000 => nonzero,
-        /// Loads.
+        /// Loads, each of which needs the one before.
         cold_iters: u64 = 1024 => nonzero,
         /// How often both are done in one iteration.
         period_iters: u64 = 64 => nonzero,

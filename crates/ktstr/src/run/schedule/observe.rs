@@ -15,7 +15,7 @@ const SAME_POLICY: u32 = u32::MAX;
 const SHARES_SHIFT: u32 = 10;
 /// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`), and the usual one (`NICE_0_LOAD`).
 const WEIGHT_IDLE: u64 = 3;
-/// See [`WEIGHT_IDLE`].
+/// The weight of a cgroup that is not idle and was given none; see [`WEIGHT_IDLE`].
 const WEIGHT_USUAL: u64 = 1024;
 
 /// What an observation shows.
