@@ -151,6 +151,7 @@ mod claims {
         );
     }
 
+    // Which of several cgroups a scheduler neglects is up to its schedule, and so is what that one was entitled to.
     macro_rules! broken {
         ($($test:ident: $scenario:ident under $($arg:literal)+, says $claim:literal;)+) => { $(
             #[test]
@@ -176,13 +177,13 @@ mod claims {
         weights_count: custom_nice_mix under "--invert-priority",
             says "CPU time of the favoured over the other: expected at least 1.5";
         shares_are_kept: custom_nice_sweep under "--starve-cgroup",
-            says "share of the CPU time: expected at least 0.05";
+            says "share of the CPU time: expected at least";
         wake_ups_are_quick: custom_bursts_spare under "--wrong-cpu",
             says "median wake latency, µs: expected at most 1000";
         kinds_are_woken: custom_cgroup_imbalance_mixed_workload under "--slow-wake",
             says "median wake latency, µs: expected at most 20000";
         leaves_are_served: custom_nested_cgroup_no_ctrl under "--starve-cgroup",
-            says "share of the CPU time: expected at least 0.125";
+            says "share of the CPU time: expected at least";
         cpus_of_one_cgroup_are_busy: custom_cgroup_cpuset_load_shift under "--idle-cpu",
             says "share of CPU time used while workers waited: expected at least 0.8";
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Reason::{Idle, Preempted, Slept};
-use crate::event::{Class, Cpu, SchedExtState, What};
+use crate::event::{Class, Cpu, CpuMask, SchedExtState, What};
 use crate::query::Rules;
 use crate::tables::Cgroup;
 use crate::testing::Script;
@@ -36,8 +36,18 @@ fn script() -> Script {
 
 /// `A` runs for `a` ms and `B` for `b` ms in turn, for a second.
 fn in_turn(script: &mut Script, a: u64, b: u64) {
+    in_turn_until(script, a, b, 1000, None);
+}
+
+/// The same until `end` ms, with a change after the first turns.
+fn in_turn_until(script: &mut Script, a: u64, b: u64, end: u64, mut change: Option<What>) {
     let (mut now, mut last) = (0, 0);
-    while now < 1000 {
+    while now < end {
+        if last != 0
+            && let Some(what) = change.take()
+        {
+            script.at(now * MS).push(0, what);
+        }
         let reason = if last == 0 { Idle } else { Preempted };
         script.at(now * MS).switch(0, last, A, reason);
         script.at((now + a) * MS).switch(0, A, B, Preempted);
@@ -73,6 +83,44 @@ fn equal_turns_are_fair_and_unequal_ones_are_not() {
     let (favoured, ns) = worst.favoured.expect("somebody got it");
     assert_eq!(favoured, Who::Cgroup("a".to_owned()));
     assert!((200..300).contains(&(ns / MS)), "{ns}");
+}
+
+/// A second in which the queues may still be uneven says nothing of shares, nor does it water down what comes after it.
+#[test]
+fn a_change_of_place_needs_time_to_be_evened_out() {
+    let changes = [
+        What::Affinity {
+            task: Pid(A),
+            mask: CpuMask([1, 0]),
+        },
+        What::Cgroup {
+            task: Pid(A),
+            cgroup: 2,
+        },
+        What::Weight {
+            cgroup: 1,
+            shares: 1064 << 10,
+        },
+        What::Online {
+            cpu: Cpu(1),
+            online: false,
+        },
+    ];
+    let worst = |change: Option<What>, end| {
+        let mut script = script();
+        in_turn_until(&mut script, 30, 10, end, change);
+        let rules = Rules {
+            cpu_weight: false,
+            ..Rules::default()
+        };
+        measured(&script, rules).task.map(|worst| worst.ratio())
+    };
+    let unfair = |ratio: Option<f64>| ratio.is_some_and(|ratio| (0.48..0.54).contains(&ratio));
+    assert!(unfair(worst(None, 1000)));
+    for change in changes {
+        assert_eq!(worst(Some(change), 1000), None, "{change:?}");
+        assert!(unfair(worst(Some(change), 2000)), "{change:?}");
+    }
 }
 
 /// Three to one is right for a task of three times the weight, and wrong where nice values do not count.

@@ -44,6 +44,8 @@ pub(super) struct Walk<'a> {
     pub(super) window: Window,
     /// Until when a change of weight has its after-effects.
     pub(super) unsettled_until_ns: u64,
+    /// Until when a change of affinity or of cgroup has its after-effects.
+    pub(super) unbalanced_until_ns: u64,
     pub(super) answers: Answers,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Walk<'a> {
             cgroup_weights: HashMap::new(),
             window: Window::default(),
             unsettled_until_ns: 0,
+            unbalanced_until_ns: 0,
             answers: Answers::default(),
         }
     }
@@ -103,13 +106,9 @@ impl<'a> Walk<'a> {
                 self.book(task);
                 self.task(task).queue = to;
             }
-            What::Affinity { task, mask } => {
-                self.book(task);
-                self.task(task).mask = mask;
-            }
+            What::Affinity { task, mask } => self.place(task, |task| &mut task.mask, mask),
             What::Cgroup { task, cgroup } => {
-                self.book(task);
-                self.task(task).cgroup = Some(cgroup);
+                self.place(task, |task| &mut task.cgroup, Some(cgroup));
                 self.info(task).cgroups.push(cgroup);
             }
             What::Fork { task, parent } => {
@@ -142,6 +141,10 @@ impl<'a> Walk<'a> {
                 if let Some(known) = self.tables.cgroups.get(&cgroup) {
                     let weight = (shares >> SHARES_SHIFT) as f64;
                     let path = known.path.trim_end_matches('/').to_owned();
+                    let before = self.cgroup_weights.get(&path).copied().unwrap_or(1024.0);
+                    if (weight - before).abs() > 0.5 && self.somebody_works_in(&path) {
+                        self.unbalance();
+                    }
                     if (weight - 1024.0).abs() > 0.5 {
                         self.answers.weighted.insert(path.clone());
                     }
@@ -164,6 +167,7 @@ impl<'a> Walk<'a> {
             What::Online { cpu, online } => {
                 // What is off line from the start is said at the time 0.
                 self.hotplugged |= self.time > 0;
+                self.unbalance();
                 if online {
                     self.offline.remove(&cpu);
                 } else {
