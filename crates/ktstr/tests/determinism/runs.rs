@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use ktstr::prelude::*;
 use ktstr::run::{Finished, run};
@@ -95,8 +96,9 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
         .collect()
 }
 
-/// Keeps the host's CPUs busy until dropped: three threads for each CPU, since a race between QEMU's threads needs one
-/// that waits long for its turn. The threads are those of this process, so that a killed test leaves nothing, and all
+/// Keeps the host's CPUs busy until dropped, for a half of the time: three threads for each CPU, since a race between QEMU's
+/// threads needs one that waits long for its turn, which burn together and pause together, so that a run meets a crowd,
+/// a free host and the change from one to the other many times. The threads are those of this process, so that a killed test leaves nothing, and all
 /// tests that ask for a busy host at one moment share them: with each its own, how busy the host is would depend on
 /// how many tests run side by side.
 pub struct Busy {
@@ -106,6 +108,9 @@ pub struct Busy {
 struct Burners(Arc<AtomicBool>, Vec<JoinHandle<()>>);
 
 static BURNERS: Mutex<Weak<Burners>> = Mutex::new(Weak::new());
+
+/// How long the host is busy, and free, in one go: many slices of its scheduler, and a fraction of the shortest run.
+const BURST: Duration = Duration::from_millis(40);
 
 impl Busy {
     pub fn new() -> Self {
@@ -125,7 +130,13 @@ impl Burners {
         let ends = Arc::new(AtomicBool::new(false));
         let burn = || {
             let ends = ends.clone();
-            std::thread::spawn(move || while !ends.load(Relaxed) {})
+            std::thread::spawn(move || {
+                while !ends.load(Relaxed) {
+                    let burst = Instant::now();
+                    while burst.elapsed() < BURST {}
+                    std::thread::sleep(BURST);
+                }
+            })
         };
         let threads = (0..3 * cpus).map(|_| burn()).collect();
         Self(ends, threads)
