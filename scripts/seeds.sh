@@ -43,7 +43,11 @@ without="accelerator bad_input commands confinement culprit determinism hostile_
 without="$without registry_scheduler replay ui warm"
 targets=
 for package in ktstr cargo-ktstr; do
-    for file in crates/"$package"/tests/*.rs; do
+    for file in crates/"$package"/tests/*.rs crates/"$package"/tests/*/main.rs; do
+        [ -f "$file" ] || continue
+        case $file in
+        */main.rs) file=${file%/main.rs} ;;
+        esac
         name=$(basename "$file" .rs)
         case " $without " in
         *" $name "*) ;;

@@ -443,7 +443,24 @@ pub enum StartOf {
 }
 
 /// What PID 1 answers: the process id of the scheduler that is attached now, or what went wrong.
-pub type SchedulerAnswer = Result<Option<i32>, String>;
+pub type SchedulerAnswer = Result<Option<i32>, ChangeError>;
+
+/// Why no scheduler was started or stopped as the test asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeError {
+    /// The test asks for what cannot be done.
+    #[error("{0}")]
+    Refused(String),
+    /// The scheduler was started, and did not attach for this reason.
+    #[error("startup death: the scheduler {scheduler} did not come up: {why}")]
+    NotAttached {
+        /// Its name.
+        scheduler: String,
+        /// What PID 1 saw of its start.
+        why: String,
+    },
+}
 
 /// A scheduler to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

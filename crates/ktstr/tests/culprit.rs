@@ -401,6 +401,20 @@ fn a_small_quota(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
+/// Workers that the test freezes for longer than a worker may be stuck.
+fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
+    let backdrop = Backdrop {
+        cgroups: vec![CgroupDef::named("a").workers(2)],
+        ..Backdrop::new()
+    };
+    let step = |op, ms| Step::with_op(op, HoldSpec::fixed(Duration::from_millis(ms)));
+    let steps = vec![
+        step(Op::FreezeCgroup { cgroup: "a".into() }, 2500),
+        step(Op::UnfreezeCgroup { cgroup: "a".into() }, 300),
+    ];
+    execute_scenario(ctx, backdrop, steps)
+}
+
 /// Many that wake each other, beside some of the lowest weight that always yield.
 fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     let pipes = CgroupDef::named("pipes")
@@ -427,6 +441,8 @@ matrix! { OF_NOBODY:
     STOPPED = "stops_the_scheduler", stops_the_scheduler, Pass, None, scheduler: &SOUND,
         assert: NOT_STUCK;
     QUOTA = "small_quota", a_small_quota, Pass, None, assert: NOT_STUCK;
+    FROZEN = "frozen_for_long", frozen_for_long, Pass, None, scheduler: &SOUND,
+        duration: Duration::from_secs(4), assert: NOT_STUCK;
     CROWD = "crowd", a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;
 }
 

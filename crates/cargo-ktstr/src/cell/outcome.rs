@@ -149,6 +149,7 @@ fn proof(finding: &Finding) -> Proof {
         Finding::SchedulerDied { .. }
         | Finding::Ejected { .. }
         | Finding::NotAttached { .. }
+        | Finding::StartupDeath { .. }
         | Finding::OtherError { .. }
         | Finding::Hung { .. }
         | Finding::TestHung { .. }

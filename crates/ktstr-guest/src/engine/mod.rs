@@ -26,7 +26,7 @@ use ktstr_scenario::cgroup::Controller;
 use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
 
 use crate::link;
-use crate::protocol::ToHost;
+use crate::protocol::{ChangeError, ToHost};
 use crate::realtime::{self, RealTime};
 use crate::workers::clock::sleep_until;
 use liveness::Liveness;
@@ -204,10 +204,16 @@ impl Run<'_, '_> {
     }
 
     fn fail_op(&mut self, stage: &str, error: &anyhow::Error) {
-        self.fail(Finding::SetUp {
-            stage: stage.to_owned(),
-            error: format!("{error:#}"),
-        });
+        let (stage, text) = (stage.to_owned(), format!("{error:#}"));
+        let finding = match error.downcast_ref() {
+            Some(ChangeError::NotAttached { scheduler, .. }) => Finding::StartupDeath {
+                stage,
+                scheduler: scheduler.clone(),
+                error: text,
+            },
+            Some(ChangeError::Refused(_)) | None => Finding::SetUp { stage, error: text },
+        };
+        self.fail(finding);
     }
 
     /// Whether the scheduler still runs; a Fail if not.

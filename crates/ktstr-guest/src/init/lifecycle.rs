@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::protocol::{SchedulerAnswer, SchedulerChange};
+use crate::protocol::{ChangeError, SchedulerAnswer, SchedulerChange};
 
 /// The longest message: an answer with a scheduler's last words.
 const LONGEST: u32 = 1 << 20;
@@ -26,14 +26,15 @@ pub(super) fn install(socket: File) {
 /// What PID 1 could not do; in a `host_only` test, that there is no PID 1 to ask.
 pub fn change(change: &SchedulerChange) -> SchedulerAnswer {
     let Some(control) = CONTROL.get() else {
-        return Err(
+        return Err(ChangeError::Refused(
             "schedulers are started and stopped in a virtual machine, and a host_only test has none: leave \
              host_only out"
                 .to_owned(),
-        );
+        ));
     };
     let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-    let broken = |error: std::io::Error| format!("PID 1 could not be asked: {error}");
+    let broken =
+        |error: std::io::Error| ChangeError::Refused(format!("PID 1 could not be asked: {error}"));
     put(&mut *control, change).map_err(broken)?;
     take(&mut *control).map_err(broken)?
 }

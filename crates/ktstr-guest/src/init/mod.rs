@@ -27,7 +27,8 @@ use rustix::process::Signal;
 use crate::link;
 use crate::mail::{Inbox, MailLink, Mapped};
 use crate::protocol::{
-    ProcessEnd, SchedulerAnswer, SchedulerChange, SchedulerJob, Setup, StartOf, ToGuest, ToHost,
+    ChangeError, ProcessEnd, SchedulerAnswer, SchedulerChange, SchedulerJob, Setup, StartOf,
+    ToGuest, ToHost,
 };
 use crate::realtime::{self, RealTime};
 use children::{Child, Children};
@@ -268,32 +269,37 @@ impl Agent {
 
     /// Stops and starts schedulers as the test asks.
     fn change(&mut self, change: SchedulerChange) -> Result<SchedulerAnswer, InitError> {
+        let refused = |why: String| Ok(Err(ChangeError::Refused(why)));
+        let name = match &change.start {
+            Some(StartOf::Staged(name)) => name.clone(),
+            _ => "of the test".to_owned(),
+        };
         let job = match &change.start {
             None => None,
             Some(StartOf::Own) => match &self.own {
                 Some(job) => Some(job.clone()),
-                None => return Ok(Err("the test has no scheduler of its own".to_owned())),
+                None => return refused("the test has no scheduler of its own".to_owned()),
             },
             Some(StartOf::Staged(name)) => {
                 let found = self.staged.iter().find(|(known, _)| known == name);
                 let Some((_, job)) = found else {
                     let names: Vec<&str> = self.staged.iter().map(|(name, _)| &**name).collect();
-                    return Ok(Err(format!(
+                    return refused(format!(
                         "the guest has no scheduler {name:?} (it has: {}); name it in the test's \
                          staged_schedulers",
                         names.join(", ")
-                    )));
+                    ));
                 };
                 Some(job.clone())
             }
         };
         match (change.stop, &self.scheduler) {
-            (true, None) => return Ok(Err("no scheduler is attached".to_owned())),
+            (true, None) => return refused("no scheduler is attached".to_owned()),
             (false, Some(child)) => {
-                return Ok(Err(format!(
+                return refused(format!(
                     "a scheduler is attached, as process {}: detach it first, or replace it",
                     child.pid()
-                )));
+                ));
             }
             _ => {}
         }
@@ -305,20 +311,24 @@ impl Agent {
             if child.end(&self.children).is_none() {
                 let pid = child.pid();
                 self.scheduler = Some(child);
-                return Ok(Err(format!(
+                return refused(format!(
                     "the scheduler, process {pid}, has not ended within 10 s of a SIGKILL"
-                )));
+                ));
             }
         }
         match job {
             None => Ok(Ok(None)),
             Some(SchedulerJob::Program { path, args, env }) => {
-                Ok(self.start(&path, &args, &env)?.map(Some))
+                let started = self.start(&path, &args, &env)?;
+                let scheduler = name;
+                Ok(started
+                    .map(Some)
+                    .map_err(|why| ChangeError::NotAttached { scheduler, why }))
             }
-            Some(SchedulerJob::Builtin { .. }) => Ok(Err(
+            Some(SchedulerJob::Builtin { .. }) => refused(
                 "a scheduler inside the kernel is switched by its own files, and has no process to start"
                     .to_owned(),
-            )),
+            ),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Phase;
+use super::{Answers, Phase};
 use crate::event::{Cpu, Pid};
 
 /// How a wait began.
@@ -50,5 +50,47 @@ impl Wait {
     /// How long it was, nanoseconds.
     pub fn len_ns(&self) -> u64 {
         self.to_ns.saturating_sub(self.from_ns)
+    }
+}
+
+impl Answers {
+    /// The longest time that `task` waited in any stretch of `within_ns`, nanoseconds. `None` if the schedule does not know
+    /// the task, or has a hole in which it may have waited.
+    pub fn most_waited_ns(&self, task: Pid, within_ns: u64) -> Option<u64> {
+        if self.missing_ns > 0 || !self.tasks.contains_key(&task) {
+            return None;
+        }
+        let mut waits: Vec<(u64, u64)> = self
+            .waits
+            .iter()
+            .filter(|wait| wait.task == task)
+            .map(|wait| (wait.from_ns, wait.to_ns))
+            .collect();
+        waits.sort_unstable();
+        // What was waited for up to each wait's beginning: a task waits for one CPU at a time.
+        let sums: Vec<u64> = waits
+            .iter()
+            .scan(0u64, |sum, (from, to)| {
+                let before = *sum;
+                *sum = sum.saturating_add(to.saturating_sub(*from));
+                Some(before)
+            })
+            .collect();
+        let until = |time: u64| -> u64 {
+            match waits.partition_point(|(from, _)| *from <= time) {
+                0 => 0,
+                after => {
+                    let (from, to) = waits[after - 1];
+                    sums[after - 1].saturating_add(time.min(to).saturating_sub(from))
+                }
+            }
+        };
+        // The stretch that has most of them begins where one does, or ends where one does.
+        let begin = waits.iter().map(|(from, _)| *from);
+        let end = waits.iter().map(|(_, to)| to.saturating_sub(within_ns));
+        let most = begin
+            .chain(end)
+            .map(|began| until(began.saturating_add(within_ns)).saturating_sub(until(began)));
+        Some(most.max().unwrap_or(0))
     }
 }

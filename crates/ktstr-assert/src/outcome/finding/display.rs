@@ -263,7 +263,9 @@ impl Finding {
     /// The messages of runs that came to an early end.
     fn fmt_ends(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Finding::SetUp { stage, error } => write!(f, "{stage} failed: {error}"),
+            Finding::SetUp { stage, error } | Finding::StartupDeath { stage, error, .. } => {
+                write!(f, "{stage} failed: {error}")
+            }
             Finding::SchedulerDied {
                 scheduler,
                 how,

@@ -330,6 +330,15 @@ pub enum Finding {
         /// The end of the scheduler's log; may be empty.
         log: String,
     },
+    /// A scheduler that an operation of the test starts did not attach.
+    StartupDeath {
+        /// The part of the scenario whose operation it was, such as `step 0`.
+        stage: String,
+        /// The scheduler's name.
+        scheduler: String,
+        /// The operation, and why the scheduler did not attach.
+        error: String,
+    },
     /// What the kernel and the scheduler said of the scheduler's end is not what the test expects.
     OtherError {
         /// What the test expects, as a clause.

@@ -46,7 +46,9 @@ impl Finding {
                 SchedulerEnd::Left => DetailKind::SchedulerExitedCleanly,
                 SchedulerEnd::Unknown => DetailKind::SchedulerDiedUnknownReason,
             },
-            Finding::NotAttached { .. } => DetailKind::SchedulerDiedUnknownReason,
+            Finding::NotAttached { .. } | Finding::StartupDeath { .. } => {
+                DetailKind::SchedulerDiedUnknownReason
+            }
             Finding::Ejected { .. } | Finding::OtherError { .. } => DetailKind::SchedulerEvent,
             Finding::Text
             | Finding::Claim { .. }
@@ -162,7 +164,7 @@ impl AssertDetail {
     pub fn check_name(&self) -> Cow<'_, str> {
         Cow::Borrowed(match (&self.finding, self.kind) {
             (Finding::Claim { label, .. }, _) => return Cow::Borrowed(label),
-            (Finding::NotAttached { .. }, _) => CHECK_NOT_ATTACHED,
+            (Finding::NotAttached { .. } | Finding::StartupDeath { .. }, _) => CHECK_NOT_ATTACHED,
             (Finding::Hung { .. }, _) => "guest hung",
             (Finding::TestHung { .. }, _) => "test hung",
             (Finding::SetUp { .. }, _) => "set-up",

@@ -132,6 +132,13 @@ fn all() -> Vec<Finding> {
             why: text("it exited"),
             log: String::new(),
         },
+        Finding::StartupDeath {
+            stage: text("step 1"),
+            scheduler: text("x"),
+            error: text(
+                "AttachScheduler: startup death: the scheduler x did not come up: it exited",
+            ),
+        },
         Finding::OtherError {
             wanted: text("it should contain \"a\""),
             said: String::new(),

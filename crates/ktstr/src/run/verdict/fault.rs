@@ -9,7 +9,7 @@ use ktstr_guest::engine::HOG_KEY;
 use super::super::transcript::Transcript;
 use super::super::watch::Silence;
 use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement};
+use super::{Case, Fault, Judgement, misfit};
 use crate::vm_result::HostVcpuSchedstat;
 
 /// A machine's threads that waited for the host's CPUs this much longer than they ran were
@@ -75,7 +75,7 @@ fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
 
 /// Names whose fault a guest's own result is, when it is no pass and nothing else was found; and
 /// what speaks for a fault that was named without it.
-pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
+pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, scheduler_log: &str) {
     let result = &judgement.result;
     if result.is_pass() || result.is_skip() {
         return;
@@ -98,6 +98,21 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str) {
     }
     let mut failures: Vec<&AssertDetail> = judgement.result.failure_details().collect();
     failures.sort_by_key(|detail| detail.rank());
+    // Whoever asks for a scheduler is not at fault if that one does not come up.
+    let did_not_start = failures.iter().find_map(|detail| match &detail.finding {
+        Finding::StartupDeath { scheduler, .. } => Some(scheduler.clone()),
+        _ => None,
+    });
+    if let Some(scheduler) = did_not_start {
+        match misfit::of(scheduler_log) {
+            Some(misfit) => undecided(judgement, &format!("{misfit}; {}", misfit.evidence())),
+            None => judgement.blame(
+                Fault::Scheduler,
+                format!("the guest's kernel runs, and `{scheduler}` did not attach when the test started it"),
+            ),
+        }
+        return;
+    }
     // A scenario that was not set up was not judged either: nothing else counts.
     let set_up = failures.iter().find_map(|detail| match &detail.finding {
         Finding::SetUp { stage, error } => Some((stage.clone(), error.clone())),

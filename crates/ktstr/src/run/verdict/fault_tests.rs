@@ -79,7 +79,7 @@ fn what_is_no_matter_of_time_is_never_excused() {
 }
 
 fn named(result: AssertResult, has_scheduler: bool, console: &str) -> (Option<Fault>, String) {
-    let judgement = judgement_of(result, has_scheduler, false, console);
+    let judgement = judgement_of(result, has_scheduler, false, console, "");
     (judgement.fault, judgement.evidence.unwrap_or_default())
 }
 
@@ -88,6 +88,7 @@ fn judgement_of(
     has_scheduler: bool,
     changed: bool,
     console: &str,
+    scheduler_log: &str,
 ) -> Judgement {
     let mut judgement = judged(vec![]);
     judgement.result = result;
@@ -102,20 +103,46 @@ fn judgement_of(
         virtual_clock: true,
         parallel_tcg: false,
     };
-    name(&mut judgement, &case, console);
+    name(&mut judgement, &case, console, scheduler_log);
     judgement
 }
 
 #[test]
 fn of_several_schedulers_none_is_named_without_evidence() {
     let stuck = || AssertResult::fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
-    let judgement = judgement_of(stuck(), true, true, "");
+    let judgement = judgement_of(stuck(), true, true, "", "");
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     assert!(judgement.result.is_inconclusive(), "{:?}", judgement.result);
     // What the test itself calls a failure is its own word.
-    let own = judgement_of(AssertResult::fail_msg("no"), true, true, "");
+    let own = judgement_of(AssertResult::fail_msg("no"), true, true, "", "");
     assert_eq!(own.fault, Some(Fault::Test));
     assert!(own.result.is_fail());
+}
+
+/// The test that asked for it is at fault only if it asked for what cannot be.
+#[test]
+fn a_scheduler_that_the_test_starts_is_named_if_it_does_not_come_up() {
+    let of = |finding| AssertResult::fail(AssertDetail::of(finding));
+    let death = || {
+        of(Finding::StartupDeath {
+            stage: "step 1".to_owned(),
+            scheduler: "scx_y".to_owned(),
+            error: "AttachScheduler: startup death".to_owned(),
+        })
+    };
+    let dead = judgement_of(death(), true, true, "", "panicked at main.rs");
+    assert_eq!(dead.fault, Some(Fault::Scheduler));
+    assert!(dead.evidence.is_some_and(|why| why.contains("scx_y")));
+    let unfit = "libbpf: extern (func ksym) 'scx_bpf_y': not found in kernel or module BTFs";
+    let unfit = judgement_of(death(), true, true, "", unfit);
+    assert_eq!(unfit.fault, Some(Fault::Undetermined));
+    assert!(unfit.result.is_inconclusive(), "{:?}", unfit.result);
+    let set_up = Finding::SetUp {
+        stage: "step 1".to_owned(),
+        error: "no scheduler is attached".to_owned(),
+    };
+    let set_up = judgement_of(of(set_up), true, true, "", "");
+    assert_eq!(set_up.fault, Some(Fault::Test));
 }
 
 #[test]

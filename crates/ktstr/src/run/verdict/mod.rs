@@ -2,6 +2,7 @@
 //! evidence: how the run ended, what the guest reported, what its memory, its kernel's log and the
 //! trace of its signals show. Where the evidence does not say, the fault is undetermined.
 
+mod acquit;
 mod fault;
 mod hang;
 mod judgement;
@@ -89,7 +90,7 @@ pub(super) fn judge(
     {
         judgement.blame(Fault::Test, hog);
     }
-    fault::name(&mut judgement, case, console);
+    fault::name(&mut judgement, case, console, &said.scheduler_log);
     for report in kernel_log::reports(console) {
         judgement.result.note(report.to_string());
     }

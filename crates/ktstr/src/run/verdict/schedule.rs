@@ -44,21 +44,15 @@ pub(in crate::run) fn judge(
     // Whatever brought the run to no answer made the schedule say nothing either, and a scheduler that is gone did not
     // make the rest of it.
     let Some(file) = file else { return };
-    if judgement.result.is_inconclusive()
-        || judgement.guest.is_err()
-        || judgement
-            .result
-            .failure_details()
-            .any(AssertDetail::explains_the_rest)
-    {
+    if judgement.result.is_inconclusive() || judgement.guest.is_err() {
         return;
     }
     let rules = Rules {
         nice: case.promises.holds(Promise::Nice),
         cpu_weight: case.promises.holds(Promise::CpuWeight),
     };
-    let measured = match read(file, root, rules) {
-        Ok(Some(measured)) => measured,
+    let (answers, measured) = match read(file, root, rules) {
+        Ok(Some(read)) => read,
         Ok(None) => return,
         Err(error) => {
             judgement
@@ -67,6 +61,14 @@ pub(in crate::run) fn judge(
             return;
         }
     };
+    super::acquit::acquit(judgement, &answers);
+    if judgement
+        .result
+        .failure_details()
+        .any(AssertDetail::explains_the_rest)
+    {
+        return;
+    }
     note(&mut judgement.result, &measured);
     let checks = DEFAULTS.merge(checks);
     let mut failed = false;
@@ -94,7 +96,7 @@ pub(in crate::run) fn judge(
     }
 }
 
-fn read(file: &[u8], root: &str, rules: Rules) -> Result<Option<Measures>, ReadError> {
+fn read(file: &[u8], root: &str, rules: Rules) -> Result<Option<(Answers, Measures)>, ReadError> {
     let schedule = Schedule::read(file)?;
     let tables = schedule.tables();
     if tables
@@ -105,7 +107,8 @@ fn read(file: &[u8], root: &str, rules: Rules) -> Result<Option<Measures>, ReadE
         return Ok(None);
     }
     let answers = Answers::under(&schedule, rules)?;
-    Ok(Some(measures(&answers, tables, root)))
+    let measured = measures(&answers, tables, root);
+    Ok(Some((answers, measured)))
 }
 
 /// Keeps the numbers that the checks look at in the record.

@@ -1,0 +1,67 @@
+//! Workers that got nothing done for long, and were not kept waiting: asleep, frozen, out of quota or at work, which a worker
+//! cannot see of itself and the exact schedule can. Starvation is time in which a task could run and did not.
+
+use ktstr_assert::{AssertDetail, Finding, Outcome};
+use ktstr_schedule::Pid;
+use ktstr_schedule::query::Answers;
+
+use super::Judgement;
+
+/// A worker that did no work at all, and could have run for no longer than this, was kept from its work by something else,
+/// milliseconds.
+const FIRST_TURN_MS: u64 = 200;
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Turns such failures into notes. A run that has no other failure then has nobody to blame.
+pub(super) fn acquit(judgement: &mut Judgement, answers: &Answers) {
+    if !judgement.result.is_fail() {
+        return;
+    }
+    let mut explained = Vec::new();
+    judgement.result.outcomes.retain(|outcome| match outcome {
+        Outcome::Fail(detail) => {
+            let why = explanation(detail, answers);
+            let keep = why.is_none();
+            explained.extend(why);
+            keep
+        }
+        _ => true,
+    });
+    if explained.is_empty() {
+        return;
+    }
+    for why in explained {
+        judgement.result.note(why);
+    }
+    if !judgement.result.is_fail() && !judgement.result.is_inconclusive() {
+        (judgement.fault, judgement.evidence) = (None, None);
+    }
+}
+
+/// What the schedule says instead; `None` where the finding stands.
+fn explanation(detail: &AssertDetail, answers: &Answers) -> Option<String> {
+    let (tid, gap_ms, bound_ms) = match detail.finding {
+        Finding::Gap {
+            tid,
+            gap_ms,
+            bound_ms,
+            ..
+        } => (tid, Some(gap_ms), bound_ms),
+        Finding::NoProgress { tid, exit: None } => (tid, None, FIRST_TURN_MS),
+        _ => return None,
+    };
+    let task = Pid(u32::try_from(tid).ok()?);
+    let within_ns = gap_ms.map_or(u64::MAX, |ms| ms.saturating_mul(NS_PER_MS));
+    let waited_ms = answers.most_waited_ns(task, within_ns)? / NS_PER_MS;
+    let how_long = gap_ms.map_or_else(String::new, |ms| format!(" for {ms} ms"));
+    (waited_ms <= bound_ms).then(|| {
+        format!(
+            "worker {tid} got nothing done{how_long}, and the schedule shows that it waited for a CPU for {waited_ms} ms of that \
+             at most: it was asleep, frozen, out of quota or at work"
+        )
+    })
+}
+
+#[cfg(test)]
+#[path = "acquit_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! A gap stands where the schedule has the wait, and falls where it has none.
+
+use ktstr_assert::{AssertResult, DetailKind};
+use ktstr_schedule::Cpu;
+use ktstr_schedule::query::{TaskInfo, Wait, WaitCause};
+
+use super::*;
+use crate::run::verdict::Fault;
+
+const MS: u64 = NS_PER_MS;
+
+/// A schedule in which the task 7 waited from and to these milliseconds.
+fn schedule(waits: &[(u64, u64)]) -> Answers {
+    let wait = |&(from, to): &(u64, u64)| Wait {
+        phase: Some(1),
+        task: Pid(7),
+        cgroup: None,
+        cpu: Cpu(0),
+        cause: WaitCause::Preempted,
+        from_ns: from * MS,
+        to_ns: to * MS,
+        owed_ns: 0,
+        served: true,
+    };
+    Answers {
+        waits: waits.iter().map(wait).collect(),
+        tasks: [(Pid(7), TaskInfo::default())].into(),
+        ..Answers::default()
+    }
+}
+
+fn gap() -> Finding {
+    Finding::Gap {
+        tid: 7,
+        gap_ms: 2500,
+        cpu: 0,
+        at_ms: 4000,
+        bound_ms: 2000,
+    }
+}
+
+fn judged(finding: Finding, answers: &Answers) -> Judgement {
+    let mut judgement = Judgement::fail(Fault::Scheduler, finding);
+    acquit(&mut judgement, answers);
+    judgement
+}
+
+#[test]
+fn a_gap_is_a_failure_only_if_the_worker_could_have_run() {
+    for (waits, stands) in [
+        // It waited throughout, in one go or in many.
+        (&[(1500, 4000)][..], true),
+        (&[(1000, 2100), (2110, 3300)], true),
+        // It was frozen, after it had waited for a while.
+        (&[(1500, 1700)], false),
+        (&[], false),
+        // Two waits that no gap of that length has both of.
+        (&[(0, 1100), (4000, 5100)], false),
+    ] {
+        let judgement = judged(gap(), &schedule(waits));
+        assert_eq!(judgement.result.is_fail(), stands, "{waits:?}");
+        assert_eq!(judgement.fault.is_some(), stands, "{waits:?}");
+        assert_eq!(judgement.result.info_notes.len(), usize::from(!stands));
+    }
+}
+
+#[test]
+fn a_worker_without_work_is_a_failure_only_if_it_waited() {
+    let idle = || Finding::NoProgress { tid: 7, exit: None };
+    assert!(judged(idle(), &schedule(&[(0, 900)])).result.is_fail());
+    assert!(!judged(idle(), &schedule(&[(0, 10)])).result.is_fail());
+}
+
+#[test]
+fn what_the_schedule_does_not_know_stands_as_do_other_failures() {
+    assert!(
+        judged(gap(), &Answers::default()).result.is_fail(),
+        "an unknown task"
+    );
+    let holes = Answers {
+        missing_ns: 1,
+        ..schedule(&[])
+    };
+    assert!(
+        judged(gap(), &holes).result.is_fail(),
+        "events were left out"
+    );
+
+    let mut judgement = Judgement::fail(Fault::Scheduler, gap());
+    let other = AssertDetail::new(DetailKind::Unfair, "spread");
+    judgement.result.merge(AssertResult::fail(other));
+    acquit(&mut judgement, &schedule(&[]));
+    assert!(judgement.result.is_fail());
+    assert_eq!(judgement.fault, Some(Fault::Scheduler));
+    assert_eq!(judgement.result.failure_details().count(), 1);
+}
