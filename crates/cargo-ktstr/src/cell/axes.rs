@@ -30,10 +30,14 @@ pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
         match Range::parse(word.trim()) {
             None => asked.push(Some(word.trim().to_owned())),
             Some(range) => {
-                let series = range.among(series());
+                let (releases, unknown) = releases();
+                let series = range.among(releases);
                 if series.is_empty() {
                     problems.push(format!("kernel {word}: there is none in this range"));
                 }
+                problems.extend(unknown.map(|why| {
+                    format!("kernel {word}: {why}: the range has the series in the cache alone")
+                }));
                 asked.extend(series.into_iter().map(Some));
             }
         }
@@ -70,13 +74,17 @@ pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
     (kernels, problems)
 }
 
-/// Every series that is in the cache or that Debian offers, whichever can be asked.
-fn series() -> Vec<String> {
+/// Every release that is in the cache or that Debian offers; and why it is not known what Debian offers.
+fn releases() -> (Vec<String>, Option<String>) {
     let cached = ktstr_kernel::cache::list().unwrap_or_default();
-    let offered = ktstr_kernel::offered(&mut progress::on_stderr()).unwrap_or_default();
     let cached = cached.into_iter().map(|kernel| kernel.release);
-    let offered = offered.into_iter().map(|kernel| kernel.release);
-    cached.chain(offered).collect()
+    match ktstr_kernel::offered(&mut progress::on_stderr()) {
+        Ok(offered) => {
+            let offered = offered.into_iter().map(|kernel| kernel.release);
+            (cached.chain(offered).collect(), None)
+        }
+        Err(error) => (cached.collect(), Some(error.to_string())),
+    }
 }
 
 /// All series from one to another, as `6.12..7.3`.

@@ -113,6 +113,13 @@ pub fn scenarios(plain: bool) -> Vec<String> {
     names
 }
 
+/// The shape that the scenario of that name declares itself; `None` if this binary has no such scenario.
+pub fn own_shape(scenario: &str) -> Option<String> {
+    let is_it = |entry: &&KtstrTestEntry| entry.name.strip_prefix(PREFIX) == Some(scenario);
+    let entry = KTSTR_TESTS.iter().find(is_it)?;
+    Some(entry.topology.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
