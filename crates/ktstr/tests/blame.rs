@@ -40,7 +40,7 @@ fn a_real_time_worker_that_starves_others_is_the_workloads_fault() {
     assert_eq!(finished.fault, Some(Fault::Test), "{}", finished.text);
     let evidence = finished.evidence.expect("a fault has its evidence");
     assert!(
-        evidence.starts_with("1 real-time workers of cgroup hog took"),
+        evidence.starts_with("1 real-time worker of cgroup hog took"),
         "{evidence}"
     );
     assert!(finished.text.contains("stuck"), "{}", finished.text);

@@ -1,11 +1,12 @@
 //! From collected workers to what the result says of them: checks, statistics, one carrier a
 //! cgroup and phase, all of it small enough for the mailbox.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use ktstr_assert::{
     Assert, AssertDetail, AssertResult, DetailKind, Outcome, Phase, PhaseBucket, PhaseCgroupStats,
-    ScenarioStats, WorkerExitInfo, carrier, carriers_by_phase,
+    ScenarioStats, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase,
 };
 
 use super::scene::{Done, RUNNER};
@@ -24,33 +25,49 @@ fn shown(name: &str) -> &str {
 
 /// Key of the measurement that says which workers left the others no CPU.
 pub const HOG_KEY: &str = "workload_hog";
-/// Share of its life that a real-time worker has to run to be called a hog.
+/// Share of its life that a real-time worker has to run to be called a hog; and of the time of the CPUs they were on that
+/// several have to run together.
 const HOG_SHARE: f64 = 0.5;
 
-/// Says which real-time workers took most of a CPU: no scheduler of other classes can give
-/// anybody what these take.
+/// Says which real-time workers took most of a CPU, or together most of several: no scheduler of other classes can give anybody
+/// what these take.
 fn name_hogs(result: &mut AssertResult, done: &[Done]) {
-    for done in done {
-        let hogs: Vec<_> = done
-            .reports
-            .iter()
-            .filter(|r| r.realtime && r.cpu_time_ns as f64 > HOG_SHARE * r.wall_time_ns as f64)
-            .collect();
-        if let Some(first) = hogs.first() {
-            let share = 100.0 * first.cpu_time_ns as f64 / first.wall_time_ns.max(1) as f64;
-            result.note_value(
-                HOG_KEY,
-                format!(
-                    "{} real-time workers of cgroup {} took what CPUs they were on; tid {} ran \
-                     {share:.0} % of its time on CPUs {:?}",
-                    hogs.len(),
-                    shown(&done.name),
-                    first.tid,
-                    first.cpus_used
-                ),
-            );
-        }
+    let share = |r: &WorkerReport| r.cpu_time_ns as f64 / r.wall_time_ns.max(1) as f64;
+    let all: Vec<(&str, &WorkerReport)> = done
+        .iter()
+        .flat_map(|done| done.reports.iter().map(|r| (shown(&done.name), r)))
+        .filter(|(_, r)| r.realtime)
+        .collect();
+    let cpus: BTreeSet<usize> = all
+        .iter()
+        .flat_map(|(_, r)| &r.cpus_used)
+        .copied()
+        .collect();
+    let together: f64 = all.iter().map(|(_, r)| share(r)).sum();
+    let mut hogs = all;
+    if together <= HOG_SHARE * cpus.len() as f64 {
+        hogs.retain(|(_, r)| share(r) > HOG_SHARE);
     }
+    let Some((cgroup, most)) = hogs
+        .iter()
+        .max_by(|(_, a), (_, b)| share(a).total_cmp(&share(b)))
+    else {
+        return;
+    };
+    let cgroups: BTreeSet<&str> = hogs.iter().map(|(cgroup, _)| *cgroup).collect();
+    let cgroups: Vec<&str> = cgroups.into_iter().collect();
+    let who = match hogs.len() {
+        1 => format!("1 real-time worker of cgroup {cgroup} took the CPUs that it was on"),
+        count => format!(
+            "{count} real-time workers of cgroup {} took the CPUs that they were on",
+            cgroups.join(", ")
+        ),
+    };
+    let (tid, percent, on) = (most.tid, 100.0 * share(most), &most.cpus_used);
+    result.note_value(
+        HOG_KEY,
+        format!("{who}; tid {tid} ran {percent:.0} % of its time on CPUs {on:?}"),
+    );
 }
 
 /// Judges workers that lived in one step, with one carrier each cgroup.
@@ -190,7 +207,46 @@ pub(super) fn bound(result: &mut AssertResult) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scene::{Allowed, Owner};
     use super::*;
+
+    /// A real-time worker on these CPUs that runs for these percent of its life.
+    fn real_time(tid: i32, percent: u64, cpus: &[usize]) -> WorkerReport {
+        WorkerReport {
+            tid,
+            realtime: true,
+            cpu_time_ns: percent * 10_000_000,
+            wall_time_ns: 1_000_000_000,
+            cpus_used: cpus.iter().copied().collect(),
+            ..WorkerReport::default()
+        }
+    }
+
+    #[test]
+    fn hogs_are_named_alone_and_together() {
+        let named = |cgroups: &[(&str, &[WorkerReport])]| {
+            let done: Vec<Done> = cgroups
+                .iter()
+                .map(|(name, reports)| Done {
+                    name: (*name).to_owned(),
+                    owner: Owner::Backdrop,
+                    allowed: Allowed::All,
+                    reports: reports.to_vec(),
+                })
+                .collect();
+            let mut result = AssertResult::pass();
+            name_hogs(&mut result, &done);
+            result.measurements.get(HOG_KEY).map(ToString::to_string)
+        };
+        let hog = named(&[("a", &[real_time(7, 90, &[1])])]).expect("a hog");
+        assert!(hog.contains("1 real-time worker of cgroup a took"), "{hog}");
+        assert_eq!(named(&[("a", &[real_time(7, 40, &[0, 1])])]), None);
+        // Three of 40 % each leave two CPUs less than a half.
+        let two = [7, 8].map(|tid| real_time(tid, 40, &[0, 1]));
+        let all = named(&[("a", &two), ("b", &[real_time(9, 40, &[0])])]).expect("hogs");
+        assert!(all.contains("3 real-time workers of cgroup a, b"), "{all}");
+        assert_eq!(named(&[("a", &two)]), None, "two of them leave more");
+    }
 
     #[test]
     fn large_carriers_keep_their_scalars_only() {
