@@ -58,6 +58,10 @@ pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Re
         put(EXCLUSIVE, &cpuset_string(&cpus))?;
     }
     put(PARTITION, to.as_str())?;
+    if *to == CpusetPartition::Member {
+        // What it would hand down keeps others from being partitions of these CPUs.
+        put(EXCLUSIVE, "\n")?;
+    }
     let path = cgroups.parent_path().join(name).join(PARTITION);
     match std::fs::read_to_string(&path) {
         Ok(now) if now.contains("invalid") => bail!(
