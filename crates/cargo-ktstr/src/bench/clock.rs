@@ -15,8 +15,8 @@ use crate::summary::Summary;
 
 /// CPUs of the machines.
 const CPUS: [u32; 5] = [1, 2, 4, 8, 32];
-/// Seeds that are explored.
-const SEEDS: u32 = 12;
+/// Seeds that are explored usually.
+pub const SEEDS: u32 = 12;
 /// Iterations that work is counted in.
 const ITERATIONS: f64 = 1e3;
 
@@ -46,8 +46,8 @@ impl Clocked {
     }
 }
 
-/// Runs everything `runs` times with machines of `most` CPUs at most.
-pub fn measure(most: u32, runs: u32) -> Result<Result<Clocked, Exit>> {
+/// Runs everything `runs` times with machines of `most` CPUs at most, and explores `seeds`.
+pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>> {
     let mut clocked = Clocked::default();
     for number in 0..=runs {
         for cpus in CPUS.into_iter().filter(|cpus| *cpus <= most) {
@@ -62,8 +62,8 @@ pub fn measure(most: u32, runs: u32) -> Result<Result<Clocked, Exit>> {
             }
         }
     }
-    eprintln!("exploring {SEEDS} seeds");
-    match explore()? {
+    eprintln!("exploring {seeds} seeds");
+    match explore(seeds)? {
         Ok(seconds) => clocked.explored = Some(seconds),
         Err(exit) => return Ok(Err(exit)),
     }
@@ -85,20 +85,20 @@ fn run(cpus: u32, kind: Kind) -> Result<Ended> {
     }
 }
 
-fn explore() -> Result<Result<f64, Exit>> {
+fn explore(seeds: u32) -> Result<Result<f64, Exit>> {
     let program = std::env::current_exe().context("looking for this binary")?;
     let began = Instant::now();
     let status = Command::new(&program)
         .args(["explore", "bench_first_2", "--binary"])
         .arg(&program)
-        .args(["--seeds", &format!("0..{SEEDS}")])
+        .args(["--seeds", &format!("0..{seeds}")])
         .stdout(Stdio::null())
         .status()
         .context("exploring")?;
     if !status.success() {
         return Ok(Err(exit::from_code(status.code().unwrap_or(2))));
     }
-    Ok(Ok(began.elapsed().as_secs_f64() / f64::from(SEEDS)))
+    Ok(Ok(began.elapsed().as_secs_f64() / f64::from(seeds)))
 }
 
 /// The section: a column for each number of CPUs.

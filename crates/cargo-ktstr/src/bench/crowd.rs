@@ -1,4 +1,4 @@
-//! Many forks: eight machines at once beside eight that booted, and what a row of forks leaves of the host's memory.
+//! Many forks: some machines at once beside as many that booted, and what a row of forks leaves of the host's memory.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -11,13 +11,13 @@ use super::page::{Row, Section, Unit};
 use crate::exit::Exit;
 use crate::summary::Summary;
 
-/// Machines at once.
-const CROWD: usize = 8;
+/// Machines at once, usually.
+pub const CROWD: usize = 8;
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The section; an exit instead when a run did not pass.
-pub fn section(forks: u32) -> Result<Result<Section, Exit>> {
+/// The section, of so many machines at once and so many forks in a row; an exit instead when a run did not pass.
+pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     let mut peaks = Vec::new();
     for cold in [true, false] {
         let case = Case {
@@ -26,8 +26,8 @@ pub fn section(forks: u32) -> Result<Result<Section, Exit>> {
             cpus: 2,
             cold,
         };
-        eprintln!("{CROWD} at once: {case}");
-        match peak(case)? {
+        eprintln!("{at_once} at once: {case}");
+        match peak(at_once, case)? {
             Ok(bytes) => peaks.push(Summary::of([bytes as f64])),
             Err(exit) => return Ok(Err(exit)),
         }
@@ -49,7 +49,7 @@ pub fn section(forks: u32) -> Result<Result<Section, Exit>> {
             Row {
                 name: "peak",
                 unit: Unit::Bytes,
-                about: format!("resident memory of {CROWD} QEMUs at once (sum of Pss){share}"),
+                about: format!("resident memory of {at_once} QEMUs at once (sum of Pss){share}"),
                 cells: peaks,
             },
             Row {
@@ -65,12 +65,12 @@ pub fn section(forks: u32) -> Result<Result<Section, Exit>> {
 }
 
 /// Most resident bytes of all their QEMUs together.
-fn peak(case: Case) -> Result<Result<u64, Exit>> {
+fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     let mut running = Vec::new();
-    for _ in 0..CROWD {
+    for _ in 0..at_once {
         let mut command = case.command()?;
         command
-            .env("KTSTR_MACHINES", CROWD.to_string())
+            .env("KTSTR_MACHINES", at_once.to_string())
             .stdout(Stdio::piped());
         running.push(command.spawn().context("running this binary")?);
     }
