@@ -70,6 +70,7 @@ fn source(source: Source) -> &'static str {
         Source::Workers => "workers",
         Source::Captures => "captures",
         Source::Monitor => "monitor",
+        Source::Schedule => "schedule",
         Source::Pending => "not measured yet",
     }
 }
@@ -119,5 +120,6 @@ fn kind(kind: &MetricKind) -> String {
         MetricKind::WorstCrossNodeRatio => "moved pages / pages, worst cgroup".to_owned(),
         MetricKind::PerPhase => "one cgroup in one phase".to_owned(),
         MetricKind::PerRunDistribution => "whole run".to_owned(),
+        MetricKind::Pooled => "of all samples".to_owned(),
     }
 }

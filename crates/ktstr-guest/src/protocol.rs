@@ -48,6 +48,22 @@ pub struct SentSignal {
     pub comm: String,
 }
 
+/// What a worker that ended in order has counted of itself between the two marks that it left in the exact schedule, so that
+/// the host can hold one against the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerNumbers {
+    /// Its thread id.
+    pub tid: i32,
+    /// CPU time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// CPU time that it took to leave the marks, in nanoseconds: by so much the span of the marks may be another one.
+    pub slack_ns: u64,
+    /// Times that it was put on a CPU; 0 where the kernel has no schedstats.
+    pub runs: u64,
+    /// Changes of CPU that it noticed: there may have been more.
+    pub migrations: u64,
+}
+
 /// Bytes that a tag of a capture may have.
 pub const MAX_TAG: usize = 64;
 /// Processes that a list of a cgroup's may have.
@@ -193,6 +209,8 @@ pub enum ToHost {
         /// What to do.
         ask: Ask,
     },
+    /// Workers were stopped, and this is what those that ended in order counted of themselves.
+    Workers(Vec<WorkerNumbers>),
     /// What the test function returned.
     TestResult(Box<AssertResult>),
     /// The test function returned an error.
@@ -313,6 +331,7 @@ impl ToHost {
             | Self::StepStart { .. }
             | Self::StepEnd { .. }
             | Self::ScenarioEnd { .. }
+            | Self::Workers(_)
             | Self::TestEnded { .. }
             | Self::Bye => {}
         }

@@ -7,8 +7,8 @@ use anyhow::Context;
 use ktstr_assert::monitor::{self, MonitorReport};
 use ktstr_assert::series::SampleSeries;
 use ktstr_assert::{
-    AssertResult, BetterThanPhase, MetricId, Phase, PhaseBucket, PhaseCgroupStats, StimulusEvent,
-    Verdict, buckets,
+    AssertResult, BetterThanPhase, MetricId, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats,
+    StimulusEvent, Verdict, buckets,
 };
 
 use ktstr_introspect::report::ScxExit;
@@ -161,6 +161,8 @@ pub struct VmResult {
     pub(crate) trace: Option<ktstr_record::Switches>,
     /// The schedule's file.
     pub(crate) schedule: Option<Vec<u8>>,
+    /// Metrics that come from it: those of the run, and those of phases and their cgroups.
+    pub(crate) schedule_metrics: Option<ScenarioStats>,
     /// Names what the machine's template was made of.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
@@ -205,6 +207,9 @@ impl VmResult {
         if let Some(report) = &self.monitor {
             monitor::fold_into(&mut all, &report.samples);
         }
+        if let Some(seen) = &self.schedule_metrics {
+            buckets::fold_schedule(&mut all, &seen.phases);
+        }
         all
     }
 
@@ -247,7 +252,9 @@ impl VmResult {
         let metric = metric.into();
         let stats = self.guest_result.as_ref().ok().map(|result| &result.stats);
         let told = stats.and_then(|stats| stats.run_metric(metric.clone()));
-        told.or_else(|| {
+        let seen = self.schedule_metrics.as_ref();
+        let seen = seen.and_then(|stats| stats.ext_metrics.get(metric.wire_name()));
+        told.or(seen.copied()).or_else(|| {
             let samples = &self.monitor.as_ref()?.samples;
             monitor::metrics(samples).remove(metric.wire_name())
         })
@@ -371,6 +378,7 @@ impl VmResult {
             scheduler_log: String::new(),
             stimulus: Vec::new(),
             guest_result: Err(String::new()),
+            schedule_metrics: None,
             drained: Arc::default(),
         }
     }

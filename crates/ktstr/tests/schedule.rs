@@ -9,9 +9,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ktstr::assert::metric::{MetricDef, REGISTRY, Source};
 use ktstr::prelude::*;
 use ktstr::run::{Finished, run};
-use ktstr_schedule::query::{Answers, WaitCause};
+use ktstr_schedule::query::{Answers, WaitCause, percentile, spans};
 use ktstr_schedule::{Pid, SCHEDULE_FILE, Schedule};
 
 const SCHED: Scheduler =
@@ -43,6 +44,15 @@ case!(
     num_snapshots: 0,
 );
 case!(
+    DELAYS_SCX = "schedule_delays_scx",
+    delays,
+    topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(3),
+    clock: ClockMode::Virtual,
+    num_snapshots: 0,
+    scheduler: &SCHED,
+);
+case!(
     CGROUPS = "schedule_cgroups",
     cgroups,
     topology: Topology::new(1, 1, 2, 1),
@@ -50,6 +60,16 @@ case!(
     clock: ClockMode::Virtual,
     num_snapshots: 0,
     scheduler: &SCHED,
+    post_vm: Some(claims),
+);
+case!(
+    REAL = "schedule_real",
+    cgroups,
+    topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(1),
+    clock: ClockMode::Real,
+    num_snapshots: 0,
+    post_vm: Some(no_claims),
 );
 
 /// What a thread can see of itself.
@@ -302,9 +322,9 @@ fn delays(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-#[test]
-fn an_injected_delay_is_a_wait_of_that_length() {
-    let finished = run(&DELAYS);
+#[track_caller]
+fn waits_as_long_as_injected(entry: &'static KtstrTestEntry) {
+    let finished = run(entry);
     let file = file_of(&finished);
     let schedule = Schedule::read(&file).expect("the schedule can be read");
     let answers = Answers::of(&schedule).expect("its events can be read");
@@ -313,6 +333,7 @@ fn an_injected_delay_is_a_wait_of_that_length() {
     };
     let waits = answers
         .waits_ns(|wait| u64::from(wait.task.0) == tids[0] && wait.cause == WaitCause::Preempted);
+    assert!(waits.len() >= INJECTED_MS.len(), "{waits:?}");
     for (ms, wait) in INJECTED_MS.iter().rev().zip(waits.iter().rev()) {
         let off = wait.abs_diff(ms * 1_000_000) as f64 / (ms * 1_000_000) as f64;
         println!("{ms} ms: a wait of {wait} ns, {off:.4} off");
@@ -320,6 +341,16 @@ fn an_injected_delay_is_a_wait_of_that_length() {
     }
     let thief = answers.sum(|key| u64::from(key.task.0) == tids[1]);
     assert_eq!(thief.run_ns, thief.other_class_ns, "a real-time thread");
+}
+
+#[test]
+fn an_injected_delay_is_a_wait_of_that_length_under_eevdf() {
+    waits_as_long_as_injected(&DELAYS);
+}
+
+#[test]
+fn an_injected_delay_is_a_wait_of_that_length_under_scx_ktstr() {
+    waits_as_long_as_injected(&DELAYS_SCX);
 }
 
 fn cgroups(ctx: &Ctx) -> Result<AssertResult> {
@@ -332,6 +363,102 @@ fn cgroups(ctx: &Ctx) -> Result<AssertResult> {
                 .work_type(WorkType::pipe_io(64)),
         ],
     )
+}
+
+/// What a test can ask of the schedule: of a cgroup in a phase, of a phase, of the run.
+fn claims(vm: &VmResult) -> Result<()> {
+    let step = Phase::step(0);
+    let of = |cgroup, name| vm.phase_cgroup_metric(step, cgroup, name);
+    let mut v = Verdict::new();
+    v.claim_present("CPU time of spin", of("spin", "schedule_cpu_time_ns"))
+        .at_least(5e8);
+    // A spinner only waits when it was preempted, and two tasks of a pipe wake each other.
+    v.claim_present("wake-ups of spin", of("spin", "schedule_wakeups"))
+        .at_most(20.0);
+    v.claim_present("wake-ups of pipe", of("pipe", "schedule_wakeups"))
+        .at_least(100.0);
+    v.claim_present("wake-ups", vm.phase_metric(step, "schedule_wakeups"))
+        .at_least(100.0);
+    v.claim_present("a median wait", of("pipe", "schedule_median_wake_us"))
+        .is_finite();
+    v.claim_present("idle", vm.run_metric("schedule_idle_beside_waiter_ns"))
+        .is_finite();
+    v.into_anyhow_or_log()
+}
+
+/// Without a schedule there is nothing to ask, and that is no 0.
+fn no_claims(vm: &VmResult) -> Result<()> {
+    for def in metrics_of_the_schedule() {
+        ensure!(vm.run_metric(def.name).is_none(), "{}", def.name);
+        let of_phase = vm.phase_metric(Phase::step(0), def.name);
+        ensure!(of_phase.is_none(), "{}: {of_phase:?}", def.name);
+        let of_cgroup = vm.phase_cgroup_metric(Phase::step(0), "spin", def.name);
+        ensure!(of_cgroup.is_none(), "{}: {of_cgroup:?}", def.name);
+    }
+    let counted = vm.phase_cgroup_metric(Phase::step(0), "spin", "total_cpu_time_ns");
+    ensure!(counted.is_some(), "what the workers counted is there");
+    Ok(())
+}
+
+fn metrics_of_the_schedule() -> impl Iterator<Item = &'static MetricDef> {
+    REGISTRY.iter().filter(|def| def.source == Source::Schedule)
+}
+
+#[test]
+fn a_run_by_the_real_clock_has_no_metrics_of_the_schedule() {
+    let finished = run(&REAL);
+    assert!(finished.text.is_empty(), "{}", finished.text);
+    assert!(metrics_of_the_schedule().count() > 10);
+}
+
+/// Asks for everything that the registry has of the schedule, and for the same number in the record.
+#[track_caller]
+fn has_all_metrics(finished: &Finished, answers: &Answers, cgroup: u64) {
+    let vm = finished.vm.as_ref().expect("a machine ran");
+    let record = finished.record.as_ref().expect("the run left a record");
+    let record = ktstr_record::read(record).expect("it can be read");
+    let phase = &record.stats["phases"][0];
+    assert_eq!(phase["step_index"], 1, "{phase}");
+    for def in metrics_of_the_schedule() {
+        let name = def.name;
+        let of_phase = vm.phase_metric(Phase::step(0), name);
+        assert!(of_phase.is_some_and(f64::is_finite), "{name}: {of_phase:?}");
+        assert_eq!(phase["metrics"][name].as_f64(), of_phase, "{name}");
+        let of_run = vm.run_metric(name);
+        assert!(of_run >= of_phase, "{name}: one phase, {of_run:?}");
+        assert_eq!(record.stats["ext_metrics"][name].as_f64(), of_run, "{name}");
+        let of_cgroup = vm.phase_cgroup_metric(Phase::step(0), "pipe", name);
+        let kept = phase["per_cgroup"]["pipe"]["metrics"][name].as_f64();
+        assert_eq!(kept, of_cgroup, "{name}");
+        let of_all = name == "schedule_idle_beside_waiter_ns";
+        assert_eq!(of_cgroup.is_none(), of_all, "{name}: {of_cgroup:?}");
+    }
+    let waits = answers.waits_ns(|wait| {
+        wait.cgroup == Some(cgroup) && wait.phase == Some(1) && wait.cause == WaitCause::Woken
+    });
+    // One or two waits are open when the phase is over.
+    let median = vm.phase_cgroup_metric(Phase::step(0), "pipe", "schedule_median_wake_us");
+    let near = |percent| percentile(&waits, percent).expect("there are wake-ups") as f64 / 1e3;
+    let (low, high) = (near(48.0), near(52.0));
+    assert!(
+        median.is_some_and(|m| (low..=high).contains(&m)),
+        "{median:?}"
+    );
+    let cpu_ns = vm.phase_cgroup_metric(Phase::step(0), "pipe", "schedule_cpu_time_ns");
+    let of = answers.sum(|key| key.cgroup == Some(cgroup) && key.phase == Some(1));
+    assert_eq!(cpu_ns, Some(of.run_ns as f64));
+}
+
+/// What the workers counted between their marks, and what the schedule has of the same spans.
+#[track_caller]
+fn workers_left_marks(finished: &Finished, answers: &Answers) {
+    let spans = spans(&answers.marks);
+    assert_eq!(spans.values().map(Vec::len).sum::<usize>(), 5, "{spans:?}");
+    let all: u64 = spans.values().flatten().map(|span| span.ran_ns).sum();
+    let cgroups = &finished.result.stats.cgroups;
+    let counted: u64 = cgroups.iter().map(|cgroup| cgroup.total_cpu_time_ns).sum();
+    let off = all.abs_diff(counted);
+    assert!(off <= counted / 100, "{all} ns and {counted} ns");
 }
 
 #[test]
@@ -352,6 +479,8 @@ fn cgroups_have_their_names_and_phases_their_lengths() {
         answers.sum(|key| key.cgroup == Some(id) && key.phase == Some(1))
     };
     let (spin, pipe) = (of("/spin"), of("/pipe"));
+    has_all_metrics(&finished, &answers, id("/pipe"));
+    workers_left_marks(&finished, &answers);
     assert!(spin.run_ns > 500_000_000, "{spin:?}");
     assert!(pipe.wakeups > 100 && pipe.inserts > 0, "{pipe:?}");
     assert!(spin.other_class_ns * 100 < spin.run_ns, "{spin:?}");

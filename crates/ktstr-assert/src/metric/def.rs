@@ -121,6 +121,8 @@ pub enum MetricKind {
     PerPhase,
     /// A distribution over the whole run.
     PerRunDistribution,
+    /// A number of all samples of the cgroup, the phase or the run that is asked for: of a phase it is no fold over its cgroups.
+    Pooled,
 }
 
 /// Who measures it.
@@ -132,6 +134,8 @@ pub enum Source {
     Captures,
     /// The monitor, which samples the runqueues every 100 ms.
     Monitor,
+    /// The exact schedule, under the virtual clock.
+    Schedule,
     /// Nobody measures it yet: the metric is always absent.
     Pending,
 }

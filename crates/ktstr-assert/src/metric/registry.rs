@@ -133,6 +133,23 @@ registry! {
     // NUMA
     WorstPageLocality "worst_page_locality" HigherBetter [WorstLowest { numerator: "numa_pages_local", denominator: "numa_pages_total" }] 0.05, 0.1, "" Pending;
     WorstCrossNodeMigrationRatio "worst_cross_node_migration_ratio" LowerBetter [WorstCrossNodeRatio] 0.05, 0.2, "" Workers;
+    // From the exact schedule: of a cgroup in a phase, of a phase, and of the run
+    ScheduleCpuTimeNs "schedule_cpu_time_ns" Informational [Counter] 1000.0, 0.1, "ns" Schedule;
+    ScheduleWaitTimeNs "schedule_wait_time_ns" LowerBetter [Counter] 1000000.0, 0.25, "ns" Schedule;
+    ScheduleThrottledTimeNs "schedule_throttled_time_ns" Informational [Counter] 1000000.0, 0.1, "ns" Schedule;
+    ScheduleSwitches "schedule_switches" Informational [Counter] 2.0, 0.3, "" Schedule;
+    SchedulePreemptions "schedule_preemptions" Informational [Counter] 2.0, 0.3, "" Schedule;
+    ScheduleWakeups "schedule_wakeups" Informational [Counter] 2.0, 0.3, "" Schedule;
+    ScheduleMigrations "schedule_migrations" Informational [Counter] 2.0, 0.3, "" Schedule;
+    ScheduleLlcMigrations "schedule_llc_migrations" LowerBetter [Counter] 2.0, 0.3, "" Schedule;
+    ScheduleNodeMigrations "schedule_node_migrations" LowerBetter [Counter] 2.0, 0.3, "" Schedule;
+    ScheduleMedianWaitUs "schedule_median_wait_us" LowerBetter [Pooled] 20.0, 0.25, "µs" Schedule;
+    ScheduleP99WaitUs "schedule_p99_wait_us" LowerBetter [Pooled] 50.0, 0.25, "µs" Schedule;
+    ScheduleMaxWaitUs "schedule_max_wait_us" LowerBetter [Pooled] 100.0, 0.5, "µs" Schedule;
+    ScheduleMedianWakeUs "schedule_median_wake_us" LowerBetter [Pooled] 20.0, 0.25, "µs" Schedule;
+    ScheduleP99WakeUs "schedule_p99_wake_us" LowerBetter [Pooled] 50.0, 0.25, "µs" Schedule;
+    ScheduleMaxWakeUs "schedule_max_wake_us" LowerBetter [Pooled] 100.0, 0.5, "µs" Schedule;
+    ScheduleIdleBesideWaiterNs "schedule_idle_beside_waiter_ns" LowerBetter [Counter] 1000000.0, 0.25, "ns" Schedule;
     // One cgroup in one phase
     P99WakeLatencyUs "p99_wake_latency_us" LowerBetter [PerPhase] 50.0, 0.25, "µs" Workers;
     MedianWakeLatencyUs "median_wake_latency_us" LowerBetter [PerPhase] 20.0, 0.25, "µs" Workers;

@@ -131,7 +131,9 @@ impl<'a> WorkerCtx<'a> {
             cpu: sys::current_cpu(),
         };
         ctx.open.began_ns = released_ns;
-        ctx.open.began_cpu_ns = sys::thread_cpu_ns();
+        // What is counted from here on is held against the schedule from this mark on: whatever is counted has to come after.
+        ctx.open.began_cpu_ns = ctx.mark();
+        ctx.cpu = sys::current_cpu();
         ctx.open.sched = sys::schedstat();
         tele.slices_used.store(1, Relaxed);
         // Whoever waited long for its first CPU shows it here.
@@ -448,10 +450,23 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// What is too dear for every checkpoint: CPU time and schedstat, at the end of a slice.
-    fn close_slice(&self, slot: &Slice) -> (u64, SchedStat) {
-        let cpu_ns = sys::thread_cpu_ns();
+    /// CPU time, with a mark in the exact schedule. It takes some instructions, and any interrupt that comes between them: that is
+    /// noted, too.
+    fn mark(&self) -> u64 {
+        let [before, after] = sys::marked_cpu_ns();
+        let slack = &self.tele.slack_ns;
+        let sum = slack
+            .load(Relaxed)
+            .saturating_add(after.saturating_sub(before));
+        slack.store(sum, Relaxed);
+        before
+    }
+
+    /// What is too dear for every checkpoint: CPU time, which `cpu_ns` reads, and schedstat, at the end of a slice.
+    fn close_slice(&self, slot: &Slice, cpu_ns: impl FnOnce() -> u64) -> (u64, SchedStat) {
+        // In this order: what was counted must lie before the last mark.
         let sched = sys::schedstat();
+        let cpu_ns = cpu_ns();
         let began = &self.open.sched;
         slot.cpu_ns
             .store(cpu_ns.saturating_sub(self.open.began_cpu_ns), Relaxed);
@@ -473,7 +488,7 @@ impl<'a> WorkerCtx<'a> {
         if self.slice + 1 >= MAX_SLICES {
             return;
         }
-        let (cpu_ns, sched) = self.close_slice(slot);
+        let (cpu_ns, sched) = self.close_slice(slot, sys::thread_cpu_ns);
         self.slice += 1;
         self.phase = phase;
         self.open = Open {
@@ -490,7 +505,7 @@ impl<'a> WorkerCtx<'a> {
     pub fn finish(&mut self) {
         self.checkpoint();
         if let Some(slot) = self.tele.slices.get(self.slice) {
-            self.close_slice(slot);
+            self.close_slice(slot, || self.mark());
         }
         self.tele
             .finished

@@ -13,6 +13,7 @@ use super::collect::Target;
 use super::rng::Rng;
 use super::shared::{Control, PhasePage, Shared, Telemetry};
 use super::{PhaseCell, WorkerError, attrs, collect, leftover, pages, report, sys};
+use crate::protocol::ToHost;
 
 /// Stream of a seed that the order of start is drawn from.
 const START_ORDER: u64 = 1 << 33;
@@ -278,6 +279,10 @@ impl WorkloadHandle {
             });
         }
         let ends = collect::stop_and_reap(&targets);
+        let numbers: Vec<_> = workers.iter().filter_map(report::numbers).collect();
+        if !numbers.is_empty() {
+            crate::link::send(&ToHost::Workers(numbers));
+        }
         let released_ns = self.control.released_at_ns.load(Relaxed);
         let lost = collect::End::WaitFailed("its process is not known".to_owned());
         let mut reports: Vec<WorkerReport> = workers

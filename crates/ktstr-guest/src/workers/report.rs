@@ -11,6 +11,7 @@ use super::child::PANICKED;
 use super::collect::End;
 use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Slice, Telemetry};
 use super::unable::Unable;
+use crate::protocol::WorkerNumbers;
 
 /// The report of a worker that ended so. One that did not end in order has the numbers of its last
 /// checkpoint, and says why: they lie in memory that the worker shared.
@@ -52,6 +53,23 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
         .clone()
         .or_else(|| own_policy_error(tele));
     report
+}
+
+/// What the worker counted of itself between its first mark in the exact schedule and its last; `None` of one that did not come
+/// to the last.
+pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
+    let tele = &*worker.tele;
+    if tele.finished.load(Acquire) != 1 {
+        return None;
+    }
+    let around = measured(tele);
+    Some(WorkerNumbers {
+        tid: worker.tid,
+        cpu_ns: around.cpu_time_ns,
+        slack_ns: tele.slack_ns.load(Relaxed),
+        runs: around.schedstat_run_count,
+        migrations: around.migration_count,
+    })
 }
 
 /// Why the kernel refused the policy that the work type wants.

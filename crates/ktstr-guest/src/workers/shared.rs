@@ -171,6 +171,8 @@ pub struct Telemetry {
     pub realtime: AtomicU32,
     /// The CPUs that it was allowed at the release.
     pub allowed: [AtomicU64; MASK_WORDS],
+    /// CPU time that it took to leave both marks in the exact schedule, ns.
+    pub slack_ns: AtomicU64,
     /// Slices in use.
     pub slices_used: AtomicU32,
     /// Set when samples are timer latencies, not wake latencies.

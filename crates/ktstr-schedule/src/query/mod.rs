@@ -6,7 +6,9 @@
 
 mod account;
 mod idle;
+mod marks;
 mod measures;
+mod numbers;
 mod percentile;
 mod shares;
 mod state;
@@ -18,7 +20,9 @@ mod waits;
 mod walk;
 
 pub use idle::Idle;
+pub use marks::{Mark, Span, spans};
 pub use measures::{Measures, OfCgroup, Starved, Underserved, Wasted, Who, measures};
+pub use numbers::{Numbers, Of, numbers};
 pub use percentile::percentile;
 pub use shares::Share;
 pub use state::TaskInfo;
@@ -58,10 +62,15 @@ pub struct Answers {
     pub totals: BTreeMap<Key, Totals>,
     /// Every wait that ended, and those that had not ended when the schedule did.
     pub waits: Vec<Wait>,
+    /// Waits that were open when their phase was over, as long as they were by then: each of them is among the others, too,
+    /// with its whole length.
+    pub open_waits: Vec<Wait>,
     /// Idle time by phase and CPU.
     pub idle: BTreeMap<(Phase, Cpu), Idle>,
     /// Tasks that came up.
     pub tasks: BTreeMap<Pid, TaskInfo>,
+    /// Marks that tasks left, in order.
+    pub marks: Vec<Mark>,
     /// Length of each phase, nanoseconds.
     pub phases: BTreeMap<Phase, u64>,
     /// Idle CPU time that a waiting task could have used, by phase: the integral of the smaller
@@ -80,6 +89,10 @@ pub struct Answers {
     pub from_ns: Option<u64>,
     /// When the last phase ended.
     pub to_ns: Option<u64>,
+    /// Stretches of which events were left out.
+    pub gaps: u32,
+    /// Phases of which events may have been left out.
+    pub holed: BTreeSet<Phase>,
     /// Time of which events were left out, nanoseconds: nothing above covers it.
     pub missing_ns: u64,
 }

@@ -44,6 +44,14 @@ pub(super) struct Task {
     pub policy: u8,
     /// CPU time since it was made, as far as the schedule knows.
     pub ran_ns: u64,
+    /// Times that it was given a CPU since it was made, as far as the schedule knows.
+    pub runs: u64,
+    /// Times that it was given another CPU than the time before, since it was made.
+    pub migrations: u64,
+    /// How many tasks of this id there were before.
+    pub life: u32,
+    /// Its name, an index into the table; `None` before it is known.
+    pub name: Option<u32>,
     /// CPU time since it slept or yielded last.
     pub burst_ns: u64,
     /// CPU time that it was entitled to while it waited, since it ran last.
@@ -64,6 +72,10 @@ impl Default for Task {
             nice: 0,
             policy: 0,
             ran_ns: 0,
+            runs: 0,
+            migrations: 0,
+            life: 0,
+            name: None,
             burst_ns: 0,
             owed_ns: 0,
         }

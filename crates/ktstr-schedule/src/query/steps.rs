@@ -22,6 +22,10 @@ impl Walk<'_> {
         self.task(next).queue = cpu;
         self.task(next).fresh = false;
         self.set(next, Doing::Running { cpu });
+        let moved = last.is_some_and(|last| last != cpu);
+        let task = self.task(next);
+        task.runs = task.runs.saturating_add(1);
+        task.migrations = task.migrations.saturating_add(u64::from(moved));
         let away = |of: &[u32]| {
             let place = |cpu: Cpu| of.get(usize::from(cpu.0));
             last.is_some_and(|last| place(last) != place(cpu))
@@ -32,7 +36,7 @@ impl Walk<'_> {
         );
         self.count(next, |totals| {
             totals.runs += 1;
-            if last.is_some_and(|last| last != cpu) {
+            if moved {
                 totals.migrations += 1;
                 totals.llc_migrations += u64::from(llc);
                 totals.node_migrations += u64::from(node);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::shares::Window;
 use super::state::{Doing, Task};
-use super::{Answers, Phase};
+use super::{Answers, Phase, Wait};
 use crate::event::{Class, Cpu, DequeueReason, Event, Pid, SchedExtState, What};
 use crate::{Gap, Tables};
 
@@ -46,6 +46,8 @@ pub(super) struct Walk<'a> {
     pub(super) unsettled_until_ns: u64,
     /// Until when a change of affinity or of cgroup has its after-effects.
     pub(super) unbalanced_until_ns: u64,
+    /// When the last gap ended.
+    holed_until_ns: Option<u64>,
     pub(super) answers: Answers,
 }
 
@@ -71,6 +73,7 @@ impl<'a> Walk<'a> {
             window: Window::default(),
             unsettled_until_ns: 0,
             unbalanced_until_ns: 0,
+            holed_until_ns: None,
             answers: Answers::default(),
         }
     }
@@ -112,7 +115,9 @@ impl<'a> Walk<'a> {
                 self.info(task).cgroups.push(cgroup);
             }
             What::Fork { task, parent } => {
-                let cgroup = self.tasks.get(&task).and_then(|task| task.cgroup);
+                let before = self.tasks.get(&task);
+                let cgroup = before.and_then(|task| task.cgroup);
+                let life = before.map_or(0, |task| task.life.saturating_add(1));
                 let parent_is = self.task(parent).clone();
                 let made = Task {
                     cgroup,
@@ -120,6 +125,7 @@ impl<'a> Walk<'a> {
                     nice: parent_is.nice,
                     policy: parent_is.policy,
                     fresh: true,
+                    life,
                     ..Task::default()
                 };
                 self.active.remove(&task);
@@ -127,6 +133,13 @@ impl<'a> Walk<'a> {
                 self.info(task).parent = Some(parent);
             }
             What::Name { task, name } => {
+                if self.task(task).name.replace(name) == Some(name) {
+                    // What the host notes of a task has no CPU.
+                    if event.cpu != Cpu::UNKNOWN {
+                        self.mark(task);
+                    }
+                    return;
+                }
                 let known = self.tables.names.get(name as usize).cloned();
                 self.info(task).names.extend(known);
             }
@@ -194,6 +207,9 @@ impl<'a> Walk<'a> {
         self.account(gap.from_ns);
         self.time = gap.from_ns;
         self.book_all();
+        self.answers.gaps += 1;
+        self.holed_until_ns = Some(gap.to_ns);
+        self.answers.holed.insert(self.phase);
         self.answers.missing_ns += gap.to_ns.saturating_sub(gap.from_ns);
         self.now = self.now.max(gap.to_ns);
         self.window = Window::default();
@@ -214,7 +230,37 @@ impl<'a> Walk<'a> {
         if phase.is_none() && self.phase.is_some() {
             self.answers.to_ns = Some(self.now);
         }
+        if self.phase.is_some() {
+            self.leave();
+        }
         self.phase = phase;
+        // The gap may go on where the phase begins.
+        if self.holed_until_ns.is_some_and(|until| self.time <= until) {
+            self.answers.holed.insert(phase);
+        }
+    }
+
+    /// Notes who is still waiting when a phase is over.
+    fn leave(&mut self) {
+        let waiting = self.active.iter().filter_map(|pid| {
+            let task = self.tasks.get(pid)?;
+            let Doing::Waiting { from_ns, cause } = task.doing else {
+                return None;
+            };
+            Some(Wait {
+                phase: self.phase,
+                task: *pid,
+                cgroup: task.cgroup,
+                cpu: task.queue,
+                cause,
+                from_ns,
+                to_ns: self.time,
+                owed_ns: task.owed_ns,
+                served: false,
+            })
+        });
+        let waiting: Vec<Wait> = waiting.collect();
+        self.answers.open_waits.extend(waiting);
     }
 
     pub(super) fn done(mut self) -> Answers {

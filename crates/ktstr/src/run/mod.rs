@@ -426,14 +426,20 @@ impl Run {
             checks.min_driven_share = Some(ktstr_assert::Limit::Off);
         }
         let schedule = followed.schedule.as_deref();
-        verdict::schedule::judge(
-            &mut judgement,
-            &case,
-            &checks,
-            schedule,
-            &plan.job.workload_root,
-        );
+        let seen = verdict::schedule::see(&mut judgement, &case, schedule);
+        if let Some(seen) = &seen {
+            let root = &plan.job.workload_root;
+            let told = judgement.guest.as_ref().ok().map(|guest| &guest.stats);
+            followed.metrics = Some(schedule::metrics::metrics(seen, root, told));
+            verdict::workers::judge(&mut judgement, seen, &said.workers);
+            verdict::schedule::judge(&mut judgement, &case, &checks, seen, root);
+        }
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
+        if let Some(seen) = &followed.metrics {
+            let stats = &mut judgement.result.stats;
+            ktstr_assert::buckets::fold_schedule(&mut stats.phases, &seen.phases);
+            stats.ext_metrics.extend(seen.ext_metrics.clone());
+        }
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
         // Who hangs was found out by the CPU time that it burnt, whatever the host was like.
         if let (Some(stat), End::Bye) = (&host_vcpu_schedstat, &end) {
@@ -485,6 +491,7 @@ struct Followed {
     switches: Option<(u64, u64)>,
     trace: Option<Switches>,
     schedule: Option<Vec<u8>>,
+    metrics: Option<ktstr_assert::ScenarioStats>,
     template: Option<String>,
     took: Duration,
 }
@@ -571,6 +578,7 @@ fn vm_result(
         digest_time: followed.took + captures.digest_time,
         trace: followed.trace,
         schedule: followed.schedule,
+        schedule_metrics: followed.metrics,
         template: followed.template,
         start: level.name(),
         seed: plan.job.seed,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ktstr_assert::{AssertResult, Phase, StimulusEvent};
-use ktstr_guest::protocol::{Ask, ProcessEnd, SentSignal, Stream, ToHost};
+use ktstr_guest::protocol::{Ask, ProcessEnd, SentSignal, Stream, ToHost, WorkerNumbers};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ const CUT: &str = "\n[... the rest was left out ...]\n";
 const EVENTS_CAP: usize = 100_000;
 /// What may be asked before it is answered. A test process asks one thing after the other.
 const ASKS_CAP: usize = 16;
+/// Workers of which the numbers are kept.
+const WORKERS_CAP: usize = 100_000;
 
 /// All that the guest has said up to now.
 #[derive(Debug, Default, Clone)]
@@ -46,6 +48,8 @@ pub(super) struct Transcript {
     pub(super) step_index: u16,
     /// The step that is held; `None` while a step is set up or torn down.
     pub(super) held: Option<u16>,
+    /// What workers counted of themselves, in the order in which they were stopped.
+    pub(super) workers: Vec<WorkerNumbers>,
     pub(super) result: Option<AssertResult>,
     pub(super) error: Option<String>,
     pub(super) panic: Option<String>,
@@ -248,6 +252,10 @@ impl Transcript {
                 if self.asks.len() < ASKS_CAP {
                     self.asks.push_back((number, ask));
                 }
+            }
+            ToHost::Workers(numbers) => {
+                let room = WORKERS_CAP.saturating_sub(self.workers.len());
+                self.workers.extend(numbers.into_iter().take(room));
             }
             ToHost::TestResult(result) => {
                 self.over.get_or_insert(now);

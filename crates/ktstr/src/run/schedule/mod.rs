@@ -1,6 +1,7 @@
 //! Recording the schedule of a run under the virtual clock: the plugin observes function entries,
 //! and the host takes them out while the guest is held.
 
+pub(super) mod metrics;
 mod observe;
 mod points;
 

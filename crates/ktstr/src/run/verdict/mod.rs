@@ -11,6 +11,7 @@ mod misfit;
 pub(super) mod schedule;
 mod scheduler_exit;
 mod verifier_log;
+pub(super) mod workers;
 
 use ktstr_assert::{Assert, Finding, MonitorReport, MonitorThresholds, NoteValue};
 use ktstr_guest::engine::HOG_KEY;

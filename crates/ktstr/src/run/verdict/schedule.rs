@@ -6,7 +6,7 @@
 
 use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Limit, NoteValue};
 use ktstr_schedule::query::{Answers, Measures, Rules, Underserved, Who, measures};
-use ktstr_schedule::{ReadError, Schedule};
+use ktstr_schedule::{ReadError, Schedule, Tables};
 
 use super::{Case, Fault, Judgement};
 use ktstr_scenario::scheduler::Promise;
@@ -33,35 +33,45 @@ const NEEDED: [&str; 5] = [
     "dequeue_task_scx",
 ];
 
-/// Folds in what the schedule `file` shows of the tasks below the cgroup `root`.
-pub(in crate::run) fn judge(
+/// A schedule that was walked through.
+#[derive(Debug)]
+pub(in crate::run) struct Seen {
+    pub(in crate::run) answers: Answers,
+    pub(in crate::run) tables: Tables,
+}
+
+/// Walks through the schedule `file`. `None`: there is none, or it has holes.
+pub(in crate::run) fn see(
     judgement: &mut Judgement,
     case: &Case,
-    checks: &Assert,
     file: Option<&[u8]>,
-    root: &str,
-) {
-    // Whatever brought the run to no answer made the schedule say nothing either, and a scheduler that is gone did not
-    // make the rest of it.
-    let Some(file) = file else { return };
-    if judgement.result.is_inconclusive() || judgement.guest.is_err() {
-        return;
-    }
+) -> Option<Seen> {
     let rules = Rules {
         nice: case.promises.holds(Promise::Nice),
         cpu_weight: case.promises.holds(Promise::CpuWeight),
     };
-    let (answers, measured) = match read(file, root, rules) {
-        Ok(Some(read)) => read,
-        Ok(None) => return,
-        Err(error) => {
-            judgement
-                .result
-                .note(format!("the schedule could not be read back: {error}"));
-            return;
-        }
-    };
-    super::acquit::acquit(judgement, &answers);
+    read(file?, rules).unwrap_or_else(|error| {
+        judgement
+            .result
+            .note(format!("the schedule could not be read back: {error}"));
+        None
+    })
+}
+
+/// Folds in what the schedule shows of the tasks below the cgroup `root`.
+pub(in crate::run) fn judge(
+    judgement: &mut Judgement,
+    case: &Case,
+    checks: &Assert,
+    seen: &Seen,
+    root: &str,
+) {
+    // Whatever brought the run to no answer made the schedule say nothing either, and a scheduler that is gone did not
+    // make the rest of it.
+    if judgement.result.is_inconclusive() || judgement.guest.is_err() {
+        return;
+    }
+    super::acquit::acquit(judgement, &seen.answers);
     if judgement
         .result
         .failure_details()
@@ -69,6 +79,7 @@ pub(in crate::run) fn judge(
     {
         return;
     }
+    let measured = measures(&seen.answers, &seen.tables, root);
     note(&mut judgement.result, &measured);
     let checks = DEFAULTS.merge(checks);
     let mut failed = false;
@@ -96,7 +107,7 @@ pub(in crate::run) fn judge(
     }
 }
 
-fn read(file: &[u8], root: &str, rules: Rules) -> Result<Option<(Answers, Measures)>, ReadError> {
+fn read(file: &[u8], rules: Rules) -> Result<Option<Seen>, ReadError> {
     let schedule = Schedule::read(file)?;
     let tables = schedule.tables();
     if tables
@@ -107,8 +118,8 @@ fn read(file: &[u8], root: &str, rules: Rules) -> Result<Option<(Answers, Measur
         return Ok(None);
     }
     let answers = Answers::under(&schedule, rules)?;
-    let measured = measures(&answers, tables, root);
-    Ok(Some((answers, measured)))
+    let tables = tables.clone();
+    Ok(Some(Seen { answers, tables }))
 }
 
 /// Keeps the numbers that the checks look at in the record.

@@ -1,0 +1,119 @@
+//! Marks: moments that a task tells of by giving itself the name that it has already. What the task has counted of itself between
+//! two marks can be held against what the schedule says of the same span.
+
+use std::collections::BTreeMap;
+
+use super::walk::Walk;
+use crate::event::Pid;
+
+/// What the schedule knew of a task when the task left a mark. All sums are since the task was made, or since the schedule began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The task that left it.
+    pub task: Pid,
+    /// How many tasks of this id there were before: ids are used again.
+    pub life: u32,
+    /// CPU time, nanoseconds.
+    pub ran_ns: u64,
+    /// Times that the task was given a CPU.
+    pub runs: u64,
+    /// Times that it was given another CPU than the time before.
+    pub migrations: u64,
+    /// Gaps of the schedule up to here.
+    gaps: u32,
+}
+
+/// What the schedule says of the time between the last two marks of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// CPU time, nanoseconds.
+    pub ran_ns: u64,
+    /// Times that the task was given a CPU.
+    pub runs: u64,
+    /// Times that it was given another CPU than the time before.
+    pub migrations: u64,
+    /// Whether no event in it was left out of the schedule.
+    pub whole: bool,
+}
+
+impl Walk<'_> {
+    /// The task has left a mark.
+    pub(super) fn mark(&mut self, pid: Pid) {
+        self.book(pid);
+        let gaps = self.answers.gaps;
+        let task = self.task(pid);
+        let mark = Mark {
+            task: pid,
+            life: task.life,
+            ran_ns: task.ran_ns,
+            runs: task.runs,
+            migrations: task.migrations,
+            gaps,
+        };
+        self.answers.marks.push(mark);
+    }
+}
+
+/// The time between the last two marks of each task, by its id and in the order in which the tasks of one id lived. A task that
+/// left fewer than two is not there.
+pub fn spans(marks: &[Mark]) -> BTreeMap<Pid, Vec<Span>> {
+    let mut lives: BTreeMap<(Pid, u32), Vec<&Mark>> = BTreeMap::new();
+    for mark in marks {
+        lives.entry((mark.task, mark.life)).or_default().push(mark);
+    }
+    let mut spans: BTreeMap<Pid, Vec<Span>> = BTreeMap::new();
+    for ((pid, _), marks) in lives {
+        if let [.., from, to] = marks[..] {
+            spans.entry(pid).or_default().push(Span {
+                ran_ns: to.ran_ns.saturating_sub(from.ran_ns),
+                runs: to.runs.saturating_sub(from.runs),
+                migrations: to.migrations.saturating_sub(from.migrations),
+                whole: from.gaps == to.gaps,
+            });
+        }
+    }
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Reason, What};
+    use crate::testing::Script;
+
+    fn named(script: &mut Script, at: u64, task: u32, name: u32) {
+        let task = Pid(task);
+        script.at(at).push(0, What::Name { task, name });
+    }
+
+    #[test]
+    fn a_span_lies_between_the_last_two_marks_of_a_life() {
+        let mut script = Script::default();
+        script.tables.names = vec!["a".to_owned(), "b".to_owned()];
+        named(&mut script, 5, 7, 0);
+        script.at(10).switch(0, 0, 7, Reason::Idle);
+        // Another name is no mark.
+        named(&mut script, 15, 7, 1);
+        named(&mut script, 20, 7, 1);
+        script.at(30).switch(0, 7, 0, Reason::Slept);
+        script.at(40).switch(1, 0, 7, Reason::Idle);
+        named(&mut script, 45, 7, 1);
+        script.at(50).switch(1, 7, 0, Reason::Exited);
+        let (task, parent) = (Pid(7), Pid(1));
+        script.at(60).push(0, What::Fork { task, parent });
+        script.at(70).switch(0, 0, 7, Reason::Idle);
+        named(&mut script, 70, 7, 1);
+        named(&mut script, 71, 7, 1);
+        named(&mut script, 74, 7, 1);
+        let answers = script.answers();
+        let span = |ran_ns, runs, migrations| Span {
+            ran_ns,
+            runs,
+            migrations,
+            whole: true,
+        };
+        let spans = spans(&answers.marks);
+        assert_eq!(spans[&task], [span(15, 1, 1), span(3, 0, 0)]);
+        assert_eq!(answers.tasks[&task].names, ["a", "b", "b"]);
+    }
+}

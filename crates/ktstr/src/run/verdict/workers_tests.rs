@@ -1,0 +1,162 @@
+//! A falsified report is noticed, whatever it is about, and the scheduler is not blamed for it.
+
+use ktstr_schedule::query::Answers;
+use ktstr_schedule::{Cpu, Event, Reason, Schedule, Tables, What, Writer};
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+const TID: u32 = 1007;
+
+/// A task that runs for 100 ms on CPU 0 and for 100 ms on CPU 1 between its marks, a whole life of it for each time.
+fn seen(lives: u64) -> Seen {
+    let mut writer = Writer::default();
+    let task = Pid(TID);
+    for life in 0..lives {
+        let mut push = |ms: u64, cpu: u16, what: What| {
+            writer.push(Event {
+                time_ns: life * 1000 * MS + ms * MS,
+                cpu: Cpu(cpu),
+                what,
+            });
+        };
+        let name = What::Name { task, name: 0 };
+        let switch = |prev, next, reason| What::Switch { prev, next, reason };
+        let parent = Pid(1);
+        push(0, 0, What::Fork { task, parent });
+        push(0, 0, name);
+        push(1, 0, switch(Pid::IDLE, task, Reason::Idle));
+        push(5, 0, name);
+        push(105, 0, switch(task, Pid::IDLE, Reason::Slept));
+        push(200, 1, switch(Pid::IDLE, task, Reason::Idle));
+        push(300, 1, name);
+        push(310, 1, switch(task, Pid::IDLE, Reason::Exited));
+    }
+    let tables = Tables {
+        names: vec!["ktstr-spin".to_owned()],
+        ..Tables::default()
+    };
+    let file = writer.finish(&tables);
+    let schedule = Schedule::read(&file).expect("a writer's file can be read");
+    let answers = Answers::of(&schedule).expect("a writer's events can be read");
+    Seen { answers, tables }
+}
+
+fn honest() -> WorkerNumbers {
+    WorkerNumbers {
+        tid: TID.cast_signed(),
+        cpu_ns: 200 * MS,
+        slack_ns: 5_000,
+        runs: 1,
+        migrations: 1,
+    }
+}
+
+fn judged(seen: &Seen, workers: &[WorkerNumbers]) -> Judgement {
+    let mut judgement = Judgement::fail(
+        Fault::Scheduler,
+        Finding::NoAnswer {
+            message: "the scheduler is unfair".to_owned(),
+        },
+    );
+    judge(&mut judgement, seen, workers);
+    judgement
+}
+
+#[test]
+fn honest_reports_change_nothing() {
+    let judgement = judged(&seen(2), &[honest(), honest()]);
+    assert!(judgement.result.is_fail());
+    assert_eq!(judgement.fault, Some(Fault::Scheduler));
+    // What a worker did not notice it does not count, and CPU time may be 1 % off.
+    let blind = WorkerNumbers {
+        cpu_ns: 200 * MS - 1_999_000,
+        runs: 0,
+        migrations: 0,
+        ..honest()
+    };
+    assert!(judged(&seen(1), &[blind]).result.is_fail());
+}
+
+#[test]
+fn a_falsified_report_leaves_no_answer() {
+    let falsified = [
+        (
+            WorkerNumbers {
+                cpu_ns: 204 * MS,
+                ..honest()
+            },
+            "ktstr-spin[1007] counted 204.000 ms of CPU time, and the schedule shows 200.000 ms",
+        ),
+        (
+            WorkerNumbers {
+                cpu_ns: 196 * MS,
+                ..honest()
+            },
+            "ktstr-spin[1007] counted 196.000 ms of CPU time, and the schedule shows 200.000 ms",
+        ),
+        (
+            WorkerNumbers {
+                runs: 2,
+                ..honest()
+            },
+            "ktstr-spin[1007] counted 2 context switches to it, and the schedule shows 1",
+        ),
+        (
+            WorkerNumbers {
+                migrations: 2,
+                ..honest()
+            },
+            "ktstr-spin[1007] counted 2 migrations, and the schedule shows 1",
+        ),
+        (
+            WorkerNumbers { tid: 9, ..honest() },
+            "worker[9] counted 200.000 ms of CPU time, and the schedule shows no span of it",
+        ),
+    ];
+    for (own, told) in falsified {
+        let judgement = judged(&seen(1), &[own]);
+        assert!(judgement.result.is_inconclusive(), "{told}");
+        assert!(!judgement.result.is_fail(), "{told}");
+        assert_eq!(judgement.fault, Some(Fault::Harness));
+        let details: Vec<_> = judgement.result.inconclusive_details().collect();
+        assert!(details[0].message.ends_with(told), "{details:?}");
+        let notes = &judgement.result.info_notes;
+        assert!(
+            notes[0].message.contains("the scheduler is unfair"),
+            "{notes:?}"
+        );
+    }
+}
+
+#[test]
+fn many_falsified_reports_are_counted() {
+    let wrong = WorkerNumbers {
+        cpu_ns: 1,
+        ..honest()
+    };
+    let judgement = judged(&seen(5), &[wrong; 5]);
+    let message = judgement
+        .result
+        .inconclusive_details()
+        .next()
+        .map(|d| d.message.clone());
+    let message = message.expect("the run has no answer");
+    assert_eq!(
+        message.matches("counted 0.000 ms").count(),
+        TOLD,
+        "{message}"
+    );
+    assert!(message.ends_with("and 2 more like these"), "{message}");
+}
+
+#[test]
+fn a_kernel_without_marks_is_not_asked() {
+    let mut seen = seen(1);
+    seen.tables.missing.push(MARKS_BY.to_owned());
+    let wrong = WorkerNumbers {
+        cpu_ns: 1,
+        ..honest()
+    };
+    assert!(judged(&seen, &[wrong]).result.is_fail());
+}
