@@ -83,12 +83,27 @@ impl Case {
     }
 }
 
+/// How such a run ended, with the place of its record.
+#[derive(Debug)]
+pub enum Place {
+    Passed(Box<RunRecord>, PathBuf),
+    Otherwise(Exit),
+}
+
 /// Runs a test of this binary, with these variables set.
 pub fn run_test(test: &str, variables: &[(&str, &str)]) -> Result<Ended> {
+    Ok(match run_in_place(test, variables)? {
+        Place::Passed(record, _) => Ended::Passed(record),
+        Place::Otherwise(exit) => Ended::Otherwise(exit),
+    })
+}
+
+/// The same, for what lies beside the record.
+pub fn run_in_place(test: &str, variables: &[(&str, &str)]) -> Result<Place> {
     let output = command(test, variables)?
         .output()
         .with_context(|| format!("running {test}"))?;
-    ended(&output)
+    place(&output)
 }
 
 /// The process that runs a test of this binary.
@@ -107,13 +122,20 @@ fn command(test: &str, variables: &[(&str, &str)]) -> Result<Command> {
 
 /// How such a process ended.
 pub fn ended(output: &Output) -> Result<Ended> {
+    Ok(match place(output)? {
+        Place::Passed(record, _) => Ended::Passed(record),
+        Place::Otherwise(exit) => Ended::Otherwise(exit),
+    })
+}
+
+fn place(output: &Output) -> Result<Place> {
     if !output.status.success() {
-        return Ok(Ended::Otherwise(exit::from_code(
+        return Ok(Place::Otherwise(exit::from_code(
             output.status.code().unwrap_or(2),
         )));
     }
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    Ok(Ended::Passed(Box::new(ktstr_record::read(&path)?)))
+    Ok(Place::Passed(Box::new(ktstr_record::read(&path)?), path))
 }
 
 /// `cargo ktstr run-entry NAME`: runs one test of this binary and prints the path of its record.

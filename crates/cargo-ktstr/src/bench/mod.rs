@@ -8,6 +8,7 @@ mod crowd;
 mod page;
 #[cfg(not(test))]
 mod scenario;
+mod schedule;
 mod warm;
 
 use std::io::Write;
@@ -41,6 +42,9 @@ pub struct Options {
     /// Only what the virtual clock costs.
     #[arg(long)]
     clock: bool,
+    /// Only what the exact schedule costs.
+    #[arg(long, conflicts_with = "clock")]
+    schedule: bool,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -58,14 +62,16 @@ struct Report {
 
 /// Measures and prints. A run that did not pass measures nothing: the bench ends with it.
 pub fn run(out: &mut dyn Write, options: Options) -> Result<Exit> {
+    let (clock, schedule) = (!options.schedule, !options.clock);
     let cases: Vec<Case> = Case::all()
-        .filter(|case| !options.clock && (!options.small || case.cpus == 2))
+        .filter(|case| clock && schedule && (!options.small || case.cpus == 2))
         .collect();
     let measured = match measure(&cases, options.runs)? {
         Ok(measured) => measured,
         Err(exit) => return Ok(exit),
     };
     let most = match (options.small, options.large) {
+        _ if !clock => 0,
         (true, _) => 2,
         (_, true) => 32,
         _ => 8,
@@ -78,24 +84,35 @@ pub fn run(out: &mut dyn Write, options: Options) -> Result<Exit> {
         Ok(clocked) => clocked,
         Err(exit) => return Ok(exit),
     };
-    let last = clocked.last();
-    let mut sections = vec![clock::section(&clocked)];
-    if !options.clock {
+    let mut last = clocked.last().cloned();
+    let mut sections = Vec::new();
+    if clock && schedule {
         let crowd = match crowd::section(at_once, options.forks)? {
             Ok(section) => section,
             Err(exit) => return Ok(exit),
         };
-        let others = [
+        sections.extend([
             breakdown::section(&measured),
             warm::section(&measured),
             crowd,
-        ];
-        sections.splice(0..0, others);
+        ]);
+    }
+    if clock {
+        sections.push(clock::section(&clocked));
+    }
+    if schedule {
+        match schedule::measure(options.small, options.runs)? {
+            Ok((measured, record)) => {
+                sections.push(schedule::section(&measured));
+                last = last.or(record);
+            }
+            Err(exit) => return Ok(exit),
+        }
     }
     let report = Report {
         runs: options.runs,
-        kernel: last.and_then(|record| record.kernel.clone()),
-        accelerator: last.and_then(|record| record.accelerator),
+        kernel: last.as_ref().and_then(|record| record.kernel.clone()),
+        accelerator: last.as_ref().and_then(|record| record.accelerator),
         host: HostRecord::detect(),
         sections,
     };

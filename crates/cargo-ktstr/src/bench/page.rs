@@ -25,6 +25,10 @@ pub enum Unit {
     Seconds,
     /// Bytes, shown as MiB.
     Bytes,
+    /// Bytes for each of something, shown as they are.
+    BytesEach,
+    /// How many times another number it is.
+    Times,
 }
 
 /// One quantity in every case.
@@ -65,6 +69,8 @@ fn cell(summary: &Option<Summary>, unit: Unit) -> String {
     let (number, suffix): (fn(f64) -> String, _) = match unit {
         Unit::Seconds => (ms, "ms"),
         Unit::Bytes => (mib, "MiB"),
+        Unit::BytesEach => (hundredths, "B"),
+        Unit::Times => (hundredths, "x"),
     };
     let [median, min, max] = [summary.median, summary.min, summary.max].map(number);
     if summary.samples == 1 {
@@ -76,6 +82,10 @@ fn cell(summary: &Option<Summary>, unit: Unit) -> String {
 
 fn mib(bytes: f64) -> String {
     format!("{:.0}", bytes / f64::from(1 << 20))
+}
+
+fn hundredths(number: f64) -> String {
+    format!("{number:.2}")
 }
 
 /// Seconds as milliseconds, with a digit after the point where there is little before it.

@@ -42,6 +42,33 @@ fn bench_scx_8(ctx: &Ctx) -> Result<AssertResult> {
     spin(ctx)
 }
 
+/// Workers that compute, that sleep between bursts, and that wake each other.
+fn mixed(ctx: &Ctx) -> Result<AssertResult> {
+    let burst = std::time::Duration::from_millis(3);
+    execute_defs(
+        ctx,
+        vec![
+            CgroupDef::named("spin").workers(4),
+            CgroupDef::named("bursts")
+                .workers(4)
+                .work_type(WorkType::bursty(burst, burst)),
+            CgroupDef::named("pipes")
+                .workers(4)
+                .work_type(WorkType::pipe_io(1024)),
+        ],
+    )
+}
+
+#[ktstr_test(llcs = 1, cores = 4, duration_s = 3, num_snapshots = 0)]
+fn bench_schedule(ctx: &Ctx) -> Result<AssertResult> {
+    mixed(ctx)
+}
+
+#[ktstr_test(scheduler = SCX_KTSTR, llcs = 1, cores = 4, duration_s = 3, num_snapshots = 0)]
+fn bench_schedule_scx(ctx: &Ctx) -> Result<AssertResult> {
+    mixed(ctx)
+}
+
 fn spin_on_all(ctx: &Ctx) -> Result<AssertResult> {
     let workers = ctx.topo.total_cpus();
     execute_defs(ctx, vec![CgroupDef::named("spin").workers(workers)])

@@ -1,0 +1,179 @@
+//! What the exact schedule costs: its size for each context switch, and the wall time of a run with it and without it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use ktstr_record::RunRecord;
+use ktstr_schedule::SCHEDULE_FILE;
+
+use super::case::{Place, run_in_place};
+use super::page::{Row, Section, Unit};
+use super::part;
+use crate::exit::Exit;
+use crate::summary::Summary;
+
+/// The tests, each with the name of its scheduler: computing, bursts with sleeps between them, and pairs that wake each other.
+const TESTS: [(&str, &str); 2] = [
+    ("bench_schedule", "EEVDF"),
+    ("bench_schedule_scx", "scx-ktstr"),
+];
+
+/// A run of one test.
+#[derive(Debug, Clone, Copy, Default)]
+struct Run {
+    /// Wall time of the window, seconds.
+    window: f64,
+    /// Bytes of the schedule for each switch; `None` of a run without a schedule.
+    bytes: Option<f64>,
+}
+
+/// All that was measured of one test.
+#[derive(Debug)]
+pub struct Measured {
+    scheduler: &'static str,
+    /// With a schedule and without one, in turn.
+    pairs: Vec<(Run, Run)>,
+}
+
+/// All that was measured, and the record of the last run.
+type All = (Vec<Measured>, Option<RunRecord>);
+
+/// Runs each test `runs` times with a schedule and without one; with `small` only the first test.
+pub fn measure(small: bool, runs: u32) -> Result<Result<All, Exit>> {
+    let mut measured = Vec::new();
+    let mut last = None;
+    for (test, scheduler) in TESTS.into_iter().take(if small { 1 } else { TESTS.len() }) {
+        let mut pairs = Vec::new();
+        for number in 0..=runs {
+            eprintln!("run {number} of {runs}: {scheduler}, with its schedule and without");
+            let with = match run(test, "1")? {
+                Ok((run, _)) => run,
+                Err(exit) => return Ok(Err(exit)),
+            };
+            let without = match run(test, "0")? {
+                Ok((run, record)) => {
+                    last = Some(record);
+                    run
+                }
+                Err(exit) => return Ok(Err(exit)),
+            };
+            // The first makes the template, and is not measured.
+            if number > 0 {
+                pairs.push((with, without));
+            }
+        }
+        measured.push(Measured { scheduler, pairs });
+    }
+    Ok(Ok((measured, last)))
+}
+
+fn run(test: &str, schedule: &str) -> Result<Result<(Run, RunRecord), Exit>> {
+    let variables = [("KTSTR_CLOCK", "virtual"), ("KTSTR_SCHEDULE", schedule)];
+    Ok(match run_in_place(test, &variables)? {
+        Place::Passed(record, path) => Ok((Run::of(&record, &path), *record)),
+        Place::Otherwise(exit) => Err(exit),
+    })
+}
+
+impl Run {
+    /// The run whose `record` lies at `path`.
+    fn of(record: &RunRecord, path: &Path) -> Self {
+        let size = std::fs::metadata(path.with_file_name(SCHEDULE_FILE)).ok();
+        let switches = record.switches.as_ref().map(|switches| switches.count);
+        let bytes = size
+            .zip(switches.filter(|count| *count > 0))
+            .map(|(file, count)| file.len() as f64 / count as f64);
+        Self {
+            window: part(record, "window").unwrap_or_default(),
+            bytes,
+        }
+    }
+}
+
+/// The section: a column for each scheduler.
+pub fn section(measured: &[Measured]) -> Section {
+    let row = |name, unit, about: &str, value: fn(&(Run, Run)) -> Option<f64>| Row {
+        name,
+        unit,
+        about: about.to_owned(),
+        cells: measured
+            .iter()
+            .map(|of| Summary::of(of.pairs.iter().filter_map(value)))
+            .collect(),
+    };
+    let rows = vec![
+        row(
+            "size",
+            Unit::BytesEach,
+            "the schedule's file for each context switch: 8 B are the goal",
+            |(with, _)| with.bytes,
+        ),
+        row(
+            "with",
+            Unit::Seconds,
+            "the window with a schedule",
+            |(with, _)| Some(with.window),
+        ),
+        row(
+            "without",
+            Unit::Seconds,
+            "the same without one (KTSTR_SCHEDULE=0)",
+            |(_, without)| Some(without.window),
+        ),
+        row(
+            "cost",
+            Unit::Times,
+            "with / without, of two runs that follow each other: 1.10 is the goal",
+            |(with, without)| (without.window > 0.0).then(|| with.window / without.window),
+        ),
+    ];
+    Section {
+        title: "The exact schedule: its size and its cost, 4 CPUs for 3 s of guest time",
+        columns: measured.iter().map(|of| of.scheduler.to_owned()).collect(),
+        rows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ktstr_record::SwitchesRecord;
+
+    use super::*;
+    use crate::bench::page::render;
+
+    #[test]
+    fn a_run_is_measured_beside_its_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let record = RunRecord {
+            switches: Some(SwitchesRecord {
+                count: 100,
+                digest: String::new(),
+            }),
+            timings: [("window".to_owned(), 2.2)].into(),
+            ..RunRecord::new("t")
+        };
+        assert_eq!(Run::of(&record, &path).bytes, None, "no file");
+        std::fs::write(folder.path().join(SCHEDULE_FILE), [0; 650]).unwrap();
+        let with = Run::of(&record, &path);
+        let without = Run {
+            window: 2.0,
+            bytes: None,
+        };
+        let measured = [Measured {
+            scheduler: "EEVDF",
+            pairs: vec![(with, without)],
+        }];
+        insta::assert_snapshot!(render(&section(&measured)), @r"
+
+        The exact schedule: its size and its cost, 4 CPUs for 3 s of guest time
+
+         PART       EEVDF
+         size      6.50 B  the schedule's file for each context switch: 8 B are the goal
+         with     2200 ms  the window with a schedule
+         without  2000 ms  the same without one (KTSTR_SCHEDULE=0)
+         cost      1.10 x  with / without, of two runs that follow each other: 1.10 is the goal
+        ");
+    }
+}
