@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::column::{Columns, Cursor, Field};
+use crate::codec::{Codec, Field};
 
 /// A thread's id in the guest's root PID namespace; 0 is the idle task of whichever CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -51,11 +51,9 @@ macro_rules! codes {
         pub enum $name { $( $(#[$of])* $value = $code ),* }
 
         impl Field for $name {
-            fn write(self, to: &mut Columns) {
-                to.rest.push(self as u8);
-            }
-            fn read(from: &mut Cursor<'_>) -> Option<Self> {
-                match from.rest.byte()? {
+            const BLANK: Self = [$( Self::$value ),*][0];
+            fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+                match codec.number(self as u64) {
                     $( $code => Some(Self::$value), )*
                     _ => None,
                 }
@@ -137,15 +135,19 @@ macro_rules! events {
                 match self { $( Self::$name { .. } => $tag ),* }
             }
 
-            pub(crate) fn write(self, to: &mut Columns) {
-                match self { $( Self::$name { $( $field ),* } => { $( $field.write(to); )* } ),* }
-            }
-
-            pub(crate) fn read(tag: u8, from: &mut Cursor<'_>) -> Option<Self> {
+            /// An event of this tag about nothing, to be read into.
+            pub(crate) fn blank(tag: u64) -> Option<Self> {
                 Some(match tag {
-                    $( $tag => Self::$name { $( $field: Field::read(from)? ),* }, )*
+                    $( $tag => Self::$name { $( $field: <$type as Field>::BLANK ),* }, )*
                     _ => return None,
                 })
+            }
+
+            /// Writes what the event is about, or reads it: then of this one only the tag counts.
+            pub(crate) fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+                Some(match self { $(
+                    Self::$name { $( $field ),* } => Self::$name { $( $field: $field.code(codec)? ),* }
+                ),* })
             }
         }
     };
@@ -311,6 +313,17 @@ events! {
 }
 
 impl What {
+    /// What tells events of one tag apart that others follow differently.
+    pub(crate) fn detail(&self) -> u32 {
+        match *self {
+            Self::Switch { reason, .. } => reason as u32,
+            Self::Wake { interrupt, .. } => u32::from(interrupt),
+            Self::Enqueue { wakeup, .. } => u32::from(wakeup),
+            Self::Dequeue { reason, .. } => reason as u32,
+            _ => 0,
+        }
+    }
+
     /// Whether there are so few of these that a thinned chunk keeps them.
     pub(crate) fn is_rare(&self) -> bool {
         !matches!(

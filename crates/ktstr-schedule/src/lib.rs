@@ -6,11 +6,14 @@
 //!
 //! Not for: machines, guest memory, or verdicts. Nothing here does I/O; a file is a byte slice.
 
+mod arithmetic;
 mod assemble;
+mod bytes;
 mod chunk;
-mod column;
+mod codec;
 mod error;
 mod event;
+mod numbers;
 pub mod query;
 mod reader;
 mod section;

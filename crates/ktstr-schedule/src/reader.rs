@@ -1,8 +1,8 @@
 //! Reading a schedule: total on any bytes, a chunk at a time.
 
 use crate::ReadError;
+use crate::bytes::Bytes;
 use crate::chunk::decode;
-use crate::column::Bytes;
 use crate::event::Event;
 use crate::section::{Kind, split};
 use crate::tables::Tables;

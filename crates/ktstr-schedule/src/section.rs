@@ -4,7 +4,7 @@ use crate::ReadError;
 
 pub(crate) const MAGIC: [u8; 8] = *b"KTSTRSCH";
 /// Raised when a reader of the version before would misread the file.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// Bytes of the header.
 pub(crate) const HEADER: usize = MAGIC.len() + 2;
 /// Bytes of a section before its payload: kind, length, CRC-32 of the payload.

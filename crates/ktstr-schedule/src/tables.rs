@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
-use crate::column::{Bytes, put};
+use crate::bytes::{Bytes, put};
 
 /// Bytes of a name or a path at most.
 const TEXT_CAP: u64 = 4096;

@@ -34,7 +34,7 @@ fn file(events: &[Event], cap: usize) -> Vec<u8> {
 #[test]
 fn a_switch_and_its_wake_up_take_a_few_bytes() {
     let len = file(&busy(100_000), usize::MAX).len();
-    assert!(len < 800_000, "{len} bytes for 100,000 switches");
+    assert!(len < 600_000, "{len} bytes for 100,000 switches");
 }
 
 #[test]
@@ -186,7 +186,9 @@ proptest! {
                 let _ = Answers::of(&schedule);
             }
         }
-        let packed = miniz_oxide::deflate::compress_to_vec(&bytes, 1);
-        let _ = crate::chunk::decode(&packed);
+        // Behind a number of events that there could be.
+        let mut counted = vec![100];
+        counted.extend(&bytes);
+        let _ = crate::chunk::decode(&counted);
     }
 }

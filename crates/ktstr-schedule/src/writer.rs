@@ -1,8 +1,8 @@
 //! Packs events as they come, and keeps the file within its bound: when it grows over, the oldest
 //! chunks lose their frequent events, and the file says how many.
 
+use crate::bytes::put;
 use crate::chunk::{CHUNK_EVENTS, decode, encode};
-use crate::column::put;
 use crate::event::{Event, What};
 use crate::section::{self, Kind};
 use crate::tables::Tables;

@@ -340,7 +340,9 @@ fn waits_as_long_as_injected(entry: &'static KtstrTestEntry) {
         assert!(off <= 0.02, "{ms} ms injected, {wait} ns waited");
     }
     let thief = answers.sum(|key| u64::from(key.task.0) == tids[1]);
-    assert_eq!(thief.run_ns, thief.other_class_ns, "a real-time thread");
+    // Until it was a real-time thread it was what every thread is.
+    let stolen: u64 = INJECTED_MS.iter().map(|ms| ms * 1_000_000).sum();
+    assert!(thief.other_class_ns >= stolen, "{thief:?}");
 }
 
 #[test]

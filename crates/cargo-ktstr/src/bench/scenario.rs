@@ -59,12 +59,12 @@ fn mixed(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-#[ktstr_test(llcs = 1, cores = 4, duration_s = 3, num_snapshots = 0)]
+#[ktstr_test(llcs = 1, cores = 4, duration_s = 5, num_snapshots = 0)]
 fn bench_schedule(ctx: &Ctx) -> Result<AssertResult> {
     mixed(ctx)
 }
 
-#[ktstr_test(scheduler = SCX_KTSTR, llcs = 1, cores = 4, duration_s = 3, num_snapshots = 0)]
+#[ktstr_test(scheduler = SCX_KTSTR, llcs = 1, cores = 4, duration_s = 5, num_snapshots = 0)]
 fn bench_schedule_scx(ctx: &Ctx) -> Result<AssertResult> {
     mixed(ctx)
 }

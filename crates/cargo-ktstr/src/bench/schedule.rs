@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ktstr_record::RunRecord;
 use ktstr_schedule::SCHEDULE_FILE;
 
@@ -23,6 +23,8 @@ const TESTS: [(&str, &str); 2] = [
 struct Run {
     /// Wall time of the window, seconds.
     window: f64,
+    /// CPU time of all of the run, QEMU's included, seconds.
+    cpu: f64,
     /// Bytes of the schedule for each switch; `None` of a run without a schedule.
     bytes: Option<f64>,
 }
@@ -69,10 +71,31 @@ pub fn measure(small: bool, runs: u32) -> Result<Result<All, Exit>> {
 
 fn run(test: &str, schedule: &str) -> Result<Result<(Run, RunRecord), Exit>> {
     let variables = [("KTSTR_CLOCK", "virtual"), ("KTSTR_SCHEDULE", schedule)];
+    let before = cpu_of_children()?;
     Ok(match run_in_place(test, &variables)? {
-        Place::Passed(record, path) => Ok((Run::of(&record, &path), *record)),
+        Place::Passed(record, path) => {
+            let cpu = cpu_of_children()? - before;
+            let run = Run::of(&record, &path);
+            Ok((Run { cpu, ..run }, *record))
+        }
         Place::Otherwise(exit) => Err(exit),
     })
+}
+
+/// CPU time of the processes that this one started and waited for, and of theirs, in seconds.
+fn cpu_of_children() -> Result<f64> {
+    let path = "/proc/self/stat";
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    children_of(&text).with_context(|| format!("{path} has no CPU times: {text}"))
+}
+
+/// `cutime` and `cstime` of a `/proc/PID/stat`, which count in hundredths of a second (proc_pid_stat(5)). The name before them can
+/// hold anything, and ends with the last parenthesis.
+fn children_of(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(13);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some((next()? + next()?) / 100.0)
 }
 
 impl Run {
@@ -85,6 +108,7 @@ impl Run {
             .map(|(file, count)| file.len() as f64 / count as f64);
         Self {
             window: part(record, "window").unwrap_or_default(),
+            cpu: 0.0,
             bytes,
         }
     }
@@ -126,9 +150,15 @@ pub fn section(measured: &[Measured]) -> Section {
             "with / without, of two runs that follow each other: 1.10 is the goal",
             |(with, without)| (without.window > 0.0).then(|| with.window / without.window),
         ),
+        row(
+            "CPU",
+            Unit::Times,
+            "the same of the CPU time of all of the run, which a busy host does not change",
+            |(with, without)| (without.cpu > 0.0).then(|| with.cpu / without.cpu),
+        ),
     ];
     Section {
-        title: "The exact schedule: its size and its cost, 4 CPUs for 3 s of guest time",
+        title: "The exact schedule: its size and its cost, 4 CPUs for 5 s of guest time",
         columns: measured.iter().map(|of| of.scheduler.to_owned()).collect(),
         rows,
     }
@@ -141,6 +171,14 @@ mod tests {
 
     use super::*;
     use crate::bench::page::render;
+
+    #[test]
+    fn the_cpu_time_of_children_is_read_behind_the_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 150 75 20 0 1 0 5";
+        assert_eq!(children_of(stat), Some(2.25));
+        assert_eq!(children_of("7 (a) S 1"), None);
+        assert!(cpu_of_children().unwrap() >= 0.0);
+    }
 
     #[test]
     fn a_run_is_measured_beside_its_record() {
@@ -156,9 +194,13 @@ mod tests {
         };
         assert_eq!(Run::of(&record, &path).bytes, None, "no file");
         std::fs::write(folder.path().join(SCHEDULE_FILE), [0; 650]).unwrap();
-        let with = Run::of(&record, &path);
+        let with = Run {
+            cpu: 2.1,
+            ..Run::of(&record, &path)
+        };
         let without = Run {
             window: 2.0,
+            cpu: 2.0,
             bytes: None,
         };
         let measured = [Measured {
@@ -167,13 +209,14 @@ mod tests {
         }];
         insta::assert_snapshot!(render(&section(&measured)), @r"
 
-        The exact schedule: its size and its cost, 4 CPUs for 3 s of guest time
+        The exact schedule: its size and its cost, 4 CPUs for 5 s of guest time
 
          PART       EEVDF
          size      6.50 B  the schedule's file for each context switch: 8 B are the goal
          with     2200 ms  the window with a schedule
          without  2000 ms  the same without one (KTSTR_SCHEDULE=0)
          cost      1.10 x  with / without, of two runs that follow each other: 1.10 is the goal
+         CPU       1.05 x  the same of the CPU time of all of the run, which a busy host does not change
         ");
     }
 }

@@ -1,0 +1,203 @@
+//! Bits as bytes by their probabilities: a binary arithmetic coder, which spends as little on a bit as it was expected.
+//!
+//! Writing and reading take the same steps, so one function does both: what is to be written is handed in, what was read or
+//! written is handed back. Bytes that no writer wrote give some bits, and [`Coder::is_sound`] says so in the end.
+
+/// How sure a probability can become of a bit: this many of 65 536 are left for the other one.
+const LEAST: i32 = 48;
+/// After so many bits of its kind a new one counts as much as any other of the last ones.
+const MEMORY: u8 = 60;
+/// A bit of which nothing is known.
+const HALF: u16 = 1 << 15;
+/// Bytes that a reader looks ahead, and that a writer therefore adds.
+const AHEAD: usize = 4;
+
+/// The probability of a bit in its place, learnt from those that were there before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bit {
+    one: u16,
+    seen: u8,
+}
+
+impl Bit {
+    /// Of which nothing is known yet.
+    pub(crate) const NEW: Self = Self { one: HALF, seen: 0 };
+
+    fn learn(&mut self, bit: bool) {
+        let one = i32::from(self.one);
+        let goal = if bit { i32::from(u16::MAX) } else { 0 };
+        let moved = one + (goal - one) / (i32::from(self.seen) + 2);
+        let moved = moved.clamp(LEAST, i32::from(u16::MAX) - LEAST);
+        self.one = u16::try_from(moved).unwrap_or(HALF);
+        if self.seen < MEMORY {
+            self.seen += 1;
+        }
+    }
+}
+
+/// Writes bits to bytes, or reads them.
+#[derive(Debug)]
+pub(crate) struct Coder<'a> {
+    /// The range of what the bytes to come can be.
+    low: u32,
+    high: u32,
+    way: Way<'a>,
+}
+
+#[derive(Debug)]
+enum Way<'a> {
+    Writing(Vec<u8>),
+    Reading {
+        bytes: &'a [u8],
+        /// Bytes that were taken in, those behind the end included.
+        taken: usize,
+        /// The last of them.
+        window: u32,
+    },
+}
+
+impl<'a> Coder<'a> {
+    /// Writes.
+    pub(crate) fn writer() -> Self {
+        Self {
+            low: 0,
+            high: u32::MAX,
+            way: Way::Writing(Vec::new()),
+        }
+    }
+
+    /// Reads from `bytes`.
+    pub(crate) fn reader(bytes: &'a [u8]) -> Self {
+        let mut coder = Self {
+            low: 0,
+            high: u32::MAX,
+            way: Way::Reading {
+                bytes,
+                taken: 0,
+                window: 0,
+            },
+        };
+        for _ in 0..AHEAD {
+            coder.step();
+        }
+        coder
+    }
+
+    /// A bit, whose probability learns from it.
+    pub(crate) fn bit(&mut self, model: &mut Bit, bit: bool) -> bool {
+        let bit = self.code(model.one, bit);
+        model.learn(bit);
+        bit
+    }
+
+    /// A bit that is as likely to be one as to be zero.
+    pub(crate) fn even(&mut self, bit: bool) -> bool {
+        self.code(HALF, bit)
+    }
+
+    fn code(&mut self, one: u16, bit: bool) -> bool {
+        let part = (u64::from(self.high - self.low) * u64::from(one)) >> 16;
+        // Less than the range, so that both bits have a part of it.
+        let middle = self.low + part as u32;
+        let bit = match &self.way {
+            Way::Writing(_) => bit,
+            Way::Reading { window, .. } => *window <= middle,
+        };
+        if bit {
+            self.high = middle;
+        } else {
+            self.low = middle + 1;
+        }
+        while (self.low ^ self.high) >> 24 == 0 {
+            self.step();
+            self.low <<= 8;
+            self.high = self.high << 8 | 0xff;
+        }
+        bit
+    }
+
+    /// The first byte of the range is settled.
+    fn step(&mut self) {
+        match &mut self.way {
+            Way::Writing(bytes) => bytes.push((self.high >> 24) as u8),
+            Way::Reading {
+                bytes,
+                taken,
+                window,
+            } => {
+                let byte = bytes.get(*taken).copied().unwrap_or_default();
+                *window = *window << 8 | u32::from(byte);
+                *taken = taken.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether a reader has not read past the end.
+    pub(crate) fn is_inside(&self) -> bool {
+        match &self.way {
+            Way::Writing(_) => true,
+            Way::Reading { bytes, taken, .. } => *taken <= bytes.len(),
+        }
+    }
+
+    /// Whether a reader that has read everything came to the end, and not past it.
+    pub(crate) fn is_sound(&self) -> bool {
+        match &self.way {
+            Way::Writing(_) => true,
+            Way::Reading { bytes, taken, .. } => *taken == bytes.len(),
+        }
+    }
+
+    /// What was written.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        match self.way {
+            Way::Writing(mut bytes) => {
+                bytes.extend_from_slice(&self.low.to_be_bytes());
+                bytes
+            }
+            Way::Reading { .. } => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bits of which each third one is set, and some even ones between them.
+    fn code(coder: &mut Coder<'_>, count: u32) -> Vec<bool> {
+        let mut model = Bit::NEW;
+        (0..count)
+            .map(|n| match n % 100 {
+                99 => coder.even(n % 200 == 99),
+                _ => coder.bit(&mut model, n % 3 == 0),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for count in [0, 1, 7, 8, 1000, 100_000] {
+            let mut writer = Coder::writer();
+            let written = code(&mut writer, count);
+            let bytes = writer.finish();
+            let mut reader = Coder::reader(&bytes);
+            assert_eq!(code(&mut reader, count), written, "{count}");
+            assert!(reader.is_sound() && reader.is_inside(), "{count}");
+            let cut = &bytes[..bytes.len() - 1];
+            let mut reader = Coder::reader(cut);
+            code(&mut reader, count);
+            assert!(!reader.is_sound() && !reader.is_inside(), "{count}");
+        }
+    }
+
+    #[test]
+    fn what_is_expected_takes_little() {
+        let mut writer = Coder::writer();
+        let mut model = Bit::NEW;
+        for _ in 0..100_000 {
+            writer.bit(&mut model, false);
+        }
+        assert!(writer.finish().len() < 100);
+    }
+}

@@ -1,0 +1,318 @@
+//! Events as numbers: each is told by what is foreseen of it, so that what comes as foreseen takes next to nothing. It is about its
+//! own CPU or the one that the event before was about, about the task that runs there or one that came up lately, and at the latest
+//! time or a little later.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::event::{Cpu, CpuMask, Event, Pid, What};
+use crate::numbers::Numbers;
+
+/// Tasks that came up lately of which each has a number, the latest first.
+const RECENT: usize = 64;
+/// Tasks: the one that runs on the CPU, one that did not come up lately, and from here on those that did.
+const CURRENT: u64 = 0;
+const UNKNOWN: u64 = 1;
+const LATELY: u64 = 2;
+/// CPUs: two that are foreseen, and from here on by their numbers.
+const FIRST: u64 = 0;
+const SECOND: u64 = 1;
+const NUMBERED: u64 = 2;
+/// Times: the latest time of all, the runqueue's last time, a later one, and one between.
+const LATEST: u64 = 0;
+const SAME: u64 = 1;
+const LATER: u64 = 2;
+const EARLIER: u64 = 3;
+/// Details of a tag at most.
+const DETAILS: u32 = 5;
+
+/// What a number is of; a part of its context.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    Tag,
+    Cpu,
+    Task,
+    Pid,
+    Place,
+    Plain,
+    Time,
+    Later,
+    Earlier,
+}
+
+/// Writes events to bytes, or reads them: both take the same steps.
+#[derive(Debug)]
+pub(crate) struct Codec<'a> {
+    numbers: Numbers<'a>,
+    reads: bool,
+    /// The event's tag, which of its parts is next, and its CPU.
+    tag: u64,
+    part: u32,
+    cpu: u16,
+    /// The task that the event is about, once it is known.
+    task: Option<u32>,
+    /// Kinds of the two events before, the last one first.
+    before: [u32; 2],
+    /// The CPU of the event before, and the runqueue that was last spoken of.
+    last_cpu: u16,
+    last_queue: u16,
+    /// The task that each CPU runs, and the runqueue that each task is on.
+    current: HashMap<u16, u32>,
+    queues: HashMap<u32, u16>,
+    recent: VecDeque<u32>,
+    /// The last time of each runqueue, and the latest of all.
+    clocks: HashMap<u16, u64>,
+    latest: u64,
+}
+
+/// A part of an event.
+pub(crate) trait Field: Sized {
+    /// One to be read into.
+    const BLANK: Self;
+    /// Writes it, or reads it: then this one does not count. `None`: no writer wrote that.
+    fn code(self, codec: &mut Codec<'_>) -> Option<Self>;
+}
+
+impl<'a> Codec<'a> {
+    /// Writes.
+    pub(crate) fn writer() -> Self {
+        Self::by(Numbers::writer(), false)
+    }
+
+    /// Reads from `bytes`.
+    pub(crate) fn reader(bytes: &'a [u8]) -> Self {
+        Self::by(Numbers::reader(bytes), true)
+    }
+
+    fn by(numbers: Numbers<'a>, reads: bool) -> Self {
+        Self {
+            numbers,
+            reads,
+            tag: 0,
+            part: 0,
+            cpu: 0,
+            task: None,
+            before: [0; 2],
+            last_cpu: 0,
+            last_queue: 0,
+            current: HashMap::new(),
+            queues: HashMap::new(),
+            recent: VecDeque::new(),
+            clocks: HashMap::new(),
+            latest: 0,
+        }
+    }
+
+    /// Writes an event.
+    pub(crate) fn write(&mut self, event: &Event) {
+        self.code(event);
+    }
+
+    /// Reads an event; `None`: no writer wrote that.
+    pub(crate) fn read(&mut self) -> Option<Event> {
+        let blank = Event {
+            time_ns: 0,
+            cpu: Cpu(0),
+            what: What::End {},
+        };
+        self.code(&blank).filter(|_| self.numbers.is_whole())
+    }
+
+    /// Whether all that there is was read, and nothing else.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.numbers.is_sound()
+    }
+
+    /// What was written.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.numbers.finish()
+    }
+
+    fn code(&mut self, event: &Event) -> Option<Event> {
+        let [last, before] = self.before;
+        let tag = self.coded(Of::Tag, last << 8 | before, u64::from(event.what.tag()));
+        let what = match self.reads {
+            true => What::blank(tag)?,
+            false => event.what,
+        };
+        (self.tag, self.part, self.task) = (tag, 0, None);
+        let foreseen = [Some(self.last_cpu), Some(self.last_queue)];
+        self.cpu = self.one_of(Of::Cpu, foreseen, event.cpu.0)?;
+        let what = what.code(self)?;
+        let kind = u32::from(what.tag()) * DETAILS + what.detail();
+        let time_ns = self.time(kind, queue(&what).unwrap_or(self.cpu), event.time_ns);
+        self.learn(&what);
+        self.before = [kind, last];
+        self.last_cpu = self.cpu;
+        let cpu = Cpu(self.cpu);
+        Some(Event { time_ns, cpu, what })
+    }
+
+    /// What the next events will be held against.
+    fn learn(&mut self, what: &What) {
+        match *what {
+            What::Switch { next, .. } => {
+                self.current.insert(self.cpu, next.0);
+                self.queues.insert(next.0, self.cpu);
+            }
+            What::Enqueue { task, on, .. } | What::Migrate { task, to: on } => {
+                self.queues.insert(task.0, on.0);
+                self.last_queue = on.0;
+            }
+            What::Kick { cpu, .. } => self.last_queue = cpu.0,
+            _ => {}
+        }
+    }
+
+    /// The time of an event of the `kind`, by the clock of the runqueue `queue`.
+    fn time(&mut self, kind: u32, queue: u16, time_ns: u64) -> u64 {
+        let here = u32::from(self.cpu == self.last_cpu);
+        let context = kind << 9 | self.before[0] << 1 | here;
+        let same = self.clocks.get(&queue).copied();
+        let how = match time_ns {
+            time if time == self.latest => LATEST,
+            time if Some(time) == same => SAME,
+            time if time > self.latest => LATER,
+            _ => EARLIER,
+        };
+        let latest = self.latest;
+        let time_ns = match self.coded(Of::Time, context, how) {
+            LATEST => latest,
+            SAME => same.unwrap_or(latest),
+            LATER => {
+                let passed = time_ns.wrapping_sub(latest);
+                latest.wrapping_add(self.coded(Of::Later, context, passed))
+            }
+            _ => {
+                let back = latest.wrapping_sub(time_ns);
+                latest.wrapping_sub(self.coded(Of::Earlier, 0, back))
+            }
+        };
+        self.clocks.insert(queue, time_ns);
+        self.latest = latest.max(time_ns);
+        time_ns
+    }
+
+    /// A number of the event that is nothing else.
+    pub(crate) fn number(&mut self, value: u64) -> u64 {
+        let context = self.context();
+        self.coded(Of::Plain, context, value)
+    }
+
+    /// A task.
+    fn task(&mut self, pid: u32) -> Option<u32> {
+        let context = self.context();
+        let current = self.current.get(&self.cpu).copied();
+        let place = self.recent.iter().position(|known| *known == pid);
+        let code = match place {
+            _ if current == Some(pid) => CURRENT,
+            Some(place) => place as u64 + LATELY,
+            None => UNKNOWN,
+        };
+        let pid = match self.coded(Of::Task, context, code) {
+            CURRENT => current?,
+            UNKNOWN => u32::try_from(self.coded(Of::Pid, 0, u64::from(pid))).ok()?,
+            lately => *self.recent.get(usize::try_from(lately - LATELY).ok()?)?,
+        };
+        if let Some(place) = self.recent.iter().position(|known| *known == pid) {
+            self.recent.remove(place);
+        }
+        self.recent.push_front(pid);
+        self.recent.truncate(RECENT);
+        self.task.get_or_insert(pid);
+        Some(pid)
+    }
+
+    /// A CPU that the event is about: the one whose runqueue the task is on, or its own.
+    fn place(&mut self, cpu: u16) -> Option<u16> {
+        let queue = self.task.and_then(|task| self.queues.get(&task).copied());
+        let own = Some(self.cpu);
+        self.one_of(Of::Place, [queue, own], cpu)
+    }
+
+    /// A CPU that is one of these, or not.
+    fn one_of(&mut self, of: Of, [first, second]: [Option<u16>; 2], cpu: u16) -> Option<u16> {
+        let context = self.context();
+        let code = match Some(cpu) {
+            cpu if cpu == first => FIRST,
+            cpu if cpu == second => SECOND,
+            _ => u64::from(cpu) + NUMBERED,
+        };
+        match self.coded(of, context, code) {
+            FIRST => first,
+            SECOND => second,
+            numbered => u16::try_from(numbered - NUMBERED).ok(),
+        }
+    }
+
+    /// Where in an event of which kind, after one of which kind.
+    fn context(&mut self) -> u32 {
+        let part = self.part;
+        self.part += 1;
+        (self.tag as u32) << 11 | part << 8 | self.before[0]
+    }
+
+    fn coded(&mut self, of: Of, context: u32, value: u64) -> u64 {
+        self.numbers.code((of as u32) << 24 | context, value)
+    }
+}
+
+/// The runqueue that an event names, whose clock its time is.
+fn queue(what: &What) -> Option<u16> {
+    match what {
+        What::Enqueue { on, .. } | What::Dequeue { on, .. } => Some(on.0),
+        _ => None,
+    }
+}
+
+impl Field for Pid {
+    const BLANK: Self = Self(0);
+    fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+        codec.task(self.0).map(Self)
+    }
+}
+
+impl Field for Cpu {
+    const BLANK: Self = Self(0);
+    fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+        codec.place(self.0).map(Self)
+    }
+}
+
+impl Field for CpuMask {
+    const BLANK: Self = Self([0; 2]);
+    fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+        Some(Self(self.0.map(|word| codec.number(word))))
+    }
+}
+
+impl Field for bool {
+    const BLANK: Self = false;
+    fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+        match codec.number(u64::from(self)) {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+}
+
+impl Field for i8 {
+    const BLANK: Self = 0;
+    fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+        let number = codec.number(u64::from(self.cast_unsigned()));
+        u8::try_from(number).ok().map(u8::cast_signed)
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty),*) => { $(
+        impl Field for $type {
+            const BLANK: Self = 0;
+            fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
+                Self::try_from(codec.number(u64::from(self))).ok()
+            }
+        }
+    )* };
+}
+
+numbers!(u8, u16, u32, u64);

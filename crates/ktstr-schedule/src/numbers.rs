@@ -1,0 +1,197 @@
+//! Numbers as bits. Each context has its own idea of what comes next: the numbers that were there last, and which sizes and
+//! leading digits are usual.
+
+use std::collections::HashMap;
+
+use crate::arithmetic::{Bit, Coder};
+
+/// Numbers of a context that are kept, the latest first.
+const RECENT: usize = 7;
+/// Bits of the place among these, which can also be behind them all.
+const RECENT_BITS: u32 = 3;
+/// Bits of a number's length in bits, which is 64 at most.
+const LENGTH_BITS: u32 = 7;
+const LENGTHS: usize = 65;
+/// Bits behind a number's first one whose probabilities are learnt for its length.
+const TOP_BITS: u32 = 3;
+/// The same of its last ones: times are multiples of what an instruction takes, or nearly.
+const LOW_BITS: u32 = 2;
+/// Contexts that have their own model; those that come up later share one.
+const MODELS: usize = 1 << 13;
+
+/// What a context has seen.
+#[derive(Debug, Clone)]
+struct Model {
+    recent: [u64; RECENT],
+    place: [Bit; 1 << RECENT_BITS],
+    length: [Bit; 1 << LENGTH_BITS],
+    top: [[Bit; 1 << TOP_BITS]; LENGTHS],
+    low: [Bit; 1 << LOW_BITS],
+}
+
+impl Model {
+    const NEW: Self = Self {
+        recent: [0; RECENT],
+        place: [Bit::NEW; 1 << RECENT_BITS],
+        length: [Bit::NEW; 1 << LENGTH_BITS],
+        top: [[Bit::NEW; 1 << TOP_BITS]; LENGTHS],
+        low: [Bit::NEW; 1 << LOW_BITS],
+    };
+}
+
+/// Writes numbers to bytes, or reads them: see [`Coder`].
+#[derive(Debug)]
+pub(crate) struct Numbers<'a> {
+    coder: Coder<'a>,
+    places: HashMap<u32, usize>,
+    models: Vec<Model>,
+    /// Whether a number was read that no writer wrote.
+    broken: bool,
+}
+
+impl<'a> Numbers<'a> {
+    /// Writes.
+    pub(crate) fn writer() -> Self {
+        Self::by(Coder::writer())
+    }
+
+    /// Reads from `bytes`.
+    pub(crate) fn reader(bytes: &'a [u8]) -> Self {
+        Self::by(Coder::reader(bytes))
+    }
+
+    fn by(coder: Coder<'a>) -> Self {
+        Self {
+            coder,
+            places: HashMap::new(),
+            models: Vec::new(),
+            broken: false,
+        }
+    }
+
+    /// The number `value`, among its like in `context`.
+    pub(crate) fn code(&mut self, context: u32, value: u64) -> u64 {
+        let next = self.models.len().min(MODELS);
+        let place = *self.places.entry(context).or_insert(next);
+        if place == self.models.len() {
+            self.models.push(Model::NEW);
+        }
+        let Some(model) = self.models.get_mut(place) else {
+            return 0;
+        };
+        let known = model.recent.iter().position(|known| *known == value);
+        let known = known.unwrap_or(RECENT) as u64;
+        let at = tree(&mut self.coder, &mut model.place, RECENT_BITS, known) as usize;
+        let (value, end) = match model.recent.get(at) {
+            Some(known) => (*known, at),
+            None => match new(&mut self.coder, model, value) {
+                Some(value) => (value, RECENT - 1),
+                None => {
+                    self.broken = true;
+                    return 0;
+                }
+            },
+        };
+        model.recent[..=end].rotate_right(1);
+        model.recent[0] = value;
+        value
+    }
+
+    /// Whether a reader has read nothing yet that no writer wrote.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.broken && self.coder.is_inside()
+    }
+
+    /// The same, where everything was read.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.broken && self.coder.is_sound()
+    }
+
+    /// What was written.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.coder.finish()
+    }
+}
+
+/// A number that is not among the latest: its length, and its bits behind the first.
+fn new(coder: &mut Coder<'_>, model: &mut Model, value: u64) -> Option<u64> {
+    let length = u64::from(u64::BITS - value.leading_zeros());
+    let length = tree(coder, &mut model.length, LENGTH_BITS, length) as u32;
+    let top = model.top.get_mut(length as usize)?;
+    if length < 2 {
+        return Some(u64::from(length));
+    }
+    let mut left = length - 1;
+    let first = left.min(TOP_BITS);
+    left -= first;
+    let mask = |bits: u32| (1u64 << bits) - 1;
+    let mut read = 1 << first | tree(coder, top, first, value >> left & mask(first));
+    let last = left.min(LOW_BITS);
+    while left > last {
+        left -= 1;
+        read = read << 1 | u64::from(coder.even(value >> left & 1 == 1));
+    }
+    Some(read << last | tree(coder, &mut model.low, last, value & mask(last)))
+}
+
+/// A number of so many `bits`, the highest first; what is expected of each depends on those before it.
+fn tree(coder: &mut Coder<'_>, models: &mut [Bit], bits: u32, value: u64) -> u64 {
+    let mut at = 1usize;
+    for shift in (0..bits).rev() {
+        let Some(model) = models.get_mut(at) else {
+            return 0;
+        };
+        let bit = coder.bit(model, value >> shift & 1 == 1);
+        at = at << 1 | usize::from(bit);
+    }
+    at as u64 - (1 << bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn code(numbers: &mut Numbers<'_>, values: &[(u32, u64)]) -> Vec<u64> {
+        let coded = values.iter().map(|(of, value)| numbers.code(*of, *value));
+        coded.collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            values in proptest::collection::vec((0..3u32, prop_oneof![any::<u64>(), 0..9u64]), 0..300),
+        ) {
+            let mut writer = Numbers::writer();
+            code(&mut writer, &values);
+            let bytes = writer.finish();
+            let mut reader = Numbers::reader(&bytes);
+            let blank: Vec<(u32, u64)> = values.iter().map(|(of, _)| (*of, 0)).collect();
+            let read = code(&mut reader, &blank);
+            prop_assert!(reader.is_sound());
+            prop_assert_eq!(read, values.into_iter().map(|(_, value)| value).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn contexts_beyond_the_bound_share_a_model() {
+        let values: Vec<(u32, u64)> = (0..2 * MODELS as u32)
+            .map(|n| (n, u64::from(n % 5)))
+            .collect();
+        let mut writer = Numbers::writer();
+        code(&mut writer, &values);
+        assert_eq!(writer.models.len(), MODELS + 1);
+        let bytes = writer.finish();
+        let mut reader = Numbers::reader(&bytes);
+        let read = code(
+            &mut reader,
+            &values.iter().map(|(of, _)| (*of, 0)).collect::<Vec<_>>(),
+        );
+        assert!(
+            read.iter()
+                .zip(&values)
+                .all(|(read, (_, value))| read == value)
+        );
+    }
+}
