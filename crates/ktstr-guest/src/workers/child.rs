@@ -76,8 +76,8 @@ pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd),
 /// Forks; the parent gets the child's pid and a pidfd.
 pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd), WorkerError> {
     let parent = std::process::id() as i32;
-    // A stop signal may come before the child has had its first moment on a CPU: it has to wait
-    // until the handler is there, or it would kill. SIGUSR1 is unblocked in the set-up.
+    // A stop signal, or one of another worker, may come before the child has had its first moment on a CPU: it has to wait
+    // until the handlers are there, or it would kill. Both are unblocked in the set-up.
     let pid = {
         let _blocked = BlockStop::new();
         // SAFETY: the child runs `child` only, which is async-signal-safe up to the body of its
@@ -123,7 +123,7 @@ pub(super) fn raw(fd: Option<&OwnedFd>) -> i32 {
     fd.map_or(-1, AsRawFd::as_raw_fd)
 }
 
-/// Keeps the stop signal from the calling thread while it lives.
+/// Keeps the stop signal, and the one that workers send each other, from the calling thread while it lives.
 struct BlockStop(libc::sigset_t);
 
 impl BlockStop {
@@ -134,6 +134,7 @@ impl BlockStop {
             let mut before: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut stop);
             libc::sigaddset(&mut stop, libc::SIGUSR1);
+            libc::sigaddset(&mut stop, libc::SIGUSR2);
             libc::pthread_sigmask(libc::SIG_BLOCK, &stop, &mut before);
             Self(before)
         }
