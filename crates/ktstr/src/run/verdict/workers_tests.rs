@@ -160,3 +160,25 @@ fn a_kernel_without_marks_is_not_asked() {
     };
     assert!(judged(&seen, &[wrong]).result.is_fail());
 }
+
+#[test]
+fn what_it_takes_to_pick_the_next_task_is_bounded() {
+    let span = |runs| Span {
+        ran_ns: 100 * MS,
+        runs,
+        migrations: 0,
+        whole: true,
+    };
+    let own = |cpu_ns| WorkerNumbers {
+        cpu_ns,
+        runs: 0,
+        migrations: 0,
+        ..honest()
+    };
+    // A thousand times on a CPU explain 40 ms, and of 100 ms no more than 4: with the usual share of 1 % that is 5.
+    assert_eq!(disagreement(&own(95 * MS), &span(1000)), None);
+    assert!(disagreement(&own(94 * MS), &span(1000)).is_some());
+    assert!(disagreement(&own(95 * MS), &span(10)).is_some());
+    // It explains nothing that the schedule does not have.
+    assert!(disagreement(&own(105 * MS), &span(1000)).is_some());
+}
