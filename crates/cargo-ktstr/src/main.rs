@@ -17,9 +17,11 @@ mod kernel;
 mod metrics;
 mod power;
 mod replay;
+mod report;
 mod runs;
 mod schedule;
 mod show;
+mod story;
 mod suggest;
 mod summary;
 mod table;
@@ -71,6 +73,8 @@ enum Command {
     },
     /// Show one recorded run: what failed, on which versions, and the command that shows it again.
     Show(show::Options),
+    /// Write one page of HTML about a recorded run: its verdict, a time line of CPUs and tasks, tables, logs.
+    Report(report::Options),
     /// Run a recorded run of the virtual clock again, and say whether it was the same to the last bit.
     Replay(replay::Options),
     /// Show who got how much of which CPU in a recorded run of the virtual clock, and who waited.
@@ -127,6 +131,7 @@ fn main() -> ExitCode {
         Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs { last, json } => runs::run(&mut out, last, json),
         Command::Show(options) => show::run(&mut out, &options),
+        Command::Report(options) => report::run(&mut out, &options),
         Command::Replay(options) => replay::run(&mut out, &options),
         Command::Schedule(options) => schedule::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),

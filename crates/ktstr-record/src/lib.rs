@@ -8,10 +8,12 @@
 //! verdict rules: it is handed values and keeps them.
 
 mod artefact;
+pub mod brief;
 pub mod compare;
 mod error;
 mod host;
 mod list;
+pub mod markdown;
 mod record;
 mod root;
 mod rundir;

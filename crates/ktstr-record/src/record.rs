@@ -233,6 +233,8 @@ pub struct RunRecord {
     pub switches: Option<SwitchesRecord>,
     /// BLAKE3 over the captures of a virtual-clock run, without anything of the host's clock; null under the real clock.
     pub captures_digest: Option<String>,
+    /// The command that runs the test again with the same seed; null if no machine was started.
+    pub again: Option<String>,
     /// The test binary, which is the guest's side too.
     pub program: Option<ProgramRecord>,
     /// BLAKE3 of each further file of the host that the test or its scheduler has in the guest, by path.
@@ -385,7 +387,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

@@ -46,7 +46,12 @@ impl Walk<'_> {
         let Some(task) = self.tasks.get(&pid) else {
             return;
         };
-        let passed = self.time.saturating_sub(task.booked_ns);
+        let until = self.time.max(task.since_ns);
+        if until < task.booked_ns {
+            self.take_back(pid, until);
+            return;
+        }
+        let passed = until - task.booked_ns;
         let (cpu, totals) = self.spent(task, passed);
         self.window.add(pid, task, passed);
         let key = Key {
@@ -59,11 +64,29 @@ impl Walk<'_> {
             let sum = self.answers.totals.entry(key).or_default();
             *sum = *sum + totals;
         }
-        let booked_ns = self.time;
         let task = self.task(pid);
-        task.booked_ns = booked_ns;
+        task.booked_ns = until;
+        task.booked = Some(key);
         task.ran_ns = task.ran_ns.saturating_add(totals.run_ns);
         task.burst_ns = task.burst_ns.saturating_add(totals.run_ns);
+    }
+
+    /// Takes back what was booked beyond `until`: whoever booked it went by the clock of another CPU, which was ahead.
+    fn take_back(&mut self, pid: Pid, until: u64) {
+        let Some(task) = self.tasks.get(&pid) else {
+            return;
+        };
+        let (_, totals) = self.spent(task, task.booked_ns - until);
+        if let Some(sum) = task
+            .booked
+            .and_then(|key| self.answers.totals.get_mut(&key))
+        {
+            *sum = sum.less(totals);
+        }
+        let task = self.task(pid);
+        task.booked_ns = until;
+        task.ran_ns = task.ran_ns.saturating_sub(totals.run_ns);
+        task.burst_ns = task.burst_ns.saturating_sub(totals.run_ns);
     }
 
     /// The same for everybody.

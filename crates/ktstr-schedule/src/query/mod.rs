@@ -13,6 +13,7 @@ mod percentile;
 mod shares;
 mod state;
 mod steps;
+mod stretches;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -26,6 +27,7 @@ pub use numbers::{Numbers, Of, numbers};
 pub use percentile::percentile;
 pub use shares::Share;
 pub use state::TaskInfo;
+pub use stretches::{Did, Stretch, Waker, stretches};
 pub use totals::{Key, Totals};
 pub use waits::{Wait, WaitCause};
 

@@ -1,6 +1,7 @@
 //! What is known of a task at a moment.
 
-use super::WaitCause;
+use super::totals::Key;
+use super::{WaitCause, Waker};
 use crate::event::{Class, Cpu, CpuMask, Pid};
 
 /// What a task does.
@@ -34,8 +35,18 @@ pub(super) struct Task {
     pub ran_on: Option<Cpu>,
     /// The CPU whose runqueue it is or was on.
     pub queue: Cpu,
+    /// Since when it does what it does.
+    pub since_ns: u64,
     /// Up to when its time is in the sums.
     pub booked_ns: u64,
+    /// The sum that its time went to last.
+    pub booked: Option<Key>,
+    /// Its cgroup is out of quota: it is put aside as soon as it leaves its CPU.
+    pub put_aside: bool,
+    /// Who woke it last.
+    pub waker: Option<Waker>,
+    /// The dispatch queue that it was put into since it ran last.
+    pub dsq: Option<u64>,
     /// It has been made and has not run yet.
     pub fresh: bool,
     /// -20 to 19.
@@ -67,7 +78,12 @@ impl Default for Task {
             mask: CpuMask::ALL,
             ran_on: None,
             queue: Cpu::UNKNOWN,
+            since_ns: 0,
             booked_ns: 0,
+            booked: None,
+            put_aside: false,
+            waker: None,
+            dsq: None,
             fresh: false,
             nice: 0,
             policy: 0,

@@ -18,10 +18,12 @@ impl Walk<'_> {
         }
         self.book(next);
         self.end_wait(next, true);
+        self.end(next, None, true);
         let last = self.task(next).ran_on.replace(cpu);
         self.task(next).queue = cpu;
         self.task(next).fresh = false;
-        self.set(next, Doing::Running { cpu });
+        self.task(next).dsq = None;
+        self.begin(next, Doing::Running { cpu });
         let moved = last.is_some_and(|last| last != cpu);
         let task = self.task(next);
         task.runs = task.runs.saturating_add(1);
@@ -60,7 +62,8 @@ impl Walk<'_> {
         if matches!(reason, Reason::Slept | Reason::Yielded) {
             self.task(pid).burst_ns = 0;
         }
-        let throttled = self.task(pid).doing == Doing::Throttled;
+        let aside = std::mem::take(&mut self.task(pid).put_aside);
+        let throttled = aside || self.task(pid).doing == Doing::Throttled;
         let doing = match reason {
             Reason::Exited => Doing::Gone,
             Reason::Slept => Doing::Asleep,
@@ -68,7 +71,8 @@ impl Walk<'_> {
             Reason::Yielded => waiting(WaitCause::Yielded),
             Reason::Preempted | Reason::Idle => waiting(WaitCause::Preempted),
         };
-        self.set(pid, doing);
+        self.end(pid, Some(reason), false);
+        self.begin(pid, doing);
     }
 
     pub(super) fn enqueue(&mut self, pid: Pid, wakeup: bool) {
@@ -76,7 +80,10 @@ impl Walk<'_> {
         let task = self.task(pid);
         let cause = match task.doing {
             // It is changed while it runs or waits, or was woken before it had left its CPU.
-            Doing::Running { .. } | Doing::Waiting { .. } => return,
+            Doing::Running { .. } | Doing::Waiting { .. } => {
+                task.put_aside = false;
+                return;
+            }
             Doing::Throttled => WaitCause::Unthrottled,
             _ if task.fresh => WaitCause::Forked,
             Doing::Asleep | Doing::Unknown if wakeup => WaitCause::Woken,
@@ -103,9 +110,32 @@ impl Walk<'_> {
         }
     }
 
+    /// The task's cgroup is out of quota. One that is on a CPU is on it until the switch.
+    pub(super) fn throttle(&mut self, pid: Pid) {
+        match self.task(pid).doing {
+            Doing::Running { .. } => self.task(pid).put_aside = true,
+            _ => self.set(pid, Doing::Throttled),
+        }
+    }
+
     pub(super) fn set(&mut self, pid: Pid, doing: Doing) {
+        self.end(pid, None, false);
+        self.begin(pid, doing);
+    }
+
+    /// Ends what the task does: it is booked, and told.
+    fn end(&mut self, pid: Pid, then: Option<Reason>, served: bool) {
         self.book(pid);
-        self.task(pid).doing = doing;
+        self.end_stretch(pid, then, served);
+    }
+
+    /// Begins what it does now, from the time of this event on.
+    fn begin(&mut self, pid: Pid, doing: Doing) {
+        let now = self.time;
+        let task = self.task(pid);
+        task.doing = doing;
+        task.since_ns = now;
+        task.booked_ns = now;
         match doing {
             Doing::Running { .. } | Doing::Waiting { .. } | Doing::Throttled => {
                 self.active.insert(pid)

@@ -26,6 +26,13 @@ macro_rules! totals {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
         pub struct Totals { $( $(#[$doc])* pub $field: u64 ),* }
 
+        impl Totals {
+            /// What is left of it without `other`.
+            pub(super) fn less(self, other: Self) -> Self {
+                Self { $( $field: self.$field.saturating_sub(other.$field) ),* }
+            }
+        }
+
         impl Add for Totals {
             type Output = Self;
             fn add(self, other: Self) -> Self {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::shares::Window;
 use super::state::{Doing, Task};
+use super::stretches::{Sink, Waker};
 use super::{Answers, Phase, Wait};
 use crate::event::{Class, Cpu, DequeueReason, Event, Pid, SchedExtState, What};
 use crate::{Gap, Tables};
@@ -49,6 +50,7 @@ pub(super) struct Walk<'a> {
     /// When the last gap ended.
     holed_until_ns: Option<u64>,
     pub(super) answers: Answers,
+    pub(super) sink: Sink<'a>,
 }
 
 impl<'a> Walk<'a> {
@@ -75,6 +77,7 @@ impl<'a> Walk<'a> {
             unbalanced_until_ns: 0,
             holed_until_ns: None,
             answers: Answers::default(),
+            sink: Sink::default(),
         }
     }
 
@@ -102,7 +105,7 @@ impl<'a> Walk<'a> {
             }
             What::Dequeue { task, reason, .. } => match reason {
                 DequeueReason::Sleep => self.sleep(task),
-                DequeueReason::Throttle => self.set(task, Doing::Throttled),
+                DequeueReason::Throttle => self.throttle(task),
                 DequeueReason::Change => {}
             },
             What::Migrate { task, to } => {
@@ -189,7 +192,22 @@ impl<'a> Walk<'a> {
                     self.set_idle(cpu, false);
                 }
             }
-            What::Insert { task, .. } => self.count(task, |totals| totals.inserts += 1),
+            What::Insert { task, dsq, .. } => {
+                self.task(task).dsq = Some(dsq);
+                self.count(task, |totals| totals.inserts += 1);
+            }
+            What::Wake {
+                task,
+                waker,
+                interrupt,
+            } => {
+                self.task(task).waker = Some(Waker {
+                    task: waker,
+                    cpu: event.cpu,
+                    interrupt,
+                    at_ns: self.time,
+                });
+            }
             What::Phase { number } => self.enter(Some(number)),
             What::End {} => self.enter(None),
             What::Throttle { cgroup, on } => {
@@ -198,7 +216,7 @@ impl<'a> Walk<'a> {
             What::Unthrottle { cgroup, on } => {
                 self.throttled.remove(&(cgroup, on));
             }
-            What::Wake { .. } | What::Kick { .. } | What::Exit { .. } => {}
+            What::Kick { .. } | What::Exit { .. } => {}
         }
     }
 
@@ -215,9 +233,12 @@ impl<'a> Walk<'a> {
         self.window = Window::default();
         self.current.clear();
         self.idle = 0;
-        self.active.clear();
+        for pid in std::mem::take(&mut self.active) {
+            self.end_stretch(pid, None, false);
+        }
         for task in self.tasks.values_mut() {
             task.doing = Doing::Unknown;
+            task.put_aside = false;
         }
     }
 
@@ -268,6 +289,7 @@ impl<'a> Walk<'a> {
         self.book_all();
         for pid in std::mem::take(&mut self.active) {
             self.end_wait(pid, false);
+            self.end_stretch(pid, None, false);
         }
         self.answers
     }

@@ -44,6 +44,8 @@ pub(super) fn keep(
             _ => ktstr_record::Clock::Real,
         });
         record.mips = vm.mips;
+        let replayed = vm.mips.map(|_| folder.run_id());
+        record.again = Some(report::again(finished.entry.name, vm.seed, replayed));
         record.digest = vm.digest.clone();
         record.switches = vm.switches.map(|(count, digest)| SwitchesRecord {
             count,

@@ -20,6 +20,7 @@ mod schedule;
 mod scheduler;
 mod sentence;
 mod start;
+mod step_summary;
 mod teardown;
 mod transcript;
 mod verdict;
@@ -225,6 +226,8 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     if exit_code != EXIT_PASS {
         // Printed here, or by the harness that runs the test.
         finished.text = escaped(&report::text(&finished)).into_owned();
+        let warning = finished.record.as_deref().and_then(step_summary::append);
+        warning.iter().for_each(|warning| tell(warning));
     }
     finished
 }

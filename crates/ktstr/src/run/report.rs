@@ -82,10 +82,16 @@ pub(super) fn text(finished: &Finished) -> String {
     if let Some(vm) = &finished.vm {
         sections(&mut text, finished, vm, &all);
         let record = finished.record.as_deref().filter(|_| vm.mips.is_some());
+        let run = record.and_then(Path::parent).and_then(Path::file_name);
+        let run = run.map(|run| run.to_string_lossy());
         if let Some(ran) = &finished.scheduler {
             let _ = write!(text, "\nscheduler: {ran}");
         }
-        let _ = write!(text, "\nagain: {}", again(entry.name, vm.seed, record));
+        let _ = write!(
+            text,
+            "\nagain: {}",
+            again(entry.name, vm.seed, run.as_deref())
+        );
     }
     if let Some(record) = &finished.record {
         let _ = write!(text, "\nrecord: {}", record.display());
@@ -161,7 +167,7 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
 
 /// The one command to see it again, with the same seed: under cargo's test runners theirs, which
 /// builds anew; else, for a run that can be had again to the last bit, the replay of its record.
-fn again(test: &str, seed: u64, replayed: Option<&Path>) -> String {
+pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     let exe = std::env::current_exe().unwrap_or_default();
     let file = exe.file_name().unwrap_or_default().to_string_lossy();
     // Cargo appends a hash to the name of a test's binary.
@@ -185,8 +191,8 @@ fn again(test: &str, seed: u64, replayed: Option<&Path>) -> String {
             "KTSTR_SEED={seed} cargo nextest run -p {package} -E 'test(=ktstr/{test})'"
         );
     }
-    match replayed.and_then(Path::parent).and_then(Path::file_name) {
-        Some(run) => format!("cargo ktstr replay {}", run.to_string_lossy()),
+    match replayed {
+        Some(run) => format!("cargo ktstr replay {run}"),
         None => format!("KTSTR_SEED={seed} cargo test {test}"),
     }
 }

@@ -1,0 +1,63 @@
+// Unpacks what src/report/data.rs packed. Times are nanoseconds since the schedule began.
+const run = JSON.parse(document.getElementById("data").textContent);
+const RAN = 0, WAITED = 1, THROTTLED = 2, SEVERAL = 3;
+const THEN = ["", "slept", "was preempted", "yielded", "exited", "idled"];
+const CLASS = ["", "stop", "deadline", "real-time", "fair", "sched_ext", "idle"];
+const CAUSE = ["", "was woken", "was made", "was preempted", "yielded", "got a new quota"];
+
+function unpacked(count, text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  let at = 0;
+  const number = () => {
+    let value = 0, scale = 1, byte;
+    do {
+      byte = bytes[at++];
+      value += (byte & 127) * scale;
+      scale *= 128;
+    } while (byte > 127);
+    return value;
+  };
+  const s = {
+    from: new Float64Array(count), to: new Float64Array(count), kind: new Uint8Array(count),
+    // The task; of several stretches, how many they are.
+    task: new Uint32Array(count), cpu: new Uint16Array(count), more: new Uint8Array(count), by: new Uint32Array(count),
+  };
+  let from = 0;
+  for (let i = 0; i < count; i++) {
+    from += number();
+    s.from[i] = from;
+    s.to[i] = from + number();
+    const head = number();
+    s.kind[i] = head % 4;
+    s.task[i] = Math.floor(head / 4);
+    if (s.kind[i] !== THROTTLED) s.cpu[i] = number();
+    if (s.kind[i] === RAN || s.kind[i] === WAITED) s.more[i] = number();
+    if (s.kind[i] === WAITED) s.by[i] = number();
+  }
+  return s;
+}
+
+const s = run ? unpacked(run.count, run.stretches) : null;
+// The stretches of each CPU and of each task, in their order.
+const ofCpu = run ? run.cpus.map(() => []) : [];
+const ofTask = run ? run.tasks.map(() => []) : [];
+for (let i = 0; run && i < run.count; i++) {
+  if ((s.kind[i] === RAN || s.kind[i] === SEVERAL) && ofCpu[s.cpu[i]]) ofCpu[s.cpu[i]].push(i);
+  if (s.kind[i] !== SEVERAL && ofTask[s.task[i]]) ofTask[s.task[i]].push(i);
+}
+
+// The place in `list` of the first stretch that ends after `time`.
+function after(list, time) {
+  let low = 0, high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (s.to[list[middle]] > time) high = middle; else low = middle + 1;
+  }
+  return low;
+}
+
+// The stretch of `list` at `time`, or -1.
+function during(list, time) {
+  const i = list[after(list, time)];
+  return i !== undefined && s.from[i] <= time ? i : -1;
+}

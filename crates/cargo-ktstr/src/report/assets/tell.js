@@ -1,0 +1,83 @@
+// Says who ran and who waited at a time.
+const MOST = 6;
+const taskName = (task) => (run.tasks[task] ? run.tasks[task][0] : "a task");
+
+// All tasks that wait at `time`, the longest first; of one CPU's queue, if one is asked for.
+function waiting(time, cpu) {
+  const found = [];
+  ofTask.forEach((list) => {
+    const i = during(list, time);
+    if (i >= 0 && s.kind[i] === WAITED && (cpu === undefined || s.cpu[i] === cpu)) found.push(i);
+  });
+  return found.sort((a, b) => s.from[a] - s.from[b]);
+}
+
+function ranText(i) {
+  const what = s.kind[i] === SEVERAL
+    ? `${s.task[i]} stretches too short to be drawn by themselves, ${lengthText(s.to[i] - s.from[i])} together`
+    : `${taskName(s.task[i])} ran for ${lengthText(s.to[i] - s.from[i])}`;
+  const then = s.kind[i] === RAN ? THEN[s.more[i] >> 3] : "";
+  const kind = s.kind[i] === RAN ? CLASS[s.more[i] & 7] : "";
+  return `${what}, from ${seconds(s.from[i] - run.zero, 1e7)}${kind ? `, class ${kind}` : ""}${then ? `, then ${then}` : ""}`;
+}
+
+function waitText(i) {
+  const by = s.by[i] === 0 ? "" : s.by[i] === 1 ? " by an interrupt" : ` by ${taskName(s.by[i] - 2)}`;
+  const cause = CAUSE[s.more[i] >> 1];
+  return `${taskName(s.task[i])} waited for ${lengthText(s.to[i] - s.from[i])}, since ${seconds(s.from[i] - run.zero, 1e7)}`
+    + `${cause ? `, when it ${cause}${by}` : ""}${s.more[i] & 1 ? "" : ", and got no CPU"}`;
+}
+
+function linesOfCpu(cpu, time) {
+  const i = during(ofCpu[cpu], time);
+  const lines = [i >= 0 ? ranText(i) : "idle, or not known"];
+  const queue = waiting(time, cpu);
+  for (const wait of queue.slice(0, MOST)) {
+    lines.push(`waits here: ${taskName(s.task[wait])}, for ${lengthText(time - s.from[wait])} of ${lengthText(s.to[wait] - s.from[wait])}`);
+  }
+  if (queue.length > MOST) lines.push(`and ${queue.length - MOST} more wait here`);
+  return lines;
+}
+
+function linesOfTask(task, time) {
+  const i = during(ofTask[task], time);
+  if (i < 0) return ["sleeps, or is not there"];
+  if (s.kind[i] === THROTTLED) return [`out of quota for ${lengthText(s.to[i] - s.from[i])}, since ${seconds(s.from[i] - run.zero, 1e7)}`];
+  if (s.kind[i] === RAN) return [`on CPU ${s.cpu[i]}: ${ranText(i)}`];
+  const lines = [waitText(i), `so far ${lengthText(time - s.from[i])}, in the queue of CPU ${s.cpu[i]}`];
+  run.cpus.slice(0, MOST).forEach((_, cpu) => {
+    const other = during(ofCpu[cpu], time);
+    const who = other < 0 ? "nobody, or it is not known who" : s.kind[other] === SEVERAL ? "several tasks" : taskName(s.task[other]);
+    lines.push(`meanwhile on CPU ${cpu}: ${who}`);
+  });
+  return lines;
+}
+
+function linesAt(row, time) {
+  const what = view.rows[row];
+  const lines = what.cpu !== undefined ? linesOfCpu(what.cpu, time) : linesOfTask(what.task, time);
+  for (const mark of run.marks) {
+    const near = 4 / scale();
+    const about = what.cpu !== undefined || mark.task === null || mark.task === what.task;
+    if (mark.exact && about && time >= mark.from - near && time <= mark.to + near) {
+      lines.push(mark.finding ? `Finding ${mark.finding}: ${mark.text}` : mark.text);
+    }
+  }
+  return [`${what.name}, ${what.note}, at ${seconds(time - run.zero, view.to - view.from)}`, ...lines];
+}
+
+const tip = document.getElementById("tip");
+function tell(row, time) {
+  if (row < 0 || !view.rows[row]) return hush();
+  tip.textContent = linesAt(row, time).join("\n");
+  tip.hidden = false;
+  const box = canvas.clientWidth;
+  const left = Math.min(Math.max(xOf(time) + 12, 4), Math.max(box - tip.offsetWidth - 4, 4));
+  const below = yOf(row) + ROW + 6;
+  const above = yOf(row) - tip.offsetHeight - 6;
+  tip.style.left = `${left}px`;
+  tip.style.top = `${below + tip.offsetHeight > canvas.clientHeight && above >= 0 ? above : below}px`;
+}
+function hush() {
+  tip.hidden = true;
+}

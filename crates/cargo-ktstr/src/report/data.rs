@@ -1,0 +1,315 @@
+//! The time line's data: what is drawn, small enough to lie in the page.
+//!
+//! Stretches are packed as LEB128 numbers in Base64, each as its difference to the one before; `assets/data.js` unpacks
+//! them. If they do not fit, neighbours on a CPU that are short are drawn as one, short waits are left out, and the page
+//! says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ktstr_record::terminal::escaped;
+use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
+use ktstr_schedule::{Cpu, Pid};
+use serde_json::{Value, json};
+
+use super::marks::Mark;
+use crate::story::{Story, step};
+
+/// Bytes that the packed stretches may take in the page.
+pub const CAP: usize = 1 << 20;
+
+/// What was left out of the time line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thinned {
+    /// Stretches shorter than this are not drawn by themselves, nanoseconds; 0 if all are.
+    pub shorter_than_ns: u64,
+    /// How many of them there are.
+    pub left_out: usize,
+    /// How many stretches there are at all.
+    pub all: usize,
+}
+
+/// The data, and what was left out of it to keep it under `cap` bytes.
+pub fn data(story: &Story, marks: &[Mark], cap: usize) -> (Value, Thinned) {
+    let order = tasks(story, marks);
+    let index: BTreeMap<Pid, u64> = order.iter().copied().zip(0..).collect();
+    let mut stretches: Vec<&Stretch> = story.stretches.iter().collect();
+    stretches.sort_by_key(|stretch| (stretch.from_ns, stretch.to_ns));
+    let mut shorter_than_ns = 0;
+    let (drawn, packed) = loop {
+        let drawn = drawn(&stretches, shorter_than_ns);
+        let packed = pack(&drawn, &index, story.from_ns);
+        if packed.len().div_ceil(3) * 4 <= cap || shorter_than_ns > story.to_ns {
+            break (drawn, packed);
+        }
+        shorter_than_ns = (shorter_than_ns * 2).max(500);
+    };
+    let whole = drawn.iter().filter(|drawn| matches!(drawn, Drawn::One(_)));
+    let thinned = Thinned {
+        shorter_than_ns,
+        left_out: stretches.len() - whole.count(),
+        all: stretches.len(),
+    };
+    let since = |ns: u64| ns.saturating_sub(story.from_ns);
+    let places = story
+        .tables
+        .topology
+        .llc
+        .iter()
+        .zip(&story.tables.topology.node);
+    let data = json!({
+        "zero": since(story.zero_ns()),
+        "end": since(story.to_ns),
+        "cpus": places.map(|(llc, node)| json!([llc, node])).collect::<Vec<_>>(),
+        "tasks": order.iter().map(|pid| task(story, *pid)).collect::<Vec<_>>(),
+        "phases": story.held.iter().map(|held| json!({
+            "name": step(held.number), "from": since(held.from_ns), "to": since(held.to_ns),
+        })).collect::<Vec<_>>(),
+        "marks": marks.iter().map(|mark| json!({
+            "finding": mark.finding, "from": since(mark.from_ns), "to": since(mark.to_ns),
+            "text": escaped(&mark.text), "exact": mark.exact,
+            "task": mark.pid.and_then(|pid| index.get(&Pid(pid))),
+        })).collect::<Vec<_>>(),
+        "gaps": story.gaps.iter().map(|gap| json!([since(gap.from_ns), since(gap.to_ns)])).collect::<Vec<_>>(),
+        "count": drawn.len(),
+        "stretches": base64(&packed),
+    });
+    (data, thinned)
+}
+
+/// The tasks in the order of their rows: those that findings are about, then whoever ran and waited longest.
+fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
+    let mut time: BTreeMap<Pid, u64> = BTreeMap::new();
+    for stretch in &story.stretches {
+        *time.entry(stretch.task).or_default() += stretch.len_ns();
+    }
+    let found: BTreeSet<Pid> = marks.iter().filter_map(|mark| mark.pid.map(Pid)).collect();
+    let mut order: Vec<(Pid, u64)> = time.into_iter().collect();
+    order.sort_by_key(|(pid, time)| (!found.contains(pid), std::cmp::Reverse(*time), *pid));
+    order.into_iter().map(|(pid, _)| pid).collect()
+}
+
+fn task(story: &Story, pid: Pid) -> Value {
+    let info = story.answers.tasks.get(&pid);
+    let cgroup = info.and_then(|info| info.cgroups.last().copied());
+    json!([escaped(&story.name(pid)), escaped(&story.cgroup(cgroup))])
+}
+
+/// What is drawn as one.
+#[derive(Debug, Clone, Copy)]
+enum Drawn<'a> {
+    One(&'a Stretch),
+    /// Neighbours on a CPU, of one or of several tasks.
+    Several {
+        cpu: Cpu,
+        from_ns: u64,
+        to_ns: u64,
+        count: u64,
+    },
+}
+
+impl Drawn<'_> {
+    fn times(&self) -> (u64, u64) {
+        match *self {
+            Self::One(stretch) => (stretch.from_ns, stretch.to_ns),
+            Self::Several { from_ns, to_ns, .. } => (from_ns, to_ns),
+        }
+    }
+}
+
+/// `stretches`, which are in the order of their begins; of those shorter than `shorter` the neighbours on a CPU as one, and
+/// no waits.
+fn drawn<'a>(stretches: &[&'a Stretch], shorter: u64) -> Vec<Drawn<'a>> {
+    /// A sum is no longer than so many times what is short.
+    const MOST: u64 = 16;
+    let mut all = Vec::with_capacity(stretches.len());
+    let mut open: BTreeMap<Cpu, (u64, u64, u64)> = BTreeMap::new();
+    let several = |cpu, (from_ns, to_ns, count)| Drawn::Several {
+        cpu,
+        from_ns,
+        to_ns,
+        count,
+    };
+    for stretch in stretches {
+        let short = stretch.len_ns() < shorter;
+        match (stretch.did, short) {
+            (Did::Ran { cpu, .. }, true) => {
+                let (from, to) = (stretch.from_ns, stretch.to_ns);
+                match open.get_mut(&cpu) {
+                    Some((begun, last, count))
+                        if from.saturating_sub(*last) < shorter
+                            && to.saturating_sub(*begun) < MOST * shorter =>
+                    {
+                        (*last, *count) = (to, *count + 1);
+                    }
+                    _ => {
+                        let before = open.insert(cpu, (from, to, 1));
+                        all.extend(before.map(|before| several(cpu, before)));
+                    }
+                }
+            }
+            (_, true) => {}
+            (Did::Ran { cpu, .. }, false) => {
+                all.extend(open.remove(&cpu).map(|before| several(cpu, before)));
+                all.push(Drawn::One(stretch));
+            }
+            (_, false) => all.push(Drawn::One(stretch)),
+        }
+    }
+    all.extend(open.into_iter().map(|(cpu, last)| several(cpu, last)));
+    all.sort_by_key(Drawn::times);
+    all
+}
+
+fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, zero: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(drawn.len() * 8);
+    let mut last = zero;
+    for drawn in drawn {
+        let (from, to) = drawn.times();
+        let from = from.max(last);
+        put(&mut bytes, from - last);
+        last = from;
+        put(&mut bytes, to.saturating_sub(from));
+        match drawn {
+            Drawn::One(stretch) => one(&mut bytes, stretch, index),
+            Drawn::Several { cpu, count, .. } => {
+                put(&mut bytes, *count * 4 + 3);
+                put(&mut bytes, u64::from(cpu.0));
+            }
+        }
+    }
+    bytes
+}
+
+fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
+    let task = index.get(&stretch.task).copied().unwrap_or(0);
+    match stretch.did {
+        Did::Ran { cpu, class, then } => {
+            put(bytes, task * 4);
+            put(bytes, u64::from(cpu.0));
+            put(
+                bytes,
+                then.map_or(0, |reason| reason as u64 + 1) * 8 + class as u64,
+            );
+        }
+        Did::Waited {
+            cpu,
+            cause,
+            waker,
+            served,
+            dsq: _,
+        } => {
+            put(bytes, task * 4 + 1);
+            put(bytes, u64::from(cpu.0));
+            put(bytes, code(cause) * 2 + u64::from(served));
+            let by = |waker: Waker| match waker.interrupt {
+                true => 1,
+                false => index.get(&waker.task).map_or(0, |task| task + 2),
+            };
+            put(bytes, waker.map_or(0, by));
+        }
+        Did::Throttled | Did::Slept => put(bytes, task * 4 + 2),
+    }
+}
+
+/// The number of a cause in `assets/data.js`.
+fn code(cause: WaitCause) -> u64 {
+    match cause {
+        WaitCause::Unknown => 0,
+        WaitCause::Woken => 1,
+        WaitCause::Forked => 2,
+        WaitCause::Preempted => 3,
+        WaitCause::Yielded => 4,
+        WaitCause::Unthrottled => 5,
+    }
+}
+
+/// Appends a LEB128 number.
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for part in bytes.chunks(3) {
+        let word = part
+            .iter()
+            .fold(0u32, |word, byte| word << 8 | u32::from(*byte))
+            << (8 * (3 - part.len()));
+        for digit in 0..4 {
+            out.push(match digit <= part.len() {
+                true => char::from(DIGITS[(word >> (18 - 6 * digit) & 63) as usize]),
+                false => '=',
+            });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::story::testing::{long, story};
+
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        let all = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|s| base64(s.as_bytes()));
+        assert_eq!(
+            all,
+            [
+                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_task_of_a_finding_has_the_first_row() {
+        let mark = |pid| Mark {
+            finding: 1,
+            from_ns: 0,
+            to_ns: 0,
+            text: String::new(),
+            pid: Some(pid),
+            exact: true,
+        };
+        let story = story();
+        assert_eq!(tasks(&story, &[]), [Pid(8), Pid(7)]);
+        assert_eq!(tasks(&story, &[mark(7)]), [Pid(7), Pid(8)]);
+        let (data, thinned) = data(&story, &[mark(7)], CAP);
+        assert_eq!(data["tasks"][0][0], "</script>[7]");
+        assert_eq!(data["tasks"][1][0], "hog|`\\u202e[8]");
+        assert_eq!(data["marks"][0]["task"], 0);
+        assert_eq!(data["zero"], 9_000_000);
+        assert_eq!(thinned.left_out, 0);
+        assert_eq!(data["count"], thinned.all);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_counted() {
+        let story = Story::read(&long(20_000)).unwrap();
+        let (data, thinned) = data(&story, &[], 40_000);
+        let packed = data["stretches"].as_str().unwrap();
+        assert!(packed.len() <= 40_000, "{}", packed.len());
+        assert!(
+            thinned.shorter_than_ns > 0 && thinned.left_out > 0,
+            "{thinned:?}"
+        );
+        // What is drawn covers the time all the same.
+        let all: Vec<&Stretch> = story.stretches.iter().collect();
+        let several = drawn(&all, thinned.shorter_than_ns)
+            .into_iter()
+            .map(|drawn| match drawn {
+                Drawn::One(stretch) => stretch.len_ns(),
+                Drawn::Several { from_ns, to_ns, .. } => to_ns - from_ns,
+            });
+        let covered: u64 = several.sum();
+        assert!(covered > 150_000_000, "{covered} ns");
+        assert!(data["count"].as_u64().unwrap() > 100);
+    }
+}

@@ -1,0 +1,135 @@
+//! Text on its way into a page: what a guest says is shown, and means nothing to a browser.
+
+use std::fmt::Write as _;
+
+use ktstr_record::terminal::escaped;
+
+/// Text between tags, or in a quoted attribute.
+pub fn text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in escaped(text).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A JSON document inside of a `script` element: no character in it can end that, or begin a comment.
+pub fn json(value: &serde_json::Value) -> String {
+    let plain = value.to_string();
+    let mut out = String::with_capacity(plain.len() + 16);
+    for c in escaped(&plain).chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A table: its caption, its columns, of which all from `numbers` on are numbers, and its rows of plain text.
+pub fn table(caption: &str, header: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
+    let mut out = format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
+        text(caption)
+    );
+    let class = |column: usize| match column < numbers {
+        true => "",
+        false => " class=\"n\"",
+    };
+    for (column, name) in header.iter().enumerate() {
+        let _ = write!(
+            out,
+            "<th scope=\"col\"{}>{}</th>",
+            class(column),
+            text(name)
+        );
+    }
+    out.push_str("</tr></thead><tbody>");
+    for row in rows {
+        out.push_str("<tr>");
+        for (column, cell) in row.iter().enumerate() {
+            let _ = write!(out, "<td{}>{}</td>", class(column), text(cell));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div>\n");
+    out
+}
+
+/// Milliseconds with a digit behind the point.
+pub fn ms(ns: u64) -> String {
+    format!("{:.1}", ns as f64 / 1e6)
+}
+
+/// A length of time in the unit in which it is a short number.
+pub fn length(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.2} s", ns as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const HOSTILE: &str = "</script><!--<img src=x onerror='a(\"b\")'>&\u{2028}\u{202e}\u{1b}[2J";
+
+    #[test]
+    fn text_is_no_markup() {
+        let shown = text(HOSTILE);
+        assert!(
+            !shown.contains(['<', '>', '"', '\'', '\u{202e}', '\u{1b}']),
+            "{shown}"
+        );
+        assert!(
+            shown.starts_with("&lt;/script&gt;&lt;!--&lt;img"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn json_in_a_page_is_the_same_document_and_no_markup() {
+        let value = serde_json::json!({ HOSTILE: [HOSTILE, 1.5] });
+        let shown = json(&value);
+        assert!(
+            !shown.contains(['<', '>', '&', '\u{2028}', '\u{202e}']),
+            "{shown}"
+        );
+        let back: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(back, value);
+    }
+
+    #[test]
+    fn a_table_has_its_parts() {
+        let table = table(
+            "Of <x>",
+            &["who", "ms"],
+            1,
+            &[vec!["<b>".into(), ms(1_500_000)]],
+        );
+        assert!(table.contains("<caption>Of &lt;x&gt;</caption>"), "{table}");
+        assert!(
+            table.contains("<td>&lt;b&gt;</td><td class=\"n\">1.5</td>"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn lengths_have_units() {
+        let all = [5, 1_500, 2_500_000, 3_000_000_000].map(length);
+        assert_eq!(all, ["5 ns", "1.5 us", "2.5 ms", "3.00 s"]);
+    }
+}

@@ -1,0 +1,152 @@
+//! What is marked on the time line: the moments that findings are about, and what happened to the whole machine.
+//!
+//! A finding tells its moment in numbers, if it has one; else it is about a step, or about the whole run, and that is marked.
+
+use ktstr_record::{FindingRecord, RunRecord};
+use serde_json::Value;
+
+use crate::story::{Story, step};
+
+/// A marked time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Number of the finding in the record, from 1 on; 0 for what is none.
+    pub finding: usize,
+    /// When it begins, nanoseconds of the scheduler's clock.
+    pub from_ns: u64,
+    /// When it ends.
+    pub to_ns: u64,
+    /// What it is, in a line.
+    pub text: String,
+    /// The task that it is about.
+    pub pid: Option<u32>,
+    /// Whether it is the moment itself, and not only the step around it.
+    pub exact: bool,
+}
+
+/// All marks: findings first, in their order.
+pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
+    let findings = record.findings.iter().enumerate();
+    let findings = findings.map(|(at, finding)| of_finding(at + 1, finding, story));
+    let moments = story.moments.iter().map(|moment| Mark {
+        finding: 0,
+        from_ns: moment.at_ns,
+        to_ns: moment.at_ns,
+        text: moment.text.clone(),
+        pid: None,
+        exact: true,
+    });
+    findings.chain(moments).collect()
+}
+
+fn of_finding(number: usize, finding: &FindingRecord, story: &Story) -> Mark {
+    let data = finding
+        .data
+        .as_object()
+        .and_then(|data| data.values().next());
+    let data = data.unwrap_or(&Value::Null);
+    let phase = finding.phase.as_deref();
+    let held = story
+        .held
+        .iter()
+        .find(|held| phase == Some(&*step(held.number)));
+    let (around_from, around_to) = match held {
+        Some(held) => (held.from_ns, held.to_ns),
+        None => (story.zero_ns(), story.answers.to_ns.unwrap_or(story.to_ns)),
+    };
+    let ms = |name: &str| {
+        data.get(name)
+            .and_then(Value::as_u64)
+            .map(|ms| ms.saturating_mul(1_000_000))
+    };
+    // What a worker counts begins with its release, which is when its step is held from.
+    let moment = match (
+        ms("from_ms"),
+        ms("waited_ms"),
+        ms("at_ms"),
+        ms("gap_ms"),
+        ms("until_ms"),
+    ) {
+        (Some(from), Some(waited), ..) => {
+            let from = story.zero_ns().saturating_add(from);
+            Some((from, from.saturating_add(waited)))
+        }
+        (_, _, Some(at), Some(gap), _) => {
+            let to = around_from.saturating_add(at);
+            Some((to.saturating_sub(gap), to))
+        }
+        (.., Some(until)) => {
+            let to = story.zero_ns().saturating_add(until);
+            Some((to, to))
+        }
+        _ => None,
+    };
+    let moment = moment.filter(|(from, _)| *from <= story.to_ns);
+    let (from_ns, to_ns) = moment.unwrap_or((around_from, around_to));
+    let tid = data.get("tid").and_then(Value::as_u64);
+    let tid = tid.and_then(|tid| u32::try_from(tid).ok());
+    let named = || pid_of(data.get("task")?.as_str()?);
+    Mark {
+        finding: number,
+        from_ns,
+        to_ns: to_ns.min(story.to_ns),
+        text: finding
+            .message
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        pid: tid.or_else(named),
+        exact: moment.is_some(),
+    }
+}
+
+/// The process id of `comm[pid]`.
+fn pid_of(task: &str) -> Option<u32> {
+    let (_, rest) = task.rsplit_once('[')?;
+    rest.trim_end_matches(']').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::story::testing::story;
+
+    fn marked(data: Value, phase: Option<&str>) -> Mark {
+        let finding = FindingRecord {
+            message: "a task waited\nmore".to_owned(),
+            phase: phase.map(str::to_owned),
+            data,
+            ..FindingRecord::default()
+        };
+        let record = RunRecord {
+            findings: vec![finding],
+            ..RunRecord::new("t")
+        };
+        marks(&record, &story()).swap_remove(0)
+    }
+
+    #[test]
+    fn a_finding_is_marked_where_it_happened() {
+        let ms = |mark: &Mark| (mark.from_ns / 1_000_000, mark.to_ns / 1_000_000);
+        let starved =
+            serde_json::json!({ "starved": { "task": "x[y][7]", "from_ms": 51, "waited_ms": 20 } });
+        let mark = marked(starved, Some("Step[1]"));
+        assert_eq!((ms(&mark), mark.pid, mark.exact), ((61, 81), Some(7), true));
+        assert_eq!(mark.text, "a task waited");
+        let gap = serde_json::json!({ "gap": { "tid": 8, "at_ms": 15, "gap_ms": 10 } });
+        let mark = marked(gap, Some("Step[1]"));
+        assert_eq!((ms(&mark), mark.pid), ((65, 75), Some(8)));
+        let sustained = serde_json::json!({ "sustained": { "until_ms": 5 } });
+        assert_eq!(ms(&marked(sustained, None)), (15, 15));
+    }
+
+    #[test]
+    fn a_finding_without_a_moment_is_about_its_step_or_the_run() {
+        let ms = |mark: &Mark| (mark.from_ns / 1_000_000, mark.to_ns / 1_000_000, mark.exact);
+        assert_eq!(ms(&marked(Value::Null, Some("Step[1]"))), (60, 90, false));
+        assert_eq!(ms(&marked(Value::Null, None)), (10, 90, false));
+        let nonsense = serde_json::json!({ "gap": { "at_ms": u64::MAX, "gap_ms": 1 } });
+        assert!(!marked(nonsense, None).exact);
+    }
+}

@@ -1,0 +1,264 @@
+//! `cargo ktstr report`: a recorded run as one page of HTML, which needs nothing but itself.
+//!
+//! The page is made from the record and the artefacts beside it. What is text, tables and figures is written here, and is
+//! there without scripts; the time line is drawn by the scripts in `assets/` from the data that the page holds.
+
+mod data;
+mod histogram;
+mod html;
+mod logs;
+mod marks;
+mod tables;
+mod variables;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use ktstr_record::brief::{evidence, facts, headline};
+use ktstr_record::{RunRecord, RunVerdict, read, runs_root};
+use serde_json::Value;
+
+use crate::exit::Exit;
+use crate::story::{self, Story};
+use crate::{replay, show};
+use html::{json, text};
+use marks::{Mark, marks};
+
+/// Name of the page beside the record.
+const PAGE: &str = "report.html";
+/// Findings that the page lists.
+const FINDINGS: usize = 50;
+
+const STYLE: &str = include_str!("assets/page.css");
+/// In the order in which they build on each other.
+const SCRIPTS: &[&str] = &[
+    include_str!("assets/data.js"),
+    include_str!("assets/view.js"),
+    include_str!("assets/draw.js"),
+    include_str!("assets/tell.js"),
+    include_str!("assets/input.js"),
+];
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    record: PathBuf,
+    /// Where to write the page; without it, `report.html` beside the record.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Open the page in the browser, by `xdg-open`.
+    #[arg(long)]
+    open: bool,
+}
+
+/// Writes the page, and prints where it is.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let path = replay::find(&options.record, &runs_root())?;
+    let record = read(&path)?;
+    let story = match path.with_file_name(ktstr_schedule::SCHEDULE_FILE).is_file() {
+        true => {
+            let (path, file) = story::bytes(&path)?;
+            Some(Story::read(&file).with_context(|| path.display().to_string())?)
+        }
+        false => None,
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let page = page(&record, story.as_ref(), folder);
+    let to = options.output.clone().unwrap_or_else(|| folder.join(PAGE));
+    fs::write(&to, page).with_context(|| format!("writing the page to {}", to.display()))?;
+    writeln!(out, "{}", to.display())?;
+    if options.open {
+        let mut opener = Command::new("xdg-open");
+        opener
+            .arg(&to)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let status = opener.status().with_context(|| {
+            format!(
+                "starting xdg-open, which --open needs; the page is {}",
+                to.display()
+            )
+        })?;
+        anyhow::ensure!(
+            status.success(),
+            "xdg-open found no browser ({status}); the page is {}",
+            to.display()
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// The whole page.
+fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
+    let marks = story.map_or_else(Vec::new, |story| marks(record, story));
+    let mut body = top(record);
+    findings(&mut body, record, &marks);
+    let mut sections = vec![("Time line", "timeline", time_line(story, &marks))];
+    if let Some(story) = story {
+        sections.push(("Cgroups and steps", "cgroups", tables::cgroups(story)));
+        sections.push(("Distributions", "waits", histogram::histograms(story)));
+        sections.push(("Tasks", "tasks", tables::tasks(story)));
+    }
+    let captures = fs::read(folder.join("captures.json")).ok();
+    if let Some(captures) = captures.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+    {
+        let variables = variables::variables(&captures, &record.captures);
+        sections.push(("BPF variables", "variables", variables));
+    }
+    sections.push(("Logs", "logs", logs::logs(record, folder)));
+    body.push_str("<nav aria-label=\"Sections\">");
+    for (name, id, _) in &sections {
+        let _ = write!(body, "<a href=\"#{id}\">{name}</a>");
+    }
+    body.push_str("</nav></header><main>\n");
+    for (name, id, content) in sections {
+        let _ = writeln!(
+            body,
+            "<section id=\"{id}\"><h2>{name}</h2>\n{content}</section>"
+        );
+    }
+    body.push_str("</main>\n");
+    let (data, _) = story.map_or((Value::Null, None), |story| {
+        let (data, thinned) = data::data(story, &marks, data::CAP);
+        (data, Some(thinned))
+    });
+    document(&record.test, &body, &json(&data))
+}
+
+/// The frame around the page's `body`. Nothing is loaded, and no script runs but those of this crate: they have a word that
+/// whatever a guest put into the page cannot know, since the word is made of all of it.
+fn document(title: &str, body: &str, data: &str) -> String {
+    let mut hash = blake3::Hasher::new();
+    hash.update(body.as_bytes()).update(data.as_bytes());
+    let nonce = hash.finalize().to_hex();
+    let scripts = SCRIPTS.concat();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'nonce-{nonce}'; \
+         script-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{} - ktstr</title>\n<style nonce=\"{nonce}\">\n{STYLE}</style></head><body>\n{body}\
+         <script type=\"application/json\" id=\"data\">{data}</script>\n\
+         <script nonce=\"{nonce}\">\n\"use strict\";\n(() => {{\n{scripts}}})();\n</script>\n</body></html>\n",
+        text(title)
+    )
+}
+
+/// What became of which run, on what, and how to see it again.
+fn top(record: &RunRecord) -> String {
+    let verdict = match record.verdict {
+        RunVerdict::Pass => "pass",
+        RunVerdict::Fail => "fail",
+        RunVerdict::Inconclusive => "inconclusive",
+        RunVerdict::Skip => "skip",
+    };
+    let mut out = format!(
+        "<a class=\"skip\" href=\"#timeline\">Skip to the time line</a><header>\n\
+         <p class=\"verdict {verdict}\">{verdict}</p><h1>{}</h1>\n<dl>",
+        text(&headline(record))
+    );
+    let mut facts = facts(record);
+    facts.push(("run", record.run_id.clone()));
+    for (name, value) in facts {
+        let _ = write!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", text(&value));
+    }
+    out.push_str("</dl>\n");
+    if let Some(command) = show::again(record) {
+        let _ = writeln!(out, "<p>Run it again: <code>{}</code></p>", text(&command));
+    }
+    out
+}
+
+/// The findings, each with a button that shows its moment.
+fn findings(out: &mut String, record: &RunRecord, marks: &[Mark]) {
+    if record.findings.is_empty() {
+        // Nothing was found, or the record is one that keeps no list.
+        for line in evidence(record) {
+            let _ = writeln!(out, "<p>{}</p>", text(&line));
+        }
+        return;
+    }
+    out.push_str("<h2>Findings</h2><ol class=\"findings\">\n");
+    for (at, finding) in record.findings.iter().take(FINDINGS).enumerate() {
+        let place = [&finding.phase, &finding.cgroup];
+        let place: Vec<String> = place
+            .into_iter()
+            .flatten()
+            .map(|place| text(place))
+            .collect();
+        let _ = write!(
+            out,
+            "<li class=\"{}\"><span>{}</span> <small>{} {}</small>",
+            text(&finding.outcome),
+            text(&finding.message).replace('\n', "<br>"),
+            text(&finding.check),
+            place.join(" ")
+        );
+        if let Some(mark) = marks.iter().position(|mark| mark.finding == at + 1) {
+            let _ = write!(
+                out,
+                " <button type=\"button\" data-mark=\"{mark}\">Show {}</button>",
+                at + 1
+            );
+        }
+        out.push_str("</li>\n");
+    }
+    out.push_str("</ol>\n");
+    if record.findings.len() > FINDINGS {
+        let _ = writeln!(
+            out,
+            "<p>{} more: see result.json.</p>",
+            record.findings.len() - FINDINGS
+        );
+    }
+    if let Some(fault) = &record.evidence {
+        let _ = writeln!(out, "<p>Whose fault it is, by: {}</p>", text(fault));
+    }
+}
+
+/// The time line's controls, and what is to know of it.
+fn time_line(story: Option<&Story>, marks: &[Mark]) -> String {
+    let Some(story) = story else {
+        return "<p>This run left no schedule: only runs under the virtual clock do, and none with KTSTR_SCHEDULE=0.</p>\n"
+            .to_owned();
+    };
+    let mut out = include_str!("assets/timeline.html").to_owned();
+    let (_, thinned) = data::data(story, marks, data::CAP);
+    let mut notes = Vec::new();
+    if thinned.left_out > 0 {
+        notes.push(format!(
+            "The schedule is larger than a page: {} of {} stretches are shorter than {} and not drawn by themselves. Those on \
+             a CPU are drawn together in grey, the waits among them are left out. Tables and distributions count all.",
+            thinned.left_out,
+            thinned.all,
+            html::length(thinned.shorter_than_ns)
+        ));
+    }
+    if story.answers.missing_ns > 0 {
+        notes.push(format!(
+            "The schedule itself grew over its bound: {} ms of it were left out of everything on this page.",
+            html::ms(story.answers.missing_ns)
+        ));
+    }
+    if !story.tables.missing.is_empty() {
+        notes.push(format!(
+            "This kernel does not have {}.",
+            story.tables.missing.join(", ")
+        ));
+    }
+    for note in notes {
+        let _ = writeln!(out, "<p class=\"note\">{}</p>", text(&note));
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! The BPF scheduler's global variables over time, from the captures of a run: a line for each that changed, a row for each
+//! that did not.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ktstr_record::CaptureRecord;
+use serde_json::Value;
+
+use super::html::{table, text};
+
+/// Variables that are drawn.
+const DRAWN: usize = 24;
+/// Variables that are listed.
+const LISTED: usize = 100;
+
+/// A variable: by its map and its name, its value at each capture that has it: milliseconds since the window opened, value.
+type Series = BTreeMap<(String, String), Vec<(f64, f64)>>;
+
+/// The variables in `captures`, the content of `captures.json`; `index` has their times.
+pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
+    let series = series(captures, index);
+    if series.is_empty() {
+        return "<p>No capture of this run holds numbers of a BPF scheduler.</p>\n".to_owned();
+    }
+    let changed = |points: &[(f64, f64)]| points.windows(2).any(|pair| pair[0].1 != pair[1].1);
+    let (moving, still): (Vec<_>, Vec<_>) = series.iter().partition(|(_, points)| changed(points));
+    let mut out = String::from("<div class=\"grid\">");
+    for ((map, name), points) in moving.iter().take(DRAWN) {
+        out.push_str(&chart(&format!("{name} ({map})"), points));
+    }
+    out.push_str("</div>\n");
+    if moving.len() > DRAWN {
+        let _ = writeln!(
+            out,
+            "<p>{} more changed: see captures.json.</p>",
+            moving.len() - DRAWN
+        );
+    }
+    let rows: Vec<Vec<String>> = still
+        .iter()
+        .take(LISTED)
+        .map(|((map, name), points)| {
+            let last = points.last().map_or(0.0, |(_, value)| *value);
+            vec![name.clone(), map.clone(), number(last)]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let caption = format!(
+            "Variables that were the same in every capture, {} of {}",
+            rows.len(),
+            still.len()
+        );
+        out.push_str(&table(&caption, &["Variable", "Map", "Value"], 2, &rows));
+    }
+    out
+}
+
+fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
+    let mut series = Series::new();
+    for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {
+        let report = capture.get(1).unwrap_or(&Value::Null);
+        let elapsed = index.get(place).and_then(|capture| capture.elapsed_ms);
+        let at = elapsed.map_or(place as f64, |ms| ms as f64);
+        let active = report.get("active_map_kvas").and_then(Value::as_array);
+        let active = active.filter(|active| !active.is_empty());
+        for map in report
+            .get("maps")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let name = map.get("name").and_then(Value::as_str).unwrap_or_default();
+            let is_section = [".bss", ".data"]
+                .iter()
+                .any(|section| name.ends_with(section));
+            let kva = map.get("map_kva").unwrap_or(&Value::Null);
+            if !is_section || active.is_some_and(|active| !active.contains(kva)) {
+                continue;
+            }
+            let members = map.pointer("/value/members").and_then(Value::as_array);
+            for member in members.into_iter().flatten() {
+                let of = member
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                if let Some(value) = member.get("value").and_then(scalar) {
+                    series
+                        .entry((name.to_owned(), of.to_owned()))
+                        .or_default()
+                        .push((at, value));
+                }
+            }
+        }
+    }
+    series
+}
+
+/// The number that a rendered value is, if it is one.
+fn scalar(value: &Value) -> Option<f64> {
+    let number = value.get("value")?;
+    match value.get("kind")?.as_str()? {
+        "int" | "uint" | "float" | "enum" => number.as_f64(),
+        "bool" => Some(f64::from(u8::from(number.as_bool()?))),
+        _ => None,
+    }
+}
+
+fn number(value: f64) -> String {
+    match value.fract() == 0.0 && value.abs() < 1e15 {
+        true => format!("{value:.0}"),
+        false => format!("{value:.6}"),
+    }
+}
+
+fn chart(caption: &str, points: &[(f64, f64)]) -> String {
+    const WIDTH: f64 = 320.0;
+    const HEIGHT: f64 = 80.0;
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let all = points.iter().map(of);
+        all.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })
+    };
+    let ((left, right), (low, high)) = (range(|p| p.0), range(|p| p.1));
+    let place = |value: f64, from: f64, to: f64| match to > from {
+        true => (value - from) / (to - from),
+        false => 0.5,
+    };
+    let caption = text(caption);
+    let told = format!("from {} to {}", number(low), number(high));
+    let mut out = format!(
+        "<figure><figcaption>{caption}<br><small>{told}</small></figcaption><svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" \
+         aria-label=\"{caption}: {told}\"><polyline class=\"line\" points=\"",
+        HEIGHT + 16.0
+    );
+    let at = |(time, value): &(f64, f64)| {
+        let x = 4.0 + place(*time, left, right) * (WIDTH - 8.0);
+        let y = HEIGHT - 4.0 - place(*value, low, high) * (HEIGHT - 8.0);
+        (x, y)
+    };
+    for point in points {
+        let (x, y) = at(point);
+        let _ = write!(out, "{x:.1},{y:.1} ");
+    }
+    out.push_str("\"/>");
+    for point in points {
+        let (x, y) = at(point);
+        let _ = write!(
+            out,
+            "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"><title>{:.2} s: {}</title></circle>",
+            point.0 / 1e3,
+            number(point.1)
+        );
+    }
+    let y = HEIGHT + 12.0;
+    let _ = write!(
+        out,
+        "<text x=\"4\" y=\"{y}\">{:.2} s</text><text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{:.2} s</text></svg></figure>\n",
+        left / 1e3,
+        WIDTH - 4.0,
+        right / 1e3
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_changed_is_drawn_and_what_did_not_is_listed() {
+        let capture = |count: u64| {
+            let uint = |name: &str, value: u64| json!({ "name": name, "value": { "kind": "uint", "bits": 64, "value": value } });
+            let section = |kva: u64| {
+                json!({ "name": "x.bss", "map_kva": kva, "value": { "members": [
+                    uint("nr<b>", count), uint("limit", 7), { "name": "list", "value": { "kind": "array" } },
+                ] } })
+            };
+            json!(["tag", { "active_map_kvas": [1], "maps": [section(1), section(2), { "name": "x.rodata", "map_kva": 1 }] }])
+        };
+        let index = [1000, 3000].map(|ms| CaptureRecord {
+            elapsed_ms: Some(ms),
+            ..CaptureRecord::default()
+        });
+        let captures = json!([capture(5), capture(9)]);
+        let found = series(&captures, &index);
+        assert_eq!(found.len(), 2, "{found:?}");
+        let page = variables(&captures, &index);
+        assert!(page.contains("nr&lt;b&gt; (x.bss)"), "{page}");
+        assert!(page.contains("<title>3.00 s: 9</title>"), "{page}");
+        assert!(
+            page.contains("<td>limit</td><td>x.bss</td><td class=\"n\">7</td>"),
+            "{page}"
+        );
+        assert!(variables(&Value::Null, &[]).contains("No capture"));
+        assert!(variables(&json!([1, "x", [2]]), &[]).contains("No capture"));
+    }
+}

@@ -1,0 +1,211 @@
+//! What a person wants to know first of a recorded run: what became of it, on which versions, what speaks for that, and
+//! the command that runs it again. Each is data or a plain line; [`crate::markdown`] and the commands lay them out.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::{Clock, RunRecord, RunVerdict};
+
+/// Findings that are told: the record has the rest.
+pub const MOST_FINDINGS: usize = 9;
+/// Lines of an excerpt.
+const MOST_LINES: usize = 40;
+/// How a dump of sched_ext begins (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
+const DUMP: &str = " triggered exit kind ";
+
+/// The first line: which test it was, how it ended, and whose fault that is.
+#[must_use]
+pub fn headline(record: &RunRecord) -> String {
+    let fault = match record.fault.as_deref() {
+        None => String::new(),
+        Some("undetermined") => ", and whose fault it is is undetermined".to_owned(),
+        Some(fault) => format!(", the {fault}'s fault"),
+    };
+    let verdict = match record.verdict {
+        RunVerdict::Pass => "passed",
+        RunVerdict::Fail => "failed",
+        RunVerdict::Inconclusive => "came to no answer",
+        RunVerdict::Skip => "was skipped",
+    };
+    format!("{} {verdict}{fault}", record.test)
+}
+
+/// What it ran on: pairs of a name and a text, in the order in which they are shown.
+#[must_use]
+pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("scheduler", scheduler(record))];
+    if let Some(kernel) = &record.kernel {
+        let hash = record.kernel_hash.as_ref();
+        let hash = hash.map_or_else(String::new, |hash| format!(", image {hash:.12}"));
+        facts.push(("kernel", format!("{kernel}{hash}")));
+    }
+    let clock = match record.clock {
+        Some(Clock::Virtual) => format!(
+            "virtual clock, {} MIPS, seed {}",
+            record.mips.unwrap_or(0),
+            record.seed.unwrap_or(0)
+        ),
+        Some(Clock::Real) => "real clock".to_owned(),
+        None => "no machine was started".to_owned(),
+    };
+    let shape = record.topology.clone().into_iter();
+    let memory = record.memory_mib.map(|mib| format!("{mib} MiB"));
+    let machine: Vec<String> = shape.chain(memory).chain([clock]).collect();
+    facts.push(("machine", machine.join(", ")));
+    let qemu = record.qemu.as_ref();
+    let qemu = qemu.map_or_else(String::new, |qemu| format!(", QEMU {qemu}"));
+    facts.push(("ktstr", format!("{}{qemu}", record.ktstr)));
+    facts
+}
+
+fn scheduler(record: &RunRecord) -> String {
+    let Some(scheduler) = &record.scheduler else {
+        return "the kernel's own".to_owned();
+    };
+    let name = scheduler.version.as_ref().unwrap_or(&scheduler.name);
+    let mut text = name.clone();
+    for arg in &scheduler.args {
+        let _ = write!(text, " {arg}");
+    }
+    if let Some(path) = &scheduler.path {
+        let _ = write!(text, ", {}", path.display());
+    }
+    if let Some(hash) = &scheduler.hash {
+        let _ = write!(text, ", BLAKE3 {hash:.12}");
+    }
+    text
+}
+
+/// What speaks for the verdict, a line each: ten lines at most.
+#[must_use]
+pub fn evidence(record: &RunRecord) -> Vec<String> {
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let told = |count: usize| {
+        let findings = record.findings.iter().take(count);
+        findings.map(|finding| match &finding.phase {
+            Some(phase) => format!("{phase}: {}", first_line(&finding.message)),
+            None => first_line(&finding.message),
+        })
+    };
+    let fault = record.evidence.as_ref();
+    let fault = fault.map(|evidence| format!("fault: {evidence}"));
+    // The last line is the fault's or nobody's, and the one before is that of those that are left out.
+    if record.findings.len() <= MOST_FINDINGS {
+        return told(MOST_FINDINGS).chain(fault).collect();
+    }
+    let shown = MOST_FINDINGS - 1;
+    let more = format!("and {} more findings", record.findings.len() - shown);
+    told(shown).chain([more]).chain(fault).collect()
+}
+
+/// The command that runs it again. A record of an older ktstr does not have it; then it is the replay of a run that can be
+/// replayed.
+#[must_use]
+pub fn again(record: &RunRecord) -> Option<String> {
+    let replay = || format!("cargo ktstr replay {}", record.run_id);
+    let replayed = (record.clock == Some(Clock::Virtual)).then(replay);
+    record.again.clone().or(replayed)
+}
+
+/// Some lines of what the guest said that tell most of a run that did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The artefact that the lines are from.
+    pub name: String,
+    /// The lines, as the guest wrote them.
+    pub lines: Vec<String>,
+}
+
+impl Excerpt {
+    /// The excerpt of the run whose record lies in `folder`: the beginning of sched_ext's dump if there is one, else the end
+    /// of the scheduler's log or of the console. `None` for a pass, and where nothing was said.
+    #[must_use]
+    pub fn of(record: &RunRecord, folder: &Path) -> Option<Self> {
+        if matches!(record.verdict, RunVerdict::Pass | RunVerdict::Skip) {
+            return None;
+        }
+        // An artefact may have been deleted since; then there is nothing to show of it.
+        let read = |name: &str| {
+            let is_there = record.artefacts.iter().any(|artefact| artefact == name);
+            let bytes = std::fs::read(folder.join(name)).ok().filter(|_| is_there)?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let dump = || {
+            let exit: serde_json::Value = serde_json::from_str(&read("scx_exit.json")?).ok()?;
+            Self::in_text("scx_exit.json", exit.get("dump")?.as_str()?)
+        };
+        let log = |name: &str| Self::in_text(name, &read(name)?);
+        dump()
+            .or_else(|| log("scheduler.log"))
+            .or_else(|| log("console.log"))
+    }
+
+    /// The beginning of sched_ext's dump in `text`, else its last lines.
+    pub(crate) fn in_text(name: &str, text: &str) -> Option<Self> {
+        let lines: Vec<&str> = text.lines().collect();
+        let dump = lines.iter().position(|line| line.contains(DUMP));
+        let from = dump.unwrap_or(lines.len().saturating_sub(MOST_LINES));
+        let some = lines.into_iter().skip(from).take(MOST_LINES);
+        let lines: Vec<String> = some.map(str::to_owned).collect();
+        let name = name.to_owned();
+        (!lines.is_empty()).then_some(Self { name, lines })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::FindingRecord;
+
+    #[test]
+    fn many_findings_are_counted_and_ten_lines_are_enough() {
+        let mut record = RunRecord::new("t");
+        record.evidence = Some("why".to_owned());
+        for count in [0, 1, MOST_FINDINGS, MOST_FINDINGS + 1, 100] {
+            record.findings = vec![FindingRecord::default(); count];
+            let lines = evidence(&record);
+            assert!(lines.len() <= 10, "{} lines", lines.len());
+            let left_out = count.saturating_sub(MOST_FINDINGS - 1);
+            let told = lines.contains(&format!("and {left_out} more findings"));
+            assert_eq!(told, count > MOST_FINDINGS);
+        }
+    }
+
+    #[test]
+    fn a_run_without_a_machine_says_so() {
+        let bare = RunRecord::new("bare");
+        assert_eq!(headline(&bare), "bare came to no answer");
+        assert!(facts(&bare).contains(&("machine", "no machine was started".to_owned())));
+        assert_eq!(again(&bare), None);
+    }
+
+    #[test]
+    fn the_dump_goes_before_the_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let mut record = RunRecord::new("t");
+        assert_eq!(Excerpt::of(&record, folder.path()), None);
+        put("console.log", "booted\n");
+        put(
+            "scx_exit.json",
+            r#"{"dump": "x\na[1] triggered exit kind 1026:\nend"}"#,
+        );
+        assert_eq!(
+            Excerpt::of(&record, folder.path()),
+            None,
+            "neither is named"
+        );
+        record.artefacts = vec!["console.log".to_owned()];
+        let excerpt = Excerpt::of(&record, folder.path()).unwrap();
+        assert_eq!(
+            (excerpt.name.as_str(), excerpt.lines.len()),
+            ("console.log", 1)
+        );
+        record.artefacts.push("scx_exit.json".to_owned());
+        let excerpt = Excerpt::of(&record, folder.path()).unwrap();
+        assert_eq!(excerpt.lines, ["a[1] triggered exit kind 1026:", "end"]);
+        record.verdict = RunVerdict::Pass;
+        assert_eq!(Excerpt::of(&record, folder.path()), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! A recorded run as a block of Markdown, to paste into an issue or a mail.
+//!
+//! Names, messages and logs may come from a guest. In the middle of a line their markup is escaped; whole lines stand in
+//! fences that they cannot close; and characters that a terminal would obey are shown as `\u001b`.
+
+use std::fmt::Write as _;
+
+use crate::RunRecord;
+use crate::brief::{Excerpt, evidence, facts, headline};
+use crate::terminal::escaped;
+
+/// The block: what failed, what speaks for that, on which versions, the command that runs it `again`, and an excerpt of what
+/// the guest said.
+#[must_use]
+pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> String {
+    let mut text = format!("### {}\n\n", inline(&headline(record)));
+    let evidence = evidence(record);
+    if !evidence.is_empty() {
+        fence(&mut text, "text", &evidence);
+        text.push('\n');
+    }
+    text.push_str("| | |\n| --- | --- |\n");
+    for (name, value) in facts(record) {
+        let _ = writeln!(text, "| {name} | {} |", inline(&value));
+    }
+    let _ = writeln!(text, "| run | {} |", inline(&record.run_id));
+    if let Some(command) = again {
+        text.push_str("\nRun it again:\n\n");
+        fence(&mut text, "sh", &[command.to_owned()]);
+    }
+    if let Some(Excerpt { name, lines }) = excerpt {
+        let name = inline(name);
+        let _ = write!(text, "\n<details><summary>{name}</summary>\n\n");
+        fence(&mut text, "text", lines);
+        text.push_str("\n</details>\n");
+    }
+    text
+}
+
+/// Text in the middle of a line of Markdown: what would be markup there is not.
+fn inline(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => out.push(' '),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '@' | '~' | '!' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push_str(&escaped(c.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    out
+}
+
+/// Lines in a fence that is longer than any run of backticks in them.
+fn fence(text: &mut String, kind: &str, lines: &[String]) {
+    let longest = lines.iter().flat_map(|line| line.split(|c| c != '`'));
+    let longest = longest.map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat((longest + 1).max(3));
+    let _ = writeln!(text, "{fence}{kind}");
+    for line in lines {
+        // A line of its own is what an end of line in the middle would make of the rest.
+        let line = line.replace(['\n', '\r'], " ");
+        let _ = writeln!(text, "{}", escaped(&line));
+    }
+    let _ = writeln!(text, "{fence}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Clock, FindingRecord, RunVerdict, SchedulerRecord};
+
+    #[test]
+    fn what_a_guest_says_is_held_in_fences_that_it_cannot_close() {
+        let finding = |message: &str| FindingRecord {
+            message: message.to_owned(),
+            phase: Some("Step[0]".to_owned()),
+            ..FindingRecord::default()
+        };
+        let record = RunRecord {
+            run_id: "20260102T030405.678Z-two_steps-7.0".to_owned(),
+            ktstr: "0.1.0".to_owned(),
+            verdict: RunVerdict::Fail,
+            fault: Some("scheduler".to_owned()),
+            evidence: Some("sched_ext notes SCX_EXIT_ERROR_STALL\r```".to_owned()),
+            findings: vec![
+                finding("the kernel ejected scx-ktstr\nmore"),
+                finding("``` \u{1b}[2J<img src=x>\n"),
+            ],
+            kernel: Some("7.3.4".to_owned()),
+            kernel_hash: Some("0123456789abcdef".to_owned()),
+            clock: Some(Clock::Virtual),
+            mips: Some(250),
+            seed: Some(3),
+            topology: Some("1n1l2c1t".to_owned()),
+            memory_mib: Some(384),
+            qemu: Some("10.0.2".to_owned()),
+            scheduler: Some(SchedulerRecord {
+                name: "mine".to_owned(),
+                path: Some("/opt/scx_mine".into()),
+                version: Some("scx_mine 1.2 <dev|x>\u{202e}".to_owned()),
+                hash: Some("e5b2ff64676c0000".to_owned()),
+                args: vec!["--slow".to_owned()],
+                ..SchedulerRecord::default()
+            }),
+            ..RunRecord::new("two_steps")
+        };
+        let log = Excerpt::in_text("scheduler.log", "one\ntwo ````\u{9b}2J\n");
+        let again = crate::brief::again(&record);
+        insta::assert_snapshot!(block(&record, again.as_deref(), log.as_ref()), @r"
+        ### two\_steps failed, the scheduler's fault
+
+        ````text
+        Step[0]: the kernel ejected scx-ktstr
+        Step[0]: ``` \u001b[2J<img src=x>
+        fault: sched_ext notes SCX_EXIT_ERROR_STALL ```
+        ````
+
+        | | |
+        | --- | --- |
+        | scheduler | scx\_mine 1.2 &lt;dev\|x&gt;\u202e --slow, /opt/scx\_mine, BLAKE3 e5b2ff64676c |
+        | kernel | 7.3.4, image 0123456789ab |
+        | machine | 1n1l2c1t, 384 MiB, virtual clock, 250 MIPS, seed 3 |
+        | ktstr | 0.1.0, QEMU 10.0.2 |
+        | run | 20260102T030405.678Z-two\_steps-7.0 |
+
+        Run it again:
+
+        ```sh
+        cargo ktstr replay 20260102T030405.678Z-two_steps-7.0
+        ```
+
+        <details><summary>scheduler.log</summary>
+
+        `````text
+        one
+        two ````\u009b2J
+        `````
+
+        </details>
+        ");
+    }
+}

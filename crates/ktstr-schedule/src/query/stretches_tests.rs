@@ -1,0 +1,137 @@
+//! Stretches are what happened, and they are what the sums are made of.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::event::{DequeueReason, What};
+use crate::testing::Script;
+
+fn all(script: &Script) -> (Vec<Stretch>, Answers) {
+    let file = script.file();
+    let schedule = Schedule::read(&file).expect("a writer's file can be read");
+    let mut all = Vec::new();
+    let answers = stretches(&schedule, |stretch| all.push(*stretch)).expect("it is whole");
+    (all, answers)
+}
+
+/// CPU time of each task by stretches is that of the sums.
+#[track_caller]
+fn same_cpu_time(stretches: &[Stretch], answers: &Answers) {
+    let mut ran: BTreeMap<Pid, u64> = BTreeMap::new();
+    for stretch in stretches {
+        if let Did::Ran { .. } = stretch.did {
+            *ran.entry(stretch.task).or_default() += stretch.len_ns();
+        }
+    }
+    for task in answers.tasks.keys().chain(ran.keys()) {
+        let booked = answers.sum(|key| key.task == *task).run_ns;
+        assert_eq!(ran.get(task).copied().unwrap_or(0), booked, "{task:?}");
+    }
+}
+
+#[test]
+fn a_task_sleeps_waits_and_runs() {
+    let mut script = Script::default();
+    script.at(10).switch(1, 0, 7, Reason::Idle);
+    script.at(20).switch(1, 7, 8, Reason::Slept);
+    let wake = What::Wake {
+        task: Pid(7),
+        waker: Pid(8),
+        interrupt: true,
+    };
+    script.at(40).push(1, wake).wake(1, 7, 1);
+    let insert = What::Insert {
+        task: Pid(7),
+        dsq: 99,
+        slice_ns: 5,
+    };
+    script.at(42).push(1, insert);
+    script.at(55).switch(1, 8, 7, Reason::Preempted);
+    script.at(60).phase(1);
+    let (all, answers) = all(&script);
+    same_cpu_time(&all, &answers);
+    let of: Vec<_> = all.iter().filter(|s| s.task == Pid(7)).collect();
+    let times: Vec<_> = of.iter().map(|s| (s.from_ns, s.to_ns)).collect();
+    assert_eq!(times, [(10, 20), (20, 40), (40, 55), (55, 60)]);
+    assert!(matches!(
+        of[0].did,
+        Did::Ran {
+            cpu: Cpu(1),
+            then: Some(Reason::Slept),
+            ..
+        }
+    ));
+    assert_eq!(of[1].did, Did::Slept);
+    let waker = Waker {
+        task: Pid(8),
+        cpu: Cpu(1),
+        interrupt: true,
+        at_ns: 40,
+    };
+    let waited = Did::Waited {
+        cpu: Cpu(1),
+        cause: WaitCause::Woken,
+        waker: Some(waker),
+        dsq: Some(99),
+        served: true,
+    };
+    assert_eq!(of[2].did, waited);
+    assert!(matches!(of[3].did, Did::Ran { then: None, .. }));
+    let preempted = all.iter().find(|s| s.task == Pid(8) && s.from_ns == 55);
+    let preempted = preempted.expect("it waits to the end").did;
+    assert!(matches!(
+        preempted,
+        Did::Waited {
+            cause: WaitCause::Preempted,
+            dsq: None,
+            served: false,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn clocks_that_go_back_count_nothing_twice() {
+    let mut script = Script::default();
+    script.at(10).switch(0, 0, 7, Reason::Idle);
+    script.at(10).switch(1, 0, 8, Reason::Idle);
+    // The phase begins at a time that the clock of CPU 1 has not reached when its task stops.
+    script.at(100).phase(1);
+    script.at(98).switch(1, 8, 0, Reason::Slept);
+    script.at(120).affinity(7, 1);
+    script.at(110).affinity(7, 3);
+    script.at(130).switch(0, 7, 0, Reason::Slept);
+    let (all, answers) = all(&script);
+    same_cpu_time(&all, &answers);
+    assert_eq!(answers.sum(|key| key.task == Pid(7)).run_ns, 120);
+    assert_eq!(answers.sum(|key| key.task == Pid(8)).run_ns, 88);
+}
+
+#[test]
+fn a_throttled_task_runs_until_it_leaves_its_cpu() {
+    let mut script = Script::default();
+    script.at(10).switch(0, 0, 7, Reason::Idle);
+    script.at(20).dequeue(0, 7, DequeueReason::Throttle);
+    script.at(23).switch(0, 7, 0, Reason::Preempted);
+    script.at(50).wake(0, 7, 0);
+    script.at(55).switch(0, 0, 7, Reason::Idle);
+    script.at(60).switch(0, 7, 0, Reason::Exited);
+    let (all, answers) = all(&script);
+    same_cpu_time(&all, &answers);
+    let did: Vec<_> = all.iter().map(|s| (s.len_ns(), s.did)).collect();
+    assert!(matches!(did[0], (13, Did::Ran { .. })), "{did:?}");
+    assert_eq!(did[1], (27, Did::Throttled));
+    assert!(
+        matches!(
+            did[2],
+            (
+                5,
+                Did::Waited {
+                    cause: WaitCause::Unthrottled,
+                    ..
+                }
+            )
+        ),
+        "{did:?}"
+    );
+}
