@@ -21,10 +21,12 @@ mod report;
 mod runs;
 mod schedule;
 mod show;
+mod span;
 mod story;
 mod suggest;
 mod summary;
 mod table;
+mod trace;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -75,6 +77,8 @@ enum Command {
     Show(show::Options),
     /// Write one page of HTML about a recorded run: its verdict, a time line of CPUs and tasks, tables, logs.
     Report(report::Options),
+    /// Write the schedule of a recorded run as a trace for the Perfetto UI.
+    Trace(trace::Options),
     /// Run a recorded run of the virtual clock again, and say whether it was the same to the last bit.
     Replay(replay::Options),
     /// Show who got how much of which CPU in a recorded run of the virtual clock, and who waited.
@@ -132,6 +136,7 @@ fn main() -> ExitCode {
         Command::Runs { last, json } => runs::run(&mut out, last, json),
         Command::Show(options) => show::run(&mut out, &options),
         Command::Report(options) => report::run(&mut out, &options),
+        Command::Trace(options) => trace::run(&mut out, &options),
         Command::Replay(options) => replay::run(&mut out, &options),
         Command::Schedule(options) => schedule::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),

@@ -1,6 +1,7 @@
 //! A recorded schedule made ready to be shown: every stretch of every task, when each step was held, and what else happened
 //! that a person looks for. `report`, `trace`, `why` and `schedule --latency`, `--map` begin with it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -181,6 +182,26 @@ impl Story {
             (Some(id), None) => format!("cgroup {id}"),
             (None, _) => "unknown".to_owned(),
         }
+    }
+
+    /// The cgroup in which each task ran and waited longest: at its end, a worker is moved out of its own.
+    pub fn homes(&self) -> BTreeMap<Pid, Option<u64>> {
+        let mut times: BTreeMap<(Pid, Option<u64>), u64> = BTreeMap::new();
+        for (key, totals) in &self.answers.totals {
+            let time = times.entry((key.task, key.cgroup)).or_default();
+            *time = time
+                .saturating_add(totals.run_ns)
+                .saturating_add(totals.wait_ns);
+        }
+        let mut homes: BTreeMap<Pid, (u64, Option<u64>)> = BTreeMap::new();
+        for ((pid, cgroup), time) in times {
+            let home = homes.entry(pid).or_insert((time, cgroup));
+            *home = (*home).max((time, cgroup));
+        }
+        homes
+            .into_iter()
+            .map(|(pid, (_, cgroup))| (pid, cgroup))
+            .collect()
     }
 
     /// How many CPUs the machine has.

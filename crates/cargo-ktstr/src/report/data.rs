@@ -31,6 +31,7 @@ pub struct Thinned {
 /// The data, and what was left out of it to keep it under `cap` bytes.
 pub fn data(story: &Story, marks: &[Mark], cap: usize) -> (Value, Thinned) {
     let order = tasks(story, marks);
+    let homes = story.homes();
     let index: BTreeMap<Pid, u64> = order.iter().copied().zip(0..).collect();
     let mut stretches: Vec<&Stretch> = story.stretches.iter().collect();
     stretches.sort_by_key(|stretch| (stretch.from_ns, stretch.to_ns));
@@ -60,7 +61,10 @@ pub fn data(story: &Story, marks: &[Mark], cap: usize) -> (Value, Thinned) {
         "zero": since(story.zero_ns()),
         "end": since(story.to_ns),
         "cpus": places.map(|(llc, node)| json!([llc, node])).collect::<Vec<_>>(),
-        "tasks": order.iter().map(|pid| task(story, *pid)).collect::<Vec<_>>(),
+        "tasks": order.iter().map(|pid| {
+            let home = homes.get(pid).copied().flatten();
+            json!([escaped(&story.name(*pid)), escaped(&story.cgroup(home))])
+        }).collect::<Vec<_>>(),
         "phases": story.held.iter().map(|held| json!({
             "name": step(held.number), "from": since(held.from_ns), "to": since(held.to_ns),
         })).collect::<Vec<_>>(),
@@ -86,12 +90,6 @@ fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
     let mut order: Vec<(Pid, u64)> = time.into_iter().collect();
     order.sort_by_key(|(pid, time)| (!found.contains(pid), std::cmp::Reverse(*time), *pid));
     order.into_iter().map(|(pid, _)| pid).collect()
-}
-
-fn task(story: &Story, pid: Pid) -> Value {
-    let info = story.answers.tasks.get(&pid);
-    let cgroup = info.and_then(|info| info.cgroups.last().copied());
-    json!([escaped(&story.name(pid)), escaped(&story.cgroup(cgroup))])
 }
 
 /// What is drawn as one.

@@ -26,7 +26,9 @@ use crate::exit::Exit;
 use crate::story::{self, Story};
 use crate::{replay, show};
 use html::{json, text};
-use marks::{Mark, marks};
+use marks::Mark;
+pub use marks::marks;
+pub use variables::series;
 
 /// Name of the page beside the record.
 const PAGE: &str = "report.html";

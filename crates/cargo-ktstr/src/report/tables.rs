@@ -102,6 +102,7 @@ pub fn tasks(story: &Story) -> String {
         let sum = sums.entry(key.task).or_default();
         *sum = *sum + *totals;
     }
+    let homes = story.homes();
     let mut waits: BTreeMap<Pid, Vec<u64>> = BTreeMap::new();
     for wait in &story.answers.waits {
         waits.entry(wait.task).or_default().push(wait.len_ns());
@@ -119,14 +120,9 @@ pub fn tasks(story: &Story) -> String {
         .map(|(pid, sum)| {
             let waits = waits.get(&pid).map_or(&[][..], Vec::as_slice);
             let at = |percent| percentile(waits, percent).map_or_else(|| "-".to_owned(), length);
-            let cgroup = story
-                .answers
-                .tasks
-                .get(&pid)
-                .and_then(|info| info.cgroups.last());
             vec![
                 story.name(pid),
-                story.cgroup(cgroup.copied()),
+                story.cgroup(homes.get(&pid).copied().flatten()),
                 ms(sum.run_ns),
                 ms(sum.wait_ns),
                 at(50.0),

@@ -15,7 +15,7 @@ const DRAWN: usize = 24;
 const LISTED: usize = 100;
 
 /// A variable: by its map and its name, its value at each capture that has it: milliseconds since the window opened, value.
-type Series = BTreeMap<(String, String), Vec<(f64, f64)>>;
+pub type Series = BTreeMap<(String, String), Vec<(f64, f64)>>;
 
 /// The variables in `captures`, the content of `captures.json`; `index` has their times.
 pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
@@ -56,7 +56,8 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     out
 }
 
-fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
+/// The variables in `captures`, each with its values.
+pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     let mut series = Series::new();
     for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {
         let report = capture.get(1).unwrap_or(&Value::Null);

@@ -127,22 +127,25 @@ function paintNames(pen, colour, width, left) {
       pen.strokeRect(1, y, width - 2, ROW);
     }
     pen.fillStyle = colour("front");
-    const name = shortened(pen, row.name, left - 14);
+    const name = shortened(pen, row.name, left - 14, 0.4);
     pen.fillText(name, 8, y + ROW / 2);
     const rest = left - 22 - pen.measureText(name).width;
     if (rest > 30) {
       pen.fillStyle = colour("soft");
-      pen.fillText(shortened(pen, row.note, rest, true), 14 + pen.measureText(name).width, y + ROW / 2);
+      pen.fillText(shortened(pen, row.note, rest, 0), 14 + pen.measureText(name).width, y + ROW / 2);
     }
   });
 }
 
-// What fits into `wide` pixels; of a path the end tells most.
-function shortened(pen, text, wide, end = false) {
+// What fits into `wide` pixels: `head` is the part of it that is from the beginning, the rest is from the end.
+function shortened(pen, text, wide, head = 1) {
   if (wide < 12) return "";
   if (pen.measureText(text).width <= wide) return text;
   let few = Math.max(Math.floor(text.length * wide / pen.measureText(text).width) - 1, 0);
-  const cut = () => (end ? `…${text.slice(text.length - few)}` : `${text.slice(0, few)}…`);
+  const cut = () => {
+    const begin = Math.round(few * head);
+    return `${text.slice(0, begin)}…${text.slice(text.length - few + begin)}`;
+  };
   while (few > 0 && pen.measureText(cut()).width > wide) few--;
   return few > 0 ? cut() : "";
 }

@@ -3,7 +3,7 @@ const canvas = document.getElementById("lanes");
 const ROW = 20, GAP = 10, HEAD = 44, FEW = 30;
 const view = { from: 0, to: 1, rows: [], tasks: FEW, filter: "", row: -1, time: null };
 
-const gutter = () => (canvas.clientWidth < 600 ? 92 : 190);
+const gutter = () => (canvas.clientWidth < 600 ? 100 : 230);
 const scale = () => (canvas.clientWidth - gutter() - 6) / (view.to - view.from);
 const xOf = (time) => gutter() + (time - view.from) * scale();
 const timeOf = (x) => view.from + (x - gutter()) / scale();

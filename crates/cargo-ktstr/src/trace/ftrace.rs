@@ -1,0 +1,237 @@
+//! Switches and wake-ups as `sched_switch`, `sched_waking` and `sched_wakeup_new`, in bundles, one CPU a bundle.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ktstr_schedule::{Cpu, Event, Pid, ReadError, Reason, Schedule, What};
+
+use super::protobuf::Message;
+use super::{PACKET_FTRACE, Packets};
+use crate::story::Story;
+
+// Fields of a bundle, of an event and of what happened (protos/perfetto/trace/ftrace/ of Perfetto).
+const BUNDLE_CPU: u32 = 1;
+const BUNDLE_EVENT: u32 = 2;
+const EVENT_TIME: u32 = 1;
+const EVENT_PID: u32 = 2;
+const EVENT_SWITCH: u32 = 4;
+const EVENT_FLAGS: u32 = 5;
+const EVENT_WAKING: u32 = 20;
+const EVENT_WAKEUP_NEW: u32 = 114;
+/// `TRACE_FLAG_HARDIRQ` (include/linux/trace_events.h).
+const IN_INTERRUPT: u64 = 8;
+/// Events in a bundle at most.
+const BUNDLE: usize = 2048;
+
+/// Writes the events from `from_ns` on.
+pub fn write(
+    trace: &mut Packets,
+    schedule: &Schedule<'_>,
+    story: &Story,
+    from_ns: u64,
+) -> Result<(), ReadError> {
+    let mut writer = Writer {
+        trace,
+        story,
+        from_ns,
+        begun: from_ns == 0,
+        names: HashMap::new(),
+        current: BTreeMap::new(),
+        wakers: HashMap::new(),
+        fresh: HashSet::new(),
+        bundles: BTreeMap::new(),
+    };
+    schedule.for_each(|event| match event {
+        Ok(event) => writer.event(event),
+        Err(gap) => writer.stop_all(gap.from_ns),
+    })?;
+    writer.stop_all(story.to_ns);
+    writer.done();
+    Ok(())
+}
+
+/// Who asked for a task to be woken.
+#[derive(Debug, Clone, Copy)]
+struct Waker {
+    cpu: Cpu,
+    task: Pid,
+    interrupt: bool,
+}
+
+struct Writer<'a> {
+    trace: &'a mut Packets,
+    story: &'a Story,
+    from_ns: u64,
+    begun: bool,
+    /// The names that tasks have at this time.
+    names: HashMap<Pid, u32>,
+    /// What each CPU runs, and since when.
+    current: BTreeMap<Cpu, (Pid, u64)>,
+    wakers: HashMap<Pid, Waker>,
+    /// Tasks that were made and have not been enqueued yet.
+    fresh: HashSet<Pid>,
+    /// Events of each CPU that wait for their bundle.
+    bundles: BTreeMap<Cpu, Vec<Message>>,
+}
+
+impl Writer<'_> {
+    fn event(&mut self, event: &Event) {
+        let now = event.time_ns;
+        if !self.begun && now >= self.from_ns {
+            self.begin();
+        }
+        match event.what {
+            What::Switch { prev, next, reason } => {
+                self.switch(now, event.cpu, prev, next, state(reason));
+                self.current.insert(event.cpu, (next, now));
+            }
+            What::Wake {
+                task,
+                waker,
+                interrupt,
+            } => {
+                let waker = Waker {
+                    cpu: event.cpu,
+                    task: waker,
+                    interrupt,
+                };
+                self.wakers.insert(task, waker);
+            }
+            What::Enqueue {
+                task, on, wakeup, ..
+            } => self.enqueue(now, task, on, wakeup),
+            What::Name { task, name } => {
+                self.names.insert(task, name);
+            }
+            What::Fork { task, .. } => {
+                self.fresh.insert(task);
+            }
+            What::Dequeue { .. }
+            | What::Migrate { .. }
+            | What::Affinity { .. }
+            | What::Nice { .. }
+            | What::Policy { .. }
+            | What::Cgroup { .. }
+            | What::Weight { .. }
+            | What::Throttle { .. }
+            | What::Unthrottle { .. }
+            | What::Online { .. }
+            | What::Bypass { .. }
+            | What::SchedExt { .. }
+            | What::Insert { .. }
+            | What::Kick { .. }
+            | What::Exit { .. }
+            | What::Phase { .. }
+            | What::End {} => {}
+        }
+    }
+
+    /// The trace begins while tasks run: their stretches begin with it.
+    fn begin(&mut self) {
+        self.begun = true;
+        for (cpu, (task, _)) in self.current.clone() {
+            self.switch(self.from_ns, cpu, Pid::IDLE, task, 0);
+            self.current.insert(cpu, (task, self.from_ns));
+        }
+    }
+
+    /// A task that can run and did not: when it was enqueued is when its wait begins in every table of ours, so that is the
+    /// time that is written, and not that of the call, which may be a little before.
+    fn enqueue(&mut self, now: u64, task: Pid, on: Cpu, wakeup: bool) {
+        let fresh = self.fresh.remove(&task);
+        if self.current.values().any(|(current, _)| *current == task) || !(wakeup || fresh) {
+            return;
+        }
+        let waker = self.wakers.get(&task).copied().filter(|_| wakeup);
+        let what = Message::default()
+            .text(1, &self.name(task))
+            .number(2, u64::from(task.0))
+            .number(3, 120)
+            .number(4, 1)
+            .number(5, u64::from(on.0));
+        let field = if wakeup {
+            EVENT_WAKING
+        } else {
+            EVENT_WAKEUP_NEW
+        };
+        let cpu = waker.map_or(on, |waker| waker.cpu);
+        let mut event = Message::default()
+            .number(EVENT_TIME, now)
+            .number(EVENT_PID, waker.map_or(0, |waker| u64::from(waker.task.0)));
+        if waker.is_some_and(|waker| waker.interrupt) {
+            event = event.number(EVENT_FLAGS, IN_INTERRUPT);
+        }
+        self.push(cpu, event.message(field, &what));
+    }
+
+    fn switch(&mut self, now: u64, cpu: Cpu, prev: Pid, next: Pid, prev_state: u64) {
+        let what = Message::default()
+            .text(1, &self.name(prev))
+            .number(2, u64::from(prev.0))
+            .number(3, 120)
+            .number(4, prev_state)
+            .text(5, &self.name(next))
+            .number(6, u64::from(next.0))
+            .number(7, 120);
+        let event = Message::default()
+            .number(EVENT_TIME, now)
+            .number(EVENT_PID, u64::from(prev.0))
+            .message(EVENT_SWITCH, &what);
+        self.push(cpu, event);
+    }
+
+    /// What runs is known up to `now` and no longer.
+    fn stop_all(&mut self, now: u64) {
+        for (cpu, (task, since)) in std::mem::take(&mut self.current) {
+            if task != Pid::IDLE {
+                self.switch(now.max(since), cpu, task, Pid::IDLE, 0);
+            }
+        }
+    }
+
+    fn name(&self, task: Pid) -> String {
+        if task == Pid::IDLE {
+            return "swapper".to_owned();
+        }
+        let name = self.names.get(&task);
+        let name = name.and_then(|name| self.story.tables.names.get(*name as usize));
+        name.cloned().unwrap_or_default()
+    }
+
+    fn push(&mut self, cpu: Cpu, event: Message) {
+        if !self.begun {
+            return;
+        }
+        let events = self.bundles.entry(cpu).or_default();
+        events.push(event);
+        if events.len() >= BUNDLE {
+            let events = std::mem::take(events);
+            self.bundle(cpu, &events);
+        }
+    }
+
+    fn bundle(&mut self, cpu: Cpu, events: &[Message]) {
+        let bundle = Message::default().number(BUNDLE_CPU, u64::from(cpu.0));
+        let bundle = events
+            .iter()
+            .fold(bundle, |bundle, event| bundle.message(BUNDLE_EVENT, event));
+        self.trace
+            .push(&Message::default().message(PACKET_FTRACE, &bundle));
+    }
+
+    fn done(mut self) {
+        for (cpu, events) in std::mem::take(&mut self.bundles) {
+            self.bundle(cpu, &events);
+        }
+    }
+}
+
+/// `prev_state` of `sched_switch` (include/trace/events/sched.h): the schedule does not tell interruptible sleep from the
+/// other one.
+fn state(reason: Reason) -> u64 {
+    match reason {
+        Reason::Slept => 0x1,
+        Reason::Preempted => 0x100,
+        Reason::Yielded | Reason::Idle => 0,
+        Reason::Exited => 0x10,
+    }
+}

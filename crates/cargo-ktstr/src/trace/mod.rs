@@ -1,0 +1,107 @@
+//! `cargo ktstr trace`: the schedule of a recorded run as a trace that the Perfetto UI opens.
+//!
+//! Switches and wake-ups are written as the kernel's own tracepoints, since that is what the UI draws best: CPUs, states of
+//! threads, who woke whom. Steps, findings and counters are tracks of their own.
+
+mod ftrace;
+mod protobuf;
+#[cfg(test)]
+mod read;
+mod tracks;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use ktstr_record::{RunRecord, read as read_record, runs_root};
+use ktstr_schedule::Schedule;
+use serde_json::Value;
+
+use crate::exit::Exit;
+use crate::replay;
+use crate::span::Span;
+use crate::story::{self, Story};
+use protobuf::Message;
+
+/// Name of the trace beside the record.
+const TRACE: &str = "trace.pftrace";
+
+// Fields of a trace and its packets (protos/perfetto/trace/trace.proto and trace_packet.proto of Perfetto).
+const TRACE_PACKET: u32 = 1;
+const PACKET_FTRACE: u32 = 1;
+const PACKET_TIMESTAMP: u32 = 8;
+const PACKET_SEQUENCE: u32 = 10;
+const PACKET_TRACK_EVENT: u32 = 11;
+const PACKET_SEQUENCE_FLAGS: u32 = 13;
+const PACKET_SYSTEM_INFO: u32 = 45;
+const PACKET_TRACK_DESCRIPTOR: u32 = 60;
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    record: PathBuf,
+    /// Write a trace for the Perfetto UI. There is no other format yet, and this one has to be named.
+    #[arg(long, required = true)]
+    perfetto: bool,
+    /// Where to write the trace; without it, `trace.pftrace` beside the record.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Only the last part of the schedule, such as `500ms` or `2s`.
+    #[arg(long, value_name = "LENGTH")]
+    last: Option<Span>,
+}
+
+/// Writes the trace, and prints where it is.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    ensure!(options.perfetto, "name the trace's format: --perfetto");
+    let path = replay::find(&options.record, &runs_root())?;
+    let record = read_record(&path)?;
+    let (from, file) = story::bytes(&path)?;
+    let captures = fs::read(path.with_file_name("captures.json")).ok();
+    let captures = captures.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let trace = trace(
+        &record,
+        &file,
+        &captures.unwrap_or(Value::Null),
+        options.last,
+    )
+    .with_context(|| from.display().to_string())?;
+    let to = options.output.clone();
+    let to = to.unwrap_or_else(|| path.parent().unwrap_or(Path::new(".")).join(TRACE));
+    fs::write(&to, trace).with_context(|| format!("writing the trace to {}", to.display()))?;
+    writeln!(out, "{}", to.display())?;
+    Ok(Exit::Done)
+}
+
+/// The whole trace.
+fn trace(record: &RunRecord, file: &[u8], captures: &Value, last: Option<Span>) -> Result<Vec<u8>> {
+    let story = Story::read(file)?;
+    let schedule = Schedule::read(file)?;
+    let from_ns = last.map_or(0, |last| story.to_ns.saturating_sub(last.0));
+    let mut trace = Packets::default();
+    // The UI reads the states of threads by the kernel's version.
+    let release = record.kernel.as_deref().unwrap_or("7.0");
+    let utsname = Message::default().text(1, "Linux").text(3, release);
+    let system = Message::default().message(1, &utsname);
+    trace.push(&Message::default().message(PACKET_SYSTEM_INFO, &system));
+    ftrace::write(&mut trace, &schedule, &story, from_ns)?;
+    tracks::write(&mut trace, record, &story, captures, from_ns);
+    Ok(trace.0.0)
+}
+
+/// The packets of a trace, one after the other.
+#[derive(Debug, Default)]
+struct Packets(Message);
+
+impl Packets {
+    fn push(&mut self, packet: &Message) {
+        let all = std::mem::take(&mut self.0);
+        self.0 = all.message(TRACE_PACKET, packet);
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! Reads protocol buffers back, for tests: what a trace says must be what the schedule says.
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    Number(u64),
+    Fixed(u64),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    #[track_caller]
+    pub fn number(self) -> u64 {
+        match self {
+            Value::Number(number) => number,
+            other => panic!("{other:?} is no number"),
+        }
+    }
+
+    #[track_caller]
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Value::Bytes(bytes) => bytes,
+            other => panic!("{other:?} is no message"),
+        }
+    }
+}
+
+/// The fields of a message, in their order.
+#[track_caller]
+pub fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
+    let mut fields = Vec::new();
+    while !bytes.is_empty() {
+        let head = varint(&mut bytes);
+        let value = match head & 7 {
+            0 => Value::Number(varint(&mut bytes)),
+            1 => {
+                let (word, rest) = bytes.split_first_chunk::<8>().expect("eight bytes");
+                bytes = rest;
+                Value::Fixed(u64::from_le_bytes(*word))
+            }
+            2 => {
+                let length = varint(&mut bytes) as usize;
+                let (part, rest) = bytes.split_at(length);
+                bytes = rest;
+                Value::Bytes(part)
+            }
+            wire => panic!("nothing writes the wire type {wire}"),
+        };
+        fields.push((head >> 3, value));
+    }
+    fields
+}
+
+/// The last value of a field, if the message has it.
+pub fn field(bytes: &[u8], number: u64) -> Option<Value<'_>> {
+    let all = fields(bytes).into_iter().rev();
+    all.filter(|(field, _)| *field == number)
+        .map(|(_, value)| value)
+        .next()
+}
+
+fn varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first().expect("a number ends");
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return value;
+        }
+    }
+    panic!("a number has ten bytes at most");
+}
+
+/// CPU time of each task by the switches of a trace, nanoseconds: from the switch to it to the next switch of that CPU.
+pub fn cpu_time(trace: &[u8]) -> std::collections::BTreeMap<u64, u64> {
+    let mut switches = Vec::new();
+    let ftrace = fields(trace)
+        .into_iter()
+        .filter_map(|(_, packet)| field(packet.bytes(), 1));
+    for bundle in ftrace.map(Value::bytes) {
+        let cpu = field(bundle, 1).map_or(0, Value::number);
+        let events = fields(bundle)
+            .into_iter()
+            .filter(|(number, _)| *number == 2);
+        for event in events.map(|(_, event)| event.bytes()) {
+            if let Some(switch) = field(event, 4).map(Value::bytes) {
+                let time = field(event, 1).expect("an event has its time").number();
+                let next = field(switch, 6).expect("a switch has its task").number();
+                switches.push((cpu, time, next));
+            }
+        }
+    }
+    // The sort keeps the order of what has the same time.
+    switches.sort_by_key(|(cpu, time, _)| (*cpu, *time));
+    let mut sums = std::collections::BTreeMap::new();
+    for pair in switches.windows(2) {
+        let ((cpu, from, task), (other, to, _)) = (pair[0], pair[1]);
+        if cpu == other && task != 0 {
+            *sums.entry(task).or_insert(0) += to - from;
+        }
+    }
+    sums
+}

@@ -1,0 +1,110 @@
+//! A trace says what the schedule says.
+#![allow(clippy::unwrap_used)]
+
+use ktstr_record::FindingRecord;
+
+use super::read::{Value as Field, cpu_time, field, fields};
+use super::*;
+use crate::story::testing;
+
+fn made(file: &[u8], last: Option<Span>) -> Vec<u8> {
+    let record = RunRecord {
+        findings: vec![FindingRecord {
+            message: "a task waited".to_owned(),
+            phase: Some("Step[1]".to_owned()),
+            data: serde_json::json!({ "starved": { "task": "x[7]", "from_ms": 51, "waited_ms": 20 } }),
+            ..FindingRecord::default()
+        }],
+        kernel: Some("7.3.4".to_owned()),
+        ..RunRecord::new("t")
+    };
+    trace(&record, file, &Value::Null, last).unwrap()
+}
+
+/// The events on tracks: track's name, type, time, name.
+fn events(trace: &[u8]) -> Vec<(String, u64, u64, String)> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut names = std::collections::HashMap::new();
+    let mut events = Vec::new();
+    for packet in fields(trace).into_iter().map(|(_, packet)| packet.bytes()) {
+        if let Some(track) = field(packet, 60).map(Field::bytes) {
+            let name = text(field(track, 2).unwrap().bytes());
+            names.insert(field(track, 1).unwrap().number(), name);
+        }
+        if let Some(event) = field(packet, 11).map(Field::bytes) {
+            let track = names[&field(event, 11).unwrap().number()].clone();
+            let at = field(packet, 8).unwrap().number() / 1_000_000;
+            let name = field(event, 23).map_or_else(String::new, |name| text(name.bytes()));
+            events.push((track, field(event, 9).unwrap().number(), at, name));
+        }
+    }
+    events
+}
+
+#[test]
+fn cpu_time_is_that_of_the_schedule_to_the_nanosecond() {
+    for file in [testing::file(), testing::long(10_000)] {
+        let sums = cpu_time(&made(&file, None));
+        let story = Story::read(&file).unwrap();
+        assert!(!sums.is_empty());
+        for (task, ns) in sums {
+            let booked = story
+                .answers
+                .sum(|key| u64::from(key.task.0) == task)
+                .run_ns;
+            assert_eq!(ns, booked, "task {task}");
+        }
+    }
+}
+
+#[test]
+fn the_last_part_begins_with_who_runs_then() {
+    let sums = cpu_time(&made(&testing::file(), Some(Span(70_000_000))));
+    // From 20 to 90 ms: task 7 up to 27 ms, then task 8.
+    assert_eq!(sums, [(7, 7_000_000), (8, 63_000_000)].into());
+}
+
+#[test]
+fn steps_findings_and_moments_have_tracks() {
+    let events = events(&made(&testing::file(), None));
+    let of = |track: &str| {
+        let found = events.iter().filter(|(of, ..)| of == track);
+        found
+            .map(|(_, kind, at, name)| (*kind, *at, name.as_str()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("Steps"),
+        [
+            (1, 10, "Step[0]"),
+            (2, 50, ""),
+            (1, 60, "Step[1]"),
+            (2, 90, "")
+        ]
+    );
+    assert_eq!(of("Finding 1"), [(1, 61, "a task waited"), (2, 81, "")]);
+    let moment = (3, 70, "the BPF scheduler is being unloaded");
+    assert_eq!(of("sched_ext and CPUs"), [moment]);
+    assert!(of("Tasks that wait").len() > 2);
+}
+
+#[test]
+fn a_wake_up_says_who_woke_whom() {
+    let trace = made(&testing::file(), None);
+    let mut found = Vec::new();
+    for packet in fields(&trace).into_iter().map(|(_, packet)| packet.bytes()) {
+        for (_, event) in field(packet, 1).map_or_else(Vec::new, |bundle| fields(bundle.bytes())) {
+            if let Field::Bytes(event) = event
+                && let Some(waking) = field(event, 20)
+            {
+                let woken = field(waking.bytes(), 2).unwrap().number();
+                found.push((
+                    field(event, 1).unwrap().number(),
+                    field(event, 2).unwrap().number(),
+                    woken,
+                ));
+            }
+        }
+    }
+    assert_eq!(found, [(12_000_000, 8, 7), (61_000_000, 8, 7)]);
+}

@@ -1,0 +1,151 @@
+//! Steps, findings, what happened to the whole machine, and counters, each as a track.
+
+use std::collections::BTreeMap;
+
+use ktstr_record::RunRecord;
+use ktstr_schedule::query::Did;
+use serde_json::Value;
+
+use super::protobuf::Message;
+use super::{
+    PACKET_SEQUENCE, PACKET_SEQUENCE_FLAGS, PACKET_TIMESTAMP, PACKET_TRACK_DESCRIPTOR,
+    PACKET_TRACK_EVENT, Packets,
+};
+use crate::report::{marks, series};
+use crate::story::{Story, step};
+
+// Fields of a track and of an event on it (protos/perfetto/trace/track_event/ of Perfetto).
+const TRACK_ID: u32 = 1;
+const TRACK_NAME: u32 = 2;
+const TRACK_PARENT: u32 = 5;
+const TRACK_COUNTER: u32 = 8;
+const EVENT_TYPE: u32 = 9;
+const EVENT_TRACK: u32 = 11;
+const EVENT_NAME: u32 = 23;
+const EVENT_COUNT: u32 = 30;
+const EVENT_DOUBLE: u32 = 44;
+// Types of an event.
+const BEGIN: u64 = 1;
+const END: u64 = 2;
+const INSTANT: u64 = 3;
+const COUNTER: u64 = 4;
+/// The sequence that all of these packets belong to.
+const SEQUENCE: u64 = 1;
+
+/// Writes the tracks, as far as they are at `from_ns` or later.
+pub fn write(
+    trace: &mut Packets,
+    record: &RunRecord,
+    story: &Story,
+    captures: &Value,
+    from_ns: u64,
+) {
+    let mut tracks = Tracks {
+        trace,
+        last: 0,
+        from_ns,
+    };
+    let steps = tracks.track("Steps", None, false);
+    for held in &story.held {
+        tracks.span(steps, &step(held.number), held.from_ns, held.to_ns);
+    }
+    let findings = tracks.track("Findings", None, false);
+    let machine = tracks.track("sched_ext and CPUs", None, false);
+    for mark in marks(record, story) {
+        match mark.finding {
+            0 => tracks.instant(machine, &mark.text, mark.from_ns),
+            number => {
+                // Each has its own track: what overlaps on one is taken for nested.
+                let own = tracks.track(&format!("Finding {number}"), Some(findings), false);
+                tracks.span(own, &mark.text, mark.from_ns, mark.to_ns);
+            }
+        }
+    }
+    waiting(&mut tracks, story);
+    for ((map, name), points) in series(captures, &record.captures) {
+        let own = tracks.track(&format!("{name} ({map})"), None, true);
+        for (ms, value) in points {
+            let at = story.zero_ns().saturating_add((ms * 1e6) as u64);
+            tracks.event(own, COUNTER, at, |event| event.double(EVENT_DOUBLE, value));
+        }
+    }
+}
+
+/// How many tasks wait, whenever that changes.
+fn waiting(tracks: &mut Tracks<'_>, story: &Story) {
+    let mut changes: BTreeMap<u64, i64> = BTreeMap::new();
+    for stretch in &story.stretches {
+        if let Did::Waited { .. } = stretch.did
+            && stretch.len_ns() > 0
+        {
+            *changes.entry(stretch.from_ns).or_default() += 1;
+            *changes.entry(stretch.to_ns).or_default() -= 1;
+        }
+    }
+    let own = tracks.track("Tasks that wait", None, true);
+    let mut count = 0;
+    for (at, change) in changes {
+        count += change;
+        if change != 0 {
+            tracks.event(own, COUNTER, at, |event| event.signed(EVENT_COUNT, count));
+        }
+    }
+}
+
+struct Tracks<'a> {
+    trace: &'a mut Packets,
+    /// The id of the last track.
+    last: u64,
+    from_ns: u64,
+}
+
+impl Tracks<'_> {
+    fn track(&mut self, name: &str, parent: Option<u64>, counter: bool) -> u64 {
+        self.last += 1;
+        let mut track = Message::default()
+            .number(TRACK_ID, self.last)
+            .text(TRACK_NAME, name);
+        if let Some(parent) = parent {
+            track = track.number(TRACK_PARENT, parent);
+        }
+        if counter {
+            track = track.message(TRACK_COUNTER, &Message::default());
+        }
+        // The first packet of a sequence says that nothing before it counts.
+        let flags = u64::from(self.last == 1);
+        let packet = Message::default()
+            .number(PACKET_SEQUENCE, SEQUENCE)
+            .number(PACKET_SEQUENCE_FLAGS, flags)
+            .message(PACKET_TRACK_DESCRIPTOR, &track);
+        self.trace.push(&packet);
+        self.last
+    }
+
+    fn span(&mut self, track: u64, name: &str, from: u64, to: u64) {
+        if from == to {
+            self.instant(track, name, from);
+        } else if to > self.from_ns {
+            let from = from.max(self.from_ns);
+            self.event(track, BEGIN, from, |event| event.text(EVENT_NAME, name));
+            self.event(track, END, to, |event| event);
+        }
+    }
+
+    fn instant(&mut self, track: u64, name: &str, at: u64) {
+        self.event(track, INSTANT, at, |event| event.text(EVENT_NAME, name));
+    }
+
+    fn event(&mut self, track: u64, kind: u64, at: u64, more: impl FnOnce(Message) -> Message) {
+        if at < self.from_ns {
+            return;
+        }
+        let event = Message::default()
+            .number(EVENT_TYPE, kind)
+            .number(EVENT_TRACK, track);
+        let packet = Message::default()
+            .number(PACKET_TIMESTAMP, at)
+            .number(PACKET_SEQUENCE, SEQUENCE)
+            .message(PACKET_TRACK_EVENT, &more(event));
+        self.trace.push(&packet);
+    }
+}
