@@ -27,6 +27,7 @@ mod suggest;
 mod summary;
 mod table;
 mod trace;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -83,6 +84,8 @@ enum Command {
     Replay(replay::Options),
     /// Show who got how much of which CPU in a recorded run of the virtual clock, and who waited.
     Schedule(schedule::Options),
+    /// Say what a task waited for: since when, in which queue, and what its CPUs did meanwhile.
+    Why(why::Options),
     /// Run a test with many seeds on all cores, and say which fail.
     Explore(explore::Options),
     /// List every metric: kind, direction, unit, gates, and who measures it.
@@ -139,6 +142,7 @@ fn main() -> ExitCode {
         Command::Trace(options) => trace::run(&mut out, &options),
         Command::Replay(options) => replay::run(&mut out, &options),
         Command::Schedule(options) => schedule::run(&mut out, &options),
+        Command::Why(options) => why::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),
         Command::Metrics { json } => metrics::run(&mut out, json),
         Command::Demo => demo::run(&mut out),

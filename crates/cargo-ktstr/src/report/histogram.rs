@@ -16,8 +16,13 @@ const SHORTEST: u64 = 1_000;
 /// The distributions of all waits, and of wake-up latencies: of all tasks, then of the cgroups that waited most often.
 pub fn histograms(story: &Story) -> String {
     let waits = &story.answers.waits;
+    // One that has no end yet, or ends when its step is over, is one of the step all the same.
+    let in_steps = |wait: &Wait| {
+        let mut held = story.held.iter();
+        held.any(|held| wait.from_ns < held.to_ns && wait.to_ns > held.from_ns)
+    };
     let mut by_cgroup: BTreeMap<Option<u64>, usize> = BTreeMap::new();
-    for wait in waits.iter().filter(|wait| wait.phase.is_some()) {
+    for wait in waits.iter().filter(|wait| in_steps(wait)) {
         *by_cgroup.entry(wait.cgroup).or_default() += 1;
     }
     let mut order: Vec<(Option<u64>, usize)> = by_cgroup.into_iter().collect();
@@ -25,10 +30,8 @@ pub fn histograms(story: &Story) -> String {
     let mut out = String::from("<div class=\"grid\">");
     let mut pair = |of: &str, wanted: &dyn Fn(&Wait) -> bool| {
         let lengths = |woken: bool| {
-            let in_steps = waits
-                .iter()
-                .filter(|wait| wait.phase.is_some() && wanted(wait));
-            let found = in_steps.filter(|wait| !woken || wait.cause == WaitCause::Woken);
+            let found = waits.iter().filter(|wait| in_steps(wait) && wanted(wait));
+            let found = found.filter(|wait| !woken || wait.cause == WaitCause::Woken);
             found.map(Wait::len_ns).collect::<Vec<u64>>()
         };
         out.push_str(&one(&format!("Waits, {of}"), lengths(false)));

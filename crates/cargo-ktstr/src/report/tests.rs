@@ -55,7 +55,7 @@ fn what_a_guest_says_cannot_leave_its_place() {
     // Only the page's own two scripts end: the name of the task is `</script>`.
     assert_eq!(page.matches("</script>").count(), 2);
     assert_eq!(page.matches("<script").count(), 2);
-    assert_eq!(page.matches("</title>").count(), 1);
+    assert!(page.contains("<title>two&lt;/title&gt;steps - ktstr</title>"));
     assert!(!page.contains("<b>") && !page.contains('\u{202e}'));
     let (_, data) = page.split_once("id=\"data\">").unwrap();
     let (data, _) = data.split_once("</script>").unwrap();

@@ -1,5 +1,7 @@
 //! `cargo ktstr schedule`: what the schedule of a recorded run says of each task and each CPU.
 
+mod latency;
+mod map;
 mod timehist;
 
 use std::collections::BTreeSet;
@@ -9,11 +11,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ktstr_record::runs_root;
 use ktstr_schedule::query::{Answers, Idle, Totals, percentile};
-use ktstr_schedule::{Cpu, Pid, SCHEDULE_FILE, Schedule};
+use ktstr_schedule::{Cpu, Pid, Schedule};
 use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::replay;
+use crate::story::{self, Story};
 use crate::table::numbers;
 
 /// How many names of tasks are told when none of them was meant.
@@ -33,6 +36,12 @@ pub struct Options {
     /// Print a line for each time a task had a CPU: how long it slept before, waited and ran.
     #[arg(long, conflicts_with = "json")]
     timehist: bool,
+    /// Print a line a task: CPU time, switches, and its average and its longest wait with its time.
+    #[arg(long, conflicts_with_all = ["json", "timehist"])]
+    latency: bool,
+    /// Print a line for each switch, with what every CPU runs then.
+    #[arg(long, conflicts_with_all = ["json", "timehist", "latency"])]
+    map: bool,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -75,13 +84,7 @@ struct Summary {
 /// Prints the summary of a recorded schedule.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let record = replay::find(&options.record, &runs_root())?;
-    let path = record.with_file_name(SCHEDULE_FILE);
-    let file = std::fs::read(&path).with_context(|| {
-        format!(
-            "reading {}: only runs under the virtual clock leave a schedule, and none with KTSTR_SCHEDULE=0",
-            path.display()
-        )
-    })?;
+    let (path, file) = story::bytes(&record)?;
     let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
     let answers = Answers::of(&schedule).with_context(|| path.display().to_string())?;
     let mut summary = summarise(&schedule, &answers, options);
@@ -94,13 +97,21 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     }
     let chosen = |task: &Task| options.task.as_ref().is_none_or(|wanted| is(task, wanted));
     summary.tasks = all.into_iter().filter(chosen).collect();
+    let chosen: BTreeSet<u32> = summary.tasks.iter().map(|task| task.pid).collect();
+    let wanted = |pid: Pid| chosen.contains(&pid.0);
+    if options.latency || options.map {
+        let story = Story::read(&file).with_context(|| path.display().to_string())?;
+        match options.map {
+            true => map::print(out, &schedule, &story, options.phase, wanted)?,
+            false => latency::print(out, &story, options.phase, wanted)?,
+        }
+        return Ok(Exit::Done);
+    }
     if options.timehist {
-        let chosen: BTreeSet<u32> = summary.tasks.iter().map(|task| task.pid).collect();
         let name = |pid: Pid| {
             let info = answers.tasks.get(&pid);
             info.and_then(|info| info.name()).unwrap_or("-").to_owned()
         };
-        let wanted = |pid: Pid| chosen.contains(&pid.0);
         timehist::print(out, &schedule, options.phase, name, wanted)?;
         return Ok(Exit::Done);
     }

@@ -37,9 +37,9 @@ fn events() -> Vec<(u64, u16, What)> {
         task: Pid(task),
         cgroup,
     };
-    let bound = What::Affinity {
+    let bound = |bits: u64| What::Affinity {
         task: Pid(7),
-        mask: CpuMask([1, 0]),
+        mask: CpuMask([bits, 0]),
     };
     let insert = What::Insert {
         task: Pid(7),
@@ -51,7 +51,7 @@ fn events() -> Vec<(u64, u16, What)> {
         (1, 0, name(8, 1)),
         (1, 0, cgroup(7, 3)),
         (1, 0, cgroup(8, 4)),
-        (1, 0, bound),
+        (1, 0, bound(1)),
         (2, 0, switch(0, 8, Reason::Idle)),
         (10, 0, What::Phase { number: 1 }),
         (12, 0, wake(7, 8)),
@@ -63,6 +63,8 @@ fn events() -> Vec<(u64, u16, What)> {
         (60, 0, What::Phase { number: 2 }),
         (61, 0, wake(7, 8)),
         (61, 0, ready(7, 0)),
+        (61, 0, insert),
+        (70, 0, bound(0b11)),
         (
             70,
             1,

@@ -1,0 +1,113 @@
+//! `cargo ktstr schedule RUN --map`: a line for each switch: what every CPU runs, each task by two letters. The CPU that
+//! switched has a star, as `perf sched map` prints it; a task's letters are explained where they come up first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use anyhow::Result;
+use ktstr_schedule::{Cpu, Pid, Schedule, What};
+
+use super::escape;
+use super::latency::seconds;
+use crate::story::Story;
+
+/// Prints the lines of switches from or to a task that `wanted` accepts, in the phase `phase` if one is asked for.
+pub(super) fn print(
+    out: &mut dyn Write,
+    schedule: &Schedule<'_>,
+    story: &Story,
+    phase: Option<u16>,
+    wanted: impl Fn(Pid) -> bool,
+) -> Result<()> {
+    let mut current: BTreeMap<Cpu, Pid> = BTreeMap::new();
+    let mut letters: BTreeMap<Pid, String> = BTreeMap::new();
+    let mut explained: BTreeSet<Pid> = BTreeSet::new();
+    let mut held = None;
+    let mut failed = Ok(());
+    schedule.for_each(|event| match event {
+        Ok(event) => match event.what {
+            What::Phase { number } => held = Some(number),
+            What::End {} => held = None,
+            What::Switch { prev, next, .. } => {
+                current.insert(event.cpu, next);
+                let asked = wanted(prev) || wanted(next);
+                if failed.is_err() || !asked || (phase.is_some() && held != phase) {
+                    return;
+                }
+                let mut line = String::new();
+                for cpu in (0..story.cpus()).map(|cpu| Cpu(cpu as u16)) {
+                    let star = if cpu == event.cpu { "*" } else { " " };
+                    let shown = match current.get(&cpu) {
+                        None => "?",
+                        Some(&Pid::IDLE) => ".",
+                        Some(pid) => {
+                            let number = letters.len();
+                            letters.entry(*pid).or_insert_with(|| named(number))
+                        }
+                    };
+                    line.push_str(&format!("{star}{shown:<3}"));
+                }
+                let at = seconds(story, event.time_ns);
+                line.push_str(&format!("{at:>14}"));
+                for (pid, letters) in &letters {
+                    if current.values().any(|current| current == pid) && explained.insert(*pid) {
+                        line.push_str(&format!("  {letters} is {}", escape(&story.name(*pid))));
+                    }
+                }
+                failed = writeln!(out, "{line}");
+            }
+            _ => {}
+        },
+        Err(gap) => {
+            current.clear();
+            let ms = gap.to_ns.saturating_sub(gap.from_ns) / 1_000_000;
+            if failed.is_ok() {
+                failed = writeln!(out, "... {ms} ms were left out");
+            }
+        }
+    })?;
+    Ok(failed?)
+}
+
+/// The letters of the task with that number: `A0` to `Z9`, then `a0` to `z9`, then longer ones.
+fn named(number: usize) -> String {
+    let (letter, digit) = (number / 10, number % 10);
+    match letter {
+        0..26 => format!("{}{digit}", char::from(b'A' + letter as u8)),
+        26..52 => format!("{}{digit}", char::from(b'a' + (letter - 26) as u8)),
+        _ => format!("#{number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::story::testing::{file, story};
+
+    fn text(phase: Option<u16>, wanted: impl Fn(Pid) -> bool) -> String {
+        let file = file();
+        let schedule = Schedule::read(&file).unwrap();
+        let mut out = Vec::new();
+        print(&mut out, &schedule, &story(), phase, wanted).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_switch_has_a_line() {
+        insta::assert_snapshot!(text(None, |_| true), @r"
+        *A0  ?       -0.008000  A0 is hog|`\u{202e}[8]
+        *A1  ?        0.007000  A1 is </script>[7]
+        *A0  ?        0.017000
+        ");
+        assert_eq!(text(Some(1), |_| true).lines().count(), 2);
+        assert_eq!(text(None, |pid| pid == Pid(7)).lines().count(), 2);
+        assert_eq!(text(Some(2), |_| true), "");
+    }
+
+    #[test]
+    fn letters_do_not_run_out() {
+        let names = [0, 9, 10, 259, 260, 519, 520].map(named);
+        assert_eq!(names, ["A0", "A9", "B0", "Z9", "a0", "z9", "#520"]);
+    }
+}

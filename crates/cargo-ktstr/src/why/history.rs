@@ -1,0 +1,137 @@
+//! What the schedule says of a task while it waits: where it may run, and into which queues it was put.
+
+use std::collections::HashMap;
+
+use ktstr_schedule::query::Stretch;
+use ktstr_schedule::{CpuMask, DequeueReason, Event, Pid, ReadError, Schedule, What};
+
+use super::seconds;
+use crate::story::{Story, dsq, ranges};
+
+/// Lines at most: a queue that is shuffled all the time fills pages.
+const LINES: usize = 20;
+
+/// What is known of a wait.
+pub struct History {
+    /// Where the task may run during its wait, each from which time on, nanoseconds; the first from its begin on.
+    pub masks: Vec<(u64, CpuMask)>,
+    /// What happened to it, a line each.
+    pub lines: Vec<String>,
+}
+
+/// Walks through the schedule up to the end of `wait`.
+///
+/// # Errors
+/// If the schedule is damaged.
+pub fn history(
+    schedule: &Schedule<'_>,
+    story: &Story,
+    wait: &Stretch,
+) -> Result<History, ReadError> {
+    let mut masks: HashMap<Pid, CpuMask> = HashMap::new();
+    let mut allowed = vec![(wait.from_ns, CpuMask::ALL)];
+    let mut lines = Vec::new();
+    let mut more = 0;
+    schedule.for_each(|event| {
+        let Ok(event) = event else {
+            return;
+        };
+        if event.time_ns > wait.to_ns {
+            return;
+        }
+        match event.what {
+            What::Affinity { task, mask } => {
+                masks.insert(task, mask);
+            }
+            What::Fork { task, parent } => {
+                let mask = masks.get(&parent).copied().unwrap_or(CpuMask::ALL);
+                masks.insert(task, mask);
+            }
+            _ => {}
+        }
+        if let Some(mask) = masks.get(&wait.task)
+            && allowed.last().is_none_or(|(_, last)| last != mask)
+        {
+            if event.time_ns <= wait.from_ns {
+                allowed.clear();
+            }
+            allowed.push((event.time_ns.max(wait.from_ns), *mask));
+        }
+        if event.time_ns >= wait.from_ns
+            && let Some(text) = told(event, wait.task, story)
+        {
+            match lines.len() < LINES {
+                true => lines.push(format!("  {}  {text}\n", seconds(story, event.time_ns))),
+                false => more += 1,
+            }
+        }
+    })?;
+    if more > 0 {
+        lines.push(format!("  and {more} times more\n"));
+    }
+    Ok(History {
+        masks: allowed,
+        lines,
+    })
+}
+
+/// What `event` is for the task `of`, if anything.
+fn told(event: &Event, of: Pid, story: &Story) -> Option<String> {
+    match event.what {
+        What::Enqueue {
+            task, on, class, ..
+        } if task == of => Some(format!("enqueued on CPU {}, class {class:?}", on.0)),
+        What::Dequeue {
+            task, on, reason, ..
+        } if task == of => Some(match reason {
+            DequeueReason::Sleep => format!("dequeued from CPU {}", on.0),
+            DequeueReason::Change => format!("taken off CPU {} to be moved or changed", on.0),
+            DequeueReason::Throttle => {
+                format!("put aside on CPU {}: its cgroup is out of quota", on.0)
+            }
+        }),
+        What::Migrate { task, to } if task == of => Some(format!("moved to CPU {}", to.0)),
+        What::Insert {
+            task,
+            dsq: id,
+            slice_ns,
+        } if task == of => Some(format!(
+            "put into {} by the BPF scheduler, slice {:.3} ms",
+            dsq(id),
+            slice_ns as f64 / 1e6
+        )),
+        What::Affinity { task, mask } if task == of => Some(format!(
+            "may run on CPUs {} from now on",
+            ranges(mask, story.cpus())
+        )),
+        What::Nice { task, nice } if task == of => {
+            Some(format!("has the nice value {nice} from now on"))
+        }
+        What::Cgroup { task, cgroup } if task == of => Some(format!(
+            "is in the cgroup {} from now on",
+            story.cgroup(Some(cgroup))
+        )),
+        What::Enqueue { .. }
+        | What::Dequeue { .. }
+        | What::Migrate { .. }
+        | What::Insert { .. }
+        | What::Affinity { .. }
+        | What::Nice { .. }
+        | What::Cgroup { .. }
+        | What::Switch { .. }
+        | What::Wake { .. }
+        | What::Policy { .. }
+        | What::Weight { .. }
+        | What::Throttle { .. }
+        | What::Unthrottle { .. }
+        | What::Online { .. }
+        | What::Bypass { .. }
+        | What::SchedExt { .. }
+        | What::Kick { .. }
+        | What::Fork { .. }
+        | What::Name { .. }
+        | What::Exit { .. }
+        | What::Phase { .. }
+        | What::End {} => None,
+    }
+}

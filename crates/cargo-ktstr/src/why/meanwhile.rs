@@ -1,0 +1,100 @@
+//! What the CPUs did on which a waiting task may run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ktstr_schedule::query::{Did, Stretch};
+use ktstr_schedule::{Cpu, CpuMask, Pid};
+
+use super::{ms, shown};
+use crate::story::Story;
+
+/// CPUs that are told of.
+const CPUS: usize = 16;
+/// Tasks that are told of each.
+const TASKS: usize = 5;
+
+/// What each CPU ran during the `wait`, and what that comes to. `masks` are the sets of CPUs on which the task may run, each
+/// from which time on.
+pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> String {
+    let all = || (0..story.cpus()).map(|cpu| Cpu(cpu as u16));
+    let is_in = |cpu: &Cpu| masks.iter().any(|(_, mask)| mask.contains(*cpu));
+    let allowed: Vec<Cpu> = all().filter(is_in).collect();
+    let ran = ran(story, wait.from_ns, wait.to_ns);
+    let length = wait.len_ns();
+    let idle = |cpu: &Cpu| length.saturating_sub(busy(&ran, *cpu));
+    // Of each set its own time.
+    let ends = masks
+        .iter()
+        .skip(1)
+        .map(|(from, _)| *from)
+        .chain([wait.to_ns]);
+    let spans = masks.iter().zip(ends).filter(|((from, _), to)| from < to);
+    let all_idle: u64 = spans
+        .map(|((from, mask), to)| {
+            let ran = self::ran(story, *from, to);
+            let idle = all().filter(|cpu| mask.contains(*cpu));
+            idle.map(|cpu| (to - from).saturating_sub(busy(&ran, cpu)))
+                .sum::<u64>()
+        })
+        .sum();
+    let gap = story
+        .gaps
+        .iter()
+        .any(|gap| gap.from_ns < wait.to_ns && gap.to_ns > wait.from_ns);
+    let mut text = match (gap, all_idle) {
+        (true, _) => "Events of that time were left out: what ran is not all known.\n".to_owned(),
+        (false, 0) => "No CPU on which it may run was idle meanwhile.\n".to_owned(),
+        (false, idle) => format!(
+            "CPUs on which it may run were idle for {} of CPU time meanwhile.\n",
+            ms(idle)
+        ),
+    };
+    text.push('\n');
+    for cpu in allowed.iter().take(CPUS) {
+        let _ = writeln!(text, "CPU {}:", cpu.0);
+        let mut tasks: Vec<(Pid, u64)> = ran
+            .get(cpu)
+            .into_iter()
+            .flatten()
+            .map(|(pid, ns)| (*pid, *ns))
+            .collect();
+        tasks.sort_by_key(|(pid, ns)| (std::cmp::Reverse(*ns), *pid));
+        let rest: u64 = tasks.iter().skip(TASKS).map(|(_, ns)| ns).sum();
+        let mut line = |what: &str, ns: u64| {
+            let percent = ns as f64 / length.max(1) as f64 * 100.0;
+            let _ = writeln!(text, "  {:>12}  {percent:>5.1} %  {what}", ms(ns));
+        };
+        for (pid, ns) in tasks.iter().take(TASKS) {
+            line(&shown(story, *pid), *ns);
+        }
+        if tasks.len() > TASKS {
+            line(&format!("{} other tasks", tasks.len() - TASKS), rest);
+        }
+        if idle(cpu) > 0 {
+            line("idle, or not known", idle(cpu));
+        }
+    }
+    if allowed.len() > CPUS {
+        let _ = writeln!(text, "and {} more CPUs.", allowed.len() - CPUS);
+    }
+    text
+}
+
+/// CPU time of each task on each CPU between two times.
+fn ran(story: &Story, from: u64, to: u64) -> BTreeMap<Cpu, BTreeMap<Pid, u64>> {
+    let mut ran: BTreeMap<Cpu, BTreeMap<Pid, u64>> = BTreeMap::new();
+    for stretch in &story.stretches {
+        let (from, to) = (stretch.from_ns.max(from), stretch.to_ns.min(to));
+        if let Did::Ran { cpu, .. } = stretch.did
+            && from < to
+        {
+            *ran.entry(cpu).or_default().entry(stretch.task).or_default() += to - from;
+        }
+    }
+    ran
+}
+
+fn busy(ran: &BTreeMap<Cpu, BTreeMap<Pid, u64>>, cpu: Cpu) -> u64 {
+    ran.get(&cpu).map_or(0, |tasks| tasks.values().sum())
+}

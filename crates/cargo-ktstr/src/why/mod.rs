@@ -1,0 +1,335 @@
+//! `cargo ktstr why`: what a task waited for at a time: since when and how it began, in which queue it was, on which CPUs it
+//! may run, and what each of these did meanwhile.
+
+mod history;
+mod meanwhile;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use ktstr_record::runs_root;
+use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
+use ktstr_schedule::{Pid, Reason, Schedule};
+
+use crate::exit::Exit;
+use crate::replay;
+use crate::span::Span;
+use crate::story::{self, Story, ranges};
+use history::history;
+use meanwhile::meanwhile;
+
+/// Names of tasks that are told when none or several of them were meant.
+const NAMES: usize = 12;
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
+    record: PathBuf,
+    /// The task: its process id, or a part of its name.
+    task: String,
+    /// When, since the beginning of the first step, such as `1.25s` or `300ms`; without it, in the task's longest wait.
+    time: Option<Span>,
+}
+
+/// Prints the answer.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let record = replay::find(&options.record, &runs_root())?;
+    let (path, file) = story::bytes(&record)?;
+    let story = Story::read(&file).with_context(|| path.display().to_string())?;
+    let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
+    let answer = answer(&story, &schedule, &options.task, options.time)?;
+    out.write_all(answer.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// The whole answer.
+fn answer(
+    story: &Story,
+    schedule: &Schedule<'_>,
+    task: &str,
+    time: Option<Span>,
+) -> Result<String> {
+    let tasks = meant(story, task)?;
+    let at = time.map(|time| story.zero_ns().saturating_add(time.0));
+    let stretch = match (at, &tasks[..]) {
+        (None, _) => {
+            longest(story, &tasks).with_context(|| format!("`{task}` never waited in this run"))?
+        }
+        (Some(at), [pid]) => match story
+            .stretches
+            .iter()
+            .find(|s| s.task == *pid && s.from_ns <= at && at < s.to_ns)
+        {
+            Some(stretch) => *stretch,
+            None => {
+                let name = shown(story, *pid);
+                return Ok(format!(
+                    "At {} {name} slept, or was not there.\n",
+                    seconds(story, at)
+                ));
+            }
+        },
+        (Some(_), several) => bail!(
+            "`{task}` is a part of {} names, and a time is of one task: name one by its process id; {}",
+            several.len(),
+            listed(story, several)
+        ),
+    };
+    let mut text = head(story, &stretch);
+    if let Some(at) = at {
+        let passed = ms(at - stretch.from_ns);
+        text.push_str(&format!(
+            "At {}, {passed} of it had passed.\n",
+            seconds(story, at)
+        ));
+    }
+    if let Did::Waited { .. } = stretch.did {
+        let known = history(schedule, story, &stretch)?;
+        let sets = known.masks.iter().enumerate();
+        let sets = sets.map(|(at, (since, mask))| match at {
+            0 => ranges(*mask, story.cpus()),
+            _ => format!(
+                "from {} on {}",
+                seconds(story, *since),
+                ranges(*mask, story.cpus())
+            ),
+        });
+        let sets: Vec<String> = sets.collect();
+        text.push_str(&format!(
+            "Of {} CPUs it may run on {}.\n",
+            story.cpus(),
+            sets.join(", ")
+        ));
+        text.push_str(&meanwhile(story, &stretch, &known.masks));
+        if !known.lines.is_empty() {
+            text.push_str("\nWhat happened to it meanwhile:\n");
+            text.push_str(&known.lines.concat());
+        }
+    }
+    Ok(text)
+}
+
+/// The tasks that `wanted` means: one by its id, else all with that in their names.
+fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>> {
+    let tasks = &story.answers.tasks;
+    let by_id = wanted
+        .parse()
+        .ok()
+        .map(Pid)
+        .filter(|pid| tasks.contains_key(pid));
+    if let Some(pid) = by_id {
+        return Ok(vec![pid]);
+    }
+    let found: Vec<Pid> = tasks
+        .iter()
+        .filter(|(_, info)| info.name().is_some_and(|name| name.contains(wanted)))
+        .map(|(pid, _)| *pid)
+        .collect();
+    if found.is_empty() {
+        let all: Vec<Pid> = tasks.keys().rev().copied().collect();
+        bail!(
+            "no task has the id `{wanted}` or that in its name; {}",
+            listed(story, &all)
+        );
+    }
+    Ok(found)
+}
+
+fn listed(story: &Story, tasks: &[Pid]) -> String {
+    let names: Vec<String> = tasks
+        .iter()
+        .take(NAMES)
+        .map(|pid| shown(story, *pid))
+        .collect();
+    let more = tasks.len().saturating_sub(NAMES);
+    match more {
+        0 => format!("there are {}", names.join(", ")),
+        more => format!("there are {} and {more} more", names.join(", ")),
+    }
+}
+
+fn longest(story: &Story, tasks: &[Pid]) -> Option<Stretch> {
+    let waits = story.stretches.iter().filter(|stretch| {
+        matches!(stretch.did, Did::Waited { .. }) && tasks.contains(&stretch.task)
+    });
+    waits.max_by_key(|stretch| stretch.len_ns()).copied()
+}
+
+/// What the task did, from when to when, and how that began.
+fn head(story: &Story, stretch: &Stretch) -> String {
+    let name = shown(story, stretch.task);
+    let cgroup = story.cgroup(stretch.cgroup);
+    let times = format!(
+        "{}, from {} to {}",
+        ms(stretch.len_ns()),
+        seconds(story, stretch.from_ns),
+        seconds(story, stretch.to_ns)
+    );
+    match stretch.did {
+        Did::Ran { cpu, then, .. } => {
+            let then = then.map_or("and the schedule ends there", |reason| match reason {
+                Reason::Slept => "and then slept",
+                Reason::Preempted => "and then was preempted",
+                Reason::Yielded => "and then yielded",
+                Reason::Exited => "and then ended",
+                Reason::Idle => "and then the CPU was idle",
+            });
+            format!(
+                "{name} in {cgroup} did not wait: it ran on CPU {} for {times}, {then}.\n",
+                cpu.0
+            )
+        }
+        Did::Waited {
+            cpu,
+            cause,
+            waker,
+            dsq,
+            served,
+        } => {
+            let then = match served {
+                true => format!(
+                    "and then got CPU {}",
+                    after(story, stretch).unwrap_or(cpu.0)
+                ),
+                false => "and got no CPU".to_owned(),
+            };
+            let queue = dsq.map_or_else(String::new, |id| {
+                format!(", in {} of sched_ext", story::dsq(id))
+            });
+            format!(
+                "{name} in {cgroup} waited for {times}, {then}.\n{}\nIt was on the runqueue of CPU {}{queue}.\n",
+                began(story, cause, waker),
+                cpu.0
+            )
+        }
+        Did::Throttled => {
+            format!("{name} in {cgroup} was out of its cgroup's quota for {times}.\n")
+        }
+        Did::Slept => format!("{name} in {cgroup} slept for {times}.\n"),
+    }
+}
+
+/// The CPU on which the task ran when its wait was over.
+fn after(story: &Story, wait: &Stretch) -> Option<u16> {
+    let next = story
+        .stretches
+        .iter()
+        .find_map(|stretch| match stretch.did {
+            Did::Ran { cpu, .. } if stretch.task == wait.task && stretch.from_ns >= wait.to_ns => {
+                Some(cpu.0)
+            }
+            _ => None,
+        });
+    next
+}
+
+fn began(story: &Story, cause: WaitCause, waker: Option<Waker>) -> String {
+    match (cause, waker) {
+        (WaitCause::Woken, Some(waker)) => {
+            let how = if waker.interrupt {
+                "an interrupt that came while it ran"
+            } else {
+                "itself"
+            };
+            format!(
+                "{} woke it from CPU {} at {} ({how}).",
+                shown(story, waker.task),
+                waker.cpu.0,
+                seconds(story, waker.at_ns)
+            )
+        }
+        (WaitCause::Woken, None) => "It was woken.".to_owned(),
+        (WaitCause::Forked, _) => "It had just been made.".to_owned(),
+        (WaitCause::Preempted, _) => "It had been preempted.".to_owned(),
+        (WaitCause::Yielded, _) => "It had yielded.".to_owned(),
+        (WaitCause::Unthrottled, _) => "Its cgroup had got a new quota.".to_owned(),
+        (WaitCause::Unknown, _) => "The schedule does not say how that began.".to_owned(),
+    }
+}
+
+/// A task as `name[pid]`, with what a terminal would obey, and ends of lines, shown.
+fn shown(story: &Story, pid: Pid) -> String {
+    story.name(pid).escape_debug().to_string()
+}
+
+/// A time as seconds since the first step began.
+fn seconds(story: &Story, ns: u64) -> String {
+    format!("{:.6} s", (ns as f64 - story.zero_ns() as f64) / 1e9)
+}
+
+fn ms(ns: u64) -> String {
+    format!("{:.3} ms", ns as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::story::testing;
+
+    fn asked(task: &str, time: Option<&str>) -> Result<String> {
+        let file = testing::file();
+        let schedule = Schedule::read(&file).unwrap();
+        let time = time.map(|time| time.parse().unwrap());
+        answer(&testing::story(), &schedule, task, time)
+    }
+
+    #[test]
+    fn the_longest_wait_is_explained() {
+        insta::assert_snapshot!(asked("7", None).unwrap(), @r"
+        </script>[7] in /ktstr/<b>cell waited for 29.000 ms, from 0.051000 s to 0.080000 s, and got no CPU.
+        hog|`\u{202e}[8] woke it from CPU 0 at 0.051000 s (itself).
+        It was on the runqueue of CPU 0, in the local queue of sched_ext.
+        Of 2 CPUs it may run on 0, from 0.060000 s on 0-1.
+        CPUs on which it may run were idle for 20.000 ms of CPU time meanwhile.
+
+        CPU 0:
+             29.000 ms  100.0 %  hog|`\u{202e}[8]
+        CPU 1:
+             29.000 ms  100.0 %  idle, or not known
+
+        What happened to it meanwhile:
+          0.051000 s  enqueued on CPU 0, class Ext
+          0.051000 s  put into the local queue by the BPF scheduler, slice 5.000 ms
+          0.060000 s  may run on CPUs 0-1 from now on
+        ");
+    }
+
+    #[test]
+    fn a_time_can_be_asked_for() {
+        let text = asked("7", Some("4ms")).unwrap();
+        assert!(
+            text.contains(
+                "waited for 5.000 ms, from 0.002000 s to 0.007000 s, and then got CPU 0."
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("At 0.004000 s, 2.000 ms of it had passed."),
+            "{text}"
+        );
+        let ran = asked("7", Some("8ms")).unwrap();
+        assert!(
+            ran.contains("did not wait: it ran on CPU 0 for 10.000 ms"),
+            "{ran}"
+        );
+        let slept = asked("</script", Some("30ms")).unwrap();
+        assert_eq!(
+            slept,
+            "At 0.030000 s </script>[7] slept, or was not there.\n"
+        );
+    }
+
+    #[test]
+    fn who_is_meant_must_be_there() {
+        let error = asked("nobody", None).unwrap_err().to_string();
+        assert!(
+            error.contains("no task has the id `nobody`") && error.contains("</script>[7]"),
+            "{error}"
+        );
+        let several = asked("", Some("1ms")).unwrap_err().to_string();
+        assert!(several.contains("is a part of 2 names"), "{several}");
+    }
+}

@@ -1,0 +1,223 @@
+//! A failed run of a real kernel, seen in every way in which a run can be seen: as a page, as Markdown, as a trace, in tables,
+//! and as an answer to why a task waited.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "../src/trace/read.rs"]
+mod protobuf;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use common::{json, ktstr, text};
+use ktstr::prelude::*;
+use ktstr::test_support::ClockMode;
+
+const NAME: &str = "__unit_test_seen__";
+
+/// It stops to dispatch after a second, and the kernel ejects it.
+const STALLS: Scheduler = Scheduler::named("stalls")
+    .binary(SchedulerSpec::Discover("scx-ktstr"))
+    .sched_args(&["--stall-after", "1"]);
+
+#[distributed_slice(KTSTR_TESTS)]
+#[linkme(crate = ktstr::linkme)]
+static SEEN: KtstrTestEntry = KtstrTestEntry {
+    name: NAME,
+    func: seen,
+    topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(4),
+    watchdog_timeout: Duration::from_secs(1),
+    num_snapshots: 8,
+    scheduler: &STALLS,
+    clock: ClockMode::Virtual,
+    ..KtstrTestEntry::DEFAULT
+};
+
+fn seen(ctx: &Ctx) -> Result<AssertResult> {
+    let cgroup = |name| CgroupDef::named(name).workers(3);
+    execute_defs(ctx, vec![cgroup("left"), cgroup("right")])
+}
+
+/// What a command printed that has to go well.
+#[track_caller]
+fn said(root: &Path, arguments: &[&str]) -> String {
+    let output = ktstr(root, arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_failed_run_is_seen_in_every_way() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let summary = root.join("summary.md");
+    let own = std::env::current_exe().unwrap();
+    let own = own.to_str().unwrap();
+    let explored = ktstr(
+        root,
+        &[
+            "explore", NAME, "--binary", own, "--seeds", "1..2", "--json",
+        ],
+    )
+    .env("GITHUB_STEP_SUMMARY", &summary)
+    .output()
+    .unwrap();
+    let found = json(&explored);
+    assert_eq!(
+        found["verdicts"],
+        serde_json::json!({ "fail": 1 }),
+        "{}",
+        text(&explored)
+    );
+    let record = Path::new(found["first_failure"]["record"].as_str().unwrap());
+    let run = record
+        .parent()
+        .unwrap()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap();
+
+    block(root, run, &summary);
+    page(root, run);
+    let sums = tables(root, run);
+    trace(root, run, &sums);
+    answer(root, run);
+}
+
+/// The block that a person pastes, and the same one on the page of the CI job.
+fn block(root: &Path, run: &str, summary: &Path) {
+    let block = said(root, &["show", run, "--markdown"]);
+    for part in [
+        "failed, the scheduler's fault\n",
+        "--stall-after 1",
+        "| kernel | ",
+        ", QEMU ",
+        "BLAKE3 ",
+        "scx\\_exit.json",
+        "triggered exit kind 1026",
+    ] {
+        assert!(block.contains(part), "no {part:?} in\n{block}");
+    }
+    let again = format!("cargo ktstr replay {run}\n");
+    assert!(block.contains(&again), "{again:?} is not in\n{block}");
+    let appended = std::fs::read_to_string(summary).unwrap();
+    assert_eq!(appended, format!("{block}\n"));
+}
+
+fn page(root: &Path, run: &str) {
+    let path = said(root, &["report", run]);
+    let path = Path::new(path.trim_end());
+    assert_eq!(path, root.join(run).join("report.html"));
+    let page = std::fs::read_to_string(path).unwrap();
+    for part in [
+        "class=\"verdict fail\"",
+        "data-mark=\"0\"",
+        "nr_dispatched (bpf_bpf.bss)",
+        "/ktstr/left",
+        "runnable task stall",
+    ] {
+        assert!(page.contains(part), "no {part:?} in the page");
+    }
+    assert!(page.len() < 2 << 20, "{} bytes", page.len());
+    let (_, data) = page.split_once("id=\"data\">").unwrap();
+    let (data, _) = data.split_once("</script>").unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data["cpus"].as_array().unwrap().len(), 2);
+    assert!(data["count"].as_u64().unwrap() > 100, "{}", data["count"]);
+    let marks = data["marks"].as_array().unwrap();
+    let unloads = "the BPF scheduler is being unloaded";
+    assert!(
+        marks.iter().any(|mark| mark["text"] == unloads),
+        "{marks:?}"
+    );
+    let elsewhere = root.join("elsewhere.html");
+    said(
+        root,
+        &["report", run, "--output", elsewhere.to_str().unwrap()],
+    );
+    assert_eq!(std::fs::read_to_string(elsewhere).unwrap(), page);
+}
+
+/// The tables; CPU time of each task by the schedule, nanoseconds.
+fn tables(root: &Path, run: &str) -> BTreeMap<u64, u64> {
+    let latency = said(root, &["schedule", run, "--latency"]);
+    assert!(
+        latency.contains("MAX WAIT MS") && latency.lines().count() > 10,
+        "{latency}"
+    );
+    let map = said(root, &["schedule", run, "--map", "--phase", "1"]);
+    assert!(
+        map.lines().count() > 50 && map.lines().all(|line| line.contains('*')),
+        "{map}"
+    );
+    let summary = said(root, &["schedule", run, "--json"]);
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let tasks = summary["tasks"].as_array().unwrap().iter();
+    tasks
+        .map(|task| {
+            (
+                task["pid"].as_u64().unwrap(),
+                task["run_ns"].as_u64().unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// The trace has each task's CPU time to the nanosecond.
+fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
+    let path = said(root, &["trace", run, "--perfetto"]);
+    let trace = std::fs::read(path.trim_end()).unwrap();
+    let traced = protobuf::cpu_time(&trace);
+    assert!(traced.len() > 10, "{traced:?}");
+    let booked = sums
+        .iter()
+        .filter(|(_, ns)| **ns > 0)
+        .map(|(pid, ns)| (*pid, *ns));
+    assert_eq!(traced, booked.collect());
+    let last = root.join("last.pftrace");
+    said(
+        root,
+        &[
+            "trace",
+            run,
+            "--perfetto",
+            "--last",
+            "500ms",
+            "--output",
+            last.to_str().unwrap(),
+        ],
+    );
+    let traced: u64 = protobuf::cpu_time(&std::fs::read(last).unwrap())
+        .values()
+        .sum();
+    assert!(
+        0 < traced && traced <= 2 * 500_000_000,
+        "{traced} ns on two CPUs in half a second"
+    );
+}
+
+/// While the scheduler dispatched nothing, its tasks waited beside idle CPUs.
+fn answer(root: &Path, run: &str) {
+    let latency = said(root, &["schedule", run, "--latency", "--task", "test-"]);
+    assert!(latency.contains("test-"), "{latency}");
+    let why = said(root, &["why", run, "test-"]);
+    for part in [
+        " waited for ",
+        "Of 2 CPUs it may run on 0-1",
+        "\nCPU 0:\n",
+        "\nCPU 1:\n",
+        "enqueued on CPU ",
+    ] {
+        assert!(why.contains(part), "no {part:?} in\n{why}");
+    }
+    let nobody = ktstr(root, &["why", run, "nobody"]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(1), "{}", text(&nobody));
+    assert!(
+        text(&nobody).contains("no task has the id `nobody`"),
+        "{}",
+        text(&nobody)
+    );
+}
