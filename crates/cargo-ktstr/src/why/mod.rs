@@ -7,10 +7,11 @@ mod meanwhile;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ktstr_record::runs_root;
+use ktstr_record::terminal::tell;
 use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
-use ktstr_schedule::{Pid, Reason, Schedule};
+use ktstr_schedule::{Pid, ReadError, Reason, Schedule};
 
 use crate::exit::Exit;
 use crate::replay;
@@ -39,9 +40,26 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let (path, file) = story::bytes(&record)?;
     let story = Story::read(&file).with_context(|| path.display().to_string())?;
     let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
-    let answer = answer(&story, &schedule, &options.task, options.time)?;
-    out.write_all(answer.as_bytes())?;
+    match answer(&story, &schedule, &options.task, options.time) {
+        Ok(answer) => out.write_all(answer.as_bytes())?,
+        Err(NoAnswer::Asked(why)) => {
+            tell(&format!("error: {why}"));
+            return Ok(Exit::Failed);
+        }
+        Err(NoAnswer::Damaged(error)) => {
+            return Err(error).with_context(|| path.display().to_string());
+        }
+    }
     Ok(Exit::Done)
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+enum NoAnswer {
+    /// What was asked for is not in the run.
+    Asked(String),
+    /// The schedule is damaged.
+    Damaged(ReadError),
 }
 
 /// The whole answer.
@@ -50,13 +68,19 @@ fn answer(
     schedule: &Schedule<'_>,
     task: &str,
     time: Option<Span>,
-) -> Result<String> {
+) -> Result<String, NoAnswer> {
     let tasks = meant(story, task)?;
     let at = time.map(|time| story.zero_ns().saturating_add(time.0));
+    if let Some(at) = at.filter(|at| *at > story.to_ns) {
+        return Err(NoAnswer::Asked(format!(
+            "there is nothing at {}: the schedule ends at {}",
+            seconds(story, at),
+            seconds(story, story.to_ns)
+        )));
+    }
     let stretch = match (at, &tasks[..]) {
-        (None, _) => {
-            longest(story, &tasks).with_context(|| format!("`{task}` never waited in this run"))?
-        }
+        (None, _) => longest(story, &tasks)
+            .ok_or_else(|| NoAnswer::Asked(format!("`{task}` never waited in this run")))?,
         (Some(at), [pid]) => match story
             .stretches
             .iter()
@@ -71,11 +95,13 @@ fn answer(
                 ));
             }
         },
-        (Some(_), several) => bail!(
-            "`{task}` is a part of {} names, and a time is of one task: name one by its process id; {}",
-            several.len(),
-            listed(story, several)
-        ),
+        (Some(_), several) => {
+            return Err(NoAnswer::Asked(format!(
+                "`{task}` is a part of {} names, and a time is of one task: name one by its process id; {}",
+                several.len(),
+                listed(story, several)
+            )));
+        }
     };
     let mut text = head(story, &stretch);
     if let Some(at) = at {
@@ -86,7 +112,7 @@ fn answer(
         ));
     }
     if let Did::Waited { .. } = stretch.did {
-        let known = history(schedule, story, &stretch)?;
+        let known = history(schedule, story, &stretch).map_err(NoAnswer::Damaged)?;
         let sets = known.masks.iter().enumerate();
         let sets = sets.map(|(at, (since, mask))| match at {
             0 => ranges(*mask, story.cpus()),
@@ -112,7 +138,7 @@ fn answer(
 }
 
 /// The tasks that `wanted` means: one by its id, else all with that in their names.
-fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>> {
+fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>, NoAnswer> {
     let tasks = &story.answers.tasks;
     let by_id = wanted
         .parse()
@@ -129,10 +155,10 @@ fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>> {
         .collect();
     if found.is_empty() {
         let all: Vec<Pid> = tasks.keys().rev().copied().collect();
-        bail!(
+        return Err(NoAnswer::Asked(format!(
             "no task has the id `{wanted}` or that in its name; {}",
             listed(story, &all)
-        );
+        )));
     }
     Ok(found)
 }
@@ -269,11 +295,14 @@ mod tests {
     use super::*;
     use crate::story::testing;
 
-    fn asked(task: &str, time: Option<&str>) -> Result<String> {
+    fn asked(task: &str, time: Option<&str>) -> Result<String, String> {
         let file = testing::file();
         let schedule = Schedule::read(&file).unwrap();
         let time = time.map(|time| time.parse().unwrap());
-        answer(&testing::story(), &schedule, task, time)
+        answer(&testing::story(), &schedule, task, time).map_err(|error| match error {
+            NoAnswer::Asked(why) => why,
+            NoAnswer::Damaged(error) => panic!("{error}"),
+        })
     }
 
     #[test]
@@ -324,12 +353,12 @@ mod tests {
 
     #[test]
     fn who_is_meant_must_be_there() {
-        let error = asked("nobody", None).unwrap_err().to_string();
+        let error = asked("nobody", None).unwrap_err();
         assert!(
             error.contains("no task has the id `nobody`") && error.contains("</script>[7]"),
             "{error}"
         );
-        let several = asked("", Some("1ms")).unwrap_err().to_string();
+        let several = asked("", Some("1ms")).unwrap_err();
         assert!(several.contains("is a part of 2 names"), "{several}");
     }
 }
