@@ -155,9 +155,9 @@ fn chart(caption: &str, points: &[(f64, f64)]) -> String {
         );
     }
     let y = HEIGHT + 12.0;
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<text x=\"4\" y=\"{y}\">{:.2} s</text><text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{:.2} s</text></svg></figure>\n",
+        "<text x=\"4\" y=\"{y}\">{:.2} s</text><text x=\"{}\" y=\"{y}\" text-anchor=\"end\">{:.2} s</text></svg></figure>",
         left / 1e3,
         WIDTH - 4.0,
         right / 1e3

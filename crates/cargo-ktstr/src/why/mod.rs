@@ -239,7 +239,7 @@ fn head(story: &Story, stretch: &Stretch) -> String {
 
 /// The CPU on which the task ran when its wait was over.
 fn after(story: &Story, wait: &Stretch) -> Option<u16> {
-    let next = story
+    story
         .stretches
         .iter()
         .find_map(|stretch| match stretch.did {
@@ -247,8 +247,7 @@ fn after(story: &Story, wait: &Stretch) -> Option<u16> {
                 Some(cpu.0)
             }
             _ => None,
-        });
-    next
+        })
 }
 
 fn began(story: &Story, cause: WaitCause, waker: Option<Waker>) -> String {

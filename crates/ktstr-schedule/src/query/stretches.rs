@@ -94,9 +94,12 @@ pub fn stretches<'a>(
     Ok(walk.done())
 }
 
+/// Is called with every stretch.
+type Each<'a> = Box<dyn FnMut(&Stretch) + 'a>;
+
 /// Takes stretches, if anybody wants them.
 #[derive(Default)]
-pub(super) struct Sink<'a>(Option<Box<dyn FnMut(&Stretch) + 'a>>);
+pub(super) struct Sink<'a>(Option<Each<'a>>);
 
 impl fmt::Debug for Sink<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
