@@ -44,6 +44,8 @@ pub struct Story {
     pub held: Vec<Held>,
     /// Moments in their order.
     pub moments: Vec<Moment>,
+    /// When the kernel began to unload a BPF scheduler, nanoseconds of the scheduler's clock.
+    pub unloaded_ns: Vec<u64>,
     /// Times of which events were left out.
     pub gaps: Vec<Gap>,
     /// The earliest time.
@@ -119,7 +121,10 @@ impl Story {
             What::Bypass { on: false } => "sched_ext ends the bypass".to_owned(),
             What::SchedExt { state } => match state {
                 SchedExtState::Enabling => "a BPF scheduler is being loaded".to_owned(),
-                SchedExtState::Disabling => "the BPF scheduler is being unloaded".to_owned(),
+                SchedExtState::Disabling => {
+                    self.unloaded_ns.push(event.time_ns);
+                    "the BPF scheduler is being unloaded".to_owned()
+                }
             },
             What::Online { cpu, online } if event.time_ns > 0 => {
                 let how = if online { "comes on" } else { "goes off" };

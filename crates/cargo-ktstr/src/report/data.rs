@@ -11,11 +11,14 @@ use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
 use ktstr_schedule::{Cpu, Pid};
 use serde_json::{Value, json};
 
+use super::html;
 use super::marks::Mark;
 use crate::story::{Story, step};
 
-/// Bytes that the packed stretches may take in the page.
-pub const CAP: usize = 1 << 20;
+/// Tasks that have rows, marks, and characters of a text at most.
+const TASKS: usize = 1000;
+const MARKS: usize = 500;
+const TEXT: usize = 200;
 
 /// What was left out of the time line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +29,53 @@ pub struct Thinned {
     pub left_out: usize,
     /// How many stretches there are at all.
     pub all: usize,
+    /// How many tasks have no row.
+    pub tasks: usize,
+    /// How many marks are not drawn.
+    pub marks: usize,
 }
 
 /// The data, and what was left out of it to keep it under `cap` bytes.
-pub fn data(story: &Story, marks: &[Mark], cap: usize) -> (Value, Thinned) {
-    let order = tasks(story, marks);
+pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
+    let marks = &all_marks[..all_marks.len().min(MARKS)];
+    let mut order = tasks(story, marks);
+    let tasks = order.len().saturating_sub(TASKS);
+    order.truncate(TASKS);
     let homes = story.homes();
     let index: BTreeMap<Pid, u64> = order.iter().copied().zip(0..).collect();
     let mut stretches: Vec<&Stretch> = story.stretches.iter().collect();
     stretches.sort_by_key(|stretch| (stretch.from_ns, stretch.to_ns));
+    let since = |ns: u64| ns.saturating_sub(story.from_ns);
+    let places = story
+        .tables
+        .topology
+        .llc
+        .iter()
+        .zip(&story.tables.topology.node);
+    let mut data = json!({
+        "zero": since(story.zero_ns()),
+        "end": since(story.to_ns),
+        "cpus": places.map(|(llc, node)| json!([llc, node])).collect::<Vec<_>>(),
+        "tasks": order.iter().map(|pid| {
+            let home = homes.get(pid).copied().flatten();
+            json!([shown(&story.name(*pid)), shown(&story.cgroup(home))])
+        }).collect::<Vec<_>>(),
+        "phases": story.held.iter().map(|held| json!({
+            "name": step(held.number), "from": since(held.from_ns), "to": since(held.to_ns),
+        })).collect::<Vec<_>>(),
+        "marks": marks.iter().map(|mark| json!({
+            "finding": mark.finding, "from": since(mark.from_ns), "to": since(mark.to_ns),
+            "text": shown(&mark.text), "exact": mark.exact,
+            "task": mark.pid.and_then(|pid| index.get(&Pid(pid))),
+        })).collect::<Vec<_>>(),
+        "gaps": story.gaps.iter().map(|gap| json!([since(gap.from_ns), since(gap.to_ns)])).collect::<Vec<_>>(),
+    });
+    let room = cap.saturating_sub(html::json(&data).len() + 100);
     let mut shorter_than_ns = 0;
     let (drawn, packed) = loop {
-        let drawn = drawn(&stretches, shorter_than_ns);
+        let drawn = drawn(&stretches, shorter_than_ns, |pid| index.contains_key(&pid));
         let packed = pack(&drawn, &index, story.from_ns);
-        if packed.len().div_ceil(3) * 4 <= cap || shorter_than_ns > story.to_ns {
+        if packed.len().div_ceil(3) * 4 <= room || shorter_than_ns > story.to_ns {
             break (drawn, packed);
         }
         shorter_than_ns = (shorter_than_ns * 2).max(500);
@@ -49,34 +85,11 @@ pub fn data(story: &Story, marks: &[Mark], cap: usize) -> (Value, Thinned) {
         shorter_than_ns,
         left_out: stretches.len() - whole.count(),
         all: stretches.len(),
+        tasks,
+        marks: all_marks.len() - marks.len(),
     };
-    let since = |ns: u64| ns.saturating_sub(story.from_ns);
-    let places = story
-        .tables
-        .topology
-        .llc
-        .iter()
-        .zip(&story.tables.topology.node);
-    let data = json!({
-        "zero": since(story.zero_ns()),
-        "end": since(story.to_ns),
-        "cpus": places.map(|(llc, node)| json!([llc, node])).collect::<Vec<_>>(),
-        "tasks": order.iter().map(|pid| {
-            let home = homes.get(pid).copied().flatten();
-            json!([escaped(&story.name(*pid)), escaped(&story.cgroup(home))])
-        }).collect::<Vec<_>>(),
-        "phases": story.held.iter().map(|held| json!({
-            "name": step(held.number), "from": since(held.from_ns), "to": since(held.to_ns),
-        })).collect::<Vec<_>>(),
-        "marks": marks.iter().map(|mark| json!({
-            "finding": mark.finding, "from": since(mark.from_ns), "to": since(mark.to_ns),
-            "text": escaped(&mark.text), "exact": mark.exact,
-            "task": mark.pid.and_then(|pid| index.get(&Pid(pid))),
-        })).collect::<Vec<_>>(),
-        "gaps": story.gaps.iter().map(|gap| json!([since(gap.from_ns), since(gap.to_ns)])).collect::<Vec<_>>(),
-        "count": drawn.len(),
-        "stretches": base64(&packed),
-    });
+    data["count"] = drawn.len().into();
+    data["stretches"] = base64(&packed).into();
     (data, thinned)
 }
 
@@ -90,6 +103,14 @@ fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
     let mut order: Vec<(Pid, u64)> = time.into_iter().collect();
     order.sort_by_key(|(pid, time)| (!found.contains(pid), std::cmp::Reverse(*time), *pid));
     order.into_iter().map(|(pid, _)| pid).collect()
+}
+
+/// A text of the guest's as it is shown; of a long one its end, which tells most of a path.
+fn shown(text: &str) -> String {
+    let count = text.chars().count();
+    let end = text.chars().skip(count.saturating_sub(TEXT));
+    let cut = if count > TEXT { "…" } else { "" };
+    escaped(&cut.chars().chain(end).collect::<String>()).into_owned()
 }
 
 /// What is drawn as one.
@@ -114,9 +135,13 @@ impl Drawn<'_> {
     }
 }
 
-/// `stretches`, which are in the order of their begins; of those shorter than `shorter` the neighbours on a CPU as one, and
-/// no waits.
-fn drawn<'a>(stretches: &[&'a Stretch], shorter: u64) -> Vec<Drawn<'a>> {
+/// `stretches`, which are in the order of their begins; of those shorter than `shorter`, and of tasks that have no row, the
+/// neighbours on a CPU as one, and no waits.
+fn drawn<'a>(
+    stretches: &[&'a Stretch],
+    shorter: u64,
+    has_row: impl Fn(Pid) -> bool,
+) -> Vec<Drawn<'a>> {
     /// A sum is no longer than so many times what is short.
     const MOST: u64 = 16;
     let mut all = Vec::with_capacity(stretches.len());
@@ -128,7 +153,7 @@ fn drawn<'a>(stretches: &[&'a Stretch], shorter: u64) -> Vec<Drawn<'a>> {
         count,
     };
     for stretch in stretches {
-        let short = stretch.len_ns() < shorter;
+        let short = stretch.len_ns() < shorter || !has_row(stretch.task);
         match (stretch.did, short) {
             (Did::Ran { cpu, .. }, true) => {
                 let (from, to) = (stretch.from_ns, stretch.to_ns);
@@ -279,7 +304,7 @@ mod tests {
         let story = story();
         assert_eq!(tasks(&story, &[]), [Pid(8), Pid(7)]);
         assert_eq!(tasks(&story, &[mark(7)]), [Pid(7), Pid(8)]);
-        let (data, thinned) = data(&story, &[mark(7)], CAP);
+        let (data, thinned) = data(&story, &[mark(7)], 1 << 20);
         assert_eq!(data["tasks"][0][0], "</script>[7]");
         assert_eq!(data["tasks"][1][0], "hog|`\\u202e[8]");
         assert_eq!(data["marks"][0]["task"], 0);
@@ -300,7 +325,7 @@ mod tests {
         );
         // What is drawn covers the time all the same.
         let all: Vec<&Stretch> = story.stretches.iter().collect();
-        let several = drawn(&all, thinned.shorter_than_ns)
+        let several = drawn(&all, thinned.shorter_than_ns, |_| true)
             .into_iter()
             .map(|drawn| match drawn {
                 Drawn::One(stretch) => stretch.len_ns(),

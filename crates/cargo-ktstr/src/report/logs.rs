@@ -49,14 +49,15 @@ pub fn logs(record: &RunRecord, folder: &Path) -> String {
 }
 
 fn one(out: &mut String, name: &str, log: &str, open: bool) {
-    let mut from = log.len().saturating_sub(SHOWN);
-    while !log.is_char_boundary(from) {
-        from += 1;
-    }
-    let from = match from {
-        0 => 0,
-        // A whole line is the first that is shown.
-        from => log[from..].find('\n').map_or(from, |end| from + end + 1),
+    let mut room = SHOWN;
+    let (from, shown) = loop {
+        let from = beginning(log, room);
+        let shown = text(&log[from..]);
+        // What has to be escaped grows.
+        if shown.len() <= 2 * SHOWN {
+            break (from, shown);
+        }
+        room /= 2;
     };
     let open = if open { " open" } else { "" };
     let name = text(name);
@@ -68,11 +69,19 @@ fn one(out: &mut String, name: &str, log: &str, open: bool) {
     if from > 0 {
         let _ = write!(out, "<p>The first {from} bytes are in the file.</p>");
     }
-    let _ = writeln!(
-        out,
-        "<pre tabindex=\"0\">{}</pre></details>",
-        text(&log[from..])
-    );
+    let _ = writeln!(out, "<pre tabindex=\"0\">{shown}</pre></details>");
+}
+
+/// Where the last `room` bytes of `log` begin, at the beginning of a line if there is one.
+fn beginning(log: &str, room: usize) -> usize {
+    let mut from = log.len().saturating_sub(room);
+    while !log.is_char_boundary(from) {
+        from += 1;
+    }
+    match from {
+        0 => 0,
+        from => log[from..].find('\n').map_or(from, |end| from + end + 1),
+    }
 }
 
 #[cfg(test)]
@@ -109,5 +118,7 @@ mod tests {
         );
         assert!(!page.contains("line 100\n") && page.contains(" bytes are in the file."));
         assert!(page.len() < SHOWN + 2_000);
+        fs::write(folder.path().join("console.log"), "<".repeat(1 << 20)).unwrap();
+        assert!(logs(&record, folder.path()).len() < 2 * SHOWN + 2_000);
     }
 }

@@ -60,6 +60,15 @@ fn of_finding(number: usize, finding: &FindingRecord, story: &Story) -> Mark {
             .map(|ms| ms.saturating_mul(1_000_000))
     };
     // What a worker counts begins with its release, which is when its step is held from.
+    let ejected = || {
+        let stall = data.pointer("/cause/stall")?;
+        let zero = story.zero_ns();
+        let to = story.unloaded_ns.iter().find(|at| **at >= zero)?;
+        let seconds = stall.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
+        // A number of the kernel's, which says seconds to the millisecond.
+        let waited = (seconds.clamp(0.0, 1e6) * 1e9) as u64;
+        Some((to.saturating_sub(waited), *to))
+    };
     let moment = match (
         ms("from_ms"),
         ms("waited_ms"),
@@ -79,13 +88,18 @@ fn of_finding(number: usize, finding: &FindingRecord, story: &Story) -> Mark {
             let to = story.zero_ns().saturating_add(until);
             Some((to, to))
         }
-        _ => None,
+        _ => ejected(),
     };
     let moment = moment.filter(|(from, _)| *from <= story.to_ns);
     let (from_ns, to_ns) = moment.unwrap_or((around_from, around_to));
     let tid = data.get("tid").and_then(Value::as_u64);
     let tid = tid.and_then(|tid| u32::try_from(tid).ok());
-    let named = || pid_of(data.get("task")?.as_str()?);
+    let named = || {
+        let task = data
+            .get("task")
+            .or_else(|| data.pointer("/cause/stall/task"));
+        pid_of(task?.as_str()?)
+    };
     Mark {
         finding: number,
         from_ns,
@@ -137,6 +151,10 @@ mod tests {
         let gap = serde_json::json!({ "gap": { "tid": 8, "at_ms": 15, "gap_ms": 10 } });
         let mark = marked(gap, Some("Step[1]"));
         assert_eq!((ms(&mark), mark.pid), ((65, 75), Some(8)));
+        let stall = serde_json::json!({ "task": "x[7]", "seconds": 0.009 });
+        let ejected = serde_json::json!({ "ejected": { "cause": { "stall": stall } } });
+        let mark = marked(ejected, None);
+        assert_eq!((ms(&mark), mark.pid, mark.exact), ((61, 70), Some(7), true));
         let sustained = serde_json::json!({ "sustained": { "until_ms": 5 } });
         assert_eq!(ms(&marked(sustained, None)), (15, 15));
     }

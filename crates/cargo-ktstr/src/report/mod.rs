@@ -32,8 +32,14 @@ pub use variables::series;
 
 /// Name of the page beside the record.
 const PAGE: &str = "report.html";
-/// Findings that the page lists.
+/// Findings that the page lists, and characters of each.
 const FINDINGS: usize = 50;
+const MESSAGE: usize = 2000;
+/// Bytes of a page, without its own scripts and style.
+const CAP: usize = 2_000_000;
+/// Where a time line would be.
+const NO_SCHEDULE: &str = "<p>This run left no schedule: only runs under the virtual clock do, and none with \
+                           KTSTR_SCHEDULE=0.</p>\n";
 
 const STYLE: &str = include_str!("assets/page.css");
 /// In the order in which they build on each other.
@@ -101,7 +107,7 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
     let marks = story.map_or_else(Vec::new, |story| marks(record, story));
     let mut body = top(record);
     findings(&mut body, record, &marks);
-    let mut sections = vec![("Time line", "timeline", time_line(story, &marks))];
+    let mut sections = Vec::new();
     if let Some(story) = story {
         sections.push(("Cgroups and steps", "cgroups", tables::cgroups(story)));
         sections.push(("Distributions", "waits", histogram::histograms(story)));
@@ -114,6 +120,15 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
         sections.push(("BPF variables", "variables", variables));
     }
     sections.push(("Logs", "logs", logs::logs(record, folder)));
+    // The time line gets what the rest leaves.
+    let rest: usize = sections.iter().map(|(.., content)| content.len()).sum();
+    let room = CAP.saturating_sub(rest + body.len());
+    let drawn = story.map(|story| (story, data::data(story, &marks, room)));
+    let (line, data) = match &drawn {
+        Some((story, (data, thinned))) => (time_line(story, thinned), json(data)),
+        None => (NO_SCHEDULE.to_owned(), json(&Value::Null)),
+    };
+    sections.insert(0, ("Time line", "timeline", line));
     body.push_str("<nav aria-label=\"Sections\">");
     for (name, id, _) in &sections {
         let _ = write!(body, "<a href=\"#{id}\">{name}</a>");
@@ -126,11 +141,7 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
         );
     }
     body.push_str("</main>\n");
-    let (data, _) = story.map_or((Value::Null, None), |story| {
-        let (data, thinned) = data::data(story, &marks, data::CAP);
-        (data, Some(thinned))
-    });
-    document(&record.test, &body, &json(&data))
+    document(&record.test, &body, &data)
 }
 
 /// The frame around the page's `body`. Nothing is loaded, and no script runs but those of this crate: they have a word that
@@ -199,7 +210,7 @@ fn findings(out: &mut String, record: &RunRecord, marks: &[Mark]) {
             out,
             "<li class=\"{}\"><span>{}</span> <small>{} {}</small>",
             text(&finding.outcome),
-            text(&finding.message).replace('\n', "<br>"),
+            text(&cut(&finding.message)).replace('\n', "<br>"),
             text(&finding.check),
             place.join(" ")
         );
@@ -225,22 +236,38 @@ fn findings(out: &mut String, record: &RunRecord, marks: &[Mark]) {
     }
 }
 
+/// The beginning of a long message: the record has the rest.
+fn cut(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE) {
+        Some((at, _)) => format!("{}…", &message[..at]),
+        None => message.to_owned(),
+    }
+}
+
 /// The time line's controls, and what is to know of it.
-fn time_line(story: Option<&Story>, marks: &[Mark]) -> String {
-    let Some(story) = story else {
-        return "<p>This run left no schedule: only runs under the virtual clock do, and none with KTSTR_SCHEDULE=0.</p>\n"
-            .to_owned();
-    };
+fn time_line(story: &Story, thinned: &data::Thinned) -> String {
     let mut out = include_str!("assets/timeline.html").to_owned();
-    let (_, thinned) = data::data(story, marks, data::CAP);
     let mut notes = Vec::new();
     if thinned.left_out > 0 {
         notes.push(format!(
-            "The schedule is larger than a page: {} of {} stretches are shorter than {} and not drawn by themselves. Those on \
-             a CPU are drawn together in grey, the waits among them are left out. Tables and distributions count all.",
+            "The schedule is larger than a page: {} of {} stretches are not drawn by themselves, since they are shorter than {} \
+             or their tasks have no row. Those on a CPU are drawn together in grey, the waits among them are left out. Tables \
+             and distributions count all.",
             thinned.left_out,
             thinned.all,
             html::length(thinned.shorter_than_ns)
+        ));
+    }
+    if thinned.tasks > 0 {
+        let count = thinned.tasks;
+        notes.push(format!(
+            "The {count} tasks that ran and waited least have no row."
+        ));
+    }
+    if thinned.marks > 0 {
+        notes.push(format!(
+            "{} more events of sched_ext and of CPUs are not marked.",
+            thinned.marks
         ));
     }
     if story.answers.missing_ns > 0 {

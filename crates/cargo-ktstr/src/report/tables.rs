@@ -10,6 +10,8 @@ use crate::story::{Story, step};
 
 /// Rows of cgroups that are shown of a step.
 const CGROUPS: usize = 40;
+/// Steps that have tables.
+const STEPS: usize = 16;
 /// Rows of tasks that are shown.
 const TASKS: usize = 100;
 
@@ -38,6 +40,11 @@ pub fn cgroups(story: &Story) -> String {
     // Steps in their order, then what lies outside.
     phases.sort_by_key(|phase| phase.unwrap_or(u16::MAX));
     let mut out = String::new();
+    if phases.len() > STEPS {
+        let more = phases.len() - STEPS;
+        out.push_str(&format!("<p>The last {more} steps have no tables here: see <code>cargo ktstr schedule --phase N</code>.</p>\n"));
+        phases.truncate(STEPS);
+    }
     for phase in phases {
         let mut rows: Vec<_> = sums.iter().filter(|((of, _), _)| *of == phase).collect();
         rows.retain(|(_, (sum, _))| sum.run_ns + sum.wait_ns + sum.throttled_ns > 0);

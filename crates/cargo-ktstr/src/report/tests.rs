@@ -78,4 +78,6 @@ fn a_long_run_stays_under_two_mebibytes_and_says_what_is_not_drawn() {
     let page = made(Some(&story));
     assert!(page.len() < 2 << 20, "{} bytes", page.len());
     assert!(page.contains("The schedule is larger than a page: "));
+    // The page is used: what is drawn is not thrown away for nothing.
+    assert!(page.len() > 200_000, "{} bytes", page.len());
 }

@@ -110,6 +110,8 @@ fn scalar(value: &Value) -> Option<f64> {
 fn number(value: f64) -> String {
     match value.fract() == 0.0 && value.abs() < 1e15 {
         true => format!("{value:.0}"),
+        // More digits than these a floating-point number does not have.
+        false if value.abs() >= 1e15 => format!("{value:.9e}"),
         false => format!("{value:.6}"),
     }
 }
@@ -196,6 +198,8 @@ mod tests {
             page.contains("<td>limit</td><td>x.bss</td><td class=\"n\">7</td>"),
             "{page}"
         );
+        let numbers = [7.0, 0.25, 6_004_496_034_161_779_060.0].map(number);
+        assert_eq!(numbers, ["7", "0.250000", "6.004496034e18"]);
         assert!(variables(&Value::Null, &[]).contains("No capture"));
         assert!(variables(&json!([1, "x", [2]]), &[]).contains("No capture"));
     }

@@ -132,7 +132,7 @@ function paintNames(pen, colour, width, left) {
     const rest = left - 22 - pen.measureText(name).width;
     if (rest > 30) {
       pen.fillStyle = colour("soft");
-      pen.fillText(shortened(pen, row.note, rest, 0), 14 + pen.measureText(name).width, y + ROW / 2);
+      pen.fillText(shortened(pen, row.note, rest, row.cpu === undefined ? 0 : 1), 14 + pen.measureText(name).width, y + ROW / 2);
     }
   });
 }
