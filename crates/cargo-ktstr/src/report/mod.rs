@@ -8,6 +8,7 @@ mod histogram;
 mod html;
 mod logs;
 mod marks;
+mod pack;
 mod tables;
 mod variables;
 

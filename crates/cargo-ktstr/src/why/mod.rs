@@ -1,6 +1,7 @@
 //! `cargo ktstr why`: what a task waited for at a time: since when and how it began, in which queue it was, on which CPUs it
 //! may run, and what each of these did meanwhile.
 
+mod head;
 mod history;
 mod meanwhile;
 
@@ -10,13 +11,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use ktstr_record::runs_root;
 use ktstr_record::terminal::tell;
-use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
-use ktstr_schedule::{Pid, ReadError, Reason, Schedule};
+use ktstr_schedule::query::{Did, Stretch};
+use ktstr_schedule::{Pid, ReadError, Schedule};
 
 use crate::exit::Exit;
 use crate::replay;
 use crate::span::Span;
 use crate::story::{self, Story, ranges};
+use head::head;
 use history::history;
 use meanwhile::meanwhile;
 
@@ -181,97 +183,6 @@ fn longest(story: &Story, tasks: &[Pid]) -> Option<Stretch> {
         matches!(stretch.did, Did::Waited { .. }) && tasks.contains(&stretch.task)
     });
     waits.max_by_key(|stretch| stretch.len_ns()).copied()
-}
-
-/// What the task did, from when to when, and how that began.
-fn head(story: &Story, stretch: &Stretch) -> String {
-    let name = shown(story, stretch.task);
-    let cgroup = story.cgroup(stretch.cgroup);
-    let times = format!(
-        "{}, from {} to {}",
-        ms(stretch.len_ns()),
-        seconds(story, stretch.from_ns),
-        seconds(story, stretch.to_ns)
-    );
-    match stretch.did {
-        Did::Ran { cpu, then, .. } => {
-            let then = then.map_or("and the schedule ends there", |reason| match reason {
-                Reason::Slept => "and then slept",
-                Reason::Preempted => "and then was preempted",
-                Reason::Yielded => "and then yielded",
-                Reason::Exited => "and then ended",
-                Reason::Idle => "and then the CPU was idle",
-            });
-            format!(
-                "{name} in {cgroup} did not wait: it ran on CPU {} for {times}, {then}.\n",
-                cpu.0
-            )
-        }
-        Did::Waited {
-            cpu,
-            cause,
-            waker,
-            dsq,
-            served,
-        } => {
-            let then = match served {
-                true => format!(
-                    "and then got CPU {}",
-                    after(story, stretch).unwrap_or(cpu.0)
-                ),
-                false => "and got no CPU".to_owned(),
-            };
-            let queue = dsq.map_or_else(String::new, |id| {
-                format!(", in {} of sched_ext", story::dsq(id))
-            });
-            format!(
-                "{name} in {cgroup} waited for {times}, {then}.\n{}\nIt was on the runqueue of CPU {}{queue}.\n",
-                began(story, cause, waker),
-                cpu.0
-            )
-        }
-        Did::Throttled => {
-            format!("{name} in {cgroup} was out of its cgroup's quota for {times}.\n")
-        }
-        Did::Slept => format!("{name} in {cgroup} slept for {times}.\n"),
-    }
-}
-
-/// The CPU on which the task ran when its wait was over.
-fn after(story: &Story, wait: &Stretch) -> Option<u16> {
-    story
-        .stretches
-        .iter()
-        .find_map(|stretch| match stretch.did {
-            Did::Ran { cpu, .. } if stretch.task == wait.task && stretch.from_ns >= wait.to_ns => {
-                Some(cpu.0)
-            }
-            _ => None,
-        })
-}
-
-fn began(story: &Story, cause: WaitCause, waker: Option<Waker>) -> String {
-    match (cause, waker) {
-        (WaitCause::Woken, Some(waker)) => {
-            let how = if waker.interrupt {
-                "an interrupt that came while it ran"
-            } else {
-                "itself"
-            };
-            format!(
-                "{} woke it from CPU {} at {} ({how}).",
-                shown(story, waker.task),
-                waker.cpu.0,
-                seconds(story, waker.at_ns)
-            )
-        }
-        (WaitCause::Woken, None) => "It was woken.".to_owned(),
-        (WaitCause::Forked, _) => "It had just been made.".to_owned(),
-        (WaitCause::Preempted, _) => "It had been preempted.".to_owned(),
-        (WaitCause::Yielded, _) => "It had yielded.".to_owned(),
-        (WaitCause::Unthrottled, _) => "Its cgroup had got a new quota.".to_owned(),
-        (WaitCause::Unknown, _) => "The schedule does not say how that began.".to_owned(),
-    }
 }
 
 /// A task as `name[pid]`, with what a terminal would obey, and ends of lines, shown.
