@@ -1,5 +1,5 @@
 //! Protocol buffers, as far as a trace needs them: numbers, texts and messages in messages
-//! (https://protobuf.dev/programming-guides/encoding).
+//! (<https://protobuf.dev/programming-guides/encoding>).
 
 /// A message in the making: its fields, encoded.
 #[derive(Debug, Default, Clone)]
