@@ -16,6 +16,7 @@ pub mod check;
 pub mod metric;
 pub mod monitor;
 pub mod outcome;
+pub mod payload;
 pub mod phase;
 pub mod series;
 pub mod stats;
@@ -38,6 +39,10 @@ pub use outcome::{
     LatencyGate, MAX_RECORDED_PASSES, MonitorBound, NoteValue, Outcome, OutcomeRef,
     PASSES_TRUNCATION_SENTINEL_COMPARATOR, PASSES_TRUNCATION_SENTINEL_NAME, PassDetail,
     SchedulerEnd,
+};
+pub use payload::{
+    Metric, MetricCheck, MetricHint, MetricPattern, MetricStream, OutputFormat, PayloadEnd,
+    PayloadMetrics, extract_metrics,
 };
 pub use phase::{Phase, PhaseGuard, current_phase_label};
 pub use series::{

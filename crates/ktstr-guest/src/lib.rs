@@ -12,6 +12,7 @@ pub mod engine;
 pub mod init;
 pub mod link;
 pub mod mail;
+pub mod payload;
 pub mod protocol;
 pub mod realtime;
 pub mod workers;

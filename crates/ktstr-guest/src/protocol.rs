@@ -3,6 +3,7 @@
 //! Both sides are the same binary, so the format has no version of its own; a guest is still
 //! hostile, so every field is judged by the host before it is used.
 
+use ktstr_assert::payload::MAX_PAYLOADS;
 use ktstr_assert::{AssertResult, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -304,6 +305,10 @@ impl ToHost {
                     bound(&mut pass.value);
                     pass.expected.iter_mut().for_each(bound);
                 }
+                result.stats.payloads.truncate(MAX_PAYLOADS);
+                for payload in &mut result.stats.payloads {
+                    payload.bound();
+                }
             }
             Self::Ask {
                 ask: Ask::Capture { tag, .. },
@@ -541,6 +546,27 @@ mod tests {
         };
         let detail = result.failure_details().next().expect("a finding");
         assert!(detail.message.ends_with("bytes left out ...]"));
+    }
+
+    #[test]
+    fn what_payloads_have_left_is_bounded_on_the_host_too() {
+        use ktstr_assert::payload::{Captured, EXCERPT, PayloadMetrics};
+        let mut result = AssertResult::pass();
+        let run = PayloadMetrics {
+            stdout: Captured {
+                text: "x".repeat(2 * EXCERPT),
+                ..Captured::default()
+            },
+            ..PayloadMetrics::default()
+        };
+        result.stats.payloads = vec![run; 2 * MAX_PAYLOADS];
+        let mut message = ToHost::TestResult(Box::new(result));
+        message.bound_texts();
+        let ToHost::TestResult(result) = message else {
+            panic!("another message");
+        };
+        assert_eq!(result.stats.payloads.len(), MAX_PAYLOADS);
+        assert_eq!(result.stats.payloads[0].stdout.text.len(), EXCERPT);
     }
 
     #[test]

@@ -155,6 +155,13 @@ fn fields(attrs: &Attrs) -> TokenStream {
         let values = attrs.paths("staged_schedulers");
         out.extend(quote!(staged_schedulers: &[#(&#values),*],));
     }
+    if let Some(path) = attrs.path("payload") {
+        out.extend(quote!(payload: Some(&#path),));
+    }
+    if attrs.get("workloads").is_some() {
+        let values = attrs.paths("workloads");
+        out.extend(quote!(workloads: &[#(&#values),*],));
+    }
     if let Some(path) = attrs.text("workload_root_cgroup") {
         out.extend(quote! {
             workload_root_cgroup: Some(::ktstr::test_support::CgroupPath::new(#path)),

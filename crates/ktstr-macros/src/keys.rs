@@ -203,8 +203,20 @@ pub(crate) const KEYS: &[Key] = &[
         "none",
         "the same, called after every run in a VM",
     ),
-    later("payload", "a program as the workload"),
-    later("workloads", "further programs"),
+    key(
+        "payload",
+        Path,
+        Setting,
+        "none",
+        "the program of the host that the test runs as its load, a `const` or `static` `Payload`: it is packed for the guest and named in the record; who starts it is the test function or an operation",
+    ),
+    key(
+        "workloads",
+        Paths,
+        Setting,
+        "`[]`",
+        "further programs of the host that the test runs, each a `const` or `static` `Payload`, packed likewise",
+    ),
     key(
         "staged_schedulers",
         Paths,

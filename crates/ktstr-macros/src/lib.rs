@@ -4,7 +4,8 @@
 //!
 //! The code written refers to these names of the `ktstr` crate, and to no others:
 //! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler,
-//! SchedulerSpec, Sysctl, CgroupPath, Topology, TopologyConstraints, ClockMode}`,
+//! SchedulerSpec, Sysctl, CgroupPath, Topology, TopologyConstraints, ClockMode, Payload, PayloadKind,
+//! OutputFormat, MetricCheck, MetricHint, MetricPattern}`, `::ktstr::assert::Polarity`,
 //! `::ktstr::assert::Assert`, `::ktstr::__private::linkme` and
 //! `::ktstr::__private::run_under_libtest(&'static KtstrTestEntry)`.
 
@@ -13,6 +14,7 @@ mod claim;
 mod declare;
 mod expand;
 mod keys;
+mod payload;
 mod test_args;
 
 use proc_macro::TokenStream;
@@ -59,6 +61,35 @@ pub fn declare_scheduler(input: TokenStream) -> TokenStream {
 pub fn derive_claim(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     finish(claim::derive(input))
+}
+
+/// Declares a program of the host that tests run as their load: a constant of the type `Payload`, named after the struct
+/// without a `Payload` at its end, in capitals, with the struct's visibility.
+///
+/// ```text
+/// #[derive(Payload)]
+/// #[payload(binary = "fio", output = Json)]
+/// #[default_args("--output-format=json", "--name=w", "--rw=write", "--size=1M")]
+/// #[default_check(min("jobs.0.write.iops", 100.0))]
+/// #[metric(name = "jobs.0.write.iops", polarity = HigherBetter, unit = "op/s")]
+/// struct FioPayload;      // const FIO: Payload
+/// ```
+///
+/// | Attribute | Meaning |
+/// | --- | --- |
+/// | `#[payload(binary = "…", name = "…", output = Json)]` | the program, as `Payload::binary` takes it; its name in reports, otherwise the program's own; `Json` or `ExitCode`, which it is otherwise |
+/// | `#[default_args("…", …)]` | arguments that come before those of a run |
+/// | `#[default_check(…)]` | `min("m", v)`, `max("m", v)`, `range("m", low, high)`, `exists("m")` or `exit_code_eq(n)`; may be repeated |
+/// | `#[metric(name = "…", polarity = …, unit = "…")]` | what is known of a metric: `HigherBetter`, `LowerBetter`, `TargetValue(x)`, `Informational` or `Unknown`; may be repeated |
+/// | `#[pattern(name = "…", regex = "…")]` | a metric in lines of text, in the place of `output`; may be repeated |
+/// | `#[include_files("…", …)]` | files of the host that it needs besides |
+#[proc_macro_derive(
+    Payload,
+    attributes(payload, default_args, default_check, metric, pattern, include_files)
+)]
+pub fn derive_payload(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    finish(payload::derive(input))
 }
 
 fn finish(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

@@ -25,8 +25,9 @@ pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use error::RecordError;
 pub use list::{Damaged, Listed, Listing, list, newest_of_process, read};
 pub use record::{
-    Accelerator, CaptureRecord, Clock, FindingRecord, GUEST_VARIABLES, HostRecord, ProgramRecord,
-    RECORD_FILE, RunRecord, RunVerdict, SCHEMA, SchedulerRecord, Start, SwitchesRecord,
+    Accelerator, CaptureRecord, Clock, FindingRecord, GUEST_VARIABLES, HostRecord,
+    PayloadMetricRecord, PayloadRecord, ProgramRecord, RECORD_FILE, RunRecord, RunVerdict, SCHEMA,
+    SchedulerRecord, Start, SwitchesRecord,
 };
 pub use root::runs_root;
 pub use rundir::RunDir;

@@ -157,6 +157,44 @@ pub struct FindingRecord {
     pub data: serde_json::Value,
 }
 
+/// What one run of a program of the host, started by the test as its load, has left.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PayloadRecord {
+    /// The name of its declaration.
+    pub name: String,
+    /// The number of the run among those of the test, from 0.
+    pub index: u64,
+    /// The cgroup that it was started in; null is the harness's own.
+    pub cgroup: Option<String>,
+    /// How it ended: `exited`, `signaled`, `stopped` (by the test or at the end of its step) or `timed out`.
+    pub end: String,
+    /// Its exit code; 128 and the signal's number for one that a signal killed.
+    pub exit_code: i32,
+    /// How long it ran, milliseconds of guest time.
+    pub elapsed_ms: f64,
+    /// CPU time that it and its children got, milliseconds.
+    pub cpu_ms: f64,
+    /// What it printed.
+    pub metrics: Vec<PayloadMetricRecord>,
+}
+
+/// One number that such a program printed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PayloadMetricRecord {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+    /// Its unit, as declared; empty for bare numbers.
+    pub unit: String,
+    /// Which way is better, as declared: `higher`, `lower`, `near` and a number, `informational` or `unknown`.
+    pub better: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+}
+
 /// One line of the index of captures; the captures themselves are in `captures.json`, in the same order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -281,6 +319,10 @@ pub struct RunRecord {
     pub freeze_ms: Vec<f64>,
     /// The scenario's statistics as the judgement saw them; null if there were none.
     pub stats: serde_json::Value,
+    /// The name of the test's `payload`; null without one.
+    pub payload: Option<String>,
+    /// What the programs that the test ran as its load have left, in the order of their ends; at most 64.
+    pub payloads: Vec<PayloadRecord>,
     /// The index of captures.
     pub captures: Vec<CaptureRecord>,
     /// Files beside the record, by name.
@@ -387,7 +429,7 @@ mod tests {
             ..RunRecord::new("demo")
         };
         let json = serde_json::to_string(&record).unwrap();
-        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
+        insta::assert_snapshot!(json, @r#"{"schema":1,"run_id":"","timestamp":"","ktstr":"","test":"demo","verdict":"inconclusive","reason":null,"fault":null,"evidence":null,"findings":[],"kernel":null,"kernel_id":null,"kernel_hash":null,"accelerator":null,"clock":null,"seed":null,"mips":null,"digest":null,"switches":null,"captures_digest":null,"again":null,"program":null,"inputs":{},"environment":{},"template":null,"topology":null,"vcpus":null,"memory_mib":null,"scheduler":null,"sysctls":{},"kargs":[],"window_s":null,"wall_s":0.0,"boot_s":null,"timings":{},"cleanup_duration_ms":null,"start":null,"qemu":null,"periodic_target":0,"periodic_fired":0,"periodic_real":0,"freeze_ms":[],"stats":null,"payload":null,"payloads":[],"captures":[],"artefacts":[],"omitted":[],"host":{"cores":0,"memory_mib":0,"cpu_model":""}}"#);
     }
 
     #[test]

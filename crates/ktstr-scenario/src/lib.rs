@@ -13,11 +13,13 @@
 //! | [`workload`] | what workers do, and with which policy, affinity and memory policy |
 //! | [`cgroup`] | the trait through which a cgroup v2 tree is driven |
 //! | [`ops`] | steps, holds, cgroup definitions, operations |
+//! | [`payload`] | programs of the host that run in the guest as load |
 //! | [`ctx`] | what a test function is handed |
 
 pub mod cgroup;
 pub mod ctx;
 pub mod ops;
+pub mod payload;
 pub mod scheduler;
 pub mod topology;
 pub mod workload;

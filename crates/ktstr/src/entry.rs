@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ktstr_assert::{Assert, AssertResult, ExpectedErrorError};
 use ktstr_scenario::Ctx;
+use ktstr_scenario::payload::{Payload, PayloadError};
 use ktstr_scenario::scheduler::{CgroupPath, Scheduler};
 use ktstr_scenario::topology::{ConstraintsError, Topology, TopologyConstraints, TopologyError};
 use linkme::distributed_slice;
@@ -68,6 +69,10 @@ pub struct KtstrTestEntry {
     pub extra_sched_args: &'static [&'static str],
     /// Schedulers that operations of the test may start besides its own.
     pub staged_schedulers: &'static [&'static Scheduler],
+    /// The program that the test runs as its load: packed for the guest, and named in the record.
+    pub payload: Option<&'static Payload>,
+    /// Further programs that the test runs, packed for the guest.
+    pub workloads: &'static [&'static Payload],
     /// How long sched_ext lets a runnable task wait before it ejects the scheduler.
     pub watchdog_timeout: Duration,
     /// The workload window.
@@ -105,7 +110,7 @@ pub struct KtstrTestEntry {
 }
 
 /// Why an entry cannot be run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
     /// The name is empty or has a `/`.
@@ -183,6 +188,24 @@ pub enum EntryError {
         /// The name of the test.
         name: &'static str,
     },
+    /// A payload that cannot be run.
+    #[error("test {name:?}: {source}")]
+    Payload {
+        /// The name of the test.
+        name: &'static str,
+        /// What is wrong with it.
+        source: PayloadError,
+    },
+    /// Two payloads that operations could not tell apart.
+    #[error(
+        "test {name:?}: `payload` and `workloads` have two programs named {payload:?}: give each a name of its own"
+    )]
+    PayloadTwice {
+        /// The name of the test.
+        name: &'static str,
+        /// The name that both have.
+        payload: &'static str,
+    },
     /// An argument that cannot be passed on.
     #[error("test {name:?}: {field} has {value:?}, which contains a newline or NUL")]
     Argument {
@@ -208,6 +231,8 @@ impl KtstrTestEntry {
         assert: Assert::NO_OVERRIDES,
         extra_sched_args: &[],
         staged_schedulers: &[],
+        payload: None,
+        workloads: &[],
         watchdog_timeout: Duration::from_secs(5),
         duration: Duration::from_secs(12),
         expect_err: false,
@@ -225,6 +250,48 @@ impl KtstrTestEntry {
         clock: ClockMode::Auto,
         fresh_attach: false,
     };
+
+    /// The programs that the test runs as its load.
+    pub fn payloads(&self) -> impl Iterator<Item = &'static Payload> {
+        self.payload
+            .into_iter()
+            .chain(self.workloads.iter().copied())
+    }
+
+    /// All files of the host that are packed for the guest, as they are declared and each once: programs of payloads and
+    /// their files, then the further ones.
+    pub fn all_include_files(&self) -> Vec<&'static str> {
+        let mut all = Vec::new();
+        let of_payloads = self.payloads().flat_map(|payload| {
+            let program = payload.program().into_iter();
+            program.chain(payload.include_files.iter().copied())
+        });
+        for file in of_payloads.chain(self.extra_include_files.iter().copied()) {
+            if !all.contains(&file) {
+                all.push(file);
+            }
+        }
+        all
+    }
+
+    fn validate_payloads(&self) -> Result<(), EntryError> {
+        let name = self.name;
+        let mut known: Vec<&Payload> = Vec::new();
+        for payload in self.payloads() {
+            payload
+                .validate()
+                .map_err(|source| EntryError::Payload { name, source })?;
+            if known
+                .iter()
+                .any(|other| other.name == payload.name && *other != payload)
+            {
+                let payload = payload.name;
+                return Err(EntryError::PayloadTwice { name, payload });
+            }
+            known.push(payload);
+        }
+        Ok(())
+    }
 
     /// Guest time between two captures; `None` without captures.
     pub fn snapshot_interval(&self) -> Option<Duration> {
@@ -275,6 +342,7 @@ impl KtstrTestEntry {
                 duration: self.duration,
             });
         }
+        self.validate_payloads()?;
         if self.host_only {
             for (field, given) in [
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
@@ -374,6 +442,26 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         assert_eq!(GOOD.validate(), Ok(()));
+    }
+
+    #[test]
+    fn payloads_are_programs_with_names_of_their_own() {
+        const FIO: Payload = Payload::binary("fio", "fio").with_include_files(&["job", "x"]);
+        const OTHER: Payload = Payload::binary("fio", "other");
+        let with = |workloads| KtstrTestEntry {
+            payload: Some(&FIO),
+            workloads,
+            extra_include_files: &["x", "y"],
+            ..GOOD
+        };
+        assert_eq!(with(&[&FIO]).validate(), Ok(()));
+        assert_eq!(with(&[]).all_include_files(), ["fio", "job", "x", "y"]);
+        assert!(error(with(&[&OTHER])).contains("have two programs named \"fio\""));
+        let scheduler = error(with(&[&Payload::KERNEL_DEFAULT]));
+        assert!(
+            scheduler.contains("is a scheduler, and no load"),
+            "{scheduler}"
+        );
     }
 
     #[test]

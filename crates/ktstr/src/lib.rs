@@ -35,7 +35,7 @@ pub mod table;
 mod vm_result;
 
 pub use ktstr_assert::{claim, claim_present};
-pub use ktstr_macros::{Claim, declare_scheduler, ktstr_test, ktstr_test_entry};
+pub use ktstr_macros::{Claim, Payload, declare_scheduler, ktstr_test, ktstr_test_entry};
 pub use linkme;
 pub use linkme::distributed_slice;
 
@@ -49,6 +49,7 @@ pub mod scenario {
     pub use ktstr_guest::direct::{
         CgroupGroup, collect_all, dfl_wl, resolve_affinity_for_cgroup, setup_cgroups, spawn_diverse,
     };
+    pub use ktstr_guest::payload::{PayloadHandle, PayloadRun, RunsPayloads};
     pub use ktstr_scenario::{Ctx, CtxBuilder};
 
     /// Steps, cgroups, operations, and the functions that carry them out.
@@ -169,6 +170,11 @@ pub mod test_support {
         find_test,
     };
     pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS};
+    pub use ktstr_assert::{
+        Metric, MetricCheck, MetricHint, MetricPattern, MetricStream, OutputFormat, PayloadEnd,
+        PayloadMetrics, extract_metrics,
+    };
+    pub use ktstr_scenario::payload::{Payload, PayloadError, PayloadKind};
     pub use ktstr_scenario::scheduler::{
         CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed, Sysctl,
     };
@@ -185,7 +191,10 @@ pub mod prelude {
     };
     pub use crate::scenario::ops::*;
     pub use crate::scenario::scenarios;
-    pub use crate::scenario::{CgroupGroup, Ctx, CtxBuilder, collect_all, spawn_diverse};
+    pub use crate::scenario::{
+        CgroupGroup, Ctx, CtxBuilder, PayloadHandle, PayloadRun, RunsPayloads, collect_all,
+        spawn_diverse,
+    };
     pub use crate::snapshot::{
         ArenaSnapshot, DsqState, EventCounterSample, FailureDumpArrayEntry, FailureDumpEntry,
         FailureDumpFdArray, FailureDumpMap, FailureDumpPercpuEntry, FailureDumpPercpuHashEntry,
@@ -204,7 +213,8 @@ pub mod prelude {
     };
     pub use crate::workload::*;
     pub use crate::{
-        claim, claim_present, declare_scheduler, distributed_slice, ktstr_test, ktstr_test_entry,
+        Payload, claim, claim_present, declare_scheduler, distributed_slice, ktstr_test,
+        ktstr_test_entry,
     };
     pub use anyhow::Result;
 }

@@ -174,11 +174,13 @@ fn proof(finding: &Finding) -> Proof {
         | Finding::Sustained { .. }
         | Finding::IdleCpu { .. }
         | Finding::WaitingTask { .. }
+        | Finding::PayloadMetric { .. }
         | Finding::Claim { .. } => Proof::Expected,
         Finding::Text
         | Finding::NotMeasured { .. }
         | Finding::MonitorUnavailable { .. }
         | Finding::SetUp { .. }
+        | Finding::PayloadFailed { .. }
         | Finding::WentDown { .. }
         | Finding::TestPanicked { .. }
         | Finding::TestError { .. }

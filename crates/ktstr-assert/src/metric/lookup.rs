@@ -23,10 +23,19 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
 }
 
 /// The value of a metric over the whole run, from the cgroups and, for what only captures and the
-/// monitor see, the worst of the phases. `None` when it was not measured.
+/// monitor see, the worst of the phases. A name that is not in the registry is a metric that a payload
+/// printed; of several runs the worst counts. `None` when it was not measured.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
-    let MetricId::Builtin(metric) = id else {
-        return None;
+    let metric = match id {
+        MetricId::Builtin(metric) => metric,
+        MetricId::Dynamic(name) => {
+            let all = s.payloads.iter().flat_map(|run| &run.metrics);
+            let same = all.filter(|metric| metric.name == *name);
+            let worst = same.map(|m| (m.polarity, m.value));
+            return worst
+                .reduce(|(polarity, a), (_, b)| (polarity, polarity.worse(a, b)))
+                .map(|(_, value)| value);
+        }
     };
     let cgroups = |f: fn(&CgroupStats) -> Option<f64>| s.cgroups.iter().filter_map(f);
     let max = |f: fn(&CgroupStats) -> Option<f64>| Some(min_max(cgroups(f))?.1);
@@ -135,6 +144,28 @@ mod tests {
             !B::TotalIterations.def().is_regression(1e9, 1.0),
             "informational"
         );
+    }
+
+    #[test]
+    fn a_payload_s_metric_is_found_by_its_name_and_the_worst_run_counts() {
+        let run = |value| crate::PayloadMetrics {
+            metrics: vec![crate::Metric {
+                name: "iops".to_owned(),
+                value,
+                polarity: Polarity::HigherBetter,
+                ..crate::Metric::default()
+            }],
+            ..crate::PayloadMetrics::default()
+        };
+        let mut s = ScenarioStats::default();
+        assert_eq!(s.run_metric("iops"), None);
+        for value in [5.0, 3.0, 4.0] {
+            s.merge(ScenarioStats {
+                payloads: vec![run(value)],
+                ..ScenarioStats::default()
+            });
+        }
+        assert_eq!(s.run_metric("iops"), Some(3.0));
     }
 
     #[test]

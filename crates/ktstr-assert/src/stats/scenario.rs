@@ -2,6 +2,7 @@
 
 use super::{CgroupStats, PhaseBucket};
 use crate::metric::{MetricId, merge_worst};
+use crate::payload::PayloadMetrics;
 use crate::phase::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,10 @@ pub struct ScenarioStats {
     pub ext_metrics: BTreeMap<String, f64>,
     /// The phases, by step index.
     pub phases: Vec<PhaseBucket>,
+    /// What the programs that the test ran as its load have left, in the order of their ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[claim(skip)]
+    pub payloads: Vec<PayloadMetrics>,
 }
 
 impl ScenarioStats {
@@ -98,7 +103,7 @@ impl ScenarioStats {
     }
 
     /// Takes over another part of the scenario: totals add up, the worst stays, cgroups are
-    /// appended, phases are merged by step index, other metrics keep the worse by their polarity.
+    /// appended as the payloads are, phases are merged by step index, other metrics keep the worse by their polarity.
     pub fn merge(&mut self, other: ScenarioStats) {
         self.cgroups.extend(other.cgroups);
         self.total_workers = self.total_workers.saturating_add(other.total_workers);
@@ -112,6 +117,7 @@ impl ScenarioStats {
         }
         merge_worst(&mut self.ext_metrics, other.ext_metrics);
         merge_phases(&mut self.phases, other.phases);
+        self.payloads.extend(other.payloads);
     }
 }
 

@@ -9,6 +9,7 @@
 mod liveness;
 mod ops;
 mod outcome;
+mod payloads;
 mod scene;
 #[cfg(test)]
 mod tests;
@@ -81,6 +82,7 @@ pub fn execute_scenario_with(
     checks: Option<&Assert>,
 ) -> Result<AssertResult> {
     validate(ctx, &steps)?;
+    validate_payloads(&backdrop, &steps)?;
     ctx.cgroups
         .setup(&controllers(&backdrop, &steps))
         .context("preparing the cgroup tree of the test")?;
@@ -134,6 +136,28 @@ fn validate(ctx: &Ctx, steps: &[Step]) -> Result<()> {
     }
     if ctx.wait_for_map_write {
         bail!("waiting for bpf_map_write is not available yet: leave it out of the test");
+    }
+    Ok(())
+}
+
+/// Whether all programs can be run, as far as their declarations tell. A factory's are not known yet.
+fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
+    let ops = steps.iter().flat_map(|step| &step.ops).chain(&backdrop.ops);
+    let of_ops = ops.filter_map(|op| match op {
+        Op::RunPayload { payload, .. } => Some(*payload),
+        Op::AddCgroupDef { def } => def.payload,
+        _ => None,
+    });
+    let given = steps.iter().flat_map(|step| match &step.setup {
+        Setup::Defs(defs) => defs.as_slice(),
+        Setup::Factory(_) => &[],
+    });
+    let of_defs = given.chain(&backdrop.cgroups).filter_map(|def| def.payload);
+    for payload in of_ops
+        .chain(of_defs)
+        .chain(backdrop.payloads.iter().copied())
+    {
+        payload.validate()?;
     }
     Ok(())
 }
@@ -258,15 +282,17 @@ impl Run<'_, '_> {
         if !ops_first {
             run_ops(scene)?;
         }
-        scene.release();
-        Ok(())
+        scene.release(ctx)
     }
 
     /// `false`: the scenario is over.
     fn backdrop(&mut self, backdrop: &Backdrop) -> bool {
         let _label = PhaseGuard::install_baseline();
         self.scene.phase.set(0);
-        let done = self.set_up(Owner::Backdrop, &backdrop.cgroups, &backdrop.ops, false);
+        let mut ops = backdrop.ops.clone();
+        let payloads = backdrop.payloads.iter().copied();
+        ops.extend(payloads.map(|payload| Op::run_payload(payload, Vec::new())));
+        let done = self.set_up(Owner::Backdrop, &backdrop.cgroups, &ops, false);
         if let Err(error) = &done {
             self.fail_op("backdrop", error);
         }

@@ -8,6 +8,7 @@ use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::CgroupDef;
 use ktstr_scenario::workload::WorkSpec;
 
+use super::payloads::Payloads;
 use crate::workers::rng::Rng;
 use crate::workers::{Group, PhaseCell, WorkloadHandle};
 
@@ -22,6 +23,12 @@ const MOVED: u64 = u64::MAX;
 
 /// The kernel's usual period of a quota, in microseconds (Documentation/admin-guide/cgroup-v2.rst).
 const DEFAULT_PERIOD_US: u64 = 100_000;
+
+/// Whether a cgroup is this one or below it.
+pub(super) fn is_below(cgroup: &str, top: &str) -> bool {
+    let rest = cgroup.strip_prefix(top);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
 
 /// How long something lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +72,8 @@ pub(super) struct Tracked {
     /// It has a quota of CPU time.
     pub has_quota: bool,
     pub handles: Vec<WorkloadHandle>,
+    /// A program of the host was started in it, which may have left processes behind.
+    pub runs_payloads: bool,
     /// Union over the life of its workers: what was allowed once is no breach.
     allowed: Allowed,
     reports: Vec<WorkerReport>,
@@ -79,6 +88,7 @@ impl Tracked {
             frozen: false,
             has_quota: false,
             handles: Vec::new(),
+            runs_payloads: false,
             allowed: Allowed::All,
             reports: Vec::new(),
         }
@@ -124,6 +134,13 @@ impl Tracked {
             _ => Allowed::All,
         };
         self.handles.extend(handles);
+    }
+
+    /// Kills what payloads have left in it. One that cannot be killed keeps the cgroup from being removed, which is told.
+    fn kill_leftovers(&self, ctx: &Ctx) {
+        if self.runs_payloads {
+            let _ = ctx.cgroups.set_file(&self.name, None, "cgroup.kill", "1");
+        }
     }
 
     /// Stops the workers and keeps their reports.
@@ -172,6 +189,8 @@ pub(super) struct Scene {
     pub scheduler: Option<Attached>,
     /// An operation has stopped or started one since it was last looked at.
     pub scheduler_changed: bool,
+    /// The programs that run beside the workers.
+    pub payloads: Payloads,
     /// CPUs that the test took off line.
     off_line: BTreeSet<usize>,
     /// Whether it is asked where the workers' pages are.
@@ -202,6 +221,7 @@ impl Scene {
         Ok(Self {
             scheduler,
             scheduler_changed: false,
+            payloads: Payloads::default(),
             off_line: BTreeSet::new(),
             measures_pages,
             phase: PhaseCell::new()?,
@@ -265,11 +285,7 @@ impl Scene {
 
     /// Lets go of the workers of a cgroup, and of those below it, that were just killed. Their iterations count.
     pub fn forget_killed(&mut self, name: &str) {
-        let is_below = |other: &str| {
-            let rest = other.strip_prefix(name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        for tracked in self.tracked.iter_mut().filter(|t| is_below(&t.name)) {
+        for tracked in self.tracked.iter_mut().filter(|t| is_below(&t.name, name)) {
             for handle in tracked.handles.drain(..) {
                 let done = handle.total_iterations();
                 self.collected_iterations = self.collected_iterations.saturating_add(done);
@@ -323,19 +339,28 @@ impl Scene {
         let quota = def.cpu.as_ref().and_then(|cpu| cpu.max_us);
         self.get(name)?.has_quota = quota.is_some_and(|(quota, _)| quota.is_some());
         def.validate_memory(self.get(name)?.cpuset.as_ref(), ctx.topo)?;
+        if let Some(payload) = def.payload {
+            self.get(name)?.runs_payloads = true;
+            self.payloads.announce(owner, payload, name);
+        }
         let works = def.works_instead(ctx.work_type_override.as_ref());
-        self.spawn(ctx, name, &works)
+        match works.is_empty() {
+            true => Ok(()),
+            false => self.spawn(ctx, name, &works),
+        }
     }
 
-    /// Lets all workers go that still wait: together, so that no cgroup is ahead of another by
-    /// the time it takes to fork the next one's workers beside its own.
-    pub fn release(&mut self) {
+    /// Starts the payloads of the cgroups and lets all workers go that still wait: together, so that no cgroup is ahead
+    /// of another by the time it takes to fork the next one's workers beside its own.
+    pub fn release(&mut self, ctx: &Ctx) -> Result<()> {
+        self.payloads.start_announced(ctx)?;
         for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
             handle.prepare();
         }
         for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
             handle.release();
         }
+        Ok(())
     }
 
     /// Makes workers in a cgroup that is tracked: forked blocked and moved. They run from
@@ -386,7 +411,9 @@ impl Scene {
 
     /// Stops a cgroup's workers and removes it; what it measured is judged with the others.
     pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
+        self.payloads.end_in(name)?;
         self.get(name)?.stop(ctx)?;
+        self.get(name)?.kill_leftovers(ctx);
         ctx.cgroups.remove_cgroup(name)?;
         if let Some(at) = self.tracked.iter().position(|t| t.name == name) {
             let done = self.tracked.remove(at);
@@ -403,6 +430,7 @@ impl Scene {
     /// Stops and removes all that has this owner, last made first. What cannot be removed is a
     /// note of the result: it is the harness's trouble, not the scheduler's.
     pub fn tear_down(&mut self, ctx: &Ctx, owner: Owner, result: &mut AssertResult) -> Vec<Done> {
+        self.payloads.tear_down(owner, result);
         for tracked in self.tracked.iter_mut().filter(|t| t.owner == owner) {
             if let Err(error) = tracked.stop(ctx) {
                 result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
@@ -416,6 +444,7 @@ impl Scene {
         for tracked in gone.iter_mut().rev().filter(|t| t.name != RUNNER) {
             // Whatever is still running is killed before the directory goes.
             tracked.handles.clear();
+            tracked.kill_leftovers(ctx);
             if let Err(error) = ctx.cgroups.remove_cgroup(&tracked.name) {
                 result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
             }

@@ -2,6 +2,7 @@
 
 use super::cgroup_def::CgroupDef;
 use super::op::Op;
+use crate::payload::Payload;
 
 /// Cgroups and operations set up before the first step and kept to the end.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +11,8 @@ pub struct Backdrop {
     pub cgroups: Vec<CgroupDef>,
     /// Run after the cgroups are there.
     pub ops: Vec<Op>,
+    /// Programs of the host that run in the harness's own cgroup; started after the operations.
+    pub payloads: Vec<&'static Payload>,
 }
 
 impl Backdrop {
@@ -18,6 +21,7 @@ impl Backdrop {
         Self {
             cgroups: Vec::new(),
             ops: Vec::new(),
+            payloads: Vec::new(),
         }
     }
 
@@ -50,9 +54,21 @@ impl Backdrop {
         self
     }
 
+    /// Adds a program of the host.
+    pub fn push_payload(mut self, payload: &'static Payload) -> Self {
+        self.payloads.push(payload);
+        self
+    }
+
+    /// Adds these programs of the host after those that are there.
+    pub fn extend_payloads(mut self, payloads: impl IntoIterator<Item = &'static Payload>) -> Self {
+        self.payloads.extend(payloads);
+        self
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.cgroups.is_empty() && self.ops.is_empty()
+        self.cgroups.is_empty() && self.ops.is_empty() && self.payloads.is_empty()
     }
 }
 
@@ -61,6 +77,7 @@ impl FromIterator<CgroupDef> for Backdrop {
         Self {
             cgroups: defs.into_iter().collect(),
             ops: Vec::new(),
+            payloads: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cpuset::CpusetSpec;
 use crate::cgroup::Controller;
+use crate::payload::Payload;
 use crate::topology::TestTopology;
 use crate::workload::{
     AffinityIntent, MemPolicy, MpolFlags, SchedPolicy, WorkSpec, WorkSpecError, WorkType,
@@ -73,11 +74,15 @@ pub struct CgroupDef {
     pub name: String,
     /// Its CPUs; `None` is all.
     pub cpuset: Option<CpusetSpec>,
-    /// Its groups of workers in starting order; none means one default group.
+    /// Its groups of workers in starting order; none means one default group, or none beside a payload.
     pub works: Vec<WorkSpec>,
     /// Whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace what its
     /// workers do.
     pub swappable: bool,
+    /// A program of the host that runs in it as long as its workers do. Without groups of workers of its own the
+    /// cgroup has the program alone. Not written down: a declaration that is read back has none.
+    #[serde(skip)]
+    pub payload: Option<&'static Payload>,
     /// Its memory nodes; `None` is all.
     pub cpuset_mems: Option<BTreeSet<usize>>,
     /// Limits on CPU time.
@@ -155,6 +160,7 @@ impl CgroupDef {
             cpuset: None,
             works: Vec::new(),
             swappable: false,
+            payload: None,
             cpuset_mems: None,
             cpu: None,
             memory: None,
@@ -265,6 +271,23 @@ impl CgroupDef {
         self
     }
 
+    /// Runs a program of the host in it, one that the test has as its `payload` or among its `workloads`.
+    ///
+    /// # Panics
+    /// The payload is a scheduler.
+    pub fn workload(mut self, payload: &'static Payload) -> Self {
+        assert!(
+            !payload.is_scheduler(),
+            "cgroup {:?}: {}",
+            self.name,
+            crate::payload::PayloadError::Scheduler {
+                payload: payload.name
+            }
+        );
+        self.payload = Some(payload);
+        self
+    }
+
     /// Sets the CPUs.
     pub fn cpuset(mut self, cpus: CpusetSpec) -> Self {
         self.cpuset = Some(cpus);
@@ -357,10 +380,11 @@ impl CgroupDef {
         self
     }
 
-    /// The groups of workers with the cgroup's defaults filled in: never empty.
+    /// The groups of workers with the cgroup's defaults filled in: one default group where none is declared, unless the
+    /// cgroup has a program to run.
     pub fn merged_works(&self) -> Vec<WorkSpec> {
         let default = [WorkSpec::default()];
-        let works = if self.works.is_empty() {
+        let works = if self.works.is_empty() && self.payload.is_none() {
             &default[..]
         } else {
             &self.works

@@ -12,6 +12,7 @@ use super::cgroup_def::CgroupDef;
 use super::cpuset::CpusetSpec;
 use super::op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 use crate::cgroup::Controller;
+use crate::payload::Payload;
 use crate::scheduler::Scheduler;
 use crate::workload::{AffinityIntent, WorkSpec, WorkType};
 
@@ -69,8 +70,8 @@ macro_rules! ops {
             )*
 
             /// The operation's number in records, fixed for ever. Numbers from 10 on that are not in
-            /// the table belong to operations that do not exist yet (10-12 payloads, 16 watches,
-            /// 17-20 kernel memory, 25 maps).
+            /// the table belong to operations that do not exist yet (16 watches, 17-20 kernel memory,
+            /// 25 maps).
             pub const fn wire_index(&self) -> u8 {
                 match self { $( Self::$name { .. } => $number, )* }
             }
@@ -168,6 +169,30 @@ ops! {
         from: text,
         /// The name of the cgroup that the tasks come to.
         to: text,
+    };
+    /// Starts a program of the host, one that the test has as its `payload` or among its `workloads`, and goes on. It ends
+    /// with the step, at the latest; one of the backdrop with the scenario.
+    10 run_payload_in RunPayload {
+        /// The program.
+        payload: (&'static Payload),
+        /// Its arguments, after its own.
+        args: (Vec<String>),
+        /// The name of the cgroup that it runs in; `None` is the harness's own.
+        cgroup: [Cow<'static, str>],
+    };
+    /// Waits for the end of a program, and judges it.
+    11 wait_payload_in WaitPayload {
+        /// The name of its declaration.
+        name: text,
+        /// The name of its cgroup; `None` is any, if there is but one of this name.
+        cgroup: [Cow<'static, str>],
+    };
+    /// Kills a program with all that it has started. One that has ended before is judged.
+    12 kill_payload_in KillPayload {
+        /// The name of its declaration.
+        name: text,
+        /// The name of its cgroup; `None` is any, if there is but one of this name.
+        cgroup: [Cow<'static, str>],
     };
     /// Freezes a cgroup.
     13 freeze_cgroup FreezeCgroup {
@@ -305,6 +330,46 @@ ops! {
 }
 
 impl Op {
+    /// Starts a program of the host in the harness's own cgroup, and goes on; see [`Op::RunPayload`].
+    pub fn run_payload(payload: &'static Payload, args: Vec<String>) -> Self {
+        Self::run_payload_in(payload, args, None)
+    }
+
+    /// Starts a program of the host in a cgroup, and goes on; see [`Op::RunPayload`].
+    pub fn run_payload_in_cgroup(
+        payload: &'static Payload,
+        args: Vec<String>,
+        cgroup: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::run_payload_in(payload, args, Some(cgroup.into()))
+    }
+
+    /// Waits for the end of the only running program of this name, and judges it.
+    pub fn wait_payload(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::wait_payload_in(name, None)
+    }
+
+    /// Waits for the end of the program of this name in this cgroup, and judges it.
+    pub fn wait_payload_in_cgroup(
+        name: impl Into<Cow<'static, str>>,
+        cgroup: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::wait_payload_in(name, Some(cgroup.into()))
+    }
+
+    /// Kills the only running program of this name.
+    pub fn kill_payload(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::kill_payload_in(name, None)
+    }
+
+    /// Kills the program of this name in this cgroup.
+    pub fn kill_payload_in_cgroup(
+        name: impl Into<Cow<'static, str>>,
+        cgroup: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::kill_payload_in(name, Some(cgroup.into()))
+    }
+
     /// Starts more workers in a cgroup.
     pub fn spawn_workers(cgroup: impl Into<Cow<'static, str>>, work: WorkSpec) -> Self {
         Self::spawn(SpawnPlacement::cgroup(cgroup), work)
@@ -329,7 +394,7 @@ mod tests {
 
     #[test]
     fn numbers_do_not_move() {
-        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
+        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (10, "RunPayload"), (11, "WaitPayload"), (12, "KillPayload"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
         let numbers: BTreeSet<u8> = NUMBERS.iter().map(|(number, _)| *number).collect();
         assert_eq!(
             numbers.len(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cgroup_def::CgroupDef;
 use super::op::Op;
 use crate::ctx::Ctx;
+use crate::payload::Payload;
 
 /// One step: make cgroups and workers, run operations, hold, tear down.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,11 @@ impl Step {
     /// A step of one operation and no cgroups of its own.
     pub fn with_op(op: Op, hold: HoldSpec) -> Self {
         Self::new(vec![op], hold)
+    }
+
+    /// A step that runs a program of the host beside whatever the backdrop has, in the harness's own cgroup.
+    pub fn with_payload(payload: &'static Payload, hold: HoldSpec) -> Self {
+        Self::with_op(Op::run_payload(payload, Vec::new()), hold)
     }
 
     /// Cgroups and no operation.

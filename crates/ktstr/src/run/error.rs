@@ -86,6 +86,14 @@ pub enum RunError {
         /// One attempt a line.
         looked: String,
     },
+    /// The program of a payload, or a file that it needs, cannot go into the guest.
+    #[error("payload `{payload}`: {source}")]
+    Payload {
+        /// The name of the payload's declaration.
+        payload: String,
+        /// What is wrong with the file.
+        source: Box<RunError>,
+    },
     /// Two files of the host that would be one in the guest.
     #[error(
         "`{}` and `{}` would both be {place} in the guest: rename one of them",
@@ -121,6 +129,7 @@ impl RunError {
                 EXIT_FAIL
             }
             Self::Machine(_) | Self::State(_) => EXIT_INCONCLUSIVE,
+            Self::Payload { source, .. } => source.exit_code(),
             Self::Declaration { .. }
             | Self::SchedulerNotFound { .. }
             | Self::SchedulerUnusable { .. }

@@ -8,14 +8,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ktstr_machine::Program;
+use ktstr_scenario::payload::Payload;
 
 use super::RunError;
 use super::plan::{Content, Files, GuestFile, host_file};
 
 /// Where further files lie in the guest.
-pub(super) const FOLDER: &str = "/include-files";
+pub(super) const FOLDER: &str = ktstr_guest::payload::INCLUDE_FILES;
 /// Deepest folder below a declared one. Links are followed, and two of them can make a circle.
 const DEPTH: usize = 32;
+/// Bytes of a script that its first line may have (`BINPRM_BUF_SIZE` in include/uapi/linux/binfmts.h).
+const SCRIPT_LINE: u64 = 256;
 /// What a program and a shared library begin with.
 const ELF: &[u8; 4] = b"\x7fELF";
 
@@ -51,6 +54,36 @@ impl Packer<'_> {
             });
         }
         self.add_path(files, &host, place(spec), 0)
+    }
+
+    /// Packs the program of a payload, with the interpreter of a script, and its further files.
+    pub(super) fn add_payload(
+        &self,
+        files: &mut Files,
+        payload: &'static Payload,
+    ) -> Result<(), RunError> {
+        let of_payload = |source: RunError| RunError::Payload {
+            payload: payload.name.to_owned(),
+            source: Box::new(source),
+        };
+        let declared = payload.program().map_err(|error| RunError::Include {
+            what: "payload",
+            path: payload.name.to_owned(),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
+        })?;
+        let host = self.find(declared).map_err(of_payload)?;
+        let interpreter = program_of(&host).map_err(of_payload)?;
+        if let Some(interpreter) = interpreter {
+            let place = interpreter.to_string_lossy().into_owned();
+            if !self.there.iter().any(|known| known.contains_key(&place)) {
+                self.add_path(files, &interpreter, place, 0)
+                    .map_err(of_payload)?;
+            }
+        }
+        for spec in std::iter::once(&declared).chain(payload.include_files) {
+            self.add(files, spec).map_err(of_payload)?;
+        }
+        Ok(())
     }
 
     /// The file or folder that `spec` names.
@@ -184,6 +217,45 @@ fn same(first: &Path, second: &Path) -> bool {
             (std::fs::canonicalize(first), std::fs::canonicalize(second)),
             (Ok(first), Ok(second)) if first == second
         )
+}
+
+/// Whether a file of the host can be started: an error if not, and the interpreter if it is a script.
+fn program_of(host: &Path) -> Result<Option<PathBuf>, RunError> {
+    let meta = std::fs::metadata(host).map_err(|e| failed(host, e))?;
+    let refused = |found: String| failed(host, std::io::Error::other(found));
+    if !meta.is_file() {
+        return Err(refused("it is no file, and cannot be run".to_owned()));
+    }
+    if meta.permissions().mode() & 0o111 == 0 {
+        let found =
+            "it is not executable: make it so (chmod +x), or name the program that reads it";
+        return Err(refused(found.to_owned()));
+    }
+    let mut head = Vec::new();
+    std::fs::File::open(host)
+        .and_then(|file| file.take(SCRIPT_LINE).read_to_end(&mut head))
+        .map_err(|e| failed(host, e))?;
+    if head.starts_with(ELF) {
+        return Ok(None);
+    }
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some(line) = line.strip_prefix(b"#!") else {
+        let found = "it is neither an ELF program nor a script: a script begins with #! and its interpreter";
+        return Err(refused(found.to_owned()));
+    };
+    let line = String::from_utf8_lossy(line);
+    let interpreter = line.split_whitespace().next().unwrap_or_default();
+    if !interpreter.starts_with('/')
+        || Path::new(interpreter)
+            .file_name()
+            .is_some_and(|n| n == "env")
+    {
+        return Err(refused(format!(
+            "it is a script whose interpreter is {interpreter:?}: write the absolute path of the interpreter itself \
+             behind #!, since that is what comes into the guest"
+        )));
+    }
+    Ok(Some(interpreter.into()))
 }
 
 fn is_elf(host: &Path) -> Result<bool, RunError> {

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ktstr_assert::{AssertResult, Finding};
+use ktstr_assert::{AssertResult, Finding, MetricStream, PayloadEnd, PayloadMetrics, Polarity};
 use ktstr_machine::Accelerator;
 use ktstr_record::{
-    CaptureRecord, FindingRecord, GUEST_VARIABLES, RecordError, RunDir, RunRecord, SWITCHES_FILE,
-    SchedulerRecord, SwitchesRecord, runs_root,
+    CaptureRecord, FindingRecord, GUEST_VARIABLES, PayloadMetricRecord, PayloadRecord, RecordError,
+    RunDir, RunRecord, SWITCHES_FILE, SchedulerRecord, SwitchesRecord, runs_root,
 };
 
 use ktstr_schedule::SCHEDULE_FILE;
@@ -30,7 +30,13 @@ pub(super) fn keep(
     record.findings = findings(&finished.result);
     record.wall_s = finished.wall.as_secs_f64();
     record.topology = Some(finished.entry.topology.to_string());
-    record.stats = serde_json::to_value(&finished.result.stats).unwrap_or_default();
+    let mut stats = finished.result.stats.clone();
+    record.payload = finished
+        .entry
+        .payload
+        .map(|payload| payload.name.to_owned());
+    record.payloads = stats.payloads.drain(..).map(payload).collect();
+    record.stats = serde_json::to_value(&stats).unwrap_or_default();
     if let Some(plan) = plan {
         describe_plan(&mut record, plan);
     }
@@ -110,6 +116,44 @@ pub(super) fn keep(
     }
     folder.add_json("result.json", &finished.result)?;
     folder.commit(record)
+}
+
+fn payload(run: PayloadMetrics) -> PayloadRecord {
+    let end = match run.end {
+        PayloadEnd::Exited(_) => "exited",
+        PayloadEnd::Signaled(_) => "signaled",
+        PayloadEnd::Stopped => "stopped",
+        PayloadEnd::TimedOut { .. } => "timed out",
+    };
+    // What a guest sends may be anything, and JSON has no NaN.
+    let finite = run.metrics.into_iter().filter(|m| m.value.is_finite());
+    PayloadRecord {
+        name: run.payload,
+        index: run.payload_index as u64,
+        cgroup: run.cgroup,
+        end: end.to_owned(),
+        exit_code: run.exit_code,
+        elapsed_ms: run.elapsed_ns as f64 / 1e6,
+        cpu_ms: run.cpu_time_ns as f64 / 1e6,
+        metrics: finite
+            .map(|metric| PayloadMetricRecord {
+                name: metric.name,
+                value: metric.value,
+                unit: metric.unit,
+                better: match metric.polarity {
+                    Polarity::HigherBetter => "higher".to_owned(),
+                    Polarity::LowerBetter => "lower".to_owned(),
+                    Polarity::TargetValue(target) => format!("near {target}"),
+                    Polarity::Informational => "informational".to_owned(),
+                    Polarity::Unknown => "unknown".to_owned(),
+                },
+                stream: match metric.stream {
+                    MetricStream::Stdout => "stdout".to_owned(),
+                    MetricStream::Stderr => "stderr".to_owned(),
+                },
+            })
+            .collect(),
+    }
 }
 
 fn findings(result: &AssertResult) -> Vec<FindingRecord> {

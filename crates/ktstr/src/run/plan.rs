@@ -177,6 +177,9 @@ impl Plan {
             cache: Some(programs),
             search: std::env::var_os("PATH"),
         };
+        for payload in entry.payloads() {
+            packer.add_payload(&mut for_test, payload)?;
+        }
         for spec in entry.extra_include_files {
             packer.add(&mut for_test, spec)?;
         }

@@ -266,6 +266,23 @@ impl Finding {
             Finding::SetUp { stage, error } | Finding::StartupDeath { stage, error, .. } => {
                 write!(f, "{stage} failed: {error}")
             }
+            Finding::PayloadFailed { payload, how, said } => {
+                write!(f, "payload `{payload}` {how}")?;
+                said_last(f, said)
+            }
+            Finding::PayloadMetric {
+                payload,
+                metric,
+                value,
+                unit,
+                expected,
+            } => {
+                let space = if unit.is_empty() { "" } else { " " };
+                write!(
+                    f,
+                    "payload `{payload}`: {metric} = {value}{space}{unit}, expected {expected}"
+                )
+            }
             Finding::SchedulerDied {
                 scheduler,
                 how,

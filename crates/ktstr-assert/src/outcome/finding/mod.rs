@@ -301,6 +301,29 @@ pub enum Finding {
         /// The error's chain.
         error: String,
     },
+    /// A program that the test ran as its load did not end as the test wants, or did not print what it should.
+    PayloadFailed {
+        /// The name of its declaration.
+        payload: String,
+        /// What it did, as a clause after its name.
+        how: String,
+        /// The end of what it printed, indented; may be empty.
+        said: String,
+    },
+    /// A metric that a program printed is outside of its bounds.
+    PayloadMetric {
+        /// The name of the program's declaration.
+        payload: String,
+        /// The metric's name.
+        metric: String,
+        /// The value that was printed.
+        #[serde(with = "crate::float::one")]
+        value: f64,
+        /// Its unit; empty for bare numbers.
+        unit: String,
+        /// What the test wants, as a clause: `at least 4`.
+        expected: String,
+    },
     /// A scheduler under test ended before the test did.
     SchedulerDied {
         /// The scheduler's name; the guest does not know it.

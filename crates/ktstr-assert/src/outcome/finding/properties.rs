@@ -30,7 +30,8 @@ impl Finding {
             | Finding::WakeLatency { .. }
             | Finding::WakeLatencyVariation { .. }
             | Finding::LateWakeups { .. }
-            | Finding::Preemptions { .. } => DetailKind::Benchmark,
+            | Finding::Preemptions { .. }
+            | Finding::PayloadMetric { .. } => DetailKind::Benchmark,
             Finding::NotDriven { .. } => DetailKind::SchedulerEvent,
             Finding::Migrations { .. } => DetailKind::Migration,
             Finding::PageLocality { .. } => DetailKind::PageLocality,
@@ -53,6 +54,7 @@ impl Finding {
             Finding::Text
             | Finding::Claim { .. }
             | Finding::SetUp { .. }
+            | Finding::PayloadFailed { .. }
             | Finding::KernelPanic { .. }
             | Finding::WentDown { .. }
             | Finding::TestPanicked { .. }
@@ -168,6 +170,8 @@ impl AssertDetail {
             (Finding::Hung { .. }, _) => "guest hung",
             (Finding::TestHung { .. }, _) => "test hung",
             (Finding::SetUp { .. }, _) => "set-up",
+            (Finding::PayloadFailed { .. }, _) => "payload",
+            (Finding::PayloadMetric { .. }, _) => "payload metric",
             (Finding::KernelPanic { .. }, _) => "kernel panic",
             (Finding::Starved { .. }, _) => "starvation",
             (Finding::Underserved { .. }, _) => "entitlement",

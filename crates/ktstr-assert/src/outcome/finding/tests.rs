@@ -174,6 +174,18 @@ fn all() -> Vec<Finding> {
         Finding::NoAnswer {
             message: text("the mailbox was garbled"),
         },
+        Finding::PayloadFailed {
+            payload: text("fio"),
+            how: text("exited with code 1, expected 0"),
+            said: text("    no space left"),
+        },
+        Finding::PayloadMetric {
+            payload: text("fio"),
+            metric: text("read.iops"),
+            value: 12.5,
+            unit: text("op/s"),
+            expected: text("at least 100"),
+        },
     ]
 }
 

@@ -10,5 +10,5 @@ pub(super) fn kill(call: &mut Call, cgroup: &str) -> Result<()> {
         .cgroups
         .set_file(cgroup, None, "cgroup.kill", "1")?;
     call.scene.forget_killed(cgroup);
-    Ok(())
+    call.scene.payloads.forget_killed(cgroup)
 }

@@ -13,10 +13,12 @@ mod irq;
 mod kill;
 mod memory;
 mod move_tasks;
+mod payload;
 mod pids;
 mod scheduler;
 mod spawn;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -24,6 +26,7 @@ use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{
     CgroupDef, CpusetPartition, CpusetSpec, IrqSelector, Op, OpRunner, SpawnPlacement,
 };
+use ktstr_scenario::payload::Payload;
 use ktstr_scenario::scheduler::Scheduler;
 use ktstr_scenario::workload::{AffinityIntent, WorkSpec};
 
@@ -67,6 +70,9 @@ runners! {
     stop_cgroup(cgroup: str) => cgroups::stop;
     set_affinity(cgroup: str, affinity: AffinityIntent) => affinity::set;
     move_all_tasks(from: str, to: str) => move_tasks::all;
+    run_payload_in(payload: &'static Payload, args: Vec<String>, cgroup: Option<Cow<'static, str>>) => payload::run;
+    wait_payload_in(name: str, cgroup: Option<Cow<'static, str>>) => payload::wait;
+    kill_payload_in(name: str, cgroup: Option<Cow<'static, str>>) => payload::kill;
     freeze_cgroup(cgroup: str) => freeze::freeze;
     unfreeze_cgroup(cgroup: str) => freeze::thaw;
     capture_snapshot(name: str) => capture::snapshot;

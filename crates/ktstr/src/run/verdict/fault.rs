@@ -123,6 +123,17 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, schedu
         judgement.blame(Fault::Test, why);
         return;
     }
+    // How a payload ends is its own doing: it says nothing of the scheduler, and nothing of what else was found.
+    let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
+    if failures.iter().all(|detail| of_payload(detail)) {
+        let why = killed_for_memory(console, case.memory_mib).unwrap_or_else(|| {
+            "how a program of the test's ends, and what it prints, is the program's own doing"
+                .to_owned()
+        });
+        judgement.blame(Fault::Test, why);
+        return;
+    }
+    failures.retain(|detail| !of_payload(detail));
     let starved = failures
         .iter()
         .all(|d| d.is_about_time() && d.kind != DetailKind::SchedulerEvent);

@@ -1,0 +1,32 @@
+//! Programs of the host that run beside the workers.
+
+use std::borrow::Cow;
+
+use anyhow::Result;
+use ktstr_scenario::payload::Payload;
+
+use super::Call;
+
+type Name = Option<Cow<'static, str>>;
+
+pub(super) fn run(
+    call: &mut Call,
+    payload: &&'static Payload,
+    args: &[String],
+    cgroup: &Name,
+) -> Result<()> {
+    let cgroup = cgroup.as_deref();
+    if let Some(name) = cgroup {
+        call.scene.get(name)?.runs_payloads = true;
+    }
+    let (ctx, owner) = (call.ctx, call.owner);
+    call.scene.payloads.start(ctx, owner, payload, args, cgroup)
+}
+
+pub(super) fn wait(call: &mut Call, name: &str, cgroup: &Name) -> Result<()> {
+    call.scene.payloads.wait(name, cgroup.as_deref())
+}
+
+pub(super) fn kill(call: &mut Call, name: &str, cgroup: &Name) -> Result<()> {
+    call.scene.payloads.kill(name, cgroup.as_deref())
+}

@@ -1,0 +1,173 @@
+//! The programs that a scenario runs beside its workers: who they belong to, and what they have left when they end.
+
+use anyhow::{Result, bail};
+use ktstr_assert::AssertResult;
+use ktstr_assert::payload::PayloadMetrics;
+use ktstr_scenario::Ctx;
+use ktstr_scenario::payload::Payload;
+
+use super::scene::{Owner, is_below};
+use crate::payload::{PayloadHandle, RunsPayloads};
+
+/// One that was started and not taken leave of. It may have ended.
+struct Running {
+    owner: Owner,
+    handle: PayloadHandle,
+}
+
+impl Running {
+    /// Whether it is the one that is meant.
+    fn is(&self, name: &str, cgroup: Option<&str>) -> bool {
+        let in_cgroup = cgroup.is_none() || self.handle.cgroup() == cgroup;
+        self.handle.payload_name() == name && in_cgroup
+    }
+
+    fn shown(&self) -> String {
+        match self.handle.cgroup() {
+            Some(cgroup) => format!("{} in cgroup {cgroup:?}", self.handle.payload_name()),
+            None => format!("{} in the harness's cgroup", self.handle.payload_name()),
+        }
+    }
+}
+
+/// All of a scenario.
+#[derive(Default)]
+pub(super) struct Payloads {
+    /// Those of cgroups that are being set up: they start together with the workers.
+    waiting: Vec<(Owner, &'static Payload, String)>,
+    running: Vec<Running>,
+    /// What those have left that have ended.
+    done: AssertResult,
+}
+
+impl Payloads {
+    /// Has a cgroup's own payload start with the workers.
+    pub fn announce(&mut self, owner: Owner, payload: &'static Payload, cgroup: &str) {
+        self.waiting.push((owner, payload, cgroup.to_owned()));
+    }
+
+    /// Starts those that were announced.
+    pub fn start_announced(&mut self, ctx: &Ctx) -> Result<()> {
+        for (owner, payload, cgroup) in std::mem::take(&mut self.waiting) {
+            self.start(ctx, owner, payload, &[], Some(&cgroup))?;
+        }
+        Ok(())
+    }
+
+    /// Starts one.
+    pub fn start(
+        &mut self,
+        ctx: &Ctx,
+        owner: Owner,
+        payload: &'static Payload,
+        args: &[String],
+        cgroup: Option<&str>,
+    ) -> Result<()> {
+        let same =
+            |r: &Running| r.handle.payload_name() == payload.name && r.handle.cgroup() == cgroup;
+        if let Some(at) = self.running.iter().position(same) {
+            match self.running[at].handle.try_wait()? {
+                None => bail!(
+                    "payload {} runs already: wait for it or kill it first, or start another declaration of it",
+                    self.running[at].shown()
+                ),
+                Some(left) => self.keep(left),
+            }
+            self.running.swap_remove(at);
+        }
+        let mut run = ctx.payload(payload).args(args.iter().cloned());
+        if let Some(cgroup) = cgroup {
+            run = run.in_cgroup(cgroup);
+        }
+        let handle = run.spawn()?;
+        self.running.push(Running { owner, handle });
+        Ok(())
+    }
+
+    /// Waits for the end of one.
+    pub fn wait(&mut self, name: &str, cgroup: Option<&str>) -> Result<()> {
+        let left = self.take(name, cgroup)?.handle.wait()?;
+        self.keep(left);
+        Ok(())
+    }
+
+    /// Kills one, unless it has ended.
+    pub fn kill(&mut self, name: &str, cgroup: Option<&str>) -> Result<()> {
+        let left = self.take(name, cgroup)?.handle.kill()?;
+        self.keep(left);
+        Ok(())
+    }
+
+    /// Takes over what was just killed with a cgroup, and with those below it.
+    pub fn forget_killed(&mut self, cgroup: &str) -> Result<()> {
+        self.end(PayloadHandle::killed, |r| {
+            r.handle.cgroup().is_some_and(|own| is_below(own, cgroup))
+        })
+    }
+
+    /// Ends those that were started in a cgroup.
+    pub fn end_in(&mut self, cgroup: &str) -> Result<()> {
+        self.end(PayloadHandle::kill, |r| r.handle.cgroup() == Some(cgroup))
+    }
+
+    /// Ends those of an owner, and says what all that have ended so far have left.
+    pub fn tear_down(&mut self, owner: Owner, result: &mut AssertResult) {
+        self.waiting.clear();
+        if let Err(error) = self.end(PayloadHandle::kill, |r| r.owner == owner) {
+            result.note(format!("teardown of a payload: {error:#}"));
+        }
+        result.merge(std::mem::take(&mut self.done));
+    }
+
+    fn end(
+        &mut self,
+        by: fn(PayloadHandle) -> Result<(AssertResult, PayloadMetrics)>,
+        which: impl Fn(&Running) -> bool,
+    ) -> Result<()> {
+        let (over, kept) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|running| which(running));
+        self.running = kept;
+        let over: Vec<Running> = over;
+        // Those that come after an error are killed by being dropped.
+        for running in over {
+            let left = by(running.handle)?;
+            self.keep(left);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, (result, _): (AssertResult, PayloadMetrics)) {
+        self.done.merge(result);
+    }
+
+    fn take(&mut self, name: &str, cgroup: Option<&str>) -> Result<Running> {
+        let found: Vec<usize> = (0..self.running.len())
+            .filter(|at| self.running[*at].is(name, cgroup))
+            .collect();
+        let list = |all: &[Running]| match all.is_empty() {
+            true => "none".to_owned(),
+            false => all
+                .iter()
+                .map(Running::shown)
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        match found.as_slice() {
+            [at] => Ok(self.running.swap_remove(*at)),
+            [] => {
+                let place =
+                    cgroup.map_or_else(String::new, |cgroup| format!(" in cgroup {cgroup:?}"));
+                bail!(
+                    "no payload {name:?}{place} was started and not waited for (there are: {})",
+                    list(&self.running)
+                )
+            }
+            _ => bail!(
+                "there are {} payloads {name:?} ({}): name the cgroup of the one that is meant",
+                found.len(),
+                list(&self.running)
+            ),
+        }
+    }
+}

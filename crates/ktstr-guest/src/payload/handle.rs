@@ -1,0 +1,161 @@
+//! A payload that runs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ktstr_assert::payload::{
+    Captured, MAX_PAYLOADS, MetricStream, PayloadEnd, PayloadMetrics, extract_metrics, judge,
+};
+use ktstr_assert::{AssertResult, MetricCheck, ScenarioStats};
+use ktstr_scenario::payload::Payload;
+
+use super::process::{Ended, Process};
+
+/// A payload that runs. It is killed with all that it has started when this is dropped.
+#[derive(Debug)]
+#[must_use = "a payload whose handle is dropped is killed"]
+pub struct PayloadHandle {
+    payload: &'static Payload,
+    checks: Vec<MetricCheck>,
+    cgroup: Option<String>,
+    limit: Duration,
+    process: Process,
+}
+
+impl PayloadHandle {
+    pub(super) fn new(
+        payload: &'static Payload,
+        checks: Vec<MetricCheck>,
+        cgroup: Option<String>,
+        limit: Duration,
+        process: Process,
+    ) -> Self {
+        Self {
+            payload,
+            checks,
+            cgroup,
+            limit,
+            process,
+        }
+    }
+
+    /// The name of its declaration.
+    pub fn payload_name(&self) -> &'static str {
+        self.payload.name
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid as u32
+    }
+
+    /// The cgroup that it was started in; `None` is the harness's own.
+    pub fn cgroup(&self) -> Option<&str> {
+        self.cgroup.as_deref()
+    }
+
+    /// Waits for its end and judges it. One that runs past its limit is killed, and fails.
+    ///
+    /// # Errors
+    /// The kernel did not say how it ended.
+    pub fn wait(mut self) -> Result<(AssertResult, PayloadMetrics)> {
+        let left = self.limit.saturating_sub(self.process.age());
+        if self.process.has_ended(Some(left)) {
+            return self.ended(None);
+        }
+        self.process.kill();
+        let limit_ms = self.limit.as_millis() as u64;
+        self.ended(Some(PayloadEnd::TimedOut { limit_ms }))
+    }
+
+    /// Kills it with all that it has started. Its checks are judged only if it had ended by itself before.
+    ///
+    /// # Errors
+    /// The kernel did not say how it ended.
+    pub fn kill(mut self) -> Result<(AssertResult, PayloadMetrics)> {
+        if self.process.has_ended(Some(Duration::ZERO)) {
+            return self.ended(None);
+        }
+        self.process.kill();
+        self.ended(Some(PayloadEnd::Stopped))
+    }
+
+    /// Judges it if it has ended; `None` while it runs. A second call after its end is an error. One that has run past its
+    /// limit is killed, and fails.
+    ///
+    /// # Errors
+    /// The kernel did not say how it ended, or that was told before.
+    pub fn try_wait(&mut self) -> Result<Option<(AssertResult, PayloadMetrics)>> {
+        if !self.process.is_there() {
+            anyhow::bail!("payload {:?}: its end was told before", self.payload.name);
+        }
+        if self.process.has_ended(Some(Duration::ZERO)) {
+            return self.ended(None).map(Some);
+        }
+        if self.process.age() < self.limit {
+            return Ok(None);
+        }
+        self.process.kill();
+        let limit_ms = self.limit.as_millis() as u64;
+        self.ended(Some(PayloadEnd::TimedOut { limit_ms }))
+            .map(Some)
+    }
+
+    /// Takes over one that somebody else has killed on the test's behalf.
+    pub(crate) fn killed(mut self) -> Result<(AssertResult, PayloadMetrics)> {
+        self.process.kill();
+        self.ended(Some(PayloadEnd::Stopped))
+    }
+
+    /// Reaps it and judges it. `told` is how it ended where the harness has killed it.
+    fn ended(&mut self, told: Option<PayloadEnd>) -> Result<(AssertResult, PayloadMetrics)> {
+        let index = self.process.index;
+        let ended = self
+            .process
+            .reap()
+            .with_context(|| format!("payload {:?}: waiting for its end", self.payload.name))?;
+        let run = self.metrics(index, ended, told);
+        let mut result = judge(&run, &self.checks);
+        if index < MAX_PAYLOADS {
+            let mut kept = run.clone();
+            kept.bound();
+            result.stats.merge(ScenarioStats {
+                payloads: vec![kept],
+                ..ScenarioStats::default()
+            });
+        } else {
+            result.note(format!(
+                "payload `{}`: its metrics are not in the record, which keeps those of the first {MAX_PAYLOADS} runs",
+                run.payload
+            ));
+        }
+        Ok((result, run))
+    }
+
+    fn metrics(&self, index: usize, ended: Ended, told: Option<PayloadEnd>) -> PayloadMetrics {
+        let format = &self.payload.output;
+        let read = |stream: &Captured, name| extract_metrics(&stream.text, format, name);
+        let mut metrics = read(&ended.stdout, MetricStream::Stdout);
+        if metrics.is_empty() {
+            metrics = read(&ended.stderr, MetricStream::Stderr);
+        }
+        let mut run = PayloadMetrics {
+            payload_index: index,
+            payload: self.payload.name.to_owned(),
+            cgroup: self.cgroup.clone(),
+            exit_code: match ended.end {
+                PayloadEnd::Exited(code) => code,
+                PayloadEnd::Signaled(signal) => 128 + signal,
+                PayloadEnd::Stopped | PayloadEnd::TimedOut { .. } => 128 + libc::SIGKILL,
+            },
+            end: told.unwrap_or(ended.end),
+            elapsed_ns: ended.elapsed_ns,
+            cpu_time_ns: ended.cpu_time_ns,
+            stdout: ended.stdout,
+            stderr: ended.stderr,
+            ..PayloadMetrics::default()
+        };
+        run.set_metrics(metrics, self.payload.metrics);
+        run
+    }
+}

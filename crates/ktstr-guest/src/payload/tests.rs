@@ -1,0 +1,142 @@
+//! Payloads on this machine: how they end, what is kept of their output, and that nothing of them stays.
+
+use std::time::Duration;
+
+use ktstr_assert::payload::{MetricStream, PayloadEnd};
+use ktstr_assert::{MetricCheck, OutputFormat};
+use ktstr_scenario::Ctx;
+use ktstr_scenario::payload::Payload;
+use ktstr_scenario::topology::TestTopology;
+
+use super::capture::CAP;
+use super::{PayloadRun, RunsPayloads};
+use crate::cgroup::CgroupManager;
+
+const SHELL: Payload = Payload::binary("shell", "sh").with_default_args(&["-c"]);
+const JSON: Payload = SHELL.with_output(OutputFormat::Json);
+const NOWHERE: Payload = Payload::binary("nowhere", "/no/such/program");
+
+fn with<T>(payload: &'static Payload, test: impl FnOnce(PayloadRun<'_>) -> T) -> T {
+    let cgroups = CgroupManager::new("/sys/fs/cgroup/ktstr-payload-unit");
+    let topology = TestTopology::from_system().expect("this machine has CPUs");
+    let ctx = Ctx::builder(&cgroups, &topology)
+        .duration(Duration::from_secs(20))
+        .build();
+    test(ctx.payload(payload))
+}
+
+fn failure(result: &ktstr_assert::AssertResult) -> String {
+    let first = result.failure_details().next();
+    first.map(|d| d.message.clone()).unwrap_or_default()
+}
+
+#[test]
+fn exit_codes_and_signals_are_told_apart() {
+    let run = |script: &str| with(&SHELL, |run| run.arg(script).run()).expect("it starts");
+    let (result, left) = run("echo said; echo failed >&2; exit 3");
+    assert_eq!((left.exit_code, left.end), (3, PayloadEnd::Exited(3)));
+    assert_eq!(
+        (left.stdout.text.as_str(), left.stderr.bytes),
+        ("said\n", 7)
+    );
+    assert!(failure(&result).contains("exited with code 3, expected 0"));
+    assert!(
+        failure(&result).ends_with("    failed"),
+        "{}",
+        failure(&result)
+    );
+    let (result, left) = run("kill -9 $$");
+    assert_eq!((left.exit_code, left.end), (137, PayloadEnd::Signaled(9)));
+    assert!(failure(&result).contains("was killed by signal 9"));
+    let (result, left) = run("exit 0");
+    assert!(result.is_pass() && left.metrics.is_empty());
+    assert_eq!(result.stats.payloads.len(), 1);
+}
+
+#[test]
+fn metrics_come_from_stdout_else_from_stderr_and_are_checked() {
+    let run = |script: &str, check| {
+        let (result, left) =
+            with(&JSON, |run| run.arg(script).check(check).run()).expect("it starts");
+        (result.is_pass(), left)
+    };
+    let (passed, left) = run(
+        "echo '{\"a\": {\"b\": 2.5}}'; echo '{\"c\": 1}' >&2",
+        MetricCheck::range("a.b", 2.0, 3.0),
+    );
+    assert!(passed);
+    assert_eq!((left.get("a.b"), left.get("c")), (Some(2.5), None));
+    let (passed, left) = run("echo '{\"c\": 1}' >&2", MetricCheck::min("c", 2.0));
+    assert!(!passed);
+    assert_eq!(left.metrics[0].stream, MetricStream::Stderr);
+}
+
+#[test]
+fn one_that_runs_too_long_is_killed_with_what_it_started() {
+    let (result, left) = with(&SHELL, |run| {
+        run.arg("sleep 600 & setsid sleep 601 & echo $!; exec sleep 602")
+            .timeout(Duration::from_millis(300))
+            .run()
+    })
+    .expect("it starts");
+    assert_eq!(left.end, PayloadEnd::TimedOut { limit_ms: 300 });
+    assert!(failure(&result).contains("ran past its limit of 300 ms"));
+    let child: i32 = left.stdout.text.trim().parse().expect("a process id");
+    assert!(is_gone(child), "process {child} was left behind");
+}
+
+/// Ended, if perhaps not reaped by whoever it was left to.
+fn is_gone(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+#[test]
+fn a_handle_that_is_dropped_kills() {
+    let handle = with(&SHELL, |run| run.arg("exec sleep 600").spawn()).expect("it starts");
+    let pid = handle.pid() as i32;
+    assert_eq!((handle.payload_name(), handle.cgroup()), ("shell", None));
+    assert!(!is_gone(pid));
+    drop(handle);
+    assert!(is_gone(pid));
+}
+
+#[test]
+fn one_that_is_killed_fails_nobody() {
+    let mut handle = with(&SHELL, |run| run.arg("exec sleep 600").spawn()).expect("it starts");
+    assert!(handle.try_wait().expect("it runs").is_none());
+    let (result, left) = handle.kill().expect("it ends");
+    assert!(result.is_pass());
+    assert_eq!(left.end, PayloadEnd::Stopped);
+}
+
+#[test]
+fn output_is_bounded_and_what_was_lost_is_told() {
+    let script = "head -c 17000000 /dev/zero; printf '\\377'";
+    let (result, left) = with(&SHELL, |run| run.arg(script).run()).expect("it starts");
+    assert_eq!(left.stdout.text.len(), CAP);
+    assert_eq!(left.stdout.dropped, 17_000_001 - CAP as u64);
+    assert!(result.is_pass());
+    assert!(result.info_notes[0].message.contains("thrown away"));
+    assert!(result.stats.payloads[0].stdout.text.len() <= ktstr_assert::payload::EXCERPT);
+}
+
+#[test]
+fn what_cannot_be_started_is_named() {
+    let error = |run: anyhow::Result<_>| format!("{:#}", run.err().expect("must be refused"));
+    let nowhere = error(with(&NOWHERE, |run| run.run()));
+    assert!(nowhere.contains("\"nowhere\": /no/such/program could not be started: No such file"));
+    let cgroup = error(with(&SHELL, |run| run.arg("true").in_cgroup("none").run()));
+    assert!(
+        cgroup.contains("there is no cgroup \"none\" to run in"),
+        "{cgroup}"
+    );
+    let late = error(with(&SHELL, |run| {
+        run.timeout(Duration::from_secs(21)).run()
+    }));
+    assert!(late.contains("a limit of 21s is not between 0 and the test's window of 20s"));
+    let scheduler = error(with(&Payload::KERNEL_DEFAULT, |run| run.run()));
+    assert!(scheduler.contains("is a scheduler"), "{scheduler}");
+    let check = MetricCheck::min("m", f64::NAN);
+    assert!(error(with(&SHELL, |run| run.check(check).run())).contains("no finite number"));
+}

@@ -1,0 +1,357 @@
+//! A program of the host that a test runs in the guest as its load, as the test declares it. All `const`, because a test
+//! names it by a constant. Packing it is the host's work, starting it the guest's.
+
+use ktstr_assert::payload::{CheckError, PatternError};
+use ktstr_assert::{MetricCheck, MetricHint, OutputFormat};
+
+use crate::scheduler::Scheduler;
+
+/// A program with what is known of it: its arguments, what it prints, and what must hold of that.
+///
+/// ```
+/// use ktstr_assert::{MetricCheck, MetricHint, OutputFormat, Polarity};
+/// use ktstr_scenario::payload::Payload;
+///
+/// const FIO: Payload = Payload::binary("fio", "fio")
+///     .with_output(OutputFormat::Json)
+///     .with_default_args(&["--output-format=json", "--name=w", "--rw=write", "--size=1M"])
+///     .with_default_checks(&[MetricCheck::min("jobs.0.write.iops", 1.0)])
+///     .with_metrics(&[MetricHint {
+///         name: "jobs.0.write.iops",
+///         polarity: Polarity::HigherBetter,
+///         unit: "op/s",
+///     }]);
+/// assert_eq!(FIO.validate(), Ok(()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Payload {
+    /// The name in reports, and the one that operations know it by.
+    pub name: &'static str,
+    /// What is run.
+    pub kind: PayloadKind,
+    /// Where the metrics are in what it prints.
+    pub output: OutputFormat,
+    /// Arguments that come before those of the run.
+    pub default_args: &'static [&'static str],
+    /// What must hold of every run.
+    pub default_checks: &'static [MetricCheck],
+    /// What is known of its metrics.
+    pub metrics: &'static [MetricHint],
+    /// Files of the host that it needs besides its program, under the rules of `extra_include_files`.
+    pub include_files: &'static [&'static str],
+    /// Whether it stays in the harness's process group. Then processes that it leaves behind are found by the mark in
+    /// their environment alone.
+    pub uses_parent_pgrp: bool,
+    /// The flags that a run may give it: an argument that begins with `-` must be one of these, up to its `=`. `None`
+    /// lets every argument through.
+    pub known_flags: Option<&'static [&'static str]>,
+}
+
+/// What a payload is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PayloadKind {
+    /// A scheduler, which is no load: the test's attribute `scheduler` runs it.
+    Scheduler(&'static Scheduler),
+    /// A program of the host: a bare name is looked for in the current folder and in `PATH`, a path is taken as it is
+    /// written. The program's shared libraries come with it, the interpreter of a script likewise.
+    Binary(&'static str),
+}
+
+/// Why a payload cannot be run as declared or as asked.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// The name is empty.
+    #[error("a payload has an empty name: reports and operations know it by its name")]
+    Name,
+    /// A scheduler in the place of a load.
+    #[error("payload {payload:?} is a scheduler, and no load: name it in the test's `scheduler`")]
+    Scheduler {
+        /// The name of the payload.
+        payload: &'static str,
+    },
+    /// The program's path has no file name.
+    #[error(
+        "payload {payload:?}: the program {binary:?} has no file name: write the program's name or its path"
+    )]
+    Binary {
+        /// The name of the payload.
+        payload: &'static str,
+        /// The program as it is declared.
+        binary: &'static str,
+    },
+    /// An argument that no program can be given.
+    #[error(
+        "payload {payload:?}: the argument {argument:?} has a NUL byte, which no argument can have"
+    )]
+    Argument {
+        /// The name of the payload.
+        payload: &'static str,
+        /// The argument.
+        argument: String,
+    },
+    /// A flag that the payload does not know.
+    #[error("payload {payload:?} knows no flag {flag:?}; it knows {known}")]
+    Flag {
+        /// The name of the payload.
+        payload: &'static str,
+        /// The flag that was given.
+        flag: String,
+        /// The flags that it has.
+        known: String,
+    },
+    /// A check that nothing can meet.
+    #[error("payload {payload:?}: {source}")]
+    Check {
+        /// The name of the payload.
+        payload: &'static str,
+        /// What is wrong with it.
+        source: CheckError,
+    },
+    /// A metric's pattern that cannot be read with.
+    #[error("payload {payload:?}: {source}")]
+    Pattern {
+        /// The name of the payload.
+        payload: &'static str,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+}
+
+impl Payload {
+    /// The kernel's own scheduler in the form of a payload.
+    pub const KERNEL_DEFAULT: Self = Self::new(
+        "kernel_default",
+        PayloadKind::Scheduler(&Scheduler::EEVDF),
+        OutputFormat::ExitCode,
+        &[],
+        &[],
+        &[],
+        &[],
+        false,
+        None,
+    );
+
+    /// A program without arguments of its own, of which only the exit code counts.
+    pub const fn binary(name: &'static str, binary: &'static str) -> Self {
+        Self::new(
+            name,
+            PayloadKind::Binary(binary),
+            OutputFormat::ExitCode,
+            &[],
+            &[],
+            &[],
+            &[],
+            false,
+            None,
+        )
+    }
+
+    /// A payload with all its fields, in the order of the struct.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one for each field; `binary` and the setters are for people"
+    )]
+    pub const fn new(
+        name: &'static str,
+        kind: PayloadKind,
+        output: OutputFormat,
+        default_args: &'static [&'static str],
+        default_checks: &'static [MetricCheck],
+        metrics: &'static [MetricHint],
+        include_files: &'static [&'static str],
+        uses_parent_pgrp: bool,
+        known_flags: Option<&'static [&'static str]>,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            output,
+            default_args,
+            default_checks,
+            metrics,
+            include_files,
+            uses_parent_pgrp,
+            known_flags,
+        }
+    }
+
+    /// The same with metrics in this form.
+    pub const fn with_output(mut self, output: OutputFormat) -> Self {
+        self.output = output;
+        self
+    }
+
+    /// The same with these arguments before those of the run.
+    pub const fn with_default_args(mut self, args: &'static [&'static str]) -> Self {
+        self.default_args = args;
+        self
+    }
+
+    /// The same with these checks of every run.
+    pub const fn with_default_checks(mut self, checks: &'static [MetricCheck]) -> Self {
+        self.default_checks = checks;
+        self
+    }
+
+    /// The same with this known of its metrics.
+    pub const fn with_metrics(mut self, metrics: &'static [MetricHint]) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// The same with these files of the host beside the program.
+    pub const fn with_include_files(mut self, files: &'static [&'static str]) -> Self {
+        self.include_files = files;
+        self
+    }
+
+    /// The same with these flags and no others.
+    pub const fn with_known_flags(mut self, flags: &'static [&'static str]) -> Self {
+        self.known_flags = Some(flags);
+        self
+    }
+
+    /// The same in the harness's process group.
+    pub const fn with_parent_pgrp(mut self) -> Self {
+        self.uses_parent_pgrp = true;
+        self
+    }
+
+    /// What messages call it.
+    pub const fn display_name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether it is a scheduler, which cannot be run as a load.
+    pub const fn is_scheduler(&self) -> bool {
+        matches!(self.kind, PayloadKind::Scheduler(_))
+    }
+
+    /// The scheduler that it is, if it is one.
+    pub const fn as_scheduler(&self) -> Option<&'static Scheduler> {
+        match self.kind {
+            PayloadKind::Scheduler(scheduler) => Some(scheduler),
+            PayloadKind::Binary(_) => None,
+        }
+    }
+
+    /// The program as it is declared.
+    ///
+    /// # Errors
+    /// [`PayloadError::Scheduler`] for a scheduler.
+    pub const fn program(&self) -> Result<&'static str, PayloadError> {
+        match self.kind {
+            PayloadKind::Binary(binary) => Ok(binary),
+            PayloadKind::Scheduler(_) => Err(PayloadError::Scheduler { payload: self.name }),
+        }
+    }
+
+    /// Whether it can be run, as far as the declaration tells.
+    ///
+    /// # Errors
+    /// [`PayloadError`] names the payload and the first thing that is wrong.
+    pub fn validate(&self) -> Result<(), PayloadError> {
+        let payload = self.name;
+        if payload.is_empty() {
+            return Err(PayloadError::Name);
+        }
+        let binary = self.program()?;
+        if std::path::Path::new(binary).file_name().is_none() {
+            return Err(PayloadError::Binary { payload, binary });
+        }
+        self.validate_checks(self.default_checks)?;
+        self.output
+            .validate()
+            .map_err(|source| PayloadError::Pattern { payload, source })?;
+        let args = self.default_args.iter();
+        args.copied().try_for_each(|arg| self.validate_arg(arg))
+    }
+
+    /// Whether anything can meet these checks.
+    ///
+    /// # Errors
+    /// [`PayloadError::Check`] names the first one that nothing can meet.
+    pub fn validate_checks(&self, checks: &[MetricCheck]) -> Result<(), PayloadError> {
+        let payload = self.name;
+        checks
+            .iter()
+            .try_for_each(MetricCheck::validate)
+            .map_err(|source| PayloadError::Check { payload, source })
+    }
+
+    /// Whether the payload can be given this argument.
+    ///
+    /// # Errors
+    /// [`PayloadError::Argument`] or [`PayloadError::Flag`].
+    pub fn validate_arg(&self, argument: &str) -> Result<(), PayloadError> {
+        let payload = self.name;
+        if argument.contains('\0') {
+            return Err(PayloadError::Argument {
+                payload,
+                argument: argument.to_owned(),
+            });
+        }
+        let flag = argument.split('=').next().unwrap_or_default();
+        let is_number = argument.parse::<f64>().is_ok();
+        match self.known_flags {
+            Some(known) if flag.starts_with('-') && !is_number && !known.contains(&flag) => {
+                Err(PayloadError::Flag {
+                    payload,
+                    flag: flag.to_owned(),
+                    known: known.join(", "),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_assert::MetricPattern;
+
+    const LOAD: Payload = Payload::binary("load", "bin/load").with_known_flags(&["--size", "-n"]);
+
+    fn refused(payload: Payload) -> String {
+        payload.validate().expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(LOAD.validate(), Ok(()));
+        assert!(refused(Payload::binary("", "x")).contains("empty name"));
+        assert!(refused(Payload::binary("x", "/")).contains("no file name"));
+        insta::assert_snapshot!(refused(Payload::KERNEL_DEFAULT), @r#"payload "kernel_default" is a scheduler, and no load: name it in the test's `scheduler`"#);
+        insta::assert_snapshot!(refused(LOAD.with_default_args(&["--sise=1"])), @r#"payload "load" knows no flag "--sise"; it knows --size, -n"#);
+        insta::assert_snapshot!(refused(LOAD.with_default_args(&["a\0b"])), @r#"payload "load": the argument "a\0b" has a NUL byte, which no argument can have"#);
+        insta::assert_snapshot!(refused(LOAD.with_default_checks(EMPTY)), @r#"payload "load": the range 2 to 1 of metric "m" is empty: the lower bound comes first"#);
+        const EMPTY: &[MetricCheck] = &[MetricCheck::range("m", 2.0, 1.0)];
+        const BAD: OutputFormat = OutputFormat::Patterns(&[MetricPattern {
+            name: "m",
+            regex: "[0-9]+",
+        }]);
+        insta::assert_snapshot!(refused(LOAD.with_output(BAD)), @r#"payload "load": metric pattern "m": "[0-9]+" has no group: put parentheses around the number"#);
+    }
+
+    #[test]
+    fn flags_are_looked_up_without_their_values() {
+        for fine in ["--size=5", "-n", "-5", "file", "a=-b", ""] {
+            assert_eq!(LOAD.validate_arg(fine), Ok(()), "{fine}");
+        }
+        assert!(LOAD.validate_arg("-x").is_err());
+    }
+
+    #[test]
+    fn a_scheduler_is_no_load() {
+        assert!(Payload::KERNEL_DEFAULT.is_scheduler());
+        assert_eq!(
+            Payload::KERNEL_DEFAULT.as_scheduler(),
+            Some(&Scheduler::EEVDF)
+        );
+        assert_eq!(LOAD.as_scheduler(), None);
+        assert_eq!(LOAD.program(), Ok("bin/load"));
+    }
+}

@@ -1,0 +1,263 @@
+//! Programs of the host that run in the guest as load: in the foreground and by operations, where they should, with their
+//! metrics in the record, judged by their own end, and gone afterwards.
+
+#[macro_use]
+mod common;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use common::Case;
+use ktstr::prelude::*;
+
+const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
+const MS: Duration = Duration::from_millis(1);
+
+/// A shell whose script says JSON.
+#[derive(Payload)]
+#[payload(binary = "sh", name = "shell", output = Json)]
+#[default_args("-c")]
+#[metric(name = "score", polarity = HigherBetter, unit = "points")]
+#[include_files("sleep", "setsid")]
+struct ShellPayload;
+
+/// The same under another name.
+const LOAD: Payload = Payload::binary("load", "sh").with_default_args(&["-c"]);
+const UNDECLARED: Payload = Payload::binary("undeclared", "cat");
+
+/// Loops that take some CPU time and say how many there were.
+const WORK: &str = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo \"{\\\"score\\\": $i}\"";
+
+/// `sh` is started in a cgroup before its first instruction, its numbers are metrics, and its exit code is judged.
+#[ktstr_test(cores = 2, duration_s = 5, payload = SHELL, workloads = [LOAD], post_vm = is_recorded)]
+fn a_program_of_the_host_runs_in_a_cgroup(ctx: &Ctx) -> Result<AssertResult> {
+    ctx.cgroups.create_cgroup("box")?;
+    let script = format!("read where < /proc/self/cgroup; echo $where; {WORK}");
+    let (mut all, left) = ctx
+        .payload(&SHELL)
+        .arg(script)
+        .in_cgroup("box")
+        .check(MetricCheck::range("score", 20_000.0, 20_000.0))
+        .run()?;
+    ensure!(all.is_pass(), "{:?}", all.outcomes);
+    ensure!(all.passes.len() == 2, "{:?}", all.passes);
+    ensure!(
+        left.stdout.text.starts_with("0::/ktstr/box\n"),
+        "{}",
+        left.stdout.text
+    );
+    ensure!(
+        left.cpu_time_ns > 0 && left.cpu_time_ns <= left.elapsed_ns,
+        "{left:?}"
+    );
+    ctx.cgroups
+        .remove_cgroup("box")
+        .context("nobody is left in it")?;
+
+    let (failed, left) = ctx.payload(&LOAD).arg("echo why >&2; exit 3").run()?;
+    ensure!(left.exit_code == 3 && failed.is_fail(), "{failed:?}");
+    let (meant, _) = ctx
+        .payload(&LOAD)
+        .arg("exit 3")
+        .check(MetricCheck::exit_code_eq(3))
+        .run()?;
+    ensure!(meant.is_pass(), "{:?}", meant.outcomes);
+    all.merge(meant);
+    let missing = ctx
+        .payload(&UNDECLARED)
+        .run()
+        .err()
+        .context("it is not there")?;
+    let missing = format!("{missing:#}");
+    ensure!(
+        missing.contains("name the payload in the test's `payload`"),
+        "{missing}"
+    );
+    Ok(all)
+}
+
+/// What the guest's program printed is a metric of the run.
+fn is_recorded(vm: &VmResult) -> Result<()> {
+    ensure!(
+        vm.run_metric("score") == Some(20_000.0),
+        "{:?}",
+        vm.run_metric("score")
+    );
+    ensure!(vm.run_metric("nothing").is_none());
+    Ok(())
+}
+
+/// Processes of the guest with this name.
+fn named(name: &str) -> usize {
+    let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let comms = list.map(|entry| std::fs::read_to_string(entry.path().join("comm")));
+    comms
+        .filter(|comm| comm.as_ref().is_ok_and(|comm| comm.trim() == name))
+        .count()
+}
+
+case!(
+    OPERATIONS = "payload_operations",
+    operations,
+    topology: TWO_CPUS,
+    duration: Duration::from_secs(4),
+    payload: Some(&SHELL),
+    workloads: &[&LOAD],
+);
+
+/// A daemon that leaves its parent's process group and session, and its parent.
+const DAEMON: &str = "setsid sleep 700 & sleep 701";
+
+/// What runs beside the workers ends with its step, with all that it has started; what is waited for is judged.
+fn operations(ctx: &Ctx) -> Result<AssertResult> {
+    const SLEEPER: Payload = Payload::binary("sleeper", "sh").with_default_args(&["-c", DAEMON]);
+    static FOUND: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
+    fn look(_: &Ctx) -> Vec<CgroupDef> {
+        FOUND
+            .lock()
+            .expect("nobody panics with it")
+            .push(named("sleep"));
+        Vec::new()
+    }
+    let looking = || Step {
+        setup: Setup::with_factory(look),
+        ops: vec![],
+        hold: HoldSpec::fixed(Duration::ZERO),
+    };
+    let backdrop = Backdrop::new()
+        .push_cgroup(CgroupDef::named("base").workers(1))
+        .push_payload(&SLEEPER);
+    let result = execute_scenario(
+        ctx,
+        backdrop,
+        vec![
+            // Of the backdrop and of the step: two sleepers each.
+            Step::with_defs(
+                vec![CgroupDef::named("own").workload(&SLEEPER)],
+                HoldSpec::fixed(100 * MS),
+            ),
+            looking(),
+            Step::new(
+                vec![
+                    Op::run_payload_in_cgroup(&SHELL, vec![WORK.to_owned()], "base"),
+                    Op::wait_payload_in_cgroup("shell", "base"),
+                    Op::run_payload(&SHELL, vec!["exec sleep 702".to_owned()]),
+                ],
+                HoldSpec::fixed(50 * MS),
+            ),
+            Step::with_op(Op::kill_payload("sleeper"), HoldSpec::fixed(Duration::ZERO)),
+            looking(),
+        ],
+    )?;
+    let found = FOUND.lock().expect("nobody panics with it").clone();
+    ensure!(
+        found == [2, 0],
+        "sleepers that were left between the steps: {found:?}"
+    );
+    ensure!(
+        named("sleep") + named("sh") == 0,
+        "something outlives the scenario"
+    );
+    let waited = result
+        .stats
+        .payloads
+        .iter()
+        .find(|p| p.payload == "shell" && p.cgroup.is_some());
+    let waited = waited.context("it was waited for")?;
+    ensure!(waited.get("score") == Some(20_000.0), "{waited:?}");
+    let stopped = result
+        .stats
+        .payloads
+        .iter()
+        .filter(|p| p.end == PayloadEnd::Stopped);
+    ensure!(stopped.count() == 3, "{:?}", result.stats.payloads);
+
+    // The errors of operations are those of the step, and name what there is.
+    let wrong = execute_steps(
+        ctx,
+        vec![Step::with_op(Op::wait_payload("nobody"), HoldSpec::FULL)],
+    )?;
+    let wrong = wrong.failure_details().next().context("it fails")?;
+    ensure!(
+        wrong.message
+            == "step 0 failed: WaitPayload: no payload \"nobody\" was started and not waited for (there are: none)",
+        "{wrong}"
+    );
+    let scheduler = execute_steps(
+        ctx,
+        vec![Step::with_payload(&Payload::KERNEL_DEFAULT, HoldSpec::FULL)],
+    );
+    ensure!(scheduler.is_err(), "a scheduler is no load");
+
+    Ok(result)
+}
+
+#[test]
+fn operations_start_wait_for_and_kill_programs_and_nothing_outlives_the_scenario() {
+    let ended = Case::new("payload_operations").run();
+    ended.says(0, &[]);
+    let record = ended.record.expect("a record").record;
+    assert_eq!(record.payload.as_deref(), Some("shell"));
+    let waited = record
+        .payloads
+        .iter()
+        .find(|run| run.name == "shell" && run.end == "exited")
+        .expect("the run that was waited for");
+    assert_eq!(waited.cgroup.as_deref(), Some("base"));
+    let metric = &waited.metrics[0];
+    assert_eq!(
+        (
+            metric.name.as_str(),
+            metric.value,
+            metric.unit.as_str(),
+            metric.better.as_str()
+        ),
+        ("score", 20_000.0, "points", "higher")
+    );
+    assert!(
+        waited.cpu_ms > 0.0 && waited.elapsed_ms >= waited.cpu_ms,
+        "{waited:?}"
+    );
+}
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+case!(
+    CRASHES = "payload_crashes",
+    crashes,
+    topology: TWO_CPUS,
+    duration: Duration::from_secs(2),
+    scheduler: &SCX_KTSTR,
+    payload: Some(&LOAD),
+);
+
+fn crashes(ctx: &Ctx) -> Result<AssertResult> {
+    const CRASH: &str = "echo the last words >&2; kill -11 $$";
+    let step = Step {
+        setup: vec![CgroupDef::named("a").workers(2)].into(),
+        ops: vec![
+            Op::run_payload(&LOAD, vec![CRASH.to_owned()]),
+            Op::wait_payload("load"),
+        ],
+        hold: HoldSpec::fixed(200 * MS),
+    };
+    execute_steps(ctx, vec![step])
+}
+
+/// A scheduler drives the CPUs, and the program's end is not its fault.
+#[test]
+fn a_program_that_crashes_is_the_test_s_fault_and_not_the_scheduler_s() {
+    let ended = Case::new("payload_crashes").run();
+    ended.says(
+        1,
+        &[
+            "payload `load` was killed by signal 11, which the harness did not send",
+            "the last words",
+            "fault: the test's (how a program of the test's ends",
+        ],
+    );
+    let record = ended.record.expect("a record").record;
+    assert_eq!(record.findings[0].check, "payload");
+    assert_eq!(record.payloads[0].end, "signaled");
+}
