@@ -15,6 +15,7 @@ mod exit;
 mod explore;
 mod kernel;
 mod metrics;
+mod payloads;
 mod power;
 mod replay;
 mod report;

@@ -12,7 +12,7 @@ use ktstr_record::brief::{self, Excerpt, evidence, facts, headline};
 use ktstr_record::{RunRecord, markdown, read, runs_root};
 
 use crate::exit::Exit;
-use crate::{cell, replay};
+use crate::{cell, payloads, replay};
 
 /// What was asked for.
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ fn plain(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> 
     for line in evidence(record) {
         let _ = writeln!(text, "  {line}");
     }
-    for (name, value) in facts(record) {
+    for (name, value) in facts(record).into_iter().chain(payloads::facts(record)) {
         let _ = writeln!(text, "{name}: {value}");
     }
     if let Some(command) = again {

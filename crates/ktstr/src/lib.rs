@@ -29,6 +29,7 @@ mod entry;
 mod gates;
 mod guest_side;
 mod host_side;
+pub mod payloads;
 pub mod run;
 mod snapshot_bridge;
 pub mod table;

@@ -13,17 +13,58 @@ use ktstr::prelude::*;
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
 const MS: Duration = Duration::from_millis(1);
 
-/// A shell whose script says JSON.
+// block
 #[derive(Payload)]
 #[payload(binary = "sh", name = "shell", output = Json)]
 #[default_args("-c")]
 #[metric(name = "score", polarity = HigherBetter, unit = "points")]
 #[include_files("sleep", "setsid")]
-struct ShellPayload;
+struct ShellPayload; // const SHELL: Payload
+// end
 
 /// The same under another name.
 const LOAD: Payload = Payload::binary("load", "sh").with_default_args(&["-c"]);
 const UNDECLARED: Payload = Payload::binary("undeclared", "cat");
+
+// block
+#[ktstr_test(cores = 2, duration_s = 5, payload = SHELL)]
+fn runs_a_program(ctx: &Ctx) -> Result<AssertResult> {
+    ctx.cgroups.create_cgroup("box")?;
+    let (result, left) = ctx
+        .payload(&SHELL)
+        .arg("echo '{\"score\": 5}'")
+        .in_cgroup("box")
+        .check(MetricCheck::min("score", 5.0))
+        .run()?;
+    println!(
+        "{:?} in {} ns of CPU time",
+        left.get("score"),
+        left.cpu_time_ns
+    );
+    Ok(result)
+}
+// end
+
+#[test]
+fn the_code_of_the_page_is_the_code_that_runs() {
+    fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+        let starts = text.split(open).skip(1);
+        let up_to = |rest: &'a str| rest.split(close).next().unwrap_or(rest);
+        starts.map(up_to).collect()
+    }
+    let page = include_str!("../../../docs/guide/payloads.md");
+    let printed = between(page, "\n```rust\n", "\n```\n");
+    let run = between(
+        include_str!("payload_runs.rs"),
+        "\n// block\n",
+        "\n// end\n",
+    );
+    assert_eq!(printed.len(), 2);
+    assert_eq!(
+        printed, run,
+        "left: docs/guide/payloads.md; right: this file"
+    );
+}
 
 /// Loops that take some CPU time and say how many there were.
 const WORK: &str = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo \"{\\\"score\\\": $i}\"";
@@ -260,4 +301,50 @@ fn a_program_that_crashes_is_the_test_s_fault_and_not_the_scheduler_s() {
     let record = ended.record.expect("a record").record;
     assert_eq!(record.findings[0].check, "payload");
     assert_eq!(record.payloads[0].end, "signaled");
+}
+
+macro_rules! preset {
+    ($entry:ident, $name:literal) => {
+        case!(
+            $entry = $name,
+            |ctx| Ok(ctx.payload(&ktstr::payloads::$entry).run()?.0),
+            topology: TWO_CPUS,
+            duration: Duration::from_secs(10),
+            payload: Some(&ktstr::payloads::$entry),
+        );
+    };
+}
+preset!(CYCLICTEST, "payload_cyclictest");
+preset!(FIO, "payload_fio");
+preset!(HACKBENCH, "payload_hackbench");
+preset!(PERF_MESSAGING, "payload_perf_messaging");
+preset!(PERF_PIPE, "payload_perf_pipe");
+preset!(STRESS_NG, "payload_stress_ng");
+preset!(SYSBENCH_CPU, "payload_sysbench_cpu");
+
+/// Each preset whose program the host has runs in the guest as it is, and prints what the preset reads.
+#[test]
+fn presets_run_where_their_programs_are_installed() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for preset in ktstr::payloads::PRESETS {
+        let program = preset.program().expect("a program");
+        if !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+            eprintln!(
+                "{}: the host has no {program}, so it is not tried",
+                preset.name
+            );
+            continue;
+        }
+        let ended = Case::new(&format!("payload_{}", preset.name)).run();
+        ended.says(0, &[]);
+        let record = ended.record.expect("a record").record;
+        let known = preset.metrics[0].name;
+        let metrics = &record.payloads[0].metrics;
+        let read = metrics.iter().find(|metric| metric.name.starts_with(known));
+        assert!(
+            read.is_some_and(|metric| metric.value > 0.0),
+            "{}: {metrics:?}",
+            preset.name
+        );
+    }
 }

@@ -30,7 +30,8 @@ pub struct MetricPattern {
 /// What is known of a metric beforehand: text alone does not say which way is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricHint {
-    /// The metric's name, as the program's output gives it.
+    /// The metric's name, as the program's output gives it. It holds for metrics below it too: `lat` for `lat.max`, unless
+    /// another hint is more exact.
     pub name: &'static str,
     /// Which way is better.
     pub polarity: Polarity,

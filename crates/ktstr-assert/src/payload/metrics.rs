@@ -115,14 +115,13 @@ impl PayloadMetrics {
     /// hint names are kept before the others.
     pub fn set_metrics(&mut self, mut metrics: Vec<Metric>, hints: &[MetricHint]) {
         for metric in &mut metrics {
-            if let Some(hint) = hints.iter().find(|hint| hint.name == metric.name) {
+            if let Some(hint) = hint(hints, &metric.name) {
                 metric.polarity = hint.polarity;
                 hint.unit.clone_into(&mut metric.unit);
             }
         }
         if metrics.len() > MAX_METRICS {
-            let is_known = |metric: &Metric| hints.iter().any(|hint| hint.name == metric.name);
-            metrics.sort_by_key(|metric| !is_known(metric));
+            metrics.sort_by_key(|metric| hint(hints, &metric.name).is_none());
         }
         self.left_out = metrics.len().saturating_sub(MAX_METRICS);
         metrics.truncate(MAX_METRICS);
@@ -148,6 +147,18 @@ impl PayloadMetrics {
             stream.text.drain(..from);
         }
     }
+}
+
+/// What is known of a metric: the most exact of those hints that have its name or one above it.
+fn hint<'a>(hints: &'a [MetricHint], name: &str) -> Option<&'a MetricHint> {
+    let is_of = |hint: &&MetricHint| {
+        let rest = name.strip_prefix(hint.name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    hints
+        .iter()
+        .filter(is_of)
+        .max_by_key(|hint| hint.name.len())
 }
 
 fn cut(text: &mut String, bytes: usize) {
@@ -189,6 +200,20 @@ mod tests {
         );
         assert_eq!(run.get("m1").is_some(), run.metrics.len() > 1);
         assert_eq!(run.get("nothing"), None);
+    }
+
+    #[test]
+    fn a_hint_holds_for_what_is_below_its_name_unless_another_is_more_exact() {
+        let of = |name, unit| MetricHint {
+            name,
+            polarity: Polarity::LowerBetter,
+            unit,
+        };
+        let hints = [of("lat", "ms"), of("lat.max", "s")];
+        let unit = |name| hint(&hints, name).map(|hint| hint.unit);
+        assert_eq!(unit("lat.min"), Some("ms"));
+        assert_eq!(unit("lat.max.0"), Some("s"));
+        assert_eq!((unit("late"), unit("x.lat")), (None, None));
     }
 
     #[test]

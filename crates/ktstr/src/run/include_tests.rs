@@ -151,3 +151,70 @@ fn a_program_brings_its_libraries_unless_the_guest_has_them() {
         ["/include-files/another-name"]
     );
 }
+
+fn pack_payload(search: &Path, payload: &'static Payload) -> Result<Files, String> {
+    let packer = Packer {
+        there: &[],
+        cache: None,
+        search: Some(search.into()),
+    };
+    let mut files = Files::new();
+    let packed = packer.add_payload(&mut files, payload);
+    packed.map(|()| files).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_payload_comes_with_its_interpreter_and_its_files() {
+    const LOAD: Payload = Payload::binary("load", "my-load").with_include_files(&["my-data"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let script = folder.path().join("my-load");
+    write(&script, 0o755);
+    std::fs::write(&script, "#! /bin/sh -e\nexit 0\n").expect("its own file");
+    write(&folder.path().join("my-data"), 0o755);
+    let files = pack_payload(folder.path(), &LOAD).expect("it is there");
+    for place in [
+        "/include-files/my-load",
+        "/include-files/my-data",
+        "/bin/sh",
+    ] {
+        assert_eq!(files[place].mode, 0o755, "{place}");
+    }
+    assert!(
+        files.keys().any(|place| place.contains("libc.so")),
+        "{:?}",
+        files.keys()
+    );
+}
+
+#[test]
+fn a_payload_that_cannot_run_is_named_before_anything_is_started() {
+    const LOAD: Payload = Payload::binary("load", "my-load");
+    const DATA: Payload = Payload::binary("data", "Cargo.toml");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let error = |payload| pack_payload(folder.path(), payload).expect_err("must be refused");
+    let absent = error(&LOAD);
+    assert!(
+        absent.starts_with("payload `load`: file for the guest `my-load`: neither in"),
+        "{absent}"
+    );
+    // The tests of a package run in its folder, whose `Cargo.toml` is no program.
+    let data = error(&DATA);
+    assert!(
+        data.contains("payload `data`: ") && data.contains("it is not executable"),
+        "{data}"
+    );
+    let script = folder.path().join("my-load");
+    for (text, wanted) in [
+        ("exit 0\n", "neither an ELF program nor a script"),
+        (
+            "#!/usr/bin/env sh\n",
+            "a script whose interpreter is \"/usr/bin/env\"",
+        ),
+        ("#!/no/such/sh\n", "No such file"),
+    ] {
+        write(&script, 0o755);
+        std::fs::write(&script, text).expect("its own file");
+        let error = error(&LOAD);
+        assert!(error.contains(wanted), "{error}");
+    }
+}

@@ -113,6 +113,14 @@ impl Judgement {
         self.evidence = Some(evidence);
     }
 
+    /// Whether what is found from now on decides whose fault it is: nothing has so far but how programs of the test's ended,
+    /// and that may follow from what is found.
+    pub(super) fn is_open(&self) -> bool {
+        let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
+        let payloads_alone = self.result.is_fail() && self.result.failure_details().all(of_payload);
+        self.fault.is_none() || self.guest.is_ok() && payloads_alone
+    }
+
     /// With what speaks for the fault, if there is anything.
     pub(super) fn because(mut self, evidence: String) -> Self {
         self.evidence = Some(evidence).filter(|evidence| !evidence.is_empty());

@@ -150,8 +150,9 @@ pub(super) fn monitor(
         }
         () => None,
     };
+    let open = judgement.fault.is_none() || judgement.is_open() && result.is_fail();
     judgement.result.merge(result);
-    if let (None, Some((fault, why))) = (judgement.fault, blamed) {
+    if let (true, Some((fault, why))) = (open, blamed) {
         judgement.blame(fault, why);
     }
 }

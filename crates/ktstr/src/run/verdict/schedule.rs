@@ -82,6 +82,7 @@ pub(in crate::run) fn judge(
     let measured = measures(&seen.answers, &seen.tables, root);
     note(&mut judgement.result, &measured);
     let checks = DEFAULTS.merge(checks);
+    let open = judgement.is_open();
     let mut failed = false;
     for (promise, found) in findings(&checks, &measured, case.has_scheduler) {
         let (what, message) = (promise.name(), &found.message);
@@ -96,7 +97,7 @@ pub(in crate::run) fn judge(
             failed = true;
         }
     }
-    if failed && judgement.fault.is_none() {
+    if failed && open {
         let evidence =
             "the exact schedule shows it; `cargo ktstr schedule` prints who ran and who waited";
         let fault = match case.has_scheduler {

@@ -518,6 +518,43 @@ fn what_cannot_be_set_up_is_the_tests() {
 }
 
 #[test]
+fn the_end_of_a_payload_is_the_tests_and_accuses_nobody_else() {
+    let failed = || {
+        AssertDetail::of(Finding::PayloadFailed {
+            payload: "load".into(),
+            how: "exited with code 1, expected 0".into(),
+            said: String::new(),
+        })
+    };
+    let judged = |more: Option<AssertDetail>, console: &str| {
+        let mut result = AssertResult::fail(failed());
+        if let Some(more) = more {
+            result.record_fail(more);
+        }
+        let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
+        let judgement = judge(&CASE, &End::Bye, &said, console, None);
+        assert_eq!(judgement.is_open(), judgement.fault == Some(Fault::Test));
+        (judgement.fault, judgement.evidence.unwrap_or_default())
+    };
+    let (fault, why) = judged(None, "");
+    assert_eq!(fault, Some(Fault::Test));
+    assert!(why.contains("the program's own doing"), "{why}");
+    let killed = "[ 9.0] Out of memory: Killed process 80 (load) total-vm:1kB";
+    assert!(judged(None, killed).1.contains("raise `memory_mib`"));
+    // What else was found is judged without it.
+    let starved = AssertDetail::new(DetailKind::Stuck, "tid 7 stuck");
+    assert_eq!(judged(Some(starved), "").0, Some(Fault::Scheduler));
+    let slow = AssertDetail::of(Finding::PayloadMetric {
+        payload: "load".into(),
+        metric: "iops".into(),
+        value: 1.0,
+        unit: String::new(),
+        expected: "at least 2".into(),
+    });
+    assert_eq!(judged(Some(slow), "").0, Some(Fault::Scheduler));
+}
+
+#[test]
 fn what_a_kernel_reports_is_noted() {
     let passed = said(vec![
         attached(),

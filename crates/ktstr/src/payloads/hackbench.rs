@@ -1,0 +1,29 @@
+//! hackbench of rt-tests: groups of processes that send each other messages, which is all wake-ups and migrations.
+
+use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
+use ktstr_scenario::payload::Payload;
+
+/// `hackbench` with one group of 40 tasks and 100 messages: the metric is `time_s`, seconds for all of them. Later
+/// arguments go before earlier ones: `.args(["-g", "4"])` has four groups.
+pub const HACKBENCH: Payload = Payload::binary("hackbench", "hackbench")
+    .with_default_args(&["-g", "1", "-l", "100"])
+    .with_output(OutputFormat::Patterns(&[MetricPattern {
+        name: "time_s",
+        regex: r"(?m)^Time: ([0-9.]+)$",
+    }]))
+    .with_metrics(&[MetricHint {
+        name: "time_s",
+        polarity: Polarity::LowerBetter,
+        unit: "s",
+    }])
+    .with_default_checks(&[MetricCheck::exists("time_s")]);
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn reads_what_the_program_printed() {
+        let read =
+            super::super::testing::read(&super::HACKBENCH, include_str!("recorded/hackbench.txt"));
+        insta::assert_compact_debug_snapshot!(read, @r#"[("time_s", 0.281, "s")]"#);
+    }
+}

@@ -1,0 +1,76 @@
+//! Benchmarks and loads of other people, ready to be named in a test's `payload` or `workloads`: their arguments, what
+//! they print, and which way is better. The programs are the host's: a test that names one whose program is not installed
+//! says so before it starts.
+//!
+//! A preset is a file here and a line in the table below. Its test reads what the program really printed (`recorded/`).
+
+use ktstr_scenario::payload::Payload;
+
+mod cyclictest;
+mod fio;
+mod hackbench;
+mod perf_messaging;
+mod perf_pipe;
+mod stress_ng;
+mod sysbench_cpu;
+
+pub use cyclictest::CYCLICTEST;
+pub use fio::FIO;
+pub use hackbench::HACKBENCH;
+pub use perf_messaging::PERF_MESSAGING;
+pub use perf_pipe::PERF_PIPE;
+pub use stress_ng::STRESS_NG;
+pub use sysbench_cpu::SYSBENCH_CPU;
+
+/// All of them.
+pub const PRESETS: &[&Payload] = &[
+    &CYCLICTEST,
+    &FIO,
+    &HACKBENCH,
+    &PERF_MESSAGING,
+    &PERF_PIPE,
+    &STRESS_NG,
+    &SYSBENCH_CPU,
+];
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use ktstr_assert::payload::{MetricStream, PayloadMetrics, judge};
+    use ktstr_assert::{Polarity, extract_metrics};
+
+    /// What a preset reads in an output: the metrics that it knows the direction of.
+    pub(super) fn read(preset: &Payload, output: &str) -> Vec<(String, f64, String)> {
+        let metrics = extract_metrics(output, &preset.output, MetricStream::Stdout);
+        let mut run = PayloadMetrics::default();
+        run.set_metrics(metrics, preset.metrics);
+        let result = judge(&run, preset.default_checks);
+        assert!(result.is_pass(), "{:?}", result.outcomes);
+        run.metrics
+            .into_iter()
+            .filter(|metric| metric.polarity != Polarity::Unknown)
+            .map(|metric| (metric.name, metric.value, metric.unit))
+            .collect()
+    }
+
+    #[test]
+    fn presets_can_be_run_and_have_names_of_their_own() {
+        let mut names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), PRESETS.len());
+        for preset in PRESETS {
+            assert_eq!(preset.validate(), Ok(()), "{}", preset.name);
+            assert!(!preset.metrics.is_empty() && !preset.default_checks.is_empty());
+        }
+    }
+
+    /// A program that says nothing must not pass for one that measured.
+    #[test]
+    fn an_empty_output_fails_each_preset() {
+        for preset in PRESETS {
+            let result = judge(&PayloadMetrics::default(), preset.default_checks);
+            assert!(result.is_fail(), "{}", preset.name);
+        }
+    }
+}
