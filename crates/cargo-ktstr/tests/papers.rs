@@ -13,6 +13,7 @@ const INTERNAL: &[&str] = &[
     "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
     "KTSTR_GUEST_TEST",
+    "KTSTR_PAYLOAD",
     "KTSTR_KERNEL_TEST_BUILD",
     "KTSTR_KERNEL_TEST_FULL",
     "KTSTR_KERNEL_TEST_IMPORT",
@@ -206,6 +207,7 @@ fn every_field_of_a_declaration_has_a_reader() {
         ),
         ("ktstr-scenario/src/ops/cgroup_def.rs", "CgroupDef"),
         ("ktstr-scenario/src/ops/step.rs", "Step"),
+        ("ktstr-scenario/src/payload.rs", "Payload"),
         ("ktstr-scenario/src/workload/spec.rs", "WorkSpec"),
         ("ktstr-assert/src/check/assert.rs", "Assert"),
         // What the guest said: what only the taking in of a message writes, was sent for nothing.

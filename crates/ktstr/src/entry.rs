@@ -252,7 +252,7 @@ impl KtstrTestEntry {
     };
 
     /// The programs that the test runs as its load.
-    pub fn payloads(&self) -> impl Iterator<Item = &'static Payload> {
+    fn payloads(&self) -> impl Iterator<Item = &'static Payload> {
         self.payload
             .into_iter()
             .chain(self.workloads.iter().copied())

@@ -177,7 +177,7 @@ impl Plan {
             cache: Some(programs),
             search: std::env::var_os("PATH"),
         };
-        for payload in entry.payloads() {
+        for payload in entry.payload.iter().chain(entry.workloads) {
             packer.add_payload(&mut for_test, payload)?;
         }
         for spec in entry.extra_include_files {
