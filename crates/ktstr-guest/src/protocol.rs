@@ -81,6 +81,8 @@ pub enum Ask {
         /// Ordinal of the running step; 0 before the first.
         step_index: u16,
     },
+    /// Write what the test declares as `bpf_map_write` into the scheduler's variables.
+    WriteMaps,
     /// Keep a list of processes for the test's callbacks.
     CgroupProcs {
         /// What to keep it under.
@@ -97,6 +99,7 @@ impl Ask {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Capture { .. } => "a capture",
+            Self::WriteMaps => "a write to the scheduler's variables",
             Self::CgroupProcs { .. } => "a list of a cgroup's processes",
         }
     }
@@ -310,6 +313,10 @@ impl ToHost {
                     payload.bound();
                 }
             }
+            Self::Ask {
+                ask: Ask::WriteMaps,
+                ..
+            } => {}
             Self::Ask {
                 ask: Ask::Capture { tag, .. },
                 ..

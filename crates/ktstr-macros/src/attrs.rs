@@ -232,7 +232,13 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
             }),
         ) => Ok(Value::Path(path.clone())),
         (Kind::Path, _) => Err(wrong("the path of an item")),
-        (Kind::Paths, Expr::Array(array)) => {
+        (
+            Kind::PathOrPaths,
+            Expr::Path(ExprPath {
+                path, qself: None, ..
+            }),
+        ) => Ok(Value::Paths(vec![path.clone()])),
+        (Kind::Paths | Kind::PathOrPaths, Expr::Array(array)) => {
             let paths = array.elems.iter().map(|elem| match elem {
                 Expr::Path(ExprPath {
                     path, qself: None, ..
@@ -242,6 +248,7 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
             paths.collect::<Result<_>>().map(Value::Paths)
         }
         (Kind::Paths, _) => Err(wrong("a list of paths of items: `[A, B]`")),
+        (Kind::PathOrPaths, _) => Err(wrong("the path of an item, or a list of them: `[A, B]`")),
         (Kind::TextOrPath, _) => Err(wrong("a string literal or the path of a constant")),
         (Kind::Any, _) => Err(later()),
     }

@@ -158,6 +158,10 @@ fn fields(attrs: &Attrs) -> TokenStream {
     if let Some(path) = attrs.path("payload") {
         out.extend(quote!(payload: Some(&#path),));
     }
+    if attrs.get("bpf_map_write").is_some() {
+        let values = attrs.paths("bpf_map_write");
+        out.extend(quote!(bpf_map_write: &[#(&#values),*],));
+    }
     if attrs.get("workloads").is_some() {
         let values = attrs.paths("workloads");
         out.extend(quote!(workloads: &[#(&#values),*],));
@@ -357,7 +361,7 @@ mod tests {
             (_, Kind::Text | Kind::TextOrPath) => "\"x\"",
             (_, Kind::Texts) => "[\"x\"]",
             (_, Kind::Path) => "own::ITEM",
-            (_, Kind::Paths) => "[own::ITEM]",
+            (_, Kind::Paths | Kind::PathOrPaths) => "[own::ITEM]",
             (_, Kind::Any) => "x",
         };
         format!("{} = {value}", key.name)
@@ -366,7 +370,7 @@ mod tests {
     /// What `other` needs to compile at all.
     fn needed(name: &str) -> &'static str {
         match name {
-            "extra_sched_args" => "scheduler = S, ",
+            "extra_sched_args" | "bpf_map_write" => "scheduler = S, ",
             "expect_scx_bpf_error_contains" | "expect_scx_bpf_error_matches" => {
                 "scheduler = S, expect_err, "
             }

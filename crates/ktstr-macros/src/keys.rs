@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Path,
     /// A list of paths to items.
     Paths,
+    /// A path to an item, or a list of them.
+    PathOrPaths,
     /// Whatever stands there (the key is not available, or takes an expression).
     Any,
 }
@@ -77,7 +79,9 @@ pub(crate) enum Status {
 }
 
 use Group::{Check, MonitorBound, Outcome, Run, Setting};
-use Kind::{Any, Bool, Float, Integer, Limit, Path, Paths, Positive, Text, TextOrPath, Texts};
+use Kind::{
+    Any, Bool, Float, Integer, Limit, Path, PathOrPaths, Paths, Positive, Text, TextOrPath, Texts,
+};
 use Status::{Available, Later, Only};
 
 const U32: Kind = Positive {
@@ -239,7 +243,13 @@ pub(crate) const KEYS: &[Key] = &[
         "`[]`",
         "files of the host, found in the guest under `/include-files/` by their base names, which must differ: a bare name is looked for in the current folder and in `PATH`, a folder comes with all that lies in it, a program with its shared libraries",
     ),
-    later("bpf_map_write", "writes into the scheduler's maps"),
+    key(
+        "bpf_map_write",
+        PathOrPaths,
+        Setting,
+        "`[]`",
+        "values that the host writes into variables of the scheduler before the scenario makes its first cgroup, each a `const` or `static` `BpfMapWrite`; needs `scheduler`",
+    ),
     later("watch_bpf_maps", "fields of maps as metrics"),
     later("perf_delta_assertions", "comparisons with other runs"),
     key(
@@ -591,6 +601,7 @@ pub(crate) fn page() -> String {
                 Texts => "list of string literals".to_owned(),
                 Path => "path".to_owned(),
                 Paths => "list of paths".to_owned(),
+                PathOrPaths => "path or list of paths".to_owned(),
                 Any => "expression".to_owned(),
             };
             let _ = writeln!(

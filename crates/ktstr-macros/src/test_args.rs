@@ -119,6 +119,12 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
             "`extra_sched_args` needs `scheduler`",
         ));
     }
+    if attrs.get("bpf_map_write").is_some() && attrs.get("scheduler").is_none() {
+        return Err(error(
+            attrs.span("bpf_map_write"),
+            "`bpf_map_write` needs `scheduler`: it is that one's variables",
+        ));
+    }
     if let Some(file) = attrs
         .texts("extra_include_files")
         .iter()
@@ -330,6 +336,8 @@ mod tests {
         insta::assert_snapshot!(message("min_cpus = 3, max_cpus = 2"), @"min_cpus = 3 is more than max_cpus = 2");
         insta::assert_snapshot!(message("extra_include_files = [\"a/x\", \"b/x\"]"), @r#"`extra_include_files` has "a/x" and "b/x", and both would be /include-files/x in the guest: rename one"#);
         insta::assert_snapshot!(message("extra_sched_args = [\"-v\"]"), @"`extra_sched_args` needs `scheduler`");
+        insta::assert_snapshot!(message("bpf_map_write = W"), @"`bpf_map_write` needs `scheduler`: it is that one's variables");
+        insta::assert_snapshot!(message("bpf_map_write = 3, scheduler = S"), @"`bpf_map_write` takes the path of an item, or a list of them: `[A, B]`");
         insta::assert_snapshot!(message("extra_sched_args = [\"a\\nb\"], scheduler = S"), @"an argument of `extra_sched_args` must not contain newlines or NUL");
         for other in [
             "scheduler = S",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ktstr_assert::{Assert, AssertResult, ExpectedErrorError};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::payload::{Payload, PayloadError};
-use ktstr_scenario::scheduler::{CgroupPath, Scheduler};
+use ktstr_scenario::scheduler::{BpfMapWrite, CgroupPath, Scheduler};
 use ktstr_scenario::topology::{ConstraintsError, Topology, TopologyConstraints, TopologyError};
 use linkme::distributed_slice;
 
@@ -73,6 +73,8 @@ pub struct KtstrTestEntry {
     pub payload: Option<&'static Payload>,
     /// Further programs that the test runs, packed for the guest.
     pub workloads: &'static [&'static Payload],
+    /// Values that the host writes into variables of the scheduler before the first cgroup of a scenario is made.
+    pub bpf_map_write: &'static [&'static BpfMapWrite],
     /// How long sched_ext lets a runnable task wait before it ejects the scheduler.
     pub watchdog_timeout: Duration,
     /// The workload window.
@@ -188,6 +190,14 @@ pub enum EntryError {
         /// The name of the test.
         name: &'static str,
     },
+    /// Something that needs a sched_ext scheduler in a test without one.
+    #[error("test {name:?}: {field} needs a scheduler with a binary: it is that one's variables")]
+    NeedsScheduler {
+        /// The name of the test.
+        name: &'static str,
+        /// The field that needs it.
+        field: &'static str,
+    },
     /// A payload that cannot be run.
     #[error("test {name:?}: {source}")]
     Payload {
@@ -233,6 +243,7 @@ impl KtstrTestEntry {
         staged_schedulers: &[],
         payload: None,
         workloads: &[],
+        bpf_map_write: &[],
         watchdog_timeout: Duration::from_secs(5),
         duration: Duration::from_secs(12),
         expect_err: false,
@@ -343,6 +354,10 @@ impl KtstrTestEntry {
             });
         }
         self.validate_payloads()?;
+        if !self.bpf_map_write.is_empty() && !self.scheduler.binary.has_bpf_scheduler() {
+            let field = "bpf_map_write";
+            return Err(EntryError::NeedsScheduler { name, field });
+        }
         if self.host_only {
             for (field, given) in [
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
@@ -442,6 +457,16 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         assert_eq!(GOOD.validate(), Ok(()));
+    }
+
+    #[test]
+    fn variables_are_a_scheduler_s() {
+        const STALL: BpfMapWrite = BpfMapWrite::new(".bss", "stall", 1);
+        let entry = KtstrTestEntry {
+            bpf_map_write: &[&STALL],
+            ..GOOD
+        };
+        assert!(error(entry).contains("bpf_map_write needs a scheduler with a binary"));
     }
 
     #[test]

@@ -177,7 +177,7 @@ pub mod test_support {
     };
     pub use ktstr_scenario::payload::{Payload, PayloadError, PayloadKind};
     pub use ktstr_scenario::scheduler::{
-        CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed, Sysctl,
+        BpfMapWrite, CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed, Sysctl,
     };
     pub use ktstr_scenario::topology::{NumaDistance, NumaNode, Topology, TopologyConstraints};
 }

@@ -27,7 +27,7 @@ use ktstr_scenario::cgroup::Controller;
 use ktstr_scenario::ops::{Backdrop, CgroupDef, HoldSpec, Op, Setup, Step};
 
 use crate::link;
-use crate::protocol::{ChangeError, ToHost};
+use crate::protocol::{Ask, ChangeError, ToHost};
 use crate::realtime::{self, RealTime};
 use crate::workers::clock::sleep_until;
 use liveness::Liveness;
@@ -81,7 +81,7 @@ pub fn execute_scenario_with(
     steps: Vec<Step>,
     checks: Option<&Assert>,
 ) -> Result<AssertResult> {
-    validate(ctx, &steps)?;
+    validate(&steps)?;
     validate_payloads(&backdrop, &steps)?;
     ctx.cgroups
         .setup(&controllers(&backdrop, &steps))
@@ -102,7 +102,7 @@ pub fn execute_scenario_with(
     ctx.current_step.store(0, Relaxed);
     link::send(&ToHost::ScenarioStart);
     run.pause();
-    if run.backdrop(&backdrop) {
+    if run.maps_are_written() && run.backdrop(&backdrop) {
         for (k0, step) in steps.iter().enumerate() {
             if !run.step(k0 as u16, step) {
                 break;
@@ -113,7 +113,7 @@ pub fn execute_scenario_with(
     Ok(run.result)
 }
 
-fn validate(ctx: &Ctx, steps: &[Step]) -> Result<()> {
+fn validate(steps: &[Step]) -> Result<()> {
     if steps.len() >= usize::from(u16::MAX) {
         bail!(
             "{} steps: at most {} can be numbered",
@@ -133,9 +133,6 @@ fn validate(ctx: &Ctx, steps: &[Step]) -> Result<()> {
                 op.name()
             );
         }
-    }
-    if ctx.wait_for_map_write {
-        bail!("waiting for bpf_map_write is not available yet: leave it out of the test");
     }
     Ok(())
 }
@@ -283,6 +280,19 @@ impl Run<'_, '_> {
             run_ops(scene)?;
         }
         scene.release(ctx)
+    }
+
+    /// Has the host write the test's values into the scheduler's variables. `false`: the scenario is over.
+    fn maps_are_written(&mut self) -> bool {
+        if !self.ctx.wait_for_map_write {
+            return true;
+        }
+        let written = link::ask(&Ask::WriteMaps).map_err(anyhow::Error::msg);
+        if let Err(error) = &written {
+            let _label = PhaseGuard::install_baseline();
+            self.fail_op("bpf_map_write", error);
+        }
+        written.is_ok()
     }
 
     /// `false`: the scenario is over.

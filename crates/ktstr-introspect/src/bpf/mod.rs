@@ -6,3 +6,4 @@ pub mod hash;
 pub mod maps;
 pub mod progs;
 pub mod storage;
+pub mod variable;

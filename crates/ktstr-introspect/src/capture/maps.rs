@@ -18,8 +18,6 @@ use crate::report::{
 
 /// BTF objects kept at most.
 const MAX_BTFS: usize = 64;
-/// Bytes of a map's BTF at most: a large scheduler has some 200 KB.
-const MAX_MAP_BTF: u64 = 8 << 20;
 
 pub(super) fn capture<M: GuestMemory + ?Sized>(
     view: &KernelView<'_, M>,
@@ -151,17 +149,11 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
-    /// Reads a `struct btf` (kernel/bpf/btf.c), on top of the kernel's own BTF if it is split: there
-    /// is no other base in the kernel.
+    /// Reads a `struct btf`, within the budget of the capture.
     fn read_btf(&self, kva: u64) -> Result<Btf, KernelError> {
-        let field = |name| self.view.read_member(kva, &self.view.member("btf", name)?);
-        let (data, size, base) = (field("data")?, field("data_size")?, field("base_btf")?);
+        let (data, size, base) = self.view.btf_parts(kva)?;
         self.charge(data, size)?;
-        let bytes = self.view.read_bytes(data, size, MAX_MAP_BTF)?;
-        Ok(match base {
-            0 => Btf::parse(bytes)?,
-            _ => Btf::parse_split(bytes, self.view.btf())?,
-        })
+        self.view.btf_at(data, size, base)
     }
 
     /// Entries that fit the caps when each takes `bytes`.

@@ -16,11 +16,12 @@ use crate::payload::Payload;
 use crate::scheduler::Scheduler;
 use crate::workload::{AffinityIntent, WorkSpec, WorkType};
 
-/// The type of a field: `text`, `(Type)`, or `[Type]` for one that may be left out.
+/// The type of a field: `text`, `(Type)`, `[Type]` for one that may be left out, or `{Type}` for a list.
 macro_rules! field {
     (text) => { Cow<'static, str> };
     (($of:ty)) => { $of };
     ([$of:ty]) => { Option<$of> };
+    ({$of:ty}) => { Vec<$of> };
 }
 
 /// What the method of an operation is handed a reference to.
@@ -28,6 +29,7 @@ macro_rules! passed {
     (text) => { str };
     (($of:ty)) => { $of };
     ([$of:ty]) => { Option<$of> };
+    ({$of:ty}) => { [$of] };
 }
 
 /// What a constructor takes for a field.
@@ -35,11 +37,15 @@ macro_rules! argument {
     (text) => { impl Into<Cow<'static, str>> };
     (($of:ty)) => { $of };
     ([$of:ty]) => { impl Into<Option<$of>> };
+    ({$of:ty}) => { Vec<$of> };
 }
 
 /// A constructor's argument as the field holds it.
 macro_rules! value {
     (($of:ty) $argument:ident) => {
+        $argument
+    };
+    ({$of:ty} $argument:ident) => {
         $argument
     };
     ($kind:tt $argument:ident) => {
@@ -176,7 +182,7 @@ ops! {
         /// The program.
         payload: (&'static Payload),
         /// Its arguments, after its own.
-        args: (Vec<String>),
+        args: {String},
         /// The name of the cgroup that it runs in; `None` is the harness's own.
         cgroup: [Cow<'static, str>],
     };

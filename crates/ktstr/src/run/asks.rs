@@ -6,8 +6,9 @@ use std::time::Duration;
 use ktstr_guest::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, MAX_TAG};
 use ktstr_machine::{Machine, MachineError, MailboxRegion};
 use ktstr_mailbox::{Layout, Region};
+use ktstr_scenario::scheduler::BpfMapWrite;
 
-use super::captures::{Captures, Knowledge, PERIODIC};
+use super::captures::{self, Captures, Knowledge, PERIODIC};
 use super::transcript::Transcript;
 use crate::snapshot_bridge::CgroupProcsSnapshot;
 
@@ -20,10 +21,11 @@ pub(super) fn answer(
     knowledge: &mut Knowledge,
     captures: &mut Captures,
     said: &mut Transcript,
+    writes: &[&BpfMapWrite],
     now: Duration,
 ) -> Result<(), MachineError> {
     while let Some((number, ask)) = said.asks.pop_front() {
-        let answer = carry_out(machine, knowledge, captures, said, now, ask)?;
+        let answer = carry_out(machine, knowledge, captures, said, writes, now, ask)?;
         reply(machine, number, &answer)?;
     }
     Ok(())
@@ -34,6 +36,7 @@ fn carry_out(
     knowledge: &mut Knowledge,
     captures: &mut Captures,
     said: &Transcript,
+    writes: &[&BpfMapWrite],
     now: Duration,
     ask: Ask,
 ) -> Result<Answer, MachineError> {
@@ -57,6 +60,11 @@ fn carry_out(
             let elapsed = said.window.counted(now);
             captures.take_on_demand(machine, knowledge, tag, elapsed, step_index)
         }
+        Ask::WriteMaps => Ok(knowledge.get().map_err(str::to_owned).and_then(|known| {
+            writes
+                .iter()
+                .try_for_each(|write| captures::write_variable(machine.ram(), known, write))
+        })),
         Ask::CgroupProcs { tag, cgroup, pids } => {
             let kept = check(&tag).map(|()| {
                 captures

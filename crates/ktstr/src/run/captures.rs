@@ -13,10 +13,12 @@ use ktstr_introspect::snapshot::MissingStatsReason;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_kernel::Kernel;
 use ktstr_machine::{GuestRam, MAX_SENDERS, Machine, MachineError, Turns, WatchPoints};
+use ktstr_scenario::scheduler::BpfMapWrite;
 
 use super::transcript::Transcript;
 use crate::entry::KtstrTestEntry;
 use crate::snapshot_bridge::SnapshotBridge;
+use ktstr_scenario::scheduler::BpfMapWrite;
 
 /// Failed freezes in a row after which the rest is given up.
 const GIVE_UP_AFTER: u32 = 2;
@@ -345,6 +347,29 @@ pub(super) fn set_watchdog(
             .map_err(|e| e.to_string())?;
     }
     Ok(())
+}
+
+/// Writes a test's value into a variable of the scheduler. An error says what was looked for and what there is.
+pub(super) fn write_variable(
+    ram: &GuestRam,
+    known: &KernelKnowledge,
+    write: &BpfMapWrite,
+) -> Result<(), String> {
+    let memory = RamView(ram);
+    let view = KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+    let found = view
+        .scx_variable(write.map(), write.field())
+        .map_err(|e| e.to_string())?;
+    let bytes = write.value().to_le_bytes();
+    if found.size != bytes.len() as u64 {
+        return Err(format!(
+            "the variable {:?} has {} bytes, and only those of {} bytes are written",
+            write.field(),
+            found.size,
+            bytes.len()
+        ));
+    }
+    ram.write(found.gpa, &bytes).map_err(|e| e.to_string())
 }
 
 /// One capture of a machine that stands still.

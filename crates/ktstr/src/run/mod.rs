@@ -384,7 +384,8 @@ impl Run {
                 if let Some(recorder) = recorder {
                     recorder.look_up(machine, &mut knowledge);
                 }
-                asks::answer(machine, &mut knowledge, &mut captures, said, now)?;
+                let writes = entry.bpf_map_write;
+                asks::answer(machine, &mut knowledge, &mut captures, said, writes, now)?;
                 if said.scheduler_changes > 0 && timeouts_set != said.attaches {
                     timeouts_set = said.attaches;
                     start::set_timeout(machine, plan, &mut knowledge);

@@ -70,7 +70,7 @@ runners! {
     stop_cgroup(cgroup: str) => cgroups::stop;
     set_affinity(cgroup: str, affinity: AffinityIntent) => affinity::set;
     move_all_tasks(from: str, to: str) => move_tasks::all;
-    run_payload_in(payload: &'static Payload, args: Vec<String>, cgroup: Option<Cow<'static, str>>) => payload::run;
+    run_payload_in(payload: &'static Payload, args: [String], cgroup: Option<Cow<'static, str>>) => payload::run;
     wait_payload_in(name: str, cgroup: Option<Cow<'static, str>>) => payload::wait;
     kill_payload_in(name: str, cgroup: Option<Cow<'static, str>>) => payload::kill;
     freeze_cgroup(cgroup: str) => freeze::freeze;
