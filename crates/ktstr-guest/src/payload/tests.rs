@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ktstr_assert::payload::{MetricStream, PayloadEnd};
-use ktstr_assert::{MetricCheck, OutputFormat};
+use ktstr_assert::{AssertResult, MetricCheck, OutputFormat, PayloadMetrics};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::payload::Payload;
 use ktstr_scenario::topology::TestTopology;
@@ -25,7 +25,7 @@ fn with<T>(payload: &'static Payload, test: impl FnOnce(PayloadRun<'_>) -> T) ->
     test(ctx.payload(payload))
 }
 
-fn failure(result: &ktstr_assert::AssertResult) -> String {
+fn failure(result: &AssertResult) -> String {
     let first = result.failure_details().next();
     first.map(|d| d.message.clone()).unwrap_or_default()
 }
@@ -123,7 +123,9 @@ fn output_is_bounded_and_what_was_lost_is_told() {
 
 #[test]
 fn what_cannot_be_started_is_named() {
-    let error = |run: anyhow::Result<_>| format!("{:#}", run.err().expect("must be refused"));
+    let error = |run: anyhow::Result<(AssertResult, PayloadMetrics)>| {
+        format!("{:#}", run.expect_err("must be refused"))
+    };
     let nowhere = error(with(&NOWHERE, |run| run.run()));
     assert!(nowhere.contains("\"nowhere\": /no/such/program could not be started: No such file"));
     let cgroup = error(with(&SHELL, |run| run.arg("true").in_cgroup("none").run()));

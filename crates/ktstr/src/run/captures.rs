@@ -18,7 +18,6 @@ use ktstr_scenario::scheduler::BpfMapWrite;
 use super::transcript::Transcript;
 use crate::entry::KtstrTestEntry;
 use crate::snapshot_bridge::SnapshotBridge;
-use ktstr_scenario::scheduler::BpfMapWrite;
 
 /// Failed freezes in a row after which the rest is given up.
 const GIVE_UP_AFTER: u32 = 2;
