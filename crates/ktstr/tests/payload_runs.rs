@@ -187,6 +187,17 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
                 HoldSpec::fixed(50 * MS),
             ),
             Step::with_op(Op::kill_payload("sleeper"), HoldSpec::fixed(Duration::ZERO)),
+            // What a cgroup's own end takes along is nobody's failure.
+            Step::new(
+                vec![
+                    Op::add_cgroup("gone"),
+                    Op::run_payload_in_cgroup(&SHELL, vec!["exec sleep 703".to_owned()], "gone"),
+                    Op::kill_cgroup("gone"),
+                    Op::run_payload_in_cgroup(&SHELL, vec!["exec sleep 704".to_owned()], "gone"),
+                    Op::remove_cgroup("gone"),
+                ],
+                HoldSpec::fixed(Duration::ZERO),
+            ),
             looking(),
         ],
     )?;
@@ -211,7 +222,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         .payloads
         .iter()
         .filter(|p| p.end == PayloadEnd::Stopped);
-    ensure!(stopped.count() == 3, "{:?}", result.stats.payloads);
+    ensure!(stopped.count() == 5, "{:?}", result.stats.payloads);
 
     // The errors of operations are those of the step, and name what there is.
     let wrong = execute_steps(

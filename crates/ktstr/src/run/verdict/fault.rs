@@ -152,6 +152,10 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, schedu
         detail.is_about_time()
             || matches!(detail.kind, DetailKind::Isolation | DetailKind::Migration)
     });
+    // What a program of the test's measures under the kernel's own scheduler is the test's claim.
+    let of_program = |d: &AssertDetail| matches!(d.finding, Finding::PayloadMetric { .. });
+    let of_scheduling =
+        of_scheduling && (case.has_scheduler || !first.is_some_and(|detail| of_program(detail)));
     // A test that calls something a failure in its own words may mean anything.
     let own_words =
         first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);

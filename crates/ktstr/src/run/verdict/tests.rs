@@ -551,7 +551,16 @@ fn the_end_of_a_payload_is_the_tests_and_accuses_nobody_else() {
         unit: String::new(),
         expected: "at least 2".into(),
     });
-    assert_eq!(judged(Some(slow), "").0, Some(Fault::Scheduler));
+    assert_eq!(judged(Some(slow.clone()), "").0, Some(Fault::Scheduler));
+    // Under the kernel's own scheduler a bound on a program is the test's claim.
+    let alone = Case {
+        has_scheduler: false,
+        ..CASE
+    };
+    let result = AssertResult::fail(slow);
+    let said = said(vec![ToHost::TestResult(Box::new(result))]);
+    let judgement = judge(&alone, &End::Bye, &said, "", None);
+    assert_eq!(judgement.fault, Some(Fault::Test));
 }
 
 #[test]
