@@ -67,8 +67,11 @@ impl Walk<'_> {
         let task = self.task(pid);
         task.booked_ns = until;
         task.booked = Some(key);
-        task.ran_ns = task.ran_ns.saturating_add(totals.run_ns);
+        let before = task.ran_ns;
+        task.ran_ns = before.saturating_add(totals.run_ns);
+        let after = task.ran_ns;
         task.burst_ns = task.burst_ns.saturating_add(totals.run_ns);
+        self.join(before, after);
     }
 
     /// Takes back what was booked beyond `until`: whoever booked it went by the clock of another CPU, which was ahead.

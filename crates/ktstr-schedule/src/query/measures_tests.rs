@@ -123,6 +123,26 @@ fn a_change_of_place_needs_time_to_be_evened_out() {
     }
 }
 
+/// Beside somebody who is confined it is by chance where the others begin.
+#[test]
+fn a_start_beside_somebody_confined_needs_time_to_be_evened_out() {
+    let worst = |confined: bool, end| {
+        let mut script = script();
+        if confined {
+            let (task, mask) = (Pid(A), CpuMask([1, 0]));
+            script.at(0).push(0, What::Affinity { task, mask });
+        }
+        in_turn_until(&mut script, 30, 10, end, None);
+        measured(&script, Rules::default())
+            .task
+            .map(|worst| worst.ratio())
+    };
+    let unfair = |ratio: Option<f64>| ratio.is_some_and(|ratio| (0.48..0.54).contains(&ratio));
+    assert!(unfair(worst(false, 1000)));
+    assert_eq!(worst(true, 1000), None);
+    assert!(unfair(worst(true, 2000)));
+}
+
 /// Three to one is right for a task of three times the weight, and wrong where nice values do not count.
 #[test]
 fn a_nice_value_entitles() {

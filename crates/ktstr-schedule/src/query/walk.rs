@@ -47,6 +47,8 @@ pub(super) struct Walk<'a> {
     pub(super) unsettled_until_ns: u64,
     /// Until when a change of affinity or of cgroup has its after-effects.
     pub(super) unbalanced_until_ns: u64,
+    /// When a task last had run for so long that it counts as working.
+    pub(super) joined_ns: Option<u64>,
     /// When the last gap ended.
     holed_until_ns: Option<u64>,
     pub(super) answers: Answers,
@@ -75,6 +77,7 @@ impl<'a> Walk<'a> {
             window: Window::default(),
             unsettled_until_ns: 0,
             unbalanced_until_ns: 0,
+            joined_ns: None,
             holed_until_ns: None,
             answers: Answers::default(),
             sink: Sink::default(),
