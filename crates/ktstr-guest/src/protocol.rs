@@ -486,7 +486,7 @@ pub enum ChangeError {
     /// The scheduler was started, and did not attach for this reason.
     #[error("startup death: the scheduler {scheduler} did not come up: {why}")]
     NotAttached {
-        /// Its name.
+        /// The name by which the test staged it; `of the test` for the test's own.
         scheduler: String,
         /// What PID 1 saw of its start.
         why: String,

@@ -144,12 +144,7 @@ impl Declared {
                 } else if meta.path.is_ident("output") {
                     once(&mut self.output, &meta)
                 } else {
-                    let given = meta
-                        .path
-                        .get_ident()
-                        .map(Ident::to_string)
-                        .unwrap_or_default();
-                    Err(meta.error(unknown(&given, &["binary", "name", "output"])))
+                    Err(refused(&meta, &["binary", "name", "output"]))
                 }
             })
         } else if attr.path().is_ident("default_args") {
@@ -178,12 +173,7 @@ impl Declared {
             } else if meta.path.is_ident("polarity") {
                 once(&mut polarity, &meta)
             } else {
-                let given = meta
-                    .path
-                    .get_ident()
-                    .map(Ident::to_string)
-                    .unwrap_or_default();
-                Err(meta.error(unknown(&given, &["name", "polarity", "unit"])))
+                Err(refused(&meta, &["name", "polarity", "unit"]))
             }
         })?;
         let name = name.ok_or_else(|| Error::new_spanned(attr, "a metric needs its `name`"))?;
@@ -214,12 +204,7 @@ impl Declared {
             } else if meta.path.is_ident("regex") {
                 once(&mut regex, &meta)
             } else {
-                let given = meta
-                    .path
-                    .get_ident()
-                    .map(Ident::to_string)
-                    .unwrap_or_default();
-                Err(meta.error(unknown(&given, &["name", "regex"])))
+                Err(refused(&meta, &["name", "regex"]))
             }
         })?;
         let (Some(name), Some(regex)) = (name, regex) else {
@@ -255,6 +240,12 @@ impl Declared {
             Some(output) => Ok(quote!(#format::#output)),
         }
     }
+}
+
+/// The error that there is no such key, with those that there are.
+fn refused(meta: &syn::meta::ParseNestedMeta<'_>, keys: &[&str]) -> Error {
+    let given = meta.path.get_ident().map(Ident::to_string);
+    meta.error(unknown(&given.unwrap_or_default(), keys))
 }
 
 fn once<T: Parse>(place: &mut Option<T>, meta: &syn::meta::ParseNestedMeta<'_>) -> Result<()> {

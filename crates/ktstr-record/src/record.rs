@@ -183,9 +183,9 @@ pub struct PayloadRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PayloadMetricRecord {
-    /// Its name.
+    /// The name of the metric: of JSON the path to it with dots, else that of the pattern.
     pub name: String,
-    /// Its value.
+    /// The number as it was printed, in `unit`.
     pub value: f64,
     /// Its unit, as declared; empty for bare numbers.
     pub unit: String,

@@ -88,7 +88,7 @@ pub enum PayloadError {
     Argument {
         /// The name of the payload.
         payload: &'static str,
-        /// The argument.
+        /// The argument that has the NUL byte.
         argument: String,
     },
     /// A flag that the payload does not know.

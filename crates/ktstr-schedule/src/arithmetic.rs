@@ -57,7 +57,7 @@ enum Way<'a> {
 }
 
 impl<'a> Coder<'a> {
-    /// Writes.
+    /// A coder that writes bits to bytes of its own.
     pub(crate) fn writer() -> Self {
         Self {
             low: 0,

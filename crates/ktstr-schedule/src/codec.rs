@@ -73,7 +73,7 @@ pub(crate) trait Field: Sized {
 }
 
 impl<'a> Codec<'a> {
-    /// Writes.
+    /// A coder that writes events to bytes of its own.
     pub(crate) fn writer() -> Self {
         Self::by(Numbers::writer(), false)
     }
@@ -198,7 +198,7 @@ impl<'a> Codec<'a> {
         self.coded(Of::Plain, context, value)
     }
 
-    /// A task.
+    /// The id of a task, by its place among the last ones where it is among them.
     fn task(&mut self, pid: u32) -> Option<u32> {
         let context = self.context();
         let current = self.current.get(&self.cpu).copied();

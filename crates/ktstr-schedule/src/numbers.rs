@@ -50,7 +50,7 @@ pub(crate) struct Numbers<'a> {
 }
 
 impl<'a> Numbers<'a> {
-    /// Writes.
+    /// A coder that writes numbers to bytes of its own.
     pub(crate) fn writer() -> Self {
         Self::by(Coder::writer())
     }

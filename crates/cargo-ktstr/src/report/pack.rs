@@ -12,7 +12,7 @@ pub enum Drawn<'a> {
     One(&'a Stretch),
     /// Neighbours on a CPU, of one or of several tasks.
     Several {
-        /// The CPU.
+        /// The CPU on which all of them were.
         cpu: Cpu,
         /// When the first begins.
         from_ns: u64,

@@ -17,10 +17,10 @@ const NAME: usize = 256;
 /// Which stream a metric was printed to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MetricStream {
-    /// Standard output.
+    /// The program printed it to its standard output.
     #[default]
     Stdout,
-    /// Standard error.
+    /// The program printed it to its standard error.
     Stderr,
 }
 
@@ -29,7 +29,7 @@ pub enum MetricStream {
 pub struct Metric {
     /// Its name: of JSON the path to it with dots, else that of the pattern.
     pub name: String,
-    /// Its value.
+    /// The number as it was printed, in `unit`.
     #[serde(with = "crate::float::one")]
     pub value: f64,
     /// Which way is better; [`Polarity::Unknown`] where the declaration does not say.
@@ -98,9 +98,9 @@ pub struct PayloadMetrics {
     pub elapsed_ns: u64,
     /// CPU time that it and its children got, in nanoseconds.
     pub cpu_time_ns: u64,
-    /// Standard output.
+    /// What it printed to its standard output, cut where it was too long.
     pub stdout: Captured,
-    /// Standard error.
+    /// What it printed to its standard error, cut where it was too long.
     pub stderr: Captured,
 }
 

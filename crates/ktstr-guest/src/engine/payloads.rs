@@ -54,7 +54,7 @@ impl Payloads {
         Ok(())
     }
 
-    /// Starts one.
+    /// Starts a program with `args` after its own, in that cgroup or in the harness's own.
     pub fn start(
         &mut self,
         ctx: &Ctx,

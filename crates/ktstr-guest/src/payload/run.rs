@@ -62,7 +62,7 @@ impl PayloadRun<'_> {
         self
     }
 
-    /// Adds arguments.
+    /// Adds arguments after those that the payload has already.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self

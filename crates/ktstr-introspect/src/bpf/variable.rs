@@ -15,9 +15,9 @@ const NAMES: usize = 16;
 /// A variable of a scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variable {
-    /// Guest-physical address.
+    /// The guest-physical address of its first byte.
     pub gpa: u64,
-    /// Bytes.
+    /// How many bytes it has, by its type.
     pub size: u64,
 }
 

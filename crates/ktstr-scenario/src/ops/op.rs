@@ -179,7 +179,7 @@ ops! {
     /// Starts a program of the host, one that the test has as its `payload` or among its `workloads`, and goes on. It ends
     /// with the step, at the latest; one of the backdrop with the scenario.
     10 run_payload_in RunPayload {
-        /// The program.
+        /// The declaration of the program.
         payload: (&'static Payload),
         /// Its arguments, after its own.
         args: {String},

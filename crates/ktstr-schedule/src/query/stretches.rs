@@ -15,7 +15,7 @@ use crate::{ReadError, Schedule};
 pub struct Waker {
     /// The task that ran on the CPU that asked.
     pub task: Pid,
-    /// That CPU.
+    /// The CPU on which that was asked.
     pub cpu: Cpu,
     /// Whether an interrupt asked, and not the task itself.
     pub interrupt: bool,
@@ -28,7 +28,7 @@ pub struct Waker {
 pub enum Did {
     /// It had a CPU.
     Ran {
-        /// The CPU.
+        /// The CPU that it had.
         cpu: Cpu,
         /// The class in which it ran, as far as its last enqueue told.
         class: Class,
@@ -57,7 +57,7 @@ pub enum Did {
 /// A stretch of time in which a task did one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// The task.
+    /// The task that did it.
     pub task: Pid,
     /// Its cgroup at the end; `None` if it is not known.
     pub cgroup: Option<u64>,
