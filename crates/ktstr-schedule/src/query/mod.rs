@@ -83,6 +83,10 @@ pub struct Answers {
     pub wasted_late_ns: BTreeMap<Phase, u64>,
     /// What each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,
+    /// Time of the steps in which the queues of CPUs had had time to be evened out, nanoseconds: shares are of this time.
+    pub even_ns: u64,
+    /// The other time of the steps: somebody had just been placed, confined or weighed anew.
+    pub uneven_ns: u64,
     /// The rules that entitlement follows.
     pub rules: Rules,
     /// Paths of cgroups whose weight was set to another one than the usual.

@@ -260,6 +260,12 @@ impl Walk<'_> {
         let joined = self.joined_ns.filter(|_| confined);
         let begun_ns = joined.map_or(0, |joined| joined.saturating_add(BALANCING_NS));
         let balanced = window.from_ns >= self.unbalanced_until_ns.max(begun_ns);
+        let concludes = balanced && !moved;
+        let time = match concludes {
+            true => &mut self.answers.even_ns,
+            false => &mut self.answers.uneven_ns,
+        };
+        *time = time.saturating_add(length);
         let flat = fill::fill(&consumers, &capacity, None);
         let tree = fill::fill(&consumers, &capacity, Some(&tree));
         for ((consumer, flat), tree) in consumers.iter().zip(flat).zip(tree) {
@@ -270,7 +276,7 @@ impl Walk<'_> {
                 true => ns.max(consumer.short_ns),
                 false => consumer.got_ns,
             };
-            if balanced && !moved {
+            if concludes {
                 let key = (phase, consumer.pid, consumer.cgroup);
                 let share = self.answers.shares.entry(key).or_default();
                 *share = *share

@@ -41,7 +41,7 @@ fn gap() -> Finding {
 
 fn judged(finding: Finding, answers: &Answers) -> Judgement {
     let mut judgement = Judgement::fail(Fault::Scheduler, finding);
-    acquit(&mut judgement, answers);
+    acquit(&mut judgement, &Assert::NO_OVERRIDES, answers);
     judgement
 }
 
@@ -89,8 +89,45 @@ fn what_the_schedule_does_not_know_stands_as_do_other_failures() {
     let mut judgement = Judgement::fail(Fault::Scheduler, gap());
     let other = AssertDetail::new(DetailKind::Unfair, "spread");
     judgement.result.merge(AssertResult::fail(other));
-    acquit(&mut judgement, &schedule(&[]));
+    acquit(&mut judgement, &Assert::NO_OVERRIDES, &schedule(&[]));
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
     assert_eq!(judgement.result.failure_details().count(), 1);
+}
+
+/// Even queues for these milliseconds, and uneven ones for those.
+fn queues(even: u64, uneven: u64) -> Answers {
+    Answers {
+        even_ns: even * MS,
+        uneven_ns: uneven * MS,
+        ..Answers::default()
+    }
+}
+
+#[test]
+fn a_spread_stands_where_the_queues_had_time_to_be_even_or_the_test_asks_for_it() {
+    let spread = || Finding::Spread {
+        low_pct: 18.0,
+        high_pct: 54.0,
+        workers: 4,
+        cpus: 4,
+        bound_pct: 35.0,
+    };
+    let stands = |checks: &Assert, answers: &Answers| {
+        let mut judgement = Judgement::fail(Fault::Kernel, spread());
+        acquit(&mut judgement, checks, answers);
+        assert_eq!(judgement.fault.is_some(), judgement.result.is_fail());
+        judgement.result.is_fail()
+    };
+    let unasked = Assert::NO_OVERRIDES;
+    assert!(!stands(&unasked, &queues(100, 900)));
+    assert!(stands(&unasked, &queues(400, 600)));
+    assert!(stands(&unasked, &queues(0, 0)), "no step was looked at");
+    let asked = Assert::NO_OVERRIDES.max_spread_pct(35.0);
+    assert!(stands(&asked, &queues(100, 900)));
+    let holes = Answers {
+        missing_ns: 1,
+        ..queues(100, 900)
+    };
+    assert!(stands(&unasked, &holes));
 }

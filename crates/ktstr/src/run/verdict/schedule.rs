@@ -71,7 +71,7 @@ pub(in crate::run) fn judge(
     if judgement.result.is_inconclusive() || judgement.guest.is_err() {
         return;
     }
-    super::acquit::acquit(judgement, &seen.answers);
+    super::acquit::acquit(judgement, checks, &seen.answers);
     if judgement
         .result
         .failure_details()
