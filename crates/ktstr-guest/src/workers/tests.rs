@@ -244,16 +244,16 @@ fn a_long_lived_worker_has_a_slice_for_each_phase() {
     };
     let mut handle = WorkloadHandle::spawn_groups(&[group], 7, &phase).unwrap();
     handle.start();
-    let mut seen = 0;
     for ordinal in 0..=2 {
         phase.set(ordinal);
+        // What was done before belongs to the phase before.
+        let seen = handle.total_iterations();
         for _ in 0..2000 {
             std::thread::sleep(Duration::from_millis(10));
             if handle.total_iterations() > seen + 20 {
                 break;
             }
         }
-        seen = handle.total_iterations();
     }
     let report = handle.stop_and_collect().remove(0);
     let steps: Vec<u16> = report.phase_slices.iter().map(|s| s.step_index).collect();
