@@ -1,7 +1,7 @@
 //! The worst of each kind, in small schedules written by hand. Times are in milliseconds.
 
 use super::*;
-use crate::event::Reason::{Idle, Preempted, Slept};
+use crate::event::Reason::{Exited, Idle, Preempted, Slept};
 use crate::event::{Class, Cpu, CpuMask, SchedExtState, What};
 use crate::query::Rules;
 use crate::tables::Cgroup;
@@ -123,7 +123,7 @@ fn a_change_of_place_needs_time_to_be_evened_out() {
     }
 }
 
-/// Beside somebody who is confined it is by chance where the others begin.
+/// Beside a task that is confined it is by chance where the others begin.
 #[test]
 fn a_start_beside_somebody_confined_needs_time_to_be_evened_out() {
     let worst = |confined: bool, end| {
@@ -141,6 +141,35 @@ fn a_start_beside_somebody_confined_needs_time_to_be_evened_out() {
     assert!(unfair(worst(false, 1000)));
     assert_eq!(worst(true, 1000), None);
     assert!(unfair(worst(true, 2000)));
+}
+
+/// A task that was confined leaves its CPUs with less to do than the others.
+#[test]
+fn the_end_of_somebody_confined_needs_time_to_be_evened_out() {
+    const C: u32 = 12;
+    let even_ms = |mask: [u64; 2]| {
+        let mut script = script();
+        let (task, mask) = (Pid(C), CpuMask(mask));
+        script.at(0).push(0, What::Cgroup { task, cgroup: 2 });
+        script.at(0).push(0, What::Affinity { task, mask });
+        script.at(0).switch(0, 0, C, Idle);
+        script.at(20 * MS).switch(0, C, 0, Exited);
+        // Two that may run anywhere, from then on.
+        let (mut now, mut last) = (20, 0);
+        while now < 1000 {
+            let reason = if last == 0 { Idle } else { Preempted };
+            script.at(now * MS).switch(0, last, A, reason);
+            script.at((now + 10) * MS).switch(0, A, B, Preempted);
+            (now, last) = (now + 20, B);
+        }
+        script.at(now * MS).push(0, What::End {});
+        let file = script.file();
+        let schedule = crate::Schedule::read(&file).expect("a writer's file can be read");
+        let answers = Answers::of(&schedule).expect("a writer's events can be read");
+        answers.even_ns / MS
+    };
+    assert!(even_ms([u64::MAX; 2]) > 800);
+    assert_eq!(even_ms([1, 0]), 0);
 }
 
 /// Three to one is right for a task of three times the weight, and wrong where nice values do not count.

@@ -62,6 +62,9 @@ impl Walk<'_> {
         if matches!(reason, Reason::Slept | Reason::Yielded) {
             self.task(pid).burst_ns = 0;
         }
+        if reason == Reason::Exited {
+            self.depart(pid);
+        }
         let aside = std::mem::take(&mut self.task(pid).put_aside);
         let throttled = aside || self.task(pid).doing == Doing::Throttled;
         let doing = match reason {

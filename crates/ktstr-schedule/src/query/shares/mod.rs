@@ -160,6 +160,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Notes that a task has ended. One that was confined leaves its CPUs with less to do than the others.
+    pub(super) fn depart(&mut self, pid: Pid) {
+        let cpus = self.tables.topology.llc.len().clamp(1, CPUS);
+        let all = u128::MAX >> (CPUS - cpus);
+        let task = self.task(pid);
+        if task.ran_ns >= LONG_BURST_NS && task.mask.bits() & all != all {
+            self.unbalance();
+        }
+    }
+
     /// Concludes nothing of shares until the queues can be even again.
     pub(super) fn unbalance(&mut self) {
         if self.phase.is_some() {

@@ -121,7 +121,8 @@ fn a_spread_stands_where_the_queues_had_time_to_be_even_or_the_test_asks_for_it(
     };
     let unasked = Assert::NO_OVERRIDES;
     assert!(!stands(&unasked, &queues(100, 900)));
-    assert!(stands(&unasked, &queues(400, 600)));
+    assert!(!stands(&unasked, &queues(450, 550)));
+    assert!(stands(&unasked, &queues(1000, 900)));
     assert!(stands(&unasked, &queues(0, 0)), "no step was looked at");
     let asked = Assert::NO_OVERRIDES.max_spread_pct(35.0);
     assert!(stands(&asked, &queues(100, 900)));
