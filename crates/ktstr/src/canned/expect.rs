@@ -3,7 +3,7 @@
 //! by far.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::ops::Range;
 
 use ktstr_assert::{
     AssertDetail, AssertResult, DetailKind, Phase, PhaseCgroupStats, PhaseGuard, ScenarioStats,
@@ -18,8 +18,12 @@ const FAIR: f64 = 2.0;
 /// Most times a CPU-second that workers who only compute may be put on a CPU. EEVDF, whose base
 /// slice is 3 ms at most, needs some hundred.
 const SWITCHES: f64 = 2500.0;
-/// A phase shorter than this says nothing of shares, ns.
+/// A phase shorter than this says nothing of the CPU time that was used, ns.
 const SHORTEST: u64 = 100_000_000;
+/// A step after the first, which moves workers or brings new ones, says nothing of shares if it is shorter than this, ns. The
+/// queues of CPUs are evened out by and by: the kernel's own balancer left a worker 0.47 of its share in the first quarter of a
+/// second after a move (7.3, 8 workers on 4 CPUs), and 0.68 at least in the first half of one.
+const BALANCED: u64 = 800_000_000;
 
 /// Claims on top of a result.
 pub(super) struct Expect {
@@ -142,22 +146,43 @@ impl Expect {
         self
     }
 
+    /// How long a step was held if that is enough to judge shares. Otherwise nothing is claimed, and a note says so.
+    fn long_enough(&mut self, step: u16, carriers: &[PhaseCgroupStats]) -> Option<u64> {
+        let held = self.held_ns(step, carriers);
+        if held < shortest_of(step) {
+            self.too_short(step, held);
+            return None;
+        }
+        Some(held)
+    }
+
     /// The workers of these cgroups, equal in all that counts, were on a CPU for equal shares of
     /// their lives within a factor.
     pub(super) fn fair(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
-        self.equal(step, cgroups, |c| Got {
-            amount: on_cpu(c),
-            unit: "% of its time",
-        })
+        self.equal(step..step + 1, cgroups, OF_ITS_LIFE)
+    }
+
+    /// As `fair`, of each of these steps that is long enough, and of all of them together if they are.
+    pub(super) fn fair_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
+        self.each_and_all(steps, cgroups, OF_ITS_LIFE)
     }
 
     /// As `fair`, for cgroups that stood before the step and are busy all through it: by CPU time,
     /// not by what each takes for the step. Who waits sees it begin late.
     pub(super) fn even(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
-        self.equal(step, cgroups, |c| Got {
-            amount: c.total_cpu_time_ns as f64 / 1e6 / c.num_workers as f64,
-            unit: "ms",
-        })
+        self.equal(step..step + 1, cgroups, OF_THE_STEP)
+    }
+
+    /// As `even`, of each of these steps that is long enough, and of all of them together if they are.
+    pub(super) fn even_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
+        self.each_and_all(steps, cgroups, OF_THE_STEP)
+    }
+
+    fn each_and_all(&mut self, steps: Range<u16>, cgroups: &[&str], of: CpuTime) -> &mut Self {
+        for step in steps.clone() {
+            self.equal(step..step + 1, cgroups, of);
+        }
+        self.equal(steps, cgroups, of)
     }
 
     /// A worker of a cgroup that lives for the step alone was on a CPU for at least half of its fair share. It is measured
@@ -168,9 +193,8 @@ impl Expect {
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
             return self;
         };
-        let held = self.held_ns(step, &carriers);
-        if held < SHORTEST {
-            return self.too_short(step, held);
+        if self.long_enough(step, &carriers).is_none() {
+            return self;
         }
         let got = on_cpu(&carriers[0]);
         self.verdict
@@ -186,37 +210,51 @@ impl Expect {
         self
     }
 
-    fn equal(
-        &mut self,
-        step: u16,
-        cgroups: &[&str],
-        of: fn(&PhaseCgroupStats) -> Got,
-    ) -> &mut Self {
-        let _label = PhaseGuard::install_step(step);
-        let Some(carriers) = self.carriers(step, cgroups) else {
-            return self;
-        };
-        let held = self.held_ns(step, &carriers);
-        if held < SHORTEST {
-            return self.too_short(step, held);
+    /// The claim of [`fair`](Self::fair) on what a worker got in all of these steps.
+    fn equal(&mut self, steps: Range<u16>, cgroups: &[&str], of: CpuTime) -> &mut Self {
+        let one = steps.len() == 1;
+        let _label = one.then(|| PhaseGuard::install_step(steps.start));
+        let mut held_ns = 0;
+        let mut sums = vec![0.0; cgroups.len()];
+        for step in steps {
+            let Some(carriers) = self.carriers(step, cgroups) else {
+                return self;
+            };
+            let held = match one {
+                true => self.long_enough(step, &carriers),
+                false => Some(self.held_ns(step, &carriers)),
+            };
+            let Some(held) = held else {
+                return self;
+            };
+            held_ns += held;
+            for (sum, carrier) in sums.iter_mut().zip(&carriers) {
+                *sum += of(carrier, held);
+            }
         }
-        let all = || cgroups.iter().zip(carriers.iter().map(of));
-        let by_amount = |a: &Got, b: &Got| a.amount.total_cmp(&b.amount);
+        if !one && held_ns < BALANCED {
+            return self;
+        }
+        let all = || cgroups.iter().zip(&sums);
         let (Some(least), Some(most)) = (
-            all().min_by(|a, b| by_amount(&a.1, &b.1)),
-            all().max_by(|a, b| by_amount(&a.1, &b.1)),
+            all().min_by(|a, b| a.1.total_cmp(b.1)),
+            all().max_by(|a, b| a.1.total_cmp(b.1)),
         ) else {
             return self;
         };
+        let share = |got: f64| 100.0 * got / held_ns as f64;
         self.verdict
             .claim(
                 "CPU time of a worker in the best served cgroup over the worst",
-                round(most.1.amount / least.1.amount),
+                round(most.1 / least.1),
             )
             .kind(DetailKind::Unfair)
             .because(&format!(
-                "a worker of {} got {}, of {} {}",
-                most.0, most.1, least.0, least.1
+                "a worker of {} got {:.1} % of the time, of {} {:.1} %",
+                most.0,
+                share(*most.1),
+                least.0,
+                share(*least.1)
             ))
             .at_most(FAIR);
         self
@@ -333,17 +371,19 @@ impl Expect {
     }
 }
 
-/// What a worker of a cgroup got on average.
-struct Got {
-    amount: f64,
-    unit: &'static str,
-}
-
-impl fmt::Display for Got {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} {}", self.amount, self.unit)
+/// How long a step must be held for shares to be judged, ns.
+fn shortest_of(step: u16) -> u64 {
+    match step {
+        0 => SHORTEST,
+        _ => BALANCED,
     }
 }
+
+/// What the workers of cgroups are compared by: the CPU time of one of them in a step that was held for so long, both in ns.
+type CpuTime = fn(&PhaseCgroupStats, u64) -> f64;
+
+const OF_ITS_LIFE: CpuTime = |c, held_ns| on_cpu(c) / 100.0 * held_ns as f64;
+const OF_THE_STEP: CpuTime = |c, _| c.total_cpu_time_ns as f64 / c.num_workers as f64;
 
 /// Share of their lives that workers were on a CPU, in percent.
 fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
