@@ -1,22 +1,26 @@
 //! What workers say of themselves and the exact schedule does not bear out. A worker that got nothing done for long may have been
 //! asleep, frozen, out of quota or at work, which it cannot see: starvation is time in which a task could run and did not. And
-//! workers that were placed a moment ago have unequal shares by chance.
+//! that workers got unequal shares of their lives is no failure of a scheduler that gave each of them what it was entitled to.
 
-use ktstr_assert::{Assert, AssertDetail, Finding, Outcome};
+use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome};
 use ktstr_schedule::Pid;
-use ktstr_schedule::query::Answers;
+use ktstr_schedule::query::{Answers, Measures, Underserved};
 
 use super::Judgement;
 
 /// A worker that did no work at all, and could have run for no longer than this, was kept from its work by something else,
 /// milliseconds.
 const FIRST_TURN_MS: u64 = 200;
-/// Time with even queues from which on a spread says something, milliseconds: so long a step has to be for shares, too.
-const LEAST_EVEN_MS: u64 = 300;
 const NS_PER_MS: u64 = 1_000_000;
 
-/// Turns such failures into notes. A run that has no other failure then has nobody to blame.
-pub(super) fn acquit(judgement: &mut Judgement, checks: &Assert, answers: &Answers) {
+/// Turns such failures into notes. A run that has no other failure then has nobody to blame. `checks` has the bounds that hold, as
+/// the test asks for them or by default, but for a spread: that one only if the test asks for it.
+pub(super) fn acquit(
+    judgement: &mut Judgement,
+    checks: &Assert,
+    answers: &Answers,
+    measured: &Measures,
+) {
     if !judgement.result.is_fail() {
         return;
     }
@@ -26,7 +30,7 @@ pub(super) fn acquit(judgement: &mut Judgement, checks: &Assert, answers: &Answe
             let why = match detail.finding {
                 // A test that asks for a spread has its own reasons.
                 Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
-                    by_chance(detail, answers)
+                    judged_by_shares(detail, checks, answers, measured)
                 }
                 _ => not_waiting(detail, answers),
             };
@@ -47,18 +51,31 @@ pub(super) fn acquit(judgement: &mut Judgement, checks: &Assert, answers: &Answe
     }
 }
 
-/// Why a spread says nothing; `None` where it stands. It is of a worker's whole life, so most of that must have had even queues.
-fn by_chance(detail: &AssertDetail, answers: &Answers) -> Option<String> {
+/// What the schedule says of a spread; `None` where it says nothing, and the spread stands. The default bound on a spread is a number
+/// of points over a worker's whole life, and knows neither whom the worker shared its CPUs with nor when it was placed there. The share
+/// of what each task was entitled to takes its place, and fails a run by itself.
+fn judged_by_shares(
+    detail: &AssertDetail,
+    checks: &Assert,
+    answers: &Answers,
+    measured: &Measures,
+) -> Option<String> {
     let (even_ms, uneven_ms) = (answers.even_ns / NS_PER_MS, answers.uneven_ns / NS_PER_MS);
-    let little = even_ms < LEAST_EVEN_MS.max(uneven_ms);
-    let chance = answers.missing_ns == 0 && uneven_ms > 0 && little;
-    chance.then(|| {
-        format!(
-            "{}: nothing is concluded from that, since the queues of the CPUs had had time to be evened out for {even_ms} ms of the \
-             steps, and not for {uneven_ms} ms",
-            detail.message
-        )
-    })
+    let asked = checks.min_task_share.and_then(Limit::value).is_some();
+    if answers.missing_ns > 0 || even_ms + uneven_ms == 0 || !asked {
+        return None;
+    }
+    let worst = match measured.task.as_ref().map(Underserved::ratio) {
+        Some(ratio) => {
+            format!("each task got at least {ratio:.2} of the CPU time it was entitled to")
+        }
+        None => "nothing can be concluded of what each task was entitled to".to_owned(),
+    };
+    Some(format!(
+        "{}: the schedule shows that {worst} in the {even_ms} ms of the steps in which the queues of the CPUs had had time to be evened \
+         out (in {uneven_ms} ms they had not)",
+        detail.message
+    ))
 }
 
 /// What kept a worker from its work instead of a wait for a CPU; `None` where the finding stands.

@@ -41,7 +41,12 @@ fn gap() -> Finding {
 
 fn judged(finding: Finding, answers: &Answers) -> Judgement {
     let mut judgement = Judgement::fail(Fault::Scheduler, finding);
-    acquit(&mut judgement, &Assert::NO_OVERRIDES, answers);
+    acquit(
+        &mut judgement,
+        &Assert::NO_OVERRIDES,
+        answers,
+        &Measures::default(),
+    );
     judgement
 }
 
@@ -89,7 +94,12 @@ fn what_the_schedule_does_not_know_stands_as_do_other_failures() {
     let mut judgement = Judgement::fail(Fault::Scheduler, gap());
     let other = AssertDetail::new(DetailKind::Unfair, "spread");
     judgement.result.merge(AssertResult::fail(other));
-    acquit(&mut judgement, &Assert::NO_OVERRIDES, &schedule(&[]));
+    acquit(
+        &mut judgement,
+        &Assert::NO_OVERRIDES,
+        &schedule(&[]),
+        &Measures::default(),
+    );
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
     assert_eq!(judgement.result.failure_details().count(), 1);
@@ -105,7 +115,7 @@ fn queues(even: u64, uneven: u64) -> Answers {
 }
 
 #[test]
-fn a_spread_stands_where_the_queues_had_time_to_be_even_or_the_test_asks_for_it() {
+fn an_unasked_spread_is_judged_by_the_share_of_what_each_task_was_entitled_to() {
     let spread = || Finding::Spread {
         low_pct: 18.0,
         high_pct: 54.0,
@@ -113,22 +123,27 @@ fn a_spread_stands_where_the_queues_had_time_to_be_even_or_the_test_asks_for_it(
         cpus: 4,
         bound_pct: 35.0,
     };
-    let stands = |checks: &Assert, answers: &Answers| {
+    let judged = |checks: &Assert, answers: &Answers| {
         let mut judgement = Judgement::fail(Fault::Kernel, spread());
-        acquit(&mut judgement, checks, answers);
+        acquit(&mut judgement, checks, answers, &Measures::default());
         assert_eq!(judgement.fault.is_some(), judgement.result.is_fail());
-        judgement.result.is_fail()
+        judgement.result
     };
-    let unasked = Assert::NO_OVERRIDES;
-    assert!(!stands(&unasked, &queues(100, 900)));
-    assert!(!stands(&unasked, &queues(450, 550)));
-    assert!(stands(&unasked, &queues(1000, 900)));
-    assert!(stands(&unasked, &queues(0, 0)), "no step was looked at");
-    let asked = Assert::NO_OVERRIDES.max_spread_pct(35.0);
-    assert!(stands(&asked, &queues(100, 900)));
+    let stands = |checks: &Assert, answers: &Answers| judged(checks, answers).is_fail();
+    let shares = Assert::NO_OVERRIDES.min_task_share(Limit::At(0.5));
+    for answers in [queues(100, 900), queues(1000, 0)] {
+        let result = judged(&shares, &answers);
+        assert!(!result.is_fail());
+        assert_eq!(result.info_notes.len(), 1);
+    }
+    assert!(stands(&shares, &queues(0, 0)), "no step was looked at");
     let holes = Answers {
         missing_ns: 1,
         ..queues(100, 900)
     };
-    assert!(stands(&unasked, &holes));
+    assert!(stands(&shares, &holes), "events were left out");
+    let off = shares.min_task_share(Limit::Off);
+    assert!(stands(&off, &queues(1000, 0)), "nobody judges shares");
+    let asked = shares.max_spread_pct(35.0);
+    assert!(stands(&asked, &queues(1000, 0)));
 }

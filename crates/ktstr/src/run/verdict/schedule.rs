@@ -71,7 +71,9 @@ pub(in crate::run) fn judge(
     if judgement.result.is_inconclusive() || judgement.guest.is_err() {
         return;
     }
-    super::acquit::acquit(judgement, checks, &seen.answers);
+    let measured = measures(&seen.answers, &seen.tables, root);
+    let checks = DEFAULTS.merge(checks);
+    super::acquit::acquit(judgement, &checks, &seen.answers, &measured);
     if judgement
         .result
         .failure_details()
@@ -79,9 +81,7 @@ pub(in crate::run) fn judge(
     {
         return;
     }
-    let measured = measures(&seen.answers, &seen.tables, root);
     note(&mut judgement.result, &measured);
-    let checks = DEFAULTS.merge(checks);
     let open = judgement.is_open();
     let mut failed = false;
     for (promise, found) in findings(&checks, &measured, case.has_scheduler) {
