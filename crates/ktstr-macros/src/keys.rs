@@ -257,7 +257,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         Check,
         OFF,
-        "every worker makes progress; turns on the default bounds of gap and spread",
+        "every worker makes progress; turns on the default bounds of gap and, on the real clock, of spread",
     ),
     key(
         "isolation",

@@ -26,13 +26,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// bound is wide: other tests share the host.
 const WALL: Duration = Duration::from_secs(300);
 
-/// One row of the matrix.
-struct Row {
-    name: &'static str,
-    verdict: RunVerdict,
-    fault: Option<&'static str>,
-}
-
 /// What all rows have unless they say otherwise.
 const BASE: KtstrTestEntry = KtstrTestEntry {
     topology: TWO_CPUS,
@@ -42,55 +35,50 @@ const BASE: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// Declares entries and the table of what is expected of them.
-macro_rules! matrix {
-    ($table:ident: $($entry:ident = $name:literal, $func:expr, $verdict:expr, $fault:expr
-        $(, $field:ident: $value:expr)*;)*) => {
-        $(
+/// Declares rows: each is an entry, and a test of its own that runs it.
+macro_rules! rows {
+    ($($row:ident: $func:expr, $verdict:expr, $fault:expr $(, $field:ident: $value:expr)*;)*) => { $(
+        mod $row {
+            use super::*;
+
             #[ktstr::distributed_slice(ktstr::test_support::KTSTR_TESTS)]
             #[linkme(crate = ktstr::linkme)]
-            static $entry: KtstrTestEntry = KtstrTestEntry {
-                name: concat!("__unit_test_", $name, "__"),
+            static ENTRY: KtstrTestEntry = KtstrTestEntry {
+                name: concat!("__unit_test_", stringify!($row), "__"),
                 func: $func,
                 $($field: $value,)*
                 ..BASE
             };
-        )*
-        const $table: &[Row] = &[$(Row { name: $name, verdict: $verdict, fault: $fault }),*];
-    };
+
+            #[test]
+            fn is_told() {
+                check(stringify!($row), $verdict, $fault);
+            }
+        }
+    )* };
 }
 
-/// Runs a table, prints it, and fails for each row that names another one.
-fn check(table: &[Row]) {
-    let mut wrong = Vec::new();
-    for row in table {
-        let began = Instant::now();
-        let ended = Case::new(row.name).run();
-        let wall = began.elapsed();
-        let record = &ended
-            .record
-            .as_ref()
-            .expect("every run leaves a record")
-            .record;
-        println!(
-            "{:<28} {:<12} {:<12} {:>5.1} s  {}",
-            row.name,
-            record.verdict.as_str(),
-            record.fault.as_deref().unwrap_or("-"),
-            wall.as_secs_f64(),
-            record.reason.as_deref().unwrap_or("")
-        );
-        let right = record.verdict == row.verdict && record.fault.as_deref() == row.fault;
-        if !right || wall > WALL {
-            wrong.push(format!("{}:\n{}", row.name, ended.text));
-        }
-    }
-    let (bad, all) = (wrong.len(), table.len());
-    assert!(
-        wrong.is_empty(),
-        "{bad} of {all} are wrong:\n{}",
-        wrong.join("\n\n")
+/// Runs a row, prints what came of it, and fails if it names another one.
+fn check(row: &str, verdict: RunVerdict, fault: Option<&str>) {
+    let began = Instant::now();
+    let ended = Case::new(row).run();
+    let wall = began.elapsed();
+    let record = ended.record.as_ref().expect("every run leaves a record");
+    let record = &record.record;
+    println!(
+        "{row:<28} {:<12} {:<12} {:>5.1} s  {}",
+        record.verdict.as_str(),
+        record.fault.as_deref().unwrap_or("-"),
+        wall.as_secs_f64(),
+        record.reason.as_deref().unwrap_or("")
     );
+    assert_eq!(
+        (record.verdict, record.fault.as_deref()),
+        (verdict, fault),
+        "{}",
+        ended.text
+    );
+    assert!(wall <= WALL, "{wall:?}:\n{}", ended.text);
 }
 
 fn pass() -> Result<AssertResult> {
@@ -224,35 +212,31 @@ fn powers_off(_: &Ctx) -> Result<AssertResult> {
     pass()
 }
 
-matrix! { OF_TEST:
-    SPINS = "spins", spins, Fail, Some("test");
-    SPINS_SCX = "spins_scx", spins, Fail, Some("test"), scheduler: &SOUND;
-    THREAD = "spins_in_a_thread", spins_in_a_thread, Fail, Some("test"), scheduler: &SOUND;
-    SLEEPS = "sleeps", sleeps, Fail, Some("test");
-    SLEEPS_SCX = "sleeps_scx", sleeps, Fail, Some("test"), scheduler: &SOUND;
-    PIPE = "reads_a_pipe", reads_a_pipe_that_nobody_writes, Fail, Some("test"), scheduler: &SOUND;
-    STOPS = "stops_itself", stops_itself, Fail, Some("test"), scheduler: &SOUND;
-    FORKS = "forks_spinners", forks_spinners, Fail, Some("test"), scheduler: &SOUND;
-    BOMB = "forks_without_end", forks_without_end, Fail, Some("test"), scheduler: &SOUND;
-    MEMORY = "eats_memory", eats_memory, Fail, Some("test"), scheduler: &SOUND;
-    LARGE = "returns_20_mb", returns_20_mb, Fail, Some("test"), scheduler: &SOUND;
-    ERROR = "returns_an_error", returns_an_error, Fail, Some("test"), scheduler: &SOUND;
-    LARGE_ERROR = "error_of_20_mb", returns_an_error_of_20_mb, Fail, Some("test"), scheduler: &SOUND;
-    PANICS = "panics", panics, Fail, Some("test"), scheduler: &SOUND;
-    OWN = "calls_it_a_failure", calls_it_a_failure, Fail, Some("test"), scheduler: &SOUND;
-    EXITS = "exits", exits, Fail, Some("test"), scheduler: &SOUND;
-    ABORTS = "aborts", aborts, Fail, Some("test"), scheduler: &SOUND;
-    KILLS = "kills_itself", kills_itself, Fail, Some("test"), scheduler: &SOUND;
-    PANIC = "crashes_the_kernel", crashes_the_kernel, Fail, Some("test"), scheduler: &SOUND;
-    OFF = "switches_off", switches_off, Fail, Some("test"), scheduler: &SOUND;
-    RESETS = "resets", resets, Fail, Some("test"), scheduler: &SOUND;
-    REBOOTS = "reboots", reboots, Fail, Some("test"), scheduler: &SOUND;
-    POWERS_OFF = "powers_off", powers_off, Fail, Some("test"), scheduler: &SOUND;
-}
-
-#[test]
-fn a_test_that_misbehaves_is_named() {
-    check(OF_TEST);
+// A test that misbehaves.
+rows! {
+    spins: spins, Fail, Some("test");
+    spins_scx: spins, Fail, Some("test"), scheduler: &SOUND;
+    spins_in_a_thread: spins_in_a_thread, Fail, Some("test"), scheduler: &SOUND;
+    sleeps: sleeps, Fail, Some("test");
+    sleeps_scx: sleeps, Fail, Some("test"), scheduler: &SOUND;
+    reads_a_pipe: reads_a_pipe_that_nobody_writes, Fail, Some("test"), scheduler: &SOUND;
+    stops_itself: stops_itself, Fail, Some("test"), scheduler: &SOUND;
+    forks_spinners: forks_spinners, Fail, Some("test"), scheduler: &SOUND;
+    forks_without_end: forks_without_end, Fail, Some("test"), scheduler: &SOUND;
+    eats_memory: eats_memory, Fail, Some("test"), scheduler: &SOUND;
+    returns_20_mb: returns_20_mb, Fail, Some("test"), scheduler: &SOUND;
+    returns_an_error: returns_an_error, Fail, Some("test"), scheduler: &SOUND;
+    error_of_20_mb: returns_an_error_of_20_mb, Fail, Some("test"), scheduler: &SOUND;
+    panics: panics, Fail, Some("test"), scheduler: &SOUND;
+    calls_it_a_failure: calls_it_a_failure, Fail, Some("test"), scheduler: &SOUND;
+    exits: exits, Fail, Some("test"), scheduler: &SOUND;
+    aborts: aborts, Fail, Some("test"), scheduler: &SOUND;
+    kills_itself: kills_itself, Fail, Some("test"), scheduler: &SOUND;
+    crashes_the_kernel: crashes_the_kernel, Fail, Some("test"), scheduler: &SOUND;
+    switches_off: switches_off, Fail, Some("test"), scheduler: &SOUND;
+    resets: resets, Fail, Some("test"), scheduler: &SOUND;
+    reboots: reboots, Fail, Some("test"), scheduler: &SOUND;
+    powers_off: powers_off, Fail, Some("test"), scheduler: &SOUND;
 }
 
 fn signals(ctx: &Ctx, signal: i32) -> Result<AssertResult> {
@@ -327,19 +311,15 @@ fn a_cpuset_that_is_not_there(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-matrix! { OF_SET_UP:
-    KILLED = "kills_the_scheduler", kills_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
-    ENDED = "ends_the_scheduler", ends_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
-    CRASHED = "crashes_the_scheduler", crashes_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
-    NO_CGROUP = "op_on_no_cgroup", an_op_on_no_cgroup, Fail, Some("test"), scheduler: &SOUND;
-    TWICE = "cgroup_twice", the_same_cgroup_twice, Fail, Some("test"), scheduler: &SOUND;
-    NO_TAG = "capture_without_tag", a_capture_without_a_tag, Fail, Some("test"), scheduler: &SOUND;
-    NO_CPU = "cpuset_not_there", a_cpuset_that_is_not_there, Fail, Some("test"), scheduler: &SOUND;
-}
-
-#[test]
-fn a_test_that_asks_for_the_wrong_thing_or_kills_its_scheduler_is_named() {
-    check(OF_SET_UP);
+// A test that asks for the wrong thing, or kills its scheduler.
+rows! {
+    kills_the_scheduler: kills_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
+    ends_the_scheduler: ends_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
+    crashes_the_scheduler: crashes_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
+    op_on_no_cgroup: an_op_on_no_cgroup, Fail, Some("test"), scheduler: &SOUND;
+    cgroup_twice: the_same_cgroup_twice, Fail, Some("test"), scheduler: &SOUND;
+    capture_without_tag: a_capture_without_a_tag, Fail, Some("test"), scheduler: &SOUND;
+    cpuset_not_there: a_cpuset_that_is_not_there, Fail, Some("test"), scheduler: &SOUND;
 }
 
 const NOT_STUCK: Assert = Assert::NO_OVERRIDES.check_not_stuck();
@@ -427,28 +407,24 @@ fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![pipes, yields])
 }
 
-matrix! { OF_NOBODY:
-    SOUND_RUN = "two_spinners", two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
-    AFFINITY = "affinity_at_random", affinity_at_random, Pass, None, scheduler: &SOUND,
+// Nothing is wrong, and nobody is named.
+rows! {
+    two_spinners: two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
+    affinity_at_random: affinity_at_random, Pass, None, scheduler: &SOUND,
         assert: NOT_STUCK;
-    MOVED = "moved_in_turn", moved_one_after_the_other, Pass, None, scheduler: &SOUND,
+    moved_in_turn: moved_one_after_the_other, Pass, None, scheduler: &SOUND,
         assert: NOT_STUCK;
-    MOVED_EEVDF = "moved_in_turn_eevdf", moved_one_after_the_other, Pass, None, assert: NOT_STUCK;
-    OFF_LINE = "cpu_off_line", takes_a_cpu_off_line, Pass, None, scheduler: &SOUND,
+    moved_in_turn_eevdf: moved_one_after_the_other, Pass, None, assert: NOT_STUCK;
+    cpu_off_line: takes_a_cpu_off_line, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(2), assert: NOT_STUCK;
-    OFF_LINE_EEVDF = "cpu_off_line_eevdf", takes_a_cpu_off_line, Pass, None,
+    cpu_off_line_eevdf: takes_a_cpu_off_line, Pass, None,
         duration: Duration::from_secs(2), assert: NOT_STUCK;
-    STOPPED = "stops_the_scheduler", stops_the_scheduler, Pass, None, scheduler: &SOUND,
+    stops_the_scheduler: stops_the_scheduler, Pass, None, scheduler: &SOUND,
         assert: NOT_STUCK;
-    QUOTA = "small_quota", a_small_quota, Pass, None, assert: NOT_STUCK;
-    FROZEN = "frozen_for_long", frozen_for_long, Pass, None, scheduler: &SOUND,
+    small_quota: a_small_quota, Pass, None, assert: NOT_STUCK;
+    frozen_for_long: frozen_for_long, Pass, None, scheduler: &SOUND,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
-    CROWD = "crowd", a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;
-}
-
-#[test]
-fn nobody_is_named_where_nothing_is_wrong() {
-    check(OF_NOBODY);
+    crowd: a_crowd, Pass, None, topology: Topology::new(1, 1, 8, 1), assert: NOT_STUCK;
 }
 
 const REFUSED: Scheduler = scx_ktstr(&["--fail-verify"]);
@@ -462,23 +438,19 @@ const EXITS_AT_ONCE: Scheduler =
 const MISSING: Scheduler =
     Scheduler::named("missing").binary(SchedulerSpec::Path("/no/such/scheduler"));
 
-matrix! { OF_SCHEDULER:
-    S_REFUSED = "refused", two_spinners, Fail, Some("scheduler"), scheduler: &REFUSED;
-    S_CRASHES = "crashes", two_spinners, Fail, Some("scheduler"), scheduler: &CRASHES,
+// A scheduler that is wrong.
+rows! {
+    refused: two_spinners, Fail, Some("scheduler"), scheduler: &REFUSED;
+    crashes: two_spinners, Fail, Some("scheduler"), scheduler: &CRASHES,
         duration: Duration::from_secs(2);
-    S_STALLS = "stalls", two_spinners, Fail, Some("scheduler"), scheduler: &STALLS,
+    stalls: two_spinners, Fail, Some("scheduler"), scheduler: &STALLS,
         duration: Duration::from_secs(4);
-    S_LEAVES = "leaves", two_spinners, Fail, Some("scheduler"), scheduler: &LEAVES,
+    leaves: two_spinners, Fail, Some("scheduler"), scheduler: &LEAVES,
         duration: Duration::from_secs(2);
-    S_FORGETS = "forgets", two_spinners, Fail, Some("scheduler"), scheduler: &FORGETS,
+    forgets: two_spinners, Fail, Some("scheduler"), scheduler: &FORGETS,
         duration: Duration::from_secs(4);
-    S_STARVES = "starves", two_cgroups, Fail, Some("scheduler"), scheduler: &STARVES,
+    starves: two_cgroups, Fail, Some("scheduler"), scheduler: &STARVES,
         duration: Duration::from_secs(4), assert: NOT_STUCK;
-    S_EXITS = "exits_at_once", two_spinners, Fail, Some("scheduler"), scheduler: &EXITS_AT_ONCE;
-    S_MISSING = "missing", two_spinners, Fail, Some("user"), scheduler: &MISSING;
-}
-
-#[test]
-fn a_scheduler_that_is_wrong_is_named() {
-    check(OF_SCHEDULER);
+    exits_at_once: two_spinners, Fail, Some("scheduler"), scheduler: &EXITS_AT_ONCE;
+    missing: two_spinners, Fail, Some("user"), scheduler: &MISSING;
 }
