@@ -31,10 +31,15 @@ demo: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	@$(CARGO) run --quiet --bin cargo-ktstr -- demo
 
-# The scheduler under test must lie where cargo puts binaries before a test looks for it. A red test hides no other.
+# The scheduler under test must lie where cargo puts binaries before a test looks for it. A red test hides no other. With
+# SEED=n the tests that boot virtual machines run under that seed instead of the one that each of them has.
 test: deps
 	$(CARGO) build --workspace --bin scx-ktstr
+ifdef SEED
+	red=0; CARGO=$(CARGO) scripts/seeds.sh --seeds $(SEED) || red=1; CARGO=$(CARGO) scripts/seeds.sh --others || red=1; exit $$red
+else
 	$(CARGO) test --workspace --no-fail-fast
+endif
 
 # Fetches what is not cached yet: some 15 to 50 MB a kernel.
 kernels: deps

@@ -112,15 +112,16 @@ pub(crate) fn fetch_source(
     if tarball.exists() {
         return Ok((version, tarball));
     }
-    let others = apt.root.join(SOURCE);
-    if others.exists() {
-        fs::remove_dir_all(&others).map_err(|e| KernelError::io("remove", &others, e))?;
-    }
     let fresh = apt.fresh("source-download")?;
     let _clean = RemoveOnDrop(&fresh);
     apt.get(&fresh, &[format!("{package}={version}")], package, listener)?;
     let unpacked = fresh.join("unpacked");
     apt.unpack_all(&fresh, &unpacked)?;
+    // What was fetched before makes room only now: a fetch that fails leaves it.
+    let others = apt.root.join(SOURCE);
+    if others.exists() {
+        fs::remove_dir_all(&others).map_err(|e| KernelError::io("remove", &others, e))?;
+    }
     fs::create_dir_all(&others).map_err(|e| KernelError::io("create", &others, e))?;
     fs::rename(&unpacked, &dir).map_err(|e| KernelError::io("put in place", &dir, e))?;
     Ok((version, tarball))

@@ -23,9 +23,10 @@ const IMAGES: [&str; 6] = [
     "lib/modules/*/vmlinuz",
     "boot/vmlinuz-*",
     "vmlinuz",
-    "arch/x86/boot/bzImage",
+    BUILT_IMAGE,
     "bzImage",
 ];
+const BUILT_IMAGE: &str = "arch/x86/boot/bzImage";
 const CONFIGS: [&str; 5] = [
     "usr/lib/modules/*/config",
     "lib/modules/*/config",
@@ -37,7 +38,13 @@ const MODULES: [&str; 2] = ["usr/lib/modules/*", "lib/modules/*"];
 
 /// The newest kernel in a folder.
 pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
-    let image = newest(folder, &IMAGES).or_else(|| existing(folder.join("vmlinux")));
+    let image = match (newest(folder, &IMAGES), existing(folder.join("vmlinux"))) {
+        // In a built tree the compressed image is made of the ELF. If only the ELF was made anew, the other is an older kernel.
+        (Some(image), Some(elf)) if image.ends_with(BUILT_IMAGE) && is_newer(&elf, &image) => {
+            Some(elf)
+        }
+        (image, elf) => image.or(elf),
+    };
     let Some(image) = image else {
         let is_tree = folder.join("Kconfig").exists() && folder.join("arch/x86").exists();
         let found = if is_tree {
@@ -62,6 +69,12 @@ pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
         config: newest(folder, &CONFIGS),
         modules,
     })
+}
+
+/// Whether `a` was written after `b`. What cannot be asked is not newer.
+fn is_newer(a: &Path, b: &Path) -> bool {
+    let written = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    matches!((written(a), written(b)), (Some(a), Some(b)) if a > b)
 }
 
 /// The configuration and modules that belong to an image given by its path.

@@ -104,6 +104,24 @@ fn a_vmlinux_and_a_package_folder_are_taken() {
 }
 
 #[test]
+fn a_built_tree_gives_the_kernel_that_was_made_last() {
+    let home = Home::new();
+    let elf = home.file("tree/vmlinux", &vmlinux(&symbols(10), Encoding::Base));
+    let image = home.file("tree/arch/x86/boot/bzImage", &made());
+    let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let write_at = |path: &Path, seconds| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(at(seconds)).unwrap();
+    };
+    write_at(&image, 1_000_000);
+    for (written, newest) in [(999_999, &image), (1_000_001, &elf)] {
+        write_at(&elf, written);
+        let kernel = home.resolve(&home.0.path().join("tree")).unwrap();
+        assert_eq!(fs::read(&kernel.image).unwrap(), fs::read(newest).unwrap());
+    }
+}
+
+#[test]
 fn a_config_that_turns_up_later_is_added() {
     let home = Home::new();
     let path = home.file("vmlinuz-9.9.1", &made());
