@@ -48,7 +48,7 @@ acceptance() {
     if [[ -x ../shared/acceptance/run ]]; then
         ../shared/acceptance/run "$PWD"
     else
-        $cargo test --quiet --workspace --test first_run
+        $cargo test --quiet --workspace --test vm -- first_run::
     fi
 }
 

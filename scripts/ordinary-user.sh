@@ -92,7 +92,8 @@ acceptance() {
 # has its own set of features, and would compile all again.
 part_of_the_suite() {
     as_user cargo test --no-fail-fast --workspace --bin cargo-ktstr \
-        --test bad_input --test defaults --test first_run --test hygiene --test nextest --test schedule --test warm
+        --test bad_input --test hygiene --test nextest --test warm &&
+        as_user cargo test --no-fail-fast --workspace --test vm -- defaults:: first_run::
 }
 
 make_user

@@ -121,7 +121,7 @@ fn whole_screen(end: &End, left: Left) -> String {
     shown(&finished(judgement, Some(vm)))
 }
 
-/// What runs of `tests/screens.rs` left behind: the guest's result, and sched_ext's notes.
+/// What runs of `tests/vm/screens.rs` left behind: the guest's result, and sched_ext's notes.
 macro_rules! recorded {
     ($name:literal) => {{
         let text = include_str!(concat!("../../tests/data/screens/", $name, ".json"));

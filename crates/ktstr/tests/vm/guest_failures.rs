@@ -1,12 +1,9 @@
 //! Runs that go wrong inside the guest: each ends by itself, says what happened and whose fault it
 //! is, and leaves a record.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
-use common::{Case, Ended, wedge};
+use crate::common::{Case, Ended, wedge};
 use ktstr::prelude::*;
 use ktstr_record::RunVerdict;
 
@@ -117,7 +114,7 @@ fn a_test_function_that_panics() {
         1,
         &[
             "the test function panicked",
-            "tests/guest_failures.rs:",
+            "tests/vm/guest_failures.rs:",
             "planted",
             "left: 3",
             "right: 4",

@@ -88,7 +88,7 @@ fn an_llc_that_is_not_used_is_told() {
     }));
     let finished = ktstr::run::run(broken);
     println!("{}", finished.text);
-    let page = include_str!("../../../docs/guide/scenarios.md");
+    let page = include_str!("../../../../docs/guide/scenarios.md");
     let told = between(page, "\n```text\n", "\n```\n");
     let mut said = finished.result.failure_details().map(ToString::to_string);
     assert!(said.any(|said| said == told[0]), "the page says: {told:?}");
@@ -104,12 +104,12 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
 
 #[test]
 fn the_code_of_the_page_is_the_code_that_runs() {
-    let page = include_str!("../../../docs/guide/scenarios.md");
+    let page = include_str!("../../../../docs/guide/scenarios.md");
     let printed = between(page, "\n```rust\n", "\n```\n");
     let run = between(include_str!("guide.rs"), "\n// block\n", "\n// end\n");
     assert_eq!(run.len(), 4, "{run:#?}");
     assert_eq!(
         printed, run,
-        "left: docs/guide/scenarios.md; right: crates/ktstr/tests/guide.rs"
+        "left: docs/guide/scenarios.md; right: crates/ktstr/tests/vm/guide.rs"
     );
 }

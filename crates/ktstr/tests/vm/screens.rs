@@ -1,9 +1,6 @@
 //! What people read when a test is red, of real runs: a screen for each main way to fail. Under the
 //! virtual clock, so the numbers are the guest's.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
 use ktstr::prelude::*;

@@ -1,12 +1,9 @@
 //! Values that the host writes into a scheduler's variables: the scheduler acts on them, and what cannot be written is named.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
+use crate::common::Case;
 use anyhow::Result;
-use common::Case;
 use ktstr::prelude::*;
 
 const SCX_KTSTR: Scheduler =

@@ -1,12 +1,9 @@
 //! What the harness asks by itself, of tests that set no check: planted defects are found and laid at the right door, and a
 //! sound scheduler passes. Each defect has its control: the same run with the check turned off, or not promised.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
-use common::{Case, Ended};
+use crate::common::{Case, Ended};
 use ktstr::prelude::*;
 
 const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {

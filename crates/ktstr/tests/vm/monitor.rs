@@ -2,13 +2,10 @@
 //! a scheduler that deserves it, that looking changes nothing, and what is told of a scheduler that
 //! the kernel ejected.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
+use crate::common::Case;
 use anyhow::Result;
-use common::Case;
 use ktstr::assert::monitor::{MonitorReport, MonitorThresholds, WaitsIn};
 use ktstr::prelude::*;
 use ktstr::run::{Fault, Finished, run};
@@ -292,7 +289,7 @@ fn idle_cpus_beside_waiting_tasks() {
 fn wedged(ctx: &Ctx) -> Result<AssertResult> {
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(500));
-        common::wedge::loop_with_interrupts_off()
+        crate::common::wedge::loop_with_interrupts_off()
     });
     contended(ctx)
 }
@@ -322,7 +319,7 @@ fn stands_still(ctx: &Ctx) -> Result<AssertResult> {
     rustix::thread::sched_setaffinity(None, &first)?;
     let slow = std::thread::spawn(|| -> std::io::Result<()> {
         std::thread::sleep(Duration::from_millis(500));
-        let slow = common::wedge::slow_ticks(1)?;
+        let slow = crate::common::wedge::slow_ticks(1)?;
         std::thread::sleep(Duration::from_millis(1500));
         drop(slow);
         Ok(())

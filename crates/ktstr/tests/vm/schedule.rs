@@ -1,9 +1,6 @@
 //! The schedule that a run leaves is what happened: threads of the guest count what they can see of
 //! themselves, and the schedule has to agree.
 
-#[macro_use]
-mod common;
-
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};

@@ -1,13 +1,10 @@
 //! What a test function does without steps: cgroups and workers that it makes, moves, stops and judges itself, and the
 //! machine that it finds, which need not be the one that it declares.
 
-#[macro_use]
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::Case;
+use crate::common::Case;
 use ktstr::prelude::*;
 use ktstr::scenario::{dfl_wl, setup_cgroups};
 

@@ -1,14 +1,11 @@
 //! Bounded turns of the virtual clock: a CPU that has nothing else to do runs a task soon after it was woken, as it would
 //! on a real machine, and the same seed is the same run still.
 
-#[macro_use]
-mod common;
-
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use crate::common::Case;
 use anyhow::{Result, ensure};
-use common::Case;
 use ktstr::prelude::*;
 use ktstr::test_support::ClockMode;
 

@@ -1,9 +1,6 @@
 //! Where the pages of workers are, on a real machine of two nodes with CPUs and one without: the checks
 //! hold where memory is beside the CPUs, and not where the test puts it elsewhere.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
 use anyhow::Result;

@@ -1,9 +1,6 @@
 //! CPUs that idle beside tasks that wait, on real machines: caught where the scheduler does it, and
 //! not where the same workload runs on the same scheduler without the defect.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
 use anyhow::Result;

@@ -2,9 +2,6 @@
 //! takes it over, two steps run under it, the machine is frozen and read, and what comes back is
 //! consistent.
 
-#[macro_use]
-mod common;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,14 +1,11 @@
 //! Programs and files of the host in the guest: they are where the contract says, as they were on
 //! the host, and a program runs because its shared libraries came with it.
 
-#[macro_use]
-mod common;
-
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use crate::common::Case;
 use anyhow::{Context, Result, ensure};
-use common::Case;
 use ktstr::prelude::*;
 
 /// A folder that the host's side of the test fills before the run.

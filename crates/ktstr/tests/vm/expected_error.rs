@@ -1,8 +1,5 @@
 //! A test about a scheduler that must fail: it passes on the error that it is about, and on no other.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
 use ktstr::prelude::*;

@@ -1,13 +1,10 @@
 //! Programs of the host that run in the guest as load: in the foreground and by operations, where they should, with their
 //! metrics in the record, judged by their own end, and gone afterwards.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
+use crate::common::Case;
 use anyhow::{Context, Result, ensure};
-use common::Case;
 use ktstr::prelude::*;
 
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
@@ -52,7 +49,7 @@ fn the_code_of_the_page_is_the_code_that_runs() {
         let up_to = |rest: &'a str| rest.split(close).next().unwrap_or(rest);
         starts.map(up_to).collect()
     }
-    let page = include_str!("../../../docs/guide/payloads.md");
+    let page = include_str!("../../../../docs/guide/payloads.md");
     let printed = between(page, "\n```rust\n", "\n```\n");
     let run = between(
         include_str!("payload_runs.rs"),

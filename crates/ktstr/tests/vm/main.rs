@@ -1,0 +1,26 @@
+//! Tests that boot machines and need nothing for themselves alone: neither the host nor a process nor a folder. They are one
+//! program, so that they run side by side to the last one, and are linked once.
+//!
+//! `cargo test --workspace --test vm -- monitor::` runs those of one file.
+
+#[path = "../common/mod.rs"]
+#[macro_use]
+mod common;
+
+mod captures;
+mod claims;
+mod defaults;
+mod direct;
+mod expected_error;
+mod first_run;
+mod guest_failures;
+mod guide;
+mod map_write;
+mod monitor;
+mod numa;
+mod payload;
+mod payload_runs;
+mod schedule;
+mod screens;
+mod turns;
+mod work_conservation;
