@@ -5,6 +5,7 @@
 
 use ktstr_assert::payload::MAX_PAYLOADS;
 use ktstr_assert::{AssertResult, Outcome};
+use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth};
 use serde::{Deserialize, Serialize};
 
 /// Where a byte stream of the guest comes from.
@@ -92,6 +93,29 @@ pub enum Ask {
         /// Process ids, as the guest counts them.
         pids: Vec<i32>,
     },
+    /// Capture the guest's state whenever this variable of the kernel has changed.
+    Watch {
+        /// The variable's name.
+        symbol: String,
+    },
+    /// Write into the kernel's memory.
+    WriteKernel {
+        /// What is written where.
+        writes: Vec<(KernelTarget, KernelValue)>,
+        /// Whether the guest has to stand still.
+        cold: bool,
+    },
+    /// Read the kernel's memory, for the test's callbacks.
+    ReadKernel {
+        /// What to keep the value under.
+        tag: String,
+        /// The place.
+        target: KernelTarget,
+        /// How much.
+        width: KernelValueWidth,
+        /// Whether the guest has to stand still.
+        cold: bool,
+    },
 }
 
 impl Ask {
@@ -101,6 +125,9 @@ impl Ask {
             Self::Capture { .. } => "a capture",
             Self::WriteMaps => "a write to the scheduler's variables",
             Self::CgroupProcs { .. } => "a list of a cgroup's processes",
+            Self::Watch { .. } => "a watch on a variable of the kernel",
+            Self::WriteKernel { .. } => "a write to the kernel's memory",
+            Self::ReadKernel { .. } => "a read of the kernel's memory",
         }
     }
 }
@@ -313,14 +340,18 @@ impl ToHost {
                     payload.bound();
                 }
             }
+            // The host refuses what is too long of a write.
             Self::Ask {
-                ask: Ask::WriteMaps,
+                ask: Ask::WriteMaps | Ask::WriteKernel { .. },
                 ..
             } => {}
             Self::Ask {
-                ask: Ask::Capture { tag, .. },
+                ask:
+                    Ask::Capture { tag: text, .. }
+                    | Ask::ReadKernel { tag: text, .. }
+                    | Ask::Watch { symbol: text },
                 ..
-            } => bound(tag),
+            } => bound(text),
             Self::Ask {
                 ask: Ask::CgroupProcs { tag, cgroup, pids },
                 ..

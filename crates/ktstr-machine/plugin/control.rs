@@ -2,14 +2,14 @@
 //! seen. Both sides compile this file, so it holds the layout and nothing that only one needs.
 //!
 //! One writer for each field. The host writes the first part before QEMU starts (addresses are
-//! looked at when a block is translated, so later changes are not seen) and `due_ns` and
-//! `released` whenever it likes; the plugin writes the rest. The words are atomics because two
+//! looked at when a block is translated, so later changes are not seen), `watches` while the guest is
+//! held, and `due_ns` and `released` whenever it likes; the plugin writes the rest. The words are atomics because two
 //! processes use them; only `held` and `released` order anything.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// "KTSTRVC3" in little-endian order.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC3");
+/// "KTSTRVC4" in little-endian order.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC4");
 /// Bytes before the trace.
 pub const HEADER: usize = 16 << 10;
 /// `Control::cpu` and `Switch::cpu` when the CPU is not known.
@@ -18,6 +18,8 @@ pub const NO_CPU: u32 = u32::MAX;
 pub const HOOKS: usize = 48;
 /// Functions that send an interrupt to another CPU, at most.
 pub const SENDERS: usize = 3;
+/// Words of the kernel's memory that are watched, at most.
+pub const WATCHES: usize = 3;
 /// Words that a hook can record.
 pub const OPERANDS: usize = 6;
 /// Offsets on the way from a register to a value.
@@ -49,6 +51,9 @@ pub enum Reason {
     Due = 3,
     /// There is no room for another event: the host has to take them out.
     Full = 4,
+    /// A watched word is another one than it was: `args` are the latest time for which a timer interrupt was set, and its
+    /// number.
+    Changed = 5,
 }
 
 /// How a word of an event comes about ([`Operand::what`]).
@@ -141,6 +146,8 @@ pub struct Control {
     /// Hold at the first timer interrupt that was set for this time (`CLOCK_MONOTONIC`) or
     /// later; `u64::MAX` for none.
     pub due_ns: AtomicU64,
+    /// Words that the guest is held for once they have changed. The host changes them while the guest is held.
+    pub watches: [Watch; WATCHES],
     /// The guest goes on when this equals `held`. A futex.
     pub released: AtomicU32,
 
@@ -166,6 +173,18 @@ pub struct Control {
     pub events: AtomicU64,
     /// Words of events that could not be read.
     pub unreadable: AtomicU64,
+}
+
+/// A word of four bytes that is looked at whenever something is followed or observed.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Watch {
+    /// Its address, or 0: no watch.
+    pub address: AtomicU64,
+    /// What it was when it was last looked at. The plugin changes it too.
+    pub value: AtomicU32,
+    /// Always 0.
+    pub reserved: AtomicU32,
 }
 
 /// Something that was observed.

@@ -193,6 +193,7 @@ extern "C" fn on_hook(_index: c_uint, hook: *mut c_void) {
     if let Some(reader) = lock(&plugin.reader).as_mut() {
         plugin.events.observe(&plugin.shared, reader, hook as usize);
     }
+    plugin.look_at_watches();
 }
 
 /// `hrtimer_interrupt(struct clock_event_device *dev)` (kernel/time/hrtimer.c): at its entry
@@ -210,6 +211,7 @@ extern "C" fn on_timer(_index: c_uint, _data: *mut c_void) {
         return;
     };
     control.timer_ns.fetch_max(time, Relaxed);
+    plugin.look_at_watches();
     if time >= control.due_ns.load(Relaxed) {
         plugin.shared.hold(Reason::Due, plugin.cpu(), [time, 0]);
     }
@@ -263,6 +265,7 @@ extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
             .events
             .switch(&plugin.shared, cpu, clock, [prev, next]);
     }
+    plugin.look_at_watches();
 }
 
 /// The first two arguments of a function, at its entry.
@@ -291,6 +294,27 @@ impl Plugin {
                     reader.u32(address)
                 })
                 .unwrap_or(NO_CPU),
+        }
+    }
+
+    /// Holds the guest for each watched word that is another one than at the last look. Called in kernel mode only, where
+    /// the kernel's data is mapped; a word that cannot be read is left for the next look.
+    fn look_at_watches(&self) {
+        let control = self.shared.control();
+        for (number, watch) in control.watches.iter().enumerate() {
+            let address = watch.address.load(Relaxed);
+            if address == 0 {
+                continue;
+            }
+            let word = lock(&self.reader)
+                .as_mut()
+                .and_then(|reader| reader.u32(address));
+            if let Some(word) = word
+                && watch.value.swap(word, Relaxed) != word
+            {
+                let args = [control.timer_ns.load(Relaxed), number as u64];
+                self.shared.hold(Reason::Changed, self.cpu(), args);
+            }
         }
     }
 

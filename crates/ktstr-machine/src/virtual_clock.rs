@@ -113,6 +113,20 @@ pub enum Hold {
     Due(u64),
     /// There is no room for observations any more: they have to be taken out.
     Full,
+    /// A watched word has changed. The argument is the latest time seen, `CLOCK_MONOTONIC` in nanoseconds.
+    Changed(u64),
+}
+
+/// Words that can be watched at once.
+pub const MAX_WATCHED: usize = control::WATCHES;
+
+/// A word of the guest's kernel that the guest is held for once it has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatchedWord {
+    /// Guest-virtual address of its four bytes.
+    pub address: u64,
+    /// What it is now.
+    pub value: u32,
 }
 
 /// A machine's virtual clock.
@@ -197,6 +211,7 @@ impl VirtualClock {
             1 => Hold::First,
             3 => Hold::Due(argument),
             4 => Hold::Full,
+            5 => Hold::Changed(argument),
             _ => Hold::Call(argument),
         })
     }
@@ -226,6 +241,18 @@ impl VirtualClock {
     /// To be changed only while the guest is held.
     pub fn set_due(&self, ns: Option<u64>) {
         self.page.due_ns.store(ns.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Watches these words, the first [`MAX_WATCHED`], and no others. They are looked at whenever something is followed or
+    /// observed: at switches, timer interrupts and the entries of hooked functions. To be changed only while the guest is
+    /// held.
+    pub fn set_watches(&self, words: &[WatchedWord]) {
+        let words = words.iter().map(|word| (word.address, word.value));
+        let none = std::iter::repeat((0, 0));
+        for (watch, (address, value)) in self.page.watches.iter().zip(words.chain(none)) {
+            watch.value.store(value, Relaxed);
+            watch.address.store(address, Relaxed);
+        }
     }
 
     /// Latest guest time seen, in nanoseconds of `CLOCK_MONOTONIC`: that of the last timer

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ktstr_assert::series::DrainedSnapshotEntry;
 use ktstr_introspect::report::FailureDumpReport;
+use ktstr_scenario::ops::KernelValue;
 
 /// Captures kept; the oldest goes first.
 const CAP: usize = 64;
@@ -24,6 +25,8 @@ pub struct CgroupProcsSnapshot {
 pub struct SnapshotBridge {
     entries: Arc<Mutex<Vec<DrainedSnapshotEntry>>>,
     procs: Arc<Mutex<Vec<CgroupProcsSnapshot>>>,
+    kernel_ops: Arc<Mutex<Vec<(String, KernelValue)>>>,
+    watches: Arc<Mutex<Vec<(String, u64)>>>,
 }
 
 impl SnapshotBridge {
@@ -99,6 +102,60 @@ impl SnapshotBridge {
     /// The list of processes that has this tag.
     pub fn cgroup_procs_by_tag(&self, tag: &str) -> Option<CgroupProcsSnapshot> {
         self.procs().iter().find(|list| list.tag == tag).cloned()
+    }
+
+    fn kernel_ops(&self) -> MutexGuard<'_, Vec<(String, KernelValue)>> {
+        let locked = self.kernel_ops.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what `Op::read_kernel_hot` or `Op::read_kernel_cold` has read; the same tag again replaces the older value, and
+    /// the oldest of more than 64 goes.
+    pub(crate) fn record_kernel_op(&self, tag: String, value: KernelValue) {
+        let mut values = self.kernel_ops();
+        values.retain(|(known, _)| *known != tag);
+        if values.len() >= CAP {
+            values.remove(0);
+        }
+        values.push((tag, value));
+    }
+
+    /// What was read of the kernel's memory under this tag.
+    pub fn kernel_op_value(&self, tag: &str) -> Option<KernelValue> {
+        let values = self.kernel_ops();
+        let found = values.iter().find(|(known, _)| known == tag);
+        found.map(|(_, value)| value.clone())
+    }
+
+    /// Takes all values read of the kernel's memory out, with their tags, in the order they were read.
+    pub fn drain_kernel_ops(&self) -> Vec<(String, KernelValue)> {
+        std::mem::take(&mut *self.kernel_ops())
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Vec<(String, u64)>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts changes of a watched variable.
+    pub(crate) fn count_watch(&self, symbol: &str, changes: u64) {
+        let mut watches = self.watches();
+        match watches.iter_mut().find(|(known, _)| known == symbol) {
+            Some((_, count)) => *count += changes,
+            None => watches.push((symbol.to_owned(), changes)),
+        }
+    }
+
+    /// How many variables of the kernel the test watches.
+    pub fn watch_count(&self) -> usize {
+        self.watches().len()
+    }
+
+    /// How often a watched variable was found changed, which is how many captures were taken for it; `None` for one that is
+    /// not watched.
+    pub fn watch_hits(&self, symbol: &str) -> Option<u64> {
+        let watches = self.watches();
+        let found = watches.iter().find(|(known, _)| known == symbol);
+        found.map(|(_, count)| *count)
     }
 
     /// Takes all lists of processes out, in the order they were made.

@@ -172,7 +172,11 @@ fn attached(ctx: &Ctx) -> Option<Attached> {
 const fn is_once(op: &Op) -> bool {
     matches!(
         op,
-        Op::CaptureSnapshot { .. } | Op::CaptureCgroupProcs { .. }
+        Op::CaptureSnapshot { .. }
+            | Op::CaptureCgroupProcs { .. }
+            | Op::WatchSnapshot { .. }
+            | Op::ReadKernelHot { .. }
+            | Op::ReadKernelCold { .. }
     )
 }
 

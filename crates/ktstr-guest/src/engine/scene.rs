@@ -1,6 +1,7 @@
 //! The cgroups and workers that a scenario has right now, and who they belong to.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result, bail};
 use ktstr_assert::{AssertResult, WorkerReport};
@@ -191,6 +192,8 @@ pub(super) struct Scene {
     pub scheduler_changed: bool,
     /// The programs that run beside the workers.
     pub payloads: Payloads,
+    /// BPF maps that live as long as the scenario.
+    pub pinned_maps: Vec<OwnedFd>,
     /// CPUs that the test took off line.
     off_line: BTreeSet<usize>,
     /// Whether it is asked where the workers' pages are.
@@ -222,6 +225,7 @@ impl Scene {
             scheduler,
             scheduler_changed: false,
             payloads: Payloads::default(),
+            pinned_maps: Vec::new(),
             off_line: BTreeSet::new(),
             measures_pages,
             phase: PhaseCell::new()?,

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use ktstr_assert::{DetailKind, Phase};
 use ktstr_scenario::cgroup::{CgroupError, CgroupOps};
-use ktstr_scenario::ops::{CpusetSpec, IrqSelector, SpawnPlacement};
+use ktstr_scenario::ops::{
+    CpusetSpec, IrqSelector, KernelTarget, KernelValue, KernelValueWidth, SpawnPlacement,
+};
 use ktstr_scenario::topology::{TestTopology, Topology};
 use ktstr_scenario::workload::{WorkSpec, WorkType};
 
@@ -410,7 +412,7 @@ fn an_operation_that_cannot_be_says_what_to_do() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).duration(ms(20)).build();
     let spawn = Op::spawn(SpawnPlacement::cgroup(""), WorkSpec::default());
-    let cases: [(Op, &[&str]); 7] = [
+    let cases: [(Op, &[&str]); 11] = [
         (
             spawn,
             &[
@@ -423,6 +425,16 @@ fn an_operation_that_cannot_be_says_what_to_do() {
         (
             Op::capture_snapshot("x".repeat(65)),
             &["65 bytes", "1 to 64"],
+        ),
+        (Op::watch_snapshot("vm_swappiness"), &["host_only"]),
+        (Op::watch_snapshot(""), &["0 bytes", "1 to 64"]),
+        (
+            Op::write_kernel_cold(KernelTarget::kva(16), KernelValue::bytes([])),
+            &["no bytes", "0x10"],
+        ),
+        (
+            Op::read_kernel_hot("x", KernelTarget::kva(16), KernelValueWidth::bytes(5000)),
+            &["5000 bytes", "1 to 4096"],
         ),
         (Op::cpu_offline(1), &["host_only"]),
         (Op::steer_irq(IrqSelector::by_number(1), 1), &["host_only"]),
@@ -452,6 +464,9 @@ fn captures_are_refused_in_a_step_that_loops() {
     for op in [
         Op::capture_snapshot("x"),
         Op::capture_cgroup_procs("x", "a"),
+        Op::watch_snapshot("x"),
+        Op::read_kernel_hot("x", KernelTarget::kva(16), KernelValueWidth::u32()),
+        Op::read_kernel_cold("x", KernelTarget::kva(16), KernelValueWidth::u32()),
     ] {
         let error = execute_steps(&ctx, vec![Step::with_op(op, hold)]).unwrap_err();
         assert!(error.to_string().contains("HoldSpec::Loop"), "{error:#}");

@@ -4,6 +4,7 @@
 mod backdrop;
 mod cgroup_def;
 mod cpuset;
+mod kernel;
 mod op;
 mod op_types;
 mod step;
@@ -13,6 +14,7 @@ pub use cgroup_def::{
     CgroupDef, CgroupDefError, CpuLimits, IoLimits, MAX_WEIGHT, MemoryLimits, PidsLimits,
 };
 pub use cpuset::{CpusetError, CpusetSpec};
+pub use kernel::{KernelTarget, KernelValue, KernelValueWidth, MAX_KERNEL_BYTES, validate_writes};
 pub use op::{Op, OpRunner};
 pub use op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 pub use step::{HoldError, HoldSpec, Setup, Step};

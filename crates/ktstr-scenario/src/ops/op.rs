@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::cgroup_def::CgroupDef;
 use super::cpuset::CpusetSpec;
+use super::kernel::{KernelTarget, KernelValue, KernelValueWidth};
 use super::op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 use crate::cgroup::Controller;
 use crate::payload::Payload;
@@ -75,9 +76,7 @@ macro_rules! ops {
                 }
             )*
 
-            /// The operation's number in records, fixed for ever. Numbers from 10 on that are not in
-            /// the table belong to operations that do not exist yet (16 watches, 17-20 kernel memory,
-            /// 25 maps).
+            /// The operation's number in records, fixed for ever.
             pub const fn wire_index(&self) -> u8 {
                 match self { $( Self::$name { .. } => $number, )* }
             }
@@ -215,6 +214,49 @@ ops! {
         /// The tag it is stored under, 1 to 64 bytes, not beginning with `periodic_`.
         name: text,
     };
+    /// Has the host watch a variable of the kernel, its first four bytes, and capture the guest's state under the
+    /// variable's name when they have changed; a later capture takes the place of the one before. Not in a step that loops,
+    /// and three of a test at most.
+    ///
+    /// It is a look at short distances and no trap: under the virtual clock the host looks at the next switch, wake-up,
+    /// enqueue, dequeue or timer interrupt on any CPU, under the real one every half millisecond or so of the host's time.
+    /// A write of the value that was there, and a change that is taken back before the next look, are not seen.
+    16 watch_snapshot WatchSnapshot {
+        /// The variable's exact name in `/proc/kallsyms`; its address must be a multiple of four.
+        symbol: text,
+    };
+    /// Has the host write into the kernel's memory while the guest runs, where the clock is the real one; under the virtual
+    /// clock the guest stands still, as for [`Op::WriteKernelCold`]. All places are found before the first is written.
+    17 write_kernel_hot_batch WriteKernelHot {
+        /// What is written where, in this order; 4096 bytes in all at most.
+        writes: {(KernelTarget, KernelValue)},
+    };
+    /// Has the host write into the kernel's memory while no CPU of the guest runs: the guest sees all of the writes or none.
+    18 write_kernel_cold_batch WriteKernelCold {
+        /// What is written where, in this order; 4096 bytes in all at most.
+        writes: {(KernelTarget, KernelValue)},
+    };
+    /// Has the host read the kernel's memory while the guest runs, where the clock is the real one; under the virtual clock the
+    /// guest stands still, as for [`Op::ReadKernelCold`]. The test's callbacks find the value by its tag. Not in a step that
+    /// loops.
+    19 read_kernel_hot ReadKernelHot {
+        /// The tag that the value is kept under, 1 to 64 bytes.
+        tag: text,
+        /// The place.
+        target: (KernelTarget),
+        /// How much.
+        width: (KernelValueWidth),
+    };
+    /// Has the host read the kernel's memory while no CPU of the guest runs, for the test's callbacks. Not in a step that
+    /// loops.
+    20 read_kernel_cold ReadKernelCold {
+        /// The tag that the value is kept under, 1 to 64 bytes.
+        tag: text,
+        /// The place.
+        target: (KernelTarget),
+        /// How much.
+        width: (KernelValueWidth),
+    };
     /// Starts a scheduler while none is attached: one of the test's `staged_schedulers`; where it has some, its own as well.
     21 attach_scheduler AttachScheduler {
         /// The scheduler, known by its name.
@@ -228,6 +270,12 @@ ops! {
     24 replace_scheduler ReplaceScheduler {
         /// The scheduler, known by its name.
         scheduler: (&'static Scheduler),
+    };
+    /// Keeps a BPF map alive to the end of the scenario, also when the scheduler that made it ends: the test's process holds a
+    /// file descriptor of it.
+    25 pin_bpf_map PinBpfMap {
+        /// The map's name as the kernel has it, at most 15 bytes, such as `bpf_bpf.bss`; of several the latest.
+        name: text,
     };
     /// Has the host keep the process ids of a cgroup, for the test's callbacks.
     26 capture_cgroup_procs CaptureCgroupProcs {
@@ -376,6 +424,16 @@ impl Op {
         Self::kill_payload_in(name, Some(cgroup.into()))
     }
 
+    /// Writes one value into the kernel's memory; see [`Op::WriteKernelHot`].
+    pub fn write_kernel_hot(target: KernelTarget, value: KernelValue) -> Self {
+        Self::write_kernel_hot_batch(vec![(target, value)])
+    }
+
+    /// Writes one value into the memory of a kernel that stands still; see [`Op::WriteKernelCold`].
+    pub fn write_kernel_cold(target: KernelTarget, value: KernelValue) -> Self {
+        Self::write_kernel_cold_batch(vec![(target, value)])
+    }
+
     /// Starts more workers in a cgroup.
     pub fn spawn_workers(cgroup: impl Into<Cow<'static, str>>, work: WorkSpec) -> Self {
         Self::spawn(SpawnPlacement::cgroup(cgroup), work)
@@ -400,7 +458,7 @@ mod tests {
 
     #[test]
     fn numbers_do_not_move() {
-        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (10, "RunPayload"), (11, "WaitPayload"), (12, "KillPayload"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
+        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (10, "RunPayload"), (11, "WaitPayload"), (12, "KillPayload"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (16, "WatchSnapshot"), (17, "WriteKernelHot"), (18, "WriteKernelCold"), (19, "ReadKernelHot"), (20, "ReadKernelCold"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (25, "PinBpfMap"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
         let numbers: BTreeSet<u8> = NUMBERS.iter().map(|(number, _)| *number).collect();
         assert_eq!(
             numbers.len(),

@@ -9,7 +9,9 @@ use ktstr_mailbox::{Layout, Region};
 use ktstr_scenario::scheduler::BpfMapWrite;
 
 use super::captures::{self, Captures, Knowledge, PERIODIC};
+use super::kernel_memory;
 use super::transcript::Transcript;
+use super::watched::Watches;
 use crate::snapshot_bridge::CgroupProcsSnapshot;
 
 /// Captures that a test may ask for: more are a guest gone wild, and each stops the machine.
@@ -20,21 +22,29 @@ pub(super) fn answer(
     machine: &mut Machine,
     knowledge: &mut Knowledge,
     captures: &mut Captures,
+    watches: &mut Watches,
     said: &mut Transcript,
     writes: &[&BpfMapWrite],
     now: Duration,
 ) -> Result<(), MachineError> {
     while let Some((number, ask)) = said.asks.pop_front() {
-        let answer = carry_out(machine, knowledge, captures, said, writes, now, ask)?;
+        let answer = carry_out(
+            machine, knowledge, captures, watches, said, writes, now, ask,
+        )?;
         reply(machine, number, &answer)?;
     }
     Ok(())
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that can be asked for needs them"
+)]
 fn carry_out(
     machine: &mut Machine,
     knowledge: &mut Knowledge,
     captures: &mut Captures,
+    watches: &mut Watches,
     said: &Transcript,
     writes: &[&BpfMapWrite],
     now: Duration,
@@ -58,7 +68,27 @@ fn carry_out(
                 )));
             }
             let elapsed = said.window.counted(now);
-            captures.take_on_demand(machine, knowledge, tag, elapsed, step_index)
+            captures.on_demand += 1;
+            captures.take_tagged(machine, knowledge, tag, elapsed, step_index)
+        }
+        Ask::Watch { symbol } => {
+            let known = knowledge.get();
+            Ok(watches.arm(machine, known, captures, symbol))
+        }
+        Ask::WriteKernel { writes, cold } => {
+            kernel_memory::write(machine, knowledge.get(), &writes, cold)
+        }
+        Ask::ReadKernel {
+            tag,
+            target,
+            width,
+            cold,
+        } => {
+            if let Err(why) = check(&tag) {
+                return Ok(Err(why));
+            }
+            let read = kernel_memory::read(machine, knowledge.get(), &target, width, cold)?;
+            Ok(read.map(|value| captures.bridge.record_kernel_op(tag, value)))
         }
         Ask::WriteMaps => Ok(knowledge.get().map_err(str::to_owned).and_then(|known| {
             writes

@@ -217,8 +217,8 @@ impl Captures {
         Ok(())
     }
 
-    /// Takes the capture that the test waits for. The inner error is the test's to hear: nothing could be read.
-    pub(super) fn take_on_demand(
+    /// Takes a capture under this tag. The inner error is the test's to hear: nothing could be read.
+    pub(super) fn take_tagged(
         &mut self,
         machine: &mut Machine,
         knowledge: &mut Knowledge,
@@ -226,7 +226,6 @@ impl Captures {
         elapsed: Option<Duration>,
         step_index: u16,
     ) -> Result<Result<(), String>, MachineError> {
-        self.on_demand += 1;
         let report = self.freeze(machine, knowledge)?;
         if report.is_placeholder {
             let why = report.placeholder_reason.unwrap_or_default();

@@ -237,6 +237,7 @@ impl Conversation {
     fn now(&self) -> Duration {
         match (self.machine.virtual_clock(), self.hold) {
             (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
+            (Some(_), Some(Hold::Changed(ns))) => Duration::from_nanos(ns).max(self.said.at),
             (Some(_), _) => self.said.at,
             (None, _) => self.machine.running_time(),
         }

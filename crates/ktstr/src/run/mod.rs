@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod include;
 mod keep;
+mod kernel_memory;
 pub mod kvm;
 mod monitor;
 mod plan;
@@ -26,6 +27,7 @@ mod transcript;
 mod verdict;
 pub mod warm;
 mod watch;
+mod watched;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -57,6 +59,7 @@ use teardown::Teardown;
 use transcript::Transcript;
 use verdict::Case;
 pub(crate) use verdict::Judgement;
+use watched::Watches;
 
 /// Exit code of a pass and of a skip.
 pub const EXIT_PASS: i32 = 0;
@@ -363,6 +366,7 @@ impl Run {
         *used = Some(engine.accelerator);
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry);
+        let mut watches = Watches::default();
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
         let mut monitor = Monitor::new(builtin, plan.job.seed);
         let started = Instant::now();
@@ -385,7 +389,16 @@ impl Run {
                     recorder.look_up(machine, &mut knowledge);
                 }
                 let writes = entry.bpf_map_write;
-                asks::answer(machine, &mut knowledge, &mut captures, said, writes, now)?;
+                watches.look(machine, &mut knowledge, &mut captures, said, now)?;
+                asks::answer(
+                    machine,
+                    &mut knowledge,
+                    &mut captures,
+                    &mut watches,
+                    said,
+                    writes,
+                    now,
+                )?;
                 if said.scheduler_changes > 0 && timeouts_set != said.attaches {
                     timeouts_set = said.attaches;
                     start::set_timeout(machine, plan, &mut knowledge);

@@ -26,7 +26,7 @@ pub(super) fn cgroup_procs(call: &mut Call, tag: &str, cgroup: &str) -> Result<(
     })
 }
 
-fn check(tag: &str) -> Result<()> {
+pub(super) fn check(tag: &str) -> Result<()> {
     if (1..=MAX_TAG).contains(&tag.len()) {
         return Ok(());
     }
@@ -36,6 +36,6 @@ fn check(tag: &str) -> Result<()> {
     )
 }
 
-fn ask(ask: Ask) -> Result<()> {
+pub(super) fn ask(ask: Ask) -> Result<()> {
     link::ask(&ask).map_err(|why| anyhow!(why))
 }

@@ -10,11 +10,13 @@ mod exclusive;
 mod freeze;
 mod hotplug;
 mod irq;
+mod kernel;
 mod kill;
 mod memory;
 mod move_tasks;
 mod payload;
 mod pids;
+mod pin_map;
 mod scheduler;
 mod spawn;
 
@@ -24,7 +26,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::ops::{
-    CgroupDef, CpusetPartition, CpusetSpec, IrqSelector, Op, OpRunner, SpawnPlacement,
+    CgroupDef, CpusetPartition, CpusetSpec, IrqSelector, KernelTarget, KernelValue,
+    KernelValueWidth, Op, OpRunner, SpawnPlacement,
 };
 use ktstr_scenario::payload::Payload;
 use ktstr_scenario::scheduler::Scheduler;
@@ -76,10 +79,16 @@ runners! {
     freeze_cgroup(cgroup: str) => freeze::freeze;
     unfreeze_cgroup(cgroup: str) => freeze::thaw;
     capture_snapshot(name: str) => capture::snapshot;
+    watch_snapshot(symbol: str) => kernel::watch;
+    write_kernel_hot_batch(writes: [(KernelTarget, KernelValue)]) => kernel::write_hot;
+    write_kernel_cold_batch(writes: [(KernelTarget, KernelValue)]) => kernel::write_cold;
+    read_kernel_hot(tag: str, target: KernelTarget, width: KernelValueWidth) => kernel::read_hot;
+    read_kernel_cold(tag: str, target: KernelTarget, width: KernelValueWidth) => kernel::read_cold;
     attach_scheduler(scheduler: &'static Scheduler) => scheduler::attach;
     detach_scheduler() => scheduler::detach;
     restart_scheduler() => scheduler::restart;
     replace_scheduler(scheduler: &'static Scheduler) => scheduler::replace;
+    pin_bpf_map(name: str) => pin_map::pin;
     capture_cgroup_procs(tag: str, cgroup: str) => capture::cgroup_procs;
     steer_irq(irq: IrqSelector, cpu: usize) => irq::steer;
     set_cpu_max(cgroup: str, quota: Option<Duration>, period: Duration) => cpu::max;

@@ -1,0 +1,234 @@
+//! Kernel memory that operations read and write from outside: which place, which value, how wide.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes that one operation may read or write in all.
+pub const MAX_KERNEL_BYTES: usize = 4096;
+
+/// A place in the memory of the guest's kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelTarget {
+    /// A variable of the kernel image by its exact name in `/proc/kallsyms`. One that each CPU has for itself is a
+    /// [`KernelTarget::PerCpuField`].
+    Symbol(Cow<'static, str>),
+    /// A virtual address in the kernel's direct mapping of physical memory.
+    Direct(u64),
+    /// Any virtual address that the kernel has mapped.
+    Kva(u64),
+    /// A CPU's own copy of a per-CPU variable.
+    PerCpuField {
+        /// The variable, such as `runqueues`.
+        symbol: Cow<'static, str>,
+        /// The member inside it, with dots between the parts; empty for the whole variable.
+        field: Cow<'static, str>,
+        /// The number of the CPU.
+        cpu: u32,
+    },
+    /// A member of a task's `struct task_struct`.
+    TaskField {
+        /// The task's id as the guest counts it.
+        pid: i32,
+        /// When the task was started, so that another one that has got its id is not taken for it: its `start_time` or
+        /// `start_boottime` in nanoseconds, or the latter cut to 10 ms as `/proc/PID/stat` has it. 0 takes any task.
+        expected_start_time_ns: u64,
+        /// The member, with dots between the parts.
+        field: Cow<'static, str>,
+    },
+}
+
+impl KernelTarget {
+    /// The variable of this name.
+    pub fn symbol(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::Symbol(name.into())
+    }
+
+    /// This address in the direct mapping.
+    pub const fn direct(address: u64) -> Self {
+        Self::Direct(address)
+    }
+
+    /// This kernel virtual address.
+    pub const fn kva(address: u64) -> Self {
+        Self::Kva(address)
+    }
+
+    /// A member of the copy that CPU `cpu` has of a per-CPU variable.
+    pub fn per_cpu_field(
+        symbol: impl Into<Cow<'static, str>>,
+        field: impl Into<Cow<'static, str>>,
+        cpu: u32,
+    ) -> Self {
+        Self::PerCpuField {
+            symbol: symbol.into(),
+            field: field.into(),
+            cpu,
+        }
+    }
+
+    /// A member of a task.
+    pub fn task_field(
+        pid: i32,
+        expected_start_time_ns: u64,
+        field: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::TaskField {
+            pid,
+            expected_start_time_ns,
+            field: field.into(),
+        }
+    }
+}
+
+impl fmt::Display for KernelTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Symbol(name) => write!(f, "the kernel's variable {name:?}"),
+            Self::Direct(address) => write!(f, "the address {address:#x} of the direct mapping"),
+            Self::Kva(address) => write!(f, "the kernel address {address:#x}"),
+            Self::PerCpuField { symbol, field, cpu } => {
+                write!(f, "{field:?} of {symbol:?} on CPU {cpu}")
+            }
+            Self::TaskField { pid, field, .. } => write!(f, "{field:?} of task {pid}"),
+        }
+    }
+}
+
+/// What is written, or what was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelValue {
+    /// Four bytes.
+    U32(u32),
+    /// Eight bytes.
+    U64(u64),
+    /// These bytes, at most [`MAX_KERNEL_BYTES`].
+    Bytes(Vec<u8>),
+    /// Four bytes: those that are there, with these bits set. A read never gives it.
+    OrU32(u32),
+}
+
+impl KernelValue {
+    /// Four bytes of this value.
+    pub const fn u32(value: u32) -> Self {
+        Self::U32(value)
+    }
+
+    /// Eight bytes of this value.
+    pub const fn u64(value: u64) -> Self {
+        Self::U64(value)
+    }
+
+    /// These bytes.
+    pub fn bytes(value: impl Into<Vec<u8>>) -> Self {
+        Self::Bytes(value.into())
+    }
+
+    /// Sets these bits of a word of four bytes.
+    pub const fn or_u32(bits: u32) -> Self {
+        Self::OrU32(bits)
+    }
+
+    /// How wide it is.
+    pub const fn width(&self) -> KernelValueWidth {
+        match self {
+            Self::U32(_) | Self::OrU32(_) => KernelValueWidth::U32,
+            Self::U64(_) => KernelValueWidth::U64,
+            Self::Bytes(bytes) => KernelValueWidth::Bytes(bytes.len()),
+        }
+    }
+}
+
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KernelValueWidth {
+    /// Four bytes.
+    U32,
+    /// Eight bytes.
+    U64,
+    /// So many bytes, at most [`MAX_KERNEL_BYTES`].
+    Bytes(usize),
+}
+
+impl KernelValueWidth {
+    /// Four bytes.
+    pub const fn u32() -> Self {
+        Self::U32
+    }
+
+    /// Eight bytes.
+    pub const fn u64() -> Self {
+        Self::U64
+    }
+
+    /// So many bytes.
+    pub const fn bytes(count: usize) -> Self {
+        Self::Bytes(count)
+    }
+
+    /// The number of bytes.
+    pub const fn len(self) -> usize {
+        match self {
+            Self::U32 => 4,
+            Self::U64 => 8,
+            Self::Bytes(count) => count,
+        }
+    }
+
+    /// Whether it is no byte at all, which cannot be read.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether so much can be read or written at once.
+    ///
+    /// # Errors
+    /// A sentence with the number of bytes and the bounds.
+    pub fn validate(self) -> Result<(), String> {
+        in_bounds(self.len())
+    }
+}
+
+/// Whether these writes can be one operation.
+///
+/// # Errors
+/// A sentence that says what is too much or too little.
+pub fn validate_writes(writes: &[(KernelTarget, KernelValue)]) -> Result<(), String> {
+    if let Some((target, _)) = writes.iter().find(|(_, v)| v.width().is_empty()) {
+        return Err(format!("no bytes are given for {target}"));
+    }
+    let lengths = writes.iter().map(|(_, value)| value.width().len());
+    in_bounds(lengths.fold(0, usize::saturating_add))
+}
+
+fn in_bounds(bytes: usize) -> Result<(), String> {
+    if (1..=MAX_KERNEL_BYTES).contains(&bytes) {
+        return Ok(());
+    }
+    Err(format!(
+        "{bytes} bytes of kernel memory in one operation: it takes 1 to {MAX_KERNEL_BYTES}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_has_some_bytes_and_not_too_many() {
+        let at = KernelTarget::symbol("jiffies");
+        let write = |value| validate_writes(&[(at.clone(), value)]);
+        assert_eq!(write(KernelValue::u64(1)), Ok(()));
+        assert_eq!(write(KernelValue::bytes(vec![0; 4096])), Ok(()));
+        assert!(write(KernelValue::bytes(vec![0; 4097])).is_err());
+        let none = write(KernelValue::bytes([])).expect_err("no bytes");
+        assert!(none.contains("\"jiffies\""), "{none}");
+        assert!(validate_writes(&[]).is_err());
+        assert!(KernelValueWidth::bytes(0).validate().is_err());
+        assert_eq!(KernelValue::or_u32(1).width(), KernelValueWidth::u32());
+    }
+}

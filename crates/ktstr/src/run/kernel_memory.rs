@@ -1,0 +1,267 @@
+//! Reads and writes of the kernel's memory that a test asks for: from a place's name to its address, and to the guest's RAM.
+
+use ktstr_introspect::btf::Kind;
+use ktstr_introspect::kernel::{KernelError, KernelView};
+use ktstr_introspect::paging::PAGE_SIZE;
+use ktstr_introspect::symbols::Symbols;
+use ktstr_machine::{Machine, MachineError};
+use ktstr_scenario::ops::{
+    KernelTarget, KernelValue, KernelValueWidth, MAX_KERNEL_BYTES, validate_writes,
+};
+
+use super::captures::{KernelKnowledge, RamView};
+
+/// Tasks that are looked through for one.
+const MOST_TASKS: usize = 1 << 16;
+/// Nanoseconds of a tick of `/proc/PID/stat`.
+const USER_TICK_NS: u64 = 10_000_000;
+/// Where the direct mapping begins on a kernel that has no variable for it.
+const DIRECT_MAPPING: u64 = 0xffff_8880_0000_0000;
+
+type View<'a, 'm> = KernelView<'a, RamView<'m>>;
+/// The inner error is the test's to hear.
+type Done<T> = Result<Result<T, String>, MachineError>;
+
+/// Writes all of `writes`, or nothing if one of the places cannot be found.
+pub(super) fn write(
+    machine: &mut Machine,
+    known: Result<&KernelKnowledge, &str>,
+    writes: &[(KernelTarget, KernelValue)],
+    cold: bool,
+) -> Done<()> {
+    if let Err(why) = validate_writes(writes) {
+        return Ok(Err(why));
+    }
+    still(machine, cold, |machine| {
+        let view = RamView(machine.ram());
+        let view = view_of(&view, known)?;
+        let mut places = Vec::new();
+        for (target, value) in writes {
+            let kva = place(&view, target, value.width())?;
+            let len = value.width().len();
+            no_text(&view, target, kva, len as u64)?;
+            places.push(pages(&view, kva, len).map_err(|e| of(target, e))?);
+        }
+        for ((_, value), pages) in writes.iter().zip(places) {
+            put(machine, value, &pages).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    })
+}
+
+/// Where the bytes from `kva` on lie in physical memory, and how many: a page is whole there, the next may lie elsewhere.
+fn pages(view: &View, kva: u64, len: usize) -> Result<Vec<(u64, usize)>, KernelError> {
+    let (mut at, mut pages) = (0, Vec::new());
+    while at < len {
+        let kva = kva.wrapping_add(at as u64);
+        let room = (PAGE_SIZE - kva % PAGE_SIZE) as usize;
+        let part = room.min(len - at);
+        pages.push((view.translate(kva)?, part));
+        at += part;
+    }
+    Ok(pages)
+}
+
+fn put(machine: &Machine, value: &KernelValue, pages: &[(u64, usize)]) -> Result<(), MachineError> {
+    let mut bytes = match value {
+        KernelValue::U32(value) => value.to_le_bytes().to_vec(),
+        KernelValue::U64(value) => value.to_le_bytes().to_vec(),
+        KernelValue::Bytes(bytes) => bytes.clone(),
+        KernelValue::OrU32(bits) => bits.to_le_bytes().to_vec(),
+    };
+    let mut rest = bytes.as_mut_slice();
+    for (gpa, len) in pages {
+        let (part, more) = rest.split_at_mut((*len).min(rest.len()));
+        if let KernelValue::OrU32(_) = value {
+            let mut old = vec![0; part.len()];
+            machine.ram().read(*gpa, &mut old)?;
+            part.iter_mut().zip(old).for_each(|(new, old)| *new |= old);
+        }
+        machine.ram().write(*gpa, part)?;
+        rest = more;
+    }
+    Ok(())
+}
+
+/// Reads so much at a place.
+pub(super) fn read(
+    machine: &mut Machine,
+    known: Result<&KernelKnowledge, &str>,
+    target: &KernelTarget,
+    width: KernelValueWidth,
+    cold: bool,
+) -> Done<KernelValue> {
+    if let Err(why) = width.validate() {
+        return Ok(Err(why));
+    }
+    still(machine, cold, |machine| {
+        let view = RamView(machine.ram());
+        let view = view_of(&view, known)?;
+        let kva = place(&view, target, width)?;
+        let read = match width {
+            KernelValueWidth::U32 => view.read_u32(kva).map(KernelValue::U32),
+            KernelValueWidth::U64 => view.read_u64(kva).map(KernelValue::U64),
+            KernelValueWidth::Bytes(count) => view
+                .read_bytes(kva, count as u64, MAX_KERNEL_BYTES as u64)
+                .map(KernelValue::Bytes),
+        };
+        read.map_err(|e| of(target, e))
+    })
+}
+
+/// The address of a variable of the kernel image.
+pub(super) fn variable(symbols: &Symbols, name: &str) -> Result<u64, String> {
+    let symbol = |name: &str| symbols.address(name);
+    let kva = symbol(name).ok_or_else(|| {
+        format!(
+            "the kernel has no symbol {name:?}: take the name of a variable from /proc/kallsyms"
+        )
+    })?;
+    let own = symbol("__per_cpu_start").zip(symbol("__per_cpu_end"));
+    if own.is_some_and(|(start, end)| (start..end).contains(&kva)) {
+        return Err(format!(
+            "each CPU has a variable {name:?} of its own: name one by KernelTarget::per_cpu_field"
+        ));
+    }
+    Ok(kva)
+}
+
+/// Does something while no CPU runs, if that is asked for. Under the virtual clock the guest is held already.
+fn still<T>(
+    machine: &mut Machine,
+    cold: bool,
+    work: impl FnOnce(&Machine) -> Result<T, String>,
+) -> Done<T> {
+    let stop = cold && machine.virtual_clock().is_none();
+    if stop {
+        machine.stop()?;
+    }
+    let done = work(machine);
+    if stop {
+        machine.run()?;
+    }
+    Ok(done)
+}
+
+fn view_of<'a, 'm>(
+    memory: &'a RamView<'m>,
+    known: Result<&'a KernelKnowledge, &str>,
+) -> Result<View<'a, 'm>, String> {
+    let known = known.map_err(|why| format!("the kernel could not be understood: {why}"))?;
+    KernelView::new(memory, &known.symbols, &known.btf).map_err(|e| e.to_string())
+}
+
+fn of(target: &KernelTarget, error: impl std::fmt::Display) -> String {
+    format!("{target}: {error}")
+}
+
+/// Where a value of this width lies.
+fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<u64, String> {
+    let failed = |error: &dyn std::fmt::Display| of(target, error);
+    let (kva, size) = match target {
+        KernelTarget::Symbol(name) => (variable(view.symbols(), name)?, None),
+        KernelTarget::Kva(kva) => (*kva, None),
+        KernelTarget::Direct(kva) => {
+            let start = view.read_symbol_u64("page_offset_base");
+            let start = start.unwrap_or(DIRECT_MAPPING);
+            let gpa = view.translate(*kva).map_err(|e| failed(&e))?;
+            if kva.checked_sub(start) != Some(gpa) {
+                return Err(failed(&format!(
+                    "the direct mapping begins at {start:#x}, and this address has another one: use KernelTarget::kva"
+                )));
+            }
+            (*kva, None)
+        }
+        KernelTarget::PerCpuField { symbol, field, cpu } => {
+            let (offset, size) = of_variable(view, symbol, field).map_err(|e| failed(&e))?;
+            let count = view.cpu_count().map_err(|e| failed(&e))?;
+            if *cpu >= count {
+                return Err(failed(&format!("the guest has {count} CPUs, from 0 on")));
+            }
+            let base = view.symbol(symbol).and_then(|at| view.per_cpu(at, *cpu));
+            let base = base.map_err(|e| failed(&e))?;
+            (base.wrapping_add(offset), Some(size))
+        }
+        KernelTarget::TaskField {
+            pid,
+            expected_start_time_ns,
+            field,
+        } => {
+            let task = task(view, *pid, *expected_start_time_ns).map_err(|e| failed(&e))?;
+            let (offset, size) = of_struct(view, "task_struct", field).map_err(|e| failed(&e))?;
+            (task.wrapping_add(offset), Some(size))
+        }
+    };
+    let len = width.len() as u64;
+    let fits = match (size, width) {
+        (None, _) => true,
+        (Some(size), KernelValueWidth::Bytes(_)) => len <= size,
+        (Some(size), _) => len == size,
+    };
+    match (fits, size) {
+        (false, Some(size)) => Err(failed(&format!(
+            "it has {size} bytes, and {len} were asked for"
+        ))),
+        _ => Ok(kva),
+    }
+}
+
+/// Offset and size of a member of a per-CPU variable, or of the whole of it.
+fn of_variable(view: &View, symbol: &str, field: &str) -> Result<(u64, u64), String> {
+    let btf = view.btf();
+    let variable = btf
+        .find(symbol, Kind::Var)
+        .ok_or("the kernel's types have no per-CPU variable of this name")?;
+    let target = variable.target().ok_or("the variable has no type")?;
+    if field.is_empty() {
+        let size = btf.size_of(target).ok_or("its type has no size")?;
+        return Ok((0, size));
+    }
+    let inner = btf.resolve(target).ok_or("the variable has no type")?;
+    of_struct(view, inner.name(), field)
+}
+
+fn of_struct(view: &View, name: &str, field: &str) -> Result<(u64, u64), String> {
+    let member = view.member(name, field).map_err(|e| e.to_string())?;
+    match member.bitfield_bits {
+        Some(bits) => Err(format!(
+            "it is a bit-field of {bits} bits, which has no address"
+        )),
+        None => Ok((member.offset(), member.size)),
+    }
+}
+
+fn task(view: &View, pid: i32, expected: u64) -> Result<u64, String> {
+    let (tasks, _) = view.tasks(MOST_TASKS).map_err(|e| e.to_string())?;
+    let found = tasks.iter().find(|task| task.pid == pid);
+    let task = found.ok_or("the guest has no such task")?.task_kva;
+    if expected == 0 {
+        return Ok(task);
+    }
+    let time = |name| {
+        let member = view.member("task_struct", name);
+        member.and_then(|member| view.read_member(task, &member))
+    };
+    let start = time("start_time").map_err(|e| e.to_string())?;
+    let boot = time("start_boottime").map_err(|e| e.to_string())?;
+    if [start, boot, boot - boot % USER_TICK_NS].contains(&expected) {
+        return Ok(task);
+    }
+    Err(format!(
+        "the task was started at {start} ns, and the one meant at {expected} ns: another has got its id"
+    ))
+}
+
+/// Code is compiled and translated ahead: a write there would have no effect, or half of one.
+fn no_text(view: &View, target: &KernelTarget, kva: u64, len: u64) -> Result<(), String> {
+    let (Ok(start), Ok(end)) = (view.symbol("_stext"), view.symbol("_etext")) else {
+        return Ok(());
+    };
+    if kva < end && kva.saturating_add(len) > start {
+        return Err(of(
+            target,
+            "this is the kernel's code, which is not written",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Variables of the kernel that a test watches: a capture whenever one has changed.
+//!
+//! Under the virtual clock the plugin holds the guest at the first switch, timer interrupt or observed function after a
+//! change. Under the real clock the host compares at each look.
+
+use std::time::Duration;
+
+use ktstr_introspect::kernel::KernelView;
+use ktstr_machine::{MAX_WATCHED, Machine, MachineError, WatchedWord};
+
+use super::captures::{Captures, KernelKnowledge, Knowledge, RamView};
+use super::kernel_memory;
+use super::transcript::Transcript;
+
+/// Captures that all watches together may take: each stops the machine.
+const MOST_CAPTURES: u32 = 1024;
+
+/// What is watched.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    words: Vec<Watched>,
+    taken: u32,
+}
+
+#[derive(Debug)]
+struct Watched {
+    symbol: String,
+    kva: u64,
+    gpa: u64,
+    last: u32,
+}
+
+impl Watches {
+    /// Begins to watch a variable.
+    pub(super) fn arm(
+        &mut self,
+        machine: &Machine,
+        known: Result<&KernelKnowledge, &str>,
+        captures: &Captures,
+        symbol: String,
+    ) -> Result<(), String> {
+        let known = known.map_err(|why| format!("the kernel could not be understood: {why}"))?;
+        if self.words.iter().any(|word| word.symbol == symbol) {
+            return Err(format!("{symbol:?} is watched already"));
+        }
+        if self.words.len() >= MAX_WATCHED {
+            let others: Vec<&str> = self.words.iter().map(|w| w.symbol.as_str()).collect();
+            return Err(format!(
+                "{symbol:?} would be the fourth that is watched, beside {}, and {MAX_WATCHED} can be",
+                others.join(", ")
+            ));
+        }
+        let kva = kernel_memory::variable(&known.symbols, &symbol)?;
+        if kva % 4 != 0 {
+            return Err(format!(
+                "{symbol:?} lies at {kva:#x}, and only what lies at a multiple of 4 can be watched"
+            ));
+        }
+        let memory = RamView(machine.ram());
+        let view =
+            KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+        let gpa = view.translate(kva).map_err(|e| e.to_string())?;
+        let last = view.read_u32(kva).map_err(|e| e.to_string())?;
+        captures.bridge.count_watch(&symbol, 0);
+        self.words.push(Watched {
+            symbol,
+            kva,
+            gpa,
+            last,
+        });
+        self.tell(machine);
+        Ok(())
+    }
+
+    /// Takes a capture for each variable that has changed since the last look, at `now`.
+    pub(super) fn look(
+        &mut self,
+        machine: &mut Machine,
+        knowledge: &mut Knowledge,
+        captures: &mut Captures,
+        said: &Transcript,
+        now: Duration,
+    ) -> Result<(), MachineError> {
+        let mut changed = Vec::new();
+        for word in &mut self.words {
+            let mut bytes = [0; 4];
+            machine.ram().read(word.gpa, &mut bytes)?;
+            let value = u32::from_le_bytes(bytes);
+            if std::mem::replace(&mut word.last, value) != value {
+                changed.push(word.symbol.clone());
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let elapsed = said.window.counted(now);
+        for symbol in changed {
+            captures.bridge.count_watch(&symbol, 1);
+            self.taken += 1;
+            // What cannot be captured is told where captures are asked for; the count stays.
+            let _ = captures.take_tagged(machine, knowledge, symbol, elapsed, said.step_index)?;
+        }
+        if self.taken >= MOST_CAPTURES {
+            self.words.clear();
+        }
+        self.tell(machine);
+        Ok(())
+    }
+
+    /// Lets the clock's plugin know what to look at.
+    fn tell(&self, machine: &Machine) {
+        if let Some(clock) = machine.virtual_clock() {
+            let words = self.words.iter().map(|word| WatchedWord {
+                address: word.kva,
+                value: word.last,
+            });
+            clock.set_watches(&words.collect::<Vec<_>>());
+        }
+    }
+}

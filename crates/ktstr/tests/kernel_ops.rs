@@ -1,0 +1,316 @@
+//! Operations on the kernel's memory, from outside: what the host writes, the guest's own files show, and what the guest has,
+//! the host reads; a variable that changes is noticed; a BPF map stays after its scheduler.
+
+#[macro_use]
+mod common;
+
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ktstr::prelude::*;
+
+const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
+const MS: Duration = Duration::from_millis(1);
+const SHORT: HoldSpec = HoldSpec::fixed(MS);
+const SWAPPINESS: &str = "/proc/sys/vm/swappiness";
+
+fn passes(entry: &'static KtstrTestEntry) -> VmResult {
+    let finished = ktstr::run::run(entry);
+    assert_eq!(finished.exit_code(), 0, "{}", finished.text);
+    assert!(finished.result.is_pass(), "{:?}", finished.result.outcomes);
+    finished.vm.expect("it ran in a machine")
+}
+
+fn swappiness() -> KernelTarget {
+    KernelTarget::symbol("vm_swappiness")
+}
+
+/// What the guest's own files have said after each step.
+static SEEN: Mutex<Vec<[String; 2]>> = Mutex::new(Vec::new());
+
+fn look(_: &Ctx) -> Vec<CgroupDef> {
+    let read = |file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let seen = [SWAPPINESS, "/proc/self/timerslack_ns"].map(read);
+    SEEN.lock().expect("nobody panics with it").push(seen);
+    Vec::new()
+}
+
+/// The operations, and a look afterwards.
+fn then_look(ops: Vec<Op>) -> [Step; 2] {
+    let looking = Step {
+        setup: Setup::with_factory(look),
+        ops: Vec::new(),
+        hold: HoldSpec::fixed(Duration::ZERO),
+    };
+    [Step::new(ops, SHORT), looking]
+}
+
+/// Where the kernel has a variable: its virtual address, and its address in the direct mapping.
+fn addresses(name: &str) -> Result<[u64; 2]> {
+    let symbols = std::fs::read_to_string("/proc/kallsyms")?;
+    let line = symbols
+        .lines()
+        .find(|line| line.split_whitespace().nth(2) == Some(name));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    let kva = u64::from_str_radix(word.unwrap_or_default(), 16)?;
+    let five_levels = std::fs::read_to_string("/proc/cpuinfo")?.contains(" la57");
+    let direct: u64 = match five_levels {
+        true => 0xff11_0000_0000_0000,
+        false => 0xffff_8880_0000_0000,
+    };
+    Ok([kva, direct + (kva - 0xffff_ffff_8000_0000)])
+}
+
+/// Each way to name a place, hot and cold, alone and as a batch.
+fn memory(ctx: &Ctx) -> Result<AssertResult> {
+    let pid = i32::try_from(std::process::id())?;
+    let [kva, direct] = addresses("vm_swappiness")?;
+    let u32 = KernelValueWidth::u32();
+    let slack = || KernelTarget::task_field(pid, 0, "timer_slack_ns");
+    let cpu = |cpu| KernelTarget::per_cpu_field("runqueues", "cpu", cpu);
+    let steps = [
+        then_look(vec![Op::write_kernel_hot(
+            swappiness(),
+            KernelValue::u32(41),
+        )]),
+        then_look(vec![Op::write_kernel_cold(
+            KernelTarget::kva(kva),
+            KernelValue::u32(42),
+        )]),
+        then_look(vec![Op::write_kernel_hot(
+            KernelTarget::direct(direct),
+            KernelValue::bytes(43u32.to_le_bytes()),
+        )]),
+        // In their order: the bits are added to what was written just before.
+        then_look(vec![Op::write_kernel_cold_batch(vec![
+            (swappiness(), KernelValue::u32(32)),
+            (swappiness(), KernelValue::or_u32(12)),
+            (slack(), KernelValue::u64(61_234)),
+        ])]),
+        then_look(vec![
+            Op::read_kernel_hot("swappiness", swappiness(), u32),
+            Op::read_kernel_cold("bytes", KernelTarget::kva(kva), KernelValueWidth::bytes(4)),
+            Op::read_kernel_hot("slack", slack(), KernelValueWidth::u64()),
+            Op::read_kernel_cold("cpu 0", cpu(0), u32),
+            Op::read_kernel_hot("cpu 1", cpu(1), u32),
+        ]),
+    ];
+    let mut result = execute_steps(ctx, steps.into_iter().flatten().collect())?;
+    let seen = SEEN.lock().expect("nobody panics with it");
+    let found: Vec<&str> = seen.iter().map(|seen| seen[0].as_str()).collect();
+    if found != ["41", "42", "43", "44", "44"] {
+        result.merge(AssertResult::fail_msg(format!("swappiness was {found:?}")));
+    }
+    let found: Vec<&str> = seen.iter().map(|seen| seen[1].as_str()).collect();
+    if found[3..] != ["61234", "61234"] || found[..3].contains(&"61234") {
+        result.merge(AssertResult::fail_msg(format!("the slack was {found:?}")));
+    }
+    Ok(result)
+}
+
+case!(MEMORY = "kernel_memory", memory, topology: TWO_CPUS, duration: Duration::from_millis(100));
+
+#[test]
+fn what_is_written_the_guest_has_and_what_it_has_is_read() {
+    let bridge = passes(&MEMORY).snapshot_bridge;
+    let read = |tag| bridge.kernel_op_value(tag);
+    assert_eq!(read("swappiness"), Some(KernelValue::u32(44)));
+    assert_eq!(read("bytes"), Some(KernelValue::bytes([44, 0, 0, 0])));
+    assert_eq!(read("slack"), Some(KernelValue::u64(61_234)));
+    assert_eq!(read("cpu 0"), Some(KernelValue::u32(0)));
+    assert_eq!(read("cpu 1"), Some(KernelValue::u32(1)));
+    assert_eq!(read("cpu 2"), None);
+    assert_eq!(bridge.drain_kernel_ops().len(), 5);
+}
+
+case!(MEMORY_REAL = "kernel_memory_real", memory, topology: TWO_CPUS, duration: Duration::from_millis(100),
+    clock: ClockMode::Real);
+
+#[test]
+fn a_kernel_under_the_real_clock_is_read_and_written_too() {
+    let bridge = passes(&MEMORY_REAL).snapshot_bridge;
+    let slack = bridge.kernel_op_value("slack");
+    assert_eq!(slack, Some(KernelValue::u64(61_234)));
+}
+
+/// Each operation fails its step, and says why.
+fn refusals(ctx: &Ctx) -> Result<AssertResult> {
+    let pid = i32::try_from(std::process::id())?;
+    let write = |target| Op::write_kernel_hot(target, KernelValue::u32(0));
+    let field = |field| KernelTarget::task_field(pid, 0, field);
+    let watch = Op::watch_snapshot;
+    let cases = [
+        (
+            vec![write(KernelTarget::symbol("no_such_symbol"))],
+            "no symbol",
+        ),
+        (
+            vec![write(KernelTarget::symbol("runqueues"))],
+            "per_cpu_field",
+        ),
+        (
+            vec![write(KernelTarget::symbol("schedule"))],
+            "the kernel's code",
+        ),
+        (vec![write(KernelTarget::kva(0x1000))], "not mapped"),
+        (
+            vec![write(KernelTarget::direct(addresses("vm_swappiness")?[0]))],
+            "KernelTarget::kva",
+        ),
+        (vec![write(field("timer_slack_ns"))], "8 bytes, and 4"),
+        (vec![write(field("no_such_member"))], "no_such_member"),
+        (
+            vec![write(KernelTarget::task_field(-5, 0, "prio"))],
+            "no such task",
+        ),
+        (
+            vec![write(KernelTarget::task_field(pid, 7, "prio"))],
+            "another has got its id",
+        ),
+        (
+            vec![write(KernelTarget::per_cpu_field("runqueues", "cpu", 2))],
+            "2 CPUs",
+        ),
+        (vec![watch("no_such_symbol")], "no symbol"),
+        (vec![watch("runqueues")], "per_cpu_field"),
+        (
+            vec![
+                watch("vm_swappiness"),
+                watch("vm_dirty_ratio"),
+                watch("vm_swappiness"),
+            ],
+            "watched already",
+        ),
+        // Two are watched by now, and a scenario does not end a watch: it is the test's.
+        (
+            vec![watch("dirty_background_ratio"), watch("max_threads")],
+            "3 can be",
+        ),
+        (
+            vec![Op::pin_bpf_map("no_such_map")],
+            "no BPF map \"no_such_map\"",
+        ),
+    ];
+    let mut result = AssertResult::pass();
+    for (ops, expected) in cases {
+        let asked = format!("{ops:?}");
+        let failed = execute_steps(ctx, vec![Step::new(ops, SHORT)])?;
+        let said: Vec<&str> = failed
+            .failure_details()
+            .map(|d| d.message.as_str())
+            .collect();
+        if !said.join("\n").contains(expected) {
+            let text = format!("{asked} should say {expected:?}, and says {said:?}");
+            result.merge(AssertResult::fail_msg(text));
+        }
+    }
+    Ok(result)
+}
+
+case!(REFUSALS = "kernel_refusals", refusals, topology: TWO_CPUS, duration: Duration::from_millis(100));
+
+#[test]
+fn what_cannot_be_read_written_or_watched_is_named() {
+    passes(&REFUSALS);
+}
+
+/// Changes the variable twice, ten milliseconds apart.
+fn writer(ctx: &WorkerCtx) -> WorkerReport {
+    let spin = |time: Duration| {
+        let began = std::time::Instant::now();
+        while began.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    };
+    spin(20 * MS);
+    for value in ["37", "38"] {
+        let _ = std::fs::write(SWAPPINESS, value);
+        spin(10 * MS);
+    }
+    while !ctx.stop().load(Relaxed) {
+        std::thread::sleep(MS);
+    }
+    WorkerReport::default()
+}
+
+fn watching(ctx: &Ctx) -> Result<AssertResult> {
+    let writes = CgroupDef::named("w").work_type(WorkType::custom("writer", writer));
+    let steps = vec![
+        Step::new(
+            vec![
+                Op::watch_snapshot("vm_swappiness"),
+                Op::watch_snapshot("vm_dirty_ratio"),
+            ],
+            HoldSpec::fixed(50 * MS),
+        ),
+        Step::with_defs(vec![writes.workers(1)], HoldSpec::fixed(150 * MS)),
+        Step::hold(HoldSpec::fixed(50 * MS)),
+    ];
+    execute_steps(ctx, steps)
+}
+
+case!(WATCHING = "kernel_watch", watching, topology: TWO_CPUS, duration: Duration::from_millis(250));
+
+#[test]
+fn a_variable_that_changes_is_captured_each_time() {
+    let vm = passes(&WATCHING);
+    let bridge = &vm.snapshot_bridge;
+    assert_eq!(bridge.watch_count(), 2);
+    assert_eq!(bridge.watch_hits("vm_swappiness"), Some(2));
+    assert_eq!(bridge.watch_hits("vm_dirty_ratio"), Some(0));
+    assert_eq!(bridge.watch_hits("nr_threads"), None);
+    let captures = vm.captures_series().entries();
+    let tags: Vec<_> = captures
+        .iter()
+        .map(|entry| (entry.tag.as_str(), entry.step_index))
+        .collect();
+    // The second took the place of the first, and was taken in the step of the change, at once.
+    assert_eq!(tags, [("vm_swappiness", Some(2))]);
+    let elapsed = captures[0].elapsed_ms.expect("in the window");
+    assert!((80..=140).contains(&elapsed), "{elapsed} ms");
+}
+
+const OWN: Scheduler = Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+const MAP: &str = "bpf_bpf.bss";
+
+/// Stops the scheduler, waits, and looks for its map by pinning it.
+fn after_the_scheduler(ctx: &Ctx, before: Vec<Op>) -> Result<AssertResult> {
+    let stop = before.into_iter().chain([Op::detach_scheduler()]);
+    let steps = vec![
+        Step::new(stop.collect(), HoldSpec::fixed(500 * MS)),
+        Step::with_op(Op::pin_bpf_map(MAP), SHORT),
+    ];
+    execute_steps(ctx, steps)
+}
+
+fn pinned(ctx: &Ctx) -> Result<AssertResult> {
+    after_the_scheduler(ctx, vec![Op::pin_bpf_map(MAP)])
+}
+
+fn not_pinned(ctx: &Ctx) -> Result<AssertResult> {
+    let result = after_the_scheduler(ctx, vec![])?;
+    let said: Vec<_> = result.failure_details().map(|d| &d.message).collect();
+    ensure!(
+        said.len() == 1 && said[0].contains("no BPF map \"bpf_bpf.bss\""),
+        "{said:?}"
+    );
+    Ok(AssertResult::pass())
+}
+
+case!(PINNED = "kernel_pinned", pinned, topology: TWO_CPUS, scheduler: &OWN);
+case!(NOT_PINNED = "kernel_not_pinned", not_pinned, topology: TWO_CPUS, scheduler: &OWN);
+
+#[test]
+fn a_pinned_map_outlives_its_scheduler() {
+    passes(&PINNED);
+}
+
+#[test]
+fn a_map_that_is_not_pinned_ends_with_its_scheduler() {
+    passes(&NOT_PINNED);
+}
