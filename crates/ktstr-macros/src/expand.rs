@@ -158,9 +158,11 @@ fn fields(attrs: &Attrs) -> TokenStream {
     if let Some(path) = attrs.path("payload") {
         out.extend(quote!(payload: Some(&#path),));
     }
-    if attrs.get("bpf_map_write").is_some() {
-        let values = attrs.paths("bpf_map_write");
-        out.extend(quote!(bpf_map_write: &[#(&#values),*],));
+    for name in ["bpf_map_write", "watch_bpf_maps"] {
+        if attrs.get(name).is_some() {
+            let (field, values) = (format_ident!("{name}"), attrs.paths(name));
+            out.extend(quote!(#field: &[#(&#values),*],));
+        }
     }
     if attrs.get("workloads").is_some() {
         let values = attrs.paths("workloads");
@@ -370,7 +372,7 @@ mod tests {
     /// What `other` needs to compile at all.
     fn needed(name: &str) -> &'static str {
         match name {
-            "extra_sched_args" | "bpf_map_write" => "scheduler = S, ",
+            "extra_sched_args" | "bpf_map_write" | "watch_bpf_maps" => "scheduler = S, ",
             "expect_scx_bpf_error_contains" | "expect_scx_bpf_error_matches" => {
                 "scheduler = S, expect_err, "
             }

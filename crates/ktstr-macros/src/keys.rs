@@ -250,7 +250,13 @@ pub(crate) const KEYS: &[Key] = &[
         "`[]`",
         "values that the host writes into variables of the scheduler before the scenario makes its first cgroup, each a `const` or `static` `BpfMapWrite`; needs `scheduler`",
     ),
-    later("watch_bpf_maps", "fields of maps as metrics"),
+    key(
+        "watch_bpf_maps",
+        PathOrPaths,
+        Setting,
+        "`[]`",
+        "variables of the scheduler that the host reads in the workload window, as metrics of the run, each a `const` or `static` `WatchBpfMap`; needs `scheduler`",
+    ),
     later("perf_delta_assertions", "comparisons with other runs"),
     key(
         "not_stuck",

@@ -119,11 +119,13 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
             "`extra_sched_args` needs `scheduler`",
         ));
     }
-    if attrs.get("bpf_map_write").is_some() && attrs.get("scheduler").is_none() {
-        return Err(error(
-            attrs.span("bpf_map_write"),
-            "`bpf_map_write` needs `scheduler`: it is that one's variables",
-        ));
+    for name in ["bpf_map_write", "watch_bpf_maps"] {
+        if attrs.get(name).is_some() && attrs.get("scheduler").is_none() {
+            return Err(error(
+                attrs.span(name),
+                format!("`{name}` needs `scheduler`: it is that one's variables"),
+            ));
+        }
     }
     if let Some(file) = attrs
         .texts("extra_include_files")

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ktstr_assert::{Assert, AssertResult, ExpectedErrorError};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::payload::{Payload, PayloadError};
-use ktstr_scenario::scheduler::{BpfMapWrite, CgroupPath, Scheduler};
+use ktstr_scenario::scheduler::{BpfMapWrite, CgroupPath, Scheduler, WatchBpfMap};
 use ktstr_scenario::topology::{ConstraintsError, Topology, TopologyConstraints, TopologyError};
 use linkme::distributed_slice;
 
@@ -75,6 +75,8 @@ pub struct KtstrTestEntry {
     pub workloads: &'static [&'static Payload],
     /// Values that the host writes into variables of the scheduler before the first cgroup of a scenario is made.
     pub bpf_map_write: &'static [&'static BpfMapWrite],
+    /// Variables of the scheduler that the host reads in the workload window, as metrics of the run.
+    pub watch_bpf_maps: &'static [&'static WatchBpfMap],
     /// How long sched_ext lets a runnable task wait before it ejects the scheduler.
     pub watchdog_timeout: Duration,
     /// The workload window.
@@ -244,6 +246,7 @@ impl KtstrTestEntry {
         payload: None,
         workloads: &[],
         bpf_map_write: &[],
+        watch_bpf_maps: &[],
         watchdog_timeout: Duration::from_secs(5),
         duration: Duration::from_secs(12),
         expect_err: false,
@@ -354,9 +357,13 @@ impl KtstrTestEntry {
             });
         }
         self.validate_payloads()?;
-        if !self.bpf_map_write.is_empty() && !self.scheduler.binary.has_bpf_scheduler() {
-            let field = "bpf_map_write";
-            return Err(EntryError::NeedsScheduler { name, field });
+        for (field, given) in [
+            ("bpf_map_write", !self.bpf_map_write.is_empty()),
+            ("watch_bpf_maps", !self.watch_bpf_maps.is_empty()),
+        ] {
+            if given && !self.scheduler.binary.has_bpf_scheduler() {
+                return Err(EntryError::NeedsScheduler { name, field });
+            }
         }
         if self.host_only {
             for (field, given) in [

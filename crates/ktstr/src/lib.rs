@@ -177,7 +177,8 @@ pub mod test_support {
     };
     pub use ktstr_scenario::payload::{Payload, PayloadError, PayloadKind};
     pub use ktstr_scenario::scheduler::{
-        BpfMapWrite, CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed, Sysctl,
+        BpfMapAgg, BpfMapWrite, CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed,
+        Sysctl, WatchBpfMap,
     };
     pub use ktstr_scenario::topology::{NumaDistance, NumaNode, Topology, TopologyConstraints};
 }

@@ -163,6 +163,8 @@ pub struct VmResult {
     pub(crate) schedule: Option<Vec<u8>>,
     /// Metrics that come from it: those of the run, and those of phases and their cgroups.
     pub(crate) schedule_metrics: Option<ScenarioStats>,
+    /// Metrics that are variables of the scheduler.
+    pub(crate) watched_maps: std::collections::BTreeMap<String, f64>,
     /// Names what the machine's template was made of.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
@@ -254,7 +256,8 @@ impl VmResult {
         let told = stats.and_then(|stats| stats.run_metric(metric.clone()));
         let seen = self.schedule_metrics.as_ref();
         let seen = seen.and_then(|stats| stats.ext_metrics.get(metric.wire_name()));
-        told.or(seen.copied()).or_else(|| {
+        let watched = self.watched_maps.get(metric.wire_name());
+        told.or(seen.copied()).or(watched.copied()).or_else(|| {
             let samples = &self.monitor.as_ref()?.samples;
             monitor::metrics(samples).remove(metric.wire_name())
         })
@@ -379,6 +382,7 @@ impl VmResult {
             stimulus: Vec::new(),
             guest_result: Err(String::new()),
             schedule_metrics: None,
+            watched_maps: Default::default(),
             drained: Arc::default(),
         }
     }

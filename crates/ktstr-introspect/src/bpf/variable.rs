@@ -21,6 +21,24 @@ pub struct Variable {
     pub size: u64,
 }
 
+/// A variable of a scheduler that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedVariable {
+    /// The guest-physical addresses of its values: one, or one for each CPU.
+    pub gpas: Vec<u64>,
+    /// How many bytes each has, by its type.
+    pub size: u64,
+    /// The name of its map.
+    pub map: String,
+}
+
+/// A variable inside of a map's value.
+struct Found {
+    map: BpfMap,
+    offset: u64,
+    size: u64,
+}
+
 /// Why there is no such variable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -32,8 +50,12 @@ pub enum VariableError {
     #[error("no sched_ext scheduler is attached")]
     NoScheduler,
     /// No array of the scheduler's is named like that.
-    #[error("the scheduler has no array map whose name ends with {map:?}; its arrays are: {known}")]
+    #[error(
+        "the scheduler has no {kind} map whose name ends with {map:?}; those that it has are: {known}"
+    )]
     NoMap {
+        /// The type of map that was asked for.
+        kind: &'static str,
         /// The end of a name that was asked for.
         map: String,
         /// The scheduler's arrays.
@@ -66,47 +88,89 @@ pub enum VariableError {
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// The variable `field` in the attached scheduler's first array map whose name ends with `suffix`.
+    /// The variable `field` in the attached scheduler's first array map whose name ends with `suffix`, for writing.
     ///
     /// # Errors
     /// [`VariableError`] names what was looked for and what there is.
     pub fn scx_variable(&self, suffix: &str, field: &str) -> Result<Variable, VariableError> {
+        let found = self.find(suffix, field, "array")?;
+        if found.map.name.ends_with(".rodata") {
+            return Err(VariableError::ReadOnly {
+                map: found.map.name,
+            });
+        }
+        let (values, _) = self.bpf_array_values(&found.map)?;
+        Ok(Variable {
+            gpa: self.translate(values.wrapping_add(found.offset))?,
+            size: found.size,
+        })
+    }
+
+    /// The same for reading, also of constants; with `per_cpu`, of the first per-CPU array map, where each CPU has one in the
+    /// first entry.
+    ///
+    /// # Errors
+    /// As [`Self::scx_variable`].
+    pub fn scx_watched(
+        &self,
+        suffix: &str,
+        field: &str,
+        per_cpu: bool,
+    ) -> Result<WatchedVariable, VariableError> {
+        let kind = if per_cpu { "percpu_array" } else { "array" };
+        let Found { map, offset, size } = self.find(suffix, field, kind)?;
+        let values = match per_cpu {
+            true => (0..self.cpu_count()?)
+                .map(|cpu| self.bpf_percpu_array_value(&map, 0, cpu))
+                .collect::<Result<_, _>>()?,
+            false => vec![self.bpf_array_values(&map)?.0],
+        };
+        let gpas = values
+            .into_iter()
+            .map(|value| self.translate(value.wrapping_add(offset)));
+        Ok(WatchedVariable {
+            gpas: gpas.collect::<Result<_, _>>()?,
+            size,
+            map: map.name,
+        })
+    }
+
+    fn find(&self, suffix: &str, field: &str, kind: &'static str) -> Result<Found, VariableError> {
         let (maps, _) = self.bpf_maps()?;
         let active = self.active_scheduler(&maps)?;
         let own = active.ok_or(VariableError::NoScheduler)?.map_kvas;
         let arrays: Vec<&BpfMap> = maps
             .iter()
-            .filter(|map| map.type_name == "array" && own.contains(&map.kva))
+            .filter(|map| map.type_name == kind && own.contains(&map.kva))
             .collect();
         let Some(map) = arrays.iter().find(|map| map.name.ends_with(suffix)) else {
             return Err(VariableError::NoMap {
+                kind,
                 map: suffix.to_owned(),
                 known: list(arrays.iter().map(|map| map.name.as_str())),
             });
         };
-        let name = || map.name.clone();
-        if map.name.ends_with(".rodata") {
-            return Err(VariableError::ReadOnly { map: name() });
-        }
+        let no_types = || VariableError::NoTypes {
+            map: map.name.clone(),
+        };
         if map.btf == 0 {
-            return Err(VariableError::NoTypes { map: name() });
+            return Err(no_types());
         }
         let (data, size, base) = self.btf_parts(map.btf)?;
         let btf = self.btf_at(data, size, base)?;
-        let no_types = || VariableError::NoTypes { map: name() };
         let value = btf.resolve(map.btf_value_type_id).ok_or_else(no_types)?;
         let found = variables(&btf, &value).find(|(known, ..)| *known == field);
         let Some((_, offset, type_id)) = found else {
             return Err(VariableError::NoVariable {
-                map: name(),
+                map: map.name.clone(),
                 field: field.to_owned(),
                 known: list(variables(&btf, &value).map(|(known, ..)| known)),
             });
         };
-        let (values, _) = self.bpf_array_values(map)?;
-        Ok(Variable {
-            gpa: self.translate(values.wrapping_add(u64::from(offset)))?,
+        Ok(Found {
+            offset: u64::from(offset),
             size: btf.size_of(type_id).unwrap_or(0),
+            map: (*map).clone(),
         })
     }
 

@@ -2,6 +2,7 @@
 //! All `const`, because a test names a scheduler by a constant. Finding and starting the
 //! binary is the host's and the guest's work.
 
+mod map_watch;
 mod map_write;
 mod promise;
 mod settings;
@@ -10,6 +11,7 @@ use ktstr_assert::Assert;
 
 use crate::topology::{Topology, TopologyConstraints};
 
+pub use map_watch::{BpfMapAgg, WatchBpfMap};
 pub use map_write::BpfMapWrite;
 pub use promise::{Promise, Promises};
 pub use settings::{CgroupPath, Speed, Sysctl};

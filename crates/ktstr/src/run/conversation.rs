@@ -211,8 +211,8 @@ impl Conversation {
         Ok(None)
     }
 
-    /// Waits for the end, and calls `meanwhile` at every look. `silence` is the guest time a
-    /// test may say nothing for.
+    /// Waits for the end, and calls `meanwhile` at every look, with why the guest was held at it. `silence` is the guest time
+    /// a test may say nothing for.
     pub(super) fn until_end(
         &mut self,
         silence: Duration,
@@ -221,6 +221,7 @@ impl Conversation {
             &mut Option<Recorder>,
             &mut Transcript,
             Duration,
+            Option<Hold>,
         ) -> Result<(), MachineError>,
     ) -> Result<End, MachineError> {
         loop {
@@ -228,7 +229,8 @@ impl Conversation {
                 return Ok(end);
             }
             let now = self.now();
-            meanwhile(&mut self.machine, &mut self.recorder, &mut self.said, now)?;
+            let (machine, recorder, said) = (&mut self.machine, &mut self.recorder, &mut self.said);
+            meanwhile(machine, recorder, said, now, self.hold)?;
         }
     }
 

@@ -28,6 +28,7 @@ mod verdict;
 pub mod warm;
 mod watch;
 mod watched;
+mod watched_maps;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -60,6 +61,7 @@ use transcript::Transcript;
 use verdict::Case;
 pub(crate) use verdict::Judgement;
 use watched::Watches;
+use watched_maps::WatchedMaps;
 
 /// Exit code of a pass and of a skip.
 pub const EXIT_PASS: i32 = 0;
@@ -367,6 +369,7 @@ impl Run {
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry);
         let mut watches = Watches::default();
+        let mut maps = WatchedMaps::new(entry.watch_bpf_maps, plan.job.seed);
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
         let mut monitor = Monitor::new(builtin, plan.job.seed);
         let started = Instant::now();
@@ -384,12 +387,12 @@ impl Run {
         let mut timeouts_set = conversation.said.attaches;
         let mut end = match early {
             Some(end) => end,
-            None => conversation.until_end(silence, |machine, recorder, said, now| {
+            None => conversation.until_end(silence, |machine, recorder, said, now, hold| {
                 if let Some(recorder) = recorder {
                     recorder.look_up(machine, &mut knowledge);
                 }
                 let writes = entry.bpf_map_write;
-                watches.look(machine, &mut knowledge, &mut captures, said, now)?;
+                watches.look(machine, &mut knowledge, &mut captures, said, now, hold)?;
                 asks::answer(
                     machine,
                     &mut knowledge,
@@ -404,11 +407,12 @@ impl Run {
                     start::set_timeout(machine, plan, &mut knowledge);
                 }
                 let sample = monitor.look(machine, &mut knowledge, said, now);
+                let map = maps.look(machine, &mut knowledge, said, now);
                 let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
                 if let Some(clock) = machine.virtual_clock() {
                     // The end of the test's patience falls on the same instruction in every run.
                     let patience = said.called.map(|_| said.at.saturating_add(silence));
-                    let due = [sample, capture, patience].into_iter().flatten().min();
+                    let due = [sample, map, capture, patience].into_iter().flatten().min();
                     clock.set_due(due.and_then(due_ns));
                 }
                 Ok(())
@@ -457,6 +461,14 @@ impl Run {
             ktstr_assert::buckets::fold_schedule(&mut stats.phases, &seen.phases);
             stats.ext_metrics.extend(seen.ext_metrics.clone());
         }
+        judgement.result.stats.ext_metrics.extend(maps.metrics());
+        if judgement.result.is_pass() {
+            for why in maps.troubles() {
+                let detail = AssertDetail::new(DetailKind::Other, why);
+                judgement.result.record_fail(detail);
+                judgement.blame(Fault::Test, "nothing else failed in the run".to_owned());
+            }
+        }
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
         // Who hangs was found out by the CPU time that it burnt, whatever the host was like.
         if let (Some(stat), End::Bye) = (&host_vcpu_schedstat, &end) {
@@ -466,6 +478,7 @@ impl Run {
             host_vcpu_schedstat,
             monitor: report,
             scx_exit: scx_exit.filter(ScxExit::is_error),
+            watched_maps: maps.metrics(),
             ..vm_result(
                 plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
             )
@@ -607,6 +620,7 @@ fn vm_result(
         scx_exit: None,
         host_vcpu_schedstat: None,
         monitor: None,
+        watched_maps: Default::default(),
         periodic_target: plan.entry.num_snapshots,
         periodic_fired: captures.fired,
         periodic_real: captures.real,

@@ -1,10 +1,12 @@
-//! Values that the host writes into a scheduler's variables: the scheduler acts on them, and what cannot be written is named.
+//! Values that the host writes into a scheduler's variables, and values that it reads there: the scheduler acts on what is
+//! written, what is read is what the scheduler counts, and what cannot be found is named.
 
 use std::time::Duration;
 
-use crate::common::Case;
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use ktstr::prelude::*;
+
+use crate::common::Case;
 
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
@@ -44,6 +46,83 @@ fn a_variable_that_the_scheduler_does_not_have_is_named_and_nothing_runs() {
         1,
         &[
             "bpf_map_write failed: the map \"",
+            "has no variable \"no_such_variable\"; it has: ",
+            "fault: the test's",
+        ],
+    );
+}
+
+const DISPATCHED: WatchBpfMap = WatchBpfMap::new(
+    ".bss",
+    "nr_dispatched",
+    BpfMapAgg::ScalarCounter,
+    "dispatched",
+);
+const OF_CPUS: WatchBpfMap = WatchBpfMap::new(
+    "ktstr_pcpu_fix",
+    "nr_dispatched",
+    BpfMapAgg::PerCpuCounter,
+    "dispatched",
+);
+const MAGIC: WatchBpfMap = WatchBpfMap::new("ktstr_pcpu_fix", "magic", BpfMapAgg::PerCpu, "magic");
+const STALLED: WatchBpfMap = WatchBpfMap::new(".bss", "stall", BpfMapAgg::Scalar, "stalled");
+const SET: BpfMapWrite = BpfMapWrite::new(".bss", "slow_cnt", 1 << 20);
+const SLOW: WatchBpfMap = WatchBpfMap::new(".bss", "slow_cnt", BpfMapAgg::Scalar, "slow");
+const MISSING: WatchBpfMap =
+    WatchBpfMap::new(".bss", "no_such_variable", BpfMapAgg::Scalar, "missing");
+
+/// What the scheduler counts twice, for all CPUs together and for each one, is a metric twice.
+#[ktstr_test(
+    scheduler = SCX_KTSTR,
+    cores = 2,
+    duration_s = 2,
+    bpf_map_write = SET,
+    watch_bpf_maps = [DISPATCHED, OF_CPUS, MAGIC, STALLED, SLOW],
+    post_vm = metrics_are_what_the_scheduler_counts
+)]
+fn variables_that_are_watched_are_metrics(ctx: &Ctx) -> Result<AssertResult> {
+    execute_defs(ctx, vec![CgroupDef::named("cg").workers(4)])
+}
+
+fn metrics_are_what_the_scheduler_counts(vm: &VmResult) -> Result<()> {
+    let of = |name: &str| vm.run_metric(name).with_context(|| format!("no {name}"));
+    let (all, of_cpus) = (of("bpf_bpf_dispatched")?, of("ktstr_pcpu_fix_dispatched")?);
+    // Four that spin on two CPUs. A look can fall between the two counts on each CPU.
+    ensure!(all > 50.0, "{all} calls of ops.dispatch");
+    ensure!(
+        (all - of_cpus).abs() <= 4.0,
+        "{all} in all, {of_cpus} on CPUs"
+    );
+    let magic = 0x5354_4154_7374_6174_u64 as f64;
+    let (mean, highest) = (
+        of("ktstr_pcpu_fix_magic_avg")?,
+        of("ktstr_pcpu_fix_magic_max")?,
+    );
+    ensure!(
+        highest == magic && mean > 0.9 * magic,
+        "{mean} and {highest}"
+    );
+    ensure!(of("bpf_bpf_stalled")? == 0.0);
+    ensure!(of("bpf_bpf_slow")? == f64::from(1 << 20));
+    ensure!(vm.run_metric("ktstr_pcpu_fix_magic").is_none());
+    Ok(())
+}
+
+case!(
+    MISSING_VARIABLE = "map_watch_unknown",
+    defs,
+    duration: Duration::from_secs(1),
+    scheduler: &SCX_KTSTR,
+    watch_bpf_maps: &[&MISSING],
+);
+
+#[test]
+fn a_variable_that_cannot_be_watched_is_named() {
+    let ended = Case::new("map_watch_unknown").run();
+    ended.says(
+        1,
+        &[
+            "watch_bpf_maps: \"no_such_variable\" of \".bss\": the map \"bpf_bpf.bss\"",
             "has no variable \"no_such_variable\"; it has: ",
             "fault: the test's",
         ],

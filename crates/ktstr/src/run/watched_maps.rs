@@ -1,0 +1,203 @@
+//! Variables of the scheduler that a test has as metrics (`watch_bpf_maps`): read at short distances in the workload window.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ktstr_introspect::bpf::variable::WatchedVariable;
+use ktstr_introspect::kernel::KernelView;
+use ktstr_machine::{GuestRam, Machine};
+use ktstr_scenario::scheduler::{BpfMapAgg, WatchBpfMap};
+
+use super::captures::{KernelKnowledge, Knowledge, RamView};
+use super::monitor::next_after;
+use super::transcript::Transcript;
+
+/// What is read, and what was.
+pub(super) struct WatchedMaps {
+    all: Vec<Watched>,
+    seed: u64,
+    next: Duration,
+    /// Schedulers that have attached when the variables were found.
+    attaches: u32,
+}
+
+struct Watched {
+    declared: &'static WatchBpfMap,
+    found: Option<WatchedVariable>,
+    trouble: Option<String>,
+    seen: Seen,
+}
+
+/// What all looks have come to.
+#[derive(Debug, Default)]
+struct Seen {
+    object: String,
+    looks: u32,
+    /// Of the means over the CPUs.
+    sum: f64,
+    max: u64,
+    /// The sum over the CPUs at the last look.
+    last: Option<u64>,
+    grown: u64,
+}
+
+impl WatchedMaps {
+    pub(super) fn new(declared: &'static [&'static WatchBpfMap], seed: u64) -> Self {
+        let watched = |declared: &&'static WatchBpfMap| Watched {
+            declared,
+            found: None,
+            trouble: None,
+            seen: Seen::default(),
+        };
+        Self {
+            all: declared.iter().map(watched).collect(),
+            seed,
+            next: next_after(Duration::ZERO, seed),
+            attaches: 0,
+        }
+    }
+
+    /// Reads all of them if it is time to. Returns the time of the next look, while the window is open.
+    pub(super) fn look(
+        &mut self,
+        machine: &Machine,
+        knowledge: &mut Knowledge,
+        said: &Transcript,
+        now: Duration,
+    ) -> Option<Duration> {
+        if self.all.is_empty() {
+            return None;
+        }
+        if let Some(elapsed) = said.window.elapsed(now).filter(|at| *at >= self.next) {
+            self.next = next_after(elapsed, self.seed);
+            let anew = self.attaches != said.attaches;
+            self.attaches = said.attaches;
+            // Between two schedulers there is nothing to read.
+            if said.attached.is_some() && !said.stopped_by_test {
+                let known = knowledge.get();
+                for watched in &mut self.all {
+                    watched.look(machine.ram(), known, anew);
+                }
+            }
+        }
+        said.window.when(self.next)
+    }
+
+    /// The metrics.
+    pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
+        self.all.iter().flat_map(Watched::metrics).collect()
+    }
+
+    /// Why there are none of a declaration.
+    pub(super) fn troubles(&self) -> impl Iterator<Item = String> + '_ {
+        self.all.iter().filter(|watched| watched.seen.looks == 0).map(|watched| {
+            let why = watched.trouble.as_deref();
+            let why = why.unwrap_or("no scheduler was attached at a look in the workload window, which come every 100 ms");
+            format!("watch_bpf_maps: {:?} of {:?}: {why}", watched.declared.field(), watched.declared.map())
+        })
+    }
+}
+
+impl Watched {
+    fn look(&mut self, ram: &GuestRam, known: Result<&KernelKnowledge, &str>, anew: bool) {
+        if anew || self.found.is_none() {
+            self.seen.last = None;
+            match self.find(ram, known) {
+                Ok(found) => self.found = Some(found),
+                Err(why) => {
+                    (self.found, self.trouble) = (None, Some(why));
+                    return;
+                }
+            }
+        }
+        let Some(found) = &self.found else { return };
+        let mut values = Vec::with_capacity(found.gpas.len());
+        for gpa in &found.gpas {
+            let mut bytes = [0; 8];
+            let part = bytes.get_mut(..found.size as usize);
+            if part.is_none_or(|part| ram.read(*gpa, part).is_err()) {
+                return;
+            }
+            values.push(u64::from_le_bytes(bytes));
+        }
+        self.seen.take(&values);
+    }
+
+    fn find(
+        &mut self,
+        ram: &GuestRam,
+        known: Result<&KernelKnowledge, &str>,
+    ) -> Result<WatchedVariable, String> {
+        let known = known.map_err(str::to_owned)?;
+        let memory = RamView(ram);
+        let view =
+            KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+        let declared = self.declared;
+        let found = view
+            .scx_watched(
+                declared.map(),
+                declared.field(),
+                declared.agg().is_per_cpu(),
+            )
+            .map_err(|e| e.to_string())?;
+        if ![1, 2, 4, 8].contains(&found.size) {
+            return Err(format!(
+                "it has {} bytes, and only an integer of 1, 2, 4 or 8 can be a metric",
+                found.size
+            ));
+        }
+        let object = found.map.split('.').next().unwrap_or_default();
+        self.seen.object = object.to_owned();
+        Ok(found)
+    }
+
+    fn metrics(&self) -> Vec<(String, f64)> {
+        let seen = &self.seen;
+        if seen.looks == 0 {
+            return Vec::new();
+        }
+        let name = format!("{}_{}", seen.object, self.declared.label());
+        let mean = seen.sum / f64::from(seen.looks);
+        match self.declared.agg() {
+            BpfMapAgg::Scalar => vec![(name, mean)],
+            BpfMapAgg::ScalarCounter | BpfMapAgg::PerCpuCounter => vec![(name, seen.grown as f64)],
+            BpfMapAgg::PerCpu => vec![
+                (format!("{name}_avg"), mean),
+                (format!("{name}_max"), seen.max as f64),
+            ],
+        }
+    }
+}
+
+impl Seen {
+    /// Takes in the values of a look, one a CPU or one in all.
+    fn take(&mut self, values: &[u64]) {
+        let total = values.iter().fold(0u64, |a, b| a.wrapping_add(*b));
+        self.looks += 1;
+        self.sum +=
+            values.iter().map(|value| *value as f64).sum::<f64>() / values.len().max(1) as f64;
+        self.max = values.iter().copied().fold(self.max, u64::max);
+        if let Some(last) = self.last.replace(total) {
+            // A counter that falls was set back: it has grown from 0.
+            let grown = total.checked_sub(last).unwrap_or(total);
+            self.grown = self.grown.saturating_add(grown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_add_up() {
+        let mut seen = Seen::default();
+        for values in [[1, 3], [5, 9], [0, 2]] {
+            seen.take(&values);
+        }
+        assert_eq!((seen.looks, seen.max, seen.last), (3, 9, Some(2)));
+        // From 4 to 14, and from 0 to 2.
+        assert_eq!(seen.grown, 12);
+        assert_eq!(seen.sum, 2.0 + 7.0 + 1.0);
+    }
+}
