@@ -1,7 +1,7 @@
 //! `cargo ktstr replay`: a recorded run once more, and whether it was the same.
 //!
 //! Everything that makes a run of the virtual clock what it is has its hash in the record, so what has changed since
-//! is said before anything runs. Exit codes: 0 the same, 1 not, 2 it could not be told.
+//! is said before anything runs. Exit codes: 0 the same, 1 not, 2 unknown.
 
 use std::fmt::Write as _;
 use std::io::Write;

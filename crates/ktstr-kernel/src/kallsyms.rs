@@ -166,7 +166,7 @@ impl<'a> Tokens<'a> {
             let window = file.get(end.saturating_sub(MAX_NAME)..end)?;
             start = end - window.iter().rev().position(|b| *b == 0)?;
         }
-        // The first token's beginning cannot be told from padding before it: trust the index.
+        // The first token's beginning looks like the padding before it: trust the index.
         (0..8)
             .find_map(|padding| Self::at(file, start + padding))
             .filter(|t| t.start <= digits)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub struct Progress {
     /// What is being done, e.g. `downloading linux-binary-7.3.4+deb13-cloud-amd64`.
     pub what: String,
-    /// How far it is, 0 to 100; `None` when it cannot be told, or when this is no stage but a note.
+    /// How far it is, 0 to 100; `None` when that is unknown, or when this is no stage but a note.
     pub percent: Option<f32>,
     /// The stage is over, or the note is whole.
     pub done: bool,

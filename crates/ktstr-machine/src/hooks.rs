@@ -17,7 +17,7 @@ pub const MAX_WORDS: usize = OPERANDS;
 pub enum HookKind {
     /// A class's `yield_task`: the next switch says that its task has yielded.
     Yield,
-    /// `__schedule`, without which a yield cannot be told from a later preemption.
+    /// `__schedule`, without which a yield looks like a later preemption.
     Schedule,
     /// An observation of this kind, 16 or more.
     Observe(u32),

@@ -41,7 +41,7 @@ pub enum Comparison {
     Same,
     /// They are not.
     Differ(Parting),
-    /// It cannot be told, and why.
+    /// Whether they are the same is unknown, and why.
     Unknown(String),
 }
 
@@ -159,7 +159,7 @@ impl fmt::Display for Comparison {
         match self {
             Self::Same => f.write_str("the same run, to the last bit"),
             Self::Differ(parting) => parting.fmt(f),
-            Self::Unknown(why) => write!(f, "cannot be told: {why}"),
+            Self::Unknown(why) => write!(f, "unknown: {why}"),
         }
     }
 }
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(compare(&one, &one.clone()), Comparison::Same);
         let mut without = one.clone();
         without.record.digest = None;
-        insta::assert_snapshot!(compare(&one, &without), @"cannot be told: the second run has no digest, for it was ended; the first 2 context switches are the same");
+        insta::assert_snapshot!(compare(&one, &without), @"unknown: the second run has no digest, for it was ended; the first 2 context switches are the same");
         let mut other = run("a", &[1, 3], 2);
         other.record.digest = None;
         assert!(matches!(compare(&one, &other), Comparison::Differ(_)));

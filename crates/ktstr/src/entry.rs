@@ -176,7 +176,7 @@ pub enum EntryError {
         /// The field that needs a machine.
         field: &'static str,
     },
-    /// An expected error that cannot be told.
+    /// An expected error of which nothing can be said: it matches any text, or is no pattern.
     #[error("test {name:?}: {source}")]
     ExpectedError {
         /// The name of the test.

@@ -39,7 +39,7 @@ fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String>
     ktstr_guest::init::touch_program();
     let job = jobs
         .wait()
-        .map_err(|e| format!("could not be told of a job: {e}"))?;
+        .map_err(|e| format!("could not be given a job: {e}"))?;
     for (name, value) in &job.job.env {
         // SAFETY: this is the process's only thread; its `main` has yet to be called.
         unsafe { std::env::set_var(name, value) };

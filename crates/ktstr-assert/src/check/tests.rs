@@ -82,7 +82,7 @@ fn what_a_broken_worker_is_told() {
     let dead = with(|w| *w = WorkerReport::missing(2, WorkerExitInfo::TimedOut));
     insta::assert_snapshot!(lines(NONE.check_not_stuck(), &dead), @r#"
     FAIL [NoProgress] tid 2 made no progress (0 work units); no report: TimedOut
-    FAIL [Stuck] tid 2 gap cannot be told; no report: TimedOut
+    FAIL [Stuck] tid 2 gap is unknown; no report: TimedOut
     "#);
     // Killed while it waited for a CPU: what it waited is a gap all the same.
     let starved = with(|w| {

@@ -34,7 +34,7 @@ pub struct MonitorSample {
     pub elapsed_ms: u64,
     /// The step that was live: 0 is the baseline.
     pub step_index: Option<u16>,
-    /// Whether a sched_ext scheduler was attached; `None` where that could not be told.
+    /// Whether a sched_ext scheduler was attached; `None` where that is unknown.
     pub scx_attached: Option<bool>,
     /// One entry per CPU.
     pub cpus: Vec<CpuSnapshot>,

@@ -1,4 +1,4 @@
-//! One reason of a judgement: why something failed, was skipped or could not be told.
+//! One reason of a judgement: why something failed, was skipped or is inconclusive.
 
 use super::Finding;
 use crate::phase::current_phase_label;

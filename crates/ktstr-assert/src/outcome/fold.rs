@@ -32,7 +32,7 @@ impl AssertResult {
     /// Holds when at least one of them does; what the others failed on is kept as notes.
     ///
     /// When none holds: inconclusive if one of them is (it might have held), else a failure if one
-    /// of them is, else a skip. Of no alternatives nothing can be told.
+    /// of them is, else a skip. Without alternatives the result is inconclusive.
     pub fn any_of(results: impl IntoIterator<Item = AssertResult>) -> AssertResult {
         let results: Vec<_> = results.into_iter().collect();
         if results.is_empty() {

@@ -14,7 +14,7 @@ pub enum Outcome {
     Pass,
     /// There was nothing to look at.
     Skip(AssertDetail),
-    /// It could not be told.
+    /// There is no evidence for either verdict.
     Inconclusive(AssertDetail),
     /// It does not hold.
     Fail(AssertDetail),
@@ -27,7 +27,7 @@ pub enum OutcomeRef<'a> {
     Pass,
     /// There was nothing to look at.
     Skip(&'a AssertDetail),
-    /// It could not be told.
+    /// There is no evidence for either verdict.
     Inconclusive(&'a AssertDetail),
     /// It does not hold.
     Fail(&'a AssertDetail),
@@ -68,7 +68,7 @@ impl Outcome {
         self.as_ref().is_skip()
     }
 
-    /// Whether it could not be told.
+    /// Whether it is inconclusive.
     pub fn is_inconclusive(&self) -> bool {
         self.as_ref().is_inconclusive()
     }
@@ -135,7 +135,7 @@ impl<'a> OutcomeRef<'a> {
         matches!(self, OutcomeRef::Skip(_))
     }
 
-    /// Whether it could not be told.
+    /// Whether it is inconclusive.
     pub fn is_inconclusive(self) -> bool {
         matches!(self, OutcomeRef::Inconclusive(_))
     }

@@ -45,12 +45,12 @@ impl AssertResult {
         Self::fail(message.into().into())
     }
 
-    /// Something that could not be told.
+    /// An inconclusive outcome.
     pub fn inconclusive(detail: AssertDetail) -> Self {
         Self::of(Outcome::Inconclusive(detail))
     }
 
-    /// Something that could not be told, of kind [`DetailKind::Other`].
+    /// An inconclusive outcome of kind [`DetailKind::Other`].
     pub fn inconclusive_msg(message: impl Into<String>) -> Self {
         Self::inconclusive(message.into().into())
     }
@@ -71,7 +71,7 @@ impl AssertResult {
         self.record_outcome(Outcome::Skip(detail.into()))
     }
 
-    /// Adds something that could not be told.
+    /// Adds an inconclusive outcome.
     pub fn record_inconclusive(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
         self.record_outcome(Outcome::Inconclusive(detail.into()))
     }
@@ -125,7 +125,7 @@ impl AssertResult {
         self.outcomes.iter().any(Outcome::is_fail)
     }
 
-    /// Whether something could not be told and nothing failed.
+    /// Whether something is inconclusive and nothing failed.
     pub fn is_inconclusive(&self) -> bool {
         !self.is_fail() && self.outcomes.iter().any(Outcome::is_inconclusive)
     }
@@ -150,7 +150,7 @@ impl AssertResult {
         self.details(Outcome::is_skip)
     }
 
-    /// The reasons why something could not be told.
+    /// The reasons why something is inconclusive.
     pub fn inconclusive_details(&self) -> impl Iterator<Item = &AssertDetail> {
         self.details(Outcome::is_inconclusive)
     }

@@ -147,7 +147,7 @@ impl SeriesField<f64> {
                 continue;
             };
             if at_a == at_b {
-                unsure(v, format!("{what} cannot be told: no time passed"));
+                unsure(v, format!("{what} is unknown: no time passed"));
                 continue;
             }
             let rate = (b - a) / (at_b as f64 - at_a as f64);
@@ -240,7 +240,7 @@ impl SeriesField<f64> {
                 }
             };
             if *b == 0.0 {
-                unsure(v, format!("{what} cannot be told at {tag}: {a} / 0"));
+                unsure(v, format!("{what} is unknown at {tag}: {a} / 0"));
                 continue;
             }
             let r = a / b;

@@ -122,12 +122,12 @@ impl<'a> BetterThanPhase<'a> {
             (Some(was), Some(is)) => (was, is),
             (was, _) => {
                 let missing = if was.is_none() { p0 } else { p1 };
-                let why = format!("{what} cannot be told: it was not measured in {missing}");
+                let why = format!("{what} is unknown: it was not measured in {missing}");
                 return self.verdict.inconclusive(detail(why));
             }
         };
         let Some(gain) = self.metric.polarity().gain(is, was) else {
-            let why = format!("{what} cannot be told: no direction is known for it ({was}, {is})");
+            let why = format!("{what} is unknown: no direction is known for it ({was}, {is})");
             return self.verdict.inconclusive(detail(why));
         };
         let by = margin.map(|m| format!(" by at least {}%", m * 100.0));
@@ -139,7 +139,7 @@ impl<'a> BetterThanPhase<'a> {
             return self.verdict.fail(failure(Some("not finite")));
         }
         if was == 0.0 {
-            let why = format!("{what} cannot be told: it was 0 in {p0}, then {is}");
+            let why = format!("{what} is unknown: it was 0 in {p0}, then {is}");
             return self.verdict.inconclusive(detail(why));
         }
         let holds = match margin {

@@ -65,13 +65,13 @@ impl Verdict {
         if cond { self.skip(reason) } else { self }
     }
 
-    /// Adds something that could not be told.
+    /// Adds an inconclusive outcome.
     pub fn inconclusive(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
         self.result.record_inconclusive(detail);
         self
     }
 
-    /// Adds something that could not be told if `cond` holds.
+    /// Adds an inconclusive outcome if `cond` holds.
     pub fn inconclusive_if(&mut self, cond: bool, detail: impl Into<AssertDetail>) -> &mut Self {
         if cond {
             self.inconclusive(detail)
@@ -111,7 +111,7 @@ impl Verdict {
         self.result.is_fail()
     }
 
-    /// Whether something could not be told and nothing failed.
+    /// Whether something is inconclusive and nothing failed.
     pub fn is_inconclusive(&self) -> bool {
         self.result.is_inconclusive()
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// One cgroup's share of a step, over the whole life of its workers. All of its vectors are the
 /// workers' samples in order; the scalars of [`PhaseCgroupStats::metrics`] are filled in.
 ///
-/// Which of the pages are local cannot be told from reports alone: use
+/// Reports alone do not say which of the pages are local: use
 /// [`PhaseCgroupStats::set_local_nodes`] when the cgroup's nodes are known.
 pub fn carrier(reports: &[WorkerReport]) -> PhaseCgroupStats {
     let mut c = PhaseCgroupStats::default();

@@ -159,9 +159,9 @@ fn neither_better_nor_worse() {
         assert!(result.is_inconclusive());
         told(&result)
     };
-    insta::assert_snapshot!(says("p99_wake_latency_us"), @"UNSURE [Temporal] p99_wake_latency_us: Step[1] against Step[0] cannot be told: it was not measured in Step[0]");
-    insta::assert_snapshot!(says("total_iterations"), @"UNSURE [Temporal] total_iterations: Step[1] against Step[0] cannot be told: no direction is known for it (983, 920)");
-    insta::assert_snapshot!(says("stuck_count"), @"UNSURE [Temporal] stuck_count: Step[1] against Step[0] cannot be told: it was 0 in Step[0], then 0");
+    insta::assert_snapshot!(says("p99_wake_latency_us"), @"UNSURE [Temporal] p99_wake_latency_us: Step[1] against Step[0] is unknown: it was not measured in Step[0]");
+    insta::assert_snapshot!(says("total_iterations"), @"UNSURE [Temporal] total_iterations: Step[1] against Step[0] is unknown: no direction is known for it (983, 920)");
+    insta::assert_snapshot!(says("stuck_count"), @"UNSURE [Temporal] stuck_count: Step[1] against Step[0] is unknown: it was 0 in Step[0], then 0");
 }
 
 /// Each way to make one value of a phase's captures, on those of a sound run: three in each step.

@@ -74,7 +74,7 @@ pub fn series(run: &str) -> SampleSeries {
     SampleSeries::from_drained_typed(captures.into_iter().map(entry).collect(), None)
 }
 
-/// What a result says: each failure and each thing that could not be told, a line each.
+/// What a result says: each failure and each inconclusive outcome, a line each.
 pub fn told(result: &AssertResult) -> String {
     let line =
         |word: &str, d: &ktstr_assert::AssertDetail| format!("{word} {}", d.display_with_kind());

@@ -226,7 +226,7 @@ fn quotients_that_are_not_there() {
     assert!(by_zero.is_inconclusive());
     assert_eq!(
         told(&by_zero).lines().next(),
-        Some("UNSURE [Temporal] nr_dispatched / stall cannot be told at periodic_000: 935 / 0")
+        Some("UNSURE [Temporal] nr_dispatched / stall is unknown at periodic_000: 935 / 0")
     );
     let first = series("sound").entries()[..1].to_vec();
     let first = ktstr_assert::SampleSeries::from_drained_typed(first, None);

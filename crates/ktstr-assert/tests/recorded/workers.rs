@@ -40,8 +40,8 @@ fn pairs() -> Vec<Pair> {
             ("starve-nice", "nicer"),
             "FAIL [NoProgress] tid 1022 made no progress (0 work units); no report: TimedOut\n\
              FAIL [NoProgress] tid 1023 made no progress (0 work units); no report: TimedOut\n\
-             UNSURE [Stuck] tid 1022 gap cannot be told; no report: TimedOut\n\
-             UNSURE [Stuck] tid 1023 gap cannot be told; no report: TimedOut",
+             UNSURE [Stuck] tid 1022 gap is unknown; no report: TimedOut\n\
+             UNSURE [Stuck] tid 1023 gap is unknown; no report: TimedOut",
         ),
         // No scheduler can break this one: the kernel ejects who tries. The test that was recorded lifts
         // the cpuset of its workers and goes on to call them bound to it.
@@ -199,14 +199,14 @@ fn what_was_not_measured_cannot_be_told() {
         .max_cross_node_migration_ratio(0.1)
         .max_slow_tier_ratio(0.1);
     insta::assert_snapshot!(told(&judge(asked, ("sound", "even"))), @r#"
-    UNSURE [PageLocality] page locality cannot be told: the cgroup's expected NUMA nodes are not known
-    UNSURE [CrossNodeMigration] cross-node migration cannot be told: no pages were seen
-    UNSURE [SlowTier] the share of pages on memory-only nodes cannot be told: the topology is not known here
+    UNSURE [PageLocality] page locality is unknown: the cgroup's expected NUMA nodes are not known
+    UNSURE [CrossNodeMigration] cross-node migration is unknown: no pages were seen
+    UNSURE [SlowTier] the share of pages on memory-only nodes is unknown: the topology is not known here
     "#);
     let wakes = NONE.max_p99_wake_latency_ns(1).max_wake_latency_cv(0.1);
     insta::assert_snapshot!(told(&judge(wakes, ("sound", "even"))), @r#"
-    UNSURE [Benchmark] p99 wake latency cannot be told: no wake-ups were sampled
-    UNSURE [Benchmark] wake latency cv cannot be told: no wake-ups were sampled
+    UNSURE [Benchmark] p99 wake latency is unknown: no wake-ups were sampled
+    UNSURE [Benchmark] wake latency cv is unknown: no wake-ups were sampled
     "#);
 }
 

@@ -68,7 +68,7 @@ impl Capture {
     /// What was written: standard output, then standard error. Whoever still has the other end of a stream is not waited
     /// for.
     pub fn finish(self) -> [Captured; 2] {
-        // A reader that cannot be told has seen both streams end, or does.
+        // A reader that cannot be asked to stop has seen both streams end, or does.
         let _ = rustix::io::write(&self.finish, &1u64.to_ne_bytes());
         self.reader.join().unwrap_or_default().map(Taken::captured)
     }

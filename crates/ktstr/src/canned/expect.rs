@@ -273,7 +273,7 @@ impl Expect {
         if switches == 0.0 || ns == 0.0 {
             self.verdict.inconclusive(AssertDetail::new(
                 DetailKind::Benchmark,
-                "context switches cannot be told: the workers have no schedstats".to_owned(),
+                "context switches are unknown: the workers have no schedstats".to_owned(),
             ));
             return self;
         }
@@ -362,7 +362,7 @@ impl Expect {
                 None => {
                     self.verdict.inconclusive(AssertDetail::new(
                         DetailKind::Benchmark,
-                        format!("{name} of {cgroup} cannot be told: no wake-ups were sampled"),
+                        format!("{name} of {cgroup} is unknown: no wake-ups were sampled"),
                     ));
                 }
             }

@@ -99,7 +99,7 @@ pub(super) fn text(finished: &Finished) -> String {
     text
 }
 
-/// What failed, then what could not be told; of many alike the first few, fewer of what the first may
+/// What failed, then what is inconclusive; of many alike the first few, fewer of what the first may
 /// explain. What the sentence `said` word for word is not said again.
 fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
     let few = match all.first() {

@@ -8,7 +8,7 @@ use super::verdict::Fault;
 /// Characters of a finding that a sentence takes over: two lines of a narrow terminal.
 const MOST: usize = 160;
 
-/// What failed, the most telling first; then what could not be told.
+/// What failed, the most telling first; then what is inconclusive.
 pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     let mut failures: Vec<&AssertDetail> = result.failure_details().collect();
     failures.sort_by_key(|detail| detail.rank());

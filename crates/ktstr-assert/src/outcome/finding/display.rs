@@ -58,8 +58,8 @@ impl Display for Finding {
                 )
             }
             Finding::NotMeasured { what, why, .. } => match why.as_str() {
-                "" => write!(f, "{what} cannot be told"),
-                why => write!(f, "{what} cannot be told{why}"),
+                "" => write!(f, "{what} is unknown"),
+                why => write!(f, "{what} is unknown{why}"),
             },
             Finding::Starved {
                 task,
