@@ -26,6 +26,7 @@ extern crate self as ktstr;
 mod canned;
 mod dispatch;
 mod entry;
+mod entry_builders;
 mod gates;
 mod guest_side;
 mod host_side;
@@ -122,9 +123,10 @@ pub mod scenario {
     /// Canned scenarios about caches, and about how fast workers are woken.
     pub mod performance {
         pub use crate::canned::{
-            custom_cache_pressure_imbalance, custom_cache_yield_wake_affine,
-            custom_fan_out_compute, custom_fan_out_wake, custom_futex_ping_pong,
-            custom_lock_convoy, custom_thundering_herd, custom_wake_chain, custom_wake_under_load,
+            custom_cache_pipe_io_compute_imbalance, custom_cache_pressure_imbalance,
+            custom_cache_yield_wake_affine, custom_fan_out_compute, custom_fan_out_wake,
+            custom_futex_ping_pong, custom_lock_convoy, custom_thundering_herd, custom_wake_chain,
+            custom_wake_under_load,
         };
     }
     /// Canned scenarios of many events, or many cgroups.

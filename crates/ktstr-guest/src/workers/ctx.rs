@@ -243,6 +243,11 @@ impl<'a> WorkerCtx<'a> {
         tid.map_or(0, |tid| tid.load(Relaxed))
     }
 
+    /// Up to monotonic time `ns` there was nothing to do but to wait for others: that is no gap.
+    pub fn idle_until(&mut self, ns: u64) {
+        self.last_ns = self.last_ns.max(ns.min(sys::now_ns()));
+    }
+
     /// Gives up: what the body needs is not there. The body returns after that.
     pub fn unable(&self, why: Unable, errno: i32) {
         give_up(self.tele, why, errno);

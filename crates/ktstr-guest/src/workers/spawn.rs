@@ -12,7 +12,7 @@ use super::handle::{Process, Worker, WorkloadHandle, folded};
 use super::kinds::{self, Body, Peers, Ring};
 use super::rng::Rng;
 use super::shared::{MAX_WORDS, Shared, Telemetry};
-use super::{Group, PhaseCell, WorkerError, WorkloadConfig, attrs, leader, mem};
+use super::{Group, PhaseCell, WorkerError, WorkloadConfig, attrs, leader, mem, sys};
 
 /// What holds for all workers of a handle.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,6 +75,7 @@ impl WorkloadHandle {
         config
             .validate()
             .map_err(|e| WorkerError::Invalid(e.to_string()))?;
+        let cpus = sys::mask_len(&sys::affinity(0)) as usize;
         let mut groups = Vec::new();
         for mut work in std::iter::once(config.primary()).chain(config.composed.iter().cloned()) {
             if let Some(name) = pcomm {
@@ -83,7 +84,7 @@ impl WorkloadHandle {
             work.validate()
                 .map_err(|e| WorkerError::Invalid(e.to_string()))?;
             let count = work
-                .worker_count(1, 1)
+                .worker_count(cpus.max(1), 1)
                 .map_err(|e| WorkerError::Invalid(e.to_string()))?;
             groups.push(Group {
                 affinity: affinity_here(&work)?,
@@ -293,8 +294,11 @@ fn peers(body: &Body, manner: Manner) -> Peers {
 
 /// The body of a group whose workers can be divided.
 fn whole_groups(group: &Group) -> Result<Body, WorkerError> {
-    let body = kinds::body(&group.work.work_type);
-    if body.group == 0 || !group.count.is_multiple_of(body.group) {
+    let mut body = kinds::body(&group.work.work_type);
+    if body.group == 0 {
+        body.group = group.count.max(1);
+    }
+    if !group.count.is_multiple_of(body.group) {
         return Err(WorkerError::Invalid(format!(
             "work type {}: {} workers cannot be divided into groups of {}",
             group.work.work_type.name(),

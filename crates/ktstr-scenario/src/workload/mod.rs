@@ -2,6 +2,7 @@
 //! guest's work.
 
 mod affinity;
+mod bench;
 mod config;
 mod custom;
 mod mem_policy;
@@ -10,6 +11,7 @@ mod spec;
 mod work_type;
 
 pub use affinity::{AffinityError, AffinityIntent, ResolvedAffinity};
+pub use bench::{SchbenchConfig, TaobenchConfig};
 pub use config::WorkloadConfig;
 pub use custom::{CUSTOM_SLOTS, CustomCfg, CustomFn, WorkerCtx};
 pub use mem_policy::{MemPolicy, MemPolicyError, MpolFlags};

@@ -186,7 +186,7 @@ impl WorkSpec {
     }
 
     /// How many workers there are, on a cpuset of `cpus` CPUs, in a cgroup whose default is
-    /// `default_workers`.
+    /// `default_workers`. A benchmark's only declared worker is as many as its parameters say.
     ///
     /// # Errors
     /// [`WorkSpecError`] for none, for two ways to say it, or a count the work type cannot take.
@@ -218,7 +218,14 @@ impl WorkSpec {
             return Err(WorkSpecError::NoWorkers);
         }
         self.work_type.validate_workers(count)?;
-        Ok(count)
+        match self.work_type.tasks(cpus) {
+            None => Ok(count),
+            Some(tasks) if count == 1 => Ok(tasks),
+            Some(_) => Err(WorkSpecError::WorkType(WorkTypeValidationError::NotOne {
+                work_type: self.work_type.name(),
+                workers: count,
+            })),
+        }
     }
 
     /// Whether everything that does not depend on the machine makes sense.
@@ -254,10 +261,15 @@ impl WorkSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::SchbenchConfig;
 
     #[test]
     fn counts() {
         let count = |spec: WorkSpec| spec.worker_count(3, 5);
+        let bench = WorkSpec::new(WorkType::schbench(SchbenchConfig::DEFAULT));
+        assert_eq!(count(bench.clone().workers(1)), Ok(4));
+        let two = count(bench.workers(2)).expect_err("its config says how many");
+        assert!(two.to_string().contains("take workers(1)"), "{two}");
         assert_eq!(count(WorkSpec::default()), Ok(5));
         assert_eq!(count(WorkSpec::default().workers(2)), Ok(2));
         assert_eq!(count(WorkSpec::default().workers_pct(0.5)), Ok(2));

@@ -8,7 +8,7 @@ use ktstr_scenario::ops::{HoldSpec, Step};
 use ktstr_scenario::workload::WorkType;
 
 use super::expect::Expect;
-use super::{ANY, LOADED, group, needs_cpus, spinners, spread};
+use super::{ANY, LOADED, device_io, group, needs_cpus, spinners, spread};
 
 /// Twice as many workers that go through 256 KiB as workers that compute. For equal CPU time the members of a cgroup get
 /// about equal work done: the coefficient of variation of their rates is 1 at most, which means that one of them has it all
@@ -57,6 +57,30 @@ pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
         .wakes(0, "pairs", LOADED);
+    Ok(expect.result())
+}
+
+/// Pairs that keep 32 KiB hot and wake each other through pipes, one for each CPU, beside workers that wait for a device and
+/// workers that compute, one of each for each CPU. Who computes could have every CPU all the time, the others want little, and
+/// at once.
+///
+/// # Errors
+/// As [`execute_defs`].
+pub fn custom_cache_pipe_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult> {
+    let cpus = ctx.topo.total_cpus();
+    let defs = vec![
+        group("cache_pipe", WorkType::cache_pipe(32, 1024), 2 * cpus),
+        group("io", device_io(), cpus),
+        spinners("compute", cpus),
+    ];
+    let names = ["cache_pipe", "io", "compute"];
+    let mut expect = Expect::of(execute_defs(ctx, defs)?);
+    expect
+        .busy(0, &names, &ctx.topo.all_cpuset())
+        .wakes(0, "cache_pipe", LOADED)
+        // They ask for 0.2 of 2.2 ms. In a queue in which one that computes gets 20 ms in turn they would get 0.2 of some
+        // 21 ms, one for each CPU: 0.0095 of it, and a half of that at least.
+        .share(0, "io", &names, 0.0045);
     Ok(expect.result())
 }
 

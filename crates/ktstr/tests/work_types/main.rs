@@ -6,6 +6,7 @@
 mod common;
 
 mod basics;
+mod benches;
 mod cgroups;
 mod classes;
 mod custom;
@@ -51,6 +52,9 @@ families! {
     CGROUPS = "work_cgroups", cgroups::all, topology: SMT;
     LACKING = "work_lacking", cgroups::lacking, topology: SMT;
     SWAPPED = "work_swapped", cgroups::swapped, topology: SMT;
+    BENCHES = "work_benches", benches::all, topology: SMT;
+    FRAMES = "work_frames", benches::frames, topology: SMT;
+    SOFTIRQ = "work_softirq", benches::woken, topology: SMT;
     CUSTOM = "work_custom", custom::all, topology: SMT;
     THREADS = "work_threads", threads::all, topology: SMT;
 }
@@ -85,6 +89,8 @@ tests! {
     memory_comes_from_where_the_policy_says = POLICIES;
     cgroups_are_changed = CGROUPS;
     swappable_cgroups_do_something_else = SWAPPED;
+    requests_are_handed_out_and_served = BENCHES;
+    frames_come_back_in_softirqs = FRAMES;
     functions_of_a_test_are_workers = CUSTOM;
     workers_are_threads_of_one_process = THREADS;
 }
@@ -98,10 +104,40 @@ fn what_a_worker_lacks_is_in_the_verdict() {
     println!("{}", finished.text);
 }
 
+/// The exact schedule tells who woke whom.
+#[test]
+fn a_frame_wakes_from_a_softirq_and_a_pipe_does_not() {
+    let finished = ktstr::run::run(&SOFTIRQ);
+    assert!(finished.result.is_pass(), "{}", finished.text);
+    let record = finished.record.expect("a run leaves a record");
+    let file = record.with_file_name(ktstr_schedule::SCHEDULE_FILE);
+    let file = std::fs::read(file).expect("its schedule");
+    let schedule = ktstr_schedule::Schedule::read(&file).expect("a schedule");
+    let events = schedule.events().expect("all of them");
+    let output = finished.vm.map(|vm| vm.output).unwrap_or_default();
+    // Wake-ups of one worker: by interrupts, and by tasks.
+    let wakes = |name: &str| -> [usize; 2] {
+        let line = output.lines().find_map(|line| line.strip_prefix(name));
+        let pid: u32 = line.and_then(|tid| tid.trim().parse().ok()).expect(name);
+        [true, false].map(|by| {
+            let same = |what: &ktstr_schedule::What| {
+                matches!(what, ktstr_schedule::What::Wake { task, interrupt, .. }
+                if task.0 == pid && *interrupt == by)
+            };
+            events.iter().filter(|event| same(&event.what)).count()
+        })
+    };
+    let [frames, pipes, spins] = ["IrqWake", "PipeIo", "SpinWait"].map(wakes);
+    assert!(frames[0] > 30 && frames[0] > 9 * frames[1], "{frames:?}");
+    assert!(pipes[1] > 30 && pipes[1] > 9 * pipes[0], "{pipes:?}");
+    // The start and the stop.
+    assert!(spins.iter().sum::<usize>() < 10, "{spins:?}");
+}
+
 /// Epoll, functions of the test and threads included.
 #[test]
 fn the_same_seed_is_the_same_work() {
-    for entry in [&QUEUES, &CUSTOM, &THREADS] {
+    for entry in [&QUEUES, &CUSTOM, &THREADS, &BENCHES, &FRAMES] {
         let digest = || {
             let finished = ktstr::run::run(entry);
             assert!(finished.result.is_pass(), "{}", finished.text);

@@ -5,9 +5,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
-use super::super::pure;
 use super::super::sys;
 use super::super::unable::Unable;
+use super::matrix::Matrices;
 
 /// One wakes all others and waits until each has taken its turn (knob: work units a turn).
 pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
@@ -19,18 +19,8 @@ pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
 /// multiplications a turn, ns of thought.
 pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
     let [kib, operations, thought, _] = ctx.knobs;
-    let size = (kib.clamp(1, 1 << 20).wrapping_mul(1024) / 24)
-        .isqrt()
-        .max(1) as usize;
-    let words = size.wrapping_mul(size);
-    let Some(bytes) = sys::map(words.wrapping_mul(24)) else {
+    let Some(mut matrices) = Matrices::map(kib) else {
         return ctx.unable(Unable::Memory, sys::errno());
-    };
-    let Some((left, rest)) = bytes.split_at_mut_checked(words.wrapping_mul(8)) else {
-        return;
-    };
-    let Some((right, product)) = rest.split_at_mut_checked(words.wrapping_mul(8)) else {
-        return;
     };
     fan(ctx, 64, |ctx| {
         ctx.count_units(1);
@@ -38,21 +28,8 @@ pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
             return;
         }
         for _ in 0..operations {
-            // The right one lies transposed, so that both are read along their rows.
-            for (row, out) in left
-                .chunks_exact(size.wrapping_mul(8))
-                .zip(product.chunks_exact_mut(size.wrapping_mul(8)))
-            {
-                for (column, out) in right
-                    .chunks_exact(size.wrapping_mul(8))
-                    .zip(out.chunks_exact_mut(8))
-                {
-                    out.copy_from_slice(&pure::dot(row, column).to_ne_bytes());
-                }
-                ctx.count_units(size as u64);
-                if ctx.stopped() {
-                    return;
-                }
+            if !matrices.multiply(ctx) {
+                return;
             }
         }
     });

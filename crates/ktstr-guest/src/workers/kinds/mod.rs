@@ -10,11 +10,17 @@ mod classes;
 mod cpu;
 mod crowd;
 mod custom;
+mod desk;
 mod io;
+mod loopback;
+mod matrix;
 mod memory;
+mod net;
 mod queues;
+mod schbench;
 mod sequence;
 mod signals;
+mod taobench;
 mod timed;
 mod wake;
 
@@ -64,7 +70,7 @@ pub(super) struct Body {
     pub ring: Ring,
     /// Workers that are compared.
     pub peers: Peers,
-    /// Workers in a group.
+    /// Workers in a group; 0 is all that there are.
     pub group: usize,
 }
 
@@ -99,7 +105,10 @@ pub(super) fn body(work: &WorkType) -> Body {
             knobs: all,
             ring,
             peers: Peers::Alike,
-            group: work.worker_group_size().unwrap_or(1),
+            group: match (work.tasks(1), work.worker_group_size()) {
+                (Some(_), _) => 0,
+                (None, group) => group.unwrap_or(1),
+            },
         }
     };
     let alone = |run, knobs: &[u64]| ring(run, knobs, Ring::None);
@@ -287,6 +296,16 @@ pub(super) fn body(work: &WorkType) -> Body {
             &[ns(*burst_duration), ns(*sleep_duration)],
         ),
         WorkType::TimerLatency { interval_us } => alone(timed::timer_latency, &[us(*interval_us)]),
+        WorkType::Schbench { config: _ } => shared(schbench::schbench, &[]).peers(SameMember),
+        WorkType::Taobench { config: _ } => shared(taobench::taobench, &[]).peers(SameMember),
+        WorkType::NetTraffic {
+            interval_us,
+            frame_bytes,
+        } => alone(net::traffic, &[us(*interval_us), u64::from(*frame_bytes)]),
+        WorkType::IrqWake {
+            interval_us,
+            frame_bytes,
+        } => shared(net::irq_wake, &[us(*interval_us), u64::from(*frame_bytes)]).peers(SameMember),
         WorkType::AluHot { .. } => alone(alu::alu_hot, &[]),
         WorkType::SmtSiblingSpin => alone(alu::smt_sibling_spin, &[]).peers(SameMember),
         WorkType::IpcVariance {

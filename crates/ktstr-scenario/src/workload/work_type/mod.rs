@@ -127,6 +127,15 @@ mod tests {
             error(WorkType::cgroup_attach_storm("a/b", ReapMode::SigIgn), 1),
             @r#"work type CgroupAttachStorm: dest "a/b" is no name of a cgroup beside the worker's own: it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"#
         );
+        insta::assert_snapshot!(
+            error(WorkType::net_traffic(0, 59), 1),
+            @"work type NetTraffic: frame_bytes is 59, it must be in 60..=1514"
+        );
+        let config = crate::workload::TaobenchConfig::DEFAULT.target_hit_pct(101);
+        insta::assert_snapshot!(
+            error(WorkType::taobench(config), 1),
+            @"work type Taobench: target_hit_pct is 101, it must be in 0..=100"
+        );
         assert!(WorkType::ipc_variance(1, 0, 1).is_err());
         assert!(WorkType::ipc_variance(1, 1, 1).is_ok());
         let phases = WorkType::sequence(WorkPhase::Io(ms(1)), vec![WorkPhase::Spin(ms(0))]);
@@ -161,6 +170,9 @@ mod tests {
             ("PreemptStorm", Some(3)),
             ("EpollStorm", Some(3)),
             ("SmtSiblingSpin", Some(2)),
+            ("IrqWake", Some(2)),
+            ("NetTraffic", None),
+            ("Schbench", None),
         ] {
             assert_eq!(size(name), expected, "{name}");
         }

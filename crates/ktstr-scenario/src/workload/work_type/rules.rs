@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::workload::bench::{SchbenchConfig, TaobenchConfig};
+
 /// Why a work type cannot be run as given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +50,16 @@ pub enum WorkTypeValidationError {
         parameter: &'static str,
         /// The name given.
         name: String,
+    },
+    /// More or fewer than one worker of a type whose parameters say how many there are.
+    #[error(
+        "work type {work_type}: workers({workers}) are declared, and its config says how many there are: take workers(1)"
+    )]
+    NotOne {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// Workers asked for.
+        workers: usize,
     },
     /// Workers that cannot be divided into whole groups.
     #[error(
@@ -153,6 +165,41 @@ pub(super) fn priority(value: &i32, work_type: &'static str, parameter: &'static
 pub(super) fn rate(value: &u64, work_type: &'static str, parameter: &'static str) -> Checked {
     let value = i64::try_from(*value).unwrap_or(i64::MAX);
     within(value, 1, 1_000_000, work_type, parameter)
+}
+
+/// The size of a frame on an Ethernet.
+pub(super) fn frame(value: &u16, work_type: &'static str, parameter: &'static str) -> Checked {
+    within(i64::from(*value), 60, 1514, work_type, parameter)
+}
+
+/// What a benchmark of requests needs at least.
+pub(super) fn schbench(
+    config: &SchbenchConfig,
+    work_type: &'static str,
+    _: &'static str,
+) -> Checked {
+    nonzero(&config.message_threads, work_type, "message_threads")?;
+    nonzero(
+        &config.cache_footprint_kib,
+        work_type,
+        "cache_footprint_kib",
+    )
+}
+
+/// What a benchmark of a cache needs at least.
+pub(super) fn taobench(
+    config: &TaobenchConfig,
+    work_type: &'static str,
+    _: &'static str,
+) -> Checked {
+    nonzero(&config.cache_capacity_mib, work_type, "cache_capacity_mib")?;
+    within(
+        i64::from(config.target_hit_pct),
+        0,
+        100,
+        work_type,
+        "target_hit_pct",
+    )
 }
 
 /// A number of cgroups that a worker makes below its own.

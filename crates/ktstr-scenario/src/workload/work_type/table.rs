@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::parts::{AluWidth, FutexLockMode, ReapMode, WakeMechanism, WorkPhase};
 use super::rules::{self, Checked};
 use crate::workload::SchedClass;
+use crate::workload::bench::{SchbenchConfig, TaobenchConfig};
 use crate::workload::custom::{CustomCfg, CustomFn};
 
 const fn ms(ms: u64) -> Duration {
@@ -32,7 +33,7 @@ macro_rules! ctor {
 macro_rules! work_types {
     ($(
         $(#[$meta:meta])+
-        $variant:ident / $ctor:ident $([$group:expr])?
+        $variant:ident / $ctor:ident $(($bench:ident))? $([$group:expr])?
         $({ $(
             $(#[doc = $fdoc:literal])+
             $field:ident: $ty:ty = $default:expr $(=> $rule:ident)?
@@ -103,6 +104,15 @@ macro_rules! work_types {
                 }
             }
 
+            /// How many workers the only declared one becomes on so many CPUs; `None` when each declared worker is one.
+            #[allow(unused_variables)]
+            pub const fn tasks(&self, cpus: usize) -> Option<usize> {
+                match self {
+                    Self::Sequence { .. } | Self::Custom { .. } => None,
+                    $(Self::$variant $({ $($field),+ })? => work_types!(@tasks cpus $($bench)?),)+
+                }
+            }
+
             /// Checks each parameter by its rule.
             #[allow(unused_variables)]
             pub(super) fn parameters(&self) -> Checked {
@@ -125,6 +135,8 @@ macro_rules! work_types {
             $(ctor! { $ctor $variant $({ $($field: $ty),+ })? })+
         }
     };
+    (@tasks $cpus:ident) => { None };
+    (@tasks $cpus:ident $bench:ident) => { Some($bench.tasks($cpus)) };
     (@group) => { None };
     (@group $group:expr) => { Some($group) };
 }
@@ -379,6 +391,36 @@ work_types! {
     TimerLatency / timer_latency {
         /// Distance of two deadlines, µs.
         interval_us: u64 = 1000 => nonzero,
+    };
+    /// Messengers who hand out requests, and workers who serve them: sleep for a while, then multiply matrices. Declare one
+    /// worker; it becomes as many as the parameters say. How long after the call a worker runs is a sample; a request is an
+    /// iteration.
+    Schbench / schbench (config) {
+        /// How many of them there are, and what a request is.
+        config: SchbenchConfig = SchbenchConfig::DEFAULT => schbench,
+    };
+    /// Clients who look keys up in a cache, and slow workers who fetch what is not there while the client waits. Declare one
+    /// worker; it becomes as many as the parameters say. A look-up is an iteration of its client, a key that was fetched one
+    /// of its slow worker.
+    Taobench / taobench (config) {
+        /// How many of them there are, and what they find.
+        config: TaobenchConfig = TaobenchConfig::DEFAULT => taobench,
+    };
+    /// Sends frames to itself through the loopback device of the guest: system calls, and softirqs (`NET_RX`) in which the
+    /// frames come back. There is no network card.
+    NetTraffic / net_traffic {
+        /// Sleep between two frames, µs; with 0 the worker does not sleep.
+        interval_us: u64 = 0,
+        /// Bytes of a frame, its headers included, 60 to 1514.
+        frame_bytes: u16 = 60 => frame,
+    };
+    /// Pairs of which one sends frames through the loopback device, and the other one sleeps until one is there. A softirq
+    /// wakes it, which has no waker that sleeps afterwards, as with a network card.
+    IrqWake / irq_wake [2] {
+        /// Distance of two frames, µs.
+        interval_us: u64 = 1000 => nonzero,
+        /// Bytes of a frame, its headers included, 60 to 1514.
+        frame_bytes: u16 = 60 => frame,
     };
     /// Independent chains of integer arithmetic that keep all units of a core busy.
     AluHot / alu_hot {

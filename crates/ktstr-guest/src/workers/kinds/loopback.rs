@@ -1,0 +1,110 @@
+//! A datagram socket on the loopback device, from which frames of a given size go out.
+
+use super::super::sys;
+
+/// Bytes of a frame before its payload: Ethernet, IPv4 and UDP.
+const HEADERS: u64 = 14 + 20 + 8;
+/// The largest payload of a frame.
+const PAYLOAD: usize = 1514 - HEADERS as usize;
+const IPV4: u16 = libc::AF_INET as u16;
+const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+
+/// A socket with a port of its own.
+pub(super) struct Socket {
+    fd: i32,
+    port: u16,
+}
+
+impl Socket {
+    /// Opens one, and brings the loopback device up if it is not. `Err` is the errno.
+    pub fn open() -> Result<Self, i32> {
+        // SAFETY: plain integers.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(sys::errno());
+        }
+        bring_up(fd)?;
+        let mut own = address(0);
+        let mut length = ADDRESS_BYTES;
+        // SAFETY: an address on the stack, of the length that is passed; the kernel writes no more than that.
+        let rc = unsafe {
+            libc::bind(fd, (&raw const own).cast(), length)
+                | libc::getsockname(fd, (&raw mut own).cast(), &raw mut length)
+        };
+        match rc {
+            0 => Ok(Self {
+                fd,
+                port: u16::from_be(own.sin_port),
+            }),
+            _ => Err(sys::errno()),
+        }
+    }
+
+    /// Where frames to this socket have to go.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sends a frame of `bytes`, headers included, that says when. `false` when told to stop meanwhile.
+    pub fn send(&self, port: u16, bytes: u64) -> bool {
+        let mut payload = [0u8; PAYLOAD];
+        let (stamp, _) = payload.split_at_mut(8);
+        stamp.copy_from_slice(&sys::now_ns().to_ne_bytes());
+        let length = (bytes.saturating_sub(HEADERS) as usize).clamp(8, PAYLOAD);
+        let to = address(port);
+        // SAFETY: `length` readable bytes, and an address of the length that is passed.
+        let sent = unsafe {
+            let to = (&raw const to).cast();
+            libc::sendto(
+                self.fd,
+                payload.as_ptr().cast(),
+                length,
+                0,
+                to,
+                ADDRESS_BYTES,
+            )
+        };
+        sent > 0
+    }
+
+    /// Waits for the next frame: when it was sent, or `None` when told to stop.
+    pub fn receive(&self) -> Option<u64> {
+        let mut stamp = [0u8; 8];
+        // SAFETY: room for as many bytes as are asked for; the rest of the frame is dropped.
+        let got = unsafe { libc::recv(self.fd, stamp.as_mut_ptr().cast(), stamp.len(), 0) };
+        (got == 8).then(|| u64::from_ne_bytes(stamp))
+    }
+}
+
+fn address(port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: IPV4,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_be_bytes([127, 0, 0, 1]).to_be(),
+        },
+        sin_zero: [0; 8],
+    }
+}
+
+/// A guest begins with all its network devices down.
+fn bring_up(fd: i32) -> Result<(), i32> {
+    // SAFETY: all-zero bytes are a request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    let up = libc::IFF_UP as libc::c_short;
+    // SAFETY: a request on the stack, whose flags the first call fills in.
+    let rc = unsafe {
+        let read = libc::ioctl(fd, libc::SIOCGIFFLAGS, &raw mut request);
+        let flags = request.ifr_ifru.ifru_flags;
+        request.ifr_ifru.ifru_flags = flags | up;
+        if read == 0 && flags & up == 0 {
+            libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw mut request)
+        } else {
+            read
+        }
+    };
+    if rc == 0 { Ok(()) } else { Err(sys::errno()) }
+}

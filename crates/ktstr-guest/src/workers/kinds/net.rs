@@ -1,0 +1,63 @@
+//! Frames on the loopback device, which come back in a softirq: to the worker itself, or to another who waits for them.
+
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use super::super::ctx::WorkerCtx;
+use super::super::{sys, unable::Unable};
+use super::loopback::Socket;
+
+/// Sends frames to itself. Knobs: ns between two, bytes of a frame.
+pub(super) fn traffic(ctx: &mut WorkerCtx<'_>) {
+    let [interval, bytes, ..] = ctx.knobs;
+    let socket = match Socket::open() {
+        Ok(socket) => socket,
+        Err(errno) => return ctx.unable(Unable::Loopback, errno),
+    };
+    while !ctx.stopped() {
+        if !socket.send(socket.port(), bytes) || socket.receive().is_none() {
+            continue;
+        }
+        ctx.count_units(1);
+        ctx.iteration();
+        match interval {
+            0 => ctx.checkpoint(),
+            _ => ctx.sleep(interval),
+        }
+    }
+}
+
+/// The first member sends frames to the second, who sleeps until one is there: a wake-up by a softirq. Knobs as above.
+pub(super) fn irq_wake(ctx: &mut WorkerCtx<'_>) {
+    let [interval, bytes, ..] = ctx.knobs;
+    let (socket, Some((port, _))) = (Socket::open(), ctx.word(0)) else {
+        return;
+    };
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(errno) => return ctx.unable(Unable::Loopback, errno),
+    };
+    if ctx.member > 0 {
+        port.store(u32::from(socket.port()), Release);
+        sys::futex_wake(port, 1);
+        while !ctx.stopped() {
+            let Some(sent) = socket.receive() else {
+                continue;
+            };
+            ctx.sample(sys::now_ns().saturating_sub(sent));
+            ctx.checkpoint();
+            ctx.count_units(1);
+            ctx.iteration();
+        }
+        return;
+    }
+    ctx.only_wakes_others();
+    while port.load(Acquire) == 0 && !ctx.stopped() {
+        sys::futex_wait(port, 0);
+    }
+    while !ctx.stopped() && ctx.nap(interval).is_some() {
+        if socket.send(port.load(Acquire) as u16, bytes) {
+            ctx.iteration();
+        }
+        ctx.checkpoint();
+    }
+}

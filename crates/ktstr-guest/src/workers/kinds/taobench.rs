@@ -1,0 +1,55 @@
+//! Look-ups in a cache, of which some find nothing and wait for a slow worker: see [`TaobenchConfig`].
+
+use ktstr_scenario::workload::{TaobenchConfig, WorkType};
+
+use super::super::ctx::WorkerCtx;
+use super::super::{pure, sys, unable::Unable};
+use super::desk;
+
+/// Bytes of a value.
+const VALUE: usize = 1024;
+
+pub(super) fn taobench(ctx: &mut WorkerCtx<'_>) {
+    let WorkType::Taobench { config } = ctx.work_type else {
+        return;
+    };
+    let clients = config.clients_of(ctx.group);
+    let slow = ctx.group.saturating_sub(clients).max(1);
+    let Some(of_slow) = ctx.member.checked_sub(clients) else {
+        return look_up(ctx, config, clients, clients + ctx.member % slow);
+    };
+    let fetch = config.slow_path_sleep_us.saturating_mul(1000);
+    desk::keep(ctx, (of_slow..clients).step_by(slow), |ctx| {
+        ctx.work(256);
+        fetch == 0 || ctx.nap(fetch).is_some()
+    });
+}
+
+fn look_up(ctx: &mut WorkerCtx<'_>, config: &TaobenchConfig, clients: usize, slow: usize) {
+    let bytes = config.cache_capacity_mib.saturating_mul(1 << 20) / clients.max(1);
+    let values = (bytes / VALUE).max(1);
+    let Some(cache) = sys::map(values.saturating_mul(VALUE)) else {
+        return ctx.unable(Unable::Memory, sys::errno());
+    };
+    // Nanoseconds between two look-ups of this client.
+    let pace = (1_000_000_000 * clients as u64).checked_div(config.arrival_rate);
+    let mut due = sys::now_ns();
+    while !ctx.stopped() {
+        due = due.saturating_add(pace.unwrap_or(0));
+        if pace.is_some() && !desk::wait_for(ctx, due) {
+            return;
+        }
+        ctx.work(64);
+        let hit = ctx.rng.below(100) < u64::from(config.target_hit_pct);
+        if !hit && desk::ask(ctx, slow).is_none() {
+            return;
+        }
+        let at = ctx.rng.below(values as u64) as usize * VALUE;
+        let value = cache.get_mut(at..at + VALUE);
+        ctx.count_units(value.map_or(0, |value| pure::touch(value, 64)));
+        if pace.is_some() {
+            ctx.sample(sys::now_ns().saturating_sub(due));
+        }
+        ctx.iteration();
+    }
+}

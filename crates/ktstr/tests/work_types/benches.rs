@@ -1,0 +1,208 @@
+//! Requests, look-ups in a cache, and frames on the loopback device.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ktstr::prelude::*;
+
+use super::watch::{Seen, each, of, one, watch};
+
+pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    each(ctx, &[("Schbench", requests), ("Taobench", look_ups)])
+}
+
+pub fn frames(ctx: &Ctx) -> Result<AssertResult> {
+    each(ctx, &[("NetTraffic", traffic), ("IrqWake", irq_wake)])
+}
+
+fn rounds(all: &[Seen]) -> u64 {
+    all.iter().map(|seen| seen.report.iterations).sum()
+}
+
+fn requests(ctx: &Ctx) -> Result<()> {
+    let config = SchbenchConfig::DEFAULT
+        .worker_threads(2)
+        .cache_footprint_kib(24)
+        .operations(3)
+        .sleep_usec(2000);
+    let bench = |config, ms| watch(ctx, &of(WorkType::schbench(config), 1), ms);
+    let all = bench(config, 100)?;
+    let (messenger, workers) = all.split_first().context("three workers")?;
+    ensure!(
+        workers.len() == 2 && messenger.report.is_messenger,
+        "{all:?}"
+    );
+    for worker in workers {
+        ensure!(worker.woken() && worker.one_each(2000), "{worker:?}");
+        // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
+        let (units, served, turn) = (
+            worker.report.work_units,
+            worker.report.iterations,
+            3 * 32 * 32,
+        );
+        ensure!(
+            units >= served * turn && units <= (served + 1) * turn,
+            "{worker:?}"
+        );
+    }
+    // Those that are not done when it ends were handed out too.
+    let (handed_out, served) = (messenger.report.iterations, rounds(workers));
+    ensure!(
+        (served..=served + 2).contains(&handed_out),
+        "{handed_out} handed out, {served} served"
+    );
+    // One every ten milliseconds.
+    let small = SchbenchConfig::DEFAULT.cache_footprint_kib(6).operations(1);
+    let paced = bench(small.worker_threads(2).requests_per_sec(100), 200)?;
+    let handed_out = paced[0].report.iterations;
+    // That nobody has asked for a while is no gap.
+    ensure!(paced[0].report.max_gap_ms < 30, "{:?}", paced[0]);
+    let most = paced[0].report.wall_time_ns / 10_000_000 + 1;
+    ensure!((10..=most).contains(&handed_out), "{handed_out} of {most}");
+    // Workers for four CPUs, and two messengers.
+    let two = bench(small.message_threads(2), 50)?;
+    ensure!(two.len() == 6, "{} workers", two.len());
+    for seen in &two {
+        ensure!(seen.report.iterations > 3, "{seen:?}");
+    }
+    let refused = WorkloadHandle::spawn(&of(WorkType::schbench(config), 2));
+    let refused = refused.err().context("its config says how many")?;
+    ensure!(refused.to_string().contains("take workers(1)"), "{refused}");
+    Ok(())
+}
+
+fn look_ups(ctx: &Ctx) -> Result<()> {
+    let config = TaobenchConfig::DEFAULT
+        .client_threads(2)
+        .slow_threads(1)
+        .cache_capacity_mib(1);
+    let bench = |config, ms| watch(ctx, &of(WorkType::taobench(config), 1), ms);
+    // All is there: nobody waits, and the slow worker has nothing to do.
+    let hits = bench(config.target_hit_pct(100), 50)?;
+    let [clients, slow] = [&hits[..2], &hits[2..]];
+    ensure!(slow.len() == 1 && rounds(slow) == 0, "{slow:?}");
+    ensure!(slow[0].report.max_gap_ms < 30, "that is no gap: {slow:?}");
+    for client in clients {
+        let (units, done) = (client.report.work_units, client.report.iterations);
+        // 64 units, and a value of 16 lines.
+        ensure!(
+            done > 100 && units >= 80 * done && units <= 80 * (done + 1),
+            "{client:?}"
+        );
+        ensure!(
+            client.task.blocked < 10 && client.report.wake_sample_total == 0,
+            "{client:?}"
+        );
+    }
+    // Nothing is there: the slow worker fetches each, one in a millisecond.
+    let misses = bench(config.target_hit_pct(0).slow_path_sleep_us(1000), 100)?;
+    let [clients, slow] = [&misses[..2], &misses[2..]];
+    ensure!(slow[0].one_each(1000), "{slow:?}");
+    let (done, fetched) = (rounds(clients), rounds(slow));
+    ensure!(
+        done > 20 && (done..=done + 2).contains(&fetched),
+        "{done} look-ups, {fetched} fetched"
+    );
+    // Half of it is there.
+    let both = bench(config.target_hit_pct(50).slow_path_sleep_us(50), 200)?;
+    let (done, fetched) = (rounds(&both[..2]), rounds(&both[2..]));
+    ensure!(
+        done > 200 && (done * 35 / 100..=done * 65 / 100).contains(&fetched),
+        "{done} look-ups, {fetched} fetched"
+    );
+    // 500 a second of each client, with a latency each.
+    let paced = bench(config.arrival_rate(1000).target_hit_pct(100), 100)?;
+    for client in &paced[..2] {
+        let done = client.report.iterations;
+        ensure!(client.one_each(2000) && done > 20, "{client:?}");
+        let samples = client.report.wake_sample_total;
+        ensure!((done..=done + 1).contains(&samples), "{client:?}");
+    }
+    // Four clients on four CPUs, and a slow worker.
+    let many = bench(TaobenchConfig::DEFAULT.cache_capacity_mib(1), 20)?;
+    ensure!(many.len() == 5, "{} workers", many.len());
+    Ok(())
+}
+
+/// What the kernel has counted of the loopback device: frames, bytes without their Ethernet headers, softirqs.
+fn counted() -> Result<[u64; 3]> {
+    let numbers = |text: &str| -> Vec<u64> {
+        let words = text.split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    let line = |file, key: &str| -> Result<Vec<u64>> {
+        let text = std::fs::read_to_string(file)?;
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+        Ok(numbers(line.context("no such line")?))
+    };
+    let device = line("/proc/net/dev", "lo:")?;
+    let softirqs = line("/proc/softirqs", "NET_RX:")?;
+    Ok([device[1], device[0], softirqs.iter().sum()])
+}
+
+/// What workers have done, and what was counted meanwhile.
+fn with_frames(ctx: &Ctx, work: WorkType, workers: usize) -> Result<(Vec<Seen>, [u64; 3])> {
+    let before = counted()?;
+    let all = watch(ctx, &of(work, workers), 60)?;
+    let after = counted()?;
+    Ok((all, std::array::from_fn(|at| after[at] - before[at])))
+}
+
+fn traffic(ctx: &Ctx) -> Result<()> {
+    // Brings the device up.
+    one(ctx, WorkType::net_traffic(1000, 60), 5)?;
+    let (_, spinning) = with_frames(ctx, WorkType::SpinWait, 2)?;
+    ensure!(spinning[0] == 0, "{spinning:?} without any");
+    for (interval, bytes, least) in [(0, 100, 200), (2000, 1514, 10)] {
+        let (all, [frames, counted, softirqs]) =
+            with_frames(ctx, WorkType::net_traffic(interval, bytes), 2)?;
+        let done = rounds(&all);
+        ensure!(
+            done > least && (done..=done + 2).contains(&frames),
+            "{done} sent, {frames} counted"
+        );
+        ensure!(
+            counted == frames * (u64::from(bytes) - 14),
+            "{counted} bytes of {frames} frames"
+        );
+        ensure!(softirqs >= done / 2, "{softirqs} softirqs for {done}");
+        let paced = all.iter().all(|seen| seen.one_each(2000) && seen.woken());
+        ensure!(paced == (interval > 0), "{all:?}");
+    }
+    Ok(())
+}
+
+fn irq_wake(ctx: &Ctx) -> Result<()> {
+    let (all, [frames, _, softirqs]) = with_frames(ctx, WorkType::irq_wake(1000, 60), 2)?;
+    let [sender, receiver] = all.as_slice() else {
+        anyhow::bail!("{} workers", all.len());
+    };
+    ensure!(
+        sender.report.is_messenger && sender.one_each(1000),
+        "{sender:?}"
+    );
+    ensure!(receiver.woken() && receiver.one_each(1000), "{receiver:?}");
+    let (sent, got) = (sender.report.iterations, receiver.report.iterations);
+    ensure!(
+        got > 20 && sent.abs_diff(got) <= 2 && frames.abs_diff(sent) <= 1 && softirqs >= got / 2,
+        "{sent} sent, {got} received, {frames} frames and {softirqs} softirqs counted"
+    );
+    Ok(())
+}
+
+/// Runs one after the other, and prints whom of them to look at.
+pub fn woken(ctx: &Ctx) -> Result<AssertResult> {
+    for work in [
+        WorkType::irq_wake(1000, 60),
+        WorkType::pipe_io(1024),
+        WorkType::SpinWait,
+    ] {
+        let name = work.name();
+        let mut handle = WorkloadHandle::spawn_seeded(&of(work, 2), ctx.seed)?;
+        println!("{name} {}", handle.worker_pids()[1]);
+        handle.start();
+        std::thread::sleep(Duration::from_millis(80));
+        handle.stop_and_collect();
+    }
+    Ok(AssertResult::pass())
+}
