@@ -10,10 +10,12 @@ use crate::MachineError;
 pub struct Shape {
     /// NUMA nodes with CPUs, each a socket.
     pub nodes: u32,
-    /// Last-level caches in each node.
+    /// Last-level caches in each node; the most of one.
     pub llcs_per_node: u32,
-    /// Cores in each LLC.
+    /// Cores in each LLC; the most of one.
     pub cores: u32,
+    /// Cores of each LLC, node by node, where nodes differ in LLCs or LLCs in cores; else empty.
+    pub uneven: Vec<Vec<u32>>,
     /// Threads of each core.
     pub threads: u32,
     /// Memory of each node in MiB. Entries past `nodes` are nodes without CPUs.
@@ -29,6 +31,7 @@ impl Shape {
             nodes: 1,
             llcs_per_node: llcs,
             cores,
+            uneven: Vec::new(),
             threads,
             memory_mib: vec![memory_mib],
             distances: Vec::new(),
@@ -37,7 +40,41 @@ impl Shape {
 
     /// How many CPUs the machine has, threads of a core included.
     pub fn cpus(&self) -> u32 {
+        self.llcs().map(|(_, cores)| cores * self.threads).sum()
+    }
+
+    /// The node and the number of cores of each LLC, in the order of their CPUs.
+    pub fn llcs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        (0..self.nodes).flat_map(move |node| {
+            let uneven = self.uneven.get(node as usize);
+            let count = uneven.map_or(self.llcs_per_node, |llcs| llcs.len() as u32);
+            (0..count).map(move |llc| {
+                let cores = uneven.and_then(|llcs| llcs.get(llc as usize)).copied();
+                (node, cores.unwrap_or(self.cores))
+            })
+        })
+    }
+
+    /// Places of an even machine of which only some have a CPU.
+    fn places(&self) -> u32 {
         self.nodes * self.llcs_per_node * self.cores * self.threads
+    }
+
+    /// For an uneven machine, all its CPUs but the first, which QEMU makes itself.
+    fn devices(&self, model: &str) -> Vec<String> {
+        let mut devices = Vec::new();
+        for (socket, llcs) in self.uneven.iter().enumerate() {
+            for (die, cores) in llcs.iter().enumerate() {
+                for core in 0..*cores {
+                    for thread in 0..self.threads {
+                        devices.push(format!(
+                            "{model}-x86_64-cpu,socket-id={socket},die-id={die},core-id={core},thread-id={thread}"
+                        ));
+                    }
+                }
+            }
+        }
+        devices.into_iter().skip(1).collect()
     }
 
     /// All memory in MiB.
@@ -70,6 +107,15 @@ impl Shape {
         if cpus.is_none_or(|cpus| cpus > 4096) {
             return Err(self.refuse("more than 4096 CPUs"));
         }
+        let fits = |llcs: &Vec<u32>| {
+            !llcs.is_empty()
+                && llcs.len() <= self.llcs_per_node as usize
+                && llcs.iter().all(|cores| (1..=self.cores).contains(cores))
+        };
+        let listed = self.uneven.len() == self.nodes as usize && self.uneven.iter().all(fits);
+        if !self.uneven.is_empty() && !listed {
+            return Err(self.refuse("the cores of its LLCs do not fit its nodes"));
+        }
         let nodes = self.memory_mib.len();
         if nodes < self.nodes as usize || self.memory_mib.contains(&0) {
             return Err(self.refuse("each node needs memory"));
@@ -82,17 +128,18 @@ impl Shape {
         Ok(())
     }
 
-    /// `-smp` and, with more than one node, `-numa`. Memory backends are called `ram0`, `ram1`…
-    pub(crate) fn arguments(&self) -> Vec<String> {
+    /// `-smp`, with more than one node `-numa`, and the CPUs of an uneven machine one by one, which are of that `model`. Memory
+    /// backends are called `ram0`, `ram1`…
+    pub(crate) fn arguments(&self, model: &str) -> Vec<String> {
+        let cpus = match self.uneven.is_empty() {
+            true => self.cpus().to_string(),
+            false => format!("1,maxcpus={}", self.places()),
+        };
         let mut arguments = vec![
             "-smp".to_owned(),
             format!(
-                "{},sockets={},dies={},cores={},threads={}",
-                self.cpus(),
-                self.nodes,
-                self.llcs_per_node,
-                self.cores,
-                self.threads
+                "{cpus},sockets={},dies={},cores={},threads={}",
+                self.nodes, self.llcs_per_node, self.cores, self.threads
             ),
             "-m".to_owned(),
             format!("{}M", self.total_memory_mib()),
@@ -111,6 +158,9 @@ impl Shape {
                 }
             }
         }
+        for device in self.devices(model) {
+            arguments.extend(["-device".to_owned(), device]);
+        }
         arguments
     }
 }
@@ -121,7 +171,7 @@ mod tests {
 
     #[test]
     fn one_node_needs_no_numa() {
-        insta::assert_snapshot!(Shape::uniform(2, 4, 2, 512).arguments().join(" "),
+        insta::assert_snapshot!(Shape::uniform(2, 4, 2, 512).arguments("max").join(" "),
             @"-smp 16,sockets=1,dies=2,cores=4,threads=2 -m 512M");
     }
 
@@ -131,12 +181,33 @@ mod tests {
             nodes: 2,
             llcs_per_node: 2,
             cores: 2,
+            uneven: Vec::new(),
             threads: 1,
             memory_mib: vec![256, 256],
             distances: vec![vec![10, 21], vec![21, 10]],
         };
         shape.validate().expect("sound");
-        insta::assert_snapshot!(shape.arguments().join(" "), @"-smp 8,sockets=2,dies=2,cores=2,threads=1 -m 512M -numa node,nodeid=0,memdev=ram0 -numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 -numa cpu,node-id=1,socket-id=1 -numa dist,src=0,dst=0,val=10 -numa dist,src=0,dst=1,val=21 -numa dist,src=1,dst=0,val=21 -numa dist,src=1,dst=1,val=10");
+        insta::assert_snapshot!(shape.arguments("max").join(" "), @"-smp 8,sockets=2,dies=2,cores=2,threads=1 -m 512M -numa node,nodeid=0,memdev=ram0 -numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 -numa cpu,node-id=1,socket-id=1 -numa dist,src=0,dst=0,val=10 -numa dist,src=0,dst=1,val=21 -numa dist,src=1,dst=0,val=21 -numa dist,src=1,dst=1,val=10");
+    }
+
+    #[test]
+    fn cpus_of_an_uneven_machine_are_given_one_by_one() {
+        let shape = Shape {
+            nodes: 2,
+            llcs_per_node: 2,
+            uneven: vec![vec![2, 1], vec![1]],
+            memory_mib: vec![256, 256],
+            ..Shape::uniform(1, 2, 1, 512)
+        };
+        shape.validate().expect("sound");
+        assert_eq!(shape.cpus(), 4);
+        assert_eq!(shape.llcs().collect::<Vec<_>>(), [(0, 2), (0, 1), (1, 1)]);
+        insta::assert_snapshot!(shape.arguments("max").join(" "), @"-smp 1,maxcpus=8,sockets=2,dies=2,cores=2,threads=1 -m 512M -numa node,nodeid=0,memdev=ram0 -numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 -numa cpu,node-id=1,socket-id=1 -device max-x86_64-cpu,socket-id=0,die-id=0,core-id=1,thread-id=0 -device max-x86_64-cpu,socket-id=0,die-id=1,core-id=0,thread-id=0 -device max-x86_64-cpu,socket-id=1,die-id=0,core-id=0,thread-id=0");
+        let wrong = Shape {
+            uneven: vec![vec![3]],
+            ..Shape::uniform(1, 2, 1, 512)
+        };
+        assert!(wrong.validate().is_err());
     }
 
     #[test]

@@ -110,9 +110,13 @@ impl MachineSpec {
             ],
             Accelerator::Kvm => &[],
         };
+        // QEMU announces the places without a CPU as well: none will ever come.
+        let possible =
+            (!self.shape.uneven.is_empty()).then(|| format!("possible_cpus={}", self.shape.cpus()));
         own.iter()
             .chain(emulated)
             .copied()
+            .chain(possible.as_deref())
             .chain(self.kernel_arguments.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join(" ")
@@ -181,6 +185,7 @@ impl MachineSpec {
             Accelerator::Tcg => "max,erms=off,fsrm=off",
             Accelerator::Kvm => kvm_model(host_is_amd()),
         };
+        let name = model.split(',').next().unwrap_or(model);
         let model = format!("{model},vendor=GenuineIntel,l3-cache=on,level=0x20");
         option("cpu", model);
         // A template's files are only read, and mapped so that what the guest writes stays its own. QEMU would open them
@@ -203,7 +208,7 @@ impl MachineSpec {
                 ),
             );
         }
-        arguments.extend(self.shape.arguments());
+        arguments.extend(self.shape.arguments(name));
         let mut option = |name: &str, value: String| arguments.extend([format!("-{name}"), value]);
         match descriptors.initramfs {
             Some(fd) => {

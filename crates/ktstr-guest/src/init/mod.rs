@@ -12,7 +12,6 @@ mod scheduler;
 mod signals;
 mod test_process;
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
@@ -396,28 +395,8 @@ fn is_readable(socket: &UnixStream) -> bool {
 fn hello() -> ToHost {
     let topology = TestTopology::from_system()
         .map_err(|e| e.to_string())
-        .and_then(|seen| shape(&seen));
+        .and_then(|seen| seen.short_text());
     ToHost::Hello { topology }
-}
-
-/// The topology as `{numa}n{llcs}l{cores}c{threads}t`, if it is even enough to have that form.
-fn shape(seen: &TestTopology) -> Result<String, String> {
-    let cores: BTreeSet<usize> = seen.llcs().iter().map(|llc| llc.num_cores()).collect();
-    let threads: BTreeSet<usize> = seen
-        .llcs()
-        .iter()
-        .flat_map(|llc| llc.cores().values().map(Vec::len))
-        .collect();
-    match (cores.first(), threads.first()) {
-        (Some(c), Some(t)) if cores.len() == 1 && threads.len() == 1 => Ok(format!(
-            "{}n{}l{c}c{t}t",
-            seen.num_numa_nodes(),
-            seen.num_llcs()
-        )),
-        _ => Err(format!(
-            "LLCs have {cores:?} cores and cores have {threads:?} threads"
-        )),
-    }
 }
 
 /// Makes a cgroup (absolute, below `/sys/fs/cgroup`). Where others lie above it, it gets every controller that the kernel has:

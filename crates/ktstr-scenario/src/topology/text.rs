@@ -53,16 +53,41 @@ pub enum TopologyParseError {
 }
 
 impl fmt::Display for Topology {
+    /// `1n2l4c2t`: nodes, LLCs in all, cores of each LLC, threads of each core. Where nodes differ in LLCs, or LLCs in cores,
+    /// there is a sum in the place of the number, as in `1n2l3+1c1t`; such a text cannot be read back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}n{}l{}c{}t",
+        let llcs: Vec<u32> = match self.nodes {
+            None => vec![self.llcs],
+            Some(nodes) => nodes.iter().map(|node| node.llcs).collect(),
+        };
+        let cores: Vec<u32> = match self.llc_cores {
+            None => vec![self.cores_per_llc],
+            Some(cores) => cores.to_vec(),
+        };
+        f.write_str(&short(
             self.numa_nodes,
-            self.llcs,
-            self.cores_in_llc(0),
-            self.threads_per_core
-        )
+            &llcs,
+            &cores,
+            self.threads_per_core,
+        ))
     }
+}
+
+/// The short form of a shape of which are known the LLCs of each node and the cores of each LLC.
+pub(super) fn short(nodes: u32, llcs: &[u32], cores: &[u32], threads: u32) -> String {
+    let with_cpus: Vec<u32> = llcs.iter().copied().filter(|llcs| *llcs > 0).collect();
+    let uneven = |numbers: &[u32]| {
+        let differ = numbers.windows(2).any(|pair| pair[0] != pair[1]);
+        differ.then(|| {
+            let texts: Vec<String> = numbers.iter().map(u32::to_string).collect();
+            texts.join("+")
+        })
+    };
+    let total = || llcs.iter().fold(0u32, |a, b| a.saturating_add(*b));
+    let llcs = uneven(&with_cpus).unwrap_or_else(|| total().to_string());
+    let first = || cores.first().copied().unwrap_or_default();
+    let cores = uneven(cores).unwrap_or_else(|| first().to_string());
+    format!("{nodes}n{llcs}l{cores}c{threads}t")
 }
 
 impl FromStr for Topology {

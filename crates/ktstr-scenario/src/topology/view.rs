@@ -158,6 +158,37 @@ impl TestTopology {
         self.nodes.len()
     }
 
+    /// The shape as a declaration of the same shape is written; see [`Topology`].
+    ///
+    /// # Errors
+    /// A sentence, where cores differ in threads: that has no text.
+    pub fn short_text(&self) -> Result<String, String> {
+        let threads = self.llcs.iter().flat_map(|llc| llc.cores().values());
+        let threads: BTreeSet<usize> = threads.map(Vec::len).collect();
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let of_node = |node: &usize| {
+            self.llcs
+                .iter()
+                .filter(|llc| llc.numa_node == *node)
+                .count()
+        };
+        let llcs: Vec<u32> = self
+            .nodes
+            .keys()
+            .map(|node| number(of_node(node)))
+            .collect();
+        let cores = self.llcs.iter().map(|llc| number(llc.num_cores()));
+        match (threads.first(), threads.len()) {
+            (Some(threads), 1) => Ok(super::text::short(
+                number(self.nodes.len()),
+                &llcs,
+                &cores.collect::<Vec<_>>(),
+                number(*threads),
+            )),
+            _ => Err(format!("cores have {threads:?} threads")),
+        }
+    }
+
     /// Ids of the NUMA nodes, ascending.
     pub fn numa_node_ids(&self) -> BTreeSet<usize> {
         self.nodes.keys().copied().collect()

@@ -495,11 +495,28 @@ fn shape(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunError> {
         });
     }
     let share = u64::from(memory_mib.div_ceil(nodes.max(1)));
+    // Cores of each LLC, node by node.
+    let llcs: Vec<Vec<u32>> = (0..nodes)
+        .map(|node| {
+            let first = topology.first_llc_in_node(node);
+            let own = first..first.saturating_add(topology.llcs_in_node(node));
+            own.map(|llc| topology.cores_in_llc(llc)).collect()
+        })
+        .filter(|llcs: &Vec<u32>| !llcs.is_empty())
+        .collect();
+    let llcs_per_node = llcs.iter().map(Vec::len).max().unwrap_or_default() as u32;
+    let cores = llcs.iter().flatten().copied().max().unwrap_or_default();
+    let even = |llcs: &Vec<u32>| {
+        llcs.len() == llcs_per_node as usize && llcs.iter().all(|own| *own == cores)
+    };
     Ok(Shape {
         nodes: topology.cpu_bearing_nodes(),
-        llcs_per_node: topology.llcs / topology.cpu_bearing_nodes().max(1),
-        // Uneven LLCs were refused with the declaration.
-        cores: topology.cores_in_llc(0),
+        llcs_per_node,
+        cores,
+        uneven: match llcs.iter().all(even) {
+            true => Vec::new(),
+            false => llcs,
+        },
         threads: topology.threads_per_core,
         memory_mib: (0..nodes)
             .map(|node| topology.node_memory_mib(node).map_or(share, u64::from))

@@ -59,13 +59,12 @@ impl Recorder {
         if points.hooks.is_empty() {
             return None;
         }
-        let llc = |cpu: u32| cpu / (shape.cores * shape.threads).max(1);
-        let node = |cpu: u32| llc(cpu) / shape.llcs_per_node.max(1);
+        let llcs = shape.llcs().enumerate().flat_map(|(llc, (node, cores))| {
+            std::iter::repeat_n((llc as u32, node), (cores * shape.threads) as usize)
+        });
+        let (llc, node) = llcs.unzip();
         let tables = Tables {
-            topology: Topology {
-                llc: (0..shape.cpus()).map(llc).collect(),
-                node: (0..shape.cpus()).map(node).collect(),
-            },
+            topology: Topology { llc, node },
             missing: points.missing.clone(),
             ..Tables::default()
         };

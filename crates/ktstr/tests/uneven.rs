@@ -1,0 +1,112 @@
+//! Machines whose LLCs or nodes differ are built as they are declared: the guest's kernel says which CPUs share a cache, a core
+//! and a node, and a scheduler runs on all of them.
+
+#[macro_use]
+mod common;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ktstr::prelude::*;
+
+const SCX_KTSTR: Scheduler =
+    Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+/// An LLC of two cores and one of one, two threads each.
+const CORES: Topology = Topology {
+    llc_cores: Some(&[2, 1]),
+    ..Topology::new(1, 2, 2, 2)
+};
+
+/// A node of two LLCs, one of one, and one of memory alone.
+const NODES: Topology = Topology::with_nodes(
+    1,
+    1,
+    &[
+        NumaNode::new(2, 256),
+        NumaNode::new(1, 256),
+        NumaNode::new(0, 256),
+    ],
+);
+
+/// What the kernel says of each CPU: who shares its last-level cache, its core and its node.
+fn shape() -> Result<Vec<[String; 3]>> {
+    let cpus = "/sys/devices/system/cpu";
+    let read =
+        |file: String| -> Result<String> { Ok(std::fs::read_to_string(file)?.trim().to_owned()) };
+    let mut shape = Vec::new();
+    while std::path::Path::new(&format!("{cpus}/cpu{}", shape.len())).exists() {
+        let cpu = format!("{cpus}/cpu{}", shape.len());
+        let node = std::fs::read_dir(&cpu)?.find_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.starts_with("node").then_some(name)
+        });
+        shape.push([
+            read(format!("{cpu}/cache/index3/shared_cpu_list"))?,
+            read(format!("{cpu}/topology/thread_siblings_list"))?,
+            node.unwrap_or_default(),
+        ]);
+    }
+    ensure!(read(format!("{cpus}/possible"))? == format!("0-{}", shape.len() - 1));
+    Ok(shape)
+}
+
+/// Two workers for each CPU, beside a claim on the shape.
+fn runs(ctx: &Ctx, wanted: &[[&str; 3]]) -> Result<AssertResult> {
+    let found = shape()?;
+    ensure!(found == wanted, "{found:?}");
+    ensure!(ctx.topo.total_cpus() == wanted.len());
+    let mut result = scenarios::oversubscribed(ctx)?;
+    result.merge(scenarios::steady_llc(ctx)?);
+    Ok(result)
+}
+
+fn cores(ctx: &Ctx) -> Result<AssertResult> {
+    let [first, second, third] = ["0-1", "2-3", "4-5"];
+    let of = |llc, core| [llc, core, "node0"];
+    let wanted = [
+        of("0-3", first),
+        of("0-3", first),
+        of("0-3", second),
+        of("0-3", second),
+        of("4-5", third),
+        of("4-5", third),
+    ];
+    runs(ctx, &wanted)
+}
+
+fn nodes(ctx: &Ctx) -> Result<AssertResult> {
+    let wanted = [
+        ["0", "0", "node0"],
+        ["1", "1", "node0"],
+        ["2", "2", "node1"],
+    ];
+    let memory = std::fs::read_to_string("/sys/devices/system/node/has_memory")?;
+    ensure!(memory.trim() == "0-2", "{memory:?}");
+    runs(ctx, &wanted)
+}
+
+macro_rules! shapes {
+    ($($test:ident: $function:ident on $topology:ident as $text:literal;)*) => { $(
+        #[test]
+        fn $test() {
+            case!(EEVDF = concat!("uneven_", stringify!($function)), $function,
+                topology: $topology, duration: Duration::from_secs(2));
+            case!(SCX = concat!("uneven_scx_", stringify!($function)), $function,
+                topology: $topology, duration: Duration::from_secs(2), scheduler: &SCX_KTSTR);
+            assert_eq!($topology.to_string(), $text);
+            for entry in [&EEVDF, &SCX] {
+                let finished = ktstr::run::run(entry);
+                assert!(finished.result.is_pass(), "{}", finished.text);
+                let monitor = finished.vm.and_then(|vm| vm.monitor).expect("it is on");
+                let cpus = $topology.total_cpus() as usize;
+                assert!(monitor.samples.iter().all(|sample| sample.cpus.len() == cpus));
+            }
+        }
+    )* };
+}
+
+shapes! {
+    llcs_have_the_cores_that_are_declared: cores on CORES as "1n2l2+1c2t";
+    nodes_have_the_llcs_that_are_declared: nodes on NODES as "3n2+1l1c1t";
+}
