@@ -24,4 +24,5 @@ mod payload_runs;
 mod schedule;
 mod screens;
 mod turns;
+mod uneven;
 mod work_conservation;

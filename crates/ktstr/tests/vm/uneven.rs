@@ -1,9 +1,6 @@
 //! Machines whose LLCs or nodes differ are built as they are declared: the guest's kernel says which CPUs share a cache, a core
 //! and a node, and a scheduler runs on all of them.
 
-#[macro_use]
-mod common;
-
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
