@@ -15,4 +15,5 @@ pub mod mail;
 pub mod payload;
 pub mod protocol;
 pub mod realtime;
+mod wire;
 pub mod workers;

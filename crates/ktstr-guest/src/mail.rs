@@ -236,9 +236,10 @@ impl Inbox {
         }
         match next {
             Ok(None) => Ok(None),
-            Ok(Some(message)) => serde_json::from_slice(&message.bytes)
-                .map(Some)
-                .map_err(|e| format!("the host's message makes no sense: {e}")),
+            Ok(Some(message)) => match ToGuest::decode(&message.bytes) {
+                Ok(message) => Ok(Some(message)),
+                Err(e) => Err(format!("the host's message makes no sense: {e}")),
+            },
             Err(error) => Err(format!("the host's ring is broken: {error}")),
         }
     }

@@ -1,4 +1,5 @@
-//! What guest and host say to each other: one JSON document a mailbox frame.
+//! What guest and host say to each other: one JSON document a mailbox frame, but for what a fork is told on its way to the
+//! test function, which is written plainly (`wire.rs`).
 //!
 //! Both sides are the same binary, so the format has no version of its own; a guest is still
 //! hostile, so every field is judged by the host before it is used.
@@ -7,6 +8,8 @@ use ktstr_assert::payload::MAX_PAYLOADS;
 use ktstr_assert::{AssertResult, Outcome};
 use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth};
 use serde::{Deserialize, Serialize};
+
+use crate::wire::{Put, Take};
 
 /// Where a byte stream of the guest comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -279,6 +282,12 @@ impl ToHost {
     /// The message as it is sent: with bounded texts, and never too large for the mailbox. A message
     /// that still is, is replaced by the word that it was.
     pub fn encode(&self) -> Vec<u8> {
+        // A fork says these two on its way to the test function, where all code is met for the first time: see `wire.rs`.
+        match self {
+            Self::FunctionCalled => return b"\"function_called\"".to_vec(),
+            Self::TestStarted { pid } => return test_started(*pid),
+            _ => {}
+        }
         let bytes = encoded(self);
         if bytes.len() <= TEXT_CAP {
             return bytes;
@@ -381,6 +390,29 @@ impl ToHost {
     }
 }
 
+/// `{"test_started":{"pid":PID}}`, the process id's digits from the last to the first.
+fn test_started(pid: i32) -> Vec<u8> {
+    let mut digits = [b'0'; 10];
+    let mut at = digits.len();
+    let mut left = pid.unsigned_abs();
+    while at > 0 {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    let mut bytes = Vec::with_capacity(40);
+    bytes.extend_from_slice(b"{\"test_started\":{\"pid\":");
+    if pid < 0 {
+        bytes.push(b'-');
+    }
+    bytes.extend_from_slice(&digits[at..]);
+    bytes.extend_from_slice(b"}}");
+    bytes
+}
+
 /// Messages are plain data: one that cannot be written down is told of as such.
 fn encoded(message: &ToHost) -> Vec<u8> {
     serde_json::to_vec(message).unwrap_or_else(|error| {
@@ -406,6 +438,7 @@ fn bound(text: &mut String) {
 #[serde(rename_all = "snake_case")]
 pub enum ToGuest {
     /// Make this machine differ from its siblings of the same template.
+    #[serde(skip)]
     Refresh {
         /// Wall clock, nanoseconds since the epoch; `None`: it goes on as it is.
         realtime_ns: Option<u64>,
@@ -438,12 +471,86 @@ pub enum ToGuest {
         workload_root: String,
     },
     /// Have the test process that was loaded run a test, then say [`ToHost::Bye`].
+    #[serde(skip)]
     Run {
-        /// A [`Job`] as JSON, which PID 1 hands over as it is.
-        job: String,
+        /// A [`Job`] as [`Job::encode`] writes it, which PID 1 hands over as it is.
+        job: Vec<u8>,
         /// The job's seed.
         seed: u64,
     },
+}
+
+/// First byte of a [`ToGuest::Refresh`], which no JSON document begins with.
+const REFRESH: u8 = 1;
+/// First byte of a [`ToGuest::Run`].
+const RUN: u8 = 2;
+/// First byte of a [`Job`].
+const JOB: u8 = 3;
+/// In the place of a wall clock that goes on as it is; the clock of a host stands at this time in no run.
+const NO_TIME: u64 = u64::MAX;
+
+impl ToGuest {
+    /// The message as it is sent.
+    ///
+    /// # Errors
+    /// What cannot be written as JSON.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let put = match self {
+            Self::Refresh {
+                realtime_ns,
+                entropy,
+                last_pid,
+            } => {
+                let mut put = Put::new(REFRESH);
+                put.number(realtime_ns.unwrap_or(NO_TIME));
+                put.bytes(entropy);
+                put.number(u64::from(*last_pid));
+                put
+            }
+            Self::Run { job, seed } => {
+                let mut put = Put::new(RUN);
+                put.bytes(job);
+                put.number(*seed);
+                put
+            }
+            Self::Write { .. } | Self::Prepare(_) | Self::Load { .. } => {
+                return serde_json::to_vec(self);
+            }
+        };
+        Ok(put.done())
+    }
+
+    /// The message that [`ToGuest::encode`] has written.
+    ///
+    /// # Errors
+    /// Why `bytes` are none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let (message, take) = match bytes.split_first() {
+            Some((&REFRESH, rest)) => {
+                let mut take = Take::new(rest);
+                let realtime_ns = take.number();
+                let message = Self::Refresh {
+                    realtime_ns: (realtime_ns != NO_TIME).then_some(realtime_ns),
+                    entropy: take.bytes().to_vec(),
+                    last_pid: take.number() as u32,
+                };
+                (message, take)
+            }
+            Some((&RUN, rest)) => {
+                let mut take = Take::new(rest);
+                let message = Self::Run {
+                    job: take.bytes().to_vec(),
+                    seed: take.number(),
+                };
+                (message, take)
+            }
+            _ => return serde_json::from_slice(bytes).map_err(|e| e.to_string()),
+        };
+        match take.is_whole() {
+            true => Ok(message),
+            false => Err("it is not as long as its parts say".to_owned()),
+        }
+    }
 }
 
 /// What tests under one scheduler share.
@@ -474,7 +581,7 @@ impl Setup {
 }
 
 /// A test to run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Name of the test function's entry.
     pub test: String,
@@ -484,6 +591,43 @@ pub struct Job {
     pub seed: u64,
     /// Cgroup (absolute, below `/sys/fs/cgroup`) that holds the scenario's cgroups.
     pub workload_root: String,
+}
+
+impl Job {
+    /// The job as PID 1 hands it over.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut put = Put::new(JOB);
+        put.bytes(self.test.as_bytes());
+        put.bytes(self.workload_root.as_bytes());
+        put.number(self.seed);
+        put.number(self.env.len() as u64);
+        for (name, value) in &self.env {
+            put.bytes(name.as_bytes());
+            put.bytes(value.as_bytes());
+        }
+        put.done()
+    }
+
+    /// The job that [`Job::encode`] has written; `None` if `bytes` are none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let Some((&JOB, rest)) = bytes.split_first() else {
+            return None;
+        };
+        let mut take = Take::new(rest);
+        let mut job = Self {
+            test: take.text(),
+            workload_root: take.text(),
+            seed: take.number(),
+            env: Vec::new(),
+        };
+        let mut left = take.number();
+        while left > 0 && take.has_more() {
+            let name = take.text();
+            job.env.push((name, take.text()));
+            left -= 1;
+        }
+        (left == 0 && take.is_whole()).then_some(job)
+    }
 }
 
 /// What the test process asks of PID 1.

@@ -16,7 +16,7 @@ mod frame;
 mod reader;
 mod writer;
 
-pub use frame::{MAX_FRAME_PAYLOAD, MAX_MESSAGE};
+pub use frame::{MAX_FRAME_PAYLOAD, MAX_MESSAGE, find_checksum};
 pub use reader::{Message, Reader, RingError};
 pub use writer::{Full, Writer};
 

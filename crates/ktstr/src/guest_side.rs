@@ -5,7 +5,7 @@ use std::backtrace::Backtrace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ktstr_guest::cgroup::CgroupManager;
-use ktstr_guest::init::{JobSource, TestJob};
+use ktstr_guest::init::{CGROUPS, JobSource, TestJob};
 use ktstr_guest::link;
 use ktstr_guest::mail::{MailLink, Mapped};
 use ktstr_guest::protocol::ToHost;
@@ -51,7 +51,8 @@ fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String>
 
 fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) -> i32 {
     report_panics();
-    let cgroups = CgroupManager::new(format!("/sys/fs/cgroup{}", job.job.workload_root));
+    let cgroups =
+        CgroupManager::mounted(CGROUPS, [CGROUPS, job.job.workload_root.as_str()].concat());
     let mut builder = Ctx::builder(&cgroups, topology)
         .duration(entry.duration)
         .sched_pid(job.sched_pid)

@@ -41,9 +41,14 @@ impl CgroupManager {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let mount = files::mount_of(&root);
+        Self::mounted(mount, root)
+    }
+
+    /// As [`CgroupManager::new`] for a tree that is known to be mounted at `mount`: nothing has to be looked up.
+    pub fn mounted(mount: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
         Self {
-            root,
-            mount,
+            root: root.into(),
+            mount: mount.into(),
             enabled: Mutex::new(BTreeSet::new()),
         }
     }

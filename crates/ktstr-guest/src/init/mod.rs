@@ -118,8 +118,8 @@ fn run() -> Result<(), InitError> {
     result
 }
 
-/// Where the cgroup tree is mounted.
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// Where PID 1 mounts the cgroup tree.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// What PID 1 holds between two messages.
 struct Agent {
@@ -331,7 +331,7 @@ impl Agent {
         }
     }
 
-    fn run(&mut self, job: &str, seed: u64) -> Result<(), InitError> {
+    fn run(&mut self, job: &[u8], seed: u64) -> Result<(), InitError> {
         let end = self.run_test(job, seed)?;
         link::send(&end);
         if let Some(child) = &self.scheduler {
@@ -346,7 +346,7 @@ impl Agent {
         scheduler::echo_lines(&self.disable)
     }
 
-    fn run_test(&mut self, job: &str, seed: u64) -> Result<ToHost, InitError> {
+    fn run_test(&mut self, job: &[u8], seed: u64) -> Result<ToHost, InitError> {
         let Some(mut test) = self.test.take() else {
             return Err(InitError::Message(
                 "a test was to run before its process was loaded".to_owned(),
@@ -355,9 +355,7 @@ impl Agent {
         shift_phase(seed);
         link::send(&ToHost::TestStarted { pid: test.pid() });
         test.run(job, self.scheduler.as_ref().map(Child::pid));
-        // A message that is begun and not ended must not stop PID 1.
-        let limit = Some(Duration::from_secs(1));
-        let mut listening = test.control.set_read_timeout(limit).is_ok();
+        let mut listening = true;
         let end = loop {
             let control = listening.then(|| test.control.as_fd());
             let ended = self.children.wait_or(None, control)?;

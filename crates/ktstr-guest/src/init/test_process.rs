@@ -6,7 +6,7 @@
 //! way to the test function, it does for the first time, and each block of code has to be translated.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -23,8 +23,13 @@ pub const TEST_PROCESS_ENV: &str = "KTSTR_GUEST_TEST";
 /// How often PID 1 looks whether the process waits or has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How long the rest of a message that the process has begun may take.
+const MESSAGE_WITHIN: Duration = Duration::from_secs(1);
+
 /// Before the job: the scheduler's process id, and the job's length.
 const HEADER: usize = 8;
+/// Bytes of the first read: as many as nearly all jobs have with what comes before them.
+const FIRST_READ: usize = 4096;
 /// No process has this id.
 const NO_SCHEDULER: i32 = 0;
 
@@ -72,6 +77,10 @@ impl TestProcess {
                 return Ok(None);
             }
             if matches!(control.read(&mut [0u8]), Ok(1)) {
+                control.set_nonblocking(false).map_err(failed)?;
+                // A message that is begun and not ended must not stop PID 1.
+                let limit = Some(MESSAGE_WITHIN);
+                control.set_read_timeout(limit).map_err(failed)?;
                 return Ok(Some(Self { child, control }));
             }
         }
@@ -82,14 +91,13 @@ impl TestProcess {
         self.child.pid()
     }
 
-    /// Hands over the job, a [`Job`] as JSON.
-    pub(super) fn run(&mut self, job: &str, sched_pid: Option<i32>) {
+    /// Hands over the job, a [`Job`] as it writes itself.
+    pub(super) fn run(&mut self, job: &[u8], sched_pid: Option<i32>) {
         let mut bytes = Vec::with_capacity(HEADER + job.len());
         bytes.extend_from_slice(&sched_pid.unwrap_or(NO_SCHEDULER).to_le_bytes());
         bytes.extend_from_slice(&(job.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(job.as_bytes());
+        bytes.extend_from_slice(job);
         // A process that has ended since is found by its end.
-        let _ = self.control.set_nonblocking(false);
         let _ = self.control.write_all(&bytes);
     }
 }
@@ -109,18 +117,34 @@ impl JobSource {
 
     /// Says that this process waits, and waits for its job.
     pub fn wait(mut self) -> std::io::Result<TestJob> {
-        // The first look at the clock finds out how to read it, which a saved machine has behind it then.
+        // A saved machine has behind it what is done before the wait: the first look at the clock, and the first checksum, find
+        // out how that is done; the buffer's memory is there.
         crate::clock::monotonic_ns();
-        self.0.write_all(&[1])?;
-        let mut header = [0u8; HEADER];
-        self.0.read_exact(&mut header)?;
-        let [a, b, c, d, e, f, g, h] = header;
-        let sched_pid = i32::from_le_bytes([a, b, c, d]);
-        let mut text = vec![0u8; u32::from_le_bytes([e, f, g, h]) as usize];
-        self.0.read_exact(&mut text)?;
+        ktstr_mailbox::find_checksum();
         super::lifecycle::install(self.0.try_clone()?);
+        let mut bytes = vec![0u8; FIRST_READ];
+        self.0.write_all(&[1])?;
+        let mut have = 0;
+        while have < HEADER {
+            match self.0.read(&mut bytes[have..])? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                more => have += more,
+            }
+        }
+        let header = u64::from_le_bytes([
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+        ]);
+        let sched_pid = header as i32;
+        let end = HEADER + (header >> 32) as usize;
+        if have < end {
+            bytes.resize(end.max(FIRST_READ), 0);
+            self.0.read_exact(&mut bytes[have..end])?;
+        }
+        let Some(job) = Job::decode(&bytes[HEADER..end]) else {
+            return Err(Error::other("the job makes no sense"));
+        };
         Ok(TestJob {
-            job: serde_json::from_slice(&text)?,
+            job,
             sched_pid: (sched_pid != NO_SCHEDULER).then_some(sched_pid),
             _socket: self.0,
         })

@@ -135,7 +135,7 @@ impl Conversation {
                 std::io::Error::other(reason),
             )
         };
-        let bytes = serde_json::to_vec(message).map_err(|e| failed(e.to_string()))?;
+        let bytes = message.encode().map_err(|e| failed(e.to_string()))?;
         let region = MailboxRegion(self.machine.ram());
         match self.host.write(&region, &bytes, 0) {
             Ok(()) => Ok(()),

@@ -165,9 +165,7 @@ impl Started {
         if let Some(end) = self.install(&plan.for_test)? {
             return Ok(Some(end));
         }
-        let job = serde_json::to_string(&plan.job).map_err(|e| {
-            MachineError::system("describing the test's job", std::io::Error::from(e))
-        })?;
+        let job = plan.job.encode();
         let seed = plan.job.seed;
         self.conversation.tell(&ToGuest::Run { job, seed })?;
         Ok(None)

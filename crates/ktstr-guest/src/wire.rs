@@ -1,0 +1,167 @@
+//! The plain form of what a fork is told on its way to the test function: numbers and texts one after the other, each
+//! text behind its length.
+//!
+//! Everything else that guest and host say is JSON. But whatever a fork executes there, it executes for the first time, and
+//! QEMU translates each block of it: taking one JSON document apart is a thousand blocks, this is a hundred. So the code here
+//! is straight: no generics, no iterators.
+
+/// Writes values one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Put(Vec<u8>);
+
+impl Put {
+    /// Begins with the byte that says what follows.
+    pub(crate) fn new(tag: u8) -> Self {
+        Self(vec![tag])
+    }
+
+    pub(crate) fn number(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Takes them out again. What is not there, or makes no sense, is 0 or empty, and [`Take::is_whole`] says so at the end.
+#[derive(Debug)]
+pub(crate) struct Take<'a> {
+    rest: &'a [u8],
+    broken: bool,
+}
+
+impl<'a> Take<'a> {
+    /// Reads what comes after the tag.
+    pub(crate) fn new(rest: &'a [u8]) -> Self {
+        Self {
+            rest,
+            broken: false,
+        }
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        match self.rest.split_first_chunk::<8>() {
+            Some((value, rest)) => {
+                self.rest = rest;
+                u64::from_le_bytes(*value)
+            }
+            None => {
+                self.broken = true;
+                0
+            }
+        }
+    }
+
+    pub(crate) fn bytes(&mut self) -> &'a [u8] {
+        let len = self.number();
+        if len > self.rest.len() as u64 {
+            self.broken = true;
+            return &[];
+        }
+        let (bytes, rest) = self.rest.split_at(len as usize);
+        self.rest = rest;
+        bytes
+    }
+
+    pub(crate) fn text(&mut self) -> String {
+        match std::str::from_utf8(self.bytes()) {
+            Ok(text) => text.to_owned(),
+            Err(_) => {
+                self.broken = true;
+                String::new()
+            }
+        }
+    }
+
+    /// Everything was there so far, and something is left.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.broken && !self.rest.is_empty()
+    }
+
+    /// Everything was there, and nothing is left.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.broken && self.rest.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::protocol::{Job, ToGuest, ToHost};
+
+    fn job() -> Job {
+        Job {
+            test: "t\u{e9}st".to_owned(),
+            env: vec![
+                ("PATH".to_owned(), "/bin".to_owned()),
+                ("EMPTY".to_owned(), String::new()),
+            ],
+            seed: u64::MAX,
+            workload_root: "/ktstr".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_job_comes_over_as_it_was_and_no_part_of_it_does() {
+        let bytes = job().encode();
+        assert_eq!(Job::decode(&bytes), Some(job()));
+        for end in 0..bytes.len() {
+            assert_eq!(Job::decode(&bytes[..end]), None, "the first {end} bytes");
+        }
+        assert_eq!(Job::decode(&[&bytes[..], &[0]].concat()), None);
+        // More variables than there are.
+        let mut bytes = Job {
+            env: Vec::new(),
+            ..job()
+        }
+        .encode();
+        let count = bytes.len() - 8;
+        bytes[count..].fill(0xff);
+        assert_eq!(Job::decode(&bytes), None);
+    }
+
+    #[test]
+    fn messages_to_the_guest_come_over_as_they_were() {
+        let refresh = |realtime_ns| ToGuest::Refresh {
+            realtime_ns,
+            entropy: vec![7; 32],
+            last_pid: 1234,
+        };
+        let messages = [
+            refresh(None),
+            refresh(Some(1)),
+            ToGuest::Run {
+                job: job().encode(),
+                seed: 9,
+            },
+            ToGuest::Load {
+                binary: "/init".to_owned(),
+                workload_root: "/ktstr".to_owned(),
+            },
+        ];
+        for message in messages {
+            let bytes = message.encode().expect("plain data");
+            let again = ToGuest::decode(&bytes).expect("what was encoded");
+            assert_eq!(format!("{again:?}"), format!("{message:?}"));
+            assert!(
+                ToGuest::decode(&bytes[..bytes.len() - 1]).is_err(),
+                "{message:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_without_serde_is_the_json_that_serde_writes() {
+        let pids = [0, 7, 104, i32::MAX, -1, i32::MIN];
+        let started = pids.map(|pid| ToHost::TestStarted { pid });
+        for message in started.iter().chain([&ToHost::FunctionCalled]) {
+            let json = serde_json::to_vec(message).expect("plain data");
+            assert_eq!(message.encode(), json, "{message:?}");
+        }
+    }
+}
