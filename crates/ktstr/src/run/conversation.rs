@@ -211,8 +211,9 @@ impl Conversation {
         Ok(None)
     }
 
-    /// Waits for the end, and calls `meanwhile` at every look, with why the guest was held at it. `silence` is the guest time
-    /// a test may say nothing for.
+    /// Waits for the end, and calls `meanwhile` at every look, with why the guest was held at it; under the virtual clock at every
+    /// hold alone, for what is done between two of them depends on how fast the host is. `silence` is the guest time a test may
+    /// say nothing for.
     pub(super) fn until_end(
         &mut self,
         silence: Duration,
@@ -227,6 +228,9 @@ impl Conversation {
         loop {
             if let Some(end) = self.look(silence)? {
                 return Ok(end);
+            }
+            if self.machine.virtual_clock().is_some() && self.hold.is_none() {
+                continue;
             }
             let now = self.now();
             let (machine, recorder, said) = (&mut self.machine, &mut self.recorder, &mut self.said);

@@ -388,7 +388,9 @@ impl Run {
         let mut end = match early {
             Some(end) => end,
             None => conversation.until_end(silence, |machine, recorder, said, now, hold| {
-                if let Some(recorder) = recorder {
+                // Before the call there is nothing to find out that is not there after it, and the kernel's symbols may still
+                // be on their way: the guest would stand still for them.
+                if let Some(recorder) = recorder.as_mut().filter(|_| said.called.is_some()) {
                     recorder.look_up(machine, &mut knowledge);
                 }
                 let writes = entry.bpf_map_write;
