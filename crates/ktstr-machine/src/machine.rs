@@ -160,7 +160,7 @@ impl Machine {
                         within: ANSWER,
                     });
                 }
-                _ => std::thread::sleep(Duration::from_millis(1)),
+                _ => std::thread::sleep(Duration::from_micros(200)),
             }
         }
     }
