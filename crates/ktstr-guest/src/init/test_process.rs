@@ -126,9 +126,11 @@ impl JobSource {
         self.0.write_all(&[1])?;
         let mut have = 0;
         while have < HEADER {
-            match self.0.read(&mut bytes[have..])? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                more => have += more,
+            match self.0.read(&mut bytes[have..]) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(more) => have += more,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
         let header = u64::from_le_bytes([
