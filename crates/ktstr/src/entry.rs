@@ -139,9 +139,9 @@ pub enum EntryError {
         /// What is wrong with it.
         source: TopologyError,
     },
-    /// A shape that is declared well, and that the machine cannot have yet.
+    /// A shape that is declared well, and that no guest would see as it is declared.
     #[error(
-        "test {name:?}: {what}, which is known and not built yet: declare its nodes in another order"
+        "test {name:?}: {what}, and Linux would number those with CPUs first: declare those first"
     )]
     NotBuilt {
         /// The name of the test.
@@ -427,8 +427,8 @@ pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
         .find(|scheduler| scheduler.name == name)
 }
 
-/// What of a shape the machine does not build: it would be built otherwise, and a test of it would pass or fail for the wrong
-/// reason.
+/// What of a shape no guest would see as it is declared: a test of it would pass or fail for the wrong reason. Linux gives
+/// nodes their numbers in the order in which the firmware's table names them, and processors come first there.
 fn unbuilt(topology: &Topology) -> Option<&'static str> {
     let nodes = topology.nodes?;
     let with_cpus = nodes.iter().take_while(|node| !node.is_memory_only());
@@ -559,7 +559,7 @@ mod tests {
         let topology = Topology::with_nodes(1, 1, MEMORY_FIRST);
         let text = error(KtstrTestEntry { topology, ..GOOD });
         assert!(
-            text.contains("a node without CPUs is before") && text.contains("not built yet"),
+            text.contains("a node without CPUs is before") && text.contains("declare those first"),
             "{text}"
         );
         let uneven_cores = Topology {

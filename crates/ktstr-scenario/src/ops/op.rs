@@ -220,7 +220,9 @@ ops! {
     ///
     /// It is a look at short distances and no trap: under the virtual clock the host looks at the next switch, wake-up,
     /// enqueue, dequeue or timer interrupt on any CPU, under the real one every half millisecond or so of the host's time.
-    /// A write of the value that was there, and a change that is taken back before the next look, are not seen.
+    /// A write of the value that was there, and a change that is taken back before the next look, are not seen. A capture
+    /// counts to the step whose hold has begun last. How often the variable has changed is
+    /// `VmResult::snapshot_bridge.watch_hits`; after 1024 captures the watches of a test end.
     16 watch_snapshot WatchSnapshot {
         /// The variable's exact name in `/proc/kallsyms`; its address must be a multiple of four.
         symbol: text,

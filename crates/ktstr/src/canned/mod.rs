@@ -138,11 +138,11 @@ canned! {
         custom_cgroup_no_ctrl_load_imbalance custom_cgroup_io_compute_imbalance
         custom_nested_cgroup_steady custom_nested_cgroup_task_move custom_nested_cgroup_rapid_churn
         custom_nested_cgroup_cpuset custom_nested_cgroup_imbalance custom_nested_cgroup_no_ctrl
-        custom_cache_pressure_imbalance custom_cache_yield_wake_affine
-        custom_cache_pipe_io_compute_imbalance custom_fan_out_compute
+        custom_cache_pressure_imbalance custom_cache_yield_wake_affine custom_fan_out_compute
         custom_cgroup_per_cpu custom_cgroup_exhaust_reuse custom_cgroup_dsq_contention
         custom_cgroup_workload_variety custom_cgroup_cpuset_workload_variety
-        custom_cgroup_dynamic_workload_variety custom_cgroup_cpuset_cross_llc_race;
+        custom_cgroup_dynamic_workload_variety custom_cgroup_cpuset_cross_llc_race
+        custom_cache_pipe_io_compute_imbalance;
 }
 
 /// A cgroup of `workers` that spin.
