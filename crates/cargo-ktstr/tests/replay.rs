@@ -71,11 +71,11 @@ fn asks_the_schedule(root: &Path, run: &str) {
         assert_eq!(missing.status.code(), Some(1), "{}", text(&missing));
         assert!(missing.stdout.is_empty(), "{}", text(&missing));
         let told = text(&missing);
-        for part in ["no task `nobody` in ", "; there are ", "rcu_"] {
+        for part in ["no task `nobody` in ", "; there are ", "test-"] {
             assert!(told.contains(part), "no {part:?} in {told}");
         }
     }
-    let there = schedule(&["--task", "rcu_"]);
+    let there = schedule(&["--task", "test-"]);
     assert_eq!(there.status.code(), Some(0), "{}", text(&there));
 }
 

@@ -101,9 +101,9 @@ impl fmt::Display for KernelTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelValue {
-    /// Four bytes.
+    /// A word of four bytes, least significant byte first in memory.
     U32(u32),
-    /// Eight bytes.
+    /// A word of eight bytes, least significant byte first in memory.
     U64(u64),
     /// These bytes, at most [`MAX_KERNEL_BYTES`].
     Bytes(Vec<u8>),
@@ -122,7 +122,7 @@ impl KernelValue {
         Self::U64(value)
     }
 
-    /// These bytes.
+    /// Bytes as they lie in memory, at most [`MAX_KERNEL_BYTES`].
     pub fn bytes(value: impl Into<Vec<u8>>) -> Self {
         Self::Bytes(value.into())
     }
@@ -146,21 +146,21 @@ impl KernelValue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelValueWidth {
-    /// Four bytes.
+    /// A word of four bytes, least significant byte first in memory.
     U32,
-    /// Eight bytes.
+    /// A word of eight bytes, least significant byte first in memory.
     U64,
     /// So many bytes, at most [`MAX_KERNEL_BYTES`].
     Bytes(usize),
 }
 
 impl KernelValueWidth {
-    /// Four bytes.
+    /// A word of four bytes, least significant byte first in memory.
     pub const fn u32() -> Self {
         Self::U32
     }
 
-    /// Eight bytes.
+    /// A word of eight bytes, least significant byte first in memory.
     pub const fn u64() -> Self {
         Self::U64
     }

@@ -244,9 +244,9 @@ ops! {
     19 read_kernel_hot ReadKernelHot {
         /// The tag that the value is kept under, 1 to 64 bytes.
         tag: text,
-        /// The place.
+        /// The place in the kernel's memory that is read.
         target: (KernelTarget),
-        /// How much.
+        /// How many bytes are read there, and as what.
         width: (KernelValueWidth),
     };
     /// Has the host read the kernel's memory while no CPU of the guest runs, for the test's callbacks. Not in a step that
@@ -254,9 +254,9 @@ ops! {
     20 read_kernel_cold ReadKernelCold {
         /// The tag that the value is kept under, 1 to 64 bytes.
         tag: text,
-        /// The place.
+        /// The place in the kernel's memory that is read.
         target: (KernelTarget),
-        /// How much.
+        /// How many bytes are read there, and as what.
         width: (KernelValueWidth),
     };
     /// Starts a scheduler while none is attached: one of the test's `staged_schedulers`; where it has some, its own as well.

@@ -35,7 +35,7 @@ macro_rules! config {
 config! {
     /// Of [`WorkType::Schbench`](super::WorkType::Schbench): messengers who hand out requests, and workers who serve them.
     SchbenchConfig {
-        /// Messengers.
+        /// Messengers, which hand out the requests; at least 1.
         message_threads: usize = 1,
         /// Workers of each messenger; 0 is the number of CPUs divided by that of messengers, rounded up.
         worker_threads: usize = 0,

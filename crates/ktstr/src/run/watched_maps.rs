@@ -83,7 +83,7 @@ impl WatchedMaps {
         said.window.when(self.next)
     }
 
-    /// The metrics.
+    /// The metrics of all watched variables, by name.
     pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
         self.all.iter().flat_map(Watched::metrics).collect()
     }
