@@ -14,7 +14,7 @@ BPFLAND_VERSION := 1.1.4
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
-	@echo "make test           the whole test suite"
+	@echo "make test           the whole test suite (SEED=n: tests that boot machines under that seed)"
 	@echo "make kernels        the demo and the acceptance test on each kernel series that Debian's archive offers"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make seeds          the tests that boot a virtual machine, under ten seeds drawn anew (SEEDS=20 for more)"

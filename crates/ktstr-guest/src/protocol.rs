@@ -98,7 +98,7 @@ pub enum Ask {
     },
     /// Capture the guest's state whenever this variable of the kernel has changed.
     Watch {
-        /// The variable's name.
+        /// The variable's exact name in `/proc/kallsyms`, 1 to 64 bytes.
         symbol: String,
     },
     /// Write into the kernel's memory.
@@ -112,9 +112,9 @@ pub enum Ask {
     ReadKernel {
         /// What to keep the value under.
         tag: String,
-        /// The place.
+        /// The place in the kernel's memory that is read.
         target: KernelTarget,
-        /// How much.
+        /// How many bytes are read there, and as what.
         width: KernelValueWidth,
         /// Whether the guest has to stand still.
         cold: bool,

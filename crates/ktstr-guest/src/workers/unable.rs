@@ -53,7 +53,7 @@ reasons! {
     Dest = "could not open cgroup.procs of `dest` beside its own cgroup; declare a cgroup of that name";
     /// An eventfd or an epoll instance.
     Epoll = "could not wait for its eventfd";
-    /// The loopback device.
+    /// The loopback device could not be opened or brought up.
     Loopback = "could not send through the loopback device; the first worker of a guest that does has to be root";
     /// A futex with priority inheritance.
     PiLock = "could not take a futex with priority inheritance (FUTEX_LOCK_PI2 of Linux 5.14)";

@@ -110,7 +110,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     /// first entry.
     ///
     /// # Errors
-    /// As [`Self::scx_variable`].
+    /// There is no such map or variable, or it is no unsigned integer: as [`Self::scx_variable`].
     pub fn scx_watched(
         &self,
         suffix: &str,

@@ -165,7 +165,7 @@ impl KernelValueWidth {
         Self::U64
     }
 
-    /// So many bytes.
+    /// A run of so many bytes, from 1 to [`MAX_KERNEL_BYTES`].
     pub const fn bytes(count: usize) -> Self {
         Self::Bytes(count)
     }

@@ -15,7 +15,7 @@ use super::transcript::Transcript;
 /// Captures that all watches together may take: each stops the machine.
 const MOST_CAPTURES: u32 = 1024;
 
-/// What is watched.
+/// The kernel variables that a test watches, and how many captures they have taken.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     words: Vec<Watched>,

@@ -58,7 +58,7 @@ pub enum WorkTypeValidationError {
     NotOne {
         /// Name of the work type.
         work_type: &'static str,
-        /// Workers asked for.
+        /// How many workers were declared.
         workers: usize,
     },
     /// Workers that cannot be divided into whole groups.
@@ -69,7 +69,7 @@ pub enum WorkTypeValidationError {
     NotDivisible {
         /// Name of the work type.
         work_type: &'static str,
-        /// Workers asked for.
+        /// How many workers were declared.
         workers: usize,
         /// Workers of one group.
         group: usize,
