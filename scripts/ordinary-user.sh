@@ -93,7 +93,7 @@ acceptance() {
 part_of_the_suite() {
     as_user cargo test --no-fail-fast --workspace --bin cargo-ktstr \
         --test bad_input --test hygiene --test nextest --test warm &&
-        as_user cargo test --no-fail-fast --workspace --test vm -- defaults:: first_run::
+        as_user cargo test --no-fail-fast --workspace --test vm -- first_run::
 }
 
 make_user

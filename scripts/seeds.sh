@@ -81,16 +81,21 @@ if [ -n "$others" ]; then
 fi
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+status=$(mktemp)
+trap 'rm -f "$log" "$status"' EXIT
 failed=
 passed=0
 for seed in $seeds; do
     echo "seed $seed"
-    # shellcheck disable=SC2086 # the list is meant to be split
-    if KTSTR_SEED=$seed "$cargo" test --workspace --no-fail-fast $targets >"$log" 2>&1; then
+    {
+        red=0
+        # shellcheck disable=SC2086 # the list is meant to be split
+        KTSTR_SEED=$seed "$cargo" test --workspace --no-fail-fast $targets 2>&1 || red=1
+        echo $red >"$status"
+    } | tee "$log"
+    if [ "$(cat "$status")" = 0 ]; then
         passed=$((passed + 1))
     else
-        cat "$log"
         failed="$failed $seed"
     fi
     grep '^test result' "$log" | awk '{ passed += $4; failed += $6 } END { printf "  %d tests passed, %d failed\n", passed, failed }'

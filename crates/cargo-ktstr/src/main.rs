@@ -147,7 +147,7 @@ fn main() -> ExitCode {
         Command::Explore(options) => explore::run(&mut out, &options),
         Command::Metrics { json } => metrics::run(&mut out, json),
         Command::Demo => demo::run(&mut out),
-        Command::Bench(options) => bench::run(&mut out, options),
+        Command::Bench(options) => bench::run(&mut out, &options),
         Command::Power(options) => power::run(&mut out, &options),
         Command::Check(options) => check::run(&mut out, &options),
         Command::Compare(options) => compare::run(&mut out, &options),

@@ -74,7 +74,9 @@ fn by_the_hosts_clock_the_window_takes_its_time() {
 #[test]
 fn the_bench_accounts_for_the_time_of_a_run() {
     let root = tempfile::tempdir().unwrap();
-    let arguments = ["bench", "--runs", "1", "--small", "--forks", "1", "--json"];
+    let arguments = [
+        "bench", "--only", "starts", "--runs", "1", "--small", "--json",
+    ];
     let output = ktstr(root.path(), &arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let report = json(&output);
@@ -119,4 +121,44 @@ fn the_bench_accounts_for_the_time_of_a_run() {
         median("boot", 3).unwrap() < median("boot", 2).unwrap(),
         "a fork is no faster than a boot: {report}"
     );
+}
+
+/// One round of each part, since what they measure is for people; that each has a number in each column is for a test.
+#[test]
+fn the_other_parts_of_the_bench_measure_something() {
+    let root = tempfile::tempdir().unwrap();
+    let arguments = "bench --only crowd --only schedule --runs 1 --forks 1 --small --json";
+    let words: Vec<&str> = arguments.split(' ').collect();
+    let output = ktstr(root.path(), &words).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let report = json(&output);
+    let sections = report["sections"].as_array().unwrap();
+    assert_eq!(sections.len(), 2, "{report}");
+    for section in sections {
+        let rows = section["rows"].as_array().unwrap();
+        assert!(!rows.is_empty(), "{report}");
+        for row in rows {
+            let cells = row["cells"].as_array().unwrap();
+            assert!(cells.iter().any(|cell| cell["median"].is_number()), "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_flag_of_the_bench_without_its_part_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    for (arguments, flag) in [
+        ("bench --only starts --large", "--large"),
+        ("bench --only clock --forks 3", "--forks"),
+        ("bench --only crowd --runs 3", "--runs"),
+    ] {
+        let words: Vec<&str> = arguments.split(' ').collect();
+        let output = ktstr(root.path(), &words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(
+            text(&output).contains(&format!("{flag} acts on")),
+            "{}",
+            text(&output)
+        );
+    }
 }

@@ -13,7 +13,8 @@ mod warm;
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::ValueEnum;
 use ktstr_record::{HostRecord, RunRecord};
 use serde::Serialize;
 
@@ -24,27 +25,25 @@ use crate::exit::Exit;
 pub use self::case::run_entry;
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Runs of each case; medians are over these.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    runs: u32,
+    /// Runs of each case; medians are over these [default: 5].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: Option<u32>,
     /// Leave out the machines with more than two CPUs, whose boots take longest; run two at once instead of eight, and explore
     /// two seeds instead of twelve.
     #[arg(long)]
     small: bool,
-    /// Forks of one template, one after the other, after which the host's memory is looked at again.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    forks: u32,
+    /// Forks of one template, one after the other, after which the host's memory is looked at again
+    /// [default: 20].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    forks: Option<u32>,
     /// Measure the virtual clock with 32 CPUs, too, whose boot takes a minute.
     #[arg(long, conflicts_with = "small")]
     large: bool,
-    /// Only what the virtual clock costs.
-    #[arg(long)]
-    clock: bool,
-    /// Only what the exact schedule costs.
-    #[arg(long, conflicts_with = "clock")]
-    schedule: bool,
+    /// Measure only this part; may be given more than once.
+    #[arg(long, value_name = "PART")]
+    only: Vec<Part>,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -60,57 +59,106 @@ struct Report {
     sections: Vec<Section>,
 }
 
-/// Measures and prints. A run that did not pass measures nothing: the bench ends with it.
-pub fn run(out: &mut dyn Write, options: Options) -> Result<Exit> {
-    let (clock, schedule) = (!options.schedule, !options.clock);
+impl Options {
+    fn runs(&self) -> u32 {
+        self.runs.unwrap_or(5)
+    }
+}
+
+/// What can be measured by itself. Each part makes its machines and templates anew, so none needs another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Where the time of a run goes, of machines that boot and of machines that are forked.
+    Starts,
+    /// Many machines at once, and the memory that a row of forks leaves in use.
+    Crowd,
+    /// What a second of the virtual clock costs.
+    Clock,
+    /// What the exact schedule costs.
+    Schedule,
+}
+
+/// The sections of a part and the record of one of its runs, if it keeps any; or the exit of the run that did not pass.
+type Measurement = Result<Result<(Vec<Section>, Option<RunRecord>), Exit>>;
+
+impl Part {
+    fn measure(self, options: &Options) -> Measurement {
+        match self {
+            Self::Starts => starts(options),
+            Self::Crowd => {
+                let at_once = if options.small { 2 } else { crowd::CROWD };
+                let section = crowd::section(at_once, options.forks.unwrap_or(20))?;
+                Ok(section.map(|section| (vec![section], None)))
+            }
+            Self::Clock => {
+                let (most, seeds) = match (options.small, options.large) {
+                    (true, _) => (2, 2),
+                    (_, true) => (32, clock::SEEDS),
+                    _ => (8, clock::SEEDS),
+                };
+                let clocked = clock::measure(most, options.runs(), seeds)?;
+                Ok(
+                    clocked
+                        .map(|clocked| (vec![clock::section(&clocked)], clocked.last().cloned())),
+                )
+            }
+            Self::Schedule => {
+                let measured = schedule::measure(options.small, options.runs())?;
+                Ok(measured.map(|(measured, record)| (vec![schedule::section(&measured)], record)))
+            }
+        }
+    }
+}
+
+fn starts(options: &Options) -> Measurement {
     let cases: Vec<Case> = Case::all()
-        .filter(|case| clock && schedule && (!options.small || case.cpus == 2))
+        .filter(|case| !options.small || case.cpus == 2)
         .collect();
-    let measured = match measure(&cases, options.runs)? {
-        Ok(measured) => measured,
-        Err(exit) => return Ok(exit),
-    };
-    let most = match (options.small, options.large) {
-        _ if !clock => 0,
-        (true, _) => 2,
-        (_, true) => 32,
-        _ => 8,
-    };
-    let (seeds, at_once) = match options.small {
-        true => (2, 2),
-        false => (clock::SEEDS, crowd::CROWD),
-    };
-    let clocked = match clock::measure(most, options.runs, seeds)? {
-        Ok(clocked) => clocked,
-        Err(exit) => return Ok(exit),
-    };
-    let mut last = clocked.last().cloned();
-    let mut sections = Vec::new();
-    if clock && schedule {
-        let crowd = match crowd::section(at_once, options.forks)? {
-            Ok(section) => section,
-            Err(exit) => return Ok(exit),
-        };
-        sections.extend([
-            breakdown::section(&measured),
-            warm::section(&measured),
-            crowd,
-        ]);
+    let measured = measure(&cases, options.runs())?;
+    Ok(measured.map(|measured| {
+        let sections = vec![breakdown::section(&measured), warm::section(&measured)];
+        let last = measured.last().and_then(|case| case.records.last());
+        (sections, last.cloned())
+    }))
+}
+
+/// Measures and prints. A run that did not pass measures nothing: the bench ends with it.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let chosen = |part: &Part| options.only.is_empty() || options.only.contains(part);
+    let crowd_alone = options.only == [Part::Crowd];
+    for (flag, given, parts, acts) in [
+        ("--large", options.large, "`clock`", chosen(&Part::Clock)),
+        (
+            "--forks",
+            options.forks.is_some(),
+            "`crowd`",
+            chosen(&Part::Crowd),
+        ),
+        (
+            "--runs",
+            options.runs.is_some(),
+            "the parts other than `crowd`",
+            !crowd_alone,
+        ),
+    ] {
+        if given && !acts {
+            bail!(
+                "{flag} acts on {parts} alone, which --only leaves out: leave {flag} out, or choose that part too"
+            );
+        }
     }
-    if clock {
-        sections.push(clock::section(&clocked));
-    }
-    if schedule {
-        match schedule::measure(options.small, options.runs)? {
+    let (mut sections, mut last) = (Vec::new(), None);
+    for part in Part::value_variants().iter().filter(|part| chosen(part)) {
+        match part.measure(options)? {
             Ok((measured, record)) => {
-                sections.push(schedule::section(&measured));
-                last = last.or(record);
+                sections.extend(measured);
+                last = record.or(last);
             }
             Err(exit) => return Ok(exit),
         }
     }
     let report = Report {
-        runs: options.runs,
+        runs: options.runs(),
         kernel: last.as_ref().and_then(|record| record.kernel.clone()),
         accelerator: last.as_ref().and_then(|record| record.accelerator),
         host: HostRecord::detect(),

@@ -96,11 +96,11 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
         .collect()
 }
 
-/// Keeps the host's CPUs busy until dropped, for a half of the time: three threads for each CPU, since a race between QEMU's
-/// threads needs one that waits long for its turn, which burn together and pause together, so that a run meets a crowd,
-/// a free host and the change from one to the other many times. The threads are those of this process, so that a killed test leaves nothing, and all
-/// tests that ask for a busy host at one moment share them: with each its own, how busy the host is would depend on
-/// how many tests run side by side.
+/// Keeps the host's CPUs busy until dropped, for a third of the time. There are three threads for each CPU, since a race
+/// between QEMU's threads needs one thread that waits long for its turn. They burn together and pause together, so that a
+/// run meets a crowd, a free host and the change from one to the other many times. The threads belong to this process, so
+/// that a killed test leaves nothing behind. All tests that ask for a busy host at the same moment share them: if each had
+/// its own, how busy the host is would depend on how many tests run side by side.
 pub struct Busy {
     _burners: Arc<Burners>,
 }
@@ -109,8 +109,10 @@ struct Burners(Arc<AtomicBool>, Vec<JoinHandle<()>>);
 
 static BURNERS: Mutex<Weak<Burners>> = Mutex::new(Weak::new());
 
-/// How long the host is busy, and free, in one go: many slices of its scheduler, and a fraction of the shortest run.
+/// How long the host is busy in one go: many slices of its scheduler, and a fraction of the shortest run.
 const BURST: Duration = Duration::from_millis(40);
+/// How long the host is free between two bursts.
+const PAUSE: Duration = Duration::from_millis(80);
 
 impl Busy {
     pub fn new() -> Self {
@@ -134,7 +136,7 @@ impl Burners {
                 while !ends.load(Relaxed) {
                     let burst = Instant::now();
                     while burst.elapsed() < BURST {}
-                    std::thread::sleep(BURST);
+                    std::thread::sleep(PAUSE);
                 }
             })
         };
