@@ -28,7 +28,7 @@ pub use process::VcpuTime;
 pub use program::{Program, stamp};
 pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
 pub use ram::{GuestRam, MailboxRegion};
-pub use shape::Shape;
+pub use shape::{Hmat, Shape, SideCache};
 pub use spec::{Accelerator, ClockMode, MachineSpec};
 pub use virtual_clock::{
     Hold, MAX_SENDERS, MAX_WATCHED, Switch, TRACE_CAPACITY, Turns, VirtualClock, WatchPoints,

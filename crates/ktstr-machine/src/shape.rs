@@ -22,6 +22,32 @@ pub struct Shape {
     pub memory_mib: Vec<u64>,
     /// Distance from each node to each other, row by row; empty for 10 near and 20 far.
     pub distances: Vec<Vec<u8>>,
+    /// What the ACPI HMAT says of the memory of each node; empty for a machine without that table.
+    pub hmat: Vec<Option<Hmat>>,
+}
+
+/// The HMAT entry of a node's memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Hmat {
+    /// Latency for the nearest CPUs, nanoseconds.
+    pub latency_ns: u32,
+    /// Bandwidth for the nearest CPUs, MiB/s.
+    pub bandwidth_mbs: u32,
+    /// A memory-side cache in front of it.
+    pub cache: Option<SideCache>,
+}
+
+/// A memory-side cache, in QEMU's words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SideCache {
+    /// Bytes of the cache.
+    pub size: u64,
+    /// `none`, `direct` or `complex`.
+    pub associativity: &'static str,
+    /// `none`, `write-back` or `write-through`.
+    pub policy: &'static str,
+    /// Bytes of a line.
+    pub line: u16,
 }
 
 impl Shape {
@@ -35,6 +61,7 @@ impl Shape {
             threads,
             memory_mib: vec![memory_mib],
             distances: Vec::new(),
+            hmat: Vec::new(),
         }
     }
 
@@ -75,6 +102,54 @@ impl Shape {
             }
         }
         devices.into_iter().skip(1).collect()
+    }
+
+    fn distance(&self, from: usize, to: usize) -> u32 {
+        let declared = self.distances.get(from).and_then(|row| row.get(to));
+        declared.map_or(if from == to { 10 } else { 20 }, |distance| {
+            u32::from(*distance)
+        })
+    }
+
+    /// The node with CPUs that is nearest to the memory of `node`.
+    fn nearest(&self, node: usize) -> usize {
+        let cpus = 0..self.nodes as usize;
+        cpus.min_by_key(|from| self.distance(*from, node))
+            .unwrap_or(0)
+    }
+
+    /// Values of `-numa` for the HMAT. CPUs that are farther away than the nearest ones have proportionally more latency and
+    /// less bandwidth.
+    fn hmat_arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let entries = self.hmat.iter().enumerate();
+        for (to, entry) in entries.filter_map(|(to, entry)| Some((to, entry.as_ref()?))) {
+            let near = u64::from(self.distance(self.nearest(to), to).max(1));
+            for from in 0..self.nodes as usize {
+                let far = u64::from(self.distance(from, to).max(1));
+                let latency = u64::from(entry.latency_ns) * far / near;
+                let bandwidth = (u64::from(entry.bandwidth_mbs) * near / far).max(1);
+                let pair = format!("hmat-lb,initiator={from},target={to},hierarchy=memory");
+                arguments.push(format!("{pair},data-type=access-latency,latency={latency}"));
+                arguments.push(format!(
+                    "{pair},data-type=access-bandwidth,bandwidth={bandwidth}M"
+                ));
+            }
+        }
+        for (node, entry) in self.hmat.iter().enumerate() {
+            if let Some(cache) = entry.as_ref().and_then(|entry| entry.cache.as_ref()) {
+                let SideCache {
+                    size,
+                    associativity,
+                    policy,
+                    line,
+                } = cache;
+                arguments.push(format!(
+                    "hmat-cache,node-id={node},size={size},level=1,associativity={associativity},policy={policy},line={line}"
+                ));
+            }
+        }
+        arguments
     }
 
     /// All memory in MiB.
@@ -125,6 +200,12 @@ impl Shape {
         if !self.distances.is_empty() && !square {
             return Err(self.refuse(format!("the distances are not {nodes} by {nodes}")));
         }
+        if !self.hmat.is_empty() && (nodes < 2 || self.hmat.len() != nodes) {
+            return Err(self.refuse(format!(
+                "an HMAT needs two nodes or more and as many entries; there are {nodes} nodes and {} entries",
+                self.hmat.len()
+            )));
+        }
         Ok(())
     }
 
@@ -147,7 +228,11 @@ impl Shape {
         let mut numa = |text: String| arguments.extend(["-numa".to_owned(), text]);
         if self.memory_mib.len() > 1 {
             for node in 0..self.memory_mib.len() {
-                numa(format!("node,nodeid={node},memdev=ram{node}"));
+                let initiator = match self.hmat.is_empty() {
+                    true => String::new(),
+                    false => format!(",initiator={}", self.nearest(node)),
+                };
+                numa(format!("node,nodeid={node},memdev=ram{node}{initiator}"));
             }
             for node in 0..self.nodes {
                 numa(format!("cpu,node-id={node},socket-id={node}"));
@@ -156,6 +241,9 @@ impl Shape {
                 for (to, distance) in row.iter().enumerate() {
                     numa(format!("dist,src={from},dst={to},val={distance}"));
                 }
+            }
+            for entry in self.hmat_arguments() {
+                numa(entry);
             }
         }
         for device in self.devices(model) {
@@ -185,9 +273,50 @@ mod tests {
             threads: 1,
             memory_mib: vec![256, 256],
             distances: vec![vec![10, 21], vec![21, 10]],
+            hmat: Vec::new(),
         };
         shape.validate().expect("sound");
         insta::assert_snapshot!(shape.arguments("max").join(" "), @"-smp 8,sockets=2,dies=2,cores=2,threads=1 -m 512M -numa node,nodeid=0,memdev=ram0 -numa node,nodeid=1,memdev=ram1 -numa cpu,node-id=0,socket-id=0 -numa cpu,node-id=1,socket-id=1 -numa dist,src=0,dst=0,val=10 -numa dist,src=0,dst=1,val=21 -numa dist,src=1,dst=0,val=21 -numa dist,src=1,dst=1,val=10");
+    }
+
+    #[test]
+    fn memory_is_slower_for_cpus_that_are_farther_away() {
+        let entry = |cache| {
+            Some(Hmat {
+                latency_ns: 100,
+                bandwidth_mbs: 8000,
+                cache,
+            })
+        };
+        let cache = SideCache {
+            size: 1 << 20,
+            associativity: "direct",
+            policy: "write-back",
+            line: 64,
+        };
+        let shape = Shape {
+            nodes: 2,
+            memory_mib: vec![256, 256, 256],
+            hmat: vec![entry(None), None, entry(Some(cache))],
+            ..Shape::uniform(1, 1, 1, 256)
+        };
+        shape.validate().expect("sound");
+        let arguments = shape.arguments("max");
+        let numa = |part: &str| {
+            let found = arguments.iter().filter(|argument| argument.contains(part));
+            found.cloned().collect::<Vec<_>>().join(" ")
+        };
+        insta::assert_snapshot!(numa("nodeid"), @"node,nodeid=0,memdev=ram0,initiator=0 node,nodeid=1,memdev=ram1,initiator=1 node,nodeid=2,memdev=ram2,initiator=0");
+        insta::assert_snapshot!(numa("target=0"), @"hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=100 hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=8000M hmat-lb,initiator=1,target=0,hierarchy=memory,data-type=access-latency,latency=200 hmat-lb,initiator=1,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=4000M");
+        assert_eq!(numa("target=1"), "");
+        // Both nodes with CPUs are as near.
+        assert_eq!(numa("target=2").matches("latency=100").count(), 2);
+        insta::assert_snapshot!(numa("hmat-cache"), @"hmat-cache,node-id=2,size=1048576,level=1,associativity=direct,policy=write-back,line=64");
+        let wrong = Shape {
+            hmat: vec![entry(None)],
+            ..Shape::uniform(1, 1, 1, 256)
+        };
+        assert!(wrong.validate().is_err());
     }
 
     #[test]

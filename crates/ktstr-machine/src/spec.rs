@@ -160,9 +160,14 @@ impl MachineSpec {
         // The HPET's timers would go on firing, hundreds a second, though Linux has turned to those
         // of its CPUs: under the virtual clock an idle second is seven times as cheap without. Nobody has a disk for the
         // SATA controller, which costs a start of QEMU 400 page faults.
+        let hmat = if self.shape.hmat.is_empty() {
+            ""
+        } else {
+            ",hmat=on"
+        };
         option(
             "machine",
-            format!("q35,smm=off,vmport=off,hpet=off,sata=off{memory}"),
+            format!("q35,smm=off,vmport=off,hpet=off,sata=off{hmat}{memory}"),
         );
         match (self.accelerator, self.clock) {
             (_, ClockMode::Virtual { shift }) => {

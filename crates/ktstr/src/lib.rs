@@ -182,7 +182,10 @@ pub mod test_support {
         BpfMapAgg, BpfMapWrite, CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed,
         Sysctl, WatchBpfMap,
     };
-    pub use ktstr_scenario::topology::{NumaDistance, NumaNode, Topology, TopologyConstraints};
+    pub use ktstr_scenario::topology::{
+        CacheAssociativity, CacheWritePolicy, MemSideCache, NumaDistance, NumaNode, Topology,
+        TopologyConstraints,
+    };
 }
 
 /// All that most tests need.

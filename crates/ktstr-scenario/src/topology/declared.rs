@@ -68,6 +68,14 @@ pub enum TopologyError {
         /// Index of the node.
         node: u32,
     },
+    /// What a node declares for the ACPI HMAT cannot be.
+    #[error("topology: the HMAT entry of node {node}: {why}")]
+    Hmat {
+        /// Index of the node.
+        node: u32,
+        /// What is wrong, and what to declare instead.
+        why: &'static str,
+    },
     /// `distances` is for another number of nodes.
     #[error("topology: the distance matrix is for {matrix} nodes, there are {numa_nodes}")]
     Distances {
@@ -114,6 +122,11 @@ impl TopologyError {
             Self::NodeWithoutMemory { node } => ConstText::new()
                 .text("topology: no memory in node ")
                 .number(node),
+            Self::Hmat { node, why } => ConstText::new()
+                .text("topology: the HMAT entry of node ")
+                .number(node)
+                .text(": ")
+                .text(why),
             Self::Distances { matrix, numa_nodes } => ConstText::new()
                 .text("topology: the distance matrix is for ")
                 .number(matrix)
@@ -237,6 +250,10 @@ impl Topology {
         while i < nodes.len() {
             if nodes[i].memory_mib == 0 {
                 return Err(TopologyError::NodeWithoutMemory { node: i as u32 });
+            }
+            if let Some(why) = nodes[i].hmat_error(nodes.len()) {
+                let node = i as u32;
+                return Err(TopologyError::Hmat { node, why });
             }
             llcs = llcs.saturating_add(nodes[i].llcs);
             i += 1;

@@ -17,7 +17,9 @@ mod view;
 pub use constraints::{ConstraintsError, TopologyConstraints};
 pub use cpulist::{CpuListError, MAX_CPU, cpuset_string, parse_cpulist};
 pub use declared::{Topology, TopologyError};
-pub use node::{NumaDistance, NumaNode};
+pub use node::{
+    CacheAssociativity, CacheWritePolicy, MemPerformance, MemSideCache, NumaDistance, NumaNode,
+};
 pub use presets::{PRESETS, Preset};
 pub use system::SysfsError;
 pub use text::TopologyParseError;

@@ -8,18 +8,135 @@ pub struct NumaNode {
     pub llcs: u32,
     /// Memory of the node, MiB.
     pub memory_mib: u32,
+    /// How fast the node's memory is said to be, in the ACPI HMAT; `None` leaves the node out of that table.
+    pub performance: Option<MemPerformance>,
+    /// A cache in front of the node's memory, in the ACPI HMAT.
+    pub side_cache: Option<MemSideCache>,
 }
 
 impl NumaNode {
     /// A node with `llcs` LLCs and `memory_mib` MiB.
     pub const fn new(llcs: u32, memory_mib: u32) -> Self {
-        Self { llcs, memory_mib }
+        Self {
+            llcs,
+            memory_mib,
+            performance: None,
+            side_cache: None,
+        }
+    }
+
+    /// A node whose memory the ACPI HMAT describes: `latency_ns` nanoseconds and `bandwidth_mbs` MB/s, as the nearest node
+    /// with CPUs has them. For CPUs that are farther away, latency grows and bandwidth shrinks in proportion to
+    /// [`NumaDistance`]. The guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. They are what
+    /// the guest is told, for schedulers that place tasks by them: the emulated memory itself is equally fast everywhere.
+    pub const fn with_hmat(
+        llcs: u32,
+        memory_mib: u32,
+        latency_ns: u32,
+        bandwidth_mbs: u32,
+    ) -> Self {
+        let mut node = Self::new(llcs, memory_mib);
+        node.performance = Some(MemPerformance {
+            latency_ns,
+            bandwidth_mbs,
+        });
+        node
+    }
+
+    /// The same node with a cache in front of its memory, which the guest finds in
+    /// `/sys/devices/system/node/node*/memory_side_cache/`. The node must have an HMAT entry ([`NumaNode::with_hmat`]).
+    pub const fn cache(mut self, cache: MemSideCache) -> Self {
+        self.side_cache = Some(cache);
+        self
     }
 
     /// Whether the node has memory but no CPU.
     pub const fn is_memory_only(&self) -> bool {
         self.llcs == 0
     }
+
+    /// Why the node's HMAT entry cannot be built in a machine of so many nodes.
+    pub(super) const fn hmat_error(&self, nodes: usize) -> Option<&'static str> {
+        let Some(performance) = self.performance else {
+            return match self.side_cache {
+                Some(_) => Some("a memory-side cache needs NumaNode::with_hmat"),
+                None => None,
+            };
+        };
+        if nodes < 2 {
+            return Some("the machine needs a second node for it");
+        }
+        if performance.latency_ns == 0 || performance.bandwidth_mbs == 0 {
+            return Some("latency_ns and bandwidth_mbs must be at least 1");
+        }
+        match self.side_cache {
+            Some(cache) if cache.size == 0 => {
+                Some("the size of the memory-side cache must be at least 1")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What the ACPI HMAT says of a node's memory, as the nearest CPUs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MemPerformance {
+    /// Access latency, nanoseconds; at least 1.
+    pub latency_ns: u32,
+    /// Access bandwidth, MB/s (2^20 bytes); at least 1.
+    pub bandwidth_mbs: u32,
+}
+
+/// A memory-side cache: DRAM in front of a slower memory, for example. It is described to the guest and not emulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MemSideCache {
+    /// Size of the cache, bytes; at least 1.
+    pub size: u64,
+    /// How addresses map to places of the cache.
+    pub associativity: CacheAssociativity,
+    /// When a write reaches the memory behind the cache.
+    pub write_policy: CacheWritePolicy,
+    /// Size of a cache line, bytes.
+    pub line: u16,
+}
+
+impl MemSideCache {
+    /// A cache of `size` bytes with lines of `line` bytes.
+    pub const fn new(
+        size: u64,
+        associativity: CacheAssociativity,
+        write_policy: CacheWritePolicy,
+        line: u16,
+    ) -> Self {
+        Self {
+            size,
+            associativity,
+            write_policy,
+            line,
+        }
+    }
+}
+
+/// How the addresses of a memory map to places of its [`MemSideCache`] (ACPI 6.5, table 5.147).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CacheAssociativity {
+    /// The table does not say.
+    None,
+    /// Each address has one place.
+    Direct,
+    /// Each address has several places, by a rule that the table does not give.
+    Complex,
+}
+
+/// When a write to a [`MemSideCache`] reaches the memory behind it (ACPI 6.5, table 5.147).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CacheWritePolicy {
+    /// The table does not say.
+    None,
+    /// When the line is evicted.
+    WriteBack,
+    /// At once.
+    WriteThrough,
 }
 
 /// A matrix of node distances (ACPI SLIT): 10 is local, larger is farther.
@@ -89,6 +206,39 @@ mod tests {
         assert_eq!(D.get(0, 1), Some(21));
         assert_eq!(D.get(1, 1), Some(10));
         assert_eq!(D.get(2, 0), None);
+    }
+
+    #[test]
+    fn an_hmat_entry_that_cannot_be_built_is_refused() {
+        const CACHE: MemSideCache = MemSideCache::new(
+            1 << 20,
+            CacheAssociativity::Direct,
+            CacheWritePolicy::WriteBack,
+            64,
+        );
+        assert_eq!(
+            NumaNode::with_hmat(1, 256, 80, 20_000)
+                .cache(CACHE)
+                .hmat_error(2),
+            None
+        );
+        assert_eq!(NumaNode::new(1, 256).hmat_error(1), None);
+        for (node, nodes, why) in [
+            (NumaNode::new(1, 256).cache(CACHE), 2, "with_hmat"),
+            (NumaNode::with_hmat(1, 256, 80, 20_000), 1, "second node"),
+            (NumaNode::with_hmat(1, 256, 0, 20_000), 2, "latency_ns"),
+            (
+                NumaNode::with_hmat(1, 256, 80, 20_000).cache(MemSideCache { size: 0, ..CACHE }),
+                2,
+                "size",
+            ),
+        ] {
+            assert!(
+                node.hmat_error(nodes)
+                    .is_some_and(|said| said.contains(why)),
+                "{why}"
+            );
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod reshape;
 mod schedule;
 mod scheduler;
 mod sentence;
+mod shape;
 mod start;
 mod step_summary;
 mod teardown;

@@ -10,7 +10,7 @@ use ktstr_machine::{MachineSpec, Program, Qemu, Shape, stamp};
 use ktstr_scenario::scheduler::{Scheduler, SchedulerSpec};
 
 use super::engine::Engine;
-use super::{RunError, environment, include, scheduler};
+use super::{RunError, environment, include, scheduler, shape};
 use crate::entry::KtstrTestEntry;
 
 /// Where programs lie in the guest.
@@ -195,7 +195,7 @@ impl Plan {
             entry,
             program: own_program,
             qemu,
-            shape: shape(entry, memory_mib)?,
+            shape: shape::of(entry, memory_mib)?,
             kernel,
             scheduler,
             scheduler_hash,
@@ -474,58 +474,5 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, RunError> {
         what,
         path: path.display().to_string(),
         source,
-    })
-}
-
-/// QEMU's shape of a declared topology. Nodes have the memory that they declare, else share `memory_mib`.
-fn shape(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunError> {
-    let topology = &entry.topology;
-    let nodes = topology
-        .nodes
-        .map_or(topology.numa_nodes.max(1), |nodes| nodes.len() as u32);
-    if let Some(declared) = topology.total_node_memory_mib()
-        && declared < u64::from(memory_mib)
-    {
-        return Err(RunError::Declaration {
-            test: entry.name.to_owned(),
-            reason: format!(
-                "its NUMA nodes have {declared} MiB together, and the guest needs {memory_mib} MiB for its \
-                 CPUs, its files and `memory_mib`: give the nodes more"
-            ),
-        });
-    }
-    let share = u64::from(memory_mib.div_ceil(nodes.max(1)));
-    // Cores of each LLC, node by node.
-    let llcs: Vec<Vec<u32>> = (0..nodes)
-        .map(|node| {
-            let first = topology.first_llc_in_node(node);
-            let own = first..first.saturating_add(topology.llcs_in_node(node));
-            own.map(|llc| topology.cores_in_llc(llc)).collect()
-        })
-        .filter(|llcs: &Vec<u32>| !llcs.is_empty())
-        .collect();
-    let llcs_per_node = llcs.iter().map(Vec::len).max().unwrap_or_default() as u32;
-    let cores = llcs.iter().flatten().copied().max().unwrap_or_default();
-    let even = |llcs: &Vec<u32>| {
-        llcs.len() == llcs_per_node as usize && llcs.iter().all(|own| *own == cores)
-    };
-    Ok(Shape {
-        nodes: topology.cpu_bearing_nodes(),
-        llcs_per_node,
-        cores,
-        uneven: match llcs.iter().all(even) {
-            true => Vec::new(),
-            false => llcs,
-        },
-        threads: topology.threads_per_core,
-        memory_mib: (0..nodes)
-            .map(|node| topology.node_memory_mib(node).map_or(share, u64::from))
-            .collect(),
-        distances: match topology.distances {
-            None => Vec::new(),
-            Some(_) => (0..nodes)
-                .map(|i| (0..nodes).map(|j| topology.distance(i, j)).collect())
-                .collect(),
-        },
     })
 }

@@ -6,16 +6,23 @@ use std::time::Duration;
 use anyhow::Result;
 use ktstr::prelude::*;
 use ktstr::run::run;
-use ktstr::topology::NumaNode;
 
-/// CPUs 0 and 1 are of node 0.
+/// A cache in front of the memory of the node without CPUs.
+const CACHE: MemSideCache = MemSideCache::new(
+    1 << 20,
+    CacheAssociativity::Direct,
+    CacheWritePolicy::WriteBack,
+    64,
+);
+
+/// CPUs 0 and 1 are of node 0. The HMAT tells of nodes 0 and 2.
 const NODES: Topology = Topology::with_nodes(
     2,
     1,
     &[
+        NumaNode::with_hmat(1, 256, 80, 20_000),
         NumaNode::new(1, 256),
-        NumaNode::new(1, 256),
-        NumaNode::new(0, 256),
+        NumaNode::with_hmat(0, 256, 250, 5_000).cache(CACHE),
     ],
 );
 
@@ -87,4 +94,32 @@ fn pages_are_only_looked_at_when_asked() {
     };
     assert!(locality(&NEAR).is_some_and(|share| share > 0.5));
     assert_eq!(locality(&UNASKED), None);
+}
+
+case!(TOLD = "told", told, clock: ClockMode::Virtual, topology: NODES, duration: Duration::from_millis(100));
+
+/// What the guest reads of the memory of its nodes is what the test declared, as the nearest CPUs see it.
+fn told(_: &Ctx) -> Result<AssertResult> {
+    let mut verdict = Verdict::new();
+    for (path, declared) in [
+        ("node0/access0/initiators/read_latency", "80"),
+        ("node0/access0/initiators/read_bandwidth", "20000"),
+        ("node2/access0/initiators/read_latency", "250"),
+        ("node2/access0/initiators/read_bandwidth", "5000"),
+        ("node2/memory_side_cache/index1/size", "1048576"),
+        ("node2/memory_side_cache/index1/indexing", "0"),
+        ("node2/memory_side_cache/index1/write_policy", "0"),
+        ("node2/memory_side_cache/index1/line_size", "64"),
+    ] {
+        let read = std::fs::read_to_string(format!("/sys/devices/system/node/{path}"));
+        let read = read.map_or_else(|error| error.to_string(), |text| text.trim().to_owned());
+        verdict.claim(path, read).eq(declared.to_owned());
+    }
+    Ok(verdict.into_result())
+}
+
+#[test]
+fn the_guest_is_told_how_fast_the_memory_of_each_node_is() {
+    let finished = run(&TOLD);
+    assert!(finished.result.is_pass(), "{}", finished.text);
 }
