@@ -160,7 +160,10 @@ pub mod cgroup {
 
 /// Kernel memory as values: what a capture holds.
 pub mod snapshot {
-    pub use crate::snapshot_bridge::{CgroupProcsSnapshot, SnapshotBridge};
+    pub use crate::snapshot_bridge::{
+        BridgeGuard, CaptureCallback, CgroupProcsSnapshot, KernelOp, KernelOpCallback,
+        MAX_WATCH_SNAPSHOTS, SnapshotBridge, WatchRegisterCallback,
+    };
     pub use ktstr_introspect::report::*;
     pub use ktstr_introspect::snapshot::*;
 }
@@ -210,8 +213,9 @@ pub mod prelude {
         SCHEMA_SINGLE, ScxSchedState, TaskEnrichment,
     };
     pub use crate::snapshot::{
-        JsonField, MissingStatsReason, Snapshot, SnapshotBridge, SnapshotEntry, SnapshotError,
-        SnapshotField, SnapshotMap, SnapshotResult, pickers, stats_path,
+        BridgeGuard, CaptureCallback, CgroupProcsSnapshot, JsonField, MAX_WATCH_SNAPSHOTS,
+        MissingStatsReason, Snapshot, SnapshotBridge, SnapshotEntry, SnapshotError, SnapshotField,
+        SnapshotMap, SnapshotResult, WatchRegisterCallback, pickers, stats_path,
     };
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};

@@ -1,13 +1,28 @@
-//! The host's store of captures, shared between the run loop and the test's callbacks.
+//! The store of captures, shared between the run loop and the test's callbacks; and, for a test without a machine, the one
+//! that captures by a callback of its own.
 
+mod callbacks;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ktstr_assert::series::DrainedSnapshotEntry;
 use ktstr_introspect::report::FailureDumpReport;
+use ktstr_introspect::snapshot::MissingStatsReason;
 use ktstr_scenario::ops::KernelValue;
+use serde_json::Value;
+
+use self::callbacks::Callbacks;
+pub use self::callbacks::{
+    BridgeGuard, CaptureCallback, KernelOp, KernelOpCallback, WatchRegisterCallback,
+};
 
 /// Captures kept; the oldest goes first.
 const CAP: usize = 64;
+/// Variables of the kernel that a scenario can watch.
+pub const MAX_WATCH_SNAPSHOTS: usize = ktstr_machine::MAX_WATCHED;
+/// Events kept; the oldest goes first.
+const EVENTS: usize = 1024;
 
 /// Processes of a cgroup at the moment when `Op::capture_cgroup_procs` ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +42,8 @@ pub struct SnapshotBridge {
     procs: Arc<Mutex<Vec<CgroupProcsSnapshot>>>,
     kernel_ops: Arc<Mutex<Vec<(String, KernelValue)>>>,
     watches: Arc<Mutex<Vec<(String, u64)>>>,
+    events: Arc<Mutex<Vec<String>>>,
+    callbacks: Callbacks,
 }
 
 impl SnapshotBridge {
@@ -37,11 +54,51 @@ impl SnapshotBridge {
     /// Stores a capture; the same tag again replaces the older one.
     pub fn store_entry(&self, entry: DrainedSnapshotEntry) {
         let mut entries = self.entries();
+        let before = entries.len();
         entries.retain(|known| known.tag != entry.tag);
+        if entries.len() < before {
+            self.log_event(format!(
+                "the capture {:?} was replaced by a later one",
+                entry.tag
+            ));
+        }
         if entries.len() >= CAP {
             entries.remove(0);
         }
         entries.push(entry);
+    }
+
+    /// Stores a report of which nothing but the tag is known.
+    pub fn store(&self, tag: impl Into<String>, report: FailureDumpReport) {
+        self.store_entry(DrainedSnapshotEntry::new(tag, report));
+    }
+
+    /// Stores a report with the scheduler's statistics, and the guest milliseconds since the scenario started.
+    pub fn store_with_stats(
+        &self,
+        tag: impl Into<String>,
+        report: FailureDumpReport,
+        stats: Result<Value, MissingStatsReason>,
+        elapsed_ms: Option<u64>,
+    ) {
+        let mut entry = DrainedSnapshotEntry::new(tag, report);
+        (entry.stats, entry.elapsed_ms) = (stats, elapsed_ms);
+        self.store_entry(entry);
+    }
+
+    /// The same, taken in the step `step_index`: 0 is the baseline, 1 the first step.
+    pub fn store_with_stats_and_step(
+        &self,
+        tag: impl Into<String>,
+        report: FailureDumpReport,
+        stats: Result<Value, MissingStatsReason>,
+        elapsed_ms: Option<u64>,
+        step_index: u16,
+    ) {
+        let mut entry = DrainedSnapshotEntry::new(tag, report);
+        (entry.stats, entry.elapsed_ms) = (stats, elapsed_ms);
+        entry.step_index = Some(step_index);
+        self.store_entry(entry);
     }
 
     /// Whether a capture has this tag.
@@ -83,6 +140,25 @@ impl SnapshotBridge {
             .into_iter()
             .map(|entry| (entry.tag, entry.report))
             .collect()
+    }
+
+    /// Takes all captures out, by their tags.
+    pub fn drain(&self) -> HashMap<String, FailureDumpReport> {
+        self.drain_ordered().into_iter().collect()
+    }
+
+    fn log_event(&self, event: String) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() >= EVENTS {
+            events.remove(0);
+        }
+        events.push(event);
+    }
+
+    /// Takes out what happened on this bridge that failed no operation, a sentence each: a capture whose callback had nothing
+    /// to give, a tag that was stored again.
+    pub fn drain_events(&self) -> Vec<String> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn procs(&self) -> MutexGuard<'_, Vec<CgroupProcsSnapshot>> {
