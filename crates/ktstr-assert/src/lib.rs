@@ -51,8 +51,9 @@ pub use series::{
     StatsPathProjector, StatsValue, assert_scx_events_clean,
 };
 pub use stats::{
-    CgroupStats, CgroupStatsClaim, PhaseBucket, PhaseBucketClaim, PhaseCgroupStats,
-    PhaseCgroupStatsClaim, SampleSource, ScenarioStats, ScenarioStatsClaim,
+    BenchCarrier, BenchTotals, CgroupStats, CgroupStatsClaim, PhaseBucket, PhaseBucketClaim,
+    PhaseCgroupStats, PhaseCgroupStatsClaim, SampleSource, ScenarioStats, ScenarioStatsClaim,
+    TaobenchStats,
 };
 pub use stimulus::StimulusEvent;
 pub use verdict::{
@@ -60,7 +61,7 @@ pub use verdict::{
     Verdict,
 };
 pub use worker::{
-    Migration, PhaseSlice, WorkerExitInfo, WorkerReport, WorkerReportClaim, carrier,
-    carriers_by_phase, cgroup_stats, page_locality, parse_numa_maps,
+    BenchRole, BenchSlice, Migration, PhaseSlice, WorkerExitInfo, WorkerReport, WorkerReportClaim,
+    carrier, carriers_by_phase, cgroup_stats, page_locality, parse_numa_maps,
     parse_vmstat_numa_pages_migrated,
 };

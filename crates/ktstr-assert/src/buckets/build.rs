@@ -89,11 +89,17 @@ fn from_carriers(b: &mut PhaseBucket) {
         ),
         ("worst_migration_ratio", max("migration_ratio")),
     ];
+    let mut metrics = BTreeMap::new();
     for (name, value) in found {
         if let Some(value) = value {
-            b.metrics.insert(name.to_owned(), value);
+            metrics.insert(name.to_owned(), value);
         }
     }
+    // A phase has the metrics of a benchmark too: mostly one cgroup has one.
+    for carrier in carriers().filter(|c| !c.bench.is_empty()) {
+        crate::metric::merge_worst(&mut metrics, carrier.bench_metrics());
+    }
+    b.metrics.extend(metrics);
 }
 
 /// A bucket of captures; its window is theirs until the stimulus knows better.

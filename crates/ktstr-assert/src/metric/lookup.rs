@@ -72,6 +72,9 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
         B::WorstCrossNodeMigrationRatio => max(|c| c.cross_node_migration_ratio),
         other => {
             let def = other.def();
+            if let Some(value) = of_cgroups(s, def) {
+                return Some(value);
+            }
             let phases = s.phases.iter().filter_map(|b| b.get(def.name));
             match def.kind {
                 super::MetricKind::Counter => phases.reduce(|a, b| a + b),
@@ -79,6 +82,28 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
                 _ => phases.reduce(|a, b| def.polarity.worse(a, b)),
             }
         }
+    }
+}
+
+/// The value of a metric that cgroups have over the run: counters add up, a rate is that of its added parts, of a
+/// distribution the worst cgroup counts.
+fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
+    let all = |name: &'static str| {
+        s.cgroups
+            .iter()
+            .filter_map(move |c| c.ext_metrics.get(name).copied())
+    };
+    let sum = |name| all(name).reduce(|a, b| a + b);
+    match def.kind {
+        super::MetricKind::Counter => sum(def.name),
+        super::MetricKind::Rate {
+            numerator,
+            denominator,
+        } => {
+            let (above, below) = (sum(numerator)?, sum(denominator)?);
+            (below > 0.0).then(|| above / below)
+        }
+        _ => all(def.name).reduce(|a, b| def.polarity.worse(a, b)),
     }
 }
 

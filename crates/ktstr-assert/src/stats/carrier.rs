@@ -1,5 +1,6 @@
 //! One cgroup in one phase: the carrier that brings the workers' samples to the host.
 
+use super::bench::{BenchCarrier, BenchTotals, TaobenchStats};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +48,10 @@ pub struct PhaseCgroupStats {
     pub max_gap_ms: u64,
     /// The CPU that gap ended on.
     pub max_gap_cpu: usize,
+    /// What the workers of benchmarks measured, by their roles.
+    #[claim(skip)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bench: BenchCarrier,
     /// Whether the sample vectors were dropped to fit the transport; `metrics` is still whole.
     pub stripped: bool,
     /// The scalars that were measured, by metric name. Not measured is absent, never 0.
@@ -73,6 +78,20 @@ impl PhaseCgroupStats {
                 self.metrics.keys().collect::<Vec<_>>()
             ),
         }
+    }
+
+    /// The metrics of its benchmarks, as they were measured before samples were dropped.
+    pub(crate) fn bench_metrics(&self) -> BTreeMap<String, f64> {
+        let known = super::bench::names();
+        let own = self.metrics.iter();
+        own.filter(|(name, _)| known.contains(name.as_str()))
+            .map(|(name, value)| (name.clone(), *value))
+            .collect()
+    }
+
+    /// What the Taobench of this cgroup did, if it has one.
+    pub fn taobench(&self) -> Option<TaobenchStats> {
+        super::bench::taobench(&self.bench)
     }
 
     /// One of the counters that add up over cgroups: `total_migrations`, `total_iterations`,
@@ -113,6 +132,7 @@ impl PhaseCgroupStats {
         self.timer_latencies_ns = Vec::new();
         self.run_delays_ns = Vec::new();
         self.off_cpu_pcts = Vec::new();
+        self.bench.values_mut().for_each(BenchTotals::strip);
     }
 
     /// Takes over another part of the same cgroup and phase, as if its workers had been in `self`.
@@ -131,6 +151,13 @@ impl PhaseCgroupStats {
             self.timer_latencies_ns.extend(other.timer_latencies_ns);
             self.run_delays_ns.extend(other.run_delays_ns);
             self.off_cpu_pcts.extend(other.off_cpu_pcts);
+        }
+        for (role, totals) in other.bench {
+            let mine = self.bench.entry(role).or_default();
+            mine.merge(totals);
+            if stripped {
+                mine.strip();
+            }
         }
         self.num_workers = self.num_workers.saturating_add(other.num_workers);
         self.cpus_used.extend(other.cpus_used);

@@ -141,7 +141,7 @@ impl CgroupStats {
             run_delay_measured: get("mean_run_delay_us").is_some(),
             page_locality: get("page_locality"),
             cross_node_migration_ratio: get("cross_node_migration_ratio"),
-            ext_metrics: BTreeMap::new(),
+            ext_metrics: super::bench::of_run(&c.bench),
         }
     }
 

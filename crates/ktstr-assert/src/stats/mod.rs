@@ -1,11 +1,13 @@
 //! What was measured: by cgroup and phase, by cgroup, by phase, and over the whole scenario.
 
+mod bench;
 mod bucket;
 mod carrier;
 mod cgroup;
 mod scenario;
 mod summary;
 
+pub use bench::{BenchCarrier, BenchTotals, TaobenchStats};
 pub use bucket::{PhaseBucket, PhaseBucketClaim};
 pub use carrier::{PhaseCgroupStats, PhaseCgroupStatsClaim};
 pub use cgroup::{CgroupStats, CgroupStatsClaim, SampleSource};

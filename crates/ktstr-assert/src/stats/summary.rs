@@ -64,12 +64,14 @@ impl PhaseCgroupStats {
         ]
         .into_iter()
         .filter_map(|(k, v)| Some((k.to_owned(), v?)))
+        .chain(super::bench::counted(&self.bench))
         .collect()
     }
 
     /// Every scalar that was measured.
     pub(super) fn scalars(&self) -> BTreeMap<String, f64> {
         let mut m = self.counted();
+        m.extend(super::bench::of_phase(&self.bench));
         let mut put = |k: &str, v: f64| {
             m.insert(k.to_owned(), v);
         };

@@ -63,6 +63,9 @@ impl PhaseCgroupStats {
         if s.max_gap_ms > self.max_gap_ms {
             (self.max_gap_ms, self.max_gap_cpu) = (s.max_gap_ms, s.max_gap_cpu);
         }
+        if let Some(bench) = &s.bench {
+            self.bench.entry(bench.role).or_default().add(s, bench);
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! What one worker measured about itself, and how workers become cgroups.
 
+mod bench;
 mod fold;
 mod pages;
 mod report;
 
+pub use bench::{BenchRole, BenchSlice};
 pub use fold::{carrier, carriers_by_phase, cgroup_stats};
 pub use pages::{page_locality, parse_numa_maps, parse_vmstat_numa_pages_migrated};
 pub use report::{Migration, PhaseSlice, WorkerExitInfo, WorkerReport, WorkerReportClaim};

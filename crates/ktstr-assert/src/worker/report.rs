@@ -1,5 +1,6 @@
 //! The telemetry of one worker over its whole life and, sliced, over each phase.
 
+use super::BenchSlice;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,6 +106,10 @@ pub struct WorkerReport {
     pub affinity_error: Option<String>,
     /// Why its scheduling policy could not be set.
     pub sched_policy_error: Option<String>,
+    /// What the worker of a benchmark measured in its role; `None` for all other work types.
+    #[claim(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bench: Option<BenchSlice>,
     /// For a worker that outlives a step: one slice for each phase it lived through.
     pub phase_slices: Vec<PhaseSlice>,
 }
@@ -151,6 +156,9 @@ pub struct PhaseSlice {
     pub numa_pages: BTreeMap<usize, u64>,
     /// Pages moved between nodes during the phase.
     pub vmstat_numa_pages_migrated: u64,
+    /// What the worker of a benchmark measured in its role during the phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bench: Option<BenchSlice>,
 }
 
 impl WorkerReport {
@@ -199,6 +207,7 @@ impl WorkerReport {
             schedstat_run_count: self.schedstat_run_count,
             numa_pages: self.numa_pages.clone(),
             vmstat_numa_pages_migrated: self.vmstat_numa_pages_migrated,
+            bench: self.bench.clone(),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use ktstr_assert::{
-    Assert, AssertDetail, AssertResult, DetailKind, Outcome, Phase, PhaseBucket, PhaseCgroupStats,
-    ScenarioStats, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase,
+    Assert, AssertDetail, AssertResult, BenchTotals, DetailKind, Outcome, Phase, PhaseBucket,
+    PhaseCgroupStats, ScenarioStats, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase,
 };
 
 use super::scene::{Done, RUNNER};
@@ -183,6 +183,7 @@ fn samples(c: &PhaseCgroupStats) -> usize {
         + c.timer_latencies_ns.len()
         + c.run_delays_ns.len()
         + c.off_cpu_pcts.len()
+        + c.bench.values().map(BenchTotals::kept).sum::<usize>()
 }
 
 /// Strips carriers until the result fits: first those that are large, then the largest.

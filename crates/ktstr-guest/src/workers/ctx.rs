@@ -6,6 +6,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 
+use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::WorkType;
 
 use super::attrs::{self, SchedAttr};
@@ -46,6 +47,8 @@ struct Open {
     iterations: u64,
     migrations: u64,
     samples: u64,
+    bench_samples: u64,
+    bench_hits: u64,
     max_gap_ns: u64,
     max_gap_at_ns: u64,
     max_gap_cpu: u32,
@@ -295,20 +298,48 @@ impl<'a> WorkerCtx<'a> {
     /// Records one latency: all of the first 100 000, then a uniform reservoir. It belongs to the
     /// phase in which it was measured, even if the worker slept through the start of that phase.
     pub fn sample(&mut self, ns: u64) {
+        self.enter_phase();
+        self.open.samples = self.open.samples.wrapping_add(1);
+        self.keep(&self.tele.samples_seen, &self.tele.samples, ns);
+    }
+
+    /// Says which role of a benchmark this worker plays.
+    pub fn plays(&self, role: BenchRole) {
+        let place = BenchRole::ALL.iter().position(|known| *known == role);
+        let tag = place.map_or(0, |place| place as u32 + 1);
+        self.tele.bench_role.store(tag, Relaxed);
+    }
+
+    /// Records a sample of this worker's role, in a reservoir of its own; see [`BenchRole`] for what it is.
+    pub fn bench_sample(&mut self, value: u64) {
+        self.enter_phase();
+        self.open.bench_samples = self.open.bench_samples.wrapping_add(1);
+        self.keep(&self.tele.bench_seen, &self.tele.bench, value);
+    }
+
+    /// Counts a look-up that found its key.
+    pub fn hit(&mut self) {
+        self.open.bench_hits = self.open.bench_hits.wrapping_add(1);
+    }
+
+    fn enter_phase(&mut self) {
         if self.phase_page.phase.load(Acquire) != self.phase {
             self.checkpoint();
         }
-        let seen = self.tele.samples_seen.load(Relaxed);
-        self.tele.samples_seen.store(seen.wrapping_add(1), Relaxed);
-        self.open.samples = self.open.samples.wrapping_add(1);
-        let at = if (seen as usize) < MAX_SAMPLES {
-            seen
+    }
+
+    /// Puts a value into a reservoir of which `seen` were offered so far.
+    fn keep(&mut self, seen: &AtomicU64, reservoir: &[AtomicU64], value: u64) {
+        let before = seen.load(Relaxed);
+        seen.store(before.wrapping_add(1), Relaxed);
+        let at = if (before as usize) < MAX_SAMPLES {
+            before
         } else {
-            self.rng.below(seen.wrapping_add(1))
+            self.rng.below(before.wrapping_add(1))
         };
-        if let Some(slot) = self.tele.samples.get(at as usize) {
-            let ns = ns.min((1 << SAMPLE_NS_BITS) - 1);
-            slot.store(u64::from(self.phase) << SAMPLE_NS_BITS | ns, Relaxed);
+        if let Some(slot) = reservoir.get(at as usize) {
+            let value = value.min((1 << SAMPLE_NS_BITS) - 1);
+            slot.store(u64::from(self.phase) << SAMPLE_NS_BITS | value, Relaxed);
         }
     }
 
@@ -433,6 +464,8 @@ impl<'a> WorkerCtx<'a> {
         put(&slot.iterations, self.open.iterations);
         put(&slot.migrations, self.open.migrations);
         put(&slot.samples, self.open.samples);
+        put(&slot.bench_samples, self.open.bench_samples);
+        put(&slot.bench_hits, self.open.bench_hits);
         put(&slot.max_gap_ns, self.open.max_gap_ns);
         put(&slot.max_gap_at_ns, self.open.max_gap_at_ns);
         slot.max_gap_cpu.store(self.open.max_gap_cpu, Relaxed);

@@ -1,9 +1,10 @@
 //! From a worker's shared memory to its report.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use ktstr_assert::{Migration, PhaseSlice, WorkerExitInfo, WorkerReport};
+use ktstr_assert::{BenchRole, BenchSlice, Migration, PhaseSlice, WorkerExitInfo, WorkerReport};
 
 use super::Worker;
 use super::attrs;
@@ -199,7 +200,7 @@ fn measured(tele: &Telemetry) -> WorkerReport {
     let worst = slices.iter().max_by_key(|s| s.max_gap_ns.load(Relaxed));
     let gap = |of: fn(&Slice) -> u64| worst.map_or(0, of);
     let mut phase_slices: Vec<PhaseSlice> = slices.iter().map(slice).collect();
-    let samples = samples(tele);
+    let samples = samples(&tele.samples_seen, &tele.samples);
     let timer = tele.timer_samples.load(Relaxed) == 1;
     for (phase, ns) in &samples {
         if let Some(slice) = phase_slices.iter_mut().find(|s| s.step_index == *phase) {
@@ -222,6 +223,8 @@ fn measured(tele: &Telemetry) -> WorkerReport {
     } else {
         ((all, seen), (Vec::new(), 0))
     };
+    let role = BenchRole::ALL.get((tele.bench_role.load(Relaxed) as usize).wrapping_sub(1));
+    let bench = role.map(|role| bench(tele, *role, &mut phase_slices));
     WorkerReport {
         work_units: sum(|s| s.work_units.load(Relaxed)),
         cpu_time_ns,
@@ -247,6 +250,7 @@ fn measured(tele: &Telemetry) -> WorkerReport {
         schedstat_cpu_time_ns: sum(|s| s.sched_cpu_ns.load(Relaxed)),
         completed: true,
         is_messenger: tele.messenger.load(Relaxed) == 1,
+        bench,
         phase_slices,
         ..WorkerReport::default()
     }
@@ -282,9 +286,35 @@ fn cpus(slice: &Slice) -> BTreeSet<usize> {
     set
 }
 
-fn samples(tele: &Telemetry) -> Vec<(u16, u64)> {
-    let kept = tele.samples_seen.load(Relaxed).min(MAX_SAMPLES as u64) as usize;
-    let kept = tele.samples.get(..kept).unwrap_or(&[]);
+/// What the worker measured in its role over its life; its slices get their parts of it.
+fn bench(tele: &Telemetry, role: BenchRole, slices: &mut [PhaseSlice]) -> BenchSlice {
+    let of = |samples, sample_total, hits| BenchSlice {
+        role,
+        samples,
+        sample_total,
+        hits,
+    };
+    let samples = samples(&tele.bench_seen, &tele.bench);
+    let mut hits = 0u64;
+    for (slice, counted) in slices.iter_mut().zip(&tele.slices) {
+        let own = samples
+            .iter()
+            .filter(|(phase, _)| *phase == slice.step_index);
+        let found = counted.bench_hits.load(Relaxed);
+        hits = hits.saturating_add(found);
+        slice.bench = Some(of(
+            own.map(|(_, value)| *value).collect(),
+            counted.bench_samples.load(Relaxed),
+            found,
+        ));
+    }
+    let all = samples.into_iter().map(|(_, value)| value).collect();
+    of(all, tele.bench_seen.load(Relaxed), hits)
+}
+
+fn samples(seen: &AtomicU64, reservoir: &[AtomicU64]) -> Vec<(u16, u64)> {
+    let kept = seen.load(Relaxed).min(MAX_SAMPLES as u64) as usize;
+    let kept = reservoir.get(..kept).unwrap_or(&[]);
     kept.iter()
         .map(|s| {
             let s = s.load(Relaxed);

@@ -135,6 +135,10 @@ pub struct Slice {
     pub migrations: AtomicU64,
     /// Samples offered to the reservoir.
     pub samples: AtomicU64,
+    /// Samples that a benchmark offered to its own reservoir.
+    pub bench_samples: AtomicU64,
+    /// Look-ups of a benchmark that found their key.
+    pub bench_hits: AtomicU64,
     /// The CPUs that the worker was seen on, one bit each.
     pub cpus: [AtomicU64; MASK_WORDS],
 }
@@ -179,12 +183,16 @@ pub struct Telemetry {
     pub timer_samples: AtomicU32,
     /// Set when the worker only wakes others.
     pub messenger: AtomicU32,
+    /// The worker's role in a benchmark, as its place in `BenchRole::ALL` plus one; 0 for all other work types.
+    pub bench_role: AtomicU32,
     /// CPU of the last checkpoint.
     pub last_cpu: AtomicU32,
     /// Migrations of the whole run, those that `moves` has no room for included.
     pub moves_seen: AtomicU64,
     /// Samples of the whole run, those that the reservoir did not keep included.
     pub samples_seen: AtomicU64,
+    /// The same of the benchmark's own samples.
+    pub bench_seen: AtomicU64,
     /// Iterations so far, for a reader while the worker runs.
     pub live_iterations: AtomicU64,
     /// Per-phase numbers.
@@ -193,6 +201,8 @@ pub struct Telemetry {
     pub moves: [Move; MAX_MIGRATIONS],
     /// Latency reservoir: phase in the top 16 bits, nanoseconds below.
     pub samples: [AtomicU64; MAX_SAMPLES],
+    /// The benchmark's own reservoir, laid out in the same way.
+    pub bench: [AtomicU64; MAX_SAMPLES],
 }
 // SAFETY: repr(C), atomics only, all the way down.
 unsafe impl Zeroed for Telemetry {}

@@ -77,6 +77,8 @@ config! {
         target_hit_pct: u8 = 90,
         /// Sleep of a slow worker for a key, µs.
         slow_path_sleep_us: u64 = 100,
+        /// Sleep of a slow worker for one key of a hundred, µs: the 99th percentile of a fetch; 0 is as long as for the others.
+        slow_path_p99_us: u64 = 0,
         /// Look-ups a second of all clients together, whose latencies count from when they are due; 0 begins the next one
         /// when the one before is done, and measures no latencies.
         arrival_rate: u64 = 0,

@@ -59,6 +59,27 @@ fn requests(ctx: &Ctx) -> Result<()> {
     ensure!(paced[0].report.max_gap_ms < 30, "{:?}", paced[0]);
     let most = paced[0].report.wall_time_ns / 10_000_000 + 1;
     ensure!((10..=most).contains(&handed_out), "{handed_out} of {most}");
+    // A request takes from the call to the end of the work, sleep included; a tenth of a second is a sample of their rate.
+    let request = |seen: &Seen| seen.report.bench.clone().context("a worker of a benchmark");
+    for worker in workers {
+        let (bench, served) = (request(worker)?, worker.report.iterations);
+        ensure!(bench.role == BenchRole::SchbenchWorker, "{worker:?}");
+        ensure!(
+            (served..=served + 1).contains(&bench.sample_total),
+            "{worker:?}"
+        );
+        ensure!(
+            bench.samples.iter().all(|ns| *ns >= 2_000_000),
+            "{worker:?}"
+        );
+    }
+    let rate = request(&paced[0])?;
+    ensure!(rate.role == BenchRole::SchbenchMessenger, "{rate:?}");
+    let near = |rate: &u64| (70..=110).contains(rate);
+    ensure!(
+        !rate.samples.is_empty() && rate.samples.iter().all(near),
+        "{rate:?}"
+    );
     // Workers for four CPUs, and two messengers.
     let two = bench(small.message_threads(2), 50)?;
     ensure!(two.len() == 6, "{} workers", two.len());
@@ -94,6 +115,13 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
             "{client:?}"
         );
     }
+    let found = |seen: &Seen| seen.report.bench.as_ref().map(|bench| bench.hits);
+    for client in clients {
+        ensure!(
+            found(client) == Some(client.report.iterations),
+            "{client:?}"
+        );
+    }
     // Nothing is there: the slow worker fetches each, one in a millisecond.
     let misses = bench(config.target_hit_pct(0).slow_path_sleep_us(1000), 100)?;
     let [clients, slow] = [&misses[..2], &misses[2..]];
@@ -102,6 +130,20 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     ensure!(
         done > 20 && (done..=done + 2).contains(&fetched),
         "{done} look-ups, {fetched} fetched"
+    );
+    ensure!(
+        clients.iter().all(|client| found(client) == Some(0)),
+        "{clients:?}"
+    );
+    // One fetch of 50 ms in a hundred: by chance some more or fewer of them, but not so few that two thirds are fetched.
+    let quick = config.target_hit_pct(0).slow_path_sleep_us(10);
+    let usual = bench(quick, 400)?[2].report.iterations;
+    let rare = bench(quick.slow_path_p99_us(50_000), 400)?[2]
+        .report
+        .iterations;
+    ensure!(
+        rare > 0 && rare < usual * 2 / 3,
+        "{rare} fetched, {usual} without the tail"
     );
     // Half of it is there.
     let both = bench(config.target_hit_pct(50).slow_path_sleep_us(50), 200)?;
@@ -115,8 +157,15 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     for client in &paced[..2] {
         let done = client.report.iterations;
         ensure!(client.one_each(2000) && done > 20, "{client:?}");
-        let samples = client.report.wake_sample_total;
-        ensure!((done..=done + 1).contains(&samples), "{client:?}");
+        let bench = client.report.bench.as_ref().context("a client's")?;
+        ensure!(
+            (done..=done + 1).contains(&bench.sample_total),
+            "{client:?}"
+        );
+        ensure!(
+            client.report.wake_sample_total == 0,
+            "a look-up is no wake-up: {client:?}"
+        );
     }
     // Four clients on four CPUs, and a slow worker.
     let many = bench(TaobenchConfig::DEFAULT.cache_capacity_mib(1), 20)?;

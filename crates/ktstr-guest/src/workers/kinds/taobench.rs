@@ -1,5 +1,6 @@
 //! Look-ups in a cache, of which some find nothing and wait for a slow worker: see [`TaobenchConfig`].
 
+use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::{TaobenchConfig, WorkType};
 
 use super::super::ctx::WorkerCtx;
@@ -18,9 +19,13 @@ pub(super) fn taobench(ctx: &mut WorkerCtx<'_>) {
     let Some(of_slow) = ctx.member.checked_sub(clients) else {
         return look_up(ctx, config, clients, clients + ctx.member % slow);
     };
-    let fetch = config.slow_path_sleep_us.saturating_mul(1000);
+    ctx.plays(BenchRole::TaobenchSlow);
+    let (usual, rare) = (config.slow_path_sleep_us, config.slow_path_p99_us);
     desk::keep(ctx, (of_slow..clients).step_by(slow), |ctx| {
         ctx.work(256);
+        // One fetch of a hundred takes as long as the 99th percentile says.
+        let tail = rare > 0 && ctx.rng.below(100) == 0;
+        let fetch = if tail { rare } else { usual }.saturating_mul(1000);
         fetch == 0 || ctx.nap(fetch).is_some()
     });
 }
@@ -31,6 +36,7 @@ fn look_up(ctx: &mut WorkerCtx<'_>, config: &TaobenchConfig, clients: usize, slo
     let Some(cache) = sys::map(values.saturating_mul(VALUE)) else {
         return ctx.unable(Unable::Memory, sys::errno());
     };
+    ctx.plays(BenchRole::TaobenchClient);
     // Nanoseconds between two look-ups of this client.
     let pace = (1_000_000_000 * clients as u64).checked_div(config.arrival_rate);
     let mut due = sys::now_ns();
@@ -41,14 +47,16 @@ fn look_up(ctx: &mut WorkerCtx<'_>, config: &TaobenchConfig, clients: usize, slo
         }
         ctx.work(64);
         let hit = ctx.rng.below(100) < u64::from(config.target_hit_pct);
-        if !hit && desk::ask(ctx, slow).is_none() {
+        if hit {
+            ctx.hit();
+        } else if desk::ask(ctx, slow).is_none() {
             return;
         }
         let at = ctx.rng.below(values as u64) as usize * VALUE;
         let value = cache.get_mut(at..at + VALUE);
         ctx.count_units(value.map_or(0, |value| pure::touch(value, 64)));
         if pace.is_some() {
-            ctx.sample(sys::now_ns().saturating_sub(due));
+            ctx.bench_sample(sys::now_ns().saturating_sub(due));
         }
         ctx.iteration();
     }

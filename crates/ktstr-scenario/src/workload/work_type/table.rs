@@ -394,14 +394,14 @@ work_types! {
     };
     /// Messengers who hand out requests, and workers who serve them: sleep for a while, then multiply matrices. Declare one
     /// worker; it becomes as many as the parameters say. How long after the call a worker runs is a sample; a request is an
-    /// iteration.
+    /// iteration. The percentiles of wake-ups, requests and their rate are metrics (`wakeup_*`, `request_*`, `rps_*`).
     Schbench / schbench (config) {
         /// How many of them there are, and what a request is.
         config: SchbenchConfig = SchbenchConfig::DEFAULT => schbench,
     };
     /// Clients who look keys up in a cache, and slow workers who fetch what is not there while the client waits. Declare one
     /// worker; it becomes as many as the parameters say. A look-up is an iteration of its client, a key that was fetched one
-    /// of its slow worker.
+    /// of its slow worker. What was found, how fast, and how late with a rate of arrivals are metrics (`taobench_*`).
     Taobench / taobench (config) {
         /// How many of them there are, and what they find.
         config: TaobenchConfig = TaobenchConfig::DEFAULT => taobench,

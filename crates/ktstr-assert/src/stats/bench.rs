@@ -1,0 +1,418 @@
+//! The metrics of the benchmarks Schbench and Taobench, from what their workers measured in their roles.
+//!
+//! The names of latencies and rates follow those of schbench's own report; a percentile is that of all samples of the cgroup.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::math::{percentile, ratio, sorted, us};
+use crate::worker::{BenchRole, BenchSlice, PhaseSlice};
+
+/// What all workers of one role in a cgroup measured together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BenchTotals {
+    /// Workers of the role.
+    pub workers: u64,
+    /// Their samples; see [`BenchRole`] for what these are.
+    pub samples: Vec<u64>,
+    /// Their wake-up latencies, in nanoseconds.
+    pub wakes_ns: Vec<u64>,
+    /// Iterations of all of them.
+    pub iterations: u64,
+    /// Look-ups that found their key.
+    pub hits: u64,
+    /// CPU time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// The longest any of them was there, in nanoseconds.
+    pub wall_ns: u64,
+    /// Time spent runnable but waiting, in nanoseconds.
+    pub run_delay_ns: u64,
+    /// Times that one of them was put on a CPU.
+    pub run_count: u64,
+}
+
+impl BenchTotals {
+    /// Adds a worker.
+    pub(crate) fn add(&mut self, slice: &PhaseSlice, bench: &BenchSlice) {
+        self.merge(Self {
+            workers: 1,
+            samples: bench.samples.clone(),
+            wakes_ns: slice.wake_latencies_ns.clone(),
+            iterations: slice.iterations,
+            hits: bench.hits,
+            cpu_ns: slice.cpu_time_ns,
+            wall_ns: slice.wall_time_ns,
+            run_delay_ns: slice.schedstat_run_delay_ns,
+            run_count: slice.schedstat_run_count,
+        });
+    }
+
+    /// Adds other workers of the role.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.samples.extend(other.samples);
+        self.wakes_ns.extend(other.wakes_ns);
+        for (mine, theirs) in [
+            (&mut self.workers, other.workers),
+            (&mut self.iterations, other.iterations),
+            (&mut self.hits, other.hits),
+            (&mut self.cpu_ns, other.cpu_ns),
+            (&mut self.run_delay_ns, other.run_delay_ns),
+            (&mut self.run_count, other.run_count),
+        ] {
+            *mine = mine.saturating_add(theirs);
+        }
+        self.wall_ns = self.wall_ns.max(other.wall_ns);
+    }
+
+    /// Drops the samples.
+    pub(super) fn strip(&mut self) {
+        self.samples = Vec::new();
+        self.wakes_ns = Vec::new();
+    }
+
+    /// How many samples there are.
+    pub fn kept(&self) -> usize {
+        self.samples.len() + self.wakes_ns.len()
+    }
+
+    fn cpu_sec(&self) -> f64 {
+        self.cpu_ns as f64 / 1e9
+    }
+}
+
+/// The benchmarks' workers of a cgroup by their roles.
+pub type BenchCarrier = BTreeMap<BenchRole, BenchTotals>;
+
+/// Operations of a Taobench, of a cgroup: see `PhaseCgroupStats::taobench`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaobenchStats {
+    /// Look-ups.
+    pub get_cmds: u64,
+    /// Look-ups that did not find their key.
+    pub get_misses: u64,
+    /// Look-ups that were served from the cache.
+    pub fast_ops: u64,
+    /// Look-ups that a slow worker served.
+    pub slow_ops: u64,
+    /// The longest any of the workers was there, in nanoseconds of guest time.
+    pub elapsed_ns: u64,
+    /// CPU time of clients and slow workers, in nanoseconds.
+    pub cpu_time_ns: u64,
+}
+
+/// What the clients and slow workers of a cgroup did; `None` if it has none.
+pub(super) fn taobench(carrier: &BenchCarrier) -> Option<TaobenchStats> {
+    let clients = carrier.get(&BenchRole::TaobenchClient)?;
+    let slow = carrier.get(&BenchRole::TaobenchSlow);
+    let misses = clients.iterations.saturating_sub(clients.hits);
+    Some(TaobenchStats {
+        get_cmds: clients.iterations,
+        get_misses: misses,
+        fast_ops: clients.hits,
+        slow_ops: misses,
+        elapsed_ns: clients.wall_ns,
+        cpu_time_ns: clients
+            .cpu_ns
+            .saturating_add(slow.map_or(0, |slow| slow.cpu_ns)),
+    })
+}
+
+/// Which percentiles of latencies there are.
+const LATENCIES: [(&str, f64); 6] = [
+    ("p50", 0.5),
+    ("p90", 0.9),
+    ("p99", 0.99),
+    ("p999", 0.999),
+    ("min", 0.0),
+    ("max", 1.0),
+];
+/// Which percentiles of request rates there are.
+const RATES: [(&str, f64); 5] = [
+    ("p20", 0.2),
+    ("p50", 0.5),
+    ("p90", 0.9),
+    ("min", 0.0),
+    ("max", 1.0),
+];
+
+type Metrics = BTreeMap<String, f64>;
+
+/// The distributions: `name` makes a metric's name of that of the percentile.
+fn put(
+    out: &mut Metrics,
+    values: &[u64],
+    which: &[(&str, f64)],
+    of: fn(u64) -> f64,
+    name: impl Fn(&str) -> String,
+) {
+    let values = sorted(values);
+    for (percent, at) in which {
+        if let Some(value) = percentile(&values, *at) {
+            out.insert(name(percent), of(value));
+        }
+    }
+}
+
+/// The distributions of a cgroup, with `suffix` at the end of each name.
+fn distributions(carrier: &BenchCarrier, suffix: &str) -> Metrics {
+    let mut out = Metrics::new();
+    if let Some(workers) = carrier.get(&BenchRole::SchbenchWorker) {
+        put(&mut out, &workers.wakes_ns, &LATENCIES, us, |p| {
+            format!("wakeup_{p}_latency_us{suffix}")
+        });
+        put(&mut out, &workers.samples, &LATENCIES, us, |p| {
+            format!("request_{p}_latency_us{suffix}")
+        });
+    }
+    if let Some(messengers) = carrier.get(&BenchRole::SchbenchMessenger) {
+        put(
+            &mut out,
+            &messengers.samples,
+            &RATES,
+            |n| n as f64,
+            |p| format!("rps_{p}{suffix}"),
+        );
+    }
+    if let Some(clients) = carrier.get(&BenchRole::TaobenchClient) {
+        put(&mut out, &clients.samples, &LATENCIES, us, |p| {
+            format!("taobench_serve_{p}_us{suffix}")
+        });
+    }
+    out
+}
+
+/// The metrics of a cgroup in a phase that come from counters, and so survive when samples are dropped.
+pub(super) fn counted(carrier: &BenchCarrier) -> Metrics {
+    let mut found: Vec<(&str, Option<f64>)> = Vec::new();
+    let delay = |of: &BenchTotals| ratio(of.run_delay_ns, of.run_count).map(|ns| ns / 1e3);
+    if let Some(messengers) = carrier.get(&BenchRole::SchbenchMessenger) {
+        found.push(("sched_delay_msg_us", delay(messengers)));
+    }
+    if let Some(workers) = carrier.get(&BenchRole::SchbenchWorker) {
+        found.extend([
+            ("sched_delay_worker_us", delay(workers)),
+            ("schbench_loop_count", Some(workers.iterations as f64)),
+            (
+                "schbench_loops_per_cpu_sec",
+                ratio(workers.iterations, workers.cpu_ns).map(|r| r * 1e9),
+            ),
+        ]);
+    }
+    if let Some(tao) = taobench(carrier) {
+        let per_sec = |ops| ratio(ops, tao.cpu_time_ns).map(|r| r * 1e9);
+        let hits = ratio(tao.fast_ops, tao.get_cmds);
+        found.extend([
+            ("taobench_total_ops_per_cpu_sec", per_sec(tao.get_cmds)),
+            ("taobench_fast_ops_per_cpu_sec", per_sec(tao.fast_ops)),
+            ("taobench_slow_ops_per_cpu_sec", per_sec(tao.slow_ops)),
+            ("taobench_hit_ratio", hits),
+            ("taobench_hit_rate", hits),
+        ]);
+    }
+    let found = found.into_iter();
+    found
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+/// The names of all metrics that a benchmark has in a phase.
+pub(super) fn names() -> BTreeSet<String> {
+    let full = BenchTotals {
+        workers: 1,
+        samples: vec![1],
+        wakes_ns: vec![1],
+        iterations: 1,
+        hits: 1,
+        cpu_ns: 1,
+        wall_ns: 1,
+        run_delay_ns: 1,
+        run_count: 1,
+    };
+    let all = BenchRole::ALL.into_iter();
+    let carrier = all.map(|role| (role, full.clone())).collect();
+    of_phase(&carrier).into_keys().collect()
+}
+
+/// All metrics of a cgroup in a phase.
+pub(super) fn of_phase(carrier: &BenchCarrier) -> Metrics {
+    let mut out = distributions(carrier, "");
+    out.extend(counted(carrier));
+    out
+}
+
+/// The metrics of a cgroup over the run: its distributions, and the counters that rates are made of.
+pub(super) fn of_run(carrier: &BenchCarrier) -> Metrics {
+    let mut out = distributions(carrier, "_whole");
+    let mut count = |name: String, value: f64| {
+        out.insert(name, value);
+    };
+    for (role, short) in [
+        (BenchRole::SchbenchMessenger, "msg"),
+        (BenchRole::SchbenchWorker, "worker"),
+    ] {
+        if let Some(of) = carrier.get(&role) {
+            count(
+                format!("total_schbench_{short}_run_delay_ns"),
+                of.run_delay_ns as f64,
+            );
+            count(
+                format!("total_schbench_{short}_pcount"),
+                of.run_count as f64,
+            );
+        }
+    }
+    if let Some(workers) = carrier.get(&BenchRole::SchbenchWorker) {
+        count("total_schbench_loops".into(), workers.iterations as f64);
+        count("total_schbench_worker_cpu_sec".into(), workers.cpu_sec());
+    }
+    if let Some(tao) = taobench(carrier) {
+        for (name, value) in [
+            ("ops", tao.get_cmds as f64),
+            ("fast_ops", tao.fast_ops as f64),
+            ("slow_ops", tao.slow_ops as f64),
+            ("get_cmds", tao.get_cmds as f64),
+            ("get_hits", tao.fast_ops as f64),
+            ("wall_sec", tao.elapsed_ns as f64 / 1e9),
+            ("cpu_sec", tao.cpu_time_ns as f64 / 1e9),
+        ] {
+            count(format!("total_taobench_{name}"), value);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::MetricId;
+    use crate::stats::{CgroupStats, ScenarioStats};
+    use crate::worker::{WorkerReport, carrier};
+
+    fn worker(role: BenchRole, samples: &[u64], iterations: u64, hits: u64) -> WorkerReport {
+        WorkerReport {
+            iterations,
+            cpu_time_ns: 500_000_000,
+            wall_time_ns: 2_000_000_000,
+            schedstat_run_delay_ns: 40_000,
+            schedstat_run_count: 10,
+            wake_latencies_ns: vec![1_000, 2_000, 9_000],
+            bench: Some(BenchSlice {
+                role,
+                samples: samples.to_vec(),
+                sample_total: samples.len() as u64,
+                hits,
+            }),
+            ..WorkerReport::default()
+        }
+    }
+
+    fn schbench() -> Vec<WorkerReport> {
+        vec![
+            worker(BenchRole::SchbenchMessenger, &[100, 120, 140, 160], 40, 0),
+            worker(BenchRole::SchbenchWorker, &[10_000, 20_000], 30, 0),
+            worker(BenchRole::SchbenchWorker, &[40_000], 10, 0),
+            // Another work type of the same cgroup must not count.
+            WorkerReport {
+                wake_latencies_ns: vec![1_000_000],
+                iterations: 1000,
+                ..WorkerReport::default()
+            },
+        ]
+    }
+
+    #[test]
+    fn schbench_has_its_percentiles_and_rates() {
+        let carrier = carrier(&schbench());
+        for (name, value) in [
+            ("wakeup_p50_latency_us", 2.0),
+            ("wakeup_max_latency_us", 9.0),
+            ("request_min_latency_us", 10.0),
+            ("request_p90_latency_us", 40.0),
+            ("rps_p20", 100.0),
+            ("rps_max", 160.0),
+            ("sched_delay_msg_us", 4.0),
+            ("sched_delay_worker_us", 4.0),
+            ("schbench_loop_count", 40.0),
+            ("schbench_loops_per_cpu_sec", 40.0),
+        ] {
+            assert_eq!(carrier.get(name), Some(value), "{name}");
+        }
+        assert_eq!(carrier.get("taobench_hit_ratio"), None);
+    }
+
+    #[test]
+    fn the_run_adds_counters_up_and_takes_the_worst_distribution() {
+        let mut stats = ScenarioStats::from_cgroup(crate::worker::cgroup_stats("a", &schbench()));
+        stats.merge(ScenarioStats::from_cgroup(crate::worker::cgroup_stats(
+            "b",
+            &[worker(BenchRole::SchbenchWorker, &[70_000], 5, 0)],
+        )));
+        for (name, value) in [
+            ("total_schbench_loops", 45.0),
+            ("total_schbench_worker_cpu_sec", 1.5),
+            ("schbench_total_loops_per_cpu_sec", 30.0),
+            ("schbench_worker_run_delay_ns_per_sched", 4000.0),
+            ("request_p50_latency_us_whole", 70.0),
+            ("rps_p50_whole", 120.0),
+        ] {
+            assert_eq!(stats.run_metric(name), Some(value), "{name}");
+        }
+        assert_eq!(stats.run_metric("taobench_hit_fraction"), None);
+    }
+
+    #[test]
+    fn taobench_counts_hits_and_misses() {
+        let reports = [
+            worker(BenchRole::TaobenchClient, &[5_000], 100, 90),
+            worker(BenchRole::TaobenchSlow, &[], 10, 0),
+        ];
+        let all = carrier(&reports);
+        let tao = taobench(&all.bench).expect("it has clients");
+        assert_eq!((tao.get_cmds, tao.get_misses, tao.slow_ops), (100, 10, 10));
+        assert_eq!(all.get("taobench_hit_ratio"), Some(0.9));
+        assert_eq!(all.get("taobench_total_ops_per_cpu_sec"), Some(100.0));
+        assert_eq!(all.get("taobench_serve_p99_us"), Some(5.0));
+        let stats = ScenarioStats::from_cgroup(CgroupStats::from_carrier("a", &all));
+        assert_eq!(stats.run_metric("taobench_hit_fraction"), Some(0.9));
+        assert_eq!(
+            stats.run_metric("taobench_slow_ops_per_cpu_sec_whole"),
+            Some(10.0)
+        );
+        assert_eq!(stats.run_metric("total_taobench_wall_sec"), Some(2.0));
+    }
+
+    #[test]
+    fn parts_are_pooled_and_counters_survive_stripping() {
+        let all = schbench();
+        let (one, other) = all.split_at(2);
+        let mut merged = carrier(one);
+        merged.merge(carrier(other));
+        assert_eq!(merged, carrier(&all));
+        let (mut one, mut other) = (carrier(one), carrier(other));
+        one.strip();
+        other.strip();
+        one.merge(other);
+        assert_eq!(one.get("schbench_loop_count"), Some(40.0));
+        assert_eq!(
+            one.get("request_p90_latency_us"),
+            Some(40.0),
+            "the worse of both"
+        );
+    }
+
+    #[test]
+    fn every_metric_is_in_the_registry() {
+        let mut all = schbench();
+        all.push(worker(BenchRole::TaobenchClient, &[5_000], 100, 90));
+        all.push(worker(BenchRole::TaobenchSlow, &[], 10, 0));
+        let bench = carrier(&all).bench;
+        for name in of_phase(&bench).keys().chain(of_run(&bench).keys()) {
+            assert!(
+                matches!(MetricId::from(name.as_str()), MetricId::Builtin(_)),
+                "{name}"
+            );
+        }
+    }
+}

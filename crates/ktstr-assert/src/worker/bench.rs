@@ -1,0 +1,41 @@
+//! What a worker of a benchmark (Schbench, Taobench) measures beside what every worker counts.
+
+use serde::{Deserialize, Serialize};
+
+/// The part that a worker plays in its benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum BenchRole {
+    /// Hands out the requests of a Schbench. Its samples are requests per second, one for each tenth of a second.
+    SchbenchMessenger,
+    /// Serves the requests of a Schbench. Its samples are request latencies in nanoseconds, from the call to the end of the
+    /// work; an iteration is a request.
+    SchbenchWorker,
+    /// Looks keys up for a Taobench. Its samples are serve latencies in nanoseconds, counted from when the look-up was due;
+    /// there are none in the closed loop (`arrival_rate` 0). An iteration is a look-up.
+    TaobenchClient,
+    /// Fetches the keys of a Taobench that were not found. It takes no samples; an iteration is a key that was fetched.
+    TaobenchSlow,
+}
+
+impl BenchRole {
+    /// All roles.
+    pub const ALL: [Self; 4] = [
+        Self::SchbenchMessenger,
+        Self::SchbenchWorker,
+        Self::TaobenchClient,
+        Self::TaobenchSlow,
+    ];
+}
+
+/// What a worker measured in its role, over its life or in one phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BenchSlice {
+    /// The role decides what the samples are.
+    pub role: BenchRole,
+    /// A uniform sample of at most 100 000 values.
+    pub samples: Vec<u64>,
+    /// How many values the sample was drawn from.
+    pub sample_total: u64,
+    /// Look-ups of a Taobench client that found their key; 0 for the other roles.
+    pub hits: u64,
+}
