@@ -1,18 +1,20 @@
-//! Bits as bytes by their probabilities: a binary arithmetic coder, which spends as little on a bit as it was expected.
+//! A binary arithmetic coder: it converts bits into bytes according to their probabilities, so that an expected bit
+//! takes little space.
 //!
-//! Writing and reading take the same steps, so one function does both: what is to be written is handed in, what was read or
-//! written is handed back. Bytes that no writer wrote give some bits, and [`Coder::is_sound`] says so in the end.
+//! Writing and reading take the same steps, so one function does both: it takes the bit to be written, and returns the
+//! bit that was written or read. Bytes that are not the output of a writer produce arbitrary bits, and
+//! [`Coder::is_sound`] detects this at the end.
 
-/// How sure a probability can become of a bit: this many of 65 536 are left for the other one.
+/// The limit for the certainty of a bit: at least this much of a probability of 65 536 is left for the other value.
 const LEAST: i32 = 48;
-/// After so many bits of its kind a new one counts as much as any other of the last ones.
+/// The number of bits of a kind after which each new bit has the same constant influence.
 const MEMORY: u8 = 60;
-/// A bit of which nothing is known.
+/// The probability of a bit about which nothing is known.
 const HALF: u16 = 1 << 15;
-/// Bytes that a reader looks ahead, and that a writer therefore adds.
+/// The number of bytes that a reader reads ahead, and that a writer therefore appends.
 const AHEAD: usize = 4;
 
-/// The probability of a bit in its place, learnt from those that were there before.
+/// The probability of a bit in its context, learned from the earlier bits there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bit {
     one: u16,
@@ -20,7 +22,7 @@ pub(crate) struct Bit {
 }
 
 impl Bit {
-    /// Of which nothing is known yet.
+    /// The state in which nothing is known yet.
     pub(crate) const NEW: Self = Self { one: HALF, seen: 0 };
 
     fn learn(&mut self, bit: bool) {
@@ -38,7 +40,7 @@ impl Bit {
 /// Writes bits to bytes, or reads them.
 #[derive(Debug)]
 pub(crate) struct Coder<'a> {
-    /// The range of what the bytes to come can be.
+    /// The range of values that the following bytes can have.
     low: u32,
     high: u32,
     way: Way<'a>,
@@ -49,15 +51,15 @@ enum Way<'a> {
     Writing(Vec<u8>),
     Reading {
         bytes: &'a [u8],
-        /// Bytes that were taken in, those behind the end included.
+        /// The number of bytes that were read, including those beyond the end.
         taken: usize,
-        /// The last of them.
+        /// The last bytes that were read.
         window: u32,
     },
 }
 
 impl<'a> Coder<'a> {
-    /// A coder that writes bits to bytes of its own.
+    /// Creates a coder that writes bits to a buffer of its own.
     pub(crate) fn writer() -> Self {
         Self {
             low: 0,
@@ -66,7 +68,7 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// Reads from `bytes`.
+    /// Creates a coder that reads from `bytes`.
     pub(crate) fn reader(bytes: &'a [u8]) -> Self {
         let mut coder = Self {
             low: 0,
@@ -83,21 +85,21 @@ impl<'a> Coder<'a> {
         coder
     }
 
-    /// A bit, whose probability learns from it.
+    /// Codes a bit, and updates its probability.
     pub(crate) fn bit(&mut self, model: &mut Bit, bit: bool) -> bool {
         let bit = self.code(model.one, bit);
         model.learn(bit);
         bit
     }
 
-    /// A bit that is as likely to be one as to be zero.
+    /// Codes a bit that is as likely to be one as zero.
     pub(crate) fn even(&mut self, bit: bool) -> bool {
         self.code(HALF, bit)
     }
 
     fn code(&mut self, one: u16, bit: bool) -> bool {
         let part = (u64::from(self.high - self.low) * u64::from(one)) >> 16;
-        // Less than the range, so that both bits have a part of it.
+        // The middle is below the end of the range, so that each value of the bit gets a part of the range.
         let middle = self.low + part as u32;
         let bit = match &self.way {
             Way::Writing(_) => bit,
@@ -116,7 +118,7 @@ impl<'a> Coder<'a> {
         bit
     }
 
-    /// The first byte of the range is settled.
+    /// Shifts out the first byte of the range, which is the same at both ends.
     fn step(&mut self) {
         match &mut self.way {
             Way::Writing(bytes) => bytes.push((self.high >> 24) as u8),
@@ -132,7 +134,7 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// Whether a reader has not read past the end.
+    /// Whether a reader has not read beyond the end.
     pub(crate) fn is_inside(&self) -> bool {
         match &self.way {
             Way::Writing(_) => true,
@@ -140,7 +142,7 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// Whether a reader that has read everything came to the end, and not past it.
+    /// Whether a reader that has read everything reached the end exactly.
     pub(crate) fn is_sound(&self) -> bool {
         match &self.way {
             Way::Writing(_) => true,
@@ -148,7 +150,7 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// What was written.
+    /// Returns the bytes that were written.
     pub(crate) fn finish(self) -> Vec<u8> {
         match self.way {
             Way::Writing(mut bytes) => {
@@ -164,7 +166,7 @@ impl<'a> Coder<'a> {
 mod tests {
     use super::*;
 
-    /// Bits of which each third one is set, and some even ones between them.
+    /// Codes a sequence of bits in which every third is set, with some equally likely bits between them.
     fn code(coder: &mut Coder<'_>, count: u32) -> Vec<bool> {
         let mut model = Bit::NEW;
         (0..count)
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_takes_little() {
+    fn expected_bits_take_little_space() {
         let mut writer = Coder::writer();
         let mut model = Bit::NEW;
         for _ in 0..100_000 {

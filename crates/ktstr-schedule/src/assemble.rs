@@ -1,18 +1,17 @@
-//! From what a function's entry shows to what it means: why a task left its CPU, and whether a
-//! dequeue is a sleep or a throttle.
+//! Interprets the entries of functions: why a task left its CPU, and whether a dequeue is a sleep or a throttle.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
 
-/// Bit 0 of the flags of an enqueue (`ENQUEUE_WAKEUP`) and of a dequeue (`DEQUEUE_SLEEP`): the
-/// task was asleep, or goes to sleep (kernel/sched/sched.h).
+/// Bit 0 of the flags of an enqueue (`ENQUEUE_WAKEUP`) and of a dequeue (`DEQUEUE_SLEEP`): the task was asleep, or goes
+/// to sleep (kernel/sched/sched.h).
 const SLEEP: u64 = 1;
 
-/// One observation of a producer.
+/// An observation of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Raw {
-    /// A CPU goes from one task to another.
+    /// A CPU switches from one task to another.
     Switch {
         /// The task that stops.
         prev: Pid,
@@ -29,7 +28,7 @@ pub enum Raw {
         on: Cpu,
         /// The scheduling class that it is queued in.
         class: Class,
-        /// `ENQUEUE_*`.
+        /// The flags, `ENQUEUE_*`.
         flags: u64,
     },
     /// A class dequeues a task.
@@ -40,17 +39,16 @@ pub enum Raw {
         on: Cpu,
         /// The scheduling class that it was queued in.
         class: Class,
-        /// `DEQUEUE_*`.
+        /// The flags, `DEQUEUE_*`.
         flags: u64,
     },
-    /// The current task is about to be dequeued because its cgroup is out of quota
-    /// (`throttle_cfs_rq_work`).
+    /// The current task is about to be dequeued, because its cgroup is out of quota (`throttle_cfs_rq_work`).
     ThrottleWork,
-    /// What needs no interpretation.
+    /// An event that needs no interpretation.
     Plain(What),
 }
 
-/// Turns observations, in their order, into events.
+/// Converts a sequence of observations into events.
 #[derive(Debug, Default)]
 pub struct Assembler {
     last_ns: u64,
@@ -60,11 +58,11 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Takes in an observation that was made on `cpu` while `current` ran there.
+    /// Processes an observation that was made on `cpu` while `current` was running there.
     ///
-    /// The kernel brings a runqueue's clock up to date before it switches, enqueues and dequeues:
-    /// these have the time that the kernel itself accounts by. Elsewhere the clock may be old, and
-    /// the latest time seen on any CPU is nearer to the truth.
+    /// The kernel updates a runqueue's clock before it switches, enqueues and dequeues, so these observations have the
+    /// time that the kernel itself uses for accounting. At other points the clock may be old, and the latest time of
+    /// any CPU is a better approximation.
     pub fn take(&mut self, time_ns: u64, cpu: Cpu, current: Pid, raw: Raw) -> Option<Event> {
         self.last_ns = self.last_ns.max(time_ns);
         let time_ns = match raw {
@@ -130,7 +128,7 @@ impl Assembler {
                         self.dead.insert(task);
                     }
                     What::Fork { task, .. } => {
-                        // A process id is used again some time.
+                        // Pids are reused.
                         self.dead.remove(&task);
                         self.asleep.remove(&task);
                     }
@@ -142,7 +140,7 @@ impl Assembler {
         Some(Event { time_ns, cpu, what })
     }
 
-    /// The latest time seen.
+    /// Returns the latest time so far.
     pub fn last_ns(&self) -> u64 {
         self.last_ns
     }
@@ -207,7 +205,7 @@ mod tests {
             switch(Pid::IDLE, A, false),
             dequeue(A, SLEEP | 8),
             switch(A, B, false),
-            // A change of a waiting task is no sleep.
+            // A change of a waiting task is not a sleep.
             Raw::Enqueue {
                 task: A,
                 on: ON,
@@ -242,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clock_that_is_up_to_date_is_believed() {
+    fn only_an_updated_clock_is_used() {
         let mut assembler = Assembler::default();
         let task = B;
         let raws = [

@@ -1,6 +1,6 @@
-//! Numbers and texts as bytes.
+//! Encodes numbers and texts as bytes.
 
-/// Appends `value`, seven bits a byte, the lowest first (LEB128).
+/// Appends `value` with seven bits per byte, lowest first (LEB128).
 pub(crate) fn put(to: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         to.push(value as u8 | 0x80);
@@ -45,7 +45,7 @@ impl<'a> Bytes<'a> {
         Some(slice)
     }
 
-    /// A text of at most `max` bytes.
+    /// Reads a text of at most `max` bytes.
     pub(crate) fn text(&mut self, max: u64) -> Option<String> {
         let len = self.number().filter(|len| *len <= max)?;
         String::from_utf8(self.slice(len)?.to_vec()).ok()

@@ -1,13 +1,13 @@
-//! A stretch of events as bytes. A chunk stands for itself: reading it needs no other.
+//! A chunk: a sequence of events as bytes. Each chunk can be read without the others.
 
 use crate::bytes::{Bytes, put};
 use crate::codec::Codec;
 use crate::event::Event;
 
-/// Events in a chunk at most.
+/// The largest number of events in a chunk.
 pub(crate) const CHUNK_EVENTS: usize = 1 << 16;
 
-/// Packs the events of a chunk: how many there are, and what the codec makes of them.
+/// Packs the events of a chunk: their number, followed by the output of the codec.
 pub(crate) fn encode(events: &[Event]) -> Vec<u8> {
     let mut codec = Codec::writer();
     events.iter().for_each(|event| codec.write(event));
@@ -17,7 +17,7 @@ pub(crate) fn encode(events: &[Event]) -> Vec<u8> {
     bytes
 }
 
-/// Unpacks events; `None` if no [`encode`] wrote these bytes.
+/// Unpacks events; `None` if these bytes are not the output of [`encode`].
 pub(crate) fn decode(packed: &[u8]) -> Option<Vec<Event>> {
     let mut bytes = Bytes(packed);
     let count = usize::try_from(bytes.number()?).ok()?;
@@ -25,7 +25,7 @@ pub(crate) fn decode(packed: &[u8]) -> Option<Vec<Event>> {
         return None;
     }
     let mut codec = Codec::reader(bytes.0);
-    // What a few bytes can hold is not known beforehand, so nothing is reserved for it.
+    // The number of events may be wrong and bytes do not limit it, so no memory is reserved.
     let mut events = Vec::new();
     for _ in 0..count {
         events.push(codec.read()?);

@@ -1,31 +1,32 @@
-//! Events as numbers: each is told by what is foreseen of it, so that what comes as foreseen takes next to nothing. It is about its
-//! own CPU or the one that the event before was about, about the task that runs there or one that came up lately, and at the latest
-//! time or a little later.
+//! Converts events into numbers. Each part of an event is encoded relative to a prediction, so that an event that was
+//! predicted takes almost no space. The predictions are that an event happens on the CPU of the previous event or on
+//! the one that the previous event was about, that it is about the task that runs there or about one of the recent
+//! tasks, and that its time is the latest time or slightly later.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::event::{Cpu, CpuMask, Event, Pid, What};
 use crate::numbers::Numbers;
 
-/// Tasks that came up lately of which each has a number, the latest first.
+/// The number of recent tasks that have a number, the latest first.
 const RECENT: usize = 64;
-/// Tasks: the one that runs on the CPU, one that did not come up lately, and from here on those that did.
+/// The codes for tasks: the task that runs on the CPU, a task that is not recent, and from here on the recent ones.
 const CURRENT: u64 = 0;
 const UNKNOWN: u64 = 1;
 const LATELY: u64 = 2;
-/// CPUs: two that are foreseen, and from here on by their numbers.
+/// The codes for CPUs: the two that are predicted, and from here on the CPUs by number.
 const FIRST: u64 = 0;
 const SECOND: u64 = 1;
 const NUMBERED: u64 = 2;
-/// Times: the latest time of all, the runqueue's last time, a later one, and one between.
+/// The codes for times: the latest time of all, the runqueue's last time, a later time, and one in between.
 const LATEST: u64 = 0;
 const SAME: u64 = 1;
 const LATER: u64 = 2;
 const EARLIER: u64 = 3;
-/// Details of a tag at most.
+/// The largest number of details of a tag.
 const DETAILS: u32 = 5;
 
-/// What a number is of; a part of its context.
+/// What a number stands for, which is a part of its context.
 #[derive(Debug, Clone, Copy)]
 enum Of {
     Tag,
@@ -44,18 +45,18 @@ enum Of {
 pub(crate) struct Codec<'a> {
     numbers: Numbers<'a>,
     reads: bool,
-    /// The event's tag, which of its parts is next, and its CPU.
+    /// The event's tag, the index of its next part, and its CPU.
     tag: u64,
     part: u32,
     cpu: u16,
     /// The task that the event is about, once it is known.
     task: Option<u32>,
-    /// Kinds of the two events before, the last one first.
+    /// The kinds of the two previous events, the last one first.
     before: [u32; 2],
-    /// The CPU of the event before, and the runqueue that was last spoken of.
+    /// The CPU of the previous event, and the runqueue that was last mentioned.
     last_cpu: u16,
     last_queue: u16,
-    /// The task that each CPU runs, and the runqueue that each task is on.
+    /// The task that runs on each CPU, and the runqueue of each task.
     current: HashMap<u16, u32>,
     queues: HashMap<u32, u16>,
     recent: VecDeque<u32>,
@@ -66,19 +67,20 @@ pub(crate) struct Codec<'a> {
 
 /// A part of an event.
 pub(crate) trait Field: Sized {
-    /// One to be read into.
+    /// A placeholder for reading.
     const BLANK: Self;
-    /// Writes it, or reads it: then this one does not count. `None`: no writer wrote that.
+    /// Writes the field, or reads it, in which case the value of `self` is ignored. `None` if a writer cannot have
+    /// written it.
     fn code(self, codec: &mut Codec<'_>) -> Option<Self>;
 }
 
 impl<'a> Codec<'a> {
-    /// A coder that writes events to bytes of its own.
+    /// Creates a codec that writes events to a buffer of its own.
     pub(crate) fn writer() -> Self {
         Self::by(Numbers::writer(), false)
     }
 
-    /// Reads from `bytes`.
+    /// Creates a codec that reads from `bytes`.
     pub(crate) fn reader(bytes: &'a [u8]) -> Self {
         Self::by(Numbers::reader(bytes), true)
     }
@@ -107,7 +109,7 @@ impl<'a> Codec<'a> {
         self.code(event);
     }
 
-    /// Reads an event; `None`: no writer wrote that.
+    /// Reads an event; `None` if a writer cannot have written it.
     pub(crate) fn read(&mut self) -> Option<Event> {
         let blank = Event {
             time_ns: 0,
@@ -117,12 +119,12 @@ impl<'a> Codec<'a> {
         self.code(&blank).filter(|_| self.numbers.is_whole())
     }
 
-    /// Whether all that there is was read, and nothing else.
+    /// Whether everything was read, and the bytes end exactly there.
     pub(crate) fn is_sound(&self) -> bool {
         self.numbers.is_sound()
     }
 
-    /// What was written.
+    /// Returns the bytes that were written.
     pub(crate) fn finish(self) -> Vec<u8> {
         self.numbers.finish()
     }
@@ -147,7 +149,7 @@ impl<'a> Codec<'a> {
         Some(Event { time_ns, cpu, what })
     }
 
-    /// What the next events will be held against.
+    /// Updates the predictions for the next events.
     fn learn(&mut self, what: &What) {
         match *what {
             What::Switch { next, .. } => {
@@ -163,7 +165,7 @@ impl<'a> Codec<'a> {
         }
     }
 
-    /// The time of an event of the `kind`, by the clock of the runqueue `queue`.
+    /// Codes the time of an event of this `kind`, which is in the clock of the runqueue `queue`.
     fn time(&mut self, kind: u32, queue: u16, time_ns: u64) -> u64 {
         let here = u32::from(self.cpu == self.last_cpu);
         let context = kind << 9 | self.before[0] << 1 | here;
@@ -192,13 +194,13 @@ impl<'a> Codec<'a> {
         time_ns
     }
 
-    /// A number of the event that is nothing else.
+    /// Codes a number of the event for which there is no prediction.
     pub(crate) fn number(&mut self, value: u64) -> u64 {
         let context = self.context();
         self.coded(Of::Plain, context, value)
     }
 
-    /// The id of a task, by its place among the last ones where it is among them.
+    /// Codes the pid of a task, by its index if it is a recent one.
     fn task(&mut self, pid: u32) -> Option<u32> {
         let context = self.context();
         let current = self.current.get(&self.cpu).copied();
@@ -222,14 +224,15 @@ impl<'a> Codec<'a> {
         Some(pid)
     }
 
-    /// A CPU that the event is about: the one whose runqueue the task is on, or its own.
+    /// Codes a CPU that the event is about. The predictions are the CPU whose runqueue the task is on, and the event's
+    /// own CPU.
     fn place(&mut self, cpu: u16) -> Option<u16> {
         let queue = self.task.and_then(|task| self.queues.get(&task).copied());
         let own = Some(self.cpu);
         self.one_of(Of::Place, [queue, own], cpu)
     }
 
-    /// A CPU that is one of these, or not.
+    /// Codes a CPU that may be one of these two.
     fn one_of(&mut self, of: Of, [first, second]: [Option<u16>; 2], cpu: u16) -> Option<u16> {
         let context = self.context();
         let code = match Some(cpu) {
@@ -244,7 +247,7 @@ impl<'a> Codec<'a> {
         }
     }
 
-    /// Where in an event of which kind, after one of which kind.
+    /// Returns the context: the part of the event, the event's tag, and the kind of the previous event.
     fn context(&mut self) -> u32 {
         let part = self.part;
         self.part += 1;
@@ -256,7 +259,7 @@ impl<'a> Codec<'a> {
     }
 }
 
-/// The runqueue that an event names, whose clock its time is.
+/// Returns the runqueue that an event names, whose clock is used for its time.
 fn queue(what: &What) -> Option<u16> {
     match what {
         What::Enqueue { on, .. } | What::Dequeue { on, .. } => Some(on.0),

@@ -1,4 +1,4 @@
-//! Why a file is not a schedule.
+//! The reasons why a file is not a schedule.
 
 /// Why the bytes of a schedule could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,27 +15,27 @@ pub enum ReadError {
     Version {
         /// The version in the file.
         found: u16,
-        /// The version that is understood.
+        /// The version that this ktstr supports.
         known: u16,
     },
     /// The file ends before its last section.
     #[error("the schedule is cut off after {len} bytes")]
     CutOff {
-        /// Bytes that there are.
+        /// The number of bytes in the file.
         len: usize,
     },
-    /// A section has other bytes than were written.
+    /// The bytes of a section differ from those that were written.
     #[error("the schedule is damaged: the checksum of the section at byte {at} does not match")]
     Checksum {
-        /// Offset of the section.
+        /// The offset of the section.
         at: usize,
     },
-    /// A section has a matching checksum and contents that no writer produces.
-    #[error("the schedule is damaged: {what} at byte {at} of it makes no sense")]
+    /// A section has a matching checksum, but contents that no writer produces.
+    #[error("the schedule is damaged: {what} at byte {at} is invalid")]
     Malformed {
-        /// Which part of the file.
+        /// The part of the file.
         what: &'static str,
-        /// Offset of the section.
+        /// The offset of the section.
         at: usize,
     },
 }

@@ -1,21 +1,21 @@
-//! What can happen to a task or a CPU, as far as scheduling goes.
+//! The events that can happen to a task or a CPU in scheduling.
 
 use serde::Serialize;
 
 use crate::codec::{Codec, Field};
 
-/// A thread's id in the guest's root PID namespace; 0 is the idle task of whichever CPU.
+/// The id of a thread in the guest's root PID namespace. The idle task of every CPU has 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Pid(pub u32);
 
 impl Pid {
-    /// The idle tasks.
+    /// The idle task of any CPU.
     pub const IDLE: Self = Self(0);
     /// A task whose id is not known.
     pub const UNKNOWN: Self = Self(u32::MAX);
 }
 
-/// A CPU, as the guest numbers them.
+/// A CPU, by the guest's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Cpu(pub u16);
 
@@ -24,7 +24,7 @@ impl Cpu {
     pub const UNKNOWN: Self = Self(u16::MAX);
 }
 
-/// A set of CPUs. Only the first 128 are kept apart: a larger CPU is in every set.
+/// A set of CPUs. Only the first 128 CPUs are represented: any larger CPU is in every set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CpuMask(pub [u64; 2]);
 
@@ -32,7 +32,7 @@ impl CpuMask {
     /// The mask that allows every CPU.
     pub const ALL: Self = Self([u64::MAX; 2]);
 
-    /// As one number, the bit of CPU 0 lowest.
+    /// Returns the set as one number, with the bit of CPU 0 lowest.
     pub fn bits(self) -> u128 {
         u128::from(self.0[0]) | u128::from(self.0[1]) << 64
     }
@@ -65,15 +65,15 @@ macro_rules! codes {
 codes! {
     /// Why a task stopped running.
     Reason {
-        /// It blocked, and waits to be woken.
+        /// The task blocked, and waits to be woken.
         0 Slept,
-        /// It could have gone on, and somebody else was chosen.
+        /// The task was still runnable, but another one was chosen.
         1 Preempted,
-        /// It gave the CPU up with `sched_yield()`.
+        /// The task gave up the CPU with `sched_yield()`.
         2 Yielded,
         /// The task ended.
         3 Exited,
-        /// It was the idle task.
+        /// The task was the idle task.
         4 Idle,
     }
 }
@@ -103,7 +103,7 @@ codes! {
     DequeueReason {
         /// The task blocked.
         0 Sleep,
-        /// It is moved or changed, and enqueued again at once.
+        /// The task is moved or changed, and is enqueued again at once.
         1 Change,
         /// Its cgroup has used up its quota.
         2 Throttle,
@@ -111,7 +111,7 @@ codes! {
 }
 
 codes! {
-    /// What sched_ext is doing.
+    /// A state change of sched_ext.
     SchedExtState {
         /// A BPF scheduler is being loaded.
         0 Enabling,
@@ -124,7 +124,7 @@ macro_rules! events {
     ($( $(#[$doc:meta])* $tag:literal $name:ident {
         $( $(#[$of:meta])* $field:ident: $type:ty ),* $(,)?
     } )*) => {
-        /// What happened, with a tag that the file keeps.
+        /// What happened. The file stores the tag of each kind.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum What {
             $( $(#[$doc])* $name { $( $(#[$of])* $field: $type ),* } ),*
@@ -135,7 +135,7 @@ macro_rules! events {
                 match self { $( Self::$name { .. } => $tag ),* }
             }
 
-            /// An event of this tag about nothing, to be read into.
+            /// Returns an empty event with this tag, as a placeholder for reading.
             pub(crate) fn blank(tag: u64) -> Option<Self> {
                 Some(match tag {
                     $( $tag => Self::$name { $( $field: <$type as Field>::BLANK ),* }, )*
@@ -143,7 +143,7 @@ macro_rules! events {
                 })
             }
 
-            /// Writes what the event is about, or reads it: then of this one only the tag counts.
+            /// Writes the fields of the event, or reads them, in which case only the tag of `self` is used.
             pub(crate) fn code(self, codec: &mut Codec<'_>) -> Option<Self> {
                 Some(match self { $(
                     Self::$name { $( $field ),* } => Self::$name { $( $field: $field.code(codec)? ),* }
@@ -153,9 +153,9 @@ macro_rules! events {
     };
 }
 
-// The numbers are part of the file format: a new event takes a new one.
+// The numbers are part of the file format, so a new event needs a new number.
 events! {
-    /// A CPU goes from one task to another.
+    /// A CPU switches from one task to another.
     0 Switch {
         /// The task that stops.
         prev: Pid,
@@ -164,13 +164,13 @@ events! {
         /// Why `prev` stops.
         reason: Reason,
     }
-    /// Somebody asks for a task to be woken. It need not be asleep.
+    /// A task is asked to be woken. It need not be asleep.
     1 Wake {
         /// The task to wake.
         task: Pid,
-        /// The task that was running on the CPU that asks.
+        /// The task that is running on the CPU that makes the request.
         waker: Pid,
-        /// Whether an interrupt asks, and not `waker` itself.
+        /// Whether an interrupt makes the request, and not `waker` itself.
         interrupt: bool,
     }
     /// A task becomes runnable on a CPU's runqueue.
@@ -202,35 +202,35 @@ events! {
         /// Its new CPU.
         to: Cpu,
     }
-    /// A task may run on other CPUs from now on.
+    /// The set of CPUs on which a task may run changes.
     5 Affinity {
         /// The task whose affinity it is.
         task: Pid,
-        /// Where it may run.
+        /// The CPUs on which it may run.
         mask: CpuMask,
     }
-    /// A task has another nice value.
+    /// The nice value of a task changes.
     6 Nice {
         /// The task whose nice value it is.
         task: Pid,
-        /// -20 to 19.
+        /// The new value, from -20 to 19.
         nice: i8,
     }
-    /// A task has another policy.
+    /// The scheduling policy of a task changes.
     7 Policy {
         /// The task whose policy it is.
         task: Pid,
-        /// `SCHED_*` (include/uapi/linux/sched.h).
+        /// The new policy, `SCHED_*` (include/uapi/linux/sched.h).
         policy: u8,
     }
-    /// A task is in a cgroup from now on.
+    /// A task moves to a cgroup.
     8 Cgroup {
         /// The task that is in the cgroup.
         task: Pid,
         /// The cgroup's id.
         cgroup: u64,
     }
-    /// A cgroup has another weight.
+    /// The weight of a cgroup changes.
     9 Weight {
         /// The cgroup's id.
         cgroup: u64,
@@ -251,21 +251,21 @@ events! {
         /// The CPU that the cgroup may use again.
         on: Cpu,
     }
-    /// A CPU comes on line or goes off line.
+    /// A CPU goes on line or off line.
     12 Online {
-        /// The CPU that comes or goes.
+        /// The CPU that goes on line or off line.
         cpu: Cpu,
-        /// Whether it is on line from now on.
+        /// Whether it is on line now.
         online: bool,
     }
-    /// sched_ext begins or ends to schedule without the BPF scheduler.
+    /// sched_ext starts or stops to bypass the BPF scheduler.
     13 Bypass {
-        /// Whether it begins.
+        /// Whether it starts.
         on: bool,
     }
     /// sched_ext changes its state.
     14 SchedExt {
-        /// What it begins to do.
+        /// The new state.
         state: SchedExtState,
     }
     /// The BPF scheduler puts a task into a dispatch queue.
@@ -274,28 +274,28 @@ events! {
         task: Pid,
         /// The queue's id.
         dsq: u64,
-        /// The slice that the task gets, nanoseconds.
+        /// The slice that the task gets, in nanoseconds.
         slice_ns: u64,
     }
     /// The BPF scheduler asks a CPU to reschedule.
     16 Kick {
         /// The CPU that is asked.
         cpu: Cpu,
-        /// `SCX_KICK_*`.
+        /// The flags, `SCX_KICK_*`.
         flags: u8,
     }
-    /// A task comes into being.
+    /// A task is created.
     17 Fork {
         /// The new task.
         task: Pid,
-        /// The task that made it.
+        /// The task that created it.
         parent: Pid,
     }
-    /// A task has another name.
+    /// A task is renamed.
     18 Name {
         /// The task that is named.
         task: Pid,
-        /// Index into the table of names.
+        /// The index of the new name in the table of names.
         name: u32,
     }
     /// A task ends. It still runs until the switch away from it.
@@ -303,17 +303,17 @@ events! {
         /// The task that ends.
         task: Pid,
     }
-    /// The scenario begins to hold a step: 1 is the first one.
+    /// The scenario starts to hold a step. The first step has number 1.
     20 Phase {
         /// The number of the phase.
         number: u16,
     }
-    /// The step is over, or the scenario: what follows belongs to no phase.
+    /// A step or the scenario ends. Later events belong to no phase.
     21 End {}
 }
 
 impl What {
-    /// What tells events of one tag apart that others follow differently.
+    /// Returns a number that distinguishes events with the same tag that are followed by different events.
     pub(crate) fn detail(&self) -> u32 {
         match *self {
             Self::Switch { reason, .. } => reason as u32,
@@ -324,7 +324,7 @@ impl What {
         }
     }
 
-    /// Whether there are so few of these that a thinned chunk keeps them.
+    /// Whether these events are so rare that a thinned chunk keeps them.
     pub(crate) fn is_rare(&self) -> bool {
         !matches!(
             self,
@@ -339,11 +339,11 @@ impl What {
     }
 }
 
-/// Something that happened.
+/// An event: what happened, when and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// The scheduler's clock, nanoseconds. Events are in the order in which they happened; the
-    /// clocks of two CPUs are read some time before that, so that times can go back a little.
+    /// The time by the scheduler's clock, in nanoseconds. Events are in the order in which they happened; the clocks of
+    /// two CPUs are read slightly earlier, so times may go back a little.
     pub time_ns: u64,
     /// The CPU on which it happened.
     pub cpu: Cpu,

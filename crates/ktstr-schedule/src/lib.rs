@@ -1,10 +1,10 @@
-//! The schedule of a run: who was runnable, who ran where, from when to when, and why not.
+//! The schedule of a run: which tasks were runnable, where and when they ran, and why they did not.
 //!
-//! A producer describes what it saw as [`Raw`] observations, [`Assembler`] turns them into
-//! [`Event`]s, [`Writer`] packs these into a bounded file, and [`Schedule`] reads such a file
-//! back. The questions that a judgement asks are answered by [`query`].
+//! A producer reports [`Raw`] observations. [`Assembler`] converts them into [`Event`]s, [`Writer`] packs these into a
+//! file of bounded size, and [`Schedule`] reads such a file. The module [`query`] answers the questions that verdicts
+//! ask.
 //!
-//! Not for: machines, guest memory, or verdicts. Nothing here does I/O; a file is a byte slice.
+//! This crate knows nothing about machines, guest memory or verdicts, and does no I/O: a file is a byte slice.
 
 mod arithmetic;
 mod assemble;
@@ -31,5 +31,5 @@ pub use reader::{Gap, Schedule};
 pub use tables::{Cgroup, Source, Tables, Topology};
 pub use writer::Writer;
 
-/// Name of the file beside a run's record.
+/// The name of the file in the folder of a run's record.
 pub const SCHEDULE_FILE: &str = "schedule.bin";

@@ -1,25 +1,25 @@
-//! Numbers as bits. Each context has its own idea of what comes next: the numbers that were there last, and which sizes and
-//! leading digits are usual.
+//! Codes numbers as bits. Each context has a model that predicts the next number from the recent numbers, and from
+//! which lengths and leading digits are common.
 
 use std::collections::HashMap;
 
 use crate::arithmetic::{Bit, Coder};
 
-/// Numbers of a context that are kept, the latest first.
+/// The number of recent numbers that a context keeps, the latest first.
 const RECENT: usize = 7;
-/// Bits of the place among these, which can also be behind them all.
+/// The number of bits of an index into the recent numbers, which can also be one past the last.
 const RECENT_BITS: u32 = 3;
-/// Bits of a number's length in bits, which is 64 at most.
+/// The number of bits for the length of a number in bits, which is at most 64.
 const LENGTH_BITS: u32 = 7;
 const LENGTHS: usize = 65;
-/// Bits behind a number's first one whose probabilities are learnt for its length.
+/// The number of bits after a number's leading one that have learned probabilities, separately for each length.
 const TOP_BITS: u32 = 3;
-/// The same of its last ones: times are multiples of what an instruction takes, or nearly.
+/// The number of lowest bits that have learned probabilities: times are nearly multiples of the time of an instruction.
 const LOW_BITS: u32 = 2;
-/// Contexts that have their own model; those that come up later share one.
+/// The number of contexts that have their own model. Later contexts share one.
 const MODELS: usize = 1 << 13;
 
-/// What a context has seen.
+/// The state of a context.
 #[derive(Debug, Clone)]
 struct Model {
     recent: [u64; RECENT],
@@ -45,17 +45,17 @@ pub(crate) struct Numbers<'a> {
     coder: Coder<'a>,
     places: HashMap<u32, usize>,
     models: Vec<Model>,
-    /// Whether a number was read that no writer wrote.
+    /// Whether a number was read that a writer cannot have written.
     broken: bool,
 }
 
 impl<'a> Numbers<'a> {
-    /// A coder that writes numbers to bytes of its own.
+    /// Creates a coder that writes numbers to a buffer of its own.
     pub(crate) fn writer() -> Self {
         Self::by(Coder::writer())
     }
 
-    /// Reads from `bytes`.
+    /// Creates a coder that reads from `bytes`.
     pub(crate) fn reader(bytes: &'a [u8]) -> Self {
         Self::by(Coder::reader(bytes))
     }
@@ -69,7 +69,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// The number `value`, among its like in `context`.
+    /// Codes the number `value` in `context`.
     pub(crate) fn code(&mut self, context: u32, value: u64) -> u64 {
         let next = self.models.len().min(MODELS);
         let place = *self.places.entry(context).or_insert(next);
@@ -97,23 +97,23 @@ impl<'a> Numbers<'a> {
         value
     }
 
-    /// Whether a reader has read nothing yet that no writer wrote.
+    /// Whether everything that a reader has read so far can have been written by a writer.
     pub(crate) fn is_whole(&self) -> bool {
         !self.broken && self.coder.is_inside()
     }
 
-    /// The same, where everything was read.
+    /// The same as [`Self::is_whole`], for a reader that has read everything: the bytes must end there.
     pub(crate) fn is_sound(&self) -> bool {
         !self.broken && self.coder.is_sound()
     }
 
-    /// What was written.
+    /// Returns the bytes that were written.
     pub(crate) fn finish(self) -> Vec<u8> {
         self.coder.finish()
     }
 }
 
-/// A number that is not among the latest: its length, and its bits behind the first.
+/// Codes a number that is not a recent one: its length, followed by the bits after the leading one.
 fn new(coder: &mut Coder<'_>, model: &mut Model, value: u64) -> Option<u64> {
     let length = u64::from(u64::BITS - value.leading_zeros());
     let length = tree(coder, &mut model.length, LENGTH_BITS, length) as u32;
@@ -134,7 +134,7 @@ fn new(coder: &mut Coder<'_>, model: &mut Model, value: u64) -> Option<u64> {
     Some(read << last | tree(coder, &mut model.low, last, value & mask(last)))
 }
 
-/// A number of so many `bits`, the highest first; what is expected of each depends on those before it.
+/// Codes a number of `bits` bits, highest first. The prediction for each bit depends on the bits before it.
 fn tree(coder: &mut Coder<'_>, models: &mut [Bit], bits: u32, value: u64) -> u64 {
     let mut at = 1usize;
     for shift in (0..bits).rev() {

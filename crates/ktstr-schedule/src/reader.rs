@@ -1,4 +1,4 @@
-//! Reading a schedule: total on any bytes, a chunk at a time.
+//! Reads a schedule, one chunk at a time. The functions are total: any bytes give a result or an error.
 
 use crate::ReadError;
 use crate::bytes::Bytes;
@@ -7,16 +7,16 @@ use crate::event::Event;
 use crate::section::{Kind, split};
 use crate::tables::Tables;
 
-/// A stretch of time of which the frequent events were left out, to keep the file small.
+/// A stretch of time whose frequent events were dropped to keep the file small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// Where it begins, nanoseconds of the scheduler's clock.
+    /// The start of the gap, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// Where it ends.
+    /// The end of the gap, in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
-    /// Events that are missing.
+    /// The number of events that are missing.
     pub events: u64,
-    /// Switches among them.
+    /// The number of switches among them.
     pub switches: u64,
 }
 
@@ -27,7 +27,7 @@ struct Chunk<'a> {
     packed: &'a [u8],
 }
 
-/// A schedule that was read.
+/// A schedule that has been read.
 #[derive(Debug)]
 pub struct Schedule<'a> {
     tables: Tables,
@@ -35,7 +35,7 @@ pub struct Schedule<'a> {
 }
 
 impl<'a> Schedule<'a> {
-    /// Reads the file's frame, checks its checksums, and reads its tables.
+    /// Reads the sections of the file, checks their checksums, and reads the tables.
     pub fn read(file: &'a [u8]) -> Result<Self, ReadError> {
         let mut chunks = Vec::new();
         let mut tables = None;
@@ -57,17 +57,17 @@ impl<'a> Schedule<'a> {
         Ok(Self { tables, chunks })
     }
 
-    /// What the events refer to.
+    /// Returns the tables to which the events refer.
     pub fn tables(&self) -> &Tables {
         &self.tables
     }
 
-    /// Where events were left out, in order. Empty for a schedule that is whole.
+    /// Returns the gaps, in order. Empty for a complete schedule.
     pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
         self.chunks.iter().filter_map(|chunk| chunk.gap)
     }
 
-    /// Calls `each` with every event, and with every gap before the events that are left of it.
+    /// Calls `each` with every event, and with every gap before the events that remain in it.
     pub fn for_each(&self, mut each: impl FnMut(Result<&Event, Gap>)) -> Result<(), ReadError> {
         for chunk in &self.chunks {
             if let Some(gap) = chunk.gap {
@@ -82,7 +82,7 @@ impl<'a> Schedule<'a> {
         Ok(())
     }
 
-    /// All events at once.
+    /// Returns all events at once.
     pub fn events(&self) -> Result<Vec<Event>, ReadError> {
         let mut events = Vec::new();
         self.for_each(|event| events.extend(event.ok().copied()))?;

@@ -1,16 +1,16 @@
-//! The frame of the file: a header, then sections, each with its kind, length and checksum.
+//! The structure of the file: a header, followed by sections with their kind, length and checksum.
 
 use crate::ReadError;
 
 pub(crate) const MAGIC: [u8; 8] = *b"KTSTRSCH";
-/// Raised when a reader of the version before would misread the file.
+/// Has to be increased if a reader of the previous version would misread the file.
 pub(crate) const VERSION: u16 = 2;
-/// Bytes of the header.
+/// The length of the header in bytes.
 pub(crate) const HEADER: usize = MAGIC.len() + 2;
-/// Bytes of a section before its payload: kind, length, CRC-32 of the payload.
+/// The length of a section's header in bytes: kind, length, and CRC-32 of the payload.
 pub(crate) const SECTION: usize = 9;
 
-/// What a section holds. The file ends with [`Kind::Tables`].
+/// The contents of a section. The file ends with [`Kind::Tables`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Chunk = 1,
@@ -30,10 +30,10 @@ pub(crate) fn append(to: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
     to.extend_from_slice(payload);
 }
 
-/// A section: its kind, its offset, its payload.
+/// A section: its kind, its offset and its payload.
 pub(crate) type Section<'a> = (Kind, usize, &'a [u8]);
 
-/// Takes a file apart, and checks every checksum.
+/// Splits a file into sections, and checks every checksum.
 pub(crate) fn split(file: &[u8]) -> Result<Vec<Section<'_>>, ReadError> {
     let cut_off = || ReadError::CutOff { len: file.len() };
     let rest = file.strip_prefix(&MAGIC).ok_or(ReadError::NotASchedule)?;

@@ -1,4 +1,4 @@
-//! What the events refer to: names and cgroups, and what is known of the producer.
+//! The tables to which the events refer, names and cgroups, and information about the producer.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
 use crate::bytes::{Bytes, put};
 
-/// Bytes of a name or a path at most.
+/// The largest length of a name or a path, in bytes.
 const TEXT_CAP: u64 = 4096;
-/// Bytes of all tables at most, before they are deflated.
+/// The largest size of all tables before compression, in bytes.
 const UNPACKED_CAP: usize = 64 << 20;
 const LEVEL: u8 = 6;
 
-/// What saw the events.
+/// The source of the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// The entries of kernel functions, seen from outside under the virtual clock: nothing is
-    /// missing, and the guest does not know.
+    /// The entries of kernel functions, observed from outside under the virtual clock. The recording is complete, and
+    /// the guest is not affected by it.
     #[default]
     FunctionEntries,
     /// The kernel's own tracepoints, under the real clock.
@@ -41,44 +41,43 @@ impl Source {
     }
 }
 
-/// Which LLC and which NUMA node each CPU belongs to, by CPU number.
+/// The LLC and the NUMA node of each CPU, by CPU number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
-    /// LLC of each CPU.
+    /// The LLC of each CPU.
     pub llc: Vec<u32>,
-    /// NUMA node of each CPU.
+    /// The NUMA node of each CPU.
     pub node: Vec<u32>,
 }
 
 /// A cgroup of the unified hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Path from the root, which is `/`.
+    /// The path from the root, which is `/`.
     pub path: String,
 }
 
-/// What the events refer to.
+/// The tables to which the events refer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tables {
-    /// What saw the events.
+    /// The source of the events.
     pub source: Source,
-    /// The machine's CPUs.
+    /// The topology of the machine's CPUs.
     pub topology: Topology,
-    /// Functions or tracepoints that this kernel does not have, so that what they would have
-    /// shown is missing.
+    /// Functions or tracepoints that this kernel lacks, so that the events that they would have shown are missing.
     pub missing: Vec<String>,
-    /// Observations of which a part could not be read.
+    /// The number of observations of which a part could not be read.
     pub unreadable: u64,
-    /// Names of tasks, by the index that [`What::Name`](crate::What::Name) has.
+    /// The names of tasks, by the index in [`What::Name`](crate::What::Name).
     pub names: Vec<String>,
-    /// Cgroups by id.
+    /// The cgroups, by id.
     pub cgroups: BTreeMap<u64, Cgroup>,
 }
 
 impl Tables {
-    /// The index of `name`, which is added if it is new.
+    /// Returns the index of `name`, which is added if it is new.
     pub fn name(&mut self, name: &str) -> u32 {
-        // A guest has a few hundred names, and the newest are asked for most.
+        // A guest has a few hundred names, and the latest ones are looked up most often.
         let found = self.names.iter().rposition(|known| known == name);
         let index = found.unwrap_or_else(|| {
             self.names.push(name.to_owned());
@@ -87,12 +86,12 @@ impl Tables {
         u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    /// Deflated: many names are alike.
+    /// Returns the tables in compressed form: many names are similar.
     pub(crate) fn pack(&self) -> Vec<u8> {
         compress_to_vec(&self.encode(), LEVEL)
     }
 
-    /// The inverse of [`Tables::pack`]; `None` of other bytes.
+    /// Reverses [`Tables::pack`]; `None` for any other bytes.
     pub(crate) fn unpack(packed: &[u8]) -> Option<Self> {
         let plain = decompress_to_vec_with_limit(packed, UNPACKED_CAP).ok()?;
         Self::decode(&plain)

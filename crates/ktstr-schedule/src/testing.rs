@@ -1,10 +1,10 @@
-//! Schedules written by hand, for tests.
+//! Hand-written schedules for tests.
 
 use crate::event::{Class, Cpu, CpuMask, DequeueReason, Event, Pid, Reason, What};
 use crate::query::Answers;
 use crate::{Schedule, Tables, Topology, Writer};
 
-/// Collects events; the time is that of the last [`Script::at`].
+/// Collects events. Their time is that of the last [`Script::at`].
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) events: Vec<Event>,

@@ -1,4 +1,5 @@
-//! The file: what is written is read, what is cut or changed is refused, what is thinned says so.
+//! The file format: events that are written are read back, truncated or modified files are refused, and thinned files
+//! report their gaps.
 
 use proptest::prelude::*;
 
@@ -8,7 +9,7 @@ use crate::tables::Cgroup;
 use crate::testing::Script;
 use crate::{ReadError, Schedule, Tables, Topology, Writer};
 
-/// `switches` switches with what belongs to them, at uneven times.
+/// Creates `switches` switches with their accompanying events, at irregular times.
 fn busy(switches: u32) -> Vec<Event> {
     let mut script = Script::default();
     let mut time = 1 << 40;
@@ -38,7 +39,7 @@ fn a_switch_and_its_wake_up_take_a_few_bytes() {
 }
 
 #[test]
-fn cut_or_changed_bytes_are_an_error() {
+fn truncated_or_modified_bytes_are_an_error() {
     let file = file(&busy(50), usize::MAX);
     assert!(Schedule::read(&file).is_ok());
     for len in 0..file.len() {
@@ -172,11 +173,11 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = Schedule::read(&bytes);
         let _ = crate::chunk::decode(&bytes);
         let _ = Tables::decode(&bytes);
-        // Behind a sound frame too.
+        // Arbitrary bytes inside a valid section.
         for kind in [crate::section::Kind::Chunk, crate::section::Kind::Tables] {
             let mut file = crate::section::header();
             crate::section::append(&mut file, kind, &bytes);
@@ -186,7 +187,7 @@ proptest! {
                 let _ = Answers::of(&schedule);
             }
         }
-        // Behind a number of events that there could be.
+        // Arbitrary bytes after a plausible number of events.
         let mut counted = vec![100];
         counted.extend(&bytes);
         let _ = crate::chunk::decode(&counted);

@@ -1,5 +1,5 @@
-//! Packs events as they come, and keeps the file within its bound: when it grows over, the oldest
-//! chunks lose their frequent events, and the file says how many.
+//! Packs events as they arrive, and keeps the size of the file within a limit. When the file exceeds it, the oldest
+//! chunks lose their frequent events, and the file records how many.
 
 use crate::bytes::put;
 use crate::chunk::{CHUNK_EVENTS, decode, encode};
@@ -7,7 +7,7 @@ use crate::event::{Event, What};
 use crate::section::{self, Kind};
 use crate::tables::Tables;
 
-/// What a file has room for unless somebody says otherwise: some ten million switches.
+/// The default limit in bytes, which is enough for about ten million switches.
 const CAP: usize = 64 << 20;
 
 /// A packed chunk.
@@ -16,18 +16,18 @@ struct Packed {
     bytes: Vec<u8>,
     from_ns: u64,
     to_ns: u64,
-    /// Events that were left out, and the switches among them.
+    /// The numbers of dropped events, and of the switches among them.
     dropped: [u64; 2],
 }
 
-/// A schedule in the making.
+/// A schedule that is being written.
 #[derive(Debug)]
 pub struct Writer {
     cap: usize,
     open: Vec<Event>,
     packed: Vec<Packed>,
     bytes: usize,
-    /// Chunks before this one are thinned.
+    /// The number of chunks at the start that have been thinned.
     thinned: usize,
 }
 
@@ -38,7 +38,7 @@ impl Default for Writer {
 }
 
 impl Writer {
-    /// A writer whose packed events take `cap` bytes at most.
+    /// Creates a writer whose packed events take at most `cap` bytes.
     pub fn with_cap(cap: usize) -> Self {
         Self {
             cap,
@@ -51,14 +51,14 @@ impl Writer {
 
     /// Appends an event.
     pub fn push(&mut self, event: Event) {
-        // A phase begins its own chunk, so that old phases can go alone.
+        // A phase starts a new chunk, so that old phases can be thinned separately.
         if self.open.len() == CHUNK_EVENTS || matches!(event.what, What::Phase { .. }) {
             self.pack();
         }
         self.open.push(event);
     }
 
-    /// The whole file.
+    /// Returns the whole file.
     pub fn finish(mut self, tables: &Tables) -> Vec<u8> {
         self.pack();
         let mut file = section::header();
@@ -89,7 +89,7 @@ impl Writer {
         };
         self.bytes += packed.bytes.len();
         self.packed.push(packed);
-        // The newest chunk stays whole, however small the bound is.
+        // The newest chunk remains complete, no matter how small the limit is.
         while self.bytes > self.cap && self.thinned + 1 < self.packed.len() {
             self.thin();
         }

@@ -1,5 +1,5 @@
-//! Booking time. A task's time is that of the clock by which the kernel accounts it; what several
-//! CPUs and tasks have in common goes by the latest time seen on any CPU.
+//! Accounting of time. A task's time is measured by the clock with which the kernel accounts it. Time that concerns
+//! several CPUs or tasks is measured by the latest time of any CPU.
 
 use super::idle::{usable, usable_time};
 use super::state::{Doing, Task};
@@ -7,12 +7,13 @@ use super::totals::{Key, Totals};
 use super::walk::Walk;
 use crate::event::{Class, Cpu, Pid};
 
-/// A wait is long from here on, nanoseconds: a tick at 250 Hz, within which an idle CPU looks around anyway. Under the virtual
-/// clock CPUs take turns, so that even a CPU which was told at once comes up to a few milliseconds late.
+/// The length from which a wait counts as long, in nanoseconds: a tick at 250 Hz, within which an idle CPU looks for
+/// work anyway. Under the virtual clock CPUs take turns, so even a CPU that was notified at once may start up to a few
+/// milliseconds late.
 const LATE_NS: u64 = 4_000_000;
 
 impl Walk<'_> {
-    /// Books idle time up to `now`.
+    /// Accounts idle time up to `now`.
     pub(super) fn account(&mut self, now: u64) {
         let passed = now.saturating_sub(self.now);
         self.now = self.now.max(now);
@@ -40,8 +41,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Books what the task `pid` did since that was last done, up to the time of this event. To be
-    /// called before anything changes that its sums are kept by.
+    /// Accounts what the task `pid` did since the last call, up to the time of this event. Must be called before
+    /// anything changes that is part of the key of its sums.
     pub(super) fn book(&mut self, pid: Pid) {
         let Some(task) = self.tasks.get(&pid) else {
             return;
@@ -74,7 +75,8 @@ impl Walk<'_> {
         self.join(before, after);
     }
 
-    /// Takes back what was booked beyond `until`: whoever booked it went by the clock of another CPU, which was ahead.
+    /// Subtracts the time that was accounted beyond `until`, which was based on the clock of another CPU that was
+    /// ahead.
     fn take_back(&mut self, pid: Pid, until: u64) {
         let Some(task) = self.tasks.get(&pid) else {
             return;
@@ -92,7 +94,7 @@ impl Walk<'_> {
         task.burst_ns = task.burst_ns.saturating_sub(totals.run_ns);
     }
 
-    /// The same for everybody.
+    /// Calls [`Self::book`] for all active tasks.
     pub(super) fn book_all(&mut self) {
         for pid in self.active.clone() {
             self.book(pid);
@@ -123,7 +125,7 @@ impl Walk<'_> {
         (task.queue, totals)
     }
 
-    /// From when on each waiting task has waited for long, with its affinity.
+    /// Returns for each waiting task the time from which its wait counts as long, and its affinity.
     fn waiting_since(&self) -> Vec<(u64, crate::CpuMask)> {
         let waiting = self.active.iter().filter_map(|pid| self.tasks.get(pid));
         let late = waiting.filter_map(|task| match task.doing {

@@ -1,20 +1,20 @@
-//! Idle CPUs, and idle CPUs that somebody could have used.
+//! Idle CPUs, and idle CPUs that a waiting task could have used.
 
 use serde::Serialize;
 
 use crate::event::CpuMask;
 
-/// What a CPU did not do.
+/// The idle time of a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Idle {
-    /// Time without a task, nanoseconds.
+    /// The time without a task, in nanoseconds.
     pub idle_ns: u64,
-    /// Of it, time in which some task was waiting that may run on this CPU.
+    /// The part of it in which a task that may run on this CPU was waiting, in nanoseconds.
     pub beside_waiter_ns: u64,
 }
 
-/// Of the CPUs `idle`, those on which one of the waiting tasks may run, and how many of them
-/// could have been in use: one waiting task can use one CPU.
+/// Returns those of the CPUs `idle` on which some waiting task may run, and how many of them could have been in use:
+/// one waiting task can use one CPU.
 pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u128, u32) {
     let mut wanted = 0;
     let mut waiters = 0;
@@ -26,8 +26,8 @@ pub(super) fn usable(idle: u128, waiting: impl Iterator<Item = CpuMask>) -> (u12
     (wanted, waiters.min(wanted.count_ones()))
 }
 
-/// CPU time from `from` to `to` that waiting tasks could have used on the CPUs `idle`, where each counts from its own moment
-/// on: (moment, affinity) pairs, in any order.
+/// Returns the CPU time between `from` and `to` that waiting tasks could have used on the CPUs `idle`. Each task counts
+/// from its own point in time: `waiting` contains (time, affinity) pairs in any order.
 pub(super) fn usable_time(idle: u128, from: u64, to: u64, waiting: &mut [(u64, CpuMask)]) -> u64 {
     waiting.sort_unstable_by_key(|(since, _)| *since);
     let mut sum = 0u64;
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_counts_from_its_moment_on() {
+    fn a_waiter_counts_from_its_own_point_in_time() {
         let all = CpuMask::ALL;
         let time = |waiting: &mut [(u64, CpuMask)]| usable_time(0b11, 100, 200, waiting);
         assert_eq!(time(&mut []), 0);

@@ -1,43 +1,44 @@
-//! Marks: moments that a task tells of by giving itself the name that it has already. What the task has counted of itself between
-//! two marks can be held against what the schedule says of the same span.
+//! Marks: a task marks a point in time by setting its name to the one that it already has. The task's own counters
+//! between two marks can then be compared with the schedule of the same time span.
 
 use std::collections::BTreeMap;
 
 use super::walk::Walk;
 use crate::event::Pid;
 
-/// What the schedule knew of a task when the task left a mark. All sums are since the task was made, or since the schedule began.
+/// The schedule's totals of a task when the task left a mark. All sums start when the task was created, or when the
+/// schedule began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The task that left it.
+    /// The task that left the mark.
     pub task: Pid,
-    /// How many tasks of this id there were before: ids are used again.
+    /// The number of earlier tasks with the same pid, because pids are reused.
     pub life: u32,
-    /// CPU time, nanoseconds.
+    /// CPU time, in nanoseconds.
     pub ran_ns: u64,
-    /// Times that the task was given a CPU.
+    /// The number of times that the task was given a CPU.
     pub runs: u64,
-    /// Times that it was given another CPU than the time before.
+    /// The number of times that the task was given another CPU than the last time.
     pub migrations: u64,
-    /// Gaps of the schedule up to here.
+    /// The number of gaps of the schedule up to this point.
     gaps: u32,
 }
 
-/// What the schedule says of the time between the last two marks of a task.
+/// The schedule's totals between the last two marks of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// CPU time, nanoseconds.
+    /// CPU time, in nanoseconds.
     pub ran_ns: u64,
-    /// Times that the task was given a CPU.
+    /// The number of times that the task was given a CPU.
     pub runs: u64,
-    /// Times that it was given another CPU than the time before.
+    /// The number of times that the task was given another CPU than the last time.
     pub migrations: u64,
-    /// Whether no event in it was left out of the schedule.
+    /// Whether the schedule is complete in this time.
     pub whole: bool,
 }
 
 impl Walk<'_> {
-    /// The task has left a mark.
+    /// Records a mark of the task.
     pub(super) fn mark(&mut self, pid: Pid) {
         self.book(pid);
         let gaps = self.answers.gaps;
@@ -54,8 +55,8 @@ impl Walk<'_> {
     }
 }
 
-/// The time between the last two marks of each task, by its id and in the order in which the tasks of one id lived. A task that
-/// left fewer than two is not there.
+/// Returns the time between the last two marks of each task, by pid, and for each pid in the order in which its tasks
+/// lived. Tasks with fewer than two marks are left out.
 pub fn spans(marks: &[Mark]) -> BTreeMap<Pid, Vec<Span>> {
     let mut lives: BTreeMap<(Pid, u32), Vec<&Mark>> = BTreeMap::new();
     for mark in marks {
@@ -92,7 +93,7 @@ mod tests {
         script.tables.names = vec!["a".to_owned(), "b".to_owned()];
         named(&mut script, 5, 7, 0);
         script.at(10).switch(0, 0, 7, Reason::Idle);
-        // Another name is no mark.
+        // A change of the name is not a mark.
         named(&mut script, 15, 7, 1);
         named(&mut script, 20, 7, 1);
         script.at(30).switch(0, 7, 0, Reason::Slept);

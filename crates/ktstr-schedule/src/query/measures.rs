@@ -1,4 +1,4 @@
-//! What a judgement asks of a schedule: the worst of each kind, of the tasks below one cgroup, in the phases of a scenario.
+//! The measures for verdicts: the worst value of each kind, for the tasks below one cgroup in the phases of a scenario.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,30 +8,31 @@ use super::{Answers, Phase, TaskInfo, Wait, WaitCause, percentile};
 use crate::Tables;
 use crate::event::Pid;
 
-/// CPU time that somebody must be entitled to before a share of it says anything, nanoseconds: several windows.
+/// The CPU time that a task must be entitled to before its share is meaningful, in nanoseconds: several windows.
 const LEAST_ENTITLED_NS: u64 = 200_000_000;
-/// Length of a phase before a share of its CPU time says anything, nanoseconds: while a step is set up, tasks start anywhere.
+/// The length of a phase from which its shares are meaningful, in nanoseconds: while a step is set up, tasks start on
+/// arbitrary CPUs.
 const LEAST_PHASE_NS: u64 = 300_000_000;
-/// Wake-ups of a cgroup in a phase before a percentile of their waits says anything.
+/// The number of wakeups of a cgroup in a phase from which a percentile of their waits is meaningful.
 const LEAST_WAKEUPS: usize = 20;
-/// The same for each of its tasks.
+/// The number of wakeups of each of its tasks that is required in addition.
 const LEAST_WAKEUPS_EACH: usize = 4;
-/// CPU time of a cgroup in a phase before a rate says anything, nanoseconds.
+/// The CPU time of a cgroup in a phase from which a rate is meaningful, in nanoseconds.
 const LEAST_RAN_NS: u64 = 100_000_000;
 
-/// Who something is about.
+/// The subject of a measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
     /// A single task.
     Task {
-        /// Its id in the guest's root PID namespace.
+        /// Its pid in the guest's root PID namespace.
         pid: Pid,
-        /// Its name; empty if none is known.
+        /// Its name; empty if it is not known.
         name: String,
-        /// The cgroup that it was in, below the root that was asked for; empty if none is known.
+        /// Its cgroup, relative to the root of the query; empty if it is not known.
         cgroup: String,
     },
-    /// All tasks of a cgroup, by its path below the root that was asked for.
+    /// All tasks of a cgroup, by its path relative to the root of the query.
     Cgroup(String),
 }
 
@@ -40,88 +41,90 @@ pub enum Who {
 pub struct Starved {
     /// The task that waited.
     pub who: Who,
-    /// How long it waited, nanoseconds.
+    /// How long it waited, in nanoseconds.
     pub waited_ns: u64,
-    /// CPU time that it was entitled to meanwhile, nanoseconds.
+    /// The CPU time that it was entitled to while it waited, in nanoseconds.
     pub owed_ns: u64,
-    /// When it began to wait, nanoseconds since the first phase began.
+    /// When the wait began, in nanoseconds since the start of the first phase.
     pub from_ns: u64,
-    /// Whether it was served at last.
+    /// Whether the task was served in the end.
     pub served: bool,
 }
 
-/// Somebody who got less than he was entitled to.
+/// A task or cgroup that got less CPU time than it was entitled to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Underserved {
     /// The task, or the cgroup with all its tasks.
     pub who: Who,
-    /// CPU time got, nanoseconds.
+    /// The CPU time that it got, in nanoseconds.
     pub got_ns: u64,
-    /// CPU time that he was entitled to, nanoseconds.
+    /// The CPU time that it was entitled to, in nanoseconds.
     pub entitled_ns: u64,
-    /// The step in which it was so.
+    /// The phase in which this happened.
     pub phase: Phase,
-    /// Who got most beyond his entitlement meanwhile, and how much, nanoseconds.
+    /// The task or cgroup that exceeded its entitlement most in that phase, and by how many nanoseconds.
     pub favoured: Option<(Who, u64)>,
 }
 
 impl Underserved {
-    /// What was got of what he was entitled to.
+    /// Returns the CPU time that it got divided by the CPU time that it was entitled to.
     pub fn ratio(&self) -> f64 {
         self.got_ns as f64 / self.entitled_ns.max(1) as f64
     }
 }
 
-/// A number of a cgroup in a phase.
+/// A value for a cgroup in a phase.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OfCgroup {
-    /// The cgroup's path below the root that was asked for.
+    /// The cgroup's path relative to the root of the query.
     pub cgroup: String,
-    /// The step in which it was so.
+    /// The phase to which the value belongs.
     pub phase: Phase,
-    /// The number itself, in the unit of the measure that holds it.
+    /// The value, in the unit of the measure.
     pub value: f64,
-    /// How many events it is made of.
+    /// The number of events from which it was computed.
     pub events: u64,
 }
 
-/// Idle CPU time beside tasks that could have used it, and had waited for longer than a tick.
+/// CPU time that was idle although tasks had been waiting for longer than a tick and could have used it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wasted {
-    /// The step in which it was so.
+    /// The phase in which this happened.
     pub phase: Phase,
-    /// CPU time, nanoseconds.
+    /// The idle CPU time, in nanoseconds.
     pub ns: u64,
-    /// Its share of all CPU time of the phase.
+    /// Its share of all CPU time in the phase.
     pub share: f64,
 }
 
-/// The worst of each kind. What nothing was measured of is `None`.
+/// The worst value of each kind; `None` for kinds without data.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Measures {
-    /// The wait in which most CPU time was owed.
+    /// The wait with the most CPU time owed.
     pub starved: Option<Starved>,
-    /// The task that got the smallest share of what it was entitled to.
+    /// The task that got the smallest share of its entitlement.
     pub task: Option<Underserved>,
-    /// The cgroup that did.
+    /// The cgroup that got the smallest share of its entitlement.
     pub cgroup: Option<Underserved>,
-    /// The phase in which the largest share of CPU time was wasted.
+    /// The phase with the largest share of wasted CPU time.
     pub wasted: Option<Wasted>,
-    /// The longest 90th percentile of the waits after a wake-up, nanoseconds, for each of the tasks that a CPU had to serve on
-    /// average.
+    /// The largest 90th percentile of the waits after a wakeup, in nanoseconds, divided by the average number of tasks
+    /// that a CPU had to serve.
     pub wake: Option<OfCgroup>,
-    /// Tasks that each CPU had to serve on average in that phase, at least 1.
+    /// The average number of tasks that each CPU had to serve in the phase of `wake`, at least 1.
     pub queue: f64,
-    /// The most preemptions a CPU-second.
+    /// The largest number of preemptions per CPU-second.
     pub preemptions: Option<OfCgroup>,
-    /// CPU time of all tasks in all phases, nanoseconds, less that in which sched_ext was off for a CPU that went on or off line.
+    /// The CPU time of all tasks in all phases, in nanoseconds, without the time in which sched_ext was off because a
+    /// CPU went on or off line.
     pub ran_ns: u64,
-    /// Of it, CPU time that sched_ext's BPF scheduler gave: neither another class nor a bypass did.
+    /// The part of it that sched_ext's BPF scheduler gave, rather than another class or a bypass.
     pub driven_ns: u64,
 }
 
-/// The worst of each kind among the tasks below the cgroup `root`. Where a test sets weights of cgroups, and they are to be
-/// kept, entitlement follows these alone; else whoever got too little has to have got too little with and without them.
+/// Returns the worst value of each kind among the tasks below the cgroup `root`. If a test sets the weights of cgroups,
+/// and these must be honored, they alone determine entitlement. Otherwise a task counts as underserved only if it got
+/// too little both with and without them.
 pub fn measures(answers: &Answers, tables: &Tables, root: &str) -> Measures {
     Asked {
         answers,
@@ -132,7 +135,7 @@ pub fn measures(answers: &Answers, tables: &Tables, root: &str) -> Measures {
     .measures()
 }
 
-/// What is asked of which tasks.
+/// The query: which tasks it covers, and how.
 struct Asked<'a> {
     answers: &'a Answers,
     tables: &'a Tables,
@@ -140,9 +143,9 @@ struct Asked<'a> {
     by_tree: bool,
 }
 
-/// Who was woken, and how long each wait was.
+/// The tasks that were woken, and the length of each wait.
 type Wakeups = (BTreeSet<Pid>, Vec<u64>);
-/// What is added up by phase and by task or cgroup.
+/// Sums by phase, and by task or cgroup.
 type Sums<K, V> = BTreeMap<Phase, BTreeMap<K, V>>;
 
 impl Asked<'_> {
@@ -168,7 +171,7 @@ impl Asked<'_> {
         }
     }
 
-    /// The path below the root of the cgroup `id`; `None` if it is not below it.
+    /// Returns the path of the cgroup `id` relative to the root; `None` if it is not below the root.
     fn below(&self, id: Option<u64>) -> Option<&str> {
         let path = self.tables.cgroups.get(&id?)?.path.as_str();
         path.strip_prefix(self.root)?.strip_prefix('/')
@@ -198,7 +201,7 @@ impl Asked<'_> {
         sums
     }
 
-    /// Any task that the class in question serves can starve: kernel threads, too.
+    /// Returns the worst wait. Any task that the judged class serves can starve, including kernel threads.
     fn starved(&self) -> Option<Starved> {
         let (from, to) = (
             self.answers.from_ns?,
@@ -285,7 +288,8 @@ impl Asked<'_> {
         all.max_by(|a, b| a.share.total_cmp(&b.share))
     }
 
-    /// Wake-ups by which tasks were only released once each say nothing of sleepers.
+    /// Returns the longest waits after a wakeup. Wakeups that only released each task once say nothing about tasks that
+    /// sleep.
     fn wake(&self) -> Option<OfCgroup> {
         let mut waits: BTreeMap<(Phase, &str), Wakeups> = BTreeMap::new();
         for wait in &self.answers.waits {
@@ -313,7 +317,7 @@ impl Asked<'_> {
         late.max_by(|a, b| a.value.total_cmp(&b.value))
     }
 
-    /// Tasks that each CPU had to serve on average in `phase`; at least 1.
+    /// Returns the average number of tasks that each CPU had to serve in `phase`, at least 1.
     fn queue(&self, phase: Phase) -> f64 {
         let cpus = self.tables.topology.llc.len().max(1) as f64;
         let length = self.answers.phases.get(&phase).copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The worst of each kind, in small schedules written by hand. Times are in milliseconds.
+//! The worst value of each kind in small hand-written schedules. Times are in milliseconds.
 
 use super::*;
 use crate::event::Reason::{Exited, Idle, Preempted, Slept};
@@ -11,7 +11,7 @@ const A: u32 = 10;
 const B: u32 = 11;
 const MS: u64 = 1_000_000;
 
-/// Two tasks in cgroups of their own below `/root`, on the CPUs of `Script`, of which all but CPU 0 are off line.
+/// Two tasks in separate cgroups below `/root`, on the CPUs of `Script`, of which all but CPU 0 are off line.
 fn script() -> Script {
     let mut script = Script::default();
     let cgroup = |path: &str| Cgroup {
@@ -34,12 +34,12 @@ fn script() -> Script {
     script
 }
 
-/// `A` runs for `a` ms and `B` for `b` ms in turn, for a second.
+/// `A` runs for `a` ms and `B` for `b` ms in turn, for one second.
 fn in_turn(script: &mut Script, a: u64, b: u64) {
     in_turn_until(script, a, b, 1000, None);
 }
 
-/// The same until `end` ms, with a change after the first turns.
+/// The same as [`in_turn`], until `end` ms and with a change after the first turns.
 fn in_turn_until(script: &mut Script, a: u64, b: u64, end: u64, mut change: Option<What>) {
     let (mut now, mut last) = (0, 0);
     while now < end {
@@ -85,9 +85,9 @@ fn equal_turns_are_fair_and_unequal_ones_are_not() {
     assert!((200..300).contains(&(ns / MS)), "{ns}");
 }
 
-/// A second in which the queues may still be uneven says nothing of shares, nor does it water down what comes after it.
+/// A second in which the queues may still be unbalanced does not affect shares, neither its own nor those after it.
 #[test]
-fn a_change_of_place_needs_time_to_be_evened_out() {
+fn after_a_change_of_affinity_the_queues_need_time_to_balance() {
     let changes = [
         What::Affinity {
             task: Pid(A),
@@ -123,9 +123,9 @@ fn a_change_of_place_needs_time_to_be_evened_out() {
     }
 }
 
-/// Beside a task that is confined it is by chance where the others begin.
+/// Next to a task that is confined, the CPUs on which the others start are arbitrary.
 #[test]
-fn a_start_beside_somebody_confined_needs_time_to_be_evened_out() {
+fn after_a_start_next_to_a_confined_task_the_queues_need_time_to_balance() {
     let worst = |confined: bool, end| {
         let mut script = script();
         if confined {
@@ -143,9 +143,9 @@ fn a_start_beside_somebody_confined_needs_time_to_be_evened_out() {
     assert!(unfair(worst(true, 2000)));
 }
 
-/// A task that was confined leaves its CPUs with less to do than the others.
+/// When a task that was confined ends, its CPUs have less to do than the others.
 #[test]
-fn the_end_of_somebody_confined_needs_time_to_be_evened_out() {
+fn after_the_end_of_a_confined_task_the_queues_need_time_to_balance() {
     const C: u32 = 12;
     let even_ms = |mask: [u64; 2]| {
         let mut script = script();
@@ -154,7 +154,7 @@ fn the_end_of_somebody_confined_needs_time_to_be_evened_out() {
         script.at(0).push(0, What::Affinity { task, mask });
         script.at(0).switch(0, 0, C, Idle);
         script.at(20 * MS).switch(0, C, 0, Exited);
-        // Two that may run anywhere, from then on.
+        // From then on, two tasks run that may use any CPU.
         let (mut now, mut last) = (20, 0);
         while now < 1000 {
             let reason = if last == 0 { Idle } else { Preempted };
@@ -172,7 +172,7 @@ fn the_end_of_somebody_confined_needs_time_to_be_evened_out() {
     assert_eq!(even_ms([1, 0]), 0);
 }
 
-/// Three to one is right for a task of three times the weight, and wrong where nice values do not count.
+/// Three to one is right for a task with three times the weight, and wrong if nice values do not count.
 #[test]
 fn a_nice_value_entitles() {
     let mut script = script();
@@ -193,7 +193,7 @@ fn a_nice_value_entitles() {
     assert!(ratio(even).is_some_and(|ratio| ratio < 0.6));
 }
 
-/// Where the test sets `cpu.weight`, equal turns are wrong, unless weights do not count.
+/// If the test sets `cpu.weight`, equal turns are wrong, unless weights do not count.
 #[test]
 fn a_weight_that_was_set_entitles() {
     let mut script = script();
@@ -217,7 +217,7 @@ fn a_weight_that_was_set_entitles() {
 fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
     let mut script = script();
     script.at(0).switch(0, 0, A, Idle);
-    // Time goes on with every event.
+    // Every event advances the time.
     for ms in (50..=800).step_by(50) {
         script.at(ms * MS).wake(0, A, 0);
     }
@@ -242,10 +242,10 @@ fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
     );
 }
 
-/// The scheduler is unloaded at 200 ms and loaded again at 700, and another class gives the time between: for a CPU that
-/// went off line before, or for a reason of its own.
+/// The scheduler is unloaded at 200 ms and loaded again at 700 ms, and another class runs the tasks in between. The
+/// cause is either a CPU that went off line before, or a reason of its own.
 #[test]
-fn nobody_has_to_drive_while_a_hotplug_is_answered() {
+fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
     let driven = |hotplug: bool| {
         let mut script = script();
         script.at(100 * MS).switch(0, 0, A, Idle);
@@ -266,7 +266,7 @@ fn nobody_has_to_drive_while_a_hotplug_is_answered() {
             script.at(ms * MS).push(0, what);
         };
         class(200, SchedExtState::Disabling, Class::Fair);
-        // The first time it does not attach.
+        // The first attempt to attach fails.
         class(400, SchedExtState::Enabling, Class::Fair);
         class(500, SchedExtState::Disabling, Class::Fair);
         class(700, SchedExtState::Enabling, Class::Ext);

@@ -1,8 +1,8 @@
-//! Questions to a schedule: who got how much, who waited how long, and what was wasted meanwhile.
+//! Queries on a schedule: how much CPU time each task got, how long it waited, and how much CPU time was wasted in the
+//! meantime.
 //!
-//! [`Answers::of`] walks through a schedule once. Sums are kept by phase, task, cgroup and CPU
-//! ([`Key`]), so that any of them can be asked for by adding up what matches; waits are kept one
-//! by one.
+//! [`Answers::of`] evaluates a schedule in a single pass. Sums are kept by phase, task, cgroup and CPU ([`Key`]), so
+//! that any of them can be computed by adding the matching ones; waits are kept individually.
 
 mod account;
 mod idle;
@@ -36,15 +36,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::event::{Cpu, Pid};
 use crate::{ReadError, Schedule};
 
-/// A step of the scenario while it is held, the first of which is 1; `None` is everything before, between and after.
+/// A step of the scenario, counted from 1, while it is held; `None` is all time before, between and after the steps.
 pub type Phase = Option<u16>;
 
-/// What makes one task weigh more than another.
+/// Which settings give one task more weight than another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Nice values do.
+    /// Whether nice values do.
     pub nice: bool,
-    /// Weights of cgroups do.
+    /// Whether the weights of cgroups do.
     pub cpu_weight: bool,
 }
 
@@ -57,59 +57,60 @@ impl Default for Rules {
     }
 }
 
-/// All that was found in a schedule.
+/// The results of evaluating a schedule.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
     /// Sums by phase, task, cgroup and CPU.
     pub totals: BTreeMap<Key, Totals>,
     /// Every wait that ended, and those that had not ended when the schedule did.
     pub waits: Vec<Wait>,
-    /// Waits that were open when their phase was over, as long as they were by then: each of them is among the others, too,
-    /// with its whole length.
+    /// The waits that were still open at the end of their phase, with their length at that time. Each of them is also
+    /// in `waits` with its full length.
     pub open_waits: Vec<Wait>,
     /// Idle time by phase and CPU.
     pub idle: BTreeMap<(Phase, Cpu), Idle>,
-    /// Tasks that came up.
+    /// The tasks of the schedule.
     pub tasks: BTreeMap<Pid, TaskInfo>,
-    /// Marks that tasks left, in order.
+    /// The marks that tasks left, in order.
     pub marks: Vec<Mark>,
-    /// Length of each phase, nanoseconds.
+    /// The length of each phase, in nanoseconds.
     pub phases: BTreeMap<Phase, u64>,
-    /// Idle CPU time that a waiting task could have used, by phase: the integral of the smaller
-    /// of two numbers, of idle CPUs on which some waiting task may run and of waiting tasks that
-    /// may run on some idle CPU. CPU-nanoseconds.
+    /// The idle CPU time that a waiting task could have used, by phase, in CPU-nanoseconds. It is the integral of the
+    /// smaller of two numbers: the idle CPUs on which some waiting task may run, and the waiting tasks that may run on
+    /// some idle CPU.
     pub wasted_ns: BTreeMap<Phase, u64>,
-    /// Of it, what tasks could have used that had waited for longer than a tick.
+    /// The part of it that could have been used by tasks that had waited for longer than a tick.
     pub wasted_late_ns: BTreeMap<Phase, u64>,
-    /// What each task got and was entitled to, by phase, task and cgroup.
+    /// The CPU time that each task got and was entitled to, by phase, task and cgroup.
     pub shares: BTreeMap<(Phase, Pid, Option<u64>), Share>,
-    /// Time of the steps in which the queues of CPUs had had time to be evened out, nanoseconds: shares are of this time.
+    /// The time of the steps in which the CPUs' queues had had time to become balanced, in nanoseconds. Shares cover
+    /// this time only.
     pub even_ns: u64,
-    /// The other time of the steps: somebody had just been placed, confined or weighed anew.
+    /// The rest of the steps' time: some task had just been placed, confined or given another weight.
     pub uneven_ns: u64,
-    /// The rules that entitlement follows.
+    /// The rules for entitlement.
     pub rules: Rules,
-    /// Paths of cgroups whose weight was set to another one than the usual.
+    /// The paths of cgroups whose weight was set to a value other than the default.
     pub weighted: BTreeSet<String>,
-    /// When the first phase began, nanoseconds of the scheduler's clock.
+    /// The start of the first phase, in nanoseconds of the scheduler's clock.
     pub from_ns: Option<u64>,
-    /// When the last phase ended.
+    /// The end of the last phase, in nanoseconds of the scheduler's clock.
     pub to_ns: Option<u64>,
-    /// Stretches of which events were left out.
+    /// The number of stretches whose events were dropped.
     pub gaps: u32,
-    /// Phases of which events may have been left out.
+    /// The phases whose events may have been dropped.
     pub holed: BTreeSet<Phase>,
-    /// Time of which events were left out, nanoseconds: nothing above covers it.
+    /// The time whose events were dropped, in nanoseconds. The other results do not cover it.
     pub missing_ns: u64,
 }
 
 impl Answers {
-    /// Walks through `schedule`; all weights count.
+    /// Evaluates `schedule`; all weights count.
     pub fn of(schedule: &Schedule<'_>) -> Result<Self, ReadError> {
         Self::under(schedule, Rules::default())
     }
 
-    /// Walks through `schedule`; entitlement follows `rules`.
+    /// Evaluates `schedule`; entitlement follows `rules`.
     pub fn under(schedule: &Schedule<'_>, rules: Rules) -> Result<Self, ReadError> {
         let mut walk = walk::Walk::new(schedule.tables());
         walk.answers.rules = rules;
@@ -120,13 +121,13 @@ impl Answers {
         Ok(walk.done())
     }
 
-    /// The sum of everything that `matches`.
+    /// Returns the sum of all entries that match.
     pub fn sum(&self, matches: impl Fn(&Key) -> bool) -> Totals {
         let found = self.totals.iter().filter(|(key, _)| matches(key));
         found.fold(Totals::default(), |sum, (_, totals)| sum + *totals)
     }
 
-    /// Lengths of the waits that `matches`, shortest first, nanoseconds.
+    /// Returns the lengths of the waits that match, shortest first, in nanoseconds.
     pub fn waits_ns(&self, matches: impl Fn(&Wait) -> bool) -> Vec<u64> {
         let found = self.waits.iter().filter(|wait| matches(wait));
         let mut lengths: Vec<u64> = found.map(Wait::len_ns).collect();

@@ -1,4 +1,5 @@
-//! Numbers of a schedule by cgroup and phase: what the tasks below one cgroup got, and how long they waited for it.
+//! The numbers of a schedule by cgroup and phase: the CPU time of the tasks below a cgroup, and how long they waited
+//! for a CPU.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +7,28 @@ use super::totals::Totals;
 use super::{Answers, Phase, Wait, WaitCause};
 use crate::Tables;
 
-/// What the numbers are of: a phase or, without one, all of them; a cgroup or, without one, all that were asked for.
+/// The scope of the numbers: a phase, or all phases if it is `None`; and a cgroup, or all cgroups of the query if it is
+/// `None`.
 pub type Of = (Phase, Option<String>);
 
-/// What some tasks got, and how long they waited.
+/// The CPU time and the waits of a set of tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Sums over the tasks.
+    /// The sums over the tasks.
     pub totals: Totals,
-    /// Lengths of their waits for a CPU, shortest first, nanoseconds. A wait that is open when its phase is over counts there as
-    /// long as it was by then, and once more where it ends.
+    /// The lengths of the tasks' waits for a CPU, shortest first, in nanoseconds. A wait that is still open at the end
+    /// of its phase counts in that phase with its length at that time, and once more in the phase in which it ends.
     pub waits_ns: Vec<u64>,
-    /// Those of them that followed a wake-up: the tasks' wake-up latencies.
+    /// The lengths of those waits that followed a wakeup, which are the tasks' wakeup latencies.
     pub wakes_ns: Vec<u64>,
-    /// Idle CPU time that waiting tasks could have used, of any cgroup; `None` where the numbers are those of one cgroup.
+    /// The idle CPU time that waiting tasks of any cgroup could have used, in nanoseconds; `None` if the scope is a
+    /// single cgroup.
     pub wasted_ns: Option<u64>,
 }
 
-/// The numbers of all tasks below the cgroup `root` in the phases of a scenario, and of the phases together. `shown` gives a
-/// cgroup's name from its path below the root: cgroups of one name count together. A phase of which events were left out has no
-/// numbers, and nor have the phases together then.
+/// Returns the numbers of all tasks below the cgroup `root`, in each phase of a scenario and over all phases. `shown`
+/// converts a cgroup's path below the root to its name; cgroups with the same name are added up. A phase with dropped
+/// events has no numbers, and the total over all phases is missing as well in that case.
 pub fn numbers(
     answers: &Answers,
     tables: &Tables,
@@ -101,7 +104,7 @@ mod tests {
     const A: u32 = 10;
     const B: u32 = 11;
 
-    /// Two tasks of two cgroups on one CPU, in two phases.
+    /// Two tasks in two cgroups on one CPU, in two phases.
     fn script() -> Script {
         let mut script = Script::default();
         for (id, path) in [(1, "/root/a"), (2, "/root/b/deep"), (3, "/rooted")] {
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cgroup_and_phase_has_its_own() {
+    fn each_cgroup_and_phase_has_its_own_numbers() {
         let script = script();
         let answers = script.answers();
         let of = |phase, cgroup: Option<&str>| {
@@ -139,7 +142,7 @@ mod tests {
         let a = of(Some(1), Some("a")).expect("a ran in phase 1");
         assert_eq!((a.totals.run_ns, a.totals.wait_ns), (35, 5 + 40));
         assert_eq!((a.totals.preempted, a.totals.runs), (1, 1));
-        // The second wait is open when the phase is over.
+        // The second wait is still open at the end of the phase.
         assert_eq!((a.waits_ns, a.wakes_ns), (vec![5, 40], vec![5]));
         let b = of(Some(1), Some("b")).expect("b ran in phase 1");
         assert_eq!((b.totals.run_ns, b.wakes_ns), (40, vec![30]));
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phase_with_a_hole_has_none() {
+    fn a_phase_with_dropped_events_has_no_numbers() {
         let script = script();
         let mut answers = script.answers();
         answers.holed.insert(Some(1));

@@ -1,71 +1,71 @@
-//! What is known of a task at a moment.
+//! The state of a task at one point in time.
 
 use super::totals::Key;
 use super::{WaitCause, Waker};
 use crate::event::{Class, Cpu, CpuMask, Pid};
 
-/// What a task does.
+/// The activity of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doing {
-    /// The schedule has not said yet.
+    /// The schedule has not shown it yet.
     Unknown,
     /// The task runs on a CPU.
     Running {
         cpu: Cpu,
     },
-    /// It could run.
+    /// The task is runnable, but not running.
     Waiting {
         from_ns: u64,
         cause: WaitCause,
     },
-    /// Its cgroup's quota keeps it from running.
+    /// The cgroup's quota keeps the task from running.
     Throttled,
     Asleep,
     Gone,
 }
 
-/// A task while the schedule is walked through.
+/// The state of a task during the evaluation of a schedule.
 #[derive(Debug, Clone)]
 pub(super) struct Task {
     pub doing: Doing,
     pub cgroup: Option<u64>,
     pub class: Class,
     pub mask: CpuMask,
-    /// The CPU on which it ran last.
+    /// The CPU on which it last ran.
     pub ran_on: Option<Cpu>,
-    /// The CPU whose runqueue it is or was on.
+    /// The CPU whose runqueue it is on, or was on last.
     pub queue: Cpu,
-    /// Since when it does what it does.
+    /// The time at which its current activity began.
     pub since_ns: u64,
-    /// Up to when its time is in the sums.
+    /// The time up to which its activity has been accounted.
     pub booked_ns: u64,
-    /// The sum that its time went to last.
+    /// The key of the sum to which its time was last added.
     pub booked: Option<Key>,
-    /// Its cgroup is out of quota: it is put aside as soon as it leaves its CPU.
+    /// Whether its cgroup is out of quota: the task is throttled as soon as it leaves its CPU.
     pub put_aside: bool,
-    /// Who woke it last.
+    /// The last wakeup of the task.
     pub waker: Option<Waker>,
-    /// The dispatch queue that it was put into since it ran last.
+    /// The dispatch queue into which it was put since it last ran.
     pub dsq: Option<u64>,
-    /// It has been made and has not run yet.
+    /// Whether it has been created and has not run yet.
     pub fresh: bool,
-    /// -20 to 19.
+    /// The nice value, -20 to 19.
     pub nice: i8,
-    /// `SCHED_*` (include/uapi/linux/sched.h).
+    /// The policy, `SCHED_*` (include/uapi/linux/sched.h).
     pub policy: u8,
-    /// CPU time since it was made, as far as the schedule knows.
+    /// CPU time since the task was created, in nanoseconds, as far as the schedule shows.
     pub ran_ns: u64,
-    /// Times that it was given a CPU since it was made, as far as the schedule knows.
+    /// The number of times that it was given a CPU since it was created, as far as the schedule shows.
     pub runs: u64,
-    /// Times that it was given another CPU than the time before, since it was made.
+    /// The number of times that it was given another CPU than the last time, since it was created.
     pub migrations: u64,
-    /// How many tasks of this id there were before.
+    /// The number of earlier tasks with the same pid.
     pub life: u32,
-    /// Its name, an index into the table; `None` before it is known.
+    /// The index of its name in the table; `None` if the name is not known yet.
     pub name: Option<u32>,
-    /// CPU time since it slept or yielded last.
+    /// CPU time since it last slept or yielded, in nanoseconds.
     pub burst_ns: u64,
-    /// CPU time that it was entitled to while it waited, since it ran last.
+    /// The CPU time that it has been entitled to while waiting, since it last ran, in nanoseconds.
     pub owed_ns: u64,
 }
 
@@ -98,21 +98,21 @@ impl Default for Task {
     }
 }
 
-/// What became known of a task.
+/// The information about a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TaskInfo {
-    /// Names it had, the last one last; empty if none is known.
+    /// Its names, the latest last; empty if none is known.
     pub names: Vec<String>,
-    /// The task that made it.
+    /// The task that created it.
     pub parent: Option<Pid>,
-    /// Cgroups it was in, the last one last.
+    /// Its cgroups, the latest last.
     pub cgroups: Vec<u64>,
-    /// The last nice value that was set while the schedule was recorded.
+    /// The last nice value that was set during the recording.
     pub nice: Option<i8>,
 }
 
 impl TaskInfo {
-    /// Its last name.
+    /// Returns its latest name.
     pub fn name(&self) -> Option<&str> {
         self.names.last().map(String::as_str)
     }

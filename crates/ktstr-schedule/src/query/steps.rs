@@ -1,4 +1,4 @@
-//! What an event changes of a task and of a CPU.
+//! How an event changes the state of a task and of a CPU.
 
 use super::state::{Doing, Task};
 use super::totals::{Key, Totals};
@@ -82,7 +82,7 @@ impl Walk<'_> {
         let now = self.time;
         let task = self.task(pid);
         let cause = match task.doing {
-            // It is changed while it runs or waits, or was woken before it had left its CPU.
+            // The task is changed while it runs or waits, or it was woken before it had left its CPU.
             Doing::Running { .. } | Doing::Waiting { .. } => {
                 task.put_aside = false;
                 return;
@@ -106,14 +106,14 @@ impl Walk<'_> {
         });
     }
 
-    /// The task blocks. One that is on a CPU is on it until the switch, and can still be woken.
+    /// Puts the task to sleep. A running task keeps its CPU until the switch, and can still be woken.
     pub(super) fn sleep(&mut self, pid: Pid) {
         if !matches!(self.task(pid).doing, Doing::Running { .. }) {
             self.set(pid, Doing::Asleep);
         }
     }
 
-    /// The task's cgroup is out of quota. One that is on a CPU is on it until the switch.
+    /// Throttles the task, because its cgroup is out of quota. A running task keeps its CPU until the switch.
     pub(super) fn throttle(&mut self, pid: Pid) {
         match self.task(pid).doing {
             Doing::Running { .. } => self.task(pid).put_aside = true,
@@ -126,13 +126,13 @@ impl Walk<'_> {
         self.begin(pid, doing);
     }
 
-    /// Ends what the task does: it is booked, and told.
+    /// Ends the current activity of the task: accounts it, and reports it to the sink.
     fn end(&mut self, pid: Pid, then: Option<Reason>, served: bool) {
         self.book(pid);
         self.end_stretch(pid, then, served);
     }
 
-    /// Begins what it does now, from the time of this event on.
+    /// Starts a new activity of the task at the time of this event.
     fn begin(&mut self, pid: Pid, doing: Doing) {
         let now = self.time;
         let task = self.task(pid);
@@ -147,8 +147,8 @@ impl Walk<'_> {
         };
     }
 
-    /// Whether a task of the fair class is in a cgroup that is out of quota on the task's CPU, or
-    /// under one: it is put aside as soon as it is woken.
+    /// Whether a task of the fair class is in or below a cgroup that is out of quota on the task's CPU. Such a task is
+    /// throttled as soon as it is woken.
     pub(super) fn is_throttled(&self, pid: Pid) -> bool {
         let Some(task) = self.tasks.get(&pid) else {
             return false;

@@ -1,6 +1,7 @@
-//! What each task did from when to when: the stretches of time that the sums are made of, one by one.
+//! The stretches of time in which each task did one thing.
 //!
-//! They are what the sums book, so that a task's stretches on CPUs have the length of its CPU time to the nanosecond.
+//! The sums are computed from the same stretches, so the lengths of a task's stretches on CPUs add up to its CPU time
+//! exactly.
 
 use std::fmt;
 
@@ -10,77 +11,77 @@ use super::{Answers, WaitCause};
 use crate::event::{Class, Cpu, Pid, Reason};
 use crate::{ReadError, Schedule};
 
-/// Who asked for a task to be woken.
+/// The origin of a wakeup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waker {
-    /// The task that ran on the CPU that asked.
+    /// The task that was running on the CPU that requested the wakeup.
     pub task: Pid,
-    /// The CPU on which that was asked.
+    /// The CPU on which the wakeup was requested.
     pub cpu: Cpu,
-    /// Whether an interrupt asked, and not the task itself.
+    /// Whether an interrupt requested it, and not the task itself.
     pub interrupt: bool,
-    /// When it asked, nanoseconds of the scheduler's clock.
+    /// When it was requested, in nanoseconds of the scheduler's clock.
     pub at_ns: u64,
 }
 
-/// What a task did for a while.
+/// What a task did during a stretch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Did {
-    /// It had a CPU.
+    /// The task ran on a CPU.
     Ran {
-        /// The CPU that it had.
+        /// The CPU on which it ran.
         cpu: Cpu,
-        /// The class in which it ran, as far as its last enqueue told.
+        /// The class in which it ran, according to its last enqueue.
         class: Class,
         /// Why it stopped; `None` if the schedule ends there or has a gap.
         then: Option<Reason>,
     },
-    /// It could have run and did not.
+    /// The task was runnable, but did not run.
     Waited {
         /// The CPU whose runqueue it was on at the end.
         cpu: Cpu,
         /// How the wait began.
         cause: WaitCause,
-        /// Who woke it, for a wait that began so.
+        /// The origin of the wakeup, for a wait that began with one.
         waker: Option<Waker>,
-        /// The dispatch queue into which the BPF scheduler put it last, if it did while the task waited.
+        /// The dispatch queue into which the BPF scheduler last put the task while it waited; `None` if it did not.
         dsq: Option<u64>,
         /// Whether it got a CPU at the end.
         served: bool,
     },
-    /// Its cgroup's quota kept it from running.
+    /// The cgroup's quota kept the task from running.
     Throttled,
-    /// It had blocked.
+    /// The task was blocked.
     Slept,
 }
 
 /// A stretch of time in which a task did one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// The task that did it.
+    /// The task.
     pub task: Pid,
     /// Its cgroup at the end; `None` if it is not known.
     pub cgroup: Option<u64>,
-    /// What it did.
+    /// What the task did.
     pub did: Did,
-    /// When that began, nanoseconds of the scheduler's clock.
+    /// When the stretch began, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// When it ended.
+    /// When the stretch ended, in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
 }
 
 impl Stretch {
-    /// How long it was, nanoseconds.
+    /// Returns the length in nanoseconds.
     pub fn len_ns(&self) -> u64 {
         self.to_ns.saturating_sub(self.from_ns)
     }
 }
 
-/// Walks through `schedule` once: what [`Answers::of`] finds, and `each` is called with every stretch, in the order of their
-/// ends.
+/// Evaluates `schedule` in a single pass like [`Answers::of`], and calls `each` for every stretch, in the order in
+/// which the stretches end.
 ///
 /// # Errors
-/// If the schedule is damaged.
+/// An error if the schedule is damaged.
 pub fn stretches<'a>(
     schedule: &'a Schedule<'_>,
     each: impl FnMut(&Stretch) + 'a,
@@ -94,10 +95,10 @@ pub fn stretches<'a>(
     Ok(walk.done())
 }
 
-/// Is called with every stretch.
+/// A callback for every stretch.
 type Each<'a> = Box<dyn FnMut(&Stretch) + 'a>;
 
-/// Takes stretches, if anybody wants them.
+/// Receives the stretches, if a callback is set.
 #[derive(Default)]
 pub(super) struct Sink<'a>(Option<Each<'a>>);
 
@@ -108,7 +109,7 @@ impl fmt::Debug for Sink<'_> {
 }
 
 impl Walk<'_> {
-    /// Ends what the task does, up to the time of this event; `then` is why, if it leaves a CPU.
+    /// Ends the stretch of the task at the time of this event. `then` is the reason, if the task leaves a CPU.
     pub(super) fn end_stretch(&mut self, pid: Pid, then: Option<Reason>, served: bool) {
         let Some(each) = &mut self.sink.0 else {
             return;

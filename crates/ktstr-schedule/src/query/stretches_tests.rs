@@ -1,4 +1,4 @@
-//! Stretches are what happened, and they are what the sums are made of.
+//! The stretches show what happened, and the sums are computed from them.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ fn all(script: &Script) -> (Vec<Stretch>, Answers) {
     (all, answers)
 }
 
-/// CPU time of each task by stretches is that of the sums.
+/// Checks that the CPU time of each task is the same in the stretches and in the sums.
 #[track_caller]
 fn same_cpu_time(stretches: &[Stretch], answers: &Answers) {
     let mut ran: BTreeMap<Pid, u64> = BTreeMap::new();
@@ -91,11 +91,11 @@ fn a_task_sleeps_waits_and_runs() {
 }
 
 #[test]
-fn clocks_that_go_back_count_nothing_twice() {
+fn time_is_not_counted_twice_if_clocks_go_back() {
     let mut script = Script::default();
     script.at(10).switch(0, 0, 7, Reason::Idle);
     script.at(10).switch(1, 0, 8, Reason::Idle);
-    // The phase begins at a time that the clock of CPU 1 has not reached when its task stops.
+    // The phase begins at a time that CPU 1's clock has not reached when the task on CPU 1 stops.
     script.at(100).phase(1);
     script.at(98).switch(1, 8, 0, Reason::Slept);
     script.at(120).affinity(7, 1);

@@ -1,4 +1,4 @@
-//! Answers to small schedules that were written by hand.
+//! Answers for small hand-written schedules.
 
 use super::{Phase, WaitCause, percentile};
 use crate::event::Reason::{Idle, Preempted, Slept, Yielded};
@@ -38,7 +38,7 @@ fn two_tasks_share_a_cpu() {
 }
 
 #[test]
-fn a_phase_gets_its_own_part_of_a_run() {
+fn a_run_is_divided_among_its_phases() {
     let mut script = Script::default();
     script.at(0).switch(0, 0, A, Idle);
     script.at(10).phase(0);
@@ -68,8 +68,8 @@ fn migrations_are_those_between_two_runs() {
     assert_eq!(counted, (3, 1, 1));
 }
 
-/// Two CPUs are idle while a task waits for 50 ns that may run on one of them, and then for
-/// 50 ns more one that may run on neither.
+/// Two CPUs are idle. For 50 ns a task waits that may run on one of them, and for the next 50 ns one that may run on
+/// neither.
 #[test]
 fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
     let mut script = Script::default();
@@ -90,7 +90,7 @@ fn an_idle_cpu_is_wasted_only_beside_a_task_that_may_run_there() {
 }
 
 #[test]
-fn a_quota_is_no_wait() {
+fn a_throttled_task_does_not_wait() {
     let mut script = Script::default();
     let cgroup = |path: &str| Cgroup {
         path: path.to_owned(),
@@ -111,7 +111,7 @@ fn a_quota_is_no_wait() {
         class: Class::Fair,
         wakeup: true,
     };
-    // Woken while the cgroup above its own is out of quota: `B` is in another one.
+    // The task is woken while the parent of its cgroup is out of quota; `B` is in another cgroup.
     script.at(15).push(0, fair(A)).push(0, fair(B));
     script.at(25).push(0, What::Unthrottle { cgroup: 1, on });
     script.push(0, fair(A));
@@ -149,7 +149,7 @@ fn a_change_of_a_waiting_task_does_not_end_its_wait() {
 }
 
 #[test]
-fn a_wait_without_an_end_is_said_to_be_one() {
+fn a_wait_without_an_end_is_marked_as_not_served() {
     let mut script = Script::default();
     script.at(0).wake(0, A, 0);
     script.at(40).push(0, What::End {});

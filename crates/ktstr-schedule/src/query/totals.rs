@@ -1,4 +1,4 @@
-//! Sums, and what they are kept by.
+//! Sums, and the keys by which they are kept.
 
 use std::ops::Add;
 
@@ -7,27 +7,27 @@ use serde::Serialize;
 use super::Phase;
 use crate::event::{Cpu, Pid};
 
-/// What a sum belongs to.
+/// The key of a sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The phase of the scenario.
     pub phase: Phase,
-    /// The task that the time is of.
+    /// The task to which the time belongs.
     pub task: Pid,
     /// The cgroup's id; `None` if it is not known.
     pub cgroup: Option<u64>,
-    /// The CPU on which the task ran or in whose runqueue it waited.
+    /// The CPU on which the task ran, or in whose runqueue it waited.
     pub cpu: Cpu,
 }
 
 macro_rules! totals {
     ($( $(#[$doc:meta])* $field:ident ),* $(,)?) => {
-        /// What can be added up.
+        /// The values that are added up.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
         pub struct Totals { $( $(#[$doc])* pub $field: u64 ),* }
 
         impl Totals {
-            /// What is left of it without `other`.
+            /// Subtracts `other`.
             pub(super) fn less(self, other: Self) -> Self {
                 Self { $( $field: self.$field.saturating_sub(other.$field) ),* }
             }
@@ -43,35 +43,35 @@ macro_rules! totals {
 }
 
 totals! {
-    /// CPU time, nanoseconds.
+    /// CPU time, in nanoseconds.
     run_ns,
-    /// Of it, CPU time in another class than sched_ext's.
+    /// The part of the CPU time in a class other than sched_ext's, in nanoseconds.
     other_class_ns,
-    /// Of it, CPU time while sched_ext bypassed the BPF scheduler.
+    /// The part of the CPU time while sched_ext bypassed the BPF scheduler, in nanoseconds.
     bypass_ns,
-    /// CPU time while sched_ext was off because a CPU had gone on or off line, until a scheduler was loaded again. It is
-    /// neither of the two above.
+    /// CPU time while sched_ext was off because a CPU had gone on or off line, until a scheduler was loaded again, in
+    /// nanoseconds. It is not included in the two values above.
     away_ns,
-    /// Time in which the task could have run and did not, nanoseconds.
+    /// Time in which the task was runnable but not running, in nanoseconds.
     wait_ns,
-    /// Time in which the cgroup's quota kept the task from running, nanoseconds.
+    /// Time in which the cgroup's quota kept the task from running, in nanoseconds.
     throttled_ns,
-    /// Times that the task was given a CPU.
+    /// The number of times that the task was given a CPU.
     runs,
-    /// Times that it blocked.
+    /// The number of times that it blocked.
     slept,
-    /// Times that it was preempted.
+    /// The number of times that it was preempted.
     preempted,
-    /// Times that it yielded.
+    /// The number of times that it yielded.
     yielded,
-    /// Times that it was woken.
+    /// The number of times that it was woken.
     wakeups,
-    /// Times that it ran on another CPU than the time before.
+    /// The number of times that it ran on another CPU than the last time.
     migrations,
-    /// Of them, those to another LLC.
+    /// The number of those migrations that went to another LLC.
     llc_migrations,
-    /// Of them, those to another NUMA node.
+    /// The number of those migrations that went to another NUMA node.
     node_migrations,
-    /// Times that the BPF scheduler put it into a dispatch queue.
+    /// The number of times that the BPF scheduler put it into a dispatch queue.
     inserts,
 }

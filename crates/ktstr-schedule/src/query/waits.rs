@@ -1,4 +1,4 @@
-//! Waits: each stretch of time in which a task could have run and did not.
+//! Waits: the stretches of time in which a task was runnable but not running.
 
 use serde::Serialize;
 
@@ -9,53 +9,54 @@ use crate::event::{Cpu, Pid};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitCause {
-    /// The task was woken: the wait is its wake-up latency.
+    /// The task was woken: the wait is its wakeup latency.
     Woken,
-    /// The task had just been made.
+    /// The task had just been created.
     Forked,
     /// The task was preempted.
     Preempted,
     /// The task yielded.
     Yielded,
-    /// Its cgroup got a new quota.
+    /// The cgroup of the task got a new quota.
     Unthrottled,
-    /// The schedule does not say, because it begins or has a gap there.
+    /// The schedule does not show it, because it begins or has a gap there.
     Unknown,
 }
 
-/// The time between a task's becoming runnable and its running.
+/// The time from the moment at which a task becomes runnable until it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wait {
-    /// The phase in which it ended.
+    /// The phase in which the wait ended.
     pub phase: Phase,
     /// The task that waited.
     pub task: Pid,
-    /// Its cgroup; `None` if it is not known.
+    /// The cgroup of the task; `None` if it is not known.
     pub cgroup: Option<u64>,
-    /// The CPU whose runqueue the task was on at the end of it.
+    /// The CPU whose runqueue the task was on at the end of the wait.
     pub cpu: Cpu,
-    /// How it began.
+    /// How the wait began.
     pub cause: WaitCause,
-    /// When it began, nanoseconds of the scheduler's clock.
+    /// When the wait began, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// When the task got a CPU, or when the schedule ended.
+    /// When the task got a CPU, or when the schedule ended, in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
-    /// CPU time that the task was entitled to meanwhile, nanoseconds: 0 for a wait that is shorter than a window.
+    /// The CPU time that the task was entitled to during the wait, in nanoseconds; 0 for a wait that is shorter than a
+    /// window.
     pub owed_ns: u64,
     /// Whether the task got a CPU.
     pub served: bool,
 }
 
 impl Wait {
-    /// How long it was, nanoseconds.
+    /// Returns the length in nanoseconds.
     pub fn len_ns(&self) -> u64 {
         self.to_ns.saturating_sub(self.from_ns)
     }
 }
 
 impl Answers {
-    /// The longest time that `task` waited in any stretch of `within_ns`, nanoseconds. `None` if the schedule does not know
-    /// the task, or has a hole in which it may have waited.
+    /// Returns the longest total time that `task` waited in any period of `within_ns`, in nanoseconds. `None` if the
+    /// schedule does not contain the task, or has a gap in which it may have waited.
     pub fn most_waited_ns(&self, task: Pid, within_ns: u64) -> Option<u64> {
         if self.missing_ns > 0 || !self.tasks.contains_key(&task) {
             return None;
@@ -67,7 +68,7 @@ impl Answers {
             .map(|wait| (wait.from_ns, wait.to_ns))
             .collect();
         waits.sort_unstable();
-        // What was waited for up to each wait's beginning: a task waits for one CPU at a time.
+        // The total wait before each wait begins. A task waits for one CPU at a time, so waits do not overlap.
         let sums: Vec<u64> = waits
             .iter()
             .scan(0u64, |sum, (from, to)| {
@@ -85,7 +86,7 @@ impl Answers {
                 }
             }
         };
-        // The stretch that has most of them begins where one does, or ends where one does.
+        // The period with the longest total wait starts at the start of a wait, or ends at the end of one.
         let begin = waits.iter().map(|(from, _)| *from);
         let end = waits.iter().map(|(_, to)| to.saturating_sub(within_ns));
         let most = begin

@@ -1,4 +1,4 @@
-//! Walking through a schedule once, event by event.
+//! Evaluates a schedule in a single pass, event by event.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -9,47 +9,49 @@ use super::{Answers, Phase, Wait};
 use crate::event::{Class, Cpu, DequeueReason, Event, Pid, SchedExtState, What};
 use crate::{Gap, Tables};
 
-/// Fixed-point bits of `task_group.shares` on 64-bit kernels (`SCHED_FIXEDPOINT_SHIFT`, kernel/sched/sched.h).
+/// The number of fixed-point bits of `task_group.shares` on 64-bit kernels (`SCHED_FIXEDPOINT_SHIFT`,
+/// kernel/sched/sched.h).
 const SHARES_SHIFT: u32 = 10;
 
-/// The state of everything at a moment.
+/// The state of the evaluation at one point in time.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     pub(super) tables: &'a Tables,
-    /// The latest time seen on any CPU.
+    /// The latest time of any CPU.
     pub(super) now: u64,
-    /// The time of this event.
+    /// The time of the current event.
     pub(super) time: u64,
     pub(super) begun: bool,
     pub(super) phase: Phase,
     pub(super) bypass: bool,
-    /// Whether a CPU went on or off line since a scheduler was last loaded: if it is unloaded now, the kernel asked it to.
+    /// Whether a CPU went on or off line since a scheduler was last loaded. If the scheduler is unloaded now, the
+    /// kernel requested it.
     hotplugged: bool,
-    /// Whether it is unloaded for that, and has no task again yet.
+    /// Whether the scheduler is unloaded for that reason, and does not have the tasks again yet.
     pub(super) away: bool,
-    /// Whether a scheduler is being loaded. It may fail, and the one before stays away.
+    /// Whether a scheduler is being loaded. This may fail, and then there is still no scheduler.
     loading: bool,
-    /// What each CPU runs.
+    /// The task that each CPU runs.
     pub(super) current: BTreeMap<Cpu, Pid>,
-    /// CPUs that run nothing.
+    /// The CPUs that run no task.
     pub(super) idle: u128,
     pub(super) tasks: HashMap<Pid, Task>,
-    /// Tasks that run, wait or are throttled.
+    /// The tasks that run, wait or are throttled.
     pub(super) active: BTreeSet<Pid>,
-    /// Cgroups that are out of quota on a CPU.
+    /// The cgroups that are out of quota, and the CPUs on which they are.
     pub(super) throttled: HashSet<(u64, Cpu)>,
-    /// CPUs that are off line.
+    /// The CPUs that are off line.
     pub(super) offline: BTreeSet<Cpu>,
-    /// Weights of cgroups that were set, by path; 1024 is the usual one.
+    /// The weights of cgroups that were set, by path. The default is 1024.
     pub(super) cgroup_weights: HashMap<String, f64>,
     pub(super) window: Window,
-    /// Until when a change of weight has its after-effects.
+    /// The time until which a change of weight has after-effects.
     pub(super) unsettled_until_ns: u64,
-    /// Until when a change of affinity or of cgroup has its after-effects.
+    /// The time until which a change of affinity or of cgroup has after-effects.
     pub(super) unbalanced_until_ns: u64,
-    /// When a task last had run for so long that it counts as working.
+    /// When a task last had run for long enough to count as working.
     pub(super) joined_ns: Option<u64>,
-    /// When the last gap ended.
+    /// The end of the last gap.
     holed_until_ns: Option<u64>,
     pub(super) answers: Answers,
     pub(super) sink: Sink<'a>,
@@ -140,7 +142,7 @@ impl<'a> Walk<'a> {
             }
             What::Name { task, name } => {
                 if self.task(task).name.replace(name) == Some(name) {
-                    // What the host notes of a task has no CPU.
+                    // Events that the host adds about a task have no CPU.
                     if event.cpu != Cpu::UNKNOWN {
                         self.mark(task);
                     }
@@ -184,7 +186,7 @@ impl<'a> Walk<'a> {
                 }
             }
             What::Online { cpu, online } => {
-                // What is off line from the start is said at the time 0.
+                // CPUs that are off line from the start are reported at time 0.
                 self.hotplugged |= self.time > 0;
                 self.unbalance();
                 if online {
@@ -223,7 +225,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Forgets what everybody does: the events that would say so were left out.
+    /// Forgets the state of all tasks, because the events that would show it were dropped.
     pub(super) fn gap(&mut self, gap: Gap) {
         self.account(gap.from_ns);
         self.time = gap.from_ns;
@@ -258,13 +260,13 @@ impl<'a> Walk<'a> {
             self.leave();
         }
         self.phase = phase;
-        // The gap may go on where the phase begins.
+        // The gap may extend beyond the start of the phase.
         if self.holed_until_ns.is_some_and(|until| self.time <= until) {
             self.answers.holed.insert(phase);
         }
     }
 
-    /// Notes who is still waiting when a phase is over.
+    /// Records the waits that are still open at the end of a phase.
     fn leave(&mut self) {
         let waiting = self.active.iter().filter_map(|pid| {
             let task = self.tasks.get(pid)?;

@@ -1,13 +1,13 @@
-//! Progressive filling: everybody's share grows by weight until it is full or blocked.
+//! Progressive filling: all shares grow in proportion to the weights until the task has enough or is blocked.
 
 use super::flow::{Blocked, blocked};
 use super::tree::Tree;
 use crate::event::Pid;
 
-/// Rounding of times, nanoseconds.
+/// The tolerance for rounding errors of times, in nanoseconds.
 const EPSILON_NS: f64 = 100.0;
 
-/// A task under one affinity, in a window.
+/// A task with one affinity, in a window.
 #[derive(Debug, Clone)]
 pub(super) struct Consumer {
     pub(super) pid: Pid,
@@ -15,13 +15,13 @@ pub(super) struct Consumer {
     /// The CPUs on which it may run.
     pub(super) mask: u128,
     pub(super) weight: f64,
-    /// Its cgroup in the tree.
+    /// The node of its cgroup in the tree.
     pub(super) leaf: usize,
-    /// CPU time that it could use at most.
+    /// The largest CPU time that it could use.
     pub(super) demand: f64,
-    /// CPU time that it got.
+    /// The CPU time that it got.
     pub(super) got_ns: u64,
-    /// Of it, CPU time in short bursts.
+    /// The part of that CPU time that was in short bursts.
     pub(super) short_ns: u64,
     /// Whether it was in a long burst.
     pub(super) long: bool,
@@ -29,7 +29,8 @@ pub(super) struct Consumer {
     pub(super) whole: bool,
 }
 
-/// What each of `consumers` is entitled to of the CPUs' `capacity`, nanoseconds. With a tree the weights of cgroups count.
+/// Returns the CPU time, in nanoseconds, that each of `consumers` is entitled to, given the CPUs' `capacity`. With a
+/// tree the weights of cgroups count.
 pub(super) fn fill(consumers: &[Consumer], capacity: &[f64], tree: Option<&Tree>) -> Vec<f64> {
     let mut shares = vec![0.0; consumers.len()];
     let mut open: Vec<usize> = (0..consumers.len())
@@ -44,7 +45,7 @@ pub(super) fn fill(consumers: &[Consumer], capacity: &[f64], tree: Option<&Tree>
             Some(tree) => tree.shares(&weights),
             None => weights.iter().map(|(_, weight)| *weight).collect(),
         };
-        // Until the first has all that it could use, unless a set of CPUs is full before.
+        // Grow until the first task has all that it can use, or a set of CPUs is full.
         let until_full = open
             .iter()
             .zip(&rates)
@@ -87,7 +88,7 @@ pub(super) fn fill(consumers: &[Consumer], capacity: &[f64], tree: Option<&Tree>
             !blocked && consumer.demand - shares[*index] > EPSILON_NS
         });
         if open.len() == before {
-            // Rounding left nobody who is full: nothing is gained by going on.
+            // Because of rounding no task has enough, so continuing would change nothing.
             break;
         }
     }

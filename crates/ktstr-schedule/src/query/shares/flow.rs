@@ -1,27 +1,27 @@
-//! Whether an allocation fits on the CPUs: a flow from tasks to CPUs, by affinity.
+//! Checks whether an allocation fits on the CPUs: a flow from tasks to CPUs, restricted by affinity.
 
 use super::fill::Consumer;
 
-/// Rounding of times, nanoseconds.
+/// The tolerance for rounding errors of times, in nanoseconds.
 const EPSILON_NS: f64 = 50.0;
 
-/// CPUs that cannot hold what is wanted of them.
+/// A set of CPUs that cannot provide the CPU time that is wanted of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Blocked {
-    /// The CPUs: whoever may run on these alone is blocked.
+    /// The CPUs. Every task that may run only on these is blocked.
     pub(super) cpus: u128,
-    /// The CPU time that they have together, nanoseconds.
+    /// The total CPU time of these CPUs, in nanoseconds.
     pub(super) room: f64,
 }
 
-/// Tasks with one affinity, or CPUs that the same affinities have.
+/// The tasks with one affinity, or the CPUs that are in the same affinities.
 #[derive(Debug)]
 struct Pool {
     mask: u128,
     amount: f64,
 }
 
-/// A set of CPUs that cannot hold what those want that may run on them alone; `None` if `wanted` fits.
+/// Returns a set of CPUs that cannot provide the CPU time that the tasks confined to it want; `None` if `wanted` fits.
 pub(super) fn blocked(consumers: &[Consumer], wanted: &[f64], capacity: &[f64]) -> Option<Blocked> {
     let there = match capacity.len() {
         128.. => u128::MAX,
@@ -61,18 +61,18 @@ pub(super) fn blocked(consumers: &[Consumer], wanted: &[f64], capacity: &[f64]) 
     let (cpus, room) = cpus.fold((0, 0.0), |(cpus, room), ((_, cell), _)| {
         (cpus | cell.mask, room + cell.amount)
     });
-    // CPUs that are not there hold nobody.
+    // CPUs that do not exist have no capacity.
     Some(Blocked {
         cpus: cpus | !there,
         room,
     })
 }
 
-/// A flow from classes to cells.
+/// A flow from classes of tasks to cells of CPUs.
 struct Flow<'a> {
     classes: &'a [Pool],
     cells: &'a [(Vec<bool>, Pool)],
-    /// By class and cell.
+    /// The flow by class and cell.
     flow: Vec<Vec<f64>>,
     left: Vec<f64>,
     room: Vec<f64>,
@@ -89,8 +89,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Sends all that there is. `None`: everything went through. Else the cells that are full and that those who are left
-    /// over depend on.
+    /// Sends the whole flow. Returns `None` if everything fits, otherwise the full cells on which the remaining tasks
+    /// depend.
     fn saturate(mut self) -> Option<Vec<bool>> {
         for class in 0..self.classes.len() {
             while self.left[class] > EPSILON_NS {
@@ -102,10 +102,10 @@ impl<'a> Flow<'a> {
         None
     }
 
-    /// Sends some of what is left of `class` along a shortest path with room at its end. `Err`: there is none; these
-    /// cells were reached.
+    /// Sends a part of what remains of `class` along a shortest path that has room at its end. If there is none,
+    /// returns the cells that were reached as the error.
     fn augment(&mut self, class: usize) -> Result<(), Vec<bool>> {
-        // Who a cell was reached from, and which cell a class was reached from.
+        // The class from which each cell was reached, and the cell from which each class was reached.
         let mut cell_from: Vec<Option<usize>> = vec![None; self.cells.len()];
         let mut class_from: Vec<Option<usize>> = vec![None; self.classes.len()];
         let mut queue = std::collections::VecDeque::from([class]);
@@ -137,7 +137,7 @@ impl<'a> Flow<'a> {
         cell_from: &[Option<usize>],
         class_from: &[Option<usize>],
     ) {
-        // The path from its end: cell, the class that sends there, the cell that this class gives up for it.
+        // The path, from its end: a cell, the class that sends to it, and the cell from which that class is moved.
         let mut path = Vec::new();
         let mut cell = end;
         while let Some(at) = cell_from[cell] {

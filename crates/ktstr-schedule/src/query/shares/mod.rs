@@ -1,12 +1,15 @@
-//! What each task was entitled to: the weighted max-min fair share of the CPU time that was there, window by window.
+//! The CPU time that each task was entitled to: the weighted max-min fair share of the available CPU time, window by
+//! window.
 //!
-//! In each window the CPU time of the machine is filled into the tasks that could run, in proportion to their weights, until
-//! a task has all that it could use or the CPUs on which it may run are full; what it leaves goes to the others. That is the
-//! fluid ideal which generalised processor sharing approximates (Parekh and Gallager, 1993), with affinities, as max-min
-//! fairness has them. Quotas and sleep are no debt: a task asks only for the time in which it could run.
+//! In each window the machine's CPU time is distributed among the runnable tasks in proportion to their weights. A task
+//! stops receiving when it has all that it can use, or when the CPUs on which it may run are full, and the rest goes to
+//! the others. This is the fluid ideal that generalized processor sharing approximates (Parekh and Gallager, 1993),
+//! extended to affinities by max-min fairness. A task claims only the time in which it could run, so it is owed nothing
+//! while it is throttled or asleep.
 //!
-//! It is computed twice: with all tasks side by side, and with each cgroup's weight given to its tasks, as
-//! `cpu.weight` has it. A task that got less than the smaller of the two was served too little by either rule.
+//! The shares are computed twice: once with all tasks on the same level, and once with each cgroup's weight divided
+//! among its tasks, as `cpu.weight` requires. A task that got less than the smaller of the two was served too little by
+//! either rule.
 
 mod fill;
 mod flow;
@@ -29,32 +32,33 @@ use crate::event::{Class, Cpu, CpuMask, Pid};
 use fill::Consumer;
 use tree::Tree;
 
-/// Length of a window, nanoseconds: several slices of common schedulers, and a fraction of what counts as starvation.
+/// The length of a window, in nanoseconds: several slices of common schedulers, and a fraction of a wait that counts as
+/// starvation.
 const WINDOW_NS: u64 = 50_000_000;
-/// CPU time in one go from which on a task counts as one that goes on for as long as it is let, nanoseconds. A shorter burst
-/// gets what it asks for whenever it ends, and only its lateness can be wrong.
+/// The CPU time without sleep from which a task counts as running continuously, in nanoseconds. A shorter burst ends
+/// when its work is done, so the task gets all the CPU time that it wants, and only the delay can be wrong.
 const LONG_BURST_NS: u64 = 10_000_000;
-/// How long after a change of weight nothing is concluded, nanoseconds: what a task ran while it was light was charged
-/// accordingly, and a scheduler lets it wait for that when it is heavy, or its competitors.
+/// How long after a change of weight nothing is concluded, in nanoseconds. CPU time from before the change was charged
+/// at the old weight, and a scheduler may let the task, or its competitors, wait for that after the change.
 const SETTLING_NS: u64 = 1_000_000_000;
-/// How long after a change of where a running task may run, or of its cgroup, nothing is concluded of shares, nanoseconds; nor
-/// after the beginning of a task where some may run on fewer CPUs than others.
-/// The queues of CPUs are evened out by and by: the kernel's own balancer looks at a busy CPU every 16th time only, and less
-/// often each time it finds nothing but pinned tasks (`sd_busy_factor`, `MAX_PINNED_INTERVAL`: kernel/sched/fair.c, 7.0). On 4 CPUs a cgroup
-/// got 0.79 of its share in the first second after such a change, 0.68 in the first half of one; beside one that was confined from the
-/// start, 0.60 in the first 0.4 s.
+/// How long nothing is concluded about shares, in nanoseconds, after the affinity or the cgroup of a running task has
+/// changed, and after the start of a task if some tasks may run on fewer CPUs than others. The queues of the CPUs are
+/// balanced gradually: the kernel's own balancer looks at a busy CPU only every 16th time, and less often each time it
+/// finds nothing but pinned tasks (`sd_busy_factor`, `MAX_PINNED_INTERVAL`: kernel/sched/fair.c, 7.0). On 4 CPUs a
+/// cgroup got 0.79 of its share in the first second after such a change, and 0.68 in the first half second; next to a
+/// cgroup that was confined from the start, one got 0.60 in the first 0.4 s.
 const BALANCING_NS: u64 = 1_000_000_000;
-/// CPUs that are looked at.
+/// The number of CPUs that are evaluated.
 const CPUS: usize = 128;
 
-/// What a task got, and what it was entitled to, in the windows of which something can be concluded.
+/// The CPU time that a task got and was entitled to, in those windows from which something can be concluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Share {
-    /// CPU time that it got, nanoseconds.
+    /// The CPU time that it got, in nanoseconds.
     pub got_ns: u64,
-    /// CPU time that it was entitled to, with all tasks side by side.
+    /// The CPU time that it was entitled to with all tasks on the same level, in nanoseconds.
     pub flat_ns: u64,
-    /// The same, with the weights of cgroups.
+    /// The CPU time that it was entitled to with the weights of cgroups, in nanoseconds.
     pub tree_ns: u64,
 }
 
@@ -75,25 +79,25 @@ impl Add for Share {
 struct Part {
     run_ns: u64,
     wait_ns: u64,
-    /// Of both, the time in a long burst.
+    /// The parts of both in a long burst.
     long_run_ns: u64,
     long_wait_ns: u64,
 }
 
-/// The window that is being filled.
+/// The window that is currently being filled.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     from_ns: u64,
     parts: HashMap<(Pid, CpuMask), Part>,
-    /// Tasks that a quota kept from running for a part of it. What they may ask of the rest is not known: they are behind when
-    /// they come back, and their quota may end again before it is their turn.
+    /// Tasks that a quota kept from running in a part of the window. Their claim on the rest is not known: they are
+    /// behind when they return, and their quota may run out again before their turn.
     throttled: HashSet<Pid>,
-    /// CPU time on each CPU that went to classes which the judged one cannot compete with.
+    /// The CPU time on each CPU that went to classes with which the judged class cannot compete.
     above_ns: HashMap<(Cpu, Class), u64>,
 }
 
 impl Window {
-    /// Adds what `task` did for `passed`.
+    /// Adds what `task` did for `passed` nanoseconds.
     pub(super) fn add(&mut self, pid: Pid, task: &Task, passed: u64) {
         let (run_ns, wait_ns) = match task.doing {
             Doing::Running { cpu } => {
@@ -123,13 +127,14 @@ impl Window {
     }
 }
 
-/// Whether tasks of that class share what the classes above leave.
+/// Whether tasks of that class share the CPU time that the classes above leave.
 fn competes(class: Class) -> bool {
     matches!(class, Class::Fair | Class::Ext | Class::Unknown)
 }
 
 impl Walk<'_> {
-    /// Changes what a task's weight follows from. A task that sets its weight before it works is settled from the start.
+    /// Changes something that determines a task's weight. A task that sets its weight before it starts to work counts
+    /// as settled at once.
     pub(super) fn weigh(&mut self, pid: Pid, change: impl FnOnce(&mut Task)) {
         self.book(pid);
         let task = self.task(pid);
@@ -140,7 +145,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Changes where a task may run, or what it runs for. A task that is placed before it works is balanced from the start.
+    /// Changes the affinity or the cgroup of a task. A task that is placed before it starts to work counts as balanced
+    /// at once.
     pub(super) fn place<T: PartialEq>(&mut self, pid: Pid, field: fn(&mut Task) -> &mut T, to: T) {
         self.book(pid);
         let task = self.task(pid);
@@ -153,14 +159,14 @@ impl Walk<'_> {
         }
     }
 
-    /// Notes that a task has begun to work, if it has with what it ran just now.
+    /// Notes that a task has started to work, if its CPU time has just reached the threshold.
     pub(super) fn join(&mut self, before_ns: u64, after_ns: u64) {
         if before_ns < LONG_BURST_NS && after_ns >= LONG_BURST_NS {
             self.joined_ns = Some(self.time);
         }
     }
 
-    /// Notes that a task has ended. One that was confined leaves its CPUs with less to do than the others.
+    /// Notes that a task has ended. A confined task leaves its CPUs with less to do than the others.
     pub(super) fn depart(&mut self, pid: Pid) {
         let cpus = self.tables.topology.llc.len().clamp(1, CPUS);
         let all = u128::MAX >> (CPUS - cpus);
@@ -170,14 +176,14 @@ impl Walk<'_> {
         }
     }
 
-    /// Concludes nothing of shares until the queues can be even again.
+    /// Concludes nothing about shares until the queues may be balanced again.
     pub(super) fn unbalance(&mut self) {
         if self.phase.is_some() {
             self.unbalanced_until_ns = self.time.saturating_add(BALANCING_NS);
         }
     }
 
-    /// Whether a task of the cgroup `path`, or below it, has worked already and is runnable.
+    /// Whether a task in or below the cgroup `path` has already worked and is runnable.
     pub(super) fn somebody_works_in(&self, path: &str) -> bool {
         let mut tasks = self.active.iter().filter_map(|pid| self.tasks.get(pid));
         tasks.any(|task| {
@@ -196,7 +202,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Ends the window. Everything must have been booked.
+    /// Ends the window. All time must have been accounted.
     pub(super) fn end_window(&mut self) {
         let fresh = Window {
             from_ns: self.now,
@@ -219,7 +225,7 @@ impl Walk<'_> {
                 .get(pid)
                 .is_some_and(|task| task.class == Class::Ext)
         };
-        // A fair task that runs beside sched_ext's is above them.
+        // If there are tasks of sched_ext, the fair class ranks above them.
         let contest = match parts.iter().any(|((pid, _), _)| ext(pid)) {
             true => Class::Ext,
             false => Class::Fair,
@@ -258,12 +264,12 @@ impl Walk<'_> {
                 }
             })
             .collect();
-        // Where affinities change within a window, who could have run where and when is not in its sums.
+        // If an affinity changes within a window, its sums do not show which task could have run where and when.
         let mut tasks: Vec<Pid> = consumers.iter().map(|consumer| consumer.pid).collect();
         tasks.dedup();
         let moved = consumers.len() > tasks.len() || self.now < self.unsettled_until_ns;
-        // A window belongs to the time after a change until it has begun after the queues were even again.
-        // Where some are confined, it is by chance whom the others stand beside when they begin.
+        // A window counts only if it begins after the queues have become balanced again. If some tasks are confined,
+        // the CPUs on which the others start are arbitrary.
         let mut masks = consumers.iter().filter(|one| one.long).map(|one| one.mask);
         let first = masks.next();
         let confined = masks.any(|mask| Some(mask) != first);
@@ -306,7 +312,7 @@ impl Walk<'_> {
         }
     }
 
-    /// CPU time of each CPU that the classes above `contest` left.
+    /// Returns the CPU time of each CPU that the classes above `contest` left.
     fn capacity(&self, window: &Window, contest: Class, length: u64) -> Vec<f64> {
         let cpus = self.tables.topology.llc.len().clamp(1, CPUS);
         let mut capacity = vec![length as f64; cpus];

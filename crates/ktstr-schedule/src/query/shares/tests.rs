@@ -1,4 +1,4 @@
-//! Shares of small machines that can be checked by hand.
+//! The shares on small machines, which can be checked by hand.
 
 use super::fill::{Consumer, fill};
 use super::tree::Tree;
@@ -22,7 +22,7 @@ fn one(mask: u128, weight: f64, leaf: usize, demand: f64) -> Consumer {
     }
 }
 
-/// Shares of the window, in percent of one CPU.
+/// Returns the shares of a window, in percent of one CPU.
 fn shares(consumers: &[Consumer], cpus: usize, tree: Option<&Tree>) -> Vec<u64> {
     let shares = fill(consumers, &vec![WINDOW; cpus], tree);
     shares
@@ -32,7 +32,7 @@ fn shares(consumers: &[Consumer], cpus: usize, tree: Option<&Tree>) -> Vec<u64> 
 }
 
 #[test]
-fn weights_share_and_what_one_leaves_goes_to_the_others() {
+fn weights_divide_the_time_and_unused_time_goes_to_the_others() {
     let tasks = [
         one(!0, 1024.0, 0, 1.0),
         one(!0, 1024.0, 0, 1.0),
@@ -52,11 +52,11 @@ fn weights_share_and_what_one_leaves_goes_to_the_others() {
 
 #[test]
 fn an_affinity_confines_and_frees_the_rest() {
-    // Three on CPU 0 alone, one anywhere.
+    // Three tasks may run on CPU 0 only, and one anywhere.
     let mut tasks = vec![one(0b01, 1.0, 0, 1.0); 3];
     tasks.push(one(0b11, 1.0, 0, 1.0));
     assert_eq!(shares(&tasks, 2, None), [33, 33, 33, 100]);
-    // Overlapping sets: {0,1} twice, {1,2} twice, {2} once on three CPUs.
+    // Overlapping affinities on three CPUs: two tasks with {0,1}, two with {1,2}, one with {2}.
     let tasks = [
         one(0b011, 1.0, 0, 1.0),
         one(0b011, 1.0, 0, 1.0),
@@ -65,7 +65,7 @@ fn an_affinity_confines_and_frees_the_rest() {
         one(0b100, 1.0, 0, 1.0),
     ];
     assert_eq!(shares(&tasks, 3, None), [60, 60, 60, 60, 60]);
-    // Each on a CPU of its own.
+    // Each task has its own CPU.
     let tasks: Vec<_> = (0..4).map(|cpu| one(1 << cpu, 1.0, 0, 1.0)).collect();
     assert_eq!(shares(&tasks, 4, None), [100; 4]);
 }

@@ -1,8 +1,8 @@
-//! The hierarchy of cgroups with their weights.
+//! The hierarchy of cgroups, with their weights.
 
 use std::collections::HashMap;
 
-/// The weight of a cgroup of which none is known: `cpu.weight` 100.
+/// The weight of a cgroup whose weight is not known: `cpu.weight` 100.
 pub(super) const DEFAULT_WEIGHT: f64 = 1024.0;
 
 #[derive(Debug)]
@@ -11,7 +11,7 @@ struct Node {
     weight: f64,
 }
 
-/// Cgroups that have tasks in a window, and those above them.
+/// The cgroups that have tasks in a window, and their ancestors.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
@@ -19,7 +19,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// The node of the cgroup at `path`, which is made with all those above it.
+    /// Returns the node of the cgroup at `path`, and creates it and its ancestors if necessary.
     pub(super) fn leaf(
         &mut self,
         path: &str,
@@ -39,14 +39,14 @@ impl Tree {
         node
     }
 
-    /// The share of the whole that each of these tasks has, as (node, weight) pairs: the weight of a node is divided among
-    /// the tasks and the nodes below it that have tasks.
+    /// Returns the share of the whole for each of these tasks, which are (node, weight) pairs. The weight of a node is
+    /// divided among its tasks and those of its child nodes that have tasks.
     pub(super) fn shares(&self, tasks: &[(usize, f64)]) -> Vec<f64> {
         let mut below = vec![0.0; self.nodes.len()];
         for (node, weight) in tasks {
             below[*node] += weight;
         }
-        // A node comes after the one above it.
+        // A node comes after its parent.
         for node in (0..self.nodes.len()).rev() {
             if let Some(parent) = self.nodes[node].parent.filter(|_| below[node] > 0.0) {
                 below[parent] += self.nodes[node].weight;

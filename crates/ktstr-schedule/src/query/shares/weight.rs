@@ -1,4 +1,4 @@
-//! Weights of tasks, as EEVDF and sched_ext (`p->scx.weight`) have them.
+//! The weights of tasks, as EEVDF and sched_ext (`p->scx.weight`) define them.
 
 use super::super::state::Task;
 
@@ -9,13 +9,13 @@ const WEIGHT_IDLE: f64 = 3.0;
 /// The weight of nice 0 (`NICE_0_LOAD`, without its resolution of 10 bits).
 const WEIGHT_NICE_0: f64 = 1024.0;
 
-/// The weight of a nice value: a step is a quarter more or less, which the kernel's table `sched_prio_to_weight`
-/// (kernel/sched/core.c) rounds to integers.
+/// Returns the weight of a nice value. One step changes the weight by a quarter, which the kernel's table
+/// `sched_prio_to_weight` (kernel/sched/core.c) rounds to integers.
 pub(super) fn of_nice(nice: i8) -> f64 {
     WEIGHT_NICE_0 * 1.25f64.powi(-i32::from(nice.clamp(-20, 19)))
 }
 
-/// The weight of `task`.
+/// Returns the weight of `task`.
 pub(super) fn of_task(task: &Task) -> f64 {
     match task.policy {
         SCHED_IDLE => WEIGHT_IDLE,
