@@ -1,4 +1,4 @@
-//! Builds the QEMU plugin with the compiler at hand, so that it can be embedded.
+//! Builds the QEMU plugin with the same compiler, so that it can be embedded.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,8 +18,8 @@ fn main() {
             "-C",
             "strip=symbols",
         ])
-        // Loaded first into whatever starts QEMU, a script's shell too, which has none of QEMU's functions: they must
-        // not be asked for before they are called.
+        // The plugin is preloaded into whatever starts QEMU, including the shell of a wrapper script, which has none of
+        // QEMU's functions. These must therefore be bound lazily, at their first call.
         .args(["-C", "relro-level=off", "-C", "link-arg=-Wl,-z,lazy"])
         .arg("-o")
         .arg(out.join("ktstr-plugin.so"))

@@ -1,91 +1,91 @@
-//! The pages that the host and the plugin share: what to observe, where the guest is held, what was
-//! seen. Both sides compile this file, so it holds the layout and nothing that only one needs.
+//! The pages that the host and the plugin share: the functions to observe, the points at which the guest is held, and
+//! the observations. Both sides compile this file, so it contains only the layout and what both need.
 //!
-//! One writer for each field. The host writes the first part before QEMU starts (addresses are
-//! looked at when a block is translated, so later changes are not seen), `watches` while the guest is
-//! held, and `due_ns` and `released` whenever it likes; the plugin writes the rest. The words are atomics because two
-//! processes use them; only `held` and `released` order anything.
+//! Each field has one writer. The host writes the first part before QEMU starts (the plugin compares addresses when it
+//! translates a block, so later changes have no effect), `watches` while the guest is held, and `due_ns` and `released`
+//! at any time; the plugin writes the rest. The words are atomics because two processes use them; only `held` and
+//! `released` order accesses.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// "KTSTRVC4" in little-endian order.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC4");
-/// Bytes before the trace.
+/// The number of bytes before the trace.
 pub const HEADER: usize = 16 << 10;
-/// `Control::cpu` and `Switch::cpu` when the CPU is not known.
+/// The value of `Control::cpu` and `Switch::cpu` if the CPU is not known.
 pub const NO_CPU: u32 = u32::MAX;
-/// Functions that can be hooked.
+/// The number of functions that can be hooked.
 pub const HOOKS: usize = 48;
-/// Functions that send an interrupt to another CPU, at most.
+/// The largest number of functions that send an interrupt to another CPU.
 pub const SENDERS: usize = 3;
-/// Words of the kernel's memory that are watched, at most.
+/// The largest number of words of kernel memory that are watched.
 pub const WATCHES: usize = 3;
-/// Words that a hook can record.
+/// The number of words that a hook can record.
 pub const OPERANDS: usize = 6;
-/// Offsets on the way from a register to a value.
+/// The largest number of offsets on the way from a register to a value.
 pub const OFFSETS: usize = 4;
-/// [`Event::kind`] of a context switch: process ids of the task that stops and of the one that
-/// starts, and whether the first has just yielded. Larger kinds mean what the host likes.
+/// The [`Event::kind`] of a context switch. Its words are the pids of the task that stops and of the one that starts,
+/// and whether the first has just yielded. The host assigns the meaning of larger kinds.
 pub const KIND_SWITCH: u32 = 1;
-/// [`Hook::kind`] of a class's `yield_task`: it is remembered until the switch, and is no event.
+/// The [`Hook::kind`] of a class's `yield_task`. It is remembered until the switch, and is not an event itself.
 pub const KIND_YIELD: u32 = 2;
-/// [`Hook::kind`] of `__schedule`: a yield ends in the first one after it, or in no switch.
+/// The [`Hook::kind`] of `__schedule`. A yield leads to a switch in the first `__schedule` after it, or to none.
 pub const KIND_SCHEDULE: u32 = 3;
-/// [`Hook::clock`]: the runqueue of the current CPU. Else the number of the register that holds
-/// a runqueue, plus 1.
+/// The [`Hook::clock`] for the runqueue of the current CPU. Any other value is 1 plus the number of the argument that
+/// holds a runqueue.
 pub const CLOCK_HERE: u32 = 0;
-/// Value of `rax` that makes `xchg %bx,%bx` a call to the host: "KTSTRHLD".
+/// The value of `rax` that makes `xchg %bx,%bx` a call to the host: "KTSTRHLD".
 pub const MARKER: u64 = u64::from_le_bytes(*b"KTSTRHLD");
-/// The bytes of `xchg %bx,%bx`: it does nothing on a real CPU.
+/// The bytes of `xchg %bx,%bx`, which has no effect on a real CPU.
 pub const MARKER_CODE: [u8; 3] = [0x66, 0x87, 0xdb];
 
 /// Why the guest is held (`Control::reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Reason {
-    /// Before the first instruction that this QEMU executes.
+    /// The guest is about to execute its first instruction in this QEMU.
     First = 1,
     /// The guest executed the marker: `args` are its `rdi` and `rsi`.
     Marker = 2,
-    /// A timer interrupt at or after `due_ns`.
+    /// A timer interrupt that was set for `due_ns` or later.
     Due = 3,
-    /// There is no room for another event: the host has to take them out.
+    /// The buffer of events is full, and the host has to empty it.
     Full = 4,
-    /// A watched word is another one than it was: `args` are the latest time for which a timer interrupt was set, and its
-    /// number.
+    /// A watched word has changed. `args` are the latest time for which a timer interrupt was set, and the index of the
+    /// word.
     Changed = 5,
 }
 
-/// How a word of an event comes about ([`Operand::what`]).
+/// How a word of an event is obtained ([`Operand::what`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Fetch {
-    /// Not at all.
+    /// The operand is not used.
     Nothing = 0,
-    /// It is the register's value.
+    /// The word is the value of the register.
     Value = 1,
-    /// It lies in memory: the register and the first offset are the address of the next pointer,
-    /// or of the word itself.
+    /// The word is in memory: the register plus the first offset is the address of the next pointer, or of the word
+    /// itself.
     Load = 2,
-    /// The same, and it never changes while its address means the same.
+    /// The same as [`Fetch::Load`], for a word that does not change while the object at its address exists.
     Cached = 3,
-    /// The same, and its address may mean something else than before.
+    /// The same as [`Fetch::Cached`], but the object at the address is new, so a cached value is not used.
     Fresh = 4,
-    /// It is a per-CPU variable of the current CPU: the first two offsets are its address.
+    /// The word is a per-CPU variable of the current CPU: the first two offsets are its address.
     ThisCpu = 5,
 }
 
-/// Where a word of an event is found.
+/// Where a word of an event comes from.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Operand {
     /// A [`Fetch`].
     pub what: AtomicU32,
-    /// Number of the argument: 0 is `rdi`.
+    /// The number of the argument: 0 is `rdi`.
     pub register: AtomicU32,
-    /// Bytes of the word: 4 or 8.
+    /// The size of the word in bytes: 4 or 8.
     pub size: AtomicU32,
-    /// Offsets in use.
+    /// The number of offsets in use.
     pub steps: AtomicU32,
     /// The offsets that lead to the word; the first `steps` of them are in use.
     pub offsets: [AtomicU32; OFFSETS],
@@ -95,132 +95,134 @@ pub struct Operand {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Hook {
-    /// Its address, or 0: no hook.
+    /// The address of the function; 0 if the hook is not used.
     pub address: AtomicU64,
-    /// [`Event::kind`].
+    /// The [`Event::kind`] of its events.
     pub kind: AtomicU32,
-    /// Which runqueue's clock is the event's time.
+    /// The runqueue whose clock gives the time of its events.
     pub clock: AtomicU32,
-    /// The event's words.
+    /// The words of its events.
     pub operands: [Operand; OPERANDS],
 }
 
-/// The shared page. Addresses are guest-virtual, times are nanoseconds of guest time.
+/// The shared page. Addresses are guest-virtual, and times are in nanoseconds of guest time.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Control {
     /// [`MAGIC`].
     pub magic: AtomicU64,
-    /// Not 0: hold before the first instruction.
+    /// If not 0, the guest is held before its first instruction.
     pub hold_first: AtomicU32,
-    /// Not 0: hold at markers.
+    /// If not 0, the guest is held at markers.
     pub hold_markers: AtomicU32,
-    /// `__switch_to`, or 0: not to be followed.
+    /// The address of `__switch_to`; 0 if context switches are not observed.
     pub switch_to: AtomicU64,
-    /// Offset of `task_struct.pid`.
+    /// The offset of `task_struct.pid`.
     pub pid_offset: AtomicU32,
-    /// Offset of `clock_event_device.next_event`.
+    /// The offset of `clock_event_device.next_event`.
     pub next_event_offset: AtomicU32,
-    /// `hrtimer_interrupt`, or 0: guest time is not followed and nothing is ever due.
+    /// The address of `hrtimer_interrupt`; 0 if guest time is not observed, in which case nothing is ever due.
     pub timer: AtomicU64,
-    /// Functions to observe.
+    /// The functions to be observed.
     pub hooks: [Hook; HOOKS],
-    /// Instructions after which a CPU's turn ends and the next CPU goes on; 0 leaves it to QEMU.
+    /// The number of instructions after which a CPU's turn ends; 0 leaves that to QEMU.
     pub turn: AtomicU32,
-    /// Functions that are about to send an interrupt to another CPU, which ends the turn; 0: none.
+    /// The addresses of functions that are about to send an interrupt to another CPU, which ends the turn; 0 for unused
+    /// entries.
     pub senders: [AtomicU64; SENDERS],
-    /// Offset of `rq.clock`.
+    /// The offset of `rq.clock`.
     pub rq_clock_offset: AtomicU32,
-    /// Not 0: context switches are events too.
+    /// If not 0, context switches are events too.
     pub record: AtomicU32,
-    /// Room for events, which follow the trace.
+    /// The number of events that fit into the buffer, which follows the trace.
     pub event_capacity: AtomicU64,
-    /// Per-CPU address of `rq.cpu` (the symbol `runqueues` and the member's offset), or 0: CPUs
-    /// are not told apart.
+    /// The per-CPU address of `rq.cpu` (the symbol `runqueues` plus the member's offset); 0 if CPUs are not
+    /// distinguished.
     pub this_rq_cpu: AtomicU64,
-    /// Per-CPU address of `rq.clock`, or 0: switches have no times.
+    /// The per-CPU address of `rq.clock`; 0 if switches have no times.
     pub this_rq_clock: AtomicU64,
-    /// Entries of the trace, which follows at [`HEADER`].
+    /// The number of entries of the trace, which starts at [`HEADER`].
     pub trace_capacity: AtomicU64,
 
-    /// Hold at the first timer interrupt that was set for this time (`CLOCK_MONOTONIC`) or
-    /// later; `u64::MAX` for none.
+    /// The guest is held at the first timer interrupt that was set for this time (`CLOCK_MONOTONIC`) or later;
+    /// `u64::MAX` for none.
     pub due_ns: AtomicU64,
-    /// Words that the guest is held for once they have changed. The host changes them while the guest is held.
+    /// The words for which the guest is held when they change. The host modifies them while the guest is held.
     pub watches: [Watch; WATCHES],
-    /// The guest goes on when this equals `held`. A futex.
+    /// The guest continues when this equals `held`. The word is a futex.
     pub released: AtomicU32,
 
-    /// Holds begun so far. A futex.
+    /// The number of holds so far. The word is a futex.
     pub held: AtomicU32,
-    /// A [`Reason`].
+    /// The reason of the hold, a [`Reason`].
     pub reason: AtomicU32,
-    /// CPU that is held, as the guest numbers them; [`NO_CPU`] if not known, as in user mode.
+    /// The guest's number of the CPU that is held; [`NO_CPU`] if it is not known, as in user mode.
     pub cpu: AtomicU32,
-    /// Not 0: a register or an address could not be read, so something was not followed.
+    /// The number of failures: a register or an address could not be read, so something was not observed.
     pub failures: AtomicU32,
-    /// Meaning depends on the reason.
+    /// The arguments, whose meaning depends on the reason.
     pub args: [AtomicU64; 2],
-    /// Latest time for which a timer interrupt was set (`CLOCK_MONOTONIC`).
+    /// The latest time for which a timer interrupt was set (`CLOCK_MONOTONIC`).
     pub timer_ns: AtomicU64,
-    /// Latest `rq.clock` at a switch: the scheduler's clock, some ms away from `CLOCK_MONOTONIC`.
+    /// The latest `rq.clock` at a switch: the scheduler's clock, which differs from `CLOCK_MONOTONIC` by some
+    /// milliseconds.
     pub switch_ns: AtomicU64,
-    /// Context switches seen.
+    /// The number of context switches.
     pub switches: AtomicU64,
-    /// Running digest of them, in order: see `fold`.
+    /// The running digest of the switches, in order: see `fold`.
     pub digest: AtomicU64,
-    /// Events that wait to be taken out. The host sets it to 0 while the guest is held.
+    /// The number of events in the buffer. The host sets it to 0 while the guest is held.
     pub events: AtomicU64,
-    /// Words of events that could not be read.
+    /// The number of words of events that could not be read.
     pub unreadable: AtomicU64,
 }
 
-/// A word of four bytes that is looked at whenever something is followed or observed.
+/// A word of four bytes that is compared whenever the plugin observes something.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Watch {
-    /// Its address, or 0: no watch.
+    /// The address of the word; 0 if the watch is not used.
     pub address: AtomicU64,
-    /// What it was when it was last looked at. The plugin changes it too.
+    /// The value at the last comparison. The plugin updates it too.
     pub value: AtomicU32,
     /// Always 0.
     pub reserved: AtomicU32,
 }
 
-/// Something that was observed.
+/// An observation.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Event {
     /// The runqueue's clock.
     pub clock_ns: AtomicU64,
-    /// What it is.
+    /// The kind of the event.
     pub kind: AtomicU32,
-    /// CPU, as the guest numbers them; [`NO_CPU`] if not known.
+    /// The guest's number of the CPU; [`NO_CPU`] if it is not known.
     pub cpu: AtomicU32,
-    /// Process id of the task that runs there; [`NO_TASK`] if not known.
+    /// The pid of the task that runs on the CPU; [`NO_TASK`] if it is not known.
     pub current: AtomicU32,
-    /// How many of the words could not be read, and are 0.
+    /// The number of words that could not be read. Such words are 0.
     pub unreadable: AtomicU32,
-    /// What the hook's operands gave.
+    /// The values of the hook's operands.
     pub words: [AtomicU64; OPERANDS],
 }
 
-/// [`Event::current`] when the task is not known.
+/// The value of [`Event::current`] if the task is not known.
 pub const NO_TASK: u32 = u32::MAX;
 
-/// One context switch in the trace.
+/// A context switch in the trace.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Switch {
     /// `rq.clock`.
     pub clock_ns: AtomicU64,
-    /// Running digest, this switch included.
+    /// The running digest, this switch included.
     pub digest: AtomicU64,
-    /// Task that stops.
+    /// The task that stops.
     pub prev: AtomicU32,
-    /// Task that starts.
+    /// The task that starts.
     pub next: AtomicU32,
-    /// CPU, as the guest numbers them; [`NO_CPU`] if not known.
+    /// The guest's number of the CPU; [`NO_CPU`] if it is not known.
     pub cpu: AtomicU32,
     /// Always 0.
     pub reserved: AtomicU32,
@@ -229,8 +231,8 @@ pub struct Switch {
 const _: () = assert!(size_of::<Control>() <= HEADER && size_of::<Switch>() == 32);
 const _: () = assert!(size_of::<Event>() == 72);
 
-/// `digest` with one more word in it: not cryptographic, but every bit of the past counts
-/// (the finaliser of MurmurHash3).
+/// Returns `digest` with one more word added. The digest is not cryptographic, but it depends on every bit of every
+/// word (it uses the finalizer of MurmurHash3).
 pub fn fold(digest: u64, word: u64) -> u64 {
     let mut mixed = digest.rotate_left(1) ^ word;
     mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

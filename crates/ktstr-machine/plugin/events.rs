@@ -1,8 +1,7 @@
-//! Events: entries of the functions that the host named, with what it wants to know of their
-//! arguments.
+//! Events: the entries of functions that the host named, with the values that it requested about their arguments.
 //!
-//! The host takes events out only while the guest is held, so a full buffer holds the guest until
-//! it has: nothing is ever lost, and the guest does not notice.
+//! The host collects events only while the guest is held. When the buffer is full, the guest is therefore held until
+//! the host has emptied it: no event is lost, and the guest cannot observe the hold.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +13,9 @@ use crate::control::{
 use crate::qemu::{Reader, Register};
 use crate::shared::Shared;
 
-/// CPUs whose current task is followed.
+/// The number of CPUs whose current task is tracked.
 const CPUS: usize = 1024;
-/// Places of the cache, a power of two.
+/// The number of entries of the cache, a power of two.
 const CACHE: usize = 1 << 12;
 
 /// Whether the current task of a CPU has yielded.
@@ -24,11 +23,11 @@ const CACHE: usize = 1 << 12;
 enum Yield {
     No,
     Called,
-    /// In the `__schedule()` that follows: a switch now is its outcome.
+    /// The `__schedule()` after the yield is running, and a switch now is its result.
     Scheduling,
 }
 
-/// What is remembered between two events.
+/// The state between two events.
 struct Memory {
     current: Vec<u32>,
     yields: Vec<Yield>,
@@ -36,15 +35,15 @@ struct Memory {
     cache: Vec<(u64, u64)>,
 }
 
-/// Where to look, and what was seen.
+/// The hooks, and the state of their evaluation.
 pub struct Recorder {
-    /// Addresses of hooked functions, sorted, each with its hook's place in the page.
+    /// The addresses of hooked functions, sorted, each with the index of its hook in the page.
     addresses: Vec<(u64, usize)>,
     memory: Mutex<Memory>,
 }
 
 impl Recorder {
-    /// Takes over the hooks of the page.
+    /// Reads the hooks from the page.
     pub fn new(shared: &Shared) -> Self {
         let hooks = shared.control().hooks.iter().enumerate();
         let mut addresses: Vec<(u64, usize)> = hooks
@@ -62,7 +61,7 @@ impl Recorder {
         }
     }
 
-    /// The hook at `address`, if there is one. Asked for each instruction that is translated.
+    /// Returns the hook at `address`, if there is one. Called for each instruction that is translated.
     pub fn hook_at(&self, address: u64) -> Option<usize> {
         let (first, last) = (self.addresses.first()?, self.addresses.last()?);
         if address < first.0 || address > last.0 {
@@ -72,7 +71,7 @@ impl Recorder {
         self.addresses.get(found.ok()?).map(|hook| hook.1)
     }
 
-    /// A context switch, which is followed anyway.
+    /// Records a context switch, which is observed in any case.
     pub fn switch(&self, shared: &Shared, cpu: u32, clock_ns: u64, tasks: [u32; 2]) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let [prev, next] = tasks;
@@ -99,7 +98,7 @@ impl Recorder {
         append(shared, &seen);
     }
 
-    /// The entry of a hooked function.
+    /// Records the entry of a hooked function.
     pub fn observe(&self, shared: &Shared, reader: &mut Reader, index: usize) {
         let control = shared.control();
         let Some(hook) = control.hooks.get(index) else {
@@ -148,7 +147,7 @@ impl Recorder {
             kind,
             cpu,
             current,
-            // Without a clock it happened at the time of the event before.
+            // Without a clock the event gets the time of the previous event.
             clock_ns: clock.unwrap_or(0),
             unreadable,
             words,
@@ -186,9 +185,9 @@ impl Memory {
         self.cached(reader, address, size, what == Fetch::Fresh as u32)
     }
 
-    /// The word at `address`, from memory only if it is `fresh` or was not read before.
+    /// Returns the word at `address`. It is read from memory only if it is `fresh` or was not read before.
     fn cached(&mut self, reader: &mut Reader, address: u64, size: u32, fresh: bool) -> Option<u64> {
-        // Structures are aligned to 64 bytes and more: the bits above tell them apart.
+        // Structures are aligned to at least 64 bytes, so the bits above distinguish them.
         let place = (address >> 6 ^ address >> 18) as usize & (CACHE - 1);
         let known = self.cache.get_mut(place)?;
         if fresh || known.0 != address {
@@ -205,7 +204,7 @@ fn load(reader: &mut Reader, address: u64, size: u32) -> Option<u64> {
     }
 }
 
-/// An event before it has its place.
+/// An event that has not been stored yet.
 struct Seen {
     kind: u32,
     cpu: u32,
@@ -222,7 +221,7 @@ fn append(shared: &Shared, seen: &Seen) {
         shared.hold(Reason::Full, seen.cpu, [0; 2]);
         number = control.events.load(Relaxed) as usize;
     }
-    // A host that has not made room is one that does not want any more.
+    // If the host has not emptied the buffer, it does not want any more events.
     let Some(event) = shared.events().get(number) else {
         return;
     };

@@ -1,13 +1,15 @@
-//! Keeps QEMU's main thread still while the guest executes.
+//! Blocks QEMU's main thread while the guest executes.
 //!
-//! That thread is woken at each timer of the guest, and runs what timers it finds due. The thread of the virtual CPUs runs
-//! them too, and in nearly all cases first. But between the end of a CPU's turn and its lock both can be there, and an
-//! interrupt that the main thread raises ends the turns of all CPUs, so that they part the next stretch of time otherwise:
-//! on a busy host one run in some thirty was not like the others (tcg-accel-ops-rr.c, main-loop.c, of QEMU 10.0).
+//! The main thread wakes up at each timer of the guest, and runs the timers that are due. The thread of the virtual
+//! CPUs runs them as well, and nearly always first. But between the end of a CPU's turn and the lock both threads can
+//! get there, and an interrupt that the main thread raises ends the turns of all CPUs, so that the following time is
+//! divided among them differently: on a busy host about one run in thirty differed from the others (tcg-accel-ops-rr.c,
+//! main-loop.c, of QEMU 10.0).
 //!
-//! So the main thread goes on from its `ppoll` only while the other one waits for something or is held, and the other goes
-//! on only when the main thread is back. Both calls are QEMU's into the C library: loaded by `LD_PRELOAD`, this library
-//! comes first. Each wait ends after a second at the latest: a guest that hangs must not keep QEMU's monitor from answering.
+//! Therefore the main thread returns from its `ppoll` only while the other thread waits or is held, and the other
+//! thread continues only when the main thread waits again. Both are calls of QEMU into the C library, which this
+//! library intercepts because it is loaded by `LD_PRELOAD`. Each wait ends after a second at the latest, so that a
+//! guest that hangs does not keep QEMU's monitor from answering.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -58,9 +60,9 @@ static LIMIT: Timespec = Timespec {
     nanoseconds: 0,
 };
 
-/// Whether the virtual CPUs' thread is between two waits.
+/// Whether the virtual CPUs' thread is running, and not waiting.
 static RUNNING: AtomicU32 = AtomicU32::new(0);
-/// Whether the main thread is between two waits.
+/// Whether the main thread is running, and not waiting.
 static ACTIVE: AtomicU32 = AtomicU32::new(0);
 /// Whether the main thread waits at the gate.
 static AT_GATE: AtomicU32 = AtomicU32::new(0);
@@ -82,21 +84,21 @@ fn role() -> Role {
     if known != Role::Unknown {
         return known;
     }
-    // SAFETY: neither has an argument.
+    // SAFETY: neither function has an argument.
     let main = unsafe { syscall(SYS_GETTID) == c_long::from(getpid()) };
     let role = if main { Role::Main } else { Role::Other };
     ROLE.set(role);
     role
 }
 
-/// Whether QEMU's calls come here.
+/// Whether QEMU's calls are intercepted by this library.
 pub fn is_first() -> bool {
-    // SAFETY: a C string.
+    // SAFETY: the argument is a C string.
     let found = unsafe { dlsym(RTLD_DEFAULT, c"ppoll".as_ptr()) };
     found == ppoll as *mut c_void
 }
 
-/// Called on the thread that translates and executes guest code.
+/// Marks the calling thread as the one that translates and executes guest code.
 pub fn is_vcpus() {
     if role() == Role::Other {
         ROLE.set(Role::Vcpus);
@@ -104,7 +106,7 @@ pub fn is_vcpus() {
     }
 }
 
-/// The guest stands: the main thread may run.
+/// Allows the main thread to run, because the guest is not running.
 pub fn pause() {
     if ROLE.get() != Role::Vcpus {
         return;
@@ -112,12 +114,12 @@ pub fn pause() {
     RUNNING.store(0, SeqCst);
     if AT_GATE.load(SeqCst) != 0 {
         let one = 1_u64;
-        // SAFETY: eight bytes to an eventfd; a full counter is readable already.
+        // SAFETY: this writes eight bytes to an eventfd. If its counter is full, the eventfd is readable already.
         unsafe { write(door(), (&raw const one).cast(), 8) };
     }
 }
 
-/// The guest goes on as soon as the main thread waits. `true`: it does already.
+/// Marks the guest as running. Returns whether it may continue at once, because the main thread waits.
 fn go_on() -> bool {
     RUNNING.store(1, SeqCst);
     ACTIVE.load(SeqCst) == 0
@@ -125,7 +127,7 @@ fn go_on() -> bool {
 
 fn wait_for_main() {
     while ACTIVE.load(SeqCst) != 0 {
-        // SAFETY: a static word, and a timeout that outlives the call.
+        // SAFETY: the word is static, and the timeout outlives the call.
         let ended = unsafe {
             syscall(
                 SYS_FUTEX,
@@ -135,8 +137,8 @@ fn wait_for_main() {
                 &raw const LIMIT,
             )
         };
-        // Woken or changed is 0 or EAGAIN; what else there is, is a time-out or a signal.
-        // SAFETY: the thread's own errno.
+        // The result is 0 or EAGAIN after a wakeup or a change; otherwise it is a timeout or a signal.
+        // SAFETY: this reads the thread's own errno.
         if ended != 0 && unsafe { *__errno_location() } == ETIMEDOUT {
             return;
         }
@@ -145,7 +147,7 @@ fn wait_for_main() {
 
 const ETIMEDOUT: c_int = 110;
 
-/// The end of [`pause`].
+/// Ends [`pause`], and waits until the main thread waits.
 pub fn resume() {
     if ROLE.get() == Role::Vcpus && !go_on() {
         wait_for_main();
@@ -154,11 +156,11 @@ pub fn resume() {
 
 fn main_waits() {
     ACTIVE.store(0, SeqCst);
-    // SAFETY: a static word.
+    // SAFETY: the word is static.
     unsafe { syscall(SYS_FUTEX, ACTIVE.as_ptr(), FUTEX_WAKE, 1_u32) };
 }
 
-/// Lets the main thread go on when the guest stands.
+/// Lets the main thread continue when the guest is not running.
 fn pass() {
     loop {
         ACTIVE.store(1, SeqCst);
@@ -176,7 +178,8 @@ fn pass() {
     }
 }
 
-/// Not in `ppoll` nor in a futex: by these the host sees what the main thread waits for.
+/// Waits for the door to open, at most for the time limit. It uses neither `ppoll` nor a futex, because the host
+/// recognizes the main thread's state by these calls.
 fn wait_at_door() -> bool {
     let door = door();
     let mut set = FdSet([0; 16]);
@@ -187,7 +190,7 @@ fn wait_at_door() -> bool {
     *word |= 1 << bit;
     let mut count = 0_u64;
     let null = std::ptr::null_mut::<FdSet>;
-    // SAFETY: a set that covers the descriptor; eight bytes from an eventfd that does not block.
+    // SAFETY: the set covers the descriptor, and eight bytes are read from a non-blocking eventfd.
     unsafe {
         let ready = pselect(
             door + 1,
@@ -204,16 +207,16 @@ fn wait_at_door() -> bool {
 
 fn door() -> c_int {
     static DOOR: OnceLock<c_int> = OnceLock::new();
-    // SAFETY: no pointers.
+    // SAFETY: the call takes no pointers.
     *DOOR.get_or_init(|| unsafe { eventfd(0, EFD_CLOEXEC_NONBLOCK) })
 }
 
 fn next(name: &CStr) -> usize {
-    // SAFETY: a C string. The next definition after this library's own.
+    // SAFETY: the argument is a C string. The result is the next definition after this library's own.
     unsafe { dlsym(RTLD_NEXT, name.as_ptr()) as usize }
 }
 
-/// The C library has two of these, and `dlsym` may find the one of 2002.
+/// Returns the C library's function. There are two versions of it, and `dlsym` may find the one of 2002.
 fn real_cond_wait() -> CondWait {
     static REAL: OnceLock<usize> = OnceLock::new();
     let address = *REAL.get_or_init(|| {
@@ -236,7 +239,7 @@ fn real_cond_wait() -> CondWait {
 }
 
 /// # Safety
-/// As the C library's.
+/// The same as for the C library's function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ppoll(
     fds: *mut c_void,
@@ -246,14 +249,14 @@ pub unsafe extern "C" fn ppoll(
 ) -> c_int {
     static REAL: OnceLock<usize> = OnceLock::new();
     let address = *REAL.get_or_init(|| next(c"ppoll"));
-    // SAFETY: the C library's function of that name.
+    // SAFETY: this is the C library's function of that name.
     let real = unsafe { std::mem::transmute::<usize, Ppoll>(address) };
     if role() != Role::Main {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of the C library's function.
         return unsafe { real(fds, count, timeout, mask) };
     }
     main_waits();
-    // SAFETY: the caller's promise; the thread's own errno.
+    // SAFETY: as above, and the thread's own errno is accessed.
     unsafe {
         let ready = real(fds, count, timeout, mask);
         let errno = *__errno_location();
@@ -264,11 +267,11 @@ pub unsafe extern "C" fn ppoll(
 }
 
 /// # Safety
-/// As the C library's.
+/// The same as for the C library's function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pthread_cond_wait(cond: *mut c_void, mutex: *mut c_void) -> c_int {
     let real = real_cond_wait();
-    // SAFETY: the caller's promise: it holds the mutex, and a wait may end for no reason.
+    // SAFETY: the caller holds the mutex, and a wait may end spuriously.
     unsafe {
         match role() {
             Role::Vcpus => {

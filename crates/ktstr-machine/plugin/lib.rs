@@ -1,17 +1,15 @@
-//! QEMU plugin of the virtual clock: holds the guest at agreed points, follows its context switches
-//! and records the calls that make up its schedule, without a guest instruction and without a
-//! nanosecond of guest time.
+//! The QEMU plugin of the virtual clock. It holds the guest at agreed points, follows its context switches, and records
+//! the calls that make up its schedule, without executing a guest instruction and without using any guest time.
 //!
-//! For QEMU with one thread for all virtual CPUs and instruction counting (`-accel
-//! tcg,thread=single -icount …`): while a callback does not return, nothing in the guest moves.
-//! Loaded as `-plugin file=THIS,control=FILE`; `FILE` is a [`control::Control`], written by the
-//! host before QEMU starts.
+//! The plugin requires a QEMU with one thread for all virtual CPUs and with instruction counting (`-accel
+//! tcg,thread=single -icount …`): nothing in the guest advances until a callback returns. It is loaded with `-plugin
+//! file=THIS,control=FILE`, where `FILE` is a [`control::Control`] that the host writes before QEMU starts.
 //!
-//! The CPU index that QEMU hands to a callback is not used: with one thread for all CPUs it is the
-//! index of the CPU for which the block was translated first. The guest knows better.
+//! The CPU index that QEMU passes to a callback is not used: with one thread for all CPUs it is the index of the CPU
+//! for which the block was first translated. The number is read from the guest instead.
 //!
-//! No dependencies, so that `rustc` alone builds it. Not for: deciding anything. Guest memory is
-//! read only where the host said, and a read that fails is counted and passed over.
+//! The plugin has no dependencies, so that `rustc` alone can build it. It makes no decisions: it reads guest memory
+//! only where the host requested it, and a read that fails is counted and skipped.
 
 mod control;
 mod events;
@@ -28,7 +26,7 @@ use control::{MARKER, MARKER_CODE, NO_CPU, Reason, fold};
 use qemu::{Block, Info, Reader, Register, Translation};
 use shared::Shared;
 
-/// The plugin interface this was written for.
+/// The version of the plugin interface for which this was written.
 #[unsafe(no_mangle)]
 pub static qemu_plugin_version: c_int = 4;
 
@@ -38,7 +36,7 @@ struct Plugin {
     turns: Option<turns::Turns>,
     /// `None` until the first virtual CPU exists.
     reader: Mutex<Option<Reader>>,
-    /// Whether the first block is still to come.
+    /// Whether the first block has not been executed yet.
     first: Mutex<bool>,
 }
 
@@ -55,7 +53,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
-    // SAFETY: QEMU's promise, see above.
+    // SAFETY: QEMU guarantees this, see above.
     let arguments = (0..argc.max(0) as usize)
         .map(|i| unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy());
     // SAFETY: as above.
@@ -74,15 +72,15 @@ fn install<'a>(
     info: &Info,
     arguments: impl Iterator<Item = std::borrow::Cow<'a, str>>,
 ) -> Result<(), String> {
-    // SAFETY: a C string of QEMU, valid during the installation.
+    // SAFETY: this is a C string of QEMU, which is valid during the installation.
     let target = unsafe { CStr::from_ptr(info.target) };
     if target != c"x86_64" || !info.system {
-        return Err(format!("for x86_64 machines only, not {target:?}"));
+        return Err(format!("this plugin supports x86_64 machines only, not {target:?}"));
     }
     if !gate::is_first() {
         return Err(
-            "it has to come before the C library (LD_PRELOAD), which this system does not let it; without that two runs of \
-             a seed can differ: set KTSTR_CLOCK=real"
+            "this system does not let it preload before the C library (LD_PRELOAD), without which two runs of \
+             the same seed can differ: set KTSTR_CLOCK=real"
                 .into(),
         );
     }
@@ -119,13 +117,13 @@ extern "C" fn on_vcpu(_plugin: u64, _vcpu: c_uint) {
     }
 }
 
-/// Puts callbacks on what was asked for. What a block looks like does not depend on them: QEMU
+/// Installs callbacks on the requested points. They do not change how guest code is divided into blocks, because QEMU
 /// counts guest instructions only.
 extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
     gate::is_vcpus();
     let Some(plugin) = PLUGIN.get() else { return };
     let control = plugin.shared.control();
-    // SAFETY: the argument of this callback.
+    // SAFETY: this is the argument of this callback.
     let block = unsafe { Translation::new(block) };
     if *lock(&plugin.first) {
         block.on_block(on_first);
@@ -196,8 +194,8 @@ extern "C" fn on_hook(_index: c_uint, hook: *mut c_void) {
     plugin.look_at_watches();
 }
 
-/// `hrtimer_interrupt(struct clock_event_device *dev)` (kernel/time/hrtimer.c): at its entry
-/// `dev->next_event` still is the time for which this interrupt was set.
+/// `hrtimer_interrupt(struct clock_event_device *dev)` (kernel/time/hrtimer.c): at its entry `dev->next_event` is still
+/// the time for which this interrupt was set.
 extern "C" fn on_timer(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     let control = plugin.shared.control();
@@ -206,7 +204,7 @@ extern "C" fn on_timer(_index: c_uint, _data: *mut c_void) {
         let [device, _] = arguments(reader)?;
         reader.u64(device.wrapping_add(offset))
     });
-    // KTIME_MAX is a timer that was not set: an interrupt too many.
+    // With KTIME_MAX no timer was set, so the interrupt is spurious.
     let Some(time) = time.filter(|&ns| ns < i64::MAX as u64) else {
         return;
     };
@@ -217,8 +215,8 @@ extern "C" fn on_timer(_index: c_uint, _data: *mut c_void) {
     }
 }
 
-/// `__switch_to(struct task_struct *prev, struct task_struct *next)`
-/// (arch/x86/kernel/process_64.c). `__schedule()` has brought `rq->clock` up to date before.
+/// `__switch_to(struct task_struct *prev, struct task_struct *next)` (arch/x86/kernel/process_64.c). `__schedule()` has
+/// updated `rq->clock` before.
 extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
     let control = plugin.shared.control();
@@ -268,7 +266,7 @@ extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
     plugin.look_at_watches();
 }
 
-/// The first two arguments of a function, at its entry.
+/// Returns the first two arguments of a function, at its entry.
 fn arguments(reader: &mut Reader) -> Option<[u64; 2]> {
     Some([
         reader.register(Register::Rdi)?,
@@ -276,7 +274,7 @@ fn arguments(reader: &mut Reader) -> Option<[u64; 2]> {
     ])
 }
 
-/// Where the current CPU has its copy of a per-CPU variable. In kernel mode only: user mode has
+/// Returns the address of the current CPU's copy of a per-CPU variable. Valid in kernel mode only: user mode has
 /// another `gs`, and page tables without the kernel's data.
 fn this_cpu(reader: &mut Reader, symbol: u64) -> Option<u64> {
     let base = reader.register(Register::GsBase)?;
@@ -284,7 +282,7 @@ fn this_cpu(reader: &mut Reader, symbol: u64) -> Option<u64> {
 }
 
 impl Plugin {
-    /// The current CPU's number.
+    /// Returns the current CPU's number.
     fn cpu(&self) -> u32 {
         match self.shared.control().this_rq_cpu.load(Relaxed) {
             0 => NO_CPU,
@@ -297,8 +295,8 @@ impl Plugin {
         }
     }
 
-    /// Holds the guest for each watched word that is another one than at the last look. Called in kernel mode only, where
-    /// the kernel's data is mapped; a word that cannot be read is left for the next look.
+    /// Holds the guest for each watched word that has changed since the last comparison. Called in kernel mode only,
+    /// where the kernel's data is mapped. A word that cannot be read is compared the next time.
     fn look_at_watches(&self) {
         let control = self.shared.control();
         for (number, watch) in control.watches.iter().enumerate() {
@@ -318,7 +316,7 @@ impl Plugin {
         }
     }
 
-    /// Reads from the current CPU; counts it when that does not work.
+    /// Reads from the current CPU, and counts a failure.
     fn read<T>(&self, read: impl FnOnce(&mut Reader) -> Option<T>) -> Option<T> {
         let value = lock(&self.reader).as_mut().and_then(read);
         if value.is_none() {
@@ -328,7 +326,7 @@ impl Plugin {
     }
 }
 
-/// A panic ends QEMU (`panic=abort`), so a poisoned lock is never seen.
+/// Locks a mutex. A panic ends QEMU (`panic=abort`), so a poisoned lock is never seen.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,27 +1,27 @@
-//! QEMU's plugin interface, as far as it is used: API version 4 (QEMU 10.0), and what was there
-//! before. The functions are QEMU's and GLib's own; they are found when QEMU loads the plugin.
+//! The parts of QEMU's plugin interface that are used: API version 4 (QEMU 10.0) and earlier functions. The functions
+//! belong to QEMU and GLib, and are resolved when QEMU loads the plugin.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
 
-/// A block while it is translated.
+/// A block during its translation.
 #[repr(C)]
 pub struct Block {
     _opaque: [u8; 0],
 }
 
-/// An instruction while it is translated.
+/// An instruction during its translation.
 #[repr(C)]
 pub struct Instruction {
     _opaque: [u8; 0],
 }
 
-/// What a callback may do: nothing with registers (`QEMU_PLUGIN_CB_NO_REGS`), so that none is saved for it.
+/// A callback that may not access registers (`QEMU_PLUGIN_CB_NO_REGS`), so that none are saved for it.
 const NO_REGISTERS: c_uint = 0;
-/// What a callback may do: read registers (`QEMU_PLUGIN_CB_R_REGS`).
+/// A callback that may read registers (`QEMU_PLUGIN_CB_R_REGS`).
 const READS_REGISTERS: c_uint = 1;
 
-/// Start of `qemu_info_t`.
+/// The beginning of `qemu_info_t`.
 #[repr(C)]
 pub struct Info {
     pub target: *const c_char,
@@ -30,7 +30,7 @@ pub struct Info {
     pub system: bool,
 }
 
-/// `GArray` and `GByteArray` of GLib: what is public of them.
+/// The public part of GLib's `GArray` and `GByteArray`.
 #[repr(C)]
 struct GArray {
     data: *mut u8,
@@ -80,34 +80,34 @@ unsafe extern "C" {
     fn g_array_free(array: *mut GArray, free_data: c_int) -> *mut c_char;
 }
 
-/// The right to move QEMU's clock, which is used only to end turns. A machine whose plugin has it cannot be saved.
+/// The right to set QEMU's clock, which is used only to end turns. A machine whose plugin holds it cannot be saved.
 pub struct TimeControl(*const c_void);
 
-// SAFETY: the address of a static of QEMU's, which is compared and never written through.
+// SAFETY: this is the address of a static variable of QEMU, which is only compared.
 unsafe impl Send for TimeControl {}
 // SAFETY: as above.
 unsafe impl Sync for TimeControl {}
 
 impl TimeControl {
-    /// Asks for it; `None` if another plugin has it.
+    /// Requests the right; `None` if another plugin holds it.
     pub fn request() -> Option<Self> {
-        // SAFETY: no arguments; called while the plugin is installed.
+        // SAFETY: the function has no arguments, and is called while the plugin is installed.
         let handle = unsafe { qemu_plugin_request_time_control() };
         (!handle.is_null()).then_some(Self(handle))
     }
 
-    /// Ends the turn of the CPU that executes the callback, when its block ends. QEMU moves its clock in work for that
-    /// CPU and kicks it for that (`qemu_plugin_update_ns` in plugins/api-system.c, QEMU 10.0); the clock never goes
-    /// back, so a time in the past moves nothing.
+    /// Ends the turn of the CPU that executes the callback, at the end of its block. QEMU sets its clock in a work item
+    /// for that CPU, for which it kicks the CPU (`qemu_plugin_update_ns` in plugins/api-system.c, QEMU 10.0). The clock
+    /// never goes backwards, so a time in the past does not change it.
     pub fn end_turn(&self) {
-        // SAFETY: QEMU's own handle; called in a callback of a virtual CPU.
+        // SAFETY: the handle is QEMU's own, and this is called in a callback of a virtual CPU.
         unsafe { qemu_plugin_update_ns(self.0, 0) }
     }
 }
 
-/// Calls `callback` for each virtual CPU once it exists.
+/// Calls `callback` for each virtual CPU after its creation.
 pub fn on_vcpu(plugin: u64, callback: OnVcpu) {
-    // SAFETY: a registration; the callback is a function of this plugin, which is never unloaded.
+    // SAFETY: this registers a function of this plugin, which is never unloaded.
     unsafe { qemu_plugin_register_vcpu_init_cb(plugin, callback) }
 }
 
@@ -117,7 +117,7 @@ pub fn on_translation(plugin: u64, callback: OnTranslation) {
     unsafe { qemu_plugin_register_vcpu_tb_trans_cb(plugin, callback) }
 }
 
-/// A block, for as long as its translation callback runs.
+/// A block, which is valid while its translation callback runs.
 pub struct Translation(*mut Block);
 
 impl Translation {
@@ -127,9 +127,9 @@ impl Translation {
         Self(block)
     }
 
-    /// Calls `callback` before the block each time it is executed.
+    /// Calls `callback` before each execution of the block.
     pub fn on_block(&self, callback: OnExecution) {
-        // SAFETY: the block lives (`new`); the callback gets no data.
+        // SAFETY: the block is valid (`new`), and the callback gets no data.
         unsafe {
             qemu_plugin_register_vcpu_tb_exec_cb(
                 self.0,
@@ -140,9 +140,9 @@ impl Translation {
         }
     }
 
-    /// Calls `callback` with the number of its instructions before the block each time it is executed.
+    /// Calls `callback` before each execution of the block, with its number of instructions.
     pub fn on_count(&self, callback: OnExecution) {
-        // SAFETY: the block lives (`new`); the data is a number, never dereferenced.
+        // SAFETY: the block is valid (`new`), and the data is a number that is never dereferenced.
         unsafe {
             let count = qemu_plugin_tb_n_insns(self.0);
             qemu_plugin_register_vcpu_tb_exec_cb(
@@ -154,10 +154,10 @@ impl Translation {
         }
     }
 
-    /// Its instructions in order.
+    /// Returns the instructions of the block in order.
     pub fn instructions(&self) -> impl Iterator<Item = Translated> + '_ {
-        // SAFETY: the block lives (`new`), and so do its instructions; one that does not exist
-        // is a null pointer.
+        // SAFETY: the block is valid (`new`), and so are its instructions. An instruction that does not exist is a null
+        // pointer.
         (0..unsafe { qemu_plugin_tb_n_insns(self.0) })
             .filter_map(|i| NonNull::new(unsafe { qemu_plugin_tb_get_insn(self.0, i) }))
             .map(Translated)
@@ -168,13 +168,13 @@ impl Translation {
 pub struct Translated(NonNull<Instruction>);
 
 impl Translated {
-    /// Guest-virtual address.
+    /// Returns the guest-virtual address.
     pub fn address(&self) -> u64 {
-        // SAFETY: it lives as long as its `Translation`.
+        // SAFETY: the instruction is valid as long as its `Translation`.
         unsafe { qemu_plugin_insn_vaddr(self.0.as_ptr()) }
     }
 
-    /// Whether these are its bytes.
+    /// Whether the instruction consists of these bytes.
     pub fn is<const N: usize>(&self, bytes: [u8; N]) -> bool {
         let mut found = [0u8; N];
         // SAFETY: as above; QEMU stores at most `N` bytes.
@@ -185,9 +185,9 @@ impl Translated {
         }
     }
 
-    /// Calls `callback` with `data` before each execution.
+    /// Calls `callback` with `data` before each execution of the instruction.
     pub fn on_execution(&self, callback: OnExecution, data: usize) {
-        // SAFETY: as above; the data is a number, never dereferenced.
+        // SAFETY: as above, and the data is a number that is never dereferenced.
         unsafe {
             qemu_plugin_register_vcpu_insn_exec_cb(
                 self.0.as_ptr(),
@@ -199,17 +199,17 @@ impl Translated {
     }
 }
 
-/// Handles of the registers that are read, and QEMU's kind of buffer to read into.
+/// The handles of the registers that are read, and a buffer of QEMU's type.
 pub struct Reader {
     handles: [*mut c_void; REGISTERS.len()],
     buffer: *mut GArray,
 }
 
-// SAFETY: handles are numbers in disguise, good for every CPU and thread; the buffer is reached
+// SAFETY: the handles are numbers in pointer form, which are valid for every CPU and thread. The buffer is accessed
 // through `&mut self` only.
 unsafe impl Send for Reader {}
 
-/// A register that is read: its place in [`REGISTERS`].
+/// A register that is read. The value is its index in [`REGISTERS`].
 #[derive(Clone, Copy)]
 pub enum Register {
     Rax,
@@ -221,11 +221,11 @@ pub enum Register {
     GsBase,
 }
 
-/// Their names in QEMU's description for gdb.
+/// The names of the registers in QEMU's description for gdb.
 const REGISTERS: [&CStr; 7] = [c"rax", c"rdi", c"rsi", c"rdx", c"rcx", c"r8", c"gs_base"];
 
 impl Register {
-    /// The register of a function's argument, counted from 0.
+    /// Returns the register that holds a function's argument, counted from 0.
     pub fn argument(number: u32) -> Option<Self> {
         [Self::Rdi, Self::Rsi, Self::Rdx, Self::Rcx, Self::R8]
             .get(number as usize)
@@ -234,10 +234,10 @@ impl Register {
 }
 
 impl Reader {
-    /// Finds the registers of the current CPU: to be called in a callback that has one.
+    /// Locates the registers of the current CPU. Must be called in a callback that has a CPU.
     pub fn new() -> Option<Self> {
-        // SAFETY: the array is QEMU's answer and is freed here once; names are interned
-        // strings, which live for ever; the size is that of `qemu_plugin_reg_descriptor`.
+        // SAFETY: the array is QEMU's answer and is freed here once. Names are interned strings, which are never freed.
+        // The size is that of `qemu_plugin_reg_descriptor`.
         unsafe {
             let all = qemu_plugin_get_registers();
             let slice = match all.as_ref() {
@@ -264,11 +264,11 @@ impl Reader {
         }
     }
 
-    /// Value of `register` on the current CPU.
+    /// Returns the value of `register` on the current CPU.
     pub fn register(&mut self, register: Register) -> Option<u64> {
         let handle = self.handles[register as usize];
-        // SAFETY: the handle is QEMU's, the buffer ours; callers run in callbacks registered
-        // with `READS_REGISTERS`.
+        // SAFETY: the handle is QEMU's and the buffer is ours. Callers run in callbacks that were registered with
+        // `READS_REGISTERS`.
         unsafe {
             g_byte_array_set_size(self.buffer, 0);
             qemu_plugin_read_register(handle, self.buffer);
@@ -276,25 +276,25 @@ impl Reader {
         self.bytes().map(u64::from_le_bytes)
     }
 
-    /// 8 bytes at guest-virtual `address`.
+    /// Reads 8 bytes at the guest-virtual `address`.
     pub fn u64(&mut self, address: u64) -> Option<u64> {
         self.memory(address).map(u64::from_le_bytes)
     }
 
-    /// 4 bytes at guest-virtual `address`.
+    /// Reads 4 bytes at the guest-virtual `address`.
     pub fn u32(&mut self, address: u64) -> Option<u32> {
         self.memory(address).map(u32::from_le_bytes)
     }
 
     fn memory<const N: usize>(&mut self, address: u64) -> Option<[u8; N]> {
-        // SAFETY: QEMU walks the guest's page tables and fills the buffer, or says no.
+        // SAFETY: QEMU walks the guest's page tables and fills the buffer, or returns false.
         let read = unsafe { qemu_plugin_read_memory_vaddr(address, self.buffer, N) };
         if read { self.bytes() } else { None }
     }
 
-    /// The buffer's bytes, if there are as many as asked for.
+    /// Returns the bytes of the buffer, if it holds exactly as many as were requested.
     fn bytes<const N: usize>(&self) -> Option<[u8; N]> {
-        // SAFETY: `buffer` is a live GByteArray; its length is checked before its data is used.
+        // SAFETY: `buffer` is a valid GByteArray, and its length is checked before its data is used.
         unsafe {
             let buffer = &*self.buffer;
             (buffer.len as usize == N && !buffer.data.is_null())

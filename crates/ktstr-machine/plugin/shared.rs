@@ -1,4 +1,4 @@
-//! Mapping the control page, and standing still on it.
+//! Maps the control page, and holds the guest on it.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::fs::OpenOptions;
@@ -25,7 +25,7 @@ pub(crate) const SYS_FUTEX: c_long = 202;
 pub(crate) const FUTEX_WAIT: c_int = 0;
 pub(crate) const FUTEX_WAKE: c_int = 1;
 
-/// The control page, and the trace and the events after it.
+/// The control page, followed by the trace and the events.
 pub struct Shared {
     control: &'static Control,
     trace: &'static [Switch],
@@ -33,7 +33,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Maps the file at `path`; says what is wrong with it.
+    /// Maps the file at `path`. The error says what is wrong with the file.
     pub fn map(path: &str) -> Result<Self, String> {
         let file = OpenOptions::new()
             .read(true)
@@ -44,8 +44,8 @@ impl Shared {
         if len < HEADER {
             return Err(format!("{path} has {len} bytes, {HEADER} are needed"));
         }
-        // SAFETY: a fresh mapping of a file that is long enough; it is never unmapped. The
-        // page is aligned, and every bit pattern is a `Control` and a `Switch`: all atomics.
+        // SAFETY: this is a new mapping of a file that is long enough, and it is never unmapped. The page is aligned,
+        // and every bit pattern is a valid `Control` and `Switch`, because both contain only atomics.
         let base = unsafe {
             mmap(
                 std::ptr::null_mut(),
@@ -80,25 +80,25 @@ impl Shared {
         })
     }
 
-    /// The first page, by which host and plugin steer each other.
+    /// Returns the first page, through which the host and the plugin control each other.
     pub fn control(&self) -> &'static Control {
         self.control
     }
 
-    /// The first context switches, as far as there is room for them.
+    /// Returns the trace of the first context switches.
     pub fn trace(&self) -> &'static [Switch] {
         self.trace
     }
 
-    /// Room for events.
+    /// Returns the buffer for events.
     pub fn events(&self) -> &'static [Event] {
         self.events
     }
 
-    /// Stands still, on CPU `cpu`, until the host lets go.
+    /// Blocks on CPU `cpu` until the host releases the guest.
     ///
-    /// The thread that stands still is the one that executes all virtual CPUs and owns virtual
-    /// time, and it does not own QEMU's big lock: the monitor goes on answering.
+    /// The blocked thread is the one that executes all virtual CPUs and owns virtual time. It does not hold QEMU's big
+    /// lock, so the monitor continues to answer.
     pub fn hold(&self, reason: Reason, cpu: u32, args: [u64; 2]) {
         let c = self.control;
         c.reason.store(reason as u32, Ordering::Relaxed);
@@ -122,7 +122,7 @@ impl Shared {
 }
 
 fn futex(word: &AtomicU32, operation: c_int, value: u32) {
-    // SAFETY: the word outlives the call; no timeout. Spurious returns are the caller's loop's.
+    // SAFETY: the word outlives the call, and there is no timeout. The caller's loop handles spurious returns.
     unsafe {
         syscall(
             SYS_FUTEX,

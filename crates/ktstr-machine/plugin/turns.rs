@@ -1,9 +1,10 @@
-//! Bounded turns: how long a CPU executes before the next one goes on.
+//! Bounded turns: how long a CPU executes before the next one continues.
 //!
-//! By itself QEMU ends a turn at HLT, at PAUSE, and when the instructions up to the nearest timer, divided by the number of
-//! CPUs, are used up. So a wake-up on another CPU waits for up to a millisecond, by the numbers of the two CPUs, and a
-//! scheduler seems to be late that is not. Here a turn also ends after so many instructions, and soon after the kernel has
-//! sent an interrupt to another CPU. Instructions are counted, not timed: the same run has the same turns.
+//! QEMU by itself ends a turn at HLT, at PAUSE, and when the instructions until the nearest timer, divided by the
+//! number of CPUs, have been executed. A wakeup on another CPU may therefore wait for up to a millisecond, depending on
+//! the numbers of the two CPUs, and a scheduler looks late although it is not. This module also ends a turn after a
+//! number of instructions, and soon after the kernel has sent an interrupt to another CPU. Instructions are counted,
+//! not timed, so the same run has the same turns.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,21 +13,22 @@ use crate::control::SENDERS;
 use crate::qemu::TimeControl;
 use crate::shared::Shared;
 
-/// Instructions within which the kernel has sent the interrupt, from the entry of the function that does: writing one
-/// register of the interrupt controller, in two calls.
+/// The number of instructions, from the entry of the function that sends the interrupt, within which it has been sent.
+/// Sending it takes two calls, and a write to one register of the interrupt controller.
 const SENDING: u64 = 200;
 
-/// The bound, and how far the current turn has come.
+/// The bound, and the progress of the current turn.
 pub struct Turns {
     control: TimeControl,
     bound: u64,
     senders: [u64; SENDERS],
-    /// Instructions since the last turn that was ended here. One thread executes all CPUs, so they share it.
+    /// The number of instructions since this module last ended a turn. One thread executes all CPUs, so they share the
+    /// counter.
     count: AtomicU64,
 }
 
 impl Turns {
-    /// What the page asks for; `None` if QEMU's own turns are wanted.
+    /// Reads the bound from the page; `None` if QEMU's default turns are used.
     pub fn new(shared: &Shared) -> Result<Option<Self>, String> {
         let page = shared.control();
         let bound = u64::from(page.turn.load(Relaxed));
@@ -42,12 +44,12 @@ impl Turns {
         }))
     }
 
-    /// Whether a function that sends an interrupt begins at `address`, which is not 0.
+    /// Whether a function that sends an interrupt starts at `address`, which is not 0.
     pub fn is_sender(&self, address: u64) -> bool {
         self.senders.contains(&address)
     }
 
-    /// A block of `instructions` begins.
+    /// Counts a block of `instructions` that is about to be executed.
     pub fn count(&self, instructions: u64) {
         let count = self.count.load(Relaxed) + instructions;
         if count < self.bound {
@@ -58,7 +60,7 @@ impl Turns {
         }
     }
 
-    /// An interrupt is about to be sent: the turn ends soon after it.
+    /// Notes that an interrupt is about to be sent, so that the turn ends soon after it.
     pub fn sends(&self) {
         let soon = self.bound.saturating_sub(SENDING);
         self.count.fetch_max(soon, Relaxed);

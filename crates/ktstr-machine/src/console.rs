@@ -1,4 +1,4 @@
-//! The guest's serial console: read as it comes, kept within bounds.
+//! The guest's serial console, which is read continuously and kept within a size limit.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,9 +10,9 @@ use rustix::fs::FallocateFlags;
 
 use crate::{MachineError, anonymous_file};
 
-/// Bytes kept from the start and from the end of what the guest printed.
+/// The number of bytes that are kept from the start, and from the end, of the console's output.
 const KEEP: usize = 256 << 10;
-/// Bytes that are given back to the host at a time.
+/// The granularity in which memory is returned to the host, in bytes.
 const STEP: u64 = 64 << 10;
 
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ struct Kept {
     total: u64,
 }
 
-/// Collects one stream in a thread of its own until the stream ends.
+/// Collects a stream in its own thread until the stream ends.
 #[derive(Debug)]
 pub struct Console {
     kept: Arc<Mutex<Kept>>,
@@ -51,17 +51,17 @@ impl Console {
         }
     }
 
-    /// What was printed so far: all of it, or its start and its end with the gap named.
+    /// Returns what was printed so far: all of it, or its start and its end with a note about the gap.
     pub fn text(&self) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let tail: Vec<u8> = kept.tail.iter().copied().collect();
         text_of(&kept.head, &tail, kept.total)
     }
 
-    /// Waits for the end of the stream: call it once the writer is gone.
+    /// Waits for the end of the stream. Call this after the writer has exited.
     pub fn finish(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // The thread cannot panic; if it did, what it kept is still there.
+            // The thread cannot panic. If it did, the data that it had collected would still be available.
             let _ = thread.join();
         }
     }
@@ -77,15 +77,15 @@ fn text_of(head: &[u8], tail: &[u8], total: u64) -> String {
     text
 }
 
-/// The console of a machine under the virtual clock: a file in memory, which takes every byte at
-/// once, where a pipe would keep the guest waiting for the host.
+/// The console of a machine under the virtual clock. It is a file in memory, which accepts every byte at once, whereas
+/// a pipe would make the guest wait for the host.
 ///
-/// The file grows as long as the guest prints, and the host gives the memory of its middle back.
-/// What is kept, the first and the last [`KEEP`] bytes, depends on what was printed alone.
+/// The file grows while the guest prints, and the host frees the memory in its middle. What is kept, the first and the
+/// last [`KEEP`] bytes, depends only on what was printed.
 #[derive(Debug)]
 pub(crate) struct ConsoleFile {
     file: File,
-    /// Where the part that was given back ends; it starts at [`KEEP`].
+    /// The end of the part that was freed, which starts at [`KEEP`].
     freed_up_to: u64,
 }
 
@@ -101,8 +101,8 @@ impl ConsoleFile {
         &self.file
     }
 
-    /// Gives back what is not kept. To be called often while the guest runs: what it prints between
-    /// two calls is what the file can grow by.
+    /// Frees the memory that is not kept. Must be called often while the guest runs, because the file grows by whatever
+    /// the guest prints between two calls.
     pub(crate) fn bound(&mut self) -> Result<(), MachineError> {
         let wrap = |e| MachineError::system("giving back memory of the guest's console", e);
         let len = self.file.metadata().map_err(wrap)?.len();
@@ -120,12 +120,12 @@ impl ConsoleFile {
         Ok(())
     }
 
-    /// As [`Console::text`].
+    /// The same as [`Console::text`].
     pub(crate) fn text(&self) -> String {
         let len = self.file.metadata().map_or(0, |m| m.len());
         let piece = |from: u64, to: u64| {
             let mut bytes = vec![0u8; (to - from) as usize];
-            // What cannot be read is not shown.
+            // Parts that cannot be read are not shown.
             let _ = self.file.read_exact_at(&mut bytes, from);
             bytes
         };
@@ -182,7 +182,7 @@ mod tests {
         console.file.write_all(b"last line\n").expect("memory");
         flood.extend_from_slice(b"last line\n");
         console.bound().expect("a file in memory has holes");
-        // The same text as from a pipe, whose reader keeps no more from the start.
+        // The text is the same as that from a pipe.
         let mut piped = Console::collect(std::io::Cursor::new(flood));
         piped.finish();
         let text = console.text();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_do_no_harm() {
+    fn bytes_that_are_not_utf8_are_replaced() {
         let mut console = Console::collect(&b"\xff\xfeok"[..]);
         console.finish();
         assert!(console.text().ends_with("ok"));

@@ -1,65 +1,65 @@
-//! Everything that can go wrong between the host and its QEMU.
+//! The errors of starting, controlling and reading a machine.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a machine could not be made, driven or read.
+/// Why a machine could not be started, controlled or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MachineError {
-    /// No QEMU anywhere.
+    /// No QEMU was found.
     #[error(
         "no QEMU: looked for `qemu-system-x86_64` in {looked}; install QEMU {needed} or newer \
          (`make deps` does it on Debian) or name one with KTSTR_QEMU"
     )]
     NoQemu {
-        /// Where it was looked for.
+        /// The places that were searched.
         looked: String,
-        /// The oldest that will do.
+        /// The oldest major version that works.
         needed: u32,
     },
-    /// A QEMU that is too old, or does not say how old it is.
+    /// The QEMU is too old, or does not print its version.
     #[error(
         "{} says it is \"{found}\", and QEMU {needed} or newer is needed (`make deps` installs \
          it on Debian; Debian 12 has it in bookworm-backports)", path.display()
     )]
     QemuTooOld {
-        /// The program asked.
+        /// The path of the program.
         path: PathBuf,
-        /// Its first line of `--version`.
+        /// The first line that it prints for `--version`.
         found: String,
-        /// The oldest that will do.
+        /// The oldest major version that works.
         needed: u32,
     },
-    /// What the user names as QEMU is none.
+    /// The program that the user named is not QEMU.
     #[error(
         "KTSTR_QEMU={}: {found}; name the program qemu-system-x86_64 of QEMU {needed} or newer, or unset \
          the variable", path.display()
     )]
     NotQemu {
-        /// What is named.
+        /// The path that was named.
         path: PathBuf,
         /// What is wrong with it.
         found: String,
-        /// The oldest that will do.
+        /// The oldest major version that works.
         needed: u32,
     },
     /// QEMU could not be started.
     #[error("could not start {}: {source}", path.display())]
     Spawn {
-        /// The program that was to be started.
+        /// The path of the program.
         path: PathBuf,
-        /// The system's word.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// QEMU ended by itself.
-    #[error("QEMU {status} while {during}; it said: {stderr}")]
+    /// QEMU exited by itself.
+    #[error("QEMU {status} while {during}; it printed: {stderr}")]
     Died {
-        /// Exit code or signal.
+        /// The exit code or the signal.
         status: String,
-        /// What the host was doing.
+        /// What the host was doing at the time.
         during: &'static str,
-        /// The end of its standard error.
+        /// The end of QEMU's standard error.
         stderr: String,
     },
     /// QEMU refused a command.
@@ -67,7 +67,7 @@ pub enum MachineError {
     Refused {
         /// The QMP command.
         command: String,
-        /// QEMU's description.
+        /// QEMU's description of the error.
         reason: String,
     },
     /// QEMU did not answer.
@@ -75,45 +75,45 @@ pub enum MachineError {
     NoAnswer {
         /// The QMP command.
         command: String,
-        /// How long it was waited for.
+        /// How long the host waited.
         within: Duration,
     },
-    /// QEMU said something that is no QMP.
+    /// QEMU's monitor sent data that is not QMP.
     #[error("QEMU's monitor sent something that is not QMP: {what}")]
     BadQmp {
-        /// What it was.
+        /// A description of the data.
         what: String,
     },
     /// A system call of the host failed.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// The system's word.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// Guest memory that is not there.
+    /// The address is not in guest memory.
     #[error("guest memory {gpa:#x}+{len:#x} is not RAM of this machine ({size:#x} bytes)")]
     NoSuchMemory {
-        /// Guest-physical address.
+        /// The guest-physical address.
         gpa: u64,
-        /// Length asked for.
+        /// The length of the access.
         len: usize,
-        /// RAM of the machine.
+        /// The size of the machine's RAM, in bytes.
         size: u64,
     },
-    /// The machine cannot have the shape.
+    /// QEMU cannot build the requested topology.
     #[error("QEMU cannot build the topology {topology}: {reason}")]
     Topology {
-        /// As `{numa}n{llcs}l{cores}c{threads}t`.
+        /// The topology, as `{numa}n{llcs}l{cores}c{threads}t`.
         topology: String,
-        /// What is wrong with it, in one sentence.
+        /// What is wrong with the topology, in one sentence.
         reason: String,
     },
 }
 
 impl MachineError {
-    /// Wraps an I/O error with what was tried.
+    /// Wraps an I/O error with the operation that failed.
     pub fn system(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         Self::System {
             what: what.into(),

@@ -1,4 +1,4 @@
-//! Functions of the guest's kernel whose entries are observed, and what was observed.
+//! Hooks on the entries of functions in the guest's kernel, and their observations.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -7,95 +7,95 @@ use serde::{Deserialize, Serialize};
 use crate::virtual_clock::control;
 use control::{Control, Event, Fetch, OFFSETS, OPERANDS};
 
-/// Functions that can be hooked.
+/// The largest number of functions that can be hooked.
 pub const MAX_HOOKS: usize = control::HOOKS;
-/// Words that a hook can record.
+/// The largest number of words that a hook can record.
 pub const MAX_WORDS: usize = OPERANDS;
 
-/// What the entry of a function is to the host.
+/// How the entry of a function is interpreted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HookKind {
-    /// A class's `yield_task`: the next switch says that its task has yielded.
+    /// The `yield_task` of a class: it marks the task of the next switch as having yielded.
     Yield,
-    /// `__schedule`, without which a yield looks like a later preemption.
+    /// `__schedule`, which is needed to distinguish a yield from a later preemption.
     Schedule,
-    /// An observation of this kind, 16 or more.
+    /// An observation with this kind, which must be 16 or more.
     Observe(u32),
 }
 
-/// Where a word of an observation is found.
+/// Where a word of an observation comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
-    /// It is the function's argument of that number, counted from 0.
+    /// The function's argument with this number, counted from 0.
     Argument(u32),
-    /// It lies in memory, `size` bytes of it (4 or 8): all but the last offset lead from the
-    /// argument to the next pointer.
+    /// A word of `size` bytes (4 or 8) in memory. All offsets except the last lead from the argument to the next
+    /// pointer.
     Memory {
-        /// The number of the argument that holds the first pointer, from 0.
+        /// The number of the argument that contains the first pointer, counted from 0.
         argument: u32,
-        /// The offsets, four at most.
+        /// The offsets, at most four.
         path: Vec<u32>,
-        /// Bytes of the word.
+        /// The size of the word in bytes.
         size: u32,
-        /// Whether it has to be read every time.
+        /// How often the word is read.
         when: Reading,
     },
-    /// It is a variable of the current CPU: the symbol's address, and the size.
+    /// A variable of the current CPU: the symbol's address, and the size.
     ThisCpu(u64, u32),
 }
 
 /// How often a word in memory is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reading {
-    /// It is read at every call.
+    /// At every call.
     Always,
-    /// Once for each address: it does not change while its structure lives.
+    /// Once for each address: the word does not change while its structure exists.
     Once,
-    /// Now, and what was read before is forgotten: the structure is a new one.
+    /// At this call, and any cached value is dropped, because the structure is new.
     Anew,
 }
 
-/// Whose runqueue's clock is the time of an observation.
+/// The runqueue whose clock gives the time of an observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClockOf {
     /// The runqueue of the CPU that executes the function.
     ThisCpu,
-    /// The runqueue in the argument of that number.
+    /// The runqueue in the argument with this number.
     Argument(u32),
 }
 
-/// A function to observe.
+/// A function to be observed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookPoint {
     /// The virtual address of the function's first instruction.
     pub address: u64,
-    /// What its entry is.
+    /// How its entry is interpreted.
     pub kind: HookKind,
-    /// Whose clock is its time.
+    /// The runqueue whose clock gives the time.
     pub clock: ClockOf,
-    /// What is recorded, [`MAX_WORDS`] at most.
+    /// The words that are recorded, at most [`MAX_WORDS`].
     pub words: Vec<Word>,
 }
 
 /// A context switch, or the entry of a hooked function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
-    /// What it is; `None` for a context switch, whose words are the process ids of the task that
-    /// stops and of the one that starts, and whether the first has just yielded.
+    /// The kind; `None` for a context switch. The words of a context switch are the pids of the task that stops and of
+    /// the one that starts, and whether the first has just yielded.
     pub kind: Option<u32>,
-    /// The runqueue's clock (`rq.clock`), nanoseconds.
+    /// The runqueue's clock (`rq.clock`), in nanoseconds.
     pub clock_ns: u64,
-    /// CPU; `u32::MAX` if not known.
+    /// The CPU; `u32::MAX` if it is not known.
     pub cpu: u32,
-    /// Process id of the task that runs there; `u32::MAX` if not known.
+    /// The pid of the task that runs on the CPU; `u32::MAX` if it is not known.
     pub current: u32,
-    /// Whether a word could not be read, and is 0.
+    /// Whether a word could not be read. Such a word is 0.
     pub partial: bool,
-    /// What the hook records.
+    /// The words that the hook records.
     pub words: [u64; MAX_WORDS],
 }
 
-/// Writes the hooks that fit into the page.
+/// Writes the hooks to the shared page, as many as fit.
 pub(crate) fn write(page: &Control, hooks: &[HookPoint]) {
     for (place, hook) in page.hooks.iter().zip(hooks) {
         let kind = match hook.kind {
@@ -142,7 +142,7 @@ pub(crate) fn write(page: &Control, hooks: &[HookPoint]) {
     }
 }
 
-/// An event as the plugin left it.
+/// Converts an event from the plugin's format.
 pub(crate) fn read(event: &Event) -> Observation {
     let kind = event.kind.load(Relaxed);
     Observation {

@@ -1,5 +1,5 @@
-//! The guest's file system: a cpio archive ("newc") in memory, made from programs of the host
-//! and the shared libraries they need.
+//! The guest's root file system: a cpio archive ("newc") in memory, made from programs of the host and the shared
+//! libraries that they need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,7 +15,7 @@ const PROGRAM: u32 = 0o100_755;
 const REGULAR: u32 = 0o100_000;
 const CONSOLE: u32 = 0o020_600;
 
-/// An initramfs in the making. Paths are absolute paths of the guest.
+/// An initramfs that is being assembled. Paths are absolute paths in the guest.
 #[derive(Debug, Default)]
 pub struct Initramfs {
     files: BTreeMap<String, (u32, Vec<u8>)>,
@@ -23,7 +23,7 @@ pub struct Initramfs {
 }
 
 impl Initramfs {
-    /// With the folders every guest needs.
+    /// Creates an initramfs with the folders that every guest needs.
     pub fn new() -> Self {
         let mut new = Self::default();
         for folder in ["/dev", "/proc", "/sys", "/tmp", "/run"] {
@@ -32,7 +32,7 @@ impl Initramfs {
         new
     }
 
-    /// Adds an empty folder and the ones above it.
+    /// Adds an empty folder, and the folders above it.
     pub fn add_folder(&mut self, path: &str) {
         for above in Path::new(path).ancestors() {
             let above = above.to_string_lossy();
@@ -49,12 +49,12 @@ impl Initramfs {
         self.files.insert(path.to_owned(), (mode, bytes));
     }
 
-    /// Adds a file with these bytes and permission bits.
+    /// Adds a file with these contents and permission bits.
     pub fn add_file(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {
         self.add(path, REGULAR | mode, bytes);
     }
 
-    /// Adds a program, and the shared libraries it needs where its loader will look for them.
+    /// Adds a program, and the shared libraries that it needs at the paths where its loader looks for them.
     pub fn add_program(&mut self, path: &str, program: &Program) -> Result<(), MachineError> {
         self.add(path, PROGRAM, program.bytes()?);
         for library in &program.libraries {
@@ -67,7 +67,7 @@ impl Initramfs {
         Ok(())
     }
 
-    /// Bytes of all files.
+    /// Returns the total size of all files, in bytes.
     pub fn content_len(&self) -> u64 {
         self.files
             .values()
@@ -75,14 +75,14 @@ impl Initramfs {
             .sum()
     }
 
-    /// Writes the archive into memory.
+    /// Writes the archive to a file in memory.
     pub fn build(&self) -> Result<File, MachineError> {
         let write = || -> std::io::Result<Vec<u8>> {
             let mut archive = Vec::with_capacity(self.content_len() as usize + (64 << 10));
             for folder in &self.folders {
                 entry(folder, FOLDER).write(&mut archive, 0).finish()?;
             }
-            // PID 1's standard streams: the kernel opens them before anything is mounted.
+            // The kernel opens PID 1's standard streams on this device before anything is mounted.
             entry("/dev/console", CONSOLE)
                 .rdev_major(5)
                 .rdev_minor(1)

@@ -1,7 +1,7 @@
-//! The VM: one QEMU process, its shape, its RAM, its console, its end.
+//! A virtual machine: one QEMU process, its topology, its RAM, its console, and its end.
 //!
-//! Not for: what the guest does, which kernel it boots, or whether a run was good. Nothing here
-//! knows of schedulers.
+//! This crate does not know what the guest does, which kernel it boots, or whether a run passed. It knows nothing about
+//! schedulers.
 
 mod confine;
 mod console;
@@ -35,7 +35,7 @@ pub use virtual_clock::{
     WatchedWord,
 };
 
-/// A short name for a text: for keys of caches, not against an adversary.
+/// Returns a short name for a text, for the keys of caches. It does not resist an adversary.
 pub fn hash(text: &str) -> u64 {
     use std::hash::Hasher;
     let mut hasher = std::hash::DefaultHasher::new();

@@ -1,4 +1,4 @@
-//! One machine from its start to its end.
+//! A machine, from its start to its end.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,23 +16,23 @@ use crate::{
     ClockMode, GuestRam, MachineError, MachineSpec, Qemu, VirtualClock, WatchPoints, confine,
 };
 
-/// How long QEMU may take to answer. It answers in milliseconds; a host that is suspended or
-/// swapping for longer than this is not fit to run a VM.
+/// How long QEMU may take to answer. It normally answers within milliseconds; a host that is suspended or swapping for
+/// longer than this cannot run a VM.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// Why the guest does not run any more.
+/// Why the guest no longer runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
-    /// It powered off.
+    /// The guest powered off.
     PowerOff,
-    /// It reset itself: with `panic=-1` the way a kernel panic ends.
+    /// The guest reset itself, which is how a kernel panic ends with `panic=-1`.
     Reset,
-    /// The accelerator could not go on (QEMU's status `internal-error`): with KVM, a host
-    /// whose virtualisation cannot run this kernel.
+    /// The accelerator could not continue (QEMU's status `internal-error`): with KVM, the host's virtualization cannot
+    /// run this kernel.
     AcceleratorFailed,
 }
 
-/// A machine. Dropping it ends its QEMU.
+/// A running or paused machine. Dropping it ends its QEMU.
 #[derive(Debug)]
 pub struct Machine {
     process: Process,
@@ -42,11 +42,11 @@ pub struct Machine {
     clock: Clock,
     virtual_clock: Option<VirtualClock>,
     console: Option<ConsoleFile>,
-    /// The vCPUs' threads, once they were asked for.
+    /// The thread IDs of the vCPUs, once they have been requested.
     threads: Option<Vec<u32>>,
 }
 
-/// Counts the time during which the guest could run.
+/// Measures the time for which the guest could run.
 #[derive(Debug, Default)]
 struct Clock {
     ran: Duration,
@@ -70,7 +70,7 @@ impl Clock {
 }
 
 impl Machine {
-    /// Starts QEMU for `spec` with `initramfs`, and stands before the first instruction.
+    /// Starts QEMU for `spec` with `initramfs`, and pauses it before the guest's first instruction.
     pub fn prepare(
         qemu: &Qemu,
         spec: &MachineSpec,
@@ -86,7 +86,7 @@ impl Machine {
         Self::start(qemu, spec, Some(initramfs), &ram, true, points)
     }
 
-    /// As [`Machine::prepare`], with guest RAM in `ram`, a file a node: see [`Machine::save`].
+    /// The same as [`Machine::prepare`], with guest RAM in the files `ram`, one per node: see [`Machine::save`].
     pub fn prepare_in(
         qemu: &Qemu,
         spec: &MachineSpec,
@@ -97,8 +97,8 @@ impl Machine {
         Self::start(qemu, spec, Some(initramfs), ram, true, points)
     }
 
-    /// Restores a saved machine and stands where it stood. With `share` the guest's writes go
-    /// to the files, else they are this machine's own and the files stay as they are.
+    /// Restores a saved machine in the state in which it was saved. With `share` the guest's writes go to the files.
+    /// Otherwise they are private to this machine, and the files do not change.
     pub fn restore(
         qemu: &Qemu,
         spec: &MachineSpec,
@@ -117,8 +117,8 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Writes all but RAM, which is in its files, to `state`. The machine must stand still; it
-    /// is of no use afterwards.
+    /// Writes the state of the machine to `state`, except RAM, which is in its files. The machine must be paused, and
+    /// cannot be used afterwards.
     pub fn save(&mut self, state: &Path) -> Result<(), MachineError> {
         self.ignore_shared_ram()?;
         self.command(
@@ -133,12 +133,12 @@ impl Machine {
             "migrate-set-capabilities",
             json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] }),
         )?;
-        // Announcements after a restore come at the host's leisure; there is no network.
+        // Announcements after a restore are not deterministic, and there is no network that needs them.
         self.command("migrate-set-parameters", json!({ "announce-rounds": 0 }))?;
         Ok(())
     }
 
-    /// Waits for a migration's end. QEMU answers at once, the migration takes milliseconds.
+    /// Waits for the end of a migration. QEMU accepts the command at once, and the migration takes milliseconds.
     fn migrated(&mut self, what: &'static str) -> Result<(), MachineError> {
         let deadline = Instant::now() + ANSWER;
         loop {
@@ -191,7 +191,7 @@ impl Machine {
             }),
         };
         let (process, qmp) = match begin(qemu, spec, descriptors.clone()) {
-            // No guest has run yet, so the machine is the same without.
+            // No guest has run yet, so the machine can be started without the filter.
             Err(error) if confine::is_refused(&error) => begin(qemu, spec, descriptors)?,
             other => other?,
         };
@@ -212,17 +212,17 @@ impl Machine {
         })
     }
 
-    /// The guest's RAM, to be read and written from outside.
+    /// Returns the guest's RAM, which can be read and written from outside.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
     }
 
-    /// The virtual clock, if the machine has one.
+    /// Returns the virtual clock, if the machine has one.
     pub fn virtual_clock(&self) -> Option<&VirtualClock> {
         self.virtual_clock.as_ref()
     }
 
-    /// What the guest printed on its console.
+    /// Returns what the guest has printed on its console.
     pub fn console(&self) -> String {
         match &self.console {
             None => self.process.console.text(),
@@ -230,18 +230,18 @@ impl Machine {
         }
     }
 
-    /// Time during which the guest could run: wall time less everything it stood still.
+    /// Returns the time for which the guest could run: wall time minus all pauses.
     pub fn running_time(&self) -> Duration {
         self.clock.now()
     }
 
-    /// CPU time that QEMU has got from the host.
+    /// Returns the CPU time that QEMU has used on the host.
     pub fn cpu_time(&self) -> Option<Duration> {
         self.process.cpu_time()
     }
 
-    /// What the host gave each vCPU so far; nothing under the virtual clock, where one thread
-    /// executes them all and time is a count.
+    /// Returns the CPU time that the host has given to each vCPU. Empty under the virtual clock, where one thread
+    /// executes all vCPUs and time is a number of instructions.
     pub fn vcpu_times(&mut self) -> Vec<Option<VcpuTime>> {
         if self.virtual_clock.is_some() {
             return Vec::new();
@@ -266,10 +266,9 @@ impl Machine {
             .collect()
     }
 
-    /// Lets the guest run. Under the virtual clock it is held at once, before its first
-    /// instruction.
+    /// Lets the guest run. Under the virtual clock it is held at once, before its first instruction.
     pub fn run(&mut self) -> Result<(), MachineError> {
-        // Counted from here on: the answer comes after the guest has begun to run.
+        // The time counts from here, because QEMU answers after the guest has started to run.
         self.clock.run();
         self.command("cont", Value::Null)?;
         if let Some(clock) = &self.virtual_clock {
@@ -285,8 +284,8 @@ impl Machine {
                     });
                 }
             }
-            // QEMU's main loop still has to do with the start: what it does to the guest's
-            // thread must not fall between two of the guest's instructions.
+            // QEMU's main loop is still processing the start. Its effect on the guest's thread must not fall between
+            // two instructions of the guest.
             self.process.wait_until_in(POLL)?;
         }
         Ok(())
@@ -294,13 +293,13 @@ impl Machine {
 
     /// Stops all CPUs and the guest's clocks.
     ///
-    /// A guest that its virtual clock holds is let go for it: its thread stops before the next
-    /// block of instructions, always the same one.
+    /// A guest that is held by its virtual clock is released for this. Its thread stops before the next block of
+    /// instructions, which is always the same one.
     pub fn stop(&mut self) -> Result<(), MachineError> {
         let held = self.virtual_clock.as_ref().and_then(VirtualClock::held);
         self.qmp.send("stop", Value::Null)?;
         if held.is_some() {
-            // The request must have reached the thread before it goes on.
+            // The request must have reached the thread before the thread continues.
             self.process.wait_until_in(FUTEX)?;
             if let Some(clock) = &self.virtual_clock {
                 clock.release();
@@ -311,10 +310,10 @@ impl Machine {
         Ok(())
     }
 
-    /// Why the guest does not run any more, if it does not. An error when QEMU itself is gone.
+    /// Returns why the guest no longer runs; `None` if it does. It is an error if QEMU itself has exited.
     ///
-    /// To be asked often while the guest runs: this is also where what it prints is kept within
-    /// bounds.
+    /// This must be called often while the guest runs, because it also keeps the size of the guest's console within
+    /// limits.
     pub fn halt(&mut self) -> Result<Option<Halt>, MachineError> {
         if let Some(console) = &mut self.console {
             console.bound()?;
@@ -354,7 +353,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Ends the machine and returns all it printed.
+    /// Ends the machine, and returns everything that it printed.
     pub fn end(mut self) -> String {
         self.process.kill();
         self.console()
@@ -371,7 +370,7 @@ impl Machine {
     }
 }
 
-/// Starts QEMU and greets its monitor.
+/// Starts QEMU, and connects to its monitor.
 fn begin(
     qemu: &Qemu,
     spec: &MachineSpec,
@@ -391,7 +390,7 @@ fn begin(
     match Qmp::connect(ours, ANSWER) {
         Ok(qmp) => Ok((process, qmp)),
         Err(MachineError::System { .. }) => {
-            // The monitor's end is QEMU's end: give it the moment it needs to be waited for.
+            // QEMU closes its monitor when it exits. Its exit status may take another moment.
             process.kill();
             Err(process.death("starting up"))
         }
@@ -399,7 +398,7 @@ fn begin(
     }
 }
 
-/// A file of `len` zero bytes that exists only as long as somebody has it open.
+/// Creates a file with `len` zero bytes, which exists only as long as it is open.
 pub fn anonymous_file(name: &str, len: u64) -> Result<File, MachineError> {
     let make = || -> std::io::Result<File> {
         let fd: OwnedFd = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?;

@@ -1,4 +1,4 @@
-//! The QEMU process: started so that it cannot outlive us, ended so that nothing stays.
+//! The QEMU process. It cannot outlive this process, and it leaves nothing behind when it ends.
 
 use std::io::Read;
 use std::os::fd::RawFd;
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 use crate::console::Console;
 use crate::{MachineError, confine, spawner};
 
-/// Looks in a row at which the main thread must be where it is waited for.
+/// The number of consecutive checks at which the main thread must be in an expected system call.
 const SETTLED: u32 = 3;
-/// It gets there in milliseconds.
+/// How long that may take. It normally takes milliseconds.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
-/// Waiting for the virtual CPUs, as for a stop.
+/// The system calls in which QEMU's main thread waits for the virtual CPUs, as during a stop.
 pub(crate) const FUTEX: &[i64] = &[libc::SYS_futex];
-/// Waiting for something to do.
+/// The system calls in which QEMU's main thread waits for events.
 pub(crate) const POLL: &[i64] = &[libc::SYS_ppoll, libc::SYS_poll];
 
-/// What the host's scheduler gave a vCPU's thread.
+/// The CPU time that the host's scheduler gave to a vCPU's thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VcpuTime {
-    /// CPU time, nanoseconds.
+    /// CPU time, in nanoseconds.
     pub ran_ns: u64,
-    /// Time it wanted to run and could not, nanoseconds.
+    /// Time that the thread was runnable but not running, in nanoseconds.
     pub waited_ns: u64,
 }
 
@@ -39,8 +39,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts QEMU with `inherit` open in it, of which `preload` is a library that comes before all
-    /// others. The kernel kills it when this process ends, however that comes about.
+    /// Starts QEMU with the descriptors `inherit`, of which `preload` is a library that is loaded before all others.
+    /// The kernel kills QEMU when this process ends for any reason.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -57,14 +57,14 @@ impl Process {
             .stderr(Stdio::piped());
         if let Some(library) = preload {
             let mut all = std::ffi::OsString::from(format!("/proc/self/fd/{library}"));
-            // What the user loads comes after.
+            // Libraries that the user preloads come after ours.
             if let Some(others) = std::env::var_os("LD_PRELOAD") {
                 all.push(":");
                 all.push(others);
             }
             command.env("LD_PRELOAD", all);
         }
-        // SAFETY: between fork and exec only system calls are made, on values copied before.
+        // SAFETY: between fork and exec the closure only makes system calls, on values that were copied before.
         unsafe {
             command.pre_exec(move || confine::before_exec(&inherit, parent));
         }
@@ -89,7 +89,7 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if QEMU has exited.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -97,7 +97,7 @@ impl Process {
         self.ended
     }
 
-    /// The error for a QEMU that went away while the host was `during` something.
+    /// Creates the error for a QEMU that exited, or closed its monitor, while the host was `during` something.
     pub(crate) fn death(&mut self, during: &'static str) -> MachineError {
         let status = match self.ended() {
             Some(status) => match (status.code(), status.signal()) {
@@ -126,8 +126,8 @@ impl Process {
         }
     }
 
-    /// Waits until QEMU's main thread is found in one of these system calls several times in a
-    /// row: only then has it taken in what it was asked for.
+    /// Waits until QEMU's main thread is found in one of these system calls several times in a row. Only then has QEMU
+    /// processed its last request.
     pub(crate) fn wait_until_in(&self, calls: &[i64]) -> Result<(), MachineError> {
         let path = format!("/proc/{}/syscall", self.id());
         let deadline = Instant::now() + SETTLE_WITHIN;
@@ -152,7 +152,7 @@ impl Process {
         Ok(())
     }
 
-    /// CPU time QEMU has used, all threads, in steps of the clock tick.
+    /// Returns the CPU time of all threads of QEMU, with the resolution of the clock tick.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).ok()?;
         let (_, after_name) = stat.rsplit_once(')')?;
@@ -165,7 +165,7 @@ impl Process {
         ))
     }
 
-    /// What the host gave a thread (Documentation/scheduler/sched-stats.rst).
+    /// Returns the CPU time that the host gave to a thread (Documentation/scheduler/sched-stats.rst).
     pub(crate) fn thread_time(&self, thread: u32) -> Option<VcpuTime> {
         let path = format!("/proc/{}/task/{thread}/schedstat", self.id());
         let text = std::fs::read_to_string(path).ok()?;
@@ -176,10 +176,10 @@ impl Process {
         })
     }
 
-    /// Ends QEMU for good and collects what it still said.
+    /// Kills QEMU, and collects the rest of its output.
     pub(crate) fn kill(&mut self) {
         if self.ended().is_none() {
-            // Errors mean that it is gone already.
+            // An error means that QEMU has exited already.
             let _ = self.child.kill();
             self.ended = self.child.wait().ok();
         }

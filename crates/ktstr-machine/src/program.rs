@@ -1,5 +1,5 @@
-//! A program of the host on its way into the guest: without debug information, with the names
-//! of the shared libraries it needs.
+//! A program of the host that is packed into the guest: without debug information, and with the names of the shared
+//! libraries that it needs.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,32 +11,33 @@ use std::sync::Arc;
 
 use crate::{MachineError, anonymous_file};
 
-/// A program, ready to be packed.
+/// A program that is ready to be packed.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// What identifies the file it was made from.
+    /// A stamp that identifies the file from which it was read.
     pub stamp: String,
-    /// BLAKE3 of that file, in hexadecimal.
+    /// The BLAKE3 hash of that file, in hexadecimal.
     pub blake3: String,
-    /// How many bytes it has in the guest.
+    /// Its size in the guest, in bytes.
     pub size: u64,
     content: Content,
-    /// Libraries it needs, its loader included, as the host's own loader finds them.
+    /// The libraries that it needs, including its loader, at the paths where the host's loader finds them.
     pub libraries: Vec<PathBuf>,
 }
 
-/// Where a program's bytes are.
+/// Where the contents of a program are stored.
 #[derive(Debug, Clone)]
 enum Content {
     Memory(Arc<Vec<u8>>),
-    /// From this offset of a file on. Open, so that whoever makes room cannot take it away.
+    /// In a file, from this offset on. The file is kept open, so that removing it from the cache does not affect this
+    /// run.
     Kept(Arc<File>, u64),
 }
 
-/// Most bytes of what comes before a kept program's own.
+/// The largest size of the header of a cached program, in bytes.
 const HEAD: u64 = 64 << 10;
 
-/// What tells one state of a file from another without reading it: place, size and times.
+/// Returns a stamp that identifies the state of a file without reading it: its location, size and times.
 pub fn stamp(path: &Path) -> Result<String, MachineError> {
     let meta = std::fs::metadata(path)
         .map_err(|e| MachineError::system(format!("looking at {}", path.display()), e))?;
@@ -53,10 +54,10 @@ pub fn stamp(path: &Path) -> Result<String, MachineError> {
 }
 
 impl Program {
-    /// Reads a program. What was made of it is kept in `cache`, since stripping a test binary
-    /// takes longer than a warm start.
+    /// Reads a program. The stripped program is stored in `cache`, because stripping a test binary takes longer than a
+    /// warm start.
     pub fn read(host: &Path, cache: Option<&Path>) -> Result<Self, MachineError> {
-        // The tools asked below have a /proc/self/exe of their own.
+        // The path is resolved here, because the tools that are run below have another /proc/self/exe.
         let host = std::fs::canonicalize(host)
             .map_err(|e| MachineError::system(format!("looking for {}", host.display()), e))?;
         let stamp = stamp(&host)?;
@@ -75,13 +76,13 @@ impl Program {
             stamp,
         };
         if let Some(kept) = &kept {
-            // A cache that cannot be written costs time, not correctness.
+            // A cache that cannot be written only costs time.
             let _ = program.store(kept);
         }
         Ok(program)
     }
 
-    /// The bytes of the program's file.
+    /// Returns the contents of the program's file.
     pub fn bytes(&self) -> Result<Vec<u8>, MachineError> {
         match &self.content {
             Content::Memory(bytes) => Ok(bytes.as_ref().clone()),
@@ -94,7 +95,8 @@ impl Program {
         }
     }
 
-    /// One file: stamp, hash, length, the libraries' stamps and an empty line, then the bytes.
+    /// Loads a program from the cache: one file with the stamp, the hash, the length, the stamps of the libraries and
+    /// an empty line, followed by the contents.
     fn load(kept: &Path, stamp: &str) -> Option<Self> {
         let file = File::open(kept).ok()?;
         let mut head = Vec::new();
@@ -106,7 +108,7 @@ impl Program {
         }
         let blake3 = lines.next()?.to_owned();
         let size: u64 = lines.next()?.parse().ok()?;
-        // A library that was exchanged may need others than before.
+        // A library that was replaced may need other libraries than before.
         let libraries = lines
             .map(|line| {
                 let path = PathBuf::from(line.rsplitn(5, ':').nth(4)?);
@@ -115,7 +117,7 @@ impl Program {
             .collect::<Option<Vec<_>>>()?;
         let offset = end as u64 + 2;
         let there = file.metadata().ok()?.len();
-        // The one use of a kept program marks it as in use.
+        // Opening a cached program marks it as used.
         let _ = File::options()
             .append(true)
             .open(kept)
@@ -147,8 +149,8 @@ impl Program {
     }
 }
 
-/// The program's bytes; `strip`, where the host has it, takes out what only a debugger reads:
-/// often nine tenths of a test binary.
+/// Returns the program's contents. If the host has `strip`, the debug information is removed, which is often nine
+/// tenths of a test binary.
 fn without_debug_information(host: &Path) -> Result<Vec<u8>, MachineError> {
     let aside = anonymous_file("ktstr-strip", 0)?;
     let target = format!("/proc/{}/fd/{}", std::process::id(), aside.as_raw_fd());
@@ -190,8 +192,7 @@ fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, MachineError> {
     })
 }
 
-/// Paths in the output of `ldd`; a library that is missing is the error. A static program has
-/// none.
+/// Parses the paths in the output of `ldd`. A missing library is an error; a static program has no libraries.
 fn parse_ldd(listing: &str) -> Result<Vec<PathBuf>, String> {
     let mut libraries = Vec::new();
     for line in listing.lines().map(str::trim) {
@@ -251,7 +252,7 @@ mod tests {
                 .any(|l| l.to_string_lossy().contains("libc.so"))
         );
         assert_eq!(std::fs::read_dir(&cache).expect("cache").count(), 1);
-        // A library that is not what it was makes the copy worthless.
+        // The cached copy is not used if a library has changed.
         let other = |whole: &[u8]| {
             let at = whole
                 .windows(9)
@@ -280,7 +281,7 @@ mod tests {
         assert!(Program::load(&kept.path(), &first.stamp).is_none());
         Program::read(&host, Some(&cache)).expect("a program");
         assert!(Program::load(&kept.path(), &first.stamp).is_some());
-        // A damaged copy is not taken.
+        // A damaged copy is not used.
         let kept = std::fs::read_dir(&cache)
             .expect("cache")
             .next()

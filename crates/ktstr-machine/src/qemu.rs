@@ -1,35 +1,34 @@
-//! Which QEMU: finding the program and asking its version.
+//! Finds QEMU and determines its version.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::MachineError;
 
-/// The versions, major and minor, that the project is tried with, from the first to the last. The
-/// virtual clock's gate depends on how QEMU's threads wait for each other, which newer versions may
-/// have changed.
+/// The first and the last version, major and minor, with which the project has been tested. The virtual clock's gate
+/// depends on how QEMU's threads wait for each other, which newer versions may change.
 pub const TRIED_QEMU: [(u32, u32); 2] = [(10, 0), (10, 0)];
-/// The oldest major version whose plugin and migration interfaces are known to do.
+/// The oldest major version whose plugin and migration interfaces are known to work.
 pub const OLDEST_QEMU: u32 = TRIED_QEMU[0].0;
 
 /// A QEMU that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qemu {
-    /// Where the program lies.
+    /// The path of the program.
     pub path: PathBuf,
-    /// Its version, as in `10.0.2`.
+    /// Its version, such as `10.0.2`.
     pub version: String,
 }
 
 impl Qemu {
-    /// The QEMU named by `KTSTR_QEMU`, else the first one in `PATH`.
+    /// Finds the QEMU that `KTSTR_QEMU` names, otherwise the first one in `PATH`.
     pub fn find() -> Result<Self, MachineError> {
         let named = std::env::var_os("KTSTR_QEMU").filter(|value| !value.is_empty());
         let search = std::env::var_os("PATH").unwrap_or_default();
         Self::find_in(named.map(PathBuf::from), &search)
     }
 
-    /// As [`Qemu::find`], with both sources given.
+    /// The same as [`Qemu::find`], with both sources as arguments.
     pub fn find_in(named: Option<PathBuf>, search: &std::ffi::OsStr) -> Result<Self, MachineError> {
         if let Some(path) = named {
             return Self::ask_named(path);
@@ -46,7 +45,7 @@ impl Qemu {
         }
     }
 
-    /// Whether it is one of the versions of [`TRIED_QEMU`].
+    /// Whether this version is in the range [`TRIED_QEMU`].
     pub fn is_tried(&self) -> bool {
         let mut numbers = self.version.split('.').map(str::parse);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
@@ -56,7 +55,7 @@ impl Qemu {
         (first..=last).contains(&(major, minor))
     }
 
-    /// Whether it knows [`SANDBOX`](crate::SANDBOX): else what it said.
+    /// Checks whether this QEMU supports [`SANDBOX`](crate::SANDBOX). The error is its output.
     pub fn knows_sandbox(&self) -> Result<(), String> {
         let asked = Command::new(&self.path)
             .args(crate::SANDBOX)
@@ -69,7 +68,7 @@ impl Qemu {
         }
     }
 
-    /// As [`Qemu::ask`], for one that the user names: whatever is wrong with it is the user's.
+    /// The same as [`Qemu::ask`], for a program that the user named: any defect of it is the user's to correct.
     fn ask_named(path: PathBuf) -> Result<Self, MachineError> {
         let found = if path.is_dir() {
             "it is a folder".to_owned()
@@ -123,7 +122,7 @@ impl Qemu {
     }
 }
 
-/// Major version and version of a line like `QEMU emulator version 10.0.2 (Debian …)`.
+/// Parses the major version and the version from a line like `QEMU emulator version 10.0.2 (Debian …)`.
 fn version(line: &str) -> Option<(u32, String)> {
     let rest = line.strip_prefix("QEMU emulator version ")?;
     let version = rest.split_whitespace().next()?;
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_path_says_where_it_looked() {
+    fn an_error_lists_the_searched_path() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let error = Qemu::find_in(None, folder.path().as_os_str()).expect_err("no QEMU there");
         let text = error.to_string();
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_one_that_is_missing_is_not_replaced_by_another() {
+    fn a_missing_qemu_that_was_named_is_not_replaced() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let script = fake(folder.path(), "hello");
         let quiet = folder.path().join("quiet");
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_one_is_refused_by_what_it_says() {
+    fn an_old_qemu_is_refused_with_its_version_line() {
         let folder = tempfile::tempdir().expect("temporary folder");
         fake(
             folder.path(),
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_tried_or_it_is_not() {
+    fn a_version_is_in_the_tried_range_or_not() {
         let tried = |version: &str| {
             let qemu = Qemu {
                 path: "/q".into(),
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_is_taken() {
+    fn a_newer_qemu_is_accepted() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = fake(folder.path(), "QEMU emulator version 11.1.0");
         let qemu = Qemu::find_in(None, folder.path().as_os_str()).expect("new enough");

@@ -1,4 +1,4 @@
-//! QMP, QEMU's control language: one JSON document a line over a socket pair.
+//! QMP, QEMU's control protocol: one JSON document per line over a socket pair.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 
 use crate::MachineError;
 
-/// The most bytes QEMU may send without a line's end.
+/// The largest number of bytes that QEMU may send in a line.
 const MAX_LINE: usize = 1 << 20;
 
-/// An event QEMU sent by itself, such as `SHUTDOWN`.
+/// An event that QEMU sent, such as `SHUTDOWN`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// The name of the event, in capitals.
+    /// The name of the event, in capital letters.
     pub name: String,
-    /// Its data, or null.
+    /// The event's data, or null.
     pub data: Value,
 }
 
@@ -30,7 +30,7 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Takes the greeting and leaves the negotiation mode.
+    /// Reads the greeting, and leaves the negotiation mode.
     pub fn connect(stream: UnixStream, within: Duration) -> Result<Self, MachineError> {
         let mut qmp = Self {
             stream,
@@ -43,7 +43,7 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Executes a command and returns what it returned.
+    /// Executes a command, and returns its result.
     pub fn execute(
         &mut self,
         command: &str,
@@ -54,7 +54,7 @@ impl Qmp {
         self.receive(command, within)
     }
 
-    /// Sends a command without waiting for what it returns.
+    /// Sends a command without waiting for its result.
     pub fn send(&mut self, command: &str, arguments: Value) -> Result<(), MachineError> {
         let mut request = json!({ "execute": command });
         if !arguments.is_null() {
@@ -67,7 +67,7 @@ impl Qmp {
             .map_err(|e| MachineError::system(format!("sending `{command}` to QEMU"), e))
     }
 
-    /// Waits for what the command sent last returns.
+    /// Waits for the result of the last command.
     pub fn receive(&mut self, command: &str, within: Duration) -> Result<Value, MachineError> {
         let deadline = Instant::now() + within;
         loop {
@@ -86,7 +86,7 @@ impl Qmp {
         }
     }
 
-    /// The next event, if one has arrived.
+    /// Returns the next event, if one has arrived.
     pub fn event(&mut self) -> Result<Option<Event>, MachineError> {
         while self.events.is_empty() {
             let Some(value) = self.buffered_line()? else {
@@ -140,10 +140,10 @@ impl Qmp {
             })
     }
 
-    /// Reads what there is, waiting `left` at most. False: nothing came.
+    /// Reads the available data, and waits for it at most for `left`. Returns false if none arrived.
     fn fill(&mut self, left: Duration) -> Result<bool, MachineError> {
         let read = |e| MachineError::system("reading QEMU's monitor", e);
-        // A zero timeout would mean "for ever" to the socket.
+        // The socket would interpret a timeout of zero as "forever".
         self.stream.set_nonblocking(left.is_zero()).map_err(read)?;
         if !left.is_zero() {
             self.stream.set_read_timeout(Some(left)).map_err(read)?;
@@ -182,7 +182,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(5);
 
-    /// A monitor that answers each request with the next of `answers`.
+    /// Creates a monitor that answers each request with the next of `answers`.
     fn served(answers: &'static [&'static str]) -> Result<Qmp, MachineError> {
         let (ours, mut theirs) = UnixStream::pair().expect("socket pair");
         std::thread::spawn(move || {

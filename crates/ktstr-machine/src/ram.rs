@@ -1,7 +1,7 @@
-//! Guest RAM from outside, through the QEMU process's memory.
+//! Access to guest RAM from outside, through the memory of the QEMU process.
 //!
-//! One way for every machine: a booted one maps its RAM shared, a forked one privately, and in
-//! both the truth is what the QEMU process sees.
+//! The same code works for every machine: a booted machine maps its RAM shared and a forked one maps it privately, but
+//! in both cases the memory of the QEMU process is authoritative.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -10,24 +10,24 @@ use ktstr_mailbox::{Layout, Region};
 
 use crate::MachineError;
 
-/// Where the machine type puts the RAM that does not fit below the PCI hole: q35 splits at
-/// 2 GiB once RAM reaches 2.75 GiB (hw/i386/pc_q35.c).
+/// The RAM size from which the machine type splits RAM around the PCI hole: q35 splits at 2 GiB once RAM reaches 2.75
+/// GiB (hw/i386/pc_q35.c).
 const SPLIT_FROM: u64 = 0xb000_0000;
 const LOW_WHEN_SPLIT: u64 = 0x8000_0000;
 const ABOVE_4G: u64 = 1 << 32;
 
 const PAGE: u64 = 4096;
-/// Bytes of a run of pages.
+/// The largest number of bytes that are passed on at once.
 const RUN: usize = 1 << 20;
 
-/// Whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) stands for a page of
-/// our own: in a private mapping one that is no page of the file any more.
+/// Whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) stands for a page of this machine. In a
+/// private mapping these are the pages that no longer belong to the file.
 fn is_own(entry: u64, private: bool) -> bool {
     let (present, swapped, of_file) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
     (present == 1 || swapped == 1) && !(private && of_file == 1)
 }
 
-/// A piece of guest RAM that is one mapping of QEMU.
+/// A part of guest RAM that is a single mapping of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Segment {
     gpa: u64,
@@ -35,7 +35,7 @@ struct Segment {
     host: u64,
 }
 
-/// All RAM of one machine.
+/// The RAM of one machine.
 #[derive(Debug)]
 pub struct GuestRam {
     memory: File,
@@ -87,14 +87,14 @@ impl GuestRam {
         })
     }
 
-    /// Bytes of RAM.
+    /// Returns the size of RAM in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Calls `see` with every page, or run of pages, that this machine has of its own: in a fork
-    /// those that were written to since, else all that were ever touched. In ascending order,
-    /// with their guest-physical address, 1 MiB at most at a time.
+    /// Calls `see` for every page, or run of pages, that belongs to this machine: in a fork the pages that were written
+    /// since the restore, otherwise all that were ever touched. They are passed in ascending order with their
+    /// guest-physical address, at most 1 MiB at a time.
     pub fn own_pages(&self, mut see: impl FnMut(u64, &[u8])) -> Result<(), MachineError> {
         let path = format!("/proc/{}/pagemap", self.pid);
         let wrap = |e| MachineError::system(format!("reading {path}"), e);
@@ -144,7 +144,7 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Stores `bytes` at guest-physical address `gpa`.
+    /// Writes `bytes` to guest-physical address `gpa`.
     pub fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), MachineError> {
         let mut done = 0;
         while done < bytes.len() {
@@ -157,7 +157,7 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Host address of byte `done` of a range, and how many bytes lie together from there on.
+    /// Returns the host address of byte `done` of a range, and the number of contiguous bytes from there on.
     fn place(&self, gpa: u64, done: usize, len: usize) -> Result<(u64, usize), MachineError> {
         let missing = || MachineError::NoSuchMemory {
             gpa,
@@ -176,7 +176,7 @@ impl GuestRam {
     }
 }
 
-/// The mailbox's part of guest RAM.
+/// The mailbox in guest RAM.
 #[derive(Debug, Clone, Copy)]
 pub struct MailboxRegion<'a>(pub &'a GuestRam);
 
@@ -192,8 +192,7 @@ impl Region for MailboxRegion<'_> {
     }
 
     fn load(&self, offset: u64) -> Result<u64, MachineError> {
-        // The copy out of another process promises nothing about tearing: take a value that
-        // was seen twice.
+        // A copy from another process may be torn, so a value is used only if it was read twice in a row.
         let mut last = self.word(offset)?;
         for _ in 0..16 {
             let again = self.word(offset)?;
@@ -218,7 +217,7 @@ impl MailboxRegion<'_> {
     }
 }
 
-/// Lays the backends, one after the other, around the PCI hole.
+/// Places the backends one after the other, around the PCI hole.
 fn lay_out(pieces: &[(u64, u64)]) -> Vec<Segment> {
     let total: u64 = pieces.iter().map(|(_, len)| len).sum();
     let low = if total >= SPLIT_FROM {
@@ -249,8 +248,8 @@ fn lay_out(pieces: &[(u64, u64)]) -> Vec<Segment> {
     segments
 }
 
-/// Address of the mapping of `inode` from its start that is at least `len` bytes long, in the
-/// text of `/proc/PID/maps`. A mapping that the kernel shows in several lines is put together.
+/// Returns the address of a mapping of `inode`, from its start, that is at least `len` bytes long, according to the
+/// text of `/proc/PID/maps`. A mapping that the kernel shows in several lines is joined.
 fn mapping_of(maps: &str, inode: u64, len: u64) -> Option<u64> {
     let mut run: Option<(u64, u64)> = None;
     for line in maps.lines() {

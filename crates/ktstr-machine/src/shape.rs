@@ -1,57 +1,57 @@
-//! The machine's shape and QEMU's words for it.
+//! The topology of a machine, and QEMU's options for it.
 //!
-//! A last-level cache is a die and a NUMA node is a socket: that is how Linux sees one L3 per
-//! LLC, SMT siblings, and nodes with their distances.
+//! A last-level cache becomes a die and a NUMA node becomes a socket. That makes Linux see one L3 cache per LLC, SMT
+//! siblings, and nodes with their distances.
 
 use crate::MachineError;
 
-/// CPUs and memory of a machine.
+/// The CPUs and the memory of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// NUMA nodes with CPUs, each a socket.
+    /// The number of NUMA nodes with CPUs, each of which is a socket.
     pub nodes: u32,
-    /// Last-level caches in each node; the most of one.
+    /// The number of last-level caches in each node, or the largest number in any node.
     pub llcs_per_node: u32,
-    /// Cores in each LLC; the most of one.
+    /// The number of cores in each LLC, or the largest number in any LLC.
     pub cores: u32,
-    /// Cores of each LLC, node by node, where nodes differ in LLCs or LLCs in cores; else empty.
+    /// The number of cores of each LLC, node by node, if nodes differ in LLCs or LLCs in cores; otherwise empty.
     pub uneven: Vec<Vec<u32>>,
-    /// Threads of each core.
+    /// The number of threads of each core.
     pub threads: u32,
-    /// Memory of each node in MiB. Entries past `nodes` are nodes without CPUs.
+    /// The memory of each node in MiB. Entries beyond `nodes` are nodes without CPUs.
     pub memory_mib: Vec<u64>,
-    /// Distance from each node to each other, row by row; empty for 10 near and 20 far.
+    /// The distance from each node to each other node, row by row; if empty, 10 within a node and 20 to others.
     pub distances: Vec<Vec<u8>>,
-    /// What the ACPI HMAT says of the memory of each node; empty for a machine without that table.
+    /// The ACPI HMAT entry of each node's memory; empty for a machine without that table.
     pub hmat: Vec<Option<Hmat>>,
 }
 
 /// The HMAT entry of a node's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hmat {
-    /// Latency for the nearest CPUs, nanoseconds.
+    /// The latency for the nearest CPUs, in nanoseconds.
     pub latency_ns: u32,
-    /// Bandwidth for the nearest CPUs, MiB/s.
+    /// The bandwidth for the nearest CPUs, in MiB/s.
     pub bandwidth_mbs: u32,
-    /// A memory-side cache in front of it.
+    /// The memory-side cache in front of the memory, if there is one.
     pub cache: Option<SideCache>,
 }
 
-/// A memory-side cache, in QEMU's words.
+/// A memory-side cache, with the terms of QEMU's options.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SideCache {
-    /// Bytes of the cache.
+    /// The size of the cache, in bytes.
     pub size: u64,
     /// `none`, `direct` or `complex`.
     pub associativity: &'static str,
     /// `none`, `write-back` or `write-through`.
     pub policy: &'static str,
-    /// Bytes of a line.
+    /// The size of a cache line, in bytes.
     pub line: u16,
 }
 
 impl Shape {
-    /// One node of `llcs` caches.
+    /// Creates a shape with one node and `llcs` caches.
     pub fn uniform(llcs: u32, cores: u32, threads: u32, memory_mib: u64) -> Self {
         Self {
             nodes: 1,
@@ -65,12 +65,12 @@ impl Shape {
         }
     }
 
-    /// How many CPUs the machine has, threads of a core included.
+    /// Returns the number of CPUs, counting each thread of a core.
     pub fn cpus(&self) -> u32 {
         self.llcs().map(|(_, cores)| cores * self.threads).sum()
     }
 
-    /// The node and the number of cores of each LLC, in the order of their CPUs.
+    /// Returns the node and the number of cores of each LLC, in the order of their CPUs.
     pub fn llcs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         (0..self.nodes).flat_map(move |node| {
             let uneven = self.uneven.get(node as usize);
@@ -82,12 +82,12 @@ impl Shape {
         })
     }
 
-    /// Places of an even machine of which only some have a CPU.
+    /// Returns the number of slots of the even machine of which only some have a CPU.
     fn places(&self) -> u32 {
         self.nodes * self.llcs_per_node * self.cores * self.threads
     }
 
-    /// For an uneven machine, all its CPUs but the first, which QEMU makes itself.
+    /// Returns the devices for all CPUs of an uneven machine except the first, which QEMU creates itself.
     fn devices(&self, model: &str) -> Vec<String> {
         let mut devices = Vec::new();
         for (socket, llcs) in self.uneven.iter().enumerate() {
@@ -111,15 +111,15 @@ impl Shape {
         })
     }
 
-    /// The node with CPUs that is nearest to the memory of `node`.
+    /// Returns the node with CPUs that is nearest to the memory of `node`.
     fn nearest(&self, node: usize) -> usize {
         let cpus = 0..self.nodes as usize;
         cpus.min_by_key(|from| self.distance(*from, node))
             .unwrap_or(0)
     }
 
-    /// Values of `-numa` for the HMAT. CPUs that are farther away than the nearest ones have proportionally more latency and
-    /// less bandwidth.
+    /// Returns the values of `-numa` for the HMAT. CPUs that are farther away than the nearest ones have proportionally
+    /// more latency and less bandwidth.
     fn hmat_arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         let entries = self.hmat.iter().enumerate();
@@ -152,7 +152,7 @@ impl Shape {
         arguments
     }
 
-    /// All memory in MiB.
+    /// Returns the total memory in MiB.
     pub fn total_memory_mib(&self) -> u64 {
         self.memory_mib.iter().sum()
     }
@@ -170,7 +170,7 @@ impl Shape {
         }
     }
 
-    /// Says what QEMU could not build.
+    /// Returns an error if QEMU cannot build the shape.
     pub fn validate(&self) -> Result<(), MachineError> {
         let parts = [self.nodes, self.llcs_per_node, self.cores, self.threads];
         if parts.contains(&0) {
@@ -209,8 +209,8 @@ impl Shape {
         Ok(())
     }
 
-    /// `-smp`, with more than one node `-numa`, and the CPUs of an uneven machine one by one, which are of that `model`. Memory
-    /// backends are called `ram0`, `ram1`…
+    /// Returns `-smp`, with more than one node `-numa`, and for an uneven machine each of its CPUs, which are of that
+    /// `model`. The memory backends are named `ram0`, `ram1`…
     pub(crate) fn arguments(&self, model: &str) -> Vec<String> {
         let cpus = match self.uneven.is_empty() {
             true => self.cpus().to_string(),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_built_is_said() {
+    fn an_impossible_shape_is_refused_with_its_reason() {
         let mut shape = Shape::uniform(0, 1, 1, 512);
         assert!(shape.validate().is_err());
         shape = Shape::uniform(1 << 20, 1 << 10, 4, 512);

@@ -1,9 +1,8 @@
-//! Starts child processes from a thread that stays.
+//! Starts child processes from a thread that never exits.
 //!
-//! The kernel sends the death signal that a child asked for when the *thread* that made it ends
-//! (prctl(2), `PR_SET_PDEATHSIG`), not when the process does. A harness may start a machine on one
-//! thread of a pool and go on with it on another, so all machines are children of one thread that
-//! ends with the process.
+//! The kernel sends a child's parent-death signal when the *thread* that created the child exits (prctl(2),
+//! `PR_SET_PDEATHSIG`), not when the process does. A harness may start a machine on one thread of a pool and continue
+//! on another, so all machines are children of one thread that exits with the process.
 
 use std::io::{Error, Result};
 use std::process::{Child, Command};
@@ -12,10 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 type Job = (Command, Sender<Result<Child>>);
 
-/// The thread's inbox, and the process it is a thread of: a fork does not copy threads.
+/// The thread's inbox, and the pid of its process: after a fork the child has no such thread.
 static SPAWNER: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
 
-/// As [`Command::spawn`]; a death signal of the child comes with the end of this process.
+/// The same as [`Command::spawn`], but the child's parent-death signal is sent when this process exits.
 pub(crate) fn spawn(command: Command) -> Result<Child> {
     let (answer, answered) = channel();
     let gone = |_| Error::other("the thread that starts QEMU is gone");
@@ -38,7 +37,7 @@ fn inbox() -> Result<Sender<Job>> {
         .name("ktstr-spawner".to_owned())
         .spawn(move || {
             for (mut command, answer) in jobs {
-                // Whoever asked waits for the answer.
+                // The thread that sent the request waits for the answer.
                 let _ = answer.send(command.spawn());
             }
         })?;
@@ -53,13 +52,13 @@ mod tests {
 
     use super::*;
 
-    /// A child that is to die with the thread that made it, made by a thread that ends.
+    /// Creates a child that is killed with the thread that created it, on a thread that exits.
     fn child_of_a_thread_that_ends(spawn: fn(Command) -> Result<Child>) -> Child {
         let parent = rustix::process::getpid();
         let made = std::thread::spawn(move || {
             let mut command = Command::new("sleep");
             command.arg("60");
-            // SAFETY: makes system calls only.
+            // SAFETY: the closure makes system calls only.
             unsafe { command.pre_exec(move || crate::confine::before_exec(&[], parent)) };
             spawn(command).expect("there is a sleep(1)")
         });
@@ -69,7 +68,7 @@ mod tests {
     #[test]
     fn a_child_outlives_the_thread_that_asked_for_it() {
         let mut child = child_of_a_thread_that_ends(spawn);
-        // Without the spawner the signal comes at once.
+        // Without the spawner the signal is sent at once.
         let mut direct = child_of_a_thread_that_ends(|mut command| command.spawn());
         direct.wait().expect("our child");
         std::thread::sleep(Duration::from_millis(100));

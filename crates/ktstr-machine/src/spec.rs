@@ -1,4 +1,4 @@
-//! What a machine is made of, and QEMU's command line for it.
+//! The specification of a machine, and the QEMU command line for it.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -7,17 +7,17 @@ use ktstr_mailbox::Layout;
 
 use crate::Shape;
 
-/// What executes the guest's instructions.
+/// The component that executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Accelerator {
-    /// QEMU's own translator: works everywhere.
+    /// QEMU's binary translator, which works on every host.
     Tcg,
-    /// The host's hardware.
+    /// The host's hardware virtualization.
     Kvm,
 }
 
 impl Accelerator {
-    /// As records and keys spell it.
+    /// Returns the name in records and in keys of templates.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcg => "tcg",
@@ -32,59 +32,58 @@ impl std::fmt::Display for Accelerator {
     }
 }
 
-/// What the guest's clocks follow.
+/// The time source of the guest's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClockMode {
     /// The host's clock.
     Real,
-    /// The instructions executed by all CPUs together, 2^`shift` nanoseconds each; idle time is
-    /// jumped over. Needs [`Accelerator::Tcg`].
+    /// The number of instructions that all CPUs together have executed, at 2^`shift` nanoseconds each; idle time is
+    /// skipped. Requires [`Accelerator::Tcg`].
     Virtual {
-        /// Binary logarithm of the nanoseconds an instruction takes.
+        /// The binary logarithm of the nanoseconds that an instruction takes.
         shift: u8,
     },
 }
 
-/// A machine to be.
+/// The specification of a machine that has not been started yet.
 #[derive(Debug, Clone)]
 pub struct MachineSpec {
-    /// Bootable image: a bzImage, or a vmlinux with a PVH note (which saves the guest its own
-    /// decompression).
+    /// The bootable image: a bzImage, or a vmlinux with a PVH note, which saves the guest its own decompression.
     pub kernel: PathBuf,
-    /// Kernel parameters besides those the machine needs itself.
+    /// Kernel parameters in addition to those that the machine itself needs.
     pub kernel_arguments: Vec<String>,
-    /// CPUs and memory.
+    /// The CPUs and the memory.
     pub shape: Shape,
-    /// What executes it.
+    /// The component that executes the guest's instructions.
     pub accelerator: Accelerator,
-    /// What its clocks follow.
+    /// The time source of the guest's clocks.
     pub clock: ClockMode,
-    /// Under TCG and the real clock: a host thread for each CPU, not one for all in turn. QEMU lets
-    /// go of translated code a moment before the store that changes it, and a CPU that translates in
-    /// that moment keeps the old code. A kernel that patches its text may then run into a breakpoint
-    /// that is no longer there ("Oops: int3"). One thread has no such moment.
+    /// Under TCG and the real clock: whether each CPU has its own host thread, instead of one thread that executes all
+    /// CPUs in turn. QEMU drops translated code a moment before the store that changes it, and a CPU that translates in
+    /// that moment keeps the old code. A kernel that patches its text may then hit a breakpoint that no longer exists
+    /// ("Oops: int3"). With a single thread this cannot happen.
     pub parallel: bool,
 }
 
-/// Descriptors QEMU inherits, by number.
+/// The numbers of the descriptors that QEMU inherits.
 #[derive(Debug, Clone)]
 pub(crate) struct Descriptors {
     pub(crate) monitor: i32,
-    /// What the kernel unpacks; none for a machine that is restored.
+    /// The initramfs; `None` for a machine that is restored.
     pub(crate) initramfs: Option<i32>,
-    /// One for each node's memory.
+    /// The memory of each node.
     pub(crate) ram: Vec<i32>,
-    /// Whether what the guest writes to its memory goes into those files.
+    /// Whether the guest's writes to its memory go to those files.
     pub(crate) share: bool,
-    /// Under the virtual clock: the plugin, the page it shares with us, and the console's file.
+    /// Under the virtual clock: the plugin, the page that it shares with the host, and the console's file.
     pub(crate) clock: Option<[i32; 3]>,
 }
 
 impl MachineSpec {
-    /// The kernel's command line.
+    /// Returns the kernel's command line.
     ///
-    /// A panic or a reset stops the machine (see `-action`), so that the host can still read
-    /// what the guest left. Addresses are not randomised: symbols are where the image says.
+    /// A panic or a reset stops the machine (see `-action`), so that the host can still read what the guest left in
+    /// memory. Addresses are not randomized, so symbols are at the addresses in the image.
     pub fn kernel_command_line(&self) -> String {
         let own = [
             "console=ttyS0",
@@ -92,25 +91,26 @@ impl MachineSpec {
             "panic=-1",
             "nokaslr",
             Layout::KERNEL_ARGUMENT,
-            // Self-tests that go on for seconds after PID 1 has started.
+            // Disables self-tests that continue for seconds after PID 1 has started.
             "cryptomgr.notests",
-            // Statistics of memory use for nobody, 30 times a second (mm/damon/stat.c).
+            // Disables statistics of memory use that nothing reads, and that are taken 30 times a second
+            // (mm/damon/stat.c).
             "damon_stat.enabled=0",
         ];
-        // An emulated clock is what it says: there is nothing to find out about it.
+        // An emulated clock is exact, so the kernel does not have to calibrate or verify it.
         let emulated: &[&str] = match self.accelerator {
             Accelerator::Tcg => &[
                 "tsc=reliable",
                 "no_timer_check",
                 "lpj=1000000",
-                // An emulated CPU has none of the flaws that these are against. They cost it more than a real one: a
-                // change of page tables at each entry to the kernel throws away the translations of addresses and the
-                // ways between blocks of code.
+                // An emulated CPU has none of the vulnerabilities that mitigations address, and they cost it more than
+                // a real CPU: a change of page tables at each entry to the kernel discards the address translations and
+                // the links between translated blocks.
                 "mitigations=off",
             ],
             Accelerator::Kvm => &[],
         };
-        // QEMU announces the places without a CPU as well: none will ever come.
+        // QEMU also announces the slots without a CPU, but no CPU will ever be plugged into them.
         let possible =
             (!self.shape.uneven.is_empty()).then(|| format!("possible_cpus={}", self.shape.cpus()));
         own.iter()
@@ -122,7 +122,7 @@ impl MachineSpec {
             .join(" ")
     }
 
-    /// All that a saved machine of this specification depends on, as text.
+    /// Returns everything on which a saved machine of this specification depends, as text.
     pub fn fingerprint(&self) -> String {
         let descriptors = Descriptors {
             monitor: 0,
@@ -134,7 +134,7 @@ impl MachineSpec {
         self.arguments(&descriptors).join(" ")
     }
 
-    /// QEMU's arguments.
+    /// Returns QEMU's arguments.
     pub(crate) fn arguments(&self, descriptors: &Descriptors) -> Vec<String> {
         let mut arguments: Vec<String> = Vec::new();
         let mut option = |name: &str, value: String| {
@@ -146,7 +146,7 @@ impl MachineSpec {
         option("nodefaults", String::new());
         option("no-user-config", String::new());
         option("display", "none".into());
-        // Nothing runs until the host says so; an end pauses, so that RAM can still be read.
+        // The guest does not run until the host starts it. When it ends it is paused, so that RAM can still be read.
         option("S", String::new());
         option(
             "action",
@@ -157,14 +157,15 @@ impl MachineSpec {
         } else {
             ""
         };
-        // The HPET's timers would go on firing, hundreds a second, though Linux has turned to those
-        // of its CPUs: under the virtual clock an idle second is seven times as cheap without. Nobody has a disk for the
-        // SATA controller, which costs a start of QEMU 400 page faults.
         let hmat = if self.shape.hmat.is_empty() {
             ""
         } else {
             ",hmat=on"
         };
+        // Without `hpet=off` the HPET's timers keep firing, hundreds of times a second, although Linux has switched to
+        // the timers of its CPUs: under the virtual clock an idle second is seven times as cheap without the HPET. The
+        // machine has no disks, so it does not need the SATA controller, which costs 400 page faults at each start of
+        // QEMU.
         option(
             "machine",
             format!("q35,smm=off,vmport=off,hpet=off,sata=off{hmat}{memory}"),
@@ -174,7 +175,7 @@ impl MachineSpec {
                 option("accel", "tcg,thread=single".into());
                 option("icount", format!("shift={shift},sleep=off"));
                 option("rtc", "base=2020-01-01,clock=vm".into());
-                // What QEMU itself draws (boot data, RDRAND); the run's own seed comes later.
+                // The seed for QEMU's own random numbers (boot data, RDRAND). The run's seed is set later.
                 option("seed", "0".into());
             }
             (Accelerator::Tcg, _) => {
@@ -183,19 +184,19 @@ impl MachineSpec {
             }
             (Accelerator::Kvm, _) => option("accel", "kvm".into()),
         }
-        // Linux learns of dies from leaf 0x1f, which QEMU offers from this level on and for
-        // this vendor only.
+        // Linux reads the die topology from CPUID leaf 0x1f, which QEMU offers from this level on and for this vendor
+        // only.
         let model = match self.accelerator {
-            // "rep movsb" is emulated byte for byte: without ERMS and FSRM the kernel copies and
-            // clears pages in steps of eight, five times as fast.
+            // TCG emulates "rep movsb" byte by byte. Without ERMS and FSRM the kernel copies and clears pages in steps
+            // of eight bytes, which is five times as fast.
             Accelerator::Tcg => "max,erms=off,fsrm=off",
             Accelerator::Kvm => kvm_model(host_is_amd()),
         };
         let name = model.split(',').next().unwrap_or(model);
         let model = format!("{model},vendor=GenuineIntel,l3-cache=on,level=0x20");
         option("cpu", model);
-        // A template's files are only read, and mapped so that what the guest writes stays its own. QEMU would open them
-        // for writing all the same, which their owner may not: they have mode 0400.
+        // The files of a template are only read, and mapped so that the guest's writes stay private. QEMU would still
+        // open them for writing, which their mode 0400 forbids even to their owner.
         let mapping = if descriptors.share {
             "share=on"
         } else {
@@ -222,7 +223,7 @@ impl MachineSpec {
                 option("initrd", format!("/proc/self/fd/{fd}"));
                 option("append", self.kernel_command_line());
             }
-            // The kernel is in the restored RAM already.
+            // The kernel is already in the restored RAM.
             None => option("incoming", "defer".into()),
         }
         match descriptors.clock {
@@ -232,7 +233,7 @@ impl MachineSpec {
                     "plugin",
                     format!("file=/proc/self/fd/{plugin},control=/proc/self/fd/{page}"),
                 );
-                // A file takes every byte at once; a pipe can be full, at the host's leisure.
+                // A file accepts every byte at once. A pipe may be full, depending on the speed of the host.
                 option(
                     "chardev",
                     format!("file,id=console,path=/proc/self/fd/{console}"),
@@ -249,17 +250,17 @@ impl MachineSpec {
     }
 }
 
-/// The host's processor as the guest gets it, under Intel's name whoever made it.
+/// Returns the model of the host's processor for the guest. The guest sees Intel as the vendor on any host.
 ///
-/// Linux reads dies from CPUID leaf 0x1f for that vendor only (arch/x86/kernel/cpu/topology_common.c;
-/// for AMD it wants leaf 0x80000026, which QEMU 10 does not offer), and the shape is what a test
-/// declares. The register behind ARCH_CAPABILITIES exists on Intel's hardware alone.
+/// Linux reads dies from CPUID leaf 0x1f for that vendor only (arch/x86/kernel/cpu/topology_common.c; for AMD it reads
+/// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The
+/// register behind ARCH_CAPABILITIES exists on Intel's hardware only.
 ///
-/// On AMD's hardware a guest that believes in Intel calls its hypervisor by VMCALL, an undefined
-/// instruction there, which KVM rewrites in the guest's text (`fix_hypercall` in arch/x86/kvm/x86.c):
-/// with text that is read-only the guest faults. So it is not offered what it makes such calls for.
-/// This follows from the sources and was not tried on AMD's hardware: a kernel that does not boot so
-/// is found by the probe, which says why, and runs go on without KVM.
+/// On AMD hardware a guest that assumes an Intel CPU makes hypercalls with VMCALL, which is an undefined instruction
+/// there. KVM patches that instruction in the guest's text (`fix_hypercall` in arch/x86/kvm/x86.c), and with read-only
+/// text the guest faults. The features that make the guest use hypercalls are therefore disabled. This follows from the
+/// sources and was not tried on AMD hardware: if a kernel does not boot for this reason, the probe detects it and
+/// reports it, and runs do not use KVM.
 fn kvm_model(amd: bool) -> &'static str {
     match amd {
         false => "host,arch-capabilities=off",
@@ -269,7 +270,7 @@ fn kvm_model(amd: bool) -> &'static str {
     }
 }
 
-/// Whether the host's processor says it is AMD's, or of a maker under licence of AMD.
+/// Whether the host's processor is from AMD, or from a vendor that licenses AMD's design.
 fn host_is_amd() -> bool {
     static AMD: OnceLock<bool> = OnceLock::new();
     *AMD.get_or_init(|| {
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_real_clock_knows_parallel_cpus() {
+    fn only_the_real_clock_has_parallel_cpus() {
         let threads = |clock, parallel| {
             let spec = MachineSpec {
                 kernel: "/k/vmlinux".into(),

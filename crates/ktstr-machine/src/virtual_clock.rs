@@ -1,10 +1,8 @@
-//! The host's end of the virtual clock: the page shared with the QEMU plugin, and the plugin
-//! itself.
+//! The host's side of the virtual clock: the page that it shares with the QEMU plugin, and the plugin itself.
 //!
-//! While the plugin holds the guest, its one thread stands still inside a callback: no
-//! instruction is executed and no guest time passes, so whatever the host does then is invisible
-//! to the guest. Everything the host puts into a guest under the virtual clock, it puts there
-//! while the guest is held; that makes a run a function of its inputs.
+//! While the plugin holds the guest, the guest's only thread is blocked inside a callback: no instruction is executed
+//! and no guest time passes, so the guest cannot observe what the host does meanwhile. Under the virtual clock the host
+//! modifies a guest only while the guest is held, which makes a run a function of its inputs.
 
 use std::fs::File;
 use std::io::Write;
@@ -29,14 +27,14 @@ use control::{Control, Event, HEADER, MAGIC, Switch as Entry};
 const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ktstr-plugin.so"));
 const _: () = assert!(control::MARKER == ktstr_mailbox::MARKER);
 
-/// Where in the guest's kernel the plugin looks. Addresses are guest-virtual.
+/// The locations in the guest's kernel that the plugin observes. Addresses are guest-virtual.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchPoints {
-    /// `__switch_to`: each context switch enters the running digest.
+    /// `__switch_to`: each context switch is added to the running digest.
     pub switch_to: u64,
     /// Offset of `task_struct.pid`.
     pub pid_offset: u32,
-    /// `hrtimer_interrupt`: guest time is followed there.
+    /// `hrtimer_interrupt`: the plugin reads guest time at its entry.
     pub timer: u64,
     /// Offset of `clock_event_device.next_event`.
     pub next_event_offset: u32,
@@ -46,30 +44,30 @@ pub struct WatchPoints {
     pub this_rq_clock: u64,
     /// Offset of `rq.clock`.
     pub rq_clock_offset: u32,
-    /// Functions whose entries are observed; the first [`MAX_HOOKS`](crate::MAX_HOOKS) are.
+    /// The functions whose entries are observed; at most [`MAX_HOOKS`](crate::MAX_HOOKS) of them are.
     pub hooks: Vec<HookPoint>,
-    /// Functions that this kernel does not have, so that they cannot be observed.
+    /// Functions that this kernel lacks, so that they cannot be observed.
     pub missing: Vec<String>,
     /// When a CPU's turn ends.
     pub turns: Turns,
 }
 
-/// When the turn of a virtual CPU ends and the next one goes on, besides when it waits.
+/// When the turn of a virtual CPU ends and that of the next one starts, in addition to when the CPU waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turns {
-    /// After so many instructions; 0 leaves it to QEMU, whose turns end when the time up to the nearest timer, divided by
-    /// the number of CPUs, is used up. A machine whose turns are bounded cannot be saved.
+    /// The number of instructions after which a turn ends; 0 leaves that to QEMU, whose turns end when the time until
+    /// the nearest timer, divided by the number of CPUs, has passed. A machine with bounded turns cannot be saved.
     pub instructions: u32,
-    /// Soon after the entry of one of these functions, which send an interrupt to another CPU; the first
-    /// [`MAX_SENDERS`] are looked at, and only if turns are bounded.
+    /// Functions that send an interrupt to another CPU. A turn ends soon after their entry, if turns are bounded. At
+    /// most [`MAX_SENDERS`] of them are observed.
     pub senders: Vec<u64>,
 }
 
-/// Functions that send an interrupt and are looked at.
+/// The largest number of functions that send an interrupt and are observed.
 pub const MAX_SENDERS: usize = control::SENDERS;
 
 impl WatchPoints {
-    /// The same without anything that is recorded event by event.
+    /// Returns the same points without any hooks.
     #[must_use]
     pub fn without_hooks(&self) -> Self {
         Self {
@@ -79,57 +77,57 @@ impl WatchPoints {
     }
 }
 
-/// Context switches that the trace holds: the first ones. Where two runs part is in their common
-/// beginning, and a second of a contended machine has some thousands.
+/// The number of context switches in the trace, which holds the first ones. The point at which two runs diverge is in
+/// their common beginning; a contended machine has some thousands of switches per second.
 pub const TRACE_CAPACITY: usize = 64 << 10;
-/// Events that wait for the host at most; when there is no room left, the guest is held.
+/// The largest number of events that wait for the host. When they reach it, the guest is held.
 const EVENT_CAPACITY: usize = 32 << 10;
-/// Where the events begin.
+/// The offset of the events.
 const EVENTS: usize = HEADER + TRACE_CAPACITY * size_of::<Entry>();
-/// Bytes of the page, the trace and the events; pages that are not reached cost nothing.
+/// The size of the page, the trace and the events. Pages that are not touched use no memory.
 const MAPPED: usize = EVENTS + EVENT_CAPACITY * size_of::<Event>();
 
-/// One context switch.
+/// A context switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switch {
-    /// The scheduler's clock of that CPU (`rq.clock`), nanoseconds.
+    /// The scheduler's clock of that CPU (`rq.clock`), in nanoseconds.
     pub clock_ns: u64,
-    /// CPU; `u32::MAX` if not known.
+    /// The CPU; `u32::MAX` if it is not known.
     pub cpu: u32,
-    /// Process id of the task that stops.
+    /// The pid of the task that stops.
     pub prev: u32,
-    /// Process id of the task that starts.
+    /// The pid of the task that starts.
     pub next: u32,
 }
 
 /// Why the guest is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// Before its first instruction after a start.
+    /// The guest is about to execute its first instruction after a start.
     First,
-    /// It called the host; the argument says for what.
+    /// The guest called the host. The argument says why.
     Call(u64),
-    /// The time that was asked for has come: `CLOCK_MONOTONIC` in nanoseconds.
+    /// The requested time has come. The argument is `CLOCK_MONOTONIC` in nanoseconds.
     Due(u64),
-    /// There is no room for observations any more: they have to be taken out.
+    /// The buffer of observations is full, and the host has to empty it.
     Full,
-    /// A watched word has changed. The argument is the latest time seen, `CLOCK_MONOTONIC` in nanoseconds.
+    /// A watched word has changed. The argument is the latest time that was observed, `CLOCK_MONOTONIC` in nanoseconds.
     Changed(u64),
 }
 
-/// Words that can be watched at once.
+/// The largest number of words that can be watched at the same time.
 pub const MAX_WATCHED: usize = control::WATCHES;
 
-/// A word of the guest's kernel that the guest is held for once it has changed.
+/// A word of the guest's kernel. When it changes, the guest is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchedWord {
-    /// Guest-virtual address of its four bytes.
+    /// The guest-virtual address of the word, which has four bytes.
     pub address: u64,
-    /// What it is now.
+    /// The current value.
     pub value: u32,
 }
 
-/// A machine's virtual clock.
+/// The virtual clock of a machine.
 #[derive(Debug)]
 pub struct VirtualClock {
     page: &'static Control,
@@ -140,10 +138,10 @@ pub struct VirtualClock {
 }
 
 impl VirtualClock {
-    /// A clock that holds the guest before its first instruction and at every call.
+    /// Creates a clock that holds the guest before its first instruction and at every call.
     pub(crate) fn new(points: &WatchPoints) -> Result<Self, MachineError> {
         let control = anonymous_file("ktstr-clock", MAPPED as u64)?;
-        // SAFETY: a fresh shared mapping of a file of that length; it is unmapped on drop only.
+        // SAFETY: this is a new shared mapping of a file of that length, which is unmapped only on drop.
         let page = unsafe {
             mmap(
                 std::ptr::null_mut(),
@@ -155,8 +153,8 @@ impl VirtualClock {
             )
         }
         .map_err(|e| MachineError::system("mapping the clock's page", e))?;
-        // SAFETY: page-aligned, long enough, all atomics: every bit pattern is valid. Nobody
-        // keeps the reference beyond `self`.
+        // SAFETY: the mapping is page-aligned and long enough, and it contains only atomics, for which every bit
+        // pattern is valid. The reference is not kept beyond `self`.
         let trace = unsafe {
             std::slice::from_raw_parts(page.byte_add(HEADER).cast::<Entry>(), TRACE_CAPACITY)
         };
@@ -200,7 +198,7 @@ impl VirtualClock {
         })
     }
 
-    /// Why the guest is held, if it is.
+    /// Returns why the guest is held; `None` if it is not.
     pub fn held(&self) -> Option<Hold> {
         let held = self.page.held.load(Acquire);
         if held == self.page.released.load(Relaxed) {
@@ -216,7 +214,7 @@ impl VirtualClock {
         })
     }
 
-    /// Waits until the guest is held, for `within` at most.
+    /// Waits until the guest is held, at most for `within`.
     pub fn wait(&self, within: Duration) -> Option<Hold> {
         let held = self.page.held.load(Acquire);
         if held == self.page.released.load(Relaxed) {
@@ -224,28 +222,27 @@ impl VirtualClock {
                 tv_sec: within.as_secs() as _,
                 tv_nsec: within.subsec_nanos() as _,
             };
-            // Woken, timed out or changed before: the page tells.
+            // Whether the wait ended by a wakeup, a timeout or a change, the page shows the current state.
             let _ = futex::wait(&self.page.held, futex::Flags::empty(), held, Some(&timeout));
         }
         self.held()
     }
 
-    /// Lets a held guest go on.
+    /// Releases a held guest.
     pub fn release(&self) {
         let held = self.page.held.load(Acquire);
         self.page.released.store(held, Release);
         let _ = futex::wake(&self.page.released, futex::Flags::empty(), u32::MAX >> 1);
     }
 
-    /// Holds the guest at the first timer interrupt set for `ns` (`CLOCK_MONOTONIC`) or later.
-    /// To be changed only while the guest is held.
+    /// Holds the guest at the first timer interrupt that was set for `ns` (`CLOCK_MONOTONIC`) or later. May only be
+    /// changed while the guest is held.
     pub fn set_due(&self, ns: Option<u64>) {
         self.page.due_ns.store(ns.unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// Watches these words, the first [`MAX_WATCHED`], and no others. They are looked at whenever something is followed or
-    /// observed: at switches, timer interrupts and the entries of hooked functions. To be changed only while the guest is
-    /// held.
+    /// Watches these words, at most [`MAX_WATCHED`], instead of any earlier ones. They are compared at every switch,
+    /// timer interrupt and entry of a hooked function. May only be called while the guest is held.
     pub fn set_watches(&self, words: &[WatchedWord]) {
         let words = words.iter().map(|word| (word.address, word.value));
         let none = std::iter::repeat((0, 0));
@@ -255,19 +252,19 @@ impl VirtualClock {
         }
     }
 
-    /// Latest guest time seen, in nanoseconds of `CLOCK_MONOTONIC`: that of the last timer
+    /// Returns the latest guest time that was observed, in nanoseconds of `CLOCK_MONOTONIC`: that of the last timer
     /// interrupt.
     pub fn now_ns(&self) -> u64 {
         self.page.timer_ns.load(Relaxed)
     }
 
-    /// Context switches seen, and a digest of them in their order.
+    /// Returns the number of context switches that were observed, and a digest of them in order.
     pub fn switches(&self) -> (u64, u64) {
         let count = self.page.switches.load(Acquire);
         (count, self.page.digest.load(Relaxed))
     }
 
-    /// The first [`TRACE_CAPACITY`] of the switches seen. To be asked while the guest is held.
+    /// Returns the first [`TRACE_CAPACITY`] of these switches. May only be called while the guest is held.
     pub fn trace(&self) -> Vec<Switch> {
         let (count, _) = self.switches();
         let kept = usize::try_from(count).unwrap_or(usize::MAX);
@@ -280,8 +277,8 @@ impl VirtualClock {
         self.trace.iter().take(kept).map(read).collect()
     }
 
-    /// Calls `each` with what was observed since the last time, and makes room. To be called only
-    /// while the guest is held, or when it will not go on.
+    /// Calls `each` with every observation since the last call, and empties the buffer. May only be called while the
+    /// guest is held, or when it no longer runs.
     pub fn take_observations(&self, mut each: impl FnMut(Observation)) {
         let count = self.page.events.load(Acquire);
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -291,12 +288,12 @@ impl VirtualClock {
         self.page.events.store(0, Release);
     }
 
-    /// Words of observations that could not be read.
+    /// Returns the number of words of observations that could not be read.
     pub fn unreadable(&self) -> u64 {
         self.page.unreadable.load(Relaxed)
     }
 
-    /// How often something could not be followed: a digest is of no use then.
+    /// Returns how many times something could not be followed. If this is not 0, the digest is not reliable.
     pub fn failures(&self) -> u32 {
         let failures: &AtomicU32 = &self.page.failures;
         failures.load(Relaxed)
@@ -306,7 +303,7 @@ impl VirtualClock {
 impl Drop for VirtualClock {
     fn drop(&mut self) {
         let start: *const Control = self.page;
-        // SAFETY: the mapping made in `new`; no reference to it is left.
+        // SAFETY: this is the mapping made in `new`, and no reference to it is left.
         let _ = unsafe { munmap(start.cast_mut().cast(), MAPPED) };
     }
 }
