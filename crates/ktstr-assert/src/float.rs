@@ -1,8 +1,8 @@
-//! How an `f64` crosses the wire.
+//! Serialization of `f64` that preserves non-finite values.
 //!
-//! JSON has no NaN and no infinity: `serde_json` writes `null`, which cannot be read back as a
-//! number. Here non-finite values are written as the strings `"NaN"`, `"inf"` and `"-inf"`, and
-//! a `null` in the place of a number reads as NaN. Use with `#[serde(with = "crate::float::…")]`.
+//! JSON has no NaN and no infinity: `serde_json` writes `null`, which cannot be read back as a number. This module
+//! writes non-finite values as the strings `"NaN"`, `"inf"` and `"-inf"`, and reads a `null` in place of a number as
+//! NaN. Use it with `#[serde(with = "crate::float::…")]`.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,15 +1,15 @@
-//! The judgement: verdicts, results, phases, metrics, series and checks.
+//! Verdicts and results, phases, metrics, series of captures, and the checks on them.
 //!
-//! Everything here is pure: the same input gives the same output. There is no I/O, no thread and
-//! no clock; the two edges are the thread-local phase label ([`phase::PhaseGuard`]), which the step
-//! engine installs, and the log lines a test asks for by name ([`AssertResult::into_anyhow_or_log`],
-//! [`Verdict::with_log_passes`]) or its user by the variable [`LOG_PASSES`].
+//! Everything in this crate is pure: the same input gives the same output. It does no I/O, starts no threads and reads
+//! no clock. There are two exceptions: the thread-local phase label ([`phase::PhaseGuard`]), which the step engine
+//! installs, and log lines, which a test requests ([`AssertResult::into_anyhow_or_log`], [`Verdict::with_log_passes`])
+//! or a user enables with the variable [`LOG_PASSES`].
 //!
-//! The way through the crate follows the data: [`worker`] reports come from the guest, become
-//! per-cgroup [`stats`], are judged by [`check`]s into an [`AssertResult`]; captures become a
-//! [`series`], and both meet in the per-phase [`buckets`] that [`metric`]s are looked up in.
+//! The data flows through the crate as follows. The guest sends [`worker`] reports. They become per-cgroup [`stats`],
+//! and [`check`]s judge them into an [`AssertResult`]. Captures become a [`series`]. Both meet in the per-phase
+//! [`buckets`], in which [`metric`]s are looked up.
 //!
-//! Times are guest time and CPU-seconds. A rate per wall second would judge the host.
+//! Times are guest time, and rates are per CPU-second: a rate per wall-clock second would measure the host.
 
 pub mod buckets;
 pub mod check;

@@ -1,4 +1,4 @@
-//! Small statistics over samples. Total: an empty input is `None`, nothing overflows.
+//! Small statistics over samples. The functions are total: an empty input gives `None`, and nothing overflows.
 
 /// The nearest-rank percentile of `sorted` (ascending): element `ceil(n·p) − 1`, clamped.
 ///

@@ -1,6 +1,6 @@
-//! Phases of a scenario, and the label a thread stamps on what it records.
+//! The phases of a scenario, and the label with which a thread stamps its records.
 //!
-//! Two numberings meet here and nowhere else: `step_index` counts from 1 (0 is the time before the
+//! This is the only place that converts between two numberings: `step_index` counts from 1 (0 is the time before the
 //! first step), `Step[k]` counts from 0.
 
 use serde::{Deserialize, Serialize};
@@ -20,22 +20,22 @@ impl Phase {
     /// The time before the first step.
     pub const BASELINE: Phase = Phase(0);
 
-    /// The phase of the `k0`-th step, counted from 0. Saturates at the last number there is.
+    /// Returns the phase of step `k0`, counted from 0. Saturates at the largest number.
     pub const fn step(k0: u16) -> Phase {
         Phase(k0.saturating_add(1))
     }
 
-    /// Whether this is the time before the first step.
+    /// Whether this is the baseline, the time before the first step.
     pub const fn is_baseline(self) -> bool {
         self.0 == 0
     }
 
-    /// The step index on the wire: 0 for the baseline, `k0 + 1` for a step.
+    /// Returns the step index on the wire: 0 for the baseline, `k0 + 1` for a step.
     pub const fn as_u16(self) -> u16 {
         self.0
     }
 
-    /// The label of buckets and records: `BASELINE` or `Step[k0]`.
+    /// Returns the label in buckets and records: `BASELINE` or `Step[k0]`.
     pub fn label(self) -> Cow<'static, str> {
         match self.0.checked_sub(1) {
             None => Cow::Borrowed("BASELINE"),
@@ -68,13 +68,13 @@ thread_local! {
 
 /// Installs a phase label on this thread until it is dropped.
 ///
-/// While it lives, every detail, pass and note that is recorded is stamped with the label, unless
-/// it already carries one. Guards nest: dropping one brings back the label before it.
+/// While the guard exists, every detail, pass and note that this thread records is stamped with the label, unless it
+/// has a label already. Guards nest: dropping one restores the previous label.
 #[derive(Debug)]
 #[must_use = "the label is removed when the guard is dropped"]
 pub struct PhaseGuard {
     before: Option<Cow<'static, str>>,
-    // The label belongs to one thread; so does the guard.
+    // The label belongs to one thread, so the guard must not leave that thread.
     _not_send: PhantomData<*const ()>,
 }
 
@@ -102,7 +102,7 @@ impl PhaseGuard {
 impl Drop for PhaseGuard {
     fn drop(&mut self) {
         let before = self.before.take();
-        // During thread teardown there is no label left to restore.
+        // The label may be gone already while the thread is torn down.
         let _ = LABEL.try_with(|l| *l.borrow_mut() = before);
     }
 }

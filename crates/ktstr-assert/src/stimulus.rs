@@ -1,4 +1,4 @@
-//! The timeline of what the scenario did to the guest. Not for what it measured.
+//! The timeline of a scenario: what the scenario did to the guest, and when. Measurements are not part of it.
 
 use crate::phase::Phase;
 use serde::{Deserialize, Serialize};
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StimulusEvent {
-    /// Guest milliseconds since the scenario started, pauses for captures taken out.
+    /// Guest milliseconds since the scenario started, without pauses for captures.
     pub elapsed_ms: u64,
-    /// The name of the event: `StepStart`, `StepEnd`, `ScenarioEnd` or an operation's own.
+    /// The name of the event: `StepStart`, `StepEnd`, `ScenarioEnd` or the name of an operation.
     pub label: String,
-    /// The kind of operation that was applied, if the event is one.
+    /// The kind of the operation, if the event is one.
     pub op_kind: Option<String>,
-    /// Free text: what the operation acted on.
+    /// The target of the operation, as free text.
     pub detail: Option<String>,
-    /// Sum of the iterations of all live workers when the event happened, if it was read.
+    /// The sum of the iterations of all live workers at the time of the event, if it was read.
     pub total_iterations: Option<u64>,
-    /// The step it belongs to; 0 is the baseline.
+    /// The step to which the event belongs; 0 is the baseline.
     pub step_index: Option<u16>,
     /// Whether this is the last event of the scenario.
     pub is_terminal: bool,
-    /// Whether this ends its step.
+    /// Whether this event ends its step.
     pub is_step_end: bool,
 }
 
-/// The label of the event that opens a step.
+/// The label of the event that starts a step.
 pub const STEP_START: &str = "StepStart";
-/// The label of the event that closes a step.
+/// The label of the event that ends a step.
 pub const STEP_END: &str = "StepEnd";
 
 impl StimulusEvent {
-    /// A step begins.
+    /// Creates the event that starts a step.
     pub fn step_start(phase: Phase, elapsed_ms: u64) -> Self {
         StimulusEvent {
             elapsed_ms,
@@ -41,7 +41,7 @@ impl StimulusEvent {
         }
     }
 
-    /// A step is over.
+    /// Creates the event that ends a step.
     pub fn step_end(phase: Phase, elapsed_ms: u64) -> Self {
         StimulusEvent {
             label: STEP_END.into(),
@@ -50,13 +50,13 @@ impl StimulusEvent {
         }
     }
 
-    /// Adds the sum of iterations at this moment.
+    /// Adds the sum of iterations at the time of the event.
     pub fn with_total_iterations(mut self, total: u64) -> Self {
         self.total_iterations = Some(total);
         self
     }
 
-    /// Whether this event opens a step.
+    /// Whether this event starts a step.
     pub fn is_step_start(&self) -> bool {
         self.step_index.is_some() && !self.is_step_end && self.label == STEP_START
     }

@@ -1,4 +1,4 @@
-//! Building the buckets of a run, and folding in what the guest reported.
+//! Builds the buckets of a run, and adds what the guest reported.
 
 use super::{captured, cpu_time};
 use crate::math::ratio;
@@ -8,14 +8,14 @@ use crate::stats::PhaseBucket;
 use crate::stimulus::StimulusEvent;
 use std::collections::BTreeMap;
 
-/// One bucket for each step the captures were stamped with. No captures, no buckets.
+/// Builds one bucket for each step with which captures were stamped; none without captures.
 pub fn build_phase_buckets(series: &SampleSeries) -> Vec<PhaseBucket> {
     let by = series.by_stamped_phase().into_iter();
     by.map(|(step, samples)| bucket(step, &samples)).collect()
 }
 
-/// One bucket for each step that started or has captures, and for the baseline if it has captures.
-/// Windows go from a step's start to its end, or to the next event after which it is over.
+/// Builds one bucket for each step that started or has captures, and one for the baseline if it has captures. The
+/// window of a step extends from its start to its end, or to the next event that ends it.
 ///
 /// The sum of `sample_count` is the number of captures of the series.
 pub fn build_phase_buckets_with_stimulus(
@@ -55,9 +55,9 @@ pub fn build_phase_buckets_with_stimulus(
     buckets.into_values().collect()
 }
 
-/// Folds the guest's buckets into the host's by step index: cgroups are merged by name, a step only
-/// the guest knows becomes a bucket of its own with an empty window. Then the phase's metrics that
-/// come from workers are taken anew from all carriers. The result is ordered by step index.
+/// Merges the guest's buckets into the host's by step index. Cgroups are merged by name, and a step that only the guest
+/// knows gets a bucket of its own with an empty window. The metrics that come from workers are then recomputed from all
+/// carriers. The result is ordered by step index.
 pub fn fold_carriers(host: &mut Vec<PhaseBucket>, guest: Vec<PhaseBucket>) {
     crate::stats::merge_phases(host, guest);
     for b in host.iter_mut() {
@@ -68,7 +68,7 @@ pub fn fold_carriers(host: &mut Vec<PhaseBucket>, guest: Vec<PhaseBucket>) {
     }
 }
 
-/// Rates per delivered CPU-second: the host's speed is not in them.
+/// Adds the rates per CPU-second, which do not depend on the host's speed.
 fn from_carriers(b: &mut PhaseBucket) {
     if b.per_cgroup.is_empty() {
         return;
@@ -102,7 +102,7 @@ fn from_carriers(b: &mut PhaseBucket) {
     b.metrics.extend(metrics);
 }
 
-/// A bucket of captures; its window is theirs until the stimulus knows better.
+/// Creates a bucket from captures. Their times are its window until the stimulus events give a better one.
 fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
     let times = || samples.iter().filter_map(|s| s.elapsed_ms);
     PhaseBucket {
@@ -117,7 +117,7 @@ fn bucket(step: u16, samples: &[Sample<'_>]) -> PhaseBucket {
     }
 }
 
-/// The event that ends a step: its own end, else the next step's start or the scenario's end.
+/// Returns the event that ends a step: its own end, otherwise the next step's start or the end of the scenario.
 fn end_of<'a>(
     step: u16,
     start: &StimulusEvent,
@@ -132,7 +132,7 @@ fn end_of<'a>(
     })
 }
 
-/// Iterations a guest second between two events, for steps that left no carrier.
+/// Returns the iterations per second of guest time between two events, for steps without a carrier.
 fn wall_rate(start: &StimulusEvent, end: &StimulusEvent) -> Option<f64> {
     let done = end.total_iterations?.checked_sub(start.total_iterations?)?;
     Some(ratio(done, end.elapsed_ms.checked_sub(start.elapsed_ms)?)? * 1e3)

@@ -1,13 +1,13 @@
-//! Metrics of a phase that come from its captures.
+//! The metrics of a phase that come from its captures.
 
 use crate::metric::BuiltinMetric as B;
 use crate::series::Sample;
 use std::collections::BTreeMap;
 
-/// A number read from each capture.
+/// Reads a value from a capture.
 type Read = fn(&Sample<'_>) -> Option<f64>;
 
-/// What is read from captures: one line a metric; its registry entry says how samples fold.
+/// The metrics that are read from captures, one per line. The registry says how the samples of a metric are folded.
 const READS: &[(B, Read)] = &[
     (B::MaxDsqDepth, |s| {
         let depths = s.snapshot.rq_scx_states().iter();
@@ -33,7 +33,7 @@ const READS: &[(B, Read)] = &[
     }),
 ];
 
-/// The metrics of one phase's captures. Placeholders hold nothing and add nothing.
+/// Returns the metrics of one phase's captures. Placeholders hold no data and are skipped.
 pub(super) fn metrics(samples: &[Sample<'_>]) -> BTreeMap<String, f64> {
     let mut out = BTreeMap::new();
     for (metric, read) in READS {

@@ -1,15 +1,15 @@
-//! Metrics of a phase that come from the kernel's account of its CPUs' time and interrupts: how far
-//! it grew between the phase's first capture and its last.
+//! The metrics of a phase that come from the kernel's accounting of CPU time and interrupts: the growth of its counters
+//! between the first and the last capture of the phase.
 
 use crate::metric::{BuiltinMetric as B, quotients};
 use crate::series::Sample;
 use ktstr_introspect::report::PerCpuTimeStats;
 use std::collections::BTreeMap;
 
-/// A counter that only grows.
+/// Reads a counter, which never decreases.
 type Read = fn(&PerCpuTimeStats) -> u64;
 
-/// Sums over the CPUs.
+/// The metrics that are sums over the CPUs.
 const SUMS: &[(B, Read)] = &[
     (B::TotalHardirqs, |t| t.irqs_sum),
     (B::TotalSoftirqTimer, |t| t.softirqs[TIMER]),
@@ -21,7 +21,7 @@ const SUMS: &[(B, Read)] = &[
     (B::TotalStealTimeNs, |t| t.cpustat.steal_ns),
     (B::TotalPhaseGuestCpuNs, busy_ns),
 ];
-/// The CPU with most, and how many times the mean that is.
+/// The metrics about the CPU with the largest growth: that growth, and its ratio to the mean over the CPUs.
 const PEAKS: &[(B, B, Read)] = &[
     (B::MaxCpuHardirqs, B::MaxCpuHardirqConcentration, |t| {
         t.irqs_sum
@@ -33,13 +33,13 @@ const PEAKS: &[(B, B, Read)] = &[
     ),
 ];
 
-// include/linux/interrupt.h
+// The indices of softirqs (include/linux/interrupt.h).
 const TIMER: usize = 1;
 const NET_TX: usize = 2;
 const NET_RX: usize = 3;
 const SCHED: usize = 7;
 
-/// What a CPU did other than idle, as far as the host let it.
+/// Returns the time that a CPU was not idle, as far as the host let it run.
 fn busy_ns(time: &PerCpuTimeStats) -> u64 {
     let t = &time.cpustat;
     [t.user_ns, t.nice_ns, t.system_ns, t.softirq_ns, t.irq_ns]
@@ -47,7 +47,7 @@ fn busy_ns(time: &PerCpuTimeStats) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// The metrics of one phase's captures; none where fewer than two hold the CPUs' time.
+/// Returns the metrics of one phase's captures; none if fewer than two of them contain CPU times.
 pub(super) fn metrics(samples: &[Sample<'_>]) -> BTreeMap<String, f64> {
     let mut out = BTreeMap::new();
     let real = samples.iter().filter(|s| !s.snapshot.is_placeholder());

@@ -1,4 +1,4 @@
-//! Phases as buckets: captures, stimulus and the guest's carriers brought together.
+//! Buckets: everything that was measured in one phase, from captures, the timeline of stimuli and the guest's carriers.
 
 mod build;
 mod captured;

@@ -1,9 +1,10 @@
-//! Metrics that come from the exact schedule, into the buckets of a run.
+//! Adds the metrics of the exact schedule to the buckets of a run.
 
 use crate::stats::PhaseBucket;
 
-/// Adds the metrics that `from` has of phases and cgroups. A phase or cgroup that `into` does not have yet comes into being. To be
-/// done last: [`PhaseCgroupStats::measure`](crate::PhaseCgroupStats::measure) makes the metrics of a cgroup anew.
+/// Adds the metrics that `from` contains for phases and cgroups to `into`, and creates phases and cgroups that `into`
+/// does not have yet. This must be done last, because [`PhaseCgroupStats::measure`](crate::PhaseCgroupStats::measure)
+/// recomputes the metrics of a cgroup.
 pub fn fold_schedule(into: &mut Vec<PhaseBucket>, from: &[PhaseBucket]) {
     for bucket in from {
         let known = into.iter().position(|b| b.step_index == bucket.step_index);
@@ -29,7 +30,7 @@ mod tests {
     use crate::phase::Phase;
 
     #[test]
-    fn what_was_measured_otherwise_stays() {
+    fn metrics_from_other_sources_are_kept() {
         let bucket = |phase, name: &str, value| {
             let mut bucket = PhaseBucket::new(phase);
             bucket.metrics.insert(name.to_owned(), value);

@@ -1,4 +1,4 @@
-//! Buckets from captures, stimulus and carriers.
+//! Buckets that are built from captures, stimulus events and carriers.
 
 use super::*;
 use crate::phase::Phase;
@@ -110,13 +110,13 @@ fn carriers_meet_their_bucket_or_become_one() {
 }
 
 #[test]
-fn a_window_without_an_end_is_not_upside_down() {
+fn a_window_without_an_end_does_not_end_before_its_start() {
     let events = [StimulusEvent::step_start(S0, 500)];
     let b = build_phase_buckets_with_stimulus(&SampleSeries::empty(), &events);
     assert_eq!((b[0].start_ms, b[0].end_ms), (500, 500));
 }
 
-/// One CPU of two takes all interrupts, and works for a quarter of the second.
+/// One of two CPUs takes all interrupts, and is busy for a quarter of the second.
 #[test]
 fn interrupts_between_the_first_capture_of_a_phase_and_its_last() {
     let at = |ms: u64, per_cpu: [u64; 2]| {

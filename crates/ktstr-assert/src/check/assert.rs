@@ -1,18 +1,19 @@
-//! The set of checks: what is on and with which bound.
+//! The set of checks: which are enabled, and with which bounds.
 
 use super::Limit;
 use crate::verdict::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
 
-/// The table of checks, by who asks them. Fields, builders, layering and the questions which of them are on are made from it.
+/// The table of checks, grouped by the code that applies them. The fields, builders and layering, and the methods that
+/// tell whether a check of a group is on, are generated from it.
 macro_rules! checks {
     ($(
         $group:ident {
             $( $(#[$doc:meta])* $kind:ident $name:ident: $t:ty; )*
         }
     )*) => {
-        /// Which checks are on. `None` inherits from the layer below; see [`Assert::merge`].
+        /// The checks that are on, and their bounds. `None` inherits from the layer below; see [`Assert::merge`].
         #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
         #[must_use]
         pub struct Assert {
@@ -22,13 +23,13 @@ macro_rules! checks {
         }
 
         impl Assert {
-            /// Nothing is said: every check is inherited.
+            /// An empty layer: every check is inherited.
             pub const NO_OVERRIDES: Assert = Assert {
                 $($( $name: None, )*)*
                 enforce_monitor_thresholds: false,
             };
 
-            /// This layer with `over` on top: what `over` says wins; enforcement, once set, stays.
+            /// Returns this layer with `over` on top. A check that `over` sets wins; enforcement, once set, stays set.
             pub const fn merge(&self, over: &Assert) -> Assert {
                 Assert {
                     $($( $name: match over.$name { Some(said) => Some(said), None => self.$name }, )*)*
@@ -42,7 +43,7 @@ macro_rules! checks {
 
         $( checks!(@any $group { $( $kind $name; )* }); )*
     };
-    // A flag has a builder of another name.
+    // The builders of flags are written by hand, because they have other names.
     (@builder flag $(#[$doc:meta])* $name:ident: $t:ty) => {};
     (@builder bound $(#[$doc:meta])* $name:ident: $t:ty) => {
         $(#[$doc])*
@@ -51,12 +52,13 @@ macro_rules! checks {
             self
         }
     };
-    // Nobody asks whether one of these is on.
+    // No method tells whether a check of this group is on, because none is needed.
     (@any text { $($rest:tt)* }) => {};
     (@any schedule { $( $kind:ident $name:ident; )* }) => {
         impl Assert {
-            /// Turns off each check of the schedule that this layer sets no bound for. The harness has a bound of its own
-            /// for each of them, so a test about one thing alone, such as a planted defect, says so with this.
+            /// Turns off every check of the schedule for which this layer sets no bound. The harness has default bounds
+            /// for all of them; a test of a single property, such as a planted defect, turns the others off with this
+            /// method.
             pub const fn without_defaults(mut self) -> Self {
                 $( if self.$name.is_none() {
                     self.$name = Some(Limit::Off);
@@ -79,99 +81,102 @@ macro_rules! checks {
 
 checks! {
     workers {
-        /// Every worker did some work; also turns on the default gap and spread checks, the latter for
-        /// workers that sleep for less than a tenth of their time.
+        /// Every worker must do some work. This also enables the default checks of gaps and spread; the latter applies
+        /// to workers that sleep for less than a tenth of their time.
         flag not_stuck: bool;
-        /// Every worker stayed inside its cgroup's cpuset.
+        /// Every worker must stay inside its cgroup's cpuset.
         flag isolation: bool;
-        /// Longest gap between two iterations of a worker, in milliseconds of guest time.
+        /// The longest gap between two iterations of a worker, in milliseconds of guest time.
         bound max_gap_ms: u64;
-        /// Largest difference of off-CPU shares inside a cgroup, in percentage points.
+        /// The largest difference between the off-CPU shares of workers in a cgroup, in percentage points.
         bound max_spread_pct: f64;
-        /// Largest coefficient of variation of work units a CPU-second inside a cgroup.
+        /// The largest coefficient of variation of work units per CPU-second inside a cgroup.
         bound max_throughput_cv: f64;
-        /// Fewest work units a CPU-second of a worker.
+        /// The smallest number of work units per CPU-second of a worker.
         bound min_work_rate: f64;
-        /// Largest 99th percentile of the wake-up latencies of a cgroup, in nanoseconds.
+        /// The largest 99th percentile of the wakeup latencies of a cgroup, in nanoseconds.
         bound max_p99_wake_latency_ns: u64;
-        /// Largest coefficient of variation of the wake-up latencies of a cgroup.
+        /// The largest coefficient of variation of the wakeup latencies of a cgroup.
         bound max_wake_latency_cv: f64;
-        /// Fewest iterations a CPU-second of a worker.
+        /// The smallest number of iterations per CPU-second of a worker.
         bound min_iteration_rate: f64;
-        /// Most migrations an iteration of a cgroup.
+        /// The largest number of migrations per iteration of a cgroup.
         bound max_migration_ratio: f64;
     }
     numa {
-        /// Smallest share of pages on the expected nodes, 0 to 1.
+        /// The smallest share of pages on the expected nodes, from 0 to 1.
         bound min_page_locality: f64;
-        /// Largest share of pages moved between nodes, 0 to 1.
+        /// The largest share of pages that moved between nodes, from 0 to 1.
         bound max_cross_node_migration_ratio: f64;
-        /// Largest share of pages on memory-only nodes, 0 to 1.
+        /// The largest share of pages on memory-only nodes, from 0 to 1.
         bound max_slow_tier_ratio: f64;
     }
     monitor {
-        /// Monitor: largest ratio of the longest to the shortest runqueue.
+        /// Monitor: the largest ratio of the longest to the shortest runqueue.
         bound max_imbalance_ratio: f64;
-        /// Monitor: most tasks in a local DSQ.
+        /// Monitor: the largest number of tasks in a local DSQ.
         bound max_local_dsq_depth: u32;
-        /// Monitor: whether a runqueue clock that stands still is a violation.
+        /// Monitor: whether a runqueue clock that does not advance is a violation.
         bound fail_on_rq_clock_stuck: bool;
-        /// Monitor: most `SCX_EV_SELECT_CPU_FALLBACK` events a vCPU-second.
+        /// Monitor: the largest number of `SCX_EV_SELECT_CPU_FALLBACK` events per vCPU-second.
         bound max_fallback_rate: f64;
-        /// Monitor: most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second.
+        /// Monitor: the largest number of `SCX_EV_DISPATCH_KEEP_LAST` events per vCPU-second.
         bound max_keep_last_rate: f64;
-        /// Monitor: whether a CPU that idles while tasks wait that may run there is a violation.
+        /// Monitor: whether it is a violation if a CPU idles while tasks wait that may run on it.
         bound work_conservation: bool;
     }
     text {
-        /// Monitor: how many samples in a row make a violation.
+        /// Monitor: the number of consecutive samples that make a violation.
         bound sustained_samples: usize;
-        /// Whether violations that the monitor or the schedule shows are notes all the same, whoever sets the bounds.
+        /// Whether violations that the monitor or the schedule shows are recorded as notes only, no matter who sets the
+        /// bounds.
         bound report_monitor_only: bool;
-        /// What the scheduler or the kernel says of the scheduler's end must contain this. Asked of tests with
-        /// `expect_err` alone.
+        /// A text that the scheduler's or the kernel's message about the scheduler's end must contain. It applies to
+        /// tests with `expect_err` only.
         bound expect_scx_bpf_error_contains: &'static str;
-        /// The same must match this regular expression.
+        /// A regular expression that the same message must match.
         bound expect_scx_bpf_error_matches: &'static str;
     }
     schedule {
-        /// Schedule: most CPU time in milliseconds that a task may be entitled to while it waits without being served.
+        /// Schedule: the largest CPU time in milliseconds to which a task may become entitled while it waits without
+        /// being served.
         bound max_owed_ms: Limit;
-        /// Schedule: least share of its entitlement that a cgroup gets in a phase, 0 to 1.
+        /// Schedule: the smallest share of its entitlement that a cgroup must get in a phase, from 0 to 1.
         bound min_entitled_share: Limit;
-        /// Schedule: the same of a single task.
+        /// Schedule: the smallest share of its entitlement that a single task must get in a phase, from 0 to 1.
         bound min_task_share: Limit;
-        /// Schedule: largest share of a phase's CPU time, 0 to 1, that idles beside a task which may run there.
+        /// Schedule: the largest share of a phase's CPU time, from 0 to 1, that may be idle while a task waits that may
+        /// run on that CPU.
         bound max_wasted_share: Limit;
-        /// Schedule: longest 90th percentile of the waits of a cgroup's tasks after a wake-up, in milliseconds for each task that a CPU
-        /// has to serve on average.
+        /// Schedule: the largest 90th percentile of the waits of a cgroup's tasks after a wakeup, in milliseconds per
+        /// task that a CPU has to serve on average.
         bound max_wake_wait_ms: Limit;
-        /// Schedule: most preemptions a CPU-second of a cgroup.
+        /// Schedule: the largest number of preemptions per CPU-second of a cgroup.
         bound max_preemption_rate: Limit;
-        /// Schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test gives.
+        /// Schedule: the smallest share of the workers' CPU time, from 0 to 1, that the scheduler under test must give.
         bound min_driven_share: Limit;
     }
 }
 
 impl Assert {
-    /// The lowest layer: nothing is judged.
+    /// Returns the lowest layer, in which nothing is judged.
     pub const fn default_checks() -> Assert {
         Self::NO_OVERRIDES
     }
 
-    /// Turns on [`Assert::not_stuck`].
+    /// Enables [`Assert::not_stuck`].
     pub const fn check_not_stuck(mut self) -> Self {
         self.not_stuck = Some(true);
         self
     }
 
-    /// Turns on [`Assert::isolation`].
+    /// Enables [`Assert::isolation`].
     pub const fn check_isolation(mut self) -> Self {
         self.isolation = Some(true);
         self
     }
 
-    /// Sets the monitor's usual bounds and makes their violation a failure.
+    /// Sets the monitor's default bounds, and makes violations of them failures.
     pub const fn with_monitor_defaults(mut self) -> Self {
         self.enforce_monitor_thresholds = true;
         self.max_imbalance_ratio(4.0)
@@ -183,12 +188,12 @@ impl Assert {
             .work_conservation(true)
     }
 
-    /// Whether any check over worker reports is on.
+    /// Whether any check of worker reports is on.
     pub const fn has_worker_checks(&self) -> bool {
         self.workers() || self.numa()
     }
 
-    /// Whether any check over where pages are is on.
+    /// Whether any check of page placement is on.
     pub const fn has_numa_checks(&self) -> bool {
         self.numa()
     }
@@ -198,23 +203,23 @@ impl Assert {
         self.monitor() || matches!(self.report_monitor_only, Some(true))
     }
 
-    /// Whether a broken monitor bound fails the test.
+    /// Whether a violation of a monitor bound fails the test.
     pub const fn enforces_monitor(&self) -> bool {
         self.enforce_monitor_thresholds && !matches!(self.report_monitor_only, Some(true))
     }
 
-    /// An empty verdict that carries these checks.
+    /// Creates an empty verdict that carries these checks.
     pub fn verdict(&self) -> Verdict {
         Verdict::new().with_assert(*self)
     }
 
-    /// The checks that are on, one a line; `no checks` when none is.
+    /// Lists the checks that are on, one per line; `no checks` if none is.
     pub fn format_human(&self) -> String {
         let mut out = String::new();
         let fields = serde_json::to_value(self).unwrap_or_default();
         for (name, value) in fields.as_object().into_iter().flatten() {
             if !value.is_null() && value != false {
-                // Writing to a String cannot fail.
+                // Writing to a `String` cannot fail.
                 let _ = writeln!(out, "{name} = {value}");
             }
         }
@@ -245,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn without_defaults_only_what_the_test_bounds_is_left() {
+    fn without_defaults_only_the_bounds_of_the_test_remain() {
         const OWED: Assert = Assert::NO_OVERRIDES
             .max_owed_ms(Limit::At(7.0))
             .without_defaults();

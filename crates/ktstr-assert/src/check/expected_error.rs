@@ -1,29 +1,27 @@
-//! Whether a scheduler ended with the error that its test is about.
+//! Checks that a scheduler ended with the error that its test expects.
 
 use super::Assert;
 use crate::outcome::{AssertDetail, AssertResult, Finding};
 use regex_lite::{Error, Regex, RegexBuilder};
 
-/// Characters of what was said that a finding repeats.
+/// The number of characters of the scheduler's message that a finding quotes.
 const MOST: usize = 400;
 
-/// Why no error can be told by what a test asks for.
+/// The reason why the expectation of a test cannot distinguish errors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpectedErrorError {
-    /// It would be found in everything.
-    #[error(
-        "{field} = {pattern:?} is found in any text, an empty one too: name a part of the error"
-    )]
+    /// The pattern matches any text.
+    #[error("{field} = {pattern:?} matches any text, even an empty one: name a part of the error")]
     MatchesAll {
         /// The field of [`Assert`].
         field: &'static str,
-        /// What it asks for.
+        /// The pattern.
         pattern: &'static str,
     },
-    /// It is no regular expression.
-    #[error("expect_scx_bpf_error_matches = {pattern:?} is no regular expression: {why}")]
+    /// The pattern is not a regular expression.
+    #[error("expect_scx_bpf_error_matches = {pattern:?} is not a regular expression: {why}")]
     Pattern {
-        /// What it asks for.
+        /// The pattern.
         pattern: &'static str,
         /// What is wrong with it.
         why: String,
@@ -31,10 +29,10 @@ pub enum ExpectedErrorError {
 }
 
 impl Assert {
-    /// Whether [`Assert::evaluate_scx_bpf_error_match`] can tell one error from another.
+    /// Checks that [`Assert::evaluate_scx_bpf_error_match`] can distinguish one error from another.
     ///
     /// # Errors
-    /// What is expected is empty, is no regular expression, or matches the empty text.
+    /// The expectation is empty, is not a regular expression, or matches the empty text.
     pub fn validate_expected_error(&self) -> Result<(), ExpectedErrorError> {
         let all = |field, pattern| Err(ExpectedErrorError::MatchesAll { field, pattern });
         if let Some(pattern @ "") = self.expect_scx_bpf_error_contains {
@@ -53,8 +51,8 @@ impl Assert {
         }
     }
 
-    /// Judges what was said of the scheduler's end: the kernel's words, or its own last ones. `^` and
-    /// `$` are those of a line. Holds if nothing is expected.
+    /// Judges the message about the scheduler's end, which is the kernel's or the scheduler's own. `^` and `$` match at
+    /// lines. The result is a pass if the test expects no error.
     pub fn evaluate_scx_bpf_error_match(&self, said: &str) -> AssertResult {
         let mut out = AssertResult::default();
         let mut fail = |wanted: String| {
@@ -70,7 +68,7 @@ impl Assert {
             match compiled(pattern) {
                 Ok(regex) if regex.is_match(said) => {}
                 Ok(_) => fail(format!("the scheduler's error should match {pattern:?}")),
-                Err(error) => fail(format!("{pattern:?} is no regular expression ({error})")),
+                Err(error) => fail(format!("{pattern:?} is not a regular expression ({error})")),
             }
         }
         out
@@ -81,7 +79,7 @@ fn compiled(pattern: &str) -> Result<Regex, Error> {
     RegexBuilder::new(pattern).multi_line(true).build()
 }
 
-/// The last lines: the end is told last.
+/// Returns the last lines: a scheduler reports its end last.
 fn tail(said: &str) -> String {
     let count = said.chars().count();
     let text: String = said.chars().skip(count.saturating_sub(MOST)).collect();
@@ -107,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_that_is_meant() {
+    fn the_expected_error_passes() {
         for assert in [
             NONE,
             NONE.expect_scx_bpf_error_contains("host-triggered crash"),
@@ -119,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn another_error() {
+    fn another_error_fails() {
         let both = NONE
             .expect_scx_bpf_error_contains("stall")
             .expect_scx_bpf_error_matches("^runtime error");
@@ -129,20 +127,20 @@ mod tests {
         [SchedulerEvent] the scheduler's error should match "^runtime error", but was: ktstr: attached
         ktstr: exit kind 1025: scx_bpf_error (ktstr: host-triggered crash)
         "#);
-        insta::assert_snapshot!(lines(NONE.expect_scx_bpf_error_contains("x"), " \n"), @r#"[SchedulerEvent] the scheduler's error should contain "x", but nothing was said of the scheduler's end"#);
+        insta::assert_snapshot!(lines(NONE.expect_scx_bpf_error_contains("x"), " \n"), @r#"[SchedulerEvent] the scheduler's error should contain "x", but nothing was reported about the scheduler's end"#);
         let long = lines(NONE.expect_scx_bpf_error_contains("x"), &"é".repeat(5000));
         assert!(long.chars().count() < 500, "{long}");
     }
 
     #[test]
-    fn an_error_that_tells_nothing() {
+    fn a_pattern_that_matches_anything_is_refused() {
         let why = |assert: Assert| {
             let error = assert.validate_expected_error().expect_err("refused");
             error.to_string()
         };
-        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_contains("")), @r#"expect_scx_bpf_error_contains = "" is found in any text, an empty one too: name a part of the error"#);
-        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("a*")), @r#"expect_scx_bpf_error_matches = "a*" is found in any text, an empty one too: name a part of the error"#);
-        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("(")), @r#"expect_scx_bpf_error_matches = "(" is no regular expression: found open group without closing ')'"#);
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_contains("")), @r#"expect_scx_bpf_error_contains = "" matches any text, even an empty one: name a part of the error"#);
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("a*")), @r#"expect_scx_bpf_error_matches = "a*" matches any text, even an empty one: name a part of the error"#);
+        insta::assert_snapshot!(why(NONE.expect_scx_bpf_error_matches("(")), @r#"expect_scx_bpf_error_matches = "(" is not a regular expression: found open group without closing ')'"#);
         assert!(NONE.validate_expected_error().is_ok());
         assert!(
             NONE.expect_scx_bpf_error_contains("a")

@@ -1,7 +1,8 @@
-//! The checks of worker reports as functions, for tests that drive their workers themselves.
+//! The checks of worker reports as plain functions, for tests that drive their workers themselves.
 //!
-//! Tests of the step engine have no need of these: their attributes and [`Assert`] ask for the same checks, and the engine
-//! carries them out. A test that starts workers by a `WorkloadHandle` collects reports of its own, and judges them here.
+//! Tests of the step engine do not need them: they enable the same checks with attributes or [`Assert`], and the engine
+//! applies them. A test that starts workers with a `WorkloadHandle` collects the reports itself and judges them with
+//! these functions.
 
 use std::collections::BTreeSet;
 
@@ -10,22 +11,22 @@ use crate::math::{percentile, sorted};
 use crate::outcome::{AssertDetail, AssertResult, DetailKind};
 use crate::worker::WorkerReport;
 
-/// Judges that each worker made progress, with the bounds on gaps and spread that `not_stuck` brings along.
+/// Judges whether each worker made progress, with the bounds on gaps and spread that `not_stuck` implies.
 pub fn assert_not_stuck(reports: &[WorkerReport]) -> AssertResult {
     Assert::NO_OVERRIDES
         .check_not_stuck()
         .assert_cgroup(reports, None)
 }
 
-/// Judges that each worker ran on CPUs of `cpuset` alone.
+/// Judges whether each worker ran only on CPUs of `cpuset`.
 pub fn assert_isolation(reports: &[WorkerReport], cpuset: &BTreeSet<usize>) -> AssertResult {
     Assert::NO_OVERRIDES
         .check_isolation()
         .assert_cgroup(reports, Some(cpuset))
 }
 
-/// Judges that the workers got as much done as each other and as fast as asked: `max_cv` bounds the variation of work per
-/// CPU-second, `min_rate` is the least work per CPU-second of each worker. `None` asks for nothing.
+/// Judges the workers' throughput: `max_cv` bounds the coefficient of variation of work units per CPU-second over the
+/// workers, `min_rate` is the smallest number of work units per CPU-second of each worker. `None` checks nothing.
 pub fn assert_throughput_parity(
     reports: &[WorkerReport],
     max_cv: Option<f64>,
@@ -39,8 +40,8 @@ pub fn assert_throughput_parity(
     asked.assert_cgroup(reports, None)
 }
 
-/// Judges wake-up latencies and iteration rates: the 99th percentile in nanoseconds, the variation of the latencies, and
-/// the least iterations per CPU-second of each worker. `None` asks for nothing.
+/// Judges wakeup latencies and iteration rates: the 99th percentile in nanoseconds, the coefficient of variation of the
+/// latencies, and the smallest number of iterations per CPU-second of each worker. `None` checks nothing.
 pub fn assert_benchmarks(
     reports: &[WorkerReport],
     max_p99_wake_latency_ns: Option<u64>,
@@ -56,21 +57,22 @@ pub fn assert_benchmarks(
     asked.assert_cgroup(reports, None)
 }
 
-/// Bounds in absolute numbers, over all workers together. `None` asks for nothing.
+/// Absolute bounds on the reports of all workers. `None` checks nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AbsoluteThresholds {
-    /// The 99th percentile of the wake-up latencies, nanoseconds.
+    /// The largest 99th percentile of the wakeup latencies, in nanoseconds.
     pub max_p99_wake_latency_ns: Option<u64>,
-    /// The 99th percentile of what one iteration costs, nanoseconds.
+    /// The largest 99th percentile of the cost of an iteration, in nanoseconds.
     pub max_p99_iteration_cost_ns: Option<u64>,
-    /// Migrations of one worker.
+    /// The largest number of migrations of a worker.
     pub max_migrations: Option<u64>,
-    /// Work units of one worker.
+    /// The smallest number of work units of a worker.
     pub min_work_units: Option<u64>,
 }
 
 impl AbsoluteThresholds {
-    /// What a quiet machine keeps easily: 10 ms to wake up, 1 ms an iteration, 1000 migrations, some work.
+    /// Bounds that a quiet machine meets easily: wakeups within 10 ms, iterations within 1 ms, at most 1000 migrations,
+    /// some work.
     pub const fn strict() -> Self {
         Self {
             max_p99_wake_latency_ns: Some(10_000_000),
@@ -81,8 +83,8 @@ impl AbsoluteThresholds {
     }
 }
 
-/// Judges `reports` by `bounds`. Without reports there is nothing to judge, which is a skip; a bound on something that no
-/// worker measured is inconclusive.
+/// Judges `reports` against `bounds`. Without reports the result is a skip. A bound on something that no worker
+/// measured is inconclusive.
 pub fn assert_thresholds(reports: &[WorkerReport], bounds: &AbsoluteThresholds) -> AssertResult {
     if reports.is_empty() {
         return AssertResult::skip("there are no worker reports to judge");
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_lacks_what_its_work_needs_is_not_stuck() {
+    fn a_worker_that_lacks_a_resource_is_not_stuck() {
         let mut lacking = worker(2, 0);
         lacking.exit_info = Some(WorkerExitInfo::WaitFailed("it needs two nodes".to_owned()));
         let result = assert_not_stuck(&[worker(1, 5), lacking]);

@@ -1,4 +1,4 @@
-//! A bound that the harness sets by itself, and that a test can move or turn off.
+//! A bound that the harness sets by default, and that a test can change or turn off.
 
 use serde::Serialize;
 
@@ -6,14 +6,14 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// Nothing is asked.
+    /// The check is off.
     Off,
     /// The largest or smallest value that passes, in the unit of the check.
     At(f64),
 }
 
 impl Limit {
-    /// The value; `None` if nothing is asked.
+    /// Returns the value of the bound; `None` if the check is off.
     pub const fn value(self) -> Option<f64> {
         match self {
             Self::Off => None,

@@ -1,8 +1,8 @@
-//! The checks a test can ask for, and their judgement over worker reports.
+//! The checks that a test can enable, and how they judge worker reports.
 //!
-//! By default nothing is judged, only measured. What could not be measured is inconclusive, never
-//! a zero that happens to pass or fail. Thresholds are guest time: the same in debug and release
-//! builds, as neither the host's speed nor its noise is in them.
+//! By default everything is measured and nothing is judged. A check whose data is missing is inconclusive: missing data
+//! never counts as a zero that happens to pass or fail. Thresholds are in guest time and apply to debug and release
+//! builds alike, because neither the speed of the host nor its load affects guest time.
 
 mod assert;
 mod expected_error;

@@ -1,16 +1,16 @@
-//! Checks of where pages are.
+//! Checks on the placement of pages.
 
 use super::Assert;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, Finding};
 use crate::stats::PhaseCgroupStats;
 use std::collections::BTreeSet;
 
-/// What is known of the nodes of a cgroup's machine.
+/// The facts about the NUMA nodes of a cgroup's machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupNodes {
-    /// Those that the cgroup's pages are expected on.
+    /// The nodes on which the cgroup's pages are expected.
     pub expected: BTreeSet<usize>,
-    /// Those that have memory and no CPU.
+    /// The nodes that have memory but no CPUs.
     pub memory_only: BTreeSet<usize>,
 }
 
@@ -59,7 +59,7 @@ impl Assert {
         }
     }
 
-    /// Judges `slow` of `total` pages, those on memory-only nodes, against `max_slow_tier_ratio`.
+    /// Judges the share of pages on memory-only nodes, `slow` of `total` pages, against `max_slow_tier_ratio`.
     pub fn assert_slow_tier(&self, slow: u64, total: u64) -> AssertResult {
         let Some(ceiling) = self.max_slow_tier_ratio else {
             return AssertResult::pass();
@@ -80,8 +80,8 @@ impl Assert {
         }
     }
 
-    /// Judges `local` of `total` pages against `min_page_locality`. `observed` is their quotient;
-    /// no pages at all count as a locality of 0.
+    /// Judges the share of pages on the expected nodes, `local` of `total` pages, against `min_page_locality`.
+    /// `observed` is that share; without any pages it is 0.
     pub fn assert_page_locality(
         &self,
         observed: Option<f64>,
@@ -102,8 +102,8 @@ impl Assert {
         }))
     }
 
-    /// Judges `migrated` of `total` pages against `max_cross_node_migration_ratio`. Without pages
-    /// nothing can be told, unless some moved.
+    /// Judges `migrated` of `total` pages against `max_cross_node_migration_ratio`. Without any pages the check is
+    /// inconclusive, unless some pages moved.
     pub fn assert_cross_node_migration(&self, migrated: u64, total: u64) -> AssertResult {
         let Some(ceiling) = self.max_cross_node_migration_ratio else {
             return AssertResult::pass();

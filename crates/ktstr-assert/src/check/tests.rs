@@ -1,4 +1,4 @@
-//! Every check: once holding, once not, once without data.
+//! For each check one case that holds, one that does not hold, and one without data.
 
 use super::Assert;
 use crate::outcome::AssertResult;
@@ -40,7 +40,7 @@ fn judge(assert: Assert, reports: &[WorkerReport]) -> AssertResult {
     assert.assert_cgroup_with_numa(reports, Some(&cpuset), Some(&[0].into()))
 }
 
-/// The failures of one check; on two sound workers it holds.
+/// Returns the failures of one check, which must hold for two sound workers.
 fn lines(assert: Assert, reports: &[WorkerReport]) -> String {
     let r = judge(assert, reports);
     let lines: Vec<_> = r.outcomes.iter().filter_map(|o| o.detail()).collect();
@@ -78,13 +78,13 @@ fn sound_workers_hold_every_check() {
 }
 
 #[test]
-fn what_a_broken_worker_is_told() {
+fn the_message_for_each_broken_worker() {
     let dead = with(|w| *w = WorkerReport::missing(2, WorkerExitInfo::TimedOut));
     insta::assert_snapshot!(lines(NONE.check_not_stuck(), &dead), @r#"
     FAIL [NoProgress] tid 2 made no progress (0 work units); no report: TimedOut
     FAIL [Stuck] tid 2 gap is unknown; no report: TimedOut
     "#);
-    // Killed while it waited for a CPU: what it waited is a gap all the same.
+    // The worker was killed while it waited for a CPU. Its wait counts as a gap.
     let starved = with(|w| {
         w.max_gap_ms = 6000;
         (w.completed, w.exit_info) = (false, Some(WorkerExitInfo::TimedOut));
@@ -150,7 +150,7 @@ fn explicit_bounds_replace_the_defaults() {
     assert!(judge(NONE.check_not_stuck().max_spread_pct(45.0), &unfair).is_pass());
 }
 
-/// Half a second is too short for the bound that nobody asked for.
+/// Half a second is too short for the default bound.
 #[test]
 fn by_default_short_lives_are_not_unfair() {
     let lived = |wall_time_ns: u64| {
@@ -166,7 +166,7 @@ fn by_default_short_lives_are_not_unfair() {
     assert!(judge(NONE.max_spread_pct(35.0), &lived(500_000_000)).is_fail());
 }
 
-/// Of two workers one got less: it slept, or it waited.
+/// One of two workers got less CPU time, because it either slept or waited.
 #[test]
 fn by_default_sleep_is_not_unfair() {
     let waited = |ns: u64| {
@@ -179,11 +179,11 @@ fn by_default_sleep_is_not_unfair() {
     let unfair = NONE.check_not_stuck();
     assert!(judge(unfair, &waited(799_000_000)).is_pass());
     insta::assert_snapshot!(lines(unfair, &waited(800_000_000)), @"FAIL [Unfair] unfair cgroup: spread=40% (50-90%) 2 workers on 2 cpus (threshold 35%)");
-    // Who asks for the spread asks for all the time off the CPU.
+    // A test that asks for the spread counts all of the time off the CPU.
     assert!(judge(NONE.max_spread_pct(15.0), &waited(0)).is_fail());
-    // Longer than it was off the CPU: the two were not read at once.
+    // The wait may be longer than the time off the CPU, because the two are not read at the same time.
     assert!(judge(unfair, &waited(u64::MAX)).is_fail());
-    // Without schedstats nobody can tell sleep from waiting.
+    // Without schedstats sleep and waiting cannot be distinguished.
     let unknown = waited(0).map(|w| WorkerReport {
         schedstat_run_count: 0,
         ..w

@@ -1,4 +1,4 @@
-//! The judgement of one cgroup's workers.
+//! Judges the workers of one cgroup.
 
 use super::{Assert, CgroupNodes};
 use crate::math::{cv, min_max, percentile, ratio, sorted};
@@ -8,35 +8,35 @@ use crate::stats::ScenarioStats;
 use crate::worker::{WorkerExitInfo, WorkerReport, carrier, cgroup_stats};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The bound on gaps that `not_stuck` brings along, in milliseconds of guest time.
+/// The bound on gaps that `not_stuck` implies, in milliseconds of guest time.
 pub const DEFAULT_MAX_GAP_MS: u64 = 2000;
-/// The bound on spread that `not_stuck` brings along, in percentage points: above what workers that
-/// only compute come apart by within 2 s under sound schedulers, 33 where the load comes and goes.
+/// The bound on spread that `not_stuck` implies, in percentage points. It is above the largest difference between
+/// purely computing workers that was seen within 2 s under correct schedulers: 33, under a load that comes and goes.
 pub const DEFAULT_MAX_SPREAD_PCT: f64 = 35.0;
-/// How long a worker must have lived for that bound, nanoseconds. Tasks are spread over CPUs by and by: of eight workers on
-/// four CPUs some share one with two others for the first tenths of a second, under any scheduler.
+/// How long a worker must have lived for that bound to apply, in nanoseconds. Tasks are distributed over the CPUs
+/// gradually: of eight workers on four CPUs some share one with two others for the first tenths of a second, under any
+/// scheduler.
 const SHORTEST_LIFE_NS: u64 = 1_000_000_000;
-/// Share of its time that a worker may sleep and still count as one that always wants to run. The
-/// harness itself makes each wait a little, at its start and its end.
+/// The share of its time for which a worker may sleep and still count as always runnable, in percent. The harness
+/// itself makes each worker wait a little, at its start and at its end.
 const MOST_ASLEEP_PCT: f64 = 10.0;
 
-/// A check of a worker's that its report has no numbers for.
+/// Creates the detail for a check of a worker whose report lacks the data.
 fn not_measured(kind: DetailKind, what: String, why: &str, w: &WorkerReport) -> AssertDetail {
     let why = format!("{why}{}", NoReport(&w.exit_info));
     AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
-/// A check of a cgroup's that its workers have no numbers for.
+/// Creates the detail for a check of a cgroup whose workers lack the data.
 fn unknown(kind: DetailKind, what: &str, why: String) -> AssertDetail {
     let what = what.to_owned();
     AssertDetail::of(Finding::NotMeasured { kind, what, why })
 }
 
 impl Assert {
-    /// Judges the workers of one cgroup and measures them. `cpuset` is what the cgroup was
-    /// confined to, if it was.
+    /// Judges and measures the workers of one cgroup. `cpuset` is the cpuset of the cgroup, if it has one.
     ///
-    /// The result's statistics hold one cgroup without a name; who knows it fills it in.
+    /// The statistics in the result contain one cgroup without a name. The caller has to fill in the name.
     pub fn assert_cgroup(
         &self,
         reports: &[WorkerReport],
@@ -45,7 +45,7 @@ impl Assert {
         self.assert_cgroup_with_numa(reports, cpuset, None)
     }
 
-    /// The same, with the NUMA nodes the cgroup's pages are expected on.
+    /// The same as [`Self::assert_cgroup`], with the NUMA nodes on which the cgroup's pages are expected.
     pub fn assert_cgroup_with_numa(
         &self,
         reports: &[WorkerReport],
@@ -55,7 +55,7 @@ impl Assert {
         self.judge_cgroup(reports, cpuset, nodes, None)
     }
 
-    /// The same with all that is known of the machine's nodes.
+    /// The same as [`Self::assert_cgroup`], with everything that is known about the machine's nodes.
     pub fn assert_cgroup_on(
         &self,
         reports: &[WorkerReport],
@@ -99,7 +99,7 @@ impl Assert {
             judge_gaps(reports, bound, &mut out);
         }
         match self.max_spread_pct {
-            // No spread exceeds it: the test asks for none.
+            // No spread can exceed this bound, so the test does not ask for the check.
             Some(bound) if bound >= 100.0 => {}
             Some(bound) => judge_spread(reports, bound, true, &mut out),
             None if on => judge_spread(reports, DEFAULT_MAX_SPREAD_PCT, false, &mut out),
@@ -116,7 +116,7 @@ impl Assert {
     }
 
     fn judge_progress(&self, reports: &[WorkerReport], out: &mut AssertResult) {
-        // Who lacks what its work needs was not kept from it by anybody: the step says so.
+        // A worker that lacks a resource for its work was not kept from running. The step reports the missing resource.
         let lacks = |w: &WorkerReport| matches!(w.exit_info, Some(WorkerExitInfo::WaitFailed(_)));
         for w in reports.iter().filter(|w| w.work_units == 0 && !lacks(w)) {
             out.record_fail(AssertDetail::of(Finding::NoProgress {
@@ -233,8 +233,9 @@ impl Assert {
     }
 }
 
-/// A gap above the bound counts however the worker ended. One that did not write its last number may have had a longer
-/// gap than it wrote down: below the bound it is not judged. That it made no progress is another check's word.
+/// Judges gaps. A gap above the bound counts however the worker ended. A worker that did not write its last value may
+/// have had a longer gap than the one it recorded, so a gap below the bound is not judged. Whether the worker made
+/// progress is checked elsewhere.
 fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     for w in reports {
         if w.max_gap_ms > bound_ms {
@@ -252,12 +253,12 @@ fn judge_gaps(reports: &[WorkerReport], bound_ms: u64, out: &mut AssertResult) {
     }
 }
 
-/// A spread needs two workers whose time was measured, and who were entitled to the same. Fewer are
-/// inconclusive only if the test asked for the spread itself. Who only wakes others does other work
-/// than they, and is no measure for them.
+/// Judges the spread. It needs two workers whose time was measured and whose entitlement is the same. With fewer, the
+/// check is inconclusive, but only if the test asked for the spread itself. Workers that only wake others are left out,
+/// because their work is not comparable.
 ///
-/// Where nobody asked, neither is who sleeps, nor who lived for too short a time: how long a worker waits for its partner, a
-/// lock or a timer differs from worker to worker under any scheduler.
+/// If the test did not ask for the spread, workers that sleep or that lived for a short time are left out as well: how
+/// long a worker waits for its partner, a lock or a timer differs between workers under any scheduler.
 fn judge_spread(reports: &[WorkerReport], bound: f64, asked: bool, out: &mut AssertResult) {
     let mut alike: BTreeMap<u64, Vec<(&WorkerReport, f64)>> = BTreeMap::new();
     for w in reports
@@ -304,7 +305,7 @@ fn judge_isolation(
     cpuset: Option<&BTreeSet<usize>>,
     out: &mut AssertResult,
 ) {
-    // A cgroup without a cpuset may run anywhere.
+    // The workers of a cgroup without a cpuset may run on any CPU.
     let Some(cpuset) = cpuset else { return };
     for w in reports {
         let cpus: BTreeSet<_> = w.cpus_used.difference(cpuset).copied().collect();

@@ -1,27 +1,27 @@
-//! What is known of a metric: direction, kind, gates, unit.
+//! The definition of a metric: its direction, kind, gates and unit.
 
 use crate::stats::SampleSource;
 use serde::{Deserialize, Serialize};
 
-/// Which way is better.
+/// The direction in which a metric improves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Polarity {
-    /// More is better.
+    /// A larger value is better.
     HigherBetter,
-    /// Less is better.
+    /// A smaller value is better.
     LowerBetter,
-    /// Near this value is better.
+    /// A value closer to this one is better.
     TargetValue(f64),
-    /// It is not known.
+    /// The direction is not known.
     #[default]
     Unknown,
-    /// Neither: it describes the run.
+    /// The metric has no direction, because it only describes the run.
     Informational,
 }
 
 impl Polarity {
-    /// The worse of two values. NaN is worse than any number. Where there is no better, the larger
-    /// is kept, so that the order of merging never matters.
+    /// Returns the worse of two values. NaN is worse than any number. Without a direction the larger value is returned,
+    /// so that the order of merging never matters.
     pub fn worse(self, a: f64, b: f64) -> f64 {
         if a.is_nan() || b.is_nan() {
             return f64::NAN;
@@ -37,8 +37,8 @@ impl Polarity {
         }
     }
 
-    /// By how much `candidate` is better than `baseline` in the metric's own unit: positive is
-    /// better. `None` where no direction is.
+    /// Returns by how much `candidate` is better than `baseline`, in the metric's own unit: a positive number is an
+    /// improvement. `None` for a metric without a direction.
     pub fn gain(self, candidate: f64, baseline: f64) -> Option<f64> {
         match self {
             Polarity::HigherBetter => Some(candidate - baseline),
@@ -49,7 +49,7 @@ impl Polarity {
     }
 }
 
-/// Which sample of a gauge stands for a phase.
+/// Which sample of a gauge represents a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GaugeFold {
     /// The mean of the phase's samples.
@@ -60,7 +60,7 @@ pub enum GaugeFold {
     Max,
 }
 
-/// Which number stands for a distribution.
+/// Which number represents a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
     /// 99th percentile.
@@ -77,12 +77,12 @@ pub enum Reduction {
     Worst,
 }
 
-/// How a metric comes from samples, phases and cgroups.
+/// How a metric is computed from samples, phases and cgroups.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MetricKind {
-    /// Grows: last − first inside a phase, summed across phases.
+    /// A counter that only grows: last − first inside a phase, summed over the phases.
     Counter,
-    /// Goes up and down.
+    /// A value that may grow and shrink.
     Gauge(GaugeFold),
     /// The largest value seen.
     Peak,
@@ -90,42 +90,43 @@ pub enum MetricKind {
     Timestamp,
     /// Sum of the deltas of the phases.
     DeltaSum,
-    /// Sum of per-phase deltas of things that come and go, such as tasks.
+    /// The sum of per-phase deltas of things that are created and removed, such as tasks.
     PerPhaseDeltaSum,
-    /// A quotient of two other metrics, taken after those were pooled.
+    /// The ratio of two other metrics, computed after those were pooled.
     Rate {
-        /// The metric above the line.
+        /// The numerator.
         numerator: &'static str,
-        /// The metric below the line.
+        /// The denominator.
         denominator: &'static str,
     },
-    /// A reduction of a cgroup's samples; the worst cgroup counts.
+    /// A number computed from a cgroup's samples. The worst cgroup represents the run.
     Distribution {
-        /// Which of the workers' samples are reduced.
+        /// Which samples of the workers are used.
         source: SampleSource,
-        /// The number taken from them.
+        /// The number that is computed from them.
         reduction: Reduction,
     },
-    /// The lowest quotient among the cgroups.
+    /// The lowest ratio among the cgroups.
     WorstLowest {
-        /// The cgroup's value above the line.
+        /// The cgroup's value in the numerator.
         numerator: &'static str,
-        /// The cgroup's value below the line.
+        /// The cgroup's value in the denominator.
         denominator: &'static str,
     },
-    /// 99th percentile over median of the wake-up latency; the worst cgroup counts.
+    /// The 99th percentile of the wakeup latency divided by its median. The worst cgroup represents the run.
     WakeLatencyTailRatio,
-    /// Pages moved between nodes over pages; the worst cgroup counts.
+    /// Pages moved between nodes, divided by all pages. The worst cgroup represents the run.
     WorstCrossNodeRatio,
-    /// Exists for one cgroup in one phase only.
+    /// A metric that exists only for one cgroup in one phase.
     PerPhase,
     /// A distribution over the whole run.
     PerRunDistribution,
-    /// A number of all samples of the cgroup, the phase or the run that is asked for: of a phase it is no fold over its cgroups.
+    /// A number computed from all samples of the requested cgroup, phase or run. For a phase it is not folded over the
+    /// cgroups.
     Pooled,
 }
 
-/// Who measures it.
+/// Which part of the harness measures a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The workers' reports.
@@ -136,32 +137,32 @@ pub enum Source {
     Monitor,
     /// The exact schedule, under the virtual clock.
     Schedule,
-    /// Nobody measures it yet: the metric is always absent.
+    /// Nothing measures the metric yet, so it is always absent.
     Pending,
 }
 
 /// The definition of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricDef {
-    /// Its wire name.
+    /// The name in records and JSON.
     pub name: &'static str,
     /// Which way is better.
     pub polarity: Polarity,
-    /// How it is folded.
+    /// How the metric is folded.
     pub kind: MetricKind,
-    /// A change below this many units is no regression.
+    /// A change of less than this many units is not a regression.
     pub default_abs: f64,
-    /// A change below this fraction of the baseline is no regression.
+    /// A change of less than this fraction of the baseline is not a regression.
     pub default_rel: f64,
-    /// The unit, empty for bare numbers.
+    /// The unit; empty for plain numbers.
     pub display_unit: &'static str,
-    /// Who measures it.
+    /// Which part of the harness measures the metric.
     pub source: Source,
 }
 
 impl MetricDef {
-    /// Whether `candidate` is worse than `baseline` by enough to count: the loss must clear both
-    /// the absolute and the relative gate. Never where no direction is.
+    /// Whether `candidate` is worse than `baseline` by enough to count: the loss must exceed both the absolute and the
+    /// relative gate. Always false for a metric without a direction.
     pub fn is_regression(&self, baseline: f64, candidate: f64) -> bool {
         self.polarity.gain(candidate, baseline).is_some_and(|gain| {
             -gain >= self.default_abs && -gain >= self.default_rel * baseline.abs()

@@ -1,21 +1,21 @@
-//! How a metric is named by those who ask for it.
+//! The identifiers by which metrics are requested.
 
 use super::{BuiltinMetric, MetricDef, Polarity, REGISTRY};
 use std::fmt;
 
-/// A metric: one of the registry, or one that a payload or a watched variable brought.
+/// The identifier of a metric, either from the registry or from a payload or a watched variable.
 ///
-/// A name the registry knows becomes [`MetricId::Builtin`], so both spellings are equal.
+/// A name that is in the registry becomes [`MetricId::Builtin`], so both spellings are equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MetricId {
-    /// One of the registry.
+    /// A metric of the registry.
     Builtin(BuiltinMetric),
-    /// Any other name.
+    /// Any other metric, by name.
     Dynamic(String),
 }
 
 impl MetricId {
-    /// The name in records and JSON.
+    /// Returns the name in records and JSON.
     pub fn wire_name(&self) -> &str {
         match self {
             MetricId::Builtin(m) => m.wire_name(),
@@ -23,7 +23,7 @@ impl MetricId {
         }
     }
 
-    /// The definition, for metrics of the registry.
+    /// Returns the definition; `None` for metrics that are not in the registry.
     pub fn def(&self) -> Option<&'static MetricDef> {
         match self {
             MetricId::Builtin(m) => Some(m.def()),
@@ -31,25 +31,25 @@ impl MetricId {
         }
     }
 
-    /// Which way is better; [`Polarity::Unknown`] outside the registry.
+    /// Returns the direction in which the metric improves; [`Polarity::Unknown`] outside the registry.
     pub fn polarity(&self) -> Polarity {
         self.def().map_or(Polarity::Unknown, |d| d.polarity)
     }
 }
 
 impl BuiltinMetric {
-    /// The row of the registry: unit, polarity, kind and gates.
+    /// Returns the entry of the registry: unit, polarity, kind and gates.
     pub fn def(self) -> &'static MetricDef {
-        // One macro line makes both the variant and the entry, so the index is always there.
+        // The same macro line generates the variant and the entry, so the index is always valid.
         &REGISTRY[self as usize]
     }
 
-    /// The name in records and JSON.
+    /// Returns the name in records and JSON.
     pub fn wire_name(self) -> &'static str {
         self.def().name
     }
 
-    /// The metric of this name.
+    /// Returns the metric with this name; `None` if the registry has none.
     pub fn from_wire_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|m| m.wire_name() == name)
     }

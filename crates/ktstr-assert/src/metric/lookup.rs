@@ -1,4 +1,4 @@
-//! Run-wide values, and the merge of measured maps.
+//! Values over the whole run, and the merge of maps of metrics.
 
 use super::{BuiltinMetric as B, MetricId};
 use crate::math::{min_max, ratio};
@@ -6,7 +6,7 @@ use crate::stats::{CgroupStats, ScenarioStats};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Merges two maps of metrics: where both have one, the worse by its polarity is kept.
+/// Merges two maps of metrics. If both contain a metric, the worse value by its polarity is kept.
 pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<String, f64>) {
     for (name, value) in from {
         let polarity = MetricId::from(name.as_str()).polarity();
@@ -22,9 +22,9 @@ pub(crate) fn merge_worst(into: &mut BTreeMap<String, f64>, from: BTreeMap<Strin
     }
 }
 
-/// The value of a metric over the whole run, from the cgroups and, for what only captures and the
-/// monitor see, the worst of the phases. A name that is not in the registry is a metric that a payload
-/// printed; of several runs the worst counts. `None` when it was not measured.
+/// Returns the value of a metric over the whole run. It comes from the cgroups or, for metrics of captures and the
+/// monitor, from the worst of the phases. A name that is not in the registry is a metric that a payload printed; if
+/// several runs of payloads printed it, the worst counts. `None` if it was not measured.
 pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     let metric = match id {
         MetricId::Builtin(metric) => metric,
@@ -85,8 +85,8 @@ pub(crate) fn run_value(s: &ScenarioStats, id: &MetricId) -> Option<f64> {
     }
 }
 
-/// The value of a metric that cgroups have over the run: counters add up, a rate is that of its added parts, of a
-/// distribution the worst cgroup counts.
+/// Returns the value over the run of a metric that cgroups have: counters are added up, a rate is computed from the sums
+/// of its parts, and of a distribution the worst cgroup counts.
 fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
     let all = |name: &'static str| {
         s.cgroups
@@ -107,7 +107,7 @@ fn of_cgroups(s: &ScenarioStats, def: &super::MetricDef) -> Option<f64> {
     }
 }
 
-/// The rates whose two parts are there.
+/// Adds the rates whose numerator and denominator are present.
 pub(crate) fn quotients(out: &mut BTreeMap<String, f64>) {
     for def in B::ALL.iter().map(|metric| metric.def()) {
         let super::MetricKind::Rate {
@@ -133,7 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn variants_and_entries_belong_together() {
+    fn variants_and_entries_match() {
         assert_eq!(B::ALL.len(), REGISTRY.len());
         for m in B::ALL {
             let words = m.wire_name().split('_');

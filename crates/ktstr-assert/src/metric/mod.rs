@@ -1,4 +1,4 @@
-//! Metrics: their names, what a change of one means, and how they are looked up and folded.
+//! Metrics: their names, the meaning of a change, and how they are looked up and folded.
 
 mod def;
 mod id;

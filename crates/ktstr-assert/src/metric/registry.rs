@@ -1,7 +1,7 @@
-//! Every metric there is, one line each. To add one, add its line here and a source for it.
+//! The registry of metrics, one line each. To add a metric, add a line here and the code that measures it.
 //!
-//! Columns: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics
-//! of source `Pending` have a meaning and gates, but nothing measures them yet.
+//! Columns: variant, wire name, polarity, kind, absolute and relative gate, unit, source. Metrics with the source
+//! `Pending` have a definition and gates, but nothing measures them yet.
 
 use super::def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
 use crate::stats::SampleSource;

@@ -4,37 +4,37 @@ pub use ktstr_introspect::report::{SchedDomain, ScxEventCounters, WaitingTask, W
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Everything the monitor brought back.
+/// Everything that the monitor recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorReport {
     /// The samples, oldest first.
     pub samples: Vec<MonitorSample>,
-    /// The samples in numbers.
+    /// The summary of the samples.
     pub summary: MonitorSummary,
-    /// Off-CPU time of a vCPU beyond which it counts as preempted by the host, in nanoseconds.
+    /// The off-CPU time of a vCPU above which it counts as preempted by the host, in nanoseconds.
     pub preemption_threshold_ns: u64,
     /// Whether the kernel has the sched_ext event counters.
     pub scx_event_counters_supported: bool,
-    /// Guest time between two samples that was aimed at, in milliseconds.
+    /// The intended guest time between two samples, in milliseconds.
     pub interval_ms: u64,
-    /// Samples that were dropped because the guest changed what was read. Under the virtual clock
-    /// there are none: it stands still.
+    /// The number of samples that were dropped because the guest changed the data while it was read. There are none
+    /// under the virtual clock, because the guest is held.
     pub torn_samples: u64,
-    /// Why there are no samples, or no more of them.
+    /// Why there are no samples, or why there are not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<String>,
 }
 
-/// The runqueues at one moment.
+/// All runqueues at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorSample {
     /// Guest milliseconds since the scenario started.
     pub elapsed_ms: u64,
-    /// The step that was live: 0 is the baseline.
+    /// The step during which the sample was taken; 0 is the baseline.
     pub step_index: Option<u16>,
-    /// Whether a sched_ext scheduler was attached; `None` where that is unknown.
+    /// Whether a sched_ext scheduler was attached; `None` if that is not known.
     pub scx_attached: Option<bool>,
     /// One entry per CPU.
     pub cpus: Vec<CpuSnapshot>,
@@ -54,26 +54,26 @@ pub struct CpuSnapshot {
     pub rq_clock: u64,
     /// `rq->scx.flags`.
     pub scx_flags: u32,
-    /// Interrupt utilisation, 0 to 1024.
+    /// Interrupt utilization, 0 to 1024.
     pub avg_irq_util: Option<u64>,
     /// The CPU's sched_ext event counters.
     pub event_counters: Option<ScxEventCounters>,
     /// The runqueue's schedstats.
     pub schedstat: Option<CpuSchedstat>,
-    /// CPU time the vCPU got from the host, in nanoseconds. `None` under the virtual clock, whose
-    /// time is a count: there the vCPU got all of it.
+    /// CPU time that the vCPU got from the host, in nanoseconds. `None` under the virtual clock, where the vCPU misses
+    /// no guest time.
     pub vcpu_cpu_time_ns: Option<u64>,
     /// Time the vCPU waited for the host, in nanoseconds. `None` under the virtual clock.
     pub vcpu_run_delay_ns: Option<u64>,
-    /// The idle task runs. Tasks may be counted in `nr_running` all the same: with a queue that all
-    /// CPUs share, a waiting task counts where it ran last.
+    /// Whether the idle task is running. `nr_running` may count tasks even so: with a queue that all CPUs share, a
+    /// waiting task is counted where it ran last.
     pub idle: Option<bool>,
     /// `rq->nr_switches`.
     pub nr_switches: Option<u64>,
-    /// Runnable tasks of this runqueue that do not run, 64 at most.
+    /// Runnable tasks of this runqueue that are not running, at most 64.
     pub waiting: Option<Vec<WaitingTask>>,
-    /// The CPU's scheduling domains, innermost first. With `kernel.sched_schedstats=1` in each
-    /// sample, else in the first.
+    /// The CPU's scheduling domains, innermost first. They are in every sample with `kernel.sched_schedstats=1`,
+    /// otherwise only in the first.
     pub sched_domains: Option<Vec<SchedDomain>>,
 }
 
@@ -85,7 +85,7 @@ pub struct CpuSchedstat {
     pub run_delay: u64,
     /// `rq_sched_info.pcount`.
     pub pcount: u64,
-    /// `yld_count`; this and the following are `None` without `kernel.sched_schedstats=1`.
+    /// `yld_count`. This and the following fields are `None` without `kernel.sched_schedstats=1`.
     pub yld_count: Option<u64>,
     /// `sched_count`.
     pub sched_count: Option<u64>,
@@ -97,18 +97,19 @@ pub struct CpuSchedstat {
     pub ttwu_local: Option<u64>,
 }
 
-/// The samples in numbers.
+/// The summary of the samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorSummary {
-    /// How many samples there were.
+    /// The number of samples.
     pub total_samples: usize,
-    /// Largest imbalance ratio of a sample.
+    /// The largest imbalance ratio of a sample.
     #[serde(with = "crate::float::one")]
     pub max_imbalance_ratio: f64,
-    /// Deepest local DSQ.
+    /// The depth of the deepest local DSQ.
     pub max_local_dsq_depth: u32,
-    /// Runqueue clocks that stood still between two samples with something to run.
+    /// The number of times that a runqueue clock did not advance between two samples although the CPU had something to
+    /// run.
     pub stuck_count: u64,
     /// Mean imbalance ratio.
     #[serde(with = "crate::float::one")]
@@ -119,24 +120,25 @@ pub struct MonitorSummary {
     /// Mean depth of a local DSQ.
     #[serde(with = "crate::float::one")]
     pub avg_local_dsq_depth: f64,
-    /// Mean interrupt utilisation of a CPU, 0 to 1024.
+    /// Mean interrupt utilization of a CPU, 0 to 1024.
     pub avg_irq_util: Option<f64>,
-    /// Mean interrupt utilisation of the CPU that has most of it.
+    /// Mean interrupt utilization of the CPU with the highest one.
     pub max_avg_irq_util: Option<f64>,
-    /// What the sched_ext event counters grew by from the first sample to the last, over all CPUs.
+    /// The growth of the sched_ext event counters from the first sample to the last, summed over all CPUs.
     pub event_deltas: Option<ScxEventCounters>,
-    /// What the schedstats grew by, over all CPUs.
+    /// The growth of the schedstats, summed over all CPUs.
     pub schedstat_deltas: Option<CpuSchedstat>,
-    /// What the attempts to balance grew by, over all CPUs, by domain; with
+    /// The growth of the number of load-balancing attempts, summed over all CPUs, by domain; only with
     /// `kernel.sched_schedstats=1`.
     pub sched_domain_lb: Option<BTreeMap<String, u64>>,
-    /// CPUs found idle while a task waited that may run there, over all samples: moments of it are
-    /// normal, see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
+    /// The number of times that a CPU was found idle while a task that may run on it waited, over all samples. Short
+    /// moments are normal, see [`MonitorThresholds::work_conservation`](super::MonitorThresholds).
     pub wasted_cpu_samples: u64,
 }
 
 impl MonitorSample {
-    /// Longest over shortest runqueue, the shortest counted as at least 1. 1 without CPUs.
+    /// Returns the length of the longest runqueue divided by that of the shortest, which counts as at least 1. Returns
+    /// 1 without CPUs.
     pub fn imbalance_ratio(&self) -> f64 {
         let lengths = || self.cpus.iter().map(|c| c.nr_running);
         match (lengths().max(), lengths().min()) {

@@ -1,4 +1,4 @@
-//! Metrics of the registry that come from the monitor's samples, of a run or of a phase.
+//! The metrics of the registry that come from the monitor's samples, for a run or for a phase.
 
 use super::summary::{event_deltas, event_seconds, schedstat_deltas, vcpu_seconds};
 use super::{MonitorSample, MonitorSummary};
@@ -6,8 +6,8 @@ use crate::metric::{BuiltinMetric as B, quotients};
 use crate::stats::PhaseBucket;
 use std::collections::BTreeMap;
 
-/// What the samples, oldest first, amount to. What they do not tell is absent, never 0: there is no
-/// growth without two samples, and no quotient without what stands below the line.
+/// Computes the metrics of the samples, which are ordered by time. A metric that the samples do not show is absent,
+/// never 0: growth needs two samples, and a ratio needs its denominator.
 pub fn metrics(samples: &[MonitorSample]) -> BTreeMap<String, f64> {
     let mut out = BTreeMap::new();
     let mut put = |metric: B, value: f64| {
@@ -61,8 +61,8 @@ pub fn metrics(samples: &[MonitorSample]) -> BTreeMap<String, f64> {
     out
 }
 
-/// Adds each phase's metrics to its bucket: those of the samples that lie in the phase's window, or
-/// that are stamped with it where it has none. What captures measured already stays.
+/// Adds each phase's metrics to its bucket: those of the samples in the phase's window or, if it has no window, of the
+/// samples that are stamped with the phase. Metrics that captures have measured are kept.
 pub fn fold_into(buckets: &mut [PhaseBucket], samples: &[MonitorSample]) {
     for bucket in buckets {
         let window = bucket.start_ms..=bucket.end_ms;

@@ -1,5 +1,5 @@
-//! What the monitor saw: samples of the runqueues taken from outside while the test ran, their
-//! summary, and the thresholds they are judged by. The host fills it; nothing here reads memory.
+//! The monitor's data: samples of the runqueues, taken from outside the guest while the test ran, their summary, and
+//! the thresholds for judging them. The host fills in the data; nothing in this module reads guest memory.
 
 mod data;
 mod metrics;

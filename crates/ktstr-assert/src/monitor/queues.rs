@@ -1,12 +1,12 @@
-//! What a sample says of who waits where, and who could be served elsewhere.
+//! What a sample shows about the tasks that wait, and which other CPUs could run them.
 //!
-//! Lengths of runqueues alone accuse the wrong one: eight workers that a cpuset confines to one CPU
-//! are no scheduler's imbalance, and with a queue that CPUs share a waiting task counts where it ran
-//! last, which means nothing. So these look at the tasks that wait, and at where they may run.
+//! The lengths of runqueues alone would blame the wrong party: eight workers that a cpuset confines to one CPU are not
+//! the scheduler's imbalance, and with a queue that CPUs share, a waiting task is counted where it ran last, which
+//! means nothing. These functions therefore look at the waiting tasks and at the CPUs on which they may run.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask, WaitsIn};
 
-/// Tasks listed of a runqueue, at most: a list of this length may go on.
+/// The largest number of tasks that are listed of a runqueue. A list of this length may be incomplete.
 const LISTED: usize = 64;
 
 impl CpuSnapshot {
@@ -15,7 +15,8 @@ impl CpuSnapshot {
         self.idle.unwrap_or(self.nr_running == 0)
     }
 
-    /// Tasks of the local DSQ that another CPU could take over; its depth where they are not listed.
+    /// Returns the number of tasks in the local DSQ that another CPU could take over, or the DSQ's depth if they are
+    /// not listed.
     pub fn movable_dsq_depth(&self, cpu: usize, cpus: usize) -> u32 {
         match &self.waiting {
             Some(waiting) if waiting.len() < LISTED => {
@@ -29,7 +30,7 @@ impl CpuSnapshot {
         }
     }
 
-    /// Waiting tasks that are bound to this CPU's queue and that `other` could take over.
+    /// Returns the number of waiting tasks that are in this CPU's own queue and that `other` could take over.
     fn movable_to(&self, other: usize) -> usize {
         let bound = |t: &&WaitingTask| matches!(t.queue, WaitsIn::Local | WaitsIn::Fair);
         let waiting = self.waiting.iter().flatten();
@@ -37,7 +38,7 @@ impl CpuSnapshot {
         movable.count()
     }
 
-    /// The task that runs, and those that wait in a queue of this CPU alone.
+    /// Returns the number of tasks that are running or waiting in a queue of this CPU only.
     fn bound(&self) -> usize {
         let bound = |t: &&WaitingTask| matches!(t.queue, WaitsIn::Local | WaitsIn::Fair);
         usize::from(!self.is_idle()) + self.waiting.iter().flatten().filter(bound).count()
@@ -45,9 +46,9 @@ impl CpuSnapshot {
 }
 
 impl MonitorSample {
-    /// How much work lies at one CPU that another, which has less, may take over: what runs and could
-    /// come along, over what is at the other (at least 1), of the worst pair of CPUs. The ratio of
-    /// lengths where it is not known who waits.
+    /// Returns how much work a CPU has that another one, with less work, could take over, for the worst pair of CPUs:
+    /// the running task and the movable tasks of the first, divided by the tasks of the other (at least 1). If the
+    /// waiting tasks are not known, returns the ratio of the lengths.
     pub fn movable_imbalance(&self) -> f64 {
         if self.cpus.iter().any(|c| c.waiting.is_none()) {
             return self.imbalance_ratio();
@@ -65,17 +66,17 @@ impl MonitorSample {
         worst
     }
 
-    /// Every task that waits.
+    /// Returns all waiting tasks.
     pub fn waiting(&self) -> impl Iterator<Item = &WaitingTask> {
         self.cpus.iter().flat_map(|c| c.waiting.iter().flatten())
     }
 
-    /// The tasks that wait and may run on `cpu`.
+    /// Returns the waiting tasks that may run on `cpu`.
     pub fn waiting_for(&self, cpu: usize) -> impl Iterator<Item = &WaitingTask> {
         self.waiting().filter(move |t| t.may_run_on(cpu))
     }
 
-    /// Whether it is the same wait as in `before`: the task waited then, and got no CPU since.
+    /// Whether this is the same wait as in `before`: the task waited at that time, and has got no CPU since.
     pub(super) fn still_waits(before: &MonitorSample, task: &WaitingTask) -> bool {
         let mut then = before.waiting();
         then.any(|t| t.pid == task.pid && t.ran_ns == task.ran_ns)

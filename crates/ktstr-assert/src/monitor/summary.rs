@@ -1,11 +1,11 @@
-//! The samples in numbers.
+//! Computes the summary of the samples.
 
 use super::{CpuSchedstat, CpuSnapshot, MonitorSample, MonitorSummary, ScxEventCounters};
 use crate::math::mean;
 use std::collections::BTreeMap;
 
-/// Per CPU: whether its runqueue clock stood still between two samples while it had something to
-/// run. A CPU that was idle in both, or whose vCPU thread got no CPU from the host, is exempt.
+/// Returns for each CPU whether its runqueue clock did not advance between two samples although it had something to
+/// run. A CPU that was idle in both samples, or whose vCPU thread got no CPU time from the host, is exempt.
 pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
     let pairs = before.cpus.iter().zip(&now.cpus);
     pairs
@@ -21,13 +21,13 @@ pub(super) fn stuck(before: &MonitorSample, now: &MonitorSample) -> Vec<bool> {
 }
 
 impl CpuSchedstat {
-    /// Adds what the statistics grew by from `before` to `now`. A number that either has not is one
-    /// that the sum has not.
+    /// Adds the growth of the statistics from `before` to `now`. A counter that either of them lacks is missing from
+    /// the sum.
     fn add_growth(&mut self, before: &Self, now: &Self) {
         let add = |sum: &mut u64, before: u64, now: u64| {
             *sum = sum.saturating_add(now.saturating_sub(before));
         };
-        // The kernel counts these in 32 bits: they wrap.
+        // The kernel counts these in 32 bits, so they wrap around.
         let add_count = |sum: &mut Option<u64>, before: Option<u64>, now: Option<u64>| {
             let grown = now
                 .zip(before)
@@ -48,8 +48,8 @@ impl CpuSchedstat {
     }
 }
 
-/// The event counters' growth over the samples, all CPUs together. `None` where no two samples in a
-/// row have them.
+/// Returns the growth of the event counters over the samples, summed over all CPUs. `None` if no two consecutive
+/// samples have them.
 pub(super) fn event_deltas(samples: &[MonitorSample]) -> Option<ScxEventCounters> {
     let mut sum: Option<ScxEventCounters> = None;
     for (before, now) in pairs(samples) {
@@ -60,7 +60,7 @@ pub(super) fn event_deltas(samples: &[MonitorSample]) -> Option<ScxEventCounters
     sum
 }
 
-/// The schedstats' growth over the samples, all CPUs together.
+/// Returns the growth of the schedstats over the samples, summed over all CPUs.
 pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat> {
     let mut sum: Option<CpuSchedstat> = None;
     for (before, now) in pairs(samples) {
@@ -79,13 +79,13 @@ pub(super) fn schedstat_deltas(samples: &[MonitorSample]) -> Option<CpuSchedstat
     sum
 }
 
-/// Seconds that the vCPUs could run between the samples, all together: what the host gave them, and
-/// guest time under the virtual clock.
+/// Returns the seconds for which the vCPUs could run between the samples, in total: the CPU time that the host gave
+/// them or, under the virtual clock, guest time.
 pub(super) fn vcpu_seconds(samples: &[MonitorSample]) -> f64 {
     seconds(samples, |_| true)
 }
 
-/// The same between samples that both have the kernel's event counters.
+/// The same as [`vcpu_seconds`], but only between samples that both have the kernel's event counters.
 pub(crate) fn event_seconds(samples: &[MonitorSample]) -> f64 {
     seconds(samples, |cpu| cpu.event_counters.is_some())
 }
@@ -103,7 +103,7 @@ fn seconds(samples: &[MonitorSample], counts: fn(&CpuSnapshot) -> bool) -> f64 {
     ns as f64 / 1e9
 }
 
-/// Time that a vCPU could run between two samples which lie `guest_ns` apart.
+/// Returns the time for which a vCPU could run between two samples that are `guest_ns` apart.
 pub(super) fn delivered_ns(before: &CpuSnapshot, now: &CpuSnapshot, guest_ns: u64) -> u64 {
     match (before.vcpu_cpu_time_ns, now.vcpu_cpu_time_ns) {
         (Some(before), Some(now)) => now.saturating_sub(before),
@@ -125,7 +125,7 @@ fn domain_deltas(samples: &[MonitorSample]) -> Option<BTreeMap<String, u64>> {
     sum
 }
 
-/// Each CPU in each sample and in the next.
+/// Returns each CPU of each sample together with the same CPU of the next sample.
 fn pairs(samples: &[MonitorSample]) -> impl Iterator<Item = (&CpuSnapshot, &CpuSnapshot)> {
     samples
         .windows(2)
@@ -133,7 +133,7 @@ fn pairs(samples: &[MonitorSample]) -> impl Iterator<Item = (&CpuSnapshot, &CpuS
 }
 
 impl MonitorSample {
-    /// CPUs that idle while a task waits that may run there.
+    /// Returns the number of CPUs that idle while a task that may run on them waits.
     pub fn wasted_cpus(&self) -> usize {
         let cpus = self.cpus.iter().enumerate();
         cpus.filter(|(c, cpu)| cpu.is_idle() && self.waiting_for(*c).next().is_some())
@@ -142,7 +142,7 @@ impl MonitorSample {
 }
 
 impl MonitorSummary {
-    /// The summary of samples, oldest first.
+    /// Computes the summary of samples, which are ordered by time.
     pub fn of(samples: &[MonitorSample]) -> Self {
         let cpus = || samples.iter().flat_map(|s| &s.cpus);
         let ratios = || samples.iter().map(MonitorSample::imbalance_ratio);

@@ -1,11 +1,11 @@
-//! Thresholds: each once kept, once broken, once without data.
+//! For each threshold one case within it, one beyond it, and one without data.
 
 use super::*;
 use crate::check::Assert;
 
 const SEC: u64 = 1_000_000_000;
 
-/// Two CPUs over six samples 100 ms apart; `f` breaks something in sample `i` of CPU `c`.
+/// Two CPUs in six samples that are 100 ms apart. `f` modifies CPU `c` of sample `i`.
 fn report(f: impl Fn(usize, usize, &mut CpuSnapshot)) -> MonitorReport {
     let cpu = |i: usize, c: usize| {
         let mut cpu = CpuSnapshot {
@@ -77,7 +77,7 @@ fn each_threshold_broken() {
                     cpu.rq_clock = 7
                 }
             },
-            "cpu1: runqueue clock stood still for 5 samples in a row, until +500ms",
+            "cpu1: runqueue clock did not advance for 5 samples in a row, until +500ms",
         ),
         (
             |i, c, cpu| {
@@ -108,7 +108,7 @@ fn each_threshold_broken() {
 }
 
 #[test]
-fn a_short_breach_is_none() {
+fn a_short_breach_is_not_a_violation() {
     assert!(
         judged(|i, c, cpu| if i < 4 && c == 0 {
             cpu.nr_running = 20
@@ -134,7 +134,7 @@ fn idle_and_starved_cpus_are_not_stuck() {
 }
 
 #[test]
-fn what_cannot_be_believed_is_inconclusive() {
+fn implausible_samples_are_inconclusive() {
     let none = MonitorThresholds::default().evaluate(&MonitorReport::default());
     assert_eq!(none.summary, "no monitor samples");
     assert!(none.into_result().is_inconclusive());
@@ -173,7 +173,7 @@ fn thresholds_come_from_the_test() {
 }
 
 #[test]
-fn what_an_enforced_set_of_bounds_does_not_name_is_not_judged() {
+fn only_the_named_bounds_of_an_enforced_set_are_judged() {
     let one = Assert {
         enforce_monitor_thresholds: true,
         ..Assert::NO_OVERRIDES.work_conservation(true)

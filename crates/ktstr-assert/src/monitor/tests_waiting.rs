@@ -1,10 +1,10 @@
-//! Who waits where: imbalance, depth, keep-last and work conservation on hand-made samples.
+//! Waiting tasks in hand-made samples: imbalance, depth, keep-last and work conservation.
 
 use super::*;
 
 const BOTH: u64 = 0b11;
 
-/// `n` waiting tasks numbered from `pid` on.
+/// Creates `n` waiting tasks with consecutive pids from `pid` on.
 fn waiting(pid: i32, n: i32, allowed: u64, queue: WaitsIn) -> Vec<WaitingTask> {
     let task = |pid| WaitingTask {
         pid,
@@ -66,7 +66,7 @@ fn a_cpuset_makes_no_imbalance() {
         judged(free),
         ["imbalance ratio above 4 for 5 samples in a row, until +400ms"]
     );
-    // In a queue that both CPUs serve, where a task counts says nothing.
+    // In a queue that both CPUs serve, the CPU on which a task is counted means nothing.
     let shared = |_| {
         let tasks = waiting(1, 8, BOTH, WaitsIn::Shared);
         vec![cpu(false, tasks), cpu(false, vec![])]
@@ -90,7 +90,7 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
 #[test]
 fn an_idle_cpu_beside_waiting_tasks() {
     let other = |i: usize| i as i32 * 10;
-    // Another task each time: the CPU is at fault.
+    // A different task waits each time, so the finding is about the CPU.
     let skipped = |i| {
         let mut idle = cpu(true, vec![]);
         idle.nr_switches = Some(3);
@@ -101,21 +101,25 @@ fn an_idle_cpu_beside_waiting_tasks() {
     };
     assert_eq!(
         judged(skipped),
-        ["cpu1 idled while w[41] waited that may run there, for 5 samples in a row, until +400ms"]
+        [
+            "cpu1 idled while w[41], which may run there, waited, for 5 samples in a row, until +400ms"
+        ]
     );
-    // It ran in between.
+    // The CPU ran a task in between.
     let came_and_went = |i| {
         let mut cpus = skipped(i);
         cpus[1].nr_switches = Some(i as u64);
         cpus
     };
     assert_eq!(judged_long(9, came_and_went), [""; 0]);
-    // But it was found idle each time that anybody looked.
+    // But it was idle in every sample.
     assert_eq!(
         judged_long(10, came_and_went),
-        ["cpu1 idled while w[91] waited that may run there, for 10 samples in a row, until +900ms"]
+        [
+            "cpu1 idled while w[91], which may run there, waited, for 10 samples in a row, until +900ms"
+        ]
     );
-    // Who waits may not run there.
+    // The waiting task may not run on that CPU.
     let elsewhere = |i| {
         let tasks = waiting(other(i) + 1, 1, 0b01, WaitsIn::Shared);
         vec![cpu(false, tasks), cpu(true, vec![])]
@@ -157,7 +161,7 @@ fn a_task_that_waits_while_cpus_come_and_go() {
 }
 
 #[test]
-fn going_on_with_the_last_task_is_right_while_nobody_waits() {
+fn keeping_the_last_task_is_correct_while_no_task_waits() {
     let keeps = |waits: bool| {
         move |i: usize| {
             let tasks = match waits {
@@ -184,7 +188,7 @@ fn going_on_with_the_last_task_is_right_while_nobody_waits() {
 }
 
 #[test]
-fn what_comes_after_the_schedulers_end_is_not_judged() {
+fn samples_after_the_schedulers_end_are_not_judged() {
     let deep = |_: usize| {
         let tasks = waiting(1, 60, BOTH, WaitsIn::Local);
         vec![cpu(false, tasks), cpu(false, vec![])]
@@ -228,10 +232,10 @@ fn metrics_of_a_run_and_of_a_phase() {
     assert_eq!(get("fallback_per_vcpu_sec"), Some(100.0));
     assert_eq!(get("total_run_delay_ns_per_sched"), Some(500.0));
     assert_eq!(get("avg_nr_running"), Some(0.5));
-    // Without kernel.sched_schedstats nobody counts.
+    // Without kernel.sched_schedstats the kernel does not count.
     assert_eq!(get("total_ttwu_count"), None);
     assert_eq!(get("ttwu_local_fraction"), None);
-    // One sample has no growth.
+    // A single sample shows no growth.
     assert_eq!(metrics(&samples[..1]).get("total_fallback"), None);
 
     let mut phases = vec![crate::PhaseBucket::new(crate::Phase::step(0))];

@@ -1,4 +1,4 @@
-//! The bounds the monitor's samples are judged by.
+//! The bounds for judging the monitor's samples.
 
 use super::summary::{delivered_ns, stuck};
 use super::{MonitorReport, MonitorSample, ScxEventCounters};
@@ -6,33 +6,33 @@ use crate::check::Assert;
 use crate::outcome::{AssertDetail, AssertResult, Finding, MonitorBound};
 use serde::{Deserialize, Serialize};
 
-/// A local DSQ cannot be this deep: what reads so was not initialised yet.
+/// A local DSQ cannot be this deep. A larger value shows that the memory was not initialized yet.
 const IMPLAUSIBLE_DSQ_DEPTH: u32 = 10_000;
 
-/// What the samples must keep to, `sustained_samples` in a row.
+/// The bounds that the samples must keep. A violation must last for `sustained_samples` consecutive samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorThresholds {
-    /// Largest [`MonitorSample::movable_imbalance`].
+    /// The largest [`MonitorSample::movable_imbalance`].
     #[serde(with = "crate::float::one")]
     pub max_imbalance_ratio: f64,
-    /// Most tasks in a local DSQ that another CPU could take over.
+    /// The largest number of tasks in a local DSQ that another CPU could take over.
     pub max_local_dsq_depth: u32,
-    /// Whether a runqueue clock that stands still is a violation.
+    /// Whether a runqueue clock that does not advance is a violation.
     pub fail_on_rq_clock_stuck: bool,
-    /// How many samples in a row make a violation; 0 counts as 1.
+    /// The number of consecutive samples that make a violation; 0 counts as 1.
     pub sustained_samples: usize,
-    /// Most `SCX_EV_SELECT_CPU_FALLBACK` events a vCPU-second.
+    /// The largest number of `SCX_EV_SELECT_CPU_FALLBACK` events per vCPU-second.
     #[serde(with = "crate::float::one")]
     pub max_fallback_rate: f64,
-    /// Most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second. Where it is known who waits, an event
-    /// counts only if a task that may run on its CPU waited all the time from sample to sample: to
-    /// go on with the last task while nobody else wants the CPU is right.
+    /// The largest number of `SCX_EV_DISPATCH_KEEP_LAST` events per vCPU-second. If the waiting tasks are known, an
+    /// event counts only if a task that may run on its CPU waited all the time between the two samples: it is correct
+    /// to keep running the last task while no other task needs the CPU.
     #[serde(with = "crate::float::one")]
     pub max_keep_last_rate: f64,
-    /// Whether a CPU that idles while tasks wait that may run there is a violation.
+    /// Whether it is a violation if a CPU idles while tasks wait that may run on it.
     pub work_conservation: bool,
-    /// Whether violations fail the test or are only told.
+    /// Whether violations fail the test. Otherwise they are only reported.
     pub enforce: bool,
 }
 
@@ -51,26 +51,26 @@ impl Default for MonitorThresholds {
     }
 }
 
-/// What became of the samples.
+/// The verdict on the samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorVerdict {
-    /// Whether no bound was broken.
+    /// Whether no bound was violated.
     pub passed: bool,
     /// Whether there was nothing to judge.
     pub inconclusive: bool,
-    /// Whether a broken bound fails the test.
+    /// Whether a violation fails the test.
     pub enforced: bool,
-    /// One line a violation.
+    /// One line per violation.
     pub details: Vec<String>,
-    /// The same as data.
+    /// The violations as data.
     pub findings: Vec<Finding>,
-    /// The verdict in a line.
+    /// The verdict in one line.
     pub summary: String,
 }
 
 impl MonitorThresholds {
-    /// Nothing is judged.
+    /// No bound is set.
     const OFF: MonitorThresholds = MonitorThresholds {
         max_imbalance_ratio: f64::INFINITY,
         max_local_dsq_depth: u32::MAX,
@@ -82,11 +82,11 @@ impl MonitorThresholds {
         enforce: false,
     };
 
-    /// The thresholds a test asks for. `None` if it asks for none at all.
+    /// Returns the thresholds that a test sets; `None` if it sets none.
     ///
-    /// What an enforced set of bounds does not name is not judged: a test that asks for work
-    /// conservation does not fail for a deep queue. Where bounds are only reported, the usual ones
-    /// stand in for those that are not named.
+    /// If the bounds are enforced, only those that the test sets are judged: a test of work conservation does not fail
+    /// because of a deep queue. If violations are only reported, the default bounds are used for those that the test
+    /// does not set.
     pub fn from_assert(a: &Assert) -> Option<Self> {
         let usual = match a.enforces_monitor() {
             true => Self::OFF,
@@ -108,7 +108,7 @@ impl MonitorThresholds {
 
     /// Judges a report.
     pub fn evaluate(&self, report: &MonitorReport) -> MonitorVerdict {
-        // What was sampled after the scheduler's end is the kernel's own doing.
+        // Samples after the scheduler's end show the kernel's own scheduler.
         let under_test = |s: &&MonitorSample| s.scx_attached != Some(false);
         let samples: Vec<MonitorSample> =
             report.samples.iter().filter(under_test).cloned().collect();
@@ -173,7 +173,7 @@ impl MonitorThresholds {
             let steps: Vec<_> = samples.windows(2).map(|w| stuck(&w[0], &w[1])).collect();
             for cpu in 0..cpus {
                 let still = |s: &Vec<bool>| s.get(cpu).copied().unwrap_or(false);
-                // The first sample has none before it.
+                // The first sample has no predecessor.
                 let mut broken = std::iter::once(false).chain(steps.iter().map(still));
                 sustained(MonitorBound::Clock { cpu }, &mut broken);
             }
@@ -214,7 +214,7 @@ impl MonitorThresholds {
 }
 
 impl MonitorVerdict {
-    /// The verdict as a result: violations fail when enforced and are notes when not.
+    /// Converts the verdict into a result: violations are failures if they are enforced, and notes if they are not.
     pub fn into_result(self) -> AssertResult {
         let mut out = AssertResult::pass();
         if self.inconclusive {
@@ -233,10 +233,10 @@ impl MonitorVerdict {
     }
 }
 
-/// One of the event counters.
+/// Reads one of the event counters.
 type Counter = fn(&ScxEventCounters) -> i64;
 
-/// Where the first run of `need` true values ends.
+/// Returns the index at which the first run of `need` consecutive true values ends.
 fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usize> {
     let mut run = 0;
     for (i, v) in values.enumerate() {
@@ -251,7 +251,7 @@ fn first_run(values: &mut dyn Iterator<Item = bool>, need: usize) -> Option<usiz
 /// Whether the events of a CPU between two samples count.
 type Counts = fn(&MonitorSample, &MonitorSample, usize) -> bool;
 
-/// Whether a task waited for `cpu` from one sample to the next; so far as is known.
+/// Whether a task waited for `cpu` from one sample to the next, as far as is known.
 fn someone_waited(before: &MonitorSample, now: &MonitorSample, cpu: usize) -> bool {
     let listed = |s: &MonitorSample| s.cpus.iter().all(|c| c.waiting.is_some());
     if !listed(before) || !listed(now) {
@@ -261,9 +261,9 @@ fn someone_waited(before: &MonitorSample, now: &MonitorSample, cpu: usize) -> bo
     waiting.any(|task| MonitorSample::still_waits(before, task))
 }
 
-/// Events a vCPU-second between two samples, over all CPUs: by delivered CPU time, so that a slow
-/// host does not look like a quiet scheduler; by guest time under the virtual clock, which delivers
-/// all of it. `None` where the counters were not read.
+/// Returns the events per vCPU-second between two samples, over all CPUs. Under the real clock the rate is relative to
+/// the CPU time that the host delivered, so that a slow host does not look like a quiet scheduler; under the virtual
+/// clock, which delivers all of the time, to guest time. `None` if the counters were not read.
 fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Counts) -> Option<f64> {
     let (mut events, mut cpu_ns) = (0i64, 0u64);
     let guest_ns = b.elapsed_ms.saturating_sub(a.elapsed_ms);
@@ -274,7 +274,7 @@ fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Count
             now.event_counters.as_ref()?,
         );
         if counts(a, b, cpu) {
-            // A counter that went backwards was reset with its scheduler.
+            // A counter that decreased was reset when another scheduler was loaded.
             let grown = read(last).saturating_sub(read(first)).max(0);
             events = events.saturating_add(grown);
         }
@@ -284,13 +284,13 @@ fn event_rate(a: &MonitorSample, b: &MonitorSample, read: Counter, counts: Count
     (cpu_ns > 0).then(|| events as f64 * 1e9 / cpu_ns as f64)
 }
 
-/// Whether the samples look like a kernel that runs: no impossible queue, and clocks that differ.
+/// Whether the samples look like those of a running kernel: no impossibly deep queue, and clocks that differ.
 fn initialised(samples: &[MonitorSample]) -> bool {
     let cpus = || samples.iter().flat_map(|s| &s.cpus);
     let mut clocks = cpus().map(|c| c.rq_clock);
     let first = clocks.next();
     let plausible = cpus().all(|c| c.local_dsq_depth <= IMPLAUSIBLE_DSQ_DEPTH);
-    // One lone reading cannot differ from anything, and a machine that idles has no tick.
+    // A single reading cannot differ from another one, and an idle machine has no tick.
     let idled = cpus().all(|c| c.idle == Some(true));
     plausible && (cpus().count() == 1 || idled || clocks.any(|c| Some(c) != first))
 }

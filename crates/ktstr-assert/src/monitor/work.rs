@@ -1,20 +1,19 @@
-//! Work conservation: no CPU idles while a task waits that may run there.
+//! Work conservation: no CPU idles while a task waits that may run on it.
 //!
-//! What breaks it are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores
-//! (EuroSys 2016). A moment of it is normal: a task was woken, and the CPU it is meant for is on its
-//! way out of idle. So a single sample says nothing; either the CPU or the task must have been left
-//! alone all the time from the first sample of several to the last. A CPU that does something in
-//! between, such as to run a thread of the kernel, must be found so in twice as many: what is a moment
-//! is not met again and again.
+//! Violations are the "wasted cores" of Lozi et al., The Linux Scheduler: a Decade of Wasted Cores (EuroSys 2016).
+//! Short moments are normal: a task was woken, and the CPU for which it is meant is leaving idle. A single sample
+//! therefore proves nothing; either the CPU or the task must have been left alone for several consecutive samples. If
+//! the CPU does something in between, such as running a kernel thread, it must be found idle in twice as many samples,
+//! because it is unlikely to meet a short moment that often.
 
 use super::{CpuSnapshot, MonitorSample, WaitingTask};
 use crate::outcome::Finding;
 
-/// A host that keeps a vCPU waiting for longer than this between two samples is to blame for what it
-/// does not do, in nanoseconds.
+/// If the host kept a vCPU waiting for longer than this between two samples, in nanoseconds, the host is to blame for
+/// what the vCPU did not do.
 const PREEMPTED_NS: u64 = 10_000_000;
 
-/// The first CPUs, and the first task, that were left alone for `need` samples in a row.
+/// Returns the first CPUs, and the first task, that were left alone for `need` consecutive samples.
 pub(super) fn violations(samples: &[MonitorSample], need: usize) -> Vec<Finding> {
     let cpus = samples.iter().map(|s| s.cpus.len()).min().unwrap_or(0);
     let mut out = Vec::new();
@@ -47,8 +46,8 @@ fn name(task: &WaitingTask) -> String {
     format!("{}[{}]", task.comm, task.pid)
 }
 
-/// Where the first run of samples ends in all of which `cpu` idled while someone waited for it: of
-/// `need` samples if it did not leave idle in between, of twice as many if it did.
+/// Returns where the first series of samples ends in all of which `cpu` idled while a task waited for it: `need`
+/// samples if it stayed idle in between, or twice as many if it did not.
 fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option<(usize, usize)> {
     let (mut alone, mut found) = (0, 0);
     for (i, sample) in samples.iter().enumerate() {
@@ -77,13 +76,13 @@ fn idle_throughout(samples: &[MonitorSample], cpu: usize, need: usize) -> Option
     None
 }
 
-/// The first task that waited through `need` samples without running, with an idle CPU in each of
-/// them that it may run on: the task, that CPU in the last one, and where they end.
+/// Returns the first task that waited through `need` samples without running while in each of them a CPU on which it
+/// may run was idle, with the idle CPU in the last sample and the index of that sample.
 fn waits_throughout(
     samples: &[MonitorSample],
     need: usize,
 ) -> Option<(&WaitingTask, usize, usize)> {
-    // By task of the sample before: for how many samples it has been wronged.
+    // For each task of the previous sample, the number of samples for which it has waited like this.
     let mut runs: Vec<(i32, usize)> = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let before = i.checked_sub(1).map(|b| &samples[b]);

@@ -1,4 +1,4 @@
-//! One reason of a judgement: why something failed, was skipped or is inconclusive.
+//! A detail: the reason why something failed, was skipped or is inconclusive.
 
 use super::Finding;
 use crate::phase::current_phase_label;
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// What a detail is about.
+/// The subject of a detail.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub enum DetailKind {
     /// A worker did no work at all.
     NoProgress,
-    /// A worker stood still for too long.
+    /// A worker did not complete an iteration for too long.
     Stuck,
     /// CPU time was shared unevenly inside a cgroup.
     Unfair,
@@ -29,66 +29,66 @@ pub enum DetailKind {
     CrossNodeMigration,
     /// Too many pages on memory-only nodes.
     SlowTier,
-    /// A monitor threshold was crossed.
+    /// A monitor threshold was exceeded.
     Monitor,
     /// The scheduler crashed.
     SchedulerCrashed,
-    /// The scheduler left with status 0 before the test was over.
+    /// The scheduler exited with status 0 before the test ended.
     SchedulerExitedCleanly,
-    /// The scheduler is gone and nothing says why.
+    /// The scheduler is gone, and nothing shows why.
     SchedulerDiedUnknownReason,
-    /// Something in the scheduler's log or exit record.
+    /// An event in the scheduler's log or exit record.
     SchedulerEvent,
-    /// A pattern over time was broken.
+    /// A pattern over time was violated.
     Temporal,
-    /// A worker never answered the harness.
+    /// A worker did not answer the harness.
     WorkerStuck,
     /// The reason for a skip.
     Skip,
-    /// What fits no other kind, such as a test's own words.
+    /// Anything that fits no other kind, such as a message of the test itself.
     #[default]
     Other,
-    /// The host could not give the isolation the test asked for.
+    /// The host could not provide the isolation that the test asked for.
     PerfIsolation,
 }
 
-/// A measured latency and the bound it was judged against.
+/// A measured latency and its bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyGate {
-    /// What was measured, in nanoseconds.
+    /// The measured latency, in nanoseconds.
     pub measured_ns: u64,
     /// The bound, in nanoseconds.
     pub threshold_ns: u64,
 }
 
-/// One reason: a kind, a sentence, and where in the scenario it arose.
+/// The reason for an outcome: a kind, a message, and the place in the scenario to which it belongs.
 ///
-/// `Display` prints the bare message; [`AssertDetail::display_with_kind`] puts the kind before it.
+/// `Display` prints only the message; [`AssertDetail::display_with_kind`] also prints the kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AssertDetail {
-    /// What it is about.
+    /// The subject of the detail.
     pub kind: DetailKind,
-    /// The sentence, made from the finding unless that is [`Finding::Text`].
+    /// The message, which is generated from the finding unless that is [`Finding::Text`].
     pub message: String,
-    /// The same as data.
+    /// The finding as data.
     #[serde(default, skip_serializing_if = "Finding::is_text")]
     pub finding: Finding,
-    /// Whether the host's other work can explain it, so that it does not count as a failure.
+    /// Whether a busy host can explain the failure, so that it does not count as one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_explains: bool,
-    /// For a latency bound: the two numbers.
+    /// The latency and its bound, if the detail is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_gate: Option<LatencyGate>,
-    /// The phase it was recorded in.
+    /// The phase in which it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
-    /// The cgroup whose workers it is about.
+    /// The cgroup of the workers that the detail is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cow<'static, str>>,
 }
 
 impl AssertDetail {
-    /// A detail of this finding, with its kind and its message.
+    /// Creates a detail from a finding, with the finding's kind and message.
     pub fn of(finding: Finding) -> Self {
         AssertDetail {
             kind: finding.kind(),
@@ -98,13 +98,13 @@ impl AssertDetail {
         }
     }
 
-    /// The same detail under another kind: a claim has the kind that its test gives it.
+    /// Changes the kind: a claim has the kind that its test assigns to it.
     pub fn with_kind(mut self, kind: DetailKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// A detail of this kind that is free text.
+    /// Creates a detail of this kind with a free text.
     pub fn new(kind: DetailKind, message: impl Into<String>) -> Self {
         AssertDetail {
             kind,
@@ -122,19 +122,19 @@ impl AssertDetail {
         self
     }
 
-    /// Names the phase.
+    /// Sets the phase.
     pub fn with_phase(mut self, phase: impl Into<Cow<'static, str>>) -> Self {
         self.phase = Some(phase.into());
         self
     }
 
-    /// Names the cgroup.
+    /// Sets the cgroup.
     pub fn with_cgroup(mut self, cgroup: impl Into<Cow<'static, str>>) -> Self {
         self.cgroup = Some(cgroup.into());
         self
     }
 
-    /// The message with its kind before it: `[Stuck] tid 7 …`.
+    /// Returns the message with its kind in front: `[Stuck] tid 7 …`.
     pub fn display_with_kind(&self) -> String {
         format!("[{:?}] {}", self.kind, self.message)
     }
@@ -163,18 +163,18 @@ impl From<String> for AssertDetail {
     }
 }
 
-/// Something worth telling that does not touch the verdict.
+/// A remark that does not affect the verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InfoNote {
-    /// One sentence for people.
+    /// The remark, one sentence for people.
     pub message: String,
-    /// The phase it was recorded in.
+    /// The phase in which it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
 }
 
 impl InfoNote {
-    /// A note with this sentence.
+    /// Creates a note with this text.
     pub fn new(message: impl Into<String>) -> Self {
         InfoNote {
             message: message.into(),
@@ -182,7 +182,7 @@ impl InfoNote {
         }
     }
 
-    /// Names the phase.
+    /// Sets the phase.
     pub fn with_phase(mut self, phase: impl Into<Cow<'static, str>>) -> Self {
         self.phase = Some(phase.into());
         self

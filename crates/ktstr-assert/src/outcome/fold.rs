@@ -1,12 +1,12 @@
-//! Combining results: one after the other, all of them, any of them.
+//! Combining results: in sequence, all of them, or any of them.
 
 use super::{AssertResult, Outcome};
 
 impl AssertResult {
-    /// Takes over what `other` recorded. Its records keep the phase they were made in.
+    /// Adds the contents of `other`. Its records keep the phase in which they were made.
     ///
-    /// Outcomes, passes and notes are appended; of two measurements under one key the later wins;
-    /// statistics are merged by [`crate::ScenarioStats::merge`].
+    /// Outcomes, passes and notes are appended. Of two measurements with the same key the later one is kept. Statistics
+    /// are merged by [`crate::ScenarioStats::merge`].
     pub fn merge(&mut self, other: AssertResult) -> &mut Self {
         self.outcomes.extend(other.outcomes);
         for pass in other.passes {
@@ -20,7 +20,7 @@ impl AssertResult {
         self
     }
 
-    /// Holds when every one of them does. Nothing at all holds.
+    /// Combines results into one that holds if all of them hold. It holds without any results.
     pub fn all_of(results: impl IntoIterator<Item = AssertResult>) -> AssertResult {
         let mut all = AssertResult::pass();
         for r in results {
@@ -29,10 +29,11 @@ impl AssertResult {
         all
     }
 
-    /// Holds when at least one of them does; what the others failed on is kept as notes.
+    /// Combines results into one that holds if at least one of them holds. The failures of the others are kept as
+    /// notes.
     ///
-    /// When none holds: inconclusive if one of them is (it might have held), else a failure if one
-    /// of them is, else a skip. Without alternatives the result is inconclusive.
+    /// If none holds, the result is inconclusive if one of them is (it might have held), otherwise a failure if one of
+    /// them is, otherwise a skip. Without any results it is inconclusive.
     pub fn any_of(results: impl IntoIterator<Item = AssertResult>) -> AssertResult {
         let results: Vec<_> = results.into_iter().collect();
         if results.is_empty() {
@@ -118,7 +119,7 @@ mod tests {
         }
     }
 
-    /// What a hostile guest may send: it is read or refused, and whatever is read can be merged.
+    /// JSON that a hostile guest may send is either read or refused, and whatever is read can be merged.
     #[test]
     fn absurd_json_is_read_or_refused_and_merges() {
         let max = u64::MAX;
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn any_of_takes_the_best_all_of_the_worst() {
+    fn any_of_takes_the_best_and_all_of_the_worst() {
         let (p, s) = (AssertResult::pass, || AssertResult::skip("no NUMA"));
         let (f, i) = (
             || AssertResult::fail_msg("slow"),

@@ -1,40 +1,40 @@
-//! The four ways a judgement can end, and which of two is worse.
+//! The four outcomes of a check, and which of two is worse.
 
 use super::detail::AssertDetail;
 use serde::{Deserialize, Serialize};
 
-/// One judgement. `Fail` is the scheduler's fault, `Inconclusive` the host's, the harness's or
-/// missing data's, `Skip` nobody's.
+/// The outcome of a check. `Fail` is the scheduler's fault. `Inconclusive` is caused by the host, the harness or
+/// missing data, and `Skip` is nobody's fault.
 ///
 /// Severity: `Fail` > `Inconclusive` > `Pass` > `Skip`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// What was looked at holds.
+    /// The checked property holds.
     #[default]
     Pass,
-    /// There was nothing to look at.
+    /// The check does not apply.
     Skip(AssertDetail),
-    /// There is no evidence for either verdict.
+    /// The evidence supports neither a pass nor a failure.
     Inconclusive(AssertDetail),
-    /// It does not hold.
+    /// The checked property does not hold.
     Fail(AssertDetail),
 }
 
 /// A borrowed [`Outcome`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OutcomeRef<'a> {
-    /// What was looked at holds.
+    /// The checked property holds.
     Pass,
-    /// There was nothing to look at.
+    /// The check does not apply.
     Skip(&'a AssertDetail),
-    /// There is no evidence for either verdict.
+    /// The evidence supports neither a pass nor a failure.
     Inconclusive(&'a AssertDetail),
-    /// It does not hold.
+    /// The checked property does not hold.
     Fail(&'a AssertDetail),
 }
 
 impl Outcome {
-    /// The same outcome, with its details borrowed.
+    /// Borrows the outcome's details.
     pub fn as_ref(&self) -> OutcomeRef<'_> {
         match self {
             Outcome::Pass => OutcomeRef::Pass,
@@ -44,12 +44,12 @@ impl Outcome {
         }
     }
 
-    /// The reason; a pass has none.
+    /// Returns the detail; `None` for a pass.
     pub fn detail(&self) -> Option<&AssertDetail> {
         self.as_ref().detail()
     }
 
-    /// The worse of the two; of two equally bad ones, `self`.
+    /// Returns the worse of the two, or `self` if they are equally bad.
     pub fn merge(self, other: Outcome) -> Outcome {
         if other.as_ref().severity() > self.as_ref().severity() {
             other
@@ -98,7 +98,7 @@ impl<'a> OutcomeRef<'a> {
         }
     }
 
-    /// The reason; a pass has none.
+    /// Returns the detail; `None` for a pass.
     pub fn detail(self) -> Option<&'a AssertDetail> {
         match self {
             OutcomeRef::Pass => None,
@@ -106,7 +106,7 @@ impl<'a> OutcomeRef<'a> {
         }
     }
 
-    /// An owned copy.
+    /// Returns an owned copy.
     pub fn to_owned(self) -> Outcome {
         match self {
             OutcomeRef::Pass => Outcome::Pass,
@@ -116,7 +116,7 @@ impl<'a> OutcomeRef<'a> {
         }
     }
 
-    /// The worse of the two; of two equally bad ones, `self`.
+    /// Returns the worse of the two, or `self` if they are equally bad.
     pub fn merge(self, other: OutcomeRef<'a>) -> OutcomeRef<'a> {
         if other.severity() > self.severity() {
             other

@@ -1,4 +1,4 @@
-//! What a judgement consists of: details, notes, passes, outcomes and the result that holds them.
+//! The parts of a verdict: details, notes, passes and outcomes, and the result that contains them.
 
 mod detail;
 pub mod finding;

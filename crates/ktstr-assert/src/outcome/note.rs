@@ -1,4 +1,4 @@
-//! A measured value put beside the verdict.
+//! A measured value that is recorded with the verdict.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -10,11 +10,11 @@ pub enum NoteValue {
     Int(i64),
     /// An unsigned integer.
     Uint(u64),
-    /// A float; non-finite values survive the wire.
+    /// A float. Non-finite values are preserved when it is serialized.
     Float(#[serde(with = "crate::float::one")] f64),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// Words, where no number says it.
+    /// Text, for a value that is not a number.
     Text(String),
 }
 

@@ -1,11 +1,11 @@
-//! What was checked and held: the evidence that a passing test looked at something.
+//! Claims that held: the evidence that a passing test checked something.
 
 use crate::phase::current_phase_label;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// The tokens a [`PassDetail::comparator`] may be.
+/// The values that [`PassDetail::comparator`] can have.
 pub const COMPARATOR_VOCABULARY: [&str; 23] = [
     "eq",
     "ne",
@@ -32,11 +32,11 @@ pub const COMPARATOR_VOCABULARY: [&str; 23] = [
     "sequence_contains",
 ];
 
-/// How many passes one result keeps; a claim in a hot loop must not fill the guest's memory.
+/// The largest number of passes in a result, so that a claim in a hot loop does not fill the guest's memory.
 pub const MAX_RECORDED_PASSES: usize = 10_000;
-/// The name of the one pass that stands for those beyond [`MAX_RECORDED_PASSES`].
+/// The name of the pass that represents those beyond [`MAX_RECORDED_PASSES`].
 pub const PASSES_TRUNCATION_SENTINEL_NAME: &str = "__ktstr_passes_truncated__";
-/// The comparator of that pass.
+/// The comparator of the pass that represents those beyond [`MAX_RECORDED_PASSES`].
 pub const PASSES_TRUNCATION_SENTINEL_COMPARATOR: &str = "truncated";
 
 /// One claim that held.
@@ -46,17 +46,17 @@ pub struct PassDetail {
     pub name: Cow<'static, str>,
     /// One of [`COMPARATOR_VOCABULARY`].
     pub comparator: Cow<'static, str>,
-    /// The value that was seen.
+    /// The value that was found.
     pub value: String,
-    /// What it was compared with, for comparators that take something.
+    /// The value that it was compared with, for comparators with an argument.
     pub expected: Option<String>,
-    /// The phase it was recorded in.
+    /// The phase in which it was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Cow<'static, str>>,
 }
 
 impl PassDetail {
-    /// A comparison of a value with something.
+    /// Creates a pass that compares a value with another one.
     pub fn binary(
         name: impl Into<Cow<'static, str>>,
         comparator: impl Into<Cow<'static, str>>,
@@ -69,7 +69,7 @@ impl PassDetail {
         }
     }
 
-    /// A property of a value alone.
+    /// Creates a pass for a property of a single value.
     pub fn unary(
         name: impl Into<Cow<'static, str>>,
         comparator: impl Into<Cow<'static, str>>,
@@ -84,7 +84,7 @@ impl PassDetail {
         }
     }
 
-    /// Names the phase.
+    /// Sets the phase.
     pub fn with_phase(mut self, phase: impl Into<Cow<'static, str>>) -> Self {
         self.phase = Some(phase.into());
         self
@@ -95,7 +95,7 @@ impl PassDetail {
         self
     }
 
-    /// The pass that says that later ones were not kept.
+    /// Creates the pass that stands for those that were not kept.
     pub(crate) fn truncated() -> Self {
         Self::unary(
             PASSES_TRUNCATION_SENTINEL_NAME,

@@ -1,4 +1,4 @@
-//! The result of a test function, a step or one check: outcomes, evidence and measurements.
+//! The result of a test function, a step or a single check: outcomes, evidence and measurements.
 
 use super::MAX_RECORDED_PASSES;
 use super::{AssertDetail, DetailKind, InfoNote, NoteValue, Outcome, OutcomeRef, PassDetail};
@@ -6,51 +6,51 @@ use crate::stats::ScenarioStats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What was judged, and what was measured on the way.
+/// The outcomes of checks, and the measurements made for them.
 ///
-/// An empty result is a pass: claims that hold leave a [`PassDetail`], not an outcome.
+/// An empty result is a pass: a claim that holds adds a [`PassDetail`] but no outcome.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AssertResult {
-    /// Everything that was not simply a pass, in the order it was recorded.
+    /// All outcomes other than passes, in the order in which they were recorded.
     pub outcomes: Vec<Outcome>,
-    /// The claims that held; at most [`MAX_RECORDED_PASSES`] and one sentinel.
+    /// The claims that held; at most [`MAX_RECORDED_PASSES`], followed by one sentinel.
     pub passes: Vec<PassDetail>,
     /// What the workers measured.
     pub stats: ScenarioStats,
-    /// Values the test put beside its verdict.
+    /// Values that the test recorded with its verdict.
     pub measurements: BTreeMap<String, NoteValue>,
-    /// Remarks that never change the verdict.
+    /// Remarks, which never affect the verdict.
     pub info_notes: Vec<InfoNote>,
 }
 
 impl AssertResult {
-    /// An empty result: a pass.
+    /// Creates an empty result, which is a pass.
     pub fn pass() -> Self {
         Self::default()
     }
 
-    /// A skip for this reason.
+    /// Creates a skip with this reason.
     pub fn skip(reason: impl Into<String>) -> Self {
         Self::of(Outcome::Skip(AssertDetail::new(DetailKind::Skip, reason)))
     }
 
-    /// A result that fails with this one detail.
+    /// Creates a failure with this detail.
     pub fn fail(detail: AssertDetail) -> Self {
         Self::of(Outcome::Fail(detail))
     }
 
-    /// A failure of kind [`DetailKind::Other`].
+    /// Creates a failure of kind [`DetailKind::Other`].
     pub fn fail_msg(message: impl Into<String>) -> Self {
         Self::fail(message.into().into())
     }
 
-    /// An inconclusive outcome.
+    /// Creates an inconclusive result with this detail.
     pub fn inconclusive(detail: AssertDetail) -> Self {
         Self::of(Outcome::Inconclusive(detail))
     }
 
-    /// An inconclusive outcome of kind [`DetailKind::Other`].
+    /// Creates an inconclusive result of kind [`DetailKind::Other`].
     pub fn inconclusive_msg(message: impl Into<String>) -> Self {
         Self::inconclusive(message.into().into())
     }
@@ -82,7 +82,7 @@ impl AssertResult {
         self
     }
 
-    /// Adds a claim that held. Beyond [`MAX_RECORDED_PASSES`] only a sentinel is kept.
+    /// Adds a claim that held. Of those beyond [`MAX_RECORDED_PASSES`] only a sentinel is kept.
     pub fn record_pass(&mut self, pass: PassDetail) -> &mut Self {
         self.push_pass(pass.stamped());
         self
@@ -102,55 +102,55 @@ impl AssertResult {
         self
     }
 
-    /// This result with a remark.
+    /// Returns this result with a remark added.
     pub fn with_note(mut self, message: impl Into<String>) -> Self {
         self.note(message);
         self
     }
 
-    /// Puts a value beside the verdict; a later one under the same key wins.
+    /// Records a value with the verdict. It replaces an earlier one with the same key.
     pub fn note_value(&mut self, key: impl Into<String>, value: impl Into<NoteValue>) -> &mut Self {
         self.measurements.insert(key.into(), value.into());
         self
     }
 
-    /// This result with a value beside the verdict.
+    /// Returns this result with a value added.
     pub fn with_note_value(mut self, key: impl Into<String>, value: impl Into<NoteValue>) -> Self {
         self.note_value(key, value);
         self
     }
 
-    /// Whether anything failed.
+    /// Whether there is a failure.
     pub fn is_fail(&self) -> bool {
         self.outcomes.iter().any(Outcome::is_fail)
     }
 
-    /// Whether something is inconclusive and nothing failed.
+    /// Whether there is an inconclusive outcome and no failure.
     pub fn is_inconclusive(&self) -> bool {
         !self.is_fail() && self.outcomes.iter().any(Outcome::is_inconclusive)
     }
 
-    /// Whether there are outcomes and all of them are skips.
+    /// Whether there are outcomes, and all of them are skips.
     pub fn is_skip(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(Outcome::is_skip)
     }
 
-    /// Whether it is none of fail, inconclusive and skip.
+    /// Whether the result is a pass: neither a failure, nor inconclusive, nor a skip.
     pub fn is_pass(&self) -> bool {
         self.outcome_ref().is_pass()
     }
 
-    /// The reasons for failure.
+    /// Returns the details of failures.
     pub fn failure_details(&self) -> impl Iterator<Item = &AssertDetail> {
         self.details(Outcome::is_fail)
     }
 
-    /// The reasons for skipping.
+    /// Returns the details of skips.
     pub fn skip_details(&self) -> impl Iterator<Item = &AssertDetail> {
         self.details(Outcome::is_skip)
     }
 
-    /// The reasons why something is inconclusive.
+    /// Returns the details of inconclusive outcomes.
     pub fn inconclusive_details(&self) -> impl Iterator<Item = &AssertDetail> {
         self.details(Outcome::is_inconclusive)
     }
@@ -162,12 +162,12 @@ impl AssertResult {
             .filter_map(Outcome::detail)
     }
 
-    /// The worst outcome, owned.
+    /// Returns an owned copy of the worst outcome.
     pub fn outcome(&self) -> Outcome {
         self.outcome_ref().to_owned()
     }
 
-    /// The worst outcome; of equally bad ones the first. No outcomes at all are a pass.
+    /// Returns the worst outcome, or the first of equally bad ones. Without any outcomes it is a pass.
     pub fn outcome_ref(&self) -> OutcomeRef<'_> {
         self.outcomes
             .iter()
@@ -176,9 +176,10 @@ impl AssertResult {
             .unwrap_or(OutcomeRef::Pass)
     }
 
-    /// For a test that wants `?`: an error on a failure, then on something inconclusive.
+    /// Converts the result for a test that uses `?`: a failure is an error, and otherwise an inconclusive result is
+    /// one.
     ///
-    /// Notes go to standard error, as there is no other place left to tell them.
+    /// Notes are printed to standard error, because an `anyhow::Result` cannot carry them.
     pub fn into_anyhow_or_log(self) -> anyhow::Result<()> {
         for note in &self.info_notes {
             eprintln!("note: {note}");

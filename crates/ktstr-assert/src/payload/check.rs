@@ -1,59 +1,59 @@
-//! What a test asks of a program that it runs.
+//! The checks of a test on a program that it runs.
 
 use crate::metric::BuiltinMetric;
 
-/// One thing that must hold of a program's exit code or of its metrics.
+/// A condition on a program's exit code or on one of its metrics.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum MetricCheck {
-    /// The metric must be there and at least this.
+    /// The metric must be present and at least this value.
     Min {
         /// The metric's name.
         metric: &'static str,
-        /// The least value, in the metric's own unit.
+        /// The smallest value that passes, in the metric's own unit.
         value: f64,
     },
-    /// The metric must be there and at most this.
+    /// The metric must be present and at most this value.
     Max {
         /// The metric's name.
         metric: &'static str,
-        /// The largest value, in the metric's own unit.
+        /// The largest value that passes, in the metric's own unit.
         value: f64,
     },
-    /// The metric must be there and between these two, both included.
+    /// The metric must be present and between these values, both included.
     Range {
         /// The metric's name.
         metric: &'static str,
-        /// The least value, in the metric's own unit.
+        /// The smallest value that passes, in the metric's own unit.
         lo: f64,
-        /// The largest value, in the metric's own unit.
+        /// The largest value that passes, in the metric's own unit.
         hi: f64,
     },
-    /// The metric must be there.
+    /// The metric must be present.
     Exists(&'static str),
-    /// The program must end with this exit code. Without such a check it must be 0.
+    /// The program must exit with this code. Without such a check the code must be 0.
     ExitCodeEq(i32),
 }
 
-/// A check that nothing can meet.
+/// The reason why no program can meet a check.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum CheckError {
     /// A bound is NaN or infinite.
-    #[error("the bound {value} of metric {metric:?} is no finite number")]
+    #[error("the bound {value} of metric {metric:?} is not a finite number")]
     NotFinite {
         /// The metric's name.
         metric: &'static str,
-        /// The bound as it is declared.
+        /// The bound as declared.
         value: f64,
     },
-    /// The bounds of a range are the wrong way round.
+    /// The lower bound of a range is above the upper one.
     #[error("the range {lo} to {hi} of metric {metric:?} is empty: the lower bound comes first")]
     Empty {
         /// The metric's name.
         metric: &'static str,
-        /// The lower bound as it is declared.
+        /// The lower bound as declared.
         lo: f64,
-        /// The upper bound as it is declared.
+        /// The upper bound as declared.
         hi: f64,
     },
 }
@@ -74,40 +74,40 @@ impl MetricCheck {
         Self::Range { metric, lo, hi }
     }
 
-    /// The metric must be there.
+    /// The metric must be present.
     pub const fn exists(metric: &'static str) -> Self {
         Self::Exists(metric)
     }
 
-    /// The program must end with this exit code.
+    /// The program must exit with this code.
     pub const fn exit_code_eq(code: i32) -> Self {
         Self::ExitCodeEq(code)
     }
 
-    /// [`Self::min`] of a metric that the program prints under a name of the registry.
+    /// The same as [`Self::min`], for a metric that the program prints under a name of the registry.
     pub fn min_builtin(metric: BuiltinMetric, value: f64) -> Self {
         Self::min(metric.wire_name(), value)
     }
 
-    /// [`Self::max`] of a metric that the program prints under a name of the registry.
+    /// The same as [`Self::max`], for a metric that the program prints under a name of the registry.
     pub fn max_builtin(metric: BuiltinMetric, value: f64) -> Self {
         Self::max(metric.wire_name(), value)
     }
 
-    /// [`Self::range`] of a metric that the program prints under a name of the registry.
+    /// The same as [`Self::range`], for a metric that the program prints under a name of the registry.
     pub fn range_builtin(metric: BuiltinMetric, lo: f64, hi: f64) -> Self {
         Self::range(metric.wire_name(), lo, hi)
     }
 
-    /// [`Self::exists`] of a metric that the program prints under a name of the registry.
+    /// The same as [`Self::exists`], for a metric that the program prints under a name of the registry.
     pub fn exists_builtin(metric: BuiltinMetric) -> Self {
         Self::exists(metric.wire_name())
     }
 
-    /// Whether anything can meet it.
+    /// Checks that some program can meet it.
     ///
     /// # Errors
-    /// [`CheckError`] names the metric and the bounds.
+    /// A [`CheckError`] that names the metric and the bounds.
     pub fn validate(&self) -> Result<(), CheckError> {
         let finite = |metric, values: &[f64]| {
             let wrong = values.iter().copied().find(|value| !value.is_finite());

@@ -1,4 +1,4 @@
-//! Metrics in what a program printed. Total: any text gives a list, which may be empty.
+//! Extracts metrics from the output of a program. The functions are total: any text gives a list, which may be empty.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,15 @@ use serde_json::Value;
 use super::format::{MetricPattern, OutputFormat};
 use super::metrics::{Metric, MetricStream};
 
-/// How deep numbers may lie in JSON; those below are passed over.
+/// The largest depth of a number in JSON. Deeper ones are skipped.
 pub const MAX_DEPTH: usize = 64;
-/// Opening braces that begin no object and are looked at: text that is no JSON at all must not cost much.
+/// The largest number of opening braces without a JSON object that are tried, so that other text does not cost much
+/// time.
 const MAX_ATTEMPTS: usize = 10_000;
-/// Numbers that are looked at in one stream.
+/// The largest number of numbers that are read from one stream.
 const MAX_NUMBERS: usize = 100_000;
 
-/// The metrics in the text of one stream, sorted by name. Numbers that are not finite are none.
+/// Extracts the metrics from the text of one stream, sorted by name. Numbers that are not finite are left out.
 pub fn extract_metrics(output: &str, format: &OutputFormat, stream: MetricStream) -> Vec<Metric> {
     let mut found = BTreeMap::new();
     match format {
@@ -34,7 +35,7 @@ pub fn extract_metrics(output: &str, format: &OutputFormat, stream: MetricStream
         .collect()
 }
 
-/// Every object among the text, whatever stands around it.
+/// Finds every JSON object in the text, whatever surrounds it.
 fn json(text: &str, found: &mut BTreeMap<String, f64>) {
     let mut at = 0;
     let mut attempts = 0;
@@ -57,7 +58,7 @@ fn json(text: &str, found: &mut BTreeMap<String, f64>) {
     }
 }
 
-/// The numbers of a value under their paths.
+/// Collects the numbers in a value under their paths.
 fn leaves(value: &Value, path: &mut String, depth: usize, found: &mut BTreeMap<String, f64>) {
     if depth > MAX_DEPTH || found.len() >= MAX_NUMBERS {
         return;
@@ -89,7 +90,7 @@ fn leaves(value: &Value, path: &mut String, depth: usize, found: &mut BTreeMap<S
 
 fn patterns(text: &str, list: &[MetricPattern], found: &mut BTreeMap<String, f64>) {
     for pattern in list {
-        // Who runs a program has refused a pattern that does not compile.
+        // A pattern that does not compile is refused before the program is run.
         let Ok(regex) = pattern.compile() else {
             continue;
         };
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_too_deep_is_passed_over() {
+    fn numbers_that_are_too_deep_are_skipped() {
         let deep = |n: usize| format!("{}1{}", "{\"d\":".repeat(n), "}".repeat(n));
         assert_eq!(found(&deep(MAX_DEPTH), OutputFormat::Json).len(), 1);
         assert_eq!(found(&deep(MAX_DEPTH + 1), OutputFormat::Json).len(), 0);
@@ -169,12 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_finds_nothing_ever_is_refused() {
+    fn a_pattern_that_cannot_find_a_number_is_refused() {
         let error = |regex| {
             let pattern = MetricPattern { name: "m", regex };
             pattern.compile().expect_err("must be refused").to_string()
         };
-        assert!(error("(").starts_with("metric pattern \"m\": \"(\" is no regular expression: "));
+        assert!(
+            error("(").starts_with("metric pattern \"m\": \"(\" is not a regular expression: ")
+        );
         insta::assert_snapshot!(error("[0-9]+"), @r#"metric pattern "m": "[0-9]+" has no group: put parentheses around the number"#);
     }
 

@@ -1,61 +1,63 @@
-//! In which form a program prints its metrics, and what is known of them beforehand.
+//! The format in which a program prints its metrics, and what is known about the metrics beforehand.
 
 use crate::metric::Polarity;
 
-/// Where the metrics are in what a program prints.
+/// How to find the metrics in the output of a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum OutputFormat {
-    /// There are none: only the exit code counts.
+    /// The output contains no metrics, and only the exit code counts.
     #[default]
     ExitCode,
-    /// The numbers in the JSON objects among the text: `{"read": {"iops": 5}}` is `read.iops`, and elements of arrays are
-    /// counted from 0, as in `jobs.0.iops`. Of two values under one name the later one counts.
+    /// The metrics are the numbers in the JSON objects of the output: `{"read": {"iops": 5}}` gives `read.iops`, and
+    /// elements of arrays are counted from 0, as in `jobs.0.iops`. Of two values with the same name the later one
+    /// counts.
     Json,
-    /// What these regular expressions match.
+    /// The metrics are found by these regular expressions.
     Patterns(&'static [MetricPattern]),
 }
 
-/// A metric in lines of text.
+/// A metric that is found in lines of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricPattern {
-    /// The metric's name. Where the expression has a group named `key`, a dot and what that group matches follow it, so
-    /// that one pattern reads a table.
+    /// The metric's name. If the expression has a group named `key`, a dot and the text of that group are appended to
+    /// the name, so that one pattern can read a table.
     pub name: &'static str,
-    /// A regular expression (of the crate `regex-lite`) whose group named `value`, else its first group, matches the
+    /// A regular expression (of the crate `regex-lite`). The group named `value`, or else the first group, matches the
     /// number. `(?m)` lets `^` and `$` match at lines. Of several matches the last one counts.
     pub regex: &'static str,
 }
 
-/// What is known of a metric beforehand: text alone does not say which way is better.
+/// A property of a metric that its output does not show, such as which direction is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricHint {
-    /// The metric's name, as the program's output gives it. It holds for metrics below it too: `lat` for `lat.max`, unless
-    /// another hint is more exact.
+    /// The name of the metric in the program's output. The hint also applies to metrics below it, as `lat` applies to
+    /// `lat.max`, unless another hint is more specific.
     pub name: &'static str,
-    /// Which way is better.
+    /// The direction in which the metric improves.
     pub polarity: Polarity,
-    /// The unit; empty for bare numbers.
+    /// The unit; empty for plain numbers.
     pub unit: &'static str,
 }
 
-/// A pattern that cannot find a metric.
+/// The reason why a pattern cannot find a metric.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("metric pattern {name:?}: {regex:?} {why}")]
 pub struct PatternError {
     /// The name of the metric.
     pub name: &'static str,
-    /// The expression as it is declared.
+    /// The expression as declared.
     pub regex: &'static str,
     /// What is wrong with it.
     pub why: String,
 }
 
 impl OutputFormat {
-    /// Whether the format can be read with.
+    /// Checks that the format can be used to read output.
     ///
     /// # Errors
-    /// [`PatternError`] names the first pattern that is no regular expression, or has no group for the number.
+    /// A [`PatternError`] that names the first pattern that is not a regular expression, or has no group for the
+    /// number.
     pub fn validate(&self) -> Result<(), PatternError> {
         match self {
             Self::ExitCode | Self::Json => Ok(()),
@@ -74,7 +76,7 @@ impl MetricPattern {
             why,
         };
         let regex = regex_lite::Regex::new(self.regex)
-            .map_err(|e| error(format!("is no regular expression: {e}")))?;
+            .map_err(|e| error(format!("is not a regular expression: {e}")))?;
         if regex.captures_len() < 2 {
             return Err(error(
                 "has no group: put parentheses around the number".to_owned(),

@@ -1,18 +1,18 @@
-//! Whether a program ended and measured what the test wants.
+//! Judges whether a program ended and measured what the test expects.
 
 use super::check::MetricCheck;
 use super::metrics::{Captured, Metric, PayloadEnd, PayloadMetrics};
 use crate::outcome::{AssertDetail, AssertResult, Finding, PassDetail};
 
-/// Lines of standard error that a finding quotes.
+/// The number of lines of standard error that a finding quotes.
 const LAST_LINES: usize = 8;
-/// Bytes of a line that a finding quotes.
+/// The number of bytes of a line that a finding quotes.
 const LINE: usize = 256;
-/// Names of metrics that a finding lists.
+/// The number of metric names that a finding lists.
 const NAMES: usize = 12;
 
-/// Judges a run that is over. A program that is killed by a signal, runs past its limit or ends with another code than it
-/// should fails; its metrics are looked at only if it came to its own end.
+/// Judges a finished run. A program fails if a signal kills it, if it exceeds its time limit, or if it exits with an
+/// unexpected code. Its metrics are judged only if it ended by itself.
 pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
     let mut result = AssertResult::pass();
     tell_of_output(run, &mut result);
@@ -64,7 +64,7 @@ pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
         PayloadEnd::Stopped if checks.is_empty() => {}
         PayloadEnd::Stopped => {
             result.note(format!(
-                "payload `{}` still ran when it was stopped, so its {} checks were not judged: wait for its end \
+                "payload `{}` was still running when it was stopped, so its {} checks were not judged: wait for its end \
                  (Op::wait_payload) to have them judged",
                 run.payload,
                 checks.len()
@@ -88,26 +88,26 @@ fn fail(run: &PayloadMetrics, result: &mut AssertResult, how: String) {
     result.record_fail(detail);
 }
 
-/// What was lost of the output, so that nobody takes a part for the whole.
+/// Notes which parts of the output were lost, so that a part is not mistaken for the whole.
 fn tell_of_output(run: &PayloadMetrics, result: &mut AssertResult) {
     for (name, stream) in [("stdout", &run.stdout), ("stderr", &run.stderr)] {
         if stream.dropped > 0 {
             result.note(format!(
-                "payload `{}` wrote {} bytes to {name}, and the last {} of them were thrown away: metrics there are \
-                 not seen",
+                "payload `{}` wrote {} bytes to {name}, and the last {} of them were dropped, so metrics in them are \
+                 not read",
                 run.payload, stream.bytes, stream.dropped
             ));
         }
         if stream.replaced {
             result.note(format!(
-                "payload `{}` wrote bytes to {name} that are no UTF-8: they were replaced",
+                "payload `{}` wrote bytes to {name} that are not UTF-8, which were replaced",
                 run.payload
             ));
         }
     }
     if run.left_out > 0 {
         result.note(format!(
-            "payload `{}` printed {} metrics more than are kept",
+            "payload `{}` printed {} more metrics than are kept",
             run.payload, run.left_out
         ));
     }
@@ -216,24 +216,24 @@ mod tests {
         let checks = [MetricCheck::min("iops", 100.0)];
         insta::assert_debug_snapshot!(failures(&run(PayloadEnd::Signaled(11)), &checks), @r#"
         [
-            "payload `load` was killed by signal 11, which the harness did not send; it said last:\n    first\n    no such device",
+            "payload `load` was killed by signal 11, which the harness did not send; its last output:\n    first\n    no such device",
         ]
         "#);
         insta::assert_debug_snapshot!(failures(&run(PayloadEnd::TimedOut { limit_ms: 50 }), &[]), @r#"
         [
-            "payload `load` ran past its limit of 50 ms and was killed; it had got 0 ms of CPU time; it said last:\n    first\n    no such device",
+            "payload `load` ran past its limit of 50 ms and was killed; it had got 0 ms of CPU time; its last output:\n    first\n    no such device",
         ]
         "#);
         insta::assert_debug_snapshot!(failures(&run(PayloadEnd::Exited(3)), &[]), @r#"
         [
-            "payload `load` exited with code 3, expected 0 (if that is right, say so with MetricCheck::exit_code_eq(3)); it said last:\n    first\n    no such device",
+            "payload `load` exited with code 3, expected 0 (if that is right, say so with MetricCheck::exit_code_eq(3)); its last output:\n    first\n    no such device",
         ]
         "#);
         assert!(judge(&run(PayloadEnd::Exited(3)), &[MetricCheck::exit_code_eq(3)]).is_pass());
     }
 
     #[test]
-    fn metrics_are_held_against_their_bounds() {
+    fn metrics_are_checked_against_their_bounds() {
         let ended = run(PayloadEnd::Exited(0));
         let good = [
             MetricCheck::min("iops", 12.5),
@@ -259,13 +259,13 @@ mod tests {
             "payload `load`: iops = 12.5 op/s, expected at least 12.6",
             "payload `load`: iops = 12.5 op/s, expected at most 12.4",
             "payload `load`: iops = 12.5 op/s, expected in [0, 12]",
-            "payload `load` printed no metric \"lat\"; it printed iops; it said last:\n    first\n    no such device",
+            "payload `load` printed no metric \"lat\"; it printed iops; its last output:\n    first\n    no such device",
         ]
         "#);
     }
 
     #[test]
-    fn a_stopped_one_fails_nobody_and_says_what_was_not_judged() {
+    fn a_stopped_payload_passes_and_notes_what_was_not_judged() {
         let stopped = run(PayloadEnd::Stopped);
         let result = judge(&stopped, &[MetricCheck::min("iops", 100.0)]);
         assert!(result.is_pass());
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_output_is_told() {
+    fn lost_output_is_noted() {
         let mut ended = run(PayloadEnd::Exited(0));
         ended.stdout = Captured {
             bytes: 100,
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_nothing_can_meet() {
+    fn checks_that_no_program_can_meet() {
         assert!(MetricCheck::min("m", f64::NAN).validate().is_err());
         let error = MetricCheck::range("m", 2.0, 1.0).validate();
         let error = error.expect_err("an empty range").to_string();

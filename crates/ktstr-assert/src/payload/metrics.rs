@@ -1,20 +1,20 @@
-//! What one run of a program has left.
+//! The results of one run of a program.
 
 use serde::{Deserialize, Serialize};
 
 use super::format::MetricHint;
 use crate::metric::Polarity;
 
-/// Metrics kept of one run of a program. Those beyond are counted in [`PayloadMetrics::left_out`].
+/// The largest number of metrics that are kept of one run. The others are counted in [`PayloadMetrics::left_out`].
 pub const MAX_METRICS: usize = 2_048;
-/// Runs of programs that one test's result keeps.
+/// The largest number of runs that a test's result keeps.
 pub const MAX_PAYLOADS: usize = 64;
-/// Bytes of each stream that a test's result keeps: the end, where programs print their totals and their errors.
+/// The number of bytes of each stream that a test's result keeps: the end, where programs print totals and errors.
 pub const EXCERPT: usize = 4 << 10;
-/// Bytes that a name or a unit may have.
+/// The largest length of a name or a unit, in bytes.
 const NAME: usize = 256;
 
-/// Which stream a metric was printed to.
+/// The stream to which a metric was printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MetricStream {
     /// The program printed it to its standard output.
@@ -24,34 +24,34 @@ pub enum MetricStream {
     Stderr,
 }
 
-/// One number that a program printed.
+/// A number that a program printed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
-    /// Its name: of JSON the path to it with dots, else that of the pattern.
+    /// The name: in JSON the dotted path to the number, otherwise the name that the pattern gives.
     pub name: String,
     /// The number as it was printed, in `unit`.
     #[serde(with = "crate::float::one")]
     pub value: f64,
-    /// Which way is better; [`Polarity::Unknown`] where the declaration does not say.
+    /// The direction in which the metric improves; [`Polarity::Unknown`] if the declaration does not say.
     pub polarity: Polarity,
-    /// Its unit, as declared; empty for bare numbers.
+    /// The unit as declared; empty for plain numbers.
     pub unit: String,
-    /// Where it was printed.
+    /// The stream to which it was printed.
     pub stream: MetricStream,
 }
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PayloadEnd {
-    /// It returned this code.
+    /// It exited with this code.
     Exited(i32),
-    /// This signal killed it, and it was not the harness that sent it.
+    /// A signal killed it that the harness did not send.
     Signaled(i32),
-    /// The test killed it, or the step or the scenario that it belonged to was over.
+    /// The test stopped it, or it was stopped at the end of its step or of the scenario.
     Stopped,
-    /// It was killed because it ran longer than it may.
+    /// The harness killed it because it exceeded its time limit.
     TimedOut {
-        /// How long it may run, in milliseconds of guest time.
+        /// The time limit, in milliseconds of guest time.
         limit_ms: u64,
     },
 }
@@ -62,57 +62,57 @@ impl Default for PayloadEnd {
     }
 }
 
-/// One stream of a program.
+/// The output of a program to one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Captured {
-    /// What is kept of it, as text: bytes that are no UTF-8 are replaced.
+    /// The text that is kept. Bytes that are not UTF-8 are replaced.
     pub text: String,
-    /// How many bytes the program wrote.
+    /// The number of bytes that the program wrote.
     pub bytes: u64,
-    /// How many of them were thrown away because there were too many.
+    /// The number of bytes that were dropped because there were too many.
     pub dropped: u64,
-    /// Whether some of it was no UTF-8.
+    /// Whether some bytes were not UTF-8.
     pub replaced: bool,
 }
 
-/// What one run of a program has left.
+/// The results of one run of a program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PayloadMetrics {
-    /// The number of the run among all runs of programs of the test, from 0.
+    /// The index of the run among all runs of programs in the test, from 0.
     pub payload_index: usize,
     /// The name of the declaration.
     pub payload: String,
-    /// The cgroup that it was started in; `None` is the harness's own.
+    /// The cgroup in which it was started; `None` for the harness's own.
     pub cgroup: Option<String>,
-    /// What it printed, by name.
+    /// The metrics that it printed.
     pub metrics: Vec<Metric>,
-    /// How many more metrics it printed than are kept.
+    /// The number of metrics that were not kept.
     pub left_out: usize,
-    /// Its exit code; 128 and the signal's number for one that a signal killed.
+    /// The exit code; 128 plus the signal's number if a signal killed it.
     pub exit_code: i32,
     /// How it ended.
     pub end: PayloadEnd,
     /// How long it ran, in nanoseconds of guest time.
     pub elapsed_ns: u64,
-    /// CPU time that it and its children got, in nanoseconds.
+    /// The CPU time of the program and its children, in nanoseconds.
     pub cpu_time_ns: u64,
-    /// What it printed to its standard output, cut where it was too long.
+    /// Its standard output, truncated if it was too long.
     pub stdout: Captured,
-    /// What it printed to its standard error, cut where it was too long.
+    /// Its standard error, truncated if it was too long.
     pub stderr: Captured,
 }
 
 impl PayloadMetrics {
-    /// The value of a metric; `None` if the program did not print it.
+    /// Returns the value of a metric; `None` if the program did not print it.
     pub fn get(&self, name: &str) -> Option<f64> {
         let metric = self.metrics.iter().find(|metric| metric.name == name)?;
         Some(metric.value)
     }
 
-    /// Takes over what was printed, with what is known of it. More than [`MAX_METRICS`] are counted only: those that a
-    /// hint names are kept before the others.
+    /// Stores the metrics with the properties that the hints give them. Metrics beyond [`MAX_METRICS`] are only
+    /// counted; those that a hint names are kept first.
     pub fn set_metrics(&mut self, mut metrics: Vec<Metric>, hints: &[MetricHint]) {
         for metric in &mut metrics {
             if let Some(hint) = hint(hints, &metric.name) {
@@ -128,8 +128,8 @@ impl PayloadMetrics {
         self.metrics = metrics;
     }
 
-    /// Cuts everything to what a result may have: of streams the end is kept. Both sides do it, the guest so that the
-    /// result can be sent, the host because a guest need not.
+    /// Truncates everything to the size that a result may have; of a stream the end is kept. Both sides do this: the
+    /// guest so that the result can be sent, and the host because it must not trust the guest.
     pub fn bound(&mut self) {
         self.left_out += self.metrics.len().saturating_sub(MAX_METRICS);
         self.metrics.truncate(MAX_METRICS);
@@ -149,7 +149,7 @@ impl PayloadMetrics {
     }
 }
 
-/// What is known of a metric: the most exact of those hints that have its name or one above it.
+/// Returns the most specific of the hints that have the metric's name or a name above it.
 fn hint<'a>(hints: &'a [MetricHint], name: &str) -> Option<&'a MetricHint> {
     let is_of = |hint: &&MetricHint| {
         let rest = name.strip_prefix(hint.name);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_holds_for_what_is_below_its_name_unless_another_is_more_exact() {
+    fn a_hint_applies_below_its_name_unless_another_is_more_specific() {
         let of = |name, unit| MetricHint {
             name,
             polarity: Polarity::LowerBetter,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_sends_is_cut_however_long_it_is() {
+    fn oversized_results_of_a_guest_are_truncated() {
         let mut run = PayloadMetrics {
             payload: "p".repeat(10_000),
             metrics: vec![metric(&"é".repeat(1_000), 1.0); MAX_METRICS + 3],

@@ -1,7 +1,7 @@
-//! What a program that a test ran as its load has left: how it ended, what it printed, the metrics in that, and whether
-//! they are what the test wants.
+//! The results of a program that a test ran as its workload: how it ended, what it printed, the metrics in its output,
+//! and whether they meet the checks of the test.
 //!
-//! Starting programs is the guest's business (`ktstr-guest`), declaring them the scenario's (`ktstr-scenario`).
+//! The guest (`ktstr-guest`) starts programs, and the scenario (`ktstr-scenario`) declares them.
 
 mod check;
 mod extract;

@@ -1,4 +1,4 @@
-//! Comparing one phase with another.
+//! Comparisons of one phase with another.
 
 use super::SeriesField;
 use crate::outcome::{AssertDetail, DetailKind};
@@ -7,10 +7,10 @@ use crate::verdict::Verdict;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-/// The quotient of a later phase's value by an earlier one's, before its verdict.
+/// The ratio of a later phase's value to an earlier one's, before it is judged.
 ///
-/// Where a phase has no value, or the earlier one is 0, the quotient is not defined: that is
-/// inconclusive, and a note says so, as the scheduler did nothing wrong.
+/// The ratio is not defined if a phase has no value or the earlier one is 0. The claim is then inconclusive, because
+/// that is not the scheduler's fault, and a note gives the reason.
 #[must_use = "a ratio does nothing until it is compared"]
 pub struct CrossPhaseRatio<'a> {
     verdict: &'a mut Verdict,
@@ -20,7 +20,7 @@ pub struct CrossPhaseRatio<'a> {
 }
 
 impl<'a> CrossPhaseRatio<'a> {
-    /// The quotient is `ceiling` or less. A quotient or value that is not finite fails.
+    /// The ratio is `ceiling` or less. A ratio or value that is not finite fails.
     pub fn at_most(self, ceiling: f64) -> &'a mut Verdict {
         let (label, verdict) = (self.label, self.verdict);
         let ((p0, v0), (p1, v1)) = (self.earlier, self.later);
@@ -56,7 +56,7 @@ impl<'a> CrossPhaseRatio<'a> {
 }
 
 impl<T: Copy + Into<f64> + Display> SeriesField<T> {
-    /// The last readable value of `later` over that of `earlier`.
+    /// Divides the last readable value of `later` by that of `earlier`.
     pub fn ratio_across_phases<'a>(
         &self,
         verdict: &'a mut Verdict,
@@ -73,16 +73,16 @@ impl<T: Copy + Into<f64> + Display> SeriesField<T> {
     }
 }
 
-/// Operations on values by phase.
+/// Operations on maps of values by phase.
 pub trait PhaseMapExt<T> {
-    /// `f` of both values for each phase that both maps have.
+    /// Applies `f` to both values of each phase that both maps contain.
     fn zip_per_phase<U, R>(
         &self,
         other: &BTreeMap<Phase, U>,
         f: impl FnMut(&T, &U) -> R,
     ) -> BTreeMap<Phase, R>;
 
-    /// The value of `later` over that of `earlier`.
+    /// Divides the value of `later` by that of `earlier`.
     fn ratio_across_phases<'a>(
         &self,
         verdict: &'a mut Verdict,
@@ -124,9 +124,9 @@ impl<T> PhaseMapExt<T> for BTreeMap<Phase, T> {
     }
 }
 
-/// The share of one counter in the sum of two.
+/// The share of one counter in the sum of two counters.
 pub trait FracPair {
-    /// `self / (self + other)` for each phase that both have; phases with a sum of 0 are absent.
+    /// Returns `self / (self + other)` for each phase that both maps contain. Phases with a sum of 0 are left out.
     fn frac_pair(&self, other: &Self) -> BTreeMap<Phase, f64>;
 }
 

@@ -1,9 +1,9 @@
-//! Projections of BPF state.
+//! Projections of the scheduler's BPF state.
 
 use super::{Sample, SampleSeries, SeriesField};
 use ktstr_introspect::snapshot::{Snapshot, SnapshotError, SnapshotField, SnapshotResult};
 
-/// The error of a sample that holds nothing.
+/// Returns the error for a sample without data.
 pub(super) fn placeholder(s: &Sample<'_>) -> SnapshotError {
     let reason = s.snapshot.report().placeholder_reason.clone();
     SnapshotError::PlaceholderSample {
@@ -13,7 +13,7 @@ pub(super) fn placeholder(s: &Sample<'_>) -> SnapshotError {
 }
 
 impl SampleSeries {
-    /// One value per capture; for a placeholder an error, without calling `f`.
+    /// Projects one value per capture. A placeholder gives an error, and `f` is not called for it.
     pub fn bpf<T>(
         &self,
         label: impl Into<String>,
@@ -28,22 +28,22 @@ impl SampleSeries {
         })
     }
 
-    /// The attached scheduler's global `name`, unsigned.
+    /// Projects the attached scheduler's global variable `name` as an unsigned integer.
     pub fn bpf_live_u64(&self, name: &str) -> SeriesField<u64> {
         self.bpf(name, |snap| snap.live_var(name).as_u64())
     }
 
-    /// The attached scheduler's global `name`, signed.
+    /// Projects the attached scheduler's global variable `name` as a signed integer.
     pub fn bpf_live_i64(&self, name: &str) -> SeriesField<i64> {
         self.bpf(name, |snap| snap.live_var(name).as_i64())
     }
 
-    /// The attached scheduler's global `name` as a float.
+    /// Projects the attached scheduler's global variable `name` as a float.
     pub fn bpf_live_f64(&self, name: &str) -> SeriesField<f64> {
         self.bpf(name, |snap| snap.live_var(name).as_f64())
     }
 
-    /// Several globals, all from the copy of the object that `picker` chooses in each capture.
+    /// Projects several global variables, all from the copy of the object that `picker` chooses in each capture.
     pub fn live_bpf_vars_via<const N: usize>(
         &self,
         names: [&str; N],

@@ -1,31 +1,31 @@
-//! One stored capture with what was known when it was made.
+//! A stored capture, with the circumstances in which it was taken.
 
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_introspect::snapshot::MissingStatsReason;
 use serde_json::Value;
 
-/// Tags of periodic captures begin with this.
+/// The prefix of the tags of periodic captures.
 pub const PERIODIC_TAG_PREFIX: &str = "periodic_";
 
-/// One capture as it leaves the bridge.
+/// A capture that was drained from the bridge.
 #[derive(Clone, Debug)]
 pub struct DrainedSnapshotEntry {
-    /// The name it was stored under.
+    /// The tag under which it was stored.
     pub tag: String,
-    /// What was captured; a placeholder when nothing could be.
+    /// The contents of the capture, or a placeholder if nothing could be read.
     pub report: FailureDumpReport,
-    /// The scheduler's own statistics, taken just before, or why there are none.
+    /// The scheduler's own statistics, which are taken just before the capture, or the reason why there are none.
     pub stats: Result<Value, MissingStatsReason>,
-    /// Guest milliseconds since the scenario started, pauses taken out.
+    /// Guest milliseconds since the scenario started, without pauses.
     pub elapsed_ms: Option<u64>,
-    /// For a periodic capture: where its boundary lay, in milliseconds since the window's start.
+    /// For a periodic capture the time at which it was due, in milliseconds since the window's start.
     pub boundary_offset_ms: Option<u64>,
-    /// The step that was live: 0 is the baseline.
+    /// The step during which it was taken; 0 is the baseline.
     pub step_index: Option<u16>,
 }
 
 impl DrainedSnapshotEntry {
-    /// A capture of which nothing but tag and content is known.
+    /// Creates a capture for which only the tag and the contents are known.
     pub fn new(tag: impl Into<String>, report: FailureDumpReport) -> Self {
         DrainedSnapshotEntry {
             tag: tag.into(),
@@ -37,7 +37,7 @@ impl DrainedSnapshotEntry {
         }
     }
 
-    /// Whether it was made at a boundary of the window.
+    /// Whether this is a periodic capture.
     pub fn is_periodic(&self) -> bool {
         self.tag.starts_with(PERIODIC_TAG_PREFIX)
     }

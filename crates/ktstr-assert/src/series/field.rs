@@ -1,4 +1,4 @@
-//! One value per capture, with where each came from.
+//! A field: one value per capture, with the origin of each value.
 
 use super::Sample;
 use super::SampleSeries;
@@ -21,7 +21,7 @@ pub(super) struct Point<T> {
 }
 
 impl<T> SeriesField<T> {
-    /// A field of values without phases. What is longer than the shortest list is dropped.
+    /// Creates a field of values without phases. Lists that are longer than the shortest one are truncated.
     pub fn from_parts(
         label: impl Into<String>,
         tags: Vec<String>,
@@ -32,7 +32,7 @@ impl<T> SeriesField<T> {
         Self::from_parts_with_phases_opt(label, tags, elapsed_ms, values, phases)
     }
 
-    /// A field of values that all have a phase.
+    /// Creates a field of values that all have a phase.
     pub fn from_parts_with_phases(
         label: impl Into<String>,
         tags: Vec<String>,
@@ -44,7 +44,7 @@ impl<T> SeriesField<T> {
         Self::from_parts_with_phases_opt(label, tags, elapsed_ms, values, phases)
     }
 
-    /// A field of values of which some have a phase.
+    /// Creates a field of values, some of which have a phase.
     pub fn from_parts_with_phases_opt(
         label: impl Into<String>,
         tags: Vec<String>,
@@ -65,32 +65,32 @@ impl<T> SeriesField<T> {
         }
     }
 
-    /// What the field is called in messages.
+    /// Returns the name of the field in messages.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// How many values there are, errors included.
+    /// Returns the number of values, errors included.
     pub fn len(&self) -> usize {
         self.points.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()
     }
 
-    /// The values in order.
+    /// Returns the values in order.
     pub fn values_iter(&self) -> impl Iterator<Item = &SnapshotResult<T>> {
         self.points.iter().map(|p| &p.value)
     }
 
-    /// Tag, elapsed milliseconds and value in order.
+    /// Returns the tag, the elapsed milliseconds and the value of each sample, in order.
     pub fn iter_full(&self) -> impl Iterator<Item = (&str, Option<u64>, &SnapshotResult<T>)> {
         self.points.iter().map(Point::triple)
     }
 
-    /// The phases in order.
+    /// Returns the phases in order.
     pub fn phases_iter(&self) -> impl Iterator<Item = Option<Phase>> + '_ {
         self.points.iter().map(|p| p.phase)
     }
@@ -103,7 +103,7 @@ impl<T> Point<T> {
 }
 
 impl SampleSeries {
-    /// One value per capture, whatever the capture is.
+    /// Projects one value per capture, placeholders included.
     pub(super) fn project<T>(
         &self,
         label: impl Into<String>,

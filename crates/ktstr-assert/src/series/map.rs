@@ -1,9 +1,9 @@
-//! Projections of one entry of a BPF map.
+//! Projections of an entry of a BPF map.
 
 use super::{SampleSeries, SeriesField};
 use ktstr_introspect::snapshot::{SnapshotEntry, SnapshotResult};
 
-/// Projects fields of one entry of one map.
+/// Projects fields of one entry of a map.
 #[derive(Clone, Copy)]
 pub struct BpfMapProjector<'a> {
     series: &'a SampleSeries,
@@ -11,7 +11,7 @@ pub struct BpfMapProjector<'a> {
     index: usize,
 }
 
-/// Projects fields of one entry of one map on one CPU.
+/// Projects fields of one entry of a map on one CPU.
 #[derive(Clone, Copy)]
 pub struct BpfMapCpuProjector<'a> {
     of: BpfMapProjector<'a>,
@@ -29,7 +29,7 @@ macro_rules! fields {
 }
 
 impl SampleSeries {
-    /// Projections of the map with exactly this name; entry 0 unless told otherwise.
+    /// Projects the map with exactly this name. The entry is 0 unless [`BpfMapProjector::at`] sets another.
     pub fn bpf_map<'a>(&'a self, name: &'a str) -> BpfMapProjector<'a> {
         BpfMapProjector {
             series: self,
@@ -40,13 +40,13 @@ impl SampleSeries {
 }
 
 impl<'a> BpfMapProjector<'a> {
-    /// The entry to project.
+    /// Selects the entry.
     pub fn at(mut self, index: usize) -> Self {
         self.index = index;
         self
     }
 
-    /// The CPU to project.
+    /// Selects the CPU.
     pub fn cpu(self, cpu: usize) -> BpfMapCpuProjector<'a> {
         BpfMapCpuProjector { of: self, cpu }
     }
@@ -62,44 +62,44 @@ impl<'a> BpfMapProjector<'a> {
     }
 
     fields! {
-        /// A member, unsigned.
+        /// Projects a member as an unsigned integer.
         field_u64: u64 = |e, p| e.get(p).as_u64();
-        /// A member, signed.
+        /// Projects a member as a signed integer.
         field_i64: i64 = |e, p| e.get(p).as_i64();
-        /// A member as a float.
+        /// Projects a member as a float.
         field_f64: f64 = |e, p| e.get(p).as_f64();
-        /// The sum of a member over the CPUs.
+        /// Projects the sum of a member over the CPUs.
         field_cpu_sum_u64: u64 = |e, p| e.cpu_sum_u64(p);
-        /// The largest of a member over the CPUs.
+        /// Projects the largest value of a member over the CPUs.
         field_cpu_max_u64: u64 = |e, p| e.cpu_max_u64(p);
-        /// The smallest of a member over the CPUs.
+        /// Projects the smallest value of a member over the CPUs.
         field_cpu_min_u64: u64 = |e, p| e.cpu_min_u64(p);
-        /// The sum of a member over the CPUs.
+        /// Projects the sum of a member over the CPUs.
         field_cpu_sum_i64: i64 = |e, p| e.cpu_sum_i64(p);
-        /// The largest of a member over the CPUs.
+        /// Projects the largest value of a member over the CPUs.
         field_cpu_max_i64: i64 = |e, p| e.cpu_max_i64(p);
-        /// The smallest of a member over the CPUs.
+        /// Projects the smallest value of a member over the CPUs.
         field_cpu_min_i64: i64 = |e, p| e.cpu_min_i64(p);
-        /// The sum of a member over the CPUs.
+        /// Projects the sum of a member over the CPUs.
         field_cpu_sum_f64: f64 = |e, p| e.cpu_sum_f64(p);
-        /// The largest of a member over the CPUs.
+        /// Projects the largest value of a member over the CPUs.
         field_cpu_max_f64: f64 = |e, p| e.cpu_max_f64(p);
-        /// The smallest of a member over the CPUs.
+        /// Projects the smallest value of a member over the CPUs.
         field_cpu_min_f64: f64 = |e, p| e.cpu_min_f64(p);
     }
 
-    /// Every member that some capture has as an unsigned number, by name; pointers and enums are such.
-    /// The names are [`Self::member_names`].
+    /// Projects every member that is an unsigned number in some capture, by name; this includes pointers and enums. The
+    /// names are those of [`Self::member_names`].
     pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
         numbers(self.member_names(), |name| self.field_u64(name))
     }
 
-    /// Every member that some capture has as a plain number, by name, as a float.
+    /// Projects every member that is a plain number in some capture, by name, as a float.
     pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
         numbers(self.member_names(), |name| self.field_f64(name))
     }
 
-    /// The names of the entry's members, from the first capture that has it.
+    /// Returns the names of the entry's members, from the first capture that contains it.
     pub fn member_names(&self) -> Vec<String> {
         let names = |s: super::Sample<'_>| {
             let entry = s.snapshot.map(self.map).ok()?.at(self.index);
@@ -115,7 +115,7 @@ impl<'a> BpfMapProjector<'a> {
     }
 }
 
-/// The fields of which any capture holds a value.
+/// Returns the fields for which some capture holds a value.
 pub(super) fn numbers<T>(
     names: Vec<String>,
     field: impl Fn(&str) -> SeriesField<T>,
@@ -141,17 +141,17 @@ impl BpfMapCpuProjector<'_> {
         })
     }
 
-    /// A member, unsigned.
+    /// Projects a member as an unsigned integer.
     pub fn field_u64(&self, path: &str) -> SeriesField<u64> {
         self.project(path, |e, p| e.get(p).as_u64())
     }
 
-    /// A member, signed.
+    /// Projects a member as a signed integer.
     pub fn field_i64(&self, path: &str) -> SeriesField<i64> {
         self.project(path, |e, p| e.get(p).as_i64())
     }
 
-    /// A member as a float.
+    /// Projects a member as a float.
     pub fn field_f64(&self, path: &str) -> SeriesField<f64> {
         self.project(path, |e, p| e.get(p).as_f64())
     }

@@ -1,4 +1,4 @@
-//! Captures in order: samples, the fields projected from them, and patterns over time.
+//! Series of captures: the samples in order, the fields that are projected from them, and patterns over time.
 
 mod across;
 mod bpf;

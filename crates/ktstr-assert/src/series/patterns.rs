@@ -1,14 +1,14 @@
 //! Patterns over time.
 //!
-//! Strict patterns judge every sample: one that cannot be read or is NaN fails. Trend patterns pass
-//! over samples that cannot be read and leave a note of the gap.
+//! Strict patterns judge every sample, and a sample that cannot be read or is NaN fails. Trend patterns skip samples
+//! that cannot be read, and leave a note about the gap.
 
 use super::SeriesField;
 use crate::outcome::{AssertDetail, DetailKind};
 use crate::verdict::Verdict;
 use std::fmt::Display;
 
-/// How many samples in a row make a series converged.
+/// The number of consecutive samples within the tolerance that make a series converged.
 const CONVERGED_RUN: usize = 3;
 
 fn fail(v: &mut Verdict, message: String) -> &mut Verdict {
@@ -27,7 +27,7 @@ pub struct EachClaim<'a, 'v, T> {
 }
 
 impl<T> SeriesField<T> {
-    /// Claims something about every sample; one that cannot be read fails.
+    /// Claims something about every sample. A sample that cannot be read fails.
     pub fn each<'a, 'v>(&'a self, verdict: &'v mut Verdict) -> EachClaim<'a, 'v, T> {
         EachClaim {
             field: self,
@@ -41,7 +41,7 @@ impl<'v, T: PartialOrd + Display> EachClaim<'_, 'v, T> {
         let label = self.field.label();
         for (tag, _, value) in self.field.iter_full() {
             let was = match value {
-                // NaN holds in no comparison, so it fails here like any other wrong value.
+                // No comparison with NaN holds, so NaN fails like any other wrong value.
                 Ok(v) if holds(v) => continue,
                 Ok(v) => format!("was {v}"),
                 Err(e) => format!("could not be read: {e}"),
@@ -64,17 +64,17 @@ impl<'v, T: PartialOrd + Display> EachClaim<'_, 'v, T> {
         self.judge(&format!("at most {x}"), |v| *v <= x)
     }
 
-    /// Every sample lies between `lo` and `hi`, both included.
+    /// Every sample is between `lo` and `hi`, both included.
     pub fn between(self, lo: T, hi: T) -> &'v mut Verdict {
         self.judge(&format!("in [{lo}, {hi}]"), |v| *v >= lo && *v <= hi)
     }
 }
 
-/// A readable sample: tag, time, value.
+/// A readable sample: its tag, time and value.
 type Seen<'a, T> = (&'a str, Option<u64>, &'a T);
 
 impl<T> SeriesField<T> {
-    /// The readable samples; what could not be read is left as a note.
+    /// Returns the readable samples. Each of the others leaves a note.
     fn seen(&self, v: &mut Verdict) -> Vec<Seen<'_, T>> {
         let mut seen = Vec::new();
         for (tag, at, value) in self.iter_full() {
@@ -100,12 +100,12 @@ impl<T> SeriesField<T> {
 }
 
 impl<T: PartialOrd + Display> SeriesField<T> {
-    /// No readable sample is less than the one before it.
+    /// No readable sample is smaller than the one before it.
     pub fn nondecreasing<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
         self.ordered(v, "nondecreasing", |a, b| b >= a)
     }
 
-    /// Every readable sample is more than the one before it.
+    /// Every readable sample is larger than the one before it.
     pub fn strictly_increasing<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
         self.ordered(v, "strictly_increasing", |a, b| b > a)
     }
@@ -133,7 +133,7 @@ impl<T: PartialOrd + Display> SeriesField<T> {
 }
 
 impl SeriesField<f64> {
-    /// The change per millisecond between readable samples lies between `lo` and `hi`.
+    /// The change per millisecond between consecutive readable samples is between `lo` and `hi`.
     pub fn rate_within<'v>(&self, v: &'v mut Verdict, lo: f64, hi: f64) -> &'v mut Verdict {
         let seen = self.seen(v);
         self.too_few(v, "rate_within", seen.len(), 2);
@@ -161,7 +161,7 @@ impl SeriesField<f64> {
         v
     }
 
-    /// After `warmup_ms` every readable sample is within `tol`·mean of their mean.
+    /// After `warmup_ms` every readable sample differs from their mean by at most `tol`·mean.
     pub fn steady_within<'v>(
         &self,
         v: &'v mut Verdict,
@@ -190,7 +190,7 @@ impl SeriesField<f64> {
         v
     }
 
-    /// Three readable samples in a row are within `tol` of `target`, the first by `deadline_ms`.
+    /// Three consecutive readable samples are within `tol` of `target`, the first of them by `deadline_ms`.
     pub fn converges_to<'v>(
         &self,
         v: &'v mut Verdict,
@@ -218,7 +218,7 @@ impl SeriesField<f64> {
         )
     }
 
-    /// Sample by sample, this field over `other` lies between `lo` and `hi`.
+    /// In each sample, this field divided by `other` is between `lo` and `hi`.
     pub fn ratio_within<'v>(
         &self,
         v: &'v mut Verdict,
@@ -256,7 +256,7 @@ impl SeriesField<f64> {
 }
 
 impl SeriesField<bool> {
-    /// Every sample is true; one that cannot be read fails.
+    /// Every sample is true. A sample that cannot be read fails.
     pub fn always_true<'v>(&self, v: &'v mut Verdict) -> &'v mut Verdict {
         for (tag, _, value) in self.iter_full() {
             let was = match value {

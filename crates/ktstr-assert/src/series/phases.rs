@@ -1,4 +1,4 @@
-//! What a field was in each phase. Values without a phase belong to none.
+//! The values of a field in each phase. A value without a phase belongs to none of them.
 
 use super::SeriesField;
 use super::field::Point;
@@ -8,19 +8,19 @@ use ktstr_introspect::snapshot::SnapshotResult;
 use std::collections::BTreeMap;
 use std::ops::{Add, Sub};
 
-/// One value with its tag and time.
+/// A value with its tag and time.
 pub type Triple<'a, T> = (&'a str, Option<u64>, &'a SnapshotResult<T>);
-/// Such values in order.
+/// Values with their tags and times, in order.
 pub type Triples<'a, T> = Vec<Triple<'a, T>>;
 
 impl<T> SeriesField<T> {
-    /// Everything that was seen in a phase.
+    /// Returns all values of a phase.
     pub fn phase(&self, phase: Phase) -> Triples<'_, T> {
         let here = self.points.iter().filter(|p| p.phase == Some(phase));
         here.map(Point::triple).collect()
     }
 
-    /// Everything by phase, and what has none.
+    /// Returns all values by phase, and the values without a phase.
     pub fn by_phase(&self) -> (BTreeMap<Phase, Triples<'_, T>>, Triples<'_, T>) {
         let (mut by, mut rest): (BTreeMap<_, Vec<_>>, _) = (BTreeMap::new(), Vec::new());
         for p in &self.points {
@@ -32,7 +32,7 @@ impl<T> SeriesField<T> {
         (by, rest)
     }
 
-    /// Calls `f` for each phase in order, with what was seen in it.
+    /// Calls `f` for each phase in order, with the values of the phase.
     pub fn for_each_phase(&self, mut f: impl FnMut(Phase, &[Triple<'_, T>])) {
         for (phase, points) in self.by_phase().0 {
             f(phase, &points);
@@ -41,7 +41,7 @@ impl<T> SeriesField<T> {
 }
 
 impl<T: Copy> SeriesField<T> {
-    /// The readable values of each phase, in order; a phase without any is absent.
+    /// Returns the readable values of each phase, in order. A phase without any is left out.
     fn readable(&self) -> BTreeMap<Phase, Vec<T>> {
         let mut by: BTreeMap<Phase, Vec<T>> = BTreeMap::new();
         for p in &self.points {
@@ -57,24 +57,24 @@ impl<T: Copy> SeriesField<T> {
         readable.filter_map(|(p, v)| Some((p, f(&v)?))).collect()
     }
 
-    /// The last readable value of a phase.
+    /// Returns the last readable value of a phase.
     pub fn value_at_phase(&self, phase: Phase) -> Option<T> {
         let here = self.points.iter().rev().filter(|p| p.phase == Some(phase));
         here.filter_map(|p| p.value.as_ref().ok()).next().copied()
     }
 
-    /// The first readable value of each phase.
+    /// Returns the first readable value of each phase.
     pub fn first_per_phase(&self) -> BTreeMap<Phase, T> {
         self.reduce(|v| v.first().copied())
     }
 
-    /// The last readable value of each phase.
+    /// Returns the last readable value of each phase.
     pub fn last_per_phase(&self) -> BTreeMap<Phase, T> {
         self.reduce(|v| v.last().copied())
     }
 
-    /// Last − first of each phase. A counter that went backwards was reset: its phase gives the
-    /// default, not a wrapped difference.
+    /// Returns the last value minus the first for each phase. A counter that decreased was reset, and its phase gets
+    /// the default value instead of a wrapped difference.
     pub fn counter_delta_per_phase(&self) -> BTreeMap<Phase, T>
     where
         T: PartialOrd + Default + Sub<Output = T>,
@@ -89,7 +89,7 @@ impl<T: Copy> SeriesField<T> {
         })
     }
 
-    /// The sum of the readable values of each phase. Integers must not overflow their type.
+    /// Returns the sum of the readable values of each phase. The caller must make sure that integers do not overflow.
     pub fn sum_by_phase(&self) -> BTreeMap<Phase, T>
     where
         T: Add<Output = T>,
@@ -97,8 +97,8 @@ impl<T: Copy> SeriesField<T> {
         self.reduce(|v| v.iter().copied().reduce(|a, b| a + b))
     }
 
-    /// Each phase folded as the metric's kind says: counters by their delta, gauges and peaks by
-    /// their fold; kinds that are not made from samples give nothing.
+    /// Folds each phase as the metric's kind requires: counters by their delta, gauges and peaks by their fold. Kinds
+    /// that are not computed from samples give nothing.
     pub fn aggregate_by_phase(&self, def: &MetricDef) -> BTreeMap<Phase, f64>
     where
         T: Into<f64>,
@@ -112,7 +112,7 @@ impl<T: Copy> SeriesField<T> {
     }
 }
 
-/// The value of a phase from its samples. Shared with the buckets.
+/// Returns the value of a phase from its samples. The buckets use this function as well.
 pub(crate) fn fold(kind: MetricKind, v: &[f64]) -> Option<f64> {
     let (first, last) = (*v.first()?, *v.last()?);
     let largest = || v.iter().copied().reduce(f64::max);

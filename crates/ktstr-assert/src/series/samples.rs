@@ -1,4 +1,4 @@
-//! The series of captures of one run.
+//! The series of captures of a run.
 
 use super::{DrainedSnapshotEntry, HostView, MonitorView};
 use crate::monitor::MonitorReport;
@@ -8,35 +8,35 @@ use ktstr_introspect::snapshot::{MissingStatsReason, Snapshot};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Captures in the order they were made, and the monitor's report beside them.
+/// The captures in the order in which they were taken, and the monitor's report for the same run.
 #[derive(Clone, Debug, Default)]
 pub struct SampleSeries {
     pub(super) entries: Vec<DrainedSnapshotEntry>,
     monitor: Option<MonitorReport>,
 }
 
-/// One capture of a series.
+/// A capture of a series.
 #[derive(Clone, Copy)]
 pub struct Sample<'a> {
-    /// The name it was stored under.
+    /// The tag under which it was stored.
     pub tag: &'a str,
     /// Guest milliseconds since the scenario started.
     pub elapsed_ms: Option<u64>,
-    /// What was captured.
+    /// The contents of the capture.
     pub snapshot: Snapshot<'a>,
-    /// The scheduler's own statistics, or why there are none.
+    /// The scheduler's own statistics, or the reason why there are none.
     pub stats: Result<&'a Value, &'a MissingStatsReason>,
-    /// The step that was live: 0 is the baseline.
+    /// The step during which it was taken; 0 is the baseline.
     pub step_index: Option<u16>,
-    /// Where its boundary lay, for a periodic capture.
+    /// For a periodic capture the time at which it was due, in milliseconds since the window's start.
     pub boundary_offset_ms: Option<u64>,
 }
 
-/// A capture as [`SampleSeries::from_drained`] takes it: tag, report, statistics, elapsed ms.
+/// The input of [`SampleSeries::from_drained`]: tag, report, statistics and elapsed milliseconds.
 pub type DrainedTuple = (String, FailureDumpReport, Option<Value>, Option<u64>);
 
 impl SampleSeries {
-    /// A series of captures of which the step is not known.
+    /// Creates a series of captures whose steps are not known.
     pub fn from_drained(drained: Vec<DrainedTuple>, monitor: Option<MonitorReport>) -> Self {
         let entry = |(tag, report, stats, elapsed_ms): DrainedTuple| DrainedSnapshotEntry {
             stats: stats.ok_or(MissingStatsReason::NoSchedulerBinary),
@@ -46,7 +46,7 @@ impl SampleSeries {
         Self::from_drained_typed(drained.into_iter().map(entry).collect(), monitor)
     }
 
-    /// A series of captures as they left the bridge.
+    /// Creates a series of captures as they were drained from the bridge.
     pub fn from_drained_typed(
         entries: Vec<DrainedSnapshotEntry>,
         monitor: Option<MonitorReport>,
@@ -54,7 +54,7 @@ impl SampleSeries {
         SampleSeries { entries, monitor }
     }
 
-    /// A series without captures.
+    /// Creates a series without captures.
     pub fn empty() -> Self {
         Self::default()
     }
@@ -64,23 +64,23 @@ impl SampleSeries {
         self.entries.is_empty()
     }
 
-    /// The captures as they were drained, in order.
+    /// Returns the captures as they were drained, in order.
     pub fn entries(&self) -> &[DrainedSnapshotEntry] {
         &self.entries
     }
 
-    /// How many captures there are, placeholders included.
+    /// Returns the number of captures, placeholders included.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Only the periodic captures.
+    /// Keeps only the periodic captures.
     pub fn periodic_only(mut self) -> Self {
         self.entries.retain(DrainedSnapshotEntry::is_periodic);
         self
     }
 
-    /// A copy with only the periodic captures.
+    /// Returns a copy with only the periodic captures.
     pub fn periodic_ref(&self) -> SampleSeries {
         let periodic = self.entries.iter().filter(|e| e.is_periodic());
         SampleSeries {
@@ -89,17 +89,17 @@ impl SampleSeries {
         }
     }
 
-    /// What the monitor saw of the same run; `None` if there was none.
+    /// Returns the monitor's view of the same run; `None` without a monitor.
     pub fn monitor(&self) -> Option<MonitorView<'_>> {
         self.monitor.as_ref().map(MonitorView::new)
     }
 
-    /// What the guest's CPUs did by the kernel's own account; `None` if no capture has it.
+    /// Returns the CPU times by the kernel's own accounting; `None` if no capture contains them.
     pub fn host(&self) -> Option<HostView<'_>> {
         HostView::of(self)
     }
 
-    /// The captures in order.
+    /// Returns the captures in order.
     pub fn iter_samples(&self) -> impl Iterator<Item = Sample<'_>> {
         self.entries.iter().map(|e| Sample {
             tag: &e.tag,
@@ -111,7 +111,7 @@ impl SampleSeries {
         })
     }
 
-    /// The captures by the step they were stamped with; without a stamp they count as baseline.
+    /// Groups the captures by the step with which they were stamped. A capture without a stamp counts as baseline.
     pub fn by_stamped_phase(&self) -> BTreeMap<u16, Vec<Sample<'_>>> {
         let mut by: BTreeMap<u16, Vec<_>> = BTreeMap::new();
         for s in self.iter_samples() {
@@ -120,8 +120,8 @@ impl SampleSeries {
         by
     }
 
-    /// The captures by the last step that had started when they were made. Where the time of a
-    /// capture is not known its stamp decides.
+    /// Groups the captures by the last step that had started when they were taken. If the time of a capture is not
+    /// known, its stamp decides.
     pub fn by_stimulus_phase(&self, events: &[StimulusEvent]) -> BTreeMap<u16, Vec<Sample<'_>>> {
         let mut starts: Vec<(u64, u16)> = events
             .iter()

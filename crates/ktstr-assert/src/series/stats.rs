@@ -5,17 +5,17 @@ use super::{SampleSeries, SeriesField};
 use ktstr_introspect::snapshot::{JsonField, SnapshotError, SnapshotResult, stats_path};
 use serde_json::Value;
 
-/// The statistics taken with one capture.
+/// The statistics that were taken with one capture.
 #[derive(Clone, Copy, Debug)]
 pub struct StatsValue<'a>(&'a Value);
 
 impl<'a> StatsValue<'a> {
-    /// The value at a dotted path.
+    /// Returns the value at a dotted path.
     pub fn get(&self, path: &str) -> JsonField<'a> {
         stats_path(self.0, path)
     }
 
-    /// The JSON as it came.
+    /// Returns the JSON as the scheduler sent it.
     pub fn raw(&self) -> &'a Value {
         self.0
     }
@@ -47,11 +47,11 @@ macro_rules! projections {
 }
 
 projections! {
-    /// The value at a path, unsigned.
+    /// Projects the value at a path as an unsigned integer.
     stats_live_u64 field_u64 as_u64 -> u64;
-    /// The value at a path, signed.
+    /// Projects the value at a path as a signed integer.
     stats_live_i64 field_i64 as_i64 -> i64;
-    /// The value at a path as a float.
+    /// Projects the value at a path as a float.
     stats_live_f64 field_f64 as_f64 -> f64;
 }
 
@@ -63,7 +63,7 @@ fn join(path: &str, below: &str) -> String {
 }
 
 impl SampleSeries {
-    /// One value per capture from the scheduler's statistics; an error where they are missing.
+    /// Projects one value per capture from the scheduler's statistics. A capture without statistics gives an error.
     pub fn stats<T>(
         &self,
         label: impl Into<String>,
@@ -78,7 +78,7 @@ impl SampleSeries {
         })
     }
 
-    /// Projections below a path.
+    /// Returns a projector for the fields below a path.
     pub fn stats_path(&self, path: impl Into<String>) -> StatsPathProjector<'_> {
         StatsPathProjector {
             series: self,
@@ -88,7 +88,7 @@ impl SampleSeries {
 }
 
 impl StatsPathProjector<'_> {
-    /// One level deeper.
+    /// Returns a projector for the fields one level deeper.
     pub fn key(&self, key: &str) -> Self {
         StatsPathProjector {
             series: self.series,
@@ -96,13 +96,13 @@ impl StatsPathProjector<'_> {
         }
     }
 
-    /// Every key at this path that is an unsigned number in some capture. A key with a dot would be
-    /// a path, and is left out.
+    /// Projects every key at this path that is an unsigned number in some capture. A key that contains a dot would be
+    /// read as a path, so it is left out.
     pub fn u64_fields(&self) -> Vec<(String, SeriesField<u64>)> {
         numbers(self.plain_keys(), |key| self.field_u64(key))
     }
 
-    /// Every key at this path that is a number in some capture, as a float.
+    /// Projects every key at this path that is a number in some capture, as a float.
     pub fn f64_fields(&self) -> Vec<(String, SeriesField<f64>)> {
         numbers(self.plain_keys(), |key| self.field_f64(key))
     }
@@ -113,7 +113,7 @@ impl StatsPathProjector<'_> {
         keys
     }
 
-    /// The keys at this path, over all captures, sorted.
+    /// Returns the keys at this path, over all captures, sorted.
     pub fn key_names(&self) -> Vec<String> {
         let mut names = std::collections::BTreeSet::new();
         for value in self.series.iter_samples().filter_map(|s| s.stats.ok()) {

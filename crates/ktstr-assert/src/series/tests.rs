@@ -1,4 +1,4 @@
-//! Series, reductions, ratios and patterns: each once holding, once not.
+//! For series, reductions, ratios and patterns one case that holds and one that does not.
 
 use super::*;
 use crate::metric::BuiltinMetric;
@@ -18,7 +18,7 @@ fn broken<T>() -> SnapshotResult<T> {
     })
 }
 
-/// Samples 100 ms apart, the first half in Step[0], the rest in Step[1].
+/// Creates samples that are 100 ms apart, the first half in Step[0] and the rest in Step[1].
 fn field<T>(values: Vec<SnapshotResult<T>>) -> SeriesField<T> {
     let n = values.len();
     SeriesField::from_parts_with_phases(

@@ -1,5 +1,4 @@
-//! What a series knows beside the scheduler's own state: the monitor's samples, and the time that
-//! the guest's CPUs spent by the kernel's account.
+//! Further views of a series: the monitor's samples, and the CPU times by the kernel's accounting.
 
 use super::{SampleSeries, SeriesField};
 use crate::monitor::{MonitorReport, MonitorSample, MonitorSummary, event_seconds};
@@ -7,7 +6,7 @@ use crate::outcome::{AssertDetail, AssertResult, DetailKind};
 use ktstr_introspect::report::{PerCpuTimeStats, ScxEventCounters};
 use std::collections::BTreeSet;
 
-/// The monitor's report over the run of a series.
+/// The monitor's report for the run of a series.
 #[derive(Clone, Copy, Debug)]
 pub struct MonitorView<'a>(&'a MonitorReport);
 
@@ -16,23 +15,23 @@ impl<'a> MonitorView<'a> {
         Self(report)
     }
 
-    /// The report itself.
+    /// Returns the report itself.
     pub fn report(&self) -> &'a MonitorReport {
         self.0
     }
 
-    /// What the samples amount to.
+    /// Returns the summary of the samples.
     pub fn summary(&self) -> &'a MonitorSummary {
         &self.0.summary
     }
 
-    /// The samples, oldest first.
+    /// Returns the samples, oldest first.
     pub fn samples(&self) -> &'a [MonitorSample] {
         &self.0.samples
     }
 
-    /// How far the kernel's event counters grew from sample to sample, while a scheduler was
-    /// attached; `None` if no two samples have them.
+    /// Returns the growth of the kernel's event counters from sample to sample, while a scheduler was attached; `None`
+    /// if no two samples contain them.
     pub fn scx_events(&self) -> Option<ScxEvents<'a>> {
         Some(ScxEvents {
             grown: self.0.summary.event_deltas.as_ref()?,
@@ -40,13 +39,13 @@ impl<'a> MonitorView<'a> {
         })
     }
 
-    /// How long a vCPU may be without a CPU of the host before its runqueue's clock says nothing, ns.
+    /// Returns the time without a host CPU after which a vCPU's runqueue clock is not meaningful, in nanoseconds.
     pub fn preemption_threshold_ns(&self) -> u64 {
         self.0.preemption_threshold_ns
     }
 }
 
-/// sched_ext's events over a run (`enum scx_event`, kernel/sched/ext.c).
+/// The events of sched_ext over a run (`enum scx_event`, kernel/sched/ext.c).
 #[derive(Clone, Copy, Debug)]
 pub struct ScxEvents<'a> {
     grown: &'a ScxEventCounters,
@@ -54,13 +53,13 @@ pub struct ScxEvents<'a> {
 }
 
 impl ScxEvents<'_> {
-    /// Each counter's name and growth.
+    /// Returns the name and the growth of each counter.
     pub fn total_pairs(&self) -> Vec<(&'static str, i64)> {
         self.grown.named()
     }
 
-    /// Each counter's name and growth a vCPU-second, as `max_fallback_rate` takes it. Empty if no
-    /// time passed between the samples.
+    /// Returns the name and the growth per vCPU-second of each counter, which is the unit of `max_fallback_rate`. Empty
+    /// if no time passed between the samples.
     pub fn rates_pairs(&self) -> Vec<(&'static str, f64)> {
         if self.vcpu_seconds <= 0.0 {
             return Vec::new();
@@ -70,15 +69,15 @@ impl ScxEvents<'_> {
     }
 }
 
-/// No event happened more often than `max` times (`None`: not once). A counter below zero is a
-/// failure whatever the bound, and no counters at all are a skip.
+/// Checks that no event happened more often than `max` times (with `None`: that none happened). A negative counter is a
+/// failure whatever the bound is, and without counters the result is a skip.
 pub fn assert_scx_events_clean(events: &[(&str, i64)], max: Option<i64>) -> AssertResult {
     if events.is_empty() {
         return AssertResult::skip("no sched_ext events were counted");
     }
     let mut out = AssertResult::default();
     let max = max.unwrap_or(0);
-    // Nanoseconds: `bypass_activate` is the event.
+    // `bypass_duration` is in nanoseconds. Its event is `bypass_activate`.
     let events = events.iter().filter(|(name, _)| *name != "bypass_duration");
     for (name, count) in events {
         if *count < 0 || *count > max {
@@ -91,7 +90,7 @@ pub fn assert_scx_events_clean(events: &[(&str, i64)], max: Option<i64>) -> Asse
     out
 }
 
-/// The time of the guest's CPUs (`kernel_cpustat`), read from outside with each capture.
+/// The CPU times of the guest (`kernel_cpustat`), read from outside with each capture.
 #[derive(Clone, Copy)]
 pub struct HostView<'a>(&'a SampleSeries);
 
@@ -103,7 +102,7 @@ impl<'a> HostView<'a> {
             .then_some(Self(series))
     }
 
-    /// The CPUs that some capture has, in order.
+    /// Returns the CPUs that some capture contains, in order.
     pub fn cpus(&self) -> Vec<u32> {
         let cpus = self.0.iter_samples();
         let cpus: BTreeSet<u32> = cpus
@@ -113,14 +112,14 @@ impl<'a> HostView<'a> {
         cpus.into_iter().collect()
     }
 
-    /// One CPU's time, capture by capture, with the guest milliseconds of each. A capture without
-    /// it is left out.
+    /// Returns the times of one CPU in each capture, with the capture's guest time in milliseconds. A capture without
+    /// them is left out.
     pub fn per_cpu_time_timeline(&self, cpu: u32) -> Vec<(Option<u64>, &'a PerCpuTimeStats)> {
         let at = |s: super::Sample<'a>| Some((s.elapsed_ms, s.snapshot.per_cpu_time_at(cpu).ok()?));
         self.0.iter_samples().filter_map(at).collect()
     }
 
-    /// A counter of one CPU, one value per capture.
+    /// Projects a counter of one CPU, one value per capture.
     pub fn per_cpu_field_u64(
         &self,
         cpu: u32,

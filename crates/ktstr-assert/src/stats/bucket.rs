@@ -1,4 +1,4 @@
-//! One phase: its window, its metrics, and the cgroups that lived in it.
+//! The bucket of a phase: its window, its metrics, and the cgroups that existed in it.
 
 use super::PhaseCgroupStats;
 use crate::metric::MetricId;
@@ -11,25 +11,26 @@ use std::collections::BTreeMap;
 #[claim(crate = crate)]
 #[serde(default)]
 pub struct PhaseBucket {
-    /// The phase: 0 is the baseline, step `k` is `k + 1`.
+    /// The step index of the phase: 0 is the baseline, step `k` has index `k + 1`.
     pub step_index: u16,
     /// `BASELINE` or `Step[k]`.
     pub label: String,
     /// Start of the window, in guest milliseconds since the scenario started.
     pub start_ms: u64,
-    /// End of the window. 0 with `start_ms` 0 for a bucket only the guest knows of.
+    /// The end of the window, in guest milliseconds. A bucket that only the guest reported has 0 here and in
+    /// `start_ms`.
     pub end_ms: u64,
-    /// Captures that fell into it.
+    /// The number of captures in the phase.
     pub sample_count: usize,
-    /// Metrics of the phase, by name. Not measured is absent, never 0.
+    /// The metrics of the phase, by name. A metric that was not measured is absent, never 0.
     #[serde(with = "crate::float::map")]
     pub metrics: BTreeMap<String, f64>,
-    /// The cgroups that had workers in it, by name.
+    /// The cgroups that had workers in the phase, by name.
     pub per_cgroup: BTreeMap<String, PhaseCgroupStats>,
 }
 
 impl PhaseBucket {
-    /// An empty bucket with its label.
+    /// Creates an empty bucket with the phase's label.
     pub fn new(phase: Phase) -> Self {
         PhaseBucket {
             step_index: phase.as_u16(),
@@ -38,20 +39,20 @@ impl PhaseBucket {
         }
     }
 
-    /// The bucket's phase.
+    /// Returns the phase of the bucket.
     pub fn phase(&self) -> Phase {
         Phase::from(self.step_index)
     }
 
-    /// A metric of the phase as a whole.
+    /// Returns a metric of the phase as a whole.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics.get(name).copied()
     }
 
-    /// A metric the test cannot go on without.
+    /// Returns a metric that the test requires.
     ///
     /// # Panics
-    /// When it was not measured; the message lists what was.
+    /// If the metric was not measured. The message lists those that were.
     #[track_caller]
     pub fn expect_metric(&self, name: &str) -> f64 {
         match self.get(name) {
@@ -64,8 +65,8 @@ impl PhaseBucket {
         }
     }
 
-    /// `total_migrations`, `total_iterations` or `total_cpu_time_ns` over all cgroups of the phase.
-    /// `None` when no cgroup reported, and for other names.
+    /// Returns `total_migrations`, `total_iterations` or `total_cpu_time_ns`, summed over all cgroups of the phase.
+    /// `None` if no cgroup reported, and for other names.
     pub fn cgroup_counter_total(&self, name: &str) -> Option<f64> {
         self.per_cgroup
             .values()
@@ -74,14 +75,14 @@ impl PhaseBucket {
             .flatten()
     }
 
-    /// A metric of the phase, else the sum of the counter of that name over its cgroups.
+    /// Returns a metric of the phase, otherwise the sum of the counter with that name over its cgroups.
     pub fn metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let name = id.wire_name();
         self.get(name).or_else(|| self.cgroup_counter_total(name))
     }
 
-    /// A metric of one cgroup in this phase, else its counter of that name.
+    /// Returns a metric of one cgroup in this phase, otherwise its counter with that name.
     pub fn cgroup_metric(&self, cgroup: &str, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let name = id.wire_name();
@@ -89,8 +90,8 @@ impl PhaseBucket {
         c.get(name).or_else(|| c.cgroup_counter(name))
     }
 
-    /// Takes over another bucket of the same phase: windows are joined (an empty one is no
-    /// window), captures add up, of each metric the worse is kept, cgroups are merged by name.
+    /// Merges another bucket of the same phase. The windows are joined, unless one of them is empty. The numbers of
+    /// captures are added, the worse value of each metric is kept, and cgroups are merged by name.
     pub fn merge(&mut self, other: PhaseBucket) {
         if self.label.is_empty() {
             self.label = other.label;

@@ -1,4 +1,4 @@
-//! One cgroup in one phase: the carrier that brings the workers' samples to the host.
+//! The carrier of one cgroup in one phase, which transports the workers' samples to the host.
 
 use super::bench::{BenchCarrier, BenchTotals, TaobenchStats};
 use serde::{Deserialize, Serialize};
@@ -11,30 +11,30 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct PhaseCgroupStats {
     /// Workers that were in the cgroup, dead ones included.
     pub num_workers: usize,
-    /// CPUs they were seen on.
+    /// The CPUs on which the workers were seen.
     pub cpus_used: BTreeSet<usize>,
-    /// Wake-up latencies, in nanoseconds.
+    /// Wakeup latencies, in nanoseconds.
     pub wake_latencies_ns: Vec<u64>,
-    /// How many wake-ups those are a sample of.
+    /// The number of wakeups from which the latencies were sampled.
     pub wake_sample_total: u64,
     /// Timer latencies, in nanoseconds.
     pub timer_latencies_ns: Vec<u64>,
-    /// How many timers those are a sample of.
+    /// The number of timers from which the latencies were sampled.
     pub timer_sample_total: u64,
-    /// Time spent runnable but waiting, one entry a worker that has schedstats, in nanoseconds.
+    /// The time that each worker was runnable but waiting, in nanoseconds; only of workers with schedstats.
     pub run_delays_ns: Vec<u64>,
-    /// Off-CPU share in percent, one entry a worker whose time was measured.
+    /// The off-CPU share of each worker whose time was measured, in percent.
     #[serde(with = "crate::float::list")]
     pub off_cpu_pcts: Vec<f64>,
-    /// Changes of CPU.
+    /// The number of times that a worker changed its CPU.
     pub total_migrations: u64,
     /// Loop iterations of all workers together.
     pub total_iterations: u64,
     /// CPU time, in nanoseconds.
     pub total_cpu_time_ns: u64,
-    /// Times that one of them was put on a CPU (`pcount` of schedstats); 0 where there are none.
+    /// The number of times that a worker was put on a CPU (`pcount` of schedstats); 0 without schedstats.
     pub total_run_count: u64,
-    /// The longest any of its workers was there, in nanoseconds.
+    /// The longest time that a worker existed, in nanoseconds.
     pub longest_life_ns: u64,
     /// Pages by NUMA node.
     pub numa_pages: BTreeMap<usize, u64>,
@@ -42,33 +42,33 @@ pub struct PhaseCgroupStats {
     pub numa_pages_local: Option<u64>,
     /// Pages on all nodes.
     pub numa_pages_total: u64,
-    /// Pages the kernel moved between nodes.
+    /// The number of pages that the kernel moved between nodes.
     pub cross_node_migrated: u64,
     /// Longest gap between two iterations of one worker, in milliseconds.
     pub max_gap_ms: u64,
-    /// The CPU that gap ended on.
+    /// The CPU on which that gap ended.
     pub max_gap_cpu: usize,
-    /// What the workers of benchmarks measured, by their roles.
+    /// The measurements of benchmark workers, by role.
     #[claim(skip)]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub bench: BenchCarrier,
-    /// Whether the sample vectors were dropped to fit the transport; `metrics` is still whole.
+    /// Whether the sample vectors were dropped to fit the transport. `metrics` is complete nevertheless.
     pub stripped: bool,
-    /// The scalars that were measured, by metric name. Not measured is absent, never 0.
+    /// The scalars that were measured, by metric name. A scalar that was not measured is absent, never 0.
     #[serde(with = "crate::float::map")]
     pub metrics: BTreeMap<String, f64>,
 }
 
 impl PhaseCgroupStats {
-    /// A scalar by its metric name.
+    /// Returns a scalar by its metric name.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics.get(name).copied()
     }
 
-    /// A scalar the test cannot go on without.
+    /// Returns a scalar that the test requires.
     ///
     /// # Panics
-    /// When it was not measured; the message lists what was.
+    /// If the scalar was not measured. The message lists those that were.
     #[track_caller]
     pub fn expect_metric(&self, name: &str) -> f64 {
         match self.get(name) {
@@ -80,7 +80,7 @@ impl PhaseCgroupStats {
         }
     }
 
-    /// The metrics of its benchmarks, as they were measured before samples were dropped.
+    /// Returns the metrics of its benchmarks, as they were measured before samples were dropped.
     pub(crate) fn bench_metrics(&self) -> BTreeMap<String, f64> {
         let known = super::bench::names();
         let own = self.metrics.iter();
@@ -89,13 +89,13 @@ impl PhaseCgroupStats {
             .collect()
     }
 
-    /// What the Taobench of this cgroup did, if it has one.
+    /// Returns the statistics of the Taobench in this cgroup, if it has one.
     pub fn taobench(&self) -> Option<TaobenchStats> {
         super::bench::taobench(&self.bench)
     }
 
-    /// One of the counters that add up over cgroups: `total_migrations`, `total_iterations`,
-    /// `total_cpu_time_ns`. Any other name is `None`.
+    /// Returns one of the counters that can be summed over cgroups: `total_migrations`, `total_iterations`,
+    /// `total_cpu_time_ns`. `None` for any other name.
     pub fn cgroup_counter(&self, name: &str) -> Option<f64> {
         match name {
             "total_migrations" => Some(self.total_migrations as f64),
@@ -111,20 +111,20 @@ impl PhaseCgroupStats {
         self.measure();
     }
 
-    /// The pages on these nodes.
+    /// Returns the number of pages on these nodes.
     pub fn pages_on(&self, nodes: &BTreeSet<usize>) -> u64 {
         let on = self.numa_pages.iter().filter(|(n, _)| nodes.contains(n));
         on.fold(0, |sum: u64, (_, p)| sum.saturating_add(*p))
     }
 
-    /// Fills `metrics` from the raw samples. Does nothing once they are stripped.
+    /// Computes `metrics` from the raw samples. Does nothing if the samples have been stripped.
     pub fn measure(&mut self) {
         if !self.stripped {
             self.metrics = self.scalars();
         }
     }
 
-    /// Drops the raw samples, keeping the scalars measured from them.
+    /// Drops the raw samples, and keeps the scalars that were measured from them.
     pub fn strip(&mut self) {
         self.measure();
         self.stripped = true;
@@ -135,10 +135,9 @@ impl PhaseCgroupStats {
         self.bench.values_mut().for_each(BenchTotals::strip);
     }
 
-    /// Takes over another part of the same cgroup and phase, as if its workers had been in `self`.
+    /// Merges another part of the same cgroup and phase, as if its workers had been in `self`.
     ///
-    /// When either part is stripped the percentiles cannot be pooled: of each scalar the worse of
-    /// the two is kept.
+    /// If either part is stripped, the percentiles cannot be pooled, and the worse value of each scalar is kept.
     pub fn merge(&mut self, other: PhaseCgroupStats) {
         let stripped = self.stripped || other.stripped;
         if stripped {

@@ -1,70 +1,70 @@
-//! One cgroup over the whole run.
+//! The statistics of one cgroup over the whole run.
 
 use super::PhaseCgroupStats;
 use crate::math::{ratio, us};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A kind of sample a worker may or may not have taken.
+/// A kind of sample that a worker may have taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SampleSource {
-    /// Wake-up latencies.
+    /// The latency of a wakeup, in nanoseconds.
     WakeLatencyNs,
-    /// Time runnable but waiting.
+    /// The time that a task was runnable but waiting, in nanoseconds.
     RunDelayNs,
-    /// How late timers fired, in nanoseconds.
+    /// How late a timer fired, in nanoseconds.
     TimerLatencyNs,
 }
 
-/// What the workers of one cgroup measured over their lives.
+/// The measurements of one cgroup's workers over their lives.
 ///
-/// A latency that was not measured reads 0 with its `*_measured` flag false: ask
-/// [`CgroupStats::measured_for`] before believing a zero.
+/// A latency that was not measured is 0, and its `*_measured` flag is false: check [`CgroupStats::measured_for`] before
+/// relying on a zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
 #[claim(crate = crate)]
 #[serde(default)]
 pub struct CgroupStats {
     /// The cgroup's name, as the test declared it.
     pub cgroup_name: String,
-    /// Its workers, dead ones included.
+    /// The number of its workers, dead ones included.
     pub num_workers: usize,
-    /// CPUs they were seen on.
+    /// The CPUs on which the workers were seen.
     pub cpus_used: BTreeSet<usize>,
-    /// How many those are.
+    /// The number of these CPUs.
     pub num_cpus: usize,
-    /// Mean off-CPU share, in percent.
+    /// The mean off-CPU share of the workers, in percent.
     #[serde(with = "crate::float::opt")]
     pub avg_off_cpu_pct: Option<f64>,
-    /// Smallest off-CPU share, in percent.
+    /// The smallest off-CPU share of a worker, in percent.
     #[serde(with = "crate::float::opt")]
     pub min_off_cpu_pct: Option<f64>,
-    /// Largest off-CPU share, in percent.
+    /// The largest off-CPU share of a worker, in percent.
     #[serde(with = "crate::float::opt")]
     pub max_off_cpu_pct: Option<f64>,
-    /// Largest − smallest off-CPU share over at least two workers, in percentage points.
+    /// The difference between the largest and the smallest off-CPU share of at least two workers, in percentage points.
     #[serde(with = "crate::float::opt")]
     pub spread: Option<f64>,
     /// Longest gap between two iterations of one worker, in milliseconds.
     pub max_gap_ms: u64,
-    /// The CPU that gap ended on.
+    /// The CPU on which that gap ended.
     pub max_gap_cpu: usize,
-    /// Changes of CPU.
+    /// The number of times that a worker changed its CPU.
     pub total_migrations: u64,
-    /// Migrations an iteration; 0 without iterations.
+    /// The number of migrations per iteration; 0 without iterations.
     #[serde(with = "crate::float::one")]
     pub migration_ratio: f64,
-    /// 99th percentile of the wake-up latency, in microseconds.
+    /// 99th percentile of the wakeup latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub p99_wake_latency_us: f64,
-    /// Median wake-up latency, in microseconds.
+    /// Median wakeup latency, in microseconds.
     #[serde(with = "crate::float::one")]
     pub median_wake_latency_us: f64,
-    /// Coefficient of variation of the wake-up latency.
+    /// Coefficient of variation of the wakeup latency.
     #[serde(with = "crate::float::one")]
     pub wake_latency_cv: f64,
-    /// How many wake-ups happened.
+    /// The number of wakeups.
     pub wake_sample_total: u64,
-    /// Whether wake-up latencies were measured.
+    /// Whether wakeup latencies were measured.
     pub wake_measured: bool,
     /// Median timer latency, in microseconds.
     #[serde(with = "crate::float::one")]
@@ -92,22 +92,22 @@ pub struct CgroupStats {
     pub worst_run_delay_us: f64,
     /// Whether run delays were measured.
     pub run_delay_measured: bool,
-    /// Share of the pages on the expected nodes, where both are known.
+    /// The share of the pages that are on the expected nodes, if both are known.
     #[serde(with = "crate::float::opt")]
     pub page_locality: Option<f64>,
-    /// Pages moved between nodes over all pages, where there are any.
+    /// Pages moved between nodes, divided by all pages; `None` without pages.
     #[serde(with = "crate::float::opt")]
     pub cross_node_migration_ratio: Option<f64>,
-    /// Metrics of the cgroup that are not fields here, by name.
+    /// Further metrics of the cgroup, which are not fields of this struct, by name.
     #[serde(with = "crate::float::map")]
     pub ext_metrics: BTreeMap<String, f64>,
 }
 
-/// Below this many wake-ups a tail says nothing.
+/// With fewer wakeups than this the tail of the distribution is not meaningful.
 const TAIL_RATIO_MIN_SAMPLES: u64 = 100;
 
 impl CgroupStats {
-    /// The cgroup's statistics from its carrier over the whole run.
+    /// Computes the statistics of a cgroup from its carrier over the whole run.
     pub fn from_carrier(name: impl Into<String>, c: &PhaseCgroupStats) -> Self {
         let get = |k| c.get(k);
         let or0 = |k| c.get(k).unwrap_or(0.0);
@@ -145,20 +145,20 @@ impl CgroupStats {
         }
     }
 
-    /// 99th percentile over median of the wake-up latency. `None` below 100 iterations, without
-    /// wake-ups, or with a median of zero.
+    /// Returns the 99th percentile of the wakeup latency divided by the median. `None` with fewer than 100 iterations,
+    /// without wakeups, or with a median of zero.
     pub fn wake_latency_tail_ratio(&self) -> Option<f64> {
         let told = self.wake_measured && self.total_iterations >= TAIL_RATIO_MIN_SAMPLES;
         (told && self.median_wake_latency_us > 0.0)
             .then(|| self.p99_wake_latency_us / self.median_wake_latency_us)
     }
 
-    /// Iterations a worker. `None` without workers.
+    /// Returns the number of iterations per worker. `None` without workers.
     pub fn iterations_per_worker(&self) -> Option<f64> {
         ratio(self.total_iterations, self.num_workers as u64)
     }
 
-    /// Iterations a CPU-second. `None` without CPU time.
+    /// Returns the number of iterations per CPU-second. `None` without CPU time.
     pub fn iterations_per_cpu_sec(&self) -> Option<f64> {
         ratio(self.total_iterations, self.total_cpu_time_ns).map(|r| r * 1e9)
     }

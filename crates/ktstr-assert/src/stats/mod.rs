@@ -1,4 +1,4 @@
-//! What was measured: by cgroup and phase, by cgroup, by phase, and over the whole scenario.
+//! Measurements: per cgroup and phase, per cgroup, per phase, and over the whole scenario.
 
 mod bench;
 mod bucket;

@@ -1,4 +1,4 @@
-//! The whole scenario: its cgroups, its totals and its phases.
+//! The statistics of the whole scenario: its cgroups, totals and phases.
 
 use super::{CgroupStats, PhaseBucket};
 use crate::metric::{MetricId, merge_worst};
@@ -7,44 +7,44 @@ use crate::phase::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What was measured over a scenario.
+/// The measurements over a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
 #[claim(crate = crate)]
 #[serde(default)]
 pub struct ScenarioStats {
-    /// Its cgroups, in the order they were collected.
+    /// The cgroups, in the order in which they were collected.
     pub cgroups: Vec<CgroupStats>,
-    /// Workers over all cgroups.
+    /// The number of workers in all cgroups.
     pub total_workers: usize,
-    /// Sum over the cgroups of the CPUs each was seen on.
+    /// For each cgroup the number of CPUs on which it was seen, summed over the cgroups.
     pub total_cpus: usize,
-    /// Changes of CPU.
+    /// The number of times that a worker changed its CPU.
     pub total_migrations: u64,
     /// The largest spread of a cgroup, in percentage points.
     #[serde(with = "crate::float::one")]
     pub worst_spread: f64,
     /// The longest gap of a worker, in milliseconds.
     pub worst_gap_ms: u64,
-    /// The CPU it ended on.
+    /// The CPU on which that gap ended.
     pub worst_gap_cpu: usize,
-    /// The most migrations an iteration of a cgroup.
+    /// The largest number of migrations per iteration of a cgroup.
     #[serde(with = "crate::float::one")]
     pub worst_migration_ratio: f64,
     /// Loop iterations of all workers of all cgroups.
     pub total_iterations: u64,
-    /// Metrics of the run that are not fields here, by name.
+    /// Further metrics of the run, which are not fields of this struct, by name.
     #[serde(with = "crate::float::map")]
     pub ext_metrics: BTreeMap<String, f64>,
     /// The phases, by step index.
     pub phases: Vec<PhaseBucket>,
-    /// What the programs that the test ran as its load have left, in the order of their ends.
+    /// The results of the programs that the test ran as its workload, in the order in which they ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[claim(skip)]
     pub payloads: Vec<PayloadMetrics>,
 }
 
 impl ScenarioStats {
-    /// A scenario of one cgroup.
+    /// Creates the statistics of a scenario with a single cgroup.
     pub fn from_cgroup(c: CgroupStats) -> Self {
         ScenarioStats {
             total_workers: c.num_workers,
@@ -60,17 +60,17 @@ impl ScenarioStats {
         }
     }
 
-    /// The bucket of a phase.
+    /// Returns the bucket of a phase.
     pub fn phase(&self, phase: Phase) -> Option<&PhaseBucket> {
         self.phases.iter().find(|b| b.phase() == phase)
     }
 
-    /// A metric of a phase; see [`PhaseBucket::metric`].
+    /// Returns a metric of a phase; see [`PhaseBucket::metric`].
     pub fn phase_metric(&self, phase: Phase, metric: impl Into<MetricId>) -> Option<f64> {
         self.phase(phase)?.metric(metric)
     }
 
-    /// A metric of one cgroup in a phase; see [`PhaseBucket::cgroup_metric`].
+    /// Returns a metric of one cgroup in a phase; see [`PhaseBucket::cgroup_metric`].
     pub fn phase_cgroup_metric(
         &self,
         phase: Phase,
@@ -80,15 +80,15 @@ impl ScenarioStats {
         self.phase(phase)?.cgroup_metric(cgroup, metric)
     }
 
-    /// A metric over the whole run. `None` when it was not measured.
+    /// Returns a metric over the whole run. `None` if it was not measured.
     pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let id = metric.into();
         let own = self.ext_metrics.get(id.wire_name()).copied();
         own.or_else(|| crate::metric::run_value(self, &id))
     }
 
-    /// Fewest over most iterations per worker among the cgroups: 1 is perfect balance. `None` for
-    /// fewer than two cgroups with workers, or when none of them did anything.
+    /// Returns the smallest number of iterations per worker of a cgroup divided by the largest: 1 is a perfect balance.
+    /// `None` with fewer than two cgroups with workers, or if none of them did any work.
     pub fn cgroup_balance_ratio(&self) -> Option<f64> {
         let rates: Vec<_> = (self.cgroups.iter())
             .filter_map(CgroupStats::iterations_per_worker)
@@ -97,13 +97,13 @@ impl ScenarioStats {
         (rates.len() > 1 && hi > 0.0).then(|| lo / hi)
     }
 
-    /// Whether any step left a bucket.
+    /// Whether any step has a bucket.
     pub fn has_steps(&self) -> bool {
         self.phases.iter().any(|b| b.step_index > 0)
     }
 
-    /// Takes over another part of the scenario: totals add up, the worst stays, cgroups are
-    /// appended as the payloads are, phases are merged by step index, other metrics keep the worse by their polarity.
+    /// Merges another part of the scenario. Totals are added, the worst values are kept, cgroups and payloads are
+    /// appended, phases are merged by step index, and of other metrics the worse value by polarity is kept.
     pub fn merge(&mut self, other: ScenarioStats) {
         self.cgroups.extend(other.cgroups);
         self.total_workers = self.total_workers.saturating_add(other.total_workers);
@@ -121,7 +121,7 @@ impl ScenarioStats {
     }
 }
 
-/// Merges buckets by step index; the result is ordered by it.
+/// Merges buckets by step index. The result is ordered by step index.
 pub(crate) fn merge_phases(into: &mut Vec<PhaseBucket>, from: Vec<PhaseBucket>) {
     for bucket in from {
         match into.iter_mut().find(|b| b.step_index == bucket.step_index) {

@@ -1,42 +1,42 @@
-//! The scalars of one cgroup in one phase, from its samples.
+//! Computes the scalars of one cgroup in one phase from its samples.
 
 use super::PhaseCgroupStats;
 use crate::math::{cv, mean, min_max, percentile, ratio, sorted, us};
 use std::collections::BTreeMap;
 
 impl PhaseCgroupStats {
-    /// Off-CPU share in percent: mean, smallest, largest, and largest − smallest.
+    /// Returns the off-CPU shares in percent: mean, smallest, largest, and the difference of largest and smallest.
     pub fn off_cpu_summary(&self) -> Option<(f64, f64, f64, f64)> {
         let avg = mean(self.off_cpu_pcts.iter().copied())?;
         let (lo, hi) = min_max(self.off_cpu_pcts.iter().copied())?;
         Some((avg, lo, hi, hi - lo))
     }
 
-    /// Wake-up latency in microseconds: 99th percentile and median.
+    /// Returns the wakeup latency in microseconds: 99th percentile and median.
     pub fn wake_summary(&self) -> Option<(f64, f64)> {
         let v = sorted(&self.wake_latencies_ns);
         Some((us(percentile(&v, 0.99)?), us(percentile(&v, 0.5)?)))
     }
 
-    /// Timer latency in microseconds: median, 99th and 99.9th percentile.
+    /// Returns the timer latency in microseconds: median, 99th and 99.9th percentile.
     pub fn timer_summary(&self) -> Option<(f64, f64, f64)> {
         let v = sorted(&self.timer_latencies_ns);
         let at = |p| percentile(&v, p).map(us);
         Some((at(0.5)?, at(0.99)?, at(0.999)?))
     }
 
-    /// Coefficient of variation of the wake-up latency.
+    /// Returns the coefficient of variation of the wakeup latency.
     pub fn wake_cv(&self) -> Option<f64> {
         cv(self.wake_latencies_ns.iter().map(|v| *v as f64))
     }
 
-    /// Time spent runnable but waiting, in microseconds: mean over the workers, and the worst.
+    /// Returns the time spent runnable but waiting, in microseconds: the mean over the workers, and the largest.
     pub fn run_delay_summary(&self) -> Option<(f64, f64)> {
         let avg = mean(self.run_delays_ns.iter().map(|v| us(*v)))?;
         Some((avg, us(*self.run_delays_ns.iter().max()?)))
     }
 
-    /// The scalars that come from counters and so survive stripping.
+    /// Returns the scalars that come from counters, which stripping does not affect.
     pub(super) fn counted(&self) -> BTreeMap<String, f64> {
         let workers = self.num_workers as u64;
         let cross = (self.numa_pages_total > 0)
@@ -68,7 +68,7 @@ impl PhaseCgroupStats {
         .collect()
     }
 
-    /// Every scalar that was measured.
+    /// Returns every scalar that was measured.
     pub(super) fn scalars(&self) -> BTreeMap<String, f64> {
         let mut m = self.counted();
         m.extend(super::bench::of_phase(&self.bench));
@@ -95,7 +95,7 @@ impl PhaseCgroupStats {
             put("avg_off_cpu_pct", avg);
             put("min_off_cpu_pct", lo);
             put("max_off_cpu_pct", hi);
-            // A spread needs two workers to lie between.
+            // A spread needs at least two workers.
             if self.off_cpu_pcts.len() > 1 {
                 put("off_cpu_spread_pct", spread);
             }

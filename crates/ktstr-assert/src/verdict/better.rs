@@ -1,11 +1,11 @@
-//! Claims that one measurement beats another, in the metric's own direction.
+//! Claims that one measurement is better than another, in the direction of the metric.
 
 use super::Verdict;
 use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, DetailKind, Finding, PassDetail};
 use crate::phase::Phase;
 
-/// A claim that a metric got better.
+/// A claim that a metric has improved.
 #[must_use = "a claim does nothing until it is compared"]
 pub struct BetterClaim<'a> {
     verdict: &'a mut Verdict,
@@ -22,18 +22,18 @@ impl<'a> BetterClaim<'a> {
         }
     }
 
-    /// It is better than `baseline`.
+    /// The metric is better than `baseline`.
     pub fn than(self, baseline: f64) -> &'a mut Verdict {
         self.judge(baseline, None)
     }
 
-    /// It is better than `baseline` by at least this fraction of it.
+    /// The metric is better than `baseline` by at least this fraction of it.
     pub fn than_by(self, baseline: f64, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(baseline, Some(margin_fraction))
     }
 
-    /// A metric without a direction and a margin of a zero baseline are inconclusive; a value that
-    /// is not finite fails.
+    /// The claim is inconclusive for a metric without a direction, and for a margin relative to a baseline of 0. A
+    /// value that is not finite fails.
     fn judge(self, baseline: f64, margin: Option<f64>) -> &'a mut Verdict {
         let (name, is) = (self.metric.wire_name().to_owned(), self.candidate);
         let Some(gain) = self.metric.polarity().gain(is, baseline) else {
@@ -53,7 +53,7 @@ impl<'a> BetterClaim<'a> {
         let holds = match margin {
             Some(_) if baseline == 0.0 => {
                 return self.verdict.inconclusive(format!(
-                    "{name}: a margin of a baseline of 0 says nothing; was {is}"
+                    "{name}: a margin relative to a baseline of 0 is not defined; was {is}"
                 ));
             }
             Some(m) => gain / baseline.abs() >= m,
@@ -68,10 +68,10 @@ impl<'a> BetterClaim<'a> {
     }
 }
 
-/// A claim that a metric got better from one phase to another.
+/// A claim that a metric has improved from one phase to another.
 ///
-/// A phase without the metric, a metric without a direction and a baseline of 0 are inconclusive: the
-/// scheduler did nothing wrong. A value that is not finite fails.
+/// The claim is inconclusive if a phase lacks the metric, if the metric has no direction, or if the baseline is 0,
+/// because none of these is the scheduler's fault. A value that is not finite fails.
 #[must_use = "a claim does nothing until it is compared"]
 pub struct BetterThanPhase<'a> {
     verdict: &'a mut Verdict,
@@ -82,7 +82,7 @@ pub struct BetterThanPhase<'a> {
 }
 
 impl<'a> BetterThanPhase<'a> {
-    /// Of `metric` as measured in two phases; of one cgroup, if it is of one.
+    /// Compares `metric` in two phases, of one cgroup if `cgroup` names one.
     pub fn new(
         verdict: &'a mut Verdict,
         metric: impl Into<MetricId>,
@@ -104,12 +104,12 @@ impl<'a> BetterThanPhase<'a> {
         }
     }
 
-    /// It is better than in the baseline.
+    /// The metric is better than in the baseline.
     pub fn better_than(self) -> &'a mut Verdict {
         self.judge(None)
     }
 
-    /// It is better than in the baseline by at least this fraction of it.
+    /// The metric is better than in the baseline by at least this fraction of it.
     pub fn by_at_least(self, margin_fraction: f64) -> &'a mut Verdict {
         self.judge(Some(margin_fraction))
     }
@@ -155,7 +155,7 @@ impl<'a> BetterThanPhase<'a> {
     }
 }
 
-/// A claim that does not hold.
+/// Creates the finding for a claim that does not hold.
 fn claim(
     kind: DetailKind,
     label: String,

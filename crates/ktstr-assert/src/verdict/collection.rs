@@ -8,13 +8,13 @@ use std::fmt::Debug;
 
 macro_rules! sized {
     ($prefix:literal) => {
-        /// It has no elements.
+        /// The collection has no elements.
         pub fn empty(self) -> &'a mut Verdict {
             let holds = self.items.is_empty();
             self.settle(holds, concat!($prefix, "_is_empty"), "empty".into(), None)
         }
 
-        /// It has an element.
+        /// The collection has at least one element.
         pub fn nonempty(self) -> &'a mut Verdict {
             let holds = !self.items.is_empty();
             self.settle(
@@ -25,7 +25,7 @@ macro_rules! sized {
             )
         }
 
-        /// It has exactly `n` elements.
+        /// The collection has exactly `n` elements.
         pub fn len_eq(self, n: usize) -> &'a mut Verdict {
             let holds = self.items.len() == n;
             self.settle(
@@ -36,7 +36,7 @@ macro_rules! sized {
             )
         }
 
-        /// It has at most `n` elements.
+        /// The collection has at most `n` elements.
         pub fn len_at_most(self, n: usize) -> &'a mut Verdict {
             let holds = self.items.len() <= n;
             self.settle(
@@ -47,7 +47,7 @@ macro_rules! sized {
             )
         }
 
-        /// It has at least `n` elements.
+        /// The collection has at least `n` elements.
         pub fn len_at_least(self, n: usize) -> &'a mut Verdict {
             let holds = self.items.len() >= n;
             self.settle(
@@ -58,7 +58,7 @@ macro_rules! sized {
             )
         }
 
-        /// It has the element `x`.
+        /// The collection contains `x`.
         pub fn contains(self, x: &T) -> &'a mut Verdict {
             let (holds, x) = (self.items.contains(x), format!("{x:?}"));
             self.settle(
@@ -106,7 +106,7 @@ impl<'a, T> SetClaim<'a, T> {
 impl<'a, T: Ord + Debug> SetClaim<'a, T> {
     sized!("set");
 
-    /// Every element is in `other` too.
+    /// Every element is also in `other`.
     pub fn subset_of(self, other: &BTreeSet<T>) -> &'a mut Verdict {
         let (holds, x) = (
             self.items.is_subset(other),
@@ -115,7 +115,7 @@ impl<'a, T: Ord + Debug> SetClaim<'a, T> {
         self.settle(holds, "subset_of", format!("a subset of {x}"), Some(x))
     }
 
-    /// No element is in `other` too.
+    /// No element is in `other`.
     pub fn disjoint_from(self, other: &BTreeSet<T>) -> &'a mut Verdict {
         let (holds, x) = (
             self.items.is_disjoint(other),
@@ -150,7 +150,7 @@ impl<'a, T: PartialEq + Debug> SeqClaim<'a, T> {
     sized!("sequence");
 }
 
-/// The first elements and how many there are: a message must not be a megabyte.
+/// Formats the first elements and the number of all, so that a message does not become megabytes long.
 fn shown<T: Debug>(items: impl Iterator<Item = T>, len: usize) -> String {
     const SHOWN: usize = 16;
     let first: Vec<_> = items.take(SHOWN).map(|i| format!("{i:?}")).collect();

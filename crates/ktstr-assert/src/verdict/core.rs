@@ -1,4 +1,4 @@
-//! The verdict that claims are made on.
+//! The verdict on which claims are made.
 
 use super::{BetterClaim, ClaimBuilder, PresentClaim, SeqClaim, SetClaim};
 use crate::check::Assert;
@@ -6,7 +6,7 @@ use crate::metric::MetricId;
 use crate::outcome::{AssertDetail, AssertResult, DetailKind, NoteValue, PassDetail};
 use std::collections::BTreeSet;
 
-/// The variable that has claims that hold printed on standard error: neither empty nor `0`.
+/// The environment variable that has claims printed on standard error when they hold, unless it is empty or `0`.
 pub const LOG_PASSES: &str = "KTSTR_LOG_PASSES";
 
 /// Collects claims into an [`AssertResult`].
@@ -18,25 +18,25 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// An empty verdict: a pass. Claims that hold are printed if [`LOG_PASSES`] asks for it.
+    /// Creates an empty verdict, which is a pass. Claims that hold are printed if [`LOG_PASSES`] is set.
     pub fn new() -> Self {
         let asked = std::env::var(LOG_PASSES).unwrap_or_default();
         Self::default().with_log_passes(!matches!(asked.as_str(), "" | "0"))
     }
 
-    /// A verdict that carries the checks it belongs to.
+    /// Creates a verdict that carries the checks to which it belongs.
     pub fn with_assert(mut self, assert: Assert) -> Self {
         self.assert = Some(assert);
         self
     }
 
-    /// Whether claims that hold are printed on standard error.
+    /// Sets whether claims that hold are printed on standard error.
     pub fn with_log_passes(mut self, on: bool) -> Self {
         self.log_passes = on;
         self
     }
 
-    /// Whether claims that hold are printed on standard error.
+    /// Returns whether claims that hold are printed on standard error.
     pub fn log_passes(&self) -> bool {
         self.log_passes
     }
@@ -47,7 +47,7 @@ impl Verdict {
         self
     }
 
-    /// Puts a value beside the verdict.
+    /// Records a value with the verdict.
     pub fn note_value(&mut self, key: impl Into<String>, value: impl Into<NoteValue>) -> &mut Self {
         self.result.note_value(key, value);
         self
@@ -95,49 +95,49 @@ impl Verdict {
         self
     }
 
-    /// Takes over a result.
+    /// Adds the outcomes of another result.
     pub fn merge(&mut self, other: AssertResult) -> &mut Self {
         self.result.merge(other);
         self
     }
 
-    /// Whether it is none of fail, inconclusive and skip.
+    /// Whether the verdict is a pass: neither a failure, nor inconclusive, nor a skip.
     pub fn is_pass(&self) -> bool {
         self.result.is_pass()
     }
 
-    /// Whether anything failed.
+    /// Whether there is a failure.
     pub fn is_fail(&self) -> bool {
         self.result.is_fail()
     }
 
-    /// Whether something is inconclusive and nothing failed.
+    /// Whether there is an inconclusive outcome and no failure.
     pub fn is_inconclusive(&self) -> bool {
         self.result.is_inconclusive()
     }
 
-    /// Whether there are outcomes and all are skips.
+    /// Whether there are outcomes, and all of them are skips.
     pub fn is_skip(&self) -> bool {
         self.result.is_skip()
     }
 
-    /// How many outcomes carry a reason.
+    /// Returns the number of outcomes that have a reason.
     pub fn detail_count(&self) -> usize {
         let details = self.result.outcomes.iter().filter_map(|o| o.detail());
         details.count()
     }
 
-    /// The checks it belongs to.
+    /// Returns the checks to which the verdict belongs.
     pub fn assert(&self) -> Option<&Assert> {
         self.assert.as_ref()
     }
 
-    /// The result that the claims came to, with all their details.
+    /// Returns the result of the claims, with all details.
     pub fn into_result(self) -> AssertResult {
         self.result
     }
 
-    /// A copy of the result so far.
+    /// Returns a copy of the result so far.
     pub fn to_result(&self) -> AssertResult {
         self.result.clone()
     }
@@ -152,7 +152,7 @@ impl Verdict {
         ClaimBuilder::new(self, name, value)
     }
 
-    /// Claims something about a metric that may be absent; absence fails.
+    /// Claims something about a metric that may be absent. The claim fails if it is absent.
     pub fn claim_present(&mut self, name: &'static str, value: Option<f64>) -> PresentClaim<'_> {
         PresentClaim::new(self, name, value)
     }
@@ -171,7 +171,7 @@ impl Verdict {
         SeqClaim::new(self, name, seq)
     }
 
-    /// Claims that a metric got better, in the direction the registry knows for it.
+    /// Claims that a metric has improved, in the direction that the registry defines for it.
     pub fn claim_better(&mut self, metric: impl Into<MetricId>, candidate: f64) -> BetterClaim<'_> {
         BetterClaim::new(self, metric.into(), candidate)
     }
@@ -181,7 +181,7 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    /// The variable belongs to the whole process, so that a process of its own is asked.
+    /// The environment belongs to the whole process, so the test runs a child process with the variable.
     #[test]
     fn the_variable_turns_the_log_of_passes_on() {
         if std::env::var_os("VERDICT_OF_A_CHILD").is_some() {

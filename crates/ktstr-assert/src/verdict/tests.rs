@@ -1,4 +1,4 @@
-//! Every comparator: once holding, once not.
+//! For each comparator one claim that holds and one that does not.
 
 use super::*;
 use crate::outcome::{AssertResult, COMPARATOR_VOCABULARY, DetailKind, Outcome};
@@ -144,7 +144,7 @@ fn values() {
 }
 
 #[test]
-fn an_upside_down_range_and_nan_never_hold() {
+fn a_reversed_range_and_nan_never_hold() {
     assert_eq!(
         fails(|v| {
             v.claim("n", 3).between(5, 1);

@@ -1,10 +1,10 @@
-//! Claims about one value.
+//! Claims about a single value.
 
 use super::Verdict;
 use crate::outcome::{AssertDetail, DetailKind, Finding, PassDetail};
 use std::fmt::Display;
 
-/// A claim before its verdict: label, kind and reason.
+/// A claim that has not been judged yet: label, kind and reason.
 pub(super) struct Subject<'a> {
     pub verdict: &'a mut Verdict,
     pub name: &'static str,
@@ -22,7 +22,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The end of every claim: a pass when it holds, else a failure that says what was expected.
+    /// Judges a claim: adds a pass if it holds, otherwise a failure that says what was expected.
     pub fn settle(
         self,
         holds: bool,
@@ -48,7 +48,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The end of a claim about a metric that is not there.
+    /// Judges a claim about an absent metric, which fails.
     pub fn fail_absent(self) -> &'a mut Verdict {
         let reason = self.reason.map(|r| format!(" ({r})")).unwrap_or_default();
         let message = format!("{}: metric absent{reason}", self.name);
@@ -58,13 +58,13 @@ impl<'a> Subject<'a> {
 
 macro_rules! modifiers {
     () => {
-        /// The kind a failure will have; [`DetailKind::Other`] unless told.
+        /// Sets the kind of a failure. The default is [`DetailKind::Other`].
         pub fn kind(mut self, kind: DetailKind) -> Self {
             self.subject.kind = kind;
             self
         }
 
-        /// A reason, appended to a failure in parentheses.
+        /// Adds a reason, which a failure shows in parentheses.
         pub fn because(mut self, reason: &str) -> Self {
             self.subject.reason = Some(reason.to_owned());
             self
@@ -73,7 +73,7 @@ macro_rules! modifiers {
 }
 pub(super) use modifiers;
 
-/// A claim about a value that is there.
+/// A claim about a value.
 #[must_use = "a claim does nothing until it is compared"]
 pub struct ClaimBuilder<'a, T> {
     subject: Subject<'a>,
@@ -107,42 +107,42 @@ impl<'a, T> ClaimBuilder<'a, T> {
 }
 
 impl<'a, T: PartialEq + Display> ClaimBuilder<'a, T> {
-    /// It equals `x`.
+    /// The value equals `x`.
     pub fn eq(self, x: T) -> &'a mut Verdict {
         self.settle("eq", "", x, |v, x| v == x)
     }
 
-    /// It does not equal `x`.
+    /// The value does not equal `x`.
     pub fn ne(self, x: T) -> &'a mut Verdict {
         self.settle("ne", "!= ", x, |v, x| v != x)
     }
 }
 
 impl<'a, T: PartialOrd + Display> ClaimBuilder<'a, T> {
-    /// It is `x` or more.
+    /// The value is `x` or more.
     pub fn at_least(self, x: T) -> &'a mut Verdict {
         self.settle("ge", "at least ", x, |v, x| v >= x)
     }
 
-    /// It is `x` or less.
+    /// The value is `x` or less.
     pub fn at_most(self, x: T) -> &'a mut Verdict {
         self.settle("le", "at most ", x, |v, x| v <= x)
     }
 
-    /// It is less than `x`.
+    /// The value is less than `x`.
     pub fn lt(self, x: T) -> &'a mut Verdict {
         self.settle("lt", "less than ", x, |v, x| v < x)
     }
 
-    /// It is more than `x`.
+    /// The value is more than `x`.
     pub fn gt(self, x: T) -> &'a mut Verdict {
         self.settle("gt", "greater than ", x, |v, x| v > x)
     }
 
-    /// It lies between `lo` and `hi`, both included. An empty range never holds.
+    /// The value is between `lo` and `hi`, both included. An empty range never holds.
     pub fn between(self, lo: T, hi: T) -> &'a mut Verdict {
         let range = format!("[{lo}, {hi}]");
-        // A range with NaN for a bound is as empty as one that is upside down.
+        // A range is empty if a bound is NaN, or if the lower bound is above the upper one.
         let is_range = lo <= hi;
         let relation = match is_range {
             true => format!("in {range}"),
@@ -156,7 +156,7 @@ impl<'a, T: PartialOrd + Display> ClaimBuilder<'a, T> {
 }
 
 impl<'a> ClaimBuilder<'a, f64> {
-    /// It is neither NaN nor infinite.
+    /// The value is neither NaN nor infinite.
     pub fn is_finite(self) -> &'a mut Verdict {
         let value = self.value.to_string();
         let holds = self.value.is_finite();
@@ -164,7 +164,7 @@ impl<'a> ClaimBuilder<'a, f64> {
             .settle(holds, "is_finite", "finite".into(), None, value)
     }
 
-    /// It is at most `tol` away from `target`.
+    /// The value differs from `target` by at most `tol`.
     pub fn near(self, target: f64, tol: f64) -> &'a mut Verdict {
         let holds = (self.value - target).abs() <= tol;
         let x = format!("{target} (±{tol})");
@@ -175,7 +175,7 @@ impl<'a> ClaimBuilder<'a, f64> {
     }
 }
 
-/// A claim about a metric that may be absent; whatever is claimed, absence fails.
+/// A claim about a metric that may be absent. Every claim fails if the metric is absent.
 #[must_use = "a claim does nothing until it is compared"]
 pub struct PresentClaim<'a> {
     subject: Subject<'a>,
@@ -203,23 +203,23 @@ impl<'a> PresentClaim<'a> {
     modifiers!();
 
     present! {
-        /// It is there and equals `x`.
+        /// The metric is present and equals `x`.
         eq(x);
-        /// It is there and does not equal `x`.
+        /// The metric is present and does not equal `x`.
         ne(x);
-        /// It is there and is `x` or more.
+        /// The metric is present and is `x` or more.
         at_least(x);
-        /// It is there and is `x` or less.
+        /// The metric is present and is `x` or less.
         at_most(x);
-        /// It is there and less than `x`.
+        /// The metric is present and less than `x`.
         lt(x);
-        /// It is there and more than `x`.
+        /// The metric is present and more than `x`.
         gt(x);
-        /// It is there and lies between `lo` and `hi`, both included.
+        /// The metric is present and between `lo` and `hi`, both included.
         between(lo, hi);
-        /// It is there and neither NaN nor infinite.
+        /// The metric is present, and neither NaN nor infinite.
         is_finite();
-        /// It is there and at most `tol` away from `target`.
+        /// The metric is present and differs from `target` by at most `tol`.
         near(target, tol);
     }
 }

@@ -1,14 +1,14 @@
-//! Workers into cgroups. Sums saturate: what the guest sends may be absurd, never fatal.
+//! Folds workers into cgroups. Sums saturate, because a guest may send absurd values, which must not cause a panic.
 
 use super::{PhaseSlice, WorkerReport};
 use crate::stats::{CgroupStats, PhaseCgroupStats};
 use std::collections::BTreeMap;
 
-/// One cgroup's share of a step, over the whole life of its workers. All of its vectors are the
-/// workers' samples in order; the scalars of [`PhaseCgroupStats::metrics`] are filled in.
+/// Creates the carrier of one cgroup in a step, over the whole life of its workers. Its vectors contain the workers'
+/// samples in order, and the scalars of [`PhaseCgroupStats::metrics`] are computed.
 ///
-/// Reports alone do not say which of the pages are local: use
-/// [`PhaseCgroupStats::set_local_nodes`] when the cgroup's nodes are known.
+/// Reports alone do not show which pages are local: call [`PhaseCgroupStats::set_local_nodes`] if the nodes of the
+/// cgroup are known.
 pub fn carrier(reports: &[WorkerReport]) -> PhaseCgroupStats {
     let mut c = PhaseCgroupStats::default();
     for r in reports {
@@ -18,8 +18,8 @@ pub fn carrier(reports: &[WorkerReport]) -> PhaseCgroupStats {
     c
 }
 
-/// The carriers of workers that live through several phases, by step index, from their slices.
-/// A worker that has no slices adds nothing.
+/// Creates the carriers of workers that live through several phases, by step index, from their slices. A worker without
+/// slices adds nothing.
 pub fn carriers_by_phase(reports: &[WorkerReport]) -> BTreeMap<u16, PhaseCgroupStats> {
     let mut by_phase: BTreeMap<u16, PhaseCgroupStats> = BTreeMap::new();
     for slice in reports.iter().flat_map(|r| &r.phase_slices) {
@@ -29,13 +29,13 @@ pub fn carriers_by_phase(reports: &[WorkerReport]) -> BTreeMap<u16, PhaseCgroupS
     by_phase
 }
 
-/// One cgroup over the whole run.
+/// Computes the statistics of one cgroup over the whole run.
 pub fn cgroup_stats(name: impl Into<String>, reports: &[WorkerReport]) -> CgroupStats {
     CgroupStats::from_carrier(name, &carrier(reports))
 }
 
 impl PhaseCgroupStats {
-    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] when all are in.
+    /// Adds one worker's slice. Call [`PhaseCgroupStats::measure`] after adding all of them.
     pub fn add(&mut self, s: &PhaseSlice) {
         self.num_workers = self.num_workers.saturating_add(1);
         self.cpus_used.extend(&s.cpus_used);
@@ -58,7 +58,7 @@ impl PhaseCgroupStats {
             *sum = sum.saturating_add(*pages);
             self.numa_pages_total = self.numa_pages_total.saturating_add(*pages);
         }
-        // The counter is the whole machine's: workers of one cgroup saw the same pages move.
+        // The counter covers the whole machine, so all workers of a cgroup saw the same pages move.
         self.cross_node_migrated = self.cross_node_migrated.max(s.vmstat_numa_pages_migrated);
         if s.max_gap_ms > self.max_gap_ms {
             (self.max_gap_ms, self.max_gap_cpu) = (s.max_gap_ms, s.max_gap_cpu);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_carrier_is_its_workers_together() {
+    fn a_carrier_contains_all_of_its_workers() {
         let c = carrier(&[worker(0, 500), worker(3, 400)]);
         assert_eq!((c.num_workers, c.total_iterations), (2, 1000));
         assert_eq!(c.total_run_count, 2);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two parts merged are the whole measured at once.
+        /// Merging two parts gives the same result as measuring them together.
         #[test]
         fn merging_carriers_is_pooling_workers(offs in prop::collection::vec((0usize..4, 0u64..1000), 0..8), cut in 0usize..8) {
             let all: Vec<_> = offs.iter().map(|(cpu, off)| worker(*cpu, *off)).collect();
@@ -140,7 +140,7 @@ mod tests {
             prop_assert_eq!(&merged, &carrier(&all));
             let json = serde_json::to_string(&merged).expect("serialises");
             prop_assert_eq!(serde_json::from_str::<PhaseCgroupStats>(&json).expect("reads"), merged);
-            // Stripped parts lose the samples but not the counters.
+            // Stripping drops the samples but keeps the counters.
             let (mut x, mut y) = (carrier(a), carrier(b));
             x.strip();
             y.strip();

@@ -1,4 +1,4 @@
-//! What one worker measured about itself, and how workers become cgroups.
+//! The measurements of a worker about itself, and how workers are folded into cgroups.
 
 mod bench;
 mod fold;

@@ -1,11 +1,11 @@
-//! Where a worker's pages are, from what the kernel tells as text.
+//! Where a worker's pages are, according to files of the kernel.
 
 use crate::math::ratio;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Pages by NUMA node from `/proc/PID/numa_maps` (fs/proc/task_mmu.c, `show_numa_map`): the sums of
-/// its `N<node>=<pages>`. Pages of files, programs above all, are left out: all share them, and they
-/// lie where the first to read them was. What cannot be read is passed over.
+/// Returns the number of pages on each NUMA node from `/proc/PID/numa_maps` (fs/proc/task_mmu.c, `show_numa_map`): the
+/// sums of its `N<node>=<pages>`. Pages of files, mostly of programs, are left out, because processes share them and
+/// they are on the node of the process that read them first. Anything that cannot be parsed is skipped.
 pub fn parse_numa_maps(text: &str) -> BTreeMap<usize, u64> {
     let mut pages: BTreeMap<usize, u64> = BTreeMap::new();
     let own = text.lines().filter(|line| !line.contains(" file="));
@@ -20,7 +20,7 @@ pub fn parse_numa_maps(text: &str) -> BTreeMap<usize, u64> {
     pages
 }
 
-/// `numa_pages_migrated` of `/proc/vmstat`; `None` where the kernel does not count it.
+/// Returns `numa_pages_migrated` of `/proc/vmstat`; `None` if the kernel does not count it.
 pub fn parse_vmstat_numa_pages_migrated(text: &str) -> Option<u64> {
     let mut lines = text.lines();
     lines.find_map(|line| {
@@ -31,7 +31,7 @@ pub fn parse_vmstat_numa_pages_migrated(text: &str) -> Option<u64> {
     })
 }
 
-/// The share of pages on these nodes; `None` without pages.
+/// Returns the share of the pages that are on these nodes; `None` without pages.
 pub fn page_locality(pages: &BTreeMap<usize, u64>, nodes: &BTreeSet<usize>) -> Option<f64> {
     let sum = |of: &dyn Fn(&usize) -> bool| {
         let counted = pages.iter().filter(|(node, _)| of(node));
@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in "(N[0-9]{0,22}=?[0-9]{0,22}|[ -~\n]){0,60}") {
+        fn any_text_is_parsed_without_a_panic(text in "(N[0-9]{0,22}=?[0-9]{0,22}|[ -~\n]){0,60}") {
             let pages = parse_numa_maps(&text);
             let _ = page_locality(&pages, &[0].into());
             let _ = parse_vmstat_numa_pages_migrated(&text);

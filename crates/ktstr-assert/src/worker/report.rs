@@ -1,40 +1,40 @@
-//! The telemetry of one worker over its whole life and, sliced, over each phase.
+//! The telemetry of a worker over its whole life and, in slices, over each phase.
 
 use super::BenchSlice;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One observed change of CPU.
+/// A change of CPU that was observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Migration {
     /// Guest nanoseconds since the worker started.
     pub at_ns: u64,
-    /// The CPU it was seen on before.
+    /// The CPU on which the worker was seen before.
     pub from_cpu: usize,
-    /// The CPU it was seen on now.
+    /// The CPU on which the worker is seen now.
     pub to_cpu: usize,
 }
 
-/// Why there is no honest report from a worker.
+/// The reason why a worker left no complete report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerExitInfo {
-    /// It left with this status without reporting.
+    /// The worker exited with this status without reporting.
     Exited(i32),
-    /// This signal killed it.
+    /// A signal killed the worker.
     Signaled(i32),
-    /// It did not answer within the collect deadline.
+    /// The worker did not answer within the deadline for collecting reports.
     TimedOut,
-    /// Waiting for it failed.
+    /// Waiting for the worker failed, for this reason.
     WaitFailed(String),
     /// The worker panicked, with this message.
     Panicked(String),
 }
 
-/// What one worker measured. Times are guest time.
+/// The measurements of a worker. Times are guest time.
 ///
-/// A worker that died or never answered has `completed` false and `exit_info` set, and the numbers of
-/// its last checkpoint, zeros if it came to none; a live worker has no `exit_info`. CPUs and migrations are seen at
+/// If a worker died or did not answer, `completed` is false, `exit_info` is set, and the numbers are those of its last
+/// checkpoint, or zeros if it reached none; a live worker has no `exit_info`. CPUs and migrations are observed at
 /// checkpoints of the worker's loop, not at every event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ktstr_macros::Claim)]
 #[claim(crate = crate)]
@@ -48,79 +48,79 @@ pub struct WorkerReport {
     pub cpu_time_ns: u64,
     /// Time between start and stop, in nanoseconds.
     pub wall_time_ns: u64,
-    /// The part of `wall_time_ns` spent off the CPU.
+    /// The part of `wall_time_ns` that was spent off the CPU.
     pub off_cpu_ns: u64,
-    /// Changes of CPU that were seen.
+    /// The number of changes of CPU that were observed.
     pub migration_count: u64,
-    /// CPUs it was seen on.
+    /// The CPUs on which the worker was seen.
     pub cpus_used: BTreeSet<usize>,
-    /// The changes of CPU, oldest first; the worker bounds how many it keeps.
+    /// The changes of CPU, oldest first. The worker limits how many it keeps.
     pub migrations: Vec<Migration>,
     /// Longest gap between two completed iterations, in milliseconds of guest time.
     pub max_gap_ms: u64,
-    /// The same gap by the wall clock, where that differs; evidence only.
+    /// The length of the same gap by the wall clock, if it differs. It is only evidence.
     pub max_gap_wall_ms: u64,
-    /// The CPU the longest gap ended on.
+    /// The CPU on which the longest gap ended.
     pub max_gap_cpu: usize,
     /// When the longest gap ended, in milliseconds since the worker started.
     pub max_gap_at_ms: u64,
-    /// Wake-up latencies in nanoseconds, a uniform sample of at most 100 000.
+    /// Wakeup latencies in nanoseconds: a uniform sample of at most 100 000.
     pub wake_latencies_ns: Vec<u64>,
-    /// How many wake-ups the sample was drawn from.
+    /// The number of wakeups from which the latencies were sampled.
     pub wake_sample_total: u64,
-    /// What iterations cost, in nanoseconds; a sample like the above.
+    /// The cost of iterations in nanoseconds: a uniform sample of at most 100 000.
     pub iteration_costs_ns: Vec<u64>,
-    /// How many iterations the sample was drawn from.
+    /// The number of iterations from which the costs were sampled.
     pub iteration_cost_sample_total: u64,
-    /// How late timers fired, in nanoseconds; a sample like the above.
+    /// How late timers fired, in nanoseconds: a uniform sample of at most 100 000.
     pub timer_latencies_ns: Vec<u64>,
-    /// How many timers the sample was drawn from.
+    /// The number of timers from which the latencies were sampled.
     pub timer_sample_total: u64,
     /// Outer iterations of the worker's loop.
     pub iterations: u64,
     /// `/proc/self/schedstat`: nanoseconds spent runnable but waiting (kernel/sched/stats.h).
     pub schedstat_run_delay_ns: u64,
-    /// `/proc/self/schedstat`: times it was put on a CPU. 0 when the kernel has no schedstats.
+    /// `/proc/self/schedstat`: the number of times that it was put on a CPU. 0 if the kernel has no schedstats.
     pub schedstat_run_count: u64,
     /// `/proc/self/schedstat`: nanoseconds on a CPU.
     pub schedstat_cpu_time_ns: u64,
-    /// Whether it ended its loop and reported in order.
+    /// Whether the worker ended its loop and reported regularly.
     pub completed: bool,
-    /// Pages by NUMA node when it was stopped, from `/proc/PID/numa_maps`. Empty where that was not
-    /// asked for: see `WorkloadHandle::measure_pages`.
+    /// The number of pages on each NUMA node when the worker was stopped, from `/proc/PID/numa_maps`. Empty unless
+    /// `WorkloadHandle::measure_pages` requested it.
     pub numa_pages: BTreeMap<usize, u64>,
-    /// Growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life.
+    /// The growth of `numa_pages_migrated` in `/proc/vmstat` over the worker's life.
     pub vmstat_numa_pages_migrated: u64,
-    /// Why the report is missing, if it is.
+    /// Why the report is incomplete; `None` if it is complete.
     pub exit_info: Option<WorkerExitInfo>,
-    /// Whether it only woke others.
+    /// Whether the worker only woke others.
     pub is_messenger: bool,
-    /// Whether it ran in a class above the scheduler under test: real-time or deadline.
+    /// Whether the worker ran in a class above the scheduler under test: real-time or deadline.
     pub realtime: bool,
-    /// Which of several composed work specs it belongs to.
+    /// The index of its work spec, if several are composed.
     pub group_idx: usize,
-    /// Workers of a cgroup with the same mark were entitled to the same share: they had the same nice
-    /// value, policy and affinity at each time, and started and moved together.
+    /// Workers of a cgroup with the same value were entitled to the same share: they had the same nice value, policy
+    /// and affinity at all times, and were started and moved together.
     pub entitlement: u64,
-    /// Why its affinity could not be set.
+    /// Why the affinity could not be set; `None` if it was set or not requested.
     pub affinity_error: Option<String>,
-    /// Why its scheduling policy could not be set.
+    /// Why the scheduling policy could not be set; `None` if it was set or not requested.
     pub sched_policy_error: Option<String>,
-    /// What the worker of a benchmark measured in its role; `None` for all other work types.
+    /// The measurements of a benchmark worker in its role; `None` for all other work types.
     #[claim(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bench: Option<BenchSlice>,
-    /// For a worker that outlives a step: one slice for each phase it lived through.
+    /// For a worker that outlives a step: one slice for each phase in which it existed.
     pub phase_slices: Vec<PhaseSlice>,
 }
 
 /// The part of a [`WorkerReport`] that falls into one phase.
 ///
-/// The fields mean what they mean there, counted from the phase's start.
+/// The fields have the same meaning as there, counted from the start of the phase.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PhaseSlice {
-    /// The phase: 0 is the baseline.
+    /// The step index of the phase; 0 is the baseline.
     pub step_index: u16,
     /// Units of work done.
     pub work_units: u64,
@@ -130,27 +130,27 @@ pub struct PhaseSlice {
     pub cpu_time_ns: u64,
     /// The phase's length for this worker, in nanoseconds.
     pub wall_time_ns: u64,
-    /// The part of it off the CPU.
+    /// The part of `wall_time_ns` that was spent off the CPU.
     pub off_cpu_ns: u64,
-    /// Changes of CPU that were seen.
+    /// The number of changes of CPU that were observed.
     pub migration_count: u64,
-    /// CPUs it was seen on.
+    /// The CPUs on which the worker was seen.
     pub cpus_used: BTreeSet<usize>,
-    /// Longest gap between iterations, in milliseconds.
+    /// The longest gap between two iterations, in milliseconds.
     pub max_gap_ms: u64,
-    /// The CPU that gap ended on.
+    /// The CPU on which that gap ended.
     pub max_gap_cpu: usize,
-    /// Sampled wake-up latencies, in nanoseconds.
+    /// A sample of the wakeup latencies, in nanoseconds.
     pub wake_latencies_ns: Vec<u64>,
-    /// How many wake-ups the sample was drawn from.
+    /// The number of wakeups from which the latencies were sampled.
     pub wake_sample_total: u64,
-    /// Sampled timer latencies, in nanoseconds.
+    /// A sample of the timer latencies, in nanoseconds.
     pub timer_latencies_ns: Vec<u64>,
-    /// How many timers the sample was drawn from.
+    /// The number of timers from which the latencies were sampled.
     pub timer_sample_total: u64,
     /// Nanoseconds spent runnable but waiting.
     pub schedstat_run_delay_ns: u64,
-    /// Times it was put on a CPU.
+    /// The number of times that the worker was put on a CPU.
     pub schedstat_run_count: u64,
     /// Pages by NUMA node at the end of the phase.
     pub numa_pages: BTreeMap<usize, u64>,
@@ -162,7 +162,7 @@ pub struct PhaseSlice {
 }
 
 impl WorkerReport {
-    /// The stand-in for a worker that gave no report.
+    /// Creates the report of a worker that did not report.
     pub fn missing(tid: i32, why: WorkerExitInfo) -> Self {
         WorkerReport {
             tid,
@@ -171,13 +171,13 @@ impl WorkerReport {
         }
     }
 
-    /// Off-CPU time as a percentage of wall time; `None` when no time was measured.
+    /// Returns the off-CPU time as a percentage of wall time; `None` if no time was measured.
     pub fn off_cpu_pct(&self) -> Option<f64> {
         crate::math::ratio(self.off_cpu_ns, self.wall_time_ns).map(|r| r * 100.0)
     }
 
-    /// Time it neither ran nor wanted to, as a percentage of wall time: off-CPU time less the wait
-    /// for a CPU. `None` when no time was measured or the kernel has no schedstats.
+    /// Returns the time that the worker slept as a percentage of wall time: the off-CPU time minus the time that it
+    /// waited for a CPU. `None` if no time was measured or the kernel has no schedstats.
     pub fn asleep_pct(&self) -> Option<f64> {
         if self.schedstat_run_count == 0 {
             return None;
@@ -186,7 +186,7 @@ impl WorkerReport {
         crate::math::ratio(asleep, self.wall_time_ns).map(|r| r * 100.0)
     }
 
-    /// The whole life as one slice, for the phase `step_index`.
+    /// Returns the whole life as one slice, for the phase `step_index`.
     pub fn as_slice(&self, step_index: u16) -> PhaseSlice {
         PhaseSlice {
             step_index,

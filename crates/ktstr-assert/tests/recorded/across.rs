@@ -1,4 +1,4 @@
-//! Phases: what a field or a metric was in each, and one phase against another.
+//! Phases: the values of fields and metrics in each phase, and comparisons of phases.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ fn float(run: &str, name: &str) -> SeriesField<f64> {
     series(run).bpf(name, |snap| snap.var(name).as_f64())
 }
 
-/// A metric of each phase of a run.
+/// Returns a metric of each phase of a run.
 fn metric(run: &str, name: &str) -> BTreeMap<Phase, f64> {
     let buckets = phases(run).buckets.into_iter();
     buckets
@@ -27,7 +27,7 @@ fn metric(run: &str, name: &str) -> BTreeMap<Phase, f64> {
         .collect()
 }
 
-/// A claim that a metric got better from the first step to the second.
+/// Claims that a metric is better in the second step than in the first.
 fn better<'v>(v: &'v mut Verdict, run: &str, name: &str) -> BetterThanPhase<'v> {
     let values = metric(run, name);
     let at = |p| (p, values.get(&p).copied());
@@ -68,7 +68,7 @@ fn one_phase_over_another() {
     ]);
 }
 
-/// A phase that never came, and a value that was 0: not the scheduler's fault, but told.
+/// A missing phase, or a value of 0, is not the scheduler's fault, but is reported.
 #[test]
 fn quotients_that_are_not_there() {
     let says = |run: &str, name: &str| {
@@ -80,7 +80,7 @@ fn quotients_that_are_not_there() {
         assert!(result.info_notes[0].message.contains("ratio_across_phases"));
         told(&result)
     };
-    // The scheduler stalled in the first step, and the second never came.
+    // The scheduler stalled in the first step, and the second step never started.
     insta::assert_snapshot!(says("stall", "nr_dispatched"), @"UNSURE [Temporal] nr_dispatched: ratio_across_phases(Step[0] -> Step[1]) is not defined: no readable value in Step[1]");
     insta::assert_snapshot!(says("sound", "stall"), @"UNSURE [Temporal] stall: ratio_across_phases(Step[0] -> Step[1]) is not defined: the value in Step[0] is 0, in Step[1] it is 0");
 }
@@ -134,7 +134,7 @@ fn better_pairs() -> Vec<Pair> {
     ]
 }
 
-/// What a sound scheduler's workers did in a CPU-second, and those of one that never balances.
+/// The iterations per CPU-second of a sound scheduler's workers, and of one that never balances.
 fn rates() -> (f64, f64) {
     let of = |run| metric(run, "iteration_rate")[&S0];
     (of("sound"), of("no-steal"))
@@ -164,7 +164,7 @@ fn neither_better_nor_worse() {
     insta::assert_snapshot!(says("stuck_count"), @"UNSURE [Temporal] stuck_count: Step[1] against Step[0] is unknown: it was 0 in Step[0], then 0");
 }
 
-/// Each way to make one value of a phase's captures, on those of a sound run: three in each step.
+/// Each way to compute a value of a phase from its captures, for a sound run with three captures in each step.
 #[test]
 fn what_a_field_was_in_each_phase() {
     let f = counter("sound", "nr_dispatched");
@@ -187,7 +187,7 @@ fn what_a_field_was_in_each_phase() {
     let peak = BuiltinMetric::MaxDsqDepth.def();
     let highest = float("sound", "nr_dispatched").aggregate_by_phase(peak);
     assert_eq!(highest[&S1], last[&S1] as f64);
-    // The one that stalled saw no second step.
+    // The run that stalled has no second step.
     assert_eq!(counter("stall", "nr_dispatched").last_per_phase().len(), 1);
     let source = include_str!("../../src/series/phases.rs");
     assert_eq!(
@@ -197,7 +197,7 @@ fn what_a_field_was_in_each_phase() {
     );
 }
 
-/// Maps by phase: both together, and the share of one in the two.
+/// Maps by phase: combining two, and the share of one in their sum.
 #[test]
 fn maps_by_phase() {
     let (dispatched, selected) = (
@@ -209,7 +209,7 @@ fn maps_by_phase() {
     assert_eq!(both[&S0], dispatched[&S0] + selected[&S0]);
     let share = dispatched.frac_pair(&selected);
     assert_eq!(share[&S0], dispatched[&S0] as f64 / both[&S0] as f64);
-    // A phase that one of them has not is in neither.
+    // A phase that one of the maps lacks is left out.
     let stalled = counter("stall", "nr_select_cpu").last_per_phase();
     assert_eq!(dispatched.frac_pair(&stalled).len(), 1);
     assert!(
@@ -220,7 +220,7 @@ fn maps_by_phase() {
     );
 }
 
-/// Captures and timeline make the windows that the recorded run had.
+/// Captures and the timeline reproduce the windows of the recorded run.
 #[test]
 fn buckets_of_a_recorded_run() {
     let recorded = phases("sound");

@@ -1,4 +1,4 @@
-//! Claims about single values and collections, each on what a run measured.
+//! Claims about single values and collections, each about measurements of a run.
 
 use std::collections::BTreeSet;
 
@@ -9,22 +9,22 @@ use ktstr_assert::{
     claim_present,
 };
 
-/// A worker of a sound run: it was seen on all four CPUs.
+/// A worker of a sound run, which was seen on all four CPUs.
 fn even() -> WorkerReport {
     workers("sound", "even").reports.swap_remove(0)
 }
 
-/// One that starved, and was never seen at all.
+/// A worker that starved, and was never seen on any CPU.
 fn starved() -> WorkerReport {
     workers("starve-nice", "nicer").reports.swap_remove(0)
 }
 
-/// A metric of a sound run's first step, where it was measured.
+/// Returns a metric of a sound run's first step, if it was measured.
 fn metric(name: &str) -> Option<f64> {
     phases("sound").stats.phase(Phase::step(0))?.per_cgroup["first"].get(name)
 }
 
-/// The same claim about two values.
+/// Makes the same claim about two values.
 fn pair<T>(
     what: &'static str,
     claim: impl Fn(&mut Verdict, T),
@@ -109,7 +109,7 @@ fn values() -> Vec<Pair> {
             units(&starved),
             "FAIL [Other] units: expected in [1, 10000000], was 0",
         ),
-        // Of one that never ran, 0 of 0 nanoseconds.
+        // For a worker that never ran, this is 0 of 0 nanoseconds.
         pair(
             "is_finite",
             |v, off_cpu| {
@@ -224,7 +224,7 @@ fn sets() -> Vec<Pair> {
 }
 
 fn sequences() -> Vec<Pair> {
-    // Where it was seen last, move by move: one moved about, the other was bound to a CPU.
+    // The CPUs after each migration: one worker moved around, the other was bound to a CPU.
     let moves =
         |w: WorkerReport| -> Vec<usize> { w.migrations.iter().map(|m| m.to_cpu).take(3).collect() };
     let (moved, bound) = (
@@ -292,7 +292,7 @@ fn sequences() -> Vec<Pair> {
     ]
 }
 
-/// A CPU that the worker which moves about came to.
+/// Returns a CPU to which the migrating worker moved.
 fn seen() -> usize {
     even().migrations[0].to_cpu
 }
@@ -304,7 +304,7 @@ fn values_and_collections() {
     hold_and_fail(&sequences());
 }
 
-/// The vocabulary is what passes are told in: each word of it has its pair, and says itself.
+/// The vocabulary of comparators: each has its pair, and appears in its pass.
 #[test]
 fn no_comparator_is_without_a_pair() {
     let all: Vec<Pair> = values()
@@ -321,13 +321,13 @@ fn no_comparator_is_without_a_pair() {
     }
 }
 
-/// Claims about a metric that may be absent: spinning workers have no wake-ups to measure.
+/// Claims about a metric that may be absent: spinning workers have no wakeups to measure.
 #[test]
 fn metrics_that_may_be_absent() {
     let spread = metric("off_cpu_spread_pct");
     let wakes = metric("p99_wake_latency_us");
     let is = spread.expect("two workers have a spread");
-    // What is measured is finite: only absence fails there.
+    // A measured metric is always finite, so `is_finite` fails only for an absent one.
     let absent = "FAIL [Other] wakes: metric absent";
     macro_rules! present {
         ($($what:literal: $held:ident($($x:expr),*), $value:ident.$broken:ident($($y:expr),*) = $with:expr;)*) => {
@@ -384,7 +384,7 @@ fn kind_and_reason_go_into_the_failure() {
     );
 }
 
-/// A claim a field, of each type that has them.
+/// One claim about a field of each type that derives claims.
 #[test]
 fn derived_claims() {
     let (even, starved) = (even(), starved());

@@ -1,4 +1,4 @@
-//! Reading the recorded runs, and telling what a result says.
+//! Reads the recorded runs, and formats results.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn read<T: DeserializeOwned>(run: &str, part: &str) -> T {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path:?}: {e}"))
 }
 
-/// The workers of one cgroup, and the CPUs it was ever told to keep to.
+/// The workers of one cgroup, and all CPUs to which its cpuset has ever restricted it.
 #[derive(Deserialize)]
 pub struct Workers {
     pub cgroup: String,
@@ -40,7 +40,7 @@ pub fn monitor(run: &str) -> MonitorReport {
     read(run, "monitor")
 }
 
-/// What the result and the host said of a run's phases.
+/// The result of a run and the host's data about its phases.
 #[derive(Deserialize)]
 pub struct Phases {
     pub stats: ScenarioStats,
@@ -74,7 +74,7 @@ pub fn series(run: &str) -> SampleSeries {
     SampleSeries::from_drained_typed(captures.into_iter().map(entry).collect(), None)
 }
 
-/// What a result says: each failure and each inconclusive outcome, a line each.
+/// Formats a result: each failure and each inconclusive outcome on a line.
 pub fn told(result: &AssertResult) -> String {
     let line =
         |word: &str, d: &ktstr_assert::AssertDetail| format!("{word} {}", d.display_with_kind());
@@ -83,23 +83,23 @@ pub fn told(result: &AssertResult) -> String {
     fails.chain(unsure).collect::<Vec<_>>().join("\n")
 }
 
-/// What a verdict says that these claims were made on.
+/// Returns the result of these claims.
 pub fn judged(claims: impl FnOnce(&mut Verdict)) -> AssertResult {
     let mut verdict = Verdict::new();
     claims(&mut verdict);
     verdict.into_result()
 }
 
-/// Something that is judged, on data that keeps it and on data that does not.
+/// A check, applied to data that meets it and to data that does not.
 pub struct Pair {
     pub what: &'static str,
     pub holds: AssertResult,
     pub fails: AssertResult,
-    /// What is said of the one that fails.
+    /// The message for the data that does not meet it.
     pub with: &'static str,
 }
 
-/// Asserts that each holds where it should and fails where it should, with its message.
+/// Asserts that each pair holds and fails as it should, with its message.
 #[track_caller]
 pub fn hold_and_fail(pairs: &[Pair]) {
     let mut wrong = String::new();
@@ -115,8 +115,8 @@ pub fn hold_and_fail(pairs: &[Pair]) {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// Asserts that the pairs are of all that `source` has to offer: its public functions, but for those
-/// in `except`, which judge nothing.
+/// Asserts that the pairs cover all public functions of `source`, except those in `except`, which do not judge
+/// anything.
 #[track_caller]
 pub fn pairs_are_of(source: &str, except: &[&str], pairs: &[Pair]) {
     let public = source.lines().filter_map(|line| {

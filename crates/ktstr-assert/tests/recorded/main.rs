@@ -1,8 +1,8 @@
-//! Every check, threshold, pattern and comparator on what real runs measured: one that holds, and one
-//! that does not, with its message. The runs are in `tests/data`; its README says how they were made.
+//! Every check, threshold, pattern and comparator, applied to measurements of real runs: one case that holds and one
+//! that does not, with its message. The runs are in `tests/data`, whose README says how they were made.
 //!
-//! That nothing is left out is itself tested: fields are taken apart by name, so that a new one does
-//! not compile without a pair, and methods are read off the sources.
+//! The tests also check that nothing is left out: structs are destructured by field name, so that a new field without a
+//! pair does not compile, and methods are read from the sources.
 
 mod across;
 mod claims;

@@ -1,10 +1,10 @@
-//! The monitor's bounds, over recorded samples.
+//! The monitor's bounds, applied to recorded samples.
 
 use super::fixture::{Pair, hold_and_fail, monitor};
 use ktstr_assert::Assert;
 use ktstr_assert::monitor::{MonitorReport, MonitorThresholds, MonitorVerdict};
 
-/// Nothing but what is asked for: each check off, or with a bound that nothing passes.
+/// Thresholds with every check off, or with a bound that no sample exceeds.
 fn lenient() -> MonitorThresholds {
     MonitorThresholds {
         max_imbalance_ratio: f64::INFINITY,
@@ -62,12 +62,12 @@ fn pairs() -> Vec<Pair> {
             |t| t.fail_on_rq_clock_stuck = true,
             "sound",
             "wedged",
-            "FAIL [Monitor] cpu0: runqueue clock stood still for 5 samples in a row, until +1200ms\n\
-             FAIL [Monitor] cpu1: runqueue clock stood still for 5 samples in a row, until +1200ms\n\
-             FAIL [Monitor] cpu2: runqueue clock stood still for 5 samples in a row, until +1100ms\n\
-             FAIL [Monitor] cpu3: runqueue clock stood still for 5 samples in a row, until +1100ms",
+            "FAIL [Monitor] cpu0: runqueue clock did not advance for 5 samples in a row, until +1200ms\n\
+             FAIL [Monitor] cpu1: runqueue clock did not advance for 5 samples in a row, until +1200ms\n\
+             FAIL [Monitor] cpu2: runqueue clock did not advance for 5 samples in a row, until +1100ms\n\
+             FAIL [Monitor] cpu3: runqueue clock did not advance for 5 samples in a row, until +1100ms",
         ),
-        // One run: how long it must go on is all that differs.
+        // Both sides use the same run, and differ only in the number of samples.
         Pair {
             what: "sustained_samples",
             holds: judge("scattershot", |t| {
@@ -99,10 +99,10 @@ fn pairs() -> Vec<Pair> {
             |t| t.work_conservation = true,
             "sound",
             "idle-cpu",
-            "FAIL [Monitor] cpu3 idled while test-41030a64f0[1023] waited that may run there, for 10 samples in a row, until +1003ms\n\
+            "FAIL [Monitor] cpu3 idled while test-41030a64f0[1023], which may run there, waited, for 10 samples in a row, until +1003ms\n\
              FAIL [Monitor] test-41030a64f0[1022] waited and got no CPU while cpu3, where it may run, idled, for 5 samples in a row, until +1103ms",
         ),
-        // The same findings are a failure or a remark.
+        // The same findings are failures or remarks.
         Pair {
             what: "enforce",
             holds: judge("idle-cpu", |t| {
@@ -110,7 +110,7 @@ fn pairs() -> Vec<Pair> {
             })
             .into_result(),
             fails: judge("idle-cpu", |t| t.work_conservation = true).into_result(),
-            with: "FAIL [Monitor] cpu3 idled while test-41030a64f0[1023] waited that may run there, for 10 samples in a row, until +1003ms\n\
+            with: "FAIL [Monitor] cpu3 idled while test-41030a64f0[1023], which may run there, waited, for 10 samples in a row, until +1003ms\n\
              FAIL [Monitor] test-41030a64f0[1022] waited and got no CPU while cpu3, where it may run, idled, for 5 samples in a row, until +1103ms",
         },
     ]
@@ -121,7 +121,7 @@ fn each_bound_is_kept_by_one_run_and_broken_by_another() {
     hold_and_fail(&pairs());
 }
 
-/// By name, so that a new threshold has to be given a pair.
+/// The thresholds are destructured by name, so that a new one needs a pair.
 #[test]
 fn no_threshold_is_without_a_pair() {
     macro_rules! fields {
@@ -140,8 +140,7 @@ fn no_threshold_is_without_a_pair() {
     );
 }
 
-/// What a test gets that asks for the usual bounds: sound schedulers keep them, and each way of
-/// leaving CPUs idle for long breaks them.
+/// The default bounds: sound schedulers keep them, and each way of leaving CPUs idle for long violates them.
 #[test]
 fn the_usual_bounds() {
     let usual = Assert::NO_OVERRIDES.with_monitor_defaults();
@@ -159,11 +158,11 @@ fn the_usual_bounds() {
     assert_eq!(says("idle-cpu"), "monitor FAILED: 2 violation(s)");
     assert_eq!(says("stall"), "monitor FAILED: 2 violation(s)");
     assert_eq!(says("wedged"), "monitor FAILED: 4 violation(s)");
-    // Nobody's bounds hold for the kernel's own scheduler.
+    // No bounds apply to the kernel's own scheduler.
     assert_eq!(says("eevdf"), "no monitor samples");
 }
 
-/// A CPU that is left out for moments only: the usual five samples in a row are too many to see it.
+/// A CPU that is left idle only for moments is not detected with the default of five consecutive samples.
 #[test]
 fn moments_in_which_a_cpu_idles() {
     let moments =
@@ -171,18 +170,18 @@ fn moments_in_which_a_cpu_idles() {
     assert!(judge("light", moments).passed);
     let verdict = judge("wrong-cpu", moments);
     insta::assert_snapshot!(verdict.details.join("\n"), @r"
-    cpu1 idled while test-41030a64f0[1008] waited that may run there (2 CPUs did), for 1 samples in a row, until +1603ms
+    cpu1 idled while test-41030a64f0[1008], which may run there, waited (2 CPUs idled), for 1 samples in a row, until +1603ms
     test-41030a64f0[1008] waited and got no CPU while cpu1, where it may run, idled, for 1 samples in a row, until +1603ms
     ");
     assert!(judge("wrong-cpu", |t| t.work_conservation = true).passed);
 }
 
 #[test]
-fn without_samples_nothing_is_told() {
+fn without_samples_the_verdict_is_inconclusive() {
     let none = MonitorThresholds::default().evaluate(&MonitorReport::default());
     assert!(none.inconclusive && !none.passed);
     assert_eq!(none.summary, "no monitor samples");
-    // As a sampler that reads the wrong memory would have it: every clock the same.
+    // All clocks have the same value, as if the sampler read the wrong memory.
     let mut frozen = monitor("sound");
     for cpu in frozen.samples.iter_mut().flat_map(|s| &mut s.cpus) {
         cpu.rq_clock = 5;

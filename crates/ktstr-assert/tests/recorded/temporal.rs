@@ -1,5 +1,5 @@
-//! Patterns over time, on recorded captures: a sound scheduler's counters, and those of one that
-//! stops serving its queues after the first capture.
+//! Patterns over time, applied to recorded captures: the counters of a sound scheduler, and those of one that stops
+//! serving its queues after the first capture.
 
 use super::fixture::{Pair, hold_and_fail, judged, pairs_are_of, series, told};
 use ktstr_assert::{SeriesField, Verdict};
@@ -21,7 +21,7 @@ fn longest(run: &str) -> SeriesField<u64> {
     })
 }
 
-/// All that want to run.
+/// Returns the number of runnable tasks.
 fn runnable(run: &str) -> SeriesField<f64> {
     series(run).bpf("runnable", |snap| {
         let lengths = snap
@@ -36,7 +36,7 @@ fn served(run: &str) -> SeriesField<bool> {
     series(run).bpf("served", |snap| Ok(snap.var("stall").as_u64()? == 0))
 }
 
-/// A pattern on the fields of two runs.
+/// Applies a pattern to the fields of two runs.
 fn pair(
     what: &'static str,
     pattern: impl Fn(&mut Verdict, &str),
@@ -77,7 +77,7 @@ fn pairs() -> Vec<Pair> {
              FAIL [Temporal] stall: each sample expected at most 0, periodic_004 was 1\n\
              FAIL [Temporal] stall: each sample expected at most 0, periodic_005 was 1",
         ),
-        // Queues that nobody is served from stay as they are.
+        // Queues that are not served do not change.
         pair(
             "between",
             |v, run| {
@@ -175,7 +175,7 @@ fn each_pattern_holds_on_one_run_and_not_on_another() {
 
 #[test]
 fn no_pattern_is_without_a_pair() {
-    // `each` judges by what follows it.
+    // `each` does not judge by itself.
     pairs_are_of(
         include_str!("../../src/series/patterns.rs"),
         &["each"],
@@ -183,7 +183,7 @@ fn no_pattern_is_without_a_pair() {
     );
 }
 
-/// Patterns that judge each sample fail where one cannot be read; trends say so and go on.
+/// Patterns that judge each sample fail if a sample cannot be read. Trends leave a note and continue.
 #[test]
 fn what_cannot_be_read() {
     let strict = judged(|v| {
@@ -216,7 +216,7 @@ fn what_cannot_be_read() {
     );
 }
 
-/// What cannot be divided, and what cannot be paired.
+/// Ratios that are not defined, and fields that cannot be paired.
 #[test]
 fn quotients_that_are_not_there() {
     let dispatched = float("sound", "nr_dispatched");

@@ -1,4 +1,4 @@
-//! What a series knows beside the scheduler's own state, of recorded runs.
+//! Further views of a series, for recorded runs: the monitor's samples and the CPU times.
 
 use ktstr_assert::{SampleSeries, assert_scx_events_clean};
 
@@ -18,7 +18,8 @@ fn what_the_monitor_saw() {
     assert!(series("sound").monitor().is_none());
 }
 
-/// Two tasks of the harness exit in a sound run; a scattering scheduler falls back all the time.
+/// In a sound run only the exit of two tasks of the harness causes events. A scattering scheduler falls back all the
+/// time.
 #[test]
 fn events_that_happened() {
     let events = |run: &str| {
@@ -87,7 +88,7 @@ fn numbers_of_a_map_by_name() {
     assert!(series.bpf_map("nothing").u64_fields().is_empty());
 }
 
-/// What a scheduler reports of itself.
+/// The statistics that a scheduler reports about itself.
 #[test]
 fn numbers_of_the_statistics_by_name() {
     let stats =

@@ -1,7 +1,7 @@
-//! The checks over worker reports.
+//! The checks of worker reports.
 //!
-//! The bound of a pair is one and the same: what a sound run keeps, a defective scheduler (or, where
-//! no scheduler can do it, the workload) breaks.
+//! Both sides of a pair use the same bound: a sound run keeps it, and a defective scheduler violates it or, if no
+//! scheduler can do that, the workload does.
 
 use super::fixture::{Pair, hold_and_fail, told, workers};
 use ktstr_assert::check::CgroupNodes;
@@ -14,7 +14,7 @@ fn judge(bound: Assert, (run, cgroup): (&str, &str)) -> AssertResult {
     bound.assert_cgroup(&group.reports, group.cpuset.as_ref())
 }
 
-/// The same bound on the cgroups of two runs.
+/// Applies the same bound to cgroups of two runs.
 fn pair(
     what: &'static str,
     bound: Assert,
@@ -32,7 +32,7 @@ fn pair(
 
 fn pairs() -> Vec<Pair> {
     vec![
-        // The last to be stopped while the others go on: it never got to run, nor to end.
+        // The last worker to be stopped never got a CPU while the others kept running, so it could not even end.
         pair(
             "not_stuck",
             NONE.check_not_stuck(),
@@ -43,8 +43,8 @@ fn pairs() -> Vec<Pair> {
              UNSURE [Stuck] tid 1022 gap is unknown; no report: TimedOut\n\
              UNSURE [Stuck] tid 1023 gap is unknown; no report: TimedOut",
         ),
-        // No scheduler can break this one: the kernel ejects who tries. The test that was recorded lifts
-        // the cpuset of its workers and goes on to call them bound to it.
+        // No scheduler can violate this bound, because the kernel ejects one that tries. The recorded test lifts the
+        // cpuset of its workers, and still claims that they are bound to it.
         pair(
             "isolation",
             NONE.check_isolation(),
@@ -100,7 +100,7 @@ fn pairs() -> Vec<Pair> {
             ("slow-wake", "sleepers"),
             "FAIL [Benchmark] p99 wake latency 410445436ns above 100000000ns (69 samples)",
         ),
-        // Evenness, not speed: who is always woken late is woken evenly.
+        // The check is about evenness, not speed: constantly late wakeups do not vary.
         pair(
             "max_wake_latency_cv",
             NONE.max_wake_latency_cv(0.8),
@@ -121,8 +121,8 @@ fn pairs() -> Vec<Pair> {
     .collect()
 }
 
-/// Where pages are, of workers whose CPUs are those of node 0; node 2 has none. Some of them are not
-/// their own but shared with the process that they were forked from, which has them on node 2.
+/// The placement of pages, for workers on the CPUs of node 0; node 2 has no CPUs. Some of the pages are shared with the
+/// process from which the workers were forked, and are on node 2.
 fn pages() -> [Pair; 3] {
     let nodes = CgroupNodes {
         expected: [0].into(),
@@ -165,8 +165,8 @@ fn each_bound_is_kept_by_one_run_and_broken_by_another() {
     hold_and_fail(&pairs());
 }
 
-/// The fields that are judged over worker reports; taken apart by name, so that a new one has to be
-/// put into this list or into the monitor's.
+/// The fields that are judged over worker reports. The struct is destructured by name, so that a new field has to be
+/// added to this list or to the monitor's.
 #[test]
 fn no_check_is_without_a_pair() {
     macro_rules! fields {
@@ -179,7 +179,8 @@ fn no_check_is_without_a_pair() {
         JUDGED: not_stuck isolation max_gap_ms max_spread_pct max_throughput_cv min_work_rate
             min_iteration_rate max_p99_wake_latency_ns max_wake_latency_cv max_migration_ratio
             min_page_locality max_cross_node_migration_ratio max_slow_tier_ratio;
-        // The monitor's are in monitor.rs, the two on the scheduler's end and those over the schedule beside their code.
+        // The monitor's fields are in monitor.rs; the two about the scheduler's end and those of the schedule are
+        // tested beside their code.
         not: max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
             max_fallback_rate max_keep_last_rate work_conservation enforce_monitor_thresholds
             report_monitor_only
@@ -191,9 +192,9 @@ fn no_check_is_without_a_pair() {
     assert_eq!(paired, JUDGED);
 }
 
-/// Spinning workers have no wake-ups, and these were not asked for their pages.
+/// Spinning workers have no wakeups, and the pages of these workers were not requested.
 #[test]
-fn what_was_not_measured_cannot_be_told() {
+fn checks_without_data_are_inconclusive() {
     let asked = NONE
         .min_page_locality(0.9)
         .max_cross_node_migration_ratio(0.1)
@@ -210,7 +211,7 @@ fn what_was_not_measured_cannot_be_told() {
     "#);
 }
 
-/// What `not_stuck` brings along, and all of the checks on a run without a defect.
+/// The checks that `not_stuck` implies, and all checks on a run without a defect.
 #[test]
 fn a_sound_run_keeps_the_defaults() {
     for run in ["sound", "eevdf"] {
@@ -230,7 +231,7 @@ fn a_sound_run_keeps_the_defaults() {
     insta::assert_snapshot!(told(&spread), @"FAIL [Unfair] unfair cgroup: spread=77% (7-84%) 4 workers on 2 cpus (threshold 35%)");
 }
 
-/// A wake-up that comes too late says by how much, for whoever weighs it against a slow host.
+/// A latency failure contains the latency and its bound, so that both can be compared with the slowness of the host.
 #[test]
 fn a_latency_failure_carries_its_gate() {
     let late = judge(

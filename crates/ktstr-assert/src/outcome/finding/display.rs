@@ -1,11 +1,11 @@
-//! The message of a finding. Some of these texts are part of the public contract, so tests match them.
+//! The messages of findings. Some of these texts are part of the public contract, and tests compare them.
 
 use super::{Finding, MonitorBound};
 use crate::worker::WorkerExitInfo;
 use std::fmt::{self, Display, Formatter};
 
-/// Stands between what happened and the end of the scheduler's log.
-const SAID_LAST: &str = "; it said last:";
+/// Separates the description of what happened from the end of the log or output.
+const SAID_LAST: &str = "; its last output:";
 
 /// Why a worker left no report, as the end of a message.
 pub(crate) struct NoReport<'a>(pub &'a Option<WorkerExitInfo>);
@@ -100,7 +100,7 @@ impl Display for Finding {
                 bound,
             } => write!(
                 f,
-                "{wasted_ms} ms of CPU time idled beside tasks that could have used it: {:.0} % (at most {:.0} %)",
+                "{wasted_ms} ms of CPU time stayed idle while tasks could have used it: {:.0} % (at most {:.0} %)",
                 share * 100.0,
                 bound * 100.0
             ),
@@ -145,11 +145,11 @@ impl Display for Finding {
             } => {
                 let others = match cpus {
                     0 | 1 => String::new(),
-                    n => format!(" ({n} CPUs did)"),
+                    n => format!(" ({n} CPUs idled)"),
                 };
                 write!(
                     f,
-                    "cpu{cpu} idled while {task} waited that may run there{others}, for {samples} \
+                    "cpu{cpu} idled while {task}, which may run there, waited{others}, for {samples} \
                      samples in a row, until +{until_ms}ms"
                 )
             }
@@ -182,7 +182,7 @@ impl Display for Finding {
 }
 
 impl Finding {
-    /// The messages of rates, latencies and pages, and of what is no check of a worker.
+    /// Writes the messages about rates, latencies and pages, and those that are not about a worker.
     fn fmt_rates(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Finding::Throughput { cv, workers, bound } => write!(
@@ -260,7 +260,7 @@ impl Finding {
         }
     }
 
-    /// The messages of runs that came to an early end.
+    /// Writes the messages of runs that ended early.
     fn fmt_ends(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Finding::SetUp { stage, error } | Finding::StartupDeath { stage, error, .. } => {
@@ -308,15 +308,15 @@ impl Finding {
                 said_last(f, log)
             }
             Finding::OtherError { wanted, said } => match said.as_str() {
-                "" => write!(f, "{wanted}, but nothing was said of the scheduler's end"),
+                "" => write!(
+                    f,
+                    "{wanted}, but nothing was reported about the scheduler's end"
+                ),
                 said => write!(f, "{wanted}, but was: {said}"),
             },
             Finding::Hung { stage, doing } => write!(f, "the guest hung {stage}: {doing}"),
             Finding::TestHung { stage, doing } => {
-                write!(
-                    f,
-                    "the test function did not come to an end {stage}: {doing}"
-                )
+                write!(f, "the test function did not end {stage}: {doing}")
             }
             Finding::KernelPanic { reason } => write!(f, "the guest's kernel panicked: {reason}"),
             Finding::WentDown { how } => write!(f, "the guest {how}"),
@@ -339,7 +339,7 @@ impl Finding {
                 write!(f, "the guest's kernel reported a {report}: {line}")
             }
             Finding::NoAnswer { message } => f.write_str(message),
-            // All others are printed by the functions above.
+            // The functions above print all other findings.
             _ => Ok(()),
         }
     }
@@ -359,7 +359,7 @@ impl Display for MonitorBound {
             MonitorBound::LocalDsq { cpu, depth } => {
                 write!(f, "cpu{cpu}: local DSQ deeper than {depth}")
             }
-            MonitorBound::Clock { cpu } => write!(f, "cpu{cpu}: runqueue clock stood still"),
+            MonitorBound::Clock { cpu } => write!(f, "cpu{cpu}: runqueue clock did not advance"),
             MonitorBound::Events { event, rate } => {
                 write!(f, "{event} above {rate} events per vCPU-second")
             }

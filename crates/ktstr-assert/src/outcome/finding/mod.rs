@@ -1,6 +1,5 @@
-//! What a check, the monitor or the harness found, as data: the numbers and names that the message is
-//! made from. Whoever ranks, attributes or rewords a finding matches on this type; nobody parses the
-//! message back.
+//! Findings of checks, the monitor and the harness, as data: the numbers and names from which the message is generated.
+//! Code that ranks, attributes or rewords a finding matches on this type, and never parses the message.
 
 mod display;
 mod properties;
@@ -15,29 +14,29 @@ use std::collections::BTreeSet;
 
 use super::DetailKind;
 
-/// One finding. `Display` prints the message of an [`AssertDetail`](super::AssertDetail).
+/// A finding. `Display` prints the message of an [`AssertDetail`](super::AssertDetail).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// Free text, such as a test writes itself: the message is all there is.
+    /// Free text, such as a message of the test itself. The finding has no other data.
     #[default]
     Text,
     /// A worker did no work at all.
     NoProgress {
         /// Thread id of the worker in the guest.
         tid: i32,
-        /// Why the worker left no report, if it left none.
+        /// Why the worker left no report; `None` if it left one.
         exit: Option<WorkerExitInfo>,
     },
-    /// A worker did no iteration for longer than is allowed.
+    /// A worker did not complete an iteration for longer than is allowed.
     Gap {
         /// Thread id of the worker in the guest.
         tid: i32,
-        /// Length of the gap, milliseconds of guest time.
+        /// The length of the gap, in milliseconds of guest time.
         gap_ms: u64,
-        /// The CPU on which the worker went on.
+        /// The CPU on which the worker continued.
         cpu: usize,
-        /// When it went on, milliseconds since its release.
+        /// When the worker continued, in milliseconds since its release.
         at_ms: u64,
         /// The longest gap that is allowed, in milliseconds.
         bound_ms: u64,
@@ -50,19 +49,19 @@ pub enum Finding {
         /// The largest share, percent.
         #[serde(with = "crate::float::one")]
         high_pct: f64,
-        /// How many workers were compared.
+        /// The number of workers that were compared.
         workers: usize,
-        /// On how many CPUs they were seen.
+        /// The number of CPUs on which they were seen.
         cpus: usize,
         /// The largest difference that is allowed, percentage points.
         #[serde(with = "crate::float::one")]
         bound_pct: f64,
     },
-    /// A worker ran on CPUs that its cpuset does not have.
+    /// A worker ran on CPUs that are not in its cpuset.
     OutsideCpuset {
         /// Thread id of the worker in the guest.
         tid: i32,
-        /// The CPUs outside.
+        /// The CPUs outside the cpuset.
         cpus: BTreeSet<usize>,
         /// The CPUs that its cpuset allows.
         cpuset: BTreeSet<usize>,
@@ -72,7 +71,7 @@ pub enum Finding {
         /// Coefficient of variation.
         #[serde(with = "crate::float::one")]
         cv: f64,
-        /// How many workers were compared.
+        /// The number of workers that were compared.
         workers: usize,
         /// The largest coefficient that is allowed.
         #[serde(with = "crate::float::one")]
@@ -84,23 +83,23 @@ pub enum Finding {
         tid: i32,
         /// What was counted: `work rate` or `iteration rate`.
         rate: String,
-        /// Per CPU-second.
+        /// The rate, per CPU-second.
         #[serde(with = "crate::float::one")]
         per_second: f64,
-        /// The least that is allowed.
+        /// The smallest rate that is allowed.
         #[serde(with = "crate::float::one")]
         floor: f64,
     },
-    /// The 99th percentile of the wake-up latencies of a cgroup is too high.
+    /// The 99th percentile of the wakeup latencies of a cgroup is too high.
     WakeLatency {
-        /// The percentile, in nanoseconds.
+        /// The 99th percentile, in nanoseconds.
         p99_ns: u64,
-        /// The highest that is allowed, in nanoseconds.
+        /// The largest value that is allowed, in nanoseconds.
         bound_ns: u64,
-        /// How many wake-ups were sampled.
+        /// How many wakeups were sampled.
         samples: usize,
     },
-    /// The wake-up latencies of a cgroup vary too much.
+    /// The wakeup latencies of a cgroup vary too much.
     WakeLatencyVariation {
         /// Coefficient of variation.
         #[serde(with = "crate::float::one")]
@@ -109,16 +108,16 @@ pub enum Finding {
         #[serde(with = "crate::float::one")]
         bound: f64,
     },
-    /// Workers of a cgroup migrated too often for what they did.
+    /// The workers of a cgroup migrated too often for the work that they did.
     Migrations {
         /// How often they migrated.
         migrations: u64,
         /// How many iterations they did.
         iterations: u64,
-        /// Migrations an iteration.
+        /// The number of migrations per iteration.
         #[serde(with = "crate::float::one")]
         ratio: f64,
-        /// The largest quotient that is allowed.
+        /// The largest ratio that is allowed.
         #[serde(with = "crate::float::one")]
         bound: f64,
     },
@@ -131,7 +130,7 @@ pub enum Finding {
         /// The share of the pages that are local, from 0 to 1.
         #[serde(with = "crate::float::one")]
         share: f64,
-        /// The smallest quotient that is allowed.
+        /// The smallest share that is allowed.
         #[serde(with = "crate::float::one")]
         floor: f64,
     },
@@ -141,10 +140,10 @@ pub enum Finding {
         moved: u64,
         /// All pages seen.
         total: u64,
-        /// Their quotient; `None` if no pages were seen.
+        /// The ratio of moved pages to all pages; `None` if no pages were seen.
         #[serde(with = "crate::float::opt", default)]
         ratio: Option<f64>,
-        /// The largest quotient that is allowed.
+        /// The largest ratio that is allowed.
         #[serde(with = "crate::float::one")]
         ceiling: f64,
     },
@@ -157,31 +156,31 @@ pub enum Finding {
         /// The share of the pages that are on nodes without CPUs, from 0 to 1.
         #[serde(with = "crate::float::one")]
         ratio: f64,
-        /// The largest quotient that is allowed.
+        /// The largest share that is allowed.
         #[serde(with = "crate::float::one")]
         ceiling: f64,
     },
-    /// A check was asked for, and what it needs was not measured.
+    /// The data for a check that the test enabled was not measured.
     NotMeasured {
         /// The kind of the check.
         kind: DetailKind,
         /// What the check is about: `tid 7 gap`, `spread`.
         what: String,
-        /// Why there is no measurement; empty if nothing is known.
+        /// Why there is no measurement; empty if that is not known.
         why: String,
     },
-    /// A monitor bound was broken for several samples in a row.
+    /// A monitor bound was violated for several consecutive samples.
     Sustained {
-        /// Which of the monitor's bounds, with its value.
+        /// The bound that was violated, with its value.
         bound: MonitorBound,
         /// How many samples in a row.
         samples: usize,
-        /// When the last of them was taken, milliseconds since the window opened.
+        /// When the last of these samples was taken, in milliseconds since the window opened.
         until_ms: u64,
     },
-    /// A CPU idled while a task waited that may run there.
+    /// A CPU idled while a task that may run on it waited.
     IdleCpu {
-        /// The CPU that was found so first.
+        /// The CPU for which this was first found.
         cpu: usize,
         /// How many CPUs were found so.
         cpus: usize,
@@ -189,10 +188,10 @@ pub enum Finding {
         task: String,
         /// How many samples in a row.
         samples: usize,
-        /// When the last of them was taken, milliseconds since the window opened.
+        /// When the last of these samples was taken, in milliseconds since the window opened.
         until_ms: u64,
     },
-    /// A task waited and did not run while a CPU where it may run idled.
+    /// A task waited and got no CPU while a CPU on which it may run idled.
     WaitingTask {
         /// The task, as `comm[pid]`.
         task: String,
@@ -200,22 +199,22 @@ pub enum Finding {
         cpu: usize,
         /// How many samples in a row.
         samples: usize,
-        /// When the last of them was taken, milliseconds since the window opened.
+        /// When the last of these samples was taken, in milliseconds since the window opened.
         until_ms: u64,
     },
-    /// A task waited for long, and was entitled to run meanwhile.
+    /// A task waited too long, although it was entitled to CPU time in the meantime.
     Starved {
         /// The task, as `comm[pid]`.
         task: String,
-        /// How long it waited, milliseconds.
+        /// How long it waited, in milliseconds.
         waited_ms: u64,
-        /// CPU time that it was entitled to meanwhile, milliseconds.
+        /// The CPU time that it was entitled to while it waited, in milliseconds.
         owed_ms: u64,
-        /// When it began to wait, milliseconds since the first phase began.
+        /// When the wait began, in milliseconds since the start of the first phase.
         from_ms: u64,
         /// Whether it ran at last.
         served: bool,
-        /// The most CPU time that may be owed, milliseconds.
+        /// The largest CPU time that may be owed, in milliseconds.
         #[serde(with = "crate::float::one")]
         bound_ms: f64,
     },
@@ -225,15 +224,15 @@ pub enum Finding {
         task: Option<String>,
         /// CPU time got, milliseconds.
         got_ms: u64,
-        /// CPU time entitled to, milliseconds.
+        /// The CPU time that it was entitled to, in milliseconds.
         entitled_ms: u64,
-        /// Who got most beyond his entitlement, and how much, milliseconds.
+        /// The task or cgroup that exceeded its entitlement most, and by how many milliseconds.
         favoured: Option<(String, u64)>,
         /// The smallest share of the entitlement that is allowed.
         #[serde(with = "crate::float::one")]
         floor: f64,
     },
-    /// CPU time idled beside tasks that could have used it.
+    /// CPU time was idle while tasks waited that could have used it.
     WastedCpu {
         /// CPU time, milliseconds.
         wasted_ms: u64,
@@ -244,43 +243,44 @@ pub enum Finding {
         #[serde(with = "crate::float::one")]
         bound: f64,
     },
-    /// The tasks of a cgroup waited for long after they were woken.
+    /// The tasks of a cgroup waited too long after they were woken.
     LateWakeups {
-        /// The 90th percentile of the waits, milliseconds.
+        /// The 90th percentile of the waits, in milliseconds.
         #[serde(with = "crate::float::one")]
         p90_ms: f64,
-        /// How many wake-ups there were.
+        /// The number of wakeups.
         wakeups: u64,
-        /// Tasks that each CPU had to serve on average.
+        /// The number of tasks that each CPU had to serve on average.
         #[serde(with = "crate::float::one")]
         queue: f64,
-        /// The longest that is allowed for each of these tasks, milliseconds.
+        /// The longest wait that is allowed for each of these tasks, in milliseconds.
         #[serde(with = "crate::float::one")]
         bound_ms: f64,
     },
     /// The tasks of a cgroup were preempted too often.
     Preemptions {
-        /// Preemptions a CPU-second.
+        /// Preemptions per CPU-second.
         #[serde(with = "crate::float::one")]
         rate: f64,
-        /// How many there were.
+        /// The number of preemptions.
         preemptions: u64,
         /// The highest rate that is allowed.
         #[serde(with = "crate::float::one")]
         bound: f64,
     },
-    /// The scheduler under test gave too little of the workers' CPU time: a bypass or another class gave the rest.
+    /// The scheduler under test gave too little of the workers' CPU time, because another class or sched_ext's bypass
+    /// gave it.
     NotDriven {
-        /// The share that it gave.
+        /// The share that the scheduler gave.
         #[serde(with = "crate::float::one")]
         share: f64,
-        /// The least share that is allowed.
+        /// The smallest share that is allowed.
         #[serde(with = "crate::float::one")]
         floor: f64,
     },
     /// The monitor's samples cannot be judged.
     MonitorUnavailable {
-        /// The verdict in a line.
+        /// The monitor's verdict in one line.
         summary: String,
     },
     /// A claim does not hold.
@@ -289,7 +289,7 @@ pub enum Finding {
         label: String,
         /// The relation, such as `at least 4`.
         expected: String,
-        /// What was there, as `Debug` prints it.
+        /// The actual value, as printed by `Debug`.
         actual: String,
         /// The reason that the test gave.
         reason: Option<String>,
@@ -298,16 +298,16 @@ pub enum Finding {
     SetUp {
         /// Which part of the scenario: `step 0`, `backdrop`.
         stage: String,
-        /// The error's chain.
+        /// The error with its causes.
         error: String,
     },
-    /// A program that the test ran as its load did not end as the test wants, or did not print what it should.
+    /// A program that the test ran as its workload did not end as the test expects, or did not print what it should.
     PayloadFailed {
         /// The name of its declaration.
         payload: String,
-        /// What it did, as a clause after its name.
+        /// How it ended, as a clause that follows its name.
         how: String,
-        /// The end of what it printed, indented; may be empty.
+        /// The end of its output, indented; may be empty.
         said: String,
     },
     /// A metric that a program printed is outside of its bounds.
@@ -319,18 +319,18 @@ pub enum Finding {
         /// The value that was printed.
         #[serde(with = "crate::float::one")]
         value: f64,
-        /// Its unit; empty for bare numbers.
+        /// The unit; empty for plain numbers.
         unit: String,
-        /// What the test wants, as a clause: `at least 4`.
+        /// The bound, as a clause: `at least 4`.
         expected: String,
     },
     /// A scheduler under test ended before the test did.
     SchedulerDied {
-        /// The scheduler's name; the guest does not know it.
+        /// The scheduler's name; `None` in findings of the guest, which does not know it.
         scheduler: Option<String>,
         /// How the scheduler ended.
         end: SchedulerEnd,
-        /// What was seen, such as `was killed by signal 9`.
+        /// How it ended, as far as is known, such as `was killed by signal 9`.
         how: String,
         /// The end of the scheduler's log; may be empty.
         log: String,
@@ -341,46 +341,46 @@ pub enum Finding {
         scheduler: String,
         /// The kernel's reason and message.
         reason: String,
-        /// What made the kernel do it.
+        /// What caused the ejection.
         cause: Ejection,
     },
     /// The scheduler under test did not attach.
     NotAttached {
         /// The scheduler's name.
         scheduler: String,
-        /// What the guest said of the scheduler's start.
+        /// What the guest reported about the scheduler's start.
         why: String,
         /// The end of the scheduler's log; may be empty.
         log: String,
     },
-    /// A scheduler that an operation of the test starts did not attach.
+    /// A scheduler that the test started with an operation did not attach.
     StartupDeath {
-        /// The part of the scenario whose operation it was, such as `step 0`.
+        /// The part of the scenario that contains the operation, such as `step 0`.
         stage: String,
         /// The scheduler's name.
         scheduler: String,
-        /// The operation, and why the scheduler did not attach.
+        /// The operation, and the reason why the scheduler did not attach.
         error: String,
     },
-    /// What the kernel and the scheduler said of the scheduler's end is not what the test expects.
+    /// The scheduler did not end with the error that the test expects.
     OtherError {
         /// What the test expects, as a clause.
         wanted: String,
-        /// The end of what was said.
+        /// The end of the message about the scheduler's end.
         said: String,
     },
-    /// The guest made no progress any more.
+    /// The guest stopped making progress.
     Hung {
-        /// When: `before the scenario began`.
+        /// The stage of the run, such as `before the scenario began`.
         stage: String,
-        /// What the guest was seen to do, as a clause after `the guest hung …:`.
+        /// What the guest was doing, as a clause that follows `the guest hung …:`.
         doing: String,
     },
-    /// The test function neither returned nor went on with its scenario.
+    /// The test function did not return, and did not continue with its scenario.
     TestHung {
-        /// When: `before the scenario began`.
+        /// The stage of the run, such as `before the scenario began`.
         stage: String,
-        /// What the test process was seen to do, as a clause.
+        /// What the test process was doing, as a clause.
         doing: String,
     },
     /// The guest's kernel panicked.
@@ -390,44 +390,44 @@ pub enum Finding {
     },
     /// The guest's machine went down before the test was over.
     WentDown {
-        /// How, as a clause after `the guest`.
+        /// How it went down, as a clause that follows `the guest`.
         how: String,
     },
     /// The test function panicked.
     TestPanicked {
-        /// Message and place.
+        /// The panic's message and location.
         message: String,
     },
     /// The test function returned an error.
     TestError {
-        /// The error's chain.
+        /// The error with its causes.
         message: String,
     },
     /// The test process ended without a result.
     NoResult {
-        /// How it ended.
+        /// How the test process ended.
         end: String,
     },
-    /// The guest ran out of memory, and the test process was killed for it.
+    /// The guest ran out of memory, and its kernel killed the test process.
     OutOfMemory {
         /// The guest's memory in MiB.
         memory_mib: u32,
     },
-    /// The guest's kernel reported a defect or a stall of its own on the console.
+    /// The guest's kernel reported a defect or a stall on the console.
     KernelReport {
         /// The kind of the report: `WARNING`, `soft lockup`.
         report: String,
         /// The line on the console.
         line: String,
     },
-    /// The harness or the host could not bring the run to an answer.
+    /// The harness or the host could not complete the run.
     NoAnswer {
         /// What went wrong.
         message: String,
     },
 }
 
-/// A bound of the monitor that is judged sample by sample.
+/// A bound of the monitor that applies to each sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MonitorBound {
@@ -437,11 +437,11 @@ pub enum MonitorBound {
         #[serde(with = "crate::float::one")]
         ratio: f64,
     },
-    /// Tasks in a local DSQ.
+    /// Too many tasks in a local DSQ.
     LocalDsq {
         /// The CPU that the queue belongs to.
         cpu: usize,
-        /// The most that are allowed.
+        /// The largest number of tasks that is allowed.
         depth: u32,
     },
     /// A runqueue's clock did not advance.
@@ -449,52 +449,52 @@ pub enum MonitorBound {
         /// The CPU that the runqueue belongs to.
         cpu: usize,
     },
-    /// Events of sched_ext.
+    /// Too many events of sched_ext.
     Events {
         /// The counter's name.
         event: String,
-        /// The most that are allowed a vCPU-second.
+        /// The largest number of events per vCPU-second that is allowed.
         #[serde(with = "crate::float::one")]
         rate: f64,
     },
 }
 
-/// How a scheduler ended that was not ejected.
+/// How a scheduler that was not ejected ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerEnd {
-    /// By a signal or with an error code, or after an ejection.
+    /// It was killed by a signal, exited with an error code, or ended after an ejection.
     Crashed,
-    /// With code 0.
+    /// It exited with code 0.
     Left,
-    /// Nothing says how.
+    /// It is not known how it ended.
     Unknown,
 }
 
-/// What made the kernel eject a scheduler.
+/// Why the kernel ejected a scheduler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ejection {
-    /// An error: of the scheduler's own reporting, or that the kernel noticed.
+    /// An error, which either the scheduler reported or the kernel detected.
     Error,
-    /// A task that was runnable and got no CPU for too long.
+    /// A runnable task got no CPU for too long.
     Stall {
-        /// The task, as `comm[pid]`, where the kernel names it.
+        /// The task, as `comm[pid]`, if the kernel names it.
         task: Option<String>,
-        /// For how long, where the kernel tells.
+        /// How long it waited, in seconds, if the kernel reports it.
         #[serde(with = "crate::float::opt", default)]
         seconds: Option<f64>,
     },
     /// The kernel's own watchdog got no CPU for too long.
     Unwatched {
-        /// For how long.
+        /// How long it got none, in seconds.
         #[serde(with = "crate::float::one")]
         seconds: f64,
     },
 }
 
 impl Ejection {
-    /// The process id of the task that stalled.
+    /// Returns the thread id of the task that stalled.
     pub fn stalled_tid(&self) -> Option<i32> {
         let Ejection::Stall { task, .. } = self else {
             return None;

@@ -1,5 +1,5 @@
-//! What follows from a finding's type: its kind, its rank among others, whether a busy host can have
-//! caused it, which cgroup stands out by it, and the name of its check.
+//! Properties of findings that follow from their type: the kind, the rank among others, whether a busy host can have
+//! caused it, which cgroup stands out in it, and the name of its check.
 
 use super::{Ejection, Finding, SchedulerEnd};
 use crate::outcome::{AssertDetail, DetailKind};
@@ -7,13 +7,13 @@ use crate::stats::CgroupStats;
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
-/// The check's name where the kernel ejected the scheduler.
+/// The name of the check for a scheduler that the kernel ejected.
 pub const CHECK_EJECTED: &str = "scheduler ejected";
-/// The check's name where the scheduler never attached.
+/// The name of the check for a scheduler that never attached.
 pub const CHECK_NOT_ATTACHED: &str = "scheduler not attached";
 
 impl Finding {
-    /// The kind of a detail that holds this finding.
+    /// Returns the kind of a detail with this finding.
     pub fn kind(&self) -> DetailKind {
         match self {
             Finding::NoProgress { .. } => DetailKind::NoProgress,
@@ -68,7 +68,7 @@ impl Finding {
 }
 
 impl Finding {
-    /// The worker that it is about.
+    /// Returns the thread id of the worker that the finding is about.
     pub fn tid(&self) -> Option<i32> {
         match self {
             Finding::NoProgress { tid, .. }
@@ -81,7 +81,7 @@ impl Finding {
 }
 
 impl Finding {
-    /// Whether its message ends with lines of the scheduler's log.
+    /// Whether the message ends with lines of the scheduler's log.
     pub fn quotes_log(&self) -> bool {
         matches!(
             self,
@@ -91,9 +91,8 @@ impl Finding {
 }
 
 impl AssertDetail {
-    /// Position among other details, the most telling one first: the end of a scheduler explains all
-    /// else, a worker that is starved explains uneven shares and late wake-ups; of several gaps the
-    /// longest comes first.
+    /// Returns the position among other details, the most significant first. The end of a scheduler explains everything
+    /// else, and a starved worker explains uneven shares and late wakeups. Of several gaps the longest comes first.
     pub fn rank(&self) -> (u8, Reverse<u64>) {
         let gap = match self.finding {
             Finding::Gap { gap_ms, .. } => gap_ms,
@@ -124,13 +123,13 @@ impl AssertDetail {
         }
     }
 
-    /// Whether all other findings may follow from this one.
+    /// Whether all other findings may be consequences of this one.
     pub fn explains_the_rest(&self) -> bool {
         self.kind_rank() < 2
     }
 
-    /// Whether its numbers are times or shares of time, which a busy host distorts where the guest's
-    /// clock is the host's.
+    /// Whether the finding is about times or shares of time. A busy host distorts these if the guest uses the host's
+    /// clock.
     pub fn is_about_time(&self) -> bool {
         match &self.finding {
             Finding::Ejected { cause, .. } => !matches!(cause, Ejection::Error),
@@ -147,7 +146,7 @@ impl AssertDetail {
         }
     }
 
-    /// How badly a cgroup does at what this detail is about; the largest value stands out.
+    /// Returns how badly a cgroup does in what this detail is about. The cgroup with the largest value stands out.
     pub fn badness(&self, c: &CgroupStats) -> Option<f64> {
         match (self.kind, &self.finding) {
             (DetailKind::Stuck, _) => Some(c.max_gap_ms as f64),
@@ -162,7 +161,7 @@ impl AssertDetail {
         }
     }
 
-    /// Name of the check that it is of.
+    /// Returns the name of the check that this detail belongs to.
     pub fn check_name(&self) -> Cow<'_, str> {
         Cow::Borrowed(match (&self.finding, self.kind) {
             (Finding::Claim { label, .. }, _) => return Cow::Borrowed(label),

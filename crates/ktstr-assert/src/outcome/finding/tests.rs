@@ -1,4 +1,4 @@
-//! Each finding reads back from JSON as it was written, has a kind, and has a message of its own.
+//! Each finding survives a round trip through JSON, has a kind, and has its own message.
 
 use super::*;
 use crate::outcome::AssertDetail;
@@ -7,7 +7,7 @@ fn text(s: &str) -> String {
     s.to_owned()
 }
 
-/// One of each.
+/// Returns one finding of each type.
 fn all() -> Vec<Finding> {
     vec![
         Finding::NoProgress {
@@ -207,7 +207,7 @@ fn every_finding_says_it_in_its_own_words() {
     insta::assert_snapshot!(messages.join("\n"));
 }
 
-/// A guest of an older or hostile binary: a detail without a finding is free text.
+/// An older or hostile guest may send a detail without a finding, which is read as free text.
 #[test]
 fn a_detail_without_a_finding_is_text() {
     let detail: AssertDetail =
@@ -222,7 +222,7 @@ fn a_detail_without_a_finding_is_text() {
 }
 
 #[test]
-fn the_task_that_stalled_has_a_number() {
+fn the_pid_of_the_stalled_task_is_read_from_its_name() {
     let stall = |task: &str| Ejection::Stall {
         task: Some(text(task)),
         seconds: None,
