@@ -41,7 +41,7 @@ const STARTS: &[&str] = &[
     "  the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
     "  scheduler process died: pid ",
     "  tid ",
-    "  fault: the scheduler's (sched_ext notes SCX_EXIT_ERROR_STALL; noticed in scx_",
+    "  fault: the scheduler's (sched_ext reported SCX_EXIT_ERROR_STALL; detected in scx_",
     "cgroup ",
     "two ",
     "scheduler: …/target/debug/scx-ktstr (scx-ktstr 0.1.0, BLAKE3 ",

@@ -1,8 +1,7 @@
-//! What runs before `main` in every binary with ktstr tests in it.
+//! The code that runs before `main` in every binary with ktstr tests.
 //!
-//! The same binary is the guest's `/init`, the guest's test process, and the host's test
-//! runner. Which one it is must be known before the test harness of the language looks at the
-//! arguments, so a function in `.init_array` decides.
+//! The same binary is the guest's `/init`, the guest's test process, and the host's test runner. A function in
+//! `.init_array` decides which of these it is, because that must be known before libtest parses the arguments.
 
 use std::process::{Command, ExitCode};
 
@@ -14,7 +13,7 @@ use crate::{guest_side, run};
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
-    // In a container a test binary can be PID 1 as well: the mark makes the difference.
+    // A test binary can be PID 1 in a container as well, so PID 1 of a guest has a mark in its environment.
     if std::process::id() == 1 && std::env::var_os(ktstr_guest::init::GUEST_MARK_ENV).is_some() {
         ktstr_guest::init::main();
     }
@@ -32,8 +31,7 @@ extern "C" fn before_main() {
     }
 }
 
-/// Answers nextest's two questions: which tests are there, and how does this one end. `None`:
-/// the question is for the language's own harness.
+/// Answers nextest's two requests: list the tests, and run this one. `None` means that libtest has to answer.
 fn nextest(arguments: &[String]) -> Option<i32> {
     let has = |wanted: &str| arguments.iter().any(|a| a == wanted);
     if has("--list") {
@@ -50,12 +48,12 @@ fn nextest(arguments: &[String]) -> Option<i32> {
     Some(finished.exit_code())
 }
 
-/// Prints the names as libtest does: ours, then those of the language's own harness.
+/// Prints the names in libtest's format: first the tests of ktstr, then those of libtest.
 fn list(ignored_only: bool) -> i32 {
     for entry in KTSTR_TESTS {
         let ignored = entry.ignored || entry.name.starts_with("demo_");
         let hidden = entry.name.starts_with("__unit_test_") && entry.name.ends_with("__");
-        // The full listing has them all; nextest asks for the ignored ones a second time.
+        // The full listing contains all tests. nextest asks for the ignored ones in a second call.
         if !hidden && (ignored || !ignored_only) {
             println!("ktstr/{}: test", entry.name);
         }
@@ -90,11 +88,11 @@ fn is_ours(line: &str) -> bool {
         return false;
     };
     let name = path.rsplit("::").next().unwrap_or(path);
-    // An entry written by hand is a test of its own name; the macro's function for it is for libtest.
+    // libtest knows an entry that is written by hand under the name of the function that the macro generates for it.
     crate::entry::find_test(name).is_some() || name.starts_with("__ktstr_entry_")
 }
 
-/// For a binary whose `main` runs one entry: its exit code.
+/// Runs one entry from the `main` of a binary, and returns the exit code.
 pub fn run_as_main(entry: &'static crate::entry::KtstrTestEntry) -> ExitCode {
     let finished = run::run(entry);
     finished.print();

@@ -1,9 +1,9 @@
-//! A test as registered at link time, and the slices that hold all of them.
+//! A test as it is registered at link time, and the slices that hold all tests and schedulers of a binary.
 //!
-//! Entries are written by `#[ktstr_test]`, or by hand with `#[ktstr_test_entry]`. Running one is
-//! not here. The macros refer to this module through `::ktstr::test_support` (everything public
-//! here, together with `Scheduler`, `SchedulerSpec`, `Sysctl`, `CgroupPath`, `Topology` and
-//! `TopologyConstraints`), and to `::ktstr::__private::{linkme, run_under_libtest}`.
+//! `#[ktstr_test]` generates entries; `#[ktstr_test_entry]` registers one that is written by hand. This module only
+//! declares tests, it does not run them. The macros refer to it through `::ktstr::test_support` (everything public
+//! here, together with `Scheduler`, `SchedulerSpec`, `Sysctl`, `CgroupPath`, `Topology` and `TopologyConstraints`), and
+//! to `::ktstr::__private::{linkme, run_under_libtest}`.
 
 use std::time::Duration;
 
@@ -24,106 +24,107 @@ pub static KTSTR_TESTS: [KtstrTestEntry];
 #[distributed_slice]
 pub static KTSTR_SCHEDULERS: [&'static Scheduler];
 
-/// The body of a test; runs in the guest (on the host with `host_only`).
+/// The function of a test. It runs in the guest, or on the host with `host_only`.
 pub type TestFn = fn(&Ctx) -> anyhow::Result<AssertResult>;
 
-/// A callback on the host after the VM has ended.
+/// A callback that runs on the host after the VM has ended.
 pub type PostVmFn = fn(&VmResult) -> anyhow::Result<()>;
 
-/// Most captures of one test.
+/// The largest number of periodic captures of one test.
 pub const MAX_SNAPSHOTS: u32 = 64;
 
-/// Least guest time between two captures.
+/// The shortest guest time between two periodic captures.
 pub const MIN_SNAPSHOT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Which clock the guest lives by.
+/// The clock that the guest uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClockMode {
-    /// Real with usable KVM, else virtual.
+    /// The real clock if KVM is usable, otherwise the virtual clock.
     #[default]
     Auto,
-    /// The host's time.
+    /// The host's clock.
     Real,
-    /// Counted instructions: the same seed gives the same run.
+    /// A clock that counts executed instructions: the same seed gives the same run.
     Virtual,
 }
 
-/// One test. Times are guest time.
+/// The declaration of one test. All times are guest time.
 #[derive(Clone, Copy, Debug)]
 pub struct KtstrTestEntry {
-    /// The name; not empty, without `/`.
+    /// The name of the test; not empty, and without `/`.
     pub name: &'static str,
-    /// The function that is called in the guest, or on the host for `host_only`.
+    /// The function that is called in the guest, or on the host with `host_only`.
     pub func: TestFn,
-    /// CPUs of the VM.
+    /// The CPU topology of the VM.
     pub topology: Topology,
-    /// Which shapes the test makes sense on; its own must be one of them.
+    /// The topologies on which the test makes sense. Its own topology must be one of them.
     pub constraints: TopologyConstraints,
-    /// Memory the VM has at least, MiB.
+    /// The minimum memory of the VM, in MiB.
     pub memory_mib: u32,
     /// The scheduler under test.
     pub scheduler: &'static Scheduler,
-    /// The test's own checks, merged over the scheduler's.
+    /// The test's own checks. They override those of the scheduler.
     pub assert: Assert,
-    /// Arguments of the scheduler after its own.
+    /// Arguments that are appended to the scheduler's own.
     pub extra_sched_args: &'static [&'static str],
-    /// Schedulers that operations of the test may start besides its own.
+    /// Further schedulers that operations of the test may start.
     pub staged_schedulers: &'static [&'static Scheduler],
-    /// The program that the test runs as its load: packed for the guest, and named in the record.
+    /// The program that the test runs as its workload. It is packed into the guest and named in the record.
     pub payload: Option<&'static Payload>,
-    /// Further programs that the test runs, packed for the guest.
+    /// Further programs that the test runs. They are packed into the guest.
     pub workloads: &'static [&'static Payload],
-    /// Values that the host writes into variables of the scheduler before the first cgroup of a scenario is made.
+    /// Values that the host writes into variables of the scheduler before a scenario creates its first cgroup.
     pub bpf_map_write: &'static [&'static BpfMapWrite],
-    /// Variables of the scheduler that the host reads in the workload window, as metrics of the run.
+    /// Variables of the scheduler that the host samples in the workload window, as metrics of the run.
     pub watch_bpf_maps: &'static [&'static WatchBpfMap],
-    /// How long sched_ext lets a runnable task wait before it ejects the scheduler.
+    /// How long a runnable task may wait before sched_ext ejects the scheduler.
     pub watchdog_timeout: Duration,
-    /// The workload window.
+    /// The length of the workload window.
     pub duration: Duration,
     /// Whether the run must end in an error.
     pub expect_err: bool,
     /// Whether an inconclusive run counts as passed.
     pub allow_inconclusive: bool,
-    /// Runs on the host, without a VM.
+    /// Whether the test runs on the host, without a VM.
     pub host_only: bool,
-    /// Listed only as ignored.
+    /// Whether the test is listed as ignored.
     pub ignored: bool,
-    /// Files of the host packed for the guest, found there under `/include-files/`. A bare name is
-    /// looked for in the current folder and then in the host's `PATH`, a path is taken as it is
-    /// written, a folder comes with all that lies in it, a program with its shared libraries.
+    /// Files of the host that are packed for the guest, where they appear under `/include-files/`. A bare name is
+    /// looked up in the current folder and then in the host's `PATH`; a path is used as written; a folder is packed
+    /// with all of its contents, and a program with its shared libraries.
     pub extra_include_files: &'static [&'static str],
-    /// A guest that takes longer from the end of its scenario to its own end fails the test.
+    /// How long the guest may take from the end of the scenario to its own end. A guest that takes longer fails the
+    /// test.
     pub cleanup_budget: Option<Duration>,
-    /// Called on the host after a run whose guest verdict is no failure.
+    /// A callback on the host after a run whose guest verdict is not a failure.
     pub post_vm: Option<PostVmFn>,
-    /// Called on the host after every run.
+    /// A callback on the host after every run.
     pub post_vm_unconditional: Option<PostVmFn>,
-    /// Captures spread over the workload window.
+    /// The number of captures, which are spread over the workload window.
     pub num_snapshots: u32,
-    /// Where the test's cgroups live; `None` is the harness's default.
+    /// The parent of the test's cgroups; `None` uses the harness's default.
     pub workload_root_cgroup: Option<CgroupPath>,
-    /// More arguments of the guest kernel.
+    /// Additional arguments for the guest kernel.
     pub kargs: &'static [&'static str],
-    /// The run's seed; `None` lets the harness choose one.
+    /// The seed of the run; `None` lets the harness choose one.
     pub seed: Option<u64>,
     /// The guest's clock.
     pub clock: ClockMode,
-    /// Whether the scheduler is started anew for this test, never taken from a warm template.
+    /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
     pub fresh_attach: bool,
 }
 
-/// Why an entry cannot be run.
+/// The reason why an entry cannot be run.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
-    /// The name is empty or has a `/`.
+    /// The name is empty or contains `/`.
     #[error("test name {name:?} must not be empty nor contain '/'")]
     Name {
-        /// The name as it was declared.
+        /// The name as declared.
         name: &'static str,
     },
-    /// A number that must not be zero.
+    /// A number that must not be zero is zero.
     #[error("test {name:?}: {field} must be more than 0")]
     Zero {
         /// The name of the test.
@@ -131,33 +132,31 @@ pub enum EntryError {
         /// The field that is zero.
         field: &'static str,
     },
-    /// The shape cannot be built.
+    /// The topology cannot be built.
     #[error("test {name:?}: {source}")]
     Topology {
         /// The name of the test.
         name: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the topology.
         source: TopologyError,
     },
-    /// A shape that is declared well, and that no guest would see as it is declared.
-    #[error(
-        "test {name:?}: {what}, and Linux would number those with CPUs first: declare those first"
-    )]
+    /// The topology is valid, but no guest would number its nodes as declared.
+    #[error("test {name:?}: {what}, but Linux numbers nodes with CPUs first: declare those first")]
     NotBuilt {
         /// The name of the test.
         name: &'static str,
-        /// What of the shape.
+        /// The part of the topology that is at fault.
         what: &'static str,
     },
-    /// The constraints cannot be met, or the test's own shape is outside them.
+    /// The constraints cannot be met, or the test's own topology violates them.
     #[error("test {name:?}: {source}")]
     Constraints {
         /// The name of the test.
         name: &'static str,
-        /// What is wrong with them.
+        /// What is wrong with the constraints.
         source: ConstraintsError,
     },
-    /// Too many captures, or too close.
+    /// There are too many captures, or they are too close together.
     #[error(
         "test {name:?}: num_snapshots = {count} in {duration:?}: at most {MAX_SNAPSHOTS}, and at \
          least {MIN_SNAPSHOT_INTERVAL:?} apart"
@@ -165,28 +164,28 @@ pub enum EntryError {
     Snapshots {
         /// The name of the test.
         name: &'static str,
-        /// How many captures were asked for.
+        /// The number of captures that was asked for.
         count: u32,
-        /// The workload window.
+        /// The length of the workload window.
         duration: Duration,
     },
-    /// Something that needs a VM in a test without one.
+    /// A `host_only` test uses something that needs a VM.
     #[error("test {name:?}: {field} needs a VM, host_only runs without one")]
     NeedsVm {
         /// The name of the test.
         name: &'static str,
-        /// The field that needs a machine.
+        /// The field that needs a VM.
         field: &'static str,
     },
-    /// An expected error of which nothing can be said: it matches any text, or is no pattern.
+    /// The pattern for the expected error matches any text, or is not a valid regular expression.
     #[error("test {name:?}: {source}")]
     ExpectedError {
         /// The name of the test.
         name: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the pattern.
         source: ExpectedErrorError,
     },
-    /// An error is expected of a test that may pass.
+    /// The test names an expected error, but does not require one.
     #[error(
         "test {name:?}: expect_scx_bpf_error_contains and expect_scx_bpf_error_matches need expect_err and a scheduler"
     )]
@@ -194,47 +193,49 @@ pub enum EntryError {
         /// The name of the test.
         name: &'static str,
     },
-    /// Something that needs a sched_ext scheduler in a test without one.
-    #[error("test {name:?}: {field} needs a scheduler with a binary: it is that one's variables")]
+    /// A test without a sched_ext scheduler uses something that needs one.
+    #[error(
+        "test {name:?}: {field} needs a scheduler with a binary, because it accesses the scheduler's variables"
+    )]
     NeedsScheduler {
         /// The name of the test.
         name: &'static str,
-        /// The field that needs it.
+        /// The field that needs a scheduler.
         field: &'static str,
     },
-    /// A payload that cannot be run.
+    /// A payload cannot be run.
     #[error("test {name:?}: {source}")]
     Payload {
         /// The name of the test.
         name: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the payload.
         source: PayloadError,
     },
-    /// Two payloads that operations could not tell apart.
+    /// Two payloads have the same name, so operations could not tell them apart.
     #[error(
         "test {name:?}: `payload` and `workloads` have two programs named {payload:?}: give each a name of its own"
     )]
     PayloadTwice {
         /// The name of the test.
         name: &'static str,
-        /// The name that both have.
+        /// The name that both payloads have.
         payload: &'static str,
     },
-    /// An argument that cannot be passed on.
+    /// An argument contains a character that cannot be passed on.
     #[error("test {name:?}: {field} has {value:?}, which contains a newline or NUL")]
     Argument {
         /// The name of the test.
         name: &'static str,
         /// The field that holds the argument.
         field: &'static str,
-        /// The argument that cannot be passed on.
+        /// The argument.
         value: &'static str,
     },
 }
 
 impl KtstrTestEntry {
-    /// What a test is that says nothing: on the kernel's own scheduler, two CPUs, 12 s. Has
-    /// neither name nor body.
+    /// The defaults of a test: the kernel's own scheduler, two CPUs, a window of 12 s. It has neither a name nor a
+    /// function.
     pub const DEFAULT: Self = Self {
         name: "",
         func: no_body,
@@ -267,15 +268,15 @@ impl KtstrTestEntry {
         fresh_attach: false,
     };
 
-    /// The programs that the test runs as its load.
+    /// The programs that the test runs as its workload.
     fn payloads(&self) -> impl Iterator<Item = &'static Payload> {
         self.payload
             .into_iter()
             .chain(self.workloads.iter().copied())
     }
 
-    /// All files of the host that are packed for the guest, as they are declared and each once: programs of payloads and
-    /// their files, then the further ones.
+    /// Returns all files of the host that are packed for the guest, as declared, each once: first the programs of
+    /// payloads and their files, then the additional ones.
     pub fn all_include_files(&self) -> Vec<&'static str> {
         let mut all = Vec::new();
         let of_payloads = self.payloads().flat_map(|payload| {
@@ -309,17 +310,17 @@ impl KtstrTestEntry {
         Ok(())
     }
 
-    /// Guest time between two captures; `None` without captures.
+    /// Returns the guest time between two captures; `None` without captures.
     pub fn snapshot_interval(&self) -> Option<Duration> {
         let count = self.num_snapshots.checked_add(1).filter(|&n| n > 1)?;
         Some(self.duration.checked_mul(8)? / 10 / count)
     }
 
-    /// Whether the entry can be run. Those written by `#[ktstr_test]` were checked when they were
-    /// compiled; this is for those written by hand.
+    /// Checks whether the entry can be run. `#[ktstr_test]` checks its entries at compile time; this method is for
+    /// entries that are written by hand.
     ///
     /// # Errors
-    /// [`EntryError`] names the test and the first thing that is wrong.
+    /// An [`EntryError`] that names the test and the first defect.
     pub fn validate(&self) -> Result<(), EntryError> {
         let name = self.name;
         if name.is_empty() || name.contains('/') {
@@ -414,12 +415,12 @@ impl Default for KtstrTestEntry {
     }
 }
 
-/// The test of this name; the first where several have it.
+/// Returns the test of this name, or the first if several have it.
 pub fn find_test(name: &str) -> Option<&'static KtstrTestEntry> {
     KTSTR_TESTS.iter().find(|entry| entry.name == name)
 }
 
-/// The declared scheduler of this name.
+/// Returns the declared scheduler of this name.
 pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
     KTSTR_SCHEDULERS
         .iter()
@@ -427,8 +428,8 @@ pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
         .find(|scheduler| scheduler.name == name)
 }
 
-/// What of a shape no guest would see as it is declared: a test of it would pass or fail for the wrong reason. Linux gives
-/// nodes their numbers in the order in which the firmware's table names them, and processors come first there.
+/// Returns the part of a topology that no guest would number as declared; a test on it would pass or fail for the wrong
+/// reason. Linux numbers nodes in the order in which the firmware's table names them, and processors come first there.
 fn unbuilt(topology: &Topology) -> Option<&'static str> {
     let nodes = topology.nodes?;
     let with_cpus = nodes.iter().take_while(|node| !node.is_memory_only());
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_a_scheduler_s() {
+    fn writes_to_variables_need_a_scheduler() {
         const STALL: BpfMapWrite = BpfMapWrite::new(".bss", "stall", 1);
         let entry = KtstrTestEntry {
             bpf_map_write: &[&STALL],
@@ -469,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_programs_with_names_of_their_own() {
+    fn payloads_are_programs_with_distinct_names() {
         const FIO: Payload = Payload::binary("fio", "fio").with_include_files(&["job", "x"]);
         const OTHER: Payload = Payload::binary("fio", "other");
         let with = |workloads| KtstrTestEntry {
@@ -489,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_defect() {
         assert!(error(KtstrTestEntry::DEFAULT).contains("must not be empty"));
         assert!(
             error(KtstrTestEntry {
@@ -522,7 +523,7 @@ mod tests {
         assert!(error(nobody).contains("need expect_err and a scheduler"));
         assert!(
             expecting("(", true)
-                .contains("\"good\": expect_scx_bpf_error_matches = \"(\" is no regular")
+                .contains("\"good\": expect_scx_bpf_error_matches = \"(\" is not a regular")
         );
         let shape = KtstrTestEntry {
             topology: Topology::new(2, 3, 1, 1),
@@ -551,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused() {
+    fn a_topology_that_no_guest_would_see_is_refused() {
         use ktstr_scenario::topology::NumaNode;
         const THREE_AND_ONE: &[NumaNode] = &[NumaNode::new(3, 512), NumaNode::new(1, 512)];
         const MEMORY_FIRST: &[NumaNode] = &[NumaNode::new(0, 512), NumaNode::new(1, 512)];
@@ -576,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn captures_have_room() {
+    fn captures_must_be_far_enough_apart() {
         let entry = |num_snapshots, ms| KtstrTestEntry {
             num_snapshots,
             duration: Duration::from_millis(ms),

@@ -1,6 +1,7 @@
-//! An entry piece by piece: a setter for each field, for entries that are made by `const` functions or macros of a test.
+//! Builders for an entry, with a setter for each field, for entries that are made by `const` functions or by macros of
+//! a test.
 //!
-//! A field without a line in the table below does not compile.
+//! A field that is missing from the table below does not compile.
 
 use std::time::Duration;
 
@@ -17,15 +18,16 @@ macro_rules! setters {
         optional { $( $with_some:ident $without:ident $option:ident: $of:ty; )+ }
     ) => {
         impl KtstrTestEntry {
-            /// What a test is that says nothing; it has neither name nor body yet. The same as [`Self::DEFAULT`].
+            /// Creates an entry with the default values, which has neither a name nor a function yet. It is the same as
+            /// [`Self::DEFAULT`].
             pub const fn new() -> Self {
-                // A field that the table lacks is named here by the compiler.
+                // The compiler's error names a field that is missing from the table.
                 let Self { $($field: _,)+ $($option: _,)+ } = Self::DEFAULT;
                 Self::DEFAULT
             }
 
             $(
-                #[doc = concat!("The same with this as its [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[doc = concat!("Returns the entry with this value of [`", stringify!($field), "`](Self::", stringify!($field), ").")]
                 #[must_use]
                 pub const fn $with(mut self, $field: $ty) -> Self {
                     self.$field = $field;
@@ -33,14 +35,14 @@ macro_rules! setters {
                 }
             )+
             $(
-                #[doc = concat!("The same with this as its [`", stringify!($option), "`](Self::", stringify!($option), ").")]
+                #[doc = concat!("Returns the entry with this value of [`", stringify!($option), "`](Self::", stringify!($option), ").")]
                 #[must_use]
                 pub const fn $with_some(mut self, $option: $of) -> Self {
                     self.$option = Some($option);
                     self
                 }
 
-                #[doc = concat!("The same without a [`", stringify!($option), "`](Self::", stringify!($option), ").")]
+                #[doc = concat!("Returns the entry without a value of [`", stringify!($option), "`](Self::", stringify!($option), ").")]
                 #[must_use]
                 pub const fn $without(mut self) -> Self {
                     self.$option = None;

@@ -1,13 +1,14 @@
-//! Gates for `post_vm`: what lets a callback skip instead of fail.
+//! Gates for `post_vm`: they let a callback skip the run instead of failing it.
 //!
-//! A callback that needs captures asks a gate first. The gates know when captures could not be made for a reason that is
-//! neither the scheduler's nor the test's: the machine never came to its window, or the host gave its CPUs too little.
+//! A callback that needs captures should call a gate first. The gates detect that captures could not be taken for a
+//! reason that is neither the scheduler's nor the test's: the machine never reached its workload window, or the host
+//! gave its CPUs too little time.
 
 use ktstr_introspect::report::ScxExit;
 
 use crate::vm_result::{GuestLifecyclePhase, VmResult};
 
-/// Dilation from which on a busy host explains what is missing: vCPUs that waited for half as long as they ran.
+/// The dilation above which a busy host explains missing data: vCPUs waited for half as long as they ran.
 const WITNESSED: f64 = 1.5;
 
 /// The error that turns a run into a skip.
@@ -21,24 +22,24 @@ impl PostVmSkip {
     }
 }
 
-/// An error that, returned from `post_vm`, turns the run into a skip.
+/// Creates an error that turns the run into a skip when `post_vm` returns it.
 pub fn post_vm_skip(reason: impl Into<String>) -> anyhow::Error {
     PostVmSkip(reason.into()).into()
 }
 
-/// How many times longer the vCPUs took than they would have on an idle host, if that is more than 1.5. `None` under the
-/// virtual clock, where the host's load changes nothing of what the guest sees.
+/// Returns how many times longer the vCPUs took than they would have on an idle host, if that is more than 1.5. `None`
+/// under the virtual clock, where the host's load does not affect what the guest sees.
 pub fn capture_starvation_witness(result: &VmResult) -> Option<f64> {
     let stat = result.host_vcpu_schedstat?;
     Some(stat.dilation()).filter(|dilation| *dilation > WITNESSED)
 }
 
-/// Lets a callback skip that has fewer of something than it needs, when the host is the reason.
+/// Lets a callback skip if it has fewer of something than it needs and the host is the reason.
 ///
 /// # Errors
-/// A skip ([`post_vm_skip`]) when `have` is below `need` and either the guest never came to its workload window or
-/// [`capture_starvation_witness`] has one. `Ok` otherwise, also when there are too few: the callback's own assertion then
-/// says so, and the run fails for it.
+/// A skip ([`post_vm_skip`]) if `have` is below `need` and either the guest never reached its workload window or
+/// [`capture_starvation_witness`] returns a dilation. In all other cases the result is `Ok`, even if there are too few:
+/// then the callback's own assertion has to fail the run.
 pub fn starved_below_minimum_skip(
     result: &VmResult,
     have: usize,
@@ -50,7 +51,7 @@ pub fn starved_below_minimum_skip(
     }
     if result.final_guest_phase < GuestLifecyclePhase::Body {
         return Err(post_vm_skip(format!(
-            "{have} {what} of at least {need}: the guest did not come to its workload window"
+            "{have} {what} of at least {need}: the guest did not reach its workload window"
         )));
     }
     match capture_starvation_witness(result) {
@@ -61,11 +62,11 @@ pub fn starved_below_minimum_skip(
     }
 }
 
-/// Lets a callback skip that needs at least `min_real` periodic captures with data. A test that asks for no captures
-/// (`num_snapshots = 0`) passes the gate.
+/// Lets a callback skip if it needs at least `min_real` periodic captures with data and the host is the reason why
+/// there are fewer. A test without captures (`num_snapshots = 0`) passes the gate.
 ///
 /// # Errors
-/// As [`starved_below_minimum_skip`].
+/// The same as for [`starved_below_minimum_skip`].
 pub fn periodic_starvation_gate(result: &VmResult, min_real: u32) -> anyhow::Result<()> {
     if result.periodic_target == 0 {
         return Ok(());
@@ -74,11 +75,11 @@ pub fn periodic_starvation_gate(result: &VmResult, min_real: u32) -> anyhow::Res
     starved_below_minimum_skip(result, have, need, "periodic captures with data")
 }
 
-/// Lets a callback skip when sched_ext ejected the scheduler for a task that was not run in time and the host was so busy
+/// Lets a callback skip if sched_ext ejected the scheduler because a task was not run in time and the host was so busy
 /// that this explains it.
 ///
 /// # Errors
-/// A skip ([`post_vm_skip`]) then; `Ok` otherwise.
+/// A skip ([`post_vm_skip`]) in that case; `Ok` otherwise.
 pub fn stall_ejection_skip(result: &VmResult) -> anyhow::Result<()> {
     let stalled = result.scx_exit.as_ref().is_some_and(ScxExit::is_stall);
     match capture_starvation_witness(result) {
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
     use crate::vm_result::HostVcpuSchedstat;
 
-    /// A run in the real clock that came to its window, whose vCPUs ran for 2 s and waited for `waited_s`.
+    /// A run under the real clock that reached its window, and whose vCPUs ran for 2 s and waited for `waited_s`.
     fn ran(waited_s: u64) -> VmResult {
         VmResult {
             final_guest_phase: GuestLifecyclePhase::Teardown,
@@ -141,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_never_came_to_its_window_had_no_captures() {
+    fn a_guest_that_never_reached_its_window_had_no_captures() {
         let mut early = ran(0);
         early.final_guest_phase = GuestLifecyclePhase::Dispatch;
         assert_eq!(
             skipped(starved_below_minimum_skip(&early, 1, 2, "samples")).as_deref(),
-            Some("1 samples of at least 2: the guest did not come to its workload window")
+            Some("1 samples of at least 2: the guest did not reach its workload window")
         );
     }
 

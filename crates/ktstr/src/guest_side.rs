@@ -1,5 +1,4 @@
-//! The test process of the guest: waits for its job, calls the test function and tells the host
-//! how it went.
+//! The test process in the guest: it waits for its job, calls the test function, and reports the result to the host.
 
 use std::backtrace::Backtrace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +14,8 @@ use ktstr_scenario::topology::TestTopology;
 
 use crate::entry::KtstrTestEntry;
 
-/// Runs the test it is told to run. The return value is the process's exit code; what counts has
-/// been sent before.
+/// Runs the test that its job names. Returns the exit code of the process. The verdict has been sent to the host
+/// before, so the exit code does not decide it.
 pub(crate) fn main() -> i32 {
     match prepare() {
         Ok((entry, job, topology)) => call(entry, &job, &topology),
@@ -30,16 +29,17 @@ pub(crate) fn main() -> i32 {
     }
 }
 
-/// All that is the same for every job is done before the wait: a saved machine has it behind it.
+/// Does everything that is the same for every job. This happens before the process waits for its job, so forks of a
+/// template do not have to repeat it.
 fn prepare() -> Result<(&'static KtstrTestEntry, TestJob, TestTopology), String> {
     let region = Mapped::open().map_err(|e| format!("could not map the mailbox: {e}"))?;
     link::install(Box::new(MailLink::new(region, Ring::Test)));
-    let jobs = JobSource::open().map_err(|e| format!("no way to be told of a job: {e}"))?;
+    let jobs = JobSource::open().map_err(|e| format!("could not open the source of jobs: {e}"))?;
     let topology = TestTopology::from_system().map_err(|e| e.to_string())?;
     ktstr_guest::init::touch_program();
     let job = jobs
         .wait()
-        .map_err(|e| format!("could not be given a job: {e}"))?;
+        .map_err(|e| format!("could not receive a job: {e}"))?;
     for (name, value) in &job.job.env {
         // SAFETY: this is the process's only thread; its `main` has yet to be called.
         unsafe { std::env::set_var(name, value) };
@@ -76,12 +76,12 @@ fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) 
             });
             1
         }
-        // The hook has told the host already.
+        // The panic hook has reported the panic to the host already.
         Err(_) => 101,
     }
 }
 
-/// A panic of the test function, in whatever thread, is told to the host with its place.
+/// Installs a hook that reports a panic of the test function, in any thread, to the host with its location.
 fn report_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -1,4 +1,4 @@
-//! `host_only` tests: the function runs here, without a machine.
+//! `host_only` tests: the test function runs in this process, without a machine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -46,7 +46,7 @@ pub mod assert {
     pub use ktstr_assert::*;
 }
 
-/// Scenarios: what a test function is handed and what it runs.
+/// Scenarios: the context that a test function receives, and the steps that it runs.
 pub mod scenario {
     pub use ktstr_guest::direct::{
         CgroupGroup, collect_all, dfl_wl, resolve_affinity_for_cgroup, setup_cgroups, spawn_diverse,
@@ -54,7 +54,7 @@ pub mod scenario {
     pub use ktstr_guest::payload::{PayloadHandle, PayloadRun, RunsPayloads};
     pub use ktstr_scenario::{Ctx, CtxBuilder};
 
-    /// Steps, cgroups, operations, and the functions that carry them out.
+    /// Steps, cgroups, operations, and the functions that execute them.
     pub mod ops {
         pub use ktstr_guest::engine::{
             execute_defs, execute_scenario, execute_scenario_with, execute_steps,
@@ -64,18 +64,18 @@ pub mod scenario {
     }
     pub use ops::*;
 
-    /// Canned scenarios, and the table of them.
+    /// The canned scenarios, and the table that lists them.
     pub mod scenarios {
         pub use crate::canned::*;
     }
-    /// Canned scenarios about affinity.
+    /// Canned scenarios about CPU affinity.
     pub mod affinity {
         pub use crate::canned::{
             custom_affinity_churn, custom_cgroup_affinity_change,
             custom_cgroup_cpuset_multicpu_pin, custom_cgroup_multicpu_pin,
         };
     }
-    /// Canned scenarios of the simplest kind.
+    /// Canned scenarios that need a single step and plain cgroups.
     pub mod basic {
         pub use crate::canned::{
             custom_cgroup_pipe_io, custom_crash_light, custom_host_cgroup_contention,
@@ -92,7 +92,7 @@ pub mod scenario {
             custom_cgroup_cpuset_workload_imbalance,
         };
     }
-    /// Canned scenarios about cgroups that come and go.
+    /// Canned scenarios that create and remove cgroups while workers run.
     pub mod dynamic {
         pub use crate::canned::{
             custom_cgroup_add_during_imbalance, custom_cgroup_add_midrun,
@@ -100,7 +100,7 @@ pub mod scenario {
             custom_cgroup_remove_midrun,
         };
     }
-    /// Canned scenarios about cgroups that get in each other's way.
+    /// Canned scenarios in which cgroups compete with each other.
     pub mod interaction {
         pub use crate::canned::{
             custom_cgroup_4way_load_imbalance, custom_cgroup_add_load_imbalance,
@@ -112,7 +112,7 @@ pub mod scenario {
             custom_cgroup_no_ctrl_task_migration, custom_nice_mix, custom_nice_sweep,
         };
     }
-    /// Canned scenarios about cgroups within cgroups.
+    /// Canned scenarios with nested cgroups.
     pub mod nested {
         pub use crate::canned::{
             custom_nested_cgroup_cpuset, custom_nested_cgroup_imbalance,
@@ -120,7 +120,7 @@ pub mod scenario {
             custom_nested_cgroup_steady, custom_nested_cgroup_task_move,
         };
     }
-    /// Canned scenarios about caches, and about how fast workers are woken.
+    /// Canned scenarios about cache locality and wakeup latency.
     pub mod performance {
         pub use crate::canned::{
             custom_cache_pipe_io_compute_imbalance, custom_cache_pressure_imbalance,
@@ -129,7 +129,7 @@ pub mod scenario {
             custom_wake_under_load,
         };
     }
-    /// Canned scenarios of many events, or many cgroups.
+    /// Canned scenarios with many events or many cgroups.
     pub mod stress {
         pub use crate::canned::{
             custom_bursts, custom_bursts_spare, custom_cgroup_cpuset_cross_llc_race,
@@ -141,7 +141,7 @@ pub mod scenario {
     }
 }
 
-/// Workers and what they do.
+/// Workers, and the work types that they execute.
 pub mod workload {
     pub use ktstr_guest::workers::WorkloadHandle;
     pub use ktstr_scenario::workload::*;
@@ -158,7 +158,7 @@ pub mod cgroup {
     pub use ktstr_scenario::cgroup::*;
 }
 
-/// Kernel memory as values: what a capture holds.
+/// Snapshots of kernel memory: the values that a capture holds.
 pub mod snapshot {
     pub use crate::snapshot_bridge::{
         BridgeGuard, CaptureCallback, CgroupProcsSnapshot, KernelOp, KernelOpCallback,
@@ -168,7 +168,7 @@ pub mod snapshot {
     pub use ktstr_introspect::snapshot::*;
 }
 
-/// Declarations of tests and schedulers, and how tests are run.
+/// The declarations of tests and schedulers, and the functions that run tests.
 pub mod test_support {
     pub use crate::dispatch::run_as_main;
     pub use crate::entry::{
@@ -191,7 +191,7 @@ pub mod test_support {
     };
 }
 
-/// All that most tests need.
+/// Everything that most tests need, for a glob import.
 pub mod prelude {
     pub use crate::assert::*;
     pub use crate::cgroup::CgroupManager;
@@ -230,7 +230,7 @@ pub mod prelude {
     pub use anyhow::Result;
 }
 
-/// What the macros expand to. Not for people.
+/// The items that the macros expand to. They are not part of the public interface.
 #[doc(hidden)]
 pub mod __private {
     pub use linkme;
@@ -243,7 +243,7 @@ pub mod __private {
         if finished.exit_code() == crate::run::EXIT_PASS {
             finished.print();
         } else {
-            // The panic is how libtest learns of a failure; its message is the report.
+            // libtest learns of a failure from a panic. The panic's message is the report.
             panic!("{}", finished.text);
         }
     }

@@ -1,13 +1,13 @@
-//! The table of cgroups that people read.
+//! The table of cgroups in the failure report.
 
 use ktstr_assert::ScenarioStats;
 
-/// One line a cgroup: what its workers did.
+/// Returns a table with one line per cgroup that shows what its workers did.
 pub fn cgroups(stats: &ScenarioStats) -> String {
     cgroups_with_odd_ones(stats, &[])
 }
 
-/// The same with an arrow at the cgroups of these places.
+/// Returns the same table with an arrow at the cgroups with these indices.
 pub fn cgroups_with_odd_ones(stats: &ScenarioStats, odd: &[usize]) -> String {
     let mut lines = vec![format!(
         "{:<16} {:>7} {:>10} {:>12} {:>8} {:>8} {:>10}",

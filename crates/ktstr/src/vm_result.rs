@@ -1,4 +1,4 @@
-//! What the host knows of a run once the machine is gone: the argument of `post_vm`.
+//! What the host knows about a run after the machine is gone. It is the argument of `post_vm`.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,55 +15,54 @@ use ktstr_introspect::report::ScxExit;
 
 use crate::snapshot_bridge::SnapshotBridge;
 
-/// How far the guest had come.
+/// How far the guest got.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GuestLifecyclePhase {
-    /// The kernel boots.
+    /// The kernel is booting.
     #[default]
     Boot,
-    /// PID 1 runs; the scheduler under test comes up.
+    /// PID 1 is running, and the scheduler under test is starting.
     Attach,
     /// The test process has been started.
     Dispatch,
-    /// The workload window is open.
+    /// The workload window has opened.
     Body,
     /// The scenario is over.
     Teardown,
 }
 
-/// Why the host ended a machine that would not end.
+/// Why the host ended a machine that did not end by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WatchdogKillReason {
-    /// It burnt more CPU than its silence could explain: a hang.
+    /// The guest consumed more CPU time without progress than is allowed: it hangs.
     Tier1CpuBudget,
-    /// It burnt none and said nothing: a wedge.
+    /// The guest consumed no CPU time and sent nothing: it is wedged.
     Tier2IdleWedge,
-    /// Wall time ran out while the host gave it too little CPU: the host's fault.
+    /// The wall-time limit expired while the host gave the guest too little CPU: the host is at fault.
     Tier3Deadman,
 }
 
-/// What the host gave the vCPUs' threads from the monitor's first sample to its last.
+/// The CPU time that the host gave the vCPU threads, from the monitor's first sample to its last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostVcpuSchedstat {
-    /// CPU time, of all vCPUs together, in nanoseconds.
+    /// CPU time of all vCPUs together, in nanoseconds.
     pub total_on_cpu_ns: u64,
-    /// Time that they wanted to run and could not, together, in nanoseconds.
+    /// Time that the vCPUs were runnable but not running, together, in nanoseconds.
     pub total_run_delay_ns: u64,
-    /// vCPUs of which that is known.
+    /// The number of vCPUs for which both times are known.
     pub sampled_vcpus: u32,
 }
 
 impl HostVcpuSchedstat {
-    /// How much longer things took than they would have on a host that had nothing else to do: 1 is
-    /// not at all.
+    /// How many times longer the vCPUs took than on an otherwise idle host: 1 means no slowdown.
     pub fn dilation(&self) -> f64 {
         let on_cpu = self.total_on_cpu_ns.max(1) as f64;
         1.0 + self.total_run_delay_ns as f64 / on_cpu
     }
 
-    /// From the monitor's samples; `None` under the virtual clock and without two of them.
+    /// Computes the value from the monitor's samples; `None` under the virtual clock and with fewer than two samples.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
         let (first, last) = match report.samples.as_slice() {
             [first, .., last] => (first, last),
@@ -85,87 +84,85 @@ impl HostVcpuSchedstat {
     }
 }
 
-/// Everything a run left behind. Made by the harness alone.
+/// Everything that is known about a run after its end. Only the harness creates it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct VmResult {
-    /// The guest finished, the test passed in it, nothing crashed or timed out.
+    /// Whether the guest finished and the test passed in it, without a crash or a timeout.
     pub success: bool,
-    /// Exit code of the test process; -1 when it has none.
+    /// The exit code of the test process; -1 if it has none.
     pub exit_code: i32,
-    /// The host ended the machine.
+    /// Whether the host ended the machine.
     pub timed_out: bool,
-    /// Why it did.
+    /// Why the host ended the machine.
     pub watchdog_kill_reason: Option<WatchdogKillReason>,
-    /// How far the guest had come.
+    /// How far the guest got.
     pub final_guest_phase: GuestLifecyclePhase,
-    /// Messages the guest had sent.
+    /// The number of messages that the guest sent.
     pub final_progress_epoch: u64,
-    /// Wall time of the machine.
+    /// The wall time for which the machine existed.
     pub duration: Duration,
-    /// CPUs of the guest.
+    /// The number of the guest's CPUs.
     pub vcpus: u32,
-    /// What executed the guest: `tcg` or `kvm`.
+    /// The accelerator that executed the guest: `tcg` or `kvm`.
     pub accelerator: &'static str,
-    /// `real` or `virtual`.
+    /// The clock of the guest: `real` or `virtual`.
     pub clock: &'static str,
-    /// Millions of instructions, of all CPUs together, in a second of the virtual clock; `None`
-    /// under the real one.
+    /// Millions of instructions, of all CPUs together, in one second of the virtual clock; `None` under the real clock.
     pub mips: Option<u32>,
-    /// Under the virtual clock, BLAKE3 over what the guest changed of its memory, and its
-    /// console, at its end: the same seed gives the same digest.
+    /// Under the virtual clock, the BLAKE3 hash of the console and of the memory that the guest changed, at its end:
+    /// the same seed gives the same digest.
     pub digest: Option<String>,
-    /// Under the virtual clock, how many context switches there were and a digest of them in
-    /// their order: two runs that differ part where these do.
+    /// Under the virtual clock, the number of context switches and a digest of them in order: two runs that differ have
+    /// diverged where these do.
     pub switches: Option<(u64, u64)>,
-    /// Under the virtual clock, BLAKE3 over what the captures hold, without anything of the host's
-    /// clock.
+    /// Under the virtual clock, the BLAKE3 hash of the contents of all captures, without any time of the host's clock.
     pub captures_digest: Option<String>,
-    /// Wall time that the digest took.
+    /// The wall time for computing the digest.
     pub digest_time: Duration,
-    /// What the machine was started from: `cold`, `booted` or `attached`.
+    /// The state from which the machine was started: `cold`, `booted` or `attached`.
     pub start: &'static str,
     /// The seed of the run.
     pub seed: u64,
     /// Standard output of the test process.
     pub output: String,
-    /// The guest's console, then standard error of the test process and the scheduler's log.
+    /// The guest's console, followed by standard error of the test process and the scheduler's log.
     pub stderr: String,
-    /// From the end of the scenario to the guest's own end, guest time; `None` if it did not come to one.
+    /// Guest time from the end of the scenario to the guest's own end; `None` if the guest did not end by itself.
     pub cleanup_duration: Option<Duration>,
-    /// The panic of the guest's kernel or of the test function.
+    /// The message of a panic in the guest's kernel or in the test function.
     pub crash_message: Option<String>,
-    /// Host-side samples of the runqueues; `None` when `KTSTR_MONITOR=0`.
+    /// The host's samples of the runqueues; `None` with `KTSTR_MONITOR=0`.
     pub monitor: Option<MonitorReport>,
-    /// What the host gave the vCPUs, by the monitor; `None` under the virtual clock, where it does
-    /// not matter.
+    /// The CPU time that the host gave the vCPUs, from the monitor; `None` under the virtual clock, where it does not
+    /// matter.
     pub host_vcpu_schedstat: Option<HostVcpuSchedstat>,
-    /// What sched_ext noted of the scheduler, if it ejected it.
+    /// What sched_ext recorded about the scheduler when it ejected it; `None` if it did not.
     pub scx_exit: Option<ScxExit>,
-    /// Captures asked for (`num_snapshots`).
+    /// The number of captures that were asked for (`num_snapshots`).
     pub periodic_target: u32,
-    /// Boundaries that stored an entry, placeholders included.
+    /// The number of capture times at which an entry was stored, placeholders included.
     pub periodic_fired: u32,
-    /// Those that hold data.
+    /// The number of entries that hold data.
     pub periodic_real: u32,
-    /// Wall time the guest stood still for each capture.
+    /// The wall time for which the guest was frozen, for each capture.
     pub capture_freezes: Vec<Duration>,
-    /// The store of captures; draining empties it.
+    /// The store of captures. Draining empties it.
     pub snapshot_bridge: SnapshotBridge,
     /// How the scheduler's binary was found.
     pub resolve_source: Option<String>,
-    /// Slide of the kernel; 0 while kernels boot with `nokaslr`.
+    /// The KASLR offset of the kernel; 0 as long as kernels boot with `nokaslr`.
     pub kern_kaslr_offset: u64,
     /// The test's name.
     pub entry_name: Option<&'static str>,
     pub(crate) trace: Option<ktstr_record::Switches>,
-    /// The schedule's file.
+    /// The contents of the schedule's file.
     pub(crate) schedule: Option<Vec<u8>>,
-    /// Metrics that come from it: those of the run, and those of phases and their cgroups.
+    /// Metrics from the schedule: those of the run, and those of phases and their cgroups.
     pub(crate) schedule_metrics: Option<ScenarioStats>,
-    /// Metrics that are variables of the scheduler.
+    /// Metrics that were sampled from variables of the scheduler.
     pub(crate) watched_maps: std::collections::BTreeMap<String, f64>,
-    /// Names what the machine's template was made of.
+    /// Identifies what the machine's template was built from.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
     pub(crate) test_stderr: String,
@@ -176,7 +173,7 @@ pub struct VmResult {
 }
 
 impl VmResult {
-    /// The clock as people read it, with what a second of it is worth.
+    /// Describes the clock for people, with the instructions that make up one of its seconds.
     pub fn clock_text(&self) -> String {
         match self.mips {
             Some(mips) => format!("{} clock, {mips} MIPS, seed {}", self.clock, self.seed),
@@ -184,7 +181,7 @@ impl VmResult {
         }
     }
 
-    /// All captures, drained from the bridge once; a direct drain afterwards finds nothing.
+    /// Returns all captures, which are drained from the bridge once. A direct drain afterwards finds nothing.
     pub fn captures_series(&self) -> &SampleSeries {
         self.drained.get_or_init(|| {
             SampleSeries::from_drained_typed(
@@ -194,12 +191,12 @@ impl VmResult {
         })
     }
 
-    /// The periodic captures.
+    /// Returns the periodic captures.
     pub fn periodic_series(&self) -> SampleSeries {
         self.captures_series().clone().periodic_only()
     }
 
-    /// One bucket a phase, in order: the host's captures and the guest's per-cgroup carriers.
+    /// Returns one bucket per phase, in order: the host's captures and the guest's per-cgroup carriers.
     pub fn phase_buckets(&self) -> Vec<PhaseBucket> {
         let mut all =
             buckets::build_phase_buckets_with_stimulus(self.captures_series(), &self.stimulus);
@@ -221,12 +218,12 @@ impl VmResult {
             .find(|bucket| bucket.step_index == phase.as_u16())
     }
 
-    /// One cgroup's telemetry in one phase.
+    /// Returns the telemetry of one cgroup in one phase.
     pub fn phase_cgroup(&self, phase: Phase, name: &str) -> Option<PhaseCgroupStats> {
         self.bucket(phase)?.per_cgroup.remove(name)
     }
 
-    /// A metric of a phase: the bucket's own, else the sum of the cgroups' counters.
+    /// Returns a metric of a phase: the bucket's own, otherwise the sum of the cgroups' counters.
     pub fn phase_metric(&self, phase: Phase, metric: impl Into<MetricId>) -> Option<f64> {
         let bucket = self.bucket(phase)?;
         let metric = metric.into();
@@ -236,7 +233,7 @@ impl VmResult {
             .or_else(|| bucket.cgroup_counter_total(name))
     }
 
-    /// A metric of one cgroup in one phase.
+    /// Returns a metric of one cgroup in one phase.
     pub fn phase_cgroup_metric(
         &self,
         phase: Phase,
@@ -249,7 +246,7 @@ impl VmResult {
         stats.get(name).or_else(|| stats.cgroup_counter(name))
     }
 
-    /// A metric of the whole run.
+    /// Returns a metric of the whole run.
     pub fn run_metric(&self, metric: impl Into<MetricId>) -> Option<f64> {
         let metric = metric.into();
         let stats = self.guest_result.as_ref().ok().map(|result| &result.stats);
@@ -263,7 +260,7 @@ impl VmResult {
         })
     }
 
-    /// Claims that a metric of `candidate` is better than that of `baseline`.
+    /// Claims that a metric is better in the phase `candidate` than in the phase `baseline`.
     pub fn better_across_phases<'v>(
         &self,
         verdict: &'v mut Verdict,
@@ -276,7 +273,7 @@ impl VmResult {
         BetterThanPhase::new(verdict, metric.clone(), None, at(baseline), at(candidate))
     }
 
-    /// The same of one cgroup.
+    /// Claims that a metric of one cgroup is better in the phase `candidate` than in the phase `baseline`.
     pub fn better_across_phases_cgroup<'v>(
         &self,
         verdict: &'v mut Verdict,
@@ -296,23 +293,23 @@ impl VmResult {
         BetterThanPhase::new(verdict, metric, Some(cgroup), was, is)
     }
 
-    /// Iterations a CPU-second in a phase: the metric `iteration_rate`.
+    /// Returns the iterations per CPU-second of a phase: the metric `iteration_rate`.
     pub fn step_throughput(&self, phase: Phase) -> Option<f64> {
         self.phase_metric(phase, "iteration_rate")
     }
 
-    /// The throughput of `b` over that of `a`; `None` without both, and for an `a` of 0.
+    /// Returns the throughput of `b` divided by that of `a`; `None` if either is missing or `a` is 0.
     pub fn throughput_ratio(&self, a: Phase, b: Phase) -> Option<f64> {
         let (a, b) = (self.step_throughput(a)?, self.step_throughput(b)?);
         (a != 0.0).then(|| b / a)
     }
 
-    /// What the scenario did, and when.
+    /// Returns what the scenario did, and when.
     pub fn stimulus_timeline(&self) -> Vec<StimulusEvent> {
         self.stimulus.clone()
     }
 
-    /// The verdict the guest sent.
+    /// Returns the verdict that the guest sent.
     pub fn guest_assert_result(&self) -> anyhow::Result<AssertResult> {
         self.guest_result
             .clone()
@@ -320,17 +317,17 @@ impl VmResult {
             .context("the guest sent no result")
     }
 
-    /// The guest's console.
+    /// Returns the guest's console.
     pub fn guest_kmsg(&self) -> &str {
         &self.kernel_log
     }
 
-    /// What the scheduler under test printed.
+    /// Returns the output of the scheduler under test.
     pub fn scheduler_log(&self) -> &str {
         &self.scheduler_log
     }
 
-    /// Whether kernel addresses were randomised.
+    /// Whether kernel addresses were randomized.
     pub fn kaslr_enabled(&self) -> bool {
         self.kern_kaslr_offset != 0
     }
@@ -338,7 +335,7 @@ impl VmResult {
 
 #[cfg(test)]
 impl VmResult {
-    /// A run of which nothing is known but its machine, for tests to fill in.
+    /// Creates the result of a run with nothing but a machine, for tests to fill in.
     pub(crate) fn blank() -> Self {
         Self {
             success: false,

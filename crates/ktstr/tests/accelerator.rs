@@ -7,7 +7,7 @@ use common::{Case, Ended, lend_kernels, private_tempdir};
 use ktstr::prelude::*;
 
 const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
-const LOST: &str = "/dev/kvm is there but not used: kernel ";
+const LOST: &str = "/dev/kvm exists but is not used: kernel ";
 
 case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
 case!(FAILS = "fails", |_| Ok(AssertResult::fail_msg("wanted")), topology: ONE_CPU);

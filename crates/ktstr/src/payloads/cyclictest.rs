@@ -1,9 +1,9 @@
-//! cyclictest of rt-tests: threads that sleep to a timer and measure how late they are woken.
+//! cyclictest from rt-tests: threads that sleep until a timer expires and measure how late they wake up.
 
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `cyclictest` with one thread of the normal class that is woken 200 times, every millisecond: the metrics are
+/// `cyclictest` with one thread of the normal class that wakes up 200 times, once per millisecond. The metrics are
 /// `latency_min_us`, `latency_avg_us` and `latency_max_us`, each followed by a dot and the number of the thread, as in
 /// `latency_max_us.0`.
 pub const CYCLICTEST: Payload = Payload::binary("cyclictest", "cyclictest")

@@ -1,10 +1,10 @@
-//! fio: reads and writes of files, in the guest's memory unless the guest has a disk.
+//! fio: reads and writes files, in the guest's memory unless the guest has a disk.
 
 use ktstr_assert::{MetricCheck, MetricHint, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `fio` with one job that writes a megabyte in random order: the metrics are the numbers of its JSON, such as
-/// `jobs.0.write.iops`; `bw` there is in KiB a second.
+/// `fio` with one job that writes a megabyte in random order. The metrics are the numbers of its JSON output, such as
+/// `jobs.0.write.iops`; `bw` is in KiB per second.
 pub const FIO: Payload = Payload::binary("fio", "fio")
     .with_default_args(&[
         "--output-format=json",

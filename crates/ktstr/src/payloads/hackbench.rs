@@ -1,10 +1,11 @@
-//! hackbench of rt-tests: groups of processes that send each other messages, which is all wake-ups and migrations.
+//! hackbench from rt-tests: groups of processes that send each other messages, which causes many wakeups and
+//! migrations.
 
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `hackbench` with one group of 40 tasks and 100 messages: the metric is `time_s`, seconds for all of them. Later
-/// arguments go before earlier ones: `.args(["-g", "4"])` has four groups.
+/// `hackbench` with one group of 40 tasks and 100 messages. The metric is `time_s`, the seconds for all messages.
+/// hackbench uses the last of repeated arguments, so `.args(["-g", "4"])` runs four groups.
 pub const HACKBENCH: Payload = Payload::binary("hackbench", "hackbench")
     .with_default_args(&["-g", "1", "-l", "100"])
     .with_output(OutputFormat::Patterns(&[MetricPattern {

@@ -1,8 +1,9 @@
-//! Benchmarks and loads of other people, ready to be named in a test's `payload` or `workloads`: their arguments, what
-//! they print, and which way is better. The programs are the host's: a test that names one whose program is not installed
-//! says so before it starts.
+//! Presets for existing benchmarks and load generators, to be named in a test's `payload` or `workloads`: their
+//! arguments, the format of their output, and which direction of each metric is better. The programs come from the
+//! host: a test that names a preset whose program is not installed fails with that message before it starts.
 //!
-//! A preset is a file here and a line in the table below. Its test reads what the program really printed (`recorded/`).
+//! A preset is a file in this folder and a line in the table below. Its test parses recorded output of the program
+//! (`recorded/`).
 
 use ktstr_scenario::payload::Payload;
 
@@ -22,7 +23,7 @@ pub use perf_pipe::PERF_PIPE;
 pub use stress_ng::STRESS_NG;
 pub use sysbench_cpu::SYSBENCH_CPU;
 
-/// All of them.
+/// All presets.
 pub const PRESETS: &[&Payload] = &[
     &CYCLICTEST,
     &FIO,
@@ -39,7 +40,7 @@ mod testing {
     use ktstr_assert::payload::{MetricStream, PayloadMetrics, judge};
     use ktstr_assert::{Polarity, extract_metrics};
 
-    /// What a preset reads in an output: the metrics that it knows the direction of.
+    /// Returns the metrics that a preset reads from an output, with their names and directions.
     pub(super) fn read(preset: &Payload, output: &str) -> Vec<(String, f64, String)> {
         let metrics = extract_metrics(output, &preset.output, MetricStream::Stdout);
         let mut run = PayloadMetrics::default();
@@ -54,7 +55,7 @@ mod testing {
     }
 
     #[test]
-    fn presets_can_be_run_and_have_names_of_their_own() {
+    fn presets_can_be_run_and_have_distinct_names() {
         let mut names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
         names.sort_unstable();
         names.dedup();
@@ -65,7 +66,7 @@ mod testing {
         }
     }
 
-    /// A program that says nothing must not pass for one that measured.
+    /// A program that prints nothing must not count as one that measured something.
     #[test]
     fn an_empty_output_fails_each_preset() {
         for preset in PRESETS {

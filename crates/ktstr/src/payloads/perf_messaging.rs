@@ -1,10 +1,10 @@
-//! `perf bench sched messaging`: hackbench as perf has it.
+//! `perf bench sched messaging`: perf's version of hackbench.
 
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `perf bench sched messaging` with one group of 40 processes and 50 messages: the metric is `time_s`, seconds for all of
-/// them.
+/// `perf bench sched messaging` with one group of 40 processes and 50 messages. The metric is `time_s`, the seconds for
+/// all messages.
 pub const PERF_MESSAGING: Payload = Payload::binary("perf_messaging", "perf")
     .with_default_args(&["bench", "sched", "messaging", "-g", "1", "-l", "50"])
     .with_output(OutputFormat::Patterns(&[MetricPattern {

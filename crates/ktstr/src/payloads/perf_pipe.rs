@@ -3,7 +3,8 @@
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `perf bench sched pipe` with 1000 round trips: the metrics are `us_per_op`, microseconds a round trip, and `ops_per_s`.
+/// `perf bench sched pipe` with 1000 round trips. The metrics are `us_per_op`, the microseconds per round trip, and
+/// `ops_per_s`.
 pub const PERF_PIPE: Payload = Payload::binary("perf_pipe", "perf")
     .with_default_args(&["bench", "sched", "pipe", "-l", "1000"])
     .with_output(OutputFormat::Patterns(&[

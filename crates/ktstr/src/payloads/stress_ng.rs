@@ -1,11 +1,11 @@
-//! stress-ng: stressors of many kinds, each of which counts its rounds as bogo operations.
+//! stress-ng: stressors of many kinds, each of which counts its iterations as bogo operations.
 
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `stress-ng` with one stressor of the CPU for a second. The metrics are `bogo_ops`, `bogo_ops_per_s` of real time and
-/// `bogo_ops_per_cpu_s` of CPU time, each followed by a dot and the name of a stressor, as in `bogo_ops.cpu`; other
-/// stressors are arguments: `.args(["--switch", "2"])`.
+/// `stress-ng` with one CPU stressor for one second. The metrics are `bogo_ops`, `bogo_ops_per_s` of real time and
+/// `bogo_ops_per_cpu_s` of CPU time, each followed by a dot and the name of a stressor, as in `bogo_ops.cpu`. Other
+/// stressors are selected by arguments: `.args(["--switch", "2"])`.
 pub const STRESS_NG: Payload = Payload::binary("stress_ng", "stress-ng")
     .with_default_args(&["--metrics-brief", "-t", "1s", "--cpu", "1"])
     .with_output(OutputFormat::Patterns(&[

@@ -1,10 +1,10 @@
-//! sysbench's CPU test: threads that look for prime numbers.
+//! sysbench's CPU test: threads that search for prime numbers.
 
 use ktstr_assert::{MetricCheck, MetricHint, MetricPattern, OutputFormat, Polarity};
 use ktstr_scenario::payload::Payload;
 
-/// `sysbench cpu` with two threads for a second: the metrics are `events_per_s`, and `latency_ms` of an event, followed by
-/// a dot and `min`, `avg`, `max` or `p95`.
+/// `sysbench cpu` with two threads for one second. The metrics are `events_per_s`, and the `latency_ms` of an event,
+/// followed by a dot and `min`, `avg`, `max` or `p95`.
 pub const SYSBENCH_CPU: Payload = Payload::binary("sysbench_cpu", "sysbench")
     .with_default_args(&["cpu", "run", "--threads=2", "--time=1"])
     .with_output(OutputFormat::Patterns(&[

@@ -1,9 +1,9 @@
-//! KVM or not: found out by booting, and remembered.
+//! Whether KVM works: this is found out by booting a kernel, and remembered.
 //!
-//! `/dev/kvm` can be there and of no use: a nested host may create VMs and yet stop at a stock
-//! kernel's first page tables. What the guest did is kept under a name that changes with everything
-//! it depends on, for a time (see [`kvm`]). What the host did, being busy or out of something, is
-//! told and forgotten.
+//! `/dev/kvm` may exist and still be useless: a nested host may be able to create VMs, and yet fail when a stock kernel
+//! sets up its first page tables. A result that the guest caused is kept for a time, under a name that depends on
+//! everything that may change it (see [`kvm`]). A failure that the host caused, because it was busy or out of some
+//! resource, is reported and not kept.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -20,25 +20,25 @@ use super::{RunError, admission, environment, start, warm};
 use crate::vm_result::WatchdogKillReason;
 
 const VARIABLE: &str = "KTSTR_ACCEL";
-/// CPU time in which a kernel that boots at all under KVM has PID 1 running, with a wide margin: it takes
-/// about a second.
+/// The CPU time within which a kernel that boots under KVM at all has started PID 1, with a wide margin: it takes about
+/// a second.
 const BOOT_CPU: Duration = Duration::from_secs(10);
-/// An idle guest that has not come up after this waits for something that does not come.
+/// A guest that is idle and has not booted after this time waits for an event that will never come.
 const BOOT_IDLE: Duration = Duration::from_secs(30);
-/// CPU time below this share of wall time is "idle".
+/// A guest is idle if its CPU time is below this share of wall time.
 const IDLE_SHARE: f64 = 0.02;
-/// Wall time after which a host that gives no CPU time is called too slow.
+/// The wall time after which a host that gives the guest no CPU time counts as too slow.
 const BOOT_WALL: Duration = Duration::from_secs(300);
 
-/// Why KVM is not used although `/dev/kvm` can be opened.
+/// The reason why KVM is not used although `/dev/kvm` can be opened.
 static LOST: OnceLock<String> = OnceLock::new();
 
-/// Why runs of this process are without KVM, on a host that seems to have it.
+/// Returns the reason why the runs of this process do not use KVM on a host that seems to have it.
 pub(super) fn why_no_kvm() -> Option<&'static str> {
     LOST.get().map(String::as_str)
 }
 
-/// What to run `plan` on: `KTSTR_ACCEL` if it says `kvm` or `tcg`, else KVM where it works.
+/// Chooses the accelerator for `plan`: the one that `KTSTR_ACCEL` names (`kvm` or `tcg`), otherwise KVM if it works.
 pub(super) fn choose(plan: &Plan) -> Result<Accelerator, RunError> {
     match environment(VARIABLE).as_deref() {
         None | Some("auto") => {}
@@ -90,22 +90,22 @@ fn accept(known: &Finding) -> Accelerator {
     if known.failed.is_none() {
         return Accelerator::Kvm;
     }
-    // Told when it was found; a report of a failure tells of it again.
+    // This was reported when it was found, and a failure report repeats it.
     lose(&known.to_string(), false);
     Accelerator::Tcg
 }
 
-/// Remembers for this process why there is no KVM, and says so once if it is `news`.
+/// Remembers for this process why there is no KVM, and reports it once if it is `news`.
 fn lose(why: &str, news: bool) {
     if LOST.set(why.to_owned()).is_ok() && news {
         tell(&format!(
-            "ktstr: /dev/kvm is there but not used: {why} (`cargo ktstr doctor` shows it; \
-             KTSTR_ACCEL=kvm uses it all the same)"
+            "ktstr: /dev/kvm exists but is not used: {why} (`cargo ktstr doctor` shows this; \
+             KTSTR_ACCEL=kvm uses it anyway)"
         ));
     }
 }
 
-/// The file that remembers the answer for this host, QEMU and kernel.
+/// Returns the file that stores the result for this host, QEMU and kernel.
 fn memory_of(plan: &Plan) -> Result<PathBuf, RunError> {
     let parts = format!(
         "{} {} {}",
@@ -116,21 +116,21 @@ fn memory_of(plan: &Plan) -> Result<PathBuf, RunError> {
     Ok(kvm::folder()?.join(format!("{:016x}", ktstr_machine::hash(&parts))))
 }
 
-/// What a boot says of KVM.
+/// What a boot shows about KVM.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Works,
-    /// The guest had what it needed of the host, and did not come up.
+    /// The host gave the guest what it needed, but the guest did not boot.
     Guest(String),
-    /// The host did not get as far as to show anything.
+    /// The host failed before the boot could show anything.
     Host(String),
 }
 
-/// How a boot ended that did not come to PID 1.
+/// How a boot ended that did not reach PID 1.
 #[derive(Debug)]
 enum Stopped {
     End(End),
-    /// It did not end: wall time and CPU time of QEMU, and the time its vCPUs waited for a host CPU.
+    /// The boot did not end. Holds the wall time, QEMU's CPU time, and the time that its vCPUs waited for a host CPU.
     Slow {
         wall: Duration,
         cpu: Duration,
@@ -138,20 +138,20 @@ enum Stopped {
     },
 }
 
-/// The kinds of failure: see [`Outcome`].
+/// Classifies a failure: see [`Outcome`].
 fn outcome(booted: Result<Option<Stopped>, RunError>) -> Outcome {
     let stopped = match booted {
         Ok(None) => return Outcome::Works,
         Ok(Some(stopped)) => stopped,
-        // QEMU could not start, or was killed: no memory, no descriptors, KVM taken by another
-        // hypervisor. The kernel had no part in it.
+        // QEMU could not start, or was killed: the host lacks memory or descriptors, or another hypervisor has taken
+        // KVM. The kernel had no part in it.
         Err(error) => return Outcome::Host(error.to_string()),
     };
     let guest = |why: &str| Outcome::Guest(why.to_owned());
     match stopped {
-        Stopped::End(End::Halted(Halt::AcceleratorFailed)) => {
-            guest("KVM stopped with an internal error, as where it cannot emulate an instruction")
-        }
+        Stopped::End(End::Halted(Halt::AcceleratorFailed)) => guest(
+            "KVM stopped with an internal error, as it does when it cannot emulate an instruction",
+        ),
         Stopped::End(End::Halted(Halt::Reset)) => guest("the kernel reset the machine"),
         Stopped::End(End::Halted(Halt::PowerOff)) => guest("the kernel powered the machine off"),
         Stopped::End(End::GaveUp(WatchdogKillReason::Tier3Deadman, _)) => {
@@ -179,13 +179,13 @@ fn outcome(booted: Result<Option<Stopped>, RunError>) -> Outcome {
     }
 }
 
-/// Whether there is nothing more to wait for. Wall time alone says nothing of a guest.
+/// Whether there is nothing left to wait for. Wall time alone says nothing about a guest.
 fn is_over(wall: Duration, cpu: Duration, waited: Duration) -> bool {
     let idle = cpu.as_secs_f64() < wall.as_secs_f64() * IDLE_SHARE && waited < cpu;
     cpu >= BOOT_CPU || (idle && wall >= BOOT_IDLE) || wall >= BOOT_WALL
 }
 
-/// Boots `plan`'s kernel under KVM to PID 1. `None`: it came there.
+/// Boots `plan`'s kernel under KVM until PID 1 starts. Returns `None` if it does.
 fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let mut archive = Initramfs::new();
     start::pack(&mut archive, &plan.base, &mut warm::Stamps::new())?;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_guest_did_is_its_own() {
+    fn failures_of_the_guest_are_attributed_to_the_guest() {
         for end in [
             End::Halted(Halt::AcceleratorFailed),
             End::Halted(Halt::Reset),
@@ -246,13 +246,13 @@ mod tests {
             let found = outcome(Ok(Some(Stopped::End(end))));
             assert!(matches!(found, Outcome::Guest(_)), "{found:?}");
         }
-        // It burns CPU time, or needs none and gets on all the same.
+        // The guest consumes CPU time, or it is idle without waiting for the host.
         assert!(matches!(slow(11 * S, 11 * S, S), Outcome::Guest(_)));
         assert!(matches!(slow(31 * S, S / 10, S / 20), Outcome::Guest(_)));
     }
 
     #[test]
-    fn what_the_host_did_is_not_the_guests() {
+    fn failures_of_the_host_are_not_attributed_to_the_guest() {
         let busy = std::io::Error::from_raw_os_error(libc::EBUSY);
         let error = ktstr_machine::MachineError::system("starting QEMU", busy);
         let deadman = End::GaveUp(
@@ -270,9 +270,9 @@ mod tests {
 
     #[test]
     fn a_busy_host_is_waited_for() {
-        // Two minutes, of which it got five seconds and waited for the rest.
+        // In two minutes the guest got five seconds of CPU time, and waited for most of the rest.
         assert!(!is_over(120 * S, 5 * S, 100 * S));
-        // It got next to nothing, and wanted more.
+        // The guest got very little CPU time, and was runnable for the rest.
         assert!(!is_over(60 * S, S, 50 * S));
         assert_eq!(outcome(Ok(None)), Outcome::Works);
     }

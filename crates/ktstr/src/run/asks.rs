@@ -1,5 +1,5 @@
-//! What the test process asks the host to do while it waits: carried out where the guest stands still, and answered in the
-//! mailbox ([`Layout::ANSWER`]).
+//! Requests of the test process to the host, for which it waits. They are carried out while the guest is held, and
+//! answered in the mailbox ([`Layout::ANSWER`]).
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use super::transcript::Transcript;
 use super::watched::Watches;
 use crate::snapshot_bridge::CgroupProcsSnapshot;
 
-/// Captures that a test may ask for: more are a guest gone wild, and each stops the machine.
+/// The largest number of captures that a test may request. Each stops the machine, and more than this is a bug in the
+/// test.
 const MOST_CAPTURES: u32 = 1024;
 
-/// Carries out and answers all that was asked, at `now`.
+/// Carries out and answers all pending requests at `now`.
 pub(super) fn answer(
     machine: &mut Machine,
     knowledge: &mut Knowledge,
@@ -38,7 +39,7 @@ pub(super) fn answer(
 
 #[expect(
     clippy::too_many_arguments,
-    reason = "all that can be asked for needs them"
+    reason = "the requests together need all of them"
 )]
 fn carry_out(
     machine: &mut Machine,
@@ -57,13 +58,13 @@ fn carry_out(
             }
             if captures.on_demand >= MOST_CAPTURES {
                 return Ok(Err(format!(
-                    "the test has asked for {MOST_CAPTURES} captures already, and that is the most"
+                    "the test has asked for {MOST_CAPTURES} captures already, which is the limit"
                 )));
             }
             if captures.bridge.is_full() && !captures.bridge.has(&tag) {
                 return Ok(Err(format!(
-                    "there are {} captures already, and one more would cost the oldest: take fewer, or take one under a tag \
-                     that there is",
+                    "there are {} captures already, and one more would drop the oldest: take fewer, or reuse the tag of one \
+                     that exists",
                     captures.bridge.len()
                 )));
             }
@@ -106,7 +107,7 @@ fn carry_out(
     }
 }
 
-/// Both sides check: a guest need not be what it seems.
+/// The guest has checked the tag already, but the host must not trust the guest.
 fn check(tag: &str) -> Result<(), String> {
     if !(1..=MAX_TAG).contains(&tag.len()) {
         let length = tag.len();
@@ -125,14 +126,14 @@ fn check(tag: &str) -> Result<(), String> {
 fn reply(machine: &Machine, number: u64, answer: &Answer) -> Result<(), MachineError> {
     let mut answer = answer.clone();
     if let Err(why) = &mut answer {
-        // In JSON each byte takes six at most.
+        // JSON needs at most six bytes for each byte.
         why.truncate(why.floor_char_boundary(MAX_ANSWER / 8));
     }
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();
     let region = MailboxRegion(machine.ram());
     region.write(Layout::ANSWER + ANSWER_AT, &bytes)?;
     region.store(Layout::ANSWER + ANSWER_LENGTH_AT, bytes.len() as u64)?;
-    // Last: the guest looks for it.
+    // The number is stored last, because the guest polls it.
     region.store(Layout::ANSWER, number)
 }
 
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_of_periodic_captures_are_taken() {
+    fn tags_of_periodic_captures_are_reserved() {
         assert!(check("before").is_ok());
         assert!(check(&"x".repeat(MAX_TAG)).is_ok());
         for bad in ["", "periodic_000", &"x".repeat(MAX_TAG + 1)] {

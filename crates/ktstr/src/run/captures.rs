@@ -1,4 +1,4 @@
-//! Captures: when the periodic ones are due, and taking one, be it due or asked for.
+//! Captures: when the periodic ones are due, and how a capture is taken, whether it is due or asked for.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,27 +19,27 @@ use super::transcript::Transcript;
 use crate::entry::KtstrTestEntry;
 use crate::snapshot_bridge::SnapshotBridge;
 
-/// Failed freezes in a row after which the rest is given up.
+/// The number of consecutive failed freezes after which no further captures are tried.
 const GIVE_UP_AFTER: u32 = 2;
 
-/// What the tags of periodic captures begin with.
+/// The prefix of the tags of periodic captures.
 pub(super) const PERIODIC: &str = "periodic_";
 
-/// What the host must know of the kernel to read it.
+/// The symbols and types that the host needs to read the kernel's memory.
 #[derive(Debug)]
 pub(super) struct KernelKnowledge {
     pub(super) btf: Btf,
     pub(super) symbols: Symbols,
 }
 
-/// Kernel knowledge, loaded while the guest boots.
+/// The kernel's symbols and types, which are loaded while the guest boots.
 pub(super) enum Knowledge {
     Loading(JoinHandle<Result<KernelKnowledge, String>>),
     Loaded(Result<Box<KernelKnowledge>, String>),
 }
 
 impl Knowledge {
-    /// Starts to load what `kernel` has.
+    /// Starts to load the symbols and types of `kernel`.
     pub(super) fn load(kernel: &Kernel) -> Self {
         let kernel = kernel.clone();
         Self::Loading(std::thread::spawn(move || {
@@ -50,7 +50,7 @@ impl Knowledge {
         }))
     }
 
-    /// What is known, or why nothing is.
+    /// Returns the symbols and types, or the reason why they cannot be had.
     pub(super) fn get(&mut self) -> Result<&KernelKnowledge, &str> {
         if let Self::Loading(_) = self
             && let Self::Loading(handle) =
@@ -69,7 +69,7 @@ impl Knowledge {
     }
 }
 
-/// Guest RAM as introspection wants it.
+/// Guest RAM, in the form that introspection reads.
 pub(super) struct RamView<'a>(pub(super) &'a GuestRam);
 
 impl GuestMemory for RamView<'_> {
@@ -82,7 +82,7 @@ impl GuestMemory for RamView<'_> {
     }
 }
 
-/// What each CPU of the guest is at, as `comm[pid]`; nothing where its memory does not tell.
+/// Returns the current task of each of the guest's CPUs, as `comm[pid]`; empty if the guest's memory cannot be read.
 pub(super) fn current_tasks(machine: &Machine, knowledge: &mut Knowledge) -> Vec<String> {
     let Ok(known) = knowledge.get() else {
         return Vec::new();
@@ -96,10 +96,10 @@ pub(super) fn current_tasks(machine: &Machine, knowledge: &mut Knowledge) -> Vec
         .collect()
 }
 
-/// Processes listed of a guest that was given up on.
+/// The largest number of processes that are listed of a guest that the host gave up on.
 const MOST_PROCESSES: usize = 4096;
 
-/// The guest's processes and threads; none where its memory does not tell.
+/// Returns the guest's processes and threads; empty if the guest's memory cannot be read.
 pub(super) fn processes(machine: &Machine, knowledge: &mut Knowledge) -> Vec<TaskEnrichment> {
     let Ok(known) = knowledge.get() else {
         return Vec::new();
@@ -111,29 +111,29 @@ pub(super) fn processes(machine: &Machine, knowledge: &mut Knowledge) -> Vec<Tas
         .unwrap_or_default()
 }
 
-/// The boundaries of a run and what came of them.
+/// The capture times of a run, and what was captured.
 pub(super) struct Captures {
     boundaries: Vec<Duration>,
     next: usize,
     failures: u32,
-    /// Why there are no statistics of the scheduler beside a capture.
+    /// The reason why captures come without statistics of the scheduler.
     no_stats: MissingStatsReason,
     pub(super) bridge: SnapshotBridge,
     pub(super) fired: u32,
     pub(super) real: u32,
-    /// Captures that the test has asked for.
+    /// The number of captures that the test asked for.
     pub(super) on_demand: u32,
-    /// Wall time the guest stood still for each.
+    /// The wall time for which the guest was frozen, for each capture.
     pub(super) freezes: Vec<Duration>,
-    /// Of all of them.
+    /// The digest of all captures.
     pub(super) digest: blake3::Hasher,
-    /// Wall time that took.
+    /// The wall time for computing the digest.
     pub(super) digest_time: Duration,
 }
 
 impl Captures {
-    /// The boundaries that the entry asks for in its window: one tenth in, then evenly over eight
-    /// tenths.
+    /// Computes the capture times that the entry asks for in its window: the first after one tenth of the window, the
+    /// others evenly over the next eight tenths.
     pub(super) fn new(entry: &KtstrTestEntry) -> Self {
         let no_stats = if entry.scheduler.binary.has_bpf_scheduler() {
             MissingStatsReason::NoScheduler {
@@ -157,13 +157,12 @@ impl Captures {
         }
     }
 
-    /// Wall time the guest stood still in all.
+    /// Returns the total wall time for which the guest was frozen.
     pub(super) fn frozen(&self) -> Duration {
         self.freezes.iter().sum()
     }
 
-    /// Takes the next capture if its boundary has come, at `now`. Returns the time of the one after
-    /// it, while the window is open.
+    /// Takes the next capture if it is due at `now`. Returns the time of the one after it, while the window is open.
     pub(super) fn take_if_due(
         &mut self,
         machine: &mut Machine,
@@ -181,7 +180,7 @@ impl Captures {
         Ok(next.and_then(|boundary| said.window.when(*boundary)))
     }
 
-    /// Freezes the machine, reads, stores under `periodic_NNN`, lets go.
+    /// Freezes the machine, reads it, stores the capture under `periodic_NNN`, and resumes the machine.
     fn take(
         &mut self,
         machine: &mut Machine,
@@ -217,7 +216,7 @@ impl Captures {
         Ok(())
     }
 
-    /// Takes a capture under this tag. The inner error is the test's to hear: nothing could be read.
+    /// Takes a capture under this tag. The inner error is reported to the test: nothing could be read.
     pub(super) fn take_tagged(
         &mut self,
         machine: &mut Machine,
@@ -247,7 +246,7 @@ impl Captures {
         Ok(Ok(()))
     }
 
-    /// Freezes the machine, reads, lets go.
+    /// Freezes the machine, reads it, and resumes it.
     fn freeze(
         &mut self,
         machine: &mut Machine,
@@ -256,7 +255,7 @@ impl Captures {
         let known = match knowledge.get() {
             Ok(known) => known,
             Err(why) => {
-                let why = format!("the kernel could not be understood: {why}");
+                let why = format!("the kernel's memory cannot be interpreted: {why}");
                 return Ok(FailureDumpReport::placeholder(why));
             }
         };
@@ -284,15 +283,15 @@ impl Captures {
     }
 }
 
-/// Functions that send an interrupt to another CPU (arch/x86/kernel/apic/ipi.c, Linux 5.3 to 7.3): to make it schedule, and
-/// to make one or several call a function.
+/// Functions that send an interrupt to another CPU (arch/x86/kernel/apic/ipi.c, Linux 5.3 to 7.3): a reschedule
+/// interrupt, and calls of a function on one or several CPUs.
 const SENDERS: [&str; MAX_SENDERS] = [
     "native_smp_send_reschedule",
     "native_send_call_func_single_ipi",
     "native_send_call_func_ipi",
 ];
 
-/// Where the plugin of the virtual clock has to look.
+/// The kernel addresses that the virtual clock's plugin has to observe.
 pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, String> {
     let symbol = |name: &str| {
         known
@@ -347,7 +346,7 @@ pub(super) fn set_watchdog(
     Ok(())
 }
 
-/// Writes a test's value into a variable of the scheduler. An error says what was looked for and what there is.
+/// Writes a value of the test into a variable of the scheduler. The error names what was searched for and what exists.
 pub(super) fn write_variable(
     ram: &GuestRam,
     known: &KernelKnowledge,
@@ -370,7 +369,7 @@ pub(super) fn write_variable(
     ram.write(found.gpa, &bytes).map_err(|e| e.to_string())
 }
 
-/// One capture of a machine that stands still.
+/// Takes one capture of a frozen machine.
 pub(super) fn read(ram: &GuestRam, known: &KernelKnowledge) -> FailureDumpReport {
     let memory = RamView(ram);
     match KernelView::new(&memory, &known.symbols, &known.btf) {
@@ -394,7 +393,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_in_ten_seconds_lie_two_in_each_half() {
+    fn four_captures_in_ten_seconds_lie_two_in_each_half() {
         let at: Vec<_> = boundaries(4, Duration::from_secs(10))
             .iter()
             .map(|d| d.as_millis())

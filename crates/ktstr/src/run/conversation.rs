@@ -1,5 +1,4 @@
-//! Talking to a running machine: what comes from its mailbox, what goes into it, and when to
-//! give up on it.
+//! The session with a running machine: the messages from and to its mailbox, and the decision to give up on it.
 
 use std::time::{Duration, Instant};
 
@@ -15,37 +14,37 @@ use super::transcript::Transcript;
 use super::watch::{Silence, Watch};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
-/// How often the host looks at the mailbox.
+/// The interval at which the host polls the mailbox.
 const POLL: Duration = Duration::from_micros(500);
-/// How long the host waits for a held guest before it looks whether there still is one.
+/// How long the host waits for the guest to be held before it checks whether QEMU is still there.
 const HOLD_WAIT: Duration = Duration::from_millis(50);
-/// Messages taken in at a look: a guest that floods the mailbox must not keep the host from
-/// its other duties.
+/// The largest number of messages per poll: a guest that floods the mailbox must not keep the host from its other
+/// duties.
 const BURST: usize = 256;
-/// Guest time a boot may be silent for; each CPU adds its share.
+/// The guest time for which a boot may be silent. Each CPU adds to it.
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 const BOOT_PATIENCE_PER_CPU: Duration = Duration::from_secs(4);
-/// Guest time a scheduler may take to attach; PID 1 gives up before.
+/// The guest time that a scheduler may take to attach. PID 1 gives up earlier.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(150);
-/// How often silence is judged.
+/// The interval at which the host checks for a stall.
 const CHECK: Duration = Duration::from_millis(250);
 
-/// How a conversation ended.
+/// How a session ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The guest said all it had to say.
+    /// The guest sent its last message.
     Bye,
-    /// The guest went down by itself.
+    /// The guest stopped by itself.
     Halted(Halt),
-    /// The host gave up.
+    /// The host gave up on the guest.
     GaveUp(WatchdogKillReason, Silence),
-    /// What is in the mailbox makes no sense.
+    /// The contents of the mailbox are invalid.
     Garbled(RingError),
-    /// Messages were damaged on their way, so what the guest said is not known.
+    /// Messages were damaged in transit, so the guest's report is incomplete.
     Lost(Lost),
 }
 
-/// Messages that were lost, by ring.
+/// The number of lost messages, by ring.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) agent: u64,
@@ -61,14 +60,14 @@ impl std::fmt::Display for Lost {
     }
 }
 
-/// Where both sides stand in the rings that live as long as PID 1.
+/// The positions of both sides in the rings that exist as long as PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) agent: Place,
     pub(super) host: Place,
 }
 
-/// A machine and what was said so far.
+/// A machine, and everything that its guest has reported so far.
 #[derive(Debug)]
 pub(super) struct Conversation {
     pub(super) machine: Machine,
@@ -80,16 +79,16 @@ pub(super) struct Conversation {
     vcpus: u32,
     ready: bool,
     next_check: Instant,
-    /// What the guest has said, and what its vCPUs had burnt when it was first seen to say no more.
+    /// The bytes that the guest had sent and the CPU times of its vCPUs when it was first seen to send nothing more.
     quiet: (u64, Vec<Option<VcpuTime>>),
-    /// Under the virtual clock: why the guest stands still since the last look.
+    /// Under the virtual clock: why the guest has been held since the last poll.
     pub(super) hold: Option<Hold>,
-    /// Records the schedule, in a run under the virtual clock.
+    /// Records the schedule of a run under the virtual clock.
     pub(super) recorder: Option<Recorder>,
 }
 
 impl Conversation {
-    /// With a machine that has yet to boot.
+    /// Starts a session with a machine that has not booted yet.
     pub(super) fn new(machine: Machine, vcpus: u32) -> Self {
         Self {
             machine,
@@ -107,8 +106,8 @@ impl Conversation {
         }
     }
 
-    /// With a machine that was restored, where another conversation stood at `places` and had
-    /// come to `said`.
+    /// Starts a session with a machine that was restored. An earlier session had reached the positions `places` and the
+    /// transcript `said`.
     pub(super) fn resume(machine: Machine, vcpus: u32, places: Places, said: Transcript) -> Self {
         Self {
             agent: Reader::resume(Ring::Agent, places.agent),
@@ -119,7 +118,8 @@ impl Conversation {
         }
     }
 
-    /// Where both sides stand. Meaningful while the guest stands still and all was read.
+    /// Returns the positions of both sides. They are meaningful only while the guest is held and everything has been
+    /// read.
     pub(super) fn places(&self) -> Places {
         Places {
             agent: self.agent.place(),
@@ -127,7 +127,7 @@ impl Conversation {
         }
     }
 
-    /// Posts a message.
+    /// Sends a message to the guest.
     pub(super) fn tell(&mut self, message: &ToGuest) -> Result<(), MachineError> {
         let failed = |reason: String| {
             MachineError::system(
@@ -144,7 +144,7 @@ impl Conversation {
         }
     }
 
-    /// Stores a file in the guest. An end instead of success: the guest is gone.
+    /// Stores a file in the guest. Returns an end if the guest is gone.
     pub(super) fn write_file(
         &mut self,
         path: &str,
@@ -152,7 +152,7 @@ impl Conversation {
         bytes: &[u8],
     ) -> Result<Option<End>, MachineError> {
         let mut offset = 0;
-        // An empty file has no chunk, and must be there all the same.
+        // An empty file has no chunks, but it must exist in the guest as well.
         let empty = bytes.is_empty().then_some(bytes);
         let chunks = bytes.chunks(Layout::BULK_SIZE as usize);
         for chunk in chunks.chain(empty) {
@@ -174,7 +174,7 @@ impl Conversation {
         Ok(None)
     }
 
-    /// Waits until `reached`; an end instead means that it never will be.
+    /// Waits until `reached` holds. Returns an end if it never will.
     pub(super) fn until(
         &mut self,
         reached: impl Fn(&Transcript) -> bool,
@@ -197,8 +197,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Under the virtual clock: goes on to where the guest waits for a message, and leaves it
-    /// held there.
+    /// Under the virtual clock: lets the guest run until it waits for a message, and leaves it held there.
     pub(super) fn until_idle(&mut self) -> Result<Option<End>, MachineError> {
         if self.machine.virtual_clock().is_none() {
             return Ok(None);
@@ -211,9 +210,9 @@ impl Conversation {
         Ok(None)
     }
 
-    /// Waits for the end, and calls `meanwhile` at every look, with why the guest was held at it; under the virtual clock at every
-    /// hold alone, for what is done between two of them depends on how fast the host is. `silence` is the guest time a test may
-    /// say nothing for.
+    /// Runs the guest to its end, and calls `meanwhile` after every poll, with the reason why the guest is held. Under
+    /// the virtual clock it is called only while the guest is held: at any other moment its effect would depend on the
+    /// speed of the host. `silence` is the guest time for which a test may send nothing.
     pub(super) fn until_end(
         &mut self,
         silence: Duration,
@@ -238,8 +237,8 @@ impl Conversation {
         }
     }
 
-    /// The time that windows are measured in: the guest's own under the virtual clock, else the
-    /// time during which it could run.
+    /// The time in which windows are measured: the guest's own under the virtual clock, otherwise the time for which
+    /// the machine could run.
     fn now(&self) -> Duration {
         match (self.machine.virtual_clock(), self.hold) {
             (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
@@ -249,9 +248,9 @@ impl Conversation {
         }
     }
 
-    /// Waits a moment, or for the guest to be held, and takes in what is there. Under the
-    /// virtual clock the guest stands still between two looks once something happened: what the
-    /// host does then, it does at a point of the guest's time that is the same in every run.
+    /// Waits a moment, or until the guest is held, and processes the messages that have arrived. Under the virtual
+    /// clock the guest is held at each event until the next poll: whatever the host does in between happens at a point
+    /// of guest time that is the same in every run.
     pub(super) fn look(&mut self, silence: Duration) -> Result<Option<End>, MachineError> {
         if let Some(clock) = self.machine.virtual_clock() {
             if self.hold.take().is_some() {
@@ -263,7 +262,7 @@ impl Conversation {
                 if halted.is_none() {
                     return Ok(self.check(silence));
                 }
-                // Nothing moves any more: what is in the mailbox is the last of it.
+                // The guest no longer runs, so the mailbox holds its last messages.
             }
             if let (Some(recorder), Some(clock)) =
                 (&mut self.recorder, self.machine.virtual_clock())
@@ -281,8 +280,8 @@ impl Conversation {
             self.ready = is_ready(&MailboxRegion(self.machine.ram()))?;
         }
         if self.ready {
-            // The test's ring is read after PID 1's: when that says that the test has ended,
-            // everything the test said is there.
+            // The test's ring is read after PID 1's. Once PID 1 reports that the test has ended, all of the test's
+            // messages are there.
             let (machine, said) = (&self.machine, &mut self.said);
             for reader in [&mut self.agent, &mut self.test] {
                 let taken = drain(&MailboxRegion(machine.ram()), reader, |message, time_ns| {
@@ -320,8 +319,8 @@ impl Conversation {
         Ok(self.check(silence))
     }
 
-    /// Under the virtual clock: whether the test has said nothing for longer than `silence` of the
-    /// guest's time. It is asked in holds alone, so the answer does not depend on how fast the host is.
+    /// Under the virtual clock: whether the test has sent nothing for longer than `silence` of guest time. This is
+    /// checked only while the guest is held, so the answer does not depend on the speed of the host.
     fn is_out_of_patience(&self, silence: Duration) -> bool {
         match self.hold {
             Some(Hold::Due(ns)) if self.said.phase > GuestLifecyclePhase::Attach => {
@@ -331,7 +330,7 @@ impl Conversation {
         }
     }
 
-    /// The schedule's file, once the guest will not go on.
+    /// Returns the schedule's file, once the guest no longer runs.
     pub(super) fn finish_recording(&mut self, knowledge: &mut Knowledge) -> Option<Vec<u8>> {
         let mut recorder = self.recorder.take()?;
         recorder.drain(self.machine.virtual_clock()?);
@@ -355,8 +354,8 @@ impl Conversation {
             GuestLifecyclePhase::Attach => ATTACH_PATIENCE,
             _ => silence,
         };
-        // Guest time that goes by is progress of the guest, not of the test: a guest that hangs
-        // with its timers running is found by its silence in its own time.
+        // Guest time that passes shows that the guest makes progress, but not that the test does. A guest that hangs
+        // with its timers running is detected by the guest time for which it sends nothing.
         let said = self.agent.place().bytes + self.test.place().bytes;
         if self.quiet.0 != said || self.quiet.1.is_empty() {
             self.quiet = (said, self.machine.vcpu_times());
@@ -369,7 +368,7 @@ impl Conversation {
         self.watch.check(progress, cpu, patience)
     }
 
-    /// What there is to tell of a guest that was given up on.
+    /// Describes the stall of a guest that the host gave up on.
     fn silent(&mut self) -> Silence {
         let (wall, burnt) = self
             .watch
@@ -393,7 +392,7 @@ impl Conversation {
     }
 }
 
-/// Takes in the messages of a ring, each with the guest's time at which it was written.
+/// Processes the messages of a ring, each with the guest time at which it was written.
 fn drain<R: Region>(
     region: &R,
     reader: &mut Reader,
@@ -406,7 +405,7 @@ fn drain<R: Region>(
         let time_ns = message.time_ns;
         let message =
             serde_json::from_slice(&message.bytes).unwrap_or_else(|error| ToHost::HarnessError {
-                message: format!("a message of the guest makes no sense: {error}"),
+                message: format!("a message from the guest is invalid: {error}"),
             });
         take(message, time_ns);
     }
@@ -420,7 +419,7 @@ mod tests {
 
     use super::*;
 
-    /// A mailbox in memory.
+    /// A mailbox in a buffer of the test.
     struct Memory(RefCell<Vec<u8>>);
 
     impl Region for Memory {
@@ -450,13 +449,13 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_was_changed_on_its_way_is_counted_and_not_taken() {
+    fn a_corrupted_frame_is_counted_and_not_delivered() {
         let memory = Memory(RefCell::new(vec![0; Layout::SIZE as usize]));
         let mut writer = Writer::new(Ring::Test);
         for message in [ToHost::TestStarted { pid: 7 }, ToHost::Bye] {
             writer.write(&memory, &message.encode(), 7).expect("room");
         }
-        // The last byte of the first frame's payload: that of `"test_started"`.
+        // The offset of the last byte in the payload of the first frame, which is `"test_started"`.
         let at = Ring::Test.offset() as usize + 32 + 13;
         memory.0.borrow_mut()[at] ^= 1;
         let mut reader = Reader::new(Ring::Test);

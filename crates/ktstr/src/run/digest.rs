@@ -1,12 +1,12 @@
-//! A run in one number: what the guest's memory and console were at its end.
+//! The digest of a run: one number for the guest's memory and console at its end.
 //!
-//! Only under the virtual clock, where the guest stands still at its last message and the same
-//! seed leads to the same bytes. Captures are not part of it: looking must not change it.
+//! It exists only under the virtual clock, where the guest is held at its last message and the same seed leads to the
+//! same bytes. Captures are not part of it, because taking a capture must not change the digest.
 
 use ktstr_assert::series::DrainedSnapshotEntry;
 use ktstr_machine::{GuestRam, MachineError};
 
-/// The digest of a machine that stands still, in hexadecimal.
+/// Returns the digest of a machine that is held, in hexadecimal.
 pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineError> {
     let mut hasher = blake3::Hasher::new();
     ram.own_pages(|gpa, bytes| {
@@ -17,8 +17,8 @@ pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineErr
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Takes a capture into the digest of all of a run: what was seen, and when by the guest's clock.
-/// How long the host took is no part of it.
+/// Adds a capture to the digest of all captures of a run: what was captured, and the guest time at which. How long the
+/// host took is not part of it.
 pub(super) fn take_in(hasher: &mut blake3::Hasher, entry: &DrainedSnapshotEntry) {
     let place = (
         &entry.tag,
@@ -26,6 +26,6 @@ pub(super) fn take_in(hasher: &mut blake3::Hasher, entry: &DrainedSnapshotEntry)
         entry.boundary_offset_ms,
         entry.step_index,
     );
-    // Plain data always has a JSON form, and hashing cannot fail.
+    // Plain data can always be serialized to JSON, and hashing cannot fail.
     let _ = serde_json::to_writer(hasher, &(place, &entry.report));
 }

@@ -1,4 +1,4 @@
-//! What a run is executed by and what its clocks follow.
+//! The engine of a run: its accelerator and its clock.
 
 use std::ops::RangeInclusive;
 
@@ -13,18 +13,18 @@ const CLOCK: &str = "KTSTR_CLOCK";
 const MIPS: &str = "KTSTR_VIRTUAL_MIPS";
 const TURN: &str = "KTSTR_TURN_US";
 
-/// Accelerator and clock.
+/// The accelerator and the clock of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Engine {
     pub(super) accelerator: Accelerator,
     pub(super) clock: ClockMode,
-    /// The longest turn of a CPU under the virtual clock, in microseconds of guest time; 0: QEMU's own.
+    /// The longest turn of a CPU under the virtual clock, in microseconds of guest time; 0 means QEMU's default.
     pub(super) turn_us: u32,
 }
 
 impl Engine {
-    /// What `plan` runs on: the declared clock unless `KTSTR_CLOCK` says otherwise; where neither
-    /// does, the real one with a KVM that works, else the virtual one.
+    /// Chooses the engine for `plan`: the declared clock, unless `KTSTR_CLOCK` overrides it. If neither names a clock,
+    /// it is the real one if KVM works, otherwise the virtual one.
     pub(super) fn choose(plan: &Plan) -> Result<Self, RunError> {
         let wanted = match environment(CLOCK).as_deref() {
             None => plan.entry.clock,
@@ -62,13 +62,13 @@ impl Engine {
         })
     }
 
-    /// Instructions of the longest turn; 0: QEMU's own.
+    /// Returns the number of instructions of the longest turn; 0 means QEMU's default.
     pub(super) fn turn(&self) -> u32 {
-        // As many millions in a second as there are in a microsecond.
+        // Millions of instructions per second equal instructions per microsecond.
         self.turn_us * self.mips().unwrap_or(0)
     }
 
-    /// Millions of instructions in a second of the virtual clock.
+    /// Returns how many million instructions make up a second of the virtual clock.
     pub(super) fn mips(&self) -> Option<u32> {
         match self.clock {
             ClockMode::Real => None,
@@ -76,12 +76,12 @@ impl Engine {
         }
     }
 
-    /// Do several host threads of QEMU's translate and execute the guest's code at once?
+    /// Whether several host threads of QEMU translate and execute the guest's code in parallel.
     pub(super) fn parallel_tcg(&self) -> bool {
         self.accelerator == Accelerator::Tcg && self.clock == ClockMode::Real
     }
 
-    /// `real` or `virtual`.
+    /// Returns `real` or `virtual`.
     pub(super) fn clock_name(&self) -> &'static str {
         match self.clock {
             ClockMode::Real => "real",
@@ -90,9 +90,10 @@ impl Engine {
     }
 }
 
-/// All CPUs share the instructions of a virtual second, so more of them make it worth more and cost more wall time: 250
-/// million up to 4 CPUs, 500 up to 8, then 1000. Twice as many up to 4 CPUs doubled the wall time of a busy second. A
-/// scheduler whose own deadlines pass while it does nothing wrong asks for more (`Scheduler::speed`).
+/// Returns the shift of the virtual clock. All CPUs share the instructions of a virtual second, so machines with more
+/// CPUs get more of them, which costs more wall time: 250 million up to 4 CPUs, 500 million up to 8, then 1000 million.
+/// Twice as many for up to 4 CPUs doubled the wall time of a busy second. A scheduler that misses deadlines of its own
+/// at this speed asks for more (`Scheduler::speed`).
 fn shift(plan: &Plan) -> Result<u8, RunError> {
     let wanted = match environment(MIPS).as_deref() {
         None => plan
@@ -119,15 +120,15 @@ fn shift(plan: &Plan) -> Result<u8, RunError> {
     Ok(wanted.shift())
 }
 
-/// The longest turns of a CPU, in microseconds, where nobody asks for another: each seed draws one of these, for machines of up
-/// to 8 CPUs. A wake-up on a spare CPU comes within 100 us of guest time then, and a busy second costs as much wall time as
-/// with QEMU's own turns.
+/// The range of the longest turn of a CPU, in microseconds, if neither the test nor the user sets one: each seed draws
+/// a value, for machines of up to 8 CPUs. At this length a wakeup on a spare CPU takes effect within 100 us of guest
+/// time, and a busy second costs as much wall time as with QEMU's own turns.
 const USUAL_TURNS_US: RangeInclusive<u32> = 30..=70;
-/// The shortest turn: it is long beside what a change of turns costs.
+/// The shortest turn that can be set. It is long compared with the cost of changing turns.
 const SHORTEST_TURN_US: u32 = 10;
 
-/// The longest turn of a run with this seed on `cpus` CPUs. A CPU waits for the turns of all that are busy, so with more CPUs
-/// they are shorter.
+/// Returns the longest turn of a run with this seed on `cpus` CPUs. Each CPU waits for the turns of all busy CPUs, so
+/// turns are shorter on machines with more CPUs.
 fn turn(seed: u64, cpus: u32) -> Result<u32, RunError> {
     let Some(text) = environment(TURN) else {
         let drawn = blake3::hash(&seed.to_le_bytes()).as_bytes()[0];

@@ -1,4 +1,4 @@
-//! Why a run could not even start, and whose fault that is.
+//! Why a run could not start, and who has to fix that.
 
 use std::path::PathBuf;
 
@@ -7,25 +7,25 @@ use ktstr_machine::MachineError;
 
 use super::{EXIT_FAIL, EXIT_INCONCLUSIVE};
 
-/// A run that produced no verdict of its own.
+/// An error that kept a run from producing a verdict of its own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The test's declaration makes no sense.
-    #[error("the declaration of test `{test}` makes no sense: {reason}")]
+    /// The test's declaration is invalid.
+    #[error("the declaration of test `{test}` is invalid: {reason}")]
     Declaration {
         /// The name of the test.
         test: String,
         /// What is wrong with the declaration.
         reason: String,
     },
-    /// There is no kernel to run, or it cannot be used.
+    /// There is no kernel to run, or the kernel cannot be used.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The machine could not be made or talked to.
+    /// The machine could not be started, or the host could not communicate with it.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// A folder that runs share is not this user's alone, or cannot be used.
+    /// A folder that runs share belongs to another user, is open to other users, or cannot be used.
     #[error(transparent)]
     State(#[from] ktstr_state::StateError),
     /// The scheduler's binary was not found.
@@ -34,59 +34,59 @@ pub enum RunError {
          the package, or name the scheduler's binary with KTSTR_SCHEDULER"
     )]
     SchedulerNotFound {
-        /// What was looked for.
+        /// The name of the scheduler.
         name: String,
-        /// One attempt a line.
+        /// The places that were searched, one per line.
         looked: String,
     },
-    /// A file that is named as the scheduler's binary and cannot be one.
+    /// A file that is named as the scheduler's binary cannot be one.
     #[error("{role}: `{}` cannot run as a scheduler: {found}; {advice}", path.display())]
     SchedulerUnusable {
-        /// Who named it.
+        /// Where the file was named.
         role: String,
-        /// The file that was named.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong with it.
         found: String,
-        /// What to do.
+        /// How to fix it.
         advice: &'static str,
     },
     /// The scheduler's package does not build.
     #[error(
-        "the scheduler `{name}` does not build: {what} ended with {status}; its last lines:\n{said}"
+        "the scheduler `{name}` does not build: {what} ended with {status}; the last lines of its output:\n{said}"
     )]
     SchedulerBuild {
         /// The name of the scheduler.
         name: String,
-        /// The command and where it ran.
+        /// The build command and the folder in which it ran.
         what: String,
-        /// How it ended.
+        /// The exit status of the command.
         status: String,
-        /// The end of what it printed.
+        /// The end of the command's output.
         said: String,
     },
-    /// A file that is to go into the guest is not there.
+    /// A file that has to be packed into the guest is missing or cannot be read.
     #[error("{what} `{path}`: {source}")]
     Include {
-        /// What it was to be.
+        /// The role of the file.
         what: &'static str,
-        /// Where it was looked for.
+        /// The path that was tried.
         path: String,
-        /// The system's word.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// A file that is named without a folder and lies nowhere.
+    /// A file that was named without a folder was not found.
     #[error(
         "file for the guest `{name}`: neither in the current folder nor a program of PATH; tried\n{looked}\n\
          install the program, or write the path of the file"
     )]
     IncludeNotFound {
-        /// The name as it was declared.
+        /// The name as declared.
         name: String,
-        /// One attempt a line.
+        /// The places that were searched, one per line.
         looked: String,
     },
-    /// The program of a payload, or a file that it needs, cannot go into the guest.
+    /// The program of a payload, or a file that it needs, cannot be packed into the guest.
     #[error("payload `{payload}`: {source}")]
     Payload {
         /// The name of the payload's declaration.
@@ -94,26 +94,26 @@ pub enum RunError {
         /// What is wrong with the file.
         source: Box<RunError>,
     },
-    /// Two files of the host that would be one in the guest.
+    /// Two files of the host would have the same path in the guest.
     #[error(
         "`{}` and `{}` would both be {place} in the guest: rename one of them",
         first.display(),
         second.display()
     )]
     IncludeClash {
-        /// One of the files.
+        /// The first file.
         first: PathBuf,
-        /// The other of the files.
+        /// The second file.
         second: PathBuf,
-        /// Their place in the guest.
+        /// The path that both would have in the guest.
         place: String,
     },
-    /// A variable with a value that makes no sense.
+    /// An environment variable has an invalid value.
     #[error("{name}={value}: {wanted}")]
     Environment {
         /// The name of the variable.
         name: &'static str,
-        /// The value that it has.
+        /// The value of the variable.
         value: String,
         /// What was expected.
         wanted: String,
@@ -121,7 +121,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// 1 for the user's fault, 2 for the host's.
+    /// Returns 1 if the user has to fix the error, and 2 if the host is at fault.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Kernel(error) => error.exit_code(),

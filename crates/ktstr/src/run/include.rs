@@ -1,6 +1,6 @@
-//! Files of the host on their way into the guest's `/include-files`: a bare name is looked for in
-//! the current folder and then in the host's `PATH`, a path is taken as it is written, a folder
-//! with all that lies in it. A program brings the shared libraries that it needs.
+//! Packs files of the host into the guest's `/include-files`. A bare name is looked up in the current folder and then
+//! in the host's `PATH`; a path is used as written; a folder is packed with all of its contents. A program is packed
+//! with the shared libraries that it needs.
 
 use std::fs::Metadata;
 use std::io::Read;
@@ -13,33 +13,34 @@ use ktstr_scenario::payload::Payload;
 use super::RunError;
 use super::plan::{Content, Files, GuestFile, host_file};
 
-/// Where further files lie in the guest.
+/// The guest's folder for these files.
 pub(super) const FOLDER: &str = ktstr_guest::payload::INCLUDE_FILES;
-/// Deepest folder below a declared one. Links are followed, and two of them can make a circle.
+/// The deepest folder below a declared one. Symbolic links are followed, and two of them can form a cycle.
 const DEPTH: usize = 32;
-/// Bytes of a script that its first line may have (`BINPRM_BUF_SIZE` in include/uapi/linux/binfmts.h).
+/// The number of bytes that the kernel reads of a script's first line (`BINPRM_BUF_SIZE` in
+/// include/uapi/linux/binfmts.h).
 const SCRIPT_LINE: u64 = 256;
-/// What a program and a shared library begin with.
+/// The first bytes of a program and of a shared library.
 const ELF: &[u8; 4] = b"\x7fELF";
 
-/// Where the file or folder of the host that `spec` names lies in the guest.
+/// Returns the guest's path of the host's file or folder that `spec` names.
 pub(super) fn place(spec: &str) -> String {
     let name = Path::new(spec).file_name().unwrap_or_default();
     format!("{FOLDER}/{}", name.to_string_lossy())
 }
 
-/// Packs what was declared for one test, with the files that its machine has anyway.
+/// Packs the files that one test declares, in addition to those that its machine has anyway.
 pub(super) struct Packer<'a> {
-    /// What is in the guest before, and is not packed again.
+    /// The files that are in the guest already, which are not packed again.
     pub(super) there: &'a [&'a Files],
-    /// Where it is kept which libraries a program needs.
+    /// The folder that caches which libraries a program needs.
     pub(super) cache: Option<&'a Path>,
     /// The host's `PATH`.
     pub(super) search: Option<std::ffi::OsString>,
 }
 
 impl Packer<'_> {
-    /// Packs what `spec` names.
+    /// Packs the file or folder that `spec` names.
     pub(super) fn add(&self, files: &mut Files, spec: &str) -> Result<(), RunError> {
         let host = self.find(spec)?;
         let name = Path::new(spec).file_name();
@@ -56,7 +57,7 @@ impl Packer<'_> {
         self.add_path(files, &host, place(spec), 0)
     }
 
-    /// Packs the program of a payload, with the interpreter of a script, and its further files.
+    /// Packs the program of a payload, the interpreter if it is a script, and the payload's other files.
     pub(super) fn add_payload(
         &self,
         files: &mut Files,
@@ -86,7 +87,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// The file or folder that `spec` names.
+    /// Finds the file or folder that `spec` names.
     fn find(&self, spec: &str) -> Result<PathBuf, RunError> {
         let path = PathBuf::from(spec);
         if spec.contains('/') || path.exists() {
@@ -136,11 +137,11 @@ impl Packer<'_> {
         let mut inside = std::fs::read_dir(host)
             .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
             .map_err(|e| failed(host, e))?;
-        // The order of a folder is the file system's own.
+        // The order of a folder's entries depends on the file system, so they are sorted.
         inside.sort_by_key(std::fs::DirEntry::file_name);
         if inside.is_empty() {
-            let found = "the folder is empty, and an empty folder does not come into the guest: \
-                         put a file into it or take it away";
+            let found = "the folder is empty, and an empty folder is not packed into the guest: \
+                         put a file into it or remove it";
             return Err(failed(host, std::io::Error::other(found)));
         }
         for entry in inside {
@@ -190,7 +191,7 @@ impl Packer<'_> {
     }
 }
 
-/// The file of `known` that lies at `place`, above it, or below it.
+/// Returns the file of `known` that conflicts with `place`: it has this path, one above it, or one below it.
 fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> {
     let host = |(place, file): (&'a String, &'a GuestFile)| match &file.content {
         Content::Host(host) => Some((place.as_str(), host.as_path())),
@@ -210,7 +211,7 @@ fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> 
         })
 }
 
-/// Whether two paths of the host are one file.
+/// Whether two paths of the host name the same file.
 fn same(first: &Path, second: &Path) -> bool {
     first == second
         || matches!(
@@ -219,12 +220,12 @@ fn same(first: &Path, second: &Path) -> bool {
         )
 }
 
-/// Whether a file of the host can be started: an error if not, and the interpreter if it is a script.
+/// Checks that a file of the host can be executed. Returns the interpreter if it is a script.
 fn program_of(host: &Path) -> Result<Option<PathBuf>, RunError> {
     let meta = std::fs::metadata(host).map_err(|e| failed(host, e))?;
     let refused = |found: String| failed(host, std::io::Error::other(found));
     if !meta.is_file() {
-        return Err(refused("it is no file, and cannot be run".to_owned()));
+        return Err(refused("it is not a file, so it cannot be run".to_owned()));
     }
     if meta.permissions().mode() & 0o111 == 0 {
         let found =
@@ -252,7 +253,7 @@ fn program_of(host: &Path) -> Result<Option<PathBuf>, RunError> {
     {
         return Err(refused(format!(
             "it is a script whose interpreter is {interpreter:?}: write the absolute path of the interpreter itself \
-             behind #!, since that is what comes into the guest"
+             behind #!, because that is what is packed into the guest"
         )));
     }
     Ok(Some(interpreter.into()))

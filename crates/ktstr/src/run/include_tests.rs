@@ -1,4 +1,4 @@
-//! What is packed for the guest, and what is refused.
+//! Which files are packed into the guest, and which are refused.
 
 use std::os::unix::fs::symlink;
 
@@ -51,7 +51,7 @@ fn a_bare_name_is_found_in_the_path_and_must_be_executable() {
 
 #[test]
 fn the_current_folder_comes_before_the_path() {
-    // The tests of a package run in its folder.
+    // The tests of a package run in the package's folder.
     let folder = tempfile::tempdir().expect("a temporary folder");
     write(&folder.path().join("Cargo.toml"), 0o755);
     let files = pack(folder.path(), &["Cargo.toml"]).expect("it is there");
@@ -62,7 +62,7 @@ fn the_current_folder_comes_before_the_path() {
 }
 
 #[test]
-fn a_folder_comes_with_all_that_lies_in_it() {
+fn a_folder_is_packed_with_all_of_its_contents() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
     write(&data.join("one"), 0o600);
@@ -86,7 +86,7 @@ fn a_folder_comes_with_all_that_lies_in_it() {
 }
 
 #[test]
-fn what_cannot_come_into_the_guest_is_named() {
+fn files_that_cannot_be_packed_are_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let empty = folder.path().join("empty");
     std::fs::create_dir(&empty).expect("a writable folder");
@@ -122,7 +122,7 @@ fn two_files_for_one_place_are_both_named() {
         }
         assert!(error.contains("/include-files/x"), "{error}");
     }
-    // One file by two names is no clash.
+    // A single file with two names does not conflict with itself.
     let link = folder.path().join("d");
     symlink(folder.path().join("a"), &link).expect("a writable folder");
     pack(Path::new(""), &[text(&first), text(&link.join("x"))]).expect("one file");
@@ -197,7 +197,7 @@ fn a_payload_that_cannot_run_is_named_before_anything_is_started() {
         absent.starts_with("payload `load`: file for the guest `my-load`: neither in"),
         "{absent}"
     );
-    // The tests of a package run in its folder, whose `Cargo.toml` is no program.
+    // The tests of a package run in the package's folder, whose `Cargo.toml` is not a program.
     let data = error(&DATA);
     assert!(
         data.contains("payload `data`: ") && data.contains("it is not executable"),

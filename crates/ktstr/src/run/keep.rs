@@ -1,4 +1,4 @@
-//! Leaving a run's record and its artefacts on disk.
+//! Writes a run's record and its artifacts to disk.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use ktstr_schedule::SCHEDULE_FILE;
 use super::plan::Plan;
 use super::{Finished, report, sentence};
 
-/// Writes everything, or nothing. Returns the record's path.
+/// Writes all files or none. Returns the path of the record.
 pub(super) fn keep(
     finished: &Finished,
     plan: Option<&Plan>,
@@ -125,7 +125,7 @@ fn payload(run: PayloadMetrics) -> PayloadRecord {
         PayloadEnd::Stopped => "stopped",
         PayloadEnd::TimedOut { .. } => "timed out",
     };
-    // What a guest sends may be anything, and JSON has no NaN.
+    // A guest may send any value, and JSON cannot represent NaN.
     let finite = run.metrics.into_iter().filter(|m| m.value.is_finite());
     PayloadRecord {
         name: run.payload,

@@ -1,4 +1,5 @@
-//! Reads and writes of the kernel's memory that a test asks for: from a place's name to its address, and to the guest's RAM.
+//! Reads and writes of kernel memory that a test requests: from the name of a location to its address and to the
+//! guest's RAM.
 
 use ktstr_introspect::btf::Kind;
 use ktstr_introspect::kernel::{KernelError, KernelView};
@@ -11,18 +12,18 @@ use ktstr_scenario::ops::{
 
 use super::captures::{KernelKnowledge, RamView};
 
-/// Tasks that are looked through for one.
+/// The largest number of tasks that are searched for one.
 const MOST_TASKS: usize = 1 << 16;
-/// Nanoseconds of a tick of `/proc/PID/stat`.
+/// The length of a tick of `/proc/PID/stat`, in nanoseconds.
 const USER_TICK_NS: u64 = 10_000_000;
-/// Where the direct mapping begins on a kernel that has no variable for it.
+/// The start of the direct mapping on a kernel that has no variable for it.
 const DIRECT_MAPPING: u64 = 0xffff_8880_0000_0000;
 
 type View<'a, 'm> = KernelView<'a, RamView<'m>>;
-/// The inner error is the test's to hear.
+/// The inner error is reported to the test.
 type Done<T> = Result<Result<T, String>, MachineError>;
 
-/// Writes all of `writes`, or nothing if one of the places cannot be found.
+/// Writes all of `writes`, or nothing if one of the locations cannot be found.
 pub(super) fn write(
     machine: &mut Machine,
     known: Result<&KernelKnowledge, &str>,
@@ -49,7 +50,8 @@ pub(super) fn write(
     })
 }
 
-/// Where the bytes from `kva` on lie in physical memory, and how many: a page is whole there, the next may lie elsewhere.
+/// Returns the physical addresses and lengths of the bytes from `kva` on, split at page boundaries, because consecutive
+/// pages need not be consecutive in physical memory.
 fn pages(view: &View, kva: u64, len: usize) -> Result<Vec<(u64, usize)>, KernelError> {
     let (mut at, mut pages) = (0, Vec::new());
     while at < len {
@@ -83,7 +85,7 @@ fn put(machine: &Machine, value: &KernelValue, pages: &[(u64, usize)]) -> Result
     Ok(())
 }
 
-/// Reads so much at a place.
+/// Reads a value of this width at a location.
 pub(super) fn read(
     machine: &mut Machine,
     known: Result<&KernelKnowledge, &str>,
@@ -109,7 +111,7 @@ pub(super) fn read(
     })
 }
 
-/// The address of a variable of the kernel image.
+/// Returns the address of a variable of the kernel image.
 pub(super) fn variable(symbols: &Symbols, name: &str) -> Result<u64, String> {
     let symbol = |name: &str| symbols.address(name);
     let kva = symbol(name).ok_or_else(|| {
@@ -120,13 +122,13 @@ pub(super) fn variable(symbols: &Symbols, name: &str) -> Result<u64, String> {
     let own = symbol("__per_cpu_start").zip(symbol("__per_cpu_end"));
     if own.is_some_and(|(start, end)| (start..end).contains(&kva)) {
         return Err(format!(
-            "each CPU has a variable {name:?} of its own: name one by KernelTarget::per_cpu_field"
+            "{name:?} is a per-CPU variable: name one CPU's copy with KernelTarget::per_cpu_field"
         ));
     }
     Ok(kva)
 }
 
-/// Does something while no CPU runs, if that is asked for. Under the virtual clock the guest is held already.
+/// Calls a function while no CPU runs, if that is requested. Under the virtual clock the guest is held already.
 fn still<T>(
     machine: &mut Machine,
     cold: bool,
@@ -147,7 +149,7 @@ fn view_of<'a, 'm>(
     memory: &'a RamView<'m>,
     known: Result<&'a KernelKnowledge, &str>,
 ) -> Result<View<'a, 'm>, String> {
-    let known = known.map_err(|why| format!("the kernel could not be understood: {why}"))?;
+    let known = known.map_err(|why| format!("the kernel's memory cannot be interpreted: {why}"))?;
     KernelView::new(memory, &known.symbols, &known.btf).map_err(|e| e.to_string())
 }
 
@@ -155,7 +157,7 @@ fn of(target: &KernelTarget, error: impl std::fmt::Display) -> String {
     format!("{target}: {error}")
 }
 
-/// Where a value of this width lies.
+/// Returns the address of a value of this width.
 fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<u64, String> {
     let failed = |error: &dyn std::fmt::Display| of(target, error);
     let (kva, size) = match target {
@@ -167,7 +169,7 @@ fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<
             let gpa = view.translate(*kva).map_err(|e| failed(&e))?;
             if kva.checked_sub(start) != Some(gpa) {
                 return Err(failed(&format!(
-                    "the direct mapping begins at {start:#x}, and this address has another one: use KernelTarget::kva"
+                    "the direct mapping begins at {start:#x}, and this address is not in it: use KernelTarget::kva"
                 )));
             }
             (*kva, None)
@@ -206,7 +208,7 @@ fn place(view: &View, target: &KernelTarget, width: KernelValueWidth) -> Result<
     }
 }
 
-/// Offset and size of a member of a per-CPU variable, or of the whole of it.
+/// Returns the offset and the size of a member of a per-CPU variable, or of the whole variable.
 fn of_variable(view: &View, symbol: &str, field: &str) -> Result<(u64, u64), String> {
     let btf = view.btf();
     let variable = btf
@@ -248,11 +250,12 @@ fn task(view: &View, pid: i32, expected: u64) -> Result<u64, String> {
         return Ok(task);
     }
     Err(format!(
-        "the task was started at {start} ns, and the one meant at {expected} ns: another has got its id"
+        "the task was started at {start} ns, but the expected one at {expected} ns: its pid has been reused"
     ))
 }
 
-/// Code is compiled and translated ahead: a write there would have no effect, or half of one.
+/// Refuses addresses in the kernel's code. Code is compiled and translated ahead of time, so a write would have no
+/// effect, or only part of one.
 fn no_text(view: &View, target: &KernelTarget, kva: u64, len: u64) -> Result<(), String> {
     let (Ok(start), Ok(end)) = (view.symbol("_stext"), view.symbol("_etext")) else {
         return Ok(());
@@ -260,7 +263,7 @@ fn no_text(view: &View, target: &KernelTarget, kva: u64, len: u64) -> Result<(),
     if kva < end && kva.saturating_add(len) > start {
         return Err(of(
             target,
-            "this is the kernel's code, which is not written",
+            "this is the kernel's code, which cannot be written",
         ));
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! What was found out about KVM by booting a kernel under it: kept with its reason and its time, so
-//! that a host which loses KVM says so, and tries again.
+//! What was found out about KVM by booting a kernel under it. The finding is kept with its reason and its time, so that
+//! a host that loses KVM reports it and tries again.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 
 use super::RunError;
 
-/// How long a kernel that did not boot is not tried again. A change of the host's kernel or
-/// microcode, of QEMU or of the guest's kernel makes it another finding at once.
+/// How long a kernel that did not boot is not tried again. After a change of the host's kernel or microcode, of QEMU or
+/// of the guest's kernel the finding no longer applies, and the kernel is tried at once.
 const EXPIRES: Duration = Duration::from_secs(24 * 3600);
 
-/// What a boot under KVM came to. Only what the guest did is kept: a host that was busy or out of
-/// something says nothing of the next boot.
+/// The result of a boot under KVM. Only results that the guest caused are kept: a host that was busy or out of some
+/// resource says nothing about the next boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Why the kernel did not come up; `None` for one that did.
+    /// Why the kernel did not boot; `None` if it did.
     pub failed: Option<String>,
-    /// When, in seconds since the epoch.
+    /// The time of the boot, in seconds since the epoch.
     pub at: u64,
-    /// Release of the guest's kernel.
+    /// The release of the guest's kernel.
     pub kernel: String,
-    /// Version of QEMU.
+    /// The version of QEMU.
     pub qemu: String,
     /// The host's kernel and processor.
     pub host: String,
 }
 
 impl Finding {
-    /// Of a boot that just ended.
+    /// Creates the finding of a boot that has just ended.
     pub(super) fn now(failed: Option<String>, kernel: &str, qemu: &str) -> Self {
         Self {
             failed,
@@ -40,7 +40,7 @@ impl Finding {
         }
     }
 
-    /// The finding kept in `file`, unless it cannot be read, is of another host or has expired.
+    /// Reads the finding from `file`, unless it cannot be read, belongs to another host or has expired.
     pub(super) fn read(file: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(file).ok()?;
         let finding: Self = serde_json::from_str(&text).ok()?;
@@ -48,13 +48,13 @@ impl Finding {
     }
 
     fn is_valid(&self, host: &str, now: u64) -> bool {
-        // A finding from the future is one of a clock that was wrong.
+        // A time in the future shows that the clock was wrong.
         let age = now.checked_sub(self.at);
         let fresh = age.is_some_and(|age| age < EXPIRES.as_secs());
         self.host == host && (self.failed.is_none() || fresh)
     }
 
-    /// Keeps it in `file`, whole or not at all. What cannot be kept is found out again.
+    /// Writes the finding to `file`, completely or not at all. If that fails, the next run boots a kernel again.
     pub(super) fn keep(&self, file: &Path) {
         let Some(folder) = file.parent() else { return };
         let write = || -> std::io::Result<()> {
@@ -80,14 +80,14 @@ impl std::fmt::Display for Finding {
             None => write!(f, "kernel {} booted under it {ago}", self.kernel),
             Some(why) => write!(
                 f,
-                "kernel {} did not boot under it {ago}: {why}; tried again a day after that",
+                "kernel {} did not boot under it {ago}: {why}; it is tried again a day later",
                 self.kernel
             ),
         }
     }
 }
 
-/// What is known of KVM on this host, newest first.
+/// Returns all findings on this host, newest first.
 pub fn findings() -> Result<Vec<Finding>, RunError> {
     let files = std::fs::read_dir(folder()?).into_iter().flatten().flatten();
     let mut all: Vec<Finding> = files
@@ -97,13 +97,13 @@ pub fn findings() -> Result<Vec<Finding>, RunError> {
     Ok(all)
 }
 
-/// Where findings lie.
+/// Returns the folder of findings.
 pub(super) fn folder() -> Result<PathBuf, RunError> {
     let cache = ktstr_kernel::cache::Cache::from_env()?;
     Ok(cache.folder("kvm")?.path().to_owned())
 }
 
-/// The host's kernel, processor and microcode.
+/// Returns the host's kernel, processor and microcode.
 pub(super) fn host() -> String {
     let host = rustix::system::uname();
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -130,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_finding_comes_back() {
+    fn a_stored_finding_is_read_back() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("kvm/finding");
         assert_eq!(Finding::read(&file), None);
         failed().keep(&file);
         assert_eq!(Finding::read(&file).as_ref(), Some(&failed()));
-        // Half a file, or one of an older format.
+        // The file is truncated, or has an older format.
         std::fs::write(&file, "fails\nthe guest did not come up\n").expect("own folder");
         assert_eq!(Finding::read(&file), None);
     }
@@ -157,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_with_its_kernel_reason_and_age() {
+    fn a_failure_is_reported_with_its_kernel_reason_and_age() {
         let text = failed().to_string();
         assert_eq!(
             text,
-            "kernel 7.3.4 did not boot under it just now: it reset itself; tried again a day after that"
+            "kernel 7.3.4 did not boot under it just now: it reset itself; it is tried again a day later"
         );
     }
 }

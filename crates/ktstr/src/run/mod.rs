@@ -1,5 +1,5 @@
-//! A run on the host: plan, machine, conversation, judgement, record. Each is a module; this
-//! one walks through them in order.
+//! A run on the host, from the plan to the record: plan, machine, conversation, verdict, record. Each is a module, and
+//! this module calls them in that order.
 
 mod accelerator;
 mod admission;
@@ -64,81 +64,81 @@ pub(crate) use verdict::Judgement;
 use watched::Watches;
 use watched_maps::WatchedMaps;
 
-/// Exit code of a pass and of a skip.
+/// The exit code of a pass and of a skip.
 pub const EXIT_PASS: i32 = 0;
-/// Exit code of a failure, and of an error that is the user's.
+/// The exit code of a failure, and of an error that the user has to correct.
 pub const EXIT_FAIL: i32 = 1;
-/// Exit code of a run without a verdict, and of an error that is the host's.
+/// The exit code of an inconclusive run, and of an error that lies with the host.
 pub const EXIT_INCONCLUSIVE: i32 = 2;
 
-/// A variable's value; empty counts as unset.
+/// Returns the value of an environment variable. An empty value counts as unset.
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where the wall time of a run went.
+/// The wall time of each stage of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Timings {
-    /// Finding QEMU, kernel and scheduler.
+    /// Finding QEMU, the kernel and the scheduler.
     pub resolve: Duration,
-    /// Packing the guest's files.
+    /// Packing the guest's files into the initramfs.
     pub initramfs: Duration,
     /// Waiting until the host has room for another machine.
     pub slot: Duration,
-    /// From the start of QEMU (or of making a template) to a guest that stands before its first
-    /// instruction: of the kernel, or after the restore.
+    /// From the start of QEMU (or of building a template) until the guest is paused before its first instruction: the
+    /// kernel's first one, or the first one after the restore.
     pub restore: Duration,
-    /// From the start of QEMU (or of making a template) to the test function's first instruction.
+    /// From the start of QEMU (or of building a template) to the first instruction of the test function.
     pub boot: Duration,
-    /// From the scheduler's start to its attach, guest time.
+    /// From the scheduler's start to its attach, in guest time.
     pub attach: Duration,
-    /// The workload window, without its captures.
+    /// The workload window, without the time for captures.
     pub window: Duration,
-    /// The guest frozen for captures.
+    /// The time that the guest was frozen for captures.
     pub captures: Duration,
-    /// The monitor's samples, which are part of the window.
+    /// The time for the monitor's samples, which is part of the window.
     pub monitor: Duration,
-    /// From the window's end to QEMU's end.
+    /// From the end of the window to the exit of QEMU.
     pub teardown: Duration,
-    /// Digests of the run.
+    /// The time for computing the digests of the run.
     pub digest: Duration,
 }
 
-/// A run that has come to its end.
+/// A run that has finished.
 #[derive(Debug)]
 pub struct Finished {
     /// The test that was run.
     pub entry: &'static KtstrTestEntry,
-    /// How it ended.
+    /// The verdict of the run.
     pub verdict: RunVerdict,
-    /// Whose fault it is, when it is no pass.
+    /// Whose fault the failure is; `None` for a pass.
     pub fault: Option<Fault>,
-    /// What speaks for that, in one line.
+    /// The evidence for that fault, in one line.
     pub evidence: Option<String>,
-    /// All that was concluded.
+    /// The result: all outcomes, claims and measurements.
     pub result: AssertResult,
-    /// The scheduler that really ran; `None` for the kernel's default, and when there was no run.
+    /// The scheduler that actually ran; `None` for the kernel's default scheduler, and when nothing was run.
     pub scheduler: Option<SchedulerThatRan>,
-    /// What the machine left; `None` if there was none.
+    /// What is known of the virtual machine after its end; `None` if no machine was started.
     pub vm: Option<VmResult>,
-    /// Where the time went.
+    /// The wall time of each stage.
     pub timings: Timings,
     /// Wall time of the whole run.
     pub wall: Duration,
-    /// The failure text; empty for a pass.
+    /// The text of the failure report; empty for a pass.
     pub text: String,
-    /// The record on disk.
+    /// The path of the run's record on disk.
     pub record: Option<PathBuf>,
     exit_code: i32,
 }
 
 impl Finished {
-    /// 0 pass or skip, 1 fail, 2 inconclusive.
+    /// Returns 0 for a pass or a skip, 1 for a failure, and 2 for an inconclusive run.
     pub fn exit_code(&self) -> i32 {
         self.exit_code
     }
 
-    /// Prints what a person should see: nothing for a pass.
+    /// Prints the report for the user. A pass prints nothing.
     pub fn print(&self) {
         if self.verdict == RunVerdict::Skip {
             tell(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
@@ -149,7 +149,7 @@ impl Finished {
     }
 }
 
-/// Runs one test to its end. Nothing of the run is left but its record.
+/// Runs one test to its end. The run leaves nothing behind but its record.
 pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     let began = Instant::now();
     let mut run = Run::default();
@@ -170,7 +170,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
             Reshaped::Run(_) => run.in_machine(entry),
         }
     });
-    // A run that never began is not the error that a test may want.
+    // An error before the run started cannot be the one that `expect_err` asks for.
     let began_at_all = outcome.is_ok();
     let mut judgement = outcome.unwrap_or_else(|error| {
         let host_error = error.exit_code() == EXIT_INCONCLUSIVE;
@@ -195,7 +195,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     }
     if let Some(vm) = &run.vm {
         call_back(entry, vm, &mut judgement);
-        // Neither can be what `expect_err` waits for.
+        // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
         teardown::judge(&mut judgement, entry, run.teardown, dilation);
     }
@@ -230,7 +230,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         )),
     }
     if exit_code != EXIT_PASS {
-        // Printed here, or by the harness that runs the test.
+        // `Finished::print` prints this text, or libtest prints it as the panic's message.
         finished.text = escaped(&report::text(&finished)).into_owned();
         let warning = finished.record.as_deref().and_then(step_summary::append);
         warning.iter().for_each(|warning| tell(warning));
@@ -250,8 +250,8 @@ fn verdict_of(result: &AssertResult) -> RunVerdict {
     }
 }
 
-/// Turns the verdict of an `expect_err` test over: an error is what was wanted, and the one that was wanted. A run
-/// without an answer stays one.
+/// Inverts the verdict of an `expect_err` test: the run passes if it failed with the error that the test expects. An
+/// inconclusive run stays inconclusive.
 fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut Judgement) {
     if judgement.result.is_skip() || judgement.result.is_inconclusive() {
         return;
@@ -286,7 +286,7 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
     }
 }
 
-/// The test's own callbacks. What they find cannot be inverted by `expect_err`.
+/// Calls the test's own callbacks. `expect_err` does not invert what they report.
 fn call_back(entry: &KtstrTestEntry, vm: &VmResult, judgement: &mut Judgement) {
     let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
     let mut calls = Vec::new();
@@ -340,7 +340,7 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
-/// What a run in a machine leaves behind for the record, whatever became of it.
+/// What a run in a machine leaves behind for the record, whatever its outcome.
 #[derive(Debug, Default)]
 struct Run {
     plan: Option<Plan>,
@@ -389,8 +389,8 @@ impl Run {
         let mut end = match early {
             Some(end) => end,
             None => conversation.until_end(silence, |machine, recorder, said, now, hold| {
-                // Before the call there is nothing to find out that is not there after it, and the kernel's symbols may still
-                // be on their way: the guest would stand still for them.
+                // Before the test function is called there is nothing to resolve that could not be resolved later. The
+                // kernel's symbols may still be loading, and the guest would be held until they are.
                 if let Some(recorder) = recorder.as_mut().filter(|_| said.called.is_some()) {
                     recorder.look_up(machine, &mut knowledge);
                 }
@@ -413,7 +413,7 @@ impl Run {
                 let map = maps.look(machine, &mut knowledge, said, now);
                 let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
                 if let Some(clock) = machine.virtual_clock() {
-                    // The end of the test's patience falls on the same instruction in every run.
+                    // The stall timeout expires at the same instruction in every run.
                     let patience = said.called.map(|_| said.at.saturating_add(silence));
                     let due = [sample, map, capture, patience].into_iter().flatten().min();
                     clock.set_due(due.and_then(due_ns));
@@ -446,7 +446,7 @@ impl Run {
         let mut judgement = verdict::judge(&case, &end, &said, &console, scx_exit.as_ref());
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
         if said.scheduler_changes > 0 {
-            // Who drove the tasks when is the test's own doing.
+            // The test itself decided which scheduler drove the tasks, so there is no share to demand.
             checks.min_driven_share = Some(ktstr_assert::Limit::Off);
         }
         let schedule = followed.schedule.as_deref();
@@ -473,7 +473,7 @@ impl Run {
             }
         }
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
-        // Who hangs was found out by the CPU time that it burnt, whatever the host was like.
+        // A hang is detected from the CPU time that QEMU consumed, so a busy host cannot excuse it.
         if let (Some(stat), End::Bye) = (&host_vcpu_schedstat, &end) {
             verdict::excuse(&mut judgement, stat);
         }
@@ -491,13 +491,14 @@ impl Run {
     }
 }
 
-/// A time as the clock's plugin counts it; `None` for one that the guest's clock cannot reach.
+/// Converts a time to the nanoseconds that the clock's plugin counts; `None` for a time that the guest's clock cannot
+/// reach.
 fn due_ns(due: Duration) -> Option<u64> {
     u64::try_from(due.as_nanos()).ok()
 }
 
 impl Timings {
-    /// `started` is when its making began, `ended` when the machine was gone.
+    /// `started` is when the machine began to be made, `ended` is when it was gone.
     fn fill(
         &mut self,
         started: Instant,
@@ -517,7 +518,7 @@ impl Timings {
     }
 }
 
-/// What the virtual clock followed of a run.
+/// What the virtual clock recorded during a run.
 #[derive(Debug, Default)]
 struct Followed {
     digest: Option<String>,
@@ -539,7 +540,7 @@ fn follow(
         return Ok(Followed::default());
     };
     let began = Instant::now();
-    // A guest that was given up on still runs: its memory is not what it will be.
+    // A guest that was given up on is still running: its memory has no final state to digest.
     let digest = match end {
         End::Bye => Some(digest::digest(machine.ram(), &machine.console())?),
         _ => None,
@@ -570,7 +571,10 @@ fn host_cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
 }
 
-#[expect(clippy::too_many_arguments, reason = "it only gathers")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "it only collects the parts of the result"
+)]
 fn vm_result(
     plan: &Plan,
     engine: Engine,

@@ -1,9 +1,9 @@
-//! The monitor: samples of the runqueues all along the workload window, taken from outside, and the
-//! notes that sched_ext leaves of a scheduler that ends before the test does.
+//! The monitor: samples the runqueues throughout the workload window, from outside the guest, and reads what sched_ext
+//! records about a scheduler that ends before the test does.
 //!
-//! Under the virtual clock a sample is taken in a hold, so it costs the guest nothing and the run is
-//! the same without it. Under the real clock the guest runs on meanwhile; see
-//! [`Sampler`](ktstr_introspect::sampler::Sampler) for what that means.
+//! Under the virtual clock a sample is taken while the guest is held, so it costs no guest time and the run is the same
+//! without it. Under the real clock the guest keeps running during a sample; see
+//! [`Sampler`](ktstr_introspect::sampler::Sampler) for the consequences.
 
 use std::time::{Duration, Instant};
 
@@ -18,17 +18,18 @@ use ktstr_machine::{Machine, VcpuTime};
 use super::captures::{KernelKnowledge, Knowledge, RamView};
 use super::transcript::Transcript;
 
-/// Guest time from sample to sample, on average.
+/// The average guest time between two samples.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// A vCPU that the host kept waiting for longer than this between two samples was preempted.
+/// A vCPU that the host kept waiting for longer than this between two samples counts as preempted.
 pub(super) const PREEMPTED: Duration = Duration::from_millis(10);
-/// Samples of a run, at most: more than half an hour's.
+/// The largest number of samples of a run: more than half an hour's worth.
 const MAX_SAMPLES: usize = 20_000;
 
 /// Takes the samples of a run.
 pub(super) struct Monitor {
     on: bool,
-    /// The scheduler under test is one of the kernel's own classes: no sched_ext state says whether it is in charge.
+    /// Whether the scheduler under test is one of the kernel's own classes, for which no sched_ext state says whether
+    /// it is active.
     builtin: bool,
     sampler: Option<Sampler>,
     exit_reader: Option<ExitReader>,
@@ -38,14 +39,14 @@ pub(super) struct Monitor {
     torn: u64,
     unavailable: Option<String>,
     ended: Option<Ended>,
-    /// Schedulers that have attached so far.
+    /// The number of schedulers that have attached so far.
     attaches: u32,
-    /// Wall time that it took.
+    /// The wall time for all samples.
     spent: Duration,
 }
 
 impl Monitor {
-    /// For a run with this seed. `KTSTR_MONITOR=0` turns the samples off.
+    /// Creates the monitor of a run with this seed. `KTSTR_MONITOR=0` turns the samples off.
     pub(super) fn new(builtin: bool, seed: u64) -> Self {
         Self {
             builtin,
@@ -63,13 +64,13 @@ impl Monitor {
         }
     }
 
-    /// Wall time that it took so far.
+    /// Returns the wall time for all samples so far.
     pub(super) fn spent(&self) -> Duration {
         self.spent
     }
 
-    /// Takes a sample if it is time for one, and looks after the scheduler. Returns the time of the
-    /// next sample, while the window is open.
+    /// Takes a sample if one is due, and checks whether the scheduler has ended. Returns the time of the next sample,
+    /// while the window is open.
     pub(super) fn look(
         &mut self,
         machine: &mut Machine,
@@ -81,7 +82,7 @@ impl Monitor {
         let elapsed = said.window.elapsed(now).filter(|at| *at >= self.next);
         let sampling = self.on && elapsed.is_some() && self.unavailable.is_none();
         if self.attaches != said.attaches {
-            // Another scheduler: what was noted of the one before, which the test stopped, is not its.
+            // The test has started another scheduler, to which the record of the one before does not apply.
             self.attaches = said.attaches;
             (self.ended, self.exit_reader) = (None, None);
         }
@@ -161,7 +162,7 @@ impl Monitor {
             let made = KernelView::new(&memory, &known.symbols, &known.btf)
                 .and_then(|view| ExitReader::new(&view));
             let Ok(reader) = made else {
-                // An older kernel: the console tells.
+                // On an older kernel only the console shows the ejection.
                 self.ended = Some(Ended::No);
                 return;
             };
@@ -172,15 +173,15 @@ impl Monitor {
         };
         match reader.look(&memory, &known.btf, &known.symbols) {
             Ok(Ended::No) | Err(_) => {}
-            // PID 1 stops it after the test.
+            // After the test PID 1 stops the scheduler, which is not an early end.
             Ok(Ended::Ending(exit) | Ended::Done(exit))
                 if !exit.is_error() && said.test_end.is_some() => {}
             Ok(ended) => self.ended = Some(ended),
         }
     }
 
-    /// What it brought back, `None` when it was off; and what sched_ext noted of the scheduler, if it
-    /// came to its end before the test did.
+    /// Returns the report, `None` if the monitor was off, and what sched_ext recorded about the scheduler if it ended
+    /// before the test did.
     pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {
         let exit = match self.ended {
             Some(Ended::Ending(exit) | Ended::Done(exit)) => Some(exit),
@@ -200,19 +201,19 @@ impl Monitor {
     }
 }
 
-/// When the sample after one at `elapsed` is due: at the next multiple of the interval, so that a late sample does not make
-/// the others late, and up to a quarter of the interval later, as the seed draws. Work that repeats itself in step with the
-/// samples would else be seen in the same moment of its round each time. The guest says what time it is, so any time may be
-/// asked for.
+/// Returns when the sample after one at `elapsed` is due: at the next multiple of the interval, so that a late sample
+/// does not delay the following ones, plus up to a quarter of the interval, which the seed draws. Without that, work
+/// that repeats in step with the samples would be seen at the same point of its cycle each time. The guest reports the
+/// time, so `elapsed` may be any value.
 pub(super) fn next_after(elapsed: Duration, seed: u64) -> Duration {
     let since = elapsed.as_nanos() % INTERVAL.as_nanos();
-    // Less than the interval, which is some 10^8.
+    // The value is less than the interval of about 10^8 ns, so the cast does not truncate it.
     let since = Duration::from_nanos(since as u64);
     let multiple = elapsed.saturating_add(INTERVAL.saturating_sub(since));
     multiple.saturating_add(jitter(seed, multiple))
 }
 
-/// Less than a quarter of the interval, another for each seed and each multiple of the interval.
+/// Returns less than a quarter of the interval, different for each seed and each multiple of the interval.
 fn jitter(seed: u64, multiple: Duration) -> Duration {
     let mut drawn = blake3::Hasher::new();
     drawn.update(&seed.to_le_bytes());

@@ -1,4 +1,4 @@
-//! From a declaration and the environment to everything a machine needs.
+//! The plan of a run: everything that a machine needs, from the test's declaration and the environment.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ use super::engine::Engine;
 use super::{RunError, environment, include, scheduler, shape};
 use crate::entry::KtstrTestEntry;
 
-/// Where programs lie in the guest.
+/// The folder of programs in the guest.
 const PROGRAM_FOLDER: &str = "/ktstr/bin";
-/// Guest memory per CPU and at least, in MiB.
+/// Guest memory for each CPU, in MiB. [`MEMORY_LEAST`] is the minimum for the whole guest.
 const MEMORY_PER_CPU: u32 = 64;
 const MEMORY_LEAST: u32 = 256;
-/// The guest's files lie in its memory, up to twice while the kernel unpacks them. Rounding
-/// keeps a rebuilt test from being a machine of another size.
+/// Memory for the guest's files is added in steps of this many MiB, one for each half as many MiB of files: the files
+/// are in memory up to twice while the kernel unpacks them. The steps keep the machine's size when a test is rebuilt.
 const MEMORY_FOR_FILES: u32 = 64;
 
-/// A run, ready to start.
+/// A run that is ready to start.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) entry: &'static KtstrTestEntry,
-    /// The test's own binary.
+    /// The test's own binary, for the record.
     pub(super) program: ktstr_record::ProgramRecord,
     pub(super) qemu: Qemu,
     pub(super) kernel: Kernel,
@@ -35,15 +35,15 @@ pub(super) struct Plan {
     pub(super) scheduler_version: scheduler::Version,
     pub(super) shape: Shape,
     pub(super) memory_mib: u32,
-    /// What every machine of this kernel has from its start.
+    /// The files that every machine with this kernel has from its start.
     pub(super) base: Files,
-    /// What the scheduler needs.
+    /// The files that the scheduler needs.
     pub(super) for_scheduler: Files,
-    /// What the test process needs before it knows its job.
+    /// The files that the test process needs before it receives its job.
     pub(super) for_load: Files,
-    /// The test's binary: absolute path in the guest.
+    /// The absolute path of the test's binary in the guest.
     pub(super) test_binary: String,
-    /// What this test needs besides.
+    /// The files that this test needs in addition.
     pub(super) for_test: Files,
     pub(super) setup: Setup,
     pub(super) job: Job,
@@ -51,17 +51,17 @@ pub(super) struct Plan {
     pub(super) pack_time: Duration,
 }
 
-/// The scheduler that a run really had.
+/// The scheduler that a run actually used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SchedulerThatRan {
-    /// What messages call it: the declared name, or the path that `KTSTR_SCHEDULER` gives.
+    /// The name in messages: the declared name, or the path that `KTSTR_SCHEDULER` gives.
     pub shown: String,
-    /// Its binary on the host; `None` for one inside the kernel.
+    /// The scheduler's binary on the host; `None` for a scheduler inside the kernel.
     pub path: Option<PathBuf>,
     /// How the binary was found.
     pub source: Option<scheduler::Source>,
-    /// The first line of its answer to `--version`.
+    /// The first line that it prints for `--version`.
     pub version: Option<String>,
     /// BLAKE3 of the binary, in hexadecimal.
     pub hash: Option<String>,
@@ -85,23 +85,23 @@ impl std::fmt::Display for SchedulerThatRan {
 /// A file of the guest.
 #[derive(Debug, Clone)]
 pub(super) struct GuestFile {
-    /// What identifies the bytes.
+    /// A stamp that identifies the contents.
     pub(super) stamp: String,
     pub(super) mode: u32,
     pub(super) content: Content,
 }
 
-/// Where a file's bytes come from.
+/// The source of a file's contents.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
-    /// A program without its debug information.
+    /// A program, without its debug information.
     Program(Program),
-    /// From a file of the host, when they are needed.
+    /// A file of the host, read when its contents are needed.
     Host(PathBuf),
 }
 
 impl GuestFile {
-    /// What the file holds in the guest.
+    /// Returns the contents of the file in the guest.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, RunError> {
         match &self.content {
             Content::Program(program) => Ok(program.bytes()?),
@@ -114,7 +114,7 @@ impl GuestFile {
 pub(super) type Files = BTreeMap<String, GuestFile>;
 
 impl Plan {
-    /// Finds all that `entry` needs.
+    /// Resolves everything that `entry` needs.
     pub(super) fn make(entry: &'static KtstrTestEntry) -> Result<Self, RunError> {
         let began = Instant::now();
         let qemu = Qemu::find()?;
@@ -168,7 +168,7 @@ impl Plan {
             setup.staged.push((entry.scheduler.name.to_owned(), boot));
         }
         let mut for_load = Files::new();
-        // By its content: the name is known in the guest, and so part of what a run is.
+        // Named by its contents: the guest sees the name, so the name must not change while the contents stay the same.
         let test_binary = format!("{PROGRAM_FOLDER}/test-{:.16}", own.blake3);
         add_program(&mut for_load, &test_binary, own)?;
         let mut for_test = Files::new();
@@ -213,7 +213,7 @@ impl Plan {
         })
     }
 
-    /// The machine for it.
+    /// Returns the specification of the machine for this plan.
     pub(super) fn machine(&self, engine: Engine) -> MachineSpec {
         let mut arguments = vec![format!("{}=1", ktstr_guest::init::GUEST_MARK_ENV)];
         if environment("KTSTR_VERBOSE").as_deref() == Some("1") {
@@ -230,13 +230,13 @@ impl Plan {
         }
     }
 
-    /// Arguments of the guest kernel that scheduler and test declare.
+    /// Returns the kernel arguments that the scheduler and the test declare.
     pub(super) fn declared_kargs(&self) -> impl Iterator<Item = &'static str> {
         let entry = self.entry;
         entry.scheduler.kargs.iter().chain(entry.kargs).copied()
     }
 
-    /// Arguments of the scheduler's program, in their order.
+    /// Returns the arguments of the scheduler's program, in order.
     pub(super) fn scheduler_args(&self) -> &[String] {
         match &self.setup.scheduler {
             Some(SchedulerJob::Program { args, .. }) => args,
@@ -244,7 +244,7 @@ impl Plan {
         }
     }
 
-    /// The scheduler that runs, for the screen and the record; `None` for the kernel's default.
+    /// Returns the scheduler of this run, for the screen and the record; `None` for the kernel's default.
     pub(super) fn scheduler_that_ran(&self) -> Option<SchedulerThatRan> {
         let declared = self.entry.scheduler;
         let spec = &declared.binary;
@@ -257,7 +257,7 @@ impl Plan {
         })
     }
 
-    /// What messages call the scheduler that runs.
+    /// Returns the name of the scheduler in messages.
     pub(super) fn scheduler_name(&self) -> String {
         let spec = &self.entry.scheduler.binary;
         let found = self.scheduler.as_ref();
@@ -267,13 +267,13 @@ impl Plan {
         )
     }
 
-    /// The declared topology as the guest must report it.
+    /// Returns the declared topology in the form in which the guest reports its own.
     pub(super) fn topology(&self) -> String {
         self.entry.topology.to_string()
     }
 
-    /// BLAKE3 of the files of the host that the declaration names, by path, the files of its
-    /// folders one by one. What cannot be read is not there.
+    /// Returns the BLAKE3 hashes of the host's files that the declaration names, by path; the files of a folder are
+    /// listed one by one. Files that cannot be read are left out.
     pub(super) fn inputs(&self) -> BTreeMap<String, String> {
         let named = [&self.for_scheduler, &self.for_test];
         named
@@ -292,7 +292,7 @@ impl Plan {
             .collect()
     }
 
-    /// Whether machines with the scheduler attached may be shared.
+    /// Whether runs may share machines that have the scheduler attached already.
     pub(super) fn shares_attach(&self) -> bool {
         matches!(self.setup.scheduler, Some(SchedulerJob::Program { .. }))
             && !self.entry.fresh_attach
@@ -300,7 +300,7 @@ impl Plan {
     }
 }
 
-/// MiB of the files.
+/// Returns the size of the files, in MiB.
 fn size_of(all: &[&Files]) -> u32 {
     let bytes: u64 = all
         .iter()
@@ -327,7 +327,7 @@ fn add_program(files: &mut Files, path: &str, program: Program) -> Result<(), Ru
     Ok(())
 }
 
-/// A file of the host as it is.
+/// Returns a file of the host, unchanged.
 pub(super) fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
     Ok(GuestFile {
         stamp: stamp(path)?,
@@ -336,7 +336,7 @@ pub(super) fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
     })
 }
 
-/// Packs a scheduler's configuration, and says where it lies in the guest.
+/// Packs a scheduler's configuration file, and returns its path in the guest.
 fn add_config(files: &mut Files, path: &str) -> Result<String, RunError> {
     let place = include::place(path);
     let file = host_file(Path::new(path), 0o644)?;
@@ -390,7 +390,8 @@ fn setup(
     })
 }
 
-/// Packs a scheduler that the test may start, under a folder of its own: two may have programs of one name.
+/// Packs a scheduler that the test may start, into a folder of its own: two schedulers may have programs of the same
+/// name.
 fn stage(
     entry: &KtstrTestEntry,
     declared: &Scheduler,
@@ -426,7 +427,7 @@ fn stage(
     })
 }
 
-/// Variables of the host that the test and the scheduler have in the guest.
+/// The host's environment variables that are passed to the test and the scheduler in the guest.
 fn passed_on() -> impl Iterator<Item = (String, String)> {
     ["RUST_BACKTRACE", "RUST_LOG", ktstr_assert::LOG_PASSES]
         .into_iter()

@@ -1,5 +1,4 @@
-//! The failure text: one screen that says what happened, whose fault it is, and where the rest
-//! lies.
+//! The failure report: one screen that says what happened, whose fault it is, and where the rest can be found.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,12 +13,12 @@ use super::verdict::{Fault, last_lines, nothing_else, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, sentence};
 use crate::vm_result::VmResult;
 
-/// Lines shown of a log, and of what the scheduler told of itself when it was ejected.
+/// The number of lines that are shown of a log, and of what an ejected scheduler said about itself.
 const LOG_LINES: usize = 6;
-/// Findings shown of one kind; the record has all.
+/// The number of findings that are shown of one kind. The record contains all of them.
 const SAME_KIND: usize = 3;
 
-/// The verdict's reason in one line.
+/// Returns the reason for the verdict in one line.
 pub(super) fn reason(result: &AssertResult) -> String {
     let ranked = sentence::ranked(result);
     let first = ranked.first().copied();
@@ -30,7 +29,7 @@ pub(super) fn reason(result: &AssertResult) -> String {
     })
 }
 
-/// Stands behind what a busy host explains.
+/// Returns the suffix for a finding that a busy host can explain.
 fn excuse(detail: &AssertDetail) -> &'static str {
     match detail.host_explains {
         true => "; the host's other work can explain it",
@@ -38,7 +37,7 @@ fn excuse(detail: &AssertDetail) -> &'static str {
     }
 }
 
-/// Why captures hold no data.
+/// Returns the reason why captures hold no data.
 pub(super) fn placeholder_reason(vm: &VmResult) -> String {
     vm.captures_series()
         .entries()
@@ -48,7 +47,7 @@ pub(super) fn placeholder_reason(vm: &VmResult) -> String {
         .unwrap_or_else(|| "no boundary was reached".to_owned())
 }
 
-/// The whole text of a run that did not pass: a screen.
+/// Returns the whole report of a run that did not pass. It fits on one screen.
 pub(super) fn text(finished: &Finished) -> String {
     let entry = finished.entry;
     let all = sentence::ranked(&finished.result);
@@ -99,8 +98,8 @@ pub(super) fn text(finished: &Finished) -> String {
     text
 }
 
-/// What failed, then what is inconclusive; of many alike the first few, fewer of what the first may
-/// explain. What the sentence `said` word for word is not said again.
+/// Appends the failures, then the inconclusive findings. Of each kind only the first few are shown, and fewer if the
+/// first finding may explain the others. A finding that the sentence `said` quotes word for word is not repeated.
 fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
     let few = match all.first() {
         Some(first) if first.explains_the_rest() => SAME_KIND - 1,
@@ -128,7 +127,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
     }
 }
 
-/// The cgroups that stand out by what failed, by their place in the table.
+/// Returns the indices of the cgroups in the table that stand out in what failed.
 fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
     let Some(first) = all.first() else {
         return Vec::new();
@@ -138,7 +137,7 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
         return named.map(|(at, _)| at).collect();
     }
-    // A claim names its cgroups among its reasons, if at all: the worst of them at what it is about.
+    // A claim may name cgroups in its reason. The worst of these by what the claim is about is marked.
     let reasons = match &first.finding {
         Finding::Claim { reason, .. } => reason.as_deref(),
         _ => None,
@@ -165,8 +164,8 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         .collect()
 }
 
-/// The one command to see it again, with the same seed: under cargo's test runners theirs, which
-/// builds anew; else, for a run that can be had again to the last bit, the replay of its record.
+/// Returns the one command that repeats the run with the same seed. Under cargo's test runners it is their command,
+/// which rebuilds the test. Otherwise it is the replay of the record, if the run can be repeated to the last bit.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
     let exe = std::env::current_exe().unwrap_or_default();
     let file = exe.file_name().unwrap_or_default().to_string_lossy();
@@ -208,7 +207,7 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
         finished.timings.boot.as_secs_f64(),
     );
     if let Some(why) = accelerator::why_no_kvm() {
-        let _ = write!(diagnostics, "\n/dev/kvm is there but not used: {why}");
+        let _ = write!(diagnostics, "\n/dev/kvm exists but is not used: {why}");
     }
     let nothing = nothing_else(Fault::Host);
     if finished.exit_code() == EXIT_INCONCLUSIVE && !text.contains(nothing) {
@@ -230,9 +229,9 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
     }
     let output = last_lines(&vm.output, LOG_LINES);
     section(text, "test output", &output);
-    // What the kernel noted of an ejection stands above: log and console say it at length.
+    // The kernel's record of an ejection is shown above. The log and the console only repeat it at length.
     if vm.scx_exit.is_none() {
-        // A log whose end is part of the message is not shown twice.
+        // A message may quote the end of the log already, which is then not repeated.
         if !all.iter().any(|detail| detail.finding.quotes_log()) {
             let log = last_lines(&vm.scheduler_log, LOG_LINES);
             section(text, "scheduler log", &log);
@@ -241,7 +240,7 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
     }
 }
 
-/// The end of the console; of a panic its begin, without registers.
+/// Returns the end of the console; for a kernel panic its beginning, without registers.
 fn console_lines(log: &str) -> String {
     let Some(panic) = log.find("Kernel panic - not syncing: ") else {
         return last_lines(log, LOG_LINES);
@@ -258,9 +257,9 @@ fn console_lines(log: &str) -> String {
     last_lines(&told.join("\n"), PANIC_LINES)
 }
 
-/// Lines shown of a kernel panic.
+/// The number of lines that are shown of a kernel panic.
 const PANIC_LINES: usize = 8;
-/// Lines of a panic that say nothing of its cause.
+/// The lines of a panic that do not help to find its cause.
 const PANIC_NOISE: &[&str] = &[
     "?",
     "<",
@@ -271,7 +270,7 @@ const PANIC_NOISE: &[&str] = &[
     "panic+",
 ];
 
-/// What the monitor saw, in a few lines.
+/// Summarizes the monitor's samples in a few lines.
 fn monitor_lines(report: &MonitorReport) -> String {
     let s = &report.summary;
     if s.total_samples == 0 {
@@ -289,18 +288,18 @@ fn monitor_lines(report: &MonitorReport) -> String {
     if s.stuck_count > 0 {
         let _ = write!(
             lines,
-            "\nrunqueue clocks stood still {} times",
+            "\nrunqueue clocks did not advance {} times",
             s.stuck_count
         );
     }
     lines
 }
 
-/// What the scheduler told of itself when it was ejected, and the state of the task that was kept
-/// waiting; the rest is in the record.
+/// Returns what the scheduler reported about itself when it was ejected, and the state of the task that was left
+/// waiting. The rest is in the record.
 fn dump_lines(exit: &ScxExit) -> String {
     let lines = || exit.dump.lines();
-    // The kernel's head and backtrace are told already; what follows is the scheduler's.
+    // The kernel's header and backtrace are shown already. The scheduler's own dump follows them.
     let own = lines()
         .skip_while(|line| *line != "Backtrace:")
         .skip_while(|line| !line.trim().is_empty())

@@ -1,4 +1,4 @@
-//! The failure text of each main kind of failure, as people read it.
+//! The failure report for each main kind of failure, as it appears on the screen.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ static ENTRY: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// What a run left: what the guest said, what its console had, what sched_ext noted.
+/// What is left after a run: the guest's messages, its console, and sched_ext's exit record.
 #[derive(Default)]
 struct Left<'a> {
     messages: Vec<ToHost>,
@@ -92,7 +92,7 @@ fn finished(judgement: Judgement, vm: Option<VmResult>) -> Finished {
     }
 }
 
-/// What is read of it; never more than a screen.
+/// Returns the report, which must fit on one screen.
 #[track_caller]
 fn shown(finished: &Finished) -> String {
     let text = text(finished);
@@ -105,7 +105,7 @@ fn screen(judgement: Judgement) -> String {
     shown(&finished(judgement, None))
 }
 
-/// The whole screen of a run in a machine.
+/// Returns the whole screen of a run in a machine.
 #[track_caller]
 fn whole_screen(end: &End, left: Left) -> String {
     let (judgement, said) = judged(end, &left);
@@ -121,7 +121,7 @@ fn whole_screen(end: &End, left: Left) -> String {
     shown(&finished(judgement, Some(vm)))
 }
 
-/// What runs of `tests/vm/screens.rs` left behind: the guest's result, and sched_ext's notes.
+/// The results and exit records of runs of `tests/vm/screens.rs`.
 macro_rules! recorded {
     ($name:literal) => {{
         let text = include_str!(concat!("../../tests/data/screens/", $name, ".json"));
@@ -285,7 +285,7 @@ fn an_isolation_screen() {
     ));
 }
 
-/// What a run under scx-ktstr on two LLCs left behind.
+/// The result of a run under scx-ktstr on two LLCs.
 fn recorded_unfair() -> AssertResult {
     let text = include_str!("../../tests/data/unfair.json");
     serde_json::from_str(text).expect("a recorded result")
@@ -374,7 +374,7 @@ fn a_host_that_is_busy() {
 }
 
 #[test]
-fn of_many_alike_the_first_few_are_shown() {
+fn only_the_first_findings_of_a_kind_are_shown() {
     let mut many = AssertResult::pass();
     for tid in 0..40 {
         many.record_fail(AssertDetail::new(
@@ -394,8 +394,8 @@ fn of_many_alike_the_first_few_are_shown() {
 }
 
 #[test]
-fn the_command_to_see_it_again_has_seed_and_test() {
-    let command = again("the_command_to_see_it_again_has_seed_and_test", 7, None);
+fn the_command_to_repeat_a_run_has_seed_and_test() {
+    let command = again("the_command_to_repeat_a_run_has_seed_and_test", 7, None);
     assert!(command.starts_with("KTSTR_SEED=7 cargo test "), "{command}");
-    assert!(command.contains("the_command_to_see_it_again"), "{command}");
+    assert!(command.contains("the_command_to_repeat_a_run"), "{command}");
 }

@@ -1,6 +1,6 @@
-//! The shape of the machine when it is not the one that the test declares.
+//! The topology of the machine, if it differs from the one that the test declares.
 //!
-//! `KTSTR_TOPOLOGY` asks for another: one shape for all tests of a command. What a test's constraints do not admit is skipped.
+//! `KTSTR_TOPOLOGY` sets one topology for all tests of a command. Tests whose constraints do not allow it are skipped.
 
 use ktstr_scenario::topology::Topology;
 
@@ -9,16 +9,16 @@ use crate::entry::KtstrTestEntry;
 
 const TOPOLOGY: &str = "KTSTR_TOPOLOGY";
 
-/// On which shape a test is to run.
+/// Whether a test runs, and on which topology.
 #[derive(Debug)]
 pub(super) enum Reshaped {
-    /// The entry as it is to run.
+    /// The entry, with the topology on which it runs.
     Run(&'static KtstrTestEntry),
-    /// Not at all, and why.
+    /// The test does not run, for this reason.
     Skip(String),
 }
 
-/// `entry` on the shape that the environment asks for, if it asks.
+/// Returns `entry` with the topology that the environment asks for, or unchanged if it asks for none.
 pub(super) fn reshape(entry: &'static KtstrTestEntry) -> Result<Reshaped, RunError> {
     match environment(TOPOLOGY) {
         Some(text) if !entry.host_only => onto(entry, &text),
@@ -40,7 +40,7 @@ fn onto(entry: &'static KtstrTestEntry, text: &str) -> Result<Reshaped, RunError
             "{TOPOLOGY}={text} is not a shape for this test: {error}"
         )));
     }
-    // What a test declares lives as long as the program, and a program runs few tests.
+    // Entries have to live as long as the program. A program runs few tests, so leaking one for each is harmless.
     Ok(Reshaped::Run(Box::leak(Box::new(KtstrTestEntry {
         topology,
         ..*entry
@@ -79,7 +79,7 @@ mod tests {
             ),
             other => panic!("{other:?}"),
         }
-        // The default admits one node: nobody said that this test was made for two.
+        // The default constraints allow one node only, because the test does not declare that it works with two.
         assert!(matches!(onto(&WIDE, "2n2l2c1t"), Ok(Reshaped::Skip(_))));
     }
 

@@ -1,14 +1,14 @@
-//! The verdict in one sentence: the finding that tells most, in plain words, and whose fault it is.
-//! The findings themselves, with all their numbers, are told after it (`report.rs`).
+//! The verdict in one sentence: the most significant finding, in plain words, and whose fault it is. The report lists
+//! the findings themselves, with all their numbers, below the sentence (`report.rs`).
 
 use ktstr_assert::{AssertDetail, AssertResult, Ejection, Finding};
 
 use super::verdict::Fault;
 
-/// Characters of a finding that a sentence takes over: two lines of a narrow terminal.
+/// The number of characters of a finding that the sentence quotes: two lines of a narrow terminal.
 const MOST: usize = 160;
 
-/// What failed, the most telling first; then what is inconclusive.
+/// Returns the failures, the most significant first, followed by the inconclusive findings.
 pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     let mut failures: Vec<&AssertDetail> = result.failure_details().collect();
     failures.sort_by_key(|detail| detail.rank());
@@ -18,7 +18,7 @@ pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
     failures
 }
 
-/// The most telling finding and whose fault it is.
+/// Returns the most significant finding, and whose fault it is.
 pub(super) fn sentence(result: &AssertResult, fault: Option<Fault>) -> String {
     let all = ranked(result);
     let Some(first) = all.first() else {
@@ -40,7 +40,7 @@ pub(super) fn sentence(result: &AssertResult, fault: Option<Fault>) -> String {
     }
 }
 
-/// One finding in plain words, without its place among the numbers; `all` are those beside it.
+/// Describes one finding in plain words. `all` are the findings of the result, this one included.
 fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
     let alike = all.iter().filter(|d| d.kind == detail.kind).count();
     let plain = match &detail.finding {
@@ -173,7 +173,7 @@ fn ejected(scheduler: &str, cause: &Ejection, all: &[&AssertDetail]) -> Option<S
     }
 }
 
-/// The stalled task, and the finding that says whose worker it is.
+/// Returns the stalled task and a finding about it, which tells whose worker it is.
 fn stalled_worker<'d>(
     cause: &Ejection,
     all: &[&'d AssertDetail],
@@ -183,7 +183,7 @@ fn stalled_worker<'d>(
     Some((tid, detail))
 }
 
-/// The cgroup that the most telling finding is about.
+/// Returns the cgroup that the most significant finding is about.
 pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
     let first = all.first()?;
     let stalled = || match &first.finding {
@@ -192,7 +192,7 @@ pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
         }
         _ => None,
     };
-    // The kernel names any task that waited too long; what followed for the workers is theirs.
+    // The kernel may name any task that waited too long. The findings that follow name the cgroups of workers.
     let followed = || {
         let mut cgroups = all.iter().filter_map(|d| d.cgroup.as_deref());
         cgroups.next().filter(|_| first.explains_the_rest())

@@ -1,5 +1,5 @@
-//! Each kind of finding in plain words. The messages come from the checks themselves, so a check that
-//! says it otherwise is noticed here.
+//! The sentence for each kind of finding. The findings come from the checks themselves, so a check that words its
+//! finding differently fails here.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ fn worker(tid: i32) -> WorkerReport {
     }
 }
 
-/// The sentence on workers of a cgroup `web`.
+/// Returns the sentence for workers of a cgroup `web`.
 fn of(checks: Assert, workers: &[WorkerReport], cpuset: Option<&BTreeSet<usize>>) -> String {
     let mut result = checks.assert_cgroup(workers, cpuset);
     for outcome in &mut result.outcomes {
@@ -92,7 +92,7 @@ fn of_a_claim() {
 }
 
 #[test]
-fn the_end_of_a_scheduler_tells_more_than_what_follows_from_it() {
+fn the_end_of_a_scheduler_outranks_its_consequences() {
     let mut result = AssertResult::pass();
     let gap = |tid, gap_ms| Finding::Gap {
         tid,
@@ -154,7 +154,7 @@ fn a_stall_names_who_waited() {
 }
 
 #[test]
-fn what_is_long_is_cut() {
+fn a_long_finding_is_truncated() {
     let result = AssertResult::fail(AssertDetail::new(DetailKind::Other, "é".repeat(5000)));
     let said = sentence(&result, Some(Fault::Test));
     assert!(said.chars().count() < 200, "{said}");
@@ -162,7 +162,7 @@ fn what_is_long_is_cut() {
 }
 
 #[test]
-fn a_failure_tells_more_than_what_could_not_be_told() {
+fn a_failure_outranks_an_inconclusive_finding() {
     let mut result = AssertResult::inconclusive_msg("no wake-ups");
     result.record_fail(AssertDetail::new(DetailKind::Monitor, "cpu1"));
     assert!(sentence(&result, None).starts_with("cpu1"));

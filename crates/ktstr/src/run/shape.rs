@@ -1,4 +1,4 @@
-//! From a declared topology to the machine that QEMU builds.
+//! Converts a declared topology into the machine that QEMU builds.
 
 use ktstr_machine::{Hmat, Shape, SideCache};
 use ktstr_scenario::topology::{CacheAssociativity, CacheWritePolicy, NumaNode};
@@ -6,7 +6,8 @@ use ktstr_scenario::topology::{CacheAssociativity, CacheWritePolicy, NumaNode};
 use super::RunError;
 use crate::entry::KtstrTestEntry;
 
-/// QEMU's shape of a declared topology. Nodes have the memory that they declare, else share `memory_mib`.
+/// Converts a declared topology into QEMU's shape. A node has the memory that it declares; otherwise the nodes share
+/// `memory_mib` evenly.
 pub(super) fn of(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunError> {
     let topology = &entry.topology;
     let nodes = topology
@@ -24,7 +25,7 @@ pub(super) fn of(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunEr
         });
     }
     let share = u64::from(memory_mib.div_ceil(nodes.max(1)));
-    // Cores of each LLC, node by node.
+    // The number of cores of each LLC, node by node.
     let llcs: Vec<Vec<u32>> = (0..nodes)
         .map(|node| {
             let first = topology.first_llc_in_node(node);
@@ -65,7 +66,7 @@ pub(super) fn of(entry: &KtstrTestEntry, memory_mib: u32) -> Result<Shape, RunEr
     })
 }
 
-/// What the machine's HMAT says of a node's memory.
+/// Returns the entry of the machine's HMAT for a node's memory.
 fn hmat(node: &NumaNode) -> Option<Hmat> {
     let performance = node.performance?;
     Some(Hmat {

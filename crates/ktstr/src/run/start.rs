@@ -1,5 +1,5 @@
-//! Bringing a machine to the point where it waits for its test: from nothing, from a booted
-//! template, or from one that has the scheduler attached already.
+//! Brings a machine to the point where it waits for its test: from a kernel image, from a template that has booted, or
+//! from a template that has the scheduler attached already.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,19 +15,19 @@ use super::plan::{Files, Plan};
 use super::schedule::{self, Recorder};
 use super::{RunError, environment, warm};
 
-/// What a machine was started from.
+/// The state from which a machine was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Level {
-    /// A kernel image, and why no template was used if one was wanted.
+    /// A kernel image. Holds the reason why no template was used, if one was wanted.
     Cold(Option<String>),
     /// A template that had booted.
     Booted,
-    /// A template in which the scheduler drove the CPUs already.
+    /// A template in which the scheduler was attached already.
     Attached,
 }
 
 impl Level {
-    /// As records spell it.
+    /// Returns the name of the level in records.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cold(_) => "cold",
@@ -37,18 +37,18 @@ impl Level {
     }
 }
 
-/// A machine that stands still, with what it has and has not.
+/// A machine that is held before its test, with the state of its files and its console.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) conversation: Conversation,
     pub(super) level: Level,
-    /// Stamps of the files the guest has, by path.
+    /// The stamps of the files in the guest, by path.
     pub(super) present: warm::Stamps,
-    /// What it had printed before it was saved.
+    /// The console output from before the machine was saved.
     pub(super) console: String,
 }
 
-/// Makes a machine for `plan`.
+/// Starts a machine for `plan`.
 pub(super) fn start(
     plan: &Plan,
     engine: Engine,
@@ -92,7 +92,7 @@ fn cold(
     })
 }
 
-/// Where the virtual clock's plugin looks.
+/// Returns the kernel addresses that the virtual clock's plugin observes.
 pub(super) fn boot_points(
     engine: Engine,
     knowledge: &mut Knowledge,
@@ -109,7 +109,7 @@ pub(super) fn boot_points(
     })
 }
 
-/// Puts files into an initramfs and their stamps into `present`.
+/// Packs files into an initramfs, and adds their stamps to `present`.
 pub(super) fn pack(
     archive: &mut Initramfs,
     files: &Files,
@@ -123,8 +123,8 @@ pub(super) fn pack(
 }
 
 impl Started {
-    /// Names what the template was made of, of which its key says only a part: which test binary
-    /// was its PID 1. `None` for a machine that was booted.
+    /// Returns a digest of what the template was built from. The template's key covers only a part of that: it leaves
+    /// out which test binary was its PID 1. `None` for a machine that was booted.
     pub(super) fn template(&self) -> Option<String> {
         (!matches!(self.level, Level::Cold(_))).then(|| {
             let text = format!("{} {:?}", self.level.name(), self.present);
@@ -132,8 +132,7 @@ impl Started {
         })
     }
 
-    /// Lets the machine run and brings it to the start of the test function. An end instead:
-    /// it did not come that far.
+    /// Runs the machine until the test function starts. Returns an end if it does not get there.
     pub(super) fn dispatch(
         &mut self,
         plan: &Plan,
@@ -171,7 +170,7 @@ impl Started {
         Ok(None)
     }
 
-    /// Installs the test's binary and starts the process that will run it.
+    /// Installs the test's binary, and starts the process that will run it.
     pub(super) fn load(&mut self, plan: &Plan) -> Result<Option<End>, RunError> {
         let own = plan.for_load.get(&plan.test_binary);
         let is_init = own.map(|file| &file.stamp) == self.present.get("/init");
@@ -210,7 +209,7 @@ impl Started {
         Ok(None)
     }
 
-    /// Stores what the guest does not have yet.
+    /// Stores the files that the guest does not have yet.
     fn install(&mut self, files: &Files) -> Result<Option<End>, RunError> {
         for (path, file) in files {
             if self.present.get(path) == Some(&file.stamp) {
@@ -228,7 +227,7 @@ impl Started {
     }
 }
 
-/// Gives the scheduler that has attached the stall timeout of the test.
+/// Sets the test's stall timeout in the scheduler that has attached.
 pub(super) fn set_timeout(machine: &Machine, plan: &Plan, knowledge: &mut Knowledge) {
     let set = knowledge.get().map_err(str::to_owned).and_then(|known| {
         captures::set_watchdog(machine.ram(), known, plan.setup.watchdog_timeout_ms)
@@ -240,7 +239,8 @@ pub(super) fn set_timeout(machine: &Machine, plan: &Plan, knowledge: &mut Knowle
     }
 }
 
-/// What makes this machine another than its siblings: under the virtual clock the seed alone.
+/// Returns the identity of this machine, which distinguishes it from other forks of its template. Under the virtual
+/// clock it depends on the seed alone.
 fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
     let mut entropy = vec![0u8; 32];
     let realtime_ns = match engine.clock {
@@ -250,7 +250,7 @@ fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             Some(now.unwrap_or(Duration::ZERO).as_nanos() as u64)
         }
-        // The guest has its wall clock from the machine's, which starts at the same time in every run.
+        // The guest takes its wall clock from the machine, whose clock starts at the same time in every run.
         ClockMode::Virtual { .. } => {
             entropy = blake3::hash(&plan.job.seed.to_le_bytes())
                 .as_bytes()
@@ -261,7 +261,7 @@ fn refresh(plan: &Plan, engine: Engine) -> Result<ToGuest, RunError> {
     Ok(ToGuest::Refresh {
         realtime_ns,
         entropy,
-        // Somewhere above the kernel's own threads, and below the usual end of 32768.
+        // The value is above the pids of kernel threads, and below the usual maximum of 32768.
         last_pid: 1000 + (plan.job.seed % 20_000) as u32,
     })
 }

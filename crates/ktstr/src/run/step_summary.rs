@@ -1,7 +1,7 @@
-//! A run that did not pass, told on the page of a CI job: GitHub shows what is appended to the file that
+//! Adds a run that did not pass to the summary page of a CI job: GitHub shows whatever is appended to the file that
 //! `GITHUB_STEP_SUMMARY` names.
 //!
-//! A file that cannot be written is a warning: it says nothing of the run.
+//! A file that cannot be written causes a warning only, because that says nothing about the run.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,12 +10,12 @@ use std::path::Path;
 use ktstr_record::brief::{Excerpt, again};
 use ktstr_record::{RecordError, markdown, read};
 
-/// The variable that names the file.
+/// The environment variable that names the file.
 const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
 /// GitHub shows nothing of a file over 1 MiB.
 const FILE_CAP: u64 = 1 << 20;
 
-/// Appends the run with that `record` to the job's page, if there is one. A warning, if that failed.
+/// Appends the run with that `record` to the job's page, if there is one. Returns a warning if that failed.
 pub(super) fn append(record: &Path) -> Option<String> {
     let file = super::environment(VARIABLE)?;
     let failed = append_to(Path::new(&file), record).err()?;
@@ -30,7 +30,7 @@ fn append_to(file: &Path, record: &Path) -> Result<(), Failed> {
     let excerpt = Excerpt::of(&record, folder);
     let block = markdown::block(&record, again(&record).as_deref(), excerpt.as_ref());
     let block = format!("{block}\n");
-    // Tests write at the same time: each block goes in one piece, at the end.
+    // Tests write concurrently, so each block is appended in a single write.
     let mut file = OpenOptions::new().append(true).create(true).open(file)?;
     let size = file.metadata()?.len();
     if size.saturating_add(block.len() as u64) > FILE_CAP {
@@ -39,7 +39,7 @@ fn append_to(file: &Path, record: &Path) -> Result<(), Failed> {
     Ok(file.write_all(block.as_bytes())?)
 }
 
-/// Why a run is not on the page.
+/// The reason why a run is not on the page.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error("{0}")]

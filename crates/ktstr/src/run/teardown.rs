@@ -1,4 +1,4 @@
-//! `cleanup_budget_ms`: how long the guest may take to end once the scenario is over.
+//! `cleanup_budget_ms`: how long the guest may take to shut down once the scenario is over.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::transcript::Transcript;
 use super::verdict::{Fault, Judgement};
 use crate::entry::KtstrTestEntry;
 
-/// How much longer than alone the vCPUs may have taken for a teardown by the host's clock to count.
+/// The largest dilation by the host with which a teardown that was measured under the real clock is judged.
 const MOST_DILATION: f64 = 1.1;
 
-/// How long the guest took to end, in its own time.
+/// How long the guest took to shut down, in guest time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Teardown {
     /// From the end of the scenario to the end of the test process.
     of_test: Duration,
-    /// From there to the guest's last message: the scheduler is stopped.
+    /// From the end of the test process to the guest's last message, when the scheduler has been stopped.
     of_scheduler: Duration,
 }
 
 impl Teardown {
-    /// Of a guest that came to its end by itself; `None` for another.
+    /// Returns the teardown of a guest that ended by itself; `None` for any other.
     pub(super) fn of(said: &Transcript) -> Option<Self> {
         if !said.bye {
             return None;
@@ -33,14 +33,14 @@ impl Teardown {
         })
     }
 
-    /// All of it.
+    /// Returns the time of the whole teardown.
     pub(super) fn whole(self) -> Duration {
         self.of_test + self.of_scheduler
     }
 }
 
-/// Fails a test whose guest took longer than its budget. `dilation` is how much longer than alone the vCPUs
-/// took; `None` under the virtual clock, where the host does not count.
+/// Fails a test whose guest took longer than its budget. `dilation` is how many times longer the vCPUs took than on an
+/// idle host; `None` under the virtual clock, where the host has no influence.
 pub(super) fn judge(
     judgement: &mut Judgement,
     entry: &KtstrTestEntry,
@@ -61,7 +61,7 @@ pub(super) fn judge(
     );
     if let Some(dilation) = dilation.filter(|dilation| *dilation > MOST_DILATION) {
         judgement.result.note(format!(
-            "{message}; it is not held against the run, because the host made the vCPUs take {dilation:.1} \
+            "{message}; the run does not fail for it, because the host made the vCPUs take {dilation:.1} \
              times as long"
         ));
         return;
@@ -103,7 +103,7 @@ mod tests {
         ..KtstrTestEntry::DEFAULT
     };
 
-    /// The scenario ends at 1 s, the test process after `of_test`, the guest after `of_scheduler` more.
+    /// The scenario ends at 1 s, the test process ends `of_test` later, and the guest `of_scheduler` after that.
     fn judged(of_test: u64, of_scheduler: u64, dilation: Option<f64>) -> Judgement {
         let mut said = Transcript::default();
         let mut at = Duration::from_secs(1);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_it_fails_by_whose_fault_it_is() {
+    fn beyond_the_budget_fails_and_names_whose_fault_it_is() {
         let of_test = judged(90, 20, None);
         assert!(of_test.result.is_fail());
         assert_eq!(of_test.fault, Some(Fault::Test));

@@ -1,4 +1,4 @@
-//! What the guest has said so far, in the shape the judgement needs it.
+//! Everything that the guest has reported so far, in the form that the verdict needs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::vm_result::GuestLifecyclePhase;
 
-/// Bytes kept of each stream.
+/// The number of bytes that are kept of each stream.
 const STREAM_CAP: usize = 8 << 20;
 const CUT: &str = "\n[... the rest was left out ...]\n";
-/// Stimulus events kept: a scenario has a handful, a hostile guest could send millions.
+/// The number of stimulus events that are kept: a scenario has a handful, but a hostile guest could send millions.
 const EVENTS_CAP: usize = 100_000;
-/// What may be asked before it is answered. A test process asks one thing after the other.
+/// The largest number of unanswered requests. A test process sends one request at a time.
 const ASKS_CAP: usize = 16;
-/// Workers of which the numbers are kept.
+/// The largest number of workers whose counters are kept.
 const WORKERS_CAP: usize = 100_000;
 
-/// All that the guest has said up to now.
+/// Everything that the guest has reported so far.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Transcript {
     pub(super) hello: Option<Hello>,
@@ -31,24 +31,24 @@ pub(super) struct Transcript {
     /// The last signal that a process sent to the scheduler.
     pub(super) scheduler_signal: Option<SentSignal>,
     pub(super) scheduler_pid: Option<i32>,
-    /// The test has stopped the scheduler, and none has attached since.
+    /// Whether the test has stopped the scheduler and no other one has attached since.
     pub(super) stopped_by_test: bool,
-    /// How often the test has stopped or started schedulers.
+    /// How many times the test has stopped or started a scheduler.
     pub(super) scheduler_changes: u32,
-    /// How often one has attached.
+    /// How many times a scheduler has attached.
     pub(super) attaches: u32,
-    /// The test process, once it has its job.
+    /// The process ID of the test process, once it has its job.
     pub(super) test_pid: Option<i32>,
     pub(super) stdout: String,
     pub(super) stderr: String,
     pub(super) scheduler_log: String,
     pub(super) stimulus: Vec<StimulusEvent>,
-    /// What the test process has asked for and waits for, each with its number.
+    /// The unanswered requests of the test process, each with its number.
     pub(super) asks: VecDeque<(u64, Ask)>,
     pub(super) step_index: u16,
-    /// The step that is held; `None` while a step is set up or torn down.
+    /// The step that is being held; `None` while a step is set up or torn down.
     pub(super) held: Option<u16>,
-    /// What workers counted of themselves, in the order in which they were stopped.
+    /// The counters of the workers, in the order in which the workers were stopped.
     pub(super) workers: Vec<WorkerNumbers>,
     pub(super) result: Option<AssertResult>,
     pub(super) error: Option<String>,
@@ -56,55 +56,55 @@ pub(super) struct Transcript {
     pub(super) test_end: Option<(ProcessEnd, bool)>,
     pub(super) harness_error: Option<String>,
     pub(super) bye: bool,
-    /// When the scenario was over; without one, when the test function returned.
+    /// When the scenario ended; without a scenario, when the test function returned.
     pub(super) over: Option<Duration>,
     /// When the test process ended.
     pub(super) ended: Option<Duration>,
-    /// Chunks of files stored in the guest.
+    /// The number of file chunks that have been stored in the guest.
     pub(super) written: u64,
-    /// The scheduler and all else that tests share is in place.
+    /// Whether the scheduler and everything else that tests share is in place.
     pub(super) prepared: bool,
-    /// The test process waits for its job.
+    /// Whether the test process waits for its job.
     pub(super) loaded: bool,
-    /// When the host was told that the test function is called.
+    /// When the host received the message that the test function is being called.
     pub(super) called: Option<Instant>,
-    /// When the last message came.
+    /// When the last message arrived.
     pub(super) at: Duration,
-    /// Messages taken in.
+    /// The number of messages processed.
     pub(super) count: u64,
     /// When the host saw the window open and close.
     pub(super) seen: (Option<Instant>, Option<Instant>),
-    /// The workload window, by the machine's running time or the guest's clock.
+    /// The workload window, measured in the machine's running time or in the guest's clock.
     pub(super) window: Window,
 }
 
-/// What the guest is.
+/// The guest's description of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Hello {
-    /// Its topology as the kernel sees it, or why that has no short form.
+    /// Its topology as the kernel sees it, or the reason why that has no short form.
     pub(super) topology: Result<String, String>,
 }
 
-/// The scheduler took over.
+/// The scheduler has attached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Attached {
-    /// From its start to the attach, in the guest's time.
+    /// Guest time from the scheduler's start to its attach.
     pub(super) took: Duration,
 }
 
-/// Counts the time of the workload window, without its pauses.
+/// Measures the time of the workload window, without its pauses.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Window {
-    /// When it opened.
+    /// When the window opened.
     pub(super) opened: Option<Duration>,
-    /// When it closed.
+    /// When the window closed.
     pub(super) closed: Option<Duration>,
     pause_began: Option<Duration>,
     paused: Duration,
 }
 
 impl Window {
-    /// Window time at `now`, while the window is open and not paused.
+    /// Returns the window time at `now`; `None` unless the window is open and not paused.
     pub(super) fn elapsed(&self, now: Duration) -> Option<Duration> {
         match (self.opened, self.closed, self.pause_began) {
             (Some(opened), None, None) => now.checked_sub(opened)?.checked_sub(self.paused),
@@ -112,7 +112,7 @@ impl Window {
         }
     }
 
-    /// The same, and while the window is paused what had gone by when it was.
+    /// The same as [`Self::elapsed`], but a paused window returns the time that it had reached when it was paused.
     pub(super) fn counted(&self, now: Duration) -> Option<Duration> {
         let now = self.pause_began.unwrap_or(now);
         match (self.opened, self.closed) {
@@ -121,7 +121,7 @@ impl Window {
         }
     }
 
-    /// The time at which `elapsed` of the window will have gone by, while it is open and not
+    /// Returns the time at which `elapsed` of the window will have passed; `None` unless the window is open and not
     /// paused.
     pub(super) fn when(&self, elapsed: Duration) -> Option<Duration> {
         match (self.opened, self.closed, self.pause_began) {
@@ -144,7 +144,7 @@ impl Window {
 }
 
 impl Transcript {
-    /// Takes in one message; `now` is the machine's running time.
+    /// Processes one message. `now` is the machine's running time.
     pub(super) fn take(&mut self, mut message: ToHost, now: Duration) {
         use GuestLifecyclePhase::{Attach, Body, Dispatch, Teardown};
         message.bound_texts();
@@ -262,7 +262,7 @@ impl Transcript {
                 self.result = Some(*result);
             }
             ToHost::TestError { message } => self.error = Some(message),
-            // The first panic is the cause; those that follow are its consequences.
+            // The first panic is the cause, and any later ones are its consequences.
             ToHost::TestPanicked { message } => {
                 self.panic.get_or_insert(message);
             }
@@ -323,7 +323,7 @@ mod tests {
     }
 
     proptest! {
-        /// Times of a hostile guest: any, in any order.
+        /// Arbitrary times in arbitrary order, as a hostile guest might send them.
         #[test]
         fn no_time_overflows_the_window(
             script in proptest::collection::vec((0..4u8, extreme_time()), 0..20),
@@ -359,7 +359,7 @@ mod tests {
             any::<u64>(),
             Just(u64::MAX),
             Just(0),
-            // As many intervals of the monitor as a u32 can count.
+            // The largest number of monitor intervals that fits into a u32.
             Just(u64::from(u32::MAX) * 100_000_000),
         ]
     }
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_panic_is_the_one_told() {
+    fn the_first_panic_is_the_one_reported() {
         let mut transcript = Transcript::default();
         for message in ["first", "second"] {
             let message = message.to_owned();

@@ -1,8 +1,8 @@
-//! When to give up on a guest, and whose fault that is.
+//! The stall detector: decides when to give up on a guest, and whose fault that is.
 //!
-//! Wall time alone accuses the wrong one: on a busy host a healthy guest is slow. So silence is
-//! measured in what QEMU has got from the host. A guest that burns CPU without progress, or
-//! burns none and makes none, hangs; one that simply gets no CPU has a slow host.
+//! Wall time alone would blame the wrong party, because a healthy guest is slow on a busy host. A stall is therefore
+//! measured in the CPU time that the host gave to QEMU. A guest that makes no progress although it consumes CPU time,
+//! or that stays idle without progress, hangs; a guest that simply gets no CPU time has a slow host.
 
 use std::time::{Duration, Instant};
 
@@ -10,42 +10,42 @@ use ktstr_introspect::report::TaskEnrichment;
 
 use crate::vm_result::WatchdogKillReason;
 
-/// CPU time below this share of wall time is "idle".
+/// A guest is idle if its CPU time is below this share of wall time.
 const IDLE_SHARE: f64 = 0.02;
-/// An idle guest has timers that wake it for housekeeping; only a long idle silence is a wedge.
+/// An idle guest is woken by timers for housekeeping, so only a long idle stall is a wedge.
 const IDLE_SILENCE: Duration = Duration::from_secs(20);
-/// What a host may stretch a guest's time by before it is called too slow.
+/// How many times longer than guest time a silence may last in wall time before the host counts as too slow.
 const DEAD_MAN_FACTOR: u32 = 10;
 
-/// Measures silence since the last sign of progress.
+/// Measures the time since the last sign of progress.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// CPUs that can burn host time at once.
+    /// The number of CPUs that can consume host time at once.
     width: f64,
     since: Instant,
     cpu_then: Duration,
     seen: u64,
 }
 
-/// What was found when a guest was given up on.
+/// What was found out about a guest when the host gave up on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Silence {
-    /// Under the virtual clock: what the guest's clock had come to.
+    /// The value of the guest's clock, under the virtual clock.
     pub(super) guest: Option<Duration>,
-    /// Wall time since the machine's last sign of progress: of its clock if that is virtual.
+    /// Wall time since the machine's last sign of progress. Under the virtual clock that is an advance of the clock.
     pub(super) wall: Duration,
-    /// What QEMU got of the host's CPUs meanwhile.
+    /// The CPU time that QEMU got from the host in that time.
     pub(super) burnt: Duration,
-    /// The same of each vCPU, where the host can tell.
+    /// The CPU time of each vCPU in that time, if the host can report it.
     pub(super) vcpus: Vec<Duration>,
-    /// The task that each of the guest's CPUs was at, where its memory tells.
+    /// The current task of each of the guest's CPUs, if the guest's memory can be read.
     pub(super) tasks: Vec<String>,
-    /// The guest's processes and threads, where its memory tells.
+    /// The guest's processes and threads, if its memory can be read.
     pub(super) processes: Vec<TaskEnrichment>,
 }
 
 impl Watch {
-    /// For a machine of `vcpus` on a host of `host_cpus`.
+    /// Creates the detector for a machine with `vcpus` CPUs on a host with `host_cpus`.
     pub(super) fn new(vcpus: u32, host_cpus: u32) -> Self {
         Self {
             width: f64::from(vcpus.min(host_cpus).max(1)),
@@ -55,14 +55,13 @@ impl Watch {
         }
     }
 
-    /// Wall time and CPU time of QEMU, which has burnt `cpu` in all, since the last progress.
+    /// Returns the wall time and QEMU's CPU time since the last progress. `cpu` is QEMU's CPU time in total.
     pub(super) fn silent(&self, cpu: Duration) -> (Duration, Duration) {
         (self.since.elapsed(), cpu.saturating_sub(self.cpu_then))
     }
 
-    /// Judges the silence. `progress` is any number that grows when the guest gets on, `cpu`
-    /// what QEMU has burnt in all, `patience` the guest time for which silence is to be
-    /// expected right now.
+    /// Judges the time without progress. `progress` is any number that grows when the guest makes progress, `cpu` is
+    /// QEMU's CPU time in total, and `patience` is the guest time for which no progress is acceptable at this stage.
     pub(super) fn check(
         &mut self,
         progress: u64,
@@ -108,9 +107,9 @@ mod tests {
 
     #[test]
     fn a_slow_host_is_not_a_hung_guest() {
-        // Ten times slower than real time, still working: wait.
+        // The guest runs far slower than real time but still works, so the host waits.
         assert_eq!(judge(100 * S, 15 * S, 20 * S, 2.0), None);
-        // And at last it is the host's fault.
+        // In the end the host is at fault.
         assert_eq!(
             judge(201 * S, 15 * S, 20 * S, 2.0),
             Some(WatchdogKillReason::Tier3Deadman)
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn burning_everything_for_too_long_is_a_hang() {
+    fn full_cpu_use_without_progress_is_a_hang() {
         assert_eq!(
             judge(21 * S, 41 * S, 20 * S, 2.0),
             Some(WatchdogKillReason::Tier1CpuBudget)
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn burning_nothing_for_too_long_is_a_wedge() {
+    fn an_idle_guest_without_progress_is_a_wedge() {
         assert_eq!(judge(39 * S, S / 10, 20 * S, 2.0), None);
         assert_eq!(
             judge(41 * S, S / 10, 20 * S, 2.0),

@@ -1,7 +1,7 @@
-//! Variables of the kernel that a test watches: a capture whenever one has changed.
+//! Kernel variables that a test watches: a capture is taken whenever one of them has changed.
 //!
-//! Under the virtual clock the plugin holds the guest at the first switch, timer interrupt or observed function after a
-//! change. Under the real clock the host compares at each look.
+//! Under the virtual clock the plugin holds the guest at the first context switch, timer interrupt or observed function
+//! after a change. Under the real clock the host compares the values at each poll.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::captures::{Captures, KernelKnowledge, Knowledge, RamView};
 use super::kernel_memory;
 use super::transcript::Transcript;
 
-/// Captures that all watches together may take: each stops the machine.
+/// The largest number of captures that all watches together may take. Each capture stops the machine.
 const MOST_CAPTURES: u32 = 1024;
 
-/// The kernel variables that a test watches, and how many captures they have taken.
+/// The kernel variables that a test watches, and the number of captures for them.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     words: Vec<Watched>,
@@ -31,7 +31,7 @@ struct Watched {
 }
 
 impl Watches {
-    /// Begins to watch a variable.
+    /// Starts to watch a variable.
     pub(super) fn arm(
         &mut self,
         machine: &Machine,
@@ -39,21 +39,22 @@ impl Watches {
         captures: &Captures,
         symbol: String,
     ) -> Result<(), String> {
-        let known = known.map_err(|why| format!("the kernel could not be understood: {why}"))?;
+        let known =
+            known.map_err(|why| format!("the kernel's memory cannot be interpreted: {why}"))?;
         if self.words.iter().any(|word| word.symbol == symbol) {
             return Err(format!("{symbol:?} is watched already"));
         }
         if self.words.len() >= MAX_WATCHED {
             let others: Vec<&str> = self.words.iter().map(|w| w.symbol.as_str()).collect();
             return Err(format!(
-                "{symbol:?} would be the fourth that is watched, beside {}, and {MAX_WATCHED} can be",
+                "{symbol:?} cannot be watched in addition to {}, because at most {MAX_WATCHED} variables can be watched",
                 others.join(", ")
             ));
         }
         let kva = kernel_memory::variable(&known.symbols, &symbol)?;
         if kva % 4 != 0 {
             return Err(format!(
-                "{symbol:?} lies at {kva:#x}, and only what lies at a multiple of 4 can be watched"
+                "{symbol:?} is at {kva:#x}, and only variables at multiples of 4 can be watched"
             ));
         }
         let memory = RamView(machine.ram());
@@ -72,8 +73,8 @@ impl Watches {
         Ok(())
     }
 
-    /// Takes a capture for each variable that has changed since the last look, at `now`. Under the virtual clock it looks where
-    /// the guest is held for a change and nowhere else: a guest that runs is somewhere else in each run.
+    /// Takes a capture at `now` for each variable that has changed since the last poll. Under the virtual clock this is
+    /// done only while the guest is held for a change: a running guest is at a different point in each run.
     pub(super) fn look(
         &mut self,
         machine: &mut Machine,
@@ -102,7 +103,7 @@ impl Watches {
         for symbol in changed {
             captures.bridge.count_watch(&symbol, 1);
             self.taken += 1;
-            // What cannot be captured is told where captures are asked for; the count stays.
+            // A failure to capture is reported where the test asks for captures. The change is counted all the same.
             let _ = captures.take_tagged(machine, knowledge, symbol, elapsed, said.step_index)?;
         }
         if self.taken >= MOST_CAPTURES {
@@ -112,7 +113,7 @@ impl Watches {
         Ok(())
     }
 
-    /// Lets the clock's plugin know what to look at.
+    /// Tells the clock's plugin which addresses to watch.
     fn tell(&self, machine: &Machine) {
         if let Some(clock) = machine.virtual_clock() {
             let words = self.words.iter().map(|word| WatchedWord {

@@ -1,4 +1,5 @@
-//! Variables of the scheduler that a test has as metrics (`watch_bpf_maps`): read at short distances in the workload window.
+//! Variables of the scheduler that a test has as metrics (`watch_bpf_maps`). They are sampled at short intervals in the
+//! workload window.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +13,12 @@ use super::captures::{KernelKnowledge, Knowledge, RamView};
 use super::monitor::next_after;
 use super::transcript::Transcript;
 
-/// What is read, and what was.
+/// The variables, and the values that were read.
 pub(super) struct WatchedMaps {
     all: Vec<Watched>,
     seed: u64,
     next: Duration,
-    /// Schedulers that have attached when the variables were found.
+    /// The number of schedulers that had attached when the variables were located.
     attaches: u32,
 }
 
@@ -28,15 +29,15 @@ struct Watched {
     seen: Seen,
 }
 
-/// What all looks have come to.
+/// The accumulated values of all samples.
 #[derive(Debug, Default)]
 struct Seen {
     object: String,
     looks: u32,
-    /// Of the means over the CPUs.
+    /// The sum of the samples' means over the CPUs.
     sum: f64,
     max: u64,
-    /// The sum over the CPUs at the last look.
+    /// The sum over the CPUs in the last sample.
     last: Option<u64>,
     grown: u64,
 }
@@ -57,7 +58,7 @@ impl WatchedMaps {
         }
     }
 
-    /// Reads all of them if it is time to. Returns the time of the next look, while the window is open.
+    /// Reads all variables if that is due. Returns the time of the next sample, while the window is open.
     pub(super) fn look(
         &mut self,
         machine: &Machine,
@@ -72,7 +73,7 @@ impl WatchedMaps {
             self.next = next_after(elapsed, self.seed);
             let anew = self.attaches != said.attaches;
             self.attaches = said.attaches;
-            // Between two schedulers there is nothing to read.
+            // Nothing can be read while no scheduler is attached.
             if said.attached.is_some() && !said.stopped_by_test {
                 let known = knowledge.get();
                 for watched in &mut self.all {
@@ -83,16 +84,16 @@ impl WatchedMaps {
         said.window.when(self.next)
     }
 
-    /// The metrics of all watched variables, by name.
+    /// Returns the metrics of all watched variables, by name.
     pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
         self.all.iter().flat_map(Watched::metrics).collect()
     }
 
-    /// Why there are none of a declaration.
+    /// Returns, for each declaration without metrics, the reason why it has none.
     pub(super) fn troubles(&self) -> impl Iterator<Item = String> + '_ {
         self.all.iter().filter(|watched| watched.seen.looks == 0).map(|watched| {
             let why = watched.trouble.as_deref();
-            let why = why.unwrap_or("no scheduler was attached at a look in the workload window, which come every 100 ms");
+            let why = why.unwrap_or("no scheduler was attached at any of the samples, which are taken every 100 ms in the workload window");
             format!("watch_bpf_maps: {:?} of {:?}: {why}", watched.declared.field(), watched.declared.map())
         })
     }
@@ -170,7 +171,7 @@ impl Watched {
 }
 
 impl Seen {
-    /// Takes in the values of a look, one a CPU or one in all.
+    /// Adds the values of a sample: one for each CPU, or a single one.
     fn take(&mut self, values: &[u64]) {
         let total = values.iter().fold(0u64, |a, b| a.wrapping_add(*b));
         self.looks += 1;
@@ -178,7 +179,7 @@ impl Seen {
             values.iter().map(|value| *value as f64).sum::<f64>() / values.len().max(1) as f64;
         self.max = values.iter().copied().fold(self.max, u64::max);
         if let Some(last) = self.last.replace(total) {
-            // A counter that falls was set back: it has grown from 0.
+            // A counter that has decreased was reset, so it has grown from 0.
             let grown = total.checked_sub(last).unwrap_or(total);
             self.grown = self.grown.saturating_add(grown);
         }
@@ -190,13 +191,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_add_up() {
+    fn samples_add_up() {
         let mut seen = Seen::default();
         for values in [[1, 3], [5, 9], [0, 2]] {
             seen.take(&values);
         }
         assert_eq!((seen.looks, seen.max, seen.last), (3, 9, Some(2)));
-        // From 4 to 14, and from 0 to 2.
+        // The counter grew from 4 to 14 and, after the reset, from 0 to 2.
         assert_eq!(seen.grown, 12);
         assert_eq!(seen.sum, 2.0 + 7.0 + 1.0);
     }

@@ -1,4 +1,5 @@
-//! A bridge that captures by callbacks: operations of a scenario that need a host can be tried without a machine.
+//! A bridge that calls functions of the test: with it, operations of a scenario that need a host can be tested without
+//! a machine.
 
 use std::fmt;
 use std::rc::Rc;
@@ -12,33 +13,35 @@ use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth};
 
 use super::{CgroupProcsSnapshot, MAX_WATCH_SNAPSHOTS, SnapshotBridge};
 
-/// Makes the capture of the given tag; `None` if there is nothing to capture, which is an event and no error.
+/// Takes the capture for the given tag. `None` means that there is nothing to capture, which is an event and not an
+/// error.
 pub type CaptureCallback = Arc<dyn Fn(&str) -> Option<FailureDumpReport> + Send + Sync>;
 
-/// Arms a watch on the kernel's variable of this name; an error is the reason why it cannot be watched.
+/// Arms a watch on the kernel variable of this name. An error is the reason why it cannot be watched.
 pub type WatchRegisterCallback = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
-/// Reads or writes the kernel's memory: a value for a read, `None` for a write; an error is the reason why neither was done.
+/// Reads or writes kernel memory. Returns a value for a read and `None` for a write. An error is the reason why that
+/// failed.
 pub type KernelOpCallback =
     Arc<dyn Fn(&KernelOp) -> Result<Option<KernelValue>, String> + Send + Sync>;
 
-/// What an operation asks of the kernel's memory.
+/// A request of an operation for access to kernel memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelOp {
-    /// Of `Op::read_kernel_hot` and `Op::read_kernel_cold`.
+    /// The request of `Op::read_kernel_hot` and `Op::read_kernel_cold`.
     Read {
-        /// The place that is read.
+        /// The location that is read.
         target: KernelTarget,
-        /// How many bytes, and as what.
+        /// The width and the type of the value.
         width: KernelValueWidth,
-        /// Whether the guest has to stand still.
+        /// Whether the guest must be paused.
         cold: bool,
     },
-    /// Of `Op::write_kernel_hot`, `Op::write_kernel_cold` and their batches.
+    /// The request of `Op::write_kernel_hot`, `Op::write_kernel_cold` and their batches.
     Write {
-        /// The values and their places.
+        /// The values and their locations.
         writes: Vec<(KernelTarget, KernelValue)>,
-        /// Whether the guest has to stand still.
+        /// Whether the guest must be paused.
         cold: bool,
     },
 }
@@ -61,7 +64,7 @@ impl fmt::Debug for Callbacks {
     }
 }
 
-/// Keeps a bridge in the place of the host for this thread until it is dropped.
+/// Lets a bridge take the place of the host on this thread, until the guard is dropped.
 #[derive(Debug)]
 #[must_use = "the bridge is out of use when the guard is dropped"]
 pub struct BridgeGuard {
@@ -69,7 +72,7 @@ pub struct BridgeGuard {
 }
 
 impl SnapshotBridge {
-    /// A bridge that captures by `capture`.
+    /// Creates a bridge that takes captures by calling `capture`.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -85,20 +88,20 @@ impl SnapshotBridge {
         bridge
     }
 
-    /// The same bridge, which arms the watches of `Op::watch_snapshot` by `register`.
+    /// Returns the bridge with `register` as the function that arms the watches of `Op::watch_snapshot`.
     pub fn with_watch_register(mut self, register: WatchRegisterCallback) -> Self {
         self.callbacks.watch = Some(register);
         self
     }
 
-    /// The same bridge, which reads and writes the kernel's memory by `access`.
+    /// Returns the bridge with `access` as the function that reads and writes kernel memory.
     pub fn with_kernel_op(mut self, access: KernelOpCallback) -> Self {
         self.callbacks.kernel = Some(access);
         self
     }
 
-    /// Puts this bridge in the place of the host for what the operations on this thread ask: captures, watches, lists of
-    /// processes, and the kernel's memory. The bridge that was installed last answers.
+    /// Lets this bridge take the place of the host for the requests of operations on this thread: captures, watches,
+    /// lists of processes, and kernel memory. If several bridges are installed, the last one answers.
     pub fn set_thread_local(&self) -> BridgeGuard {
         let bridge = self.clone();
         BridgeGuard {
@@ -106,12 +109,13 @@ impl SnapshotBridge {
         }
     }
 
-    /// Has the callback capture under `tag`; `false` if there is no callback, or if it had nothing to give.
+    /// Captures under `tag` by calling the callback. Returns `false` if there is no callback, or if it had nothing to
+    /// capture.
     pub fn capture(&self, tag: &str) -> bool {
         self.capture_in(tag, None)
     }
 
-    /// The same in the step `step_index`: 0 is the baseline, 1 the first step.
+    /// The same as [`Self::capture`], in the step `step_index`: 0 is the baseline, 1 the first step.
     pub fn capture_with_step(&self, tag: &str, step_index: u16) -> bool {
         self.capture_in(tag, Some(step_index))
     }
@@ -131,10 +135,11 @@ impl SnapshotBridge {
         true
     }
 
-    /// Watches a variable of the kernel.
+    /// Watches a kernel variable.
     ///
     /// # Errors
-    /// The callback's reason; that this bridge has no callback for watches; that the scenario has three watches already.
+    /// The reason that the callback returned, a missing callback for watches, or a scenario that has three watches
+    /// already.
     pub fn register_watch(&self, symbol: &str) -> Result<(), String> {
         let Some(register) = &self.callbacks.watch else {
             return Err(format!(
@@ -152,11 +157,11 @@ impl SnapshotBridge {
         Ok(())
     }
 
-    /// What this bridge answers in place of the host; `None` leaves the question to the host.
+    /// Returns this bridge's answer in place of the host; `None` leaves the request to the host.
     fn answer(&self, ask: &Ask) -> Option<Result<(), String>> {
         match ask {
             Ask::Capture { tag, step_index } => {
-                // A callback without an answer is an event: the operation itself went well.
+                // A callback without an answer is only an event, because the operation itself succeeded.
                 self.capture_with_step(tag, *step_index);
                 Some(Ok(()))
             }
@@ -215,7 +220,7 @@ mod tests {
     use crate::scenario::Ctx;
     use crate::scenario::ops::execute_steps;
 
-    /// Runs these operations on the host, and tells what failed.
+    /// Runs these operations on the host, and returns the failures.
     fn host_steps(ops: Vec<Op>) -> Vec<String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let cgroups = CgroupManager::mounted(folder.path(), folder.path().join("test"));

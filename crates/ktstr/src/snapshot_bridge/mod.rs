@@ -1,5 +1,5 @@
-//! The store of captures, shared between the run loop and the test's callbacks; and, for a test without a machine, the one
-//! that captures by a callback of its own.
+//! The store of captures, which the run loop and the test's callbacks share. For a test without a machine, a bridge can
+//! take captures by calling a function of the test.
 
 mod callbacks;
 
@@ -17,25 +17,25 @@ pub use self::callbacks::{
     BridgeGuard, CaptureCallback, KernelOp, KernelOpCallback, WatchRegisterCallback,
 };
 
-/// Captures kept; the oldest goes first.
+/// The number of captures that are kept. When it is exceeded, the oldest is dropped.
 const CAP: usize = 64;
-/// Variables of the kernel that a scenario can watch.
+/// The largest number of kernel variables that a scenario can watch.
 pub const MAX_WATCH_SNAPSHOTS: usize = ktstr_machine::MAX_WATCHED;
-/// Events kept; the oldest goes first.
+/// The number of events that are kept. When it is exceeded, the oldest is dropped.
 const EVENTS: usize = 1024;
 
-/// Processes of a cgroup at the moment when `Op::capture_cgroup_procs` ran.
+/// The processes of a cgroup at the moment when `Op::capture_cgroup_procs` ran.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupProcsSnapshot {
-    /// What the operation stored it under.
+    /// The tag under which the operation stored it.
     pub tag: String,
     /// The name of the cgroup.
     pub cgroup: String,
-    /// Process ids as the guest counts them, in the order of `cgroup.procs`.
+    /// Process IDs as the guest numbers them, in the order of `cgroup.procs`.
     pub pids: Vec<i32>,
 }
 
-/// Captures by tag, in the order they were taken. Clones share one store; draining empties it.
+/// Captures by tag, in the order in which they were taken. Clones share one store, and draining empties it.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotBridge {
     entries: Arc<Mutex<Vec<DrainedSnapshotEntry>>>,
@@ -51,7 +51,7 @@ impl SnapshotBridge {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores a capture; the same tag again replaces the older one.
+    /// Stores a capture. A capture with the same tag is replaced.
     pub fn store_entry(&self, entry: DrainedSnapshotEntry) {
         let mut entries = self.entries();
         let before = entries.len();
@@ -68,12 +68,12 @@ impl SnapshotBridge {
         entries.push(entry);
     }
 
-    /// Stores a report of which nothing but the tag is known.
+    /// Stores a report for which only the tag is known.
     pub fn store(&self, tag: impl Into<String>, report: FailureDumpReport) {
         self.store_entry(DrainedSnapshotEntry::new(tag, report));
     }
 
-    /// Stores a report with the scheduler's statistics, and the guest milliseconds since the scenario started.
+    /// Stores a report with the scheduler's statistics, and its time in guest milliseconds since the scenario started.
     pub fn store_with_stats(
         &self,
         tag: impl Into<String>,
@@ -86,7 +86,8 @@ impl SnapshotBridge {
         self.store_entry(entry);
     }
 
-    /// The same, taken in the step `step_index`: 0 is the baseline, 1 the first step.
+    /// The same as [`Self::store_with_stats`], for a capture in the step `step_index`: 0 is the baseline, 1 the first
+    /// step.
     pub fn store_with_stats_and_step(
         &self,
         tag: impl Into<String>,
@@ -101,7 +102,7 @@ impl SnapshotBridge {
         self.store_entry(entry);
     }
 
-    /// Whether a capture has this tag.
+    /// Whether a capture with this tag exists.
     pub fn has(&self, tag: &str) -> bool {
         self.entries().iter().any(|entry| entry.tag == tag)
     }
@@ -111,17 +112,17 @@ impl SnapshotBridge {
         self.entries().len() >= CAP
     }
 
-    /// How many captures are stored.
+    /// Returns the number of captures.
     pub fn len(&self) -> usize {
         self.entries().len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no captures.
     pub fn is_empty(&self) -> bool {
         self.entries().is_empty()
     }
 
-    /// Periodic captures that hold data.
+    /// Returns the number of periodic captures that hold data.
     pub fn periodic_real_count(&self) -> u32 {
         self.entries()
             .iter()
@@ -129,12 +130,12 @@ impl SnapshotBridge {
             .count() as u32
     }
 
-    /// Takes all captures out, in order, with everything known of them.
+    /// Removes all captures and returns them in order, with everything that is known about them.
     pub fn drain_ordered_with_stats(&self) -> Vec<DrainedSnapshotEntry> {
         std::mem::take(&mut *self.entries())
     }
 
-    /// Takes all captures out, in order.
+    /// Removes all captures and returns them in order.
     pub fn drain_ordered(&self) -> Vec<(String, FailureDumpReport)> {
         self.drain_ordered_with_stats()
             .into_iter()
@@ -142,7 +143,7 @@ impl SnapshotBridge {
             .collect()
     }
 
-    /// Takes all captures out, by their tags.
+    /// Removes all captures, and returns them by tag.
     pub fn drain(&self) -> HashMap<String, FailureDumpReport> {
         self.drain_ordered().into_iter().collect()
     }
@@ -155,8 +156,8 @@ impl SnapshotBridge {
         events.push(event);
     }
 
-    /// Takes out what happened on this bridge that failed no operation, a sentence each: a capture whose callback had nothing
-    /// to give, a tag that was stored again.
+    /// Removes and returns the events of this bridge that did not fail an operation, one sentence each: a callback that
+    /// had nothing to capture, or a tag that was stored again.
     pub fn drain_events(&self) -> Vec<String> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -165,7 +166,8 @@ impl SnapshotBridge {
         self.procs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores a list of processes; the same tag again replaces the older one, and the oldest of more than 64 goes.
+    /// Stores a list of processes. A list with the same tag is replaced, and of more than 64 lists the oldest is
+    /// dropped.
     pub fn record_cgroup_procs(&self, list: CgroupProcsSnapshot) {
         let mut procs = self.procs();
         procs.retain(|known| known.tag != list.tag);
@@ -175,7 +177,7 @@ impl SnapshotBridge {
         procs.push(list);
     }
 
-    /// The list of processes that has this tag.
+    /// Returns the list of processes with this tag.
     pub fn cgroup_procs_by_tag(&self, tag: &str) -> Option<CgroupProcsSnapshot> {
         self.procs().iter().find(|list| list.tag == tag).cloned()
     }
@@ -185,8 +187,8 @@ impl SnapshotBridge {
         locked.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what `Op::read_kernel_hot` or `Op::read_kernel_cold` has read; the same tag again replaces the older value, and
-    /// the oldest of more than 64 goes.
+    /// Stores a value that `Op::read_kernel_hot` or `Op::read_kernel_cold` has read. A value with the same tag is
+    /// replaced, and of more than 64 values the oldest is dropped.
     pub(crate) fn record_kernel_op(&self, tag: String, value: KernelValue) {
         let mut values = self.kernel_ops();
         values.retain(|(known, _)| *known != tag);
@@ -196,14 +198,15 @@ impl SnapshotBridge {
         values.push((tag, value));
     }
 
-    /// What was read of the kernel's memory under this tag.
+    /// Returns the value that was read from kernel memory under this tag.
     pub fn kernel_op_value(&self, tag: &str) -> Option<KernelValue> {
         let values = self.kernel_ops();
         let found = values.iter().find(|(known, _)| known == tag);
         found.map(|(_, value)| value.clone())
     }
 
-    /// Takes all values read of the kernel's memory out, with their tags, in the order they were read.
+    /// Removes all values that were read from kernel memory, and returns them with their tags in the order of the
+    /// reads.
     pub fn drain_kernel_ops(&self) -> Vec<(String, KernelValue)> {
         std::mem::take(&mut *self.kernel_ops())
     }
@@ -212,7 +215,7 @@ impl SnapshotBridge {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts changes of a watched variable.
+    /// Adds to the number of changes of a watched variable.
     pub(crate) fn count_watch(&self, symbol: &str, changes: u64) {
         let mut watches = self.watches();
         match watches.iter_mut().find(|(known, _)| known == symbol) {
@@ -221,20 +224,20 @@ impl SnapshotBridge {
         }
     }
 
-    /// How many variables of the kernel the test watches.
+    /// Returns the number of kernel variables that the test watches.
     pub fn watch_count(&self) -> usize {
         self.watches().len()
     }
 
-    /// How often a watched variable was found changed, which is how many captures were taken for it; `None` for one that is
-    /// not watched.
+    /// Returns how many times a watched variable was found changed, which is the number of captures for it; `None` for
+    /// a variable that is not watched.
     pub fn watch_hits(&self, symbol: &str) -> Option<u64> {
         let watches = self.watches();
         let found = watches.iter().find(|(known, _)| known == symbol);
         found.map(|(_, count)| *count)
     }
 
-    /// Takes all lists of processes out, in the order they were made.
+    /// Removes all lists of processes, and returns them in the order in which they were made.
     pub fn drain_cgroup_procs(&self) -> Vec<CgroupProcsSnapshot> {
         std::mem::take(&mut *self.procs())
     }

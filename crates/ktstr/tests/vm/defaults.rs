@@ -98,7 +98,7 @@ fn a_cpu_that_is_left_idle_is_found() {
     run("defaults_wastes").says(
         1,
         &[
-            "idled beside tasks that could have used it",
+            "stayed idle while tasks could have used it",
             "the scheduler's fault",
         ],
     );

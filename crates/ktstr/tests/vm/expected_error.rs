@@ -60,7 +60,7 @@ fn another_error_is_a_failure() {
 fn a_scheduler_that_stays_has_no_error() {
     let finished = run(&STAYED);
     assert_eq!(finished.exit_code(), 1, "{}", finished.text);
-    let wanted = "failed: the scheduler's error should contain \"attached\", but nothing was said of the scheduler's end";
+    let wanted = "failed: the scheduler's error should contain \"attached\", but nothing was reported about the scheduler's end";
     assert!(finished.text.contains(wanted), "{}", finished.text);
 }
 
@@ -68,6 +68,6 @@ fn a_scheduler_that_stays_has_no_error() {
 fn an_error_that_everything_is() {
     let finished = run(&NOTHING);
     assert_eq!(finished.exit_code(), 1, "{}", finished.text);
-    let wanted = "expect_scx_bpf_error_matches = \"x*\" is found in any text, an empty one too: name a part of the error";
+    let wanted = "expect_scx_bpf_error_matches = \"x*\" matches any text, even an empty one: name a part of the error";
     assert!(finished.text.contains(wanted), "{}", finished.text);
 }

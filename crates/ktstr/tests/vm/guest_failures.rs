@@ -68,7 +68,7 @@ fn a_scheduler_that_the_verifier_refuses() {
         &[
             "failed: scheduler `scx-ktstr` did not attach: the verifier refused it for `",
             "invalid mem access 'scalar' — the scheduler's fault.\n",
-            "it said last",
+            "its last output",
             "fault: the scheduler's",
             "stage: Attach",
         ],
@@ -161,7 +161,7 @@ fn a_guest_kernel_that_panics() {
         &[
             "the guest's kernel panicked: sysrq triggered crash",
             " — the test's fault.\n",
-            "fault: the test's (the test process asked for it; on CPU 0 in ",
+            "fault: the test's (the test process requested the panic; on CPU 0 in ",
             ", in sysrq_handle_crash+0x",
             "--- console ---",
         ],
@@ -186,11 +186,11 @@ fn a_guest_that_hangs_with_interrupts_off() {
     run("hangs").says(
         1,
         &[
-            "the test function did not come to an end before the scenario began",
+            "the test function did not end before the scenario began",
             "is on cpu0, which serves no timer interrupt any more — the test's fault.\n",
             "fault: the test's (",
-            "its last word came at ",
-            "cpu0 is at ",
+            "its last message was sent at ",
+            "cpu0 runs ",
         ],
     );
 }
@@ -241,7 +241,7 @@ fn a_test_process_that_goes_away() {
         1,
         &[
             "powered off before it was done",
-            "fault: the test's (the kernel was asked to while the test ran",
+            "fault: the test's (the kernel was asked to go down while the test ran",
         ],
     );
 }

@@ -167,7 +167,7 @@ fn refusals(ctx: &Ctx) -> Result<AssertResult> {
         ),
         (
             vec![write(KernelTarget::task_field(pid, 7, "prio"))],
-            "another has got its id",
+            "its pid has been reused",
         ),
         (
             vec![write(KernelTarget::per_cpu_field("runqueues", "cpu", 2))],

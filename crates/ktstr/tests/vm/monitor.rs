@@ -279,7 +279,7 @@ fn idle_cpus_beside_waiting_tasks() {
     fails_with(
         &IDLES,
         &[
-            "waited that may run there",
+            ", which may run there, waited",
             "waited and got no CPU while cpu",
         ],
     );
@@ -306,7 +306,7 @@ fn a_clock_that_stands_still() {
         "{}",
         finished.text
     );
-    let still = "runqueue clocks stood still ";
+    let still = "runqueue clocks did not advance ";
     assert!(finished.text.contains(still), "{}", finished.text);
 }
 
@@ -341,7 +341,10 @@ fn a_clock_that_stands_still_for_longer_than_the_bound() {
     ended(&STANDS_STILL_UNASKED, true);
     fails_with(
         &STANDS_STILL,
-        &["cpu1: runqueue clock stood still for ", " samples in a row"],
+        &[
+            "cpu1: runqueue clock did not advance for ",
+            " samples in a row",
+        ],
     );
 }
 
@@ -442,7 +445,7 @@ fn is_told(finished: &Finished) -> f64 {
 
 const TOLD: &[&str] = &[
     "the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
-    "SCX_EXIT_ERROR_STALL; noticed in scx_watchdog_workfn+",
+    "SCX_EXIT_ERROR_STALL; detected in scx_watchdog_workfn+",
     "--- sched_ext dump ---",
 ];
 

@@ -303,7 +303,7 @@ fn a_program_that_crashes_is_the_test_s_fault_and_not_the_scheduler_s() {
         &[
             "payload `load` was killed by signal 11, which the harness did not send",
             "the last words",
-            "fault: the test's (how a program of the test's ends",
+            "fault: the test's (a program that the test runs determines its own",
         ],
     );
     let record = ended.record.expect("a record").record;

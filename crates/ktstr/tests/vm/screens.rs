@@ -148,7 +148,7 @@ fn a_scheduler_that_stalls() {
         &[
             "failed: the kernel ejected scx-ktstr, which ",
             " no CPU ",
-            "(sched_ext notes SCX_EXIT_ERROR_STALL; noticed in scx_",
+            "(sched_ext reported SCX_EXIT_ERROR_STALL; detected in scx_",
             "stall=1",
             "  <--\n",
         ],
@@ -161,7 +161,7 @@ fn a_scheduler_that_breaks_a_rule() {
         &AFFINITY,
         &[
             "failed: the kernel ejected scheduler `scx-ktstr`: runtime error (SCX_DSQ_LOCAL[_ON] target CPU ",
-            "(sched_ext notes SCX_EXIT_ERROR; noticed in ",
+            "(sched_ext reported SCX_EXIT_ERROR; detected in ",
         ],
     );
 }
@@ -173,7 +173,7 @@ fn a_scheduler_that_reports_an_error_of_its_own() {
         &CRASH,
         &[
             "scx_bpf_error (ktstr: host-triggered crash)",
-            "noticed in bpf_prog_",
+            "detected in bpf_prog_",
         ],
     );
     // Which callback runs first after the switch is thrown depends on the schedule.

@@ -92,7 +92,7 @@ fn a_cpu_that_takes_no_task_from_a_queue() {
 #[test]
 fn a_task_sent_to_the_neighbour() {
     passes(&LIGHT);
-    fails(&LIGHT_WRONG_CPU, "waited that may run there");
+    fails(&LIGHT_WRONG_CPU, ", which may run there, waited");
 }
 
 const IDLE: Scheduler = Scheduler::named("idle_cpu")

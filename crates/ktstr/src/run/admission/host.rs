@@ -1,9 +1,10 @@
-//! How much memory this process may use: that of the host, and what its cgroups leave of it.
+//! How much memory this process may use: the host's memory, reduced by the limits of its cgroups.
 
 use std::path::Path;
 
-/// MiB that may be used: the least of the host's memory and of the limits of the cgroups around this process, version 1
-/// and 2. `None` where nothing says. `root` is `/`, or a made-up one.
+/// Returns how many MiB may be used: the minimum of the host's memory and the limits of all cgroups around this
+/// process, of version 1 and 2. `None` if neither is known. `root` is `/`, or a directory that stands in for it in
+/// tests.
 pub(super) fn memory_mib(root: &Path) -> Option<u64> {
     let host = text(root, "proc/meminfo").and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
@@ -17,8 +18,9 @@ fn text(root: &Path, path: &str) -> Option<String> {
     std::fs::read_to_string(root.join(path)).ok()
 }
 
-/// The limits of all memory cgroups around this process, by the lines of /proc/self/cgroup (cgroups(7)). A container may
-/// see the host's path there and its own group at the root of the mount, so the root is always asked too.
+/// Returns the limits of all memory cgroups around this process, in MiB, according to /proc/self/cgroup (cgroups(7)).
+/// In a container the file may show the host's path while the container's own cgroup is at the root of the mount, so
+/// the root is always checked as well.
 fn cgroups_mib(root: &Path) -> Vec<u64> {
     let mut limits = Vec::new();
     for line in text(root, "proc/self/cgroup").unwrap_or_default().lines() {
@@ -26,7 +28,7 @@ fn cgroups_mib(root: &Path) -> Vec<u64> {
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
             continue;
         };
-        // Version 2 has no controllers in its line, and lies beside version 1 where a host has both.
+        // The line of version 2 names no controllers. A host with both versions mounts it below `unified`.
         let (mounts, file): (&[&str], _) = if controllers.is_empty() {
             (&["sys/fs/cgroup", "sys/fs/cgroup/unified"], "memory.max")
         } else if controllers.split(',').any(|name| name == "memory") {
@@ -37,7 +39,7 @@ fn cgroups_mib(root: &Path) -> Vec<u64> {
         for mount in mounts {
             for group in Path::new(path.trim_start_matches('/')).ancestors() {
                 let limit = text(&root.join(mount).join(group), file);
-                // Without a limit version 2 says "max", and version 1 the largest number of pages.
+                // Without a limit, version 2 reads "max" and version 1 reads the largest number of pages, in bytes.
                 limits.extend(
                     limit
                         .and_then(|l| l.trim().parse::<u64>().ok())
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_cgroup_counts_at_whatever_height() {
+    fn the_tightest_limit_applies_at_any_depth() {
         let v2 = root(&[
             MEMINFO,
             ("proc/self/cgroup", "0::/slice/unit\n"),
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_does_not_see_its_path_is_bound_by_the_root_it_sees() {
+    fn a_container_with_the_hosts_path_is_limited_by_its_own_root() {
         let container = root(&[
             MEMINFO,
             ("proc/self/cgroup", "2:memory:/kubepods/pod1\n"),

@@ -1,7 +1,8 @@
-//! How many machines run at once on this host: one queue for all machines of this user, by memory and cores.
+//! Admission: how many machines run at once on this host. All machines of this user share one queue, which is limited
+//! by memory and cores.
 //!
-//! `ktstr_state::Queue` keeps the order and the sum. Here is what a machine takes, what the host has, and where the queue
-//! lies.
+//! `ktstr_state::Queue` keeps the order and the sum. This module determines how much a machine takes, how much the host
+//! has, and where the queue is stored.
 
 mod host;
 
@@ -14,7 +15,7 @@ use super::plan::Plan;
 use super::{RunError, environment};
 
 const MACHINES: &str = "KTSTR_MACHINES";
-/// The queue's folder, under the first base that serves.
+/// The folder of the queue, in the first base folder that can be used.
 const FOLDER: &str = "machines";
 
 /// Waits until the host has room for the machine of `plan`.
@@ -28,7 +29,7 @@ pub(super) fn enter(plan: &Plan, engine: Engine) -> Result<Turn, RunError> {
     Ok(queue.enter(plan.entry.name, weight, limit()?, notice)?)
 }
 
-/// Host cores that a machine keeps busy: the virtual clock executes all CPUs in one thread.
+/// Returns the number of host cores that a machine keeps busy. The virtual clock executes all CPUs in one thread.
 fn cores(clock: ClockMode, cpus: u32) -> u32 {
     match clock {
         ClockMode::Virtual { .. } => 1,
@@ -36,7 +37,7 @@ fn cores(clock: ClockMode, cpus: u32) -> u32 {
     }
 }
 
-/// `KTSTR_MACHINES`, else half of the memory and all cores that this process may use.
+/// Returns the limit: `KTSTR_MACHINES`, otherwise half of the memory and all of the cores that this process may use.
 fn limit() -> Result<Limit, RunError> {
     match environment(MACHINES) {
         Some(value) => wanted(value).map(Limit::Count),
@@ -53,14 +54,16 @@ fn wanted(value: String) -> Result<u32, RunError> {
         _ => Err(RunError::Environment {
             name: MACHINES,
             value,
-            wanted: "expected how many machines may run at once, 1 to 1024".to_owned(),
+            wanted: "expected the number of machines that may run at once, from 1 to 1024"
+                .to_owned(),
         }),
     }
 }
 
-/// The folder of the queue: in `XDG_RUNTIME_DIR`, else in the user's own cache, else in the one that `KTSTR_CACHE_DIR`
-/// names. All runs of a user on a host should meet in one, so `KTSTR_CACHE_DIR`, which may differ from run to run, comes
-/// last. A base that is not this user's alone is passed over; if none is, its error is the answer.
+/// Returns the folder of the queue: in `XDG_RUNTIME_DIR`, otherwise in the user's own cache, otherwise in the folder
+/// that `KTSTR_CACHE_DIR` names. All runs of a user on a host should share one queue, so `KTSTR_CACHE_DIR`, which may
+/// differ from run to run, comes last. A base folder to which other users have access is skipped; if none is left, its
+/// error is returned.
 fn folder() -> Result<Folder, RunError> {
     let mut refused = None;
     let runtime = environment("XDG_RUNTIME_DIR").map(|base| under_runtime_dir(base.as_ref()));
@@ -77,7 +80,7 @@ fn folder() -> Result<Folder, RunError> {
     Err(refused.map_or(ktstr_kernel::KernelError::NoCacheDir.into(), RunError::from))
 }
 
-/// The runtime folder must be there already: whoever logs the user in makes it.
+/// Returns the queue's folder in the runtime folder, which must exist already: it is created at login.
 fn under_runtime_dir(base: &std::path::Path) -> Result<Folder, StateError> {
     match Folder::existing(base, Place::MACHINES)? {
         Some(base) => under(&base.path().join("ktstr")),

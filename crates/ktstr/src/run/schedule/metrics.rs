@@ -1,4 +1,5 @@
-//! Metrics of the registry that come from the exact schedule: of each cgroup in each phase, of each phase, and of the run.
+//! Metrics of the registry that come from the exact schedule: for each cgroup in each phase, for each phase, and for
+//! the run.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,10 @@ use ktstr_schedule::query::{Numbers, numbers, percentile};
 
 use super::super::verdict::schedule::Seen;
 
-/// A metric's value; `None` where there is nothing that it could be of.
+/// Reads the value of a metric; `None` if there is nothing to measure.
 type Read = fn(&Numbers) -> Option<f64>;
 
-/// Where each metric comes from.
+/// The metrics, and how each is read.
 const METRICS: &[(B, Read)] = &[
     (B::ScheduleCpuTimeNs, |n| ns(n.totals.run_ns)),
     (B::ScheduleWaitTimeNs, |n| ns(n.totals.wait_ns)),
@@ -31,7 +32,8 @@ const METRICS: &[(B, Read)] = &[
     (B::ScheduleIdleBesideWaiterNs, |n| n.wasted_ns.and_then(ns)),
 ];
 
-/// Functions without which nobody sees how long a quota keeps a task from running (the second one is there from Linux 6.18 on).
+/// Functions without which the time that a quota keeps a task from running is not visible (the second one exists from
+/// Linux 6.18 on).
 const THROTTLES: [&str; 2] = ["throttle_cfs_rq", "throttle_cfs_rq_work"];
 
 fn ns(count: u64) -> Option<f64> {
@@ -42,8 +44,8 @@ fn us(sorted: &[u64], percent: f64) -> Option<f64> {
     Some(percentile(sorted, percent)? as f64 / 1e3)
 }
 
-/// The metrics of the tasks below the cgroup `root`. A cgroup that workers made counts to the nearest one above it that `known`,
-/// what the guest told, has; one that has none there counts for itself.
+/// Returns the metrics of the tasks below the cgroup `root`. A cgroup that workers created counts towards its nearest
+/// ancestor in `known`, which is what the guest reported; a cgroup without such an ancestor counts for itself.
 pub(in crate::run) fn metrics(
     seen: &Seen,
     root: &str,
@@ -88,7 +90,7 @@ pub(in crate::run) fn metrics(
             }
             (Some(bucket), None) => bucket.metrics.extend(values),
             (None, None) => stats.ext_metrics.extend(values),
-            // The whole life of one cgroup has no place: its phases have one each.
+            // The statistics hold the numbers of a cgroup by phase only.
             (None, Some(_)) => {}
         }
     }
@@ -151,7 +153,7 @@ mod tests {
         Seen { answers, tables }
     }
 
-    /// What the guest told: a cgroup of the test's.
+    /// What the guest reported: one cgroup of the test.
     fn told() -> ScenarioStats {
         let mut bucket = PhaseBucket::new(Phase::step(0));
         bucket
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_that_a_worker_made_counts_to_the_workers() {
+    fn a_cgroup_that_a_worker_created_counts_towards_the_workers_cgroup() {
         let stats = metrics(&seen(&[]), "/root", Some(&told()));
         let of = |name| stats.phase_cgroup_metric(Phase::step(0), "cg", name);
         assert_eq!(of("schedule_cpu_time_ns"), Some(19_000.0));
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_does_not_show_is_absent() {
+    fn metrics_that_a_kernel_does_not_show_are_absent() {
         let stats = metrics(&seen(&["throttle_cfs_rq_work"]), "/root", None);
         assert_eq!(stats.run_metric("schedule_throttled_time_ns"), None);
         assert_eq!(stats.run_metric("schedule_switches"), Some(3.0));

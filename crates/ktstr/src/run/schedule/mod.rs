@@ -1,5 +1,5 @@
-//! Recording the schedule of a run under the virtual clock: the plugin observes function entries,
-//! and the host takes them out while the guest is held.
+//! Records the schedule of a run under the virtual clock: the plugin observes function entries, and the host collects
+//! the observations while the guest is held.
 
 pub(super) mod metrics;
 mod observe;
@@ -18,11 +18,11 @@ use super::engine::Engine;
 use super::transcript::Transcript;
 use observe::{Shown, interpret};
 
-/// Tasks of which the name is asked for when the recording begins.
+/// The number of tasks whose names are read when the recording starts.
 const MAX_TASKS: usize = 4096;
 
-/// What is observed in a run: all of `points`, unless `KTSTR_SCHEDULE=0` asks for no schedule.
-/// Machines that become templates are not observed at all, and their turns are QEMU's own.
+/// Returns the points that are observed in a run: all of `points`, or none with `KTSTR_SCHEDULE=0`. Machines that
+/// become templates are not observed, and use QEMU's default turns.
 pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints {
     let mut points = match super::environment("KTSTR_SCHEDULE").as_deref() {
         Some("0") => points.without_hooks(),
@@ -39,22 +39,22 @@ pub(super) fn add_points(points: &mut WatchPoints, known: &KernelKnowledge) {
     points.missing = found.missing;
 }
 
-/// A schedule that is being recorded.
+/// The recording of a schedule.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     assembler: Assembler,
     writer: Writer,
     tables: Tables,
-    /// Cgroups whose paths are not known yet: their kernfs nodes, by id.
+    /// Cgroups whose paths are not known yet: the addresses of their kernfs nodes, by cgroup id.
     nodes: BTreeMap<u64, u64>,
     phase: Option<u16>,
-    /// Whether the tasks that were there before the recording have been named.
+    /// Whether the tasks that existed before the recording have been named.
     named: bool,
 }
 
 impl Recorder {
-    /// A recorder of a machine of that `shape`, of whose kernel `points` are observed. `None`:
-    /// nothing is observed.
+    /// Creates a recorder for a machine of that `shape` whose kernel is observed at `points`. `None` if nothing is
+    /// observed.
     pub(super) fn new(points: &WatchPoints, shape: &Shape) -> Option<Self> {
         if points.hooks.is_empty() {
             return None;
@@ -74,15 +74,15 @@ impl Recorder {
         })
     }
 
-    /// Takes in what was observed since the last time. The guest must be held.
+    /// Collects the observations since the last call. The guest must be held.
     pub(super) fn drain(&mut self, clock: &VirtualClock) {
         clock.take_observations(|seen| self.observe(&seen));
         self.tables.unreadable = clock.unreadable();
     }
 
-    /// Notes the step that the guest now holds, if it holds one: while a step is set up and torn down, the harness' own
-    /// processes take CPUs, and workers come and go. What the guest says comes from where it is held, so everything observed
-    /// before belongs to the phase before.
+    /// Records the step that the guest now holds, if any. While a step is set up and torn down, the harness's own
+    /// processes use CPUs, and workers are created and removed. The guest sends its messages where it is held, so every
+    /// earlier observation belongs to the earlier phase.
     pub(super) fn follow(&mut self, said: &Transcript) {
         let phase = said.held;
         if phase != self.phase {
@@ -91,8 +91,8 @@ impl Recorder {
         }
     }
 
-    /// Finds out what only the guest's memory knows: the paths of cgroups that came up, and once
-    /// who was there before. The guest must be held.
+    /// Reads what only the guest's memory contains: the paths of new cgroups and, once, the tasks that existed before
+    /// the recording. The guest must be held.
     pub(super) fn look_up(&mut self, machine: &Machine, knowledge: &mut Knowledge) {
         if self.named && self.nodes.is_empty() {
             return;
@@ -108,7 +108,7 @@ impl Recorder {
             self.name_tasks(&view);
         }
         for (id, node) in std::mem::take(&mut self.nodes) {
-            // A node that is another one by now is that of a cgroup that is gone.
+            // If the node has another id by now, its cgroup has been removed.
             if let Ok((found, path)) = view.cgroup_at(node)
                 && found == id
             {
@@ -117,7 +117,7 @@ impl Recorder {
         }
     }
 
-    /// The content of the schedule's file.
+    /// Returns the contents of the schedule's file.
     pub(super) fn finish(self) -> Vec<u8> {
         self.writer.finish(&self.tables)
     }
@@ -193,7 +193,7 @@ impl Recorder {
         }
     }
 
-    /// Adds what the host knows.
+    /// Adds an event that the host knows about.
     fn note(&mut self, what: What) {
         self.writer.push(Event {
             time_ns: self.assembler.last_ns(),
@@ -203,7 +203,7 @@ impl Recorder {
     }
 }
 
-/// The nice value of a `task_struct.prio` (`PRIO_TO_NICE`, include/linux/sched/prio.h).
+/// Returns the nice value of a `task_struct.prio` (`PRIO_TO_NICE`, include/linux/sched/prio.h).
 fn nice_of(prio: i32) -> Option<i8> {
     i8::try_from(prio - 120)
         .ok()

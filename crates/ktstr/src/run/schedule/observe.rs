@@ -1,39 +1,39 @@
-//! From an observation of the virtual clock's plugin to what the schedule makes of it.
+//! Converts the observations of the virtual clock's plugin into events of the schedule.
 
 use ktstr_machine::Observation;
 use ktstr_schedule::{Cpu, CpuMask, Pid, Raw, SchedExtState, What};
 
 use super::points::{CLASSES, DEQUEUE, ENQUEUE, Seen};
 
-/// `preempt_count()` in an interrupt: NMI, hardware interrupt, or a softirq that is served
-/// (include/linux/preempt.h).
+/// The bits of `preempt_count()` that show an interrupt: an NMI, a hardware interrupt, or a softirq that is being
+/// served (include/linux/preempt.h).
 const IN_INTERRUPT: u64 = 0x00ff_0100;
-/// `SETPARAM_POLICY` (kernel/sched/sched.h): the policy stays as it is.
+/// `SETPARAM_POLICY` (kernel/sched/sched.h): the policy is not changed.
 const SAME_POLICY: u32 = u32::MAX;
 
-/// How much finer `task_group.shares` is than a task's weight, in bits (`SCHED_FIXEDPOINT_SHIFT`).
+/// The number of bits by which `task_group.shares` is finer than a task's weight (`SCHED_FIXEDPOINT_SHIFT`).
 const SHARES_SHIFT: u32 = 10;
-/// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`), and the usual one (`NICE_0_LOAD`).
+/// The weight of a cgroup with `cpu.idle` (`WEIGHT_IDLEPRIO`).
 const WEIGHT_IDLE: u64 = 3;
-/// The weight of a cgroup that is not idle and was given none; see [`WEIGHT_IDLE`].
+/// The default weight of a cgroup that is not idle (`NICE_0_LOAD`).
 const WEIGHT_USUAL: u64 = 1024;
 
-/// What an observation shows.
+/// The meaning of an observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// One thing that happened.
+    /// A single event.
     Raw(Raw),
-    /// A task that was made, with its name.
+    /// A task was created, with this name.
     Fork(Pid, String),
-    /// A task has another name.
+    /// A task was renamed.
     Name(Pid, String),
-    /// A task is in another cgroup, whose kernfs node and id these are.
+    /// A task moved to another cgroup. Holds the address of the cgroup's kernfs node and its id.
     Cgroup(Pid, u64, u64),
-    /// Something about a cgroup, whose kernfs node and id these are.
+    /// An event about a cgroup. Holds the address of the cgroup's kernfs node and its id.
     OfCgroup(What, u64, u64),
-    /// A task has another policy and another nice value.
+    /// A task got another policy and another nice value.
     Policy(Pid, u8, i8),
-    /// Nothing: a kind that is not known, or a word that could not be read.
+    /// No event: the kind is unknown, or a word could not be read.
     Nothing,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn interpret(seen: &Observation) -> Shown {
             let (cgroup, shares) = (words[2], words[0]);
             Shown::OfCgroup(What::Weight { cgroup, shares }, words[1], cgroup)
         }
-        // What the kernel sets in sched_group_set_idle (kernel/sched/fair.c, Linux 5.15 to 7.3).
+        // The weights are those that sched_group_set_idle sets (kernel/sched/fair.c, Linux 5.15 to 7.3).
         Seen::IdleGroup => {
             let weight = if words[0] as u32 == 0 {
                 WEIGHT_USUAL
@@ -156,12 +156,12 @@ fn of_class(kind: u32, task: Pid, on: Cpu, flags: u64) -> Shown {
     }
 }
 
-/// A CPU's number; what does not fit is not known.
+/// Converts a CPU's number; one that does not fit becomes an unknown CPU.
 pub(super) fn cpu(number: u32) -> Cpu {
     u16::try_from(number).map_or(Cpu::UNKNOWN, Cpu)
 }
 
-/// `task_struct.comm`, of which these are the bytes.
+/// Converts the bytes of a `task_struct.comm`.
 fn text(low: u64, high: u64) -> String {
     let bytes: Vec<u8> = [low, high].map(u64::to_le_bytes).concat();
     let end = bytes.iter().take(15).position(|byte| *byte == 0);

@@ -1,16 +1,16 @@
-//! Which functions of the guest's kernel make up a schedule, and what of their arguments says what
-//! happened. Functions are found by symbol, parameters and members by BTF, for each kernel anew.
+//! The functions of the guest's kernel that make up a schedule, and which of their arguments describe the event.
+//! Functions are located by symbol, and parameters and members by BTF, anew for each kernel.
 
 use ktstr_introspect::btf::Btf;
 use ktstr_introspect::symbols::Symbols;
 use ktstr_machine::{ClockOf, HookKind, HookPoint, Reading, Word};
 use ktstr_schedule::Class;
 
-/// First kind of the classes' enqueues; the class's number is added.
+/// The first kind for the enqueue functions of the classes. The class's number is added.
 pub(super) const ENQUEUE: u32 = 32;
-/// The same of their dequeues.
+/// The first kind for the dequeue functions of the classes. The class's number is added.
 pub(super) const DEQUEUE: u32 = 48;
-/// Classes that enqueue, by the end of their functions' names.
+/// The classes that enqueue tasks, and the suffixes of their functions' names.
 pub(super) const CLASSES: [(Class, &str); 5] = [
     (Class::Stop, "stop"),
     (Class::Deadline, "dl"),
@@ -21,7 +21,7 @@ pub(super) const CLASSES: [(Class, &str); 5] = [
 
 macro_rules! seen {
     ($( $name:ident = $number:literal, )*) => {
-        /// What the entry of a function shows, other than the classes' functions.
+        /// What the entry of a function shows, for functions other than those of the classes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
         pub(super) enum Seen { $( $name = $number ),* }
@@ -34,7 +34,7 @@ macro_rules! seen {
     };
 }
 
-// Kept in templates: a new one takes a new number, from 64 on.
+// Templates store these numbers, so a new entry needs a new number, from 64 on.
 seen! {
     Wake = 64,
     Fork = 65,
@@ -59,14 +59,14 @@ seen! {
     IdleGroup = 84,
 }
 
-/// The hooks of a kernel, and what it does not have.
+/// The hooks for a kernel, and the functions that it lacks.
 #[derive(Debug, Default)]
 pub(super) struct Points {
     pub(super) hooks: Vec<HookPoint>,
     pub(super) missing: Vec<String>,
 }
 
-/// Finds everything in a kernel.
+/// Locates all functions in a kernel.
 pub(super) fn find(symbols: &Symbols, btf: &Btf) -> Points {
     let mut finder = Finder {
         symbols,
@@ -87,7 +87,7 @@ struct Finder<'a> {
     points: Points,
 }
 
-/// Offsets of members, each of them in the struct that the one before leads to.
+/// Offsets of members, each of them in the struct to which the previous one leads.
 type Members<'m> = &'m [(&'m str, &'m str)];
 
 const NODE_OF_GROUP: [(&str, &str); 2] = [("task_group", "css.cgroup"), ("cgroup", "kn")];
@@ -110,7 +110,7 @@ impl Finder<'_> {
             }
         }
         for (_, suffix) in CLASSES {
-            // Stop tasks never yield.
+            // The stop task never yields.
             if suffix != "stop" {
                 let name = format!("yield_task_{suffix}");
                 self.hook(&[&name], HookKind::Yield, ClockOf::ThisCpu, Some(vec![]));
@@ -259,7 +259,7 @@ impl Finder<'_> {
         self.seen(&names, Seen::Enabling, Some(vec![]));
         let names = ["scx_root_disable", "scx_disable_workfn"];
         self.seen(&names, Seen::Disabling, Some(vec![]));
-        // Each prototype is a function of its own.
+        // Each of these variants of the kfunc is a separate function.
         for name in [
             "scx_bpf_dsq_insert",
             "scx_bpf_dsq_insert___v2",
@@ -280,7 +280,7 @@ impl Finder<'_> {
         };
         let words = words();
         self.seen(&[name], Seen::Insert, words);
-        // Up to 7.1 a part of it is a function of its own, with the same parameters.
+        // Up to 7.1 the compiler may split a part of it off into a function of its own, with the same parameters.
         let words = || {
             let name = "scx_kick_cpu";
             let cpu = self.btf.parameter(name, "cpu")?;
@@ -297,7 +297,7 @@ impl Finder<'_> {
         Some(vec![task, argument("dsq_id")?, argument("slice")?])
     }
 
-    /// Process id of the task that is the parameter of that name.
+    /// The pid of the task that is the parameter with that name.
     fn task(&self, function: &str, parameter: &str, when: Reading) -> Option<Word> {
         Some(Word::Memory {
             argument: self.btf.parameter(function, parameter)?,
@@ -316,7 +316,7 @@ impl Finder<'_> {
         })
     }
 
-    /// A cgroup's kernfs node and its id.
+    /// The address of a cgroup's kernfs node, and its id.
     fn node(&self, argument: u32, members: Members<'_>) -> Option<[Word; 2]> {
         let node = self.path(members)?;
         let mut id = node.clone();
@@ -338,7 +338,7 @@ impl Finder<'_> {
         self.hook(names, kind, ClockOf::ThisCpu, words);
     }
 
-    /// Hooks the first of the functions `names` that there is.
+    /// Hooks the first of the functions `names` that exists.
     fn hook(&mut self, names: &[&str], kind: HookKind, clock: ClockOf, words: Option<Vec<Word>>) {
         let address = names.iter().find_map(|name| self.symbols.address(name));
         match address.zip(words) {

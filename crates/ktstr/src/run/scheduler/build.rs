@@ -1,9 +1,9 @@
-//! Having cargo build a scheduler, as `cargo run` would: cargo alone knows what is stale.
+//! Lets cargo build a scheduler, as `cargo run` would, because only cargo knows what is out of date.
 //!
-//! A fresh package costs some tenths of a second. Tests that run side by side in processes of their own
-//! (under nextest, or as children of `cargo ktstr`) pay that once: the first of a session asks cargo
-//! and leaves the answer under a lock for the others. A later session asks anew, so that an edit is
-//! never missed.
+//! Asking cargo about a package that is up to date takes some tenths of a second. Tests that run in parallel in
+//! separate processes (under nextest, or as children of `cargo ktstr`) pay that once: the first test of a session asks
+//! cargo, and leaves the answer for the others in a file that is locked meanwhile. A later session asks again, so that
+//! no edit is missed.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
@@ -19,45 +19,45 @@ use serde_json::Value;
 
 use crate::run::{RunError, environment};
 
-/// The cargo profile that schedulers are built with.
+/// The environment variable for the cargo profile with which schedulers are built.
 const PROFILE: &str = "KTSTR_SCHEDULER_PROFILE";
-/// What the processes of one session have in common: nextest's own variable, and that of
-/// `cargo ktstr`'s children.
+/// Environment variables that identify a session: nextest's own, and the one that `cargo ktstr` sets for its children.
 const SESSIONS: [&str; 2] = ["NEXTEST_RUN_ID", "KTSTR_SESSION"];
 /// A build that takes longer than this is announced.
 const QUIET: Duration = Duration::from_secs(2);
-/// Lines of the compiler that an error quotes.
+/// The number of lines of the compiler's output that an error quotes.
 const LAST_LINES: usize = 12;
-/// Answers of sessions older than this are removed.
+/// Answers of sessions that are older than this are removed.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 
-/// What is to be built.
+/// A request to build a scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Request {
-    /// The package, or the binary, of this name.
+    /// The name of the package or of the binary.
     name: String,
-    /// In the workspace around this folder.
+    /// A folder inside the workspace in which to build.
     folder: PathBuf,
     profile: String,
     features: Vec<String>,
 }
 
-/// How a build ended that is no error.
+/// The result of a build that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The binary is up to date.
     Built(PathBuf),
-    /// Cargo cannot be asked for it, and why.
+    /// Cargo could not build it, for this reason.
     NotThere(String),
-    /// There is no workspace to build it in, as for an installed program, and where one was looked for.
+    /// There is no workspace to build it in, as is the case for an installed program. Names the folder that was
+    /// searched.
     NoWorkspace(String),
 }
 
 impl Request {
-    /// What `scheduler` declares: its crate's folder, its features and its profile.
+    /// Creates the request for what `scheduler` declares: its crate's folder, its features and its profile.
     pub(super) fn of(scheduler: &Scheduler, name: &str) -> Result<Self, RunError> {
         let declared = scheduler.effective_manifest_dir().map(PathBuf::from);
-        // Cargo and nextest tell a test the folder of its package.
+        // Cargo and nextest pass the folder of the test's package in the environment.
         let folder = declared
             .filter(|folder| folder.is_dir())
             .or_else(|| environment("CARGO_MANIFEST_DIR").map(PathBuf::from))
@@ -103,7 +103,7 @@ impl Request {
     }
 }
 
-/// The profile that the program at `own` was built with, by the folder cargo put it into.
+/// Returns the profile with which the program at `own` was built, judging by the folder into which cargo put it.
 fn profile_of(own: &Path) -> String {
     let inner = ["deps", "examples"];
     let folder = own
@@ -114,16 +114,16 @@ fn profile_of(own: &Path) -> String {
     match name.to_str() {
         Some("debug") | None => "dev".to_owned(),
         Some("release") => "release".to_owned(),
-        // A profile of the user's own; a program that was installed lies in no such folder.
+        // This is a custom profile. A program that was installed is not in such a folder.
         Some(name) if folder.is_some_and(|f| f.join(".fingerprint").is_dir()) => name.to_owned(),
         Some(_) => "dev".to_owned(),
     }
 }
 
-/// Builds it, once a session.
+/// Builds the scheduler, once per session.
 pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     static DONE: Mutex<Option<HashMap<Request, Outcome>>> = Mutex::new(None);
-    // A test that panicked here leaves nothing half done: the map is only read and added to.
+    // The map is valid even if a test panicked while it held the lock, because entries are only added.
     let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
     let done = done.get_or_insert_default();
     if let Some(outcome) = done.get(request) {
@@ -140,11 +140,11 @@ pub(super) fn build(request: &Request) -> Result<Outcome, RunError> {
     Ok(outcome)
 }
 
-/// The answer that another process of the session left, else a new one, left for the next.
+/// Returns the answer that another process of the session left; otherwise asks cargo and leaves the answer.
 fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome, RunError> {
     let key = blake3::hash(format!("{session}\0{request:?}").as_bytes());
     let Ok(lock) = open(folder, &key.to_hex()[..32]) else {
-        // Without a place to leave it the answer costs time, nothing else.
+        // If the answer cannot be stored, the other tests have to ask again, which only costs time.
         return ask(request);
     };
     let mut answer = lock.file();
@@ -157,7 +157,7 @@ fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome
     }
     let outcome = ask(request)?;
     if let Outcome::Built(path) = &outcome {
-        // The line's end says that it is whole.
+        // The newline marks the answer as complete.
         let _ = answer
             .set_len(0)
             .and_then(|()| answer.rewind())
@@ -166,7 +166,7 @@ fn of_session(request: &Request, session: &str, folder: &Path) -> Result<Outcome
     Ok(outcome)
 }
 
-/// The answer's file, locked. Answers of sessions that are long over are removed.
+/// Opens and locks the file for the answer. Answers of sessions that ended long ago are removed.
 fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|meta| meta.modified());
@@ -178,7 +178,7 @@ fn open(folder: &Path, name: &str) -> Result<Lock, RunError> {
     Ok(Lock::take(&folder.join(name), Place::CACHE, what)?)
 }
 
-/// Has cargo build the scheduler's package, and reads where its binary is.
+/// Lets cargo build the scheduler's package, and reads from its messages where the binary is.
 fn ask(request: &Request) -> Result<Outcome, RunError> {
     let name = request.name.as_str();
     if !(request.folder.ancestors()).any(|folder| folder.join("Cargo.toml").is_file()) {
@@ -203,7 +203,7 @@ fn ask(request: &Request) -> Result<Outcome, RunError> {
             None => Outcome::NotThere(format!("{what}: the package has no binary called {name}")),
         });
     }
-    // Only now, because a build that works need not pay for it: is there such a package at all?
+    // Whether the package exists is checked only after a failure, so that successful builds do not pay for it.
     match package_of(request) {
         Ok(Some((package, binary))) if package != name => {
             let arguments = request.arguments(&package, Some(&binary));
@@ -238,8 +238,8 @@ fn failed(name: &str, what: String, output: &Output) -> RunError {
     }
 }
 
-/// The member of the workspace that has the package or binary `request.name`, with its binary.
-/// `None`: it has no such member; an error: there is no workspace.
+/// Returns the member of the workspace that has the package or binary `request.name`, and the name of its binary.
+/// `None` if it has no such member, and an error if there is no workspace.
 fn package_of(request: &Request) -> Result<Option<(String, String)>, String> {
     let arguments = ["metadata", "--no-deps", "--format-version", "1"].map(str::to_owned);
     let output = run(request, &arguments).map_err(|error| error.to_string())?;
@@ -262,7 +262,7 @@ fn package_of(request: &Request) -> Result<Option<(String, String)>, String> {
     Ok(package.map(|package| (package.to_owned(), name.to_owned())))
 }
 
-/// The path of the binary `name` in cargo's messages.
+/// Returns the path of the binary `name`, from cargo's messages.
 fn executable(output: &Output, name: &str) -> Option<PathBuf> {
     String::from_utf8_lossy(&output.stdout)
         .lines()
@@ -287,7 +287,7 @@ fn run(request: &Request, arguments: &[String]) -> std::io::Result<Output> {
     bound_to_us(&mut command).output()
 }
 
-/// Makes a program end when the thread that starts it does.
+/// Lets the kernel kill a program when the thread that started it exits.
 pub(super) fn bound_to_us(command: &mut Command) -> &mut Command {
     // SAFETY: the closure only makes the prctl system call, which is async-signal-safe.
     unsafe {
@@ -298,7 +298,7 @@ pub(super) fn bound_to_us(command: &mut Command) -> &mut Command {
     }
 }
 
-/// Does `work`, and says `what` it is if it takes its time.
+/// Calls `work`, and announces `what` it is if it takes long.
 fn announced<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let (done, is_done) = mpsc::channel::<()>();
     std::thread::scope(|scope| {

@@ -1,8 +1,8 @@
-//! Cargo is asked for real, about packages made for it.
+//! These tests run cargo on packages that they create.
 use super::*;
 
-/// A workspace with the package `scx_made` (binary of the same name), whose program prints `text`,
-/// and a feature `loud`.
+/// Creates a workspace with the package `scx_made`, whose binary of the same name prints `text`, and which has a
+/// feature `loud`.
 fn workspace(text: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write = |name: &str, content: &str| {
@@ -48,7 +48,7 @@ fn says(outcome: Outcome) -> String {
 }
 
 #[test]
-fn an_edit_is_built_before_it_is_taken() {
+fn an_edit_is_built_before_the_binary_is_used() {
     let folder = workspace("one");
     let request = request(&folder, "scx_made");
     assert_eq!(says(ask(&request).expect("it builds")), "one");
@@ -69,7 +69,7 @@ fn a_binary_of_another_name_than_its_package_is_found() {
 }
 
 #[test]
-fn what_does_not_build_is_an_error_with_the_compilers_last_lines() {
+fn a_failed_build_is_an_error_with_the_compilers_last_lines() {
     let folder = workspace("\", nonsense, \"");
     let error = ask(&request(&folder, "scx_made")).expect_err("it does not build");
     let text = error.to_string();
@@ -85,7 +85,7 @@ fn what_does_not_build_is_an_error_with_the_compilers_last_lines() {
 }
 
 #[test]
-fn a_workspace_without_it_and_a_folder_that_is_none_are_no_errors() {
+fn a_missing_package_and_a_missing_workspace_are_not_errors() {
     let folder = workspace("x");
     let outcome = |request: &Request| ask(request).expect("no error");
     match outcome(&request(&folder, "scx_nowhere")) {
@@ -110,7 +110,7 @@ fn a_workspace_without_it_and_a_folder_that_is_none_are_no_errors() {
 }
 
 #[test]
-fn a_session_asks_once_and_the_next_one_anew() {
+fn a_session_asks_once_and_the_next_one_asks_again() {
     let folder = workspace("first");
     let request = request(&folder, "scx_made");
     let answers = folder.path().join("answers");

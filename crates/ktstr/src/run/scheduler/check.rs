@@ -1,4 +1,4 @@
-//! Whether a file can run as a scheduler in the guest, which has no shell and no interpreter.
+//! Checks whether a file can run as a scheduler in the guest, which has no shell and no interpreter.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::run::RunError;
 
-/// Refuses a `path` that cannot run in the guest; `role` says who named it.
+/// Returns an error for a `path` that cannot run in the guest. `role` says who named it.
 pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
     match problem(path) {
         None => Ok(()),
@@ -20,7 +20,7 @@ pub(super) fn usable(path: &Path, role: &str) -> Result<(), RunError> {
     }
 }
 
-/// What is wrong with a file, and what to do.
+/// Returns what is wrong with a file, and how to fix it.
 fn problem(path: &Path) -> Option<(String, &'static str)> {
     const NAME_A_FILE: &str = "name the scheduler's binary, or unset the variable";
     let meta = match std::fs::metadata(path) {
@@ -62,7 +62,7 @@ fn problem(path: &Path) -> Option<(String, &'static str)> {
     None
 }
 
-/// The head of an ELF file of 64 bits, little endian, for `EM_X86_64` (62).
+/// Whether these are the first bytes of a 64-bit, little-endian ELF file for `EM_X86_64` (62).
 fn is_x86_64(head: &[u8]) -> bool {
     head.starts_with(b"\x7fELF\x02\x01") && head.get(18..20) == Some(&[62, 0])
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_file_that_is_no_scheduler_is_refused_by_name() {
+    fn each_kind_of_unusable_file_is_refused_with_its_reason() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = |name: &str, content: &[u8], mode| {
             let path = folder.path().join(name);

@@ -1,5 +1,5 @@
-//! Which binary runs as the scheduler under test: the one that the environment or the declaration
-//! names, else what cargo builds now from the sources, else one that lies beside the test.
+//! Selects the binary that runs as the scheduler under test: the one that the environment or the declaration names,
+//! otherwise the one that cargo builds from the current sources, otherwise one beside the test's binary.
 
 mod build;
 mod check;
@@ -13,16 +13,16 @@ use super::RunError;
 use build::Outcome;
 pub(super) use version::Version;
 
-/// Names a binary that takes the place of every discovered scheduler.
+/// The environment variable that names a binary to be used instead of every discovered scheduler.
 const NAMED: &str = "KTSTR_SCHEDULER";
 
-/// The name of our own scheduler, and that under which `cargo install cargo-ktstr` installs it.
+/// The package of our own scheduler, and the name under which `cargo install cargo-ktstr` installs its binary.
 const INSTALLED: (&str, &str) = ("scx-ktstr", "ktstr-demo-scheduler");
 
 /// A scheduler's binary and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Where the binary lies.
+    /// The path of the binary.
     pub path: PathBuf,
     /// How it was found.
     pub source: Source,
@@ -32,18 +32,18 @@ pub struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// The declaration has its path.
+    /// The declaration contains its path.
     Path,
     /// `KTSTR_SCHEDULER` names it.
     EnvVar,
-    /// Cargo built it, or said that it is up to date.
+    /// Cargo built it, or reported that it is up to date.
     AutoBuilt,
-    /// It lies beside the test's binary, and cargo could not be asked.
+    /// It is beside the test's binary, and cargo could not build it.
     Sibling,
 }
 
 impl Source {
-    /// As records spell it.
+    /// Returns the name of the source in records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Path => "path",
@@ -53,7 +53,7 @@ impl Source {
         }
     }
 
-    /// As the screen explains it.
+    /// Returns the description of the source on the screen.
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Path => "by the declared path",
@@ -65,7 +65,7 @@ impl Source {
 }
 
 impl Found {
-    /// The name of what runs in place of the declaration's `spec`: a binary that the environment
+    /// Returns the name of the scheduler that runs in place of the declaration's `spec`. A binary that the environment
     /// names is shown by its path, because it need not be the declared scheduler.
     pub(super) fn display_name(&self, spec: &SchedulerSpec) -> String {
         match self.source {
@@ -75,14 +75,14 @@ impl Found {
     }
 }
 
-/// Finds the binary of `scheduler`; `None` for one that has none.
+/// Finds the binary of `scheduler`; `None` for a scheduler without one.
 ///
-/// `SchedulerSpec::Path` is taken as it is. For `SchedulerSpec::Discover` the variable
-/// `KTSTR_SCHEDULER` goes first; otherwise cargo is asked to build the package, which is quick when
-/// the binary is fresh. A binary beside the test's is taken only where cargo cannot be asked.
+/// `SchedulerSpec::Path` is used as it is. For `SchedulerSpec::Discover` the variable `KTSTR_SCHEDULER` has priority;
+/// otherwise cargo builds the package, which is quick if the binary is up to date. A binary beside the test's own is
+/// used only if cargo cannot build it.
 ///
 /// # Errors
-/// A named file that cannot be run in the guest, a package that does not build, and nothing found.
+/// A file that was named but cannot run in the guest, a package that does not build, or a scheduler that was not found.
 pub fn find(scheduler: &Scheduler) -> Result<Option<Found>, RunError> {
     match scheduler.binary {
         SchedulerSpec::Path(path) => {
@@ -126,7 +126,7 @@ fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
             check::usable(path, "the binary beside the test's")?;
             if !expected {
                 eprintln!(
-                    "ktstr: the scheduler `{name}` is taken as it lies at {}: {why}",
+                    "ktstr: the scheduler `{name}` is used as found at {}: {why}",
                     path.display()
                 );
             }
@@ -146,7 +146,7 @@ fn discover(scheduler: &Scheduler, name: &str) -> Result<Found, RunError> {
     }
 }
 
-/// Beside the test's binary, and above its `deps` folder.
+/// Returns the paths beside the test's binary, and above its `deps` folder.
 fn siblings(name: &str) -> Vec<PathBuf> {
     let own = std::env::current_exe().unwrap_or_default();
     let Some(folder) = own.parent() else {
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_not_there_is_named() {
+    fn an_error_names_a_path_that_does_not_exist() {
         let error = error(SchedulerSpec::Path("/nowhere/scx_x"));
         assert!(error.to_string().contains("/nowhere/scx_x"), "{error}");
         assert_eq!(error.exit_code(), 1);
     }
 
     #[test]
-    fn every_place_that_was_looked_at_is_named() {
+    fn an_error_names_every_place_that_was_searched() {
         let text = error(SchedulerSpec::Discover("scx_never_was")).to_string();
         let places = siblings("scx_never_was");
         assert_eq!(places.len(), 2);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_environment_names_is_shown_by_its_path() {
+    fn a_scheduler_from_the_environment_is_shown_by_its_path() {
         let spec = SchedulerSpec::Discover("scx-ktstr");
         let found = |source| Found {
             path: "/other/scx-ktstr".into(),

@@ -1,8 +1,8 @@
-//! What a scheduler's binary answers to `--version`, asked while the run is prepared.
+//! The version that a scheduler's binary prints for `--version`, which is read while the run is prepared.
 //!
-//! The binary is the user's own and made to be run, but nothing forces it to heed the argument. It is
-//! therefore asked with neither root nor a terminal, for a second at most: without privileges a
-//! scheduler that starts all the same cannot reach the host's kernel.
+//! The binary is the user's own and made to be run, but nothing guarantees that it honors the argument. It is therefore
+//! started without root privileges and without a terminal, for a second at most: a scheduler that ignores the argument
+//! and starts anyway cannot affect the host's kernel without privileges.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 /// How long the binary may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of the answer that are looked at, and characters of it that are kept.
+/// The number of bytes of the answer that are read.
 const ANSWER: u64 = 4096;
 const KEPT: usize = 80;
-/// `nobody` and `nogroup`: whom root asks as.
+/// The IDs of `nobody` and `nogroup`, as which root starts the binary.
 const NOBODY: u32 = 65_534;
 
-/// A question that is answered in the background.
+/// A query that runs in the background.
 #[derive(Debug, Default)]
 pub(in crate::run) struct Version {
     asked: Mutex<Option<JoinHandle<Option<String>>>>,
@@ -28,7 +28,7 @@ pub(in crate::run) struct Version {
 }
 
 impl Version {
-    /// Starts to ask the binary at `path`.
+    /// Starts to query the binary at `path`.
     pub(in crate::run) fn ask(path: &Path) -> Self {
         let path = path.to_owned();
         Self {
@@ -37,7 +37,7 @@ impl Version {
         }
     }
 
-    /// The first line of the answer; `None` without one.
+    /// Returns the first line of the answer; `None` if there is none.
     pub(in crate::run) fn get(&self) -> Option<&str> {
         let answer = self.answer.get_or_init(|| {
             let asked = self.asked.lock().ok()?.take()?;
@@ -63,7 +63,7 @@ fn ask(path: &Path) -> Option<String> {
     let answer = child.stdout.take().map(|stdout| {
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            // What cannot be read is no answer.
+            // An answer that cannot be read counts as none.
             let _ = stdout.take(ANSWER).read_to_end(&mut bytes);
             bytes
         })
@@ -78,7 +78,7 @@ fn ask(path: &Path) -> Option<String> {
             _ => break false,
         }
     };
-    // With its whole group, so that nothing it started keeps the pipe open.
+    // The whole process group is killed, so that no child of the binary keeps the pipe open.
     if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
@@ -87,7 +87,7 @@ fn ask(path: &Path) -> Option<String> {
     if ended_well { first_line(&bytes) } else { None }
 }
 
-/// The first line that says something, fit for a terminal.
+/// Returns the first line that is not blank, in a form that is safe for a terminal.
 fn first_line(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// A program of this content that `nobody` can run.
+    /// Runs a program with these contents, which `nobody` can execute.
     fn asked(content: &str) -> (Option<String>, Duration) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("program");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_says_nothing_or_does_not_end_has_no_version() {
+    fn a_binary_that_fails_prints_nothing_or_does_not_exit_has_no_version() {
         assert_eq!(asked("echo 1.0; exit 3").0, None);
         assert_eq!(asked("true").0, None);
         let (answer, took) = asked("echo 1.0; sleep 60 & wait");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn root_asks_as_nobody() {
+    fn root_starts_the_binary_as_nobody() {
         let own = rustix::process::geteuid().as_raw();
         let expected = if own == 0 { NOBODY } else { own };
         assert_eq!(asked("id -u").0, Some(expected.to_string()));

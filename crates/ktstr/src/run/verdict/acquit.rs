@@ -1,6 +1,7 @@
-//! What workers say of themselves and the exact schedule does not bear out. A worker that got nothing done for long may have been
-//! asleep, frozen, out of quota or at work, which it cannot see: starvation is time in which a task could run and did not. And
-//! that workers got unequal shares of their lives is no failure of a scheduler that gave each of them what it was entitled to.
+//! Acquits the scheduler of findings that the exact schedule does not confirm. A worker that got nothing done for a
+//! long time may have been asleep, frozen, throttled or busy, which it cannot see itself; starvation is time in which a
+//! task was runnable and did not run. Likewise, unequal shares of CPU time are not a failure of a scheduler that gave
+//! each worker what it was entitled to.
 
 use ktstr_assert::{Assert, AssertDetail, Finding, Limit, Outcome};
 use ktstr_schedule::Pid;
@@ -8,13 +9,13 @@ use ktstr_schedule::query::{Answers, Measures, Underserved};
 
 use super::Judgement;
 
-/// A worker that did no work at all, and could have run for no longer than this, was kept from its work by something else,
-/// milliseconds.
+/// If a worker did no work at all, but was runnable and not running for no longer than this many milliseconds, then
+/// something else kept it from working.
 const FIRST_TURN_MS: u64 = 200;
 const NS_PER_MS: u64 = 1_000_000;
 
-/// Turns such failures into notes. A run that has no other failure then has nobody to blame. `checks` has the bounds that hold, as
-/// the test asks for them or by default, but for a spread: that one only if the test asks for it.
+/// Turns such failures into notes. If no other failure is left, nobody is at fault. `checks` contains the bounds that
+/// apply, set by the test or by default, except for a spread, for which it only contains a bound that the test sets.
 pub(super) fn acquit(
     judgement: &mut Judgement,
     checks: &Assert,
@@ -28,7 +29,7 @@ pub(super) fn acquit(
     judgement.result.outcomes.retain(|outcome| match outcome {
         Outcome::Fail(detail) => {
             let why = match detail.finding {
-                // A test that asks for a spread has its own reasons.
+                // A bound on the spread that the test sets itself applies as it is.
                 Finding::Spread { .. } if checks.max_spread_pct.is_none() => {
                     judged_by_shares(detail, checks, answers, measured)
                 }
@@ -51,9 +52,10 @@ pub(super) fn acquit(
     }
 }
 
-/// What the schedule says of a spread; `None` where it says nothing, and the spread stands. The default bound on a spread is a number
-/// of points over a worker's whole life, and knows neither whom the worker shared its CPUs with nor when it was placed there. The share
-/// of what each task was entitled to takes its place, and fails a run by itself.
+/// Returns what the schedule shows about a spread; `None` if it shows nothing, and the finding stands. The default
+/// bound on a spread limits percentage points over a worker's whole life, and takes no account of the tasks with which
+/// the worker shared its CPUs, nor of when it was placed there. Each task's share of its entitlement replaces it, and
+/// fails a run by itself.
 fn judged_by_shares(
     detail: &AssertDetail,
     checks: &Assert,
@@ -69,16 +71,16 @@ fn judged_by_shares(
         Some(ratio) => {
             format!("each task got at least {ratio:.2} of the CPU time it was entitled to")
         }
-        None => "nothing can be concluded of what each task was entitled to".to_owned(),
+        None => "nothing can be concluded about what each task was entitled to".to_owned(),
     };
     Some(format!(
-        "{}: the schedule shows that {worst} in the {even_ms} ms of the steps in which the queues of the CPUs had had time to be evened \
-         out (in {uneven_ms} ms they had not)",
+        "{}: the schedule shows that {worst} in the {even_ms} ms of the steps in which the CPUs' queues had had time to become \
+         balanced (in {uneven_ms} ms they had not)",
         detail.message
     ))
 }
 
-/// What kept a worker from its work instead of a wait for a CPU; `None` where the finding stands.
+/// Returns what kept a worker from its work if it was not a wait for a CPU; `None` if the finding stands.
 fn not_waiting(detail: &AssertDetail, answers: &Answers) -> Option<String> {
     let (tid, gap_ms, bound_ms) = match detail.finding {
         Finding::Gap {

@@ -1,4 +1,4 @@
-//! A gap stands where the schedule has the wait, and falls where it has none.
+//! A gap remains a failure if the schedule shows the wait, and is acquitted if it shows none.
 
 use ktstr_assert::{AssertResult, DetailKind};
 use ktstr_schedule::Cpu;
@@ -9,7 +9,7 @@ use crate::run::verdict::Fault;
 
 const MS: u64 = NS_PER_MS;
 
-/// A schedule in which the task 7 waited from and to these milliseconds.
+/// A schedule in which task 7 waited during these intervals, in milliseconds.
 fn schedule(waits: &[(u64, u64)]) -> Answers {
     let wait = |&(from, to): &(u64, u64)| Wait {
         phase: Some(1),
@@ -53,13 +53,13 @@ fn judged(finding: Finding, answers: &Answers) -> Judgement {
 #[test]
 fn a_gap_is_a_failure_only_if_the_worker_could_have_run() {
     for (waits, stands) in [
-        // It waited throughout, in one go or in many.
+        // It waited throughout, once or many times.
         (&[(1500, 4000)][..], true),
         (&[(1000, 2100), (2110, 3300)], true),
-        // It was frozen, after it had waited for a while.
+        // It waited for a while, and was then frozen.
         (&[(1500, 1700)], false),
         (&[], false),
-        // Two waits that no gap of that length has both of.
+        // There are two waits, and a gap of that length cannot contain both.
         (&[(0, 1100), (4000, 5100)], false),
     ] {
         let judgement = judged(gap(), &schedule(waits));
@@ -77,7 +77,7 @@ fn a_worker_without_work_is_a_failure_only_if_it_waited() {
 }
 
 #[test]
-fn what_the_schedule_does_not_know_stands_as_do_other_failures() {
+fn failures_that_the_schedule_cannot_judge_remain() {
     assert!(
         judged(gap(), &Answers::default()).result.is_fail(),
         "an unknown task"
@@ -105,7 +105,7 @@ fn what_the_schedule_does_not_know_stands_as_do_other_failures() {
     assert_eq!(judgement.result.failure_details().count(), 1);
 }
 
-/// Even queues for these milliseconds, and uneven ones for those.
+/// Queues that were balanced for `even` milliseconds, and unbalanced for `uneven` milliseconds.
 fn queues(even: u64, uneven: u64) -> Answers {
     Answers {
         even_ns: even * MS,

@@ -1,5 +1,5 @@
-//! What speaks for whose fault it is, in one line: for the workload, for a lack of memory, for a
-//! host that was busy with other things; and what is known of a guest that hung or panicked.
+//! The evidence for whose fault a failure is, in one line: the workload, a lack of memory, or a host that was busy with
+//! other work. For a guest that hung or panicked, what is known about it.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::kernel_log::without_time;
 use super::{Case, Fault, Judgement, misfit};
 use crate::vm_result::HostVcpuSchedstat;
 
-/// A machine's threads that waited for the host's CPUs this much longer than they ran were
-/// disturbed: `1 + waited / ran`.
+/// The dilation above which a machine counts as disturbed by other work on the host. The dilation is `1 + waited /
+/// ran`, for the time that the machine's threads waited for the host's CPUs and the time that they ran.
 const CONTENDED: f64 = 1.5;
 
-/// Whether contention of this degree explains the failure: a measured latency has to come under
-/// its bound once it is divided by it.
+/// Whether contention to this degree explains the failure: a latency, divided by the dilation, must be within its
+/// bound.
 fn explains(dilation: f64, detail: &AssertDetail) -> bool {
     detail.is_about_time()
         && detail
@@ -25,7 +25,7 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
             .is_none_or(|gate| gate.measured_ns as f64 / dilation <= gate.threshold_ns as f64)
 }
 
-/// Failures of time that a busy host explains become inconclusive, and the host is named.
+/// Turns failures of timing that a busy host explains into inconclusive outcomes, and attributes them to the host.
 pub(in crate::run) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
     let dilation = stat.dilation();
     if dilation <= CONTENDED {
@@ -54,8 +54,8 @@ pub(in crate::run) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat
     }
 }
 
-/// What the console says of memory that ran out, the machine's or a cgroup's, and whose limit has to be raised
-/// (mm/oom_kill.c, mm/memcontrol.c).
+/// Returns the kernel's message about a process that was killed because memory ran out, in the machine or in a cgroup,
+/// and which limit to raise (mm/oom_kill.c, mm/memcontrol.c).
 fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     let of_machine = format!("{memory_mib} MiB; raise `memory_mib`");
     let kinds = [
@@ -73,8 +73,8 @@ fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     Some(format!("{} ({advice})", line[..end].trim_end_matches(',')))
 }
 
-/// Names whose fault a guest's own result is, when it is no pass and nothing else was found; and
-/// what speaks for a fault that was named without it.
+/// Attributes a guest's result that is not a pass, if the fault has not been found otherwise. If the fault is known
+/// already but has no evidence yet, adds the evidence.
 pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, scheduler_log: &str) {
     let result = &judgement.result;
     if result.is_pass() || result.is_skip() {
@@ -98,7 +98,7 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, schedu
     }
     let mut failures: Vec<&AssertDetail> = judgement.result.failure_details().collect();
     failures.sort_by_key(|detail| detail.rank());
-    // Whoever asks for a scheduler is not at fault if that one does not come up.
+    // The test that starts a scheduler is not at fault if the scheduler does not attach.
     let did_not_start = failures.iter().find_map(|detail| match &detail.finding {
         Finding::StartupDeath { scheduler, .. } => Some(scheduler.clone()),
         _ => None,
@@ -113,22 +113,21 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, schedu
         }
         return;
     }
-    // A scenario that was not set up was not judged either: nothing else counts.
+    // A scenario that could not be set up was not judged, so other findings do not count.
     let set_up = failures.iter().find_map(|detail| match &detail.finding {
         Finding::SetUp { stage, error } => Some((stage.clone(), error.clone())),
         _ => None,
     });
     if let Some((stage, error)) = set_up {
-        let why = format!("what {stage} asks for could not be done: {error}");
+        let why = format!("{stage} could not be set up: {error}");
         judgement.blame(Fault::Test, why);
         return;
     }
-    // How a payload ends is its own doing: it says nothing of the scheduler, and nothing of what else was found.
+    // A payload determines its own exit status, which says nothing about the scheduler or about other findings.
     let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
     if failures.iter().all(|detail| of_payload(detail)) {
         let why = killed_for_memory(console, case.memory_mib).unwrap_or_else(|| {
-            "how a program of the test's ends, and what it prints, is the program's own doing"
-                .to_owned()
+            "a program that the test runs determines its own exit status and output".to_owned()
         });
         judgement.blame(Fault::Test, why);
         return;
@@ -152,19 +151,19 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, schedu
         detail.is_about_time()
             || matches!(detail.kind, DetailKind::Isolation | DetailKind::Migration)
     });
-    // What a program of the test's measures under the kernel's own scheduler is the test's claim.
+    // A bound on a program's metric, without a scheduler under test, is a claim of the test.
     let of_program = |d: &AssertDetail| matches!(d.finding, Finding::PayloadMetric { .. });
     let of_scheduling =
         of_scheduling && (case.has_scheduler || !first.is_some_and(|detail| of_program(detail)));
-    // A test that calls something a failure in its own words may mean anything.
+    // A failure that the test reports in its own words may mean anything.
     let own_words =
         first.is_some_and(|d| d.kind == DetailKind::Other && d.finding == Finding::Text);
     let scheduler = case.scheduler;
     if case.changed && case.has_scheduler && !own_words {
         undecided(
             judgement,
-            "the test started and stopped schedulers itself, and what was found does not say which of them drove the CPUs \
-             then",
+            "the test started and stopped schedulers itself, and the findings do not show which of them drove the CPUs \
+             at the time",
         );
         return;
     }
@@ -172,30 +171,30 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, schedu
         (true, true) => (
             Fault::Scheduler,
             format!(
-                "`{scheduler}` drove the CPUs; no real-time worker hogged them, memory sufficed"
+                "`{scheduler}` drove the CPUs; no real-time worker hogged them, and memory was sufficient"
             ),
         ),
         (true, false) if own_words => (
             Fault::Test,
-            format!("the test itself calls it a failure; `{scheduler}` drove the CPUs"),
+            format!("the test itself reports the failure; `{scheduler}` drove the CPUs"),
         ),
         (true, false) => (
             Fault::Scheduler,
-            format!("what was claimed did not hold under `{scheduler}`"),
+            format!("a claim of the test did not hold under `{scheduler}`"),
         ),
         (false, true) => (
             Fault::Kernel,
-            "no scheduler was under test: the kernel's own drove the CPUs".to_owned(),
+            "no scheduler was under test: the kernel's own scheduler drove the CPUs".to_owned(),
         ),
         (false, false) => (
             Fault::Test,
-            "no scheduler was under test: what the test claimed did not hold".to_owned(),
+            "no scheduler was under test: a claim of the test did not hold".to_owned(),
         ),
     };
     judgement.blame(fault, why);
 }
 
-/// Makes all failures inconclusive: it is not known whose they are.
+/// Makes all failures inconclusive, because it is not known whose fault they are.
 fn undecided(judgement: &mut Judgement, why: &str) {
     for outcome in &mut judgement.result.outcomes {
         if let Outcome::Fail(detail) = outcome {
@@ -205,8 +204,8 @@ fn undecided(judgement: &mut Judgement, why: &str) {
     judgement.blame(Fault::Undetermined, why.to_owned());
 }
 
-/// Whose fault a kernel panic is, and what speaks for that. sched_ext promises that no BPF scheduler
-/// can bring the kernel down, so that one was attached proves nothing.
+/// Attributes a kernel panic, and returns the evidence. sched_ext promises that no BPF scheduler can crash the kernel,
+/// so the presence of a scheduler proves nothing.
 pub(super) fn of_kernel_panic(panic: &str, console: &str, said: &Transcript) -> (Fault, String) {
     if panic.starts_with("Attempted to kill init") {
         return (Fault::Harness, "PID 1 is ktstr's own".to_owned());
@@ -217,19 +216,22 @@ pub(super) fn of_kernel_panic(panic: &str, console: &str, said: &Transcript) -> 
     let by = panicking_pid(console);
     let asked = panic == "sysrq triggered crash" || console.contains("sysrq: Trigger a crash");
     if asked && by.is_some() && by == said.scheduler_pid {
-        return (Fault::Scheduler, "its process asked for it".to_owned());
+        return (
+            Fault::Scheduler,
+            "the scheduler's process requested the panic".to_owned(),
+        );
     }
     if asked && said.test_pid.is_some() {
         let who = match by == said.test_pid {
-            true => "the test process asked for it",
-            false => "a process of the test asked for it",
+            true => "the test process requested the panic",
+            false => "a process of the test requested the panic",
         };
         return (Fault::Test, who.to_owned());
     }
     (Fault::Kernel, String::new())
 }
 
-/// The task in which the kernel panicked.
+/// Returns the pid of the task in which the kernel panicked.
 fn panicking_pid(console: &str) -> Option<i32> {
     let (_, rest) = console.rsplit_once("Kernel panic - not syncing: ")?;
     let line = rest
@@ -240,12 +242,12 @@ fn panicking_pid(console: &str) -> Option<i32> {
     pid.split_whitespace().next()?.parse().ok()
 }
 
-/// What is left to say for a fault that its message alone speaks for.
+/// Returns the evidence for a fault for which only the failure itself speaks.
 pub(in crate::run) fn nothing_else(fault: Fault) -> &'static str {
     match fault {
         Fault::Scheduler => "it drove the CPUs at that time",
-        Fault::Test => "guest and scheduler went on as they should",
-        Fault::User => "what was asked for cannot be had: nothing was run",
+        Fault::Test => "the guest and the scheduler kept working",
+        Fault::User => "nothing was run, because the request cannot be met",
         Fault::Kernel => "no scheduler drove the CPUs at that time",
         Fault::Harness | Fault::Host | Fault::Undetermined => {
             "this says nothing about the scheduler"
@@ -253,15 +255,16 @@ pub(in crate::run) fn nothing_else(fault: Fault) -> &'static str {
     }
 }
 
-/// Of a hung guest: when it last said something, what it burnt since then, and what its CPUs are at.
+/// Describes a hung guest: when it sent its last message, how much CPU time it has used since, and which tasks its CPUs
+/// run.
 pub(super) fn of_hang(silence: &Silence, said: &Transcript) -> String {
     let mut parts = Vec::new();
     match silence.guest {
         Some(guest) => {
-            // Where no timer is served any more the clock stands, however much is executed.
+            // The clock stops if no timer is served any more, no matter how many instructions are executed.
             let stood = match silence.wall > Duration::from_secs(5) {
                 true => format!(
-                    " and stood there for {} of wall time, in which QEMU burnt {} of CPU",
+                    " and stopped there for {} of wall time, in which QEMU used {} of CPU time",
                     secs(silence.wall),
                     secs(silence.burnt)
                 ),
@@ -269,38 +272,38 @@ pub(super) fn of_hang(silence: &Silence, said: &Transcript) -> String {
             };
             let (last, guest) = (secs(said.at), secs(guest));
             parts.push(format!(
-                "its last word came at {last} of its clock, which went on to {guest}{stood}"
+                "its last message was sent at {last} of its clock, which advanced to {guest}{stood}"
             ));
         }
         None => parts.push(format!(
-            "it has not said a word for {}, in which QEMU burnt {} of CPU{}",
+            "it has sent nothing for {}, in which QEMU used {} of CPU time{}",
             secs(silence.wall),
             secs(silence.burnt),
             of_each(&silence.vcpus),
         )),
     }
     let at: Vec<String> = (silence.tasks.iter().enumerate())
-        .map(|(cpu, task)| format!("cpu{cpu} is at {task}"))
+        .map(|(cpu, task)| format!("cpu{cpu} runs {task}"))
         .take(8)
         .collect();
     parts.extend((!at.is_empty()).then(|| at.join(", ")));
     parts.join("; ")
 }
 
-/// Of a host that was too slow: what the guest got, in what time.
+/// Describes a guest on a slow host: how much CPU time it got, in which time.
 pub(super) fn of_slow_host(silence: &Silence, said: &Transcript) -> String {
     let wall = silence.wall.as_secs_f64();
     let share = 100.0 * silence.burnt.as_secs_f64() / wall.max(1e-3);
     let clock = match silence.guest {
-        Some(guest) => format!("the guest's clock came to {}, and not further", secs(guest)),
+        Some(guest) => format!("the guest's clock did not advance beyond {}", secs(guest)),
         None => format!(
-            "the guest said its last word after {}, and none",
+            "the guest sent its last message after {}, and none",
             secs(said.at)
         ),
     };
     let since = silence.guest.map_or(" since", |_| "");
     format!(
-        "{clock} in {wall:.0} s of wall time{since}, in which QEMU got {} of CPU ({share:.1} %)",
+        "{clock} in {wall:.0} s of wall time{since}, in which QEMU got {} of CPU time ({share:.1} %)",
         secs(silence.burnt),
     )
 }
@@ -320,25 +323,25 @@ fn of_each(vcpus: &[Duration]) -> String {
     }
 }
 
-/// Frames of a panic that are told.
+/// The number of frames of a panic that are reported.
 const FRAMES: usize = 3;
-/// Functions that a panic goes through (kernel/panic.c, lib/dump_stack.c).
+/// Functions on the kernel's path to a panic (kernel/panic.c, lib/dump_stack.c), which are left out.
 const PANICKING: &[&str] = &["dump_stack", "vpanic", "panic", "oops", "die"];
 
-/// Of a kernel panic: on which CPU, in which task, and in what function, as far as the console has
-/// it (lib/dump_stack.c, `dump_stack_print_info`).
+/// Describes a kernel panic: its CPU, its task and its function, as far as the console shows them (lib/dump_stack.c,
+/// `dump_stack_print_info`).
 pub(super) fn of_panic(console: &str) -> String {
     let lines: Vec<&str> = console.lines().map(without_time).collect();
     let Some(panic) = lines.iter().rposition(|l| l.starts_with("Kernel panic")) else {
         return String::new();
     };
     let is_place = |line: &&str| line.starts_with("CPU: ") && line.contains(" Comm: ");
-    // After an oops the place stands before the panic that follows from it.
+    // After an oops the location is printed before the panic that follows from it.
     let place = (panic..lines.len())
         .chain((0..panic).rev())
         .find(|at| is_place(&lines[*at]));
     let Some(place) = place else {
-        return "the console says no more".to_owned();
+        return "the console shows no details".to_owned();
     };
     let word = |name: &str| {
         let (_, rest) = lines[place].split_once(name)?;

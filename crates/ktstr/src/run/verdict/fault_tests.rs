@@ -1,4 +1,4 @@
-//! The host is named where it explains what was measured, and only there.
+//! The host is blamed if contention explains the measurements, and only then.
 
 use ktstr_assert::AssertResult;
 
@@ -31,7 +31,7 @@ fn unfair() -> AssertDetail {
 }
 
 #[test]
-fn a_busy_host_is_named_for_what_it_explains() {
+fn a_busy_host_is_blamed_for_what_it_explains() {
     let mut judgement = judged(vec![unfair()]);
     excuse(&mut judgement, &busy(1));
     assert!(judgement.result.is_inconclusive());
@@ -66,7 +66,7 @@ fn a_latency_far_over_its_bound_stays_a_failure() {
 }
 
 #[test]
-fn what_is_no_matter_of_time_is_never_excused() {
+fn failures_that_are_not_about_time_are_never_excused() {
     let mut judgement = judged(vec![
         unfair(),
         AssertDetail::new(DetailKind::Isolation, "ran on cpus [7]"),
@@ -108,20 +108,20 @@ fn judgement_of(
 }
 
 #[test]
-fn of_several_schedulers_none_is_named_without_evidence() {
+fn of_several_schedulers_none_is_blamed_without_evidence() {
     let stuck = || AssertResult::fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
     let judgement = judgement_of(stuck(), true, true, "", "");
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     assert!(judgement.result.is_inconclusive(), "{:?}", judgement.result);
-    // What the test itself calls a failure is its own word.
+    // A failure that the test reports in its own words is the test's.
     let own = judgement_of(AssertResult::fail_msg("no"), true, true, "", "");
     assert_eq!(own.fault, Some(Fault::Test));
     assert!(own.result.is_fail());
 }
 
-/// The test that asked for it is at fault only if it asked for what cannot be.
+/// The test that starts a scheduler is at fault only if it asks for something impossible.
 #[test]
-fn a_scheduler_that_the_test_starts_is_named_if_it_does_not_come_up() {
+fn a_scheduler_that_the_test_starts_is_blamed_if_it_does_not_attach() {
     let of = |finding| AssertResult::fail(AssertDetail::of(finding));
     let death = || {
         of(Finding::StartupDeath {
@@ -146,7 +146,7 @@ fn a_scheduler_that_the_test_starts_is_named_if_it_does_not_come_up() {
 }
 
 #[test]
-fn each_party_is_named_with_its_evidence() {
+fn each_party_is_blamed_with_its_evidence() {
     let stuck = || AssertResult::fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
     let (fault, why) = named(stuck(), true, "");
     assert_eq!(fault, Some(Fault::Scheduler));
@@ -186,7 +186,7 @@ fn each_party_is_named_with_its_evidence() {
 }
 
 #[test]
-fn a_hang_is_told_with_what_the_guest_did_meanwhile() {
+fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
     let secs = Duration::from_secs_f64;
     let said = Transcript {
         at: secs(3.44),
@@ -197,18 +197,18 @@ fn a_hang_is_told_with_what_the_guest_did_meanwhile() {
         tasks: vec!["test-x[1003]".to_owned(), "swapper/1[0]".to_owned()],
         ..Silence::default()
     };
-    insta::assert_snapshot!(of_hang(&silence, &said), @"its last word came at 3.4 s of its clock, which went on to 20.5 s; cpu0 is at test-x[1003], cpu1 is at swapper/1[0]");
+    insta::assert_snapshot!(of_hang(&silence, &said), @"its last message was sent at 3.4 s of its clock, which advanced to 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
     silence = Silence {
         wall: secs(17.0),
         burnt: secs(17.1),
         vcpus: vec![secs(17.0), secs(0.1)],
         ..Silence::default()
     };
-    insta::assert_snapshot!(of_hang(&silence, &said), @"it has not said a word for 17.0 s, in which QEMU burnt 17.1 s of CPU (cpu0 17.0 s, cpu1 0.1 s)");
+    insta::assert_snapshot!(of_hang(&silence, &said), @"it has sent nothing for 17.0 s, in which QEMU used 17.1 s of CPU time (cpu0 17.0 s, cpu1 0.1 s)");
 }
 
 #[test]
-fn a_slow_host_is_told_with_what_the_guest_got() {
+fn a_slow_host_is_reported_with_the_cpu_time_that_the_guest_got() {
     let secs = Duration::from_secs_f64;
     let said = Transcript {
         at: secs(3.44),
@@ -220,17 +220,17 @@ fn a_slow_host_is_told_with_what_the_guest_got() {
         burnt: secs(1.3),
         ..Silence::default()
     };
-    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest's clock came to 3.5 s, and not further in 214 s of wall time, in which QEMU got 1.3 s of CPU (0.6 %)");
+    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest's clock did not advance beyond 3.5 s in 214 s of wall time, in which QEMU got 1.3 s of CPU time (0.6 %)");
     silence.guest = None;
     silence.burnt = secs(15.0);
-    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest said its last word after 3.4 s, and none in 214 s of wall time since, in which QEMU got 15.0 s of CPU (7.0 %)");
+    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest sent its last message after 3.4 s, and none in 214 s of wall time since, in which QEMU got 15.0 s of CPU time (7.0 %)");
 }
 
-/// What Linux 7.3 printed when its sysrq was asked to crash it.
+/// The console of Linux 7.3 after a crash that sysrq requested.
 const PANIC: &str = include_str!("../../../tests/data/panic.log");
 
 #[test]
-fn a_panic_is_told_with_its_place() {
+fn a_panic_is_reported_with_its_place() {
     insta::assert_snapshot!(of_panic(PANIC), @"on CPU 0 in test-7f85b4176e[1001], in sysrq_handle_crash+0x1a < __handle_sysrq.cold+0x91 < write_sysrq_trigger+0x59");
     let oops = "[ 1.0] BUG: kernel NULL pointer dereference, address: 0000000000000000\n\
                 [ 1.0] CPU: 1 UID: 0 PID: 77 Comm: worker Not tainted 7.3.4 #1\n\
@@ -241,6 +241,6 @@ fn a_panic_is_told_with_its_place() {
     insta::assert_snapshot!(of_panic(oops), @"on CPU 1 in worker[77], in pick_task_scx+0x12 < __schedule+0x1a0 < schedule+0x3b");
     assert_eq!(
         of_panic("Kernel panic - not syncing: x"),
-        "the console says no more"
+        "the console shows no details"
     );
 }

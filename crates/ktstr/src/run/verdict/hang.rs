@@ -1,5 +1,5 @@
-//! Whose fault a run is that made no progress any more: read from what the test process and the CPUs
-//! were at when the host gave up. Without evidence the answer is undetermined.
+//! Attributes a run that stopped making progress, from the state of the test process and of the CPUs when the host gave
+//! up. Without evidence the fault is undetermined.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use super::super::watch::Silence;
 use super::Fault;
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
-/// Share of the silence that the test process has to have run for to be called busy. Ticks sample CPU
-/// time, so the number is rough.
+/// The share of the stall for which the test process must have run to count as busy. CPU time is sampled at ticks, so
+/// the number is rough.
 const BUSY: f64 = 0.25;
-/// A clock that stood for this long is one that no timer serves.
+/// A clock that has not advanced for this long is one whose timers are not served.
 const STOOD: Duration = Duration::from_secs(5);
 
-/// What was found of a run without progress.
+/// The finding for a run without progress, and whose fault it is.
 #[derive(Debug, PartialEq)]
 pub(super) struct Hang {
     pub(super) fault: Fault,
     pub(super) finding: Finding,
-    /// What speaks for the fault, besides the times; may be empty.
+    /// The evidence for the fault, apart from the times; may be empty.
     pub(super) evidence: String,
 }
 
-/// Judges a guest that was given up on.
+/// Judges a guest that the host gave up on.
 pub(super) fn judge(reason: WatchdogKillReason, silence: &Silence, said: &Transcript) -> Hang {
     let stage = stage(said.phase).to_owned();
     if let Some((fault, doing)) = of_test(silence, said) {
@@ -49,24 +49,24 @@ pub(super) fn judge(reason: WatchdogKillReason, silence: &Silence, said: &Transc
             stage,
             doing: doing.to_owned(),
         },
-        evidence: "nothing shows who kept the guest from going on".to_owned(),
+        evidence: "nothing shows what stopped the guest's progress".to_owned(),
     }
 }
 
-/// When the run stopped to make progress.
+/// Returns the stage at which the run stopped making progress.
 pub(super) fn stage(phase: GuestLifecyclePhase) -> &'static str {
     match phase {
         GuestLifecyclePhase::Boot => "while booting",
-        GuestLifecyclePhase::Attach => "while the scheduler was to attach",
+        GuestLifecyclePhase::Attach => "while the scheduler was attaching",
         GuestLifecyclePhase::Dispatch => "before the scenario began",
         GuestLifecyclePhase::Body => "in the middle of the scenario",
         GuestLifecyclePhase::Teardown => "after the scenario",
     }
 }
 
-/// Where the test process is the cause: what it was seen to do.
+/// Returns whether the test process is the cause, and what it did.
 fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
-    // A test that has ended is not what the guest waits for.
+    // The guest does not wait for a test that has ended.
     let pid = said.test_pid.filter(|_| said.test_end.is_none())?;
     if silence.processes.is_empty() {
         return None;
@@ -97,7 +97,7 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
             format!("its process {pid} sleeps, and no task waits for a CPU"),
         ));
     }
-    // Before a scenario has begun the harness has made no workers: what runs is the test's own.
+    // Before a scenario starts the harness has no workers, so these processes belong to the test.
     let own = said.phase == GuestLifecyclePhase::Dispatch && !kin.is_empty();
     own.then(|| {
         (
@@ -107,11 +107,11 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
     })
 }
 
-/// Runnable tasks on each CPU with which a sound scheduler misses its stall timeout too: with sched_ext's default slice
-/// of 20 ms (`SCX_SLICE_DFL`) a round of these takes two seconds.
+/// The number of runnable tasks per CPU at which even a correct scheduler exceeds its stall timeout: with sched_ext's
+/// default slice of 20 ms (`SCX_SLICE_DFL`) a round of so many tasks takes two seconds.
 const CROWD: usize = 100;
 
-/// That processes which the test forked are so many that a task's turn comes too late whatever the scheduler does.
+/// Returns evidence if the test forked so many processes that each waits too long for its turn under any scheduler.
 pub(super) fn crowd(silence: &Silence, said: &Transcript) -> Option<String> {
     let pid = said.test_pid.filter(|_| said.test_end.is_none())?;
     let test = silence.processes.iter().find(|task| task.tgid == pid)?;
@@ -124,7 +124,7 @@ pub(super) fn crowd(silence: &Silence, said: &Transcript) -> Option<String> {
     })
 }
 
-/// That the test process itself used the CPU all the time.
+/// Returns evidence if the test process itself used the CPU all the time.
 fn spins(threads: &[&TaskEnrichment], silence: &Silence, said: &Transcript) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;
     let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {
@@ -151,7 +151,7 @@ fn spins(threads: &[&TaskEnrichment], silence: &Silence, said: &Transcript) -> O
     })
 }
 
-/// Whether it waits as a process asks for, or was stopped: `TASK_INTERRUPTIBLE`, `__TASK_STOPPED` or
+/// Whether the task sleeps in the way a process asks for, or was stopped: `TASK_INTERRUPTIBLE`, `__TASK_STOPPED` or
 /// `__TASK_TRACED` (include/linux/sched.h).
 fn is_asleep(task: &TaskEnrichment) -> bool {
     task.state & (1 | 4 | 8) != 0 && !task.on_cpu
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_spins_or_sleeps_or_forks_is_named() {
+    fn a_test_that_spins_or_sleeps_or_forks_is_blamed() {
         use GuestLifecyclePhase::{Body, Dispatch};
         let spins = judged(Body, vec![task(100, "t", 0, true, 18 * S)]);
         assert_eq!(spins.fault, Fault::Test);
@@ -203,24 +203,24 @@ mod tests {
         assert_eq!(sleeps.fault, Fault::Test, "{sleeps:?}");
         let own = vec![task(100, "t", 1, false, S), task(101, "t", 0, true, S)];
         assert_eq!(judged(Dispatch, own.clone()).fault, Fault::Test);
-        // In a scenario these may be workers that nobody stops.
+        // During a scenario these may be workers, which the test did not fork.
         assert_eq!(judged(Body, own).fault, Fault::Undetermined);
     }
 
     #[test]
-    fn without_evidence_nobody_is_named() {
+    fn without_evidence_nobody_is_blamed() {
         use GuestLifecyclePhase::Body;
         assert_eq!(judged(Body, Vec::new()).fault, Fault::Undetermined);
-        // It waits for a CPU like others: who has it is not known.
+        // It waits for a CPU, and nothing shows whose task occupies the CPU.
         let waits = vec![task(100, "t", 0, false, S), task(7, "x", 0, true, S)];
         assert_eq!(judged(Body, waits).fault, Fault::Undetermined);
-        // It is on a CPU now, but was not for most of the time.
+        // It is on a CPU now, but was not on one for most of the time.
         let at_last = vec![task(100, "t", 0, true, S)];
         assert_eq!(judged(Body, at_last).fault, Fault::Undetermined);
     }
 
     #[test]
-    fn a_test_process_that_nobody_missed_is_the_harnesss() {
+    fn a_test_process_whose_end_was_not_reported_is_the_harnesss_fault() {
         let gone = vec![task(1, "init", 1, false, S)];
         let hang = judged(GuestLifecyclePhase::Body, gone);
         assert_eq!(hang.fault, Fault::Harness);

@@ -1,29 +1,29 @@
-//! What a run amounts to, and whose fault it is when it did not pass.
+//! The result of a run, and whose fault it is that the run did not pass.
 
 use ktstr_assert::{AssertDetail, AssertResult, Finding};
 use ktstr_scenario::scheduler::Promises;
 
-/// Whose fault a run is that did not pass.
+/// The party that is at fault for a run that did not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The scheduler under test.
     Scheduler,
     /// The test function or its workload.
     Test,
-    /// What the user asked for: a kernel, a scheduler, a variable.
+    /// The user asked for a kernel, a scheduler or a value of a variable that cannot be used.
     User,
-    /// The guest's kernel, or what made it hang or panic.
+    /// The guest's kernel, or whatever made it hang or panic.
     Kernel,
-    /// The fault is ktstr's own, or its guest side's.
+    /// ktstr itself, on the host or in the guest.
     Harness,
-    /// The host: too slow, out of something.
+    /// The host: it is too slow, or lacks some resource.
     Host,
-    /// The evidence does not say: such a run is inconclusive.
+    /// The evidence does not show whose fault it is. Such a run is inconclusive.
     Undetermined,
 }
 
 impl Fault {
-    /// The word for it in the record.
+    /// Returns the name of the fault in the record.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scheduler => "scheduler",
@@ -51,23 +51,23 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// What a conversation amounts to, before the host's own checks.
+/// The result of a run, before the host's own checks.
 #[derive(Debug, Clone)]
 pub(crate) struct Judgement {
-    /// What the guest itself concluded, if it came that far.
+    /// The guest's own verdict, or the reason why there is none.
     pub(crate) guest: Result<AssertResult, String>,
     /// The result so far.
     pub(crate) result: AssertResult,
-    /// Whose fault it is, when it is no pass.
+    /// Whose fault it is that the run did not pass; `None` for a pass.
     pub(crate) fault: Option<Fault>,
-    /// What speaks for that, in one line.
+    /// The evidence for that fault, in one line.
     pub(crate) evidence: Option<String>,
-    /// The panic of kernel or test function.
+    /// The message of a panic in the kernel or in the test function.
     pub(crate) crash: Option<String>,
 }
 
 impl Judgement {
-    /// A run that does not apply here.
+    /// Creates the result of a run that does not apply on this host.
     pub(crate) fn skip(why: String) -> Self {
         Self {
             guest: Err(why.clone()),
@@ -78,7 +78,7 @@ impl Judgement {
         }
     }
 
-    /// A run that failed by this finding.
+    /// Creates a failure with this finding.
     pub(super) fn fail(fault: Fault, finding: Finding) -> Self {
         let detail = AssertDetail::of(finding);
         Self {
@@ -90,12 +90,12 @@ impl Judgement {
         }
     }
 
-    /// A run that came to no answer for this reason.
+    /// Creates an inconclusive result with this reason.
     pub(super) fn inconclusive(fault: Fault, message: String) -> Self {
         Self::unanswered(fault, Finding::NoAnswer { message })
     }
 
-    /// A run that came to no answer by this finding.
+    /// Creates an inconclusive result with this finding.
     pub(super) fn unanswered(fault: Fault, finding: Finding) -> Self {
         let detail = AssertDetail::of(finding);
         Self {
@@ -107,44 +107,44 @@ impl Judgement {
         }
     }
 
-    /// Names whose fault it is, with what speaks for it.
+    /// Sets whose fault it is, and the evidence for it.
     pub(in crate::run) fn blame(&mut self, fault: Fault, evidence: String) {
         self.fault = Some(fault);
         self.evidence = Some(evidence);
     }
 
-    /// Whether what is found from now on decides whose fault it is: nothing has so far but how programs of the test's ended,
-    /// and that may follow from what is found.
+    /// Whether later findings decide whose fault the run is: no fault has been found yet, or only programs of the test
+    /// have failed, which may be a consequence of what is found later.
     pub(super) fn is_open(&self) -> bool {
         let of_payload = |d: &AssertDetail| matches!(d.finding, Finding::PayloadFailed { .. });
         let payloads_alone = self.result.is_fail() && self.result.failure_details().all(of_payload);
         self.fault.is_none() || self.guest.is_ok() && payloads_alone
     }
 
-    /// With what speaks for the fault, if there is anything.
+    /// Adds the evidence for the fault, unless it is empty.
     pub(super) fn because(mut self, evidence: String) -> Self {
         self.evidence = Some(evidence).filter(|evidence| !evidence.is_empty());
         self
     }
 
-    /// With the panic of kernel or test function.
+    /// Adds the message of a panic in the kernel or in the test function.
     pub(super) fn with_crash(mut self, crash: String) -> Self {
         self.crash = Some(crash);
         self
     }
 }
 
-/// What is told of the test, for messages.
+/// The facts about the test that the verdict needs.
 pub(in crate::run) struct Case<'a> {
     pub(in crate::run) scheduler: &'a str,
     pub(in crate::run) has_scheduler: bool,
-    /// The test has stopped or started schedulers itself.
+    /// Whether the test has stopped or started schedulers itself.
     pub(in crate::run) changed: bool,
     pub(in crate::run) promises: Promises,
     pub(in crate::run) topology: &'a str,
     pub(in crate::run) memory_mib: u32,
-    /// Guest time is counted, not measured: a scheduler's own watchdog counts other seconds.
+    /// Whether guest time is virtual: a scheduler's own watchdog then counts virtual seconds.
     pub(in crate::run) virtual_clock: bool,
-    /// CPUs translated and executed by several host threads at once.
+    /// Whether several host threads translated and executed the guest's CPUs in parallel.
     pub(in crate::run) parallel_tcg: bool,
 }

@@ -1,15 +1,15 @@
-//! What the guest's kernel reports on the console about itself: why it panicked, that it was asked to
-//! go down, and defects or stalls that it noticed and went on after.
+//! What the guest's kernel prints on the console about itself: why it panicked, that it was asked to go down, and
+//! defects or stalls that it detected and survived.
 
 use ktstr_assert::Finding;
 
-/// Reports kept of one run: a defect that repeats itself says the same each time.
+/// The number of reports that are kept of one run: a defect that repeats prints the same each time.
 const REPORTS: usize = 8;
-/// Characters kept of a line.
+/// The number of characters that are kept of a line.
 const LINE: usize = 200;
 
-/// What begins a report, and what it is called (lib/bug.c, kernel/panic.c, kernel/watchdog.c,
-/// kernel/hung_task.c, kernel/rcu/tree_stall.h, kernel/locking/lockdep.c, kernel/sched/psi.c).
+/// The beginnings of reports, and their names (lib/bug.c, kernel/panic.c, kernel/watchdog.c, kernel/hung_task.c,
+/// kernel/rcu/tree_stall.h, kernel/locking/lockdep.c, kernel/sched/psi.c).
 const KINDS: &[(&str, &str)] = &[
     ("WARNING: possible circular locking", "lockdep report"),
     ("WARNING: possible recursive locking", "lockdep report"),
@@ -30,11 +30,11 @@ const KINDS: &[(&str, &str)] = &[
     ("UBSAN: ", "UBSAN report"),
 ];
 
-/// The reports on a console, each kind of line once.
+/// Returns the reports on a console, each kind of line once.
 pub(in crate::run) fn reports(console: &str) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for line in console.lines().map(without_time) {
-        // The console also holds what user space writes to it, with nothing to tell it apart.
+        // The console also contains lines that user space wrote to it, which look the same.
         let kind = KINDS.iter().find(|(begin, _)| line.starts_with(begin));
         let Some((_, report)) = kind else { continue };
         let finding = Finding::KernelReport {
@@ -51,14 +51,14 @@ pub(in crate::run) fn reports(console: &str) -> Vec<Finding> {
     found
 }
 
-/// The reason of a kernel panic.
+/// Returns the reason of a kernel panic.
 pub(super) fn panic_of(console: &str) -> Option<String> {
     let (_, rest) = console.rsplit_once("Kernel panic - not syncing: ")?;
     Some(rest.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// The line with which the kernel goes down on request: of `reboot(2)` (kernel/reboot.c) or of a
-/// magic SysRq key (drivers/tty/sysrq.c).
+/// Returns the line that the kernel prints when it goes down on request: by `reboot(2)` (kernel/reboot.c) or by a magic
+/// SysRq key (drivers/tty/sysrq.c).
 pub(super) fn asked_to_go_down(console: &str) -> Option<&str> {
     (console.lines().rev().map(without_time).map(str::trim_end)).find(|line| {
         ["reboot: ", "sysrq: Power Off", "sysrq: Resetting"]
@@ -67,7 +67,7 @@ pub(super) fn asked_to_go_down(console: &str) -> Option<&str> {
     })
 }
 
-/// A line of the kernel's log without its time stamp.
+/// Returns a line of the kernel's log without its time stamp.
 pub(in crate::run) fn without_time(line: &str) -> &str {
     match line.split_once("] ") {
         Some((stamp, rest)) if stamp.starts_with('[') => rest,
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_are_found_and_told_once() {
+    fn reports_are_found_and_listed_once() {
         let console = "[    1.0] Linux version 7.3.4\n\
             [   12.1] WARNING: CPU: 1 PID: 7 at kernel/sched/ext.c:100 x+0x1/0x2\n\
             [   12.2] WARNING: CPU: 1 PID: 7 at kernel/sched/ext.c:100 x+0x1/0x2\n\
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_to_go_down_is_told_from_a_reset() {
+    fn a_request_to_go_down_is_distinguished_from_a_reset() {
         let asked = "[ 3.0] sysrq: Power Off\n[ 3.1] reboot: Power down\n";
         assert_eq!(asked_to_go_down(asked), Some("reboot: Power down"));
         assert_eq!(asked_to_go_down("[ 3.0] x\n"), None);

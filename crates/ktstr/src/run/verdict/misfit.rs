@@ -1,34 +1,35 @@
-//! Whether libbpf refused to load a scheduler because it and this kernel do not fit: the scheduler calls a function, or
-//! reads a variable, that the kernel's type information (BTF) lacks or describes otherwise. That is no defect of the
-//! scheduler's code, and no proof of one of the kernel's: either the BTF is wrong (pahole before 1.31 leaves kfuncs of
-//! sched_ext out, or gives them another prototype), or the scheduler was built for another version.
+//! Detects that libbpf refused to load a scheduler because it does not match this kernel: the scheduler calls a
+//! function, or reads a variable, that is missing from the kernel's type information (BTF) or has another type there.
+//! This is neither a defect of the scheduler's code nor proof of a defect of the kernel: either the BTF is wrong
+//! (pahole before 1.31 leaves kfuncs of sched_ext out, or gives them another prototype), or the scheduler was built for
+//! another version.
 //!
-//! The messages are those of `bpf_object__resolve_ksym_*` in libbpf.c, which prints them as warnings only when the load
-//! then fails.
+//! The messages are those of `bpf_object__resolve_ksym_*` in libbpf.c, which prints them as warnings only if the load
+//! fails.
 
 use std::fmt;
 
 const BEFORE_NAME: [&str; 2] = ["extern (func ksym) '", "extern (var ksym) '"];
 
-/// What does not fit.
+/// A symbol of the kernel that the scheduler needs and that does not match.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit<'a> {
-    /// The function or variable.
+    /// The name of the function or variable.
     name: &'a str,
     how: How,
-    /// The line of libbpf's that says so.
+    /// libbpf's message about it.
     pub(super) line: &'a str,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum How {
-    /// Its type is another one than the scheduler was built with.
+    /// It has another type in the kernel than the one that the scheduler was built with.
     Differs,
-    /// The kernel's BTF does not have it.
+    /// It is missing from the kernel's BTF.
     Missing,
 }
 
-/// The last misfit in a scheduler's log; `None` if it holds none.
+/// Returns the last mismatch in a scheduler's log; `None` if it contains none.
 pub(super) fn of(log: &str) -> Option<Misfit<'_>> {
     log.lines().rev().find_map(|line| {
         let rest = BEFORE_NAME
@@ -50,7 +51,7 @@ pub(super) fn of(log: &str) -> Option<Misfit<'_>> {
 impl fmt::Display for Misfit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name;
-        f.write_str("this kernel and this scheduler do not fit: ")?;
+        f.write_str("this scheduler does not match this kernel: ")?;
         match self.how {
             How::Differs => write!(f, "`{name}` has another type in the kernel's BTF"),
             How::Missing => write!(f, "the kernel's BTF has no `{name}`"),
@@ -59,7 +60,7 @@ impl fmt::Display for Misfit<'_> {
 }
 
 impl Misfit<'_> {
-    /// What speaks for it, and what to do.
+    /// Returns the evidence, and what to do.
     pub(super) fn evidence(&self) -> String {
         format!(
             "{:?}: the kernel's BTF is incomplete (pahole before 1.31), or the scheduler was built for another version; \
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn a_mismatch_is_reported_with_its_symbol() {
         for (line, says) in [
             (
                 "libbpf: extern (func ksym) 'scx_bpf_create_dsq': func_proto [171] incompatible with vmlinux [97242]",
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_misfit_is_none() {
+    fn other_messages_are_not_mismatches() {
         for log in [
             "",
             "attached\n",

@@ -1,6 +1,6 @@
-//! From a conversation to a verdict that names whose fault it is. This folder alone decides that, from
-//! evidence: how the run ended, what the guest reported, what its memory, its kernel's log and the
-//! trace of its signals show. Where the evidence does not say, the fault is undetermined.
+//! The verdict of a run, and whose fault a failure is. Only this folder decides that, from evidence: how the run ended,
+//! what the guest reported, and what its memory, its kernel's log and the trace of its signals show. Without evidence
+//! the fault is undetermined.
 
 mod acquit;
 mod fault;
@@ -29,7 +29,7 @@ pub(crate) use judgement::Judgement;
 pub(super) use kernel_log::without_time;
 pub(super) use scheduler_exit::told;
 
-/// Judges how it ended first, then what was said.
+/// Judges a run: first by how it ended, then by what the guest reported.
 pub(super) fn judge(
     case: &Case,
     end: &End,
@@ -45,12 +45,12 @@ pub(super) fn judge(
     {
         let seen = match &hello.topology {
             Ok(seen) => seen.clone(),
-            Err(why) => format!("none that has a name ({why})"),
+            Err(why) => format!("one without a short form ({why})"),
         };
         return Judgement::inconclusive(
             Fault::Harness,
             format!(
-                "the guest was to have topology {} and sees {seen}",
+                "the guest should have topology {} but reports {seen}",
                 case.topology
             ),
         );
@@ -59,7 +59,7 @@ pub(super) fn judge(
         End::Garbled(error) => {
             return Judgement::inconclusive(
                 Fault::Harness,
-                format!("the guest's mailbox was garbled: {error}"),
+                format!("the guest's mailbox is corrupted: {error}"),
             );
         }
         End::Lost(lost) => {
@@ -67,15 +67,15 @@ pub(super) fn judge(
                 Fault::Harness,
                 format!("messages of the guest were lost: {lost}"),
             )
-            .because("a frame of the mailbox had a bad checksum or number".to_owned());
+            .because("a frame of the mailbox had a bad checksum or sequence number".to_owned());
         }
         End::GaveUp(reason, silence) => gave_up(*reason, silence, said),
         End::Halted(halt) => return halted(case, *halt, said, console),
         End::Bye => finished(case, said),
     };
     match end {
-        // The kernel ejected the scheduler first, so that explains why nothing went on, unless the test left it no way
-        // to serve everybody in time.
+        // The kernel ejected the scheduler first, which explains why nothing made progress, unless the test left the
+        // scheduler no way to serve all tasks in time.
         End::GaveUp(_, silence) => {
             scheduler_exit::ejected(&mut judgement, case, console, exit);
             let stalled = exit.is_some_and(ScxExit::is_stall);
@@ -85,7 +85,7 @@ pub(super) fn judge(
         }
         _ => scheduler_exit::judge(&mut judgement, case, said, console, exit),
     }
-    // Nor could it serve anybody where real-time workers left no CPU time.
+    // A scheduler cannot serve any task if real-time workers leave no CPU time.
     if exit.is_some_and(ScxExit::is_stall)
         && let Some(NoteValue::Text(hog)) = judgement.result.measurements.get(HOG_KEY).cloned()
     {
@@ -98,8 +98,8 @@ pub(super) fn judge(
     judgement
 }
 
-/// Folds in what the monitor saw. Its bounds hold for a scheduler under test alone, so they are asked
-/// only if there is one, and if the test sets any.
+/// Adds the findings of the monitor. Its bounds apply to a scheduler under test only, so they are checked only if there
+/// is one and the test sets a bound.
 pub(super) fn monitor(
     judgement: &mut Judgement,
     case: &Case,
@@ -109,11 +109,11 @@ pub(super) fn monitor(
     let Some(thresholds) = MonitorThresholds::from_assert(checks) else {
         return;
     };
-    // Whatever brought the run to no answer made the samples say nothing either.
+    // The cause of an inconclusive run makes its samples inconclusive as well.
     if !case.has_scheduler || judgement.result.is_inconclusive() {
         return;
     }
-    // Turned off by the user: nothing was promised.
+    // The user has turned the monitor off, so there is nothing to judge.
     let Some(report) = report else { return };
     let asked_for_events = checks.max_fallback_rate.or(checks.max_keep_last_rate);
     if asked_for_events.is_some()
@@ -127,7 +127,7 @@ pub(super) fn monitor(
     }
     let mut result = thresholds.evaluate(report).into_result();
     if result.is_inconclusive() && judgement.guest.is_err() {
-        // The run ended before there was much to see: that is told already.
+        // The run ended too early for the samples to show much. Its end is reported already.
         return;
     }
     if result.is_inconclusive()
@@ -183,14 +183,14 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
     match (halt, kernel_log::panic_of(console)) {
         (Halt::AcceleratorFailed, _) => Judgement::inconclusive(
             Fault::Host,
-            "the host's virtualisation stopped with an internal error".to_owned(),
+            "the host's virtualization stopped with an internal error".to_owned(),
         ),
-        // QEMU's, not the kernel's: see `MachineSpec::parallel`.
+        // This is a defect of QEMU, not of the kernel: see `MachineSpec::parallel`.
         (_, Some(panic)) if case.parallel_tcg && console.contains("Oops: int3") => {
             Judgement::inconclusive(
                 Fault::Harness,
                 "the guest's kernel ran into a breakpoint that it had removed: QEMU's TCG, with a \
-                 thread for each CPU, sometimes goes on with old code while a kernel patches its \
+                 thread for each CPU, sometimes keeps executing old code while a kernel patches its \
                  text; the virtual clock (KTSTR_CLOCK=virtual) and KVM do not"
                     .to_owned(),
             )
@@ -214,7 +214,7 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
     }
 }
 
-/// A machine that went down without a panic: somebody asked the kernel for it, or nothing says why.
+/// Judges a machine that went down without a panic: either something asked the kernel for it, or the cause is unknown.
 fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
     let how = match halt {
         Halt::Reset => "reset itself without a panic message",
@@ -226,7 +226,7 @@ fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
     let test_runs = said.test_pid.is_some() && said.test_end.is_none();
     match kernel_log::asked_to_go_down(console) {
         Some(line) if test_runs => Judgement::fail(Fault::Test, finding).because(format!(
-            "the kernel was asked to while the test ran, and only the test could ask: its log ends \
+            "the kernel was asked to go down while the test ran, and only the test could ask for that: its log ends \
              with {line:?}"
         )),
         Some(line) => Judgement::unanswered(Fault::Harness, finding).because(format!(
@@ -292,7 +292,7 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
     }
 }
 
-/// What a scheduler's log says last: where the verifier refused a program, its reason.
+/// Returns the last lines of a scheduler's log, or the verifier's reason if it refused a program.
 pub(super) fn last_words(log: &str) -> String {
     match verifier_log::of(log) {
         Some(refusal) => refusal.excerpt(),
@@ -300,10 +300,10 @@ pub(super) fn last_words(log: &str) -> String {
     }
 }
 
-/// Lines of a scheduler's log that are part of a message.
+/// The number of lines of a scheduler's log that a message quotes.
 const LAST_WORDS: usize = 8;
 
-/// The last `count` lines of a text, indented.
+/// Returns the last `count` lines of a text, indented.
 pub(super) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..]

@@ -1,8 +1,9 @@
-//! What the exact schedule says of a run: the checks that the harness asks by itself wherever there is one.
+//! What the exact schedule shows about a run: the checks that the harness makes by itself if there is a schedule.
 //!
-//! In the canned scenarios on 4 CPUs the kernel's own scheduler and scx-ktstr stay away from the bounds: a cgroup and a task get
-//! 0.85 and more of their entitlement, and 33 ms are owed at most. `cargo ktstr power --plain` counts what the bounds catch
-//! and whom they accuse. A test or a scheduler moves a bound or turns it off.
+//! In the canned scenarios on 4 CPUs the kernel's own scheduler and scx-ktstr keep well within the bounds: cgroups and
+//! tasks get at least 0.85 of their entitlement, and no task is owed more than 33 ms. `cargo ktstr power --plain`
+//! counts what the bounds detect, and which schedulers they accuse. A test or a scheduler can move a bound or
+//! turn it off.
 
 use ktstr_assert::{Assert, AssertDetail, AssertResult, Finding, Limit, NoteValue};
 use ktstr_schedule::query::{Answers, Measures, Rules, Underserved, Who, measures};
@@ -11,10 +12,11 @@ use ktstr_schedule::{ReadError, Schedule, Tables};
 use super::{Case, Fault, Judgement};
 use ktstr_scenario::scheduler::Promise;
 
-/// What the harness asks where neither the test nor the scheduler says anything. CPU time owed and waits after a wake-up are
-/// measured by the slice that sched_ext gives by itself (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): in a queue in
-/// which everybody gets one in turn nobody is owed more than that, and nobody waits longer than one for each task. A single
-/// task may get less than a cgroup: where each CPU has a queue of its own, queues differ by a task.
+/// The bounds that apply if neither the test nor the scheduler sets them. The bounds on owed CPU time and on waits
+/// after a wakeup derive from sched_ext's default slice (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h): in a queue
+/// in which each task gets one slice in turn, no task is owed more than a slice, and none waits longer than one slice
+/// for each task in the queue. The bound for a single task is lower than that for a cgroup: if each CPU has its own
+/// queue, the lengths of queues differ by a task.
 pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_owed_ms(Limit::At(50.0))
     .min_entitled_share(Limit::At(0.7))
@@ -24,7 +26,7 @@ pub(in crate::run) const DEFAULTS: Assert = Assert::NO_OVERRIDES
     .max_preemption_rate(Limit::At(3000.0))
     .min_driven_share(Limit::At(0.5));
 
-/// Functions without which a schedule has holes: nothing is concluded from what is left.
+/// Functions without which a schedule has gaps. Nothing is concluded from a schedule that lacks one of them.
 const NEEDED: [&str; 5] = [
     "__switch_to",
     "enqueue_task_fair",
@@ -33,14 +35,14 @@ const NEEDED: [&str; 5] = [
     "dequeue_task_scx",
 ];
 
-/// A schedule that was walked through.
+/// A schedule that has been evaluated.
 #[derive(Debug)]
 pub(in crate::run) struct Seen {
     pub(in crate::run) answers: Answers,
     pub(in crate::run) tables: Tables,
 }
 
-/// Walks through the schedule `file`. `None`: there is none, or it has holes.
+/// Evaluates the schedule `file`. Returns `None` if there is no schedule, or if it has gaps.
 pub(in crate::run) fn see(
     judgement: &mut Judgement,
     case: &Case,
@@ -58,7 +60,7 @@ pub(in crate::run) fn see(
     })
 }
 
-/// Folds in what the schedule shows of the tasks below the cgroup `root`.
+/// Adds what the schedule shows about the tasks below the cgroup `root`.
 pub(in crate::run) fn judge(
     judgement: &mut Judgement,
     case: &Case,
@@ -66,8 +68,8 @@ pub(in crate::run) fn judge(
     seen: &Seen,
     root: &str,
 ) {
-    // Whatever brought the run to no answer made the schedule say nothing either, and a scheduler that is gone did not
-    // make the rest of it.
+    // The cause of an inconclusive run makes its schedule inconclusive as well, and a scheduler that has ended did not
+    // produce the rest of the schedule.
     if judgement.result.is_inconclusive() || judgement.guest.is_err() {
         return;
     }
@@ -123,7 +125,7 @@ fn read(file: &[u8], rules: Rules) -> Result<Option<Seen>, ReadError> {
     Ok(Some(Seen { answers, tables }))
 }
 
-/// Keeps the numbers that the checks look at in the record.
+/// Stores the values that the checks use in the record.
 fn note(result: &mut AssertResult, measured: &Measures) {
     let mut keep = |name: &str, value: Option<f64>| {
         if let Some(value) = value {
@@ -161,7 +163,7 @@ fn driven(measured: &Measures) -> Option<f64> {
     (measured.ran_ns > 0).then(|| measured.driven_ns as f64 / measured.ran_ns as f64)
 }
 
-/// Everything beyond its bound, with the promise that it breaks.
+/// Returns every measure that exceeds its bound, with the promise that it breaks.
 fn findings(
     checks: &Assert,
     measured: &Measures,
@@ -191,7 +193,7 @@ fn findings(
         let (floor, worst) = (floor?, worst.as_ref()?);
         (worst.ratio() < floor).then_some((floor, worst))
     });
-    // That a cgroup gets too little says it of its tasks, too.
+    // A finding about a cgroup includes its tasks, so it comes first.
     if let Some((floor, worst)) =
         short.min_by_key(|(_, worst)| matches!(worst.who, Who::Task { .. }))
     {

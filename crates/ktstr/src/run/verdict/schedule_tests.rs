@@ -1,4 +1,4 @@
-//! Each bound is kept by one run and broken by another, and what is not promised fails nothing.
+//! For each bound one run stays within it and another exceeds it. A finding that breaks no promise fails nothing.
 
 use ktstr_scenario::scheduler::Promises;
 use ktstr_schedule::Pid;
@@ -35,7 +35,7 @@ fn of_cgroup(value: f64) -> OfCgroup {
     }
 }
 
-/// A run that keeps every bound, by a little.
+/// The measures of a run that stays just within every bound.
 fn kept() -> Measures {
     Measures {
         starved: Some(Starved {
@@ -63,7 +63,7 @@ fn kept() -> Measures {
     }
 }
 
-/// The same with one number beyond its bound each, and what is said of it.
+/// The same measures with one value beyond its bound each, and the message for it.
 fn broken() -> [(&'static str, Measures, &'static str); 7] {
     let mut starved = kept();
     starved.starved.as_mut().expect("there is one").owed_ns = 51 * MS;
@@ -104,7 +104,7 @@ fn broken() -> [(&'static str, Measures, &'static str); 7] {
                 }),
                 ..kept()
             },
-            "1100 ms of CPU time idled beside tasks that could have used it: 11 % (at most 10 %)",
+            "1100 ms of CPU time stayed idle while tasks could have used it: 11 % (at most 10 %)",
         ),
         (
             "max_wake_wait_ms",
@@ -162,7 +162,7 @@ fn a_bound_that_is_off_or_moved_is_not_broken() {
     }
 }
 
-/// Nobody drove a run under the kernel's own scheduler but that.
+/// Without a scheduler under test, no scheduler has to drive the tasks.
 #[test]
 fn without_a_scheduler_nothing_has_to_be_driven() {
     let none = Measures {

@@ -1,6 +1,5 @@
-//! How the scheduler under test came to its end, if it did before the test: ejected by the kernel,
-//! dead as a process, or gone by itself. Told from sched_ext's own notes, the kernel's log, and what
-//! PID 1 saw of the process.
+//! How the scheduler under test ended, if it did before the test: the kernel ejected it, its process died, or it exited
+//! by itself. This is determined from sched_ext's exit record, the kernel's log, and PID 1's report about the process.
 
 use ktstr_assert::{AssertDetail, Ejection, Finding, Outcome, SchedulerEnd};
 use ktstr_guest::protocol::ProcessEnd;
@@ -11,8 +10,8 @@ use super::kernel_log::without_time;
 use super::{Case, Fault, Judgement, last_words};
 use crate::vm_result::VmResult;
 
-/// What was said of the scheduler's end: the kernel's words, or, where it had no hand in it, the scheduler's own last ones.
-/// Nothing of a scheduler that was there to the end.
+/// Returns the text about the scheduler's end: the kernel's message or, if the kernel did not eject it, the scheduler's
+/// own last lines. The text is empty if the scheduler ran until the end.
 pub(in crate::run) fn told(vm: &VmResult, judgement: &Judgement) -> String {
     let noted = vm.scx_exit.as_ref().map(reason);
     let ended = |detail: &AssertDetail| {
@@ -24,7 +23,7 @@ pub(in crate::run) fn told(vm: &VmResult, judgement: &Judgement) -> String {
     };
     let own = || {
         let log = vm.scheduler_log();
-        // What libbpf prints of a dump names tasks, symbols and counters, all of which are no words on the end.
+        // A dump names tasks, symbols and counters, which say nothing about the end.
         let words = log.split(DUMP).next().unwrap_or_default();
         let cut = words.len().saturating_sub(MOST_TOLD);
         let cut = (cut..words.len()).find(|at| words.is_char_boundary(*at));
@@ -36,12 +35,12 @@ pub(in crate::run) fn told(vm: &VmResult, judgement: &Judgement) -> String {
         .unwrap_or_default()
 }
 
-/// How a dump of sched_ext begins (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
+/// The words with which a dump of sched_ext begins (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
-/// Bytes of a scheduler's log in which its last words are looked for.
+/// The number of bytes at the end of a scheduler's log that are searched.
 const MOST_TOLD: usize = 16 << 10;
 
-/// Folds in the scheduler's end.
+/// Adds the findings about the scheduler's end.
 pub(super) fn judge(
     judgement: &mut Judgement,
     case: &Case,
@@ -50,14 +49,14 @@ pub(super) fn judge(
     exit: Option<&ScxExit>,
 ) {
     let known = exit.filter(|exit| exit.is_error()).is_some() || ejection(console).is_some();
-    // A test that went wrong by itself says nothing of a scheduler that went along with it.
+    // If the test itself failed, the end of the scheduler may be a consequence.
     if said.not_attached.is_none() && said.panic.is_none() && said.error.is_none() {
         died(judgement, case, said, known, exit);
     }
     ejected(judgement, case, console, exit);
 }
 
-/// Folds in that the kernel ejected the scheduler, if it did.
+/// Adds the finding that the kernel ejected the scheduler, if it did.
 pub(super) fn ejected(
     judgement: &mut Judgement,
     case: &Case,
@@ -76,13 +75,13 @@ pub(super) fn ejected(
             reason,
         }));
     let evidence = told.map_or_else(
-        || "the kernel's log says that it put an end to it".to_owned(),
+        || "the kernel's log says that it ejected the scheduler".to_owned(),
         noted,
     );
     judgement.blame(Fault::Scheduler, evidence);
 }
 
-/// What PID 1 or the engine saw of the process. The guest sees that sched_ext is off, but not why.
+/// Adds what PID 1 or the engine reported about the process. The guest can see that sched_ext is off, but not why.
 fn died(
     judgement: &mut Judgement,
     case: &Case,
@@ -116,7 +115,7 @@ fn died(
         if let Finding::SchedulerDied { end: known, .. } = &mut detail.finding {
             seen = true;
             if *known == SchedulerEnd::Unknown {
-                // What the guest's engine saw is kept where nobody knows more.
+                // The finding of the guest's engine is kept if nothing else is known.
                 *known = end;
                 let finding = finding.clone().unwrap_or_else(|| detail.finding.clone());
                 *detail = AssertDetail {
@@ -127,7 +126,7 @@ fn died(
         }
     }
     match (seen, said.scheduler_died, finding) {
-        // A clean end that nobody saw in the test is the one after it.
+        // A clean exit that was not noticed during the test happened after it.
         (false, None, _) => return,
         (false, Some(_), Some(finding)) => {
             judgement.result.record_fail(AssertDetail::of(finding));
@@ -151,7 +150,7 @@ fn died(
     }
 }
 
-/// Whose fault it is that a scheduler is gone which the kernel did not eject, and what speaks for that.
+/// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence.
 fn culprit(case: &Case, said: &Transcript, left: Option<&ScxExit>) -> (Fault, String) {
     if let Some(signal) = said.scheduler_signal.as_ref()
         && Some(signal.sender) != said.scheduler_pid
@@ -179,26 +178,26 @@ fn culprit(case: &Case, said: &Transcript, left: Option<&ScxExit>) -> (Fault, St
     }
     let of_itself = matches!(said.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
     if case.virtual_clock && of_itself && own_watchdog(&said.scheduler_log) {
-        let why = "its own watchdog ended it, which counts seconds of the virtual clock: the CPUs \
-                   get less done in these than in a second of hardware";
+        let why = "its own watchdog ended it, but it counts seconds of the virtual clock, in which the \
+                   CPUs do less work than in a second of real hardware";
         return (Fault::Undetermined, why.to_owned());
     }
-    // That a process which dies drops its scheduler is no news.
+    // A process that dies always detaches its scheduler, so that is not reported separately.
     let notes = left
         .filter(|_| matches!(said.scheduler_died, Some(ProcessEnd::Exited(0)) | None))
-        .map(|exit| format!("sched_ext notes {}: {}", exit.kind_name, exit.reason));
+        .map(|exit| format!("sched_ext reported {}: {}", exit.kind_name, exit.reason));
     let process = said
         .scheduler_died
         .map(|end| format!("its process {end} while the test ran"));
     let evidence: Vec<String> = process.into_iter().chain(notes).collect();
     let evidence = match evidence.is_empty() {
-        true => "sched_ext is off, and nobody else is known to have switched it off".to_owned(),
+        true => "sched_ext is disabled, and nothing else is known to have disabled it".to_owned(),
         false => evidence.join("; "),
     };
     (Fault::Scheduler, evidence)
 }
 
-/// Whether the last lines of a scheduler's log blame a timer of its own.
+/// Whether the last lines of a scheduler's log mention a timeout of its own.
 fn own_watchdog(log: &str) -> bool {
     let last = last_words(log).to_lowercase();
     ["watchdog", "timed out", "timeout"]
@@ -206,7 +205,7 @@ fn own_watchdog(log: &str) -> bool {
         .any(|word| last.contains(word))
 }
 
-/// What made the kernel eject a scheduler, by its own words (`scx_exit_reason`, `scx_tick` and
+/// Determines why the kernel ejected a scheduler, from the kernel's message (`scx_exit_reason`, `scx_tick` and
 /// `check_rq_for_timeouts` in kernel/sched/ext.c).
 fn cause(reason: &str) -> Ejection {
     let (_, msg) = reason.split_once(" (").unwrap_or(("", ""));
@@ -228,7 +227,7 @@ fn cause(reason: &str) -> Ejection {
     }
 }
 
-/// What happened, and to whom.
+/// Returns the reason of the exit with its details.
 fn reason(exit: &ScxExit) -> String {
     match exit.msg.as_str() {
         "" => exit.reason.clone(),
@@ -236,22 +235,23 @@ fn reason(exit: &ScxExit) -> String {
     }
 }
 
-/// The kind of an ejection, and where in the kernel it was noticed.
+/// Returns the kind of an ejection, and the function of the kernel that detected it.
 fn noted(exit: &ScxExit) -> String {
-    let mut text = format!("sched_ext notes {}", exit.kind_name);
-    // The first frames are those of noting it.
+    let mut text = format!("sched_ext reported {}", exit.kind_name);
+    // The first frames belong to the code that records the exit.
     let frames: Vec<String> = frames(exit)
         .into_iter()
         .skip_while(|frame| NOTING.iter().any(|f| frame.starts_with(f)))
         .take(FRAMES)
         .collect();
     if !frames.is_empty() {
-        text.push_str(&format!("; noticed in {}", frames.join(" < ")));
+        text.push_str(&format!("; detected in {}", frames.join(" < ")));
     }
     text
 }
 
-/// The backtrace, as function and offset. The dump's own also names BPF programs.
+/// Returns the frames of the exit's backtrace as function and offset. The backtrace in the dump is preferred, because
+/// it also names BPF programs.
 fn frames(exit: &ScxExit) -> Vec<String> {
     let dumped: Vec<String> = exit
         .dump
@@ -267,9 +267,9 @@ fn frames(exit: &ScxExit) -> Vec<String> {
     }
 }
 
-/// Frames of a backtrace that are told.
+/// The number of frames of a backtrace that are reported.
 const FRAMES: usize = 3;
-/// Functions of sched_ext that take its notes.
+/// The functions of sched_ext that record an exit.
 const NOTING: &[&str] = &[
     "scx_vexit",
     "__scx_exit",
@@ -278,8 +278,8 @@ const NOTING: &[&str] = &[
     "stack_trace_save",
 ];
 
-/// Why sched_ext put an end to a scheduler, as the kernel's log says it (kernel/sched/ext.c): that
-/// it was unloaded is no reason.
+/// Returns why sched_ext disabled a scheduler, according to the kernel's log (kernel/sched/ext.c). A regular unload is
+/// not a reason.
 fn ejection(console: &str) -> Option<String> {
     let mut lines = console.lines().map(without_time);
     let reason = lines.find_map(|line| {

@@ -1,4 +1,4 @@
-//! Each way a run can end, and whose fault it is then.
+//! Each way in which a run can end, and whose fault it is in that case.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const CASE: Case = Case {
     parallel_tcg: false,
 };
 
-/// A transcript of a guest of the right shape that then said `messages`.
+/// The transcript of a guest of the right topology that then sent `messages`.
 fn said(messages: Vec<ToHost>) -> Transcript {
     let mut transcript = Transcript::default();
     let hello = ToHost::Hello {
@@ -78,14 +78,14 @@ fn a_slow_host_is_inconclusive_and_named() {
 }
 
 #[test]
-fn a_hang_without_evidence_names_nobody() {
+fn a_hang_without_evidence_blames_nobody() {
     let end = End::GaveUp(WatchdogKillReason::Tier1CpuBudget, Silence::default());
     for messages in [vec![attached()], vec![]] {
         let hung = judge(&CASE, &end, &said(messages), "", None);
         assert!(hung.result.is_inconclusive(), "{hung:?}");
         assert_eq!(hung.fault, Some(Fault::Undetermined));
     }
-    // Unless the kernel ejected the scheduler before.
+    // The scheduler is blamed if the kernel had ejected it before.
     let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
     let ejected = judge(&CASE, &end, &said(vec![attached()]), "", Some(&stalled));
     assert!(ejected.result.is_fail());
@@ -93,7 +93,7 @@ fn a_hang_without_evidence_names_nobody() {
 }
 
 #[test]
-fn a_stall_beside_real_time_hogs_is_the_tests() {
+fn a_stall_beside_real_time_hogs_is_the_tests_fault() {
     let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
     let told = |hog: bool| {
         let mut result = AssertResult::pass();
@@ -124,9 +124,10 @@ fn a_kernel_panic_shows_its_reason() {
     assert_eq!(judgement.crash.as_deref(), Some("Attempted to kill init!"));
 }
 
-/// In the form of the kernel's `__die_header` (arch/x86/kernel/dumpstack.c), one byte behind a jump that it patches.
+/// The console has the form of the kernel's `__die_header` (arch/x86/kernel/dumpstack.c). The address is one byte after
+/// a jump that the kernel patches.
 #[test]
-fn a_breakpoint_that_is_gone_is_the_emulators_where_it_can_be() {
+fn a_stale_breakpoint_is_attributed_to_parallel_tcg_only() {
     let console = "[ 11.6] Oops: int3: 0000 [#1] SMP NOPTI\n\
         [ 11.6] CPU: 1 UID: 0 PID: 14 Comm: kworker/u8:1 Not tainted 7.3.4\n\
         [ 11.6] RIP: 0010:ktime_get_update_offsets_now+0x46/0x150\n\
@@ -148,7 +149,7 @@ fn a_breakpoint_that_is_gone_is_the_emulators_where_it_can_be() {
         evidence.contains("ktime_get_update_offsets_now"),
         "{evidence}"
     );
-    // Everywhere else the breakpoint is somebody's, and so is every other panic here.
+    // On any other machine the breakpoint is real, and so is every other panic on this one.
     let other = console.replace("int3", "general protection fault");
     for (case, console) in [(&CASE, console), (&parallel, other.as_str())] {
         let judgement = judged(case, console);
@@ -209,7 +210,10 @@ fn a_scheduler_that_does_not_fit_the_kernel_is_not_accused() {
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     let text = message(&judgement);
-    assert!(text.contains("do not fit: `scx_bpf_create_dsq`"), "{text}");
+    assert!(
+        text.contains("does not match this kernel: `scx_bpf_create_dsq`"),
+        "{text}"
+    );
     let evidence = judgement.evidence.unwrap_or_default();
     assert!(evidence.contains("func_proto [171]"), "{evidence}");
 }
@@ -264,7 +268,7 @@ fn left(kind: u32, name: &str, reason: &str) -> ScxExit {
     }
 }
 
-/// What the engine finds of a scheduler whose process is there still, while sched_ext is off.
+/// The engine's finding about a scheduler whose process still exists while sched_ext is off.
 fn found_dead() -> ToHost {
     ToHost::TestResult(Box::new(AssertResult::fail(AssertDetail::of(
         Finding::SchedulerDied {
@@ -277,7 +281,7 @@ fn found_dead() -> ToHost {
 }
 
 #[test]
-fn a_scheduler_that_leaves_is_told_from_one_that_is_ejected_or_killed() {
+fn leaving_ejection_and_killing_are_distinguished() {
     let unregistered = left(64, "SCX_EXIT_UNREG", "unregistered from user space");
     let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
     let died = |end| ToHost::SchedulerDied { end, signal: None };
@@ -338,7 +342,7 @@ fn a_scheduler_that_is_stopped_after_the_test_did_not_leave() {
 }
 
 #[test]
-fn an_ejection_is_told_in_the_kernels_words() {
+fn an_ejection_is_reported_in_the_kernels_words() {
     let console = "[   12.1] sched_ext: BPF scheduler \"x\" disabled (runnable task stall)\n\
                    [   12.1] sched_ext: x: watchdog failed to check in for 5.004s\n";
     let passed = said(vec![
@@ -361,7 +365,7 @@ fn an_ejection_is_told_in_the_kernels_words() {
 }
 
 #[test]
-fn an_ejection_is_told_from_the_kernels_own_notes() {
+fn an_ejection_is_reported_from_the_exit_record() {
     let exit = ScxExit {
         kind: 1026,
         kind_name: "SCX_EXIT_ERROR_STALL".into(),
@@ -390,7 +394,7 @@ fn an_ejection_is_told_from_the_kernels_own_notes() {
     assert_eq!(
         judgement.evidence.as_deref(),
         Some(
-            "sched_ext notes SCX_EXIT_ERROR_STALL; noticed in \
+            "sched_ext reported SCX_EXIT_ERROR_STALL; detected in \
              scx_watchdog_workfn+0x1b6 < process_one_work+0x1cd < worker_thread+0x1af"
         )
     );
@@ -428,7 +432,7 @@ fn the_monitor_is_asked_for_a_scheduler_under_test_alone() {
     }
 }
 
-/// What the trace of signals shows decides who ended a scheduler.
+/// The trace of signals decides who ended a scheduler.
 #[test]
 fn a_scheduler_that_somebody_killed_is_not_at_fault() {
     use ktstr_guest::protocol::SentSignal;
@@ -491,7 +495,7 @@ fn a_schedulers_own_watchdog_says_little_under_the_virtual_clock() {
 }
 
 #[test]
-fn a_panic_that_was_asked_for_is_the_askers() {
+fn a_requested_panic_is_the_fault_of_the_requester() {
     let console = "[ 1.0] sysrq: Trigger a crash\n\
         [ 1.0] Kernel panic - not syncing: sysrq triggered crash\n\
         [ 1.1] CPU: 0 UID: 0 PID: 100 Comm: t Not tainted 7.3.4\n";
@@ -506,7 +510,7 @@ fn a_panic_that_was_asked_for_is_the_askers() {
 }
 
 #[test]
-fn what_cannot_be_set_up_is_the_tests() {
+fn a_scenario_that_cannot_be_set_up_is_the_tests_fault() {
     let mut result = AssertResult::fail(AssertDetail::of(Finding::SetUp {
         stage: "step 0".into(),
         error: "no cgroup \"x\"".into(),
@@ -518,7 +522,7 @@ fn what_cannot_be_set_up_is_the_tests() {
 }
 
 #[test]
-fn the_end_of_a_payload_is_the_tests_and_accuses_nobody_else() {
+fn the_end_of_a_payload_is_the_tests_fault_alone() {
     let failed = || {
         AssertDetail::of(Finding::PayloadFailed {
             payload: "load".into(),
@@ -538,10 +542,10 @@ fn the_end_of_a_payload_is_the_tests_and_accuses_nobody_else() {
     };
     let (fault, why) = judged(None, "");
     assert_eq!(fault, Some(Fault::Test));
-    assert!(why.contains("the program's own doing"), "{why}");
+    assert!(why.contains("its own exit status"), "{why}");
     let killed = "[ 9.0] Out of memory: Killed process 80 (load) total-vm:1kB";
     assert!(judged(None, killed).1.contains("raise `memory_mib`"));
-    // What else was found is judged without it.
+    // Other findings are judged without the payload's.
     let starved = AssertDetail::new(DetailKind::Stuck, "tid 7 stuck");
     assert_eq!(judged(Some(starved), "").0, Some(Fault::Scheduler));
     let slow = AssertDetail::of(Finding::PayloadMetric {
@@ -552,7 +556,7 @@ fn the_end_of_a_payload_is_the_tests_and_accuses_nobody_else() {
         expected: "at least 2".into(),
     });
     assert_eq!(judged(Some(slow.clone()), "").0, Some(Fault::Scheduler));
-    // Under the kernel's own scheduler a bound on a program is the test's claim.
+    // Under the kernel's own scheduler a bound on a program's metric is a claim of the test.
     let alone = Case {
         has_scheduler: false,
         ..CASE
@@ -564,7 +568,7 @@ fn the_end_of_a_payload_is_the_tests_and_accuses_nobody_else() {
 }
 
 #[test]
-fn what_a_kernel_reports_is_noted() {
+fn reports_of_the_kernel_are_noted() {
     let passed = said(vec![
         attached(),
         ToHost::TestResult(Box::new(AssertResult::pass())),

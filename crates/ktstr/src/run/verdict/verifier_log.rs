@@ -1,6 +1,6 @@
-//! Why the verifier refused a program, out of a scheduler's log: libbpf prints the verifier's log
-//! between two marks, and the reason is its last line but for the statistics. Since Linux 7.3 an
-//! explanation follows the reason, with the line of the source.
+//! Finds in a scheduler's log why the verifier refused a program. libbpf prints the verifier's log between two markers,
+//! and the reason is its last line apart from the statistics. Since Linux 7.3 the reason is followed by an explanation
+//! with the line of the source.
 
 use std::fmt;
 
@@ -8,22 +8,22 @@ use super::last_lines;
 
 const BEGIN: &str = "-- BEGIN PROG LOAD LOG --";
 const END: &str = "-- END PROG LOAD LOG --";
-/// Lines shown before the reason: what the program was doing.
+/// The number of lines that are shown before the reason: they show what the program did.
 const BEFORE: usize = 4;
-/// Lines shown of the explanation.
+/// The number of lines that are shown of the explanation.
 const EXPLAINED: usize = 12;
 
 /// A program that the verifier refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal<'a> {
-    /// The program, where libbpf names it.
+    /// The name of the program, if libbpf prints it.
     program: Option<&'a str>,
     lines: Vec<&'a str>,
-    /// Place of the reason among them.
+    /// The index of the reason among the lines.
     reason: usize,
 }
 
-/// The last refusal in a log; `None` if it holds none.
+/// Returns the last refusal in a log; `None` if it contains none.
 pub(super) fn of(log: &str) -> Option<Refusal<'_>> {
     let (before, after) = log.rsplit_once(END)?;
     let (_, verifier) = before.rsplit_once(BEGIN)?;
@@ -60,7 +60,7 @@ impl fmt::Display for Refusal<'_> {
 }
 
 impl Refusal<'_> {
-    /// The reason and what stands around it, indented.
+    /// Returns the reason and the lines around it, indented.
     pub(super) fn excerpt(&self) -> String {
         let before = self.reason.saturating_sub(BEFORE);
         let explanation = self.lines[self.reason + 1..]
@@ -85,7 +85,7 @@ impl Refusal<'_> {
 mod tests {
     use super::*;
 
-    /// What `scx-ktstr --fail-verify` printed on Linux 7.3.
+    /// The output of `scx-ktstr --fail-verify` on Linux 7.3.
     const RECORDED: &str = include_str!("../../../tests/data/refused.log");
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_refusal_is_none() {
+    fn other_logs_contain_no_refusal() {
         for log in [
             "",
             "attached\n",

@@ -1,6 +1,6 @@
-//! Workers against the exact schedule: what each worker counted of itself has to agree with what the schedule says of the same
-//! span. Where it does not, one of the two is wrong, and whatever was concluded from them is worth nothing: the fault is the
-//! harness's, and the run has no answer.
+//! Checks the workers' counters against the exact schedule: each counter must agree with the schedule of the same time
+//! span. If it does not, one of the two is wrong and nothing that was concluded from them can be relied on. The fault
+//! is then the harness's, and the run is inconclusive.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,22 +12,24 @@ use ktstr_schedule::query::{Span, TaskInfo, spans};
 use super::schedule::Seen;
 use super::{Fault, Judgement};
 
-/// How far CPU times may be apart: this share of the larger one,
+/// The largest relative difference between CPU times, as a share of the larger one. [`GRAIN_NS`] is added to it.
 const APART: f64 = 0.01;
-/// and so many nanoseconds, beside what the worker says that its marks took.
+/// The absolute difference between CPU times that is allowed in addition, in nanoseconds, besides the time that the
+/// worker's marks took.
 const GRAIN_NS: u64 = 100_000;
-/// The schedule may show more than that for each time on a CPU: a kernel that looks for the next task, above all in other CPUs'
-/// queues, accounts that time to nobody, and in the schedule it belongs to the task that stops. sched_ext takes some 10 to 30 us
-/// under the virtual clock,
+/// The schedule may show this much more CPU time for each run of a worker on a CPU, in nanoseconds. A kernel that picks
+/// the next task, above all from other CPUs' queues, charges that time to no task, but in the schedule it belongs to
+/// the task that stops. sched_ext takes some 10 to 30 us under the virtual clock.
 const PICKING_NS: u64 = 40_000;
-/// but no more than this share of all, or it could hide anything of workers that switch often.
+/// The largest share of all CPU time for which picking may account. Without this bound, it could hide any difference
+/// for workers that switch often.
 const PICKING_SHARE: f64 = 0.04;
-/// Disagreements that are told in full.
+/// The number of disagreements that are reported in full.
 const TOLD: usize = 3;
 
-/// Holds the numbers of the workers against the schedule.
+/// Judges the counters of the workers against the schedule.
 pub(in crate::run) fn judge(judgement: &mut Judgement, seen: &Seen, workers: &[WorkerNumbers]) {
-    // Without the function that shows marks there is nothing to compare; a run without an answer needs no second reason.
+    // Without the function that shows marks nothing can be compared. An inconclusive run needs no second reason.
     let missing = &seen.tables.missing;
     if missing.iter().any(|name| name == MARKS_BY) || judgement.result.is_inconclusive() {
         return;
@@ -42,13 +44,13 @@ pub(in crate::run) fn judge(judgement: &mut Judgement, seen: &Seen, workers: &[W
         message.push_str(&format!("; and {more} more like these"));
     }
     let message = format!(
-        "workers and the exact schedule disagree, so that nothing can be concluded from either: {message}"
+        "the workers' counters and the exact schedule disagree, so nothing can be concluded from either: {message}"
     );
     let concluded = std::mem::take(&mut judgement.result);
     let detail = AssertDetail::of(Finding::NoAnswer { message });
     let mut result = AssertResult::inconclusive(detail);
     for detail in concluded.failure_details() {
-        result.note(format!("not relied on: {}", detail.message));
+        result.note(format!("not reliable: {}", detail.message));
     }
     result.stats = concluded.stats;
     result.measurements = concluded.measurements;
@@ -58,10 +60,10 @@ pub(in crate::run) fn judge(judgement: &mut Judgement, seen: &Seen, workers: &[W
     judgement.blame(Fault::Harness, evidence.to_owned());
 }
 
-/// The kernel's function whose calls are the marks.
+/// The function of the kernel whose calls are the marks.
 const MARKS_BY: &str = "__set_task_comm";
 
-/// A sentence on each worker whose numbers are not those of the schedule.
+/// Describes each worker whose counters disagree with the schedule.
 fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     let spans = spans(&seen.answers.marks);
     let mut spans: BTreeMap<Pid, VecDeque<Span>> = spans
@@ -71,7 +73,7 @@ fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     let mut found = Vec::new();
     for own in workers {
         let pid = Pid(own.tid.cast_unsigned());
-        // Ids are used again, and workers report in the order in which they lived.
+        // Pids are reused, and workers report in the order of their lives.
         let span = spans.get_mut(&pid).and_then(VecDeque::pop_front);
         let who = || {
             let info = seen.answers.tasks.get(&pid);
@@ -80,7 +82,7 @@ fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
         };
         match span {
             None => found.push(format!(
-                "{} counted {} of CPU time, and the schedule shows no span of it",
+                "{} counted {} of CPU time, but the schedule has no record of the worker",
                 who(),
                 ms(own.cpu_ns)
             )),
@@ -93,7 +95,7 @@ fn disagreements(seen: &Seen, workers: &[WorkerNumbers]) -> Vec<String> {
     found
 }
 
-/// What of a worker's numbers is not that of the schedule.
+/// Describes how the counters of a worker disagree with the schedule.
 fn disagreement(own: &WorkerNumbers, span: &Span) -> Option<String> {
     let share = |ns: u64, share: f64| (ns as f64 * share) as u64;
     let apart = share(own.cpu_ns.max(span.ran_ns), APART)

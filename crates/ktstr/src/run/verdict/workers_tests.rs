@@ -1,4 +1,4 @@
-//! A falsified report is noticed, whatever it is about, and the scheduler is not blamed for it.
+//! A wrong counter of any kind is detected, and the scheduler is not blamed for it.
 
 use ktstr_schedule::query::Answers;
 use ktstr_schedule::{Cpu, Event, Reason, Schedule, Tables, What, Writer};
@@ -8,7 +8,7 @@ use super::*;
 const MS: u64 = 1_000_000;
 const TID: u32 = 1007;
 
-/// A task that runs for 100 ms on CPU 0 and for 100 ms on CPU 1 between its marks, a whole life of it for each time.
+/// A task that runs for 100 ms on CPU 0 and for 100 ms on CPU 1 between its marks, as often as `lives` says.
 fn seen(lives: u64) -> Seen {
     let mut writer = Writer::default();
     let task = Pid(TID);
@@ -68,7 +68,7 @@ fn honest_reports_change_nothing() {
     let judgement = judged(&seen(2), &[honest(), honest()]);
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
-    // What a worker did not notice it does not count, and CPU time may be 1 % off.
+    // A worker may count fewer events than the schedule shows, and CPU time may differ by 1 %.
     let blind = WorkerNumbers {
         cpu_ns: 200 * MS - 1_999_000,
         runs: 0,
@@ -111,7 +111,7 @@ fn a_falsified_report_leaves_no_answer() {
         ),
         (
             WorkerNumbers { tid: 9, ..honest() },
-            "worker[9] counted 200.000 ms of CPU time, and the schedule shows no span of it",
+            "worker[9] counted 200.000 ms of CPU time, but the schedule has no record of the worker",
         ),
     ];
     for (own, told) in falsified {
@@ -162,7 +162,7 @@ fn a_kernel_without_marks_is_not_asked() {
 }
 
 #[test]
-fn what_it_takes_to_pick_the_next_task_is_bounded() {
+fn the_allowance_for_picking_the_next_task_is_bounded() {
     let span = |runs| Span {
         ran_ns: 100 * MS,
         runs,
@@ -175,10 +175,10 @@ fn what_it_takes_to_pick_the_next_task_is_bounded() {
         migrations: 0,
         ..honest()
     };
-    // A thousand times on a CPU explain 40 ms, and of 100 ms no more than 4: with the usual share of 1 % that is 5.
+    // A thousand runs on a CPU would explain 40 ms, but at most 4 ms of 100 ms. With the usual 1 % that makes 5 ms.
     assert_eq!(disagreement(&own(95 * MS), &span(1000)), None);
     assert!(disagreement(&own(94 * MS), &span(1000)).is_some());
     assert!(disagreement(&own(95 * MS), &span(10)).is_some());
-    // It explains nothing that the schedule does not have.
+    // The allowance never explains CPU time that the schedule does not show.
     assert!(disagreement(&own(105 * MS), &span(1000)).is_some());
 }

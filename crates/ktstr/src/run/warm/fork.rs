@@ -1,4 +1,4 @@
-//! A machine from a template.
+//! Forks a machine from a template.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::run::plan::Plan;
 use crate::run::schedule::{self, Recorder};
 use crate::run::start::{Level, Started};
 
-/// Forks a machine for `plan` from its template, which is made if need be.
+/// Forks a machine for `plan` from its template, which is built first if it does not exist.
 pub(in crate::run) fn fork(
     plan: &Plan,
     engine: Engine,
@@ -27,7 +27,7 @@ pub(in crate::run) fn fork(
     match attempt(&root, plan, engine, knowledge) {
         Err(WarmError::Damaged { key, reason }) => {
             tell(&format!(
-                "ktstr: the template {key} is damaged and is made again: {reason}"
+                "ktstr: the template {key} is damaged and will be rebuilt: {reason}"
             ));
             template::discard(&root, &key)?;
             attempt(&root, plan, engine, knowledge)
@@ -60,10 +60,10 @@ fn attempt(
     })
 }
 
-/// The chain of templates of a plan, each made from the one before.
+/// The chain of templates for a plan. Each is built from the one before.
 struct Keys {
     booted: String,
-    /// None for a run that must start its scheduler itself, or has none.
+    /// `None` for a run without a scheduler, and for one that must start its scheduler itself.
     attached: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl Keys {
         Self { booted, attached }
     }
 
-    /// The end of the chain, if it is there; what it was made from counts as used.
+    /// Opens the last template of the chain, if it exists. The templates from which it was built are marked as used.
     fn open_loaded(
         &self,
         root: &Path,
@@ -93,7 +93,7 @@ impl Keys {
         Ok(Some((template, level)))
     }
 
-    /// Makes what is missing, and goes as far as the guest comes.
+    /// Builds the missing templates, as far as the guest gets.
     fn build(
         &self,
         root: &Path,
@@ -121,7 +121,7 @@ impl Keys {
     }
 }
 
-/// None for a guest that does not come that far: the run itself shall find out and tell of it.
+/// Returns `None` for a guest that did not get that far: the run itself will then hit the same error and report it.
 fn reached(made: Result<Template, WarmError>) -> Result<Option<Template>, WarmError> {
     match made {
         Ok(template) => Ok(Some(template)),
@@ -130,8 +130,8 @@ fn reached(made: Result<Template, WarmError>) -> Result<Option<Template>, WarmEr
     }
 }
 
-/// A machine that is made into a template boots and attaches, which is when a kernel patches its
-/// text; see [`MachineSpec::parallel`]. What is forked from it has that behind it.
+/// Returns the specification of a machine. A machine that becomes a template boots and attaches the scheduler, which is
+/// when a kernel patches its text; see [`MachineSpec::parallel`]. In its forks that is done already.
 pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> MachineSpec {
     MachineSpec {
         parallel: !template,
@@ -139,7 +139,7 @@ pub(super) fn specification(plan: &Plan, engine: Engine, template: bool) -> Mach
     }
 }
 
-/// Restores a machine from `template`. When QEMU cannot, the template is at fault.
+/// Restores a machine from `template`. If QEMU cannot restore it, the template is considered damaged.
 pub(super) fn restore(
     plan: &Plan,
     engine: Engine,
@@ -162,7 +162,7 @@ pub(super) fn restore(
     })
 }
 
-/// Opens a template, or makes it first.
+/// Opens a template, or builds it if it does not exist.
 fn obtain(
     root: &Path,
     key: &str,

@@ -1,4 +1,4 @@
-//! Keeping the templates of a host within bounds.
+//! Keeps the templates of a host within a size limit.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,51 +11,52 @@ use ktstr_state::{Lock, Place};
 use super::template::{self, Description};
 use crate::run::environment;
 
-/// MiB of templates kept unless `KTSTR_TEMPLATES_MIB` says otherwise.
+/// The size limit of templates in MiB, unless `KTSTR_TEMPLATES_MIB` sets another.
 const CAP_MIB: u64 = 8 << 10;
 
-/// A template as people see it.
+/// The description of a template for people.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// The template's key, which is the name of its folder.
     pub key: String,
-    /// Level, kernel, topology, memory, scheduler.
+    /// The level, kernel, topology, memory and scheduler of the template.
     pub what: String,
-    /// Bytes on disk.
+    /// The size on disk, in bytes.
     pub size: u64,
-    /// When it was last used.
+    /// When the template was last used.
     pub used: SystemTime,
     kernel: PathBuf,
     qemu: PathBuf,
 }
 
-/// Its name in the cache.
+/// The name of the folder in the cache.
 const FOLDER: &str = "templates";
 
-/// The folder of all templates, which need not be there.
+/// Returns the folder of all templates, which need not exist.
 pub fn root() -> Result<PathBuf, KernelError> {
     Ok(Cache::from_env()?.root().join(FOLDER))
 }
 
-/// The folder of all templates, made if it is missing; refused if it is not this user's alone.
+/// Returns the folder of all templates, and creates it if it is missing. It is an error if other users have access to
+/// it.
 pub(super) fn folder() -> Result<PathBuf, KernelError> {
     Ok(Cache::from_env()?.folder(FOLDER)?.path().to_owned())
 }
 
-/// The folder of all templates if it is there, refused if it is not this user's alone.
+/// Returns the folder of all templates if it exists. It is an error if other users have access to it.
 fn existing() -> Result<Option<PathBuf>, KernelError> {
     let folder = Cache::from_env()?.existing(FOLDER)?;
     Ok(folder.map(|folder| folder.path().to_owned()))
 }
 
-/// All templates, the one used last first.
+/// Returns all templates, the most recently used first.
 pub fn list() -> Result<Vec<Summary>, KernelError> {
     let mut all = existing()?.map_or_else(Vec::new, |root| summaries(&root));
     all.sort_by_key(|s| std::cmp::Reverse(s.used));
     Ok(all)
 }
 
-/// Removes all templates; returns how many.
+/// Removes all templates, and returns their number.
 pub fn clean() -> Result<usize, KernelError> {
     let Some(root) = existing()? else {
         return Ok(0);
@@ -69,8 +70,8 @@ pub fn clean() -> Result<usize, KernelError> {
     Ok(gone)
 }
 
-/// Removes what cannot serve any more, then the templates used longest ago until the rest fits.
-/// What cannot be removed now is left for the next time.
+/// Removes templates that can no longer be used, then the least recently used ones until the rest fits the limit.
+/// Templates that cannot be removed now are left for the next time.
 pub(super) fn make_room() {
     let Ok(root) = folder() else { return };
     sweep(&root);
@@ -84,14 +85,14 @@ pub(super) fn make_room() {
     for (at, summary) in all.iter().enumerate() {
         total += summary.size;
         let vanished = !summary.kernel.exists() || !summary.qemu.exists();
-        // The newest stays: it is about to be used.
+        // The most recently used template is kept, because it is about to be used.
         if at > 0 && (vanished || total > cap) {
             let _ = template::discard(&root, &summary.key);
         }
     }
 }
 
-/// Removes what makers that are gone have left.
+/// Removes what builders that have exited left behind.
 fn sweep(root: &Path) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,14 +1,14 @@
-//! What a template's content depends on, as a short name.
+//! The key of a template: a short name derived from everything on which the template's contents depend.
 
 use crate::run::engine::Engine;
 use crate::run::plan::{Files, Plan};
 
-/// Characters of a key.
+/// The number of characters of a key.
 const LEN: usize = 20;
-/// Raised when what the host does to a template while making it changes, or how it is kept.
+/// Has to be increased whenever the host builds or stores templates differently.
 const FORMAT: u32 = 8;
 
-/// Key of the booted template: everything the guest is before any test, but not the test binary
+/// Returns the key of the booted template. It covers everything in the guest before any test, except the test binary
 /// that happens to be its PID 1.
 pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
     let mut parts = vec![
@@ -27,7 +27,7 @@ pub(super) fn booted(plan: &Plan, engine: Engine) -> String {
     name(&parts)
 }
 
-/// Key of the attached template on top of `booted`.
+/// Returns the key of the attached template on top of `booted`.
 pub(super) fn attached(booted: &str, plan: &Plan) -> String {
     let mut parts = vec![
         booted.to_owned(),
@@ -37,7 +37,7 @@ pub(super) fn attached(booted: &str, plan: &Plan) -> String {
     name(&parts)
 }
 
-/// Key of the template on top of `base` in which the test process waits for its job.
+/// Returns the key of the template on top of `base` in which the test process waits for its job.
 pub(super) fn loaded(base: &str, plan: &Plan) -> String {
     let mut parts = vec![
         base.to_owned(),

@@ -1,4 +1,4 @@
-//! Making templates: boot a machine, or hand a booted one to the scheduler, and save it.
+//! Builds templates: boots a machine, or takes a booted one and attaches the scheduler, and saves it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::run::engine::Engine;
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started, boot_points, pack};
 
-/// Guest time a machine is left alone before it is saved: what the kernel put off while
-/// booting or attaching is then done once, and not in every fork.
+/// The guest time for which a machine keeps running before it is saved. Work that the kernel deferred during boot or
+/// attach is then done once, and not in every fork.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Makes the templates of one run.
+/// Builds the templates of one run.
 pub(super) struct Maker<'a> {
-    /// Where templates lie.
+    /// The folder of templates.
     pub(super) root: &'a Path,
     pub(super) plan: &'a Plan,
     pub(super) engine: Engine,
 }
 
 impl Maker<'_> {
-    /// Boots the machine up to where it waits for messages.
+    /// Boots the machine to the point where it waits for messages.
     pub(super) fn booted(&self, key: &str, knowledge: &mut Knowledge) -> Result<(), WarmError> {
         let Some(making) = self.begin(key)? else {
             return Ok(());
@@ -53,7 +53,7 @@ impl Maker<'_> {
         self.save(making, conversation, knowledge, level, present)
     }
 
-    /// Starts the scheduler in a machine of the template `base`.
+    /// Starts the scheduler in a fork of the template `base`.
     pub(super) fn attached(
         &self,
         key: &str,
@@ -65,7 +65,7 @@ impl Maker<'_> {
         })
     }
 
-    /// Starts the test process in a machine of the template `base`.
+    /// Starts the test process in a fork of the template `base`.
     pub(super) fn loaded(
         &self,
         key: &str,
@@ -77,7 +77,7 @@ impl Maker<'_> {
         })
     }
 
-    /// Takes a machine of the template `base` on by `step`.
+    /// Applies `step` to a fork of the template `base`.
     fn derived(
         &self,
         (key, name): (&str, &str),
@@ -119,13 +119,13 @@ impl Maker<'_> {
         self.save(making, conversation, knowledge, level, present)
     }
 
-    /// `None` if somebody else made it meanwhile.
+    /// Returns `None` if another process has built the template in the meantime.
     fn begin(&self, key: &str) -> Result<Option<Making>, WarmError> {
         let sizes = self.plan.shape.memory_mib.iter().map(|mib| mib << 20);
         template::begin(self.root, key, &sizes.collect::<Vec<u64>>())
     }
 
-    /// `level` comes with what the guest had printed before this conversation.
+    /// `level` also holds the console output from before this session.
     fn save(
         &self,
         making: Making,
@@ -135,8 +135,8 @@ impl Maker<'_> {
         present: Stamps,
     ) -> Result<(), WarmError> {
         let Self { plan, engine, .. } = *self;
-        // Under the virtual clock a template is taken where the guest first waits for a message, at
-        // the same instruction each time it is made.
+        // Under the virtual clock a template is saved where the guest first waits for a message, which is at the same
+        // instruction each time it is built.
         reached(conversation.until_idle()?, &conversation)?;
         if engine.clock == ClockMode::Real {
             settle(&mut conversation)?;
@@ -144,7 +144,7 @@ impl Maker<'_> {
         let points = boot_points(engine, knowledge)?;
         conversation.machine.stop()?;
         if engine.clock == ClockMode::Real {
-            // What it said up to the moment it stopped; nothing comes after.
+            // Read what the guest sent up to the moment at which it was stopped. Nothing comes after that.
             reached(conversation.look(Duration::MAX)?, &conversation)?;
         }
         if conversation.said.scheduler_died.is_some() {

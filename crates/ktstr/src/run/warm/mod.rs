@@ -1,9 +1,9 @@
-//! Warm start: a machine is a copy-on-write fork of one that was booted, or booted and handed to
-//! the scheduler, once.
+//! Warm start: each machine is a copy-on-write fork of a machine that was booted once, or booted once with the
+//! scheduler attached.
 //!
-//! A template is a folder of the cache: RAM, device state, and what the host must know to go on
-//! talking to it. It is made by whoever comes first, under a lock that the kernel drops when its
-//! holder ends, written aside and renamed whole.
+//! A template is a folder of the cache that holds RAM, device state, and the state of the host's side of the session.
+//! The first run that needs a template builds it under a flock, which the kernel releases when the holder exits. The
+//! template is written to a temporary folder and published by a rename.
 
 mod fork;
 mod housekeeping;
@@ -17,35 +17,35 @@ use std::collections::BTreeMap;
 pub(super) use fork::fork;
 pub use housekeeping::{Summary, clean, list, root};
 
-/// Stamps of files by their path in the guest.
+/// The stamps of files, by their path in the guest.
 pub(super) type Stamps = BTreeMap<String, String>;
 
-/// Why there is no template to start from.
+/// The reason why there is no template to start from.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WarmError {
-    /// A machine could not be made, driven or restored.
+    /// A machine could not be started, driven or restored.
     #[error(transparent)]
     Run(#[from] super::RunError),
     /// The template could not be written or read.
     #[error("{what}: {source}")]
     Files {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
-        /// The system's word.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
     /// The folder of templates, or a lock in it, cannot be used.
     #[error(transparent)]
     State(#[from] ktstr_state::StateError),
-    /// The template is not what it was when it was made.
+    /// The template has changed since it was built.
     #[error("the template {key} is damaged: {reason}")]
     Damaged {
         /// The template's key, which is the name of its folder.
         key: String,
-        /// What is wrong.
+        /// What has changed.
         reason: String,
     },
-    /// The guest did not come to the point where a template can be taken.
+    /// The guest did not reach the point at which a template is saved.
     #[error("no template could be made: the guest {0}")]
     NotReached(String),
 }

@@ -1,4 +1,4 @@
-//! Copying a file of guest RAM without filling its holes.
+//! Copies a file of guest RAM without filling its holes.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-/// Copies the parts of `from` that hold data to the same places of a new file's `to`.
+/// Copies the parts of `from` that hold data to the same offsets of the new file `to`.
 pub(super) fn copy(from: &File, to: &File) -> std::io::Result<()> {
     let len = from.metadata()?.len();
     to.set_len(len)?;
@@ -15,7 +15,7 @@ pub(super) fn copy(from: &File, to: &File) -> std::io::Result<()> {
     while at < len {
         let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
             Ok(start) => start,
-            // Nothing but a hole up to the end.
+            // The rest of the file is a hole.
             Err(Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         };

@@ -1,4 +1,4 @@
-//! A template on disk: written whole or not at all, checked before each use.
+//! A template on disk. It is written completely or not at all, and checked before each use.
 
 use std::fs::File;
 use std::io::Write;
@@ -20,11 +20,11 @@ const DESCRIPTION: &str = "template.json";
 const STATE: &str = "state";
 const LOCKS: &str = ".locks";
 
-/// What the host must know of a template.
+/// The host's description of a template.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Description {
     pub(super) key: String,
-    /// What the template is of, for people.
+    /// A description of the template for people.
     pub(super) what: String,
     pub(super) kernel: PathBuf,
     pub(super) qemu: PathBuf,
@@ -37,22 +37,21 @@ pub(super) struct Description {
     #[serde(default)]
     loaded: bool,
     scheduler_log: String,
-    /// What the guest had printed.
+    /// The console output of the guest.
     pub(super) console: String,
     pub(super) present: Stamps,
-    /// Where the virtual clock's plugin looks.
+    /// The kernel addresses that the virtual clock's plugin observes.
     pub(super) points: WatchPoints,
 }
 
-/// A small file, known by its checksum.
+/// A small file, which is verified by its checksum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Checked {
     len: u64,
     crc32: u32,
 }
 
-/// A large file, known by its size and by when it was last written: reading it all would take
-/// longer than a fork.
+/// A large file, which is verified by its size and modification time: reading all of it would take longer than a fork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Untouched {
     len: u64,
@@ -60,17 +59,17 @@ struct Untouched {
     changed: (i64, i64),
 }
 
-/// A template ready for use.
+/// A template that is ready for use.
 #[derive(Debug)]
 pub(super) struct Template {
     folder: PathBuf,
     pub(super) description: Description,
-    /// Guest RAM, a file a node.
+    /// Guest RAM, one file per node.
     pub(super) ram: Vec<File>,
 }
 
 impl Template {
-    /// Opens and checks the template `key`. `None`: there is none.
+    /// Opens and checks the template `key`. Returns `None` if it does not exist.
     pub(super) fn open(root: &Path, key: &str) -> Result<Option<Self>, WarmError> {
         let folder = root.join(key);
         match Folder::existing(&folder, Room::CACHE) {
@@ -80,7 +79,7 @@ impl Template {
         }
         let text = match std::fs::read(folder.join(DESCRIPTION)) {
             Ok(text) => text,
-            // Somebody made room just now.
+            // Another process has just removed the template to free space.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !folder.exists() => {
                 return Ok(None);
             }
@@ -89,7 +88,10 @@ impl Template {
         let description: Description = serde_json::from_slice(&text)
             .map_err(|e| damaged(key, format!("{DESCRIPTION}: {e}")))?;
         if description.key != key {
-            return Err(damaged(key, format!("it says it is {}", description.key)));
+            return Err(damaged(
+                key,
+                format!("its description names the key {}", description.key),
+            ));
         }
         let state =
             checked(&folder.join(STATE)).map_err(|e| damaged(key, format!("{STATE}: {e}")))?;
@@ -118,12 +120,12 @@ impl Template {
         }))
     }
 
-    /// Path of the device state.
+    /// Returns the path of the device state.
     pub(super) fn state(&self) -> PathBuf {
         self.folder.join(STATE)
     }
 
-    /// Where both sides of the mailbox stood.
+    /// Returns the positions of both sides of the mailbox.
     pub(super) fn places(&self) -> Places {
         let place = |(bytes, sequence)| Place { bytes, sequence };
         Places {
@@ -132,7 +134,7 @@ impl Template {
         }
     }
 
-    /// What the guest had said.
+    /// Returns what the guest had reported.
     pub(super) fn said(&self) -> Transcript {
         Transcript {
             hello: self.description.hello.clone(),
@@ -146,7 +148,7 @@ impl Template {
     }
 }
 
-/// Marks a template as used, for whoever has to make room.
+/// Marks a template as used, so that it is among the last to be removed when space is needed.
 pub(super) fn touch(root: &Path, key: &str) {
     let _ = File::options()
         .append(true)
@@ -173,7 +175,7 @@ fn checked(path: &Path) -> std::io::Result<Checked> {
     })
 }
 
-/// What is wrong with the owner or the permissions of a template's file.
+/// Returns what is wrong with the owner or the permissions of a template's file.
 fn not_ours(file: &File) -> std::io::Result<Option<String>> {
     let meta = file.metadata()?;
     let user = rustix::process::geteuid().as_raw();
@@ -196,30 +198,31 @@ fn untouched(file: &File) -> std::io::Result<Untouched> {
     })
 }
 
-/// A template in the making: a folder aside that goes away unless it is committed.
+/// A template that is being built, in a temporary folder that is removed unless it is committed.
 #[derive(Debug)]
 pub(super) struct Making {
     root: PathBuf,
     key: String,
     folder: PathBuf,
-    /// Guest RAM while the template is made, in memory: a guest whose RAM is a file of a disk
+    /// Guest RAM while the template is being built. It is kept in memory, because a guest whose RAM is a file on disk
     /// waits for the disk.
     pub(super) ram: Vec<File>,
     committed: bool,
     _lock: Lock,
 }
 
-/// Takes the right to make `key`, waiting for another maker. `None`: it was made meanwhile.
+/// Acquires the lock for building `key`, waiting for any other builder. Returns `None` if the template was built in the
+/// meantime.
 pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Making>, WarmError> {
     let lock = lock(root, key)?;
     if root.join(key).exists() {
         return Ok(None);
     }
     let folder = root.join(format!(".making-{key}"));
-    // Whoever left it there did not hold the lock any more.
+    // A folder that is still there belongs to a builder that no longer holds the lock.
     let _ = std::fs::remove_dir_all(&folder);
     let wrap = |e| WarmError::files(format!("making {}", folder.display()), e);
-    // It must not be there: what could not be removed is not ours.
+    // The folder must not exist: one that could not be removed belongs to another user.
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&folder)
@@ -239,19 +242,19 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
     Ok(Some(making))
 }
 
-/// The lock file of `key`.
+/// Returns the path of the lock file for `key`.
 pub(super) fn lock_path(root: &Path, key: &str) -> Result<PathBuf, WarmError> {
     let locks = Folder::private(&root.join(LOCKS), Room::CACHE)?;
     Ok(locks.path().join(key))
 }
 
-/// Waits for the right to make or remove the template `key`.
+/// Waits for the lock that is needed to build or remove the template `key`.
 fn lock(root: &Path, key: &str) -> Result<Lock, WarmError> {
-    let what = format!("the template {key}, which another process makes or removes");
+    let what = format!("the template {key}, which another process is building or removing");
     Ok(Lock::take(&lock_path(root, key)?, Room::CACHE, &what)?)
 }
 
-/// What is told of a finished template, besides its files.
+/// The description of a finished template, apart from its files.
 pub(super) struct Told<'a> {
     pub(super) what: String,
     pub(super) kernel: PathBuf,
@@ -264,12 +267,12 @@ pub(super) struct Told<'a> {
 }
 
 impl Making {
-    /// Where the device state belongs.
+    /// Returns the path for the device state.
     pub(super) fn state(&self) -> PathBuf {
         self.folder.join(STATE)
     }
 
-    /// Makes the template visible. Its QEMU must be gone.
+    /// Publishes the template. Its QEMU must have exited.
     pub(super) fn commit(mut self, told: Told) -> Result<(), WarmError> {
         let wrap = |e| WarmError::files(format!("writing the template {}", self.key), e);
         let ram = (0..self.ram.len())
@@ -305,7 +308,7 @@ impl Making {
 }
 
 impl Making {
-    /// Writes a node's RAM to its file.
+    /// Writes the RAM of a node to its file.
     fn keep_ram(&self, node: usize) -> std::io::Result<Untouched> {
         let file = File::options()
             .read(true)
@@ -326,7 +329,7 @@ impl Drop for Making {
     }
 }
 
-/// Throws a template away, under its lock, so that nobody takes half of it.
+/// Removes a template under its lock, so that no other process opens a part of it.
 pub(super) fn discard(root: &Path, key: &str) -> Result<(), WarmError> {
     let _lock = lock(root, key)?;
     let aside = root.join(format!(".making-{key}"));
