@@ -1,5 +1,5 @@
-//! Names the guest side by a hash of its sources, so that a template whose PID 1 was built from other sources is not
-//! reused.
+//! Computes a hash of the guest's sources, which is part of a template's key. A template whose PID 1 was built from
+//! other sources is therefore not reused.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;

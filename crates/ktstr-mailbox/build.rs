@@ -1,5 +1,5 @@
-//! Tells the build script of `ktstr-guest` where the mailbox's sources lie, in a checkout and in a registry alike: a
-//! saved guest is known by the sources of both.
+//! Passes the path of the mailbox's sources to the build script of `ktstr-guest`, which hashes the sources of both
+//! crates to identify the guest of a template. The path differs between a checkout and a registry.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

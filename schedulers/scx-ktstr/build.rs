@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Compiles the BPF half with clang and generates its Rust skeleton.
+//! Compiles the BPF part with clang and generates its Rust skeleton.
 
 use anyhow::{Context, Result, bail};
 use libbpf_cargo::SkeletonBuilder;
@@ -10,15 +10,15 @@ use std::process::Command;
 /// The oldest clang whose BPF back end is known to compile the sources.
 const MIN_CLANG: u32 = 17;
 
-/// Tried in this order when the environment does not name one: the version
-/// the project is tested with first, then what distributions ship.
+/// The compilers to try, in this order, if the environment does not name one: first the version that the project is
+/// tested with, then those that distributions ship.
 const CLANGS: [&str; 8] = [
     "clang-19", "clang-20", "clang-21", "clang-22", "clang-18", "clang-17", "clang", "clang-23",
 ];
 
 const SOURCE_DIR: &str = "src/bpf";
 
-/// 32-bit and fetching atomics (kernel 5.12); clang before 20 defaults to v1.
+/// Enables 32-bit and fetching atomics (kernel 5.12); clang before 20 defaults to v1.
 const BPF_CPU: &str = "-mcpu=v3";
 
 fn main() -> Result<()> {
@@ -32,8 +32,8 @@ fn main() -> Result<()> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
     let package =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?);
-    // The object's file name is what libbpf makes map names of: "bpf" gives
-    // `bpf_bpf.bss`, the name under which the outside looks for the globals.
+    // libbpf derives map names from the object's file name: "bpf" yields `bpf_bpf.bss`, the name under which readers
+    // outside of the guest look for the globals.
     SkeletonBuilder::new()
         .source(Path::new(SOURCE_DIR).join("main.bpf.c"))
         .obj(out_dir.join("bpf.bpf.o"))
@@ -42,21 +42,22 @@ fn main() -> Result<()> {
             BPF_CPU,
             "-Wall",
             "-Werror",
-            // The line information, which the kernel copies and checks at load, names the source
-            // files: a longer folder name would be another schedule.
+            // The line information names the source files, and the kernel copies and checks it at load. The length of
+            // a folder's name would therefore affect the schedule.
             &format!("-ffile-prefix-map={}=scx-ktstr", package.display()),
         ])
         .reference_obj(true)
         .rustfmt("disable_rustfmt")
         .build_and_generate(out_dir.join("bpf_skel.rs"))
-        .context("the BPF half of scx-ktstr does not build")?;
+        .context("the BPF part of scx-ktstr does not build")?;
     let skeleton = relative(&out_dir, &package.join("src")).join("bpf_skel.rs");
     println!("cargo:rustc-env=SCX_KTSTR_SKELETON={}", skeleton.display());
     Ok(())
 }
 
-/// `to` as seen from the folder `from`, both absolute. The skeleton is included by this path, because its panic messages
-/// name it: the binary is then the same in whatever folder the workspace lies, as long as the target folder is in it.
+/// Returns the path of `to` relative to the folder `from`, both given as absolute paths. The skeleton is included by
+/// this path, because its panic messages contain it. The binary is then the same in whatever folder the workspace is,
+/// as long as the target folder is inside it.
 fn relative(to: &Path, from: &Path) -> PathBuf {
     let shared = to
         .components()
@@ -67,7 +68,7 @@ fn relative(to: &Path, from: &Path) -> PathBuf {
     up.chain(to.components().skip(shared)).collect()
 }
 
-/// `BPF_CLANG`, or the first of [`CLANGS`] that is new enough.
+/// Returns `BPF_CLANG`, or the first of [`CLANGS`] that is new enough.
 fn find_clang() -> Result<String> {
     if let Ok(named) = env::var("BPF_CLANG") {
         return match clang_version(&named) {
@@ -87,15 +88,15 @@ fn find_clang() -> Result<String> {
         }
     }
     bail!(
-        "scx-ktstr needs clang {MIN_CLANG} or newer to compile its BPF half.\n\
-         Looked for, in PATH: {}.\n\
+        "scx-ktstr needs clang {MIN_CLANG} or newer to compile its BPF part.\n\
+         Searched in PATH: {}.\n\
          Install one (Debian, Ubuntu: `apt-get install clang-19`; Fedora: `dnf install clang`), \
          or name one with BPF_CLANG=/path/to/clang.",
         seen.join(", ")
     )
 }
 
-/// The major version in "… clang version 19.1.7 (…)".
+/// Parses the major version in "… clang version 19.1.7 (…)".
 fn clang_version(clang: &str) -> Option<u32> {
     let out = Command::new(clang).arg("--version").output().ok()?;
     let text = String::from_utf8(out.stdout).ok()?;

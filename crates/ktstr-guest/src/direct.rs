@@ -1,8 +1,8 @@
-//! Workers and cgroups without steps: for a test function that drives them itself.
+//! Workers and cgroups without steps, for a test function that controls them itself.
 //!
-//! [`setup_cgroups`] makes cgroups with workers in them and lets the workers go, [`collect_all`] stops and judges them.
-//! Whatever a test can say in steps it should say in steps: those carry phases, record which worker belongs to which
-//! cgroup, and check between two steps that the scheduler is still there.
+//! [`setup_cgroups`] creates cgroups, forks workers into them and releases the workers; [`collect_all`] stops and
+//! judges them. Prefer steps for whatever a test can express in steps: they have phases, record which worker belongs
+//! to which cgroup, and check between two steps that the scheduler still runs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use ktstr_scenario::workload::{
 
 use crate::workers::WorkloadHandle;
 
-/// Cgroups that are removed when this is dropped, the last one first.
+/// Cgroups that are removed when this is dropped, in reverse order of creation.
 pub struct CgroupGroup<'a> {
     cgroups: &'a dyn CgroupOps,
     names: Vec<String>,
 }
 
 impl<'a> CgroupGroup<'a> {
-    /// A group without cgroups, in the tree that `cgroups` is.
+    /// Creates an empty group in the tree that `cgroups` manages.
     pub fn new(cgroups: &'a dyn CgroupOps) -> Self {
         Self {
             cgroups,
@@ -33,27 +33,27 @@ impl<'a> CgroupGroup<'a> {
         }
     }
 
-    /// Makes a cgroup whose tasks may use the CPUs of `cpuset` alone.
+    /// Creates a cgroup whose tasks may use only the CPUs of `cpuset`.
     ///
     /// # Errors
-    /// The kernel refused the folder or the cpuset.
+    /// The kernel rejected the directory or the cpuset.
     pub fn add_cgroup(&mut self, name: &str, cpuset: &BTreeSet<usize>) -> Result<(), CgroupError> {
         self.cgroups.setup(&[Controller::Cpuset].into())?;
         self.add_cgroup_no_cpuset(name)?;
         self.cgroups.set_cpuset(name, cpuset)
     }
 
-    /// Makes a cgroup whose tasks may use all CPUs.
+    /// Creates a cgroup whose tasks may use all CPUs.
     ///
     /// # Errors
-    /// The kernel refused the folder.
+    /// The kernel rejected the directory.
     pub fn add_cgroup_no_cpuset(&mut self, name: &str) -> Result<(), CgroupError> {
         self.cgroups.create_cgroup(name)?;
         self.names.push(name.to_owned());
         Ok(())
     }
 
-    /// The names of the cgroups, in the order in which they were made.
+    /// Returns the names of the cgroups in the order of their creation.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -69,7 +69,7 @@ impl Drop for CgroupGroup<'_> {
     }
 }
 
-/// The workload of a test that does not say which: as many workers as a cgroup has by default, each of which spins.
+/// Returns the default workload of a test: the default number of workers of a cgroup, all of them spinning.
 pub fn dfl_wl(ctx: &Ctx) -> WorkloadConfig {
     WorkloadConfig {
         num_workers: ctx.workers_per_cgroup,
@@ -77,11 +77,11 @@ pub fn dfl_wl(ctx: &Ctx) -> WorkloadConfig {
     }
 }
 
-/// Makes the cgroups `cg_0` to `cg_{n-1}`, lets things settle for `ctx.settle`, and starts the workers of `workload` in
-/// each. The handles are in the order of the cgroups.
+/// Creates the cgroups `cg_0` to `cg_{n-1}`, waits for `ctx.settle`, and starts the workers of `workload` in each. The
+/// handles are in the order of the cgroups.
 ///
 /// # Errors
-/// A cgroup could not be made, a worker could not be started or moved, or the scheduler under test is gone.
+/// A cgroup could not be created, a worker could not be started or moved, or the scheduler under test has exited.
 pub fn setup_cgroups<'a>(
     ctx: &Ctx<'a>,
     n: usize,
@@ -102,8 +102,8 @@ pub fn setup_cgroups<'a>(
     Ok((handles, group))
 }
 
-/// Starts another kind of work in each of `cgroups`, which must exist: workers that spin, that work in bursts of 50 ms with
-/// pauses of 100 ms, that write to a file, that spin and yield, and that yield only; after five cgroups from the first again.
+/// Starts a different kind of work in each of `cgroups`, which must exist: spinning; bursts of 50 ms with pauses of
+/// 100 ms; writes to a file; spinning and yielding; and only yielding. From the sixth cgroup on, the kinds repeat.
 ///
 /// # Errors
 /// A worker could not be started or moved.
@@ -128,7 +128,7 @@ pub fn spawn_diverse(ctx: &Ctx, cgroups: &[&str]) -> Result<Vec<WorkloadHandle>>
     })
 }
 
-/// Spawns the workers of each cgroup, moves them in, and lets all of them go at the end.
+/// Forks the workers of each cgroup, moves them into it, and finally releases all of them.
 fn start_in(
     ctx: &Ctx,
     names: &[String],
@@ -146,7 +146,7 @@ fn start_in(
     Ok(handles)
 }
 
-/// Stops the workers of all handles and judges them by `checks`, those of each handle as one cgroup.
+/// Stops the workers of all handles and judges them by `checks`. The workers of each handle are judged as one cgroup.
 pub fn collect_all(handles: Vec<WorkloadHandle>, checks: &Assert) -> AssertResult {
     let mut result = AssertResult::pass();
     for handle in handles {
@@ -155,10 +155,10 @@ pub fn collect_all(handles: Vec<WorkloadHandle>, checks: &Assert) -> AssertResul
     result
 }
 
-/// The CPUs that an affinity intent means in a cgroup with this cpuset; `None` is all CPUs.
+/// Resolves an affinity intent for a cgroup with this cpuset; a cpuset of `None` stands for all CPUs.
 ///
 /// # Errors
-/// The intent leaves no CPU, or names something that the machine does not have.
+/// The intent leaves no CPU, or names something that the machine lacks.
 pub fn resolve_affinity_for_cgroup(
     affinity: &AffinityIntent,
     cpuset: Option<&BTreeSet<usize>>,

@@ -1,8 +1,10 @@
-//! Inside the VM: PID 1, cgroup v2, workers, the scheduler process, the step engine.
+//! The guest side: PID 1, cgroup v2, workers, the scheduler process and the step engine, all of
+//! which run inside the VM.
 //!
-//! Not for: deciding whether a run was good (ktstr-assert does) or anything on the host.
+//! This crate does not decide whether a run was good (ktstr-assert does), and it does nothing on
+//! the host.
 
-/// What the guest side is, as a hash of its sources.
+/// A hash of the sources of the guest side. Templates with another hash are not reused.
 pub const AGENT: &str = env!("KTSTR_AGENT_HASH");
 
 pub mod cgroup;

@@ -1,7 +1,7 @@
-//! The line to the host, as the rest of the guest side sees it: one `send` and one `ask`.
+//! The guest's link to the host, as the rest of the guest side sees it: `send` and `ask`.
 //!
-//! A `host_only` test has no line: its messages go nowhere, and a question to the host is an error unless the thread that
-//! asks has installed answers of its own.
+//! A `host_only` test has no link: its messages are discarded, and a request to the host is an error, unless the thread
+//! that asks has installed answers of its own.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -10,47 +10,48 @@ use std::sync::OnceLock;
 
 use crate::protocol::{Ask, ToHost};
 
-/// Carries messages to the host, in order, without loss.
+/// A transport that carries messages to the host in order and without loss.
 pub trait Link: Send + Sync {
-    /// Blocks while the mailbox is full.
+    /// Sends a message. Blocks while the mailbox is full.
     fn send(&self, message: &ToHost);
-    /// Asks the host to do something and waits until it is done; an error is the host's reason, or that it did not answer.
+    /// Asks the host to do something, and waits until it is done. The error is the host's reason, or that the host did
+    /// not answer.
     fn ask(&self, ask: &Ask) -> Result<(), String>;
 }
 
 static LINK: OnceLock<Box<dyn Link>> = OnceLock::new();
 
-/// Makes `link` the process's line to the host. The first one stays.
+/// Installs `link` as the process's link to the host. Later calls have no effect.
 pub fn install(link: Box<dyn Link>) {
     let _ = LINK.set(link);
 }
 
-/// Sends to the host if there is a line to it.
+/// Sends a message to the host, if this process has a link to it.
 pub fn send(message: &ToHost) {
     if let Some(link) = LINK.get() {
         link.send(message);
     }
 }
 
-/// Whether there is a line to a host: this process is in a guest.
+/// Returns whether this process has a link to a host, which means that it runs in a guest.
 pub fn is_there() -> bool {
     LINK.get().is_some()
 }
 
-/// Answers questions in place of the host; `None` leaves a question to the host.
+/// Answers a request in place of the host, or returns `None` to pass the request on.
 pub type Answers = Rc<dyn Fn(&Ask) -> Option<Result<(), String>>>;
 
 thread_local! {
     static ANSWERS: RefCell<Vec<Answers>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps [`answer_on_this_thread`] in force until it is dropped.
+/// Removes the answers that [`answer_on_this_thread`] installed when it is dropped.
 #[derive(Debug)]
-#[must_use = "the answers are gone when the guard is dropped"]
+#[must_use = "the answers are removed when the guard is dropped"]
 pub struct AnswersGuard {
-    /// How many answers there were before.
+    /// How many answers were installed before these.
     before: usize,
-    /// The answers belong to the thread that installed them.
+    /// Keeps the guard on the thread that installed the answers, because they are thread-local.
     not_send: PhantomData<Rc<()>>,
 }
 
@@ -60,8 +61,8 @@ impl Drop for AnswersGuard {
     }
 }
 
-/// Lets `answers` go before the host for what this thread asks, so that the operations of a scenario can be tried where
-/// there is no host. The answers that were installed last are asked first.
+/// Installs `answers` in front of the host for the requests of this thread, so that the operations of a scenario can be
+/// tried without a host. The answers that were installed last are asked first.
 pub fn answer_on_this_thread(answers: Answers) -> AnswersGuard {
     ANSWERS.with_borrow_mut(|all| {
         let before = all.len();
@@ -74,15 +75,15 @@ pub fn answer_on_this_thread(answers: Answers) -> AnswersGuard {
 }
 
 fn answered_here(ask: &Ask) -> Option<Result<(), String>> {
-    // The list is not borrowed while an answer runs: it may ask something itself.
+    // Clone the list, so that it is not borrowed while an answer runs: the answer may call `ask` itself.
     let answers = ANSWERS.with_borrow(Vec::clone);
     answers.iter().rev().find_map(|answer| answer(ask))
 }
 
-/// Has the host do something, and waits until it is done.
+/// Asks the host to do something, and waits until it is done.
 ///
 /// # Errors
-/// The host's reason not to; in a `host_only` test, that there is no host to ask.
+/// The host's reason for refusing; in a `host_only` test, that there is no host to ask.
 pub fn ask(ask: &Ask) -> Result<(), String> {
     if let Some(answer) = answered_here(ask) {
         return answer;

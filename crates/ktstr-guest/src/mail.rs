@@ -12,24 +12,24 @@ use ktstr_mailbox::{CALL_MESSAGE, Full, Layout, MARKER, Reader, Region, Ring, Wr
 use crate::link::Link;
 use crate::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, ToGuest, ToHost};
 
-/// The mapped mailbox.
+/// The mailbox, mapped into this process.
 #[derive(Debug)]
 pub struct Mapped {
     start: *mut u8,
 }
 
-// SAFETY: the mapping is never moved or unmapped, and every access to it is a copy through a
-// raw pointer or an atomic; who writes where is settled by the rings.
+// SAFETY: the mapping is never moved or unmapped, and every access to it is a copy through a raw pointer or an atomic.
+// The rings define which side writes which bytes.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
-    /// Maps the reserved range.
+    /// Maps the guest-physical range that is reserved for the mailbox.
     pub fn open() -> std::io::Result<Self> {
         let memory = File::options().read(true).write(true).open("/dev/mem")?;
-        // SAFETY: a fresh mapping at an address of the kernel's choice; the range is kept free
-        // of anything else by the kernel's command line.
+        // SAFETY: a fresh mapping at an address that the kernel chooses. The kernel's command line reserves the range,
+        // so nothing else uses it.
         let start = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
@@ -67,15 +67,15 @@ impl Mapped {
 }
 
 impl Mapped {
-    /// The first `len` bytes of the bulk window. The host leaves them alone until it is told
-    /// that they were taken.
+    /// Returns the first `len` bytes of the bulk window. The host does not write to the window until the guest has
+    /// reported that it took them.
     pub fn bulk(&self, len: u64) -> std::io::Result<&[u8]> {
         if len > Layout::BULK_SIZE {
             return Err(Error::from(ErrorKind::InvalidInput));
         }
         let start = self.at(Layout::BULK, len as usize)?;
-        // SAFETY: within the mapping, which lives as long as the process; nobody writes there
-        // between the host's message and our answer.
+        // SAFETY: within the mapping, which lives as long as the process. Nobody writes to the window between the
+        // host's message and our answer.
         Ok(unsafe { std::slice::from_raw_parts(start, len as usize) })
     }
 }
@@ -85,14 +85,14 @@ impl Region for Mapped {
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
         let from = self.at(offset, buf.len())?;
-        // SAFETY: `from` is good for `len` bytes; `buf` is memory of ours elsewhere.
+        // SAFETY: `from` is valid for `len` bytes; `buf` is a separate allocation of ours.
         unsafe { std::ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), buf.len()) };
         Ok(())
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         let to = self.at(offset, bytes.len())?;
-        // SAFETY: `to` is good for `len` bytes; `bytes` is memory of ours elsewhere.
+        // SAFETY: `to` is valid for `len` bytes; `bytes` is a separate allocation of ours.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         Ok(())
     }
@@ -107,14 +107,14 @@ impl Region for Mapped {
     }
 }
 
-/// Calls the host: under the virtual clock the guest stands still until the host has looked,
-/// elsewhere this does nothing.
+/// Calls the host. Under the virtual clock the guest is paused until the host has polled the mailbox; on the real
+/// clock this does nothing.
 ///
-/// A function of its own: the guest's thread stops at the end of a block of instructions, and no
-/// read of what the host wrote meanwhile may come before.
+/// This is a function of its own, and never inlined: the guest pauses at the end of a block of instructions, and no
+/// read of what the host wrote during the pause may be moved before it.
 #[inline(never)]
 pub fn call_host(argument: u64) {
-    // SAFETY: the instruction exchanges a register with itself.
+    // SAFETY: the instruction exchanges a register with itself, which has no effect.
     unsafe {
         core::arch::asm!(
             ".byte 0x66, 0x87, 0xdb",
@@ -126,20 +126,20 @@ pub fn call_host(argument: u64) {
     }
 }
 
-/// Guest time that the host may take to answer. Under the virtual clock none goes by.
+/// Guest time that the host may take to answer. Under the virtual clock, no guest time passes meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// The way to the host: a ring this process alone writes.
+/// The guest's link to the host: a ring that only this process writes.
 #[derive(Debug)]
 pub struct MailLink {
     region: Mapped,
     writer: Mutex<Writer>,
-    /// How much was asked; held by who waits for an answer.
+    /// The number of requests so far. The lock is held while a request waits for its answer.
     asked: Mutex<u64>,
 }
 
 impl MailLink {
-    /// Sends through `ring`.
+    /// Creates a link that sends through `ring`.
     pub fn new(region: Mapped, ring: Ring) -> Self {
         Self {
             region,
@@ -158,12 +158,12 @@ impl Link for MailLink {
             match writer.write(&self.region, &bytes, now) {
                 Ok(()) => break,
                 Err(Full::NoRoom) => {
-                    // The host reads when it is called, or every millisecond while it lives.
+                    // The host reads when it is called; otherwise it polls every millisecond while it lives.
                     call_host(CALL_MESSAGE);
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error @ (Full::TooLong { .. } | Full::Memory(_))) => {
-                    // The console and the streams are other ways to the host.
+                    // The console and the streams still reach the host.
                     eprintln!("ktstr: a message to the host could not be sent: {error}");
                     return;
                 }
@@ -176,7 +176,7 @@ impl Link for MailLink {
         let broken = |error: Error| format!("the mailbox is broken: {error}");
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         *asked += 1;
-        // The answer before must not be taken for this one.
+        // Clear the previous answer, so that it is not taken for this one.
         self.region.store(Layout::ANSWER, 0).map_err(broken)?;
         self.send(&ToHost::Ask {
             number: *asked,
@@ -191,8 +191,8 @@ impl Link for MailLink {
                     ask.name()
                 ));
             }
-            // The host has no way to wake a guest: no device, no interrupt. Under the virtual clock the call above was answered
-            // before it returned.
+            // The host cannot wake the guest: the mailbox has no device and no interrupt. Under the virtual clock the
+            // call in `send` was answered before it returned.
             std::thread::sleep(Duration::from_millis(1));
             call_host(CALL_MESSAGE);
         }
@@ -203,42 +203,42 @@ impl Link for MailLink {
             .read(Layout::ANSWER + ANSWER_AT, &mut bytes)
             .map_err(broken)?;
         serde_json::from_slice(&bytes)
-            .unwrap_or_else(|error| Err(format!("the host's answer makes no sense: {error}")))
+            .unwrap_or_else(|error| Err(format!("cannot decode the host's answer: {error}")))
     }
 }
 
-/// What comes from the host.
+/// The messages from the host.
 #[derive(Debug)]
 pub struct Inbox {
     reader: Reader,
 }
 
 impl Inbox {
-    /// The host's ring from its start.
+    /// Reads the host's ring from its start.
     pub fn new() -> Self {
         Self {
             reader: Reader::new(Ring::Host),
         }
     }
 
-    /// Whether a message, or something broken, is there.
+    /// Returns whether a message, or a damaged one, can be read.
     pub fn has_next(&self, region: &Mapped) -> bool {
         region
             .load(Ring::Host.head_offset())
             .is_ok_and(|head| head != self.reader.place().bytes)
     }
 
-    /// The next message, if it is there.
+    /// Returns the next message, or `None` if there is none yet.
     pub fn next(&mut self, region: &Mapped) -> Result<Option<ToGuest>, String> {
         let next = self.reader.next(region);
         if self.reader.dropped() > 0 {
-            return Err("a message of the host was damaged on its way".to_owned());
+            return Err("a message from the host was damaged in transit".to_owned());
         }
         match next {
             Ok(None) => Ok(None),
             Ok(Some(message)) => match ToGuest::decode(&message.bytes) {
                 Ok(message) => Ok(Some(message)),
-                Err(e) => Err(format!("the host's message makes no sense: {e}")),
+                Err(e) => Err(format!("cannot decode the host's message: {e}")),
             },
             Err(error) => Err(format!("the host's ring is broken: {error}")),
         }

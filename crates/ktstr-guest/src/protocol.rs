@@ -1,8 +1,8 @@
-//! What guest and host say to each other: one JSON document a mailbox frame, but for what a fork is told on its way to the
-//! test function, which is written plainly (`wire.rs`).
+//! The messages between guest and host. A mailbox frame holds one JSON document, except for the messages that a fork
+//! receives on its way to the test function, which have a plain binary format (`wire.rs`).
 //!
-//! Both sides are the same binary, so the format has no version of its own; a guest is still
-//! hostile, so every field is judged by the host before it is used.
+//! Both sides are the same binary, so the format needs no version. The guest is untrusted nevertheless, so the host
+//! checks every field before it uses it.
 
 use ktstr_assert::payload::MAX_PAYLOADS;
 use ktstr_assert::{AssertResult, Outcome};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Put, Take};
 
-/// Where a byte stream of the guest comes from.
+/// The source of a byte stream of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
@@ -27,9 +27,9 @@ pub enum Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProcessEnd {
-    /// It returned this code.
+    /// It exited with this code.
     Exited(i32),
-    /// This signal killed it.
+    /// It was killed by this signal.
     Signaled(i32),
 }
 
@@ -42,58 +42,58 @@ impl std::fmt::Display for ProcessEnd {
     }
 }
 
-/// A signal that a process sent to another, not the kernel.
+/// A signal that was sent by a process rather than by the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentSignal {
     /// The signal's number, as in signal(7).
     pub signal: i32,
-    /// Thread id of the sender.
+    /// The thread id of the sender.
     pub sender: i32,
-    /// The sender's name.
+    /// The sender's thread name.
     pub comm: String,
 }
 
-/// What a worker that ended in order has counted of itself between the two marks that it left in the exact schedule, so that
-/// the host can hold one against the other.
+/// The counters of a worker that ended normally, between the two marks that it set in the exact schedule. The host
+/// compares them with the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerNumbers {
-    /// Its thread id.
+    /// The worker's thread id.
     pub tid: i32,
     /// CPU time, in nanoseconds.
     pub cpu_ns: u64,
-    /// CPU time that it took to leave the marks, in nanoseconds: by so much the span of the marks may be another one.
+    /// CPU time in nanoseconds that setting the marks took. The two measurements may differ by this much.
     pub slack_ns: u64,
-    /// Times that it was put on a CPU; 0 where the kernel has no schedstats.
+    /// Number of times that the worker was put on a CPU; 0 if the kernel has no schedstats.
     pub runs: u64,
-    /// Changes of CPU that it noticed: there may have been more.
+    /// Number of migrations that the worker noticed. It may have missed some.
     pub migrations: u64,
 }
 
-/// Bytes that a tag of a capture may have.
+/// Maximum length of a capture's tag in bytes.
 pub const MAX_TAG: usize = 64;
-/// Processes that a list of a cgroup's may have.
+/// Maximum number of processes in a list.
 pub const MAX_PIDS: usize = 1 << 16;
 
-/// What the test process asks the host to do while it waits.
+/// A request of the test process to the host. The test process waits until the host has answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
     /// Capture the guest's state now.
     Capture {
-        /// What to store it under.
+        /// The tag under which the capture is stored.
         tag: String,
-        /// Ordinal of the running step; 0 before the first.
+        /// Ordinal of the running step; 0 before the first step.
         step_index: u16,
     },
-    /// Write what the test declares as `bpf_map_write` into the scheduler's variables.
+    /// Write the values of the test's `bpf_map_write` into the scheduler's variables.
     WriteMaps,
-    /// Keep a list of processes for the test's callbacks.
+    /// Store a list of processes for the test's callbacks.
     CgroupProcs {
-        /// What to keep it under.
+        /// The tag under which the list is stored.
         tag: String,
-        /// The name of the cgroup, as the test knows it.
+        /// The name of the cgroup in the test.
         cgroup: String,
-        /// Process ids, as the guest counts them.
+        /// The process ids in the guest's namespace.
         pids: Vec<i32>,
     },
     /// Capture the guest's state whenever this variable of the kernel has changed.
@@ -101,28 +101,28 @@ pub enum Ask {
         /// The variable's exact name in `/proc/kallsyms`, 1 to 64 bytes.
         symbol: String,
     },
-    /// Write into the kernel's memory.
+    /// Write to the kernel's memory.
     WriteKernel {
-        /// What is written where.
+        /// The targets and the values to write there.
         writes: Vec<(KernelTarget, KernelValue)>,
-        /// Whether the guest has to stand still.
+        /// Whether the guest must be frozen during the write.
         cold: bool,
     },
     /// Read the kernel's memory, for the test's callbacks.
     ReadKernel {
-        /// What to keep the value under.
+        /// The tag under which the value is stored.
         tag: String,
-        /// The place in the kernel's memory that is read.
+        /// The location in the kernel's memory to read.
         target: KernelTarget,
-        /// How many bytes are read there, and as what.
+        /// The width of the value and its interpretation.
         width: KernelValueWidth,
-        /// Whether the guest has to stand still.
+        /// Whether the guest must be frozen during the read.
         cold: bool,
     },
 }
 
 impl Ask {
-    /// What it is, for people.
+    /// Returns a noun phrase that describes the request in messages.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Capture { .. } => "a capture",
@@ -135,66 +135,66 @@ impl Ask {
     }
 }
 
-/// Bytes that an answer may have.
+/// Maximum length of an answer in bytes.
 pub const MAX_ANSWER: usize = 64 << 10;
-/// Where an answer's length lies, from `Layout::ANSWER` on. Before it is the number of what was asked, 0 while there is no answer;
-/// behind it is the answer as JSON.
+/// Offset of an answer's length from `Layout::ANSWER`. Before it is the number of the request, which is 0 while there
+/// is no answer; after it follows the answer as JSON.
 pub const ANSWER_LENGTH_AT: u64 = 8;
-/// Where the answer's JSON begins, from `Layout::ANSWER` on; see [`ANSWER_LENGTH_AT`].
+/// Offset of an answer's JSON from `Layout::ANSWER`; see [`ANSWER_LENGTH_AT`].
 pub const ANSWER_AT: u64 = 16;
 
-/// What the host answers: that it is done, or why not.
+/// The host's answer: success, or the reason for the failure.
 pub type Answer = Result<(), String>;
 
-/// Guest to host. Times are CLOCK_MONOTONIC of the guest, in nanoseconds.
+/// A message from the guest to the host. Times are the guest's CLOCK_MONOTONIC in nanoseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToHost {
     /// PID 1 runs and the mailbox works.
     Hello {
-        /// The topology the kernel sees, as `{numa}n{llcs}l{cores}c{threads}t`, or why it has
-        /// no such form.
+        /// The topology that the kernel sees, in the form `{numa}n{llcs}l{cores}c{threads}t`, or the reason why it
+        /// cannot be written in that form.
         topology: Result<String, String>,
     },
-    /// The scheduler under test has taken the CPUs over.
+    /// The scheduler under test has attached.
     SchedulerAttached {
         /// Process id of the scheduler.
         pid: i32,
         /// Time from its start to the attach, in nanoseconds.
         took_ns: u64,
     },
-    /// The scheduler under test did not come up.
+    /// The scheduler under test did not attach.
     SchedulerNotAttached {
-        /// One sentence for people.
+        /// The reason, as one sentence for the user.
         reason: String,
     },
-    /// The test has a scheduler stopped, started or replaced: what becomes of the one that is attached is the test's doing.
+    /// The test is about to stop, start or replace a scheduler, so the exit of the attached one is intended.
     SchedulerStopping,
-    /// The scheduler under test ended before it was told to.
+    /// The scheduler under test exited before it was told to.
     SchedulerDied {
         /// How the process ended.
         end: ProcessEnd,
-        /// The last signal that a process sent to it, where the kernel can trace that.
+        /// The last signal that a process sent to it, if the kernel can trace signals.
         signal: Option<SentSignal>,
     },
-    /// A [`ToGuest::Write`] was carried out.
+    /// A [`ToGuest::Write`] has been executed.
     Written,
-    /// A [`ToGuest::Prepare`] was carried out.
+    /// A [`ToGuest::Prepare`] has been executed.
     Prepared,
-    /// A [`ToGuest::Load`] was carried out.
+    /// A [`ToGuest::Load`] has been executed.
     Loaded,
     /// The test process has its job.
     TestStarted {
         /// Process id of the test process.
         pid: i32,
     },
-    /// The test function is called: the next instruction is its first.
+    /// The test function is about to be called: the next instruction is its first.
     FunctionCalled,
     /// The workload window opens.
     ScenarioStart,
-    /// Window time stops counting (teardown and set-up between steps).
+    /// Window time is paused, for setup and teardown between steps.
     ScenarioPause,
-    /// Window time counts again.
+    /// Window time is resumed.
     ScenarioResume,
     /// A step's cgroups and workers are in place and its hold begins.
     StepStart {
@@ -204,85 +204,86 @@ pub enum ToHost {
         elapsed_ms: u64,
         /// Ops applied by this step.
         op_count: u32,
-        /// A bit for each kind of op, at its `Op::wire_index`.
+        /// A bit mask of the kinds of operations, with the bit of each at its `Op::wire_index`.
         op_kinds: u64,
-        /// How many cgroups there are once the step is set up.
+        /// Number of cgroups after the setup of the step.
         cgroup_count: u32,
-        /// How many workers there are once the step is set up.
+        /// Number of workers after the setup of the step.
         worker_count: u32,
-        /// Iterations of all workers so far.
+        /// Number of iterations of all workers so far.
         total_iterations: u64,
     },
-    /// A step's hold is over; its workers still run.
+    /// A step's hold is over; its workers are still running.
     StepEnd {
         /// 1-based step ordinal.
         step_index: u16,
         /// Milliseconds since `ScenarioStart`.
         elapsed_ms: u64,
-        /// Iterations of all workers so far.
+        /// Number of iterations of all workers so far.
         total_iterations: u64,
     },
     /// The last step is over.
     ScenarioEnd {
         /// Milliseconds since `ScenarioStart`.
         elapsed_ms: u64,
-        /// Iterations of all workers.
+        /// Number of iterations of all workers.
         total_iterations: u64,
     },
-    /// Bytes of a stream, lossily decoded.
+    /// Text that was written to a stream.
     Output {
         /// The stream that the text was written to.
         stream: Stream,
-        /// The text, in which bytes that are no UTF-8 are replaced.
+        /// The text; invalid UTF-8 is replaced.
         text: String,
     },
-    /// The test process waits for the host to do this, and for the answer in the bulk window.
+    /// The test process requests something and waits for the answer.
     Ask {
-        /// Tells one from the next; never 0.
+        /// Identifies the request; never 0.
         number: u64,
-        /// What to do.
+        /// The request.
         ask: Ask,
     },
-    /// Workers were stopped, and this is what those that ended in order counted of themselves.
+    /// Workers were stopped. These are the counters of those that ended normally.
     Workers(Vec<WorkerNumbers>),
     /// What the test function returned.
     TestResult(Box<AssertResult>),
     /// The test function returned an error.
     TestError {
-        /// The error's chain.
+        /// The error and its causes.
         message: String,
     },
     /// The test function panicked.
     TestPanicked {
-        /// Message and place.
+        /// The panic message and its location.
         message: String,
     },
-    /// The test process is gone.
+    /// The test process has exited.
     TestEnded {
         /// How the process ended.
         end: ProcessEnd,
-        /// The kernel's out-of-memory killer did it.
+        /// Whether the kernel's out-of-memory killer killed it.
         oom_killed: bool,
     },
-    /// The guest side itself failed: the harness's fault, never the scheduler's.
+    /// The guest side itself failed. This is the harness's fault, never the scheduler's.
     HarnessError {
-        /// One sentence for people.
+        /// The error, as one sentence for the user.
         message: String,
     },
-    /// Nothing more will come; the guest powers off.
+    /// This is the last message; the guest powers off.
     Bye,
 }
 
-/// Bytes of a text in a message: a sentence, a panic with its backtrace. What is over is cut off.
+/// Maximum length of a text in a message, in bytes. It is enough for a panic message with its backtrace; a longer text
+/// is truncated.
 pub const TEXT_CAP: usize = 256 << 10;
-/// Bytes that the note on what was cut off may take.
+/// Maximum length in bytes of the note about a truncation.
 const NOTE_CAP: usize = 64;
 
 impl ToHost {
-    /// The message as it is sent: with bounded texts, and never too large for the mailbox. A message
-    /// that still is, is replaced by the word that it was.
+    /// Encodes the message for the mailbox. Texts are truncated, and a message that is still too large is replaced by
+    /// a [`ToHost::HarnessError`] that says so.
     pub fn encode(&self) -> Vec<u8> {
-        // A fork says these two on its way to the test function, where all code is met for the first time: see `wire.rs`.
+        // A fork sends these two messages on its way to the test function, so they avoid serde: see `wire.rs`.
         match self {
             Self::FunctionCalled => return b"\"function_called\"".to_vec(),
             Self::TestStarted { pid } => return test_started(*pid),
@@ -309,15 +310,15 @@ impl ToHost {
         };
         encoded(&Self::HarnessError {
             message: format!(
-                "{what} takes {} bytes, and no more than {} can be sent to the host",
+                "{what} takes {} bytes, but at most {} can be sent to the host",
                 bytes.len(),
                 ktstr_mailbox::MAX_MESSAGE
             ),
         })
     }
 
-    /// Cuts every text to [`TEXT_CAP`] and says so at its end. Both sides do it: the guest so that
-    /// the message can be sent, the host because a guest need not.
+    /// Truncates every text to [`TEXT_CAP`] and says so at its end. The guest does this so that the message can be
+    /// sent; the host does it again because it does not trust the guest.
     pub fn bound_texts(&mut self) {
         match self {
             Self::Hello {
@@ -349,7 +350,7 @@ impl ToHost {
                     payload.bound();
                 }
             }
-            // The host refuses what is too long of a write.
+            // The host rejects a write that is too long.
             Self::Ask {
                 ask: Ask::WriteMaps | Ask::WriteKernel { .. },
                 ..
@@ -390,7 +391,7 @@ impl ToHost {
     }
 }
 
-/// `{"test_started":{"pid":PID}}`, the process id's digits from the last to the first.
+/// Encodes `{"test_started":{"pid":PID}}`, with the digits of the process id generated from the last to the first.
 fn test_started(pid: i32) -> Vec<u8> {
     let mut digits = [b'0'; 10];
     let mut at = digits.len();
@@ -413,10 +414,11 @@ fn test_started(pid: i32) -> Vec<u8> {
     bytes
 }
 
-/// Messages are plain data: one that cannot be written down is told of as such.
+/// Encodes a message as JSON. Messages are plain data, but if the encoding fails after all, the host receives that as
+/// an error.
 fn encoded(message: &ToHost) -> Vec<u8> {
     serde_json::to_vec(message).unwrap_or_else(|error| {
-        let text = format!("a message could not be written as JSON: {error}");
+        let text = format!("a message could not be encoded as JSON: {error}");
         serde_json::json!({ "harness_error": { "message": text } })
             .to_string()
             .into_bytes()
@@ -433,67 +435,66 @@ fn bound(text: &mut String) {
     text.push_str(&format!("\n[... {left_out} bytes left out ...]"));
 }
 
-/// Host to guest, carried out in order.
+/// A message from the host to the guest. The guest executes them in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToGuest {
-    /// Make this machine differ from its siblings of the same template.
+    /// Give this machine an identity that differs from its siblings of the same template.
     #[serde(skip)]
     Refresh {
-        /// Wall clock, nanoseconds since the epoch; `None`: it goes on as it is.
+        /// The wall clock in nanoseconds since the epoch; `None` leaves it unchanged.
         realtime_ns: Option<u64>,
-        /// Bytes for the kernel's random pool.
+        /// Entropy for the kernel's random pool.
         entropy: Vec<u8>,
-        /// Where process ids go on.
+        /// The last process id, from which the kernel continues.
         last_pid: u32,
     },
-    /// Store the first `len` bytes of the bulk window in a file; answered with
-    /// [`ToHost::Written`].
+    /// Store the first `len` bytes of the bulk window in a file. The answer is [`ToHost::Written`].
     Write {
         /// Absolute path in the guest.
         path: String,
-        /// Where in the file.
+        /// Offset in the file in bytes.
         offset: u64,
-        /// How many bytes.
+        /// Number of bytes.
         len: u64,
         /// Permission bits of a new file.
         mode: u32,
     },
-    /// Set up what tests share; answered with [`ToHost::Prepared`], unless the scheduler does
-    /// not come up.
+    /// Set up what tests of one scheduler share. The answer is [`ToHost::Prepared`], unless the scheduler does not
+    /// attach.
     Prepare(Setup),
-    /// Start the test process and have it wait for its job; answered with [`ToHost::Loaded`],
-    /// unless it ends before.
+    /// Start the test process and let it wait for its job. The answer is [`ToHost::Loaded`], unless the process exits
+    /// first.
     Load {
         /// The test's binary: absolute path in the guest.
         binary: String,
-        /// Cgroup (absolute, below `/sys/fs/cgroup`) that holds the scenario's cgroups; it is made here.
+        /// Absolute path, below `/sys/fs/cgroup`, of the cgroup for the scenario's cgroups. The guest creates it.
         workload_root: String,
     },
-    /// Have the test process that was loaded run a test, then say [`ToHost::Bye`].
+    /// Let the loaded test process run a test. The last answer is [`ToHost::Bye`].
     #[serde(skip)]
     Run {
-        /// A [`Job`] as [`Job::encode`] writes it, which PID 1 hands over as it is.
+        /// A [`Job`] as encoded by [`Job::encode`], which PID 1 passes on unchanged.
         job: Vec<u8>,
         /// The job's seed.
         seed: u64,
     },
 }
 
-/// First byte of a [`ToGuest::Refresh`], which no JSON document begins with.
+/// First byte of a [`ToGuest::Refresh`]. No JSON document starts with it.
 const REFRESH: u8 = 1;
 /// First byte of a [`ToGuest::Run`].
 const RUN: u8 = 2;
 /// First byte of a [`Job`].
 const JOB: u8 = 3;
-/// In the place of a wall clock that goes on as it is; the clock of a host stands at this time in no run.
+/// Encodes a wall clock of `None`. No real clock has this time.
 const NO_TIME: u64 = u64::MAX;
 
 impl ToGuest {
-    /// The message as it is sent.
+    /// Encodes the message for the mailbox.
     ///
     /// # Errors
-    /// What cannot be written as JSON.
+    /// The message cannot be encoded as JSON.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let put = match self {
             Self::Refresh {
@@ -520,10 +521,10 @@ impl ToGuest {
         Ok(put.done())
     }
 
-    /// The message that [`ToGuest::encode`] has written.
+    /// Decodes a message that [`ToGuest::encode`] has encoded.
     ///
     /// # Errors
-    /// Why `bytes` are none.
+    /// The reason why `bytes` are not a message.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let (message, take) = match bytes.split_first() {
             Some((&REFRESH, rest)) => {
@@ -548,30 +549,30 @@ impl ToGuest {
         };
         match take.is_whole() {
             true => Ok(message),
-            false => Err("it is not as long as its parts say".to_owned()),
+            false => Err("its length does not match the lengths of its parts".to_owned()),
         }
     }
 }
 
-/// What tests under one scheduler share.
+/// The setup that tests of one scheduler share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// The scheduler to start.
     pub scheduler: Option<SchedulerJob>,
     /// `sysctl` keys (dotted) and values to set before the scheduler starts.
     pub sysctls: Vec<(String, String)>,
-    /// Cgroup (absolute, below `/sys/fs/cgroup`) to make for the scheduler.
+    /// Absolute path, below `/sys/fs/cgroup`, of a cgroup to create for the scheduler.
     pub cgroup_parent: Option<String>,
-    /// sched_ext's runnable-stall timeout, in milliseconds: set by the host once the scheduler
-    /// is attached.
+    /// sched_ext's watchdog timeout in milliseconds. The host sets it once the scheduler has attached.
     pub watchdog_timeout_ms: u64,
-    /// Schedulers that the test may start while it runs, by name; its own is one of them.
+    /// The schedulers that the test may start while it runs, by name. Its own scheduler is one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<(String, SchedulerJob)>,
 }
 
 impl Setup {
-    /// Whether the guest has nothing to do for it. A stall timeout is that of a scheduler.
+    /// Returns whether the guest has nothing to do for this setup. The watchdog timeout is not considered, because it
+    /// needs a scheduler.
     pub fn is_nothing(&self) -> bool {
         self.scheduler.is_none()
             && self.sysctls.is_empty()
@@ -583,18 +584,18 @@ impl Setup {
 /// A test to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Name of the test function's entry.
+    /// The name of the test function's entry.
     pub test: String,
-    /// Environment of the test process.
+    /// The environment of the test process.
     pub env: Vec<(String, String)>,
-    /// Seeds the workers.
+    /// The seed of the workers.
     pub seed: u64,
-    /// Cgroup (absolute, below `/sys/fs/cgroup`) that holds the scenario's cgroups.
+    /// Absolute path, below `/sys/fs/cgroup`, of the cgroup for the scenario's cgroups.
     pub workload_root: String,
 }
 
 impl Job {
-    /// The job as PID 1 hands it over.
+    /// Encodes the job in the form that PID 1 passes on.
     pub fn encode(&self) -> Vec<u8> {
         let mut put = Put::new(JOB);
         put.bytes(self.test.as_bytes());
@@ -608,7 +609,7 @@ impl Job {
         put.done()
     }
 
-    /// The job that [`Job::encode`] has written; `None` if `bytes` are none.
+    /// Decodes a job that [`Job::encode`] has encoded. Returns `None` if `bytes` are not one.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let Some((&JOB, rest)) = bytes.split_first() else {
             return None;
@@ -630,40 +631,40 @@ impl Job {
     }
 }
 
-/// What the test process asks of PID 1.
+/// A request of the test process to PID 1 to stop or start a scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerChange {
-    /// Whether the scheduler that is attached is to be stopped.
+    /// Whether to stop the attached scheduler.
     pub stop: bool,
-    /// Which scheduler is to be started.
+    /// The scheduler to start.
     pub start: Option<StartOf>,
 }
 
-/// Which scheduler an operation starts: the test's own, or one that the test has staged.
+/// The scheduler that an operation starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartOf {
-    /// The test's own.
+    /// The test's own scheduler.
     Own,
-    /// One that is staged, by its name.
+    /// A staged scheduler, by its name.
     Staged(String),
 }
 
-/// What PID 1 answers: the process id of the scheduler that is attached now, or what went wrong.
+/// PID 1's answer: the process id of the scheduler that is attached now, or the error.
 pub type SchedulerAnswer = Result<Option<i32>, ChangeError>;
 
-/// Why no scheduler was started or stopped as the test asks.
+/// Why PID 1 did not start or stop a scheduler as requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeError {
-    /// The test asks for what cannot be done.
+    /// The request is invalid.
     #[error("{0}")]
     Refused(String),
-    /// The scheduler was started, and did not attach for this reason.
+    /// The scheduler was started but did not attach.
     #[error("startup death: the scheduler {scheduler} did not come up: {why}")]
     NotAttached {
-        /// The name by which the test staged it; `of the test` for the test's own.
+        /// The name under which the test staged it; `of the test` for the test's own.
         scheduler: String,
-        /// What PID 1 saw of its start.
+        /// The reason, as far as PID 1 knows it.
         why: String,
     },
 }
@@ -672,20 +673,20 @@ pub enum ChangeError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerJob {
-    /// A program of the guest's file system.
+    /// A program in the guest's file system.
     Program {
         /// Absolute path in the guest.
         path: String,
         /// Arguments, without the program's name.
         args: Vec<String>,
-        /// Variables that the host passes on.
+        /// Environment variables that the host passes on.
         env: Vec<(String, String)>,
     },
-    /// `echo VALUE > PATH` lines that switch a built-in scheduler on and off.
+    /// A scheduler inside the kernel, which lines of the form `echo VALUE > PATH` switch on and off.
     Builtin {
-        /// Run before the test.
+        /// The lines to execute before the test.
         enable: Vec<String>,
-        /// Run after it.
+        /// The lines to execute after the test.
         disable: Vec<String>,
     },
 }
@@ -704,7 +705,7 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_once_and_says_so() {
-        // Each byte of it takes six in JSON: more than a message may have.
+        // Each byte of the text takes six bytes in JSON, which is more than a message may have.
         let length = 3 << 20;
         assert!(6 * length > ktstr_mailbox::MAX_MESSAGE);
         let message = "\u{1}".repeat(length);
@@ -731,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn what_payloads_have_left_is_bounded_on_the_host_too() {
+    fn payload_results_are_bounded_on_the_host_too() {
         use ktstr_assert::payload::{Captured, EXCERPT, PayloadMetrics};
         let mut result = AssertResult::pass();
         let run = PayloadMetrics {
@@ -752,7 +753,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_too_large_is_refused_by_name() {
+    fn a_result_that_is_too_large_is_replaced_by_an_error() {
         let mut result = AssertResult::pass();
         let findings = ktstr_mailbox::MAX_MESSAGE / TEXT_CAP + 1;
         for _ in 0..findings {

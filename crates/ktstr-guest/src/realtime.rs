@@ -1,20 +1,20 @@
-//! Keeps the harness out of the hands of the scheduler under test: PID 1 and the engine run in the
-//! real-time class, above every scheduler of fair and sched_ext tasks. Both sleep nearly all the time.
-//! What they fork starts in the normal class again.
+//! Protects the harness from the scheduler under test. PID 1 and the engine run with a real-time policy, above all
+//! fair and sched_ext tasks. Both sleep nearly all the time, so they hardly disturb the workload. Their child
+//! processes start with the normal policy again.
 
-/// Priority of the engine: above any worker's that a test asks for in reason.
+/// The priority of the engine, above any that a test would reasonably give to a worker.
 pub const ENGINE: i32 = 97;
-/// Priority of PID 1, which has to report whatever the engine does.
+/// The priority of PID 1, which must be able to report whatever the engine does.
 pub const PID_1: i32 = 98;
 
-/// The calling thread is in the real-time class while this lives.
+/// A guard that keeps the calling thread at a real-time priority while it lives.
 #[derive(Debug)]
 pub struct RealTime {
     before: Option<(i32, libc::sched_param)>,
 }
 
 impl RealTime {
-    /// Raises the calling thread. Where that is not allowed, the thread stays what it is.
+    /// Raises the calling thread. If the kernel does not allow that, the thread stays as it is.
     pub fn raise(priority: i32) -> Self {
         let mut before: libc::sched_param = libc::sched_param { sched_priority: 0 };
         let raised = libc::sched_param {

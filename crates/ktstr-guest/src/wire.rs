@@ -1,16 +1,16 @@
-//! The plain form of what a fork is told on its way to the test function: numbers and texts one after the other, each
-//! text behind its length.
+//! The binary format of the messages that a fork receives on its way to the test function: numbers and texts in
+//! sequence, with each text preceded by its length.
 //!
-//! Everything else that guest and host say is JSON. But whatever a fork executes there, it executes for the first time, and
-//! QEMU translates each block of it: taking one JSON document apart is a thousand blocks, this is a hundred. So the code here
-//! is straight: no generics, no iterators.
+//! All other messages between guest and host are JSON. A fork, however, executes this code for the first time, and
+//! QEMU has to translate each block of it: parsing one JSON document takes about a thousand blocks, this format about
+//! a hundred. The code is therefore deliberately simple, without generics or iterators.
 
-/// Writes values one after the other.
+/// Encodes values in sequence.
 #[derive(Debug, Default)]
 pub(crate) struct Put(Vec<u8>);
 
 impl Put {
-    /// Begins with the byte that says what follows.
+    /// Starts with the byte that identifies the message.
     pub(crate) fn new(tag: u8) -> Self {
         Self(vec![tag])
     }
@@ -29,7 +29,8 @@ impl Put {
     }
 }
 
-/// Takes them out again. What is not there, or makes no sense, is 0 or empty, and [`Take::is_whole`] says so at the end.
+/// Decodes values in sequence. A value that is missing or malformed reads as 0 or empty, and [`Take::is_whole`]
+/// reports that at the end.
 #[derive(Debug)]
 pub(crate) struct Take<'a> {
     rest: &'a [u8],
@@ -37,7 +38,7 @@ pub(crate) struct Take<'a> {
 }
 
 impl<'a> Take<'a> {
-    /// Reads what comes after the tag.
+    /// Decodes the bytes after the tag.
     pub(crate) fn new(rest: &'a [u8]) -> Self {
         Self {
             rest,
@@ -79,12 +80,12 @@ impl<'a> Take<'a> {
         }
     }
 
-    /// Everything was there so far, and something is left.
+    /// Returns whether everything so far was present and bytes are left.
     pub(crate) fn has_more(&self) -> bool {
         !self.broken && !self.rest.is_empty()
     }
 
-    /// Everything was there, and nothing is left.
+    /// Returns whether everything was present and no bytes are left.
     pub(crate) fn is_whole(&self) -> bool {
         !self.broken && self.rest.is_empty()
     }
@@ -107,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_job_comes_over_as_it_was_and_no_part_of_it_does() {
+    fn a_job_survives_a_round_trip_and_a_truncated_one_is_rejected() {
         let bytes = job().encode();
         assert_eq!(Job::decode(&bytes), Some(job()));
         for end in 0..bytes.len() {
             assert_eq!(Job::decode(&bytes[..end]), None, "the first {end} bytes");
         }
         assert_eq!(Job::decode(&[&bytes[..], &[0]].concat()), None);
-        // More variables than there are.
+        // A count of variables that is larger than the data.
         let mut bytes = Job {
             env: Vec::new(),
             ..job()
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_to_the_guest_come_over_as_they_were() {
+    fn messages_to_the_guest_survive_a_round_trip() {
         let refresh = |realtime_ns| ToGuest::Refresh {
             realtime_ns,
             entropy: vec![7; 32],
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_without_serde_is_the_json_that_serde_writes() {
+    fn messages_encoded_without_serde_equal_serdes_json() {
         let pids = [0, 7, 104, i32::MAX, -1, i32::MIN];
         let started = pids.map(|pid| ToHost::TestStarted { pid });
         for message in started.iter().chain([&ToHost::FunctionCalled]) {

@@ -1,5 +1,5 @@
-//! Debian's kernels through apt's own clients, with state of our own: nothing of the machine's apt is
-//! changed, no root is needed, and apt verifies what it always verifies.
+//! Fetches Debian's kernels with apt's own clients, which work on private state. The machine's apt configuration is
+//! not changed, root is not needed, and apt verifies signatures as usual.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::progress::{self, Listener};
 use crate::version::Spec;
 use crate::{KernelError, package, sources};
 
-/// The suites of an archive by the names that do not age: whatever release is stable today.
+/// The suites of an archive, by the names that do not depend on the current stable release.
 const SUITES: [&str; 4] = ["stable", "stable-backports", "testing", "unstable"];
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
-/// Settings of the machine's apt that are taken over: how to reach its mirror, and how old its
-/// administrator lets the mirror's lists be. Never what would let unsigned packages in.
+/// The settings of the machine's apt to inherit: how to reach its mirror, and how old the mirror's lists may be.
+/// Settings that would admit unsigned packages are never inherited.
 const INHERITED: [&str; 6] = [
     "Acquire::http",
     "Acquire::https",
@@ -31,14 +31,14 @@ const INHERITED: [&str; 6] = [
     "Acquire::Check-Valid-Until",
     "Acquire::Check-Date",
 ];
-/// The folder of the cache that apt keeps its state in.
+/// The folder of the cache in which apt keeps its state.
 const FOLDER: &str = "apt";
-/// The folder in it for packages with a kernel's source.
+/// The subfolder for packages that contain a kernel's source.
 const SOURCE: &str = "source";
 const LIST_HINT: &str = "Check the network and this machine's apt sources (`apt-get update` must work), or set \
-                         KTSTR_KERNEL to a kernel that is here";
+                         KTSTR_KERNEL to a kernel on this machine";
 
-/// Fetches the newest kernel that matches, unless it is cached already.
+/// Fetches the newest kernel that matches, unless it is already cached.
 pub(crate) fn fetch(
     cache: &Cache,
     spec: &Spec,
@@ -66,7 +66,7 @@ pub(crate) fn fetch(
     apt.download(candidate, cache, listener)
 }
 
-/// The newest kernel of each series and flavour that can be fetched.
+/// Returns the newest available kernel of each series and flavour.
 pub(crate) fn offered(
     cache: &Cache,
     listener: &mut Listener<'_>,
@@ -81,8 +81,8 @@ pub(crate) fn offered(
     }
 }
 
-/// Fetches a package with a kernel's source: its version, and the tarball that it holds, in a folder of the cache where
-/// the next fetch of a source package puts its own.
+/// Fetches a package that contains a kernel's source. Returns its version and the path of the tarball in it. The
+/// tarball lies in a folder of the cache, which the next fetch of a source package replaces.
 pub(crate) fn fetch_source(
     cache: &Cache,
     package: &str,
@@ -117,7 +117,7 @@ pub(crate) fn fetch_source(
     apt.get(&fresh, &[format!("{package}={version}")], package, listener)?;
     let unpacked = fresh.join("unpacked");
     apt.unpack_all(&fresh, &unpacked)?;
-    // What was fetched before makes room only now: a fetch that fails leaves it.
+    // Remove the previously fetched package only now, so that a failed fetch leaves it in place.
     let others = apt.root.join(SOURCE);
     if others.exists() {
         fs::remove_dir_all(&others).map_err(|e| KernelError::io("remove", &others, e))?;
@@ -127,7 +127,8 @@ pub(crate) fn fetch_source(
     Ok((version, tarball))
 }
 
-/// What [`fetch_source`] fetched of a package last, if that is here still; nothing is asked of the archive.
+/// Returns the version and the tarball that [`fetch_source`] last fetched of a package, if they still exist. The
+/// archive is not contacted.
 pub(crate) fn fetched_source(
     cache: &Cache,
     package: &str,
@@ -135,7 +136,7 @@ pub(crate) fn fetched_source(
     let Some(folder) = cache.existing(FOLDER)? else {
         return Ok(None);
     };
-    // Where the folder is missing, nothing was fetched.
+    // If the folder is missing, nothing was fetched.
     let entries = fs::read_dir(folder.path().join(SOURCE))
         .into_iter()
         .flatten();
@@ -147,12 +148,12 @@ pub(crate) fn fetched_source(
     }))
 }
 
-/// The tarball in a folder that a source package was unpacked to.
+/// Returns the path of the tarball in the folder of an unpacked source package.
 fn tarball_in(dir: &Path, package: &str) -> PathBuf {
     dir.join(format!("usr/src/{package}.tar.xz"))
 }
 
-/// apt with its state in the cache folder.
+/// Runs apt with its state in the cache folder.
 struct Apt {
     root: PathBuf,
     archive: String,
@@ -170,7 +171,7 @@ impl Apt {
             command::run(Command::new("apt-get").arg("--version"), |_| {})
         {
             return Err(cannot(
-                "there is no `apt-get` here; kernels are fetched from Debian's archive by it"
+                "`apt-get` is not installed, and it is needed to fetch kernels from Debian's archive"
                     .to_owned(),
             ));
         }
@@ -198,7 +199,7 @@ impl Apt {
         })
     }
 
-    /// Waits for the folder: one apt at a time works in it.
+    /// Locks the folder, so that only one apt works in it at a time.
     fn lock(&self, cache: &Cache) -> Result<Lock, KernelError> {
         cache.folder(FOLDER)?;
         Ok(Lock::take(
@@ -208,19 +209,19 @@ impl Apt {
         )?)
     }
 
-    /// Where is looked, for messages.
+    /// Describes in messages where kernels were searched.
     fn places(&self) -> String {
         format!("the suites {} of {}", SUITES.join(", "), self.archive)
     }
 
-    /// Writes the private configuration.
+    /// Writes apt's private configuration.
     fn set_up(&self) -> Result<(), KernelError> {
         let root = self.root.display();
         if self.root.to_string_lossy().contains(['"', '\n', ';', ' ']) {
             return Err(KernelError::CannotFetch {
                 request: Some(self.request.clone()),
                 reason: format!(
-                    "apt cannot work in {root}: set KTSTR_CACHE_DIR to a path without spaces and quotes"
+                    "apt cannot work in the folder {root}: set KTSTR_CACHE_DIR to a path without spaces or quotes"
                 ),
             });
         }
@@ -245,7 +246,7 @@ impl Apt {
         fs::write(&path, conf).map_err(|e| KernelError::io("write", path, e))
     }
 
-    /// Writes the list of suites that the next update is about.
+    /// Writes the list of suites that the next update reads.
     fn write_sources<'a>(
         &self,
         suites: impl IntoIterator<Item = &'a str>,
@@ -263,8 +264,9 @@ impl Apt {
         fs::write(&path, list).map_err(|e| KernelError::io("write", path, e))
     }
 
-    /// The suites under the names of today's releases, read from what the archive signed for the names that do not age.
-    /// A mirror may keep a copy of its own under each name, and the copies under the others are the fresh ones.
+    /// Returns the suites under the codenames of the current releases. The codenames come from the signed release
+    /// files of the suites' permanent names. A mirror may serve a separate copy under each name, and the copies under
+    /// the codenames are the fresh ones.
     fn codenames(&self) -> Vec<String> {
         SUITES
             .iter()
@@ -279,7 +281,7 @@ impl Apt {
             .collect()
     }
 
-    /// The lines of the machine's configuration to take over.
+    /// Returns the lines to inherit from the machine's configuration.
     fn inherited(&self) -> Vec<String> {
         let dump = command::run(Command::new("apt-config").arg("dump"), |_| {}).unwrap_or_default();
         dump.lines()
@@ -294,8 +296,8 @@ impl Apt {
         command
     }
 
-    /// Fetches the lists of packages, and reads from them what kernels there are, in the order in which they are
-    /// chosen. When one suite cannot be had, the kernels of the others will do: the failure is handed back beside them.
+    /// Fetches the package lists, and returns the kernels in them in order of preference. If one suite cannot be
+    /// fetched, the kernels of the other suites are returned together with the error.
     fn candidates(
         &self,
         listener: &mut Listener<'_>,
@@ -317,7 +319,7 @@ impl Apt {
         Ok((offers::candidates(&shown), failure))
     }
 
-    /// Fetches the lists of packages. What was fetched before stays where one cannot be had.
+    /// Fetches the package lists. A list that cannot be fetched stays as it was.
     fn update(&self, listener: &mut Listener<'_>) -> Option<KernelError> {
         let stage = "reading Debian's package lists";
         progress::begin(listener, stage);
@@ -327,7 +329,7 @@ impl Apt {
     }
 
     fn update_suites(&self, stage: &str, listener: &mut Listener<'_>) -> Result<(), KernelError> {
-        // First what the suites are called today, without their lists and leaving those that are here.
+        // First find out the current codenames, without fetching or removing any package lists.
         let names_only = [
             "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false",
             "APT::Get::List-Cleanup=false",
@@ -360,7 +362,7 @@ impl Apt {
             .map_err(|f| f.into_error("apt-get update (with private state)", &self.root, LIST_HINT))
     }
 
-    /// The packages whose names begin with `prefix`.
+    /// Returns the names of the packages that begin with `prefix`.
     fn names(&self, prefix: &str) -> Result<Vec<String>, KernelError> {
         let names = command::run(self.command("apt-cache").args(["pkgnames", prefix]), |_| {})
             .map_err(|f| {
@@ -384,7 +386,7 @@ impl Apt {
         .map_err(|f| f.into_error("apt-cache show", &self.root, LIST_HINT))
     }
 
-    /// An empty folder of ours. We hold the lock: what is there was left by a fetch that was killed.
+    /// Creates an empty folder. The caller holds the lock, so existing contents were left by a fetch that was killed.
     fn fresh(&self, name: &str) -> Result<PathBuf, KernelError> {
         let dir = self.root.join(name);
         if dir.exists() {
@@ -403,7 +405,7 @@ impl Apt {
         listener: &mut Listener<'_>,
     ) -> Result<(), KernelError> {
         const HINT: &str =
-            "Check the network and try again, or set KTSTR_KERNEL to a kernel that is here";
+            "Check the network and try again, or set KTSTR_KERNEL to a kernel on this machine";
         let stage = format!("downloading {name}");
         progress::begin(listener, &stage);
         let mut get = self.command("apt-get");
@@ -416,7 +418,7 @@ impl Apt {
         Ok(())
     }
 
-    /// Unpacks all packages of a folder into another.
+    /// Unpacks all packages in a folder into another folder.
     fn unpack_all(&self, dir: &Path, into: &Path) -> Result<(), KernelError> {
         fs::create_dir_all(into).map_err(|e| KernelError::io("create", into, e))?;
         for entry in fs::read_dir(dir)
@@ -458,7 +460,7 @@ impl Apt {
     }
 }
 
-/// The release's own name in the text of an InRelease file.
+/// Returns the codename in the text of an InRelease file.
 fn codename(text: &str) -> Option<String> {
     let name = text
         .lines()
@@ -472,12 +474,12 @@ struct RemoveOnDrop<'a>(&'a Path);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next fetch.
+        // If the removal fails, the next fetch removes the folder.
         let _ = fs::remove_dir_all(self.0);
     }
 }
 
-/// Passes on what apt says on its status descriptor: `dlstatus:<item>:<percent>:<text>`.
+/// Parses a line of apt's status descriptor, `dlstatus:<item>:<percent>:<text>`, and reports the progress.
 fn hear(listener: &mut Listener<'_>, stage: &str, line: &str) {
     let percent = line
         .strip_prefix("dlstatus:")
@@ -494,7 +496,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_suite_is_known_by_its_releases_name() {
+    fn a_suite_has_a_codename() {
         let text = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSuite: stable-backports\nCodename: trixie-backports\n";
         assert_eq!(codename(text).as_deref(), Some("trixie-backports"));
         assert_eq!(codename("Codename: a b\n"), None);

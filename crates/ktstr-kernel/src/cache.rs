@@ -1,7 +1,8 @@
-//! The folder of kernels: `<root>/kernels/<id>/`, one whole entry a kernel image, side by side.
+//! The kernel cache: `<root>/kernels/<id>/` holds one complete entry for each kernel image.
 //!
-//! An entry is written aside, under a lock that the kernel drops when its holder ends, and renamed into place: a
-//! reader sees a whole entry or none. The folders belong to this user alone, or they are not used. What a killed maker left aside is removed by the next one.
+//! An entry is written to a temporary folder, under a lock that the kernel releases when its holder exits, and then
+//! renamed into place. A reader therefore sees a complete entry or none. The folders are used only if they belong to
+//! this user alone. What a killed process left in temporary folders is removed by the next writer.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -21,9 +22,9 @@ use crate::kernel::{Kernel, Source, file};
 use crate::progress::{self, Listener};
 use crate::{KernelError, features, stamps, version};
 
-/// Raised when the meaning of an entry's files changes: entries of another format are remade.
+/// Incremented when the meaning of an entry's files changes. Entries of another format are recreated.
 const FORMAT: u32 = 2;
-/// Beginning of the names of entries in the making.
+/// Prefix of the temporary folders in which entries are written.
 const ASIDE: &str = ".making-";
 const LOCK: &str = ".lock";
 const KERNELS: &str = "kernels";
@@ -34,33 +35,33 @@ pub struct Cache {
     root: PathBuf,
 }
 
-/// Something in the cache that is no whole entry.
+/// A folder in the cache that is not a complete entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
-    /// Its name in the cache.
+    /// The name of the folder in the cache.
     pub id: String,
-    /// What is wrong with it.
+    /// The reason why it is not a complete entry.
     pub reason: String,
 }
 
-/// What is to become an entry.
+/// The inputs of a new entry.
 #[derive(Debug, Clone)]
 pub(crate) struct Material {
     /// The bzImage or vmlinux.
     pub(crate) image: PathBuf,
     /// Its configuration, if there is one.
     pub(crate) config: Option<PathBuf>,
-    /// What to write down as its source.
+    /// The source to record in the entry.
     pub(crate) source: Source,
 }
 
-/// The part of `kernel.json` that tells how to read the rest.
+/// The field of `kernel.json` that says how to read the others.
 #[derive(Deserialize)]
 struct Format {
     format: u32,
 }
 
-/// `kernel.json`.
+/// The contents of `kernel.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     format: u32,
@@ -72,24 +73,24 @@ struct Meta {
     has_sched_ext: bool,
     sched_ext_looked_at: String,
     has_btf: bool,
-    /// The one of the files that is booted.
+    /// The name of the file to boot.
     boot: String,
     /// SHA-256 of each file of the entry, hexadecimal.
     files: BTreeMap<String, String>,
 }
 
-/// The whole kernels in the cache of this user, newest first.
+/// Returns the complete kernels in this user's cache, in order of preference.
 pub fn list() -> Result<Vec<Kernel>, KernelError> {
     Ok(Cache::from_env()?.scan()?.0)
 }
 
-/// Removes a kernel, whole or damaged, from the cache of this user.
+/// Removes a kernel, complete or damaged, from this user's cache.
 pub fn remove(id: &str) -> Result<(), KernelError> {
     Cache::from_env()?.remove(id)
 }
 
 impl Cache {
-    /// The cache under `KTSTR_CACHE_DIR`, else `$XDG_CACHE_HOME/ktstr`, else `~/.cache/ktstr`.
+    /// Opens the cache in `KTSTR_CACHE_DIR`, else in `$XDG_CACHE_HOME/ktstr`, else in `~/.cache/ktstr`.
     pub fn from_env() -> Result<Self, KernelError> {
         match variable("KTSTR_CACHE_DIR") {
             Some(root) => {
@@ -101,7 +102,7 @@ impl Cache {
         }
     }
 
-    /// The cache of this user, whatever `KTSTR_CACHE_DIR` names.
+    /// Returns this user's default cache, regardless of `KTSTR_CACHE_DIR`.
     pub fn of_user() -> Option<Self> {
         let root = variable("XDG_CACHE_HOME")
             .map(|base| base.join("ktstr"))
@@ -109,27 +110,28 @@ impl Cache {
         Some(Self::at(std::path::absolute(root).ok()?))
     }
 
-    /// The cache under a folder, which need not be there yet.
+    /// Returns the cache in a folder, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// The root folder.
+    /// Returns the root folder of the cache.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the entries are.
+    /// Returns the folder that holds the entries.
     pub fn kernels(&self) -> PathBuf {
         self.root.join(KERNELS)
     }
 
-    /// The folder `name` of the cache, made if it is missing: private, and refused if the cache is not this user's.
+    /// Opens the folder `name` of the cache, and creates it with private permissions if it is missing. Fails if the
+    /// cache does not belong to this user.
     pub fn folder(&self, name: &str) -> Result<Folder, KernelError> {
         Ok(Folder::owned(&self.root, Place::CACHE)?.subfolder(name)?)
     }
 
-    /// The folder `name` of the cache if it is there, without making anything; refused like [`Cache::folder`].
+    /// Opens the folder `name` of the cache if it exists, without creating anything. Fails like [`Cache::folder`].
     pub fn existing(&self, name: &str) -> Result<Option<Folder>, KernelError> {
         match Folder::existing(&self.root, Place::CACHE)? {
             Some(root) => Ok(Folder::existing(&root.path().join(name), Place::CACHE)?),
@@ -137,7 +139,7 @@ impl Cache {
         }
     }
 
-    /// The whole kernels, in the order in which they are chosen when nobody names one, and what else lies there.
+    /// Returns the complete kernels in order of preference, and the damaged entries.
     pub fn scan(&self) -> Result<(Vec<Kernel>, Vec<Damaged>), KernelError> {
         let Some(folder) = self.existing(KERNELS)? else {
             return Ok((Vec::new(), Vec::new()));
@@ -163,7 +165,7 @@ impl Cache {
         Ok((whole, damaged))
     }
 
-    /// Removes an entry, whole or damaged.
+    /// Removes an entry, complete or damaged.
     pub fn remove(&self, id: &str) -> Result<(), KernelError> {
         let path = self.kernels().join(id);
         let is_name = !id.is_empty() && !id.starts_with('.') && !id.contains('/');
@@ -174,7 +176,7 @@ impl Cache {
             });
         }
         let _lock = self.lock()?;
-        // Aside first: an entry that is half removed must not look like one.
+        // Move it away first, so that a partly removed entry does not look like an entry.
         let aside = self.aside()?;
         let gone = aside.path().join("removed");
         fs::rename(&path, &gone).map_err(|e| KernelError::io("remove", &path, e))?;
@@ -183,7 +185,7 @@ impl Cache {
             .map_err(|e| KernelError::io("remove", gone, e))
     }
 
-    /// The entry `id`, its files checked against what was imported.
+    /// Loads the entry `id` and checks that its files are those that were imported.
     fn load(&self, id: &str) -> Result<Kernel, String> {
         let dir = self.kernels().join(id);
         Folder::existing(&dir, Place::CACHE).map_err(|e| e.to_string())?;
@@ -193,20 +195,20 @@ impl Cache {
         let Format { format } = serde_json::from_slice(&text).map_err(damaged)?;
         if format != FORMAT {
             return Err(format!(
-                "it has format {format}, this program uses {FORMAT}"
+                "it has format {format}, but this program uses {FORMAT}"
             ));
         }
         let meta: Meta = serde_json::from_slice(&text).map_err(damaged)?;
         if meta.id != id {
-            return Err(format!("its {} is that of {}", file::META, meta.id));
+            return Err(format!("its {} belongs to {}", file::META, meta.id));
         }
         for needed in [file::IMAGE, file::VMLINUX, file::SYMBOLS] {
             if !meta.files.contains_key(needed) {
-                return Err(format!("its {} names no {needed}", file::META));
+                return Err(format!("its {} does not list {needed}", file::META));
             }
         }
         let Some(boot_sha256) = meta.files.get(&meta.boot).cloned() else {
-            return Err(format!("its {} names no file to boot", file::META));
+            return Err(format!("its {} does not list the file to boot", file::META));
         };
         stamps::check(&dir, &meta.files)?;
         let modules = dir.join(file::MODULES);
@@ -232,8 +234,8 @@ impl Cache {
         })
     }
 
-    /// Makes an image an entry, unless it is one already. A damaged entry, or one without the
-    /// configuration that is now known, is made again.
+    /// Imports an image as an entry, unless one exists already. An entry that is damaged, or that lacks a
+    /// configuration that is now known, is created again.
     pub(crate) fn import(
         &self,
         material: &Material,
@@ -246,7 +248,8 @@ impl Cache {
             Ok::<_, KernelError>(whole.into_iter().find(|kernel| {
                 kernel.image_sha256 == sha256
                     && (kernel.config.is_some() || material.config.is_none())
-                    // What was built is looked for by its inputs, which other inputs with the same image must replace.
+                    // A built kernel is looked up by its inputs, so an entry with other inputs must be replaced even
+                    // if its image is the same.
                     && (kernel.source == material.source
                         || !matches!(material.source, Source::Built { .. }))
             }))
@@ -255,7 +258,7 @@ impl Cache {
             return Ok(kernel);
         }
         let _lock = self.lock()?;
-        // Another process may have made it while this one waited.
+        // Another process may have imported it while this one waited.
         if let Some(kernel) = good_enough(self)? {
             return Ok(kernel);
         }
@@ -273,7 +276,7 @@ impl Cache {
         })
     }
 
-    /// Takes the lock of all makers, and clears away what dead ones left.
+    /// Takes the lock of all writers, and removes what killed writers left behind.
     fn lock(&self) -> Result<Lock, KernelError> {
         let folder = self.folder(KERNELS)?;
         let dir = folder.path();
@@ -282,7 +285,7 @@ impl Cache {
             .map_err(|e| KernelError::io("list", dir, e))?
             .flatten()
         {
-            // Whoever makes something holds the lock, so what is aside now has no maker any more.
+            // A writer holds the lock, so a temporary folder that exists now belongs to no living process.
             if entry.file_name().to_string_lossy().starts_with(ASIDE) {
                 let path = entry.path();
                 fs::remove_dir_all(&path).map_err(|e| KernelError::io("remove", path, e))?;
@@ -291,25 +294,25 @@ impl Cache {
         Ok(lock)
     }
 
-    /// A folder on the cache's disk to make something in; call it with the lock held.
+    /// Creates a temporary folder on the cache's disk. The caller must hold the lock.
     fn aside(&self) -> Result<tempfile::TempDir, KernelError> {
         let dir = self.kernels();
         tempfile::Builder::new()
             .prefix(ASIDE)
-            // It becomes an entry, which is refused if others can write it, as the umask may have it.
+            // This folder becomes an entry, which is rejected if others can write to it. Do not depend on the umask.
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&dir)
             .map_err(|e| KernelError::io("create a folder in", dir, e))
     }
 }
 
-/// A variable's value as a path; empty counts as unset.
+/// Returns the value of an environment variable as a path; an empty value counts as unset.
 fn variable(name: &str) -> Option<PathBuf> {
     let value = env::var_os(name).filter(|value: &OsString| !value.is_empty());
     value.map(PathBuf::from)
 }
 
-/// Reads a file that is at most as long as a kernel can be.
+/// Reads a file, which must not exceed the maximum size of a kernel.
 fn read_limited(path: &Path) -> Result<Vec<u8>, KernelError> {
     let read = || -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
@@ -400,14 +403,14 @@ fn write_entry(
     Ok(meta)
 }
 
-/// Some file systems tell of a full disk no earlier than when the data is flushed.
+/// Writes and flushes a file, because some file systems report a full disk only on a flush.
 fn write_file(path: &Path, data: &[u8]) -> io::Result<()> {
     let mut file = ktstr_state::create_file(path)?;
     file.write_all(data)?;
     file.sync_all()
 }
 
-/// Puts a finished entry in its place. What was there before ends up aside, to be removed.
+/// Moves a finished entry into place. A previous entry ends up in the temporary folder, which is then removed.
 fn publish(made: &Path, place: &Path) -> Result<(), KernelError> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let flags = if place.exists() {

@@ -1,4 +1,4 @@
-//! Calling other programs: their output kept for the error, their life bound to ours.
+//! Runs other programs. Their output is kept for error messages, and they end when this process ends.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -7,38 +7,38 @@ use std::thread;
 
 use crate::KernelError;
 
-/// How much of a program's words an error quotes.
+/// Maximum number of lines of a program's output that an error quotes.
 const LAST_LINES: usize = 12;
 
-/// Why a program did not do its work.
+/// Why a program failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It is not installed.
+    /// The program is not installed.
     Missing,
-    /// It could not be started or heard.
+    /// The program could not be started, or its output could not be read.
     Io(io::Error),
-    /// It ended badly.
+    /// The program ended with an error.
     Ended {
-        /// The exit code or the signal.
+        /// The exit code or the signal, in words.
         status: String,
-        /// The end of what it printed on stderr, or on stdout if there is nothing on stderr; see [`last_lines`].
+        /// The end of its stderr, or of its stdout if stderr is empty; see [`last_lines`].
         output: String,
     },
-    /// It said that the disk is full.
+    /// The program reported that the disk is full.
     Full,
 }
 
-/// What programs write when a write fails for want of space (ENOSPC).
+/// The message of programs whose write failed for lack of space (ENOSPC).
 const NO_SPACE: &str = "No space left on device";
 
-/// Runs a program to its end; `hear` gets each line of its stdout, which is also returned.
+/// Runs a program until it exits. Each line of its stdout is passed to `hear`, and all of it is returned.
 pub(crate) fn run(command: &mut Command, hear: impl FnMut(&str)) -> Result<String, Failure> {
     command.stdin(Stdio::null());
     follow(command, hear)
 }
 
-/// As [`run`], in a process group of its own, and with a stdin that stays open until the program has ended or we have:
-/// a program that waits for its end can take its whole group along.
+/// Runs a program like [`run`], in its own process group and with a stdin that stays open until the program or this
+/// process ends. A program that watches its stdin can then kill its whole group.
 pub(crate) fn run_bound(command: &mut Command, hear: impl FnMut(&str)) -> Result<String, Failure> {
     command.stdin(Stdio::piped()).process_group(0);
     follow(command, hear)
@@ -60,13 +60,13 @@ fn follow(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, F
         io::ErrorKind::NotFound => Failure::Missing,
         _ => Failure::Io(e),
     })?;
-    // `wait` would close it before the program has ended.
+    // Take stdin here, because `wait` would close it before the program has ended.
     let _stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let complaints = thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stderr) = stderr {
-            // What cannot be read is missing from the message, no more.
+            // If stderr cannot be read, only the error message suffers.
             let _ = stderr.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
@@ -103,7 +103,8 @@ fn follow(command: &mut Command, mut hear: impl FnMut(&str)) -> Result<String, F
 }
 
 impl Failure {
-    /// As an error about `what`, with `hint` on what to do. `Missing` is the caller's to explain.
+    /// Converts the failure to an error about `what`, with a `hint` for the user. A caller that can explain `Missing`
+    /// better must handle it first.
     pub(crate) fn into_error(
         self,
         what: &str,
@@ -130,7 +131,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// As [`Failure::into_error`], for a program that compiles what the user gave.
+    /// Converts the failure like [`Failure::into_error`], for a program that compiles the user's source.
     pub(crate) fn into_build_error(
         self,
         what: &str,
@@ -149,9 +150,9 @@ impl Failure {
     }
 }
 
-/// The end of what a program said, but no later than its first error: what follows that, from the same file or from what
-/// was compiled beside it, can be longer than what is quoted. Of `make`, whose every level repeats that something failed,
-/// nothing is quoted unless it is all there is.
+/// Returns the end of a program's output, starting no later than its first error. What follows an error, from the same
+/// file or from others that are compiled in parallel, can be longer than what is quoted. Lines of `make`, every level
+/// of which reports the same failure, are quoted only if there are no others.
 fn last_lines(text: &str) -> String {
     let is_of_make = |line: &&str| line.starts_with("make") && line.contains(": *** ");
     let all: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();

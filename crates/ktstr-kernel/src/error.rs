@@ -1,7 +1,7 @@
-//! What can go wrong on the way to a kernel, and whose fault it is.
+//! Errors on the way to a kernel, and whether the user or the host has to act.
 //!
-//! Each message says what was tried, what was found and what to do. Only text is kept of the
-//! cause where the cause is another program's output.
+//! Each message says what was tried, what was found and what to do. If the cause is the output of another program,
+//! only its text is kept.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,31 +10,31 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// A path was given that does not exist, and it is no spec either.
+    /// The request is neither an existing path nor a spec.
     #[error(
-        "kernel `{request}`: there is no such file or folder, and it is no version either; give a \
+        "kernel `{request}`: there is no such file or folder, and it is not a version either; give a \
          bzImage, a vmlinux, an unpacked package folder, a built kernel tree, a .deb, or a spec such as \
          `debian:7.3`, `debian:7.2+rt` or `debian:newest` (`cargo ktstr kernel list --offered` shows them)"
     )]
     NoSuchRequest {
-        /// What was asked for.
+        /// The request.
         request: String,
     },
 
-    /// The file or folder is there, but it is not a kernel this crate can use.
+    /// The file or folder exists, but is not a kernel that this crate can use.
     #[error(
-        "{} is no kernel: {found}; give an x86-64 bzImage or an ELF vmlinux, a folder or .deb \
+        "{} is not a kernel: {found}; give an x86-64 bzImage or an ELF vmlinux, a folder or .deb \
          that holds one, or a spec such as `debian:7.3`",
         path.display()
     )]
     NotAKernel {
         /// The file or folder.
         path: PathBuf,
-        /// What it was found to be.
+        /// What the file or folder appears to be instead.
         found: String,
     },
 
-    /// The image is a kernel, but packed in a way this crate does not unpack.
+    /// The image is a kernel, but its compression is not supported.
     #[error(
         "{}: the kernel inside is compressed with {compression}, which is not supported (zstd and \
          gzip are); give the unpacked vmlinux instead, or build with CONFIG_KERNEL_ZSTD=y",
@@ -43,88 +43,88 @@ pub enum KernelError {
     Compression {
         /// The file that holds the image.
         path: PathBuf,
-        /// Name of the compression found.
+        /// The name of the compression.
         compression: &'static str,
     },
 
-    /// The kernel has no sched_ext, and the test needs it.
+    /// The kernel has no sched_ext, but the test needs it.
     #[error(
-        "kernel {kernel} ({source_text}) has no sched_ext (CONFIG_SCHED_CLASS_EXT): looked at {looked_at}; \
-         use one that has it, e.g. the one that `cargo ktstr kernel fetch` gets"
+        "kernel {kernel} ({source_text}) has no sched_ext (CONFIG_SCHED_CLASS_EXT): {looked_at}; \
+         use one that has it, e.g. the one that `cargo ktstr kernel fetch` downloads"
     )]
     NoSchedExt {
-        /// Id of the kernel.
+        /// The id of the kernel.
         kernel: String,
-        /// Where it came from.
+        /// The source of the kernel.
         source_text: String,
-        /// What was examined.
+        /// What sched_ext was looked for in, with the result.
         looked_at: String,
     },
 
-    /// The kernel carries no type information, and it is needed to read its memory.
+    /// The kernel has no type information, but reading its memory needs it.
     #[error(
         "kernel {kernel} ({source_text}) has no BTF: its vmlinux has no `.BTF` section \
-         (CONFIG_DEBUG_INFO_BTF); use one that has it, e.g. the one that `cargo ktstr kernel fetch` gets"
+         (CONFIG_DEBUG_INFO_BTF); use one that has it, e.g. the one that `cargo ktstr kernel fetch` downloads"
     )]
     NoBtf {
-        /// Id of the kernel.
+        /// The id of the kernel.
         kernel: String,
-        /// Where it came from.
+        /// The source of the kernel.
         source_text: String,
     },
 
-    /// The kernel's symbols or types could not be understood.
+    /// The kernel's symbols or types cannot be decoded.
     #[error(
         "kernel {kernel}: its {what} cannot be read: {reason}; use another kernel, e.g. the one \
-         that `cargo ktstr kernel fetch` gets"
+         that `cargo ktstr kernel fetch` downloads"
     )]
     Unreadable {
-        /// Id of the kernel.
+        /// The id of the kernel.
         kernel: String,
         /// `symbols` or `BTF`.
         what: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with them.
         reason: String,
     },
 
-    /// No published kernel has the version asked for.
+    /// No published kernel has the requested version.
     #[error(
-        "no kernel matches `{spec}`: looked in {looked_in}; there are: {available}. Choose one of \
+        "no kernel matches `{spec}`: looked in {looked_in}; available are: {available}. Choose one of \
          those, as in `debian:7.2` or `debian:7.2+rt`, or `debian:newest`"
     )]
     UnknownVersion {
-        /// What was asked for.
+        /// The requested spec.
         spec: String,
-        /// Where was looked.
+        /// The places that were searched.
         looked_in: String,
-        /// What there is, newest first, shortened.
+        /// The available kernels, newest first, in a short form.
         available: String,
     },
 
-    /// Nothing is cached under this id.
-    #[error("no kernel `{id}` in the cache {}; `cargo ktstr kernel list` shows what is there", cache.display())]
+    /// The cache has no kernel with this id.
+    #[error("no kernel `{id}` in the cache {}; `cargo ktstr kernel list` lists the cached kernels", cache.display())]
     NotCached {
-        /// The id asked for.
+        /// The requested id.
         id: String,
-        /// The folder looked in.
+        /// The folder that was searched.
         cache: PathBuf,
     },
 
-    /// The cache folder, or one in it, is not this user's alone, or cannot be used.
+    /// The cache folder, or a folder in it, cannot be used, or others can write to it.
     #[error(transparent)]
     State(ktstr_state::StateError),
 
-    /// Fetching is forbidden and nothing else was found.
+    /// No kernel was found on this machine, and fetching is forbidden.
     #[error(
-        "no kernel{}, and KTSTR_OFFLINE is set so none is fetched; looked at:\n{}\nUnset \
+        "no kernel{}, and KTSTR_OFFLINE is set, so none is fetched; looked at:\n{}\nUnset \
          KTSTR_OFFLINE, or set KTSTR_KERNEL to a bzImage, a vmlinux, a package folder or a .deb",
         for_request(request),
         list(looked_at)
     )]
     Offline {
-        /// What was asked for, if anything.
+        /// The request, if there was one.
         request: Option<String>,
-        /// Each place looked at, with what was found there.
+        /// Each place that was searched, with what was found there.
         looked_at: Vec<String>,
     },
 
@@ -134,121 +134,121 @@ pub enum KernelError {
         for_request(request)
     )]
     CannotFetch {
-        /// What was asked for, if anything.
+        /// The request, if there was one.
         request: Option<String>,
         /// What is missing on this machine.
         reason: String,
     },
 
-    /// What is to be built is no kernel source, or its configuration is no configuration.
+    /// The given source is not a kernel source, or a configuration file is not one.
     #[error(
         "cannot build `{source_text}`: {found}. Give a kernel source tree, a tarball of one (.tar.xz, .tar.gz, .tar.zst), or \
          a Debian package such as linux-source-6.12"
     )]
     BadSource {
-        /// What was given.
+        /// The source as given.
         source_text: String,
-        /// What it was found to be.
+        /// What it appears to be instead.
         found: String,
     },
 
-    /// The source has no such option, or other options keep it from being set.
+    /// The source does not have an option, or other options prevent it from being set.
     #[error(
-        "{origin} did not take these lines of the configuration: {lines}. Either it has no such option (sched_ext needs \
+        "{origin} did not accept these lines of the configuration: {lines}. Either it has no such option (sched_ext needs \
          6.12 or newer, BTF needs pahole), or one that it depends on is not set"
     )]
     ConfigRefused {
-        /// What was configured.
+        /// The source that was configured.
         origin: String,
-        /// The lines that were refused, as they stand in the fragment.
+        /// The rejected lines, as written in the fragment.
         lines: String,
     },
 
     /// The source does not compile.
-    #[error("{what} failed ({status}); its last words:\n{output}\n{hint}")]
+    #[error("{what} failed ({status}); its last output:\n{output}\n{hint}")]
     DoesNotBuild {
         /// The command that failed.
         what: String,
-        /// How it ended.
+        /// The command's exit status.
         status: String,
-        /// The end of what the compiler printed.
+        /// The end of the compiler's output.
         output: String,
-        /// What to do.
+        /// The advice for the user.
         hint: &'static str,
     },
 
     /// Programs that a build needs are not installed.
     #[error(
-        "a kernel cannot be built here; missing:\n{missing}\nIn a checkout of ktstr, `scripts/deps.sh --kernel-build` installs \
+        "a kernel cannot be built on this machine; missing:\n{missing}\nIn a checkout of ktstr, `scripts/deps.sh --kernel-build` installs \
          them on Debian; elsewhere install them by hand"
     )]
     BuildNeeds {
-        /// A line for each, with what it is for.
+        /// One line for each missing program, with its purpose.
         missing: String,
     },
 
-    /// The disk has no room for what is about to be written.
+    /// The disk has too little free space for a build.
     #[error(
-        "{} has {free_mib} MiB free, and a kernel build needs {needed_mib} MiB there: nothing was started. Free some space, or \
+        "{} has {free_mib} MiB free, and a kernel build needs {needed_mib} MiB there, so it was not started. Free some space, or \
          set KTSTR_CACHE_DIR to a folder on a larger disk",
         path.display()
     )]
     NoRoom {
-        /// Where it would be written.
+        /// The folder that would be written to.
         path: PathBuf,
-        /// What is needed.
+        /// The required space in MiB.
         needed_mib: u64,
-        /// What there is.
+        /// The free space in MiB.
         free_mib: u64,
     },
 
-    /// A program that was called failed.
-    #[error("{what} failed ({status}); its last words:\n{output}\n{hint}")]
+    /// A program failed.
+    #[error("{what} failed ({status}); its last output:\n{output}\n{hint}")]
     Command {
-        /// What it was called for, with its command line.
+        /// The command, in a form for the user.
         what: String,
-        /// How it ended.
+        /// The command's exit status.
         status: String,
-        /// The end of what it printed.
+        /// The end of the program's output.
         output: String,
-        /// What to do.
+        /// The advice for the user.
         hint: &'static str,
     },
 
     /// The disk is full.
     #[error(
-        "no space left while writing {}: nothing half-written was kept. Free some space (a cached \
+        "no space left while writing {}: incomplete files were removed. Free some space (a cached \
          kernel takes about 90 MB; `cargo ktstr kernel remove` frees one), or set KTSTR_CACHE_DIR \
          to a folder on a larger disk",
         path.display()
     )]
     DiskFull {
-        /// What was being written.
+        /// The file or folder that was being written.
         path: PathBuf,
     },
 
-    /// Neither a cache folder was given nor is there a home to put it in.
+    /// No cache folder was given, and there is no home folder for the default one.
     #[error(
         "no folder for the kernel cache: KTSTR_CACHE_DIR, XDG_CACHE_HOME and HOME are all unset; \
          set KTSTR_CACHE_DIR"
     )]
     NoCacheDir,
 
-    /// The system refused something.
+    /// A system call failed.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
-        /// What was tried, e.g. `read`.
+        /// The operation that failed, as a verb, e.g. `read`.
         action: &'static str,
-        /// The file or folder that it was refused for.
+        /// The file or folder of the operation.
         path: PathBuf,
-        /// The system's answer.
+        /// The underlying I/O error.
         error: io::Error,
     },
 }
 
 impl KernelError {
-    /// The exit code of a command that ends with this error: 1 when the user can mend it by asking
-    /// for something else, 2 when the host has to be mended.
+    /// Returns the exit code of a command that fails with this error: 1 if the user can help by requesting something
+    /// else, 2 if the host has to be repaired.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::NoSuchRequest { .. }
@@ -274,7 +274,7 @@ impl KernelError {
         }
     }
 
-    /// Wraps an I/O error, telling a full disk from the rest.
+    /// Wraps an I/O error. A full disk becomes an error of its own.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, error: io::Error) -> Self {
         let path = path.as_ref().to_owned();
         match error.kind() {

@@ -1,18 +1,18 @@
-//! What a kernel can do, told from its configuration and its symbols.
+//! Determines a kernel's features from its configuration and its symbols.
 
 use crate::kallsyms::Symbol;
 
-/// Symbols that kernel/sched/ext.c brings, in one release or another.
+/// Symbols that kernel/sched/ext.c defines, in one release or another.
 const SCHED_EXT: [&str; 3] = ["scx_root", "bpf_sched_ext_ops", "__scx_enabled"];
 
-/// Whether a kernel has sched_ext, and what was looked at to tell.
+/// Returns whether a kernel has sched_ext, and what that was concluded from.
 pub(crate) fn sched_ext(config: Option<&[u8]>, symbols: &[Symbol]) -> (bool, String) {
     let config = config.map(|c| is_set(c, "CONFIG_SCHED_CLASS_EXT"));
     let symbol = SCHED_EXT
         .iter()
         .find(|name| symbols.iter().any(|s| s.name == **name));
     let of_config = match config {
-        Some(true) => "its config says y",
+        Some(true) => "its config sets it to y",
         Some(false) => "its config does not set it",
         None => "there is no config",
     };
@@ -26,7 +26,7 @@ pub(crate) fn sched_ext(config: Option<&[u8]>, symbols: &[Symbol]) -> (bool, Str
     )
 }
 
-/// Whether `NAME=y` is a line of a kernel configuration.
+/// Returns whether a kernel configuration contains the line `NAME=y`.
 pub(crate) fn is_set(config: &[u8], name: &str) -> bool {
     config
         .split(|b| *b == b'\n')

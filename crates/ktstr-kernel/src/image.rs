@@ -1,5 +1,5 @@
-//! From what people call a kernel, a bzImage or an ELF vmlinux, to the ELF inside and what it says
-//! of itself. Bytes in, bytes out: no files here.
+//! Opens a kernel image, which is a bzImage or an ELF vmlinux, and extracts the ELF inside and its version. This
+//! module works on bytes only and opens no files.
 //!
 //! The layout of a bzImage is described in the kernel's Documentation/arch/x86/boot.rst.
 
@@ -10,7 +10,7 @@ use memchr::memmem;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection};
 
-/// No kernel image, packed or unpacked, is larger than this: a guard against garbage.
+/// Maximum size of a kernel image, compressed or not, as a guard against garbage.
 pub(crate) const MAX_IMAGE: u64 = 512 << 20;
 
 /// Offsets into the setup header of a bzImage.
@@ -27,18 +27,18 @@ mod header {
 /// Why an image could not be opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ImageError {
-    /// It is not a kernel; what it is instead.
+    /// The file is not a kernel; the text says what it appears to be instead.
     NotAKernel(String),
-    /// It is, but packed in a way that is not supported.
+    /// The file is a kernel, but its compression is not supported.
     Compression(&'static str),
 }
 
-/// A kernel image, opened.
+/// An opened kernel image.
 #[derive(Debug)]
 pub(crate) struct Image {
-    /// The unpacked ELF; `None` when the image is that ELF itself.
+    /// The uncompressed ELF; `None` if the image itself is that ELF.
     pub(crate) unpacked: Option<Vec<u8>>,
-    /// `uname -r`.
+    /// The release, as `uname -r` prints it.
     pub(crate) release: String,
     /// The version line: release, builder, build number and date.
     pub(crate) version_text: String,
@@ -58,7 +58,7 @@ pub(crate) fn open(image: &[u8]) -> Result<Image, ImageError> {
     let payload = payload(image)?;
     let vmlinux = decompress(payload)?;
     if !vmlinux.starts_with(b"\x7fELF") {
-        return Err(not("a bzImage, but what is packed in it is no ELF file"));
+        return Err(not("a bzImage whose payload is not an ELF file"));
     }
     let version_text = header_version(image).map_or_else(|| banner(&vmlinux), Ok)?;
     Ok(Image {
@@ -72,7 +72,7 @@ fn not(found: impl Into<String>) -> ImageError {
     ImageError::NotAKernel(found.into())
 }
 
-/// The bytes at `range`, `None` past the end.
+/// Returns `len` bytes from `start`, or `None` beyond the end.
 fn at(bytes: &[u8], start: usize, len: usize) -> Option<&[u8]> {
     bytes.get(start..start.checked_add(len)?)
 }
@@ -85,7 +85,7 @@ fn u16_at(bytes: &[u8], start: usize) -> Option<u16> {
     Some(u16::from_le_bytes(at(bytes, start, 2)?.try_into().ok()?))
 }
 
-/// Length of the real-mode part: the boot sector and `setup_sects` more.
+/// Returns the length of the real-mode part: the boot sector and `setup_sects` more sectors.
 fn setup_len(image: &[u8]) -> Option<usize> {
     let sectors = match *image.get(header::SETUP_SECTS)? {
         0 => 4,
@@ -94,7 +94,7 @@ fn setup_len(image: &[u8]) -> Option<usize> {
     Some((sectors + 1) * 512)
 }
 
-/// The packed kernel inside a bzImage.
+/// Returns the compressed kernel inside a bzImage.
 fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
     if image.is_empty() {
         return Err(not("an empty file"));
@@ -110,7 +110,7 @@ fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
     let version = u16_at(image, header::VERSION).unwrap_or(0);
     if version < 0x208 {
         return Err(not(format!(
-            "an x86 boot image of protocol {}.{:02}, older than 2.08: its kernel cannot be found",
+            "an x86 boot image of protocol {}.{:02}, older than 2.08, in which the kernel cannot be located",
             version >> 8,
             version & 0xff
         )));
@@ -121,12 +121,15 @@ fn payload(image: &[u8]) -> Result<&[u8], ImageError> {
         let end = start.checked_add(u32_at(image, header::PAYLOAD_LENGTH)? as usize)?;
         (end <= image.len() && start < end).then_some(start..end)
     };
-    range()
-        .and_then(|r| image.get(r))
-        .ok_or_else(|| not(format!("a bzImage cut short after {} bytes", image.len())))
+    range().and_then(|r| image.get(r)).ok_or_else(|| {
+        not(format!(
+            "a bzImage that is cut short after {} bytes",
+            image.len()
+        ))
+    })
 }
 
-/// In a few words, what a file that is no kernel seems to be.
+/// Says briefly what a file that is not a kernel appears to be.
 fn describe(bytes: &[u8]) -> &'static str {
     match bytes {
         [0x1f, 0x8b, ..] => "a gzip file",
@@ -140,8 +143,8 @@ fn describe(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// Unpacks the payload of a bzImage. The build appends the unpacked length to most formats; it is
-/// not trusted for more than a first guess.
+/// Decompresses the payload of a bzImage. Most formats end with the uncompressed length, which the kernel's build
+/// appends; it is trusted only as a first guess.
 fn decompress(payload: &[u8]) -> Result<Vec<u8>, ImageError> {
     let compression = match payload {
         [0x7f, b'E', b'L', b'F', ..] => return Ok(payload.to_vec()),
@@ -168,7 +171,7 @@ fn decompress(payload: &[u8]) -> Result<Vec<u8>, ImageError> {
     Err(ImageError::Compression(compression))
 }
 
-/// Unpacks to the end, which must come within `limit` bytes.
+/// Decompresses everything, which must be at most `limit` bytes.
 pub(crate) fn read_all(
     reader: impl Read,
     payload: &[u8],
@@ -180,8 +183,8 @@ pub(crate) fn read_all(
         .checked_sub(4)
         .and_then(|end| u32_at(payload, end))
         .map_or(0, u64::from);
-    // A packed kernel is some four times smaller than its ELF: anything announced beyond sixteen
-    // times is not worth reserving for.
+    // A compressed kernel is some four times smaller than its ELF, so reserve at most sixteen times its size, whatever
+    // length is announced.
     let guess = announced.min(payload.len() as u64 * 16).min(limit);
     let mut out = Vec::with_capacity(usize::try_from(guess).unwrap_or(0));
     reader
@@ -197,14 +200,14 @@ pub(crate) fn read_all(
     Ok(out)
 }
 
-/// The version line out of the setup header.
+/// Returns the version line in the setup header.
 fn header_version(image: &[u8]) -> Option<String> {
     let start = usize::from(u16_at(image, header::KERNEL_VERSION)?).checked_add(0x200)?;
     let text = image.get(start..setup_len(image)?.min(image.len()))?;
     printable_line(text)
 }
 
-/// Text up to a NUL or a line's end, when it is all printable, not empty and not overlong.
+/// Returns the text up to a NUL or the end of the line, if it is printable, not empty and not too long.
 fn printable_line(bytes: &[u8]) -> Option<String> {
     let end = bytes
         .iter()
@@ -215,7 +218,7 @@ fn printable_line(bytes: &[u8]) -> Option<String> {
         .then(|| text.to_owned())
 }
 
-/// The version line out of `linux_banner`.
+/// Returns the version line in `linux_banner`.
 fn banner(vmlinux: &[u8]) -> Result<String, ImageError> {
     const INTRO: &[u8] = b"Linux version ";
     memmem::find_iter(vmlinux, INTRO)
@@ -236,18 +239,18 @@ fn first_word(version_text: &str) -> Result<String, ImageError> {
     Ok(word.to_owned())
 }
 
-/// An ELF file that the machine can start: x86-64, executable, with a PVH entry point.
+/// Checks that the machine can boot this ELF file: x86-64, executable, with a PVH entry point.
 fn check_vmlinux(bytes: &[u8]) -> Result<(), ImageError> {
     let elf = ElfFile64::<Endianness>::parse(bytes)
         .map_err(|e| not(format!("an ELF file that cannot be read as 64-bit ({e})")))?;
     let endian = elf.endian();
     let head = elf.elf_header();
     if head.e_machine(endian) != object::elf::EM_X86_64 {
-        return Err(not("an ELF file for another machine than x86-64"));
+        return Err(not("an ELF file for a machine other than x86-64"));
     }
     if head.e_type(endian) != object::elf::ET_EXEC {
         return Err(not(
-            "an ELF file, but no vmlinux: it is not a fixed-address executable",
+            "an ELF file, but not a vmlinux: it is not a fixed-address executable",
         ));
     }
     if !has_pvh(bytes) {
@@ -258,7 +261,7 @@ fn check_vmlinux(bytes: &[u8]) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Whether an ELF file has the entry point by which QEMU starts it without a boot loader's help (CONFIG_PVH).
+/// Returns whether an ELF file has the entry point that QEMU needs to boot it without a boot loader (CONFIG_PVH).
 pub(crate) fn has_pvh(vmlinux: &[u8]) -> bool {
     let Ok(elf) = ElfFile64::<Endianness>::parse(vmlinux) else {
         return false;
@@ -268,7 +271,7 @@ pub(crate) fn has_pvh(vmlinux: &[u8]) -> bool {
         let Ok(Some(mut notes)) = segment.notes(endian, vmlinux) else {
             return false;
         };
-        // Each note takes at least its header, so the walk is bounded by the file's length.
+        // Each note has at least a header, so the loop is bounded by the file's length.
         while let Ok(Some(note)) = notes.next() {
             if note.name() == b"Xen" && note.n_type(endian) == XEN_ELFNOTE_PHYS32_ENTRY {
                 return true;
@@ -278,18 +281,17 @@ pub(crate) fn has_pvh(vmlinux: &[u8]) -> bool {
     })
 }
 
-/// include/xen/interface/elfnote.h
+/// The type of the PVH note, from include/xen/interface/elfnote.h.
 const XEN_ELFNOTE_PHYS32_ENTRY: object::elf::NoteType = object::elf::NoteType(18);
 
-/// The kernel's type information: the `.BTF` section.
+/// Returns the kernel's type information, which is the `.BTF` section.
 pub(crate) fn btf(vmlinux: &[u8]) -> Option<&[u8]> {
     let elf = ElfFile64::<Endianness>::parse(vmlinux).ok()?;
     let data = elf.section_by_name(".BTF")?.data().ok()?;
     (!data.is_empty()).then_some(data)
 }
 
-/// The configuration that CONFIG_IKCONFIG builds into an image: gzip between two marks
-/// (kernel/configs.c).
+/// Extracts the configuration that CONFIG_IKCONFIG embeds in an image: gzip data between two marks (kernel/configs.c).
 pub(crate) fn embedded_config(vmlinux: &[u8]) -> Option<String> {
     const START: &[u8] = b"IKCFG_ST\x1f\x8b";
     const MAX_CONFIG: u64 = 4 << 20;

@@ -1,8 +1,8 @@
-//! The kernel's own symbol table, read from the unpacked image: Debian's images carry no ELF
-//! symbols, but all have what `/proc/kallsyms` is made of. Bytes in, symbols out.
+//! Reads the kernel's own symbol table from the uncompressed image. Debian's images contain no ELF symbols, but all
+//! contain the tables behind `/proc/kallsyms`.
 //!
-//! The tables, in the order in which scripts/kallsyms.c has put them since Linux 6.4, each at an
-//! address divisible by eight, since 7.0 by four:
+//! The tables follow each other in the order that scripts/kallsyms.c has used since Linux 6.4. Each is aligned to
+//! eight bytes, and since 7.0 to four:
 //!
 //! ```text
 //! num_syms       u32
@@ -15,14 +15,14 @@
 //! relative_base  u64, until Linux 6.19
 //! ```
 //!
-//! Three encodings of `offsets` have been in use on x86-64. They are told apart by what they give:
-//! symbols are sorted, so only the right reading is in order.
+//! x86-64 has used three encodings of `offsets`. They are distinguished by their result: symbols are sorted, so only
+//! the correct interpretation yields ascending addresses.
 //! - until 6.14 (CONFIG_KALLSYMS_ABSOLUTE_PERCPU): as i32, an absolute address if not negative, else
 //!   `relative_base - 1 - offset`;
 //! - 6.15 and later: `relative_base + offset`;
 //! - 7.0 and later: i32, relative to the offset's own place; there is no base.
 //!
-//! Nothing is executed or trusted: the tables are found by their shape, and each access is checked.
+//! Nothing is executed or trusted: the tables are located by their shape, and every access is checked.
 
 use memchr::memmem;
 use object::Endianness;
@@ -31,38 +31,38 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 /// A symbol of the kernel's own table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
-    /// Link address: the one in use when the kernel runs with `nokaslr`.
+    /// The link address, which is the actual address when the kernel runs with `nokaslr`.
     pub address: u64,
-    /// As in `nm`: `T` and `t` for code, `D`, `d`, `B`, `b`, `R`, `r` for data, and so on.
+    /// The type, as in `nm`: `T` and `t` for code, `D`, `d`, `B`, `b`, `R`, `r` for data, and so on.
     pub kind: char,
-    /// Name, never empty.
+    /// The name, which is never empty.
     pub name: String,
 }
 
-/// Why there are no symbols.
+/// Why an image has no readable symbols.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KallsymsError {
-    /// Not an ELF file that can be read.
-    #[error("it is no readable 64-bit ELF file ({0})")]
+    /// The file is not a readable ELF file.
+    #[error("it is not a readable 64-bit ELF file ({0})")]
     Elf(String),
-    /// No table of tokens anywhere: built without CONFIG_KALLSYMS, or damaged.
+    /// There is no token table: the kernel was built without CONFIG_KALLSYMS, or is damaged.
     #[error("it has no symbol table, and no kallsyms tables were found (CONFIG_KALLSYMS)")]
     NotFound,
-    /// Tables were found, but do not fit together.
+    /// Tables were found, but they are inconsistent.
     #[error("kallsyms tables were found, but {0}")]
     Damaged(&'static str),
 }
 
-/// No kernel has more symbols than this; Debian's have some 200,000.
+/// Maximum number of symbols of a kernel; Debian's kernels have some 200,000.
 const MAX_SYMBOLS: usize = 4 << 20;
-/// KSYM_NAME_LEN is 512; one more for the type.
+/// Maximum length of a name: KSYM_NAME_LEN is 512, plus one character for the type.
 const MAX_NAME: usize = 513;
 const TOKENS: usize = 256;
-/// To what the tables are aligned: now, and before Linux 7.0.
+/// Alignment of the tables in bytes: since Linux 7.0, and before.
 const ALIGNMENTS: [usize; 2] = [4, 8];
 const SYMBOLS_PER_MARKER: usize = 256;
 
-/// Reads the symbols of an unpacked vmlinux, in the order of their addresses.
+/// Reads the symbols of an uncompressed vmlinux, in ascending order of their addresses.
 pub fn decode(vmlinux: &[u8]) -> Result<Vec<Symbol>, KallsymsError> {
     let elf =
         ElfFile64::<Endianness>::parse(vmlinux).map_err(|e| KallsymsError::Elf(e.to_string()))?;
@@ -70,7 +70,7 @@ pub fn decode(vmlinux: &[u8]) -> Result<Vec<Symbol>, KallsymsError> {
     if !from_symtab.is_empty() {
         return Ok(from_symtab);
     }
-    // Digits occur in names, so each stands for itself in the table of tokens.
+    // Digits occur in names, so each digit has its own entry in the token table.
     const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
     let mut verdict = KallsymsError::NotFound;
     for digits in memmem::find_iter(vmlinux, DIGITS).take(64) {
@@ -87,7 +87,7 @@ pub fn decode(vmlinux: &[u8]) -> Result<Vec<Symbol>, KallsymsError> {
     Err(verdict)
 }
 
-/// Symbols as `/proc/kallsyms` prints them.
+/// Formats symbols as `/proc/kallsyms` does.
 pub fn to_text(symbols: &[Symbol]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(symbols.len() * 44);
@@ -146,27 +146,28 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     ))
 }
 
-/// `token_table` and `token_index`.
+/// The tables `token_table` and `token_index`.
 struct Tokens<'a> {
-    /// What each token stands for.
+    /// The text of each token.
     text: Vec<&'a [u8]>,
-    /// Where the table begins in the file.
+    /// Offset of the start of the table in the file.
     start: usize,
-    /// Where the index ends in the file.
+    /// Offset of the end of the index in the file.
     end: usize,
 }
 
 impl<'a> Tokens<'a> {
-    /// The table whose entry for the character `0` is at `digits`, if the index behind it agrees.
+    /// Finds the table whose entry for the character `0` is at `digits`. Returns `None` unless the index after it
+    /// matches.
     fn around(file: &'a [u8], digits: usize) -> Option<Self> {
         let mut start = digits;
         for _ in 0..b'0' {
-            // Skip the NUL that ends the previous token, go back to the one before it.
+            // Skip the NUL that ends the previous token, and go back to the NUL before it.
             let end = start.checked_sub(1)?;
             let window = file.get(end.saturating_sub(MAX_NAME)..end)?;
             start = end - window.iter().rev().position(|b| *b == 0)?;
         }
-        // The first token's beginning looks like the padding before it: trust the index.
+        // The start of the first token looks like the padding before it, so let the index decide.
         (0..8)
             .find_map(|padding| Self::at(file, start + padding))
             .filter(|t| t.start <= digits)
@@ -204,14 +205,14 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// Where the tables before the tokens are.
+/// The locations of the tables before the tokens.
 struct Tables {
     names: usize,
     count: usize,
 }
 
 impl Tables {
-    /// Finds `markers`, `names` and `num_syms` going back from the table of tokens.
+    /// Finds `markers`, `names` and `num_syms`, searching backwards from the token table.
     fn before(file: &[u8], tokens: &Tokens<'_>) -> Result<Self, KallsymsError> {
         // The last word before the tokens is a marker, or padding after one.
         [4, 8]
@@ -229,13 +230,13 @@ impl Tables {
     ) -> Option<Self> {
         let most = marker_count * SYMBOLS_PER_MARKER;
         let least = most - SYMBOLS_PER_MARKER + 1;
-        // `names` ends at the markers, up to seven bytes of padding aside, and after its last
-        // marked place there are at most 256 more symbols.
+        // `names` ends at the markers, except for up to seven bytes of padding. At most 256 symbols follow the place
+        // of the last marker.
         let longest_rest = SYMBOLS_PER_MARKER * (MAX_NAME + 2) + 8;
         let mut names = markers.checked_sub(last as usize).map_or(0, |n| n & !3);
         let lowest = names.saturating_sub(longest_rest).max(8);
         while names > lowest {
-            // The number stands right before the names, or with padding to eight bytes between.
+            // The count is right before the names, or there is padding to eight bytes between them.
             let count = match u32_at(file, names - 4) {
                 Some(0) => u32_at(file, names - 8),
                 count => count,
@@ -249,7 +250,7 @@ impl Tables {
         None
     }
 
-    /// Unfolds the names and gives each its address.
+    /// Expands the names and assigns an address to each.
     fn symbols(
         &self,
         file: &[u8],
@@ -279,7 +280,7 @@ impl Tables {
             .collect())
     }
 
-    /// Type and name of each symbol.
+    /// Returns the type and the name of each symbol.
     fn unfold(
         &self,
         file: &[u8],
@@ -302,14 +303,14 @@ impl Tables {
             let text = std::str::from_utf8(&unfolded)
                 .ok()
                 .filter(|text| text.len() > 1 && text.bytes().all(|b| b.is_ascii_graphic()))
-                .ok_or(KallsymsError::Damaged("a name is no text"))?;
+                .ok_or(KallsymsError::Damaged("a name is not text"))?;
             names.push((char::from(unfolded[0]), text[1..].to_owned()));
         }
         Ok(names)
     }
 }
 
-/// The markers of which the last is at `at`: where they begin, the last one, how many.
+/// Finds the markers that end at `at`. Returns their offset, the last marker, and their number.
 fn find_markers(file: &[u8], mut at: usize) -> Option<(usize, u32, usize)> {
     let last = u32_at(file, at)?;
     let (mut next, mut count) = (last, 1);
@@ -325,7 +326,7 @@ fn find_markers(file: &[u8], mut at: usize) -> Option<(usize, u32, usize)> {
     Some((at, last, count))
 }
 
-/// The token numbers of the name at `at`, and where the next name begins.
+/// Returns the token numbers of the name at `at`, and the offset of the next name.
 fn entry(file: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let first = usize::from(*file.get(at)?);
     let (len, codes) = if first & 0x80 == 0 {
@@ -338,7 +339,7 @@ fn entry(file: &[u8], at: usize) -> Option<(&[u8], usize)> {
     Some((file.get(codes..end)?, end))
 }
 
-/// Whether `count` names from `names` on meet every marker and end where the markers begin.
+/// Returns whether `count` names from `names` on agree with every marker and end where the markers begin.
 fn names_fit(file: &[u8], names: usize, count: usize, markers: usize) -> bool {
     let mut at = names;
     for i in 0..count {
@@ -358,8 +359,8 @@ fn names_fit(file: &[u8], names: usize, count: usize, markers: usize) -> bool {
         .any(|align| at.next_multiple_of(*align) == markers)
 }
 
-/// Reads `count` offsets in the encoding in which they come out sorted and in which symbol number
-/// `text`, `_text`, is where a segment of the image begins.
+/// Decodes `count` offsets. The correct encoding is the one whose addresses are sorted and in which symbol number
+/// `text`, `_text`, is at the start of a segment of the image.
 fn addresses(
     file: &[u8],
     elf: &ElfFile64<'_, Endianness>,
@@ -405,10 +406,10 @@ fn addresses(
     })
 }
 
-/// Where addresses of the kernel begin, on x86-64.
+/// The lowest kernel address on x86-64.
 const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
-/// Collects, unless something is out of order.
+/// Collects the addresses, or returns `None` if they are not in ascending order.
 fn sorted(addresses: impl Iterator<Item = u64>, count: usize) -> Option<Vec<u64>> {
     let mut out = Vec::with_capacity(count);
     let mut last = 0;
@@ -422,7 +423,7 @@ fn sorted(addresses: impl Iterator<Item = u64>, count: usize) -> Option<Vec<u64>
     Some(out)
 }
 
-/// The link address of a place in the file.
+/// Returns the link address of an offset in the file.
 fn virtual_address(elf: &ElfFile64<'_, Endianness>, offset: u64) -> Option<u64> {
     let endian = elf.endian();
     elf.elf_program_headers().iter().find_map(|segment| {

@@ -1,4 +1,4 @@
-//! A kernel that is ready to be used: its files in the cache and what is known of it.
+//! A kernel that is ready for use: its files in the cache and its properties.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) mod file {
     pub(crate) const STAMPS: &str = "stamps.json";
 }
 
-/// Where a kernel came from.
+/// The source of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -33,13 +33,13 @@ pub enum Source {
     },
     /// A file, folder or package that the user named.
     Path(PathBuf),
-    /// The kernel this machine runs.
+    /// The running kernel of this machine.
     Host(PathBuf),
-    /// Built by ktstr.
+    /// A kernel that ktstr built.
     Built {
-        /// The source: a tree, a tarball, a package and its version.
+        /// The source: a tree, a tarball, or a package and its version.
         from: String,
-        /// SHA-256 over the source's identity, the configuration asked for, and the compiler, hexadecimal.
+        /// SHA-256 over the source's identity, the requested configuration, and the compiler, in hexadecimal.
         inputs_sha256: String,
     },
 }
@@ -55,44 +55,44 @@ impl fmt::Display for Source {
     }
 }
 
-/// A kernel, unpacked and understood. Its files are never changed once they are there.
+/// A kernel that has been unpacked and examined. Its files never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// Release and the beginning of the image's SHA-256: `7.3.4+deb13-cloud-amd64-1a2b3c4d`.
+    /// The release and the beginning of the image's SHA-256: `7.3.4+deb13-cloud-amd64-1a2b3c4d`.
     pub id: String,
-    /// `uname -r`.
+    /// The release, as `uname -r` prints it.
     pub release: String,
     /// The version line: release, builder, build number, date.
     pub version_text: String,
-    /// What it was imported from: a bzImage, or an ELF vmlinux with a PVH entry.
+    /// The image as imported: a bzImage, or an ELF vmlinux with a PVH entry.
     pub image: PathBuf,
-    /// The unpacked ELF.
+    /// The uncompressed ELF.
     pub vmlinux: PathBuf,
-    /// The configuration it was built with, where known.
+    /// The configuration that the kernel was built with, if known.
     pub config: Option<PathBuf>,
-    /// The folder of its modules (`lib/modules/<release>`), where known.
+    /// The folder of its modules (`lib/modules/<release>`), if known.
     pub modules: Option<PathBuf>,
-    /// Where it came from.
+    /// The source of the kernel.
     pub source: Source,
-    /// It can run sched_ext schedulers.
+    /// Whether it can run sched_ext schedulers.
     pub has_sched_ext: bool,
-    /// It carries BTF.
+    /// Whether it has BTF.
     pub has_btf: bool,
-    /// SHA-256 of the image, hexadecimal.
+    /// SHA-256 of the image, in hexadecimal.
     pub image_sha256: String,
-    /// The file to boot: the unpacked ELF, which saves the guest the unpacking, or the image itself when that ELF has no PVH
-    /// entry.
+    /// The file to boot. This is the uncompressed ELF, which saves the guest the decompression, or the image itself if
+    /// the ELF has no PVH entry.
     pub boot: PathBuf,
-    /// SHA-256 of the file to boot, hexadecimal.
+    /// SHA-256 of the file to boot, in hexadecimal.
     pub boot_sha256: String,
     /// What `has_sched_ext` was concluded from.
     pub(crate) looked_at: String,
-    /// The cache entry.
+    /// The folder of the cache entry.
     pub(crate) dir: PathBuf,
 }
 
 impl Kernel {
-    /// The kernel itself when it has sched_ext, else [`KernelError::NoSchedExt`].
+    /// Returns the kernel itself if it has sched_ext, else [`KernelError::NoSchedExt`].
     pub fn require_sched_ext(&self) -> Result<&Self, KernelError> {
         if self.has_sched_ext {
             return Ok(self);
@@ -104,7 +104,7 @@ impl Kernel {
         })
     }
 
-    /// The kernel itself when it has BTF, else [`KernelError::NoBtf`].
+    /// Returns the kernel itself if it has BTF, else [`KernelError::NoBtf`].
     pub fn require_btf(&self) -> Result<&Self, KernelError> {
         if self.has_btf {
             return Ok(self);
@@ -115,24 +115,24 @@ impl Kernel {
         })
     }
 
-    /// The folder of the cache that holds this kernel's files.
+    /// Returns the folder of the cache that holds this kernel's files.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The raw BTF of the kernel.
+    /// Returns the raw BTF of the kernel.
     pub fn btf_bytes(&self) -> Result<Vec<u8>, KernelError> {
         self.require_btf()?;
         let path = self.dir.join(file::BTF);
         fs::read(&path).map_err(|e| KernelError::io("read", path, e))
     }
 
-    /// The kernel's types.
+    /// Returns the kernel's types, parsed from its BTF.
     pub fn btf(&self) -> Result<ktstr_introspect::btf::Btf, KernelError> {
         ktstr_introspect::btf::Btf::parse(self.btf_bytes()?).map_err(|e| self.unreadable("BTF", &e))
     }
 
-    /// The kernel's symbols at their link addresses: those in use with `nokaslr`.
+    /// Returns the kernel's symbols at their link addresses, which are the actual ones with `nokaslr`.
     pub fn symbols(&self) -> Result<ktstr_introspect::symbols::Symbols, KernelError> {
         ktstr_introspect::symbols::Symbols::from_kallsyms(&self.symbols_text()?)
             .map_err(|e| self.unreadable("symbols", &e))
@@ -146,7 +146,7 @@ impl Kernel {
         }
     }
 
-    /// The kernel's symbols at their link addresses, in the form of `/proc/kallsyms`.
+    /// Returns the kernel's symbols at their link addresses, in the format of `/proc/kallsyms`.
     pub fn symbols_text(&self) -> Result<String, KernelError> {
         let path = self.dir.join(file::SYMBOLS);
         fs::read_to_string(&path).map_err(|e| KernelError::io("read", path, e))

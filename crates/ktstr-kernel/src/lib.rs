@@ -1,7 +1,7 @@
-//! Kernel images: found, fetched, unpacked, cached; their configuration, BTF and symbols.
+//! Finds, fetches, builds, unpacks and caches kernel images, and reads their configuration, BTF and symbols.
 //!
-//! [`resolve`] turns what the user asked for, or nothing, into a [`Kernel`]. Everything ends up in the
-//! [`cache`]: one folder a kernel image, named by its release and content. Nothing here boots a kernel.
+//! [`resolve`] turns a user's request, or the lack of one, into a [`Kernel`]. Every kernel ends up in the [`cache`],
+//! which has one folder for each kernel image, named after its release and content. This crate does not boot kernels.
 
 mod apt;
 mod build;

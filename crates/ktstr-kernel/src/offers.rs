@@ -1,31 +1,31 @@
-//! The kernels that Debian's package lists offer: which there are, and which one a spec means.
+//! The kernels in Debian's package lists: which are available, and which one a spec selects.
 
 use crate::kernel::Source;
 use crate::version::{self, Spec};
 
-/// Packages smaller than this only depend on others.
+/// Minimum size of a package with an image in bytes. Smaller packages only depend on others.
 const SMALLEST_IMAGE: u64 = 5 << 20;
 
 /// A kernel that can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// `uname -r` of the kernel.
+    /// The kernel's release, as `uname -r` prints it.
     pub release: String,
     /// The package that holds the image.
     pub package: String,
-    /// The package's version, as the archive has it.
+    /// The package's version in the archive.
     pub version: String,
-    /// The package that holds the configuration, when it is another one and still there.
+    /// The package that holds the configuration, if that is a separate package and still available.
     pub(crate) base: Option<String>,
 }
 
 impl Candidate {
-    /// The series, such as `7.3`.
+    /// Returns the series, such as `7.3`.
     pub fn series(&self) -> &str {
         version::series(&self.release)
     }
 
-    /// The flavour: `cloud`, `plain`, `rt`.
+    /// Returns the flavour, such as `cloud`, `plain` or `rt`.
     pub fn flavour(&self) -> &str {
         version::flavour(&self.release)
     }
@@ -38,7 +38,8 @@ impl Candidate {
     }
 }
 
-/// The release whose image, or configuration, a package of this name may hold.
+/// Returns the kernel release in a package's name, if a package with such a name may hold an image
+/// or a configuration.
 pub(crate) fn kernel_release(package: &str) -> Option<&str> {
     ["linux-binary-", "linux-image-", "linux-base-"]
         .iter()
@@ -46,7 +47,7 @@ pub(crate) fn kernel_release(package: &str) -> Option<&str> {
         .filter(|release| release.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// The newest kernel of each series and flavour, newest series first.
+/// Returns the newest kernel of each series and flavour, newest series first.
 pub(crate) fn newest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut newest: Vec<Candidate> = Vec::new();
     for candidate in candidates {
@@ -64,7 +65,7 @@ pub(crate) fn newest_of_each(candidates: Vec<Candidate>) -> Vec<Candidate> {
     newest
 }
 
-/// What there is, for an error message: `7.3 (cloud, plain, rt), 7.2 (cloud, rt)`.
+/// Lists the available kernels for an error message: `7.3 (cloud, plain, rt), 7.2 (cloud, rt)`.
 pub(crate) fn in_words(candidates: Vec<Candidate>) -> String {
     let mut series: Vec<(String, Vec<String>)> = Vec::new();
     for candidate in newest_of_each(candidates) {
@@ -84,12 +85,12 @@ pub(crate) fn in_words(candidates: Vec<Candidate>) -> String {
     words.join(", ")
 }
 
-/// The kernel that a spec means.
+/// Returns the kernel that a spec selects.
 pub(crate) fn choose<'a>(candidates: &'a [Candidate], spec: &Spec) -> Option<&'a Candidate> {
     candidates.iter().find(|c| spec.matches(&c.release))
 }
 
-/// Kernels out of what `apt-cache show` prints, in the order in which they are chosen.
+/// Parses the output of `apt-cache show`, and returns the kernels in order of preference.
 pub(crate) fn candidates(shown: &str) -> Vec<Candidate> {
     let mut bases = Vec::new();
     let mut found: Vec<Candidate> = Vec::new();
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_told_from_packages_that_only_depend() {
+    fn packages_that_only_depend_on_others_are_skipped() {
         let shown = [
             (
                 "linux-image-6.18.15+deb13-cloud-amd64",

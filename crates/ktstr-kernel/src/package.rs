@@ -1,5 +1,4 @@
-//! Finding the kernel image, its configuration and its modules in a folder, an unpacked package or
-//! a `.deb`.
+//! Finds the kernel image, its configuration and its modules in a folder, in an unpacked package or in a `.deb`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::process::Command;
 use crate::command;
 use crate::{KernelError, version};
 
-/// What a folder holds.
+/// The files found in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) image: PathBuf,
@@ -16,8 +15,8 @@ pub(crate) struct Found {
     pub(crate) modules: Option<PathBuf>,
 }
 
-/// Where, under a folder, an image can be: packages old and new, and a kernel's build tree. `*` stands
-/// for a release.
+/// The possible locations of an image in a folder: those of old and new packages, and those of a kernel's build tree.
+/// `*` stands for a release.
 const IMAGES: [&str; 6] = [
     "usr/lib/modules/*/vmlinuz",
     "lib/modules/*/vmlinuz",
@@ -36,10 +35,11 @@ const CONFIGS: [&str; 5] = [
 ];
 const MODULES: [&str; 2] = ["usr/lib/modules/*", "lib/modules/*"];
 
-/// The newest kernel in a folder.
+/// Returns the newest kernel in a folder.
 pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
     let image = match (newest(folder, &IMAGES), existing(folder.join("vmlinux"))) {
-        // In a built tree the compressed image is made of the ELF. If only the ELF was made anew, the other is an older kernel.
+        // In a build tree, the compressed image is made from the ELF. If only the ELF was rebuilt, the image is an
+        // older kernel.
         (Some(image), Some(elf)) if image.ends_with(BUILT_IMAGE) && is_newer(&elf, &image) => {
             Some(elf)
         }
@@ -49,11 +49,14 @@ pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
         let is_tree = folder.join("Kconfig").exists() && folder.join("arch/x86").exists();
         let found = if is_tree {
             format!(
-                "a kernel source tree in which nothing was built; run `cargo ktstr kernel build {}`, or `make` in it",
+                "a kernel source tree in which nothing was built; run `cargo ktstr kernel build {}`, or run `make` in it",
                 folder.display()
             )
         } else {
-            format!("a folder with none of {}, vmlinux in it", IMAGES.join(", "))
+            format!(
+                "a folder that contains none of {}, vmlinux",
+                IMAGES.join(", ")
+            )
         };
         return Err(KernelError::NotAKernel {
             path: folder.to_owned(),
@@ -71,13 +74,13 @@ pub(crate) fn in_folder(folder: &Path) -> Result<Found, KernelError> {
     })
 }
 
-/// Whether `a` was written after `b`. What cannot be asked is not newer.
+/// Returns whether `a` was written after `b`. A file whose time cannot be read is not newer.
 fn is_newer(a: &Path, b: &Path) -> bool {
     let written = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     matches!((written(a), written(b)), (Some(a), Some(b)) if a > b)
 }
 
-/// The configuration and modules that belong to an image given by its path.
+/// Returns an image given by its path, with the configuration and modules that belong to it.
 pub(crate) fn beside(image: &Path) -> Found {
     let dir = image.parent().unwrap_or(Path::new("."));
     let name = image
@@ -124,7 +127,7 @@ pub(crate) fn unpack(deb: &Path, into: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// The package with the configuration that belongs to a package with an image, if it lies beside.
+/// Returns the package with the configuration that belongs to a package with an image, if it is in the same folder.
 pub(crate) fn base_beside(deb: &Path) -> Option<PathBuf> {
     let name = deb.file_name()?.to_str()?;
     let rest = name.strip_prefix("linux-binary-")?;
@@ -138,7 +141,8 @@ fn existing(path: PathBuf) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// What matches the first pattern that matches anything; of several, the newest by name.
+/// Returns a match of the first pattern that matches anything. Of several matches, it is the one with the highest
+/// version in its name.
 fn newest(folder: &Path, patterns: &[&str]) -> Option<PathBuf> {
     patterns.iter().find_map(|pattern| {
         let Some((before, after)) = pattern.split_once('*') else {
@@ -146,7 +150,7 @@ fn newest(folder: &Path, patterns: &[&str]) -> Option<PathBuf> {
         };
         let (dir, prefix) = before.rsplit_once('/').unwrap_or(("", before));
         let dir = folder.join(dir);
-        // `join` with nothing would add a slash, which no plain file bears.
+        // Joining an empty path would append a slash, which is invalid after the name of a plain file.
         let path_of = |name: &str| match after.trim_start_matches('/') {
             "" => dir.join(name),
             rest => dir.join(name).join(rest),

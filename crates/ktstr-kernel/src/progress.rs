@@ -1,28 +1,28 @@
-//! Word of what is going on while a kernel is fetched and unpacked. Drawing is the caller's.
+//! Reports the progress of fetching and unpacking a kernel. The caller decides how to display it.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// One piece of news. Several with the same `what` follow one another while a stage runs.
+/// One progress report. While a stage runs, several reports with the same `what` follow each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
-    /// What is being done, e.g. `downloading linux-binary-7.3.4+deb13-cloud-amd64`.
+    /// The current stage, e.g. `downloading linux-binary-7.3.4+deb13-cloud-amd64`, or a note.
     pub what: String,
-    /// How far it is, 0 to 100; `None` when that is unknown, or when this is no stage but a note.
+    /// The progress of the stage, 0 to 100; `None` if it is unknown, or if this is a note.
     pub percent: Option<f32>,
-    /// The stage is over, or the note is whole.
+    /// Whether the stage is over. This is always set for a note.
     pub done: bool,
 }
 
-/// Who is told. A closure `|_| {}` is told and silent.
+/// A receiver of progress reports. The closure `|_| {}` ignores them.
 pub type Listener<'a> = dyn FnMut(&Progress) + 'a;
 
-/// Says that a stage begins.
+/// Reports that a stage begins.
 pub(crate) fn begin(listener: &mut Listener<'_>, what: &str) {
     tell(listener, what, None, false);
 }
 
-/// Says that a stage is over.
+/// Reports that a stage is over.
 pub(crate) fn end(listener: &mut Listener<'_>, what: &str) {
     tell(listener, what, Some(100.0), true);
 }
@@ -35,16 +35,16 @@ pub(crate) fn tell(listener: &mut Listener<'_>, what: &str, percent: Option<f32>
     });
 }
 
-/// Says something that is not a stage.
+/// Reports a note, which belongs to no stage.
 pub(crate) fn note(listener: &mut Listener<'_>, what: &str) {
     tell(listener, what, None, true);
 }
 
-/// How often a stage that takes long is mentioned where lines cannot be overwritten.
+/// Interval between two lines about a long stage where lines cannot be overwritten.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// A listener that keeps one line on stderr up to date when stderr is a terminal; when it is not, it prints one line
-/// a finished stage, and one every half minute while a stage goes on.
+/// Returns a listener that writes to stderr. On a terminal, it keeps one line up to date. Otherwise, it prints one
+/// line for each finished stage, and one every half minute during a stage.
 pub fn on_stderr() -> impl FnMut(&Progress) {
     let terminal = std::io::stderr().is_terminal();
     let mut last = Instant::now();
@@ -59,7 +59,7 @@ pub fn on_stderr() -> impl FnMut(&Progress) {
         } else {
             return;
         };
-        // Progress is a courtesy: a closed stderr must not end the work.
+        // Ignore errors: a closed stderr must not stop the work.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }
@@ -74,8 +74,8 @@ fn in_words(news: &Progress) -> String {
     }
 }
 
-/// The text that takes the place of the line before it. What is still going on is cut to one row of `columns`: of a line
-/// that went on in a second row only that row could be overwritten.
+/// Returns the text that replaces the previous line. A report about a running stage is shortened to one row of
+/// `columns`, because only the last row of a wrapped line could be overwritten.
 fn overwriting(news: &Progress, columns: usize) -> String {
     let words = format!("kernel: {}", in_words(news));
     if news.done {
@@ -85,7 +85,7 @@ fn overwriting(news: &Progress, columns: usize) -> String {
     if room == 0 || words.chars().count() <= room {
         return format!("\r\x1b[K{words}");
     }
-    // The end of a line is how far the work is.
+    // Keep the end of the line, which shows the progress.
     let (head, tail) = (room / 2, room - room / 2 - 1);
     let skipped = words.chars().count() - tail;
     let head: String = words.chars().take(head).collect();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_will_be_overwritten_takes_one_row() {
+    fn a_line_that_will_be_overwritten_fits_one_row() {
         let long = overwriting(&news(None, false), 0);
         assert_eq!(
             long,
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_not_done() {
+    fn a_note_does_not_end_with_done() {
         let text = overwriting(&news(None, true), 80);
         assert!(text.ends_with("kernel/sched/core.o\n"), "{text:?}");
     }

@@ -1,5 +1,5 @@
-//! From what was asked for, or from nothing, to a kernel: the explicit request, else the cache, else
-//! this machine's own kernel, else Debian's archive.
+//! Turns a request into a kernel. Without a request, the kernel comes from the cache, else from this machine's own
+//! kernel, else from Debian's archive.
 
 use std::env;
 use std::fs;
@@ -13,8 +13,8 @@ use crate::progress::Listener;
 use crate::version::{self, Spec};
 use crate::{Candidate, KernelError, apt, features};
 
-/// Finds the kernel to run: `request` (a `--kernel` value), else `KTSTR_TEST_KERNEL`, else
-/// `KTSTR_KERNEL`, else whatever has sched_ext in the order of this module's head.
+/// Finds the kernel to run: `request` (a `--kernel` value), else the value of `KTSTR_TEST_KERNEL`, else that of
+/// `KTSTR_KERNEL`, else any kernel with sched_ext, from the cache, this machine or Debian's archive, in this order.
 pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     let resolver = Resolver::from_env()?;
     let from_env = ["KTSTR_TEST_KERNEL", "KTSTR_KERNEL"]
@@ -23,37 +23,37 @@ pub fn resolve(request: Option<&str>, listener: &mut Listener<'_>) -> Result<Ker
     resolver.resolve(request.or(from_env.as_deref()), listener)
 }
 
-/// Fetches the kernel a spec (`debian:7.3`, `7.3`, `debian:newest`) means, newest match first, whether or
-/// not an older match is cached.
+/// Fetches the newest kernel that a spec (`debian:7.3`, `7.3`, `debian:newest`) selects, even if an older match is
+/// cached.
 pub fn fetch(spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
     Resolver::from_env()?.fetch(spec, listener)
 }
 
-/// The newest kernel of each series and flavour that Debian's archive offers, newest series first.
+/// Returns the newest kernel of each series and flavour in Debian's archive, newest series first.
 pub fn offered(listener: &mut Listener<'_>) -> Result<Vec<Candidate>, KernelError> {
     let resolver = Resolver::from_env()?;
     if resolver.offline {
         return Err(KernelError::Offline {
             request: None,
-            looked_at: vec!["Debian's archive: not asked".to_owned()],
+            looked_at: vec!["Debian's archive: not queried".to_owned()],
         });
     }
     apt::offered(&resolver.cache, listener)
 }
 
-/// Where and how kernels are looked for.
+/// The places where kernels are searched, and the way to do it.
 #[derive(Debug, Clone)]
 pub struct Resolver {
-    /// The cache to look in and to add to.
+    /// The cache that is searched and extended.
     pub cache: Cache,
-    /// Whether only what is already on this machine may be used.
+    /// Whether only what already is on this machine may be used.
     pub offline: bool,
-    /// The root of the file system in which this machine's own kernel is looked for.
+    /// The root of the file system that is searched for this machine's own kernel.
     pub host: PathBuf,
 }
 
 impl Resolver {
-    /// The cache of this user; offline when `KTSTR_OFFLINE` is set and neither empty nor `0`.
+    /// Uses this user's cache. It is offline if `KTSTR_OFFLINE` is set and neither empty nor `0`.
     pub fn from_env() -> Result<Self, KernelError> {
         Ok(Self {
             cache: Cache::from_env()?,
@@ -62,7 +62,7 @@ impl Resolver {
         })
     }
 
-    /// Finds a kernel for a request, or any with sched_ext without one.
+    /// Finds the kernel for a request, or any kernel with sched_ext if there is no request.
     pub fn resolve(
         &self,
         request: Option<&str>,
@@ -105,7 +105,7 @@ impl Resolver {
                         .into_iter()
                         .map(|d| format!("{} in the cache is damaged: {}", d.id, d.reason)),
                 );
-                looked_at.push("Debian's archive: not asked".to_owned());
+                looked_at.push("Debian's archive: not queried".to_owned());
                 Err(KernelError::Offline {
                     request: Some(request.to_owned()),
                     looked_at,
@@ -182,7 +182,7 @@ impl Resolver {
             Err(reason) => looked_at.push(format!("this machine's own kernel: {reason}")),
         }
         if self.offline {
-            looked_at.push("Debian's archive: not asked".to_owned());
+            looked_at.push("Debian's archive: not queried".to_owned());
             return Err(KernelError::Offline {
                 request: None,
                 looked_at,
@@ -191,7 +191,7 @@ impl Resolver {
         apt::fetch(&self.cache, &Spec::newest(), listener)
     }
 
-    /// This machine's own kernel, or why it will not do.
+    /// Returns this machine's own kernel, or the reason why it cannot be used.
     fn host_kernel(&self) -> Result<Found, String> {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
@@ -206,7 +206,7 @@ impl Resolver {
         });
         let Ok(config) = config else {
             return Err(format!(
-                "{release}, neither {} nor {} can be read",
+                "{release}: neither {} nor {} can be read",
                 config_path.display(),
                 packed.display()
             ));
@@ -237,7 +237,7 @@ impl Resolver {
         })
     }
 
-    /// Fetches what a spec means.
+    /// Fetches the kernel that a spec selects.
     pub fn fetch(&self, spec: &str, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
         let parsed = version::Spec::parse(spec).ok_or_else(|| KernelError::NoSuchRequest {
             request: spec.to_owned(),
@@ -245,7 +245,7 @@ impl Resolver {
         if self.offline {
             return Err(KernelError::Offline {
                 request: Some(spec.to_owned()),
-                looked_at: vec!["Debian's archive: not asked".to_owned()],
+                looked_at: vec!["Debian's archive: not queried".to_owned()],
             });
         }
         apt::fetch(&self.cache, &parsed, listener)

@@ -1,9 +1,9 @@
-//! Reading a machine's own apt configuration for one thing: where it gets Debian from.
+//! Reads a machine's apt configuration to find out where it gets Debian packages from.
 
 use std::fs;
 use std::path::Path;
 
-/// Releases whose archive also carries the suites with new kernels.
+/// Releases whose archive also has the suites with new kernels.
 const RELEASES: [&str; 14] = [
     "sid",
     "unstable",
@@ -30,7 +30,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Whether this is the Debian archive itself, not its security archive nor a third party's.
+    /// Returns whether this is the Debian archive itself, rather than its security archive or a
+    /// third party's.
     fn is_debian(&self) -> bool {
         self.components.iter().any(|c| c == "main")
             && self.suites.iter().any(|suite| {
@@ -45,8 +46,8 @@ impl Entry {
     }
 }
 
-/// The base URI of the first Debian archive among the apt sources under `etc_apt`
-/// (`/etc/apt`): whatever apt takes, `mirror+file:` included, except a disc.
+/// Returns the base URI of the first Debian archive in the apt sources below `etc_apt`
+/// (`/etc/apt`). Any URI that apt accepts is allowed, including `mirror+file:`, except a disc.
 pub(crate) fn debian_archive(etc_apt: &Path) -> Option<String> {
     let mut files = vec![etc_apt.join("sources.list")];
     let mut parts: Vec<_> = fs::read_dir(etc_apt.join("sources.list.d"))
@@ -70,7 +71,7 @@ pub(crate) fn debian_archive(etc_apt: &Path) -> Option<String> {
     })
 }
 
-/// `deb [options] uri suite component...`
+/// Parses lines of the form `deb [options] uri suite component...`.
 fn one_line(text: &str) -> Vec<Entry> {
     text.lines()
         .filter_map(|line| {
@@ -92,7 +93,8 @@ fn one_line(text: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// Paragraphs of `Field: value`, continued by lines that begin with white space.
+/// Parses paragraphs of `Field: value`. A line that begins with white space continues the previous
+/// one.
 fn deb822(text: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     for paragraph in paragraphs(text) {

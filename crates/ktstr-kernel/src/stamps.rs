@@ -1,9 +1,10 @@
-//! Whether the files of a cache entry are those that were imported.
+//! Checks that the files of a cache entry are still those that were imported.
 //!
-//! Hashing a kernel takes a good part of a second, and each test would pay it. So the file system is asked instead: a file
-//! whose inode, length and times are those noted when it was last hashed holds the same bytes. The time of change cannot be
-//! set by hand, so a file that was written to is noticed even if its other times were put back. Where the notes do not fit,
-//! as in a copied cache, the file is hashed again, and noted if it is the right one.
+//! Hashing a kernel takes a good part of a second, and every test would pay for it. The check therefore compares what
+//! the file system reports: a file whose inode, length and times equal those recorded when it was last hashed has the
+//! same contents. The change time cannot be set by a program, so a write is noticed even if the other times were
+//! restored. If the recorded values differ, as in a copied cache, the file is hashed again and, if it is correct,
+//! recorded.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::cache::hex;
 use crate::kernel::file;
 
-/// What the file system says of a file that holds still.
+/// The properties of an unchanged file, as the file system reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     inode: u64,
@@ -39,7 +40,7 @@ impl Stamp {
     }
 }
 
-/// Checks every file of `hashes` in `dir`; the error names the first that is not what it was.
+/// Checks every file of `hashes` in `dir`. The error names the first file that differs.
 pub(crate) fn check(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<(), String> {
     let noted: BTreeMap<String, Stamp> = fs::read(dir.join(file::STAMPS))
         .ok()
@@ -63,13 +64,13 @@ pub(crate) fn check(dir: &Path, hashes: &BTreeMap<String, String>) -> Result<(),
         }
     }
     if !all_noted {
-        // Where notes cannot be written, the next reader hashes again.
+        // If the stamps cannot be written, the next reader hashes again.
         let _ = write(dir, hashes);
     }
     Ok(())
 }
 
-/// Notes the files of `hashes`, which hold what they should.
+/// Records the stamps of the files of `hashes`, whose contents are correct.
 pub(crate) fn write(dir: &Path, hashes: &BTreeMap<String, String>) -> io::Result<()> {
     let stamps: BTreeMap<&String, Stamp> = hashes
         .keys()

@@ -1,11 +1,11 @@
-//! Kernels made up for tests: small, but with every part that the readers look at.
+//! Fake kernels for tests: small, but with every part that the readers examine.
 
 use std::io::Write;
 
-/// Link address of the made kernels' only segment.
+/// Link address of the only segment of a fake kernel.
 pub(crate) const TEXT: u64 = 0xffff_ffff_8100_0000;
 
-/// How the offsets of a made kernel are encoded.
+/// The encoding of the symbol offsets of a fake kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     /// Linux 6.4 to 6.14.
@@ -16,7 +16,7 @@ pub(crate) enum Encoding {
     Place,
 }
 
-/// kallsyms tables as scripts/kallsyms.c lays them out, to stand at address `at`.
+/// Creates kallsyms tables with the layout of scripts/kallsyms.c, for the address `at`.
 pub(crate) fn tables(symbols: &[(u64, String)], encoding: Encoding, at: u64) -> Vec<u8> {
     let align = if encoding == Encoding::Place { 4 } else { 8 };
     let mut out = Vec::new();
@@ -28,7 +28,7 @@ pub(crate) fn tables(symbols: &[(u64, String)], encoding: Encoding, at: u64) -> 
         if i % 256 == 0 {
             markers.push((out.len() - names) as u32);
         }
-        // One token, `scx_`, is longer than its number.
+        // The token `scx_` is the only one whose text is longer than its number.
         let codes = text.replace("scx_", "\u{1}").into_bytes();
         if codes.len() > 127 {
             out.extend([codes.len() as u8 & 0x7f | 0x80, (codes.len() >> 7) as u8]);
@@ -71,7 +71,7 @@ pub(crate) fn tables(symbols: &[(u64, String)], encoding: Encoding, at: u64) -> 
     out
 }
 
-/// Some symbols, sorted, `_text` among them.
+/// Creates a sorted list of symbols that contains `_text`.
 pub(crate) fn symbols(more: usize) -> Vec<(u64, String)> {
     let mut symbols = vec![
         (TEXT, "T_text".to_owned()),
@@ -83,7 +83,7 @@ pub(crate) fn symbols(more: usize) -> Vec<(u64, String)> {
     symbols
 }
 
-/// An ELF vmlinux with a PVH note, kallsyms tables and a `.BTF` section.
+/// Creates an ELF vmlinux with a PVH note, kallsyms tables and a `.BTF` section.
 pub(crate) fn vmlinux(symbols: &[(u64, String)], encoding: Encoding) -> Vec<u8> {
     const DATA: u64 = 0x1000;
     let mut data = b"Linux version 9.9.1+made-cloud-amd64 (made@example) #1 SMP\n\0".to_vec();
@@ -150,7 +150,7 @@ pub(crate) fn vmlinux(symbols: &[(u64, String)], encoding: Encoding) -> Vec<u8> 
     elf
 }
 
-/// A bzImage around a gzip-packed ELF.
+/// Creates a bzImage whose payload is a gzip-compressed ELF.
 pub(crate) fn bzimage(vmlinux: &[u8]) -> Vec<u8> {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packer.write_all(vmlinux).expect("a Vec takes everything");
@@ -158,7 +158,7 @@ pub(crate) fn bzimage(vmlinux: &[u8]) -> Vec<u8> {
     bzimage_of(&payload)
 }
 
-/// A bzImage around any payload.
+/// Creates a bzImage with the given payload.
 pub(crate) fn bzimage_of(payload: &[u8]) -> Vec<u8> {
     let mut image = vec![0; 1024];
     image[0x1f1] = 1;

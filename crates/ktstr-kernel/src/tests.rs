@@ -1,4 +1,4 @@
-//! The rooms of this crate together, on kernels made up for the purpose; no network.
+//! Tests of the crate as a whole, on fake kernels and without a network.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -36,7 +36,7 @@ impl Home {
     fn resolve(&self, request: &Path) -> Result<Kernel, KernelError> {
         self.resolver().resolve(request.to_str(), &mut |_| {})
     }
-    /// Everything in the folder of kernels but its lock.
+    /// Returns the names of everything in the folder of kernels except its lock.
     fn entries(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.resolver().cache.kernels())
             .unwrap()
@@ -67,7 +67,8 @@ fn a_bzimage_becomes_a_whole_entry() {
     );
     assert_eq!(fs::read(&kernel.image).unwrap(), fs::read(&path).unwrap());
     assert!(fs::read(&kernel.vmlinux).unwrap().starts_with(b"\x7fELF"));
-    // From now on it is found by nothing, by version and by id; the image itself may go.
+    // From now on the kernel is found without a request, by version and by id. The original image
+    // is not needed any more.
     fs::remove_file(path).unwrap();
     for request in [None, Some("9.9"), Some(kernel.id.as_str())] {
         let again = home.resolver().resolve(request, &mut |_| {}).unwrap();
@@ -76,7 +77,7 @@ fn a_bzimage_becomes_a_whole_entry() {
 }
 
 #[test]
-fn a_vmlinux_and_a_package_folder_are_taken() {
+fn a_vmlinux_and_a_package_folder_are_accepted() {
     let home = Home::new();
     let elf = home.file("vmlinux", &vmlinux(&symbols(10), Encoding::Base));
     assert_eq!(
@@ -104,7 +105,7 @@ fn a_vmlinux_and_a_package_folder_are_taken() {
 }
 
 #[test]
-fn a_built_tree_gives_the_kernel_that_was_made_last() {
+fn a_built_tree_gives_the_kernel_that_was_built_last() {
     let home = Home::new();
     let elf = home.file("tree/vmlinux", &vmlinux(&symbols(10), Encoding::Base));
     let image = home.file("tree/arch/x86/boot/bzImage", &made());
@@ -122,7 +123,7 @@ fn a_built_tree_gives_the_kernel_that_was_made_last() {
 }
 
 #[test]
-fn a_config_that_turns_up_later_is_added() {
+fn a_configuration_found_later_is_added() {
     let home = Home::new();
     let path = home.file("vmlinuz-9.9.1", &made());
     let before = home.resolve(&path).unwrap();
@@ -137,7 +138,7 @@ fn a_config_that_turns_up_later_is_added() {
 }
 
 #[test]
-fn what_is_no_kernel_is_named() {
+fn an_invalid_image_is_rejected_with_a_reason() {
     let home = Home::new();
     let mut cut = made();
     cut.truncate(2000);
@@ -168,7 +169,7 @@ fn what_is_no_kernel_is_named() {
 }
 
 #[test]
-fn a_bomb_is_not_unpacked() {
+fn a_decompression_bomb_is_not_unpacked() {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut packer, &vec![0_u8; (1 << 20) + 1]).unwrap();
     let packed = packer.finish().unwrap();
@@ -188,7 +189,7 @@ fn a_bomb_is_not_unpacked() {
 }
 
 #[test]
-fn a_kernel_without_sched_ext_is_refused_for_one() {
+fn a_kernel_without_sched_ext_is_rejected() {
     let home = Home::new();
     let plain = [(crate::testing::TEXT, "T_text".to_owned())];
     let path = home.file("vmlinuz", &bzimage(&vmlinux(&plain, Encoding::Base)));
@@ -199,7 +200,7 @@ fn a_kernel_without_sched_ext_is_refused_for_one() {
         error.to_string().contains("cargo ktstr kernel fetch"),
         "{error}"
     );
-    // It is not what somebody gets who asked for nothing.
+    // Such a kernel is not chosen when there is no request.
     let error = home.resolver().resolve(None, &mut |_| {}).unwrap_err();
     assert!(
         error.to_string().contains("1 kernels, none with sched_ext"),
@@ -208,7 +209,7 @@ fn a_kernel_without_sched_ext_is_refused_for_one() {
 }
 
 #[test]
-fn offline_with_nothing_says_where_it_looked() {
+fn an_offline_error_names_the_searched_places() {
     let home = Home::new();
     let error = home.resolver().resolve(None, &mut |_| {}).unwrap_err();
     assert_eq!(error.exit_code(), 2);
@@ -217,7 +218,7 @@ fn offline_with_nothing_says_where_it_looked() {
         "KTSTR_OFFLINE",
         "the cache ",
         "this machine's own kernel: ",
-        "Debian's archive: not asked",
+        "Debian's archive: not queried",
     ] {
         assert!(text.contains(place), "{place} in {text}");
     }
@@ -234,7 +235,7 @@ fn offline_with_nothing_says_where_it_looked() {
 }
 
 #[test]
-fn a_damaged_entry_is_noticed_and_made_again() {
+fn a_damaged_entry_is_detected_and_created_again() {
     let home = Home::new();
     let path = home.file("vmlinuz", &made());
     let kernel = home.resolve(&path).unwrap();
@@ -261,7 +262,7 @@ fn a_damaged_entry_is_noticed_and_made_again() {
 }
 
 #[test]
-fn a_file_that_was_changed_after_the_import_is_noticed() {
+fn a_file_changed_after_the_import_is_detected() {
     let home = Home::new();
     let path = home.file("vmlinuz", &made());
     let kernel = home.resolve(&path).unwrap();
@@ -281,7 +282,7 @@ fn a_file_that_was_changed_after_the_import_is_noticed() {
             .starts_with("its vmlinux was changed after the import: SHA-256 "),
         "{damaged:?}"
     );
-    // Asked for again by its path, it is made again.
+    // A request by its path imports it again.
     let again = home.resolve(&path).unwrap();
     assert_eq!(again, kernel);
     assert_eq!(again.boot_sha256, hash_of(&again.boot));
@@ -293,7 +294,7 @@ fn hash_of(path: &Path) -> String {
 }
 
 #[test]
-fn a_copied_cache_is_checked_once_and_then_noted() {
+fn a_copied_cache_is_hashed_once_and_then_recorded() {
     let home = Home::new();
     let kernel = home.resolve(&home.file("vmlinuz", &made())).unwrap();
     let copied = home.file("copy", b"");
@@ -306,7 +307,7 @@ fn a_copied_cache_is_checked_once_and_then_noted() {
 }
 
 #[test]
-fn a_kernel_without_a_pvh_entry_is_booted_packed() {
+fn a_kernel_without_a_pvh_entry_boots_from_its_image() {
     let home = Home::new();
     let mut elf = vmlinux(&symbols(10), Encoding::Base);
     let note = memchr::memmem::find(&elf, b"Xen\0").unwrap();
@@ -314,13 +315,13 @@ fn a_kernel_without_a_pvh_entry_is_booted_packed() {
     let kernel = home.resolve(&home.file("vmlinuz", &bzimage(&elf))).unwrap();
     assert_eq!(kernel.boot, kernel.image);
     assert_eq!(kernel.boot_sha256, kernel.image_sha256);
-    // The ELF by itself cannot be started.
+    // The ELF alone cannot be booted.
     let error = home.resolve(&home.file("vmlinux", &elf)).unwrap_err();
     assert!(error.to_string().contains("CONFIG_PVH=y"), "{error}");
 }
 
 #[test]
-fn a_request_that_is_no_kernel_is_named() {
+fn an_invalid_request_is_rejected_with_a_reason() {
     let home = Home::new();
     fs::create_dir(home.0.path().join("folder")).unwrap();
     home.file("script", b"#!/bin/sh\nexec true\n");
@@ -328,7 +329,7 @@ fn a_request_that_is_no_kernel_is_named() {
     home.file("linux/arch/x86/Kconfig", b"");
     for (name, says) in [
         ("nothing", "there is no such file or folder"),
-        ("folder", "a folder with none of "),
+        ("folder", "a folder that contains none of "),
         ("script", "a script (no `HdrS` boot header"),
         ("linux", "nothing was built; run `cargo ktstr kernel build "),
     ] {
@@ -340,7 +341,7 @@ fn a_request_that_is_no_kernel_is_named() {
 }
 
 #[test]
-fn a_built_tree_is_taken() {
+fn a_built_tree_is_accepted() {
     let home = Home::new();
     home.file("linux/arch/x86/boot/bzImage", &made());
     home.file("linux/.config", b"CONFIG_SCHED_CLASS_EXT=y\n");
@@ -369,11 +370,11 @@ fn many_importers_make_one_entry() {
             .map(|t| t.join().unwrap())
             .sum::<usize>()
     });
-    assert_eq!(made_by, 1, "one of them unpacked, the others waited");
+    assert_eq!(made_by, 1, "one thread unpacked, the others waited");
     assert_eq!(home.entries().len(), 1);
 }
 
-/// Not a test by itself: the process that `a_killed_importer_leaves_nothing` kills.
+/// Not a test by itself: `a_killed_importer_leaves_nothing` runs and kills this in a child process.
 #[test]
 fn child_that_imports() {
     let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_IMPORT") else {
@@ -406,15 +407,20 @@ fn a_killed_importer_leaves_nothing() {
         thread::sleep(std::time::Duration::from_millis(delay_ms));
         child.kill().unwrap();
         child.wait().unwrap();
-        // Whatever is under a proper name is whole.
+        // Every entry under a proper name is complete.
         assert!(home.resolver().cache.scan().unwrap().1.is_empty());
     }
     let kernel = home.resolve(&path).unwrap();
     home.resolver().cache.remove(&kernel.id).unwrap();
-    assert_eq!(home.entries(), [""; 0], "what dead makers left is swept");
+    assert_eq!(
+        home.entries(),
+        [""; 0],
+        "leftovers of killed writers are removed"
+    );
 }
 
-/// On a real full disk: a small tmpfs in a mount namespace of its own, so nothing can leak.
+/// Uses a really full disk: a small tmpfs in a mount namespace of its own, so that nothing is left
+/// behind.
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing() {
     if let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_FULL") {
@@ -475,7 +481,7 @@ fn every_encoding_of_symbols_is_read() {
 }
 
 #[test]
-fn no_tables_are_told_from_damaged_ones() {
+fn missing_tables_are_distinguished_from_damaged_ones() {
     let good = vmlinux(&symbols(600), Encoding::Place);
     let digits = memchr::memmem::find(&good, b"0\x001\x002\x00").unwrap();
     let mut none = good.clone();
@@ -494,7 +500,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn hostile_images_are_refused_or_read(
+    fn hostile_images_are_rejected_or_read(
         holes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
         keep in any::<prop::sample::Index>(),
         cut in any::<bool>(),
@@ -517,7 +523,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_tables_are_refused_or_read(
+    fn hostile_tables_are_rejected_or_read(
         holes in prop::collection::vec((0_usize..9000, any::<u8>()), 1..8),
     ) {
         let mut elf = vmlinux(&symbols(300), Encoding::Base);

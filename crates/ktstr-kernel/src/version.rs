@@ -1,10 +1,10 @@
-//! Versions: their order (Debian's, which is also the natural one for kernel releases) and the
-//! specs by which people ask for them.
+//! Kernel versions: their order, which is Debian's and also the natural one for kernel releases, and the specs by
+//! which users request them.
 
 use std::cmp::Ordering;
 
-/// Compares two versions by the rules of Debian policy 5.6.12, without epochs: runs of digits
-/// compare as numbers, letters before other characters, `~` before everything, the end included.
+/// Compares two versions by the rules of Debian policy 5.6.12, without epochs: runs of digits compare as numbers,
+/// letters sort before other characters, and `~` sorts before everything, even before the end.
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     while !a.is_empty() || !b.is_empty() {
@@ -41,21 +41,21 @@ fn weight(c: Option<&u8>) -> i32 {
     }
 }
 
-/// Digit strings of any length, leading zeros ignored: no integer to overflow.
+/// Compares digit strings of any length, ignoring leading zeros. Comparing strings avoids integer overflow.
 fn compare_numbers(a: &[u8], b: &[u8]) -> Ordering {
     let a = split_while(a, |c| *c == b'0').1;
     let b = split_while(b, |c| *c == b'0').1;
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// The name of the flavour that a release without one is given.
+/// The flavour of a release that names none.
 const PLAIN: &str = "plain";
-/// The flavour of PREEMPT_RT kernels, on which real-time behaviour is bought with throughput.
+/// The flavour of PREEMPT_RT kernels, which trade throughput for real-time behaviour.
 const REAL_TIME: &str = "rt";
-/// The flavour that is preferred among equals: it is made for virtual machines, and small.
+/// The flavour that is preferred among kernels of the same version, because it is small and made for virtual machines.
 const PREFERRED: &str = "cloud";
 
-/// The flavour of a Debian release: `cloud` of `7.3.4+deb13-cloud-amd64`, `plain` of `7.3.4+deb13-amd64`.
+/// Returns the flavour of a Debian release: `cloud` for `7.3.4+deb13-cloud-amd64`, `plain` for `7.3.4+deb13-amd64`.
 pub fn flavour(release: &str) -> &str {
     let rest = release.split_once('-').map_or("", |(_, rest)| rest);
     match rest.strip_suffix("-amd64") {
@@ -65,12 +65,12 @@ pub fn flavour(release: &str) -> &str {
     }
 }
 
-/// A release without its flavour: `7.3.4+deb13` of `7.3.4+deb13-cloud-amd64`.
+/// Returns a release without its flavour: `7.3.4+deb13` for `7.3.4+deb13-cloud-amd64`.
 pub fn base(release: &str) -> &str {
     release.split('-').next().unwrap_or(release)
 }
 
-/// The series of a release: `7.3` of `7.3.4+deb13-cloud-amd64`.
+/// Returns the series of a release: `7.3` for `7.3.4+deb13-cloud-amd64`.
 pub fn series(release: &str) -> &str {
     let mut dots = release.char_indices().filter(|(_, c)| !c.is_ascii_digit());
     match (dots.next(), dots.next()) {
@@ -79,8 +79,8 @@ pub fn series(release: &str) -> &str {
     }
 }
 
-/// The order in which kernels are chosen when nobody named one: PREEMPT_RT last, then the newest, then the
-/// preferred flavour.
+/// The order of preference when the user requests no particular kernel: PREEMPT_RT last, then the newest first, then
+/// the preferred flavour first.
 pub fn by_preference(a: &str, b: &str) -> Ordering {
     let is = |release: &str, name| flavour(release) == name;
     is(a, REAL_TIME)
@@ -90,20 +90,20 @@ pub fn by_preference(a: &str, b: &str) -> Ordering {
         .then_with(|| compare(b, a))
 }
 
-/// What somebody asked for by version.
+/// A request for a kernel by its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// A version or the beginning of one, cut at a dot, `+`, `-` or `~`: `7.3` means 7.3 and any 7.3.x, a whole
-    /// release names itself. `None` is the newest there is.
+    /// A version or the beginning of one, which must end at a `.`, `+`, `-` or `~` of the release: `7.3` matches 7.3
+    /// and any 7.3.x, and a full release matches only itself. `None` stands for the newest version.
     version: Option<String>,
-    /// As [`flavour`] names it; `None` is any.
+    /// The flavour, as [`flavour`] returns it; `None` stands for any.
     flavour: Option<String>,
-    /// All of it, as it was written.
+    /// The whole spec as given.
     text: String,
 }
 
 impl Spec {
-    /// The newest there is, of the preferred flavour.
+    /// Returns the spec of the newest kernel. The order of preference decides between flavours.
     pub fn newest() -> Self {
         Self {
             version: None,
@@ -112,14 +112,14 @@ impl Spec {
         }
     }
 
-    /// Reads `[debian:]VERSION[+FLAVOUR]`: `debian:newest`, `debian:7.3`, `debian:7.3+rt`,
-    /// `debian:7.3.4+deb13-cloud-amd64`, `7.3`. `None` when the text is none of these.
+    /// Parses `[debian:]VERSION[+FLAVOUR]`: `debian:newest`, `debian:7.3`, `debian:7.3+rt`,
+    /// `debian:7.3.4+deb13-cloud-amd64`, `7.3`. Returns `None` if the text is none of these.
     pub fn parse(text: &str) -> Option<Self> {
         let (text, by_name) = match text.strip_prefix("debian:") {
             Some(text) => (text, true),
             None => (text, false),
         };
-        // A part of a release that follows a `+` has digits in it (`+deb13`).
+        // A `+` suffix that belongs to the release contains digits (`+deb13`), unlike a flavour.
         let (version, flavour) = match text.rsplit_once('+') {
             Some((version, flavour))
                 if !flavour.is_empty() && flavour.chars().all(|c| c.is_ascii_lowercase()) =>
@@ -140,19 +140,19 @@ impl Spec {
         })
     }
 
-    /// Whether the newest is meant, whatever its version is.
+    /// Returns whether the spec selects the newest kernel, whatever its version.
     pub fn is_newest(&self) -> bool {
         self.version.is_none()
     }
 
-    /// Whether a kernel release such as `7.3.4+deb13-cloud-amd64` is meant.
+    /// Returns whether the spec selects a kernel release such as `7.3.4+deb13-cloud-amd64`.
     pub fn matches(&self, release: &str) -> bool {
         let begins = |beginning: &str| {
             release
                 .strip_prefix(beginning)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '+', '-', '~']))
         };
-        // The release of a kernel of one's own may end like a flavour: `7.3.0+mine`.
+        // The release of a self-built kernel may end like a flavour: `7.3.0+mine`.
         if begins(&self.text) {
             return true;
         }
@@ -179,7 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn releases_are_ordered_as_dpkg_orders_them() {
+    fn releases_are_ordered_like_dpkg_does() {
         let ascending = [
             "6.18.15+deb13-cloud-amd64",
             "7.0~rc3+deb14-cloud-amd64",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn specs_mean_whole_components() {
+    fn specs_match_whole_components() {
         let seven_three = Spec::parse("debian:7.3").unwrap();
         assert!(seven_three.matches("7.3.4+deb13-cloud-amd64"));
         assert!(seven_three.matches("7.3+deb13-cloud-amd64"));
@@ -216,7 +216,7 @@ mod tests {
         let plain = Spec::parse("debian:newest+plain").unwrap();
         assert!(plain.is_newest() && plain.matches("7.3.4+deb13-amd64"));
         assert!(!plain.matches("7.3.4+deb13-cloud-amd64"));
-        // What follows a `+` may be a part of the release.
+        // A `+` suffix may also be a part of the release.
         let base = Spec::parse("debian:7.2.13+deb14").unwrap();
         assert!(base.matches("7.2.13+deb14-cloud-amd64") && !base.matches("7.2.13+deb13-amd64"));
         let own = Spec::parse("7.3.0+mine").unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn releases_are_taken_apart() {
+    fn releases_are_split_into_their_parts() {
         for (release, parts) in [
             ("7.3.4+deb13-cloud-amd64", ("7.3", "7.3.4+deb13", "cloud")),
             ("7.10.0+deb14-amd64", ("7.10", "7.10.0+deb14", "plain")),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_version_is_no_spec() {
+    fn invalid_versions_are_not_specs() {
         for text in [
             "",
             "newest",

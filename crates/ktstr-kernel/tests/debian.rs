@@ -1,10 +1,11 @@
-//! A real kernel, as a user gets it: what is cached, else fetched once from Debian's archive.
+//! Tests a real kernel as a user gets it: from the cache if it is there, otherwise downloaded once
+//! from Debian's archive.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 
 #[test]
-fn the_default_kernel_is_whole() {
+fn the_default_kernel_has_image_symbols_and_btf() {
     let kernel = ktstr_kernel::resolve(None, &mut ktstr_kernel::progress::on_stderr())
         .unwrap_or_else(|e| panic!("{e}"));
     kernel.require_sched_ext().unwrap();

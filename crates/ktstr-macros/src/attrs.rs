@@ -1,5 +1,5 @@
-//! Reads `key = value, bare_key, …`: each key once, each value of its kind. What keys mean
-//! together is checked elsewhere.
+//! Parses `key = value, bare_key, …` and checks that each key is given once and that each value is
+//! of the key's kind. Rules that involve several keys are checked in `test_args`.
 
 use proc_macro2::Span;
 use syn::parse::{Parse, ParseStream};
@@ -9,7 +9,7 @@ use syn::{Expr, ExprArray, ExprLit, ExprPath, Ident, Lit, LitStr, Path, Result, 
 
 use crate::keys::{KEYS, Key, Kind, Status, unknown};
 
-/// A value of the kind its key takes.
+/// A value of the kind that its key takes.
 #[derive(Clone)]
 pub(crate) enum Value {
     Bool(bool),
@@ -23,7 +23,7 @@ pub(crate) enum Value {
     Paths(Vec<Path>),
 }
 
-/// One key as given.
+/// A key and its value, as given.
 #[derive(Clone)]
 pub(crate) struct Attr {
     pub(crate) name: &'static str,
@@ -31,7 +31,7 @@ pub(crate) struct Attr {
     pub(crate) value: Value,
 }
 
-/// All keys as given.
+/// All keys of an attribute, as given.
 #[derive(Clone, Default)]
 pub(crate) struct Attrs(Vec<Attr>);
 
@@ -114,7 +114,7 @@ impl Parse for Attrs {
     }
 }
 
-/// `key` or `key = expression`, before anything is known of the key.
+/// `key` or `key = expression`, before the key is looked up.
 pub(crate) struct RawAttr {
     pub(crate) key: Ident,
     pub(crate) value: Option<Expr>,
@@ -138,7 +138,7 @@ fn find(ident: &Ident) -> Result<&'static Key> {
     if name == "workers_per_cgroup" {
         return Err(error(
             ident.span(),
-            "`workers_per_cgroup` is not an attribute of the test: say it for each cgroup with \
+            "`workers_per_cgroup` is not an attribute of the test: set it for each cgroup with \
              `CgroupDef::named(..).workers(n)`",
         ));
     }
@@ -254,7 +254,7 @@ fn value(key: &Key, raw: &RawAttr) -> Result<Value> {
     }
 }
 
-/// A number or `off`.
+/// Parses a number or `off`.
 fn limit(expr: &Expr) -> Option<Option<f64>> {
     match expr {
         Expr::Path(ExprPath { path, .. }) if path.is_ident("off") => Some(None),
@@ -270,7 +270,7 @@ fn limit(expr: &Expr) -> Option<Option<f64>> {
     }
 }
 
-/// The string literals of a list.
+/// Returns the string literals of a list.
 pub(crate) fn texts(name: &str, array: &ExprArray) -> Result<Vec<LitStr>> {
     array
         .elems
@@ -287,7 +287,7 @@ pub(crate) fn texts(name: &str, array: &ExprArray) -> Result<Vec<LitStr>> {
         .collect()
 }
 
-/// An error at a place.
+/// Creates an error at `span`.
 pub(crate) fn error(span: Span, message: impl std::fmt::Display) -> syn::Error {
     syn::Error::new(span, message)
 }

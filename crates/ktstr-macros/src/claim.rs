@@ -1,21 +1,23 @@
-//! `#[derive(Claim)]`: a trait with one claim a field.
+//! `#[derive(Claim)]`: generates a trait with one method for each field.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, GenericArgument, Path, PathArguments, Type};
 
-/// How a field is claimed about.
+/// How a field is passed to its claim.
 enum Way {
-    /// By its value, which is copied.
+    /// The value is copied.
     Value,
-    /// By what it borrows.
+    /// The value is borrowed.
     Borrow(TokenStream),
-    /// As a metric that may be absent.
+    /// A metric that may be absent.
     Present,
+    /// A set of values.
     Set(Type),
+    /// A sequence of values.
     Seq(Type),
-    /// Not at all.
+    /// The field gets no claim.
     Skip,
 }
 
@@ -87,13 +89,14 @@ pub fn derive(input: DeriveInput) -> syn::Result<TokenStream> {
 
 const NAMED: &str = "Claim can be derived for structs with named fields";
 
-/// Where the types of claims live: `#[claim(crate = path)]` on the struct, else in `ktstr`.
+/// Returns the path of the claim types: the one in `#[claim(crate = path)]` on the struct, else the
+/// one in `ktstr`.
 fn home(input: &DeriveInput) -> syn::Result<TokenStream> {
     let mut home = quote!(::ktstr::assert);
     for attr in input.attrs.iter().filter(|a| a.path().is_ident("claim")) {
         attr.parse_nested_meta(|meta| {
             if !meta.path.is_ident("crate") {
-                return Err(meta.error("a struct has `#[claim(crate = path)]`"));
+                return Err(meta.error("a struct takes only `#[claim(crate = path)]`"));
             }
             let path: Path = meta.value()?.call(Path::parse_mod_style)?;
             home = quote!(#path);
@@ -111,14 +114,14 @@ fn skipped(field: &syn::Field) -> syn::Result<bool> {
                 skip = true;
                 Ok(())
             }
-            false => Err(meta.error("a field has `#[claim(skip)]`")),
+            false => Err(meta.error("a field takes only `#[claim(skip)]`")),
         })?;
     }
     Ok(skip)
 }
 
-/// By the type's last name: a macro sees no more of it. Maps are not claimed about, nor what may be
-/// absent and is no metric.
+/// Decides from the last segment of the type's path, because a macro cannot resolve types. Maps get
+/// no claim, and neither do options other than metrics.
 fn way(ty: &Type) -> Way {
     let Type::Path(path) = ty else {
         return Way::Borrow(quote!(#ty));
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_has_a_claim_by_its_type() {
+    fn the_type_of_a_field_decides_its_claim() {
         insta::assert_snapshot!(methods(
             "struct S { n: u64, name: String, cpus: BTreeSet<usize>, gaps: std::vec::Vec<f64>, by: \
              BTreeMap<u8, u8>, rate: Option<f64>, why: Option<String>, #[claim(skip)] x: u8, p: Phase }"
@@ -186,10 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_named_fields_is_refused() {
+    fn invalid_structs_and_attributes_are_rejected() {
         insta::assert_snapshot!(methods("enum E { A }"), @"error: Claim can be derived for structs with named fields");
         insta::assert_snapshot!(methods("struct T(u8);"), @"error: Claim can be derived for structs with named fields");
-        insta::assert_snapshot!(methods("struct S { #[claim(no)] x: u8 }"), @"error: a field has `#[claim(skip)]`");
-        insta::assert_snapshot!(methods("#[claim(skip)] struct S { x: u8 }"), @"error: a struct has `#[claim(crate = path)]`");
+        insta::assert_snapshot!(methods("struct S { #[claim(no)] x: u8 }"), @"error: a field takes only `#[claim(skip)]`");
+        insta::assert_snapshot!(methods("#[claim(skip)] struct S { x: u8 }"), @"error: a struct takes only `#[claim(crate = path)]`");
     }
 }

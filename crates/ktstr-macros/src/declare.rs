@@ -1,4 +1,4 @@
-//! `declare_scheduler!`.
+//! `declare_scheduler!`: parses the declaration of a scheduler and generates a registered static.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -29,7 +29,7 @@ const KEYS: &[&str] = &[
     "verifier_exclude_topologies",
 ];
 
-/// Keys whose behaviour does not exist yet.
+/// Keys that are reserved and not implemented yet.
 const LATER: &[&str] = &[
     "kernel_builtin_enable",
     "kernel_builtin_disable",
@@ -89,7 +89,7 @@ impl Parse for Declaration {
     }
 }
 
-/// The code of one declaration.
+/// Generates the code of one declaration.
 pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
     let Declaration {
         outer,
@@ -178,7 +178,7 @@ fn check_ident(ident: &Ident) -> Result<()> {
     if ["EEVDF", "KERNEL_DEFAULT"].contains(&name.as_str()) {
         return Err(error(
             ident.span(),
-            format!("`{name}` is the kernel's own scheduler, take another name"),
+            format!("`{name}` is the kernel's own scheduler; choose another name"),
         ));
     }
     Ok(())
@@ -250,9 +250,9 @@ mod tests {
     }
 
     #[test]
-    fn bad_declarations_say_why() {
+    fn bad_declarations_are_rejected_with_a_reason() {
         insta::assert_snapshot!(message("my, {}"), @"`my` must be in capitals: `MY`");
-        insta::assert_snapshot!(message("EEVDF, {}"), @"`EEVDF` is the kernel's own scheduler, take another name");
+        insta::assert_snapshot!(message("EEVDF, {}"), @"`EEVDF` is the kernel's own scheduler; choose another name");
         insta::assert_snapshot!(message("MY, {}"), @r#"`name` is missing: `name = "…"`"#);
         insta::assert_snapshot!(message("MY, { name = \"a\" }"), @"exactly one of `binary` and `binary_path` must be given");
         insta::assert_snapshot!(message("MY, { name = \" Eevdf \", binary = \"x\" }"), @r#"`name = " Eevdf "` is reserved for the kernel's own scheduler"#);

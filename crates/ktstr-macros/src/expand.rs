@@ -1,4 +1,4 @@
-//! Writes the code of `#[ktstr_test]` and `#[ktstr_test_entry]`.
+//! Generates the code of `#[ktstr_test]` and `#[ktstr_test_entry]`.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -8,7 +8,7 @@ use crate::attrs::{Attrs, Value, error};
 use crate::keys::{Group, KEYS};
 use crate::test_args::{DEFAULT_DURATION_S, TestArgs, check_signature};
 
-/// `#[ktstr_test(...)] fn …`.
+/// Expands `#[ktstr_test(...)] fn …`.
 pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let TestArgs(attrs) = syn::parse2(args)?;
     let mut function: ItemFn = syn::parse2(item)?;
@@ -16,14 +16,14 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
     let name = function.sig.ident.clone();
     let text = name.to_string();
-    // A body of another type is reported at its name.
+    // The span makes the compiler report a body of the wrong type at the function's name.
     let body = format_ident!("__ktstr_body_{}", text, span = name.span());
     let entry = format_ident!("__KTSTR_ENTRY_{}", text.to_uppercase());
     let cfgs = of(&function.attrs, &["cfg"]);
     let on_test = of(&function.attrs, &["cfg", "doc", "allow", "expect"]);
     let visibility = std::mem::replace(&mut function.vis, syn::Visibility::Inherited);
     let ignored = attrs.bool("ignore") == Some(true);
-    // The listing treats demonstrations as ignored, so plain `cargo test` does too.
+    // The listing treats demonstrations as ignored, so plain `cargo test` must ignore them too.
     let ignore = (ignored || text.starts_with("demo_")).then(|| quote!(#[ignore]));
     function.sig.ident = body.clone();
     let fields = fields(&attrs);
@@ -56,12 +56,12 @@ pub(crate) fn test(args: TokenStream, item: TokenStream) -> Result<TokenStream> 
     })
 }
 
-/// `#[ktstr_test_entry] static …`.
+/// Expands `#[ktstr_test_entry] static …`.
 pub(crate) fn entry(args: TokenStream, item: TokenStream) -> Result<TokenStream> {
     if !args.is_empty() {
         return Err(syn::Error::new_spanned(
             args,
-            "#[ktstr_test_entry] takes no arguments: say it in the entry itself",
+            "#[ktstr_test_entry] takes no arguments: set the fields of the entry instead",
         ));
     }
     let item: ItemStatic = syn::parse2(item)?;
@@ -91,7 +91,7 @@ fn of<'a>(attrs: &'a [Attribute], names: &[&str]) -> Vec<&'a Attribute> {
         .collect()
 }
 
-/// The fields of the entry that are given or inherited.
+/// Generates the fields of the entry: those that are given, and the ones that the scheduler provides.
 fn fields(attrs: &Attrs) -> TokenStream {
     let mut out = TokenStream::new();
     let scheduler = match attrs.path("scheduler") {
@@ -122,7 +122,7 @@ fn fields(attrs: &Attrs) -> TokenStream {
     for name in ["memory_mib", "num_snapshots"] {
         if let Some(value) = attrs.integer(name) {
             let field = format_ident!("{name}");
-            // Checked against u32::MAX when it was read.
+            // The value was checked against u32::MAX when it was parsed.
             let value = value as u32;
             out.extend(quote!(#field: #value,));
         }
@@ -185,8 +185,8 @@ fn fields(attrs: &Attrs) -> TokenStream {
     out
 }
 
-/// The shape: the scheduler's, with what the test says instead. Where both have a part the
-/// check is `const` code, which stops compilation with the numbers in its message.
+/// Generates the topology: the scheduler's, with the dimensions that the test overrides. If only some are given,
+/// `const` code checks the result, and compilation fails with the numbers in its message.
 fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
     let given = ["numa_nodes", "llcs", "cores", "threads"];
     if given.iter().all(|name| attrs.get(name).is_none()) {
@@ -206,8 +206,8 @@ fn topology(attrs: &Attrs, scheduler: &TokenStream) -> TokenStream {
     quote!(::ktstr::test_support::Topology::new(#(#dimensions),*).checked())
 }
 
-/// The scheduler's constraints with what the test says instead. The declared shape must be within them:
-/// strictly within those that the test itself gives.
+/// Generates the constraints: the scheduler's, with those that the test overrides. The declared topology must satisfy
+/// them. A limit that equals the default is not enforced, unless the test itself gives it.
 fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -> TokenStream {
     let mut given = TokenStream::new();
     for name in [
@@ -236,7 +236,7 @@ fn constraints(attrs: &Attrs, scheduler: &TokenStream, topology: &TokenStream) -
     }
 }
 
-/// The test's own checks, unmerged: who runs it merges them with the scheduler's.
+/// Generates the test's own checks. They are merged with the scheduler's when the test runs.
 fn checks(attrs: &Attrs) -> TokenStream {
     let mut set = TokenStream::new();
     let checks = KEYS
@@ -267,7 +267,7 @@ fn checks(attrs: &Attrs) -> TokenStream {
         };
         set.extend(quote!(assert.#field = Some(#value);));
     }
-    // A bound that is asked for is meant: it fails the test, unless the test only wants to see.
+    // A bound that is given fails the test, unless the test asks only for a report.
     let report = attrs.text("monitor").map(|m| m.value() == "report");
     let bounded = KEYS
         .iter()
@@ -348,7 +348,7 @@ mod tests {
         }
     }
 
-    /// A value that the key takes, and other keys that it needs.
+    /// Writes a key with a value that it accepts.
     fn sample(key: &crate::keys::Key) -> String {
         use crate::keys::Kind;
         let value = match (key.name, key.kind) {
@@ -369,7 +369,7 @@ mod tests {
         format!("{} = {value}", key.name)
     }
 
-    /// What `other` needs to compile at all.
+    /// Returns the other keys that `name` requires.
     fn needed(name: &str) -> &'static str {
         match name {
             "extra_sched_args" | "bpf_map_write" | "watch_bpf_maps" => "scheduler = S, ",
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_bound_is_enforced_unless_the_test_only_wants_to_see() {
+    fn a_monitor_bound_is_enforced_unless_it_is_only_reported() {
         let enforced = "assert . enforce_monitor_thresholds = true";
         let bounds: Vec<_> = KEYS
             .iter()

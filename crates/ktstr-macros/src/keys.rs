@@ -1,6 +1,6 @@
-//! The table of keys: what each takes, and whether it is available.
+//! The table of all keys of `#[ktstr_test]`: what value each takes, and whether it is available.
 
-/// What a key takes.
+/// The kind of value that a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `true`, `false`, or the bare key.
@@ -31,22 +31,22 @@ pub(crate) enum Kind {
     Paths,
     /// A path to an item, or a list of them.
     PathOrPaths,
-    /// Whatever stands there (the key is not available, or takes an expression).
+    /// Any expression. The key either takes one, or is not available.
     Any,
 }
 
-/// What a key is about. It decides the heading of the documentation that it stands under.
+/// What a key is about. The group decides under which heading of the documentation the key appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
-    /// What is run, and on which machine.
+    /// What runs, and on which machine.
     Setting,
     /// A check: a field of `Assert` of the same name.
     Check,
-    /// A check that bounds what the monitor samples: one that is given is enforced.
+    /// A check that bounds what the monitor samples. A bound that is given is enforced.
     MonitorBound,
-    /// What becomes of the outcome.
+    /// How the outcome is judged.
     Outcome,
-    /// How the run is done.
+    /// How the test is run.
     Run,
 }
 
@@ -57,24 +57,24 @@ pub(crate) struct Key {
     pub(crate) kind: Kind,
     pub(crate) status: Status,
     pub(crate) group: Group,
-    /// The value without the key, as the documentation has it.
+    /// The value if the key is not given, as the documentation prints it.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "the page of all keys is checked by a test")
     )]
     pub(crate) default: &'static str,
-    /// One line of documentation, with the unit.
+    /// One line of documentation, including the unit.
     pub(crate) doc: &'static str,
 }
 
 /// Whether a key has an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// It has one, whatever its value.
+    /// Every value has its effect.
     Available,
-    /// Not yet, whatever its value.
+    /// The key is reserved: any use is an error.
     Later,
-    /// Only this value, which says that nothing is wanted.
+    /// Only this value is accepted; it leaves the feature off.
     Only(bool),
 }
 
@@ -110,7 +110,7 @@ const fn key(
     }
 }
 
-/// A key that is known and not built yet: any use is an error.
+/// A key that is reserved and not implemented yet: any use is an error.
 const fn later(name: &'static str, doc: &'static str) -> Key {
     Key {
         status: Later,
@@ -118,7 +118,7 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
     }
 }
 
-/// A key of which only `false` is built.
+/// A key of which only `false` is implemented.
 const fn only_false(name: &'static str, doc: &'static str) -> Key {
     Key {
         status: Only(false),
@@ -127,10 +127,10 @@ const fn only_false(name: &'static str, doc: &'static str) -> Key {
 }
 
 const INHERITED: &str = "the scheduler's";
-const OFF: &str = "not asked";
+const OFF: &str = "not checked";
 
 /// Every key, in the order of the documentation. A key that is accepted has an effect: a test
-/// expands each of them and looks for it.
+/// expands each of them and looks for that effect.
 pub(crate) const KEYS: &[Key] = &[
     key(
         "scheduler",
@@ -166,7 +166,7 @@ pub(crate) const KEYS: &[Key] = &[
         U32,
         Setting,
         "256",
-        "least memory of the guest in MiB; 64 MiB for each CPU and the files packed for it are added where they need more",
+        "memory of the guest in MiB; it gets at least 64 MiB for each CPU, and more for the files packed for it",
     ),
     key(
         "duration_s",
@@ -191,7 +191,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     only_false(
         "auto_repro",
-        "a second run with probes when the scheduler dies",
+        "a second run with probes after the scheduler has crashed",
     ),
     key(
         "post_vm",
@@ -205,14 +205,14 @@ pub(crate) const KEYS: &[Key] = &[
         Path,
         Outcome,
         "none",
-        "the same, called after every run in a VM",
+        "the same, called after every run in a VM, whatever its verdict",
     ),
     key(
         "payload",
         Path,
         Setting,
         "none",
-        "the program of the host that the test runs as its load, a `const` or `static` `Payload`: it is packed for the guest and named in the record; who starts it is the test function or an operation",
+        "the program of the host that the test runs as its load, a `const` or `static` `Payload`: it is packed for the guest and named in the record; the test function or an operation starts it",
     ),
     key(
         "workloads",
@@ -241,7 +241,7 @@ pub(crate) const KEYS: &[Key] = &[
         Texts,
         Setting,
         "`[]`",
-        "files of the host, found in the guest under `/include-files/` by their base names, which must differ: a bare name is looked for in the current folder and in `PATH`, a folder comes with all that lies in it, a program with its shared libraries",
+        "files of the host, found in the guest under `/include-files/` by their base names, which must differ: a bare name is searched in the current folder and in `PATH`, a folder is copied with its contents, and a program with its shared libraries",
     ),
     key(
         "bpf_map_write",
@@ -263,7 +263,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         Check,
         OFF,
-        "every worker makes progress; turns on the default bounds of gap and, on the real clock, of spread",
+        "every worker makes progress; enables the default bound of the gap and, on the real clock, the one of the spread",
     ),
     key(
         "isolation",
@@ -284,56 +284,56 @@ pub(crate) const KEYS: &[Key] = &[
         Float,
         Check,
         OFF,
-        "largest difference of off-CPU shares inside a cgroup, in percentage points",
+        "largest difference between the off-CPU shares of a cgroup's workers, in percentage points",
     ),
     key(
         "max_throughput_cv",
         Float,
         Check,
         OFF,
-        "largest coefficient of variation of work units a CPU-second inside a cgroup",
+        "largest coefficient of variation of work units per CPU-second among a cgroup's workers",
     ),
     key(
         "min_work_rate",
         Float,
         Check,
         OFF,
-        "fewest work units a CPU-second of a worker",
+        "fewest work units per CPU-second of a worker",
     ),
     key(
         "max_p99_wake_latency_ns",
         COUNT64,
         Check,
         OFF,
-        "largest 99th percentile of a cgroup's wake-up latencies, in nanoseconds of guest time",
+        "largest 99th percentile of a cgroup's wakeup latencies, in nanoseconds of guest time",
     ),
     key(
         "max_wake_latency_cv",
         Float,
         Check,
         OFF,
-        "largest coefficient of variation of a cgroup's wake-up latencies",
+        "largest coefficient of variation of a cgroup's wakeup latencies",
     ),
     key(
         "min_iteration_rate",
         Float,
         Check,
         OFF,
-        "fewest iterations a CPU-second of a worker",
+        "fewest iterations per CPU-second of a worker",
     ),
     key(
         "max_migration_ratio",
         Float,
         Check,
         OFF,
-        "most migrations an iteration of a cgroup",
+        "most migrations per iteration of a cgroup",
     ),
     key(
         "max_imbalance_ratio",
         Float,
         MonitorBound,
         OFF,
-        "monitor: largest ratio of the longest to the shortest runqueue",
+        "monitor: largest ratio of the longest to the shortest run queue",
     ),
     key(
         "max_local_dsq_depth",
@@ -347,7 +347,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         MonitorBound,
         OFF,
-        "monitor: whether a runqueue clock that does not advance is a violation",
+        "monitor: whether a run queue clock that does not advance is a violation",
     ),
     key(
         "sustained_samples",
@@ -361,77 +361,77 @@ pub(crate) const KEYS: &[Key] = &[
         Float,
         MonitorBound,
         OFF,
-        "monitor: most `SCX_EV_SELECT_CPU_FALLBACK` events a vCPU-second",
+        "monitor: most `SCX_EV_SELECT_CPU_FALLBACK` events per vCPU-second",
     ),
     key(
         "max_keep_last_rate",
         Float,
         MonitorBound,
         OFF,
-        "monitor: most `SCX_EV_DISPATCH_KEEP_LAST` events a vCPU-second",
+        "monitor: most `SCX_EV_DISPATCH_KEEP_LAST` events per vCPU-second",
     ),
     key(
         "work_conservation",
         Bool,
         MonitorBound,
         OFF,
-        "monitor: whether a CPU that idles while tasks wait that may run there is a violation",
+        "monitor: whether it is a violation that a CPU idles while tasks wait that are allowed to run on it",
     ),
     key(
         "max_owed_ms",
         Limit,
         Check,
         "50",
-        "schedule: most CPU time in milliseconds that a task may be entitled to while it waits without being served",
+        "schedule: most CPU time, in milliseconds, to which a task may become entitled while it waits without running",
     ),
     key(
         "min_entitled_share",
         Limit,
         Check,
         "0.7",
-        "schedule: least share of its entitlement that a cgroup gets in a phase, 0 to 1",
+        "schedule: least share of its entitlement that a cgroup must get in a phase, 0 to 1",
     ),
     key(
         "min_task_share",
         Limit,
         Check,
         "0.5",
-        "schedule: the same of a single task",
+        "schedule: the same for a single task",
     ),
     key(
         "max_wasted_share",
         Limit,
         Check,
         "0.1",
-        "schedule: largest share of a phase's CPU time, 0 to 1, that idles beside a task which may run there",
+        "schedule: largest share of a phase's CPU time, 0 to 1, that is idle while a task waits that is allowed to run there",
     ),
     key(
         "max_wake_wait_ms",
         Limit,
         Check,
         "25",
-        "schedule: longest 90th percentile of the waits of a cgroup's tasks after a wake-up, in milliseconds for each task that a CPU has to serve on average",
+        "schedule: largest 90th percentile of the time that a cgroup's tasks wait after a wakeup, in milliseconds, divided by the average number of tasks per CPU",
     ),
     key(
         "max_preemption_rate",
         Limit,
         Check,
         "3000",
-        "schedule: most preemptions in a second of CPU time of a cgroup",
+        "schedule: most preemptions per CPU-second of a cgroup",
     ),
     key(
         "min_driven_share",
         Limit,
         Check,
         "0.5",
-        "schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test gives",
+        "schedule: least share of the workers' CPU time, 0 to 1, that the scheduler under test must dispatch",
     ),
     key(
         "monitor",
         Text,
         Outcome,
         "`\"enforce\"` if a monitor bound is given",
-        "`\"report\"`: broken bounds of the monitor and of the schedule are notes, whoever sets them; `\"enforce\"`: they fail the test",
+        "`\"report\"`: broken bounds of the monitor and of the schedule are only reported, no matter where they are set; `\"enforce\"`: they fail the test",
     ),
     key(
         "min_page_locality",
@@ -459,38 +459,56 @@ pub(crate) const KEYS: &[Key] = &[
         U32,
         Setting,
         "1",
-        "fewest LLCs that the test makes sense on; a declared shape with fewer does not compile",
+        "fewest LLCs on which the test makes sense; a declared shape with fewer does not compile",
     ),
-    key("max_llcs", U32, Setting, "12", "most LLCs, likewise"),
+    key(
+        "max_llcs",
+        U32,
+        Setting,
+        "12",
+        "most LLCs, checked likewise",
+    ),
     key(
         "min_numa_nodes",
         U32,
         Setting,
         "1",
-        "fewest NUMA nodes, likewise",
+        "fewest NUMA nodes, checked likewise",
     ),
     key(
         "max_numa_nodes",
         U32,
         Setting,
         "1",
-        "most NUMA nodes, likewise; a limit that is not given refuses nothing",
+        "most NUMA nodes, checked likewise; a limit that is not given rejects no shape",
     ),
-    key("min_cpus", U32, Setting, "1", "fewest CPUs, likewise"),
-    key("max_cpus", U32, Setting, "192", "most CPUs, likewise"),
+    key(
+        "min_cpus",
+        U32,
+        Setting,
+        "1",
+        "fewest CPUs, checked likewise",
+    ),
+    key(
+        "max_cpus",
+        U32,
+        Setting,
+        "192",
+        "most CPUs, checked likewise",
+    ),
     key(
         "requires_smt",
         Bool,
         Setting,
         "false",
-        "whether the shape must have more than one thread to a core, likewise",
+        "whether the shape must have more than one thread per core, checked likewise",
     ),
     only_false("performance_mode", "pinned CPUs and huge pages on the host"),
     later(
         "no_perf_mode",
-        "there is no performance mode to turn off: every shape is built on any host",
+        "there is no performance mode to turn off: any host can run every shape",
     ),
-    later("cpu_budget", "CPUs of the host to share"),
+    later("cpu_budget", "limit of the host CPUs that a run may use"),
     key(
         "expect_err",
         Bool,
@@ -503,14 +521,14 @@ pub(crate) const KEYS: &[Key] = &[
         TextOrPath,
         Check,
         OFF,
-        "what the kernel or the scheduler says of the scheduler's end must contain this; needs `expect_err` and `scheduler`",
+        "the kernel's or the scheduler's message about the scheduler's exit must contain this text; needs `expect_err` and `scheduler`",
     ),
     key(
         "expect_scx_bpf_error_matches",
         TextOrPath,
         Check,
         OFF,
-        "the same must match this regular expression",
+        "the same message must match this regular expression",
     ),
     key(
         "allow_inconclusive",
@@ -519,10 +537,10 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "whether a run without a verdict exits with 0; its record still says inconclusive",
     ),
-    only_false("survives_storm", "any death of the scheduler fails"),
+    only_false("survives_storm", "any exit of the scheduler fails the test"),
     only_false(
         "expect_auto_repro",
-        "the probed run must show the error again",
+        "the second run, with probes, must reproduce the error",
     ),
     key(
         "host_only",
@@ -531,8 +549,17 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, `clock` and `cleanup_budget_ms`",
     ),
-    key("ignore", Bool, Run, "false", "listed only as ignored"),
-    only_false("kaslr", "kernel addresses are never randomised"),
+    key(
+        "ignore",
+        Bool,
+        Run,
+        "false",
+        "lists the test as ignored, and does not run it by default",
+    ),
+    only_false(
+        "kaslr",
+        "randomised kernel addresses, which the guest never has",
+    ),
     only_false("pci", "devices on PCI"),
     only_false("wprof", "tracing with wprof"),
     later("wprof_args", "arguments of wprof"),
@@ -542,15 +569,15 @@ pub(crate) const KEYS: &[Key] = &[
         "cleanup_budget_ms",
         U64,
         Outcome,
-        "not asked",
-        "longest time from the end of the scenario to the end of the guest, in milliseconds of guest time; a longer one fails the test, unless the host delayed the vCPUs by more than a tenth of their time",
+        "not checked",
+        "longest time from the end of the scenario to the end of the guest, in milliseconds of guest time; a longer time fails the test, unless the host delayed the vCPUs by more than a tenth of their time",
     ),
     key(
         "workload_root_cgroup",
         Text,
         Run,
         "`/ktstr`",
-        "absolute path of the cgroup in the guest under which the scenario's cgroups are made",
+        "absolute path of the cgroup in the guest under which the scenario's cgroups are created",
     ),
     key(
         "clock",
@@ -564,18 +591,18 @@ pub(crate) const KEYS: &[Key] = &[
         COUNT64,
         Run,
         "0",
-        "the run's seed; `KTSTR_SEED` goes before it",
+        "the run's seed; `KTSTR_SEED` overrides it",
     ),
     key(
         "fresh_attach",
         Bool,
         Run,
         "false",
-        "starts the scheduler anew, not from a template that has it attached",
+        "starts the scheduler in this run, instead of forking a template in which it is already attached",
     ),
 ];
 
-/// The page of all keys, which is the documentation of `#[ktstr_test]`.
+/// Renders the table of all keys, which is the documentation of `#[ktstr_test]`.
 #[cfg(test)]
 pub(crate) fn page() -> String {
     use std::fmt::Write;
@@ -585,12 +612,12 @@ pub(crate) fn page() -> String {
     for (groups, heading) in [
         (&[Setting][..], "What runs, and on which machine"),
         (&[Check, MonitorBound], "Checks"),
-        (&[Outcome], "What becomes of the outcome"),
+        (&[Outcome], "How the outcome is judged"),
         (&[Run], "How it runs"),
     ] {
         let _ = write!(
             text,
-            "# {heading}\n\n| Key | Takes | Without it | Meaning |\n| --- | --- | --- | --- |\n"
+            "# {heading}\n\n| Key | Takes | Default | Meaning |\n| --- | --- | --- | --- |\n"
         );
         let here = |key: &&Key| groups.contains(&key.group);
         for key in KEYS.iter().filter(built).filter(here) {
@@ -618,7 +645,7 @@ pub(crate) fn page() -> String {
         }
         text.push('\n');
     }
-    text.push_str("# Known, not built yet\n\nUsing one of these is a compile error; of those marked so, `false` is accepted.\n\n| Key | What it is to be |\n| --- | --- |\n");
+    text.push_str("# Reserved\n\nThese keys are not implemented yet. Using one is a compile error, except for `false` where the table says so.\n\n| Key | Intended meaning |\n| --- | --- |\n");
     for key in KEYS.iter().filter(|key| !built(key)) {
         let only = if key.status == Only(false) {
             " (`false` is accepted)"
@@ -630,7 +657,8 @@ pub(crate) fn page() -> String {
     text
 }
 
-/// The keys of the table `keys` as an error message lists them, with the one most like `given`.
+/// The error message for a key that is not among `keys`: it suggests the key most like `given` and
+/// lists all of them.
 pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
     let hint =
         nearest(given, keys).map_or(".".to_owned(), |name| format!(", did you mean `{name}`?"));
@@ -640,9 +668,10 @@ pub(crate) fn unknown(given: &str, keys: &[&str]) -> String {
     )
 }
 
-/// The name of `names` closest to `given`, when it is close enough to be a slip.
+/// Returns the name in `names` that is closest to `given`, if it is close enough to be a typing
+/// error.
 pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
-    // Two letters swapped are a distance of two.
+    // Two swapped letters are a distance of two.
     let limit = if given.len() < 4 {
         1
     } else {
@@ -656,7 +685,7 @@ pub(crate) fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-/// Levenshtein's edit distance.
+/// Returns the Levenshtein distance of two strings.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -695,7 +724,7 @@ mod tests {
         if kept != page {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/attributes.md.new");
             std::fs::write(path, &page).expect("writable");
-            panic!("src/attributes.md is not the table of keys; put {path} in its place");
+            panic!("src/attributes.md differs from the table of keys; replace it with {path}");
         }
     }
 

@@ -1,12 +1,11 @@
-//! The attribute and declaration macros of ktstr: a declaration becomes an entry registered at
-//! link time. Each macro is two steps: `keys`, `attrs` and `test_args` read and check (pure, and
-//! tested on their messages), `expand` writes code.
+//! The attribute and declaration macros of ktstr. A declaration becomes an entry that is registered at link time. Each
+//! macro has two steps: `keys`, `attrs` and `test_args` parse and check (they are pure, and their messages are
+//! tested), and `expand` generates the code.
 //!
-//! The code written refers to these names of the `ktstr` crate, and to no others:
-//! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler,
-//! SchedulerSpec, Sysctl, CgroupPath, Topology, TopologyConstraints, ClockMode, Payload, PayloadKind,
-//! OutputFormat, MetricCheck, MetricHint, MetricPattern}`, `::ktstr::assert::Polarity`,
-//! `::ktstr::assert::Assert`, `::ktstr::__private::linkme` and
+//! The generated code refers to these names of the `ktstr` crate, and to no others:
+//! `::ktstr::test_support::{KtstrTestEntry, KTSTR_TESTS, KTSTR_SCHEDULERS, Scheduler, SchedulerSpec, Sysctl,
+//! CgroupPath, Topology, TopologyConstraints, ClockMode, Payload, PayloadKind, OutputFormat, MetricCheck, MetricHint,
+//! MetricPattern}`, `::ktstr::assert::Polarity`, `::ktstr::assert::Assert`, `::ktstr::__private::linkme` and
 //! `::ktstr::__private::run_under_libtest(&'static KtstrTestEntry)`.
 
 mod attrs;
@@ -19,11 +18,11 @@ mod test_args;
 
 use proc_macro::TokenStream;
 
-/// Makes a function `fn(&Ctx) -> anyhow::Result<AssertResult>` a scheduler test.
+/// Turns a function `fn(&Ctx) -> anyhow::Result<AssertResult>` into a scheduler test.
 ///
-/// Every key may be given once; booleans may be given bare (`host_only`). An unknown key, a value out of
-/// range, keys that exclude each other and keys that are not built yet do not compile: a key that is
-/// accepted has an effect.
+/// Each key may be given once; a boolean may be given without a value (`host_only`). Unknown keys, values out of
+/// range, keys that exclude each other and reserved keys are compile errors, so a key that is accepted always has an
+/// effect.
 ///
 /// ```text
 /// #[ktstr_test(scheduler = MY_SCHED, llcs = 2, cores = 2, duration_s = 10, num_snapshots = 4)]
@@ -38,33 +37,33 @@ pub fn ktstr_test(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(expand::test(args.into(), item.into()))
 }
 
-/// Registers a `static X: KtstrTestEntry = …;` written by hand as a test.
+/// Registers a hand-written `static X: KtstrTestEntry = …;` as a test. Use this when the entry is computed and
+/// `#[ktstr_test]` cannot express it.
 #[proc_macro_attribute]
 pub fn ktstr_test_entry(args: TokenStream, item: TokenStream) -> TokenStream {
     finish(expand::entry(args.into(), item.into()))
 }
 
-/// Declares a scheduler and registers it: `declare_scheduler!(pub MY_SCHED, { name = "my",
-/// binary = "scx_my" })`.
+/// Declares a scheduler and registers it: `declare_scheduler!(pub MY_SCHED, { name = "my", binary = "scx_my" })`.
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     finish(declare::declare(input.into()))
 }
 
-/// Gives a struct with named fields a trait `<Name>Claim` with `claim_<field>(&self, &mut Verdict)` for
-/// each: a set for a `BTreeSet`, a sequence for a `Vec`, a metric that may be absent for an
-/// `Option<f64>`, else a value. Maps, other options and fields with `#[claim(skip)]` have none.
+/// Generates a trait `<Name>Claim` for a struct with named fields. Its methods `claim_<field>(&self, &mut Verdict)`
+/// start a claim about a field: a set for a `BTreeSet`, a sequence for a `Vec`, a metric that may be absent for an
+/// `Option<f64>`, otherwise a value. Maps, other options and fields with `#[claim(skip)]` get no method.
 ///
-/// The code refers to `::ktstr::assert::{Verdict, ClaimBuilder, PresentClaim, SetClaim, SeqClaim}`, or
-/// to what `#[claim(crate = path)]` on the struct names in its place.
+/// The generated code refers to `::ktstr::assert::{Verdict, ClaimBuilder, PresentClaim, SetClaim, SeqClaim}`.
+/// `#[claim(crate = path)]` on the struct replaces `::ktstr::assert` with another path.
 #[proc_macro_derive(Claim, attributes(claim))]
 pub fn derive_claim(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
     finish(claim::derive(input))
 }
 
-/// Declares a program of the host that tests run as their load: a constant of the type `Payload`, named after the struct
-/// without a `Payload` at its end, in capitals, with the struct's visibility.
+/// Declares a program of the host that tests run as their load. The derive generates a constant of type `Payload` with
+/// the struct's visibility. The constant is named after the struct, in capitals and without a trailing `Payload`.
 ///
 /// ```text
 /// #[derive(Payload)]
@@ -77,12 +76,12 @@ pub fn derive_claim(input: TokenStream) -> TokenStream {
 ///
 /// | Attribute | Meaning |
 /// | --- | --- |
-/// | `#[payload(binary = "…", name = "…", output = Json)]` | the program, as `Payload::binary` takes it; its name in reports, otherwise the program's own; `Json` or `ExitCode`, which it is otherwise |
-/// | `#[default_args("…", …)]` | arguments that come before those of a run |
-/// | `#[default_check(…)]` | `min("m", v)`, `max("m", v)`, `range("m", low, high)`, `exists("m")` or `exit_code_eq(n)`; may be repeated |
-/// | `#[metric(name = "…", polarity = …, unit = "…")]` | what is known of a metric: `HigherBetter`, `LowerBetter`, `TargetValue(x)`, `Informational` or `Unknown`; may be repeated |
-/// | `#[pattern(name = "…", regex = "…")]` | a metric in lines of text, in the place of `output`; may be repeated |
-/// | `#[include_files("…", …)]` | files of the host that it needs besides |
+/// | `#[payload(binary = "…", name = "…", output = Json)]` | the program, in the form that `Payload::binary` takes; its name in reports (default: the program's name); the format of its output, `Json` or `ExitCode` (the default) |
+/// | `#[default_args("…", …)]` | arguments that precede those of a run |
+/// | `#[default_check(…)]` | a check: `min("m", v)`, `max("m", v)`, `range("m", low, high)`, `exists("m")` or `exit_code_eq(n)`; may be repeated |
+/// | `#[metric(name = "…", polarity = …, unit = "…")]` | the meaning of a metric, whose polarity is `HigherBetter`, `LowerBetter`, `TargetValue(x)`, `Informational` or `Unknown`; may be repeated |
+/// | `#[pattern(name = "…", regex = "…")]` | a metric in lines of text, instead of `output`; may be repeated |
+/// | `#[include_files("…", …)]` | further files of the host that the program needs |
 #[proc_macro_derive(
     Payload,
     attributes(payload, default_args, default_check, metric, pattern, include_files)

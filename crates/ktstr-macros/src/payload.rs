@@ -1,4 +1,4 @@
-//! `#[derive(Payload)]`: a constant that declares a program of the host, from attributes on an empty struct.
+//! `#[derive(Payload)]`: generates a constant that declares a program of the host, from attributes on an empty struct.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -10,7 +10,7 @@ use syn::{
 
 use crate::keys::unknown;
 
-/// The attributes that the derive reads.
+/// The attributes that the derive accepts.
 const ATTRIBUTES: &[&str] = &[
     "payload",
     "default_args",
@@ -20,7 +20,7 @@ const ATTRIBUTES: &[&str] = &[
     "include_files",
 ];
 
-/// All that is said of it.
+/// The contents of all attributes of a struct.
 #[derive(Default)]
 struct Declared {
     binary: Option<LitStr>,
@@ -37,7 +37,8 @@ pub fn derive(input: DeriveInput) -> Result<TokenStream> {
     match &input.data {
         syn::Data::Struct(data) if data.fields.is_empty() => {}
         _ => {
-            let why = "Payload can be derived for a struct without fields: its attributes say all";
+            let why =
+                "Payload can be derived only for a struct without fields; use attributes instead";
             return Err(Error::new(input.ident.span(), why));
         }
     }
@@ -51,7 +52,7 @@ pub fn derive(input: DeriveInput) -> Result<TokenStream> {
     let missing = || {
         Error::new(
             input.ident.span(),
-            "say which program it is: #[payload(binary = \"…\")]",
+            "name the program: #[payload(binary = \"…\")]",
         )
     };
     let binary = declared.binary.take().ok_or_else(missing)?;
@@ -88,7 +89,7 @@ pub fn derive(input: DeriveInput) -> Result<TokenStream> {
         .filter(|attr| attr.path().is_ident("doc"));
     let doc = format!("The program `{}` as a test runs it.", binary.value());
     Ok(quote! {
-        // The struct says its attributes, and nobody makes one otherwise.
+        // Use the struct once, so that the compiler does not warn about it: it only carries the attributes.
         const _: #ident = #ident {};
         #[doc = #doc]
         #(#docs)*
@@ -106,7 +107,7 @@ pub fn derive(input: DeriveInput) -> Result<TokenStream> {
     })
 }
 
-/// `FioPayload` and `Fio` are both `FIO`.
+/// Derives the constant's name: both `FioPayload` and `Fio` become `FIO`.
 fn constant(ident: &Ident) -> Result<Ident> {
     let text = ident.to_string();
     let text = text.strip_suffix("Payload").unwrap_or(&text);
@@ -242,7 +243,7 @@ impl Declared {
     }
 }
 
-/// The error that there is no such key, with those that there are.
+/// The error for an unknown key, with a list of the valid ones.
 fn refused(meta: &syn::meta::ParseNestedMeta<'_>, keys: &[&str]) -> Error {
     let given = meta.path.get_ident().map(Ident::to_string);
     meta.error(unknown(&given.unwrap_or_default(), keys))
@@ -250,13 +251,13 @@ fn refused(meta: &syn::meta::ParseNestedMeta<'_>, keys: &[&str]) -> Error {
 
 fn once<T: Parse>(place: &mut Option<T>, meta: &syn::meta::ParseNestedMeta<'_>) -> Result<()> {
     if place.is_some() {
-        return Err(meta.error("it is given twice"));
+        return Err(meta.error("this key is given twice"));
     }
     *place = Some(meta.value()?.parse()?);
     Ok(())
 }
 
-/// A name of a polarity, with the target where it has one.
+/// The name of a polarity, with its target if it has one.
 struct Polarity(TokenStream);
 
 impl Parse for Polarity {
@@ -282,13 +283,13 @@ impl Parse for Polarity {
     }
 }
 
-/// A number, which may be written without a point.
+/// Parses a number, which may be written without a decimal point.
 fn number(input: ParseStream) -> Result<TokenStream> {
     let number: Expr = input.parse()?;
     Ok(quote!((#number) as f64))
 }
 
-/// `min("m", 1.0)` and the like, perhaps with `MetricCheck::` before it.
+/// A check such as `min("m", 1.0)`, optionally prefixed with `MetricCheck::`.
 struct Check(TokenStream);
 
 impl Parse for Check {
@@ -296,7 +297,7 @@ impl Parse for Check {
         const NAMES: &[&str] = &["min", "max", "range", "exists", "exit_code_eq"];
         let path: syn::Path = input.parse()?;
         let Some(last) = path.segments.last().map(|segment| segment.ident.clone()) else {
-            return Err(Error::new_spanned(path, "a check has a name"));
+            return Err(Error::new_spanned(path, "a check needs a name"));
         };
         let given;
         parenthesized!(given in input);
@@ -328,7 +329,7 @@ impl Parse for Check {
         };
         let _: Option<Token![,]> = given.parse()?;
         if !given.is_empty() {
-            return Err(given.error("the check takes no more than this"));
+            return Err(given.error("the check takes no further arguments"));
         }
         let check = format_ident!("{last}");
         Ok(Self(
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_said_is_in_the_constant() {
+    fn all_attributes_reach_the_constant() {
         let code = code(
             "#[payload(binary = \"bin/fio\", name = \"disk\", output = Json)]
              #[default_args(\"--a\", \"--b\")]
@@ -408,14 +409,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        insta::assert_snapshot!(code("struct A;"), @r#"error: say which program it is: #[payload(binary = "…")]"#);
+    fn invalid_attributes_are_rejected_with_a_reason() {
+        insta::assert_snapshot!(code("struct A;"), @r#"error: name the program: #[payload(binary = "…")]"#);
         insta::assert_snapshot!(code("#[payload(binary = \"\")] struct A;"), @"error: `binary` is empty");
         insta::assert_snapshot!(code("#[payload(binary = \"b\")] struct Payload;"), @"error: a struct named `Payload` leaves no name for the constant: name it after its program");
-        insta::assert_snapshot!(code("#[payload(binary = \"b\")] struct A { x: u8 }"), @"error: Payload can be derived for a struct without fields: its attributes say all");
+        insta::assert_snapshot!(code("#[payload(binary = \"b\")] struct A { x: u8 }"), @"error: Payload can be derived only for a struct without fields; use attributes instead");
         insta::assert_snapshot!(code("#[payload(binary = \"b\", outptu = Json)] struct A;"), @"error: unknown key `outptu`, did you mean `output`? Valid keys: binary, name, output");
         insta::assert_snapshot!(code("#[payload(binary = \"b\", output = Yaml)] struct A;"), @"error: `output = Yaml`: expected Json or ExitCode, or leave it out and give patterns");
-        insta::assert_snapshot!(code("#[payload(binary = \"b\", binary = \"c\")] struct A;"), @"error: it is given twice");
+        insta::assert_snapshot!(code("#[payload(binary = \"b\", binary = \"c\")] struct A;"), @"error: this key is given twice");
         insta::assert_snapshot!(code("#[payload(binary = \"b\", output = Json)] #[pattern(name = \"m\", regex = \"(.)\")] struct A;"), @"error: `output = Json` and patterns exclude each other: leave one of them out");
         insta::assert_snapshot!(code("#[payload(binary = \"b\")] #[metric(name = \"m\")] #[metric(name = \"m\")] struct A;"), @r#"error: the metric "m" is declared twice"#);
         insta::assert_snapshot!(code("#[payload(binary = \"b\")] #[metric(name = \"m\", polarity = Better)] struct A;"), @"error: unknown key `Better`. Valid keys: HigherBetter, LowerBetter, TargetValue, Unknown, Informational");

@@ -1,19 +1,19 @@
-//! What the keys of `#[ktstr_test]` mean together. Where a value may come from the scheduler
-//! it is not known here: those checks are left to the `const` code that `expand` writes.
+//! Rules that involve several keys of `#[ktstr_test]`. A value that may come from the scheduler is
+//! not known to the macro; the `const` code that `expand` generates checks those.
 
 use syn::parse::{Parse, ParseStream};
 use syn::{FnArg, ItemFn, Result, ReturnType, Type};
 
 use crate::attrs::{Attrs, error};
 
-/// Most captures of a test.
+/// Maximum number of captures of a test.
 const MAX_SNAPSHOTS: u64 = 64;
-/// Least time between two captures, ms.
+/// Minimum time between two captures in milliseconds.
 const MIN_INTERVAL_MS: u64 = 100;
-/// Workload window of a test that does not say, s.
+/// Default of the workload window in seconds.
 pub(crate) const DEFAULT_DURATION_S: u64 = 12;
 
-/// The arguments of one test, consistent as far as they are known.
+/// The arguments of one test, checked against each other as far as their values are known.
 pub(crate) struct TestArgs(pub(crate) Attrs);
 
 impl Parse for TestArgs {
@@ -85,7 +85,7 @@ fn check_host_only(attrs: &Attrs) -> Result<()> {
         None => Ok(()),
         Some(name) => Err(error(
             attrs.span(name),
-            format!("`{name}` needs a VM, `host_only` runs without one"),
+            format!("`{name}` needs a VM, but `host_only` runs without one"),
         )),
     }
 }
@@ -123,7 +123,9 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
         if attrs.get(name).is_some() && attrs.get("scheduler").is_none() {
             return Err(error(
                 attrs.span(name),
-                format!("`{name}` needs `scheduler`: it is that one's variables"),
+                format!(
+                    "`{name}` needs `scheduler`, because it accesses variables of the scheduler"
+                ),
             ));
         }
     }
@@ -197,13 +199,13 @@ fn check_expected_error(attrs: &Attrs) -> Result<()> {
         if attrs.get(name).is_some() && attrs.bool("expect_err") != Some(true) {
             return Err(error(
                 attrs.span(name),
-                format!("`{name}` needs `expect_err`: a run that may pass reports no error"),
+                format!("`{name}` needs `expect_err`, because a run that passes reports no error"),
             ));
         }
         if attrs.get(name).is_some() && attrs.get("scheduler").is_none() {
             return Err(error(
                 attrs.span(name),
-                format!("`{name}` needs `scheduler`: it is that one's error"),
+                format!("`{name}` needs `scheduler`, because it is about the scheduler's error"),
             ));
         }
         if let Some(text) = attrs.text(name)
@@ -211,14 +213,14 @@ fn check_expected_error(attrs: &Attrs) -> Result<()> {
         {
             return Err(error(
                 text.span(),
-                format!("`{name}` is empty: every error would do"),
+                format!("`{name}` is empty, so every error would match"),
             ));
         }
     }
     Ok(())
 }
 
-/// Whether a function can be a test.
+/// Checks that the signature and the attributes of a function allow it to be a test.
 pub(crate) fn check_signature(function: &ItemFn) -> Result<()> {
     const EXPECTED: &str =
         "a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`";
@@ -230,12 +232,12 @@ pub(crate) fn check_signature(function: &ItemFn) -> Result<()> {
     } else if !sig.generics.params.is_empty() {
         Some("it must not be generic")
     } else if sig.inputs.len() != 1 {
-        Some("it takes one argument")
+        Some("it must take one argument")
     } else if !matches!(sig.inputs.first(), Some(FnArg::Typed(arg)) if matches!(*arg.ty, Type::Reference(_)))
     {
-        Some("its argument is a reference")
+        Some("its argument must be a reference")
     } else if matches!(sig.output, ReturnType::Default) {
-        Some("it returns a result")
+        Some("it must return a result")
     } else {
         None
     };
@@ -244,14 +246,14 @@ pub(crate) fn check_signature(function: &ItemFn) -> Result<()> {
     }
     for attr in &function.attrs {
         for (name, instead) in [
-            ("test", "it is made a test by #[ktstr_test] already"),
+            ("test", "#[ktstr_test] already makes it a test"),
             ("ignore", "write #[ktstr_test(ignore)]"),
             ("should_panic", "write #[ktstr_test(expect_err)]"),
         ] {
             if attr.path().is_ident(name) {
                 return Err(syn::Error::new_spanned(
                     attr,
-                    format!("#[{name}] does not go with #[ktstr_test]: {instead}"),
+                    format!("#[{name}] cannot be combined with #[ktstr_test]: {instead}"),
                 ));
             }
         }
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_a_full_test_says() {
+    fn a_test_with_many_keys() {
         let args = syn::parse_str::<TestArgs>(
             "scheduler = my::SCHED, numa_nodes = 2, llcs = 4, cores = 2, threads = 1, \
              duration_s = 10, watchdog_timeout_s = 20, num_snapshots = 4, auto_repro = false, \
@@ -297,20 +299,20 @@ mod tests {
         );
         assert!(message("frobnicate").starts_with("unknown key `frobnicate`. Valid keys: "));
         insta::assert_snapshot!(message("llcs = 1, llcs = 1"), @"`llcs` is given twice");
-        insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: say it for each cgroup with `CgroupDef::named(..).workers(n)`");
-        insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes when the scheduler dies");
-        insta::assert_snapshot!(message("no_perf_mode"), @"`no_perf_mode` is not available yet: there is no performance mode to turn off: every shape is built on any host");
+        insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: set it for each cgroup with `CgroupDef::named(..).workers(n)`");
+        insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes after the scheduler has crashed");
+        insta::assert_snapshot!(message("no_perf_mode"), @"`no_perf_mode` is not available yet: there is no performance mode to turn off: any host can run every shape");
         insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet: a block device");
         insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet: tracing with wprof");
-        insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet: kernel addresses are never randomised");
+        insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet: randomised kernel addresses, which the guest never has");
     }
 
     #[test]
     fn expected_errors() {
-        insta::assert_snapshot!(message("expect_scx_bpf_error_contains = \"x\""), @"`expect_scx_bpf_error_contains` needs `expect_err`: a run that may pass reports no error");
-        insta::assert_snapshot!(message("expect_scx_bpf_error_matches = X, expect_err = false"), @"`expect_scx_bpf_error_matches` needs `expect_err`: a run that may pass reports no error");
-        insta::assert_snapshot!(message("scheduler = S, expect_err, expect_scx_bpf_error_matches = \"\""), @"`expect_scx_bpf_error_matches` is empty: every error would do");
-        insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = X"), @"`expect_scx_bpf_error_matches` needs `scheduler`: it is that one's error");
+        insta::assert_snapshot!(message("expect_scx_bpf_error_contains = \"x\""), @"`expect_scx_bpf_error_contains` needs `expect_err`, because a run that passes reports no error");
+        insta::assert_snapshot!(message("expect_scx_bpf_error_matches = X, expect_err = false"), @"`expect_scx_bpf_error_matches` needs `expect_err`, because a run that passes reports no error");
+        insta::assert_snapshot!(message("scheduler = S, expect_err, expect_scx_bpf_error_matches = \"\""), @"`expect_scx_bpf_error_matches` is empty, so every error would match");
+        insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = X"), @"`expect_scx_bpf_error_matches` needs `scheduler`, because it is about the scheduler's error");
         insta::assert_snapshot!(message("expect_err, expect_scx_bpf_error_matches = 5"), @"`expect_scx_bpf_error_matches` takes a string literal or the path of a constant");
     }
 
@@ -338,7 +340,7 @@ mod tests {
         insta::assert_snapshot!(message("min_cpus = 3, max_cpus = 2"), @"min_cpus = 3 is more than max_cpus = 2");
         insta::assert_snapshot!(message("extra_include_files = [\"a/x\", \"b/x\"]"), @r#"`extra_include_files` has "a/x" and "b/x", and both would be /include-files/x in the guest: rename one"#);
         insta::assert_snapshot!(message("extra_sched_args = [\"-v\"]"), @"`extra_sched_args` needs `scheduler`");
-        insta::assert_snapshot!(message("bpf_map_write = W"), @"`bpf_map_write` needs `scheduler`: it is that one's variables");
+        insta::assert_snapshot!(message("bpf_map_write = W"), @"`bpf_map_write` needs `scheduler`, because it accesses variables of the scheduler");
         insta::assert_snapshot!(message("bpf_map_write = 3, scheduler = S"), @"`bpf_map_write` takes the path of an item, or a list of them: `[A, B]`");
         insta::assert_snapshot!(message("extra_sched_args = [\"a\\nb\"], scheduler = S"), @"an argument of `extra_sched_args` must not contain newlines or NUL");
         for other in [
@@ -350,7 +352,7 @@ mod tests {
             let name = other.split(' ').next().unwrap_or_default();
             assert_eq!(
                 message(&format!("host_only, {other}")),
-                format!("`{name}` needs a VM, `host_only` runs without one")
+                format!("`{name}` needs a VM, but `host_only` runs without one")
             );
         }
         for fine in [
@@ -373,10 +375,10 @@ mod tests {
             message("fn f(ctx: &Ctx) -> Result<AssertResult> { x }"),
             "fine"
         );
-        insta::assert_snapshot!(message("fn f() -> R { x }"), @"a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`: it takes one argument");
-        insta::assert_snapshot!(message("fn f(ctx: Ctx) -> R { x }"), @"a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`: its argument is a reference");
-        insta::assert_snapshot!(message("fn f(ctx: &Ctx) {}"), @"a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`: it returns a result");
+        insta::assert_snapshot!(message("fn f() -> R { x }"), @"a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`: it must take one argument");
+        insta::assert_snapshot!(message("fn f(ctx: Ctx) -> R { x }"), @"a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`: its argument must be a reference");
+        insta::assert_snapshot!(message("fn f(ctx: &Ctx) {}"), @"a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`: it must return a result");
         insta::assert_snapshot!(message("async fn f(ctx: &Ctx) -> R {}"), @"a #[ktstr_test] function must be `fn(&Ctx) -> anyhow::Result<AssertResult>`: it must not be async");
-        insta::assert_snapshot!(message("#[ignore] fn f(ctx: &Ctx) -> R {}"), @"#[ignore] does not go with #[ktstr_test]: write #[ktstr_test(ignore)]");
+        insta::assert_snapshot!(message("#[ignore] fn f(ctx: &Ctx) -> R {}"), @"#[ignore] cannot be combined with #[ktstr_test]: write #[ktstr_test(ignore)]");
     }
 }

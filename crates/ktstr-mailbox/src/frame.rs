@@ -1,17 +1,17 @@
-//! The frame: 32 bytes of header, the payload, padding to eight bytes.
+//! The format of a frame: 32 bytes of header, then the payload, padded to a multiple of eight bytes.
 
 use crate::reader::RingError;
 
-/// Most payload bytes in one frame.
+/// Maximum payload of one frame in bytes.
 pub const MAX_FRAME_PAYLOAD: usize = 64 << 10;
-/// Most bytes of a message put together from frames.
+/// Maximum size of a message, assembled from its frames, in bytes.
 pub const MAX_MESSAGE: usize = 16 << 20;
 
 pub(crate) const HEADER: usize = 32;
 const MAGIC: u32 = u32::from_le_bytes(*b"KFRM");
 pub(crate) const MORE: u32 = 1;
 
-/// A frame's header as its fields.
+/// The fields of a frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) len: u32,
@@ -22,7 +22,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Header of `payload`, its checksum included.
+    /// Creates the header of `payload`, including its checksum.
     pub(crate) fn new(payload: &[u8], sequence: u32, flags: u32, time_ns: u64) -> Self {
         let mut header = Self {
             len: payload.len() as u32,
@@ -66,7 +66,7 @@ impl Header {
         Ok(header)
     }
 
-    /// Bytes the frame takes in the ring.
+    /// Returns the number of bytes that the frame takes in the ring.
     pub(crate) fn stride(&self) -> u64 {
         stride(self.len as usize)
     }
@@ -79,12 +79,13 @@ impl Header {
     }
 }
 
-/// Finds out how this CPU computes a checksum, which is remembered: a machine that is saved afterwards has it behind it.
+/// Detects and caches which CPU instructions compute a checksum. Calling it before a machine is saved spares every
+/// fork the detection.
 pub fn find_checksum() {
     crc32fast::hash(&[]);
 }
 
-/// Bytes a frame with `len` bytes of payload takes in the ring.
+/// Returns the number of bytes that a frame with `len` bytes of payload takes in the ring.
 pub(crate) fn stride(len: usize) -> u64 {
     (HEADER + len.next_multiple_of(8)) as u64
 }

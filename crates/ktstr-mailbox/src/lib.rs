@@ -1,16 +1,15 @@
 //! The mailbox between host and guest: three byte rings in guest RAM.
 //!
-//! The pages lie in a range that the kernel's command line keeps out of the kernel's hands
-//! ([`Layout::KERNEL_ARGUMENT`]); the guest maps them through `/dev/mem`, the host reads them
-//! through the hypervisor's memory. That needs no driver and no device, so it works before any
-//! module is loaded and survives a restore of the machine in another process.
+//! The pages lie in a range that the kernel's command line reserves ([`Layout::KERNEL_ARGUMENT`]). The guest maps them
+//! through `/dev/mem`; the host accesses them through the hypervisor's memory. The mailbox needs no driver and no
+//! device, so it works before any module is loaded and survives a restore of the machine in another process.
 //!
-//! Each ring has one producer and one consumer. A frame has a length, a sequence number, the
-//! producer's time and a CRC-32; a message longer than a frame is cut into several. The consumer
-//! trusts nothing: positions are checked against its own, lengths against caps, and a ring whose
-//! positions make no sense is given up with a [`RingError`], never waited for.
+//! Each ring has one producer and one consumer. A frame has a length, a sequence number, the producer's time and a
+//! CRC-32; a message longer than a frame is split into several. The consumer trusts nothing: it checks positions
+//! against its own and lengths against limits. A ring whose positions are inconsistent is abandoned with a
+//! [`RingError`]; the consumer never waits for it.
 //!
-//! Not for: what the messages mean. No I/O here: memory is reached through [`Region`].
+//! This crate does not define what the messages mean, and does no I/O: memory is accessed through [`Region`].
 
 mod frame;
 mod reader;
@@ -20,55 +19,54 @@ pub use frame::{MAX_FRAME_PAYLOAD, MAX_MESSAGE, find_checksum};
 pub use reader::{Message, Reader, RingError};
 pub use writer::{Full, Writer};
 
-/// Value of `rax` that makes [`MARKER_CODE`] a call to the host: "KTSTRHLD".
+/// The value of `rax` that makes [`MARKER_CODE`] a call to the host: "KTSTRHLD".
 pub const MARKER: u64 = u64::from_le_bytes(*b"KTSTRHLD");
-/// `xchg %bx,%bx`: does nothing, unless a host that counts instructions looks for it.
+/// The instruction `xchg %bx,%bx`, which does nothing unless the host watches for it.
 pub const MARKER_CODE: [u8; 3] = [0x66, 0x87, 0xdb];
-/// A call's argument: there is a message in the mailbox.
+/// Argument of a call: there is a message in the mailbox.
 pub const CALL_MESSAGE: u64 = 1;
-/// A call's argument: the guest has nothing to do until the host says something.
+/// Argument of a call: the guest is idle until the host sends a message.
 pub const CALL_IDLE: u64 = 2;
 
-/// Where everything lies, in bytes from the start of guest-physical memory or of the mailbox.
+/// The layout of the mailbox. Offsets are in bytes from the start of the mailbox.
 pub struct Layout;
 
 impl Layout {
     /// Guest-physical address of the mailbox: below the kernel image, which is linked at 16 MiB.
     pub const BASE: u64 = 8 << 20;
-    /// Size of the mailbox.
+    /// Size of the mailbox in bytes.
     pub const SIZE: u64 = 8 << 20;
-    /// What keeps the kernel off the range (`Documentation/admin-guide/kernel-parameters.txt`,
-    /// `memmap=`).
+    /// The kernel argument that reserves the range (`memmap=` in `Documentation/admin-guide/kernel-parameters.txt`).
     pub const KERNEL_ARGUMENT: &'static str = "memmap=8M$8M";
-    /// Offset of [`Layout::MAGIC`], written last when the guest has cleared the header.
+    /// Offset of [`Layout::MAGIC`], which the guest writes last, after it has cleared the header.
     pub const MAGIC_OFFSET: u64 = 0;
-    /// "KTSTRMB1" in little-endian order.
+    /// The magic number of an initialised mailbox: "KTSTRMB1" in little-endian order.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRMB1");
-    /// Length of the header page.
+    /// Length of the header page in bytes.
     pub const HEADER: u64 = 4096;
-    /// Offset of the bulk window: bytes of files on their way into the guest. They pass before
-    /// the test process has a job and anything to say, so they may lie where its ring will be.
+    /// Offset of the bulk window, through which the contents of files pass into the guest. It overlaps the ring of the
+    /// test process, which is not in use until the test process has its job.
     pub const BULK: u64 = Ring::Test.offset();
-    /// Offset of the host's answers to what the test process asks: between the header and the first ring, so that they never lie
-    /// where somebody's messages are.
+    /// Offset of the host's answers to requests of the test process. The answers lie between the header and the first
+    /// ring, so they never overlap messages.
     pub const ANSWER: u64 = Self::HEADER;
-    /// Length of the bulk window.
+    /// Length of the bulk window in bytes.
     pub const BULK_SIZE: u64 = Ring::Test.size();
 }
 
-/// One of the rings.
+/// One of the three rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ring {
-    /// PID 1 to host, 1 MiB.
+    /// From PID 1 to the host, 1 MiB.
     Agent,
-    /// Host to PID 1, 2 MiB.
+    /// From the host to PID 1, 2 MiB.
     Host,
-    /// Test process to host, 4 MiB.
+    /// From the test process to the host, 4 MiB.
     Test,
 }
 
 impl Ring {
-    /// Offset of the ring's bytes within the mailbox.
+    /// Returns the offset of the ring's bytes within the mailbox.
     pub const fn offset(self) -> u64 {
         match self {
             Self::Agent => 1 << 20,
@@ -77,18 +75,18 @@ impl Ring {
         }
     }
 
-    /// Length of the ring in bytes, a power of two.
+    /// Returns the length of the ring in bytes, which is a power of two.
     pub const fn size(self) -> u64 {
-        // Each ring starts at an offset equal to its size, so the three tile the 8 MiB.
+        // Each ring starts at an offset equal to its size, so the three rings fill the 8 MiB without overlap.
         self.offset()
     }
 
-    /// Offset of the count of bytes ever produced.
+    /// Returns the offset of the producer's position: the number of bytes ever written.
     pub const fn head_offset(self) -> u64 {
         64 + 128 * self.index()
     }
 
-    /// Offset of the count of bytes ever consumed, on a cache line of its own.
+    /// Returns the offset of the consumer's position: the number of bytes ever read. It has its own cache line.
     pub const fn tail_offset(self) -> u64 {
         self.head_offset() + 64
     }
@@ -102,30 +100,30 @@ impl Ring {
     }
 }
 
-/// A position in a ring, between two frames.
+/// A cursor in a ring, at the boundary between two frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Bytes since the ring was new.
+    /// Number of bytes since the ring was created.
     pub bytes: u64,
-    /// Frames since the ring was new, modulo 2^32.
+    /// Number of frames since the ring was created, modulo 2^32.
     pub sequence: u32,
 }
 
-/// The mailbox's memory. Offsets count from [`Layout::BASE`].
+/// Access to the mailbox's memory. Offsets count from [`Layout::BASE`].
 pub trait Region {
-    /// Why memory could not be reached.
+    /// The error of a failed access.
     type Error: std::error::Error + Send + Sync + 'static;
-    /// Fills `buf` from `offset`.
+    /// Reads memory at `offset` into `buf`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
-    /// Stores `bytes` at `offset`.
+    /// Writes `bytes` at `offset`.
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Self::Error>;
-    /// Reads an aligned position; later reads see what was written before it.
+    /// Loads an aligned position with acquire ordering.
     fn load(&self, offset: u64) -> Result<u64, Self::Error>;
-    /// Stores an aligned position after everything written before.
+    /// Stores an aligned position with release ordering, after everything written before.
     fn store(&self, offset: u64, value: u64) -> Result<(), Self::Error>;
 }
 
-/// Makes the mailbox empty and known to the other side. The guest calls it once, first of all.
+/// Clears the mailbox and marks it as ready. The guest calls this once, before any other access.
 pub fn initialise<R: Region>(region: &R) -> Result<(), R::Error> {
     region.store(Layout::MAGIC_OFFSET, 0)?;
     let rest = [0u8; Layout::HEADER as usize - 8];
@@ -133,7 +131,7 @@ pub fn initialise<R: Region>(region: &R) -> Result<(), R::Error> {
     region.store(Layout::MAGIC_OFFSET, Layout::MAGIC)
 }
 
-/// Whether the guest has initialised the mailbox.
+/// Returns whether the guest has initialised the mailbox.
 pub fn is_ready<R: Region>(region: &R) -> Result<bool, R::Error> {
     Ok(region.load(Layout::MAGIC_OFFSET)? == Layout::MAGIC)
 }

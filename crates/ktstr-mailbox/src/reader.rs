@@ -1,30 +1,31 @@
-//! The consumer's end of a ring: total on whatever the producer wrote.
+//! The consumer's end of a ring. It ends with a message, with nothing or with an error on any
+//! bytes, because the producer is not trusted.
 
 use crate::frame::{self, Header, MAX_MESSAGE, MORE};
 use crate::{Place, Region, Ring};
 
-/// Why a ring was given up. The bytes after such an error have no meaning.
+/// Why a ring was abandoned. The bytes after the error have no meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// The producer's position went back, or ran ahead by more than the ring holds.
+    /// The producer's position moved backwards, or is ahead by more than the size of the ring.
     #[error(
-        "the producer stands at byte {head}, which a ring of {size} bytes read up to {tail} cannot hold"
+        "the producer's position is byte {head}, which is impossible for a ring of {size} bytes that was read up to byte {tail}"
     )]
     BadPosition {
-        /// What the producer says.
+        /// The producer's position.
         head: u64,
-        /// What was consumed.
+        /// The consumer's position.
         tail: u64,
-        /// The ring's size.
+        /// The ring's size in bytes.
         size: u64,
     },
-    /// No frame starts where one must.
-    #[error("a frame must start here, found {found:#010x}")]
+    /// No frame starts at the consumer's position.
+    #[error("expected the start of a frame, found {found:#010x}")]
     BadMagic {
-        /// The first word found.
+        /// The first word at that position.
         found: u32,
     },
-    /// A frame over the cap.
+    /// A frame is longer than the limit.
     #[error(
         "a frame claims {len} bytes of payload, over the limit of {}",
         crate::MAX_FRAME_PAYLOAD
@@ -33,46 +34,46 @@ pub enum RingError {
         /// The length that the frame claims, in bytes.
         len: u32,
     },
-    /// A frame that ends after the producer's position.
+    /// A frame ends beyond the producer's position.
     #[error("a frame of {stride} bytes was announced, but only {present} bytes are there")]
     Incomplete {
-        /// What the frame takes.
+        /// The number of bytes that the frame takes.
         stride: u64,
-        /// What is there.
+        /// The number of bytes that are present.
         present: u64,
     },
-    /// Frames that add up to more than the cap.
+    /// The frames of a message add up to more than the limit.
     #[error("a message grew over the limit of {MAX_MESSAGE} bytes")]
     MessageTooLong,
-    /// Memory could not be reached.
+    /// Guest memory could not be read.
     #[error("guest memory could not be read: {0}")]
     Memory(String),
 }
 
-/// A whole message.
+/// A complete message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The producer's clock when it wrote the last frame, in nanoseconds.
     pub time_ns: u64,
-    /// The content, as the producer gave it.
+    /// The message as the producer passed it in.
     pub bytes: Vec<u8>,
 }
 
-/// Reads messages from one ring. It keeps its own position: what the producer does to the
-/// shared one changes nothing.
+/// Reads messages from one ring. The reader keeps its position to itself, so a producer that
+/// changes the shared one has no effect.
 #[derive(Debug)]
 pub struct Reader {
     ring: Ring,
     tail: u64,
     sequence: u32,
     partial: Vec<u8>,
-    /// A frame of the message under way was dropped, so the rest of it is worthless.
+    /// A frame of the current message was dropped, so the rest of the message is discarded.
     spoilt: bool,
     dropped: u64,
 }
 
 impl Reader {
-    /// The consumer of an empty ring.
+    /// Creates the consumer of an empty ring.
     pub fn new(ring: Ring) -> Self {
         Self {
             ring,
@@ -84,7 +85,7 @@ impl Reader {
         }
     }
 
-    /// The consumer of a ring that was read up to `place`, as in a restored machine.
+    /// Creates the consumer of a ring that has been read up to `place`, as in a restored machine.
     pub fn resume(ring: Ring, place: Place) -> Self {
         Self {
             tail: place.bytes,
@@ -93,7 +94,7 @@ impl Reader {
         }
     }
 
-    /// Where the next frame comes from.
+    /// Returns the position of the next frame.
     pub fn place(&self) -> Place {
         Place {
             bytes: self.tail,
@@ -101,13 +102,14 @@ impl Reader {
         }
     }
 
-    /// Messages lost to a bad checksum or a gap in the sequence; several that are lost in a row
-    /// may count as one.
+    /// Returns the number of messages lost to a bad checksum or a gap in the sequence. Several
+    /// messages lost in a row may count as one.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// The next whole message, if one is there. Reads at most what the ring held when called.
+    /// Returns the next complete message, or `None` if there is none yet. Reads at most what the
+    /// ring held when the function was called.
     pub fn next<R: Region>(&mut self, region: &R) -> Result<Option<Message>, RingError> {
         let memory = |error: R::Error| RingError::Memory(error.to_string());
         let head = region.load(self.ring.head_offset()).map_err(memory)?;
@@ -155,7 +157,7 @@ impl Reader {
         self.sequence = header.sequence.wrapping_add(1);
         if !intact && !self.spoilt {
             self.spoilt = true;
-            // At once: the message's last frame may never come.
+            // Count the loss now, because the message's last frame may never arrive.
             self.dropped += 1;
         }
         let last = header.flags & MORE == 0;

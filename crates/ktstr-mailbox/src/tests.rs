@@ -1,4 +1,4 @@
-//! Both ends over plain memory, and the reader over garbage.
+//! Tests of both ends of a ring over plain memory, and of the reader over garbage.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -105,7 +105,7 @@ fn a_flipped_payload_bit_loses_that_message_only() {
 }
 
 #[test]
-fn both_ends_go_on_where_they_were() {
+fn both_ends_resume_at_their_positions() {
     let memory = Memory::new();
     let (mut writer, mut reader) = (Writer::new(Ring::Host), Reader::new(Ring::Host));
     writer.write(&memory, b"before", 0).expect("room");
@@ -120,7 +120,7 @@ fn both_ends_go_on_where_they_were() {
 }
 
 #[test]
-fn impossible_positions_are_errors() {
+fn impossible_positions_are_rejected() {
     for head in [8, 12, Ring::Host.size() + 8, u64::MAX] {
         let memory = Memory::new();
         memory
@@ -143,8 +143,8 @@ fn a_lying_consumer_cannot_break_the_producer() {
     }
 }
 
-/// A message of any length up to 200 000 bytes. Its bytes follow from a seed: to draw each of them by itself
-/// takes a hundred times as long as the rings do.
+/// A message of up to 200 000 bytes. Its bytes are derived from a seed, because drawing each of them separately would
+/// take a hundred times as long as the rings do.
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
     (0..200_000usize, any::<u32>()).prop_map(|(len, seed)| {
         let mut state = seed;

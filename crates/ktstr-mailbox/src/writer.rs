@@ -3,39 +3,39 @@
 use crate::frame::{self, Header, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MORE};
 use crate::{Place, Region, Ring};
 
-/// Why a message was not written.
+/// Why a message was not written, or not completely.
 #[derive(Debug, thiserror::Error)]
 pub enum Full<E: std::error::Error + 'static> {
-    /// The consumer has not made room yet: try the same bytes again later.
+    /// The consumer has not made room yet: retry later with the same message.
     #[error("the ring has no room for the next frame yet")]
     NoRoom,
-    /// The message is over [`MAX_MESSAGE`].
-    #[error("a message of {len} bytes is over the limit of {MAX_MESSAGE}")]
+    /// The message is longer than [`MAX_MESSAGE`].
+    #[error("a message of {len} bytes exceeds the limit of {MAX_MESSAGE} bytes")]
     TooLong {
         /// The message's length in bytes.
         len: usize,
     },
-    /// Memory could not be reached.
+    /// The mailbox's memory could not be accessed.
     #[error(transparent)]
     Memory(#[from] E),
 }
 
 /// Writes messages into one ring.
 ///
-/// The consumer's position is read only when the last known one leaves no room: what a guest
-/// executes then does not depend on how fast the host reads.
+/// The writer reads the consumer's position only when the last known position leaves no room. The
+/// instructions that a guest executes therefore do not depend on how fast the host reads.
 #[derive(Debug)]
 pub struct Writer {
     ring: Ring,
     head: u64,
     tail: u64,
     sequence: u32,
-    /// Bytes of the message under way that are in the ring already.
+    /// The number of bytes of the current message that are already in the ring.
     done: usize,
 }
 
 impl Writer {
-    /// The producer of an empty ring.
+    /// Creates the producer of an empty ring.
     pub fn new(ring: Ring) -> Self {
         Self {
             ring,
@@ -46,7 +46,8 @@ impl Writer {
         }
     }
 
-    /// The producer of a ring that is at `place` and wholly read, as in a restored machine.
+    /// Creates the producer of a ring whose position is `place` and which has been read completely,
+    /// as in a restored machine.
     pub fn resume(ring: Ring, place: Place) -> Self {
         Self {
             head: place.bytes,
@@ -56,7 +57,7 @@ impl Writer {
         }
     }
 
-    /// Where the next frame goes.
+    /// Returns the position of the next frame.
     pub fn place(&self) -> Place {
         Place {
             bytes: self.head,
@@ -64,8 +65,8 @@ impl Writer {
         }
     }
 
-    /// Writes `message`, or as much of it as there is room for. After [`Full::NoRoom`] call
-    /// again with the same message: it goes on where it stopped.
+    /// Writes `message`, or as much of it as fits. After [`Full::NoRoom`], call this again with the
+    /// same message: the write continues where it stopped.
     pub fn write<R: Region>(
         &mut self,
         region: &R,
@@ -99,7 +100,7 @@ impl Writer {
     ) -> Result<(), Full<R::Error>> {
         let stride = frame::stride(payload.len());
         if self.room() < stride {
-            // A consumer that lies about its position can only lose its own messages.
+            // A consumer that reports a wrong position can only lose its own messages.
             self.tail = region
                 .load(self.ring.tail_offset())?
                 .clamp(self.tail, self.head);

@@ -1,11 +1,12 @@
-//! Why a folder or a lock of this user cannot be used.
+//! Errors of the folders and locks in which ktstr keeps a user's state.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Place;
 
-/// Why state on disk cannot be used. All of these are about the host, none about a test or a scheduler.
+/// Why a folder or a lock on disk cannot be used. Each of these is a fault of the host, never of a test or a
+/// scheduler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
@@ -20,15 +21,15 @@ pub enum StateError {
         place: Place,
         /// The path that is a link.
         path: PathBuf,
-        /// What it names.
+        /// The target of the link.
         target: PathBuf,
     },
-    /// There is something, and it is no folder.
+    /// The path exists and is not a folder.
     #[error("{} {} is not a folder; remove it, or {}", place.name, path.display(), place.remedy())]
     NotAFolder {
         /// What the folder is for.
         place: Place,
-        /// The path that is no folder.
+        /// The path that is not a folder.
         path: PathBuf,
     },
     /// Another user owns the folder.
@@ -46,7 +47,7 @@ pub enum StateError {
         /// The user id of this process.
         user: u32,
     },
-    /// The folder is ours, and others may write into it.
+    /// This user owns the folder, but other users can write to it.
     #[error(
         "{} {} can be written by other users (mode {mode:03o}), so what lies there is not trusted; look through it, then run \
          `chmod go-w {}`, or {}",
@@ -60,16 +61,16 @@ pub enum StateError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {action} {} ({}): {source}; check its permissions, or {}", path.display(), place.name, place.remedy())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation that failed, as a verb phrase, such as `write the ticket`.
         action: &'static str,
         /// What the folder is for.
         place: Place,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The underlying I/O error.
         source: io::Error,
     },
 }
@@ -89,7 +90,8 @@ impl StateError {
         }
     }
 
-    /// Whether the folder could not be made here for lack of permission, so that another place may do.
+    /// Returns whether the folder cannot be created for lack of permission, so that the caller may try another
+    /// location.
     pub fn is_unwritable(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(
             source.kind(),

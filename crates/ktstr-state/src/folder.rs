@@ -1,8 +1,8 @@
 //! A folder that this user owns and nobody else can write.
 //!
-//! The last component of the path is opened without following a link, and what is checked is what was opened. The
-//! folders above it are the user's choice and are not checked: cargo's target folder is often a link, or in a checkout
-//! that several people read.
+//! The last component of the path is opened without following a symbolic link, and the checks apply to the open folder
+//! itself. The folders above it are the user's choice and are not checked: cargo's target folder is often a link, or
+//! lies in a checkout that several people can read.
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -13,32 +13,32 @@ use rustix::io::Errno;
 
 use crate::StateError;
 
-/// What a folder is for, and how a user chooses another one.
+/// What a folder is for, and which variable selects another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// For people, with its article: "the cache folder".
+    /// The name that messages use, with its article: "the cache folder".
     pub name: &'static str,
     /// The environment variable that names another folder.
     pub variable: &'static str,
 }
 
 impl Place {
-    /// The cache: kernels, templates, programs.
+    /// The cache of kernels, templates and programs.
     pub const CACHE: Self = Self {
         name: "the cache folder",
         variable: "KTSTR_CACHE_DIR",
     };
-    /// The records of runs.
+    /// The folder that holds the records of runs.
     pub const RUNS: Self = Self {
         name: "the folder of runs",
         variable: "KTSTR_RUNS_ROOT",
     };
-    /// The results that `cargo ktstr power` and `check` keep, which lie beside the records of runs.
+    /// The results that `cargo ktstr power` and `check` keep next to the records of runs.
     pub const POWER: Self = Self {
         name: "the folder of kept results",
         variable: "KTSTR_RUNS_ROOT",
     };
-    /// Which machines run on this host.
+    /// The list of the machines that run on this host.
     pub const MACHINES: Self = Self {
         name: "the folder of running machines",
         variable: "XDG_RUNTIME_DIR",
@@ -58,15 +58,16 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder, and makes it with mode 0700 if it is missing. A folder of ours that others can read is closed
-    /// to them.
+    /// Opens the folder, and creates it with mode 0700 if it is missing. If it exists and others can read it, its mode
+    /// is changed to 0700.
     pub fn private(path: &Path, place: Place) -> Result<Self, StateError> {
         let folder = Self::owned(path, place)?;
         folder.close_to_others()?;
         Ok(folder)
     }
 
-    /// As [`Folder::private`], but a folder that is there keeps its mode: others may read it, not write it.
+    /// Opens the folder like [`Folder::private`], but leaves the mode of an existing folder alone: others may read it,
+    /// but not write to it.
     pub fn owned(path: &Path, place: Place) -> Result<Self, StateError> {
         if let Some(folder) = Self::existing(path, place)? {
             return Ok(folder);
@@ -80,9 +81,9 @@ impl Folder {
             .ok_or_else(|| StateError::io("open", place, path, Errno::NOENT))
     }
 
-    /// Opens the folder if it is there, without changing anything.
+    /// Opens the folder if it exists, without changing anything.
     pub fn existing(path: &Path, place: Place) -> Result<Option<Self>, StateError> {
-        // A slash at the end would make the kernel follow a link.
+        // A trailing slash would make the kernel follow a link.
         let path: PathBuf = path.components().collect();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
@@ -101,22 +102,22 @@ impl Folder {
         }))
     }
 
-    /// The folder `name` in this one, made if it is missing; private, whatever this one is.
+    /// Opens the subfolder `name`, and creates it if it is missing. It is private even if this folder is not.
     pub fn subfolder(&self, name: &str) -> Result<Self, StateError> {
         Self::private(&self.path.join(name), self.place)
     }
 
-    /// The path that the folder was opened by, without a slash at its end.
+    /// Returns the path that the folder was opened with, without a trailing slash.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it is for.
+    /// Returns what the folder is for.
     pub fn place(&self) -> Place {
         self.place
     }
 
-    /// Another descriptor of it.
+    /// Opens another descriptor of the folder.
     pub(crate) fn reopen(&self) -> std::io::Result<File> {
         rustix::fs::openat(
             &self.handle,
@@ -138,7 +139,7 @@ impl Folder {
     }
 }
 
-/// Whether a folder of this owner and mode can be trusted by this process.
+/// Checks that a folder with this owner and mode can be trusted by this process.
 fn check(path: &Path, place: Place, owner: u32, mode: u32) -> Result<(), StateError> {
     let user = rustix::process::geteuid().as_raw();
     if owner != user {
@@ -159,7 +160,7 @@ fn check(path: &Path, place: Place, owner: u32, mode: u32) -> Result<(), StateEr
     Ok(())
 }
 
-/// The reason why `path` could not be opened, by what lies there.
+/// Explains why `path` could not be opened, from what exists at that path.
 fn why_not(path: PathBuf, place: Place, errno: Errno) -> StateError {
     let Ok(meta) = std::fs::symlink_metadata(&path) else {
         return StateError::io("open", place, &path, errno);
@@ -181,7 +182,7 @@ fn why_not(path: PathBuf, place: Place, errno: Errno) -> StateError {
     }
 }
 
-/// Makes a new file that only this user can read and write.
+/// Creates a new file that only this user can read and write.
 pub fn create_file(path: &Path) -> std::io::Result<File> {
     File::options()
         .read(true)
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_made_for_this_user_alone() {
+    fn a_missing_folder_is_created_with_mode_0700() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("above/private");
         assert!(Folder::existing(&path, PLACE).unwrap().is_none());
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_read_is_closed_only_where_it_must_be_private() {
+    fn a_readable_folder_is_closed_only_if_it_must_be_private() {
         let dir = tempfile::tempdir().unwrap();
         set_mode(dir.path(), 0o755);
         Folder::owned(dir.path(), PLACE).unwrap();
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_write_is_refused() {
+    fn a_folder_that_others_can_write_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         for open in [0o770, 0o707, 0o777, 0o1777] {
             set_mode(dir.path(), open);
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_refused_whether_or_not_a_slash_follows() {
+    fn a_link_is_rejected_with_and_without_a_trailing_slash() {
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::create_dir(&real).unwrap();
@@ -263,26 +264,26 @@ mod tests {
                 "{error}"
             );
         }
-        // A link that leads nowhere must not be made to lead somewhere.
+        // A dangling link must not cause a folder to be created at its target.
         let (gone, dangling) = (dir.path().join("gone"), dir.path().join("dangling"));
         symlink(&gone, &dangling).unwrap();
         let error = Folder::private(&dangling, PLACE).unwrap_err();
         assert!(matches!(error, StateError::Link { .. }), "{error}");
         assert!(!gone.exists());
-        // A link above it is the user's choice.
+        // A link above the folder is the user's choice.
         Folder::private(&link.join("below"), PLACE).unwrap();
     }
 
     #[test]
-    fn a_file_is_no_folder() {
+    fn a_file_is_rejected() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = Folder::private(file.path(), PLACE).unwrap_err();
         assert!(matches!(error, StateError::NotAFolder { .. }), "{error}");
     }
 
     #[test]
-    fn a_folder_of_another_user_is_refused() {
-        // Root's own folder is another user's for everybody else, and the other way round.
+    fn a_folder_of_another_user_is_rejected() {
+        // Root needs a folder of somebody else; any other user can try one of root's.
         let user = rustix::process::geteuid().as_raw();
         let error = if user == 0 {
             let dir = tempfile::tempdir().unwrap();
@@ -299,11 +300,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_for_this_user_alone() {
+    fn a_new_file_is_private_and_never_overwrites() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         create_file(&path).unwrap();
         assert_eq!(mode(&path), 0o600);
-        assert!(create_file(&path).is_err(), "it is there already");
+        assert!(create_file(&path).is_err(), "it exists already");
     }
 }

@@ -1,8 +1,9 @@
-//! Keeping locks out of forked children.
+//! Keeps locks out of forked children.
 //!
-//! An flock belongs to the open file, and a child of fork(2) without exec has the same open file: workers of a `host_only`
-//! test would go on holding the locks that other threads of the test binary held when they were forked. So a handler of
-//! pthread_atfork(3) replaces the descriptor of every lock in the child, which leaves the lock to the parent alone.
+//! An flock belongs to the open file description, which a child of fork(2) shares until it calls exec. The workers of
+//! a `host_only` test would therefore keep the locks that other threads of the test binary held at the time of the
+//! fork. A pthread_atfork(3) handler replaces the descriptor of every lock in the child, so that only the parent keeps
+//! the lock.
 
 use std::fs::File;
 use std::io;
@@ -10,20 +11,20 @@ use std::os::fd::AsRawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::SeqCst};
 
-/// Most locks of one process at once; a machine needs a handful.
+/// Maximum number of locks that one process holds at once; a machine needs a handful.
 const MOST: usize = 1024;
 const FREE: i32 = -1;
 
 static HELD: [AtomicI32; MOST] = [const { AtomicI32::new(FREE) }; MOST];
-/// Threads that open or close a lock's file and change [`HELD`] along with it.
+/// Number of threads that are opening or closing a lock's file and updating [`HELD`] along with it.
 static ENTERING: AtomicU32 = AtomicU32::new(0);
-/// Threads between the two ends of fork(2).
+/// Number of threads that are inside fork(2).
 static FORKING: AtomicU32 = AtomicU32::new(0);
 
-/// An open file that no forked child has.
+/// An open file whose descriptor no forked child keeps.
 #[derive(Debug)]
 pub(crate) struct OwnFile {
-    /// Taken when it is dropped, never before.
+    /// `None` only while the value is being dropped.
     file: Option<File>,
     at: usize,
 }
@@ -38,14 +39,14 @@ impl std::ops::Deref for OwnFile {
 
 impl Drop for OwnFile {
     fn drop(&mut self) {
-        // The list must not name a descriptor that another file may have by now, nor miss one that is open.
+        // The list must never name a descriptor that another file may have reused, nor miss one that is still open.
         let _entering = Entering::new();
         HELD[self.at].store(FREE, SeqCst);
         self.file = None;
     }
 }
 
-/// Opens a file and lists its descriptor, while no other thread forks.
+/// Opens a file and lists its descriptor. No other thread can fork meanwhile.
 pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFile> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
@@ -68,7 +69,7 @@ pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFil
     )))
 }
 
-/// Keeps other threads from forking while it lives.
+/// A guard that keeps other threads from forking while it lives.
 struct Entering;
 
 impl Entering {
@@ -78,7 +79,8 @@ impl Entering {
             if FORKING.load(SeqCst) == 0 {
                 return Self;
             }
-            // A fork is under way: it must not wait for this thread.
+            // A fork is in progress. It waits for this counter, so step back instead of making it wait for this
+            // thread.
             ENTERING.fetch_sub(1, SeqCst);
             std::thread::yield_now();
         }
@@ -102,7 +104,7 @@ extern "C" fn parent() {
     FORKING.fetch_sub(1, SeqCst);
 }
 
-/// Only calls what is safe in the child of a process with several threads.
+/// Runs in the child of a process with several threads, so it only makes async-signal-safe calls.
 extern "C" fn child() {
     FORKING.store(0, SeqCst);
     // SAFETY: a constant path; the descriptor is this function's own.
@@ -112,8 +114,9 @@ extern "C" fn child() {
         if fd == FREE {
             continue;
         }
-        // SAFETY: a listed descriptor is open, and its owner in this copy of the process must find it open when it is
-        // dropped: so another file takes its number. Where there is none, the number is closed, as the lock must go.
+        // SAFETY: a listed descriptor is open. Its `OwnFile` in this copy of the process will close it on drop, so the
+        // number must stay valid: /dev/null takes its place. If /dev/null could not be opened, the number is closed,
+        // because the child must not keep the lock.
         unsafe {
             if null < 0 || libc::dup3(null, fd, libc::O_CLOEXEC) < 0 {
                 libc::close(fd);
@@ -121,7 +124,7 @@ extern "C" fn child() {
         }
     }
     if null >= 0 {
-        // SAFETY: opened above, used by nobody else.
+        // SAFETY: opened above and used by nobody else.
         unsafe { libc::close(null) };
     }
 }

@@ -1,8 +1,8 @@
-//! What the processes of one user share on disk: folders that belong to this user alone ([`Folder`]), and locks that
-//! name their holder ([`Lock`]).
+//! State that the processes of one user share on disk: folders that belong to this user alone ([`Folder`]), locks that
+//! name their holder ([`Lock`]), and a queue for the host's resources ([`Queue`]).
 //!
-//! Every crate that keeps state goes through here, so that the rules of who may own and write it are written down once.
-//! What the files hold is not this crate's business.
+//! Every crate that keeps state on disk uses this one, so that the rules about owners and permissions are written down
+//! once. The contents of the files are not the concern of this crate.
 
 mod error;
 mod folder;

@@ -1,6 +1,7 @@
-//! Locks between the processes of one user: flocks, which the kernel drops however their holder ends.
+//! Locks between the processes of one user. They are flocks, which the kernel releases however the holder ends.
 //!
-//! Whoever waits longer than a moment is told for whom. No forked child inherits a lock (`inherit.rs`).
+//! A process that waits longer than [`PATIENCE`] prints which process holds the lock. No forked child inherits a lock
+//! (`inherit.rs`).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -11,12 +12,13 @@ use std::time::{Duration, Instant};
 use crate::inherit::{self, OwnFile};
 use crate::{Folder, Place, StateError};
 
-/// A wait that is longer than this is reported.
+/// A wait that takes longer than this is reported to the user.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a lock is asked for until then. Afterwards the kernel is left to wake the waiter.
+/// Interval at which a lock is polled for the first [`PATIENCE`]. After that the process blocks until the kernel wakes
+/// it.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A held lock.
+/// A lock that this process holds. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     file: OwnFile,
@@ -24,18 +26,19 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits for the exclusive lock of the file `path`, which is made if it is missing. `what` is what the lock
-    /// protects, for whoever has to wait: "the kernel cache".
+    /// Waits for the exclusive lock of the file `path`, which is created if it is missing. `what` names what the lock
+    /// protects in the notice to a waiting user: "the kernel cache".
     pub fn take(path: &Path, place: Place, what: &str) -> Result<Self, StateError> {
         Self::open(path, place)?.wait(place, what)
     }
 
-    /// As [`Lock::take`], on a folder itself. It moves with the folder when that is renamed.
+    /// Waits for the exclusive lock of a folder itself, like [`Lock::take`]. The lock stays with the folder when the
+    /// folder is renamed.
     pub fn of_folder(folder: &Folder, what: &str) -> Result<Self, StateError> {
         Self::open_folder(folder)?.wait(folder.place(), what)
     }
 
-    /// The exclusive lock of the file `path`, if nobody holds it.
+    /// Takes the exclusive lock of the file `path`. Returns `None` if another process holds it.
     pub fn try_take(path: &Path, place: Place) -> Result<Option<Self>, StateError> {
         let lock = Self::open(path, place)?;
         Ok(match lock.attempt(place)? {
@@ -44,7 +47,7 @@ impl Lock {
         })
     }
 
-    /// The exclusive lock of a folder, if nobody holds it.
+    /// Takes the exclusive lock of a folder. Returns `None` if another process holds it.
     pub fn try_of_folder(folder: &Folder) -> Result<Option<Self>, StateError> {
         let lock = Self::open_folder(folder)?;
         Ok(match lock.attempt(folder.place())? {
@@ -53,7 +56,7 @@ impl Lock {
         })
     }
 
-    /// The locked file.
+    /// Returns the locked file.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -109,7 +112,7 @@ impl Lock {
         Ok(self)
     }
 
-    /// What is said to whoever waits.
+    /// The message for the user of a waiting process.
     fn notice(&self, what: &str) -> String {
         let holders = Holder::of(&self.file).unwrap_or_default();
         let holders = if holders.is_empty() {
@@ -128,9 +131,9 @@ impl Lock {
 /// A process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process id.
+    /// The process id of the holder.
     pub pid: u32,
-    /// Its name, if it can be asked.
+    /// The name of the process; empty if it cannot be read.
     pub name: String,
 }
 
@@ -145,7 +148,7 @@ impl std::fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Who holds an flock on this file, as /proc/locks has it.
+    /// Returns the processes that hold an flock on this file, according to /proc/locks.
     pub fn of(file: &File) -> io::Result<Vec<Self>> {
         let inode = file.metadata()?.ino();
         let text = std::fs::read_to_string("/proc/locks")?;
@@ -161,8 +164,9 @@ impl Holder {
     }
 }
 
-/// The holders of flocks on `inode` in the text of /proc/locks (see proc_locks(5)). Lines of waiters have an arrow. The
-/// device is left out of the comparison, since some file systems show another one here than in stat(2).
+/// Parses /proc/locks (see proc_locks(5)) for the holders of flocks on `inode`. Lines of waiting processes have an
+/// arrow and are skipped. The device is not compared, because some file systems show one device in /proc/locks and
+/// another in stat(2).
 fn pids_in(text: &str, inode: u64) -> Vec<u32> {
     text.lines()
         .filter_map(|line| {
@@ -207,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_a_lock_makes_no_file_elsewhere() {
+    fn a_lock_file_that_is_a_link_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let (elsewhere, path) = (dir.path().join("elsewhere"), dir.path().join("x.lock"));
         symlink(&elsewhere, &path).unwrap();
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_told_for_whom() {
+    fn the_notice_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.lock");
         let held = Lock::take(&path, PLACE, "x").unwrap();
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_gets_the_lock_when_its_holder_lets_go_after_the_notice() {
+    fn a_waiter_gets_the_lock_that_is_released_after_the_notice() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.lock");
         let held = Lock::take(&path, PLACE, "x").unwrap();
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn locks_are_read_as_the_kernel_writes_them() {
+    fn the_holders_are_parsed_from_proc_locks() {
         let text = "1: POSIX  ADVISORY  WRITE 11 08:02:77 0 EOF\n\
                     2: FLOCK  ADVISORY  WRITE 22 08:02:77 0 EOF\n\
                     2: -> FLOCK  ADVISORY  WRITE 33 08:02:77 0 EOF\n\
@@ -268,8 +272,8 @@ mod tests {
             }
         }
         assert!(child > 0);
-        // It has come out of fork(2) once it has stopped.
-        // SAFETY: our own child; its status is not asked for.
+        // The child has returned from fork(2) once it has stopped.
+        // SAFETY: our own child; the status is not requested.
         let stopped = unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WUNTRACED) };
         assert_eq!(stopped, child);
         let still_ours = Lock::try_take(&path, PLACE).unwrap().is_none();

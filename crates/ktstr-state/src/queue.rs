@@ -1,11 +1,13 @@
-//! A queue of processes for a host that carries only so much at once: first come, first served, by weight.
+//! A queue of processes for a host that can carry only a limited load. Processes are served in the order of arrival,
+//! each when its weight fits.
 //!
-//! Whoever comes takes a ticket, a locked file in the queue's folder, and waits until all who came before are served and
-//! what runs leaves room for it. So a large claim is served though small ones keep coming, and the sum holds. The kernel
-//! drops the locks of a process however it ends: tickets of the dead are found unlocked, and are removed.
+//! Each process takes a ticket, which is a locked file in the queue's folder. It then waits until everyone ahead of it
+//! has been served and the running claims leave enough room. A large claim is therefore not starved by a stream of
+//! small ones, and the sum stays below the limit. The kernel drops the locks of a process however it ends, so a ticket
+//! that is found unlocked belongs to a dead process and is removed.
 //!
-//! A ticket's name has its number and whether its holder waits or runs; its text says who that is and what it takes. The
-//! list changes only under the lock of the folder.
+//! The name of a ticket holds its number and whether its owner waits or runs. Its text names the owner and gives the
+//! weight. The list of tickets changes only while the folder is locked.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,20 +17,20 @@ use std::time::{Duration, Instant};
 use crate::lock::PATIENCE;
 use crate::{Folder, Lock, StateError};
 
-/// How often a waiting process looks.
+/// Interval at which a waiting process polls.
 const LOOK: Duration = Duration::from_millis(20);
-/// Most others that a notice names.
+/// Maximum number of other tickets that a notice names.
 const NAMED: usize = 6;
 
 const WAITING: &str = "waiting";
 const RUNNING: &str = "running";
 
-/// What something takes of the host.
+/// The share of the host's resources that a claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weight {
-    /// Memory, MiB.
+    /// Memory in MiB.
     pub memory_mib: u64,
-    /// Cores that it can keep busy.
+    /// Number of cores that it can keep busy.
     pub cores: u32,
 }
 
@@ -39,17 +41,17 @@ impl std::fmt::Display for Weight {
     }
 }
 
-/// How much may run at once. What is larger than the limit runs alone.
+/// How much may run at once. A claim larger than the limit runs alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// The sum of all weights.
+    /// The sum of the weights must not exceed this weight.
     Sum(Weight),
-    /// The number of claims, whatever they weigh.
+    /// The number of claims must not exceed this number, whatever they weigh.
     Count(u32),
 }
 
 impl Limit {
-    /// Whether `claim` may run beside what runs already.
+    /// Returns whether `claim` may run next to the claims that run already.
     fn allows(self, running: &[Weight], claim: Weight) -> bool {
         if running.is_empty() {
             return true;
@@ -67,13 +69,13 @@ impl Limit {
     }
 }
 
-/// A queue that lives in a folder.
+/// A queue whose tickets are files in a folder.
 #[derive(Debug)]
 pub struct Queue {
     folder: Folder,
 }
 
-/// The right to run. It ends when this is dropped, or with the process.
+/// The right to run. It ends when this value is dropped or when the process exits.
 #[derive(Debug)]
 pub struct Turn {
     ticket: PathBuf,
@@ -82,12 +84,13 @@ pub struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // Removed while it is locked: nobody takes it for that of a dead process. If it stays, it is unlocked.
+        // Remove the file while it is still locked, so that nobody takes it for the ticket of a dead process. If the
+        // removal fails, the file is left unlocked, and the next process in the queue removes it.
         let _ = fs::remove_file(&self.ticket);
     }
 }
 
-/// A ticket of a living process.
+/// A ticket whose process is alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ticket {
     number: u64,
@@ -108,7 +111,7 @@ impl Ticket {
         format!("{} {memory_mib} {cores} {}\n", self.pid, self.name)
     }
 
-    /// Number and state in a file's name; `None` for another file.
+    /// Parses the number and the state from a file's name. Returns `None` for any other file.
     fn in_name(name: &str) -> Option<(u64, bool)> {
         let (number, state) = name.split_once('.')?;
         let waits = match state {
@@ -147,12 +150,13 @@ impl std::fmt::Display for Ticket {
 }
 
 impl Queue {
-    /// The queue in `folder`, which is private.
+    /// Opens the queue in `folder`, which must be private to this user.
     pub fn new(folder: Folder) -> Self {
         Self { folder }
     }
 
-    /// Waits for the turn of a claim called `name`. A wait of more than [`PATIENCE`] is told to `notice`, once.
+    /// Waits for the turn of a claim called `name`. If that takes longer than [`PATIENCE`], `notice` is called once
+    /// with a text for the user.
     pub fn enter(
         &self,
         name: &str,
@@ -187,7 +191,7 @@ impl Queue {
                 });
             }
             drop(gate);
-            // Only the first in the queue looks at what runs; everybody else waits for the one before.
+            // Only the first in the queue checks the running claims; everyone else waits for the ticket just ahead.
             let before = ahead.and_then(|t| File::open(self.path(&t.file())).ok());
             loop {
                 if !told && began.elapsed() >= PATIENCE {
@@ -225,13 +229,13 @@ impl Queue {
         ))
     }
 
-    /// Makes and locks a ticket's file; the list must be locked.
+    /// Creates and locks a ticket's file. The caller must hold the lock of the list.
     fn put(&self, ticket: &Ticket) -> Result<Lock, StateError> {
         let path = self.path(&ticket.file());
         let wrap = |e: io::Error| StateError::io("write the ticket", self.folder.place(), &path, e);
         let lock = Lock::try_take(&path, self.folder.place())?.ok_or_else(|| {
             wrap(io::Error::other(
-                "another process has a ticket of this number",
+                "another process has a ticket with this number",
             ))
         })?;
         let mut file = lock.file();
@@ -241,8 +245,8 @@ impl Queue {
         Ok(lock)
     }
 
-    /// The tickets of living processes but the waiting one of number `own`; those of dead ones are removed. The list must
-    /// be locked.
+    /// Returns the tickets of living processes, except the waiting one with the number `own`, and removes those of
+    /// dead processes. The caller must hold the lock of the list.
     fn living(&self, own: u64) -> Result<Vec<Ticket>, StateError> {
         let wrap = |e| StateError::io("list", self.folder.place(), self.folder.path(), e);
         let mut living = Vec::new();
@@ -254,7 +258,7 @@ impl Queue {
                 Some(_) => {}
             }
             let path = entry.path();
-            // Whoever ends removes its ticket, so it may be gone by now.
+            // A process removes its ticket when it ends, so the file may already be gone.
             let Ok(file) = File::open(&path) else {
                 continue;
             };
@@ -294,12 +298,13 @@ impl Queue {
     }
 }
 
-/// Whether a living process holds a ticket. Shared, so that those who look do not see each other.
+/// Returns whether a living process holds a ticket. The lock is shared, so that concurrent checks do not take each
+/// other for the owner.
 fn is_locked(ticket: &File) -> bool {
     ticket.try_lock_shared().is_err()
 }
 
-/// The names of the tickets in a folder, for tests.
+/// Returns the names of the tickets in a folder.
 #[cfg(test)]
 fn tickets(folder: &std::path::Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

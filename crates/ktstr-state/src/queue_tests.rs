@@ -1,4 +1,5 @@
-//! The queue: the sum holds, the large are served, the dead make room.
+//! Tests of the queue: the sum stays below the limit, large claims are served, dead processes make
+//! room.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -21,7 +22,8 @@ fn queue(folder: &Path) -> Queue {
     Queue::new(Folder::private(folder, Place::MACHINES).unwrap())
 }
 
-/// Enters and keeps the turn until the sender is dropped; says when it has it.
+/// Enters the queue in a thread, reports when it is served, and keeps the turn until the returned
+/// sender is dropped.
 fn enter(
     folder: &Path,
     name: &'static str,
@@ -39,7 +41,7 @@ fn enter(
     (release, thread)
 }
 
-/// Waits until so many tickets are there.
+/// Waits until the folder holds `count` tickets.
 fn wait_for(folder: &Path, count: usize) {
     let began = Instant::now();
     while tickets(folder).len() != count {
@@ -53,7 +55,7 @@ fn wait_for(folder: &Path, count: usize) {
 }
 
 #[test]
-fn what_fits_by_memory_and_by_cores() {
+fn a_claim_must_fit_by_memory_and_by_cores() {
     let running = [weight(400, 1), weight(200, 1)];
     assert!(LIMIT.allows(&running, weight(400, 2)));
     assert!(!LIMIT.allows(&running, weight(401, 1)), "memory");
@@ -69,14 +71,14 @@ fn what_fits_by_memory_and_by_cores() {
 }
 
 #[test]
-fn a_large_claim_is_served_though_small_ones_keep_coming() {
+fn a_stream_of_small_claims_does_not_starve_a_large_one() {
     let dir = tempfile::tempdir().unwrap();
     let (served, order) = mpsc::channel();
     let first = enter(dir.path(), "first", weight(400, 1), served.clone());
     assert_eq!(order.recv().unwrap(), "first");
     let large = enter(dir.path(), "large", weight(900, 4), served.clone());
     wait_for(dir.path(), 2);
-    // Both would fit beside the first one.
+    // Both small claims would fit next to the first one.
     let small = enter(dir.path(), "small", weight(100, 1), served.clone());
     wait_for(dir.path(), 3);
     let tiny = enter(dir.path(), "tiny", weight(50, 1), served);
@@ -107,7 +109,8 @@ fn the_sum_holds_for_many_at_once() {
                 let _turn = queue.enter("one of many", claim, LIMIT, |_| {}).unwrap();
                 let sum = now.fetch_add(claim.memory_mib, SeqCst) + claim.memory_mib;
                 most.fetch_max(sum, SeqCst);
-                // Longer than a look at the queue, so that several run at once.
+                // Longer than one polling interval of the queue, so that several claims run at
+                // once.
                 std::thread::sleep(Duration::from_millis(60));
                 now.fetch_sub(claim.memory_mib, SeqCst);
             });
@@ -117,7 +120,7 @@ fn the_sum_holds_for_many_at_once() {
     assert!((500..=1000).contains(&most), "{most} MiB ran at once");
 }
 
-/// Run again as a process of its own by the test below.
+/// The test below runs this one as a separate process.
 #[test]
 #[ignore = "a part of a_killed_process_makes_room"]
 fn holds_until_it_is_killed() {
@@ -126,12 +129,12 @@ fn holds_until_it_is_killed() {
     std::thread::sleep(Duration::from_secs(600));
 }
 
-/// A process of this test, which does not outlive it.
+/// A child process of this test, which is killed when the test ends.
 struct Holder(std::process::Child);
 
 impl Holder {
     fn kill(&mut self) {
-        // It may be gone already.
+        // The process may have exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -188,7 +191,7 @@ fn a_killed_process_makes_room() {
 }
 
 #[test]
-fn tickets_are_read_as_they_are_written() {
+fn tickets_are_parsed_as_they_are_written() {
     let ticket = Ticket {
         number: 7,
         waits: true,
@@ -211,7 +214,7 @@ fn tickets_are_read_as_they_are_written() {
 }
 
 #[test]
-fn a_ticket_that_makes_no_sense_blocks_nobody() {
+fn a_malformed_ticket_blocks_nobody() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("00000001.waiting"), "nonsense").unwrap();
     fs::write(dir.path().join("note"), "not a ticket").unwrap();

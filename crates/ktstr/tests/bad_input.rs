@@ -108,7 +108,7 @@ fn a_file_that_is_no_kernel() {
             .kernel(request)
             .run()
     };
-    run(file).says(1, &[file, "is no kernel", "bzImage", "vmlinux"]);
+    run(file).says(1, &[file, "is not a kernel", "bzImage", "vmlinux"]);
     run("/nowhere/vmlinuz").says(1, &["kernel `/nowhere/vmlinuz`", "no such file or folder"]);
 }
 

@@ -174,7 +174,7 @@ mod claims {
         equals_get_equal_time: steady under "--starve-cgroup",
             says "CPU time of a worker in the best served cgroup over the worst";
         switches_are_few: steady under "--switch-storm",
-            says "context switches a CPU-second: expected at most 2500";
+            says "context switches per CPU-second: expected at most 2500";
         weights_count: custom_nice_mix under "--invert-priority",
             says "CPU time of the favoured over the other: expected at least 1.5";
         shares_are_kept: custom_nice_sweep under "--starve-cgroup",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The command line. Unknown arguments are collected, not refused: tests pass
-//! one set of scheduler arguments to several schedulers.
+//! The command line. Unknown arguments are collected rather than rejected, because tests pass one
+//! set of scheduler arguments to several schedulers.
 
 use crate::defects::{DEFECTS, Defect, TIMED};
 use lexopt::{Arg, Parser, ValueExt};
@@ -17,34 +17,34 @@ pub(crate) enum Request {
     Print(String),
 }
 
-/// How to schedule.
+/// The options of a scheduler that runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Bits of the defects to load with.
+    /// The planted defects to load with, as a bit mask.
     pub(crate) defects: u64,
-    /// Stop serving the shared queues this long after attach.
+    /// Stop dispatching from the shared queues this long after attach.
     pub(crate) stall_after: Option<Duration>,
     /// Behave as with `--degrade` from this long after attach.
     pub(crate) degrade_after: Option<Duration>,
     /// Exit with status 0 this long after attach.
     pub(crate) exit_after: Option<Duration>,
-    /// Let the BPF half report an error this long after attach.
+    /// Let the BPF part report an error this long after attach.
     pub(crate) crash_after: Option<Duration>,
-    /// Arguments that mean nothing to this scheduler.
+    /// Arguments that this scheduler does not know, and ignores.
     pub(crate) ignored: Vec<String>,
 }
 
 impl Options {
-    /// Whether the defect of this flag is asked for.
+    /// Returns whether the defect with this flag was requested.
     pub(crate) fn has_defect(&self, flag: &str) -> bool {
         Defect::by_flag(flag).is_some_and(|defect| self.defects & defect.mask() != 0)
     }
 }
 
-/// Reads the arguments (without the program's name).
+/// Parses the arguments, without the program's name.
 ///
 /// # Errors
-/// A known flag with a missing, unwanted or unreadable value.
+/// A known flag has a missing, unexpected or unparsable value.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Error> {
     let mut options = Options::default();
     let mut parser = Parser::from_args(args);
@@ -73,7 +73,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
     Ok(Request::Run(options))
 }
 
-/// A duration in seconds, fractions allowed.
+/// Parses a duration in seconds; fractions are allowed.
 fn seconds(parser: &mut Parser) -> Result<Duration, lexopt::Error> {
     parser.value()?.parse_with(|text| {
         let number: f64 = text.parse().map_err(|_| "expected a number of seconds")?;
@@ -97,11 +97,11 @@ fn help() -> String {
     let mut text = format!(
         "{}: a small sched_ext scheduler, for testing schedulers' tests\n\n\
          Usage: scx-ktstr [OPTION]...\n\n\
-         Runs until SIGINT or SIGTERM (exit status 0), or until the kernel ends it (1).\n\
+         Runs until SIGINT or SIGTERM (exit status 0), or until the kernel ejects it (exit status 1).\n\
          Arguments not listed here are ignored.\n\n\
          Options:\n  \
-         --list-defects     print them for programs and exit\n  \
-         -h, --help         print this and exit\n  \
+         --list-defects     print the planted defects in machine-readable form and exit\n  \
+         -h, --help         print this help and exit\n  \
          -V, --version      print the version and exit\n\n\
          Planted defects:\n",
         version()
@@ -114,9 +114,9 @@ fn help() -> String {
         let _ = writeln!(text, "  --{:<16} {}", defect.flag, defect.does);
     }
     text.push_str(
-        "\nFiles that switch a running scheduler, once they exist:\n  \
-         /tmp/ktstr_stall   as --stall-after 0\n  \
-         /tmp/ktstr_degrade as --degrade-after 0",
+        "\nFiles that switch a running scheduler when they appear:\n  \
+         /tmp/ktstr_stall   like --stall-after 0\n  \
+         /tmp/ktstr_degrade like --degrade-after 0",
     );
     text
 }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_arguments_are_named_and_otherwise_without_effect() {
+    fn unknown_arguments_are_collected_and_ignored() {
         let parsed = options(&["--config", "{}", "--cell-parent-cgroup=/x", "-q", "--slow"]);
         assert_eq!(
             parsed.ignored,
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_values_are_refused() {
+    fn unparsable_values_are_rejected() {
         insta::assert_snapshot!(error(&["--stall-after", "soon"]), @r#"cannot parse argument "soon": expected a number of seconds"#);
         insta::assert_snapshot!(error(&["--stall-after", "-1"]), @r#"cannot parse argument "-1": expected a number of seconds ≥ 0"#);
         insta::assert_snapshot!(error(&["--stall-after"]), @"missing argument for option '--stall-after'");
@@ -183,7 +183,7 @@ mod tests {
         let version = parse([OsString::from("--version")]);
         assert!(matches!(version, Ok(Request::Print(text)) if text.starts_with("scx-ktstr 0.")));
         let Ok(Request::Print(help)) = parse([OsString::from("-h")]) else {
-            panic!("-h is no request to print");
+            panic!("-h does not request to print");
         };
         for defect in DEFECTS {
             assert!(

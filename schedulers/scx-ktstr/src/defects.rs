@@ -1,32 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The table of planted defects, Rust side: which flag sets which bit of
-//! `defects` in .rodata. The bits are named in `bpf/intf.h`, what they do is in
-//! `bpf/defects.bpf.h`, or in `run.rs` for what the process does wrong.
+//! The table of planted defects on the Rust side: which flag sets which bit of `defects` in
+//! .rodata. The bits are named in `bpf/intf.h`; their effects are in `bpf/defects.bpf.h`, or in
+//! `run.rs` for mistakes of the process.
 //!
-//! Not here: `stall`, `crash` and `degrade_rt`, which are not fixed at load but
+//! `stall`, `crash` and `degrade_rt` are not in the table, because they are not fixed at load but
 //! switched in a running scheduler through .bss.
 
-/// What is expected to notice a defect.
+/// The kind of check that is expected to detect a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Oracle {
-    /// Someone makes no progress, or waits for seconds.
+    /// A task makes no progress, or waits for seconds.
     Stuck,
-    /// Shares of CPU time.
+    /// Shares of CPU time are unfair.
     Unfair,
-    /// CPUs that idle while tasks wait.
+    /// CPUs are idle while tasks wait.
     Idle,
-    /// Wake-ups that take too long.
+    /// Wakeups take too long.
     Latency,
-    /// Context switches that are far too many.
+    /// There are far too many context switches.
     Switches,
-    /// The scheduler is gone.
+    /// The scheduler exits.
     Exit,
-    /// It never came.
+    /// The scheduler does not load.
     Load,
 }
 
 impl Oracle {
-    /// As `--list-defects` spells it.
+    /// Returns the name that `--list-defects` prints.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stuck => "stuck",
@@ -45,20 +45,21 @@ impl Oracle {
 pub(crate) struct Defect {
     /// The command line flag, without `--`.
     pub(crate) flag: &'static str,
-    /// Its enumerator in `bpf/intf.h`, without `KTSTR_DEFECT_`.
+    /// The name of its enumerator in `bpf/intf.h`, without `KTSTR_DEFECT_`.
     pub(crate) name: &'static str,
     /// Its bit in `defects`.
     pub(crate) bit: u32,
-    /// What a scheduler with it does wrong, for `--help`.
+    /// What a scheduler with this defect does wrong, for `--help`.
     pub(crate) does: &'static str,
-    /// What is expected to notice it.
+    /// The kind of check that is expected to detect it.
     pub(crate) seen_by: Oracle,
-    /// Whether it depends on the schedule whether it strikes: some runs, or most, go without.
+    /// Whether the defect shows only under some schedules, so that some or most runs do not detect
+    /// it.
     pub(crate) rare: bool,
 }
 
-/// One that comes some time after attach: flag, what it does, what notices it. The flag takes
-/// seconds.
+/// The defects that take effect some time after attach: flag, description, kind of check. Each flag
+/// takes a number of seconds.
 pub(crate) const TIMED: &[(&str, &str, Oracle)] = &[
     (
         "stall-after",
@@ -67,7 +68,7 @@ pub(crate) const TIMED: &[(&str, &str, Oracle)] = &[
     ),
     (
         "degrade-after",
-        "as --degrade, from S seconds after attach",
+        "like --degrade, from S seconds after attach",
         Oracle::Idle,
     ),
     (
@@ -77,18 +78,18 @@ pub(crate) const TIMED: &[(&str, &str, Oracle)] = &[
     ),
     (
         "crash-after",
-        "let the BPF half report an error S seconds after attach",
+        "let the BPF part report an error S seconds after attach",
         Oracle::Exit,
     ),
 ];
 
-/// All of those that are fixed at load, in the order of their bits.
+/// All defects that are fixed at load, in the order of their bits.
 pub(crate) const DEFECTS: &[Defect] = &[
     Defect {
         flag: "degrade",
         name: "DEGRADE",
         bit: 0,
-        does: "enqueue on random CPUs, leave out half of the dispatches",
+        does: "enqueue on random CPUs, and skip half of the dispatches",
         seen_by: Oracle::Idle,
         rare: false,
     },
@@ -104,7 +105,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "slow",
         name: "SLOW",
         bit: 2,
-        does: "leave out three of four dispatches",
+        does: "skip three of four dispatches",
         seen_by: Oracle::Latency,
         rare: false,
     },
@@ -112,7 +113,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "fail-verify",
         name: "FAIL_VERIFY",
         bit: 3,
-        does: "contain an access that the verifier refuses",
+        does: "contain an access that the verifier rejects",
         seen_by: Oracle::Load,
         rare: false,
     },
@@ -120,7 +121,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "verify-loop",
         name: "VERIFY_LOOP",
         bit: 4,
-        does: "the same behind a loop that fills the verifier's log",
+        does: "contain such an access after a loop that fills the verifier's log",
         seen_by: Oracle::Load,
         rare: false,
     },
@@ -160,7 +161,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "stale-cpuset",
         name: "STALE_CPUSET",
         bit: 9,
-        does: "send bound tasks to the CPU they began on, even when it was taken from them",
+        does: "send bound tasks to the CPU they started on, even when it was taken from them",
         seen_by: Oracle::Exit,
         rare: true,
     },
@@ -192,7 +193,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "slow-wake",
         name: "SLOW_WAKE",
         bit: 13,
-        does: "put woken tasks 100 ms behind the others, tell no idle CPU",
+        does: "queue woken tasks 100 ms behind the others, and kick no idle CPU",
         seen_by: Oracle::Latency,
         rare: false,
     },
@@ -200,7 +201,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "invert-priority",
         name: "INVERT_PRIORITY",
         bit: 14,
-        does: "charge heavy tasks more, light ones less",
+        does: "charge heavy tasks more and light ones less",
         seen_by: Oracle::Unfair,
         rare: false,
     },
@@ -240,7 +241,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "cpuset-unfair",
         name: "CPUSET_UNFAIR",
         bit: 19,
-        does: "put a task 3 s behind the others when its CPU is taken from it",
+        does: "queue a task 3 s behind the others when its CPU is taken from it",
         seen_by: Oracle::Unfair,
         rare: false,
     },
@@ -256,7 +257,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "migrate-vtime",
         name: "MIGRATE_VTIME",
         bit: 21,
-        does: "take vtimes over to an LLC whose clock is another",
+        does: "keep the vtime of a task that moves to an LLC with a different clock",
         seen_by: Oracle::Unfair,
         rare: false,
     },
@@ -280,7 +281,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "first-weight",
         name: "FIRST_WEIGHT",
         bit: 24,
-        does: "go on with the weight that a task had when it came",
+        does: "keep using the weight that a task had when it came to the scheduler",
         seen_by: Oracle::Unfair,
         rare: false,
     },
@@ -288,7 +289,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "wrap-vtime",
         name: "WRAP_VTIME",
         bit: 25,
-        does: "compare vtimes as if they never wrapped, and begin shortly before they do",
+        does: "compare vtimes as if they never wrapped, and start shortly before they do",
         seen_by: Oracle::Stuck,
         rare: false,
     },
@@ -296,7 +297,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "starve-kthreads",
         name: "STARVE_KTHREADS",
         bit: 26,
-        does: "serve the kernel threads of a CPU only when no other task wants to run",
+        does: "serve per-CPU kernel threads only when no other task wants to run",
         seen_by: Oracle::Stuck,
         rare: false,
     },
@@ -312,7 +313,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "late-newcomers",
         name: "LATE_NEWCOMERS",
         bit: 28,
-        does: "put new tasks 2 s behind the others",
+        does: "queue new tasks 2 s behind the others",
         seen_by: Oracle::Stuck,
         rare: false,
     },
@@ -320,7 +321,7 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "newest-first",
         name: "NEWEST_FIRST",
         bit: 29,
-        does: "serve the task first that came last",
+        does: "serve the most recently queued task first",
         seen_by: Oracle::Stuck,
         rare: false,
     },
@@ -328,20 +329,20 @@ pub(crate) const DEFECTS: &[Defect] = &[
         flag: "leave-on-hotplug",
         name: "LEAVE_ON_HOTPLUG",
         bit: 30,
-        does: "exit instead of attaching again when a CPU goes on or off line",
+        does: "exit instead of attaching again when a CPU goes online or offline",
         seen_by: Oracle::Exit,
         rare: false,
     },
 ];
 
 impl Defect {
-    /// The defect that `--flag` switches on.
+    /// Returns the defect that `--flag` switches on.
     pub(crate) fn by_flag(flag: &str) -> Option<&'static Self> {
         DEFECTS.iter().find(|defect| defect.flag == flag)
     }
 
-    /// All of them for programs: a line each of flag, `S` if it takes seconds, what notices it,
-    /// `rare` or nothing, and what it does, with tabs between.
+    /// Lists all defects for programs, one per line with tab-separated fields: the flag, `S` if it
+    /// takes seconds, the kind of check that detects it, `rare` or nothing, and the description.
     pub(crate) fn list() -> String {
         let fixed = DEFECTS.iter().map(|d| {
             let rare = if d.rare { "rare" } else { "" };
@@ -353,7 +354,7 @@ impl Defect {
         fixed.chain(timed).collect::<Vec<_>>().join("\n")
     }
 
-    /// Its bit as a mask.
+    /// Returns the defect's bit as a mask.
     pub(crate) fn mask(&self) -> u64 {
         1 << self.bit
     }
@@ -363,7 +364,7 @@ impl Defect {
 mod tests {
     use super::*;
 
-    /// The enumerators of `enum ktstr_defect`: (name, value).
+    /// Returns the enumerators of `enum ktstr_defect` as (name, value).
     fn enumerators() -> Vec<(&'static str, u32)> {
         include_str!("bpf/intf.h")
             .lines()
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn both_halves_of_the_table_agree() {
+    fn the_rust_and_the_bpf_table_agree() {
         let rust: Vec<_> = DEFECTS.iter().map(|d| (d.name, d.bit)).collect();
         assert_eq!(rust, enumerators());
     }
@@ -392,7 +393,7 @@ mod tests {
             let in_bpf = format!("has_defect({})", defect.name);
             let in_process = format!("has_defect(\"{}\")", defect.flag);
             let asked = bpf.contains(&in_bpf) || process.contains(&in_process);
-            assert!(asked, "nothing asks {in_bpf}");
+            assert!(asked, "nothing uses {in_bpf}");
         }
     }
 

@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Why the kernel let go of the scheduler, and what follows from it.
+//! Why the kernel detached the scheduler, and what follows from it.
 
 use crate::skel::types::ktstr_exit;
 use std::ffi::CStr;
 use std::fmt;
 
-/// `SCX_EXIT_UNREG` (include/linux/sched/ext.h): we asked for it ourselves.
+/// `SCX_EXIT_UNREG` (include/linux/sched/ext.h): the scheduler unregistered itself.
 const EXIT_UNREG: i32 = 64;
 
-/// `SCX_ECODE_ACT_RESTART`: start again, please (a CPU came or went).
+/// `SCX_ECODE_ACT_RESTART`: the kernel asks for a restart, because a CPU went online or offline.
 const CODE_ACT_RESTART: i64 = 1 << 48;
 
 /// A copy of the exit record that `ktstr_exit` in `bpf/main.bpf.c` filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exit {
-    /// `enum scx_exit_kind`.
+    /// The kind of the exit, a value of `enum scx_exit_kind`.
     pub(crate) kind: i32,
-    /// `scx_exit_info.exit_code`.
+    /// The exit code from `scx_exit_info.exit_code`.
     pub(crate) code: i64,
-    /// The kernel's words for the kind.
+    /// The kernel's text for the kind.
     pub(crate) reason: String,
-    /// What was wrong in this case.
+    /// The kernel's description of this particular error.
     pub(crate) message: String,
-    /// State of runqueues and tasks at that time.
+    /// The kernel's dump of run queues and tasks at the time of the exit.
     pub(crate) dump: String,
 }
 
 impl Exit {
-    /// Reads the record; `None` as long as the scheduler is in charge.
+    /// Reads the record. Returns `None` while the scheduler is attached.
     pub(crate) fn read(record: &ktstr_exit) -> Option<Self> {
-        // SAFETY: a valid reference; volatile since the kernel writes it.
+        // SAFETY: the reference is valid. The read is volatile because the kernel writes the record
+        // concurrently.
         let kind = unsafe { std::ptr::read_volatile(&record.kind) };
         if kind == 0 {
             return None;
@@ -43,12 +44,12 @@ impl Exit {
         })
     }
 
-    /// Was it a plain unregistration, and not an ejection?
+    /// Returns whether the scheduler was unregistered normally rather than ejected.
     pub(crate) fn is_clean(&self) -> bool {
         self.kind == EXIT_UNREG
     }
 
-    /// Does the kernel ask for the scheduler to be loaded anew?
+    /// Returns whether the kernel asks for the scheduler to be loaded again.
     pub(crate) fn wants_restart(&self) -> bool {
         self.code & CODE_ACT_RESTART != 0
     }
@@ -67,7 +68,7 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Text up to the first NUL, or all of it.
+/// Returns the text up to the first NUL, or all of it if there is none.
 fn text(bytes: &[i8]) -> String {
     let bytes: Vec<u8> = bytes.iter().map(|byte| byte.cast_unsigned()).collect();
     let bytes = CStr::from_bytes_until_nul(&bytes).map_or(&*bytes, CStr::to_bytes);

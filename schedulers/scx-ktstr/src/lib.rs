@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A small, correct sched_ext scheduler, and on request a defective one: what
-//! ktstr tests itself with.
+//! A small, correct sched_ext scheduler that can be made defective on request. ktstr tests itself
+//! with it.
 //!
-//! The scheduling is in `bpf/main.bpf.c`; this half loads it, throws the timed
-//! switches and reports why it ended. It makes no scheduling decision.
+//! The scheduling is in `bpf/main.bpf.c`. The Rust part loads it, flips the timed switches and
+//! reports why it ended. It makes no scheduling decisions.
 //!
-//! The scheduler is a program. It is a library too so that `cargo-ktstr` can
-//! install it beside itself for its demo.
+//! The scheduler is a program. It is also a library, so that `cargo-ktstr` can install it next to
+//! itself for its demo.
 
 mod cli;
 mod defects;
@@ -18,8 +18,8 @@ mod topology;
 
 use std::process::ExitCode;
 
-/// The whole program: parses the command line, schedules until it is told to
-/// stop or the kernel ejects it, and reports why it ended.
+/// Runs the whole program: parses the command line, schedules until it is told to stop or the
+/// kernel ejects it, and reports why it ended.
 pub fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os().skip(1)) {
         Ok(cli::Request::Run(options)) => options,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The program; all of it is in the library.
+//! The binary of the scheduler; all of its code is in the library.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One life of the scheduler: load, attach, throw the switches when their time
-//! comes, and end by a signal or by the kernel's will.
+//! Loads and attaches the scheduler, flips the switches when their time comes, and ends on a signal
+//! or when the kernel ejects it.
 
 use crate::cli::Options;
 use crate::exit::Exit;
@@ -13,37 +13,37 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Once it exists, the scheduler stalls.
+/// The scheduler stalls once this file exists.
 const STALL_FILE: &str = "/tmp/ktstr_stall";
 
-/// Once it exists, the scheduler is degraded.
+/// The scheduler is degraded once this file exists.
 const DEGRADE_FILE: &str = "/tmp/ktstr_degrade";
 
-/// How often switches and the exit record are looked at.
+/// Interval at which the switches and the exit record are polled.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Counts the times a CPU went on- or offline; see [`open_settings`].
+/// The kernel's count of CPUs that went online or offline; see [`open_settings`].
 const HOTPLUG_SEQ: &str = "/sys/kernel/sched_ext/hotplug_seq";
 
-/// What a run on a kernel with a defective BTF says of itself.
+/// The message on a kernel with a defective BTF.
 const WITHOUT_QUEUES: &str = "ktstr: this kernel's BTF has no usable scx_bpf_create_dsq (it was built with pahole before \
-                              1.31), so no scheduler can make queues: all tasks share the kernel's global queue, and \
+                              1.31), so no scheduler can create queues: all tasks share the kernel's global queue, and \
                               weights show in the length of their turns";
 
-/// How a life ended.
+/// How one load of the scheduler ended.
 enum End {
-    /// By SIGINT or SIGTERM, or unregistered from outside.
+    /// It ended on SIGINT or SIGTERM, or was unregistered from outside.
     Clean,
-    /// The kernel asks for another life (CPU hotplug).
+    /// The kernel asks for the scheduler to be loaded again (CPU hotplug).
     Restart,
-    /// The kernel ejected the scheduler.
+    /// The kernel ejected it.
     Ejected,
 }
 
-/// Schedules until told to stop; false if the kernel ended it.
+/// Schedules until told to stop. Returns false if the kernel ejected the scheduler.
 ///
 /// # Errors
-/// What kept the scheduler from being loaded or attached.
+/// The scheduler cannot be loaded or attached.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let signals = Signals::block().context("cannot block SIGINT and SIGTERM")?;
     loop {
@@ -99,8 +99,8 @@ fn live(options: &Options, signals: &Signals) -> Result<End> {
             break None;
         }
         if let Some(bss) = skel.maps.bss_data.as_deref_mut() {
-            // Only ever on: who switched one on from outside, in the mapped
-            // memory, must not find it off again.
+            // The switches are only turned on here, never off, because the host may have turned one
+            // on through the mapped memory.
             if due(options.stall_after) || Path::new(STALL_FILE).exists() {
                 switch_on(&mut bss.stall, "stall");
             }
@@ -139,7 +139,7 @@ fn live(options: &Options, signals: &Signals) -> Result<End> {
     })
 }
 
-/// Fills in what is constant from load on.
+/// Sets the values that are constant from load on.
 fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
     let topology = Topology::read();
     let rodata = open
@@ -153,8 +153,8 @@ fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
     rodata.nr_cpus = cpus.max(1) as u32;
     rodata.nr_llcs = topology.nr_llcs;
 
-    // With it the kernel refuses to attach if a CPU came or went since the
-    // topology was read, instead of running on a stale one.
+    // With this number, the kernel refuses to attach if a CPU came or went since the topology was
+    // read. The scheduler would otherwise run with a stale topology.
     if let Some(seq) = std::fs::read_to_string(HOTPLUG_SEQ)
         .ok()
         .and_then(|s| s.trim().parse().ok())
@@ -164,9 +164,10 @@ fn open_settings(open: &mut OpenBpfSkel<'_>, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Sets a word that the BPF half reads, and says so the first time.
+/// Sets a word that the BPF part reads, and prints a message the first time.
 fn switch_on(word: &mut u32, name: &str) {
-    // SAFETY: a valid reference; volatile since kernel and host share the page.
+    // SAFETY: the reference is valid. The access is volatile because the kernel and the host share
+    // the page.
     unsafe {
         if std::ptr::read_volatile(word) == 0 {
             std::ptr::write_volatile(word, 1);

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! SIGINT and SIGTERM as something to wait for, instead of handlers: the
-//! process has one thread and nothing else to do meanwhile.
+//! Waits for SIGINT and SIGTERM instead of handling them, because the process has a single thread
+//! that has nothing else to do.
 
 use std::io;
 use std::time::Duration;
 
-/// SIGINT and SIGTERM, blocked for this thread.
+/// A set of SIGINT and SIGTERM, which are blocked in this thread.
 pub(crate) struct Signals {
     set: libc::sigset_t,
 }
 
 impl Signals {
-    /// Blocks the signals; from here on they stay pending until [`Self::wait`].
+    /// Blocks the signals, which then stay pending until [`Self::wait`].
     pub(crate) fn block() -> io::Result<Self> {
         let mut set = std::mem::MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises the set it is given; the other calls
-        // get an initialised set and a null pointer where one is allowed.
+        // SAFETY: sigemptyset initialises the set. The other calls get an initialised set, and a
+        // null pointer where that is allowed.
         let (set, status) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             let mut set = set.assume_init();
@@ -32,7 +32,7 @@ impl Signals {
         }
     }
 
-    /// Waits for one of them for at most `limit`; true if one came.
+    /// Waits for one of the signals for at most `limit`. Returns true if one arrived.
     pub(crate) fn wait(&self, limit: Duration) -> bool {
         let limit = libc::timespec {
             tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),

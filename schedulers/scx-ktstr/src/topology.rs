@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Which CPUs share a last-level cache, from sysfs.
+//! Reads from sysfs which CPUs share a last-level cache.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,23 +7,23 @@ use std::path::Path;
 
 const CPU_DIR: &str = "/sys/devices/system/cpu";
 
-/// CPUs and their LLCs. LLCs are numbered from 0, in the order of their first CPU.
+/// The CPUs and their LLCs. LLCs are numbered from 0 in the order of their first CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Topology {
-    /// LLC of each CPU, by CPU number.
+    /// The LLC of each CPU, indexed by CPU number.
     pub(crate) cpu_llc: Vec<u32>,
     /// Number of LLCs, at least 1.
     pub(crate) nr_llcs: u32,
 }
 
 impl Topology {
-    /// The running machine's.
+    /// Reads the topology of the running machine.
     pub(crate) fn read() -> Self {
         Self::read_from(Path::new(CPU_DIR))
     }
 
-    /// From a directory laid out like [`CPU_DIR`]. CPUs that say nothing of
-    /// their caches (offline, or a hypervisor that hides them) share one LLC.
+    /// Reads the topology from a directory with the layout of [`CPU_DIR`]. CPUs without cache
+    /// information, because they are offline or a hypervisor hides it, share one LLC.
     pub(crate) fn read_from(dir: &Path) -> Self {
         let cpus: BTreeMap<usize, Option<String>> = fs::read_dir(dir)
             .into_iter()
@@ -56,7 +56,7 @@ impl Topology {
     }
 }
 
-/// The CPUs that share the highest-level cache of a CPU, as sysfs writes them.
+/// Returns the CPUs that share the highest-level cache of a CPU, in the format of sysfs.
 fn last_level(cache: &Path) -> Option<String> {
     fs::read_dir(cache)
         .ok()?
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// A sysfs with `llcs`: for each CPU the list its L3 is shared with, if any.
+    /// Creates a fake sysfs. `llcs` has for each CPU the list of CPUs that share its L3, if any.
     fn sysfs(name: &str, llcs: &[Option<&str>]) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("scx-ktstr-{}-{name}", std::process::id()));
         for (cpu, shared) in llcs.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Waiting on `cgroup.events` (Documentation/admin-guide/cgroup-v2.rst, "populated"), by poll:
-//! the kernel says when it changes, nobody sleeps and looks again.
+//! Waits for changes of `cgroup.events` (Documentation/admin-guide/cgroup-v2.rst, "populated") with
+//! poll(2). The kernel reports each change, so no polling loop with sleeps is needed.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::files::access;
 
-/// Blocks until no task is in the cgroup or below it, at most `limit` of guest time. A cgroup
-/// that is gone has no tasks.
+/// Blocks until neither the cgroup nor its descendants have tasks, for at most `limit` of guest
+/// time. A cgroup that has been removed has no tasks.
 pub(super) fn wait_unpopulated(dir: &Path, limit: Duration) -> Result<(), CgroupError> {
     let path = dir.join("cgroup.events");
     let Ok(mut file) = File::open(&path) else {

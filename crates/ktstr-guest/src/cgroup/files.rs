@@ -1,14 +1,15 @@
-//! Reading and writing cgroup interface files, with errors that say what to do.
+//! Reads and writes the interface files of cgroups, with errors that say what to do.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ktstr_scenario::cgroup::{CgroupError, Controller};
 
-/// `CGROUP2_SUPER_MAGIC` of include/uapi/linux/magic.h.
+/// `CGROUP2_SUPER_MAGIC` from include/uapi/linux/magic.h.
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
-/// Names path, action, errno, and what is usually to be done about that errno.
+/// Creates an error that names the path, the action and the errno, and says what usually helps
+/// against that errno.
 pub(super) fn access(action: &'static str, path: &Path, source: io::Error) -> CgroupError {
     CgroupError::Access {
         action,
@@ -34,14 +35,14 @@ fn explain(source: io::Error) -> io::Error {
             "cgroup2 must be mounted read-write and the caller be root"
         }
         Some(libc::ENOSPC) => "the parent's limit does not allow it",
-        Some(libc::EINVAL | libc::ERANGE) => "the kernel does not take this value here",
+        Some(libc::EINVAL | libc::ERANGE) => "the kernel does not accept this value here",
         Some(libc::EOPNOTSUPP) => "the cgroup is threaded or its type forbids this",
         _ => return source,
     };
     io::Error::new(source.kind(), format!("{source}: {hint}"))
 }
 
-/// Writes `value` in one system call, as the kernel's parsers want it.
+/// Writes `value` in one system call, because the kernel parses each write on its own.
 pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     raw_write(path, value).map_err(|source| CgroupError::Write {
         path: path.to_owned(),
@@ -51,26 +52,27 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
 }
 
 fn raw_write(path: &Path, value: &str) -> io::Result<()> {
-    // Never O_CREAT: in a directory that is no cgroup, a made-up file would hide the mistake.
+    // Never use O_CREAT: in a directory that is not a cgroup, a newly created file would hide the
+    // mistake.
     let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
     let n = file.write(value.as_bytes())?;
     if n == value.len() {
         Ok(())
     } else {
         Err(io::Error::other(format!(
-            "only {n} of {} bytes taken",
+            "only {n} of {} bytes were written",
             value.len()
         )))
     }
 }
 
-/// A file's text.
+/// Reads a file.
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     std::fs::read_to_string(path).map_err(|e| access("read", path, e))
 }
 
-/// The top of the cgroup2 file system that holds `path`; the parent of `path` where there is
-/// none (then every write will say so).
+/// Returns the root of the cgroup2 file system that holds `path`. If there is none, returns the
+/// parent of `path`; every write then fails with an error that says so.
 pub(super) fn mount_of(path: &Path) -> PathBuf {
     let mut top = None;
     for at in path.ancestors() {
@@ -87,7 +89,7 @@ fn is_cgroup2(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == CGROUP2_MAGIC)
 }
 
-/// Enables `controller` for the children of `dir`, unless it already is.
+/// Enables `controller` for the children of `dir`, unless it is enabled already.
 pub(super) fn enable(dir: &Path, controller: Controller) -> Result<(), CgroupError> {
     let has = |text: &str| text.split_whitespace().any(|c| c == controller.name());
     let control = dir.join("cgroup.subtree_control");
@@ -105,13 +107,13 @@ pub(super) fn enable(dir: &Path, controller: Controller) -> Result<(), CgroupErr
     write(&control, &format!("+{controller}"))
 }
 
-/// Processes of a cgroup.
+/// Returns the process ids in a cgroup.
 pub(super) fn procs(dir: &Path) -> Result<Vec<i32>, CgroupError> {
     let text = read(&dir.join("cgroup.procs"))?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
-/// Moves `pid` into the cgroup at `dir`; with `gone_ok`, one that has ended is passed over.
+/// Moves `pid` into the cgroup at `dir`. With `gone_ok`, a process that has exited is not an error.
 pub(super) fn move_to(dir: &Path, pid: i32, gone_ok: bool) -> Result<(), CgroupError> {
     let path = dir.join("cgroup.procs");
     match raw_write(&path, &pid.to_string()) {
@@ -125,7 +127,7 @@ pub(super) fn move_to(dir: &Path, pid: i32, gone_ok: bool) -> Result<(), CgroupE
     }
 }
 
-/// Child cgroups of a directory, by name.
+/// Returns the child cgroups of a directory, sorted by name.
 pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     let list = std::fs::read_dir(dir).map_err(|e| access("list", dir, e))?;
     let mut found = Vec::new();

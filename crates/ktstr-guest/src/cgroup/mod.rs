@@ -1,8 +1,8 @@
 //! The cgroup v2 tree of a test, on a mounted cgroup2 file system.
 //!
-//! Names are relative to the manager's root and may be nested; what lies between is made, and a
-//! controller is enabled on the way down when one of its files is first written. Not for:
-//! knowing which cgroups a scenario has (the engine does) or ending workers.
+//! Names are relative to the manager's root and may be nested; missing cgroups in between are created. A controller is
+//! enabled on the whole path when one of its files is first written.
+//! This module does not know which cgroups a scenario has (the engine does), and it does not stop workers.
 
 mod events;
 mod files;
@@ -21,30 +21,31 @@ use ktstr_scenario::topology::cpuset_string;
 use events::wait_unpopulated;
 use files::{access, read, write};
 
-/// How long a removal waits for the last task to leave, in guest time.
+/// Guest time that a removal waits for the last task to leave.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(5);
-/// How often `rmdir` is tried once nothing is populated.
+/// Maximum number of `rmdir` attempts on an unpopulated cgroup.
 const REMOVE_TRIES: u32 = 16;
 
-/// Drives the tree below one root.
+/// Creates, configures and removes the cgroups below one root.
 #[derive(Debug)]
 pub struct CgroupManager {
     root: PathBuf,
-    /// Top of the cgroup2 file system that `root` is in.
+    /// The root of the cgroup2 file system that contains `root`.
     mount: PathBuf,
     enabled: Mutex<BTreeSet<Controller>>,
 }
 
 impl CgroupManager {
-    /// A manager of the tree at `root` (absolute, inside a cgroup2 mount). Nothing is made
-    /// before [`CgroupOps::setup`] or [`CgroupOps::create_cgroup`].
+    /// Creates a manager of the tree at `root`, an absolute path inside a cgroup2 mount. No cgroup is created before
+    /// [`CgroupOps::setup`] or [`CgroupOps::create_cgroup`].
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let mount = files::mount_of(&root);
         Self::mounted(mount, root)
     }
 
-    /// As [`CgroupManager::new`] for a tree that is known to be mounted at `mount`: nothing has to be looked up.
+    /// Like [`CgroupManager::new`], for a tree that is known to be mounted at `mount`, so that no file system has to
+    /// be searched.
     pub fn mounted(mount: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
@@ -53,7 +54,7 @@ impl CgroupManager {
         }
     }
 
-    /// The directory of a cgroup; refuses names that lead out of the root.
+    /// Returns the directory of a cgroup. Rejects names that lead out of the root.
     pub fn path_of(&self, name: &str) -> Result<PathBuf, CgroupError> {
         let bad = |reason| {
             Err(CgroupError::InvalidName {
@@ -65,15 +66,19 @@ impl CgroupManager {
             return bad("is empty: give the cgroup a name below the test's root");
         }
         if name.contains(['\0', '\n']) {
-            return bad("holds a NUL or a newline");
+            return bad("contains a NUL or a newline");
         }
         for part in name.split('/') {
             match part {
                 "" => return bad("has an empty path component: use `a/b`, not `/a` or `a//b`"),
-                "." | ".." => return bad("has a `.` or `..`: name it from the test's root down"),
+                "." | ".." => {
+                    return bad("has a `.` or `..`: give the path from the test's root down");
+                }
                 _ if part.len() > 255 => return bad("has a component over 255 bytes"),
                 _ if part.starts_with("cgroup.") => {
-                    return bad("has a component starting `cgroup.`, which is the kernel's");
+                    return bad(
+                        "has a component starting with `cgroup.`, a prefix that the kernel reserves",
+                    );
                 }
                 _ => {}
             }
@@ -81,8 +86,7 @@ impl CgroupManager {
         Ok(self.root.join(name))
     }
 
-    /// Enables `controller` for the children of every directory from the mount down to (not
-    /// including) `dir`.
+    /// Enables `controller` for the children of every directory from the mount down to the parent of `dir`.
     fn enable_above(&self, controller: Controller, dir: &Path) -> Result<(), CgroupError> {
         let below = dir.strip_prefix(&self.mount).unwrap_or(Path::new(""));
         let mut at = self.mount.clone();
@@ -109,7 +113,7 @@ impl CgroupManager {
             .clone()
     }
 
-    /// Writes a controller's file, enabling the controller first where it is not.
+    /// Writes a controller's file, and enables the controller first if necessary.
     fn knob(
         &self,
         name: &str,
@@ -152,7 +156,7 @@ impl CgroupManager {
                 name: name.to_owned(),
                 file,
                 value: weight.to_string(),
-                reason: "weights are 1..=10000",
+                reason: "a weight is in 1..=10000",
             });
         }
         let value = match controller {
@@ -176,7 +180,7 @@ impl CgroupManager {
         Err(access("remove", dir, last))
     }
 
-    /// Empties and removes everything below `dir`, deepest first.
+    /// Moves the tasks out of all cgroups below `dir` and removes the cgroups, deepest first.
     fn remove_below(&self, dir: &Path) -> Result<(), CgroupError> {
         for child in files::children(dir)? {
             self.remove_below(&child)?;
@@ -204,7 +208,7 @@ impl CgroupManager {
                 name: name.to_owned(),
                 file,
                 value: "the empty set".to_owned(),
-                reason: "give at least one, or clear it to inherit the parent's",
+                reason: "give at least one element, or clear the file to inherit the parent's",
             });
         }
         self.knob(name, Controller::Cpuset, file, &cpuset_string(set))
@@ -292,7 +296,7 @@ impl CgroupOps for CgroupManager {
     }
 
     fn set_memory_low(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError> {
-        // Here "no value" is no protection, which is 0, not "max".
+        // No value means no protection, which is 0 and not "max".
         self.limit(
             name,
             Controller::Memory,

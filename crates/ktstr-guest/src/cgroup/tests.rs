@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A real cgroup2 tree to play in, or a word why not.
+/// Creates a real cgroup2 tree for a test. Prints why the test is skipped if that is impossible.
 fn real(name: &str) -> Option<CgroupManager> {
     for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
         let root = Path::new(mount).join(format!("ktstr-test-{}-{name}", std::process::id()));
@@ -21,7 +21,8 @@ fn finish(manager: CgroupManager) {
     std::fs::remove_dir(&root).unwrap();
 }
 
-/// Directories and files that look like a cgroup tree: for what is written, not what it does.
+/// Creates directories and files that look like a cgroup tree, to test what is written rather than
+/// its effect.
 fn fake() -> (tempfile::TempDir, CgroupManager) {
     let tmp = tempfile::tempdir().unwrap();
     for dir in ["", "root", "root/a"] {
@@ -35,7 +36,7 @@ fn fake() -> (tempfile::TempDir, CgroupManager) {
 }
 
 #[test]
-fn names_that_lead_out_are_refused() {
+fn names_outside_of_the_root_are_rejected() {
     let manager = CgroupManager::new("/sys/fs/cgroup/ktstr");
     for bad in ["", "/x", "a/../b", ".", "a//b", "cgroup.procs", "a\nb"] {
         assert!(
@@ -53,7 +54,7 @@ fn names_that_lead_out_are_refused() {
 }
 
 #[test]
-fn knobs_write_what_the_kernel_takes() {
+fn values_are_written_in_the_kernels_format() {
     let (tmp, manager) = fake();
     let a = tmp.path().join("root/a");
     let check = |file: &str, value: &str, run: &dyn Fn() -> Result<(), CgroupError>| {
@@ -105,7 +106,7 @@ fn errors_name_path_value_and_cause() {
 }
 
 #[test]
-fn nested_cgroups_are_made_and_removed_for_real() {
+fn nested_cgroups_are_created_and_removed() {
     let Some(manager) = real("nested") else {
         return;
     };

@@ -1,8 +1,8 @@
-//! Is the scheduler under test still there: its process, and sched_ext's own word for it.
+//! Checks that the scheduler under test still runs, from its process and from sched_ext's state.
 //!
-//! A scheduler without callbacks for CPUs that go on or off line is taken off by the kernel when one does, with the
-//! request to attach again (`handle_hotplug` in kernel/sched/ext.c, 6.12 to 7.3), which schedulers' own loops obey. So it
-//! has a while to come back, and that it did is a note and no failure.
+//! If a scheduler has no callbacks for CPU hotplug, the kernel detaches it when a CPU goes online or offline, and asks
+//! it to attach again (`handle_hotplug` in kernel/sched/ext.c, 6.12 to 7.3). The main loops of schedulers obey that
+//! request. The scheduler therefore gets some time to come back, and its return is a note rather than a failure.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,23 +11,24 @@ use ktstr_assert::{Finding, SchedulerEnd};
 
 use super::scene::Attached;
 
-/// How long a scheduler may take to attach again, guest time, which sysfs has no event for. Loading takes most of it: scx-ktstr
-/// took 2.1 s under the virtual clock, on a CPU that it shared with two workers, and others have ten times its code.
+/// Guest time that a scheduler may take to attach again; sysfs offers no event for it. Most of the time is spent
+/// loading: scx-ktstr took 2.1 s under the virtual clock, on a CPU that it shared with two workers, and other
+/// schedulers have ten times its code.
 const COMES_BACK: Duration = Duration::from_secs(20);
 
-/// What sched_ext's counters said when the scheduler was last seen to be on.
+/// The values of sched_ext's counters when the scheduler was last seen attached.
 pub(super) struct Liveness {
     root: PathBuf,
     comes_back: Duration,
     counts: Counts,
 }
 
-/// Counters in /sys/kernel/sched_ext, from 6.12 on; 0 on a kernel without sched_ext.
+/// Counters in /sys/kernel/sched_ext, which exist from 6.12 on; 0 on a kernel without sched_ext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counts {
-    /// How often a scheduler has attached (`enable_seq`).
+    /// Number of times that a scheduler has attached (`enable_seq`).
     attached: u64,
-    /// How often a CPU went on or off line (`hotplug_seq`).
+    /// Number of times that a CPU went online or offline (`hotplug_seq`).
     hotplugs: u64,
 }
 
@@ -47,7 +48,7 @@ impl Counts {
 }
 
 impl Liveness {
-    /// To be made when the scheduler has attached.
+    /// Call this when the scheduler has attached.
     pub(super) fn new() -> Self {
         Self::at(Path::new("/"))
     }
@@ -60,8 +61,9 @@ impl Liveness {
         }
     }
 
-    /// `Err`: the end of the scheduler, as far as it can be seen from here; the host knows more, and completes it. `Ok`: it
-    /// lives, or the test has none; how often it attached again since the last time.
+    /// Checks the scheduler. `Ok` is the number of times that it attached again since the last check; it is 0 if the
+    /// test has no scheduler. `Err` says how the scheduler exited as far as the guest can see; the host adds what it
+    /// knows.
     pub(super) fn check(&mut self, scheduler: Option<Attached>) -> Result<u64, Finding> {
         match scheduler {
             None => Ok(0),
@@ -88,15 +90,15 @@ impl Liveness {
     }
 }
 
-/// How a scheduler is gone.
+/// The ways in which a scheduler is no longer attached.
 enum Gone {
-    /// Its process is there, and sched_ext is off.
+    /// The process runs, but sched_ext is off.
     Off(Finding),
-    /// Its process has ended.
+    /// The process has exited.
     Ended(Finding),
 }
 
-/// `None` while it lives.
+/// Returns `None` while the scheduler runs.
 fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     let died = |end, how: String| Finding::SchedulerDied {
         scheduler: None,
@@ -108,7 +110,7 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     let Ok(stat) = stat else {
         return Some(Gone::Ended(died(
             SchedulerEnd::Unknown,
-            format!("pid {pid} is gone; its last words are in the scheduler log"),
+            format!("pid {pid} is gone; the scheduler log has its last output"),
         )));
     };
     if let Some(status) = zombie_status(&stat) {
@@ -132,7 +134,7 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     match state.as_deref().map(str::trim) {
         Ok("enabled" | "enabling") | Err(_) => None,
         Ok(_) if !bpf => None,
-        // Ejected or gone by itself: the host can tell, from the kernel's notes.
+        // The kernel ejected the scheduler, or it detached by itself: the host knows from the kernel's log.
         Ok(state) => Some(Gone::Off(died(
             SchedulerEnd::Unknown,
             format!("pid {pid} is there, but sched_ext is {state}"),
@@ -140,10 +142,10 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     }
 }
 
-/// The wait status of a process that has ended but was not reaped (proc_pid_stat(5), fields 3
-/// and 52).
+/// Parses /proc/PID/stat for the wait status of a process that has exited but was not reaped (proc_pid_stat(5), fields
+/// 3 and 52).
 fn zombie_status(stat: &str) -> Option<i32> {
-    // The name in parentheses may hold anything.
+    // The process name in parentheses may contain any character, so search from the right.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     if !matches!(fields.next()?, "Z" | "X") {
         return None;
@@ -180,7 +182,8 @@ mod tests {
         Some(death.kind())
     }
 
-    /// The process lives, and sched_ext is off: for good, or until somebody switches it on.
+    /// Checks a scheduler whose process lives while sched_ext is off. `asked` says whether a CPU hotplug asks it to
+    /// attach again, `comes_back` whether sched_ext is enabled again.
     fn off(asked: bool, comes_back: bool) -> Result<u64, Finding> {
         let tmp = root(Some("7 (s) S 1 7 0\n"), "enabled\n");
         let sys = tmp.path().join("sys/kernel/sched_ext");
@@ -208,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_that_the_kernel_asked_for_is_awaited() {
+    fn a_restart_requested_by_the_kernel_is_awaited() {
         assert_eq!(off(true, true).unwrap(), 1);
         assert!(off(true, false).is_err());
         assert!(off(false, true).is_err(), "nobody asked it to leave");
     }
 
     #[test]
-    fn every_end_has_its_kind() {
+    fn every_exit_has_its_kind() {
         let alive = Some("7 (scx (x) y) S 1 7 0\n");
         assert_eq!(kind(alive, "enabled\n", true), None);
         assert_eq!(kind(alive, "disabled\n", false), None);

@@ -1,10 +1,10 @@
-//! The step engine: walks the steps of a scenario inside the guest.
+//! The step engine: executes the steps of a scenario inside the guest.
 //!
-//! Order of a step: is the scheduler alive; publish the ordinal; operations; cgroups and
-//! workers; `StepStart`; hold; `StepEnd`; stop and collect what is the step's own; judge.
-//! Set-up and teardown do not use window time. What goes wrong inside a step is a failed
-//! result, not an error: whatever was collected so far stays. Not for: captures (the host
-//! takes them) or the final verdict.
+//! A step consists of these parts: check that the scheduler runs; publish the ordinal; apply operations; create
+//! cgroups and workers; send `StepStart`; hold; send `StepEnd`; stop and collect what belongs to the step; judge it.
+//! Setup and teardown do not use window time. A problem inside a step is a failed result rather than an error, so
+//! everything collected so far is kept. The engine does not take captures (the host does) and does not decide the
+//! final verdict.
 
 mod liveness;
 mod ops;
@@ -34,7 +34,7 @@ use liveness::Liveness;
 use scene::{Attached, Owner, Scene};
 use window::Window;
 
-/// One step that lasts the whole window.
+/// Runs a single step that lasts the whole window. Use this for a scenario whose cgroups and workers never change.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -45,13 +45,13 @@ pub fn execute_defs(ctx: &Ctx, defs: Vec<CgroupDef>) -> Result<AssertResult> {
 /// Runs the steps with the test's own checks.
 ///
 /// # Errors
-/// Only for input that is invalid before anything runs: a hold that cannot be, more steps than
-/// can be numbered. What fails inside a step is a Fail of the result.
+/// Only for input that is invalid before anything runs: an impossible hold, or more steps than can be numbered. A
+/// problem inside a step is a failure in the result.
 pub fn execute_steps(ctx: &Ctx, steps: Vec<Step>) -> Result<AssertResult> {
     execute_steps_with(ctx, steps, None)
 }
 
-/// Runs the steps with these checks, or the test's own.
+/// Runs the steps with `checks`, or with the test's own checks if that is `None`.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -63,7 +63,7 @@ pub fn execute_steps_with(
     execute_scenario_with(ctx, Backdrop::new(), steps, checks)
 }
 
-/// Runs the steps over a backdrop that lives for the whole scenario.
+/// Runs the steps with a backdrop: cgroups and workers that live for the whole scenario.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -71,7 +71,7 @@ pub fn execute_scenario(ctx: &Ctx, backdrop: Backdrop, steps: Vec<Step>) -> Resu
     execute_scenario_with(ctx, backdrop, steps, None)
 }
 
-/// The same with these checks, or the test's own.
+/// Like [`execute_scenario`], with `checks` instead of the test's own if they are given.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -95,8 +95,8 @@ pub fn execute_scenario_with(
         liveness: Liveness::new(),
         result: AssertResult::pass(),
     };
-    // A scheduler under test that starves the engine must not decide when a step ends. On the host
-    // nothing is raised.
+    // Raise the engine's priority, so that a scheduler under test that starves the engine cannot delay the end of a
+    // step. On the host nothing is raised.
     let in_guest = std::env::var_os(crate::init::TEST_PROCESS_ENV).is_some();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     ctx.current_step.store(0, Relaxed);
@@ -128,8 +128,8 @@ fn validate(steps: &[Step]) -> Result<()> {
         let loops = matches!(step.hold, HoldSpec::Loop { .. });
         if let Some(op) = step.ops.iter().find(|op| loops && is_once(op)) {
             bail!(
-                "step {k0}: {} cannot be in a step with HoldSpec::Loop, which would store it anew in \
-                 each round under one tag: put it into a step of its own",
+                "step {k0}: {} cannot be in a step with HoldSpec::Loop, because it would be stored again in \
+                 each round under the same tag: put it into a step of its own",
                 op.name()
             );
         }
@@ -137,7 +137,7 @@ fn validate(steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// Whether all programs can be run, as far as their declarations tell. A factory's are not known yet.
+/// Checks the declarations of all programs. Those of a factory are not known yet.
 fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
     let ops = steps.iter().flat_map(|step| &step.ops).chain(&backdrop.ops);
     let of_ops = ops.filter_map(|op| match op {
@@ -159,7 +159,7 @@ fn validate_payloads(backdrop: &Backdrop, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-/// The scheduler that the test starts with.
+/// Returns the scheduler that is attached when the test starts.
 fn attached(ctx: &Ctx) -> Option<Attached> {
     let spec = ctx.current_scheduler();
     Some(Attached {
@@ -168,7 +168,7 @@ fn attached(ctx: &Ctx) -> Option<Attached> {
     })
 }
 
-/// Whether a step that loops cannot have it.
+/// Returns whether an operation may be executed only once, so that a looping step cannot contain it.
 const fn is_once(op: &Op) -> bool {
     matches!(
         op,
@@ -180,7 +180,8 @@ const fn is_once(op: &Op) -> bool {
     )
 }
 
-/// What the declarations need. A factory's are not known yet: they are enabled when first used.
+/// Returns the controllers that the declarations need. Those of a factory are not known yet; they are enabled on first
+/// use.
 fn controllers(backdrop: &Backdrop, steps: &[Step]) -> BTreeSet<Controller> {
     let given = steps.iter().flat_map(|step| match &step.setup {
         Setup::Defs(defs) => defs.as_slice(),
@@ -241,7 +242,7 @@ impl Run<'_, '_> {
         self.fail(finding);
     }
 
-    /// Whether the scheduler still runs; a Fail if not.
+    /// Returns whether the scheduler still runs. If it does not, records a failure.
     fn alive(&mut self) -> bool {
         if std::mem::take(&mut self.scene.scheduler_changed) {
             self.liveness = Liveness::new();
@@ -251,7 +252,7 @@ impl Run<'_, '_> {
             Ok(times) => {
                 let plural = if times == 1 { "" } else { "s" };
                 self.result.note(format!(
-                    "the scheduler attached again {times} time{plural}, as sched_ext asks when a CPU goes on or off line"
+                    "the scheduler attached again {times} time{plural}, as sched_ext requests when a CPU goes online or offline"
                 ));
             }
             Err(death) => {
@@ -286,7 +287,8 @@ impl Run<'_, '_> {
         scene.release(ctx)
     }
 
-    /// Has the host write the test's values into the scheduler's variables. `false`: the scenario is over.
+    /// Asks the host to write the test's values into the scheduler's variables. Returns `false` if the scenario cannot
+    /// continue.
     fn maps_are_written(&mut self) -> bool {
         if !self.ctx.wait_for_map_write {
             return true;
@@ -299,7 +301,7 @@ impl Run<'_, '_> {
         written.is_ok()
     }
 
-    /// `false`: the scenario is over.
+    /// Sets up the backdrop. Returns `false` if the scenario cannot continue.
     fn backdrop(&mut self, backdrop: &Backdrop) -> bool {
         let _label = PhaseGuard::install_baseline();
         self.scene.phase.set(0);
@@ -313,7 +315,7 @@ impl Run<'_, '_> {
         done.is_ok()
     }
 
-    /// `false`: the scenario is over.
+    /// Runs one step from setup to teardown. Returns `false` if the scenario cannot continue.
     fn step(&mut self, k0: u16, step: &Step) -> bool {
         let _label = PhaseGuard::install_step(k0);
         if k0 > 0 && !self.alive() {
@@ -340,7 +342,7 @@ impl Run<'_, '_> {
         ok
     }
 
-    /// From `StepStart` to `StepEnd`.
+    /// Holds the step and reports its start and its end to the host.
     fn held(&mut self, k0: u16, step: &Step) -> bool {
         self.resume();
         let start_ms = self.window.elapsed_ms();
@@ -377,7 +379,7 @@ impl Run<'_, '_> {
                 Some(ticks) => ticks.next.min(deadline),
                 None => deadline,
             };
-            // Without a scheduler to look after there is nothing to wake up for.
+            // Without a scheduler to check, there is no reason to wake up early.
             let at_end = if self.scene.scheduler.is_some() {
                 self.window.sleep_slice(until)
             } else {

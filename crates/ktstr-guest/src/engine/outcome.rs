@@ -1,5 +1,5 @@
-//! From collected workers to what the result says of them: checks, statistics, one carrier a
-//! cgroup and phase, all of it small enough for the mailbox.
+//! Turns collected workers into a result: checks, statistics, and one carrier per cgroup and phase. Everything is
+//! bounded so that it fits into the mailbox.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -9,29 +9,29 @@ use ktstr_assert::{
     PhaseCgroupStats, ScenarioStats, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase,
 };
 
-use super::scene::{Done, RUNNER};
+use super::scene::{CgroupReports, RUNNER};
 use ktstr_assert::check::CgroupNodes;
 use ktstr_scenario::topology::TestTopology;
 
-/// Raw samples kept in one carrier; its scalars are made from all of them either way.
+/// Maximum number of raw samples in one carrier. Its scalars are computed from all samples in any case.
 const CARRIER_SAMPLES: usize = 2_000;
-/// Raw samples kept in a result: some 1 MiB of JSON.
+/// Maximum number of raw samples in a result, which take some 1 MiB of JSON.
 const RESULT_SAMPLES: usize = 80_000;
 
-/// Name of a cgroup in results.
+/// Returns the name of a cgroup in results.
 fn shown(name: &str) -> &str {
     if name == RUNNER { "(runner)" } else { name }
 }
 
-/// Key of the measurement that says which workers left the others no CPU.
+/// The key of the measurement that names workers which left the others no CPU time.
 pub const HOG_KEY: &str = "workload_hog";
-/// Share of its life that a real-time worker has to run to be called a hog; and of the time of the CPUs they were on that
-/// several have to run together.
+/// A real-time worker is a hog if it runs for more than this share of its lifetime. Several of them are hogs together
+/// if they run for more than this share of the time of all CPUs that they were on.
 const HOG_SHARE: f64 = 0.5;
 
-/// Says which real-time workers took most of a CPU, or together most of several: no scheduler of other classes can give anybody
-/// what these take.
-fn name_hogs(result: &mut AssertResult, done: &[Done]) {
+/// Records which real-time workers took most of a CPU, or together most of several. A scheduler of a lower class
+/// cannot give that CPU time to anybody else.
+fn name_hogs(result: &mut AssertResult, done: &[CgroupReports]) {
     let share = |r: &WorkerReport| r.cpu_time_ns as f64 / r.wall_time_ns.max(1) as f64;
     let all: Vec<(&str, &WorkerReport)> = done
         .iter()
@@ -70,13 +70,13 @@ fn name_hogs(result: &mut AssertResult, done: &[Done]) {
     );
 }
 
-/// Judges workers that lived in one step, with one carrier each cgroup.
+/// Judges workers that lived in one step, with one carrier for each cgroup.
 pub(super) fn judge(
     result: &mut AssertResult,
     checks: &Assert,
     topo: &TestTopology,
     ordinal: u16,
-    done: Vec<Done>,
+    done: Vec<CgroupReports>,
 ) {
     name_hogs(result, &done);
     for done in done {
@@ -89,12 +89,12 @@ pub(super) fn judge(
     }
 }
 
-/// Judges workers of the backdrop, with one carrier each cgroup and phase.
+/// Judges workers of the backdrop, with one carrier for each cgroup and phase.
 pub(super) fn judge_backdrop(
     result: &mut AssertResult,
     checks: &Assert,
     topo: &TestTopology,
-    done: Vec<Done>,
+    done: Vec<CgroupReports>,
 ) {
     name_hogs(result, &done);
     for done in done {
@@ -105,8 +105,8 @@ pub(super) fn judge_backdrop(
     }
 }
 
-/// The nodes of a machine as a cgroup sees them: its pages are expected beside its CPUs.
-fn nodes(topo: &TestTopology, done: &Done) -> CgroupNodes {
+/// Returns the machine's nodes as a cgroup sees them: its pages are expected on the nodes of its CPUs.
+fn nodes(topo: &TestTopology, done: &CgroupReports) -> CgroupNodes {
     let all = topo.numa_node_ids();
     let memory_only = |node: &usize| topo.is_memory_only(*node);
     let expected = match done.allowed.cpus() {
@@ -119,7 +119,7 @@ fn nodes(topo: &TestTopology, done: &Done) -> CgroupNodes {
     }
 }
 
-fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: &Done) {
+fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: &CgroupReports) {
     let name = shown(&done.name);
     let cpus = done.allowed.cpus();
     let mut judged = checks.assert_cgroup_on(&done.reports, cpus, &nodes(topo, done));
@@ -137,7 +137,7 @@ fn check(result: &mut AssertResult, checks: &Assert, topo: &TestTopology, done: 
             judged.note(format!("cgroup {name}: {error}"));
         }
         if let Some(WorkerExitInfo::WaitFailed(why)) = &report.exit_info {
-            // It did not do what the test says, so whatever the others did is no answer.
+            // The worker did not do the work that the test declares, so the other workers' results are meaningless.
             let mut detail = AssertDetail::new(
                 DetailKind::Other,
                 format!("cgroup {name}: worker {}: {why}", report.tid),
@@ -160,8 +160,8 @@ fn add_carrier(result: &mut AssertResult, phase: Phase, name: &str, carrier: Pha
     add_bucket(result, bucket);
 }
 
-/// Says when a step was held: the lives of workers reach beyond it at both ends, since a worker sees that a step has
-/// begun when it is on a CPU next.
+/// Records when a step was held. Workers' lifetimes extend beyond that at both ends, because a worker notices the
+/// start of a step only when it next runs.
 pub(super) fn add_window(result: &mut AssertResult, phase: Phase, ms: RangeInclusive<u64>) {
     let bucket = PhaseBucket {
         start_ms: *ms.start(),
@@ -186,7 +186,8 @@ fn samples(c: &PhaseCgroupStats) -> usize {
         + c.bench.values().map(BenchTotals::kept).sum::<usize>()
 }
 
-/// Strips carriers until the result fits: first those that are large, then the largest.
+/// Removes the raw samples of carriers until the result fits: first of those above the limit of a carrier, then of the
+/// largest.
 pub(super) fn bound(result: &mut AssertResult) {
     let mut carriers: Vec<&mut PhaseCgroupStats> = result
         .stats
@@ -211,7 +212,7 @@ mod tests {
     use super::super::scene::{Allowed, Owner};
     use super::*;
 
-    /// A real-time worker on these CPUs that runs for these percent of its life.
+    /// Creates the report of a real-time worker on these CPUs that ran for `percent` of its lifetime.
     fn real_time(tid: i32, percent: u64, cpus: &[usize]) -> WorkerReport {
         WorkerReport {
             tid,
@@ -226,9 +227,9 @@ mod tests {
     #[test]
     fn hogs_are_named_alone_and_together() {
         let named = |cgroups: &[(&str, &[WorkerReport])]| {
-            let done: Vec<Done> = cgroups
+            let done: Vec<CgroupReports> = cgroups
                 .iter()
-                .map(|(name, reports)| Done {
+                .map(|(name, reports)| CgroupReports {
                     name: (*name).to_owned(),
                     owner: Owner::Backdrop,
                     allowed: Allowed::All,
@@ -242,7 +243,7 @@ mod tests {
         let hog = named(&[("a", &[real_time(7, 90, &[1])])]).expect("a hog");
         assert!(hog.contains("1 real-time worker of cgroup a took"), "{hog}");
         assert_eq!(named(&[("a", &[real_time(7, 40, &[0, 1])])]), None);
-        // Three of 40 % each leave two CPUs less than a half.
+        // Three workers of 40 % each leave less than half of two CPUs.
         let two = [7, 8].map(|tid| real_time(tid, 40, &[0, 1]));
         let all = named(&[("a", &two), ("b", &[real_time(9, 40, &[0])])]).expect("hogs");
         assert!(all.contains("3 real-time workers of cgroup a, b"), "{all}");

@@ -1,4 +1,5 @@
-//! The programs that a scenario runs beside its workers: who they belong to, and what they have left when they end.
+//! The programs that a scenario runs next to its workers: who owns them, and the results that they leave when they
+//! exit.
 
 use anyhow::{Result, bail};
 use ktstr_assert::AssertResult;
@@ -9,14 +10,14 @@ use ktstr_scenario::payload::Payload;
 use super::scene::{Owner, is_below};
 use crate::payload::{PayloadHandle, RunsPayloads};
 
-/// One that was started and not taken leave of. It may have ended.
+/// A program that was started and has not been waited for. It may have exited already.
 struct Running {
     owner: Owner,
     handle: PayloadHandle,
 }
 
 impl Running {
-    /// Whether it is the one that is meant.
+    /// Returns whether this is the program with this name, in this cgroup if one is given.
     fn is(&self, name: &str, cgroup: Option<&str>) -> bool {
         let in_cgroup = cgroup.is_none() || self.handle.cgroup() == cgroup;
         self.handle.payload_name() == name && in_cgroup
@@ -30,23 +31,23 @@ impl Running {
     }
 }
 
-/// All of a scenario.
+/// All programs of a scenario.
 #[derive(Default)]
 pub(super) struct Payloads {
-    /// Those of cgroups that are being set up: they start together with the workers.
+    /// Programs of cgroups that are being set up. They start together with the workers.
     waiting: Vec<(Owner, &'static Payload, String)>,
     running: Vec<Running>,
-    /// What those have left that have ended.
+    /// The merged results of the programs that have exited.
     done: AssertResult,
 }
 
 impl Payloads {
-    /// Has a cgroup's own payload start with the workers.
+    /// Schedules a cgroup's own program to start with the workers.
     pub fn announce(&mut self, owner: Owner, payload: &'static Payload, cgroup: &str) {
         self.waiting.push((owner, payload, cgroup.to_owned()));
     }
 
-    /// Starts those that were announced.
+    /// Starts the programs that were announced.
     pub fn start_announced(&mut self, ctx: &Ctx) -> Result<()> {
         for (owner, payload, cgroup) in std::mem::take(&mut self.waiting) {
             self.start(ctx, owner, payload, &[], Some(&cgroup))?;
@@ -54,7 +55,7 @@ impl Payloads {
         Ok(())
     }
 
-    /// Starts a program with `args` after its own, in that cgroup or in the harness's own.
+    /// Starts a program in a cgroup, or in the harness's own. `args` follow the arguments of its declaration.
     pub fn start(
         &mut self,
         ctx: &Ctx,
@@ -84,33 +85,33 @@ impl Payloads {
         Ok(())
     }
 
-    /// Waits for the end of one.
+    /// Waits until a program exits, and keeps its result.
     pub fn wait(&mut self, name: &str, cgroup: Option<&str>) -> Result<()> {
         let left = self.take(name, cgroup)?.handle.wait()?;
         self.keep(left);
         Ok(())
     }
 
-    /// Kills one, unless it has ended.
+    /// Kills a program unless it has exited, and keeps its result.
     pub fn kill(&mut self, name: &str, cgroup: Option<&str>) -> Result<()> {
         let left = self.take(name, cgroup)?.handle.kill()?;
         self.keep(left);
         Ok(())
     }
 
-    /// Takes over what was just killed with a cgroup, and with those below it.
+    /// Collects the programs that were just killed together with a cgroup and its descendants.
     pub fn forget_killed(&mut self, cgroup: &str) -> Result<()> {
         self.end(PayloadHandle::killed, |r| {
             r.handle.cgroup().is_some_and(|own| is_below(own, cgroup))
         })
     }
 
-    /// Ends those that were started in a cgroup.
+    /// Kills the programs that were started in a cgroup.
     pub fn end_in(&mut self, cgroup: &str) -> Result<()> {
         self.end(PayloadHandle::kill, |r| r.handle.cgroup() == Some(cgroup))
     }
 
-    /// Ends those of an owner, and says what all that have ended so far have left.
+    /// Kills the programs of an owner, and merges the results of all programs that have exited so far into `result`.
     pub fn tear_down(&mut self, owner: Owner, result: &mut AssertResult) {
         self.waiting.clear();
         if let Err(error) = self.end(PayloadHandle::kill, |r| r.owner == owner) {
@@ -129,7 +130,7 @@ impl Payloads {
             .partition(|running| which(running));
         self.running = kept;
         let over: Vec<Running> = over;
-        // Those that come after an error are killed by being dropped.
+        // If one of them fails, the remaining ones are killed when they are dropped.
         for running in over {
             let left = by(running.handle)?;
             self.keep(left);
@@ -164,7 +165,7 @@ impl Payloads {
                 )
             }
             _ => bail!(
-                "there are {} payloads {name:?} ({}): name the cgroup of the one that is meant",
+                "there are {} payloads {name:?} ({}): name the cgroup of the intended one",
                 found.len(),
                 list(&self.running)
             ),

@@ -1,4 +1,4 @@
-//! The cgroups and workers that a scenario has right now, and who they belong to.
+//! The cgroups and workers that a scenario currently has, with their owners.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -13,39 +13,39 @@ use super::payloads::Payloads;
 use crate::workers::rng::Rng;
 use crate::workers::{Group, PhaseCell, WorkloadHandle};
 
-/// Name under which workers of the harness's own cgroup are counted.
+/// The name under which the workers in the harness's own cgroup are counted.
 pub(super) const RUNNER: &str = "";
 
-/// Stream of a seed that the order of placing is drawn from.
+/// The seed's random stream that decides the order in which workers are moved into their cgroup.
 const PLACING_ORDER: u64 = 1 << 34;
 
-/// Marks workers that were moved between cgroups.
+/// Marks the workers that were moved between cgroups.
 const MOVED: u64 = u64::MAX;
 
-/// The kernel's usual period of a quota, in microseconds (Documentation/admin-guide/cgroup-v2.rst).
+/// The kernel's default period of a quota in microseconds (Documentation/admin-guide/cgroup-v2.rst).
 const DEFAULT_PERIOD_US: u64 = 100_000;
 
-/// Whether a cgroup is this one or below it.
+/// Returns whether `cgroup` is `top` or one of its descendants.
 pub(super) fn is_below(cgroup: &str, top: &str) -> bool {
     let rest = cgroup.strip_prefix(top);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// How long something lives.
+/// The owner of a cgroup or program, which decides how long it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// For the scenario.
+    /// It lives until the end of the scenario.
     Backdrop,
-    /// For the running step.
+    /// It lives until the end of the running step.
     Step,
 }
 
-/// CPUs that workers of a cgroup were ever allowed.
+/// The CPUs that the workers of a cgroup were allowed to use at any time of their lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Allowed {
-    /// All of the machine.
+    /// All CPUs of the machine.
     All,
-    /// No CPU but these, by number.
+    /// Only these CPUs, by number.
     Only(BTreeSet<usize>),
 }
 
@@ -54,7 +54,7 @@ impl Allowed {
         cpuset.map_or(Self::All, |cpus| Self::Only(cpus.clone()))
     }
 
-    /// The isolation that can be expected, if any.
+    /// Returns the CPUs that the workers must stay on, or `None` if they may use all.
     pub fn cpus(&self) -> Option<&BTreeSet<usize>> {
         match self {
             Self::All => None,
@@ -63,24 +63,25 @@ impl Allowed {
     }
 }
 
-/// A cgroup the scenario made.
-pub(super) struct Tracked {
+/// A cgroup that the scenario created.
+pub(super) struct LiveCgroup {
     pub name: String,
     pub owner: Owner,
-    /// Its CPUs now; `None` is all.
+    /// The current cpuset; `None` stands for all CPUs.
     pub cpuset: Option<BTreeSet<usize>>,
     pub frozen: bool,
-    /// It has a quota of CPU time.
+    /// Whether the cgroup has a quota of CPU time.
     pub has_quota: bool,
     pub handles: Vec<WorkloadHandle>,
-    /// A program of the host was started in it, which may have left processes behind.
+    /// Whether a program of the host was started in the cgroup. It may have left processes behind.
     pub runs_payloads: bool,
-    /// Union over the life of its workers: what was allowed once is no breach.
+    /// The union of all cpusets during the lives of the workers: a CPU that was allowed at any time is no isolation
+    /// breach.
     allowed: Allowed,
     reports: Vec<WorkerReport>,
 }
 
-impl Tracked {
+impl LiveCgroup {
     fn new(name: &str, owner: Owner) -> Self {
         Self {
             name: name.to_owned(),
@@ -95,7 +96,7 @@ impl Tracked {
         }
     }
 
-    /// Takes note of a new cpuset (already written).
+    /// Records a new cpuset, which has already been written.
     pub fn set_cpuset(&mut self, cpuset: Option<BTreeSet<usize>>) {
         let untouched = self.handles.is_empty() && self.reports.is_empty();
         self.allowed = match (&self.allowed, &cpuset) {
@@ -106,8 +107,8 @@ impl Tracked {
         self.cpuset = cpuset;
     }
 
-    /// Takes note of CPUs that are off line: a cgroup of which all are has those of the cgroup above it until one comes back
-    /// (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`).
+    /// Records that CPUs are offline. A cgroup whose CPUs are all offline uses those of its parent until one comes
+    /// back (Documentation/admin-guide/cgroup-v2.rst, `cpuset.cpus.effective`).
     fn without(&mut self, off_line: &BTreeSet<usize>) {
         if self
             .cpuset
@@ -118,12 +119,8 @@ impl Tracked {
         }
     }
 
-    /// Takes over workers that were in a cgroup with this cpuset.
-    pub fn take_over(
-        &mut self,
-        mut handles: Vec<WorkloadHandle>,
-        cpuset: Option<&BTreeSet<usize>>,
-    ) {
+    /// Adopts workers that were in a cgroup with this cpuset.
+    pub fn adopt(&mut self, mut handles: Vec<WorkloadHandle>, cpuset: Option<&BTreeSet<usize>>) {
         if handles.is_empty() {
             return;
         }
@@ -137,7 +134,8 @@ impl Tracked {
         self.handles.extend(handles);
     }
 
-    /// Kills what payloads have left in it. One that cannot be killed keeps the cgroup from being removed, which is told.
+    /// Kills the processes that programs have left in the cgroup. A failure is not reported here: the removal of the
+    /// cgroup then fails, and that is reported.
     fn kill_leftovers(&self, ctx: &Ctx) {
         if self.runs_payloads {
             let _ = ctx.cgroups.set_file(&self.name, None, "cgroup.kill", "1");
@@ -147,17 +145,17 @@ impl Tracked {
     /// Stops the workers and keeps their reports.
     pub fn stop(&mut self, ctx: &Ctx) -> Result<()> {
         if self.frozen {
-            // Frozen workers could not write their last numbers.
+            // Frozen workers cannot write their final counters.
             ctx.cgroups.set_freeze(&self.name, false)?;
             self.frozen = false;
         }
         if self.has_quota {
-            // Its window is over: to write the last numbers and to exit takes CPU time too.
+            // Lift the quota: the measurement is over, but writing the final counters and exiting take CPU time too.
             ctx.cgroups
                 .set_cpu_max(&self.name, None, DEFAULT_PERIOD_US)?;
             self.has_quota = false;
         }
-        // Who never ran has nothing to report.
+        // Workers that were never released have nothing to report.
         self.handles.retain(WorkloadHandle::started);
         for handle in self.handles.drain(..) {
             self.reports.extend(handle.stop_and_collect());
@@ -166,48 +164,48 @@ impl Tracked {
     }
 }
 
-/// What a cgroup left when it was torn down.
-pub(super) struct Done {
+/// The reports of a cgroup that was torn down.
+pub(super) struct CgroupReports {
     pub name: String,
     pub owner: Owner,
     pub allowed: Allowed,
     pub reports: Vec<WorkerReport>,
 }
 
-/// A scheduler as the guest sees it.
+/// An attached scheduler as the guest sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attached {
     /// The scheduler's process id.
     pub pid: i32,
-    /// sched_ext must be on while it is there.
+    /// Whether sched_ext must be enabled while the process lives.
     pub bpf: bool,
 }
 
-/// The cgroups and workers that are alive, and what those that ended have left.
+/// The live cgroups and workers of a scenario, and the reports of those that have ended.
 pub(super) struct Scene {
     pub phase: PhaseCell,
-    /// The scheduler that has to be there.
+    /// The scheduler that must be running.
     pub scheduler: Option<Attached>,
-    /// An operation has stopped or started one since it was last looked at.
+    /// Whether an operation has stopped or started a scheduler since the last check.
     pub scheduler_changed: bool,
-    /// The programs that run beside the workers.
+    /// The programs that run next to the workers.
     pub payloads: Payloads,
-    /// BPF maps that live as long as the scenario.
+    /// Descriptors of BPF maps, which keep the maps alive until the end of the scenario.
     pub pinned_maps: Vec<OwnedFd>,
-    /// CPUs that the test took off line.
+    /// The CPUs that the test took offline.
     off_line: BTreeSet<usize>,
-    /// Whether it is asked where the workers' pages are.
+    /// Whether the workers measure on which NUMA nodes their pages are.
     measures_pages: bool,
-    tracked: Vec<Tracked>,
-    /// Cgroups that the running step's setup makes after its operations.
+    tracked: Vec<LiveCgroup>,
+    /// Names of the cgroups that the running step will create after its operations.
     announced: Vec<String>,
-    removed: Vec<Done>,
+    removed: Vec<CgroupReports>,
     spawns: u64,
     collected_iterations: u64,
 }
 
 impl Scene {
-    /// The test took a CPU off line.
+    /// Records that the test took a CPU offline.
     pub fn cpu_is_off(&mut self, cpu: usize) {
         self.off_line.insert(cpu);
         for tracked in &mut self.tracked {
@@ -215,7 +213,7 @@ impl Scene {
         }
     }
 
-    /// The test brought a CPU back.
+    /// Records that the test brought a CPU back online.
     pub fn cpu_is_on(&mut self, cpu: usize) {
         self.off_line.remove(&cpu);
     }
@@ -237,12 +235,12 @@ impl Scene {
         })
     }
 
-    /// How many cgroups there are now.
+    /// Returns the current number of cgroups.
     pub fn cgroups(&self) -> usize {
         self.tracked.iter().filter(|t| t.name != RUNNER).count()
     }
 
-    /// How many workers there are now.
+    /// Returns the current number of workers.
     pub fn workers(&self) -> usize {
         self.handles().map(WorkloadHandle::len).sum()
     }
@@ -251,7 +249,7 @@ impl Scene {
         self.tracked.iter().flat_map(|t| &t.handles)
     }
 
-    /// Iterations of all workers, gone ones included.
+    /// Returns the number of iterations of all workers, including those that have ended.
     pub fn total_iterations(&self) -> u64 {
         let stopped = self.tracked.iter().flat_map(|t| &t.reports);
         let stopped = stopped.chain(self.removed.iter().flat_map(|d| &d.reports));
@@ -261,8 +259,8 @@ impl Scene {
             .fold(self.collected_iterations, u64::saturating_add)
     }
 
-    /// A cgroup by name.
-    pub fn get(&mut self, name: &str) -> Result<&mut Tracked> {
+    /// Returns a cgroup by its name.
+    pub fn get(&mut self, name: &str) -> Result<&mut LiveCgroup> {
         let known: Vec<String> = self.tracked.iter().map(|t| t.name.clone()).collect();
         let announced = self.announced.iter().any(|later| later == name);
         self.tracked
@@ -271,7 +269,7 @@ impl Scene {
             .with_context(|| {
                 if announced {
                     return format!(
-                        "there is no cgroup {name:?} yet: a step's operations come before its setup. Make it with \
+                        "there is no cgroup {name:?} yet: a step's operations come before its setup. Create it with \
                          Op::add_cgroup_def ahead of this operation, or in an earlier step or the backdrop"
                     );
                 }
@@ -282,12 +280,12 @@ impl Scene {
             })
     }
 
-    /// Takes note of the cgroups that the step's setup will make.
+    /// Records the names of the cgroups that the step's setup will create.
     pub fn announce(&mut self, defs: &[CgroupDef]) {
         self.announced = defs.iter().map(|def| def.name.clone()).collect();
     }
 
-    /// Lets go of the workers of a cgroup, and of those below it, that were just killed. Their iterations count.
+    /// Drops the workers of a cgroup and its descendants, which were just killed. Their iterations still count.
     pub fn forget_killed(&mut self, name: &str) {
         for tracked in self.tracked.iter_mut().filter(|t| is_below(&t.name, name)) {
             for handle in tracked.handles.drain(..) {
@@ -297,13 +295,13 @@ impl Scene {
         }
     }
 
-    /// Whether the scenario has this cgroup.
+    /// Returns whether the scenario has this cgroup.
     pub fn has(&self, name: &str) -> bool {
         self.tracked.iter().any(|t| t.name == name)
     }
 
-    /// Makes an empty cgroup.
-    pub fn add(&mut self, ctx: &Ctx, owner: Owner, name: &str) -> Result<&mut Tracked> {
+    /// Creates an empty cgroup.
+    pub fn add(&mut self, ctx: &Ctx, owner: Owner, name: &str) -> Result<&mut LiveCgroup> {
         if self.has(name) {
             bail!(
                 "cgroup {name:?} exists already in this scenario: use another name, or remove it \
@@ -311,23 +309,23 @@ impl Scene {
             );
         }
         ctx.cgroups.create_cgroup(name)?;
-        self.tracked.push(Tracked::new(name, owner));
+        self.tracked.push(LiveCgroup::new(name, owner));
         self.get(name)
     }
 
-    /// The harness's own cgroup, which is always there.
-    pub fn runner(&mut self, owner: Owner) -> &mut Tracked {
+    /// Returns the harness's own cgroup, which always exists.
+    pub fn runner(&mut self, owner: Owner) -> &mut LiveCgroup {
         let at = match self.tracked.iter().position(|t| t.name == RUNNER) {
             Some(at) => at,
             None => {
-                self.tracked.push(Tracked::new(RUNNER, owner));
+                self.tracked.push(LiveCgroup::new(RUNNER, owner));
                 self.tracked.len() - 1
             }
         };
         &mut self.tracked[at]
     }
 
-    /// Makes a cgroup as declared, with its workers.
+    /// Creates a cgroup and its workers as declared.
     pub fn add_def(&mut self, ctx: &Ctx, owner: Owner, def: &CgroupDef) -> Result<()> {
         def.validate()?;
         let name = def.name.as_str();
@@ -354,8 +352,8 @@ impl Scene {
         }
     }
 
-    /// Starts the payloads of the cgroups and lets all workers go that still wait: together, so that no cgroup is ahead
-    /// of another by the time it takes to fork the next one's workers beside its own.
+    /// Starts the programs of the cgroups and releases all workers that still wait. All are released together, so that
+    /// no cgroup runs alone while the workers of the next one are being forked.
     pub fn release(&mut self, ctx: &Ctx) -> Result<()> {
         self.payloads.start_announced(ctx)?;
         for handle in self.tracked.iter_mut().flat_map(|t| &mut t.handles) {
@@ -367,8 +365,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Makes workers in a cgroup that is tracked: forked blocked and moved. They run from
-    /// [`Self::release`] on.
+    /// Forks workers in a tracked cgroup. They block until [`Self::release`].
     pub fn spawn(&mut self, ctx: &Ctx, name: &str, works: &[WorkSpec]) -> Result<()> {
         let spawns = self.spawns;
         let seed = Rng::new(ctx.seed, spawns).next_u64();
@@ -397,7 +394,7 @@ impl Scene {
         if measures_pages {
             handle.measure_pages();
         }
-        // Seed 0 is the plain run: placed and woken in the order of their making.
+        // Seed 0 is the plain run: workers are moved and woken in the order of their creation.
         if ctx.seed != 0 {
             Rng::new(seed, PLACING_ORDER).shuffle(&mut pids);
         }
@@ -413,7 +410,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Stops a cgroup's workers and removes it; what it measured is judged with the others.
+    /// Stops a cgroup's workers and removes the cgroup. Its reports are judged together with the others.
     pub fn remove(&mut self, ctx: &Ctx, name: &str) -> Result<()> {
         self.payloads.end_in(name)?;
         self.get(name)?.stop(ctx)?;
@@ -421,7 +418,7 @@ impl Scene {
         ctx.cgroups.remove_cgroup(name)?;
         if let Some(at) = self.tracked.iter().position(|t| t.name == name) {
             let done = self.tracked.remove(at);
-            self.removed.push(Done {
+            self.removed.push(CgroupReports {
                 name: done.name,
                 owner: done.owner,
                 allowed: done.allowed,
@@ -431,9 +428,14 @@ impl Scene {
         Ok(())
     }
 
-    /// Stops and removes all that has this owner, last made first. What cannot be removed is a
-    /// note of the result: it is the harness's trouble, not the scheduler's.
-    pub fn tear_down(&mut self, ctx: &Ctx, owner: Owner, result: &mut AssertResult) -> Vec<Done> {
+    /// Stops and removes everything that this owner has, in reverse order of creation. If something cannot be removed,
+    /// that is a note in the result: the harness is at fault, not the scheduler.
+    pub fn tear_down(
+        &mut self,
+        ctx: &Ctx,
+        owner: Owner,
+        result: &mut AssertResult,
+    ) -> Vec<CgroupReports> {
         self.payloads.tear_down(owner, result);
         for tracked in self.tracked.iter_mut().filter(|t| t.owner == owner) {
             if let Err(error) = tracked.stop(ctx) {
@@ -444,9 +446,9 @@ impl Scene {
             .into_iter()
             .partition(|t| t.owner == owner);
         self.tracked = kept;
-        let mut gone: Vec<Tracked> = gone;
+        let mut gone: Vec<LiveCgroup> = gone;
         for tracked in gone.iter_mut().rev().filter(|t| t.name != RUNNER) {
-            // Whatever is still running is killed before the directory goes.
+            // Kill whatever still runs before the directory is removed.
             tracked.handles.clear();
             tracked.kill_leftovers(ctx);
             if let Err(error) = ctx.cgroups.remove_cgroup(&tracked.name) {
@@ -457,8 +459,8 @@ impl Scene {
             .into_iter()
             .partition(|d| d.owner == owner);
         self.removed = waiting;
-        let mut done: Vec<Done> = ended;
-        done.extend(gone.into_iter().map(|t| Done {
+        let mut done: Vec<CgroupReports> = ended;
+        done.extend(gone.into_iter().map(|t| CgroupReports {
             name: t.name,
             owner: t.owner,
             allowed: t.allowed,
@@ -472,7 +474,7 @@ impl Scene {
     }
 }
 
-/// Writes a definition's limits.
+/// Writes the limits of a definition.
 fn limits(ctx: &Ctx, def: &CgroupDef) -> Result<()> {
     let (cgroups, name) = (ctx.cgroups, def.name.as_str());
     if let Some(nodes) = &def.cpuset_mems {

@@ -16,7 +16,7 @@ use super::*;
 
 type Done = std::result::Result<(), CgroupError>;
 
-/// Writes down what it is asked for.
+/// A fake that records the calls it receives.
 struct Fake {
     root: PathBuf,
     calls: Mutex<Vec<String>>,
@@ -163,7 +163,7 @@ fn two_steps_give_two_carriers_in_order() {
 }
 
 #[test]
-fn bad_holds_are_errors_before_anything_runs() {
+fn invalid_holds_are_errors_before_anything_runs() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).build();
     let bad = Step::hold(HoldSpec::frac(0.0));
@@ -173,7 +173,7 @@ fn bad_holds_are_errors_before_anything_runs() {
 }
 
 #[test]
-fn what_fails_inside_a_step_is_a_failed_result() {
+fn a_failure_inside_a_step_is_a_failed_result() {
     let topo = topo();
     let run = |fake: &Fake, ops: Vec<Op>, defs: Vec<CgroupDef>| {
         let ctx = Ctx::builder(fake, &topo).duration(ms(50)).build();
@@ -218,7 +218,7 @@ fn what_fails_inside_a_step_is_a_failed_result() {
         let calls = fake.calls();
         let made = calls.iter().filter(|c| c.starts_with("create")).count();
         let removed = calls.iter().filter(|c| c.starts_with("remove")).count();
-        assert_eq!(made, removed, "all that was made is removed: {calls:?}");
+        assert_eq!(made, removed, "everything created is removed: {calls:?}");
     }
     let fake = Fake {
         fail_on: Some("place"),
@@ -244,7 +244,7 @@ fn a_worker_that_cannot_do_its_work_fails_the_step() {
 }
 
 #[test]
-fn swappable_cgroups_do_what_the_context_says() {
+fn swappable_cgroups_use_the_work_type_override() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo)
         .duration(ms(100))
@@ -255,7 +255,7 @@ fn swappable_cgroups_do_what_the_context_says() {
         failures(&execute_defs(&ctx, vec![def]).unwrap())
     };
     assert!(one(false).is_empty());
-    // One worker is no pair.
+    // A single worker cannot form a pair.
     assert!(one(true)[0].contains("groups of 2"), "{:?}", one(true));
 }
 
@@ -308,7 +308,7 @@ fn backdrop_workers_have_a_slice_in_each_phase() {
 }
 
 #[test]
-fn ops_change_what_is_there() {
+fn operations_change_cgroups_and_workers() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).duration(ms(500)).build();
     let pair = WorkSpec::new(WorkType::PipeIo { burst_iters: 4 }).workers(2);
@@ -367,12 +367,12 @@ fn a_loop_runs_its_ops_again() {
         .iter()
         .filter(|c| c.starts_with("set_cpuset a"))
         .count();
-    // Once for the backdrop, once at the start, then at 50, 100, 150, 200 ms.
+    // The cpuset is set once for the backdrop, once at the start, then at 50, 100, 150 and 200 ms.
     assert!((4..=6).contains(&sets), "{sets}");
 }
 
 #[test]
-fn limits_are_set_while_it_runs() {
+fn limits_are_set_during_a_step() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).duration(ms(50)).build();
     let ops = vec![
@@ -400,7 +400,7 @@ fn limits_are_set_while_it_runs() {
         "set_memory_high a Some(1048576)",
         "set_pids_max a None",
         "set_file a cgroup.kill 1",
-        // Nothing is left of the quota when the workers are to stop.
+        // The quota is lifted before the workers are stopped.
         "set_cpu_max a None 100000",
     ] {
         assert!(calls.iter().any(|c| c == call), "{call}: {calls:?}");
@@ -408,7 +408,7 @@ fn limits_are_set_while_it_runs() {
 }
 
 #[test]
-fn an_operation_that_cannot_be_says_what_to_do() {
+fn an_invalid_operation_says_what_to_do() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).duration(ms(20)).build();
     let spawn = Op::spawn(SpawnPlacement::cgroup(""), WorkSpec::default());
@@ -457,7 +457,7 @@ fn an_operation_that_cannot_be_says_what_to_do() {
 }
 
 #[test]
-fn captures_are_refused_in_a_step_that_loops() {
+fn captures_are_rejected_in_a_looping_step() {
     let (fake, topo) = (Fake::new(), topo());
     let ctx = Ctx::builder(&fake, &topo).duration(ms(20)).build();
     let hold = HoldSpec::loop_at(ms(5));

@@ -1,18 +1,18 @@
-//! The workload window: guest monotonic time since the scenario's start, without the pauses
+//! The workload window: guest monotonic time since the start of the scenario, without the pauses
 //! between steps.
 
 use std::time::Duration;
 
 use crate::workers::clock::{now_ns, sleep_until};
 
-/// How often a hold looks whether the scheduler lives, ns.
+/// Interval in ns at which a hold checks whether the scheduler still runs.
 const POLL_NS: u64 = 100_000_000;
 
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
-/// The window of one scenario.
+/// The workload window of one scenario.
 #[derive(Debug)]
 pub(super) struct Window {
     began_ns: u64,
@@ -21,7 +21,7 @@ pub(super) struct Window {
     paused_since: Option<u64>,
 }
 
-/// Absolute times at a fixed distance.
+/// Absolute times at a fixed interval.
 #[derive(Debug)]
 pub(super) struct Ticks {
     pub next: u64,
@@ -29,7 +29,7 @@ pub(super) struct Ticks {
 }
 
 impl Ticks {
-    /// On to the next; ticks that were missed are passed over.
+    /// Advances to the next tick, and skips the ticks that were missed.
     pub fn advance(&mut self) {
         let missed = now_ns().saturating_sub(self.next) / self.interval;
         self.next = self
@@ -39,7 +39,7 @@ impl Ticks {
 }
 
 impl Window {
-    /// Opens one of this length, now.
+    /// Opens a window of this length that starts now.
     pub fn open(length: Duration) -> Self {
         Self {
             began_ns: now_ns(),
@@ -49,14 +49,14 @@ impl Window {
         }
     }
 
-    /// Stops the count; `false` if it stood already.
+    /// Pauses window time. Returns `false` if it was already paused.
     pub fn pause(&mut self) -> bool {
         let runs = self.paused_since.is_none();
         self.paused_since.get_or_insert_with(now_ns);
         runs
     }
 
-    /// Lets it count again; `false` if it did already.
+    /// Resumes window time. Returns `false` if it was not paused.
     pub fn resume(&mut self) -> bool {
         match self.paused_since.take() {
             None => false,
@@ -74,18 +74,18 @@ impl Window {
             .saturating_sub(self.paused_ns)
     }
 
-    /// Window time, ms.
+    /// Returns the elapsed window time in ms.
     pub fn elapsed_ms(&self) -> u64 {
         self.elapsed_ns() / 1_000_000
     }
 
-    /// When a hold of `requested` ends: no later than the window.
+    /// Returns when a hold of `requested` ends, which is at the latest the end of the window.
     pub fn deadline(&self, requested: Duration) -> u64 {
         let left = self.length_ns.saturating_sub(self.elapsed_ns());
         now_ns().saturating_add(ns(requested).min(left))
     }
 
-    /// Ticks from now on.
+    /// Returns ticks at this interval, starting now.
     pub fn ticks(&self, interval: Duration) -> Ticks {
         let interval = ns(interval).max(1);
         Ticks {
@@ -94,7 +94,7 @@ impl Window {
         }
     }
 
-    /// Sleeps until `until`, 100 ms at most; `true` when `until` has come.
+    /// Sleeps until `until`, but for at most 100 ms. Returns `true` once `until` has been reached.
     pub fn sleep_slice(&self, until: u64) -> bool {
         sleep_until(until.min(now_ns().saturating_add(POLL_NS)));
         now_ns() >= until

@@ -1,5 +1,5 @@
-//! Processes of PID 1: their output goes to the host as it comes, their ends are remembered,
-//! and orphans are reaped.
+//! The child processes of PID 1: forwards their output to the host, records how they exited, and
+//! reaps orphans.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::InitError;
 use crate::link;
 use crate::protocol::{ProcessEnd, Stream, ToHost};
 
-/// A process that was started here.
+/// A process that PID 1 started.
 #[derive(Debug)]
 pub(super) struct Child(Pid);
 
@@ -25,12 +25,13 @@ impl Child {
         self.0.as_raw_nonzero().get()
     }
 
-    /// How it ended, if it has.
+    /// Returns how the process ended, if it has.
     pub(super) fn end(&self, children: &Children) -> Option<ProcessEnd> {
         children.ended.get(&self.pid()).copied()
     }
 
-    /// Signals it, unless its number may belong to another by now.
+    /// Sends a signal to the process. Does nothing once it has ended, because its pid may have been
+    /// reused.
     pub(super) fn signal(&self, children: &Children, signal: Signal) {
         if self.end(children).is_none() {
             let _ = kill_process(self.0, signal);
@@ -38,7 +39,7 @@ impl Child {
     }
 }
 
-/// All of them.
+/// All child processes of PID 1.
 #[derive(Debug)]
 pub(super) struct Children {
     deaths: File,
@@ -59,11 +60,11 @@ impl Children {
         };
         if fd < 0 {
             return Err(InitError::system(
-                "asking to be told of ended processes",
+                "creating a signalfd for SIGCHLD",
                 std::io::Error::last_os_error(),
             ));
         }
-        // SAFETY: a descriptor just made, owned by nobody else.
+        // SAFETY: a fresh descriptor that nothing else owns.
         let deaths = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         Ok(Self {
             deaths,
@@ -73,7 +74,7 @@ impl Children {
         })
     }
 
-    /// Starts `command`; what it prints goes to the host under these names.
+    /// Starts `command`, and forwards its output to the host under these stream names.
     pub(super) fn spawn(
         &mut self,
         mut command: Command,
@@ -104,7 +105,8 @@ impl Children {
         Ok(Child(pid))
     }
 
-    /// Waits until something is printed or ends, or for `timeout`; returns those that ended.
+    /// Waits until a child prints something or exits, at most for `timeout`. Returns the children
+    /// that exited.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -112,7 +114,7 @@ impl Children {
         self.wait_or(timeout, None)
     }
 
-    /// The same, or until there is something to read from `also`.
+    /// Waits like [`Self::wait`], or until `also` is readable.
     pub(super) fn wait_or(
         &mut self,
         timeout: Option<Duration>,
@@ -134,13 +136,13 @@ impl Children {
             Err(e) => return Err(InitError::system("waiting for processes", e)),
         }
         self.drain();
-        // The signal only wakes; what ended is asked for below.
+        // The signal only wakes this process up; `reap` finds out which children exited.
         let mut signals = [0u8; 1024];
         let _ = (&self.deaths).read(&mut signals);
         Ok(self.reap())
     }
 
-    /// Passes on everything printed so far.
+    /// Forwards everything that was printed so far.
     pub(super) fn drain(&mut self) {
         self.outputs.retain_mut(|(stream, pipe)| {
             let mut chunk = [0u8; 8192];
@@ -167,7 +169,7 @@ impl Children {
                 _ => continue,
             };
             let at = self.live.iter().position(|live| *live == pid);
-            // Orphans of the test are reaped and forgotten.
+            // Orphans of the test are reaped and otherwise ignored.
             if let Some(at) = at {
                 self.live.swap_remove(at);
                 let raw = pid.as_raw_nonzero().get();
@@ -178,7 +180,7 @@ impl Children {
         now
     }
 
-    /// Ends whatever is left.
+    /// Kills all children that are still alive.
     pub(super) fn kill_all(&mut self) {
         for pid in self.live.drain(..) {
             let _ = kill_process(pid, Signal::KILL);

@@ -1,5 +1,5 @@
-//! Schedulers that come and go while a test runs: the test process asks, PID 1 carries out. They speak through the socket that
-//! the job came through, each message as JSON behind its length.
+//! Requests of the test process to start and stop schedulers, which PID 1 executes. They are sent through the socket
+//! over which the job arrived. Each message is a length followed by JSON.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,20 +10,21 @@ use serde::de::DeserializeOwned;
 
 use crate::protocol::{ChangeError, SchedulerAnswer, SchedulerChange};
 
-/// The longest message: an answer with a scheduler's last words.
+/// Maximum length of a message: an answer that contains a scheduler's last output.
 const LONGEST: u32 = 1 << 20;
 
 static CONTROL: OnceLock<Mutex<File>> = OnceLock::new();
 
-/// Makes `socket` the test process's way to PID 1.
+/// Installs `socket` as the test process's link to PID 1.
 pub(super) fn install(socket: File) {
     let _ = CONTROL.set(Mutex::new(socket));
 }
 
-/// Has PID 1 stop and start schedulers, and waits until it has. The answer is the process id of the one that is attached now.
+/// Asks PID 1 to stop and start schedulers, and waits until it has. Returns the process id of the scheduler that is
+/// attached now.
 ///
 /// # Errors
-/// What PID 1 could not do; in a `host_only` test, that there is no PID 1 to ask.
+/// The reason why PID 1 could not do it; in a `host_only` test, that there is no PID 1.
 pub fn change(change: &SchedulerChange) -> SchedulerAnswer {
     let Some(control) = CONTROL.get() else {
         return Err(ChangeError::Refused(
@@ -33,8 +34,9 @@ pub fn change(change: &SchedulerChange) -> SchedulerAnswer {
         ));
     };
     let mut control = control.lock().unwrap_or_else(PoisonError::into_inner);
-    let broken =
-        |error: std::io::Error| ChangeError::Refused(format!("PID 1 could not be asked: {error}"));
+    let broken = |error: std::io::Error| {
+        ChangeError::Refused(format!("cannot send a request to PID 1: {error}"))
+    };
     put(&mut *control, change).map_err(broken)?;
     take(&mut *control).map_err(broken)?
 }
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_come_over_as_they_were() {
+    fn messages_survive_a_round_trip() {
         let mut wire = Vec::new();
         let sent = SchedulerChange {
             stop: true,

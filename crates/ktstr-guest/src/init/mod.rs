@@ -1,11 +1,11 @@
-//! PID 1 of the guest: mounts, takes a job from the mailbox, starts the scheduler under test
-//! and the test process, reaps everything, reports, and waits to be ended.
+//! PID 1 of the guest. It mounts file systems, takes a job from the mailbox, starts the scheduler under test and the
+//! test process, reaps all children, reports to the host, and waits until the host ends the machine.
 //!
-//! The test function runs in a process of its own (the same binary again), so that whatever it
-//! does to itself is a result and not a kernel panic.
+//! The test function runs in a separate process of the same binary. Whatever the function does to its process is
+//! therefore a result and not a kernel panic.
 
 mod children;
-mod fresh;
+mod identity;
 pub mod lifecycle;
 mod mounts;
 mod scheduler;
@@ -31,18 +31,18 @@ use crate::protocol::{
 };
 use crate::realtime::{self, RealTime};
 use children::{Child, Children};
-use fresh::Fresh;
+use identity::Identity;
 use signals::SignalTrace;
 use test_process::TestProcess;
 pub use test_process::{JobSource, TEST_PROCESS_ENV, TestJob, touch_program};
 
-/// Kernel parameter, and so PID 1's environment, that says "you are the guest".
+/// The kernel parameter that tells PID 1 that it is the guest. The kernel passes it on as an environment variable.
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
 
-/// The longest tick that is in use (CONFIG_HZ=100), in nanoseconds.
+/// The longest timer tick in use (CONFIG_HZ=100), in nanoseconds.
 const TICK_NS: u64 = 10_000_000;
 
-/// Why PID 1 gave up. The harness's fault unless the message says otherwise.
+/// Why PID 1 gave up. It is a fault of the harness unless the message says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
     #[error("could not mount {what} on {target}: {source}")]
@@ -83,7 +83,7 @@ pub fn main() -> ! {
         eprintln!("ktstr: PID 1: {error}");
     }
     link::send(&ToHost::Bye);
-    // The host ends the machine on Bye; a guest without a host must still come to an end.
+    // The host ends the machine on Bye. A guest without a host must still power off.
     std::thread::sleep(Duration::from_secs(30));
     let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
     loop {
@@ -92,7 +92,7 @@ pub fn main() -> ! {
 }
 
 fn run() -> Result<(), InitError> {
-    // For good: this process ends with the machine.
+    // Never restore the priority: this process lives as long as the machine.
     std::mem::forget(RealTime::raise(realtime::PID_1));
     mounts::mount_all()?;
     let region = Mapped::open().map_err(InitError::Mailbox)?;
@@ -102,7 +102,7 @@ fn run() -> Result<(), InitError> {
     let mut agent = Agent {
         region,
         children: Children::new()?,
-        fresh: Fresh::open()?,
+        identity: Identity::open()?,
         scheduler: None,
         signals: None,
         test: None,
@@ -112,43 +112,43 @@ fn run() -> Result<(), InitError> {
         staged: Vec::new(),
     };
     touch_program();
-    link::send(&hello());
-    let result = agent.obey();
+    link::send(&boot_report());
+    let result = agent.serve();
     agent.children.kill_all();
     result
 }
 
-/// Where PID 1 mounts the cgroup tree.
+/// The mount point of the cgroup tree.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What PID 1 holds between two messages.
+/// The state of PID 1 between two messages.
 struct Agent {
     region: Mapped,
     children: Children,
-    fresh: Fresh,
+    identity: Identity,
     scheduler: Option<Child>,
     signals: Option<SignalTrace>,
     test: Option<TestProcess>,
-    /// Processes the kernel had killed for want of memory when the test process was started.
+    /// The value of the kernel's OOM kill counter when the test process was started.
     kills_before: u64,
-    /// Lines that switch a built-in scheduler off again.
+    /// The lines that switch a built-in scheduler off.
     disable: Vec<String>,
     /// The test's own scheduler.
     own: Option<SchedulerJob>,
-    /// Others that it may start.
+    /// The schedulers that operations of the test may start.
     staged: Vec<(String, SchedulerJob)>,
 }
 
 impl Agent {
-    /// Carries out the host's messages until the test has run. A template of this machine is
-    /// taken while it waits here.
-    fn obey(&mut self) -> Result<(), InitError> {
+    /// Executes the host's messages until the test has run. A template of this machine is saved while this loop waits
+    /// for a message.
+    fn serve(&mut self) -> Result<(), InitError> {
         let mut inbox = Inbox::new();
         loop {
             match inbox.next(&self.region).map_err(InitError::Message)? {
                 None => {
                     crate::mail::call_host(CALL_IDLE);
-                    // Under the virtual clock the host has said something by now.
+                    // Under the virtual clock, the host has answered during the call if it has anything to say.
                     if !inbox.has_next(&self.region) {
                         self.idle()?;
                     }
@@ -157,7 +157,7 @@ impl Agent {
                     realtime_ns,
                     entropy,
                     last_pid,
-                }) => self.fresh.refresh(realtime_ns, &entropy, last_pid)?,
+                }) => self.identity.refresh(realtime_ns, &entropy, last_pid)?,
                 Some(ToGuest::Write {
                     path,
                     offset,
@@ -178,7 +178,7 @@ impl Agent {
                     binary,
                     workload_root,
                 }) => {
-                    // As much as can be done before the machine is saved: a fork would do it again.
+                    // Do as much as possible before the machine is saved, so that forks do not repeat it.
                     make_cgroup(&workload_root)?;
                     self.kills_before = oom_kills();
                     self.test = TestProcess::load(&mut self.children, &binary)?;
@@ -192,14 +192,14 @@ impl Agent {
         }
     }
 
-    /// Waits a moment for the host, which has no way to wake a guest.
+    /// Waits briefly, because the host has no way to wake the guest.
     fn idle(&mut self) -> Result<(), InitError> {
         let ended = self.children.wait(Some(Duration::from_millis(1)))?;
-        self.tell_of_scheduler(&ended);
+        self.report_scheduler_exit(&ended);
         Ok(())
     }
 
-    fn tell_of_scheduler(&self, ended: &[(i32, ProcessEnd)]) {
+    fn report_scheduler_exit(&self, ended: &[(i32, ProcessEnd)]) {
         for (pid, end) in ended {
             if Some(*pid) == self.scheduler.as_ref().map(Child::pid) {
                 link::send(&ToHost::SchedulerDied {
@@ -223,7 +223,8 @@ impl Agent {
             .write_all_at(self.region.bulk(len)?, offset)
     }
 
-    /// False: the scheduler did not come up, and the host has been told why.
+    /// Prepares what tests under one scheduler share. Returns `false` if the scheduler did not attach; the reason has
+    /// then been reported to the host.
     fn prepare(&mut self, setup: Setup) -> Result<bool, InitError> {
         for (key, value) in &setup.sysctls {
             let path = format!("/proc/sys/{}", key.replace('.', "/"));
@@ -266,7 +267,7 @@ impl Agent {
         }))
     }
 
-    /// Stops and starts schedulers as the test asks.
+    /// Stops and starts schedulers as the test requests.
     fn change(&mut self, change: SchedulerChange) -> Result<SchedulerAnswer, InitError> {
         let refused = |why: String| Ok(Err(ChangeError::Refused(why)));
         let name = match &change.start {
@@ -302,7 +303,7 @@ impl Agent {
             }
             _ => {}
         }
-        // Before the stop, so that the host does not take the end of the scheduler for a crash.
+        // Send this before the stop, so that the host does not take the scheduler's exit for a crash.
         link::send(&ToHost::SchedulerStopping);
         if let Some(child) = self.scheduler.take() {
             self.signals = None;
@@ -311,7 +312,7 @@ impl Agent {
                 let pid = child.pid();
                 self.scheduler = Some(child);
                 return refused(format!(
-                    "the scheduler, process {pid}, has not ended within 10 s of a SIGKILL"
+                    "the scheduler, process {pid}, did not exit within 10 s of SIGKILL"
                 ));
             }
         }
@@ -325,7 +326,7 @@ impl Agent {
                     .map_err(|why| ChangeError::NotAttached { scheduler, why }))
             }
             Some(SchedulerJob::Builtin { .. }) => refused(
-                "a scheduler inside the kernel is switched by its own files, and has no process to start"
+                "a scheduler inside the kernel is switched through its own files and has no process to start"
                     .to_owned(),
             ),
         }
@@ -337,9 +338,9 @@ impl Agent {
         if let Some(child) = &self.scheduler {
             let state = std::fs::read_to_string(scheduler::STATE);
             if state.is_ok_and(|state| state.trim() != "enabled") {
-                // It is on its way out, by itself: how that ends is part of the verdict.
+                // The scheduler is exiting on its own. How it exits is part of the verdict.
                 let ended = scheduler::await_end(&mut self.children, child)?;
-                self.tell_of_scheduler(&ended);
+                self.report_scheduler_exit(&ended);
             }
             scheduler::stop(&mut self.children, child)?;
         }
@@ -349,17 +350,17 @@ impl Agent {
     fn run_test(&mut self, job: &[u8], seed: u64) -> Result<ToHost, InitError> {
         let Some(mut test) = self.test.take() else {
             return Err(InitError::Message(
-                "a test was to run before its process was loaded".to_owned(),
+                "the host asked to run a test whose process was not loaded".to_owned(),
             ));
         };
-        shift_phase(seed);
+        delay_start(seed);
         link::send(&ToHost::TestStarted { pid: test.pid() });
         test.run(job, self.scheduler.as_ref().map(Child::pid));
         let mut listening = true;
         let end = loop {
             let control = listening.then(|| test.control.as_fd());
             let ended = self.children.wait_or(None, control)?;
-            self.tell_of_scheduler(&ended);
+            self.report_scheduler_exit(&ended);
             if let Some(end) = test.child.end(&self.children) {
                 break end;
             }
@@ -371,7 +372,7 @@ impl Agent {
                     let answer = self.change(change)?;
                     listening = lifecycle::put(&mut test.control, &answer).is_ok();
                 }
-                // It has closed its end, or said what makes no sense.
+                // The test process has closed its end, or sent something malformed.
                 Err(_) => listening = false,
             }
         };
@@ -384,31 +385,32 @@ impl Agent {
     }
 }
 
-/// Whether there is something to read, or the other side has gone.
+/// Returns whether the socket has data to read, or its peer has closed it.
 fn is_readable(socket: &UnixStream) -> bool {
     let mut fds = [PollFd::new(socket, PollFlags::IN)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-fn hello() -> ToHost {
+fn boot_report() -> ToHost {
     let topology = TestTopology::from_system()
         .map_err(|e| e.to_string())
         .and_then(|seen| seen.short_text());
     ToHost::Hello { topology }
 }
 
-/// Makes a cgroup (absolute, below `/sys/fs/cgroup`). Where others lie above it, it gets every controller that the kernel has:
-/// nobody else hands them down. One at the top is left as the kernel makes it.
+/// Creates a cgroup, given as an absolute path below `/sys/fs/cgroup`. If it is nested, every controller of the kernel
+/// is enabled for it, because nobody else enables them on its ancestors. A cgroup at the top level is left as the
+/// kernel creates it.
 fn make_cgroup(path: &str) -> Result<(), InitError> {
     let folder = format!("{CGROUPS}{path}");
     std::fs::create_dir_all(&folder)
-        .map_err(|e| InitError::system(format!("making the cgroup {folder}"), e))?;
+        .map_err(|e| InitError::system(format!("creating the cgroup {folder}"), e))?;
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut above = CGROUPS.to_owned();
     for part in parts.iter().filter(|_| parts.len() > 1) {
         let offered = std::fs::read_to_string(format!("{above}/cgroup.controllers"));
         for controller in offered.unwrap_or_default().split_whitespace() {
-            // One that cannot be handed down is named by who needs it.
+            // A controller that cannot be enabled is reported by whoever needs it.
             let _ = std::fs::write(
                 format!("{above}/cgroup.subtree_control"),
                 format!("+{controller}"),
@@ -419,22 +421,22 @@ fn make_cgroup(path: &str) -> Result<(), InitError> {
     Ok(())
 }
 
-/// Spends up to a timer tick, as the seed says: where the test starts between two ticks decides
-/// much of what the scheduler does. Seed 0 is the plain run.
-fn shift_phase(seed: u64) {
+/// Spins for up to a timer tick, depending on the seed: the position of the test's start between two ticks influences
+/// much of what the scheduler does. Seed 0 is the plain run, without a delay.
+fn delay_start(seed: u64) {
     if seed == 0 {
         return;
     }
     let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let until = crate::clock::monotonic_ns() + (mixed >> 32) % TICK_NS;
-    // Work, not `spin_loop`: where one thread executes all CPUs, PAUSE hands over to the next CPU and comes back, a
-    // thousand host instructions each time.
+    // This does work instead of `spin_loop`: where one thread executes all CPUs, each PAUSE switches to the next CPU
+    // and back, which takes about a thousand host instructions.
     while crate::clock::monotonic_ns() < until {
         crate::workers::spin(16);
     }
 }
 
-/// Processes the kernel has killed for want of memory so far (`/proc/vmstat`).
+/// Returns how many processes the OOM killer has killed so far (`/proc/vmstat`).
 fn oom_kills() -> u64 {
     std::fs::read_to_string("/proc/vmstat")
         .unwrap_or_default()

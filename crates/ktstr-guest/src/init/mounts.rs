@@ -1,4 +1,4 @@
-//! The file systems that schedulers and tests expect.
+//! Mounts the file systems that schedulers and tests expect.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rustix::mount::{MountFlags, mount};
 
 use super::InitError;
 
-/// Kind, place, and whether a guest without it is still of use.
+/// File system type, mount point, and whether the guest needs it.
 const MOUNTS: &[(&str, &str, bool)] = &[
     ("proc", "/proc", true),
     ("sysfs", "/sys", true),
@@ -19,11 +19,12 @@ const MOUNTS: &[(&str, &str, bool)] = &[
     ("tracefs", "/sys/kernel/tracing", false),
 ];
 
-/// Mounts them all. Those a small kernel may lack are left out silently.
+/// Mounts all file systems. Optional ones that a small kernel may lack are skipped silently.
 pub(super) fn mount_all() -> Result<(), InitError> {
     for &(what, target, needed) in MOUNTS {
         if !Path::new(target).exists() {
-            // In /dev, which is a fresh devtmpfs; elsewhere the kernel makes the mount point.
+            // This is needed in /dev, which is a fresh devtmpfs; elsewhere the kernel creates the
+            // mount point.
             let _ = std::fs::create_dir_all(target);
         }
         match mount(what, target, what, MountFlags::empty(), None) {

@@ -1,4 +1,4 @@
-//! The scheduler under test: started, seen to take over, stopped.
+//! Starts the scheduler under test, waits until it has attached, and stops it.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,18 +11,20 @@ use crate::clock::monotonic_ns;
 use crate::link;
 use crate::protocol::{ProcessEnd, Stream, ToHost};
 
-/// `enabled` while a sched_ext scheduler drives the CPUs (kernel/sched/ext.c).
+/// This file reads `enabled` while a sched_ext scheduler is attached (kernel/sched/ext.c).
 pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
 
-/// Guest time a scheduler may take to attach: the verifier alone can take seconds where
-/// instructions are emulated.
+/// Guest time that a scheduler may take to attach. The verifier alone can take seconds where instructions are
+/// emulated.
 const ATTACH_WITHIN: Duration = Duration::from_secs(120);
+/// Guest time that a scheduler may take to exit after each signal.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Guest time a scheduler may take from being off to its exit: it prints the kernel's dump meanwhile.
+/// Guest time that a scheduler may take to exit after sched_ext has detached it. It prints the kernel's dump
+/// meanwhile.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// Starts the program and waits until sched_ext is enabled. The inner `Err` says why it did not
-/// attach; the host has not been told.
+/// Starts the program and waits until sched_ext is enabled. The inner `Err` says why the scheduler did not attach; the
+/// caller has to report it to the host.
 pub(super) fn start(
     children: &mut Children,
     path: &str,
@@ -57,7 +59,7 @@ pub(super) fn start(
             return Ok(Ok(child));
         }
         if took_ns > ATTACH_WITHIN.as_nanos() as u64 {
-            // Attached later, it would be taken for another.
+            // Stop it now: if it attached later, it would be taken for another scheduler.
             stop(children, &child)?;
             return not_attached(format!(
                 "{STATE} was still not `enabled` after {} s of guest time",
@@ -71,7 +73,8 @@ fn is_enabled() -> bool {
     std::fs::read_to_string(STATE).is_ok_and(|state| state.trim() == "enabled")
 }
 
-/// Waits a moment for a scheduler that sched_ext has let go of already. Returns who ended meanwhile.
+/// Waits briefly for the exit of a scheduler that sched_ext has already detached. Returns the other processes that
+/// exited meanwhile.
 pub(super) fn await_end(
     children: &mut Children,
     child: &Child,
@@ -84,7 +87,7 @@ pub(super) fn await_end(
     Ok(ended)
 }
 
-/// Asks it to go, and makes it go if it does not.
+/// Sends SIGTERM to the scheduler, and SIGKILL if it does not exit in time.
 pub(super) fn stop(children: &mut Children, child: &Child) -> Result<(), InitError> {
     for signal in [Signal::TERM, Signal::KILL] {
         child.signal(children, signal);
@@ -100,7 +103,7 @@ pub(super) fn stop(children: &mut Children, child: &Child) -> Result<(), InitErr
     Ok(())
 }
 
-/// Carries out `echo VALUE > PATH` lines.
+/// Executes lines of the form `echo VALUE > PATH`.
 pub(super) fn echo_lines(lines: &[String]) -> Result<(), InitError> {
     for line in lines {
         let (value, path) = line

@@ -1,30 +1,30 @@
-//! Who signals the scheduler under test: the kernel's own trace of it. How a process ended is known
-//! from `wait`; that a test killed it is known from here alone.
+//! Traces the signals sent to the scheduler under test, so that a test which kills the scheduler is not reported as a
+//! crash. `wait` reports how a process ended, but not which process sent the signal.
 
 use std::path::{Path, PathBuf};
 
 use crate::protocol::SentSignal;
 
-/// Trace instances of their own do not disturb what a test traces.
+/// A separate trace instance, so that tracing by the test is not disturbed.
 const INSTANCE: &str = "/sys/kernel/tracing/instances/ktstr";
-/// Room for a trace, on each CPU: some hundred signals.
+/// Size of the trace buffer of each CPU in KiB: room for some hundred signals.
 const BUFFER_KB: &str = "16";
 
-/// A trace of the signals to one process.
+/// A trace of the signals sent to one process.
 #[derive(Debug)]
 pub(super) struct SignalTrace(PathBuf);
 
 impl SignalTrace {
-    /// Begins to trace. `None` on a kernel that cannot (without CONFIG_FTRACE): nobody is named then.
+    /// Starts the trace. Returns `None` on a kernel without CONFIG_FTRACE; the sender of a signal is then unknown.
     pub(super) fn of(pid: i32) -> Option<Self> {
         let instance = Path::new(INSTANCE);
         let write = |file: &str, value: &str| std::fs::write(instance.join(file), value).ok();
         if !instance.exists() {
             std::fs::create_dir(instance).ok()?;
         }
-        // The signals that another scheduler was sent are not this one's.
+        // Drop the signals that were sent to an earlier scheduler.
         write("trace", "")?;
-        // Before the event is switched on, which gives the buffers their full size.
+        // Set the size first: enabling the event allocates the buffers at their full size.
         write("buffer_size_kb", BUFFER_KB)?;
         write(
             "events/signal/signal_generate/filter",
@@ -34,15 +34,15 @@ impl SignalTrace {
         Some(Self(instance.join("trace")))
     }
 
-    /// The last signal that a process sent.
+    /// Returns the last signal that came from a process.
     pub(super) fn last(&self) -> Option<SentSignal> {
         let trace = std::fs::read_to_string(&self.0).ok()?;
         trace.lines().rev().find_map(sent)
     }
 }
 
-/// A line of the trace (include/trace/events/signal.h), if a process sent the signal: those of the
-/// kernel, such as a fault or lack of memory, have a positive code (include/uapi/asm-generic/siginfo.h).
+/// Parses a line of the trace (include/trace/events/signal.h). Returns `None` for a signal of the kernel, such as a
+/// fault or an out-of-memory kill: its code is positive (include/uapi/asm-generic/siginfo.h).
 fn sent(line: &str) -> Option<SentSignal> {
     let (sender, event) = line.split_once(" [")?;
     let (_, fields) = event.split_once("signal_generate: ")?;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_names_who_sent_it() {
+    fn a_trace_line_names_the_sender() {
         let line = "        my-test-7     [001] d..2.    12.345678: signal_generate: sig=9 errno=0 \
                     code=0 comm=scx-ktstr pid=101 grp=1 res=0";
         assert_eq!(

@@ -1,9 +1,10 @@
-//! The test process: the test's binary again, started before its job is known, so that a machine
+//! The test process: another process of the test's binary. It is started before its job is known, so that a machine
 //! can be saved with the process loaded, linked and waiting.
 //!
-//! Its standard input is a socket to PID 1: it says one byte when it waits, and reads its job from there. Job and what
-//! comes before it are as long as they say, and nobody closes the socket before the test has run: what a fork does on its
-//! way to the test function, it does for the first time, and each block of code has to be translated.
+//! Its standard input is a socket to PID 1. The process sends one byte when it is ready, and reads its job from the
+//! socket. The job and its header state their lengths, so nobody has to close the socket before the test has run. This
+//! keeps a fork's way to the test function short: the fork executes that code for the first time, so every block of it
+//! has to be translated.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Write};
@@ -17,44 +18,44 @@ use super::{GUEST_MARK_ENV, InitError};
 use crate::link;
 use crate::protocol::{Job, Stream, ToHost};
 
-/// Variable that says "you are the guest's test process".
+/// The environment variable that tells a process that it is the guest's test process.
 pub const TEST_PROCESS_ENV: &str = "KTSTR_GUEST_TEST";
 
-/// How often PID 1 looks whether the process waits or has ended.
+/// Interval at which PID 1 polls whether the process is ready or has exited.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How long the rest of a message that the process has begun may take.
+/// Maximum time for the rest of a message of which the process has sent the beginning.
 const MESSAGE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Before the job: the scheduler's process id, and the job's length.
+/// Length of the header before the job: the scheduler's process id and the job's length.
 const HEADER: usize = 8;
-/// Bytes of the first read: as many as nearly all jobs have with what comes before them.
+/// Size of the first read in bytes, large enough for the header and nearly all jobs.
 const FIRST_READ: usize = 4096;
-/// No process has this id.
+/// A process id that no process has.
 const NO_SCHEDULER: i32 = 0;
 
-/// What the test process needs to know.
+/// The information that the test process needs.
 #[derive(Debug)]
 pub struct TestJob {
-    /// The whole job.
+    /// The job as the host sent it.
     pub job: Job,
-    /// Process id of the scheduler under test.
+    /// The process id of the scheduler under test.
     pub sched_pid: Option<i32>,
-    /// Open until the process ends.
+    /// The socket, which stays open until the process exits.
     _socket: File,
 }
 
-/// PID 1's hold on a test process that waits.
+/// PID 1's handle of a test process.
 #[derive(Debug)]
 pub(super) struct TestProcess {
     pub(super) child: Child,
-    /// The way to it.
+    /// The socket to the process.
     pub(super) control: UnixStream,
 }
 
 impl TestProcess {
-    /// Starts `binary` and waits until it waits. `None`: it ended before, and the host has been
-    /// told how.
+    /// Starts `binary` and waits until it is ready. Returns `None` if it exited before that; its end has then been
+    /// reported to the host.
     pub(super) fn load(children: &mut Children, binary: &str) -> Result<Option<Self>, InitError> {
         let failed = |e| InitError::system("making the test process's socket", e);
         let (mut control, theirs) = UnixStream::pair().map_err(failed)?;
@@ -78,7 +79,7 @@ impl TestProcess {
             }
             if matches!(control.read(&mut [0u8]), Ok(1)) {
                 control.set_nonblocking(false).map_err(failed)?;
-                // A message that is begun and not ended must not stop PID 1.
+                // A message that is sent only in part must not block PID 1.
                 let limit = Some(MESSAGE_WITHIN);
                 control.set_read_timeout(limit).map_err(failed)?;
                 return Ok(Some(Self { child, control }));
@@ -86,28 +87,28 @@ impl TestProcess {
         }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub(super) fn pid(&self) -> i32 {
         self.child.pid()
     }
 
-    /// Hands over the job, a [`Job`] as it writes itself.
+    /// Passes on the job, in the encoding of [`Job`].
     pub(super) fn run(&mut self, job: &[u8], sched_pid: Option<i32>) {
         let mut bytes = Vec::with_capacity(HEADER + job.len());
         bytes.extend_from_slice(&sched_pid.unwrap_or(NO_SCHEDULER).to_le_bytes());
         bytes.extend_from_slice(&(job.len() as u32).to_le_bytes());
         bytes.extend_from_slice(job);
-        // A process that has ended since is found by its end.
+        // If the process has exited meanwhile, its exit is found by the caller.
         let _ = self.control.write_all(&bytes);
     }
 }
 
-/// The test process's end of it.
+/// The test process's end of the socket.
 #[derive(Debug)]
 pub struct JobSource(File);
 
 impl JobSource {
-    /// Takes the socket over; standard input is empty from then on.
+    /// Takes the socket from standard input, and replaces standard input with /dev/null.
     pub fn open() -> std::io::Result<Self> {
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
         let empty = File::open("/dev/null")?;
@@ -115,10 +116,10 @@ impl JobSource {
         Ok(Self(File::from(socket)))
     }
 
-    /// Says that this process waits, and waits for its job.
+    /// Reports to PID 1 that this process is ready, and waits for the job.
     pub fn wait(mut self) -> std::io::Result<TestJob> {
-        // A saved machine has behind it what is done before the wait: the first look at the clock, and the first checksum, find
-        // out how that is done; the buffer's memory is there.
+        // Do one-time work before the machine is saved, so that forks do not repeat it: the first read of the clock
+        // and the first checksum select their implementations, and the buffer is allocated.
         crate::clock::monotonic_ns();
         ktstr_mailbox::find_checksum();
         super::lifecycle::install(self.0.try_clone()?);
@@ -143,7 +144,7 @@ impl JobSource {
             self.0.read_exact(&mut bytes[have..end])?;
         }
         let Some(job) = Job::decode(&bytes[HEADER..end]) else {
-            return Err(Error::other("the job makes no sense"));
+            return Err(Error::other("the job cannot be decoded"));
         };
         Ok(TestJob {
             job,
@@ -153,8 +154,8 @@ impl JobSource {
     }
 }
 
-/// Has the kernel map what is there of this program's file and its libraries, so that the first
-/// pass through their code meets no page faults. Where it cannot, the faults come as ever.
+/// Asks the kernel to map the cached pages of this program and its libraries, so that the first execution of their
+/// code causes no page faults. If that fails, pages are faulted in on demand.
 pub fn touch_program() {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for line in maps.lines().filter(|line| line.contains(" r-")) {

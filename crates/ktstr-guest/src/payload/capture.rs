@@ -1,4 +1,5 @@
-//! What a program writes to its two streams, read by a thread of its own so that the program never waits for a reader.
+//! Captures what a program writes to its two output streams. A separate thread reads them, so that the program never
+//! blocks on a full pipe.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,10 +11,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use crate::realtime::{self, RealTime};
 
-/// Bytes kept of each stream: the beginning. What comes later is counted and thrown away.
+/// Number of bytes kept of each stream, from its beginning. Later bytes are counted and discarded.
 pub(super) const CAP: usize = 16 << 20;
 
-/// A stream as it was read.
+/// The bytes read from one stream.
 #[derive(Debug, Default)]
 struct Taken {
     kept: Vec<u8>,
@@ -31,7 +32,7 @@ impl Taken {
                 replaced: false,
             },
             Err(error) => {
-                // A character that the cap has cut in two is no fault of the program's.
+                // A character that the limit has cut in two is not the program's fault.
                 let cut_only = dropped > 0 && error.utf8_error().error_len().is_none();
                 Captured {
                     text: String::from_utf8_lossy(error.as_bytes()).into_owned(),
@@ -44,7 +45,7 @@ impl Taken {
     }
 }
 
-/// Reads both streams of a program until it is told to finish.
+/// A reader of both streams of a program.
 #[derive(Debug)]
 pub(super) struct Capture {
     reader: JoinHandle<[Taken; 2]>,
@@ -52,7 +53,7 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// Starts to read.
+    /// Starts the reader thread.
     pub fn start(stdout: OwnedFd, stderr: OwnedFd) -> std::io::Result<Self> {
         let finish = eventfd(0, EventfdFlags::CLOEXEC)?;
         let told = finish.try_clone()?;
@@ -65,17 +66,18 @@ impl Capture {
         Ok(Self { reader, finish })
     }
 
-    /// What was written: standard output, then standard error. Whoever still has the other end of a stream is not waited
-    /// for.
+    /// Stops the reader and returns what was written: standard output, then standard error. It does not wait for other
+    /// processes that still hold the write end of a stream.
     pub fn finish(self) -> [Captured; 2] {
-        // A reader that cannot be asked to stop has seen both streams end, or does.
+        // If the write fails, the reader still returns once both streams have ended.
         let _ = rustix::io::write(&self.finish, &1u64.to_ne_bytes());
         self.reader.join().unwrap_or_default().map(Taken::captured)
     }
 }
 
 fn read(stdout: File, stderr: File, told: OwnedFd) -> [Taken; 2] {
-    // A scheduler under test that starves the reader must not stop the program at a full pipe.
+    // Raise the priority, so that a scheduler under test that starves the reader cannot block the program on a full
+    // pipe.
     let in_guest = std::env::var_os(crate::init::TEST_PROCESS_ENV).is_some();
     let _raised = in_guest.then(|| RealTime::raise(realtime::ENGINE));
     let mut streams = [Some(stdout), Some(stderr)];
@@ -104,7 +106,7 @@ fn read(stdout: File, stderr: File, told: OwnedFd) -> [Taken; 2] {
     }
 }
 
-/// Takes what is there; `true` at the stream's end.
+/// Reads everything that is available. Returns `true` at the end of the stream.
 fn drain(pipe: &mut File, taken: &mut Taken) -> bool {
     let mut chunk = [0u8; 16 << 10];
     loop {
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_replaced_and_told() {
+    fn invalid_utf_8_is_replaced_and_reported() {
         let bad = captured(b"a\xffb", 3);
         assert_eq!(
             (bad.text.as_str(), bad.replaced, bad.dropped),

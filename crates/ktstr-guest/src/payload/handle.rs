@@ -1,4 +1,4 @@
-//! A payload that runs.
+//! The handle of a running payload.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use ktstr_scenario::payload::Payload;
 
 use super::process::{Ended, Process};
 
-/// A payload that runs. It is killed with all that it has started when this is dropped.
+/// A running payload. Dropping it kills the payload together with every process that it has started.
 #[derive(Debug)]
 #[must_use = "a payload whose handle is dropped is killed"]
 pub struct PayloadHandle {
@@ -39,25 +39,25 @@ impl PayloadHandle {
         }
     }
 
-    /// The name of its declaration.
+    /// Returns the name of the payload's declaration.
     pub fn payload_name(&self) -> &'static str {
         self.payload.name
     }
 
-    /// Its process id.
+    /// Returns the payload's process id.
     pub fn pid(&self) -> u32 {
         self.process.pid as u32
     }
 
-    /// The cgroup that it was started in; `None` is the harness's own.
+    /// Returns the cgroup that the payload was started in; `None` stands for the harness's own.
     pub fn cgroup(&self) -> Option<&str> {
         self.cgroup.as_deref()
     }
 
-    /// Waits for its end and judges it. One that runs past its limit is killed, and fails.
+    /// Waits until the payload exits, and judges it. A payload that exceeds its time limit is killed and fails.
     ///
     /// # Errors
-    /// The kernel did not say how it ended.
+    /// The kernel did not report how the payload ended.
     pub fn wait(mut self) -> Result<(AssertResult, PayloadMetrics)> {
         let left = self.limit.saturating_sub(self.process.age());
         if self.process.has_ended(Some(left)) {
@@ -68,10 +68,11 @@ impl PayloadHandle {
         self.ended(Some(PayloadEnd::TimedOut { limit_ms }))
     }
 
-    /// Kills it with all that it has started. Its checks are judged only if it had ended by itself before.
+    /// Kills the payload together with every process that it has started. Its checks are judged only if it had exited
+    /// by itself before.
     ///
     /// # Errors
-    /// The kernel did not say how it ended.
+    /// The kernel did not report how the payload ended.
     pub fn kill(mut self) -> Result<(AssertResult, PayloadMetrics)> {
         if self.process.has_ended(Some(Duration::ZERO)) {
             return self.ended(None);
@@ -80,14 +81,17 @@ impl PayloadHandle {
         self.ended(Some(PayloadEnd::Stopped))
     }
 
-    /// Judges it if it has ended; `None` while it runs. A second call after its end is an error. One that has run past its
-    /// limit is killed, and fails.
+    /// Judges the payload if it has exited; returns `None` while it runs. A payload that has exceeded its time limit
+    /// is killed and fails. Once the result has been returned, a further call is an error.
     ///
     /// # Errors
-    /// The kernel did not say how it ended, or that was told before.
+    /// The kernel did not report how the payload ended, or the result was returned before.
     pub fn try_wait(&mut self) -> Result<Option<(AssertResult, PayloadMetrics)>> {
         if !self.process.is_there() {
-            anyhow::bail!("payload {:?}: its end was told before", self.payload.name);
+            anyhow::bail!(
+                "payload {:?}: its result was returned before",
+                self.payload.name
+            );
         }
         if self.process.has_ended(Some(Duration::ZERO)) {
             return self.ended(None).map(Some);
@@ -101,19 +105,19 @@ impl PayloadHandle {
             .map(Some)
     }
 
-    /// Takes over one that somebody else has killed on the test's behalf.
+    /// Collects a payload that was killed by other means on the test's behalf.
     pub(crate) fn killed(mut self) -> Result<(AssertResult, PayloadMetrics)> {
         self.process.kill();
         self.ended(Some(PayloadEnd::Stopped))
     }
 
-    /// Reaps it and judges it. `told` is how it ended where the harness has killed it.
+    /// Reaps the payload and judges it. `told` says how the harness ended it, if it did.
     fn ended(&mut self, told: Option<PayloadEnd>) -> Result<(AssertResult, PayloadMetrics)> {
         let index = self.process.index;
         let ended = self
             .process
             .reap()
-            .with_context(|| format!("payload {:?}: waiting for its end", self.payload.name))?;
+            .with_context(|| format!("payload {:?}: waiting for its exit", self.payload.name))?;
         let run = self.metrics(index, ended, told);
         let mut result = judge(&run, &self.checks);
         if index < MAX_PAYLOADS {

@@ -1,16 +1,17 @@
-//! Processes that a program has left behind. All of them have the program's mark in their environment, unless they have
-//! wiped it; what is in the program's process group is found without.
+//! Finds and kills processes that a program has left behind. They carry the program's mark in their environment,
+//! unless they have cleared it. Processes in the program's process group are found without the mark.
 
 use std::io::Read;
 
-/// The variable with the mark.
+/// The environment variable that holds the mark.
 pub(super) const MARK: &str = "KTSTR_PAYLOAD";
-/// Passes over all processes: one that forks while it is looked for is found by the next pass.
+/// Maximum number of passes over all processes. A process that forks during one pass is found in the next.
 const PASSES: usize = 16;
-/// Bytes read of an environment.
+/// Maximum number of bytes read of an environment.
 const ENVIRONMENT: u64 = 256 << 10;
 
-/// Kills every process with this mark. Those of other users cannot be read, and are nobody's that was started here.
+/// Kills every process with this mark. The environment of another user's process cannot be read, but such a process
+/// was not started here.
 pub(super) fn kill_marked(mark: &str) {
     let entry = format!("{MARK}={mark}");
     for _ in 0..PASSES {
@@ -24,9 +25,9 @@ pub(super) fn kill_marked(mark: &str) {
     }
 }
 
-/// Sends SIGKILL to a process, or to a group if the number is negative. That nobody is there is fine.
+/// Sends SIGKILL to a process, or to a process group if the number is negative. It is no error if none exists.
 pub(super) fn kill(pid: i32) {
-    // SAFETY: plain integers; 0 and -1, which mean others, are never passed: ids are those of processes.
+    // SAFETY: plain integers. 0 and -1, which address other processes, are never passed: the numbers are process ids.
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
@@ -36,7 +37,7 @@ fn processes() -> impl Iterator<Item = i32> {
         .filter(|pid| *pid > 1 && *pid != std::process::id() as i32)
 }
 
-/// Whether a process has this entry in its environment. A dead one has none.
+/// Returns whether a process has this entry in its environment. A process that has exited has none.
 fn has(pid: i32, entry: &str) -> bool {
     let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else {
         return false;

@@ -1,8 +1,9 @@
-//! Programs of the host that a test runs in the guest as its load: started in a cgroup, read from, waited for, killed,
-//! with all that they have started.
+//! Programs of the host that a test runs in the guest as its load: starts them in a cgroup, reads their output, waits
+//! for them, and kills them together with every process that they have started.
 //!
-//! [`RunsPayloads::payload`] is for a test function that runs one itself; in a scenario the operations do. Not for:
-//! bringing the program into the guest (the host packs what the test declares) or judging it (`ktstr_assert::payload`).
+//! A test function that runs a program itself uses [`RunsPayloads::payload`]; in a scenario, the operations do this.
+//! This module does not bring the program into the guest (the host packs what the test declares) and does not judge it
+//! (`ktstr_assert::payload` does).
 
 mod capture;
 mod handle;
@@ -15,5 +16,5 @@ mod tests;
 pub use handle::PayloadHandle;
 pub use run::{PayloadRun, RunsPayloads};
 
-/// Where the files lie in the guest that a test declares.
+/// The folder in the guest that holds the files a test declares.
 pub const INCLUDE_FILES: &str = "/include-files";

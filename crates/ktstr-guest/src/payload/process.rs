@@ -1,4 +1,4 @@
-//! One running program: the fork into its cgroup, its end, and what it leaves.
+//! One running program: forks it into its cgroup, waits for its exit, and collects its output.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,24 +17,24 @@ use super::capture::Capture;
 use super::leftover;
 use crate::clock::monotonic_ns;
 
-/// Runs of this process so far.
+/// Number of programs that this process has started so far.
 static RUNS: AtomicUsize = AtomicUsize::new(0);
 
-/// How a program is started.
+/// The parameters of starting a program.
 pub(super) struct Start<'a> {
     pub program: &'a OsStr,
     pub args: &'a [String],
-    /// `cgroup.procs` of its cgroup, open for writing.
+    /// The `cgroup.procs` file of its cgroup, open for writing.
     pub cgroup: Option<&'a File>,
-    /// A process group of its own.
+    /// Whether the program gets its own process group.
     pub own_group: bool,
 }
 
-/// A program that was started and not waited for.
+/// A program that was started and has not been reaped.
 #[derive(Debug)]
 pub(super) struct Process {
     pub pid: i32,
-    /// The number of this run.
+    /// The sequence number of this run.
     pub index: usize,
     pidfd: OwnedFd,
     own_group: bool,
@@ -43,7 +43,7 @@ pub(super) struct Process {
     began_ns: u64,
 }
 
-/// What is known of a program that has ended.
+/// The result of a program that has exited.
 pub(super) struct Ended {
     pub end: PayloadEnd,
     pub elapsed_ns: u64,
@@ -68,8 +68,8 @@ impl Process {
             command.process_group(0);
         }
         let procs = start.cgroup.map(AsRawFd::as_raw_fd);
-        // SAFETY: between fork and exec only system calls are made, on a descriptor that is open in the parent until
-        // `spawn` returns.
+        // SAFETY: only system calls are made between fork and exec, on a descriptor that stays open in the parent
+        // until `spawn` returns.
         unsafe { command.pre_exec(move || before_exec(procs)) };
         let began_ns = monotonic_ns();
         let mut child = command.spawn()?;
@@ -78,7 +78,8 @@ impl Process {
             let id = Pid::from_child(&child);
             let pidfd = pidfd_open(id, PidfdFlags::empty())?;
             let pipes = child.stdout.take().zip(child.stderr.take());
-            let (stdout, stderr) = pipes.ok_or_else(|| io::Error::other("it has no pipes"))?;
+            let (stdout, stderr) =
+                pipes.ok_or_else(|| io::Error::other("the child has no output pipes"))?;
             Ok((pidfd, Capture::start(stdout.into(), stderr.into())?))
         })();
         match watched {
@@ -99,12 +100,12 @@ impl Process {
         }
     }
 
-    /// Guest time since it was started.
+    /// Returns the guest time since the program was started.
     pub fn age(&self) -> Duration {
         Duration::from_nanos(monotonic_ns().saturating_sub(self.began_ns))
     }
 
-    /// Whether it has ended; waits for that at most `within`, or for ever.
+    /// Returns whether the program has exited. Waits for that for at most `within`, or without a limit.
     pub fn has_ended(&self, within: Option<Duration>) -> bool {
         let until = within.map(|time| monotonic_ns().saturating_add(time.as_nanos() as u64));
         loop {
@@ -117,19 +118,20 @@ impl Process {
             match poll(&mut fds, timeout.as_ref()) {
                 Ok(0) | Err(rustix::io::Errno::INTR) if left == Some(0) => return false,
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                // What cannot be polled is waited for without.
+                // If polling fails, the caller waits for the process without it.
                 Ok(_) | Err(_) => return true,
             }
         }
     }
 
-    /// Kills it, and all that it has started.
+    /// Kills the program and every process that it has started.
     pub fn kill(&self) {
         leftover::kill(self.pid);
         self.kill_rest();
     }
 
-    /// Kills what it has started. It has ended or is about to, and is not reaped: its number is still its own.
+    /// Kills the processes that the program has started. The program itself has exited or is about to, and is not
+    /// reaped yet, so its pid cannot have been reused.
     fn kill_rest(&self) {
         if self.own_group {
             leftover::kill(-self.pid);
@@ -137,7 +139,7 @@ impl Process {
         leftover::kill_marked(&self.mark);
     }
 
-    /// Reaps one that has ended, or that was killed; what it has started ends with it.
+    /// Reaps a program that has exited or was killed. The processes that it has started are killed.
     pub fn reap(&mut self) -> io::Result<Ended> {
         self.has_ended(None);
         let elapsed_ns = monotonic_ns().saturating_sub(self.began_ns);
@@ -171,7 +173,7 @@ impl Process {
         })
     }
 
-    /// Whether it was not reaped.
+    /// Returns whether the program has not been reaped yet.
     pub fn is_there(&self) -> bool {
         self.capture.is_some()
     }
@@ -190,9 +192,10 @@ fn ns(time: libc::timeval) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000
 }
 
-/// In the child: into its cgroup before its first instruction, and it dies with the process that has started it.
+/// Runs in the child: moves it into its cgroup before its first instruction, and makes it die with the process that
+/// started it.
 fn before_exec(procs: Option<i32>) -> io::Result<()> {
-    // SAFETY: plain integers and a buffer of one byte, on a descriptor that the parent has open.
+    // SAFETY: plain integers and a one-byte buffer, on a descriptor that the parent keeps open.
     unsafe {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
             return Err(io::Error::last_os_error());

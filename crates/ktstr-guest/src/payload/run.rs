@@ -1,4 +1,4 @@
-//! A run of a payload before it is started: its arguments, its checks, where and how long.
+//! Configures a run of a payload before it is started: arguments, checks, cgroup and time limit.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use super::handle::PayloadHandle;
 use super::process::{Process, Start};
 use crate::link;
 
-/// Runs payloads: [`Ctx`] does.
+/// Starts runs of payloads. [`Ctx`] implements this, so a test function calls `ctx.payload(…)`.
 pub trait RunsPayloads {
-    /// A run of `payload` with its own arguments and checks, in the harness's own cgroup, which may last as long as the
-    /// test's window.
+    /// Creates a run of `payload` with its default arguments and checks, in the harness's own cgroup. Its time limit
+    /// is the test's window.
     fn payload(&self, payload: &'static Payload) -> PayloadRun<'_>;
 }
 
@@ -41,13 +41,13 @@ impl RunsPayloads for Ctx<'_> {
     }
 }
 
-/// A run of a payload that is not started yet.
+/// A run of a payload that has not been started yet.
 #[derive(Clone)]
 #[must_use = "nothing runs before `run` or `spawn` is called"]
 pub struct PayloadRun<'a> {
     payload: &'static Payload,
     cgroups: &'a dyn CgroupOps,
-    /// The test's window.
+    /// The length of the test's window.
     longest: Duration,
     args: Vec<String>,
     checks: Vec<MetricCheck>,
@@ -62,13 +62,13 @@ impl PayloadRun<'_> {
         self
     }
 
-    /// Adds arguments after those that the payload has already.
+    /// Adds arguments after the existing ones.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Takes all arguments away, those of the declaration too.
+    /// Removes all arguments, including those of the declaration.
     pub fn clear_args(mut self) -> Self {
         self.args.clear();
         self
@@ -80,37 +80,38 @@ impl PayloadRun<'_> {
         self
     }
 
-    /// Takes all checks away, those of the declaration too. The exit code must be 0 then.
+    /// Removes all checks, including those of the declaration. The exit code must still be 0.
     pub fn clear_checks(mut self) -> Self {
         self.checks.clear();
         self
     }
 
-    /// Has it run in this cgroup below the test's root, which must be there when it is started.
+    /// Runs the payload in this cgroup below the test's root. The cgroup must exist when the payload is started.
     pub fn in_cgroup(mut self, name: impl Into<String>) -> Self {
         self.cgroup = Some(name.into());
         self
     }
 
-    /// Sets how long it may run, in guest time: at most the test's window, which is the limit otherwise.
+    /// Sets the time limit in guest time. It cannot exceed the test's window, which is the default.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Runs it to its end, and judges that.
+    /// Runs the payload until it exits, and judges it.
     ///
     /// # Errors
-    /// As [`Self::spawn`]. How the program ends is part of the result, whatever it is.
+    /// As [`Self::spawn`]. The program's own failure is part of the result and not an error.
     pub fn run(self) -> Result<(AssertResult, PayloadMetrics)> {
         self.spawn()?.wait()
     }
 
-    /// Starts it and goes on. It is killed with all that it has started when the handle is dropped.
+    /// Starts the payload and returns at once. Dropping the handle kills the payload together with every process that
+    /// it has started.
     ///
     /// # Errors
-    /// Arguments, checks or limit make no sense, the program is not in the guest or cannot be executed, or there is no
-    /// such cgroup.
+    /// The arguments, checks or limit are invalid, the program is not in the guest or cannot be executed, or the
+    /// cgroup does not exist.
     pub fn spawn(self) -> Result<PayloadHandle> {
         let payload = self.payload;
         let name = payload.name;
@@ -123,7 +124,7 @@ impl PayloadRun<'_> {
         if limit.is_zero() || limit > self.longest {
             bail!(
                 "payload {name:?}: a limit of {limit:?} is not between 0 and the test's window of {:?}, after which the \
-                 host gives the test up: raise `duration_s`",
+                 host aborts the test: raise `duration_s`",
                 self.longest
             );
         }
@@ -133,7 +134,7 @@ impl PayloadRun<'_> {
             Some(cgroup) => {
                 self.cgroups.read_procs(cgroup).with_context(|| {
                     format!(
-                        "payload {name:?}: there is no cgroup {cgroup:?} to run in; make it first, with \
+                        "payload {name:?}: there is no cgroup {cgroup:?} to run in; create it first, with \
                          ctx.cgroups.create_cgroup, or in a step"
                     )
                 })?;
@@ -165,22 +166,22 @@ impl PayloadRun<'_> {
     }
 }
 
-/// What usually is to be done about an error of starting a program.
+/// Suggests what usually helps against an error of starting a program.
 fn advice(error: &std::io::Error, in_cgroup: bool) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EACCES) => "; the file on the host must be executable",
         Some(libc::ENOEXEC) => "; it is neither an ELF program nor a script that begins with #!",
-        Some(libc::ENOENT) => "; its interpreter or its loader is not there",
+        Some(libc::ENOENT) => "; its interpreter or its dynamic loader does not exist",
         Some(libc::E2BIG) => "; its arguments are too long",
         Some(libc::EBUSY) if in_cgroup => {
-            "; a cgroup whose children have controllers takes no processes: name one of the children"
+            "; a cgroup whose children have controllers cannot hold processes: name one of the children"
         }
         _ => "",
     }
 }
 
-/// The program's path where this process runs: in the guest where the host has packed it, on the host (`host_only`)
-/// where it would be packed from.
+/// Returns the program's path where this process runs: in the guest, the path to which the host has packed it; on the
+/// host (`host_only`), the path from which it would be packed.
 fn program(payload: &str, declared: &'static str) -> Result<OsString> {
     if !link::is_there() {
         let here = Path::new(declared);

@@ -1,4 +1,4 @@
-//! Payloads on this machine: how they end, what is kept of their output, and that nothing of them stays.
+//! Tests payloads on this machine: how they end, how much of their output is kept, and that no process is left behind.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn failure(result: &AssertResult) -> String {
 }
 
 #[test]
-fn exit_codes_and_signals_are_told_apart() {
+fn exit_codes_and_signals_are_distinguished() {
     let run = |script: &str| with(&SHELL, |run| run.arg(script).run()).expect("it starts");
     let (result, left) = run("echo said; echo failed >&2; exit 3");
     assert_eq!((left.exit_code, left.end), (3, PayloadEnd::Exited(3)));
@@ -54,7 +54,7 @@ fn exit_codes_and_signals_are_told_apart() {
 }
 
 #[test]
-fn metrics_come_from_stdout_else_from_stderr_and_are_checked() {
+fn metrics_come_from_stdout_or_else_from_stderr_and_are_checked() {
     let run = |script: &str, check| {
         let (result, left) =
             with(&JSON, |run| run.arg(script).check(check).run()).expect("it starts");
@@ -72,7 +72,7 @@ fn metrics_come_from_stdout_else_from_stderr_and_are_checked() {
 }
 
 #[test]
-fn one_that_runs_too_long_is_killed_with_what_it_started() {
+fn a_payload_over_its_limit_is_killed_with_its_children() {
     let (result, left) = with(&SHELL, |run| {
         run.arg("sleep 600 & setsid sleep 601 & echo $!; exec sleep 602")
             .timeout(Duration::from_millis(300))
@@ -85,14 +85,14 @@ fn one_that_runs_too_long_is_killed_with_what_it_started() {
     assert!(is_gone(child), "process {child} was left behind");
 }
 
-/// Ended, if perhaps not reaped by whoever it was left to.
+/// Returns whether a process has exited, even if its adoptive parent has not reaped it yet.
 fn is_gone(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
 }
 
 #[test]
-fn a_handle_that_is_dropped_kills() {
+fn dropping_a_handle_kills_the_payload() {
     let handle = with(&SHELL, |run| run.arg("exec sleep 600").spawn()).expect("it starts");
     let pid = handle.pid() as i32;
     assert_eq!((handle.payload_name(), handle.cgroup()), ("shell", None));
@@ -102,7 +102,7 @@ fn a_handle_that_is_dropped_kills() {
 }
 
 #[test]
-fn one_that_is_killed_fails_nobody() {
+fn a_killed_payload_does_not_fail_the_test() {
     let mut handle = with(&SHELL, |run| run.arg("exec sleep 600").spawn()).expect("it starts");
     assert!(handle.try_wait().expect("it runs").is_none());
     let (result, left) = handle.kill().expect("it ends");
@@ -111,7 +111,7 @@ fn one_that_is_killed_fails_nobody() {
 }
 
 #[test]
-fn output_is_bounded_and_what_was_lost_is_told() {
+fn output_is_bounded_and_the_loss_is_reported() {
     let script = "head -c 17000000 /dev/zero; printf '\\377'";
     let (result, left) = with(&SHELL, |run| run.arg(script).run()).expect("it starts");
     assert_eq!(left.stdout.text.len(), CAP);
@@ -122,7 +122,7 @@ fn output_is_bounded_and_what_was_lost_is_told() {
 }
 
 #[test]
-fn what_cannot_be_started_is_named() {
+fn a_payload_that_cannot_be_started_is_named() {
     let error = |run: anyhow::Result<(AssertResult, PayloadMetrics)>| {
         format!("{:#}", run.expect_err("must be refused"))
     };

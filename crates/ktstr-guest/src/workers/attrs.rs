@@ -1,5 +1,6 @@
-//! Scheduling attributes of a worker, set from outside while it waits at the gate: after it was
-//! moved into its cgroup, so that a cpuset cannot undo them.
+//! Sets the scheduling attributes of a worker from outside, while the worker waits at the gate.
+//! This happens after the worker was moved into its cgroup, so that the cgroup's cpuset cannot
+//! override the affinity.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +9,10 @@ use ktstr_scenario::workload::{SchedClass, SchedPolicy};
 
 use super::sys::{self, MASK_WORDS, Mask};
 
-/// `SCHED_EXT` of include/uapi/linux/sched.h.
+/// `SCHED_EXT` from include/uapi/linux/sched.h.
 const SCHED_EXT: i32 = 7;
 
-/// Nice value and policy.
+/// A nice value and a scheduling policy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
     pub nice: Option<i32>,
@@ -19,7 +20,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// Whether it puts a worker above all schedulers of fair and sched_ext tasks.
+    /// Returns whether the policy puts a worker above all fair and sched_ext tasks.
     pub fn is_realtime(&self) -> bool {
         matches!(
             self.policy,
@@ -28,7 +29,7 @@ impl Policy {
     }
 }
 
-/// A name as `PR_SET_NAME` takes it: cut to 15 bytes, NUL-terminated.
+/// Converts a name to the form that `PR_SET_NAME` takes: cut to 15 bytes and NUL-terminated.
 pub(super) fn comm_bytes(comm: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().take(15).zip(comm.bytes()) {
@@ -41,25 +42,30 @@ fn os_error(errno: i32) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno)
 }
 
-/// Sets the CPUs of a process; the error is a sentence.
+/// Sets the affinity of a process. The error is a sentence for the user.
 pub(super) fn apply_affinity(pid: i32, cpus: &BTreeSet<usize>) -> Result<(), String> {
     let mut mask: Mask = [0; MASK_WORDS];
     for cpu in cpus {
         match mask.get_mut(cpu / 64) {
             Some(word) => *word |= 1 << (cpu % 64),
-            None => return Err(format!("CPU {cpu} is past the last of {}", MASK_WORDS * 64)),
+            None => {
+                return Err(format!(
+                    "CPU {cpu} does not exist: masks have {} CPUs",
+                    MASK_WORDS * 64
+                ));
+            }
         }
     }
     sys::set_affinity(pid, &mask).map_err(|errno| {
         format!(
-            "cannot set the affinity of worker {pid} to {}: {}; are they in its cpuset?",
+            "cannot set the affinity of worker {pid} to {}: {}; are these CPUs in its cpuset?",
             cpuset_string(cpus),
             os_error(errno)
         )
     })
 }
 
-/// `struct sched_attr` of include/uapi/linux/sched/types.h, first version.
+/// `struct sched_attr` from include/uapi/linux/sched/types.h, first version.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SchedAttr {
@@ -82,7 +88,7 @@ impl SchedAttr {
         }
     }
 
-    /// `SCHED_FIFO` of this priority.
+    /// Returns `SCHED_FIFO` with this priority.
     pub fn fifo(priority: u32) -> Self {
         Self {
             priority,
@@ -90,7 +96,7 @@ impl SchedAttr {
         }
     }
 
-    /// `SCHED_DEADLINE` with these times in nanoseconds.
+    /// Returns `SCHED_DEADLINE` with these times in nanoseconds.
     fn deadline(runtime: u64, deadline: u64, period: u64) -> Self {
         Self {
             runtime,
@@ -100,8 +106,8 @@ impl SchedAttr {
         }
     }
 
-    /// What a worker of this class gets: `SCHED_FIFO` has priority 50, `SCHED_DEADLINE` 2 ms of
-    /// each 10 ms.
+    /// Returns the attributes of a worker of this class: `SCHED_FIFO` has priority 50, and
+    /// `SCHED_DEADLINE` has 2 ms in every 10 ms.
     pub fn of_class(class: SchedClass) -> Self {
         match class {
             SchedClass::Cfs => Self::of(libc::SCHED_OTHER),
@@ -113,19 +119,19 @@ impl SchedAttr {
         }
     }
 
-    /// The same with the nice value that the caller has.
+    /// Returns the same attributes with the caller's nice value.
     pub fn with_own_nice(self) -> Self {
-        // SAFETY: plain integers; 0 is the caller, whose value can be read.
+        // SAFETY: plain integers; 0 is the caller, whose nice value can always be read.
         let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
         Self { nice, ..self }
     }
 
-    /// As the kernel numbers policies.
+    /// Returns the kernel's number of the policy.
     pub fn policy(&self) -> i32 {
         self.policy as i32
     }
 
-    /// Whether it is above all schedulers of fair and sched_ext tasks.
+    /// Returns whether the policy is above all fair and sched_ext tasks.
     pub fn is_realtime(&self) -> bool {
         matches!(
             self.policy(),
@@ -134,7 +140,7 @@ impl SchedAttr {
     }
 }
 
-/// The name of a policy as sched(7) has it.
+/// Returns the name of a policy, as in sched(7).
 pub(super) fn policy_name(policy: i32) -> &'static str {
     match policy {
         libc::SCHED_OTHER => "SCHED_OTHER",
@@ -148,7 +154,8 @@ pub(super) fn policy_name(policy: i32) -> &'static str {
     }
 }
 
-/// Sets the policy of a thread (0 = caller); `Err` is the errno. Safe in a forked child.
+/// Sets the policy of a thread; 0 stands for the caller. `Err` is the errno. This may be called in
+/// a forked child.
 pub(super) fn set(tid: i32, attr: &SchedAttr) -> Result<(), i32> {
     // SAFETY: `attr` is a valid sched_attr of the size it names; flags are 0.
     if unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const *attr, 0) } < 0 {
@@ -157,7 +164,7 @@ pub(super) fn set(tid: i32, attr: &SchedAttr) -> Result<(), i32> {
     Ok(())
 }
 
-/// Sets nice value and policy of a process; the error is a sentence.
+/// Sets the nice value and the policy of a process. The error is a sentence for the user.
 pub(super) fn apply_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
     if let Some(nice) = wanted.nice {
         // SAFETY: plain integers.

@@ -1,6 +1,5 @@
-//! Forking workers, and what each does before and after its body. Everything that runs between the
-//! fork and the body is free of allocation, locks and panics: the parent may have had threads at the
-//! fork.
+//! Forks workers, and does what each of them needs before and after its body. The code between the fork and the body
+//! must not allocate, lock or panic, because the parent may have had other threads at the time of the fork.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -8,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use ktstr_scenario::workload::WorkSpec;
 
 use super::WorkerError;
-use super::ctx::{STOP, Tie, WorkerCtx, give_up};
+use super::ctx::{STOP, WakeLink, WorkerCtx, give_up};
 use super::kinds::{self, Body};
 use super::mem;
 use super::rng::Rng;
@@ -16,44 +15,44 @@ use super::shared::{Control, PhasePage, Telemetry};
 use super::sys;
 use super::unable::Unable;
 
-/// Exit code of a process of workers whose set-up failed.
+/// Exit code of a worker process whose setup failed.
 pub(super) const SETUP_FAILED: i32 = 71;
-/// Exit code of a process of workers of which one's body panicked.
+/// Exit code of a worker process in which a body panicked.
 pub(super) const PANICKED: i32 = 101;
 
-/// What one worker needs, all of it made before the fork.
+/// Everything that a worker needs, prepared before the fork.
 pub(super) struct Plan<'a> {
     pub work: &'a WorkSpec,
     pub body: Body,
-    pub tie: Tie,
-    /// Its place in its group.
+    pub wake_link: WakeLink,
+    /// The worker's index in its group.
     pub member: usize,
-    /// The place of its group's first member among all workers of the handle.
+    /// The index of its group's first member among all workers of the handle.
     pub base: usize,
     pub rng: Rng,
     pub comm: Option<[u8; 16]>,
     pub mem: Option<mem::Policy>,
     pub park_after: u64,
-    pub tells_first: bool,
-    /// Where a custom function's report goes; -1 is nowhere.
+    pub reports_first: bool,
+    /// The descriptor that a custom function's report is written to; -1 means none.
     pub report_fd: i32,
     pub tele: &'a Telemetry,
     pub control: &'a Control,
     pub phase: &'a PhasePage,
 }
 
-/// Forks one worker, which waits at the gate. Of the descriptors of its group it keeps its own.
+/// Forks one worker, which waits at the gate. It closes the descriptors of its group that belong to other members.
 pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd), WorkerError> {
     fork_with(|parent| {
         let close_others = || {
             for fd in group_fds {
-                let own = match plan.tie {
-                    Tie::Pipe { wait, wake } => *fd == wait || *fd == wake,
-                    Tie::Event { fd: own } => *fd == own,
-                    Tie::None | Tie::Futex { .. } | Tie::Shared => false,
+                let own = match plan.wake_link {
+                    WakeLink::Pipe { wait, wake } => *fd == wait || *fd == wake,
+                    WakeLink::Event { fd: own } => *fd == own,
+                    WakeLink::None | WakeLink::Futex { .. } | WakeLink::Shared => false,
                 };
                 if !own {
-                    // SAFETY: closes this process's copy of the end of the pipe, and nobody else's.
+                    // SAFETY: closes only this process's copy of the descriptor.
                     unsafe { libc::close(*fd) };
                 }
             }
@@ -61,7 +60,7 @@ pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd),
         let ready = set_up_process(parent, None).and_then(|()| {
             close_others();
             set_up_thread(plan)?;
-            // Once more: a change of user clears it.
+            // Set this again, because a change of user clears it.
             die_with(parent)
         });
         if let Err(errno) = ready {
@@ -73,15 +72,15 @@ pub(super) fn fork(plan: &Plan<'_>, group_fds: &[i32]) -> Result<(i32, OwnedFd),
     })
 }
 
-/// Forks; the parent gets the child's pid and a pidfd.
+/// Forks. The parent gets the child's pid and a pidfd.
 pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd), WorkerError> {
     let parent = std::process::id() as i32;
-    // A stop signal, or one of another worker, may come before the child has had its first moment on a CPU: it has to wait
-    // until the handlers are there, or it would kill. Both are unblocked in the set-up.
+    // A stop signal, or a signal of another worker, may arrive before the child has run at all. It must stay pending
+    // until the handlers are installed, because it would kill the child otherwise. The setup unblocks both signals.
     let pid = {
         let _blocked = BlockStop::new();
-        // SAFETY: the child runs `child` only, which is async-signal-safe up to the body of its
-        // work, and never returns from here.
+        // SAFETY: the child runs only `child`, which is async-signal-safe up to the body of its work, and never
+        // returns from here.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             let _guard = ExitOnUnwind;
@@ -92,43 +91,43 @@ pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd)
     if pid < 0 {
         return Err(WorkerError::sys("fork a worker"));
     }
-    // Both sides do it, so that it holds whoever runs first; the second one's error is of no
-    // consequence.
+    // Both the parent and the child do this, so that it is in effect whichever of them runs first. The error of the
+    // second call does not matter.
     // SAFETY: plain integers.
     unsafe { libc::setpgid(pid, pid) };
-    // SAFETY: plain integers; the child cannot be reaped by anybody else meanwhile.
+    // SAFETY: plain integers; nobody else can reap the child meanwhile.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
         let error = WorkerError::sys("open a pidfd of a worker");
         super::collect::kill_and_reap(pid);
         return Err(error);
     }
-    // SAFETY: a fresh fd that nobody else owns.
+    // SAFETY: a fresh descriptor that nothing else owns.
     Ok((pid, unsafe { OwnedFd::from_raw_fd(fd as i32) }))
 }
 
-/// A file in memory for a report.
+/// Creates a memory file for a report.
 pub(super) fn report_file() -> Result<OwnedFd, WorkerError> {
     // SAFETY: a NUL-terminated name.
     let fd = unsafe { libc::memfd_create(c"ktstr-report".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {
-        return Err(WorkerError::sys("make a file for the report of a worker"));
+        return Err(WorkerError::sys("create a file for the report of a worker"));
     }
-    // SAFETY: a fresh fd that nobody else owns.
+    // SAFETY: a fresh descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A descriptor's number, -1 for none.
+/// Returns a descriptor's number, or -1 for none.
 pub(super) fn raw(fd: Option<&OwnedFd>) -> i32 {
     fd.map_or(-1, AsRawFd::as_raw_fd)
 }
 
-/// Keeps the stop signal, and the one that workers send each other, from the calling thread while it lives.
+/// A guard that blocks the stop signal, and the signal that workers send each other, in the calling thread.
 struct BlockStop(libc::sigset_t);
 
 impl BlockStop {
     fn new() -> Self {
-        // SAFETY: both sets are made right here; only the calling thread's mask changes.
+        // SAFETY: both sets are local; only the calling thread's mask changes.
         unsafe {
             let mut stop: libc::sigset_t = std::mem::zeroed();
             let mut before: libc::sigset_t = std::mem::zeroed();
@@ -148,7 +147,7 @@ impl Drop for BlockStop {
     }
 }
 
-/// Ends the process if a body should ever unwind into the parent's frames.
+/// Exits the process if a body should ever unwind into the parent's frames.
 pub(super) struct ExitOnUnwind;
 
 impl Drop for ExitOnUnwind {
@@ -157,9 +156,9 @@ impl Drop for ExitOnUnwind {
     }
 }
 
-/// Ends the process without running anything of the parent's.
+/// Exits the process without running any of the parent's exit handlers.
 pub(super) fn exit(code: i32) -> ! {
-    // SAFETY: ends the child, never returns.
+    // SAFETY: ends the child and never returns.
     unsafe { libc::_exit(code) }
 }
 
@@ -167,7 +166,7 @@ extern "C" fn on_stop(_: libc::c_int) {
     STOP.store(true, Relaxed);
 }
 
-/// Waits at the gate, works, and writes the last numbers.
+/// Waits at the gate, runs the body, and publishes the final counters.
 pub(super) fn work(plan: &Plan<'_>) {
     let gate_bit = 1 << ((plan.base.wrapping_add(plan.member)) % 32);
     while plan.control.gate.load(Acquire) == 0 && !STOP.load(Relaxed) {
@@ -176,7 +175,8 @@ pub(super) fn work(plan: &Plan<'_>) {
     if plan.control.gate.load(Acquire) == 0 {
         return;
     }
-    // Now it is in its cgroup, whose nodes the kernel holds the policy against.
+    // Apply the memory policy now that the worker is in its cgroup, because the kernel checks it against the cgroup's
+    // nodes.
     if let Some(Err(errno)) = plan.mem.map(|policy| policy.apply()) {
         give_up(plan.tele, Unable::MemPolicy, errno);
         return;
@@ -188,13 +188,13 @@ pub(super) fn work(plan: &Plan<'_>) {
         &plan.work.work_type,
         plan.rng,
     );
-    ctx.knobs = plan.body.knobs;
-    ctx.tie = plan.tie;
+    ctx.params = plan.body.params;
+    ctx.wake_link = plan.wake_link;
     ctx.member = plan.member;
     ctx.base = plan.base;
     ctx.group = plan.body.group;
     ctx.park_after = plan.park_after;
-    ctx.tells_first = plan.tells_first;
+    ctx.reports_first = plan.reports_first;
     ctx.report_fd = plan.report_fd;
     (plan.body.run)(&mut ctx);
     ctx.finish();
@@ -204,16 +204,15 @@ fn check(rc: i32) -> Result<(), i32> {
     if rc < 0 { Err(sys::errno()) } else { Ok(()) }
 }
 
-/// What a process of workers is set up with: a group of its own, signals, a name.
+/// Sets up a worker process: its process group, its signals and its name.
 pub(super) fn set_up_process(parent: i32, comm: Option<&[u8; 16]>) -> Result<(), i32> {
-    // SAFETY: system calls on integers and on structures made right here; the handlers only
-    // change atomics.
+    // SAFETY: system calls on integers and on local structures; the handlers only change atomics.
     unsafe {
         libc::setpgid(0, 0);
         STOP.store(false, Relaxed);
         let mut action: libc::sigaction = std::mem::zeroed();
         let handler: extern "C" fn(libc::c_int) = on_stop;
-        // Without SA_RESTART: the signal has to end a blocking call.
+        // Without SA_RESTART, so that the signal interrupts a blocking call.
         action.sa_sigaction = handler as libc::sighandler_t;
         check(libc::sigaction(
             libc::SIGUSR1,
@@ -258,7 +257,7 @@ fn name(comm: Option<&[u8; 16]>) -> Result<(), i32> {
     check(unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr(), 0, 0, 0) })
 }
 
-/// Has the kernel kill the process when its parent ends.
+/// Makes the kernel kill this process when its parent exits.
 fn die_with(parent: i32) -> Result<(), i32> {
     // SAFETY: plain integers.
     unsafe {
@@ -276,8 +275,8 @@ fn die_with(parent: i32) -> Result<(), i32> {
     Ok(())
 }
 
-/// What a thread of work is set up with: a name, a group and a user. System calls of their own
-/// change the calling thread only.
+/// Sets up a worker thread: its name, group and user. Raw system calls are used because they change only the calling
+/// thread.
 pub(super) fn set_up_thread(plan: &Plan<'_>) -> Result<(), i32> {
     name(plan.comm.as_ref())?;
     // SAFETY: plain integers.

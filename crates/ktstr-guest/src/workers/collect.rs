@@ -1,46 +1,46 @@
-//! Stopping and reaping workers: the stop signal, a deadline in guest time, then SIGKILL for the
-//! whole group. No worker stays a zombie, whatever it did.
+//! Stops and reaps workers: sends the stop signal, waits for a deadline in guest time, then sends SIGKILL to the whole
+//! process group. Every worker is reaped, whatever it did.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How long workers have to write their last numbers, in guest time.
+/// Guest time that workers have to publish their final counters.
 pub const COLLECT_DEADLINE: Duration = Duration::from_secs(5);
-/// The stop signal is sent again this often: one that lands between a worker's look at its flag
-/// and a blocking call would be lost.
+/// Interval at which the stop signal is sent again. A signal that arrives between a worker's check of its flag and a
+/// blocking call would otherwise be lost.
 const RESEND: Duration = Duration::from_millis(20);
 
-/// How a worker's process ended.
+/// How a worker process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    /// With this code.
+    /// It exited with this code.
     Exited(i32),
-    /// By this signal, not ours.
+    /// It was killed by this signal, which the harness did not send.
     Signaled(i32),
     /// It missed the deadline and was killed.
     TimedOut {
-        /// Until when it was runnable and got no CPU, in guest time; `None` for one that was not runnable
-        /// when the deadline passed: stopped, or blocked in the kernel.
+        /// The guest time until which the worker was runnable without getting a CPU. `None` if it was not runnable
+        /// when the deadline passed, because it was stopped or blocked in the kernel.
         starved_until_ns: Option<u64>,
     },
     /// It could not be waited for.
     WaitFailed(String),
 }
 
-/// A process of workers.
+/// A process that contains workers.
 pub(super) struct Target<'a> {
     pub pid: i32,
     pub pidfd: &'a OwnedFd,
-    /// The workers themselves where they are threads of it: each has to be interrupted.
+    /// The thread ids of its workers, if they are threads: each of them has to be interrupted.
     pub threads: Vec<i32>,
 }
 
 impl Target<'_> {
     fn send_stop(&self) {
-        // SAFETY: plain integers; our own child, not yet reaped, so the pid is still its own.
-        // Threads of it that have ended are no longer found under it.
+        // SAFETY: plain integers. The process is our own child and not yet reaped, so the pid cannot have been reused.
+        // A thread that has ended is no longer found in it.
         unsafe {
             if self.threads.is_empty() {
                 libc::kill(self.pid, libc::SIGUSR1);
@@ -56,7 +56,7 @@ impl Target<'_> {
     }
 }
 
-/// Stops the processes and waits for all; one answer each, in order.
+/// Stops the processes and waits for all of them. Returns one end for each, in order.
 pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
     let mut ends: Vec<Option<End>> = vec![None; workers.len()];
     let began = Instant::now();
@@ -101,8 +101,8 @@ pub(super) fn stop_and_reap(workers: &[Target<'_>]) -> Vec<End> {
         .collect()
 }
 
-/// Whether the process wants a CPU: state `R` in /proc/PID/stat. The name before it may hold any character but ends with
-/// the last parenthesis.
+/// Returns whether the process is runnable: state `R` in /proc/PID/stat. The name before the state may contain any
+/// character, so the state is searched after the last parenthesis.
 fn is_runnable(pid: i32) -> bool {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = text.rsplit_once(") ").map(|(_, rest)| rest);
@@ -115,25 +115,25 @@ fn wait_any<'a>(fds: impl Iterator<Item = &'a OwnedFd>, limit: Duration) {
         tv_nsec: i64::from(limit.subsec_nanos()),
     };
     let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-    // Whatever it says, the caller looks at every worker again.
+    // The result does not matter, because the caller checks every worker again.
     let _ = poll(&mut fds, Some(&timeout));
 }
 
 fn try_reap(pid: i32) -> Option<End> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: `info` is writable; zeroed beforehand, so that "nothing yet" reads as pid 0.
+    // SAFETY: `info` is writable. It is zeroed, so that a pid of 0 means that the child has not exited.
     let ended = unsafe {
         let rc = libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), flags);
         rc == 0 && info.assume_init_ref().si_pid() == pid
     };
     if ended {
-        // Children a worker left behind are in its group. Before the worker is reaped, so that
-        // the group's number is certainly still its own.
+        // Kill the children that a worker left behind in its process group. This must happen before the worker is
+        // reaped, while the group's number cannot have been reused.
         kill_group(pid);
     }
     let mut status = 0;
-    // SAFETY: `status` is writable; only this one child is waited for.
+    // SAFETY: `status` is writable; only this child is waited for.
     match unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } {
         0 => None,
         n if n == pid => Some(decode(status)),
@@ -156,16 +156,15 @@ fn decode(status: i32) -> End {
 }
 
 fn kill_group(pid: i32) {
-    // SAFETY: plain integers; the leader is not reaped yet, so the number is the group's.
+    // SAFETY: plain integers; the leader is not reaped yet, so the number still belongs to the group.
     unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
-/// Kills a worker with all its children and reaps it.
+/// Kills a worker and all of its children, and reaps it.
 pub(super) fn kill_and_reap(pid: i32) {
     kill_group(pid);
-    // SAFETY: our own child, not reaped yet. A process that got SIGKILL ends without the help
-    // of the scheduler's class only when it is run once more: sched_ext's own watchdog ejects
-    // a scheduler that never does, so this wait ends.
+    // SAFETY: our own child, not reaped yet. A process that got SIGKILL must run once more before it exits. If the
+    // scheduler never runs it, sched_ext's watchdog ejects the scheduler, so this wait ends.
     unsafe {
         libc::kill(pid, libc::SIGKILL);
         let mut status = 0;

@@ -1,5 +1,5 @@
-//! What a worker's body sees: work, sleep, samples, checkpoints. Runs in the forked child only:
-//! no allocation, no locks, no panics.
+//! The interface of a worker's body: work, sleep, latency samples, checkpoints. It runs only in the forked child, so
+//! it must not allocate, lock or panic.
 
 use std::sync::atomic::{
     AtomicBool, AtomicU16, AtomicU32, AtomicU64,
@@ -18,31 +18,31 @@ use super::shared::{
 use super::sys::{self, MASK_WORDS, Mask, SchedStat};
 use super::unable::Unable;
 
-/// Work units between two checkpoints.
+/// Number of work units between two checkpoints.
 pub const CHECKPOINT_UNITS: u64 = 1024;
 
-/// Set by the stop signal. Each process of workers has its own copy; workers that are threads of one
-/// leader are stopped together.
+/// Set by the stop signal. Each worker process has its own copy; workers that are threads of one leader are stopped
+/// together.
 pub(super) static STOP: AtomicBool = AtomicBool::new(false);
 
-/// How a worker is tied to the others of its group.
+/// How a worker is connected to the other members of its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tie {
-    /// Not at all.
+pub(super) enum WakeLink {
+    /// The worker is on its own.
     None,
-    /// A ring of pipes: wait on `wait`, wake the next through `wake`.
+    /// A ring of pipes: a worker reads from `wait`, and wakes the next member by writing to `wake`.
     Pipe { wait: i32, wake: i32 },
-    /// A ring of futex words, by index into [`Control::words`].
+    /// A ring of futex words, given by their indices into [`Control::words`].
     Futex { wait: usize, wake: usize },
-    /// Words that all members share.
+    /// Futex words that all members share.
     Shared,
-    /// The same, and an eventfd.
+    /// Futex words that all members share, and an eventfd.
     Event { fd: i32 },
 }
 
-/// Counts of the slice that is open.
+/// The counters of the slice in progress.
 #[derive(Debug, Clone, Copy, Default)]
-struct Open {
+struct SliceCounters {
     units: u64,
     iterations: u64,
     migrations: u64,
@@ -58,36 +58,36 @@ struct Open {
     sched: SchedStat,
 }
 
-/// One worker, from inside.
+/// The state of one worker, as its body sees it.
 pub(super) struct WorkerCtx<'a> {
-    /// The work type, for bodies whose parameters are no numbers.
+    /// The work type, for bodies whose parameters are not numbers.
     pub work_type: &'a WorkType,
-    /// Parameters of the work type; what they mean is told in `kinds`.
-    pub knobs: [u64; 4],
-    /// Tie to the group.
-    pub tie: Tie,
+    /// Parameters of the work type. The body in `kinds` documents what they mean.
+    pub params: [u64; 4],
+    /// The connection to the other members of the group.
+    pub wake_link: WakeLink,
     /// Index in the group; member 0 starts a ring.
     pub member: usize,
-    /// Members of the group.
+    /// Number of members in the group.
     pub group: usize,
     /// Index of the group's first member among all workers of the handle.
     pub base: usize,
-    /// After so many iterations the worker waits to be stopped; 0 is never.
+    /// The worker parks after this many iterations; 0 means never.
     pub park_after: u64,
-    /// Whether it tells when its first iteration is done.
-    pub tells_first: bool,
-    /// Where a custom function's report goes; -1 is nowhere.
+    /// Whether the worker reports the end of its first iteration.
+    pub reports_first: bool,
+    /// The descriptor that a custom function's report is written to; -1 means none.
     pub report_fd: i32,
-    /// CPUs allowed at the release.
+    /// The CPUs that the worker was allowed to use when the gate opened.
     pub allowed: Mask,
-    /// This worker's own random numbers.
+    /// The worker's own random number generator.
     pub rng: Rng,
     tele: &'a Telemetry,
     control: &'a Control,
     phase_page: &'a PhasePage,
     phase: u16,
     slice: usize,
-    open: Open,
+    counters: SliceCounters,
     since_checkpoint: u64,
     total_iterations: u64,
     last_ns: u64,
@@ -96,7 +96,7 @@ pub(super) struct WorkerCtx<'a> {
 }
 
 impl<'a> WorkerCtx<'a> {
-    /// Called once the gate is open.
+    /// Initialises the context once the gate is open.
     pub fn begin(
         tele: &'a Telemetry,
         control: &'a Control,
@@ -111,13 +111,13 @@ impl<'a> WorkerCtx<'a> {
         let released_ns = control.released_at_ns.load(Relaxed);
         let mut ctx = Self {
             work_type,
-            knobs: [0; 4],
-            tie: Tie::None,
+            params: [0; 4],
+            wake_link: WakeLink::None,
             member: 0,
             group: 1,
             base: 0,
             park_after: 0,
-            tells_first: false,
+            reports_first: false,
             report_fd: -1,
             allowed,
             rng,
@@ -126,31 +126,32 @@ impl<'a> WorkerCtx<'a> {
             phase_page,
             phase: phase_page.phase.load(Relaxed),
             slice: 0,
-            open: Open::default(),
+            counters: SliceCounters::default(),
             since_checkpoint: 0,
             total_iterations: 0,
             last_ns: released_ns,
             released_ns,
             cpu: sys::current_cpu(),
         };
-        ctx.open.began_ns = released_ns;
-        // What is counted from here on is held against the schedule from this mark on: whatever is counted has to come after.
-        ctx.open.began_cpu_ns = ctx.mark();
+        ctx.counters.began_ns = released_ns;
+        // The counters are compared with the exact schedule from this mark on, so everything that is counted must come
+        // after the mark.
+        ctx.counters.began_cpu_ns = ctx.mark();
         ctx.cpu = sys::current_cpu();
-        ctx.open.sched = sys::schedstat();
+        ctx.counters.sched = sys::schedstat();
         tele.slices_used.store(1, Relaxed);
-        // Whoever waited long for its first CPU shows it here.
+        // This checkpoint records the gap of a worker that waited long for its first CPU.
         ctx.checkpoint();
         ctx
     }
 
-    /// Whether the worker was told to stop.
+    /// Returns whether the worker was told to stop.
     pub fn stopped(&self) -> bool {
         STOP.load(Relaxed)
     }
 
-    /// Does `units` units of integer work; a checkpoint after every 1024. Returns early when
-    /// told to stop.
+    /// Does `units` units of integer work, with a checkpoint after every 1024. Returns early when the worker is told
+    /// to stop.
     pub fn work(&mut self, units: u64) {
         let mut left = units;
         while left > 0 && !self.stopped() {
@@ -164,27 +165,27 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Counts work done some other way than by [`Self::work`].
+    /// Counts work that was not done by [`Self::work`].
     pub fn count_units(&mut self, units: u64) {
-        self.open.units = self.open.units.wrapping_add(units);
+        self.counters.units = self.counters.units.wrapping_add(units);
         self.since_checkpoint = self.since_checkpoint.wrapping_add(units);
         if self.since_checkpoint >= CHECKPOINT_UNITS {
             self.checkpoint();
         }
     }
 
-    /// Works until monotonic time `deadline_ns`, in pieces of 64 units.
+    /// Works until the monotonic time `deadline_ns`, in pieces of 64 units.
     pub fn work_until(&mut self, deadline_ns: u64) {
         while !self.stopped() && sys::now_ns() < deadline_ns {
             self.work(64);
         }
     }
 
-    /// One iteration of the body is complete.
+    /// Counts a completed iteration of the body.
     pub fn iteration(&mut self) {
-        self.open.iterations = self.open.iterations.wrapping_add(1);
+        self.counters.iterations = self.counters.iterations.wrapping_add(1);
         self.total_iterations = self.total_iterations.wrapping_add(1);
-        if self.tells_first && self.total_iterations == 1 {
+        if self.reports_first && self.total_iterations == 1 {
             self.control.first_iterations.fetch_add(1, Relaxed);
             sys::futex_wake(&self.control.first_iterations, i32::MAX);
         }
@@ -193,7 +194,7 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Waits to be stopped. That is no gap: nothing is left to do.
+    /// Waits to be stopped. The wait does not count as a gap, because the worker has nothing left to do.
     pub fn park(&mut self) {
         self.checkpoint();
         while !self.stopped() {
@@ -203,7 +204,7 @@ impl<'a> WorkerCtx<'a> {
         self.last_ns = sys::now_ns();
     }
 
-    /// Sleeps for `ns` and records how late the wake-up was. The time asked for is no gap.
+    /// Sleeps for `ns` and records the delay of the wakeup. The requested time does not count as a gap.
     pub fn sleep(&mut self, ns: u64) {
         if let Some(late) = self.nap(ns) {
             self.sample(late);
@@ -211,8 +212,8 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// The same without a record: the answer is how late the wake-up was, in nanoseconds, or `None`
-    /// when told to stop.
+    /// Sleeps like [`Self::sleep`], without recording a sample. Returns the delay of the wakeup in nanoseconds, or
+    /// `None` when the worker is told to stop.
     pub fn nap(&mut self, ns: u64) -> Option<u64> {
         let from = sys::now_ns();
         let deadline = from.wrapping_add(ns);
@@ -224,43 +225,45 @@ impl<'a> WorkerCtx<'a> {
         Some(sys::now_ns().saturating_sub(deadline))
     }
 
-    /// A word the group shares, with its stamp; `None` past its size, or when the members have none
-    /// in common.
+    /// Returns a futex word that the group shares, with its stamp. Returns `None` if `at` is not less than the size of
+    /// the group, or if the members share no words.
     pub fn word(&self, at: usize) -> Option<(&'a AtomicU32, &'a AtomicU64)> {
-        if !matches!(self.tie, Tie::Shared | Tie::Event { .. }) || at >= self.group {
+        if !matches!(self.wake_link, WakeLink::Shared | WakeLink::Event { .. }) || at >= self.group
+        {
             return None;
         }
         let at = self.base.wrapping_add(at);
         Some((self.control.words.get(at)?, self.control.stamps.get(at)?))
     }
 
-    /// How many workers were started together.
+    /// Returns the number of workers that were started together.
     pub fn workers(&self) -> u32 {
         self.control.workers.load(Relaxed)
     }
 
-    /// The thread id of a worker by its place among those that were started together; 0 when there
-    /// is none.
+    /// Returns the thread id of a worker by its index among those that were started together, or 0 if there is no such
+    /// worker.
     pub fn tid_of(&self, worker: usize) -> i32 {
         let tid = self.control.tids.get(worker);
         tid.map_or(0, |tid| tid.load(Relaxed))
     }
 
-    /// Up to monotonic time `ns` there was nothing to do but to wait for others: that is no gap.
+    /// Declares that the worker only waited for others until the monotonic time `ns`, so that this time does not count
+    /// as a gap.
     pub fn idle_until(&mut self, ns: u64) {
         self.last_ns = self.last_ns.max(ns.min(sys::now_ns()));
     }
 
-    /// Gives up: what the body needs is not there. The body returns after that.
+    /// Gives up because the body lacks something that it needs. The body must return after that.
     pub fn unable(&self, why: Unable, errno: i32) {
         give_up(self.tele, why, errno);
     }
 
-    /// Leaves bytes of a custom function to the parent; `Err` is the errno.
+    /// Passes bytes from a custom function to the parent. `Err` is the errno.
     pub fn hand_over(&self, bytes: &[u8]) -> Result<(), i32> {
         let mut left = bytes;
         while !left.is_empty() {
-            // SAFETY: readable bytes of the length that is passed; a wrong descriptor is an error.
+            // SAFETY: readable bytes of the length that is passed; a wrong descriptor only causes an error.
             let put = unsafe { libc::write(self.report_fd, left.as_ptr().cast(), left.len()) };
             match put {
                 n if n > 0 => left = left.get(n as usize..).unwrap_or(&[]),
@@ -271,8 +274,8 @@ impl<'a> WorkerCtx<'a> {
         Ok(())
     }
 
-    /// Gives the worker another scheduling policy; its nice value stays. A refusal is told in its
-    /// report.
+    /// Changes the worker's scheduling policy; its nice value stays. If the kernel refuses, the worker's report says
+    /// so.
     pub fn become_policy(&self, attr: SchedAttr) {
         let attr = &attr.with_own_nice();
         self.tele.policy.store(attr.policy(), Relaxed);
@@ -285,21 +288,21 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Says that this worker does no work of its own.
+    /// Marks this worker as one that only wakes others and does no work of its own.
     pub fn only_wakes_others(&self) {
         self.tele.messenger.store(1, Relaxed);
     }
 
-    /// Says that samples of this worker are timer latencies.
+    /// Marks the samples of this worker as timer latencies.
     pub fn samples_are_timer_latencies(&self) {
         self.tele.timer_samples.store(1, Relaxed);
     }
 
-    /// Records one latency: all of the first 100 000, then a uniform reservoir. It belongs to the
-    /// phase in which it was measured, even if the worker slept through the start of that phase.
+    /// Records one latency: the first 100 000 are all kept, and later ones form a uniform reservoir. A sample belongs
+    /// to the phase in which it was measured, even if the worker slept through the start of that phase.
     pub fn sample(&mut self, ns: u64) {
         self.enter_phase();
-        self.open.samples = self.open.samples.wrapping_add(1);
+        self.counters.samples = self.counters.samples.wrapping_add(1);
         self.keep(&self.tele.samples_seen, &self.tele.samples, ns);
     }
 
@@ -313,13 +316,13 @@ impl<'a> WorkerCtx<'a> {
     /// Records a sample of this worker's role, in a reservoir of its own; see [`BenchRole`] for what it is.
     pub fn bench_sample(&mut self, value: u64) {
         self.enter_phase();
-        self.open.bench_samples = self.open.bench_samples.wrapping_add(1);
+        self.counters.bench_samples = self.counters.bench_samples.wrapping_add(1);
         self.keep(&self.tele.bench_seen, &self.tele.bench, value);
     }
 
     /// Counts a look-up that found its key.
     pub fn hit(&mut self) {
-        self.open.bench_hits = self.open.bench_hits.wrapping_add(1);
+        self.counters.bench_hits = self.counters.bench_hits.wrapping_add(1);
     }
 
     fn enter_phase(&mut self) {
@@ -346,13 +349,13 @@ impl<'a> WorkerCtx<'a> {
     /// Wakes the next member of the ring.
     pub fn wake_next(&self) {
         let now = sys::now_ns();
-        match self.tie {
-            Tie::None | Tie::Shared | Tie::Event { .. } => {}
-            Tie::Pipe { wake, .. } => {
+        match self.wake_link {
+            WakeLink::None | WakeLink::Shared | WakeLink::Event { .. } => {}
+            WakeLink::Pipe { wake, .. } => {
                 // SAFETY: eight readable bytes; a pipe write this small is atomic.
                 unsafe { libc::write(wake, std::ptr::from_ref(&now).cast(), 8) };
             }
-            Tie::Futex { wake, .. } => {
+            WakeLink::Futex { wake, .. } => {
                 if let (Some(stamp), Some(word)) =
                     (self.control.stamps.get(wake), self.control.words.get(wake))
                 {
@@ -364,15 +367,15 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Blocks until woken by the previous member; records the wake latency. `false` when told
-    /// to stop, or when the ring is broken.
+    /// Blocks until the previous member wakes this one, and records the wakeup latency. Returns `false` when the
+    /// worker is told to stop, or when the ring is broken.
     pub fn wait_turn(&mut self) -> bool {
-        match self.tie {
-            Tie::None | Tie::Shared | Tie::Event { .. } => false,
-            Tie::Pipe { wait, .. } => {
+        match self.wake_link {
+            WakeLink::None | WakeLink::Shared | WakeLink::Event { .. } => false,
+            WakeLink::Pipe { wait, .. } => {
                 let mut stamp = 0u64;
                 while !self.stopped() {
-                    // SAFETY: room for eight bytes; the fd is this worker's own end.
+                    // SAFETY: room for eight bytes; the descriptor is this worker's own end of the pipe.
                     let got = unsafe { libc::read(wait, std::ptr::from_mut(&mut stamp).cast(), 8) };
                     if got == 8 {
                         self.sample(sys::now_ns().saturating_sub(stamp));
@@ -385,7 +388,7 @@ impl<'a> WorkerCtx<'a> {
                 }
                 false
             }
-            Tie::Futex { wait, .. } => {
+            WakeLink::Futex { wait, .. } => {
                 let (Some(word), Some(stamp)) =
                     (self.control.words.get(wait), self.control.stamps.get(wait))
                 else {
@@ -405,28 +408,28 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Looks at the clock, the CPU and the phase, and publishes the numbers so far.
+    /// Reads the clock, the CPU and the phase, and publishes the counters so far.
     pub fn checkpoint(&mut self) {
         self.since_checkpoint = 0;
         let now = sys::now_ns();
         let (cpu, phase) = place(&self.phase_page.phase, sys::current_cpu);
         let gap = now.saturating_sub(self.last_ns);
-        if gap > self.open.max_gap_ns {
-            self.open.max_gap_ns = gap;
-            self.open.max_gap_at_ns = now.saturating_sub(self.released_ns);
-            self.open.max_gap_cpu = cpu;
+        if gap > self.counters.max_gap_ns {
+            self.counters.max_gap_ns = gap;
+            self.counters.max_gap_at_ns = now.saturating_sub(self.released_ns);
+            self.counters.max_gap_cpu = cpu;
         }
         self.last_ns = now.max(self.last_ns);
         if phase != self.phase {
-            // A gap that began in the old phase counts there, and so do the units done since the
-            // last checkpoint; the CPU does not.
+            // A gap that began in the old phase counts in the old phase, and so do the units done since the last
+            // checkpoint. The CPU counts in the new one.
             self.publish(now);
             self.next_slice(now, phase);
         }
         if cpu != self.cpu {
             self.migrated(now, cpu);
         }
-        // Past the last slice there is none that this CPU belongs to.
+        // Once all slices are used up, the current CPU belongs to none of them.
         if phase == self.phase {
             self.was_on(cpu);
         }
@@ -450,7 +453,7 @@ impl<'a> WorkerCtx<'a> {
                 .store(u64::from(self.cpu) << 32 | u64::from(cpu), Relaxed);
         }
         self.tele.moves_seen.store(seen.wrapping_add(1), Relaxed);
-        self.open.migrations = self.open.migrations.wrapping_add(1);
+        self.counters.migrations = self.counters.migrations.wrapping_add(1);
         self.cpu = cpu;
     }
 
@@ -460,22 +463,23 @@ impl<'a> WorkerCtx<'a> {
         };
         let put = |to: &AtomicU64, value: u64| to.store(value, Relaxed);
         slot.phase.store(u32::from(self.phase), Relaxed);
-        put(&slot.work_units, self.open.units);
-        put(&slot.iterations, self.open.iterations);
-        put(&slot.migrations, self.open.migrations);
-        put(&slot.samples, self.open.samples);
-        put(&slot.bench_samples, self.open.bench_samples);
-        put(&slot.bench_hits, self.open.bench_hits);
-        put(&slot.max_gap_ns, self.open.max_gap_ns);
-        put(&slot.max_gap_at_ns, self.open.max_gap_at_ns);
-        slot.max_gap_cpu.store(self.open.max_gap_cpu, Relaxed);
-        put(&slot.wall_ns, now.saturating_sub(self.open.began_ns));
+        put(&slot.work_units, self.counters.units);
+        put(&slot.iterations, self.counters.iterations);
+        put(&slot.migrations, self.counters.migrations);
+        put(&slot.samples, self.counters.samples);
+        put(&slot.bench_samples, self.counters.bench_samples);
+        put(&slot.bench_hits, self.counters.bench_hits);
+        put(&slot.max_gap_ns, self.counters.max_gap_ns);
+        put(&slot.max_gap_at_ns, self.counters.max_gap_at_ns);
+        slot.max_gap_cpu.store(self.counters.max_gap_cpu, Relaxed);
+        put(&slot.wall_ns, now.saturating_sub(self.counters.began_ns));
     }
 
-    /// The mask is published when it changes: sixteen words at each checkpoint would be half of what a checkpoint costs.
+    /// Adds a CPU to the slice's mask. Only a changed word is published, because storing all sixteen words at each
+    /// checkpoint would double its cost.
     fn was_on(&mut self, cpu: u32) {
         let (at, bit) = (cpu as usize / 64, 1 << (cpu % 64));
-        let Some(word) = self.open.cpus.get_mut(at) else {
+        let Some(word) = self.counters.cpus.get_mut(at) else {
             return;
         };
         if *word & bit != 0 {
@@ -488,8 +492,8 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// CPU time, with a mark in the exact schedule. It takes some instructions, and any interrupt that comes between them: that is
-    /// noted, too.
+    /// Reads the CPU time and sets a mark in the exact schedule. The read takes some instructions, and an interrupt
+    /// may come between them; the slack is recorded as well.
     fn mark(&self) -> u64 {
         let [before, after] = sys::marked_cpu_ns();
         let slack = &self.tele.slack_ns;
@@ -500,14 +504,15 @@ impl<'a> WorkerCtx<'a> {
         before
     }
 
-    /// What is too dear for every checkpoint: CPU time, which `cpu_ns` reads, and schedstat, at the end of a slice.
+    /// Stores the counters that are too expensive for every checkpoint, at the end of a slice: the CPU time, which
+    /// `cpu_ns` reads, and schedstat.
     fn close_slice(&self, slot: &Slice, cpu_ns: impl FnOnce() -> u64) -> (u64, SchedStat) {
-        // In this order: what was counted must lie before the last mark.
+        // The order matters: everything that is counted must come before the last mark.
         let sched = sys::schedstat();
         let cpu_ns = cpu_ns();
-        let began = &self.open.sched;
+        let began = &self.counters.sched;
         slot.cpu_ns
-            .store(cpu_ns.saturating_sub(self.open.began_cpu_ns), Relaxed);
+            .store(cpu_ns.saturating_sub(self.counters.began_cpu_ns), Relaxed);
         slot.run_delay_ns.store(
             sched.run_delay_ns.saturating_sub(began.run_delay_ns),
             Relaxed,
@@ -529,17 +534,17 @@ impl<'a> WorkerCtx<'a> {
         let (cpu_ns, sched) = self.close_slice(slot, sys::thread_cpu_ns);
         self.slice += 1;
         self.phase = phase;
-        self.open = Open {
+        self.counters = SliceCounters {
             began_ns: now,
             began_cpu_ns: cpu_ns,
             sched,
-            ..Open::default()
+            ..SliceCounters::default()
         };
         self.publish(now);
         self.tele.slices_used.store(self.slice as u32 + 1, Relaxed);
     }
 
-    /// Writes the last numbers.
+    /// Publishes the final counters.
     pub fn finish(&mut self) {
         self.checkpoint();
         if let Some(slot) = self.tele.slices.get(self.slice) {
@@ -551,7 +556,7 @@ impl<'a> WorkerCtx<'a> {
     }
 }
 
-/// Leaves the reason for which a worker gives up, unless it has left one already.
+/// Stores the reason why a worker gives up, unless one is already stored.
 pub(super) fn give_up(tele: &Telemetry, why: Unable, errno: i32) {
     if tele.unable.load(Relaxed) == 0 {
         tele.unable_errno.store(errno, Relaxed);
@@ -559,9 +564,9 @@ pub(super) fn give_up(tele: &Telemetry, why: Unable, errno: i32) {
     }
 }
 
-/// The CPU that `cpu` reads and the phase in which it was read. A worker may be preempted between
-/// two reads for as long as the scheduler likes, across the start of a step that changes its
-/// cpuset: a CPU counts only when the phase was the same before and after it was read.
+/// Returns the CPU that `cpu` reads, and the phase in which it was read. The scheduler may preempt a worker between
+/// two reads for any length of time, even across the start of a step that changes the worker's cpuset. A CPU therefore
+/// counts only if the phase was the same before and after it was read.
 fn place(phase: &AtomicU16, mut cpu: impl FnMut() -> u32) -> (u32, u16) {
     let mut before = phase.load(Acquire);
     loop {
@@ -584,8 +589,7 @@ mod tests {
         (0..64).filter(|cpu| first >> cpu & 1 == 1).collect()
     }
 
-    /// The worker reads its CPU, is preempted, and runs again two steps later, on the CPU that its
-    /// new cpuset leaves to it.
+    /// The worker reads its CPU, is preempted, and runs again two steps later on the CPU that its new cpuset allows.
     #[test]
     fn a_cpu_read_before_a_change_of_phase_is_read_again() {
         let phase = AtomicU16::new(1);
@@ -605,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_measured_after_a_change_of_phase_counts_in_the_new_one() {
+    fn a_sample_after_a_phase_change_counts_in_the_new_phase() {
         let (tele, control, page) = (
             Shared::<Telemetry>::new().expect("memory"),
             Shared::<Control>::new().expect("memory"),
@@ -615,7 +619,7 @@ mod tests {
         let mut ctx = WorkerCtx::begin(&tele, &control, &page, &WorkType::SpinWait, Rng::new(0, 0));
         ctx.count_units(10);
         page.phase.store(2, Relaxed);
-        // A wake-up that the worker measures before its next checkpoint.
+        // A wakeup that the worker measures before its next checkpoint.
         ctx.sample(5);
         assert_eq!(tele.slices_used.load(Relaxed), 2);
         let sample = tele.samples[0].load(Relaxed);

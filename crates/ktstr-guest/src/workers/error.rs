@@ -1,4 +1,4 @@
-//! What can go wrong with workers before and at their start.
+//! Errors of starting or changing workers.
 
 /// Why workers could not be started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -10,15 +10,15 @@ pub enum WorkerError {
     /// A system call failed.
     #[error("cannot {action}: {source}")]
     System {
-        /// What was tried.
+        /// The operation that failed, as a verb phrase.
         action: String,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: std::io::Error,
     },
 }
 
 impl WorkerError {
-    /// The last system call's error, with what was tried.
+    /// Creates an error from the last system call's errno and the operation that failed.
     pub(super) fn sys(action: impl Into<String>) -> Self {
         Self::System {
             action: action.into(),

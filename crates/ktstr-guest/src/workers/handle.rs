@@ -1,4 +1,4 @@
-//! The handle of running workers: who they are, their start, their end.
+//! The handle of a set of workers: starts them, controls them, and collects their reports.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -15,10 +15,10 @@ use super::shared::{Control, PhasePage, Shared, Telemetry};
 use super::{PhaseCell, WorkerError, attrs, collect, leftover, pages, report, sys};
 use crate::protocol::ToHost;
 
-/// Stream of a seed that the order of start is drawn from.
+/// The seed's random stream that decides the order in which workers are started.
 const START_ORDER: u64 = 1 << 33;
 
-/// A forked process: one worker, or the leader of several that are its threads.
+/// A forked process: a single worker, or the leader of several workers that are its threads.
 pub(super) struct Process {
     pub pid: i32,
     pub pidfd: OwnedFd,
@@ -26,65 +26,66 @@ pub(super) struct Process {
 }
 
 pub(super) struct Worker {
-    /// The thread id, which is the process id of a worker that is a process.
+    /// The thread id. For a worker that is a process, this is also the process id.
     pub tid: i32,
     /// The index of its process in `processes`.
     pub process: usize,
     pub tele: Shared<Telemetry>,
-    /// Where a custom function leaves its report.
+    /// The memory file in which a custom function leaves its report.
     pub custom: Option<OwnedFd>,
-    /// Whether it makes cgroups below its own.
+    /// Whether the worker creates cgroups below its own.
     pub makes_cgroups: bool,
     pub group_idx: usize,
     pub affinity: Option<BTreeSet<usize>>,
     pub policy: attrs::Policy,
     pub affinity_error: Option<String>,
     pub policy_error: Option<String>,
-    /// What the worker is entitled to beside its peers; see [`WorkerReport::entitlement`].
+    /// A mark that is equal for workers with equal entitlement to CPU time; see
+    /// [`WorkerReport::entitlement`].
     pub entitlement: u64,
 }
 
-/// Folds something that changes what a worker is entitled to into its mark.
+/// Combines the mark of a worker's entitlement with something that changes the entitlement.
 pub(super) fn folded(mark: u64, what: &impl std::hash::Hash) -> u64 {
     use std::hash::Hasher;
-    // Made without keys: the same in every run.
+    // The hasher has no random keys, so the result is the same in every run.
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write_u64(mark);
     what.hash(&mut hasher);
     hasher.finish()
 }
 
-/// Running (or still waiting) workers. Dropping it kills them.
+/// A set of workers that run, or wait for their start. Dropping the handle kills them.
 pub struct WorkloadHandle {
     pub(super) workers: Vec<Worker>,
     pub(super) processes: Vec<Process>,
     pub(super) control: Shared<Control>,
     clone_mode: CloneMode,
-    tells_first: bool,
+    reports_first: bool,
     started: bool,
-    /// Who is woken when the workers are let go: bits of the gate, one call after the other.
+    /// The bit masks of gate waiters to wake when the workers are released, in order.
     wake_order: Vec<u32>,
-    /// Whether to look where the workers' pages are, and what was counted of pages that moved when
-    /// they were let go.
+    /// `Some` if the NUMA nodes of the workers' pages are measured. The inner value is the kernel's
+    /// count of migrated pages at the release.
     pages: Option<Option<u64>>,
-    // Mapped for as long as workers read it.
+    // Keeps the page mapped for as long as workers read it.
     _phase: PhaseCell,
 }
 
 impl WorkloadHandle {
-    /// A handle without workers yet.
+    /// Creates a handle without workers.
     pub(super) fn empty(
         room: usize,
         phase: &PhaseCell,
         clone_mode: CloneMode,
-        tells_first: bool,
+        reports_first: bool,
     ) -> Result<Self, WorkerError> {
         Ok(Self {
             workers: Vec::with_capacity(room),
             processes: Vec::new(),
             control: Shared::new()?,
             clone_mode,
-            tells_first,
+            reports_first,
             started: false,
             wake_order: vec![u32::MAX],
             pages: None,
@@ -96,20 +97,22 @@ impl WorkloadHandle {
         &self._phase.0
     }
 
-    /// Thread ids, in order of start: process ids of workers that are processes.
+    /// Returns the workers' thread ids in the order of creation. For workers that are processes,
+    /// these are process ids.
     pub fn worker_pids(&self) -> Vec<i32> {
         self.workers.iter().map(|w| w.tid).collect()
     }
 
-    /// What to write to `cgroup.procs`: the workers, or the leader whose threads they are.
+    /// Returns the ids to write to `cgroup.procs`: those of the workers, or that of the leader
+    /// whose threads they are.
     ///
     /// # Errors
-    /// With [`CloneMode::Thread`]: threads are moved by `cgroup.threads`, in a threaded cgroup, or
-    /// all together by [`Self::spawn_pcomm_cgroup`].
+    /// The workers were forked with [`CloneMode::Thread`]. Move such threads with `cgroup.threads`
+    /// in a threaded cgroup, or use [`Self::spawn_pcomm_cgroup`] to move all of them together.
     pub fn worker_pids_for_cgroup_procs(&self) -> Result<Vec<i32>, WorkerError> {
         if self.clone_mode == CloneMode::Thread {
             return Err(WorkerError::Invalid(
-                "workers of CloneMode::Thread are threads, which cgroup.procs does not take one by \
+                "workers of CloneMode::Thread are threads, which cannot be written to cgroup.procs one by \
                  one: use CloneMode::Fork, or WorkloadHandle::spawn_pcomm_cgroup to move all of \
                  them together"
                     .to_owned(),
@@ -118,20 +121,20 @@ impl WorkloadHandle {
         Ok(self.process_ids())
     }
 
-    /// The processes that the workers are or belong to.
+    /// Returns the ids of the processes that contain the workers.
     pub(crate) fn process_ids(&self) -> Vec<i32> {
         self.processes.iter().map(|p| p.pid).collect()
     }
 
-    /// Waits until each worker has done its first iteration; at most so long.
+    /// Waits until each worker has completed its first iteration, for at most `limit`.
     ///
     /// # Errors
-    /// The configuration does not say `signal_first_iteration`; or the time is over, with how many
-    /// were done.
+    /// The configuration does not set `signal_first_iteration`; or the time ran out, with the
+    /// number of workers that were done.
     pub fn wait_first_iterations(&self, limit: Duration) -> Result<(), WorkerError> {
-        if !self.tells_first {
+        if !self.reports_first {
             return Err(WorkerError::Invalid(
-                "nobody tells when its first iteration is done: set signal_first_iteration in the \
+                "the workers do not report their first iteration: set signal_first_iteration in the \
                  WorkloadConfig"
                     .to_owned(),
             ));
@@ -147,7 +150,7 @@ impl WorkloadHandle {
             let left = end.saturating_sub(sys::now_ns());
             if left == 0 {
                 return Err(WorkerError::Invalid(format!(
-                    "{done} of {} workers did their first iteration in time",
+                    "{done} of {} workers completed their first iteration in time",
                     self.workers.len()
                 )));
             }
@@ -155,37 +158,37 @@ impl WorkloadHandle {
         }
     }
 
-    /// How many workers there are.
+    /// Returns the number of workers.
     pub fn len(&self) -> usize {
         self.workers.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no workers.
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty()
     }
 
-    /// Sets affinity, nice value and policy of every worker, then releases them all at once.
-    /// What could not be set is told in the workers' reports. A second call does nothing.
+    /// Sets the affinity, nice value and policy of every worker, then releases all workers at once.
+    /// A setting that failed is noted in the worker's report. Further calls do nothing.
     pub fn start(&mut self) {
         self.prepare();
         self.release();
     }
 
-    /// Has the workers' pages looked at when they are stopped. That takes a walk through their page
-    /// tables, so it is not done unasked. To be called before [`Self::start`].
+    /// Measures the NUMA nodes of the workers' pages when the workers are stopped. This is
+    /// optional, because it walks their page tables. Call it before [`Self::start`].
     pub fn measure_pages(&mut self) {
         self.pages = Some(None);
     }
 
-    /// Has [`Self::start`] wake the workers in an order that the seed says: in 32 groups, one right
-    /// after the other.
+    /// Makes [`Self::start`] wake the workers in an order that depends on the seed: in 32 groups,
+    /// one right after the other.
     pub fn shuffle_start(&mut self, seed: u64) {
         self.wake_order = (0..32).map(|n| 1 << n).collect();
         Rng::new(seed, START_ORDER).shuffle(&mut self.wake_order);
     }
 
-    /// The first half of [`Self::start`]: what is set while the workers wait.
+    /// The first half of [`Self::start`]: applies the settings while the workers wait.
     pub(crate) fn prepare(&mut self) {
         if self.started {
             return;
@@ -201,7 +204,7 @@ impl WorkloadHandle {
         }
     }
 
-    /// The second half: from here on they run.
+    /// The second half of [`Self::start`]: releases the workers.
     pub(crate) fn release(&mut self) {
         if self.started {
             return;
@@ -217,33 +220,36 @@ impl WorkloadHandle {
         }
     }
 
-    /// Whether the workers were let go.
+    /// Returns whether the workers were released.
     pub(crate) fn started(&self) -> bool {
         self.started
     }
 
-    /// Sets the CPUs of one worker.
+    /// Sets the CPUs that one worker may use.
     ///
     /// # Errors
-    /// No such worker, or the kernel's refusal with CPUs and pid.
+    /// The worker does not exist, or the kernel rejected the CPUs; the error names the CPUs and the
+    /// pid.
     pub fn set_affinity(&mut self, idx: usize, cpus: &BTreeSet<usize>) -> Result<(), WorkerError> {
         let count = self.workers.len();
         let worker = self.workers.get_mut(idx).ok_or_else(|| {
-            WorkerError::Invalid(format!("set_affinity: no worker {idx}, there are {count}"))
+            WorkerError::Invalid(format!(
+                "set_affinity: there is no worker {idx}, only {count} workers"
+            ))
         })?;
         worker.entitlement = folded(worker.entitlement, cpus);
         attrs::apply_affinity(worker.tid, cpus).map_err(WorkerError::Invalid)
     }
 
-    /// Takes note of something that happens to all these workers alone, such as a late start or a
-    /// move: they are comparable with each other from then on, and with no others.
+    /// Records something that happens only to these workers, such as a late start or a move. From
+    /// then on they are compared only with each other.
     pub(crate) fn set_apart(&mut self, by: u64) {
         for worker in &mut self.workers {
             worker.entitlement = folded(worker.entitlement, &by);
         }
     }
 
-    /// Iterations of each worker so far, as of its last checkpoint.
+    /// Returns the number of iterations of each worker as of its last checkpoint.
     pub fn snapshot_iterations(&self) -> Vec<u64> {
         self.workers
             .iter()
@@ -251,7 +257,7 @@ impl WorkloadHandle {
             .collect()
     }
 
-    /// Sum of [`Self::snapshot_iterations`].
+    /// Returns the sum of [`Self::snapshot_iterations`].
     pub fn total_iterations(&self) -> u64 {
         self.workers
             .iter()
@@ -259,8 +265,8 @@ impl WorkloadHandle {
             .fold(0, u64::saturating_add)
     }
 
-    /// Stops all workers and waits for them, [`super::COLLECT_DEADLINE`] at most; who is late is
-    /// killed. One report each, in order of start.
+    /// Stops all workers and waits for them, for at most [`super::COLLECT_DEADLINE`]; workers that
+    /// are late are killed. Returns one report for each worker, in the order of creation.
     pub fn stop_and_collect(mut self) -> Vec<WorkerReport> {
         let made = self.made_cgroups();
         let workers = std::mem::take(&mut self.workers);
@@ -284,7 +290,7 @@ impl WorkloadHandle {
             crate::link::send(&ToHost::Workers(numbers));
         }
         let released_ns = self.control.released_at_ns.load(Relaxed);
-        let lost = collect::End::WaitFailed("its process is not known".to_owned());
+        let lost = collect::End::WaitFailed("its process is unknown".to_owned());
         let mut reports: Vec<WorkerReport> = workers
             .iter()
             .map(|worker| {
@@ -302,7 +308,7 @@ impl WorkloadHandle {
         reports
     }
 
-    /// The cgroups in which workers have made others.
+    /// Returns the cgroups below which workers have created others.
     fn made_cgroups(&self) -> BTreeSet<PathBuf> {
         let makers = self.workers.iter().filter(|w| w.makes_cgroups);
         makers.filter_map(|w| leftover::above(w.tid)).collect()

@@ -1,4 +1,4 @@
-//! Workers as threads: one forked process, the leader, whose threads they are.
+//! Workers that are threads of one forked process, the leader.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
@@ -8,26 +8,26 @@ use super::WorkerError;
 use super::child::{self, ExitOnUnwind, Plan, SETUP_FAILED};
 use super::sys;
 
-/// How many threads of this leader are set up. A futex.
+/// Number of threads of this leader whose setup is done. This is a futex.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-/// Forks a leader of this name with a thread for each plan, and waits until all of them have left
-/// their thread ids. They wait at the gate.
+/// Forks a leader with this name and one thread for each plan, and waits until all threads have
+/// published their thread ids. The threads wait at the gate.
 pub(super) fn fork(
     comm: Option<[u8; 16]>,
     plans: &[Plan<'_>],
 ) -> Result<(i32, OwnedFd), WorkerError> {
     let (ready, tell) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
-        action: "make a pipe to the leader of workers".to_owned(),
+        action: "create a pipe to the leader of workers".to_owned(),
         source: e.into(),
     })?;
     let tell_fd = tell.as_raw_fd();
-    // Made here, since the child may not allocate.
+    // Allocate this here, because the child must not allocate.
     let mut threads: Vec<libc::pthread_t> = vec![0; plans.len()];
     let (pid, pidfd) = child::fork_with(|parent| lead(comm, plans, &mut threads, tell_fd, parent))?;
     drop(tell);
     let mut byte = [0u8];
-    // Ends when all have started, or with the leader.
+    // The read returns when all threads have started, or when the leader has exited.
     let got = loop {
         match rustix::io::read(&ready, &mut byte) {
             Err(rustix::io::Errno::INTR) => {}
@@ -46,7 +46,8 @@ pub(super) fn fork(
     })
 }
 
-/// The leader itself: starts the threads, says so, and waits for their end.
+/// Runs in the leader: starts the threads, reports that to the parent, and waits for the threads to
+/// end.
 fn lead(
     comm: Option<[u8; 16]>,
     plans: &[Plan<'_>],
@@ -66,7 +67,7 @@ fn lead(
     }
     for (thread, plan) in threads.iter_mut().zip(plans) {
         let plan = std::ptr::from_ref(plan).cast_mut().cast();
-        // SAFETY: the plan lives until the process ends, since `lead` joins all threads; the
+        // SAFETY: the plan lives until the process exits, because `lead` joins all threads. The
         // thread only reads it.
         let rc = unsafe { libc::pthread_create(thread, std::ptr::null(), run, plan) };
         if rc != 0 {
@@ -80,13 +81,13 @@ fn lead(
         }
         sys::futex_wait(&STARTED, started);
     }
-    // SAFETY: one readable byte; the parent's copy of the other end is open.
+    // SAFETY: one readable byte; the parent keeps the other end open.
     unsafe {
         libc::write(tell, [1u8].as_ptr().cast(), 1);
         libc::close(tell);
     }
     for thread in threads {
-        // SAFETY: each was created above and is joined once.
+        // SAFETY: each thread was created above and is joined once.
         unsafe { libc::pthread_join(*thread, std::ptr::null_mut()) };
     }
     0
@@ -94,7 +95,7 @@ fn lead(
 
 extern "C" fn run(plan: *mut libc::c_void) -> *mut libc::c_void {
     let guard = ExitOnUnwind;
-    // SAFETY: `lead` passes a plan, which outlives the thread and which nobody writes to.
+    // SAFETY: `lead` passes a plan that outlives the thread and is never written to.
     let plan: &Plan<'_> = unsafe { &*plan.cast_const().cast() };
     plan.tele.tid.store(sys::tid(), Relaxed);
     let ready = child::set_up_thread(plan);

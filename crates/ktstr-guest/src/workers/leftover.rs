@@ -1,11 +1,11 @@
-//! What workers leave in the cgroup file system: the cgroups that `WorkType::CgroupChurn` makes below
-//! its own. They are removed once the workers have ended, however those did.
+//! Removes the cgroups that workers of `WorkType::CgroupChurn` create below their own. This happens once the workers
+//! have ended, however they ended.
 
 use std::path::{Path, PathBuf};
 
 use super::kinds::CHURN;
 
-/// The cgroup in which a worker made others, if it is in one of those.
+/// Returns the cgroup below which a worker created others, if the worker is in one of those.
 pub(super) fn above(tid: i32) -> Option<PathBuf> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -14,10 +14,10 @@ pub(super) fn above(tid: i32) -> Option<PathBuf> {
     churned.then(|| dir.parent().map(Path::to_path_buf))?
 }
 
-/// Removes them from the cgroup that was above a worker. Those in which somebody still is stay; the
-/// cgroup above can then not be removed, which is told by whoever tries.
+/// Removes the cgroups that workers created below `above`. One that still has tasks stays; the removal of `above` then
+/// fails, and its caller reports that.
 pub(super) fn remove(above: &Path) {
-    // While a controller is on for those below, nobody could move back into the cgroup above.
+    // Disable the controller: while it is enabled for the children, no task can move back into `above`.
     let _ = std::fs::write(above.join("cgroup.subtree_control"), "-cpu");
     for entry in std::fs::read_dir(above).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,5 +1,5 @@
-//! Memory policies of workers: `set_mempolicy(2)` and `mbind(2)`, with the numbers of
-//! include/uapi/linux/mempolicy.h. A worker sets its own, after it was moved into its cgroup.
+//! Memory policies of workers: `set_mempolicy(2)` and `mbind(2)`, with the constants from
+//! include/uapi/linux/mempolicy.h. A worker sets its own policy, after it was moved into its cgroup.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ const MPOL_INTERLEAVE: i32 = 3;
 const MPOL_LOCAL: i32 = 4;
 const MPOL_PREFERRED_MANY: i32 = 5;
 const MPOL_WEIGHTED_INTERLEAVE: i32 = 6;
-/// Moves the pages that are there already.
+/// Moves existing pages too.
 const MPOL_MF_MOVE: u64 = 1 << 1;
-/// What the kernel takes for the number of bits of a mask is one more than that.
+/// The number of mask bits to pass to the kernel, which expects one more than it uses.
 const MAX_NODE: usize = MASK_WORDS * 64 + 1;
 
-/// A policy as the kernel takes it.
+/// A memory policy in the kernel's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
     mode: i32,
@@ -26,8 +26,8 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// What a worker is to set; `None` when it keeps what it inherits. A node of its own is where its
-    /// memory comes from, unless the policy says otherwise. A node that no mask has room for is an
+    /// Returns the policy that a worker sets, or `None` if it keeps the inherited one. A worker with a NUMA node of
+    /// its own is bound to that node, unless the policy says otherwise. A node that does not fit into a mask is an
     /// error.
     pub fn of(
         policy: &MemPolicy,
@@ -56,7 +56,7 @@ impl Policy {
                 Some(word) => *word |= 1 << (node % 64),
                 None => {
                     return Err(format!(
-                        "NUMA node {node} is past the last of {}",
+                        "NUMA node {node} does not exist: masks have {} nodes",
                         MASK_WORDS * 64
                     ));
                 }
@@ -65,7 +65,7 @@ impl Policy {
         Ok(Self { mode, nodes: mask })
     }
 
-    /// Sets it for the calling thread; `Err` is the errno. Safe in a forked child.
+    /// Sets the policy of the calling thread. `Err` is the errno. This may be called in a forked child.
     pub fn apply(&self) -> Result<(), i32> {
         let empty = sys::mask_len(&self.nodes) == 0;
         let (nodes, bits) = if empty {
@@ -73,15 +73,15 @@ impl Policy {
         } else {
             (self.nodes.as_ptr(), MAX_NODE)
         };
-        // SAFETY: a mask of the length that is passed, or none.
+        // SAFETY: a mask with the length that is passed, or none.
         let rc = unsafe { libc::syscall(libc::SYS_set_mempolicy, self.mode, nodes, bits) };
         if rc < 0 { Err(sys::errno()) } else { Ok(()) }
     }
 }
 
-/// Binds a mapping to nodes and moves there what is elsewhere; `Err` is the errno.
+/// Binds a mapping to nodes, and moves pages that are elsewhere. `Err` is the errno.
 pub(super) fn bind_region(region: &mut [u8], nodes: &Mask) -> Result<(), i32> {
-    // SAFETY: whole pages of a mapping that is borrowed alone; its contents stay as they are.
+    // SAFETY: whole pages of a mapping that is borrowed exclusively; its contents do not change.
     let rc = unsafe {
         libc::syscall(
             libc::SYS_mbind,
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_are_as_the_kernel_numbers_them() {
+    fn policies_use_the_kernels_constants() {
         let of = |policy: MemPolicy, flags, node| Policy::of(&policy, flags, node);
         assert_eq!(of(MemPolicy::Default, MpolFlags::NONE, None), Ok(None));
         let bound = of(MemPolicy::Default, MpolFlags::NONE, Some(1)).expect("fits");

@@ -1,10 +1,10 @@
-//! Workers: processes, or threads of one, that do one kind of work until told to stop, and count what
-//! they got.
+//! Workers: processes, or threads of one process, that do one kind of work until they are stopped, and count what they
+//! achieved.
 //!
-//! Each worker is a forked process with a group of its own, unless the test wants threads: then one
-//! forked process, the leader, has them all. A worker waits at a gate until the caller has put it
-//! where it belongs, writes its numbers into memory it shares with the parent, and stops on SIGUSR1.
-//! Not for: cgroups (the engine moves the pids) or judging the numbers.
+//! Each worker is a forked process in its own process group. If the test asks for threads, a single forked process,
+//! the leader, runs all workers as its threads. A worker waits at a gate until the caller has moved it to its cgroup,
+//! writes its counters into memory that it shares with the parent, and stops on SIGUSR1.
+//! This module does not manage cgroups (the engine moves the pids) and does not judge the counters.
 
 mod attrs;
 mod child;
@@ -28,7 +28,7 @@ mod unable;
 
 pub(crate) use pure::spin;
 
-/// Guest time, for the engine.
+/// Access to the guest's clock for the engine.
 pub(crate) mod clock {
     pub(crate) use super::sys::{now_ns, sleep_until};
 }
@@ -48,29 +48,29 @@ pub use ktstr_scenario::workload::WorkloadConfig;
 use handle::Worker;
 use shared::{PhasePage, Shared};
 
-/// The phase ordinal that workers stamp their slices with; shared by all of a scenario.
+/// The ordinal of the current phase, which workers stamp their slices with. All workers of a scenario share it.
 #[derive(Debug, Clone)]
 pub struct PhaseCell(Arc<Shared<PhasePage>>);
 
 impl PhaseCell {
-    /// A cell that says BASELINE.
+    /// Creates a cell whose phase is BASELINE.
     pub fn new() -> Result<Self, WorkerError> {
         Ok(Self(Arc::new(Shared::new()?)))
     }
 
-    /// Publishes the ordinal (0 BASELINE, then 1, 2, …).
+    /// Publishes the ordinal of a phase: 0 is BASELINE, the steps are 1, 2, ….
     pub fn set(&self, phase: u16) {
         self.0.phase.store(phase, Relaxed);
     }
 }
 
-/// One group of equal workers, with everything resolved that needs a machine.
+/// A group of identical workers whose specification has been resolved against the machine.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// What they do and how.
+    /// What the workers do, and how.
     pub work: WorkSpec,
     /// How many workers the group has.
     pub count: usize,
-    /// Where they may run.
+    /// The CPUs on which the workers may run.
     pub affinity: ResolvedAffinity,
 }

@@ -1,20 +1,21 @@
-//! The work itself: instructions that cost the same whatever profile the crate was built with, so that the iterations
-//! of two builds compare.
+//! The work loops. They are written in assembly, so that the same instructions run whatever profile the crate was
+//! built with, and the iterations of two builds can be compared.
 //!
-//! Both loops are unrolled. QEMU translates code in blocks that end at a branch, and each block costs some 20 cycles of
-//! the host before its first instruction where instructions are counted: it loads a counter of which the block before
-//! has just stored a half, and the host cannot forward that store. A loop of 4 instructions spends three quarters of the
-//! host's time on it, one of 64 hardly any. A block ends at the end of a page, too, and the way back to a loop's start in
-//! another page is looked up in a table: so the loops are aligned to more than their size, and lie in one page wherever
-//! the linker puts them.
+//! The loops are unrolled and aligned because of how QEMU executes them. QEMU translates code in blocks that end at a
+//! branch. When it counts instructions, each block costs some 20 host cycles before its first instruction: the block
+//! loads a counter of which the previous block has just stored one half, and the host CPU cannot forward that store to
+//! the load. A loop of 4 instructions spends three quarters of the host's time on this, a loop of 64 hardly any. A
+//! block also ends at the end of a page, and a jump to a loop's start in another page needs a table look-up. The loops
+//! are therefore aligned to more than their size, so that each lies within one page wherever the linker places it.
 
-/// `units` units of work: 64 instructions each, two chains of multiply and add. A CPU takes some 64 cycles for them.
+/// Does `units` units of work. A unit has 64 instructions in two chains of multiplications and additions, and takes a
+/// CPU some 64 cycles.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn spin(units: u64) {
     if units == 0 {
         return;
     }
-    // SAFETY: works on registers only; the loop ends after `units` > 0 rounds.
+    // SAFETY: the code works on registers only; the loop ends after `units` > 0 rounds.
     unsafe {
         std::arch::asm!(
             "jmp 2f",
@@ -38,7 +39,7 @@ pub(crate) fn spin(units: u64) {
     }
 }
 
-/// As above, for other machines.
+/// Does `units` units of work on other architectures.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn spin(units: u64) {
     let (mut x, mut y) = (1u64, 2u64);
@@ -49,18 +50,18 @@ pub(crate) fn spin(units: u64) {
     std::hint::black_box((x, y));
 }
 
-/// Bytes that are touched in a round of the loop below.
+/// Number of bytes that one round of the loop below touches.
 #[cfg(target_arch = "x86_64")]
 const ROUND: usize = 16;
 
-/// Adds one to every `stride`th byte of `buffer`, the first included: two instructions each. Returns how many bytes
-/// those are.
+/// Adds one to every `stride`th byte of `buffer`, starting with the first, with two instructions each. Returns the
+/// number of these bytes.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn touch(buffer: &mut [u8], stride: usize) -> u64 {
     let stride = stride.max(1);
     let count = buffer.len().div_ceil(stride);
-    // SAFETY: the loops touch `count` bytes, a stride apart, the last of which is inside the buffer by the division
-    // above. No pointer past it is followed.
+    // SAFETY: the loops touch `count` bytes, a stride apart. By the division above, the last of them is inside the
+    // buffer. No pointer beyond it is dereferenced.
     unsafe {
         std::arch::asm!(
             "test {rounds}, {rounds}",
@@ -92,7 +93,7 @@ pub(super) fn touch(buffer: &mut [u8], stride: usize) -> u64 {
     count as u64
 }
 
-/// As above, for other machines.
+/// Adds one to every `stride`th byte of `buffer` on other architectures.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn touch(buffer: &mut [u8], stride: usize) -> u64 {
     let mut count = 0u64;
@@ -103,7 +104,7 @@ pub(super) fn touch(buffer: &mut [u8], stride: usize) -> u64 {
     count
 }
 
-/// The sum of the products of two rows of 64-bit numbers of the same length, which wraps around.
+/// Returns the dot product of two rows of 64-bit numbers, with wrapping arithmetic.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn dot(a: &[u8], b: &[u8]) -> u64 {
     let count = a.len().min(b.len()) / 8;
@@ -111,7 +112,7 @@ pub(super) fn dot(a: &[u8], b: &[u8]) -> u64 {
         return 0;
     }
     let mut sum = 0u64;
-    // SAFETY: reads `count` > 0 numbers of either row, all inside by the division above.
+    // SAFETY: reads `count` > 0 numbers of each row, all of which are inside by the division above.
     unsafe {
         std::arch::asm!(
             ".p2align 6",
@@ -134,7 +135,7 @@ pub(super) fn dot(a: &[u8], b: &[u8]) -> u64 {
     sum
 }
 
-/// As above, for other machines.
+/// Returns the dot product of two rows on other architectures.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn dot(a: &[u8], b: &[u8]) -> u64 {
     let word = |bytes: &[u8]| {
@@ -157,7 +158,7 @@ mod tests {
     fn every_byte_at_the_stride_is_touched_once_and_no_other() {
         for len in [1, 2, 15, 16, 17, 64, 1000, 4096] {
             for stride in [1, 3, 16, 64, 999, 5000] {
-                // A byte more on either side shows what goes too far.
+                // One more byte on either side detects an access outside of the range.
                 let mut bytes = vec![0u8; len + 2];
                 let count = touch(&mut bytes[1..=len], stride);
                 let mut expected = vec![0u8; len + 2];
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn no_work_is_no_loop() {
+    fn zero_units_return_at_once() {
         spin(0);
     }
 }

@@ -1,4 +1,4 @@
-//! From a worker's shared memory to its report.
+//! Builds a worker's report from the memory that the worker shares with its parent.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
@@ -14,8 +14,8 @@ use super::shared::{MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, SAMPLE_NS_BITS, Sli
 use super::unable::Unable;
 use crate::protocol::WorkerNumbers;
 
-/// The report of a worker that ended so. One that did not end in order has the numbers of its last
-/// checkpoint, and says why: they lie in memory that the worker shared.
+/// Returns the report of a worker that ended in this way. If it did not end normally, the report says why and has the
+/// counters of its last checkpoint, which are still in the shared memory.
 pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerReport {
     let tele = &*worker.tele;
     let unable = tele.unable.load(Relaxed);
@@ -26,7 +26,7 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
             tele.unable_errno.load(Relaxed),
         ))),
         _ if set_up != 0 => missing(WorkerExitInfo::WaitFailed(format!(
-            "the worker could not set itself up: {}",
+            "the setup of the worker failed: {}",
             std::io::Error::from_raw_os_error(set_up)
         ))),
         End::Exited(0) if worker.custom.is_some() => custom(worker, tele),
@@ -56,8 +56,8 @@ pub(super) fn report(worker: &Worker, end: End, released_ns: u64) -> WorkerRepor
     report
 }
 
-/// What the worker counted of itself between its first mark in the exact schedule and its last; `None` of one that did not come
-/// to the last.
+/// Returns the worker's counters between its first and its last mark in the exact schedule, or `None` if it did not
+/// reach the last mark.
 pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
     let tele = &*worker.tele;
     if tele.finished.load(Acquire) != 1 {
@@ -73,20 +73,20 @@ pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
     })
 }
 
-/// Why the kernel refused the policy that the work type wants.
+/// Returns why the kernel rejected the policy that the work type sets, if it did.
 fn own_policy_error(tele: &Telemetry) -> Option<String> {
     let errno = tele.policy_errno.load(Relaxed);
     (errno != 0).then(|| {
         format!(
-            "the worker cannot give itself {}, as its work type wants: {}",
+            "the worker cannot set the policy {} of its work type: {}",
             attrs::policy_name(tele.policy.load(Relaxed)),
             std::io::Error::from_raw_os_error(errno)
         )
     })
 }
 
-/// What a custom function returned. Where it left them 0, CPU time, wall time and schedstat are what
-/// was measured around it.
+/// Returns the report of a custom function. Where the function left CPU time, wall time or schedstat values at 0, they
+/// are filled in from the measurement around it.
 fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
     let file = worker.custom.as_ref().map(read_all);
     let mut report: WorkerReport = match file {
@@ -96,7 +96,7 @@ fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
                 return partial(
                     tele,
                     WorkerExitInfo::WaitFailed(format!(
-                        "the report of the custom function cannot be read: {error}"
+                        "cannot decode the report of the custom function: {error}"
                     )),
                 );
             }
@@ -105,7 +105,7 @@ fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
             return partial(
                 tele,
                 WorkerExitInfo::WaitFailed(format!(
-                    "the report of the custom function is not there: {error}"
+                    "cannot read the report of the custom function: {error}"
                 )),
             );
         }
@@ -136,14 +136,14 @@ fn custom(worker: &Worker, tele: &Telemetry) -> WorkerReport {
         report.cpus_used = around.cpus_used;
     }
     if report.phase_slices.is_empty() {
-        // Only the function could say in which phase it did what.
+        // Only the function knows what it did in which phase, so everything counts in the first one.
         let phase = around.phase_slices.first().map_or(0, |s| s.step_index);
         report.phase_slices = vec![report.as_slice(phase)];
     }
     report
 }
 
-/// What a custom function panicked with, if it is that one's panic.
+/// Returns the panic message of a custom function, or a general one if another worker of the process panicked.
 fn panic_message(worker: &Worker) -> String {
     let left = worker.custom.as_ref().map(read_all);
     let text = left.and_then(Result::ok).unwrap_or_default();
@@ -171,10 +171,10 @@ fn partial(tele: &Telemetry, why: WorkerExitInfo) -> WorkerReport {
     }
 }
 
-/// Counts the time from the last checkpoint to `until_ns` after the release as a gap: the worker was runnable and was
-/// not served, so it could not write that down itself.
+/// Counts the time from the last checkpoint to `until_ns` after the release as a gap. The worker was runnable but not
+/// scheduled, so it could not record the gap itself.
 fn starved(report: &mut WorkerReport, tele: &Telemetry, until_ns: u64) {
-    // The slices follow each other without a break, from the release to the last checkpoint.
+    // The slices cover the time from the release to the last checkpoint without a break.
     let gap_ms = until_ns.saturating_sub(report.wall_time_ns) / MS;
     if gap_ms <= report.max_gap_ms {
         return;
@@ -347,10 +347,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_that_was_not_served_to_the_end_has_a_gap_to_the_end() {
+    fn a_worker_that_starves_until_the_end_has_a_gap_until_the_end() {
         let tele = Shared::<Telemetry>::new().expect("memory");
         tele.last_cpu.store(3, Relaxed);
-        // Two phases of one second each, and not a word after that.
+        // Two phases of one second each, and no checkpoint after them.
         tele.slices_used.store(2, Relaxed);
         for slice in &tele.slices[..2] {
             slice.wall_ns.store(1_000 * MS, Relaxed);

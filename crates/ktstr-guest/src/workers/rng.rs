@@ -1,19 +1,20 @@
-//! A tiny seeded generator (SplitMix64): the only randomness workers and placement may use, so
-//! that a run depends on its seed and on nothing of the host.
+//! A small seeded random number generator (SplitMix64). Workers and placement may use no other
+//! randomness, so that a run depends on its seed and on nothing of the host.
 
-/// SplitMix64; its whole state is one word, so it may live in a forked child.
+/// A SplitMix64 generator. Its state is a single word, so a forked child can use it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// A generator for `seed`; `stream` separates users of one seed (worker index, purpose).
+    /// Creates a generator for `seed`. `stream` separates the users of one seed, such as the
+    /// workers.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = Self(seed ^ stream.wrapping_mul(0xA24B_AED4_963E_E407));
         rng.next_u64();
         rng
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -22,12 +23,13 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`; 0 for `n` = 0. The bias (at most n / 2^64) is of no consequence here.
+    /// Returns a number below `n`, or 0 if `n` is 0. The bias of at most n / 2^64 does not matter
+    /// here.
     pub fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(n)) >> 64) as u64
     }
 
-    /// Puts `items` into an order of its own (Fisher and Yates).
+    /// Shuffles `items` (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
@@ -40,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn same_seed_same_numbers_other_stream_others() {
+    fn the_numbers_depend_on_seed_and_stream() {
         let take = |seed, stream| {
             let mut rng = Rng::new(seed, stream);
             [rng.next_u64(), rng.next_u64(), rng.next_u64()]

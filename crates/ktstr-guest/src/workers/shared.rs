@@ -1,6 +1,6 @@
-//! Memory that a worker and its parent share: one anonymous mapping a worker for its numbers,
-//! one a handle for gate and wake words, one a scenario for the phase. Whatever way a worker
-//! ends, the parent still has what the worker had written.
+//! Memory that a worker shares with its parent: one anonymous mapping per worker for its counters,
+//! one per handle for the gate and the wake words, and one per scenario for the phase. However a
+//! worker ends, the parent still has everything that the worker has written.
 
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -9,25 +9,27 @@ use std::sync::atomic::{AtomicI32, AtomicU16, AtomicU32, AtomicU64};
 use super::WorkerError;
 use super::sys::MASK_WORDS;
 
-/// Samples kept a worker; beyond it a reservoir replaces at random (CONTRACT: 100 000).
+/// Number of latency samples kept for each worker. Later samples replace earlier ones at random
+/// (CONTRACT: 100 000).
 pub const MAX_SAMPLES: usize = 100_000;
-/// Migrations listed a worker; the count goes on.
+/// Number of migrations listed for each worker. Later ones are only counted.
 pub const MAX_MIGRATIONS: usize = 4096;
-/// Phase slices a worker; later phases count into the last one.
+/// Number of phase slices of each worker. Later phases count in the last slice.
 pub const MAX_SLICES: usize = 256;
-/// Wake words a handle (futex rings): one a worker.
+/// Maximum number of workers of a handle, and of their futex words.
 pub const MAX_WORDS: usize = 4096;
 
-/// A shared anonymous mapping holding one `T`, zeroed at first.
+/// A shared anonymous mapping that holds one `T`, zeroed initially.
 ///
-/// `T` must be made of atomics only, for which all-zero bytes are valid: see [`Zeroed`].
+/// `T` must consist of atomics only, for which all-zero bytes are valid: see [`Zeroed`].
 #[derive(Debug)]
 pub struct Shared<T: Zeroed>(NonNull<T>);
 
-/// Types made of atomics and arrays of atomics: any bytes are valid, all access is shared.
+/// Types that consist of atomics and arrays of atomics, so that any bytes are valid and any access
+/// may be shared.
 ///
 /// # Safety
-/// Implementers must be `repr(C)` and hold nothing but atomics.
+/// Implementers must be `repr(C)` and contain nothing but atomics.
 pub unsafe trait Zeroed: Sync {}
 
 // SAFETY: the mapping belongs to the value and `T` is `Sync`.
@@ -36,9 +38,9 @@ unsafe impl<T: Zeroed> Send for Shared<T> {}
 unsafe impl<T: Zeroed> Sync for Shared<T> {}
 
 impl<T: Zeroed> Shared<T> {
-    /// Maps a new one. Pages cost memory only once they are written to.
+    /// Creates a mapping. Its pages take memory only once they are written to.
     pub fn new() -> Result<Self, WorkerError> {
-        // SAFETY: a fresh anonymous mapping, nothing is replaced.
+        // SAFETY: a fresh anonymous mapping; no other mapping is replaced.
         let at = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -61,151 +63,154 @@ impl<T: Zeroed> Shared<T> {
 impl<T: Zeroed> Deref for Shared<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: mapped for as long as self lives, page-aligned, all bytes valid (`Zeroed`).
+        // SAFETY: mapped for as long as `self` lives, page-aligned, and any bytes are valid
+        // (`Zeroed`).
         unsafe { self.0.as_ref() }
     }
 }
 
 impl<T: Zeroed> Drop for Shared<T> {
     fn drop(&mut self) {
-        // SAFETY: mapped in `new` with this size; nobody borrows from a value being dropped.
+        // SAFETY: mapped in `new` with this size; nothing borrows from a value that is being
+        // dropped.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
     }
 }
 
-/// The live phase ordinal of a scenario (0 = BASELINE), read by workers at checkpoints.
+/// The ordinal of a scenario's current phase, which workers read at checkpoints.
 #[repr(C)]
 #[derive(Debug)]
 pub struct PhasePage {
-    /// 1-based step ordinal.
+    /// The ordinal: 0 is BASELINE, the first step is 1.
     pub phase: AtomicU16,
 }
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for PhasePage {}
 
-/// What the workers of one handle share.
+/// The state that the workers of one handle share.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Control {
-    /// 0: workers wait; 1: they run. A futex.
+    /// The gate, a futex: 0 while the workers wait, 1 when they run.
     pub gate: AtomicU32,
-    /// Monotonic time of the release, ns.
+    /// The monotonic time of the release in ns.
     pub released_at_ns: AtomicU64,
-    /// Futex words of wake rings, one a worker.
+    /// The futex words of the workers, one for each.
     pub words: [AtomicU32; MAX_WORDS],
-    /// When each word's owner was woken, ns.
+    /// The time in ns at which the owner of each word was woken.
     pub stamps: [AtomicU64; MAX_WORDS],
-    /// Thread ids of the workers, written before the gate opens.
+    /// The thread ids of the workers, written before the gate opens.
     pub tids: [AtomicI32; MAX_WORDS],
-    /// How many workers there are.
+    /// The number of workers.
     pub workers: AtomicU32,
-    /// How many workers have done their first iteration, where they were asked to tell. A futex.
+    /// The number of workers that have completed their first iteration, if they were asked to
+    /// report it. This is a futex.
     pub first_iterations: AtomicU32,
 }
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Control {}
 
-/// Counters of one phase of one worker, as of its last checkpoint.
+/// The counters of one worker in one phase, as of its last checkpoint.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Slice {
     /// The phase: 0 before the first step, 1 in the first step.
     pub phase: AtomicU32,
-    /// Longest gap's CPU.
+    /// The CPU on which the longest gap ended.
     pub max_gap_cpu: AtomicU32,
-    /// Longest gap between checkpoints, ns of guest time.
+    /// The longest gap between two checkpoints, in ns of guest time.
     pub max_gap_ns: AtomicU64,
-    /// End of that gap since the release, ns.
+    /// The end of that gap, in ns since the release.
     pub max_gap_at_ns: AtomicU64,
-    /// Work units done.
+    /// Number of work units done.
     pub work_units: AtomicU64,
-    /// Loop iterations done.
+    /// Number of loop iterations done.
     pub iterations: AtomicU64,
-    /// CPU time, ns.
+    /// CPU time in ns.
     pub cpu_ns: AtomicU64,
-    /// Wall (guest) time, ns.
+    /// Guest time in ns.
     pub wall_ns: AtomicU64,
-    /// Run delay, ns.
+    /// Time in ns that the worker was runnable without running, from schedstat.
     pub run_delay_ns: AtomicU64,
-    /// Times put on a CPU.
+    /// Number of times that the worker was put on a CPU, from schedstat.
     pub run_count: AtomicU64,
-    /// Schedstat's own CPU time, ns.
+    /// CPU time in ns, from schedstat.
     pub sched_cpu_ns: AtomicU64,
-    /// CPU changes seen.
+    /// Number of migrations that the worker noticed.
     pub migrations: AtomicU64,
-    /// Samples offered to the reservoir.
+    /// Number of samples offered to the reservoir.
     pub samples: AtomicU64,
-    /// Samples that a benchmark offered to its own reservoir.
+    /// Number of samples that a benchmark offered to its own reservoir.
     pub bench_samples: AtomicU64,
-    /// Look-ups of a benchmark that found their key.
+    /// Number of look-ups of a benchmark that found their key.
     pub bench_hits: AtomicU64,
-    /// The CPUs that the worker was seen on, one bit each.
+    /// The CPUs that the worker was seen on, as a bit mask.
     pub cpus: [AtomicU64; MASK_WORDS],
 }
 
-/// One CPU change.
+/// One migration.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Move {
-    /// Since the release, ns.
+pub struct MigrationSlot {
+    /// Time in ns since the release.
     pub at_ns: AtomicU64,
-    /// From (high half) and to (low half).
+    /// The old CPU in the high half, the new CPU in the low half.
     pub cpus: AtomicU64,
 }
 
-/// All numbers of one worker. Written by it alone.
+/// All counters of one worker. Only the worker writes them.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Telemetry {
-    /// 1 once the worker wrote its last number.
+    /// 1 once the worker has published its final counters.
     pub finished: AtomicU32,
-    /// Non-zero: the errno of a failed set-up before the gate.
+    /// The errno of a failed setup before the gate; 0 if there was no failure.
     pub setup_errno: AtomicI32,
-    /// Its thread id, where it is a thread of a leader.
+    /// The worker's thread id, if it is a thread of a leader.
     pub tid: AtomicI32,
-    /// Non-zero: why it gave up, and the errno beside it: see `unable`.
+    /// The reason why the worker gave up, encoded by `unable`; 0 if it did not.
     pub unable: AtomicU32,
-    /// The errno that came with it; 0 for none.
+    /// The errno that belongs to the reason; 0 for none.
     pub unable_errno: AtomicI32,
-    /// Non-zero: the errno with which the kernel refused the policy below.
+    /// The errno with which the kernel rejected `policy`; 0 if it did not.
     pub policy_errno: AtomicI32,
-    /// The policy that it gave itself, as the kernel numbers them.
+    /// The policy that the worker set for itself, as the kernel's constant.
     pub policy: AtomicI32,
-    /// Set when it gave itself a policy above all schedulers of fair and sched_ext tasks.
+    /// 1 if the worker set a policy above all fair and sched_ext tasks.
     pub realtime: AtomicU32,
-    /// The CPUs that it was allowed at the release.
+    /// The CPUs that the worker was allowed to use at the release.
     pub allowed: [AtomicU64; MASK_WORDS],
-    /// CPU time that it took to leave both marks in the exact schedule, ns.
+    /// CPU time in ns that it took to set both marks in the exact schedule.
     pub slack_ns: AtomicU64,
-    /// Slices in use.
+    /// Number of slices in use.
     pub slices_used: AtomicU32,
-    /// Set when samples are timer latencies, not wake latencies.
+    /// 1 if the samples are timer latencies rather than wakeup latencies.
     pub timer_samples: AtomicU32,
-    /// Set when the worker only wakes others.
+    /// 1 if the worker only wakes others.
     pub messenger: AtomicU32,
-    /// The worker's role in a benchmark, as its place in `BenchRole::ALL` plus one; 0 for all other work types.
+    /// The worker's role in a benchmark, as its index in `BenchRole::ALL` plus one; 0 for all other work types.
     pub bench_role: AtomicU32,
-    /// CPU of the last checkpoint.
+    /// The CPU at the last checkpoint.
     pub last_cpu: AtomicU32,
-    /// Migrations of the whole run, those that `moves` has no room for included.
+    /// Number of migrations in the whole run, including those that `moves` has no room for.
     pub moves_seen: AtomicU64,
-    /// Samples of the whole run, those that the reservoir did not keep included.
+    /// Number of samples in the whole run, including those that the reservoir dropped.
     pub samples_seen: AtomicU64,
-    /// The same of the benchmark's own samples.
+    /// Number of the benchmark's own samples in the whole run, including those that its reservoir dropped.
     pub bench_seen: AtomicU64,
-    /// Iterations so far, for a reader while the worker runs.
+    /// Number of iterations so far, for readers while the worker runs.
     pub live_iterations: AtomicU64,
-    /// Per-phase numbers.
+    /// The counters of each phase.
     pub slices: [Slice; MAX_SLICES],
-    /// The first migrations of the run; `moves_seen` says how many there were.
-    pub moves: [Move; MAX_MIGRATIONS],
-    /// Latency reservoir: phase in the top 16 bits, nanoseconds below.
+    /// The first migrations of the run; `moves_seen` counts all of them.
+    pub moves: [MigrationSlot; MAX_MIGRATIONS],
+    /// The latency reservoir: the phase in the top 16 bits, nanoseconds below.
     pub samples: [AtomicU64; MAX_SAMPLES],
     /// The benchmark's own reservoir, laid out in the same way.
     pub bench: [AtomicU64; MAX_SAMPLES],
 }
-// SAFETY: repr(C), atomics only, all the way down.
+// SAFETY: repr(C), and atomics only at all levels.
 unsafe impl Zeroed for Telemetry {}
 
-/// Bits of a sample that hold nanoseconds (78 hours); the phase is above.
+/// Number of bits of a sample that hold nanoseconds (78 hours); the phase is above them.
 pub const SAMPLE_NS_BITS: u32 = 48;

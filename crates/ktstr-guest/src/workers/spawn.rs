@@ -1,4 +1,5 @@
-//! From groups to forked workers that wait at their gate: ties, shared memory, processes, threads.
+//! Forks the workers of resolved groups: creates their shared memory and what connects them, then the processes or
+//! threads, which wait at the gate.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,49 +8,49 @@ use ktstr_scenario::topology::TestTopology;
 use ktstr_scenario::workload::{AffinityIntent, CloneMode, ResolvedAffinity, WorkSpec, WorkType};
 
 use super::child::{self, Plan};
-use super::ctx::Tie;
+use super::ctx::WakeLink;
 use super::handle::{Process, Worker, WorkloadHandle, folded};
-use super::kinds::{self, Body, Peers, Ring};
+use super::kinds::{self, Body, Peers, WakeGraph};
 use super::rng::Rng;
 use super::shared::{MAX_WORDS, Shared, Telemetry};
 use super::{Group, PhaseCell, WorkerError, WorkloadConfig, attrs, leader, mem, sys};
 
-/// What holds for all workers of a handle.
+/// Settings that apply to all workers of a handle.
 #[derive(Debug, Clone, Copy, Default)]
-struct Manner {
+struct SpawnOptions {
     clone_mode: CloneMode,
     park_after: u64,
-    tells_first: bool,
-    /// One of the workers pins the others: nobody's share can be compared.
-    meddled: bool,
+    reports_first: bool,
+    /// One of the workers changes the affinity of the others, so no two shares can be compared.
+    cross_affinity: bool,
 }
 
 /// A worker that is not forked yet.
 struct Prepared {
     tele: Shared<Telemetry>,
     custom: Option<OwnedFd>,
-    tie: Tie,
+    wake_link: WakeLink,
     member: usize,
     base: usize,
     rng: Rng,
 }
 
-/// The members of one group that are tied to each other, with what ties them.
-struct Tied {
+/// The members of one group that are connected to each other, with the file descriptors that connect them.
+struct Connected {
     members: Vec<Prepared>,
     fds: Vec<OwnedFd>,
 }
 
 impl WorkloadHandle {
-    /// Starts the workers of a configuration with seed 0; they wait for [`Self::start`].
+    /// Forks the workers of a configuration with seed 0. They wait for [`Self::start`].
     ///
     /// # Errors
-    /// A configuration that contradicts itself, a node that is not there, a failing fork.
+    /// The configuration contradicts itself, a NUMA node does not exist, or a fork fails.
     pub fn spawn(config: &WorkloadConfig) -> Result<Self, WorkerError> {
         Self::spawn_seeded(config, 0)
     }
 
-    /// The same with a seed, from which everything random in the workers follows.
+    /// Like [`Self::spawn`], with a seed that determines everything random in the workers.
     ///
     /// # Errors
     /// As [`Self::spawn`].
@@ -57,9 +58,8 @@ impl WorkloadHandle {
         Self::spawn_named(config, seed, None)
     }
 
-    /// The same as [`Self::spawn`], with all workers, those of composed groups included, as threads
-    /// of one process of the name `pcomm`. The one id to write to `cgroup.procs` is in
-    /// [`Self::worker_pids_for_cgroup_procs`].
+    /// Like [`Self::spawn`], but all workers, including those of composed groups, are threads of one process named
+    /// `pcomm`. [`Self::worker_pids_for_cgroup_procs`] returns the one id to write to `cgroup.procs`.
     ///
     /// # Errors
     /// As [`Self::spawn`].
@@ -92,38 +92,38 @@ impl WorkloadHandle {
                 count,
             });
         }
-        let manner = Manner {
+        let options = SpawnOptions {
             clone_mode: config.clone_mode,
             park_after: config.park_after_iterations.unwrap_or(0),
-            tells_first: config.signal_first_iteration,
-            meddled: false,
+            reports_first: config.signal_first_iteration,
+            cross_affinity: false,
         };
-        Self::spawn_with(&groups, seed, &PhaseCell::new()?, manner)
+        Self::spawn_with(&groups, seed, &PhaseCell::new()?, options)
     }
 
-    /// Starts resolved groups; what the engine uses. `phase` is what slices are stamped with.
+    /// Forks the workers of resolved groups, for the engine. Slices are stamped with `phase`.
     ///
     /// # Errors
-    /// As [`Self::spawn`]. Workers already forked are killed.
+    /// As [`Self::spawn`]. Workers that were already forked are killed.
     pub fn spawn_groups(
         groups: &[Group],
         seed: u64,
         phase: &PhaseCell,
     ) -> Result<Self, WorkerError> {
-        Self::spawn_with(groups, seed, phase, Manner::default())
+        Self::spawn_with(groups, seed, phase, SpawnOptions::default())
     }
 
     fn spawn_with(
         groups: &[Group],
         seed: u64,
         phase: &PhaseCell,
-        manner: Manner,
+        options: SpawnOptions,
     ) -> Result<Self, WorkerError> {
-        let meddles =
+        let changes_others =
             |group: &Group| matches!(group.work.work_type, WorkType::CrossAffinityChurn { .. });
-        let manner = Manner {
-            meddled: groups.iter().any(meddles),
-            ..manner
+        let options = SpawnOptions {
+            cross_affinity: groups.iter().any(changes_others),
+            ..options
         };
         let total: usize = groups.iter().map(|g| g.count).sum();
         if total > MAX_WORDS {
@@ -131,18 +131,18 @@ impl WorkloadHandle {
                 "{total} workers in one cgroup: at most {MAX_WORDS} are supported"
             )));
         }
-        let mut handle = Self::empty(total, phase, manner.clone_mode, manner.tells_first)?;
-        let leader = |group: &Group| match (&group.work.pcomm, manner.clone_mode) {
+        let mut handle = Self::empty(total, phase, options.clone_mode, options.reports_first)?;
+        let leader = |group: &Group| match (&group.work.pcomm, options.clone_mode) {
             (Some(name), _) => Some(Some(name.clone())),
             (None, CloneMode::Thread) => Some(None),
             (None, CloneMode::Fork) => None,
         };
-        // Neighbours with the same leader share one.
+        // Adjacent groups with the same leader share one process.
         let indexed: Vec<_> = groups.iter().enumerate().collect();
         for run in indexed.chunk_by(|(_, a), (_, b)| leader(a) == leader(b)) {
             match run.first().and_then(|(_, group)| leader(group)) {
-                Some(name) => handle.fork_threads(run, name.as_deref(), seed, manner)?,
-                None => handle.fork_processes(run, seed, manner)?,
+                Some(name) => handle.fork_threads(run, name.as_deref(), seed, options)?,
+                None => handle.fork_processes(run, seed, options)?,
             }
         }
         handle.control.workers.store(total as u32, Relaxed);
@@ -153,22 +153,29 @@ impl WorkloadHandle {
         &mut self,
         run: &[(usize, &Group)],
         seed: u64,
-        manner: Manner,
+        options: SpawnOptions,
     ) -> Result<(), WorkerError> {
         for (group_idx, group) in run {
             let body = whole_groups(group)?;
             for _ in 0..group.count / body.group {
-                let tied = tie(&body, &group.work, self.workers.len(), seed)?;
-                let fds: Vec<i32> = tied.fds.iter().map(AsRawFd::as_raw_fd).collect();
-                for prepared in tied.members {
+                let connected = connect(&body, &group.work, self.workers.len(), seed)?;
+                let fds: Vec<i32> = connected.fds.iter().map(AsRawFd::as_raw_fd).collect();
+                for prepared in connected.members {
                     let (pid, pidfd) =
-                        child::fork(&self.plan(group, &body, &prepared, manner)?, &fds)?;
+                        child::fork(&self.plan(group, &body, &prepared, options)?, &fds)?;
                     self.processes.push(Process {
                         pid,
                         pidfd,
                         threads: false,
                     });
-                    self.add(*group_idx, group, peers(&body, manner), prepared, pid, seed);
+                    self.add(
+                        *group_idx,
+                        group,
+                        peers(&body, options),
+                        prepared,
+                        pid,
+                        seed,
+                    );
                 }
             }
         }
@@ -180,7 +187,7 @@ impl WorkloadHandle {
         run: &[(usize, &Group)],
         name: Option<&str>,
         seed: u64,
-        manner: Manner,
+        options: SpawnOptions,
     ) -> Result<(), WorkerError> {
         let mut all = Vec::new();
         let mut fds = Vec::new();
@@ -188,17 +195,17 @@ impl WorkloadHandle {
         for (group_idx, group) in run {
             let body = whole_groups(group)?;
             for _ in 0..group.count / body.group {
-                let tied = tie(&body, &group.work, base, seed)?;
+                let connected = connect(&body, &group.work, base, seed)?;
                 base += body.group;
-                fds.extend(tied.fds);
-                for prepared in tied.members {
+                fds.extend(connected.fds);
+                for prepared in connected.members {
                     all.push((*group_idx, *group, body, prepared));
                 }
             }
         }
         let plans = all
             .iter()
-            .map(|(_, group, body, prepared)| self.plan(group, body, prepared, manner))
+            .map(|(_, group, body, prepared)| self.plan(group, body, prepared, options))
             .collect::<Result<Vec<_>, _>>()?;
         let (pid, pidfd) = leader::fork(name.map(attrs::comm_bytes), &plans)?;
         drop(plans);
@@ -209,7 +216,7 @@ impl WorkloadHandle {
         });
         for (group_idx, group, body, prepared) in all {
             let tid = prepared.tele.tid.load(Relaxed);
-            self.add(group_idx, group, peers(&body, manner), prepared, tid, seed);
+            self.add(group_idx, group, peers(&body, options), prepared, tid, seed);
         }
         Ok(())
     }
@@ -219,21 +226,21 @@ impl WorkloadHandle {
         group: &'a Group,
         body: &Body,
         prepared: &'a Prepared,
-        manner: Manner,
+        options: SpawnOptions,
     ) -> Result<Plan<'a>, WorkerError> {
         let work = &group.work;
         Ok(Plan {
             work,
             body: *body,
-            tie: prepared.tie,
+            wake_link: prepared.wake_link,
             member: prepared.member,
             base: prepared.base,
             rng: prepared.rng,
             comm: work.comm.as_deref().map(attrs::comm_bytes),
             mem: mem::Policy::of(&work.mem_policy, work.mpol_flags, work.numa_node)
                 .map_err(WorkerError::Invalid)?,
-            park_after: manner.park_after,
-            tells_first: manner.tells_first,
+            park_after: options.park_after,
+            reports_first: options.reports_first,
             report_fd: child::raw(prepared.custom.as_ref()),
             tele: &prepared.tele,
             control: &self.control,
@@ -241,7 +248,7 @@ impl WorkloadHandle {
         })
     }
 
-    /// Takes over a worker that was forked.
+    /// Adds a forked worker to the handle.
     fn add(
         &mut self,
         group_idx: usize,
@@ -283,16 +290,16 @@ impl WorkloadHandle {
     }
 }
 
-/// With whom the workers of a body are compared.
-fn peers(body: &Body, manner: Manner) -> Peers {
-    if manner.meddled {
+/// Returns the workers with which the workers of a body are compared.
+fn peers(body: &Body, options: SpawnOptions) -> Peers {
+    if options.cross_affinity {
         Peers::Nobody
     } else {
         body.peers
     }
 }
 
-/// The body of a group whose workers can be divided.
+/// Returns the body of a group, after checking that the group's workers can be divided into its group size.
 fn whole_groups(group: &Group) -> Result<Body, WorkerError> {
     let mut body = kinds::body(&group.work.work_type);
     if body.group == 0 {
@@ -309,11 +316,11 @@ fn whole_groups(group: &Group) -> Result<Body, WorkerError> {
     Ok(body)
 }
 
-/// Ties the members of one group to each other. The first is worker `base` of the handle.
-fn tie(body: &Body, work: &WorkSpec, base: usize, seed: u64) -> Result<Tied, WorkerError> {
+/// Connects the members of one group to each other. The first member is worker `base` of the handle.
+fn connect(body: &Body, work: &WorkSpec, base: usize, seed: u64) -> Result<Connected, WorkerError> {
     let mut fds = Vec::new();
-    match body.ring {
-        Ring::Pipe => {
+    match body.graph {
+        WakeGraph::Pipe => {
             for _ in 0..body.group {
                 let (read, write) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
                     action: "make a pipe between workers".to_owned(),
@@ -322,18 +329,18 @@ fn tie(body: &Body, work: &WorkSpec, base: usize, seed: u64) -> Result<Tied, Wor
                 fds.extend([read, write]);
             }
         }
-        Ring::Event => {
-            // Each read takes one event, and does not wait for it.
+        WakeGraph::Event => {
+            // A read takes one event and does not block.
             let flags = libc::EFD_SEMAPHORE | libc::EFD_NONBLOCK;
             // SAFETY: plain integers.
             let fd = unsafe { libc::eventfd(0, flags) };
             if fd < 0 {
                 return Err(WorkerError::sys("make an eventfd for workers"));
             }
-            // SAFETY: a fresh fd that nobody else owns.
+            // SAFETY: a fresh descriptor that nothing else owns.
             fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
         }
-        Ring::None | Ring::Futex | Ring::Shared => {}
+        WakeGraph::None | WakeGraph::Futex | WakeGraph::Shared => {}
     }
     let raw = |at: usize| child::raw(fds.get(at));
     let mut members = Vec::new();
@@ -345,29 +352,29 @@ fn tie(body: &Body, work: &WorkSpec, base: usize, seed: u64) -> Result<Tied, Wor
                 WorkType::Custom { .. } => Some(child::report_file()?),
                 _ => None,
             },
-            tie: match body.ring {
-                Ring::None => Tie::None,
-                Ring::Pipe => Tie::Pipe {
+            wake_link: match body.graph {
+                WakeGraph::None => WakeLink::None,
+                WakeGraph::Pipe => WakeLink::Pipe {
                     wait: raw(2 * member),
                     wake: raw(2 * next + 1),
                 },
-                Ring::Futex => Tie::Futex {
+                WakeGraph::Futex => WakeLink::Futex {
                     wait: base + member,
                     wake: base + next,
                 },
-                Ring::Shared => Tie::Shared,
-                Ring::Event => Tie::Event { fd: raw(0) },
+                WakeGraph::Shared => WakeLink::Shared,
+                WakeGraph::Event => WakeLink::Event { fd: raw(0) },
             },
             member,
             base,
             rng: Rng::new(seed, (base + member) as u64),
         });
     }
-    Ok(Tied { members, fds })
+    Ok(Connected { members, fds })
 }
 
-/// What an affinity comes to without a cgroup: only intents that do not ask for the topology, unless
-/// the workers have a node of their own.
+/// Resolves an affinity outside of a cgroup. Only intents that do not depend on the topology can be resolved, unless
+/// the workers are bound to a NUMA node.
 fn affinity_here(work: &WorkSpec) -> Result<ResolvedAffinity, WorkerError> {
     if work.numa_node.is_some() {
         let topology =

@@ -1,31 +1,31 @@
-//! The few system calls workers make, without allocation and without panics: safe to use in a
-//! child forked from a process with threads.
+//! The few system calls that workers make. They neither allocate nor panic, so they may be used in a child forked from
+//! a process with several threads.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Words of a CPU mask here: 1024 CPUs.
+/// Number of words of a CPU mask, enough for 1024 CPUs.
 pub const MASK_WORDS: usize = 16;
 
-/// A CPU mask as the kernel takes it.
+/// A CPU mask in the kernel's format.
 pub type Mask = [u64; MASK_WORDS];
 
-/// Guest monotonic time in nanoseconds.
+/// Returns the guest's monotonic time in nanoseconds.
 pub fn now_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
-/// CPU time of the calling thread in nanoseconds.
+/// Returns the CPU time of the calling thread in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
-/// CPU time of the calling thread in nanoseconds, before and after it leaves a mark in the exact schedule: it gives itself the
-/// name that it has already, which the schedule records and nobody else notices. Reading the CPU time brings the runqueue's
-/// clock up to date, so that the mark is as new as the number.
+/// Sets a mark in the exact schedule, and returns the CPU time of the calling thread in nanoseconds before and after
+/// it. The mark is a change of the thread's name to the same name: the schedule records it, and nothing else notices.
+/// Reading the CPU time also updates the run queue's clock, so the mark and the CPU time belong to the same moment.
 pub fn marked_cpu_ns() -> [u64; 2] {
     let mut name = [0u8; 16];
-    // SAFETY: sixteen bytes, which the kernel fills and ends with a NUL (PR_GET_NAME), and reads (PR_SET_NAME).
+    // SAFETY: sixteen bytes, which the kernel fills and terminates with a NUL (PR_GET_NAME), and reads (PR_SET_NAME).
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr(), 0, 0, 0) };
     let before = thread_cpu_ns();
     // SAFETY: as above.
@@ -38,14 +38,14 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `ts` is valid for writing; both clocks exist on every kernel this runs on.
+    // SAFETY: `ts` is valid for writing; both clocks exist on every kernel that this runs on.
     unsafe { libc::clock_gettime(clock, &mut ts) };
     (ts.tv_sec as u64)
         .wrapping_mul(1_000_000_000)
         .wrapping_add(ts.tv_nsec as u64)
 }
 
-/// A `timespec` of `ns` nanoseconds.
+/// Converts `ns` nanoseconds to a `timespec`.
 pub fn timespec(ns: u64) -> libc::timespec {
     libc::timespec {
         tv_sec: (ns / 1_000_000_000) as libc::time_t,
@@ -53,10 +53,10 @@ pub fn timespec(ns: u64) -> libc::timespec {
     }
 }
 
-/// Sleeps until monotonic time `deadline_ns`; returns early when a signal is handled.
+/// Sleeps until the monotonic time `deadline_ns`. Returns early when a signal is handled.
 pub fn sleep_until(deadline_ns: u64) {
     let ts = timespec(deadline_ns);
-    // SAFETY: `ts` is a valid timespec; no remainder is asked for with TIMER_ABSTIME.
+    // SAFETY: `ts` is a valid timespec; TIMER_ABSTIME does not use the remainder.
     unsafe {
         libc::clock_nanosleep(
             libc::CLOCK_MONOTONIC,
@@ -67,16 +67,16 @@ pub fn sleep_until(deadline_ns: u64) {
     };
 }
 
-/// The CPU the caller runs on right now.
+/// Returns the CPU that the caller is running on.
 pub fn current_cpu() -> u32 {
-    // SAFETY: takes nothing, returns -1 only where the call does not exist.
+    // SAFETY: the call takes no arguments and returns -1 only where it does not exist.
     let cpu = unsafe { libc::sched_getcpu() };
     if cpu < 0 { 0 } else { cpu as u32 }
 }
 
-/// Waits while `*word == expected`; returns on a wake, a change, a handled signal.
+/// Waits while `*word == expected`. Returns on a wake, on a change of the word, or when a signal is handled.
 pub fn futex_wait(word: &AtomicU32, expected: u32) {
-    // SAFETY: the word outlives the call; a shared (not private) futex without timeout.
+    // SAFETY: the word outlives the call; a shared futex without a timeout.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -88,7 +88,7 @@ pub fn futex_wait(word: &AtomicU32, expected: u32) {
     };
 }
 
-/// The same for `ns` nanoseconds at most.
+/// Waits like [`futex_wait`], for at most `ns` nanoseconds.
 pub fn futex_wait_for(word: &AtomicU32, expected: u32, ns: u64) {
     let limit = timespec(ns);
     // SAFETY: the word outlives the call; the limit is on the stack.
@@ -103,15 +103,15 @@ pub fn futex_wait_for(word: &AtomicU32, expected: u32, ns: u64) {
     };
 }
 
-/// Wakes up to `count` waiters of `word`.
+/// Wakes up to `count` waiters on `word`.
 pub fn futex_wake(word: &AtomicU32, count: i32) {
-    // SAFETY: the word is a valid address for the length of the call.
+    // SAFETY: the word is a valid address for the duration of the call.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
 }
 
-/// As [`futex_wait`], as one of those that a wake with these `bits` means.
+/// Waits like [`futex_wait`], with a bit mask that [`futex_wake_those`] selects waiters by.
 pub fn futex_wait_as(word: &AtomicU32, expected: u32, bits: u32) {
-    // SAFETY: as above; the second address is of no use to this operation.
+    // SAFETY: as above; this operation does not use the second address.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -125,10 +125,9 @@ pub fn futex_wait_as(word: &AtomicU32, expected: u32, bits: u32) {
     };
 }
 
-/// Wakes all waiters of `word` that wait as one of `bits`.
+/// Wakes all waiters on `word` whose mask has one of `bits`.
 pub fn futex_wake_those(word: &AtomicU32, bits: u32) {
-    // SAFETY: the word is a valid address for the length of the call; the null pointers are not
-    // used by this operation.
+    // SAFETY: the word is a valid address for the duration of the call; this operation does not use the null pointers.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -142,14 +141,14 @@ pub fn futex_wake_those(word: &AtomicU32, bits: u32) {
     };
 }
 
-/// How long a try for a lock with priority inheritance lasts: the kernel starts the call anew after
-/// a signal, so that a stop would not end it.
+/// Timeout in ns of one attempt to take a lock with priority inheritance. The kernel restarts the call after a signal,
+/// so a stop signal would not end it.
 const PI_TRY_NS: u64 = 20_000_000;
-/// `FUTEX_LOCK_PI2` of include/uapi/linux/futex.h: the deadline is of the monotonic clock.
+/// `FUTEX_LOCK_PI2` from include/uapi/linux/futex.h, whose deadline is on the monotonic clock.
 const FUTEX_LOCK_PI2: i32 = 13;
 
-/// Takes a futex with priority inheritance, which holds the owner's thread id. `false` when `stopped`
-/// says so first; `Err` is the errno.
+/// Takes a futex with priority inheritance; its word holds the owner's thread id. Returns `false` if `stopped` returns
+/// `true` first. `Err` is the errno.
 pub fn lock_pi(word: &AtomicU32, stopped: impl Fn() -> bool) -> Result<bool, i32> {
     let me = tid() as u32;
     if word.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
@@ -178,18 +177,18 @@ pub fn lock_pi(word: &AtomicU32, stopped: impl Fn() -> bool) -> Result<bool, i32
     }
 }
 
-/// Gives back what [`lock_pi`] took.
+/// Releases a futex that was taken by [`lock_pi`].
 pub fn unlock_pi(word: &AtomicU32) {
     if word
         .compare_exchange(tid() as u32, 0, Release, Relaxed)
         .is_err()
     {
-        // SAFETY: the word is a valid address for the length of the call.
+        // SAFETY: the word is a valid address for the duration of the call.
         unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_UNLOCK_PI) };
     }
 }
 
-/// Allowed CPUs of `pid` (0 = caller); all zero if the kernel refuses.
+/// Returns the allowed CPUs of `pid`, where 0 stands for the caller. The mask is empty if the kernel refuses.
 pub fn affinity(pid: i32) -> Mask {
     let mut mask: Mask = [0; MASK_WORDS];
     // SAFETY: the buffer has the size that is passed.
@@ -204,7 +203,7 @@ pub fn affinity(pid: i32) -> Mask {
     mask
 }
 
-/// Sets allowed CPUs of `pid` (0 = caller); `Err` is the errno.
+/// Sets the allowed CPUs of `pid`, where 0 stands for the caller. `Err` is the errno.
 pub fn set_affinity(pid: i32, mask: &Mask) -> Result<(), i32> {
     // SAFETY: the buffer has the size that is passed and is only read.
     let rc = unsafe {
@@ -218,18 +217,18 @@ pub fn set_affinity(pid: i32, mask: &Mask) -> Result<(), i32> {
     if rc < 0 { Err(errno()) } else { Ok(()) }
 }
 
-/// The calling thread's errno.
+/// Returns the calling thread's errno.
 pub fn errno() -> i32 {
-    // SAFETY: always a valid thread-local address.
+    // SAFETY: the address is always valid and thread-local.
     unsafe { *libc::__errno_location() }
 }
 
-/// Number of CPUs in a mask.
+/// Returns the number of CPUs in a mask.
 pub fn mask_len(mask: &Mask) -> u32 {
     mask.iter().map(|w| w.count_ones()).sum()
 }
 
-/// The `n`-th CPU of a mask, counted from 0.
+/// Returns the `n`-th CPU of a mask, counted from 0.
 pub fn mask_nth(mask: &Mask, n: u32) -> Option<usize> {
     let mut left = n;
     for (i, word) in mask.iter().enumerate() {
@@ -245,7 +244,7 @@ pub fn mask_nth(mask: &Mask, n: u32) -> Option<usize> {
     None
 }
 
-/// A mask of one CPU; empty when the number is past the mask's end.
+/// Returns a mask of one CPU. It is empty if the number does not fit into a mask.
 pub fn mask_of(cpu: usize) -> Mask {
     let mut mask: Mask = [0; MASK_WORDS];
     if let Some(word) = mask.get_mut(cpu / 64) {
@@ -254,7 +253,7 @@ pub fn mask_of(cpu: usize) -> Mask {
     mask
 }
 
-/// Both masks' CPUs.
+/// Returns the intersection of two masks.
 pub fn mask_and(a: &Mask, b: &Mask) -> Mask {
     let mut both = *a;
     for (word, other) in both.iter_mut().zip(b) {
@@ -263,10 +262,10 @@ pub fn mask_and(a: &Mask, b: &Mask) -> Mask {
     both
 }
 
-/// Fresh anonymous memory of `len` bytes, which is never given back; `None` where the kernel has
-/// none.
+/// Maps `len` bytes of fresh anonymous memory, which are never unmapped. Returns `None` if the kernel has not enough
+/// memory.
 pub fn map(len: usize) -> Option<&'static mut [u8]> {
-    // SAFETY: a fresh private mapping of `len` bytes; unmapped when the process ends.
+    // SAFETY: a fresh private mapping of `len` bytes, which lives as long as the process.
     let at = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
@@ -280,32 +279,32 @@ pub fn map(len: usize) -> Option<&'static mut [u8]> {
     if at == libc::MAP_FAILED {
         return None;
     }
-    // SAFETY: the mapping made above, which nobody else knows of.
+    // SAFETY: the mapping was created above, and nothing else refers to it.
     Some(unsafe { std::slice::from_raw_parts_mut(at.cast::<u8>(), len) })
 }
 
-/// The thread id of the caller.
+/// Returns the thread id of the caller.
 pub fn tid() -> i32 {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: the call takes no arguments and cannot fail.
     unsafe { libc::gettid() }
 }
 
-/// One of `/proc/thread-self/schedstat`'s readings.
+/// The contents of `/proc/thread-self/schedstat`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SchedStat {
-    /// Time on a CPU, ns.
+    /// Time on a CPU in ns.
     pub cpu_ns: u64,
-    /// Time runnable and waiting, ns.
+    /// Time runnable without running, in ns.
     pub run_delay_ns: u64,
-    /// Times put on a CPU.
+    /// Number of times that the thread was put on a CPU.
     pub count: u64,
 }
 
-/// Reads `/proc/thread-self/schedstat` (fs/proc/base.c, `proc_pid_schedstat`); zeros where the kernel
-/// has none.
+/// Reads `/proc/thread-self/schedstat` (fs/proc/base.c, `proc_pid_schedstat`). All values are 0 if the kernel does not
+/// have it.
 pub fn schedstat() -> SchedStat {
     let mut buf = [0u8; 96];
-    // SAFETY: a NUL-terminated path; the buffer has the length that is passed; fd is ours.
+    // SAFETY: a NUL-terminated path; the buffer has the length that is passed; the descriptor is our own.
     let got = unsafe {
         let fd = libc::open(
             c"/proc/thread-self/schedstat".as_ptr(),

@@ -21,7 +21,8 @@ fn run(config: &WorkloadConfig, ms: u64) -> Vec<WorkerReport> {
     handle.stop_and_collect()
 }
 
-/// Waits until every worker has shown a dozen iterations: a busy machine may take its time.
+/// Waits until every worker has completed a dozen iterations, which can take a while on a busy
+/// machine.
 fn progress(handle: &WorkloadHandle) {
     for _ in 0..2000 {
         if handle.snapshot_iterations().iter().all(|n| *n >= 12) {
@@ -33,7 +34,7 @@ fn progress(handle: &WorkloadHandle) {
 }
 
 #[test]
-fn a_stop_before_the_first_moment_on_a_cpu_is_no_death() {
+fn a_stop_before_the_first_run_does_not_kill_a_worker() {
     for _ in 0..50 {
         let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 4)).unwrap();
         handle.start();
@@ -51,7 +52,7 @@ fn of(work_type: WorkType, workers: usize) -> WorkloadConfig {
     }
 }
 
-/// Neither running nor a zombie: the pid is no child of ours any more.
+/// Returns whether the process has been reaped: the pid is not a child of ours any more.
 fn gone(pid: i32) -> bool {
     // SAFETY: plain integers and a null status.
     let rc = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
@@ -59,7 +60,7 @@ fn gone(pid: i32) -> bool {
 }
 
 #[test]
-fn nothing_runs_before_the_start() {
+fn workers_do_not_run_before_the_start() {
     let handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 2)).unwrap();
     let pids = handle.worker_pids();
     std::thread::sleep(Duration::from_millis(50));
@@ -70,7 +71,7 @@ fn nothing_runs_before_the_start() {
 
 #[test]
 fn a_shuffled_start_releases_all() {
-    // More than there are groups at the gate.
+    // More workers than groups at the gate.
     let mut handle = WorkloadHandle::spawn(&of(WorkType::YieldHeavy, 40)).unwrap();
     handle.shuffle_start(7);
     handle.start();
@@ -105,7 +106,7 @@ fn a_killed_worker_leaves_a_sentinel_and_no_zombie() {
     unsafe { libc::kill(pids[0], libc::SIGKILL) };
     let reports = handle.stop_and_collect();
     assert_eq!(reports[0].exit_info, Some(WorkerExitInfo::Signaled(9)));
-    // What it had done by its last checkpoint is known all the same.
+    // The counters of its last checkpoint are still available.
     assert!(!reports[0].completed && reports[0].exit_info.is_some());
     assert_eq!(reports[0].tid, pids[0]);
     assert!(reports[1].completed);
@@ -121,7 +122,7 @@ fn a_stopped_worker_misses_the_deadline_and_is_killed() {
     unsafe { libc::kill(pid, libc::SIGSTOP) };
     let reports = handle.stop_and_collect();
     assert_eq!(reports[0].exit_info, Some(WorkerExitInfo::TimedOut));
-    // It did not want a CPU, so no scheduler kept it waiting for the five seconds.
+    // The worker was not runnable, so the five seconds do not count as a gap.
     assert!(reports[0].max_gap_ms < 5000, "{}", reports[0].max_gap_ms);
     assert!(gone(pid));
 }
@@ -144,7 +145,7 @@ fn rings_wake_each_other_and_measure_it() {
             assert!(r.iterations > 5, "{name}: {}", r.iterations);
             assert!(r.wake_sample_total > 5, "{name}");
             assert_eq!(r.wake_latencies_ns.len() as u64, r.wake_sample_total);
-            // Each turn but the starter's first is a wake-up.
+            // Each turn except the first one of member 0 starts with a wakeup.
             assert!(r.iterations.abs_diff(r.wake_sample_total) <= 1, "{name}");
             assert!(r.wake_latencies_ns.iter().all(|ns| *ns < 10_000_000_000));
         }
@@ -246,7 +247,7 @@ fn a_long_lived_worker_has_a_slice_for_each_phase() {
     handle.start();
     for ordinal in 0..=2 {
         phase.set(ordinal);
-        // What was done before belongs to the phase before.
+        // Work that was done before belongs to the previous phase.
         let seen = handle.total_iterations();
         for _ in 0..2000 {
             std::thread::sleep(Duration::from_millis(10));
@@ -267,7 +268,7 @@ fn a_long_lived_worker_has_a_slice_for_each_phase() {
 }
 
 #[test]
-fn affinity_holds_and_its_failure_is_told() {
+fn affinity_is_set_and_a_failure_is_reported() {
     let mut config = of(WorkType::SpinWait, 1);
     let cpu = sys::mask_nth(&sys::affinity(0), 0).unwrap();
     config.affinity = AffinityIntent::exact([cpu]);
@@ -323,22 +324,25 @@ fn only_workers_that_are_alike_are_compared() {
     let alike = marks(&of(WorkType::SpinWait, 2));
     assert_eq!(alike[0], alike[1]);
     let storms = marks(&of(WorkType::preempt_storm(1, 16, 100), 4));
-    assert_ne!(storms[0], storms[1], "who preempts and who is preempted");
+    assert_ne!(
+        storms[0], storms[1],
+        "the preempting worker and a preempted one"
+    );
     assert_eq!(storms[1], storms[3], "the preempted of two groups");
-    // Whoever is pinned by another worker is entitled to what that leaves to it.
+    // The entitlement of a worker that another one pins depends on that worker's choices.
     let meddler = WorkSpec::new(WorkType::cross_affinity_churn(1)).workers(1);
     let pinned = marks(&of(WorkType::SpinWait, 2).push_composed(meddler));
     assert_eq!(pinned.iter().collect::<BTreeSet<_>>().len(), 3);
 }
 
 #[test]
-fn groups_that_are_not_whole_are_refused() {
+fn incomplete_groups_are_rejected() {
     let odd = error(&of(WorkType::PipeIo { burst_iters: 1 }, 3));
     assert!(odd.contains('3'), "{odd}");
 }
 
-/// Bodies that need nothing of the machine: each iterates, is stopped while it waits, and says
-/// nothing is wrong.
+/// Bodies that need nothing special from the machine: each of them iterates, stops while it waits,
+/// and reports no error.
 #[test]
 fn new_bodies_iterate_and_stop() {
     let us = Duration::from_micros;
@@ -398,7 +402,7 @@ fn new_bodies_iterate_and_stop() {
 }
 
 #[test]
-fn who_lacks_what_it_needs_says_what() {
+fn a_worker_that_gives_up_reports_why() {
     let why = |work: WorkType| {
         let mut handle = WorkloadHandle::spawn(&of(work, 1)).unwrap();
         handle.start();
@@ -425,7 +429,7 @@ fn a_herd_stops_after_its_last_batch() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Long beside a batch.
+    // This is long compared with a batch.
     std::thread::sleep(Duration::from_millis(30));
     let reports = handle.stop_and_collect();
     assert!(reports.iter().all(|r| r.completed && r.iterations <= 3));
@@ -433,7 +437,7 @@ fn a_herd_stops_after_its_last_batch() {
 }
 
 #[test]
-fn threads_are_of_one_process_and_each_has_its_numbers() {
+fn threads_share_one_process_and_have_their_own_counters() {
     let mut config = of(WorkType::SpinWait, 2).clone_mode(CloneMode::Thread);
     config.comm = Some("own-name".to_owned());
     let config = config.push_composed(WorkSpec::new(WorkType::futex_ping_pong(16)).workers(2));
@@ -454,7 +458,7 @@ fn threads_are_of_one_process_and_each_has_its_numbers() {
     for (at, report) in handle.stop_and_collect().iter().enumerate() {
         assert!(report.completed && report.iterations > 5, "{report:?}");
         assert_eq!(report.group_idx, at / 2);
-        // Blocked threads are woken by the stop, each of them.
+        // The stop signal reaches each thread, so none of them stays blocked.
         assert!(report.wall_time_ns < 5_000_000_000, "{report:?}");
         assert_eq!(report.wake_sample_total > 0, at >= 2);
     }
@@ -462,7 +466,7 @@ fn threads_are_of_one_process_and_each_has_its_numbers() {
 }
 
 #[test]
-fn a_leader_has_the_name_it_was_given() {
+fn a_leader_has_its_given_name() {
     let config = of(WorkType::SpinWait, 2);
     let handle = WorkloadHandle::spawn_pcomm_cgroup("my-leader", &config).unwrap();
     let procs = handle.worker_pids_for_cgroup_procs().unwrap();
@@ -475,7 +479,7 @@ fn a_leader_has_the_name_it_was_given() {
 }
 
 #[test]
-fn parked_workers_stop_iterating_and_the_first_iteration_is_told() {
+fn parked_workers_stop_iterating_and_the_first_iteration_is_reported() {
     let mut config = of(WorkType::SpinWait, 2);
     config.park_after_iterations = Some(7);
     config.signal_first_iteration = true;

@@ -1,19 +1,19 @@
-//! Paths and small files without allocation: text in a buffer on the stack. For workers, who may
-//! not allocate.
+//! Builds paths and reads and writes small files without allocation, in buffers on the stack.
+//! Workers use this because they must not allocate.
 
 use super::sys::{self, MASK_WORDS, Mask};
 
-/// Room for a path or a small file.
+/// Size of the buffer, enough for a path or a small file.
 const ROOM: usize = 640;
 
-/// Text of limited length, which ends with a NUL. What does not fit is cut off.
+/// Text of limited length that ends with a NUL. Text that does not fit is cut off.
 pub(super) struct Text {
     bytes: [u8; ROOM],
     len: usize,
 }
 
 impl Text {
-    /// Text that begins so.
+    /// Creates a text with these contents.
     pub fn of(bytes: &[u8]) -> Self {
         let mut text = Self {
             bytes: [0; ROOM],
@@ -23,10 +23,10 @@ impl Text {
         text
     }
 
-    /// Appends bytes; what does not fit is cut off.
+    /// Appends bytes. Bytes that do not fit are dropped.
     pub fn push(&mut self, bytes: &[u8]) -> &mut Self {
         for byte in bytes {
-            // The last one stays a NUL.
+            // The last byte always stays a NUL.
             if self.len + 1 < ROOM
                 && let Some(to) = self.bytes.get_mut(self.len)
             {
@@ -54,12 +54,12 @@ impl Text {
         self.push(digits.get(at..).unwrap_or(&[]))
     }
 
-    /// The text as bytes, without the NUL.
+    /// Returns the text as bytes, without the NUL.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
 
-    /// Cuts the text off before the last `byte`.
+    /// Cuts the text off before the last occurrence of `byte`.
     pub fn cut_at_last(&mut self, byte: u8) {
         let at = self.bytes().iter().rposition(|b| *b == byte).unwrap_or(0);
         while self.len > at {
@@ -70,23 +70,23 @@ impl Text {
         }
     }
 
-    /// The text for a system call.
+    /// Returns a pointer to the NUL-terminated text, for a system call.
     pub fn as_ptr(&self) -> *const libc::c_char {
         self.bytes.as_ptr().cast()
     }
 
-    /// Opens the file of this path; the answer is its descriptor or an errno.
+    /// Opens the file at this path. Returns its descriptor; `Err` is the errno.
     pub fn open(&self, flags: i32) -> Result<i32, i32> {
         // SAFETY: the path ends with a NUL and outlives the call.
         let fd = unsafe { libc::open(self.as_ptr(), flags | libc::O_CLOEXEC, 0o600) };
         if fd < 0 { Err(sys::errno()) } else { Ok(fd) }
     }
 
-    /// The beginning of the file of this path.
+    /// Reads the beginning of the file at this path.
     pub fn read(&self) -> Result<Self, i32> {
         let fd = self.open(libc::O_RDONLY)?;
         let mut text = Self::of(&[]);
-        // SAFETY: the buffer has more room than is asked for; the descriptor is our own.
+        // SAFETY: the buffer is larger than the length that is passed; the descriptor is our own.
         let got = unsafe {
             let got = libc::read(fd, text.bytes.as_mut_ptr().cast(), ROOM - 1);
             libc::close(fd);
@@ -99,7 +99,7 @@ impl Text {
         Ok(text)
     }
 
-    /// Writes to the file of this path, in one call.
+    /// Writes to the file at this path in a single call.
     pub fn write(&self, bytes: &[u8]) -> Result<(), i32> {
         let fd = self.open(libc::O_WRONLY)?;
         let written = write(fd, bytes);
@@ -109,14 +109,15 @@ impl Text {
     }
 }
 
-/// Writes to an open file, in one call.
+/// Writes to an open file in a single call.
 pub(super) fn write(fd: i32, bytes: &[u8]) -> Result<(), i32> {
-    // SAFETY: readable bytes of the length that is passed.
+    // SAFETY: readable bytes with the length that is passed.
     let put = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
     if put < 0 { Err(sys::errno()) } else { Ok(()) }
 }
 
-/// The directory of the calling thread's cgroup, by /proc/thread-self/cgroup (cgroups(7)).
+/// Returns the directory of the calling thread's cgroup, from /proc/thread-self/cgroup
+/// (cgroups(7)).
 pub(super) fn own_cgroup() -> Result<Text, i32> {
     let file = Text::of(b"/proc/thread-self/cgroup").read()?;
     for line in file.bytes().split(|byte| *byte == b'\n') {
@@ -131,7 +132,7 @@ pub(super) fn own_cgroup() -> Result<Text, i32> {
     Err(libc::ENOENT)
 }
 
-/// The CPUs of a list such as `0-3,8`, as sysfs has them.
+/// Parses a list of CPUs such as `0-3,8`, the format of sysfs.
 pub(super) fn cpulist(bytes: &[u8]) -> Mask {
     let mut mask: Mask = [0; MASK_WORDS];
     let number = |digits: &[u8]| {
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_put_together_and_cut() {
+    fn text_is_appended_and_cut() {
         let mut text = Text::of(b"/a/b");
         text.push(b"/c").number(0).number(4096);
         assert_eq!(text.bytes(), b"/a/b/c04096");
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_and_their_absence_is_told() {
+    fn files_are_read_and_a_missing_one_is_an_error() {
         let comm = Text::of(b"/proc/self/stat")
             .read()
             .expect("procfs is there");

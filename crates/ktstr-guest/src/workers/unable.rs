@@ -1,21 +1,21 @@
-//! Why a worker gave up: what it needs is not there. The worker leaves a number and an errno in the
-//! memory it shares with its parent, who makes a sentence of them.
+//! Why a worker gave up: something that it needs is missing. The worker stores a code and an errno
+//! in the memory that it shares with its parent, and the parent turns them into a sentence.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {
-        /// What a worker needs and does not find.
+        /// Something that a worker needs but does not have.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Unable {
             $($(#[doc = $doc])+ $name,)+
         }
 
         impl Unable {
-            /// What is left in shared memory; 0 is nobody's.
+            /// Returns the code to store in shared memory. 0 stands for no reason.
             pub fn code(self) -> u32 {
                 self as u32 + 1
             }
 
-            /// The sentence for a number that was left. The errno is left out when it is 0.
+            /// Returns the sentence for a stored code. An errno of 0 is omitted.
             pub fn sentence(code: u32, errno: i32) -> String {
                 let texts = [$($text),+];
                 let at = (code as usize).wrapping_sub(1);
@@ -31,34 +31,34 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// It could not map the buffer that it works in.
+    /// The buffer that the worker uses could not be mapped.
     Memory = "could not map its memory";
-    /// The nodes of its memory policy.
+    /// The memory policy could not be set.
     MemPolicy = "could not set its memory policy; are the nodes among those of its cpuset?";
-    /// A file in /tmp.
-    File = "could not make or use a temporary file in /tmp or /";
-    /// Two threads of a core.
+    /// The temporary file could not be created or used.
+    File = "could not create or use a temporary file in /tmp or /";
+    /// No two threads of one core are among the worker's CPUs.
     Sibling = "needs two threads of one core among its CPUs and found none; declare a topology with \
-        2 threads a core, or a wider cpuset";
-    /// CPUs of two nodes.
+        2 threads per core, or a larger cpuset";
+    /// Fewer than two NUMA nodes have CPUs that the worker may use.
     Nodes = "needs CPUs of two NUMA nodes and found fewer; declare a topology with more nodes, or a \
-        wider cpuset";
-    /// Registers of that width.
-    Width = "needs vector registers that are wider than those that CPUID reports; take AluWidth::Widest";
-    /// The tiles of AMX.
-    Tiles = "has no code for AMX, since no CPU model of the harness has it; take AluWidth::Widest";
-    /// Its own cgroup.
-    Cgroup = "could not make or enter a cgroup below its own";
-    /// The destination of CgroupAttachStorm.
-    Dest = "could not open cgroup.procs of `dest` beside its own cgroup; declare a cgroup of that name";
-    /// An eventfd or an epoll instance.
+        larger cpuset";
+    /// The CPU has no vector registers of that width.
+    Width = "needs wider vector registers than CPUID reports; use AluWidth::Widest";
+    /// There is no code for AMX tiles.
+    Tiles = "has no code for AMX, because no CPU model of the harness has it; use AluWidth::Widest";
+    /// A cgroup below the worker's own could not be created or entered.
+    Cgroup = "could not create or enter a cgroup below its own";
+    /// The destination cgroup of CgroupAttachStorm could not be opened.
+    Dest = "could not open cgroup.procs of `dest` next to its own cgroup; declare a cgroup with that name";
+    /// The eventfd or the epoll instance failed.
     Epoll = "could not wait for its eventfd";
     /// The loopback device could not be opened or brought up.
-    Loopback = "could not send through the loopback device; the first worker of a guest that does has to be root";
-    /// A futex with priority inheritance.
+    Loopback = "could not send through the loopback device; the first worker of a guest that uses it must run as root";
+    /// The futex with priority inheritance could not be taken.
     PiLock = "could not take a futex with priority inheritance (FUTEX_LOCK_PI2 of Linux 5.14)";
-    /// The report of a custom function.
-    Report = "could not hand over the report of its function";
+    /// The report of a custom function could not be passed to the parent.
+    Report = "could not pass on the report of its function";
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The configuration that is asked for, and whether the tree took it.
+//! The requested configuration, and the check that the source tree accepted it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::KernelError;
 
-/// What ktstr needs and what it is good to have.
+/// The options that ktstr needs, and those that are useful.
 const OWN: &str = include_str!("ktstr.config");
-/// Without one of these the guest does not start, or no scheduler does.
+/// Options without which the guest does not boot, or cannot run a sched_ext scheduler.
 const ESSENTIAL: [&str; 11] = [
     "CONFIG_64BIT",
     "CONFIG_SMP",
@@ -23,11 +23,12 @@ const ESSENTIAL: [&str; 11] = [
     "CONFIG_SCHED_CLASS_EXT",
 ];
 
-/// Options of ktstr's own that only some versions have, each with a line that says that it is not missed.
+/// Options that only some versions have, each with a line that makes up for its absence.
 const STANDS_FOR: [(&str, &str); 6] = [
     ("CONFIG_PREEMPT", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PREEMPT_LAZY", "CONFIG_PREEMPT=y"),
-    // No option any more from 6.15 on, which has PREEMPT_LAZY as the versions before 6.13 have not.
+    // This is not an option any more from 6.15 on. PREEMPT_LAZY indicates such a version; it does not exist before
+    // 6.13.
     ("CONFIG_SCHED_DEBUG", "CONFIG_PREEMPT_LAZY=y"),
     ("CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL=y"),
     ("CONFIG_NUMA_MIGRATION", "CONFIG_NUMA_BALANCING=y"),
@@ -37,11 +38,11 @@ const STANDS_FOR: [(&str, &str); 6] = [
 /// The lines of a configuration, by option.
 type Options = BTreeMap<String, String>;
 
-/// What a build asks for.
+/// The configuration that a build requests.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// All of it, one line an option; the user's come last, since of two lines that choose among the same options the
-    /// last one counts.
+    /// All lines, one for each option. The user's lines come last, because the last of several lines that set a choice
+    /// takes effect.
     pub(super) text: String,
     options: Options,
     /// The options that the user's own files set.
@@ -49,7 +50,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// ktstr's own options with those of the user's files over them.
+    /// Reads ktstr's own options and overrides them with those of the user's files.
     pub(super) fn read(fragments: &[PathBuf]) -> Result<Self, KernelError> {
         let mut options = parse(OWN);
         let mut of_user = Options::new();
@@ -81,8 +82,8 @@ impl Wanted {
         })
     }
 
-    /// Compares with the configuration that came out. An option that is needed, or that the user asked for, must be
-    /// there; the others that are missing are returned.
+    /// Compares the request with the resulting configuration. It is an error if an essential option or one of the
+    /// user's is missing. Returns the other options that are missing.
     pub(super) fn check(&self, config: &Path, origin: &str) -> Result<Vec<String>, KernelError> {
         let text = fs::read_to_string(config).map_err(|e| KernelError::io("read", config, e))?;
         let got = parse(&text);

@@ -1,4 +1,4 @@
-//! Calling `make`, with all of its children bound to our life.
+//! Runs `make` so that all of its child processes end when ktstr ends.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::KernelError;
 use crate::command;
 
-/// Runs a command in a process group that ends when our end of its stdin is closed, however we came to our end: the
-/// compilers that `make` started would otherwise go on.
+/// A shell script that runs a command and kills its whole process group once our end of its stdin is closed. That
+/// happens however we end, so the compilers that `make` started do not outlive us.
 const BOUND: &str = "exec 3<&0 </dev/null
 \"$@\" &
 work=$!
@@ -18,17 +18,17 @@ status=$?
 kill \"$guard\" 2>/dev/null
 exit $status";
 
-const HINT: &str = "The source does not build as it is, or with this compiler; `make` in the tree says the same. The \
+const HINT: &str = "The source does not build, at least with this compiler; `make` in the tree fails in the same way. The \
                     result of another build can be used as it is: set KTSTR_KERNEL to the tree";
 
-/// A tree and the folder that its objects go to.
+/// A source tree and the folder for its objects.
 pub(super) struct Make<'a> {
     pub(super) tree: &'a Path,
     pub(super) objects: &'a Path,
 }
 
 impl Make<'_> {
-    /// Runs `make ARGUMENTS...`; `hear` gets each line that it prints.
+    /// Runs `make ARGUMENTS...` and passes each line of its output to `hear`.
     pub(super) fn run(
         &self,
         arguments: &[&str],
@@ -42,12 +42,12 @@ impl Make<'_> {
             .arg(format!("O={}", self.objects.display()))
             .arg(format!("-j{jobs}"))
             .args(arguments)
-            // Who built it where and when would make the same source another kernel.
+            // Fix builder, host and time, because otherwise the same source would yield different kernels.
             .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01 00:00:00 UTC")
             .env("KBUILD_BUILD_USER", "ktstr")
             .env("KBUILD_BUILD_HOST", "ktstr")
             .env("KBUILD_BUILD_VERSION", "1")
-            // A make around us must not hand its options down.
+            // An enclosing `make` must not pass its options on.
             .env_remove("MAKEFLAGS")
             .env_remove("MAKELEVEL");
         command::run_bound(&mut command, hear)

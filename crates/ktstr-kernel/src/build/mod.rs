@@ -1,8 +1,8 @@
-//! A kernel from its source: a tree, a tarball, or Debian's `linux-source-X.Y` package, with a configuration that has
-//! what ktstr needs and little else.
+//! Builds a kernel from source: from a tree, a tarball, or Debian's `linux-source-X.Y` package. The configuration
+//! contains what ktstr needs and little else.
 //!
-//! The build is out of tree, in the cache folder, so that the user's tree stays as it is. The result is known by what it
-//! was made from (source, configuration, compiler) and is not built again.
+//! The build is out of tree, in the cache folder, so that the user's tree is not changed. The result is identified by
+//! its inputs (source, configuration, compiler), and a kernel with the same inputs is not built again.
 
 mod config;
 mod make;
@@ -25,14 +25,15 @@ use crate::{KernelError, Resolver};
 
 use source::Origin;
 
-/// What a build writes besides the source: objects with debug information, and the image in several forms.
+/// Disk space in bytes that a build needs in addition to the source: objects with debug information, and the image in
+/// several forms.
 const OBJECTS_SIZE: u64 = 1 << 30;
-/// What a tarball of the kernel's source unpacks to.
+/// Disk space in bytes that an unpacked tarball of the kernel's source needs.
 const SOURCE_SIZE: u64 = 2 << 30;
 
-/// Builds the kernel of `source`, unless the cache has it already: a folder, a `.tar.xz`, `.tar.gz` or `.tar.zst`, or the
-/// name of a Debian package such as `linux-source-6.12`. `fragments` are configuration files that are applied over ktstr's
-/// own, the last one winning.
+/// Builds the kernel of `source`, unless it is cached. `source` is a folder, a `.tar.xz`, `.tar.gz` or `.tar.zst`, or
+/// the name of a Debian package such as `linux-source-6.12`. `fragments` are configuration files that are applied on
+/// top of ktstr's own; later files override earlier ones.
 pub fn build(
     source: &str,
     fragments: &[PathBuf],
@@ -52,7 +53,7 @@ pub fn build(
 struct Build<'a> {
     cache: &'a Cache,
     origin: &'a Origin,
-    /// What compiles, with its version.
+    /// The compiler and related tools, with their versions.
     compiler: String,
 }
 
@@ -77,7 +78,7 @@ impl Build<'_> {
             return Ok(kernel);
         }
         let work = Work::at(self.cache, self.origin)?;
-        // Another process may have built it while this one waited for the folder.
+        // Another process may have built it while this one waited for the lock.
         if let Some(kernel) = self.cached(&source)? {
             return Ok(kernel);
         }
@@ -94,7 +95,7 @@ impl Build<'_> {
         let Source::Built { inputs_sha256, .. } = source else {
             return Ok(None);
         };
-        // Where the same source lies is no part of it.
+        // The location of a source is not part of its identity.
         Ok(whole.into_iter().find(|kernel| {
             matches!(&kernel.source, Source::Built { inputs_sha256: of_kernel, .. } if of_kernel == inputs_sha256)
         }))
@@ -139,7 +140,9 @@ impl Build<'_> {
             let lines = missed.join(", ");
             progress::note(
                 listener,
-                &format!("note: this source lacks, or other options rule out: {lines}"),
+                &format!(
+                    "note: this source does not have these options, or other options exclude them: {lines}"
+                ),
             );
         }
         let stage = format!("building {}", self.origin);
@@ -165,10 +168,10 @@ impl Build<'_> {
     }
 }
 
-/// The folder that a source is built in, for one builder at a time.
+/// The folder in which a source is built, by one process at a time.
 struct Work {
     dir: PathBuf,
-    /// Held while the folder is in use.
+    /// The lock that is held while the folder is in use.
     _lock: Lock,
 }
 
@@ -190,7 +193,7 @@ impl Work {
     }
 }
 
-/// Says beforehand that the disk cannot hold what is to be written.
+/// Returns an error if the disk has less free space than a build needs.
 fn room_for(dir: &Path, needed: u64) -> Result<(), KernelError> {
     let stat = rustix::fs::statvfs(dir).map_err(|e| KernelError::io("examine", dir, e.into()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);

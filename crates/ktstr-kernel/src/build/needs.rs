@@ -1,28 +1,31 @@
-//! What a kernel build needs of this machine.
+//! Checks that this machine has the programs that a kernel build needs.
 
 use std::process::Command;
 
 use super::source::Origin;
 use crate::{KernelError, command};
 
-/// A program, and what it is for.
+/// The required programs, each with its purpose.
 const PROGRAMS: [(&str, &str); 7] = [
     ("make", "the build"),
     ("gcc", "the C compiler"),
     ("ld", "the linker"),
     (
         "flex",
-        "the configuration's and the device tables' scanners",
+        "the lexers of the configuration and of the device tables",
     ),
-    ("bison", "their parsers"),
-    ("bc", "the computing of constants"),
+    (
+        "bison",
+        "the parsers of the configuration and of the device tables",
+    ),
+    ("bc", "the computation of constants"),
     (
         "pahole",
         "the type information (BTF); Debian's package is dwarves",
     ),
 ];
 
-/// Fails when something is missing, and names all of it.
+/// Returns an error that names everything that is missing, if something is.
 pub(super) fn check(origin: &Origin) -> Result<(), KernelError> {
     let unpacker = origin
         .unpacker()
@@ -61,14 +64,14 @@ fn is_there(program: &str) -> bool {
     })
 }
 
-/// A header is asked of the compiler, which knows its own search path.
+/// Asks the compiler for a header, because only the compiler knows its search path.
 fn has_header(name: &str) -> bool {
     let mut ask = Command::new("gcc");
     ask.args(["-E", "-include", name, "-x", "c", "/dev/null"]);
     command::run(&mut ask, |_| {}).is_ok()
 }
 
-/// The programs whose version changes what comes out, with their versions.
+/// Returns the names and versions of the programs that affect the result.
 pub(super) fn compiler() -> String {
     ["gcc", "ld", "pahole"]
         .iter()
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_missing_is_named_at_once() {
+    fn everything_missing_is_named_at_once() {
         let missing = missing(
             PROGRAMS.into_iter(),
             |p| p != "flex" && p != "pahole",

@@ -1,4 +1,4 @@
-//! Where the source of a kernel is, what identifies it, and how it becomes a tree.
+//! The source of a kernel: where it is, how it is identified, and how it becomes a source tree.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,17 +13,17 @@ use crate::cache::{Cache, hex};
 use crate::progress::{self, Listener};
 use crate::{KernelError, apt, command};
 
-/// Files that every kernel tree has.
+/// Files that every kernel source tree has.
 const MARKS: [&str; 3] = ["Makefile", "Kconfig", "arch/x86/Kconfig"];
-/// What a build in the tree itself leaves; with one of them there, an out-of-tree build refuses to start.
+/// Files that an in-tree build leaves behind. If one of them exists, an out-of-tree build refuses to start.
 const BUILT_IN_PLACE: [&str; 3] = [".config", "include/config", "arch/x86/include/generated"];
 
-/// What is built.
+/// The source of a build.
 #[derive(Debug)]
 pub(super) enum Origin {
     Tree(PathBuf),
     Tarball(PathBuf),
-    /// The tarball of a Debian package, unpacked to a folder of the cache.
+    /// The tarball of a Debian package, unpacked in a folder of the cache.
     Debian {
         package: String,
         version: String,
@@ -43,7 +43,7 @@ impl fmt::Display for Origin {
 }
 
 impl Origin {
-    /// What a SOURCE on the command line means.
+    /// Interprets the SOURCE argument of the command line.
     pub(super) fn of(
         text: &str,
         cache: &Cache,
@@ -65,15 +65,15 @@ impl Origin {
         if !is_package {
             return Err(bad(
                 text,
-                "there is no such file or folder, and it is no name of a package such as linux-source-6.12",
+                "there is no such file or folder, and it is not the name of a package such as linux-source-6.12",
             ));
         }
         let (version, tarball) = if offline {
             apt::fetched_source(cache, package)?.ok_or_else(|| KernelError::Offline {
                 request: Some(text.to_owned()),
                 looked_at: vec![
-                    "packages fetched before: it is none of them".to_owned(),
-                    "Debian's archive: not asked".to_owned(),
+                    "packages fetched before: not among them".to_owned(),
+                    "Debian's archive: not queried".to_owned(),
                 ],
             })?
         } else {
@@ -92,7 +92,7 @@ impl Origin {
             if let Some(mark) = MARKS.iter().find(|mark| !path.join(mark).exists()) {
                 return Err(bad(
                     &name,
-                    &format!("a folder that is no kernel tree: it has no {mark}"),
+                    &format!("a folder that is not a kernel tree: it has no {mark}"),
                 ));
             }
             if let Some(left) = BUILT_IN_PLACE.iter().find(|left| path.join(left).exists()) {
@@ -110,7 +110,7 @@ impl Origin {
         if unpacker_of(&path).is_none() {
             return Err(bad(
                 &name,
-                "a file that is no .tar, .tar.xz, .tar.gz or .tar.zst",
+                "a file that is not a .tar, .tar.xz, .tar.gz or .tar.zst",
             ));
         }
         Ok(Self::Tarball(path))
@@ -127,13 +127,14 @@ impl Origin {
         }
     }
 
-    /// The program besides tar that unpacking needs.
+    /// Returns the program that unpacking needs in addition to tar.
     pub(super) fn unpacker(&self) -> Option<&'static str> {
         self.tarball().and_then(unpacker_of)
     }
 
-    /// Text that differs when the source does: what a tarball holds, whether a package brought it or the user; of a tree
-    /// the name, length and time of change of each file, since reading it all would take minutes.
+    /// Returns text that differs when the source differs. For a tarball, whether from a package or from the user, it
+    /// is a hash of the contents. For a tree, it is a hash of the name, length and modification time of each file,
+    /// because reading all files would take minutes.
     pub(super) fn identity(&self, listener: &mut Listener<'_>) -> Result<String, KernelError> {
         let stage = format!("reading {self}");
         progress::begin(listener, &stage);
@@ -155,7 +156,7 @@ impl Origin {
         Ok(identity)
     }
 
-    /// The tree to build in; a tarball is unpacked to `into`.
+    /// Returns the tree to build. A tarball is unpacked into `into`.
     pub(super) fn tree(
         &self,
         into: &Path,
@@ -167,7 +168,7 @@ impl Origin {
         };
         let stage = format!("unpacking {}", tarball.display());
         progress::begin(listener, &stage);
-        // What is here was left by a build that was killed.
+        // Existing contents were left by a build that was killed.
         if into.exists() {
             fs::remove_dir_all(into).map_err(|e| KernelError::io("remove", into, e))?;
         }
@@ -192,7 +193,7 @@ impl Origin {
             [tree] => Ok(tree.clone()),
             _ => Err(bad(
                 &self.to_string(),
-                "a tarball without one folder that is a kernel tree",
+                "a tarball that does not contain exactly one kernel tree",
             )),
         }
     }
@@ -230,7 +231,7 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-/// Feeds `hash` with every file below `dir` but git's own; links are not followed.
+/// Hashes the name, length and modification time of every file below `dir`, except git's own. Links are not followed.
 fn walk(root: &Path, dir: &Path, hash: &mut Sha256) -> Result<(), KernelError> {
     let cannot = |e| KernelError::io("list", dir, e);
     let mut entries: Vec<fs::DirEntry> = fs::read_dir(dir)

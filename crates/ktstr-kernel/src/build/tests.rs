@@ -1,4 +1,4 @@
-//! Builds of made-up trees: a Makefile that does what a kernel's would, or fails as one can.
+//! Builds of fake trees, with a Makefile that behaves like a kernel's or fails in a way that a kernel's can.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::testing::{Encoding, bzimage, symbols, vmlinux};
 
-/// The recipes that a kernel's Makefile has for the two targets that are asked for.
+/// Recipes for the two targets of a kernel's Makefile that a build uses.
 const WORKS: &str = "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@echo '  CC      init/main.o'\n\
                      \tmkdir -p $(O)/arch/x86/boot && cp image $(O)/arch/x86/boot/bzImage && echo x >>count\n";
 
@@ -67,7 +67,7 @@ fn a_tree_is_built_once() {
             .lines()
             .count()
     };
-    // The file that counts is in the tree, and so changes it: look at what a change does first.
+    // The counter file is in the tree and changes it. This test covers the effect of a change first.
     let kernel = home.build().unwrap();
     assert!(kernel.config.is_some() && matches!(kernel.source, Source::Built { .. }));
     home.build().unwrap();
@@ -75,7 +75,7 @@ fn a_tree_is_built_once() {
 }
 
 #[test]
-fn what_was_built_of_the_same_is_taken_from_the_cache() {
+fn a_build_with_the_same_inputs_comes_from_the_cache() {
     let home =
         Home::new(&WORKS.replace(" && echo x >>count", " && echo x >>$(O)/../../../../count"));
     let count = || {
@@ -117,8 +117,8 @@ fn the_same_source_in_another_place_is_the_same_kernel() {
 }
 
 #[test]
-fn of_options_that_exclude_one_another_the_users_counts() {
-    // Of a choice the last line counts, as in a kernel's own configuration program.
+fn the_users_option_wins_in_a_choice() {
+    // The last line of a choice takes effect, as in the kernel's own configuration program.
     let chooses = WORKS.replace(
         "cp $(KCONFIG_ALLCONFIG) $(O)/.config",
         "grep -v '^CONFIG_HZ_' $(KCONFIG_ALLCONFIG) >$(O)/.config; \\\n\
@@ -137,13 +137,15 @@ fn of_options_that_exclude_one_another_the_users_counts() {
     assert!(config.contains("CONFIG_HZ_1000=y\n"), "{config}");
     assert_eq!(
         notes,
-        ["note: this source lacks, or other options rule out: CONFIG_HZ_250=y"]
+        [
+            "note: this source does not have these options, or other options exclude them: CONFIG_HZ_250=y"
+        ]
     );
 }
 
 #[test]
-fn nothing_is_noted_where_another_option_stands_for_the_missing_one() {
-    // As 6.12 lacks two of them, and 7.3 the others.
+fn an_option_that_another_one_replaces_is_not_reported() {
+    // 6.12 lacks the first two options, and 7.3 the other two.
     let old = "PREEMPT_LAZY=y\\|CONFIG_NUMA_MIGRATION=y";
     let new = "PREEMPT=y\\|CONFIG_PROC_SYSCTL=y";
     for missing in [old, new] {
@@ -158,7 +160,7 @@ fn nothing_is_noted_where_another_option_stands_for_the_missing_one() {
 }
 
 #[test]
-fn progress_names_files_as_short_as_they_can_be() {
+fn progress_shows_paths_relative_to_the_objects() {
     let home = Home::new(&WORKS.replace("CC      init", "CC      $(O)/tools/objtool"));
     let mut heard = Vec::new();
     let tree = home.0.path().join("tree");
@@ -173,7 +175,7 @@ fn progress_names_files_as_short_as_they_can_be() {
 }
 
 #[test]
-fn a_tarball_is_built_and_nothing_of_it_is_left() {
+fn a_tarball_is_built_and_its_files_are_removed() {
     let home = Home::new(WORKS);
     for (name, flag) in [("t.tar.gz", "-czf"), ("t.tar", "-cf")] {
         let made = Command::new("tar")
@@ -192,7 +194,7 @@ fn a_tarball_is_built_and_nothing_of_it_is_left() {
 }
 
 #[test]
-fn offline_a_package_is_what_was_fetched_before() {
+fn offline_a_package_must_have_been_fetched_before() {
     let home = Home::new(WORKS);
     let cache = home.cache();
     let of = |name| Origin::of(name, &cache, true, &mut |_| {});
@@ -236,14 +238,14 @@ fn the_first_error_is_shown_whatever_follows_it() {
     let text = home.build().unwrap_err().to_string();
     assert!(text.contains("ext.c:9:1: error: oh"), "{text}");
     assert!(!text.contains("***"), "{text}");
-    // Where only make speaks, it is heard.
+    // The messages of make are shown if there are no others.
     let silent = "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\t@exit 1\n";
     let text = Home::new(silent).build().unwrap_err().to_string();
     assert!(text.contains("*** [Makefile:4: bzImage] Error 1"), "{text}");
 }
 
 #[test]
-fn a_disk_that_fills_up_is_the_hosts() {
+fn a_full_disk_is_a_fault_of_the_host() {
     let home = Home::new(
         "allnoconfig:\n\tcp $(KCONFIG_ALLCONFIG) $(O)/.config\nbzImage:\n\
          \t@echo 'x.c: fatal error: closing dependency file: No space left on device' >&2; \\\n\
@@ -257,7 +259,7 @@ fn a_disk_that_fills_up_is_the_hosts() {
 }
 
 #[test]
-fn a_configuration_that_is_not_taken_is_named() {
+fn rejected_options_are_named() {
     let drop_option =
         "allnoconfig:\n\tgrep -v CONFIG_SCHED_CLASS_EXT $(KCONFIG_ALLCONFIG) >$(O)/.config\n";
     let error = Home::new(drop_option).build().unwrap_err();
@@ -267,14 +269,14 @@ fn a_configuration_that_is_not_taken_is_named() {
         text.contains("CONFIG_SCHED_CLASS_EXT=y") && text.contains("6.12"),
         "{text}"
     );
-    // The guest's settings are made through /proc/sys, which is one option in some versions and another in others.
+    // The guest's settings are written through /proc/sys, which depends on different options in different versions.
     let drop_option = drop_option.replace("SCHED_CLASS_EXT", "SYSCTL=y");
     let text = Home::new(&drop_option).build().unwrap_err().to_string();
     assert!(
         text.contains("lines of the configuration: CONFIG_SYSCTL=y."),
         "{text}"
     );
-    // What the user asks for must be there too; what is only good to have need not.
+    // The user's options are required too; options that are only useful are not.
     let home = Home::new(&WORKS.replace(
         "cp $(KCONFIG_ALLCONFIG)",
         "grep -v HZ_250 $(KCONFIG_ALLCONFIG) >",
@@ -293,7 +295,7 @@ fn a_configuration_that_is_not_taken_is_named() {
 }
 
 #[test]
-fn what_is_no_source_is_named() {
+fn an_invalid_source_is_rejected_with_a_reason() {
     let home = Home::new(WORKS);
     fs::create_dir(home.0.path().join("empty")).unwrap();
     home.file("notes.txt", b"hello");
@@ -304,8 +306,8 @@ fn what_is_no_source_is_named() {
     home.file("built/.config", b"");
     for (name, says) in [
         ("nothing", "there is no such file or folder"),
-        ("empty", "no kernel tree: it has no Makefile"),
-        ("notes.txt", "a file that is no .tar"),
+        ("empty", "not a kernel tree: it has no Makefile"),
+        ("notes.txt", "a file that is not a .tar"),
         ("bad.tar.gz", "tar cannot unpack"),
         ("built", "make mrproper"),
     ] {
@@ -315,7 +317,7 @@ fn what_is_no_source_is_named() {
     }
 }
 
-/// Not a test by itself: the process that `a_killed_build_takes_its_compilers_along` kills.
+/// Not a test by itself: `killing_a_build_also_kills_its_compilers` runs and kills this in a child process.
 #[test]
 fn child_that_builds() {
     let Some(home) = std::env::var_os("KTSTR_KERNEL_TEST_BUILD") else {
@@ -330,7 +332,7 @@ fn child_that_builds() {
 }
 
 #[test]
-fn a_killed_build_takes_its_compilers_along() {
+fn killing_a_build_also_kills_its_compilers() {
     let home = Home::new(
         "bzImage:\n\techo $$$$ >$(O)/pid.new && mv $(O)/pid.new $(O)/pid && sleep 1000; true\n",
     );

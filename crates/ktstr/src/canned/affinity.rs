@@ -1,4 +1,4 @@
-//! Workers that are told, or tell themselves, where to run.
+//! Scenarios whose workers change their CPU affinity, or have it changed.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -12,7 +12,7 @@ use super::{ANY, group, needs_cpus, spinners, split, spread};
 
 const NAMES: [&str; 2] = ["cg_0", "cg_1"];
 
-/// The affinity of two cgroups' workers goes back and forth between the halves of the machine,
+/// Moves the affinity of two cgroups' workers back and forth between the halves of the machine,
 /// four times.
 ///
 /// # Errors
@@ -36,7 +36,7 @@ pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect
         .busy(0, &NAMES, &ctx.topo.all_cpuset())
-        .fair(0, &NAMES);
+        .equal_share(0, &NAMES);
     for round in 0..4 {
         let step = 2 + 2 * round as u16;
         for (at, name) in NAMES.iter().enumerate() {
@@ -47,7 +47,7 @@ pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups of workers that are pinned from the start, each to one half of the machine.
+/// Runs two cgroups whose workers are pinned from the start, each to one half of the machine.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -65,7 +65,7 @@ pub fn affinity_pinned(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Workers that pin themselves to another CPU after each piece of work, beside spinners.
+/// Runs workers that pin themselves to another CPU after each piece of work, next to spinners.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -73,7 +73,7 @@ pub fn custom_affinity_churn(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let churn = WorkType::AffinityChurn { spin_iters: 4096 };
     let defs = vec![spinners("spin", cpus), group("churn", churn, cpus)];
-    // Who shares a CPU with whom is by chance.
+    // It is random which workers share a CPU, so any spread is accepted.
     let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
     let result = execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?;
     let mut expect = Expect::of(result);

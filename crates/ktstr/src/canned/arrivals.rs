@@ -1,4 +1,4 @@
-//! Cgroups and workers that come and go beside others, of equal and of unequal load.
+//! Scenarios in which cgroups and workers arrive or leave while others run, with equal and unequal loads.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -11,7 +11,7 @@ use super::cpusets::{NAMES, hold};
 use super::expect::Expect;
 use super::{cut, exactly, needs_cpus, spinners};
 
-/// Two busy cgroups are joined by two more at once.
+/// Runs two busy cgroups, then adds two more at once.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -23,7 +23,7 @@ pub fn custom_cgroup_add_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![hold(0.4), Step::with_defs(defs, HoldSpec::frac(0.6))];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     let all = ctx.topo.all_cpuset();
-    expect.busy(0, &NAMES, &all).fair(0, &NAMES);
+    expect.busy(0, &NAMES, &all).equal_share(0, &NAMES);
     expect.busy(1, &["cg_0", "cg_1", "cg_2", "cg_3"], &all);
     for name in new {
         // Four workers for each CPU.
@@ -32,7 +32,7 @@ pub fn custom_cgroup_add_midrun(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Of three busy cgroups two are removed while they work; the one that is left gets the whole machine.
+/// Runs three busy cgroups, then removes two of them; the remaining one gets the whole machine.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -50,12 +50,12 @@ pub fn custom_cgroup_remove_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let all = ctx.topo.all_cpuset();
     expect
         .busy(0, &names, &all)
-        .even(0, &names)
+        .equal_time(0, &names)
         .busy(1, &names[..1], &all);
     Ok(expect.result())
 }
 
-/// Beside a busy cgroup one comes that is confined to a half of the machine, and goes.
+/// Runs a busy cgroup, adds one that is confined to half of the machine, and removes it again.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -73,7 +73,8 @@ pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
         hold(0.35),
     ];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
-    // Two of them for each CPU of the half is less than the machine has for each CPU, so they can get what all get.
+    // The half has two new workers for each CPU, which is less than the machine has for each CPU, so the new cgroup
+    // can get a full share.
     let fair_pct = 100.0 * cpus.len() as f64 / (stays + comes) as f64;
     expect
         .busy(0, &NAMES[..1], &cpus)
@@ -84,7 +85,7 @@ pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups with four workers and one for each CPU are joined by a third, with one.
+/// Runs two cgroups with four workers and one worker for each CPU, then adds a third with one worker for each CPU.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -97,14 +98,14 @@ pub fn custom_cgroup_add_during_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let all = ctx.topo.all_cpuset();
     expect
         .busy(0, &NAMES, &all)
-        .fair(0, &NAMES)
+        .equal_share(0, &NAMES)
         .busy(1, &[NAMES[0], NAMES[1], "cg_2"], &all)
         // Six workers for each CPU.
         .served(1, "cg_2", 100.0 / 6.0);
     Ok(expect.result())
 }
 
-/// Sixteen workers join one of two equal cgroups.
+/// Runs two equal cgroups, then adds sixteen workers to one of them.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -119,9 +120,9 @@ pub fn custom_cgroup_add_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let fair = cpus as f64 / (2 * cpus + MORE) as f64;
     expect
         .busy(0, &NAMES, &all)
-        .even(0, &NAMES)
+        .equal_time(0, &NAMES)
         .busy(1, &NAMES, &all)
-        // Queues of CPUs may be unequal by a factor of two.
+        // The run queues of the CPUs may be unequal by a factor of two.
         .share(1, NAMES[0], &NAMES, fair / 2.0);
     Ok(expect.result())
 }

@@ -1,4 +1,4 @@
-//! Workers that go through memory, and a crowd that computes each time it is woken.
+//! Scenarios whose workers stress the caches, and one in which workers compute after each wakeup.
 
 use anyhow::Result;
 use ktstr_assert::{Assert, AssertResult};
@@ -10,9 +10,9 @@ use ktstr_scenario::workload::WorkType;
 use super::expect::Expect;
 use super::{ANY, LOADED, device_io, group, needs_cpus, spinners, spread};
 
-/// Twice as many workers that go through 256 KiB as workers that compute. For equal CPU time the members of a cgroup get
-/// about equal work done: the coefficient of variation of their rates is 1 at most, which means that one of them has it all
-/// to itself where they are two.
+/// Runs twice as many workers that walk through 256 KiB as workers that compute. Members of a cgroup with equal CPU
+/// time should get about equal work done, so the coefficient of variation of their rates must be at most 1. With two
+/// members that is the value when one of them does all the work.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -32,12 +32,12 @@ pub fn custom_cache_pressure_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Workers that go through 32 KiB and yield, one for each CPU, beside pairs on futexes, whose partners the kernel likes to
-/// pull to the waker's cache.
+/// Runs workers that walk through 32 KiB and yield, one for each CPU, next to pairs that wake each other on futexes.
+/// The kernel tends to pull the partner of a pair to the waker's cache.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -52,7 +52,7 @@ pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
     ];
     let names = ["cache", "pairs"];
     let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
-    // Who yields to a pair gets less than who does not.
+    // A worker that yields to a pair gets less CPU time than one that does not, so any spread is accepted.
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
@@ -60,9 +60,9 @@ pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Pairs that keep 32 KiB hot and wake each other through pipes, one for each CPU, beside workers that wait for a device and
-/// workers that compute, one of each for each CPU. Who computes could have every CPU all the time, the others want little, and
-/// at once.
+/// Runs one pair for each CPU that keeps 32 KiB hot and wakes each other through pipes, next to one worker for each
+/// CPU that waits for a device and one that computes. The computing workers could use every CPU all the time; the
+/// others need little CPU time, but promptly.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -78,13 +78,15 @@ pub fn custom_cache_pipe_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult>
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
         .wakes(0, "cache_pipe", LOADED)
-        // They ask for 0.2 of 2.2 ms. In a queue in which one that computes gets 20 ms in turn they would get 0.2 of some
-        // 21 ms, one for each CPU: 0.0095 of it, and a half of that at least.
+        // The I/O workers ask for 0.2 of 2.2 ms. In a queue in which each of them has to wait for one 20 ms slice of a
+        // computing worker, they would get 0.2 of some 21 ms, one for each CPU: 0.0095 of it. At least half of that is
+        // required.
         .share(0, "io", &names, 0.0045);
     Ok(expect.result())
 }
 
-/// One that wakes four, each of whom computes for some tenths of a millisecond; a group of five for every four CPUs.
+/// Runs groups of five: one worker wakes four, each of which computes for some tenths of a millisecond. There is one
+/// group for every four CPUs.
 ///
 /// # Errors
 /// As [`execute_defs`].

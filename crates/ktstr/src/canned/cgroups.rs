@@ -1,4 +1,4 @@
-//! Cgroups that come, go, and hold each other.
+//! Scenarios in which cgroups are added, removed, recreated, nested, and emptied by moving their tasks.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ktstr_scenario::workload::WorkType;
 use super::expect::Expect;
 use super::{group, spinners};
 
-/// Two busy cgroups are joined by a third.
+/// Runs two busy cgroups, then adds a third.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -28,14 +28,14 @@ pub fn cgroup_add(ctx: &Ctx) -> Result<AssertResult> {
     let three = ["cg_0", "cg_1", "cg_2"];
     expect
         .busy(0, &three[..2], &all)
-        .fair(0, &three[..2])
+        .equal_share(0, &three[..2])
         .busy(1, &three, &all)
-        .fair(1, &three[..2])
+        .equal_share(1, &three[..2])
         .served(1, "cg_2", 100.0 / 3.0);
     Ok(expect.result())
 }
 
-/// Of two busy cgroups one goes away; the other gets the whole machine.
+/// Runs two busy cgroups, then removes one; the other gets the whole machine.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -55,8 +55,8 @@ pub fn cgroup_remove(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// A busy cgroup beside two that are removed and made anew, workers and all, five times; one of
-/// them is busy, one mostly asleep.
+/// Runs a busy cgroup next to two cgroups that are removed and recreated, together with their workers, five times. One
+/// of the two is busy, the other sleeps most of the time.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -76,7 +76,8 @@ pub fn custom_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
         Step::with_defs(defs, HoldSpec::frac(0.2))
     };
     let steps = (0..5).map(|_| step()).collect();
-    // Two workers for each CPU always want to run; those that sleep for 10 of 11 ms take a tenth of a CPU each at most.
+    // Two workers for each CPU are always runnable. The workers that sleep for 10 of 11 ms take at most a tenth of a
+    // CPU each.
     let fair_pct = 100.0 * (1.0 - 0.1) / 2.0;
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..5 {
@@ -87,7 +88,7 @@ pub fn custom_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Four busy cgroups at one to three levels.
+/// Runs four busy cgroups, nested one to three levels deep.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -102,11 +103,11 @@ pub fn nested_steady(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Workers move between cgroups of one parent, to another parent, and back.
+/// Moves workers to a sibling cgroup, then to a cgroup of another parent, and back.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -127,12 +128,12 @@ pub fn nested_task_move(ctx: &Ctx) -> Result<AssertResult> {
         step("a/y", "b/x"),
         step("b/x", "a/x"),
     ];
-    // Workers are counted where they ended up.
+    // The workers are counted in the cgroup where they end up.
     let names = ["a/x", "b/y"];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..4 {
         expect.busy(step, &names, &ctx.topo.all_cpuset());
     }
-    expect.fair_over(0..4, &names);
+    expect.equal_share_over(0..4, &names);
     Ok(expect.result())
 }

@@ -1,5 +1,5 @@
-//! Cpusets that are set, cleared, moved and swapped while workers run. Each change is a step of its
-//! own; what holds after it is claimed of the step that follows, when it has long been in force.
+//! Scenarios in which cpusets are set, cleared, moved and swapped while workers run. Each change is a step of its own.
+//! The expectations are checked in the step after it, when the change has been in effect for a while.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ pub(super) fn change(ops: Vec<Op>) -> Step {
     Step::new(ops, HoldSpec::frac(CHANGE))
 }
 
-/// Gives each of the two cgroups a part.
+/// Returns the operations that confine each of the two cgroups to its part.
 fn confine(parts: &[BTreeSet<usize>; 2]) -> Vec<Op> {
     NAMES
         .iter()
@@ -32,14 +32,14 @@ fn confine(parts: &[BTreeSet<usize>; 2]) -> Vec<Op> {
         .collect()
 }
 
-/// Claims of a step in which each cgroup has CPUs of its own.
+/// Expects that each cgroup keeps its own CPUs busy during a step, and stays on them.
 pub(super) fn confined(expect: &mut Expect, step: u16, parts: &[BTreeSet<usize>; 2]) {
     for (name, cpus) in NAMES.iter().zip(parts) {
         expect.busy(step, &[name], cpus).within(step, name, cpus);
     }
 }
 
-/// Two cgroups share the machine, then get one half of it each.
+/// Two cgroups share the machine, then each of them is confined to one half.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -51,12 +51,12 @@ pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus.len())));
     let steps = vec![hold(0.4), change(confine(&halves)), hold(0.5)];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
-    expect.busy(0, &NAMES, &cpus).even(0, &NAMES);
+    expect.busy(0, &NAMES, &cpus).equal_time(0, &NAMES);
     confined(&mut expect, 2, &halves);
     Ok(expect.result())
 }
 
-/// The same the other way round: halves first, then the whole machine for both.
+/// The reverse of [`cpuset_apply`]: each cgroup has one half, then both get the whole machine.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -75,15 +75,16 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![hold(0.4), change(clear.into()), hold(0.5)];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     confined(&mut expect, 0, &halves);
-    expect.busy(2, &NAMES, &cpus).even(2, &NAMES);
+    expect.busy(2, &NAMES, &cpus).equal_time(2, &NAMES);
     Ok(expect.result())
 }
 
-/// Two cgroups with half of the machine each, then a quarter and three, then three and a quarter.
+/// Two cgroups with half of the machine each are resized to a quarter and three quarters, then to three quarters and a
+/// quarter.
 ///
-/// A cut through an LLC is too much for EEVDF: it compares LLCs by their sums, and leaves a CPU idle whose neighbours
-/// have all the tasks of the LLC and must keep them (the "group imbalance" of Lozi et al., The Linux Scheduler: a Decade
-/// of Wasted Cores, EuroSys 2016; seen on 7.3 with four CPUs in two LLCs).
+/// EEVDF fails this scenario if a cut runs through an LLC. It balances LLCs by their total load, and leaves a CPU idle
+/// whose neighbours have all the tasks of the LLC but must not give them away. This is the "group imbalance" of Lozi
+/// et al., The Linux Scheduler: a Decade of Wasted Cores, EuroSys 2016; it was seen on 7.3 with four CPUs in two LLCs.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -92,7 +93,7 @@ pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     let [Some(half), Some(less), Some(more)] = shares else {
         return Ok(needs_cpus(ctx, 4));
     };
-    // As many as can be divided evenly among a half, a quarter and three quarters.
+    // A number of workers that divides evenly among a half, a quarter and three quarters.
     let workers = 3 * half[0].len();
     let backdrop = Backdrop::from_cgroups(
         NAMES
@@ -114,7 +115,7 @@ pub fn cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups with half of the machine each exchange their halves, twice.
+/// Two cgroups with half of the machine each swap their halves, twice.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -139,7 +140,7 @@ pub fn custom_cgroup_cpuset_swap_disjoint(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// A cgroup with two workers for each CPU is confined to one half of the machine, then gets the whole.
+/// A cgroup with two workers for each CPU is confined to one half of the machine, then gets the whole machine.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -159,8 +160,8 @@ pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups with half of the machine each, one of them with twice as many workers as the other, which then has to
-/// join the crowd.
+/// Two cgroups have half of the machine each, and one has twice as many workers as the other. Then the smaller one is
+/// moved to the CPUs of the larger one.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].
@@ -175,13 +176,13 @@ pub fn custom_cgroup_cpuset_merge(ctx: &Ctx) -> Result<AssertResult> {
     ]);
     let join = Op::set_cpuset(NAMES[1], exactly(&crowded));
     let steps = vec![hold(0.4), change(vec![join]), hold(0.5)];
-    // What the two were served before the change was not alike.
+    // Before the change, the workers of the two cgroups got different amounts of CPU time, so any spread is accepted.
     let result = execute_scenario_with(ctx, backdrop, steps, Some(&spread(ctx, ANY)))?;
     let mut expect = Expect::of(result);
     confined(&mut expect, 0, &[crowded.clone(), other]);
     expect
         .busy(2, &NAMES, &crowded)
-        .even(2, &NAMES)
+        .equal_time(2, &NAMES)
         .within(2, NAMES[1], &crowded);
     Ok(expect.result())
 }

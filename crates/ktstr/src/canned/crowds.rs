@@ -1,4 +1,4 @@
-//! Many cgroups, many queues, many changes.
+//! Scenarios with many cgroups, many queues or many changes.
 
 use anyhow::Result;
 use ktstr_assert::{Assert, AssertResult};
@@ -13,7 +13,7 @@ use super::cpusets::{NAMES, change, confined, hold};
 use super::expect::Expect;
 use super::{ANY, exactly, group, ms, spinners, spread};
 
-/// A cgroup for each CPU, 64 at most, confined to it, with two workers.
+/// Runs a cgroup with two workers for each CPU, at most 64, each confined to its CPU.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -32,8 +32,8 @@ pub fn custom_cgroup_per_cpu(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Sixteen cgroups with a worker each, mostly asleep, are removed and made anew three times beside a busy one: a scheduler
-/// that keeps something for each cgroup has to give it back.
+/// Removes and recreates sixteen cgroups three times next to a busy one. Each has one worker that sleeps most of the
+/// time. A scheduler that allocates something for each cgroup has to free it again.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -53,16 +53,16 @@ pub fn custom_cgroup_exhaust_reuse(ctx: &Ctx) -> Result<AssertResult> {
     for step in 0..3 {
         expect.busy(step, &all, &ctx.topo.all_cpuset());
         for name in &names {
-            // Each asks for 1 of 21 ms. Behind a spinner's 20 ms and the 1 ms of each of the others, all on one CPU, it
-            // would get 1 of 56 ms of that CPU; and a half of that at least.
+            // Each worker asks for 1 of 21 ms. Behind a spinner's 20 ms and 1 ms of each of the other workers, all on
+            // one CPU, it would get 1 of 56 ms of that CPU. At least half of that is required.
             expect.share(step, name, &all, 1.0 / 56.0 / 2.0 / cpus as f64);
         }
     }
     Ok(expect.result())
 }
 
-/// Eight cgroups with a worker for each CPU that yields after each piece of work: whatever queues there are, all CPUs take
-/// from them all the time. No worker waits for more than 1.5 s.
+/// Runs eight cgroups with one worker for each CPU. Each worker yields after each piece of work, so that all CPUs
+/// contend for the scheduler's queues all the time. No worker may wait for more than 1.5 s.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -73,7 +73,7 @@ pub fn custom_cgroup_dsq_contention(ctx: &Ctx) -> Result<AssertResult> {
         .iter()
         .map(|name| group(name, WorkType::Mixed, cpus))
         .collect();
-    // Eight workers for each CPU with slices of 20 ms take 160 ms for a round.
+    // With slices of 20 ms, a round of eight workers for each CPU takes 160 ms.
     let checks = Assert {
         max_gap_ms: ctx.assert.max_gap_ms.or(Some(1500)),
         ..ctx.assert
@@ -83,11 +83,11 @@ pub fn custom_cgroup_dsq_contention(ctx: &Ctx) -> Result<AssertResult> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Two cgroups, confined to an LLC each, exchange their LLCs six times in quick succession.
+/// Two cgroups, each confined to one LLC, swap their LLCs six times in quick succession.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].
@@ -108,10 +108,10 @@ pub fn custom_cgroup_cpuset_cross_llc_race(ctx: &Ctx) -> Result<AssertResult> {
     let mut steps = vec![hold(0.2)];
     steps.extend((0..5).map(|_| Step::with_op(swap(), HoldSpec::frac(0.06))));
     steps.extend([change(vec![swap()]), hold(0.4)]);
-    // Who is moved lands where others are, again and again.
+    // Each swap moves workers onto CPUs where others run, so any spread is accepted.
     let checks = spread(ctx, ANY);
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
-    // Six exchanges leave each where it was.
+    // After six swaps each cgroup is back where it started.
     confined(&mut expect, 0, &parts);
     confined(&mut expect, 7, &parts);
     Ok(expect.result())

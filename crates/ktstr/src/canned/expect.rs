@@ -1,6 +1,5 @@
-//! What a correct scheduler does with a scenario, as claims on what the workers measured. The
-//! bounds are for schedulers that are broken, not for those that are slow: EEVDF keeps all of them
-//! by far.
+//! The behaviour that a scenario expects of any correct scheduler, as claims about what the workers measured. The
+//! bounds catch schedulers that are broken, not schedulers that are slow: EEVDF keeps all of them by a wide margin.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,26 +9,26 @@ use ktstr_assert::{
     Verdict,
 };
 
-/// Share of the CPU time at hand that workers who always want to run have to get. The rest is the
-/// harness's own, which makes and collects workers beside them.
+/// Minimum share of the available CPU time that workers which never sleep must get. The harness itself uses the rest
+/// to create and collect workers.
 const BUSY: f64 = 0.8;
-/// How far apart the CPU time of equal cgroups may be.
+/// Maximum ratio between the CPU times of equal cgroups.
 const FAIR: f64 = 2.0;
-/// Most times a CPU-second that workers who only compute may be put on a CPU. EEVDF, whose base
-/// slice is 3 ms at most, needs some hundred.
+/// Maximum number of context switches per CPU-second of workers that only compute. EEVDF, whose base slice is at most
+/// 3 ms, needs some hundred.
 const SWITCHES: f64 = 2500.0;
-/// A phase shorter than this says nothing of the CPU time that was used, ns.
+/// Minimum length in ns of the first phase for its CPU time to be judged.
 const SHORTEST: u64 = 100_000_000;
-/// A step after the first, which moves workers or brings new ones, says nothing of shares if it is shorter than this, ns. The
-/// queues of CPUs are evened out by and by: the kernel's own balancer left a worker 0.47 of its share in the first quarter of a
-/// second after a move (7.3, 8 workers on 4 CPUs), and 0.68 at least in the first half of one.
+/// Minimum length in ns of a later step for its shares to be judged, because such a step moves workers or adds new
+/// ones. Load balancing needs time: the kernel's own balancer gave a worker 0.47 of its share in the first quarter of
+/// a second after a move, and at least 0.68 in the first half second (7.3, 8 workers on 4 CPUs).
 const BALANCED: u64 = 800_000_000;
 
-/// Claims on top of a result.
+/// A result to which a scenario adds its claims.
 pub(super) struct Expect {
     stats: ScenarioStats,
     verdict: Verdict,
-    /// A scenario that ended early is judged by what ended it.
+    /// Whether the scenario ended early. The cause then decides the verdict, and claims are skipped.
     cut_short: bool,
 }
 
@@ -62,7 +61,8 @@ impl Expect {
         self.stats.phase(Phase::step(step))?.per_cgroup.get(cgroup)
     }
 
-    /// What the cgroups measured in a step; `None`, and inconclusive, where one has nothing.
+    /// Returns what the cgroups measured in a step. If one of them measured nothing, records an inconclusive outcome
+    /// and returns `None`.
     fn carriers(&mut self, step: u16, cgroups: &[&str]) -> Option<Vec<PhaseCgroupStats>> {
         if self.cut_short {
             return None;
@@ -74,7 +74,7 @@ impl Expect {
                 None => {
                     self.verdict.inconclusive(AssertDetail::new(
                         DetailKind::Other,
-                        format!("cgroup {cgroup} left no numbers of step {step}"),
+                        format!("cgroup {cgroup} reported no measurements for step {step}"),
                     ));
                     return None;
                 }
@@ -83,8 +83,9 @@ impl Expect {
         Some(all)
     }
 
-    /// How long workers were at it in a step: the longest of their lives, but what reaches beyond the step. A worker that
-    /// waits when the step ends sees it only when it is served in the next.
+    /// Returns how long workers ran in a step: their longest lifetime, limited to the length of the step. The limit
+    /// matters because a worker that waits for a CPU when the step ends notices the end only when it runs again, in
+    /// the next step.
     fn held_ns(&self, step: u16, carriers: &[PhaseCgroupStats]) -> u64 {
         let life = carriers
             .iter()
@@ -101,8 +102,8 @@ impl Expect {
         }
     }
 
-    /// Together, workers that always want to run got most of the time of `cpus` CPUs in a step, and
-    /// ran on each of them.
+    /// Claims that the workers of these cgroups, which never sleep, together got most of the time of `cpus` in a step
+    /// and ran on each of them.
     pub(super) fn busy(
         &mut self,
         step: u16,
@@ -146,7 +147,8 @@ impl Expect {
         self
     }
 
-    /// How long a step was held if that is enough to judge shares. Otherwise nothing is claimed, and a note says so.
+    /// Returns how long a step was held if that is long enough to judge shares. Otherwise adds a note and returns
+    /// `None`.
     fn long_enough(&mut self, step: u16, carriers: &[PhaseCgroupStats]) -> Option<u64> {
         let held = self.held_ns(step, carriers);
         if held < shortest_of(step) {
@@ -156,25 +158,28 @@ impl Expect {
         Some(held)
     }
 
-    /// The workers of these cgroups, equal in all that counts, were on a CPU for equal shares of
-    /// their lives within a factor.
-    pub(super) fn fair(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
+    /// Claims that workers of these otherwise equal cgroups were on a CPU for equal shares of their lifetimes, within
+    /// a factor of [`FAIR`].
+    pub(super) fn equal_share(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
         self.equal(step..step + 1, cgroups, OF_ITS_LIFE)
     }
 
-    /// As `fair`, of each of these steps that is long enough, and of all of them together if they are.
-    pub(super) fn fair_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
+    /// Makes the claim of [`equal_share`](Self::equal_share) for each of these steps, and for all of them together,
+    /// where they are long enough.
+    pub(super) fn equal_share_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
         self.each_and_all(steps, cgroups, OF_ITS_LIFE)
     }
 
-    /// As `fair`, for cgroups that stood before the step and are busy all through it: by CPU time,
-    /// not by what each takes for the step. Who waits sees it begin late.
-    pub(super) fn even(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
+    /// Like [`equal_share`](Self::equal_share), but compares CPU times. Use this for cgroups that exist before the
+    /// step and are busy throughout it: a worker that is runnable but waiting notices the start of the step late, so
+    /// its own measure of the step is unreliable.
+    pub(super) fn equal_time(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
         self.equal(step..step + 1, cgroups, OF_THE_STEP)
     }
 
-    /// As `even`, of each of these steps that is long enough, and of all of them together if they are.
-    pub(super) fn even_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
+    /// Makes the claim of [`equal_time`](Self::equal_time) for each of these steps, and for all of them together,
+    /// where they are long enough.
+    pub(super) fn equal_time_over(&mut self, steps: Range<u16>, cgroups: &[&str]) -> &mut Self {
         self.each_and_all(steps, cgroups, OF_THE_STEP)
     }
 
@@ -185,9 +190,9 @@ impl Expect {
         self.equal(steps, cgroups, of)
     }
 
-    /// A worker of a cgroup that lives for the step alone was on a CPU for at least half of its fair share. It is measured
-    /// over its own life: a cgroup that stands through the step also runs while the step is set up and torn down,
-    /// without rivals, so the two cannot be compared with each other.
+    /// Claims that a worker of a cgroup that exists only for this step was on a CPU for at least half of its fair
+    /// share. The share is measured over the worker's own lifetime. It cannot be compared with that of a cgroup that
+    /// outlives the step, which also runs without competition while the step is set up and torn down.
     pub(super) fn served(&mut self, step: u16, cgroup: &str, fair_pct: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
@@ -210,7 +215,8 @@ impl Expect {
         self
     }
 
-    /// The claim of [`fair`](Self::fair) on what a worker got in all of these steps.
+    /// Makes the claim of [`equal_share`](Self::equal_share) about the CPU time that a worker got in all of these
+    /// steps together.
     fn equal(&mut self, steps: Range<u16>, cgroups: &[&str], of: CpuTime) -> &mut Self {
         let one = steps.len() == 1;
         let _label = one.then(|| PhaseGuard::install_step(steps.start));
@@ -260,8 +266,8 @@ impl Expect {
         self
     }
 
-    /// Workers that never sleep were not switched to and fro for nothing.
-    pub(super) fn calm(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
+    /// Claims that workers which never sleep were not context-switched needlessly.
+    pub(super) fn few_switches(&mut self, step: u16, cgroups: &[&str]) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, cgroups) else {
             return self;
@@ -279,7 +285,7 @@ impl Expect {
         }
         self.verdict
             .claim(
-                "context switches a CPU-second",
+                "context switches per CPU-second",
                 (switches / ns * 1e9).round(),
             )
             .kind(DetailKind::Benchmark)
@@ -288,7 +294,7 @@ impl Expect {
         self
     }
 
-    /// A worker of `more` got at least `factor` times the CPU time of one of `less`.
+    /// Claims that a worker of `more` got at least `factor` times the CPU time of a worker of `less`.
     pub(super) fn favoured(&mut self, step: u16, more: &str, less: &str, factor: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[more, less]) else {
@@ -305,7 +311,7 @@ impl Expect {
         self
     }
 
-    /// Of the CPU time of `all`, `cgroup` got at least this share.
+    /// Claims that `cgroup` got at least the share `least` of the CPU time of `all`.
     pub(super) fn share(&mut self, step: u16, cgroup: &str, all: &[&str], least: f64) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, all) else {
@@ -323,7 +329,7 @@ impl Expect {
         self
     }
 
-    /// In a step that began with them in force, no worker was seen outside these CPUs.
+    /// Claims that no worker ran outside of these CPUs, which were in effect before the step began.
     pub(super) fn within(&mut self, step: u16, cgroup: &str, cpus: &BTreeSet<usize>) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
@@ -337,7 +343,7 @@ impl Expect {
         self
     }
 
-    /// Wake-ups came in time: the median and the 99th percentile, µs.
+    /// Claims upper bounds in µs for the median and the 99th percentile of wakeup latencies.
     pub(super) fn wakes(&mut self, step: u16, cgroup: &str, most_us: (f64, f64)) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
@@ -371,7 +377,7 @@ impl Expect {
     }
 }
 
-/// How long a step must be held for shares to be judged, ns.
+/// Returns the minimum length of a step in ns for its shares to be judged.
 fn shortest_of(step: u16) -> u64 {
     match step {
         0 => SHORTEST,
@@ -379,13 +385,14 @@ fn shortest_of(step: u16) -> u64 {
     }
 }
 
-/// What the workers of cgroups are compared by: the CPU time of one of them in a step that was held for so long, both in ns.
+/// The measure by which cgroups are compared: the CPU time in ns of one of a cgroup's workers in a step that was held
+/// for the given time in ns.
 type CpuTime = fn(&PhaseCgroupStats, u64) -> f64;
 
 const OF_ITS_LIFE: CpuTime = |c, held_ns| on_cpu(c) / 100.0 * held_ns as f64;
 const OF_THE_STEP: CpuTime = |c, _| c.total_cpu_time_ns as f64 / c.num_workers as f64;
 
-/// Share of their lives that workers were on a CPU, in percent.
+/// Returns the share of their lifetimes that workers were on a CPU, in percent.
 fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
     match carrier.get("avg_off_cpu_pct") {
         Some(off) => 100.0 - off,
@@ -393,7 +400,7 @@ fn on_cpu(carrier: &PhaseCgroupStats) -> f64 {
     }
 }
 
-/// Three digits are enough to read.
+/// Rounds a value to about three digits for a message.
 fn round(value: f64) -> f64 {
     if value.abs() < 1000.0 {
         (value * 1000.0).round() / 1000.0

@@ -1,4 +1,4 @@
-//! Unequal loads: between cgroups, over time, by nice value.
+//! Scenarios with unequal loads: between cgroups, over time, or by nice value.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -10,7 +10,7 @@ use ktstr_scenario::workload::WorkType;
 use super::expect::Expect;
 use super::{ANY, group, spinners, spread};
 
-/// Four cgroups with four, one, two and one worker for each CPU.
+/// Runs four cgroups with four, one, two and one worker for each CPU.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -24,11 +24,11 @@ pub fn custom_cgroup_4way_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_defs(ctx, defs.collect())?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Four steps in which two cgroups are heavy and light in turn.
+/// Runs four steps in which two cgroups alternate between a heavy and a light load.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -46,19 +46,20 @@ pub fn custom_cgroup_load_oscillation(ctx: &Ctx) -> Result<AssertResult> {
         let defs = vec![spinners(names[0], load(0)), spinners(names[1], load(1))];
         Step::with_defs(defs, HoldSpec::frac(0.25))
     });
-    // A quarter of the window is too short for a load balancer to level each worker.
+    // A quarter of the window is too short for a load balancer to even out every worker, so any
+    // spread is accepted.
     let checks = spread(ctx, ANY);
     let result = execute_steps_with(ctx, steps.collect(), Some(&checks))?;
     let mut expect = Expect::of(result);
     for step in 0..4 {
         expect.busy(step, &names, &ctx.topo.all_cpuset());
     }
-    expect.fair_over(0..4, &names);
+    expect.equal_share_over(0..4, &names);
     Ok(expect.result())
 }
 
-/// Three cgroups of spinners at nice -5, 0 and 5 (weights 3121, 1024 and 335: kernel/sched/core.c).
-/// No cgroup has a CPU controller, so each worker counts by its own weight.
+/// Runs three cgroups of spinners at nice -5, 0 and 5 (weights 3121, 1024 and 335:
+/// kernel/sched/core.c). No cgroup has a CPU controller, so each worker counts with its own weight.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -74,12 +75,12 @@ pub fn custom_nice_mix(ctx: &Ctx) -> Result<AssertResult> {
         .busy(0, &names, &ctx.topo.all_cpuset())
         .favoured(0, names[0], names[1], 1.5)
         .favoured(0, names[1], names[2], 1.5)
-        // A third of what the weights would give.
+        // A third of the share that follows from the weights.
         .share(0, names[2], &names, 0.025);
     Ok(expect.result())
 }
 
-/// Workers that go through all nice values, beside spinners.
+/// Runs workers that step through all nice values, next to spinners.
 ///
 /// # Errors
 /// As [`execute_defs`].

@@ -1,4 +1,4 @@
-//! Cpusets that change for one cgroup alone, or for cgroups of unequal load.
+//! Scenarios in which the cpuset of a single cgroup changes, or cpusets of cgroups with unequal loads.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -11,7 +11,8 @@ use super::cpusets::{NAMES, change, confined, hold};
 use super::expect::Expect;
 use super::{ANY, SPARE, cut, exactly, group, ms, needs_cpus, spinners, split, spread};
 
-/// Of two cgroups that share the machine one is confined to a half of it; the other may still use the whole.
+/// Two cgroups share the machine, then one of them is confined to half of it. The other may still use the whole
+/// machine.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].
@@ -23,18 +24,19 @@ pub fn custom_cgroup_cpuset_apply_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus.len())));
     let apply = Op::set_cpuset(NAMES[0], exactly(&half));
     let steps = vec![hold(0.4), change(vec![apply]), hold(0.5)];
-    // Whom a worker of the other cgroup shares its CPU with is by chance once the first one is confined.
+    // Once the first cgroup is confined, it is random which workers share a CPU, so any spread is accepted.
     let checks = spread(ctx, ANY);
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     expect
         .busy(0, &NAMES, &cpus)
-        .even(0, &NAMES)
+        .equal_time(0, &NAMES)
         .busy(2, &NAMES, &cpus)
         .within(2, NAMES[0], &half);
     Ok(expect.result())
 }
 
-/// The same the other way round: one of two cgroups is confined from the start, then may use the whole machine.
+/// The reverse of [`custom_cgroup_cpuset_apply_midrun`]: one of two cgroups is confined from the start, then may use
+/// the whole machine.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -54,16 +56,16 @@ pub fn custom_cgroup_cpuset_clear_midrun(ctx: &Ctx) -> Result<AssertResult> {
         .busy(0, &NAMES, &cpus)
         .within(0, NAMES[0], &half)
         .busy(2, &NAMES, &cpus)
-        .even(2, &NAMES);
+        .equal_time(2, &NAMES);
     Ok(expect.result())
 }
 
-/// A cgroup with two workers for each CPU has a half of the machine, then a quarter, then the whole, beside one with a worker
-/// for each CPU that may use all of them.
+/// A cgroup with two workers for each CPU gets half of the machine, then a quarter, then the whole machine. A second
+/// cgroup has one worker for each CPU and may use all CPUs throughout.
 ///
-/// Without the other one CPUs would be idle beside tasks that may not use them, and EEVDF would look for such tasks ever more
-/// seldom, up to every 512 ms (`MAX_PINNED_INTERVAL`: kernel/sched/fair.c): after the last change CPUs idle for longer than
-/// a step.
+/// The second cgroup keeps all CPUs busy. Without it, CPUs would be idle next to tasks that are not allowed to use
+/// them, and EEVDF would try to balance ever more rarely, down to once in 512 ms (`MAX_PINNED_INTERVAL`:
+/// kernel/sched/fair.c). After the last change, CPUs would then be idle for longer than a step.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].
@@ -73,7 +75,7 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     };
     if half == quarter {
         return Ok(AssertResult::skip(
-            "the scenario needs a half and a quarter of the machine that differ and do not cut an LLC: any number of LLCs but 2",
+            "the scenario needs a half and a quarter of the machine that differ and do not split an LLC, which two LLCs cannot give",
         ));
     }
     let cpus = ctx.topo.all_cpuset();
@@ -88,7 +90,7 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
         change(vec![Op::clear_cpuset(NAMES[0])]),
         hold(0.4),
     ];
-    // Whom a worker shares its CPU with is by chance.
+    // It is random which workers share a CPU, so any spread is accepted.
     let checks = spread(ctx, ANY);
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     for step in [0, 2, 4] {
@@ -100,7 +102,8 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// One half of the machine has four spinning workers for each of its CPUs, the other one that works for 2 ms of 12.
+/// One half of the machine has four spinning workers for each of its CPUs; the other half has one worker for each CPU,
+/// which works for 2 of 12 ms.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -118,12 +121,12 @@ pub fn custom_cgroup_cpuset_workload_imbalance(ctx: &Ctx) -> Result<AssertResult
         .busy(0, &NAMES[..1], &full)
         .within(0, NAMES[0], &full)
         .within(0, NAMES[1], &spare)
-        // One worker for each CPU of its half: whoever wakes up finds one free.
+        // There is one worker for each CPU of its half, so a worker that wakes up always finds an idle CPU.
         .wakes(0, NAMES[1], SPARE);
     Ok(expect.result())
 }
 
-/// A cgroup with three times as many workers as another exchanges its half of the machine with it.
+/// A cgroup with three times as many workers as another swaps its half of the machine with it.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].
@@ -139,7 +142,8 @@ pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> 
     ]);
     let swap = Op::swap_cpusets(NAMES[0], NAMES[1]);
     let steps = vec![hold(0.4), change(vec![swap]), hold(0.5)];
-    // The halves of an odd number of CPUs cannot be shared evenly: 5 workers on 2 CPUs and then on 3 come 37 points apart.
+    // The halves of an odd number of CPUs differ, so shares are unequal: with 5 workers on 2 CPUs and then on 3, the
+    // spread is up to 37 points.
     let checks = spread(ctx, ANY);
     let run = execute_scenario_with(ctx, backdrop, steps, Some(&checks))?;
     let mut expect = Expect::of(run);
@@ -148,8 +152,8 @@ pub fn custom_cgroup_cpuset_change_imbalance(ctx: &Ctx) -> Result<AssertResult> 
     Ok(expect.result())
 }
 
-/// Two cgroups with half of the machine each; first the one, then the other has six workers for each CPU, its neighbour
-/// two. Each step makes them anew.
+/// Two cgroups have half of the machine each. First one of them has six workers for each CPU and the other two, then
+/// the reverse. Each step creates both cgroups again.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -170,8 +174,7 @@ pub fn custom_cgroup_cpuset_load_shift(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups with half of the machine each and an unequal load; the one with less of it is joined by as many workers
-/// again.
+/// Two cgroups have half of the machine each and unequal loads; then the number of workers of the lighter one doubles.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -196,8 +199,8 @@ pub fn custom_cgroup_cpuset_imbalance_combined(ctx: &Ctx) -> Result<AssertResult
     Ok(expect.result())
 }
 
-/// The first three quarters of the machine belong to a cgroup with four workers for each CPU, the last three quarters to one
-/// with a single worker for each CPU: they share the middle.
+/// A cgroup with four workers for each CPU has the first three quarters of the machine, and one with a single worker
+/// for each CPU has the last three quarters. They share the middle.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].
@@ -210,17 +213,17 @@ pub fn custom_cgroup_cpuset_overlap_imbalance_combined(ctx: &Ctx) -> Result<Asse
         spinners(NAMES[0], 4 * cpus).cpuset(exactly(&left)),
         spinners(NAMES[1], cpus).cpuset(exactly(&right)),
     ]);
-    // Who is on the last CPUs shares them with the few.
+    // Workers of the large cgroup compete with fewer others on some CPUs than on others, so any spread is accepted.
     let checks = spread(ctx, ANY);
     let steps = vec![hold(1.0)];
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     expect
         .within(0, NAMES[0], &left)
         .within(0, NAMES[1], &right)
-        // If all 5 n workers were on the 3 n / 4 CPUs of one cgroup, the n of the smaller one would get a fifth of
-        // them: 0.15 of the machine. Queues of CPUs may be unequal by a factor of two.
+        // If all 5 n workers were on the 3 n / 4 CPUs of one cgroup, the n workers of the smaller one would get a
+        // fifth of those CPUs: 0.15 of the machine. The run queues of the CPUs may be unequal by a factor of two.
         .share(0, NAMES[1], &NAMES, 0.15 / 2.0);
-    // A cut through an LLC is too much for EEVDF: see `cpuset_resize`.
+    // EEVDF fails this where a cpuset splits an LLC: see `cpuset_resize`.
     if ctx.topo.num_llcs() == 1 {
         expect.busy(0, &NAMES, &ctx.topo.all_cpuset());
     }

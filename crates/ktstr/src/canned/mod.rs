@@ -1,11 +1,11 @@
-//! Canned scenarios: what a scheduler meets in daily life, each a function that a test can call or
-//! be. They size themselves by the machine, divide the window by fractions, and skip with a reason
-//! where the topology does not fit.
+//! Canned scenarios: typical loads for a scheduler. Each is a function that a test can call, or that can serve as a
+//! test function itself. A scenario adapts its size to the machine, divides the window by fractions, and skips with a
+//! reason where the topology does not fit.
 //!
-//! Besides the test's own checks each claims what any correct scheduler does there: that CPUs are
-//! not left idle while workers wait, that equal cgroups of equal work get equal time within a
-//! factor, that a task stays where it was told to. The bounds are generous (`expect.rs`): they are
-//! for what is broken, not for what is slow. Not for: measuring how good a scheduler is.
+//! In addition to the test's own checks, each scenario claims what any correct scheduler does: CPUs are not idle while
+//! workers wait, equal cgroups with equal work get equal time within a factor, and a task stays on the CPUs it is
+//! confined to. The bounds in `expect.rs` are generous. They catch schedulers that are broken; they do not measure how
+//! good a scheduler is.
 
 mod affinity;
 mod arrivals;
@@ -90,21 +90,21 @@ pub use wakes::{
     custom_thundering_herd, custom_wake_chain, custom_wake_under_load,
 };
 
-/// A canned scenario by name.
+/// An entry of [`CANNED`]: a scenario and its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Canned {
     /// The name of the function.
     pub name: &'static str,
     /// The function that runs the scenario.
     pub run: fn(&Ctx) -> Result<AssertResult>,
-    /// Whether it is among those that `cargo ktstr power` runs for every planted defect and that `cargo ktstr check` runs. The
-    /// others vary these, for who looks into one subject.
+    /// Whether `cargo ktstr power` runs the scenario for every planted defect, and `cargo ktstr check` runs it too.
+    /// The other scenarios are variations for closer study of a single subject.
     pub core: bool,
 }
 
 macro_rules! canned {
     (core: $($core:ident)+; more: $($more:ident)+;) => {
-        /// All of them, the core first.
+        /// All canned scenarios, the core ones first.
         pub const CANNED: &[Canned] = &[
             $(Canned { name: stringify!($core), run: $core, core: true },)+
             $(Canned { name: stringify!($more), run: $more, core: false },)+
@@ -145,18 +145,18 @@ canned! {
         custom_cache_pipe_io_compute_imbalance;
 }
 
-/// A cgroup of `workers` that spin.
+/// Declares a cgroup with `workers` spinning workers.
 fn spinners(name: &str, workers: usize) -> CgroupDef {
     CgroupDef::named(name).workers(workers)
 }
 
-/// A cgroup of `workers` that do `work`.
+/// Declares a cgroup with `workers` workers that do `work`.
 fn group(name: &str, work: WorkType, workers: usize) -> CgroupDef {
     CgroupDef::named(name).work_type(work).workers(workers)
 }
 
-/// What a scheduler sees of a task that waits for a device: 0.2 ms of work between sleeps of 2 ms,
-/// each ended by an interrupt.
+/// Work that looks to the scheduler like waiting for a device: 0.2 ms of work between sleeps of 2 ms, each of which
+/// ends with an interrupt.
 fn device_io() -> WorkType {
     WorkType::idle_churn(Duration::from_micros(200), ms(2), true)
 }
@@ -165,18 +165,18 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Spread, percentage points, of workers that need not get equal time: they change their own
-/// weight, or yield.
+/// A bound on spread, in percentage points, that accepts everything. It is for workers whose CPU times may differ, for
+/// example because they change their own weight or yield.
 const ANY: f64 = 100.0;
 
-/// Median and 99th percentile of wake-ups while CPUs are idle, µs: three orders above what a CPU
-/// needs to come back.
+/// Bounds in µs for the median and the 99th percentile of wakeup latencies while CPUs are idle: three orders of
+/// magnitude above what a CPU needs to leave idle.
 const SPARE: (f64, f64) = (1_000.0, 10_000.0);
-/// The same where each CPU has work already: one and two of sched_ext's own slices
-/// (`SCX_SLICE_DFL`, 20 ms: include/linux/sched/ext.h).
+/// The same bounds when each CPU is busy: one and two default slices of sched_ext (`SCX_SLICE_DFL`, 20 ms:
+/// include/linux/sched/ext.h).
 const LOADED: (f64, f64) = (20_000.0, 40_000.0);
 
-/// The test's checks with this in the place of the default bound on spread.
+/// Returns the test's checks, with `pct` instead of the default bound on spread.
 fn spread(ctx: &Ctx, pct: f64) -> Assert {
     match (ctx.assert.not_stuck, ctx.assert.max_spread_pct) {
         (Some(true), None) => ctx.assert.max_spread_pct(pct),
@@ -184,7 +184,7 @@ fn spread(ctx: &Ctx, pct: f64) -> Assert {
     }
 }
 
-/// The machine's CPUs in two parts, the first of about `share` of them; neither is empty. `None`
+/// Splits the machine's CPUs into two parts that are not empty, the first with about `share` of them. Returns `None`
 /// for a machine with fewer than `at_least` CPUs.
 fn split(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
     let all = ctx.topo.all_cpus();
@@ -196,8 +196,8 @@ fn split(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]>
     Some([a, b].map(|cpus| cpus.iter().copied().collect()))
 }
 
-/// As [`split`], but between two LLCs where there are several. A cut through one is too much for
-/// EEVDF, see [`cpuset_resize`].
+/// Splits the CPUs like [`split`], but between two LLCs if there are several, because EEVDF fails where a cpuset
+/// splits an LLC: see [`cpuset_resize`].
 fn cut(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
     let llcs = ctx.topo.num_llcs();
     if llcs < 2 || ctx.topo.total_cpus() < at_least {
@@ -211,7 +211,7 @@ fn cut(ctx: &Ctx, share: f64, at_least: usize) -> Option<[BTreeSet<usize>; 2]> {
     Some([part(0..first), part(first..llcs)])
 }
 
-/// These CPUs, as a cpuset.
+/// Returns a cpuset of exactly these CPUs.
 fn exactly(cpus: &BTreeSet<usize>) -> CpusetSpec {
     CpusetSpec::exact(cpus.iter().copied())
 }

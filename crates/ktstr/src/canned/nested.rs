@@ -1,4 +1,4 @@
-//! Cgroups within cgroups, up to three levels.
+//! Scenarios with cgroups nested up to three levels deep.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::cpusets::{change, hold};
 use super::expect::Expect;
 use super::{ANY, cut, exactly, group, ms, needs_cpus, spinners, spread};
 
-/// Four equal cgroups, one at the first level, one at the second, two at the third.
+/// Runs four equal cgroups: one at the first level, one at the second and two at the third.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -28,12 +28,12 @@ pub fn custom_nested_cgroup_steady(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names)
-        .calm(0, &names);
+        .equal_share(0, &names)
+        .few_switches(0, &names);
     Ok(expect.result())
 }
 
-/// Workers move from the third level to the first, to the second, and back, beside a cgroup that stays.
+/// Moves workers from the third level to the first, to the second and back, next to a cgroup that stays in place.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -54,17 +54,18 @@ pub fn custom_nested_cgroup_task_move(ctx: &Ctx) -> Result<AssertResult> {
         step("top", "a/x"),
         step("a/x", "a/y/z"),
     ];
-    // Workers are counted where they ended up.
+    // The workers are counted in the cgroup where they end up.
     let names = ["a/y/z", "stays"];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..4 {
         expect.busy(step, &names, &ctx.topo.all_cpuset());
     }
-    expect.even_over(0..4, &names);
+    expect.equal_time_over(0..4, &names);
     Ok(expect.result())
 }
 
-/// A busy cgroup beside a small tree that is removed and made anew four times; one of its leaves is busy, one mostly asleep.
+/// Runs a busy cgroup next to a small tree that is removed and recreated four times. One leaf of the tree is busy, the
+/// other sleeps most of the time.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -82,7 +83,8 @@ pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     };
     let steps = (0..4).map(|_| step()).collect();
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
-    // Two workers for each CPU always want to run; those that sleep for 10 of 11 ms take a tenth of a CPU each at most.
+    // Two workers for each CPU are always runnable. The workers that sleep for 10 of 11 ms take at most a tenth of a
+    // CPU each.
     let fair_pct = 100.0 * (1.0 - 0.1) / 2.0;
     for step in 0..4 {
         let names = ["stays", "p/q/busy", "p/asleep"];
@@ -93,8 +95,8 @@ pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups with one half of the machine each exchange their halves. Their workers are in children, which have no cpuset
-/// of their own and go where their parents go.
+/// Two cgroups with one half of the machine each swap their halves. Their workers are in child cgroups, which have no
+/// cpuset of their own and inherit their parents' CPUs.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -117,7 +119,7 @@ pub fn custom_nested_cgroup_cpuset(ctx: &Ctx) -> Result<AssertResult> {
         change(vec![Op::swap_cpusets("a", "b")]),
         hold(0.5),
     ];
-    // As for `custom_cgroup_cpuset_change_imbalance`: the halves may differ by a CPU.
+    // The halves may differ by one CPU, as in `custom_cgroup_cpuset_change_imbalance`.
     let checks = spread(ctx, ANY);
     let run = execute_scenario_with(ctx, backdrop, steps, Some(&checks))?;
     let mut expect = Expect::of(run);
@@ -131,7 +133,7 @@ pub fn custom_nested_cgroup_cpuset(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Four workers for each CPU at the second level, one at the third and one at the first.
+/// Runs four workers for each CPU at the second level, and one for each CPU at the third and at the first level.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -151,12 +153,12 @@ pub fn custom_nested_cgroup_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Two leaves of a tree without controllers; workers join the one, so that it has three times as many. Each task counts for
-/// itself, whatever the shape of the tree.
+/// Two leaves of a tree without CPU controllers: workers are added to one until it has three times as many. Each task
+/// counts on its own, whatever the shape of the tree.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -175,9 +177,10 @@ pub fn custom_nested_cgroup_no_ctrl(ctx: &Ctx) -> Result<AssertResult> {
     let all = ctx.topo.all_cpuset();
     expect
         .busy(0, &names, &all)
-        .even(0, &names)
+        .equal_time(0, &names)
         .busy(1, &names, &all)
-        // A quarter and three are fair; queues of CPUs may be unequal by a factor of two.
+        // The fair shares are a quarter and three quarters. The run queues of the CPUs may be unequal by a factor of
+        // two.
         .share(1, names[0], &names, 0.25 / 2.0)
         .share(1, names[1], &names, 0.75 / 2.0);
     Ok(expect.result())

@@ -1,5 +1,5 @@
-//! Cgroups in which no controller of CPU time is enabled: each task counts for itself, however many share its cgroup. And
-//! unequal kinds of work.
+//! Scenarios with cgroups that have no CPU controller, so that each task counts on its own no matter how many share
+//! its cgroup; and scenarios that mix kinds of work.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -12,7 +12,7 @@ use super::cpusets::{NAMES, change, hold};
 use super::expect::Expect;
 use super::{LOADED, cut, device_io, exactly, group, ms, needs_cpus, spinners};
 
-/// The workers of a cgroup move to another and back, beside a cgroup that stays.
+/// Moves the workers of a cgroup to another one and back, next to a cgroup that stays in place.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -23,15 +23,15 @@ pub fn custom_cgroup_no_ctrl_task_migration(ctx: &Ctx) -> Result<AssertResult> {
     let step = |from, to| Step::with_op(Op::move_all_tasks(from, to), HoldSpec::frac(0.3));
     let steps = vec![hold(0.4), step(NAMES[0], "cg_2"), step("cg_2", NAMES[0])];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
-    // Workers are counted where they ended up.
+    // The workers are counted in the cgroup where they end up.
     for step in 0..3 {
         expect.busy(step, &NAMES, &ctx.topo.all_cpuset());
     }
-    expect.even_over(0..3, &NAMES);
+    expect.equal_time_over(0..3, &NAMES);
     Ok(expect.result())
 }
 
-/// Six workers for each CPU in a cgroup, one in another.
+/// Runs six workers for each CPU in one cgroup and one for each CPU in another.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -41,11 +41,11 @@ pub fn custom_cgroup_no_ctrl_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
         .busy(0, &NAMES, &ctx.topo.all_cpuset())
-        .fair(0, &NAMES);
+        .equal_share(0, &NAMES);
     Ok(expect.result())
 }
 
-/// Of two cgroups one is sent from one half of the machine to the other; its neighbour may use all CPUs.
+/// Moves one of two cgroups from one half of the machine to the other; the second cgroup may use all CPUs.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -69,7 +69,8 @@ pub fn custom_cgroup_no_ctrl_cpuset_change(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Four workers for each CPU in a cgroup, one in another, which then catches up.
+/// Runs four workers for each CPU in one cgroup and one for each CPU in another, then adds workers until both are
+/// equal.
 ///
 /// # Errors
 /// As [`execute_scenario`].
@@ -82,14 +83,15 @@ pub fn custom_cgroup_no_ctrl_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let all = ctx.topo.all_cpuset();
     expect
         .busy(0, &NAMES, &all)
-        .even(0, &NAMES)
+        .equal_time(0, &NAMES)
         .busy(1, &NAMES, &all)
-        // A half is fair; queues of CPUs may be unequal by a factor of two.
+        // The fair share is a half. The run queues of the CPUs may be unequal by a factor of two.
         .share(1, NAMES[1], &NAMES, 0.5 / 2.0);
     Ok(expect.result())
 }
 
-/// Three cgroups with a worker for each CPU: one computes, one works in bursts, one waits for a device most of its time.
+/// Runs three cgroups with one worker for each CPU: one computes, one works in bursts, one waits for a device most of
+/// the time.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -108,7 +110,7 @@ pub fn custom_cgroup_imbalance_mixed_workload(ctx: &Ctx) -> Result<AssertResult>
     Ok(expect.result())
 }
 
-/// Four workers for each CPU that compute, beside two that wait for a device most of their time.
+/// Runs four computing workers for each CPU, next to two for each CPU that wait for a device most of the time.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -122,8 +124,9 @@ pub fn custom_cgroup_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        // They ask for 0.2 of 2.2 ms. In a queue in which each of four others gets 20 ms in turn they would get 0.2 of 82 ms,
-        // two for each CPU: 0.005 of it, and a half of that at least.
+        // The I/O workers ask for 0.2 of 2.2 ms. In a queue in which each of them has to wait for a 20 ms slice of
+        // each of four others, they would get 0.2 of 82 ms, two for each CPU: 0.005 of it. At least half of that is
+        // required.
         .share(0, "io", &names, 0.0025);
     Ok(expect.result())
 }

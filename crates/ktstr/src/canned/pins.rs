@@ -1,4 +1,4 @@
-//! Workers that are pinned to some CPUs, each to others.
+//! Scenarios whose workers are pinned to some of the CPUs, each to a different set.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -11,11 +11,11 @@ use super::cpusets::NAMES;
 use super::expect::Expect;
 use super::{ANY, cut, exactly, needs_cpus, spinners, spread};
 
-/// Most spread of workers with the same two CPUs, percentage points: one could have the first of them to itself while the
-/// other shares the second with three, which is a quarter for it.
+/// Maximum spread, in percentage points, of workers that are pinned to the same two CPUs. One of them could have the
+/// first CPU to itself while the other shares the second with three more and gets a quarter.
 const PINNED: f64 = 75.0;
 
-/// The affinity of each worker of two cgroups is drawn anew four times, half of the CPUs for each.
+/// Draws a random half of the CPUs as the affinity of each worker of two cgroups, four times.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].
@@ -33,20 +33,21 @@ pub fn custom_cgroup_affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     };
     let mut steps = vec![Step::hold(HoldSpec::frac(0.2))];
     steps.extend((0..4).map(|_| Step::new(draw(), HoldSpec::frac(0.2))));
-    // Who has drawn the same CPUs as many others gets less.
+    // A worker whose CPUs were also drawn by many others gets less, so any spread is accepted.
     let checks = spread(ctx, ANY);
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     for step in 1..5 {
         for name in NAMES {
-            // Were all 2 n workers on the same n / 2 CPUs, each would get a quarter of one: n workers a quarter of what n
-            // CPUs have. Queues of CPUs may be unequal by a factor of two.
+            // In the worst case all 2 n workers are on the same n / 2 CPUs. Each then gets a quarter of a CPU, so n
+            // workers get a quarter of the time of n CPUs. The run queues of the CPUs may be unequal by a factor of
+            // two.
             expect.share(step, name, &NAMES, 0.25 / 2.0);
         }
     }
     Ok(expect.result())
 }
 
-/// A cgroup whose workers are pinned to two neighbouring CPUs of `cpus` each, in a ring: two for every pair.
+/// Declares a cgroup with two workers for each pair of neighbouring CPUs in the ring of `cpus`, pinned to that pair.
 fn ring(name: &str, cpus: &[usize]) -> CgroupDef {
     let next = |at: usize| cpus[(at + 1) % cpus.len()];
     let pairs = cpus.iter().enumerate().map(|(at, cpu)| [*cpu, next(at)]);
@@ -56,7 +57,7 @@ fn ring(name: &str, cpus: &[usize]) -> CgroupDef {
     })
 }
 
-/// Two cgroups with two workers for each two neighbouring CPUs, pinned to them.
+/// Runs two cgroups with two workers for each pair of neighbouring CPUs, pinned to that pair.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -69,15 +70,15 @@ pub fn custom_cgroup_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![Step::with_defs(defs.into(), HoldSpec::FULL)];
     let checks = spread(ctx, PINNED);
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
-    expect.fair(0, &NAMES);
-    // Pins across LLCs are too much for EEVDF, which compares LLCs by their sums: see `cpuset_resize`.
+    expect.equal_share(0, &NAMES);
+    // EEVDF fails with pins across LLCs, because it balances LLCs by their total load: see `cpuset_resize`.
     if ctx.topo.num_llcs() == 1 {
         expect.busy(0, &NAMES, &ctx.topo.all_cpuset());
     }
     Ok(expect.result())
 }
 
-/// The same with a cpuset of one half of the machine for each cgroup.
+/// Like [`custom_cgroup_multicpu_pin`], with a cpuset of one half of the machine for each cgroup.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -94,7 +95,7 @@ pub fn custom_cgroup_cpuset_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
     for (name, half) in NAMES.iter().zip(&halves) {
         expect.within(0, name, half);
-        // The same: a half is within an LLC if there are two at most.
+        // EEVDF passes where each half lies within an LLC, which is so with at most two LLCs.
         if ctx.topo.num_llcs() <= 2 {
             expect.busy(0, &[name], half);
         }

@@ -1,5 +1,5 @@
-//! The simplest loads that say something about scheduling classes and about the harness's own cgroup, and the light load of
-//! tests in which the scheduler dies.
+//! Simple loads that test scheduling policies and the harness's own cgroup, and a light load for tests in which the
+//! scheduler crashes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::cpusets::NAMES;
 use super::expect::Expect;
 use super::{ANY, spinners, spread};
 
-/// The harness's own cgroup has two spinning workers for each CPU, two other cgroups have one each.
+/// Runs two spinning workers for each CPU in the harness's own cgroup, and one for each CPU in two other cgroups.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -29,15 +29,16 @@ pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Two equal cgroups of workers of four policies: normal and batch tasks that work in bursts, idle tasks that fill what
-/// they leave, and a FIFO task that runs for 1 ms of 10.
+/// Runs two equal cgroups with workers of four policies: normal and batch tasks that work in bursts, idle tasks that
+/// use the CPU time left over, and a FIFO task that runs for 1 of 10 ms.
 ///
-/// The bursts are 5 of 25 ms, of at most n + 1 normal and n + 1 batch tasks on n CPUs: 0.4 (n + 1) CPUs. With two FIFO tasks
-/// (0.2 CPUs) at most 0.7 n CPUs are taken where n is 2 or more, so 0.3 n are left for the 2 n idle tasks: none of them starves.
+/// No idle task starves. The bursts take 5 of 25 ms, of at most n + 1 normal and n + 1 batch tasks on n CPUs: 0.4 (n +
+/// 1) CPUs. Together with the two FIFO tasks (0.2 CPUs) that is at most 0.7 n CPUs for n of 2 or more, so 0.3 n CPUs
+/// are left for the 2 n idle tasks.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -59,16 +60,16 @@ pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
             .work(fifo.workers(1))
     };
     let steps = vec![Step::with_defs(NAMES.map(def).into(), HoldSpec::FULL)];
-    // How much of the rest an idle task finds on its CPU is by chance.
+    // It is random how much CPU time is left over on an idle task's CPU, so any spread is accepted.
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
         .busy(0, &NAMES, &ctx.topo.all_cpuset())
-        .fair(0, &NAMES);
+        .equal_share(0, &NAMES);
     Ok(expect.result())
 }
 
-/// A spinning worker in each of two cgroups, and no claim: a light load for tests in which the scheduler dies, whose end is
-/// what is judged.
+/// Runs one spinning worker in each of two cgroups, and claims nothing. This is a light load for tests in which the
+/// scheduler crashes and only its exit is judged.
 ///
 /// # Errors
 /// As [`execute_defs`].

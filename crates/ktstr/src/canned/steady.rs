@@ -1,4 +1,4 @@
-//! Loads that do not change.
+//! Scenarios whose load does not change.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ktstr_scenario::workload::{WorkSpec, WorkType};
 use super::expect::Expect;
 use super::{LOADED, group, spinners};
 
-/// Two cgroups, each with a spinning worker for every CPU.
+/// Runs two cgroups, each with a spinning worker for every CPU.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -23,12 +23,12 @@ pub fn steady(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(result);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names)
-        .calm(0, &names);
+        .equal_share(0, &names)
+        .few_switches(0, &names);
     Ok(expect.result())
 }
 
-/// A cgroup for each LLC, confined to it, with two spinning workers for each of its CPUs.
+/// Runs one cgroup for each LLC, confined to it, with two spinning workers for each of its CPUs.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -56,7 +56,8 @@ pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Two cgroups of eight workers for each CPU (32 at most) that spin and yield in turn.
+/// Runs two cgroups with eight workers for each CPU, but at most 32, that alternate between
+/// spinning and yielding.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -68,11 +69,11 @@ pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(result);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Workers in the harness's own cgroup beside two cgroups of as many.
+/// Runs workers in the harness's own cgroup, next to two cgroups with the same number of workers.
 ///
 /// # Errors
 /// As [`execute_steps`].
@@ -88,11 +89,11 @@ pub fn host_contention(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(result);
     expect
         .busy(0, &names, &ctx.topo.all_cpuset())
-        .fair(0, &names);
+        .equal_share(0, &names);
     Ok(expect.result())
 }
 
-/// Four cgroups, of spinners, yielders, short bursts and pairs on pipes.
+/// Runs four cgroups: spinners, workers that spin and yield, short bursts, and pairs on pipes.
 ///
 /// # Errors
 /// As [`execute_steps`].

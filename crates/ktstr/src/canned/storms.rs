@@ -1,4 +1,4 @@
-//! Many events a second: bursts, forks, yields, CPUs that go idle and come back.
+//! Scenarios with a high rate of events: bursts, forks, yields, and CPUs that go idle and wake up.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use ktstr_scenario::workload::WorkType;
 use super::expect::Expect;
 use super::{ANY, LOADED, SPARE, group, spinners, spread};
 
-/// Bursts of 5 ms every 20 ms, twice as many workers as CPUs, beside a spinner for each CPU.
+/// Runs bursts of 5 ms every 20 ms, with twice as many workers as CPUs, next to a spinner for each CPU.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -31,7 +31,8 @@ pub fn custom_bursts(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Bursts of 40 ms between sleeps of 20 ms, a worker for each CPU and nothing else: whoever wakes up finds a CPU free.
+/// Runs bursts of 40 ms between sleeps of 20 ms, with one worker for each CPU and nothing else, so that a worker that
+/// wakes up always finds an idle CPU.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -46,7 +47,7 @@ pub fn custom_bursts_spare(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// A worker for each CPU that forks children which end at once, beside spinners.
+/// Runs one worker for each CPU that forks short-lived children, next to spinners.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -56,7 +57,7 @@ pub fn custom_fork_storm(ctx: &Ctx) -> Result<AssertResult> {
         spinners("spin", cpus),
         group("forks", WorkType::ForkExit, cpus),
     ];
-    // Whom a child lands on is by chance.
+    // The CPU on which a child is placed is arbitrary, so any spread is accepted.
     let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
     let result = execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?;
     let mut expect = Expect::of(result);
@@ -64,8 +65,8 @@ pub fn custom_fork_storm(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Short bursts between short sleeps on every CPU and nothing else: CPUs go idle all the time and
-/// have to come back.
+/// Runs short bursts between short sleeps on every CPU and nothing else, so that CPUs go idle and wake up all the
+/// time.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -81,7 +82,7 @@ pub fn custom_idle_churn(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// Yielders for each CPU beside spinners.
+/// Runs a yielding worker for each CPU, next to spinners.
 ///
 /// # Errors
 /// As [`execute_defs`].

@@ -1,4 +1,5 @@
-//! Five kinds of work at once: computing, bursts, waiting for a device, computing with yields, yielding only.
+//! Scenarios that combine five kinds of work: computing, bursts, waiting for a device, computing with yields, and only
+//! yielding.
 
 use anyhow::Result;
 use ktstr_assert::AssertResult;
@@ -23,7 +24,7 @@ fn kind(name: &str, workers: usize) -> CgroupDef {
     group(name, work, workers)
 }
 
-/// A cgroup of each kind with a worker for each CPU.
+/// Runs a cgroup of each kind with one worker for each CPU.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -31,7 +32,7 @@ pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = KINDS.map(|name| kind(name, cpus));
     let steps = vec![Step::with_defs(defs.into(), HoldSpec::FULL)];
-    // Who yields to whom is by chance.
+    // It is random which workers share a CPU with one that yields, so any spread is accepted.
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
         .busy(0, &KINDS, &ctx.topo.all_cpuset())
@@ -40,7 +41,8 @@ pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     Ok(expect.result())
 }
 
-/// The same with one half of the machine for those that compute and one for the others.
+/// Like [`custom_cgroup_workload_variety`], but the computing workers have one half of the machine and the others the
+/// other half.
 ///
 /// # Errors
 /// As [`execute_steps_with`].
@@ -65,7 +67,7 @@ pub fn custom_cgroup_cpuset_workload_variety(ctx: &Ctx) -> Result<AssertResult> 
     Ok(expect.result())
 }
 
-/// Beside a cgroup that computes the other kinds come and go.
+/// Runs a computing cgroup throughout, next to cgroups of the other kinds that change from step to step.
 ///
 /// # Errors
 /// As [`execute_scenario_with`].

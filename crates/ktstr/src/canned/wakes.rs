@@ -1,4 +1,4 @@
-//! Workers that wake each other, on a machine with CPUs to spare and on one without.
+//! Scenarios whose workers wake each other, with idle CPUs and without.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn run(
     Ok(expect.result())
 }
 
-/// A pair on pipes for every two CPUs.
+/// Runs a pair of workers on pipes for every two CPUs.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -47,7 +47,7 @@ pub fn custom_cgroup_pipe_io(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["pipes"], SPARE)
 }
 
-/// A pair on futexes for every two CPUs.
+/// Runs a pair of workers on futexes for every two CPUs.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -61,8 +61,8 @@ pub fn custom_futex_ping_pong(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["futexes"], SPARE)
 }
 
-/// Rings of four that wake each other through pipes and through futexes: a ring of each kind for
-/// every two CPUs, of which one worker is awake at a time.
+/// Runs rings of four workers that wake each other through pipes or through futexes. There is one
+/// ring of each kind for every two CPUs; one worker of a ring is awake at a time.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -78,7 +78,7 @@ pub fn custom_wake_chain(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["by_pipe", "by_futex"], SPARE)
 }
 
-/// One that wakes four, who answer; a group of five for every four CPUs.
+/// Runs groups of five for every four CPUs: one worker wakes four, which answer.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -95,7 +95,7 @@ pub fn custom_fan_out_wake(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, defs, &["fan_out"], LOADED)
 }
 
-/// Two workers for each CPU that sleep until one broadcast wakes them all.
+/// Runs two workers for each CPU that sleep until a broadcast wakes all of them.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -114,7 +114,8 @@ pub fn custom_thundering_herd(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Four workers for each lock, twice as many as CPUs, who hold it for a fifth of their work.
+/// Runs twice as many workers as CPUs, with four workers for each lock, which they hold for a fifth
+/// of their work.
 ///
 /// # Errors
 /// As [`execute_defs`].
@@ -128,7 +129,7 @@ pub fn custom_lock_convoy(ctx: &Ctx) -> Result<AssertResult> {
     run(ctx, vec![group("convoy", work, workers)], &[], LOADED)
 }
 
-/// The rings of [`custom_wake_chain`] beside a spinner for each CPU.
+/// Runs the rings of [`custom_wake_chain`] next to a spinner for each CPU.
 ///
 /// # Errors
 /// As [`execute_defs`].

@@ -1,38 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The defects this scheduler can be told to have. main.bpf.c asks one question
- * at each place where a scheduler can go wrong; the answers are all here, in
- * the order of a task's life: select_cpu, enqueue, dispatch, running.
+ * The defects that this scheduler can be told to have. main.bpf.c asks one
+ * question at each place where a scheduler can go wrong. All answers are here,
+ * in the order of a task's life: select_cpu, enqueue, dispatch, running.
  *
- * To add one: a bit in intf.h, its entry in src/defects.rs, its code here (and
- * a question in main.bpf.c if no present one fits). It has to be a mistake that
- * somebody could make, and to leave the scheduler working otherwise: kernel
- * threads are spared, or the machine would die before anybody could notice.
+ * To add a defect: add a bit in intf.h, an entry in src/defects.rs, and code
+ * here (and a question in main.bpf.c if none of the existing ones fits). A
+ * defect must be a plausible mistake, and leave the scheduler working
+ * otherwise. Kernel threads are spared, because the machine would otherwise
+ * hang before anybody could notice.
  */
 #ifndef KTSTR_DEFECTS_BPF_H
 #define KTSTR_DEFECTS_BPF_H
 
-/* Out of four dispatches, how many does `slow` leave out? */
+/* `slow` skips all but one of this many dispatches. */
 #define SLOW_PERIOD 4
-/* Of so many slices that end, the task of one is forgotten. */
+/* One of this many tasks whose slice ends is forgotten. */
 #define FORGET_PERIOD 200
-/* Of so many wakeups, one is lost. */
+/* One of this many wakeups is lost. */
 #define LOST_WAKEUP_PERIOD 10000
-/* How far behind everybody a woken task is put. */
+/* How far behind the others a woken task is queued. */
 #define SLOW_WAKE_NS 100000000ULL
-/* How far behind a task is put whose CPU was taken away. */
+/* How far behind the others a task is queued that lost its CPU. */
 #define CPUSET_UNFAIR_NS 3000000000ULL
-/* A slice nobody sees the end of. */
+/* A slice that is too long for its end to be seen. */
 #define SLICE_LONG_NS 10000000000ULL
-/* Of so many starts of a task, one is not preempted at once. */
+/* All but one of this many starts of a task are preempted at once. */
 #define STORM_PERIOD 64
-/* What a task of the favoured cgroup pays of its CPU time: one part of so many. */
+/* The favoured cgroup is charged this fraction of its CPU time: 1 / FAVOUR. */
 #define FAVOUR 4
-/* How long after the scheduler's start the clocks wrap. */
+/* Time from the scheduler's start until the clocks wrap. */
 #define WRAP_AFTER_NS 500000000ULL
-/* How many tasks a CPU takes at once that hoards. */
+/* Number of tasks that a hoarding CPU takes at once. */
 #define HOARD_TASKS 4
-/* How far behind everybody a new task is put. */
+/* How far behind the others a new task is queued. */
 #define LATE_NEWCOMERS_NS 2000000000ULL
 
 static __always_inline bool degraded(void)
@@ -41,9 +42,9 @@ static __always_inline bool degraded(void)
 }
 
 /*
- * Stalled: nothing leaves the shared queues. Kernel threads still run: were
- * they stopped too, the watchdog's own worker would hang, and with every CPU
- * idle there is no tick left to notice.
+ * While stalled, nothing leaves the shared queues. Kernel threads still run:
+ * if they were stopped too, the watchdog's own worker would hang, and with all
+ * CPUs idle there would be no tick left to notice the stall.
  */
 static __always_inline bool stalled(void)
 {
@@ -56,9 +57,9 @@ static __always_inline bool is_user_task(const struct task_struct *p)
 }
 
 /*
- * Whether the task is in migrate_disable(), and must stay where it is. A BPF
- * program runs with migration disabled itself, which counts for the task that
- * it runs in: at the end of a slice that is the task in question.
+ * Returns whether the task is in migrate_disable() and must stay on its CPU. A
+ * BPF program itself runs with migration disabled, which is counted for the
+ * current task: at the end of a slice, that is the task in question.
  */
 static __always_inline bool must_stay(const struct task_struct *p)
 {
@@ -66,9 +67,9 @@ static __always_inline bool must_stay(const struct task_struct *p)
 }
 
 /*
- * A number that differs from call to call and from run to run. Calls come at
- * the tick's period, so the time is mixed until equal steps leave no trace
- * (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+ * Returns a number that differs from call to call and from run to run. Calls
+ * come at the tick's period, so the time is mixed until equal steps leave no
+ * trace (the finalizer of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
  */
 static __always_inline u32 dice(void)
 {
@@ -84,9 +85,9 @@ static __always_inline s32 last_cpu_of_all(void)
 	return nr_cpus - 1;
 }
 
-/* ---- who is second class ---- */
+/* ---- second-class tasks ---- */
 
-/* The cgroup of a task of a test; 0 for those of the system, which lie higher. */
+/* The cgroup of a test's task; 0 for the tasks of the system, which are higher in the tree. */
 static __always_inline u64 test_cgroup(struct task_struct *p)
 {
 	struct cgroup *cgroup = BPF_CORE_READ(p, cgroups, dfl_cgrp);
@@ -96,7 +97,7 @@ static __always_inline u64 test_cgroup(struct task_struct *p)
 	return BPF_CORE_READ(cgroup, kn, id);
 }
 
-/* Is it of the first cgroup that was ever seen? */
+/* Is the task in the first test cgroup that was ever seen? */
 static __always_inline bool in_starved_cgroup(struct task_struct *p)
 {
 	u64 cgroup = test_cgroup(p);
@@ -107,7 +108,7 @@ static __always_inline bool in_starved_cgroup(struct task_struct *p)
 	return starved_cgroup == cgroup;
 }
 
-/* Queues are given to cgroups as they come, and never given back. */
+/* Queues are assigned to cgroups as they appear, and never released. */
 static __always_inline bool without_queue(struct task_struct *p)
 {
 	u64 cgroup = test_cgroup(p);
@@ -129,7 +130,7 @@ static __always_inline bool any_parked(void)
 	       has_defect(STARVE_KTHREADS);
 }
 
-/* Tasks that are only served when nobody else wants to run. */
+/* Is the task one that runs only when no other task wants to run? */
 static __always_inline bool parked(struct task_struct *p)
 {
 	if (!any_parked() || !has_queues())
@@ -181,7 +182,7 @@ static __always_inline u64 idle_dsq(struct task_struct *p, s32 cpu)
 {
 	s32 other = cpu + 1 < nr_cpus ? cpu + 1 : 0;
 
-	/* The neighbour, whatever it is doing, while the chosen one stays claimed. */
+	/* Use the neighbour, whatever it is doing, while the chosen CPU stays claimed. */
 	if (has_defect(WRONG_CPU) && is_user_task(p) && !must_stay(p) &&
 	    bpf_cpumask_test_cpu(other, p->cpus_ptr))
 		return SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | other;
@@ -190,7 +191,7 @@ static __always_inline u64 idle_dsq(struct task_struct *p, s32 cpu)
 
 /* ---- enqueue ---- */
 
-/* Is a task's work so urgent that it goes before all others on its CPU? */
+/* Is the task so urgent that it precedes all others on its CPU? */
 static __always_inline bool is_urgent(struct task_struct *p)
 {
 	if (is_user_task(p))
@@ -199,8 +200,9 @@ static __always_inline bool is_urgent(struct task_struct *p)
 }
 
 /*
- * On a random allowed CPU's own queue instead of the shared one, however busy
- * that CPU is. Affinity is kept, or the kernel would eject us.
+ * Queues the task on a random allowed CPU's local queue instead of the shared
+ * one, however busy that CPU is. Affinity is respected, because the kernel
+ * would eject the scheduler otherwise.
  */
 static __always_inline bool scatter(struct task_struct *p, u64 enq_flags)
 {
@@ -220,7 +222,7 @@ static __always_inline bool scatter(struct task_struct *p, u64 enq_flags)
 	return true;
 }
 
-/* Takes the task off the scheduler's hands; false if it is to be queued as usual. */
+/* Handles the task in a defective way; false if it is to be queued as usual. */
 static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ctx *tctx,
 					   u64 enq_flags)
 {
@@ -239,14 +241,14 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 	}
 	if (has_defect(FORGET) && !woken && dsq_nr_queued(tctx->llc) > 0)
 		return __sync_fetch_and_add(&defect_cnt, 1) % FORGET_PERIOD == FORGET_PERIOD - 1;
-	/* Any CPU is as good as another, says this one. The kernel differs. */
+	/* This scheduler believes that any CPU will do. The kernel disagrees. */
 	if (has_defect(IGNORE_AFFINITY) && p->nr_cpus_allowed < nr_cpus && !must_stay(p)) {
 		cpu = dice() % nr_cpus;
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL_ON) | cpu, slice_ns,
 			   enq_flags);
 		return true;
 	}
-	/* Home, if nobody is there: but nobody asked whether home is still allowed. */
+	/* Back to the home CPU if it is idle, without checking whether it is still allowed. */
 	if (has_defect(STALE_CPUSET) && tctx->home_cpu && !must_stay(p)) {
 		cpu = tctx->home_cpu - 1;
 		if (test_and_clear_cpu_idle(cpu)) {
@@ -265,14 +267,14 @@ static __always_inline bool defect_enqueue(struct task_struct *p, struct task_ct
 	return false;
 }
 
-/* How far behind its due place a task is queued. */
+/* How far behind its proper place the task is queued. */
 static __always_inline u64 defect_delay_ns(struct task_struct *p, struct task_ctx *tctx, bool woken)
 {
 	if (!tctx || !is_user_task(p))
 		return 0;
 	if (has_defect(SLOW_WAKE) && woken)
 		return SLOW_WAKE_NS;
-	/* It lost the CPU it was on: back to the end of the line, a line too long. */
+	/* It lost the CPU that it was on: queue it at the end, and much too far behind. */
 	if (has_defect(CPUSET_UNFAIR) && tctx->last_cpu &&
 	    !bpf_cpumask_test_cpu(tctx->last_cpu - 1, p->cpus_ptr)) {
 		tctx->last_cpu = 0;
@@ -281,13 +283,13 @@ static __always_inline u64 defect_delay_ns(struct task_struct *p, struct task_ct
 	return 0;
 }
 
-/* Is the line served from its end? */
+/* Is the queue served from its end? */
 static __always_inline bool newest_first(struct task_struct *p)
 {
 	return has_defect(NEWEST_FIRST) && is_user_task(p);
 }
 
-/* Is a task's vtime left as it is when it changes to an LLC with another clock? */
+/* Does a task keep its vtime when it moves to an LLC with a different clock? */
 static __always_inline bool keeps_foreign_vtime(void)
 {
 	return has_defect(MIGRATE_VTIME);
@@ -298,13 +300,13 @@ static __always_inline u64 slice_of(struct task_struct *p)
 	return has_defect(SLICE_LONG) && is_user_task(p) ? SLICE_LONG_NS : slice_ns;
 }
 
-/* Which LLC's queue is a task for that is on `cpu`? */
+/* The LLC whose queue a task on `cpu` goes to. */
 static __always_inline u32 queue_of(s32 cpu)
 {
 	return has_defect(IDLE_LLC) ? 0 : llc_of(cpu);
 }
 
-/* Is no idle CPU told of a task that was queued? */
+/* Is no idle CPU kicked for a task that was queued? */
 static __always_inline bool kick_forgotten(struct task_struct *p)
 {
 	return has_defect(SLOW_WAKE) && is_user_task(p);
@@ -313,9 +315,9 @@ static __always_inline bool kick_forgotten(struct task_struct *p)
 /* ---- dispatch ---- */
 
 /*
- * Leave this one out? A CPU that is left with nothing would sleep on queued
- * work for ever; the kick makes it come back and ask again: late, which is the
- * defect, but not never, which is another one.
+ * Is this dispatch skipped? A CPU that is left without a task would sleep
+ * forever despite queued work. The kick makes it ask again: late, which is
+ * this defect, but not never, which would be another one.
  */
 static __always_inline bool defect_dispatch(s32 cpu)
 {
@@ -327,7 +329,7 @@ static __always_inline bool defect_dispatch(s32 cpu)
 		return true;
 	if (has_defect(IDLE_LLC) && llc_of(cpu))
 		return true;
-	/* With many waiting, each CPU makes room for the next one, politely. */
+	/* When many tasks wait, each CPU politely preempts its neighbour instead of serving them. */
 	if (has_defect(LIVELOCK) && dsq_nr_queued(llc_of(cpu)) > 2 * nr_cpus) {
 		kick_cpu(cpu + 1 < nr_cpus ? cpu + 1 : 0,
 				 SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
@@ -342,7 +344,7 @@ static __always_inline bool defect_dispatch(s32 cpu)
 	return skip;
 }
 
-/* Takes more than one task to the CPU's own queue, where no other CPU can get at them. */
+/* Takes more than one task to the CPU's local queue, where no other CPU can reach them. */
 static __always_inline void hoard(u32 llc)
 {
 	if (has_defect(HOARD))
@@ -350,19 +352,19 @@ static __always_inline void hoard(u32 llc)
 			dsq_move_to_local(llc);
 }
 
-/* Is a CPU content with its own LLC's queue? */
+/* Does a CPU never take tasks from another LLC's queue? */
 static __always_inline bool never_steals(void)
 {
 	return has_defect(NO_STEAL);
 }
 
-/* Must a task go back into the queue, however far it is behind? */
+/* Must a task go back into the queue even if it is furthest behind? */
 static __always_inline bool never_goes_on(void)
 {
 	return has_defect(SWITCH_STORM);
 }
 
-/* Nobody first class wants the CPU. */
+/* Runs a second-class task if no first-class task wants the CPU. */
 static __always_inline bool dispatch_parked(struct task_struct *prev)
 {
 	if (!any_parked())
@@ -389,13 +391,13 @@ static __always_inline void defect_running(struct task_struct *p, struct task_ct
 		tctx->last_cpu = cpu + 1;
 	if (has_defect(STALE_CPUSET) && !tctx->home_cpu && p->nr_cpus_allowed < nr_cpus)
 		tctx->home_cpu = cpu + 1;
-	/* "A task was put on this CPU: make it look." It is that task it interrupts. */
+	/* A mistaken "a task was put on this CPU, so kick it" interrupts that very task. */
 	if (has_defect(SWITCH_STORM) && is_user_task(p) &&
 	    __sync_fetch_and_add(&defect_cnt, 1) % STORM_PERIOD)
 		kick_cpu(cpu, SCX_VAL(scx_kick_flags, SCX_KICK_PREEMPT));
 }
 
-/* The weight that counts: it can change at any time. */
+/* The weight to charge by. It can change at any time. */
 static __always_inline u32 weight_of(struct task_struct *p)
 {
 	struct task_ctx *tctx = has_defect(FIRST_WEIGHT) ? ctx_of(p) : NULL;
@@ -405,7 +407,7 @@ static __always_inline u32 weight_of(struct task_struct *p)
 	return p->scx.weight ?: 1;
 }
 
-/* What `used` of CPU time costs in vtime. */
+/* The vtime that `used` ns of CPU time cost. */
 static __always_inline u64 charge(struct task_struct *p, u64 used)
 {
 	u32 weight = weight_of(p);
@@ -419,7 +421,7 @@ static __always_inline u64 charge(struct task_struct *p, u64 used)
 
 /* ---- enable ---- */
 
-/* How far behind the clock a new task begins. */
+/* How far behind the clock a new task starts. */
 static __always_inline u64 defect_enable(struct task_struct *p, struct task_ctx *tctx)
 {
 	if (has_defect(FIRST_WEIGHT))
@@ -429,11 +431,11 @@ static __always_inline u64 defect_enable(struct task_struct *p, struct task_ctx 
 
 /* ---- load ---- */
 
-/* A read through a number that is no pointer: no verifier accepts it. */
+/* A read through a scalar, which no verifier accepts. */
 #define READ_THROUGH_SCALAR()						\
 	asm volatile("r1 = 64; r1 = *(u64 *)(r1 + 0);" ::: "r1")
 
-/* Refused by the verifier; the loop first repeats itself into the log. */
+/* The verifier rejects this; the loop first fills its log with repetitions. */
 static __always_inline void defect_verify(void)
 {
 	if (has_defect(FAIL_VERIFY))

@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What both sides agree on: sizes, names of defects, the exit record. The Rust
- * side gets these types through the object's BTF (the generated skeleton), so
- * there is no second copy to keep in step.
+ * What the BPF and the Rust part share: sizes, names of defects, the exit
+ * record. The Rust part gets these types from the object's BTF (the generated
+ * skeleton), so there is no second copy to keep in sync.
  */
 #ifndef KTSTR_INTF_H
 #define KTSTR_INTF_H
 
-/* CPUs and LLCs told apart; CPUs past the end are treated as LLC 0. */
+/* Limits on CPUs and LLCs; CPUs beyond the limit are treated as part of LLC 0. */
 #define KTSTR_MAX_CPUS 1024
 #define KTSTR_MAX_LLCS 128
 
 /*
- * The queue of tasks that a defect treats as second class: served by a CPU
- * that would else be idle. Only defective schedulers make it.
+ * The queue of tasks that a defect treats as second class. A CPU serves it
+ * only if it would otherwise be idle. Only defective schedulers create it.
  */
 #define KTSTR_PARKED_DSQ KTSTR_MAX_LLCS
 
-/* Cgroups that a scheduler with leaking queues has room for, ever. */
+/* Number of cgroups, in total, that a scheduler with leaking queues can serve. */
 #define KTSTR_CGROUP_SLOTS 4
 
 #define KTSTR_STATS_MAGIC 0x5354415473746174ULL
 
 /*
- * Planted defects: each is one bit of `defects` in .rodata, set before load.
- * What is off is a constant false to the verifier, which removes it: a
- * scheduler without defects runs the very code it would have without this
- * table. src/defects.rs holds the other half (flag and description).
+ * Planted defects. Each is one bit of `defects` in .rodata, which is set before
+ * load. The verifier knows a defect that is off as constant false and removes
+ * its code, so a scheduler without defects runs exactly the code that it would
+ * have without this table. src/defects.rs has the flags and descriptions.
  */
 enum ktstr_defect {
 	KTSTR_DEFECT_DEGRADE = 0,
@@ -63,7 +63,7 @@ enum ktstr_defect {
 	KTSTR_NR_DEFECTS = 31,
 };
 
-/* Why the kernel let go of the scheduler; kind is written last. */
+/* Why the kernel detached the scheduler; kind is written last. */
 struct ktstr_exit {
 	s32 kind;
 	s64 code;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The kernel's types, as far as this scheduler looks at them.
+ * The kernel's types, as far as this scheduler uses them.
  *
- * Every structure is `preserve_access_index`: field offsets are relocated by
- * libbpf against the BTF of the running kernel, so only names count here, not
- * layout. A short list of what is used says more than a 3 MB vmlinux.h, and
- * cannot silently pin the build to one kernel's idea of it.
+ * Every structure is `preserve_access_index`: libbpf relocates field offsets
+ * against the BTF of the running kernel, so only the names matter, not the
+ * layout. A short list of what is used is more readable than a 3 MB vmlinux.h,
+ * and cannot silently tie the build to one kernel's layout.
  *
- * Not for: kfuncs (kfuncs.h), our own types (state.bpf.h).
+ * This file does not declare kfuncs (kfuncs.h does) or our own types (state.bpf.h).
  */
 #ifndef KTSTR_KERNEL_H
 #define KTSTR_KERNEL_H
@@ -26,7 +26,7 @@ typedef __u16 u16;
 typedef __u32 u32;
 typedef __s64 s64;
 typedef __u64 u64;
-/* bpf_helper_defs.h names these in prototypes. */
+/* bpf_helper_defs.h uses these in prototypes. */
 typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u32 __wsum;
@@ -50,7 +50,7 @@ enum bpf_map_type {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-/* Only passed on; a mere declaration would not match the kfuncs' prototypes. */
+/* Only passed on; an incomplete type would not match the kfuncs' prototypes. */
 struct cpumask {
 	unsigned long bits[1];
 };
@@ -116,8 +116,8 @@ struct scx_dump_ctx {
 
 /*
  * kernel/sched/ext_internal.h (kernel/sched/ext.c before 6.18). libbpf copies
- * the members by name into the kernel's own structure, so order is free and
- * members not used are left out.
+ * the members by name into the kernel's own structure, so their order does not
+ * matter and unused members are left out.
  */
 struct sched_ext_ops {
 	s32 (*select_cpu)(struct task_struct *p, s32 prev_cpu, u64 wake_flags);
@@ -138,8 +138,8 @@ struct sched_ext_ops {
 };
 
 /*
- * The numbers below have moved between kernels (SCX_ENQ_HEAD follows
- * ENQUEUE_HEAD, which did), so each use goes through SCX_VAL(), a CO-RE
+ * These values have changed between kernels (SCX_ENQ_HEAD follows
+ * ENQUEUE_HEAD, which changed), so each use goes through SCX_VAL(), a CO-RE
  * relocation that reads the running kernel's value.
  */
 enum scx_dsq_id_flags {
@@ -150,7 +150,7 @@ enum scx_dsq_id_flags {
 
 enum scx_enq_flags {
 	SCX_ENQ_WAKEUP = 1,
-	/* Makes the enum 64 bits wide, as the kernel's is. */
+	/* Makes the enum 64 bits wide, like the kernel's. */
 	SCX_ENQ_PREEMPT = 1ULL << 32,
 };
 

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The kernel functions this scheduler calls, and one wrapper for each whose
- * name or shape changed between 6.12 and 7.3.
+ * The kernel functions that this scheduler calls, with a wrapper for each
+ * whose name or signature changed between 6.12 and 7.3.
  *
- * Every variant is declared weak; the wrapper tests which one the running
- * kernel has. The verifier drops the branches of the missing ones. libbpf cuts
- * the last `___suffix` off a local name before it looks the symbol up, which
- * is what lets two prototypes of one kernel function stand side by side.
+ * Every variant is declared weak, and the wrapper tests which one the running
+ * kernel has. The verifier drops the branches of the missing ones. libbpf
+ * strips the last `___suffix` from a local name before it looks the symbol up,
+ * so two prototypes of one kernel function can be declared side by side.
  *
- * From 7.1 on most of them have a hidden last argument (KF_IMPLICIT_ARGS): the
- * kernel's build is to give each two entries in the BTF, the public prototype
- * and `<name>_impl` with that argument. It does so only for functions that
- * pahole has tagged as kfuncs, and a pahole before 1.31 leaves out some, another
- * choice in each build: Debian's 7.1.13 lacks 21 in the cloud flavour, 8 in the
- * plain one, and 6 in the PREEMPT_RT one. The verifier refuses every call of
- * such a function, so there is no other prototype to declare: the function is
- * missing, and its wrapper does without.
+ * From 7.1 on most of them have a hidden last argument (KF_IMPLICIT_ARGS). The
+ * kernel's build is supposed to give each of them two entries in the BTF: the
+ * public prototype, and `<name>_impl` with that argument. It does so only for
+ * functions that pahole has tagged as kfuncs, and a pahole before 1.31 misses
+ * some, different ones in each build: Debian's 7.1.13 lacks 21 in the cloud
+ * flavour, 8 in the plain one, and 6 in the PREEMPT_RT one. The verifier
+ * rejects every call of such a function, so no other prototype would help: the
+ * function counts as missing, and its wrapper does without it.
  */
 #ifndef KTSTR_KFUNCS_H
 #define KTSTR_KFUNCS_H
@@ -33,7 +33,7 @@ void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym __weak;
 void scx_bpf_error_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym __weak;
 void scx_bpf_dump_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym __weak;
 
-/* Without queues of its own the scheduler uses the kernel's global one, in main.bpf.c. */
+/* Without its own queues, the scheduler uses the kernel's global one: see main.bpf.c. */
 static __always_inline bool has_queues(void)
 {
 	return bpf_ksym_exists(scx_bpf_create_dsq);
@@ -44,7 +44,7 @@ static __always_inline s32 create_dsq(u64 dsq_id)
 	return has_queues() ? scx_bpf_create_dsq(dsq_id, -1) : 0;
 }
 
-/* 0 where the kernel cannot be asked: every queue then looks as long as the others. */
+/* 0 if the kernel cannot report it: every queue then looks equally long. */
 static __always_inline s32 dsq_nr_queued(u64 dsq_id)
 {
 	if (has_queues() && bpf_ksym_exists(scx_bpf_dsq_nr_queued))
@@ -79,7 +79,7 @@ static __always_inline void kick_cpu(s32 cpu, u64 flags)
 
 /*
  * The kernel takes printf arguments as an array of u64. The format is not
- * const: the verifier wants memory it could write to.
+ * const, because the verifier requires writable memory.
  */
 #define ktstr_printf(kfunc, fmt, args...)					\
 ({										\
@@ -89,7 +89,7 @@ static __always_inline void kick_cpu(s32 cpu, u64 flags)
 	kfunc(fmt_text, fmt_args, ___bpf_narg(args) * sizeof(u64));		\
 })
 
-/* Ends the scheduler; where it cannot say why, by asking for a CPU that does not exist. */
+/* Ends the scheduler with a message, or, if that is impossible, by kicking a CPU that does not exist. */
 #define ktstr_error(fmt, args...)						\
 ({										\
 	if (bpf_ksym_exists(scx_bpf_error_bstr))				\
@@ -104,7 +104,7 @@ static __always_inline void kick_cpu(s32 cpu, u64 flags)
 		ktstr_printf(scx_bpf_dump_bstr, fmt "\n", ##args);		\
 })
 
-/* 6.12 "dispatch", 6.13 "dsq_insert", 6.19 one that returns whether it did. */
+/* 6.12: "dispatch"; 6.13: "dsq_insert"; 6.19: a variant that returns whether it succeeded. */
 bool scx_bpf_dsq_insert___v2___now(struct task_struct *p, u64 dsq_id, u64 slice,
 				   u64 enq_flags) __ksym __weak;
 void scx_bpf_dsq_insert___v613(struct task_struct *p, u64 dsq_id, u64 slice,
@@ -123,7 +123,7 @@ static __always_inline void dsq_insert(struct task_struct *p, u64 dsq_id, u64 sl
 		scx_bpf_dispatch___v612(p, dsq_id, slice, enq_flags);
 }
 
-/* 6.19 packs the scalars into a structure (a kfunc has at most five arguments), and keeps the old form. */
+/* 6.19 packs the scalars into a structure, since a kfunc has at most five arguments; the old form remains. */
 struct scx_bpf_dsq_insert_vtime_args {
 	u64 dsq_id;
 	u64 slice;
@@ -157,7 +157,7 @@ static __always_inline void dsq_insert_vtime(struct task_struct *p, u64 dsq_id, 
 	}
 }
 
-/* 6.12 "consume", 6.13 "dsq_move_to_local", 7.1 the same with flags. */
+/* 6.12: "consume"; 6.13: "dsq_move_to_local"; 7.1: the same with flags. */
 bool scx_bpf_dsq_move_to_local___v2___now(u64 dsq_id, u64 enq_flags) __ksym __weak;
 bool scx_bpf_dsq_move_to_local___v613(u64 dsq_id) __ksym __weak;
 bool scx_bpf_consume___v612(u64 dsq_id) __ksym __weak;
@@ -174,10 +174,10 @@ static __always_inline bool dsq_move_to_local(u64 dsq_id)
 }
 
 /*
- * An idle CPU for `p` by the kernel's own policy (whole cores first, then the
- * same LLC, then the same node), claimed; negative if there is none. Usable
- * from enqueue since 6.16 (6.19 packed the arguments); before that only the
- * flat search is.
+ * Finds and claims an idle CPU for `p` by the kernel's own policy: whole cores
+ * first, then the same LLC, then the same node. Returns a negative value if
+ * there is none. This can be called from enqueue since 6.16 (6.19 packed the
+ * arguments); before that only the flat search can.
  */
 struct scx_bpf_select_cpu_and_args {
 	s32 prev_cpu;
@@ -204,7 +204,7 @@ static __always_inline s32 claim_idle_cpu(struct task_struct *p, s32 near_cpu)
 	return -1;
 }
 
-/* The CPU for a waking task by the kernel's own policy, and whether it was idle and is now claimed. */
+/* Selects a CPU for a waking task by the kernel's own policy; `is_idle` says whether it was idle and is now claimed. */
 s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
 			   bool *is_idle) __ksym __weak;
 
@@ -220,7 +220,7 @@ static __always_inline s32 select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u
 	return cpu >= 0 ? cpu : prev_cpu;
 }
 
-/* The task that would be moved next; none on kernels before 6.19, which have no way to ask. */
+/* The task that would be moved next; none before 6.19, where the kernel cannot report it. */
 struct task_struct *scx_bpf_dsq_peek(u64 dsq_id) __ksym __weak;
 
 static __always_inline struct task_struct *dsq_peek(u64 dsq_id)
@@ -230,7 +230,7 @@ static __always_inline struct task_struct *dsq_peek(u64 dsq_id)
 	return 0;
 }
 
-/* 6.19 took direct writes to a task's slice and vtime behind two functions. */
+/* 6.19 replaced direct writes to a task's slice and vtime by two functions. */
 bool scx_bpf_task_set_slice(struct task_struct *p, u64 slice) __ksym __weak;
 bool scx_bpf_task_set_dsq_vtime(struct task_struct *p, u64 vtime) __ksym __weak;
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * ktstr: a small sched_ext scheduler. One queue per last-level cache, ordered
- * by weighted virtual time. CPUs take from their own LLC's queue first and from
- * the others' after it; now and then from the longest.
+ * ktstr: a small sched_ext scheduler. It has one queue for each last-level
+ * cache, ordered by weighted virtual time. A CPU takes tasks from its own LLC's
+ * queue first and then from the others'; now and then from the longest one.
  *
- * What is deliberately not here: cgroup weights (tasks of all cgroups compete
- * by their own weight; moves between cgroups and cpuset changes need nothing
- * from us), preemption of running tasks, NUMA distance.
+ * Deliberately left out: cgroup weights (tasks of all cgroups compete by their
+ * own weight, so moves between cgroups and cpuset changes need no code here),
+ * preemption of running tasks, and NUMA distance.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -18,15 +18,15 @@
 
 char _license[] SEC("license") = "GPL";
 
-/* Every so many dispatches a CPU looks at the queues of all LLCs. */
+/* Each CPU compares the queues of all LLCs once in this many dispatches. */
 #define BALANCE_PERIOD 8
 
-/* The longest turn of a task in the kernel's global queue. */
+/* The longest slice of a task in the kernel's global queue. */
 #define GLOBAL_SLICE_MAX_NS 50000000ULL
 
 #define OPS(name) SEC("struct_ops/ktstr_" #name)
 
-/* Move a task's vtime to the clock of `llc`, keeping how far it is ahead or behind. */
+/* Moves a task's vtime to the clock of `llc`, and keeps how far it is ahead or behind. */
 static __always_inline void follow_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc)
 {
 	if (tctx->llc == llc)
@@ -37,11 +37,11 @@ static __always_inline void follow_llc(struct task_struct *p, struct task_ctx *t
 }
 
 /*
- * The vtime to queue with. A sleeper may come back one slice early, no more:
- * it would else save up time. A task that never slept keeps its place among
- * its competitors, up to lag_max_ns: tasks bound to a crowded CPU fall behind
- * the LLC's clock, and whoever joins them from a quieter one has to wait until
- * they have caught up, so that must be bounded.
+ * The vtime to queue the task with. A task that slept may be at most one slice
+ * ahead, because otherwise it would save up time. A task that never slept keeps
+ * its place among its competitors, up to lag_max_ns. That limit is needed
+ * because tasks bound to a crowded CPU fall behind the LLC's clock, and a task
+ * that joins them from a quieter CPU has to wait until they have caught up.
  */
 static __always_inline u64 place(struct task_struct *p, struct task_ctx *tctx, u32 llc,
 				 u64 enq_flags)
@@ -79,10 +79,10 @@ s32 ktstr_select_cpu(u64 *args)
 }
 
 /*
- * On a kernel that lets nobody make queues (see kfuncs.h) all tasks share the
- * kernel's global one, in turn: weights then show in the length of the turns.
- * The kernel hands that queue out itself and wakes idle CPUs for it, so that a
- * stall has to keep the tasks out of it.
+ * On a kernel that does not let schedulers create queues (see kfuncs.h), all
+ * tasks share the kernel's global queue and take turns; weights then determine
+ * the length of the turns. The kernel itself dispatches from that queue and
+ * wakes idle CPUs for it, so a stall has to keep the tasks out of it.
  */
 static __always_inline void enqueue_global(struct task_struct *p, u64 enq_flags)
 {
@@ -109,8 +109,8 @@ void ktstr_enqueue(u64 *args)
 		return;
 
 	/*
-	 * Per-CPU kernel threads only burden a shared queue, where every other
-	 * CPU has to step over them; the work they do is urgent and short.
+	 * Per-CPU kernel threads would only burden a shared queue, where every
+	 * other CPU has to skip them. Their work is urgent and short.
 	 */
 	if (is_urgent(p)) {
 		dsq_insert(p, SCX_VAL(scx_dsq_id_flags, SCX_DSQ_LOCAL), slice_ns, enq_flags);
@@ -123,7 +123,7 @@ void ktstr_enqueue(u64 *args)
 		enqueue_global(p, enq_flags);
 		return;
 	}
-	/* Without kicks an idle CPU has to be given the task itself: that wakes it. */
+	/* If CPUs cannot be kicked, insert the task directly on an idle one, which wakes it. */
 	if (!can_kick() && !stalled() && !kick_forgotten(p)) {
 		cpu = claim_idle_cpu(p, cpu);
 		if (cpu >= 0) {
@@ -138,8 +138,8 @@ void ktstr_enqueue(u64 *args)
 
 	/*
 	 * A CPU may have gone idle since select_cpu looked, or select_cpu was
-	 * not asked at all (end of slice, change of affinity): it looked at the
-	 * queues before this task was there, and nobody else would wake it.
+	 * not called at all (end of slice, change of affinity). Such a CPU saw
+	 * empty queues, and nobody else would wake it for this task.
 	 */
 	if (!can_kick() || kick_forgotten(p))
 		return;
@@ -149,9 +149,9 @@ void ktstr_enqueue(u64 *args)
 }
 
 /*
- * Is `prev` to go on, though others wait? It is not in the queue while the
- * next task is chosen, so without this the other of two tasks would always be
- * next, whatever their weights.
+ * Should `prev` continue although others wait? It is not in the queue while
+ * the next task is chosen. Without this check, the other one of two tasks would
+ * always be next, whatever their weights.
  */
 static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 {
@@ -170,9 +170,9 @@ static __always_inline bool is_due(struct task_struct *prev, u32 llc)
 }
 
 /*
- * Takes a task from the longest queue if that is longer than our own. Between
- * LLCs that are all busy nobody else would move anything; that it goes on when
- * they differ by one lets tasks that cannot be divided evenly take turns.
+ * Takes a task from the longest queue if that is longer than our own. Nothing
+ * else would move tasks between LLCs that are all busy. Because this happens
+ * even for a difference of one, tasks that cannot be divided evenly take turns.
  */
 static __always_inline bool balance(u32 own)
 {
@@ -234,9 +234,9 @@ void ktstr_dispatch(u64 *args)
 		return;
 
 	/*
-	 * Nobody waits: prev, if it wants to go on, gets another slice without
-	 * stopping. Time that nobody else wanted is not held against it, or it
-	 * would later wait for newcomers to use up as much.
+	 * No other task waits, so prev gets another slice without stopping if it
+	 * wants one. CPU time that nobody else wanted is not charged, because
+	 * prev would later have to wait until new tasks have used as much.
 	 */
 	if (prev) {
 		struct task_ctx *tctx = ctx_of(prev);
@@ -260,7 +260,7 @@ void ktstr_running(u64 *args)
 	defect_running(p, tctx, scx_bpf_task_cpu(p));
 	tctx->exec_start = p->se.sum_exec_runtime;
 
-	/* Racing CPUs may lose an update: the next task to run makes up for it. */
+	/* Racing CPUs may lose an update; the next task to run makes up for it. */
 	vtime = p->scx.dsq_vtime;
 	if (llc < KTSTR_MAX_LLCS && before(llc_vtime[llc], vtime))
 		llc_vtime[llc] = vtime;
@@ -276,7 +276,7 @@ void ktstr_stopping(u64 *args)
 	if (!tctx)
 		return;
 	used = p->se.sum_exec_runtime - tctx->exec_start;
-	/* sched_yield() gives the rest of the slice away, else the yielder is next again. */
+	/* sched_yield() gives up the rest of the slice; otherwise the same task would be next again. */
 	if (tctx->yielded && used < slice_ns)
 		used = slice_ns;
 	tctx->yielded = 0;
@@ -292,7 +292,7 @@ bool ktstr_yield(u64 *args)
 	struct task_ctx *tctx = ctx_of(from);
 
 	bump(&nr_yielded);
-	/* yield_to(): there is no way to promise the other task a turn. */
+	/* yield_to(): the other task cannot be promised a turn. */
 	if (to)
 		return false;
 	if (tctx)
@@ -358,7 +358,7 @@ void ktstr_exit(u64 *args)
 	bpf_probe_read_kernel_str(exit_record.msg, sizeof(exit_record.msg), ei->msg);
 	bpf_probe_read_kernel_str(exit_record.dump, sizeof(exit_record.dump), ei->dump);
 	exit_record.code = ei->exit_code;
-	/* Userspace waits for this one: an atomic, so that it comes after the others. */
+	/* Userspace waits for this field; the atomic orders it after the others. */
 	__sync_val_compare_and_swap(&exit_record.kind, 0, ei->kind);
 }
 

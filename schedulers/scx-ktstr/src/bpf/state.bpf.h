@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * All state of the scheduler: settings (.rodata), counters and switches that
- * are read and written from outside (.bss), per-task and per-CPU maps, and the
- * exit record (a section of its own, so that reading .bss stays cheap).
+ * are accessed from outside (.bss), per-task and per-CPU maps, and the exit
+ * record (in a section of its own, so that reading .bss stays cheap).
  *
- * The .bss names are an interface: tests capture and poke them. None of them
+ * The names in .bss are an interface: tests read and write them. None of them
  * is static, so that all of them are in the object's BTF.
  */
 #ifndef KTSTR_STATE_BPF_H
@@ -22,33 +22,33 @@ const volatile u64 lag_max_ns = 40000000;
 
 /* ---- .bss: counters ---- */
 
-/* Calls of ops.dispatch, empty queue or not. */
+/* Calls of ops.dispatch, whether or not a queue has tasks. */
 u64 nr_dispatched;
 u64 nr_enqueued;
 u64 nr_select_cpu;
 u64 nr_yielded;
-/* Task contexts made. */
+/* Number of task contexts created. */
 u64 ktstr_alloc_count;
 /* KTSTR_STATS_MAGIC once ops.init has run. */
 u64 stats_magic;
 
-/* The kernel lets no scheduler make queues; set by ops.init. */
+/* The kernel does not let schedulers create queues; set by ops.init. */
 u32 no_queues;
 
-/* ---- .bss: switches, 0 = off; written at any time, by the host too ---- */
+/* ---- .bss: switches, 0 = off; may be written at any time, also by the host ---- */
 
 u32 stall;
 u32 crash;
 u32 degrade_rt;
 
-/* ---- .bss: how often the defects struck ---- */
+/* ---- .bss: how often the defects took effect ---- */
 
 u32 degrade_cnt;
 u32 slow_cnt;
-/* All the others of the table together. */
+/* All other defects of the table together. */
 u32 defect_cnt;
 
-/* ---- .bss: fixtures for readers of typed pointers; no arena is made ---- */
+/* ---- .bss: test data for readers of typed pointers; no arena is created ---- */
 
 u32 scx_arena_verify_once;
 
@@ -60,13 +60,13 @@ struct ktstr_arena_holder {
 /* ---- .bss: the clocks ---- */
 
 /*
- * One virtual clock per LLC: the greatest vtime a task of that LLC has started
- * to run with. Clocks of different LLCs are unrelated (a crowded LLC's runs
- * slower); tasks that change LLC are moved over by follow_llc().
+ * One virtual clock per LLC: the greatest vtime with which a task of that LLC
+ * has started to run. The clocks of different LLCs are unrelated (that of a
+ * crowded LLC is slower); follow_llc() converts the vtime of a task that moves.
  */
 u64 llc_vtime[KTSTR_MAX_LLCS];
 
-/* ---- .bss: what defects remember ---- */
+/* ---- .bss: state of the defects ---- */
 
 u64 starved_cgroup;
 u64 cgroup_slots[KTSTR_CGROUP_SLOTS];
@@ -78,14 +78,14 @@ struct task_ctx {
 	u64 exec_start;
 	/* The LLC whose clock dsq_vtime is relative to. */
 	u32 llc;
-	/* It gave its slice away: charge it whole. */
+	/* The task yielded: charge it for the whole slice. */
 	u32 yielded;
-	/* Only defects look at the rest. The CPU it ran on last, plus 1. */
+	/* Only defects use the rest. The CPU that the task ran on last, plus 1. */
 	s32 last_cpu;
-	/* The CPU it first ran on while it was bound, plus 1. */
+	/* The CPU that the task first ran on while its affinity was restricted, plus 1. */
 	s32 home_cpu;
 	u32 wakeup_lost;
-	/* The weight it had when it came to this scheduler. */
+	/* The weight that the task had when it came to this scheduler. */
 	u32 first_weight;
 };
 
@@ -135,10 +135,10 @@ static __always_inline u64 clock_of(u32 llc)
 	return llc < KTSTR_MAX_LLCS ? llc_vtime[llc] : 0;
 }
 
-/* Is this planted? The answers to all but one such question are in defects.bpf.h. */
+/* Is this defect planted? All but one of the uses are in defects.bpf.h. */
 #define has_defect(name) (defects & (1ULL << KTSTR_DEFECT_##name))
 
-/* vtime wraps; only differences have a meaning. */
+/* vtime wraps, so only differences are meaningful. */
 static __always_inline bool before(u64 a, u64 b)
 {
 	if (has_defect(WRAP_VTIME))

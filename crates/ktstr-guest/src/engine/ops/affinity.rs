@@ -1,4 +1,4 @@
-//! Where workers may run.
+//! The operation that changes the affinity of a cgroup's workers.
 
 use anyhow::Result;
 use ktstr_scenario::workload::AffinityIntent;

@@ -1,4 +1,5 @@
-//! What the host keeps for the test's callbacks: captures and lists of processes.
+//! Operations whose results the host keeps for the test's callbacks: captures and lists of
+//! processes.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,7 +32,7 @@ pub(super) fn check(tag: &str) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "the tag {tag:?} has {} bytes: give it 1 to {MAX_TAG}",
+        "the tag {tag:?} has {} bytes, but a tag has 1 to {MAX_TAG}",
         tag.len()
     )
 }

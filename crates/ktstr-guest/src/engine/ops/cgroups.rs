@@ -1,4 +1,4 @@
-//! Cgroups that come and go.
+//! Operations that create, stop and remove cgroups.
 
 use anyhow::Result;
 use ktstr_scenario::ops::CgroupDef;
@@ -17,7 +17,7 @@ pub(super) fn remove(call: &mut Call, cgroup: &str) -> Result<()> {
     if call.scene.has(cgroup) {
         call.scene.remove(call.ctx, cgroup)
     } else {
-        eprintln!("ktstr: RemoveCgroup: there is no cgroup {cgroup:?}; nothing removed");
+        eprintln!("ktstr: RemoveCgroup: there is no cgroup {cgroup:?}, so nothing is removed");
         Ok(())
     }
 }

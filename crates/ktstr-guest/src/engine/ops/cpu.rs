@@ -1,5 +1,5 @@
-//! The files of the `cpu` controller. What they change in the shares that tasks are entitled to is seen by the host where the
-//! kernel does it, so that nothing is to be told here.
+//! Operations on the files of the `cpu` controller. The host traces in the kernel how they change the shares to which
+//! tasks are entitled, so nothing has to be reported to it here.
 
 use std::time::Duration;
 
@@ -51,6 +51,6 @@ fn percentage(percent: f64) -> Result<String> {
     if (0.0..=100.0).contains(&percent) {
         Ok(format!("{percent:.2}"))
     } else {
-        bail!("{percent} percent: give 0 to 100, of the capacity of a CPU")
+        bail!("{percent} percent is out of range: give 0 to 100 percent of the capacity of a CPU")
     }
 }

@@ -1,4 +1,4 @@
-//! Which CPUs a cgroup has.
+//! Operations that change the cpuset of a cgroup, or make it a partition.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{Call, exclusive};
 use crate::link;
 
 const PARTITION: &str = "cpuset.cpus.partition";
-/// The CPUs that a cgroup hands down for partitions.
+/// The CPUs that a cgroup offers to its descendants for partitions.
 pub(super) const EXCLUSIVE: &str = "cpuset.cpus.exclusive";
 
 pub(super) fn set(call: &mut Call, cgroup: &str, cpus: &CpusetSpec) -> Result<()> {
@@ -41,11 +41,12 @@ fn put(call: &mut Call, name: &str, cpus: Option<BTreeSet<usize>>) -> Result<()>
     Ok(())
 }
 
-/// A cgroup deep in the tree can be a partition when all above it hand its CPUs down (`cpuset.cpus.exclusive`, Linux 6.7). The
-/// kernel takes a partition that cannot be, and says so in the file.
+/// Makes a cgroup a partition, or a plain member again. A cgroup deep in the tree can be a partition only if all of
+/// its ancestors pass its CPUs down (`cpuset.cpus.exclusive`, Linux 6.7). The kernel accepts an impossible partition,
+/// and marks it as invalid in the file.
 pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Result<()> {
     if !link::is_there() {
-        bail!("a host_only test shares the host's CPUs: it makes no partitions of them");
+        bail!("a host_only test shares the host's CPUs and must not partition them");
     }
     let cpus = call.scene.get(name)?.cpuset.clone();
     let cgroups = call.ctx.cgroups;
@@ -59,13 +60,13 @@ pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Re
     }
     put(PARTITION, to.as_str())?;
     if *to == CpusetPartition::Member {
-        // What it would hand down keeps others from being partitions of these CPUs.
+        // Clear the exclusive CPUs, so that another cgroup can become a partition of them.
         put(EXCLUSIVE, "\n")?;
     }
     let path = cgroups.parent_path().join(name).join(PARTITION);
     match std::fs::read_to_string(&path) {
         Ok(now) if now.contains("invalid") => bail!(
-            "{} is now `{}`: a partition needs CPUs that no cgroup beside it has",
+            "{} is now `{}`: a partition needs CPUs that no sibling cgroup has",
             path.display(),
             now.trim()
         ),

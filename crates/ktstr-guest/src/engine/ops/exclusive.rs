@@ -1,4 +1,4 @@
-//! Writes `cpuset.cpus.exclusive` of all cgroups above one: a partition below the root needs it.
+//! Adds CPUs to `cpuset.cpus.exclusive` of every ancestor of a cgroup, which a partition below the root requires.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,8 @@ use ktstr_scenario::topology::{cpuset_string, parse_cpulist};
 
 use super::cpuset::EXCLUSIVE;
 
-/// Adds `cpus` to what the cgroups above `dir` hand down. The top of the tree, which has no such file, hands down all.
+/// Adds `cpus` to the exclusive CPUs of each ancestor of `dir`, from the top down.
+/// The root cgroup has no such file: all of its CPUs are available to its children.
 pub(super) fn hand_down(dir: &Path, cpus: &BTreeSet<usize>) -> Result<()> {
     let above: Vec<_> = dir
         .ancestors()

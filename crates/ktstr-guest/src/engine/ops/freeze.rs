@@ -1,4 +1,4 @@
-//! Freezing and thawing a cgroup.
+//! Operations that freeze and thaw a cgroup.
 
 use anyhow::Result;
 

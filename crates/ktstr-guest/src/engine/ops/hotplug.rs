@@ -1,4 +1,4 @@
-//! CPUs that go off and on line.
+//! Operations that take CPUs offline and bring them back online.
 
 use anyhow::{Context as _, Result, bail};
 
@@ -19,7 +19,7 @@ pub(super) fn online(call: &mut Call, cpu: &usize) -> Result<()> {
 
 fn put(call: &mut Call, cpu: usize, value: &str) -> Result<()> {
     if !link::is_there() {
-        bail!("a host_only test runs on the host's own CPUs: it takes none of them off line");
+        bail!("a host_only test runs on the host's own CPUs and must not take them offline");
     }
     let cpus = call.ctx.topo.all_cpuset();
     if !cpus.contains(&cpu) {
@@ -27,6 +27,6 @@ fn put(call: &mut Call, cpu: usize, value: &str) -> Result<()> {
     }
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/online");
     std::fs::write(&path, value).with_context(|| {
-        format!("writing {value} to {path} (CPU 0 of this kernel may have to stay on line)")
+        format!("writing {value} to {path} (this kernel may not allow CPU 0 to go offline)")
     })
 }

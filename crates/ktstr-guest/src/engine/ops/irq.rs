@@ -1,4 +1,4 @@
-//! Which CPU serves an interrupt.
+//! The operation that steers an interrupt to a CPU.
 
 use anyhow::{Context as _, Result, bail};
 use ktstr_scenario::ops::IrqSelector;
@@ -8,9 +8,7 @@ use crate::link;
 
 pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<()> {
     if !link::is_there() {
-        bail!(
-            "a host_only test runs beside the host's own devices: it steers none of their interrupts"
-        );
+        bail!("a host_only test shares the host's devices and must not steer their interrupts");
     }
     let cpus = call.ctx.topo.all_cpuset();
     if !cpus.contains(cpu) {
@@ -25,11 +23,12 @@ pub(super) fn steer(call: &mut Call, irq: &IrqSelector, cpu: &usize) -> Result<(
     };
     let path = format!("/proc/irq/{number}/smp_affinity_list");
     std::fs::write(&path, cpu.to_string()).with_context(|| {
-        format!("writing {cpu} to {path} (not every interrupt exists, or can be steered)")
+        format!("writing {cpu} to {path} (the interrupt may not exist, or may not be steerable)")
     })
 }
 
-/// The number of the one interrupt whose handlers have this name: the last words of its line.
+/// Returns the number of the one interrupt whose handler has this name, which is the last word of
+/// its line.
 fn by_label(interrupts: &str, label: &str) -> Result<u32> {
     let mut labels = Vec::new();
     let mut found = Vec::new();
@@ -37,7 +36,7 @@ fn by_label(interrupts: &str, label: &str) -> Result<u32> {
         let Some((number, rest)) = line.split_once(':') else {
             continue;
         };
-        // Other lines are of the CPUs' own interrupts, such as the timer's.
+        // The other lines are per-CPU interrupts, such as the local timer's.
         let (Ok(number), Some(last)) = (number.trim().parse(), rest.split_whitespace().last())
         else {
             continue;
@@ -50,7 +49,7 @@ fn by_label(interrupts: &str, label: &str) -> Result<u32> {
     match found[..] {
         [number] => Ok(number),
         _ => bail!(
-            "{} interrupts have the label {label:?}; there are: {}",
+            "{} interrupts have the label {label:?}; the labels are: {}",
             found.len(),
             labels.join(", ")
         ),

@@ -1,4 +1,5 @@
-//! Kernel memory: the host reads, writes and watches it from outside, while the test waits.
+//! Operations on kernel memory, which the host reads, writes or watches from outside while the test
+//! waits.
 
 use anyhow::{Error, Result, bail};
 use ktstr_scenario::ops::{KernelTarget, KernelValue, KernelValueWidth, validate_writes};
@@ -12,7 +13,7 @@ type Writes = [(KernelTarget, KernelValue)];
 pub(super) fn watch(_: &mut Call, symbol: &str) -> Result<()> {
     if symbol.is_empty() || symbol.len() > MAX_TAG {
         let length = symbol.len();
-        bail!("the symbol has {length} bytes: the name of a variable has 1 to {MAX_TAG}")
+        bail!("the symbol has {length} bytes, but the name of a variable has 1 to {MAX_TAG}")
     }
     ask(Ask::Watch {
         symbol: symbol.to_owned(),

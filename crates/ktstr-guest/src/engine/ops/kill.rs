@@ -1,4 +1,4 @@
-//! Killing all that is in a cgroup, by the kernel's own way.
+//! The operation that kills all tasks of a cgroup with `cgroup.kill`.
 
 use anyhow::Result;
 

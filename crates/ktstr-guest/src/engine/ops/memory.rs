@@ -1,4 +1,4 @@
-//! The limits of the `memory` controller.
+//! Operations that set the limits of the `memory` controller.
 
 use anyhow::Result;
 

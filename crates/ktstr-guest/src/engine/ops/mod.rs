@@ -1,4 +1,4 @@
-//! The operations of a step: one line in the table below for each, which says who carries it out. An
+//! The operations of a step. The table below has one line for each, which names the function that executes it. An
 //! operation without a line does not compile.
 
 mod affinity;
@@ -35,17 +35,17 @@ use ktstr_scenario::workload::{AffinityIntent, WorkSpec};
 
 use super::scene::{Owner, Scene};
 
-/// Applies one operation. What it makes belongs to `owner`.
+/// Executes one operation. Whatever it creates belongs to `owner`.
 pub(super) fn apply(ctx: &Ctx, scene: &mut Scene, owner: Owner, op: &Op) -> Result<()> {
     op.run(&mut Call { ctx, scene, owner })
         .with_context(|| op.name().to_owned())
 }
 
-/// What an operation works on.
+/// The state that an operation works on.
 struct Call<'a, 'c> {
     ctx: &'a Ctx<'c>,
     scene: &'a mut Scene,
-    /// Who has what it makes.
+    /// The owner of whatever the operation creates.
     owner: Owner,
 }
 

@@ -1,4 +1,4 @@
-//! Moving the tasks of a cgroup to another.
+//! The operation that moves the tasks of a cgroup to another one.
 
 use anyhow::{Result, bail};
 
@@ -19,7 +19,7 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     let to_owner = scene.get(to)?.owner;
     if from_owner == Owner::Backdrop && to_owner == Owner::Step {
         bail!(
-            "cgroup {to:?} ends with the step, the workers of {from:?} do not: move them to a \
+            "cgroup {to:?} is removed with the step, but the workers of {from:?} live on: move them to a \
              cgroup of the backdrop"
         );
     }
@@ -34,9 +34,9 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
     } else {
         ctx.cgroups.move_tasks(to, &pids)?;
     }
-    // Who is in a cgroup is stopped, counted and judged with it.
+    // Workers are stopped, counted and judged with the cgroup that they are in.
     let handles = std::mem::take(&mut scene.get(from)?.handles);
     let cpuset = scene.get(from)?.cpuset.clone();
-    scene.get(to)?.take_over(handles, cpuset.as_ref());
+    scene.get(to)?.adopt(handles, cpuset.as_ref());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Programs of the host that run beside the workers.
+//! Operations that run, await and kill programs of the host next to the workers.
 
 use std::borrow::Cow;
 

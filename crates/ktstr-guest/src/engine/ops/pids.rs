@@ -1,4 +1,4 @@
-//! The limit of the `pids` controller.
+//! The operation that sets the limit of the `pids` controller.
 
 use anyhow::Result;
 

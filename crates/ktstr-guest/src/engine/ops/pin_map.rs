@@ -1,4 +1,5 @@
-//! A BPF map that outlives its scheduler: the test's process holds a file descriptor of it.
+//! The operation that keeps a BPF map alive after its scheduler has exited: the test process holds
+//! a descriptor of it.
 
 use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -7,11 +8,11 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Call;
 
-/// Commands of bpf(2) (include/uapi/linux/bpf.h).
+/// Commands of bpf(2), from include/uapi/linux/bpf.h.
 const MAP_GET_NEXT_ID: libc::c_long = 12;
 const MAP_GET_FD_BY_ID: libc::c_long = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-/// Maps that are looked at.
+/// Maximum number of maps to search.
 const MOST: usize = 4096;
 
 pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
@@ -19,17 +20,17 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     for _ in 0..MOST {
         let mut attr = [id, 0, 0, 0];
         if bpf(MAP_GET_NEXT_ID, &mut attr).is_err() {
-            // The one before was the last: or maps cannot be listed, and none is found.
+            // The previous map was the last one, or maps cannot be listed and none is found.
             break;
         }
         id = attr[1];
-        // One that ends meanwhile is none.
+        // Skip a map that was freed meanwhile.
         let Ok(fd) = bpf(MAP_GET_FD_BY_ID, &mut [id, 0, 0, 0]) else {
             continue;
         };
-        // SAFETY: the kernel has just made it, and nobody else has it.
+        // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
         let map = unsafe { OwnedFd::from_raw_fd(fd) };
-        let known = name_of(&map).context("a map's name cannot be read")?;
+        let known = name_of(&map).context("cannot read a map's name")?;
         if known == name {
             found = Some(map);
         }
@@ -44,7 +45,7 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The first members of `struct bpf_map_info` up to the name, which has 16 bytes.
+/// Reads the first members of `struct bpf_map_info` up to the name, which has 16 bytes.
 fn name_of(map: &OwnedFd) -> Result<String, Error> {
     let mut info = [0u8; 40];
     let at = info.as_mut_ptr() as u64;
@@ -55,14 +56,15 @@ fn name_of(map: &OwnedFd) -> Result<String, Error> {
         (at >> 32) as u32,
     ];
     bpf(OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // Written by the kernel behind the compiler's back.
+    // The kernel wrote this memory, which the compiler cannot see.
     let info = std::hint::black_box(info);
     let name: Vec<u8> = info[24..].iter().copied().take_while(|b| *b != 0).collect();
     Ok(String::from_utf8_lossy(&name).into_owned())
 }
 
 fn bpf(command: libc::c_long, attr: &mut [u32; 4]) -> Result<i32, Error> {
-    // SAFETY: the attribute is as long as is said, and what it points to lives on in the caller.
+    // SAFETY: the length that is passed is that of the attribute, and the memory it points to is
+    // alive in the caller.
     let answer =
         unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) };
     i32::try_from(answer)

@@ -1,4 +1,4 @@
-//! Schedulers that the test starts and stops itself.
+//! Operations that start, stop and replace a scheduler during a test.
 
 use anyhow::Result;
 use ktstr_scenario::scheduler::Scheduler;

@@ -1,4 +1,4 @@
-//! More workers.
+//! The operation that adds workers to a cgroup.
 
 use anyhow::{Result, bail};
 use ktstr_scenario::ops::SpawnPlacement;

@@ -1,5 +1,5 @@
-//! Arithmetic of many or few instructions per cycle: wide chains, spinning threads of one core,
-//! and hot and cold in turn.
+//! Arithmetic with many or few instructions per cycle: wide independent chains, PAUSE loops on the two threads of a
+//! core, and alternating phases of high and low IPC.
 
 use ktstr_scenario::workload::{AluWidth, WorkType};
 
@@ -8,10 +8,10 @@ use super::super::sys;
 use super::super::text::{self, Text};
 use super::super::unable::Unable;
 
-/// Work in registers of one width: units of some 64 instructions.
+/// A function that does work in registers of one width. A unit is some 64 instructions.
 pub(super) type Hot = fn(u64);
 
-/// The code for a width; the reason why there is none on this CPU.
+/// Returns the code for a width, or the reason why this CPU cannot run it.
 pub(super) fn of_width(width: AluWidth) -> Result<Hot, Unable> {
     let checked = |has: bool, hot: Hot| if has { Ok(hot) } else { Err(Unable::Width) };
     match width {
@@ -29,7 +29,7 @@ pub(super) fn of_width(width: AluWidth) -> Result<Hot, Unable> {
     }
 }
 
-/// Chains of the width of the work type.
+/// Runs independent chains of arithmetic in registers of the work type's width.
 pub(super) fn alu_hot(ctx: &mut WorkerCtx<'_>) {
     let WorkType::AluHot { width } = ctx.work_type else {
         return;
@@ -46,7 +46,7 @@ pub(super) fn alu_hot(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Binds itself to one thread of a core, its partner to the other, and spins with PAUSE.
+/// Pins itself to one thread of a core and spins with PAUSE; its partner is pinned to the other thread.
 pub(super) fn smt_sibling_spin(ctx: &mut WorkerCtx<'_>) {
     let pair = ctx.base / 2;
     let Some(cpu) = sibling(ctx, pair) else {
@@ -60,14 +60,14 @@ pub(super) fn smt_sibling_spin(ctx: &mut WorkerCtx<'_>) {
             std::hint::spin_loop();
         }
         ctx.count_units(1);
-        // Each PAUSE may hand over to another CPU, so that 64 of them take milliseconds of a busy machine.
+        // The emulator may switch to another vCPU at each PAUSE, so 64 of them can take milliseconds on a busy machine.
         ctx.checkpoint();
         ctx.iteration();
     }
 }
 
-/// The CPU of this member on the core of its pair: pairs go round the cores of which the worker may
-/// use two threads.
+/// Returns the CPU of this member on the core of its pair. Pairs are assigned round-robin to the cores of which the
+/// worker may use at least two threads.
 fn sibling(ctx: &WorkerCtx<'_>, pair: usize) -> Option<usize> {
     let core = |n: usize| -> Option<sys::Mask> {
         let mut seen = 0;
@@ -78,7 +78,7 @@ fn sibling(ctx: &WorkerCtx<'_>, pair: usize) -> Option<usize> {
                 .push(b"/topology/thread_siblings_list");
             let Ok(list) = path.read() else { continue };
             let threads = sys::mask_and(&text::cpulist(list.bytes()), &ctx.allowed);
-            // Each core is met at its first thread.
+            // Count each core once, at its first thread.
             if sys::mask_len(&threads) >= 2 && sys::mask_nth(&threads, 0) == Some(cpu) {
                 if seen == n {
                     return Some(threads);
@@ -93,20 +93,21 @@ fn sibling(ctx: &WorkerCtx<'_>, pair: usize) -> Option<usize> {
     sys::mask_nth(&threads, ctx.member as u32)
 }
 
-/// Bytes of the memory that cold loads go to, and of a cache line.
+/// Size of the memory that the cold loads read, in bytes.
 const COLD_BYTES: usize = 4 << 20;
+/// Size of a cache line in bytes.
 const LINE: usize = 64;
 
-/// Arithmetic, then loads of which each needs the one before. Knobs: instructions, loads, and how
-/// often both in an iteration.
+/// Alternates arithmetic with dependent loads, each of which needs the result of the load before it. Parameters:
+/// instructions, loads, and how many times each iteration repeats the pair.
 pub(super) fn ipc_variance(ctx: &mut WorkerCtx<'_>) {
-    let [hot, cold, rounds, _] = ctx.knobs;
+    let [hot, cold, rounds, _] = ctx.params;
     let Some(lines) = sys::map(COLD_BYTES) else {
         return ctx.unable(Unable::Memory, sys::errno());
     };
     let count = COLD_BYTES / LINE;
     for (at, line) in lines.chunks_exact_mut(LINE).enumerate() {
-        // A linear congruence that goes through all lines (Hull and Dobell 1962).
+        // This linear congruential generator visits every line (Hull and Dobell 1962).
         let next = at.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) % count;
         if let Some(first) = line.first_chunk_mut() {
             *first = (next as u32).to_ne_bytes();
@@ -156,13 +157,13 @@ fn has_512() -> bool {
     false
 }
 
-/// Six chains of additions in general registers.
+/// Runs six independent chains of additions in general-purpose registers.
 #[cfg(target_arch = "x86_64")]
 fn scalar(units: u64) {
     if units == 0 {
         return;
     }
-    // SAFETY: works on registers only; the loop ends after `units` > 0 rounds.
+    // SAFETY: the code works on registers only; the loop ends after `units` > 0 rounds.
     unsafe {
         std::arch::asm!(
             "jmp 2f",
@@ -203,8 +204,8 @@ macro_rules! vector {
             if units == 0 {
                 return;
             }
-            // SAFETY: works on registers only, whose contents do not matter; the CPU has the
-            // instructions, since `of_width` asked CPUID; the loop ends after `units` > 0 rounds.
+            // SAFETY: the code works on registers only, and their contents do not matter. The CPU has the
+            // instructions, since `of_width` checked CPUID. The loop ends after `units` > 0 rounds.
             unsafe {
                 std::arch::asm!(
                     "jmp 2f",
@@ -231,14 +232,14 @@ macro_rules! vector {
 }
 
 vector! {
-    /// Eight chains of additions of SSE2.
+    /// Runs eight independent chains of SSE2 additions.
     vec128, "",
     "paddd xmm0, xmm0" "paddd xmm1, xmm1" "paddd xmm2, xmm2" "paddd xmm3, xmm3"
     "paddd xmm4, xmm4" "paddd xmm5, xmm5" "paddd xmm6, xmm6" "paddd xmm7, xmm7"
 }
 
 vector! {
-    /// The same of AVX2.
+    /// Runs eight independent chains of AVX2 additions.
     vec256, "vzeroupper",
     "vpaddd ymm0, ymm0, ymm0" "vpaddd ymm1, ymm1, ymm1" "vpaddd ymm2, ymm2, ymm2"
     "vpaddd ymm3, ymm3, ymm3" "vpaddd ymm4, ymm4, ymm4" "vpaddd ymm5, ymm5, ymm5"
@@ -246,7 +247,7 @@ vector! {
 }
 
 vector! {
-    /// The same of AVX-512F.
+    /// Runs eight independent chains of AVX-512F additions.
     vec512, "vzeroupper",
     "vpaddd zmm0, zmm0, zmm0" "vpaddd zmm1, zmm1, zmm1" "vpaddd zmm2, zmm2, zmm2"
     "vpaddd zmm3, zmm3, zmm3" "vpaddd zmm4, zmm4, zmm4" "vpaddd zmm5, zmm5, zmm5"

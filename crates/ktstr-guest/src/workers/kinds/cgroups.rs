@@ -1,4 +1,4 @@
-//! Work that changes cgroups: the worker's own, and those of children that are about to exit.
+//! Work that changes cgroups: a worker's own cgroup, or that of children that are about to exit.
 
 use ktstr_scenario::workload::{ReapMode, WorkType};
 
@@ -7,15 +7,15 @@ use super::super::sys;
 use super::super::text::{self, Text};
 use super::super::unable::Unable;
 
-/// How the cgroups begin that a worker makes below its own.
+/// The prefix of the cgroups that a worker creates below its own.
 pub(in super::super) const CHURN: &str = "churn_";
-/// How many children may be unreaped before the worker waits for all of them.
+/// Number of unreaped children after which the worker waits for all of them.
 const UNREAPED: u32 = 32;
 
-/// Goes round cgroups below its own. Knobs: how many, and the time in each in ns. The parent removes
-/// them when the worker has ended.
+/// Moves round-robin through cgroups below its own. Parameters: number of cgroups, and the time in each in ns. The
+/// parent removes the cgroups after the worker has ended.
 pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
-    let [groups, cycle, ..] = ctx.knobs;
+    let [groups, cycle, ..] = ctx.params;
     let own = match text::own_cgroup() {
         Ok(own) => own,
         Err(errno) => return ctx.unable(Unable::Cgroup, errno),
@@ -44,8 +44,8 @@ pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
             Err(_) if ctx.stopped() => return,
             Err(errno) => return ctx.unable(Unable::Cgroup, errno),
         }
-        // So that the scheduler sees another cgroup. The kernel wants nobody left above for that:
-        // it is tried until the last of the workers has moved.
+        // Enable the CPU controller, so that the scheduler sees a different cgroup. The kernel refuses this while a
+        // task is left in the parent, so it is retried until the last worker has moved.
         has_cpu = has_cpu || control.write(b"+cpu").is_ok();
         at = at.wrapping_add(1);
         ctx.work_until(sys::now_ns().saturating_add(cycle));
@@ -54,8 +54,8 @@ pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Forks a child that exits at once and moves it to the cgroup `dest` meanwhile. A child is a unit of
-/// work, and one that was moved a second one.
+/// Forks children that exit at once, and moves each to the cgroup `dest` meanwhile. Each child counts as a unit of
+/// work, and each successful move as another.
 pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
     let WorkType::CgroupAttachStorm { dest, reap } = ctx.work_type else {
         return;
@@ -76,10 +76,10 @@ pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
     }
     let mut unreaped = 0u32;
     while !ctx.stopped() {
-        // SAFETY: the child calls nothing but `_exit`.
+        // SAFETY: the child calls only `_exit`.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            // SAFETY: ends the child, never returns.
+            // SAFETY: ends the child and never returns.
             unsafe { libc::_exit(0) };
         }
         if pid < 0 {
@@ -89,14 +89,14 @@ pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
         let mut number = Text::of(b"");
         number.number(pid as u64);
         ctx.count_units(1);
-        // A child that is gone already is what this is about.
+        // A child that has already exited is fine: this race is the purpose of the work type.
         if text::write(procs, number.bytes()).is_ok() {
             ctx.count_units(1);
         }
         unreaped = unreaped.wrapping_add(1);
         match reap {
             ReapMode::Waitpid => gone(pid),
-            // With SIGCHLD ignored this waits until no child is left.
+            // With SIGCHLD ignored, this waits until there are no children left.
             ReapMode::SigIgn if unreaped.is_multiple_of(UNREAPED) => gone(-1),
             ReapMode::SigIgn => {}
         }
@@ -108,9 +108,9 @@ pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Waits for a child, or with -1 for all of those that nobody reaps.
+/// Waits for a child, or with -1 for all children while SIGCHLD is ignored.
 fn gone(pid: i32) {
     let mut status = 0;
-    // SAFETY: waits for our own children, who are about to exit.
+    // SAFETY: waits for our own children, which are about to exit.
     while unsafe { libc::waitpid(pid, &mut status, 0) } < 0 && sys::errno() == libc::EINTR {}
 }

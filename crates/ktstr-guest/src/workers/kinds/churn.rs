@@ -1,4 +1,4 @@
-//! Work that keeps changing what the scheduler knows of the task: forks, nice values, affinity,
+//! Work that keeps changing what the scheduler knows about a task: forks, nice values, affinity,
 //! policy.
 
 use super::super::ctx::WorkerCtx;
@@ -6,22 +6,22 @@ use super::super::sys;
 use super::super::text::{self, Text};
 use super::super::unable::Unable;
 
-/// Nodes that are looked for.
+/// Maximum number of NUMA nodes to consider.
 const MAX_NODES: usize = 16;
 
-/// Forks a child that ends at once, and waits for it.
+/// Forks a child that exits at once, and waits for it.
 pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
     while !ctx.stopped() {
-        // SAFETY: the child calls nothing but `_exit`.
+        // SAFETY: the child calls only `_exit`.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
-            // SAFETY: ends the child, never returns.
+            // SAFETY: ends the child and never returns.
             unsafe { libc::_exit(0) };
         }
         if pid > 0 {
             let mut status = 0;
-            // SAFETY: waits for our own child. Not left when the stop signal comes: the child is
-            // about to end, and must not be left behind.
+            // SAFETY: waits for our own child. The wait continues when the stop signal arrives,
+            // because the child is about to exit and must be reaped.
             while unsafe { libc::waitpid(pid, &mut status, 0) } < 0 && sys::errno() == libc::EINTR {
             }
             ctx.iteration();
@@ -33,7 +33,7 @@ pub(super) fn fork_exit(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// 512 units at each nice value from -20 to 19; those that are not permitted are passed over.
+/// Does 512 units at each nice value from -20 to 19. Values that are not permitted are skipped.
 pub(super) fn nice_sweep(ctx: &mut WorkerCtx<'_>) {
     let mut nice = -20;
     while !ctx.stopped() {
@@ -49,14 +49,14 @@ pub(super) fn nice_sweep(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Pins itself to one random CPU of its allowed set after each piece of work (knob: units).
+/// Pins itself to a random one of its allowed CPUs after each piece of work. Parameter: units.
 pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
     let cpus = sys::mask_len(&ctx.allowed);
     while !ctx.stopped() {
-        ctx.work(ctx.knobs[0]);
+        ctx.work(ctx.params[0]);
         let pick = ctx.rng.below(u64::from(cpus)) as u32;
         if let Some(cpu) = sys::mask_nth(&ctx.allowed, pick) {
-            // A cpuset may have shrunk meanwhile: then this pick has no effect.
+            // If the cpuset has shrunk meanwhile, this choice may have no effect.
             let _ = sys::set_affinity(0, &sys::mask_of(cpu));
         }
         ctx.iteration();
@@ -64,18 +64,19 @@ pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Pins a random one of the workers that were started with it, which may be itself, to one random
-/// CPU of its own allowed set, after each piece of work (knob: units).
+/// After each piece of work, pins a random worker of the same handle, which may be itself, to a
+/// random one of its own allowed CPUs. Parameter: units.
 pub(super) fn cross_affinity_churn(ctx: &mut WorkerCtx<'_>) {
     let cpus = sys::mask_len(&ctx.allowed);
     let workers = ctx.workers();
     while !ctx.stopped() {
-        ctx.work(ctx.knobs[0]);
+        ctx.work(ctx.params[0]);
         let other = ctx.rng.below(u64::from(workers)) as usize;
         let sibling = ctx.tid_of(other);
         let pick = ctx.rng.below(u64::from(cpus)) as u32;
         if let (Some(cpu), true) = (sys::mask_nth(&ctx.allowed, pick), sibling > 0) {
-            // Outside of the sibling's cpuset it has no effect, and so on one that is gone.
+            // This has no effect if the CPU is outside of the sibling's cpuset, or if the sibling
+            // has exited.
             let _ = sys::set_affinity(sibling, &sys::mask_of(cpu));
         }
         ctx.iteration();
@@ -83,7 +84,8 @@ pub(super) fn cross_affinity_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Binds itself to the CPUs of one node after the other, and works there (knob: ns).
+/// Restricts itself to the CPUs of one NUMA node after the other, and works there. Parameter: ns per
+/// node.
 pub(super) fn numa_migration_churn(ctx: &mut WorkerCtx<'_>) {
     let mut nodes = [[0; sys::MASK_WORDS]; MAX_NODES];
     let mut count = 0usize;
@@ -103,22 +105,22 @@ pub(super) fn numa_migration_churn(ctx: &mut WorkerCtx<'_>) {
     let mut at = ctx.base.wrapping_add(ctx.member);
     while !ctx.stopped() {
         if let Some(cpus) = nodes.get(at % count) {
-            // A cpuset may have shrunk meanwhile: then this turn has no effect.
+            // If the cpuset has shrunk meanwhile, this may have no effect.
             let _ = sys::set_affinity(0, cpus);
         }
         at = at.wrapping_add(1);
-        ctx.work_until(sys::now_ns().saturating_add(ctx.knobs[0]));
+        ctx.work_until(sys::now_ns().saturating_add(ctx.params[0]));
         ctx.iteration();
         ctx.checkpoint();
     }
 }
 
-/// Goes round SCHED_OTHER, SCHED_BATCH and SCHED_IDLE (knob: units between two).
+/// Cycles through SCHED_OTHER, SCHED_BATCH and SCHED_IDLE. Parameter: units between two changes.
 pub(super) fn policy_churn(ctx: &mut WorkerCtx<'_>) {
     let mut at = 0usize;
     let policies = [libc::SCHED_BATCH, libc::SCHED_IDLE, libc::SCHED_OTHER];
     while !ctx.stopped() {
-        ctx.work(ctx.knobs[0]);
+        ctx.work(ctx.params[0]);
         let param = libc::sched_param { sched_priority: 0 };
         if let Some(policy) = policies.get(at % 3) {
             // SAFETY: `param` is a valid sched_param; 0 is the caller.

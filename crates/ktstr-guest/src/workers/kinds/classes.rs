@@ -1,4 +1,4 @@
-//! Work of members of different scheduling classes: they take each other's CPU, lock or wake-up.
+//! Work of members with different scheduling classes, which compete for a CPU or a lock, or wake each other.
 
 use ktstr_scenario::workload::{FutexLockMode, SchedClass, WorkType};
 
@@ -6,20 +6,21 @@ use super::super::attrs::SchedAttr;
 use super::super::ctx::{CHECKPOINT_UNITS, WorkerCtx};
 use super::super::sys;
 use super::super::unable::Unable;
-use super::{crowd, wake};
+use super::{futex_group, wake};
 
-/// Priorities of `SCHED_FIFO` around the one lock.
+/// The `SCHED_FIFO` priority of the high-priority members of [`priority_inversion`].
 const HIGH: u32 = 40;
+/// The `SCHED_FIFO` priority of the medium-priority members.
 const MEDIUM: u32 = 20;
-/// How long those two sleep between their turns.
+/// Time in ns that both of them sleep between their turns.
 const PAUSE_NS: u64 = 1_000_000;
-/// The priority of the worker that preempts.
+/// The `SCHED_FIFO` priority of the preempting worker of [`preempt_storm`].
 const PREEMPTOR: u32 = 50;
 
-/// Members up to the first knob are `SCHED_FIFO` of the priority of the second and never sleep; the
-/// others do the same work as they are. The third knob is units of an iteration.
+/// Some members are `SCHED_FIFO` and never sleep; the others do the same work with their own policy. Parameters:
+/// number of `SCHED_FIFO` members, their priority, units per iteration.
 pub(super) fn rt_starvation(ctx: &mut WorkerCtx<'_>) {
-    let [rt_workers, priority, units, _] = ctx.knobs;
+    let [rt_workers, priority, units, _] = ctx.params;
     if (ctx.member as u64) < rt_workers {
         ctx.become_policy(SchedAttr::fifo(priority as u32));
     }
@@ -29,9 +30,9 @@ pub(super) fn rt_starvation(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Member 0 is `SCHED_FIFO`: it works (knob: units) and sleeps (knob: ns). The others spin.
+/// Member 0 is `SCHED_FIFO`; it works and sleeps, while the others spin. Parameters: units, ns of sleep.
 pub(super) fn preempt_storm(ctx: &mut WorkerCtx<'_>) {
-    let [units, sleep, ..] = ctx.knobs;
+    let [units, sleep, ..] = ctx.params;
     if ctx.member > 0 {
         while !ctx.stopped() {
             ctx.work(CHECKPOINT_UNITS);
@@ -49,7 +50,7 @@ pub(super) fn preempt_storm(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// A pair of two classes around a futex each. Knob: units of a turn.
+/// A pair of members of two classes that wake each other with futexes. Parameter: units per turn.
 pub(super) fn asymmetric_waker(ctx: &mut WorkerCtx<'_>) {
     let WorkType::AsymmetricWaker {
         waker_class,
@@ -68,13 +69,13 @@ pub(super) fn asymmetric_waker(ctx: &mut WorkerCtx<'_>) {
     wake::ring_units(ctx);
 }
 
-/// Three priorities around one lock. Knobs: how many are high, how many medium, units with the lock,
-/// units without.
+/// Members of three priorities contend for one lock. Parameters: number of high-priority members, number of
+/// medium-priority members, units with the lock, units without it.
 pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
     let WorkType::PriorityInversion { pi_mode, .. } = ctx.work_type else {
         return;
     };
-    let [high, medium, hold, work] = ctx.knobs;
+    let [high, medium, hold, work] = ctx.params;
     let member = ctx.member as u64;
     if member < high {
         ctx.become_policy(SchedAttr::fifo(HIGH));
@@ -93,7 +94,7 @@ pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
     } else if member < high.saturating_add(medium) {
         ctx.become_policy(SchedAttr::fifo(MEDIUM));
         while !ctx.stopped() {
-            // Long beside the time for which the lock is held.
+            // This takes long compared with the time for which the lock is held.
             ctx.work(hold.saturating_mul(8).max(CHECKPOINT_UNITS));
             ctx.iteration();
             if ctx.nap(PAUSE_NS).is_none() {
@@ -110,14 +111,14 @@ pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Takes the lock, works, gives it back; `false` when told to stop. With the time at which it was
-/// asked for, how long that took is a sample.
+/// Takes the lock, works, and releases it. Returns `false` when the worker is told to stop. If `asked` is the time at
+/// which the lock was requested, the wait for it is recorded as a sample.
 fn locked(ctx: &mut WorkerCtx<'_>, mode: FutexLockMode, units: u64, asked: Option<u64>) -> bool {
     let Some((lock, _)) = ctx.word(0) else {
         return false;
     };
     let taken = match mode {
-        FutexLockMode::Plain => crowd::take(ctx, lock).is_some(),
+        FutexLockMode::Plain => futex_group::take(ctx, lock).is_some(),
         FutexLockMode::Pi => match sys::lock_pi(lock, || ctx.stopped()) {
             Ok(taken) => taken,
             Err(errno) => {
@@ -134,7 +135,7 @@ fn locked(ctx: &mut WorkerCtx<'_>, mode: FutexLockMode, units: u64, asked: Optio
     }
     ctx.work(units);
     match mode {
-        FutexLockMode::Plain => crowd::give(lock),
+        FutexLockMode::Plain => futex_group::give(lock),
         FutexLockMode::Pi => sys::unlock_pi(lock),
     }
     !ctx.stopped()

@@ -5,7 +5,7 @@ use super::super::pure;
 use super::super::sys;
 use super::super::unable::Unable;
 
-/// Pure CPU: 1024 units an iteration.
+/// Spins: 1024 units per iteration.
 pub(super) fn spin_wait(ctx: &mut WorkerCtx<'_>) {
     while !ctx.stopped() {
         ctx.work(CHECKPOINT_UNITS);
@@ -13,7 +13,7 @@ pub(super) fn spin_wait(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// 16 units and a yield an iteration.
+/// Does 16 units and a yield per iteration.
 pub(super) fn yield_heavy(ctx: &mut WorkerCtx<'_>) {
     while !ctx.stopped() {
         ctx.work(16);
@@ -22,7 +22,7 @@ pub(super) fn yield_heavy(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// 1024 units and a yield an iteration.
+/// Does 1024 units and a yield per iteration.
 pub(super) fn mixed(ctx: &mut WorkerCtx<'_>) {
     while !ctx.stopped() {
         ctx.work(CHECKPOINT_UNITS);
@@ -31,24 +31,24 @@ pub(super) fn mixed(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Strided read-modify-write over a buffer: knobs are its size in KiB and the stride in bytes.
+/// Does a strided read-modify-write over a buffer. Parameters: size in KiB, stride in bytes.
 pub(super) fn cache_pressure(ctx: &mut WorkerCtx<'_>) {
     sweep(ctx, false);
 }
 
-/// The same with a yield after each sweep.
+/// Works like [`cache_pressure`], with a yield after each sweep.
 pub(super) fn cache_yield(ctx: &mut WorkerCtx<'_>) {
     sweep(ctx, true);
 }
 
-/// Gives the CPU away.
+/// Yields the CPU.
 pub(super) fn sched_yield() {
     // SAFETY: no arguments, cannot fail on Linux.
     unsafe { libc::sched_yield() };
 }
 
 fn sweep(ctx: &mut WorkerCtx<'_>, yields: bool) {
-    let [kib, stride, ..] = ctx.knobs;
+    let [kib, stride, ..] = ctx.params;
     let Some(buffer) = buffer(kib) else {
         return ctx.unable(Unable::Memory, sys::errno());
     };
@@ -63,7 +63,7 @@ fn sweep(ctx: &mut WorkerCtx<'_>, yields: bool) {
     }
 }
 
-/// Memory of 1 KiB to 1 GiB.
+/// Maps a buffer; its size is clamped to 1 KiB to 1 GiB.
 pub(super) fn buffer(kib: u64) -> Option<&'static mut [u8]> {
     sys::map((kib.clamp(1, 1 << 20) as usize).wrapping_mul(1024))
 }

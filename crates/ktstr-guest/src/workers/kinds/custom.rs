@@ -1,6 +1,6 @@
-//! Functions of a test: `WorkType::Custom`. They may allocate: the worker is a process of its own,
-//! and the C library keeps its allocator usable after a fork. A panic ends the process, and the
-//! report has its message.
+//! Functions of a test: `WorkType::Custom`. They may allocate, because the worker is a separate
+//! process and the C library keeps its allocator usable after a fork. A panic ends the process; its
+//! message goes into the report.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,7 +16,7 @@ use super::super::sys;
 use super::super::text;
 use super::super::unable::Unable;
 
-/// Calls the function once and leaves its report where the parent finds it.
+/// Calls the function once and leaves its report for the parent.
 pub(super) fn custom(ctx: &mut WorkerCtx<'_>) {
     let WorkType::Custom { run, cfg, .. } = ctx.work_type else {
         return;
@@ -36,7 +36,7 @@ pub(super) fn custom(ctx: &mut WorkerCtx<'_>) {
         *cfg,
         open_for_writing,
     );
-    // The hook that came with the fork tells the host of a panic of the test.
+    // Replace the inherited hook, which would report a panic of the test to the host.
     std::panic::set_hook(Box::new(|info| eprintln!("ktstr: custom work: {info}")));
     let handed_over = match catch_unwind(AssertUnwindSafe(|| run(&seen))) {
         Ok(report) => match serde_json::to_vec(&report) {
@@ -46,7 +46,7 @@ pub(super) fn custom(ctx: &mut WorkerCtx<'_>) {
         Err(payload) => {
             let text = payload.downcast_ref::<&str>().copied();
             let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            // Without its words it is a panic all the same.
+            // The panic is reported even if its message cannot be passed on.
             let _ = ctx.hand_over(text.unwrap_or_default().as_bytes());
             child::exit(child::PANICKED);
         }

@@ -1,15 +1,17 @@
-//! Members of a group who ask another member and sleep until it answers. Each member has a word and a stamp: of who asks, whether
-//! it waits, and when it was answered; of who is asked, how often it was, and when last.
+//! Members that send a request to another member and sleep until it answers. Each member has a word and a stamp. For a
+//! requester, they say whether it waits and when it was answered; for a server, how many requests there were and when
+//! the last one came.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::super::ctx::WorkerCtx;
 use super::super::sys;
 
-/// The word of a member who waits.
+/// The value of a requester's word while it waits.
 const WAITS: u32 = 1;
 
-/// Asks a member and sleeps until it answers: when it did, or `None` when told to stop.
+/// Sends a request to a member and sleeps until it answers. Returns the time of the answer, or `None` when the worker
+/// is told to stop.
 pub(super) fn ask(ctx: &mut WorkerCtx<'_>, keeper: usize) -> Option<u64> {
     let (bell, asked) = ctx.word(keeper)?;
     let (own, answered) = ctx.word(ctx.member)?;
@@ -29,8 +31,8 @@ pub(super) fn ask(ctx: &mut WorkerCtx<'_>, keeper: usize) -> Option<u64> {
     Some(answered)
 }
 
-/// Answers those of `askers` who wait, after `serve`, and sleeps while none does. Returns when told to stop, or when `serve`
-/// answers `false`. Each answer is an iteration.
+/// Answers the waiting members among `askers`, each after a call of `serve`, and sleeps while none of them waits. Each
+/// answer is an iteration. Returns when the worker is told to stop, or when `serve` returns `false`.
 pub(super) fn keep(
     ctx: &mut WorkerCtx<'_>,
     askers: impl Iterator<Item = usize> + Clone,
@@ -60,14 +62,14 @@ pub(super) fn keep(
         ctx.checkpoint();
         if idle {
             sys::futex_wait(bell, seen);
-            // Told to stop, it has waited until now.
+            // If the worker was told to stop, it was idle until now; otherwise until the last request.
             let until = asked.load(Relaxed);
             ctx.idle_until(if ctx.stopped() { u64::MAX } else { until });
         }
     }
 }
 
-/// Sleeps until `due`, if that is still to come; `false` when told to stop.
+/// Sleeps until `due`, unless that has passed. Returns `false` when the worker is told to stop.
 pub(super) fn wait_for(ctx: &mut WorkerCtx<'_>, due: u64) -> bool {
     match due.saturating_sub(sys::now_ns()) {
         0 => true,

@@ -1,26 +1,27 @@
-//! Work on a temporary file. It has no name, so nothing is left of it however the worker ends. The
-//! guest has no disk: its file systems lie in memory, where neither writes nor `fdatasync(2)` wait.
+//! Work on a temporary file. The file has no name, so nothing is left of it however the worker
+//! ends. The guest has no disk: its file systems are in memory, where neither writes nor
+//! `fdatasync(2)` block.
 
 use super::super::ctx::WorkerCtx;
 use super::super::sys;
 use super::super::text::Text;
 use super::super::unable::Unable;
 
-/// Bytes of a block: the size and the alignment that `O_DIRECT` wants.
+/// Size of a block in bytes, which satisfies the size and alignment rules of `O_DIRECT`.
 const BLOCK: usize = 4096;
-/// Blocks of the file.
+/// Number of blocks in the file.
 const BLOCKS: u64 = 256;
-/// Blocks between two `fdatasync(2)`.
+/// Number of blocks between two calls of `fdatasync(2)`.
 const BATCH: u64 = 16;
 
-/// A nameless file and a block of memory.
+/// An unnamed file and a block of memory.
 pub(super) struct Scratch {
     fd: i32,
     block: *mut libc::c_void,
 }
 
 impl Scratch {
-    /// Makes the file, opened with these flags besides; the answer is an errno where there is none.
+    /// Creates the file, opened with `flags` in addition to the usual ones. `Err` is the errno.
     pub fn new(flags: i32) -> Result<Self, i32> {
         let flags = libc::O_TMPFILE | libc::O_RDWR | flags;
         let fd = Text::of(b"/tmp")
@@ -30,21 +31,21 @@ impl Scratch {
         Ok(Self { fd, block })
     }
 
-    /// Writes one block; they go round the file.
+    /// Writes one block. The number wraps around at the end of the file.
     pub fn write(&self, block: u64) -> Result<(), i32> {
         let at = (block % BLOCKS).wrapping_mul(BLOCK as u64) as libc::off_t;
-        // SAFETY: the block is mapped for good and has that length; the descriptor is our own.
+        // SAFETY: the block has that length and is never unmapped; the descriptor is our own.
         whole(unsafe { libc::pwrite(self.fd, self.block, BLOCK, at) })
     }
 
-    /// Reads one block.
+    /// Reads one block. The number wraps around at the end of the file.
     pub fn read(&self, block: u64) -> Result<(), i32> {
         let at = (block % BLOCKS).wrapping_mul(BLOCK as u64) as libc::off_t;
-        // SAFETY: as above; nobody else looks at the block.
+        // SAFETY: as above; nothing else accesses the block.
         whole(unsafe { libc::pread(self.fd, self.block, BLOCK, at) })
     }
 
-    /// Writes the file's data back: `fdatasync(2)`.
+    /// Writes the file's data back with `fdatasync(2)`.
     pub fn sync(&self) -> Result<(), i32> {
         // SAFETY: the descriptor is our own.
         if unsafe { libc::fdatasync(self.fd) } < 0 {
@@ -67,7 +68,7 @@ fn whole(got: isize) -> Result<(), i32> {
     }
 }
 
-/// The stop signal is no failure of the file.
+/// Treats an interruption by the stop signal as success.
 fn interrupted(errno: i32) -> Result<(), i32> {
     if errno == libc::EINTR {
         Ok(())
@@ -76,7 +77,7 @@ fn interrupted(errno: i32) -> Result<(), i32> {
     }
 }
 
-/// Sixteen blocks through `O_SYNC`, then `fdatasync(2)`: one iteration.
+/// An iteration writes sixteen blocks with `O_SYNC`, then calls `fdatasync(2)`.
 pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
     with(ctx, Scratch::new(libc::O_SYNC), |ctx, file, turn| {
         for block in 0..BATCH {
@@ -87,9 +88,9 @@ pub(super) fn sync_write(ctx: &mut WorkerCtx<'_>) {
     });
 }
 
-/// One block at a random place: one iteration.
+/// An iteration reads one random block.
 pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
-    // A file system without O_DIRECT refuses to open.
+    // Opening fails on a file system without O_DIRECT.
     let file = Scratch::new(libc::O_DIRECT).or_else(|_| Scratch::new(0));
     with(ctx, filled(file), |ctx, file, _| {
         let block = ctx.rng.below(BLOCKS);
@@ -98,7 +99,7 @@ pub(super) fn rand_read(ctx: &mut WorkerCtx<'_>) {
     });
 }
 
-/// A block is written and a random one read; after sixteen such pairs `fdatasync(2)`.
+/// An iteration writes a block and reads a random one, sixteen times, then calls `fdatasync(2)`.
 pub(super) fn convoy(ctx: &mut WorkerCtx<'_>) {
     with(ctx, filled(Scratch::new(0)), |ctx, file, turn| {
         for pair in 0..BATCH {
@@ -114,7 +115,7 @@ fn filled(file: Result<Scratch, i32>) -> Result<Scratch, i32> {
     file.and_then(|file| file.fill().map(|()| file))
 }
 
-/// Repeats `turn` until told to stop.
+/// Repeats `turn` until the worker is told to stop.
 fn with(
     ctx: &mut WorkerCtx<'_>,
     file: Result<Scratch, i32>,

@@ -1,22 +1,22 @@
-//! A datagram socket on the loopback device, from which frames of a given size go out.
+//! A datagram socket on the loopback device that sends frames of a given size.
 
 use super::super::sys;
 
-/// Bytes of a frame before its payload: Ethernet, IPv4 and UDP.
+/// Bytes of a frame before its payload: the Ethernet, IPv4 and UDP headers.
 const HEADERS: u64 = 14 + 20 + 8;
-/// The largest payload of a frame.
+/// Maximum payload of a frame in bytes.
 const PAYLOAD: usize = 1514 - HEADERS as usize;
 const IPV4: u16 = libc::AF_INET as u16;
 const ADDRESS_BYTES: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
 
-/// A socket with a port of its own.
+/// A socket bound to its own port.
 pub(super) struct Socket {
     fd: i32,
     port: u16,
 }
 
 impl Socket {
-    /// Opens one, and brings the loopback device up if it is not. `Err` is the errno.
+    /// Opens a socket, and brings the loopback device up if necessary. `Err` is the errno.
     pub fn open() -> Result<Self, i32> {
         // SAFETY: plain integers.
         let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -26,7 +26,7 @@ impl Socket {
         bring_up(fd)?;
         let mut own = address(0);
         let mut length = ADDRESS_BYTES;
-        // SAFETY: an address on the stack, of the length that is passed; the kernel writes no more than that.
+        // SAFETY: an address on the stack with the length that is passed; the kernel writes at most that much.
         let rc = unsafe {
             libc::bind(fd, (&raw const own).cast(), length)
                 | libc::getsockname(fd, (&raw mut own).cast(), &raw mut length)
@@ -40,19 +40,20 @@ impl Socket {
         }
     }
 
-    /// Where frames to this socket have to go.
+    /// Returns the port that this socket receives on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Sends a frame of `bytes`, headers included, that says when. `false` when told to stop meanwhile.
+    /// Sends a frame of `bytes`, including headers, that contains the current time. Returns `false` when the worker is
+    /// told to stop meanwhile.
     pub fn send(&self, port: u16, bytes: u64) -> bool {
         let mut payload = [0u8; PAYLOAD];
         let (stamp, _) = payload.split_at_mut(8);
         stamp.copy_from_slice(&sys::now_ns().to_ne_bytes());
         let length = (bytes.saturating_sub(HEADERS) as usize).clamp(8, PAYLOAD);
         let to = address(port);
-        // SAFETY: `length` readable bytes, and an address of the length that is passed.
+        // SAFETY: `length` readable bytes, and an address with the length that is passed.
         let sent = unsafe {
             let to = (&raw const to).cast();
             libc::sendto(
@@ -67,10 +68,10 @@ impl Socket {
         sent > 0
     }
 
-    /// Waits for the next frame: when it was sent, or `None` when told to stop.
+    /// Waits for the next frame. Returns the time at which it was sent, or `None` when the worker is told to stop.
     pub fn receive(&self) -> Option<u64> {
         let mut stamp = [0u8; 8];
-        // SAFETY: room for as many bytes as are asked for; the rest of the frame is dropped.
+        // SAFETY: the buffer has the length that is passed; the rest of the frame is discarded.
         let got = unsafe { libc::recv(self.fd, stamp.as_mut_ptr().cast(), stamp.len(), 0) };
         (got == 8).then(|| u64::from_ne_bytes(stamp))
     }
@@ -87,15 +88,15 @@ fn address(port: u16) -> libc::sockaddr_in {
     }
 }
 
-/// A guest begins with all its network devices down.
+/// Brings the loopback device up, because all network devices of a guest are down after boot.
 fn bring_up(fd: i32) -> Result<(), i32> {
-    // SAFETY: all-zero bytes are a request.
+    // SAFETY: all-zero bytes are a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
     let up = libc::IFF_UP as libc::c_short;
-    // SAFETY: a request on the stack, whose flags the first call fills in.
+    // SAFETY: a request on the stack; the first call fills in its flags.
     let rc = unsafe {
         let read = libc::ioctl(fd, libc::SIOCGIFFLAGS, &raw mut request);
         let flags = request.ifr_ifru.ifru_flags;

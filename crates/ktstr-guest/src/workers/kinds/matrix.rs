@@ -1,11 +1,11 @@
-//! Three square matrices that fill a part of a cache: what benchmarks of requests compute with.
+//! Three square matrices of a given total size, with which request-based benchmarks compute.
 
 use super::super::ctx::WorkerCtx;
 use super::super::{pure, sys};
 
-/// Two factors and a product, of 64-bit numbers.
+/// Two factors and their product, with elements of 64 bits.
 pub(super) struct Matrices {
-    /// Rows, and numbers of a row.
+    /// Number of rows, and of elements in a row.
     size: usize,
     left: &'static mut [u8],
     right: &'static mut [u8],
@@ -13,7 +13,8 @@ pub(super) struct Matrices {
 }
 
 impl Matrices {
-    /// Maps three that have `kib` KiB together; `None` where the kernel has no memory for them.
+    /// Maps three matrices of `kib` KiB in total. Returns `None` if the kernel has not enough
+    /// memory.
     pub fn map(kib: u64) -> Option<Self> {
         let numbers = kib.clamp(1, 1 << 20).wrapping_mul(1024) / 24;
         let size = numbers.isqrt().max(1) as usize;
@@ -29,10 +30,11 @@ impl Matrices {
         })
     }
 
-    /// Multiplies once, a unit of work for each number of the product. `false` when told to stop.
+    /// Multiplies the factors once; each element of the product counts as a unit of work. Returns
+    /// `false` when the worker is told to stop.
     pub fn multiply(&mut self, ctx: &mut WorkerCtx<'_>) -> bool {
         let row_bytes = self.size.wrapping_mul(8);
-        // The right one lies transposed, so that both are read along their rows.
+        // The right factor is stored transposed, so that both factors are read along their rows.
         for (row, out) in self
             .left
             .chunks_exact(row_bytes)

@@ -1,4 +1,4 @@
-//! Work on memory: page faults, and pages on one NUMA node after the other.
+//! Work on memory: page faults, and a region that moves between NUMA nodes.
 
 use ktstr_scenario::workload::WorkType;
 
@@ -10,10 +10,10 @@ use super::super::unable::Unable;
 
 const PAGE: usize = 4096;
 
-/// Touches pages that are not there and gives them back. Knobs: the region in KiB, pages in a cycle,
-/// units between two of them.
+/// Touches pages that are not present, and gives them back after each cycle. Parameters: size of the region in KiB,
+/// pages per cycle, units between two pages.
 pub(super) fn page_fault_churn(ctx: &mut WorkerCtx<'_>) {
-    let [kib, touches, units, _] = ctx.knobs;
+    let [kib, touches, units, _] = ctx.params;
     let len = region(kib);
     let Some(region) = sys::map(len) else {
         return ctx.unable(Unable::Memory, sys::errno());
@@ -33,20 +33,20 @@ pub(super) fn page_fault_churn(ctx: &mut WorkerCtx<'_>) {
             }
         }
         from = from.wrapping_add(touches) % (len / PAGE);
-        // SAFETY: the whole of a mapping of our own; what was written to it is not needed.
+        // SAFETY: the range is the whole of our own mapping, and its contents are not needed any more.
         unsafe { libc::madvise(region.as_mut_ptr().cast(), len, libc::MADV_DONTNEED) };
         ctx.iteration();
         ctx.checkpoint();
     }
 }
 
-/// Binds a region to the next node, moves its pages there, touches all of them, and sleeps to the
-/// next period. Knobs: the region in KiB, the period in ns.
+/// Binds a region to the next node, moves its pages there, touches all of them, and sleeps until the next period.
+/// Parameters: size of the region in KiB, period in ns.
 pub(super) fn numa_sweep(ctx: &mut WorkerCtx<'_>) {
     let WorkType::NumaWorkingSetSweep { target_nodes, .. } = ctx.work_type else {
         return;
     };
-    let [kib, period, ..] = ctx.knobs;
+    let [kib, period, ..] = ctx.params;
     let len = region(kib);
     let Some(region) = sys::map(len) else {
         return ctx.unable(Unable::Memory, sys::errno());
@@ -70,7 +70,7 @@ pub(super) fn numa_sweep(ctx: &mut WorkerCtx<'_>) {
         due = due.saturating_add(period);
         let left = due.saturating_sub(sys::now_ns());
         if left == 0 {
-            // The sweep took longer than a period: the next one counts from here.
+            // The sweep took longer than a period, so the next period starts now.
             due = sys::now_ns();
         } else if !ctx.stopped() {
             ctx.sleep(left);
@@ -78,7 +78,7 @@ pub(super) fn numa_sweep(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Whole pages, at most 1 GiB.
+/// Rounds a size up to whole pages; it is clamped to 4 KiB to 1 GiB.
 fn region(kib: u64) -> usize {
     (kib.clamp(4, 1 << 20) as usize)
         .wrapping_mul(1024)

@@ -1,16 +1,19 @@
-//! The table from work type to the function a worker runs. To add one: write `fn(&mut WorkerCtx)`
-//! in a file here (no allocation, no panics, returns when told to stop, wakes up when told so) and
-//! give it a line in [`body`]: a work type without one does not compile. Its name, parameters,
-//! defaults and group size are lines in `ktstr-scenario/src/workload/work_type/table.rs`.
+//! The table from work types to the functions that workers run.
+//!
+//! To add a work type, write a `fn(&mut WorkerCtx)` in a file here and give it a line in [`body`];
+//! a work type without a line does not compile. The function must not allocate or panic, must
+//! return when told to stop, and may block only in calls that a signal interrupts. The name,
+//! parameters, defaults and group size of the work type are lines in
+//! `ktstr-scenario/src/workload/work_type/table.rs`.
 
 mod alu;
 mod cgroups;
 mod churn;
 mod classes;
 mod cpu;
-mod crowd;
 mod custom;
 mod desk;
+mod futex_group;
 mod io;
 mod loopback;
 mod matrix;
@@ -35,42 +38,44 @@ pub(super) use signals::on_signal;
 
 /// How the members of a group wake each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ring {
-    /// They do not.
+pub(super) enum WakeGraph {
+    /// The members do not wake each other.
     None,
-    /// By a pipe each.
+    /// Each member waits on its own pipe.
     Pipe,
-    /// By a futex word each.
+    /// Each member waits on its own futex word.
     Futex,
-    /// By words of the whole group.
+    /// All members share futex words.
     Shared,
-    /// By the same and an eventfd.
+    /// All members share futex words and an eventfd.
     Event,
 }
 
-/// With whom a worker shares the CPU as an equal.
+/// The workers with which a worker's share of CPU time is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peers {
-    /// With all that are alike in nice value, policy and affinity.
+    /// All workers with the same nice value, policy and affinity.
     Alike,
-    /// With those of the same place in other groups: the members of a group do different things.
+    /// The workers at the same index of other groups, because the members of a group do different
+    /// things.
     SameMember,
-    /// With nobody: it changes its own affinity, policy or cgroup, or is a function of the test.
+    /// No other worker, because this one changes its own affinity, policy or cgroup, or runs a
+    /// function of the test.
     Nobody,
 }
 
-/// What a worker runs.
+/// The work loop of a work type and its parameters.
 #[derive(Clone, Copy)]
 pub(super) struct Body {
-    /// The loop; returns when told to stop.
+    /// The loop. It returns when the worker is told to stop.
     pub run: fn(&mut WorkerCtx<'_>),
-    /// What the loop is parameterised by; each work type gives its words a meaning.
-    pub knobs: [u64; 4],
-    /// Tie among the members of a group.
-    pub ring: Ring,
-    /// Workers that are compared.
+    /// The parameters of the loop. Each loop documents their meaning.
+    pub params: [u64; 4],
+    /// How the members of a group are connected.
+    pub graph: WakeGraph,
+    /// The workers with which a worker is compared.
     pub peers: Peers,
-    /// Workers in a group; 0 is all that there are.
+    /// Number of workers in a group; 0 means that all workers form one group.
     pub group: usize,
 }
 
@@ -92,18 +97,18 @@ fn us(us: u64) -> u64 {
     us.saturating_mul(1000)
 }
 
-/// The body of a work type.
+/// Returns the body of a work type.
 pub(super) fn body(work: &WorkType) -> Body {
     use Peers::{Nobody, SameMember};
-    let ring = |run: fn(&mut WorkerCtx<'_>), knobs: &[u64], ring| {
+    let ring = |run: fn(&mut WorkerCtx<'_>), params: &[u64], graph| {
         let mut all = [0; 4];
-        for (to, from) in all.iter_mut().zip(knobs) {
+        for (to, from) in all.iter_mut().zip(params) {
             *to = *from;
         }
         Body {
             run,
-            knobs: all,
-            ring,
+            params: all,
+            graph,
             peers: Peers::Alike,
             group: match (work.tasks(1), work.worker_group_size()) {
                 (Some(_), _) => 0,
@@ -111,8 +116,8 @@ pub(super) fn body(work: &WorkType) -> Body {
             },
         }
     };
-    let alone = |run, knobs: &[u64]| ring(run, knobs, Ring::None);
-    let shared = |run, knobs: &[u64]| ring(run, knobs, Ring::Shared);
+    let alone = |run, params: &[u64]| ring(run, params, WakeGraph::None);
+    let shared = |run, params: &[u64]| ring(run, params, WakeGraph::Shared);
     match work {
         WorkType::Sequence { .. } => alone(sequence::sequence, &[]),
         WorkType::Custom { .. } => alone(custom::custom, &[]).peers(Nobody),
@@ -126,9 +131,11 @@ pub(super) fn body(work: &WorkType) -> Body {
             burst_duration,
             sleep_duration,
         } => alone(timed::bursty, &[ns(*burst_duration), ns(*sleep_duration)]),
-        WorkType::PipeIo { burst_iters } => ring(wake::ring_units, &[*burst_iters], Ring::Pipe),
+        WorkType::PipeIo { burst_iters } => {
+            ring(wake::ring_units, &[*burst_iters], WakeGraph::Pipe)
+        }
         WorkType::FutexPingPong { spin_iters } => {
-            ring(wake::ring_units, &[*spin_iters], Ring::Futex)
+            ring(wake::ring_units, &[*spin_iters], WakeGraph::Futex)
         }
         WorkType::CachePressure { size_kib, stride } => {
             alone(cpu::cache_pressure, &[*size_kib as u64, *stride as u64])
@@ -142,13 +149,13 @@ pub(super) fn body(work: &WorkType) -> Body {
         } => ring(
             wake::ring_cached,
             &[*burst_iters, *size_kib as u64],
-            Ring::Pipe,
+            WakeGraph::Pipe,
         ),
-        // The group's size says the rest.
+        // The size of the group determines the rest.
         WorkType::FutexFanOut {
             spin_iters,
             fan_out: _,
-        } => shared(crowd::fan_out, &[*spin_iters]),
+        } => shared(futex_group::fan_out, &[*spin_iters]),
         WorkType::ForkExit => alone(churn::fork_exit, &[]),
         WorkType::NiceSweep => alone(churn::nice_sweep, &[]),
         WorkType::AffinityChurn { spin_iters } => {
@@ -166,7 +173,7 @@ pub(super) fn body(work: &WorkType) -> Body {
             operations,
             sleep_usec,
         } => shared(
-            crowd::fan_out_compute,
+            futex_group::fan_out_compute,
             &[*cache_footprint_kib as u64, *operations, us(*sleep_usec)],
         ),
         WorkType::PageFaultChurn {
@@ -181,12 +188,12 @@ pub(super) fn body(work: &WorkType) -> Body {
             contenders: _,
             hold_iters,
             work_iters,
-        } => shared(crowd::mutex, &[*hold_iters, *work_iters]),
+        } => shared(futex_group::mutex, &[*hold_iters, *work_iters]),
         WorkType::ThunderingHerd {
             waiters: _,
             batches,
             inter_batch_ms,
-        } => shared(crowd::herd, &[ms(*inter_batch_ms), *batches]),
+        } => shared(futex_group::herd, &[ms(*inter_batch_ms), *batches]),
         WorkType::PriorityInversion {
             high_count,
             medium_count,
@@ -235,7 +242,7 @@ pub(super) fn body(work: &WorkType) -> Body {
         )
         .peers(SameMember),
         WorkType::AsymmetricWaker { burst_iters, .. } => {
-            ring(classes::asymmetric_waker, &[*burst_iters], Ring::Futex).peers(SameMember)
+            ring(classes::asymmetric_waker, &[*burst_iters], WakeGraph::Futex).peers(SameMember)
         }
         WorkType::WakeChain {
             depth: _,
@@ -245,8 +252,8 @@ pub(super) fn body(work: &WorkType) -> Body {
             wake::ring_timed,
             &[ns(*work_per_hop)],
             match wake {
-                WakeMechanism::Pipe => Ring::Pipe,
-                WakeMechanism::Futex => Ring::Futex,
+                WakeMechanism::Pipe => WakeGraph::Pipe,
+                WakeMechanism::Futex => WakeGraph::Futex,
             },
         ),
         WorkType::NumaWorkingSetSweep {
@@ -277,7 +284,7 @@ pub(super) fn body(work: &WorkType) -> Body {
         } => ring(
             queues::epoll_storm,
             &[*producers as u64, *events_per_burst],
-            Ring::Event,
+            WakeGraph::Event,
         )
         .peers(SameMember),
         WorkType::NumaMigrationChurn { period_ms } => {

@@ -1,4 +1,5 @@
-//! Frames on the loopback device, which come back in a softirq: to the worker itself, or to another who waits for them.
+//! Work that sends frames over the loopback device. They are received in a softirq, by the sender itself or by another
+//! worker that waits for them.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
 
@@ -6,9 +7,9 @@ use super::super::ctx::WorkerCtx;
 use super::super::{sys, unable::Unable};
 use super::loopback::Socket;
 
-/// Sends frames to itself. Knobs: ns between two, bytes of a frame.
+/// Sends frames to itself. Parameters: ns between two frames, bytes per frame.
 pub(super) fn traffic(ctx: &mut WorkerCtx<'_>) {
-    let [interval, bytes, ..] = ctx.knobs;
+    let [interval, bytes, ..] = ctx.params;
     let socket = match Socket::open() {
         Ok(socket) => socket,
         Err(errno) => return ctx.unable(Unable::Loopback, errno),
@@ -26,9 +27,10 @@ pub(super) fn traffic(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// The first member sends frames to the second, who sleeps until one is there: a wake-up by a softirq. Knobs as above.
+/// The first member sends frames to the second, which sleeps until one arrives, so that a softirq wakes it.
+/// Parameters: ns between two frames, bytes per frame.
 pub(super) fn irq_wake(ctx: &mut WorkerCtx<'_>) {
-    let [interval, bytes, ..] = ctx.knobs;
+    let [interval, bytes, ..] = ctx.params;
     let (socket, Some((port, _))) = (Socket::open(), ctx.word(0)) else {
         return;
     };

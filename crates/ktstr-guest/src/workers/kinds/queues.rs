@@ -1,15 +1,15 @@
-//! Producers and consumers: a queue that is only a number, and events through epoll.
+//! Producers and consumers: a queue that is only a counter, and events that are waited for with epoll.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
-use super::super::ctx::{Tie, WorkerCtx};
+use super::super::ctx::{WakeLink, WorkerCtx};
 use super::super::sys;
 use super::super::unable::Unable;
 
-/// A queue in the first word of the group. Knobs: producers, ns between two items of each, units of
-/// an item, items at which producers block.
+/// A queue whose depth is the group's first shared word. Parameters: number of producers, ns between two items of a
+/// producer, units of work per item, and the depth at which producers block.
 pub(super) fn imbalance(ctx: &mut WorkerCtx<'_>) {
-    if (ctx.member as u64) < ctx.knobs[0] {
+    if (ctx.member as u64) < ctx.params[0] {
         produce(ctx);
     } else {
         consume(ctx);
@@ -20,7 +20,7 @@ fn produce(ctx: &mut WorkerCtx<'_>) {
     let Some((depth, stamp)) = ctx.word(0) else {
         return;
     };
-    let [_, interval, _, target] = ctx.knobs;
+    let [_, interval, _, target] = ctx.params;
     let mut due = sys::now_ns();
     while !ctx.stopped() {
         due = due.saturating_add(interval);
@@ -31,7 +31,7 @@ fn produce(ctx: &mut WorkerCtx<'_>) {
                     return;
                 }
             }
-            // Items that a full queue held up are not made up for.
+            // A producer that a full queue held up does not catch up.
             _ => due = now,
         }
         loop {
@@ -57,7 +57,7 @@ fn consume(ctx: &mut WorkerCtx<'_>) {
     let Some((depth, stamp)) = ctx.word(0) else {
         return;
     };
-    let [_, _, units, target] = ctx.knobs;
+    let [_, _, units, target] = ctx.params;
     let mut slept = false;
     while !ctx.stopped() {
         let seen = depth.load(Acquire);
@@ -75,7 +75,7 @@ fn consume(ctx: &mut WorkerCtx<'_>) {
             ctx.sample(sys::now_ns().saturating_sub(stamp.load(Relaxed)));
         }
         if u64::from(seen) >= target {
-            // Room for those who block at the target.
+            // There is room now: wake the producers that block at the target.
             sys::futex_wake(depth, i32::MAX);
         }
         ctx.checkpoint();
@@ -85,22 +85,22 @@ fn consume(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Producers post to the group's eventfd, consumers wait through epoll. Knobs: producers, events of a
-/// burst.
+/// Producers post to the group's eventfd, and consumers wait for it with epoll. Parameters: number of producers,
+/// events per burst.
 pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
-    let Tie::Event { fd } = ctx.tie else {
+    let WakeLink::Event { fd } = ctx.wake_link else {
         return;
     };
     let Some((_, stamp)) = ctx.word(0) else {
         return;
     };
-    let [producers, burst, ..] = ctx.knobs;
+    let [producers, burst, ..] = ctx.params;
     if (ctx.member as u64) < producers {
         while !ctx.stopped() {
             stamp.store(sys::now_ns(), Relaxed);
             for _ in 0..burst {
                 let one = 1u64;
-                // SAFETY: eight readable bytes. The counter of an eventfd does not overflow here.
+                // SAFETY: eight readable bytes. The counter of the eventfd cannot overflow in practice.
                 unsafe { libc::write(fd, std::ptr::from_ref(&one).cast(), 8) };
             }
             ctx.count_units(burst);
@@ -127,13 +127,13 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
         }
         let posted = stamp.load(Relaxed);
         let mut value = 0u64;
-        // SAFETY: room for eight bytes; the eventfd does not block, and gives one event a read.
+        // SAFETY: room for eight bytes; the eventfd is non-blocking and yields one event per read.
         let got = unsafe { libc::read(fd, std::ptr::from_mut(&mut value).cast(), 8) };
         if got != 8 {
-            // Another consumer was faster.
+            // Another consumer took the event.
             continue;
         }
-        // An event that was there before was waited for by nobody.
+        // An event that was posted before this wait began says nothing about wakeup latency.
         if posted >= asked {
             ctx.sample(sys::now_ns().saturating_sub(posted));
         }
@@ -143,7 +143,7 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// An epoll instance that waits for `fd` as one of several.
+/// Creates an epoll instance that waits for `fd` exclusively, so that each event wakes one consumer.
 fn epoll_of(fd: i32) -> Result<i32, i32> {
     let mut event = libc::epoll_event {
         events: (libc::EPOLLIN | libc::EPOLLEXCLUSIVE) as u32,

@@ -1,4 +1,4 @@
-//! Requests that messengers hand out to workers who wait for them: see [`SchbenchConfig`].
+//! Requests that messengers hand out to waiting workers: see [`SchbenchConfig`].
 
 use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::{SchbenchConfig, WorkType};

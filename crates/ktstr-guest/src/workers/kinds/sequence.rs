@@ -1,4 +1,4 @@
-//! Phases in a loop: `WorkType::Sequence`.
+//! A loop over several phases of work: `WorkType::Sequence`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::super::sys;
 use super::super::unable::Unable;
 use super::{alu, io, ns};
 
-/// `first`, then `rest`, over and over. An iteration is once through all of them.
+/// Runs `first`, then `rest`, repeatedly. An iteration is one pass through all phases.
 pub(super) fn sequence(ctx: &mut WorkerCtx<'_>) {
     let WorkType::Sequence { first, rest } = ctx.work_type else {
         return;
@@ -28,7 +28,7 @@ pub(super) fn sequence(ctx: &mut WorkerCtx<'_>) {
                 return ctx.unable(why, errno);
             }
         }
-        // Phases that only sleep are work, too.
+        // Count a unit for each pass, because phases may do nothing but sleep.
         ctx.count_units(1);
         ctx.iteration();
     }

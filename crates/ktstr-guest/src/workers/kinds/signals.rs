@@ -1,12 +1,12 @@
-//! Pairs that send each other signals.
+//! Pairs of workers that send each other signals.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::ctx::WorkerCtx;
 
-/// Signals that arrived in this process. Every worker has the handler from before the gate on: a
-/// partner may be let go first.
+/// Number of signals that arrived in this process. Every worker installs the handler before the
+/// gate opens, because its partner may be released first.
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 
 /// The handler of `SIGUSR2`.
@@ -14,15 +14,17 @@ pub(in super::super) extern "C" fn on_signal(_: libc::c_int) {
     ARRIVED.fetch_add(1, Relaxed);
 }
 
-/// Sends the partner a volley and works. Knobs: signals of a volley, units of work. A signal that
-/// arrived is a unit of work, too: those that come while one is pending are one.
+/// Sends the partner a volley of signals and works. A signal that arrived counts as a unit of work
+/// too; signals that arrive while one is pending are merged by the kernel. Parameters: signals per
+/// volley, units of work.
 pub(super) fn signal_storm(ctx: &mut WorkerCtx<'_>) {
-    let [signals, units, ..] = ctx.knobs;
+    let [signals, units, ..] = ctx.params;
     let partner = ctx.tid_of(ctx.base.wrapping_add(1).wrapping_sub(ctx.member));
     let mut seen = ARRIVED.load(Relaxed);
     while !ctx.stopped() {
         for _ in 0..signals {
-            // SAFETY: plain integers. The partner is not reaped before all are told to stop.
+            // SAFETY: plain integers. The partner is not reaped before all workers are told to
+            // stop.
             unsafe { libc::syscall(libc::SYS_tkill, partner, libc::SIGUSR2) };
         }
         ctx.work(units);

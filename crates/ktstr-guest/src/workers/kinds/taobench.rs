@@ -1,4 +1,4 @@
-//! Look-ups in a cache, of which some find nothing and wait for a slow worker: see [`TaobenchConfig`].
+//! Cache look-ups, some of which miss and wait for a slow worker: see [`TaobenchConfig`].
 
 use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::{TaobenchConfig, WorkType};
@@ -7,7 +7,7 @@ use super::super::ctx::WorkerCtx;
 use super::super::{pure, sys, unable::Unable};
 use super::desk;
 
-/// Bytes of a value.
+/// Size of a value in bytes.
 const VALUE: usize = 1024;
 
 pub(super) fn taobench(ctx: &mut WorkerCtx<'_>) {

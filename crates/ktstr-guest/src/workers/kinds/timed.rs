@@ -1,17 +1,17 @@
-//! Work with clocks: bursts and sleeps. The lateness of each wake-up is a sample.
+//! Timed work: bursts and sleeps. The delay of each wakeup is recorded as a sample.
 
 use super::super::ctx::WorkerCtx;
 use super::super::sys;
 
-/// Knobs: burst and sleep in nanoseconds, exact timers.
+/// Alternates bursts and sleeps, with exact timers. Parameters: burst in ns, sleep in ns.
 pub(super) fn bursty(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
     idle_churn(ctx);
 }
 
-/// The same with the process's default timer slack.
+/// Works like [`bursty`], with the process's default timer slack.
 pub(super) fn idle_churn(ctx: &mut WorkerCtx<'_>) {
-    let [burst, sleep, ..] = ctx.knobs;
+    let [burst, sleep, ..] = ctx.params;
     while !ctx.stopped() {
         ctx.work_until(sys::now_ns().saturating_add(burst));
         ctx.iteration();
@@ -21,15 +21,15 @@ pub(super) fn idle_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// As cyclictest does: sleeps to a grid of absolute deadlines, knob nanoseconds apart.
+/// Sleeps until absolute deadlines at a fixed interval, as cyclictest does. Parameter: interval in ns.
 pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     exact_timers();
     ctx.samples_are_timer_latencies();
-    let interval = ctx.knobs[0].max(1000);
+    let interval = ctx.params[0].max(1000);
     let mut deadline = sys::now_ns();
     while !ctx.stopped() {
         let now = sys::now_ns();
-        // Deadlines already missed are passed over; the lateness that missed them is sampled.
+        // Skip deadlines that were missed already. The delay that missed them has been sampled.
         let missed = now.saturating_sub(deadline) / interval;
         deadline = deadline.wrapping_add(interval.wrapping_mul(missed.wrapping_add(1)));
         ctx.sleep(deadline.saturating_sub(now));

@@ -1,27 +1,27 @@
-//! Rings of workers that wake each other: one token goes round, its holder works, wakes the
-//! next and blocks. A pair is a ring of two.
+//! Rings of workers that wake each other. One token circulates: its holder works, wakes the next member and blocks. A
+//! pair is a ring of two.
 
 use super::super::ctx::WorkerCtx;
 use super::super::pure;
 use super::super::sys;
 use super::super::unable::Unable;
 
-/// Knob: work units a turn.
+/// Does a number of work units per turn. Parameter: units.
 pub(super) fn ring_units(ctx: &mut WorkerCtx<'_>) {
-    let units = ctx.knobs[0];
+    let units = ctx.params[0];
     ring(ctx, |ctx| ctx.work(units));
 }
 
-/// Knob: nanoseconds a turn.
+/// Works for a fixed time per turn. Parameter: ns.
 pub(super) fn ring_timed(ctx: &mut WorkerCtx<'_>) {
-    let ns = ctx.knobs[0];
+    let ns = ctx.params[0];
     ring(ctx, |ctx| ctx.work_until(sys::now_ns().saturating_add(ns)));
 }
 
-/// Knobs: work units a turn, and KiB of a buffer that each turn goes through once, a cache line after
-/// the other.
+/// Walks through a buffer once per turn, cache line by cache line, then works. Parameters: work units per turn, KiB
+/// of the buffer.
 pub(super) fn ring_cached(ctx: &mut WorkerCtx<'_>) {
-    let [units, kib, ..] = ctx.knobs;
+    let [units, kib, ..] = ctx.params;
     let Some(buffer) = super::cpu::buffer(kib) else {
         return ctx.unable(Unable::Memory, sys::errno());
     };
@@ -37,11 +37,11 @@ fn ring(ctx: &mut WorkerCtx<'_>, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
         if has_token || ctx.wait_turn() {
             has_token = false;
             turn(ctx);
-            // An iteration is a turn that was taken and handed on.
+            // An iteration is a complete turn: work, then passing the token on.
             ctx.iteration();
             ctx.wake_next();
         } else if !ctx.stopped() {
-            // The ring is broken: its partner is gone.
+            // The ring is broken, because the partner has exited.
             return;
         }
     }

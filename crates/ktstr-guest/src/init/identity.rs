@@ -1,4 +1,4 @@
-//! What must differ between two machines of one template: clock, randomness, process ids.
+//! The state that must differ between two machines of the same template: clock, randomness, process ids.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -9,11 +9,11 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 
 use super::InitError;
 
-/// `RNDADDENTROPY` of include/uapi/linux/random.h: two ints, then the bytes.
+/// `RNDADDENTROPY` from include/uapi/linux/random.h: two ints, then the bytes.
 const RNDADDENTROPY: rustix::ioctl::Opcode = opcode::write::<[i32; 2]>(b'R', 0x03);
-/// `RNDRESEEDCRNG`: what was added counts from now on.
+/// `RNDRESEEDCRNG`: makes the kernel use the added entropy at once.
 const RNDRESEEDCRNG: rustix::ioctl::Opcode = opcode::none(b'R', 0x07);
-/// Most bytes taken for the pool at once: what the kernel wants for a new key.
+/// Maximum number of bytes added to the entropy pool: the size of a new key.
 const ENTROPY: usize = 32;
 
 #[repr(C)]
@@ -23,16 +23,16 @@ struct PoolInfo {
     bytes: [u8; ENTROPY],
 }
 
-/// The files by which a machine is made another, opened before it is saved: finding them takes longer than writing to
-/// them, and each fork would do it again.
+/// The files that give a machine its own identity. They are opened before the machine is saved, because opening takes
+/// longer than writing and would otherwise be repeated in each fork.
 #[derive(Debug)]
-pub(super) struct Fresh {
+pub(super) struct Identity {
     pool: File,
-    /// `None` on a kernel without `CONFIG_CHECKPOINT_RESTORE`: process ids then go on from the template's.
+    /// `None` on a kernel without `CONFIG_CHECKPOINT_RESTORE`; process ids then continue from the template's.
     last_pid: Option<File>,
 }
 
-impl Fresh {
+impl Identity {
     pub(super) fn open() -> Result<Self, InitError> {
         let open = |path: &str| match File::options().write(true).open(path) {
             Ok(file) => Ok(Some(file)),
@@ -48,7 +48,7 @@ impl Fresh {
         })
     }
 
-    /// Sets wall clock, random pool and the last process id.
+    /// Sets the wall clock, the random pool and the last process id.
     pub(super) fn refresh(
         &self,
         realtime_ns: Option<u64>,
@@ -82,9 +82,9 @@ impl Fresh {
             bytes,
         };
         let pool = self.pool.as_fd();
-        // SAFETY: the kernel reads two ints and then `size` bytes, all of which `PoolInfo` holds.
+        // SAFETY: the kernel reads two ints and then `size` bytes, and `PoolInfo` contains all of them.
         unsafe { ioctl(pool, Setter::<RNDADDENTROPY, PoolInfo>::new(info))? };
-        // SAFETY: takes no argument.
+        // SAFETY: the request takes no argument.
         unsafe { ioctl(pool, rustix::ioctl::NoArg::<RNDRESEEDCRNG>::new())? };
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Groups around one futex: one who wakes all, and many who want the same lock. The first word of
-//! the group is the futex; the second counts answers.
+//! Groups around one futex: one member that wakes all others, or many members that contend for a
+//! lock. The group's first word is the futex; the second counts answers.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -9,16 +9,16 @@ use super::super::sys;
 use super::super::unable::Unable;
 use super::matrix::Matrices;
 
-/// One wakes all others and waits until each has taken its turn (knob: work units a turn).
+/// One member wakes all others and waits until each has taken its turn. Parameter: work units per turn.
 pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
-    let units = ctx.knobs[0];
+    let units = ctx.params[0];
     fan(ctx, units, |ctx| ctx.work(units));
 }
 
-/// The same, but who is woken thinks and then multiplies matrices. Knobs: KiB of three matrices,
-/// multiplications a turn, ns of thought.
+/// Works like [`fan_out`], but a woken member sleeps and then multiplies matrices. Parameters: KiB of
+/// the three matrices, multiplications per turn, ns of sleep.
 pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
-    let [kib, operations, thought, _] = ctx.knobs;
+    let [kib, operations, thought, _] = ctx.params;
     let Some(mut matrices) = Matrices::map(kib) else {
         return ctx.unable(Unable::Memory, sys::errno());
     };
@@ -35,8 +35,8 @@ pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
     });
 }
 
-/// Member 0 works so many units, wakes all others, who take their turn, and waits for the last of
-/// them.
+/// Member 0 does `units` of work, wakes all others, which take their turn, and waits for the last
+/// of them.
 fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
     let (Some((call, stamp)), Some((answers, _))) = (ctx.word(0), ctx.word(1)) else {
         return;
@@ -70,18 +70,18 @@ fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<
     }
 }
 
-/// One releases all others at once, sleeps (knob: ns), and does it again until all calls are done
-/// (knob). The woken do 1024 units.
+/// One member wakes all others at once, sleeps, and repeats that for a number of calls. A woken
+/// member does 1024 units. Parameters: ns of sleep, number of calls.
 pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     let Some((call, stamp)) = ctx.word(0) else {
         return;
     };
     if ctx.member > 0 {
-        wait_for_calls(ctx, ctx.knobs[1], |ctx| ctx.work(CHECKPOINT_UNITS));
+        wait_for_calls(ctx, ctx.params[1], |ctx| ctx.work(CHECKPOINT_UNITS));
         return;
     }
     ctx.only_wakes_others();
-    let [pause, calls, ..] = ctx.knobs;
+    let [pause, calls, ..] = ctx.params;
     for _ in 0..calls {
         if ctx.stopped() {
             return;
@@ -98,8 +98,8 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
     ctx.park();
 }
 
-/// Blocks until the next call, again and again; each wake-up is a sample. After the last of so many
-/// calls there is nothing to wait for but the stop.
+/// Blocks until the next call, repeatedly; each wakeup is recorded as a sample. After the last of
+/// `calls` calls, the worker parks.
 fn wait_for_calls(ctx: &mut WorkerCtx<'_>, calls: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
     let Some((call, stamp)) = ctx.word(0) else {
         return;
@@ -122,18 +122,18 @@ fn wait_for_calls(ctx: &mut WorkerCtx<'_>, calls: u64, mut turn: impl FnMut(&mut
     }
 }
 
-/// Works with the lock (knob: units), then without (knob: units). 0 is free, 1 held, 2 held and
-/// wanted.
+/// Works with the lock held, then without it. The lock's word is 0 when free, 1 when held, and 2
+/// when held and contended. Parameters: units with the lock, units without it.
 pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
     let Some((lock, stamp)) = ctx.word(0) else {
         return;
     };
-    let [hold, work, ..] = ctx.knobs;
+    let [hold, work, ..] = ctx.params;
     while !ctx.stopped() {
         match take(ctx, lock) {
             None => return,
             Some(false) => {}
-            // How long after the release a sleeper has it is a sample.
+            // Record how long after the release a sleeping member got the lock.
             Some(true) => {
                 let released = stamp.load(Relaxed);
                 if released > 0 {
@@ -143,7 +143,8 @@ pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
             }
         }
         ctx.work(hold);
-        // Before the release: who takes the lock at once must not read the stamp of an earlier one.
+        // Store this before the release: a member that takes the lock at once must not read an
+        // older stamp.
         stamp.store(sys::now_ns(), Relaxed);
         give(lock);
         ctx.work(work);
@@ -151,7 +152,8 @@ pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Takes the lock; the answer is whether it had to be waited for, `None` when told to stop first.
+/// Takes the lock. Returns whether it had to wait for it, or `None` when the worker is told to stop
+/// first.
 pub(super) fn take(ctx: &WorkerCtx<'_>, lock: &AtomicU32) -> Option<bool> {
     if lock.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
         return Some(false);
@@ -167,7 +169,7 @@ pub(super) fn take(ctx: &WorkerCtx<'_>, lock: &AtomicU32) -> Option<bool> {
     Some(slept)
 }
 
-/// Gives the lock back and wakes who waits for it.
+/// Releases the lock and wakes a waiting member.
 pub(super) fn give(lock: &AtomicU32) {
     if lock.swap(0, Release) == 2 {
         sys::futex_wake(lock, 1);
