@@ -28,6 +28,7 @@ mod suggest;
 mod summary;
 mod table;
 mod trace;
+mod verifier;
 mod why;
 
 use std::ffi::OsString;
@@ -103,6 +104,10 @@ enum Command {
     Power(power::Options),
     /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. No project, no code.
     Check(check::Options),
+    /// Load a scheduler on each kernel, and show what the verifier made of its programs. No workload runs.
+    Verifier(verifier::Options),
+    /// Make one check of the results of its shards, or show a check again by its results. Nothing is run.
+    Merge(check::merge::Options),
     /// Compare two schedulers by the same runs of each, with statistics that say what so few runs can show.
     Compare(compare::Options),
     /// Run one cell of a matrix and print its outcome as JSON: what `power`, `check` and `compare` call.
@@ -150,6 +155,8 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&mut out, options),
         Command::Power(options) => power::run(&mut out, &options),
         Command::Check(options) => check::run(&mut out, &options),
+        Command::Verifier(options) => verifier::run(&mut out, &options),
+        Command::Merge(options) => check::merge::run(&mut out, &options),
         Command::Compare(options) => compare::run(&mut out, &options),
         Command::RunCell { cell } => cell::run_here(&mut out, &cell),
         Command::RunEntry { name } => bench::run_entry(&mut out, &name),

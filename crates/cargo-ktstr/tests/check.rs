@@ -197,6 +197,10 @@ fn what_cannot_be_checked_is_two_with_a_reason() {
             &["compare", "eevdf", scheduler, "--a-arg=-x"],
             "eevdf takes no arguments",
         ),
+        (
+            &["compare", "eevdf", scheduler, "--seeds", "3"],
+            "3 seeds cannot decide 32 tests",
+        ),
     ] {
         let output = run(root.path(), words);
         assert_eq!(
@@ -217,7 +221,7 @@ fn a_scheduler_is_not_worse_than_itself() {
     let words = ["compare", scheduler, scheduler, "--scenarios", "steady"];
     let output = run(
         root.path(),
-        &[&words[..], &["--seeds", "2", "--json", "-"]].concat(),
+        &[&words[..], &["--seeds", "2", "--undecided", "--json", "-"]].concat(),
     );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let report = common::json(&output);

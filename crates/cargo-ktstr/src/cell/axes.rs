@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 use ktstr::test_support::Topology;
 use ktstr_kernel::progress;
+use serde::{Deserialize, Serialize};
 
 use crate::explore::Seeds;
 use crate::suggest;
@@ -11,7 +12,7 @@ use crate::suggest;
 pub const OWN: &str = "own";
 
 /// A kernel of the matrix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
     /// Its id in the cache.
     pub id: String,

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::matrix::Place;
 
 /// What the commands have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// The scheduler's binary, as it was named.
     pub binary: PathBuf,
@@ -57,7 +59,7 @@ fn axes(place: &Place) -> Vec<String> {
 }
 
 /// The words as a shell has to be given them.
-fn line(words: &[String]) -> String {
+pub fn line(words: &[String]) -> String {
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     format!("cargo ktstr {}", words.join(" "))
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use ktstr_record::RunVerdict;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::again::Again;
 use super::config::Config;
@@ -20,7 +20,7 @@ use crate::exit::Exit;
 pub const SCHEMA: u32 = 1;
 
 /// The scheduler that was checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// Path of its binary.
     pub path: PathBuf,
@@ -94,6 +94,10 @@ pub struct Report {
     pub schema: u32,
     /// What was checked.
     pub scheduler: Checked,
+    /// The share that was run, as `2/3`; `None` for all of it.
+    pub shard: Option<String>,
+    /// BLAKE3 of everything in the results that the virtual clock decides.
+    pub results: String,
     /// `quick`, `usual` or `thorough`.
     pub level: &'static str,
     /// Names of the scenarios.

@@ -7,8 +7,8 @@ use ktstr_guest::protocol::ProcessEnd;
 use ktstr_introspect::report::ScxExit;
 
 use super::super::transcript::Transcript;
-use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement, last_words};
+use super::kernel_log::{killed_for_memory, without_time};
+use super::{Case, Fault, Judgement, last_words, out_of_memory};
 use crate::vm_result::VmResult;
 
 /// What was said of the scheduler's end: the kernel's words, or, where it had no hand in it, the scheduler's own last ones.
@@ -52,7 +52,11 @@ pub(super) fn judge(
     let known = exit.filter(|exit| exit.is_error()).is_some() || ejection(console).is_some();
     // A test that went wrong by itself says nothing of a scheduler that went along with it.
     if said.not_attached.is_none() && said.panic.is_none() && said.error.is_none() {
-        died(judgement, case, said, known, exit);
+        let starved = said
+            .scheduler_pid
+            .and_then(|pid| killed_for_memory(console, Some(pid)))
+            .filter(|_| said.scheduler_died == Some(ProcessEnd::Signaled(9)));
+        died(judgement, case, said, known, exit, starved);
     }
     ejected(judgement, case, console, exit);
 }
@@ -82,13 +86,14 @@ pub(super) fn ejected(
     judgement.blame(Fault::Scheduler, evidence);
 }
 
-/// What PID 1 or the engine saw of the process. The guest sees that sched_ext is off, but not why.
+/// What PID 1 or the engine saw of the process; `starved` is the kernel's line if it was killed for want of memory. The guest sees that sched_ext is off, but not why.
 fn died(
     judgement: &mut Judgement,
     case: &Case,
     said: &Transcript,
     ejected: bool,
     exit: Option<&ScxExit>,
+    starved: Option<String>,
 ) {
     let left = exit.filter(|exit| !exit.is_error());
     let (end, how) = match (said.scheduler_died, left) {
@@ -99,6 +104,10 @@ fn died(
                 .map_or("", |_| " and exited with code 0");
             (SchedulerEnd::Left, Some(format!("left by itself{status}")))
         }
+        (Some(end), _) if starved.is_some() => (
+            SchedulerEnd::Crashed,
+            Some(format!("{end}: {}", out_of_memory(case))),
+        ),
         (Some(end), _) => (SchedulerEnd::Crashed, Some(end.to_string())),
         (None, None) => (SchedulerEnd::Unknown, None),
     };
@@ -137,7 +146,10 @@ fn died(
     if ejected {
         return;
     }
-    let (fault, why) = culprit(case, said, left);
+    let (fault, why) = match starved {
+        Some(line) => (Fault::Undetermined, line),
+        None => culprit(case, said, left),
+    };
     judgement.blame(fault, why);
     if fault != Fault::Undetermined {
         return;
