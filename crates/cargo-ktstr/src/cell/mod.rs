@@ -7,6 +7,7 @@
 pub mod axes;
 mod bounds;
 mod gate;
+mod lock;
 mod measure;
 mod outcome;
 pub mod pool;
@@ -69,6 +70,9 @@ pub struct Cell {
     pub kernel: Option<String>,
     /// The shape; `None` for the scenario's own.
     pub topology: Option<String>,
+    /// Memory of the machine, MiB; `None` for the scenario's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
     /// What the scheduler does not promise, by the keys of [`PROMISES`].
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own, by the keys of [`BOUNDS`].
@@ -88,6 +92,7 @@ impl Cell {
             seed,
             kernel: None,
             topology: None,
+            memory_mib: None,
             without: Vec::new(),
             bounds: BTreeMap::new(),
             fresh: false,

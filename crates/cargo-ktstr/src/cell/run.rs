@@ -87,6 +87,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
         scheduler,
         extra_sched_args: args.leak(),
         assert: bounds::over(declared.assert, &cell.bounds),
+        memory_mib: cell.memory_mib.unwrap_or(declared.memory_mib),
         ..*declared
     }));
     let finished = ktstr::run::run(entry);

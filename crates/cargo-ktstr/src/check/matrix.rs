@@ -153,8 +153,8 @@ impl Matrix {
                 axes::topologies(std::slice::from_ref(shape))?;
             }
         }
-        let (kernels, missing) =
-            axes::kernels(&first(&options.kernels, &config.kernels, Vec::new()));
+        let words = first(&options.kernels.kernels, &config.kernels, Vec::new());
+        let (kernels, missing) = axes::kernels(&words, options.kernels.lock.as_deref())?;
         if kernels.is_empty() {
             bail!("there is no kernel to run: {}", missing.join("; "));
         }

@@ -147,6 +147,9 @@ fn difference(a: &Asked, b: &Asked) -> Option<String> {
     if a.matrix != b.matrix {
         return Some("the shapes, or the words for the kernels, differ".to_owned());
     }
+    if a.again.memory_mib != b.again.memory_mib {
+        return Some("the machines have different memory (--memory-mib)".to_owned());
+    }
     if a.config != b.config {
         return Some("their configurations (ktstr.toml) differ".to_owned());
     }

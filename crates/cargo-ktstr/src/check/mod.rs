@@ -36,6 +36,7 @@ use self::date::Date;
 use self::matrix::{Level, Matrix};
 use self::results::{Asked, Results};
 use self::shard::Shard;
+use crate::cell::axes::{self, KernelOptions};
 use crate::cell::{self, Cell, Under, pool};
 use crate::exit::Exit;
 
@@ -57,10 +58,9 @@ pub struct Options {
     /// at most.
     #[arg(long)]
     thorough: bool,
-    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path; or all from one to
-    /// another, as 6.12..7.3. Fetched where it has to be.
-    #[arg(long, value_name = "SPEC,...", value_delimiter = ',')]
-    kernels: Vec<String>,
+    /// Which kernels.
+    #[command(flatten)]
+    kernels: KernelOptions,
     /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
@@ -70,6 +70,9 @@ pub struct Options {
     /// Only these scenarios.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
+    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
+    memory_mib: Option<u32>,
     /// Runs at once, instead of as many as there are cores.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -135,6 +138,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             args: options.args.clone(),
             kernel: Some(place.kernel.id.clone()),
             topology: place.topology.clone(),
+            memory_mib: options.memory_mib,
             without: config.without.clone(),
             bounds: config.bounds.clone(),
             ..Cell::new(&place.scenario, Under::Binary(binary.clone()), seed)
@@ -161,6 +165,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             binary: options.binary.clone(),
             args: options.args.clone(),
             config: options.config.clone(),
+            memory_mib: options.memory_mib,
         },
     };
     let wall_s = began.elapsed().as_secs_f64();

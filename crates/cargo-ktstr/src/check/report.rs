@@ -252,10 +252,11 @@ impl Report {
     /// How it ended.
     pub fn code(&self) -> Exit {
         let broken = !self.broken.is_empty() || self.not_loaded.iter().any(|kernel| kernel.blamed);
-        match (broken, self.judged) {
+        // A kernel that was asked for and could not be had is no answer about it.
+        match (broken, self.judged > 0 && self.missing_kernels.is_empty()) {
             (true, _) => Exit::Failed,
-            (false, 0) => Exit::Host,
-            (false, _) => Exit::Done,
+            (false, true) => Exit::Done,
+            (false, false) => Exit::Host,
         }
     }
 }
@@ -327,6 +328,7 @@ pub mod tests {
             binary: "./scx_mine".into(),
             args: vec!["--fast".to_owned()],
             config: None,
+            memory_mib: None,
         };
         let today = "2026-11-27".parse().expect("a day");
         Report::of(&matrix, &walked, config, &again, today)
@@ -372,6 +374,11 @@ pub mod tests {
         assert_eq!(none.code(), Exit::Host);
         let sound = report(vec![pair("a", 1, passed(), passed())], &Config::default());
         assert_eq!(sound.code(), Exit::Done);
+        let mut missing = sound.clone();
+        missing
+            .missing_kernels
+            .push("kernel 9.9: there is none".to_owned());
+        assert_eq!(missing.code(), Exit::Host);
         let mut refused = failed("scheduler not attached", Proof::Kernel);
         let pairs = vec![
             pair("a", 1, refused.clone(), passed()),

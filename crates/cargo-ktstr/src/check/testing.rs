@@ -89,6 +89,7 @@ pub fn results() -> Results {
             binary: "./scx_mine".into(),
             args,
             config: None,
+            memory_mib: None,
         },
     };
     let walked = Walked {

@@ -9,6 +9,8 @@ mod bootstrap;
 mod family;
 mod holm;
 mod permutation;
+#[cfg(test)]
+mod rates;
 mod report;
 mod rng;
 mod screen;
@@ -26,7 +28,7 @@ use ktstr_record::runs_root;
 
 use self::family::LEVEL;
 use self::report::{Gates, Report, Side, compared};
-use crate::cell::axes::{self, Kernel, OWN};
+use crate::cell::axes::{self, Kernel, KernelOptions, OWN};
 use crate::cell::{self, Cell, Outcome, Under, pool};
 use crate::check::{self, tidy};
 use crate::exit::Exit;
@@ -41,8 +43,10 @@ const SCENARIOS: [&str; 4] = [
     "custom_nice_mix",
 ];
 /// Fewest and most seeds where their number is not given.
-const LEAST_SEEDS: usize = 6;
+const LEAST_SEEDS: usize = 8;
 const MOST_SEEDS: usize = 20;
+/// So many more are run than could decide a family: with the fewest that can, every single pair has to point the same way.
+const MORE_SEEDS: usize = 2;
 
 /// What was asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,18 +64,13 @@ pub struct Options {
     /// The scenarios, instead of steady, custom_bursts, custom_wake_under_load and custom_nice_mix.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// Kernels, as for `check`.
-    #[arg(
-        long,
-        visible_alias = "kernel",
-        value_name = "SPEC,...",
-        value_delimiter = ','
-    )]
-    kernels: Vec<String>,
+    /// Which kernels.
+    #[command(flatten)]
+    kernels: KernelOptions,
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// How many seeds, or which, as 3..14. Without it as many as it takes to decide all tests together, 6 to 20.
+    /// How many seeds, or which, as 3..14. Without it as many as it takes to decide all tests together, 8 to 20.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
     /// Run although so few seeds cannot decide so many tests: to see whether the runs are the same to the last bit.
@@ -80,6 +79,9 @@ pub struct Options {
     /// The configuration, instead of ktstr.toml in this folder: its gates say which differences count.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
+    memory_mib: Option<u32>,
     /// Runs at once, instead of as many as there are cores.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -103,11 +105,12 @@ impl Job {
         [self.scenario.clone(), self.kernel.release.clone(), shape]
     }
 
-    fn cell(&self, side: &Side) -> Cell {
+    fn cell(&self, side: &Side, memory_mib: Option<u32>) -> Cell {
         Cell {
             args: side.args.clone(),
             kernel: Some(self.kernel.id.clone()),
             topology: self.topology.clone(),
+            memory_mib,
             ..Cell::new(&self.scenario, side.under.clone(), self.seed)
         }
     }
@@ -130,7 +133,8 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     };
     let topologies = axes::topologies(&options.topologies)?;
     let given = options.seeds.as_deref().map(axes::seeds).transpose()?;
-    let (kernels, missing) = axes::kernels(&options.kernels);
+    let (kernels, missing) =
+        axes::kernels(&options.kernels.kernels, options.kernels.lock.as_deref())?;
     if kernels.is_empty() {
         bail!("there is no kernel to run: {}", missing.join("; "));
     }
@@ -178,10 +182,13 @@ fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
     let given = [
         ("--a-arg", !options.a_arg.is_empty()),
         ("--b-arg", !options.b_arg.is_empty()),
-        ("--kernels", !options.kernels.is_empty()),
+        ("--kernels", !options.kernels.kernels.is_empty()),
+        ("--lock", options.kernels.lock.is_some()),
         ("--topologies", !options.topologies.is_empty()),
         ("--seeds", options.seeds.is_some()),
         ("--jobs", options.jobs.is_some()),
+        ("--memory-mib", options.memory_mib.is_some()),
+        ("--undecided", options.undecided),
     ];
     if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
         bail!("{option} says what is run, and of stored sets nothing is: leave it out");
@@ -241,7 +248,7 @@ fn tell(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit>
 /// As many seeds as it takes to decide so many tests, within reason.
 fn enough(tests: usize) -> usize {
     let needed = holm::pairs_needed(tests, LEVEL).unwrap_or(MOST_SEEDS);
-    needed.clamp(LEAST_SEEDS, MOST_SEEDS)
+    (needed + MORE_SEEDS).clamp(LEAST_SEEDS, MOST_SEEDS)
 }
 
 fn side(name: &str, args: &[String]) -> Result<Side> {
@@ -277,7 +284,7 @@ fn walk(
     let order = jobs.clone();
     let work = |job: &Job| {
         let run = |side: &Side| {
-            let outcome = job.cell(side).run(&records);
+            let outcome = job.cell(side, options.memory_mib).run(&records);
             tidy(&outcome, &records);
             outcome
         };
