@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -173,10 +174,16 @@ fn what_cannot_be_checked_is_two_with_a_reason() {
     std::fs::write(at("text"), "a scheduler in prose\n").unwrap();
     std::fs::write(at("bad.toml"), "[matrix]\nseedz = 3\n").unwrap();
     let scheduler = scx_ktstr();
+    std::fs::copy(&scheduler, at("quiet")).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(at("quiet"), mode).unwrap();
     let scheduler = scheduler.to_str().unwrap();
     for (words, said) in [
         (&["check", "text"][..], "it is not an x86-64 ELF program"),
         (&["check", "missing"], "there is no such file"),
+        (&["check", "quiet"], "it is not executable"),
+        (&["verifier", "quiet"], "it is not executable"),
+        (&["verifier"], "<BINARY>"),
         (&["check", "--quick"], "<BINARY>"),
         (
             &["check", scheduler, "--scenarios", "stedy"],
