@@ -164,7 +164,7 @@ fn main() -> ExitCode {
         Command::Verifier(options) => verifier::run(&mut out, &options),
         Command::Merge(options) => check::merge::run(&mut out, &options),
         Command::Compare(options) => compare::run(&mut out, &options),
-        Command::Completions { shell } => completions::run(&mut out, shell, Cli::command()),
+        Command::Completions { shell } => completions::run(&mut out, shell, &Cli::command()),
         Command::RunCell { cell } => cell::run_here(&mut out, &cell),
         Command::RunEntry { name } => bench::run_entry(&mut out, &name),
     };
