@@ -49,7 +49,7 @@ pub fn of(error: &anyhow::Error) -> Exit {
 pub fn of_usage(args: impl Iterator<Item = OsString>) -> Exit {
     let command = args.skip(1).find(|word| word != "ktstr");
     match command.as_deref().and_then(OsStr::to_str) {
-        Some("check" | "compare") => Exit::Host,
+        Some("check" | "compare" | "merge" | "verifier") => Exit::Host,
         _ => Exit::Failed,
     }
 }

@@ -1,5 +1,7 @@
 //! `cargo ktstr kernel`: what `ktstr-kernel` keeps, on the command line.
 
+mod clean;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -44,6 +46,8 @@ pub enum Command {
         /// A file, a folder, a .deb, or a spec such as `debian:7.3`; without it, what a test without a wish gets.
         spec: Option<String>,
     },
+    /// Make room in the cache: keep the newest kernels, or remove only what is damaged.
+    Clean(clean::Options),
     /// Remove a kernel from the cache.
     Remove {
         /// Its id, as `list` shows it.
@@ -71,6 +75,7 @@ pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
             let kernel = ktstr_kernel::resolve(spec.as_deref(), &mut progress::on_stderr())?;
             writeln!(out, "{}", kernel.image.display())?;
         }
+        Command::Clean(options) => clean::run(out, options)?,
         Command::Remove { id } => {
             cache::remove(id)?;
             writeln!(out, "removed {id}")?;

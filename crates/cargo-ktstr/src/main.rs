@@ -9,6 +9,7 @@ mod cell;
 mod check;
 mod child;
 mod compare;
+mod completions;
 mod demo;
 mod doctor;
 mod exit;
@@ -28,13 +29,14 @@ mod suggest;
 mod summary;
 mod table;
 mod trace;
+mod verifier;
 mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use ktstr_record::terminal::{self, Escaping};
 
 use crate::exit::Exit;
@@ -103,8 +105,17 @@ enum Command {
     Power(power::Options),
     /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. No project, no code.
     Check(check::Options),
+    /// Load a scheduler on each kernel, and show what the verifier made of its programs. No workload runs.
+    Verifier(verifier::Options),
+    /// Make one check of the results of its shards, or show a check again by its results. Nothing is run.
+    Merge(check::merge::Options),
     /// Compare two schedulers by the same runs of each, with statistics that say what so few runs can show.
     Compare(compare::Options),
+    /// Print the completions of a shell: `cargo-ktstr completions bash > ~/.local/share/bash-completion/completions/cargo-ktstr`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Run one cell of a matrix and print its outcome as JSON: what `power`, `check` and `compare` call.
     #[command(hide = true)]
     RunCell {
@@ -150,7 +161,10 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&mut out, &options),
         Command::Power(options) => power::run(&mut out, &options),
         Command::Check(options) => check::run(&mut out, &options),
+        Command::Verifier(options) => verifier::run(&mut out, &options),
+        Command::Merge(options) => check::merge::run(&mut out, &options),
         Command::Compare(options) => compare::run(&mut out, &options),
+        Command::Completions { shell } => completions::run(&mut out, shell, &Cli::command()),
         Command::RunCell { cell } => cell::run_here(&mut out, &cell),
         Command::RunEntry { name } => bench::run_entry(&mut out, &name),
     };
@@ -179,7 +193,6 @@ fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

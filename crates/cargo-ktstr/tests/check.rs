@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -173,10 +174,16 @@ fn what_cannot_be_checked_is_two_with_a_reason() {
     std::fs::write(at("text"), "a scheduler in prose\n").unwrap();
     std::fs::write(at("bad.toml"), "[matrix]\nseedz = 3\n").unwrap();
     let scheduler = scx_ktstr();
+    std::fs::copy(&scheduler, at("quiet")).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(at("quiet"), mode).unwrap();
     let scheduler = scheduler.to_str().unwrap();
     for (words, said) in [
         (&["check", "text"][..], "it is not an x86-64 ELF program"),
         (&["check", "missing"], "there is no such file"),
+        (&["check", "quiet"], "it is not executable"),
+        (&["verifier", "quiet"], "it is not executable"),
+        (&["verifier"], "<BINARY>"),
         (&["check", "--quick"], "<BINARY>"),
         (
             &["check", scheduler, "--scenarios", "stedy"],
@@ -196,6 +203,10 @@ fn what_cannot_be_checked_is_two_with_a_reason() {
         (
             &["compare", "eevdf", scheduler, "--a-arg=-x"],
             "eevdf takes no arguments",
+        ),
+        (
+            &["compare", "eevdf", scheduler, "--seeds", "3"],
+            "3 seeds cannot decide 32 tests",
         ),
     ] {
         let output = run(root.path(), words);
@@ -217,7 +228,7 @@ fn a_scheduler_is_not_worse_than_itself() {
     let words = ["compare", scheduler, scheduler, "--scenarios", "steady"];
     let output = run(
         root.path(),
-        &[&words[..], &["--seeds", "2", "--json", "-"]].concat(),
+        &[&words[..], &["--seeds", "2", "--undecided", "--json", "-"]].concat(),
     );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let report = common::json(&output);

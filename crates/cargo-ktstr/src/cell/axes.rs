@@ -1,17 +1,26 @@
 //! The axes of a matrix as people write them: scenarios, shapes, kernels, seeds. Each word is checked before anything runs.
 
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, anyhow, bail};
 use ktstr::test_support::Topology;
 use ktstr_kernel::progress;
+use ktstr_record::terminal::tell;
+use serde::{Deserialize, Serialize};
 
+use super::lock::Lock;
 use crate::explore::Seeds;
 use crate::suggest;
+
+/// Least and most memory that a machine can be given, MiB.
+pub const MEMORY_MIB: RangeInclusive<i64> = 128..=1 << 20;
 
 /// The word for the shape that a scenario declares itself.
 pub const OWN: &str = "own";
 
 /// A kernel of the matrix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
     /// Its id in the cache.
     pub id: String,
@@ -21,48 +30,58 @@ pub struct Kernel {
     pub asked: Option<String>,
 }
 
+/// Which kernels, on a command line.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct KernelOptions {
+    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path; or all from one to
+    /// another, as 6.12..7.3. Fetched where it has to be. May be given again.
+    #[arg(
+        long,
+        visible_alias = "kernel",
+        value_name = "SPEC,...",
+        value_delimiter = ','
+    )]
+    pub kernels: Vec<String>,
+    /// A file that pins what these words mean, for CI. What is not in it yet is pinned now.
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+}
+
 /// The kernels that these words mean, fetched where they are not there, each once; and why some of them cannot be had.
-/// Without a word it is the one that a test without a wish gets.
-pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
+/// Without a word it is the one that a test without a wish gets. What the file `lock` pins is taken from there, and what it does not pin yet is
+/// pinned.
+///
+/// # Errors
+///
+/// The file cannot be read or written, or is none of pins.
+pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Vec<String>)> {
+    let mut lock = lock.map(Lock::open).transpose()?;
     let (mut kernels, mut problems) = (Vec::<Kernel>::new(), Vec::new());
-    let mut asked: Vec<Option<String>> = Vec::new();
-    for word in words {
-        match Range::parse(word.trim()) {
-            None => asked.push(Some(word.trim().to_owned())),
-            Some(range) => {
-                let (releases, unknown) = releases();
-                let series = range.among(releases);
-                if series.is_empty() {
-                    problems.push(format!("kernel {word}: there is none in this range"));
+    let asked: Vec<Option<&str>> = match words {
+        [] => vec![None],
+        words => words.iter().map(|word| Some(word.trim())).collect(),
+    };
+    for word in asked {
+        let pins = lock.as_ref().and_then(|lock| lock.pinned(word));
+        let found = match (pins, &lock) {
+            (Some(ids), Some(lock)) => pinned(word, ids, lock.path(), &mut problems),
+            _ => {
+                let before = problems.len();
+                let found = meant(word, &mut problems);
+                if let Some(lock) = lock.as_mut().filter(|_| problems.len() == before) {
+                    lock.pin(word, found.iter().map(|kernel| kernel.id.clone()).collect());
                 }
-                problems.extend(unknown.map(|why| {
-                    format!("kernel {word}: {why}: the range has the series in the cache alone")
-                }));
-                asked.extend(series.into_iter().map(Some));
+                found
+            }
+        };
+        for kernel in found {
+            if !kernels.iter().any(|known| known.id == kernel.id) {
+                kernels.push(kernel);
             }
         }
     }
-    if words.is_empty() {
-        asked.push(None);
-    }
-    for word in asked {
-        let request = word.as_deref();
-        let found = ktstr_kernel::resolve(request, &mut progress::on_stderr()).and_then(|kernel| {
-            kernel.require_sched_ext()?.require_btf()?;
-            Ok(Kernel {
-                id: kernel.id.clone(),
-                release: kernel.release.clone(),
-                asked: request.map(str::to_owned),
-            })
-        });
-        match found {
-            Ok(kernel) if kernels.iter().any(|known| known.id == kernel.id) => {}
-            Ok(kernel) => kernels.push(kernel),
-            Err(error) => problems.push(match request {
-                Some(word) => format!("kernel {word}: {error}"),
-                None => error.to_string(),
-            }),
-        }
+    if let Some(lock) = &lock {
+        lock.write()?;
     }
     // Two builds of one release are told apart by their ids.
     let releases: Vec<String> = kernels.iter().map(|k| k.release.clone()).collect();
@@ -71,7 +90,80 @@ pub fn kernels(words: &[String]) -> (Vec<Kernel>, Vec<String>) {
             kernel.release.clone_from(&kernel.id);
         }
     }
-    (kernels, problems)
+    Ok((kernels, problems))
+}
+
+/// What a word means now.
+fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
+    let Some(range) = word.and_then(Range::parse) else {
+        return one(word, word, problems).into_iter().collect();
+    };
+    let word = word.unwrap_or_default();
+    let (releases, unknown) = releases();
+    let series = range.among(releases);
+    if series.is_empty() {
+        problems.push(format!("kernel {word}: there is none in this range"));
+    }
+    if let Some(why) = unknown {
+        tell(&format!(
+            "kernel {word}: {why}: the range has the series in the cache alone"
+        ));
+    }
+    let found = |series: &String| one(Some(series), Some(series), problems);
+    series.iter().filter_map(found).collect()
+}
+
+/// What a word is pinned to. Where that is not in the cache it may be what can be fetched now.
+fn pinned(
+    word: Option<&str>,
+    ids: &[String],
+    lock: &Path,
+    problems: &mut Vec<String>,
+) -> Vec<Kernel> {
+    let mut found = Vec::new();
+    for id in ids {
+        let mut trouble = Vec::new();
+        let series = || numbers(id).map(|(major, minor)| format!("{major}.{minor}"));
+        let asked = match word.and_then(Range::parse) {
+            None => word.map(str::to_owned),
+            Some(_) => series(),
+        };
+        let cached = one(Some(id), word, &mut Vec::new());
+        let kernel = cached.or_else(|| one(asked.as_deref(), word, &mut trouble));
+        match kernel {
+            Some(kernel) if kernel.id == *id => found.push(kernel),
+            Some(other) => problems.push(format!(
+                "kernel {}: {} pins it to {id}, which is not in the cache, and {} is what can be had: remove the line to pin it anew",
+                word.unwrap_or("(none asked for)"),
+                lock.display(),
+                other.id
+            )),
+            None => problems.append(&mut trouble),
+        }
+    }
+    found
+}
+
+/// The one kernel of a request, fetched where it has to be. `word` is what somebody asked for.
+fn one(request: Option<&str>, word: Option<&str>, problems: &mut Vec<String>) -> Option<Kernel> {
+    let found = ktstr_kernel::resolve(request, &mut progress::on_stderr()).and_then(|kernel| {
+        kernel.require_sched_ext()?.require_btf()?;
+        Ok(Kernel {
+            id: kernel.id.clone(),
+            release: kernel.release.clone(),
+            asked: word.map(str::to_owned),
+        })
+    });
+    match found {
+        Ok(kernel) => Some(kernel),
+        Err(error) => {
+            problems.push(match request {
+                Some(word) => format!("kernel {word}: {error}"),
+                None => error.to_string(),
+            });
+            None
+        }
+    }
 }
 
 /// Every release that is in the cache or that Debian offers; and why it is not known what Debian offers.

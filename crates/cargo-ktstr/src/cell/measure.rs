@@ -7,6 +7,8 @@ use ktstr::assert::ScenarioStats;
 use ktstr_schedule::query::{Answers, Totals, WaitCause, measures, percentile};
 use ktstr_schedule::{Schedule, Tables};
 
+use super::Gate;
+
 /// A difference that is a smaller share of a value is not worth a word.
 pub const LEAST_SHARE: f64 = 0.01;
 /// Fewest wake-ups of which a 99th percentile says anything.
@@ -144,9 +146,12 @@ pub const METRICS: &[Metric] = &[
 ];
 
 impl Metric {
-    /// Whether a difference from `other` is worth a word: at least [`LEAST_SHARE`] of it, and [`Metric::least`] units.
-    pub fn counts(&self, difference: f64, other: f64) -> bool {
-        difference.abs() >= self.least && difference.abs() >= LEAST_SHARE * other.abs()
+    /// From which size on a difference is worth a word: at least [`LEAST_SHARE`] of the value, and [`Metric::least`] units.
+    pub const fn gate(&self) -> Gate {
+        Gate {
+            least: self.least,
+            share: LEAST_SHARE,
+        }
     }
 
     /// Whether `value` is so much worse than `other` that a single run of each tells them apart.
@@ -229,11 +234,13 @@ mod tests {
 
     #[test]
     fn a_word_is_worth_a_hundredth_and_some_units() {
-        let wake = metric("wake_p99");
+        let wake = metric("wake_p99").gate();
         assert!(wake.counts(100.0, 10_000.0) && wake.counts(-100.0, 10_000.0));
         assert!(!wake.counts(99.0, 10_000.0), "below a hundredth");
         assert!(!wake.counts(49.0, 1_000.0), "below 50 µs");
-        assert!(metric("wasted").counts(2.0, 0.0) && !metric("wasted").counts(1.9, 0.0));
+        assert!(
+            metric("wasted").gate().counts(2.0, 0.0) && !metric("wasted").gate().counts(1.9, 0.0)
+        );
     }
 
     #[test]

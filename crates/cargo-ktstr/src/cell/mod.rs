@@ -6,6 +6,8 @@
 
 pub mod axes;
 mod bounds;
+mod gate;
+mod lock;
 mod measure;
 mod outcome;
 pub mod pool;
@@ -23,8 +25,9 @@ use ktstr::test_support::KTSTR_TESTS;
 use serde::{Deserialize, Serialize};
 
 pub use self::bounds::{BOUNDS, Bound};
+pub use self::gate::{Gate, GateWish};
 pub use self::measure::{Better, METRICS, Metric};
-pub use self::outcome::{Found, Outcome, Proof};
+pub use self::outcome::{Found, Outcome, Program, Proof};
 pub use self::promises::{PROMISES, key as promise_key};
 pub use self::run::run_here;
 pub use self::store::Store;
@@ -33,6 +36,9 @@ pub use self::store::Store;
 pub const PREFIX: &str = "canned_";
 /// Scenarios that set no check of their own begin so, behind [`PREFIX`]: they are `power`'s alone.
 pub const PLAIN: &str = "plain_";
+
+/// The scenario in which nothing is run: it is `verifier`'s alone.
+pub const LOAD_ONLY: &str = "load_only";
 
 /// The scheduler that has the planted defects.
 pub const SCX_KTSTR: Scheduler =
@@ -64,6 +70,9 @@ pub struct Cell {
     pub kernel: Option<String>,
     /// The shape; `None` for the scenario's own.
     pub topology: Option<String>,
+    /// Memory of the machine, MiB; `None` for the scenario's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
     /// What the scheduler does not promise, by the keys of [`PROMISES`].
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own, by the keys of [`BOUNDS`].
@@ -83,6 +92,7 @@ impl Cell {
             seed,
             kernel: None,
             topology: None,
+            memory_mib: None,
             without: Vec::new(),
             bounds: BTreeMap::new(),
             fresh: false,
@@ -106,7 +116,7 @@ pub fn scenarios(plain: bool) -> Vec<String> {
     let mut names: Vec<String> = KTSTR_TESTS
         .iter()
         .filter_map(|entry| entry.name.strip_prefix(PREFIX))
-        .filter(|name| name.starts_with(PLAIN) == plain)
+        .filter(|name| *name != LOAD_ONLY && name.starts_with(PLAIN) == plain)
         .map(str::to_owned)
         .collect();
     names.sort();

@@ -43,6 +43,15 @@ pub struct Found {
     pub speed: bool,
 }
 
+/// A BPF program of the guest, as its kernel tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name, of which the kernel keeps 15 bytes.
+    pub name: String,
+    /// Instructions that the verifier walked when it was loaded; 0 where the kernel does not say.
+    pub insns: u64,
+}
+
 /// What came of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -58,6 +67,12 @@ pub struct Outcome {
     pub not_promised: Vec<String>,
     /// What was measured, by the names of [`super::METRICS`].
     pub metrics: BTreeMap<String, f64>,
+    /// The guest's BPF programs by name, of [`super::LOAD_ONLY`] alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<Program>,
+    /// The scheduler's log, of [`super::LOAD_ONLY`] alone: the verifier's words are in it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub verifier_log: String,
     /// The digest of the run.
     pub digest: Option<String>,
     /// Wall time, seconds.
@@ -85,6 +100,8 @@ impl Outcome {
             }],
             not_promised: Vec::new(),
             metrics: BTreeMap::new(),
+            programs: Vec::new(),
+            verifier_log: String::new(),
             digest: None,
             wall_s: 0.0,
             kernel: None,

@@ -9,7 +9,9 @@ use ktstr::prelude::*;
 use ktstr_schedule::SCHEDULE_FILE;
 
 use super::outcome::{first_line, found};
-use super::{Cell, Outcome, PREFIX, SCX_KTSTR, Under, bounds, measure, promises};
+use super::{
+    Cell, LOAD_ONLY, Outcome, PREFIX, Program, SCX_KTSTR, Under, bounds, measure, promises,
+};
 use crate::exit::Exit;
 
 /// What the notes of a run say of a promise that was not made begin so (`run/verdict/schedule.rs`).
@@ -85,6 +87,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
         scheduler,
         extra_sched_args: args.leak(),
         assert: bounds::over(declared.assert, &cell.bounds),
+        memory_mib: cell.memory_mib.unwrap_or(declared.memory_mib),
         ..*declared
     }));
     let finished = ktstr::run::run(entry);
@@ -102,6 +105,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
         .filter(|_| !ended_early && !finished.result.is_inconclusive())
         .and_then(|record| std::fs::read(record.with_file_name(SCHEDULE_FILE)).ok())
         .map(|file| measure::measure(&file, ROOT, &finished.result.stats));
+    let loaded = finished.vm.as_ref().filter(|_| cell.scenario == LOAD_ONLY);
     let outcome = Outcome {
         verdict: finished.verdict,
         fault: finished.fault.map(|fault| fault.name().to_owned()),
@@ -109,6 +113,8 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
         details,
         not_promised: notes.map(|note| first_line(&note.message)).collect(),
         metrics: metrics.unwrap_or_default(),
+        programs: loaded.map_or_else(Vec::new, programs),
+        verifier_log: loaded.map_or("", VmResult::scheduler_log).to_owned(),
         digest: finished.vm.as_ref().and_then(|vm| vm.digest.clone()),
         wall_s: finished.wall.as_secs_f64(),
         kernel: kept.kernel,
@@ -119,4 +125,19 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     writeln!(out)?;
     finished.print();
     Ok(Exit::Done)
+}
+
+/// The guest's BPF programs when the host looked last.
+fn programs(vm: &VmResult) -> Vec<Program> {
+    let last = vm.captures_series().iter_samples().last();
+    let stats = last.map_or(&[][..], |sample| sample.snapshot.prog_runtime_stats());
+    let mut programs: Vec<Program> = stats
+        .iter()
+        .map(|program| Program {
+            name: program.name.clone(),
+            insns: program.verified_insns,
+        })
+        .collect();
+    programs.sort_by(|a, b| (&a.name, a.insns).cmp(&(&b.name, b.insns)));
+    programs
 }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::matrix::Place;
 
 /// What the commands have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// The scheduler's binary, as it was named.
     pub binary: PathBuf,
@@ -13,6 +15,8 @@ pub struct Again {
     pub args: Vec<String>,
     /// The configuration, where one was named.
     pub config: Option<PathBuf>,
+    /// Memory of the machines, MiB, where it was named.
+    pub memory_mib: Option<u32>,
 }
 
 impl Again {
@@ -24,6 +28,7 @@ impl Again {
             "--seeds".to_owned(),
             format!("{seed}..{}", seed.saturating_add(1)),
         ]);
+        words.extend(self.memory());
         if let Some(config) = &self.config {
             words.extend(["--config".to_owned(), config.display().to_string()]);
         }
@@ -38,8 +43,14 @@ impl Again {
     pub fn compare(&self, place: &Place) -> String {
         let mut words = vec!["compare".to_owned(), "eevdf".to_owned(), self.path()];
         words.extend(axes(place));
+        words.extend(self.memory());
         words.extend(self.args.iter().map(|arg| format!("--b-arg={arg}")));
         line(&words)
+    }
+
+    fn memory(&self) -> Vec<String> {
+        let words = |mib: u32| ["--memory-mib".to_owned(), mib.to_string()];
+        self.memory_mib.map(words).into_iter().flatten().collect()
     }
 
     fn path(&self) -> String {
@@ -57,7 +68,7 @@ fn axes(place: &Place) -> Vec<String> {
 }
 
 /// The words as a shell has to be given them.
-fn line(words: &[String]) -> String {
+pub fn line(words: &[String]) -> String {
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     format!("cargo ktstr {}", words.join(" "))
 }
@@ -81,10 +92,11 @@ mod tests {
             binary: "./my schedulers/scx_a".into(),
             args: vec!["--slice".to_owned(), "it's 5".to_owned()],
             config: Some("ci.toml".into()),
+            memory_mib: Some(512),
         };
         let mut place = pair("steady", 1, passed(), passed()).place;
         place.topology = Some("1n2l2c1t".to_owned());
-        insta::assert_snapshot!(again.check(&place, 7), @r"cargo ktstr check './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --seeds 7..8 --config ci.toml -- --slice 'it'\''s 5'");
-        insta::assert_snapshot!(again.compare(&place), @r"cargo ktstr compare eevdf './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --b-arg=--slice '--b-arg=it'\''s 5'");
+        insta::assert_snapshot!(again.check(&place, 7), @r"cargo ktstr check './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --seeds 7..8 --memory-mib 512 --config ci.toml -- --slice 'it'\''s 5'");
+        insta::assert_snapshot!(again.compare(&place), @r"cargo ktstr compare eevdf './my schedulers/scx_a' --scenarios steady --topologies 1n2l2c1t --kernels 7.3.4-ab --memory-mib 512 --b-arg=--slice '--b-arg=it'\''s 5'");
     }
 }

@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::date::Date;
-use crate::cell::{BOUNDS, Bound, PROMISES, promise_key};
+use crate::cell::{BOUNDS, Bound, GateWish, METRICS, PROMISES, promise_key};
 use crate::suggest;
 
 /// The file that is read where none is named.
 pub const FILE: &str = "ktstr.toml";
 
 /// What a project says of its checks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Words for kernels, shapes, scenarios and seeds; empty or `None` where the file has none.
     pub kernels: Vec<String>,
@@ -31,12 +31,14 @@ pub struct Config {
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own.
     pub bounds: BTreeMap<String, Bound>,
+    /// From which size on `compare` counts a difference, by the names of metrics.
+    pub gates: BTreeMap<String, GateWish>,
     /// Failures that are known.
     pub known: Vec<Known>,
 }
 
 /// A failure that is known, and until when it is put up with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     /// Name of the scenario.
     pub scenario: String,
@@ -60,6 +62,7 @@ struct Root {
     matrix: Matrix,
     scheduler: Scheduler,
     bounds: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+    gates: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
     known: Vec<Spanned<OneKnown>>,
 }
 
@@ -149,6 +152,11 @@ pub fn parse(text: &str) -> Result<Config, Wrong> {
             bound(key.get_ref(), value.get_ref()).map_err(|error| (at, error.to_string()))?;
         config.bounds.insert(key.into_inner(), bound);
     }
+    for (key, value) in root.gates {
+        let at = line(key.span().start);
+        let gate = gate(key.get_ref(), value.get_ref()).map_err(|error| (at, error.to_string()))?;
+        config.gates.insert(key.into_inner(), gate);
+    }
     for known in root.known {
         let at = known.span().start;
         let known = known.into_inner();
@@ -188,6 +196,49 @@ fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
     Ok(Bound::At(number))
 }
 
+fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
+    let known = || METRICS.iter().map(|metric| metric.name);
+    if !known().any(|name| name == key) {
+        let hint = suggest::hint(key, known());
+        let all: Vec<&str> = known().collect();
+        bail!(
+            "`{key}` is no metric of compare{hint}; there are {}",
+            all.join(", ")
+        );
+    }
+    let wrong = || {
+        anyhow!(
+            "`{key}` is \"off\", or {{ least = UNITS, share = PART }} with one of them or both, from 0 on"
+        )
+    };
+    match value {
+        toml::Value::String(word) if word == "off" => Ok(GateWish::Off),
+        toml::Value::Table(table) if !table.is_empty() => {
+            let (mut least, mut share) = (None, None);
+            for (name, value) in table {
+                let number = match value {
+                    toml::Value::Integer(number) => *number as f64,
+                    toml::Value::Float(number) => *number,
+                    _ => f64::NAN,
+                };
+                if !(number.is_finite() && number >= 0.0) {
+                    return Err(wrong());
+                }
+                match name.as_str() {
+                    "least" => least = Some(number),
+                    "share" => share = Some(number),
+                    other => {
+                        let hint = suggest::hint(other, ["least", "share"].into_iter());
+                        bail!("unknown key `{other}`{hint}; there are least, share");
+                    }
+                }
+            }
+            Ok(GateWish::At { least, share })
+        }
+        _ => Err(wrong()),
+    }
+}
+
 /// The message of the parser, with the word that was meant: it says which key is unknown, and which there are.
 fn with_hint(message: &str) -> String {
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -218,6 +269,10 @@ does_not_promise = ["cpu_weight"]
 max_owed_ms = 80
 min_task_share = "off"
 
+[gates]
+migrations = "off"
+wake_p99 = { least = 200, share = 0.05 }
+
 [[known]]
 scenario = "steady"
 check = "starvation"
@@ -235,7 +290,10 @@ expires = "2026-12-31"
         assert_eq!(config.bounds["max_owed_ms"], Bound::At(80.0));
         assert_eq!(config.bounds["min_task_share"], Bound::Off);
         assert_eq!(config.known[0].expires.to_string(), "2026-12-31");
-        assert_eq!(config.known[0].line, 15);
+        assert_eq!(config.gates["migrations"], GateWish::Off);
+        let (least, share) = (Some(200.0), Some(0.05));
+        assert_eq!(config.gates["wake_p99"], GateWish::At { least, share });
+        assert_eq!(config.known[0].line, 19);
         assert_eq!(parse("").expect("nothing").known.len(), 0);
     }
 
@@ -247,9 +305,17 @@ expires = "2026-12-31"
     #[test]
     fn what_nobody_reads_is_an_error_with_its_line_and_the_word_that_was_meant() {
         insta::assert_snapshot!(error("[matrix]\nseedz = 3\n"), @"2: unknown key `seedz`: did you mean `seeds`?; there are kernels, topologies, scenarios, seeds");
-        insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`?; there are matrix, scheduler, bounds, known");
+        insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`?; there are matrix, scheduler, bounds, gates, known");
         insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: `max_owed` is no bound: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
         insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: `nise` is no promise: did you mean `nice`?; there are service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks");
+    }
+
+    #[test]
+    fn a_gate_is_of_a_metric_and_has_numbers() {
+        insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: `wake_99` is no metric of compare: did you mean `wake_p99`?; there are run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations");
+        insta::assert_snapshot!(error("[gates]\nslice = 3\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
+        insta::assert_snapshot!(error("[gates]\nslice = { share = -1 }\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
+        insta::assert_snapshot!(error("[gates]\nslice = { leest = 1 }\n"), @"2: unknown key `leest`: did you mean `least`?; there are least, share");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The result as JUnit XML, as CI systems read it: a suite for each kernel and shape, a case for each scenario and seed.
 //!
-//! A failure is what is broken, and what does not load; a case without an answer is skipped with its reason, since it says
+//! A kernel that could not be had is an error. A failure is what is broken, and what does not load; a case without an answer is skipped with its reason, since it says
 //! nothing of the scheduler. Texts come from guests: what XML cannot hold is left out, the rest is escaped.
 
 use std::collections::BTreeMap;
@@ -55,6 +55,22 @@ pub fn render(report: &Report, pairs: &[Pair]) -> String {
                     escaped(body)
                 ),
             };
+        }
+        text.push_str("  </testsuite>\n");
+    }
+    if !report.missing_kernels.is_empty() {
+        let count = report.missing_kernels.len();
+        let _ = writeln!(
+            text,
+            "  <testsuite name=\"ktstr check kernels\" tests=\"{count}\" failures=\"0\" errors=\"{count}\" skipped=\"0\">"
+        );
+        for (nth, why) in report.missing_kernels.iter().enumerate() {
+            let _ = writeln!(
+                text,
+                "    <testcase classname=\"kernels\" name=\"missing kernel {}\"><error message=\"{}\"/></testcase>",
+                nth + 1,
+                escaped(why)
+            );
         }
         text.push_str("  </testsuite>\n");
     }
@@ -161,6 +177,19 @@ mod tests {
           </testsuite>
         </testsuites>
         "#);
+    }
+
+    #[test]
+    fn a_kernel_that_could_not_be_had_is_an_error() {
+        let pairs = mixed();
+        let mut report = report(pairs.clone(), &Config::default());
+        report.missing_kernels.push("kernel <9.9>: none".to_owned());
+        let text = render(&report, &pairs);
+        assert!(
+            text.contains("<error message=\"kernel &lt;9.9&gt;: none\"/>"),
+            "{text}"
+        );
+        assert_eq!(text.matches("errors=\"1\"").count(), 1, "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 use super::Options;
 use super::config::Config;
@@ -11,7 +12,8 @@ use crate::cell::axes::{self, Kernel};
 use crate::explore::Seeds;
 
 /// How much is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     /// A dozen scenarios once: an answer before the coffee is cold.
     Quick,
@@ -93,7 +95,7 @@ impl Level {
 }
 
 /// Where runs are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Name of the scenario.
     pub scenario: String,
@@ -104,7 +106,7 @@ pub struct Place {
 }
 
 /// All that is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
     /// The places, in the order in which they are run.
     pub places: Vec<Place>,
@@ -151,8 +153,8 @@ impl Matrix {
                 axes::topologies(std::slice::from_ref(shape))?;
             }
         }
-        let (kernels, missing) =
-            axes::kernels(&first(&options.kernels, &config.kernels, Vec::new()));
+        let words = first(&options.kernels.kernels, &config.kernels, Vec::new());
+        let (kernels, missing) = axes::kernels(&words, options.kernels.lock.as_deref())?;
         if kernels.is_empty() {
             bail!("there is no kernel to run: {}", missing.join("; "));
         }
@@ -164,6 +166,11 @@ impl Matrix {
             missing,
             topologies,
         })
+    }
+
+    /// Where a place stands in the matrix.
+    pub fn position(&self, place: &Place) -> Option<usize> {
+        self.places.iter().position(|other| other == place)
     }
 }
 

@@ -11,11 +11,15 @@ mod date;
 mod junit;
 mod known;
 mod matrix;
+pub mod merge;
+mod page;
 mod report;
+pub mod results;
 mod screen;
+mod shard;
 mod sort;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod walk;
 
 use std::io::Write;
@@ -30,12 +34,17 @@ use ktstr_record::terminal::tell;
 use self::again::Again;
 use self::date::Date;
 use self::matrix::{Level, Matrix};
-use self::report::{Checked, Report};
+use self::results::{Asked, Results};
+use self::shard::Shard;
+use crate::cell::axes::{self, KernelOptions};
 use crate::cell::{self, Cell, Under, pool};
 use crate::exit::Exit;
 
+pub use self::again::line as command_line;
+pub use self::config::read as config;
+pub use self::report::Checked;
 pub use self::sort::short;
-pub use self::walk::tidy;
+pub use self::walk::{Pair, tidy};
 
 /// What was asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,10 +58,9 @@ pub struct Options {
     /// at most.
     #[arg(long)]
     thorough: bool,
-    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path; or all from one to
-    /// another, as 6.12..7.3. Fetched where it has to be.
-    #[arg(long, value_name = "SPEC,...", value_delimiter = ',')]
-    kernels: Vec<String>,
+    /// Which kernels.
+    #[command(flatten)]
+    kernels: KernelOptions,
     /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
@@ -62,21 +70,41 @@ pub struct Options {
     /// Only these scenarios.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
+    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
+    memory_mib: Option<u32>,
     /// Runs at once, instead of as many as there are cores.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// The configuration, instead of ktstr.toml in this folder.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Run only the I-th of N shares of it, of about the same cost; `cargo ktstr merge` makes one check of all of them.
+    #[arg(long, value_name = "I/N", requires = "results")]
+    shard: Option<Shard>,
+    /// What is written, and where to.
+    #[command(flatten)]
+    outputs: Outputs,
+    /// Arguments of the scheduler.
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// What is written, and where to.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Outputs {
     /// Write all that was found here, as JSON (docs/check.md); `-` prints it instead of the screen.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write a JUnit file here, for CI.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Arguments of the scheduler.
-    #[arg(last = true, value_name = "ARGS")]
-    args: Vec<String>,
+    /// Write a page of HTML here that needs nothing but itself: all that was found, with its evidence.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write what came of every run here: for `cargo ktstr merge`, and for `cargo ktstr compare`.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
 }
 
 /// Runs the check and prints what it found. Whatever keeps it from judging is 2: a 1 says that the scheduler is broken.
@@ -90,17 +118,32 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let hash = hash(&binary)?;
     let level = Level::of(options.quick, options.thorough);
     let matrix = Matrix::of(options, &config, level, &cell::scenarios(false))?;
+    if let Some(shard) = options.shard {
+        ensure!(
+            shard.of <= matrix.places.len(),
+            "{shard} has nothing to run: there are only {} places (scenarios times kernels times shapes), so that many shards at most",
+            matrix.places.len()
+        );
+    }
     let jobs = options.jobs.map_or_else(pool::width, NonZeroUsize::get);
     let deadline = level.budget().map(|budget| began + budget);
     let bar = pool::bar();
-    let walked = walk::walk(&matrix, jobs, deadline, &bar, |place, seed| Cell {
-        args: options.args.clone(),
-        kernel: Some(place.kernel.id.clone()),
-        topology: place.topology.clone(),
-        without: config.without.clone(),
-        bounds: config.bounds.clone(),
-        ..Cell::new(&place.scenario, Under::Binary(binary.clone()), seed)
-    });
+    let walked = walk::walk(
+        &matrix,
+        options.shard,
+        jobs,
+        deadline,
+        &bar,
+        |place, seed| Cell {
+            args: options.args.clone(),
+            kernel: Some(place.kernel.id.clone()),
+            topology: place.topology.clone(),
+            memory_mib: options.memory_mib,
+            without: config.without.clone(),
+            bounds: config.bounds.clone(),
+            ..Cell::new(&place.scenario, Under::Binary(binary.clone()), seed)
+        },
+    );
     bar.finish_and_clear();
     let walked = walked?;
     ensure!(
@@ -108,21 +151,33 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         "{} was built anew meanwhile: the runs are of different schedulers; check it again",
         binary.display()
     );
-    let again = Again {
-        binary: options.binary.clone(),
-        args: options.args.clone(),
-        config: options.config.clone(),
+    let asked = Asked {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        scheduler: Checked {
+            path: options.binary.clone(),
+            args: options.args.clone(),
+            hash,
+        },
+        level,
+        matrix,
+        config,
+        again: Again {
+            binary: options.binary.clone(),
+            args: options.args.clone(),
+            config: options.config.clone(),
+            memory_mib: options.memory_mib,
+        },
     };
-    let mut report = Report::of(&matrix, &walked, &config, &again, Date::today());
-    report.scheduler = Checked {
-        path: options.binary.clone(),
-        args: options.args.clone(),
-        hash,
-    };
-    report.level = level.name();
-    report.wall_s = began.elapsed().as_secs_f64();
+    let wall_s = began.elapsed().as_secs_f64();
+    let results = Results::new(asked, options.shard, Date::today(), walked, wall_s);
+    tell_of(out, &results, &options.outputs)
+}
+
+/// Tells what the results say, on the screen and in the files that were asked for.
+fn tell_of(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> Result<Exit> {
+    let report = results.report();
     let json = serde_json::to_string_pretty(&report)? + "\n";
-    let to_screen = options.json.as_deref() == Some(Path::new("-"));
+    let to_screen = outputs.json.as_deref() == Some(Path::new("-"));
     // The screen first: a file that cannot be written takes nothing with it.
     show(
         out,
@@ -131,11 +186,17 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             false => screen::render(&report),
         },
     )?;
-    if let Some(path) = options.json.as_deref().filter(|_| !to_screen) {
+    if let Some(path) = outputs.json.as_deref().filter(|_| !to_screen) {
         write(path, &json)?;
     }
-    if let Some(path) = &options.junit {
-        write(path, &junit::render(&report, &walked.pairs))?;
+    if let Some(path) = &outputs.junit {
+        write(path, &junit::render(&report, &results.walked.pairs))?;
+    }
+    if let Some(path) = &outputs.html {
+        write(path, &page::render(&report))?;
+    }
+    if let Some(path) = &outputs.results {
+        write(path, &results.text()?)?;
     }
     Ok(report.code())
 }

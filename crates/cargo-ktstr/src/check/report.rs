@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use ktstr_record::RunVerdict;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::again::Again;
 use super::config::Config;
@@ -20,7 +20,7 @@ use crate::exit::Exit;
 pub const SCHEMA: u32 = 1;
 
 /// The scheduler that was checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// Path of its binary.
     pub path: PathBuf,
@@ -94,6 +94,10 @@ pub struct Report {
     pub schema: u32,
     /// What was checked.
     pub scheduler: Checked,
+    /// The share that was run, as `2/3`; `None` for all of it.
+    pub shard: Option<String>,
+    /// BLAKE3 of everything in the results that the virtual clock decides.
+    pub results: String,
     /// `quick`, `usual` or `thorough`.
     pub level: &'static str,
     /// Names of the scenarios.
@@ -248,10 +252,11 @@ impl Report {
     /// How it ended.
     pub fn code(&self) -> Exit {
         let broken = !self.broken.is_empty() || self.not_loaded.iter().any(|kernel| kernel.blamed);
-        match (broken, self.judged) {
+        // A kernel that was asked for and could not be had is no answer about it.
+        match (broken, self.judged > 0 && self.missing_kernels.is_empty()) {
             (true, _) => Exit::Failed,
-            (false, 0) => Exit::Host,
-            (false, _) => Exit::Done,
+            (false, true) => Exit::Done,
+            (false, false) => Exit::Host,
         }
     }
 }
@@ -323,6 +328,7 @@ pub mod tests {
             binary: "./scx_mine".into(),
             args: vec!["--fast".to_owned()],
             config: None,
+            memory_mib: None,
         };
         let today = "2026-11-27".parse().expect("a day");
         Report::of(&matrix, &walked, config, &again, today)
@@ -368,6 +374,11 @@ pub mod tests {
         assert_eq!(none.code(), Exit::Host);
         let sound = report(vec![pair("a", 1, passed(), passed())], &Config::default());
         assert_eq!(sound.code(), Exit::Done);
+        let mut missing = sound.clone();
+        missing
+            .missing_kernels
+            .push("kernel 9.9: there is none".to_owned());
+        assert_eq!(missing.code(), Exit::Host);
         let mut refused = failed("scheduler not attached", Proof::Kernel);
         let pairs = vec![
             pair("a", 1, refused.clone(), passed()),

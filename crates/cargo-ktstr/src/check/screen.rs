@@ -66,6 +66,12 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
             report.left_out
         )?;
     }
+    if let Some(shard) = &report.shard {
+        writeln!(
+            text,
+            "This is the shard {shard}: `cargo ktstr merge` makes one check of the results of all of them."
+        )?;
+    }
     let of = |count: u64, what: &str| match count {
         0 => String::new(),
         count => format!(", {count} {what}"),

@@ -2,10 +2,15 @@
 
 use ktstr_record::RunVerdict;
 
-use super::matrix::Place;
-use super::walk::Pair;
+use super::again::Again;
+use super::config::Config;
+use super::matrix::{Level, Matrix, Place};
+use super::report::Checked;
+use super::results::{Asked, Results};
+use super::walk::{Pair, Walked};
 use crate::cell::axes::Kernel;
 use crate::cell::{Found, Outcome, Proof};
+use crate::explore::Seeds;
 
 /// A run that passed.
 pub fn passed() -> Outcome {
@@ -51,4 +56,47 @@ pub fn pair(scenario: &str, seed: u64, ours: Outcome, eevdf: Outcome) -> Pair {
         ours,
         eevdf: Some(eevdf),
     }
+}
+
+/// A whole file of results: one broken in one of two seeds, one not confirmed, one without an answer, one sound.
+pub fn results() -> Results {
+    let pairs = super::report::tests::mixed();
+    let mut places: Vec<Place> = Vec::new();
+    for pair in &pairs {
+        if !places.contains(&pair.place) {
+            places.push(pair.place.clone());
+        }
+    }
+    let args = vec!["--fast".to_owned()];
+    let asked = Asked {
+        version: "1.2.3".to_owned(),
+        scheduler: Checked {
+            path: "./scx_mine".into(),
+            args: args.clone(),
+            hash: "ab12".to_owned(),
+        },
+        level: Level::Quick,
+        matrix: Matrix {
+            scenarios: places.iter().map(|place| place.scenario.clone()).collect(),
+            kernels: vec![places[0].kernel.clone()],
+            missing: Vec::new(),
+            topologies: vec![None],
+            seeds: Seeds { first: 1, end: 3 },
+            places,
+        },
+        config: Config::default(),
+        again: Again {
+            binary: "./scx_mine".into(),
+            args,
+            config: None,
+            memory_mib: None,
+        },
+    };
+    let walked = Walked {
+        pairs,
+        left_out: 0,
+        eevdf_runs: 1,
+    };
+    let day = "2026-11-27".parse().expect("a day");
+    Results::new(asked, None, day, walked, 41.3)
 }

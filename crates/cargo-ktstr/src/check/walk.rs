@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use ktstr_record::{GUEST_VARIABLES, RunVerdict, runs_root};
+use serde::{Deserialize, Serialize};
 
 use super::matrix::{Matrix, Place};
+use super::shard::{Shard, division};
 use super::sort::{Class, judge};
 use crate::cell::{Cell, Outcome, Store, pool};
 
 /// A run of the scheduler, and the one of EEVDF that it is held against.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// Scenario, kernel and shape that both runs have.
     pub place: Place,
@@ -31,7 +33,7 @@ pub struct Pair {
 }
 
 /// What came of all runs that were made, and how many were left out.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Walked {
     /// In the order of seeds and places.
     pub pairs: Vec<Pair>,
@@ -39,6 +41,14 @@ pub struct Walked {
     pub left_out: u64,
     /// Runs of EEVDF that were made now; the others were known.
     pub eevdf_runs: u64,
+}
+
+impl Walked {
+    /// Puts the pairs in the order of seeds and places, whoever ran them.
+    pub fn sort(&mut self, matrix: &Matrix) {
+        self.pairs
+            .sort_by_key(|pair| (pair.seed, matrix.position(&pair.place)));
+    }
 }
 
 /// The outcomes of EEVDF, which later calls take instead of running it again.
@@ -102,9 +112,13 @@ pub fn tidy(outcome: &Outcome, records: &Path) {
     }
 }
 
-/// Makes the runs of `matrix`; `cell` makes the scheduler's cell of a place and a seed.
+/// Makes the runs of `matrix`, or of a `shard` of it; `cell` makes the scheduler's cell of a place and a seed.
+///
+/// Every shard runs the first place of each kernel that it has places on: whether the scheduler loads there is decided by the
+/// same run on every machine.
 pub fn walk(
     matrix: &Matrix,
+    shard: Option<Shard>,
     jobs: usize,
     deadline: Option<Instant>,
     bar: &ProgressBar,
@@ -112,7 +126,13 @@ pub fn walk(
 ) -> Result<Walked> {
     let baseline = Baseline::open()?;
     let mut walked = Walked::default();
-    let all = (matrix.places.len() as u64).saturating_mul(matrix.seeds.count());
+    let owner = shard.map(|shard| (shard.index, division(matrix, shard.of)));
+    let is_mine = |place: &Place| match (&owner, matrix.position(place)) {
+        (Some((index, owner)), Some(at)) => owner.get(at) == Some(index),
+        _ => true,
+    };
+    let mine: Vec<&Place> = matrix.places.iter().filter(|p| is_mine(p)).collect();
+    let all = (mine.len() as u64).saturating_mul(matrix.seeds.count());
     bar.set_length(all);
     // How long the last pair took, milliseconds: the next takes about as long.
     let last = AtomicU64::new(0);
@@ -140,19 +160,17 @@ pub fn walk(
         })
     };
     for seed in matrix.seeds.first..matrix.seeds.end {
-        let mut round: Vec<(Place, u64)> = matrix
-            .places
-            .iter()
-            .filter(|place| is_open(&walked.pairs, place))
-            .map(|place| (place.clone(), seed))
-            .collect();
+        let open = mine.iter().filter(|place| is_open(&walked.pairs, place));
+        let mut round: Vec<(Place, u64)> = open.map(|place| ((*place).clone(), seed)).collect();
         if seed == matrix.seeds.first {
             // One run on each kernel says whether the scheduler loads there at all.
             let mut firsts = Vec::new();
             for kernel in &matrix.kernels {
-                let first = round.iter().position(|(place, _)| place.kernel == *kernel);
-                firsts.extend(first.map(|at| round.remove(at)));
+                let first = matrix.places.iter().find(|place| place.kernel == *kernel);
+                let needed = |_: &&Place| mine.iter().any(|place| place.kernel == *kernel);
+                firsts.extend(first.filter(needed).map(|place| (place.clone(), seed)));
             }
+            round.retain(|job| !firsts.contains(job));
             bar.set_message("does it load?");
             collect(&mut walked, firsts, jobs, bar, &work)?;
             round.retain(|(place, _)| is_open(&walked.pairs, place));
@@ -161,8 +179,9 @@ pub fn walk(
         collect(&mut walked, round, jobs, bar, &work)?;
     }
     walked.eevdf_runs = *baseline.runs.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = |pair: &Pair| matrix.places.iter().position(|place| *place == pair.place);
-    walked.pairs.sort_by_key(|pair| (pair.seed, place(pair)));
+    // What was run only to see whether it loads is another shard's.
+    walked.pairs.retain(|pair| is_mine(&pair.place));
+    walked.sort(matrix);
     Ok(walked)
 }
 

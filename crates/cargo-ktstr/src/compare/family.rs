@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{bootstrap, holm, permutation, smallest};
-use crate::cell::{Better, Metric};
+use crate::cell::{Better, Gate, Metric};
 
 /// A false alarm in the whole family is at most so likely.
 pub const LEVEL: f64 = 0.05;
@@ -18,6 +18,8 @@ pub struct Paired {
     pub place: [String; 3],
     /// What was measured.
     pub metric: &'static Metric,
+    /// From which size on a difference counts.
+    pub gate: Gate,
     /// A's number and B's, by seed.
     pub values: Vec<(u64, f64, f64)>,
 }
@@ -84,6 +86,8 @@ pub struct Row {
     pub p: f64,
     /// p adjusted for the family.
     pub p_adjusted: f64,
+    /// From which size on a difference counts.
+    pub gate: Gate,
     /// The smallest difference that so many pairs, as noisy as these, can show in this family; `None` if none.
     pub smallest: Option<f64>,
     /// What may be said.
@@ -112,7 +116,7 @@ pub fn rows(family: &[Paired]) -> Vec<Row> {
         let difference = differences.iter().sum::<f64>() / differences.len() as f64;
         let said = if differences.iter().all(|d| *d == 0.0) {
             Said::Identical
-        } else if p_adjusted[at] <= LEVEL && !one.metric.counts(difference, mean(|value| value.1)) {
+        } else if p_adjusted[at] <= LEVEL && !one.gate.counts(difference, mean(|value| value.1)) {
             Said::Slight
         } else if p_adjusted[at] <= LEVEL {
             match (one.metric.better, difference > 0.0) {
@@ -139,6 +143,7 @@ pub fn rows(family: &[Paired]) -> Vec<Row> {
             interval: bootstrap::interval(differences).unwrap_or_default(),
             p: p[at],
             p_adjusted: p_adjusted[at],
+            gate: one.gate,
             smallest: smallest::effect(differences, strictest),
             said,
         });
@@ -154,9 +159,11 @@ pub mod tests {
     /// Paired numbers of a metric: A's are `a`, B's these.
     pub fn paired(metric: &str, scenario: &str, a: f64, b: &[f64]) -> Paired {
         let metric = METRICS.iter().find(|m| m.name == metric);
+        let metric = metric.expect("a metric");
         Paired {
             place: [scenario, "7.3.4", "own"].map(str::to_owned),
-            metric: metric.expect("a metric"),
+            metric,
+            gate: metric.gate(),
             values: b.iter().zip(1..).map(|(b, seed)| (seed, a, *b)).collect(),
         }
     }
@@ -198,6 +205,14 @@ pub mod tests {
             said(&[paired("wake_p99", "a", 1000.0, &slight)]),
             [Said::Slight]
         );
+    }
+
+    #[test]
+    fn a_gate_that_is_moved_decides_what_is_slight() {
+        let mut shifted = paired("wake_p99", "a", 1000.0, &SHIFTED);
+        assert_eq!(said(std::slice::from_ref(&shifted)), [Said::Regression]);
+        shifted.gate.share = 0.5;
+        assert_eq!(said(&[shifted]), [Said::Slight]);
     }
 
     #[test]

@@ -9,11 +9,14 @@ mod bootstrap;
 mod family;
 mod holm;
 mod permutation;
+#[cfg(test)]
+mod rates;
 mod report;
 mod rng;
 mod screen;
 mod signs;
 mod smallest;
+mod stored;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -24,9 +27,9 @@ use anyhow::{Result, bail};
 use ktstr_record::runs_root;
 
 use self::family::LEVEL;
-use self::report::{Report, Side};
-use crate::cell::axes::{self, Kernel, OWN};
-use crate::cell::{self, Cell, METRICS, Outcome, Under, pool};
+use self::report::{Gates, Report, Side, compared};
+use crate::cell::axes::{self, Kernel, KernelOptions, OWN};
+use crate::cell::{self, Cell, Outcome, Under, pool};
 use crate::check::{self, tidy};
 use crate::exit::Exit;
 
@@ -40,15 +43,17 @@ const SCENARIOS: [&str; 4] = [
     "custom_nice_mix",
 ];
 /// Fewest and most seeds where their number is not given.
-const LEAST_SEEDS: usize = 6;
+const LEAST_SEEDS: usize = 8;
 const MOST_SEEDS: usize = 20;
+/// So many more are run than could decide a family: with the fewest that can, every single pair has to point the same way.
+const MORE_SEEDS: usize = 2;
 
 /// What was asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The scheduler to compare with: a binary, or `eevdf`.
+    /// The scheduler to compare with: a binary, or `eevdf`; or what `cargo ktstr check --results` stored of one.
     a: String,
-    /// The scheduler that may have changed: a binary, or `eevdf`.
+    /// The scheduler that may have changed, likewise. Of two stored sets nothing is run.
     b: String,
     /// An argument of A; may be given again.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -59,15 +64,24 @@ pub struct Options {
     /// The scenarios, instead of steady, custom_bursts, custom_wake_under_load and custom_nice_mix.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// Kernels, as for `check`.
-    #[arg(long, value_name = "SPEC,...", value_delimiter = ',')]
-    kernels: Vec<String>,
+    /// Which kernels.
+    #[command(flatten)]
+    kernels: KernelOptions,
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// How many seeds, or which, as 3..14. Without it as many as it takes to decide all tests together, 6 to 20.
+    /// How many seeds, or which, as 3..14. Without it as many as it takes to decide all tests together, 8 to 20.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
+    /// Run although so few seeds cannot decide so many tests: to see whether the runs are the same to the last bit.
+    #[arg(long)]
+    undecided: bool,
+    /// The configuration, instead of ktstr.toml in this folder: its gates say which differences count.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
+    memory_mib: Option<u32>,
     /// Runs at once, instead of as many as there are cores.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -91,11 +105,12 @@ impl Job {
         [self.scenario.clone(), self.kernel.release.clone(), shape]
     }
 
-    fn cell(&self, side: &Side) -> Cell {
+    fn cell(&self, side: &Side, memory_mib: Option<u32>) -> Cell {
         Cell {
             args: side.args.clone(),
             kernel: Some(self.kernel.id.clone()),
             topology: self.topology.clone(),
+            memory_mib,
             ..Cell::new(&self.scenario, side.under.clone(), self.seed)
         }
     }
@@ -104,6 +119,11 @@ impl Job {
 /// Runs the comparison and prints what may be said.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let began = Instant::now();
+    let (config, _) = check::config(options.config.as_deref())?;
+    if stored::is_set(&options.a) || stored::is_set(&options.b) {
+        let report = of_sets(options, &config.gates, began)?;
+        return tell(out, options, &report);
+    }
     let a = side(&options.a, &options.a_arg)?;
     let b = side(&options.b, &options.b_arg)?;
     let all = cell::scenarios(false);
@@ -113,15 +133,22 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     };
     let topologies = axes::topologies(&options.topologies)?;
     let given = options.seeds.as_deref().map(axes::seeds).transpose()?;
-    let (kernels, missing) = axes::kernels(&options.kernels);
+    let (kernels, missing) =
+        axes::kernels(&options.kernels.kernels, options.kernels.lock.as_deref())?;
     if kernels.is_empty() {
         bail!("there is no kernel to run: {}", missing.join("; "));
     }
     let places = scenarios.len() * topologies.len() * kernels.len();
     let seeds = match given {
         Some(seeds) => seeds,
-        None => axes::seeds(&enough(places * METRICS.len()).to_string())?,
+        None => axes::seeds(&enough(places * compared(&config.gates).len()).to_string())?,
     };
+    if !options.undecided {
+        decidable(
+            seeds.count() as usize,
+            places * compared(&config.gates).len(),
+        )?;
+    }
     let mut jobs = Vec::new();
     for seed in seeds.first..seeds.end {
         for kernel in &kernels {
@@ -143,15 +170,73 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             bail!("{} was built anew meanwhile: compare again", path.display());
         }
     }
-    let mut report = Report::of(a, b, &pairs);
+    let mut report = Report::of(a, b, &pairs, &config.gates);
     report.seeds = [seeds.first, seeds.end];
     report.missing_kernels = missing;
     report.wall_s = began.elapsed().as_secs_f64();
+    tell(out, options, &report)
+}
+
+/// Compares two stored sets. Only what is true of them may be asked for.
+fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
+    let given = [
+        ("--a-arg", !options.a_arg.is_empty()),
+        ("--b-arg", !options.b_arg.is_empty()),
+        ("--kernels", !options.kernels.kernels.is_empty()),
+        ("--lock", options.kernels.lock.is_some()),
+        ("--topologies", !options.topologies.is_empty()),
+        ("--seeds", options.seeds.is_some()),
+        ("--jobs", options.jobs.is_some()),
+        ("--memory-mib", options.memory_mib.is_some()),
+        ("--undecided", options.undecided),
+    ];
+    if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+        bail!("{option} says what is run, and of stored sets nothing is: leave it out");
+    }
+    let scenarios = match &options.scenarios[..] {
+        [] => Vec::new(),
+        words => axes::scenarios(words, &cell::scenarios(false))?,
+    };
+    let [a, b] = stored::read(&options.a, &options.b)?;
+    let (side_a, side_b) = (a.side.clone(), b.side.clone());
+    let pairs = a.pair_with(b, &scenarios)?;
+    let seeds = pairs.pairs.iter().map(|(job, ..)| job.seed);
+    let (first, last) = (seeds.clone().min(), seeds.max());
+    let mut report = Report::of(side_a, side_b, &pairs.pairs, gates);
+    report.seeds = [first.unwrap_or(0), last.map_or(0, |last| last + 1)];
+    report.alone = pairs.alone;
+    report.wall_s = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Refuses a family that so many pairs cannot decide, before anything is run.
+fn decidable(pairs: usize, tests: usize) -> Result<()> {
+    let smallest = permutation::smallest_p(pairs);
+    if smallest <= LEVEL / tests.max(1) as f64 {
+        return Ok(());
+    }
+    let advice = match holm::pairs_needed(tests, LEVEL) {
+        Some(needed) => format!("it takes {needed} seeds, or fewer scenarios, kernels or shapes"),
+        None => "no number of seeds does: name fewer scenarios, kernels or shapes".to_owned(),
+    };
+    let most = (LEVEL / smallest).floor() as usize;
+    let can = match most {
+        0 => "not even one".to_owned(),
+        most => format!("only {most}"),
+    };
+    bail!(
+        "{pairs} seeds cannot decide {tests} tests (places times metrics), whatever they show, {can}: {advice}. --undecided runs \
+         them all the same, and says only which runs are the same to the last bit"
+    )
+}
+
+/// Prints what may be said, and writes what was asked for.
+fn tell(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit> {
     let json = serde_json::to_string_pretty(&report)? + "\n";
     match options.json.as_deref() {
         Some(path) if path == Path::new("-") => check::show(out, &json)?,
         path => {
-            check::show(out, &screen::render(&report))?;
+            check::show(out, &screen::render(report))?;
             if let Some(path) = path {
                 check::write(path, &json)?;
             }
@@ -163,7 +248,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 /// As many seeds as it takes to decide so many tests, within reason.
 fn enough(tests: usize) -> usize {
     let needed = holm::pairs_needed(tests, LEVEL).unwrap_or(MOST_SEEDS);
-    needed.clamp(LEAST_SEEDS, MOST_SEEDS)
+    (needed + MORE_SEEDS).clamp(LEAST_SEEDS, MOST_SEEDS)
 }
 
 fn side(name: &str, args: &[String]) -> Result<Side> {
@@ -199,7 +284,7 @@ fn walk(
     let order = jobs.clone();
     let work = |job: &Job| {
         let run = |side: &Side| {
-            let outcome = job.cell(side).run(&records);
+            let outcome = job.cell(side, options.memory_mib).run(&records);
             tidy(&outcome, &records);
             outcome
         };
@@ -222,10 +307,19 @@ mod tests {
 
     #[test]
     fn the_usual_number_of_seeds_decides_the_usual_family() {
-        let tests = SCENARIOS.len() * METRICS.len();
+        let tests = SCENARIOS.len() * compared(&Gates::new()).len();
         let seeds = enough(tests);
         assert!(permutation::smallest_p(seeds) <= LEVEL / tests as f64);
         assert_eq!(enough(1), LEAST_SEEDS);
         assert_eq!(enough(100_000), MOST_SEEDS);
+    }
+
+    #[test]
+    fn a_family_that_cannot_be_decided_is_refused_with_what_it_takes() {
+        let error = |pairs, tests| decidable(pairs, tests).expect_err("refused").to_string();
+        insta::assert_snapshot!(error(3, 32), @"3 seeds cannot decide 32 tests (places times metrics), whatever they show, not even one: it takes 11 seeds, or fewer scenarios, kernels or shapes. --undecided runs them all the same, and says only which runs are the same to the last bit");
+        assert!(error(8, 32).contains("whatever they show, only 6: it takes 11 seeds"));
+        assert!(error(20, 100_000).contains("no number of seeds does"));
+        assert!(decidable(11, 32).is_ok() && decidable(6, 1).is_ok());
     }
 }

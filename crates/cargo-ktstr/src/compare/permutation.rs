@@ -13,7 +13,7 @@ pub fn p_value(differences: &[f64]) -> f64 {
     signs::each(differences.len(), |turned| {
         let flipped = differences.iter().enumerate();
         let flipped: f64 = flipped
-            .map(|(at, d)| if turned(at) { -d } else { *d })
+            .map(|(at, d)| if turned.at(at) { -d } else { *d })
             .sum();
         far += usize::from(flipped.abs() >= as_far);
     });

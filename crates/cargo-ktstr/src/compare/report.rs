@@ -1,5 +1,6 @@
 //! What a comparison came to, as data: `--json` writes it, the table is made of it. `docs/check.md` describes each field.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ktstr_record::RunVerdict;
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::family::{self, LEVEL, Paired, Row, Said};
 use super::{Job, holm};
-use crate::cell::{METRICS, Outcome, Under};
+use crate::cell::{Gate, GateWish, METRICS, Metric, Outcome, Under};
 use crate::exit::Exit;
 
 /// The version of the schema.
@@ -77,13 +78,15 @@ pub struct Report {
     pub ended: Vec<Ended>,
     /// Kernels that could not be had.
     pub missing_kernels: Vec<String>,
+    /// Runs of stored sets that only A has, and that only B has.
+    pub alone: [u64; 2],
     /// Wall time, seconds.
     pub wall_s: f64,
 }
 
 impl Report {
     /// The family of tests, and what may be said of each.
-    pub fn of(a: Side, b: Side, pairs: &[(Job, Outcome, Outcome)]) -> Self {
+    pub fn of(a: Side, b: Side, pairs: &[(Job, Outcome, Outcome)], gates: &Gates) -> Self {
         let mut family: Vec<Paired> = Vec::new();
         let mut ended = Vec::new();
         let mut same_runs = 0;
@@ -94,7 +97,7 @@ impl Report {
                     ended.push(end(side, job, outcome));
                 }
             }
-            for metric in METRICS {
+            for (metric, gate) in compared(gates) {
                 let value = |of: &Outcome| of.metrics.get(metric.name).copied();
                 let (Some(a), Some(b)) = (value(a), value(b)) else {
                     continue;
@@ -106,6 +109,7 @@ impl Report {
                     None => family.push(Paired {
                         place,
                         metric,
+                        gate,
                         values: vec![(job.seed, a, b)],
                     }),
                 }
@@ -137,6 +141,7 @@ impl Report {
             rows,
             ended,
             missing_kernels: Vec::new(),
+            alone: [0, 0],
             wall_s: 0.0,
         }
     }
@@ -164,13 +169,32 @@ impl Report {
     /// How it ended.
     pub fn code(&self) -> Exit {
         let regression = self.rows.iter().any(|row| row.said == Said::Regression);
-        let decided = self.rows.iter().any(|row| row.said != Said::TooFewSeeds);
+        let said = |row: &Row| row.said != Said::TooFewSeeds;
+        // A row may lack a seed or two; where none is lacking, no row like it can be decided.
+        let most = self.rows.iter().map(|row| row.pairs).max();
+        let is_whole = |row: &&Row| Some(row.pairs) == most;
+        let decided = self.rows.iter().any(said) && self.rows.iter().filter(is_whole).all(said);
         match (regression || self.only_b_ended() > 0, decided) {
             (true, _) => Exit::Failed,
-            (false, false) => Exit::Host,
-            (false, true) => Exit::Done,
+            (false, true) if self.missing_kernels.is_empty() => Exit::Done,
+            (false, _) => Exit::Host,
         }
     }
+}
+
+/// What a configuration says of gates, by the names of metrics.
+pub type Gates = BTreeMap<String, GateWish>;
+
+/// The metrics that are compared, with the gate of each.
+pub fn compared(gates: &Gates) -> Vec<(&'static Metric, Gate)> {
+    let of = |metric: &'static Metric| {
+        let gate = match gates.get(metric.name) {
+            Some(wish) => wish.over(metric.gate())?,
+            None => metric.gate(),
+        };
+        Some((metric, gate))
+    };
+    METRICS.iter().filter_map(of).collect()
 }
 
 fn end(side: &'static str, job: &Job, outcome: &Outcome) -> Ended {
@@ -237,7 +261,12 @@ pub mod tests {
                 (job(seed), measured(1000.0, "same"), b)
             })
             .collect();
-        let mut report = Report::of(side_of("eevdf"), side_of("./scx_mine"), &pairs);
+        let mut report = Report::of(
+            side_of("eevdf"),
+            side_of("./scx_mine"),
+            &pairs,
+            &Gates::new(),
+        );
         report.seeds = [1, 8];
         report
     }
@@ -254,6 +283,43 @@ pub mod tests {
     }
 
     #[test]
+    fn what_so_few_seeds_cannot_carry_is_no_answer() {
+        let mut report = compared(60.0);
+        for said in [Said::TooFewSeeds, Said::Identical, Said::NotTold] {
+            report.rows[0].said = said;
+            let wanted = match said {
+                Said::TooFewSeeds => Exit::Host,
+                _ => Exit::Done,
+            };
+            assert_eq!(report.code(), wanted, "{said:?}");
+        }
+        // Beside a row that is decided one that lacks a seed changes nothing, and one that lacks none does.
+        let mut other = report.rows[0].clone();
+        other.said = Said::TooFewSeeds;
+        report.rows.push(other);
+        assert_eq!(report.code(), Exit::Host);
+        report.rows[1].pairs -= 1;
+        assert_eq!(report.code(), Exit::Done);
+        report
+            .missing_kernels
+            .push("kernel 9.9: there is none".to_owned());
+        assert_eq!(report.code(), Exit::Host);
+    }
+
+    #[test]
+    fn a_metric_that_is_off_is_not_in_the_family() {
+        let gates = Gates::from([("wake_p99".to_owned(), GateWish::Off)]);
+        assert_eq!(super::compared(&gates).len(), METRICS.len() - 1);
+        let pairs = [
+            (job(1), measured(1.0, "x"), measured(2.0, "y")),
+            (job(2), measured(1.0, "x"), measured(2.0, "y")),
+        ];
+        let report = |gates| Report::of(side_of("a"), side_of("b"), &pairs, &gates);
+        assert_eq!(report(Gates::new()).tests, 1);
+        assert_eq!(report(gates).tests, 0);
+    }
+
+    #[test]
     fn a_side_that_ends_early_is_told_and_counts_against_b_alone() {
         let dead = || {
             let mut outcome = Outcome::without_answer("ejected".to_owned());
@@ -262,7 +328,10 @@ pub mod tests {
             outcome.found[0].proof = Proof::Kernel;
             outcome
         };
-        let of = |a: Outcome, b: Outcome| Report::of(side_of("a"), side_of("b"), &[(job(1), a, b)]);
+        let of = |a: Outcome, b: Outcome| {
+            let pairs = [(job(1), a, b)];
+            Report::of(side_of("a"), side_of("b"), &pairs, &Gates::new())
+        };
         let ok = || measured(1.0, "x");
         assert_eq!(of(ok(), dead()).code(), Exit::Failed);
         assert_eq!(of(dead(), dead()).code(), Exit::Host);

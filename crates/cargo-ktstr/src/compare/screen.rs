@@ -86,6 +86,13 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
             report.ended.len() - ENDED
         )?;
     }
+    let [only_a, only_b] = report.alone;
+    if only_a + only_b > 0 {
+        writeln!(
+            text,
+            "not compared: {only_a} runs that only A has, and {only_b} that only B has"
+        )?;
+    }
     for kernel in &report.missing_kernels {
         writeln!(text, "not run: {kernel}")?;
     }

@@ -9,18 +9,30 @@ pub const DRAWS: usize = 10_000;
 /// The seed of the draws, so that the same numbers give the same answer.
 const SEED: u64 = 0x5163_6e73;
 
-/// Calls `with` for sign vectors of `n` pairs, as bit masks of those that are turned: all of them, or those drawn.
-pub fn each(n: usize, mut with: impl FnMut(&dyn Fn(usize) -> bool)) {
+/// A sign vector: which of the pairs are turned.
+#[derive(Clone, Copy, Debug)]
+pub struct Turned<'a>(&'a [u64]);
+
+impl Turned<'_> {
+    /// Whether the pair `at` is turned.
+    pub fn at(self, at: usize) -> bool {
+        self.0[at / 64] >> (at % 64) & 1 == 1
+    }
+}
+
+/// Calls `with` for sign vectors of `n` pairs: all of them, or those drawn.
+pub fn each(n: usize, mut with: impl FnMut(Turned<'_>)) {
     if n <= EXACT {
-        for mask in 0..1_usize << n {
-            with(&|at| mask >> at & 1 == 1);
+        for mask in 0..1_u64 << n {
+            with(Turned(&[mask]));
         }
         return;
     }
     let mut rng = Rng::new(SEED);
+    let mut words = vec![0; n.div_ceil(64)];
     for _ in 0..DRAWS {
-        let turned: Vec<bool> = (0..n).map(|_| rng.next() & 1 == 1).collect();
-        with(&|at| turned[at]);
+        words.fill_with(|| rng.next());
+        with(Turned(&words));
     }
 }
 
@@ -29,8 +41,8 @@ pub fn each(n: usize, mut with: impl FnMut(&dyn Fn(usize) -> bool)) {
 pub fn counts(n: usize) -> (usize, usize) {
     let mut always = 0;
     each(n, |turned| {
-        let first = turned(0);
-        always += usize::from((1..n).all(|at| turned(at) == first));
+        let first = turned.at(0);
+        always += usize::from((1..n).all(|at| turned.at(at) == first));
     });
     match n <= EXACT {
         true => (1 << n, always),
@@ -45,13 +57,15 @@ mod tests {
     #[test]
     fn all_of_few_and_some_of_many() {
         let mut turned = Vec::new();
-        each(2, |is| turned.push([is(0), is(1)]));
+        each(2, |is| turned.push([is.at(0), is.at(1)]));
         turned.sort_unstable();
         let all = [[false, false], [false, true], [true, false], [true, true]];
         assert_eq!(turned, all);
         let draw = || {
             let mut all = Vec::new();
-            each(13, |is| all.push((0..13).map(is).collect::<Vec<bool>>()));
+            each(13, |is| {
+                all.push((0..13).map(|at| is.at(at)).collect::<Vec<bool>>())
+            });
             all
         };
         assert_eq!(draw().len(), DRAWS);

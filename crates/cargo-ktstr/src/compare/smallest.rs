@@ -18,7 +18,7 @@ pub fn effect(differences: &[f64], level: f64) -> Option<f64> {
     signs::each(n, |turned| {
         let (mut r, mut s) = (0.0, 0.0);
         for (at, difference) in differences.iter().enumerate() {
-            let sign = if turned(at) { -1.0 } else { 1.0 };
+            let sign = if turned.at(at) { -1.0 } else { 1.0 };
             r += sign * (difference - mean);
             s += sign;
         }

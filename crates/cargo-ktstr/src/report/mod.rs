@@ -5,7 +5,7 @@
 
 mod data;
 mod histogram;
-mod html;
+pub mod html;
 mod logs;
 mod marks;
 mod pack;
@@ -42,7 +42,8 @@ const CAP: usize = 2_000_000;
 const NO_SCHEDULE: &str = "<p>This run left no schedule: only runs under the virtual clock do, and none with \
                            KTSTR_SCHEDULE=0.</p>\n";
 
-const STYLE: &str = include_str!("assets/page.css");
+/// The style of all pages.
+pub const STYLE: &str = include_str!("assets/page.css");
 /// In the order in which they build on each other.
 const SCRIPTS: &[&str] = &[
     include_str!("assets/data.js"),

@@ -24,7 +24,8 @@ pub fn text(output: &Output) -> String {
     )
 }
 
-/// The JSON it printed.
+/// The JSON it printed. Not every program of tests asks for it.
+#[allow(dead_code)]
 pub fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))
 }

@@ -67,6 +67,17 @@ pub(super) fn asked_to_go_down(console: &str) -> Option<&str> {
     })
 }
 
+/// The line with which the kernel kills the process `pid`, or any where it is not known, because the machine has no memory left
+/// (`__oom_kill_process` in mm/oom_kill.c). What a memory cgroup's limit kills has other words.
+pub(super) fn killed_for_memory(console: &str, pid: Option<i32>) -> Option<String> {
+    console.lines().map(without_time).find_map(|line| {
+        let rest = line.strip_prefix("Out of memory: Killed process ")?;
+        let (killed, _) = rest.split_once(' ')?;
+        let is_it = pid.is_none_or(|pid| killed.parse() == Ok(pid));
+        is_it.then(|| line.trim_end().chars().take(LINE).collect())
+    })
+}
+
 /// Returns a line of the kernel's log without its time stamp.
 pub(in crate::run) fn without_time(line: &str) -> &str {
     match line.split_once("] ") {
@@ -90,6 +101,22 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].starts_with("the guest's kernel reported a WARNING: WARNING: CPU: 1"));
         assert!(reports("[ 1.0] all is well\n").is_empty());
+    }
+
+    #[test]
+    fn a_process_that_is_killed_for_memory_is_told_from_others() {
+        let console = "[    6.6] Out of memory: Killed process 1002 (tail) total-vm:322584kB, anon-rss:320168kB\n\
+                       [    7.6] Memory cgroup out of memory: Killed process 7 (hog) total-vm:1kB\n";
+        let line = killed_for_memory(console, Some(1002));
+        assert!(
+            line.is_some_and(|line| line.starts_with("Out of memory: Killed process 1002 (tail)"))
+        );
+        assert!(killed_for_memory(console, None).is_some());
+        assert_eq!(killed_for_memory(console, Some(7)), None);
+        assert_eq!(
+            killed_for_memory("Out of memory: Killed process", None),
+            None
+        );
     }
 
     #[test]

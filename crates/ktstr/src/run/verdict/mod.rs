@@ -71,7 +71,7 @@ pub(super) fn judge(
         }
         End::GaveUp(reason, silence) => gave_up(*reason, silence, said),
         End::Halted(halt) => return halted(case, *halt, said, console),
-        End::Bye => finished(case, said),
+        End::Bye => finished(case, said, console),
     };
     match end {
         // The kernel ejected the scheduler first, which explains why nothing made progress, unless the test left the
@@ -237,8 +237,20 @@ fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
     }
 }
 
-fn finished(case: &Case, said: &Transcript) -> Judgement {
+fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
     if let Some(reason) = &said.not_attached {
+        // Before a scheduler has attached, nothing else runs that could use the memory up.
+        if let (true, Some(line)) = (
+            reason.contains("killed by signal 9"),
+            kernel_log::killed_for_memory(console, None),
+        ) {
+            let finding = Finding::NotAttached {
+                scheduler: case.scheduler.to_owned(),
+                why: format!("{reason}: {}", out_of_memory(case)),
+                log: last_words(&said.scheduler_log),
+            };
+            return Judgement::unanswered(Fault::Undetermined, finding).because(line);
+        }
         let refusal = verifier_log::of(&said.scheduler_log);
         if let (None, Some(misfit)) = (&refusal, misfit::of(&said.scheduler_log)) {
             let finding = Finding::NotAttached {
@@ -290,6 +302,16 @@ fn finished(case: &Case, said: &Transcript) -> Judgement {
             "the guest finished without having run the test".to_owned(),
         ),
     }
+}
+
+/// What is said of a scheduler that the guest's kernel killed for want of memory. Nobody is blamed: it may leak, or need more than
+/// the guest has.
+fn out_of_memory(case: &Case) -> String {
+    format!(
+        "the guest ran out of memory, of which it has {} MiB (memory_mib): if the same happens with several times as much, the \
+         scheduler leaks",
+        case.memory_mib
+    )
 }
 
 /// Returns the last lines of a scheduler's log, or the verifier's reason if it refused a program.

@@ -6,8 +6,8 @@ use ktstr_guest::protocol::ProcessEnd;
 use ktstr_introspect::report::ScxExit;
 
 use super::super::transcript::Transcript;
-use super::kernel_log::without_time;
-use super::{Case, Fault, Judgement, last_words};
+use super::kernel_log::{killed_for_memory, without_time};
+use super::{Case, Fault, Judgement, last_words, out_of_memory};
 use crate::vm_result::VmResult;
 
 /// Returns the text about the scheduler's end: the kernel's message or, if the kernel did not eject it, the scheduler's
@@ -51,7 +51,11 @@ pub(super) fn judge(
     let known = exit.filter(|exit| exit.is_error()).is_some() || ejection(console).is_some();
     // If the test itself failed, the end of the scheduler may be a consequence.
     if said.not_attached.is_none() && said.panic.is_none() && said.error.is_none() {
-        died(judgement, case, said, known, exit);
+        let starved = said
+            .scheduler_pid
+            .and_then(|pid| killed_for_memory(console, Some(pid)))
+            .filter(|_| said.scheduler_died == Some(ProcessEnd::Signaled(9)));
+        died(judgement, case, said, known, exit, starved);
     }
     ejected(judgement, case, console, exit);
 }
@@ -88,6 +92,7 @@ fn died(
     said: &Transcript,
     ejected: bool,
     exit: Option<&ScxExit>,
+    starved: Option<String>,
 ) {
     let left = exit.filter(|exit| !exit.is_error());
     let (end, how) = match (said.scheduler_died, left) {
@@ -98,6 +103,10 @@ fn died(
                 .map_or("", |_| " and exited with code 0");
             (SchedulerEnd::Left, Some(format!("left by itself{status}")))
         }
+        (Some(end), _) if starved.is_some() => (
+            SchedulerEnd::Crashed,
+            Some(format!("{end}: {}", out_of_memory(case))),
+        ),
         (Some(end), _) => (SchedulerEnd::Crashed, Some(end.to_string())),
         (None, None) => (SchedulerEnd::Unknown, None),
     };
@@ -136,7 +145,10 @@ fn died(
     if ejected {
         return;
     }
-    let (fault, why) = culprit(case, said, left);
+    let (fault, why) = match starved {
+        Some(line) => (Fault::Undetermined, line),
+        None => culprit(case, said, left),
+    };
     judgement.blame(fault, why);
     if fault != Fault::Undetermined {
         return;

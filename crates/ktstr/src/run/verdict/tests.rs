@@ -219,6 +219,48 @@ fn a_scheduler_that_does_not_fit_the_kernel_is_not_accused() {
 }
 
 #[test]
+fn a_scheduler_that_the_guest_has_no_memory_for_is_not_accused() {
+    let console =
+        "[    6.6] Out of memory: Killed process 7 (scx_x) total-vm:322584kB, anon-rss:320168kB\n";
+    let of = |messages, console| judge(&CASE, &End::Bye, &said(messages), console, None);
+    let refused = || ToHost::SchedulerNotAttached {
+        reason: "it was killed by signal 9 before it attached".into(),
+    };
+    let dead = || {
+        let pid = 7;
+        vec![
+            ToHost::SchedulerAttached { pid, took_ns: 1 },
+            ToHost::SchedulerDied {
+                end: ProcessEnd::Signaled(9),
+                signal: None,
+            },
+            ToHost::TestResult(Box::new(AssertResult::pass())),
+        ]
+    };
+    for judgement in [of(vec![refused()], console), of(dead(), console)] {
+        assert!(judgement.result.is_inconclusive());
+        assert_eq!(judgement.fault, Some(Fault::Undetermined));
+        let text = message(&judgement);
+        assert!(
+            text.contains("the guest ran out of memory, of which it has"),
+            "{text}"
+        );
+        let evidence = judgement.evidence.unwrap_or_default();
+        assert!(
+            evidence.starts_with("Out of memory: Killed process 7"),
+            "{evidence}"
+        );
+    }
+    // Signal 9 alone is no want of memory, and another process's want is not the scheduler's.
+    let other = console.replace("process 7", "process 8");
+    for judgement in [of(vec![refused()], ""), of(dead(), ""), of(dead(), &other)] {
+        assert!(judgement.result.is_fail());
+        assert_eq!(judgement.fault, Some(Fault::Scheduler));
+        assert!(!message(&judgement).contains("memory"));
+    }
+}
+
+#[test]
 fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
     let judgement = judge(
         &CASE,

@@ -1,0 +1,128 @@
+//! A file that pins kernels: what each word of the command line meant when it was first asked, by the ids of the kernels, which have
+//! the hash of the image in them. With it a check in CI is of the same kernels until somebody changes the file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// The version of the file's format.
+const VERSION: u32 = 1;
+/// What stands before the pins.
+const HEAD: &str = "# Kernels that `cargo ktstr` was asked for, and which they were. Remove a line, or the file, to ask anew.\n";
+/// The word for the kernel that is taken where none is asked for.
+const NONE: &str = "(none asked for)";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    kernels: BTreeMap<String, Vec<String>>,
+}
+
+/// The pins, and where they are kept.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lock {
+    path: PathBuf,
+    pins: BTreeMap<String, Vec<String>>,
+    changed: bool,
+}
+
+impl Lock {
+    /// The pins in the file, or none if it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is no such file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let pins = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            text => {
+                let text = text.with_context(|| format!("reading {}", path.display()))?;
+                let file: File = toml::from_str(&text)
+                    .with_context(|| format!("{} is no file of pinned kernels", path.display()))?;
+                ensure!(
+                    file.version == VERSION,
+                    "{} has version {}, and this command reads {VERSION}: remove the file to pin the kernels anew",
+                    path.display(),
+                    file.version
+                );
+                file.kernels
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            pins,
+            changed: false,
+        })
+    }
+
+    /// The ids that a word is pinned to; `None` is the word of who asks for none.
+    pub fn pinned(&self, word: Option<&str>) -> Option<&[String]> {
+        self.pins.get(word.unwrap_or(NONE)).map(Vec::as_slice)
+    }
+
+    /// Pins a word.
+    pub fn pin(&mut self, word: Option<&str>, ids: Vec<String>) {
+        self.pins.insert(word.unwrap_or(NONE).to_owned(), ids);
+        self.changed = true;
+    }
+
+    /// Writes the file, if a word was pinned that was not before.
+    pub fn write(&self) -> Result<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        let file = File {
+            version: VERSION,
+            kernels: self.pins.clone(),
+        };
+        let text = HEAD.to_owned() + &toml::to_string(&file).context("the pins as TOML")?;
+        std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))
+    }
+
+    /// Where the pins are kept.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_pinned_is_there_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ktstr.lock");
+        let mut lock = Lock::open(&path).expect("an empty one");
+        assert_eq!(lock.pinned(Some("7.3")), None);
+        lock.write().expect("nothing to write");
+        assert!(!path.exists(), "nothing was pinned");
+        lock.pin(
+            Some("6.12..7.3"),
+            vec!["6.12.9-ab".to_owned(), "7.3.4-cd".to_owned()],
+        );
+        lock.pin(None, vec!["7.3.4-cd".to_owned()]);
+        lock.write().expect("written");
+        let again = Lock::open(&path).expect("pins");
+        assert_eq!(again.pinned(Some("6.12..7.3")).map(<[_]>::len), Some(2));
+        assert_eq!(again.pinned(None), Some(&["7.3.4-cd".to_owned()][..]));
+    }
+
+    #[test]
+    fn what_is_no_such_file_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ktstr.lock");
+        for (text, said) in [
+            ("prose", "is no file of pinned kernels"),
+            ("version = 1\n", "is no file of pinned kernels"),
+            ("version = 2\n[kernels]\n", "has version 2"),
+        ] {
+            std::fs::write(&path, text).expect("written");
+            let error = Lock::open(&path).expect_err("none").to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}

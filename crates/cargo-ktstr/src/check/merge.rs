@@ -1,0 +1,247 @@
+//! `cargo ktstr merge FILE...`: the shards of one check as the check that they are parts of. Nothing is run; what is told is told
+//! from the same results by the same code, so it is what one machine would have told.
+//!
+//! Exit codes: as of `check`; 2 where the files are not all shards of one check.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+
+use super::results::{Asked, Results};
+use super::shard::{self, Shard};
+use super::walk::Walked;
+use super::{Outputs, tell_of};
+use crate::exit::Exit;
+
+/// What was asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The results of every shard, as `cargo ktstr check --shard I/N --results FILE` wrote them; or of one whole check, to see
+    /// it again.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What is written, and where to.
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+/// Reads the files, merges them, and tells what a single check would have told.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let mut shards = Vec::new();
+    for path in &options.files {
+        shards.push((path.display().to_string(), Results::read(path)?));
+    }
+    tell_of(out, &merged(shards)?, &options.outputs)
+}
+
+/// The check that these are all shards of.
+pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
+    let Some((name, first)) = shards.first().cloned() else {
+        bail!("there is nothing to merge");
+    };
+    if let (1, None) = (shards.len(), first.shard) {
+        return Ok(first);
+    }
+    let count = |results: &Results| results.shard.map(|shard| shard.of);
+    for (other_name, other) in &shards {
+        if let Some(difference) = difference(&first.asked, &other.asked) {
+            bail!("{name} and {other_name} are not of one check: {difference}");
+        }
+        match (count(&first), count(other)) {
+            (Some(a), Some(b)) if a == b => {}
+            (Some(a), Some(b)) => bail!(
+                "{name} is a shard of {a}, and {other_name} one of {b}: a check is merged from its own shards"
+            ),
+            (None, _) => bail!("{name} is a whole check, and no shard of one"),
+            (_, None) => bail!("{other_name} is a whole check, and no shard of one"),
+        }
+    }
+    let of = count(&first).unwrap_or_default();
+    let index = |results: &Results| results.shard.map_or(0, |shard| shard.index);
+    shards.sort_by_key(|(_, results)| index(results));
+    for two in shards.windows(2) {
+        let [(a, one), (b, other)] = two else {
+            continue;
+        };
+        ensure!(
+            index(one) != index(other),
+            "{a} and {b} are both the shard {}/{of}",
+            index(one)
+        );
+    }
+    let there = |wanted: &usize| shards.iter().any(|(_, results)| index(results) == *wanted);
+    let missing: Vec<String> = (1..=of)
+        .filter(|index| !there(index))
+        .map(|index| Shard { index, of }.to_string())
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "of {of} shards {} are missing: {}",
+        missing.len(),
+        missing.join(", ")
+    );
+    let owner = shard::division(&first.asked.matrix, of);
+    let mut walked = Walked::default();
+    let (mut wall_s, mut day) = (0.0_f64, first.day);
+    for (name, results) in shards {
+        let mine = index(&results);
+        for pair in &results.walked.pairs {
+            let place = first.asked.matrix.position(&pair.place);
+            ensure!(
+                place.and_then(|at| owner.get(at)) == Some(&mine),
+                "{name} has a run of {} that is not the shard {mine}/{of}'s",
+                pair.place.scenario
+            );
+        }
+        walked.pairs.extend(results.walked.pairs);
+        walked.left_out += results.walked.left_out;
+        walked.eevdf_runs += results.walked.eevdf_runs;
+        wall_s = wall_s.max(results.wall_s);
+        day = day.max(results.day);
+    }
+    walked.sort(&first.asked.matrix);
+    Ok(Results::new(first.asked, None, day, walked, wall_s))
+}
+
+/// In what two checks differ that were asked for.
+fn difference(a: &Asked, b: &Asked) -> Option<String> {
+    let differ = |what: &str, a: &str, b: &str| Some(format!("{what} {a}, and {what} {b}"));
+    if a == b {
+        return None;
+    }
+    if a.version != b.version {
+        return differ("they were run by version", &a.version, &b.version);
+    }
+    if a.scheduler.hash != b.scheduler.hash {
+        return Some(format!(
+            "their schedulers are different files (BLAKE3 {} and {}): build it once, and give it to every shard",
+            a.scheduler.hash, b.scheduler.hash
+        ));
+    }
+    if a.scheduler.args != b.scheduler.args {
+        let args = |asked: &Asked| format!("`{}`", asked.scheduler.args.join(" "));
+        return differ("the scheduler's arguments were", &args(a), &args(b));
+    }
+    if a.level != b.level {
+        return differ("the level was", a.level.name(), b.level.name());
+    }
+    if a.matrix.seeds != b.matrix.seeds {
+        let seeds = |asked: &Asked| {
+            let seeds = asked.matrix.seeds;
+            format!("{}..{}", seeds.first, seeds.end)
+        };
+        return differ("the seeds were", &seeds(a), &seeds(b));
+    }
+    let kernels = |asked: &Asked| {
+        let ids = asked.matrix.kernels.iter().map(|kernel| kernel.id.clone());
+        ids.collect::<Vec<_>>().join(", ")
+    };
+    if kernels(a) != kernels(b) {
+        return differ("the kernels were", &kernels(a), &kernels(b));
+    }
+    if a.matrix.scenarios != b.matrix.scenarios {
+        let scenarios = |asked: &Asked| asked.matrix.scenarios.join(", ");
+        return differ("the scenarios were", &scenarios(a), &scenarios(b));
+    }
+    if a.matrix != b.matrix {
+        return Some("the shapes, or the words for the kernels, differ".to_owned());
+    }
+    if a.again.memory_mib != b.again.memory_mib {
+        return Some("the machines have different memory (--memory-mib)".to_owned());
+    }
+    if a.config != b.config {
+        return Some("their configurations (ktstr.toml) differ".to_owned());
+    }
+    Some(
+        "the scheduler or its configuration was named differently: use the same path everywhere"
+            .to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::results;
+    use super::*;
+
+    /// The results, divided as `of` machines would have run them.
+    fn divided(whole: &Results, of: usize) -> Vec<(String, Results)> {
+        let owner = shard::division(&whole.asked.matrix, of);
+        let part = |index: usize| {
+            let mut part = whole.clone();
+            part.shard = Some(Shard { index, of });
+            part.walked.pairs.retain(|pair| {
+                let at = whole.asked.matrix.position(&pair.place);
+                at.is_some_and(|at| owner[at] == index)
+            });
+            part.walked.eevdf_runs = u64::from(index == 1);
+            (format!("{index}.json"), part)
+        };
+        (1..=of).map(part).collect()
+    }
+
+    fn error(shards: Vec<(String, Results)>) -> String {
+        merged(shards).expect_err("not merged").to_string()
+    }
+
+    #[test]
+    fn shards_in_any_order_are_the_whole_to_the_letter() {
+        let whole = results();
+        for of in 1..=4 {
+            let mut shards = divided(&whole, of);
+            assert!(shards.iter().all(|(_, part)| !part.walked.pairs.is_empty()));
+            shards.reverse();
+            let merged = merged(shards).expect("merged");
+            assert_eq!(merged, whole, "of {of}");
+            let json = |of: &Results| serde_json::to_string(&of.report()).expect("JSON");
+            assert_eq!(json(&merged), json(&whole));
+        }
+        let again = merged(vec![("whole.json".to_owned(), whole.clone())]);
+        assert_eq!(again.expect("the whole"), whole);
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused_by_name() {
+        let whole = results();
+        let shards = divided(&whole, 3);
+        insta::assert_snapshot!(error(shards[..2].to_vec()), @"of 3 shards 1 are missing: 3/3");
+        insta::assert_snapshot!(error(vec![shards[0].clone(), shards[1].clone(), shards[1].clone()]), @"2.json and 2.json are both the shard 2/3");
+        insta::assert_snapshot!(error(vec![shards[0].clone(), divided(&whole, 2)[1].clone()]), @"1.json is a shard of 3, and 2.json one of 2: a check is merged from its own shards");
+        insta::assert_snapshot!(error(vec![("w.json".to_owned(), whole), shards[0].clone()]), @"w.json is a whole check, and no shard of one");
+        let mut foreign = shards.clone();
+        foreign[1].1.walked.pairs = shards[0].1.walked.pairs.clone();
+        assert!(error(foreign).contains("that is not the shard 2/3's"));
+    }
+
+    /// One change of what was asked for.
+    type Change = fn(&mut Asked);
+
+    #[test]
+    fn what_differs_is_named() {
+        let changes: [(&str, Change); 7] = [
+            ("they were run by version", |asked| asked.version.push('x')),
+            ("different files", |asked| asked.scheduler.hash.push('x')),
+            ("arguments were `--fast`, and", |asked| {
+                asked.scheduler.args.clear()
+            }),
+            ("the seeds were 1..3", |asked| asked.matrix.seeds.end += 1),
+            ("the kernels were 7.3.4-ab", |asked| {
+                asked.matrix.kernels[0].id.push('x')
+            }),
+            ("the scenarios were", |asked| asked.matrix.scenarios.clear()),
+            ("ktstr.toml", |asked| {
+                asked.config.without.push("nice".to_owned())
+            }),
+        ];
+        for (said, change) in changes {
+            let mut shards = divided(&results(), 2);
+            change(&mut shards[1].1.asked);
+            let error = error(shards);
+            assert!(
+                error.starts_with("1.json and 2.json are not of one check: "),
+                "{error}"
+            );
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! `check.html`: a check as one page that needs nothing but itself, no script either. It has what the screen has, without the
+//! screen's bounds: what is broken, what is not promised, what is slower than EEVDF, each with its evidence and its command.
+//!
+//! Texts come from guests: they are shown, and mean nothing to a browser.
+
+use std::fmt::Write;
+
+use super::report::{NotLoaded, Report, Row};
+use crate::exit::Exit;
+use crate::report::STYLE;
+use crate::report::html::text;
+
+/// Rows of a list that the page has; the JSON has all.
+const MOST: usize = 200;
+/// What the page adds to the style of a run's page.
+const MORE: &str = include_str!("assets/check.css");
+
+/// A list of the page.
+struct List<'a> {
+    id: &'static str,
+    title: &'static str,
+    /// What it means to be in it.
+    means: &'static str,
+    /// The word for it in the table of scenarios, and the class of that word.
+    state: (&'static str, &'static str),
+    rows: &'a [Row],
+}
+
+/// The lists, the gravest first.
+fn lists(report: &Report) -> [List<'_>; 5] {
+    [
+        List {
+            id: "broken",
+            title: "Broken",
+            means: "The kernel, the exact schedule or a worker proves it, and EEVDF does not do it with the same seed.",
+            state: ("broken", "bad"),
+            rows: &report.broken,
+        },
+        List {
+            id: "known",
+            title: "Known",
+            means: "It is broken, and ktstr.toml puts up with it until a day.",
+            state: ("known", "doubt"),
+            rows: &report.known,
+        },
+        List {
+            id: "slower",
+            title: "Slower than EEVDF",
+            means: "A latency or a rate is worse than EEVDF's with every seed. Nothing failed.",
+            state: ("slower", "doubt"),
+            rows: &report.slower,
+        },
+        List {
+            id: "not-promised",
+            title: "Not promised",
+            means: "It is not held against the scheduler, and each finding says why.",
+            state: ("not promised", ""),
+            rows: &report.not_promised,
+        },
+        List {
+            id: "no-answer",
+            title: "No answer",
+            means: "These runs say nothing of the scheduler.",
+            state: ("no answer", "doubt"),
+            rows: &report.no_answer,
+        },
+    ]
+}
+
+/// The whole page.
+pub fn render(report: &Report) -> String {
+    let lists = lists(report);
+    let mut body = top(report);
+    let mut nav = String::new();
+    let mut main = String::new();
+    if !report.not_loaded.is_empty() {
+        nav.push_str(&link(
+            "not-loaded",
+            "Does not load",
+            report.not_loaded.len(),
+        ));
+        main.push_str("<section id=\"not-loaded\" class=\"not-loaded\"><h2>Does not load</h2>\n");
+        for kernel in &report.not_loaded {
+            not_loaded(&mut main, kernel);
+        }
+        main.push_str("</section>\n");
+    }
+    for list in lists.iter().filter(|list| !list.rows.is_empty()) {
+        nav.push_str(&link(list.id, list.title, list.rows.len()));
+        section(&mut main, list);
+    }
+    nav.push_str("<a href=\"#scenarios\">Scenarios</a>");
+    main.push_str(&scenarios(report, &lists));
+    let _ = write!(
+        body,
+        "<nav aria-label=\"Sections\">{nav}</nav></header><main>\n{main}</main>\n"
+    );
+    document(&report.scheduler.path.display().to_string(), &body)
+}
+
+fn link(id: &str, title: &str, count: usize) -> String {
+    format!("<a href=\"#{id}\">{title} ({count})</a>")
+}
+
+/// The frame around the page's `body`. Nothing is loaded and nothing runs: the style alone has a word that a guest cannot know,
+/// since it is made of all that the guest said.
+fn document(title: &str, body: &str) -> String {
+    let nonce = blake3::hash(body.as_bytes()).to_hex();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'nonce-{nonce}'; \
+         base-uri 'none'; form-action 'none'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{} - ktstr check</title>\n<style nonce=\"{nonce}\">\n{STYLE}{MORE}</style></head><body>\n{body}</body></html>\n",
+        text(title)
+    )
+}
+
+/// The verdict in a sentence, and what was run.
+fn top(report: &Report) -> String {
+    let (class, word) = match report.code() {
+        Exit::Done => ("pass", "nothing broken"),
+        Exit::Failed => ("fail", "broken"),
+        Exit::Host => ("inconclusive", "no answer"),
+    };
+    let scheduler = std::iter::once(report.scheduler.path.display().to_string())
+        .chain(report.scheduler.args.iter().cloned())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut out = format!(
+        "<a class=\"skip\" href=\"#scenarios\">Skip to the scenarios</a><header>\n\
+         <p class=\"verdict {class}\">{word}</p><h1>{}</h1>\n<dl>",
+        text(&scheduler)
+    );
+    let [first, end] = report.seeds;
+    let [made, kept] = report.eevdf_runs;
+    let mut facts = vec![
+        ("level", report.level.to_owned()),
+        ("kernels", report.kernels.join(", ")),
+        ("shapes", report.topologies.join(", ")),
+        ("seeds", format!("{first} to {}", end.saturating_sub(1))),
+        (
+            "runs",
+            format!(
+                "{}: {} judged, {} of them sound; {} not for this shape, {} left out for want of time",
+                report.runs, report.judged, report.sound, report.skipped, report.left_out
+            ),
+        ),
+        (
+            "EEVDF",
+            format!("{made} runs beside them, {kept} known from before"),
+        ),
+        ("wall time", format!("{:.0} s", report.wall_s)),
+        ("BLAKE3", report.scheduler.hash.clone()),
+    ];
+    facts.extend(report.shard.clone().map(|shard| ("shard", shard)));
+    for (name, value) in facts {
+        let _ = write!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", text(&value));
+    }
+    out.push_str("</dl>\n");
+    for kernel in &report.missing_kernels {
+        let _ = writeln!(out, "<p class=\"note\">Not run: {}</p>", text(kernel));
+    }
+    for unseen in &report.unseen {
+        let _ = writeln!(out, "<p class=\"note\">Known failure, {}</p>", text(unseen));
+    }
+    out
+}
+
+fn not_loaded(out: &mut String, kernel: &NotLoaded) {
+    let fault = match kernel.blamed {
+        true => "",
+        false => ", and that is not its fault",
+    };
+    let _ = writeln!(
+        out,
+        "<article><h3>On {}{fault}</h3><pre>{}</pre>",
+        text(&kernel.kernel),
+        text(&kernel.reason.join("\n"))
+    );
+    command(out, &kernel.again);
+    record(out, kernel.record.as_deref());
+    out.push_str("</article>\n");
+}
+
+fn section(out: &mut String, list: &List<'_>) {
+    let List {
+        id,
+        title,
+        means,
+        rows,
+        ..
+    } = list;
+    let _ = writeln!(
+        out,
+        "<section id=\"{id}\" class=\"{id}\"><h2>{title}</h2>\n<p class=\"kind\">{means}</p>"
+    );
+    for row in rows.iter().take(MOST) {
+        let _ = writeln!(
+            out,
+            "<article><h3>{}: {}</h3><p><small>{} {}, {} of {} seeds</small></p>\n<p>{}</p><p><small>{}</small></p>",
+            text(&row.scenario),
+            text(&row.check),
+            text(&row.kernel),
+            text(&row.topology),
+            row.seeds.len(),
+            row.of,
+            text(&row.message),
+            text(&reason(row))
+        );
+        command(out, &row.again);
+        record(out, row.record.as_deref());
+        out.push_str("</article>\n");
+    }
+    if rows.len() > MOST {
+        let _ = writeln!(
+            out,
+            "<p class=\"note\">{} more: the file of --json has all.</p>",
+            rows.len() - MOST
+        );
+    }
+    out.push_str("</section>\n");
+}
+
+/// Why a row is in its list.
+fn reason(row: &Row) -> String {
+    match &row.known {
+        Some(known) if known.expired => format!(
+            "It was known until {} ({}). That day is over, so it counts again.",
+            known.expires, known.reason
+        ),
+        Some(known) => format!("Until {}: {}", known.expires, known.reason),
+        None => row.why.clone(),
+    }
+}
+
+fn command(out: &mut String, again: &str) {
+    let _ = writeln!(out, "<pre>{}</pre>", text(again));
+}
+
+fn record(out: &mut String, record: Option<&std::path::Path>) {
+    if let Some(record) = record {
+        let shown = text(&record.display().to_string());
+        let _ = writeln!(out, "<p><small>Record: {shown}</small></p>");
+    }
+}
+
+/// A row for each scenario: on each kernel the gravest that was found, over all shapes and seeds.
+fn scenarios(report: &Report, lists: &[List<'_>]) -> String {
+    let mut out = String::from(
+        "<section id=\"scenarios\"><h2>Scenarios</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
+         aria-label=\"Scenarios\"><table><thead><tr><th scope=\"col\">scenario</th>",
+    );
+    for kernel in &report.kernels {
+        let _ = write!(out, "<th scope=\"col\">{}</th>", text(kernel));
+    }
+    out.push_str("</tr></thead><tbody>");
+    for scenario in &report.scenarios {
+        let _ = write!(out, "<tr><td>{}</td>", text(scenario));
+        for kernel in &report.kernels {
+            let here = |row: &Row| (&row.scenario, &row.kernel) == (scenario, kernel);
+            let refused = report.not_loaded.iter().any(|one| one.kernel == *kernel);
+            let found = lists.iter().find(|list| list.rows.iter().any(here));
+            let (word, class) = match (found, refused) {
+                (Some(list), _) => list.state,
+                (None, true) => ("does not load", "bad"),
+                (None, false) => ("nothing found", "good"),
+            };
+            let _ = write!(out, "<td class=\"state {class}\">{word}</td>");
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div></section>\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Config;
+    use super::super::report::tests::{mixed, report};
+    use super::super::testing::{failed, pair, passed};
+    use super::*;
+    use crate::cell::Proof;
+
+    #[test]
+    fn a_page_has_every_list_with_evidence_and_command_and_loads_nothing() {
+        let page = render(&report(mixed(), &Config::default()));
+        for part in [
+            "<p class=\"verdict fail\">broken</p>",
+            "<section id=\"broken\" class=\"broken\">",
+            "<h3>steady: starvation</h3>",
+            "the exact schedule shows it",
+            "<pre>cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast</pre>",
+            "<section id=\"not-promised\"",
+            "<section id=\"no-answer\"",
+            "<td class=\"state bad\">broken</td>",
+            "<td class=\"state good\">nothing found</td>",
+            "prefers-color-scheme: dark",
+            "width=device-width",
+        ] {
+            assert!(page.contains(part), "there is no {part:?} in {page}");
+        }
+        for loads in [
+            "http:",
+            "https:",
+            "src=",
+            "@import",
+            "url(",
+            "<script",
+            "id=\"slower\"",
+        ] {
+            assert!(!page.contains(loads), "the page has {loads}");
+        }
+    }
+
+    #[test]
+    fn what_a_guest_says_is_no_markup() {
+        let mut ours = failed("</style><script>alert(1)</script>", Proof::Schedule);
+        ours.found[0].message = "<img onerror=x>\u{1b}[2J\u{202e}&".to_owned();
+        let mut refused = failed("scheduler not attached", Proof::Kernel);
+        refused.details = vec!["R1 <b> \"invalid\"".to_owned()];
+        let pairs = vec![
+            pair("steady", 1, ours, passed()),
+            pair("sweep", 1, refused, passed()),
+        ];
+        let page = render(&report(pairs, &Config::default()));
+        assert!(page.contains("&lt;img onerror=x&gt;"), "{page}");
+        assert!(page.contains("R1 &lt;b&gt; &quot;invalid&quot;"), "{page}");
+        assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<b>"));
+        assert!(!page.contains(['\u{1b}', '\u{202e}']));
+        assert_eq!(page.matches("</style>").count(), 1);
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_says_so() {
+        let broken = || failed("starvation", Proof::Schedule);
+        let pairs = (0..MOST + 5).map(|n| pair(&format!("s{n}"), 1, broken(), passed()));
+        let page = render(&report(pairs.collect(), &Config::default()));
+        assert!(page.contains("5 more: the file of --json has all."));
+        assert_eq!(page.matches("<article>").count(), MOST);
+    }
+}

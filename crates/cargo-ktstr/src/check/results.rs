@@ -1,0 +1,233 @@
+//! The results of a check as a file: what was asked for, and what came of every run. A shard leaves one, `cargo ktstr merge`
+//! makes one of several, and `cargo ktstr compare` takes two of them instead of schedulers.
+//!
+//! A file of another schema is refused, and so is one that was cut off: a JSON document is whole or none.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::again::Again;
+use super::config::Config;
+use super::date::Date;
+use super::matrix::{Level, Matrix};
+use super::report::{Checked, Report};
+use super::shard::Shard;
+use super::walk::Walked;
+use crate::cell::Outcome;
+
+/// What the first field of every such file says.
+const FORMAT: &str = "ktstr-check-results";
+/// The version of the schema. It is raised when a field changes its meaning, goes away or is needed.
+pub const SCHEMA: u32 = 1;
+
+/// The fields by which a file is told from others; the rest is read if they are right.
+#[derive(Deserialize)]
+struct Head {
+    format: Option<String>,
+    schema: Option<u64>,
+}
+
+/// What was asked for. Shards of one check agree in all of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The version of the command that ran it: scenarios and judgement are its own.
+    pub version: String,
+    /// The scheduler.
+    pub scheduler: Checked,
+    /// How much was run.
+    pub level: Level,
+    /// The whole matrix, whichever part of it this file is about.
+    pub matrix: Matrix,
+    /// The configuration that it was judged by.
+    pub config: Config,
+    /// What the commands that show a finding again have in common.
+    pub again: Again,
+}
+
+/// A file of results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// [`FORMAT`].
+    format: String,
+    /// [`SCHEMA`] of the command that wrote it.
+    schema: u32,
+    /// What was asked for.
+    pub asked: Asked,
+    /// The share of it that this file has; `None` for all of it.
+    pub shard: Option<Shard>,
+    /// The day on which it was run: known failures expire by it.
+    pub day: Date,
+    /// What came of it.
+    pub walked: Walked,
+    /// Wall time, seconds; of merged shards that of the slowest.
+    pub wall_s: f64,
+}
+
+impl Results {
+    /// What was asked for, and what came of it.
+    pub fn new(asked: Asked, shard: Option<Shard>, day: Date, walked: Walked, wall_s: f64) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            schema: SCHEMA,
+            asked,
+            shard,
+            day,
+            walked,
+            wall_s,
+        }
+    }
+
+    /// The text of the file.
+    pub fn text(&self) -> Result<String> {
+        Ok(serde_json::to_string(self).context("the results as JSON")? + "\n")
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, it is no file of results, it is of another schema, or it was cut off.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    /// Reads the text of a file.
+    pub fn parse(text: &str) -> Result<Self> {
+        let ends_early = |error: &serde_json::Error| match error.is_eof() {
+            true => format!(
+                "the file ends in the middle of the results, after {} bytes: copy it once more, or run that check again",
+                text.len()
+            ),
+            false => "it is no file of results, which `cargo ktstr check --results FILE` writes"
+                .to_owned(),
+        };
+        let head: Head = serde_json::from_str(text).map_err(|error| {
+            let why = ends_early(&error);
+            anyhow::Error::new(error).context(why)
+        })?;
+        if head.format.as_deref() != Some(FORMAT) {
+            bail!("it is no file of results, which `cargo ktstr check --results FILE` writes");
+        }
+        let schema = head.schema.unwrap_or_default();
+        ensure!(
+            schema == u64::from(SCHEMA),
+            "its schema is {schema}, and this command reads {SCHEMA} alone: {}",
+            match schema < u64::from(SCHEMA) {
+                true => "an older command wrote it, so run that check again with this one",
+                false => "a newer command wrote it, so read it with that one",
+            }
+        );
+        serde_json::from_str(text).context("a field of the results is damaged")
+    }
+
+    /// What is told of it: the screen and the other files are made of that.
+    pub fn report(&self) -> Report {
+        let Asked {
+            scheduler,
+            level,
+            matrix,
+            config,
+            again,
+            ..
+        } = &self.asked;
+        let mut report = Report::of(matrix, &self.walked, config, again, self.day);
+        report.scheduler = scheduler.clone();
+        report.level = level.name();
+        report.shard = self.shard.map(|shard| shard.to_string());
+        report.results = self.digest();
+        report.wall_s = self.wall_s;
+        report
+    }
+
+    /// BLAKE3 of everything that the virtual clock decides: two checks with the same digest had the same runs. Wall times and
+    /// paths of records are not in it.
+    fn digest(&self) -> String {
+        let bare = |outcome: &Outcome| Outcome {
+            wall_s: 0.0,
+            record: None,
+            ..outcome.clone()
+        };
+        let mut hasher = blake3::Hasher::new();
+        for pair in &self.walked.pairs {
+            let eevdf = pair.eevdf.as_ref().map(bare);
+            let run = (&pair.place, pair.seed, bare(&pair.ours), eevdf);
+            // What has no place in JSON has none in the file either, and that is written by the same code.
+            let text = serde_json::to_string(&run).unwrap_or_default();
+            hasher.update(text.as_bytes()).update(b"\n");
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// Whether a file is one of results, by its first bytes: a scheduler's binary is none.
+pub fn is_results(path: &Path) -> bool {
+    use std::io::Read;
+    let mut first = [0_u8; 64];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first));
+    let first = &first[..read.unwrap_or_default()];
+    // Schedulers are ELF files, which begin with another byte.
+    first.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::results;
+    use super::*;
+
+    fn error(text: &str) -> String {
+        format!("{:#}", Results::parse(text).expect_err("no results"))
+    }
+
+    #[test]
+    fn a_file_gives_back_what_was_written() {
+        let written = results();
+        let read = Results::parse(&written.text().expect("text")).expect("results");
+        assert_eq!(read, written);
+        assert_eq!(read.report(), written.report());
+    }
+
+    #[test]
+    fn what_is_no_whole_file_of_this_schema_is_refused() {
+        let text = results().text().expect("text");
+        for at in [text.len() - 2, text.len() / 2, 40, 1] {
+            let error = error(&text[..at]);
+            assert!(error.contains("ends in the middle"), "{at}: {error}");
+        }
+        let of = |schema: &str| text.replacen("\"schema\":1", schema, 1);
+        let older = error(&of("\"schema\":0"));
+        assert!(older.contains("an older command wrote it"), "{older}");
+        let newer = error(&of("\"schema\":2"));
+        assert!(newer.contains("a newer command wrote it"), "{newer}");
+        for other in ["{}", "[]", "7", "{\"format\":\"x\",\"schema\":1}", "a b"] {
+            let error = error(other);
+            assert!(
+                error.contains("it is no file of results"),
+                "{other}: {error}"
+            );
+        }
+        let damaged = error(&text.replacen("\"wall_s\"", "\"wall_x\"", 1));
+        assert!(
+            damaged.contains("a field of the results is damaged"),
+            "{damaged}"
+        );
+    }
+
+    #[test]
+    fn the_digest_is_of_what_the_clock_decides_alone() {
+        let one = results();
+        let mut other = one.clone();
+        other.wall_s = 1e6;
+        other.walked.pairs[0].ours.wall_s = 7.5;
+        other.walked.pairs[0].ours.record = Some("/elsewhere/record.json".into());
+        assert_eq!(one.digest(), other.digest());
+        other.walked.pairs[0]
+            .ours
+            .metrics
+            .insert("slice".to_owned(), 1.0);
+        assert_ne!(one.digest(), other.digest());
+    }
+}

@@ -1,0 +1,213 @@
+//! A check that several machines share: which places are whose. A place is never divided, since what one seed shows there
+//! decides whether the next one is run.
+//!
+//! The division follows from the matrix alone, so that machines that know nothing of each other agree on it. The costs are estimates;
+//! a wrong one makes a shard slower than the others, and nothing else.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ktstr::test_support::Topology;
+use serde::{Deserialize, Serialize};
+
+use super::matrix::{Matrix, Place};
+use crate::cell;
+
+/// Seconds that the first run on a kernel and a shape takes longer than the others: it boots the machine.
+const BOOT: u64 = 40;
+/// Seconds of a run of the scheduler and of EEVDF, for each CPU of the machine: the virtual clock executes one after the other.
+const RUN: u64 = 3;
+/// CPUs of a shape that nobody can read, which no matrix has.
+const CPUS: u64 = 2;
+
+/// The share of one of several machines: `2/3` is the second of three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shard {
+    /// Which one, from 1 on.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.trim().parse::<usize>().ok();
+        let parts = text.split_once('/');
+        let shard = parts.and_then(|(index, of)| Some((number(index)?, number(of)?)));
+        match shard {
+            Some((index, of)) if (1..=of).contains(&index) => Ok(Self { index, of }),
+            _ => Err(format!(
+                "expected I/N with I from 1 to N, such as 2/3, not `{text}`"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+/// For each place of the matrix, in its order, the number of the shard that runs it, from 1 on.
+///
+/// The places are put in the order of their machines, and cut into stretches: few machines are booted by two shards. The cuts
+/// are where the dearest stretch is as cheap as it can be.
+pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
+    let seeds = matrix.seeds.count();
+    let machines: Vec<(&str, String)> = (matrix.places.iter())
+        .map(|place| (place.kernel.id.as_str(), shape(place)))
+        .collect();
+    let mut order: Vec<usize> = (0..machines.len()).collect();
+    order.sort_by_key(|at| machines.iter().position(|one| *one == machines[*at]));
+    // What each place costs in that order, and whether its machine is another than the one before it.
+    let costs: Vec<(u64, bool)> = (order.iter().enumerate())
+        .map(|(nth, at)| {
+            let before = nth.checked_sub(1).map(|nth| &machines[order[nth]]);
+            let cost = cpus(&matrix.places[*at]).saturating_mul(RUN);
+            (cost.saturating_mul(seeds), before != Some(&machines[*at]))
+        })
+        .collect();
+    let (mut enough, mut few) = (costs.iter().map(|(cost, _)| cost + BOOT).sum(), 0_u64);
+    while enough - few > 1 {
+        let middle = few + (enough - few) / 2;
+        match stretches(&costs, of, middle) {
+            Some(_) => enough = middle,
+            None => few = middle,
+        }
+    }
+    let mut owner = vec![1; order.len()];
+    for (at, shard) in order
+        .iter()
+        .zip(stretches(&costs, of, enough).into_iter().flatten())
+    {
+        owner[*at] = shard;
+    }
+    owner
+}
+
+/// The number of the stretch that each place is in, where none may cost more than `most`; `None` if `of` stretches are too few
+/// for that. None is left empty as long as there are places for all.
+fn stretches(costs: &[(u64, bool)], of: usize, most: u64) -> Option<Vec<usize>> {
+    let (mut shard, mut load) = (1, 0_u64);
+    let mut owner: Vec<usize> = Vec::with_capacity(costs.len());
+    for (nth, (cost, other)) in costs.iter().enumerate() {
+        let is_first = owner.last() != Some(&shard);
+        let boot = if is_first || *other { BOOT } else { 0 };
+        let needed = costs.len() - nth <= of.saturating_sub(shard);
+        if !is_first && (load + boot + cost > most || needed) {
+            (shard, load) = (shard + 1, BOOT + cost);
+        } else {
+            load += boot + cost;
+        }
+        if shard > of || load > most {
+            return None;
+        }
+        owner.push(shard);
+    }
+    Some(owner)
+}
+
+/// The shape that a place's machine has.
+fn shape(place: &Place) -> String {
+    let own = || cell::own_shape(&place.scenario).unwrap_or_default();
+    place.topology.clone().unwrap_or_else(own)
+}
+
+fn cpus(place: &Place) -> u64 {
+    let named = Topology::from_name(&shape(place)).ok();
+    named.map_or(CPUS, |shape| u64::from(shape.total_cpus()).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::axes::Kernel;
+    use crate::explore::Seeds;
+
+    /// Places of these scenarios, kernels and shapes.
+    fn matrix(scenarios: usize, kernels: &[&str], shapes: &[&str]) -> Matrix {
+        let kernels: Vec<Kernel> = kernels
+            .iter()
+            .map(|id| Kernel {
+                id: (*id).to_owned(),
+                release: (*id).to_owned(),
+                asked: None,
+            })
+            .collect();
+        let mut places = Vec::new();
+        for kernel in &kernels {
+            for shape in shapes {
+                places.extend((0..scenarios).map(|n| Place {
+                    scenario: format!("s{n}"),
+                    kernel: kernel.clone(),
+                    topology: Some((*shape).to_owned()),
+                }));
+            }
+        }
+        Matrix {
+            scenarios: (0..scenarios).map(|n| format!("s{n}")).collect(),
+            kernels,
+            missing: Vec::new(),
+            topologies: shapes.iter().map(|s| Some((*s).to_owned())).collect(),
+            seeds: Seeds { first: 1, end: 3 },
+            places,
+        }
+    }
+
+    fn loads(matrix: &Matrix, of: usize) -> Vec<u64> {
+        let owner = division(matrix, of);
+        let load = |shard: usize| {
+            let places = matrix.places.iter().zip(&owner);
+            let mine = places.filter(|(_, owner)| **owner == shard);
+            mine.map(|(place, _)| cpus(place)).sum()
+        };
+        (1..=of).map(load).collect()
+    }
+
+    #[test]
+    fn a_shard_is_one_of_several() {
+        assert_eq!("2/3".parse(), Ok(Shard { index: 2, of: 3 }));
+        assert_eq!(Shard { index: 2, of: 3 }.to_string(), "2/3");
+        for wrong in ["0/3", "4/3", "3", "", "a/b", "-1/3", "1/0", "1/2/3"] {
+            let error = wrong.parse::<Shard>().expect_err("no shard");
+            assert!(error.contains("such as 2/3"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_place_is_in_one_shard_and_none_is_empty() {
+        for (scenarios, of) in [(3, 3), (12, 5), (36, 7), (1, 1)] {
+            let matrix = matrix(scenarios, &["a"], &["1n1l2c1t"]);
+            let owner = division(&matrix, of);
+            assert_eq!(owner.len(), matrix.places.len());
+            for shard in 1..=of {
+                assert!(owner.contains(&shard), "{shard}/{of} has nothing");
+            }
+            assert_eq!(owner, division(&matrix, of), "it is the same again");
+        }
+    }
+
+    #[test]
+    fn the_load_is_even() {
+        let one_machine = loads(&matrix(36, &["a"], &["1n1l2c1t"]), 3);
+        assert_eq!(one_machine, [24, 24, 24]);
+        // Of machines of two and of eight CPUs nobody has more than a third and one place above it.
+        let mixed = loads(&matrix(20, &["a"], &["1n1l2c1t", "1n1l8c1t"]), 3);
+        let (most, all) = (mixed.iter().max().copied(), mixed.iter().sum::<u64>());
+        assert!(most.is_some_and(|most| most <= all / 3 + 8), "{mixed:?}");
+    }
+
+    #[test]
+    fn a_machine_is_booted_where_it_pays() {
+        // Two kernels for two shards: each boots one of them.
+        let matrix = matrix(6, &["a", "b"], &["1n1l2c1t"]);
+        let owner = division(&matrix, 2);
+        for kernel in 0..2 {
+            let of_kernel = &owner[kernel * 6..kernel * 6 + 6];
+            assert!(of_kernel.iter().all(|o| *o == of_kernel[0]), "{owner:?}");
+        }
+    }
+}

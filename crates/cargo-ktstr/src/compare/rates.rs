@@ -1,0 +1,76 @@
+//! How often the comparison is wrong, and how often it finds what is there: families of made-up pairs with a fixed seed. A family
+//! is a scenario's eight metrics, each with noise of a twentieth of its value, on as many seeds as the command asks for itself.
+
+use super::enough;
+use super::family::{Paired, Said, rows};
+use super::rng::Rng;
+use crate::cell::METRICS;
+
+/// Families of equals that are tried: a rate of 5 % is known to within 3 points.
+const EQUAL: u64 = 200;
+/// Families with a shift that are tried.
+const SHIFTED: u64 = 60;
+const MEAN: f64 = 10_000.0;
+const NOISE: f64 = MEAN / 20.0;
+
+/// About normal, with variance 1: the sum of twelve uniform numbers (Irwin and Hall).
+fn normal(rng: &mut Rng) -> f64 {
+    let uniform = |rng: &mut Rng| rng.next() as f64 / u64::MAX as f64;
+    (0..12).map(|_| uniform(rng)).sum::<f64>() - 6.0
+}
+
+/// A family in which B's numbers of the first metric are larger by this share. A and B meet the same machine with each seed, so half
+/// of the noise's variance is common to both.
+fn family(rng: &mut Rng, shift: f64) -> Vec<Paired> {
+    let seeds = enough(METRICS.len()) as u64;
+    let mut one = |metric: &'static crate::cell::Metric, shift: f64| Paired {
+        place: ["steady", "7.3.4", "own"].map(str::to_owned),
+        metric,
+        gate: metric.gate(),
+        values: (1..=seeds)
+            .map(|seed| {
+                let common = MEAN + NOISE * normal(rng) * 0.5_f64.sqrt();
+                let mut own = || NOISE * normal(rng) * 0.5_f64.sqrt();
+                let (a, b) = (common + own(), common + own());
+                (seed, a, b * (1.0 + shift))
+            })
+            .collect(),
+    };
+    let shifts = METRICS.iter().enumerate();
+    shifts
+        .map(|(at, metric)| one(metric, if at == 0 { shift } else { 0.0 }))
+        .collect()
+}
+
+#[test]
+fn of_equals_at_most_one_family_in_twenty_is_called_a_regression() {
+    let mut rng = Rng::new(14);
+    let wrong = (0..EQUAL).filter(|_| {
+        let rows = rows(&family(&mut rng, 0.0));
+        rows.iter().any(|row| row.said == Said::Regression)
+    });
+    // Half of the false alarms are improvements, and a slight difference is none: 5 % of the families is more than enough.
+    let wrong = wrong.count() as u64;
+    assert!(wrong * 20 <= EQUAL, "{wrong} of {EQUAL}");
+}
+
+#[test]
+fn a_shift_that_so_many_seeds_can_show_is_found_nine_times_in_ten() {
+    let mut rng = Rng::new(14);
+    // A tenth of the value is two standard deviations of the differences.
+    let found = (0..SHIFTED).filter(|_| rows(&family(&mut rng, 0.1))[0].said == Said::Regression);
+    let found = found.count() as u64;
+    assert!(found * 10 >= SHIFTED * 9, "{found} of {SHIFTED}");
+}
+
+#[test]
+fn what_is_smaller_than_can_be_shown_is_not_found_by_luck() {
+    let mut rng = Rng::new(15);
+    for _ in 0..20 {
+        let row = rows(&family(&mut rng, 0.02)).remove(0);
+        let can = row.smallest.unwrap_or(f64::INFINITY);
+        if row.difference.abs() < can * 0.9 {
+            assert_ne!(row.said, Said::Regression, "{} of {can}", row.difference);
+        }
+    }
+}

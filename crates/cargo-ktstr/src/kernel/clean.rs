@@ -1,0 +1,107 @@
+//! `cargo ktstr kernel clean`: makes room in the cache of kernels. What is to go is told first.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use ktstr_kernel::cache::Cache;
+use ktstr_record::terminal::tell;
+
+/// What to remove.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Keep the first N of `kernel list`, which are the newest releases, and remove the others and whatever is damaged.
+    #[arg(
+        long,
+        value_name = "N",
+        required_unless_present = "corrupt_only",
+        conflicts_with = "corrupt_only"
+    )]
+    keep: Option<usize>,
+    /// Remove what is damaged, and no kernel that can be used.
+    #[arg(long)]
+    corrupt_only: bool,
+    /// Do not ask.
+    #[arg(long)]
+    force: bool,
+}
+
+/// An entry that is to go.
+struct Doomed {
+    id: String,
+    why: String,
+    bytes: u64,
+}
+
+/// Removes what `options` say from the cache, after it was told and, without `--force`, agreed to.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<()> {
+    let cache = Cache::from_env()?;
+    let (kernels, damaged) = cache.scan()?;
+    let size = |id: &str| bytes(&cache.kernels().join(id));
+    let kept = match options.keep {
+        Some(keep) => keep.min(kernels.len()),
+        None => kernels.len(),
+    };
+    let mut doomed: Vec<Doomed> = Vec::new();
+    doomed.extend(kernels.iter().skip(kept).map(|kernel| Doomed {
+        id: kernel.id.clone(),
+        why: format!("older than the {kept} that are kept"),
+        bytes: size(&kernel.id),
+    }));
+    doomed.extend(damaged.into_iter().map(|damaged| Doomed {
+        bytes: size(&damaged.id),
+        id: damaged.id,
+        why: damaged.reason,
+    }));
+    if doomed.is_empty() {
+        writeln!(
+            out,
+            "Nothing to remove: {} kernels are cached.",
+            kernels.len()
+        )?;
+        return Ok(());
+    }
+    for one in &doomed {
+        writeln!(out, "{}: {}, {} MiB", one.id, one.why, one.bytes >> 20)?;
+    }
+    out.flush()?;
+    if !options.force && !agreed(doomed.len())? {
+        writeln!(out, "Nothing was removed.")?;
+        return Ok(());
+    }
+    for one in &doomed {
+        cache.remove(&one.id)?;
+    }
+    let freed: u64 = doomed.iter().map(|one| one.bytes).sum();
+    writeln!(
+        out,
+        "Removed {} of {} entries, {} MiB.",
+        doomed.len(),
+        doomed.len() + kept,
+        freed >> 20
+    )?;
+    Ok(())
+}
+
+/// Asks whoever sits at the terminal.
+fn agreed(count: usize) -> Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        bail!(
+            "nobody can be asked whether these {count} may go: --force removes them without a question"
+        );
+    }
+    tell(&format!("Remove these {count}? [y/N]"));
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Bytes of the files in a folder; an entry has no folders within.
+fn bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|meta| meta.len())
+        .sum()
+}

@@ -1,0 +1,166 @@
+//! `cargo ktstr verifier BINARY`: the real load of a scheduler on each kernel and shape, and what the kernel's verifier made of its
+//! programs. No workload runs.
+//!
+//! `report` is the result as data, `stats` reads the verifier's words in a scheduler's log, `screen` is the table.
+//!
+//! Exit codes: 0 it loads everywhere, 1 it does not somewhere or a program has grown too much, 2 somewhere nothing is known.
+
+mod report;
+#[cfg(not(test))]
+mod scenario;
+mod screen;
+mod stats;
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use ktstr_record::runs_root;
+
+use self::report::{Load, Report};
+use crate::cell::axes::{self, Kernel, KernelOptions, OWN};
+use crate::cell::{Cell, LOAD_ONLY, Under, pool};
+use crate::check::{self, Checked, command_line, tidy};
+use crate::exit::Exit;
+
+/// What was asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The scheduler's binary.
+    binary: PathBuf,
+    /// Which kernels.
+    #[command(flatten)]
+    kernels: KernelOptions,
+    /// Shapes of the machine, as for `check`; without it two CPUs.
+    #[arg(
+        long,
+        visible_alias = "topology",
+        value_name = "SHAPE,...",
+        value_delimiter = ','
+    )]
+    topologies: Vec<String>,
+    /// What an earlier call wrote with --json: each program is held against it.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Fail if a program needs more instructions than in the baseline by so many percent.
+    #[arg(long, value_name = "PERCENT", requires = "baseline")]
+    max_growth: Option<u32>,
+    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
+    memory_mib: Option<u32>,
+    /// Loads at once, instead of as many as there are cores.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Write all of it here, as JSON (docs/verifier.md); `-` prints it instead of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Arguments of the scheduler.
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// A load that is to be made.
+type Job = (Kernel, Option<String>);
+
+/// Loads the scheduler everywhere, and prints what the verifier made of it.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let binary = check::scheduler(&options.binary)?;
+    let hash = check::hash(&binary)?;
+    let earlier = options.baseline.as_deref().map(Report::read).transpose()?;
+    let topologies = axes::topologies(&options.topologies)?;
+    let (kernels, missing) =
+        axes::kernels(&options.kernels.kernels, options.kernels.lock.as_deref())?;
+    if kernels.is_empty() {
+        bail!("there is no kernel to load it on: {}", missing.join("; "));
+    }
+    let jobs: Vec<Job> = kernels
+        .iter()
+        .flat_map(|kernel| {
+            topologies
+                .iter()
+                .map(|shape| (kernel.clone(), shape.clone()))
+        })
+        .collect();
+    let mut loads = walk(options, &binary, jobs.clone())?;
+    loads.sort_by_key(|(job, _)| jobs.iter().position(|other| other == job));
+    let loads = loads.into_iter().map(|(_, load)| load).collect();
+    ensure!(
+        check::hash(&binary)? == hash,
+        "{} was built anew meanwhile: load it again",
+        binary.display()
+    );
+    let scheduler = Checked {
+        path: options.binary.clone(),
+        args: options.args.clone(),
+        hash,
+    };
+    let mut report = Report::new(scheduler, loads, missing);
+    report.max_growth = options.max_growth;
+    if let Some(earlier) = &earlier {
+        report.hold_against(earlier)?;
+    }
+    report.exit = report.code() as u8;
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    match options.json.as_deref() {
+        Some(path) if path == Path::new("-") => check::show(out, &json)?,
+        path => {
+            check::show(out, &screen::render(&report))?;
+            if let Some(path) = path {
+                check::write(path, &json)?;
+            }
+        }
+    }
+    Ok(report.code())
+}
+
+fn walk(options: &Options, binary: &Path, jobs: Vec<Job>) -> Result<Vec<(Job, Load)>> {
+    let records = runs_root();
+    let width = options.jobs.map_or_else(pool::width, NonZeroUsize::get);
+    let bar = pool::bar();
+    bar.set_length(jobs.len() as u64);
+    bar.set_message("loads");
+    let work = |(kernel, shape): &Job| {
+        let cell = Cell {
+            args: options.args.clone(),
+            kernel: Some(kernel.id.clone()),
+            topology: shape.clone(),
+            memory_mib: options.memory_mib,
+            ..Cell::new(LOAD_ONLY, Under::Binary(binary.to_owned()), 1)
+        };
+        let outcome = cell.run(&records);
+        tidy(&outcome, &records);
+        let shape = shape.as_deref().unwrap_or(OWN);
+        let again = again(options, kernel, shape);
+        Some(Load::of(&kernel.release, shape, &outcome, again))
+    };
+    let mut loads = Vec::new();
+    let ran = pool::run(jobs, width, &bar, work, |job, load| {
+        loads.extend(load.map(|load| (job, load)));
+        Ok(())
+    });
+    bar.finish_and_clear();
+    ran?;
+    Ok(loads)
+}
+
+/// The command that shows one load again.
+fn again(options: &Options, kernel: &Kernel, shape: &str) -> String {
+    let mut words = [
+        "verifier",
+        &options.binary.display().to_string(),
+        "--kernels",
+        &kernel.id,
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    words.extend(["--topologies", shape].map(str::to_owned));
+    if let Some(mib) = options.memory_mib {
+        words.extend(["--memory-mib".to_owned(), mib.to_string()]);
+    }
+    if !options.args.is_empty() {
+        words.push("--".to_owned());
+        words.extend(options.args.iter().cloned());
+    }
+    command_line(&words)
+}

@@ -1,0 +1,408 @@
+//! What a load came to on each machine, as data: `--json` writes it, `--baseline` reads it, the table is made of it.
+//! `docs/verifier.md` describes each field.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use ktstr_record::RunVerdict;
+use serde::{Deserialize, Serialize};
+
+use super::stats;
+use crate::cell::{Outcome, Program};
+use crate::check::Checked;
+use crate::exit::Exit;
+
+/// What the first field of every such file says.
+const FORMAT: &str = "ktstr-verifier";
+/// The version of the schema. It is raised when a field changes its meaning, goes away or is needed.
+const SCHEMA: u32 = 1;
+
+/// A program of the scheduler's, as the verifier saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its name: 15 bytes at most of a program that loads, as the kernel keeps it.
+    pub program: String,
+    /// Instructions that the verifier walked, over all paths; `None` where the kernel does not say.
+    pub insns: Option<u64>,
+    /// States that it kept; `None` where the scheduler's log does not say.
+    pub states: Option<u64>,
+    /// Whether it is the one that was refused.
+    pub refused: bool,
+    /// Instructions in the baseline; `None` without one, or where it lacks the program.
+    pub before: Option<u64>,
+}
+
+/// How a load ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The scheduler took the CPUs over.
+    Loads,
+    /// It did not, and that is its own fault.
+    Refused,
+    /// The kernel lacks what this scheduler was built for: neither is to blame alone.
+    DoesNotFit,
+    /// Nothing is known: the harness or the host is at fault.
+    NoAnswer,
+}
+
+impl Ended {
+    /// The words for it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Loads => "loads",
+            Self::Refused => "DOES NOT LOAD",
+            Self::DoesNotFit => "does not fit",
+            Self::NoAnswer => "no answer",
+        }
+    }
+}
+
+/// A load on one kernel and one shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Shape of the machine.
+    pub topology: String,
+    /// How it ended.
+    pub ended: Ended,
+    /// Why, in the words of the verifier, the scheduler or the harness; of one that loads, how it was driven out at once.
+    pub reason: Vec<String>,
+    /// Its programs, by name.
+    pub programs: Vec<Row>,
+    /// How it ended in the baseline; `None` without one, or where it lacks this machine.
+    pub before: Option<Ended>,
+    /// Names of programs that only the baseline has.
+    pub gone: Vec<String>,
+    /// What shows it again.
+    pub again: String,
+    /// Path of the run's record; `None` where none was kept.
+    pub record: Option<PathBuf>,
+}
+
+impl Load {
+    /// What came of one run.
+    pub fn of(kernel: &str, topology: &str, outcome: &Outcome, again: String) -> Self {
+        let ended = match (outcome.never_attached(), outcome.verdict) {
+            (true, RunVerdict::Fail) => Ended::Refused,
+            (true, _) => Ended::DoesNotFit,
+            (false, RunVerdict::Pass) => Ended::Loads,
+            (false, RunVerdict::Fail) if outcome.fault.as_deref() == Some("scheduler") => {
+                Ended::Loads
+            }
+            (false, _) => Ended::NoAnswer,
+        };
+        let reason = match outcome.verdict {
+            RunVerdict::Pass => Vec::new(),
+            _ => outcome.details.clone(),
+        };
+        Self {
+            kernel: kernel.to_owned(),
+            topology: outcome.topology.clone().unwrap_or(topology.to_owned()),
+            ended,
+            reason,
+            programs: rows(&outcome.programs, &outcome.verifier_log),
+            before: None,
+            gone: Vec::new(),
+            again,
+            record: (outcome.record.clone()).filter(|_| outcome.verdict != RunVerdict::Pass),
+        }
+    }
+
+    /// Whether it is the same machine.
+    fn is_of(&self, other: &Self) -> bool {
+        (&self.kernel, &self.topology) == (&other.kernel, &other.topology)
+    }
+}
+
+/// The kernel's numbers, with what a log adds to them.
+fn rows(programs: &[Program], log: &str) -> Vec<Row> {
+    let said = stats::of(log);
+    // The kernel keeps 15 bytes of a name.
+    let is = |name: &str, program: &str| name.get(..15).unwrap_or(name) == program;
+    let mut rows: Vec<Row> = programs
+        .iter()
+        .map(|program| Row {
+            program: program.name.clone(),
+            insns: Some(program.insns).filter(|insns| *insns > 0),
+            states: said.iter().rev().find_map(|one| {
+                let name = one.program.as_deref()?;
+                is(name, &program.name).then_some(one.states)
+            }),
+            refused: false,
+            before: None,
+        })
+        .collect();
+    for one in said {
+        let name = one.program.unwrap_or_else(|| "(not named)".to_owned());
+        if one.refused || !rows.iter().any(|row| is(&name, &row.program)) {
+            rows.push(Row {
+                program: name,
+                insns: Some(one.insns),
+                states: Some(one.states),
+                refused: one.refused,
+                before: None,
+            });
+        }
+    }
+    rows.sort_by(|a, b| (!a.refused, &a.program).cmp(&(!b.refused, &b.program)));
+    rows
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`FORMAT`].
+    format: String,
+    /// [`SCHEMA`] of the command that wrote it.
+    schema: u32,
+    /// The scheduler.
+    pub scheduler: Checked,
+    /// A load for each kernel and shape.
+    pub loads: Vec<Load>,
+    /// Kernels that were asked for and could not be had, and why.
+    pub missing_kernels: Vec<String>,
+    /// What the baseline was of; `None` without one.
+    pub baseline: Option<Checked>,
+    /// The growth of a program, in percent of its instructions in the baseline, above which it counts as a failure; `None` for no
+    /// such bound.
+    pub max_growth: Option<u32>,
+    /// How it ended: the exit code.
+    pub exit: u8,
+}
+
+impl Report {
+    /// What these loads came to.
+    pub fn new(scheduler: Checked, loads: Vec<Load>, missing_kernels: Vec<String>) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            schema: SCHEMA,
+            scheduler,
+            loads,
+            missing_kernels,
+            baseline: None,
+            max_growth: None,
+            exit: 0,
+        }
+    }
+
+    /// Reads what an earlier call wrote.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, was cut off, is something else, or has another schema.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("reading the baseline {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("the baseline {}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let other = "it is not what `cargo ktstr verifier --json FILE` writes";
+        let head: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+            let why = match error.is_eof() {
+                true => "the file ends in the middle: copy it once more, or write it again",
+                false => other,
+            };
+            anyhow::Error::new(error).context(why)
+        })?;
+        ensure!(head["format"] == FORMAT, other);
+        ensure!(
+            head["schema"] == SCHEMA,
+            "its schema is {}, and this command reads {SCHEMA} alone: write it again with this command",
+            head["schema"]
+        );
+        serde_json::from_value(head).context("a field of it is damaged")
+    }
+
+    /// Holds the loads against those of an earlier call.
+    pub fn hold_against(&mut self, earlier: &Self) -> Result<()> {
+        let mut common = 0;
+        for load in &mut self.loads {
+            let Some(before) = earlier.loads.iter().find(|before| before.is_of(load)) else {
+                continue;
+            };
+            common += 1;
+            load.before = Some(before.ended);
+            for row in &mut load.programs {
+                let same = before
+                    .programs
+                    .iter()
+                    .find(|one| one.program == row.program);
+                row.before = same.and_then(|one| one.insns);
+            }
+            let there = |one: &&Row| load.programs.iter().any(|row| row.program == one.program);
+            let gone = before.programs.iter().filter(|one| !there(one));
+            load.gone = gone.map(|one| one.program.clone()).collect();
+        }
+        ensure!(
+            common > 0,
+            "the baseline has none of these machines: it is of {}",
+            (earlier.loads.iter())
+                .map(|load| format!("{} {}", load.kernel, load.topology))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        self.baseline = Some(earlier.scheduler.clone());
+        Ok(())
+    }
+
+    /// Programs that have grown by more than the bound, with their machines.
+    pub fn grown(&self) -> Vec<(&Load, &Row)> {
+        let Some(most) = self.max_growth else {
+            return Vec::new();
+        };
+        let rows = self.loads.iter().flat_map(|load| {
+            let rows = load.programs.iter();
+            rows.map(move |row| (load, row))
+        });
+        let too_much = |(_, row): &(&Load, &Row)| match (row.insns, row.before) {
+            (Some(now), Some(before)) => {
+                let bound = u128::from(before) * (100 + u128::from(most));
+                u128::from(now) * 100 > bound
+            }
+            _ => false,
+        };
+        rows.filter(too_much).collect()
+    }
+
+    /// How it ended.
+    pub fn code(&self) -> Exit {
+        let any = |ended: Ended| self.loads.iter().any(|load| load.ended == ended);
+        if any(Ended::Refused) || !self.grown().is_empty() {
+            return Exit::Failed;
+        }
+        let unknown = any(Ended::DoesNotFit) || any(Ended::NoAnswer);
+        match unknown || self.loads.is_empty() || !self.missing_kernels.is_empty() {
+            true => Exit::Host,
+            false => Exit::Done,
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A program as the kernel tells of it.
+    pub fn program(name: &str, insns: u64) -> Program {
+        Program {
+            name: name.to_owned(),
+            insns,
+        }
+    }
+
+    /// A load that ended well, with these programs.
+    pub fn loaded(programs: Vec<Program>) -> Load {
+        let mut outcome = Outcome::without_answer(String::new());
+        outcome.verdict = RunVerdict::Pass;
+        outcome.found.clear();
+        outcome.programs = programs;
+        Load::of(
+            "7.3.4",
+            "1n1l2c1t",
+            &outcome,
+            "cargo ktstr verifier".to_owned(),
+        )
+    }
+
+    /// A load that the verifier refused, with its log.
+    pub fn refused() -> Load {
+        let mut outcome = Outcome::without_answer("the verifier refused it".to_owned());
+        outcome.verdict = RunVerdict::Fail;
+        outcome.fault = Some("scheduler".to_owned());
+        outcome.found[0].check = ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED.to_owned();
+        outcome.details.push("R1 invalid <mem>".to_owned());
+        outcome.verifier_log = "processed 6 insns (limit 1000000) total_states 2\n\
+                                libbpf: prog 'mine_init': failed to load: -EACCES\n"
+            .to_owned();
+        Load::of(
+            "7.0.1",
+            "1n1l2c1t",
+            &outcome,
+            "cargo ktstr verifier".to_owned(),
+        )
+    }
+
+    /// The report of these loads.
+    pub fn report(loads: Vec<Load>) -> Report {
+        let scheduler = Checked {
+            path: "./scx_mine".into(),
+            ..Checked::default()
+        };
+        Report::new(scheduler, loads, Vec::new())
+    }
+
+    #[test]
+    fn the_exit_code_is_the_gravest() {
+        let fine = || loaded(vec![program("mine_enqueue", 400)]);
+        assert_eq!(report(vec![fine()]).code(), Exit::Done);
+        assert_eq!(report(vec![fine(), refused()]).code(), Exit::Failed);
+        let mut misfit = refused();
+        misfit.ended = Ended::DoesNotFit;
+        assert_eq!(report(vec![fine(), misfit]).code(), Exit::Host);
+        assert_eq!(report(Vec::new()).code(), Exit::Host);
+        let mut missing = report(vec![fine()]);
+        missing
+            .missing_kernels
+            .push("kernel 9.9: there is none".to_owned());
+        assert_eq!(missing.code(), Exit::Host);
+    }
+
+    #[test]
+    fn a_refused_program_is_there_with_what_its_log_says() {
+        let load = refused();
+        assert_eq!(load.ended, Ended::Refused);
+        let row = &load.programs[0];
+        assert_eq!((row.program.as_str(), row.refused), ("mine_init", true));
+        assert_eq!((row.insns, row.states), (Some(6), Some(2)));
+    }
+
+    #[test]
+    fn states_come_from_the_log_by_the_first_fifteen_bytes() {
+        let log = "libbpf: prog 'mine_select_cpu_fast': -- BEGIN PROG LOAD LOG --\n\
+                   processed 400 insns (limit 1000000) total_states 31\n";
+        let rows = rows(&[program("mine_select_cpu", 400)], log);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].states, Some(31));
+    }
+
+    #[test]
+    fn a_baseline_shows_what_grew_what_came_and_what_went() {
+        let before = report(vec![loaded(vec![program("a", 100), program("old", 5)])]);
+        let mut now = report(vec![loaded(vec![program("a", 121), program("new", 7)])]);
+        let text = serde_json::to_string(&before).expect("JSON");
+        now.hold_against(&Report::parse(&text).expect("a baseline"))
+            .expect("a machine in common");
+        let load = &now.loads[0];
+        assert_eq!(load.before, Some(Ended::Loads));
+        assert_eq!(load.gone, ["old"]);
+        let before: Vec<_> = load.programs.iter().map(|row| row.before).collect();
+        assert_eq!(before, [Some(100), None]);
+        assert_eq!(now.code(), Exit::Done);
+        for (most, code) in [(20, Exit::Failed), (21, Exit::Done)] {
+            now.max_growth = Some(most);
+            assert_eq!(now.code(), code, "{most} %");
+        }
+        let other = report(vec![refused()]);
+        let error = now.hold_against(&other).expect_err("nothing in common");
+        assert!(
+            error.to_string().contains("it is of 7.0.1 1n1l2c1t"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_baseline_is_refused() {
+        let text = serde_json::to_string(&report(vec![refused()])).expect("JSON");
+        let error = |text: &str| format!("{:#}", Report::parse(text).expect_err("none"));
+        assert!(error(&text[..text.len() / 2]).contains("ends in the middle"));
+        assert!(error("{}").contains("it is not what"));
+        assert!(error("prose").contains("it is not what"));
+        let old = text.replacen("\"schema\":1", "\"schema\":0", 1);
+        assert!(error(&old).contains("its schema is 0"));
+        let damaged = text.replacen("\"loads\"", "\"load\"", 1);
+        assert!(error(&damaged).contains("a field of it is damaged"));
+    }
+}

@@ -1,0 +1,29 @@
+//! What `verifier` runs: nothing. The scheduler takes over, the host looks once, and that is all.
+
+use std::time::Duration;
+
+use ktstr::prelude::*;
+
+use crate::cell::SCX_KTSTR;
+
+fn canned_load_only(ctx: &Ctx) -> Result<AssertResult> {
+    let look = Op::capture_snapshot("loaded");
+    execute_steps(
+        ctx,
+        vec![Step::with_op(
+            look,
+            HoldSpec::fixed(Duration::from_millis(20)),
+        )],
+    )
+}
+
+/// The scheduler is that of whoever asks: here ours stands for all of them.
+#[ktstr_test_entry]
+static ENTRY: KtstrTestEntry = KtstrTestEntry {
+    name: "canned_load_only",
+    func: canned_load_only,
+    scheduler: &SCX_KTSTR,
+    topology: Topology::new(1, 1, 2, 1),
+    duration: Duration::from_secs(1),
+    ..KtstrTestEntry::DEFAULT
+};

@@ -1,0 +1,182 @@
+//! The table of loads: a line for each program on each machine, and what is to know of those that did not load.
+
+use std::fmt::Write;
+
+use super::report::{Ended, Load, Report, Row};
+use crate::table;
+
+/// Instructions that the verifier walks at most (`BPF_COMPLEXITY_LIMIT_INSNS`).
+const LIMIT: f64 = 1e6;
+/// Programs that are shown of a load: the largest, and those that were refused.
+const MOST: usize = 30;
+/// Lines that are shown of a reason.
+const REASON: usize = 12;
+
+/// The screen's text.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = render_to(&mut text, report);
+    text
+}
+
+fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
+    for load in &report.loads {
+        writeln!(
+            text,
+            "{} {}: {}{}",
+            load.kernel,
+            load.topology,
+            load.ended.words(),
+            change(load)
+        )?;
+        for line in load.reason.iter().take(REASON) {
+            writeln!(text, "  {line}")?;
+        }
+        if load.reason.len() > REASON {
+            writeln!(text, "  and {} lines more", load.reason.len() - REASON)?;
+        }
+        if load.ended != Ended::Loads {
+            writeln!(text, "  again: {}", load.again)?;
+        }
+        if let Some(record) = &load.record {
+            writeln!(text, "  record: {}", record.display())?;
+        }
+        programs(text, load, report.baseline.is_some())?;
+        writeln!(text)?;
+    }
+    for kernel in &report.missing_kernels {
+        writeln!(text, "not run: {kernel}")?;
+    }
+    for (load, row) in report.grown() {
+        writeln!(
+            text,
+            "GROWN  {} on {} {} by {}, and {} % are the most",
+            row.program,
+            load.kernel,
+            load.topology,
+            growth(row),
+            report.max_growth.unwrap_or_default()
+        )?;
+    }
+    let count = |ended: Ended| report.loads.iter().filter(|one| one.ended == ended).count();
+    writeln!(
+        text,
+        "{}: loads on {} of {} machines; no workload was run",
+        report.scheduler.path.display(),
+        count(Ended::Loads),
+        report.loads.len()
+    )
+}
+
+/// Whether the load ended otherwise in the baseline.
+fn change(load: &Load) -> String {
+    match load.before {
+        Some(before) if before != load.ended => format!(" (baseline: {})", before.words()),
+        _ => String::new(),
+    }
+}
+
+fn programs(text: &mut String, load: &Load, baseline: bool) -> std::fmt::Result {
+    if load.programs.is_empty() {
+        return Ok(());
+    }
+    let header = [
+        "  PROGRAM",
+        "INSNS",
+        "OF LIMIT",
+        "STATES",
+        "BASELINE",
+        "CHANGE",
+    ];
+    let columns = if baseline { 6 } else { 4 };
+    let mut table = table::numbers(&header[..columns], 1);
+    let mut rows: Vec<&Row> = load.programs.iter().collect();
+    if rows.len() > MOST {
+        rows.sort_by_key(|row| (!row.refused, std::cmp::Reverse(row.insns)));
+    }
+    let number = |of: Option<u64>| of.map_or_else(|| "not known".to_owned(), |n| n.to_string());
+    for row in rows.iter().take(MOST) {
+        let mark = if row.refused { " (refused)" } else { "" };
+        let share = row.insns.map(|insns| insns as f64 / LIMIT * 100.0);
+        let cells = [
+            format!("  {}{mark}", row.program),
+            number(row.insns),
+            share.map_or_else(String::new, |share| format!("{share:.1} %")),
+            number(row.states),
+            row.before
+                .map_or_else(|| "new".to_owned(), |n| n.to_string()),
+            growth(row),
+        ];
+        table.add_row(&cells[..columns]);
+    }
+    writeln!(text, "{}", table.trim_fmt())?;
+    if rows.len() > MOST {
+        writeln!(
+            text,
+            "  and {} programs more: --json FILE has all",
+            rows.len() - MOST
+        )?;
+    }
+    match load.gone.is_empty() {
+        true => Ok(()),
+        false => writeln!(text, "  gone since the baseline: {}", load.gone.join(", ")),
+    }
+}
+
+/// The change of a program's instructions since the baseline.
+fn growth(row: &Row) -> String {
+    match (row.insns, row.before) {
+        (Some(now), Some(before)) if before > 0 => {
+            let share = (now as f64 - before as f64) / before as f64 * 100.0;
+            format!("{share:+.1} %")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{loaded, program, refused, report};
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        let before = report(vec![loaded(vec![
+            program("mine_enqueue", 400),
+            program("old", 9),
+        ])]);
+        let programs = vec![program("mine_enqueue", 500), program("mine_tick", 12_345)];
+        let mut now = report(vec![loaded(programs), refused()]);
+        now.hold_against(&before).expect("a machine in common");
+        now.max_growth = Some(10);
+        now.missing_kernels
+            .push("kernel 9.9: there is none".to_owned());
+        insta::assert_snapshot!(render(&now), @r"
+        7.3.4 1n1l2c1t: loads
+           PROGRAM       INSNS  OF LIMIT     STATES  BASELINE   CHANGE
+           mine_enqueue    500     0.1 %  not known       400  +25.0 %
+           mine_tick     12345     1.2 %  not known       new
+          gone since the baseline: old
+
+        7.0.1 1n1l2c1t: DOES NOT LOAD
+          the verifier refused it
+          R1 invalid <mem>
+          again: cargo ktstr verifier
+           PROGRAM              INSNS  OF LIMIT  STATES  BASELINE  CHANGE
+           mine_init (refused)      6     0.0 %       2       new
+
+        not run: kernel 9.9: there is none
+        GROWN  mine_enqueue on 7.3.4 1n1l2c1t by +25.0 %, and 10 % are the most
+        ./scx_mine: loads on 1 of 2 machines; no workload was run
+        ");
+    }
+
+    #[test]
+    fn a_scheduler_of_many_programs_stays_on_the_screen() {
+        let many = (0..100).map(|n| program(&format!("p{n}"), n + 1)).collect();
+        let text = render(&report(vec![loaded(many)]));
+        assert!(text.contains("and 70 programs more"), "{text}");
+        assert!(text.contains("  p99 "), "the largest is shown: {text}");
+    }
+}

@@ -1,0 +1,97 @@
+//! What is no scheduler, or a bad one, given to `check`: each ends with a message that names what was found, and with an exit code that
+//! blames whom it should. The programs are those of any Linux system, run in a real machine.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{ktstr, text};
+use ktstr::test_support::{Scheduler, SchedulerSpec};
+
+/// The program of that name.
+fn program(name: &str) -> PathBuf {
+    let folders = ["/usr/bin", "/bin"].map(Path::new);
+    let found = folders.iter().map(|folder| folder.join(name));
+    found.into_iter().find(|path| path.is_file()).unwrap()
+}
+
+/// The screen of a check of one scenario, which ends with this exit code.
+fn check(binary: &Path, args: &[&str], code: i32) -> String {
+    let root = tempfile::tempdir().unwrap();
+    let words = ["check", binary.to_str().unwrap(), "--scenarios", "steady"];
+    let words = [&words[..], &["--seeds", "1", "--"], args].concat();
+    let output = ktstr(&root.path().join("ktstr"), &words)
+        .current_dir(root.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    text(&output)
+}
+
+fn holds(screen: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(screen.contains(part), "there is no {part:?} in {screen}");
+    }
+}
+
+#[test]
+fn one_that_ends_at_once_is_told_to_stay() {
+    let screen = check(&program("true"), &[], 1);
+    let said = "it exited with code 0 before it attached; a scheduler must stay in the foreground";
+    holds(&screen, &["DOES NOT LOAD on ", said]);
+}
+
+#[test]
+fn one_that_wants_a_configuration_is_shown_with_its_own_words() {
+    let screen = check(&program("cat"), &["/etc/scx_mine/config.toml"], 1);
+    holds(
+        &screen,
+        &[
+            "it exited with code 1 before it attached",
+            "/etc/scx_mine/config.toml: No such file or directory",
+        ],
+    );
+}
+
+#[test]
+fn one_that_never_attaches_is_not_waited_for_for_ever() {
+    let screen = check(&program("sleep"), &["1000000"], 1);
+    holds(
+        &screen,
+        &["was still not `enabled` after 120 s of guest time"],
+    );
+}
+
+#[test]
+fn one_that_needs_more_memory_than_there_is_is_told_so_and_not_blamed() {
+    // It reads a line that has no end, and keeps it.
+    let screen = check(&program("tail"), &["/dev/zero"], 2);
+    holds(
+        &screen,
+        &[
+            "DOES NOT LOAD on ",
+            "and that is not its fault",
+            "was killed by signal 9 before it attached: the guest ran out of memory, of which it has ",
+        ],
+    );
+}
+
+#[test]
+fn one_that_dies_late_is_broken() {
+    let declared = Scheduler::named("scx_ktstr")
+        .binary(SchedulerSpec::Discover("scx-ktstr"))
+        .manifest_dir(env!("CARGO_MANIFEST_DIR"));
+    let found = ktstr::run::find_scheduler_binary(&declared).unwrap();
+    let path = found.unwrap().path;
+    let screen = check(&path, &["--crash-after", "1"], 1);
+    holds(
+        &screen,
+        &["BROKEN  1", "scheduler ejected", "the kernel says so"],
+    );
+    let screen = check(&path, &["--exit-after", "1"], 1);
+    holds(
+        &screen,
+        &["BROKEN  1", "left by itself and exited with code 0"],
+    );
+}

@@ -1,0 +1,180 @@
+//! Several kernels in one check, of which some cannot be had; and a cache of kernels that is cleaned.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::Path;
+
+use common::{ktstr, text};
+use ktstr::test_support::{Scheduler, SchedulerSpec};
+use ktstr_kernel::cache;
+use serde_json::Value;
+
+#[test]
+fn kernels_that_are_missing_are_told_and_the_others_are_run() {
+    let root = tempfile::tempdir().unwrap();
+    let declared = Scheduler::named("scx_ktstr")
+        .binary(SchedulerSpec::Discover("scx-ktstr"))
+        .manifest_dir(env!("CARGO_MANIFEST_DIR"));
+    let found = ktstr::run::find_scheduler_binary(&declared).unwrap();
+    let scheduler = found.unwrap().path;
+    let there = ktstr_kernel::resolve(None, &mut |_| {}).unwrap().id;
+    // The command may not ask the network. A kernel that is named twice is run once.
+    let run = |kernels: &[&str]| {
+        let kernels = kernels.iter().flat_map(|kernel| ["--kernel", *kernel]);
+        let words = [
+            "check",
+            scheduler.to_str().unwrap(),
+            "--scenarios",
+            "steady",
+        ];
+        let words: Vec<&str> = words.into_iter().chain(kernels).collect();
+        let files = ["--seeds", "1", "--json", "out.json", "--junit", "out.xml"];
+        ktstr(&root.path().join("ktstr"), &[&words[..], &files].concat())
+            .current_dir(root.path())
+            .env("KTSTR_OFFLINE", "1")
+            .output()
+            .unwrap()
+    };
+    let output = run(&[&there, "./no-such-image", "3.1..3.9", &there]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    for said in [
+        "Nothing is broken that these runs can show",
+        "not run: kernel ./no-such-image: ",
+        "not run: kernel 3.1..3.9: there is none in this range",
+    ] {
+        assert!(text(&output).contains(said), "{said}: {}", text(&output));
+    }
+    let report = std::fs::read(root.path().join("out.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["runs"], 1, "{report}");
+    assert_eq!(report["missing_kernels"].as_array().unwrap().len(), 2);
+    assert_eq!(report["exit"], 2);
+    let junit = std::fs::read_to_string(root.path().join("out.xml")).unwrap();
+    assert_eq!(junit.matches("<error ").count(), 2, "{junit}");
+
+    let output = run(&["./no-such-image"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("there is no kernel to run"));
+}
+
+#[test]
+fn a_lock_file_pins_what_a_word_means() {
+    let root = tempfile::tempdir().unwrap();
+    let there = ktstr_kernel::resolve(None, &mut |_| {}).unwrap();
+    let file = root.path().join("ktstr.lock");
+    // So few seeds decide nothing: the command ends after the words were looked up, and before anything is run.
+    let run = |kernel: &str| {
+        let words = [
+            "compare",
+            "eevdf",
+            "eevdf",
+            "--scenarios",
+            "steady",
+            "--seeds",
+            "3",
+        ];
+        let words = [&words[..], &["--lock", "ktstr.lock", "--kernel", kernel]].concat();
+        let output = ktstr(&root.path().join("ktstr"), &words)
+            .current_dir(root.path())
+            .env("KTSTR_OFFLINE", "1")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        text(&output)
+    };
+    let image = there.image.to_str().unwrap();
+    let said = run(image);
+    assert!(said.contains("3 seeds cannot decide"), "{said}");
+    let pins = std::fs::read_to_string(&file).unwrap();
+    assert!(pins.contains(&format!("[\"{}\"]", there.id)), "{pins}");
+
+    // What is pinned is taken, whatever the word would mean; and what cannot be had is told.
+    std::fs::write(&file, pins.replace(image, "./no-such-image")).unwrap();
+    assert!(run("./no-such-image").contains("3 seeds cannot decide"));
+    std::fs::write(
+        &file,
+        pins.replace(&format!("[\"{}\"]", there.id), "[\"7.3.4-00000000\"]"),
+    )
+    .unwrap();
+    let said = run(image);
+    let wanted = format!(
+        "pins it to 7.3.4-00000000, which is not in the cache, and {} is",
+        there.id
+    );
+    assert!(
+        said.contains("there is no kernel to run") && said.contains(&wanted),
+        "{said}"
+    );
+    std::fs::write(&file, "prose").unwrap();
+    assert!(run(image).contains("is no file of pinned kernels"));
+}
+
+/// A cache with links to kernels of this user's own, and one entry that is damaged.
+fn lend_kernels(cache: &Path, ids: &[String]) {
+    let private = |path: &Path| {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(path).unwrap();
+    };
+    for kernel in cache::list().unwrap() {
+        if ids.contains(&kernel.id) {
+            let place = cache.join("kernels").join(&kernel.id);
+            private(&place);
+            for file in std::fs::read_dir(kernel.image.parent().unwrap()).unwrap() {
+                let file = file.unwrap();
+                symlink(file.path(), place.join(file.file_name())).unwrap();
+            }
+        }
+    }
+    private(&cache.join("kernels/damaged"));
+}
+
+#[test]
+fn a_cache_of_kernels_is_cleaned_after_it_was_said() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = root.path().join("cache");
+    let ids: Vec<String> = cache::list().unwrap().into_iter().map(|k| k.id).collect();
+    assert!(ids.len() > 1, "this test wants two kernels in the cache");
+    let (kept, gone) = (ids[0].clone(), ids[1].clone());
+    lend_kernels(&cache, &ids[..2]);
+    let clean = |words: &[&str]| {
+        let words = [&["kernel", "clean"][..], words].concat();
+        let mut command = ktstr(&root.path().join("ktstr"), &words);
+        command
+            .env("KTSTR_CACHE_DIR", &cache)
+            .stdin(std::process::Stdio::null());
+        command.output().unwrap()
+    };
+    let there = |id: &str| cache.join("kernels").join(id).is_dir();
+
+    // Nobody can be asked, so nothing goes; and one of the two has to be said.
+    let output = clean(&["--keep", "1"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("--force"), "{}", text(&output));
+    assert!(text(&output).contains(&format!("{gone}: older than the 1 that are kept")));
+    assert!(there(&gone) && there("damaged"));
+    for words in [&[][..], &["--keep", "1", "--corrupt-only"]] {
+        assert_eq!(clean(words).status.code(), Some(1), "{words:?}");
+    }
+
+    let output = clean(&["--corrupt-only", "--force"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(there(&kept) && there(&gone) && !there("damaged"));
+    let output = clean(&["--keep", "1", "--force"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(
+        text(&output).contains("Removed 1 of 2 entries"),
+        "{}",
+        text(&output)
+    );
+    assert!(there(&kept) && !there(&gone));
+    assert!(text(&clean(&["--keep", "5"])).contains("Nothing to remove: 1 kernels"));
+    // What was lent is where it was.
+    assert!(
+        cache::list()
+            .unwrap()
+            .iter()
+            .any(|kernel| kernel.id == gone)
+    );
+}

@@ -1,0 +1,197 @@
+//! A check that three machines share is the check that one machine makes, to the letter; and what is no whole check is refused.
+//! Three scenarios on two CPUs, one seed, a scheduler with a planted defect.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::Path;
+use std::process::Output;
+
+use common::{json, ktstr, text};
+use ktstr::test_support::{Scheduler, SchedulerSpec};
+use serde_json::Value;
+
+/// The command with these words, with a cache of its own: the machines of the shards were booted by the same binary.
+fn run(root: &Path, words: &[&str]) -> Output {
+    ktstr(&root.join("ktstr"), words)
+        .current_dir(root)
+        .env("KTSTR_CACHE_DIR", root.join("cache"))
+        .output()
+        .unwrap()
+}
+
+/// Gives the cache below `root` the kernels of this user's own, as links.
+fn lend_kernels(root: &Path) {
+    let private = |path: &Path| {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(path).unwrap();
+    };
+    for kernel in ktstr_kernel::cache::list().unwrap() {
+        let place = root.join("cache/kernels").join(&kernel.id);
+        private(&place);
+        for file in std::fs::read_dir(kernel.image.parent().unwrap()).unwrap() {
+            let file = file.unwrap();
+            symlink(file.path(), place.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+/// The report of a check without what differs from run to run by right: wall times, where records lie, and which of EEVDF's
+/// runs were known from before.
+fn bare(path: &Path) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for field in ["wall_s", "record", "eevdf_runs"] {
+                    fields.remove(field);
+                }
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    strip(&mut value);
+    value
+}
+
+#[test]
+fn three_shards_merged_are_the_whole_to_the_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    lend_kernels(root);
+    let declared = Scheduler::named("scx_ktstr")
+        .binary(SchedulerSpec::Discover("scx-ktstr"))
+        .manifest_dir(env!("CARGO_MANIFEST_DIR"));
+    let scheduler = ktstr::run::find_scheduler_binary(&declared).unwrap();
+    let scheduler = scheduler.unwrap().path;
+    let check = |more: &[&str], code: i32| {
+        let words = [
+            "check",
+            scheduler.to_str().unwrap(),
+            "--scenarios",
+            "steady,custom_nice_mix,custom_bursts",
+            "--seeds",
+            "1",
+        ];
+        let output = run(root, &[&words[..], more, &["--", "--starve-nice"]].concat());
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{more:?}: {}",
+            text(&output)
+        );
+        text(&output)
+    };
+    check(&["--json", "whole.json", "--results", "whole.results"], 1);
+    // Only one of them sees the defect.
+    let screens = ["1/3", "2/3", "3/3"].map(|shard| {
+        let file = format!("{}.results", &shard[..1]);
+        let report = format!("{}.json", &shard[..1]);
+        let words = ["--shard", shard, "--results", &file, "--json", &report];
+        let output = run(
+            root,
+            &[
+                &["check", scheduler.to_str().unwrap(), "--seeds", "1"][..],
+                &["--scenarios", "steady,custom_nice_mix,custom_bursts"],
+                &words,
+                &["--", "--starve-nice"],
+            ]
+            .concat(),
+        );
+        assert!(text(&output).contains(&format!("This is the shard {shard}")));
+        assert_eq!(bare(&root.join(&report))["runs"], 1, "each has one place");
+        output.status.code().unwrap()
+    });
+    assert_eq!(
+        screens.iter().filter(|code| **code == 1).count(),
+        1,
+        "{screens:?}"
+    );
+
+    let merge = |files: &[&str]| {
+        let words = [
+            &["merge"][..],
+            files,
+            &["--json", "merged.json", "--html", "check.html"],
+        ];
+        run(root, &words.concat())
+    };
+    let output = merge(&["3.results", "1.results", "2.results"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(
+        bare(&root.join("merged.json")),
+        bare(&root.join("whole.json"))
+    );
+    let page = std::fs::read_to_string(root.join("check.html")).unwrap();
+    assert!(page.contains("<h3>custom_nice_mix: "), "{page}");
+    let output = run(root, &["merge", "whole.results", "--json", "-"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(
+        json(&output)["results"],
+        bare(&root.join("whole.json"))["results"]
+    );
+
+    // What is no whole check, with the reason.
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
+    let second = read("2.results");
+    write("cut", &second[..second.len() / 2]);
+    write("old", &second.replacen("\"schema\":1", "\"schema\":0", 1));
+    write(
+        "foreign",
+        &second.replacen("--starve-nice", "--slow-wake", 1),
+    );
+    write("prose", "not one letter of results");
+    for (files, said) in [
+        (
+            &["1.results", "3.results"][..],
+            "of 3 shards 1 are missing: 2/3",
+        ),
+        (
+            &["1.results", "cut", "3.results"],
+            "the file ends in the middle of the results",
+        ),
+        (
+            &["1.results", "old", "3.results"],
+            "its schema is 0, and this command reads 1 alone",
+        ),
+        (
+            &["1.results", "foreign", "3.results"],
+            "are not of one check: the scheduler's arguments were",
+        ),
+        (
+            &["1.results", "2.results", "2.results"],
+            "are both the shard 2/3",
+        ),
+        (
+            &["1.results", "whole.results"],
+            "is a whole check, and no shard of one",
+        ),
+        (&["prose"], "it is no file of results"),
+        (&["missing"], "No such file"),
+        (&[], "<FILE>"),
+    ] {
+        let output = merge(files);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{files:?}: {}",
+            text(&output)
+        );
+        assert!(text(&output).contains(said), "{files:?}: {}", text(&output));
+    }
+    for (words, said) in [
+        (&["--shard", "4/3", "--results", "x"][..], "such as 2/3"),
+        (&["--shard", "1/3"], "--results <FILE>"),
+        (
+            &["--shard", "1/9", "--results", "x"],
+            "there are only 3 places",
+        ),
+    ] {
+        let said_all = check(words, 2);
+        assert!(said_all.contains(said), "{words:?}: {said_all}");
+    }
+}
