@@ -126,7 +126,7 @@ fn validate(steps: &[Step]) -> Result<()> {
             .validate()
             .with_context(|| format!("step {k0}: the hold is invalid"))?;
         let loops = matches!(step.hold, HoldSpec::Loop { .. });
-        if let Some(op) = step.ops.iter().find(|op| loops && is_once(op)) {
+        if let Some(op) = step.ops.iter().find(|op| loops && op.is_once()) {
             bail!(
                 "step {k0}: {} cannot be in a step with HoldSpec::Loop, which would store it anew in \
                  each round under one tag: put it into a step of its own",
@@ -166,18 +166,6 @@ fn attached(ctx: &Ctx) -> Option<Attached> {
         pid: ctx.sched_pid?,
         bpf: spec.is_some_and(|spec| spec.has_bpf_scheduler()),
     })
-}
-
-/// Whether a step that loops cannot have it.
-const fn is_once(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::CaptureSnapshot { .. }
-            | Op::CaptureCgroupProcs { .. }
-            | Op::WatchSnapshot { .. }
-            | Op::ReadKernelHot { .. }
-            | Op::ReadKernelCold { .. }
-    )
 }
 
 /// What the declarations need. A factory's are not known yet: they are enabled when first used.

@@ -54,6 +54,35 @@ macro_rules! value {
     };
 }
 
+/// The text of a field.
+macro_rules! put {
+    ([$of:ty] $field:ident) => {
+        $field.as_ref().map(crate::text::Text::put).transpose()?
+    };
+    ($kind:tt $field:ident) => {
+        Some(crate::text::Text::put($field)?)
+    };
+}
+
+/// A field out of its text. A list may be left out, and so may what need not be there.
+macro_rules! take {
+    ([$of:ty] $given:expr, $op:ident, $field:expr, $names:ident) => {
+        match $given {
+            Some(given) => Some(crate::text::Text::take(given, $names)?),
+            None => None,
+        }
+    };
+    ({$of:ty} $given:expr, $op:ident, $field:expr, $names:ident) => {
+        match $given {
+            Some(given) => crate::text::Text::take(given, $names)?,
+            None => Vec::new(),
+        }
+    };
+    ($kind:tt $given:expr, $op:ident, $field:expr, $names:ident) => {
+        crate::text::needed($given, $op, $field, $names)?
+    };
+}
+
 macro_rules! ops {
     ($(
         $(#[$doc:meta])+
@@ -98,6 +127,40 @@ macro_rules! ops {
                 match self { $( Self::$name $({ $( $field ),* })? => runner.$constructor($($( $field ),*)?), )* }
             }
         }
+
+        impl crate::text::Text for Op {
+            fn expected() -> String {
+                "an operation such as { freeze_cgroup = \"a\" }".to_owned()
+            }
+
+            fn put(&self) -> Result<crate::text::Node, crate::text::Unsayable> {
+                Ok(match self { $( Self::$name $({ $( $field ),* })? => {
+                    crate::text::put_operation(
+                        stringify!($name),
+                        vec![$($( (stringify!($field), put!($kind $field)) ),*)?],
+                    )
+                } )* })
+            }
+
+            #[allow(unused_mut, unused_variables)]
+            fn take(
+                node: &crate::text::Node,
+                names: &crate::text::Names,
+            ) -> Result<Self, crate::text::TextError> {
+                let (name, given) = crate::text::operation(node, FIELDS, names)?;
+                let mut given = given.into_iter();
+                match name {
+                    $( stringify!($name) => Ok(Self::$name $({ $(
+                        $field: take!($kind given.next().flatten(), node, stringify!($field), names)
+                    ),* })?), )*
+                    _ => Err(node.expected(&Self::expected())),
+                }
+            }
+        }
+
+        /// The fields of each operation, for its text.
+        const FIELDS: &[(&str, &[&str])] =
+            &[$( (stringify!($name), &[$($( stringify!($field) ),*)?]) ),*];
 
         /// Who carries out operations: one method each.
         pub trait OpRunner {
@@ -386,6 +449,18 @@ ops! {
 }
 
 impl Op {
+    /// Whether it stores something under a tag, so that a step which repeats its operations cannot have it.
+    pub const fn is_once(&self) -> bool {
+        matches!(
+            self,
+            Self::CaptureSnapshot { .. }
+                | Self::CaptureCgroupProcs { .. }
+                | Self::WatchSnapshot { .. }
+                | Self::ReadKernelHot { .. }
+                | Self::ReadKernelCold { .. }
+        )
+    }
+
     /// Starts a program of the host in the harness's own cgroup, and goes on; see [`Op::RunPayload`].
     pub fn run_payload(payload: &'static Payload, args: Vec<String>) -> Self {
         Self::run_payload_in(payload, args, None)
