@@ -194,6 +194,8 @@ pub(super) struct Scene {
     pub payloads: Payloads,
     /// BPF maps that live as long as the scenario.
     pub pinned_maps: Vec<OwnedFd>,
+    /// How many affinities were drawn for workers that ran already.
+    pub draws: u64,
     /// CPUs that the test took off line.
     off_line: BTreeSet<usize>,
     /// Whether it is asked where the workers' pages are.
@@ -226,6 +228,7 @@ impl Scene {
             scheduler_changed: false,
             payloads: Payloads::default(),
             pinned_maps: Vec::new(),
+            draws: 0,
             off_line: BTreeSet::new(),
             measures_pages,
             phase: PhaseCell::new()?,
@@ -418,7 +421,9 @@ impl Scene {
         self.payloads.end_in(name)?;
         self.get(name)?.stop(ctx)?;
         self.get(name)?.kill_leftovers(ctx);
-        ctx.cgroups.remove_cgroup(name)?;
+        let names = self.tracked.iter().map(|t| t.name.as_str());
+        let others: Vec<&str> = names.filter(|other| *other != name).collect();
+        remove_with_parents(ctx, name, &others)?;
         if let Some(at) = self.tracked.iter().position(|t| t.name == name) {
             let done = self.tracked.remove(at);
             self.removed.push(Done {
@@ -445,12 +450,20 @@ impl Scene {
             .partition(|t| t.owner == owner);
         self.tracked = kept;
         let mut gone: Vec<Tracked> = gone;
-        for tracked in gone.iter_mut().rev().filter(|t| t.name != RUNNER) {
+        for tracked in gone.iter_mut().filter(|t| t.name != RUNNER) {
             // Whatever is still running is killed before the directory goes.
             tracked.handles.clear();
             tracked.kill_leftovers(ctx);
-            if let Err(error) = ctx.cgroups.remove_cgroup(&tracked.name) {
-                result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
+        }
+        let mut left: Vec<&str> = gone.iter().map(|t| t.name.as_str()).collect();
+        left.retain(|name| *name != RUNNER);
+        // Made last or deepest in the tree, removed first.
+        left.sort_by_key(|name| name.matches('/').count());
+        while let Some(name) = left.pop() {
+            let kept = self.tracked.iter().map(|t| t.name.as_str());
+            let others: Vec<&str> = kept.chain(left.iter().copied()).collect();
+            if let Err(error) = remove_with_parents(ctx, name, &others) {
+                result.note(format!("teardown of cgroup {name:?}: {error:#}"));
             }
         }
         let (ended, waiting) = std::mem::take(&mut self.removed)
@@ -470,6 +483,20 @@ impl Scene {
         }
         done
     }
+}
+
+/// Removes a cgroup, and those above it that were made on the way to it, up to one that is among the `others` or has one of them
+/// below it.
+fn remove_with_parents(ctx: &Ctx, name: &str, others: &[&str]) -> Result<()> {
+    let mut at = name;
+    while !others.iter().any(|other| is_below(other, at)) {
+        ctx.cgroups.remove_cgroup(at)?;
+        match at.rsplit_once('/') {
+            Some((above, _)) => at = above,
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 /// Writes a definition's limits.

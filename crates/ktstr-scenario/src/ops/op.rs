@@ -15,7 +15,7 @@ use super::op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 use crate::cgroup::Controller;
 use crate::payload::Payload;
 use crate::scheduler::Scheduler;
-use crate::workload::{AffinityIntent, WorkSpec, WorkType};
+use crate::workload::{AffinityIntent, SchedPolicy, WorkSpec, WorkType};
 
 /// The type of a field: `text`, `(Type)`, `[Type]` for one that may be left out, or `{Type}` for a list.
 macro_rules! field {
@@ -446,6 +446,13 @@ ops! {
         /// The number of the CPU.
         cpu: (usize),
     };
+    /// Sets the scheduling policy of all live workers of a cgroup from outside, as `chrt` does. Their nice values stay.
+    41 set_sched_policy SetSchedPolicy {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// Their policy from now on.
+        policy: (SchedPolicy),
+    };
 }
 
 impl Op {
@@ -535,7 +542,7 @@ mod tests {
 
     #[test]
     fn numbers_do_not_move() {
-        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (10, "RunPayload"), (11, "WaitPayload"), (12, "KillPayload"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (16, "WatchSnapshot"), (17, "WriteKernelHot"), (18, "WriteKernelCold"), (19, "ReadKernelHot"), (20, "ReadKernelCold"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (25, "PinBpfMap"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
+        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (10, "RunPayload"), (11, "WaitPayload"), (12, "KillPayload"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (16, "WatchSnapshot"), (17, "WriteKernelHot"), (18, "WriteKernelCold"), (19, "ReadKernelHot"), (20, "ReadKernelCold"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (25, "PinBpfMap"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline"), (41, "SetSchedPolicy")]"#);
         let numbers: BTreeSet<u8> = NUMBERS.iter().map(|(number, _)| *number).collect();
         assert_eq!(
             numbers.len(),

@@ -1,9 +1,9 @@
 //! Scenarios as text: what a person writes by hand, and what [`Scenario::to_text`] prints, in TOML.
 //!
-//! A text is read into a tree of [`Node`]s that know their line and the path of their keys, and each type of the language
-//! takes itself out of its node ([`Text::take`]) and puts itself into one ([`Text::put`]). The operations and the work types
+//! A text is read into a tree of nodes that know their line and the path of their keys, and each type of the language
+//! takes itself out of its node and puts itself into one, by the trait `Text`. The operations and the work types
 //! get both from their tables (`ops/op.rs`, `workload/work_type/table.rs`); the other types list their variants or fields
-//! once, in a macro of [`macros`], and one that is not listed there does not compile.
+//! once, in a macro of `macros.rs`, and one that is not listed there does not compile.
 //!
 //! | File | Holds |
 //! |---|---|
@@ -27,8 +27,6 @@ mod read;
 mod scenario;
 mod step;
 mod suggest;
-#[cfg(test)]
-mod tests;
 mod valid;
 mod values;
 mod work;

@@ -1,6 +1,6 @@
 //! What somebody may have meant who wrote a word that there is none of.
 
-/// The one of `known` that is like `given` but for case, `-` and `_`, or else differs from it in a few letters.
+/// The one of `known` that is like `given` but for case, `-` and `_`, or differs from it in a few letters, or begins with it.
 pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |word: &str| -> String {
         let letters = word.chars().filter(char::is_ascii_alphanumeric);
@@ -12,14 +12,19 @@ pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
         let letters = distance(&wanted, &plain(word));
         (letters <= most).then_some((letters, word))
     });
-    near.min().map(|(_, word)| word)
+    let begun = |word: &&str| wanted.len() > 3 && plain(word).starts_with(&wanted);
+    let near = near.min().map(|(_, word)| word);
+    near.or_else(|| known.iter().copied().find(begun))
 }
 
 /// The end of a message about a word that there is none of: what may be meant, and what there is.
 pub(crate) fn instead(given: &str, known: &[&str]) -> String {
     let meant = nearest(given, known);
-    let meant = meant.map_or_else(String::new, |word| format!("did you mean `{word}`? "));
-    format!("{meant}There are: {}", known.join(", "))
+    let known = known.join(", ");
+    match meant {
+        Some(word) => format!("did you mean `{word}`? There are: {known}"),
+        None => format!("there are: {known}"),
+    }
 }
 
 /// How many letters have to be put in, left out, changed or exchanged with their neighbour.
@@ -53,6 +58,7 @@ mod tests {
             ("spin-wiat", Some("spin_wait")),
             ("pipeio", Some("pipe_io")),
             ("setcpusets", Some("set_cpuset")),
+            ("pipe", Some("pipe_io")),
             ("colour", None),
             ("", None),
         ] {

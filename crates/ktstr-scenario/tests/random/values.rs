@@ -215,7 +215,7 @@ impl Draw {
     pub fn op(&mut self, runs: bool) -> Op {
         let (a, b) = (self.name(runs), self.name(runs));
         let cpu = 1 + self.up_to(2) as usize;
-        let most = if runs { 24 } else { 40 };
+        let most = if runs { 25 } else { 41 };
         match self.up_to(most) {
             0 => Op::add_cgroup(a),
             1 | 2 => Op::add_cgroup_def(self.cgroup(runs)),
@@ -244,15 +244,16 @@ impl Draw {
             22 => Op::set_pids_max(a, self.maybe(|draw| 200 + draw.up_to(99))),
             23 => Op::kill_cgroup(a),
             24 => self.pick(&[Op::cpu_offline(cpu), Op::cpu_online(cpu)]),
-            25 => Op::spawn_host(self.work(runs)),
-            26 => Op::wait_payload("load"),
-            27 => Op::kill_payload_in_cgroup("load", a),
-            28 => Op::watch_snapshot("jiffies"),
-            29 => Op::write_kernel_hot(
+            25 => Op::set_sched_policy(a, self.policy(runs)),
+            26 => Op::spawn_host(self.work(runs)),
+            27 => Op::wait_payload("load"),
+            28 => Op::kill_payload_in_cgroup("load", a),
+            29 => Op::watch_snapshot("jiffies"),
+            30 => Op::write_kernel_hot(
                 KernelTarget::kva(u64::MAX - 7),
                 KernelValue::bytes(vec![0, 255]),
             ),
-            30 => Op::write_kernel_cold_batch(vec![
+            31 => Op::write_kernel_cold_batch(vec![
                 (
                     KernelTarget::direct(0xffff_8880_0000_0000),
                     KernelValue::u32(7),
@@ -262,19 +263,19 @@ impl Draw {
                     KernelValue::or_u32(1),
                 ),
             ]),
-            31 => Op::read_kernel_hot(
+            32 => Op::read_kernel_hot(
                 "tag",
                 KernelTarget::task_field(1, 0, "prio"),
                 KernelValueWidth::bytes(3),
             ),
-            32 => Op::detach_scheduler(),
-            33 => Op::restart_scheduler(),
-            34 => Op::pin_bpf_map("bpf_bpf.bss"),
-            35 => Op::steer_irq(IrqSelector::by_label("timer"), cpu),
-            36 => Op::steer_irq(IrqSelector::by_number(4), cpu),
-            37 => Op::set_memory_max(a, self.maybe(Self::next)),
-            38 => Op::set_memory_high(a, None),
-            39 => Op::set_memory_low(a, self.maybe(Self::next)),
+            33 => Op::detach_scheduler(),
+            34 => Op::restart_scheduler(),
+            35 => Op::pin_bpf_map("bpf_bpf.bss"),
+            36 => Op::steer_irq(IrqSelector::by_label("timer"), cpu),
+            37 => Op::steer_irq(IrqSelector::by_number(4), cpu),
+            38 => Op::set_memory_max(a, self.maybe(Self::next)),
+            39 => Op::set_memory_high(a, None),
+            40 => Op::set_memory_low(a, self.maybe(Self::next)),
             _ => Op::set_cpuset_partition(
                 a,
                 self.pick(&[

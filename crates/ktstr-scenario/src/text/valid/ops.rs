@@ -56,6 +56,10 @@ impl Stage<'_> {
                 let resolved = affinity.resolve(cpus.as_ref(), self.topology);
                 resolved.map(drop).map_err(|error| error.to_string())
             }
+            Op::SetSchedPolicy { cgroup, policy } => {
+                self.there(cgroup)?;
+                policy.validate().map_err(|error| error.to_string())
+            }
             Op::MoveAllTasks { from, to } => self.move_all(from, to),
             Op::RunPayload {
                 payload,
