@@ -165,9 +165,21 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         .collect()
 }
 
+/// What stands before and after the seed in the command that makes a run of this process again, where it is no test of a binary.
+static AGAIN: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
+
+/// Has the records of this process say that `before`, then `--seed` and the run's seed, then `after` makes the same run again.
+/// For a process that does one run; a second call changes nothing.
+pub fn say_again(before: String, after: String) {
+    let _ = AGAIN.set((before, after));
+}
+
 /// The one command to see it again, with the same seed: under cargo's test runners theirs, which
 /// builds anew; else, for a run that can be had again to the last bit, the replay of its record.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
+    if let Some((before, after)) = AGAIN.get() {
+        return format!("{before} --seed {seed}{after}");
+    }
     let exe = std::env::current_exe().unwrap_or_default();
     let file = exe.file_name().unwrap_or_default().to_string_lossy();
     // Cargo appends a hash to the name of a test's binary.
