@@ -21,6 +21,8 @@ mod monitor;
 mod numa;
 mod payload;
 mod payload_runs;
+mod policy_op;
+mod random;
 mod schedule;
 mod screens;
 mod turns;
