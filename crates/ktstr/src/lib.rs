@@ -69,7 +69,7 @@ pub mod scenario {
 
     /// Scenarios in files, as `cargo ktstr run` runs them.
     pub mod file {
-        pub use crate::scenario_file::{entry, fits, judge};
+        pub use crate::scenario_file::{entry, fits, judge, settings};
         pub use ktstr_scenario::text::{
             Bounds, ClaimDef, Invalid, ScenarioFile, Setting, SettingValue,
         };

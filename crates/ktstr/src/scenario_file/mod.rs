@@ -5,8 +5,6 @@
 
 mod given;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 use ktstr_assert::Phase;
 use ktstr_scenario::text::{ScenarioFile, Setting, TextError};
@@ -40,6 +38,16 @@ pub fn entry(
     })?;
     fits(file, &entry)?;
     Ok(entry)
+}
+
+/// The keys that a file may set at its top, which are those of `#[ktstr_test]` but for those that name an item of the code, each
+/// with what it means.
+pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let item = |key: &str| settings::ITEMS.iter().any(|(item, _)| *item == key);
+    settings::KEYS
+        .iter()
+        .copied()
+        .filter(move |(key, _)| !item(key))
 }
 
 /// Whether the file's scenario can be run on the machine of an entry.

@@ -218,8 +218,7 @@ fn unknown(setting: &Setting, key: &str) -> TextError {
             format!("`{key}` is a key of a test in Rust alone: {instead}"),
         );
     }
-    let items = |key: &str| ITEMS.iter().any(|(item, _)| *item == key);
-    let keys = KEYS.iter().map(|(key, _)| *key).filter(|key| !items(key));
+    let keys = super::settings().map(|(key, _)| key);
     let known: Vec<&str> = ScenarioFile::keys().chain(keys).collect();
     let meant =
         nearest(key, &known).map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));

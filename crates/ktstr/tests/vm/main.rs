@@ -23,6 +23,7 @@ mod payload;
 mod payload_runs;
 mod policy_op;
 mod random;
+mod scenario_files;
 mod schedule;
 mod screens;
 mod turns;
