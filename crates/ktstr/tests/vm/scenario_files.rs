@@ -57,5 +57,8 @@ fn what_is_wrong_is_named() {
             .starts_with("line 1, `llc`: unknown key `llc`: did you mean `llcs`? There are: ")
     );
     assert!(refused("workload_root_cgroup = \"x\"").contains("expected an absolute path"));
-    assert!(refused("llcs = 3\nnuma_nodes = 2").contains("3 LLCs"));
+    assert!(
+        refused("llcs = 3\nnuma_nodes = 2")
+            .contains("llcs = 3 cannot be divided by numa_nodes = 2")
+    );
 }
