@@ -1,5 +1,5 @@
 //! `cargo ktstr demo`: runs one test of this very binary and shows what was seen. The test is in [`scenario`], the
-//! rendering in [`screen`]; here the one becomes the other.
+//! rendering in [`mod@screen`]; here the one becomes the other.
 
 #[cfg(not(test))]
 mod scenario;
