@@ -20,6 +20,7 @@ mod payloads;
 mod power;
 mod replay;
 mod report;
+mod run;
 mod runs;
 mod schedule;
 mod show;
@@ -97,6 +98,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run a scenario from a file, under any scheduler. No project, no code.
+    Run(run::Options),
     /// Run a two-step scenario under the scheduler of this project, and show what was seen.
     Demo,
     /// Measure where the time of a run goes.
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
         Command::Why(options) => why::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),
         Command::Metrics { json } => metrics::run(&mut out, json),
+        Command::Run(options) => run::run(&mut out, &options),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, &options),
         Command::Power(options) => power::run(&mut out, &options),

@@ -104,6 +104,12 @@ fn check(record: &RunRecord) -> Result<()> {
              that stands beside the finding makes the same run again"
         );
     }
+    if record.test == crate::run::TEST {
+        bail!(
+            "this run is one of a scenario in a file, which a replay does not have: `{}` makes the same run again",
+            record.again.as_deref().unwrap_or("cargo ktstr run FILE")
+        );
+    }
     match record.clock {
         Some(Clock::Virtual) => {}
         Some(Clock::Real) => bail!(

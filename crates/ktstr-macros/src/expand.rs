@@ -5,7 +5,7 @@ use quote::{format_ident, quote};
 use syn::{Attribute, ItemFn, ItemStatic, Result};
 
 use crate::attrs::{Attrs, Value, error};
-use crate::keys::{Group, KEYS};
+use crate::keys::{Group, KEYS, Kind, Status};
 use crate::test_args::{DEFAULT_DURATION_S, TestArgs, check_signature};
 
 /// Expands `#[ktstr_test(...)] fn …`.
@@ -82,6 +82,27 @@ pub(crate) fn entry(args: TokenStream, item: TokenStream) -> Result<TokenStream>
             ::ktstr::__private::run_under_libtest(&#entry)
         }
     })
+}
+
+/// A call of the macro that `callback` names, with the table of keys.
+pub(crate) fn keys(callback: TokenStream) -> TokenStream {
+    let built = KEYS.iter().filter(|key| key.status == Status::Available);
+    let lines = built.map(|key| {
+        let (name, doc) = (format_ident!("{}", key.name), key.doc);
+        let group = format_ident!("{}", format!("{:?}", key.group));
+        let kind = match key.kind {
+            Kind::Bool => quote!(Bool(0, 0)),
+            Kind::Positive { max } => quote!(Number(1, #max)),
+            Kind::Integer { max } => quote!(Number(0, #max)),
+            Kind::Float => quote!(Float(0, 0)),
+            Kind::Limit => quote!(Limit(0, 0)),
+            Kind::Text | Kind::TextOrPath => quote!(Text(0, 0)),
+            Kind::Texts => quote!(Texts(0, 0)),
+            Kind::Path | Kind::Paths | Kind::PathOrPaths | Kind::Any => quote!(Item(0, 0)),
+        };
+        quote!(#name #kind #group #doc;)
+    });
+    quote!(#callback! { #(#lines)* })
 }
 
 fn of<'a>(attrs: &'a [Attribute], names: &[&str]) -> Vec<&'a Attribute> {
@@ -292,8 +313,6 @@ fn checks(attrs: &Attrs) -> TokenStream {
 
 #[cfg(test)]
 mod tests {
-    use crate::keys::Kind;
-
     use super::*;
 
     fn written(args: &str) -> String {

@@ -91,6 +91,14 @@ pub fn derive_payload(input: TokenStream) -> TokenStream {
     finish(payload::derive(input))
 }
 
+/// The table of the attribute's keys, for the crate `ktstr` alone: `__keys!(apply)` calls the macro `apply` with a line
+/// `name Kind(least, most) Group "doc";` for each key that is built.
+#[doc(hidden)]
+#[proc_macro]
+pub fn __keys(input: TokenStream) -> TokenStream {
+    expand::keys(input.into()).into()
+}
+
 fn finish(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
     result.unwrap_or_else(syn::Error::into_compile_error).into()
 }

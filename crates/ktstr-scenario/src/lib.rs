@@ -14,7 +14,11 @@
 //! | [`cgroup`] | the trait through which a cgroup v2 tree is driven |
 //! | [`ops`] | steps, holds, cgroup definitions, operations |
 //! | [`payload`] | programs of the host that run in the guest as load |
+//! | [`text`] | scenarios as text, read and printed |
 //! | [`ctx`] | what a test function is handed |
+
+#[macro_use]
+pub mod text;
 
 pub mod cgroup;
 pub mod ctx;

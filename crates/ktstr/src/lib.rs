@@ -32,6 +32,7 @@ mod guest_side;
 mod host_side;
 pub mod payloads;
 pub mod run;
+mod scenario_file;
 mod snapshot_bridge;
 pub mod table;
 mod vm_result;
@@ -63,6 +64,16 @@ pub mod scenario {
         pub use ktstr_scenario::ops::*;
     }
     pub use ops::*;
+
+    pub use ktstr_scenario::text::{Names, Scenario, TextError, Unsayable};
+
+    /// Scenarios in files, as `cargo ktstr run` runs them.
+    pub mod file {
+        pub use crate::scenario_file::{entry, fits, judge, settings};
+        pub use ktstr_scenario::text::{
+            Bounds, ClaimDef, Invalid, ScenarioFile, Setting, SettingValue,
+        };
+    }
 
     /// The canned scenarios, and the table that lists them.
     pub mod scenarios {
@@ -202,8 +213,8 @@ pub mod prelude {
     pub use crate::scenario::ops::*;
     pub use crate::scenario::scenarios;
     pub use crate::scenario::{
-        CgroupGroup, Ctx, CtxBuilder, PayloadHandle, PayloadRun, RunsPayloads, collect_all,
-        spawn_diverse,
+        CgroupGroup, Ctx, CtxBuilder, PayloadHandle, PayloadRun, RunsPayloads, Scenario,
+        collect_all, spawn_diverse,
     };
     pub use crate::snapshot::{
         ArenaSnapshot, DsqState, EventCounterSample, FailureDumpArrayEntry, FailureDumpEntry,

@@ -1,5 +1,5 @@
 //! `cargo ktstr demo`: runs one test of this very binary and shows what was seen. The test is in [`scenario`], the
-//! rendering in [`screen`]; here the one becomes the other.
+//! rendering in [`mod@screen`]; here the one becomes the other.
 
 #[cfg(not(test))]
 mod scenario;
@@ -39,12 +39,21 @@ pub fn run(out: &mut dyn Write) -> Result<Exit> {
         entry.scheduler.binary.display_name()
     ));
     let finished = ktstr::run::run(entry);
-    if let Some(vm) = &finished.vm {
-        write!(out, "{}", screen::render(&screen_of(&finished, vm)))?;
+    if let Some(screen) = screen(&finished, TEST) {
+        write!(out, "{screen}")?;
         out.flush()?;
     }
     finished.print();
     Ok(exit::from_code(finished.exit_code()))
+}
+
+/// What a run saw, under this title; `None` if there was no machine.
+pub fn screen(finished: &Finished, title: &str) -> Option<String> {
+    let vm = finished.vm.as_ref()?;
+    Some(screen::render(&Screen {
+        test: title.to_owned(),
+        ..screen_of(finished, vm)
+    }))
 }
 
 fn screen_of(finished: &Finished, vm: &VmResult) -> Screen {
@@ -104,8 +113,10 @@ fn cgroups(vm: &VmResult) -> Vec<CgroupRow> {
     rows
 }
 
+/// The variables that the captures have found: other schedulers have others.
 fn counters(vm: &VmResult) -> Vec<CounterRow> {
     let series = vm.periodic_series();
+    let found = |row: &CounterRow| row.values.iter().any(|(_, value)| value.is_some());
     COUNTERS
         .iter()
         .map(|&name| CounterRow {
@@ -118,6 +129,7 @@ fn counters(vm: &VmResult) -> Vec<CounterRow> {
                 })
                 .collect(),
         })
+        .filter(found)
         .collect()
 }
 

@@ -126,7 +126,7 @@ fn validate(steps: &[Step]) -> Result<()> {
             .validate()
             .with_context(|| format!("step {k0}: the hold is invalid"))?;
         let loops = matches!(step.hold, HoldSpec::Loop { .. });
-        if let Some(op) = step.ops.iter().find(|op| loops && is_once(op)) {
+        if let Some(op) = step.ops.iter().find(|op| loops && op.is_once()) {
             bail!(
                 "step {k0}: {} cannot be in a step with HoldSpec::Loop, because it would be stored again in \
                  each round under the same tag: put it into a step of its own",
@@ -166,18 +166,6 @@ fn attached(ctx: &Ctx) -> Option<Attached> {
         pid: ctx.sched_pid?,
         bpf: spec.is_some_and(|spec| spec.has_bpf_scheduler()),
     })
-}
-
-/// Returns whether an operation may be executed only once, so that a looping step cannot contain it.
-const fn is_once(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::CaptureSnapshot { .. }
-            | Op::CaptureCgroupProcs { .. }
-            | Op::WatchSnapshot { .. }
-            | Op::ReadKernelHot { .. }
-            | Op::ReadKernelCold { .. }
-    )
 }
 
 /// Returns the controllers that the declarations need. Those of a factory are not known yet; they are enabled on first

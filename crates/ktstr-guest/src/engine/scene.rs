@@ -192,6 +192,8 @@ pub(super) struct Scene {
     pub payloads: Payloads,
     /// Descriptors of BPF maps, which keep the maps alive until the end of the scenario.
     pub pinned_maps: Vec<OwnedFd>,
+    /// How many affinities were drawn for workers that ran already.
+    pub draws: u64,
     /// The CPUs that the test took offline.
     off_line: BTreeSet<usize>,
     /// Whether the workers measure on which NUMA nodes their pages are.
@@ -224,6 +226,7 @@ impl Scene {
             scheduler_changed: false,
             payloads: Payloads::default(),
             pinned_maps: Vec::new(),
+            draws: 0,
             off_line: BTreeSet::new(),
             measures_pages,
             phase: PhaseCell::new()?,
@@ -415,7 +418,9 @@ impl Scene {
         self.payloads.end_in(name)?;
         self.get(name)?.stop(ctx)?;
         self.get(name)?.kill_leftovers(ctx);
-        ctx.cgroups.remove_cgroup(name)?;
+        let names = self.tracked.iter().map(|t| t.name.as_str());
+        let others: Vec<&str> = names.filter(|other| *other != name).collect();
+        remove_with_parents(ctx, name, &others)?;
         if let Some(at) = self.tracked.iter().position(|t| t.name == name) {
             let done = self.tracked.remove(at);
             self.removed.push(CgroupReports {
@@ -447,12 +452,20 @@ impl Scene {
             .partition(|t| t.owner == owner);
         self.tracked = kept;
         let mut gone: Vec<LiveCgroup> = gone;
-        for tracked in gone.iter_mut().rev().filter(|t| t.name != RUNNER) {
+        for tracked in gone.iter_mut().filter(|t| t.name != RUNNER) {
             // Kill whatever still runs before the directory is removed.
             tracked.handles.clear();
             tracked.kill_leftovers(ctx);
-            if let Err(error) = ctx.cgroups.remove_cgroup(&tracked.name) {
-                result.note(format!("teardown of cgroup {:?}: {error:#}", tracked.name));
+        }
+        let mut left: Vec<&str> = gone.iter().map(|t| t.name.as_str()).collect();
+        left.retain(|name| *name != RUNNER);
+        // Made last or deepest in the tree, removed first.
+        left.sort_by_key(|name| name.matches('/').count());
+        while let Some(name) = left.pop() {
+            let kept = self.tracked.iter().map(|t| t.name.as_str());
+            let others: Vec<&str> = kept.chain(left.iter().copied()).collect();
+            if let Err(error) = remove_with_parents(ctx, name, &others) {
+                result.note(format!("teardown of cgroup {name:?}: {error:#}"));
             }
         }
         let (ended, waiting) = std::mem::take(&mut self.removed)
@@ -472,6 +485,20 @@ impl Scene {
         }
         done
     }
+}
+
+/// Removes a cgroup, and those above it that were made on the way to it, up to one that is among the `others` or has one of them
+/// below it.
+fn remove_with_parents(ctx: &Ctx, name: &str, others: &[&str]) -> Result<()> {
+    let mut at = name;
+    while !others.iter().any(|other| is_below(other, at)) {
+        ctx.cgroups.remove_cgroup(at)?;
+        match at.rsplit_once('/') {
+            Some((above, _)) => at = above,
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 /// Writes the limits of a definition.

@@ -175,9 +175,18 @@ pub(super) fn apply_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
             ));
         }
     }
+    match wanted.policy {
+        // Workers start with it.
+        SchedPolicy::Normal => Ok(()),
+        _ => change_policy(pid, wanted),
+    }
+}
+
+/// Sets the policy of a process that may have another one; the error is a sentence.
+pub(super) fn change_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
     let ns = |d: std::time::Duration| d.as_nanos() as u64;
     let mut attr = match wanted.policy {
-        SchedPolicy::Normal => return Ok(()),
+        SchedPolicy::Normal => SchedAttr::of(libc::SCHED_OTHER),
         SchedPolicy::Batch => SchedAttr::of(libc::SCHED_BATCH),
         SchedPolicy::Idle => SchedAttr::of(libc::SCHED_IDLE),
         SchedPolicy::Fifo(priority) => SchedAttr::fifo(priority),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use ktstr_assert::WorkerReport;
-use ktstr_scenario::workload::CloneMode;
+use ktstr_scenario::workload::{CloneMode, SchedPolicy};
 
 use super::collect::Target;
 use super::rng::Rng;
@@ -239,6 +239,20 @@ impl WorkloadHandle {
         })?;
         worker.entitlement = folded(worker.entitlement, cpus);
         attrs::apply_affinity(worker.tid, cpus).map_err(WorkerError::Invalid)
+    }
+
+    /// Sets the scheduling policy of one worker; its nice value stays.
+    ///
+    /// # Errors
+    /// No such worker, or the kernel's refusal with policy and pid.
+    pub fn set_policy(&mut self, idx: usize, policy: SchedPolicy) -> Result<(), WorkerError> {
+        let count = self.workers.len();
+        let worker = self.workers.get_mut(idx).ok_or_else(|| {
+            WorkerError::Invalid(format!("set_policy: no worker {idx}, there are {count}"))
+        })?;
+        worker.entitlement = folded(worker.entitlement, &policy);
+        worker.policy.policy = policy;
+        attrs::change_policy(worker.tid, &worker.policy).map_err(WorkerError::Invalid)
     }
 
     /// Records something that happens only to these workers, such as a late start or a move. From

@@ -5,7 +5,7 @@ use super::op::Op;
 use crate::payload::Payload;
 
 /// Cgroups and operations set up before the first step and kept to the end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backdrop {
     /// The cgroups that are there during all steps.
     pub cgroups: Vec<CgroupDef>,

@@ -15,7 +15,7 @@ use super::op_types::{CpusetPartition, IrqSelector, SpawnPlacement};
 use crate::cgroup::Controller;
 use crate::payload::Payload;
 use crate::scheduler::Scheduler;
-use crate::workload::{AffinityIntent, WorkSpec, WorkType};
+use crate::workload::{AffinityIntent, SchedPolicy, WorkSpec, WorkType};
 
 /// The type of a field: `text`, `(Type)`, `[Type]` for one that may be left out, or `{Type}` for a list.
 macro_rules! field {
@@ -51,6 +51,35 @@ macro_rules! value {
     };
     ($kind:tt $argument:ident) => {
         $argument.into()
+    };
+}
+
+/// The text of a field.
+macro_rules! put {
+    ([$of:ty] $field:ident) => {
+        $field.as_ref().map(crate::text::Text::put).transpose()?
+    };
+    ($kind:tt $field:ident) => {
+        Some(crate::text::Text::put($field)?)
+    };
+}
+
+/// A field out of its text. A list may be left out, and so may what need not be there.
+macro_rules! take {
+    ([$of:ty] $given:expr, $op:ident, $field:expr, $names:ident) => {
+        match $given {
+            Some(given) => Some(crate::text::Text::take(given, $names)?),
+            None => None,
+        }
+    };
+    ({$of:ty} $given:expr, $op:ident, $field:expr, $names:ident) => {
+        match $given {
+            Some(given) => crate::text::Text::take(given, $names)?,
+            None => Vec::new(),
+        }
+    };
+    ($kind:tt $given:expr, $op:ident, $field:expr, $names:ident) => {
+        crate::text::needed($given, $op, $field, $names)?
     };
 }
 
@@ -98,6 +127,40 @@ macro_rules! ops {
                 match self { $( Self::$name $({ $( $field ),* })? => runner.$constructor($($( $field ),*)?), )* }
             }
         }
+
+        impl crate::text::Text for Op {
+            fn expected() -> String {
+                "an operation such as { freeze_cgroup = \"a\" }".to_owned()
+            }
+
+            fn put(&self) -> Result<crate::text::Node, crate::text::Unsayable> {
+                Ok(match self { $( Self::$name $({ $( $field ),* })? => {
+                    crate::text::put_operation(
+                        stringify!($name),
+                        vec![$($( (stringify!($field), put!($kind $field)) ),*)?],
+                    )
+                } )* })
+            }
+
+            #[allow(unused_mut, unused_variables)]
+            fn take(
+                node: &crate::text::Node,
+                names: &crate::text::Names,
+            ) -> Result<Self, crate::text::TextError> {
+                let (name, given) = crate::text::operation(node, FIELDS, names)?;
+                let mut given = given.into_iter();
+                match name {
+                    $( stringify!($name) => Ok(Self::$name $({ $(
+                        $field: take!($kind given.next().flatten(), node, stringify!($field), names)
+                    ),* })?), )*
+                    _ => Err(node.expected(&Self::expected())),
+                }
+            }
+        }
+
+        /// The fields of each operation, for its text.
+        const FIELDS: &[(&str, &[&str])] =
+            &[$( (stringify!($name), &[$($( stringify!($field) ),*)?]) ),*];
 
         /// Who carries out operations: one method each.
         pub trait OpRunner {
@@ -383,9 +446,28 @@ ops! {
         /// The number of the CPU.
         cpu: (usize),
     };
+    /// Sets the scheduling policy of all live workers of a cgroup from outside, as `chrt` does. Their nice values stay.
+    41 set_sched_policy SetSchedPolicy {
+        /// The name of the cgroup.
+        cgroup: text,
+        /// Their policy from now on.
+        policy: (SchedPolicy),
+    };
 }
 
 impl Op {
+    /// Whether it stores something under a tag, so that a step which repeats its operations cannot have it.
+    pub const fn is_once(&self) -> bool {
+        matches!(
+            self,
+            Self::CaptureSnapshot { .. }
+                | Self::CaptureCgroupProcs { .. }
+                | Self::WatchSnapshot { .. }
+                | Self::ReadKernelHot { .. }
+                | Self::ReadKernelCold { .. }
+        )
+    }
+
     /// Starts a program of the host in the harness's own cgroup, and goes on; see [`Op::RunPayload`].
     pub fn run_payload(payload: &'static Payload, args: Vec<String>) -> Self {
         Self::run_payload_in(payload, args, None)
@@ -460,7 +542,7 @@ mod tests {
 
     #[test]
     fn numbers_do_not_move() {
-        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (10, "RunPayload"), (11, "WaitPayload"), (12, "KillPayload"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (16, "WatchSnapshot"), (17, "WriteKernelHot"), (18, "WriteKernelCold"), (19, "ReadKernelHot"), (20, "ReadKernelCold"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (25, "PinBpfMap"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline")]"#);
+        insta::assert_compact_debug_snapshot!(NUMBERS, @r#"[(0, "AddCgroup"), (1, "AddCgroupDef"), (2, "RemoveCgroup"), (3, "SetCpuset"), (4, "ClearCpuset"), (5, "SwapCpusets"), (6, "Spawn"), (7, "StopCgroup"), (8, "SetAffinity"), (9, "MoveAllTasks"), (10, "RunPayload"), (11, "WaitPayload"), (12, "KillPayload"), (13, "FreezeCgroup"), (14, "UnfreezeCgroup"), (15, "CaptureSnapshot"), (16, "WatchSnapshot"), (17, "WriteKernelHot"), (18, "WriteKernelCold"), (19, "ReadKernelHot"), (20, "ReadKernelCold"), (21, "AttachScheduler"), (22, "DetachScheduler"), (23, "RestartScheduler"), (24, "ReplaceScheduler"), (25, "PinBpfMap"), (26, "CaptureCgroupProcs"), (27, "SteerIrq"), (28, "SetCpuMax"), (29, "SetCpuWeight"), (30, "SetCpuIdle"), (31, "SetUclampMin"), (32, "SetUclampMax"), (33, "SetMemoryMax"), (34, "SetMemoryHigh"), (35, "SetMemoryLow"), (36, "SetPidsMax"), (37, "SetCpusetPartition"), (38, "KillCgroup"), (39, "CpuOffline"), (40, "CpuOnline"), (41, "SetSchedPolicy")]"#);
         let numbers: BTreeSet<u8> = NUMBERS.iter().map(|(number, _)| *number).collect();
         assert_eq!(
             numbers.len(),

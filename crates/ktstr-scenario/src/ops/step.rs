@@ -8,7 +8,7 @@ use crate::ctx::Ctx;
 use crate::payload::Payload;
 
 /// One step: make cgroups and workers, run operations, hold, tear down.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// Cgroups that live for this step.
     pub setup: Setup,
@@ -146,7 +146,9 @@ impl Default for HoldSpec {
 }
 
 /// The cgroups of a step: given, or made from the context when the step starts.
-#[derive(Clone, Debug)]
+// Two functions that the compiler has merged, or one that it has doubled: nothing is decided by that.
+#[allow(unpredictable_function_pointer_comparisons)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Setup {
     /// The cgroups as they are given here.
     Defs(Vec<CgroupDef>),

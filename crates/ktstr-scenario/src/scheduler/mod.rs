@@ -36,6 +36,16 @@ pub enum SchedulerSpec {
 }
 
 impl SchedulerSpec {
+    /// What a person means by a word: `eevdf` is the kernel's own scheduler, a word with a `/` the path of a binary, any other
+    /// one the package whose binary is looked for.
+    pub fn of_binary(word: &'static str) -> Self {
+        match word {
+            "eevdf" => Self::Eevdf,
+            path if path.contains('/') => Self::Path(path),
+            name => Self::Discover(name),
+        }
+    }
+
     /// Whether anything other than the kernel's default scheduling is active.
     pub const fn has_active_scheduling(&self) -> bool {
         !matches!(self, Self::Eevdf)

@@ -24,6 +24,8 @@ macro_rules! config {
             )+
         }
 
+        text_struct! { $name, "parameters of a benchmark", Self::DEFAULT, { $($field),+ } }
+
         impl Default for $name {
             fn default() -> Self {
                 Self::DEFAULT

@@ -45,6 +45,7 @@ use ktstr_record::{RunVerdict, Switches};
 
 pub use error::RunError;
 pub use plan::SchedulerThatRan;
+pub use report::say_again;
 pub use scheduler::{Found, Source as SchedulerSource, find as find_scheduler_binary};
 pub use start::Level;
 pub use verdict::Fault;

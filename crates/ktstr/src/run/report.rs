@@ -164,9 +164,21 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         .collect()
 }
 
+/// What stands before and after the seed in the command that makes a run of this process again, where it is no test of a binary.
+static AGAIN: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
+
+/// Has the records of this process say that `before`, then `--seed` and the run's seed, then `after` makes the same run again.
+/// For a process that does one run; a second call changes nothing.
+pub fn say_again(before: String, after: String) {
+    let _ = AGAIN.set((before, after));
+}
+
 /// Returns the one command that repeats the run with the same seed. Under cargo's test runners it is their command,
 /// which rebuilds the test. Otherwise it is the replay of the record, if the run can be repeated to the last bit.
 pub(super) fn again(test: &str, seed: u64, replayed: Option<&str>) -> String {
+    if let Some((before, after)) = AGAIN.get() {
+        return format!("{before} --seed {seed}{after}");
+    }
     let exe = std::env::current_exe().unwrap_or_default();
     let file = exe.file_name().unwrap_or_default().to_string_lossy();
     // Cargo appends a hash to the name of a test's binary.

@@ -78,6 +78,28 @@ fn wakes_cross_llcs_under_churn(ctx: &Ctx) -> Result<AssertResult> {
 }
 // end
 
+// block
+#[ktstr_test(scheduler = MINE, llcs = 2, cores = 2, duration_s = 1, not_stuck, isolation)]
+fn wakes_cross_llcs_by_text(ctx: &Ctx) -> Result<AssertResult> {
+    let scenario = Scenario::from_text(
+        r#"
+        [[cgroup]]
+        name = "front"
+        work_type = { futex_fan_out = { fan_out = 3, spin_iters = 256 } }
+        workers = 4
+        cpuset = "0,2"
+
+        [[step]]
+        hold = 0.5
+
+        [[step]]
+        ops = [{ set_cpuset = { cgroup = "front", cpus = "1,3" } }]
+        "#,
+    )?;
+    execute_scenario(ctx, scenario.backdrop, scenario.steps)
+}
+// end
+
 /// With the defect that the page names, the claim that it names is not met.
 #[test]
 fn an_llc_that_is_not_used_is_told() {
@@ -91,7 +113,7 @@ fn an_llc_that_is_not_used_is_told() {
     let page = include_str!("../../../../docs/guide/scenarios.md");
     let told = between(page, "\n```text\n", "\n```\n");
     let mut said = finished.result.failure_details().map(ToString::to_string);
-    assert!(said.any(|said| said == told[0]), "the page says: {told:?}");
+    assert!(said.any(|said| said == told[1]), "the page says: {told:?}");
 }
 
 /// What lies between lines that are `open` and lines that are `close`.
@@ -102,12 +124,29 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// The text on the page is the file that `cargo-ktstr/tests/run.rs` runs, and what the page says of a slip in it is what is said.
+#[test]
+fn the_text_of_the_page_is_the_file_that_runs() {
+    let page = include_str!("../../../../docs/guide/scenarios.md");
+    let file = include_str!("../../../../docs/guide/scenarios/wakes-cross-llcs.toml");
+    assert_eq!(between(page, "\n```toml\n", "\n```\n"), [file.trim_end()]);
+    let wrong = file.replace("a = \"front\"", "a = \"fornt\"");
+    let wrong = ktstr::scenario::file::ScenarioFile::from_text(&wrong).expect("it can be read");
+    let machine = TestTopology::from_vm_topology(&Topology::new(1, 2, 2, 1));
+    let error = wrong
+        .validate(&machine)
+        .expect_err("there is none")
+        .to_string();
+    let told = between(page, "\n```text\n", "\n```\n");
+    assert_eq!(told[0], error);
+}
+
 #[test]
 fn the_code_of_the_page_is_the_code_that_runs() {
     let page = include_str!("../../../../docs/guide/scenarios.md");
     let printed = between(page, "\n```rust\n", "\n```\n");
     let run = between(include_str!("guide.rs"), "\n// block\n", "\n// end\n");
-    assert_eq!(run.len(), 4, "{run:#?}");
+    assert_eq!(run.len(), 5, "{run:#?}");
     assert_eq!(
         printed, run,
         "left: docs/guide/scenarios.md; right: crates/ktstr/tests/vm/guide.rs"

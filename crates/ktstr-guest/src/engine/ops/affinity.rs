@@ -8,10 +8,11 @@ use crate::workers::rng::Rng;
 
 pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> Result<()> {
     let ctx = call.ctx;
-    let tracked = call.scene.get(cgroup)?;
-    let resolved = affinity.resolve(tracked.cpuset.as_ref(), ctx.topo)?;
+    let resolved = affinity.resolve(call.scene.get(cgroup)?.cpuset.as_ref(), ctx.topo)?;
     let all = ctx.topo.all_cpuset();
-    let mut stream = 0;
+    // Each call draws anew, for each worker by itself.
+    let mut stream = call.scene.draws;
+    let tracked = call.scene.get(cgroup)?;
     for handle in &mut tracked.handles {
         for idx in 0..handle.len() {
             stream += 1;
@@ -19,5 +20,6 @@ pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> R
             handle.set_affinity(idx, cpus.as_ref().unwrap_or(&all))?;
         }
     }
+    call.scene.draws = stream;
     Ok(())
 }

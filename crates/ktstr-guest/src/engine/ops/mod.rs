@@ -17,6 +17,7 @@ mod move_tasks;
 mod payload;
 mod pids;
 mod pin_map;
+mod policy;
 mod scheduler;
 mod spawn;
 
@@ -31,7 +32,7 @@ use ktstr_scenario::ops::{
 };
 use ktstr_scenario::payload::Payload;
 use ktstr_scenario::scheduler::Scheduler;
-use ktstr_scenario::workload::{AffinityIntent, WorkSpec};
+use ktstr_scenario::workload::{AffinityIntent, SchedPolicy, WorkSpec};
 
 use super::scene::{Owner, Scene};
 
@@ -104,4 +105,5 @@ runners! {
     kill_cgroup(cgroup: str) => kill::kill;
     cpu_offline(cpu: usize) => hotplug::offline;
     cpu_online(cpu: usize) => hotplug::online;
+    set_sched_policy(cgroup: str, policy: SchedPolicy) => policy::set;
 }

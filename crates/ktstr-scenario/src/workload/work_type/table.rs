@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::{AluWidth, FutexLockMode, ReapMode, WakeMechanism, WorkPhase};
 use super::rules::{self, Checked};
+use crate::text::{Fields, Names, Node, Shape, Text, TextError, Unsayable, put_variant, variant};
 use crate::workload::SchedClass;
 use crate::workload::bench::{SchbenchConfig, TaobenchConfig};
 use crate::workload::custom::{CustomCfg, CustomFn};
@@ -134,7 +135,65 @@ macro_rules! work_types {
 
             $(ctor! { $ctor $variant $({ $($field: $ty),+ })? })+
         }
+
+        impl Text for WorkType {
+            fn expected() -> String {
+                "a work type such as \"spin_wait\" or { pipe_io = { burst_iters = 64 } }".to_owned()
+            }
+
+            fn put(&self) -> Result<Node, Unsayable> {
+                Ok(match self {
+                    Self::Sequence { first, rest } => {
+                        let phases = std::iter::once(first).chain(rest).copied();
+                        put_variant("Sequence", Some(phases.collect::<Vec<_>>().put()?))
+                    }
+                    Self::Custom { name, .. } => put_variant("Custom", Some(name.put()?)),
+                    $(Self::$variant $({ $($field),+ })? => put_variant(
+                        stringify!($variant),
+                        work_types!(@put $($($field)+)?),
+                    ),)+
+                })
+            }
+
+            #[allow(unused_variables)]
+            fn take(node: &Node, names: &Names) -> Result<Self, TextError> {
+                let all = &[
+                    ("Sequence", Shape::Value),
+                    ("Custom", Shape::Value),
+                    $((stringify!($variant), work_types!(@shape $($($field)+)?))),+
+                ];
+                let (name, value) = variant(node, "a work type", all)?;
+                match (name, value) {
+                    ("Sequence", Some(value)) => {
+                        let mut phases = Vec::<WorkPhase>::take(value, names)?.into_iter();
+                        let first = phases.next();
+                        Ok(Self::Sequence {
+                            first: first.ok_or_else(|| value.error("a sequence needs a phase"))?,
+                            rest: phases.collect(),
+                        })
+                    }
+                    ("Custom", Some(value)) => names.find_work(value),
+                    $((stringify!($variant), value) => {
+                        $(
+                            let none = Node::table(Vec::new());
+                            let known = &[$(stringify!($field)),+];
+                            let fields = Fields::of(value.unwrap_or(&none), known, names)?;
+                        )?
+                        Ok(Self::$variant $({
+                            $($field: fields.or(stringify!($field), || $default)?),+
+                        })?)
+                    })+
+                    _ => Err(node.expected(&Self::expected())),
+                }
+            }
+        }
     };
+    (@put) => { None };
+    (@put $($field:ident)+) => {
+        Some(Node::table(vec![$((stringify!($field).to_owned(), $field.put()?)),+]))
+    };
+    (@shape) => { Shape::Word };
+    (@shape $($field:ident)+) => { Shape::Either };
     (@tasks $cpus:ident) => { None };
     (@tasks $cpus:ident $bench:ident) => { Some($bench.tasks($cpus)) };
     (@group) => { None };

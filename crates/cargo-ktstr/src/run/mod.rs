@@ -1,0 +1,231 @@
+//! `cargo ktstr run FILE`: a scenario in a file, under any scheduler. No project, no code: the guest's side is this binary, as it
+//! is for the demo.
+//!
+//! Exit codes are a test's: 0 passed or skipped, 1 failed or a file that is no scenario, 2 no answer.
+
+#[cfg(not(test))]
+mod body;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ktstr::prelude::*;
+use ktstr::scenario::file::{self, ScenarioFile};
+use ktstr_record::terminal::tell;
+
+use crate::exit::Exit;
+
+/// The name of the test that a file becomes.
+pub const TEST: &str = "scenario_file";
+
+/// What the file is called in the guest.
+#[cfg_attr(
+    test,
+    expect(dead_code, reason = "the body is no part of a test build")
+)]
+const IN_GUEST: &str = "scenario.toml";
+
+/// What was asked for.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The scenario, in TOML (docs/guide/scenarios.md).
+    file: PathBuf,
+    /// The scheduler instead of the file's: the path of a binary, a package of this project, or `eevdf`.
+    #[arg(long, value_name = "PATH")]
+    scheduler: Option<String>,
+    /// The shape of the machine instead of the file's: a preset such as 8cpu-2llc-smt, or a shape such as 1n2l2c1t.
+    #[arg(long, value_name = "SHAPE")]
+    topology: Option<String>,
+    /// The seed of the run, instead of the file's.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// The kernel: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path.
+    #[arg(long, value_name = "SPEC")]
+    kernel: Option<String>,
+    /// Print the file in its normal form, with all parameters written out, and run nothing.
+    #[arg(long)]
+    print: bool,
+    /// Arguments of the scheduler, after its own.
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// Runs the file, or prints it.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let path = &options.file;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading the scenario {}", path.display()))?;
+    let refused = |error: &dyn std::fmt::Display| {
+        tell(&format!("error: {}: {error}", path.display()));
+        Ok(Exit::Failed)
+    };
+    let scenario = match ScenarioFile::from_text(&text) {
+        Ok(scenario) => scenario,
+        Err(error) => return refused(&error),
+    };
+    let entry = match declared(&scenario, options) {
+        Ok(entry) => entry,
+        Err(error) => return refused(&error),
+    };
+    if options.print {
+        match scenario.to_text() {
+            Ok(text) => write!(out, "{text}")?,
+            Err(error) => return refused(&error),
+        }
+        return Ok(Exit::Done);
+    }
+    let folder = tempfile::tempdir().context("a folder for what the guest is given")?;
+    launch(out, options, entry, &text, folder.path())
+}
+
+/// The file as a test, on the machine and with the seed that were asked for.
+fn declared(scenario: &ScenarioFile, options: &Options) -> Result<KtstrTestEntry> {
+    let mut entry = file::entry(scenario, TEST, no_body)?;
+    if let Some(shape) = &options.topology {
+        entry.topology = Topology::from_name(shape)?;
+        entry.constraints.admits(&entry.topology)?;
+        file::fits(scenario, &entry)?;
+    }
+    if let Some(word) = &options.scheduler {
+        let spec = match Path::new(word).exists() {
+            true => SchedulerSpec::Path(absolute(word)?.leak()),
+            false => SchedulerSpec::of_binary(word.clone().leak()),
+        };
+        let name = word.rsplit('/').next().unwrap_or(word).to_owned();
+        entry.scheduler = Box::leak(Box::new(Scheduler::named(name.leak()).binary(spec)));
+    }
+    let of_file = entry.extra_sched_args.iter().copied();
+    let given = options.args.iter().map(|arg| &*arg.clone().leak());
+    entry.extra_sched_args = of_file.chain(given).collect::<Vec<&'static str>>().leak();
+    entry.seed = options.seed.or(entry.seed);
+    entry.validate()?;
+    Ok(entry)
+}
+
+fn absolute(path: &str) -> Result<String> {
+    let path = std::path::absolute(path)?.into_os_string().into_string();
+    path.map_err(|path| anyhow::anyhow!("the path {path:?} is no text"))
+}
+
+/// In the guest the entry that this binary has registered is called, not this one.
+fn no_body(_: &Ctx) -> Result<AssertResult> {
+    anyhow::bail!("this is the host's half of the test")
+}
+
+#[cfg(test)]
+fn launch(_: &mut dyn Write, _: &Options, _: KtstrTestEntry, _: &str, _: &Path) -> Result<Exit> {
+    anyhow::bail!("a test build has no body for the guest")
+}
+
+#[cfg(not(test))]
+fn launch(
+    out: &mut dyn Write,
+    options: &Options,
+    mut entry: KtstrTestEntry,
+    text: &str,
+    folder: &Path,
+) -> Result<Exit> {
+    let guest = folder.join(IN_GUEST);
+    std::fs::write(&guest, text).with_context(|| format!("writing {}", guest.display()))?;
+    let guest = guest.into_os_string().into_string();
+    let guest = guest.map_err(|path| anyhow::anyhow!("the path {path:?} is no text"))?;
+    let mut files = entry.extra_include_files.to_vec();
+    files.push(guest.leak());
+    entry.extra_include_files = files.leak();
+    entry.post_vm = body::claims(text);
+    environment(options);
+    let (before, after) = again(options);
+    ktstr::run::say_again(before, after);
+    let entry: &'static KtstrTestEntry = Box::leak(Box::new(entry));
+    tell(&format!(
+        "Running {}: {:?} of guest time under {} in a VM.",
+        options.file.display(),
+        entry.duration,
+        entry.scheduler.binary.display_name()
+    ));
+    let finished = ktstr::run::run(entry);
+    if let Some(screen) = crate::demo::screen(&finished, &options.file.display().to_string()) {
+        write!(out, "{screen}")?;
+        out.flush()?;
+    }
+    finished.print();
+    Ok(crate::exit::from_code(finished.exit_code()))
+}
+
+/// What is asked for goes before what the environment says.
+#[cfg(not(test))]
+fn environment(options: &Options) {
+    let set = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            // SAFETY: this is the process's only thread so far: the run starts the others.
+            unsafe { std::env::set_var(name, value) };
+        }
+    };
+    let unset = |name: &str| {
+        // SAFETY: as above.
+        unsafe { std::env::remove_var(name) };
+    };
+    set("KTSTR_SEED", options.seed.map(|seed| seed.to_string()));
+    if let Some(kernel) = &options.kernel {
+        unset("KTSTR_TEST_KERNEL");
+        set("KTSTR_KERNEL", Some(kernel.clone()));
+    }
+    if options.topology.is_some() {
+        unset("KTSTR_TOPOLOGY");
+    }
+    if options.scheduler.is_some() {
+        unset("KTSTR_SCHEDULER");
+    }
+}
+
+/// The command that runs the file again: what stands before its seed, and after.
+#[cfg(not(test))]
+fn again(options: &Options) -> (String, String) {
+    let mut before = format!("cargo ktstr run {}", options.file.display());
+    for (flag, value) in [
+        ("--scheduler", &options.scheduler),
+        ("--topology", &options.topology),
+        ("--kernel", &options.kernel),
+    ] {
+        let words = value.iter().map(|value| format!(" {flag} {value}"));
+        before.extend(words);
+    }
+    let after = match options.args.as_slice() {
+        [] => String::new(),
+        args => format!(" -- {}", args.join(" ")),
+    };
+    (before, after)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(text: &str, topology: Option<&str>) -> String {
+        let scenario = ScenarioFile::from_text(text).unwrap();
+        let options = Options {
+            file: PathBuf::new(),
+            scheduler: Some("eevdf".to_owned()),
+            topology: topology.map(str::to_owned),
+            seed: None,
+            kernel: None,
+            print: false,
+            args: Vec::new(),
+        };
+        declared(&scenario, &options)
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_scenario_must_fit_the_shape_that_is_asked_for() {
+        let text = "cores = 4\n[[cgroup]]\nname = \"a\"\ncpuset = \"3\"\n[[step]]\n";
+        let error = refused(text, Some("1n1l2c1t"));
+        assert!(error.starts_with("line 2, `cgroup[0]`: "), "{error}");
+        assert!(error.contains("CPUs 3 do not exist"), "{error}");
+        assert!(refused(text, Some("big")).contains("\"big\""));
+    }
+}

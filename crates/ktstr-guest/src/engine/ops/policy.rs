@@ -1,0 +1,16 @@
+//! The scheduling policy of workers that run already.
+
+use anyhow::Result;
+use ktstr_scenario::workload::SchedPolicy;
+
+use super::Call;
+
+pub(super) fn set(call: &mut Call, cgroup: &str, policy: &SchedPolicy) -> Result<()> {
+    policy.validate()?;
+    for handle in &mut call.scene.get(cgroup)?.handles {
+        for idx in 0..handle.len() {
+            handle.set_policy(idx, *policy)?;
+        }
+    }
+    Ok(())
+}

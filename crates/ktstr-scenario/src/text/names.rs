@@ -1,0 +1,82 @@
+//! The things that a text only names: programs, schedulers and functions that the test declares.
+
+use super::node::{Node, TextError};
+use super::suggest::instead;
+use crate::payload::Payload;
+use crate::scheduler::Scheduler;
+use crate::workload::WorkType;
+
+/// What a text may name. A scenario in the text of a file has the programs and schedulers that the file declares; one in a
+/// test's text those that the test hands over.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    payloads: Vec<&'static Payload>,
+    schedulers: Vec<&'static Scheduler>,
+    works: Vec<WorkType>,
+}
+
+impl Names {
+    /// Nothing to name.
+    pub const fn new() -> Self {
+        Self {
+            payloads: Vec::new(),
+            schedulers: Vec::new(),
+            works: Vec::new(),
+        }
+    }
+
+    /// A program of the host that operations may start, by its name. The test must have it among its `workloads`.
+    pub fn payload(mut self, payload: &'static Payload) -> Self {
+        self.payloads.push(payload);
+        self
+    }
+
+    /// A scheduler that operations may start, by its name. The test must have it among its `staged_schedulers`.
+    pub fn scheduler(mut self, scheduler: &'static Scheduler) -> Self {
+        self.schedulers.push(scheduler);
+        self
+    }
+
+    /// A work type of the test's own, [`WorkType::Custom`], which a text names as `work_type = { custom = "its name" }`.
+    /// A work type that is none of the test's own changes nothing.
+    pub fn work(mut self, work: WorkType) -> Self {
+        self.works.push(work);
+        self
+    }
+
+    pub(crate) fn find_payload(&self, node: &Node) -> Result<&'static Payload, TextError> {
+        let known: Vec<_> = self.payloads.iter().map(|one| (one.name, *one)).collect();
+        find(node, "program", "[[payload]]", &known)
+    }
+
+    pub(crate) fn find_scheduler(&self, node: &Node) -> Result<&'static Scheduler, TextError> {
+        let known: Vec<_> = self.schedulers.iter().map(|one| (one.name, *one)).collect();
+        find(node, "scheduler", "[[staged_scheduler]]", &known)
+    }
+
+    pub(crate) fn find_work(&self, node: &Node) -> Result<WorkType, TextError> {
+        let known: Vec<_> = (self.works.iter())
+            .filter_map(|work| match work {
+                WorkType::Custom { name, .. } => Some((name.as_str(), work)),
+                _ => None,
+            })
+            .collect();
+        let how = "a test of its own, which hands it over with `Names::work`";
+        find(node, "work type of the test", how, &known).cloned()
+    }
+}
+
+/// The thing of this name.
+fn find<T: Copy>(node: &Node, what: &str, how: &str, known: &[(&str, T)]) -> Result<T, TextError> {
+    let super::Value::Text(name) = &node.value else {
+        return Err(node.expected(&format!("the name of a {what}")));
+    };
+    let found = known.iter().find(|(one, _)| one == name);
+    found.map(|(_, thing)| *thing).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        node.error(match names.as_slice() {
+            [] => format!("there is no {what} {name:?}: declare it, with {how}"),
+            names => format!("there is no {what} {name:?}: {}", instead(name, names)),
+        })
+    })
+}

@@ -1,0 +1,116 @@
+//! The tree that a text is read into and written from, and errors that name a place in it.
+
+/// A value of a text, and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    /// The line, from 1; 0 for a node that was not read.
+    pub(crate) line: usize,
+    /// The keys down to it, as `step[1].hold`.
+    pub(crate) path: String,
+}
+
+/// What stands there.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Text(String),
+    Integer(i128),
+    Float(f64),
+    Bool(bool),
+    List(Vec<Node>),
+    /// A list of tables that is written as one section for each, under `[[key]]`. It is read as a list.
+    Sections(Vec<Node>),
+    /// Keys in the order of the text.
+    Table(Vec<(String, Node)>),
+}
+
+/// Why a text is no scenario.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}{}: {message}", of_key(.key))]
+pub struct TextError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The keys down to the place, as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. Empty where the text is not even
+    /// TOML.
+    pub key: String,
+    /// What was found, what is allowed, and what may have been meant.
+    pub message: String,
+}
+
+fn of_key(key: &str) -> String {
+    match key {
+        "" => String::new(),
+        key => format!(", `{key}`"),
+    }
+}
+
+/// What a text cannot say: a function of a test, a number that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a text cannot say {what}: {instead}")]
+pub struct Unsayable {
+    /// What it is.
+    pub what: String,
+    /// What can be written instead.
+    pub instead: &'static str,
+}
+
+impl Node {
+    /// A node that was not read.
+    pub(crate) fn new(value: Value) -> Self {
+        Self {
+            value,
+            line: 0,
+            path: String::new(),
+        }
+    }
+
+    pub(crate) fn text(text: impl Into<String>) -> Self {
+        Self::new(Value::Text(text.into()))
+    }
+
+    pub(crate) fn table(entries: Vec<(String, Node)>) -> Self {
+        Self::new(Value::Table(entries))
+    }
+
+    /// An error at this place.
+    pub(crate) fn error(&self, message: impl Into<String>) -> TextError {
+        TextError {
+            line: self.line,
+            key: self.path.clone(),
+            message: message.into(),
+        }
+    }
+
+    /// The error that something else was expected here.
+    pub(crate) fn expected(&self, what: &str) -> TextError {
+        self.error(format!("found {}, expected {what}", self.found()))
+    }
+
+    /// What stands here, in a few words.
+    pub(crate) fn found(&self) -> String {
+        match &self.value {
+            Value::Text(text) => format!("{text:?}"),
+            Value::Integer(number) => format!("the number {number}"),
+            Value::Float(number) => format!("the number {number:?}"),
+            Value::Bool(value) => format!("{value}"),
+            Value::List(items) | Value::Sections(items) => {
+                format!("a list of {}", items.len())
+            }
+            Value::Table(entries) => {
+                let keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
+                match keys.as_slice() {
+                    [] => "an empty table".to_owned(),
+                    keys => format!("a table with `{}`", keys.join("`, `")),
+                }
+            }
+        }
+    }
+
+    /// The items of a list.
+    pub(crate) fn items(&self, what: &str) -> Result<&[Node], TextError> {
+        match &self.value {
+            Value::List(items) | Value::Sections(items) => Ok(items),
+            _ => Err(self.expected(what)),
+        }
+    }
+}

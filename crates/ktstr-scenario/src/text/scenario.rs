@@ -1,0 +1,142 @@
+//! A scenario: a backdrop and steps.
+
+use super::fields::Keys;
+use super::node::{Node, TextError, Unsayable};
+use super::{Fields, Names, Text, read, write};
+use crate::ops::{Backdrop, Step};
+use crate::payload::Payload;
+
+/// A backdrop and the steps over it: all that a test function has the guest do.
+///
+/// ```
+/// use ktstr_scenario::text::Scenario;
+///
+/// let scenario = Scenario::from_text(
+///     r#"
+///     [[cgroup]]
+///     name = "front"
+///     work_type = { futex_fan_out = { fan_out = 3 } }
+///     workers = 4
+///     cpuset = "0,2"
+///
+///     [[step]]
+///     hold = 0.4
+///
+///     [[step]]
+///     hold = "every 50ms"
+///     ops = [{ set_cpuset = { cgroup = "front", cpus = "1,3" } }]
+///     "#,
+/// )?;
+/// assert_eq!(scenario.backdrop.cgroups[0].name, "front");
+/// assert_eq!(scenario.steps.len(), 2);
+///
+/// // What is printed is the same scenario.
+/// let text = scenario.to_text()?;
+/// assert_eq!(Scenario::from_text(&text)?, scenario);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scenario {
+    /// What lives for the whole scenario.
+    pub backdrop: Backdrop,
+    /// The steps, one after the other.
+    pub steps: Vec<Step>,
+}
+
+impl Scenario {
+    /// Reads a scenario from TOML: `[[cgroup]]`, `ops` and `payloads` of the backdrop, and `[[step]]` for each step, with
+    /// `hold`, `ops` and `[[step.cgroup]]`. Names, values and defaults are those of the builders.
+    ///
+    /// # Errors
+    /// [`TextError`] with the line and the key, what was found and what is allowed.
+    pub fn from_text(text: &str) -> Result<Self, TextError> {
+        Self::from_text_with(text, &Names::new())
+    }
+
+    /// The same where the text names programs, schedulers or work types of the test.
+    ///
+    /// # Errors
+    /// As [`Scenario::from_text`].
+    pub fn from_text_with(text: &str, names: &Names) -> Result<Self, TextError> {
+        let root = read::read(text)?;
+        let fields = Fields::open(&root, names)?;
+        for (key, node) in fields.entries() {
+            if !KEYS.contains(&key.as_str()) {
+                return Err(node.error(format!(
+                    "unknown key `{key}`: {}. What a scenario runs on, and its checks, the test's attribute says",
+                    super::suggest::instead(key, KEYS)
+                )));
+            }
+        }
+        Self::take(&fields)
+    }
+
+    /// The scenario as [`Scenario::from_text_with`] reads it. All parameters are written out, but for those that are usual and
+    /// seldom given.
+    ///
+    /// # Errors
+    /// [`Unsayable`] for cgroups that a function makes, and for a number that is none.
+    pub fn to_text(&self) -> Result<String, Unsayable> {
+        let mut keys = Keys::default();
+        self.put(&mut keys)?;
+        Ok(write::write(&keys.done()))
+    }
+
+    pub(super) fn put(&self, keys: &mut Keys) -> Result<(), Unsayable> {
+        let Backdrop {
+            cgroups,
+            ops,
+            payloads,
+        } = &self.backdrop;
+        keys.unless("ops", ops, &Vec::new())?;
+        keys.unless("payloads", payloads, &Vec::<&'static Payload>::new())?;
+        keys.sections("cgroup", cgroups)?;
+        keys.sections("step", &self.steps)
+    }
+
+    pub(super) fn take(fields: &Fields<'_>) -> Result<Self, TextError> {
+        let steps = match fields.get("step") {
+            Some(node) => Vec::take(node, fields.names)?,
+            None => Vec::new(),
+        };
+        if steps.is_empty() {
+            return Err(TextError {
+                line: 1,
+                key: "step".to_owned(),
+                message: "there is no step, so nothing would be held: add `[[step]]`, which alone lasts for the whole duration"
+                    .to_owned(),
+            });
+        }
+        Ok(Self {
+            backdrop: Backdrop {
+                cgroups: fields.or("cgroup", Vec::new)?,
+                ops: fields.or("ops", Vec::new)?,
+                payloads: fields.or("payloads", Vec::new)?,
+            },
+            steps,
+        })
+    }
+}
+
+/// The keys of a scenario.
+pub(super) const KEYS: &[&str] = &["cgroup", "ops", "payloads", "step"];
+
+/// A node that stands for the place of a key below the whole text: the deepest that was read on the way there.
+pub(super) fn deepest<'a>(root: &'a Node, key: &str) -> &'a Node {
+    let mut found = root;
+    loop {
+        let children: Vec<&Node> = match &found.value {
+            super::Value::Table(entries) => entries.iter().map(|(_, node)| node).collect(),
+            super::Value::List(items) | super::Value::Sections(items) => items.iter().collect(),
+            _ => Vec::new(),
+        };
+        let on_the_way = |node: &&Node| {
+            let rest = key.strip_prefix(node.path.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        match children.into_iter().find(on_the_way) {
+            Some(next) => found = next,
+            None => return found,
+        }
+    }
+}

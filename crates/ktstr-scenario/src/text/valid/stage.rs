@@ -1,0 +1,180 @@
+//! The cgroups that a scenario has at some time, as far as their declarations tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Checked;
+use crate::ops::{CgroupDef, CpusetSpec};
+use crate::topology::TestTopology;
+use crate::workload::WorkSpec;
+
+/// How long a cgroup lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Scenario,
+    Step,
+}
+
+/// A cgroup.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) life: Life,
+    /// Its own CPUs; `None` is all.
+    pub(super) cpus: Option<BTreeSet<usize>>,
+    /// It has workers.
+    pub(super) busy: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Stage<'a> {
+    pub(super) topology: &'a TestTopology,
+    /// A cgroup cannot have both workers and cgroups below it.
+    controllers: bool,
+    pub(super) cgroups: BTreeMap<String, Live>,
+    /// Those that the setup of the running step makes after its operations.
+    announced: Vec<String>,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(topology: &'a TestTopology, controllers: bool) -> Self {
+        Self {
+            topology,
+            controllers,
+            cgroups: BTreeMap::new(),
+            announced: Vec::new(),
+        }
+    }
+
+    /// Takes note of the cgroups that the step makes after its operations.
+    pub(super) fn announce(&mut self, defs: &[CgroupDef]) {
+        self.announced = defs.iter().map(|def| def.name.clone()).collect();
+    }
+
+    /// What lives for a step is gone.
+    pub(super) fn end_step(&mut self) {
+        self.cgroups.retain(|_, live| live.life == Life::Scenario);
+        self.announced.clear();
+    }
+
+    /// A cgroup by its name.
+    pub(super) fn get(&mut self, name: &str) -> Result<&mut Live, String> {
+        let known: Vec<&str> = self.cgroups.keys().map(String::as_str).collect();
+        let there = match known.as_slice() {
+            [] => "there is none".to_owned(),
+            known => format!("there are: {}", known.join(", ")),
+        };
+        let message = match self.announced.iter().any(|later| later == name) {
+            true => format!(
+                "there is no cgroup {name:?} yet: a step's operations come before its cgroups. Make it with `add_cgroup_def` \
+                 ahead of this operation, or in an earlier step or the backdrop"
+            ),
+            false => format!("there is no cgroup {name:?} at this point ({there}): add it first"),
+        };
+        self.cgroups.get_mut(name).ok_or(message)
+    }
+
+    /// A new cgroup.
+    pub(super) fn add(&mut self, life: Life, name: &str) -> Checked {
+        // The name is judged as a cgroup's is that has workers.
+        CgroupDef::named(name)
+            .validate()
+            .map_err(|e| e.to_string())?;
+        if self.cgroups.contains_key(name) {
+            return Err(format!(
+                "there is a cgroup {name:?} already: use another name, or remove it first"
+            ));
+        }
+        let above = |(other, live): (&String, &Live)| {
+            (live.busy && is_below(name, other)).then(|| other.clone())
+        };
+        if let Some(other) = self.cgroups.iter().find_map(above) {
+            self.exclusive(&other, name)?;
+        }
+        let live = Live {
+            life,
+            cpus: None,
+            busy: false,
+        };
+        self.cgroups.insert(name.to_owned(), live);
+        Ok(())
+    }
+
+    /// The kernel's rule about cgroups in the middle of a tree.
+    fn exclusive(&self, above: &str, below: &str) -> Checked {
+        match self.controllers {
+            true => Err(format!(
+                "cgroup {above:?} has workers, and {below:?} is below it: with a controller turned on, the kernel lets only \
+                 the lowest cgroups have tasks. Put the workers into a cgroup of their own below {above:?}"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The cgroup gets workers.
+    pub(super) fn occupy(&mut self, name: &str) -> Checked {
+        if let Some(below) = self.cgroups.keys().find(|other| is_below(other, name)) {
+            let below = below.clone();
+            self.exclusive(name, &below)?;
+        }
+        self.get(name)?.busy = true;
+        Ok(())
+    }
+
+    /// A cgroup as it is declared.
+    pub(super) fn add_def(&mut self, life: Life, def: &CgroupDef) -> Checked {
+        def.validate().map_err(|error| error.to_string())?;
+        self.add(life, &def.name)?;
+        let cpus = def.cpuset.as_ref().map(|spec| self.cpus_of(spec));
+        let cpus = cpus.transpose()?;
+        let memory = def.validate_memory(cpus.as_ref(), self.topology);
+        memory.map_err(|error| error.to_string())?;
+        self.get(&def.name)?.cpus = cpus;
+        if let Some(nodes) = &def.cpuset_mems {
+            let there = self.topology.numa_node_ids();
+            if !nodes.is_subset(&there) || nodes.is_empty() {
+                return Err(format!(
+                    "cgroup {:?}: cpuset_mems names the nodes {nodes:?}, and the machine has {there:?}",
+                    def.name
+                ));
+            }
+        }
+        if let Some(payload) = def.payload {
+            payload.validate().map_err(|error| error.to_string())?;
+            self.occupy(&def.name)?;
+        }
+        (def.merged_works().iter()).try_for_each(|work| self.spawn(&def.name, work))
+    }
+
+    /// The CPUs that a rule gives on this machine.
+    pub(super) fn cpus_of(&self, spec: &CpusetSpec) -> Result<BTreeSet<usize>, String> {
+        spec.resolve_on(self.topology)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Workers start in a cgroup.
+    pub(super) fn spawn(&mut self, name: &str, work: &WorkSpec) -> Checked {
+        let cpus = self.get(name)?.cpus.clone();
+        self.work(cpus.as_ref(), work)
+            .map_err(|message| format!("workers of cgroup {name:?}: {message}"))?;
+        self.occupy(name)
+    }
+
+    /// Whether there can be such workers on these CPUs.
+    pub(super) fn work(&self, cpus: Option<&BTreeSet<usize>>, work: &WorkSpec) -> Checked {
+        work.validate().map_err(|error| error.to_string())?;
+        let count = cpus.map_or(self.topology.total_cpus(), BTreeSet::len);
+        work.worker_count(count, DEFAULT_WORKERS)
+            .map_err(|error| error.to_string())?;
+        let affinity = work.resolve_affinity(cpus, self.topology);
+        affinity.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// Workers of a group that does not say how many it has, as a test's context has them.
+const DEFAULT_WORKERS: usize = 1;
+
+/// Whether a cgroup is truly below another.
+pub(super) fn is_below(name: &str, above: &str) -> bool {
+    name.strip_prefix(above)
+        .is_some_and(|rest| rest.starts_with('/'))
+}

@@ -1,0 +1,289 @@
+//! Random values of each type of the language.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ktstr_scenario::ops::{
+    CgroupDef, CpusetPartition, CpusetSpec, IrqSelector, KernelTarget, KernelValue,
+    KernelValueWidth, Op,
+};
+use ktstr_scenario::workload::{
+    AffinityIntent, MemPolicy, MpolFlags, SchedPolicy, WorkPhase, WorkSpec, WorkType,
+};
+
+/// Draws numbers: splitmix64 (Steele, Lea and Flood 2014).
+pub struct Draw(u64);
+
+impl Draw {
+    pub fn new(number: u64) -> Self {
+        Self(number.wrapping_mul(0x2545_f491_4f6c_dd1d))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// 0 to `most`.
+    pub fn up_to(&mut self, most: u64) -> u64 {
+        self.next() % (most + 1)
+    }
+
+    /// 0 to 1, without 1.
+    pub fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.up_to(all.len() as u64 - 1) as usize].clone()
+    }
+
+    fn maybe<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        (self.up_to(3) == 0).then(|| value(self))
+    }
+
+    fn cpus(&mut self) -> BTreeSet<usize> {
+        (0..1 + self.up_to(3))
+            .map(|_| self.up_to(5) as usize)
+            .collect()
+    }
+
+    fn ms(&mut self, most: u64) -> Duration {
+        Duration::from_micros(1_000 + self.up_to(1_000 * most))
+    }
+
+    /// A name; with `odd` letters where nobody creates it.
+    fn name(&mut self, runs: bool) -> String {
+        let plain = ["a", "b", "c", "d", "a/x", "d/y"];
+        match runs || self.up_to(2) > 0 {
+            true => self.pick(&plain).to_owned(),
+            false => self
+                .pick(&["wide name", "q\"uote", "é", "back\\slash", "tab\t"])
+                .to_owned(),
+        }
+    }
+
+    fn cpuset(&mut self) -> CpusetSpec {
+        let index = self.up_to(2) as usize;
+        match self.up_to(5) {
+            0 => CpusetSpec::llc(index),
+            1 => CpusetSpec::numa(index),
+            2 => CpusetSpec::range(self.fraction() / 2.0, 0.5 + self.fraction() / 2.0),
+            3 => CpusetSpec::disjoint(index, 1 + self.up_to(2) as usize),
+            4 => CpusetSpec::overlap(index, 1 + self.up_to(2) as usize, self.fraction()),
+            _ => CpusetSpec::Exact(self.cpus()),
+        }
+    }
+
+    fn affinity(&mut self) -> AffinityIntent {
+        match self.up_to(6) {
+            0 => AffinityIntent::RandomSubset {
+                from: self.cpus(),
+                count: 1 + self.up_to(2) as usize,
+            },
+            1 => AffinityIntent::LlcAligned,
+            2 => AffinityIntent::CrossCgroup,
+            3 => AffinityIntent::SingleCpu,
+            4 => AffinityIntent::Exact(self.cpus()),
+            5 => AffinityIntent::SmtSiblingPair,
+            _ => AffinityIntent::Inherit,
+        }
+    }
+
+    /// A policy. Where it runs, none that takes a CPU from everybody else for good.
+    fn policy(&mut self, runs: bool) -> SchedPolicy {
+        let priority = 1 + self.up_to(98) as u32;
+        match self.up_to(if runs { 3 } else { 6 }) {
+            0 | 1 => SchedPolicy::Normal,
+            2 => SchedPolicy::Batch,
+            3 => SchedPolicy::Idle,
+            4 => SchedPolicy::Fifo(priority),
+            5 => SchedPolicy::RoundRobin(priority),
+            _ => {
+                let ms = self.ms(5);
+                SchedPolicy::deadline(ms, ms * 2, ms * 3)
+            }
+        }
+    }
+
+    fn work_type(&mut self, runs: bool) -> WorkType {
+        let phase = |draw: &mut Self| match draw.up_to(3) {
+            0 => WorkPhase::Spin(draw.ms(3)),
+            1 => WorkPhase::Sleep(draw.ms(3)),
+            2 => WorkPhase::Yield(draw.ms(3)),
+            _ => WorkPhase::Io(draw.ms(3)),
+        };
+        let name = self.pick(WorkType::ALL_NAMES);
+        match WorkType::from_name(name) {
+            // They take CPUs from the others for good, or need what this machine does not have.
+            Some(
+                WorkType::RtStarvation { .. }
+                | WorkType::PriorityInversion { .. }
+                | WorkType::PreemptStorm { .. }
+                | WorkType::SmtSiblingSpin
+                | WorkType::NumaMigrationChurn { .. }
+                | WorkType::CgroupAttachStorm { .. }
+                | WorkType::CgroupChurn { .. },
+            ) if runs => WorkType::SpinWait,
+            Some(work) => work,
+            None => WorkType::sequence(
+                phase(self),
+                (0..self.up_to(2)).map(|_| phase(self)).collect(),
+            ),
+        }
+    }
+
+    fn work(&mut self, runs: bool) -> WorkSpec {
+        let work_type = self.work_type(runs);
+        let count = match (work_type.worker_group_size(), work_type.tasks(4)) {
+            (Some(group), _) => group,
+            (None, Some(_)) => 1,
+            (None, None) => 1 + self.up_to(2) as usize,
+        };
+        let mut work = WorkSpec::new(work_type).workers(count);
+        if self.up_to(5) == 0 && work.work_type == WorkType::SpinWait {
+            work.num_workers = None;
+            work.workers_pct = Some(0.25 + self.fraction() / 2.0);
+        }
+        work.sched_policy = self.policy(runs);
+        work.affinity = self.affinity();
+        work.nice = self.maybe(|draw| draw.up_to(39) as i32 - 20);
+        work.comm = self.maybe(|draw| draw.pick(&["front", "batch", "w"]).to_owned());
+        if !runs {
+            work.pcomm = self.maybe(|_| "leader".to_owned());
+            work.uid = self.maybe(|draw| draw.up_to(9) as u32);
+            work.gid = self.maybe(|draw| draw.up_to(9) as u32);
+            work.numa_node = self.maybe(|draw| draw.up_to(1) as usize);
+            work.mem_policy = self.pick(&[
+                MemPolicy::Default,
+                MemPolicy::Local,
+                MemPolicy::bind([0, 1]),
+                MemPolicy::preferred(1),
+                MemPolicy::interleave([0]),
+                MemPolicy::preferred_many([0, 2]),
+                MemPolicy::weighted_interleave([1]),
+            ]);
+            if !work.mem_policy.nodes().is_empty() {
+                work.mpol_flags = self.pick(&[MpolFlags::NONE, MpolFlags::STATIC_NODES]);
+            }
+        }
+        work
+    }
+
+    /// A cgroup with limits and workers.
+    pub fn cgroup(&mut self, runs: bool) -> CgroupDef {
+        let mut def = CgroupDef::named(self.name(runs));
+        for _ in 0..self.up_to(2) {
+            def = def.work(self.work(runs));
+        }
+        def.cpuset = self.maybe(Self::cpuset);
+        if self.up_to(3) == 0 {
+            def = def.cpu_quota(
+                self.ms(50),
+                Duration::from_micros(1_000 + self.up_to(99_000)),
+            );
+        }
+        if self.up_to(3) == 0 {
+            def = def.cpu_weight(1 + self.up_to(9_999) as u32);
+        }
+        if self.up_to(5) == 0 {
+            def = def.pids_max(200 + self.up_to(800));
+        }
+        if self.up_to(5) == 0 {
+            def = def.nice(self.up_to(19) as i32).comm("of_all");
+        }
+        if !runs {
+            def.swappable = self.up_to(1) == 0;
+            def.cpuset_mems = self.maybe(Self::cpus);
+            def = match self.up_to(4) {
+                0 => def.memory_max(self.next()).memory_low(0).io_weight(5),
+                1 => def
+                    .memory_unlimited()
+                    .memory_swap_unlimited()
+                    .memory_high(1 << 30),
+                2 => def.cpu_unlimited().pids_unlimited().memory_swap_max(7),
+                3 => def.uid(1).gid(2).numa_node(1).pcomm("leader"),
+                _ => def,
+            };
+        }
+        def
+    }
+
+    /// An operation: of all, or of those that run anywhere.
+    pub fn op(&mut self, runs: bool) -> Op {
+        let (a, b) = (self.name(runs), self.name(runs));
+        let cpu = 1 + self.up_to(2) as usize;
+        let most = if runs { 25 } else { 41 };
+        match self.up_to(most) {
+            0 => Op::add_cgroup(a),
+            1 | 2 => Op::add_cgroup_def(self.cgroup(runs)),
+            3 => Op::remove_cgroup(a),
+            4 => Op::set_cpuset(a, self.cpuset()),
+            5 => Op::clear_cpuset(a),
+            6 => Op::swap_cpusets(a, b),
+            7 => Op::spawn_workers(a, self.work(runs)),
+            8 => Op::stop_cgroup(a),
+            9 => Op::set_affinity(a, self.affinity()),
+            10 | 11 => Op::move_all_tasks(a, b),
+            12 => Op::freeze_cgroup(a),
+            13 => Op::unfreeze_cgroup(a),
+            14 => Op::capture_snapshot("tag"),
+            15 => Op::read_kernel_cold(
+                "jiffies",
+                KernelTarget::symbol("jiffies_64"),
+                KernelValueWidth::U64,
+            ),
+            16 => Op::capture_cgroup_procs("pids", a),
+            17 => Op::set_cpu_max(a, self.maybe(|draw| draw.ms(40)), self.ms(90)),
+            18 => Op::set_cpu_weight(a, 1 + self.up_to(9_999) as u32),
+            19 => Op::set_cpu_idle(a, self.up_to(1) == 0),
+            20 => Op::set_uclamp_min(a, self.fraction() * 100.0),
+            21 => Op::set_uclamp_max(a, self.maybe(|draw| draw.fraction() * 100.0)),
+            22 => Op::set_pids_max(a, self.maybe(|draw| 200 + draw.up_to(99))),
+            23 => Op::kill_cgroup(a),
+            24 => self.pick(&[Op::cpu_offline(cpu), Op::cpu_online(cpu)]),
+            25 => Op::set_sched_policy(a, self.policy(runs)),
+            26 => Op::spawn_host(self.work(runs)),
+            27 => Op::wait_payload("load"),
+            28 => Op::kill_payload_in_cgroup("load", a),
+            29 => Op::watch_snapshot("jiffies"),
+            30 => Op::write_kernel_hot(
+                KernelTarget::kva(u64::MAX - 7),
+                KernelValue::bytes(vec![0, 255]),
+            ),
+            31 => Op::write_kernel_cold_batch(vec![
+                (
+                    KernelTarget::direct(0xffff_8880_0000_0000),
+                    KernelValue::u32(7),
+                ),
+                (
+                    KernelTarget::per_cpu_field("runqueues", "clock", 1),
+                    KernelValue::or_u32(1),
+                ),
+            ]),
+            32 => Op::read_kernel_hot(
+                "tag",
+                KernelTarget::task_field(1, 0, "prio"),
+                KernelValueWidth::bytes(3),
+            ),
+            33 => Op::detach_scheduler(),
+            34 => Op::restart_scheduler(),
+            35 => Op::pin_bpf_map("bpf_bpf.bss"),
+            36 => Op::steer_irq(IrqSelector::by_label("timer"), cpu),
+            37 => Op::steer_irq(IrqSelector::by_number(4), cpu),
+            38 => Op::set_memory_max(a, self.maybe(Self::next)),
+            39 => Op::set_memory_high(a, None),
+            40 => Op::set_memory_low(a, self.maybe(Self::next)),
+            _ => Op::set_cpuset_partition(
+                a,
+                self.pick(&[
+                    CpusetPartition::Member,
+                    CpusetPartition::Root,
+                    CpusetPartition::Isolated,
+                ]),
+            ),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What is said of a text that is no scenario, or of a scenario that cannot be run: its line, its key, what was found, what there
+//! is, and what may have been meant.
+#![allow(clippy::unwrap_used)]
+
+use ktstr_scenario::text::{Scenario, ScenarioFile};
+use ktstr_scenario::topology::{TestTopology, Topology};
+
+/// What is said of a step with these lines, on a machine of two LLCs with two CPUs each.
+fn refused(lines: &str) -> String {
+    let cgroups = "[[cgroup]]\nname = \"a\"\n\n[[cgroup]]\nname = \"b\"\ncpuset = \"0-1\"\n";
+    let text = format!("{cgroups}\n[[step]]\n{lines}\n");
+    let machine = TestTopology::from_vm_topology(&Topology::new(1, 2, 2, 1));
+    let read = ScenarioFile::from_text(&text).and_then(|file| file.validate(&machine));
+    read.expect_err(lines).to_string()
+}
+
+#[test]
+fn keys_and_words() {
+    insta::assert_snapshot!(refused("holds = 1"), @"line 9, `step[0].holds`: unknown key `holds`: did you mean `hold`? There are: hold, ops, cgroup");
+    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpu = \"1\" } }]"), @"line 9, `step[0].ops[0].set_cpuset.cpu`: unknown key `cpu`: did you mean `cpus`? There are: cgroup, cpus");
+    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpus = { lcc = 7 } } }]"), @r#"line 9, `step[0].ops[0].set_cpuset.cpus.lcc`: "lcc" is not a cpuset: did you mean `llc`? There are: llc, numa, range, disjoint, overlap"#);
+    insta::assert_snapshot!(refused("[[stepp]]\nname = \"x\""), @"line 9, `stepp`: unknown key `stepp`: did you mean `step`? There are: cgroup, ops, payloads, step, payload, staged_scheduler, claim");
+    insta::assert_snapshot!(refused("ops = [{ detach_scheduler = 1 }]"), @r#"line 9, `step[0].ops[0].detach_scheduler`: `detach_scheduler` takes no value: write "detach_scheduler" alone"#);
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nwork_type = { pipe_io = { burst = 5 } }"), @"line 11, `step[0].cgroup[0].work_type.pipe_io.burst`: unknown key `burst`: did you mean `burst_iters`? There are: burst_iters");
+    for (lines, begins) in [
+        (
+            "ops = [{ freze_cgroup = \"a\" }]",
+            r#"line 9, `step[0].ops[0].freze_cgroup`: "freze_cgroup" is not an operation: did you mean `freeze_cgroup`? There are: add_cgroup, "#,
+        ),
+        (
+            "[[step.cgroup]]\nname = \"x\"\nwork_type = \"SpinWait\"",
+            r#"line 11, `step[0].cgroup[0].work_type`: "SpinWait" is not a work type: did you mean `spin_wait`? There are: sequence, "#,
+        ),
+    ] {
+        let said = refused(lines);
+        assert!(said.starts_with(begins), "{said}");
+    }
+}
+
+#[test]
+fn values() {
+    insta::assert_snapshot!(refused("hold = \"5\""), @r#"line 9, `step[0].hold`: found "5", expected a fraction of the duration such as 0.5, a time such as "50ms", or "every 50ms", which repeats the operations to the end"#);
+    insta::assert_snapshot!(refused("hold = 0"), @"line 9, `step[0].hold`: HoldSpec::frac(0) must be finite and more than 0");
+    insta::assert_snapshot!(refused("ops = [{ freeze_cgroup = 5 }]"), @"line 9, `step[0].ops[0].freeze_cgroup`: found the number 5, expected a text in quotes");
+    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\" } }]"), @r#"line 9, `step[0].ops[0]`: the key `cpus` is missing: give it a list of CPUs such as "0-3,8", or a cpuset: { llc = … }, { numa = … }, { range = … }, { disjoint = … }, { overlap = … }"#);
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\ncpu_max = \"1/5\""), @r#"line 11, `step[0].cgroup[0].cpu_max`: found "1/5", expected CPU time in every period such as "20ms/100ms", or "max""#);
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\naffinity = { exact = 2 }"), @r#"line 11, `step[0].cgroup[0].affinity.exact`: found the number 2, expected a list of CPUs or nodes such as "0-3,8""#);
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nsched_policy = { fifo = 100 }"), @r#"line 9, `step[0].cgroup[0]`: cgroup "x": real-time priority 100 is not in 1..=99"#);
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nworkers = 2\nworks = [{ workers = 2 }]"), @"line 11, `step[0].cgroup[0].workers`: `workers` is of the only group of workers, and `works` lists several: put `workers` into one of them");
+    insta::assert_snapshot!(refused("[[claim]]\nstep = 4\nmetric = \"x\"\nat_least = 1"), @"line 10, `claim[0].step`: there is no step 4: there are 1, which are counted from 0");
+    insta::assert_snapshot!(refused("[[claim]]\nstep = 0\nmetric = \"x\""), @"line 9, `claim[0]`: a claim without a bound holds of anything: give it `at_least` or `at_most`");
+}
+
+#[test]
+fn what_cannot_be_run() {
+    insta::assert_snapshot!(refused("ops = [\"detach_scheduler\", { freeze_cgroup = \"c\" }]"), @r#"line 9, `step[0].ops[1]`: there is no cgroup "c" at this point (there are: a, b): add it first"#);
+    insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpus = { llc = 7 } } }]"), @"line 9, `step[0].ops[0]`: CpusetSpec: LLC 7 does not exist, there are 2");
+    insta::assert_snapshot!(refused("ops = [{ cpu_offline = 9 }]"), @"line 9, `step[0].ops[0]`: the machine has no CPU 9: its CPUs are 0-3");
+    insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ add_cgroup = \"x\" }]"), @r#"line 10, `step[0].ops[0]`: there is a cgroup "x" already: use another name, or remove it first"#);
+    insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ capture_snapshot = \"x\" }]"), @"line 10, `step[0].ops[0]`: CaptureSnapshot cannot be in a step that repeats its operations: it would store anew in each round under one tag. Put it into a step of its own");
+    insta::assert_snapshot!(refused("ops = [{ run_payload = { payload = \"x\" } }]"), @r#"line 9, `step[0].ops[0].run_payload.payload`: there is no program "x": declare it, with [[payload]]"#);
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nwork_type = \"pipe_io\"\nworkers = 3"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": work type PipeIo: 3 workers cannot be divided into groups of 2; take a multiple of 2"#);
+    insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\naffinity = { exact = \"7\" }"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": affinity Exact: none of 7 is available (CPUs available: 0-3)"#);
+    insta::assert_snapshot!(refused("ops = [{ add_cgroup = \"b/x\" }]"), @r#"line 9, `step[0].ops[0]`: cgroup "b" has workers, and "b/x" is below it: with a controller turned on, the kernel lets only the lowest cgroups have tasks. Put the workers into a cgroup of their own below "b""#);
+    insta::assert_snapshot!(refused("ops = [{ cpu_online = 1 }]\n[[step.cgroup]]\nname = \"x\"\n[[step]]\nops = [{ stop_cgroup = \"x\" }]"), @r#"line 13, `step[1].ops[0]`: there is no cgroup "x" at this point (there are: a, b): add it first"#);
+}
+
+#[test]
+fn a_test_s_own_text_has_no_settings_and_has_steps() {
+    let refused = |text| Scenario::from_text(text).unwrap_err().to_string();
+    insta::assert_snapshot!(refused("llcs = 2\n[[step]]\n"), @"line 1, `llcs`: unknown key `llcs`: there are: cgroup, ops, payloads, step. What a scenario runs on, and its checks, the test's attribute says");
+    insta::assert_snapshot!(refused("[[cgroup]]\nname = \"a\""), @"line 1, `step`: there is no step, so nothing would be held: add `[[step]]`, which alone lasts for the whole duration");
+}

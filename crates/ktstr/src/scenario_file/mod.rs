@@ -1,0 +1,135 @@
+//! A scenario in a file as a test: its settings become those of an entry, its claims are held against what the run left.
+//!
+//! The settings are the keys of `#[ktstr_test]`, from the macro's own table. How a scenario itself is read is in
+//! [`ktstr_scenario::text`].
+
+mod given;
+mod settings;
+
+use ktstr_assert::Phase;
+use ktstr_scenario::text::{ScenarioFile, Setting, TextError};
+use ktstr_scenario::topology::TestTopology;
+
+use crate::entry::{KtstrTestEntry, TestFn};
+use crate::vm_result::VmResult;
+
+/// What `file` declares, as a test of this name and body. It lives as long as the process, as all that a file declares.
+///
+/// # Errors
+/// [`TextError`] for a key that there is not or whose value cannot be, and for a scenario that cannot be run on the machine that
+/// the file declares.
+pub fn entry(
+    file: &ScenarioFile,
+    name: &'static str,
+    func: TestFn,
+) -> Result<KtstrTestEntry, TextError> {
+    let entry = settings::apply(
+        file,
+        KtstrTestEntry {
+            name,
+            func,
+            ..KtstrTestEntry::DEFAULT
+        },
+    )?;
+    entry.validate().map_err(|error| TextError {
+        line: 1,
+        key: String::new(),
+        message: error.to_string(),
+    })?;
+    fits(file, &entry)?;
+    Ok(entry)
+}
+
+/// The keys that a file may set at its top, which are those of `#[ktstr_test]` but for those that name an item of the code, each
+/// with what it means.
+pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let item = |key: &str| settings::ITEMS.iter().any(|(item, _)| *item == key);
+    settings::KEYS
+        .iter()
+        .copied()
+        .filter(move |(key, _)| !item(key))
+}
+
+/// Whether the file's scenario can be run on the machine of an entry.
+///
+/// # Errors
+/// [`TextError`] with the line of what cannot be.
+pub fn fits(file: &ScenarioFile, entry: &KtstrTestEntry) -> Result<(), TextError> {
+    file.validate(&TestTopology::from_vm_topology(&entry.topology))
+}
+
+/// Holds the claims of a file against what the run left. To be called on the host, by a test's `post_vm`.
+///
+/// # Errors
+/// All claims that do not hold, a line for each.
+pub fn judge(file: &ScenarioFile, vm: &VmResult) -> anyhow::Result<()> {
+    let broken: Vec<String> = (file.claims.iter().enumerate())
+        .filter_map(|(at, claim)| {
+            let phase = Phase::step(u16::try_from(claim.step).unwrap_or(u16::MAX - 1));
+            let metric = claim.metric.as_str();
+            let value = match &claim.cgroup {
+                Some(cgroup) => vm.phase_cgroup_metric(phase, cgroup, metric),
+                None => vm.phase_metric(phase, metric),
+            };
+            let holds = |value: f64| {
+                claim.bounds.at_least.is_none_or(|least| value >= least)
+                    && claim.bounds.at_most.is_none_or(|most| value <= most)
+            };
+            let found = match value {
+                Some(value) if holds(value) => return None,
+                Some(value) => format!("was {value}"),
+                None => format!(
+                    "metric absent; there are: {}",
+                    measured(vm, phase, claim.cgroup.as_deref())
+                ),
+            };
+            let bound =
+                |word: &str, bound: Option<f64>| bound.map(|bound| format!("{word} {bound}"));
+            let bounds = [
+                bound("at least", claim.bounds.at_least),
+                bound("at most", claim.bounds.at_most),
+            ];
+            let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+            let of = claim.cgroup.as_deref().unwrap_or("all cgroups");
+            Some(format!(
+                "claim of line {}: {metric} of {of} in step {}: expected {}, {found}",
+                file.line_of_claim(at),
+                claim.step,
+                bounds.join(" and ")
+            ))
+        })
+        .collect();
+    match broken.is_empty() {
+        true => Ok(()),
+        false => Err(anyhow::anyhow!(broken.join("\n"))),
+    }
+}
+
+/// The metrics that there are of a cgroup in a phase, or of the phase.
+fn measured(vm: &VmResult, phase: Phase, cgroup: Option<&str>) -> String {
+    let buckets = vm.phase_buckets();
+    let bucket = buckets
+        .iter()
+        .find(|bucket| bucket.step_index == phase.as_u16());
+    let names: Vec<&str> = match (bucket, cgroup) {
+        (None, _) => return "none: the step was not reached".to_owned(),
+        (Some(bucket), None) => bucket.metrics.keys().map(String::as_str).collect(),
+        (Some(bucket), Some(name)) => match bucket.per_cgroup.get(name) {
+            Some(stats) => stats.metrics.keys().map(String::as_str).collect(),
+            None => {
+                let cgroups: Vec<&str> = bucket.per_cgroup.keys().map(String::as_str).collect();
+                return format!("none of a cgroup {name:?}; cgroups: {}", cgroups.join(", "));
+            }
+        },
+    };
+    names.join(", ")
+}
+
+/// An error at a setting.
+fn wrong(setting: &Setting, message: impl Into<String>) -> TextError {
+    TextError {
+        line: setting.line,
+        key: setting.key.clone(),
+        message: message.into(),
+    }
+}

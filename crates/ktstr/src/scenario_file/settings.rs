@@ -1,0 +1,232 @@
+//! The keys of `#[ktstr_test]` as settings of a file. Checks are set by the macro's table itself; what else a file can say is
+//! in [`set`], and what only code can say in [`ITEMS`].
+
+use std::time::Duration;
+
+use ktstr_assert::Assert;
+use ktstr_scenario::scheduler::{CgroupPath, Scheduler, SchedulerSpec};
+use ktstr_scenario::text::{ScenarioFile, Setting, TextError, nearest};
+use ktstr_scenario::topology::TopologyConstraints;
+
+use super::given::Given;
+use super::wrong;
+use crate::entry::{ClockMode, KtstrTestEntry};
+
+/// Sets a check of the table, by the kind of its key. `None` for a key that is no check.
+macro_rules! table {
+    ($( $name:ident $kind:ident($least:literal, $most:literal) $group:ident $doc:literal; )*) => {
+        /// All keys that are built, and what each of them means.
+        pub(super) const KEYS: &[(&str, &str)] = &[$( (stringify!($name), $doc) ),*];
+
+        fn check(assert: &mut Assert, given: Given<'_>) -> Option<Result<(), TextError>> {
+            match given.0.key.as_str() {
+                $( stringify!($name) => check!($group $kind assert given $name $least $most), )*
+                _ => None,
+            }
+        }
+    };
+}
+
+macro_rules! check {
+    (Check $($rest:tt)*) => { Some(set_check!($($rest)*)) };
+    (MonitorBound $kind:ident $assert:ident $($rest:tt)*) => {{
+        // A bound that is asked for is meant, unless `monitor` says otherwise.
+        $assert.enforce_monitor_thresholds = true;
+        Some(set_check!($kind $assert $($rest)*))
+    }};
+    ($($other:tt)*) => { None };
+}
+
+macro_rules! set_check {
+    (Bool $($rest:tt)*) => { set_check!(@bool $($rest)*) };
+    (Number $($rest:tt)*) => { set_check!(@number $($rest)*) };
+    (Float $($rest:tt)*) => { set_check!(@float $($rest)*) };
+    (Limit $($rest:tt)*) => { set_check!(@limit $($rest)*) };
+    (Text $($rest:tt)*) => { set_check!(@text $($rest)*) };
+    (@$method:ident $assert:ident $given:ident $name:ident $least:literal $most:literal) => {
+        $given.$method($least, $most).map(|value| $assert.$name = Some(value))
+    };
+}
+
+ktstr_macros::__keys!(table);
+
+/// Keys that name an item of the code, or run without a machine: a file has no use for them.
+pub(super) const ITEMS: &[(&str, &str)] = &[
+    (
+        "post_vm",
+        "write what must hold of the run as a `[[claim]]`",
+    ),
+    (
+        "post_vm_unconditional",
+        "write what must hold of the run as a `[[claim]]`",
+    ),
+    ("payload", "declare the program with `[[payload]]`"),
+    ("workloads", "declare the programs with `[[payload]]`"),
+    (
+        "staged_schedulers",
+        "declare the schedulers with `[[staged_scheduler]]`",
+    ),
+    ("bpf_map_write", "it names a constant of a test"),
+    ("watch_bpf_maps", "it names a constant of a test"),
+    ("host_only", "a file is run in a machine"),
+    ("ignore", "a file is run when it is named"),
+];
+
+/// The entry with all settings of the file.
+pub(super) fn apply(
+    file: &ScenarioFile,
+    mut entry: KtstrTestEntry,
+) -> Result<KtstrTestEntry, TextError> {
+    entry.workloads = file.payloads.clone().leak();
+    entry.staged_schedulers = file.schedulers.clone().leak();
+    for setting in &file.settings {
+        let given = Given(setting);
+        match check(&mut entry.assert, given) {
+            Some(set) => set?,
+            None => set(&mut entry, file, setting)?,
+        }
+    }
+    if let Some(monitor) = file.settings.iter().find(|one| one.key == "monitor") {
+        let enforced = Given(monitor).text(0, 0)? == "enforce";
+        entry.assert.enforce_monitor_thresholds = enforced;
+        entry.assert.report_monitor_only = Some(!enforced);
+    }
+    Ok(entry)
+}
+
+/// Sets what is no check.
+pub(super) fn set(
+    entry: &mut KtstrTestEntry,
+    file: &ScenarioFile,
+    setting: &Setting,
+) -> Result<(), TextError> {
+    const MOST: u64 = u32::MAX as u64;
+    let given = Given(setting);
+    let bounds: fn(TopologyConstraints, u32) -> TopologyConstraints = match setting.key.as_str() {
+        "min_llcs" => TopologyConstraints::with_min_llcs,
+        "max_llcs" => TopologyConstraints::with_max_llcs,
+        "min_numa_nodes" => TopologyConstraints::with_min_numa_nodes,
+        "max_numa_nodes" => TopologyConstraints::with_max_numa_nodes,
+        "min_cpus" => TopologyConstraints::with_min_cpus,
+        "max_cpus" => TopologyConstraints::with_max_cpus,
+        key => return set_other(key, entry, file, given),
+    };
+    entry.constraints = bounds(entry.constraints, given.number(1, MOST)?);
+    Ok(())
+}
+
+fn set_other(
+    key: &str,
+    entry: &mut KtstrTestEntry,
+    file: &ScenarioFile,
+    given: Given<'_>,
+) -> Result<(), TextError> {
+    const MOST: u64 = u32::MAX as u64;
+    let topology = &mut entry.topology;
+    match key {
+        "scheduler" => entry.scheduler = scheduler(file, given.text(0, 0)?),
+        "numa_nodes" => topology.numa_nodes = given.number(1, MOST)?,
+        "llcs" => topology.llcs = given.number(1, MOST)?,
+        "cores" => topology.cores_per_llc = given.number(1, MOST)?,
+        "threads" => topology.threads_per_core = given.number(1, MOST)?,
+        "memory_mib" => entry.memory_mib = given.number(1, MOST)?,
+        "duration_s" => entry.duration = seconds(given)?,
+        "watchdog_timeout_s" => entry.watchdog_timeout = seconds(given)?,
+        "cleanup_budget_ms" => {
+            entry.cleanup_budget = Some(Duration::from_millis(given.number(1, u64::MAX)?));
+        }
+        "num_snapshots" => entry.num_snapshots = given.number(0, MOST)?,
+        "extra_sched_args" => entry.extra_sched_args = given.texts()?,
+        "extra_include_files" => entry.extra_include_files = given.texts()?,
+        "requires_smt" => {
+            let smt = given.bool(0, 0)?;
+            entry.constraints = entry.constraints.with_requires_smt(smt);
+        }
+        "expect_err" => entry.expect_err = given.bool(0, 0)?,
+        "allow_inconclusive" => entry.allow_inconclusive = given.bool(0, 0)?,
+        "fresh_attach" => entry.fresh_attach = given.bool(0, 0)?,
+        "seed" => entry.seed = Some(given.number(0, u64::MAX)?),
+        "workload_root_cgroup" => {
+            let path = given.text(0, 0)?;
+            let below = path.strip_prefix('/');
+            let good = |part: &str| !part.is_empty() && part != "..";
+            if !below.is_some_and(|below| below.split('/').all(good)) {
+                let what = "an absolute path below the root, such as \"/work\", without `..`";
+                return Err(wrong(given.0, format!("found {path:?}, expected {what}")));
+            }
+            entry.workload_root_cgroup = Some(CgroupPath::new(path));
+        }
+        "clock" => {
+            entry.clock = match given.text(0, 0)? {
+                "real" => ClockMode::Real,
+                "virtual" => ClockMode::Virtual,
+                "auto" => ClockMode::Auto,
+                word => return Err(word_of(given, word, &["auto", "real", "virtual"])),
+            };
+        }
+        // Applied after all others, whichever comes first in the file.
+        "monitor" => match given.text(0, 0)? {
+            "report" | "enforce" => {}
+            word => return Err(word_of(given, word, &["report", "enforce"])),
+        },
+        key => return Err(unknown(given.0, key)),
+    }
+    Ok(())
+}
+
+/// Seconds, which may have a fraction: a file is run for a tenth of a second, too.
+fn seconds(given: Given<'_>) -> Result<Duration, TextError> {
+    let seconds = given.float(0, 0)?;
+    let duration = Duration::try_from_secs_f64(seconds).ok();
+    duration
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| {
+            wrong(
+                given.0,
+                format!("found {seconds}, expected seconds, more than 0"),
+            )
+        })
+}
+
+/// The scheduler of this name among those that the file declares, or what the word means by itself.
+fn scheduler(file: &ScenarioFile, word: &'static str) -> &'static Scheduler {
+    let declared = file
+        .schedulers
+        .iter()
+        .find(|scheduler| scheduler.name == word);
+    declared.copied().unwrap_or_else(|| {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        Box::leak(Box::new(
+            Scheduler::named(name).binary(SchedulerSpec::of_binary(word)),
+        ))
+    })
+}
+
+fn word_of(given: Given<'_>, word: &str, known: &[&str]) -> TextError {
+    let meant =
+        nearest(word, known).map_or_else(String::new, |meant| format!("did you mean {meant:?}? "));
+    wrong(
+        given.0,
+        format!("found {word:?}: {meant}There are: {}", known.join(", ")),
+    )
+}
+
+fn unknown(setting: &Setting, key: &str) -> TextError {
+    if let Some((_, instead)) = ITEMS.iter().find(|(item, _)| *item == key) {
+        return wrong(
+            setting,
+            format!("`{key}` is a key of a test in Rust alone: {instead}"),
+        );
+    }
+    let keys = super::settings().map(|(key, _)| key);
+    let known: Vec<&str> = ScenarioFile::keys().chain(keys).collect();
+    let meant =
+        nearest(key, &known).map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));
+    wrong(
+        setting,
+        format!(
+            "unknown key `{key}`: {meant}There are: {}",
+            known.join(", ")
+        ),
+    )
+}

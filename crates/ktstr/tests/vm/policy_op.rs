@@ -1,0 +1,49 @@
+//! The policy of workers that run already, as an operation sets it and as the kernel then has it.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use ktstr::prelude::*;
+
+/// The policy of each task of the cgroup at each look, as `/proc/PID/stat` has it (proc_pid_stat(5), field 41).
+static SEEN: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
+
+fn look(ctx: &Ctx) -> Vec<CgroupDef> {
+    let pids = ctx.cgroups.read_procs("a").unwrap_or_default();
+    let policy = |pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, which may have spaces, is field 2.
+        let (_, rest) = stat.rsplit_once(')')?;
+        rest.split_whitespace().nth(38)?.parse().ok()
+    };
+    let policies = pids.into_iter().filter_map(policy).collect();
+    SEEN.lock().expect("nobody panics with it").push(policies);
+    Vec::new()
+}
+
+#[ktstr_test(cores = 2, duration_s = 1)]
+fn policies_are_set_from_outside(ctx: &Ctx) -> Result<AssertResult> {
+    let policies = [
+        SchedPolicy::Idle,
+        SchedPolicy::fifo(10),
+        SchedPolicy::Batch,
+        SchedPolicy::Normal,
+    ];
+    // A step's setup looks after its operation.
+    let step = |policy| Step {
+        setup: Setup::with_factory(look),
+        ops: vec![Op::set_sched_policy("a", policy)],
+        hold: HoldSpec::fixed(Duration::from_millis(20)),
+    };
+    let backdrop = Backdrop::from_cgroups([CgroupDef::named("a").workers(2)]);
+    let result = execute_scenario(ctx, backdrop, policies.map(step).into())?;
+    let seen = SEEN.lock().expect("nobody panics with it").clone();
+    let mut verdict = Verdict::new();
+    // SCHED_IDLE, SCHED_FIFO, SCHED_BATCH, SCHED_OTHER of include/uapi/linux/sched.h.
+    let wanted = [5, 1, 3, 0].map(|policy| vec![policy; 2]);
+    verdict
+        .claim("policies", format!("{seen:?}"))
+        .eq(format!("{wanted:?}"));
+    verdict.merge(result);
+    Ok(verdict.into_result())
+}

@@ -1,0 +1,166 @@
+//! Random scenarios in real machines: none hangs, none crashes, none leaves cgroups or processes behind, and whatever the
+//! validation has passed can be set up. `KTSTR_RANDOM_SCENARIOS=500` runs more than the 24 of every day.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use ktstr::prelude::*;
+use ktstr::scenario::TextError;
+
+#[path = "../../../ktstr-scenario/tests/random/mod.rs"]
+#[expect(
+    dead_code,
+    reason = "the other kind of scenarios is for the tests of the text"
+)]
+mod drawn;
+
+/// How many scenarios a machine runs.
+const OF_A_MACHINE: u64 = 12;
+
+/// What stands before each scenario in the file that the guest is given.
+const HEAD: &str = "# scenario ";
+
+const SHAPE: Topology = Topology::new(1, 2, 2, 1);
+
+const MINE: Scheduler = Scheduler::named("mine").binary(SchedulerSpec::Discover("scx-ktstr"));
+
+macro_rules! entry {
+    ($name:ident, $scheduler:expr) => {
+        #[ktstr_test_entry]
+        static $name: KtstrTestEntry = KtstrTestEntry {
+            name: stringify!($name),
+            func: all_of_the_file,
+            topology: SHAPE,
+            scheduler: &$scheduler,
+            // Most of a random crowd is no task of the scheduler's for long; what is looked for here is in the guest.
+            assert: Assert::NO_OVERRIDES.without_defaults(),
+            duration: Duration::from_millis(300),
+            watchdog_timeout: Duration::from_secs(20),
+            ..KtstrTestEntry::DEFAULT
+        };
+    };
+}
+
+entry!(RANDOM_UNDER_EEVDF, Scheduler::EEVDF);
+entry!(RANDOM_UNDER_MINE, MINE);
+
+/// Runs the scenarios of the file one after the other, and looks at what each leaves.
+fn all_of_the_file(ctx: &Ctx) -> Result<AssertResult> {
+    let Ok(text) = std::fs::read_to_string("/include-files/random.toml") else {
+        return Ok(AssertResult::skip(
+            "no scenarios: `random::` runs it with some",
+        ));
+    };
+    let mut all = AssertResult::pass();
+    for text in text.split(HEAD).skip(1) {
+        let (number, text) = text.split_once('\n').unwrap_or((text, ""));
+        println!("{HEAD}{number}");
+        let before = processes();
+        let left = one(ctx, text)?;
+        for cpu in ctx.topo.all_cpuset() {
+            // CPU 0 has no such file.
+            let _ = std::fs::write(format!("/sys/devices/system/cpu/cpu{cpu}/online"), "1");
+        }
+        let more = &processes() - &before;
+        let left = left
+            .into_iter()
+            .chain((!more.is_empty()).then(|| format!("it left the processes {more:?}")));
+        for what in left {
+            all.record_fail(AssertDetail::new(
+                DetailKind::Other,
+                format!("scenario {number}: {what}\n{text}"),
+            ));
+        }
+    }
+    Ok(all)
+}
+
+/// What is wrong with a scenario's run.
+fn one(ctx: &Ctx, text: &str) -> Result<Vec<String>, TextError> {
+    let scenario = Scenario::from_text(text)?;
+    let mut wrong = Vec::new();
+    match execute_scenario(ctx, scenario.backdrop, scenario.steps) {
+        Err(error) => wrong.push(format!("{error:#}")),
+        // What a worker could not do, or did too slowly, is its check's to say.
+        Ok(result) => wrong.extend(
+            result
+                .failure_details()
+                .map(ToString::to_string)
+                .filter(|message| message.contains(" failed: ")),
+        ),
+    }
+    let left = below(ctx.cgroups.parent_path());
+    if !left.is_empty() {
+        wrong.push(format!("it left the cgroups {left:?}"));
+    }
+    Ok(wrong)
+}
+
+/// The folders in a folder.
+fn below(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    folders
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The processes that are not the kernel's, but for those that have ended.
+fn processes() -> BTreeSet<String> {
+    let ids = below(Path::new("/proc"));
+    ids.into_iter()
+        .filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|id| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            !line.is_empty()
+        })
+        .collect()
+}
+
+/// Runs as many as are asked for, from the first one on.
+fn run(declared: &'static KtstrTestEntry, first: u64) {
+    let asked = std::env::var("KTSTR_RANDOM_SCENARIOS").ok();
+    let asked: u64 = asked.map_or(24, |text| {
+        text.parse().expect("KTSTR_RANDOM_SCENARIOS: a number")
+    });
+    // Half of them under each scheduler.
+    let numbers: Vec<u64> = (first..)
+        .step_by(2)
+        .take(asked.div_ceil(2) as usize)
+        .collect();
+    let machine = TestTopology::from_vm_topology(&SHAPE);
+    let mut red = Vec::new();
+    for numbers in numbers.chunks(OF_A_MACHINE as usize) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("random.toml");
+        let texts = numbers.iter().map(|number| {
+            let text = drawn::runnable(*number, &machine)
+                .to_text()
+                .expect("it has a text");
+            format!("{HEAD}{number}\n{text}\n")
+        });
+        std::fs::write(&path, texts.collect::<String>()).expect("room");
+        let file = path.to_str().expect("plain letters").to_owned();
+        let entry: &'static KtstrTestEntry = Box::leak(Box::new(KtstrTestEntry {
+            extra_include_files: vec![&*file.leak()].leak(),
+            ..*declared
+        }));
+        let finished = ktstr::run::run(entry);
+        if finished.exit_code() != 0 || finished.result.is_skip() {
+            red.push(format!("{numbers:?}:\n{}", finished.text));
+        }
+    }
+    println!("{} scenarios from {first} on", numbers.len());
+    assert!(red.is_empty(), "{}", red.join("\n\n"));
+}
+
+#[test]
+fn random_scenarios_under_eevdf() {
+    run(&RANDOM_UNDER_EEVDF, 0);
+}
+
+#[test]
+fn random_scenarios_under_a_scheduler() {
+    run(&RANDOM_UNDER_MINE, 1);
+}
