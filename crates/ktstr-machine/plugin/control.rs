@@ -2,14 +2,14 @@
 //! seen. Both sides compile this file, so it holds the layout and nothing that only one needs.
 //!
 //! One writer for each field. The host writes the first part before QEMU starts (addresses are
-//! looked at when a block is translated, so later changes are not seen), `watches` while the guest is
+//! looked at when a block is translated, so later changes are not seen), `watches` and `clock_due_ns` while the guest is
 //! held, and `due_ns` and `released` whenever it likes; the plugin writes the rest. The words are atomics because two
 //! processes use them; only `held` and `released` order anything.
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// "KTSTRVC4" in little-endian order.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC4");
+/// "KTSTRVC5" in little-endian order.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC5");
 /// Bytes before the trace.
 pub const HEADER: usize = 16 << 10;
 /// `Control::cpu` and `Switch::cpu` when the CPU is not known.
@@ -20,6 +20,8 @@ pub const HOOKS: usize = 48;
 pub const SENDERS: usize = 3;
 /// Words of the kernel's memory that are watched, at most.
 pub const WATCHES: usize = 3;
+/// Functions at whose entries the guest is held, at most.
+pub const MOMENTS: usize = 8;
 /// Words that a hook can record.
 pub const OPERANDS: usize = 6;
 /// Offsets on the way from a register to a value.
@@ -54,6 +56,12 @@ pub enum Reason {
     /// A watched word is another one than it was: `args` are the latest time for which a timer interrupt was set, and its
     /// number.
     Changed = 5,
+    /// The entry of a function that the host wants the guest to be held at: `args` are [`Moment::kind`] and the latest time
+    /// for which a timer interrupt was set.
+    Moment = 6,
+    /// A switch or an observed function at `clock_due_ns` or later: `args` are its time, and the latest time for which a timer
+    /// interrupt was set.
+    Clock = 7,
 }
 
 /// How a word of an event comes about ([`Operand::what`]).
@@ -105,6 +113,18 @@ pub struct Hook {
     pub operands: [Operand; OPERANDS],
 }
 
+/// A function at whose entry the guest is held.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Moment {
+    /// Its address, or 0: none.
+    pub address: AtomicU64,
+    /// What the host calls it.
+    pub kind: AtomicU32,
+    /// Number of the argument, a `bool`, that must be true for the guest to be held, plus 1; 0: it is held in any case.
+    pub condition: AtomicU32,
+}
+
 /// The shared page. Addresses are guest-virtual, times are nanoseconds of guest time.
 #[repr(C)]
 #[derive(Debug)]
@@ -125,6 +145,8 @@ pub struct Control {
     pub timer: AtomicU64,
     /// Functions to observe.
     pub hooks: [Hook; HOOKS],
+    /// Functions at whose entries the guest is held.
+    pub moments: [Moment; MOMENTS],
     /// Instructions after which a CPU's turn ends and the next CPU goes on; 0 leaves it to QEMU.
     pub turn: AtomicU32,
     /// Functions that are about to send an interrupt to another CPU, which ends the turn; 0: none.
@@ -148,6 +170,9 @@ pub struct Control {
     pub due_ns: AtomicU64,
     /// Words that the guest is held for once they have changed. The host changes them while the guest is held.
     pub watches: [Watch; WATCHES],
+    /// Hold once at the first switch or observed function whose runqueue's clock is this or later; `u64::MAX` for none. The
+    /// plugin sets it to `u64::MAX` when it holds the guest for it.
+    pub clock_due_ns: AtomicU64,
     /// The guest goes on when this equals `held`. A futex.
     pub released: AtomicU32,
 

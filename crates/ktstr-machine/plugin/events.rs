@@ -99,12 +99,10 @@ impl Recorder {
         append(shared, &seen);
     }
 
-    /// The entry of a hooked function.
-    pub fn observe(&self, shared: &Shared, reader: &mut Reader, index: usize) {
+    /// The entry of a hooked function. Returns its time, if it has one.
+    pub fn observe(&self, shared: &Shared, reader: &mut Reader, index: usize) -> Option<u64> {
         let control = shared.control();
-        let Some(hook) = control.hooks.get(index) else {
-            return;
-        };
+        let hook = control.hooks.get(index)?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let here = reader.register(Register::GsBase);
         let cpu = here
@@ -121,7 +119,7 @@ impl Recorder {
             }
         }
         if matches!(kind, KIND_YIELD | KIND_SCHEDULE) {
-            return;
+            return None;
         }
         let clock = match hook.clock.load(Relaxed) {
             CLOCK_HERE => here.map(|b| b.wrapping_add(control.this_rq_clock.load(Relaxed))),
@@ -154,6 +152,7 @@ impl Recorder {
             words,
         };
         append(shared, &seen);
+        clock
     }
 }
 

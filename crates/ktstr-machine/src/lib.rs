@@ -31,8 +31,8 @@ pub use ram::{GuestRam, MailboxRegion};
 pub use shape::Shape;
 pub use spec::{Accelerator, ClockMode, MachineSpec};
 pub use virtual_clock::{
-    Hold, MAX_SENDERS, MAX_WATCHED, Switch, TRACE_CAPACITY, Turns, VirtualClock, WatchPoints,
-    WatchedWord,
+    Hold, MAX_MOMENTS, MAX_SENDERS, MAX_WATCHED, MomentPoint, Switch, TRACE_CAPACITY, Turns,
+    VirtualClock, WatchPoints, WatchedWord,
 };
 
 /// A short name for a text: for keys of caches, not against an adversary.

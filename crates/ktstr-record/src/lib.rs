@@ -14,6 +14,7 @@ mod error;
 mod host;
 mod list;
 pub mod markdown;
+mod moment;
 mod record;
 mod root;
 mod rundir;
@@ -24,6 +25,7 @@ pub mod terminal;
 pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use error::RecordError;
 pub use list::{Damaged, Listed, Listing, list, newest_of_process, read};
+pub use moment::CaptureMoment;
 pub use record::{
     Accelerator, CaptureRecord, Clock, FindingRecord, GUEST_VARIABLES, HostRecord,
     PayloadMetricRecord, PayloadRecord, ProgramRecord, RECORD_FILE, RunRecord, RunVerdict, SCHEMA,

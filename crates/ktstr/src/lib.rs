@@ -30,6 +30,7 @@ mod entry_builders;
 mod gates;
 mod guest_side;
 mod host_side;
+mod moment;
 pub mod payloads;
 pub mod run;
 mod snapshot_bridge;
@@ -160,6 +161,7 @@ pub mod cgroup {
 
 /// Kernel memory as values: what a capture holds.
 pub mod snapshot {
+    pub use crate::moment::{CaptureMoment, MomentCapture};
     pub use crate::snapshot_bridge::{CgroupProcsSnapshot, SnapshotBridge};
     pub use ktstr_introspect::report::*;
     pub use ktstr_introspect::snapshot::*;
@@ -207,8 +209,9 @@ pub mod prelude {
         SCHEMA_SINGLE, ScxSchedState, TaskEnrichment,
     };
     pub use crate::snapshot::{
-        JsonField, MissingStatsReason, Snapshot, SnapshotBridge, SnapshotEntry, SnapshotError,
-        SnapshotField, SnapshotMap, SnapshotResult, pickers, stats_path,
+        CaptureMoment, JsonField, MissingStatsReason, MomentCapture, Snapshot, SnapshotBridge,
+        SnapshotEntry, SnapshotError, SnapshotField, SnapshotMap, SnapshotResult, pickers,
+        stats_path,
     };
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};

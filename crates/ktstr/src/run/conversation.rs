@@ -240,10 +240,12 @@ impl Conversation {
 
     /// The time that windows are measured in: the guest's own under the virtual clock, else the
     /// time during which it could run.
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         match (self.machine.virtual_clock(), self.hold) {
             (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
-            (Some(_), Some(Hold::Changed(ns))) => Duration::from_nanos(ns).max(self.said.at),
+            (Some(_), Some(Hold::Changed(ns) | Hold::Moment(_, ns) | Hold::Clock(ns))) => {
+                Duration::from_nanos(ns).max(self.said.at)
+            }
             (Some(_), _) => self.said.at,
             (None, _) => self.machine.running_time(),
         }

@@ -3,7 +3,7 @@
 //! Only under the virtual clock, where the guest stands still at its last message and the same
 //! seed leads to the same bytes. Captures are not part of it: looking must not change it.
 
-use ktstr_assert::series::DrainedSnapshotEntry;
+use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{GuestRam, MachineError};
 
 /// The digest of a machine that stands still, in hexadecimal.
@@ -17,15 +17,13 @@ pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineErr
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Takes a capture into the digest of all of a run: what was seen, and when by the guest's clock.
-/// How long the host took is no part of it.
-pub(super) fn take_in(hasher: &mut blake3::Hasher, entry: &DrainedSnapshotEntry) {
-    let place = (
-        &entry.tag,
-        entry.elapsed_ms,
-        entry.boundary_offset_ms,
-        entry.step_index,
-    );
+/// Takes a capture into the digest of all of a run: what was seen, and its `place`, which is its tag and when it was taken by
+/// the guest's clock. How long the host took is no part of it.
+pub(super) fn take_in(
+    hasher: &mut blake3::Hasher,
+    place: &impl serde::Serialize,
+    report: &FailureDumpReport,
+) {
     // Plain data always has a JSON form, and hashing cannot fail.
-    let _ = serde_json::to_writer(hasher, &(place, &entry.report));
+    let _ = serde_json::to_writer(hasher, &(place, report));
 }

@@ -179,6 +179,11 @@ impl Monitor {
         }
     }
 
+    /// Whether the scheduler has come to its end, or comes to it, before the test has.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.ended, Some(Ended::Ending(_) | Ended::Done(_)))
+    }
+
     /// What it brought back, `None` when it was off; and what sched_ext noted of the scheduler, if it
     /// came to its end before the test did.
     pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {

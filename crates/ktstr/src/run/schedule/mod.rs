@@ -21,13 +21,17 @@ use observe::{Shown, interpret};
 /// Tasks of which the name is asked for when the recording begins.
 const MAX_TASKS: usize = 4096;
 
-/// What is observed in a run: all of `points`, unless `KTSTR_SCHEDULE=0` asks for no schedule.
+/// What is observed in a run: all of `points`, unless `KTSTR_SCHEDULE=0` asks for no schedule, or `KTSTR_MOMENTS=0` for no
+/// captures of moments.
 /// Machines that become templates are not observed at all, and their turns are QEMU's own.
 pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints {
     let mut points = match super::environment("KTSTR_SCHEDULE").as_deref() {
         Some("0") => points.without_hooks(),
         _ => points.clone(),
     };
+    if !super::moments::are_wanted() {
+        points.moments.clear();
+    }
     points.turns.instructions = engine.turn();
     points
 }
@@ -115,6 +119,11 @@ impl Recorder {
                 self.tables.cgroups.insert(id, Cgroup { path });
             }
         }
+    }
+
+    /// The time of the last event, nanoseconds of the scheduler's clock.
+    pub(super) fn last_ns(&self) -> u64 {
+        self.assembler.last_ns()
     }
 
     /// The content of the schedule's file.

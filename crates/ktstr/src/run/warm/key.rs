@@ -6,7 +6,7 @@ use crate::run::plan::{Files, Plan};
 /// Characters of a key.
 const LEN: usize = 20;
 /// Raised when what the host does to a template while making it changes, or how it is kept.
-const FORMAT: u32 = 8;
+const FORMAT: u32 = 9;
 
 /// Key of the booted template: everything the guest is before any test, but not the test binary
 /// that happens to be its PID 1.
