@@ -9,6 +9,7 @@
 
 mod artefact;
 pub mod brief;
+mod clean;
 pub mod compare;
 mod error;
 mod host;
@@ -23,6 +24,7 @@ mod switches;
 pub mod terminal;
 
 pub use artefact::{JSON_CAP, TEXT_CAP};
+pub use clean::{Cleaned, clean};
 pub use error::RecordError;
 pub use list::{Damaged, Listed, Listing, list, newest_of_process, read};
 pub use moment::CaptureMoment;
@@ -32,5 +34,5 @@ pub use record::{
     SchedulerRecord, Start, SwitchesRecord,
 };
 pub use root::runs_root;
-pub use rundir::RunDir;
+pub use rundir::{RunDir, timestamp};
 pub use switches::{SWITCHES_FILE, Switch, Switches};
