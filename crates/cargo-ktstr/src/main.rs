@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod captures;
 mod cell;
 mod check;
 mod child;
