@@ -127,7 +127,7 @@ mod tests {
     /// A run that takes up some more than so many bytes.
     fn run(root: &Path, test: &str, bytes: usize, verdict: RunVerdict) {
         let mut run = RunDir::create(root, test).unwrap();
-        run.add_text("console.log", &"x".repeat(bytes)).unwrap();
+        run.add_text("console.log", "x".repeat(bytes)).unwrap();
         run.commit(RunRecord {
             verdict,
             ..RunRecord::new(test)

@@ -31,8 +31,8 @@ const PANIC: &str = "Kernel panic - not syncing";
 ///
 /// | Kernel | error, watchdog | unregistered |
 /// | --- | --- | --- |
-/// | 6.16, 6.17 | `scx_vexit` | none: the work function has no prototype of its own |
-/// | 6.18 | `scx_exit` | none |
+/// | 6.16, 6.17 | `scx_vexit` | none: the capture is that of the bypass |
+/// | 6.18 | `scx_exit` | none, as before |
 /// | 6.19, 7.0, 7.2 | `scx_vexit` | `scx_disable` |
 /// | 7.1, 7.3 | `scx_vexit` | `scx_claim_exit` |
 ///
