@@ -10,13 +10,14 @@ REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 BPFLAND_VERSION := 1.1.4
 
-.PHONY: help demo test kernels test-registry seeds packages determinism bench lint deps
+.PHONY: help demo test kernels test-registry test-perfetto seeds packages determinism bench lint deps
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
 	@echo "make test           the whole test suite (SEED=n: tests that boot machines under that seed)"
 	@echo "make kernels        the demo and the acceptance test on each kernel series that Debian's archive offers"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
+	@echo "make test-perfetto  read a trace back with Perfetto's own message definitions"
 	@echo "make seeds          the tests that boot a virtual machine, under ten seeds drawn anew (SEEDS=20 for more)"
 	@echo "make packages       the crates as a registry would serve them: a crate that depends on them, an installed demo"
 	@echo "make determinism    the virtual clock's promise, each comparison up to 100 times, under scx_bpfland too"
@@ -47,6 +48,10 @@ kernels: deps
 
 test-registry: deps $(BPFLAND)
 	$(CARGO) test --workspace --test registry_scheduler
+
+test-perfetto: deps
+	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
+	CARGO=$(CARGO) scripts/perfetto.sh
 
 # Its build looks for `clang` and nothing else, which Debian 12 does not have under that name. It is built without
 # optimisation, in a third of the time: what it does in a test is in its BPF programs, which clang always optimises.

@@ -5,12 +5,14 @@
 
 mod bench;
 mod cache;
+mod captures;
 mod cell;
 mod check;
 mod child;
 mod compare;
 mod completions;
 mod demo;
+mod diff;
 mod doctor;
 mod exit;
 mod explore;
@@ -69,15 +71,10 @@ enum Command {
     /// Templates that machines are forked from: list, remove all, find.
     #[command(subcommand)]
     Cache(cache::Command),
-    /// List what runs left behind, newest first.
-    Runs {
-        /// Only the newest N.
-        #[arg(long, value_name = "N")]
-        last: Option<usize>,
-        /// Print a JSON array of whole records instead of a table.
-        #[arg(long)]
-        json: bool,
-    },
+    /// List what runs left behind, newest first; or remove the oldest.
+    Runs(runs::Options),
+    /// Compare two recorded runs: what they ran on, their metrics, and the first context switch that differs.
+    Diff(diff::Options),
     /// Show one recorded run: what failed, on which versions, and the command that shows it again.
     Show(show::Options),
     /// Write one page of HTML about a recorded run: its verdict, a time line of CPUs and tasks, tables, logs.
@@ -151,7 +148,8 @@ fn main() -> ExitCode {
         Command::Doctor { json } => doctor::run(&mut out, json),
         Command::Kernel(command) => kernel::run(&mut out, &command),
         Command::Cache(command) => cache::run(&mut out, &command),
-        Command::Runs { last, json } => runs::run(&mut out, last, json),
+        Command::Runs(options) => runs::run(&mut out, &options),
+        Command::Diff(options) => diff::run(&mut out, &options),
         Command::Show(options) => show::run(&mut out, &options),
         Command::Report(options) => report::run(&mut out, &options),
         Command::Trace(options) => trace::run(&mut out, &options),

@@ -10,22 +10,35 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use ktstr_record::compare::{Comparison, Run, compare};
-use ktstr_record::{Clock, GUEST_VARIABLES, RECORD_FILE, RunRecord, Start, runs_root};
+use ktstr_record::{
+    CaptureMoment, Clock, GUEST_VARIABLES, RECORD_FILE, RunRecord, Start, runs_root,
+};
 
 use ktstr_record::terminal::tell;
 
 use crate::child;
 use crate::exit::Exit;
+use crate::span::Span;
+use crate::story::{self, Story};
+
+/// The variable by which a run is asked for captures.
+const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
 
 /// What was asked for.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
     record: PathBuf,
+    /// Take a capture at this time since the beginning of the first step, such as `1.25s`; up to 16 times.
+    #[arg(long, value_name = "TIME")]
+    capture_at: Vec<Span>,
     /// Print a JSON object instead of text.
     #[arg(long)]
     json: bool,
 }
+
+/// Times at which captures can be asked for.
+const MOST_TIMES: usize = 16;
 
 /// Runs it again and compares.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
@@ -33,6 +46,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let recorded = Run::read(&path)?;
     check(&recorded.record)?;
     let record = &recorded.record;
+    let times = times(&path, &options.capture_at)?;
     tell(&format!(
         "replaying {}: seed {}, {} MIPS, kernel {}",
         record.test,
@@ -44,7 +58,14 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         .ancestors()
         .nth(2)
         .context("a record lies in a folder")?;
-    let mut child = command(record, root)?
+    let mut command = command(record, root)?;
+    // One that this process was given is of another run.
+    command.env_remove(CAPTURE_AT);
+    if !times.is_empty() {
+        let times: Vec<String> = times.iter().map(u64::to_string).collect();
+        command.env(CAPTURE_AT, times.join(","));
+    }
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -63,6 +84,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             "recorded": path,
             "replayed": again,
             "digests": [&record.digest, &replayed.record.digest],
+            "captured": asked_for(&replayed.record),
         });
         serde_json::to_writer_pretty(&mut *out, &json)?;
         writeln!(out)?;
@@ -70,6 +92,9 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         write!(out, "{}", text(&comparison, &recorded, &replayed))?;
         writeln!(out, "recorded: {}", path.display())?;
         writeln!(out, "replayed: {}", again.display())?;
+        if !times.is_empty() {
+            out.write_all(captured(&comparison, &replayed.record, times.len()).as_bytes())?;
+        }
     }
     Ok(match comparison {
         Comparison::Same => Exit::Done,
@@ -94,6 +119,68 @@ pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
         )
     })?;
     Ok(std::path::absolute(found)?)
+}
+
+/// The captures that were taken at times that were asked for.
+fn asked_for(record: &RunRecord) -> Vec<&str> {
+    let captures = record.captures.iter();
+    captures
+        .filter(|capture| capture.moment == Some(CaptureMoment::Asked))
+        .map(|capture| capture.tag.as_str())
+        .collect()
+}
+
+/// Which captures were taken, and how to see them; how many of the `wanted` ones were not, and why.
+fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> String {
+    let tags = asked_for(record);
+    let mut text = String::new();
+    for tag in &tags {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "captured: cargo ktstr show {} --capture {tag}",
+            record.run_id
+        );
+    }
+    if tags.len() < wanted {
+        let _ = writeln!(
+            text,
+            "not captured: {} of {wanted} times, for nothing happened in the schedule then or later",
+            wanted - tags.len()
+        );
+    }
+    if !tags.is_empty() && *comparison != Comparison::Same {
+        text.push_str("These captures are not of the run that was recorded.\n");
+    }
+    text
+}
+
+/// The times that are asked for, in nanoseconds of the scheduler's clock of the run whose record is at `path`.
+fn times(path: &Path, asked: &[Span]) -> Result<Vec<u64>> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    if asked.len() > MOST_TIMES {
+        bail!(
+            "{} captures are asked for, and {MOST_TIMES} can be taken: replay the run again for the others",
+            asked.len()
+        );
+    }
+    let (file, bytes) = story::bytes(path)?;
+    let story = Story::read(&bytes).with_context(|| file.display().to_string())?;
+    let end = story.to_ns.saturating_sub(story.zero_ns());
+    if let Some(late) = asked.iter().find(|span| span.0 > end) {
+        bail!(
+            "there is nothing to capture at {:.6} s: the schedule ends {:.6} s after the first step began",
+            late.0 as f64 / 1e9,
+            end as f64 / 1e9
+        );
+    }
+    let zero = story.zero_ns();
+    Ok(asked
+        .iter()
+        .map(|span| zero.saturating_add(span.0))
+        .collect())
 }
 
 /// Says why the run cannot be the same any more, if that is so.

@@ -12,7 +12,7 @@ use ktstr_record::brief::{self, Excerpt, evidence, facts, headline};
 use ktstr_record::{RunRecord, markdown, read, runs_root};
 
 use crate::exit::Exit;
-use crate::{cell, payloads, replay};
+use crate::{captures, cell, payloads, replay};
 
 /// What was asked for.
 #[derive(Debug, clap::Args)]
@@ -22,12 +22,20 @@ pub struct Options {
     /// Print Markdown, to paste into an issue or a mail.
     #[arg(long)]
     markdown: bool,
+    /// Print one capture of the run instead: sched_ext's state, the runqueues, the dispatch queues with their tasks, the
+    /// scheduler's variables.
+    #[arg(long, value_name = "TAG", conflicts_with = "markdown")]
+    capture: Option<String>,
 }
 
 /// Prints the block.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let path = replay::find(&options.record, &runs_root())?;
     let record = read(&path)?;
+    if let Some(tag) = &options.capture {
+        out.write_all(captures::text(&record, &path, tag)?.as_bytes())?;
+        return Ok(Exit::Done);
+    }
     let folder = path.parent().unwrap_or(Path::new("."));
     let excerpt = Excerpt::of(&record, folder);
     let again = again(&record);
@@ -52,6 +60,7 @@ fn plain(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> 
     for (name, value) in facts(record).into_iter().chain(payloads::facts(record)) {
         let _ = writeln!(text, "{name}: {value}");
     }
+    text.push_str(&captures::listed(record));
     if let Some(command) = again {
         let _ = writeln!(text, "again: {command}");
     }

@@ -87,6 +87,9 @@ fn a_failed_run_is_seen_in_every_way() {
     let (sums, worker) = tables(root, run);
     trace(root, run, &sums);
     answer(root, run, &worker);
+    captures(root, run, &worker);
+    let replayed = replay(root, run);
+    several(root, run, &replayed);
 }
 
 /// The block that a person pastes, and the same one on the page of the CI job.
@@ -133,6 +136,11 @@ fn page(root: &Path, run: &str) {
     let unloads = "the BPF scheduler is being unloaded";
     assert!(
         marks.iter().any(|mark| mark["text"] == unloads),
+        "{marks:?}"
+    );
+    let captured = "capture scx_exit: sched_ext begins to end the scheduler";
+    assert!(
+        marks.iter().any(|mark| mark["text"] == captured),
         "{marks:?}"
     );
     let elsewhere = root.join("elsewhere.html");
@@ -194,13 +202,32 @@ fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
             last.to_str().unwrap(),
         ],
     );
-    let traced: u64 = protobuf::cpu_time(&std::fs::read(last).unwrap())
+    let traced: u64 = protobuf::cpu_time(&std::fs::read(&last).unwrap())
         .values()
         .sum();
     assert!(
         0 < traced && traced <= 2 * 500_000_000,
         "{traced} ns on two CPUs in half a second"
     );
+    let before = [
+        "trace",
+        run,
+        "--perfetto",
+        "--last",
+        "100ms-before-finding",
+        "--output",
+        last.to_str().unwrap(),
+    ];
+    let output = ktstr(root, &before).output().unwrap();
+    if output.status.success() {
+        let traced = protobuf::cpu_time(&std::fs::read(last).unwrap());
+        let traced: u64 = traced.values().sum();
+        assert!(traced <= 2 * 100_000_000, "{traced} ns on two CPUs");
+    } else {
+        // What is found first depends on the schedule.
+        let told = text(&output);
+        assert!(told.contains("not about a moment"), "{told}");
+    }
 }
 
 /// While the scheduler dispatched nothing, its tasks waited: each has a longest wait.
@@ -222,4 +249,115 @@ fn answer(root: &Path, run: &str, worker: &str) {
         "{}",
         text(&nobody)
     );
+}
+
+/// The kernel has ended the scheduler: the capture of that moment says in which queue the worker waits.
+fn captures(root: &Path, run: &str, worker: &str) {
+    let shown = said(root, &["show", run]);
+    for part in [
+        "\ncaptures: ",
+        "\ncapture scx_exit: sched_ext begins to end the scheduler, ",
+        "\ncapture scx_bypass: ",
+    ] {
+        assert!(shown.contains(part), "no {part:?} in\n{shown}");
+    }
+    let capture = said(root, &["show", run, "--capture", "scx_exit"]);
+    for part in [
+        "sched_ext: ktstr, enabled, exit kind SCX_EXIT_NONE",
+        "\nCPU 1: runs ",
+        "stall=1",
+    ] {
+        assert!(capture.contains(part), "no {part:?} in\n{capture}");
+    }
+    let waits = format!("[{worker}], vtime ");
+    let runs = format!("[{worker}], ");
+    assert!(
+        capture.contains(&waits) || capture.contains(&runs),
+        "{worker} is nowhere in\n{capture}"
+    );
+    let why = said(root, &["why", run, worker]);
+    assert!(
+        why.contains("\nThe capture ") && why.contains(" has it "),
+        "{why}"
+    );
+    let missing = ktstr(root, &["show", run, "--capture", "nothing"])
+        .output()
+        .unwrap();
+    assert!(
+        !missing.status.success() && text(&missing).contains("scx_exit"),
+        "{}",
+        text(&missing)
+    );
+}
+
+/// The run once more, with captures at two times; the new run's name.
+fn replay(root: &Path, run: &str) -> String {
+    let told = said(
+        root,
+        &[
+            "replay",
+            run,
+            "--capture-at",
+            "1.5s",
+            "--capture-at",
+            "500ms",
+        ],
+    );
+    assert!(told.starts_with("SAME: fail twice"), "{told}");
+    let (_, path) = told.split_once("replayed: ").unwrap();
+    let path = Path::new(path.lines().next().unwrap());
+    let record = ktstr_record::read(path).unwrap();
+    let asked: Vec<_> = record
+        .captures
+        .iter()
+        .filter(|capture| capture.moment == Some(CaptureMoment::Asked))
+        .collect();
+    let ms: Vec<u64> = asked
+        .iter()
+        .map(|capture| capture.elapsed_ms.unwrap())
+        .collect();
+    // The first event of the schedule at that time or later; a tick comes every 4 ms at the latest where something runs. The
+    // window's time is the timer's, which may be a tick older.
+    for (ms, wanted) in ms.iter().zip([500, 1500]) {
+        assert!(ms.abs_diff(wanted) < 100, "{ms:?}");
+    }
+    for tag in ["asked_for", "asked_for_2"] {
+        let command = format!(
+            "captured: cargo ktstr show {} --capture {tag}\n",
+            record.run_id
+        );
+        assert!(told.contains(&command), "no {command:?} in {told}");
+        let shown = said(root, &["show", &record.run_id, "--capture", tag]);
+        assert!(shown.contains("\nCPU 0: runs "), "{shown}");
+    }
+    let late = ktstr(root, &["replay", run, "--capture-at", "1000s"])
+        .output()
+        .unwrap();
+    assert!(
+        text(&late).contains("there is nothing to capture at 1000.0"),
+        "{}",
+        text(&late)
+    );
+    record.run_id
+}
+
+/// Two runs of one seed compared, and runs chosen and removed.
+fn several(root: &Path, run: &str, replayed: &str) {
+    let told = said(root, &["diff", run, replayed]);
+    assert!(told.ends_with("the same run, to the last bit\n"), "{told}");
+    let listed = |more: &[&str]| {
+        let runs = said(root, &[&["runs", "--json"][..], more].concat());
+        let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
+        runs.as_array().unwrap().len()
+    };
+    assert_eq!(
+        listed(&["--test", "seen", "--verdict", "fail", "--since", "1d"]),
+        2
+    );
+    assert_eq!(listed(&["--verdict", "pass"]), 0);
+    let cleaned = said(root, &["runs", "--clean", "0", "--verdict", "pass"]);
+    assert!(cleaned.starts_with("removed 0 runs"), "{cleaned}");
+    let cleaned = said(root, &["runs", "--clean", "0"]);
+    assert!(cleaned.starts_with("removed 2 runs of "), "{cleaned}");
+    assert_eq!(listed(&[]), 0);
 }

@@ -17,6 +17,7 @@ mod dsq;
 pub mod kernel;
 pub mod memory;
 pub mod paging;
+mod pressure;
 pub mod render;
 pub mod report;
 pub mod sampler;

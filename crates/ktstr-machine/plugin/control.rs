@@ -8,8 +8,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// "KTSTRVC4" in little-endian order.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC4");
+/// "KTSTRVC5" in little-endian order.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"KTSTRVC5");
 /// The number of bytes before the trace.
 pub const HEADER: usize = 16 << 10;
 /// The value of `Control::cpu` and `Switch::cpu` if the CPU is not known.
@@ -20,6 +20,8 @@ pub const HOOKS: usize = 48;
 pub const SENDERS: usize = 3;
 /// The largest number of words of kernel memory that are watched.
 pub const WATCHES: usize = 3;
+/// Functions at whose entries the guest is held, at most.
+pub const MOMENTS: usize = 8;
 /// The number of words that a hook can record.
 pub const OPERANDS: usize = 6;
 /// The largest number of offsets on the way from a register to a value.
@@ -54,6 +56,12 @@ pub enum Reason {
     /// A watched word has changed. `args` are the latest time for which a timer interrupt was set, and the index of the
     /// word.
     Changed = 5,
+    /// The entry of a function that the host wants the guest to be held at: `args` are [`Moment::kind`] and the latest time
+    /// for which a timer interrupt was set.
+    Moment = 6,
+    /// A switch or an observed function at `clock_due_ns` or later: `args` are its time, and the latest time for which a timer
+    /// interrupt was set.
+    Clock = 7,
 }
 
 /// How a word of an event is obtained ([`Operand::what`]).
@@ -105,6 +113,18 @@ pub struct Hook {
     pub operands: [Operand; OPERANDS],
 }
 
+/// A function at whose entry the guest is held.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Moment {
+    /// Its address, or 0: none.
+    pub address: AtomicU64,
+    /// What the host calls it.
+    pub kind: AtomicU32,
+    /// Number of the argument, a `bool`, that must be true for the guest to be held, plus 1; 0: it is held in any case.
+    pub condition: AtomicU32,
+}
+
 /// The shared page. Addresses are guest-virtual, and times are in nanoseconds of guest time.
 #[repr(C)]
 #[derive(Debug)]
@@ -125,6 +145,8 @@ pub struct Control {
     pub timer: AtomicU64,
     /// The functions to be observed.
     pub hooks: [Hook; HOOKS],
+    /// Functions at whose entries the guest is held.
+    pub moments: [Moment; MOMENTS],
     /// The number of instructions after which a CPU's turn ends; 0 leaves that to QEMU.
     pub turn: AtomicU32,
     /// The addresses of functions that are about to send an interrupt to another CPU, which ends the turn; 0 for unused
@@ -149,6 +171,9 @@ pub struct Control {
     pub due_ns: AtomicU64,
     /// The words for which the guest is held when they change. The host modifies them while the guest is held.
     pub watches: [Watch; WATCHES],
+    /// Hold once at the first switch or observed function whose runqueue's clock is this or later; `u64::MAX` for none. The
+    /// plugin sets it to `u64::MAX` when it holds the guest for it.
+    pub clock_due_ns: AtomicU64,
     /// The guest continues when this equals `held`. The word is a futex.
     pub released: AtomicU32,
 

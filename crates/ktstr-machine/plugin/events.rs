@@ -98,12 +98,10 @@ impl Recorder {
         append(shared, &seen);
     }
 
-    /// Records the entry of a hooked function.
-    pub fn observe(&self, shared: &Shared, reader: &mut Reader, index: usize) {
+    /// Records the entry of a hooked function. Returns its time, if it has one.
+    pub fn observe(&self, shared: &Shared, reader: &mut Reader, index: usize) -> Option<u64> {
         let control = shared.control();
-        let Some(hook) = control.hooks.get(index) else {
-            return;
-        };
+        let hook = control.hooks.get(index)?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let here = reader.register(Register::GsBase);
         let cpu = here
@@ -120,7 +118,7 @@ impl Recorder {
             }
         }
         if matches!(kind, KIND_YIELD | KIND_SCHEDULE) {
-            return;
+            return None;
         }
         let clock = match hook.clock.load(Relaxed) {
             CLOCK_HERE => here.map(|b| b.wrapping_add(control.this_rq_clock.load(Relaxed))),
@@ -153,6 +151,7 @@ impl Recorder {
             words,
         };
         append(shared, &seen);
+        clock
     }
 }
 

@@ -22,7 +22,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use control::{MARKER, MARKER_CODE, NO_CPU, Reason, fold};
+use control::{MARKER, MARKER_CODE, MOMENTS, NO_CPU, Reason, fold};
 use qemu::{Block, Info, Reader, Register, Translation};
 use shared::Shared;
 
@@ -34,6 +34,8 @@ struct Plugin {
     shared: Shared,
     events: events::Recorder,
     turns: Option<turns::Turns>,
+    /// Addresses of the functions at whose entries the guest is held; 0: none.
+    moments: [u64; MOMENTS],
     /// `None` until the first virtual CPU exists.
     reader: Mutex<Option<Reader>>,
     /// Whether the first block has not been executed yet.
@@ -96,6 +98,7 @@ fn install<'a>(
     let plugin = Plugin {
         events: events::Recorder::new(&shared),
         turns: turns::Turns::new(&shared)?,
+        moments: std::array::from_fn(|place| shared.control().moments[place].address.load(Relaxed)),
         shared,
         reader: Mutex::new(None),
         first: Mutex::new(first),
@@ -156,6 +159,10 @@ extern "C" fn on_translation(_plugin: u64, block: *mut Block) {
         if let Some(index) = plugin.events.hook_at(address) {
             instruction.on_execution(on_hook, index);
         }
+        // After the hook of the same function: what it observed is there when the guest is held.
+        if let Some(index) = plugin.moments.iter().position(|moment| *moment == address) {
+            instruction.on_execution(on_moment, index);
+        }
     }
 }
 
@@ -188,10 +195,31 @@ extern "C" fn on_marker(_index: c_uint, _data: *mut c_void) {
 
 extern "C" fn on_hook(_index: c_uint, hook: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
-    if let Some(reader) = lock(&plugin.reader).as_mut() {
-        plugin.events.observe(&plugin.shared, reader, hook as usize);
-    }
+    let clock = lock(&plugin.reader)
+        .as_mut()
+        .and_then(|reader| plugin.events.observe(&plugin.shared, reader, hook as usize));
     plugin.look_at_watches();
+    plugin.look_at_clock(clock.unwrap_or(0));
+}
+
+extern "C" fn on_moment(_index: c_uint, moment: *mut c_void) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let control = plugin.shared.control();
+    let Some(moment) = control.moments.get(moment as usize) else {
+        return;
+    };
+    if let Some(number) = moment.condition.load(Relaxed).checked_sub(1) {
+        let argument = plugin.read(|reader| reader.register(Register::argument(number)?));
+        // The other bits of a register that holds a `bool` mean nothing.
+        if argument.is_none_or(|value| value & 0xff == 0) {
+            return;
+        }
+    }
+    let args = [
+        u64::from(moment.kind.load(Relaxed)),
+        control.timer_ns.load(Relaxed),
+    ];
+    plugin.shared.hold(Reason::Moment, plugin.cpu(), args);
 }
 
 /// `hrtimer_interrupt(struct clock_event_device *dev)` (kernel/time/hrtimer.c): at its entry `dev->next_event` is still
@@ -264,6 +292,7 @@ extern "C" fn on_switch(_index: c_uint, _data: *mut c_void) {
             .switch(&plugin.shared, cpu, clock, [prev, next]);
     }
     plugin.look_at_watches();
+    plugin.look_at_clock(clock);
 }
 
 /// Returns the first two arguments of a function, at its entry.
@@ -313,6 +342,16 @@ impl Plugin {
                 let args = [control.timer_ns.load(Relaxed), number as u64];
                 self.shared.hold(Reason::Changed, self.cpu(), args);
             }
+        }
+    }
+
+    /// Holds the guest if the host has asked for the time `clock` of the scheduler's clock or an earlier one.
+    fn look_at_clock(&self, clock: u64) {
+        let control = self.shared.control();
+        if clock >= control.clock_due_ns.load(Relaxed) {
+            control.clock_due_ns.store(u64::MAX, Relaxed);
+            let args = [clock, control.timer_ns.load(Relaxed)];
+            self.shared.hold(Reason::Clock, self.cpu(), args);
         }
     }
 

@@ -31,8 +31,8 @@ pub use ram::{GuestRam, MailboxRegion};
 pub use shape::{Hmat, Shape, SideCache};
 pub use spec::{Accelerator, ClockMode, MachineSpec};
 pub use virtual_clock::{
-    Hold, MAX_SENDERS, MAX_WATCHED, Switch, TRACE_CAPACITY, Turns, VirtualClock, WatchPoints,
-    WatchedWord,
+    Hold, MAX_MOMENTS, MAX_SENDERS, MAX_WATCHED, MomentPoint, Switch, TRACE_CAPACITY, Turns,
+    VirtualClock, WatchPoints, WatchedWord,
 };
 
 /// Returns a short name for a text, for the keys of caches. It does not resist an adversary.

@@ -48,9 +48,25 @@ pub struct WatchPoints {
     pub hooks: Vec<HookPoint>,
     /// Functions that this kernel lacks, so that they cannot be observed.
     pub missing: Vec<String>,
+    /// Functions at whose entries the guest is held; the first [`MAX_MOMENTS`] are.
+    pub moments: Vec<MomentPoint>,
     /// When a CPU's turn ends.
     pub turns: Turns,
 }
+
+/// A function at whose entry the guest is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MomentPoint {
+    /// The virtual address of the function's first instruction.
+    pub address: u64,
+    /// What [`Hold::Moment`] says.
+    pub kind: u32,
+    /// The number, from 0, of an argument of type `bool` that must be true; without one the guest is held at each call.
+    pub condition: Option<u32>,
+}
+
+/// Functions at whose entries the guest can be held.
+pub const MAX_MOMENTS: usize = control::MOMENTS;
 
 /// When the turn of a virtual CPU ends and that of the next one starts, in addition to when the CPU waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +89,15 @@ impl WatchPoints {
         Self {
             hooks: Vec::new(),
             ..self.clone()
+        }
+    }
+
+    /// The same without anything that is recorded event by event, and without anything that the guest is held for.
+    #[must_use]
+    pub fn without_observation(&self) -> Self {
+        Self {
+            moments: Vec::new(),
+            ..self.without_hooks()
         }
     }
 }
@@ -113,6 +138,10 @@ pub enum Hold {
     Full,
     /// A watched word has changed. The argument is the latest time that was observed, `CLOCK_MONOTONIC` in nanoseconds.
     Changed(u64),
+    /// A function of [`WatchPoints::moments`] is about to begin: its kind, and the latest time seen, as above.
+    Moment(u32, u64),
+    /// The time has come that [`VirtualClock::set_clock_due`] asked for. The argument is the latest time seen, as above.
+    Clock(u64),
 }
 
 /// The largest number of words that can be watched at the same time.
@@ -184,6 +213,13 @@ impl VirtualClock {
         page.trace_capacity.store(TRACE_CAPACITY as u64, Relaxed);
         page.event_capacity.store(EVENT_CAPACITY as u64, Relaxed);
         page.due_ns.store(u64::MAX, Relaxed);
+        page.clock_due_ns.store(u64::MAX, Relaxed);
+        for (place, point) in page.moments.iter().zip(&points.moments) {
+            place.kind.store(point.kind, Relaxed);
+            let condition = point.condition.map_or(0, |number| number.saturating_add(1));
+            place.condition.store(condition, Relaxed);
+            place.address.store(point.address, Relaxed);
+        }
         page.magic.store(MAGIC, Release);
         let mut plugin = anonymous_file("ktstr-plugin", 0)?;
         plugin
@@ -210,6 +246,8 @@ impl VirtualClock {
             3 => Hold::Due(argument),
             4 => Hold::Full,
             5 => Hold::Changed(argument),
+            6 => Hold::Moment(argument as u32, self.page.args[1].load(Relaxed)),
+            7 => Hold::Clock(self.page.args[1].load(Relaxed)),
             _ => Hold::Call(argument),
         })
     }
@@ -239,6 +277,14 @@ impl VirtualClock {
     /// changed while the guest is held.
     pub fn set_due(&self, ns: Option<u64>) {
         self.page.due_ns.store(ns.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Holds the guest once, at the first switch or observed function at which the runqueue's clock (`rq.clock`) is `ns` or
+    /// later. To be changed only while the guest is held.
+    pub fn set_clock_due(&self, ns: Option<u64>) {
+        self.page
+            .clock_due_ns
+            .store(ns.unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Watches these words, at most [`MAX_WATCHED`], instead of any earlier ones. They are compared at every switch,

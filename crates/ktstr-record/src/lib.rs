@@ -9,11 +9,13 @@
 
 mod artefact;
 pub mod brief;
+mod clean;
 pub mod compare;
 mod error;
 mod host;
 mod list;
 pub mod markdown;
+mod moment;
 mod record;
 mod root;
 mod rundir;
@@ -22,13 +24,15 @@ mod switches;
 pub mod terminal;
 
 pub use artefact::{JSON_CAP, TEXT_CAP};
+pub use clean::{Cleaned, clean};
 pub use error::RecordError;
 pub use list::{Damaged, Listed, Listing, list, newest_of_process, read};
+pub use moment::CaptureMoment;
 pub use record::{
     Accelerator, CaptureRecord, Clock, FindingRecord, GUEST_VARIABLES, HostRecord,
     PayloadMetricRecord, PayloadRecord, ProgramRecord, RECORD_FILE, RunRecord, RunVerdict, SCHEMA,
     SchedulerRecord, Start, SwitchesRecord,
 };
 pub use root::runs_root;
-pub use rundir::RunDir;
+pub use rundir::{RunDir, timestamp};
 pub use switches::{SWITCHES_FILE, Switch, Switches};

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::moment::CaptureMoment;
+
 /// The version of the record's schema. Raised when a field changes its meaning or goes away, not when one is added.
 pub const SCHEMA: u32 = 1;
 
@@ -205,6 +207,11 @@ pub struct CaptureRecord {
     pub phase: Option<u16>,
     /// Milliseconds since the workload's window opened, guest time.
     pub elapsed_ms: Option<u64>,
+    /// When it was taken, in nanoseconds of the scheduler's clock, which is that of `schedule.bin`: the time of the last event
+    /// before it. Null in a run without a schedule.
+    pub clock_ns: Option<u64>,
+    /// What it was taken for; null if it was due or the test asked for it.
+    pub moment: Option<CaptureMoment>,
     /// How long the guest stood still for it, in milliseconds.
     pub freeze_ms: Option<f64>,
     /// Why this is a placeholder without data; null for a real capture.

@@ -28,6 +28,12 @@ pub struct RunDir {
     committed: bool,
 }
 
+/// A time as records have it (`timestamp`): of two such texts the one that sorts first is the earlier time.
+#[must_use]
+pub fn timestamp(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
 impl RunDir {
     /// Begins a run of `test` under `root`, and sweeps away what killed runs left there.
     ///
@@ -37,7 +43,7 @@ impl RunDir {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         // Locks and moves must mean the same place whatever happens to the working directory.
         let root = std::path::absolute(root).map_err(|e| RecordError::io("find", root, e))?;
-        let timestamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let timestamp = timestamp(SystemTime::now());
         let stamp = timestamp.replace(['-', ':'], "");
         for _ in 0..NAME_TRIES {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);

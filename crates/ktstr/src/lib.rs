@@ -30,6 +30,7 @@ mod entry_builders;
 mod gates;
 mod guest_side;
 mod host_side;
+mod moment;
 pub mod payloads;
 pub mod run;
 mod scenario_file;
@@ -171,6 +172,7 @@ pub mod cgroup {
 
 /// Snapshots of kernel memory: the values that a capture holds.
 pub mod snapshot {
+    pub use crate::moment::{CaptureMoment, MomentCapture};
     pub use crate::snapshot_bridge::{
         BridgeGuard, CaptureCallback, CgroupProcsSnapshot, KernelOp, KernelOpCallback,
         MAX_WATCH_SNAPSHOTS, SnapshotBridge, WatchRegisterCallback,
@@ -224,9 +226,10 @@ pub mod prelude {
         SCHEMA_SINGLE, ScxSchedState, TaskEnrichment,
     };
     pub use crate::snapshot::{
-        BridgeGuard, CaptureCallback, CgroupProcsSnapshot, JsonField, MAX_WATCH_SNAPSHOTS,
-        MissingStatsReason, Snapshot, SnapshotBridge, SnapshotEntry, SnapshotError, SnapshotField,
-        SnapshotMap, SnapshotResult, WatchRegisterCallback, pickers, stats_path,
+        BridgeGuard, CaptureCallback, CaptureMoment, CgroupProcsSnapshot, JsonField,
+        MAX_WATCH_SNAPSHOTS, MissingStatsReason, MomentCapture, Snapshot, SnapshotBridge,
+        SnapshotEntry, SnapshotError, SnapshotField, SnapshotMap, SnapshotResult,
+        WatchRegisterCallback, pickers, stats_path,
     };
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};

@@ -13,6 +13,7 @@ use ktstr_assert::{
 
 use ktstr_introspect::report::ScxExit;
 
+use crate::moment::MomentCapture;
 use crate::snapshot_bridge::SnapshotBridge;
 
 /// How far the guest got.
@@ -162,6 +163,10 @@ pub struct VmResult {
     pub(crate) schedule_metrics: Option<ScenarioStats>,
     /// Metrics that were sampled from variables of the scheduler.
     pub(crate) watched_maps: std::collections::BTreeMap<String, f64>,
+    /// Captures of moments that matter, in the order in which they were taken.
+    pub(crate) moments: Vec<MomentCapture>,
+    /// What the host knows of the other captures, by their tags.
+    pub(crate) captures_taken: std::collections::BTreeMap<String, crate::run::Taken>,
     /// Identifies what the machine's template was built from.
     pub(crate) template: Option<String>,
     pub(crate) kernel_log: String,
@@ -189,6 +194,12 @@ impl VmResult {
                 self.monitor.clone(),
             )
         })
+    }
+
+    /// Captures that were taken because something happened: sched_ext ended or bypassed the scheduler, the guest hung, its
+    /// kernel panicked. None in a run in which nothing of that happened.
+    pub fn moment_captures(&self) -> &[MomentCapture] {
+        &self.moments
     }
 
     /// Returns the periodic captures.
@@ -379,6 +390,8 @@ impl VmResult {
             stimulus: Vec::new(),
             guest_result: Err(String::new()),
             schedule_metrics: None,
+            moments: Vec::new(),
+            captures_taken: Default::default(),
             watched_maps: Default::default(),
             drained: Arc::default(),
         }

@@ -25,10 +25,9 @@ use serde_json::Value;
 
 use crate::exit::Exit;
 use crate::story::{self, Story};
-use crate::{replay, show};
+use crate::{captures, replay, show};
 use html::{json, text};
-use marks::Mark;
-pub use marks::marks;
+pub use marks::{Mark, marks};
 pub use variables::series;
 
 /// Name of the page beside the record.
@@ -106,9 +105,16 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 
 /// The whole page.
 fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
-    let marks = story.map_or_else(Vec::new, |story| marks(record, story));
+    let marks = story.map_or_else(Vec::new, |story| {
+        let of_captures = captures::marks(record, story);
+        let mut all = marks(record, story);
+        // What is left out if there are too many is what happened to the machine.
+        let findings = all.iter().take_while(|mark| mark.finding > 0).count();
+        all.splice(findings..findings, of_captures);
+        all
+    });
     let mut body = top(record);
-    findings(&mut body, record, &marks);
+    findings(&mut body, record, story, &marks);
     let mut sections = Vec::new();
     if let Some(story) = story {
         sections.push(("Cgroups and steps", "cgroups", tables::cgroups(story)));
@@ -192,7 +198,7 @@ fn top(record: &RunRecord) -> String {
 }
 
 /// The findings, each with a button that shows its moment.
-fn findings(out: &mut String, record: &RunRecord, marks: &[Mark]) {
+fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: &[Mark]) {
     if record.findings.is_empty() {
         // Nothing was found, or the record is one that keeps no list.
         for line in evidence(record) {
@@ -222,6 +228,14 @@ fn findings(out: &mut String, record: &RunRecord, marks: &[Mark]) {
                 " <button type=\"button\" data-mark=\"{mark}\">Show {}</button>",
                 at + 1
             );
+            let told = story.and_then(|story| captures::of_finding(record, story, &marks[mark]));
+            if let Some((told, command)) = told {
+                let _ = write!(out, "<br><small>{}", text(&told));
+                if let Some(command) = command {
+                    let _ = write!(out, " <code>{}</code>", text(&command));
+                }
+                out.push_str("</small>");
+            }
         }
         out.push_str("</li>\n");
     }

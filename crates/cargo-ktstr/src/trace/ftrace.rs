@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ktstr_schedule::{Cpu, Event, Pid, ReadError, Reason, Schedule, What};
 
 use super::protobuf::Message;
-use super::{PACKET_FTRACE, Packets};
+use super::{PACKET_FTRACE, Packets, Part};
 use crate::story::Story;
 
 // Fields of a bundle, of an event and of what happened (protos/perfetto/trace/ftrace/ of Perfetto).
@@ -22,18 +22,19 @@ const IN_INTERRUPT: u64 = 8;
 /// Events in a bundle at most.
 const BUNDLE: usize = 2048;
 
-/// Writes the events from `from_ns` on.
+/// Writes the events of that part.
 pub fn write(
     trace: &mut Packets,
     schedule: &Schedule<'_>,
     story: &Story,
-    from_ns: u64,
+    part: Part,
 ) -> Result<(), ReadError> {
     let mut writer = Writer {
         trace,
         story,
-        from_ns,
-        begun: from_ns == 0,
+        part,
+        begun: part.from_ns == 0,
+        over: false,
         names: HashMap::new(),
         current: BTreeMap::new(),
         wakers: HashMap::new(),
@@ -44,7 +45,7 @@ pub fn write(
         Ok(event) => writer.event(event),
         Err(gap) => writer.stop_all(gap.from_ns),
     })?;
-    writer.stop_all(story.to_ns);
+    writer.stop_all(story.to_ns.min(part.to_ns));
     writer.done();
     Ok(())
 }
@@ -60,8 +61,9 @@ struct Waker {
 struct Writer<'a> {
     trace: &'a mut Packets,
     story: &'a Story,
-    from_ns: u64,
+    part: Part,
     begun: bool,
+    over: bool,
     /// The names that tasks have at this time.
     names: HashMap<Pid, u32>,
     /// What each CPU runs, and since when.
@@ -76,8 +78,15 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn event(&mut self, event: &Event) {
         let now = event.time_ns;
-        if !self.begun && now >= self.from_ns {
+        if !self.begun && now >= self.part.from_ns {
             self.begin();
+        }
+        if now > self.part.to_ns && !self.over {
+            self.stop_all(self.part.to_ns);
+            self.over = true;
+        }
+        if self.over {
+            return;
         }
         match event.what {
             What::Switch { prev, next, reason } => {
@@ -129,8 +138,9 @@ impl Writer<'_> {
     fn begin(&mut self) {
         self.begun = true;
         for (cpu, (task, _)) in self.current.clone() {
-            self.switch(self.from_ns, cpu, Pid::IDLE, task, 0);
-            self.current.insert(cpu, (task, self.from_ns));
+            let from_ns = self.part.from_ns;
+            self.switch(from_ns, cpu, Pid::IDLE, task, 0);
+            self.current.insert(cpu, (task, from_ns));
         }
     }
 

@@ -4,6 +4,7 @@
 //! threads, who woke whom. Steps, findings and counters are tracks of their own.
 
 mod ftrace;
+mod part;
 mod protobuf;
 #[cfg(test)]
 mod read;
@@ -20,8 +21,8 @@ use serde_json::Value;
 
 use crate::exit::Exit;
 use crate::replay;
-use crate::span::Span;
 use crate::story::{self, Story};
+use part::{Last, Part};
 use protobuf::Message;
 
 /// Name of the trace beside the record.
@@ -48,9 +49,10 @@ pub struct Options {
     /// Where to write the trace; without it, `trace.pftrace` beside the record.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only the last part of the schedule, such as `500ms` or `2s`.
-    #[arg(long, value_name = "LENGTH")]
-    last: Option<Span>,
+    /// Only the last part of the schedule, such as `500ms`; or what came before the moment of a finding, such as
+    /// `500ms-before-finding`, which is the first one, or `500ms-before-finding-2`.
+    #[arg(long, value_name = "LENGTH[-before-finding[-N]]")]
+    last: Option<Last>,
 }
 
 /// Writes the trace, and prints where it is.
@@ -76,18 +78,18 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 }
 
 /// The whole trace.
-fn trace(record: &RunRecord, file: &[u8], captures: &Value, last: Option<Span>) -> Result<Vec<u8>> {
+fn trace(record: &RunRecord, file: &[u8], captures: &Value, last: Option<Last>) -> Result<Vec<u8>> {
     let story = Story::read(file)?;
     let schedule = Schedule::read(file)?;
-    let from_ns = last.map_or(0, |last| story.to_ns.saturating_sub(last.0));
+    let part = Part::of(record, &story, last)?;
     let mut trace = Packets::default();
     // The UI reads the states of threads by the kernel's version.
     let release = record.kernel.as_deref().unwrap_or("7.0");
     let utsname = Message::default().text(1, "Linux").text(3, release);
     let system = Message::default().message(1, &utsname);
     trace.push(&Message::default().message(PACKET_SYSTEM_INFO, &system));
-    ftrace::write(&mut trace, &schedule, &story, from_ns)?;
-    tracks::write(&mut trace, record, &story, captures, from_ns);
+    ftrace::write(&mut trace, &schedule, &story, part)?;
+    tracks::write(&mut trace, record, &story, captures, part);
     Ok(trace.0.0)
 }
 

@@ -7,7 +7,11 @@ use super::read::{Value as Field, cpu_time, field, fields};
 use super::*;
 use crate::story::testing;
 
-fn made(file: &[u8], last: Option<Span>) -> Vec<u8> {
+fn made(file: &[u8], last: Option<&str>) -> Vec<u8> {
+    tried(file, last).unwrap()
+}
+
+fn tried(file: &[u8], last: Option<&str>) -> Result<Vec<u8>> {
     let record = RunRecord {
         findings: vec![FindingRecord {
             message: "a task waited".to_owned(),
@@ -18,7 +22,8 @@ fn made(file: &[u8], last: Option<Span>) -> Vec<u8> {
         kernel: Some("7.3.4".to_owned()),
         ..RunRecord::new("t")
     };
-    trace(&record, file, &Value::Null, last).unwrap()
+    let last = last.map(|last| last.parse().unwrap());
+    trace(&record, file, &Value::Null, last)
 }
 
 /// The events on tracks: track's name, type, time, name.
@@ -59,9 +64,23 @@ fn cpu_time_is_that_of_the_schedule_to_the_nanosecond() {
 
 #[test]
 fn the_last_part_begins_with_who_runs_then() {
-    let sums = cpu_time(&made(&testing::file(), Some(Span(70_000_000))));
+    let sums = cpu_time(&made(&testing::file(), Some("70ms")));
     // From 20 to 90 ms: task 7 up to 27 ms, then task 8.
     assert_eq!(sums, [(7, 7_000_000), (8, 63_000_000)].into());
+}
+
+#[test]
+fn the_part_before_a_finding_ends_with_it() {
+    // The finding is about a wait up to 81 ms: of the 30 before, task 7 slept 10 and waited 20.
+    let trace = made(&testing::file(), Some("30ms-before-finding"));
+    assert_eq!(cpu_time(&trace), [(8, 30_000_000)].into());
+    let ends = events(&trace).into_iter().map(|(.., at, _)| at).max();
+    assert_eq!(ends, Some(81));
+    let error = tried(&testing::file(), Some("1ms-before-finding-2")).unwrap_err();
+    assert!(
+        error.to_string().contains("has no finding 2: it has 1"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::protobuf::Message;
 use super::{
     PACKET_SEQUENCE, PACKET_SEQUENCE_FLAGS, PACKET_TIMESTAMP, PACKET_TRACK_DESCRIPTOR,
-    PACKET_TRACK_EVENT, Packets,
+    PACKET_TRACK_EVENT, Packets, Part,
 };
+use crate::captures;
 use crate::report::{marks, series};
 use crate::story::{Story, step};
 
@@ -32,18 +33,12 @@ const COUNTER: u64 = 4;
 /// The sequence that all of these packets belong to.
 const SEQUENCE: u64 = 1;
 
-/// Writes the tracks, as far as they are at `from_ns` or later.
-pub fn write(
-    trace: &mut Packets,
-    record: &RunRecord,
-    story: &Story,
-    captures: &Value,
-    from_ns: u64,
-) {
+/// Writes the tracks, as far as they are in that part.
+pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &Value, part: Part) {
     let mut tracks = Tracks {
         trace,
         last: 0,
-        from_ns,
+        part,
     };
     let steps = tracks.track("Steps", None, false);
     for held in &story.held {
@@ -59,6 +54,13 @@ pub fn write(
                 let own = tracks.track(&format!("Finding {number}"), Some(findings), false);
                 tracks.span(own, &mark.text, mark.from_ns, mark.to_ns);
             }
+        }
+    }
+    let of_captures = captures::marks(record, story);
+    if !of_captures.is_empty() {
+        let own = tracks.track("Captures", None, false);
+        for mark in of_captures {
+            tracks.instant(own, &mark.text, mark.from_ns);
         }
     }
     waiting(&mut tracks, story);
@@ -96,7 +98,7 @@ struct Tracks<'a> {
     trace: &'a mut Packets,
     /// The id of the last track.
     last: u64,
-    from_ns: u64,
+    part: Part,
 }
 
 impl Tracks<'_> {
@@ -124,8 +126,9 @@ impl Tracks<'_> {
     fn span(&mut self, track: u64, name: &str, from: u64, to: u64) {
         if from == to {
             self.instant(track, name, from);
-        } else if to > self.from_ns {
-            let from = from.max(self.from_ns);
+        } else if to > self.part.from_ns && from <= self.part.to_ns {
+            let from = from.max(self.part.from_ns);
+            let to = to.min(self.part.to_ns);
             self.event(track, BEGIN, from, |event| event.text(EVENT_NAME, name));
             self.event(track, END, to, |event| event);
         }
@@ -136,7 +139,7 @@ impl Tracks<'_> {
     }
 
     fn event(&mut self, track: u64, kind: u64, at: u64, more: impl FnOnce(Message) -> Message) {
-        if at < self.from_ns {
+        if !(self.part.from_ns..=self.part.to_ns).contains(&at) {
             return;
         }
         let event = Message::default()

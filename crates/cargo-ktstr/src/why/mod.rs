@@ -9,11 +9,12 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use ktstr_record::runs_root;
 use ktstr_record::terminal::tell;
+use ktstr_record::{read, runs_root};
 use ktstr_schedule::query::{Did, Stretch};
 use ktstr_schedule::{Pid, ReadError, Schedule};
 
+use crate::captures;
 use crate::exit::Exit;
 use crate::replay;
 use crate::span::Span;
@@ -43,7 +44,16 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let story = Story::read(&file).with_context(|| path.display().to_string())?;
     let schedule = Schedule::read(&file).with_context(|| path.display().to_string())?;
     match answer(&story, &schedule, &options.task, options.time) {
-        Ok(answer) => out.write_all(answer.as_bytes())?,
+        Ok(Answer { text, wait }) => {
+            out.write_all(text.as_bytes())?;
+            if let Some(wait) = wait {
+                let (run, captures) = (read(&record)?, captures::read(&record)?);
+                let times = (wait.from_ns, wait.to_ns);
+                let told = captures::of_wait(&run, &story, &captures, wait.task, times);
+                writeln!(out)?;
+                out.write_all(told.as_bytes())?;
+            }
+        }
         Err(NoAnswer::Asked(why)) => {
             tell(&format!("error: {why}"));
             return Ok(Exit::Failed);
@@ -53,6 +63,14 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Answer {
+    text: String,
+    /// The wait that it is about; `None` if the task did not wait.
+    wait: Option<Stretch>,
 }
 
 /// Why there is no answer.
@@ -70,7 +88,7 @@ fn answer(
     schedule: &Schedule<'_>,
     task: &str,
     time: Option<Span>,
-) -> Result<String, NoAnswer> {
+) -> Result<Answer, NoAnswer> {
     let tasks = meant(story, task)?;
     let at = time.map(|time| story.zero_ns().saturating_add(time.0));
     if let Some(at) = at.filter(|at| *at > story.to_ns) {
@@ -91,10 +109,11 @@ fn answer(
             Some(stretch) => *stretch,
             None => {
                 let name = shown(story, *pid);
-                return Ok(format!(
-                    "At {} {name} slept, or was not there.\n",
-                    seconds(story, at)
-                ));
+                let at = seconds(story, at);
+                return Ok(Answer {
+                    text: format!("At {at} {name} slept, or was not there.\n"),
+                    wait: None,
+                });
             }
         },
         (Some(_), several) => {
@@ -136,7 +155,8 @@ fn answer(
             text.push_str(&known.lines.concat());
         }
     }
-    Ok(text)
+    let wait = matches!(stretch.did, Did::Waited { .. }).then_some(stretch);
+    Ok(Answer { text, wait })
 }
 
 /// The tasks that `wanted` means: one by its id, else all with that in their names.
@@ -209,10 +229,13 @@ mod tests {
         let file = testing::file();
         let schedule = Schedule::read(&file).unwrap();
         let time = time.map(|time| time.parse().unwrap());
-        answer(&testing::story(), &schedule, task, time).map_err(|error| match error {
-            NoAnswer::Asked(why) => why,
-            NoAnswer::Damaged(error) => panic!("{error}"),
-        })
+        let answer = answer(&testing::story(), &schedule, task, time);
+        answer
+            .map(|answer| answer.text)
+            .map_err(|error| match error {
+                NoAnswer::Asked(why) => why,
+                NoAnswer::Damaged(error) => panic!("{error}"),
+            })
     }
 
     #[test]

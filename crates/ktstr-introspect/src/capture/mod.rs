@@ -94,7 +94,11 @@ pub fn capture<M: GuestMemory + ?Sized>(
     } else {
         report.task_enrichments_unavailable = Some("not asked for".to_owned());
     }
-    report.cgroup_psi_unavailable = Some("pressure of cgroups is not captured yet".to_owned());
+    let pressure = view.cgroup_pressure();
+    if let Some((cgroups, trouble)) = part(pressure, &mut report.cgroup_psi_unavailable) {
+        report.cgroup_psi = cgroups;
+        report.cgroup_psi_unavailable = trouble;
+    }
     report.per_node_numa_unavailable = Some("counters of nodes are not captured yet".to_owned());
     report
 }

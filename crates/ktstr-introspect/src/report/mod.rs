@@ -62,7 +62,7 @@ pub struct FailureDumpReport {
     pub per_cpu_time_unavailable: Option<String>,
     /// Pressure stall information, one entry a cgroup.
     pub cgroup_psi: Vec<CgroupPsi>,
-    /// Why `cgroup_psi` is empty.
+    /// Why `cgroup_psi` is empty or incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_psi_unavailable: Option<String>,
     /// Memory events, one entry a NUMA node.

@@ -71,7 +71,7 @@ pub struct PsiLine {
     pub total_us: u64,
 }
 
-/// Pressure of one cgroup.
+/// Pressure of one cgroup, as the kernel last averaged it: every two seconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CgroupPsi {

@@ -274,7 +274,8 @@ ops! {
     };
     /// Has the host capture the guest's state now, and waits for it. Not in a step that loops.
     15 capture_snapshot CaptureSnapshot {
-        /// The tag it is stored under, 1 to 64 bytes, not beginning with `periodic_`.
+        /// The tag it is stored under, 1 to 64 bytes, not beginning with `periodic_`, and none of the captures that are taken
+        /// when something happens (`scx_exit`, `panic` and so on).
         name: text,
     };
     /// Has the host watch a variable of the kernel, its first four bytes, and capture the guest's state under the

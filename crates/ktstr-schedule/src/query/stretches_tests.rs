@@ -46,6 +46,13 @@ fn a_task_sleeps_waits_and_runs() {
         slice_ns: 5,
     };
     script.at(42).push(1, insert);
+    // It is awake: this call wakes nobody.
+    let again = What::Wake {
+        task: Pid(7),
+        waker: Pid(9),
+        interrupt: false,
+    };
+    script.at(45).push(0, again);
     script.at(55).switch(1, 8, 7, Reason::Preempted);
     script.at(60).phase(1);
     let (all, answers) = all(&script);

@@ -206,12 +206,17 @@ impl<'a> Walk<'a> {
                 waker,
                 interrupt,
             } => {
-                self.task(task).waker = Some(Waker {
+                let waker = Waker {
                     task: waker,
                     cpu: event.cpu,
                     interrupt,
                     at_ns: self.time,
-                });
+                };
+                let woken = self.task(task);
+                // Whoever calls for a task that waits already has woken nobody.
+                if !matches!(woken.doing, Doing::Waiting { .. }) {
+                    woken.waker = Some(waker);
+                }
             }
             What::Phase { number } => self.enter(Some(number)),
             What::End {} => self.enter(None),

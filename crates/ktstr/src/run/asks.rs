@@ -12,6 +12,7 @@ use super::captures::{self, Captures, Knowledge, PERIODIC};
 use super::kernel_memory;
 use super::transcript::Transcript;
 use super::watched::Watches;
+use crate::moment::CaptureMoment;
 use crate::snapshot_bridge::CgroupProcsSnapshot;
 
 /// The largest number of captures that a test may request. Each stops the machine, and more than this is a bug in the
@@ -120,6 +121,19 @@ fn check(tag: &str) -> Result<(), String> {
             "the tag {tag:?} begins with {PERIODIC:?}, which names the periodic captures: give it another"
         ));
     }
+    let is_moments = |moment: &&CaptureMoment| {
+        let rest = tag.strip_prefix(moment.tag());
+        rest.is_some_and(|rest| {
+            rest.bytes()
+                .all(|byte| byte == b'_' || byte.is_ascii_digit())
+        })
+    };
+    if let Some(moment) = CaptureMoment::ALL.iter().find(is_moments) {
+        return Err(format!(
+            "the tag {tag:?} is that of the captures that are taken when {}: give it another",
+            moment.told()
+        ));
+    }
     Ok(())
 }
 
@@ -145,7 +159,14 @@ mod tests {
     fn tags_of_periodic_captures_are_reserved() {
         assert!(check("before").is_ok());
         assert!(check(&"x".repeat(MAX_TAG)).is_ok());
-        for bad in ["", "periodic_000", &"x".repeat(MAX_TAG + 1)] {
+        assert!(check("hang_before").is_ok());
+        for bad in [
+            "",
+            "periodic_000",
+            "hang",
+            "scx_exit_2",
+            &"x".repeat(MAX_TAG + 1),
+        ] {
             assert!(check(bad).is_err(), "{bad:?}");
         }
     }

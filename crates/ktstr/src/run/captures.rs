@@ -1,5 +1,6 @@
 //! Captures: when the periodic ones are due, and how a capture is taken, whether it is due or asked for.
 
+use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use ktstr_scenario::scheduler::BpfMapWrite;
 
 use super::transcript::Transcript;
 use crate::entry::KtstrTestEntry;
+use crate::moment::MomentCapture;
 use crate::snapshot_bridge::SnapshotBridge;
 
 /// The number of consecutive failed freezes after which no further captures are tried.
@@ -111,6 +113,15 @@ pub(super) fn processes(machine: &Machine, knowledge: &mut Knowledge) -> Vec<Tas
         .unwrap_or_default()
 }
 
+/// What the host knows of a capture beside its content.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken {
+    /// When it was taken, nanoseconds of the scheduler's clock.
+    pub(super) clock_ns: Option<u64>,
+    /// Host time that the guest stood still for it.
+    pub(super) freeze: Option<Duration>,
+}
+
 /// The capture times of a run, and what was captured.
 pub(super) struct Captures {
     boundaries: Vec<Duration>,
@@ -125,6 +136,10 @@ pub(super) struct Captures {
     pub(super) on_demand: u32,
     /// The wall time for which the guest was frozen, for each capture.
     pub(super) freezes: Vec<Duration>,
+    /// What the bridge does not keep of each, by its tag.
+    pub(super) taken: BTreeMap<String, Taken>,
+    /// The scheduler's clock at this look, nanoseconds; `None` where no schedule is recorded.
+    pub(super) clock_ns: Option<u64>,
     /// The digest of all captures.
     pub(super) digest: blake3::Hasher,
     /// The wall time for computing the digest.
@@ -152,6 +167,8 @@ impl Captures {
             real: 0,
             on_demand: 0,
             freezes: Vec::new(),
+            taken: BTreeMap::new(),
+            clock_ns: None,
             digest: blake3::Hasher::new(),
             digest_time: Duration::ZERO,
         }
@@ -191,7 +208,7 @@ impl Captures {
         let tag = format!("{PERIODIC}{:03}", self.next);
         let boundary = self.boundaries.get(self.next).copied().unwrap_or(elapsed);
         self.next += 1;
-        let report = self.freeze(machine, knowledge)?;
+        let (report, freeze) = self.freeze(machine, knowledge, true)?;
         self.fired += 1;
         if report.is_placeholder {
             self.failures += 1;
@@ -212,6 +229,7 @@ impl Captures {
                 boundary_offset_ms: Some(boundary.as_millis() as u64),
                 step_index: Some(step_index),
             },
+            freeze,
         );
         Ok(())
     }
@@ -225,7 +243,7 @@ impl Captures {
         elapsed: Option<Duration>,
         step_index: u16,
     ) -> Result<Result<(), String>, MachineError> {
-        let report = self.freeze(machine, knowledge)?;
+        let (report, freeze) = self.freeze(machine, knowledge, true)?;
         if report.is_placeholder {
             let why = report.placeholder_reason.unwrap_or_default();
             return Ok(Err(format!(
@@ -242,26 +260,29 @@ impl Captures {
                 boundary_offset_ms: None,
                 step_index: Some(step_index),
             },
+            freeze,
         );
         Ok(Ok(()))
     }
 
-    /// Freezes the machine, reads it, and resumes it.
-    fn freeze(
+    /// Freezes the machine, reads it, and resumes a machine that `goes_on`. Returns how long the guest was stopped for it,
+    /// if the kernel's memory can be interpreted.
+    pub(super) fn freeze(
         &mut self,
         machine: &mut Machine,
         knowledge: &mut Knowledge,
-    ) -> Result<FailureDumpReport, MachineError> {
+        goes_on: bool,
+    ) -> Result<(FailureDumpReport, Option<Duration>), MachineError> {
         let known = match knowledge.get() {
             Ok(known) => known,
             Err(why) => {
                 let why = format!("the kernel's memory cannot be interpreted: {why}");
-                return Ok(FailureDumpReport::placeholder(why));
+                return Ok((FailureDumpReport::placeholder(why), None));
             }
         };
         let began = Instant::now();
         // Under the virtual clock the guest is held already.
-        let free = machine.virtual_clock().is_none();
+        let free = goes_on && machine.virtual_clock().is_none();
         if free {
             machine.stop()?;
         }
@@ -269,17 +290,35 @@ impl Captures {
         if free {
             machine.run()?;
         }
-        self.freezes.push(began.elapsed());
-        Ok(report)
+        let freeze = began.elapsed();
+        self.freezes.push(freeze);
+        Ok((report, Some(freeze)))
     }
 
-    fn store(&mut self, machine: &Machine, entry: DrainedSnapshotEntry) {
+    fn store(&mut self, machine: &Machine, entry: DrainedSnapshotEntry, freeze: Option<Duration>) {
         if machine.virtual_clock().is_some() {
             let began = Instant::now();
-            super::digest::take_in(&mut self.digest, &entry);
+            let place = (
+                &entry.tag,
+                entry.elapsed_ms,
+                entry.boundary_offset_ms,
+                entry.step_index,
+            );
+            super::digest::take_in(&mut self.digest, &place, &entry.report);
             self.digest_time += began.elapsed();
         }
+        let clock_ns = self.clock_ns;
+        let taken = Taken { clock_ns, freeze };
+        self.taken.insert(entry.tag.clone(), taken);
         self.bridge.store_entry(entry);
+    }
+
+    /// Takes the capture of a moment into the digest of all captures.
+    pub(super) fn take_in(&mut self, capture: &MomentCapture) {
+        let began = Instant::now();
+        let place = (&capture.tag, capture.elapsed_ms, capture.step_index);
+        super::digest::take_in(&mut self.digest, &place, &capture.report);
+        self.digest_time += began.elapsed();
     }
 }
 
@@ -325,6 +364,9 @@ pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, Strin
         ..WatchPoints::default()
     };
     super::schedule::add_points(&mut points, known);
+    let (moments, missing) = super::moments::points(known);
+    points.moments = moments;
+    points.missing.extend(missing);
     Ok(points)
 }
 

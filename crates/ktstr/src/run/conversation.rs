@@ -239,10 +239,12 @@ impl Conversation {
 
     /// The time in which windows are measured: the guest's own under the virtual clock, otherwise the time for which
     /// the machine could run.
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         match (self.machine.virtual_clock(), self.hold) {
             (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
-            (Some(_), Some(Hold::Changed(ns))) => Duration::from_nanos(ns).max(self.said.at),
+            (Some(_), Some(Hold::Changed(ns) | Hold::Moment(_, ns) | Hold::Clock(ns))) => {
+                Duration::from_nanos(ns).max(self.said.at)
+            }
             (Some(_), _) => self.said.at,
             (None, _) => self.machine.running_time(),
         }

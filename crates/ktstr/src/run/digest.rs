@@ -3,7 +3,7 @@
 //! It exists only under the virtual clock, where the guest is held at its last message and the same seed leads to the
 //! same bytes. Captures are not part of it, because taking a capture must not change the digest.
 
-use ktstr_assert::series::DrainedSnapshotEntry;
+use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{GuestRam, MachineError};
 
 /// Returns the digest of a machine that is held, in hexadecimal.
@@ -17,15 +17,13 @@ pub(super) fn digest(ram: &GuestRam, console: &str) -> Result<String, MachineErr
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Adds a capture to the digest of all captures of a run: what was captured, and the guest time at which. How long the
-/// host took is not part of it.
-pub(super) fn take_in(hasher: &mut blake3::Hasher, entry: &DrainedSnapshotEntry) {
-    let place = (
-        &entry.tag,
-        entry.elapsed_ms,
-        entry.boundary_offset_ms,
-        entry.step_index,
-    );
+/// Adds a capture to the digest of all captures of a run: what was captured, and its `place`, which is its tag and the guest
+/// time at which it was taken. How long the host took is not part of it.
+pub(super) fn take_in(
+    hasher: &mut blake3::Hasher,
+    place: &impl serde::Serialize,
+    report: &FailureDumpReport,
+) {
     // Plain data can always be serialized to JSON, and hashing cannot fail.
-    let _ = serde_json::to_writer(hasher, &(place, &entry.report));
+    let _ = serde_json::to_writer(hasher, &(place, report));
 }

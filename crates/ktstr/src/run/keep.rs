@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ktstr_assert::{AssertResult, Finding, MetricStream, PayloadEnd, PayloadMetrics, Polarity};
+use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::Accelerator;
 use ktstr_record::{
     CaptureRecord, FindingRecord, GUEST_VARIABLES, PayloadMetricRecord, PayloadRecord, RecordError,
@@ -13,7 +14,8 @@ use ktstr_record::{
 use ktstr_schedule::SCHEDULE_FILE;
 
 use super::plan::Plan;
-use super::{Finished, report, sentence};
+use super::{Finished, moments, report, sentence};
+use crate::vm_result::VmResult;
 
 /// Writes all files or none. Returns the path of the record.
 pub(super) fn keep(
@@ -72,21 +74,8 @@ pub(super) fn keep(
         record.periodic_fired = vm.periodic_fired;
         record.periodic_real = vm.periodic_real;
         record.freeze_ms = vm.capture_freezes.iter().map(milliseconds).collect();
-        let captures: Vec<_> = vm.captures_series().entries().to_vec();
-        record.captures = captures
-            .iter()
-            .enumerate()
-            .map(|(i, entry)| CaptureRecord {
-                tag: entry.tag.clone(),
-                phase: entry.step_index,
-                elapsed_ms: entry.elapsed_ms,
-                freeze_ms: record.freeze_ms.get(i).copied(),
-                placeholder: entry
-                    .report
-                    .is_placeholder
-                    .then(|| report::placeholder_reason(vm)),
-            })
-            .collect();
+        let captures = captures(vm);
+        record.captures = captures.iter().map(|(index, _)| index.clone()).collect();
         folder.add_text("console.log", &vm.kernel_log)?;
         if !vm.scheduler_log.is_empty() {
             folder.add_text("scheduler.log", &vm.scheduler_log)?;
@@ -110,12 +99,46 @@ pub(super) fn keep(
             folder.add_json("scx_exit.json", exit)?;
         }
         if !captures.is_empty() {
-            let reports: Vec<_> = captures.iter().map(|e| (&e.tag, &e.report)).collect();
+            let reports: Vec<_> = captures.iter().map(|(at, of)| (&at.tag, of)).collect();
             folder.add_json("captures.json", &reports)?;
         }
     }
     folder.add_json("result.json", &finished.result)?;
     folder.commit(record)
+}
+
+/// All captures of a run, in the order in which they were taken.
+fn captures(vm: &VmResult) -> Vec<(CaptureRecord, &FailureDumpReport)> {
+    let series = vm.captures_series().entries().iter().map(|entry| {
+        let taken = vm.captures_taken.get(&entry.tag).copied();
+        let taken = taken.unwrap_or_default();
+        let index = CaptureRecord {
+            tag: entry.tag.clone(),
+            phase: entry.step_index,
+            elapsed_ms: entry.elapsed_ms,
+            clock_ns: taken.clock_ns,
+            moment: None,
+            freeze_ms: taken.freeze.as_ref().map(milliseconds),
+            placeholder: moments::placeholder(&entry.report),
+        };
+        (index, &entry.report)
+    });
+    let moments = vm.moments.iter().map(|capture| {
+        let index = CaptureRecord {
+            tag: capture.tag.clone(),
+            phase: Some(capture.step_index),
+            elapsed_ms: capture.elapsed_ms,
+            clock_ns: capture.clock_ns,
+            moment: Some(capture.moment),
+            freeze_ms: Some(milliseconds(&capture.freeze)),
+            placeholder: moments::placeholder(&capture.report),
+        };
+        (index, &capture.report)
+    });
+    let mut all: Vec<_> = series.chain(moments).collect();
+    // Of one run either all have the first or none has.
+    all.sort_by_key(|(index, _)| index.clock_ns.or(index.elapsed_ms).unwrap_or(u64::MAX));
+    all
 }
 
 fn payload(run: PayloadMetrics) -> PayloadRecord {

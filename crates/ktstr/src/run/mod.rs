@@ -13,6 +13,7 @@ mod include;
 mod keep;
 mod kernel_memory;
 pub mod kvm;
+mod moments;
 mod monitor;
 mod plan;
 mod report;
@@ -52,9 +53,11 @@ pub use verdict::Fault;
 
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::{HostVcpuSchedstat, VmResult};
+pub(crate) use captures::Taken;
 use captures::{Captures, Knowledge};
 use conversation::End;
 use engine::Engine;
+use moments::{Look, Moments};
 use monitor::Monitor;
 use plan::Plan;
 use reshape::Reshaped;
@@ -371,6 +374,7 @@ impl Run {
         let mut knowledge = Knowledge::load(&plan.kernel);
         let mut captures = Captures::new(entry);
         let mut watches = Watches::default();
+        let mut moments = Moments::new(engine)?;
         let mut maps = WatchedMaps::new(entry.watch_bpf_maps, plan.job.seed);
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
         let mut monitor = Monitor::new(builtin, plan.job.seed);
@@ -395,6 +399,7 @@ impl Run {
                 if let Some(recorder) = recorder.as_mut().filter(|_| said.called.is_some()) {
                     recorder.look_up(machine, &mut knowledge);
                 }
+                captures.clock_ns = recorder.as_ref().map(schedule::Recorder::last_ns);
                 let writes = entry.bpf_map_write;
                 watches.look(machine, &mut knowledge, &mut captures, said, now, hold)?;
                 asks::answer(
@@ -411,6 +416,15 @@ impl Run {
                     start::set_timeout(machine, plan, &mut knowledge);
                 }
                 let sample = monitor.look(machine, &mut knowledge, said, now);
+                let mut look = Look {
+                    machine,
+                    knowledge: &mut knowledge,
+                    captures: &mut captures,
+                    recorder: recorder.as_ref(),
+                    said,
+                    now,
+                };
+                moments.look(&mut look, hold, monitor.has_ended())?;
                 let map = maps.look(machine, &mut knowledge, said, now);
                 let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
                 if let Some(clock) = machine.virtual_clock() {
@@ -426,6 +440,16 @@ impl Run {
             silence.tasks = captures::current_tasks(&conversation.machine, &mut knowledge);
             silence.processes = captures::processes(&conversation.machine, &mut knowledge);
         }
+        let now = conversation.now();
+        let mut look = Look {
+            machine: &mut conversation.machine,
+            knowledge: &mut knowledge,
+            captures: &mut captures,
+            recorder: conversation.recorder.as_ref(),
+            said: &conversation.said,
+            now,
+        };
+        moments.end(&mut look, &end)?;
         let mut followed = follow(&conversation, &end, template)?;
         followed.schedule = conversation.finish_recording(&mut knowledge);
         let conversation::Conversation { machine, said, .. } = conversation;
@@ -483,6 +507,7 @@ impl Run {
             monitor: report,
             scx_exit: scx_exit.filter(ScxExit::is_error),
             watched_maps: maps.metrics(),
+            moments: moments.taken,
             ..vm_result(
                 plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
             )
@@ -629,6 +654,8 @@ fn vm_result(
         host_vcpu_schedstat: None,
         monitor: None,
         watched_maps: Default::default(),
+        moments: Vec::new(),
+        captures_taken: captures.taken,
         periodic_target: plan.entry.num_snapshots,
         periodic_fired: captures.fired,
         periodic_real: captures.real,

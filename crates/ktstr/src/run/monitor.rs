@@ -180,6 +180,11 @@ impl Monitor {
         }
     }
 
+    /// Whether the scheduler has come to its end, or comes to it, before the test has.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.ended, Some(Ended::Ending(_) | Ended::Done(_)))
+    }
+
     /// Returns the report, `None` if the monitor was off, and what sched_ext recorded about the scheduler if it ended
     /// before the test did.
     pub(super) fn done(self) -> (Option<MonitorReport>, Option<ScxExit>) {

@@ -23,6 +23,7 @@ fn a_capture_has_every_task_in_its_storage_and_in_its_queue(ctx: &Ctx) -> Result
 
 fn seen_from_outside(vm: &VmResult) -> Result<()> {
     ensure!(vm.periodic_real == 4, "{} captures", vm.periodic_real);
+    ensure!(vm.moment_captures().is_empty(), "nothing went wrong");
     every_task_has_its_storage(vm)?;
     queues_hold_the_tasks_that_they_count(vm)
 }
@@ -89,5 +90,41 @@ fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
             "{waiting} of {SPINNERS} spinners wait in {queues:?}"
         );
     }
+    Ok(())
+}
+
+/// The kernel adds up pressure every two seconds: what is seen at the end is of at least one such time.
+#[ktstr_test(scheduler = SCHED, cores = 2, duration_s = 5, num_snapshots = 2, post_vm = pressure_is_seen)]
+fn a_capture_has_the_pressure_of_each_cgroup(ctx: &Ctx) -> Result<AssertResult> {
+    let spinners = CgroupDef::named("spinners").workers(SPINNERS);
+    let churn = WorkType::IdleChurn {
+        burst_duration: Duration::from_millis(1),
+        sleep_duration: Duration::from_millis(100),
+        precise_timing: false,
+    };
+    let alone = CgroupDef::named("idle").workers(1).work_type(churn);
+    execute_defs(ctx, vec![spinners, alone])
+}
+
+fn pressure_is_seen(vm: &VmResult) -> Result<()> {
+    let series = vm.periodic_series();
+    let samples: Vec<_> = series.iter_samples().collect();
+    let last = samples.last().expect("two captures").snapshot;
+    let unavailable = last.cgroup_psi_unavailable();
+    ensure!(unavailable.is_none(), "{unavailable:?}");
+    let total = |end: &str| {
+        let all = last.cgroup_psi();
+        let group = all.iter().find(|group| group.path.ends_with(end));
+        let group = group.ok_or_else(|| anyhow::anyhow!("no {end} in {all:?}"))?;
+        let line = group.lines.get("cpu.some");
+        line.cloned()
+            .ok_or_else(|| anyhow::anyhow!("{:?}", group.lines))
+    };
+    // Four tasks for each CPU, one of which runs: some wait all the time.
+    let (busy, idle) = (total("/spinners")?, total("/idle")?);
+    ensure!(busy.total_us > 500_000 && busy.avg10 > 1.0, "{busy:?}");
+    ensure!(busy.total_us < 6_000_000 && busy.avg10 <= 100.0, "{busy:?}");
+    ensure!(idle.total_us < busy.total_us, "{idle:?}, {busy:?}");
+    ensure!(total("/")?.total_us > 0);
     Ok(())
 }

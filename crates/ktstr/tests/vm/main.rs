@@ -17,6 +17,7 @@ mod guest_failures;
 mod guide;
 mod kernel_ops;
 mod map_write;
+mod moments;
 mod monitor;
 mod numa;
 mod payload;

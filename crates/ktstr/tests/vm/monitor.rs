@@ -429,6 +429,10 @@ fn is_told(finished: &Finished) -> f64 {
     let vm = finished.vm.as_ref().expect("a machine ran");
     let exit = vm.scx_exit.as_ref().expect("the kernel's notes were read");
     assert_eq!(exit.kind_name, "SCX_EXIT_ERROR_STALL");
+    let of_exit = |taken: &&MomentCapture| taken.moment == CaptureMoment::ScxExit;
+    let taken = vm.moment_captures().iter().find(of_exit);
+    let taken = taken.expect("a capture of the exit");
+    assert!(!taken.report.is_placeholder, "{:?}", taken.report);
     assert_eq!(exit.reason, "runnable task stall");
     assert!(exit.dump.contains("CPU states"), "{}", exit.dump);
     assert!(

@@ -28,6 +28,9 @@ pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints
         Some("0") => points.without_hooks(),
         _ => points.clone(),
     };
+    if !super::moments::are_wanted() {
+        points.moments.clear();
+    }
     points.turns.instructions = engine.turn();
     points
 }
@@ -115,6 +118,11 @@ impl Recorder {
                 self.tables.cgroups.insert(id, Cgroup { path });
             }
         }
+    }
+
+    /// The time of the last event, nanoseconds of the scheduler's clock.
+    pub(super) fn last_ns(&self) -> u64 {
+        self.assembler.last_ns()
     }
 
     /// Returns the contents of the schedule's file.

@@ -41,7 +41,7 @@ impl Maker<'_> {
             &super::fork::specification(plan, self.engine, true),
             &archive.build().map_err(RunError::from)?,
             &making.ram,
-            &boot_points(self.engine, knowledge)?.without_hooks(),
+            &boot_points(self.engine, knowledge)?.without_observation(),
         )?;
         let mut conversation = Conversation::new(machine, plan.shape.cpus());
         conversation.run()?;
@@ -98,7 +98,7 @@ impl Maker<'_> {
             base,
             true,
             &making.ram,
-            &base.description.points.without_hooks(),
+            &base.description.points.without_observation(),
         )?;
         let cpus = self.plan.shape.cpus();
         let mut started = Started {

@@ -1,24 +1,73 @@
-//! `cargo ktstr runs`: what runs left behind, newest first.
+//! `cargo ktstr runs`: what runs left behind, newest first, and removing the oldest.
+
+mod filter;
+mod size;
 
 use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
-use ktstr_record::{Accelerator, Listed, Listing, RunVerdict, list, runs_root};
+use ktstr_record::{Accelerator, Listed, Listing, RunVerdict, clean, list, runs_root};
 use serde::Serialize;
 
 use ktstr_record::terminal::tell;
 
 use crate::exit::Exit;
+use filter::Filter;
+use size::Size;
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    wanted: Filter,
+    /// Only the newest N.
+    #[arg(long, value_name = "N")]
+    last: Option<usize>,
+    /// Print a JSON array of whole records instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Remove the oldest of these runs until those that are left take up so much at most, such as `500MiB`; `0` removes all.
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["last", "json"])]
+    clean: Option<Size>,
+}
 
 /// The longest reason shown in the table; the record has the rest.
 const REASON_WIDTH: usize = 48;
 
-/// Prints the `last` newest runs, as a table or as JSON.
-pub fn run(out: &mut dyn Write, last: Option<usize>, json: bool) -> Result<Exit> {
+/// Prints the newest of the runs that are meant, as a table or as JSON, or removes the oldest.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let root = runs_root();
-    let listing = list(&root, last)?;
+    let (wanted, now) = (&options.wanted, SystemTime::now());
+    if let Some(Size(bytes)) = options.clean {
+        let cleaned = clean(&root, bytes, |record| match record {
+            Some(record) => wanted.admits(record, now),
+            // Nothing is known of it, so nothing that is asked for holds.
+            None => wanted.is_empty(),
+        })?;
+        writeln!(
+            out,
+            "removed {} runs of {}, kept {} of {}",
+            cleaned.removed,
+            Size(cleaned.freed),
+            cleaned.kept,
+            Size(cleaned.kept_bytes)
+        )?;
+        return Ok(Exit::Done);
+    }
+    // Which are meant is known once they are read.
+    let at_most = options.last.filter(|_| wanted.is_empty());
+    let mut listing = list(&root, at_most)?;
+    let is_meant = |listed: &Listed| wanted.admits(&listed.record, now);
+    let some = !listing.records.is_empty();
+    listing.records.retain(is_meant);
+    listing.records.truncate(options.last.unwrap_or(usize::MAX));
+    if some && listing.records.is_empty() && !options.json {
+        writeln!(out, "No run under {} is one of these.", root.display())?;
+        return Ok(Exit::Done);
+    }
     for damaged in &listing.damaged {
         tell(&format!(
             "warning: {} cannot be read: {}",
@@ -26,7 +75,7 @@ pub fn run(out: &mut dyn Write, last: Option<usize>, json: bool) -> Result<Exit>
             damaged.why
         ));
     }
-    if json {
+    if options.json {
         print_json(out, &listing)?;
     } else {
         print_table(out, &listing, &root)?;

@@ -1,0 +1,341 @@
+//! The captures of a recorded run, as people read them: which ones there are, what each shows, which lie near a finding, and the
+//! command that takes one where there is none.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use ktstr::snapshot::{FailureDumpReport, RenderedValue};
+use ktstr_record::{CaptureRecord, Clock, RunRecord};
+use ktstr_schedule::Pid;
+
+use crate::report::Mark;
+use crate::story::{self, Story};
+
+/// A capture that is as far as this from a time shows much the same, nanoseconds.
+const NEAR_NS: u64 = 20_000_000;
+/// How long before the end of a wait its capture is taken, at most: at its end there is nothing to see any more.
+const BEFORE_NS: u64 = 1_000_000;
+/// Tasks of a queue, and variables, that are told.
+const TASKS: usize = 32;
+const VARIABLES: usize = 40;
+
+/// When a capture was taken, nanoseconds of the scheduler's clock.
+pub fn at_ns(capture: &CaptureRecord, story: &Story) -> Option<u64> {
+    let elapsed = capture.elapsed_ms.map(|ms| ms.saturating_mul(1_000_000));
+    let counted = elapsed.map(|elapsed| story.zero_ns().saturating_add(elapsed));
+    capture.clock_ns.or(counted)
+}
+
+/// A mark for each capture.
+pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
+    let mark = |capture: &CaptureRecord| {
+        let at = at_ns(capture, story)?;
+        let told = capture.moment.map(|moment| format!(": {}", moment.told()));
+        Some(Mark {
+            finding: 0,
+            from_ns: at,
+            to_ns: at,
+            text: format!("capture {}{}", capture.tag, told.unwrap_or_default()),
+            pid: None,
+            exact: true,
+        })
+    };
+    record.captures.iter().filter_map(mark).collect()
+}
+
+/// The captures with data between two times, or close to them.
+pub fn near<'r>(
+    record: &'r RunRecord,
+    story: &Story,
+    from_ns: u64,
+    to_ns: u64,
+) -> Vec<&'r CaptureRecord> {
+    let times = from_ns.saturating_sub(NEAR_NS)..=to_ns.saturating_add(NEAR_NS);
+    let captures = record.captures.iter();
+    captures
+        .filter(|capture| capture.placeholder.is_none())
+        .filter(|capture| at_ns(capture, story).is_some_and(|at| times.contains(&at)))
+        .collect()
+}
+
+/// The command that takes a capture shortly before the end of what lasts from the one time to the other. `None` for a run that
+/// cannot be had again.
+pub fn command(record: &RunRecord, story: &Story, from_ns: u64, to_ns: u64) -> Option<String> {
+    let again =
+        record.clock == Some(Clock::Virtual) && !record.test.starts_with(crate::cell::PREFIX);
+    let before = BEFORE_NS.min(to_ns.saturating_sub(from_ns) / 10);
+    let at = to_ns.checked_sub(before)?.checked_sub(story.zero_ns())?;
+    again.then(|| {
+        format!(
+            "cargo ktstr replay {} --capture-at {}.{:09}s",
+            record.run_id,
+            at / 1_000_000_000,
+            at % 1_000_000_000
+        )
+    })
+}
+
+/// What there is to see of a finding, in a sentence: the captures near its moment, or how to get one. `None` for one without a
+/// moment of its own.
+pub fn of_finding(
+    record: &RunRecord,
+    story: &Story,
+    mark: &Mark,
+) -> Option<(String, Option<String>)> {
+    if !mark.exact {
+        return None;
+    }
+    let near = near(record, story, mark.from_ns, mark.to_ns);
+    if near.is_empty() {
+        let command = command(record, story, mark.from_ns, mark.to_ns)?;
+        return Some((
+            "No capture lies near it; one is taken by".to_owned(),
+            Some(command),
+        ));
+    }
+    let tags: Vec<&str> = near.iter().map(|capture| capture.tag.as_str()).collect();
+    Some((format!("Captures near it: {}.", tags.join(", ")), None))
+}
+
+/// The captures of a run, for a terminal: how many are periodic or were asked for by the test, and each that was taken because
+/// something happened.
+pub fn listed(record: &RunRecord) -> String {
+    let with_data = record
+        .captures
+        .iter()
+        .filter(|capture| capture.placeholder.is_none());
+    let (moments, others): (Vec<_>, Vec<_>) =
+        with_data.partition(|capture| capture.moment.is_some());
+    let mut text = String::new();
+    if let [first, ..] = &others[..] {
+        let last = others.last().map_or("", |last| &last.tag);
+        // Writing to a String cannot fail.
+        let _ = match others.len() {
+            1 => writeln!(text, "captures: {}", first.tag),
+            count => writeln!(text, "captures: {count}, from {} to {last}", first.tag),
+        };
+    }
+    for capture in &moments {
+        let told = capture.moment.map_or("", ktstr_record::CaptureMoment::told);
+        let at = capture.elapsed_ms.map_or_else(String::new, |ms| {
+            format!(", {:.3} s into the window", ms as f64 / 1e3)
+        });
+        let _ = writeln!(text, "capture {}: {told}{at}", capture.tag);
+    }
+    if !moments.is_empty() {
+        let tag = &moments[0].tag;
+        let _ = writeln!(
+            text,
+            "see: cargo ktstr show {} --capture {tag}",
+            record.run_id
+        );
+    }
+    text
+}
+
+/// The captures in `captures.json` beside the record at `path`; none if there is no such file.
+///
+/// # Errors
+/// If the file makes no sense.
+pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
+    let path = path.with_file_name("captures.json");
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Where a capture has the task `pid`, as the end of a sentence.
+pub fn place(report: &FailureDumpReport, pid: Pid) -> Option<String> {
+    for queue in &report.dsq_states {
+        let place = queue
+            .tasks
+            .iter()
+            .position(|task| task.pid.cast_unsigned() == pid.0);
+        if let Some(place) = place {
+            return Some(format!(
+                "in {}, where it is number {} of {}",
+                self::queue(queue.id, &queue.origin),
+                place + 1,
+                queue.nr
+            ));
+        }
+    }
+    let task = report
+        .task_enrichments
+        .iter()
+        .find(|task| task.pid.cast_unsigned() == pid.0)?;
+    Some(match (task.on_cpu, task.state) {
+        (true, _) => format!("running on CPU {}", task.cpu),
+        (false, 0) => format!("runnable on CPU {}, in no dispatch queue", task.cpu),
+        (false, _) => "asleep".to_owned(),
+    })
+}
+
+/// The sentences about `wait` of the task `pid` that the captures in it allow; without one, the command that takes one.
+pub fn of_wait(
+    record: &RunRecord,
+    story: &Story,
+    captures: &[(String, FailureDumpReport)],
+    pid: Pid,
+    (from_ns, to_ns): (u64, u64),
+) -> String {
+    let mut text = String::new();
+    for index in near(record, story, from_ns, to_ns) {
+        let at = at_ns(index, story).filter(|at| (from_ns..=to_ns).contains(at));
+        let report = captures.iter().find(|(tag, _)| *tag == index.tag);
+        if let (Some(at), Some((_, report))) = (at, report)
+            && let Some(place) = place(report, pid)
+        {
+            let seconds = (at as f64 - story.zero_ns() as f64) / 1e9;
+            let _ = writeln!(
+                text,
+                "The capture {} at {seconds:.6} s has it {place}.",
+                index.tag
+            );
+        }
+    }
+    if text.is_empty()
+        && let Some(command) = command(record, story, from_ns, to_ns)
+    {
+        let _ = writeln!(
+            text,
+            "No capture lies in that time; one is taken by: {command}"
+        );
+    }
+    text
+}
+
+/// The capture with that tag, whole, as text.
+///
+/// # Errors
+/// If the run has none of that name, or it holds no data.
+pub fn text(record: &RunRecord, path: &Path, tag: &str) -> Result<String> {
+    let Some(index) = record.captures.iter().find(|capture| capture.tag == tag) else {
+        let tags: Vec<&str> = record.captures.iter().map(|c| c.tag.as_str()).collect();
+        let known = match tags.is_empty() {
+            true => "it has none at all".to_owned(),
+            false => format!("it has {}", tags.join(", ")),
+        };
+        bail!("the run {} has no capture {tag:?}: {known}", record.run_id);
+    };
+    if let Some(why) = &index.placeholder {
+        bail!("the capture {tag:?} holds no data: {why}");
+    }
+    let captures = read(path)?;
+    let found = captures.iter().find(|(known, _)| known == tag);
+    let (_, report) = found.with_context(|| format!("captures.json has no capture {tag:?}"))?;
+    let mut text = index.tag.clone();
+    if let Some(moment) = index.moment {
+        let _ = write!(text, ": {}", moment.told());
+    }
+    if let Some(ms) = index.elapsed_ms {
+        let _ = write!(text, ", {:.3} s into the window", ms as f64 / 1e3);
+    }
+    text.push('\n');
+    sched_ext(&mut text, report);
+    runqueues(&mut text, report);
+    queues(&mut text, report);
+    variables(&mut text, report);
+    Ok(text)
+}
+
+fn sched_ext(text: &mut String, report: &FailureDumpReport) {
+    let Some(state) = &report.scx_sched_state else {
+        let why = report
+            .scx_sched_state_unavailable
+            .as_deref()
+            .unwrap_or("unknown");
+        let _ = writeln!(text, "sched_ext: {why}");
+        return;
+    };
+    let name = state.ops_name.as_deref().unwrap_or("no scheduler");
+    let exit = state.exit_kind_name.as_deref().unwrap_or("unknown");
+    let depth = state.bypass_depth.unwrap_or(0);
+    let _ = writeln!(
+        text,
+        "sched_ext: {}, {}, exit kind {exit}, bypass depth {depth}",
+        name.escape_debug(),
+        state.enable_state
+    );
+}
+
+fn runqueues(text: &mut String, report: &FailureDumpReport) {
+    for rq in &report.rq_scx_states {
+        let runs = match (&rq.curr_comm, rq.curr_pid) {
+            (Some(comm), Some(pid)) => format!("{}[{pid}]", comm.escape_debug()),
+            _ => "unknown".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "CPU {}: runs {runs}, {} runnable",
+            rq.cpu, rq.nr_running
+        );
+    }
+}
+
+fn queues(text: &mut String, report: &FailureDumpReport) {
+    for queue in report.dsq_states.iter().filter(|queue| queue.nr > 0) {
+        let _ = writeln!(
+            text,
+            "{}: {} tasks",
+            self::queue(queue.id, &queue.origin),
+            queue.nr
+        );
+        for task in queue.tasks.iter().take(TASKS) {
+            let name = task.comm.escape_debug();
+            let _ = writeln!(text, "  {name}[{}], vtime {}", task.pid, task.vtime);
+        }
+        if let Some(why) = &queue.tasks_unavailable {
+            let _ = writeln!(text, "  and others: {why}");
+        }
+    }
+    let empty = report
+        .dsq_states
+        .iter()
+        .filter(|queue| queue.nr == 0)
+        .count();
+    let _ = writeln!(text, "empty dispatch queues: {empty}");
+    if let Some(why) = &report.dsq_states_unavailable {
+        let _ = writeln!(text, "other dispatch queues: {why}");
+    }
+}
+
+/// The scheduler's global variables that are numbers.
+fn variables(text: &mut String, report: &FailureDumpReport) {
+    let maps = report.maps.iter().filter(|map| {
+        let is_section = [".bss", ".data"].iter().any(|end| map.name.ends_with(end));
+        is_section && report.active_map_kvas.contains(&map.map_kva)
+    });
+    for map in maps {
+        let Some(RenderedValue::Struct { members, .. }) = &map.value else {
+            continue;
+        };
+        let shown = members.iter().filter_map(|member| {
+            let value = match &member.value {
+                RenderedValue::Int { value, .. } => value.to_string(),
+                RenderedValue::Uint { value, .. } => value.to_string(),
+                RenderedValue::Bool { value } => value.to_string(),
+                _ => return None,
+            };
+            Some(format!("{}={value}", member.name.escape_debug()))
+        });
+        let shown: Vec<String> = shown.take(VARIABLES).collect();
+        let _ = writeln!(text, "{}: {}", map.name.escape_debug(), shown.join(" "));
+    }
+}
+
+/// A dispatch queue as people name it.
+fn queue(id: u64, origin: &str) -> String {
+    match origin {
+        "user" => story::dsq(id),
+        origin => format!("the queue `{origin}`"),
+    }
+}
+
+#[cfg(test)]
+#[path = "captures_tests.rs"]
+mod tests;

@@ -1,0 +1,243 @@
+//! `cargo ktstr diff`: two recorded runs side by side: what they ran on, their metrics, and where their schedules part.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ktstr_record::brief::{facts, headline};
+use ktstr_record::compare::{Comparison, Parting, Run, compare};
+use ktstr_record::{Clock, RunRecord, runs_root};
+use serde_json::Value;
+
+use crate::exit::Exit;
+use crate::replay;
+use crate::table::numbers;
+
+/// Captures this far from the first switch that differs are told, nanoseconds.
+const NEAR_NS: u64 = 20_000_000;
+
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The first run: the path of its `record.json` or of its folder, or its name.
+    left: PathBuf,
+    /// The second run, named in the same way.
+    right: PathBuf,
+    /// Print metrics that are the same in both runs too.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Prints the comparison.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let root = runs_root();
+    let left = Run::read(&replay::find(&options.left, &root)?)?;
+    let right = Run::read(&replay::find(&options.right, &root)?)?;
+    out.write_all(text(&left, &right, options.all).as_bytes())?;
+    Ok(Exit::Done)
+}
+
+fn text(left: &Run, right: &Run, all: bool) -> String {
+    let (a, b) = (&left.record, &right.record);
+    // Writing to a String cannot fail.
+    let mut text = String::new();
+    for (name, record) in [("first ", a), ("second", b)] {
+        let _ = writeln!(text, "{name} {}: {}", record.run_id, headline(record));
+    }
+    let (of_a, of_b) = (facts(a), facts(b));
+    for (name, left) in &of_a {
+        let right = of_b.iter().find(|(known, _)| known == name);
+        let right = right.map_or("unknown", |(_, value)| value);
+        match left == right {
+            true => {
+                let _ = writeln!(text, "{name}: {left}, in both");
+            }
+            false => {
+                let _ = writeln!(text, "{name}:\n  first  {left}\n  second {right}");
+            }
+        }
+    }
+    text.push('\n');
+    text.push_str(&side_by_side(&metrics(a), &metrics(b), all));
+    text.push('\n');
+    text.push_str(&schedules(left, right));
+    text
+}
+
+/// The metrics of a run: each by the step it is of, or nothing for the whole run, and its name.
+fn metrics(record: &RunRecord) -> BTreeMap<(String, String), f64> {
+    let mut metrics = BTreeMap::new();
+    let mut take = |step: &str, of: &Value| {
+        for (name, value) in of.as_object().into_iter().flatten() {
+            if let Some(value) = value.as_f64() {
+                metrics.insert((step.to_owned(), name.clone()), value);
+            }
+        }
+    };
+    // The fields of the run's statistics that are numbers, and the tables of those that have no field.
+    take("", &record.stats);
+    take("", &record.stats["ext_metrics"]);
+    for phase in record.stats["phases"].as_array().into_iter().flatten() {
+        let label = phase["label"].as_str().unwrap_or_default();
+        take(label, &phase["metrics"]);
+    }
+    metrics
+}
+
+fn side_by_side(
+    left: &BTreeMap<(String, String), f64>,
+    right: &BTreeMap<(String, String), f64>,
+    all: bool,
+) -> String {
+    let mut names: Vec<&(String, String)> = left.keys().chain(right.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut table = numbers(&["STEP", "METRIC", "FIRST", "SECOND", "CHANGE"], 2);
+    let (mut rows, mut same) = (0, 0);
+    for name in names {
+        let (a, b) = (left.get(name), right.get(name));
+        if a == b && !all {
+            same += 1;
+            continue;
+        }
+        let shown =
+            |value: Option<&f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.3}"));
+        let change = match (a, b) {
+            (Some(a), Some(b)) if *a != 0.0 => format!("{:+.1} %", (b - a) / a.abs() * 100.0),
+            _ => String::new(),
+        };
+        table.add_row([name.0.clone(), name.1.clone(), shown(a), shown(b), change]);
+        rows += 1;
+    }
+    let mut text = match rows {
+        0 => String::new(),
+        _ => format!("{}\n", table.trim_fmt()),
+    };
+    if same > 0 {
+        let _ = writeln!(
+            text,
+            "{same} metrics are the same in both; --all prints them."
+        );
+    }
+    text
+}
+
+/// Where the schedules part, and which captures lie there.
+fn schedules(left: &Run, right: &Run) -> String {
+    let counted = |run: &Run| run.record.clock == Some(Clock::Virtual);
+    if !(counted(left) && counted(right)) {
+        return "Only runs under the virtual clock have schedules that can be compared switch by switch.\n".to_owned();
+    }
+    let comparison = compare(left, right);
+    let mut text = format!("{comparison}\n");
+    if let Comparison::Differ(Parting::Switch {
+        left: a, right: b, ..
+    }) = &comparison
+    {
+        for (name, run, switch) in [("first", left, a), ("second", right, b)] {
+            let Some(switch) = switch else { continue };
+            let near = run.record.captures.iter().filter(|capture| {
+                let at = capture.clock_ns.filter(|_| capture.placeholder.is_none());
+                at.is_some_and(|at| at.abs_diff(switch.clock_ns) <= NEAR_NS)
+            });
+            for capture in near {
+                let _ = writeln!(
+                    text,
+                    "the {name} has a capture near it: cargo ktstr show {} --capture {}",
+                    run.record.run_id, capture.tag
+                );
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ktstr_record::{CaptureRecord, RunVerdict, Switch, Switches, SwitchesRecord};
+
+    fn run(name: &str, next: u32, kernel: &str, wait: f64) -> Run {
+        let record = RunRecord {
+            run_id: name.to_owned(),
+            ktstr: "0.1.0".to_owned(),
+            verdict: RunVerdict::Pass,
+            clock: Some(Clock::Virtual),
+            mips: Some(250),
+            seed: Some(3),
+            kernel: Some(kernel.to_owned()),
+            digest: Some(name.to_owned()),
+            switches: Some(SwitchesRecord {
+                count: 2,
+                digest: name.to_owned(),
+            }),
+            stats: serde_json::json!({
+                "total_iterations": 40,
+                "cgroups": [],
+                "ext_metrics": { "max_wait_ms": wait },
+                "phases": [{ "label": "Step[0]", "metrics": { "iteration_rate": 2.0 * wait, "same": 1 } }],
+            }),
+            captures: vec![CaptureRecord {
+                tag: "periodic_000".to_owned(),
+                clock_ns: Some(2_000_000),
+                ..CaptureRecord::default()
+            }],
+            ..RunRecord::new("two_steps")
+        };
+        let switch = |clock_ns, next| Switch {
+            clock_ns,
+            cpu: 0,
+            prev: 1,
+            next,
+        };
+        let switches = Switches {
+            count: 2,
+            first: vec![switch(1_000_000, 2), switch(1_500_000, next)],
+        };
+        Run {
+            record,
+            switches: Some(switches),
+        }
+    }
+
+    #[test]
+    fn two_runs_side_by_side() {
+        let (a, b) = (run("A", 7, "7.2", 10.0), run("B", 8, "7.3", 15.0));
+        insta::assert_snapshot!(text(&a, &b, false), @r"
+        first  A: two_steps passed
+        second B: two_steps passed
+        scheduler: the kernel's own, in both
+        kernel:
+          first  7.2
+          second 7.3
+        machine: virtual clock, 250 MIPS, seed 3, in both
+        ktstr: 0.1.0, in both
+
+         STEP     METRIC           FIRST  SECOND   CHANGE
+                  max_wait_ms     10.000  15.000  +50.0 %
+         Step[0]  iteration_rate  20.000  30.000  +50.0 %
+        2 metrics are the same in both; --all prints them.
+
+        the runs part at context switch 1 (tasks by process id):
+          both   at 0.001000000 s on CPU 0: 1 -> 2
+          first  at 0.001500000 s on CPU 0: 1 -> 7
+          second at 0.001500000 s on CPU 0: 1 -> 8
+        the first has a capture near it: cargo ktstr show A --capture periodic_000
+        the second has a capture near it: cargo ktstr show B --capture periodic_000
+        ");
+        assert!(text(&a, &b, true).contains("total_iterations"));
+    }
+
+    #[test]
+    fn one_run_is_the_same_as_itself_and_the_real_clock_has_no_schedule() {
+        let a = run("A", 7, "7.2", 10.0);
+        let told = text(&a, &a, false);
+        assert!(told.contains("4 metrics are the same"), "{told}");
+        assert!(told.ends_with("the same run, to the last bit\n"), "{told}");
+        let mut real = a.clone();
+        real.record.clock = Some(Clock::Real);
+        assert!(text(&a, &real, false).contains("Only runs under the virtual clock"));
+    }
+}

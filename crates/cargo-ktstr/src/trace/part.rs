@@ -1,0 +1,116 @@
+//! Which part of the schedule a trace has: all of it, its end, or what came before a finding.
+
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use ktstr_record::RunRecord;
+
+use crate::report::marks;
+use crate::span::Span;
+use crate::story::Story;
+
+/// What stands between a length and the number of a finding.
+const BEFORE: &str = "-before-finding";
+
+/// What `--last` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// So much before the end of the schedule.
+    BeforeTheEnd(Span),
+    /// So much before the end of what the finding of that number is about, 1 is the first.
+    BeforeFinding(Span, usize),
+}
+
+impl FromStr for Last {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((length, number)) = text.split_once(BEFORE) else {
+            return Ok(Self::BeforeTheEnd(text.parse()?));
+        };
+        let number = match number.strip_prefix('-') {
+            None if number.is_empty() => Some(1),
+            None => None,
+            Some(number) => number.parse().ok().filter(|number| *number > 0),
+        };
+        let number = number.ok_or_else(|| {
+            format!("`{text}` names no finding: write `500ms{BEFORE}` for the first one, `500ms{BEFORE}-2` for the second")
+        })?;
+        Ok(Self::BeforeFinding(length.parse()?, number))
+    }
+}
+
+/// The times of the schedule that a trace has, nanoseconds of the scheduler's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// What is before is not in it.
+    pub from_ns: u64,
+    /// What is after is not in it.
+    pub to_ns: u64,
+}
+
+impl Part {
+    /// The part that is asked for.
+    ///
+    /// # Errors
+    /// If the finding that is named is not there, or has no moment of its own.
+    pub fn of(record: &RunRecord, story: &Story, last: Option<Last>) -> Result<Self> {
+        Ok(match last {
+            None => Self {
+                from_ns: 0,
+                to_ns: u64::MAX,
+            },
+            Some(Last::BeforeTheEnd(span)) => Self {
+                from_ns: story.to_ns.saturating_sub(span.0),
+                to_ns: u64::MAX,
+            },
+            Some(Last::BeforeFinding(span, number)) => {
+                let marks = marks(record, story);
+                let Some(mark) = marks.iter().find(|mark| mark.finding == number) else {
+                    bail!(
+                        "the run {} has no finding {number}: it has {}; `cargo ktstr show {0}` tells them",
+                        record.run_id,
+                        record.findings.len()
+                    );
+                };
+                if !mark.exact {
+                    bail!(
+                        "finding {number} is about a whole step or the whole run, and not about a moment: without \
+                         `{BEFORE}` the trace has the end of the schedule"
+                    );
+                }
+                Self {
+                    from_ns: mark.to_ns.saturating_sub(span.0),
+                    to_ns: mark.to_ns,
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_named_by_a_length_and_a_finding() {
+        let ms = |ms: u64| Span(ms * 1_000_000);
+        assert_eq!("500ms".parse(), Ok(Last::BeforeTheEnd(ms(500))));
+        assert_eq!(
+            "500ms-before-finding".parse(),
+            Ok(Last::BeforeFinding(ms(500), 1))
+        );
+        assert_eq!(
+            "2s-before-finding-12".parse(),
+            Ok(Last::BeforeFinding(ms(2000), 12))
+        );
+        for bad in [
+            "1ms-before-finding-0",
+            "1ms-before-findings",
+            "x-before-finding",
+            "5",
+        ] {
+            assert!(bad.parse::<Last>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Captures at the moments that matter: sched_ext ends the scheduler or bypasses it, the guest's kernel panics, the guest hangs,
+//! or a time has come that whoever started the run has asked for.
+//!
+//! Under the virtual clock the plugin holds the guest at the entry of a function of the kernel, so the capture shows what the
+//! kernel found. Under the real clock the host finds out at its next look. Neither belongs to the run's series of captures.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ktstr_introspect::report::FailureDumpReport;
+use ktstr_machine::{Halt, Hold, MAX_MOMENTS, Machine, MachineError, MomentPoint, VirtualClock};
+
+use super::RunError;
+use super::captures::{Captures, KernelKnowledge, Knowledge};
+use super::conversation::End;
+use super::engine::Engine;
+use super::schedule::Recorder;
+use super::transcript::Transcript;
+use crate::moment::{CaptureMoment, MomentCapture};
+
+/// The variable with the times that are asked for: nanoseconds of the scheduler's clock, separated by commas.
+const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
+/// Times that can be asked for.
+const MOST_ASKED: usize = 16;
+/// Captures of a run at most: each stops the machine, and a scheduler can be ended as often as it is started.
+const MOST_CAPTURES: usize = 32;
+/// What the kernel's last message begins with (kernel/panic.c).
+const PANIC: &str = "Kernel panic - not syncing";
+
+/// The functions of the kernel at whose entries a moment is, and the `bool` parameter that must be true.
+///
+/// | Kernel | error, watchdog | unregistered |
+/// | --- | --- | --- |
+/// | 6.16, 6.17 | `scx_vexit` | none: the capture is that of the bypass |
+/// | 6.18 | `scx_exit` | none, as before |
+/// | 6.19, 7.0, 7.2 | `scx_vexit` | `scx_disable` |
+/// | 7.1, 7.3 | `scx_vexit` | `scx_claim_exit` |
+///
+/// Where several are called one after the other the first one counts.
+const FUNCTIONS: [(CaptureMoment, &[&str], Option<&str>); 3] = [
+    (
+        CaptureMoment::ScxExit,
+        &["scx_exit", "scx_vexit", "scx_claim_exit", "scx_disable"],
+        None,
+    ),
+    (CaptureMoment::ScxBypass, &["scx_bypass"], Some("bypass")),
+    // A panic within a panic calls neither again.
+    (CaptureMoment::Panic, &["vpanic", "panic"], None),
+];
+
+/// Whether captures of moments are taken: `KTSTR_MOMENTS=0` turns them off.
+pub(super) fn are_wanted() -> bool {
+    super::environment("KTSTR_MOMENTS").is_none_or(|value| value != "0")
+}
+
+/// Where the plugin holds the guest in this kernel, and the functions of which there is none.
+pub(super) fn points(known: &KernelKnowledge) -> (Vec<MomentPoint>, Vec<String>) {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for (moment, functions, condition) in FUNCTIONS {
+        let before = found.len();
+        for name in functions {
+            let number = condition.map(|parameter| known.btf.parameter(name, parameter));
+            if let Some(address) = known.symbols.address(name)
+                && number != Some(None)
+            {
+                found.push(MomentPoint {
+                    address,
+                    kind: moment as u32,
+                    condition: number.flatten(),
+                });
+            }
+        }
+        if found.len() == before {
+            missing.push(functions.join(", "));
+        }
+    }
+    debug_assert!(found.len() <= MAX_MOMENTS, "the plugin has no room");
+    (found, missing)
+}
+
+/// What a look needs to take a capture.
+pub(super) struct Look<'a> {
+    pub(super) machine: &'a mut Machine,
+    pub(super) knowledge: &'a mut Knowledge,
+    pub(super) captures: &'a mut Captures,
+    pub(super) recorder: Option<&'a Recorder>,
+    pub(super) said: &'a Transcript,
+    pub(super) now: Duration,
+}
+
+/// The moments of a run so far.
+#[derive(Debug, Default)]
+pub(super) struct Moments {
+    /// Times that are still to come, in their order.
+    asked: VecDeque<u64>,
+    /// Whether the plugin knows of the first of them.
+    told: bool,
+    /// What has happened, each with the number of schedulers that had been attached.
+    seen: Vec<(CaptureMoment, u32)>,
+    pub(super) taken: Vec<MomentCapture>,
+}
+
+impl Moments {
+    /// For a run on this engine.
+    ///
+    /// # Errors
+    /// If times are asked for that cannot be.
+    pub(super) fn new(engine: Engine) -> Result<Self, RunError> {
+        let Some(text) = super::environment(CAPTURE_AT) else {
+            return Ok(Self::default());
+        };
+        let wrong = |wanted: &str| RunError::Environment {
+            name: CAPTURE_AT,
+            value: text.clone(),
+            wanted: wanted.to_owned(),
+        };
+        if engine.mips().is_none() {
+            return Err(wrong(
+                "only runs under the virtual clock happen twice: set KTSTR_CLOCK=virtual too",
+            ));
+        }
+        let times: Option<Vec<u64>> = text
+            .split(',')
+            .map(|time| time.trim().parse().ok())
+            .collect();
+        let mut times = times
+            .filter(|times| times.len() <= MOST_ASKED)
+            .ok_or_else(|| {
+                wrong("expected up to 16 times of the scheduler's clock, in nanoseconds, separated by commas")
+            })?;
+        times.sort_unstable();
+        Ok(Self {
+            asked: times.into(),
+            ..Self::default()
+        })
+    }
+
+    /// Takes a capture if the guest is held for a moment that matters; under the real clock, if the scheduler `has_ended` since
+    /// the last look.
+    pub(super) fn look(
+        &mut self,
+        look: &mut Look<'_>,
+        hold: Option<Hold>,
+        has_ended: bool,
+    ) -> Result<(), MachineError> {
+        let Some(clock) = look.machine.virtual_clock() else {
+            return match has_ended {
+                true => self.happens(CaptureMoment::ScxExit, look),
+                false => Ok(()),
+            };
+        };
+        match hold {
+            Some(Hold::Moment(kind, _)) => {
+                let mut all = FUNCTIONS.iter().map(|(moment, ..)| *moment);
+                let moment = all.find(|moment| *moment as u32 == kind);
+                moment.map_or(Ok(()), |moment| self.happens(moment, look))
+            }
+            Some(Hold::Clock(_)) => {
+                self.asked.pop_front();
+                self.tell(clock);
+                self.take(CaptureMoment::Asked, look)
+            }
+            _ if !self.told => {
+                self.tell(clock);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a capture of a guest that will not go on, if it did not come to its own end.
+    pub(super) fn end(&mut self, look: &mut Look<'_>, end: &End) -> Result<(), MachineError> {
+        let moment = match end {
+            End::GaveUp(..) => CaptureMoment::Hang,
+            End::Halted(Halt::Reset) if look.machine.console().contains(PANIC) => {
+                CaptureMoment::Panic
+            }
+            End::Bye | End::Halted(_) | End::Garbled(_) | End::Lost(_) => return Ok(()),
+        };
+        self.happens(moment, look)
+    }
+
+    /// Tells the plugin the next time that is asked for.
+    fn tell(&mut self, clock: &VirtualClock) {
+        self.told = true;
+        clock.set_clock_due(self.asked.front().copied());
+    }
+
+    /// Takes a capture for what happens, the first time for each scheduler that attaches.
+    fn happens(&mut self, moment: CaptureMoment, look: &mut Look<'_>) -> Result<(), MachineError> {
+        let said = look.said;
+        let matters = match moment {
+            // A scheduler that does not attach is told of elsewhere; one that is stopped has to end.
+            CaptureMoment::ScxExit | CaptureMoment::ScxBypass => {
+                said.attached.is_some() && !said.stopped_by_test && said.test_end.is_none()
+            }
+            CaptureMoment::Hang | CaptureMoment::Panic | CaptureMoment::Asked => true,
+        };
+        if !matters || !are_wanted() || self.seen.contains(&(moment, said.attaches)) {
+            return Ok(());
+        }
+        self.seen.push((moment, said.attaches));
+        self.take(moment, look)
+    }
+
+    fn take(&mut self, moment: CaptureMoment, look: &mut Look<'_>) -> Result<(), MachineError> {
+        if self.taken.len() >= MOST_CAPTURES {
+            return Ok(());
+        }
+        let goes_on = match moment {
+            CaptureMoment::Hang | CaptureMoment::Panic => false,
+            CaptureMoment::ScxExit | CaptureMoment::ScxBypass | CaptureMoment::Asked => true,
+        };
+        if !goes_on && look.machine.virtual_clock().is_none() {
+            // It is stopped for good, and may have been already: what QEMU answers tells nothing.
+            let _ = look.machine.stop();
+        }
+        let (report, freeze) = look
+            .captures
+            .freeze(look.machine, look.knowledge, goes_on)?;
+        let elapsed = look.said.window.counted(look.now);
+        let before = self.taken.iter().filter(|taken| taken.moment == moment);
+        let capture = MomentCapture {
+            moment,
+            tag: match before.count() {
+                0 => moment.tag().to_owned(),
+                before => format!("{}_{}", moment.tag(), before + 1),
+            },
+            elapsed_ms: elapsed.map(|elapsed| elapsed.as_millis() as u64),
+            clock_ns: look.recorder.map(Recorder::last_ns),
+            step_index: look.said.step_index,
+            freeze: freeze.unwrap_or_default(),
+            report,
+        };
+        // Who asks for a time sees more of the same run.
+        if moment != CaptureMoment::Asked && look.machine.virtual_clock().is_some() {
+            look.captures.take_in(&capture);
+        }
+        self.taken.push(capture);
+        Ok(())
+    }
+}
+
+/// Why a report stands for a capture that could not be taken; `None` for a real one.
+pub(super) fn placeholder(report: &FailureDumpReport) -> Option<String> {
+    report
+        .is_placeholder
+        .then(|| report.placeholder_reason.clone().unwrap_or_default())
+}
