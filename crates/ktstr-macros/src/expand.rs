@@ -113,6 +113,8 @@ fn fields(attrs: &Attrs) -> TokenStream {
         ("host_only", "host_only"),
         ("ignore", "ignored"),
         ("fresh_attach", "fresh_attach"),
+        ("performance_mode", "performance_mode"),
+        ("no_perf_mode", "no_perf_mode"),
     ] {
         if let Some(value) = attrs.bool(key) {
             let field = format_ident!("{field}");
@@ -154,6 +156,16 @@ fn fields(attrs: &Attrs) -> TokenStream {
     if attrs.get("staged_schedulers").is_some() {
         let values = attrs.paths("staged_schedulers");
         out.extend(quote!(staged_schedulers: &[#(&#values),*],));
+    }
+    if attrs.get("scheduler").is_some() {
+        let content = match attrs.get("config").map(|attr| &attr.value) {
+            Some(Value::Text(text)) => quote!(Some(#text)),
+            Some(Value::Path(path)) => quote!(Some(#path)),
+            _ => quote!(::core::option::Option::None),
+        };
+        out.extend(quote! {
+            config_content: ::ktstr::__private::config_content(&#scheduler, #content),
+        });
     }
     if let Some(path) = attrs.path("payload") {
         out.extend(quote!(payload: Some(&#path),));
@@ -372,7 +384,7 @@ mod tests {
     /// What `other` needs to compile at all.
     fn needed(name: &str) -> &'static str {
         match name {
-            "extra_sched_args" | "bpf_map_write" | "watch_bpf_maps" => "scheduler = S, ",
+            "config" | "extra_sched_args" | "bpf_map_write" | "watch_bpf_maps" => "scheduler = S, ",
             "expect_scx_bpf_error_contains" | "expect_scx_bpf_error_matches" => {
                 "scheduler = S, expect_err, "
             }

@@ -235,7 +235,13 @@ pub(crate) const KEYS: &[Key] = &[
         "`[]`",
         "arguments of the scheduler, after its own",
     ),
-    later("config", "the scheduler's configuration"),
+    key(
+        "config",
+        TextOrPath,
+        Setting,
+        "none",
+        "the content of the scheduler's configuration file: given where the scheduler has a `config_file_def`, and only there; needs `scheduler`",
+    ),
     key(
         "extra_include_files",
         Texts,
@@ -485,10 +491,19 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "whether the shape must have more than one thread to a core, likewise",
     ),
-    only_false("performance_mode", "pinned CPUs and huge pages on the host"),
-    later(
+    key(
+        "performance_mode",
+        Bool,
+        Run,
+        "false",
+        "the numbers of the test mean something only with pinned CPUs and huge pages on the host: there is no such mode, so the test is skipped; with `KTSTR_NO_SKIP_MODE` it fails",
+    ),
+    key(
         "no_perf_mode",
-        "there is no performance mode to turn off: every shape is built on any host",
+        Bool,
+        Run,
+        "false",
+        "the test wants no pinned CPUs, so that its shape is built on any host, as every shape is; not with `performance_mode`",
     ),
     later("cpu_budget", "CPUs of the host to share"),
     key(

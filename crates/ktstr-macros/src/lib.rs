@@ -13,6 +13,7 @@ mod attrs;
 mod claim;
 mod declare;
 mod expand;
+mod json;
 mod keys;
 mod payload;
 mod test_args;
@@ -49,6 +50,16 @@ pub fn ktstr_test_entry(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     finish(declare::declare(input.into()))
+}
+
+/// A JSON text, checked and written out while the test compiles: a `&'static str`, such as `config` of
+/// [`macro@ktstr_test`] takes.
+///
+/// Strings, numbers, `true`, `false`, `null`, `[…]` and `{"key": …}` are written as in JSON; numbers may have Rust's
+/// forms (`0x10`, `1_000`). A key that is given twice is an error.
+#[proc_macro]
+pub fn json(input: TokenStream) -> TokenStream {
+    finish(json::json(input.into()))
 }
 
 /// Gives a struct with named fields a trait `<Name>Claim` with `claim_<field>(&self, &mut Verdict)` for

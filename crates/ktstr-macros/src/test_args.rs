@@ -119,6 +119,18 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
             "`extra_sched_args` needs `scheduler`",
         ));
     }
+    if attrs.get("config").is_some() && attrs.get("scheduler").is_none() {
+        return Err(error(
+            attrs.span("config"),
+            "`config` needs `scheduler`: it is that one's configuration",
+        ));
+    }
+    if attrs.bool("performance_mode") == Some(true) && attrs.bool("no_perf_mode") == Some(true) {
+        return Err(error(
+            attrs.span("no_perf_mode"),
+            "`performance_mode` and `no_perf_mode` exclude each other",
+        ));
+    }
     for name in ["bpf_map_write", "watch_bpf_maps"] {
         if attrs.get(name).is_some() && attrs.get("scheduler").is_none() {
             return Err(error(
@@ -299,7 +311,8 @@ mod tests {
         insta::assert_snapshot!(message("llcs = 1, llcs = 1"), @"`llcs` is given twice");
         insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: say it for each cgroup with `CgroupDef::named(..).workers(n)`");
         insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes when the scheduler dies");
-        insta::assert_snapshot!(message("no_perf_mode"), @"`no_perf_mode` is not available yet: there is no performance mode to turn off: every shape is built on any host");
+        insta::assert_snapshot!(message("performance_mode, no_perf_mode"), @"`performance_mode` and `no_perf_mode` exclude each other");
+        insta::assert_snapshot!(message("config = \"x\""), @"`config` needs `scheduler`: it is that one's configuration");
         insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet: a block device");
         insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet: tracing with wprof");
         insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet: kernel addresses are never randomised");

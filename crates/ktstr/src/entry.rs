@@ -67,6 +67,8 @@ pub struct KtstrTestEntry {
     pub assert: Assert,
     /// Arguments of the scheduler after its own.
     pub extra_sched_args: &'static [&'static str],
+    /// The content of the configuration file that the scheduler's `config_file_def` names; none without that.
+    pub config_content: Option<&'static str>,
     /// Schedulers that operations of the test may start besides its own.
     pub staged_schedulers: &'static [&'static Scheduler],
     /// The program that the test runs as its load: packed for the guest, and named in the record.
@@ -111,6 +113,20 @@ pub struct KtstrTestEntry {
     pub clock: ClockMode,
     /// Whether the scheduler is started anew for this test, never taken from a warm template.
     pub fresh_attach: bool,
+    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. There is no such
+    /// mode: the test is skipped, or fails where `KTSTR_NO_SKIP_MODE` is set.
+    pub performance_mode: bool,
+    /// Whether the test wants no pinned CPUs, so that its shape is built on any host, as every shape is. It contradicts
+    /// `performance_mode`.
+    pub no_perf_mode: bool,
+    /// A second run with probes when the scheduler dies. Not built yet: an entry with it is refused.
+    pub auto_repro: bool,
+    /// Whether any death of the scheduler fails the test. Not built yet: an entry with it is refused.
+    pub survives_storm: bool,
+    /// Whether the kernel's addresses are randomised. Not built yet: an entry with it is refused.
+    pub kaslr: bool,
+    /// Whether devices are on PCI. Not built yet: an entry with it is refused.
+    pub pci: bool,
 }
 
 /// Why an entry cannot be run.
@@ -202,6 +218,28 @@ pub enum EntryError {
         /// The field that needs it.
         field: &'static str,
     },
+    /// Something that is not built yet.
+    #[error("test {name:?}: {field} is not available yet: leave it false")]
+    NotAvailable {
+        /// The name of the test.
+        name: &'static str,
+        /// The field that is set.
+        field: &'static str,
+    },
+    /// Two wishes of which only one can be met.
+    #[error("test {name:?}: performance_mode and no_perf_mode exclude each other")]
+    PerformanceMode {
+        /// The name of the test.
+        name: &'static str,
+    },
+    /// A configuration without a scheduler that takes it, or the other way round.
+    #[error("test {name:?}: {what}")]
+    Config {
+        /// The name of the test.
+        name: &'static str,
+        /// What is missing.
+        what: &'static str,
+    },
     /// A payload that cannot be run.
     #[error("test {name:?}: {source}")]
     Payload {
@@ -244,6 +282,7 @@ impl KtstrTestEntry {
         scheduler: &Scheduler::EEVDF,
         assert: Assert::NO_OVERRIDES,
         extra_sched_args: &[],
+        config_content: None,
         staged_schedulers: &[],
         payload: None,
         workloads: &[],
@@ -265,6 +304,12 @@ impl KtstrTestEntry {
         seed: None,
         clock: ClockMode::Auto,
         fresh_attach: false,
+        performance_mode: false,
+        no_perf_mode: false,
+        auto_repro: false,
+        survives_storm: false,
+        kaslr: false,
+        pci: false,
     };
 
     /// The programs that the test runs as its load.
@@ -359,6 +404,22 @@ impl KtstrTestEntry {
             });
         }
         self.validate_payloads()?;
+        for (field, wanted) in [
+            ("auto_repro", self.auto_repro),
+            ("survives_storm", self.survives_storm),
+            ("kaslr", self.kaslr),
+            ("pci", self.pci),
+        ] {
+            if wanted {
+                return Err(EntryError::NotAvailable { name, field });
+            }
+        }
+        if self.performance_mode && self.no_perf_mode {
+            return Err(EntryError::PerformanceMode { name });
+        }
+        if let Some(what) = config_misfit(self.scheduler, self.config_content) {
+            return Err(EntryError::Config { name, what });
+        }
         for (field, given) in [
             ("bpf_map_write", !self.bpf_map_write.is_empty()),
             ("watch_bpf_maps", !self.watch_bpf_maps.is_empty()),
@@ -425,6 +486,22 @@ pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
         .iter()
         .copied()
         .find(|scheduler| scheduler.name == name)
+}
+
+/// What is wrong with a test's configuration for its scheduler, `None` if nothing is.
+pub(crate) const fn config_misfit(
+    scheduler: &Scheduler,
+    content: Option<&'static str>,
+) -> Option<&'static str> {
+    match (scheduler.config_file_def, content) {
+        (Some(_), None) => Some(
+            "the scheduler has a config_file_def, and the test no configuration: give it one with `config`",
+        ),
+        (None, Some(_)) => Some(
+            "the test has a configuration, and the scheduler no config_file_def to say where it goes",
+        ),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
 }
 
 /// What of a shape no guest would see as it is declared: a test of it would pass or fail for the wrong reason. Linux gives
@@ -548,6 +625,38 @@ mod tests {
             ..GOOD
         };
         assert!(error(args).contains("newline"));
+    }
+
+    #[test]
+    fn a_configuration_goes_with_a_scheduler_that_takes_it() {
+        const PLAIN: Scheduler = Scheduler::named("plain");
+        const TAKES: Scheduler = PLAIN.config_file_def("-c {file}", "/etc/c");
+        let entry = |scheduler, config_content| KtstrTestEntry {
+            scheduler,
+            config_content,
+            ..GOOD
+        };
+        assert_eq!(entry(&TAKES, Some("x")).validate(), Ok(()));
+        assert!(error(entry(&TAKES, None)).contains("the test no configuration"));
+        assert!(error(entry(&PLAIN, Some("x"))).contains("the scheduler no config_file_def"));
+    }
+
+    #[test]
+    fn modes_that_are_not_there_are_refused() {
+        let auto_repro = KtstrTestEntry {
+            auto_repro: true,
+            ..GOOD
+        };
+        assert_eq!(
+            error(auto_repro),
+            "test \"good\": auto_repro is not available yet: leave it false"
+        );
+        let both = KtstrTestEntry {
+            performance_mode: true,
+            no_perf_mode: true,
+            ..GOOD
+        };
+        assert!(error(both).contains("exclude each other"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod keep;
 mod kernel_memory;
 pub mod kvm;
 mod monitor;
+mod performance;
 mod plan;
 mod report;
 mod reshape;
@@ -149,6 +150,20 @@ impl Finished {
     }
 }
 
+/// Runs one test to its end, as the harness does, for tests that look at the outcome of another: what was concluded, skips
+/// among it.
+///
+/// # Errors
+/// The text of the failure, of a run that failed or is inconclusive and whose test does not allow that.
+pub fn run_ktstr_test(entry: &'static KtstrTestEntry) -> anyhow::Result<AssertResult> {
+    let finished = run(entry);
+    if finished.exit_code() == EXIT_PASS {
+        Ok(finished.result)
+    } else {
+        Err(anyhow::Error::msg(finished.text))
+    }
+}
+
 /// Runs one test to its end. Nothing of the run is left but its record.
 pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     let began = Instant::now();
@@ -164,6 +179,9 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     });
     let outcome = reshaped.and_then(|reshaped| {
         validated?;
+        if let Some(why) = performance::skipped(entry)? {
+            return Ok(Judgement::skip(why));
+        }
         match reshaped {
             Reshaped::Skip(why) => Ok(Judgement::skip(why)),
             Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
