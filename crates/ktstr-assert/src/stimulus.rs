@@ -56,8 +56,9 @@ impl StimulusEvent {
         self
     }
 
-    /// Whether this event opens a step.
+    /// Whether this event opens a step, or falls into one that is open: it belongs to a step, and ends neither that nor the
+    /// scenario. The first such event of a step opens it, whatever its label.
     pub fn is_step_start(&self) -> bool {
-        self.step_index.is_some() && !self.is_step_end && self.label == STEP_START
+        self.step_index.is_some() && !self.is_step_end && !self.is_terminal
     }
 }

@@ -115,6 +115,7 @@ fn fields(attrs: &Attrs) -> TokenStream {
         ("fresh_attach", "fresh_attach"),
         ("performance_mode", "performance_mode"),
         ("no_perf_mode", "no_perf_mode"),
+        ("survives_storm", "survives_storm"),
     ] {
         if let Some(value) = attrs.bool(key) {
             let field = format_ident!("{field}");
@@ -384,7 +385,8 @@ mod tests {
     /// What `other` needs to compile at all.
     fn needed(name: &str) -> &'static str {
         match name {
-            "config" | "extra_sched_args" | "bpf_map_write" | "watch_bpf_maps" => "scheduler = S, ",
+            "config" | "survives_storm" | "extra_sched_args" | "bpf_map_write"
+            | "watch_bpf_maps" => "scheduler = S, ",
             "expect_scx_bpf_error_contains" | "expect_scx_bpf_error_matches" => {
                 "scheduler = S, expect_err, "
             }

@@ -534,7 +534,13 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "whether a run without a verdict exits with 0; its record still says inconclusive",
     ),
-    only_false("survives_storm", "any death of the scheduler fails"),
+    key(
+        "survives_storm",
+        Bool,
+        Outcome,
+        "false",
+        "whether the scheduler must outlive the test: its ejection fails it, whatever else was concluded; needs `scheduler`, not with `expect_err`",
+    ),
     only_false(
         "expect_auto_repro",
         "the probed run must show the error again",

@@ -125,6 +125,17 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
             "`config` needs `scheduler`: it is that one's configuration",
         ));
     }
+    if attrs.bool("survives_storm") == Some(true) {
+        let at = attrs.span("survives_storm");
+        if attrs.get("scheduler").is_none() {
+            let what = "`survives_storm` needs `scheduler`: it is that one that must live";
+            return Err(error(at, what));
+        }
+        if attrs.bool("expect_err") == Some(true) {
+            let what = "`survives_storm` and `expect_err` exclude each other";
+            return Err(error(at, what));
+        }
+    }
     if attrs.bool("performance_mode") == Some(true) && attrs.bool("no_perf_mode") == Some(true) {
         return Err(error(
             attrs.span("no_perf_mode"),
@@ -312,6 +323,8 @@ mod tests {
         insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: say it for each cgroup with `CgroupDef::named(..).workers(n)`");
         insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes when the scheduler dies");
         insta::assert_snapshot!(message("performance_mode, no_perf_mode"), @"`performance_mode` and `no_perf_mode` exclude each other");
+        insta::assert_snapshot!(message("survives_storm"), @"`survives_storm` needs `scheduler`: it is that one that must live");
+        insta::assert_snapshot!(message("survives_storm, scheduler = S, expect_err"), @"`survives_storm` and `expect_err` exclude each other");
         insta::assert_snapshot!(message("config = \"x\""), @"`config` needs `scheduler`: it is that one's configuration");
         insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet: a block device");
         insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet: tracing with wprof");

@@ -121,7 +121,8 @@ pub struct KtstrTestEntry {
     pub no_perf_mode: bool,
     /// A second run with probes when the scheduler dies. Not built yet: an entry with it is refused.
     pub auto_repro: bool,
-    /// Whether any death of the scheduler fails the test. Not built yet: an entry with it is refused.
+    /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. Needs a
+    /// scheduler, and no `expect_err`.
     pub survives_storm: bool,
     /// Whether the kernel's addresses are randomised. Not built yet: an entry with it is refused.
     pub kaslr: bool,
@@ -211,7 +212,7 @@ pub enum EntryError {
         name: &'static str,
     },
     /// Something that needs a sched_ext scheduler in a test without one.
-    #[error("test {name:?}: {field} needs a scheduler with a binary: it is that one's variables")]
+    #[error("test {name:?}: {field} needs a scheduler with a binary: it is about that one")]
     NeedsScheduler {
         /// The name of the test.
         name: &'static str,
@@ -229,6 +230,12 @@ pub enum EntryError {
     /// Two wishes of which only one can be met.
     #[error("test {name:?}: performance_mode and no_perf_mode exclude each other")]
     PerformanceMode {
+        /// The name of the test.
+        name: &'static str,
+    },
+    /// A scheduler that must live and die.
+    #[error("test {name:?}: survives_storm and expect_err exclude each other")]
+    Storm {
         /// The name of the test.
         name: &'static str,
     },
@@ -406,13 +413,19 @@ impl KtstrTestEntry {
         self.validate_payloads()?;
         for (field, wanted) in [
             ("auto_repro", self.auto_repro),
-            ("survives_storm", self.survives_storm),
             ("kaslr", self.kaslr),
             ("pci", self.pci),
         ] {
             if wanted {
                 return Err(EntryError::NotAvailable { name, field });
             }
+        }
+        if self.survives_storm && !self.scheduler.binary.has_bpf_scheduler() {
+            let field = "survives_storm";
+            return Err(EntryError::NeedsScheduler { name, field });
+        }
+        if self.survives_storm && self.expect_err {
+            return Err(EntryError::Storm { name });
         }
         if self.performance_mode && self.no_perf_mode {
             return Err(EntryError::PerformanceMode { name });
@@ -651,6 +664,11 @@ mod tests {
             error(auto_repro),
             "test \"good\": auto_repro is not available yet: leave it false"
         );
+        let nobody = KtstrTestEntry {
+            survives_storm: true,
+            ..GOOD
+        };
+        assert!(error(nobody).contains("survives_storm needs a scheduler"));
         let both = KtstrTestEntry {
             performance_mode: true,
             no_perf_mode: true,

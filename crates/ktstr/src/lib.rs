@@ -193,6 +193,7 @@ pub mod test_support {
         Metric, MetricCheck, MetricHint, MetricPattern, MetricStream, OutputFormat, PayloadEnd,
         PayloadMetrics, extract_metrics,
     };
+    pub use ktstr_record::runs_root;
     pub use ktstr_scenario::payload::{Payload, PayloadError, PayloadKind};
     pub use ktstr_scenario::scheduler::{
         BpfMapAgg, BpfMapWrite, CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed,

@@ -123,6 +123,8 @@ pub(super) struct Captures {
     pub(super) real: u32,
     /// Captures that the test has asked for.
     pub(super) on_demand: u32,
+    /// Whether the values of `bpf_map_write` are in the scheduler's variables; `None` before the guest asks.
+    pub(super) map_writes: Option<bool>,
     /// Wall time the guest stood still for each.
     pub(super) freezes: Vec<Duration>,
     /// Of all of them.
@@ -151,6 +153,7 @@ impl Captures {
             fired: 0,
             real: 0,
             on_demand: 0,
+            map_writes: None,
             freezes: Vec::new(),
             digest: blake3::Hasher::new(),
             digest_time: Duration::ZERO,

@@ -24,6 +24,7 @@ mod sentence;
 mod shape;
 mod start;
 mod step_summary;
+mod storm;
 mod teardown;
 mod transcript;
 mod verdict;
@@ -212,6 +213,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         expect_error(entry, run.vm.as_ref(), &mut judgement);
     }
     if let Some(vm) = &run.vm {
+        storm::judge(&mut judgement, entry, vm);
         call_back(entry, vm, &mut judgement);
         // Neither can be what `expect_err` waits for.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
@@ -647,6 +649,8 @@ fn vm_result(
         periodic_real: captures.real,
         capture_freezes: captures.freezes,
         snapshot_bridge: captures.bridge,
+        bpf_map_writes_delivered: captures.map_writes,
+        cpu_budget: ktstr_record::HostRecord::detect().cores,
         resolve_source: plan.scheduler.as_ref().map(|s| s.source.name().to_owned()),
         kern_kaslr_offset: 0,
         entry_name: Some(plan.entry.name),

@@ -22,6 +22,7 @@ mod numa;
 mod payload;
 mod payload_runs;
 mod schedule;
+mod scheduler_setup;
 mod screens;
 mod turns;
 mod uneven;
