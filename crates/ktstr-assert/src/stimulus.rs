@@ -58,6 +58,6 @@ impl StimulusEvent {
 
     /// Whether this event starts a step.
     pub fn is_step_start(&self) -> bool {
-        self.step_index.is_some() && !self.is_step_end && self.label == STEP_START
+        self.step_index.is_some() && !self.is_step_end && !self.is_terminal
     }
 }

@@ -30,14 +30,7 @@ const KEYS: &[&str] = &[
 ];
 
 /// Keys that are reserved and not implemented yet.
-const LATER: &[&str] = &[
-    "kernel_builtin_enable",
-    "kernel_builtin_disable",
-    "config_file",
-    "config_file_def",
-    "kernels",
-    "verifier_exclude_topologies",
-];
+const LATER: &[&str] = &["kernels", "verifier_exclude_topologies"];
 
 struct Declaration {
     outer: Vec<Attribute>,
@@ -102,13 +95,15 @@ pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
         Some(value) => text("name", value)?,
         None => return Err(error(ident.span(), "`name` is missing: `name = \"…\"`")),
     };
-    check_name(&name)?;
-    let spec = match (get("binary"), get("binary_path")) {
-        (Some(value), None) => {
+    let builtin = builtin(get("kernel_builtin_enable"), get("kernel_builtin_disable"))?;
+    check_name(&name, builtin.is_some())?;
+    let spec = match (get("binary"), get("binary_path"), builtin) {
+        (None, None, Some(builtin)) => builtin,
+        (Some(value), None, None) => {
             let binary = text("binary", value)?;
             quote!(Discover(#binary))
         }
-        (None, Some(value)) => {
+        (None, Some(value), None) => {
             let path = text("binary_path", value)?;
             if !path.value().starts_with('/') {
                 return Err(error(path.span(), "`binary_path` must be absolute"));
@@ -118,7 +113,7 @@ pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
         _ => {
             return Err(error(
                 ident.span(),
-                "exactly one of `binary` and `binary_path` must be given",
+                "exactly one of `binary`, `binary_path` and `kernel_builtin_enable` with `kernel_builtin_disable` must be given",
             ));
         }
     };
@@ -131,6 +126,22 @@ pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
                 let path = text(&name, value)?;
                 builders.extend(quote!(.cgroup_parent(#path)));
             }
+            "config_file" => {
+                let path = text(&name, value)?;
+                builders.extend(quote!(.config_file(#path)));
+            }
+            "config_file_def" => match value {
+                Expr::Tuple(pair) if pair.elems.len() == 2 => {
+                    let pair = &pair.elems;
+                    builders.extend(quote!(.config_file_def(#pair)));
+                }
+                other => {
+                    return Err(error(
+                        other.span(),
+                        "`config_file_def` takes (\"arguments with {file}\", \"/path/in/the/guest\")",
+                    ));
+                }
+            },
             "sched_args" | "kargs" => {
                 let Expr::Array(array) = value else {
                     let what = format!("`{name}` takes a list of string literals");
@@ -184,8 +195,55 @@ fn check_ident(ident: &Ident) -> Result<()> {
     Ok(())
 }
 
-fn check_name(name: &LitStr) -> Result<()> {
+/// A scheduler inside the kernel: the commands that turn it on and off.
+fn builtin(enable: Option<&Expr>, disable: Option<&Expr>) -> Result<Option<TokenStream>> {
+    let (enable, disable) = match (enable, disable) {
+        (None, None) => return Ok(None),
+        (Some(enable), Some(disable)) => (enable, disable),
+        (Some(one), None) | (None, Some(one)) => {
+            let what = "`kernel_builtin_enable` and `kernel_builtin_disable` go together";
+            return Err(error(one.span(), what));
+        }
+    };
+    let commands = |key: &str, value: &Expr| {
+        let Expr::Array(array) = value else {
+            let what = format!("`{key}` takes a list of string literals");
+            return Err(error(value.span(), what));
+        };
+        let commands = texts(key, array)?;
+        match commands.iter().find(|command| !is_echo(&command.value())) {
+            None => Ok(commands),
+            Some(command) => Err(error(
+                command.span(),
+                format!(
+                    "{:?} must have the form `echo VALUE > /path`",
+                    command.value()
+                ),
+            )),
+        }
+    };
+    let on = commands("kernel_builtin_enable", enable)?;
+    let off = commands("kernel_builtin_disable", disable)?;
+    if on.is_empty() && off.is_empty() {
+        let what = "`kernel_builtin_enable` and `kernel_builtin_disable` are both empty";
+        return Err(error(enable.span(), what));
+    }
+    Ok(Some(
+        quote!(KernelBuiltin { enable: &[#(#on),*], disable: &[#(#off),*] }),
+    ))
+}
+
+/// Whether `command` is `echo VALUE > /path`.
+fn is_echo(command: &str) -> bool {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    matches!(words.as_slice(), ["echo", _, .., ">", path] if path.len() > 1 && path.starts_with('/'))
+}
+
+fn check_name(name: &LitStr, builtin: bool) -> Result<()> {
     let value = name.value().trim().to_lowercase();
+    if builtin && value == "kernel" {
+        return Ok(());
+    }
     if value.is_empty() {
         return Err(error(name.span(), "`name` is empty"));
     }
@@ -250,11 +308,34 @@ mod tests {
     }
 
     #[test]
+    fn a_scheduler_of_the_kernel_and_configurations() {
+        let code = declare(quote!(KERNEL, { name = "kernel", kernel_builtin_enable = ["echo 1 > /sys/x"], kernel_builtin_disable = [] }))
+            .expect("it expands")
+            .to_string();
+        assert!(
+            code.contains(r#"KernelBuiltin { enable : & ["echo 1 > /sys/x"] , disable : & [] }"#),
+            "{code}"
+        );
+        let code = declare(quote!(MY, { name = "my", binary = "x", config_file = "a.json", config_file_def = ("-c {file}", "/c") }))
+            .expect("it expands")
+            .to_string();
+        assert!(
+            code.contains(r#". config_file ("a.json") . config_file_def ("-c {file}" , "/c")"#),
+            "{code}"
+        );
+    }
+
+    #[test]
     fn bad_declarations_are_rejected_with_a_reason() {
         insta::assert_snapshot!(message("my, {}"), @"`my` must be in capitals: `MY`");
         insta::assert_snapshot!(message("EEVDF, {}"), @"`EEVDF` is the kernel's own scheduler; choose another name");
         insta::assert_snapshot!(message("MY, {}"), @r#"`name` is missing: `name = "…"`"#);
-        insta::assert_snapshot!(message("MY, { name = \"a\" }"), @"exactly one of `binary` and `binary_path` must be given");
+        insta::assert_snapshot!(message("MY, { name = \"a\" }"), @"exactly one of `binary`, `binary_path` and `kernel_builtin_enable` with `kernel_builtin_disable` must be given");
+        insta::assert_snapshot!(message("MY, { name = \"a\", kernel_builtin_enable = [\"echo 1 > /x\"] }"), @"`kernel_builtin_enable` and `kernel_builtin_disable` go together");
+        insta::assert_snapshot!(message("MY, { name = \"a\", kernel_builtin_enable = [], kernel_builtin_disable = [] }"), @"`kernel_builtin_enable` and `kernel_builtin_disable` are both empty");
+        insta::assert_snapshot!(message("MY, { name = \"a\", kernel_builtin_enable = [\"rm /x\"], kernel_builtin_disable = [] }"), @r#""rm /x" must have the form `echo VALUE > /path`"#);
+        insta::assert_snapshot!(message("MY, { name = \"kernel\", binary = \"x\" }"), @r#"`name = "kernel"` is reserved for the kernel's own scheduler"#);
+        insta::assert_snapshot!(message("MY, { name = \"a\", binary = \"x\", config_file_def = \"x\" }"), @r#"`config_file_def` takes ("arguments with {file}", "/path/in/the/guest")"#);
         insta::assert_snapshot!(message("MY, { name = \" Eevdf \", binary = \"x\" }"), @r#"`name = " Eevdf "` is reserved for the kernel's own scheduler"#);
         insta::assert_snapshot!(message("MY, { name = \"a\", binary_path = \"x\" }"), @"`binary_path` must be absolute");
         insta::assert_snapshot!(message("MY, { name = \"a\", binary = \"x\", topology = 3 }"), @"`topology` takes (numa_nodes, llcs, cores, threads)");

@@ -134,6 +134,9 @@ fn fields(attrs: &Attrs) -> TokenStream {
         ("host_only", "host_only"),
         ("ignore", "ignored"),
         ("fresh_attach", "fresh_attach"),
+        ("performance_mode", "performance_mode"),
+        ("no_perf_mode", "no_perf_mode"),
+        ("survives_storm", "survives_storm"),
     ] {
         if let Some(value) = attrs.bool(key) {
             let field = format_ident!("{field}");
@@ -175,6 +178,16 @@ fn fields(attrs: &Attrs) -> TokenStream {
     if attrs.get("staged_schedulers").is_some() {
         let values = attrs.paths("staged_schedulers");
         out.extend(quote!(staged_schedulers: &[#(&#values),*],));
+    }
+    if attrs.get("scheduler").is_some() {
+        let content = match attrs.get("config").map(|attr| &attr.value) {
+            Some(Value::Text(text)) => quote!(Some(#text)),
+            Some(Value::Path(path)) => quote!(Some(#path)),
+            _ => quote!(::core::option::Option::None),
+        };
+        out.extend(quote! {
+            config_content: ::ktstr::__private::config_content(&#scheduler, #content),
+        });
     }
     if let Some(path) = attrs.path("payload") {
         out.extend(quote!(payload: Some(&#path),));
@@ -391,7 +404,8 @@ mod tests {
     /// Returns the other keys that `name` requires.
     fn needed(name: &str) -> &'static str {
         match name {
-            "extra_sched_args" | "bpf_map_write" | "watch_bpf_maps" => "scheduler = S, ",
+            "config" | "survives_storm" | "extra_sched_args" | "bpf_map_write"
+            | "watch_bpf_maps" => "scheduler = S, ",
             "expect_scx_bpf_error_contains" | "expect_scx_bpf_error_matches" => {
                 "scheduler = S, expect_err, "
             }

@@ -235,7 +235,13 @@ pub(crate) const KEYS: &[Key] = &[
         "`[]`",
         "arguments of the scheduler, after its own",
     ),
-    later("config", "the scheduler's configuration"),
+    key(
+        "config",
+        TextOrPath,
+        Setting,
+        "none",
+        "the content of the scheduler's configuration file: given where the scheduler has a `config_file_def`, and only there; needs `scheduler`",
+    ),
     key(
         "extra_include_files",
         Texts,
@@ -503,10 +509,19 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "whether the shape must have more than one thread per core, checked likewise",
     ),
-    only_false("performance_mode", "pinned CPUs and huge pages on the host"),
-    later(
+    key(
+        "performance_mode",
+        Bool,
+        Run,
+        "false",
+        "the numbers of the test mean something only with pinned CPUs and huge pages on the host: there is no such mode, so the test is skipped; with `KTSTR_NO_SKIP_MODE` it fails",
+    ),
+    key(
         "no_perf_mode",
-        "there is no performance mode to turn off: any host can run every shape",
+        Bool,
+        Run,
+        "false",
+        "the test wants no pinned CPUs, so that any host can run its shape, as every host can; not with `performance_mode`",
     ),
     later("cpu_budget", "limit of the host CPUs that a run may use"),
     key(
@@ -537,7 +552,13 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "whether a run without a verdict exits with 0; its record still says inconclusive",
     ),
-    only_false("survives_storm", "any exit of the scheduler fails the test"),
+    key(
+        "survives_storm",
+        Bool,
+        Outcome,
+        "false",
+        "whether the scheduler must outlive the test: its ejection fails the test, whatever else was concluded; needs `scheduler`, not with `expect_err`",
+    ),
     only_false(
         "expect_auto_repro",
         "the second run, with probes, must reproduce the error",

@@ -12,6 +12,7 @@ mod attrs;
 mod claim;
 mod declare;
 mod expand;
+mod json;
 mod keys;
 mod payload;
 mod test_args;
@@ -48,6 +49,16 @@ pub fn ktstr_test_entry(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn declare_scheduler(input: TokenStream) -> TokenStream {
     finish(declare::declare(input.into()))
+}
+
+/// A JSON text, checked and written out while the test compiles: a `&'static str`, such as `config` of
+/// [`macro@ktstr_test`] takes.
+///
+/// Strings, numbers, `true`, `false`, `null`, `[…]` and `{"key": …}` are written as in JSON; numbers may have Rust's
+/// forms (`0x10`, `1_000`). A key that is given twice is an error.
+#[proc_macro]
+pub fn json(input: TokenStream) -> TokenStream {
+    finish(json::json(input.into()))
 }
 
 /// Generates a trait `<Name>Claim` for a struct with named fields. Its methods `claim_<field>(&self, &mut Verdict)`

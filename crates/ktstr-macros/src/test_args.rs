@@ -119,6 +119,29 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
             "`extra_sched_args` needs `scheduler`",
         ));
     }
+    if attrs.get("config").is_some() && attrs.get("scheduler").is_none() {
+        return Err(error(
+            attrs.span("config"),
+            "`config` needs `scheduler`: it is the scheduler's configuration",
+        ));
+    }
+    if attrs.bool("survives_storm") == Some(true) {
+        let at = attrs.span("survives_storm");
+        if attrs.get("scheduler").is_none() {
+            let what = "`survives_storm` needs `scheduler`: the scheduler must outlive the test";
+            return Err(error(at, what));
+        }
+        if attrs.bool("expect_err") == Some(true) {
+            let what = "`survives_storm` and `expect_err` exclude each other";
+            return Err(error(at, what));
+        }
+    }
+    if attrs.bool("performance_mode") == Some(true) && attrs.bool("no_perf_mode") == Some(true) {
+        return Err(error(
+            attrs.span("no_perf_mode"),
+            "`performance_mode` and `no_perf_mode` exclude each other",
+        ));
+    }
     for name in ["bpf_map_write", "watch_bpf_maps"] {
         if attrs.get(name).is_some() && attrs.get("scheduler").is_none() {
             return Err(error(
@@ -301,7 +324,10 @@ mod tests {
         insta::assert_snapshot!(message("llcs = 1, llcs = 1"), @"`llcs` is given twice");
         insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: set it for each cgroup with `CgroupDef::named(..).workers(n)`");
         insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes after the scheduler has crashed");
-        insta::assert_snapshot!(message("no_perf_mode"), @"`no_perf_mode` is not available yet: there is no performance mode to turn off: any host can run every shape");
+        insta::assert_snapshot!(message("performance_mode, no_perf_mode"), @"`performance_mode` and `no_perf_mode` exclude each other");
+        insta::assert_snapshot!(message("survives_storm"), @"`survives_storm` needs `scheduler`: the scheduler must outlive the test");
+        insta::assert_snapshot!(message("survives_storm, scheduler = S, expect_err"), @"`survives_storm` and `expect_err` exclude each other");
+        insta::assert_snapshot!(message("config = \"x\""), @"`config` needs `scheduler`: it is the scheduler's configuration");
         insta::assert_snapshot!(message("disk = D"), @"`disk` is not available yet: a block device");
         insta::assert_snapshot!(message("wprof"), @"`wprof` is not available yet: tracing with wprof");
         insta::assert_snapshot!(message("kaslr = true"), @"`kaslr = true` is not available yet: randomised kernel addresses, which the guest never has");

@@ -127,8 +127,8 @@ impl<'a> CtxBuilder<'a> {
     }
 
     /// Sets the process id of the scheduler under test.
-    pub fn sched_pid(mut self, pid: Option<i32>) -> Self {
-        self.ctx.sched_pid = pid;
+    pub fn sched_pid(mut self, pid: impl Into<Option<i32>>) -> Self {
+        self.ctx.sched_pid = pid.into();
         self
     }
 
@@ -139,8 +139,8 @@ impl<'a> CtxBuilder<'a> {
     }
 
     /// Sets what workers of swappable cgroups do instead.
-    pub fn work_type_override(mut self, work_type: Option<WorkType>) -> Self {
-        self.ctx.work_type_override = work_type;
+    pub fn work_type_override(mut self, work_type: impl Into<Option<WorkType>>) -> Self {
+        self.ctx.work_type_override = work_type.into();
         self
     }
 
@@ -163,8 +163,8 @@ impl<'a> CtxBuilder<'a> {
     }
 
     /// Sets the name of the test.
-    pub fn entry_name(mut self, name: &'static str) -> Self {
-        self.ctx.entry_name = Some(name);
+    pub fn entry_name(mut self, name: impl Into<Option<&'static str>>) -> Self {
+        self.ctx.entry_name = name.into();
         self
     }
 

@@ -67,6 +67,8 @@ pub struct KtstrTestEntry {
     pub assert: Assert,
     /// Arguments that are appended to the scheduler's own.
     pub extra_sched_args: &'static [&'static str],
+    /// The content of the configuration file that the scheduler's `config_file_def` names; none without that.
+    pub config_content: Option<&'static str>,
     /// Further schedulers that operations of the test may start.
     pub staged_schedulers: &'static [&'static Scheduler],
     /// The program that the test runs as its workload. It is packed into the guest and named in the record.
@@ -112,6 +114,21 @@ pub struct KtstrTestEntry {
     pub clock: ClockMode,
     /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
     pub fresh_attach: bool,
+    /// Whether the numbers of the test mean something only with pinned CPUs and huge pages on the host. There is no such
+    /// mode: the test is skipped, or fails where `KTSTR_NO_SKIP_MODE` is set.
+    pub performance_mode: bool,
+    /// Whether the test wants no pinned CPUs, so that its shape is built on any host, as every shape is. It contradicts
+    /// `performance_mode`.
+    pub no_perf_mode: bool,
+    /// A second run with probes when the scheduler dies. Not built yet: an entry with it is refused.
+    pub auto_repro: bool,
+    /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. Needs a
+    /// scheduler, and no `expect_err`.
+    pub survives_storm: bool,
+    /// Whether the kernel's addresses are randomised. Not built yet: an entry with it is refused.
+    pub kaslr: bool,
+    /// Whether devices are on PCI. Not built yet: an entry with it is refused.
+    pub pci: bool,
 }
 
 /// The reason why an entry cannot be run.
@@ -194,14 +211,40 @@ pub enum EntryError {
         name: &'static str,
     },
     /// A test without a sched_ext scheduler uses something that needs one.
-    #[error(
-        "test {name:?}: {field} needs a scheduler with a binary, because it accesses the scheduler's variables"
-    )]
+    #[error("test {name:?}: {field} needs a scheduler with a binary, because it acts on that scheduler")]
     NeedsScheduler {
         /// The name of the test.
         name: &'static str,
         /// The field that needs a scheduler.
         field: &'static str,
+    },
+    /// Something that is not built yet.
+    #[error("test {name:?}: {field} is not available yet: leave it false")]
+    NotAvailable {
+        /// The name of the test.
+        name: &'static str,
+        /// The field that is set.
+        field: &'static str,
+    },
+    /// Two wishes of which only one can be met.
+    #[error("test {name:?}: performance_mode and no_perf_mode exclude each other")]
+    PerformanceMode {
+        /// The name of the test.
+        name: &'static str,
+    },
+    /// A scheduler that must live and die.
+    #[error("test {name:?}: survives_storm and expect_err exclude each other")]
+    Storm {
+        /// The name of the test.
+        name: &'static str,
+    },
+    /// A configuration without a scheduler that takes it, or the other way round.
+    #[error("test {name:?}: {what}")]
+    Config {
+        /// The name of the test.
+        name: &'static str,
+        /// What is missing.
+        what: &'static str,
     },
     /// A payload cannot be run.
     #[error("test {name:?}: {source}")]
@@ -245,6 +288,7 @@ impl KtstrTestEntry {
         scheduler: &Scheduler::EEVDF,
         assert: Assert::NO_OVERRIDES,
         extra_sched_args: &[],
+        config_content: None,
         staged_schedulers: &[],
         payload: None,
         workloads: &[],
@@ -266,6 +310,12 @@ impl KtstrTestEntry {
         seed: None,
         clock: ClockMode::Auto,
         fresh_attach: false,
+        performance_mode: false,
+        no_perf_mode: false,
+        auto_repro: false,
+        survives_storm: false,
+        kaslr: false,
+        pci: false,
     };
 
     /// The programs that the test runs as its workload.
@@ -360,6 +410,28 @@ impl KtstrTestEntry {
             });
         }
         self.validate_payloads()?;
+        for (field, wanted) in [
+            ("auto_repro", self.auto_repro),
+            ("kaslr", self.kaslr),
+            ("pci", self.pci),
+        ] {
+            if wanted {
+                return Err(EntryError::NotAvailable { name, field });
+            }
+        }
+        if self.survives_storm && !self.scheduler.binary.has_bpf_scheduler() {
+            let field = "survives_storm";
+            return Err(EntryError::NeedsScheduler { name, field });
+        }
+        if self.survives_storm && self.expect_err {
+            return Err(EntryError::Storm { name });
+        }
+        if self.performance_mode && self.no_perf_mode {
+            return Err(EntryError::PerformanceMode { name });
+        }
+        if let Some(what) = config_misfit(self.scheduler, self.config_content) {
+            return Err(EntryError::Config { name, what });
+        }
         for (field, given) in [
             ("bpf_map_write", !self.bpf_map_write.is_empty()),
             ("watch_bpf_maps", !self.watch_bpf_maps.is_empty()),
@@ -426,6 +498,22 @@ pub fn find_scheduler(name: &str) -> Option<&'static Scheduler> {
         .iter()
         .copied()
         .find(|scheduler| scheduler.name == name)
+}
+
+/// What is wrong with a test's configuration for its scheduler, `None` if nothing is.
+pub(crate) const fn config_misfit(
+    scheduler: &Scheduler,
+    content: Option<&'static str>,
+) -> Option<&'static str> {
+    match (scheduler.config_file_def, content) {
+        (Some(_), None) => Some(
+            "the scheduler has a config_file_def, and the test no configuration: give it one with `config`",
+        ),
+        (None, Some(_)) => Some(
+            "the test has a configuration, and the scheduler no config_file_def to say where it goes",
+        ),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
 }
 
 /// Returns the part of a topology that no guest would number as declared; a test on it would pass or fail for the wrong
@@ -549,6 +637,43 @@ mod tests {
             ..GOOD
         };
         assert!(error(args).contains("newline"));
+    }
+
+    #[test]
+    fn a_configuration_goes_with_a_scheduler_that_takes_it() {
+        const PLAIN: Scheduler = Scheduler::named("plain");
+        const TAKES: Scheduler = PLAIN.config_file_def("-c {file}", "/etc/c");
+        let entry = |scheduler, config_content| KtstrTestEntry {
+            scheduler,
+            config_content,
+            ..GOOD
+        };
+        assert_eq!(entry(&TAKES, Some("x")).validate(), Ok(()));
+        assert!(error(entry(&TAKES, None)).contains("the test no configuration"));
+        assert!(error(entry(&PLAIN, Some("x"))).contains("the scheduler no config_file_def"));
+    }
+
+    #[test]
+    fn modes_that_are_not_there_are_refused() {
+        let auto_repro = KtstrTestEntry {
+            auto_repro: true,
+            ..GOOD
+        };
+        assert_eq!(
+            error(auto_repro),
+            "test \"good\": auto_repro is not available yet: leave it false"
+        );
+        let nobody = KtstrTestEntry {
+            survives_storm: true,
+            ..GOOD
+        };
+        assert!(error(nobody).contains("survives_storm needs a scheduler"));
+        let both = KtstrTestEntry {
+            performance_mode: true,
+            no_perf_mode: true,
+            ..GOOD
+        };
+        assert!(error(both).contains("exclude each other"));
     }
 
     #[test]

@@ -78,8 +78,15 @@ setters! {
         with_kargs kargs: &'static [&'static str];
         with_clock clock: ClockMode;
         with_fresh_attach fresh_attach: bool;
+        with_performance_mode performance_mode: bool;
+        with_no_perf_mode no_perf_mode: bool;
+        with_auto_repro auto_repro: bool;
+        with_survives_storm survives_storm: bool;
+        with_kaslr kaslr: bool;
+        with_pci pci: bool;
     }
     optional {
+        with_config_content without_config_content config_content: &'static str;
         with_payload without_payload payload: &'static Payload;
         with_cleanup_budget without_cleanup_budget cleanup_budget: Duration;
         with_post_vm without_post_vm post_vm: PostVmFn;

@@ -39,7 +39,7 @@ pub mod table;
 mod vm_result;
 
 pub use ktstr_assert::{claim, claim_present};
-pub use ktstr_macros::{Claim, Payload, declare_scheduler, ktstr_test, ktstr_test_entry};
+pub use ktstr_macros::{Claim, Payload, declare_scheduler, json, ktstr_test, ktstr_test_entry};
 pub use linkme;
 pub use linkme::distributed_slice;
 
@@ -155,6 +155,9 @@ pub mod scenario {
 
 /// Workers, and the work types that they execute.
 pub mod workload {
+    pub use ktstr_assert::{
+        Migration, PhaseSlice, WorkerExitInfo, WorkerReport, WorkerReportClaim,
+    };
     pub use ktstr_guest::workers::WorkloadHandle;
     pub use ktstr_scenario::workload::*;
 }
@@ -181,6 +184,16 @@ pub mod snapshot {
     pub use ktstr_introspect::snapshot::*;
 }
 
+/// Names of metrics.
+pub mod metric_types {
+    pub use ktstr_assert::{BuiltinMetric, MetricId, Polarity};
+}
+
+/// What a scenario did, and when.
+pub mod timeline {
+    pub use ktstr_assert::StimulusEvent;
+}
+
 /// The declarations of tests and schedulers, and the functions that run tests.
 pub mod test_support {
     pub use crate::dispatch::run_as_main;
@@ -188,11 +201,12 @@ pub mod test_support {
         ClockMode, EntryError, KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry, find_scheduler,
         find_test,
     };
-    pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS};
+    pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, run_ktstr_test};
     pub use ktstr_assert::{
         Metric, MetricCheck, MetricHint, MetricPattern, MetricStream, OutputFormat, PayloadEnd,
         PayloadMetrics, extract_metrics,
     };
+    pub use ktstr_record::runs_root;
     pub use ktstr_scenario::payload::{Payload, PayloadError, PayloadKind};
     pub use ktstr_scenario::scheduler::{
         BpfMapAgg, BpfMapWrite, CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed,
@@ -219,11 +233,13 @@ pub mod prelude {
         collect_all, spawn_diverse,
     };
     pub use crate::snapshot::{
-        ArenaSnapshot, DsqState, EventCounterSample, FailureDumpArrayEntry, FailureDumpEntry,
-        FailureDumpFdArray, FailureDumpMap, FailureDumpPercpuEntry, FailureDumpPercpuHashEntry,
-        FailureDumpReport, FailureDumpRingbuf, FailureDumpStackTrace, PerCpuTimeStats,
-        PerNodeNumaStats, ProgRuntimeStats, QueuedTask, RenderedMember, RenderedValue, RqScxState,
-        SCHEMA_SINGLE, ScxSchedState, TaskEnrichment,
+        ArenaSnapshot, DegradedFailureDumpReport, DsqState, DualFailureDumpReport,
+        EventCounterSample, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpFdArray,
+        FailureDumpMap, FailureDumpPercpuEntry, FailureDumpPercpuHashEntry, FailureDumpReport,
+        FailureDumpReportAny, FailureDumpRingbuf, FailureDumpStackTrace, PerCpuTimeStats,
+        PerNodeNumaStats, ProgRuntimeStats, QueuedTask, REASON_DEGRADED_RENDEZVOUS_TIMEOUT,
+        RenderedMember, RenderedValue, RqScxState, SCHEMA_DEGRADED, SCHEMA_DUAL, SCHEMA_SINGLE,
+        ScxSchedState, TaskEnrichment,
     };
     pub use crate::snapshot::{
         BridgeGuard, CaptureCallback, CaptureMoment, CgroupProcsSnapshot, JsonField,
@@ -242,6 +258,8 @@ pub mod prelude {
         ktstr_test_entry,
     };
     pub use anyhow::Result;
+    /// What [`SnapshotBridge::kernel_op_value`] gives: the value as it was read.
+    pub use ktstr_scenario::ops::KernelValue as KernelOpValue;
 }
 
 /// The items that the macros expand to. They are not part of the public interface.
@@ -249,7 +267,19 @@ pub mod prelude {
 pub mod __private {
     pub use linkme;
 
-    use crate::entry::KtstrTestEntry;
+    use crate::entry::{KtstrTestEntry, config_misfit};
+    use crate::test_support::Scheduler;
+
+    /// The content of a test's configuration; one that does not go with the scheduler does not compile.
+    pub const fn config_content(
+        scheduler: &Scheduler,
+        content: Option<&'static str>,
+    ) -> Option<&'static str> {
+        match config_misfit(scheduler, content) {
+            Some(what) => panic!("{}", what),
+            None => content,
+        }
+    }
 
     /// The body of the `#[test]` function of an entry.
     pub fn run_under_libtest(entry: &'static KtstrTestEntry) {

@@ -105,6 +105,8 @@ pub struct VmResult {
     pub duration: Duration,
     /// The number of the guest's CPUs.
     pub vcpus: u32,
+    /// CPUs of the host that this process may use, and so the most that the vCPUs share; 0 when that is not known.
+    pub cpu_budget: u32,
     /// The accelerator that executed the guest: `tcg` or `kvm`.
     pub accelerator: &'static str,
     /// The clock of the guest: `real` or `virtual`.
@@ -150,6 +152,9 @@ pub struct VmResult {
     pub capture_freezes: Vec<Duration>,
     /// The store of captures. Draining empties it.
     pub snapshot_bridge: SnapshotBridge,
+    /// Whether the values of the test's `bpf_map_write` are in the scheduler's variables; `None` when the guest never asked
+    /// for them.
+    pub bpf_map_writes_delivered: Option<bool>,
     /// How the scheduler's binary was found.
     pub resolve_source: Option<String>,
     /// The KASLR offset of the kernel; 0 as long as kernels boot with `nokaslr`.
@@ -357,6 +362,8 @@ impl VmResult {
             final_progress_epoch: 0,
             duration: Duration::ZERO,
             vcpus: 2,
+            cpu_budget: 2,
+            bpf_map_writes_delivered: None,
             accelerator: "tcg",
             clock: "virtual",
             mips: Some(250),

@@ -6,7 +6,7 @@ use crate::phase::Phase;
 use crate::series::{Sample, SampleSeries};
 use crate::stats::PhaseBucket;
 use crate::stimulus::StimulusEvent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Builds one bucket for each step with which captures were stamped; none without captures.
 pub fn build_phase_buckets(series: &SampleSeries) -> Vec<PhaseBucket> {
@@ -35,8 +35,9 @@ pub fn build_phase_buckets_with_stimulus(
     if let (Some(b), Some(end)) = (buckets.get_mut(&0), first_start) {
         (b.start_ms, b.end_ms) = (0, end);
     }
+    let mut opened = BTreeSet::new();
     for start in events.iter().filter(|e| e.is_step_start()) {
-        let Some(step) = start.step_index else {
+        let Some(step) = start.step_index.filter(|step| opened.insert(*step)) else {
             continue;
         };
         let b = buckets

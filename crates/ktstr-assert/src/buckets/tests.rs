@@ -170,3 +170,28 @@ fn interrupts_between_the_first_capture_of_a_phase_and_its_last() {
     let other_cpus = of(vec![capture(900, 1, 0), at(1000, [50, 5])]);
     assert_eq!(other_cpus("total_hardirqs"), None);
 }
+
+#[test]
+fn the_first_event_of_a_step_opens_it_whatever_its_label() {
+    let event = |elapsed_ms, step: u16, label: &str| StimulusEvent {
+        elapsed_ms,
+        label: label.into(),
+        step_index: Some(step),
+        ..StimulusEvent::default()
+    };
+    let events = [
+        event(10, 1, "begin"),
+        event(40, 1, "an operation"),
+        StimulusEvent {
+            is_step_end: true,
+            ..event(90, 1, "end")
+        },
+        event(100, 2, "begin"),
+    ];
+    let buckets = build_phase_buckets_with_stimulus(&SampleSeries::empty(), &events);
+    let windows: Vec<_> = buckets
+        .iter()
+        .map(|b| (b.label.as_str(), b.start_ms, b.end_ms))
+        .collect();
+    assert_eq!(windows, [("Step[0]", 10, 90), ("Step[1]", 100, 100)]);
+}

@@ -3,11 +3,16 @@
 //! The names are the schema: they are what lands in a run's artefacts. Nothing here reads memory or
 //! judges; [`crate::capture`] fills it and [`crate::snapshot`] asks it.
 
+mod any;
 mod map;
 mod runqueue;
 mod system;
 mod value;
 
+pub use any::{
+    DegradedFailureDumpReport, DualFailureDumpReport, FailureDumpReportAny,
+    REASON_DEGRADED_RENDEZVOUS_TIMEOUT, SCHEMA_DEGRADED, SCHEMA_DUAL,
+};
 pub use map::{
     ArenaSnapshot, FailureDumpArrayEntry, FailureDumpEntry, FailureDumpFdArray, FailureDumpMap,
     FailureDumpPercpuEntry, FailureDumpPercpuHashEntry, FailureDumpRingbuf, FailureDumpStackTrace,

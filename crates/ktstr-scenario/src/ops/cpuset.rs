@@ -158,6 +158,14 @@ impl CpusetSpec {
         self.resolve_on(ctx.topo)
     }
 
+    /// The same as [`CpusetSpec::resolve`]: neither of them prints anything, and neither cuts a rule down to what is there.
+    ///
+    /// # Errors
+    /// As [`CpusetSpec::resolve_on`].
+    pub fn resolve_quiet(&self, ctx: &Ctx) -> Result<BTreeSet<usize>, CpusetError> {
+        self.resolve(ctx)
+    }
+
     /// The CPUs on this machine; never empty.
     ///
     /// # Errors

@@ -65,6 +65,12 @@ impl SchedulerSpec {
             Self::KernelBuiltin { .. } => "kernel",
         }
     }
+
+    /// The commit that the scheduler was built from. A declaration does not know it, so this is always `None`: the
+    /// record of a run names the binary by its hash and its answer to `--version`.
+    pub const fn scheduler_commit(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A scheduler under test.
@@ -104,6 +110,9 @@ pub struct Scheduler {
     pub constraints: TopologyConstraints,
     /// A configuration file, packed and passed with `--config`.
     pub config_file: Option<&'static str>,
+    /// How the scheduler takes a configuration that each test writes out: its arguments, with `{file}` where the path
+    /// belongs, and the absolute path that the file has in the guest. A test gives the content with `config`.
+    pub config_file_def: Option<(&'static str, &'static str)>,
     /// `CARGO_MANIFEST_DIR` of the declaring crate, in whose workspace a discovered scheduler is built;
     /// empty for that of the test's own package.
     pub manifest_dir: &'static str,
@@ -133,6 +142,7 @@ impl Scheduler {
             topology: Topology::DEFAULT,
             constraints: TopologyConstraints::DEFAULT,
             config_file: None,
+            config_file_def: None,
             manifest_dir: "",
             build_profile: None,
             build_features: &[],
@@ -278,6 +288,43 @@ impl Scheduler {
         self
     }
 
+    /// Sets how the scheduler takes a configuration that each test writes out: `arguments` are words apart by blanks, with
+    /// `{file}` in the place of the path, and `path` is where the file lies in the guest.
+    ///
+    /// ```
+    /// use ktstr_scenario::scheduler::Scheduler;
+    ///
+    /// const LAYERED: Scheduler =
+    ///     Scheduler::named("layered").config_file_def("--config {file}", "/etc/layers.json");
+    /// assert_eq!(LAYERED.config_args(), ["--config", "/etc/layers.json"]);
+    /// ```
+    ///
+    /// # Panics
+    /// In a `const` a compile error: unless `arguments` has `{file}`, and `path` is absolute and names a file.
+    pub const fn config_file_def(mut self, arguments: &'static str, path: &'static str) -> Self {
+        assert!(
+            settings::has_file(arguments),
+            "config_file_def: the arguments must have {{file}} where the path belongs"
+        );
+        let bytes = path.as_bytes();
+        assert!(
+            bytes.len() > 1 && bytes[0] == b'/' && bytes[bytes.len() - 1] != b'/',
+            "config_file_def: the path in the guest must be absolute and name a file"
+        );
+        self.config_file_def = Some((arguments, path));
+        self
+    }
+
+    /// The arguments that hand the scheduler the configuration a test has written out; empty without
+    /// [`Self::config_file_def`].
+    pub fn config_args(&self) -> Vec<String> {
+        let Some((arguments, path)) = self.config_file_def else {
+            return Vec::new();
+        };
+        let words = arguments.split_whitespace();
+        words.map(|word| word.replace("{file}", path)).collect()
+    }
+
     /// The declaring crate's folder, `None` when it was not recorded.
     pub const fn effective_manifest_dir(&self) -> Option<&'static str> {
         if self.manifest_dir.is_empty() {
@@ -310,6 +357,26 @@ mod tests {
         assert_eq!(Y.constraints.max_numa_nodes, Some(2));
         assert_eq!(Y.effective_manifest_dir(), None);
         assert!(!Scheduler::EEVDF.binary.has_active_scheduling());
+        assert_eq!(Y.binary.scheduler_commit(), None);
+        assert!(Y.config_args().is_empty());
+    }
+
+    #[test]
+    fn arguments_of_a_written_configuration_name_its_file() {
+        let y = X.config_file_def("-c={file} --strict", "/tmp/c.json");
+        assert_eq!(y.config_args(), ["-c=/tmp/c.json", "--strict"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "must have {file}")]
+    fn a_written_configuration_must_be_named() {
+        let _ = X.config_file_def("--config", "/tmp/c.json");
+    }
+
+    #[test]
+    #[should_panic(expected = "must be absolute")]
+    fn a_written_configuration_lies_in_the_guest() {
+        let _ = X.config_file_def("{file}", "c.json");
     }
 
     #[test]

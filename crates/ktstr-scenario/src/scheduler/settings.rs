@@ -137,6 +137,23 @@ impl Speed {
     }
 }
 
+/// Whether `text` has `{file}` in it.
+pub(super) const fn has_file(text: &str) -> bool {
+    let (text, wanted) = (text.as_bytes(), b"{file}");
+    let mut start = 0;
+    while start + wanted.len() <= text.len() {
+        let mut same = 0;
+        while same < wanted.len() && text[start + same] == wanted[same] {
+            same += 1;
+        }
+        if same == wanted.len() {
+            return true;
+        }
+        start += 1;
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

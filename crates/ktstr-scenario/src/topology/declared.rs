@@ -421,9 +421,21 @@ impl Topology {
         count
     }
 
+    /// Where CPU `cpu` sits: (LLC, core within the LLC, thread within the core). [`Topology::place_of`] is the same for a
+    /// number that may be of no CPU.
+    ///
+    /// # Panics
+    /// When the topology has no such CPU; in a `const` that is a compile error.
+    pub const fn decompose(&self, cpu: u32) -> (u32, u32, u32) {
+        match self.place_of(cpu) {
+            Some(place) => place,
+            None => panic!("decompose: the topology has no CPU of this number"),
+        }
+    }
+
     /// Where CPU `cpu` sits: (LLC, core within the LLC, thread within the core); `None` when
     /// there is no such CPU.
-    pub const fn decompose(&self, cpu: u32) -> Option<(u32, u32, u32)> {
+    pub const fn place_of(&self, cpu: u32) -> Option<(u32, u32, u32)> {
         if self.threads_per_core == 0 {
             return None;
         }
@@ -469,6 +481,12 @@ mod tests {
     ];
 
     #[test]
+    #[should_panic(expected = "has no CPU of this number")]
+    fn a_cpu_that_is_not_there_has_no_place() {
+        Topology::new(1, 1, 2, 1).decompose(2);
+    }
+
+    #[test]
     fn even_shape() {
         let t = Topology::new(2, 4, 3, 2).checked();
         assert_eq!(t.total_cpus(), 24);
@@ -477,10 +495,11 @@ mod tests {
         assert_eq!(t.numa_node_of(1), Some(0));
         assert_eq!(t.numa_node_of(2), Some(1));
         assert_eq!(t.numa_node_of(4), None);
-        assert_eq!(t.decompose(0), Some((0, 0, 0)));
-        assert_eq!(t.decompose(1), Some((0, 0, 1)));
-        assert_eq!(t.decompose(23), Some((3, 2, 1)));
-        assert_eq!(t.decompose(24), None);
+        assert_eq!(t.place_of(0), Some((0, 0, 0)));
+        assert_eq!(t.decompose(23), (3, 2, 1));
+        assert_eq!(t.place_of(1), Some((0, 0, 1)));
+        assert_eq!(t.place_of(23), Some((3, 2, 1)));
+        assert_eq!(t.place_of(24), None);
         assert_eq!(t.distance(0, 0), 10);
         assert_eq!(t.distance(0, 1), 20);
     }
@@ -505,9 +524,9 @@ mod tests {
         }
         .checked();
         assert_eq!(T.total_cpus(), 8);
-        assert_eq!(T.decompose(5), Some((0, 2, 1)));
-        assert_eq!(T.decompose(6), Some((1, 0, 0)));
-        assert_eq!(T.decompose(8), None);
+        assert_eq!(T.place_of(5), Some((0, 2, 1)));
+        assert_eq!(T.place_of(6), Some((1, 0, 0)));
+        assert_eq!(T.place_of(8), None);
     }
 
     #[test]

@@ -92,11 +92,15 @@ fn carry_out(
             let read = kernel_memory::read(machine, knowledge.get(), &target, width, cold)?;
             Ok(read.map(|value| captures.bridge.record_kernel_op(tag, value)))
         }
-        Ask::WriteMaps => Ok(knowledge.get().map_err(str::to_owned).and_then(|known| {
-            writes
-                .iter()
-                .try_for_each(|write| captures::write_variable(machine.ram(), known, write))
-        })),
+        Ask::WriteMaps => {
+            let written = knowledge.get().map_err(str::to_owned).and_then(|known| {
+                writes
+                    .iter()
+                    .try_for_each(|write| captures::write_variable(machine.ram(), known, write))
+            });
+            captures.map_writes = Some(written.is_ok());
+            Ok(written)
+        }
         Ask::CgroupProcs { tag, cgroup, pids } => {
             let kept = check(&tag).map(|()| {
                 captures

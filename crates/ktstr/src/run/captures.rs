@@ -134,6 +134,8 @@ pub(super) struct Captures {
     pub(super) real: u32,
     /// The number of captures that the test asked for.
     pub(super) on_demand: u32,
+    /// Whether the values of `bpf_map_write` are in the scheduler's variables; `None` before the guest asks.
+    pub(super) map_writes: Option<bool>,
     /// The wall time for which the guest was frozen, for each capture.
     pub(super) freezes: Vec<Duration>,
     /// What the bridge does not keep of each, by its tag.
@@ -166,6 +168,7 @@ impl Captures {
             fired: 0,
             real: 0,
             on_demand: 0,
+            map_writes: None,
             freezes: Vec::new(),
             taken: BTreeMap::new(),
             clock_ns: None,

@@ -195,7 +195,7 @@ impl Packer<'_> {
 fn in_the_way<'a>(known: &'a Files, place: &str) -> Option<(&'a str, &'a Path)> {
     let host = |(place, file): (&'a String, &'a GuestFile)| match &file.content {
         Content::Host(host) => Some((place.as_str(), host.as_path())),
-        Content::Program(_) => None,
+        Content::Program(_) | Content::Written(_) => None,
     };
     let below = format!("{place}/");
     Path::new(place)

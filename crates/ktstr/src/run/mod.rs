@@ -15,6 +15,7 @@ mod kernel_memory;
 pub mod kvm;
 mod moments;
 mod monitor;
+mod performance;
 mod plan;
 mod report;
 mod reshape;
@@ -24,6 +25,7 @@ mod sentence;
 mod shape;
 mod start;
 mod step_summary;
+mod storm;
 mod teardown;
 mod transcript;
 mod verdict;
@@ -153,6 +155,20 @@ impl Finished {
     }
 }
 
+/// Runs one test to its end, as the harness does, for tests that look at the outcome of another: what was concluded, skips
+/// among it.
+///
+/// # Errors
+/// The text of the failure, of a run that failed or is inconclusive and whose test does not allow that.
+pub fn run_ktstr_test(entry: &'static KtstrTestEntry) -> anyhow::Result<AssertResult> {
+    let finished = run(entry);
+    if finished.exit_code() == EXIT_PASS {
+        Ok(finished.result)
+    } else {
+        Err(anyhow::Error::msg(finished.text))
+    }
+}
+
 /// Runs one test to its end. The run leaves nothing behind but its record.
 pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     let began = Instant::now();
@@ -168,6 +184,9 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     });
     let outcome = reshaped.and_then(|reshaped| {
         validated?;
+        if let Some(why) = performance::skipped(entry)? {
+            return Ok(Judgement::skip(why));
+        }
         match reshaped {
             Reshaped::Skip(why) => Ok(Judgement::skip(why)),
             Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
@@ -198,6 +217,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         expect_error(entry, run.vm.as_ref(), &mut judgement);
     }
     if let Some(vm) = &run.vm {
+        storm::judge(&mut judgement, entry, vm);
         call_back(entry, vm, &mut judgement);
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
@@ -661,6 +681,8 @@ fn vm_result(
         periodic_real: captures.real,
         capture_freezes: captures.freezes,
         snapshot_bridge: captures.bridge,
+        bpf_map_writes_delivered: captures.map_writes,
+        cpu_budget: ktstr_record::HostRecord::detect().cores,
         resolve_source: plan.scheduler.as_ref().map(|s| s.source.name().to_owned()),
         kern_kaslr_offset: 0,
         entry_name: Some(plan.entry.name),

@@ -98,6 +98,8 @@ pub(super) enum Content {
     Program(Program),
     /// A file of the host, read when its contents are needed.
     Host(PathBuf),
+    /// As the test declares them.
+    Written(&'static str),
 }
 
 impl GuestFile {
@@ -106,6 +108,7 @@ impl GuestFile {
         match &self.content {
             Content::Program(program) => Ok(program.bytes()?),
             Content::Host(path) => read("file for the guest", path),
+            Content::Written(text) => Ok(text.as_bytes().to_vec()),
         }
     }
 }
@@ -308,6 +311,7 @@ fn size_of(all: &[&Files]) -> u32 {
         .map(|file| match &file.content {
             Content::Program(program) => program.size,
             Content::Host(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
+            Content::Written(text) => text.len() as u64,
         })
         .sum();
     (bytes >> 20) as u32
@@ -336,6 +340,15 @@ pub(super) fn host_file(path: &Path, mode: u32) -> Result<GuestFile, RunError> {
     })
 }
 
+/// A file that a declaration writes out.
+fn written_file(text: &'static str) -> GuestFile {
+    GuestFile {
+        stamp: format!("written-{}", blake3::hash(text.as_bytes()).to_hex()),
+        mode: 0o644,
+        content: Content::Written(text),
+    }
+}
+
 /// Packs a scheduler's configuration file, and returns its path in the guest.
 fn add_config(files: &mut Files, path: &str) -> Result<String, RunError> {
     let place = include::place(path);
@@ -362,6 +375,10 @@ fn setup(
     let mut args = Vec::new();
     if let Some(path) = declared.config_file {
         args.extend(["--config".to_owned(), add_config(files, path)?]);
+    }
+    if let (Some((_, path)), Some(content)) = (declared.config_file_def, entry.config_content) {
+        files.insert(path.to_owned(), written_file(content));
+        args.extend(declared.config_args());
     }
     let written = declared.sched_args.iter().chain(entry.extra_sched_args);
     args.extend(written.map(|s| (*s).to_owned()));
@@ -407,6 +424,15 @@ fn stage(
             ),
         });
     };
+    if declared.config_file_def.is_some() {
+        return Err(RunError::Declaration {
+            test: entry.name.to_owned(),
+            reason: format!(
+                "the staged scheduler {:?} has a config_file_def, and `config` is for the test's own scheduler: stage one with a config_file",
+                declared.name
+            ),
+        });
+    }
     let program = Program::read(&found.path, Some(programs))?;
     let name = found.path.file_name().unwrap_or_default();
     let path = format!(

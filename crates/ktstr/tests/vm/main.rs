@@ -26,6 +26,7 @@ mod policy_op;
 mod random;
 mod scenario_files;
 mod schedule;
+mod scheduler_setup;
 mod screens;
 mod turns;
 mod uneven;

@@ -105,6 +105,8 @@ fn metrics_are_what_the_scheduler_counts(vm: &VmResult) -> Result<()> {
     ensure!(of("bpf_bpf_stalled")? == 0.0);
     ensure!(of("bpf_bpf_slow")? == f64::from(1 << 20));
     ensure!(vm.run_metric("ktstr_pcpu_fix_magic").is_none());
+    ensure!(vm.bpf_map_writes_delivered == Some(true), "not delivered");
+    ensure!(vm.cpu_budget > 0, "no CPU of the host to run on");
     Ok(())
 }
 

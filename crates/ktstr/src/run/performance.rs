@@ -1,0 +1,54 @@
+//! Tests in performance mode: with pinned CPUs and huge pages on the host, so that their numbers mean something.
+//!
+//! The harness has no such mode. A test that asks for it is not run without: it is skipped, and fails where the environment
+//! allows no skips.
+
+use super::RunError;
+use crate::entry::KtstrTestEntry;
+
+/// The variable whose presence turns skips for want of something of the host into failures.
+const NO_SKIP: &str = "KTSTR_NO_SKIP_MODE";
+
+const WHY: &str = "performance mode is unavailable: the harness does not pin CPUs of the host";
+
+/// Why `entry` is skipped, `None` if it is not.
+///
+/// # Errors
+/// When it would be, and the environment allows no skips.
+pub(super) fn skipped(entry: &KtstrTestEntry) -> Result<Option<String>, RunError> {
+    judged(entry, std::env::var_os(NO_SKIP).is_some())
+}
+
+fn judged(entry: &KtstrTestEntry, no_skip: bool) -> Result<Option<String>, RunError> {
+    match (entry.performance_mode, no_skip) {
+        (false, _) => Ok(None),
+        (true, false) => Ok(Some(WHY.to_owned())),
+        (true, true) => Err(RunError::Declaration {
+            test: entry.name.to_owned(),
+            reason: format!(
+                "{WHY}, and {NO_SKIP} allows no skip: unset it, or take performance_mode away"
+            ),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_in_performance_mode_is_skipped_and_never_run_without() {
+        let plain = KtstrTestEntry::DEFAULT;
+        let fast = KtstrTestEntry {
+            performance_mode: true,
+            ..plain
+        };
+        assert!(matches!(judged(&plain, true), Ok(None)));
+        assert!(matches!(judged(&fast, false), Ok(Some(why)) if why == WHY));
+        let error = judged(&fast, true).expect_err("no skip").to_string();
+        assert!(
+            error.contains("KTSTR_NO_SKIP_MODE allows no skip"),
+            "{error}"
+        );
+    }
+}

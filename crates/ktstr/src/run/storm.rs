@@ -1,0 +1,64 @@
+//! Tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, whatever else was concluded.
+
+use ktstr_assert::{AssertDetail, DetailKind};
+
+use super::Fault;
+use super::verdict::Judgement;
+use crate::entry::KtstrTestEntry;
+use crate::vm_result::VmResult;
+
+/// Fails a run of such a test in which sched_ext ejected the scheduler, also one that would have no answer.
+pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
+    let Some(exit) = vm.scx_exit.as_ref().filter(|_| entry.survives_storm) else {
+        return;
+    };
+    if judgement.result.is_fail() {
+        return;
+    }
+    let message = format!(
+        "scheduler process died: survives_storm is set, and sched_ext ejected the scheduler: {} ({})",
+        exit.msg, exit.kind_name
+    );
+    let detail = AssertDetail::new(DetailKind::SchedulerCrashed, message);
+    judgement.result.record_fail(detail);
+    judgement.blame(Fault::Scheduler, "sched_ext ejected it".to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use ktstr_assert::AssertResult;
+    use ktstr_introspect::report::ScxExit;
+
+    use super::*;
+
+    #[test]
+    fn an_ejection_fails_the_test_that_the_scheduler_must_outlive_and_no_other() {
+        let mut vm = VmResult::blank();
+        let judged = |entry: &KtstrTestEntry, vm: &VmResult| {
+            let mut judgement = Judgement::skip(String::new());
+            judgement.result = AssertResult::inconclusive_msg("the host was too slow");
+            judge(&mut judgement, entry, vm);
+            judgement.result
+        };
+        let plain = KtstrTestEntry::DEFAULT;
+        let storm = KtstrTestEntry {
+            survives_storm: true,
+            ..plain
+        };
+        assert!(judged(&storm, &vm).is_inconclusive());
+        vm.scx_exit = Some(ScxExit {
+            kind_name: "SCX_EXIT_ERROR_STALL".into(),
+            msg: "spin[7] failed to run".into(),
+            ..ScxExit::default()
+        });
+        assert!(judged(&plain, &vm).is_inconclusive());
+        let result = judged(&storm, &vm);
+        let detail = result.failure_details().next().expect("a failure");
+        assert!(detail.message.starts_with("scheduler process died"));
+        assert!(
+            detail
+                .message
+                .ends_with("spin[7] failed to run (SCX_EXIT_ERROR_STALL)")
+        );
+    }
+}
