@@ -28,8 +28,9 @@ fn policies_are_set_from_outside(ctx: &Ctx) -> Result<AssertResult> {
         SchedPolicy::fifo(10),
         SchedPolicy::Batch,
         SchedPolicy::Normal,
+        SchedPolicy::Normal,
     ];
-    // A step's setup looks after its operation.
+    // A step's cgroups are asked for before its operations: each look sees what the step before has left.
     let step = |policy| Step {
         setup: Setup::with_factory(look),
         ops: vec![Op::set_sched_policy("a", policy)],
@@ -39,8 +40,8 @@ fn policies_are_set_from_outside(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_scenario(ctx, backdrop, policies.map(step).into())?;
     let seen = SEEN.lock().expect("nobody panics with it").clone();
     let mut verdict = Verdict::new();
-    // SCHED_IDLE, SCHED_FIFO, SCHED_BATCH, SCHED_OTHER of include/uapi/linux/sched.h.
-    let wanted = [5, 1, 3, 0].map(|policy| vec![policy; 2]);
+    // SCHED_OTHER, SCHED_IDLE, SCHED_FIFO, SCHED_BATCH, SCHED_OTHER of include/uapi/linux/sched.h.
+    let wanted = [0, 5, 1, 3, 0].map(|policy| vec![policy; 2]);
     verdict
         .claim("policies", format!("{seen:?}"))
         .eq(format!("{wanted:?}"));
