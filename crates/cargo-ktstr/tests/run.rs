@@ -2,7 +2,6 @@
 //! have, and files that are refused before a machine boots.
 #![allow(clippy::unwrap_used)]
 
-#[expect(dead_code, reason = "what it prints is read as text")]
 mod common;
 
 use std::path::{Path, PathBuf};

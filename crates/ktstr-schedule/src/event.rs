@@ -98,6 +98,13 @@ codes! {
     }
 }
 
+impl Class {
+    /// Whether the kernel serves tasks of this class before those of sched_ext (`kernel/sched/sched.h`, `for_each_class`).
+    pub const fn is_above_ext(self) -> bool {
+        matches!(self, Self::Stop | Self::Deadline | Self::RealTime)
+    }
+}
+
 codes! {
     /// Why a task left its runqueue.
     DequeueReason {

@@ -211,7 +211,9 @@ pub enum EntryError {
         name: &'static str,
     },
     /// A test without a sched_ext scheduler uses something that needs one.
-    #[error("test {name:?}: {field} needs a scheduler with a binary, because it acts on that scheduler")]
+    #[error(
+        "test {name:?}: {field} needs a scheduler with a binary, because it acts on that scheduler"
+    )]
     NeedsScheduler {
         /// The name of the test.
         name: &'static str,

@@ -113,6 +113,9 @@ impl Walk<'_> {
                 if !matches!(task.class, Class::Ext | Class::Unknown) {
                     totals.other_class_ns = passed;
                 }
+                if task.class.is_above_ext() {
+                    totals.higher_class_ns = passed;
+                }
                 if self.bypass {
                     totals.bypass_ns = passed;
                 }

@@ -116,7 +116,7 @@ pub struct Measures {
     /// The largest number of preemptions per CPU-second.
     pub preemptions: Option<OfCgroup>,
     /// The CPU time of all tasks in all phases, in nanoseconds, without the time in which sched_ext was off because a
-    /// CPU went on or off line.
+    /// CPU went on or off line, and without that of real-time, deadline and stop tasks, which no BPF scheduler is given.
     pub ran_ns: u64,
     /// The part of it that sched_ext's BPF scheduler gave, rather than another class or a bypass.
     pub driven_ns: u64,
@@ -162,7 +162,10 @@ impl Asked<'_> {
             queue: wake.as_ref().map_or(1.0, |wake| self.queue(wake.phase)),
             wake,
             preemptions: rates(&totals),
-            ran_ns: all.run_ns.saturating_sub(all.away_ns),
+            ran_ns: all
+                .run_ns
+                .saturating_sub(all.away_ns)
+                .saturating_sub(all.higher_class_ns),
             driven_ns: all
                 .run_ns
                 .saturating_sub(all.away_ns)

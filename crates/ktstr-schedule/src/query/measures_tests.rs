@@ -279,6 +279,28 @@ fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
 }
 
 #[test]
+fn the_time_of_a_real_time_task_is_not_held_against_the_scheduler() {
+    let driven = |class| {
+        let mut script = script();
+        script.at(100 * MS).switch(0, 0, A, Idle);
+        let (task, on, wakeup) = (Pid(B), Cpu(0), false);
+        let what = What::Enqueue {
+            task,
+            on,
+            class,
+            wakeup,
+        };
+        script.at(200 * MS).push(0, what);
+        script.at(200 * MS).switch(0, A, B, Preempted);
+        script.at(1000 * MS).push(0, What::End {});
+        let found = measured(&script, Rules::default());
+        (found.driven_ns / MS, found.ran_ns / MS)
+    };
+    assert_eq!(driven(Class::RealTime), (100, 100));
+    assert_eq!(driven(Class::Fair), (100, 900));
+}
+
+#[test]
 fn preemptions_wake_ups_and_waste_are_of_a_phase() {
     let mut script = script();
     in_turn(&mut script, 10, 10);

@@ -47,6 +47,9 @@ totals! {
     run_ns,
     /// The part of the CPU time in a class other than sched_ext's, in nanoseconds.
     other_class_ns,
+    /// The part of `other_class_ns` in a class that the kernel serves before sched_ext's, whatever a scheduler does: real-time,
+    /// deadline and stop tasks, in nanoseconds.
+    higher_class_ns,
     /// The part of the CPU time while sched_ext bypassed the BPF scheduler, in nanoseconds.
     bypass_ns,
     /// CPU time while sched_ext was off because a CPU had gone on or off line, until a scheduler was loaded again, in
