@@ -514,7 +514,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         Run,
         "false",
-        "the numbers of the test mean something only with pinned CPUs and huge pages on the host: there is no such mode, so the test is skipped; with `KTSTR_NO_SKIP_MODE` it fails",
+        "the numbers of the test mean something only with pinned CPUs and huge pages on the host: there is no such mode, so the test is skipped; with `KTSTR_NO_SKIP_MODE` it fails, with `KTSTR_NO_PERF_MODE` it runs like any other",
     ),
     key(
         "no_perf_mode",

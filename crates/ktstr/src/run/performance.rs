@@ -1,13 +1,16 @@
 //! Tests in performance mode: with pinned CPUs and huge pages on the host, so that their numbers mean something.
 //!
-//! The harness has no such mode. A test that asks for it is not run without: it is skipped, and fails where the environment
-//! allows no skips.
+//! The harness has no such mode. A test that asks for it is skipped, and fails where the environment allows no skips. Only
+//! an environment that turns the mode off runs it as any other test.
 
-use super::RunError;
+use super::{RunError, environment};
 use crate::entry::KtstrTestEntry;
 
 /// The variable whose presence turns skips for want of something of the host into failures.
 const NO_SKIP: &str = "KTSTR_NO_SKIP_MODE";
+
+/// The variable that turns performance mode off for all tests.
+const NO_PERF: &str = "KTSTR_NO_PERF_MODE";
 
 const WHY: &str = "performance mode is unavailable: the harness does not pin CPUs of the host";
 
@@ -16,17 +19,19 @@ const WHY: &str = "performance mode is unavailable: the harness does not pin CPU
 /// # Errors
 /// When it would be, and the environment allows no skips.
 pub(super) fn skipped(entry: &KtstrTestEntry) -> Result<Option<String>, RunError> {
-    judged(entry, std::env::var_os(NO_SKIP).is_some())
+    let off = environment(NO_PERF).is_some();
+    judged(entry, off, std::env::var_os(NO_SKIP).is_some())
 }
 
-fn judged(entry: &KtstrTestEntry, no_skip: bool) -> Result<Option<String>, RunError> {
-    match (entry.performance_mode, no_skip) {
+fn judged(entry: &KtstrTestEntry, off: bool, no_skip: bool) -> Result<Option<String>, RunError> {
+    let asked = entry.performance_mode && !entry.no_perf_mode && !off;
+    match (asked, no_skip) {
         (false, _) => Ok(None),
         (true, false) => Ok(Some(WHY.to_owned())),
         (true, true) => Err(RunError::Declaration {
             test: entry.name.to_owned(),
             reason: format!(
-                "{WHY}, and {NO_SKIP} allows no skip: unset it, or take performance_mode away"
+                "{WHY}, and {NO_SKIP} allows no skip: unset it, set {NO_PERF}, or take performance_mode away"
             ),
         }),
     }
@@ -37,15 +42,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_in_performance_mode_is_skipped_and_never_run_without() {
+    fn a_test_in_performance_mode_is_skipped_unless_the_mode_is_off() {
         let plain = KtstrTestEntry::DEFAULT;
         let fast = KtstrTestEntry {
             performance_mode: true,
             ..plain
         };
-        assert!(matches!(judged(&plain, true), Ok(None)));
-        assert!(matches!(judged(&fast, false), Ok(Some(why)) if why == WHY));
-        let error = judged(&fast, true).expect_err("no skip").to_string();
+        assert!(matches!(judged(&plain, false, true), Ok(None)));
+        assert!(matches!(judged(&fast, false, false), Ok(Some(why)) if why == WHY));
+        let error = judged(&fast, false, true).expect_err("no skip").to_string();
+        assert!(matches!(judged(&fast, true, true), Ok(None)));
         assert!(
             error.contains("KTSTR_NO_SKIP_MODE allows no skip"),
             "{error}"
