@@ -60,6 +60,10 @@ pub(super) const ITEMS: &[(&str, &str)] = &[
         "post_vm_unconditional",
         "write what must hold of the run as a `[[claim]]`",
     ),
+    (
+        "config",
+        "name the scheduler's configuration file in `extra_include_files` and `extra_sched_args`",
+    ),
     ("payload", "declare the program with `[[payload]]`"),
     ("workloads", "declare the programs with `[[payload]]`"),
     (
@@ -144,6 +148,9 @@ fn set_other(
         }
         "expect_err" => entry.expect_err = given.bool(0, 0)?,
         "allow_inconclusive" => entry.allow_inconclusive = given.bool(0, 0)?,
+        "survives_storm" => entry.survives_storm = given.bool(0, 0)?,
+        "performance_mode" => entry.performance_mode = given.bool(0, 0)?,
+        "no_perf_mode" => entry.no_perf_mode = given.bool(0, 0)?,
         "fresh_attach" => entry.fresh_attach = given.bool(0, 0)?,
         "seed" => entry.seed = Some(given.number(0, u64::MAX)?),
         "workload_root_cgroup" => {

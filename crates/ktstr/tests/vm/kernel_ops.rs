@@ -186,7 +186,7 @@ fn refusals(ctx: &Ctx) -> Result<AssertResult> {
         // Two are watched by now, and a scenario does not end a watch: it is the test's.
         (
             vec![watch("dirty_background_ratio"), watch("max_threads")],
-            "3 can be",
+            "at most 3 variables can be watched",
         ),
         (
             vec![Op::pin_bpf_map("no_such_map")],

@@ -29,7 +29,7 @@ fn no_key_of_the_attribute_is_forgotten() {
 fn settings_are_those_of_the_attribute() {
     let entry = declared(
         "scheduler = \"scx_mine\"\nllcs = 2\ncores = 3\nduration_s = 0.3\nnot_stuck = true\nmax_gap_ms = 20\nmax_owed_ms = \"off\"\n\
-         work_conservation = true\nextra_sched_args = [\"-v\"]\nclock = \"virtual\"\nmin_llcs = 2",
+         work_conservation = true\nextra_sched_args = [\"-v\"]\nclock = \"virtual\"\nmin_llcs = 2\nsurvives_storm = true",
     )
     .expect("they are good");
     assert_eq!((entry.topology.llcs, entry.topology.cores_per_llc), (2, 3));
@@ -40,6 +40,7 @@ fn settings_are_those_of_the_attribute() {
     assert!(entry.assert.enforce_monitor_thresholds);
     assert_eq!(entry.extra_sched_args, ["-v"]);
     assert_eq!(entry.constraints.min_llcs, 2);
+    assert!(entry.survives_storm);
     assert_eq!(entry.scheduler.binary.display_name(), "scx_mine");
     let seen = declared("monitor = \"report\"\nwork_conservation = true").expect("they are good");
     assert!(!seen.assert.enforce_monitor_thresholds);
