@@ -113,7 +113,7 @@ enum Command {
     Compare(compare::Options),
     /// Print the completions of a shell: `cargo-ktstr completions bash > ~/.local/share/bash-completion/completions/cargo-ktstr`.
     Completions {
-        /// The shell.
+        /// The shell that the script is written for.
         shell: clap_complete::Shell,
     },
     /// Run one cell of a matrix and print its outcome as JSON: what `power`, `check` and `compare` call.

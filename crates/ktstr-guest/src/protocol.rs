@@ -240,7 +240,7 @@ pub enum ToHost {
     Ask {
         /// Identifies the request; never 0.
         number: u64,
-        /// The request.
+        /// What the host is asked to do.
         ask: Ask,
     },
     /// Workers were stopped. These are the counters of those that ended normally.

@@ -17,7 +17,7 @@ pub enum KernelError {
          `debian:7.3`, `debian:7.2+rt` or `debian:newest` (`cargo ktstr kernel list --offered` shows them)"
     )]
     NoSuchRequest {
-        /// The request.
+        /// The request for a kernel, as the user wrote it.
         request: String,
     },
 

@@ -214,7 +214,7 @@ pub struct Watch {
     pub reserved: AtomicU32,
 }
 
-/// An observation.
+/// An observation: a hooked function was entered, with the values that were read there.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Event {

@@ -273,7 +273,7 @@ pub enum EntryError {
         name: &'static str,
         /// The field that holds the argument.
         field: &'static str,
-        /// The argument.
+        /// The argument that is refused.
         value: &'static str,
     },
 }

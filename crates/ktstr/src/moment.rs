@@ -12,7 +12,7 @@ use ktstr_introspect::snapshot::Snapshot;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct MomentCapture {
-    /// What happened.
+    /// What happened at the moment of the capture.
     pub moment: CaptureMoment,
     /// Its name in the run's record: that of the moment, with a number from the second one on.
     pub tag: String,

@@ -58,7 +58,7 @@ pub struct Options {
     /// at most.
     #[arg(long)]
     thorough: bool,
-    /// Which kernels.
+    /// The kernels on which the scheduler is checked.
     #[command(flatten)]
     kernels: KernelOptions,
     /// Shapes of the machine: presets such as 8cpu-2llc-smt, shapes such as 1n2l2c1t, or `own` for each scenario's own.

@@ -34,7 +34,7 @@ struct Head {
 pub struct Asked {
     /// The version of the command that ran it: scenarios and judgement are its own.
     pub version: String,
-    /// The scheduler.
+    /// The scheduler that was checked.
     pub scheduler: Checked,
     /// How much was run.
     pub level: Level,

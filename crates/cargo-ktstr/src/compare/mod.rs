@@ -64,7 +64,7 @@ pub struct Options {
     /// The scenarios, instead of steady, custom_bursts, custom_wake_under_load and custom_nice_mix.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// Which kernels.
+    /// The kernels on which both schedulers run.
     #[command(flatten)]
     kernels: KernelOptions,
     /// Shapes, as for `check`.

@@ -29,7 +29,7 @@ use crate::exit::Exit;
 pub struct Options {
     /// The scheduler's binary.
     binary: PathBuf,
-    /// Which kernels.
+    /// The kernels into which the scheduler is loaded.
     #[command(flatten)]
     kernels: KernelOptions,
     /// Shapes of the machine, as for `check`; without it two CPUs.

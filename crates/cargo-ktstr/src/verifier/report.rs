@@ -157,7 +157,7 @@ pub struct Report {
     format: String,
     /// [`SCHEMA`] of the command that wrote it.
     schema: u32,
-    /// The scheduler.
+    /// The scheduler whose programs were loaded.
     pub scheduler: Checked,
     /// A load for each kernel and shape.
     pub loads: Vec<Load>,

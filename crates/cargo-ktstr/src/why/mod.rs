@@ -65,7 +65,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// An answer.
+/// The answer to why a task waited at a time.
 #[derive(Debug)]
 struct Answer {
     text: String,

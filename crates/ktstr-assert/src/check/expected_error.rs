@@ -15,13 +15,13 @@ pub enum ExpectedErrorError {
     MatchesAll {
         /// The field of [`Assert`].
         field: &'static str,
-        /// The pattern.
+        /// The pattern as it was written.
         pattern: &'static str,
     },
     /// The pattern is not a regular expression.
     #[error("expect_scx_bpf_error_matches = {pattern:?} is not a regular expression: {why}")]
     Pattern {
-        /// The pattern.
+        /// The pattern as it was written.
         pattern: &'static str,
         /// What is wrong with it.
         why: String,

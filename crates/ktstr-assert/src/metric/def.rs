@@ -94,9 +94,9 @@ pub enum MetricKind {
     PerPhaseDeltaSum,
     /// The ratio of two other metrics, computed after those were pooled.
     Rate {
-        /// The numerator.
+        /// The metric that is divided.
         numerator: &'static str,
-        /// The denominator.
+        /// The metric that it is divided by.
         denominator: &'static str,
     },
     /// A number computed from a cgroup's samples. The worst cgroup represents the run.

@@ -12,7 +12,7 @@ pub enum NoteValue {
     Uint(u64),
     /// A float. Non-finite values are preserved when it is serialized.
     Float(#[serde(with = "crate::float::one")] f64),
-    /// A boolean.
+    /// The value is true or false.
     Bool(bool),
     /// Text, for a value that is not a number.
     Text(String),

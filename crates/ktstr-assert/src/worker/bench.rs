@@ -18,7 +18,7 @@ pub enum BenchRole {
 }
 
 impl BenchRole {
-    /// All roles.
+    /// All roles, in the order in which the guest numbers them.
     pub const ALL: [Self; 4] = [
         Self::SchbenchMessenger,
         Self::SchbenchWorker,

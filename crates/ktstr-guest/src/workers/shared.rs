@@ -148,7 +148,7 @@ pub struct Slice {
     pub cpus: [AtomicU64; MASK_WORDS],
 }
 
-/// One migration.
+/// One migration of the worker, as it noticed it.
 #[repr(C)]
 #[derive(Debug)]
 pub struct MigrationSlot {

@@ -49,7 +49,7 @@ pub struct DegradedFailureDumpReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "serde_json::Value", untagged)]
 pub enum FailureDumpReportAny {
-    /// One capture.
+    /// A report of one capture.
     Single(Box<FailureDumpReport>),
     /// An early one and a late one.
     Dual(Box<DualFailureDumpReport>),

@@ -34,7 +34,7 @@ pub struct ScenarioFile {
 /// A single value at the top of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
-    /// The key.
+    /// The key as the file writes it.
     pub key: String,
     /// What stands there.
     pub value: SettingValue,
@@ -51,7 +51,7 @@ pub enum SettingValue {
     Integer(i128),
     /// Any other number.
     Float(f64),
-    /// A text.
+    /// The value is a text in quotes.
     Text(String),
     /// A list of texts.
     Texts(Vec<String>),
@@ -66,7 +66,7 @@ pub struct ClaimDef {
     pub cgroup: Option<String>,
     /// The name of the metric; `cargo ktstr metrics` lists them.
     pub metric: String,
-    /// The bounds.
+    /// The bounds that the value must keep.
     pub bounds: Bounds,
 }
 

@@ -31,7 +31,7 @@ pub struct TextError {
     /// The line, from 1.
     pub line: usize,
     /// The keys down to the place, as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. Empty where the text is not even
-    /// TOML.
+    /// The text is no TOML.
     pub key: String,
     /// What was found, what is allowed, and what may have been meant.
     pub message: String,

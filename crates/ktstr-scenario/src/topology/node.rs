@@ -135,7 +135,7 @@ pub enum CacheWritePolicy {
     None,
     /// When the line is evicted.
     WriteBack,
-    /// At once.
+    /// A write reaches the memory at once.
     WriteThrough,
 }
 

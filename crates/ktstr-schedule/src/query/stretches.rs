@@ -58,7 +58,7 @@ pub enum Did {
 /// A stretch of time in which a task did one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// The task.
+    /// The task to which the stretch belongs.
     pub task: Pid,
     /// Its cgroup at the end; `None` if it is not known.
     pub cgroup: Option<u64>,

@@ -23,7 +23,7 @@ pub use perf_pipe::PERF_PIPE;
 pub use stress_ng::STRESS_NG;
 pub use sysbench_cpu::SYSBENCH_CPU;
 
-/// All presets.
+/// All presets, each with the program that it runs.
 pub const PRESETS: &[&Payload] = &[
     &CYCLICTEST,
     &FIO,

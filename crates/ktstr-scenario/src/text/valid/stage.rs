@@ -14,7 +14,7 @@ pub(super) enum Life {
     Step,
 }
 
-/// A cgroup.
+/// A cgroup as the scenario has it at this place.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) life: Life,
