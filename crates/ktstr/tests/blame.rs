@@ -82,13 +82,34 @@ fn a_starved_host_is_never_a_failure() {
     });
 }
 
-fn wakes_and_timers(ctx: &Ctx) -> Result<AssertResult> {
-    let pipes = CgroupDef::named("pipes").work_type(WorkType::PipeIo { burst_iters: 64 });
-    let timers = CgroupDef::named("timers").work_type(WorkType::TimerLatency { interval_us: 1000 });
-    execute_defs(ctx, vec![pipes.workers(2), timers.workers(2)])
+/// Cgroups that measure what workers can measure: wakeups, timers, and the two benchmarks.
+const MEASURING: [&str; 4] = ["pipes", "timers", "schbench", "taobench"];
+
+fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
+    let [pipes, timers, schbench, taobench] = MEASURING.map(CgroupDef::named);
+    let requests = SchbenchConfig::DEFAULT.worker_threads(2);
+    // Latencies of look-ups exist with a rate of arrivals alone.
+    let look_ups = TaobenchConfig::DEFAULT
+        .client_threads(1)
+        .cache_capacity_mib(1);
+    let look_ups = look_ups.arrival_rate(200);
+    execute_defs(
+        ctx,
+        vec![
+            pipes
+                .work_type(WorkType::PipeIo { burst_iters: 64 })
+                .workers(2),
+            timers
+                .work_type(WorkType::TimerLatency { interval_us: 1000 })
+                .workers(2),
+            schbench.work_type(WorkType::schbench(requests)).workers(1),
+            taobench.work_type(WorkType::taobench(look_ups)).workers(1),
+        ],
+    )
 }
+
 // Pages are looked at only where a check is on them.
-case!(MEASURED = "measured", wakes_and_timers, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
+case!(MEASURED = "measured", all_measures, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
     assert: Assert::NO_OVERRIDES.min_page_locality(0.0), duration: Duration::from_secs(1), watchdog_timeout: Duration::from_secs(20));
 
 #[test]
@@ -100,9 +121,9 @@ fn every_metric_of_workers_has_a_value_in_a_real_run() {
     let step = Phase::step(0);
     for def in REGISTRY.iter().filter(|def| def.source == Source::Workers) {
         let value = match def.kind {
-            MetricKind::PerPhase => vm
-                .phase_cgroup_metric(step, "pipes", def.name)
-                .or_else(|| vm.phase_cgroup_metric(step, "timers", def.name)),
+            MetricKind::PerPhase => MEASURING
+                .iter()
+                .find_map(|cgroup| vm.phase_cgroup_metric(step, *cgroup, def.name)),
             _ => vm.run_metric(def.name),
         };
         assert!(value.is_some_and(f64::is_finite), "{}: {value:?}", def.name);
