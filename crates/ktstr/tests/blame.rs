@@ -123,7 +123,7 @@ fn every_metric_of_workers_has_a_value_in_a_real_run() {
         let value = match def.kind {
             MetricKind::PerPhase => MEASURING
                 .iter()
-                .find_map(|cgroup| vm.phase_cgroup_metric(step, *cgroup, def.name)),
+                .find_map(|cgroup| vm.phase_cgroup_metric(step, cgroup, def.name)),
             _ => vm.run_metric(def.name),
         };
         assert!(value.is_some_and(f64::is_finite), "{}: {value:?}", def.name);
