@@ -30,7 +30,7 @@ pub struct Options {
     all: bool,
 }
 
-/// Prints the comparison.
+/// Prints where two runs differ: metrics side by side, and the first switch.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let root = runs_root();
     let left = Run::read(&replay::find(&options.left, &root)?)?;

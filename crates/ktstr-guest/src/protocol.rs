@@ -455,7 +455,7 @@ pub enum ToGuest {
         path: String,
         /// Offset in the file in bytes.
         offset: u64,
-        /// Number of bytes.
+        /// How many bytes of the bulk window are stored.
         len: u64,
         /// Permission bits of a new file.
         mode: u32,

@@ -93,7 +93,7 @@ pub enum KernelError {
          those, as in `debian:7.2` or `debian:7.2+rt`, or `debian:newest`"
     )]
     UnknownVersion {
-        /// The requested spec.
+        /// The spec that was asked for, as the user wrote it.
         spec: String,
         /// The places that were searched.
         looked_in: String,
@@ -104,7 +104,7 @@ pub enum KernelError {
     /// The cache has no kernel with this id.
     #[error("no kernel `{id}` in the cache {}; `cargo ktstr kernel list` lists the cached kernels", cache.display())]
     NotCached {
-        /// The requested id.
+        /// The id that was asked for, as the user wrote it.
         id: String,
         /// The folder that was searched.
         cache: PathBuf,
@@ -202,7 +202,7 @@ pub enum KernelError {
         free_mib: u64,
     },
 
-    /// A program failed.
+    /// A program that the fetch or the build needs has failed.
     #[error("{what} failed ({status}); its last output:\n{output}\n{hint}")]
     Command {
         /// The command, in a form for the user.

@@ -66,7 +66,7 @@ pub struct Kernel {
     pub version_text: String,
     /// The image as imported: a bzImage, or an ELF vmlinux with a PVH entry.
     pub image: PathBuf,
-    /// The uncompressed ELF.
+    /// The uncompressed kernel, an ELF file.
     pub vmlinux: PathBuf,
     /// The configuration that the kernel was built with, if known.
     pub config: Option<PathBuf>,

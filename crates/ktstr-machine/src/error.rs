@@ -95,7 +95,7 @@ pub enum MachineError {
     /// The address is not in guest memory.
     #[error("guest memory {gpa:#x}+{len:#x} is not RAM of this machine ({size:#x} bytes)")]
     NoSuchMemory {
-        /// The guest-physical address.
+        /// The guest-physical address that was accessed.
         gpa: u64,
         /// The length of the access.
         len: usize,

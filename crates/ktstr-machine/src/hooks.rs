@@ -47,7 +47,7 @@ pub enum Word {
 /// How often a word in memory is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reading {
-    /// At every call.
+    /// The word is read at every call of the function.
     Always,
     /// Once for each address: the word does not change while its structure exists.
     Once,

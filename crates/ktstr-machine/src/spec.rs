@@ -134,7 +134,7 @@ impl MachineSpec {
         self.arguments(&descriptors).join(" ")
     }
 
-    /// Returns QEMU's arguments.
+    /// Returns the command line with which QEMU builds this machine.
     pub(crate) fn arguments(&self, descriptors: &Descriptors) -> Vec<String> {
         let mut arguments: Vec<String> = Vec::new();
         let mut option = |name: &str, value: String| {

@@ -59,7 +59,7 @@ pub struct WatchPoints {
 pub struct MomentPoint {
     /// The virtual address of the function's first instruction.
     pub address: u64,
-    /// What [`Hold::Moment`] says.
+    /// The number by which [`Hold::Moment`] reports the moment.
     pub kind: u32,
     /// The number, from 0, of an argument of type `bool` that must be true; without one the guest is held at each call.
     pub condition: Option<u32>,
@@ -112,7 +112,7 @@ const EVENTS: usize = HEADER + TRACE_CAPACITY * size_of::<Entry>();
 /// The size of the page, the trace and the events. Pages that are not touched use no memory.
 const MAPPED: usize = EVENTS + EVENT_CAPACITY * size_of::<Event>();
 
-/// A context switch.
+/// A context switch as the plugin recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switch {
     /// The scheduler's clock of that CPU (`rq.clock`), in nanoseconds.
@@ -152,7 +152,7 @@ pub const MAX_WATCHED: usize = control::WATCHES;
 pub struct WatchedWord {
     /// The guest-virtual address of the word, which has four bytes.
     pub address: u64,
-    /// The current value.
+    /// The value that the word has now.
     pub value: u32,
 }
 

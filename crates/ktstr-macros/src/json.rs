@@ -90,7 +90,7 @@ fn float(digits: &str) -> String {
         .map_or_else(|| digits.to_owned(), |whole| format!("{whole}.0"))
 }
 
-/// A JSON string.
+/// Returns the text as a JSON string, quoted and escaped.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {

@@ -12,9 +12,9 @@ pub enum RingError {
         "the producer's position is byte {head}, which is impossible for a ring of {size} bytes that was read up to byte {tail}"
     )]
     BadPosition {
-        /// The producer's position.
+        /// The producer's position in the ring, in bytes since the start.
         head: u64,
-        /// The consumer's position.
+        /// The consumer's position in the ring, in bytes since the start.
         tail: u64,
         /// The ring's size in bytes.
         size: u64,
@@ -50,7 +50,7 @@ pub enum RingError {
     Memory(String),
 }
 
-/// A complete message.
+/// A complete message that was read from the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The producer's clock when it wrote the last frame, in nanoseconds.

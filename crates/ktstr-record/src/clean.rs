@@ -122,19 +122,19 @@ fn size(folder: &Path, depth: u32) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::testing::begun;
     use crate::{RunDir, RunVerdict};
 
-    /// A run that takes up some more than so many bytes.
+    /// A run that takes up some more than so many bytes, and is later than all before it.
     fn run(root: &Path, test: &str, bytes: usize, verdict: RunVerdict) {
         let mut run = RunDir::create(root, test).unwrap();
         run.add_text("console.log", "x".repeat(bytes)).unwrap();
-        run.commit(RunRecord {
+        let record = RunRecord {
             verdict,
             ..RunRecord::new(test)
-        })
-        .unwrap();
-        // The next run begins in another millisecond.
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        };
+        let place = run.commit(record).unwrap();
+        begun(&place, list(root, None).unwrap().records.len() as u32);
     }
 
     fn tests(root: &Path) -> Vec<String> {

@@ -22,6 +22,8 @@ mod rundir;
 mod staging;
 mod switches;
 pub mod terminal;
+#[cfg(test)]
+mod testing;
 
 pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use clean::{Cleaned, clean};

@@ -124,6 +124,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::RunDir;
+    use crate::testing::begun;
 
     fn run(root: &Path, test: &str) -> PathBuf {
         RunDir::create(root, test)
@@ -135,9 +136,8 @@ mod tests {
     #[test]
     fn newest_first_and_no_more_than_asked() {
         let root = tempfile::tempdir().unwrap();
-        for test in ["z_first", "m_second", "a_third"] {
-            run(root.path(), test);
-            std::thread::sleep(std::time::Duration::from_millis(3));
+        for (ms, test) in (0..).zip(["z_first", "m_second", "a_third"]) {
+            begun(&run(root.path(), test), ms);
         }
         let names = |last| -> Vec<String> {
             list(root.path(), last)
@@ -155,8 +155,7 @@ mod tests {
     #[test]
     fn a_run_is_found_by_its_process() {
         let root = tempfile::tempdir().unwrap();
-        run(root.path(), "earlier");
-        std::thread::sleep(std::time::Duration::from_millis(3));
+        begun(&run(root.path(), "earlier"), 0);
         let newest = run(root.path(), "a-7.3");
         let own = std::process::id();
         assert_eq!(newest_of_process(root.path(), own), Some(newest));

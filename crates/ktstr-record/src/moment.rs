@@ -10,7 +10,7 @@ macro_rules! moments {
         pub enum CaptureMoment { $($(#[$doc])* $name,)+ }
 
         impl CaptureMoment {
-            /// All of them.
+            /// All moments at which a capture is taken.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
             /// What the tags of its captures begin with.

@@ -28,7 +28,7 @@ pub enum Raw {
         on: Cpu,
         /// The scheduling class that it is queued in.
         class: Class,
-        /// The flags, `ENQUEUE_*`.
+        /// The kernel's flags `ENQUEUE_*` of the call.
         flags: u64,
     },
     /// A class dequeues a task.
@@ -39,7 +39,7 @@ pub enum Raw {
         on: Cpu,
         /// The scheduling class that it was queued in.
         class: Class,
-        /// The flags, `DEQUEUE_*`.
+        /// The kernel's flags `DEQUEUE_*` of the call.
         flags: u64,
     },
     /// The current task is about to be dequeued, because its cgroup is out of quota (`throttle_cfs_rq_work`).

@@ -267,12 +267,12 @@ events! {
     }
     /// sched_ext starts or stops to bypass the BPF scheduler.
     13 Bypass {
-        /// Whether it starts.
+        /// Whether the bypass starts rather than ends.
         on: bool,
     }
     /// sched_ext changes its state.
     14 SchedExt {
-        /// The new state.
+        /// The state that sched_ext has entered.
         state: SchedExtState,
     }
     /// The BPF scheduler puts a task into a dispatch queue.
@@ -288,7 +288,7 @@ events! {
     16 Kick {
         /// The CPU that is asked.
         cpu: Cpu,
-        /// The flags, `SCX_KICK_*`.
+        /// The kernel's flags `SCX_KICK_*` of the kick.
         flags: u8,
     }
     /// A task is created.

@@ -28,7 +28,7 @@ const RUNNING: &str = "running";
 /// The share of the host's resources that a claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Weight {
-    /// Memory in MiB.
+    /// Memory of the machines, in MiB.
     pub memory_mib: u64,
     /// Number of cores that it can keep busy.
     pub cores: u32,

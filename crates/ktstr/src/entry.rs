@@ -42,7 +42,7 @@ pub enum ClockMode {
     /// The real clock if KVM is usable, otherwise the virtual clock.
     #[default]
     Auto,
-    /// The host's clock.
+    /// Guest time follows the host's clock.
     Real,
     /// A clock that counts executed instructions: the same seed gives the same run.
     Virtual,
@@ -245,7 +245,7 @@ pub enum EntryError {
     Config {
         /// The name of the test.
         name: &'static str,
-        /// What is missing.
+        /// Why the configuration does not fit the scheduler.
         what: &'static str,
     },
     /// A payload cannot be run.

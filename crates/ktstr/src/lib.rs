@@ -184,7 +184,7 @@ pub mod snapshot {
     pub use ktstr_introspect::snapshot::*;
 }
 
-/// Names of metrics.
+/// The names of metrics, built in and dynamic.
 pub mod metric_types {
     pub use ktstr_assert::{BuiltinMetric, MetricId, Polarity};
 }

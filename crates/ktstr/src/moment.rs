@@ -24,7 +24,7 @@ pub struct MomentCapture {
     pub step_index: u16,
     /// Host time that the guest stood still for it.
     pub freeze: Duration,
-    /// What was captured.
+    /// The state of kernel and scheduler at the moment.
     pub report: FailureDumpReport,
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Oracle {
     Latency,
     /// There are far too many context switches.
     Switches,
-    /// The scheduler exits.
+    /// The scheduler is no longer loaded: it exited, or the kernel ejected it.
     Exit,
     /// The scheduler does not load.
     Load,

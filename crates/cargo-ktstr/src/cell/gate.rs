@@ -26,9 +26,9 @@ pub enum GateWish {
     Off,
     /// The gate is moved; what is `None` stays.
     At {
-        /// [`Gate::least`].
+        /// The value of [`Gate::least`]; the metric's own where it is absent.
         least: Option<f64>,
-        /// [`Gate::share`].
+        /// The value of [`Gate::share`]; the metric's own where it is absent.
         share: Option<f64>,
     },
 }

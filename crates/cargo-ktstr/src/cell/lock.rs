@@ -63,7 +63,7 @@ impl Lock {
         self.pins.get(word.unwrap_or(NONE)).map(Vec::as_slice)
     }
 
-    /// Pins a word.
+    /// Pins what a word of the command line means to these kernels.
     pub fn pin(&mut self, word: Option<&str>, ids: Vec<String>) {
         self.pins.insert(word.unwrap_or(NONE).to_owned(), ids);
         self.changed = true;

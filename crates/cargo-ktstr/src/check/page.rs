@@ -67,7 +67,7 @@ fn lists(report: &Report) -> [List<'_>; 5] {
     ]
 }
 
-/// The whole page.
+/// Renders the page of a check: one HTML file that needs no other.
 pub fn render(report: &Report) -> String {
     let lists = lists(report);
     let mut body = top(report);

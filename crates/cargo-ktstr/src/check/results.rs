@@ -49,7 +49,7 @@ pub struct Asked {
 /// A file of results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// [`FORMAT`].
+    /// Always [`FORMAT`], by which a file of results is recognised.
     format: String,
     /// [`SCHEMA`] of the command that wrote it.
     schema: u32,

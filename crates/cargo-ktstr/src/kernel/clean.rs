@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use ktstr_kernel::cache::Cache;
 use ktstr_record::terminal::tell;
 
-/// What to remove.
+/// Which kernels of the cache to remove.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Keep the first N of `kernel list`, which are the newest releases, and remove the others and whatever is damaged.
@@ -21,7 +21,7 @@ pub struct Options {
     /// Remove what is damaged, and no kernel that can be used.
     #[arg(long)]
     corrupt_only: bool,
-    /// Do not ask.
+    /// Remove without asking first.
     #[arg(long)]
     force: bool,
 }

@@ -27,7 +27,7 @@ use crate::exit::Exit;
 /// What was asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The scheduler's binary.
+    /// The scheduler's binary, which is loaded and runs no workload.
     binary: PathBuf,
     /// The kernels into which the scheduler is loaded.
     #[command(flatten)]

@@ -65,7 +65,7 @@ pub struct Load {
     pub kernel: String,
     /// Shape of the machine.
     pub topology: String,
-    /// How it ended.
+    /// How the load ended.
     pub ended: Ended,
     /// Why, in the words of the verifier, the scheduler or the harness; of one that loads, how it was driven out at once.
     pub reason: Vec<String>,
@@ -150,10 +150,10 @@ fn rows(programs: &[Program], log: &str) -> Vec<Row> {
     rows
 }
 
-/// All of it.
+/// The loads of a scheduler on all kernels and shapes, as they are stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`FORMAT`].
+    /// Always [`FORMAT`], by which a stored report is recognised.
     format: String,
     /// [`SCHEMA`] of the command that wrote it.
     schema: u32,
@@ -267,7 +267,7 @@ impl Report {
         rows.filter(too_much).collect()
     }
 
-    /// How it ended.
+    /// Returns the exit code for the loads of the report.
     pub fn code(&self) -> Exit {
         let any = |ended: Ended| self.loads.iter().any(|load| load.ended == ended);
         if any(Ended::Refused) || !self.grown().is_empty() {

@@ -12,7 +12,7 @@ const MOST: usize = 30;
 /// Lines that are shown of a reason.
 const REASON: usize = 12;
 
-/// The screen's text.
+/// Renders the report as the table that a terminal shows.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.

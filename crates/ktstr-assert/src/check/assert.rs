@@ -164,13 +164,13 @@ impl Assert {
         Self::NO_OVERRIDES
     }
 
-    /// Enables [`Assert::not_stuck`].
+    /// Enables [`Assert::not_stuck`] with the default bound.
     pub const fn check_not_stuck(mut self) -> Self {
         self.not_stuck = Some(true);
         self
     }
 
-    /// Enables [`Assert::isolation`].
+    /// Enables [`Assert::isolation`]: workers stay on the CPUs of their cgroup.
     pub const fn check_isolation(mut self) -> Self {
         self.isolation = Some(true);
         self

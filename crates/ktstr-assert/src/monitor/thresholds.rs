@@ -13,7 +13,7 @@ const IMPLAUSIBLE_DSQ_DEPTH: u32 = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MonitorThresholds {
-    /// The largest [`MonitorSample::movable_imbalance`].
+    /// The largest [`MonitorSample::movable_imbalance`] that is accepted.
     #[serde(with = "crate::float::one")]
     pub max_imbalance_ratio: f64,
     /// The largest number of tasks in a local DSQ that another CPU could take over.

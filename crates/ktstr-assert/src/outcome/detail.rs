@@ -122,13 +122,13 @@ impl AssertDetail {
         self
     }
 
-    /// Sets the phase.
+    /// Sets the phase to which the detail belongs.
     pub fn with_phase(mut self, phase: impl Into<Cow<'static, str>>) -> Self {
         self.phase = Some(phase.into());
         self
     }
 
-    /// Sets the cgroup.
+    /// Sets the cgroup to which the detail belongs.
     pub fn with_cgroup(mut self, cgroup: impl Into<Cow<'static, str>>) -> Self {
         self.cgroup = Some(cgroup.into());
         self
@@ -182,7 +182,7 @@ impl InfoNote {
         }
     }
 
-    /// Sets the phase.
+    /// Sets the phase to which the note belongs.
     pub fn with_phase(mut self, phase: impl Into<Cow<'static, str>>) -> Self {
         self.phase = Some(phase.into());
         self

@@ -84,7 +84,7 @@ impl PassDetail {
         }
     }
 
-    /// Sets the phase.
+    /// Sets the phase in which the claim held.
     pub fn with_phase(mut self, phase: impl Into<Cow<'static, str>>) -> Self {
         self.phase = Some(phase.into());
         self

@@ -40,13 +40,13 @@ impl SampleSeries {
 }
 
 impl<'a> BpfMapProjector<'a> {
-    /// Selects the entry.
+    /// Selects the entry of the map by its index.
     pub fn at(mut self, index: usize) -> Self {
         self.index = index;
         self
     }
 
-    /// Selects the CPU.
+    /// Selects the copy that one CPU has of the map's values.
     pub fn cpu(self, cpu: usize) -> BpfMapCpuProjector<'a> {
         BpfMapCpuProjector { of: self, cpu }
     }

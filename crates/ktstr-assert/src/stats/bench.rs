@@ -34,7 +34,7 @@ pub struct BenchTotals {
 }
 
 impl BenchTotals {
-    /// Adds a worker.
+    /// Adds what one worker measured in its role.
     pub(crate) fn add(&mut self, slice: &PhaseSlice, bench: &BenchSlice) {
         self.merge(Self {
             workers: 1,
@@ -66,7 +66,7 @@ impl BenchTotals {
         self.wall_ns = self.wall_ns.max(other.wall_ns);
     }
 
-    /// Drops the samples.
+    /// Drops the samples, and keeps the counters.
     pub(super) fn strip(&mut self) {
         self.samples = Vec::new();
         self.wakes_ns = Vec::new();
@@ -88,7 +88,7 @@ pub type BenchCarrier = BTreeMap<BenchRole, BenchTotals>;
 /// Operations of a Taobench, of a cgroup: see `PhaseCgroupStats::taobench`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaobenchStats {
-    /// Look-ups.
+    /// Number of look-ups that the clients did.
     pub get_cmds: u64,
     /// Look-ups that did not find their key.
     pub get_misses: u64,

@@ -66,7 +66,7 @@ fn raw_write(path: &Path, value: &str) -> io::Result<()> {
     }
 }
 
-/// Reads a file.
+/// Reads a file of the cgroup tree as text.
 pub(super) fn read(path: &Path) -> Result<String, CgroupError> {
     std::fs::read_to_string(path).map_err(|e| access("read", path, e))
 }

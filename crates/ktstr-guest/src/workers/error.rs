@@ -12,7 +12,7 @@ pub enum WorkerError {
     System {
         /// The operation that failed, as a verb phrase.
         action: String,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: std::io::Error,
     },
 }

@@ -19,7 +19,7 @@ pub const REASON_DEGRADED_RENDEZVOUS_TIMEOUT: &str = "rendezvous_timeout";
 /// An early capture and the one at the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DualFailureDumpReport {
-    /// Always [`SCHEMA_DUAL`].
+    /// Always [`SCHEMA_DUAL`], by which this form is recognised.
     pub schema: String,
     /// The capture from before the failure, if one was taken.
     #[serde(default)]
@@ -31,7 +31,7 @@ pub struct DualFailureDumpReport {
 /// What could be read although not every CPU stood still.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DegradedFailureDumpReport {
-    /// Always [`SCHEMA_DEGRADED`].
+    /// Always [`SCHEMA_DEGRADED`], by which this form is recognised.
     pub schema: String,
     /// Why, as a token: [`REASON_DEGRADED_RENDEZVOUS_TIMEOUT`].
     pub reason: String,

@@ -123,7 +123,7 @@ pub(crate) enum Shape {
     Word,
     /// It is `{ word = value }`.
     Value,
-    /// It is either.
+    /// Both forms are accepted.
     Either,
 }
 

@@ -24,7 +24,7 @@ pub struct ScenarioFile {
     pub payloads: Vec<&'static Payload>,
     /// The schedulers that operations may start.
     pub schedulers: Vec<&'static Scheduler>,
-    /// What is done.
+    /// The scenario that the file describes.
     pub scenario: Scenario,
     /// What must hold of the numbers that the run leaves.
     pub claims: Vec<ClaimDef>,
@@ -36,7 +36,7 @@ pub struct ScenarioFile {
 pub struct Setting {
     /// The key as the file writes it.
     pub key: String,
-    /// What stands there.
+    /// The value as the file writes it.
     pub value: SettingValue,
     /// The line, from 1.
     pub line: usize,
@@ -45,11 +45,11 @@ pub struct Setting {
 /// What a setting is set to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SettingValue {
-    /// `true` or `false`.
+    /// The value is `true` or `false`.
     Bool(bool),
-    /// A whole number.
+    /// The value is a whole number.
     Integer(i128),
-    /// Any other number.
+    /// The value is a number with a fraction or an exponent.
     Float(f64),
     /// The value is a text in quotes.
     Text(String),

@@ -16,7 +16,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Nothing to name.
+    /// Creates an empty table, for scenarios that name nothing of the code.
     pub const fn new() -> Self {
         Self {
             payloads: Vec::new(),

@@ -10,7 +10,7 @@ pub(crate) struct Node {
     pub(crate) path: String,
 }
 
-/// What stands there.
+/// A value as it stands in the text.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Text(String),
@@ -31,7 +31,7 @@ pub struct TextError {
     /// The line, from 1.
     pub line: usize,
     /// The keys down to the place, as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. Empty where the text is not even
-    /// The text is no TOML.
+    /// TOML.
     pub key: String,
     /// What was found, what is allowed, and what may have been meant.
     pub message: String,
@@ -48,7 +48,7 @@ fn of_key(key: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a text cannot say {what}: {instead}")]
 pub struct Unsayable {
-    /// What it is.
+    /// What a text has no form for.
     pub what: String,
     /// What can be written instead.
     pub instead: &'static str,

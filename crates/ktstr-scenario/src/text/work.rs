@@ -40,7 +40,7 @@ pub(super) fn put_work(keys: &mut Keys, work: &WorkSpec) -> Result<(), Unsayable
     keys.unless("mpol_flags", &work.mpol_flags, &without.mpol_flags)
 }
 
-/// Reads the parameters of a work type.
+/// Reads the keys that a cgroup may have for its only group.
 pub(super) fn take_work(fields: &Fields<'_>) -> Result<WorkSpec, TextError> {
     Ok(WorkSpec {
         work_type: fields.or("work_type", Default::default)?,

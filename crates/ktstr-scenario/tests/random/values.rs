@@ -26,7 +26,7 @@ impl Draw {
         z ^ (z >> 31)
     }
 
-    /// 0 to `most`.
+    /// Draws a number from 0 to `most`, both included.
     pub fn up_to(&mut self, most: u64) -> u64 {
         self.next() % (most + 1)
     }

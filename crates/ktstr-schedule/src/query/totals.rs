@@ -27,7 +27,7 @@ macro_rules! totals {
         pub struct Totals { $( $(#[$doc])* pub $field: u64 ),* }
 
         impl Totals {
-            /// Subtracts `other`.
+            /// Subtracts `other` field by field, and stops at 0.
             pub(super) fn less(self, other: Self) -> Self {
                 Self { $( $field: self.$field.saturating_sub(other.$field) ),* }
             }

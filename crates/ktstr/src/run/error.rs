@@ -101,9 +101,9 @@ pub enum RunError {
         second.display()
     )]
     IncludeClash {
-        /// The first file.
+        /// The file of the host that was declared first.
         first: PathBuf,
-        /// The second file.
+        /// The other file, which has the same place in the guest.
         second: PathBuf,
         /// The path that both would have in the guest.
         place: String,

@@ -259,7 +259,7 @@ pub enum Finding {
     },
     /// The tasks of a cgroup were preempted too often.
     Preemptions {
-        /// Preemptions per CPU-second.
+        /// The number of preemptions per second of the cgroup's CPU time.
         #[serde(with = "crate::float::one")]
         rate: f64,
         /// The number of preemptions.

@@ -41,7 +41,7 @@ pub(super) fn cache_yield(ctx: &mut WorkerCtx<'_>) {
     sweep(ctx, true);
 }
 
-/// Yields the CPU.
+/// Yields the CPU by `sched_yield(2)`.
 pub(super) fn sched_yield() {
     // SAFETY: no arguments, cannot fail on Linux.
     unsafe { libc::sched_yield() };

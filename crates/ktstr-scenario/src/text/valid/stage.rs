@@ -20,11 +20,11 @@ pub(super) struct Live {
     pub(super) life: Life,
     /// Its own CPUs; `None` is all.
     pub(super) cpus: Option<BTreeSet<usize>>,
-    /// It has workers.
+    /// Whether the cgroup has workers of its own.
     pub(super) busy: bool,
 }
 
-/// All of them.
+/// The cgroups that exist at a place of the scenario.
 #[derive(Debug)]
 pub(super) struct Stage<'a> {
     pub(super) topology: &'a TestTopology,
@@ -73,7 +73,7 @@ impl<'a> Stage<'a> {
         self.cgroups.get_mut(name).ok_or(message)
     }
 
-    /// A new cgroup.
+    /// Adds a new cgroup, and refuses a name that exists already.
     pub(super) fn add(&mut self, life: Life, name: &str) -> Checked {
         // The name is judged as a cgroup's is that has workers.
         CgroupDef::named(name)

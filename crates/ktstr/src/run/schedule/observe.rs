@@ -21,7 +21,7 @@ const WEIGHT_USUAL: u64 = 1024;
 /// The meaning of an observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// A single event.
+    /// An event that stands alone in the schedule.
     Raw(Raw),
     /// A task was created, with this name.
     Fork(Pid, String),

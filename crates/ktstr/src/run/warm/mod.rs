@@ -42,7 +42,7 @@ pub(super) enum WarmError {
     Damaged {
         /// The template's key, which is the name of its folder.
         key: String,
-        /// What has changed.
+        /// What has changed in the template since it was made.
         reason: String,
     },
     /// The guest did not reach the point at which a template is saved.
