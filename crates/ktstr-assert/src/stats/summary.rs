@@ -1,7 +1,7 @@
 //! Computes the scalars of one cgroup in one phase from its samples.
 
 use super::PhaseCgroupStats;
-use crate::math::{cv, mean, min_max, percentile, ratio, sorted, us};
+use crate::math::{cv_of, mean, min_max, percentile, ratio, sorted, us};
 use std::collections::BTreeMap;
 
 impl PhaseCgroupStats {
@@ -27,7 +27,7 @@ impl PhaseCgroupStats {
 
     /// Returns the coefficient of variation of the wakeup latency.
     pub fn wake_cv(&self) -> Option<f64> {
-        cv(self.wake_latencies_ns.iter().map(|v| *v as f64))
+        cv_of(&self.wake_latencies_ns)
     }
 
     /// Returns the time spent runnable but waiting, in microseconds: the mean over the workers, and the largest.

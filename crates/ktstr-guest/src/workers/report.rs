@@ -63,13 +63,12 @@ pub(super) fn numbers(worker: &Worker) -> Option<WorkerNumbers> {
     if tele.finished.load(Acquire) != 1 {
         return None;
     }
-    let around = measured(tele);
     Some(WorkerNumbers {
         tid: worker.tid,
-        cpu_ns: around.cpu_time_ns,
+        cpu_ns: sum(tele, |s| s.cpu_ns.load(Relaxed)),
         slack_ns: tele.slack_ns.load(Relaxed),
-        runs: around.schedstat_run_count,
-        migrations: around.migration_count,
+        runs: sum(tele, |s| s.run_count.load(Relaxed)),
+        migrations: sum(tele, |s| s.migrations.load(Relaxed)),
     })
 }
 
@@ -191,10 +190,20 @@ fn missing(why: WorkerExitInfo) -> WorkerReport {
 
 const MS: u64 = 1_000_000;
 
-fn measured(tele: &Telemetry) -> WorkerReport {
+/// Returns the slices that are in use.
+fn slices(tele: &Telemetry) -> &[Slice] {
     let used = (tele.slices_used.load(Relaxed) as usize).clamp(1, MAX_SLICES);
-    let slices = tele.slices.get(..used).unwrap_or(&[]);
-    let sum = |of: fn(&Slice) -> u64| slices.iter().map(of).fold(0, u64::saturating_add);
+    tele.slices.get(..used).unwrap_or(&[])
+}
+
+/// Returns the sum of a counter over all slices.
+fn sum(tele: &Telemetry, of: fn(&Slice) -> u64) -> u64 {
+    slices(tele).iter().map(of).fold(0, u64::saturating_add)
+}
+
+fn measured(tele: &Telemetry) -> WorkerReport {
+    let slices = slices(tele);
+    let sum = |of: fn(&Slice) -> u64| sum(tele, of);
     let cpu_time_ns = sum(|s| s.cpu_ns.load(Relaxed));
     let wall_time_ns = sum(|s| s.wall_ns.load(Relaxed));
     let worst = slices.iter().max_by_key(|s| s.max_gap_ns.load(Relaxed));
@@ -202,13 +211,14 @@ fn measured(tele: &Telemetry) -> WorkerReport {
     let mut phase_slices: Vec<PhaseSlice> = slices.iter().map(slice).collect();
     let samples = samples(&tele.samples_seen, &tele.samples);
     let timer = tele.timer_samples.load(Relaxed) == 1;
-    for (phase, ns) in &samples {
-        if let Some(slice) = phase_slices.iter_mut().find(|s| s.step_index == *phase) {
-            if timer {
-                slice.timer_latencies_ns.push(*ns);
+    for (phase, values) in samples.runs() {
+        if let Some(slice) = phase_slices.iter_mut().find(|s| s.step_index == phase) {
+            let own = if timer {
+                &mut slice.timer_latencies_ns
             } else {
-                slice.wake_latencies_ns.push(*ns);
-            }
+                &mut slice.wake_latencies_ns
+            };
+            own.extend_from_slice(values);
         }
     }
     if timer {
@@ -216,7 +226,7 @@ fn measured(tele: &Telemetry) -> WorkerReport {
             slice.timer_sample_total = std::mem::take(&mut slice.wake_sample_total);
         }
     }
-    let all: Vec<u64> = samples.into_iter().map(|(_, ns)| ns).collect();
+    let all = samples.values;
     let seen = tele.samples_seen.load(Relaxed);
     let (wake, timers) = if timer {
         ((Vec::new(), 0), (all, seen))
@@ -280,8 +290,11 @@ fn slice(slice: &Slice) -> PhaseSlice {
 fn cpus(slice: &Slice) -> BTreeSet<usize> {
     let mut set = BTreeSet::new();
     for (i, word) in slice.cpus.iter().enumerate() {
-        let bits = word.load(Relaxed);
-        set.extend((0..64).filter(|b| bits >> b & 1 == 1).map(|b| i * 64 + b));
+        let mut bits = word.load(Relaxed);
+        while bits != 0 {
+            set.insert(i * 64 + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+        }
     }
     set
 }
@@ -298,32 +311,60 @@ fn bench(tele: &Telemetry, role: BenchRole, slices: &mut [PhaseSlice]) -> BenchS
     let mut hits = 0u64;
     for (slice, counted) in slices.iter_mut().zip(&tele.slices) {
         let own = samples
-            .iter()
+            .runs()
             .filter(|(phase, _)| *phase == slice.step_index);
         let found = counted.bench_hits.load(Relaxed);
         hits = hits.saturating_add(found);
         slice.bench = Some(of(
-            own.map(|(_, value)| *value).collect(),
+            own.flat_map(|(_, values)| values).copied().collect(),
             counted.bench_samples.load(Relaxed),
             found,
         ));
     }
-    let all = samples.into_iter().map(|(_, value)| value).collect();
-    of(all, tele.bench_seen.load(Relaxed), hits)
+    of(samples.values, tele.bench_seen.load(Relaxed), hits)
 }
 
-fn samples(seen: &AtomicU64, reservoir: &[AtomicU64]) -> Vec<(u16, u64)> {
+/// The samples that a reservoir kept, in its order, without their phases.
+struct Samples {
+    values: Vec<u64>,
+    /// The phases of runs of neighbours, each with the index behind its last value. Samples that the reservoir did not
+    /// replace come in the order of the phases, so there are few runs.
+    ends: Vec<(u16, usize)>,
+}
+
+impl Samples {
+    /// Returns each run of neighbours from one phase.
+    fn runs(&self) -> impl Iterator<Item = (u16, &[u64])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        let runs = starts.zip(&self.ends);
+        runs.map(|(start, (phase, end))| (*phase, self.values.get(start..*end).unwrap_or(&[])))
+    }
+}
+
+/// Takes the samples out of a reservoir. This is a plain loop because the guest executes it up to 100 000 times a worker
+/// in a test binary that nobody optimises, where each adapter of an iterator costs a hundred instructions a sample.
+fn samples(seen: &AtomicU64, reservoir: &[AtomicU64]) -> Samples {
     let kept = seen.load(Relaxed).min(MAX_SAMPLES as u64) as usize;
     let kept = reservoir.get(..kept).unwrap_or(&[]);
-    kept.iter()
-        .map(|s| {
-            let s = s.load(Relaxed);
-            (
-                (s >> SAMPLE_NS_BITS) as u16,
-                s & ((1 << SAMPLE_NS_BITS) - 1),
-            )
-        })
-        .collect()
+    let mut values = vec![0; kept.len()];
+    let out = values.as_mut_slice();
+    let mut ends: Vec<(u16, usize)> = Vec::new();
+    let mut phase = None;
+    let mut i = 0;
+    while i < kept.len() {
+        let sample = kept[i].load(Relaxed);
+        let own = (sample >> SAMPLE_NS_BITS) as u16;
+        if let Some(before) = phase
+            && before != own
+        {
+            ends.push((before, i));
+        }
+        phase = Some(own);
+        out[i] = sample & ((1 << SAMPLE_NS_BITS) - 1);
+        i += 1;
+    }
+    ends.extend(phase.map(|last| (last, i)));
+    Samples { values, ends }
 }
 
 fn moves(tele: &Telemetry) -> Vec<Migration> {
@@ -345,6 +386,42 @@ fn moves(tele: &Telemetry) -> Vec<Migration> {
 mod tests {
     use super::super::shared::Shared;
     use super::*;
+
+    #[test]
+    fn samples_go_to_the_phases_in_which_they_were_taken() {
+        let tele = Shared::<Telemetry>::new().expect("memory");
+        tele.slices_used.store(2, Relaxed);
+        tele.slices[1].phase.store(1, Relaxed);
+        // The last one has replaced an earlier sample, as it does in a full reservoir, and phase 7 has no slice.
+        let taken = [(0, 10), (0, 20), (1, 30), (1, 40), (7, 45), (0, 50)];
+        for (at, (phase, ns)) in taken.into_iter().enumerate() {
+            tele.samples[at].store(phase << SAMPLE_NS_BITS | ns, Relaxed);
+        }
+        let of_phases = |report: &WorkerReport, of: fn(&PhaseSlice) -> &Vec<u64>| {
+            let slices = report.phase_slices.iter();
+            slices.map(|s| of(s).clone()).collect::<Vec<_>>()
+        };
+        assert!(measured(&tele).wake_latencies_ns.is_empty());
+
+        tele.samples_seen.store(taken.len() as u64, Relaxed);
+        let report = measured(&tele);
+        assert_eq!(report.wake_latencies_ns, [10, 20, 30, 40, 45, 50]);
+        let wakes = of_phases(&report, |s| &s.wake_latencies_ns);
+        assert_eq!(wakes, [vec![10, 20, 50], vec![30, 40]]);
+
+        tele.timer_samples.store(1, Relaxed);
+        let report = measured(&tele);
+        assert_eq!(report.timer_latencies_ns, [10, 20, 30, 40, 45, 50]);
+        assert_eq!(of_phases(&report, |s| &s.timer_latencies_ns), wakes);
+    }
+
+    #[test]
+    fn the_cpus_of_a_slice_are_those_of_its_bits() {
+        let tele = Shared::<Telemetry>::new().expect("memory");
+        tele.slices[0].cpus[0].store(1 << 63 | 0b101, Relaxed);
+        tele.slices[0].cpus[1].store(0b10, Relaxed);
+        assert_eq!(cpus(&tele.slices[0]), BTreeSet::from([0, 2, 63, 65]));
+    }
 
     #[test]
     fn a_worker_that_starves_until_the_end_has_a_gap_until_the_end() {
