@@ -1,5 +1,4 @@
-//! `cargo ktstr metrics`: the registry of metrics, as a page of Markdown (`docs/metrics.md`) or as
-//! JSON. Both come from the registry alone.
+//! `cargo ktstr metrics`: prints the registry of metrics, as a page of Markdown (`docs/metrics.md`) or as JSON.
 
 use std::io::Write;
 

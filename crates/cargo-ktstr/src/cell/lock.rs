@@ -1,5 +1,6 @@
-//! A file that pins kernels: what each word of the command line meant when it was first asked, by the ids of the kernels, which have
-//! the hash of the image in them. With it a check in CI is of the same kernels until somebody changes the file.
+//! A file that pins kernels: it maps each word of the command line to the ids of the kernels that it stood for when it was
+//! first used; an id contains the hash of the image. With the file, a check in CI uses the same kernels until somebody changes
+//! the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
-/// What stands before the pins.
+/// The comment at the beginning of the file.
 const HEAD: &str = "# Kernels that `cargo ktstr` was asked for, and which they were. Remove a line, or the file, to ask anew.\n";
-/// The word for the kernel that is taken where none is asked for.
+/// The word in the file for the default kernel.
 const NONE: &str = "(none asked for)";
 
 #[derive(Serialize, Deserialize)]
@@ -21,7 +22,7 @@ struct File {
     kernels: BTreeMap<String, Vec<String>>,
 }
 
-/// The pins, and where they are kept.
+/// The pins and the path of their file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lock {
     path: PathBuf,
@@ -30,11 +31,11 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The pins in the file, or none if it is not there yet.
+    /// Reads the pins in the file; there are none if the file does not exist yet.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is no such file.
+    /// The file cannot be read, or is not a lock file.
     pub fn open(path: &Path) -> Result<Self> {
         let pins = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
@@ -58,18 +59,18 @@ impl Lock {
         })
     }
 
-    /// The ids that a word is pinned to; `None` is the word of who asks for none.
+    /// Returns the ids that a word is pinned to; the word `None` stands for the default kernel.
     pub fn pinned(&self, word: Option<&str>) -> Option<&[String]> {
         self.pins.get(word.unwrap_or(NONE)).map(Vec::as_slice)
     }
 
-    /// Pins what a word of the command line means to these kernels.
+    /// Pins a word of the command line to these kernels.
     pub fn pin(&mut self, word: Option<&str>, ids: Vec<String>) {
         self.pins.insert(word.unwrap_or(NONE).to_owned(), ids);
         self.changed = true;
     }
 
-    /// Writes the file, if a word was pinned that was not before.
+    /// Writes the file if a pin was added.
     pub fn write(&self) -> Result<()> {
         if !self.changed {
             return Ok(());
@@ -82,7 +83,7 @@ impl Lock {
         std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))
     }
 
-    /// Where the pins are kept.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }

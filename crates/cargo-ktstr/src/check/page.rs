@@ -1,7 +1,6 @@
-//! `check.html`: a check as one page that needs nothing but itself, no script either. It has what the screen has, without the
-//! screen's bounds: what is broken, what is not promised, what is slower than EEVDF, each with its evidence and its command.
+//! `check.html`: a check as one self-contained page without scripts. It has the content of the screen without the screen's limits: what is broken, what is not promised, what is slower than EEVDF, each with its evidence and the command that reproduces it.
 //!
-//! Texts come from guests: they are shown, and mean nothing to a browser.
+//! Texts come from guests, so they are escaped: a browser shows them and does not interpret them.
 
 use std::fmt::Write;
 
@@ -10,23 +9,23 @@ use crate::exit::Exit;
 use crate::report::STYLE;
 use crate::report::html::text;
 
-/// Rows of a list that the page has; the JSON has all.
+/// The largest number of rows of a list on the page; the JSON has all.
 const MOST: usize = 200;
-/// What the page adds to the style of a run's page.
+/// The style sheet, in addition to that of the page of a run.
 const MORE: &str = include_str!("assets/check.css");
 
 /// A list of the page.
 struct List<'a> {
     id: &'static str,
     title: &'static str,
-    /// What it means to be in it.
+    /// The explanation of the list.
     means: &'static str,
     /// The word for it in the table of scenarios, and the class of that word.
     state: (&'static str, &'static str),
     rows: &'a [Row],
 }
 
-/// The lists, the gravest first.
+/// Returns the lists, the most severe first.
 fn lists(report: &Report) -> [List<'_>; 5] {
     [
         List {
@@ -102,8 +101,8 @@ fn link(id: &str, title: &str, count: usize) -> String {
     format!("<a href=\"#{id}\">{title} ({count})</a>")
 }
 
-/// The frame around the page's `body`. Nothing is loaded and nothing runs: the style alone has a word that a guest cannot know,
-/// since it is made of all that the guest said.
+/// Returns the page around `body`. Its content security policy allows no loading and no scripts, and only the style that
+/// carries the nonce, which a guest cannot guess because it is a hash of the body.
 fn document(title: &str, body: &str) -> String {
     let nonce = blake3::hash(body.as_bytes()).to_hex();
     format!(
@@ -117,7 +116,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// The verdict in a sentence, and what was run.
+/// Returns the verdict in a sentence, and what was run.
 fn top(report: &Report) -> String {
     let (class, word) = match report.code() {
         Exit::Done => ("pass", "nothing broken"),
@@ -223,7 +222,7 @@ fn section(out: &mut String, list: &List<'_>) {
     out.push_str("</section>\n");
 }
 
-/// Why a row is in its list.
+/// Returns why a row is in its list.
 fn reason(row: &Row) -> String {
     match &row.known {
         Some(known) if known.expired => format!(
@@ -246,7 +245,7 @@ fn record(out: &mut String, record: Option<&std::path::Path>) {
     }
 }
 
-/// A row for each scenario: on each kernel the gravest that was found, over all shapes and seeds.
+/// Returns a table with a row per scenario: the most severe finding on each kernel, over all shapes and seeds.
 fn scenarios(report: &Report, lists: &[List<'_>]) -> String {
     let mut out = String::from(
         "<section id=\"scenarios\"><h2>Scenarios</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \

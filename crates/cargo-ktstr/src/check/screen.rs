@@ -1,16 +1,17 @@
-//! The one screen: what is broken, what is not promised, what is slower, each with the command that shows it again.
+//! The result of a check on one screen: what is broken, what is not promised, what is slower, each with the command that
+//! reproduces it.
 
 use std::fmt::Write;
 
 use super::report::{NotLoaded, Report, Row};
 
-/// Rows that are shown of what is broken, and of each other list; a file has all.
+/// The number of rows that are shown of the broken, and of each other list; the files have all rows.
 const MOST_BROKEN: usize = 6;
 const MOST: usize = 4;
-/// Lines that are shown of a reason for not loading.
+/// The number of lines that are shown of the reason why a scheduler does not load.
 const REASON: usize = 6;
 
-/// The screen's text.
+/// Returns the text of the screen.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
