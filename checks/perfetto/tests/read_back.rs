@@ -90,7 +90,7 @@ fn cpu_time_and_wake_ups_are_those_of_the_schedule() {
             )
         })
         .collect();
-    // The sort keeps the order of what has the same time.
+    // The sort is stable, so events with the same time keep their order.
     switches.sort_by_key(|(cpu, at, _)| (*cpu, *at));
     for (cpu, at, next) in switches {
         if let Some((from, task)) = since.insert(cpu, (at, next)).filter(|(_, task)| *task != 0) {

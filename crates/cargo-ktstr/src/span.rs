@@ -1,8 +1,8 @@
-//! Lengths and times as a person writes them: `250ms`, `1.5s`.
+//! Lengths of time as a user writes them: `250ms`, `1.5s`.
 
 use std::str::FromStr;
 
-/// A length of time, nanoseconds.
+/// A length of time in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub u64);
 

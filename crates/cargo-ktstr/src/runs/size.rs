@@ -1,4 +1,4 @@
-//! Sizes as a person writes them: `500MiB`, `2GiB`.
+//! Sizes as a user writes them: `500MiB`, `2GiB`.
 
 use std::fmt;
 use std::str::FromStr;
