@@ -111,7 +111,8 @@ enum Command {
     Merge(check::merge::Options),
     /// Compare two schedulers by the same runs, with statistics that account for the small number of runs.
     Compare(compare::Options),
-    /// Print the completions of a shell: `cargo-ktstr completions bash > ~/.local/share/bash-completion/completions/cargo-ktstr`.
+    /// Print the completions of a shell: `cargo-ktstr completions bash >
+    /// ~/.local/share/bash-completion/completions/cargo-ktstr`.
     Completions {
         /// The shell that the script is written for.
         shell: clap_complete::Shell,

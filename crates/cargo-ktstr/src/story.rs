@@ -190,8 +190,8 @@ impl Story {
         }
     }
 
-    /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup would not do, since a worker is moved out
-    /// of its cgroup at its end.
+    /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup would not do, since a
+    /// worker is moved out of its cgroup at its end.
     pub fn homes(&self) -> BTreeMap<Pid, Option<u64>> {
         let mut times: BTreeMap<(Pid, Option<u64>), u64> = BTreeMap::new();
         for (key, totals) in &self.answers.totals {

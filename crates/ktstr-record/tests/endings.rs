@@ -149,7 +149,9 @@ fn a_full_disk_leaves_no_run() {
         String::from_utf8_lossy(&output.stderr),
     );
     if !output.status.success() && !out.contains("running 1 test") {
-        return eprintln!("mount namespaces are not available, so the full disk is not tested: {err}");
+        return eprintln!(
+            "mount namespaces are not available, so the full disk is not tested: {err}"
+        );
     }
     assert!(
         output.status.success() && out.contains("\nfilled"),

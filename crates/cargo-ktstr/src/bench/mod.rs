@@ -1,4 +1,5 @@
-//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. This module runs the cases and keeps their records; each section is a module that turns records into a table.
+//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. This module runs the cases and keeps their records; each
+//! section is a module that turns records into a table.
 
 mod breakdown;
 mod case;

@@ -1,4 +1,5 @@
-//! `cargo ktstr check BINARY`: runs a scheduler binary under the canned scenarios, and compares it with EEVDF under the same seeds.
+//! `cargo ktstr check BINARY`: runs a scheduler binary under the canned scenarios, and compares it with EEVDF under the same
+//! seeds.
 //!
 //! No project and no code are needed: this binary is also PID 1 of the guest, as in the demo. `matrix` decides what is run,
 //! `walk` runs it, `sort` classifies the findings, `report` is the result as data, `screen`, `page` and `junit` render it.
@@ -54,8 +55,8 @@ pub struct Options {
     /// A dozen scenarios with one seed each: at most two minutes on two cores.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// Five seeds and one more shape, without a time limit. Without --quick and --thorough: the 36 scenarios of the core, two seeds, about a quarter of an hour
-    /// at most.
+    /// Five seeds and one more shape, without a time limit. Without --quick and --thorough: the 36 scenarios of the core, two
+    /// seeds, about a quarter of an hour at most.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.

@@ -1,6 +1,8 @@
-//! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences. Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family.
+//! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences.
+//! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family.
 //!
-//! `family` is the entry to the statistics, which are in `permutation`, `holm`, `bootstrap` and `smallest`; `screen` renders the result.
+//! `family` is the entry to the statistics, which are in `permutation`, `holm`, `bootstrap` and `smallest`; `screen` renders
+//! the result.
 //!
 //! Exit codes: 0 no regression was found, 1 one was found or B exits early where A does not, 2 nothing could be compared.
 

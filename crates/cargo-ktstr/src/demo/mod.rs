@@ -1,4 +1,5 @@
-//! `cargo ktstr demo`: runs one test of this binary and shows the result. The test is in [`scenario`], the rendering in [`mod@screen`]; this module turns the result of the one into the input of the other.
+//! `cargo ktstr demo`: runs one test of this binary and shows the result. The test is in [`scenario`], the rendering in
+//! [`mod@screen`]; this module turns the result of the one into the input of the other.
 
 #[cfg(not(test))]
 mod scenario;

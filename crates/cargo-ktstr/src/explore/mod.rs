@@ -1,4 +1,5 @@
-//! `cargo ktstr explore`: runs one test with many seeds on all cores, each run in a separate process. It ends with a summary and the command that reproduces the first failure.
+//! `cargo ktstr explore`: runs one test with many seeds on all cores, each run in a separate process. It ends with a summary
+//! and the command that reproduces the first failure.
 //!
 //! Exit codes: 0 all passed or were skipped, 1 a run failed, 2 a run was inconclusive, or not all were run.
 

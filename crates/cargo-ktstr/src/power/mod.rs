@@ -1,4 +1,5 @@
-//! `cargo ktstr power`: measures which defects the checks find, and how often they raise a false alarm. It runs scx-ktstr with each of its defects, and schedulers without defects, under the canned scenarios with many seeds.
+//! `cargo ktstr power`: measures which defects the checks find, and how often they raise a false alarm. It runs scx-ktstr with
+//! each of its defects, and schedulers without defects, under the canned scenarios with many seeds.
 //!
 //! Runs are child processes on all cores (`cell/`). Each result is stored at once, so that an interrupted matrix continues
 //! where it stopped.

@@ -1,4 +1,5 @@
-//! `cargo ktstr schedule RUN --latency`: prints one line per task: how long it ran, how often it got a CPU, its average and its longest wait for a CPU, and when the longest wait began and ended. The columns are those of `perf sched latency`.
+//! `cargo ktstr schedule RUN --latency`: prints one line per task: how long it ran, how often it got a CPU, its average and its
+//! longest wait for a CPU, and when the longest wait began and ended. The columns are those of `perf sched latency`.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as two letters. The CPU that switched is marked with a star, as in `perf sched map`; a task's letters are explained where they first appear.
+//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as two letters. The CPU that
+//! switched is marked with a star, as in `perf sched map`; a task's letters are explained where they first appear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

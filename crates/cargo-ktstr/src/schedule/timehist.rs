@@ -1,4 +1,6 @@
-//! `cargo ktstr schedule RUN --timehist`: prints one line for each stretch of time in which a task had a CPU, in the order of their ends: how long the task had slept before, how long it then waited, how long it ran, and why it stopped. The columns are those of `perf sched timehist`.
+//! `cargo ktstr schedule RUN --timehist`: prints one line for each stretch of time in which a task had a CPU, in the order of
+//! their ends: how long the task had slept before, how long it then waited, how long it ran, and why it stopped. The columns
+//! are those of `perf sched timehist`.
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -235,7 +235,8 @@ impl Writer<'_> {
     }
 }
 
-/// `prev_state` of `sched_switch` (include/trace/events/sched.h): the schedule does not distinguish interruptible from uninterruptible sleep.
+/// `prev_state` of `sched_switch` (include/trace/events/sched.h): the schedule does not distinguish interruptible from
+/// uninterruptible sleep.
 fn state(reason: Reason) -> u64 {
     match reason {
         Reason::Slept => 0x1,

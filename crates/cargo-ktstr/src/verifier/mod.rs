@@ -1,4 +1,5 @@
-//! `cargo ktstr verifier BINARY`: loads a scheduler on each kernel and shape, and reports the statistics of the kernel's verifier for its programs. No workload runs.
+//! `cargo ktstr verifier BINARY`: loads a scheduler on each kernel and shape, and reports the statistics of the kernel's
+//! verifier for its programs. No workload runs.
 //!
 //! `report` is the result as data, `stats` parses the verifier's output in a scheduler's log, `screen` is the table.
 //!

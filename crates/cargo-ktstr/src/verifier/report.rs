@@ -166,8 +166,8 @@ pub struct Report {
     pub missing_kernels: Vec<String>,
     /// The scheduler of the baseline; `None` if there is no baseline.
     pub baseline: Option<Checked>,
-    /// The growth of a program, in percent of its instructions in the baseline, above which it counts as a failure; `None` for no
-    /// such bound.
+    /// The growth of a program, in percent of its instructions in the baseline, above which it counts as a failure; `None` for
+    /// no such bound.
     pub max_growth: Option<u32>,
     /// The exit code.
     pub exit: u8,

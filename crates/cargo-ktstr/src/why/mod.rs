@@ -1,4 +1,5 @@
-//! `cargo ktstr why`: explains why a task waited at a given time: when and how the wait began, in which queue the task was, which CPUs it may use, and what each of them did during the wait.
+//! `cargo ktstr why`: explains why a task waited at a given time: when and how the wait began, in which queue the task was,
+//! which CPUs it may use, and what each of them did during the wait.
 
 mod head;
 mod history;
