@@ -1,11 +1,11 @@
-//! What is said of a text that is no scenario, or of a scenario that cannot be run: its line, its key, what was found, what there
-//! is, and what may have been meant.
+//! Error messages for a text that is not a scenario, or for a scenario that cannot be run: line, key, what was found, what is
+//! allowed, and a suggestion.
 #![allow(clippy::unwrap_used)]
 
 use ktstr_scenario::text::{Scenario, ScenarioFile};
 use ktstr_scenario::topology::{TestTopology, Topology};
 
-/// What is said of a step with these lines, on a machine of two LLCs with two CPUs each.
+/// Returns the error for a step with these lines, on a machine of two LLCs with two CPUs each.
 fn refused(lines: &str) -> String {
     let cgroups = "[[cgroup]]\nname = \"a\"\n\n[[cgroup]]\nname = \"b\"\ncpuset = \"0-1\"\n";
     let text = format!("{cgroups}\n[[step]]\n{lines}\n");
