@@ -310,7 +310,7 @@ pub struct RunRecord {
     /// Where the wall time went: resolve, initramfs, boot, window, captures, teardown; and attach, guest time, which is
     /// part of boot or lies before the template.
     pub timings: BTreeMap<String, f64>,
-    /// From the end of the scenario to the guest's own end, guest time; null if it did not come to one.
+    /// The guest time from the end of the scenario until the guest ended on its own; null if it did not.
     pub cleanup_duration_ms: Option<f64>,
     /// What the machine was started from.
     pub start: Option<Start>,

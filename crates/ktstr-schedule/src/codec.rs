@@ -26,7 +26,7 @@ const EARLIER: u64 = 3;
 /// The largest number of details of a tag.
 const DETAILS: u32 = 5;
 
-/// What a number stands for, which is a part of its context.
+/// The meaning of a number, which is a part of its context.
 #[derive(Debug, Clone, Copy)]
 enum Of {
     Tag,

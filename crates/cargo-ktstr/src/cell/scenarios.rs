@@ -1,4 +1,4 @@
-//! The canned scenarios, and one of a CPU that goes off line, as tests of this binary, each the same under every scheduler.
+//! The canned scenarios, and one in which a CPU goes offline, as tests of this binary, each the same under every scheduler.
 //! Windows are short and shapes are small, since each scenario is run a hundred times or so. There are two CPUs, or four if the
 //! scenario is about where tasks may run, in two LLCs if it places tasks by LLC.
 //!
@@ -44,7 +44,7 @@ macro_rules! scenarios {
     )+)+ };
 }
 
-/// A CPU goes off line while the workers run, and comes back.
+/// Takes a CPU offline while the workers run, and brings it back.
 fn cpu_off_and_on(ctx: &Ctx) -> Result<AssertResult> {
     let online = "/sys/devices/system/cpu/cpu1/online";
     let third = ctx.duration / 3;

@@ -145,7 +145,7 @@ impl Default for FailureDumpReport {
 }
 
 impl FailureDumpReport {
-    /// A report that stands for a capture that could not be made, with the reason.
+    /// Returns a placeholder for a capture that could not be made, with the reason.
     pub fn placeholder(reason: impl Into<String>) -> Self {
         let reason = reason.into();
         let because = || Some(format!("placeholder: {reason}"));

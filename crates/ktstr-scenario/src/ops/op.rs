@@ -290,8 +290,8 @@ ops! {
         /// The variable's exact name in `/proc/kallsyms`; its address must be a multiple of four.
         symbol: text,
     };
-    /// Makes the host write to the kernel's memory. Under the real clock the guest runs meanwhile; under the virtual clock it
-    /// is stopped, as for [`Op::WriteKernelCold`]. All targets are resolved before the first one is written.
+    /// Makes the host write to the kernel's memory. Under the real clock the guest keeps running; under the virtual clock it is
+    /// stopped, as for [`Op::WriteKernelCold`]. All targets are resolved before the first one is written.
     17 write_kernel_hot_batch WriteKernelHot {
         /// The targets and their values, in the order of the writes; at most 4096 bytes in total.
         writes: {(KernelTarget, KernelValue)},
@@ -302,7 +302,7 @@ ops! {
         /// The targets and their values, in the order of the writes; at most 4096 bytes in total.
         writes: {(KernelTarget, KernelValue)},
     };
-    /// Makes the host read the kernel's memory. Under the real clock the guest runs meanwhile; under the virtual clock it is
+    /// Makes the host read the kernel's memory. Under the real clock the guest keeps running; under the virtual clock it is
     /// stopped, as for [`Op::ReadKernelCold`]. The test's callbacks find the value by its tag. It is not allowed in a step that
     /// loops.
     19 read_kernel_hot ReadKernelHot {

@@ -52,7 +52,7 @@ impl Knowledge {
         }))
     }
 
-    /// Returns the symbols and types, or the reason why they cannot be had.
+    /// Returns the symbols and types, or the reason why they are not available.
     pub(super) fn get(&mut self) -> Result<&KernelKnowledge, &str> {
         if let Self::Loading(_) = self
             && let Self::Loading(handle) =
