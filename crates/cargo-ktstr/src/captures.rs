@@ -90,7 +90,7 @@ pub fn of_finding(
     if near.is_empty() {
         let command = command(record, story, mark.from_ns, mark.to_ns)?;
         return Some((
-            "No capture lies near it; one is taken by".to_owned(),
+            "There is no capture near it. This command takes one".to_owned(),
             Some(command),
         ));
     }
@@ -204,7 +204,7 @@ pub fn of_wait(
     {
         let _ = writeln!(
             text,
-            "No capture lies in that time; one is taken by: {command}"
+            "There is no capture in that time. This command takes one: {command}"
         );
     }
     text

@@ -91,7 +91,7 @@ fn a_wait_is_told_by_the_captures_in_it() {
     );
     let without = record(vec![at("scx_exit", 30, Some(CaptureMoment::ScxExit))]);
     let told = of_wait(&without, &story, &captures, Pid(7), times);
-    let command = "one is taken by: cargo ktstr replay RUN --capture-at 0.079000000s";
+    let command = "This command takes one: cargo ktstr replay RUN --capture-at 0.079000000s";
     assert!(told.contains(command), "{told}");
     // A run that cannot be reproduced has no such command.
     let real = RunRecord {

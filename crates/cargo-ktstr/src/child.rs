@@ -55,7 +55,7 @@ pub fn session() -> String {
 /// Returns the run that the process `pid` recorded under `root`, and the path of its record.
 pub fn left(root: &Path, pid: u32) -> Result<(PathBuf, Run)> {
     let path = ktstr_record::newest_of_process(root, pid)
-        .context("the run left no record: see what it said above")?;
+        .context("the run left no record: see its output above")?;
     let run = Run::read(&path)?;
     Ok((path, run))
 }

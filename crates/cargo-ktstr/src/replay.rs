@@ -113,7 +113,7 @@ pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     let found = candidates.iter().find(|path| path.is_file());
     let found = found.with_context(|| {
         format!(
-            "{} is no record, no folder with one, and no run under {}: `cargo ktstr runs --json` lists them",
+            "{} is not a record, a folder with a record, or the name of a run under {}: `cargo ktstr runs --json` lists them",
             asked.display(),
             root.display()
         )
@@ -200,11 +200,11 @@ fn check(record: &RunRecord) -> Result<()> {
     match record.clock {
         Some(Clock::Virtual) => {}
         Some(Clock::Real) => bail!(
-            "this run had the real clock, which no run can have twice: run the test with KTSTR_CLOCK=virtual to get \
+            "this run had the real clock, under which no run can be repeated: run the test with KTSTR_CLOCK=virtual to get \
              one that can be replayed"
         ),
         None => bail!(
-            "this run came to no machine ({}): there is nothing to replay",
+            "this run started no machine ({}): there is nothing to replay",
             record.reason.as_deref().unwrap_or("no reason kept")
         ),
     }
@@ -382,7 +382,7 @@ mod tests {
             assert_eq!(find(asked, root.path()).unwrap(), path);
         }
         let error = find(Path::new("nothing"), root.path()).unwrap_err();
-        assert!(error.to_string().contains("nothing is no record"));
+        assert!(error.to_string().contains("nothing is not a record"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(
-                "`{text}` is no length of time: write a number with its unit, ns, us, ms or s, such as `250ms` or `1.5s`"
+                "`{text}` is not a length of time: write a number with its unit, ns, us, ms or s, such as `250ms` or `1.5s`"
             )
         };
         let at = text

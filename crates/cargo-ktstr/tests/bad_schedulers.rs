@@ -92,6 +92,6 @@ fn one_that_dies_late_is_broken() {
     let screen = check(&path, &["--exit-after", "1"], 1);
     holds(
         &screen,
-        &["BROKEN  1", "left by itself and exited with code 0"],
+        &["BROKEN  1", "stopped on its own and exited with code 0"],
     );
 }

@@ -79,7 +79,7 @@ fn a_run_is_shown_with_what_its_scheduler_said() {
     let missing = ktstr(root.path(), &["show", "no-such-run"]);
     assert_eq!(missing.status.code(), Some(2));
     let said = stderr(&missing);
-    assert!(said.contains("no-such-run is no record"), "{said}");
+    assert!(said.contains("no-such-run is not a record"), "{said}");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn a_lock_file_pins_what_a_word_means() {
         "{said}"
     );
     std::fs::write(&file, "prose").unwrap();
-    assert!(run(image).contains("is no file of pinned kernels"));
+    assert!(run(image).contains("is not a file of pinned kernels"));
 }
 
 /// Creates a cache with links to this user's kernels, and one damaged entry.

@@ -48,7 +48,7 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
 fn a_scheduler_that_is_not_there_is_refused_by_name() {
     for (path, said) in [
         ("/no/such/scheduler", "No such file"),
-        ("/tmp", "is no file"),
+        ("/tmp", "is not a file"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
             .args(["power", "--defect", "none", "--scheduler", path])

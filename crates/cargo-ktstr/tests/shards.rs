@@ -102,7 +102,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
             ]
             .concat(),
         );
-        assert!(text(&output).contains(&format!("This is the shard {shard}")));
+        assert!(text(&output).contains(&format!("This is shard {shard}")));
         assert_eq!(bare(&root.join(&report))["runs"], 1, "each has one place");
         output.status.code().unwrap()
     });
@@ -169,9 +169,9 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         ),
         (
             &["1.results", "whole.results"],
-            "is a whole check, and no shard of one",
+            "is a whole check, and not a shard",
         ),
-        (&["prose"], "it is no file of results"),
+        (&["prose"], "it is not a file of results"),
         (&["missing"], "No such file"),
         (&[], "<FILE>"),
     ] {

@@ -125,7 +125,7 @@ impl Renderer<'_> {
             },
             Kind::Struct | Kind::Union => self.record(type_id, &ty, own, depth),
             Kind::Array => self.array(&ty, own, depth),
-            other => unsupported(format!("{other:?} `{}` is no value", ty.name())),
+            other => unsupported(format!("{other:?} `{}` has no value", ty.name())),
         }
     }
 

@@ -24,7 +24,7 @@ pub fn headline(record: &RunRecord) -> String {
     let verdict = match record.verdict {
         RunVerdict::Pass => "passed",
         RunVerdict::Fail => "failed",
-        RunVerdict::Inconclusive => "came to no answer",
+        RunVerdict::Inconclusive => "was inconclusive",
         RunVerdict::Skip => "was skipped",
     };
     format!("{} {verdict}{fault}", record.test)
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_run_without_a_machine_says_so() {
         let bare = RunRecord::new("bare");
-        assert_eq!(headline(&bare), "bare came to no answer");
+        assert_eq!(headline(&bare), "bare was inconclusive");
         assert!(facts(&bare).contains(&("machine", "no machine was started".to_owned())));
         assert_eq!(again(&bare), None);
     }

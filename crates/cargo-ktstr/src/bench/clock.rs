@@ -147,7 +147,7 @@ pub fn section(clocked: &Clocked) -> Section {
         ),
         row(
             "plain",
-            "1000 iterations by the host's clock, a thread a CPU",
+            "1000 iterations under the host's clock, one thread per CPU",
             Kind::Plain,
             per_work,
         ),
@@ -162,7 +162,7 @@ pub fn section(clocked: &Clocked) -> Section {
         ),
         row(
             "monitor",
-            "the same by the host's clock",
+            "the same under the host's clock",
             Kind::Plain,
             monitor,
         ),
@@ -173,7 +173,7 @@ pub fn section(clocked: &Clocked) -> Section {
             name: "explore",
             unit: Unit::Seconds,
             about: format!(
-                "a seed of a scenario of 1 s, on all cores: {:.0} a minute",
+                "a seed of a scenario of 1 s, on all cores: {:.0} per minute",
                 60.0 / seconds
             ),
             cells: cpus.iter().map(cell).collect(),
@@ -234,6 +234,6 @@ mod tests {
         assert!((median(3, 1).unwrap() - 6.0).abs() < 1e-9);
         assert!((median(6, 1).unwrap() - 0.01).abs() < 1e-9);
         assert_eq!(median(7, 1), None, "nothing ran by the host's clock");
-        assert!(section.rows[8].about.ends_with(": 40 a minute"));
+        assert!(section.rows[8].about.ends_with(": 40 per minute"));
     }
 }

@@ -106,7 +106,7 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
     }
     if let Some(why) = unknown {
         tell(&format!(
-            "kernel {word}: {why}: the range has the series in the cache alone"
+            "kernel {word}: {why}: only the cached series are in the range"
         ));
     }
     let found = |series: &String| one(Some(series), Some(series), problems);
@@ -134,7 +134,7 @@ fn pinned(
         match kernel {
             Some(kernel) if kernel.id == *id => found.push(kernel),
             Some(other) => problems.push(format!(
-                "kernel {}: {} pins it to {id}, which is not in the cache, and {} is what can be had: remove the line to pin it anew",
+                "kernel {}: {} pins it to {id}, which is not in the cache, and only {} is available: remove the line to pin it again",
                 word.unwrap_or("(none asked for)"),
                 lock.display(),
                 other.id

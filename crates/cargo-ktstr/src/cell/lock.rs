@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the file's format.
 const VERSION: u32 = 1;
 /// The comment at the beginning of the file.
-const HEAD: &str = "# Kernels that `cargo ktstr` was asked for, and which they were. Remove a line, or the file, to ask anew.\n";
+const HEAD: &str = "# The kernels that words on the command line of `cargo ktstr` stand for. Remove a line, or the file, to pin again.\n";
 /// The word in the file for the default kernel.
 const NONE: &str = "(none asked for)";
 
@@ -41,8 +41,9 @@ impl Lock {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             text => {
                 let text = text.with_context(|| format!("reading {}", path.display()))?;
-                let file: File = toml::from_str(&text)
-                    .with_context(|| format!("{} is no file of pinned kernels", path.display()))?;
+                let file: File = toml::from_str(&text).with_context(|| {
+                    format!("{} is not a file of pinned kernels", path.display())
+                })?;
                 ensure!(
                     file.version == VERSION,
                     "{} has version {}, and this command reads {VERSION}: remove the file to pin the kernels anew",
@@ -117,8 +118,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ktstr.lock");
         for (text, said) in [
-            ("prose", "is no file of pinned kernels"),
-            ("version = 1\n", "is no file of pinned kernels"),
+            ("prose", "is not a file of pinned kernels"),
+            ("version = 1\n", "is not a file of pinned kernels"),
             ("version = 2\n[kernels]\n", "has version 2"),
         ] {
             std::fs::write(&path, text).expect("written");

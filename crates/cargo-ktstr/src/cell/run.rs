@@ -72,7 +72,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
         Under::Eevdf => Scheduler::EEVDF,
         Under::Binary(path) => {
             let path = path.into_os_string().into_string();
-            let path = path.map_err(|path| anyhow::anyhow!("{path:?} is no text"))?;
+            let path = path.map_err(|path| anyhow::anyhow!("{path:?} is not valid UTF-8"))?;
             Scheduler::named("other").binary(SchedulerSpec::Path(path.leak()))
         }
     };

@@ -142,7 +142,10 @@ pub fn parse(text: &str) -> Result<Config, Wrong> {
         if !known.contains(&word.get_ref().as_str()) {
             let hint = suggest::hint(word.get_ref(), known.into_iter());
             let all = known.join(", ");
-            let why = format!("`{}` is no promise{hint}; there are {all}", word.get_ref());
+            let why = format!(
+                "unknown promise `{}`{hint}; there are {all}",
+                word.get_ref()
+            );
             return Err((line(word.span().start), why));
         }
         config.without.push(word.into_inner());
@@ -183,7 +186,10 @@ fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
     let known = BOUNDS.map(|(key, _)| key);
     if !known.contains(&key) {
         let hint = suggest::hint(key, known.into_iter());
-        bail!("`{key}` is no bound{hint}; there are {}", known.join(", "));
+        bail!(
+            "unknown bound `{key}`{hint}; there are {}",
+            known.join(", ")
+        );
     }
     let number = match value {
         toml::Value::String(word) if word == "off" => return Ok(Bound::Off),
@@ -202,10 +208,7 @@ fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
     if !known().any(|name| name == key) {
         let hint = suggest::hint(key, known());
         let all: Vec<&str> = known().collect();
-        bail!(
-            "`{key}` is no metric of compare{hint}; there are {}",
-            all.join(", ")
-        );
+        bail!("unknown metric `{key}`{hint}; there are {}", all.join(", "));
     }
     let wrong = || {
         anyhow!(
@@ -307,13 +310,13 @@ expires = "2026-12-31"
     fn what_nobody_reads_is_an_error_with_its_line_and_the_word_that_was_meant() {
         insta::assert_snapshot!(error("[matrix]\nseedz = 3\n"), @"2: unknown key `seedz`: did you mean `seeds`?; there are kernels, topologies, scenarios, seeds");
         insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`?; there are matrix, scheduler, bounds, gates, known");
-        insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: `max_owed` is no bound: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
-        insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: `nise` is no promise: did you mean `nice`?; there are service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks");
+        insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: unknown bound `max_owed`: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
+        insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: unknown promise `nise`: did you mean `nice`?; there are service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks");
     }
 
     #[test]
     fn a_gate_is_of_a_metric_and_has_numbers() {
-        insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: `wake_99` is no metric of compare: did you mean `wake_p99`?; there are run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations");
+        insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: unknown metric `wake_99`: did you mean `wake_p99`?; there are run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations");
         insta::assert_snapshot!(error("[gates]\nslice = 3\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
         insta::assert_snapshot!(error("[gates]\nslice = { share = -1 }\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
         insta::assert_snapshot!(error("[gates]\nslice = { leest = 1 }\n"), @"2: unknown key `leest`: did you mean `least`?; there are least, share");

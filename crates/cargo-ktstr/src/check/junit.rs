@@ -174,7 +174,7 @@ mod tests {
             <testcase classname="steady" name="steady seed 2" time="0.000"/>
           </testsuite>
           <testsuite name="ktstr check 7.3.4 own" tests="1" failures="0" errors="0" skipped="1">
-            <testcase classname="sweep" name="sweep seed 1" time="0.000"><skipped message="no answer: the run came to no answer: the disk is full"/></testcase>
+            <testcase classname="sweep" name="sweep seed 1" time="0.000"><skipped message="no answer: the run was inconclusive: the disk is full"/></testcase>
           </testsuite>
         </testsuites>
         "#);

@@ -51,7 +51,7 @@ pub fn apply(report: &mut Report, config: &Config, today: Date) {
     report.unseen = unseen
         .map(|(known, _)| {
             format!(
-                "line {}: {} ({}) was not seen: if it is fixed, remove the entry",
+                "line {}: {} ({}) did not occur: if it is fixed, remove the entry",
                 known.line, known.scenario, known.reason
             )
         })

@@ -53,8 +53,8 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
             (Some(a), Some(b)) => bail!(
                 "{name} is a shard of {a}, and {other_name} one of {b}: a check is merged from its own shards"
             ),
-            (None, _) => bail!("{name} is a whole check, and no shard of one"),
-            (_, None) => bail!("{other_name} is a whole check, and no shard of one"),
+            (None, _) => bail!("{name} is a whole check, and not a shard"),
+            (_, None) => bail!("{other_name} is a whole check, and not a shard"),
         }
     }
     let of = count(&first).unwrap_or_default();
@@ -207,7 +207,7 @@ mod tests {
         insta::assert_snapshot!(error(shards[..2].to_vec()), @"of 3 shards 1 are missing: 3/3");
         insta::assert_snapshot!(error(vec![shards[0].clone(), shards[1].clone(), shards[1].clone()]), @"2.json and 2.json are both the shard 2/3");
         insta::assert_snapshot!(error(vec![shards[0].clone(), divided(&whole, 2)[1].clone()]), @"1.json is a shard of 3, and 2.json one of 2: a check is merged from its own shards");
-        insta::assert_snapshot!(error(vec![("w.json".to_owned(), whole), shards[0].clone()]), @"w.json is a whole check, and no shard of one");
+        insta::assert_snapshot!(error(vec![("w.json".to_owned(), whole), shards[0].clone()]), @"w.json is a whole check, and not a shard");
         let mut foreign = shards.clone();
         foreign[1].1.walked.pairs = shards[0].1.walked.pairs.clone();
         assert!(error(foreign).contains("that is not the shard 2/3's"));

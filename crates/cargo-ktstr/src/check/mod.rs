@@ -123,7 +123,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     if let Some(shard) = options.shard {
         ensure!(
             shard.of <= matrix.places.len(),
-            "{shard} has nothing to run: there are only {} places (scenarios times kernels times shapes), so that many shards at most",
+            "{shard} has nothing to run: there are only {} places (scenarios times kernels times shapes), so there can be at most that many shards",
             matrix.places.len()
         );
     }
@@ -150,7 +150,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let walked = walked?;
     ensure!(
         self::hash(&binary)? == hash,
-        "{} was built anew meanwhile: the runs are of different schedulers; check it again",
+        "{} was rebuilt during the check, so its runs are of different binaries: check it again",
         binary.display()
     );
     let asked = Asked {
@@ -217,7 +217,7 @@ pub fn scheduler(path: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let text = absolute
         .to_str()
-        .context("the scheduler's path is no text")?;
+        .context("the scheduler's path is not valid UTF-8")?;
     // There is one such path per process.
     let spec = SchedulerSpec::Path(text.to_owned().leak());
     ktstr::run::find_scheduler_binary(&Scheduler::named("checked").binary(spec))?;

@@ -33,14 +33,14 @@ fn lists(report: &Report) -> [List<'_>; 5] {
         List {
             id: "broken",
             title: "Broken",
-            means: "The kernel, the exact schedule or a worker proves it, and EEVDF does not do it with the same seed.",
+            means: "The kernel, the exact schedule or a worker proves it, and EEVDF passed with the same seed.",
             state: ("broken", "bad"),
             rows: &report.broken,
         },
         List {
             id: "known",
             title: "Known",
-            means: "It is broken, and ktstr.toml puts up with it until a day.",
+            means: "It is broken, but ktstr.toml lists it as a known failure until a date.",
             state: ("known", "doubt"),
             rows: &report.known,
         },
@@ -54,14 +54,14 @@ fn lists(report: &Report) -> [List<'_>; 5] {
         List {
             id: "not-promised",
             title: "Not promised",
-            means: "It is not held against the scheduler, and each finding says why.",
+            means: "This does not count against the scheduler; each finding says why.",
             state: ("not promised", ""),
             rows: &report.not_promised,
         },
         List {
             id: "no-answer",
             title: "No answer",
-            means: "These runs say nothing of the scheduler.",
+            means: "These runs are inconclusive about the scheduler.",
             state: ("no answer", "doubt"),
             rows: &report.no_answer,
         },
@@ -144,14 +144,11 @@ fn top(report: &Report) -> String {
         (
             "runs",
             format!(
-                "{}: {} judged, {} of them sound; {} not for this shape, {} left out for want of time",
+                "{}: {} judged, {} of them sound; {} not for this shape, {} left out because the time was over",
                 report.runs, report.judged, report.sound, report.skipped, report.left_out
             ),
         ),
-        (
-            "EEVDF",
-            format!("{made} runs beside them, {kept} known from before"),
-        ),
+        ("EEVDF", format!("{made} runs beside them, {kept} cached")),
         ("wall time", format!("{:.0} s", report.wall_s)),
         ("BLAKE3", report.scheduler.hash.clone()),
     ];

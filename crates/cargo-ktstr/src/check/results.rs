@@ -102,7 +102,7 @@ impl Results {
                 "the file ends in the middle of the results, after {} bytes: copy it once more, or run that check again",
                 text.len()
             ),
-            false => "it is no file of results, which `cargo ktstr check --results FILE` writes"
+            false => "it is not a file of results, which `cargo ktstr check --results FILE` writes"
                 .to_owned(),
         };
         let head: Head = serde_json::from_str(text).map_err(|error| {
@@ -110,7 +110,7 @@ impl Results {
             anyhow::Error::new(error).context(why)
         })?;
         if head.format.as_deref() != Some(FORMAT) {
-            bail!("it is no file of results, which `cargo ktstr check --results FILE` writes");
+            bail!("it is not a file of results, which `cargo ktstr check --results FILE` writes");
         }
         let schema = head.schema.unwrap_or_default();
         ensure!(
@@ -205,7 +205,7 @@ mod tests {
         for other in ["{}", "[]", "7", "{\"format\":\"x\",\"schema\":1}", "a b"] {
             let error = error(other);
             assert!(
-                error.contains("it is no file of results"),
+                error.contains("it is not a file of results"),
                 "{other}: {error}"
             );
         }

@@ -93,7 +93,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
             return Some(Finding::of(
                 Class::NoAnswer,
                 first,
-                "the run came to no answer",
+                "the run was inconclusive",
             ));
         }
         RunVerdict::Fail => {}
@@ -117,7 +117,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         }
         Some(RunVerdict::Fail) => {}
         Some(RunVerdict::Inconclusive | RunVerdict::Skip) | None => {
-            let why = "EEVDF came to no answer with the same seed, so nothing is confirmed";
+            let why = "EEVDF was inconclusive with the same seed, so the failure is not confirmed";
             return Some(Finding::of(Class::NoAnswer, strongest, why));
         }
     }
@@ -132,7 +132,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         Proof::Expected => Finding::of(
             Class::NotPromised,
             first,
-            "it is expected and no promise, and the exact schedule does not confirm it",
+            "it is only an expectation, and the exact schedule does not confirm it",
         ),
         Proof::Nothing => Finding::of(Class::NoAnswer, first, "it is not about scheduling"),
     })

@@ -169,7 +169,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         if let Under::Binary(path) = &side.under
             && side.hash.as_ref() != Some(&check::hash(path)?)
         {
-            bail!("{} was built anew meanwhile: compare again", path.display());
+            bail!(
+                "{} was rebuilt during the comparison: compare again",
+                path.display()
+            );
         }
     }
     let mut report = Report::of(a, b, &pairs, &config.gates);
@@ -193,7 +196,7 @@ fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
         ("--undecided", options.undecided),
     ];
     if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
-        bail!("{option} says what is run, and of stored sets nothing is: leave it out");
+        bail!("{option} is about runs, and with files of results nothing is run: leave it out");
     }
     let scenarios = match &options.scenarios[..] {
         [] => Vec::new(),

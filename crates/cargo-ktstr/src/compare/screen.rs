@@ -72,7 +72,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     for one in report.ended.iter().take(ENDED) {
         writeln!(
             text,
-            "no numbers of {}: {} seed {}: {}",
+            "no numbers from {}: {} seed {}: {}",
             one.side.to_uppercase(),
             one.scenario,
             one.seed,
@@ -132,7 +132,7 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
     if dead > 0 {
         writeln!(
             text,
-            "B came to an early end by its own fault in {dead} runs in which A did not: `cargo ktstr check` says more."
+            "B exited early by its own fault in {dead} runs in which A did not: `cargo ktstr check` has the details."
         )?;
     }
     if count(Said::TooFewSeeds) > 0 {

@@ -48,7 +48,7 @@ pub fn read(a: &str, b: &str) -> Result<[Set; 2]> {
         EEVDF => Results::read(Path::new(other)).map(|results| eevdf(&results)),
         name if is_set(name) => Results::read(Path::new(name)).map(|results| ours(name, results)),
         name => bail!(
-            "{other} is a stored set of results, and {name} is none: compare two sets, or two schedulers; \
+            "{other} is a file of results, and {name} is not: compare two such files, or two schedulers; \
              `cargo ktstr check {name} --results FILE` stores a set"
         ),
     };

@@ -85,7 +85,9 @@ fn kvm(device: &Path) -> Check {
             "KVM",
             match ktstr::run::kvm::findings() {
                 Ok(known) => opened(&known),
-                Err(error) => format!("can be opened; what was found of it is not known: {error}"),
+                Err(error) => format!(
+                    "can be opened; the results of earlier boots under it cannot be read: {error}"
+                ),
             },
         ),
         Err(error) => Check {

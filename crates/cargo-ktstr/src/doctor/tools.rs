@@ -68,7 +68,10 @@ fn version_of(qemu: &Qemu) -> Check {
         todo: Some(format!(
             "if runs of one seed differ, take QEMU {range}, which ktstr is tried with (KTSTR_QEMU)"
         )),
-        ..Check::info(QEMU, format!("{found}: newer than ktstr is tried with"))
+        ..Check::info(
+            QEMU,
+            format!("{found}: newer than the versions that ktstr is tested with"),
+        )
     }
 }
 

@@ -54,7 +54,7 @@ impl Pool {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .context("asking to be told of Ctrl-C")?;
+                .context("installing the handler for Ctrl-C")?;
         }
         let style = ProgressStyle::with_template(
             "{bar:40} {pos} of {len} seeds, {elapsed}, {eta} left{msg}",
@@ -114,7 +114,7 @@ impl Pool {
     /// Makes one run; `None` if it was ended by Ctrl-C.
     fn one(&self, seed: u64, shared: &Shared) -> Result<Option<Ended>> {
         // The output goes to a file, because a pipe would have to be read during the run.
-        let said = tempfile::tempfile().context("making a file for what a run says")?;
+        let said = tempfile::tempfile().context("creating a file for the output of a run")?;
         let mut child = child::command(&self.binary, &self.test, &self.root)
             .env("KTSTR_CLOCK", "virtual")
             .env("KTSTR_SEED", seed.to_string())

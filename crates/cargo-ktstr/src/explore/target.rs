@@ -20,7 +20,7 @@ pub fn find(test: &str, package: Option<&str>) -> Result<PathBuf> {
         .output()
         .context("running cargo to build the tests")?;
     if !output.status.success() {
-        bail!("cargo could not build the tests: see what it said above");
+        bail!("cargo could not build the tests: see its output above");
     }
     let binaries = executables(&String::from_utf8_lossy(&output.stdout));
     let mut with = Vec::new();

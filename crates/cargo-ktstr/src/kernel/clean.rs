@@ -88,7 +88,7 @@ fn agreed(count: usize) -> Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         bail!(
-            "nobody can be asked whether these {count} may go: --force removes them without a question"
+            "there is no terminal to confirm the removal of these {count}: --force removes them without confirmation"
         );
     }
     tell(&format!("Remove these {count}? [y/N]"));

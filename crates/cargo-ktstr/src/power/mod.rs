@@ -324,7 +324,7 @@ fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let found = std::fs::canonicalize(path)
             .with_context(|| format!("looking for the scheduler {}", path.display()))?;
         if !found.is_file() {
-            bail!("the scheduler {} is no file", path.display());
+            bail!("the scheduler {} is not a file", path.display());
         }
         Ok(found)
     };

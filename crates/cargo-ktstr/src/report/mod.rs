@@ -288,7 +288,7 @@ fn time_line(story: &Story, thinned: &data::Thinned) -> String {
     }
     if story.answers.missing_ns > 0 {
         notes.push(format!(
-            "The schedule itself grew over its bound: {} ms of it were left out of everything on this page.",
+            "The schedule exceeded its size limit: {} ms of it are missing from this page.",
             html::ms(story.answers.missing_ns)
         ));
     }

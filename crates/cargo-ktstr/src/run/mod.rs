@@ -105,7 +105,7 @@ fn declared(scenario: &ScenarioFile, options: &Options) -> Result<KtstrTestEntry
 
 fn absolute(path: &str) -> Result<String> {
     let path = std::path::absolute(path)?.into_os_string().into_string();
-    path.map_err(|path| anyhow::anyhow!("the path {path:?} is no text"))
+    path.map_err(|path| anyhow::anyhow!("the path {path:?} is not valid UTF-8"))
 }
 
 /// The body of the host's entry. It is never called, since the guest calls the entry that this binary has registered.
@@ -129,7 +129,7 @@ fn launch(
     let guest = folder.join(IN_GUEST);
     std::fs::write(&guest, text).with_context(|| format!("writing {}", guest.display()))?;
     let guest = guest.into_os_string().into_string();
-    let guest = guest.map_err(|path| anyhow::anyhow!("the path {path:?} is no text"))?;
+    let guest = guest.map_err(|path| anyhow::anyhow!("the path {path:?} is not valid UTF-8"))?;
     let mut files = entry.extra_include_files.to_vec();
     files.push(guest.leak());
     entry.extra_include_files = files.leak();

@@ -87,7 +87,7 @@ impl FromStr for Age {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(
-                "`{text}` is no age: write a whole number with its unit, m, h or d, such as `12h`"
+                "`{text}` is not an age: write a whole number with its unit, m, h or d, such as `12h`"
             )
         };
         let unit = text.chars().next_back().ok_or_else(error)?;

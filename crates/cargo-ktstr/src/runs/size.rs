@@ -20,7 +20,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(
-                "`{text}` is no size: write a whole number with its unit, KiB, MiB or GiB, such as `500MiB`"
+                "`{text}` is not a size: write a whole number with its unit, KiB, MiB or GiB, such as `500MiB`"
             )
         };
         if text == "0" {

@@ -268,7 +268,7 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         let missing = ms(summary.missing_ns);
         writeln!(
             out,
-            "The schedule grew over its bound: {missing} ms of it were left out."
+            "The schedule exceeded its size limit: {missing} ms of it are missing."
         )?;
     }
     if summary.unreadable != 0 {

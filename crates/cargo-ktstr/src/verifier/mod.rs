@@ -87,7 +87,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let loads = loads.into_iter().map(|(_, load)| load).collect();
     ensure!(
         check::hash(&binary)? == hash,
-        "{} was built anew meanwhile: load it again",
+        "{} was rebuilt during the loads: load it again",
         binary.display()
     );
     let scheduler = Checked {

@@ -44,9 +44,9 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
         .any(|gap| gap.from_ns < wait.to_ns && gap.to_ns > wait.from_ns);
     let mut text = match (gap, all_idle) {
         (true, _) => "Events of that time were left out: what ran is not all known.\n".to_owned(),
-        (false, 0) => "No CPU on which it may run was idle meanwhile.\n".to_owned(),
+        (false, 0) => "No CPU on which it may run was idle in that time.\n".to_owned(),
         (false, idle) => format!(
-            "CPUs on which it may run were idle for {} of CPU time meanwhile.\n",
+            "In that time, CPUs on which it may run were idle for {} of CPU time.\n",
             ms(idle)
         ),
     };

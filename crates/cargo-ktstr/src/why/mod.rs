@@ -151,7 +151,7 @@ fn answer(
         ));
         text.push_str(&meanwhile(story, &stretch, &known.masks));
         if !known.lines.is_empty() {
-            text.push_str("\nWhat happened to it meanwhile:\n");
+            text.push_str("\nWhat happened to it in that time:\n");
             text.push_str(&known.lines.concat());
         }
     }
@@ -245,14 +245,14 @@ mod tests {
         hog|`\u{202e}[8] woke it from CPU 0 at 0.051000 s (itself).
         It was on the runqueue of CPU 0, in the local queue of sched_ext.
         Of 2 CPUs it may run on 0, from 0.060000 s on 0-1.
-        CPUs on which it may run were idle for 20.000 ms of CPU time meanwhile.
+        In that time, CPUs on which it may run were idle for 20.000 ms of CPU time.
 
         CPU 0:
              29.000 ms  100.0 %  hog|`\u{202e}[8]
         CPU 1:
              29.000 ms  100.0 %  idle, or not known
 
-        What happened to it meanwhile:
+        What happened to it in that time:
           0.051000 s  enqueued on CPU 0, class Ext
           0.051000 s  put into the local queue by the BPF scheduler, slice 5.000 ms
           0.060000 s  may run on CPUs 0-1 from now on

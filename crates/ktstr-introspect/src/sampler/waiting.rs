@@ -76,7 +76,7 @@ impl Sampler {
             let layout = &self.task;
             let (pid, on_rq) = (number(task, &layout.pid), number(task, &layout.on_rq));
             if pid == 0 || pid > 1 << 22 {
-                return Ok(Err("a list holds what is no task"));
+                return Ok(Err("a list has an entry that is not a task"));
             }
             let delayed = layout
                 .delayed

@@ -64,7 +64,7 @@ fn node(value: &Spanned<DeValue<'_>>, path: String, lines: &Lines) -> Result<Nod
         }
         DeValue::Float(number) => {
             let value = number.as_str().parse();
-            Value::Float(value.map_err(|_| error(format!("{} is no number", number.as_str())))?)
+            Value::Float(value.map_err(|_| error(format!("{} is not a number", number.as_str())))?)
         }
         DeValue::Boolean(value) => Value::Bool(*value),
         DeValue::Datetime(_) => {

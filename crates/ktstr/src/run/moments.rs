@@ -1,5 +1,5 @@
-//! Captures at the moments that matter: sched_ext ends the scheduler or bypasses it, the guest's kernel panics, the guest
-//! hangs, or at a time that the user requested.
+//! Captures at the moments that matter: when sched_ext ends the scheduler or bypasses it, the guest's kernel panics or
+//! hangs, and at times that the user requested.
 //!
 //! Under the virtual clock the plugin holds the guest at the entry of a function of the kernel, so the capture shows what the
 //! kernel found. Under the real clock the host finds out at its next look. Neither belongs to the run's series of captures.

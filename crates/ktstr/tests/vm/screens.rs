@@ -191,8 +191,8 @@ fn a_scheduler_that_leaves_by_itself() {
         let finished = screen(
             entry,
             &[
-                "failed: scx-ktstr left by itself",
-                "scheduler process died: `scx-ktstr` left by itself",
+                "failed: scx-ktstr stopped on its own",
+                "scheduler process died: `scx-ktstr` stopped on its own",
                 "SCX_EXIT_UNREG: unregistered from user space",
                 "leaving, as --exit-after says",
             ],

@@ -124,7 +124,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             error(WorkType::cgroup_attach_storm("a/b", ReapMode::SigIgn), 1),
-            @r#"work type CgroupAttachStorm: dest "a/b" is no name of a cgroup beside the worker's own: it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"#
+            @r#"work type CgroupAttachStorm: dest "a/b" is not a valid name for a sibling of the worker's cgroup: it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"#
         );
         insta::assert_snapshot!(
             error(WorkType::net_traffic(0, 59), 1),

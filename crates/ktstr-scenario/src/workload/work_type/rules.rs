@@ -40,7 +40,7 @@ pub enum WorkTypeValidationError {
     },
     /// A name that a sibling of the worker's cgroup cannot have.
     #[error(
-        "work type {work_type}: {parameter} {name:?} is no name of a cgroup beside the worker's own: \
+        "work type {work_type}: {parameter} {name:?} is not a valid name for a sibling of the worker's cgroup: \
          it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"
     )]
     NoName {

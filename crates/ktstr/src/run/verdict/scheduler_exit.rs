@@ -101,7 +101,10 @@ fn died(
             let status = said
                 .scheduler_died
                 .map_or("", |_| " and exited with code 0");
-            (SchedulerEnd::Left, Some(format!("left by itself{status}")))
+            (
+                SchedulerEnd::Left,
+                Some(format!("stopped on its own{status}")),
+            )
         }
         (Some(end), _) if starved.is_some() => (
             SchedulerEnd::Crashed,
