@@ -220,7 +220,7 @@ mod tests {
          Step[0]  iteration_rate  20.000  30.000  +50.0 %
         2 metrics are the same in both; --all prints them.
 
-        the runs part at context switch 1 (tasks by process id):
+        the runs diverge at context switch 1 (tasks by process id):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  at 0.001500000 s on CPU 0: 1 -> 7
           second at 0.001500000 s on CPU 0: 1 -> 8

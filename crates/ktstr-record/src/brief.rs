@@ -18,7 +18,7 @@ const DUMP: &str = " triggered exit kind ";
 pub fn headline(record: &RunRecord) -> String {
     let fault = match record.fault.as_deref() {
         None => String::new(),
-        Some("undetermined") => ", and whose fault it is is undetermined".to_owned(),
+        Some("undetermined") => ", and it is undetermined whose fault that is".to_owned(),
         Some(fault) => format!(", the {fault}'s fault"),
     };
     let verdict = match record.verdict {

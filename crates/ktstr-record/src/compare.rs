@@ -121,7 +121,7 @@ fn without_digests(left: &Run, right: &Run) -> Comparison {
     }) {
         Some((parting, _)) if parting.is_certain() => Comparison::Differ(parting),
         Some((_, common)) => Comparison::Unknown(format!(
-            "the {which} run has no digest, for it was ended; the first {common} context switches are the same"
+            "the {which} run has no digest, because it was stopped; the first {common} context switches are the same"
         )),
         None => Comparison::Unknown(format!("the {which} run has no digest")),
     }
@@ -178,7 +178,7 @@ impl fmt::Display for Parting {
             } => {
                 writeln!(
                     f,
-                    "the runs part at context switch {number} (tasks by process id):"
+                    "the runs diverge at context switch {number} (tasks by process id):"
                 )?;
                 if let Some(before) = before {
                     writeln!(f, "  both   {before}")?;
@@ -188,7 +188,7 @@ impl fmt::Display for Parting {
             }
             Self::Beyond(kept) => write!(
                 f,
-                "the runs part after the first {kept} context switches, which are the same; their traces hold no more"
+                "the runs diverge after the first {kept} context switches, which are the same; their traces hold no more"
             ),
             Self::Content(what) => write!(
                 f,
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(compare(&one, &one.clone()), Comparison::Same);
         let mut without = one.clone();
         without.record.digest = None;
-        insta::assert_snapshot!(compare(&one, &without), @"unknown: the second run has no digest, for it was ended; the first 2 context switches are the same");
+        insta::assert_snapshot!(compare(&one, &without), @"unknown: the second run has no digest, because it was stopped; the first 2 context switches are the same");
         let mut other = run("a", &[1, 3], 2);
         other.record.digest = None;
         assert!(matches!(compare(&one, &other), Comparison::Differ(_)));
@@ -265,14 +265,14 @@ mod tests {
     fn the_first_switch_that_differs_is_named() {
         let comparison = compare(&run("a", &[1, 2, 3], 3), &run("b", &[1, 2, 4, 5], 4));
         insta::assert_snapshot!(comparison.to_string(), @r"
-        the runs part at context switch 2 (tasks by process id):
+        the runs diverge at context switch 2 (tasks by process id):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  at 0.002000000 s on CPU 0: 1 -> 3
           second at 0.002000000 s on CPU 0: 1 -> 4
         ");
         let shorter = compare(&run("a", &[1, 2], 2), &run("b", &[1, 2, 4], 3));
         insta::assert_snapshot!(shorter.to_string(), @r"
-        the runs part at context switch 2 (tasks by process id):
+        the runs diverge at context switch 2 (tasks by process id):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  no more switches
           second at 0.002000000 s on CPU 0: 1 -> 4

@@ -34,11 +34,11 @@ moments! {
     /// sched_ext begins to bypass the scheduler: from then on the kernel dispatches tasks itself.
     ScxBypass "scx_bypass" "sched_ext begins to bypass the scheduler"
     /// The host gives up on the guest, because it hangs or has been silent for too long.
-    Hang "hang" "the host gives up a guest that says nothing any more"
+    Hang "hang" "the host gives up on a guest that is silent"
     /// The guest's kernel panics.
     Panic "panic" "the guest's kernel panics"
     /// A time that the user requested (`KTSTR_CAPTURE_AT`).
-    Asked "asked_for" "the time has come that was asked for"
+    Asked "asked_for" "the requested time has come"
 }
 
 #[cfg(test)]

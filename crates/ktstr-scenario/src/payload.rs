@@ -66,7 +66,9 @@ pub enum PayloadError {
     #[error("a payload has an empty name: reports and operations know it by its name")]
     Name,
     /// A scheduler is used as a load.
-    #[error("payload {payload:?} is a scheduler, and no load: name it in the test's `scheduler`")]
+    #[error(
+        "payload {payload:?} is a scheduler and cannot run as a load: name it in the test's `scheduler`"
+    )]
     Scheduler {
         /// The name of the payload.
         payload: &'static str,
@@ -92,7 +94,7 @@ pub enum PayloadError {
         argument: String,
     },
     /// A flag that the payload does not know.
-    #[error("payload {payload:?} knows no flag {flag:?}; it knows {known}")]
+    #[error("payload {payload:?} does not accept the flag {flag:?}; it accepts {known}")]
     Flag {
         /// The name of the payload.
         payload: &'static str,
@@ -324,8 +326,8 @@ mod tests {
         assert_eq!(LOAD.validate(), Ok(()));
         assert!(refused(Payload::binary("", "x")).contains("empty name"));
         assert!(refused(Payload::binary("x", "/")).contains("no file name"));
-        insta::assert_snapshot!(refused(Payload::KERNEL_DEFAULT), @r#"payload "kernel_default" is a scheduler, and no load: name it in the test's `scheduler`"#);
-        insta::assert_snapshot!(refused(LOAD.with_default_args(&["--sise=1"])), @r#"payload "load" knows no flag "--sise"; it knows --size, -n"#);
+        insta::assert_snapshot!(refused(Payload::KERNEL_DEFAULT), @r#"payload "kernel_default" is a scheduler and cannot run as a load: name it in the test's `scheduler`"#);
+        insta::assert_snapshot!(refused(LOAD.with_default_args(&["--sise=1"])), @r#"payload "load" does not accept the flag "--sise"; it accepts --size, -n"#);
         insta::assert_snapshot!(refused(LOAD.with_default_args(&["a\0b"])), @r#"payload "load": the argument "a\0b" has a NUL byte, which no argument can have"#);
         insta::assert_snapshot!(refused(LOAD.with_default_checks(EMPTY)), @r#"payload "load": the range 2 to 1 of metric "m" is empty: the lower bound comes first"#);
         const EMPTY: &[MetricCheck] = &[MetricCheck::range("m", 2.0, 1.0)];

@@ -320,9 +320,8 @@ impl Text for ClaimDef {
             at_most: fields.optional("at_most")?,
         };
         if bounds == Bounds::default() {
-            return Err(node.error(
-                "a claim without a bound holds of anything: give it `at_least` or `at_most`",
-            ));
+            return Err(node
+                .error("a claim without a bound is always true: give it `at_least` or `at_most`"));
         }
         Ok(Self {
             step: fields.required("step")?,

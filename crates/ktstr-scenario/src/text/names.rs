@@ -61,7 +61,7 @@ impl Names {
                 _ => None,
             })
             .collect();
-        let how = "a test of its own, which hands it over with `Names::work`";
+        let how = "a custom work type, which the test passes with `Names::work`";
         find(node, "work type of the test", how, &known).cloned()
     }
 }

@@ -63,7 +63,7 @@ impl Scenario {
         for (key, node) in fields.entries() {
             if !KEYS.contains(&key.as_str()) {
                 return Err(node.error(format!(
-                    "unknown key `{key}`: {}. What a scenario runs on, and its checks, the test's attribute says",
+                    "unknown key `{key}`: {}. The test's attribute sets the machine and the checks",
                     super::suggest::instead(key, KEYS)
                 )));
             }

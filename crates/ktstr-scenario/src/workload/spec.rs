@@ -72,7 +72,7 @@ pub enum WorkSpecError {
     },
     /// `park_after_iterations` is 0.
     #[error(
-        "park_after_iterations(0): a worker does at least one iteration; leave it out for no end"
+        "park_after_iterations(0): a worker does at least one iteration; leave it out for no limit"
     )]
     ParkAfterNone,
     /// A nice value outside -20..=19.
@@ -269,7 +269,7 @@ mod tests {
         let bench = WorkSpec::new(WorkType::schbench(SchbenchConfig::DEFAULT));
         assert_eq!(count(bench.clone().workers(1)), Ok(4));
         let two = count(bench.workers(2)).expect_err("its config says how many");
-        assert!(two.to_string().contains("take workers(1)"), "{two}");
+        assert!(two.to_string().contains("declare workers(1)"), "{two}");
         assert_eq!(count(WorkSpec::default()), Ok(5));
         assert_eq!(count(WorkSpec::default().workers(2)), Ok(2));
         assert_eq!(count(WorkSpec::default().workers_pct(0.5)), Ok(2));

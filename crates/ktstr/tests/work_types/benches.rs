@@ -89,7 +89,10 @@ fn requests(ctx: &Ctx) -> Result<()> {
     }
     let refused = WorkloadHandle::spawn(&of(WorkType::schbench(config), 2));
     let refused = refused.err().context("its config says how many")?;
-    ensure!(refused.to_string().contains("take workers(1)"), "{refused}");
+    ensure!(
+        refused.to_string().contains("declare workers(1)"),
+        "{refused}"
+    );
     Ok(())
 }
 

@@ -79,8 +79,8 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     let loops = matches!(step.hold, HoldSpec::Loop { .. });
     if let Some(at) = step.ops.iter().position(|op| loops && op.is_once()) {
         let message = format!(
-            "{} cannot be in a step that repeats its operations: it would store anew in each round under one tag. Put it into a \
-             step of its own",
+            "{} cannot be in a step that repeats its operations: it would be stored again in each round under \
+             the same tag. Put it into a separate step",
             step.ops[at].name()
         );
         return at_place(format!("{of_ops}[{at}]"), Err(message));

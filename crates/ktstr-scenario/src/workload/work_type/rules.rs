@@ -53,7 +53,7 @@ pub enum WorkTypeValidationError {
     },
     /// More or fewer than one worker is declared for a work type whose parameters determine the number.
     #[error(
-        "work type {work_type}: workers({workers}) are declared, and its config says how many there are: take workers(1)"
+        "work type {work_type}: workers({workers}) are declared, but its config determines their number: declare workers(1)"
     )]
     NotOne {
         /// Name of the work type.

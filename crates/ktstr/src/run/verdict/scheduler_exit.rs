@@ -186,7 +186,7 @@ fn culprit(case: &Case, said: &Transcript, left: Option<&ScxExit>) -> (Fault, St
     }
     if let Some(exit) = left.filter(|exit| exit.wants_restart()) {
         let why = format!(
-            "sched_ext asked for a restart after the test took a CPU on or off line: {}",
+            "sched_ext requested a restart after the test took a CPU online or offline: {}",
             reason(exit)
         );
         return (Fault::Test, why);
