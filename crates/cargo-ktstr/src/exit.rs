@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_s_fault_is_told_from_the_host_s() {
+    fn faults_of_the_user_and_of_the_host_are_distinguished() {
         let spec = KernelError::NoSuchRequest {
             request: "x".to_owned(),
         };

@@ -44,13 +44,13 @@ pub struct Story {
     pub held: Vec<Held>,
     /// The events of the machine, in order.
     pub moments: Vec<Moment>,
-    /// When the kernel began to unload a BPF scheduler, nanoseconds of the scheduler's clock.
+    /// When the kernel began to unload a BPF scheduler, in nanoseconds of the scheduler's clock.
     pub unloaded_ns: Vec<u64>,
     /// The intervals whose events were lost.
     pub gaps: Vec<Gap>,
-    /// The earliest time.
+    /// The time of the earliest event, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// The latest time.
+    /// The time of the latest event, in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
 }
 
@@ -127,8 +127,8 @@ impl Story {
                 }
             },
             What::Online { cpu, online } if event.time_ns > 0 => {
-                let how = if online { "comes on" } else { "goes off" };
-                format!("CPU {} {how} line", cpu.0)
+                let state = if online { "online" } else { "offline" };
+                format!("CPU {} goes {state}", cpu.0)
             }
             What::Online { .. }
             | What::Switch { .. }
@@ -190,8 +190,8 @@ impl Story {
         }
     }
 
-    /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup would not do, since a
-    /// worker is moved out of its cgroup at its end.
+    /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup of a worker is not
+    /// used, since a worker is moved out of its cgroup at its end.
     pub fn homes(&self) -> BTreeMap<Pid, Option<u64>> {
         let mut times: BTreeMap<(Pid, Option<u64>), u64> = BTreeMap::new();
         for (key, totals) in &self.answers.totals {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_and_queues_are_told_as_the_kernel_does() {
+    fn sets_and_queues_are_named_as_in_the_kernel() {
         let of = |bits: u64, cpus| ranges(CpuMask([bits, 0]), cpus);
         assert_eq!(of(0b1101_0111, 8), "0-2,4,6-7");
         assert_eq!(of(u64::MAX, 4), "0-3");

@@ -123,7 +123,10 @@ fn qemu_has_nothing_open_but_its_own() {
             .expect("the run goes on")
             .flatten()
             .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path == leaked.path()));
-        assert!(ours, "the run inherited the file, or this shows nothing");
+        assert!(
+            ours,
+            "the run did not inherit the file, so this test shows nothing"
+        );
         for path in running.open() {
             let text = path.to_string_lossy();
             let of_kind = [
@@ -142,7 +145,7 @@ fn qemu_has_nothing_open_but_its_own() {
 }
 
 #[test]
-fn a_qemu_without_a_sandbox_is_told_of_once() {
+fn a_qemu_without_a_sandbox_is_reported_once() {
     // Refuses the option, like a QEMU that was built without libseccomp.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let wrapper = folder.path().join("qemu");

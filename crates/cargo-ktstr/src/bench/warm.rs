@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cold_stands_beside_warm_of_the_same_shape() {
+    fn cold_and_warm_times_of_a_shape_are_in_one_row() {
         let measured: Vec<Measured> = Case::all()
             .map(|case| {
                 let boot = f64::from(case.cpus) * if case.cold { 10.0 } else { 0.1 };

@@ -46,7 +46,7 @@ impl Lock {
                 })?;
                 ensure!(
                     file.version == VERSION,
-                    "{} has version {}, and this command reads {VERSION}: remove the file to pin the kernels anew",
+                    "{} has version {}, and this command reads {VERSION}: remove the file to pin the kernels again",
                     path.display(),
                     file.version
                 );
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_pinned_is_there_again() {
+    fn pins_are_read_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ktstr.lock");
         let mut lock = Lock::open(&path).expect("an empty one");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_refused() {
+    fn a_file_that_is_not_a_lock_file_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ktstr.lock");
         for (text, said) in [

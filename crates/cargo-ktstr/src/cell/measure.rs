@@ -34,9 +34,10 @@ pub struct Metric {
     pub unit: &'static str,
     /// Which direction of the metric is better.
     pub better: Better,
-    /// A single run is slower than another if it is worse by at least this share of the other's value,
+    /// The first of two conditions for a single run to be slower than another: it is worse by at least this share of the
+    /// other's value.
     pub slower_share: f64,
-    /// and by at least this many units.
+    /// The second condition: it is worse by at least this many units.
     pub slower_by: f64,
     /// The smallest difference in units that is reported, however certain a smaller one is.
     pub least: f64,
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_worth_a_hundredth_and_some_units() {
+    fn differences_below_the_gate_do_not_count() {
         let wake = metric("wake_p99").gate();
         assert!(wake.counts(100.0, 10_000.0) && wake.counts(-100.0, 10_000.0));
         assert!(!wake.counts(99.0, 10_000.0), "below a hundredth");
@@ -244,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_names_once() {
+    fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = METRICS.iter().map(|m| m.name).collect();
         assert_eq!(names.len(), METRICS.len());
     }
 
     #[test]
-    fn what_is_no_schedule_measures_nothing() {
+    fn an_unreadable_schedule_gives_no_metrics() {
         let stats = ScenarioStats {
             total_iterations: 7,
             ..ScenarioStats::default()

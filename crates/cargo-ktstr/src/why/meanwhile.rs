@@ -1,4 +1,4 @@
-//! What the CPUs that a waiting task may use did during the wait.
+//! Describes what ran during a wait on the CPUs that the waiting task may use.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -43,7 +43,7 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
         .iter()
         .any(|gap| gap.from_ns < wait.to_ns && gap.to_ns > wait.from_ns);
     let mut text = match (gap, all_idle) {
-        (true, _) => "Events of that time were left out: what ran is not all known.\n".to_owned(),
+        (true, _) => "Events of that time are missing, so this list is incomplete.\n".to_owned(),
         (false, 0) => "No CPU on which it may run was idle in that time.\n".to_owned(),
         (false, idle) => format!(
             "In that time, CPUs on which it may run were idle for {} of CPU time.\n",

@@ -1,4 +1,4 @@
-//! The same kind of queries for JSON: a scheduler's own statistics.
+//! Queries to JSON documents, such as a scheduler's own statistics, in the form of [`SnapshotField`](super::SnapshotField).
 
 use serde_json::Value;
 

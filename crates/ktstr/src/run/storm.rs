@@ -1,4 +1,5 @@
-//! Tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, whatever else was concluded.
+//! Tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, even if the run is otherwise
+//! inconclusive.
 
 use ktstr_assert::{AssertDetail, DetailKind};
 

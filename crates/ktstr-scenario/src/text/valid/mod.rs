@@ -49,7 +49,8 @@ impl Scenario {
         Ok(())
     }
 
-    /// Returns whether a controller is enabled for the cgroups, after which none can have both workers and child cgroups.
+    /// Returns whether the scenario enables a controller for its cgroups, so that none of them can have both workers and child
+    /// cgroups.
     fn uses_controllers(&self) -> bool {
         let defs_of = |step: &Step| match &step.setup {
             Setup::Defs(defs) => defs.clone(),
