@@ -118,7 +118,7 @@ fn the_page_of_metrics_is_what_the_command_prints() {
     assert_eq!(
         String::from_utf8_lossy(&ktstr(&["metrics"])),
         String::from_utf8_lossy(&page),
-        "write it anew: cargo ktstr metrics > docs/metrics.md"
+        "write it again: cargo ktstr metrics > docs/metrics.md"
     );
     let listed: Vec<serde_json::Value> =
         serde_json::from_slice(&ktstr(&["metrics", "--json"])).unwrap();

@@ -1,4 +1,4 @@
-//! Artefacts: files beside the record, each with a cap on its size.
+//! Artefacts: files next to the record, each with a limit on its size.
 
 use std::fmt::Write as _;
 
