@@ -156,7 +156,7 @@ fn a_flag_of_the_bench_without_its_part_is_refused() {
         let output = ktstr(root.path(), &words).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", text(&output));
         assert!(
-            text(&output).contains(&format!("{flag} acts on")),
+            text(&output).contains(&format!("{flag} applies only to")),
             "{}",
             text(&output)
         );

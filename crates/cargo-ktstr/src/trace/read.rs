@@ -13,7 +13,7 @@ impl<'a> Value<'a> {
     pub fn number(self) -> u64 {
         match self {
             Value::Number(number) => number,
-            other => panic!("{other:?} is no number"),
+            other => panic!("{other:?} is not a number"),
         }
     }
 
