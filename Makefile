@@ -5,7 +5,7 @@
 # compiles most of the workspace once more.
 CARGO ?= cargo
 
-# A scheduler of somebody else, as the package registry has it. The test names this path.
+# A third-party scheduler from the package registry. The test names this path.
 REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 BPFLAND_VERSION := 1.1.4
@@ -18,7 +18,7 @@ help:
 	@echo "make kernels        the demo and the acceptance test on each kernel series that Debian's archive offers"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make test-perfetto  read a trace back with Perfetto's own message definitions"
-	@echo "make seeds          the tests that boot a virtual machine, under ten seeds drawn anew (SEEDS=20 for more)"
+	@echo "make seeds          the tests that boot a virtual machine, under ten new random seeds (SEEDS=20 for more)"
 	@echo "make packages       the crates as a registry would serve them: a crate that depends on them, an installed demo"
 	@echo "make determinism    the virtual clock's promise, each comparison up to 100 times, under scx_bpfland too"
 	@echo "make bench          where the time of a run goes"

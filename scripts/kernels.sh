@@ -73,7 +73,7 @@ rows=("SPEC|RELEASE|FLAVOUR|DEMO|ACCEPTANCE")
 for spec in "${specs[@]}"; do
     printf '== %s\n' "$spec"
     if ! id=$(KTSTR_KERNEL=$spec ktstr kernel path | xargs -d '\n' dirname | xargs -d '\n' basename); then
-        rows+=("$spec|cannot be had|-|-|-")
+        rows+=("$spec|not available|-|-|-")
         failed=1
         continue
     fi

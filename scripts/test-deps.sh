@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests of deps.sh on made-up systems: nothing is installed, the commands it would run are looked at.
+# Tests of deps.sh on simulated systems: nothing is installed, only the commands that it would run are checked.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -12,7 +12,7 @@ for tool in sh awk sed head tr id uname mktemp rm cat install dirname env; do
     ln -s "$(command -v "$tool")" "$work/bin/$tool"
 done
 
-# system NAME ID CODENAME: a made-up root with an empty apt configuration.
+# system NAME ID CODENAME: a simulated root with an empty apt configuration.
 system() {
     mkdir -p "$work/$1/etc/apt/sources.list.d"
     printf 'NAME="x"\nID=%s\nVERSION_CODENAME=%s\n' "$2" "$3" >"$work/$1/etc/os-release"

@@ -1,1 +1,1 @@
-//! Nothing: this package is for its test, `tests/read_back.rs`.
+//! An empty library: the package only exists for its test, `tests/read_back.rs`.

@@ -1,7 +1,8 @@
-//! A trace says to Perfetto what the schedule says to us: CPU time of each task, and who woke whom, to the nanosecond.
+//! Checks that Perfetto reads from a trace what the schedule contains: the CPU time of each task, and who woke whom, to the
+//! nanosecond.
 //!
 //! `scripts/perfetto.sh` makes a run of a real kernel, writes its trace, and names the run's folder in `KTSTR_PERFETTO_RUN`.
-//! The trace is read with the message definitions that Perfetto publishes, and not with what wrote it.
+//! The trace is decoded with the message definitions that Perfetto publishes, not with the code that wrote it.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use perfetto_protos::ftrace_event::FtraceEvent;
 use perfetto_protos::trace::Trace;
 use protobuf::Message;
 
-/// A wake-up: when the task could run, who woke it (0: nobody is known), and the task.
+/// A wake-up: the time, the pid of the waker (0 if unknown), and the pid of the task.
 type Arrow = (u64, u32, u32);
 
 fn folder() -> PathBuf {
@@ -23,7 +24,7 @@ fn folder() -> PathBuf {
         .into()
 }
 
-/// The trace's packets; a field that Perfetto does not know would be among the unknown ones.
+/// Reads the packets of the trace. A field that Perfetto does not know would be among the unknown ones.
 fn trace() -> Trace {
     let bytes = std::fs::read(folder().join("trace.pftrace")).unwrap();
     let trace = Trace::parse_from_bytes(&bytes).unwrap();
@@ -90,7 +91,7 @@ fn cpu_time_and_wake_ups_are_those_of_the_schedule() {
             )
         })
         .collect();
-    // The sort keeps the order of what has the same time.
+    // The sort is stable, so events with the same time keep their order.
     switches.sort_by_key(|(cpu, at, _)| (*cpu, *at));
     for (cpu, at, next) in switches {
         if let Some((from, task)) = since.insert(cpu, (at, next)).filter(|(_, task)| *task != 0) {

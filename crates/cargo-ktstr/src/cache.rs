@@ -10,7 +10,7 @@ use ktstr::run::warm;
 use crate::exit::Exit;
 use crate::table;
 
-/// What to do with templates.
+/// The subcommands of `cargo ktstr cache`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the templates, the one used last first.

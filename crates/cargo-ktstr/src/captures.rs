@@ -1,4 +1,4 @@
-//! The captures of a recorded run, as people read them: which ones there are, what each shows, which lie near a finding, and the
+//! The captures of a recorded run as text for people: the list of them, the content of each, the ones near a finding, and the
 //! command that takes one where there is none.
 
 use std::fmt::Write as _;
@@ -12,15 +12,16 @@ use ktstr_schedule::Pid;
 use crate::report::Mark;
 use crate::story::{self, Story};
 
-/// A capture that is as far as this from a time shows much the same, nanoseconds.
+/// The distance in nanoseconds from a time up to which a capture still counts as close to it.
 const NEAR_NS: u64 = 20_000_000;
-/// How long before the end of a wait its capture is taken, at most: at its end there is nothing to see any more.
+/// The longest time in nanoseconds before the end of a wait at which its capture is taken; at the end itself there is nothing
+/// left to see.
 const BEFORE_NS: u64 = 1_000_000;
-/// Tasks of a queue, and variables, that are told.
+/// The largest number of tasks of a queue, and of variables, that are printed.
 const TASKS: usize = 32;
 const VARIABLES: usize = 40;
 
-/// When a capture was taken, nanoseconds of the scheduler's clock.
+/// Returns when a capture was taken, in nanoseconds of the scheduler's clock.
 pub fn at_ns(capture: &CaptureRecord, story: &Story) -> Option<u64> {
     let elapsed = capture.elapsed_ms.map(|ms| ms.saturating_mul(1_000_000));
     let counted = elapsed.map(|elapsed| story.zero_ns().saturating_add(elapsed));
@@ -44,7 +45,7 @@ pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
     record.captures.iter().filter_map(mark).collect()
 }
 
-/// The captures with data between two times, or close to them.
+/// Returns the captures with data that were taken between two times, or close to them.
 pub fn near<'r>(
     record: &'r RunRecord,
     story: &Story,
@@ -59,8 +60,8 @@ pub fn near<'r>(
         .collect()
 }
 
-/// The command that takes a capture shortly before the end of what lasts from the one time to the other. `None` for a run that
-/// cannot be had again.
+/// Returns the command that takes a capture shortly before the end of the given interval; `None` for a run that cannot be
+/// reproduced.
 pub fn command(record: &RunRecord, story: &Story, from_ns: u64, to_ns: u64) -> Option<String> {
     let again =
         record.clock == Some(Clock::Virtual) && !record.test.starts_with(crate::cell::PREFIX);
@@ -76,8 +77,7 @@ pub fn command(record: &RunRecord, story: &Story, from_ns: u64, to_ns: u64) -> O
     })
 }
 
-/// What there is to see of a finding, in a sentence: the captures near its moment, or how to get one. `None` for one without a
-/// moment of its own.
+/// Returns a sentence about a finding: the captures near its time, or how to get one. `None` for a finding without a time.
 pub fn of_finding(
     record: &RunRecord,
     story: &Story,
@@ -90,7 +90,7 @@ pub fn of_finding(
     if near.is_empty() {
         let command = command(record, story, mark.from_ns, mark.to_ns)?;
         return Some((
-            "No capture lies near it; one is taken by".to_owned(),
+            "There is no capture near it. This command takes one".to_owned(),
             Some(command),
         ));
     }
@@ -98,8 +98,8 @@ pub fn of_finding(
     Some((format!("Captures near it: {}.", tags.join(", ")), None))
 }
 
-/// The captures of a run, for a terminal: how many are periodic or were asked for by the test, and each that was taken because
-/// something happened.
+/// Returns the list of a run's captures for a terminal: how many are periodic or requested by the test, and each capture that
+/// was triggered by an event.
 pub fn listed(record: &RunRecord) -> String {
     let with_data = record
         .captures
@@ -134,10 +134,10 @@ pub fn listed(record: &RunRecord) -> String {
     text
 }
 
-/// The captures in `captures.json` beside the record at `path`; none if there is no such file.
+/// Reads the captures in `captures.json` next to the record at `path`; none if there is no such file.
 ///
 /// # Errors
-/// If the file makes no sense.
+/// If the file cannot be parsed.
 pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
     let path = path.with_file_name("captures.json");
     let bytes = match std::fs::read(&path) {
@@ -148,7 +148,7 @@ pub fn read(path: &Path) -> Result<Vec<(String, FailureDumpReport)>> {
     serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Where a capture has the task `pid`, as the end of a sentence.
+/// Returns where the task `pid` is in a capture, as the end of a sentence.
 pub fn place(report: &FailureDumpReport, pid: Pid) -> Option<String> {
     for queue in &report.dsq_states {
         let place = queue
@@ -175,7 +175,8 @@ pub fn place(report: &FailureDumpReport, pid: Pid) -> Option<String> {
     })
 }
 
-/// The sentences about `wait` of the task `pid` that the captures in it allow; without one, the command that takes one.
+/// Returns sentences about a `wait` of the task `pid`, from the captures taken during it; if there are none, the command that
+/// takes one.
 pub fn of_wait(
     record: &RunRecord,
     story: &Story,
@@ -203,16 +204,16 @@ pub fn of_wait(
     {
         let _ = writeln!(
             text,
-            "No capture lies in that time; one is taken by: {command}"
+            "There is no capture in that time. This command takes one: {command}"
         );
     }
     text
 }
 
-/// The capture with that tag, whole, as text.
+/// Returns the whole content of the capture with this tag as text.
 ///
 /// # Errors
-/// If the run has none of that name, or it holds no data.
+/// If the run has no capture with this tag, or the capture holds no data.
 pub fn text(record: &RunRecord, path: &Path, tag: &str) -> Result<String> {
     let Some(index) = record.captures.iter().find(|capture| capture.tag == tag) else {
         let tags: Vec<&str> = record.captures.iter().map(|c| c.tag.as_str()).collect();
@@ -304,7 +305,7 @@ fn queues(text: &mut String, report: &FailureDumpReport) {
     }
 }
 
-/// The scheduler's global variables that are numbers.
+/// Appends the scheduler's global variables that are numbers.
 fn variables(text: &mut String, report: &FailureDumpReport) {
     let maps = report.maps.iter().filter(|map| {
         let is_section = [".bss", ".data"].iter().any(|end| map.name.ends_with(end));
@@ -328,7 +329,7 @@ fn variables(text: &mut String, report: &FailureDumpReport) {
     }
 }
 
-/// A dispatch queue as people name it.
+/// Returns the name of a dispatch queue for people.
 fn queue(id: u64, origin: &str) -> String {
     match origin {
         "user" => story::dsq(id),

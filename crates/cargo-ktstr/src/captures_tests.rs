@@ -1,4 +1,4 @@
-//! Captures as people read them, of a schedule written by hand.
+//! The text about captures, for a hand-written schedule.
 #![allow(clippy::unwrap_used)]
 
 use ktstr::snapshot::{DsqState, QueuedTask, RqScxState, ScxSchedState, TaskEnrichment};
@@ -29,7 +29,7 @@ fn at(tag: &str, ms: u64, moment: Option<CaptureMoment>) -> CaptureRecord {
     }
 }
 
-/// Task 7 is the second in a queue of the scheduler's, and task 8 runs.
+/// A report in which task 7 is the second in a queue of the scheduler, and task 8 runs.
 fn report() -> FailureDumpReport {
     let queued = |pid, comm: &str| QueuedTask {
         pid,
@@ -91,9 +91,9 @@ fn a_wait_is_told_by_the_captures_in_it() {
     );
     let without = record(vec![at("scx_exit", 30, Some(CaptureMoment::ScxExit))]);
     let told = of_wait(&without, &story, &captures, Pid(7), times);
-    let command = "one is taken by: cargo ktstr replay RUN --capture-at 0.079000000s";
+    let command = "This command takes one: cargo ktstr replay RUN --capture-at 0.079000000s";
     assert!(told.contains(command), "{told}");
-    // A run that nobody can have again has no such command.
+    // A run that cannot be reproduced has no such command.
     let real = RunRecord {
         clock: Some(Clock::Real),
         ..without

@@ -1,4 +1,4 @@
-//! Running one test of a test binary in a process of its own, and finding what it left.
+//! Runs one test of a test binary in a separate process, and finds its record.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use ktstr_record::compare::Run;
 
 /// The command that runs the test `name` of the binary `program`, with its record under `root`.
 ///
-/// It does not outlive the thread that starts it, and a Ctrl-C at the terminal does not reach it: whoever starts it
-/// ends it.
+/// The process does not outlive the thread that starts it. A Ctrl-C at the terminal does not reach it, so the caller has to end
+/// it.
 pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -23,7 +23,7 @@ pub fn command(program: &Path, name: &str, root: &Path) -> Command {
     command
 }
 
-/// Has the kernel kill the command's process when the thread that starts it ends, whatever ends it.
+/// Makes the kernel kill the command's process when the thread that starts it ends, for whatever reason.
 pub fn ends_with_its_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     // SAFETY: between fork and exec only system calls are made, on a value copied before.
@@ -34,13 +34,14 @@ pub fn ends_with_its_parent(command: &mut Command) {
             if rustix::process::getppid() == Some(parent) {
                 return Ok(());
             }
-            // The parent was gone before the signal was asked for.
+            // The parent exited before the signal was requested.
             Err(rustix::io::Errno::SRCH.into())
         });
     }
 }
 
-/// What this process's children have in common: they ask cargo once for a scheduler, not each.
+/// Returns the id of the session that this process's children share, so that cargo is asked for a scheduler once and not by
+/// each child.
 pub fn session() -> String {
     static SESSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let made = || {
@@ -51,10 +52,10 @@ pub fn session() -> String {
     SESSION.get_or_init(made).clone()
 }
 
-/// What the process `pid` left under `root`, and where.
+/// Returns the run that the process `pid` recorded under `root`, and the path of its record.
 pub fn left(root: &Path, pid: u32) -> Result<(PathBuf, Run)> {
     let path = ktstr_record::newest_of_process(root, pid)
-        .context("the run left no record: see what it said above")?;
+        .context("the run left no record: see its output above")?;
     let run = Run::read(&path)?;
     Ok((path, run))
 }

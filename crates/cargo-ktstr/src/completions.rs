@@ -1,4 +1,4 @@
-//! `cargo ktstr completions SHELL`: what a shell has to know to complete commands and options.
+//! `cargo ktstr completions SHELL`: prints a script with which a shell completes commands and options.
 
 use std::io::Write;
 
@@ -7,10 +7,10 @@ use clap_complete::Shell;
 
 use crate::exit::Exit;
 
-/// Prints the shell's script for the commands of `command`. It completes `cargo-ktstr`, since the words behind `cargo` are cargo's
-/// own to complete.
+/// Prints the shell's script for the commands of `command`. It completes `cargo-ktstr`, since cargo's own script completes the
+/// words after `cargo`.
 pub fn run(out: &mut dyn Write, shell: Shell, command: &clap::Command) -> Result<Exit> {
-    // What only this program calls is completed for nobody.
+    // Internal commands are not completed.
     let shown = command.get_subcommands().filter(|one| !one.is_hide_set());
     let mut shown = clap::Command::new("cargo-ktstr")
         .version(env!("CARGO_PKG_VERSION"))

@@ -1,4 +1,4 @@
-//! `cargo ktstr diff`: two recorded runs side by side: what they ran on, their metrics, and where their schedules part.
+//! `cargo ktstr diff`: compares two recorded runs: what they ran on, their metrics, and where their schedules diverge.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +15,10 @@ use crate::exit::Exit;
 use crate::replay;
 use crate::table::numbers;
 
-/// Captures this far from the first switch that differs are told, nanoseconds.
+/// The distance in nanoseconds from the first differing switch up to which captures are listed.
 const NEAR_NS: u64 = 20_000_000;
 
-/// What was asked for.
+/// The options of `cargo ktstr diff`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The first run: the path of its `record.json` or of its folder, or its name.
@@ -66,7 +66,7 @@ fn text(left: &Run, right: &Run, all: bool) -> String {
     text
 }
 
-/// The metrics of a run: each by the step it is of, or nothing for the whole run, and its name.
+/// Returns the metrics of a run, each by its step (empty for the whole run) and its name.
 fn metrics(record: &RunRecord) -> BTreeMap<(String, String), f64> {
     let mut metrics = BTreeMap::new();
     let mut take = |step: &str, of: &Value| {
@@ -76,7 +76,7 @@ fn metrics(record: &RunRecord) -> BTreeMap<(String, String), f64> {
             }
         }
     };
-    // The fields of the run's statistics that are numbers, and the tables of those that have no field.
+    // The numeric fields of the run's statistics, and the tables of metrics that have no field.
     take("", &record.stats);
     take("", &record.stats["ext_metrics"]);
     for phase in record.stats["phases"].as_array().into_iter().flatten() {
@@ -124,7 +124,7 @@ fn side_by_side(
     text
 }
 
-/// Where the schedules part, and which captures lie there.
+/// Returns where the schedules diverge, and the captures near that time.
 fn schedules(left: &Run, right: &Run) -> String {
     let counted = |run: &Run| run.record.clock == Some(Clock::Virtual);
     if !(counted(left) && counted(right)) {
@@ -220,7 +220,7 @@ mod tests {
          Step[0]  iteration_rate  20.000  30.000  +50.0 %
         2 metrics are the same in both; --all prints them.
 
-        the runs part at context switch 1 (tasks by process id):
+        the runs diverge at context switch 1 (tasks by process id):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  at 0.001500000 s on CPU 0: 1 -> 7
           second at 0.001500000 s on CPU 0: 1 -> 8

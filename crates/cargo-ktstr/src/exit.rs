@@ -1,4 +1,4 @@
-//! Exit codes, and which error means which.
+//! The exit codes, and which error leads to which.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,11 +10,11 @@ use ktstr_record::RecordError;
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done, passed or skipped.
+    /// The command succeeded, or the run passed or was skipped.
     Done = 0,
-    /// Failed, or the user asked for something that cannot be.
+    /// The run failed, or the user asked for something impossible.
     Failed = 1,
-    /// The host lacks something, or the run came to no answer.
+    /// The host lacks something, or the run was inconclusive.
     Host = 2,
 }
 
@@ -24,7 +24,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// How a run of a test ended, by the exit code that it has for itself.
+/// Returns how a run of a test ended, from the exit code of its process.
 pub fn from_code(code: i32) -> Exit {
     match code {
         ktstr::test_support::EXIT_PASS => Exit::Done,
@@ -33,7 +33,7 @@ pub fn from_code(code: i32) -> Exit {
     }
 }
 
-/// Whose fault an error is. What is not known for the user's is the host's.
+/// Classifies an error: the user's fault if that is known, else the host's.
 pub fn of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<KernelError>() {
         Some(kernel) if kernel.exit_code() == 1 => Exit::Failed,
@@ -44,8 +44,8 @@ pub fn of(error: &anyhow::Error) -> Exit {
     }
 }
 
-/// How a command line ends that makes no sense. Of the commands that judge a scheduler a 1 says that it is broken, so there it
-/// is 2.
+/// Returns the exit code for an invalid command line. It is 2 for the commands that judge a scheduler, where 1 means that the
+/// scheduler is broken.
 pub fn of_usage(args: impl Iterator<Item = OsString>) -> Exit {
     let command = args.skip(1).find(|word| word != "ktstr");
     match command.as_deref().and_then(OsStr::to_str) {
@@ -54,7 +54,7 @@ pub fn of_usage(args: impl Iterator<Item = OsString>) -> Exit {
     }
 }
 
-/// Whether whoever read our output has gone.
+/// Returns whether the reader of our output has closed the pipe.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_s_fault_is_told_from_the_host_s() {
+    fn faults_of_the_user_and_of_the_host_are_distinguished() {
         let spec = KernelError::NoSuchRequest {
             request: "x".to_owned(),
         };

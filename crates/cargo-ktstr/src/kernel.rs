@@ -1,4 +1,4 @@
-//! `cargo ktstr kernel`: what `ktstr-kernel` keeps, on the command line.
+//! `cargo ktstr kernel`: manages the cache of kernels that `ktstr-kernel` keeps.
 
 mod clean;
 
@@ -15,7 +15,7 @@ use ktstr_record::terminal::tell;
 
 use crate::exit::Exit;
 
-/// What to do with kernels.
+/// The subcommands of `cargo ktstr kernel`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the cached kernels.
@@ -29,24 +29,25 @@ pub enum Command {
     },
     /// Fetch a kernel into the cache, and print its id.
     Fetch {
-        /// Which one, such as `debian:7.3`, `debian:7.2+rt` or `debian:newest`.
+        /// The kernel to fetch, such as `debian:7.3`, `debian:7.2+rt` or `debian:newest`.
         #[arg(default_value = "debian:newest")]
         spec: String,
     },
     /// Build a kernel from its source into the cache, and print its id.
     Build {
-        /// A kernel source tree, a tarball of one, or a Debian package such as linux-source-6.12. A tree stays as it is.
+        /// A kernel source tree, a tarball of one, or a Debian package such as linux-source-6.12. A source tree is not
+        /// modified.
         source: String,
-        /// A file with lines of a kernel configuration, applied over ktstr's own; can be given several times.
+        /// A file with lines of a kernel configuration, applied on top of ktstr's own; may be given more than once.
         #[arg(long = "config", value_name = "FILE")]
         configs: Vec<PathBuf>,
     },
     /// Print the path of the image that a test would boot.
     Path {
-        /// A file, a folder, a .deb, or a spec such as `debian:7.3`; without it, what a test without a wish gets.
+        /// A file, a folder, a .deb, or a spec such as `debian:7.3`; the default is the kernel that tests boot by default.
         spec: Option<String>,
     },
-    /// Make room in the cache: keep the newest kernels, or remove only what is damaged.
+    /// Free space in the cache: keep the newest kernels, or remove only damaged entries.
     Clean(clean::Options),
     /// Remove a kernel from the cache.
     Remove {
@@ -162,7 +163,7 @@ fn offered(out: &mut dyn Write, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// What to give `kernel fetch` or `KTSTR_KERNEL` for this kernel.
+/// Returns the argument of `kernel fetch`, or the value of `KTSTR_KERNEL`, for this kernel.
 fn spec_of(kernel: &ktstr_kernel::Candidate) -> String {
     format!("debian:{}+{}", kernel.series(), kernel.flavour())
 }

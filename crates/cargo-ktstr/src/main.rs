@@ -1,7 +1,7 @@
 //! The command line of ktstr: `cargo ktstr …`, or `cargo-ktstr …`, which is the same.
 //!
-//! Exit codes: 0 done or passed, 1 failed or asked for something that cannot be, 2 the host lacks something or the run
-//! came to no answer.
+//! Exit codes: 0 done or passed, 1 failed or asked for something impossible, 2 the host lacks something or the run was
+//! inconclusive.
 
 mod bench;
 mod cache;
@@ -44,7 +44,7 @@ use ktstr_record::terminal::{self, Escaping};
 
 use crate::exit::Exit;
 
-/// Tests for Linux process schedulers, as functions: a real kernel in a VM, a verdict out.
+/// Tests Linux process schedulers with Rust functions: each test boots a real kernel in a VM and gives a verdict.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo ktstr",
@@ -59,7 +59,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Look for everything ktstr needs on this machine, and say what to do about the rest.
+    /// Check that this machine has everything that ktstr needs, and say what to do about the rest.
     Doctor {
         /// Print a JSON array instead of a table.
         #[arg(long)]
@@ -75,21 +75,21 @@ enum Command {
     Runs(runs::Options),
     /// Compare two recorded runs: what they ran on, their metrics, and the first context switch that differs.
     Diff(diff::Options),
-    /// Show one recorded run: what failed, on which versions, and the command that shows it again.
+    /// Show one recorded run: what failed, on which versions, and the command that reproduces it.
     Show(show::Options),
     /// Write one page of HTML about a recorded run: its verdict, a time line of CPUs and tasks, tables, logs.
     Report(report::Options),
     /// Write the schedule of a recorded run as a trace for the Perfetto UI.
     Trace(trace::Options),
-    /// Run a recorded run of the virtual clock again, and say whether it was the same to the last bit.
+    /// Repeat a recorded run of the virtual clock, and say whether the two runs are identical.
     Replay(replay::Options),
-    /// Show who got how much of which CPU in a recorded run of the virtual clock, and who waited.
+    /// Show which tasks ran on which CPUs and how long tasks waited, in a recorded run of the virtual clock.
     Schedule(schedule::Options),
-    /// Say what a task waited for: since when, in which queue, and what its CPUs did meanwhile.
+    /// Explain why a task waited: since when, in which queue, and what its CPUs did during that time.
     Why(why::Options),
     /// Run a test with many seeds on all cores, and say which fail.
     Explore(explore::Options),
-    /// List every metric: kind, direction, unit, gates, and who measures it.
+    /// List every metric: kind, direction, unit, gates, and its source.
     Metrics {
         /// Print a JSON array instead of a page of Markdown.
         #[arg(long)]
@@ -97,21 +97,22 @@ enum Command {
     },
     /// Run a scenario from a file, under any scheduler. No project, no code.
     Run(run::Options),
-    /// Run a two-step scenario under the scheduler of this project, and show what was seen.
+    /// Run a two-step scenario under the scheduler of this project, and show the result.
     Demo,
     /// Measure where the time of a run goes.
     Bench(bench::Options),
-    /// Measure what the checks notice of planted defects, and how often they accuse a sound scheduler.
+    /// Measure which planted defects the checks find, and how often they accuse a sound scheduler.
     Power(power::Options),
     /// Check a scheduler that you have as a binary: what is broken, what is slower than EEVDF. No project, no code.
     Check(check::Options),
-    /// Load a scheduler on each kernel, and show what the verifier made of its programs. No workload runs.
+    /// Load a scheduler on each kernel, and show the verifier's statistics of its programs. No workload runs.
     Verifier(verifier::Options),
-    /// Make one check of the results of its shards, or show a check again by its results. Nothing is run.
+    /// Merge the results of the shards of a check, or show the result of a check again. Nothing is run.
     Merge(check::merge::Options),
-    /// Compare two schedulers by the same runs of each, with statistics that say what so few runs can show.
+    /// Compare two schedulers by the same runs, with statistics that account for the small number of runs.
     Compare(compare::Options),
-    /// Print the completions of a shell: `cargo-ktstr completions bash > ~/.local/share/bash-completion/completions/cargo-ktstr`.
+    /// Print the completions of a shell: `cargo-ktstr completions bash >
+    /// ~/.local/share/bash-completion/completions/cargo-ktstr`.
     Completions {
         /// The shell that the script is written for.
         shell: clap_complete::Shell,
@@ -134,7 +135,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are errors to clap. Nothing can be done about a terminal that is gone.
+            // Clap reports help and version as errors. A failure to print them is ignored: the terminal is gone.
             let _ = error.print();
             return match error.use_stderr() {
                 true => exit::of_usage(std::env::args_os()),
@@ -173,7 +174,7 @@ fn main() -> ExitCode {
     let result = result.and_then(|code| out.flush().map(|()| code).map_err(Into::into));
     match result {
         Ok(code) => code.into(),
-        // `cargo ktstr runs | head` is no failure of ours.
+        // A closed pipe, as in `cargo ktstr runs | head`, is not a failure.
         Err(error) if exit::is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             terminal::tell(&format!("error: {error:#}"));
@@ -182,7 +183,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Cargo runs `cargo ktstr doctor` as `cargo-ktstr ktstr doctor`: the second word is its own, not ours.
+/// Cargo runs `cargo ktstr doctor` as `cargo-ktstr ktstr doctor`: the second word comes from cargo, so it is dropped.
 fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.collect();
     if args.get(1).is_some_and(|word| word == "ktstr") {

@@ -1,5 +1,4 @@
-//! `cargo ktstr metrics`: the registry of metrics, as a page of Markdown (`docs/metrics.md`) or as
-//! JSON. Both come from the registry alone.
+//! `cargo ktstr metrics`: prints the registry of metrics, as a page of Markdown (`docs/metrics.md`) or as JSON.
 
 use std::io::Write;
 
@@ -27,9 +26,9 @@ fn page(out: &mut dyn Write) -> Result<()> {
         out,
         "# Metrics\n\n\
          <!-- Written by `cargo ktstr metrics > docs/metrics.md`; a test compares. -->\n\n\
-         A metric has a value only where it was measured: absent is `None`, never 0. The gates are for comparing two\n\
-         values with `MetricDef::is_regression`: a change counts when it is for the worse by at least both gates, so\n\
-         many units and so large a share of the baseline. No command compares runs by them yet.\n\n\
+         A metric has a value only where it was measured: an absent metric is `None`, never 0. The gates are for comparing\n\
+         two values with `MetricDef::is_regression`: a change counts if it is for the worse and reaches both gates, the one\n\
+         in units and the one in percent of the baseline. No command compares runs by them yet.\n\n\
          | Metric | Kind | Better | Unit | Gates | Source |\n\
          | --- | --- | --- | --- | --- | --- |"
     )?;

@@ -1,15 +1,15 @@
-//! What a run's programs of the host have left, a line each, for `cargo ktstr show`: how each ended, and its metrics.
+//! The payload runs of a recorded run, one line each, for `cargo ktstr show`: how each ended, and its metrics.
 //!
-//! Names and units come from a guest: control characters of theirs are not shown.
+//! Names and units come from a guest, so their control characters are not printed.
 
 use ktstr_record::{PayloadMetricRecord, PayloadRecord, RunRecord};
 
-/// Runs that are shown: the record has the rest.
+/// The largest number of payload runs that are shown; the record has the rest.
 const MOST_RUNS: usize = 8;
-/// Metrics of a run that are shown.
+/// The largest number of metrics of a payload run that are shown.
 const MOST_METRICS: usize = 8;
 
-/// A line for each run, under the word for it.
+/// Returns a label and a line for each payload run.
 pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let all = &record.payloads;
     let shown = all.iter().take(MOST_RUNS).map(line);
@@ -31,7 +31,7 @@ fn line(run: &PayloadRecord) -> String {
         "{}{place} {how}, {:.0} ms, {:.0} ms of CPU time",
         run.name, run.elapsed_ms, run.cpu_ms
     );
-    // What the declaration knows of comes first.
+    // Metrics that the declaration describes come first.
     let mut metrics: Vec<&PayloadMetricRecord> = run.metrics.iter().collect();
     metrics.sort_by_key(|metric| metric.better == "unknown");
     for metric in metrics.iter().take(MOST_METRICS) {

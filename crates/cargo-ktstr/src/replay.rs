@@ -1,7 +1,7 @@
-//! `cargo ktstr replay`: a recorded run once more, and whether it was the same.
+//! `cargo ktstr replay`: repeats a recorded run, and says whether the two runs are identical.
 //!
-//! Everything that makes a run of the virtual clock what it is has its hash in the record, so what has changed since
-//! is said before anything runs. Exit codes: 0 the same, 1 not, 2 unknown.
+//! The record holds a hash of everything that determines a run under the virtual clock, so changes since then are reported
+//! before anything is run. Exit codes: 0 identical, 1 not identical, 2 unknown.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -21,10 +21,10 @@ use crate::exit::Exit;
 use crate::span::Span;
 use crate::story::{self, Story};
 
-/// The variable by which a run is asked for captures.
+/// The variable that requests captures at given times.
 const CAPTURE_AT: &str = "KTSTR_CAPTURE_AT";
 
-/// What was asked for.
+/// The options of `cargo ktstr replay`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
@@ -37,10 +37,10 @@ pub struct Options {
     json: bool,
 }
 
-/// Times at which captures can be asked for.
+/// The largest number of times at which captures can be requested.
 const MOST_TIMES: usize = 16;
 
-/// Runs it again and compares.
+/// Repeats the run and compares the two.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let path = find(&options.record, &runs_root())?;
     let recorded = Run::read(&path)?;
@@ -59,7 +59,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         .nth(2)
         .context("a record lies in a folder")?;
     let mut command = command(record, root)?;
-    // One that this process was given is of another run.
+    // A value in the environment of this process would be for another run.
     command.env_remove(CAPTURE_AT);
     if !times.is_empty() {
         let times: Vec<String> = times.iter().map(u64::to_string).collect();
@@ -103,7 +103,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })
 }
 
-/// The record that `asked` means: itself, one in that folder, or a run's name under `root`.
+/// Returns the path of the record that `asked` stands for: a record, a folder with a record, or the name of a run under `root`.
 pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     let candidates = [
         asked.to_path_buf(),
@@ -113,7 +113,7 @@ pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     let found = candidates.iter().find(|path| path.is_file());
     let found = found.with_context(|| {
         format!(
-            "{} is no record, no folder with one, and no run under {}: `cargo ktstr runs --json` lists them",
+            "{} is not a record, a folder with a record, or the name of a run under {}: `cargo ktstr runs --json` lists them",
             asked.display(),
             root.display()
         )
@@ -121,7 +121,7 @@ pub fn find(asked: &Path, root: &Path) -> Result<PathBuf> {
     Ok(std::path::absolute(found)?)
 }
 
-/// The captures that were taken at times that were asked for.
+/// Returns the captures that were taken at requested times.
 fn asked_for(record: &RunRecord) -> Vec<&str> {
     let captures = record.captures.iter();
     captures
@@ -130,7 +130,7 @@ fn asked_for(record: &RunRecord) -> Vec<&str> {
         .collect()
 }
 
-/// Which captures were taken, and how to see them; how many of the `wanted` ones were not, and why.
+/// Describes which captures were taken and how to see them, and how many of the `wanted` ones are missing and why.
 fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> String {
     let tags = asked_for(record);
     let mut text = String::new();
@@ -155,7 +155,7 @@ fn captured(comparison: &Comparison, record: &RunRecord, wanted: usize) -> Strin
     text
 }
 
-/// The times that are asked for, in nanoseconds of the scheduler's clock of the run whose record is at `path`.
+/// Returns the requested times in nanoseconds of the scheduler's clock of the run whose record is at `path`.
 fn times(path: &Path, asked: &[Span]) -> Result<Vec<u64>> {
     if asked.is_empty() {
         return Ok(Vec::new());
@@ -183,7 +183,7 @@ fn times(path: &Path, asked: &[Span]) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// Says why the run cannot be the same any more, if that is so.
+/// Returns an error if something has changed such that the run cannot be repeated exactly.
 fn check(record: &RunRecord) -> Result<()> {
     if record.test.starts_with(crate::cell::PREFIX) {
         bail!(
@@ -200,11 +200,11 @@ fn check(record: &RunRecord) -> Result<()> {
     match record.clock {
         Some(Clock::Virtual) => {}
         Some(Clock::Real) => bail!(
-            "this run had the real clock, which no run can have twice: run the test with KTSTR_CLOCK=virtual to get \
+            "this run had the real clock, under which no run can be repeated: run the test with KTSTR_CLOCK=virtual to get \
              one that can be replayed"
         ),
         None => bail!(
-            "this run came to no machine ({}): there is nothing to replay",
+            "this run started no machine ({}): there is nothing to replay",
             record.reason.as_deref().unwrap_or("no reason kept")
         ),
     }
@@ -249,7 +249,7 @@ fn check(record: &RunRecord) -> Result<()> {
     kernel(record)
 }
 
-/// The kernel must still be in the cache, as it was.
+/// Checks that the kernel is still in the cache, unchanged.
 fn kernel(record: &RunRecord) -> Result<()> {
     let (Some(id), Some(hash)) = (&record.kernel_id, &record.kernel_hash) else {
         bail!("this record names no kernel: there is nothing to replay");
@@ -291,7 +291,7 @@ fn unchanged(what: &str, path: &Path, hash: &str, todo: &str) -> Result<()> {
     Ok(())
 }
 
-/// The test binary with what the run had.
+/// Returns the command that runs the test binary with the settings of the recorded run.
 fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     let program = record.program.as_ref().context("checked before")?;
     let mut command = child::command(&program.path, &record.test, root);
@@ -301,7 +301,7 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     for name in GUEST_VARIABLES {
         command.env_remove(name);
     }
-    // It would go before the kernel that was recorded.
+    // It would take precedence over the recorded kernel.
     command.env_remove("KTSTR_TEST_KERNEL");
     command.envs(&record.environment);
     command.env("KTSTR_CLOCK", "virtual");
@@ -321,7 +321,7 @@ fn command(record: &RunRecord, root: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Compares, and says of what cannot be compared that it cannot.
+/// Compares two runs; the result is unknown if they cannot be compared.
 fn judge(recorded: &Run, replayed: &Run) -> Comparison {
     let comparison = compare(recorded, replayed);
     let (a, b) = (&recorded.record, &replayed.record);
@@ -382,7 +382,7 @@ mod tests {
             assert_eq!(find(asked, root.path()).unwrap(), path);
         }
         let error = find(Path::new("nothing"), root.path()).unwrap_err();
-        assert!(error.to_string().contains("nothing is no record"));
+        assert!(error.to_string().contains("nothing is not a record"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! `cargo ktstr show`: one recorded run as a block of text, for a terminal, or as Markdown for an issue or a mail.
+//! `cargo ktstr show`: prints one recorded run as a block of text for a terminal, or as Markdown for an issue or a mail.
 //!
-//! It says what failed and whose fault that is, on which versions, with which command to see it again, and an excerpt of
-//! what the scheduler or the kernel said.
+//! The block says what failed, whose fault it is, which versions ran, which command repeats the run, and quotes the log of the
+//! scheduler or the kernel.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -14,7 +14,7 @@ use ktstr_record::{RunRecord, markdown, read, runs_root};
 use crate::exit::Exit;
 use crate::{captures, cell, payloads, replay};
 
-/// What was asked for.
+/// The options of `cargo ktstr show`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
@@ -47,7 +47,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The command that runs it again. A run of a matrix has none that is told by its record alone.
+/// Returns the command that runs it again; `None` for a run of a matrix, whose record does not have all of its settings.
 pub fn again(record: &RunRecord) -> Option<String> {
     brief::again(record).filter(|_| !record.test.starts_with(cell::PREFIX))
 }

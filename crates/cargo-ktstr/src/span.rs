@@ -1,8 +1,8 @@
-//! Lengths and times as a person writes them: `250ms`, `1.5s`.
+//! Lengths of time as a user writes them: `250ms`, `1.5s`.
 
 use std::str::FromStr;
 
-/// A length of time, nanoseconds.
+/// A length of time in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub u64);
 
@@ -12,7 +12,7 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(
-                "`{text}` is no length of time: write a number with its unit, ns, us, ms or s, such as `250ms` or `1.5s`"
+                "`{text}` is not a length of time: write a number with its unit, ns, us, ms or s, such as `250ms` or `1.5s`"
             )
         };
         let at = text

@@ -1,5 +1,5 @@
-//! A recorded schedule made ready to be shown: every stretch of every task, when each step was held, and what else happened
-//! that a person looks for. `report`, `trace`, `why` and `schedule --latency`, `--map` begin with it.
+//! A recorded schedule prepared for display: every stretch of every task, the hold of each step, and the events of the whole
+//! machine. `report`, `trace`, `why` and `schedule --latency`, `--map` are based on it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,50 +14,50 @@ use ktstr_schedule::{
 /// The time in which a step was held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// 1 is the first step.
+    /// The number of the step; 1 is the first.
     pub number: u16,
-    /// When it began, nanoseconds of the scheduler's clock.
+    /// When the hold began, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// When it was over.
+    /// When the hold ended, in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
 }
 
 /// Something that happened to the whole machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
-    /// When, nanoseconds of the scheduler's clock.
+    /// The time in nanoseconds of the scheduler's clock.
     pub at_ns: u64,
-    /// What, as a sentence.
+    /// A description as a sentence.
     pub text: String,
 }
 
-/// All that a schedule tells, in the order in which it is shown.
+/// A schedule prepared for display.
 #[derive(Debug, Default)]
 pub struct Story {
     /// Sums, waits and names.
     pub answers: Answers,
-    /// Topology, names of cgroups, and what this kernel does not show.
+    /// The topology, the names of cgroups, and which events this kernel lacks.
     pub tables: Tables,
-    /// What each task did, in the order of the ends. Sleep is not in it.
+    /// The stretches of all tasks except sleep, in the order of their ends.
     pub stretches: Vec<Stretch>,
-    /// Steps in their order.
+    /// The holds of the steps, in order.
     pub held: Vec<Held>,
-    /// Moments in their order.
+    /// The events of the machine, in order.
     pub moments: Vec<Moment>,
-    /// When the kernel began to unload a BPF scheduler, nanoseconds of the scheduler's clock.
+    /// When the kernel began to unload a BPF scheduler, in nanoseconds of the scheduler's clock.
     pub unloaded_ns: Vec<u64>,
-    /// Times of which events were left out.
+    /// The intervals whose events were lost.
     pub gaps: Vec<Gap>,
-    /// The earliest time.
+    /// The time of the earliest event, in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// The latest time.
+    /// The time of the latest event, in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
 }
 
-/// The bytes of the schedule beside the record at `record`.
+/// Reads the bytes of the schedule in the folder of the record at `record`.
 ///
 /// # Errors
-/// If there is none, with what runs leave one.
+/// If there is none; the error says which runs record one.
 pub fn bytes(record: &Path) -> Result<(PathBuf, Vec<u8>)> {
     let path = record.with_file_name(SCHEDULE_FILE);
     let file = fs::read(&path).with_context(|| {
@@ -70,7 +70,7 @@ pub fn bytes(record: &Path) -> Result<(PathBuf, Vec<u8>)> {
 }
 
 impl Story {
-    /// Reads a schedule from the `file`'s bytes.
+    /// Parses a schedule from the bytes of its file.
     ///
     /// # Errors
     /// If they are damaged.
@@ -100,7 +100,7 @@ impl Story {
     }
 
     fn take(&mut self, event: &Event) {
-        // What was so before the recording is noted at the time 0.
+        // Events at the time 0 describe the state before the recording.
         if event.time_ns > 0 {
             self.from_ns = self.from_ns.min(event.time_ns);
             self.to_ns = self.to_ns.max(event.time_ns);
@@ -127,8 +127,8 @@ impl Story {
                 }
             },
             What::Online { cpu, online } if event.time_ns > 0 => {
-                let how = if online { "comes on" } else { "goes off" };
-                format!("CPU {} {how} line", cpu.0)
+                let state = if online { "online" } else { "offline" };
+                format!("CPU {} goes {state}", cpu.0)
             }
             What::Online { .. }
             | What::Switch { .. }
@@ -165,12 +165,13 @@ impl Story {
         self.release(to_ns);
     }
 
-    /// From when times are counted for people: the beginning of the first step, as findings do; else of the schedule.
+    /// Returns the time from which displayed times count: the begin of the first step, as in findings, or else the begin of the
+    /// schedule.
     pub fn zero_ns(&self) -> u64 {
         self.answers.from_ns.unwrap_or(self.from_ns)
     }
 
-    /// A task as `name[pid]`; the name is as the guest gave it.
+    /// Returns a task as `name[pid]`, with the name unescaped.
     pub fn name(&self, pid: Pid) -> String {
         let info = self.answers.tasks.get(&pid);
         match (pid, info.and_then(|info| info.name())) {
@@ -180,7 +181,7 @@ impl Story {
         }
     }
 
-    /// The path of a cgroup, or its id where the path is not known.
+    /// Returns the path of a cgroup, or its id if the path is not known.
     pub fn cgroup(&self, id: Option<u64>) -> String {
         match (id, id.and_then(|id| self.tables.cgroups.get(&id))) {
             (_, Some(cgroup)) => cgroup.path.clone(),
@@ -189,7 +190,8 @@ impl Story {
         }
     }
 
-    /// The cgroup in which each task ran and waited longest: at its end, a worker is moved out of its own.
+    /// Returns the cgroup in which each task spent most of its time running or waiting. The last cgroup of a worker is not
+    /// used, since a worker is moved out of its cgroup at its end.
     pub fn homes(&self) -> BTreeMap<Pid, Option<u64>> {
         let mut times: BTreeMap<(Pid, Option<u64>), u64> = BTreeMap::new();
         for (key, totals) in &self.answers.totals {
@@ -209,18 +211,18 @@ impl Story {
             .collect()
     }
 
-    /// How many CPUs the machine has.
+    /// Returns the number of CPUs of the machine.
     pub fn cpus(&self) -> usize {
         self.tables.topology.llc.len()
     }
 }
 
-/// What a step is called in findings.
+/// Returns the name of a step in findings.
 pub fn step(number: u16) -> String {
     format!("Step[{}]", number.saturating_sub(1))
 }
 
-/// A dispatch queue's id as the kernel means it (`SCX_DSQ_*`, kernel/sched/ext_internal.h).
+/// Returns the name of a dispatch queue by its id (`SCX_DSQ_*`, kernel/sched/ext_internal.h).
 pub fn dsq(id: u64) -> String {
     const BUILTIN: u64 = 1 << 63;
     const LOCAL_ON: u64 = 3 << 62;
@@ -233,7 +235,7 @@ pub fn dsq(id: u64) -> String {
     }
 }
 
-/// The CPUs of a set, as ranges: `0-3,6`. A machine has `cpus` of them.
+/// Formats a set of CPUs as ranges, such as `0-3,6`, on a machine with `cpus` CPUs.
 pub fn ranges(mask: CpuMask, cpus: usize) -> String {
     let inside = |cpu: usize| cpu < cpus && mask.contains(Cpu(cpu as u16));
     let mut parts = Vec::new();
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_and_queues_are_told_as_the_kernel_does() {
+    fn sets_and_queues_are_named_as_in_the_kernel() {
         let of = |bits: u64, cpus| ranges(CpuMask([bits, 0]), cpus);
         assert_eq!(of(0b1101_0111, 8), "0-2,4,6-7");
         assert_eq!(of(u64::MAX, 4), "0-3");

@@ -1,9 +1,9 @@
-//! What somebody may have meant who wrote a word that there is none of.
+//! Suggests the known word that a user may have meant by an unknown one.
 
-/// Most letters that may differ, for a word of three letters and more.
+/// The largest number of letters by which a suggestion may differ, for words of three or more letters.
 const MOST: usize = 3;
 
-/// `: did you mean …?` with the nearest of the `known` words, or nothing where none is near.
+/// Returns `: did you mean …?` with the most similar of the `known` words, or an empty text if none is similar.
 pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let near = known
         .map(|known| (distance(word, known), known))
@@ -14,7 +14,7 @@ pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     })
 }
 
-/// How many letters have to be put in, left out or changed (Levenshtein 1965).
+/// Returns the edit distance: the number of letters to insert, delete or replace (Levenshtein 1965).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,8 +1,8 @@
-//! What is told of a quantity that was measured several times.
+//! The summary of a quantity that was measured several times.
 
 use serde::Serialize;
 
-/// Median and range, in the unit of the values.
+/// The median and the range, in the unit of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// The middle value; of an even number, the mean of the two in the middle.
@@ -11,12 +11,12 @@ pub struct Summary {
     pub min: f64,
     /// The largest of the values.
     pub max: f64,
-    /// How many there were.
+    /// The number of values.
     pub samples: usize,
 }
 
 impl Summary {
-    /// Of `values`; `None` if there are none.
+    /// Returns the summary of `values`; `None` if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_unstable_by(f64::total_cmp);

@@ -1,8 +1,8 @@
-//! Tables without lines, as every command prints them.
+//! Tables without rules, which all commands print.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// A table whose columns from `first` on are numbers.
+/// Returns a table whose columns from index `first` on are numbers.
 pub fn numbers(header: &[&str], first: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);

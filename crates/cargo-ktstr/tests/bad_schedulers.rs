@@ -1,5 +1,5 @@
-//! What is no scheduler, or a bad one, given to `check`: each ends with a message that names what was found, and with an exit code that
-//! blames whom it should. The programs are those of any Linux system, run in a real machine.
+//! `check` with programs that are not schedulers, or bad ones: each check ends with a message that names what was found, and
+//! with the right exit code. The programs are those of any Linux system, and run in a real machine.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use common::{ktstr, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 
-/// The program of that name.
+/// Returns the path of the program with this name.
 fn program(name: &str) -> PathBuf {
     let folders = ["/usr/bin", "/bin"].map(Path::new);
     let found = folders.iter().map(|folder| folder.join(name));
     found.into_iter().find(|path| path.is_file()).unwrap()
 }
 
-/// The screen of a check of one scenario, which ends with this exit code.
+/// Checks one scenario, asserts the exit code, and returns the screen.
 fn check(binary: &Path, args: &[&str], code: i32) -> String {
     let root = tempfile::tempdir().unwrap();
     let words = ["check", binary.to_str().unwrap(), "--scenarios", "steady"];
@@ -65,7 +65,7 @@ fn one_that_never_attaches_is_not_waited_for_for_ever() {
 
 #[test]
 fn one_that_needs_more_memory_than_there_is_is_told_so_and_not_blamed() {
-    // It reads a line that has no end, and keeps it.
+    // It reads an endless line into memory.
     let screen = check(&program("tail"), &["/dev/zero"], 2);
     holds(
         &screen,
@@ -92,6 +92,6 @@ fn one_that_dies_late_is_broken() {
     let screen = check(&path, &["--exit-after", "1"], 1);
     holds(
         &screen,
-        &["BROKEN  1", "left by itself and exited with code 0"],
+        &["BROKEN  1", "stopped on its own and exited with code 0"],
     );
 }

@@ -1,5 +1,5 @@
-//! `cargo ktstr check` and `compare` as a person calls them, on a sound scheduler and on one with a planted defect, in real
-//! machines. Two scenarios on two CPUs, a seed or a few.
+//! `cargo ktstr check` and `compare` from the command line, on a sound scheduler and on one with a planted defect, in real
+//! machines: two scenarios on two CPUs, with one or a few seeds.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -21,7 +21,7 @@ fn scx_ktstr() -> PathBuf {
     found.unwrap().path
 }
 
-/// `command` with these words, in the folder of the runs, as somebody who has no project.
+/// Runs the command with these arguments in the folder of the runs, as a user without a project.
 fn run(root: &Path, words: &[&str]) -> Output {
     ktstr(&root.join("ktstr"), words)
         .current_dir(root)
@@ -63,7 +63,7 @@ fn a_sound_scheduler_is_called_sound() {
     assert!(!junit.contains("<failure"), "{junit}");
     assert!(text(&output).contains("Nothing is broken"));
 
-    // The records of what passed are not left behind.
+    // The records of runs that passed are not left behind.
     let left = ktstr_record::list(&root.path().join("ktstr"), None).unwrap();
     assert!(left.records.is_empty(), "{:?}", left.records);
 }
@@ -102,7 +102,7 @@ fn a_planted_defect_is_broken_until_it_is_known() {
     assert!(again.ends_with("--seeds 1..2 -- --starve-nice"), "{again}");
     assert!(Path::new(broken[0]["record"].as_str().unwrap()).is_file());
 
-    // The same run again, EEVDF's taken from before: the same finding, which is put up with now.
+    // The same run again, with EEVDF's cached outcome: the same finding, which is tolerated now.
     let known = "[[known]]\nscenario = \"custom_nice_mix\"\nreason = \"planted\"\n";
     let file = root.path().join("ktstr.toml");
     std::fs::write(&file, format!("{known}expires = \"2999-12-31\"\n")).unwrap();
@@ -147,7 +147,7 @@ fn what_is_not_promised_is_told_and_breaks_nothing() {
         "--",
         "--starve-nice",
     ];
-    // Nobody is starved who is owed nothing.
+    // A task that is owed nothing is not starved.
     std::fs::write(
         root.path().join("ktstr.toml"),
         "[scheduler]\ndoes_not_promise = [\"service\", \"fairness\", \"nice\"]\n[bounds]\nmax_wake_wait_ms = \"off\"\n",
@@ -264,7 +264,7 @@ fn a_slowed_one_is_a_regression() {
     let output = run(root.path(), &words);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let report = common::json(&output);
-    // Nine pairs decide as many tests as one scenario has metrics.
+    // Nine pairs decide the tests of one scenario, one per metric.
     assert_eq!(report["pairs_needed"], 9, "{report}");
     assert_eq!(
         (&report["same_runs"], &report["pairs"]),

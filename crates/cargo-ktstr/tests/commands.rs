@@ -1,4 +1,4 @@
-//! The command line as a person calls it: what is printed, and the exit code.
+//! The command line from a user's view: the output and the exit code.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use ktstr_record::{RunDir, RunRecord, RunVerdict};
 
-/// `cargo-ktstr` with nothing of the caller's environment that could change its answer.
+/// Runs `cargo-ktstr` without the variables of the caller's environment that could change its output.
 fn ktstr(root: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
         .args(arguments)
@@ -79,7 +79,7 @@ fn a_run_is_shown_with_what_its_scheduler_said() {
     let missing = ktstr(root.path(), &["show", "no-such-run"]);
     assert_eq!(missing.status.code(), Some(2));
     let said = stderr(&missing);
-    assert!(said.contains("no-such-run is no record"), "{said}");
+    assert!(said.contains("no-such-run is not a record"), "{said}");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn templates_are_listed_and_removed() {
         "[]\n"
     );
 
-    // What is no template any more can still be seen and removed.
+    // A damaged template is still listed and can be removed.
     std::fs::create_dir_all(folder.join(".locks")).unwrap();
     std::fs::create_dir(folder.join("0123456789abcdef0123")).unwrap();
     let list = stdout(&ktstr(root.path(), &["cache", "list"]));

@@ -1,4 +1,4 @@
-//! Several kernels in one check, of which some cannot be had; and a cache of kernels that is cleaned.
+//! Checks on several kernels, some of which are not available; and cleaning the cache of kernels.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -20,7 +20,7 @@ fn kernels_that_are_missing_are_told_and_the_others_are_run() {
     let found = ktstr::run::find_scheduler_binary(&declared).unwrap();
     let scheduler = found.unwrap().path;
     let there = ktstr_kernel::resolve(None, &mut |_| {}).unwrap().id;
-    // The command may not ask the network. A kernel that is named twice is run once.
+    // The command must not use the network. A kernel that is named twice is run once.
     let run = |kernels: &[&str]| {
         let kernels = kernels.iter().flat_map(|kernel| ["--kernel", *kernel]);
         let words = [
@@ -64,7 +64,8 @@ fn a_lock_file_pins_what_a_word_means() {
     let root = tempfile::tempdir().unwrap();
     let there = ktstr_kernel::resolve(None, &mut |_| {}).unwrap();
     let file = root.path().join("ktstr.lock");
-    // So few seeds decide nothing: the command ends after the words were looked up, and before anything is run.
+    // The seeds are too few to decide anything, so the command ends after it has resolved the kernels and before anything is
+    // run.
     let run = |kernel: &str| {
         let words = [
             "compare",
@@ -90,7 +91,7 @@ fn a_lock_file_pins_what_a_word_means() {
     let pins = std::fs::read_to_string(&file).unwrap();
     assert!(pins.contains(&format!("[\"{}\"]", there.id)), "{pins}");
 
-    // What is pinned is taken, whatever the word would mean; and what cannot be had is told.
+    // A pinned kernel is taken, whatever the word would stand for; and one that is not available is reported.
     std::fs::write(&file, pins.replace(image, "./no-such-image")).unwrap();
     assert!(run("./no-such-image").contains("3 seeds cannot decide"));
     std::fs::write(
@@ -108,10 +109,10 @@ fn a_lock_file_pins_what_a_word_means() {
         "{said}"
     );
     std::fs::write(&file, "prose").unwrap();
-    assert!(run(image).contains("is no file of pinned kernels"));
+    assert!(run(image).contains("is not a file of pinned kernels"));
 }
 
-/// A cache with links to kernels of this user's own, and one entry that is damaged.
+/// Creates a cache with links to this user's kernels, and one damaged entry.
 fn lend_kernels(cache: &Path, ids: &[String]) {
     let private = |path: &Path| {
         let mut builder = std::fs::DirBuilder::new();
@@ -148,7 +149,7 @@ fn a_cache_of_kernels_is_cleaned_after_it_was_said() {
     };
     let there = |id: &str| cache.join("kernels").join(id).is_dir();
 
-    // Nobody can be asked, so nothing goes; and one of the two has to be said.
+    // Without a terminal nobody can confirm, so nothing is removed; and one of the two options is required.
     let output = clean(&["--keep", "1"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("--force"), "{}", text(&output));
@@ -170,7 +171,7 @@ fn a_cache_of_kernels_is_cleaned_after_it_was_said() {
     );
     assert!(there(&kept) && !there(&gone));
     assert!(text(&clean(&["--keep", "5"])).contains("Nothing to remove: 1 kernels"));
-    // What was lent is where it was.
+    // The linked kernels still exist.
     assert!(
         cache::list()
             .unwrap()

@@ -1,4 +1,4 @@
-//! The commands that boot machines: what they print, and the exit code.
+//! The commands that boot machines: their output and exit codes.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -51,7 +51,7 @@ fn a_demo_that_fails_says_why_and_exits_with_its_code() {
     }
 }
 
-/// What the bench calls the window is measured in the host's time: by the host's clock no shorter than declared.
+/// The bench measures the window in host time, so under the host's clock it is at least as long as declared.
 #[test]
 fn by_the_hosts_clock_the_window_takes_its_time() {
     let root = tempfile::tempdir().unwrap();
@@ -123,7 +123,7 @@ fn the_bench_accounts_for_the_time_of_a_run() {
     );
 }
 
-/// One round of each part, since what they measure is for people; that each has a number in each column is for a test.
+/// Runs one round of each part. The values are for people; the test checks that each column has a number.
 #[test]
 fn the_other_parts_of_the_bench_measure_something() {
     let root = tempfile::tempdir().unwrap();
@@ -156,7 +156,7 @@ fn a_flag_of_the_bench_without_its_part_is_refused() {
         let output = ktstr(root.path(), &words).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", text(&output));
         assert!(
-            text(&output).contains(&format!("{flag} acts on")),
+            text(&output).contains(&format!("{flag} applies only to")),
             "{}",
             text(&output)
         );

@@ -1,4 +1,4 @@
-//! What the papers say of the code is true.
+//! Tests that the documentation (the Markdown files) matches the code.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const README: &str = include_str!("../../../README.md");
 const MAP: &str = include_str!("../../../ARCHITECTURE.md");
 
-/// Set by ktstr or its build for itself, or only read by its own tests: not for users.
+/// Variables that are not for users: ktstr or its build sets them for itself, or only its own tests read them.
 const INTERNAL: &[&str] = &[
     "KTSTR_AGENT_HASH",
     "KTSTR_GUEST",
@@ -24,7 +24,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Every `.rs` file under `crates/*/src`.
+/// Returns every `.rs` file under `crates/*/src`.
 fn sources() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = fs::read_dir(root().join("crates"))
         .unwrap()
@@ -44,7 +44,7 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// The names of environment variables, as string literals, in `text`.
+/// Returns the names of environment variables that occur as string literals in `text`.
 fn variables(text: &str) -> BTreeSet<String> {
     text.split('"')
         .filter(|part| part.starts_with("KTSTR_") && !part.ends_with('_'))
@@ -118,7 +118,7 @@ fn the_page_of_metrics_is_what_the_command_prints() {
     assert_eq!(
         String::from_utf8_lossy(&ktstr(&["metrics"])),
         String::from_utf8_lossy(&page),
-        "write it anew: cargo ktstr metrics > docs/metrics.md"
+        "write it again: cargo ktstr metrics > docs/metrics.md"
     );
     let listed: Vec<serde_json::Value> =
         serde_json::from_slice(&ktstr(&["metrics", "--json"])).unwrap();
@@ -131,7 +131,7 @@ fn the_page_of_metrics_is_what_the_command_prints() {
     }
 }
 
-/// The fields of `pub struct name { … }` in `text`, or of the table that makes it.
+/// Returns the fields of `pub struct name { … }` in `text`, or of the table that generates it.
 fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     if let Some((_, table)) = text.split_once("\nchecks! {") {
         let rows = table.split("\n}").next().unwrap().lines().map(str::trim);
@@ -155,7 +155,7 @@ fn fields<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Whether `text` reads `.field` of something outside its tests: it does more than assign to it.
+/// Returns whether `text` reads `.field` of something outside its tests, that is, does more than assign to it.
 fn reads(text: &str, field: &str) -> bool {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let wanted = format!(".{field}");
@@ -187,8 +187,8 @@ fn a_reader_is_told_from_a_writer() {
     }
 }
 
-/// What a user declares is read by somebody: a field that only its builder writes is a promise without
-/// effect. Private fields and the flags of the command line are the compiler's to find.
+/// Every field of a declaration is read somewhere: a field that only its builder writes would have no effect. The compiler
+/// finds unused private fields and flags of the command line.
 #[test]
 fn every_field_of_a_declaration_has_a_reader() {
     let sources: Vec<(PathBuf, String)> = sources()
@@ -210,7 +210,7 @@ fn every_field_of_a_declaration_has_a_reader() {
         ("ktstr-scenario/src/payload.rs", "Payload"),
         ("ktstr-scenario/src/workload/spec.rs", "WorkSpec"),
         ("ktstr-assert/src/check/assert.rs", "Assert"),
-        // What the guest said: what only the taking in of a message writes, was sent for nothing.
+        // The messages of the guest: a field that is stored and never read was sent for nothing.
         ("ktstr/src/run/transcript.rs", "Transcript"),
         ("ktstr/src/run/transcript.rs", "Hello"),
         ("ktstr/src/run/transcript.rs", "Attached"),
@@ -219,16 +219,16 @@ fn every_field_of_a_declaration_has_a_reader() {
         let text = fs::read_to_string(&declared).unwrap();
         let fields = fields(&text, name);
         assert!(!fields.is_empty(), "{file} has no {name}");
-        // These take `false` alone, and whoever declares `true` is told so (`KtstrTestEntry::validate`): nothing is accepted
-        // that has no effect. They exist for declarations that spell them out.
+        // These accept only `false`, and `true` is an error (`KtstrTestEntry::validate`), so nothing is accepted that has no
+        // effect. They exist for declarations that spell them out.
         let refused = ["auto_repro", "kaslr", "pci"];
         for field in fields {
             if name == "KtstrTestEntry" && refused.contains(&field) {
                 continue;
             }
-            // An entry is read by whoever runs it; checking that it makes sense is no effect.
+            // An entry must be read by the code that runs it; validating it is not enough.
             let elsewhere = name == "KtstrTestEntry";
-            // Its names are common ones, and nothing outside of the run sees it.
+            // Its field names are common words, and nothing outside of the run uses it.
             let here = file
                 .ends_with("transcript.rs")
                 .then(|| root().join("crates/ktstr/src/run"));
@@ -245,7 +245,7 @@ fn every_field_of_a_declaration_has_a_reader() {
     }
 }
 
-/// The variants of `pub enum name { … }` in `text`, each with its named fields.
+/// Returns the variants of `pub enum name { … }` in `text`, each with its named fields.
 fn variants<'a>(text: &'a str, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
     let (_, body) = text.split_once(&format!("pub enum {name} {{")).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
@@ -266,7 +266,7 @@ fn variants<'a>(text: &'a str, name: &str) -> Vec<(&'a str, Vec<&'a str>)> {
     all
 }
 
-/// Whether a pattern for `variant` in `text` takes its field `field`.
+/// Returns whether a pattern for `variant` in `text` binds its field `field`.
 fn takes(text: &str, variant: &str, field: &str) -> bool {
     text.match_indices(&format!("{variant} {{"))
         .any(|(at, start)| {
@@ -294,8 +294,8 @@ fn a_field_that_is_taken_is_told_from_one_that_is_passed_over() {
     }
 }
 
-/// What one side of the mailbox tells the other is taken by that one: a field that `..` passes over costs
-/// room in the mailbox and time in each guest.
+/// Every field of a mailbox message is used by its receiver: a field that a pattern skips with `..` costs space in the mailbox
+/// and time in each guest.
 #[test]
 fn every_field_of_a_message_is_taken() {
     let crates = root().join("crates");
@@ -365,7 +365,7 @@ fn the_defaults_of_the_attributes_are_those_of_an_entry() {
     assert!(entry.extra_sched_args.is_empty() && entry.extra_include_files.is_empty());
 }
 
-/// The packages that `cargo tree` prints for these arguments, each with its version and its features.
+/// Returns the packages that `cargo tree` prints for these arguments, each with its version and its features.
 fn features(arguments: &[&str]) -> BTreeSet<String> {
     let output = std::process::Command::new(env!("CARGO"))
         .current_dir(root())
@@ -385,8 +385,8 @@ fn features(arguments: &[&str]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Cargo unifies the features of what it builds together: one that the rest of the workspace turns on in a
-/// dependency of scx-ktstr would make another binary of it, with templates of its own.
+/// Cargo unifies the features of packages that it builds together: if the rest of the workspace enabled a feature in a
+/// dependency of scx-ktstr, the binary would differ, and would need its own templates.
 #[test]
 fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
     let alone = features(&["-e", "normal", "-p", "scx-ktstr"]);
@@ -402,8 +402,8 @@ fn scx_ktstr_is_the_same_binary_alone_and_with_the_workspace() {
     );
 }
 
-/// A feature that only the dependencies of tests turn on would have the workspace compiled twice: for its
-/// programs, and for its tests.
+/// A feature that only the dependencies of tests enable would make cargo compile the workspace twice: for its programs, and for
+/// its tests.
 #[test]
 fn programs_and_tests_are_built_on_the_same_dependencies() {
     let programs = features(&["-e", "normal,build", "--workspace"]);

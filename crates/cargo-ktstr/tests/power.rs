@@ -1,4 +1,4 @@
-//! The matrix, as small as it can be: one defect, one scenario, two seeds, in real machines.
+//! Tests of `cargo ktstr power` with the smallest matrix: one defect, one scenario, two seeds, in real machines.
 #![allow(clippy::unwrap_used)]
 
 use std::process::Command;
@@ -48,7 +48,7 @@ fn a_planted_defect_is_caught_and_what_was_run_is_not_run_again() {
 fn a_scheduler_that_is_not_there_is_refused_by_name() {
     for (path, said) in [
         ("/no/such/scheduler", "No such file"),
-        ("/tmp", "is no file"),
+        ("/tmp", "is not a file"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
             .args(["power", "--defect", "none", "--scheduler", path])
@@ -74,7 +74,7 @@ fn the_matrix_is_made_of_the_core_of_the_canned_scenarios_all_of_it() {
         .filter(|canned| canned.core)
         .map(|canned| canned.name)
         .collect();
-    // No canned scenario takes a CPU off line.
+    // No canned scenario takes a CPU offline.
     canned.push("cpu_off_and_on");
     known.sort_unstable();
     canned.sort_unstable();

@@ -3,7 +3,7 @@ use ktstr::prelude::*;
 
 const MINE: Scheduler = Scheduler::named("mine").binary(SchedulerSpec::Discover("scx-ktstr"));
 
-/// On the host, when the guest is gone: what do the captures say of the scheduler's own counter?
+/// Runs on the host after the guest has ended, and checks the scheduler's counter in the captures.
 fn it_enqueued(result: &VmResult) -> Result<()> {
     let enqueued = result.periodic_series().bpf("nr_enqueued", |snap| {
         snap.var("nr_enqueued").as_u64().map(|count| count as f64)
@@ -17,7 +17,7 @@ fn it_enqueued(result: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// In the guest: two workers on two cores, then four. None may be kept waiting for two seconds.
+/// Runs in the guest: two workers on two cores, then four. None may wait for two seconds.
 #[ktstr_test(
     scheduler = MINE,
     llcs = 1,

@@ -1,5 +1,5 @@
-//! The red run that the README shows is what its own example prints under a scheduler with a planted
-//! defect: the same parts in the same order, whatever the schedule.
+//! Tests that the failed run in the README is what its own example prints under a scheduler with a planted defect: the same
+//! parts in the same order, whatever the schedule.
 #![allow(clippy::unwrap_used)]
 
 #[path = "readme_example.rs"]
@@ -7,11 +7,12 @@ mod example;
 
 use ktstr::test_support::{ClockMode, KtstrTestEntry, find_test};
 
-/// Read when it runs: the text in the binary would make it another binary, and so another run.
+/// The path of the README, which is read at run time: with its text in the binary, each edit would change the binary, and so
+/// the run.
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
 const DEFECT: &[&str] = &["--stall-after", "1"];
 
-/// The example's own entry under the defect, run as libtest runs it: in a thread of its name.
+/// Runs the example's own entry under the defect as libtest does, in a thread of its name, and returns the screen.
 fn red() -> String {
     let entry: &'static KtstrTestEntry = Box::leak(Box::new(KtstrTestEntry {
         extra_sched_args: DEFECT,
@@ -23,7 +24,7 @@ fn red() -> String {
     run.join().unwrap()
 }
 
-/// The text with what differs from host to host cut off, as the README has it.
+/// Cuts off the parts of the text that differ from host to host, as in the README.
 fn marked(text: &str) -> String {
     let lines = text.lines().map(|line| match line.split_once(": ") {
         Some((what @ ("record" | "scheduler"), rest)) => match rest.split_once("target/") {
@@ -35,7 +36,7 @@ fn marked(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// How lines begin that every such run has, in order.
+/// The beginnings of lines that every such run prints, in order.
 const STARTS: &[&str] = &[
     "ktstr_test 'fair' [sched=scx-ktstr] [topo=1n1l2c1t] failed: the kernel ejected scx-ktstr, which ",
     "  the kernel ejected scheduler `scx-ktstr`: runnable task stall (",
@@ -47,11 +48,11 @@ const STARTS: &[&str] = &[
     "scheduler: …/target/debug/scx-ktstr (scx-ktstr 0.1.0, BLAKE3 ",
     "record: …/target/ktstr/",
 ];
-/// The same of lines that are alike but for their numbers.
+/// The beginnings of lines that are the same except for their numbers.
 const WHOLE: &[&str] = &["--- ", "stage: ", "2 of 4 captures", "ktstr: ", "again: "];
 
-/// What the lines of every such run have in common; who of the stalled waited longest, and so whom
-/// the kernel dumps first, is a matter of the schedule, which the next build has another of.
+/// Returns what the lines of every such run have in common. Which of the stalled tasks waited longest, and so which one the
+/// kernel dumps first, depends on the schedule, which differs from build to build.
 fn skeleton(text: &str) -> Vec<String> {
     let starts = |all: &[&str], line: &str| {
         let start = all.iter().find(|start| line.starts_with(**start));
@@ -70,7 +71,7 @@ fn skeleton(text: &str) -> Vec<String> {
     told
 }
 
-/// `#` for each number.
+/// Replaces each number by `#`.
 fn masked(line: &str) -> String {
     let mut out = String::new();
     for c in line.chars() {

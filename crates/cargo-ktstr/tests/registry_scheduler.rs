@@ -1,8 +1,8 @@
-//! A scheduler that this project did not write: scx_bpfland, as the package registry has it, runs a scenario, and its
-//! own counters are read from outside.
+//! A test with a third-party scheduler: scx_bpfland from the package registry runs a scenario, and its counters are read from
+//! outside.
 //!
-//! Not among the tests that `cargo test` runs by itself, for it needs a binary that takes minutes to build:
-//! `make test-registry` installs that and runs this.
+//! `cargo test` does not run it by default, because it needs a binary that takes minutes to build: `make test-registry`
+//! installs that binary and runs the test.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const BPFLAND: Scheduler = Scheduler::named("bpfland").binary(SchedulerSpec::Pat
     "/../../target/registry/bin/scx_bpfland"
 )));
 
-/// Each of its ways to dispatch a task has a counter in its BPF globals.
+/// The counters in its BPF globals, one for each way to dispatch a task.
 const DISPATCHES: [&str; 3] = [
     "nr_kthread_dispatches",
     "nr_direct_dispatches",

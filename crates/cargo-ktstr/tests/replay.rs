@@ -1,4 +1,4 @@
-//! `replay` and `explore` as a person calls them, on tests of this very binary.
+//! `replay` and `explore` from the command line, on tests of this binary.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,7 +12,7 @@ use ktstr::prelude::*;
 use ktstr_record::{SWITCHES_FILE, Switches};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Registers an entry whose name keeps it out of every listing.
+/// Registers an entry whose name excludes it from every listing.
 macro_rules! hidden {
     ($entry:ident = $name:literal, $func:expr, $secs:literal) => {
         #[distributed_slice(KTSTR_TESTS)]
@@ -50,7 +50,7 @@ fn explore(root: &Path, test: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Replays `record` and checks the exit code; what it printed.
+/// Replays `record`, checks the exit code, and returns the output.
 #[track_caller]
 fn replayed(root: &Path, record: &Path, code: i32) -> String {
     let output = ktstr(root, &["replay", record.to_str().unwrap()])
@@ -60,7 +60,7 @@ fn replayed(root: &Path, record: &Path, code: i32) -> String {
     text(&output)
 }
 
-/// The schedule answers a question for a task that it does not have, and says which it has.
+/// Checks that a query for a task that is not in the schedule lists the tasks that are.
 fn asks_the_schedule(root: &Path, run: &str) {
     let schedule = |arguments: &[&str]| {
         let arguments = [&["schedule", run][..], arguments].concat();
@@ -105,7 +105,7 @@ fn a_failing_seed_is_found_and_shown_again() {
 
     asks_the_schedule(root, run);
 
-    // What the record says of the run is put wrong, and found out.
+    // The record is modified, which must be detected.
     let record = PathBuf::from(found["first_failure"]["record"].as_str().unwrap());
     let json = std::fs::read_to_string(&record).unwrap();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -192,7 +192,7 @@ fn ctrl_c_ends_the_runs_and_shows_what_there_was() {
     }
 }
 
-/// Names of the processes that were started with this mark.
+/// Returns the names of the processes that were started with this mark.
 fn marked(root: &Path) -> Vec<String> {
     let mark = format!("KTSTR_EXPLORE_MARK={}\0", root.display()).into_bytes();
     std::fs::read_dir("/proc")

@@ -1,5 +1,5 @@
-//! `cargo ktstr run` as a person calls it: the files of docs/guide/scenarios in real machines, each with the verdict that it is to
-//! have, and files that are refused before a machine boots.
+//! `cargo ktstr run` from the command line: the files of docs/guide/scenarios in real machines, each with its expected verdict,
+//! and files that are refused before a machine boots.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -22,7 +22,7 @@ fn scx_ktstr() -> PathBuf {
     found.unwrap().path
 }
 
-/// `cargo ktstr run` with these words, in the folder of the runs, as somebody who has no project.
+/// Runs `cargo ktstr run` with these arguments in the folder of the runs, as a user without a project.
 fn run(root: &Path, words: &[&str]) -> Output {
     ktstr(&root.join("ktstr"), &["run"])
         .args(words)
@@ -32,7 +32,7 @@ fn run(root: &Path, words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Runs a file of the guide, which must pass, and leaves a record that says how to run it again.
+/// Runs a file of the guide, which must pass and leave a record that says how to run it again.
 fn passes(name: &str) -> String {
     let root = tempfile::tempdir().unwrap();
     let file = format!("{SCENARIOS}/{name}.toml");

@@ -1,5 +1,5 @@
-//! A failed run of a real kernel, seen in every way in which a run can be seen: as a page, as Markdown, as a trace, in tables,
-//! and as an answer to why a task waited.
+//! A failed run of a real kernel with every command that shows a run: as a page, as Markdown, as a trace, in tables, and the
+//! explanation why a task waited.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -16,7 +16,7 @@ use ktstr::test_support::ClockMode;
 
 const NAME: &str = "__unit_test_seen__";
 
-/// It stops to dispatch after a second, and the kernel ejects it.
+/// A scheduler that stops dispatching after a second, and is then ejected by the kernel.
 const STALLS: Scheduler = Scheduler::named("stalls")
     .binary(SchedulerSpec::Discover("scx-ktstr"))
     .sched_args(&["--stall-after", "1"]);
@@ -40,7 +40,7 @@ fn seen(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![cgroup("left"), cgroup("right")])
 }
 
-/// What a command printed that has to go well.
+/// Runs a command, which must succeed, and returns its output.
 #[track_caller]
 fn said(root: &Path, arguments: &[&str]) -> String {
     let output = ktstr(root, arguments).output().unwrap();
@@ -92,7 +92,7 @@ fn a_failed_run_is_seen_in_every_way() {
     several(root, run, &replayed);
 }
 
-/// The block that a person pastes, and the same one on the page of the CI job.
+/// Checks the block to paste into an issue, and the same block on the page of the CI job.
 fn block(root: &Path, run: &str, summary: &Path) {
     let block = said(root, &["show", run, "--markdown"]);
     for part in [
@@ -151,7 +151,7 @@ fn page(root: &Path, run: &str) {
     assert_eq!(std::fs::read_to_string(elsewhere).unwrap(), page);
 }
 
-/// The tables; CPU time of each task by the schedule, nanoseconds, and the process id of a worker.
+/// Checks the tables, and returns the CPU time of each task in nanoseconds and the pid of a worker.
 fn tables(root: &Path, run: &str) -> (BTreeMap<u64, u64>, String) {
     let latency = said(root, &["schedule", run, "--latency"]);
     assert!(
@@ -178,7 +178,7 @@ fn tables(root: &Path, run: &str) -> (BTreeMap<u64, u64>, String) {
     (sums.collect(), number(worker, "pid").to_string())
 }
 
-/// The trace has each task's CPU time to the nanosecond.
+/// Checks that the trace has each task's CPU time to the nanosecond.
 fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
     let path = said(root, &["trace", run, "--perfetto"]);
     let trace = std::fs::read(path.trim_end()).unwrap();
@@ -224,13 +224,13 @@ fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
         let traced: u64 = traced.values().sum();
         assert!(traced <= 2 * 100_000_000, "{traced} ns on two CPUs");
     } else {
-        // What is found first depends on the schedule.
+        // Which finding comes first depends on the schedule.
         let told = text(&output);
         assert!(told.contains("not about a moment"), "{told}");
     }
 }
 
-/// While the scheduler dispatched nothing, its tasks waited: each has a longest wait.
+/// Checks the explanation: while the scheduler dispatched nothing, its tasks waited, so each has a longest wait.
 fn answer(root: &Path, run: &str, worker: &str) {
     let why = said(root, &["why", run, worker]);
     for part in [
@@ -251,7 +251,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
     );
 }
 
-/// The kernel has ended the scheduler: the capture of that moment says in which queue the worker waits.
+/// Checks the capture at the ejection of the scheduler, which shows the queue in which the worker waits.
 fn captures(root: &Path, run: &str, worker: &str) {
     let shown = said(root, &["show", run]);
     for part in [
@@ -290,7 +290,7 @@ fn captures(root: &Path, run: &str, worker: &str) {
     );
 }
 
-/// The run once more, with captures at two times; the new run's name.
+/// Replays the run with captures at two times, and returns the name of the new run.
 fn replay(root: &Path, run: &str) -> String {
     let told = said(
         root,
@@ -316,8 +316,8 @@ fn replay(root: &Path, run: &str) -> String {
         .iter()
         .map(|capture| capture.elapsed_ms.unwrap())
         .collect();
-    // The first event of the schedule at that time or later; a tick comes every 4 ms at the latest where something runs. The
-    // window's time is the timer's, which may be a tick older.
+    // The first event of the schedule at that time or later; a running CPU has a tick at least every 4 ms. The time of the
+    // window is that of the timer, which may be a tick older.
     for (ms, wanted) in ms.iter().zip([500, 1500]) {
         assert!(ms.abs_diff(wanted) < 100, "{ms:?}");
     }
@@ -341,7 +341,7 @@ fn replay(root: &Path, run: &str) -> String {
     record.run_id
 }
 
-/// Two runs of one seed compared, and runs chosen and removed.
+/// Compares two runs with the same seed, and selects and removes runs.
 fn several(root: &Path, run: &str, replayed: &str) {
     let told = said(root, &["diff", run, replayed]);
     assert!(told.ends_with("the same run, to the last bit\n"), "{told}");

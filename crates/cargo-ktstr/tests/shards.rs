@@ -1,5 +1,5 @@
-//! A check that three machines share is the check that one machine makes, to the letter; and what is no whole check is refused.
-//! Three scenarios on two CPUs, one seed, a scheduler with a planted defect.
+//! Tests that the merged shards of three machines give exactly the report of one machine, and that an incomplete check is
+//! refused. There are three scenarios on two CPUs, one seed, and a scheduler with a planted defect.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,7 +12,8 @@ use common::{json, ktstr, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use serde_json::Value;
 
-/// The command with these words, with a cache of its own: the machines of the shards were booted by the same binary.
+/// Runs the command with these arguments, with its cache below `root`. All shards use the same binary, so their templates are
+/// the same.
 fn run(root: &Path, words: &[&str]) -> Output {
     ktstr(&root.join("ktstr"), words)
         .current_dir(root)
@@ -21,7 +22,7 @@ fn run(root: &Path, words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Gives the cache below `root` the kernels of this user's own, as links.
+/// Links this user's kernels into the cache below `root`.
 fn lend_kernels(root: &Path) {
     let private = |path: &Path| {
         let mut builder = std::fs::DirBuilder::new();
@@ -37,8 +38,8 @@ fn lend_kernels(root: &Path) {
     }
 }
 
-/// The report of a check without what differs from run to run by right: wall times, where records lie, and which of EEVDF's
-/// runs were known from before.
+/// Returns the report of a check without the parts that may differ from run to run: wall times, paths of records, and which of
+/// EEVDF's runs were cached.
 fn bare(path: &Path) -> Value {
     fn strip(value: &mut Value) {
         match value {
@@ -86,7 +87,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         text(&output)
     };
     check(&["--json", "whole.json", "--results", "whole.results"], 1);
-    // Only one of them sees the defect.
+    // Only one of the shards finds the defect.
     let screens = ["1/3", "2/3", "3/3"].map(|shard| {
         let file = format!("{}.results", &shard[..1]);
         let report = format!("{}.json", &shard[..1]);
@@ -101,7 +102,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
             ]
             .concat(),
         );
-        assert!(text(&output).contains(&format!("This is the shard {shard}")));
+        assert!(text(&output).contains(&format!("This is shard {shard}")));
         assert_eq!(bare(&root.join(&report))["runs"], 1, "each has one place");
         output.status.code().unwrap()
     });
@@ -134,7 +135,7 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         bare(&root.join("whole.json"))["results"]
     );
 
-    // What is no whole check, with the reason.
+    // Incomplete checks, each with the expected reason.
     let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
     let write = |name: &str, text: &str| std::fs::write(root.join(name), text).unwrap();
     let second = read("2.results");
@@ -168,9 +169,9 @@ fn three_shards_merged_are_the_whole_to_the_letter() {
         ),
         (
             &["1.results", "whole.results"],
-            "is a whole check, and no shard of one",
+            "is a whole check, and not a shard",
         ),
-        (&["prose"], "it is no file of results"),
+        (&["prose"], "it is not a file of results"),
         (&["missing"], "No such file"),
         (&[], "<FILE>"),
     ] {

@@ -1,4 +1,4 @@
-//! `cargo ktstr verifier` on a scheduler that loads and on one that the verifier refuses, in a real kernel.
+//! `cargo ktstr verifier` on a scheduler that loads and on one that the verifier rejects, in a real kernel.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,7 +10,7 @@ use common::{json, ktstr, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use serde_json::Value;
 
-/// `verifier` of the workspace's own scheduler with these words.
+/// Runs `verifier` on the workspace's own scheduler with these arguments.
 fn verifier(root: &Path, words: &[&str]) -> Output {
     let declared = Scheduler::named("scx_ktstr")
         .binary(SchedulerSpec::Discover("scx-ktstr"))
@@ -39,7 +39,7 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
     let insns = enqueue["insns"].as_u64().unwrap();
     assert!(insns > 20, "{enqueue}");
 
-    // The same file on the same kernel: every program is what it was.
+    // The same file on the same kernel: no program has changed.
     let words = [
         "--baseline",
         "base.json",
@@ -53,7 +53,7 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
     for row in json(&output)["loads"][0]["programs"].as_array().unwrap() {
         assert_eq!(row["insns"], row["before"], "{row}");
     }
-    // In a baseline with half of its instructions it has grown.
+    // Compared with a baseline with half of its instructions, it has grown.
     let less = base.replace(
         &format!("\"insns\": {insns}"),
         &format!("\"insns\": {}", insns / 2),
@@ -67,7 +67,7 @@ fn programs_that_load_have_their_instructions_and_are_held_against_a_baseline() 
         text(&output)
     );
 
-    // What cannot be a baseline, and a kernel that there is none of: 2 with the reason.
+    // An invalid baseline, and an unknown kernel: exit code 2 with the reason.
     std::fs::write(root.join("cut.json"), &base[..base.len() / 2]).unwrap();
     let old = base.replacen("\"schema\": 1", "\"schema\": 0", 1);
     std::fs::write(root.join("old.json"), old).unwrap();

@@ -104,8 +104,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The BTF with only [`ROOTS`] and what they hold by value; everything else is a nameless forward
-/// declaration, and unused strings are zeros.
+/// Returns the BTF with only [`ROOTS`] and the types that they contain by value; all other types become anonymous forward
+/// declarations, and unused strings become zeros.
 fn blank(blob: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
     let btf = Btf::parse(blob.to_vec())?;
     let mut keep = HashSet::new();

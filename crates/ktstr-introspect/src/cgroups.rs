@@ -3,7 +3,7 @@
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// Levels of a path at most.
+/// The largest number of levels of a path.
 const MAX_DEPTH: usize = 64;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {

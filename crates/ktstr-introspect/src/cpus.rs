@@ -14,7 +14,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         let local_depth = member("scx.local_dsq.nr").ok();
         let scx_flags = member("scx.flags").ok();
         let switches = member("nr_switches").ok();
-        // In some kernels `curr` shares its place with `donor`; either name will do.
+        // In some kernels `curr` and `donor` are the same member; either name will do.
         let curr = member("curr").ok();
         let pid = self.member("task_struct", "pid")?;
         let comm = self.member("task_struct", "comm")?;

@@ -1,38 +1,38 @@
 //! Dispatch queues of sched_ext and the tasks in them, in the order in which they will be dispatched (kernel/sched/ext.c).
 //!
-//! | Queue | Where it is |
+//! | Queue | Location |
 //! | --- | --- |
-//! | local, one a CPU | `rq.scx.local_dsq` |
-//! | bypass, one a CPU | `rq.scx.bypass_dsq` in 6.19 and 7.0, `scx_sched_pcpu.bypass_dsq` from 7.1 on |
-//! | reject, one a CPU | `rq.scx.reject_dsq` from 7.3 on |
-//! | global, one a node | the global `global_dsqs` until 6.15, `scx_sched.global_dsqs` until 7.0, `scx_sched_pnode.global_dsq` since |
-//! | user | the hash table `dsq_hash`, of the scheduler from 6.16 on |
+//! | local, one per CPU | `rq.scx.local_dsq` |
+//! | bypass, one per CPU | `rq.scx.bypass_dsq` in 6.19 and 7.0, `scx_sched_pcpu.bypass_dsq` from 7.1 on |
+//! | reject, one per CPU | `rq.scx.reject_dsq` from 7.3 on |
+//! | global, one per node | the global `global_dsqs` until 6.15, `scx_sched.global_dsqs` until 7.0, `scx_sched_pnode.global_dsq` since |
+//! | user | the hash table `dsq_hash`, which is in the scheduler from 6.16 on |
 //!
-//! Those of bypass mode and the rejected are listed where something waits in them. A queue ordered by vtime has its tasks in a
-//! tree besides, whose order the list has as well.
+//! The bypass and reject queues are only listed if they hold tasks. A queue ordered by vtime also keeps its tasks in a tree,
+//! but its list has the same order.
 
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::report::{DsqState, QueuedTask, RqScxState};
 
-/// User dispatch queues listed at most.
+/// The largest number of user dispatch queues that are listed.
 const MAX_DSQS: usize = 1024;
-/// Buckets of the queue table looked at, at most.
+/// The largest number of buckets of the hash table that are read.
 const MAX_BUCKETS: u64 = 1 << 14;
-/// Nodes whose global queue is looked for, at most.
+/// The largest number of nodes whose global queue is read.
 const MAX_NODES: u64 = 64;
-/// Tasks listed of one queue, at most.
+/// The largest number of tasks that are listed of one queue.
 const MAX_QUEUED: usize = 256;
-/// A node of the list that is no task but the place of an iterator (`SCX_DSQ_LNODE_ITER_CURSOR`).
+/// The flag of a list node that is not a task but the cursor of an iterator (`SCX_DSQ_LNODE_ITER_CURSOR`).
 const CURSOR: u64 = 1;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Dispatch queues: those of each CPU in `rqs`, the global ones, then the scheduler's own; and why the list is incomplete
-    /// if it is.
+    /// Returns the dispatch queues: those of each CPU in `rqs`, the global ones, then the scheduler's own; and the reason if
+    /// the list is incomplete.
     ///
     /// # Errors
-    /// A kernel without sched_ext, or memory that cannot be read.
+    /// If the kernel has no sched_ext, or memory cannot be read.
     pub fn dsq_states(
         &self,
         rqs: &[RqScxState],
@@ -55,7 +55,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((states, trouble.err().map(|error| error.to_string())))
     }
 
-    /// The queues of a CPU that this kernel has, by name.
+    /// Returns the queues of a CPU in this kernel, with their names.
     fn dsqs_of_cpu(&self, base: u64, cpu: u32) -> Result<Vec<(&'static str, u64)>, KernelError> {
         let rq = self.per_cpu(base, cpu)?;
         let local = self.member("rq", "scx.local_dsq")?;
@@ -75,14 +75,14 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(found)
     }
 
-    /// The global queue of each node; none without a scheduler.
+    /// Returns the global queue of each node; none if no scheduler is attached.
     fn global_dsqs(&self) -> Vec<u64> {
         let sched = self.scx_root();
         let of_sched = |name| {
             let member = self.member("scx_sched", name).ok()?;
             self.read_member(sched?, &member).ok()
         };
-        // A pointer to an array of pointers, one a node.
+        // A pointer to an array of pointers, one per node.
         let (table, inside) = match self.member("scx_sched_pnode", "global_dsq") {
             Ok(member) => (of_sched("pnode"), member.offset()),
             Err(_) => {
@@ -136,15 +136,15 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// Places of the members of a queue and of a task in it, looked up once a list.
+/// The members of a queue and of a task in it, looked up once per listing.
 struct DsqFields {
     id: Member,
     nr: Member,
     seq: Option<Member>,
     list: u64,
-    /// From a task to its node in a queue's list.
+    /// The offset from a task to its node in a queue's list.
     node: u64,
-    /// From such a node to its flags.
+    /// The flags of such a node.
     flags: Option<Member>,
     pid: Member,
     comm: Member,
@@ -187,7 +187,7 @@ impl DsqFields {
         })
     }
 
-    /// The tasks of the list at `head`, and why some are missing if some are.
+    /// Returns the tasks of the list at `head`, and the reason if some are missing.
     fn tasks<M: GuestMemory + ?Sized>(
         &self,
         view: &KernelView<'_, M>,

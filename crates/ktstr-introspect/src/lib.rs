@@ -1,12 +1,12 @@
 //! Guest memory as typed values: address translation, kernel structures, BPF maps, snapshots.
 //!
-//! The crate turns the bytes of a stopped (or running) guest into a [`report::FailureDumpReport`] and
-//! gives test authors a [`snapshot::Snapshot`] to ask it questions. It knows nothing of the virtual
-//! machine: everything is read through [`memory::GuestMemory`], so a recorded image does as well.
+//! The crate turns the bytes of a stopped (or running) guest into a [`report::FailureDumpReport`] and gives test authors a
+//! [`snapshot::Snapshot`] to ask it questions. It knows nothing of the virtual machine: everything is read through
+//! [`memory::GuestMemory`], so it works on a recorded image too.
 //!
-//! Guest bytes are hostile. Every reader here is total: loops are bounded, arithmetic is checked,
-//! nothing is allocated by a size the guest chose without a cap, and what could not be read becomes an
-//! error that names what was asked for and what was there.
+//! Guest bytes are treated as hostile. Every reader is total: loops are bounded, arithmetic is checked, no allocation has a
+//! size that the guest chose without a cap, and a failed read becomes an error that names what was requested and what was
+//! found.
 
 pub mod bpf;
 pub mod btf;

@@ -1,7 +1,6 @@
-//! The one door to the guest: reading its physical memory.
+//! The only interface to the guest: reads of its physical memory.
 //!
-//! Not for virtual addresses (see `kernel`), and not for finding out where RAM is: the implementor
-//! knows that, and answers with an error for everything else.
+//! Virtual addresses are handled in `kernel`. The implementor knows where RAM is, and returns an error for all other addresses.
 
 use thiserror::Error;
 
@@ -63,9 +62,9 @@ pub enum MemoryError {
         "read of {len} bytes at guest-physical {gpa:#x}: outside of guest RAM (ends at {ram_end:#x})"
     )]
     OutOfRam {
-        /// First byte asked for.
+        /// The address of the first requested byte.
         gpa: u64,
-        /// Bytes asked for.
+        /// The requested number of bytes.
         len: usize,
         /// End of the RAM known to the reader.
         ram_end: u64,
@@ -73,19 +72,19 @@ pub enum MemoryError {
     /// The page is RAM but not part of this (recorded) image.
     #[error("read of {len} bytes at guest-physical {gpa:#x}: the image does not hold this page")]
     NotRecorded {
-        /// First byte asked for.
+        /// The address of the first requested byte.
         gpa: u64,
-        /// Bytes asked for.
+        /// The requested number of bytes.
         len: usize,
     },
     /// The host could not read the memory.
     #[error("read of {len} bytes at guest-physical {gpa:#x} failed: {reason}")]
     Host {
-        /// First byte asked for.
+        /// The address of the first requested byte.
         gpa: u64,
-        /// Bytes asked for.
+        /// The requested number of bytes.
         len: usize,
-        /// What the host said.
+        /// The error of the host.
         reason: String,
     },
 }

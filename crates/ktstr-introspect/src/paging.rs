@@ -97,7 +97,7 @@ pub enum PagingError {
         /// The entry of the page table that is not present.
         entry: u64,
     },
-    /// A table does not lie in readable memory.
+    /// A table is not in readable memory.
     #[error("{kva:#x} cannot be translated at level {level}: {source}")]
     Table {
         /// The virtual address.

@@ -1,5 +1,5 @@
-//! Pressure stall information of every cgroup (kernel/sched/psi.c), as the kernel has last averaged it: it does so every two
-//! seconds while tasks are about.
+//! Pressure stall information of every cgroup (kernel/sched/psi.c), as the kernel last averaged it, which it does every two
+//! seconds while there are tasks.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,20 +7,20 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::report::{CgroupPsi, PsiLine};
 
-/// Cgroups listed at most.
+/// The largest number of cgroups that are listed.
 const MAX_CGROUPS: usize = 1024;
-/// Averages of each state: over 10, 60 and 300 s.
+/// The number of averages of each state: over 10, 60 and 300 s.
 const AVERAGES: u64 = 3;
-/// States at most: there are seven or eight.
+/// The largest number of states; there are seven or eight.
 const MAX_STATES: u64 = 16;
 /// An average of one percent (`FIXED_1`, include/linux/sched/loadavg.h).
 const PERCENT: f64 = 2048.0;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// The pressure of each cgroup, the root first, and why some are missing if some are.
+    /// Returns the pressure of each cgroup, the root first, and the reason if some are missing.
     ///
     /// # Errors
-    /// A kernel that keeps none, or memory that cannot be read.
+    /// If the kernel does not account pressure, or memory cannot be read.
     pub fn cgroup_pressure(&self) -> Result<(Vec<CgroupPsi>, Option<String>), KernelError> {
         let lines = Lines::new(self)?;
         let cgroup = |path| Ok::<u64, KernelError>(self.member("cgroup", path)?.offset());
@@ -45,11 +45,11 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
                 trouble.get_or_insert(error.to_string());
             }
             let psi = match at == root {
-                // The machine's own, which is no part of the root cgroup.
+                // The pressure of the whole machine, which is not stored in the root cgroup.
                 true => self.symbol("psi_system")?,
                 false => self.read_u64(at.wrapping_add(group))?,
             };
-            // A cgroup that is being removed has no name any more.
+            // A cgroup that is being removed no longer has a name.
             let path = self
                 .read_u64(at.wrapping_add(node))
                 .and_then(|node| self.cgroup_at(node));
@@ -66,7 +66,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// Where a group's numbers are, looked up once a capture.
+/// The members of a group with its numbers, looked up once per capture.
 struct Lines {
     /// Names of the states in their order, such as `cpu.some`.
     names: Vec<String>,

@@ -1,21 +1,21 @@
 //! Bytes and a BTF type → a [`RenderedValue`] tree.
 //!
-//! Pure: nothing is read from the guest here, so pointers are not followed. The tree is bounded by
-//! depth, by elements an array and by nodes in all; what a cap cuts is marked as truncated.
+//! Pure: nothing is read from the guest here, so pointers are not followed. The tree is limited in depth, in elements per array
+//! and in the total number of nodes; a value that is cut by a cap is marked as truncated.
 
 use std::fmt::Write as _;
 
 use crate::btf::{Btf, Kind, Type};
 use crate::report::{RenderedMember, RenderedValue};
 
-/// Bounds of one rendered value.
+/// The limits of one rendered value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenderLimits {
-    /// Types inside types.
+    /// The depth of nested types.
     pub depth: usize,
-    /// Elements of one array.
+    /// The number of elements of one array.
     pub elements: usize,
-    /// Values in the whole tree.
+    /// The number of values in the whole tree.
     pub nodes: usize,
 }
 
@@ -29,9 +29,9 @@ impl Default for RenderLimits {
     }
 }
 
-/// From how many elements on an array of bytes is shown as bytes.
+/// The number of elements from which an array of bytes is rendered as a byte string.
 const BYTE_ARRAY: u32 = 64;
-/// Bytes shown of a byte string.
+/// The largest number of bytes that are rendered of a byte string.
 const MAX_HEX: usize = 64 * 1024;
 
 /// Renders `bytes` as the type `type_id` of `btf`.
@@ -39,7 +39,7 @@ pub fn render(btf: &Btf, type_id: u32, bytes: &[u8], limits: RenderLimits) -> Re
     render_counted(btf, type_id, bytes, limits).0
 }
 
-/// As [`render`], with the number of values made.
+/// Like [`render`], but also returns the number of rendered values.
 pub(crate) fn render_counted(
     btf: &Btf,
     type_id: u32,
@@ -68,7 +68,7 @@ pub fn render_bytes(bytes: &[u8]) -> RenderedValue {
     truncated(bytes.len() as u64, shown.len() as u64, Some(value))
 }
 
-/// Two lower-case digits a byte.
+/// Returns two lower-case digits per byte.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
@@ -125,7 +125,7 @@ impl Renderer<'_> {
             },
             Kind::Struct | Kind::Union => self.record(type_id, &ty, own, depth),
             Kind::Array => self.array(&ty, own, depth),
-            other => unsupported(format!("{other:?} `{}` is no value", ty.name())),
+            other => unsupported(format!("{other:?} `{}` has no value", ty.name())),
         }
     }
 

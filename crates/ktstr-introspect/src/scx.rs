@@ -1,8 +1,8 @@
 //! The sched_ext core: who is attached, in what state, its counters (kernel/sched/ext.c). Its queues are in `dsq.rs`.
 //!
-//! The core moved a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`,
+//! The core changed a lot between 6.12 and 7.3. Until 6.15 its state is in globals (`scx_ops`,
 //! `scx_exit_kind`); from 6.16 on in a `struct scx_sched` behind `scx_root`, into which more of the
-//! globals moved with every release. Each value is looked for in both places.
+//! globals moved with every release. Each value is searched in both places.
 
 use crate::bpf::maps::BpfMap;
 use crate::btf::Kind;
@@ -15,7 +15,7 @@ use crate::report::{ScxEventCounters, ScxSchedState};
 pub struct ActiveScheduler {
     /// Prefix of the names of its section maps, or the name of its `struct_ops` map.
     pub obj_name: String,
-    /// Addresses of the maps it uses.
+    /// Addresses of the maps that it uses.
     pub map_kvas: Vec<u64>,
 }
 
@@ -59,14 +59,12 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// What to write where (guest-physical address, `unsigned long`) for the runnable-stall
-    /// timeout to become `milliseconds`.
+    /// Returns the writes (guest-physical address, `unsigned long`) that set the runnable-stall timeout to `milliseconds`.
     ///
-    /// The timeout counts jiffies, whose length follows from what the kernel made of the
-    /// scheduler's own `timeout_ms` (30 s if that is 0). The kernel's check of all CPUs is under way
-    /// at half the scheduler's own timeout, while every tick sees to it that the last check is no
-    /// older than the timeout: a lower timeout would be overrun before the first check comes. So
-    /// the last check is dated to when that one is due.
+    /// The timeout is in jiffies. Their length is derived from the scheduler's own `timeout_ms` (30 s if that is 0) and the
+    /// kernel's value for it. The kernel checks all CPUs at half of the scheduler's own timeout, and every tick verifies that
+    /// the last check is not older than the timeout. A lower timeout would expire before the next check, so the time of the
+    /// last check is set to when that next check is due.
     pub fn scx_watchdog_writes(&self, milliseconds: u64) -> Result<Vec<(u64, u64)>, KernelError> {
         let timeout = match (
             self.scx_root(),
@@ -89,14 +87,14 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             let last = self.symbol("scx_watchdog_timestamp")?;
             writes.push((self.translate(last)?, due));
         }
-        // From 7.1 on the period has a variable of its own.
+        // From 7.1 on the period is in a separate variable.
         if let Ok(interval) = self.symbol("scx_watchdog_interval") {
             writes.push((self.translate(interval)?, wanted / 2));
         }
         Ok(writes)
     }
 
-    /// Address of the root `struct scx_sched`; `None` if there is none.
+    /// Returns the address of the root `struct scx_sched`; `None` if there is none.
     pub fn scx_root(&self) -> Option<u64> {
         let root = self.read_symbol_u64("scx_root").ok()?;
         (root != 0).then_some(root)
@@ -113,13 +111,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
     }
 
-    /// The variable in which the core keeps its state (named otherwise before 6.16).
+    /// Returns the address of the variable with the state of the core, which had another name before 6.16.
     fn scx_enable_state_var(&self) -> Result<u64, KernelError> {
         self.symbol("scx_enable_state_var")
             .or_else(|_| self.symbol("scx_ops_enable_state_var"))
     }
 
-    /// The variable in which the core keeps its state, and the value that means that no scheduler is attached.
+    /// Returns the address of the variable with the state of the core, and the value that means that no scheduler is attached.
     pub(crate) fn scx_enable_state_place(&self) -> Option<(u64, u32)> {
         let btf = self.btf();
         let disabled = btf
@@ -147,7 +145,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// A number from the scheduler's struct or, where that does not have it, from a global.
+    /// Returns a number from the scheduler's struct or, if that does not have it, from a global variable.
     fn scx_number(&self, sched: Option<u64>, member: &str, globals: &[&str]) -> Option<u64> {
         if let Ok(field) = self.member("scx_sched", member) {
             return self.read_member(sched?, &field).ok();
@@ -155,7 +153,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         globals.iter().find_map(|name| {
             let kva = self.symbol(name).ok()?;
             // Globals have no size in the symbol table: their types are `int`, `atomic_t`, `bool`
-            // and `unsigned long`, told apart by name.
+            // and `unsigned long`, distinguished by name.
             let size = match *name {
                 "scx_watchdog_timeout" | "scx_watchdog_timestamp" => 8,
                 "scx_aborting" => 1,
@@ -165,11 +163,10 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Which of `maps` belong to the attached scheduler; `None` if none is attached.
+    /// Returns which of `maps` belong to the attached scheduler; `None` if none is attached.
     ///
-    /// Its `struct_ops` map is the one whose callbacks are those of the scheduler's ops: each map has
-    /// trampolines of its own, so two copies of one scheduler differ. The object's other maps were
-    /// created with the same BTF, or are used by its programs.
+    /// Its `struct_ops` map is the one whose callbacks are those of the scheduler's ops: each map has its own trampolines, so
+    /// two copies of one scheduler differ. The object's other maps were created with the same BTF, or are used by its programs.
     pub fn active_scheduler(
         &self,
         maps: &[BpfMap],
@@ -212,7 +209,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }))
     }
 
-    /// Places of the callbacks in `struct sched_ext_ops`.
+    /// Returns the offsets of the callbacks in `struct sched_ext_ops`.
     fn ops_callbacks(&self) -> Vec<u64> {
         let btf = self.btf();
         let Some(ops) = btf.find_struct("sched_ext_ops") else {
@@ -258,8 +255,8 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok(used)
     }
 
-    /// Event counters summed over the CPUs; an error where the kernel (before 6.15) has none or no
-    /// scheduler is attached.
+    /// Returns the event counters summed over the CPUs. It is an error if the kernel has none (before 6.15), or no scheduler is
+    /// attached.
     pub fn scx_event_counters(&self) -> Result<ScxEventCounters, KernelError> {
         let per_cpu = match self.scx_root() {
             Some(sched) => match self.member("scx_sched", "pcpu") {

@@ -1,7 +1,7 @@
 //! Kernel symbols: name to address and back.
 //!
-//! Not for finding symbols inside an image: the caller brings the text of `/proc/kallsyms`, a
-//! `System.map`, or a list. Names are kept in one string, so 200,000 symbols take some 8 MB.
+//! The module does not search symbols in an image: the caller provides the text of `/proc/kallsyms`, a `System.map`, or a list.
+//! Names are kept in one string, so 200,000 symbols take some 8 MB.
 
 use thiserror::Error;
 
@@ -9,7 +9,7 @@ use crate::btf::hash;
 
 /// Longest symbol name that is kept (the kernel's `KSYM_NAME_LEN`).
 const MAX_NAME: usize = 512;
-/// Symbols kept at most: twenty times what a distribution kernel has.
+/// The largest number of symbols that are kept: twenty times as many as a distribution kernel has.
 const MAX_SYMBOLS: usize = 4 << 20;
 
 /// Kernel symbols, sorted both ways.
@@ -61,7 +61,7 @@ impl Symbols {
         Self::build(entries.into_iter())
     }
 
-    /// Takes a list of (address, name).
+    /// Creates a symbol table from a list of (address, name).
     pub fn from_entries(entries: Vec<(u64, String)>) -> Result<Self, SymbolsError> {
         Self::build(entries.iter().map(|(address, name)| (*address, &**name)))
     }
@@ -161,7 +161,7 @@ fn malformed(number: usize, line: &str) -> SymbolsError {
     }
 }
 
-/// Why a symbol table could not be taken.
+/// Why a symbol table could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SymbolsError {
@@ -188,7 +188,7 @@ pub enum SymbolsError {
     /// More symbols than any kernel has.
     #[error("symbol table has more than {max} symbols")]
     TooMany {
-        /// How many symbols are read at most.
+        /// The largest number of symbols that are read.
         max: usize,
     },
 }

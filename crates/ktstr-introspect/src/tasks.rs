@@ -6,7 +6,7 @@ use crate::memory::GuestMemory;
 use crate::report::TaskEnrichment;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Tasks of the guest, `max` at most, and why the list is incomplete if it is.
+    /// Returns the tasks of the guest, at most `max`, and the reason if the list is incomplete.
     pub fn tasks(&self, max: usize) -> Result<(Vec<TaskEnrichment>, Option<String>), KernelError> {
         let fields = TaskFields::new(self)?;
         let init = self.symbol("init_task")?;
@@ -21,7 +21,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         if let Err(error) = walked {
             trouble = Some(error.to_string());
         }
-        // Steps over all thread lists together: hostile lists may hold the same nodes.
+        // The limit of steps over all thread lists together, since hostile lists may share nodes.
         let mut steps = 2 * max;
         for leader in leaders {
             if let Err(error) = self.process(&fields, leader, max, &mut steps, &mut tasks) {
@@ -96,7 +96,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// Places of the members of `struct task_struct`, looked up once a list.
+/// The members of `struct task_struct`, looked up once per listing.
 struct TaskFields {
     tasks: u64,
     signal: u64,

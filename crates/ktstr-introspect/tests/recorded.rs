@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used)]
-//! A capture of a real kernel with a real scheduler, from a recorded image.
+//! Tests of a capture of a real kernel with a real scheduler, from a recorded image.
 //!
-//! The image was made by `examples/record_image.rs` from Debian's 7.3.4 cloud kernel under QEMU (two
-//! CPUs, five-level paging) while `scx-ktstr` drove three busy tasks, with a map of each plain kind
-//! filled by hand. It holds the pages that a capture reads and nothing else.
+//! The image was made by `examples/record_image.rs` from Debian's 7.3.4 cloud kernel under QEMU (two CPUs, five-level paging)
+//! while `scx-ktstr` drove three busy tasks, with one map of each basic kind that was filled by hand. It only holds the pages
+//! that a capture reads.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use ktstr_introspect::snapshot::Snapshot;
 use ktstr_introspect::symbols::Symbols;
 use proptest::prelude::*;
 
-/// What the scheduler had counted when the guest was stopped.
+/// The scheduler's counter when the guest was stopped.
 const NR_DISPATCHED: u64 = 41_776;
 
 /// Recorded pages by guest-physical address.
@@ -183,7 +183,7 @@ fn the_kernel_around_the_maps() {
     assert!(view.jiffies().unwrap() > 4_294_892_296);
 }
 
-/// A page that cannot be read costs what lay on it, and the report says so.
+/// If a page cannot be read, only the data on it is missing, and the report says so.
 #[test]
 fn a_missing_page_is_named_in_the_report() {
     let recording = recording();
@@ -200,7 +200,7 @@ fn a_missing_page_is_named_in_the_report() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Damage anywhere ends in a report of bounded size, in bounded time.
+    /// Damage anywhere leads to a report of bounded size in bounded time.
     #[test]
     fn any_damage_ends_in_a_report(
         hits in prop::collection::vec(
@@ -239,8 +239,8 @@ mod sampling {
 
     use super::*;
 
-    /// The image of a guest that goes on running: every other time that a runqueue is read, another
-    /// task was queued; `calm` reads of it later, no more.
+    /// The image of a running guest: at every other read of a runqueue, another task has been queued, until `calm` reads have
+    /// been made.
     struct Running<'a> {
         image: &'a Image,
         reads: Cell<usize>,
@@ -308,12 +308,12 @@ mod sampling {
 
     #[test]
     fn a_runqueue_that_changes_meanwhile_is_read_again_or_torn() {
-        // Calm from the third reading on: the second attempt is good.
+        // It is calm from the third reading on, so the second attempt succeeds.
         let calm = sampled(2, true).unwrap();
         assert_eq!(calm, sampled(0, false).unwrap());
         let torn = sampled(usize::MAX, true).unwrap_err();
         assert_eq!(torn.to_string(), "cpu0: the queue changed, in 4 readings");
-        // Who says that the guest stands still is believed: there is one reading.
+        // If the caller says that the guest is stopped, there is only one reading.
         assert!(sampled(usize::MAX, false).is_ok());
     }
 

@@ -20,7 +20,7 @@ pub const HOOKS: usize = 48;
 pub const SENDERS: usize = 3;
 /// The largest number of words of kernel memory that are watched.
 pub const WATCHES: usize = 3;
-/// Functions at whose entries the guest is held, at most.
+/// The largest number of functions at whose entries the guest is held.
 pub const MOMENTS: usize = 8;
 /// The number of words that a hook can record.
 pub const OPERANDS: usize = 6;
@@ -56,8 +56,8 @@ pub enum Reason {
     /// A watched word has changed. `args` are the latest time for which a timer interrupt was set, and the index of the
     /// word.
     Changed = 5,
-    /// The entry of a function that the host wants the guest to be held at: `args` are [`Moment::kind`] and the latest time
-    /// for which a timer interrupt was set.
+    /// The entry of a function in `moments`: `args` are [`Moment::kind`] and the latest time for
+    /// which a timer interrupt was set.
     Moment = 6,
     /// A switch or an observed function at `clock_due_ns` or later: `args` are its time, and the latest time for which a timer
     /// interrupt was set.
@@ -117,11 +117,11 @@ pub struct Hook {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Moment {
-    /// Its address, or 0: none.
+    /// The address of the function; 0 if the entry is not used.
     pub address: AtomicU64,
-    /// What the host calls it.
+    /// The host's number for the function.
     pub kind: AtomicU32,
-    /// Number of the argument, a `bool`, that must be true for the guest to be held, plus 1; 0: it is held in any case.
+    /// 1 plus the number of the `bool` argument that must be true for the guest to be held; 0 if the guest is held in any case.
     pub condition: AtomicU32,
 }
 
@@ -145,7 +145,7 @@ pub struct Control {
     pub timer: AtomicU64,
     /// The functions to be observed.
     pub hooks: [Hook; HOOKS],
-    /// Functions at whose entries the guest is held.
+    /// The functions at whose entries the guest is held.
     pub moments: [Moment; MOMENTS],
     /// The number of instructions after which a CPU's turn ends; 0 leaves that to QEMU.
     pub turn: AtomicU32,
@@ -171,8 +171,8 @@ pub struct Control {
     pub due_ns: AtomicU64,
     /// The words for which the guest is held when they change. The host modifies them while the guest is held.
     pub watches: [Watch; WATCHES],
-    /// Hold once at the first switch or observed function whose runqueue's clock is this or later; `u64::MAX` for none. The
-    /// plugin sets it to `u64::MAX` when it holds the guest for it.
+    /// The guest is held once, at the first switch or observed function whose runqueue's clock has this value or a later one;
+    /// `u64::MAX` for none. The plugin resets it to `u64::MAX` when it holds the guest.
     pub clock_due_ns: AtomicU64,
     /// The guest continues when this equals `held`. The word is a futex.
     pub released: AtomicU32,

@@ -1,10 +1,10 @@
 //! Bounded turns: how long a CPU executes before the next one continues.
 //!
-//! QEMU by itself ends a turn at HLT, at PAUSE, and when the instructions until the nearest timer, divided by the
-//! number of CPUs, have been executed. A wakeup on another CPU may therefore wait for up to a millisecond, depending on
-//! the numbers of the two CPUs, and a scheduler looks late although it is not. This module also ends a turn after a
-//! number of instructions, and soon after the kernel has sent an interrupt to another CPU. Instructions are counted,
-//! not timed, so the same run has the same turns.
+//! QEMU itself ends a turn at HLT, at PAUSE, and when the instructions until the nearest timer, divided by the number of CPUs,
+//! have been executed. A wakeup on another CPU may therefore wait for up to a millisecond, depending on the numbers of the two
+//! CPUs, and a scheduler looks late although it is not. This module also ends a turn after a number of instructions, and soon
+//! after the kernel has sent an interrupt to another CPU. Instructions are counted, not timed, so the same run has the same
+//! turns.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;

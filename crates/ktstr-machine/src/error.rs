@@ -52,7 +52,7 @@ pub enum MachineError {
         /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// QEMU exited by itself.
+    /// QEMU exited on its own.
     #[error("QEMU {status} while {during}; it printed: {stderr}")]
     Died {
         /// The exit code or the signal.

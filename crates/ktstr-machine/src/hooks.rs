@@ -49,9 +49,9 @@ pub enum Word {
 pub enum Reading {
     /// The word is read at every call of the function.
     Always,
-    /// Once for each address: the word does not change while its structure exists.
+    /// The word is read once for each address, because it does not change while its structure exists.
     Once,
-    /// At this call, and any cached value is dropped, because the structure is new.
+    /// The word is read at this call, which replaces any cached value, because the structure is new.
     Anew,
 }
 

@@ -1,4 +1,4 @@
-//! A virtual machine: one QEMU process, its topology, its RAM, its console, and its end.
+//! A virtual machine: one QEMU process with its topology, RAM and console, from its start to its exit.
 //!
 //! This crate does not know what the guest does, which kernel it boots, or whether a run passed. It knows nothing about
 //! schedulers.
@@ -35,7 +35,7 @@ pub use virtual_clock::{
     VirtualClock, WatchPoints, WatchedWord,
 };
 
-/// Returns a short name for a text, for the keys of caches. It does not resist an adversary.
+/// Returns a hash of a text, for the keys of caches. It is not cryptographic.
 pub fn hash(text: &str) -> u64 {
     use std::hash::Hasher;
     let mut hasher = std::hash::DefaultHasher::new();

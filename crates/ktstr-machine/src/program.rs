@@ -89,7 +89,7 @@ impl Program {
             Content::Kept(file, offset) => {
                 let mut bytes = vec![0u8; self.size as usize];
                 file.read_exact_at(&mut bytes, *offset)
-                    .map_err(|e| MachineError::system("reading a kept program", e))?;
+                    .map_err(|e| MachineError::system("reading a cached program", e))?;
                 Ok(bytes)
             }
         }

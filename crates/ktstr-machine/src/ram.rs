@@ -20,8 +20,8 @@ const PAGE: u64 = 4096;
 /// The largest number of bytes that are passed on at once.
 const RUN: usize = 1 << 20;
 
-/// Whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) stands for a page of this machine. In a
-/// private mapping these are the pages that no longer belong to the file.
+/// Whether an entry of pagemap (Documentation/admin-guide/mm/pagemap.rst) refers to a page of this machine. In a private
+/// mapping these are the pages that no longer belong to the file.
 fn is_own(entry: u64, private: bool) -> bool {
     let (present, swapped, of_file) = (entry >> 63 & 1, entry >> 62 & 1, entry >> 61 & 1);
     (present == 1 || swapped == 1) && !(private && of_file == 1)

@@ -1,8 +1,8 @@
 //! The host's side of the virtual clock: the page that it shares with the QEMU plugin, and the plugin itself.
 //!
-//! While the plugin holds the guest, the guest's only thread is blocked inside a callback: no instruction is executed
-//! and no guest time passes, so the guest cannot observe what the host does meanwhile. Under the virtual clock the host
-//! modifies a guest only while the guest is held, which makes a run a function of its inputs.
+//! While the plugin holds the guest, the guest's only thread is blocked inside a callback: no instruction is executed and no
+//! guest time passes, so the guest cannot observe what the host does during the hold. Under the virtual clock the host modifies
+//! a guest only while the guest is held, which makes a run a function of its inputs.
 
 use std::fs::File;
 use std::io::Write;

@@ -66,7 +66,7 @@ impl Header {
         Ok(header)
     }
 
-    /// Returns the number of bytes that the frame takes in the ring.
+    /// Returns the number of bytes that the frame occupies in the ring.
     pub(crate) fn stride(&self) -> u64 {
         stride(self.len as usize)
     }
@@ -85,7 +85,7 @@ pub fn find_checksum() {
     crc32fast::hash(&[]);
 }
 
-/// Returns the number of bytes that a frame with `len` bytes of payload takes in the ring.
+/// Returns the number of bytes that a frame with `len` bytes of payload occupies in the ring.
 pub(crate) fn stride(len: usize) -> u64 {
     (HEADER + len.next_multiple_of(8)) as u64
 }

@@ -1,4 +1,4 @@
-//! Artefacts: files beside the record, each with a cap on its size.
+//! Artefacts: files next to the record, each with a limit on its size.
 
 use std::fmt::Write as _;
 
@@ -27,8 +27,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), RecordError> {
     }
 }
 
-/// `text` if it fits in `cap` bytes; else its first quarter and its end, with a line between them that says how much
-/// is missing: a crash is told in the last lines, the configuration in the first.
+/// Returns `text` if it fits into `cap` bytes. A longer text keeps its first quarter and its end, with a line between them that
+/// says how much is missing: the configuration is in the first lines, and a crash in the last.
 pub(crate) fn cut_text(text: &[u8], cap: usize) -> Option<Vec<u8>> {
     if text.len() <= cap {
         return None;

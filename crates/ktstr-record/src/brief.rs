@@ -1,36 +1,36 @@
-//! What a person wants to know first of a recorded run: what became of it, on which versions, what speaks for that, and
-//! the command that runs it again. Each is data or a plain line; [`crate::markdown`] and the commands lay them out.
+//! The summary of a recorded run for people: its verdict, the versions, the evidence, and the command that runs it again. Each
+//! part is data or a plain line; [`crate::markdown`] and the commands do the layout.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::{Clock, RunRecord, RunVerdict};
 
-/// Findings that are told: the record has the rest.
+/// The largest number of findings in a summary; the record has the rest.
 pub const MOST_FINDINGS: usize = 9;
-/// Lines of an excerpt.
+/// The largest number of lines of an excerpt.
 const MOST_LINES: usize = 40;
-/// How a dump of sched_ext begins (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
+/// The text in the first line of a dump of sched_ext (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
 
-/// The first line: which test it was, how it ended, and whose fault that is.
+/// Returns the first line: the name of the test, its verdict, and whose fault it is.
 #[must_use]
 pub fn headline(record: &RunRecord) -> String {
     let fault = match record.fault.as_deref() {
         None => String::new(),
-        Some("undetermined") => ", and whose fault it is is undetermined".to_owned(),
+        Some("undetermined") => ", and it is undetermined whose fault that is".to_owned(),
         Some(fault) => format!(", the {fault}'s fault"),
     };
     let verdict = match record.verdict {
         RunVerdict::Pass => "passed",
         RunVerdict::Fail => "failed",
-        RunVerdict::Inconclusive => "came to no answer",
+        RunVerdict::Inconclusive => "was inconclusive",
         RunVerdict::Skip => "was skipped",
     };
     format!("{} {verdict}{fault}", record.test)
 }
 
-/// What it ran on: pairs of a name and a text, in the order in which they are shown.
+/// Returns what the run ran on, as pairs of a name and a text in display order.
 #[must_use]
 pub fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut facts = vec![("scheduler", scheduler(record))];
@@ -76,7 +76,7 @@ fn scheduler(record: &RunRecord) -> String {
     text
 }
 
-/// What speaks for the verdict, a line each: ten lines at most.
+/// Returns the evidence for the verdict, at most ten lines.
 #[must_use]
 pub fn evidence(record: &RunRecord) -> Vec<String> {
     let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
@@ -89,7 +89,7 @@ pub fn evidence(record: &RunRecord) -> Vec<String> {
     };
     let fault = record.evidence.as_ref();
     let fault = fault.map(|evidence| format!("fault: {evidence}"));
-    // The last line is the fault's or nobody's, and the one before is that of those that are left out.
+    // The last line is about the fault, if there is one; before it comes the number of findings that are left out.
     if record.findings.len() <= MOST_FINDINGS {
         return told(MOST_FINDINGS).chain(fault).collect();
     }
@@ -98,8 +98,8 @@ pub fn evidence(record: &RunRecord) -> Vec<String> {
     told(shown).chain([more]).chain(fault).collect()
 }
 
-/// The command that runs it again. A record of an older ktstr does not have it; then it is the replay of a run that can be
-/// replayed.
+/// Returns the command that runs the test again. Records of older versions of ktstr do not have it; then it is the command that
+/// replays the run, if that is possible.
 #[must_use]
 pub fn again(record: &RunRecord) -> Option<String> {
     let replay = || format!("cargo ktstr replay {}", record.run_id);
@@ -107,7 +107,7 @@ pub fn again(record: &RunRecord) -> Option<String> {
     record.again.clone().or(replayed)
 }
 
-/// Some lines of what the guest said that tell most of a run that did not pass.
+/// The most informative lines of the guest's output, for a run that did not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
     /// The artefact that the lines are from.
@@ -117,14 +117,14 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// The excerpt of the run whose record lies in `folder`: the beginning of sched_ext's dump if there is one, else the end
-    /// of the scheduler's log or of the console. `None` for a pass, and where nothing was said.
+    /// Returns the excerpt of the run whose record is in `folder`: the beginning of sched_ext's dump if there is one, else the
+    /// end of the scheduler's log or of the console. `None` for a pass, and if there was no output.
     #[must_use]
     pub fn of(record: &RunRecord, folder: &Path) -> Option<Self> {
         if matches!(record.verdict, RunVerdict::Pass | RunVerdict::Skip) {
             return None;
         }
-        // An artefact may have been deleted since; then there is nothing to show of it.
+        // An artefact that has been deleted since is left out.
         let read = |name: &str| {
             let is_there = record.artefacts.iter().any(|artefact| artefact == name);
             let bytes = std::fs::read(folder.join(name)).ok().filter(|_| is_there)?;
@@ -140,7 +140,7 @@ impl Excerpt {
             .or_else(|| log("console.log"))
     }
 
-    /// The beginning of sched_ext's dump in `text`, else its last lines.
+    /// Returns the beginning of sched_ext's dump in `text`, or else its last lines.
     pub(crate) fn in_text(name: &str, text: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().collect();
         let dump = lines.iter().position(|line| line.contains(DUMP));
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_run_without_a_machine_says_so() {
         let bare = RunRecord::new("bare");
-        assert_eq!(headline(&bare), "bare came to no answer");
+        assert_eq!(headline(&bare), "bare was inconclusive");
         assert!(facts(&bare).contains(&("machine", "no machine was started".to_owned())));
         assert_eq!(again(&bare), None);
     }

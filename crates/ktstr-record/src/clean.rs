@@ -1,4 +1,4 @@
-//! Removing old runs, so that those that stay take up no more than so much.
+//! Removes old runs to limit the disk space that runs take up.
 
 use std::fs;
 use std::io;
@@ -8,26 +8,27 @@ use crate::error::RecordError;
 use crate::list::list;
 use crate::record::RunRecord;
 
-/// What the name of a folder begins with that is being removed.
+/// The prefix of the name of a folder that is being removed.
 const REMOVED: &str = ".removed-";
-/// Folders in folders that are counted, at most: a run's own folder is flat.
+/// The largest depth of nested folders that are counted; a run's own folder has no subfolders.
 const DEPTH: u32 = 8;
 
-/// What became of the runs that were looked at.
+/// The result of a removal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
     /// Runs that were removed.
     pub removed: usize,
-    /// Bytes that they took up.
+    /// The bytes that the removed runs took up.
     pub freed: u64,
     /// Runs that were kept.
     pub kept: usize,
-    /// Bytes that these take up.
+    /// The bytes that the kept runs take up.
     pub kept_bytes: u64,
 }
 
-/// Removes the oldest of the runs under `root` that are `wanted`, until the others of these take up `keep_bytes` at most. A
-/// run whose record cannot be read is asked for with `None`. A run is gone from every listing before its first file is.
+/// Considers the runs under `root` for which `wanted` returns `true`, and removes the oldest of them until the others take up
+/// at most `keep_bytes`. For a run whose record cannot be read, `wanted` is called with `None`. A run disappears from every
+/// listing before its first file is deleted.
 ///
 /// # Errors
 /// If `root` cannot be read, or a folder cannot be removed.
@@ -48,12 +49,12 @@ pub fn clean(
         .filter(|(_, record)| wanted(*record))
         .filter_map(|(path, _)| path.parent())
         .collect();
-    // A run's name begins with the time of its start: the newest first.
+    // A run's name begins with the time of its start, so this puts the newest first.
     folders.sort_unstable_by(|a, b| b.file_name().cmp(&a.file_name()));
     let mut cleaned = Cleaned::default();
     for folder in folders {
         let bytes = size(folder, DEPTH);
-        // Nothing is kept that is older than what is removed.
+        // Once a run is removed, all older runs are removed too.
         if cleaned.removed == 0 && cleaned.kept_bytes.saturating_add(bytes) <= keep_bytes {
             cleaned.kept += 1;
             cleaned.kept_bytes += bytes;
@@ -67,7 +68,7 @@ pub fn clean(
         let aside = root.join(aside);
         match fs::rename(folder, &aside) {
             Ok(()) => {}
-            // Somebody else has removed it.
+            // Another process has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(RecordError::io("remove", folder, error)),
         }
@@ -78,7 +79,7 @@ pub fn clean(
     Ok(cleaned)
 }
 
-/// Removes what one that was killed has left behind.
+/// Finishes the removals of processes that were killed.
 fn finish(root: &Path) -> Result<(), RecordError> {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
         if entry
@@ -101,11 +102,11 @@ fn remove(folder: &Path) -> Result<(), RecordError> {
     }
 }
 
-/// Bytes of the files in a folder. Links are not followed.
+/// Returns the size in bytes of the files in a folder. Symbolic links are not followed.
 fn size(folder: &Path, depth: u32) -> u64 {
     let mut sum: u64 = 0;
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        // Of an entry itself, not of what it links to.
+        // This is the metadata of the entry itself, even if it is a symbolic link.
         let Ok(data) = entry.metadata() else {
             continue;
         };
@@ -125,7 +126,7 @@ mod tests {
     use crate::testing::begun;
     use crate::{RunDir, RunVerdict};
 
-    /// A run that takes up some more than so many bytes, and is later than all before it.
+    /// Makes a run that takes up slightly more than `bytes` bytes and is newer than all existing runs.
     fn run(root: &Path, test: &str, bytes: usize, verdict: RunVerdict) {
         let mut run = RunDir::create(root, test).unwrap();
         run.add_text("console.log", "x".repeat(bytes)).unwrap();
@@ -159,7 +160,7 @@ mod tests {
         }
         let nothing = clean(root, 1 << 20, |_| true).unwrap();
         assert_eq!((nothing.removed, nothing.kept), (0, 4));
-        // What is older than the first that does not fit goes too, small as it is.
+        // Runs older than the first one that does not fit are removed too, however small.
         let cleaned = clean(root, 40_000, |_| true).unwrap();
         assert_eq!((cleaned.removed, cleaned.kept), (2, 2));
         assert!(

@@ -1,7 +1,7 @@
-//! Two runs that should be one: are they, and where do they part if not.
+//! Compares two runs that should be identical, and finds where they diverge if they are not.
 //!
-//! By what the virtual clock leaves of a run: its digest, and its trace of context switches. Not for verdicts or
-//! measurements.
+//! The comparison uses what a run under the virtual clock records: its digests, and its trace of context switches. It does not
+//! compare verdicts or measurements.
 
 use std::fmt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::list::read;
 use crate::record::RunRecord;
 use crate::switches::{SWITCHES_FILE, Switch, Switches};
 
-/// A run read back.
+/// A recorded run.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The run's `record.json`.
@@ -24,7 +24,7 @@ impl Run {
     /// Reads the run of a `record.json`.
     ///
     /// # Errors
-    /// If the record is not there or is none.
+    /// If the record does not exist or cannot be parsed.
     pub fn read(path: &Path) -> Result<Self, RecordError> {
         let trace = std::fs::read(path.with_file_name(SWITCHES_FILE)).ok();
         Ok(Self {
@@ -34,39 +34,39 @@ impl Run {
     }
 }
 
-/// How two runs compare.
+/// The result of comparing two runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Comparison {
-    /// They are one, to the last bit.
+    /// The runs are identical.
     Same,
-    /// They are not.
+    /// The runs differ.
     Differ(Parting),
     /// Whether they are the same is unknown, and why.
     Unknown(String),
 }
 
-/// Where two runs part.
+/// The point at which two runs diverge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parting {
     /// At this context switch.
     Switch {
         /// Its number, from 0.
         number: usize,
-        /// The last one that both have.
+        /// The last switch that both runs have.
         before: Option<Switch>,
-        /// What it is in the first run; `None`: that has no more.
+        /// The switch in the first run; `None` if it has no more switches.
         left: Option<Switch>,
-        /// What it is in the second.
+        /// The switch in the second run; `None` if it has no more switches.
         right: Option<Switch>,
     },
-    /// Behind this many switches, which are all that both traces hold.
+    /// After this number of switches, which are all that both traces hold.
     Beyond(usize),
-    /// In memory, the console or the captures alone: all switches are the same.
+    /// Only in the memory, the console or the captures, while all switches are the same.
     Content(&'static str),
 }
 
 impl Parting {
-    /// Whether both runs have a switch there, and they are not the same.
+    /// Returns whether both runs have a switch at that point, and the two differ.
     fn is_certain(&self) -> bool {
         matches!(
             self,
@@ -87,7 +87,7 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
         return without_digests(left, right);
     };
     let captures = match (&a.captures_digest, &b.captures_digest) {
-        // Who looks more often sees more; the run is the same.
+        // A run with more captures has seen more, but the run itself is the same.
         _ if a.periodic_real != b.periodic_real => true,
         (one, other) => one == other,
     };
@@ -104,8 +104,8 @@ pub fn compare(left: &Run, right: &Run) -> Comparison {
     })
 }
 
-/// Runs of which one at least did not come to its own end, as with a kernel that panics: when it
-/// stands still is not the same to the last switch, but until then all is.
+/// Compares runs of which at least one was stopped by the host, for example because its kernel panicked. The exact switch at
+/// which such a run stops may vary, but all switches before it are the same.
 fn without_digests(left: &Run, right: &Run) -> Comparison {
     let which = if left.record.digest.is_none() {
         "first"
@@ -121,7 +121,7 @@ fn without_digests(left: &Run, right: &Run) -> Comparison {
     }) {
         Some((parting, _)) if parting.is_certain() => Comparison::Differ(parting),
         Some((_, common)) => Comparison::Unknown(format!(
-            "the {which} run has no digest, for it was ended; the first {common} context switches are the same"
+            "the {which} run has no digest, because it was stopped; the first {common} context switches are the same"
         )),
         None => Comparison::Unknown(format!("the {which} run has no digest")),
     }
@@ -137,7 +137,7 @@ fn parting(left: &Switches, right: &Switches) -> Parting {
     let (a, b) = (left.first.get(common), right.first.get(common));
     let cut = |switches: &Switches| switches.first.len() as u64 != switches.count;
     match (a, b) {
-        // One trace ends where the other goes on, and ends because it is full.
+        // One trace ends where the other continues, because the trace is full.
         (None, Some(_)) if cut(left) => Parting::Beyond(common),
         (Some(_), None) if cut(right) => Parting::Beyond(common),
         (None, None) if cut(left) || cut(right) => Parting::Beyond(common),
@@ -178,7 +178,7 @@ impl fmt::Display for Parting {
             } => {
                 writeln!(
                     f,
-                    "the runs part at context switch {number} (tasks by process id):"
+                    "the runs diverge at context switch {number} (tasks by process id):"
                 )?;
                 if let Some(before) = before {
                     writeln!(f, "  both   {before}")?;
@@ -188,7 +188,7 @@ impl fmt::Display for Parting {
             }
             Self::Beyond(kept) => write!(
                 f,
-                "the runs part after the first {kept} context switches, which are the same; their traces hold no more"
+                "the runs diverge after the first {kept} context switches, which are the same; their traces hold no more"
             ),
             Self::Content(what) => write!(
                 f,
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(compare(&one, &one.clone()), Comparison::Same);
         let mut without = one.clone();
         without.record.digest = None;
-        insta::assert_snapshot!(compare(&one, &without), @"unknown: the second run has no digest, for it was ended; the first 2 context switches are the same");
+        insta::assert_snapshot!(compare(&one, &without), @"unknown: the second run has no digest, because it was stopped; the first 2 context switches are the same");
         let mut other = run("a", &[1, 3], 2);
         other.record.digest = None;
         assert!(matches!(compare(&one, &other), Comparison::Differ(_)));
@@ -265,14 +265,14 @@ mod tests {
     fn the_first_switch_that_differs_is_named() {
         let comparison = compare(&run("a", &[1, 2, 3], 3), &run("b", &[1, 2, 4, 5], 4));
         insta::assert_snapshot!(comparison.to_string(), @r"
-        the runs part at context switch 2 (tasks by process id):
+        the runs diverge at context switch 2 (tasks by process id):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  at 0.002000000 s on CPU 0: 1 -> 3
           second at 0.002000000 s on CPU 0: 1 -> 4
         ");
         let shorter = compare(&run("a", &[1, 2], 2), &run("b", &[1, 2, 4], 3));
         insta::assert_snapshot!(shorter.to_string(), @r"
-        the runs part at context switch 2 (tasks by process id):
+        the runs diverge at context switch 2 (tasks by process id):
           both   at 0.001000000 s on CPU 0: 1 -> 2
           first  no more switches
           second at 0.002000000 s on CPU 0: 1 -> 4

@@ -1,4 +1,4 @@
-//! The one error of this crate.
+//! The error type of this crate.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub enum RecordError {
     DiskFull {
         /// What was tried, as a verb.
         action: &'static str,
-        /// The file or folder it was tried on.
+        /// The file or folder on which it was tried.
         path: PathBuf,
     },
     /// Any other failure of the file system.
@@ -25,9 +25,9 @@ pub enum RecordError {
     Io {
         /// What was tried, as a verb.
         action: &'static str,
-        /// The file or folder it was tried on.
+        /// The file or folder on which it was tried.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The folder of runs is not this user's, or cannot be used.
@@ -41,7 +41,7 @@ pub enum RecordError {
         /// The name that was asked for.
         name: String,
     },
-    /// A record that is not there or makes no sense.
+    /// A record that does not exist or cannot be parsed.
     #[error("cannot read the record {}: {why}", path.display())]
     Damaged {
         /// Its `record.json`.
@@ -54,13 +54,13 @@ pub enum RecordError {
     Json {
         /// The file that was to be written.
         name: String,
-        /// What the serialiser said.
+        /// The error of the serializer.
         source: serde_json::Error,
     },
 }
 
 impl RecordError {
-    /// Wraps a failure of the file system; a full disk is told apart because its remedy is another one.
+    /// Wraps an error of the file system; a full disk is a separate variant, since its remedy differs.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {

@@ -1,4 +1,4 @@
-//! What a run notes about the machine it ran on.
+//! Detects the properties of the host that a record contains.
 
 use std::fs;
 use std::thread;
@@ -6,7 +6,8 @@ use std::thread;
 use crate::record::HostRecord;
 
 impl HostRecord {
-    /// Reads this machine's size from `/proc`. What cannot be read is left empty: a record is never lost over it.
+    /// Reads this machine's size from `/proc`. Values that cannot be read are left empty, since a record must not be lost
+    /// because of them.
     #[must_use]
     pub fn detect() -> Self {
         Self {

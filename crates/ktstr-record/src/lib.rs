@@ -1,11 +1,11 @@
-//! What a run leaves on disk: one JSON record and its artefacts in a folder of their own.
+//! The records of runs on disk: each run has a folder with a JSON record and its artefacts.
 //!
-//! A run writes into a hidden staging folder and moves it into place when it is complete, so a reader sees a run
-//! whole or not at all, whatever way the writing process ends. The living hold a lock on their staging folder; the
-//! next run sweeps away what the dead left behind.
+//! A run writes into a hidden staging folder and moves it into place when it is complete, so a reader sees a run completely or
+//! not at all, however the writing process ends. A live process holds a lock on its staging folder; the next run removes the
+//! folders of dead processes.
 //!
-//! The schema of the record is described in `docs/record.md`. This crate knows nothing of schedulers, machines or
-//! verdict rules: it is handed values and keeps them.
+//! The schema of the record is described in `docs/record.md`. This crate knows nothing about schedulers, machines or verdict
+//! rules: it stores the values that it is given.
 
 mod artefact;
 pub mod brief;

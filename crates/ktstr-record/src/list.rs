@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::error::RecordError;
 use crate::record::{RECORD_FILE, RunRecord, SCHEMA};
 
-/// The largest record that is read: a damaged disk must not become an allocation.
+/// The largest record that is read in bytes, so that a damaged file does not cause a huge allocation.
 const READ_CAP: u64 = 64 << 20;
 
-/// A record and where it lies.
+/// A record and its path.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
     /// The record as it was written.
@@ -28,12 +28,12 @@ pub struct Damaged {
     pub why: String,
 }
 
-/// What lies under a runs' root.
+/// The runs under a root folder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listing {
     /// The runs that could be read, newest first.
     pub records: Vec<Listed>,
-    /// The ones that could not, of those looked at.
+    /// The runs that could not be read, among those that were examined.
     pub damaged: Vec<Damaged>,
 }
 
@@ -70,8 +70,8 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
     Ok(listing)
 }
 
-/// The `record.json` of the newest run under `root` that process `pid` has left: a run's name ends with the process and
-/// a count of its own. Process ids come round again, so ask soon.
+/// Returns the `record.json` of the newest run under `root` that the process `pid` wrote: a run's name ends with the pid and a
+/// counter of that process. Pids are reused, so call this soon after the run.
 pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
     let pid = pid.to_string();
     let of_process = |name: &str| {
@@ -92,7 +92,7 @@ pub fn newest_of_process(root: &Path, pid: u32) -> Option<PathBuf> {
 /// Reads the record at `path`, a `record.json`.
 ///
 /// # Errors
-/// If it is not there, or is no record of this schema.
+/// If it does not exist, or is not a record of this schema.
 pub fn read(path: &Path) -> Result<RunRecord, RecordError> {
     parse(path).map_err(|why| RecordError::Damaged {
         path: path.to_path_buf(),

@@ -1,7 +1,7 @@
 //! A recorded run as a block of Markdown, to paste into an issue or a mail.
 //!
-//! Names, messages and logs may come from a guest. In the middle of a line their markup is escaped; whole lines stand in
-//! fences that they cannot close; and characters that a terminal would obey are shown as `\u001b`.
+//! Names, messages and logs may come from a guest. Within a line their markup is escaped; whole lines are put into fences that
+//! they cannot close; and control characters are shown as `\u001b`.
 
 use std::fmt::Write as _;
 
@@ -9,8 +9,8 @@ use crate::RunRecord;
 use crate::brief::{Excerpt, evidence, facts, headline};
 use crate::terminal::escaped;
 
-/// The block: what failed, what speaks for that, on which versions, the command that runs it `again`, and an excerpt of what
-/// the guest said.
+/// Returns the block: what failed, the evidence, the versions, the command that runs it `again`, and an excerpt of the guest's
+/// output.
 #[must_use]
 pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>) -> String {
     let mut text = format!("### {}\n\n", inline(&headline(record)));
@@ -37,7 +37,7 @@ pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>)
     text
 }
 
-/// Text in the middle of a line of Markdown: what would be markup there is not.
+/// Escapes text for use within a line of Markdown.
 fn inline(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -56,14 +56,14 @@ fn inline(text: &str) -> String {
     out
 }
 
-/// Lines in a fence that is longer than any run of backticks in them.
+/// Appends lines in a fence that is longer than any run of backticks in them.
 fn fence(text: &mut String, kind: &str, lines: &[String]) {
     let longest = lines.iter().flat_map(|line| line.split(|c| c != '`'));
     let longest = longest.map(str::len).max().unwrap_or(0);
     let fence = "`".repeat((longest + 1).max(3));
     let _ = writeln!(text, "{fence}{kind}");
     for line in lines {
-        // A line of its own is what an end of line in the middle would make of the rest.
+        // A line end within a line would start a new line with the rest.
         let line = line.replace(['\n', '\r'], " ");
         let _ = writeln!(text, "{}", escaped(&line));
     }

@@ -1,10 +1,10 @@
-//! Moments at which a capture is taken because something happens, and not because it is due or the test asks.
+//! Events at which a capture is taken, in addition to the periodic captures and those that a test requests.
 
 use serde::{Deserialize, Serialize};
 
 macro_rules! moments {
     ($($(#[$doc:meta])* $name:ident $tag:literal $told:literal)+) => {
-        /// Why a capture was taken that is neither periodic nor asked for by the test.
+        /// The event for which a capture was taken that is neither periodic nor requested by the test.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum CaptureMoment { $($(#[$doc])* $name,)+ }
@@ -13,13 +13,13 @@ macro_rules! moments {
             /// All moments at which a capture is taken.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// What the tags of its captures begin with.
+            /// Returns the prefix of the tags of its captures.
             #[must_use]
             pub const fn tag(self) -> &'static str {
                 match self { $(Self::$name => $tag,)+ }
             }
 
-            /// What happens then, as a sentence without its full stop.
+            /// Returns a description of the event, as a sentence without a full stop.
             #[must_use]
             pub const fn told(self) -> &'static str {
                 match self { $(Self::$name => $told,)+ }
@@ -31,14 +31,14 @@ macro_rules! moments {
 moments! {
     /// sched_ext begins to end the scheduler: an error, the watchdog, or a scheduler that unregisters itself.
     ScxExit "scx_exit" "sched_ext begins to end the scheduler"
-    /// sched_ext begins to bypass the scheduler: from then on the kernel dispatches by itself.
+    /// sched_ext begins to bypass the scheduler: from then on the kernel dispatches tasks itself.
     ScxBypass "scx_bypass" "sched_ext begins to bypass the scheduler"
-    /// The host gives the guest up: it hangs, or says nothing for longer than a test may.
-    Hang "hang" "the host gives up a guest that says nothing any more"
+    /// The host gives up on the guest, because it hangs or has been silent for too long.
+    Hang "hang" "the host gives up on a guest that is silent"
     /// The guest's kernel panics.
     Panic "panic" "the guest's kernel panics"
-    /// A time that whoever started the run has asked for (`KTSTR_CAPTURE_AT`).
-    Asked "asked_for" "the time has come that was asked for"
+    /// A time that the user requested (`KTSTR_CAPTURE_AT`).
+    Asked "asked_for" "the requested time has come"
 }
 
 #[cfg(test)]

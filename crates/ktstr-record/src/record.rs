@@ -1,4 +1,4 @@
-//! The record itself: plain data, one JSON object a run. `docs/record.md` describes each field for readers.
+//! The record: plain data, one JSON object per run. `docs/record.md` describes each field for readers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub const GUEST_VARIABLES: [&str; 16] = [
     "RUST_LOG",
 ];
 
-/// How a run ended, and by that whose fault it was.
+/// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunVerdict {
@@ -47,7 +47,7 @@ pub enum RunVerdict {
     Pass,
     /// The scheduler or the test broke a promise.
     Fail,
-    /// The host or the harness could not bring the run to an answer.
+    /// The host or the harness could not complete the run, so nothing is known.
     #[default]
     Inconclusive,
     /// The test said that it does not apply here.
@@ -91,11 +91,11 @@ pub enum Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// A kernel image: the whole boot was paid for.
+    /// A kernel image, so the machine went through a whole boot.
     Cold,
     /// A template of a booted machine.
     Booted,
-    /// A template in which the scheduler had taken the CPUs over already.
+    /// A template in which the scheduler had already taken over the CPUs.
     Attached,
 }
 
@@ -121,7 +121,7 @@ pub struct SchedulerRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProgramRecord {
-    /// Where it lay on the host.
+    /// Its path on the host.
     pub path: PathBuf,
     /// BLAKE3 of its bytes, in hexadecimal.
     pub hash: String,
@@ -139,7 +139,7 @@ pub struct SwitchesRecord {
     pub digest: String,
 }
 
-/// One finding: why a run failed, was skipped, or has no answer.
+/// One finding: why a run failed, was skipped, or was inconclusive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FindingRecord {
@@ -159,7 +159,7 @@ pub struct FindingRecord {
     pub data: serde_json::Value,
 }
 
-/// What one run of a program of the host, started by the test as its load, has left.
+/// The result of one run of a payload: a program of the host that the test started as load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PayloadRecord {
@@ -167,25 +167,25 @@ pub struct PayloadRecord {
     pub name: String,
     /// The number of the run among those of the test, from 0.
     pub index: u64,
-    /// The cgroup that it was started in; null is the harness's own.
+    /// The cgroup in which it was started; null stands for the harness's own.
     pub cgroup: Option<String>,
     /// How it ended: `exited`, `signaled`, `stopped` (by the test or at the end of its step) or `timed out`.
     pub end: String,
-    /// Its exit code; 128 and the signal's number for one that a signal killed.
+    /// Its exit code; 128 plus the signal number if a signal killed it.
     pub exit_code: i32,
     /// How long it ran, milliseconds of guest time.
     pub elapsed_ms: f64,
-    /// CPU time that it and its children got, milliseconds.
+    /// The CPU time of it and its children in milliseconds.
     pub cpu_ms: f64,
-    /// What it printed.
+    /// The metrics that it printed.
     pub metrics: Vec<PayloadMetricRecord>,
 }
 
-/// One number that such a program printed.
+/// One metric that a payload printed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PayloadMetricRecord {
-    /// The name of the metric: of JSON the path to it with dots, else that of the pattern.
+    /// The name of the metric: for JSON output the path to it with dots, otherwise the name of the pattern.
     pub name: String,
     /// The number as it was printed, in `unit`.
     pub value: f64,
@@ -203,22 +203,22 @@ pub struct PayloadMetricRecord {
 pub struct CaptureRecord {
     /// The capture's name, unique in the run.
     pub tag: String,
-    /// The phase that was live: 0 is before the first step, 1 the first step.
+    /// The current phase: 0 is before the first step, 1 the first step.
     pub phase: Option<u16>,
     /// Milliseconds since the workload's window opened, guest time.
     pub elapsed_ms: Option<u64>,
     /// When it was taken, in nanoseconds of the scheduler's clock, which is that of `schedule.bin`: the time of the last event
     /// before it. Null in a run without a schedule.
     pub clock_ns: Option<u64>,
-    /// What it was taken for; null if it was due or the test asked for it.
+    /// The event for which it was taken; null if it was periodic or the test requested it.
     pub moment: Option<CaptureMoment>,
-    /// How long the guest stood still for it, in milliseconds.
+    /// How long the guest was frozen for it, in milliseconds.
     pub freeze_ms: Option<f64>,
     /// Why this is a placeholder without data; null for a real capture.
     pub placeholder: Option<String>,
 }
 
-/// The machine that a run ran on.
+/// The host machine of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostRecord {
@@ -230,16 +230,16 @@ pub struct HostRecord {
     pub cpu_model: String,
 }
 
-/// Everything a run leaves behind in one JSON object.
+/// Everything that is recorded about a run, as one JSON object.
 ///
-/// A field that has no source in this run is null or empty, never made up. Times are seconds unless the name says
-/// otherwise. [`crate::RunDir::commit`] fills `schema`, `run_id`, `timestamp`, `ktstr`, `artefacts` and `omitted`.
+/// A field whose value is not known for this run is null or empty. Times are seconds unless the name says otherwise.
+/// [`crate::RunDir::commit`] fills `schema`, `run_id`, `timestamp`, `ktstr`, `artefacts` and `omitted`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunRecord {
     /// [`SCHEMA`] when it was written.
     pub schema: u32,
-    /// The run's name, which is its folder's name too: start time, test, process.
+    /// The run's name, which is also the name of its folder: start time, test, process.
     pub run_id: String,
     /// When the run began, RFC 3339 in UTC.
     pub timestamp: String,
@@ -254,9 +254,9 @@ pub struct RunRecord {
     /// Whose fault it is: `scheduler`, `test`, `user`, `kernel`, `harness`, `host`, or `undetermined`
     /// where the evidence does not say; null for a pass.
     pub fault: Option<String>,
-    /// What speaks for that, in one line.
+    /// The evidence for that, in one line.
     pub evidence: Option<String>,
-    /// Everything that was found, the most telling first; at most 100, `result.json` has all.
+    /// The findings, the most significant first; at most 100. `result.json` has all of them.
     pub findings: Vec<FindingRecord>,
     /// The kernel's release, as `uname -r` prints it; null if none was resolved.
     pub kernel: Option<String>,
@@ -280,15 +280,15 @@ pub struct RunRecord {
     pub captures_digest: Option<String>,
     /// The command that runs the test again with the same seed; null if no machine was started.
     pub again: Option<String>,
-    /// The test binary, which is the guest's side too.
+    /// The test binary, which is also PID 1 of the guest.
     pub program: Option<ProgramRecord>,
-    /// BLAKE3 of each further file of the host that the test or its scheduler has in the guest, by path.
+    /// BLAKE3 of each further file of the host that was copied into the guest for the test or its scheduler, by path.
     pub inputs: BTreeMap<String, String>,
     /// The variables that were set and can change what the guest does.
     pub environment: BTreeMap<String, String>,
-    /// Names what the template was made of; null for a machine that was booted.
+    /// The key of the template, which names what it was made from; null for a machine that was booted.
     pub template: Option<String>,
-    /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs, cores an LLC, threads a core.
+    /// The declared shape, such as `1n1l2c1t`: NUMA nodes, LLCs in total, cores per LLC, threads per core.
     pub topology: Option<String>,
     /// How many virtual CPUs the machine had.
     pub vcpus: Option<u32>,
@@ -304,19 +304,19 @@ pub struct RunRecord {
     pub window_s: Option<f64>,
     /// From the start of the run to its end, host time.
     pub wall_s: f64,
-    /// From the machine's start to the start of the test function, host time. The making of its template is part of it,
-    /// if this run made one.
+    /// From the machine's start to the start of the test function, host time. It includes the creation of the template, if this
+    /// run created one.
     pub boot_s: Option<f64>,
     /// Where the wall time went: resolve, initramfs, boot, window, captures, teardown; and attach, guest time, which is
     /// part of boot or lies before the template.
     pub timings: BTreeMap<String, f64>,
-    /// From the end of the scenario to the guest's own end, guest time; null if it did not come to one.
+    /// The guest time from the end of the scenario until the guest ended on its own; null if it did not.
     pub cleanup_duration_ms: Option<f64>,
     /// What the machine was started from.
     pub start: Option<Start>,
     /// QEMU's version.
     pub qemu: Option<String>,
-    /// Periodic captures asked for.
+    /// The number of periodic captures that were requested.
     pub periodic_target: u32,
     /// Periodic captures stored, placeholders included.
     pub periodic_fired: u32,
@@ -324,24 +324,24 @@ pub struct RunRecord {
     pub periodic_real: u32,
     /// How long each capture froze the guest, in milliseconds, in order.
     pub freeze_ms: Vec<f64>,
-    /// The scenario's statistics as the judgement saw them; null if there were none.
+    /// The scenario's statistics on which the verdict is based; null if there were none.
     pub stats: serde_json::Value,
     /// The name of the test's `payload`; null without one.
     pub payload: Option<String>,
-    /// What the programs that the test ran as its load have left, in the order of their ends; at most 64.
+    /// The results of the test's payloads, in the order in which they ended; at most 64.
     pub payloads: Vec<PayloadRecord>,
     /// The index of captures.
     pub captures: Vec<CaptureRecord>,
-    /// Files beside the record, by name.
+    /// The names of the files in the folder of the record.
     pub artefacts: Vec<String>,
     /// Artefacts that were cut or left out, and why.
     pub omitted: Vec<String>,
-    /// The machine it ran on.
+    /// The host machine that it ran on.
     pub host: HostRecord,
 }
 
 impl RunRecord {
-    /// A record of `test`, with everything else still unknown. The verdict is inconclusive until someone judges.
+    /// Creates a record of `test` in which everything else is unknown. The verdict is inconclusive until it is set.
     #[must_use]
     pub fn new(test: impl Into<String>) -> Self {
         Self {
@@ -352,7 +352,7 @@ impl RunRecord {
         }
     }
 
-    /// Makes the record one that reads back as it was written: JSON has no NaN, and a reason is one line.
+    /// Normalizes the record such that it reads back as it was written: JSON has no NaN, and a reason is one line.
     pub(crate) fn normalise(&mut self) {
         self.reason = self.reason.as_deref().and_then(one_line);
         self.evidence = self.evidence.as_deref().and_then(one_line);
@@ -375,7 +375,7 @@ impl RunRecord {
     }
 }
 
-/// The first line that says something, cut at [`REASON_CAP`]; `None` if no line does.
+/// Returns the first line that is not blank, cut at [`REASON_CAP`]; `None` if all are blank.
 fn one_line(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
     let visible = line.chars().map(|c| if c.is_control() { ' ' } else { c });

@@ -1,13 +1,13 @@
-//! Where the runs of this process lie.
+//! The folder for the records of this process.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The folder that holds the runs: `KTSTR_RUNS_ROOT` as it is, else `ktstr` in Cargo's target folder.
+/// The folder that holds the runs: `KTSTR_RUNS_ROOT` if it is set, else `ktstr` in Cargo's target folder.
 ///
 /// The target folder is `CARGO_TARGET_DIR` if that is absolute, else the one this executable was built into
-/// (`…/target/debug/deps/name-hash`), else `target` beside the nearest `Cargo.lock` above the working directory.
+/// (`…/target/debug/deps/name-hash`), else `target` next to the nearest `Cargo.lock` at or above the working directory.
 #[must_use]
 pub fn runs_root() -> PathBuf {
     let exe = env::current_exe().ok();
@@ -24,8 +24,8 @@ fn find(var: impl Fn(&str) -> Option<OsString>, exe: Option<&Path>, cwd: &Path) 
         return cwd.join(root);
     }
     let target = var("CARGO_TARGET_DIR").map(PathBuf::from);
-    // A test's working directory is its package, not the place that cargo took a relative path from: the executable
-    // itself knows better.
+    // The working directory of a test is its package, which is not what cargo resolved a relative path against. The path of the
+    // executable is more reliable.
     let target = match target {
         Some(absolute) if absolute.is_absolute() => absolute,
         relative => exe
@@ -36,7 +36,7 @@ fn find(var: impl Fn(&str) -> Option<OsString>, exe: Option<&Path>, cwd: &Path) 
     target.join("ktstr")
 }
 
-/// The target folder that `exe` lies in, known by the tag that cargo puts there.
+/// Returns the target folder that contains `exe`, recognised by the tag file that cargo puts there.
 fn target_of(exe: &Path) -> Option<PathBuf> {
     exe.ancestors()
         .skip(1)
@@ -44,7 +44,7 @@ fn target_of(exe: &Path) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
-/// The nearest folder at or above `cwd` with a `Cargo.lock`: members of a workspace have none of their own.
+/// The nearest folder at or above `cwd` with a `Cargo.lock`: the members of a workspace have no lock file.
 fn workspace_of(cwd: &Path) -> &Path {
     cwd.ancestors()
         .find(|folder| folder.join("Cargo.lock").is_file())

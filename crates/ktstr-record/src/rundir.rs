@@ -1,4 +1,4 @@
-//! One run's folder, from its making to its place among the finished runs.
+//! The folder of one run, from its creation until it is moved to the finished runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::error::RecordError;
 use crate::record::{RECORD_FILE, RunRecord, SCHEMA};
 use crate::staging::{self, Staging};
 
-/// How many names are tried before giving up: clashes need two runs of one test in one millisecond.
+/// The number of names to try before giving up. A clash takes two runs of one test in the same millisecond.
 const NAME_TRIES: u32 = 64;
 
-/// A run in the making. Dropped without [`RunDir::commit`], it leaves nothing behind.
+/// A run that is being recorded. If it is dropped without [`RunDir::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
@@ -28,20 +28,20 @@ pub struct RunDir {
     committed: bool,
 }
 
-/// A time as records have it (`timestamp`): of two such texts the one that sorts first is the earlier time.
+/// Formats a time as in records (`timestamp`). Such texts sort in the order of time.
 #[must_use]
 pub fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }
 
 impl RunDir {
-    /// Begins a run of `test` under `root`, and sweeps away what killed runs left there.
+    /// Begins the record of a run of `test` under `root`, and removes the leftovers of killed runs there.
     ///
     /// # Errors
     /// If the folder cannot be made or locked.
     pub fn create(root: &Path, test: &str) -> Result<Self, RecordError> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
-        // Locks and moves must mean the same place whatever happens to the working directory.
+        // Locks and moves must refer to the same place even if the working directory changes.
         let root = std::path::absolute(root).map_err(|e| RecordError::io("find", root, e))?;
         let timestamp = timestamp(SystemTime::now());
         let stamp = timestamp.replace(['-', ':'], "");
@@ -74,13 +74,14 @@ impl RunDir {
         &self.run_id
     }
 
-    /// Where the run is being written. Files may be put here directly and named with [`RunDir::adopt`].
+    /// Returns the folder to which the run is written. Files can be put here directly and registered with [`RunDir::adopt`].
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.staging.path
     }
 
-    /// Writes a text artefact. Over [`TEXT_CAP`], its beginning and its end are kept, and the record says so.
+    /// Writes a text artefact. If it is longer than [`TEXT_CAP`], only its beginning and its end are kept, and the record says
+    /// so.
     ///
     /// # Errors
     /// If the name is not a plain file name, or the file cannot be written.
@@ -102,7 +103,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Writes a JSON artefact. Over [`JSON_CAP`] it is left out whole, and the record says so.
+    /// Writes a JSON artefact. If it is longer than [`JSON_CAP`], it is left out entirely, and the record says so.
     ///
     /// # Errors
     /// If the name is not a plain file name, the value has no JSON form, or the file cannot be written.
@@ -135,10 +136,10 @@ impl RunDir {
         Ok(())
     }
 
-    /// Names a file that something else has already written into [`RunDir::path`].
+    /// Registers a file that other code has already written into [`RunDir::path`].
     ///
     /// # Errors
-    /// If the name is not a plain file name or no such file is there.
+    /// If the name is not a plain file name, or the file does not exist.
     pub fn adopt(&mut self, name: &str) -> Result<(), RecordError> {
         check_name(name)?;
         let path = self.staging.path.join(name);
@@ -187,13 +188,13 @@ impl RunDir {
 impl Drop for RunDir {
     fn drop(&mut self) {
         if !self.committed {
-            // What cannot be removed now is swept by the next run.
+            // A folder that cannot be removed now is removed by the next run.
             let _ = fs::remove_dir_all(&self.staging.path);
         }
     }
 }
 
-/// The part of a run's name that says which test it was: short, and safe in a path.
+/// Returns the part of a run's name that stands for the test: short, and safe in a path.
 fn slug(test: &str) -> String {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || c == '_' {

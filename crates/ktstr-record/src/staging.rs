@@ -1,7 +1,7 @@
-//! Staging folders: where a run is written before it is moved into place, and how the dead ones are swept.
+//! Staging folders: where a run is written before it is moved into place, and how the leftovers of dead processes are removed.
 //!
-//! A lock is an flock on the folder itself. It needs no file of its own, moves with the folder when that is renamed,
-//! and the kernel drops it however its holder ends.
+//! A lock is an flock on the folder itself. It needs no separate file, it moves with the folder when that is renamed, and the
+//! kernel releases it however its holder ends.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,26 +12,26 @@ use ktstr_state::{Folder, Lock, Place};
 
 use crate::error::RecordError;
 
-/// The hidden folder, beside the runs, that holds the unfinished ones.
+/// The name of the hidden folder, next to the runs, that holds the unfinished ones.
 pub(crate) const STAGING: &str = ".staging";
 
-/// A locked staging folder of this process.
+/// A staging folder that this process has locked.
 #[derive(Debug)]
 pub(crate) struct Staging {
     pub(crate) path: PathBuf,
-    /// Held for its lock alone.
+    /// Only held to keep the folder locked.
     _lock: Lock,
 }
 
-/// Makes and locks the staging folder `name` under `root`, after sweeping what dead processes left.
+/// Creates and locks the staging folder `name` under `root`, after removing those of dead processes.
 ///
-/// The root may be read by others, as the rest of cargo's target folder; it must be this user's, and nobody else may
-/// write it. The folders of runs are this user's alone: they hold what the guest printed.
+/// Other users may read the root, like the rest of cargo's target folder, but it must belong to this user, and nobody else may
+/// write to it. The folders of runs are accessible to this user alone, since they hold the output of the guest.
 ///
-/// `Ok(None)` if the name is taken, by a folder in the making or by a finished run.
+/// Returns `Ok(None)` if the name is taken by an unfinished or a finished run.
 pub(crate) fn enter(root: &Path, name: &str) -> Result<Option<Staging>, RecordError> {
     let staging = Folder::owned(root, Place::RUNS)?.subfolder(STAGING)?;
-    // Without this lock a sweeper could take a folder for a dead one between its creation and its locking.
+    // Without this lock, another process could remove the folder between its creation and its locking.
     let _gate = Lock::of_folder(&staging, "another run that begins its record")?;
     sweep(staging.path());
 
@@ -49,8 +49,8 @@ pub(crate) fn enter(root: &Path, name: &str) -> Result<Option<Staging>, RecordEr
     Ok(Some(Staging { path, _lock: lock }))
 }
 
-/// Removes every staging folder that nobody holds a lock on. Best effort: a folder that cannot be removed today is
-/// tried again by the next run.
+/// Removes every staging folder that is not locked. This is best effort: the next run tries again to remove a folder that
+/// cannot be removed now.
 fn sweep(staging: &Path) {
     let Ok(entries) = fs::read_dir(staging) else {
         return;

@@ -1,5 +1,4 @@
-//! The trace of context switches as a file: what a run did, in the order in which it did it. `docs/record.md` has the
-//! layout.
+//! The trace of a run's context switches as a file, in order. `docs/record.md` has the layout.
 
 /// Name of the artefact.
 pub const SWITCHES_FILE: &str = "switches.bin";
@@ -10,7 +9,7 @@ const MAGIC: [u8; 8] = *b"KTSTRSW1";
 const HEADER: usize = 16;
 /// Bytes of a switch.
 const ENTRY: usize = 20;
-/// Switches that are read: more than are ever written.
+/// The largest number of switches that are read, which is more than are ever written.
 const READ_CAP: usize = 1 << 20;
 
 /// One context switch.
@@ -40,14 +39,14 @@ impl std::fmt::Display for Switch {
 /// The switches of a run, or the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Switches {
-    /// How many there were.
+    /// The number of all switches of the run.
     pub count: u64,
-    /// The first ones.
+    /// The first switches, in order.
     pub first: Vec<Switch>,
 }
 
 impl Switches {
-    /// As the artefact's bytes.
+    /// Encodes the switches as the bytes of the artefact.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + self.first.len() * ENTRY);
@@ -62,7 +61,7 @@ impl Switches {
         bytes
     }
 
-    /// From the artefact's bytes. `None`: they are no such thing.
+    /// Decodes the bytes of the artefact; `None` if they are not such a file.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(&MAGIC)?;

@@ -1,23 +1,22 @@
-//! Text of a guest on its way to a terminal.
+//! Escapes text from a guest for a terminal.
 //!
-//! A scheduler's log, the console, a test's output and messages, names of cgroups: all of it comes
-//! from the guest, and a terminal obeys what is in it (it can write to the clipboard by OSC 52, rename
-//! the window, move the cursor over what was printed before). So everything that is printed passes
-//! here. The records on disk keep the text as it came.
+//! A scheduler's log, the console, a test's output and messages, names of cgroups: all of it comes from the guest, and a
+//! terminal executes the control sequences in it, which can write to the clipboard (OSC 52), rename the window, or overwrite
+//! earlier output. So everything that is printed is escaped here. The records on disk keep the original text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{Result, Write};
 
-/// Whether a terminal would do something else with `c` than show it: control characters (C0 but the
-/// end of a line and the tab, DEL, C1), and those that turn the direction of text around.
+/// Returns whether a terminal would interpret `c` instead of showing it: control characters (C0 except newline and tab, DEL,
+/// C1), and characters that change the direction of text.
 fn is_active(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` with what a terminal would obey shown as `\u001b`. That is also how JSON writes it, so a
-/// JSON document stays one with the same content.
+/// Returns `text` with control characters in the form `\u001b`. JSON uses the same form, so a JSON document stays valid and
+/// keeps its content.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_active) {
@@ -40,11 +39,11 @@ pub fn tell(text: &str) {
     eprintln!("{}", escaped(text));
 }
 
-/// Escapes everything that is written to it.
+/// A writer that escapes everything that is written to it.
 #[derive(Debug)]
 pub struct Escaping<W: Write> {
     inner: W,
-    /// The beginning of a character whose rest has yet to come.
+    /// The first bytes of an incomplete character.
     begun: Vec<u8>,
 }
 

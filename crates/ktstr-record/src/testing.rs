@@ -1,11 +1,11 @@
-//! What the tests of several modules need.
+//! Helpers for the tests of several modules.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Gives the folder of a committed run the name that it would have if the run had begun so many milliseconds into the year
-/// 2021, and returns the new path of its record. Runs sort by that name.
+/// Renames the folder of a committed run as if the run had begun `ms` milliseconds into the year 2021, and returns the new path
+/// of its record. Runs sort by that name.
 pub fn begun(record: &Path, ms: u32) -> PathBuf {
     let folder = record.parent().unwrap();
     let name = folder.file_name().unwrap().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! The ways a run's process can end badly: nothing half-written is ever listed, and nothing stays behind.
+//! Tests of runs whose process ends abnormally: no incomplete record is ever listed, and nothing is left behind.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use ktstr_record::{RecordError, RunDir, RunRecord, list};
 
 const ROOT: &str = "KTSTR_RECORD_TEST_ROOT";
 
-/// This test binary again, running only the test `name` with `root` in its environment.
+/// Returns a command that runs only the test `name` of this test binary, with `root` in its environment.
 fn myself(name: &str, root: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -23,7 +23,7 @@ fn staged(root: &Path) -> usize {
     fs::read_dir(root.join(".staging")).unwrap().count()
 }
 
-/// The child of `a_killed_run_is_swept_by_the_next`; does nothing when run by itself.
+/// The child process of `a_killed_run_is_swept_by_the_next`; it does nothing when run as an ordinary test.
 #[test]
 fn child_waits_to_be_killed() {
     let Some(root) = std::env::var_os(ROOT) else {
@@ -49,7 +49,7 @@ fn a_killed_run_is_swept_by_the_next() {
     );
 
     let neighbour = RunDir::create(root.path(), "neighbour").unwrap();
-    assert_eq!(staged(root.path()), 2, "the living were swept");
+    assert_eq!(staged(root.path()), 2, "a live process lost its folder");
     drop(neighbour);
 
     child.kill().unwrap();
@@ -58,13 +58,13 @@ fn a_killed_run_is_swept_by_the_next() {
     assert!(list(root.path(), None).unwrap().records.is_empty());
 
     let next = RunDir::create(root.path(), "next").unwrap();
-    assert_eq!(staged(root.path()), 1, "the dead were not swept");
+    assert_eq!(staged(root.path()), 1, "a dead run was not removed");
     next.commit(RunRecord::new("next")).unwrap();
     assert_eq!(staged(root.path()), 0);
     assert_eq!(list(root.path(), None).unwrap().records.len(), 1);
 }
 
-/// The child of `runs_of_many_processes_do_not_meet`.
+/// The child process of `runs_of_many_processes_do_not_meet`.
 #[test]
 fn child_makes_ten_runs() {
     let Some(root) = std::env::var_os(ROOT) else {
@@ -96,7 +96,7 @@ fn runs_of_many_processes_do_not_meet() {
     assert_eq!(staged(root.path()), 0);
 }
 
-/// The child of `a_full_disk_leaves_no_run`: its root is a tiny file system of its own.
+/// The child process of `a_full_disk_leaves_no_run`, whose root is a separate, tiny file system.
 #[test]
 fn child_fills_the_disk() {
     let Some(root) = std::env::var_os(ROOT) else {
@@ -109,7 +109,7 @@ fn child_fills_the_disk() {
         .unwrap_err();
     assert!(matches!(error, RecordError::DiskFull { .. }), "{error}");
     assert!(error.to_string().contains("free some space"), "{error}");
-    // What is left of the disk does not hold the record either: the run must vanish, not half appear.
+    // The record does not fit on the disk either, so the whole run must disappear.
     let record = RunRecord {
         test: "x".repeat(4 << 20),
         ..RunRecord::default()
@@ -120,7 +120,7 @@ fn child_fills_the_disk() {
     ));
     assert!(list(root, None).unwrap().records.is_empty());
     assert_eq!(staged(root), 0);
-    // With the space free again, the same root serves.
+    // Once there is free space again, the same root can be used.
     RunDir::create(root, "after")
         .unwrap()
         .commit(RunRecord::new("after"))
@@ -131,7 +131,7 @@ fn child_fills_the_disk() {
 #[test]
 fn a_full_disk_leaves_no_run() {
     let root = tempfile::tempdir().unwrap();
-    // A mount namespace of its own: the file system ends with the child, whatever happens.
+    // The child gets its own mount namespace, so that the file system disappears with it in any case.
     let script = r#"mount -t tmpfs -o size=1m,mode=0755 none "$0" || exit 77; exec "$@""#;
     let child = myself("child_fills_the_disk", root.path());
     let output = Command::new("unshare")
@@ -142,14 +142,16 @@ fn a_full_disk_leaves_no_run() {
         .env(ROOT, root.path())
         .output();
     let Ok(output) = output else {
-        return eprintln!("no unshare(1): the full disk is not tried");
+        return eprintln!("unshare(1) is missing, so the full disk is not tested");
     };
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
     if !output.status.success() && !out.contains("running 1 test") {
-        return eprintln!("no mount namespace here, the full disk is not tried: {err}");
+        return eprintln!(
+            "mount namespaces are not available, so the full disk is not tested: {err}"
+        );
     }
     assert!(
         output.status.success() && out.contains("\nfilled"),

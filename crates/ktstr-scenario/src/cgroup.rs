@@ -1,6 +1,5 @@
-//! The cgroup v2 tree of a test, as a trait: what the step engine asks for and what a test
-//! function may ask for itself. The implementation on `/sys/fs/cgroup` is in the guest; a
-//! recording one serves in unit tests.
+//! The cgroup v2 tree of a test as a trait, with the operations that the step engine and test functions use. The implementation
+//! on `/sys/fs/cgroup` is in the guest; unit tests use one that records the calls.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -44,11 +43,11 @@ impl fmt::Display for Controller {
     }
 }
 
-/// What went wrong with a cgroup.
+/// Why an operation on a cgroup failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CgroupError {
-    /// The name is not one below the test's own root.
+    /// The name is not a valid path below the root of the test.
     #[error("cgroup name {name:?}: {reason}")]
     InvalidName {
         /// The name given.
@@ -56,7 +55,7 @@ pub enum CgroupError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A value the interface file would never take.
+    /// A value that the interface file never accepts.
     #[error("cgroup {name:?}: {file} cannot be {value}: {reason}")]
     InvalidValue {
         /// The name of the interface file.
@@ -68,24 +67,24 @@ pub enum CgroupError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The kernel does not offer a controller here.
+    /// A controller is not available in the parent cgroup.
     #[error("cgroup controller {controller} is not available at {path:?} (available: {available})")]
     ControllerMissing {
-        /// The controller asked for.
+        /// The requested controller.
         controller: Controller,
         /// Where it was looked for.
         path: PathBuf,
-        /// What `cgroup.controllers` said.
+        /// The content of `cgroup.controllers`.
         available: String,
     },
-    /// Making, removing or reading something failed.
+    /// Creating, removing or reading a cgroup or one of its files failed.
     #[error("cannot {action} {path:?}: {source}")]
     Access {
         /// What was tried: "create", "remove", "read", "list".
         action: &'static str,
         /// The file or folder that it failed on.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The error of the system call.
         source: io::Error,
     },
     /// Writing an interface file failed.
@@ -93,9 +92,9 @@ pub enum CgroupError {
     Write {
         /// The interface file.
         path: PathBuf,
-        /// What was written.
+        /// The value that was written.
         value: String,
-        /// What the kernel answered.
+        /// The error of the system call.
         source: io::Error,
     },
     /// Something did not happen in time.
@@ -105,55 +104,55 @@ pub enum CgroupError {
         path: PathBuf,
         /// What did not happen: "tasks did not leave".
         what: &'static str,
-        /// How long was waited, ms.
+        /// How long it was waited for, in ms.
         waited_ms: u64,
     },
 }
 
-/// A tree of cgroups below one root. Names are relative to the root and may be nested
-/// (`cg_0/sub`): what lies between is made and gets the controllers it needs.
+/// A tree of cgroups below one root. Names are relative to the root and may be nested (`cg_0/sub`):
+/// missing parents are created and get the controllers that are needed.
 pub trait CgroupOps: Send + Sync {
     /// The root of the tree in the file system.
     fn parent_path(&self) -> &Path;
-    /// Makes the root and enables controllers for its children.
+    /// Creates the root and enables controllers for its children.
     fn setup(&self, controllers: &BTreeSet<Controller>) -> Result<(), CgroupError>;
-    /// Makes a cgroup.
+    /// Creates a cgroup.
     fn create_cgroup(&self, name: &str) -> Result<(), CgroupError>;
-    /// Removes a cgroup; its tasks must be gone.
+    /// Removes a cgroup, which must have no tasks.
     fn remove_cgroup(&self, name: &str) -> Result<(), CgroupError>;
-    /// `cpuset.cpus`.
+    /// Sets `cpuset.cpus`.
     fn set_cpuset(&self, name: &str, cpus: &BTreeSet<usize>) -> Result<(), CgroupError>;
-    /// Empties `cpuset.cpus`: the parent's CPUs.
+    /// Clears `cpuset.cpus`, so that the cgroup has the parent's CPUs.
     fn clear_cpuset(&self, name: &str) -> Result<(), CgroupError>;
-    /// `cpuset.mems`.
+    /// Sets `cpuset.mems`.
     fn set_cpuset_mems(&self, name: &str, nodes: &BTreeSet<usize>) -> Result<(), CgroupError>;
-    /// Empties `cpuset.mems`: the parent's nodes.
+    /// Clears `cpuset.mems`, so that the cgroup has the parent's nodes.
     fn clear_cpuset_mems(&self, name: &str) -> Result<(), CgroupError>;
-    /// `cpu.max`: quota (`None` is no limit) and period, microseconds.
+    /// Sets `cpu.max`: the quota (`None` is no limit) and the period in microseconds.
     fn set_cpu_max(
         &self,
         name: &str,
         quota_us: Option<u64>,
         period_us: u64,
     ) -> Result<(), CgroupError>;
-    /// `cpu.weight`, 1..=10000.
+    /// Sets `cpu.weight`, 1..=10000.
     fn set_cpu_weight(&self, name: &str, weight: u32) -> Result<(), CgroupError>;
-    /// `memory.max`, bytes; `None` is no limit.
+    /// Sets `memory.max` in bytes; `None` is no limit.
     fn set_memory_max(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
-    /// `memory.high`, bytes; `None` is no limit.
+    /// Sets `memory.high` in bytes; `None` is no limit.
     fn set_memory_high(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
-    /// `memory.low`, bytes; `None` is no protection.
+    /// Sets `memory.low` in bytes; `None` is no protection.
     fn set_memory_low(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
-    /// `memory.swap.max`, bytes; `None` is no limit.
+    /// Sets `memory.swap.max` in bytes; `None` is no limit.
     fn set_memory_swap_max(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
-    /// `io.weight`, 1..=10000.
+    /// Sets `io.weight`, 1..=10000.
     fn set_io_weight(&self, name: &str, weight: u16) -> Result<(), CgroupError>;
-    /// `cgroup.freeze`.
+    /// Sets `cgroup.freeze`.
     fn set_freeze(&self, name: &str, frozen: bool) -> Result<(), CgroupError>;
-    /// `pids.max`; `None` is no limit.
+    /// Sets `pids.max`; `None` is no limit.
     fn set_pids_max(&self, name: &str, max: Option<u64>) -> Result<(), CgroupError>;
-    /// Writes another interface file (`cpu.idle`, `cgroup.kill`); `controller` is the one that the file belongs to, which
-    /// is enabled first where it is not.
+    /// Writes another interface file (`cpu.idle`, `cgroup.kill`); `controller` is the controller that the file belongs to,
+    /// which is enabled first if necessary.
     fn set_file(
         &self,
         name: &str,
@@ -163,15 +162,15 @@ pub trait CgroupOps: Send + Sync {
     ) -> Result<(), CgroupError>;
     /// Moves a process.
     fn move_task(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
-    /// Moves processes; those that have ended meanwhile are passed over.
+    /// Moves processes; those that have exited in the meantime are skipped.
     fn move_tasks(&self, name: &str, pids: &[i32]) -> Result<(), CgroupError>;
-    /// Moves a process that waits to be released: that it has ended is an error.
+    /// Moves a process that waits for its release; it is an error if the process has exited.
     fn place_task_during_handshake(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
     /// Disables all controllers for the children of a cgroup.
     fn clear_subtree_control(&self, name: &str) -> Result<(), CgroupError>;
     /// Moves all processes of a cgroup to the root of the tree's parent.
     fn drain_tasks(&self, name: &str) -> Result<(), CgroupError>;
-    /// `cgroup.procs`.
+    /// Reads `cgroup.procs`.
     fn read_procs(&self, name: &str) -> Result<Vec<i32>, CgroupError>;
     /// Removes every cgroup of the tree.
     fn cleanup_all(&self) -> Result<(), CgroupError>;

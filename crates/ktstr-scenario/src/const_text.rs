@@ -1,5 +1,5 @@
-//! Messages with numbers in them, made at compile time: what a failed `const` assertion says.
-//! Not a formatter: text and unsigned numbers, cut at a fixed length.
+//! Messages of failed `const` assertions, with numbers, built at compile time. They consist only of text and unsigned numbers,
+//! and have a limited length.
 
 /// A short text that can be built in a `const`.
 pub(crate) struct ConstText {
@@ -16,7 +16,7 @@ impl ConstText {
         }
     }
 
-    /// Appends `text` whole, or not at all when there is no room.
+    /// Appends `text`, or nothing if it does not fit.
     pub(crate) const fn text(mut self, text: &str) -> Self {
         let from = text.as_bytes();
         if self.len + from.len() > self.bytes.len() {
@@ -31,7 +31,7 @@ impl ConstText {
         self
     }
 
-    /// Appends `value` in decimal, or nothing when there is no room.
+    /// Appends `value` in decimal, or nothing if it does not fit.
     pub(crate) const fn number(mut self, value: u32) -> Self {
         let mut divisor = 1u32;
         let mut digits = 1;

@@ -1,4 +1,4 @@
-//! What a test function is handed: the cgroup tree, the machine, the time it has.
+//! The context that a test function gets: the cgroup tree, the machine, the duration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,30 +19,30 @@ use crate::workload::WorkType;
 pub struct Ctx<'a> {
     /// The cgroup tree of the test.
     pub cgroups: &'a dyn CgroupOps,
-    /// The machine as found.
+    /// The topology of the machine, as the guest sees it.
     pub topo: &'a TestTopology,
     /// The workload window, in guest time.
     pub duration: Duration,
-    /// Workers of a cgroup that does not say how many.
+    /// The number of workers of a cgroup that does not declare one.
     pub workers_per_cgroup: usize,
     /// Process id of the scheduler under test.
     pub sched_pid: Option<i32>,
-    /// Time to let things settle: see [`Ctx::settled_hold`].
+    /// The time for the scheduler to settle: see [`Ctx::settled_hold`].
     pub settle: Duration,
-    /// What workers do instead in cgroups that are
-    /// [`swappable`](crate::ops::CgroupDef::swappable); `None` leaves all as declared.
+    /// The work type that replaces the declared ones in cgroups that are [`swappable`](crate::ops::CgroupDef::swappable);
+    /// `None` replaces none.
     pub work_type_override: Option<WorkType>,
     /// Checks of this test, merged from scheduler and attributes.
     pub assert: Assert,
     /// Whether the scenario waits until the host has written to the scheduler's maps.
     pub wait_for_map_write: bool,
-    /// The running step: 0 before the first, then 1, 2, ….
+    /// The current step: 0 before the first one, then 1, 2, ….
     pub current_step: Arc<AtomicU16>,
     /// Name of the test.
     pub entry_name: Option<&'static str>,
-    /// Which variant of the test this is.
+    /// A hash that identifies the variant of the test.
     pub variant_hash: u64,
-    /// The run's seed: everything random follows from it.
+    /// The seed of the run, from which all random choices are derived.
     pub seed: u64,
     scheduler: Option<&'static SchedulerSpec>,
 }
@@ -81,12 +81,12 @@ impl<'a> Ctx<'a> {
         HoldSpec::Fixed(self.settle.saturating_add(hold))
     }
 
-    /// How many CPUs a cpuset has here; 0 when it cannot be had.
+    /// Returns the number of CPUs of a cpuset on this machine; 0 if the cpuset is not possible here.
     pub fn cpuset_cpus(&self, cpuset: &CpusetSpec) -> usize {
         cpuset.resolve_on(self.topo).map_or(0, |cpus| cpus.len())
     }
 
-    /// The scheduler under test, `None` outside of a test with one.
+    /// Returns the scheduler under test; `None` if there is none.
     pub fn current_scheduler(&self) -> Option<&'static SchedulerSpec> {
         self.scheduler
     }
@@ -106,7 +106,7 @@ impl fmt::Debug for Ctx<'_> {
     }
 }
 
-/// Makes a [`Ctx`].
+/// Builds a [`Ctx`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CtxBuilder<'a> {
@@ -120,7 +120,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// Sets the workers of a cgroup that does not say how many.
+    /// Sets the number of workers of a cgroup that does not declare one.
     pub fn workers_per_cgroup(mut self, workers: usize) -> Self {
         self.ctx.workers_per_cgroup = workers;
         self
@@ -138,7 +138,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// Sets what workers of swappable cgroups do instead.
+    /// Sets the work type that replaces the declared ones in swappable cgroups.
     pub fn work_type_override(mut self, work_type: impl Into<Option<WorkType>>) -> Self {
         self.ctx.work_type_override = work_type.into();
         self
@@ -156,7 +156,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// Shares the counter of the running step.
+    /// Sets the shared counter of the current step.
     pub fn current_step(mut self, step: Arc<AtomicU16>) -> Self {
         self.ctx.current_step = step;
         self
@@ -168,7 +168,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// Sets which variant of the test this is.
+    /// Sets the hash that identifies the variant of the test.
     pub fn variant_hash(mut self, hash: u64) -> Self {
         self.ctx.variant_hash = hash;
         self

@@ -1,9 +1,8 @@
 //! The language of a test: topologies, cgroups, steps, workloads, schedulers. Plain data.
 //!
-//! Everything a test *declares* is here, together with the validation and the arithmetic that
-//! needs nothing but the declaration: which CPUs a cpuset names, which workers a cgroup gets,
-//! whether a topology can be built. The same input gives the same output: no I/O, no threads,
-//! no clock. What *runs* a declaration (cgroupfs, processes, the step engine) lives in
+//! Everything a test *declares* is here, together with its validation and the computations that depend only on the declaration:
+//! which CPUs a cpuset names, which workers a cgroup gets, whether a topology can be built. The same input gives the same
+//! output: no I/O, no threads, no clock. What *runs* a declaration (cgroupfs, processes, the step engine) lives in
 //! `ktstr-guest`; what builds the machine lives in `ktstr-machine`.
 //!
 //! | Module | Holds |
@@ -15,7 +14,7 @@
 //! | [`ops`] | steps, holds, cgroup definitions, operations |
 //! | [`payload`] | programs of the host that run in the guest as load |
 //! | [`text`] | scenarios as text, read and printed |
-//! | [`ctx`] | what a test function is handed |
+//! | [`ctx`] | the context that a test function gets |
 
 #[macro_use]
 pub mod text;

@@ -1,12 +1,12 @@
-//! A program of the host that a test runs in the guest as its load, as the test declares it. All `const`, because a test
-//! names it by a constant. Packing it is the host's work, starting it the guest's.
+//! The declaration of a program of the host that a test runs in the guest as its load. All is `const`, because a test names it
+//! by a constant. The host packs the program, and the guest starts it.
 
 use ktstr_assert::payload::{CheckError, PatternError};
 use ktstr_assert::{MetricCheck, MetricHint, OutputFormat};
 
 use crate::scheduler::Scheduler;
 
-/// A program with what is known of it: its arguments, what it prints, and what must hold of that.
+/// A program with its arguments, the format of its output, and checks of its metrics.
 ///
 /// ```
 /// use ktstr_assert::{MetricCheck, MetricHint, OutputFormat, Polarity};
@@ -26,47 +26,49 @@ use crate::scheduler::Scheduler;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Payload {
-    /// The name in reports, and the one that operations know it by.
+    /// The name in reports and in operations.
     pub name: &'static str,
-    /// What is run.
+    /// The program.
     pub kind: PayloadKind,
-    /// Where the metrics are in what it prints.
+    /// How its output contains metrics.
     pub output: OutputFormat,
     /// Arguments that come before those of the run.
     pub default_args: &'static [&'static str],
-    /// What must hold of every run.
+    /// The checks of every run.
     pub default_checks: &'static [MetricCheck],
-    /// What is known of its metrics.
+    /// Descriptions of its metrics.
     pub metrics: &'static [MetricHint],
-    /// Files of the host that it needs besides its program, under the rules of `extra_include_files`.
+    /// Files of the host that it needs in addition to its program, with the rules of `extra_include_files`.
     pub include_files: &'static [&'static str],
-    /// Whether it stays in the harness's process group. Then processes that it leaves behind are found by the mark in
-    /// their environment alone.
+    /// Whether it stays in the harness's process group. In that case, processes that it leaves behind are only found by a mark
+    /// in their environment.
     pub uses_parent_pgrp: bool,
-    /// The flags that a run may give it: an argument that begins with `-` must be one of these, up to its `=`. `None`
-    /// lets every argument through.
+    /// The flags that it accepts: an argument that begins with `-` must be one of these, up to its `=`. `None` accepts every
+    /// argument.
     pub known_flags: Option<&'static [&'static str]>,
 }
 
-/// What a payload is.
+/// The kind of a payload.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PayloadKind {
-    /// A scheduler, which is no load: the test's attribute `scheduler` runs it.
+    /// A scheduler, which cannot run as a load; the test's attribute `scheduler` runs it.
     Scheduler(&'static Scheduler),
-    /// A program of the host: a bare name is looked for in the current folder and in `PATH`, a path is taken as it is
-    /// written. The program's shared libraries come with it, the interpreter of a script likewise.
+    /// A program of the host. A bare name is searched for in the current folder and in `PATH`; a path is used as it is. The
+    /// program's shared libraries, or the interpreter of a script, are packed with it.
     Binary(&'static str),
 }
 
-/// Why a payload cannot be run as declared or as asked.
+/// Why a payload or its arguments are invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
     /// The name is empty.
     #[error("a payload has an empty name: reports and operations know it by its name")]
     Name,
-    /// A scheduler in the place of a load.
-    #[error("payload {payload:?} is a scheduler, and no load: name it in the test's `scheduler`")]
+    /// A scheduler is used as a load.
+    #[error(
+        "payload {payload:?} is a scheduler and cannot run as a load: name it in the test's `scheduler`"
+    )]
     Scheduler {
         /// The name of the payload.
         payload: &'static str,
@@ -78,10 +80,10 @@ pub enum PayloadError {
     Binary {
         /// The name of the payload.
         payload: &'static str,
-        /// The program as it is declared.
+        /// The program as declared.
         binary: &'static str,
     },
-    /// An argument that no program can be given.
+    /// An argument with a NUL byte.
     #[error(
         "payload {payload:?}: the argument {argument:?} has a NUL byte, which no argument can have"
     )]
@@ -92,7 +94,7 @@ pub enum PayloadError {
         argument: String,
     },
     /// A flag that the payload does not know.
-    #[error("payload {payload:?} knows no flag {flag:?}; it knows {known}")]
+    #[error("payload {payload:?} does not accept the flag {flag:?}; it accepts {known}")]
     Flag {
         /// The name of the payload.
         payload: &'static str,
@@ -101,7 +103,7 @@ pub enum PayloadError {
         /// The flags that it has.
         known: String,
     },
-    /// A check that nothing can meet.
+    /// A check that can never hold.
     #[error("payload {payload:?}: {source}")]
     Check {
         /// The name of the payload.
@@ -109,7 +111,7 @@ pub enum PayloadError {
         /// What is wrong with it.
         source: CheckError,
     },
-    /// A metric's pattern that cannot be read with.
+    /// A pattern of a metric is invalid.
     #[error("payload {payload:?}: {source}")]
     Pattern {
         /// The name of the payload.
@@ -133,7 +135,7 @@ impl Payload {
         None,
     );
 
-    /// A program without arguments of its own, of which only the exit code counts.
+    /// A program without arguments, of which only the exit code is checked.
     pub const fn binary(name: &'static str, binary: &'static str) -> Self {
         Self::new(
             name,
@@ -177,59 +179,59 @@ impl Payload {
         }
     }
 
-    /// The same with metrics in this form.
+    /// Sets the format of its output.
     pub const fn with_output(mut self, output: OutputFormat) -> Self {
         self.output = output;
         self
     }
 
-    /// The same with these arguments before those of the run.
+    /// Sets the arguments that come before those of the run.
     pub const fn with_default_args(mut self, args: &'static [&'static str]) -> Self {
         self.default_args = args;
         self
     }
 
-    /// The same with these checks of every run.
+    /// Sets the checks of every run.
     pub const fn with_default_checks(mut self, checks: &'static [MetricCheck]) -> Self {
         self.default_checks = checks;
         self
     }
 
-    /// The same with this known of its metrics.
+    /// Sets the descriptions of its metrics.
     pub const fn with_metrics(mut self, metrics: &'static [MetricHint]) -> Self {
         self.metrics = metrics;
         self
     }
 
-    /// The same with these files of the host beside the program.
+    /// Sets the additional files of the host.
     pub const fn with_include_files(mut self, files: &'static [&'static str]) -> Self {
         self.include_files = files;
         self
     }
 
-    /// The same with these flags and no others.
+    /// Accepts only these flags.
     pub const fn with_known_flags(mut self, flags: &'static [&'static str]) -> Self {
         self.known_flags = Some(flags);
         self
     }
 
-    /// The same in the harness's process group.
+    /// Keeps it in the harness's process group.
     pub const fn with_parent_pgrp(mut self) -> Self {
         self.uses_parent_pgrp = true;
         self
     }
 
-    /// What messages call it.
+    /// Returns its name for messages.
     pub const fn display_name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether it is a scheduler, which cannot be run as a load.
+    /// Returns whether it is a scheduler, which cannot be run as a load.
     pub const fn is_scheduler(&self) -> bool {
         matches!(self.kind, PayloadKind::Scheduler(_))
     }
 
-    /// The scheduler that it is, if it is one.
+    /// Returns the scheduler, if it is one.
     pub const fn as_scheduler(&self) -> Option<&'static Scheduler> {
         match self.kind {
             PayloadKind::Scheduler(scheduler) => Some(scheduler),
@@ -237,7 +239,7 @@ impl Payload {
         }
     }
 
-    /// The program as it is declared.
+    /// The program as declared.
     ///
     /// # Errors
     /// [`PayloadError::Scheduler`] for a scheduler.
@@ -248,10 +250,10 @@ impl Payload {
         }
     }
 
-    /// Whether it can be run, as far as the declaration tells.
+    /// Checks the declaration.
     ///
     /// # Errors
-    /// [`PayloadError`] names the payload and the first thing that is wrong.
+    /// [`PayloadError`] names the payload and the first error.
     pub fn validate(&self) -> Result<(), PayloadError> {
         let payload = self.name;
         if payload.is_empty() {
@@ -269,10 +271,10 @@ impl Payload {
         args.copied().try_for_each(|arg| self.validate_arg(arg))
     }
 
-    /// Whether anything can meet these checks.
+    /// Checks that these checks can hold.
     ///
     /// # Errors
-    /// [`PayloadError::Check`] names the first one that nothing can meet.
+    /// [`PayloadError::Check`] names the first one that can never hold.
     pub fn validate_checks(&self, checks: &[MetricCheck]) -> Result<(), PayloadError> {
         let payload = self.name;
         checks
@@ -281,7 +283,7 @@ impl Payload {
             .map_err(|source| PayloadError::Check { payload, source })
     }
 
-    /// Whether the payload can be given this argument.
+    /// Checks that the payload accepts this argument.
     ///
     /// # Errors
     /// [`PayloadError::Argument`] or [`PayloadError::Flag`].
@@ -324,8 +326,8 @@ mod tests {
         assert_eq!(LOAD.validate(), Ok(()));
         assert!(refused(Payload::binary("", "x")).contains("empty name"));
         assert!(refused(Payload::binary("x", "/")).contains("no file name"));
-        insta::assert_snapshot!(refused(Payload::KERNEL_DEFAULT), @r#"payload "kernel_default" is a scheduler, and no load: name it in the test's `scheduler`"#);
-        insta::assert_snapshot!(refused(LOAD.with_default_args(&["--sise=1"])), @r#"payload "load" knows no flag "--sise"; it knows --size, -n"#);
+        insta::assert_snapshot!(refused(Payload::KERNEL_DEFAULT), @r#"payload "kernel_default" is a scheduler and cannot run as a load: name it in the test's `scheduler`"#);
+        insta::assert_snapshot!(refused(LOAD.with_default_args(&["--sise=1"])), @r#"payload "load" does not accept the flag "--sise"; it accepts --size, -n"#);
         insta::assert_snapshot!(refused(LOAD.with_default_args(&["a\0b"])), @r#"payload "load": the argument "a\0b" has a NUL byte, which no argument can have"#);
         insta::assert_snapshot!(refused(LOAD.with_default_checks(EMPTY)), @r#"payload "load": the range 2 to 1 of metric "m" is empty: the lower bound comes first"#);
         const EMPTY: &[MetricCheck] = &[MetricCheck::range("m", 2.0, 1.0)];

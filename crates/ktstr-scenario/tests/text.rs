@@ -1,5 +1,5 @@
-//! Scenarios as text: what is printed reads as the same, all of the language has a text, and what is wrong is told with its
-//! place.
+//! Tests of scenarios as text: what is printed parses to the same scenario, everything in the language has a text form, and
+//! errors name their place.
 #![allow(clippy::unwrap_used)]
 
 mod random;
@@ -15,7 +15,7 @@ fn machine() -> TestTopology {
     TestTopology::from_vm_topology(&Topology::new(1, 2, 2, 1))
 }
 
-/// How many scenarios are drawn.
+/// The number of random scenarios.
 const MANY: u64 = 1_000;
 
 #[test]
@@ -29,18 +29,18 @@ fn what_is_printed_reads_as_the_same() {
                 assert_eq!(read, scenario, "scenario {number}:\n{text}");
                 same += 1;
             }
-            // A cgroup or a worker that cannot be is refused where it is read.
+            // An invalid cgroup or worker is refused when it is parsed.
             Err(error) => assert!(!is_valid(&scenario), "scenario {number}: {error}\n{text}"),
         }
         let of_steps = scenario.steps.iter().flat_map(|step| &step.ops);
         ops.extend(of_steps.chain(&scenario.backdrop.ops).map(Op::name));
     }
     assert!(same >= 500, "only {same} can be at all");
-    // All but those that name a program or a scheduler.
+    // All except those that name a program or a scheduler.
     assert_eq!(ops.len(), 42 - 3, "{ops:?}");
 }
 
-/// Whether all cgroups and workers of a scenario are, each for itself, such as can be.
+/// Returns whether each cgroup and worker of a scenario is valid by itself.
 fn is_valid(scenario: &Scenario) -> bool {
     let of_steps = scenario.steps.iter().flat_map(|step| match &step.setup {
         Setup::Defs(defs) => defs.as_slice(),
@@ -77,7 +77,7 @@ fn scenarios_that_can_be_run_are_drawn_and_read_back() {
     assert!(busy as u64 > MANY / 2, "only {busy} scenarios do anything");
 }
 
-/// One letter changed, one line left out, one line twice: whatever comes of it is read, or refused with a line of the text.
+/// Changes one letter, removes one line, or duplicates one line: the result is parsed, or refused with a line of the text.
 #[test]
 fn what_is_wrong_is_refused_with_its_place() {
     let mut refused = 0;
@@ -134,7 +134,7 @@ fn every_work_type_has_a_text() {
             scenario,
             "{text}"
         );
-        // The parameters may be left out.
+        // Parameters are optional.
         let short = text.lines().map(|line| match line.split_once("= { ") {
             Some((key, rest)) if *name != "Custom" => {
                 format!("{key}= {:?}", rest.split(' ').next().unwrap_or_default())

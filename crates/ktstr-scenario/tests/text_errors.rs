@@ -1,11 +1,11 @@
-//! What is said of a text that is no scenario, or of a scenario that cannot be run: its line, its key, what was found, what there
-//! is, and what may have been meant.
+//! Error messages for a text that is not a scenario, or for a scenario that cannot be run: line, key, what was found, what is
+//! allowed, and a suggestion.
 #![allow(clippy::unwrap_used)]
 
 use ktstr_scenario::text::{Scenario, ScenarioFile};
 use ktstr_scenario::topology::{TestTopology, Topology};
 
-/// What is said of a step with these lines, on a machine of two LLCs with two CPUs each.
+/// Returns the error for a step with these lines, on a machine of two LLCs with two CPUs each.
 fn refused(lines: &str) -> String {
     let cgroups = "[[cgroup]]\nname = \"a\"\n\n[[cgroup]]\nname = \"b\"\ncpuset = \"0-1\"\n";
     let text = format!("{cgroups}\n[[step]]\n{lines}\n");
@@ -48,7 +48,7 @@ fn values() {
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nsched_policy = { fifo = 100 }"), @r#"line 9, `step[0].cgroup[0]`: cgroup "x": real-time priority 100 is not in 1..=99"#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nworkers = 2\nworks = [{ workers = 2 }]"), @"line 11, `step[0].cgroup[0].workers`: `workers` is of the only group of workers, and `works` lists several: put `workers` into one of them");
     insta::assert_snapshot!(refused("[[claim]]\nstep = 4\nmetric = \"x\"\nat_least = 1"), @"line 10, `claim[0].step`: there is no step 4: there are 1, which are counted from 0");
-    insta::assert_snapshot!(refused("[[claim]]\nstep = 0\nmetric = \"x\""), @"line 9, `claim[0]`: a claim without a bound holds of anything: give it `at_least` or `at_most`");
+    insta::assert_snapshot!(refused("[[claim]]\nstep = 0\nmetric = \"x\""), @"line 9, `claim[0]`: a claim without a bound is always true: give it `at_least` or `at_most`");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn what_cannot_be_run() {
     insta::assert_snapshot!(refused("ops = [{ set_cpuset = { cgroup = \"a\", cpus = { llc = 7 } } }]"), @"line 9, `step[0].ops[0]`: CpusetSpec: LLC 7 does not exist, there are 2");
     insta::assert_snapshot!(refused("ops = [{ cpu_offline = 9 }]"), @"line 9, `step[0].ops[0]`: the machine has no CPU 9: its CPUs are 0-3");
     insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ add_cgroup = \"x\" }]"), @r#"line 10, `step[0].ops[0]`: there is a cgroup "x" already: use another name, or remove it first"#);
-    insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ capture_snapshot = \"x\" }]"), @"line 10, `step[0].ops[0]`: CaptureSnapshot cannot be in a step that repeats its operations: it would store anew in each round under one tag. Put it into a step of its own");
+    insta::assert_snapshot!(refused("hold = \"every 5ms\"\nops = [{ capture_snapshot = \"x\" }]"), @"line 10, `step[0].ops[0]`: CaptureSnapshot cannot be in a step that repeats its operations: it would be stored again in each round under the same tag. Put it into a separate step");
     insta::assert_snapshot!(refused("ops = [{ run_payload = { payload = \"x\" } }]"), @r#"line 9, `step[0].ops[0].run_payload.payload`: there is no program "x": declare it, with [[payload]]"#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\nwork_type = \"pipe_io\"\nworkers = 3"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": work type PipeIo: 3 workers cannot be divided into groups of 2; take a multiple of 2"#);
     insta::assert_snapshot!(refused("[[step.cgroup]]\nname = \"x\"\naffinity = { exact = \"7\" }"), @r#"line 9, `step[0].cgroup[0]`: workers of cgroup "x": affinity Exact: none of 7 is available (CPUs available: 0-3)"#);
@@ -68,6 +68,6 @@ fn what_cannot_be_run() {
 #[test]
 fn a_test_s_own_text_has_no_settings_and_has_steps() {
     let refused = |text| Scenario::from_text(text).unwrap_err().to_string();
-    insta::assert_snapshot!(refused("llcs = 2\n[[step]]\n"), @"line 1, `llcs`: unknown key `llcs`: there are: cgroup, ops, payloads, step. What a scenario runs on, and its checks, the test's attribute says");
+    insta::assert_snapshot!(refused("llcs = 2\n[[step]]\n"), @"line 1, `llcs`: unknown key `llcs`: there are: cgroup, ops, payloads, step. The test's attribute sets the machine and the checks");
     insta::assert_snapshot!(refused("[[cgroup]]\nname = \"a\""), @"line 1, `step`: there is no step, so nothing would be held: add `[[step]]`, which alone lasts for the whole duration");
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::event::{Cpu, CpuMask, Event, Pid, What};
 use crate::numbers::Numbers;
 
-/// The number of recent tasks that have a number, the latest first.
+/// The number of recent tasks that are encoded by their index, the latest first.
 const RECENT: usize = 64;
 /// The codes for tasks: the task that runs on the CPU, a task that is not recent, and from here on the recent ones.
 const CURRENT: u64 = 0;
@@ -26,7 +26,7 @@ const EARLIER: u64 = 3;
 /// The largest number of details of a tag.
 const DETAILS: u32 = 5;
 
-/// What a number stands for, which is a part of its context.
+/// The meaning of a number, which is a part of its context.
 #[derive(Debug, Clone, Copy)]
 enum Of {
     Tag,
@@ -40,7 +40,7 @@ enum Of {
     Earlier,
 }
 
-/// Writes events to bytes, or reads them: both take the same steps.
+/// A codec that writes events to bytes, or reads them from bytes, with the same code.
 #[derive(Debug)]
 pub(crate) struct Codec<'a> {
     numbers: Numbers<'a>,

@@ -258,11 +258,11 @@ events! {
         /// The CPU that the cgroup may use again.
         on: Cpu,
     }
-    /// A CPU goes on line or off line.
+    /// A CPU goes online or offline.
     12 Online {
-        /// The CPU that goes on line or off line.
+        /// The CPU that goes online or offline.
         cpu: Cpu,
-        /// Whether it is on line now.
+        /// Whether it is online now.
         online: bool,
     }
     /// sched_ext starts or stops to bypass the BPF scheduler.

@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_folder_of_another_user_is_rejected() {
-        // Root needs a folder of somebody else; any other user can try one of root's.
+        // Root needs a folder of another user; any other user can use one of root's.
         let user = rustix::process::geteuid().as_raw();
         let error = if user == 0 {
             let dir = tempfile::tempdir().unwrap();

@@ -46,7 +46,7 @@ impl Drop for OwnFile {
     }
 }
 
-/// Opens a file and lists its descriptor. No other thread can fork meanwhile.
+/// Opens a file and lists its descriptor. No other thread can fork during that time.
 pub(crate) fn open(open: impl FnOnce() -> io::Result<File>) -> io::Result<OwnFile> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {

@@ -1,12 +1,11 @@
-//! Records what real runs measured, for the tests of the judgement: `ktstr-assert/tests/data`.
+//! Records the measurements of real runs for the tests of the checks: `ktstr-assert/tests/data`.
 //!
-//! `cargo build -p scx-ktstr && cargo run -p ktstr --example record_fixtures -- [RUN]...` makes all
-//! of it again, or only these runs. Each run is one folder of JSON: `run.json` says what it was,
-//! `workers.json` has the workers' reports with the CPUs of their cgroups, `monitor.json` the
-//! samples, `series.json` the captures, `phases.json` the result's statistics with the buckets.
-//! Nothing is changed of what was measured; what no check reads is left out (see [`capture`]).
+//! `cargo build -p scx-ktstr && cargo run -p ktstr --example record_fixtures -- [RUN]...` records all runs again, or only
+//! these. Each run is one folder of JSON files: `run.json` describes the run, `workers.json` has the workers' reports with the
+//! CPUs of their cgroups, `monitor.json` the samples, `series.json` the captures, `phases.json` the result's statistics with
+//! the buckets. The measurements are not changed, but data that no check reads is left out (see [`capture`]).
 //!
-//! Not for: judging. What the numbers mean is the tests' matter.
+//! The example does not judge the numbers; the tests do.
 
 #[path = "../tests/common/wedge.rs"]
 mod wedge;
@@ -25,16 +24,16 @@ use ktstr_record::RunRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Where the recorded runs lie.
+/// The folder of the recorded runs.
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ktstr-assert/tests/data");
-/// What a line of the guest begins with that tells a cgroup's reports.
+/// The prefix of a line of the guest with the reports of a cgroup.
 const MARK: &str = "recorded: ";
-/// Samples kept of a run.
+/// The number of samples that are kept of a run.
 const SAMPLES: usize = 22;
 /// The seed of all runs.
 const SEED: u64 = 7;
 const FOUR: Topology = Topology::new(1, 2, 2, 1);
-/// Two nodes with CPUs, and one with memory alone.
+/// Two nodes with CPUs, and one with memory only.
 const NODES: Topology = Topology::with_nodes(
     2,
     1,
@@ -46,7 +45,7 @@ const NODES: Topology = Topology::with_nodes(
 );
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a run is made with, and what of it is kept.
+/// The settings of a run, and the parts of it that are kept.
 struct Run {
     name: &'static str,
     sched_args: Option<&'static [&'static str]>,
@@ -55,12 +54,12 @@ struct Run {
     window: Duration,
     clock: ClockMode,
     keeps: &'static [&'static str],
-    /// Cgroups whose workers are kept; none is all.
+    /// The cgroups whose workers are kept; an empty list stands for all.
     cgroups: &'static [&'static str],
 }
 
 impl Run {
-    /// Under `scx-ktstr` with these arguments.
+    /// A run under `scx-ktstr` with these arguments.
     const fn new(
         name: &'static str,
         args: &'static [&'static str],
@@ -78,7 +77,7 @@ impl Run {
         }
     }
 
-    /// Only these cgroups' workers.
+    /// Keeps only the workers of these cgroups.
     const fn only(mut self, cgroups: &'static [&'static str]) -> Self {
         self.cgroups = cgroups;
         self
@@ -134,7 +133,7 @@ const RUNS: &[Run] = &[
     },
 ];
 
-/// The workers of one cgroup, and the CPUs it was ever told to keep to.
+/// The workers of one cgroup, and all CPUs that its cpuset ever had.
 #[derive(Serialize, Deserialize)]
 struct Recorded {
     cgroup: String,
@@ -142,7 +141,7 @@ struct Recorded {
     reports: Vec<WorkerReport>,
 }
 
-/// A cgroup of workers that the test function looks after itself, so that it has their reports.
+/// A cgroup of workers that the test function manages itself, so that it gets their reports.
 struct Watched {
     cgroup: &'static str,
     cpuset: Option<BTreeSet<usize>>,
@@ -161,7 +160,7 @@ impl Watched {
         Ok(group)
     }
 
-    /// A cgroup, and workers that wait outside of it.
+    /// Creates a cgroup, and workers that wait outside of it.
     fn spawn(
         ctx: &Ctx,
         cgroup: &'static str,
@@ -187,7 +186,7 @@ impl Watched {
         Ok(())
     }
 
-    /// Stops the workers and tells the host what they measured.
+    /// Stops the workers and sends their reports to the host.
     fn tell(self) -> Result<()> {
         let recorded = Recorded {
             cgroup: self.cgroup.to_owned(),
@@ -210,8 +209,8 @@ fn bursty(workers: usize, work_ms: u64, sleep_ms: u64) -> WorkloadConfig {
     ))
 }
 
-/// Twice as many workers as CPUs and more, of all kinds: equal ones, nice ones, some that sleep, some
-/// that keep to a cpuset, some whose cpuset changes in the middle.
+/// More than twice as many workers as CPUs, of all kinds: equal ones, nice ones, some that sleep, some in a cpuset, some whose
+/// cpuset changes in the middle.
 fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     ctx.cgroups
         .setup(&[Controller::Cpu, Controller::Cpuset].into())?;
@@ -238,12 +237,12 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     };
     let base = CgroupDef::named("base").workers(1);
     let result = execute_scenario(ctx, Backdrop::from_cgroups([base]), vec![first, second])?;
-    // Beyond the CPUs they were told to keep to: the breach that isolation is for. No scheduler can
-    // commit it alone, the kernel ejects one that tries.
+    // The workers may now run outside of their declared CPUs, which the isolation check has to find. No scheduler can do this
+    // alone, because the kernel ejects one that tries.
     ctx.cgroups.clear_cpuset("bound")?;
     std::thread::sleep(SECOND / 2);
-    // A scheduler that starves the nice ones lets those end that are stopped after all others, and
-    // not those before.
+    // Under a scheduler that starves the nice workers, those that are stopped last can exit, since no others compete with them;
+    // those that are stopped first cannot.
     stopped_first.tell()?;
     for group in watched {
         group.tell()?;
@@ -254,15 +253,15 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
 const SHIFTED: &str = "shifted";
 const SHIFTED_AT: usize = 4;
 
-/// The second step's cgroup, once the shifted one has lost a CPU and got another.
+/// Returns the cgroup of the second step, after exchanging a CPU of the shifted one.
 fn shift(ctx: &Ctx) -> Vec<CgroupDef> {
     let moved = ctx.cgroups.set_cpuset(SHIFTED, &[1, 2].into());
     moved.expect("a cpuset of two CPUs of four");
     vec![CgroupDef::named("second").workers(2)]
 }
 
-/// Workers on the CPUs of the first node, with memory there, on the other node, and on the one that has
-/// no CPUs; and workers that may run on all and wander between the nodes.
+/// Workers on the CPUs of the first node with memory on each of the three nodes, and workers that may run on all CPUs and
+/// migrate between the nodes.
 fn on_nodes(ctx: &Ctx) -> Result<AssertResult> {
     ctx.cgroups.setup(&[Controller::Cpuset].into())?;
     let mut watched = Vec::new();
@@ -283,7 +282,7 @@ fn on_nodes(ctx: &Ctx) -> Result<AssertResult> {
     Ok(result)
 }
 
-/// As many workers as CPUs, one of which sleeps now and then: there is a CPU for it when it wakes.
+/// As many workers as CPUs, one of which sleeps now and then, so that there is a free CPU when it wakes.
 fn light(ctx: &Ctx) -> Result<AssertResult> {
     let waking = WorkType::bursty(Duration::from_millis(30), Duration::from_millis(5));
     let cpus = ctx.topo.total_cpus();
@@ -296,7 +295,7 @@ fn light(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Takes the CPUs away in the middle of the window.
+/// Blocks the CPUs in the middle of the window.
 fn wedged(ctx: &Ctx) -> Result<AssertResult> {
     std::thread::spawn(|| {
         std::thread::sleep(SECOND / 2);
@@ -305,7 +304,7 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
     light(ctx)
 }
 
-/// A test is found in the guest by its name.
+/// Registers the tests, which the guest finds by name.
 macro_rules! entries {
     ($($at:literal $name:ident;)*) => { $(
         #[ktstr::distributed_slice(KTSTR_TESTS)]
@@ -386,7 +385,7 @@ fn record(run: &Run) -> Result<()> {
     )
 }
 
-/// What the run was.
+/// Returns the description of the run.
 fn about(run: &Run, record: &RunRecord, text: &str) -> Value {
     json!({
         "sched_args": run.sched_args,
@@ -412,7 +411,7 @@ fn workers(output: &str, only: &[&str]) -> Result<Value> {
     Ok(serde_json::to_value(groups)?)
 }
 
-/// The first samples: a machine that hangs is sampled until the host gives it up.
+/// Returns the first samples; a machine that hangs is sampled until the host gives up on it.
 fn monitor(report: &MonitorReport) -> Result<Value> {
     let samples: Vec<_> = report.samples.iter().take(SAMPLES).cloned().collect();
     let report = MonitorReport {
@@ -423,8 +422,8 @@ fn monitor(report: &MonitorReport) -> Result<Value> {
     Ok(serde_json::to_value(report)?)
 }
 
-/// A capture without what takes most of its room and no check of this crate asks for: the scheduler's
-/// constants, its exit record, and the list of all tasks.
+/// Returns a capture without its largest parts that no check reads: the scheduler's constants, its exit record, and the list of
+/// all tasks.
 fn capture(entry: &DrainedSnapshotEntry) -> Value {
     let mut report: FailureDumpReport = entry.report.clone();
     report.task_enrichments.clear();

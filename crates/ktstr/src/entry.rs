@@ -574,7 +574,7 @@ mod tests {
         assert!(error(with(&[&OTHER])).contains("have two programs named \"fio\""));
         let scheduler = error(with(&[&Payload::KERNEL_DEFAULT]));
         assert!(
-            scheduler.contains("is a scheduler, and no load"),
+            scheduler.contains("is a scheduler and cannot run as a load"),
             "{scheduler}"
         );
     }

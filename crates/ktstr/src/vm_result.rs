@@ -32,7 +32,7 @@ pub enum GuestLifecyclePhase {
     Teardown,
 }
 
-/// Why the host ended a machine that did not end by itself.
+/// Why the host ended a machine that did not end on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WatchdogKillReason {
@@ -131,7 +131,7 @@ pub struct VmResult {
     pub output: String,
     /// The guest's console, followed by standard error of the test process and the scheduler's log.
     pub stderr: String,
-    /// Guest time from the end of the scenario to the guest's own end; `None` if the guest did not end by itself.
+    /// Guest time from the end of the scenario to the guest's own end; `None` if the guest did not end on its own.
     pub cleanup_duration: Option<Duration>,
     /// The message of a panic in the guest's kernel or in the test function.
     pub crash_message: Option<String>,

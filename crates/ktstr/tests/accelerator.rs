@@ -1,4 +1,4 @@
-//! A host that has `/dev/kvm` and cannot boot a kernel under it: said once, then remembered.
+//! Tests of a host that has `/dev/kvm` but cannot boot a kernel under it: this is reported once, then remembered.
 
 #[macro_use]
 mod common;
@@ -39,7 +39,7 @@ fn a_kvm_that_boots_nothing_is_said_once_and_in_every_failure() {
     let record = first.record.as_ref().expect("a record").record.clone();
     let kvm = record.accelerator == Some(ktstr_record::Accelerator::Kvm);
     assert_eq!(kvm, !lost, "{}", first.text);
-    // A pass says nothing of what is known already, a failure does.
+    // A run that passes does not repeat what is known already; a failed run does.
     let again = run("passes");
     assert!(!again.says(0, &[]).text.contains(LOST), "{}", again.text);
     let failed = run("fails");

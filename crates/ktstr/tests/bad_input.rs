@@ -1,5 +1,5 @@
-//! What a user sees who has not got what a run needs: what was tried, what was found, what to do.
-//! Exit code 1 is the user's fault, 2 the host's. No machine is started in any of these.
+//! The messages if something is missing that a run needs: what was tried, what was found, what to do. Exit code 1 is the user's
+//! fault, 2 the host's. No machine is started in any of these.
 
 #[macro_use]
 mod common;
@@ -112,7 +112,7 @@ fn a_file_that_is_no_kernel() {
     run("/nowhere/vmlinuz").says(1, &["kernel `/nowhere/vmlinuz`", "no such file or folder"]);
 }
 
-/// A cache whose only kernel is the real one with another description.
+/// Creates a cache with the real kernel and a modified description.
 fn cache_of(change: impl Fn(&mut serde_json::Value)) -> (tempfile::TempDir, String) {
     let kernel = real_kernel();
     let cache = common::private_tempdir();
@@ -274,7 +274,7 @@ fn a_turn_a_speed_a_clock_or_a_shape_that_there_is_not() {
     }
 }
 
-/// Runs with this folder as its cache, which is refused: the host's fault, with what was found and what to do.
+/// Runs with this folder as its cache, which must be refused as the host's fault, with what was found and what to do.
 #[track_caller]
 fn refuses(cache: &Path, parts: &[&str]) {
     let ended = Case::new("plain")
@@ -313,7 +313,7 @@ fn a_cache_that_is_not_this_users_alone() {
     std::fs::write(&file, "").expect("a writable folder");
     refuses(&file, &["is not a folder"]);
 
-    // Each user is another one's stranger.
+    // Any other user's folder must be refused.
     if rustix::process::getuid().is_root() {
         let foreign = dir.path().join("foreign");
         common::private_folder(&foreign);
@@ -334,7 +334,7 @@ fn a_runs_root_that_is_not_this_users_alone_costs_the_record() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let link = dir.path().join("link");
     symlink("/nowhere", &link).expect("a writable folder");
-    // The declaration is at fault, and is said to be, whatever becomes of the record.
+    // The declaration is reported to be at fault even if the record cannot be written.
     let mut case = Case::new("bad_shape");
     case.command.env("KTSTR_RUNS_ROOT", &link);
     let ended = case.run();
@@ -349,7 +349,7 @@ fn a_runs_root_that_is_not_this_users_alone_costs_the_record() {
     );
 }
 
-/// A file system of 8 MiB that only the run sees; afterwards the shell lists what is left on it.
+/// The cache is on a file system of 8 MiB that only the run sees; afterwards the shell lists the files on it.
 #[test]
 fn a_disk_that_is_full_in_the_cache() {
     let image = real_kernel().image;

@@ -1,5 +1,4 @@
-//! Whose fault a finding is, on the real thing: a workload that starves itself, a host that is
-//! busy with other things.
+//! Tests of the attribution of faults in real machines: a workload that starves itself, and a busy host.
 
 #[macro_use]
 mod common;
@@ -51,7 +50,7 @@ case!(STARVED = "busy_host", scenarios::steady, scheduler: &SCX_KTSTR, topology:
     clock: ClockMode::Real,
     assert: Assert::NO_OVERRIDES.check_not_stuck().check_isolation());
 
-/// Four loops on the host's CPUs; `KTSTR_STARVED_RUNS` says how many runs they disturb.
+/// Runs with four busy loops on the host's CPUs; `KTSTR_STARVED_RUNS` sets the number of runs.
 #[test]
 fn a_starved_host_is_never_a_failure() {
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -82,13 +81,13 @@ fn a_starved_host_is_never_a_failure() {
     });
 }
 
-/// Cgroups that measure what workers can measure: wakeups, timers, and the two benchmarks.
+/// Cgroups with all kinds of measurements: wakeups, timers, and the two benchmarks.
 const MEASURING: [&str; 4] = ["pipes", "timers", "schbench", "taobench"];
 
 fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
     let [pipes, timers, schbench, taobench] = MEASURING.map(CgroupDef::named);
     let requests = SchbenchConfig::DEFAULT.worker_threads(2);
-    // Latencies of look-ups exist with a rate of arrivals alone.
+    // Look-ups only have latencies with an arrival rate.
     let look_ups = TaobenchConfig::DEFAULT
         .client_threads(1)
         .cache_capacity_mib(1);
@@ -108,7 +107,7 @@ fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-// Pages are looked at only where a check is on them.
+// Pages are only examined if a check needs them.
 case!(MEASURED = "measured", all_measures, scheduler: &SCX_KTSTR, topology: TWO_CPUS,
     assert: Assert::NO_OVERRIDES.min_page_locality(0.0), duration: Duration::from_secs(1), watchdog_timeout: Duration::from_secs(20));
 

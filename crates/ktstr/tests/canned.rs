@@ -1,5 +1,5 @@
-//! Each canned scenario, under our own scheduler and under the kernel's: with the default checks
-//! on, a correct scheduler passes all of them.
+//! Runs each canned scenario under our own scheduler and under the kernel's: a correct scheduler must pass all of them with the
+//! default checks.
 
 #[macro_use]
 mod common;
@@ -11,16 +11,16 @@ use ktstr::prelude::*;
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 const CHECKS: Assert = Assert::NO_OVERRIDES.check_not_stuck().check_isolation();
-/// One LLC but where a scenario is about several.
+/// One LLC, unless a scenario is about several.
 const fn topology(name: &str) -> Topology {
     match name.as_bytes() {
         b"steady_llc" | b"custom_cgroup_cpuset_cross_llc_race" => Topology::new(1, 2, 2, 1),
         _ => Topology::new(1, 1, 4, 1),
     }
 }
-/// How long each of the core runs.
+/// The window of each core scenario.
 const WINDOW: Duration = Duration::from_secs(2);
-/// How long each of the others runs.
+/// The window of each of the others.
 const SHORT: Duration = Duration::from_secs(1);
 
 fn passes(entry: &'static KtstrTestEntry) {
@@ -77,8 +77,8 @@ macro_rules! canned {
     };
 }
 
-/// Outside of the core one scheduler is enough for a scenario; its neighbour in the table has the other. Where a seed is
-/// set (`make seeds`) false alarms are looked for: both then.
+/// Outside of the core, each scenario runs under one scheduler, alternating in the order of the table. If a seed is set (`make
+/// seeds`), the search is for false alarms, so both are used.
 fn in_turn(name: &str, scx_ktstr: &'static KtstrTestEntry, eevdf: &'static KtstrTestEntry) {
     let mut names = scenarios::CANNED.iter().map(|canned| canned.name);
     let at = names
@@ -134,11 +134,11 @@ fn all_of_them_are_here() {
     assert_eq!(all, TESTED);
 }
 
-/// What the scenarios themselves claim, each seen to fail under a scheduler that breaks it.
+/// The claims of the scenarios themselves, each tested to fail under a scheduler that breaks it.
 mod claims {
     use super::*;
 
-    /// Who starts first has the machine for himself for a tenth of a second, starved or not.
+    /// The worker that starts first has the machine to itself for a tenth of a second, whether or not it is starved later.
     const LONG: Duration = Duration::from_secs(4);
 
     fn says(entry: &'static KtstrTestEntry, claim: &str) {
@@ -152,7 +152,7 @@ mod claims {
         );
     }
 
-    // Which of several cgroups a scheduler neglects is up to its schedule, and so is what that one was entitled to.
+    // Which of several cgroups a scheduler neglects depends on its schedule, and so does the entitlement of that cgroup.
     macro_rules! broken {
         ($($test:ident: $scenario:ident under $($arg:literal)+, says $claim:literal;)+) => { $(
             #[test]

@@ -1,4 +1,4 @@
-//! What a running QEMU may do on the host, and that it belongs to its process, not to a thread.
+//! Tests of the restrictions of a running QEMU on the host, and that it is tied to its process and not to a thread.
 
 #[macro_use]
 mod common;
@@ -13,13 +13,13 @@ use common::{Case, machines};
 use ktstr::prelude::*;
 
 const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
-/// What a run may take to start its QEMU.
+/// The longest time for a run to start its QEMU.
 const STARTED_WITHIN: Duration = Duration::from_secs(120);
 
 case!(WAITS = "waits", waits, topology: ONE_CPU, duration: Duration::from_secs(600));
 case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
 
-/// Busy all along: idle time of the virtual clock would be jumped over.
+/// Stays busy, since the virtual clock would skip idle time.
 fn waits(_: &Ctx) -> Result<AssertResult> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(600) {
@@ -28,7 +28,7 @@ fn waits(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// A run whose machine has come as far as its sandbox.
+/// A run whose machine has entered its sandbox.
 struct Running {
     run: Child,
     machine: u32,
@@ -56,7 +56,7 @@ impl Running {
         let mut run = command.spawn().expect("the test binary starts");
         let began = Instant::now();
         loop {
-            // Its RAM being mapped, QEMU is past its own start.
+            // Once its RAM is mapped, QEMU has finished its own start.
             let up = machines(run.id()).into_iter().find(|pid| {
                 let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
                 ["/ram0", "memfd:ktstr-ram", "memfd:ktstr-template"]
@@ -84,7 +84,7 @@ impl Running {
         line.expect("a line of that name").trim().to_owned()
     }
 
-    /// What QEMU has open.
+    /// Returns the files that QEMU has open.
     fn open(&self) -> Vec<PathBuf> {
         std::fs::read_dir(format!("/proc/{}/fd", self.machine))
             .expect("QEMU runs")
@@ -96,7 +96,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its machines end with it.
+        // Its machines are killed with it.
         let _ = self.run.kill();
         let _ = self.run.wait();
     }
@@ -108,7 +108,7 @@ fn qemu_is_confined_under_both_clocks() {
         let running = Running::start(clock, None);
         assert_eq!(running.status("NoNewPrivs:"), "1", "{clock}");
         assert_eq!(running.status("Seccomp:"), "2", "{clock}");
-        // CAP_DAC_OVERRIDE is bit 1; an ordinary user has not even that.
+        // CAP_DAC_OVERRIDE is bit 1; an ordinary user does not have it.
         let capabilities = u64::from_str_radix(&running.status("CapPrm:"), 16);
         assert_eq!(capabilities.expect("a number") & !0b10, 0, "{clock}");
     }
@@ -123,7 +123,10 @@ fn qemu_has_nothing_open_but_its_own() {
             .expect("the run goes on")
             .flatten()
             .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path == leaked.path()));
-        assert!(ours, "the run inherited the file, or this shows nothing");
+        assert!(
+            ours,
+            "the run did not inherit the file, so this test shows nothing"
+        );
         for path in running.open() {
             let text = path.to_string_lossy();
             let of_kind = [
@@ -142,8 +145,8 @@ fn qemu_has_nothing_open_but_its_own() {
 }
 
 #[test]
-fn a_qemu_without_a_sandbox_is_told_of_once() {
-    // Refuses the option as a QEMU does that was built without libseccomp.
+fn a_qemu_without_a_sandbox_is_reported_once() {
+    // Refuses the option, like a QEMU that was built without libseccomp.
     let folder = tempfile::tempdir().expect("a temporary folder");
     let wrapper = folder.path().join("qemu");
     let real = ktstr_machine::Qemu::find().expect("a QEMU");
@@ -168,7 +171,7 @@ fn a_qemu_without_a_sandbox_is_told_of_once() {
     );
 }
 
-/// Twice what is kept of it.
+/// Twice as many bytes as are kept.
 const PRINTED: usize = 1 << 20;
 
 case!(PRINTS = "prints", prints, topology: ONE_CPU, memory_mib: 256, duration: Duration::from_secs(600));

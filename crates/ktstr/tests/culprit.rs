@@ -1,8 +1,7 @@
-//! The culprit matrix: runs that go wrong in many ways, each with the one whose fault it is. A harness
-//! that accuses the scheduler wrongly is believed once.
+//! The matrix of faults: runs that fail in many ways, each with its expected fault. Users stop trusting a harness that accuses
+//! the scheduler wrongly.
 //!
-//! Each row is a run in a fork, in a process of its own. What is compared is the record: its verdict and
-//! its fault.
+//! Each row is a run in a fork, in a separate process. The test compares the verdict and the fault in the record.
 
 mod common;
 
@@ -22,11 +21,10 @@ const fn scx_ktstr(args: &'static [&'static str]) -> Scheduler {
 const SOUND: Scheduler = scx_ktstr(&[]);
 const TWO_CPUS: Topology = Topology::new(1, 1, 2, 1);
 const SECOND: Duration = Duration::from_secs(1);
-/// A run that takes longer than this after its guest is given up on or done keeps a user waiting. The
-/// bound is wide: other tests share the host.
+/// The longest wall time of a run, including giving up on its guest. The bound is wide, because other tests share the host.
 const WALL: Duration = Duration::from_secs(300);
 
-/// What all rows have unless they say otherwise.
+/// The defaults of all rows.
 const BASE: KtstrTestEntry = KtstrTestEntry {
     topology: TWO_CPUS,
     clock: ClockMode::Virtual,
@@ -35,7 +33,7 @@ const BASE: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// Declares rows: each is an entry, and a test of its own that runs it.
+/// Declares rows: each is an entry, and a test that runs it.
 macro_rules! rows {
     ($($row:ident: $func:expr, $verdict:expr, $fault:expr $(, $field:ident: $value:expr)*;)*) => { $(
         mod $row {
@@ -58,7 +56,7 @@ macro_rules! rows {
     )* };
 }
 
-/// Runs a row, prints what came of it, and fails if it names another one.
+/// Runs a row, prints its outcome, and fails if the verdict or the fault differs.
 fn check(row: &str, verdict: RunVerdict, fault: Option<&str>) {
     let began = Instant::now();
     let ended = Case::new(row).run();
@@ -212,7 +210,7 @@ fn powers_off(_: &Ctx) -> Result<AssertResult> {
     pass()
 }
 
-// A test that misbehaves.
+// Tests that misbehave.
 rows! {
     spins: spins, Fail, Some("test");
     spins_scx: spins, Fail, Some("test"), scheduler: &SOUND;
@@ -258,12 +256,12 @@ fn crashes_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     signals(ctx, libc::SIGABRT)
 }
 
-/// The BPF side goes on without its process, which only waits.
+/// The BPF programs continue without their process, which only waits.
 fn stops_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     signals(ctx, libc::SIGSTOP)
 }
 
-/// While the workers run, which then share the CPU that is left.
+/// Takes a CPU offline while the workers run, which then share the other CPU.
 fn takes_a_cpu_off_line(ctx: &Ctx) -> Result<AssertResult> {
     let online = "/sys/devices/system/cpu/cpu1/online";
     let switch = std::thread::spawn(move || {
@@ -311,7 +309,7 @@ fn a_cpuset_that_is_not_there(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-// A test that asks for the wrong thing, or kills its scheduler.
+// Tests that request something wrong, or kill their scheduler.
 rows! {
     kills_the_scheduler: kills_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
     ends_the_scheduler: ends_the_scheduler, Fail, Some("test"), scheduler: &SOUND;
@@ -336,7 +334,7 @@ fn two_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs.to_vec())
 }
 
-/// Each worker on a CPU of its own, drawn anew all the time: some share a CPU, some have one alone.
+/// Each worker is pinned to a random CPU, which changes all the time: some share a CPU, some have one to themselves.
 fn affinity_at_random(ctx: &Ctx) -> Result<AssertResult> {
     let all: BTreeSet<usize> = ctx.topo.all_cpuset();
     let affinity = AffinityIntent::RandomSubset {
@@ -356,7 +354,7 @@ fn affinity_at_random(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, vec![Step::with_op(op, hold)])
 }
 
-/// Workers that come into a cgroup one after the other: who came first ran longer.
+/// Workers that enter a cgroup one after the other, so that the first ones run longer.
 fn moved_one_after_the_other(ctx: &Ctx) -> Result<AssertResult> {
     let defs = ["a", "b", "c"].map(|name| CgroupDef::named(name).workers(2));
     let to_a = |from: &'static str| Op::MoveAllTasks {
@@ -371,7 +369,7 @@ fn moved_one_after_the_other(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, vec![step(to_a("b")), step(to_a("c"))])
 }
 
-/// 1 ms of CPU time in 100.
+/// A quota of 1 ms of CPU time per 100 ms.
 fn a_small_quota(ctx: &Ctx) -> Result<AssertResult> {
     let quota = Duration::from_millis(1);
     let period = Duration::from_millis(100);
@@ -395,7 +393,7 @@ fn frozen_for_long(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(ctx, backdrop, steps)
 }
 
-/// Many that wake each other, beside some of the lowest weight that always yield.
+/// Many workers that wake each other, together with some of the lowest weight that always yield.
 fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     let pipes = CgroupDef::named("pipes")
         .workers(128)
@@ -407,7 +405,7 @@ fn a_crowd(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![pipes, yields])
 }
 
-// Nothing is wrong, and nobody is named.
+// Runs without a fault, which must blame nobody.
 rows! {
     two_spinners: two_spinners, Pass, None, scheduler: &SOUND, assert: NOT_STUCK;
     affinity_at_random: affinity_at_random, Pass, None, scheduler: &SOUND,
@@ -438,7 +436,7 @@ const EXITS_AT_ONCE: Scheduler =
 const MISSING: Scheduler =
     Scheduler::named("missing").binary(SchedulerSpec::Path("/no/such/scheduler"));
 
-// A scheduler that is wrong.
+// Runs with a defective scheduler.
 rows! {
     refused: two_spinners, Fail, Some("scheduler"), scheduler: &REFUSED;
     crashes: two_spinners, Fail, Some("scheduler"), scheduler: &CRASHES,

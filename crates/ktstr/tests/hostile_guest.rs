@@ -1,5 +1,4 @@
-//! A guest that does not keep to the rules: what it sends costs the host neither its verdict nor
-//! its terminal.
+//! Tests of a hostile guest: what it sends must affect neither the verdict nor the terminal of the host.
 
 #[macro_use]
 mod common;
@@ -16,8 +15,7 @@ case!(LOSES = "loses", loses, topology: ONE_CPU);
 case!(END_OF_TIME = "end_of_time", end_of_time, topology: ONE_CPU);
 case!(OVERSIZED = "oversized", oversized, topology: ONE_CPU);
 
-/// The test process's ring, where it stands when the test function is called: after one message,
-/// that it is called.
+/// Returns the test process's ring at the time when the test function is called, which is after one message.
 fn own_ring() -> Result<(Mapped, Writer)> {
     let region = Mapped::open()?;
     let bytes = region.load(Ring::Test.head_offset())?;
@@ -25,7 +23,7 @@ fn own_ring() -> Result<(Mapped, Writer)> {
     Ok((region, writer))
 }
 
-/// Ends as a test that passed, but its result is damaged on its way.
+/// A test that passes, but whose result is damaged on its way.
 fn loses(_: &Ctx) -> Result<AssertResult> {
     let (region, mut writer) = own_ring()?;
     let at = writer.place().bytes + Ring::Test.offset();
@@ -105,14 +103,14 @@ fn oversized(_: &Ctx) -> Result<AssertResult> {
     )))
 }
 
-/// One that is too large altogether is refused where messages are made: see `protocol.rs`.
+/// A result that is too large as a whole is refused when the message is created: see `protocol.rs`.
 #[test]
 fn a_result_with_an_oversized_text_is_cut_and_stays_a_result() {
     let ended = Case::new("oversized").run();
     ended.says(1, &["the beginning yyy", " bytes left out ...]"]);
 }
 
-/// Writes to the clipboard, names the window, clears the screen, turns text around.
+/// Control sequences that write to the clipboard, rename the window, clear the screen, and reverse the direction of text.
 const ESCAPES: &str = "\x1b]52;c;cm0K\x07 \x1b]0;title\x07 \u{9b}2J \u{202e}txet\r";
 
 const ECHO: Scheduler = Scheduler::named("echo\x1b[2J").binary(SchedulerSpec::Path("/bin/echo"));

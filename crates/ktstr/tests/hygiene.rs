@@ -1,5 +1,5 @@
-//! Whatever way a run ends, SIGKILL included, nothing of it stays: no QEMU, no lock, no shared
-//! memory, nothing half-written that the next run would not sweep away.
+//! Tests that nothing is left of a run however it ends, SIGKILL included: no QEMU, no lock, no shared memory, and no incomplete
+//! file that the next run would not remove.
 
 #[macro_use]
 mod common;
@@ -15,17 +15,17 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
-/// Marks all processes of a run; its value tells runs apart.
+/// The variable that marks all processes of a run; its value identifies the run.
 const MARK: &str = "KTSTR_HYGIENE_MARK";
-/// What the kernel may take to clear away a killed process and its children.
+/// The longest time for the kernel to remove a killed process and its children.
 const CLEARED_WITHIN: Duration = Duration::from_secs(5);
-/// What a run may take to start its QEMU.
+/// The longest time for a run to start its QEMU.
 const STARTED_WITHIN: Duration = Duration::from_secs(60);
 
 case!(PASSES = "passes", |_| Ok(AssertResult::pass()), topology: ONE_CPU);
 case!(WAITS = "waits", waits, topology: ONE_CPU, duration: Duration::from_secs(600));
 
-/// Busy all along: idle time of the virtual clock would be jumped over.
+/// Stays busy, since the virtual clock would skip idle time.
 fn waits(_: &Ctx) -> Result<AssertResult> {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(600) {
@@ -34,7 +34,7 @@ fn waits(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// A user with a home of its own: cache, records, locks and temporary files. Kernels are shared.
+/// A user with a separate home: cache, records, locks and temporary files. Kernels are shared.
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -66,7 +66,7 @@ impl Home {
         case.command.spawn().expect("the test binary starts")
     }
 
-    /// Processes of this home, with their names.
+    /// Returns the processes of this home, with their names.
     fn processes(&self) -> Vec<(i32, String)> {
         let mark = format!("{MARK}={}\0", self.mark()).into_bytes();
         let mut found = Vec::new();
@@ -109,7 +109,7 @@ impl Home {
         common::records(&self.0.path().join("runs"));
     }
 
-    /// Asserts that nothing is left that was only being made.
+    /// Asserts that no incomplete file is left.
     #[track_caller]
     fn is_tidy(&self) {
         let left: Vec<_> = files(self.0.path())
@@ -145,7 +145,7 @@ fn wait_for_machine(run: &mut Child) {
     }
 }
 
-/// All files below a folder; symbolic links are not followed.
+/// Returns all files below a folder; symbolic links are not followed.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -178,8 +178,8 @@ fn kill(pid: u32) {
 fn a_killed_run_leaves_nothing() {
     let home = Home::new();
     let shared = shared_memory();
-    // Before there is a QEMU, at its start, and while the guest boots; then, with whatever the
-    // cache has by now, at the start again and while the test runs.
+    // The run is killed before there is a QEMU, at its start, and while the guest boots; then, with a filled cache, at the
+    // start again and while the test runs.
     let start = |after_qemu: Option<u64>| {
         let mut run = home.start("waits");
         match after_qemu {
@@ -231,7 +231,7 @@ fn a_killed_qemu_is_the_hosts_fault() {
     let mut case = home.case("waits");
     case.command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut run = case.command.spawn().expect("the test binary starts");
-    // A QEMU that makes a template is not the one of the run: the last one is.
+    // The QEMU that creates a template is not that of the run; the last one is.
     let mut killed = Vec::new();
     while run.try_wait().expect("our child").is_none() && killed.len() < 8 {
         for pid in machines(run.id()) {

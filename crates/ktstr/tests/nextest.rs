@@ -1,5 +1,5 @@
-//! The protocol by which `cargo nextest` drives a test binary, and what plain `cargo test` makes
-//! of the same declarations: each test is run exactly once by either.
+//! Tests of the protocol by which `cargo nextest` drives a test binary, and of the same declarations under plain `cargo test`:
+//! each test is run exactly once by either.
 
 #[macro_use]
 mod common;
@@ -31,7 +31,7 @@ fn may_be_inconclusive(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::inconclusive_msg("cannot tell"))
 }
 
-/// Listed as ignored. Entries by hand are no `#[test]`: plain `cargo test` has nothing to ignore.
+/// An entry that is listed as ignored. Hand-written entries are not a `#[test]`, so plain `cargo test` has nothing to ignore.
 #[ktstr::distributed_slice(KTSTR_TESTS)]
 #[linkme(crate = ktstr::linkme)]
 static IGNORED_TEST: KtstrTestEntry = KtstrTestEntry {
@@ -71,7 +71,7 @@ struct Answer {
     text: String,
 }
 
-/// Runs this binary with `NEXTEST` set or not, with records in a folder of their own.
+/// Runs this binary with `NEXTEST` set or not, with a separate folder for records.
 fn ask(nextest: bool, arguments: &[&str]) -> Answer {
     let runs = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(std::env::current_exe().expect("our binary"));
@@ -95,7 +95,7 @@ fn ask(nextest: bool, arguments: &[&str]) -> Answer {
     }
 }
 
-/// Those that a plain run runs, and those that it leaves out.
+/// The tests that a plain run runs, and those that it leaves out.
 const RUN: [&str; 4] = [
     "passes",
     "is_skipped",
@@ -123,10 +123,10 @@ fn both_listings_name_each_test_once() {
         let ours = format!("ktstr/{name}");
         assert!(has(&all, &ours) && has(&ignored, &ours), "{name}");
     }
-    // One that is written by hand has a function of the macro's for libtest, which is no second test.
+    // The macro generates a function for libtest for a hand-written one, which must not count as a second test.
     assert!(has(&all, "ktstr/by_hand"));
     assert!(!all.lines.keys().any(|line| line.contains("__ktstr_entry_")));
-    // The harness's own tests are there too, ours not a second time, and no sentinel at all.
+    // The harness's own tests are listed too, ours only once, and no sentinel.
     assert!(has(&all, "both_listings_name_each_test_once"));
     assert!(!has(&ignored, "both_listings_name_each_test_once"));
     for line in all.lines.keys().chain(ignored.lines.keys()) {
@@ -169,7 +169,7 @@ fn one_test_is_run_and_its_exit_code_is_its_verdict() {
         assert_eq!(answer.code, Some(code), "{name}: {}", answer.text);
         assert!(answer.text.contains(says), "{name}: {}", answer.text);
     }
-    // Run by name it runs, whatever the listing says.
+    // If run by name, it runs, although it is listed as ignored.
     assert_eq!(run("is_ignored").code, Some(1));
     let nobody = run("nobody");
     assert_eq!(nobody.code, Some(1));
@@ -188,7 +188,7 @@ fn plain_cargo_test_runs_the_same() {
         let ran = answer.lines.keys().any(|line| line.contains("1 passed"));
         assert!(answer.code == Some(0) && ran, "{name}: {}", answer.text);
     }
-    // What plain `cargo test` makes of a failure is libtest's own; the text is ours.
+    // Under plain `cargo test`, libtest reports the failure; the text is ours.
     let none = run("demo_of_something");
     assert!(
         none.lines

@@ -1,8 +1,8 @@
-//! Operations of a step, by what they do to the kernel: what its files say afterwards, what its tasks run, what the host finds in
-//! its memory.
+//! Tests of the operations of a step by their effect on the kernel: the content of its files, the behaviour of tasks, and the
+//! content of its memory.
 //!
-//! The setup of a step is made before the step's operations, and the one of the next step after its hold: a function that makes
-//! no cgroups looks at what the operations of the step before have left.
+//! The setup function of a step is called before the step's operations, and after the hold of the step before. So a setup
+//! function that creates no cgroups can check the effects of the operations of the step before.
 
 #[macro_use]
 mod common;
@@ -26,10 +26,10 @@ fn passes(entry: &'static KtstrTestEntry) -> VmResult {
     finished.vm.expect("it ran in a machine")
 }
 
-/// What was read between the steps, in order, each under its file's name.
+/// The contents that were read between the steps, in order, by the name of the file.
 static SEEN: Mutex<Vec<BTreeMap<&str, String>>> = Mutex::new(Vec::new());
 
-/// Files that are looked at, by their path below the tree's root, or below `/`.
+/// The files to read, by their path below the tree's root, or below `/`.
 const FILES: &[&str] = &[
     "a/cpu.max",
     "a/cpu.weight",
@@ -51,7 +51,7 @@ const FILES: &[&str] = &[
 
 fn look(ctx: &Ctx) -> Vec<CgroupDef> {
     let read = |file: &&'static str| {
-        // An absolute path takes the place of the root.
+        // An absolute path replaces the root.
         let text = std::fs::read_to_string(ctx.cgroups.parent_path().join(file)).ok()?;
         Some((*file, text.trim().to_owned()))
     };
@@ -60,7 +60,7 @@ fn look(ctx: &Ctx) -> Vec<CgroupDef> {
     Vec::new()
 }
 
-/// A step that only looks.
+/// A step that only reads the files.
 fn looking() -> Step {
     Step {
         setup: Setup::with_factory(look),
@@ -69,7 +69,7 @@ fn looking() -> Step {
     }
 }
 
-/// What the `nth` look has found in `file`.
+/// Returns what the `nth` reading found in `file`.
 fn seen(nth: usize, file: &str) -> String {
     let seen = SEEN.lock().expect("nobody panics with it");
     let text = seen.get(nth).and_then(|files| files.get(file));
@@ -135,7 +135,7 @@ fn limits(ctx: &Ctx) -> Result<AssertResult> {
         ("a/pids.max", "77", "max"),
         ("b/cpu.idle", "1", "0"),
         ("b/cpuset.cpus.partition", "isolated", "member"),
-        // The partition has its CPU for itself.
+        // The partition has its CPU exclusively.
         ("a/cpuset.cpus.effective", "0,2-3", "0-2"),
         ("/proc/irq/1/smp_affinity_list", "2", "2"),
         ("/sys/devices/system/cpu/online", "0-3", "0-2"),
@@ -157,7 +157,7 @@ fn limits_and_devices_are_as_the_operations_set_them() {
     passes(&LIMITS);
 }
 
-/// CPU time of cgroup `a` at a look, microseconds.
+/// Returns the CPU time of cgroup `a` at a reading, in microseconds.
 fn usage_us(nth: usize) -> u64 {
     let stat = seen(nth, "a/cpu.stat");
     let line = stat
@@ -166,8 +166,7 @@ fn usage_us(nth: usize) -> u64 {
     line.and_then(|us| us.parse().ok()).unwrap_or_default()
 }
 
-/// Two cgroups of a spinner each on two CPUs: one is throttled from the second step on, and nobody is to be blamed for what it
-/// does not get.
+/// Two cgroups with one spinner each on two CPUs: one is throttled from the second step on, which is not the scheduler's fault.
 fn a_quota_that_comes_later(ctx: &Ctx) -> Result<AssertResult> {
     let cgroups = ["a", "b"].map(|name| CgroupDef::named(name).workers(2));
     let part = HoldSpec::frac(0.5);
@@ -180,7 +179,7 @@ fn a_quota_that_comes_later(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = execute_scenario(ctx, Backdrop::from_cgroups(cgroups), steps)?;
     let half = ctx.duration.as_micros() as u64 / 2;
     let (free, held) = (usage_us(0), usage_us(1).saturating_sub(usage_us(0)));
-    // A tenth of a CPU, and the period that had begun; each CPU may take a slice of 5 ms too much.
+    // A tenth of a CPU, plus the period that had begun; each CPU may exceed this by a slice of 5 ms.
     if held > half / 10 + 30_000 {
         result.merge(AssertResult::fail_msg(format!(
             "{held} us under a quota of 10 %, {free} us without"
@@ -200,7 +199,7 @@ fn a_quota_holds_from_its_operation_on_and_is_nobodys_debt() {
     passes(&QUOTA);
 }
 
-/// Workers of a cgroup that is killed, and the one beside it.
+/// Kills a cgroup with its workers, next to another cgroup.
 fn killing(ctx: &Ctx) -> Result<AssertResult> {
     let cgroups = ["a", "b"].map(|name| CgroupDef::named(name).workers(2));
     let part = HoldSpec::fixed(100 * MS);
@@ -229,7 +228,7 @@ fn a_killed_cgroup_is_empty_and_its_workers_are_not_missed() {
     passes(&KILLING);
 }
 
-/// A capture before the workers of a step are there, and one when they are; then one in the step after.
+/// Takes a capture before the workers of a step exist, one when they do, and one in the step after.
 fn capturing(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![
         Step::new(
@@ -291,7 +290,7 @@ fn a_capture_shows_the_moment_of_its_operation() {
     assert!(vm.snapshot_bridge.cgroup_procs_by_tag("workers").is_none());
 }
 
-/// Controllers come down to a tree that lies deep, also to cgroups of whose limits nobody spoke.
+/// Controllers are enabled down to a deep tree, also for cgroups without declared limits.
 fn deep(ctx: &Ctx) -> Result<AssertResult> {
     let mut result = AssertResult::pass();
     for folder in ["/sys/fs/cgroup", "/sys/fs/cgroup/x", "/sys/fs/cgroup/x/y"] {
@@ -324,7 +323,7 @@ const BROKEN: Scheduler = Scheduler::named("broken")
 
 const STATE: &str = "/sys/kernel/sched_ext/state";
 
-/// How many schedulers have attached at a look.
+/// Returns the number of schedulers that have attached at a reading.
 fn attached(nth: usize) -> u64 {
     let text = seen(nth, "/sys/kernel/sched_ext/enable_seq");
     text.parse().unwrap_or_default()
@@ -390,7 +389,7 @@ fn a_scheduler_that_does_not_start_fails_its_step() {
         "AttachScheduler",
         "startup death",
         "broken",
-        // Not of the test, which asked for what can be done.
+        // It is not the test's fault, whose request is valid.
         "the scheduler's fault",
     ];
     for part in parts {

@@ -1,4 +1,4 @@
-//! What a declaration, a variable or the record promises is what happens, on a real machine.
+//! Tests in a real machine that declarations and variables have their documented effect, and that the record says so.
 
 #[macro_use]
 mod common;
@@ -21,7 +21,7 @@ case!(KEPT = "kept", kept, scheduler: &SCX_KTSTR, clock: ClockMode::Virtual,
 case!(IN_NO_TIME = "in_no_time", short, scheduler: &SCX_KTSTR, clock: ClockMode::Virtual,
     duration: Duration::from_millis(200), cleanup_budget: Some(Duration::from_millis(1)));
 
-/// Fails at the end, so that there is a screen.
+/// Fails at the end, so that a screen is printed.
 fn kept(ctx: &Ctx) -> Result<AssertResult> {
     let pid = ctx.sched_pid.context("the scheduler runs")?;
     let environ = std::fs::read_to_string(format!("/proc/{pid}/environ"))?;

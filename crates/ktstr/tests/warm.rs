@@ -1,5 +1,5 @@
-//! Templates: forks are siblings and no twins, and whatever happens to a template or to its
-//! maker, the next run passes.
+//! Tests of templates: forks differ where they must, and whatever happens to a template or to the process that creates it, the
+//! next run passes.
 
 #[macro_use]
 mod common;
@@ -16,7 +16,7 @@ const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
 
 case!(TELLS = "tells", tells, topology: ONE_CPU);
 
-/// Prints what must differ from fork to fork, and how far the guest's clock has come.
+/// Prints the values that must differ from fork to fork, and the guest's clock.
 fn tells(_: &Ctx) -> Result<AssertResult> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let mut random = [0u8; 16];
@@ -33,7 +33,7 @@ fn tells(_: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// A cache of its own, with everybody's kernels.
+/// A separate cache with the shared kernels.
 struct Cache(tempfile::TempDir);
 
 impl Cache {
@@ -50,7 +50,7 @@ impl Cache {
             .env("KTSTR_ACCEL", "tcg")
     }
 
-    /// Runs, passes, and says what the machine was started from and what was printed.
+    /// Makes a run that must pass, and returns what the machine was started from and the output.
     #[track_caller]
     fn passes(&self) -> (ktstr_record::Start, String, String) {
         let ended = self.case().run();
@@ -64,7 +64,7 @@ impl Cache {
         self.0.path().join("templates")
     }
 
-    /// The one template of this level there is.
+    /// Returns the only template of this level.
     #[track_caller]
     fn template(&self, level: &str) -> PathBuf {
         let all = visible(&self.templates());
@@ -97,7 +97,7 @@ fn visible(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The value after `name` in what the test printed.
+/// Returns the value after `name` in the output of the test.
 fn value<'a>(text: &'a str, name: &str) -> &'a str {
     text.lines()
         .find_map(|line| line.strip_prefix(name))
@@ -128,7 +128,7 @@ fn forks_of_one_template_are_siblings_and_no_twins() {
         );
     }
     for told in [&first, &second] {
-        // Continuous over the fork: not zero, and not the time the template lay around.
+        // The clock is continuous over the fork: it neither starts at zero nor includes the age of the template.
         let uptime: f64 = value(told, "uptime")
             .split(' ')
             .next()
@@ -146,7 +146,7 @@ fn forks_of_one_template_are_siblings_and_no_twins() {
     }
 }
 
-/// What the next run must name, and what is done to the template's folder.
+/// A text that the next run must print, and a function that damages the template's folder.
 type Damage = (&'static str, fn(&Path));
 
 /// Changes a byte in the middle of a file.
@@ -187,7 +187,7 @@ fn a_damaged_template_is_noticed_and_made_again() {
     {
         damage(&cache.template(level));
         if level == "booted" {
-            // Only who has to make the next level anew looks at this one.
+            // This template is only read by a run that has to create the next level again.
             std::fs::remove_dir_all(cache.template("loaded")).expect("own folder");
         }
         let (start, _, text) = cache.passes();
@@ -201,7 +201,7 @@ fn a_damaged_template_is_noticed_and_made_again() {
     }
 }
 
-/// The modes of all files and folders of a template and its cache.
+/// Returns the modes of all files and folders of a template and its cache.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let mut all = vec![(
         folder.file_name().unwrap_or_default().display().to_string(),
@@ -252,7 +252,7 @@ fn a_template_that_is_open_to_others_is_made_again() {
         assert_eq!(start, ktstr_record::Start::Booted);
         assert!(text.contains("is damaged") && text.contains(what), "{text}");
     }
-    // A RAM file that cannot be read is none; root can read every file.
+    // An unreadable RAM file makes the template unusable; root can read every file.
     if !rustix::process::getuid().is_root() {
         set(&cache.template("loaded").join("ram0"), 0o000);
         let (_, _, text) = cache.passes();
@@ -260,7 +260,7 @@ fn a_template_that_is_open_to_others_is_made_again() {
     }
 }
 
-/// Only root can give a file away.
+/// Only root can change the owner of a file.
 #[test]
 fn a_template_of_another_user_is_made_again() {
     if !rustix::process::getuid().is_root() {
@@ -306,7 +306,7 @@ fn a_killed_maker_leaves_nothing_in_the_way() {
     for kill in 0..kills {
         let mut case = cache.case();
         let mut child = case.command.spawn().expect("the test binary starts");
-        // Spread over a boot of some seconds; the golden ratio leaves no gaps.
+        // The times are spread over a boot of several seconds by the golden ratio, which leaves no gaps.
         let moment = (f64::from(kill) * 0.618 + 0.3).fract() * 5.0;
         std::thread::sleep(Duration::from_secs_f64(moment));
         child.kill().expect("own child");
@@ -323,7 +323,7 @@ fn a_killed_maker_leaves_nothing_in_the_way() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// What nobody could write: a file system with too little room for a template.
+/// The size of a file system that is too small for a template.
 const SMALL_MIB: u32 = 48;
 
 #[test]

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// What the command line asks for.
+/// The request on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// Schedule the system with these options.
@@ -95,7 +95,7 @@ fn version() -> String {
 
 fn help() -> String {
     let mut text = format!(
-        "{}: a small sched_ext scheduler, for testing schedulers' tests\n\n\
+        "{}: a small sched_ext scheduler, for testing tests of schedulers\n\n\
          Usage: scx-ktstr [OPTION]...\n\n\
          Runs until SIGINT or SIGTERM (exit status 0), or until the kernel ejects it (exit status 1).\n\
          Arguments not listed here are ignored.\n\n\

@@ -18,7 +18,7 @@ const PARTS: [(&str, &str); 7] = [
     ("teardown", "the window's end to QEMU's end"),
 ];
 
-/// The section, of the cases with two CPUs.
+/// Returns the section for the cases with two CPUs.
 pub fn section(measured: &[Measured]) -> Section {
     let cases: Vec<&Measured> = measured.iter().filter(|m| m.case.cpus == 2).collect();
     let over = |name, about: &str, values: &dyn Fn(&Measured, &RunRecord) -> Vec<f64>| Row {
@@ -53,7 +53,7 @@ pub fn section(measured: &[Measured]) -> Section {
         "of boot: QEMU's start to a guest before its first instruction",
         &|_, record| part(record, "restore").into_iter().collect(),
     ));
-    // A template has its attach behind it: there the time is that of the template.
+    // In a template the scheduler is attached already, so the time of the attach is that of the template.
     rows.push(over(
         "attach",
         "of boot: the scheduler's start to its attach, guest time",

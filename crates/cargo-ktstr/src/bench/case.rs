@@ -1,4 +1,4 @@
-//! One thing that is measured, and running it: in a process of its own, as a test has.
+//! One case of the bench, and how it is run: in a separate process, like any test.
 
 use std::fmt;
 use std::io::Write;
@@ -24,7 +24,7 @@ pub struct Case {
     pub cold: bool,
 }
 
-/// A case and what its runs left.
+/// A case and the records of its runs.
 #[derive(Debug)]
 pub struct Measured {
     pub case: Case,
@@ -46,7 +46,7 @@ impl fmt::Display for Case {
 }
 
 impl Case {
-    /// All there are.
+    /// All cases of the bench.
     pub fn all() -> impl Iterator<Item = Self> {
         let tests = [
             ("bench_eevdf", "EEVDF", 2),
@@ -64,12 +64,12 @@ impl Case {
         })
     }
 
-    /// Runs it once. What it has to say of a failure goes to standard error.
+    /// Runs the case once. The text of a failure goes to standard error.
     pub fn run(&self) -> Result<Ended> {
         run_test(self.test, self.variables())
     }
 
-    /// The process that runs it.
+    /// Returns the command that runs the case in a separate process.
     pub fn command(&self) -> Result<Command> {
         command(self.test, self.variables())
     }
@@ -83,7 +83,7 @@ impl Case {
     }
 }
 
-/// How such a run ended, with the place of its record.
+/// How such a run ended, with the path of its record.
 #[derive(Debug)]
 pub enum Place {
     Passed(Box<RunRecord>, PathBuf),
@@ -98,7 +98,7 @@ pub fn run_test(test: &str, variables: &[(&str, &str)]) -> Result<Ended> {
     })
 }
 
-/// The same, for what lies beside the record.
+/// Like [`run_test`], for callers that read the artefacts in the folder of the record.
 pub fn run_in_place(test: &str, variables: &[(&str, &str)]) -> Result<Place> {
     let output = command(test, variables)?
         .output()
@@ -106,7 +106,7 @@ pub fn run_in_place(test: &str, variables: &[(&str, &str)]) -> Result<Place> {
     place(&output)
 }
 
-/// The process that runs a test of this binary.
+/// Returns the command that runs a test of this binary in a separate process.
 fn command(test: &str, variables: &[(&str, &str)]) -> Result<Command> {
     let program = std::env::current_exe().context("looking for this binary")?;
     let mut command = Command::new(program);

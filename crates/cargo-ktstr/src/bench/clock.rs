@@ -1,4 +1,4 @@
-//! What the virtual clock costs: wall time for a second of guest time, idle and busy, beside the same work by the
+//! What the virtual clock costs: wall time for a second of guest time, idle and busy, compared with the same work under the
 //! host's clock.
 
 use std::process::{Command, Stdio};
@@ -15,27 +15,27 @@ use crate::summary::Summary;
 
 /// CPUs of the machines.
 const CPUS: [u32; 5] = [1, 2, 4, 8, 32];
-/// Seeds that are explored usually.
+/// The default number of seeds that are explored.
 pub const SEEDS: u32 = 12;
-/// Iterations that work is counted in.
+/// The number of iterations that work is reported for.
 const ITERATIONS: f64 = 1e3;
 
-/// What a machine does, and by which clock.
+/// The load of a machine, and the clock that it runs under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Idle,
     Busy,
-    /// Busy for a second, in which QEMU translates most of what runs for the first time.
+    /// Busy for one second, in which QEMU translates most of the code for the first time.
     First,
-    /// Busy by the host's clock, with a thread for each CPU.
+    /// Busy under the host's clock, with one host thread per virtual CPU.
     Plain,
 }
 
-/// All that was measured.
+/// The results of all measurements.
 #[derive(Debug, Default)]
 pub struct Clocked {
     records: Vec<(u32, Kind, RunRecord)>,
-    /// Wall seconds a seed, exploring a scenario of one second on two CPUs.
+    /// Wall seconds per seed for exploring a one-second scenario on two CPUs.
     explored: Option<f64>,
 }
 
@@ -46,13 +46,13 @@ impl Clocked {
     }
 }
 
-/// Runs everything `runs` times with machines of `most` CPUs at most, and explores `seeds`.
+/// Runs every case `runs` times on machines with up to `most` CPUs, and explores `seeds` seeds.
 pub fn measure(most: u32, runs: u32, seeds: u32) -> Result<Result<Clocked, Exit>> {
     let mut clocked = Clocked::default();
     for number in 0..=runs {
         for cpus in CPUS.into_iter().filter(|cpus| *cpus <= most) {
             for kind in [Kind::Idle, Kind::Busy, Kind::First, Kind::Plain] {
-                // The first of all makes the template, and is not measured.
+                // The first run makes the template, so it is not measured.
                 eprintln!("run {number} of {runs}: {kind:?}, {cpus} CPUs");
                 match run(cpus, kind)? {
                     Ended::Passed(_) if number == 0 => {}
@@ -101,7 +101,7 @@ fn explore(seeds: u32) -> Result<Result<f64, Exit>> {
     Ok(Ok(began.elapsed().as_secs_f64() / f64::from(seeds)))
 }
 
-/// The section: a column for each number of CPUs.
+/// Returns the section, with one column per number of CPUs.
 pub fn section(clocked: &Clocked) -> Section {
     let mut cpus: Vec<u32> = clocked.records.iter().map(|(cpus, ..)| *cpus).collect();
     cpus.dedup();
@@ -147,7 +147,7 @@ pub fn section(clocked: &Clocked) -> Section {
         ),
         row(
             "plain",
-            "1000 iterations by the host's clock, a thread a CPU",
+            "1000 iterations under the host's clock, one thread per CPU",
             Kind::Plain,
             per_work,
         ),
@@ -162,7 +162,7 @@ pub fn section(clocked: &Clocked) -> Section {
         ),
         row(
             "monitor",
-            "the same by the host's clock",
+            "the same under the host's clock",
             Kind::Plain,
             monitor,
         ),
@@ -173,7 +173,7 @@ pub fn section(clocked: &Clocked) -> Section {
             name: "explore",
             unit: Unit::Seconds,
             about: format!(
-                "a seed of a scenario of 1 s, on all cores: {:.0} a minute",
+                "a seed of a scenario of 1 s, on all cores: {:.0} per minute",
                 60.0 / seconds
             ),
             cells: cpus.iter().map(cell).collect(),
@@ -234,6 +234,6 @@ mod tests {
         assert!((median(3, 1).unwrap() - 6.0).abs() < 1e-9);
         assert!((median(6, 1).unwrap() - 0.01).abs() < 1e-9);
         assert_eq!(median(7, 1), None, "nothing ran by the host's clock");
-        assert!(section.rows[8].about.ends_with(": 40 a minute"));
+        assert!(section.rows[8].about.ends_with(": 40 per minute"));
     }
 }

@@ -1,4 +1,5 @@
-//! Many forks: some machines at once beside as many that booted, and what a row of forks leaves of the host's memory.
+//! Many forks: the peak memory of several machines at once, forked and booted, and how much host memory stays in use after a
+//! series of forks.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -11,12 +12,13 @@ use super::page::{Row, Section, Unit};
 use crate::exit::Exit;
 use crate::summary::Summary;
 
-/// Machines at once, usually.
+/// The default number of machines at once.
 pub const CROWD: usize = 8;
-/// How often memory is looked at.
+/// The interval at which memory is sampled.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The section, of so many machines at once and so many forks in a row; an exit instead when a run did not pass.
+/// Returns the section for `at_once` machines at once and `forks` forks in a row; the exit code of the first run that did not
+/// pass, if there is one.
 pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     let mut peaks = Vec::new();
     for cold in [true, false] {
@@ -64,7 +66,7 @@ pub fn section(at_once: usize, forks: u32) -> Result<Result<Section, Exit>> {
     }))
 }
 
-/// Most resident bytes of all their QEMUs together.
+/// Returns the peak of the resident bytes of all QEMU processes together.
 fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     let mut running = Vec::new();
     for _ in 0..at_once {
@@ -95,7 +97,7 @@ fn peak(at_once: usize, case: Case) -> Result<Result<u64, Exit>> {
     Ok(Ok(most))
 }
 
-/// Proportional resident bytes of the children of a process (Documentation/filesystems/proc.rst).
+/// Returns the proportional set size (Pss) of the children of a process in bytes (Documentation/filesystems/proc.rst).
 fn machines_of(pid: u32) -> u64 {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
     let children: BTreeSet<String> = threads
@@ -116,7 +118,7 @@ fn machines_of(pid: u32) -> u64 {
     children.iter().filter_map(pss).sum::<u64>() << 10
 }
 
-/// By how many bytes the memory grew that no page cache accounts for.
+/// Returns by how many bytes the host's memory in use, without the page cache, grew during `forks` forks.
 fn growth(forks: u32) -> Result<Result<i64, Exit>> {
     let case = Case {
         test: "bench_eevdf",
@@ -134,7 +136,7 @@ fn growth(forks: u32) -> Result<Result<i64, Exit>> {
     Ok(Ok(in_use()? - before))
 }
 
-/// Bytes that belong to processes, to memory without a file, and to the kernel.
+/// Returns the bytes of anonymous memory, shared memory and kernel memory in use on the host.
 fn in_use() -> Result<i64> {
     let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
     let parts = [

@@ -1,5 +1,5 @@
-//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. The cases are run and their records kept here; each
-//! section is a module that makes a table of them.
+//! `cargo ktstr bench`: measures ktstr itself, not a scheduler. This module runs the cases and keeps their records; each
+//! section is a module that turns records into a table.
 
 mod breakdown;
 mod case;
@@ -24,21 +24,20 @@ use crate::exit::Exit;
 
 pub use self::case::run_entry;
 
-/// What was asked for.
+/// The options of `cargo ktstr bench`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Runs of each case; medians are over these [default: 5].
+    /// Number of runs of each case, from which the medians are computed [default: 5].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: Option<u32>,
-    /// Leave out the machines with more than two CPUs, whose boots take longest; run two at once instead of eight, and explore
-    /// two seeds instead of twelve.
+    /// Leave out the machines with more than two CPUs, which take longest to boot; run two machines at once instead of eight,
+    /// and explore two seeds instead of twelve.
     #[arg(long)]
     small: bool,
-    /// Forks of one template, one after the other, after which the host's memory is looked at again
-    /// [default: 20].
+    /// Number of successive forks of one template over which the growth of the host's memory is measured [default: 20].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     forks: Option<u32>,
-    /// Measure the virtual clock with 32 CPUs, too, whose boot takes a minute.
+    /// Also measure the virtual clock with 32 CPUs, which take a minute to boot.
     #[arg(long, conflicts_with = "small")]
     large: bool,
     /// Measure only this part; may be given more than once.
@@ -49,7 +48,7 @@ pub struct Options {
     json: bool,
 }
 
-/// All of it, as `--json` prints it. Times are seconds.
+/// The whole result, as `--json` prints it. Times are in seconds.
 #[derive(Debug, Serialize)]
 struct Report {
     runs: u32,
@@ -65,12 +64,13 @@ impl Options {
     }
 }
 
-/// What can be measured by itself. Each part makes its machines and templates anew, so none needs another.
+/// A part of the bench that can be measured alone. Each part makes its own machines and templates, so no part depends on
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Where the time of a run goes, of machines that boot and of machines that are forked.
+    /// Where the time of a run goes, for machines that are booted and for machines that are forked.
     Starts,
-    /// Many machines at once, and the memory that a row of forks leaves in use.
+    /// Many machines at once, and the memory that stays in use after a series of forks.
     Crowd,
     /// What a second of the virtual clock costs.
     Clock,
@@ -78,7 +78,8 @@ enum Part {
     Schedule,
 }
 
-/// The sections of a part and the record of one of its runs, if it keeps any; or the exit of the run that did not pass.
+/// The sections of a part, with the record of one of its runs if the part keeps records; or the exit code of the run that did
+/// not pass.
 type Measurement = Result<Result<(Vec<Section>, Option<RunRecord>), Exit>>;
 
 impl Part {
@@ -122,7 +123,7 @@ fn starts(options: &Options) -> Measurement {
     }))
 }
 
-/// Measures and prints. A run that did not pass measures nothing: the bench ends with it.
+/// Measures the chosen parts and prints the result. A run that does not pass ends the bench, because its times mean nothing.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let chosen = |part: &Part| options.only.is_empty() || options.only.contains(part);
     let crowd_alone = options.only == [Part::Crowd];
@@ -143,7 +144,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     ] {
         if given && !acts {
             bail!(
-                "{flag} acts on {parts} alone, which --only leaves out: leave {flag} out, or choose that part too"
+                "{flag} applies only to {parts}, which --only leaves out: drop {flag}, or name such a part in --only"
             );
         }
     }
@@ -173,12 +174,12 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Runs every case `runs` times, in turn, so that a busy spell of the host strikes all alike.
+/// Runs every case `runs` times, alternating between the cases, so that a busy period of the host affects all of them alike.
 fn measure(cases: &[Case], runs: u32) -> Result<Result<Vec<Measured>, Exit>> {
     let mut measured: Vec<Measured> = Vec::new();
     for &case in cases {
         if !case.cold {
-            // The template is made by whoever comes first, which is to be nobody who is measured.
+            // The first run of a case makes the template, so one run is made that is not measured.
             eprintln!("template: {case}");
             if let Ended::Otherwise(exit) = case.run()? {
                 return Ok(Err(exit));
@@ -220,7 +221,7 @@ fn render(report: &Report) -> String {
     text
 }
 
-/// A part of a run's wall time, seconds; `None` if it took none.
+/// Returns the named part of a run's wall time in seconds; `None` if it took no time.
 fn part(record: &RunRecord, name: &str) -> Option<f64> {
     record
         .timings

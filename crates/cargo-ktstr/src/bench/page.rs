@@ -8,15 +8,15 @@ use crate::table;
 /// One table: what was measured, and in which cases.
 #[derive(Clone, Debug, Serialize)]
 pub struct Section {
-    /// What the numbers are of.
+    /// The heading of the table.
     pub title: &'static str,
     /// The cases that are compared.
     pub columns: Vec<String>,
-    /// The measured quantities, one to a line of the table.
+    /// The measured quantities, one per line of the table.
     pub rows: Vec<Row>,
 }
 
-/// What a number counts.
+/// The unit of a quantity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -25,26 +25,26 @@ pub enum Unit {
     Seconds,
     /// Bytes, shown as MiB.
     Bytes,
-    /// Bytes for each of something, shown as they are.
+    /// Bytes per item, shown as bytes.
     BytesEach,
-    /// How many times another number it is.
+    /// A ratio to another number.
     Times,
 }
 
 /// One quantity in every case.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What was measured, as the table's first column has it.
+    /// The name of the quantity, as shown in the first column of the table.
     pub name: &'static str,
-    /// What its numbers count.
+    /// The unit of the values.
     pub unit: Unit,
-    /// What it is.
+    /// A short explanation of the quantity.
     pub about: String,
-    /// One value a column; `None` where there is nothing to measure.
+    /// One value per column; `None` where there is nothing to measure.
     pub cells: Vec<Option<Summary>>,
 }
 
-/// The section as a table.
+/// Returns the section as a text table.
 pub fn render(section: &Section) -> String {
     let mut header = vec!["PART"];
     header.extend(section.columns.iter().map(String::as_str));
@@ -88,7 +88,7 @@ fn hundredths(number: f64) -> String {
     format!("{number:.2}")
 }
 
-/// Seconds as milliseconds, with a digit after the point where there is little before it.
+/// Formats seconds as milliseconds; small values get a digit after the decimal point.
 fn ms(seconds: f64) -> String {
     let ms = seconds * 1e3;
     if ms < 9.95 {

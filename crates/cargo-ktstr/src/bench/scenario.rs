@@ -1,5 +1,5 @@
-//! The tests that are measured: a window of one second, as little as a run can be. With the files of the guest their
-//! machines have 512 MiB.
+//! The tests that the bench measures: each does as little as a run can, in a window of one second. Their machines have 512 MiB,
+//! the files of the guest included.
 
 use ktstr::prelude::*;
 
@@ -74,8 +74,8 @@ fn spin_on_all(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("spin").workers(workers)])
 }
 
-/// Tests for the virtual clock: nothing happens, or every CPU is busy, for long enough that the first pass through the
-/// kernel's code, which QEMU has to translate, does not count for much; and a busy second with that first pass.
+/// Tests for the virtual clock. In two of them the CPUs are idle or all busy for long enough that the first pass through the
+/// kernel's code, which QEMU has to translate, matters little; the third is one busy second that includes that first pass.
 macro_rules! clocked {
     ($($idle:ident $busy:ident $first:ident: $numa:tt $llcs:tt $cores:tt,)*) => {$(
         #[ktstr_test(numa_nodes = $numa, llcs = $llcs, cores = $cores, duration_s = 20, num_snapshots = 0)]

@@ -23,21 +23,21 @@ const TESTS: [(&str, &str); 2] = [
 struct Run {
     /// Wall time of the window, seconds.
     window: f64,
-    /// CPU time of all of the run, QEMU's included, seconds.
+    /// CPU time of the whole run in seconds, QEMU's included.
     cpu: f64,
-    /// Bytes of the schedule for each switch; `None` of a run without a schedule.
+    /// Bytes of the schedule per context switch; `None` for a run without a schedule.
     bytes: Option<f64>,
 }
 
-/// All that was measured of one test.
+/// The measurements of one test.
 #[derive(Debug)]
 pub struct Measured {
     scheduler: &'static str,
-    /// With a schedule and without one, in turn.
+    /// Pairs of runs: with a schedule, and without one.
     pairs: Vec<(Run, Run)>,
 }
 
-/// All that was measured, and the record of the last run.
+/// The measurements of all tests, and the record of the last run.
 type All = (Vec<Measured>, Option<RunRecord>);
 
 /// Runs each test `runs` times with a schedule and without one; with `small` only the first test.
@@ -59,7 +59,7 @@ pub fn measure(small: bool, runs: u32) -> Result<Result<All, Exit>> {
                 }
                 Err(exit) => return Ok(Err(exit)),
             };
-            // The first makes the template, and is not measured.
+            // The first run makes the template, so it is not measured.
             if number > 0 {
                 pairs.push((with, without));
             }
@@ -82,15 +82,15 @@ fn run(test: &str, schedule: &str) -> Result<Result<(Run, RunRecord), Exit>> {
     })
 }
 
-/// CPU time of the processes that this one started and waited for, and of theirs, in seconds.
+/// Returns the CPU time in seconds of the child processes that this process waited for, and of their descendants.
 fn cpu_of_children() -> Result<f64> {
     let path = "/proc/self/stat";
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     children_of(&text).with_context(|| format!("{path} has no CPU times: {text}"))
 }
 
-/// `cutime` and `cstime` of a `/proc/PID/stat`, which count in hundredths of a second (proc_pid_stat(5)). The name before them can
-/// hold anything, and ends with the last parenthesis.
+/// `cutime` and `cstime` of a `/proc/PID/stat`, which count in hundredths of a second (proc_pid_stat(5)). The process name
+/// before them can contain any character, so the fields are counted from the last parenthesis.
 fn children_of(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(13);
@@ -114,7 +114,7 @@ impl Run {
     }
 }
 
-/// The section: a column for each scheduler.
+/// Returns the section, with one column per scheduler.
 pub fn section(measured: &[Measured]) -> Section {
     let row = |name, unit, about: &str, value: fn(&(Run, Run)) -> Option<f64>| Row {
         name,

@@ -7,7 +7,7 @@ use super::page::{Row, Section, Unit};
 use super::part;
 use crate::summary::Summary;
 
-/// The section: a row for each shape and scheduler, cold beside warm.
+/// Returns the section: one row per shape and scheduler, with the cold and the warm times.
 pub fn section(measured: &[Measured]) -> Section {
     let shapes = measured.iter().filter(|m| m.case.cold).map(|m| m.case);
     let quantity = |name, what: &'static str, value: fn(&RunRecord) -> Option<f64>| {
@@ -62,7 +62,7 @@ fn row(
     }
 }
 
-/// From the machine's start, or the restore of its template, to the test function.
+/// Returns the time from the start of the machine, or from the restore of its template, to the start of the test function.
 fn to_function(record: &RunRecord) -> Option<f64> {
     part(record, "boot")
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cold_stands_beside_warm_of_the_same_shape() {
+    fn cold_and_warm_times_of_a_shape_are_in_one_row() {
         let measured: Vec<Measured> = Case::all()
             .map(|case| {
                 let boot = f64::from(case.cpus) * if case.cold { 10.0 } else { 0.1 };

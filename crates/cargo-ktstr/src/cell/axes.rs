@@ -16,7 +16,7 @@ use crate::suggest;
 /// Least and most memory that a machine can be given, MiB.
 pub const MEMORY_MIB: RangeInclusive<i64> = 128..=1 << 20;
 
-/// The word for the shape that a scenario declares itself.
+/// The name of the shape that the scenario itself declares.
 pub const OWN: &str = "own";
 
 /// A kernel of the matrix.
@@ -26,15 +26,15 @@ pub struct Kernel {
     pub id: String,
     /// Its release, as `uname -r` prints it.
     pub release: String,
-    /// The word that it was asked for by; `None` for the one that a test without a wish gets.
+    /// The word on the command line that selected it; `None` for the default kernel.
     pub asked: Option<String>,
 }
 
-/// Which kernels, on a command line.
+/// The options that select kernels.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct KernelOptions {
-    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path; or all from one to
-    /// another, as 6.12..7.3. Fetched where it has to be. May be given again.
+    /// Kernels: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path; or a range such as 6.12..7.3.
+    /// Kernels that are not cached are fetched. May be given more than once.
     #[arg(
         long,
         visible_alias = "kernel",
@@ -42,18 +42,18 @@ pub struct KernelOptions {
         value_delimiter = ','
     )]
     pub kernels: Vec<String>,
-    /// A file that pins what these words mean, for CI. What is not in it yet is pinned now.
+    /// A file that pins each of these words to exact kernels, for CI. Words that are not in it yet are added.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
 }
 
-/// The kernels that these words mean, fetched where they are not there, each once; and why some of them cannot be had.
-/// Without a word it is the one that a test without a wish gets. What the file `lock` pins is taken from there, and what it does not pin yet is
-/// pinned.
+/// Resolves words to kernels, each kernel once, and fetches those that are not cached; also returns why some of them are not
+/// available. Without a word, this is the default kernel. Words that the file `lock` pins are taken from there, and the others
+/// are added to it.
 ///
 /// # Errors
 ///
-/// The file cannot be read or written, or is none of pins.
+/// The file cannot be read or written, or is not a lock file.
 pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Vec<String>)> {
     let mut lock = lock.map(Lock::open).transpose()?;
     let (mut kernels, mut problems) = (Vec::<Kernel>::new(), Vec::new());
@@ -83,7 +83,7 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
     if let Some(lock) = &lock {
         lock.write()?;
     }
-    // Two builds of one release are told apart by their ids.
+    // Two builds of one release are distinguished by their ids.
     let releases: Vec<String> = kernels.iter().map(|k| k.release.clone()).collect();
     for kernel in &mut kernels {
         if releases.iter().filter(|r| **r == kernel.release).count() > 1 {
@@ -93,7 +93,7 @@ pub fn kernels(words: &[String], lock: Option<&Path>) -> Result<(Vec<Kernel>, Ve
     Ok((kernels, problems))
 }
 
-/// What a word means now.
+/// Resolves a word to the kernels that it stands for now.
 fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
     let Some(range) = word.and_then(Range::parse) else {
         return one(word, word, problems).into_iter().collect();
@@ -106,14 +106,15 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
     }
     if let Some(why) = unknown {
         tell(&format!(
-            "kernel {word}: {why}: the range has the series in the cache alone"
+            "kernel {word}: {why}: only the cached series are in the range"
         ));
     }
     let found = |series: &String| one(Some(series), Some(series), problems);
     series.iter().filter_map(found).collect()
 }
 
-/// What a word is pinned to. Where that is not in the cache it may be what can be fetched now.
+/// Resolves a word to the kernels that it is pinned to. If a pinned kernel is not in the cache, it is fetched if the source
+/// still offers the same image.
 fn pinned(
     word: Option<&str>,
     ids: &[String],
@@ -133,7 +134,7 @@ fn pinned(
         match kernel {
             Some(kernel) if kernel.id == *id => found.push(kernel),
             Some(other) => problems.push(format!(
-                "kernel {}: {} pins it to {id}, which is not in the cache, and {} is what can be had: remove the line to pin it anew",
+                "kernel {}: {} pins it to {id}, which is not in the cache, and only {} is available: remove the line to pin it again",
                 word.unwrap_or("(none asked for)"),
                 lock.display(),
                 other.id
@@ -144,7 +145,7 @@ fn pinned(
     found
 }
 
-/// The one kernel of a request, fetched where it has to be. `word` is what somebody asked for.
+/// Resolves a request to one kernel, and fetches it if it is not cached. `word` is the word of the user.
 fn one(request: Option<&str>, word: Option<&str>, problems: &mut Vec<String>) -> Option<Kernel> {
     let found = ktstr_kernel::resolve(request, &mut progress::on_stderr()).and_then(|kernel| {
         kernel.require_sched_ext()?.require_btf()?;
@@ -166,7 +167,7 @@ fn one(request: Option<&str>, word: Option<&str>, problems: &mut Vec<String>) ->
     }
 }
 
-/// Every release that is in the cache or that Debian offers; and why it is not known what Debian offers.
+/// Returns every release that is in the cache or that Debian offers; also why Debian's list is not available, if so.
 fn releases() -> (Vec<String>, Option<String>) {
     let cached = ktstr_kernel::cache::list().unwrap_or_default();
     let cached = cached.into_iter().map(|kernel| kernel.release);
@@ -179,7 +180,7 @@ fn releases() -> (Vec<String>, Option<String>) {
     }
 }
 
-/// All series from one to another, as `6.12..7.3`.
+/// A range of series, such as `6.12..7.3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
     first: (u32, u32),
@@ -187,7 +188,7 @@ struct Range {
 }
 
 impl Range {
-    /// The range that a word is; `None` for one that is none, such as a path.
+    /// Parses a range; `None` if the word is not a range but, for example, a path.
     fn parse(word: &str) -> Option<Self> {
         let (first, last) = word.split_once("..")?;
         let whole = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -198,7 +199,7 @@ impl Range {
         Some(Self { first, last })
     }
 
-    /// The series of these releases that are in the range, the oldest first, each once.
+    /// Returns the series of these releases that are in the range, oldest first, each once.
     fn among(self, releases: Vec<String>) -> Vec<String> {
         let numbers = releases.iter().filter_map(|release| numbers(release));
         let mut all: Vec<(u32, u32)> = numbers
@@ -212,7 +213,7 @@ impl Range {
     }
 }
 
-/// The first two numbers of a release.
+/// Returns the first two numbers of a release.
 fn numbers(release: &str) -> Option<(u32, u32)> {
     let (major, rest) = release.split_once('.')?;
     let digits = rest
@@ -221,7 +222,7 @@ fn numbers(release: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, rest.get(..digits)?.parse().ok()?))
 }
 
-/// The scenarios of these names, in the order of `all`; all of them without one.
+/// Returns the scenarios with these names, in the order of `all`; all scenarios if no name is given.
 pub fn scenarios(words: &[String], all: &[String]) -> Result<Vec<String>> {
     for word in words {
         if !all.contains(word) {
@@ -236,7 +237,7 @@ pub fn scenarios(words: &[String], all: &[String]) -> Result<Vec<String>> {
     Ok(all.iter().filter(chosen).cloned().collect())
 }
 
-/// The shapes of these names, each once; `None` is the scenario's own, which it is without a name.
+/// Returns the shapes with these names, each once. `None` is the scenario's own shape, which is the default.
 pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
     let mut shapes = Vec::new();
     for word in words {
@@ -254,7 +255,7 @@ pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
     Ok(shapes)
 }
 
-/// Seeds: `5` are the first five, from 1 on; `3..7` are 3 to 6.
+/// Parses seeds: `5` stands for the seeds 1 to 5, `3..7` for 3 to 6.
 pub fn seeds(text: &str) -> Result<Seeds> {
     let wrong = || anyhow!("expected a number of seeds from 1 to 1000, or A..B, not `{text}`");
     let seeds = match text.trim().parse::<u64>() {

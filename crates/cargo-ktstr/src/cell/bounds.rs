@@ -1,11 +1,11 @@
-//! Bounds of the checks that the exact schedule answers, as a configuration file moves them.
+//! Bounds of the checks on the exact schedule, as a configuration file sets them.
 
 use std::collections::BTreeMap;
 
 use ktstr::assert::{Assert, Limit};
 use serde::{Deserialize, Serialize};
 
-/// A bound: a number in the check's unit, or none at all.
+/// A bound: a number in the unit of the check, or no bound at all.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
@@ -41,7 +41,7 @@ impl Ord for Bound {
     }
 }
 
-/// How a bound is set.
+/// A function that sets one bound.
 type Set = fn(Assert, Limit) -> Assert;
 
 /// The keys, and how each is set.
@@ -55,7 +55,7 @@ pub const BOUNDS: [(&str, Set); 7] = [
     ("min_driven_share", Assert::min_driven_share),
 ];
 
-/// `checks` with these bounds.
+/// Returns `checks` with these bounds applied.
 pub fn over(checks: Assert, bounds: &BTreeMap<String, Bound>) -> Assert {
     BOUNDS
         .iter()

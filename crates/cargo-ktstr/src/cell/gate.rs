@@ -1,30 +1,30 @@
-//! From which size on a difference of a metric is worth a word. Each metric has a gate of its own; `ktstr.toml` moves it.
+//! The smallest difference of a metric that is reported. Each metric has its own gate, which `ktstr.toml` can change.
 
 use serde::{Deserialize, Serialize};
 
-/// A difference counts if it is as large by both measures.
+/// The size from which a difference counts; it has to reach both limits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
-    /// Fewest units of the metric.
+    /// The smallest difference in units of the metric.
     pub least: f64,
-    /// Smallest share of the value that it is held against.
+    /// The smallest difference as a share of the value that it is compared with.
     pub share: f64,
 }
 
 impl Gate {
-    /// Whether a difference from `other` is worth a word.
+    /// Returns whether a difference from `other` is large enough to be reported.
     pub fn counts(self, difference: f64, other: f64) -> bool {
         difference.abs() >= self.least && difference.abs() >= self.share * other.abs()
     }
 }
 
-/// What a configuration says of a metric's gate.
+/// The setting of a metric's gate in a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateWish {
-    /// The metric is not compared at all: the family is smaller by it.
+    /// The metric is not compared at all, which makes the family of tests smaller.
     Off,
-    /// The gate is moved; what is `None` stays.
+    /// The gate is changed; values that are `None` keep their default.
     At {
         /// The value of [`Gate::least`]; the metric's own where it is absent.
         least: Option<f64>,
@@ -34,7 +34,7 @@ pub enum GateWish {
 }
 
 impl GateWish {
-    /// The gate that comes of it; `None` where the metric is not compared.
+    /// Returns the resulting gate; `None` if the metric is not compared.
     pub fn over(self, gate: Gate) -> Option<Gate> {
         match self {
             Self::Off => None,

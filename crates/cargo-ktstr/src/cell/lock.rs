@@ -1,5 +1,6 @@
-//! A file that pins kernels: what each word of the command line meant when it was first asked, by the ids of the kernels, which have
-//! the hash of the image in them. With it a check in CI is of the same kernels until somebody changes the file.
+//! A file that pins kernels: it maps each word of the command line to the ids of the kernels that it stood for when it was
+//! first used; an id contains the hash of the image. With the file, a check in CI uses the same kernels until somebody changes
+//! the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
-/// What stands before the pins.
-const HEAD: &str = "# Kernels that `cargo ktstr` was asked for, and which they were. Remove a line, or the file, to ask anew.\n";
-/// The word for the kernel that is taken where none is asked for.
+/// The comment at the beginning of the file.
+const HEAD: &str = "# The kernels that words on the command line of `cargo ktstr` stand for. Remove a line, or the file, to pin again.\n";
+/// The word in the file for the default kernel.
 const NONE: &str = "(none asked for)";
 
 #[derive(Serialize, Deserialize)]
@@ -21,7 +22,7 @@ struct File {
     kernels: BTreeMap<String, Vec<String>>,
 }
 
-/// The pins, and where they are kept.
+/// The pins and the path of their file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lock {
     path: PathBuf,
@@ -30,21 +31,22 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// The pins in the file, or none if it is not there yet.
+    /// Reads the pins in the file; there are none if the file does not exist yet.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is no such file.
+    /// The file cannot be read, or is not a lock file.
     pub fn open(path: &Path) -> Result<Self> {
         let pins = match std::fs::read_to_string(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             text => {
                 let text = text.with_context(|| format!("reading {}", path.display()))?;
-                let file: File = toml::from_str(&text)
-                    .with_context(|| format!("{} is no file of pinned kernels", path.display()))?;
+                let file: File = toml::from_str(&text).with_context(|| {
+                    format!("{} is not a file of pinned kernels", path.display())
+                })?;
                 ensure!(
                     file.version == VERSION,
-                    "{} has version {}, and this command reads {VERSION}: remove the file to pin the kernels anew",
+                    "{} has version {}, and this command reads {VERSION}: remove the file to pin the kernels again",
                     path.display(),
                     file.version
                 );
@@ -58,18 +60,18 @@ impl Lock {
         })
     }
 
-    /// The ids that a word is pinned to; `None` is the word of who asks for none.
+    /// Returns the ids that a word is pinned to; the word `None` stands for the default kernel.
     pub fn pinned(&self, word: Option<&str>) -> Option<&[String]> {
         self.pins.get(word.unwrap_or(NONE)).map(Vec::as_slice)
     }
 
-    /// Pins what a word of the command line means to these kernels.
+    /// Pins a word of the command line to these kernels.
     pub fn pin(&mut self, word: Option<&str>, ids: Vec<String>) {
         self.pins.insert(word.unwrap_or(NONE).to_owned(), ids);
         self.changed = true;
     }
 
-    /// Writes the file, if a word was pinned that was not before.
+    /// Writes the file if a pin was added.
     pub fn write(&self) -> Result<()> {
         if !self.changed {
             return Ok(());
@@ -82,7 +84,7 @@ impl Lock {
         std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))
     }
 
-    /// Where the pins are kept.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_pinned_is_there_again() {
+    fn pins_are_read_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ktstr.lock");
         let mut lock = Lock::open(&path).expect("an empty one");
@@ -112,12 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_refused() {
+    fn a_file_that_is_not_a_lock_file_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("ktstr.lock");
         for (text, said) in [
-            ("prose", "is no file of pinned kernels"),
-            ("version = 1\n", "is no file of pinned kernels"),
+            ("prose", "is not a file of pinned kernels"),
+            ("version = 1\n", "is not a file of pinned kernels"),
             ("version = 2\n[kernels]\n", "has version 2"),
         ] {
             std::fs::write(&path, text).expect("written");

@@ -1,5 +1,5 @@
-//! Numbers of a run for comparing it with another: from the exact schedule, of the tasks below the cgroup of the workload
-//! while the scenario's steps were held, and from the workers' reports.
+//! The metrics by which a run is compared with another. They come from the exact schedule of the workload's tasks during the
+//! holds of the steps, and from the reports of the workers.
 
 use std::collections::BTreeMap;
 
@@ -9,53 +9,54 @@ use ktstr_schedule::{Schedule, Tables};
 
 use super::Gate;
 
-/// A difference that is a smaller share of a value is not worth a word.
+/// The smallest difference that is reported, as a share of the value.
 pub const LEAST_SHARE: f64 = 0.01;
-/// Fewest wake-ups of which a 99th percentile says anything.
+/// The smallest number of wake-ups for which a 99th percentile is meaningful.
 const LEAST_WAKEUPS: usize = 100;
 
-/// Which way is better.
+/// Which direction of the metric is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
-    /// Less of it.
+    /// Smaller values are better.
     Lower,
-    /// More of it.
+    /// Larger values are better.
     Higher,
-    /// Neither: it is a difference and no judgement.
+    /// Neither direction is better: a difference is reported without a judgement.
     Neither,
 }
 
-/// A number of a run.
+/// A metric of a run.
 #[derive(Debug)]
 pub struct Metric {
     /// Its name in tables and files.
     pub name: &'static str,
     /// Its unit; empty for a plain number.
     pub unit: &'static str,
-    /// Which way is better.
+    /// Which direction of the metric is better.
     pub better: Better,
-    /// A single run is slower than another if it is worse by this share of the other's value,
+    /// The first of two conditions for a single run to be slower than another: it is worse by at least this share of the
+    /// other's value.
     pub slower_share: f64,
-    /// and by so many units.
+    /// The second condition: it is worse by at least this many units.
     pub slower_by: f64,
-    /// A difference of fewer units than this is not worth a word, however surely it is there.
+    /// The smallest difference in units that is reported, however certain a smaller one is.
     pub least: f64,
     of: fn(&Seen<'_>) -> Option<f64>,
 }
 
-/// What was seen of a run.
+/// The parts of a run from which the metrics are computed.
 struct Seen<'a> {
     answers: &'a Answers,
     tables: &'a Tables,
     root: &'a str,
-    /// Sums of the workload's tasks in all phases.
+    /// Sums over the workload's tasks in all phases.
     totals: Totals,
-    /// Waits after its wake-ups, shortest first, nanoseconds.
+    /// The waits after wake-ups in nanoseconds, shortest first.
     wakes: Vec<u64>,
     stats: &'a ScenarioStats,
 }
 
-/// Everything that is measured of a run, in the order of the tables.
+/// All metrics of a run, in the order of the tables.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "run_delay",
@@ -93,7 +94,7 @@ pub const METRICS: &[Metric] = &[
         least: 0.01,
         of: |seen| {
             let worst = measures(seen.answers, seen.tables, seen.root).cgroup;
-            // More than all that it is entitled to is no better than all.
+            // More than the full entitlement is no better than the full entitlement.
             worst.as_ref().map(|worst| worst.ratio().min(1.0))
         },
     },
@@ -146,7 +147,7 @@ pub const METRICS: &[Metric] = &[
 ];
 
 impl Metric {
-    /// From which size on a difference is worth a word: at least [`LEAST_SHARE`] of the value, and [`Metric::least`] units.
+    /// Returns the smallest difference that is reported: at least [`LEAST_SHARE`] of the value, and [`Metric::least`] units.
     pub const fn gate(&self) -> Gate {
         Gate {
             least: self.least,
@@ -154,7 +155,7 @@ impl Metric {
         }
     }
 
-    /// Whether `value` is so much worse than `other` that a single run of each tells them apart.
+    /// Returns whether `value` is so much worse than `other` that a single run of each shows the difference.
     pub fn slower(&self, value: f64, other: f64) -> bool {
         let worse = match self.better {
             Better::Lower => value - other,
@@ -175,8 +176,8 @@ fn wake(seen: &Seen<'_>, percent: f64) -> Option<f64> {
     Some(ns as f64 / 1e3)
 }
 
-/// All metrics that the schedule `file` and the workers' `stats` give, of the tasks below the cgroup `root`. A schedule that
-/// cannot be read, or has holes, gives none.
+/// Computes all metrics from the schedule `file` and the workers' `stats`, for the tasks below the cgroup `root`. A schedule
+/// that is unreadable or has gaps yields no metrics.
 pub fn measure(file: &[u8], root: &str, stats: &ScenarioStats) -> BTreeMap<String, f64> {
     let read = || {
         let schedule = Schedule::read(file).ok()?;
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_worth_a_hundredth_and_some_units() {
+    fn differences_below_the_gate_do_not_count() {
         let wake = metric("wake_p99").gate();
         assert!(wake.counts(100.0, 10_000.0) && wake.counts(-100.0, 10_000.0));
         assert!(!wake.counts(99.0, 10_000.0), "below a hundredth");
@@ -244,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_names_once() {
+    fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = METRICS.iter().map(|m| m.name).collect();
         assert_eq!(names.len(), METRICS.len());
     }
 
     #[test]
-    fn what_is_no_schedule_measures_nothing() {
+    fn an_unreadable_schedule_gives_no_metrics() {
         let stats = ScenarioStats {
             total_iterations: 7,
             ..ScenarioStats::default()

@@ -1,8 +1,8 @@
 //! A cell of a matrix: one scenario under one scheduler, on one kernel and one shape, with one seed. `power`, `check` and
 //! `compare` are made of cells.
 //!
-//! A cell runs in a process of its own, which is this binary called once more (`run.rs`), and comes back as an [`Outcome`].
-//! Which cells there are, and what they mean together, is the commands' business.
+//! A cell runs in a separate process of this binary (`run.rs`) and returns an [`Outcome`]. The commands decide which cells
+//! there are and what their outcomes mean together.
 
 pub mod axes;
 mod bounds;
@@ -32,22 +32,22 @@ pub use self::promises::{PROMISES, key as promise_key};
 pub use self::run::run_here;
 pub use self::store::Store;
 
-/// Names of the scenarios' tests begin so.
+/// The prefix of the names of the scenarios' tests.
 pub const PREFIX: &str = "canned_";
-/// Scenarios that set no check of their own begin so, behind [`PREFIX`]: they are `power`'s alone.
+/// The prefix, after [`PREFIX`], of scenarios that set no checks. Only `power` uses them.
 pub const PLAIN: &str = "plain_";
 
-/// The scenario in which nothing is run: it is `verifier`'s alone.
+/// The scenario without a workload. Only `verifier` uses it.
 pub const LOAD_ONLY: &str = "load_only";
 
-/// The scheduler that has the planted defects.
+/// The scheduler with the planted defects.
 pub const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 
 /// The scheduler of a cell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Under {
-    /// The kernel's own.
+    /// The kernel's own scheduler.
     Eevdf,
     /// The scx-ktstr of this workspace.
     ScxKtstr,
@@ -55,10 +55,10 @@ pub enum Under {
     Binary(PathBuf),
 }
 
-/// One run, ready to be made.
+/// The description of one run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cell {
-    /// Name of the scenario: that of a test of this binary, without [`PREFIX`].
+    /// The name of the scenario: the name of a test of this binary without [`PREFIX`].
     pub scenario: String,
     /// What drives the CPUs: EEVDF or a scheduler's binary.
     pub under: Under,
@@ -66,7 +66,7 @@ pub struct Cell {
     pub args: Vec<String>,
     /// The seed of the run.
     pub seed: u64,
-    /// Id of the kernel in the cache; `None` for the one that a test without a wish gets.
+    /// The id of the kernel in the cache; `None` for the default kernel.
     pub kernel: Option<String>,
     /// The shape; `None` for the scenario's own.
     pub topology: Option<String>,
@@ -77,13 +77,13 @@ pub struct Cell {
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own, by the keys of [`BOUNDS`].
     pub bounds: BTreeMap<String, Bound>,
-    /// Whether the scheduler is started anew, and no template of it kept: a template of each defect on each shape would drive
-    /// all others out of the cache.
+    /// Whether the scheduler is started in every run, without a template of it: templates of each defect on each shape would
+    /// evict all other templates from the cache.
     pub fresh: bool,
 }
 
 impl Cell {
-    /// A cell on the usual kernel and the scenario's own shape, with the harness's own bounds.
+    /// Returns a cell on the default kernel and the scenario's own shape, with the default bounds.
     pub fn new(scenario: &str, under: Under, seed: u64) -> Self {
         Self {
             scenario: scenario.to_owned(),
@@ -99,7 +99,7 @@ impl Cell {
         }
     }
 
-    /// The same cell under the kernel's own scheduler, which promises everything and takes no argument.
+    /// Returns the same cell under the kernel's own scheduler, which promises everything and takes no arguments.
     pub fn baseline(&self) -> Self {
         Self {
             under: Under::Eevdf,

@@ -1,4 +1,4 @@
-//! What came of a cell: the verdict, whose fault it is, what was found and what that rests on, and what was measured.
+//! The outcome of a cell: the verdict, whose fault it is, the findings with their evidence, and the metrics.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,69 +8,71 @@ use ktstr::prelude::*;
 use ktstr_record::RunVerdict;
 use serde::{Deserialize, Serialize};
 
-/// Most findings that are kept.
+/// The largest number of findings that are kept.
 const MOST: usize = 8;
-/// Most characters of a finding's line, and most lines that are kept of the first one.
+/// The largest number of characters of a finding's line.
 const LINE: usize = 240;
+/// The largest number of lines that are kept of the first finding.
 const LINES: usize = 12;
 
-/// What a finding rests on.
+/// The evidence for a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
-    /// The kernel says it: it ejected the scheduler, or the scheduler is gone.
+    /// The kernel reported it: it ejected the scheduler, or the scheduler has exited.
     Kernel,
     /// The exact schedule shows it.
     Schedule,
-    /// A worker saw it with its own eyes: it ran where it must not, or never at all.
+    /// A worker observed it: it ran on a CPU that it must not use, or never ran at all.
     Worker,
-    /// A number missed what the scenario or the monitor expects: sound schedulers differ in it.
+    /// A number is outside the range that the scenario or the monitor expects. This proves nothing, because sound schedulers
+    /// differ in such numbers.
     Expected,
-    /// It is not about the scheduler.
+    /// The finding is not about the scheduler.
     Nothing,
 }
 
-/// Something that was found.
+/// One finding of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     /// Name of the check.
     pub check: String,
     /// Its message, in one line.
     pub message: String,
-    /// What it rests on.
+    /// The evidence for it.
     pub proof: Proof,
     /// Whether it is about speed alone: a latency or a rate.
     pub speed: bool,
 }
 
-/// A BPF program of the guest, as its kernel tells of it.
+/// A BPF program of the guest, as the guest's kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Its name, of which the kernel keeps 15 bytes.
     pub name: String,
-    /// Instructions that the verifier walked when it was loaded; 0 where the kernel does not say.
+    /// The number of instructions that the verifier processed at load; 0 if the kernel does not report it.
     pub insns: u64,
 }
 
-/// What came of a cell.
+/// The outcome of a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// How the run ended.
     pub verdict: RunVerdict,
     /// Whose fault it is, in the record's words; `None` for a pass and a skip.
     pub fault: Option<String>,
-    /// What was found, the most telling first.
+    /// The findings, the most significant first.
     pub found: Vec<Found>,
-    /// The first finding in full: a verifier's words have several lines.
+    /// The lines of the first finding in full; a message of the verifier has several.
     pub details: Vec<String>,
-    /// What the scheduler does not promise, and did not do.
+    /// Broken expectations that the scheduler does not promise to meet.
     pub not_promised: Vec<String>,
-    /// What was measured, by the names of [`super::METRICS`].
+    /// The metrics by the names in [`super::METRICS`].
     pub metrics: BTreeMap<String, f64>,
-    /// The guest's BPF programs by name, of [`super::LOAD_ONLY`] alone.
+    /// The guest's BPF programs by name; only for [`super::LOAD_ONLY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<Program>,
-    /// The scheduler's log, of [`super::LOAD_ONLY`] alone: the verifier's words are in it.
+    /// The scheduler's log, which contains the messages of the verifier; only for [`super::LOAD_ONLY`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub verifier_log: String,
     /// The digest of the run.
@@ -86,7 +88,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A run that said nothing of the scheduler, for this reason.
+    /// Returns the outcome of a run that was inconclusive for this reason.
     pub fn without_answer(why: String) -> Self {
         Self {
             verdict: RunVerdict::Inconclusive,
@@ -110,25 +112,25 @@ impl Outcome {
         }
     }
 
-    /// The name of the check that was most telling.
+    /// Returns the name of the most significant check that failed.
     pub fn check(&self) -> Option<&str> {
         self.found.first().map(|found| found.check.as_str())
     }
 
-    /// Whether the scheduler never took the CPUs over.
+    /// Returns whether the scheduler never took over the CPUs.
     pub fn never_attached(&self) -> bool {
         self.check() == Some(ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED)
     }
 }
 
-/// Failures, or what left the run without an answer; and the first of them in full.
+/// Returns the failures, or the reasons why the run was inconclusive; and the first of them in full.
 pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     let mut details: Vec<&AssertDetail> = result
         .failure_details()
         .chain(result.inconclusive_details())
         .chain(result.skip_details())
         .collect();
-    // Why the scheduler is gone explains that it is, and that explains all the rest.
+    // The reason for the scheduler's exit comes first, then the exit itself, since these explain all other findings.
     details.sort_by_key(|detail| match &*detail.check_name() {
         CHECK_EJECTED => 0,
         check if check.starts_with("scheduler ") => 1,
@@ -149,7 +151,7 @@ pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
             speed: detail.kind == DetailKind::Benchmark,
         })
         .collect();
-    // What proves most must not be cut away behind what proves less.
+    // The finding with the strongest evidence must not be cut off.
     let strongest = found.iter().map(|found| found.proof).min();
     if let Some(at) = found.iter().position(|f| Some(f.proof) == strongest)
         && at >= MOST
@@ -160,7 +162,7 @@ pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     (found, lines.collect())
 }
 
-/// What a finding rests on.
+/// The evidence for a finding.
 fn proof(finding: &Finding) -> Proof {
     match finding {
         Finding::SchedulerDied { .. }
@@ -208,7 +210,7 @@ fn proof(finding: &Finding) -> Proof {
     }
 }
 
-/// The first line, shortened.
+/// Returns the first line, shortened.
 pub fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().take(LINE).collect()

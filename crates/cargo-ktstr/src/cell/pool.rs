@@ -1,4 +1,4 @@
-//! Runs jobs side by side, hands over each result as it comes, and shows how far it is.
+//! Runs jobs in parallel, passes on each result when it is there, and shows the progress.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -9,27 +9,27 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
-/// As many machines run at once, unless somebody says otherwise.
+/// Returns the default number of machines that run at once.
 pub fn width() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The bar; nothing is drawn where nobody looks.
+/// Returns the progress bar; nothing is drawn if standard error is not a terminal.
 pub fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     let template = "{elapsed_precise} {bar:24} {pos}/{len} runs, {left}, {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.with_key("left", left));
     }
-    // A run takes seconds: the clock goes on meanwhile.
+    // A run takes seconds, in which the displayed time has to advance.
     bar.enable_steady_tick(Duration::from_secs(1));
     bar
 }
 
-/// How much time is left, once a run has shown how long one takes.
+/// Writes the estimated remaining time, once the first run has ended.
 fn left(state: &ProgressState, out: &mut dyn Write) {
     let (done, all) = (state.pos(), state.len().unwrap_or_default());
-    // A bar that cannot be drawn is none.
+    // A failure to draw the bar is harmless.
     let _ = match done {
         0 => write!(out, "time left not known yet"),
         done => {
@@ -40,8 +40,8 @@ fn left(state: &ProgressState, out: &mut dyn Write) {
     };
 }
 
-/// Does `work` with each job, as many as `jobs` at once, in the order that they have; `done` gets each result as it comes. A
-/// job for which `work` has no result any more, because the time is over, ends nothing: the next is asked.
+/// Calls `work` for each job in order, for up to `jobs` jobs at once, and passes each result to `done` when it is there. If
+/// `work` gives no result for a job because the time is over, the next job is still tried.
 pub fn run<J: Send, R: Send>(
     all: Vec<J>,
     jobs: usize,

@@ -1,8 +1,8 @@
-//! What a scheduler can say that it does not promise, by the words of a configuration file.
+//! The promises that a configuration file can release a scheduler from, by their names in the file.
 
 use ktstr::test_support::{Promise, Promises};
 
-/// Every promise that a scheduler can be excused from, by the words of `ktstr.toml`.
+/// Every promise that a scheduler can be released from in `ktstr.toml`.
 pub const PROMISES: [Promise; 8] = [
     Promise::Service,
     Promise::Fairness,
@@ -14,7 +14,7 @@ pub const PROMISES: [Promise; 8] = [
     Promise::AllTasks,
 ];
 
-/// The word for a promise.
+/// Returns the name of a promise in `ktstr.toml`.
 pub const fn key(promise: Promise) -> &'static str {
     match promise {
         Promise::Service => "service",
@@ -28,7 +28,8 @@ pub const fn key(promise: Promise) -> &'static str {
     }
 }
 
-/// All promises but those with these words. A word that is none is ignored: whoever reads them from a person refuses it.
+/// Returns all promises except those with these names. Unknown names are ignored, because the code that reads user input has
+/// refused them already.
 pub fn without(words: &[String]) -> Promises {
     PROMISES
         .into_iter()

@@ -1,4 +1,4 @@
-//! A cell is run by this binary, called once more: a run that dies takes nothing with it.
+//! Runs a cell in another process of this binary, so that a crash of the run affects nothing else.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,14 +14,13 @@ use super::{
 };
 use crate::exit::Exit;
 
-/// What the notes of a run say of a promise that was not made begin so (`run/verdict/schedule.rs`).
+/// The prefix of a run's notes about promises that the scheduler does not make (`run/verdict/schedule.rs`).
 const NOT_PROMISED: &str = "not promised (";
-/// Where the workload's cgroups are, as a test without a wish has them.
+/// The default parent of the workload's cgroups.
 const ROOT: &str = "/ktstr";
 
 impl Cell {
-    /// Runs it in a process of its own, with its record below `records`. Everything that can go wrong with that is an
-    /// outcome.
+    /// Runs the cell in a separate process, with its record below `records`. Every error becomes an outcome too.
     pub fn run(&self, records: &Path) -> Outcome {
         let output = serde_json::to_string(self)
             .context("the cell as JSON")
@@ -73,11 +72,11 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
         Under::Eevdf => Scheduler::EEVDF,
         Under::Binary(path) => {
             let path = path.into_os_string().into_string();
-            let path = path.map_err(|path| anyhow::anyhow!("{path:?} is no text"))?;
+            let path = path.map_err(|path| anyhow::anyhow!("{path:?} is not valid UTF-8"))?;
             Scheduler::named("other").binary(SchedulerSpec::Path(path.leak()))
         }
     };
-    // All of these live as long as the process, which is one run.
+    // These are leaked, because they live as long as the process, which makes one run.
     let scheduler = Box::leak(Box::new(Scheduler {
         promises: promises::without(&cell.without),
         ..scheduler
@@ -99,7 +98,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     let (found, details) = found(&finished.result);
     let notes = finished.result.info_notes.iter();
     let notes = notes.filter(|note| note.message.starts_with(NOT_PROMISED));
-    // What a scheduler did that was driven out says nothing of how well it schedules.
+    // The numbers of a scheduler that exited early say nothing about how well it schedules.
     let ended_early = (finished.result.failure_details()).any(AssertDetail::explains_the_rest);
     let metrics = (record.as_deref())
         .filter(|_| !ended_early && !finished.result.is_inconclusive())

@@ -1,8 +1,9 @@
-//! The canned scenarios, and one of a CPU that goes off line, as tests of this binary, each the same under every scheduler. Windows are short and shapes small,
-//! since each is run some hundred times: two CPUs, or four where a scenario is about where tasks may run, in two LLCs where it keeps
-//! to them.
+//! The canned scenarios, and one in which a CPU goes offline, as tests of this binary, each the same under every scheduler.
+//! Windows are short and shapes are small, since each scenario is run a hundred times or so. There are two CPUs, or four if the
+//! scenario is about where tasks may run, in two LLCs if it places tasks by LLC.
 //!
-//! Which scheduler runs, and with which arguments, the host says (`run.rs`): here it stands for all of them.
+//! The host decides which scheduler runs and with which arguments (`run.rs`); the scheduler declared here stands for any of
+//! them.
 
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ macro_rules! scenarios {
     )+)+ };
 }
 
-/// A CPU goes off line while the workers run, and comes back.
+/// Takes a CPU offline while the workers run, and brings it back.
 fn cpu_off_and_on(ctx: &Ctx) -> Result<AssertResult> {
     let online = "/sys/devices/system/cpu/cpu1/online";
     let third = ctx.duration / 3;

@@ -1,5 +1,5 @@
-//! Results as they come: a line of JSON each, so that an interrupted matrix goes on where it was. A file belongs to what its
-//! results depend on, which is binaries by their content and settings; others' results are not mixed in.
+//! A file of results, with one line of JSON per result, so that an interrupted matrix continues where it stopped. There is one
+//! file for each set of binaries (by their content) and settings, because results depend on them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ struct Line<K> {
     outcome: Outcome,
 }
 
-/// The results so far, in memory and on disk, by what was run.
+/// The results so far, in memory and on disk, by case.
 #[derive(Debug)]
 pub struct Store<K> {
     path: PathBuf,
@@ -30,7 +30,7 @@ pub struct Store<K> {
 }
 
 impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
-    /// The results of these binaries with these settings under `folder`, to be added to.
+    /// Opens the results of these binaries with these settings under `folder`, for reading and appending.
     pub fn open(folder: &Path, binaries: &[&Path], settings: &str) -> Result<Self> {
         let folder = Folder::owned(folder, Place::POWER)?;
         let path = folder
@@ -48,7 +48,7 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
         })
     }
 
-    /// The newest results under `folder`, whatever binaries they are of, only to be read.
+    /// Opens the newest results under `folder` for reading, of whatever binaries.
     pub fn newest(folder: &Path) -> Result<Self> {
         let files = match Folder::existing(folder, Place::POWER)? {
             Some(folder) => Some(
@@ -67,7 +67,7 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
         Self::read(&newest.path())
     }
 
-    /// A line cut off in the middle is one that did not come to its end: it is run again.
+    /// Reads a file of results. A truncated line is ignored, and its case is run again.
     fn read(path: &Path) -> Result<Self> {
         let text =
             fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
@@ -81,22 +81,22 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
         })
     }
 
-    /// What is known of a case.
+    /// Returns the outcome of a case; `None` if it has not been run.
     pub fn get(&self, case: &K) -> Option<&Outcome> {
         self.known.get(case)
     }
 
-    /// All that is known, by case.
+    /// Returns all outcomes, by case.
     pub fn all(&self) -> impl Iterator<Item = (&K, &Outcome)> {
         self.known.iter()
     }
 
-    /// The file that holds the results, one to a line.
+    /// Returns the path of the file that holds the results.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Keeps one result.
+    /// Adds one result.
     pub fn put(&mut self, case: K, outcome: Outcome) -> Result<()> {
         let line = Line { case, outcome };
         let mut text = serde_json::to_string(&line)?;
@@ -110,7 +110,8 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
     }
 }
 
-/// A name for the content of these files. It is only compared with others that the same binary made.
+/// Returns a file name derived from the content of the binaries and from the settings. It is only compared with names that the
+/// same binary made.
 fn key(binaries: &[&Path], settings: &str) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     hasher.write(settings.as_bytes());

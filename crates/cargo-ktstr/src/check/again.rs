@@ -1,4 +1,4 @@
-//! The one command that shows a finding again: the same scenario, kernel, shape and seed, and so the same run.
+//! The command that reproduces a finding: the same scenario, kernel, shape and seed give the same run.
 
 use std::path::PathBuf;
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::Place;
 
-/// What the commands have in common.
+/// The options that all these commands have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
     /// The scheduler's binary, as it was named.
     pub binary: PathBuf,
     /// The scheduler's own arguments, as they were given.
     pub args: Vec<String>,
-    /// The configuration, where one was named.
+    /// The path of the configuration, if one was given.
     pub config: Option<PathBuf>,
-    /// Memory of the machines, MiB, where it was named.
+    /// The memory of the machines in MiB, if it was given.
     pub memory_mib: Option<u32>,
 }
 
 impl Again {
-    /// The check of one place with one seed.
+    /// Returns the command that checks one place with one seed.
     pub fn check(&self, place: &Place, seed: u64) -> String {
         let mut words = vec!["check".to_owned(), self.path()];
         words.extend(axes(place));
@@ -39,7 +39,7 @@ impl Again {
         line(&words)
     }
 
-    /// The comparison with EEVDF in one place, with as many seeds as it takes.
+    /// Returns the command that compares the scheduler with EEVDF in one place, with as many seeds as that takes.
     pub fn compare(&self, place: &Place) -> String {
         let mut words = vec!["compare".to_owned(), "eevdf".to_owned(), self.path()];
         words.extend(axes(place));
@@ -67,7 +67,7 @@ fn axes(place: &Place) -> Vec<String> {
     words
 }
 
-/// The words as a shell has to be given them.
+/// Joins words to a command line, quoted for a shell.
 pub fn line(words: &[String]) -> String {
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     format!("cargo ktstr {}", words.join(" "))

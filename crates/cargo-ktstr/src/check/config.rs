@@ -1,6 +1,6 @@
 //! `ktstr.toml`: a project's own matrix, promises, bounds, and the failures that it knows of. `docs/check.md` describes it.
 //!
-//! A key that nobody reads is an error, with its line and the word that was meant.
+//! An unknown key is an error, which names the line and the most similar key.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,41 +16,41 @@ use crate::suggest;
 /// The file that is read where none is named.
 pub const FILE: &str = "ktstr.toml";
 
-/// What a project says of its checks.
+/// The settings of a project for its checks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// Words for kernels, shapes, scenarios and seeds; empty or `None` where the file has none.
+    /// The kernels to test on, as on the command line; empty if the file names none.
     pub kernels: Vec<String>,
-    /// Words for shapes.
+    /// The shapes, as on the command line.
     pub topologies: Vec<String>,
     /// Names of scenarios.
     pub scenarios: Vec<String>,
-    /// How many seeds, or which.
+    /// The seeds, as on the command line.
     pub seeds: Option<String>,
-    /// What the scheduler does not promise.
+    /// The promises that the scheduler does not make.
     pub without: Vec<String>,
     /// Bounds that differ from the harness's own.
     pub bounds: BTreeMap<String, Bound>,
-    /// From which size on `compare` counts a difference, by the names of metrics.
+    /// The gates of `compare`, by the names of metrics.
     pub gates: BTreeMap<String, GateWish>,
     /// Failures that are known.
     pub known: Vec<Known>,
 }
 
-/// A failure that is known, and until when it is put up with.
+/// A known failure, and until when it is tolerated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     /// Name of the scenario.
     pub scenario: String,
     /// Name of the check; `None` for any.
     pub check: Option<String>,
-    /// The kernel, by its release, its id or the word that asks for it; `None` for any.
+    /// The kernel, by its release, its id or its word on the command line; `None` for any.
     pub kernel: Option<String>,
     /// The shape; `None` for any.
     pub topology: Option<String>,
-    /// Why it is put up with.
+    /// Why it is tolerated.
     pub reason: String,
-    /// The last day on which it is.
+    /// The last day on which it is tolerated.
     pub expires: Date,
     /// Its line in the file.
     pub line: usize,
@@ -92,7 +92,8 @@ struct OneKnown {
     expires: Spanned<String>,
 }
 
-/// The file that was named, else the one in this folder, else nothing. Its path is told where there is one.
+/// Reads the file that was given, or else the one in the current folder if there is one. Also returns the path of the file that
+/// was read.
 pub fn read(named: Option<&Path>) -> Result<(Config, Option<PathBuf>)> {
     let path = named.unwrap_or(Path::new(FILE));
     if named.is_none() && !path.exists() {
@@ -107,7 +108,7 @@ pub fn read(named: Option<&Path>) -> Result<(Config, Option<PathBuf>)> {
     Ok((config, Some(path.to_owned())))
 }
 
-/// What is wrong, and in which line.
+/// An error in the file: its line and a message.
 type Wrong = (Option<usize>, String);
 
 /// Reads the text of a file.
@@ -141,7 +142,10 @@ pub fn parse(text: &str) -> Result<Config, Wrong> {
         if !known.contains(&word.get_ref().as_str()) {
             let hint = suggest::hint(word.get_ref(), known.into_iter());
             let all = known.join(", ");
-            let why = format!("`{}` is no promise{hint}; there are {all}", word.get_ref());
+            let why = format!(
+                "unknown promise `{}`{hint}; there are {all}",
+                word.get_ref()
+            );
             return Err((line(word.span().start), why));
         }
         config.without.push(word.into_inner());
@@ -182,7 +186,10 @@ fn bound(key: &str, value: &toml::Value) -> Result<Bound> {
     let known = BOUNDS.map(|(key, _)| key);
     if !known.contains(&key) {
         let hint = suggest::hint(key, known.into_iter());
-        bail!("`{key}` is no bound{hint}; there are {}", known.join(", "));
+        bail!(
+            "unknown bound `{key}`{hint}; there are {}",
+            known.join(", ")
+        );
     }
     let number = match value {
         toml::Value::String(word) if word == "off" => return Ok(Bound::Off),
@@ -201,10 +208,7 @@ fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
     if !known().any(|name| name == key) {
         let hint = suggest::hint(key, known());
         let all: Vec<&str> = known().collect();
-        bail!(
-            "`{key}` is no metric of compare{hint}; there are {}",
-            all.join(", ")
-        );
+        bail!("unknown metric `{key}`{hint}; there are {}", all.join(", "));
     }
     let wrong = || {
         anyhow!(
@@ -239,7 +243,7 @@ fn gate(key: &str, value: &toml::Value) -> Result<GateWish> {
     }
 }
 
-/// The message of the parser, with the word that was meant: it says which key is unknown, and which there are.
+/// Returns the message of the parser, which names the unknown key and the known ones, with the most similar key added.
 fn with_hint(message: &str) -> String {
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match (message.starts_with("unknown field"), &words[..]) {
@@ -306,13 +310,13 @@ expires = "2026-12-31"
     fn what_nobody_reads_is_an_error_with_its_line_and_the_word_that_was_meant() {
         insta::assert_snapshot!(error("[matrix]\nseedz = 3\n"), @"2: unknown key `seedz`: did you mean `seeds`?; there are kernels, topologies, scenarios, seeds");
         insta::assert_snapshot!(error("\n[matrx]\n"), @"2: unknown key `matrx`: did you mean `matrix`?; there are matrix, scheduler, bounds, gates, known");
-        insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: `max_owed` is no bound: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
-        insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: `nise` is no promise: did you mean `nice`?; there are service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks");
+        insta::assert_snapshot!(error("[bounds]\nmax_owed = 3\n"), @"2: unknown bound `max_owed`: did you mean `max_owed_ms`?; there are max_owed_ms, min_entitled_share, min_task_share, max_wasted_share, max_wake_wait_ms, max_preemption_rate, min_driven_share");
+        insta::assert_snapshot!(error("[scheduler]\ndoes_not_promise = [\"nise\"]\n"), @"2: unknown promise `nise`: did you mean `nice`?; there are service, fairness, nice, cpu_weight, work_conservation, wake_ups, slices, all_tasks");
     }
 
     #[test]
     fn a_gate_is_of_a_metric_and_has_numbers() {
-        insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: `wake_99` is no metric of compare: did you mean `wake_p99`?; there are run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations");
+        insta::assert_snapshot!(error("[gates]\nwake_99 = \"off\"\n"), @"2: unknown metric `wake_99`: did you mean `wake_p99`?; there are run_delay, wake_p50, wake_p99, worst_share, wasted, migrations, slice, iterations");
         insta::assert_snapshot!(error("[gates]\nslice = 3\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
         insta::assert_snapshot!(error("[gates]\nslice = { share = -1 }\n"), @r#"2: `slice` is "off", or { least = UNITS, share = PART } with one of them or both, from 0 on"#);
         insta::assert_snapshot!(error("[gates]\nslice = { leest = 1 }\n"), @"2: unknown key `leest`: did you mean `least`?; there are least, share");

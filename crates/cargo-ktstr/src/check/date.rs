@@ -1,4 +1,4 @@
-//! Dates, as far as a known failure needs them: today, and whether one is over.
+//! Dates, as far as known failures need them: today's date, and whether a date is past.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,8 +23,8 @@ impl Date {
         Self::from_days(i64::try_from(days).unwrap_or(0))
     }
 
-    /// The day so many days after 1970-01-01. Years are counted from March, so that the leap day is the last of a year; an
-    /// era is 400 years, after which all repeats.
+    /// Returns the date that is `days` days after 1970-01-01. Years are counted from March, so that the leap day is the last
+    /// day of a year; an era has 400 years, after which the calendar repeats.
     fn from_days(days: i64) -> Self {
         let days = days + 719_468;
         let era = days.div_euclid(146_097);

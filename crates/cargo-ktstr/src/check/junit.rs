@@ -1,7 +1,8 @@
 //! The result as JUnit XML, as CI systems read it: a suite for each kernel and shape, a case for each scenario and seed.
 //!
-//! A kernel that could not be had is an error. A failure is what is broken, and what does not load; a case without an answer is skipped with its reason, since it says
-//! nothing of the scheduler. Texts come from guests: what XML cannot hold is left out, the rest is escaped.
+//! A kernel that is not available is an error. A failure is a scheduler that is broken or does not load. An inconclusive case
+//! is skipped with its reason, since it says nothing about the scheduler. Texts come from guests: characters that XML cannot
+//! hold are left out, the others are escaped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -78,7 +79,7 @@ pub fn render(report: &Report, pairs: &[Pair]) -> String {
     text
 }
 
-/// How a case ended, in the words that CI systems have.
+/// How a case ended, in the terms of CI systems.
 enum End {
     Passed,
     Skipped(String),
@@ -132,7 +133,7 @@ impl End {
     }
 }
 
-/// `text` as XML can hold it.
+/// Escapes `text` for XML.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -173,7 +174,7 @@ mod tests {
             <testcase classname="steady" name="steady seed 2" time="0.000"/>
           </testsuite>
           <testsuite name="ktstr check 7.3.4 own" tests="1" failures="0" errors="0" skipped="1">
-            <testcase classname="sweep" name="sweep seed 1" time="0.000"><skipped message="no answer: the run came to no answer: the disk is full"/></testcase>
+            <testcase classname="sweep" name="sweep seed 1" time="0.000"><skipped message="no answer: the run was inconclusive: the disk is full"/></testcase>
           </testsuite>
         </testsuites>
         "#);

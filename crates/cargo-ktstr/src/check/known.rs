@@ -1,4 +1,4 @@
-//! Known failures: what is put up with until a day, and counts again behind it.
+//! Known failures: they are tolerated until a date, and count again after it.
 
 use ktstr::test_support::Topology;
 
@@ -8,12 +8,13 @@ use super::report::{KnownNote, Report, Row};
 use crate::cell::axes::OWN;
 use crate::cell::own_shape;
 
-/// Moves what is known out of the way, says of the expired that they are, and of those not seen that they were not.
+/// Moves known failures to their own list, marks those that have expired, and lists those that were looked for and did not
+/// occur.
 pub fn apply(report: &mut Report, config: &Config, today: Date) {
     let mut seen = vec![false; config.known.len()];
     let mut broken = Vec::new();
     for mut row in std::mem::take(&mut report.broken) {
-        // Of several that fit, one whose last day is not over.
+        // If several entries match, one that has not expired is taken.
         let fits = |known: &&Known| is(known, &row);
         let place = |of: &dyn Fn(&&Known) -> bool| config.known.iter().position(|known| of(&known));
         let entry = place(&|known| fits(known) && today <= known.expires).or_else(|| place(&fits));
@@ -50,7 +51,7 @@ pub fn apply(report: &mut Report, config: &Config, today: Date) {
     report.unseen = unseen
         .map(|(known, _)| {
             format!(
-                "line {}: {} ({}) was not seen: if it is fixed, remove the entry",
+                "line {}: {} ({}) did not occur: if it is fixed, remove the entry",
                 known.line, known.scenario, known.reason
             )
         })
@@ -122,7 +123,7 @@ mod tests {
         ] {
             let report = report(mixed(), &known(more, day));
             assert_eq!(report.known.len() == 1, matches, "{more}");
-            // Of the others only the wrong check was looked for: no such kernel and no such shape were run.
+            // Of the other entries only the one with another check was looked for: those kernels and shapes were not run.
             let looked_for = more.starts_with("check");
             let unseen = !matches && looked_for;
             assert_eq!(report.unseen.len(), usize::from(unseen), "{more}");

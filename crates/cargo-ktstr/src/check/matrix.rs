@@ -1,5 +1,5 @@
-//! What is run: scenarios × kernels × shapes, and how many seeds of each, by the three levels of thoroughness and by what was
-//! asked for.
+//! The matrix of runs: scenarios × kernels × shapes, and the number of seeds of each, from the three levels of thoroughness and
+//! the options.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::explore::Seeds;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// A dozen scenarios once: an answer before the coffee is cold.
+    /// A dozen scenarios with one seed each, which takes about two minutes.
     Quick,
     /// Every scenario with two seeds.
     Usual,
-    /// Every scenario with five seeds, on one more shape besides its own.
+    /// Every scenario with five seeds, on its own shape and on one more.
     Thorough,
 }
 
-/// The scenarios of [`Level::Quick`]: those that catch most of the planted defects (`docs/power.md`), the likeliest first.
+/// The scenarios of [`Level::Quick`]: those that catch most of the planted defects (`docs/power.md`), the most effective first.
 const QUICK: [&str; 12] = [
     "custom_nice_mix",
     "custom_bursts",
@@ -39,11 +39,11 @@ const QUICK: [&str; 12] = [
     "cpu_off_and_on",
 ];
 
-/// The second shape of [`Level::Thorough`]: two LLCs, and cores of two threads, which no scenario has as its own.
+/// The additional shape of [`Level::Thorough`]: two LLCs and cores with two threads, which no scenario declares itself.
 const MORE: &str = "8cpu-2llc-smt";
 
 impl Level {
-    /// The level that the flags ask for.
+    /// Returns the level that the flags select.
     pub fn of(quick: bool, thorough: bool) -> Self {
         match (quick, thorough) {
             (true, _) => Self::Quick,
@@ -52,7 +52,7 @@ impl Level {
         }
     }
 
-    /// The word for it.
+    /// Returns the name of the level.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Quick => "quick",
@@ -83,8 +83,8 @@ impl Level {
         }
     }
 
-    /// Beyond this no run goes on, if it takes no longer than the one before it: it is not begun. What is left then is counted
-    /// and told.
+    /// Returns the time limit. A run that would exceed it, going by the duration of the run before, is not started; the number
+    /// of such runs is reported.
     pub const fn budget(self) -> Option<Duration> {
         match self {
             Self::Quick => Some(Duration::from_secs(115)),
@@ -94,7 +94,7 @@ impl Level {
     }
 }
 
-/// Where runs are made.
+/// The scenario, kernel and shape of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Name of the scenario.
@@ -105,7 +105,7 @@ pub struct Place {
     pub topology: Option<String>,
 }
 
-/// All that is run.
+/// All runs of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
     /// The places, in the order in which they are run.
@@ -123,7 +123,8 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// What `options` ask for, else the configuration, else the level. All words are checked before a kernel is looked for.
+    /// Builds the matrix from the options, else from the configuration, else from the level. All words are checked before a
+    /// kernel is looked for.
     pub fn of(options: &Options, config: &Config, level: Level, all: &[String]) -> Result<Self> {
         let first = |a: &[String], b: &[String], c: Vec<String>| match (a, b) {
             ([], []) => c,
@@ -132,7 +133,7 @@ impl Matrix {
         };
         let words = first(&options.scenarios, &config.scenarios, level.scenarios(all));
         let named = axes::scenarios(&words, all)?;
-        // The likeliest first, where that is known: the time may be over before the last.
+        // The most effective scenarios come first, since the time limit can cut off the last ones.
         let mut scenarios = named;
         scenarios.sort_by_key(|name| QUICK.iter().position(|q| q == name).unwrap_or(QUICK.len()));
         let topologies = axes::topologies(&first(
@@ -168,13 +169,13 @@ impl Matrix {
         })
     }
 
-    /// Where a place stands in the matrix.
+    /// Returns the position of a place in the matrix.
     pub fn position(&self, place: &Place) -> Option<usize> {
         self.places.iter().position(|other| other == place)
     }
 }
 
-/// All places, kernel by kernel and shape by shape.
+/// Returns all places, grouped by kernel and shape.
 fn places(scenarios: &[String], kernels: &[Kernel], topologies: &[Option<String>]) -> Vec<Place> {
     let mut places = Vec::new();
     for kernel in kernels {

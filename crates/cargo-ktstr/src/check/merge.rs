@@ -1,7 +1,7 @@
-//! `cargo ktstr merge FILE...`: the shards of one check as the check that they are parts of. Nothing is run; what is told is told
-//! from the same results by the same code, so it is what one machine would have told.
+//! `cargo ktstr merge FILE...`: merges the shards of a check into one check. Nothing is run. The report is made from the same
+//! results by the same code, so it is the report that a single machine would have made.
 //!
-//! Exit codes: as of `check`; 2 where the files are not all shards of one check.
+//! Exit codes: those of `check`, and 2 if the files are not all shards of one check.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,19 +14,19 @@ use super::walk::Walked;
 use super::{Outputs, tell_of};
 use crate::exit::Exit;
 
-/// What was asked for.
+/// The options of `cargo ktstr merge`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The results of every shard, as `cargo ktstr check --shard I/N --results FILE` wrote them; or of one whole check, to see
     /// it again.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// What is written, and where to.
+    /// The files to write.
     #[command(flatten)]
     outputs: Outputs,
 }
 
-/// Reads the files, merges them, and tells what a single check would have told.
+/// Reads the files, merges them, and reports what a single check would have reported.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let mut shards = Vec::new();
     for path in &options.files {
@@ -35,7 +35,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     tell_of(out, &merged(shards)?, &options.outputs)
 }
 
-/// The check that these are all shards of.
+/// Merges the shards of one check.
 pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
     let Some((name, first)) = shards.first().cloned() else {
         bail!("there is nothing to merge");
@@ -53,8 +53,8 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
             (Some(a), Some(b)) => bail!(
                 "{name} is a shard of {a}, and {other_name} one of {b}: a check is merged from its own shards"
             ),
-            (None, _) => bail!("{name} is a whole check, and no shard of one"),
-            (_, None) => bail!("{other_name} is a whole check, and no shard of one"),
+            (None, _) => bail!("{name} is a whole check, and not a shard"),
+            (_, None) => bail!("{other_name} is a whole check, and not a shard"),
         }
     }
     let of = count(&first).unwrap_or_default();
@@ -104,7 +104,7 @@ pub fn merged(mut shards: Vec<(String, Results)>) -> Result<Results> {
     Ok(Results::new(first.asked, None, day, walked, wall_s))
 }
 
-/// In what two checks differ that were asked for.
+/// Returns the first difference between two checks; `None` if they are the same check.
 fn difference(a: &Asked, b: &Asked) -> Option<String> {
     let differ = |what: &str, a: &str, b: &str| Some(format!("{what} {a}, and {what} {b}"));
     if a == b {
@@ -164,7 +164,7 @@ mod tests {
     use super::super::testing::results;
     use super::*;
 
-    /// The results, divided as `of` machines would have run them.
+    /// Divides results into `of` shards, as that many machines would have run them.
     fn divided(whole: &Results, of: usize) -> Vec<(String, Results)> {
         let owner = shard::division(&whole.asked.matrix, of);
         let part = |index: usize| {
@@ -207,13 +207,13 @@ mod tests {
         insta::assert_snapshot!(error(shards[..2].to_vec()), @"of 3 shards 1 are missing: 3/3");
         insta::assert_snapshot!(error(vec![shards[0].clone(), shards[1].clone(), shards[1].clone()]), @"2.json and 2.json are both the shard 2/3");
         insta::assert_snapshot!(error(vec![shards[0].clone(), divided(&whole, 2)[1].clone()]), @"1.json is a shard of 3, and 2.json one of 2: a check is merged from its own shards");
-        insta::assert_snapshot!(error(vec![("w.json".to_owned(), whole), shards[0].clone()]), @"w.json is a whole check, and no shard of one");
+        insta::assert_snapshot!(error(vec![("w.json".to_owned(), whole), shards[0].clone()]), @"w.json is a whole check, and not a shard");
         let mut foreign = shards.clone();
         foreign[1].1.walked.pairs = shards[0].1.walked.pairs.clone();
         assert!(error(foreign).contains("that is not the shard 2/3's"));
     }
 
-    /// One change of what was asked for.
+    /// A change of one setting of a check.
     type Change = fn(&mut Asked);
 
     #[test]

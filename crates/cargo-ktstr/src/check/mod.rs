@@ -1,7 +1,8 @@
-//! `cargo ktstr check BINARY`: a scheduler that somebody has as a binary, under the canned scenarios, with EEVDF beside it.
+//! `cargo ktstr check BINARY`: runs a scheduler binary under the canned scenarios, and compares it with EEVDF under the same
+//! seeds.
 //!
-//! No project and no code are needed: the guest's side is this binary, as it is for the demo. `matrix` says what is run,
-//! `walk` runs it, `sort` says whose each finding is, `report` is the result as data, `screen` and `junit` show it.
+//! No project and no code are needed: this binary is also PID 1 of the guest, as in the demo. `matrix` decides what is run,
+//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, `screen`, `page` and `junit` render it.
 //!
 //! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, or what was asked for makes no sense.
 
@@ -46,16 +47,16 @@ pub use self::report::Checked;
 pub use self::sort::short;
 pub use self::walk::{Pair, tidy};
 
-/// What was asked for.
+/// The options of `cargo ktstr check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The scheduler's binary.
     binary: PathBuf,
-    /// A dozen scenarios, once each: two minutes on two cores at most.
+    /// A dozen scenarios with one seed each: at most two minutes on two cores.
     #[arg(long, conflicts_with = "thorough")]
     quick: bool,
-    /// Five seeds and one more shape, without a time limit. Without --quick and --thorough: the 36 scenarios of the core, two seeds, about a quarter of an hour
-    /// at most.
+    /// Five seeds and one more shape, without a time limit. Without --quick and --thorough: the 36 scenarios of the core, two
+    /// seeds, about a quarter of an hour at most.
     #[arg(long)]
     thorough: bool,
     /// The kernels on which the scheduler is checked.
@@ -70,19 +71,19 @@ pub struct Options {
     /// Only these scenarios.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    /// The least memory of a machine in MiB, for a scheduler that needs more than the default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
-    /// Runs at once, instead of as many as there are cores.
+    /// The number of runs at once, instead of one per core.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// The configuration, instead of ktstr.toml in this folder.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Run only the I-th of N shares of it, of about the same cost; `cargo ktstr merge` makes one check of all of them.
+    /// Run only the I-th of N shards, which take about the same time; `cargo ktstr merge` merges their results into one check.
     #[arg(long, value_name = "I/N", requires = "results")]
     shard: Option<Shard>,
-    /// What is written, and where to.
+    /// The files to write.
     #[command(flatten)]
     outputs: Outputs,
     /// Arguments of the scheduler.
@@ -90,24 +91,25 @@ pub struct Options {
     args: Vec<String>,
 }
 
-/// What is written, and where to.
+/// The files to write.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Outputs {
-    /// Write all that was found here, as JSON (docs/check.md); `-` prints it instead of the screen.
+    /// Write all findings here as JSON (docs/check.md); `-` prints them instead of the screen.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write a JUnit file here, for CI.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write a page of HTML here that needs nothing but itself: all that was found, with its evidence.
+    /// Write a self-contained HTML page here: all findings with their evidence.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Write what came of every run here: for `cargo ktstr merge`, and for `cargo ktstr compare`.
+    /// Write the outcome of every run here, for `cargo ktstr merge` and `cargo ktstr compare`.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
 }
 
-/// Runs the check and prints what it found. Whatever keeps it from judging is 2: a 1 says that the scheduler is broken.
+/// Runs the check and prints what it found. Every error that prevents a judgement is exit code 2, since 1 means that the
+/// scheduler is broken.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let began = Instant::now();
     let (config, file) = config::read(options.config.as_deref())?;
@@ -121,7 +123,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     if let Some(shard) = options.shard {
         ensure!(
             shard.of <= matrix.places.len(),
-            "{shard} has nothing to run: there are only {} places (scenarios times kernels times shapes), so that many shards at most",
+            "{shard} has nothing to run: there are only {} places (scenarios times kernels times shapes), so there can be at most that many shards",
             matrix.places.len()
         );
     }
@@ -148,7 +150,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let walked = walked?;
     ensure!(
         self::hash(&binary)? == hash,
-        "{} was built anew meanwhile: the runs are of different schedulers; check it again",
+        "{} was rebuilt during the check, so its runs are of different binaries: check it again",
         binary.display()
     );
     let asked = Asked {
@@ -173,12 +175,12 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     tell_of(out, &results, &options.outputs)
 }
 
-/// Tells what the results say, on the screen and in the files that were asked for.
+/// Reports the results on the screen and in the requested files.
 fn tell_of(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> Result<Exit> {
     let report = results.report();
     let json = serde_json::to_string_pretty(&report)? + "\n";
     let to_screen = outputs.json.as_deref() == Some(Path::new("-"));
-    // The screen first: a file that cannot be written takes nothing with it.
+    // The screen comes first, so that it is shown even if a file cannot be written.
     show(
         out,
         &match to_screen {
@@ -201,7 +203,7 @@ fn tell_of(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> Result<
     Ok(report.code())
 }
 
-/// Prints a result. A reader that has gone changes nothing of it.
+/// Prints a result. A closed pipe is not an error, since it does not change the exit code.
 pub fn show(out: &mut dyn Write, text: &str) -> Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -209,13 +211,14 @@ pub fn show(out: &mut dyn Write, text: &str) -> Result<()> {
     }
 }
 
-/// The scheduler's binary from the root, since runs have folders of their own; one that cannot run in the guest is refused.
+/// Returns the absolute path of the scheduler's binary, since runs have their own working directories. A binary that cannot run
+/// in the guest is an error.
 pub fn scheduler(path: &Path) -> Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let text = absolute
         .to_str()
-        .context("the scheduler's path is no text")?;
-    // One path a process.
+        .context("the scheduler's path is not valid UTF-8")?;
+    // There is one such path per process.
     let spec = SchedulerSpec::Path(text.to_owned().leak());
     ktstr::run::find_scheduler_binary(&Scheduler::named("checked").binary(spec))?;
     Ok(absolute)
@@ -227,7 +230,7 @@ pub fn hash(path: &Path) -> Result<String> {
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");

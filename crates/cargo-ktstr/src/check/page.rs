@@ -1,7 +1,8 @@
-//! `check.html`: a check as one page that needs nothing but itself, no script either. It has what the screen has, without the
-//! screen's bounds: what is broken, what is not promised, what is slower than EEVDF, each with its evidence and its command.
+//! `check.html`: a check as one self-contained page without scripts. It has the content of the screen without the screen's
+//! limits: what is broken, what is not promised, what is slower than EEVDF, each with its evidence and the command that
+//! reproduces it.
 //!
-//! Texts come from guests: they are shown, and mean nothing to a browser.
+//! Texts come from guests, so they are escaped: a browser shows them and does not interpret them.
 
 use std::fmt::Write;
 
@@ -10,36 +11,36 @@ use crate::exit::Exit;
 use crate::report::STYLE;
 use crate::report::html::text;
 
-/// Rows of a list that the page has; the JSON has all.
+/// The largest number of rows of a list on the page; the JSON has all.
 const MOST: usize = 200;
-/// What the page adds to the style of a run's page.
+/// The style sheet, in addition to that of the page of a run.
 const MORE: &str = include_str!("assets/check.css");
 
 /// A list of the page.
 struct List<'a> {
     id: &'static str,
     title: &'static str,
-    /// What it means to be in it.
+    /// The explanation of the list.
     means: &'static str,
     /// The word for it in the table of scenarios, and the class of that word.
     state: (&'static str, &'static str),
     rows: &'a [Row],
 }
 
-/// The lists, the gravest first.
+/// Returns the lists, the most severe first.
 fn lists(report: &Report) -> [List<'_>; 5] {
     [
         List {
             id: "broken",
             title: "Broken",
-            means: "The kernel, the exact schedule or a worker proves it, and EEVDF does not do it with the same seed.",
+            means: "The kernel, the exact schedule or a worker proves it, and EEVDF passed with the same seed.",
             state: ("broken", "bad"),
             rows: &report.broken,
         },
         List {
             id: "known",
             title: "Known",
-            means: "It is broken, and ktstr.toml puts up with it until a day.",
+            means: "It is broken, but ktstr.toml lists it as a known failure until a date.",
             state: ("known", "doubt"),
             rows: &report.known,
         },
@@ -53,14 +54,14 @@ fn lists(report: &Report) -> [List<'_>; 5] {
         List {
             id: "not-promised",
             title: "Not promised",
-            means: "It is not held against the scheduler, and each finding says why.",
+            means: "This does not count against the scheduler; each finding says why.",
             state: ("not promised", ""),
             rows: &report.not_promised,
         },
         List {
             id: "no-answer",
             title: "No answer",
-            means: "These runs say nothing of the scheduler.",
+            means: "These runs are inconclusive about the scheduler.",
             state: ("no answer", "doubt"),
             rows: &report.no_answer,
         },
@@ -102,8 +103,8 @@ fn link(id: &str, title: &str, count: usize) -> String {
     format!("<a href=\"#{id}\">{title} ({count})</a>")
 }
 
-/// The frame around the page's `body`. Nothing is loaded and nothing runs: the style alone has a word that a guest cannot know,
-/// since it is made of all that the guest said.
+/// Returns the page around `body`. Its content security policy allows no loading and no scripts, and only the style that
+/// carries the nonce, which a guest cannot guess because it is a hash of the body.
 fn document(title: &str, body: &str) -> String {
     let nonce = blake3::hash(body.as_bytes()).to_hex();
     format!(
@@ -117,7 +118,7 @@ fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// The verdict in a sentence, and what was run.
+/// Returns the verdict in a sentence, and what was run.
 fn top(report: &Report) -> String {
     let (class, word) = match report.code() {
         Exit::Done => ("pass", "nothing broken"),
@@ -143,14 +144,11 @@ fn top(report: &Report) -> String {
         (
             "runs",
             format!(
-                "{}: {} judged, {} of them sound; {} not for this shape, {} left out for want of time",
+                "{}: {} judged, {} of them sound; {} not for this shape, {} left out because the time was over",
                 report.runs, report.judged, report.sound, report.skipped, report.left_out
             ),
         ),
-        (
-            "EEVDF",
-            format!("{made} runs beside them, {kept} known from before"),
-        ),
+        ("EEVDF", format!("{made} runs beside them, {kept} cached")),
         ("wall time", format!("{:.0} s", report.wall_s)),
         ("BLAKE3", report.scheduler.hash.clone()),
     ];
@@ -223,7 +221,7 @@ fn section(out: &mut String, list: &List<'_>) {
     out.push_str("</section>\n");
 }
 
-/// Why a row is in its list.
+/// Returns why a row is in its list.
 fn reason(row: &Row) -> String {
     match &row.known {
         Some(known) if known.expired => format!(
@@ -246,7 +244,7 @@ fn record(out: &mut String, record: Option<&std::path::Path>) {
     }
 }
 
-/// A row for each scenario: on each kernel the gravest that was found, over all shapes and seeds.
+/// Returns a table with a row per scenario: the most severe finding on each kernel, over all shapes and seeds.
 fn scenarios(report: &Report, lists: &[List<'_>]) -> String {
     let mut out = String::from(
         "<section id=\"scenarios\"><h2>Scenarios</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \

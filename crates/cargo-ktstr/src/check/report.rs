@@ -1,5 +1,5 @@
-//! What a check came to, as data: `--json` writes it, the screen and the JUnit file are made of it. `docs/check.md` describes
-//! each field.
+//! The result of a check as data: `--json` writes it, and the screen and the JUnit file are made from it. `docs/check.md`
+//! describes each field.
 
 use std::path::PathBuf;
 
@@ -35,26 +35,26 @@ pub struct Checked {
 pub struct NotLoaded {
     /// Release of the kernel.
     pub kernel: String,
-    /// Why, in the words of the scheduler, the kernel or the verifier.
+    /// The reason as the scheduler, the kernel or the verifier reports it, one entry per line.
     pub reason: Vec<String>,
-    /// Whether it is held against the scheduler. It is not where the kernel itself lacks what every scheduler needs.
+    /// Whether it counts as the scheduler's fault. It does not if the kernel lacks what every scheduler needs.
     pub blamed: bool,
-    /// How many runs ended so.
+    /// The number of runs that ended like this.
     pub runs: u64,
-    /// What shows it again.
+    /// The command that reproduces it.
     pub again: String,
     /// Path of the record of the first of these runs.
     pub record: Option<PathBuf>,
 }
 
-/// What is known of a failure.
+/// The entry of the configuration for a known failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KnownNote {
-    /// Why it is put up with.
+    /// Why it is tolerated.
     pub reason: String,
-    /// The last day on which it is put up with, as `YYYY-MM-DD`.
+    /// The last day on which it is tolerated, as `YYYY-MM-DD`.
     pub expires: String,
-    /// Whether that day is over: it counts again.
+    /// Whether that day is past, so that the failure counts again.
     pub expired: bool,
 }
 
@@ -73,28 +73,28 @@ pub struct Row {
     pub of: u64,
     /// Name of the check, or of the metric.
     pub check: String,
-    /// What it says of the first of these seeds.
+    /// The message of the check for the first of these seeds.
     pub message: String,
-    /// What it rests on.
+    /// The evidence for it.
     pub proof: Proof,
-    /// Why it stands in its list.
+    /// Why it is in its list.
     pub why: String,
-    /// What shows it again.
+    /// The command that reproduces it.
     pub again: String,
-    /// Path of the record of the first of these runs; `None` where none was kept, as of a run that passed.
+    /// Path of the record of the first of these runs; `None` if none was kept, as for a run that passed.
     pub record: Option<PathBuf>,
-    /// What the configuration knows of it.
+    /// The entry of the configuration if it is a known failure.
     pub known: Option<KnownNote>,
 }
 
-/// All of it.
+/// The whole result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// The version of this format: [`SCHEMA`] of the command that wrote it.
     pub schema: u32,
-    /// What was checked.
+    /// The scheduler that was checked.
     pub scheduler: Checked,
-    /// The share that was run, as `2/3`; `None` for all of it.
+    /// The shard that was run, such as `2/3`; `None` for the whole check.
     pub shard: Option<String>,
     /// BLAKE3 of everything in the results that the virtual clock decides.
     pub results: String,
@@ -104,7 +104,7 @@ pub struct Report {
     pub scenarios: Vec<String>,
     /// Releases of the kernels.
     pub kernels: Vec<String>,
-    /// Why kernels that were asked for are not among them.
+    /// Why requested kernels are not among them.
     pub missing_kernels: Vec<String>,
     /// Shapes; `own` for each scenario's own.
     pub topologies: Vec<String>,
@@ -112,38 +112,38 @@ pub struct Report {
     pub seeds: [u64; 2],
     /// Runs of the scheduler that were made.
     pub runs: u64,
-    /// Of them, those that say something of the scheduler.
+    /// Of them, those that were conclusive about the scheduler.
     pub judged: u64,
-    /// Of them, those in which nothing at all was found.
+    /// Of them, those without any finding.
     pub sound: u64,
-    /// Runs that the scenario says make no sense on that shape.
+    /// Runs that the scenario skipped, because it does not apply to that shape.
     pub skipped: u64,
     /// Runs that were left out because the time was over.
     pub left_out: u64,
-    /// Runs of EEVDF that were made, and those whose outcome was known from before.
+    /// Runs of EEVDF that were made, and those whose outcome was cached.
     pub eevdf_runs: [u64; 2],
-    /// Kernels on which it does not load.
+    /// Kernels on which the scheduler does not load.
     pub not_loaded: Vec<NotLoaded>,
-    /// What is broken.
+    /// Failures that prove that the scheduler is broken.
     pub broken: Vec<Row>,
-    /// What is broken and known.
+    /// Such failures that the configuration lists as known.
     pub known: Vec<Row>,
-    /// What is not held against it.
+    /// Failures that are not the scheduler's fault or break no promise of it.
     pub not_promised: Vec<Row>,
-    /// What is slower than under EEVDF.
+    /// Metrics that are worse than under EEVDF.
     pub slower: Vec<Row>,
-    /// What says nothing of it.
+    /// Inconclusive runs.
     pub no_answer: Vec<Row>,
-    /// Known failures that were looked for and not seen.
+    /// Known failures that did not occur although their places were run.
     pub unseen: Vec<String>,
-    /// Wall time of it all, seconds.
+    /// Wall time of the whole check in seconds.
     pub wall_s: f64,
-    /// How it ended: the exit code.
+    /// The exit code.
     pub exit: u8,
 }
 
 impl Report {
-    /// Sorts all that was run.
+    /// Builds the report from all runs.
     pub fn of(
         matrix: &Matrix,
         walked: &Walked,
@@ -205,7 +205,7 @@ impl Report {
                 && (&row.check, &row.why) == (&new.check, &new.why)
         };
         match rows.iter_mut().find(same) {
-            // A shape that is named twice is run twice.
+            // A shape that was given twice is run twice.
             Some(row) if row.seeds.contains(&pair.seed) => {}
             Some(row) => row.seeds.push(pair.seed),
             None => rows.push(new),
@@ -231,7 +231,7 @@ impl Report {
         }
     }
 
-    /// A place where nothing is broken may still be slower than under EEVDF.
+    /// Adds a row if the scheduler is slower than EEVDF in a place where all runs passed.
     fn compare(&mut self, place: &Place, pairs: &[Pair], again: &Again) {
         let passed = |outcome: &crate::cell::Outcome| outcome.verdict == RunVerdict::Pass;
         let here: Vec<&Pair> = pairs.iter().filter(|pair| pair.place == *place).collect();
@@ -249,10 +249,10 @@ impl Report {
         }
     }
 
-    /// How it ended.
+    /// Returns the exit code.
     pub fn code(&self) -> Exit {
         let broken = !self.broken.is_empty() || self.not_loaded.iter().any(|kernel| kernel.blamed);
-        // A kernel that was asked for and could not be had is no answer about it.
+        // A requested kernel that is not available leaves the check inconclusive.
         match (broken, self.judged > 0 && self.missing_kernels.is_empty()) {
             (true, _) => Exit::Failed,
             (false, true) => Exit::Done,
@@ -286,7 +286,7 @@ fn row(pair: &Pair, finding: &Finding, pairs: &[Pair], again: &Again) -> Row {
     }
 }
 
-/// The shape that a run had, as far as it is known.
+/// Returns the shape that a run had, as far as it is known.
 pub fn actual_shape(pair: &Pair) -> String {
     let had = pair.ours.topology.as_deref();
     shape(had.or(pair.place.topology.as_deref()))
@@ -303,7 +303,7 @@ pub mod tests {
     use crate::cell::Outcome;
     use crate::explore::Seeds;
 
-    /// The report of these pairs, on one kernel.
+    /// Returns the report of these pairs, on one kernel.
     pub fn report(pairs: Vec<Pair>, config: &Config) -> Report {
         let mut places: Vec<Place> = Vec::new();
         for pair in &pairs {
@@ -334,7 +334,7 @@ pub mod tests {
         Report::of(&matrix, &walked, config, &again, today)
     }
 
-    /// One broken in one of two seeds, one not confirmed, one without an answer, one sound.
+    /// Returns pairs of four scenarios: one broken with one of two seeds, one not confirmed, one inconclusive, and one sound.
     pub fn mixed() -> Vec<Pair> {
         let unanswered = || Outcome::without_answer("the disk is full".to_owned());
         vec![

@@ -1,7 +1,7 @@
-//! The results of a check as a file: what was asked for, and what came of every run. A shard leaves one, `cargo ktstr merge`
-//! makes one of several, and `cargo ktstr compare` takes two of them instead of schedulers.
+//! The results of a check as a file: the settings of the check and the outcome of every run. A shard writes one, `cargo ktstr
+//! merge` merges several, and `cargo ktstr compare` takes two of them instead of schedulers.
 //!
-//! A file of another schema is refused, and so is one that was cut off: a JSON document is whole or none.
+//! A file of another schema is refused, and so is a truncated file, since it is not valid JSON.
 
 use std::path::Path;
 
@@ -17,22 +17,22 @@ use super::shard::Shard;
 use super::walk::Walked;
 use crate::cell::Outcome;
 
-/// What the first field of every such file says.
+/// The value of the field `format` in every such file.
 const FORMAT: &str = "ktstr-check-results";
 /// The version of the schema. It is raised when a field changes its meaning, goes away or is needed.
 pub const SCHEMA: u32 = 1;
 
-/// The fields by which a file is told from others; the rest is read if they are right.
+/// The fields that identify a file of results; the rest is only read if they match.
 #[derive(Deserialize)]
 struct Head {
     format: Option<String>,
     schema: Option<u64>,
 }
 
-/// What was asked for. Shards of one check agree in all of it.
+/// The settings of a check. All shards of one check have the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
-    /// The version of the command that ran it: scenarios and judgement are its own.
+    /// The version of the command that ran the check, since scenarios and judgement depend on it.
     pub version: String,
     /// The scheduler that was checked.
     pub scheduler: Checked,
@@ -40,9 +40,9 @@ pub struct Asked {
     pub level: Level,
     /// The whole matrix, whichever part of it this file is about.
     pub matrix: Matrix,
-    /// The configuration that it was judged by.
+    /// The configuration by which the runs are judged.
     pub config: Config,
-    /// What the commands that show a finding again have in common.
+    /// The options that the commands to reproduce a finding have in common.
     pub again: Again,
 }
 
@@ -53,20 +53,20 @@ pub struct Results {
     format: String,
     /// [`SCHEMA`] of the command that wrote it.
     schema: u32,
-    /// What was asked for.
+    /// The settings of the check.
     pub asked: Asked,
-    /// The share of it that this file has; `None` for all of it.
+    /// The shard that this file holds; `None` for the whole check.
     pub shard: Option<Shard>,
-    /// The day on which it was run: known failures expire by it.
+    /// The day of the check, by which known failures expire.
     pub day: Date,
-    /// What came of it.
+    /// The outcomes of the runs.
     pub walked: Walked,
-    /// Wall time, seconds; of merged shards that of the slowest.
+    /// Wall time in seconds; for merged shards, that of the slowest.
     pub wall_s: f64,
 }
 
 impl Results {
-    /// What was asked for, and what came of it.
+    /// Creates the results of a check from its settings and the outcomes of its runs.
     pub fn new(asked: Asked, shard: Option<Shard>, day: Date, walked: Walked, wall_s: f64) -> Self {
         Self {
             format: FORMAT.to_owned(),
@@ -79,7 +79,7 @@ impl Results {
         }
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     pub fn text(&self) -> Result<String> {
         Ok(serde_json::to_string(self).context("the results as JSON")? + "\n")
     }
@@ -88,7 +88,7 @@ impl Results {
     ///
     /// # Errors
     ///
-    /// It cannot be read, it is no file of results, it is of another schema, or it was cut off.
+    /// The file cannot be read, is not a file of results, has another schema, or is truncated.
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
@@ -102,7 +102,7 @@ impl Results {
                 "the file ends in the middle of the results, after {} bytes: copy it once more, or run that check again",
                 text.len()
             ),
-            false => "it is no file of results, which `cargo ktstr check --results FILE` writes"
+            false => "it is not a file of results, which `cargo ktstr check --results FILE` writes"
                 .to_owned(),
         };
         let head: Head = serde_json::from_str(text).map_err(|error| {
@@ -110,7 +110,7 @@ impl Results {
             anyhow::Error::new(error).context(why)
         })?;
         if head.format.as_deref() != Some(FORMAT) {
-            bail!("it is no file of results, which `cargo ktstr check --results FILE` writes");
+            bail!("it is not a file of results, which `cargo ktstr check --results FILE` writes");
         }
         let schema = head.schema.unwrap_or_default();
         ensure!(
@@ -124,7 +124,7 @@ impl Results {
         serde_json::from_str(text).context("a field of the results is damaged")
     }
 
-    /// What is told of it: the screen and the other files are made of that.
+    /// Returns the report, from which the screen and the other files are made.
     pub fn report(&self) -> Report {
         let Asked {
             scheduler,
@@ -155,7 +155,7 @@ impl Results {
         for pair in &self.walked.pairs {
             let eevdf = pair.eevdf.as_ref().map(bare);
             let run = (&pair.place, pair.seed, bare(&pair.ours), eevdf);
-            // What has no place in JSON has none in the file either, and that is written by the same code.
+            // A value that cannot be serialized cannot be in the file either, which is written by the same code.
             let text = serde_json::to_string(&run).unwrap_or_default();
             hasher.update(text.as_bytes()).update(b"\n");
         }
@@ -163,7 +163,7 @@ impl Results {
     }
 }
 
-/// Whether a file is one of results, by its first bytes: a scheduler's binary is none.
+/// Returns whether a file holds results, by its first bytes, rather than being a scheduler's binary.
 pub fn is_results(path: &Path) -> bool {
     use std::io::Read;
     let mut first = [0_u8; 64];
@@ -205,7 +205,7 @@ mod tests {
         for other in ["{}", "[]", "7", "{\"format\":\"x\",\"schema\":1}", "a b"] {
             let error = error(other);
             assert!(
-                error.contains("it is no file of results"),
+                error.contains("it is not a file of results"),
                 "{other}: {error}"
             );
         }

@@ -1,16 +1,17 @@
-//! The one screen: what is broken, what is not promised, what is slower, each with the command that shows it again.
+//! The result of a check on one screen: what is broken, what is not promised, what is slower, each with the command that
+//! reproduces it.
 
 use std::fmt::Write;
 
 use super::report::{NotLoaded, Report, Row};
 
-/// Rows that are shown of what is broken, and of each other list; a file has all.
+/// The number of rows that are shown of the broken, and of each other list; the files have all rows.
 const MOST_BROKEN: usize = 6;
 const MOST: usize = 4;
-/// Lines that are shown of a reason for not loading.
+/// The number of lines that are shown of the reason why a scheduler does not load.
 const REASON: usize = 6;
 
-/// The screen's text.
+/// Returns the text of the screen.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -32,7 +33,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     section(text, "BROKEN", "", broken, MOST_BROKEN)?;
     let known = "known, and put up with";
     section(text, "KNOWN", known, &report.known, MOST)?;
-    let not = "not held against it";
+    let not = "does not count against it";
     section(text, "NOT PROMISED", not, &report.not_promised, MOST)?;
     section(
         text,
@@ -41,7 +42,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
         &report.slower,
         MOST,
     )?;
-    let nothing = "these runs say nothing of it";
+    let nothing = "these runs are inconclusive";
     section(text, "NO ANSWER", nothing, &report.no_answer, MOST)?;
     if loaded && broken.is_empty() {
         writeln!(text, "Nothing is broken that these runs can show.\n")?;
@@ -49,7 +50,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     if !broken.is_empty() {
         writeln!(
             text,
-            "What it never promised, and what is known, is for ktstr.toml (docs/check.md).\n"
+            "Promises that it does not make, and known failures, can be listed in ktstr.toml (docs/check.md).\n"
         )?;
     }
     for kernel in &report.missing_kernels {
@@ -62,14 +63,14 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(
             text,
             "{} runs were left out because the time was over. The next call is faster, since the machines are booted by now; \
-             --thorough has no end.",
+             --thorough has no time limit.",
             report.left_out
         )?;
     }
     if let Some(shard) = &report.shard {
         writeln!(
             text,
-            "This is the shard {shard}: `cargo ktstr merge` makes one check of the results of all of them."
+            "This is shard {shard}: `cargo ktstr merge` merges the results of all shards."
         )?;
     }
     let of = |count: u64, what: &str| match count {
@@ -79,7 +80,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     let [made, kept] = report.eevdf_runs;
     writeln!(
         text,
-        "{}: {} runs on {} ({}), {} sound{}{}{}; beside them EEVDF with the same seeds ({made} runs, {kept} known from before); \
+        "{}: {} runs on {} ({}), {} sound{}{}{}; beside them EEVDF with the same seeds ({made} runs, {kept} cached); \
          {:.0} s",
         report.scheduler.path.display(),
         report.runs,
@@ -186,22 +187,22 @@ mod tests {
             again: cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast
             record: /runs/run-1/record.json
 
-        NOT PROMISED  1  (not held against it)
+        NOT PROMISED  1  (does not count against it)
           bursts  7.3.4 1n1l2c1t  1 of 1 seeds  spread
             spread of <worker>
-            it is expected and no promise, and the exact schedule does not confirm it
+            it is only an expectation, and the exact schedule does not confirm it
             again: cargo ktstr check ./scx_mine --scenarios bursts --kernels 7.3.4-ab --seeds 1..2 -- --fast
             record: /runs/run-1/record.json
 
-        NO ANSWER  1  (these runs say nothing of it)
+        NO ANSWER  1  (these runs are inconclusive)
           sweep  7.3.4 own  1 of 1 seeds  no answer
             the disk is full
-            the run came to no answer
+            the run was inconclusive
             again: cargo ktstr check ./scx_mine --scenarios sweep --kernels 7.3.4-ab --seeds 1..2 -- --fast
 
-        What it never promised, and what is known, is for ktstr.toml (docs/check.md).
+        Promises that it does not make, and known failures, can be listed in ktstr.toml (docs/check.md).
 
-        ./scx_mine: 5 runs on 7.3.4 (quick), 2 sound, 1 without an answer, 1 broken; beside them EEVDF with the same seeds (1 runs, 4 known from before); 41 s
+        ./scx_mine: 5 runs on 7.3.4 (quick), 2 sound, 1 without an answer, 1 broken; beside them EEVDF with the same seeds (1 runs, 4 cached); 41 s
         ");
     }
 

@@ -1,8 +1,8 @@
-//! A check that several machines share: which places are whose. A place is never divided, since what one seed shows there
-//! decides whether the next one is run.
+//! Divides a check among several machines: which machine runs which places. A place is never divided, since the outcome with
+//! one seed decides whether the next seed is run there.
 //!
-//! The division follows from the matrix alone, so that machines that know nothing of each other agree on it. The costs are estimates;
-//! a wrong one makes a shard slower than the others, and nothing else.
+//! The division follows from the matrix alone, so that machines that know nothing of each other agree on it. The costs are
+//! estimates; a wrong estimate only makes one shard slower than the others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,19 +13,20 @@ use serde::{Deserialize, Serialize};
 use super::matrix::{Matrix, Place};
 use crate::cell;
 
-/// Seconds that the first run on a kernel and a shape takes longer than the others: it boots the machine.
+/// Estimated additional seconds of the first run on a kernel and a shape, which boots the machine.
 const BOOT: u64 = 40;
-/// Seconds of a run of the scheduler and of EEVDF, for each CPU of the machine: the virtual clock executes one after the other.
+/// Estimated seconds per CPU of the machine for a run of the scheduler and one of EEVDF. The time grows with the CPUs because
+/// the virtual clock executes them one after the other.
 const RUN: u64 = 3;
-/// CPUs of a shape that nobody can read, which no matrix has.
+/// The number of CPUs to assume for a shape that cannot be parsed; a checked matrix has no such shape.
 const CPUS: u64 = 2;
 
-/// The share of one of several machines: `2/3` is the second of three.
+/// One of the shards of a check: `2/3` is the second of three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Shard {
-    /// Which one, from 1 on.
+    /// The number of the shard, from 1.
     pub index: usize,
-    /// How many there are.
+    /// The number of shards.
     pub of: usize,
 }
 
@@ -51,10 +52,10 @@ impl fmt::Display for Shard {
     }
 }
 
-/// For each place of the matrix, in its order, the number of the shard that runs it, from 1 on.
+/// Returns, for each place of the matrix in order, the number of the shard that runs it, from 1.
 ///
-/// The places are put in the order of their machines, and cut into stretches: few machines are booted by two shards. The cuts
-/// are where the dearest stretch is as cheap as it can be.
+/// The places are sorted by machine and cut into contiguous ranges, so that few machines are booted by two shards. The cuts are
+/// chosen such that the most expensive range is as cheap as possible.
 pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
     let seeds = matrix.seeds.count();
     let machines: Vec<(&str, String)> = (matrix.places.iter())
@@ -62,7 +63,7 @@ pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
         .collect();
     let mut order: Vec<usize> = (0..machines.len()).collect();
     order.sort_by_key(|at| machines.iter().position(|one| *one == machines[*at]));
-    // What each place costs in that order, and whether its machine is another than the one before it.
+    // The cost of each place in that order, and whether it needs another machine than the place before.
     let costs: Vec<(u64, bool)> = (order.iter().enumerate())
         .map(|(nth, at)| {
             let before = nth.checked_sub(1).map(|nth| &machines[order[nth]]);
@@ -88,8 +89,8 @@ pub fn division(matrix: &Matrix, of: usize) -> Vec<usize> {
     owner
 }
 
-/// The number of the stretch that each place is in, where none may cost more than `most`; `None` if `of` stretches are too few
-/// for that. None is left empty as long as there are places for all.
+/// Returns the number of the range that each place is in, if no range may cost more than `most`; `None` if that takes more than
+/// `of` ranges. No range is empty as long as there are enough places.
 fn stretches(costs: &[(u64, bool)], of: usize, most: u64) -> Option<Vec<usize>> {
     let (mut shard, mut load) = (1, 0_u64);
     let mut owner: Vec<usize> = Vec::with_capacity(costs.len());
@@ -110,7 +111,7 @@ fn stretches(costs: &[(u64, bool)], of: usize, most: u64) -> Option<Vec<usize>> 
     Some(owner)
 }
 
-/// The shape that a place's machine has.
+/// Returns the shape of the machine of a place.
 fn shape(place: &Place) -> String {
     let own = || cell::own_shape(&place.scenario).unwrap_or_default();
     place.topology.clone().unwrap_or_else(own)
@@ -127,7 +128,7 @@ mod tests {
     use crate::cell::axes::Kernel;
     use crate::explore::Seeds;
 
-    /// Places of these scenarios, kernels and shapes.
+    /// Returns a matrix of these scenarios, kernels and shapes.
     fn matrix(scenarios: usize, kernels: &[&str], shapes: &[&str]) -> Matrix {
         let kernels: Vec<Kernel> = kernels
             .iter()
@@ -194,7 +195,7 @@ mod tests {
     fn the_load_is_even() {
         let one_machine = loads(&matrix(36, &["a"], &["1n1l2c1t"]), 3);
         assert_eq!(one_machine, [24, 24, 24]);
-        // Of machines of two and of eight CPUs nobody has more than a third and one place above it.
+        // With machines of two and of eight CPUs, no shard costs more than a third of the total plus one place.
         let mixed = loads(&matrix(20, &["a"], &["1n1l2c1t", "1n1l8c1t"]), 3);
         let (most, all) = (mixed.iter().max().copied(), mixed.iter().sum::<u64>());
         assert!(most.is_some_and(|most| most <= all / 3 + 8), "{mixed:?}");
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_booted_where_it_pays() {
-        // Two kernels for two shards: each boots one of them.
+        // With two kernels and two shards, each shard boots one kernel.
         let matrix = matrix(6, &["a", "b"], &["1n1l2c1t"]);
         let owner = division(&matrix, 2);
         for kernel in 0..2 {

@@ -1,41 +1,41 @@
-//! Whose a finding is: broken, not promised, slower, or nobody's. The one room that decides it for `check`.
+//! Classifies the findings of `check`: broken, not promised, slower, or inconclusive. Only this module decides that.
 //!
-//! A scheduler is called broken if a run under it failed by its own fault, what was found is proved by the kernel, by the exact
-//! schedule or by a worker that saw it, and EEVDF did not fail with the same seed in the same place. What only misses an
-//! expectation proves nothing: sound schedulers differ in it.
+//! A scheduler is called broken if three things hold: a run under it failed by its fault; the kernel, the exact schedule or a
+//! worker proves the finding; and EEVDF did not fail with the same seed in the same place. A missed expectation alone proves
+//! nothing, since sound schedulers differ in what they reach.
 
 use ktstr_record::RunVerdict;
 
 use super::walk::Pair;
 use crate::cell::{Found, METRICS, Outcome, Proof};
 
-/// What a finding is.
+/// The class of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// The scheduler does not load.
     NotLoaded,
     /// The scheduler is broken.
     Broken,
-    /// It is not held against the scheduler, and why is said.
+    /// The failure is not the scheduler's fault or breaks no promise of it; the finding says why.
     NotPromised,
     /// The scheduler is slower than EEVDF.
     Slower,
-    /// The run says nothing of the scheduler.
+    /// The run was inconclusive about the scheduler.
     NoAnswer,
 }
 
 /// A finding of one pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// What it is.
+    /// The class of the finding.
     pub class: Class,
     /// Name of the check.
     pub check: String,
-    /// What it says.
+    /// The message of the check.
     pub message: String,
     /// Why it is in its class.
     pub why: String,
-    /// What it rests on.
+    /// The evidence for it.
     pub proof: Proof,
 }
 
@@ -59,7 +59,7 @@ impl Finding {
     }
 }
 
-/// What a pair says of the scheduler; nothing for one that is sound.
+/// Returns the findings of a pair; none if the scheduler is sound.
 pub fn judge(pair: &Pair) -> Vec<Finding> {
     let mut findings: Vec<Finding> = verdict(pair).into_iter().collect();
     for note in &pair.ours.not_promised {
@@ -93,7 +93,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
             return Some(Finding::of(
                 Class::NoAnswer,
                 first,
-                "the run came to no answer",
+                "the run was inconclusive",
             ));
         }
         RunVerdict::Fail => {}
@@ -103,11 +103,11 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         let why = format!("the fault is with the {fault}, not the scheduler");
         return Some(Finding::of(Class::NoAnswer, first, &why));
     }
-    // What proves most; of equally strong ones the most telling, which comes first.
+    // The finding with the strongest evidence; among equals the first, which is the most significant.
     let strongest = ours.found.iter().min_by_key(|found| found.proof);
     match eevdf.as_ref().map(|eevdf| eevdf.verdict) {
         Some(RunVerdict::Pass) => {}
-        // EEVDF excuses what is proved no better than its own failure.
+        // A failure of EEVDF excuses a finding unless the finding has stronger evidence.
         Some(RunVerdict::Fail)
             if eevdf.iter().flat_map(|e| &e.found).map(|f| f.proof).min()
                 <= strongest.map(|found| found.proof) =>
@@ -117,7 +117,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         }
         Some(RunVerdict::Fail) => {}
         Some(RunVerdict::Inconclusive | RunVerdict::Skip) | None => {
-            let why = "EEVDF came to no answer with the same seed, so nothing is confirmed";
+            let why = "EEVDF was inconclusive with the same seed, so the failure is not confirmed";
             return Some(Finding::of(Class::NoAnswer, strongest, why));
         }
     }
@@ -132,14 +132,14 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         Proof::Expected => Finding::of(
             Class::NotPromised,
             first,
-            "it is expected and no promise, and the exact schedule does not confirm it",
+            "it is only an expectation, and the exact schedule does not confirm it",
         ),
         Proof::Nothing => Finding::of(Class::NoAnswer, first, "it is not about scheduling"),
     })
 }
 
-/// The metric in which the scheduler is most clearly slower than EEVDF in every one of these pairs of one place, by what
-/// factor; a place where it is not slower in all has none.
+/// Returns a finding about the metric with the largest slowdown against EEVDF, among those that are worse in every pair of this
+/// place; `None` if there is no such metric.
 pub fn slower(pairs: &[&Pair]) -> Option<Finding> {
     let mut worst: Option<(f64, Finding)> = None;
     for metric in METRICS {
@@ -178,7 +178,7 @@ pub fn slower(pairs: &[&Pair]) -> Option<Finding> {
     worst.map(|(_, finding)| finding)
 }
 
-/// A number with three digits or so.
+/// Formats a number with about three digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(class(ours.clone(), passed()), Some(Class::NotPromised));
         ours.found[0].speed = true;
         assert_eq!(class(ours.clone(), passed()), Some(Class::Slower));
-        // The schedule's own word counts, wherever it stands.
+        // A finding of the exact schedule counts, even if it is not the first one.
         ours.found
             .extend(failed("entitlement", Proof::Schedule).found);
         let found = judge(&pair("steady", 1, ours, passed()));

@@ -1,4 +1,4 @@
-//! Made-up runs for the tests of this folder.
+//! Artificial runs for the tests of this folder.
 
 use ktstr_record::RunVerdict;
 
@@ -58,7 +58,8 @@ pub fn pair(scenario: &str, seed: u64, ours: Outcome, eevdf: Outcome) -> Pair {
     }
 }
 
-/// A whole file of results: one broken in one of two seeds, one not confirmed, one without an answer, one sound.
+/// Returns a complete file of results: one scenario broken with one of two seeds, one not confirmed, one inconclusive, and one
+/// sound.
 pub fn results() -> Results {
     let pairs = super::report::tests::mixed();
     let mut places: Vec<Place> = Vec::new();

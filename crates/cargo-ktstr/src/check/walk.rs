@@ -1,8 +1,8 @@
-//! Makes the runs: round by round, a seed each, the scheduler and beside it EEVDF with the same seed.
+//! Makes the runs of a check in rounds, one seed per round, each run of the scheduler with a run of EEVDF with the same seed.
 //!
-//! A scheduler that does not load on a kernel is not asked again there, and a place where it is known to be broken is not run
-//! with further seeds. Both are decided between rounds, so that what is run does not depend on which run is faster. EEVDF's
-//! outcomes are kept from call to call: the virtual clock makes them the same.
+//! A scheduler that does not load on a kernel is not tried again there, and a place where it is known to be broken is not run
+//! with further seeds. Both are decided between rounds, so that the set of runs does not depend on which run is faster. EEVDF's
+//! outcomes are cached across calls, since under the virtual clock they are always the same.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,39 +19,39 @@ use super::shard::{Shard, division};
 use super::sort::{Class, judge};
 use crate::cell::{Cell, Outcome, Store, pool};
 
-/// A run of the scheduler, and the one of EEVDF that it is held against.
+/// A run of the scheduler and the run of EEVDF that it is compared with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// Scenario, kernel and shape that both runs have.
     pub place: Place,
-    /// With which seed.
+    /// The seed of both runs.
     pub seed: u64,
-    /// What came of the scheduler's run.
+    /// The outcome of the scheduler's run.
     pub ours: Outcome,
-    /// What came of EEVDF's; `None` where it was not run, since the scheduler did not even load.
+    /// The outcome of EEVDF's run; `None` if it was not run because the scheduler did not load.
     pub eevdf: Option<Outcome>,
 }
 
-/// What came of all runs that were made, and how many were left out.
+/// The outcomes of all runs that were made, and the number of those that were left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Walked {
-    /// In the order of seeds and places.
+    /// The pairs, in the order of seeds and places.
     pub pairs: Vec<Pair>,
     /// Runs that were left out because the time was over.
     pub left_out: u64,
-    /// Runs of EEVDF that were made now; the others were known.
+    /// Runs of EEVDF that were made now; the others were cached.
     pub eevdf_runs: u64,
 }
 
 impl Walked {
-    /// Puts the pairs in the order of seeds and places, whoever ran them.
+    /// Sorts the pairs by seed and place, whichever machine ran them.
     pub fn sort(&mut self, matrix: &Matrix) {
         self.pairs
             .sort_by_key(|pair| (pair.seed, matrix.position(&pair.place)));
     }
 }
 
-/// The outcomes of EEVDF, which later calls take instead of running it again.
+/// The cache of EEVDF's outcomes, which later calls use instead of running it again.
 #[derive(Debug)]
 pub struct Baseline {
     store: Mutex<Store<Cell>>,
@@ -60,7 +60,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Those of this binary and this QEMU with these settings.
+    /// Opens the cache for this binary, this QEMU and the current settings.
     pub fn open() -> Result<Self> {
         let own = std::env::current_exe().context("looking for this binary")?;
         let qemu = ktstr_machine::Qemu::find()?.path;
@@ -78,13 +78,13 @@ impl Baseline {
         })
     }
 
-    /// Whether the cell's outcome under EEVDF is known from before.
+    /// Returns whether the outcome of the cell under EEVDF is cached.
     fn knows(&self, cell: &Cell) -> bool {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         store.get(&cell.baseline()).is_some()
     }
 
-    /// What came of the cell under EEVDF, now or before.
+    /// Returns the outcome of the cell under EEVDF, from the cache or from a run.
     pub fn outcome(&self, cell: &Cell) -> Outcome {
         let cell = cell.baseline();
         let lock = || self.store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,8 @@ impl Baseline {
         let outcome = cell.run(&self.records);
         *self.runs.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         tidy(&outcome, &self.records);
-        // A run without an answer may have one next time. What cannot be kept is run again.
+        // An inconclusive run may be conclusive next time, so it is not cached. If the cache cannot be written, the cell is run
+        // again next time.
         if outcome.verdict != RunVerdict::Inconclusive {
             let _ = lock().put(cell, outcome.clone());
         }
@@ -102,20 +103,20 @@ impl Baseline {
     }
 }
 
-/// Removes the record of a run that nobody will ask for: one that passed.
+/// Removes the record of a run that passed, since nobody will need it.
 pub fn tidy(outcome: &Outcome, records: &Path) {
     let passed = matches!(outcome.verdict, RunVerdict::Pass | RunVerdict::Skip);
     let folder = outcome.record.as_deref().and_then(Path::parent);
     if let Some(folder) = folder.filter(|folder| passed && folder.parent() == Some(records)) {
-        // It is only room on the disk.
+        // A failure only costs disk space.
         let _ = std::fs::remove_dir_all(folder);
     }
 }
 
-/// Makes the runs of `matrix`, or of a `shard` of it; `cell` makes the scheduler's cell of a place and a seed.
+/// Makes the runs of `matrix`, or of a `shard` of it; `cell` returns the scheduler's cell for a place and a seed.
 ///
-/// Every shard runs the first place of each kernel that it has places on: whether the scheduler loads there is decided by the
-/// same run on every machine.
+/// Every shard runs the first place of each kernel that it has places on, so that the same run decides on every machine whether
+/// the scheduler loads on that kernel.
 pub fn walk(
     matrix: &Matrix,
     shard: Option<Shard>,
@@ -134,7 +135,7 @@ pub fn walk(
     let mine: Vec<&Place> = matrix.places.iter().filter(|p| is_mine(p)).collect();
     let all = (mine.len() as u64).saturating_mul(matrix.seeds.count());
     bar.set_length(all);
-    // How long the last pair took, milliseconds: the next takes about as long.
+    // The duration of the last pair in milliseconds, as an estimate for the next.
     let last = AtomicU64::new(0);
     let work = |(place, seed): &(Place, u64)| {
         let began = Instant::now();
@@ -146,7 +147,7 @@ pub fn walk(
         let ours = cell.run(&baseline.records);
         tidy(&ours, &baseline.records);
         let asked = !ours.never_attached();
-        // Without EEVDF's nothing is confirmed, and there is no time for it any more.
+        // Without a run of EEVDF the outcome cannot be confirmed, and there is no time left for that run.
         if asked && is_over(Instant::now()) && !baseline.knows(&cell) {
             return None;
         }
@@ -179,7 +180,7 @@ pub fn walk(
         collect(&mut walked, round, jobs, bar, &work)?;
     }
     walked.eevdf_runs = *baseline.runs.lock().unwrap_or_else(PoisonError::into_inner);
-    // What was run only to see whether it loads is another shard's.
+    // Drop the runs that only showed whether the scheduler loads; they belong to another shard.
     walked.pairs.retain(|pair| is_mine(&pair.place));
     walked.sort(matrix);
     Ok(walked)
@@ -201,7 +202,7 @@ fn collect(
     })
 }
 
-/// Whether a place is worth another run: the scheduler loads on its kernel, and is not known to be broken there.
+/// Returns whether a place is to be run again: the scheduler loads on its kernel, and is not known to be broken there.
 fn is_open(pairs: &[Pair], place: &Place) -> bool {
     let of_kernel = pairs
         .iter()

@@ -7,7 +7,7 @@ const SAMPLES: usize = 2000;
 /// The seed of the draws, so that the same numbers give the same interval.
 const SEED: u64 = 0x626f_6f74;
 
-/// The interval; `None` of nothing.
+/// Returns the interval; `None` if there are no values.
 pub fn interval(values: &[f64]) -> Option<(f64, f64)> {
     if values.is_empty() {
         return None;

@@ -1,30 +1,31 @@
-//! From paired numbers to words: a row for each scenario and metric, the family's statistics, and what may be said of each.
+//! Turns paired numbers into rows: one for each scenario and metric, with the statistics of the family and the conclusion that
+//! they allow.
 //!
-//! Nothing is called a regression that so many pairs cannot carry: the adjusted p has to be below the level, and where the
-//! smallest possible one is not, the row says how many seeds it would take.
+//! A difference is only called a regression if the adjusted p is below the level. If even the smallest possible p is not, the
+//! row says how many seeds it would take.
 
 use serde::Serialize;
 
 use super::{bootstrap, holm, permutation, smallest};
 use crate::cell::{Better, Gate, Metric};
 
-/// A false alarm in the whole family is at most so likely.
+/// The largest probability of a false alarm in the whole family.
 pub const LEVEL: f64 = 0.05;
 
-/// Paired numbers of one metric in one place.
+/// The paired values of one metric in one place.
 #[derive(Clone, Debug)]
 pub struct Paired {
-    /// Where: scenario, kernel, shape.
+    /// The place: scenario, kernel and shape.
     pub place: [String; 3],
-    /// What was measured.
+    /// The metric that was measured.
     pub metric: &'static Metric,
-    /// From which size on a difference counts.
+    /// The size from which a difference counts.
     pub gate: Gate,
-    /// A's number and B's, by seed.
+    /// For each seed, the seed, A's value and B's value.
     pub values: Vec<(u64, f64, f64)>,
 }
 
-/// What may be said of a row.
+/// The conclusion of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Said {
@@ -34,18 +35,18 @@ pub enum Said {
     Regression,
     /// B is better.
     Improvement,
-    /// B is another, and neither is better.
+    /// B differs, and neither direction is better.
     Different,
-    /// There is a difference, and it is too small to matter.
+    /// There is a significant difference that is too small to matter.
     Slight,
-    /// No difference shows.
+    /// No significant difference.
     NotTold,
-    /// So few seeds could show none.
+    /// The seeds are too few to show any difference.
     TooFewSeeds,
 }
 
 impl Said {
-    /// The words for it.
+    /// Returns the conclusion in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Identical => "identical",
@@ -74,27 +75,28 @@ pub struct Row {
     pub unit: &'static str,
     /// How many pairs there are.
     pub pairs: usize,
-    /// Mean of A's numbers.
+    /// The mean of A's values.
     pub a: f64,
-    /// Mean of B's.
+    /// The mean of B's values.
     pub b: f64,
-    /// Mean of B − A.
+    /// The mean of B − A.
     pub difference: f64,
     /// Its 95 % interval by the bootstrap.
     pub interval: (f64, f64),
-    /// p of this test alone.
+    /// The p-value of this test alone.
     pub p: f64,
-    /// p adjusted for the family.
+    /// The p-value adjusted for the family.
     pub p_adjusted: f64,
-    /// From which size on a difference counts.
+    /// The size from which a difference counts.
     pub gate: Gate,
-    /// The smallest difference that so many pairs, as noisy as these, can show in this family; `None` if none.
+    /// The smallest difference that this number of pairs, with this noise, can show in this family; `None` if they can show
+    /// none.
     pub smallest: Option<f64>,
-    /// What may be said.
+    /// The conclusion.
     pub said: Said,
 }
 
-/// The rows of a family. What has less than two pairs is left out: there is nothing to test.
+/// Returns the rows of a family. A metric with fewer than two pairs is left out, since there is nothing to test.
 pub fn rows(family: &[Paired]) -> Vec<Row> {
     let tested: Vec<&Paired> = family.iter().filter(|one| one.values.len() > 1).collect();
     let differences: Vec<Vec<f64>> = tested
@@ -156,7 +158,7 @@ pub mod tests {
     use super::*;
     use crate::cell::METRICS;
 
-    /// Paired numbers of a metric: A's are `a`, B's these.
+    /// Returns pairs of a metric in which A's value is always `a`.
     pub fn paired(metric: &str, scenario: &str, a: f64, b: &[f64]) -> Paired {
         let metric = METRICS.iter().find(|m| m.name == metric);
         let metric = metric.expect("a metric");
@@ -217,7 +219,7 @@ pub mod tests {
 
     #[test]
     fn nothing_is_said_that_so_few_pairs_cannot_carry() {
-        // Five pairs have 2/32 at least: no family of any size is decided by them.
+        // Five pairs have a p of at least 2/32, which decides no family of any size.
         let few = paired("wake_p99", "a", 1000.0, &SHIFTED[..5]);
         let row = &rows(std::slice::from_ref(&few))[0];
         assert_eq!((row.said, row.smallest), (Said::TooFewSeeds, None));

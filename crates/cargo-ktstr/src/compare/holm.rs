@@ -1,7 +1,7 @@
 //! Many tests at once: Holm's step-down procedure (1979), which keeps the chance of a single false alarm in the whole family at
 //! the level of one test.
 
-/// The p-values adjusted for the family that they are: each may be held against the level of one test.
+/// Returns the p-values adjusted for the family that they form: each can be compared with the level of a single test.
 pub fn adjusted(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
@@ -14,8 +14,8 @@ pub fn adjusted(p: &[f64]) -> Vec<f64> {
     out
 }
 
-/// The fewest pairs with which a family of `tests` can be decided at `level`: the smallest p that they can have is small enough
-/// for the strictest step. `None` if no number of them is.
+/// Returns the smallest number of pairs that can decide a family of `tests` tests at `level`: their smallest possible p is
+/// small enough for the strictest step. `None` if no number of pairs can.
 pub fn pairs_needed(tests: usize, level: f64) -> Option<usize> {
     let strictest = level / tests.max(1) as f64;
     (2..=64).find(|pairs| super::permutation::smallest_p(*pairs) <= strictest)
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // 0.01·4, then 0.02·3 = 0.06, 0.03·2 = 0.06, 0.04·1, which may not be less than the one before.
+        // 0.01·4, then 0.02·3 = 0.06, 0.03·2 = 0.06, and 0.04·1, which is raised to the value before it.
         let found = adjusted(&[0.04, 0.01, 0.03, 0.02]);
         for (found, wanted) in found.iter().zip([0.06, 0.04, 0.06, 0.06]) {
             assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");

@@ -1,9 +1,10 @@
-//! `cargo ktstr compare A B`: two schedulers under the same scenarios with the same seeds, and what may be said of the
-//! difference. Each seed is a pair; the test is the sign-flip permutation test, Holm's procedure over the family.
+//! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences.
+//! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family.
 //!
-//! `family` has the statistics' front, `permutation`, `holm`, `bootstrap` and `smallest` are one each, `screen` shows it.
+//! `family` is the entry to the statistics, which are in `permutation`, `holm`, `bootstrap` and `smallest`; `screen` renders
+//! the result.
 //!
-//! Exit codes: 0 no regression shows, 1 one does or B ends early where A does not, 2 nothing could be compared.
+//! Exit codes: 0 no regression was found, 1 one was found or B exits early where A does not, 2 nothing could be compared.
 
 mod bootstrap;
 mod family;
@@ -35,30 +36,31 @@ use crate::exit::Exit;
 
 /// The word for the kernel's own scheduler.
 const EEVDF: &str = "eevdf";
-/// The scenarios where none is named: few, so that few seeds decide the family.
+/// The default scenarios. They are few, so that few seeds decide the family.
 const SCENARIOS: [&str; 4] = [
     "steady",
     "custom_bursts",
     "custom_wake_under_load",
     "custom_nice_mix",
 ];
-/// Fewest and most seeds where their number is not given.
+/// The smallest and the largest default number of seeds.
 const LEAST_SEEDS: usize = 8;
 const MOST_SEEDS: usize = 20;
-/// So many more are run than could decide a family: with the fewest that can, every single pair has to point the same way.
+/// The number of seeds that are run in addition to the fewest that can decide a family: with the fewest, every single pair
+/// would have to differ in the same direction.
 const MORE_SEEDS: usize = 2;
 
-/// What was asked for.
+/// The options of `cargo ktstr compare`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The scheduler to compare with: a binary, or `eevdf`; or what `cargo ktstr check --results` stored of one.
+    /// The scheduler to compare with: a binary, `eevdf`, or a file that `cargo ktstr check --results` wrote.
     a: String,
-    /// The scheduler that may have changed, likewise. Of two stored sets nothing is run.
+    /// The scheduler to judge, given in the same ways. With two files of results nothing is run.
     b: String,
-    /// An argument of A; may be given again.
+    /// An argument of A; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     a_arg: Vec<String>,
-    /// An argument of B; may be given again.
+    /// An argument of B; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     b_arg: Vec<String>,
     /// The scenarios, instead of steady, custom_bursts, custom_wake_under_load and custom_nice_mix.
@@ -70,27 +72,27 @@ pub struct Options {
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// How many seeds, or which, as 3..14. Without it as many as it takes to decide all tests together, 8 to 20.
+    /// The number of seeds, or a range such as 3..14. The default is as many as it takes to decide all tests together, 8 to 20.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
-    /// Run although so few seeds cannot decide so many tests: to see whether the runs are the same to the last bit.
+    /// Run even if the seeds are too few to decide all tests, to see whether the runs are identical.
     #[arg(long)]
     undecided: bool,
     /// The configuration, instead of ktstr.toml in this folder: its gates say which differences count.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    /// The least memory of a machine in MiB, for a scheduler that needs more than the default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
-    /// Runs at once, instead of as many as there are cores.
+    /// The number of runs at once, instead of one per core.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Write all numbers here, as JSON (docs/check.md); `-` prints it instead of the table.
+    /// Write all numbers here as JSON (docs/check.md); `-` prints them instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// A pair to be run: where, and with which seed.
+/// A pair of runs to be made: its place and its seed.
 #[derive(Clone, Debug, PartialEq)]
 struct Job {
     scenario: String,
@@ -116,7 +118,7 @@ impl Job {
     }
 }
 
-/// Runs the comparison and prints what may be said.
+/// Runs the comparison and prints its conclusions.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let began = Instant::now();
     let (config, _) = check::config(options.config.as_deref())?;
@@ -167,7 +169,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         if let Under::Binary(path) = &side.under
             && side.hash.as_ref() != Some(&check::hash(path)?)
         {
-            bail!("{} was built anew meanwhile: compare again", path.display());
+            bail!(
+                "{} was rebuilt during the comparison: compare again",
+                path.display()
+            );
         }
     }
     let mut report = Report::of(a, b, &pairs, &config.gates);
@@ -177,7 +182,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     tell(out, options, &report)
 }
 
-/// Compares two stored sets. Only what is true of them may be asked for.
+/// Compares two files of results. Options that would change how the runs are made are refused.
 fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
     let given = [
         ("--a-arg", !options.a_arg.is_empty()),
@@ -191,7 +196,7 @@ fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
         ("--undecided", options.undecided),
     ];
     if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
-        bail!("{option} says what is run, and of stored sets nothing is: leave it out");
+        bail!("{option} is about runs, and with files of results nothing is run: leave it out");
     }
     let scenarios = match &options.scenarios[..] {
         [] => Vec::new(),
@@ -209,7 +214,7 @@ fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
     Ok(report)
 }
 
-/// Refuses a family that so many pairs cannot decide, before anything is run.
+/// Refuses a family of tests that this number of pairs cannot decide, before anything is run.
 fn decidable(pairs: usize, tests: usize) -> Result<()> {
     let smallest = permutation::smallest_p(pairs);
     if smallest <= LEVEL / tests.max(1) as f64 {
@@ -230,7 +235,7 @@ fn decidable(pairs: usize, tests: usize) -> Result<()> {
     )
 }
 
-/// Prints what may be said, and writes what was asked for.
+/// Prints the conclusions, and writes the requested file.
 fn tell(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit> {
     let json = serde_json::to_string_pretty(&report)? + "\n";
     match options.json.as_deref() {
@@ -245,7 +250,7 @@ fn tell(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit>
     Ok(report.code())
 }
 
-/// As many seeds as it takes to decide so many tests, within reason.
+/// Returns the number of seeds that it takes to decide this number of tests, within limits.
 fn enough(tests: usize) -> usize {
     let needed = holm::pairs_needed(tests, LEVEL).unwrap_or(MOST_SEEDS);
     (needed + MORE_SEEDS).clamp(LEAST_SEEDS, MOST_SEEDS)
@@ -269,7 +274,7 @@ fn side(name: &str, args: &[String]) -> Result<Side> {
     })
 }
 
-/// Makes all runs, in the order of the jobs.
+/// Makes all runs; the results are in the order of the jobs.
 fn walk(
     options: &Options,
     jobs: Vec<Job>,

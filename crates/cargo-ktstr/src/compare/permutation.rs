@@ -1,13 +1,13 @@
 //! The sign-flip permutation test on paired differences (Fisher 1935): if neither of two schedulers is better, each difference
-//! could as well have had the other sign. Two-sided, on the mean.
+//! is equally likely to have the other sign. Two-sided, on the mean.
 
 use super::signs;
 
-/// How likely a mean at least as far from 0 is, if signs are chance. Exact for up to 12 pairs, else of 10 000 draws with a
-/// fixed seed.
+/// Returns the probability of a mean at least as far from 0 if the signs are random. It is exact for up to 12 pairs, else
+/// estimated from 10 000 draws with a fixed seed.
 pub fn p_value(differences: &[f64]) -> f64 {
     let sum = differences.iter().sum::<f64>().abs();
-    // What differs by the rounding of a sum alone is as far.
+    // A sum that differs only by rounding counts as equally far.
     let as_far = sum - 1e-12 * differences.iter().map(|d| d.abs()).sum::<f64>();
     let mut far = 0_usize;
     signs::each(differences.len(), |turned| {
@@ -18,12 +18,12 @@ pub fn p_value(differences: &[f64]) -> f64 {
         far += usize::from(flipped.abs() >= as_far);
     });
     let (all, _) = signs::counts(differences.len());
-    // The observed differences are one of the draws, too.
+    // The observed signs count as one of the draws.
     let drawn = usize::from(differences.len() > signs::EXACT);
     (far + drawn) as f64 / all as f64
 }
 
-/// The smallest p that `n` pairs can have at all, whatever they are.
+/// Returns the smallest p that `n` pairs can have.
 pub fn smallest_p(n: usize) -> f64 {
     let (all, always) = signs::counts(n);
     always as f64 / all as f64
@@ -39,11 +39,11 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        // All of one sign: only all turned and none turned are as far, 2 of 8.
+        // All have the same sign, so only the vectors that flip all or none are as far: 2 of 8.
         near(p_value(&[1.0, 2.0, 3.0]), 0.25);
         // Sums of ±1±2±3 at least as far from 0 as 4 = -1+2+3: ±6 and ±4, 4 of 8.
         near(p_value(&[-1.0, 2.0, 3.0]), 0.5);
-        // 0 = 1+2-3 is the least there is.
+        // 0 = 1+2-3 is the smallest possible distance.
         near(p_value(&[1.0, 2.0, -3.0]), 1.0);
         near(p_value(&[1.0; 6]), 2.0 / 64.0);
         near(p_value(&[0.0; 5]), 1.0);

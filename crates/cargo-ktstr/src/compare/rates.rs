@@ -1,26 +1,27 @@
-//! How often the comparison is wrong, and how often it finds what is there: families of made-up pairs with a fixed seed. A family
-//! is a scenario's eight metrics, each with noise of a twentieth of its value, on as many seeds as the command asks for itself.
+//! Measures how often the comparison raises a false alarm and how often it finds a real shift, on synthetic pairs with a fixed
+//! seed. A family is the eight metrics of a scenario, each with noise of 5 % of its value, on as many seeds as the command
+//! takes by default.
 
 use super::enough;
 use super::family::{Paired, Said, rows};
 use super::rng::Rng;
 use crate::cell::METRICS;
 
-/// Families of equals that are tried: a rate of 5 % is known to within 3 points.
+/// The number of families without a difference; a rate of 5 % is then known to within 3 percentage points.
 const EQUAL: u64 = 200;
-/// Families with a shift that are tried.
+/// The number of families with a shift.
 const SHIFTED: u64 = 60;
 const MEAN: f64 = 10_000.0;
 const NOISE: f64 = MEAN / 20.0;
 
-/// About normal, with variance 1: the sum of twelve uniform numbers (Irwin and Hall).
+/// Returns an approximately normal number with variance 1: the centred sum of twelve uniform numbers (Irwin and Hall).
 fn normal(rng: &mut Rng) -> f64 {
     let uniform = |rng: &mut Rng| rng.next() as f64 / u64::MAX as f64;
     (0..12).map(|_| uniform(rng)).sum::<f64>() - 6.0
 }
 
-/// A family in which B's numbers of the first metric are larger by this share. A and B meet the same machine with each seed, so half
-/// of the noise's variance is common to both.
+/// Returns a family in which B's values of the first metric are larger by this share. With each seed A and B have the same
+/// machine, so half of the variance of the noise is common to both.
 fn family(rng: &mut Rng, shift: f64) -> Vec<Paired> {
     let seeds = enough(METRICS.len()) as u64;
     let mut one = |metric: &'static crate::cell::Metric, shift: f64| Paired {
@@ -49,7 +50,8 @@ fn of_equals_at_most_one_family_in_twenty_is_called_a_regression() {
         let rows = rows(&family(&mut rng, 0.0));
         rows.iter().any(|row| row.said == Said::Regression)
     });
-    // Half of the false alarms are improvements, and a slight difference is none: 5 % of the families is more than enough.
+    // Half of the false alarms are improvements, and a slight difference is no alarm, so 5 % of the families is a generous
+    // limit.
     let wrong = wrong.count() as u64;
     assert!(wrong * 20 <= EQUAL, "{wrong} of {EQUAL}");
 }

@@ -1,4 +1,4 @@
-//! What a comparison came to, as data: `--json` writes it, the table is made of it. `docs/check.md` describes each field.
+//! The result of a comparison as data: `--json` writes it, and the table is made from it. `docs/check.md` describes each field.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::exit::Exit;
 /// The version of the schema.
 const SCHEMA: u32 = 1;
 
-/// One of the two.
+/// One side of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Side {
     /// Its name, as it was given.
@@ -23,12 +23,12 @@ pub struct Side {
     pub args: Vec<String>,
     /// BLAKE3 of its binary; `None` for EEVDF.
     pub hash: Option<String>,
-    /// What drives the CPUs on this side.
+    /// The scheduler on this side.
     #[serde(skip)]
     pub under: Under,
 }
 
-/// A run that gave no numbers.
+/// A run without metrics.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ended {
     /// `a` or `b`.
@@ -51,7 +51,7 @@ pub struct Ended {
     pub record: Option<PathBuf>,
 }
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// The schema's version.
@@ -62,11 +62,11 @@ pub struct Report {
     pub b: Side,
     /// The first seed, and the one after the last.
     pub seeds: [u64; 2],
-    /// A false alarm in the whole family is at most so likely.
+    /// The largest probability of a false alarm in the whole family.
     pub level: f64,
     /// How many tests the family has.
     pub tests: usize,
-    /// How many pairs decide so many tests; `None` where no number does.
+    /// The number of pairs that it takes to decide this number of tests; `None` if no number does.
     pub pairs_needed: Option<usize>,
     /// Pairs of runs that are the same to the last bit.
     pub same_runs: u64,
@@ -74,18 +74,18 @@ pub struct Report {
     pub pairs: u64,
     /// A row for each test.
     pub rows: Vec<Row>,
-    /// Runs that gave no numbers.
+    /// Runs without metrics.
     pub ended: Vec<Ended>,
-    /// Kernels that could not be had.
+    /// Requested kernels that are not available.
     pub missing_kernels: Vec<String>,
-    /// Runs of stored sets that only A has, and that only B has.
+    /// With files of results, the number of runs that only A has and that only B has.
     pub alone: [u64; 2],
     /// Wall time, seconds.
     pub wall_s: f64,
 }
 
 impl Report {
-    /// The family of tests, and what may be said of each.
+    /// Builds the report: the family of tests with the conclusion of each.
     pub fn of(a: Side, b: Side, pairs: &[(Job, Outcome, Outcome)], gates: &Gates) -> Self {
         let mut family: Vec<Paired> = Vec::new();
         let mut ended = Vec::new();
@@ -115,7 +115,7 @@ impl Report {
                 }
             }
         }
-        // A metric of a scenario after the other, in the order of both tables.
+        // The metrics of one scenario after those of the other, in the order of both tables.
         let mut places: Vec<[String; 3]> = Vec::new();
         for (job, ..) in pairs {
             let place = job.place();
@@ -146,7 +146,7 @@ impl Report {
         }
     }
 
-    /// How often B came to its end early by its own fault where A did not.
+    /// Returns how often B exited early by its own fault where A did not.
     pub fn only_b_ended(&self) -> u64 {
         let by_fault = |one: &&Ended| {
             one.verdict == RunVerdict::Fail && one.fault.as_deref() == Some("scheduler")
@@ -166,11 +166,11 @@ impl Report {
         alone.filter(|b| !of("a").any(|a| at(a) == at(b))).count() as u64
     }
 
-    /// How it ended.
+    /// Returns the exit code.
     pub fn code(&self) -> Exit {
         let regression = self.rows.iter().any(|row| row.said == Said::Regression);
         let said = |row: &Row| row.said != Said::TooFewSeeds;
-        // A row may lack a seed or two; where none is lacking, no row like it can be decided.
+        // A row may lack some seeds; if even the row with the most pairs cannot be decided, none can.
         let most = self.rows.iter().map(|row| row.pairs).max();
         let is_whole = |row: &&Row| Some(row.pairs) == most;
         let decided = self.rows.iter().any(said) && self.rows.iter().filter(is_whole).all(said);
@@ -182,10 +182,10 @@ impl Report {
     }
 }
 
-/// What a configuration says of gates, by the names of metrics.
+/// The gates in a configuration file, by the names of metrics.
 pub type Gates = BTreeMap<String, GateWish>;
 
-/// The metrics that are compared, with the gate of each.
+/// Returns the metrics that are compared, with the gate of each.
 pub fn compared(gates: &Gates) -> Vec<(&'static Metric, Gate)> {
     let of = |metric: &'static Metric| {
         let gate = match gates.get(metric.name) {
@@ -249,7 +249,7 @@ pub mod tests {
         outcome
     }
 
-    /// Seven pairs of which B is `more` above A, give or take.
+    /// Returns the report of seven pairs in which B is about `more` above A.
     pub fn compared(more: f64) -> Report {
         let pairs: Vec<_> = (1..8)
             .map(|seed| {
@@ -293,7 +293,7 @@ pub mod tests {
             };
             assert_eq!(report.code(), wanted, "{said:?}");
         }
-        // Beside a row that is decided one that lacks a seed changes nothing, and one that lacks none does.
+        // A row that lacks a seed changes nothing next to a decided row; a row that lacks none does.
         let mut other = report.rows[0].clone();
         other.said = Said::TooFewSeeds;
         report.rows.push(other);

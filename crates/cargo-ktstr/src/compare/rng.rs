@@ -19,7 +19,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0. The bias is below 2⁻³² for the small numbers that are asked for here.
+    /// A number below `end`, which is not 0. The bias is below 2⁻³² for the small numbers that are used here.
     pub fn below(&mut self, end: usize) -> usize {
         let product = u128::from(self.next()) * end as u128;
         (product >> 64) as usize

@@ -1,4 +1,4 @@
-//! The table of a comparison, and what it can and cannot show.
+//! The table of a comparison, with a note of what it can and cannot show.
 
 use std::fmt::Write;
 
@@ -7,12 +7,12 @@ use super::report::{Report, Side};
 use crate::check::short;
 use crate::table;
 
-/// Rows that are shown where there are more: those of which something is said come first.
+/// The largest number of rows that are shown; rows with a conclusion come first.
 const MOST: usize = 40;
-/// Runs without numbers that are shown.
+/// The largest number of runs without metrics that are shown.
 const ENDED: usize = 4;
 
-/// The screen's text.
+/// Returns the text of the screen.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -72,7 +72,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     for one in report.ended.iter().take(ENDED) {
         writeln!(
             text,
-            "no numbers of {}: {} seed {}: {}",
+            "no numbers from {}: {} seed {}: {}",
             one.side.to_uppercase(),
             one.scenario,
             one.seed,
@@ -132,7 +132,7 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
     if dead > 0 {
         writeln!(
             text,
-            "B came to an early end by its own fault in {dead} runs in which A did not: `cargo ktstr check` says more."
+            "B exited early by its own fault in {dead} runs in which A did not: `cargo ktstr check` has the details."
         )?;
     }
     if count(Said::TooFewSeeds) > 0 {
@@ -160,7 +160,7 @@ fn name(side: &Side) -> String {
     words.cloned().collect::<Vec<_>>().join(" ")
 }
 
-/// A difference as a share of what it is held against, with its sign.
+/// Formats a difference as a share of the value that it is compared with, with its sign.
 fn change(difference: f64, of: f64) -> String {
     match of {
         0.0 if difference == 0.0 => "0.0 %".to_owned(),
@@ -169,7 +169,7 @@ fn change(difference: f64, of: f64) -> String {
     }
 }
 
-/// The same of a size, which has no sign.
+/// Formats a size, which has no sign, as such a share.
 fn size(difference: f64, of: f64) -> String {
     match of {
         0.0 => short(difference),
@@ -177,7 +177,7 @@ fn size(difference: f64, of: f64) -> String {
     }
 }
 
-/// What is said first where there is no room for all.
+/// Returns the rank of a conclusion: lower ones are shown first if there are too many rows.
 fn order(said: Said) -> u8 {
     match said {
         Said::Regression => 0,

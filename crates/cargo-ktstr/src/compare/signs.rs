@@ -1,20 +1,20 @@
-//! Sign vectors: all of them for few pairs, else some that are drawn with a fixed seed.
+//! Sign vectors: all of them for few pairs, else a sample drawn with a fixed seed.
 
 use super::rng::Rng;
 
-/// Up to so many pairs every sign vector is tried.
+/// The largest number of pairs for which every sign vector is tried.
 pub const EXACT: usize = 12;
-/// So many are drawn for more pairs.
+/// The number of sign vectors that are drawn for more pairs.
 pub const DRAWS: usize = 10_000;
-/// The seed of the draws, so that the same numbers give the same answer.
+/// The seed of the draws, so that the same numbers give the same result.
 const SEED: u64 = 0x5163_6e73;
 
-/// A sign vector: which of the pairs are turned.
+/// A sign vector: the set of pairs whose sign is flipped.
 #[derive(Clone, Copy, Debug)]
 pub struct Turned<'a>(&'a [u64]);
 
 impl Turned<'_> {
-    /// Whether the pair `at` is turned.
+    /// Returns whether the sign of the pair `at` is flipped.
     pub fn at(self, at: usize) -> bool {
         self.0[at / 64] >> (at % 64) & 1 == 1
     }
@@ -36,8 +36,8 @@ pub fn each(n: usize, mut with: impl FnMut(Turned<'_>)) {
     }
 }
 
-/// How many there are, and how many of them say "at least as far" for any differences: those that turn none or all. Where some
-/// are drawn, the observed one is counted besides.
+/// Returns the number of sign vectors, and how many of them are "at least as far" for any differences: those that flip none or
+/// all signs. If they are drawn, the observed one is counted in addition.
 pub fn counts(n: usize) -> (usize, usize) {
     let mut always = 0;
     each(n, |turned| {
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(draw(), draw(), "the seed is fixed");
         assert_eq!(counts(6), (64, 2));
         assert_eq!(counts(40), (DRAWS + 1, 1));
-        // Of 10 000 draws of 13 signs some 2.4 are all alike.
+        // Of 10 000 draws of 13 signs, about 2.4 have all signs alike.
         let (all, always) = counts(13);
         assert!(all == DRAWS + 1 && (1..12).contains(&always), "{always}");
     }

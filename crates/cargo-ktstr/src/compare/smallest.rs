@@ -1,5 +1,5 @@
-//! The smallest effect that so many pairs, as noisy as these are, can show: the smallest shift of all differences that the
-//! sign-flip test would call real at the level of the family's strictest step.
+//! The smallest effect that pairs with this noise can show: the smallest shift of all differences that the sign-flip test finds
+//! significant at the level of the family's strictest step.
 
 use super::{permutation, signs};
 
@@ -22,13 +22,13 @@ pub fn effect(differences: &[f64], level: f64) -> Option<f64> {
             r += sign * (difference - mean);
             s += sign;
         }
-        // All of one sign is as far for any shift: those are counted besides.
+        // Vectors of one sign are as far for any shift; they are counted separately.
         if s.abs() < n as f64 {
             ends.push((r / (n as f64 - s)).max(-r / (n as f64 + s)).max(0.0));
         }
     });
     let (all, _) = signs::counts(n);
-    // As far for any shift, wherever it comes from.
+    // Vectors that are as far for any shift.
     let tried = if n <= signs::EXACT { all } else { all - 1 };
     let always = tried - ends.len() + (all - tried);
     let allowed = ((level * all as f64 + 1e-9).floor() as usize).checked_sub(always)?;
@@ -40,7 +40,7 @@ pub fn effect(differences: &[f64], level: f64) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// The same by trying shifts.
+    /// Finds the same value by trying shifts.
     fn tried(differences: &[f64], level: f64) -> f64 {
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
         let real = |shift: f64| {

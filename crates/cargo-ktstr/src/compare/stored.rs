@@ -1,5 +1,5 @@
-//! Two stored sets of results instead of two schedulers: what `cargo ktstr check --results` wrote, of two builds, two lists of
-//! arguments or two kernels. Nothing is run: a pair is a scenario, a shape and a seed that both have.
+//! Compares two files of results that `cargo ktstr check --results` wrote, for example of two builds, two lists of arguments or
+//! two kernels. Nothing is run: a pair is a scenario, a shape and a seed that both files have.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,19 +11,19 @@ use super::{EEVDF, Job};
 use crate::cell::{Outcome, Under};
 use crate::check::results::{Results, is_results};
 
-/// A side of the comparison that lies in a file.
+/// A side of the comparison whose results are stored in a file.
 #[derive(Debug)]
 pub struct Set {
-    /// What it is of.
+    /// The scheduler that the results are of.
     pub side: Side,
     version: String,
     runs: BTreeMap<Key, (Job, Outcome)>,
 }
 
-/// What both sides have to have: scenario, kernel, shape, seed. The kernel is left out where each set is of one.
+/// The key by which runs are paired: scenario, kernel, shape, seed. The kernel is left out if each file is of a single kernel.
 type Key = (String, Option<String>, Option<String>, u64);
 
-/// The pairs of two sets, and what was left out of them.
+/// The pairs of two files, and the number of runs without a partner.
 #[derive(Debug)]
 pub struct Pairs {
     /// The pairs, in the order of A's runs.
@@ -32,22 +32,23 @@ pub struct Pairs {
     pub alone: [u64; 2],
 }
 
-/// Whether a name on the command line is that of a stored set.
+/// Returns whether an argument is the path of a file of results.
 pub fn is_set(name: &str) -> bool {
     name != EEVDF && is_results(Path::new(name))
 }
 
-/// The two sides of which at least one is a stored set. The other is one too, or EEVDF: its runs lie beside those of the scheduler.
+/// Reads the two sides, of which at least one is a file of results. The other is also a file, or EEVDF, whose runs are in the
+/// same file as those of the scheduler.
 ///
 /// # Errors
 ///
-/// A file cannot be read; the other side is a binary, of which nothing is stored.
+/// A file cannot be read, or the other side is a binary, which has no stored results.
 pub fn read(a: &str, b: &str) -> Result<[Set; 2]> {
     let load = |name: &str, other: &str| match name {
         EEVDF => Results::read(Path::new(other)).map(|results| eevdf(&results)),
         name if is_set(name) => Results::read(Path::new(name)).map(|results| ours(name, results)),
         name => bail!(
-            "{other} is a stored set of results, and {name} is none: compare two sets, or two schedulers; \
+            "{other} is a file of results, and {name} is not: compare two such files, or two schedulers; \
              `cargo ktstr check {name} --results FILE` stores a set"
         ),
     };
@@ -106,18 +107,18 @@ fn set(
 }
 
 impl Set {
-    /// The only kernel of the set.
+    /// Returns the kernel of the file if there is only one.
     fn kernel(&self) -> Option<&str> {
         let mut kernels = self.runs.values().map(|(job, _)| job.kernel.id.as_str());
         let first = kernels.next()?;
         kernels.all(|other| other == first).then_some(first)
     }
 
-    /// Pairs of runs by scenario, shape and seed, of these `scenarios` or of all where there are none.
+    /// Pairs runs by scenario, shape and seed, for these `scenarios`, or for all scenarios if the list is empty.
     ///
     /// # Errors
     ///
-    /// The sets were run by different versions of this command, or have nothing in common.
+    /// The files were written by different versions of this command, or have nothing in common.
     pub fn pair_with(self, other: Self, scenarios: &[String]) -> Result<Pairs> {
         ensure!(
             self.version == other.version,
@@ -126,7 +127,7 @@ impl Set {
             self.version,
             other.version
         );
-        // Of two kernels, a set each, the pairs are across them.
+        // If each file is of a single kernel and these differ, runs on different kernels are paired.
         let across = match (self.kernel(), other.kernel()) {
             (Some(a), Some(b)) => a != b,
             _ => false,
@@ -196,7 +197,7 @@ mod tests {
         let some = pairs(&b, &a, &["steady".to_owned()]).expect("pairs");
         assert_eq!((some.pairs.len(), some.alone), (1, [0, 1]));
         assert_eq!(some.pairs[0].0.seed, 2);
-        // EEVDF's runs lie beside the scheduler's.
+        // EEVDF's runs are in the same file as the scheduler's.
         let held = pairs("eevdf", &a, &[]).expect("pairs");
         assert_eq!(held.pairs.len(), 5);
     }

@@ -1,5 +1,5 @@
-//! `cargo ktstr demo`: runs one test of this very binary and shows what was seen. The test is in [`scenario`], the
-//! rendering in [`mod@screen`]; here the one becomes the other.
+//! `cargo ktstr demo`: runs one test of this binary and shows the result. The test is in [`scenario`], the rendering in
+//! [`mod@screen`]; this module turns the result of the one into the input of the other.
 
 #[cfg(not(test))]
 mod scenario;
@@ -22,7 +22,7 @@ use crate::summary::Summary;
 /// Name of the test, as [`scenario`] declares it.
 const TEST: &str = "demo_two_steps";
 
-/// Variables of scx-ktstr that a table can hold side by side.
+/// The variables of scx-ktstr that are shown in the table.
 const COUNTERS: [&str; 4] = [
     "nr_dispatched",
     "nr_enqueued",
@@ -47,7 +47,7 @@ pub fn run(out: &mut dyn Write) -> Result<Exit> {
     Ok(exit::from_code(finished.exit_code()))
 }
 
-/// What a run saw, under this title; `None` if there was no machine.
+/// Returns the screen of a run with this title; `None` if there was no machine.
 pub fn screen(finished: &Finished, title: &str) -> Option<String> {
     let vm = finished.vm.as_ref()?;
     Some(screen::render(&Screen {
@@ -113,7 +113,7 @@ fn cgroups(vm: &VmResult) -> Vec<CgroupRow> {
     rows
 }
 
-/// The variables that the captures have found: other schedulers have others.
+/// Returns the rows of the variables that are in the captures; other schedulers may lack them.
 fn counters(vm: &VmResult) -> Vec<CounterRow> {
     let series = vm.periodic_series();
     let found = |row: &CounterRow| row.values.iter().any(|(_, value)| value.is_some());
@@ -133,7 +133,7 @@ fn counters(vm: &VmResult) -> Vec<CounterRow> {
         .collect()
 }
 
-/// The name people have for a phase: they count steps from 1, as the wire does.
+/// Returns the name of a phase for people. Steps are counted from 1, as in the protocol.
 fn phase(step_index: u16) -> String {
     match step_index {
         0 => "baseline".to_owned(),
@@ -141,7 +141,7 @@ fn phase(step_index: u16) -> String {
     }
 }
 
-/// `path` from the working directory, where it lies below that.
+/// Returns `path` relative to the working directory if it is below it.
 fn shortened(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here)

@@ -1,12 +1,12 @@
-//! The test that the demo runs. It is declared as any test is, only in a binary with a `main` of its own: in the guest
-//! this binary is PID 1.
+//! The test that the demo runs. It is declared like any test, but in a binary with its own `main`: in the guest this binary is
+//! PID 1.
 
 use ktstr::prelude::*;
 
 const SCX_KTSTR: Scheduler =
     Scheduler::named("scx_ktstr").binary(SchedulerSpec::Discover("scx-ktstr"));
 
-/// A counter that stands still under load was not the scheduler's, or was not read.
+/// Checks that the counters rise: one that does not rise under load is not the scheduler's, or was not read.
 fn counters_rise(result: &VmResult) -> Result<()> {
     let enqueued = result.periodic_series().bpf("nr_enqueued", |snap| {
         snap.var("nr_enqueued").as_u64().map(|count| count as f64)
@@ -19,7 +19,7 @@ fn counters_rise(result: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Two equal groups of hogs share two cores; then pairs that wake each other meet hogs.
+/// Two equal groups of hogs share two cores; then pairs of tasks that wake each other compete with hogs.
 #[ktstr_test(
     scheduler = SCX_KTSTR,
     llcs = 1,

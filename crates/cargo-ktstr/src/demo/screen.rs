@@ -1,10 +1,10 @@
-//! The one screen that shows what a run saw. Only the rendering is here, not the run.
+//! The screen that shows the result of a run. This module only renders it.
 
 use std::fmt::Write;
 
 use crate::table;
 
-/// What the screen shows.
+/// The content of the screen.
 #[derive(Clone, Debug, Default)]
 pub struct Screen {
     /// `pass`, `fail`, `inconclusive` or `skip`.
@@ -23,25 +23,25 @@ pub struct Screen {
     pub start: String,
     /// Name of the scheduler.
     pub scheduler: String,
-    /// Such as `1n1l2c1t`.
+    /// The shape of the machine, such as `1n1l2c1t`.
     pub topology: String,
     /// How many virtual CPUs the demo's machine had.
     pub vcpus: u32,
     /// Guest memory, MiB.
     pub memory_mib: u32,
-    /// One row a cgroup of a step.
+    /// One row per cgroup and step.
     pub cgroups: Vec<CgroupRow>,
-    /// One row a captured variable.
+    /// One row per captured variable.
     pub counters: Vec<CounterRow>,
-    /// Captures with data, and captures asked for.
+    /// The number of captures with data, and of captures that were requested.
     pub captures: (u32, u32),
-    /// Median time that a capture froze the guest, milliseconds.
+    /// The median time in milliseconds for which a capture froze the guest.
     pub freeze_ms: Option<f64>,
     /// The whole run, seconds.
     pub wall_s: f64,
-    /// Of it, the boot.
+    /// The part of it that was the boot, in seconds.
     pub boot_s: f64,
-    /// Of it, the workload's window.
+    /// The part of it that was the workload's window, in seconds.
     pub window_s: f64,
     /// Path of the run's record.
     pub record: Option<String>,
@@ -78,7 +78,7 @@ pub struct CounterRow {
     pub values: Vec<(String, Option<u64>)>,
 }
 
-/// The screen: at most 40 lines, the same for a terminal and a file.
+/// Renders the screen: at most 40 lines, the same for a terminal and a file.
 pub fn render(screen: &Screen) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -202,7 +202,7 @@ fn indented(text: &mut String, table: &comfy_table::Table) -> std::fmt::Result {
         .try_for_each(|line| writeln!(text, " {line}"))
 }
 
-/// One block a value, its height the part of the largest; a blank where there is none.
+/// Returns one block character per value, with a height in proportion to the largest; a blank for a missing value.
 fn sparkline(values: &[Option<u64>]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let max = u128::from(values.iter().flatten().copied().max().unwrap_or(0).max(1));
@@ -217,7 +217,7 @@ fn sparkline(values: &[Option<u64>]) -> String {
         .collect()
 }
 
-/// `1234567` as `1 234 567`.
+/// Formats `1234567` as `1 234 567`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() * 4 / 3);
@@ -230,7 +230,7 @@ fn grouped(number: u64) -> String {
     out
 }
 
-/// The parts as a bar of about `width` blocks.
+/// Renders the parts as a bar of about `width` blocks.
 fn bar(parts: &[(f64, char)], width: usize) -> String {
     let whole: f64 = parts.iter().map(|&(part, _)| part.max(0.0)).sum();
     if !(whole > 0.0 && whole.is_finite()) {

@@ -1,4 +1,4 @@
-//! What the machine itself must allow: kernels to be had, room to write, memory of a child to be read.
+//! The requirements on the machine itself: available kernels, disk space, and permission to read the memory of a child process.
 
 use std::env;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use super::tools::on_path;
 use super::{Check, permissions};
 use crate::kernel;
 
-/// Enough for two cached kernels and some runs.
+/// The least free disk space: enough for two cached kernels and some runs.
 const DISK_MIN_MIB: u64 = 1024;
 
 pub(super) fn checks() -> Vec<Check> {
@@ -78,14 +78,16 @@ fn kernel_cache() -> Check {
     }
 }
 
-/// The device being there does not mean that a kernel boots under it: that is found out by booting.
+/// Checks KVM. That the device exists does not mean that a kernel boots under it, which only a boot shows.
 fn kvm(device: &Path) -> Check {
     match File::options().read(true).write(true).open(device) {
         Ok(_) => Check::info(
             "KVM",
             match ktstr::run::kvm::findings() {
                 Ok(known) => opened(&known),
-                Err(error) => format!("can be opened; what was found of it is not known: {error}"),
+                Err(error) => format!(
+                    "can be opened; the results of earlier boots under it cannot be read: {error}"
+                ),
             },
         ),
         Err(error) => Check {
@@ -103,7 +105,7 @@ fn kvm(device: &Path) -> Check {
     }
 }
 
-/// The newest finding, and the newest failure if that is another.
+/// Describes the newest result of a boot under KVM, and the newest failure if that is another one.
 fn opened(known: &[Finding]) -> String {
     let newest = known.first();
     let failed = known.iter().find(|finding| finding.failed.is_some());
@@ -151,8 +153,8 @@ fn free_mib(path: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize) >> 20)
 }
 
-/// Captures read the guest's memory out of the QEMU process, a child: the same permission is asked for here on a
-/// child that does nothing.
+/// Captures read the guest's memory from the QEMU process, a child. This checks the same permission on a child that does
+/// nothing.
 fn child_memory() -> Check {
     let name = "reading a child's memory";
     let spawned = Command::new("sleep")
@@ -164,7 +166,7 @@ fn child_memory() -> Check {
         return Check::info(name, "not tried: no sleep(1)");
     };
     let opened = File::open(format!("/proc/{}/mem", child.id()));
-    // It ends by itself if this does not reach it.
+    // The child exits on its own if it cannot be killed.
     let _ = child.kill();
     let _ = child.wait();
     match opened {
@@ -197,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_child_can_be_read_here() {
-        // The tests of captures need it just the same.
+        // The tests of captures need this permission too.
         assert_eq!(child_memory().status, Status::Found);
     }
 

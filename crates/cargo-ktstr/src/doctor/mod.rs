@@ -1,4 +1,4 @@
-//! `cargo ktstr doctor`: each requirement with found, missing, and what to do.
+//! `cargo ktstr doctor`: lists each requirement, whether it is met, and what to do if it is not.
 
 mod host;
 mod permissions;
@@ -15,18 +15,18 @@ use crate::exit::Exit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
-    /// It is there.
+    /// The requirement is met.
     Found,
-    /// It is not there, and tests need it.
+    /// The requirement is not met, and tests need it.
     Missing,
-    /// Worth knowing; nothing depends on it.
+    /// An information on which nothing depends.
     Info,
 }
 
-/// One requirement, looked at.
+/// The result of checking one requirement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Check {
-    /// What is required.
+    /// The name of the requirement.
     name: &'static str,
     status: Status,
     /// What was found.
@@ -64,7 +64,7 @@ impl Check {
     }
 }
 
-/// Looks for everything and prints it. [`Exit::Host`] if anything is missing.
+/// Checks all requirements and prints the results. Returns [`Exit::Host`] if anything is missing.
 pub fn run(out: &mut dyn Write, json: bool) -> Result<Exit> {
     let mut checks = tools::checks();
     checks.extend(host::checks());

@@ -1,6 +1,6 @@
-//! What this user may do on this machine: look into a child, use KVM, write the folders of state.
+//! The permissions of this user on this machine: to read a child's memory, to use KVM, to write the folders of state.
 //!
-//! Each probe reads small files below a root, which is `/` or one that a test made up.
+//! Each probe reads small files below a root, which is `/`, or a folder that a test made.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -37,8 +37,8 @@ fn text(root: &Path, path: &str) -> Option<String> {
     fs::read_to_string(root.join(path)).ok()
 }
 
-/// Captures read the memory of QEMU, a child, and the virtual clock its state: both are what ptrace(2) may do. Yama
-/// (Documentation/admin-guide/LSM/Yama.rst) forbids that above level 1.
+/// Checks Yama. Captures read the memory of QEMU, a child, and the virtual clock reads its state. Both need the permissions of
+/// ptrace(2), which Yama (Documentation/admin-guide/LSM/Yama.rst) denies above level 1.
 fn ptrace_scope(root: &Path) -> Check {
     let name = "ptrace of a child";
     let setting = "kernel.yama.ptrace_scope";
@@ -69,7 +69,7 @@ fn ptrace_scope(root: &Path) -> Check {
     }
 }
 
-/// Whether this process has a capability.
+/// Returns whether this process has a capability.
 fn capable(root: &Path, bit: u32) -> bool {
     let status = text(root, "proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -77,12 +77,12 @@ fn capable(root: &Path, bit: u32) -> bool {
         .is_some_and(|set| set >> bit & 1 == 1)
 }
 
-/// Options of /proc (Documentation/filesystems/proc.rst). QEMU runs as this user, whose own processes stay visible
-/// whatever `hidepid` says; `subset=pid` takes away the files that say how large the machine is.
+/// Checks the mount options of /proc (Documentation/filesystems/proc.rst). QEMU runs as this user, whose own processes stay
+/// visible with any `hidepid`; `subset=pid` hides the files that say how large the machine is.
 fn proc_mount(root: &Path) -> Check {
     let name = "/proc";
     let mounts = text(root, "proc/self/mounts").unwrap_or_default();
-    // The last one mounted is the one that is seen.
+    // The last mount hides the earlier ones.
     let options = mounts.lines().rev().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let (place, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
@@ -111,7 +111,7 @@ fn proc_mount(root: &Path) -> Check {
     }
 }
 
-/// Guest memory and the clock's plugin lie in nameless files (memfd_create(2)).
+/// Checks memfd_create(2), by which the files of the guest's memory and of the clock's plugin are made.
 fn memfd(root: &Path) -> Check {
     let name = "nameless files";
     match text(root, "proc/sys/vm/memfd_noexec")
@@ -128,7 +128,7 @@ fn memfd(root: &Path) -> Check {
     }
 }
 
-/// What to do about a KVM device that this user may not open: its group, if it has one that opens it.
+/// Returns what to do about a KVM device that this user may not open: join its group, if the group may open it.
 pub(super) fn kvm_todo(root: &Path, device: &Path) -> Option<String> {
     let meta = fs::metadata(device).ok()?;
     let group = text(root, "etc/group").and_then(|text| {
@@ -149,7 +149,7 @@ pub(super) fn kvm_todo(root: &Path, device: &Path) -> Option<String> {
     }
 }
 
-/// Whether a folder of state is this user's alone, or can be made.
+/// Checks that a folder of state belongs to this user alone, or can be created.
 fn folder(name: &'static str, path: &Path, place: Place) -> Check {
     let refused = |error: &dyn std::fmt::Display| {
         Check::missing(
@@ -183,7 +183,7 @@ fn folder(name: &'static str, path: &Path, place: Place) -> Check {
     }
 }
 
-/// The nearest folder above `path` that is there.
+/// Returns the nearest existing folder above `path`.
 fn nearest(path: &Path) -> PathBuf {
     path.ancestors()
         .skip(1)

@@ -1,4 +1,4 @@
-//! The probes on made-up machines.
+//! Tests of the probes on simulated machines.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -39,7 +39,7 @@ fn yama_levels() {
             .unwrap()
             .contains("sysctl kernel.yama.ptrace_scope=1")
     );
-    // Not even a capability helps.
+    // At this level not even a capability helps.
     let three = scope("3\n", ONLY_PTRACE);
     assert_eq!(three.status, Status::Missing);
     assert!(three.todo.unwrap().contains("restart the machine"));
@@ -94,7 +94,7 @@ fn the_group_of_a_closed_kvm_device_is_named() {
     let group = format!("root:x:0:\nvirt:x:{gid}:somebody\n");
     let named = todo(0o660, &group);
     if gid == 0 {
-        // Nobody is asked to join root's group.
+        // The advice must not be to join root's group.
         assert!(named.contains("chgrp kvm"), "{named}");
     } else {
         assert!(named.contains("usermod -a -G virt USER"), "{named}");

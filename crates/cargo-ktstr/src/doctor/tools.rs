@@ -41,7 +41,7 @@ fn rust() -> Check {
     judge("Rust", &[("rustc".into(), &["--version"])], min, &todo)
 }
 
-/// The QEMU that a run would take, by the same search.
+/// Checks the QEMU that a run would use, found by the same search.
 fn qemu() -> Vec<Check> {
     let todo = "install QEMU for x86-64 (Debian: package qemu-system-x86; on Debian 12 from bookworm-backports)";
     match Qemu::find() {
@@ -50,7 +50,7 @@ fn qemu() -> Vec<Check> {
     }
 }
 
-/// Its number is [`ktstr_machine::OLDEST_QEMU`], as a test asserts.
+/// The name of the requirement; a test asserts that its number is [`ktstr_machine::OLDEST_QEMU`].
 const QEMU: &str = "QEMU ≥ 10";
 
 fn version_of(qemu: &Qemu) -> Check {
@@ -68,7 +68,10 @@ fn version_of(qemu: &Qemu) -> Check {
         todo: Some(format!(
             "if runs of one seed differ, take QEMU {range}, which ktstr is tried with (KTSTR_QEMU)"
         )),
-        ..Check::info(QEMU, format!("{found}: newer than ktstr is tried with"))
+        ..Check::info(
+            QEMU,
+            format!("{found}: newer than the versions that ktstr is tested with"),
+        )
     }
 }
 
@@ -83,7 +86,7 @@ fn sandbox_of(qemu: &Qemu) -> Check {
     }
 }
 
-/// What builds the BPF half of scx-ktstr: `BPF_CLANG` alone if it is set, as its build script has it.
+/// Checks the clang that builds the BPF part of scx-ktstr: only `BPF_CLANG` if that is set, as in the build script.
 fn clang() -> Check {
     let named = env::var_os("BPF_CLANG").map(PathBuf::from);
     clang_of(named, "clang ≥ 17")
@@ -104,7 +107,7 @@ fn clang_of(named: Option<PathBuf>, name: &'static str) -> Check {
     )
 }
 
-/// The first candidate that is new enough; else the newest that was found says why not.
+/// Returns the first candidate that is new enough; if there is none, the check names the newest candidate.
 fn judge(name: &'static str, candidates: &[(PathBuf, &[&str])], min: Version, todo: &str) -> Check {
     let mut too_old = None;
     for (program, arguments) in candidates {
@@ -138,7 +141,7 @@ fn library(name: &'static str, package: &str) -> Check {
     }
 }
 
-/// Where `program` is found on `PATH`, or itself if it is a path.
+/// Returns the path of `program` on `PATH`, or `program` itself if it is a path.
 pub(super) fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
     let program = program.as_ref();
     if program.components().count() > 1 {
@@ -149,7 +152,7 @@ pub(super) fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// What a program prints, if it ends well.
+/// Returns the output of a program if it exits with 0.
 fn output(program: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)
@@ -163,7 +166,7 @@ fn output(program: &Path, arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The first `major.minor` in what a program says of itself.
+/// Returns the first `major.minor` in the version output of a program.
 fn version_in(text: &str) -> Option<Version> {
     text.split(|c: char| !c.is_ascii_digit() && c != '.')
         .find_map(|word| {
@@ -219,12 +222,12 @@ mod tests {
         assert!(check.todo.unwrap().contains("BPF_CLANG"));
     }
 
-    /// The build script cannot be called: its own words are compared.
+    /// The build script cannot be called, so its text is compared.
     #[test]
     fn clang_is_looked_for_as_the_build_script_does() {
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schedulers/scx-ktstr/build.rs");
-        // In a packaged crate there is none.
+        // A packaged crate has no such file.
         let Ok(script) = fs::read_to_string(script) else {
             return;
         };

@@ -1,7 +1,7 @@
-//! `cargo ktstr explore`: one test with many seeds on all cores, each run in a process of its own. Ends with what was
-//! found and the command that shows the first failure again.
+//! `cargo ktstr explore`: runs one test with many seeds on all cores, each run in a separate process. It ends with a summary
+//! and the command that reproduces the first failure.
 //!
-//! Exit codes: 0 all passed or were skipped, 1 a run failed, 2 a run came to no verdict, or not all were run.
+//! Exit codes: 0 all passed or were skipped, 1 a run failed, 2 a run was inconclusive, or not all were run.
 
 mod pool;
 mod seeds;
@@ -19,27 +19,27 @@ use self::pool::Pool;
 pub use self::seeds::Seeds;
 use crate::exit::Exit;
 
-/// What was asked for.
+/// The options of `cargo ktstr explore`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Name of the test. Its binary is looked for among the tests of the package, as `cargo test` builds them.
+    /// Name of the test. Its binary is searched for among the test binaries of the package, as `cargo test` builds them.
     test: String,
-    /// Seeds to run, from A up to, but not with, B.
+    /// Seeds to run, from A up to but not including B.
     #[arg(long, value_name = "A..B", default_value = "0..50")]
     seeds: Seeds,
-    /// The package that has the test, instead of the one of this folder.
+    /// The package that contains the test, instead of the package of the current folder.
     #[arg(short, long, value_name = "PACKAGE")]
     package: Option<String>,
-    /// The binary that has the test; nothing is built then.
+    /// The binary that contains the test; nothing is built in this case.
     #[arg(long, value_name = "PATH", conflicts_with = "package")]
     binary: Option<PathBuf>,
-    /// Start no further run once one has failed.
+    /// Start no more runs after the first failure.
     #[arg(long, conflicts_with = "keep_going")]
     stop_at_first_failure: bool,
-    /// Run all seeds, whatever becomes of them: the default.
+    /// Run all seeds even if some fail, which is the default.
     #[arg(long)]
     keep_going: bool,
-    /// Runs at once, instead of one a core.
+    /// The number of runs at once, instead of one per core.
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Print a JSON object instead of a table.
@@ -47,7 +47,7 @@ pub struct Options {
     json: bool,
 }
 
-/// Runs them and prints what was found.
+/// Runs the seeds and prints the result.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let binary = match &options.binary {
         Some(path) => std::path::absolute(path)?,

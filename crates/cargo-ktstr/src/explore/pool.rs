@@ -1,4 +1,4 @@
-//! The runs themselves: as many at once as there are cores, ended when Ctrl-C comes.
+//! Makes the runs, as many at once as there are cores, and ends them at Ctrl-C.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -15,21 +15,21 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::seeds::Seeds;
 use crate::child;
 
-/// How often a child is looked at.
+/// The interval at which a child is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What is run, and how.
+/// The test to run, and how to run it.
 #[derive(Debug)]
 pub struct Pool {
     pub binary: PathBuf,
     pub test: String,
-    /// Where the records go.
+    /// The folder in which the records are stored.
     pub root: PathBuf,
     pub jobs: usize,
     pub stop_at_first_failure: bool,
 }
 
-/// A run that came to its end.
+/// A run that has ended.
 #[derive(Debug)]
 pub struct Ended {
     pub seed: u64,
@@ -37,24 +37,24 @@ pub struct Ended {
     pub path: PathBuf,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Shared {
     next: AtomicU64,
-    /// No further run is to be started.
+    /// Whether no more runs are to be started.
     enough: AtomicBool,
-    /// Ctrl-C: those that run are to be ended, too.
+    /// Whether Ctrl-C was pressed, so that the current runs are to be ended too.
     interrupted: Arc<AtomicBool>,
     ended: Mutex<Vec<Ended>>,
     bar: ProgressBar,
 }
 
 impl Pool {
-    /// Runs all of `seeds`, or those up to the first failure or a Ctrl-C; in the order of the seeds.
+    /// Runs `seeds`, all of them or up to the first failure or a Ctrl-C, and returns the runs in the order of the seeds.
     pub fn run(&self, seeds: Seeds) -> Result<Vec<Ended>> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .context("asking to be told of Ctrl-C")?;
+                .context("installing the handler for Ctrl-C")?;
         }
         let style = ProgressStyle::with_template(
             "{bar:40} {pos} of {len} seeds, {elapsed}, {eta} left{msg}",
@@ -111,10 +111,10 @@ impl Pool {
         Ok(())
     }
 
-    /// One run; `None` if it was ended by Ctrl-C.
+    /// Makes one run; `None` if it was ended by Ctrl-C.
     fn one(&self, seed: u64, shared: &Shared) -> Result<Option<Ended>> {
-        // A file takes all that a run says; a pipe would have to be read meanwhile.
-        let said = tempfile::tempfile().context("making a file for what a run says")?;
+        // The output goes to a file, because a pipe would have to be read during the run.
+        let said = tempfile::tempfile().context("creating a file for the output of a run")?;
         let mut child = child::command(&self.binary, &self.test, &self.root)
             .env("KTSTR_CLOCK", "virtual")
             .env("KTSTR_SEED", seed.to_string())
@@ -137,13 +137,13 @@ impl Pool {
     }
 }
 
-/// Ends a run. Its QEMU goes with it, its record is not begun yet or swept by the next run.
+/// Ends a run. Its QEMU ends with it, and the next run removes its record if it had begun one.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// The last lines of what a run said.
+/// Returns the last lines of the output of a run.
 fn last_words(mut said: std::fs::File) -> String {
     use std::io::{Read, Seek};
     let mut text = Vec::new();

@@ -1,15 +1,15 @@
-//! A range of seeds, as people write it.
+//! A range of seeds, as the user writes it.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// From the first up to, but not with, the end.
+/// A range of seeds that does not include its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seeds {
     /// The seed of the first run.
     pub first: u64,
-    /// The one after the last.
+    /// The seed after the last one.
     pub end: u64,
 }
 

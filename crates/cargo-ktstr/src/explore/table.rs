@@ -1,4 +1,4 @@
-//! What an exploration found, as data and as text.
+//! The result of an exploration, as data and as text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -10,22 +10,22 @@ use serde::Serialize;
 use super::pool::{Ended, Pool};
 use super::seeds::Seeds;
 
-/// All of it.
+/// The whole result of an exploration.
 #[derive(Debug, Serialize)]
 pub struct Found {
     /// Name of the test.
     pub test: String,
     /// The test binary that was run under each seed.
     pub binary: PathBuf,
-    /// The range that was asked for.
+    /// The requested range: the first seed, and the one after the last.
     pub seeds: [u64; 2],
-    /// Seeds that were asked for.
+    /// The number of seeds that were requested.
     pub asked: u64,
-    /// Seeds that were run to their end.
+    /// The number of seeds whose runs have ended.
     pub run: u64,
-    /// How many ended how.
+    /// The number of runs for each verdict.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// Different orders of context switches.
+    /// The number of different orders of context switches.
     pub distinct: u64,
     /// The first seed that failed, in the order of seeds.
     pub first_failure: Option<Failure>,
@@ -40,31 +40,31 @@ pub struct Failure {
     pub seed: u64,
     /// Why, in one line.
     pub reason: Option<String>,
-    /// What shows it again.
+    /// The command that reproduces it.
     pub command: String,
     /// Path of the run's `record.json`, for `cargo ktstr replay`.
     pub record: PathBuf,
 }
 
-/// What the table tells of the run under one seed.
+/// The row of the table for the run with one seed.
 #[derive(Debug, Serialize)]
 pub struct Line {
     /// The seed that the run was given.
     pub seed: u64,
     /// How it ended.
     pub verdict: RunVerdict,
-    /// Why it is no pass.
+    /// Why the run did not pass.
     pub reason: Option<String>,
-    /// The digest of the run's memory and console; `None` where the run came to no end.
+    /// The digest of the run's memory and console; `None` if the run did not reach its end.
     pub digest: Option<String>,
-    /// Running digest of its context switches.
+    /// The running digest of its context switches.
     pub switches: Option<String>,
     /// Path of the run's `record.json`.
     pub record: PathBuf,
 }
 
 impl Found {
-    /// Of runs in the order of their seeds.
+    /// Builds the result from runs in the order of their seeds.
     pub fn of(pool: &Pool, seeds: Seeds, ended: Vec<Ended>) -> Self {
         let mut verdicts = BTreeMap::new();
         for run in &ended {
@@ -107,7 +107,7 @@ impl Found {
     }
 }
 
-/// The tables that are printed without `--json`.
+/// Renders the tables that are printed without `--json`.
 pub fn render(found: &Found) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.

@@ -1,4 +1,4 @@
-//! Which test binary has a test: cargo builds them and says where they are, each says what it has.
+//! Finds the test binary that contains a test: cargo builds the binaries and lists them, and each binary lists its tests.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ pub fn find(test: &str, package: Option<&str>) -> Result<PathBuf> {
         .output()
         .context("running cargo to build the tests")?;
     if !output.status.success() {
-        bail!("cargo could not build the tests: see what it said above");
+        bail!("cargo could not build the tests: see its output above");
     }
     let binaries = executables(&String::from_utf8_lossy(&output.stdout));
     let mut with = Vec::new();
@@ -47,7 +47,7 @@ pub fn find(test: &str, package: Option<&str>) -> Result<PathBuf> {
     }
 }
 
-/// The test binaries in what cargo prints, one JSON object a line.
+/// Returns the test binaries in the output of cargo, which has one JSON object per line.
 fn executables(messages: &str) -> Vec<PathBuf> {
     messages
         .lines()
@@ -57,7 +57,7 @@ fn executables(messages: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether `binary` says that it has the test. One that links no ktstr lists its own tests, which are others.
+/// Returns whether `binary` lists the test. A binary that does not link ktstr lists only its ordinary tests.
 fn has(binary: &Path, test: &str) -> Result<bool> {
     let output = Command::new(binary)
         .arg("--list")

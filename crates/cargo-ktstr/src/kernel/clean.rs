@@ -1,4 +1,4 @@
-//! `cargo ktstr kernel clean`: makes room in the cache of kernels. What is to go is told first.
+//! `cargo ktstr kernel clean`: frees space in the cache of kernels. It lists the entries before it removes them.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ use ktstr_record::terminal::tell;
 /// Which kernels of the cache to remove.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Keep the first N of `kernel list`, which are the newest releases, and remove the others and whatever is damaged.
+    /// Keep the first N of `kernel list`, which are the newest releases, and remove the others and all damaged entries.
     #[arg(
         long,
         value_name = "N",
@@ -18,7 +18,7 @@ pub struct Options {
         conflicts_with = "corrupt_only"
     )]
     keep: Option<usize>,
-    /// Remove what is damaged, and no kernel that can be used.
+    /// Remove only damaged entries, and no usable kernel.
     #[arg(long)]
     corrupt_only: bool,
     /// Remove without asking first.
@@ -26,14 +26,14 @@ pub struct Options {
     force: bool,
 }
 
-/// An entry that is to go.
+/// An entry to be removed.
 struct Doomed {
     id: String,
     why: String,
     bytes: u64,
 }
 
-/// Removes what `options` say from the cache, after it was told and, without `--force`, agreed to.
+/// Removes entries from the cache according to `options`, after listing them and, without `--force`, asking for confirmation.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<()> {
     let cache = Cache::from_env()?;
     let (kernels, damaged) = cache.scan()?;
@@ -83,12 +83,12 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Asks whoever sits at the terminal.
+/// Asks the user at the terminal for confirmation.
 fn agreed(count: usize) -> Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         bail!(
-            "nobody can be asked whether these {count} may go: --force removes them without a question"
+            "there is no terminal to confirm the removal of these {count}: --force removes them without confirmation"
         );
     }
     tell(&format!("Remove these {count}? [y/N]"));
@@ -97,7 +97,7 @@ fn agreed(count: usize) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Bytes of the files in a folder; an entry has no folders within.
+/// Returns the size in bytes of the files in a folder; a cache entry has no subfolders.
 fn bytes(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries

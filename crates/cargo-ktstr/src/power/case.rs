@@ -1,4 +1,4 @@
-//! One run of the matrix: a scenario under a scheduler with one seed. It is run as a cell (`cell/`).
+//! One run of the matrix: a scenario under a scheduler with one seed. The run is a cell (`cell/`).
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, Outcome, Under};
 
-/// Defects that are meant to keep it from loading.
+/// Defects that are meant to prevent the scheduler from loading.
 const NEVER_LOAD: [&str; 2] = ["--fail-verify", "--verify-loop"];
 
-/// A scheduler of somebody else; `make test-registry` installs it.
+/// The path of scx_bpfland, a third-party scheduler that `make test-registry` installs.
 const BPFLAND: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../target/registry/bin/scx_bpfland"
 );
 
-/// What is under test.
+/// The scheduler under test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
     /// scx-ktstr with these arguments.
@@ -25,12 +25,12 @@ pub enum Subject {
     Clean(Clean),
 }
 
-/// Schedulers that no alarm is expected of.
+/// Schedulers for which no alarm is expected.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Clean {
-    /// scx-ktstr as it is.
+    /// scx-ktstr without a defect.
     ScxKtstr,
-    /// The kernel's own.
+    /// The kernel's own scheduler.
     Eevdf,
     /// scx_bpfland.
     Bpfland,
@@ -39,7 +39,7 @@ pub enum Clean {
 }
 
 impl Clean {
-    /// The binaries at `paths`; without any, those that are there anyway.
+    /// Returns the binaries at `paths`; if there are none, the schedulers that are always available.
     pub fn of(paths: &[PathBuf]) -> Vec<Self> {
         if !paths.is_empty() {
             return paths.iter().cloned().map(Self::Binary).collect();
@@ -51,7 +51,7 @@ impl Clean {
         all
     }
 
-    /// The name in tables and on the page.
+    /// Returns the name in tables and on the page.
     pub fn name(&self) -> String {
         let name = match self {
             Self::ScxKtstr => "scx-ktstr",
@@ -91,13 +91,13 @@ impl Case {
         }
     }
 
-    /// Runs it in a process of its own. Everything that can go wrong with that is an outcome.
+    /// Runs the case in a separate process. Every error becomes an outcome too.
     ///
-    /// Its record goes to `records`, not among those of the user's own tests.
+    /// Its record is stored in `records`, apart from those of the user's own tests.
     pub fn run(&self, records: &Path) -> Outcome {
         let cell = self.cell();
         let mut outcome = cell.run(records);
-        // A defect that keeps the scheduler from loading, and was not meant to, is a mistake of its maker.
+        // A defect that prevents the scheduler from loading without being meant to is a mistake in the defect.
         let meant = |arg: &String| NEVER_LOAD.contains(&arg.as_str());
         if outcome.never_attached() && !cell.args.iter().any(meant) {
             outcome.verdict = RunVerdict::Inconclusive;

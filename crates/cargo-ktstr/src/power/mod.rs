@@ -1,8 +1,8 @@
-//! `cargo ktstr power`: how much the checks notice, and how much they make up. The defects of scx-ktstr are run under the
-//! canned scenarios, over seeds; so are schedulers without defects.
+//! `cargo ktstr power`: measures which defects the checks find, and how often they raise a false alarm. It runs scx-ktstr with
+//! each of its defects, and schedulers without defects, under the canned scenarios with many seeds.
 //!
-//! Runs are children of this process, on all cores (`cell/`). Each result is kept as it comes, so that an interrupted matrix
-//! goes on where it was.
+//! Runs are child processes on all cores (`cell/`). Each result is stored at once, so that an interrupted matrix continues
+//! where it stopped.
 
 mod case;
 mod page;
@@ -24,46 +24,46 @@ use self::search::{CAUGHT, Row};
 use crate::cell::{self, pool};
 use crate::exit::Exit;
 
-/// Results by case.
+/// The store of results by case.
 type Store = cell::Store<Case>;
 
-/// What was asked for.
+/// The options of `cargo ktstr power`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Seeds of the scenario that catches a defect best.
+    /// The number of seeds for the scenario that catches a defect best.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=200))]
     seeds: u64,
-    /// Only this defect, by its flag without dashes; may be given again. `none` for no defect at all.
+    /// Only this defect, by its flag without dashes; may be given more than once. `none` stands for no defect at all.
     #[arg(long, value_name = "NAME")]
     defect: Vec<String>,
-    /// Only this scenario; may be given again.
+    /// Only this scenario; may be given more than once.
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
-    /// Runs of each scheduler without defects; 0 for none.
+    /// The number of runs of each scheduler without defects; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 200)]
     clean_runs: u64,
-    /// The schedulers without defects, by the paths of their binaries, in place of scx-ktstr and EEVDF; may be given again.
-    /// With `--defect none` and `--out` a page on them alone is written.
+    /// The schedulers without defects, by the paths of their binaries, in place of scx-ktstr and EEVDF; may be given more than
+    /// once. With `--defect none` and `--out` a page on them alone is written.
     #[arg(long, value_name = "PATH")]
     scheduler: Vec<PathBuf>,
-    /// Do not run every scenario once, but only until one catches the defect, the likely ones first.
+    /// Try scenarios only until one catches the defect, the most promising first, instead of trying all of them.
     #[arg(long)]
     quick: bool,
-    /// Tests without attributes, which the harness' own checks alone judge, in place of the canned scenarios.
+    /// Use tests without attributes, which only the default checks judge, in place of the canned scenarios.
     #[arg(long)]
     plain: bool,
-    /// Write the page here, for instance to docs/power.md.
+    /// Write the page to this file, for instance to docs/power.md.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
-    /// Run nothing: report what the newest results hold.
+    /// Run nothing, and report the newest stored results.
     #[arg(long)]
     report_only: bool,
 }
 
-/// Runs the matrix and reports. 1 if a defect escaped, or a sound scheduler was accused.
+/// Runs the matrix and reports. The exit code is 1 if a defect was missed, or a sound scheduler was accused.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let scheduler = ktstr::run::find_scheduler_binary(&cell::SCX_KTSTR)?
         .context("scx-ktstr has no binary")?
@@ -148,10 +148,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     })
 }
 
-/// The plain scenarios that defects are looked for with; the others are the same on other shapes.
+/// The plain scenarios under which defects are tried; the others are the same scenarios on other shapes.
 const PLAIN: [&str; 3] = ["plain_four_cgroups", "plain_moves", "plain_spare"];
 
-/// Those of `all` that were named, or all if none was.
+/// Returns the elements of `all` that were named, or all if none was.
 fn chosen<T>(
     what: &str,
     wanted: &[String],
@@ -171,14 +171,14 @@ fn chosen<T>(
         .collect())
 }
 
-/// Where results are kept: beside the records of runs.
+/// Returns the folder of the results, next to the records of runs.
 fn results() -> PathBuf {
     let mut root = ktstr_record::runs_root();
     root.set_file_name("ktstr-power");
     root
 }
 
-/// Makes all runs that are missing.
+/// Makes all missing runs.
 fn walk(
     store: &mut Store,
     rows: &[Row],
@@ -187,7 +187,7 @@ fn walk(
     clean_runs: u64,
 ) -> Result<()> {
     let bar = pool::bar();
-    // A row's next step waits for all of the last, so that all rows take their steps together: no core is left idle.
+    // The next step of a row needs all results of its last step. All rows take their steps together, so that no core is idle.
     loop {
         let next: Vec<Case> = rows
             .iter()
@@ -209,7 +209,7 @@ fn walk(
     Ok(())
 }
 
-/// Runs those cases that are not known yet.
+/// Runs the cases that have no result yet.
 fn run_all(store: &mut Store, cases: Vec<Case>, bar: &indicatif::ProgressBar) -> Result<()> {
     let todo = cases.into_iter().filter(|case| store.get(case).is_none());
     let todo: Vec<Case> = todo.collect();
@@ -268,7 +268,7 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
     }
 }
 
-/// How many runs of a subject, by seed, it took to see it first.
+/// Returns how many runs of a subject, in the order of seeds, it took until it was first caught.
 fn runs_to_first(store: &Store, subject: &Subject) -> Option<u64> {
     let mut runs: Vec<_> = store
         .all()
@@ -318,20 +318,20 @@ fn clean_rows(store: &Store, clean: &[Clean], scenarios: &[String], runs: u64) -
     clean.iter().map(row).collect()
 }
 
-/// The paths from the root, since runs have folders of their own; each has to be a file.
+/// Returns the absolute paths, since runs have their own working directories; each path has to be a file.
 fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let absolute = |path: &PathBuf| {
         let found = std::fs::canonicalize(path)
             .with_context(|| format!("looking for the scheduler {}", path.display()))?;
         if !found.is_file() {
-            bail!("the scheduler {} is no file", path.display());
+            bail!("the scheduler {} is not a file", path.display());
         }
         Ok(found)
     };
     paths.iter().map(absolute).collect()
 }
 
-/// The command that makes the page again.
+/// Returns the command that makes the page again.
 fn command(options: &Options) -> String {
     let mut command = format!(
         "cargo ktstr power --seeds {} --clean-runs {}",

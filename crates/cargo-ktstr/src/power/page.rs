@@ -1,4 +1,4 @@
-//! The result as text: tables on screen, and docs/power.md.
+//! Renders the result as text: the tables on the screen, and docs/power.md.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,27 +8,27 @@ use serde::Serialize;
 use super::stats::Count;
 use crate::table;
 
-/// What became of one defect.
+/// The result for one defect.
 #[derive(Clone, Debug, Serialize)]
 pub struct DefectRow {
     pub name: String,
     pub does: String,
     pub rare: bool,
-    /// The class of checks that was expected to notice.
+    /// The class of checks that was expected to find it.
     pub seen_by: String,
     /// The scenario that catches it best; `None` if none does.
     pub scenario: Option<String>,
     /// The checks that failed there, the most frequent first.
     pub checks: Vec<(String, u64)>,
-    /// A message of them.
+    /// An example message of these checks.
     pub example: Option<String>,
-    /// Seeds of that scenario in which it was caught.
+    /// The number of seeds of that scenario with which it was caught.
     pub count: Count,
-    /// Runs there without an answer.
+    /// The number of inconclusive runs of that scenario.
     pub unanswered: u64,
     /// How many of the scenarios that were tried with the first seed caught it, and how many were tried.
     pub breadth: Count,
-    /// Runs of all scenarios until the first catch, of a rare one.
+    /// For a rare defect, the number of runs of all scenarios until the first catch.
     pub runs_to_first: Option<u64>,
     pub verdict: Caught,
 }
@@ -37,12 +37,12 @@ pub struct DefectRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Caught {
-    /// In 90 % of the seeds of one scenario; a rare one: in any.
+    /// Caught with 90 % of the seeds of one scenario, or with any seed for a rare defect.
     Yes,
-    /// In some seeds.
+    /// Caught with some seeds.
     Seldom,
     No,
-    /// Nothing was run.
+    /// No run was made.
     Unknown,
 }
 
@@ -66,21 +66,21 @@ pub struct CleanRow {
     pub alarms: Vec<Alarm>,
 }
 
-/// A run that failed, or came to no answer.
+/// A run that failed or was inconclusive.
 #[derive(Clone, Debug, Serialize)]
 pub struct Alarm {
     pub scenario: String,
     pub seed: u64,
-    /// Whether it came to no answer.
+    /// Whether the run was inconclusive.
     pub undetermined: bool,
-    /// The check that was most telling.
+    /// The most significant check that failed.
     pub check: String,
-    /// What it says: who, how far, when.
+    /// The message of the check.
     pub message: String,
 }
 
 impl CleanRow {
-    /// A line for each alarm.
+    /// Returns a line for each alarm.
     fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.alarms.iter().map(|alarm| {
             let Alarm {
@@ -98,19 +98,19 @@ impl CleanRow {
     }
 }
 
-/// All of it.
+/// The whole result of `power`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Whether the scenarios set no check.
     pub plain: bool,
-    /// The command line that made it.
+    /// The command line that made the result.
     pub command: String,
     pub kernel: Option<String>,
     pub scenarios: Vec<String>,
     pub seeds: u64,
-    /// Whether rows ended with the first scenario that caught the defect.
+    /// Whether a defect was tried only until the first scenario caught it.
     pub quick: bool,
-    /// Runs that are known to be missing: the matrix was interrupted, or is only reported.
+    /// The number of missing runs, if the matrix was interrupted or is only reported.
     pub missing: u64,
     pub defects: Vec<DefectRow>,
     pub clean: Vec<CleanRow>,
@@ -137,7 +137,7 @@ impl Report {
     }
 }
 
-/// For the screen.
+/// Renders the report for the screen.
 pub fn screen(report: &Report) -> String {
     let mut table = table::numbers(&["DEFECT", "CAUGHT", "SEEDS", "95 %", "BY", "CHECK"], 6);
     for row in &report.defects {
@@ -208,7 +208,7 @@ fn summary(report: &Report) -> String {
     text
 }
 
-/// For docs/power.md.
+/// Renders the report for docs/power.md.
 pub fn markdown(report: &Report) -> String {
     let mut text = format!(
         "# What the checks catch\n\n\
@@ -301,7 +301,7 @@ pub fn markdown(report: &Report) -> String {
     text
 }
 
-/// For docs/schedulers.md: schedulers that somebody else wrote, and each alarm under them, by check and scenario.
+/// Renders the page on third-party schedulers: each alarm under them, by check and scenario.
 pub fn schedulers(report: &Report) -> String {
     let mut text = format!(
         "# What the checks say of other schedulers\n\n\

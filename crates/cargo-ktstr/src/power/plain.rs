@@ -1,8 +1,8 @@
-//! Tests as a user writes them who has read one page: no attribute but the machine's shape and the window. What they notice is
-//! what the harness notices by itself.
+//! Tests as a beginner writes them, with no attributes except the machine's shape and the window. Whatever they catch, the
+//! default checks catch.
 //!
-//! The scenarios were chosen before their seeds were counted: one that is busy, one with CPUs to spare, one in which
-//! cgroups come, go and move. The same on other shapes is for the schedulers without a defect.
+//! The scenarios were chosen before any results were counted: one that is busy, one with spare CPUs, and one in which cgroups
+//! are created, removed and moved. The copies on other shapes are for the schedulers without a defect.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ fn four_cgroups(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// Fewer tasks than CPUs: half of these are busy, and bursts come and go on the others.
+/// Fewer tasks than CPUs: half of the CPUs are busy, and tasks run in bursts on the others.
 fn spare(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursts = WorkType::Bursty {
@@ -77,7 +77,7 @@ fn spare(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, defs)
 }
 
-/// A cgroup is confined to one half of the machine, then the other, while others come and go.
+/// A cgroup is confined to one half of the machine, then the other, while other cgroups are created and removed.
 fn moves(ctx: &Ctx) -> Result<AssertResult> {
     let cpus: Vec<usize> = ctx.topo.all_cpus().to_vec();
     let (low, high) = cpus.split_at(cpus.len() / 2);

@@ -1,5 +1,5 @@
-//! Which runs are made: for each defect the row of all scenarios with one seed, then more seeds of its best scenario;
-//! for the schedulers without defects everything.
+//! Decides which runs are made. For each defect this is one run of every scenario with one seed, then more seeds of its best
+//! scenario; for the schedulers without defects it is everything.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use super::stats::Count;
 use super::table::Defect;
 use crate::cell::Outcome;
 
-/// Most seeds that a rare defect is looked for in.
+/// The largest number of seeds that are tried for a rare defect.
 pub const RARE_SEEDS: u64 = 200;
-/// A defect is caught by a scenario if it is in this share of its seeds.
+/// The share of a scenario's seeds with which a defect has to be caught to count as caught.
 pub const CAUGHT: f64 = 0.9;
-/// How many scenarios are tried with all seeds, if the first is not good enough.
+/// The number of scenarios that are tried with all seeds if the first is not good enough.
 const TRIES: usize = 3;
 
-/// Results by case.
+/// A source of results by case.
 pub trait Known {
-    /// The outcome of a case, if it was run.
+    /// Returns the outcome of a case, if it was run.
     fn outcome(&self, case: &Case) -> Option<&Outcome>;
 }
 
@@ -27,7 +27,7 @@ impl Known for super::Store {
     }
 }
 
-/// Runs of a subject under a scenario.
+/// Returns the cases of a subject under a scenario.
 pub fn cell(subject: &Subject, scenario: &str, seeds: std::ops::RangeInclusive<u64>) -> Vec<Case> {
     seeds
         .map(|seed| Case {
@@ -38,12 +38,12 @@ pub fn cell(subject: &Subject, scenario: &str, seeds: std::ops::RangeInclusive<u
         .collect()
 }
 
-/// Whether a run tells of a fault. One without an answer does not.
+/// Returns whether a run shows a fault. An inconclusive run does not.
 pub fn is_caught(outcome: &Outcome) -> bool {
     outcome.verdict == ktstr_record::RunVerdict::Fail
 }
 
-/// Hits among those cases that were run and came to an answer; and those that came to none.
+/// Counts the hits among the conclusive runs of these cases, and the inconclusive runs.
 pub fn count<'a>(known: &impl Known, cases: impl IntoIterator<Item = &'a Case>) -> (Count, u64) {
     let (mut count, mut unanswered) = (Count::default(), 0);
     for outcome in cases.into_iter().filter_map(|case| known.outcome(case)) {
@@ -56,17 +56,17 @@ pub fn count<'a>(known: &impl Known, cases: impl IntoIterator<Item = &'a Case>) 
     (count, unanswered)
 }
 
-/// How a defect is looked for.
+/// The search for one defect.
 #[derive(Debug)]
 pub struct Row<'a> {
     pub defect: &'a Defect,
     pub scenarios: &'a [String],
     pub seeds: u64,
-    /// Whether the row ends with the first scenario that catches the defect, the likely ones first.
+    /// Whether the search ends with the first scenario that catches the defect, the most promising ones first.
     pub quick: bool,
 }
 
-/// Scenarios that are the first to ask, by the class of checks that is to notice.
+/// Returns the most promising scenarios for the class of checks that is expected to find the defect.
 fn likely(seen_by: &str) -> &'static [&'static str] {
     match seen_by {
         "stuck" => &[
@@ -102,7 +102,7 @@ impl Row<'_> {
         Subject::Defect(self.defect.args())
     }
 
-    /// Every scenario once, the likely ones first.
+    /// Returns one run of every scenario, the most promising ones first.
     pub fn first(&self) -> Vec<Case> {
         let subject = self.subject();
         let likely = likely(&self.defect.seen_by);
@@ -117,7 +117,7 @@ impl Row<'_> {
             .collect()
     }
 
-    /// Scenarios that caught it, the best known first.
+    /// Returns the scenarios that caught the defect, the best first.
     pub fn candidates(&self, known: &impl Known) -> Vec<String> {
         let subject = self.subject();
         let mut all: Vec<(Count, f64, &String)> = Vec::new();
@@ -131,7 +131,7 @@ impl Row<'_> {
                 all.push((count, wall, scenario));
             }
         }
-        // By rate, and among equals the most often seen, then the cheapest.
+        // Sort by rate, then by the number of catches, then by cost.
         all.sort_by(|(a, a_wall, _), (b, b_wall, _)| {
             let rate = |count: &Count| count.rate().unwrap_or(0.0);
             rate(b)
@@ -144,8 +144,8 @@ impl Row<'_> {
             .collect()
     }
 
-    /// In which share of the seeds a scenario catches it; `None` while some are to be run. One catch is enough for a
-    /// rare one.
+    /// Returns the share of the seeds with which a scenario catches the defect; `None` while some seeds have not been run. For
+    /// a rare defect one catch is enough.
     fn rate(&self, known: &impl Known, scenario: &str) -> Option<f64> {
         if self.defect.rare {
             return None;
@@ -157,7 +157,7 @@ impl Row<'_> {
         count(known, &cases).0.rate()
     }
 
-    /// The next runs worth making; none when the row is finished.
+    /// Returns the next runs to make; none when the search is finished.
     pub fn next(&self, known: &impl Known, at_once: usize) -> Vec<Case> {
         let missing = |cases: Vec<Case>| -> Vec<Case> {
             cases
@@ -168,7 +168,7 @@ impl Row<'_> {
         let candidates = self.candidates(known);
         let mut first = missing(self.first());
         if self.quick {
-            // On to the next scenario only when what has caught it so far does not do.
+            // Go on to the next scenario only if none so far catches the defect often enough.
             let undecided = candidates
                 .iter()
                 .any(|scenario| self.rate(known, scenario).is_none_or(|rate| rate >= CAUGHT));
@@ -215,7 +215,7 @@ impl Row<'_> {
     }
 }
 
-/// All runs without defects, as many as `runs` for each scheduler, at least each scenario once.
+/// Returns the cases of a scheduler without defects: `runs` of them, but at least one per scenario.
 pub fn clean(scheduler: &Clean, scenarios: &[String], runs: u64) -> Vec<Case> {
     let subject = Subject::Clean(scheduler.clone());
     let seeds = runs.div_ceil(scenarios.len().max(1) as u64);
@@ -228,7 +228,7 @@ pub fn clean(scheduler: &Clean, scenarios: &[String], runs: u64) -> Vec<Case> {
     cases
 }
 
-/// Names of the checks that failed, with how often each came first.
+/// Returns the names of the checks that failed, with how often each was the most significant.
 pub fn checks<'a>(
     known: &impl Known,
     cases: impl IntoIterator<Item = &'a Case>,
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    /// Runs a row to its end; `catches` tells which runs catch it.
+    /// Runs a search to its end; `catches` decides which runs catch the defect.
     fn walk(rare: bool, quick: bool, catches: impl Fn(&Case) -> bool) -> Vec<Case> {
         let scenarios = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
         let defect = defect(rare);

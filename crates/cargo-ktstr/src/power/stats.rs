@@ -1,33 +1,33 @@
-//! How sure a rate is that was counted in a few runs.
+//! Confidence intervals of rates that were counted in few runs.
 
 use serde::Serialize;
 
 /// The quantile of the normal distribution for 95 %, two-sided.
 const Z: f64 = 1.959_964;
 
-/// So many of so many.
+/// A count of hits among runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
-    /// How often it happened.
+    /// The number of hits.
     pub hits: u64,
-    /// How often it could have.
+    /// The number of runs.
     pub runs: u64,
 }
 
 impl Count {
-    /// Counts one more.
+    /// Counts one more run.
     pub fn add(&mut self, hit: bool) {
         self.runs += 1;
         self.hits += u64::from(hit);
     }
 
-    /// The share; `None` without runs.
+    /// Returns the share of hits; `None` without runs.
     pub fn rate(&self) -> Option<f64> {
         (self.runs > 0).then(|| self.hits as f64 / self.runs as f64)
     }
 
-    /// The 95 % interval of the rate by Wilson's score, which holds for small counts and rates near 0 and 1 too
-    /// (Wilson 1927). All of 0 to 1 without runs.
+    /// Returns the 95 % interval of the rate by Wilson's score, which is valid for small counts and rates near 0 and 1 too
+    /// (Wilson 1927). Without runs it is 0 to 1.
     pub fn wilson(&self) -> (f64, f64) {
         let Some(rate) = self.rate() else {
             return (0.0, 1.0);
@@ -50,7 +50,7 @@ impl Count {
         (low.max(0.0), high.min(1.0))
     }
 
-    /// The rate is below this with 95 % confidence: by the rule of three (1 − 0.05^(1/n) exactly) where nothing
+    /// Returns the upper 95 % confidence bound of the rate: by the rule of three (1 − 0.05^(1/n) exactly) where nothing
     /// happened, else the interval's upper end.
     pub fn upper_bound(&self) -> f64 {
         match (self.hits, self.runs) {

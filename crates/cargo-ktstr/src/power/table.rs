@@ -1,4 +1,4 @@
-//! The defects there are: asked of scx-ktstr itself, which has their table.
+//! The table of defects, which scx-ktstr prints itself.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-/// Seconds for those that take some: after the workload has begun, long before it ends.
+/// The argument in seconds for the defects that start at a given time: after the workload has begun, long before it ends.
 const SECONDS: &str = "1";
 
 /// A defect as scx-ktstr declares it.
@@ -16,16 +16,16 @@ pub struct Defect {
     pub name: String,
     /// Whether the flag takes seconds.
     pub timed: bool,
-    /// The class of checks that should notice.
+    /// The class of checks that should find it.
     pub seen_by: String,
-    /// Whether it strikes so seldom that many runs go without.
+    /// Whether the defect occurs so rarely that many runs do not show it.
     pub rare: bool,
-    /// What it does.
+    /// A description of the defect.
     pub does: String,
 }
 
 impl Defect {
-    /// Arguments that switch it on.
+    /// Returns the arguments that enable the defect.
     pub fn args(&self) -> Vec<String> {
         let mut args = vec![format!("--{}", self.name)];
         args.extend(self.timed.then(|| SECONDS.to_owned()));
@@ -33,7 +33,7 @@ impl Defect {
     }
 }
 
-/// All defects of the scheduler at `path`.
+/// Returns all defects of the scheduler at `path`.
 pub fn read(path: &Path) -> Result<Vec<Defect>> {
     let output = Command::new(path)
         .arg("--list-defects")

@@ -1,8 +1,7 @@
-//! The time line's data: what is drawn, small enough to lie in the page.
+//! The data of the time line, small enough to be embedded in the page.
 //!
-//! Stretches are packed as LEB128 numbers in Base64, each as its difference to the one before; `assets/data.js` unpacks
-//! them. If they do not fit, neighbours on a CPU that are short are drawn as one, short waits are left out, and the page
-//! says so.
+//! Stretches are encoded as LEB128 numbers in Base64, each as the difference from the one before; `assets/data.js` decodes
+//! them. If they do not fit, adjacent short stretches on a CPU are merged, short waits are left out, and the page says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +15,7 @@ use super::marks::Mark;
 use super::pack::{Drawn, base64, drawn, pack};
 use crate::story::{Story, step};
 
-/// Tasks that have rows, marks, and characters of a text at most.
+/// The largest numbers of rows for tasks, of marks, and of characters of a text.
 const TASKS: usize = 1000;
 const MARKS: usize = 500;
 const TEXT: usize = 200;
@@ -24,19 +23,19 @@ const TEXT: usize = 200;
 /// What was left out of the time line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thinned {
-    /// Stretches shorter than this are not drawn by themselves, nanoseconds; 0 if all are.
+    /// The length in nanoseconds below which stretches are not drawn individually; 0 if all are.
     pub shorter_than_ns: u64,
-    /// How many of them there are.
+    /// The number of such stretches.
     pub left_out: usize,
-    /// How many stretches there are at all.
+    /// The number of all stretches.
     pub all: usize,
-    /// How many tasks have no row.
+    /// The number of tasks without a row.
     pub tasks: usize,
-    /// How many marks are not drawn.
+    /// The number of marks that are not drawn.
     pub marks: usize,
 }
 
-/// The data, and what was left out of it to keep it under `cap` bytes.
+/// Returns the data, and what was left out to keep it under `cap` bytes.
 pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
     let marks = &all_marks[..all_marks.len().min(MARKS)];
     let mut order = tasks(story, marks);
@@ -94,7 +93,7 @@ pub fn data(story: &Story, all_marks: &[Mark], cap: usize) -> (Value, Thinned) {
     (data, thinned)
 }
 
-/// The tasks in the order of their rows: those that findings are about, then whoever ran and waited longest.
+/// Returns the tasks in the order of their rows: first those that findings are about, then those that ran and waited longest.
 fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
     let mut time: BTreeMap<Pid, u64> = BTreeMap::new();
     for stretch in &story.stretches {
@@ -106,7 +105,7 @@ fn tasks(story: &Story, marks: &[Mark]) -> Vec<Pid> {
     order.into_iter().map(|(pid, _)| pid).collect()
 }
 
-/// A text of the guest's as it is shown; of a long one its end, which tells most of a path.
+/// Returns a text from the guest as it is shown. A long text is cut to its end, which is the most useful part of a path.
 fn shown(text: &str) -> String {
     let count = text.chars().count();
     let end = text.chars().skip(count.saturating_sub(TEXT));
@@ -152,7 +151,7 @@ mod tests {
             thinned.shorter_than_ns > 0 && thinned.left_out > 0,
             "{thinned:?}"
         );
-        // What is drawn covers the time all the same.
+        // The merged stretches cover the same time.
         let all: Vec<&Stretch> = story.stretches.iter().collect();
         let several = drawn(&all, thinned.shorter_than_ns, |_| true)
             .into_iter()

@@ -1,4 +1,4 @@
-//! Distributions as bars: how many waits were how long. Each bar is twice as long as the one before it.
+//! Histograms of the lengths of waits. Each bar stands for lengths up to twice those of the bar before.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,15 +8,15 @@ use ktstr_schedule::query::{Wait, WaitCause, percentile};
 use super::html::{length, text};
 use crate::story::Story;
 
-/// Cgroups that have distributions of their own: those with the most waits.
+/// The largest number of cgroups that get a histogram; those with the most waits are taken.
 const CGROUPS: usize = 4;
-/// What is shorter has one bar, nanoseconds.
+/// The upper end of the first bar in nanoseconds.
 const SHORTEST: u64 = 1_000;
 
-/// The distributions of all waits, and of wake-up latencies: of all tasks, then of the cgroups that waited most often.
+/// Renders the histograms of all waits and of wake-up latencies: for all tasks, then for the cgroups that waited most often.
 pub fn histograms(story: &Story) -> String {
     let waits = &story.answers.waits;
-    // One that has no end yet, or ends when its step is over, is one of the step all the same.
+    // A wait that has no end, or that ends after its step, is counted for the step.
     let in_steps = |wait: &Wait| {
         let mut held = story.held.iter();
         held.any(|held| wait.from_ns < held.to_ns && wait.to_ns > held.from_ns)
@@ -45,7 +45,7 @@ pub fn histograms(story: &Story) -> String {
     out
 }
 
-/// Counts of the lengths by powers of two, from the first to the last that has any: (from, to, count).
+/// Returns the counts of the lengths by powers of two, without empty bars at the ends: (from, to, count).
 fn bars(lengths: &[u64]) -> Vec<(u64, u64, usize)> {
     let bucket = |ns: u64| (ns / SHORTEST).checked_ilog2().map_or(0, |log| log + 1);
     let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
@@ -63,7 +63,7 @@ fn bars(lengths: &[u64]) -> Vec<(u64, u64, usize)> {
     bars.collect()
 }
 
-/// A figure of one distribution.
+/// Renders the figure of one histogram.
 fn one(caption: &str, mut lengths: Vec<u64>) -> String {
     const WIDTH: usize = 320;
     const HEIGHT: usize = 96;
@@ -98,7 +98,7 @@ fn one(caption: &str, mut lengths: Vec<u64>) -> String {
             text(&told)
         );
     }
-    // Two bars do not fill the figure.
+    // A few bars must not fill the whole figure.
     let width = WIDTH as f64 / bars.len().max(8) as f64;
     let every = bars.len().div_ceil(5);
     for (place, (from, to, count)) in bars.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! Text on its way into a page: what a guest says is shown, and means nothing to a browser.
+//! Escaping and formatting for HTML pages: a browser shows what a guest said, and does not interpret it.
 
 use std::fmt::Write as _;
 
 use ktstr_record::terminal::escaped;
 
-/// Text between tags, or in a quoted attribute.
+/// Escapes text for use between tags or in a quoted attribute.
 pub fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     for c in escaped(text).chars() {
@@ -20,7 +20,7 @@ pub fn text(text: &str) -> String {
     out
 }
 
-/// A JSON document inside of a `script` element: no character in it can end that, or begin a comment.
+/// Formats JSON for use inside a `script` element: no character in it can end the element or begin a comment.
 pub fn json(value: &serde_json::Value) -> String {
     let plain = value.to_string();
     let mut out = String::with_capacity(plain.len() + 16);
@@ -35,7 +35,7 @@ pub fn json(value: &serde_json::Value) -> String {
     out
 }
 
-/// A table: its caption, its columns, of which all from `numbers` on are numbers, and its rows of plain text.
+/// Renders a table with a caption, columns, of which those from the index `numbers` hold numbers, and rows of plain text.
 pub fn table(caption: &str, header: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
     let mut out = format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>",
@@ -65,12 +65,12 @@ pub fn table(caption: &str, header: &[&str], numbers: usize, rows: &[Vec<String>
     out
 }
 
-/// Milliseconds with a digit behind the point.
+/// Formats nanoseconds as milliseconds with one decimal digit.
 pub fn ms(ns: u64) -> String {
     format!("{:.1}", ns as f64 / 1e6)
 }
 
-/// A length of time in the unit in which it is a short number.
+/// Formats a length of time in the unit in which the number is short.
 pub fn length(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),

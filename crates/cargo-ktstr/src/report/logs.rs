@@ -1,4 +1,4 @@
-//! The logs of a run, each with its end, which tells most.
+//! The logs of a run. A long log is cut to its end, which is the most useful part.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::html::text;
 
-/// Bytes that are shown of a log.
+/// The largest number of bytes that are shown of a log.
 const SHOWN: usize = 48 << 10;
-/// Logs, in their order.
+/// The logs that are shown, in this order.
 const LOGS: &[&str] = &["scheduler.log", "stdout.log", "stderr.log", "console.log"];
 
-/// sched_ext's dump, if there is one, and the logs that the record names.
+/// Renders sched_ext's dump, if there is one, and the logs that the record names.
 pub fn logs(record: &RunRecord, folder: &Path) -> String {
     let named = |name: &str| record.artefacts.iter().any(|artefact| artefact == name);
     let mut out = String::new();
@@ -37,7 +37,7 @@ pub fn logs(record: &RunRecord, folder: &Path) -> String {
         );
     }
     for name in LOGS.iter().filter(|name| named(name)) {
-        // It may have been deleted since.
+        // The file may have been deleted since.
         if let Ok(bytes) = fs::read(folder.join(name)) {
             one(&mut out, name, &String::from_utf8_lossy(&bytes), false);
         }
@@ -53,7 +53,7 @@ fn one(out: &mut String, name: &str, log: &str, open: bool) {
     let (from, shown) = loop {
         let from = beginning(log, room);
         let shown = text(&log[from..]);
-        // What has to be escaped grows.
+        // Escaping makes the text longer.
         if shown.len() <= 2 * SHOWN {
             break (from, shown);
         }
@@ -72,7 +72,7 @@ fn one(out: &mut String, name: &str, log: &str, open: bool) {
     let _ = writeln!(out, "<pre tabindex=\"0\">{shown}</pre></details>");
 }
 
-/// Where the last `room` bytes of `log` begin, at the beginning of a line if there is one.
+/// Returns where the last `room` bytes of `log` begin, rounded to the beginning of a line if there is one.
 fn beginning(log: &str, room: usize) -> usize {
     let mut from = log.len().saturating_sub(room);
     while !log.is_char_boundary(from) {

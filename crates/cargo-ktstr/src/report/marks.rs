@@ -1,30 +1,31 @@
-//! What is marked on the time line: the moments that findings are about, and what happened to the whole machine.
+//! The marks on the time line: the times that findings are about, and events of the whole machine.
 //!
-//! A finding tells its moment in numbers, if it has one; else it is about a step, or about the whole run, and that is marked.
+//! If a finding has a time, it is in the finding's numbers. Otherwise the finding is about a step or about the whole run, and
+//! that interval is marked.
 
 use ktstr_record::{FindingRecord, RunRecord};
 use serde_json::Value;
 
 use crate::story::{Story, step};
 
-/// A marked time.
+/// A mark on the time line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Number of the finding in the record, from 1 on; 0 for what is none.
+    /// The number of the finding in the record, from 1; 0 if the mark is not about a finding.
     pub finding: usize,
-    /// When it begins, nanoseconds of the scheduler's clock.
+    /// The begin in nanoseconds of the scheduler's clock.
     pub from_ns: u64,
-    /// When it ends.
+    /// The end in nanoseconds of the scheduler's clock.
     pub to_ns: u64,
-    /// What it is, in a line.
+    /// A description in one line.
     pub text: String,
-    /// The task that it is about.
+    /// The pid of the task that the mark is about.
     pub pid: Option<u32>,
-    /// Whether it is the moment itself, and not only the step around it.
+    /// Whether the mark is at the time of the finding itself, and not only its step.
     pub exact: bool,
 }
 
-/// All marks: findings first, in their order.
+/// Returns all marks, those of findings first, in their order.
 pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
     let findings = record.findings.iter().enumerate();
     let findings = findings.map(|(at, finding)| of_finding(at + 1, finding, story));
@@ -59,13 +60,13 @@ fn of_finding(number: usize, finding: &FindingRecord, story: &Story) -> Mark {
             .and_then(Value::as_u64)
             .map(|ms| ms.saturating_mul(1_000_000))
     };
-    // What a worker counts begins with its release, which is when its step is held from.
+    // A worker's times count from its release, which is the begin of its step's hold.
     let ejected = || {
         let stall = data.pointer("/cause/stall")?;
         let zero = story.zero_ns();
         let to = story.unloaded_ns.iter().find(|at| **at >= zero)?;
         let seconds = stall.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
-        // A number of the kernel's, which says seconds to the millisecond.
+        // The kernel prints the number in seconds with three decimals.
         let waited = (seconds.clamp(0.0, 1e6) * 1e9) as u64;
         Some((to.saturating_sub(waited), *to))
     };
@@ -115,7 +116,7 @@ fn of_finding(number: usize, finding: &FindingRecord, story: &Story) -> Mark {
     }
 }
 
-/// The process id of `comm[pid]`.
+/// Returns the pid in `comm[pid]`.
 fn pid_of(task: &str) -> Option<u32> {
     let (_, rest) = task.rsplit_once('[')?;
     rest.trim_end_matches(']').parse().ok()

@@ -1,7 +1,7 @@
-//! `cargo ktstr report`: a recorded run as one page of HTML, which needs nothing but itself.
+//! `cargo ktstr report`: writes a self-contained HTML page about a recorded run.
 //!
-//! The page is made from the record and the artefacts beside it. What is text, tables and figures is written here, and is
-//! there without scripts; the time line is drawn by the scripts in `assets/` from the data that the page holds.
+//! The page is made from the record and the artefacts in its folder. Texts, tables and figures are rendered here and need no
+//! scripts; the time line is drawn by the scripts in `assets/` from data in the page.
 
 mod data;
 mod histogram;
@@ -30,20 +30,20 @@ use html::{json, text};
 pub use marks::{Mark, marks};
 pub use variables::series;
 
-/// Name of the page beside the record.
+/// The default file name of the page, in the folder of the record.
 const PAGE: &str = "report.html";
-/// Findings that the page lists, and characters of each.
+/// The largest numbers of findings on the page and of characters of each.
 const FINDINGS: usize = 50;
 const MESSAGE: usize = 2000;
-/// Bytes of a page, without its own scripts and style.
+/// The largest size of a page in bytes, without its scripts and style sheet.
 const CAP: usize = 2_000_000;
-/// Where a time line would be.
+/// The text in place of a time line.
 const NO_SCHEDULE: &str = "<p>This run left no schedule: only runs under the virtual clock do, and none with \
                            KTSTR_SCHEDULE=0.</p>\n";
 
-/// The style of all pages.
+/// The style sheet of all pages.
 pub const STYLE: &str = include_str!("assets/page.css");
-/// In the order in which they build on each other.
+/// The scripts, each after those that it needs.
 const SCRIPTS: &[&str] = &[
     include_str!("assets/data.js"),
     include_str!("assets/view.js"),
@@ -52,20 +52,20 @@ const SCRIPTS: &[&str] = &[
     include_str!("assets/input.js"),
 ];
 
-/// What was asked for.
+/// The options of `cargo ktstr report`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
     record: PathBuf,
-    /// Where to write the page; without it, `report.html` beside the record.
+    /// Where to write the page; the default is `report.html` in the folder of the record.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Open the page in the browser, by `xdg-open`.
+    /// Open the page in the browser with `xdg-open`.
     #[arg(long)]
     open: bool,
 }
 
-/// Writes the page, and prints where it is.
+/// Writes the page, and prints its path.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let path = replay::find(&options.record, &runs_root())?;
     let record = read(&path)?;
@@ -103,12 +103,12 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The whole page.
+/// Renders the whole page.
 fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
     let marks = story.map_or_else(Vec::new, |story| {
         let of_captures = captures::marks(record, story);
         let mut all = marks(record, story);
-        // What is left out if there are too many is what happened to the machine.
+        // If there are too many marks, those of the machine are left out first.
         let findings = all.iter().take_while(|mark| mark.finding > 0).count();
         all.splice(findings..findings, of_captures);
         all
@@ -128,7 +128,7 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
         sections.push(("BPF variables", "variables", variables));
     }
     sections.push(("Logs", "logs", logs::logs(record, folder)));
-    // The time line gets what the rest leaves.
+    // The time line gets the space that the other sections leave.
     let rest: usize = sections.iter().map(|(.., content)| content.len()).sum();
     let room = CAP.saturating_sub(rest + body.len());
     let drawn = story.map(|story| (story, data::data(story, &marks, room)));
@@ -152,8 +152,8 @@ fn page(record: &RunRecord, story: Option<&Story>, folder: &Path) -> String {
     document(&record.test, &body, &data)
 }
 
-/// The frame around the page's `body`. Nothing is loaded, and no script runs but those of this crate: they have a word that
-/// whatever a guest put into the page cannot know, since the word is made of all of it.
+/// Returns the page around `body`. Its content security policy allows no loading and only the scripts of this crate: they carry
+/// a nonce, which a guest cannot guess because it is a hash of the page's content.
 fn document(title: &str, body: &str, data: &str) -> String {
     let mut hash = blake3::Hasher::new();
     hash.update(body.as_bytes()).update(data.as_bytes());
@@ -172,7 +172,7 @@ fn document(title: &str, body: &str, data: &str) -> String {
     )
 }
 
-/// What became of which run, on what, and how to see it again.
+/// Renders the verdict of the run, what it ran on, and the command that repeats it.
 fn top(record: &RunRecord) -> String {
     let verdict = match record.verdict {
         RunVerdict::Pass => "pass",
@@ -197,10 +197,10 @@ fn top(record: &RunRecord) -> String {
     out
 }
 
-/// The findings, each with a button that shows its moment.
+/// Renders the findings, each with a button that shows its time.
 fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: &[Mark]) {
     if record.findings.is_empty() {
-        // Nothing was found, or the record is one that keeps no list.
+        // There are no findings, or the record has no list of them.
         for line in evidence(record) {
             let _ = writeln!(out, "<p>{}</p>", text(&line));
         }
@@ -252,7 +252,7 @@ fn findings(out: &mut String, record: &RunRecord, story: Option<&Story>, marks: 
     }
 }
 
-/// The beginning of a long message: the record has the rest.
+/// Returns the beginning of a long message; the record has the rest.
 fn cut(message: &str) -> String {
     match message.char_indices().nth(MESSAGE) {
         Some((at, _)) => format!("{}…", &message[..at]),
@@ -260,7 +260,7 @@ fn cut(message: &str) -> String {
     }
 }
 
-/// The time line's controls, and what is to know of it.
+/// Renders the controls of the time line, and the notes about it.
 fn time_line(story: &Story, thinned: &data::Thinned) -> String {
     let mut out = include_str!("assets/timeline.html").to_owned();
     let mut notes = Vec::new();
@@ -288,7 +288,7 @@ fn time_line(story: &Story, thinned: &data::Thinned) -> String {
     }
     if story.answers.missing_ns > 0 {
         notes.push(format!(
-            "The schedule itself grew over its bound: {} ms of it were left out of everything on this page.",
+            "The schedule exceeded its size limit: {} ms of it are missing from this page.",
             html::ms(story.answers.missing_ns)
         ));
     }

@@ -1,24 +1,24 @@
-//! Stretches as bytes: what is drawn of them, and how `assets/data.js` finds it.
+//! Encodes the stretches to be drawn as bytes, which `assets/data.js` decodes.
 
 use std::collections::BTreeMap;
 
 use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
 use ktstr_schedule::{Cpu, Pid};
 
-/// What is drawn as one.
+/// An element of the time line.
 #[derive(Debug, Clone, Copy)]
 pub enum Drawn<'a> {
-    /// A stretch by itself.
+    /// A single stretch.
     One(&'a Stretch),
-    /// Neighbours on a CPU, of one or of several tasks.
+    /// Adjacent stretches on a CPU, of one or of several tasks.
     Several {
-        /// The CPU on which all of them were.
+        /// The CPU of all of them.
         cpu: Cpu,
-        /// When the first begins.
+        /// The begin of the first one.
         from_ns: u64,
-        /// When the last ends.
+        /// The end of the last one.
         to_ns: u64,
-        /// How many they are.
+        /// The number of stretches.
         count: u64,
     },
 }
@@ -32,14 +32,14 @@ impl Drawn<'_> {
     }
 }
 
-/// `stretches`, which are in the order of their begins; of those shorter than `shorter`, and of tasks that have no row, the
-/// neighbours on a CPU as one, and no waits.
+/// Returns the elements to draw for `stretches`, which are sorted by begin. Of stretches that are shorter than `shorter` or
+/// belong to tasks without a row, those that are adjacent on a CPU are merged, and waits are left out.
 pub fn drawn<'a>(
     stretches: &[&'a Stretch],
     shorter: u64,
     has_row: impl Fn(Pid) -> bool,
 ) -> Vec<Drawn<'a>> {
-    /// A sum is no longer than so many times what is short.
+    /// The largest length of a merged element, in multiples of `shorter`.
     const MOST: u64 = 16;
     let mut all = Vec::with_capacity(stretches.len());
     let mut open: BTreeMap<Cpu, (u64, u64, u64)> = BTreeMap::new();
@@ -80,7 +80,7 @@ pub fn drawn<'a>(
     all
 }
 
-/// The bytes of what is drawn: times count from `zero`, and `index` has the row of each task.
+/// Encodes the elements: times count from `zero`, and `index` has the row of each task.
 pub fn pack(drawn: &[Drawn<'_>], index: &BTreeMap<Pid, u64>, zero: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(drawn.len() * 8);
     let mut last = zero;
@@ -132,7 +132,7 @@ fn one(bytes: &mut Vec<u8>, stretch: &Stretch, index: &BTreeMap<Pid, u64>) {
     }
 }
 
-/// The number of a cause in `assets/data.js`.
+/// Returns the number of a cause in `assets/data.js`.
 fn code(cause: WaitCause) -> u64 {
     match cause {
         WaitCause::Unknown => 0,
@@ -153,7 +153,7 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// RFC 4648, section 4.
+/// Encodes bytes in Base64 (RFC 4648, section 4).
 pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -1,4 +1,4 @@
-//! The tables of the page: what each cgroup got in each step, and what each task did.
+//! The tables of the page: CPU time and waits of each cgroup in each step, and of each task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,18 +8,18 @@ use ktstr_schedule::query::{Phase, Totals, percentile};
 use super::html::{length, ms, table};
 use crate::story::{Story, step};
 
-/// Rows of cgroups that are shown of a step.
+/// The largest number of cgroups that are shown of a step.
 const CGROUPS: usize = 40;
-/// Steps that have tables.
+/// The largest number of steps with a table.
 const STEPS: usize = 16;
-/// Rows of tasks that are shown.
+/// The largest number of tasks that are shown.
 const TASKS: usize = 100;
 
 fn of_phase(phase: Phase) -> String {
     phase.map_or_else(|| "outside of the steps".to_owned(), step)
 }
 
-/// Cgroups by step: those that ran longest first.
+/// Renders the cgroups by step, those that ran longest first.
 pub fn cgroups(story: &Story) -> String {
     let mut sums: BTreeMap<(Phase, Option<u64>), (Totals, BTreeSet<Pid>)> = BTreeMap::new();
     for (key, totals) in &story.answers.totals {
@@ -37,7 +37,7 @@ pub fn cgroups(story: &Story) -> String {
     waits.values_mut().for_each(|waits| waits.sort_unstable());
     let mut phases: Vec<Phase> = sums.keys().map(|(phase, _)| *phase).collect();
     phases.dedup();
-    // Steps in their order, then what lies outside.
+    // Steps in their order, then the time outside of the steps.
     phases.sort_by_key(|phase| phase.unwrap_or(u16::MAX));
     let mut out = String::new();
     if phases.len() > STEPS {
@@ -102,7 +102,7 @@ pub fn cgroups(story: &Story) -> String {
     out
 }
 
-/// Tasks: those that ran and waited longest first.
+/// Renders the tasks, those that ran and waited longest first.
 pub fn tasks(story: &Story) -> String {
     let mut sums: BTreeMap<Pid, Totals> = BTreeMap::new();
     for (key, totals) in &story.answers.totals {

@@ -1,4 +1,4 @@
-//! The page as a whole, of schedules written by hand.
+//! Tests of the whole page, with hand-written schedules.
 #![allow(clippy::unwrap_used)]
 
 use ktstr_record::FindingRecord;
@@ -52,7 +52,7 @@ fn a_page_has_its_parts_and_loads_nothing() {
 #[test]
 fn what_a_guest_says_cannot_leave_its_place() {
     let page = made(Some(&testing::story()));
-    // Only the page's own two scripts end: the name of the task is `</script>`.
+    // Only the page's own two scripts have an end tag, although the name of the task is `</script>`.
     assert_eq!(page.matches("</script>").count(), 2);
     assert_eq!(page.matches("<script").count(), 2);
     assert!(page.contains("<title>two&lt;/title&gt;steps - ktstr</title>"));
@@ -78,6 +78,6 @@ fn a_long_run_stays_under_two_mebibytes_and_says_what_is_not_drawn() {
     let page = made(Some(&story));
     assert!(page.len() < 2 << 20, "{} bytes", page.len());
     assert!(page.contains("The schedule is larger than a page: "));
-    // The page is used: what is drawn is not thrown away for nothing.
+    // The space of the page is used: no more stretches are left out than necessary.
     assert!(page.len() > 200_000, "{} bytes", page.len());
 }

@@ -1,5 +1,5 @@
-//! The BPF scheduler's global variables over time, from the captures of a run: a line for each that changed, a row for each
-//! that did not.
+//! The BPF scheduler's global variables over time, from the captures of a run: a chart for each that changed, a row of a table
+//! for each that did not.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,15 +9,16 @@ use serde_json::Value;
 
 use super::html::{table, text};
 
-/// Variables that are drawn.
+/// The largest number of variables that are drawn.
 const DRAWN: usize = 24;
-/// Variables that are listed.
+/// The largest number of variables that are listed.
 const LISTED: usize = 100;
 
-/// A variable: by its map and its name, its value at each capture that has it: milliseconds since the window opened, value.
+/// The values of variables, by map and name: for each capture that has the variable, the milliseconds since the window opened,
+/// and the value.
 pub type Series = BTreeMap<(String, String), Vec<(f64, f64)>>;
 
-/// The variables in `captures`, the content of `captures.json`; `index` has their times.
+/// Renders the variables in `captures`, the content of `captures.json`; `index` has their times.
 pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     let series = series(captures, index);
     if series.is_empty() {
@@ -56,7 +57,7 @@ pub fn variables(captures: &Value, index: &[CaptureRecord]) -> String {
     out
 }
 
-/// The variables in `captures`, each with its values.
+/// Returns the variables in `captures`, each with its values.
 pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     let mut series = Series::new();
     for (place, capture) in captures.as_array().into_iter().flatten().enumerate() {
@@ -97,7 +98,7 @@ pub fn series(captures: &Value, index: &[CaptureRecord]) -> Series {
     series
 }
 
-/// The number that a rendered value is, if it is one.
+/// Returns a rendered value as a number, if it is one.
 fn scalar(value: &Value) -> Option<f64> {
     let number = value.get("value")?;
     match value.get("kind")?.as_str()? {
@@ -110,7 +111,7 @@ fn scalar(value: &Value) -> Option<f64> {
 fn number(value: f64) -> String {
     match value.fract() == 0.0 && value.abs() < 1e15 {
         true => format!("{value:.0}"),
-        // More digits than these a floating-point number does not have.
+        // A floating-point number has no more digits than these.
         false if value.abs() >= 1e15 => format!("{value:.9e}"),
         false => format!("{value:.6}"),
     }

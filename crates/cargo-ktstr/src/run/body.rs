@@ -1,4 +1,4 @@
-//! The guest's half of a file's run, and its claims on the host.
+//! The part of a file's run that executes in the guest, and the claims that are judged on the host.
 
 use std::sync::OnceLock;
 
@@ -7,10 +7,10 @@ use ktstr::scenario::file::{self, ScenarioFile};
 
 use super::{IN_GUEST, TEST};
 
-/// Stands for whatever scheduler the host has started: the guest has to know that one was.
+/// A placeholder for the scheduler that the host chose: the guest has to know that there is one.
 static ANY: Scheduler = Scheduler::named("any").binary(SchedulerSpec::Discover("any"));
 
-/// What is called in the guest. The host runs an entry of the same name with the file's settings.
+/// The entry that is called in the guest. The host runs an entry of the same name with the file's settings.
 #[ktstr_test_entry]
 static ENTRY: KtstrTestEntry = KtstrTestEntry {
     name: TEST,
@@ -19,7 +19,7 @@ static ENTRY: KtstrTestEntry = KtstrTestEntry {
     ..KtstrTestEntry::DEFAULT
 };
 
-/// The file says what the registered entry does not know: for how long it runs, and which checks there are.
+/// The registered entry does not have the duration and the checks, so they are taken from the file.
 fn body(ctx: &Ctx) -> Result<AssertResult> {
     let path = format!("/include-files/{IN_GUEST}");
     let file = ScenarioFile::from_text(&std::fs::read_to_string(path)?)?;
@@ -30,13 +30,13 @@ fn body(ctx: &Ctx) -> Result<AssertResult> {
     execute_scenario(&own, file.scenario.backdrop, file.scenario.steps)
 }
 
-/// The file whose claims are held against the run: a process does one.
+/// The file whose claims are checked; a process makes one run.
 static FILE: OnceLock<ScenarioFile> = OnceLock::new();
 
 /// A callback on the host after the machine has ended.
 type PostVm = fn(&VmResult) -> Result<()>;
 
-/// The callback that judges the claims of a text, if there are some.
+/// Returns the callback that judges the claims of a text, if it has any.
 pub(super) fn claims(text: &str) -> Option<PostVm> {
     let file = FILE.get_or_init(|| ScenarioFile::from_text(text).expect("it was read before"));
     match file.claims.is_empty() {

@@ -1,7 +1,7 @@
-//! `cargo ktstr run FILE`: a scenario in a file, under any scheduler. No project, no code: the guest's side is this binary, as it
-//! is for the demo.
+//! `cargo ktstr run FILE`: runs a scenario from a file under any scheduler. It needs no project and no code: this binary is
+//! also PID 1 of the guest, as in the demo.
 //!
-//! Exit codes are a test's: 0 passed or skipped, 1 failed or a file that is no scenario, 2 no answer.
+//! Exit codes are those of a test: 0 passed or skipped, 1 failed or the file is not a scenario, 2 inconclusive.
 
 #[cfg(not(test))]
 mod body;
@@ -19,22 +19,22 @@ use crate::exit::Exit;
 /// The name of the test that a file becomes.
 pub const TEST: &str = "scenario_file";
 
-/// What the file is called in the guest.
+/// The name of the file in the guest.
 #[cfg_attr(
     test,
     expect(dead_code, reason = "the body is no part of a test build")
 )]
 const IN_GUEST: &str = "scenario.toml";
 
-/// What was asked for.
+/// The options of `cargo ktstr run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The scenario, in TOML (docs/guide/scenarios.md).
     file: PathBuf,
-    /// The scheduler instead of the file's: the path of a binary, a package of this project, or `eevdf`.
+    /// The scheduler, instead of the file's: the path of a binary, a package of this project, or `eevdf`.
     #[arg(long, value_name = "PATH")]
     scheduler: Option<String>,
-    /// The shape of the machine instead of the file's: a preset such as 8cpu-2llc-smt, or a shape such as 1n2l2c1t.
+    /// The shape of the machine, instead of the file's: a preset such as 8cpu-2llc-smt, or a shape such as 1n2l2c1t.
     #[arg(long, value_name = "SHAPE")]
     topology: Option<String>,
     /// The seed of the run, instead of the file's.
@@ -79,7 +79,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     launch(out, options, entry, &text, folder.path())
 }
 
-/// The file as a test, on the machine and with the seed that were asked for.
+/// Returns the file as a test, on the requested machine and with the requested seed.
 fn declared(scenario: &ScenarioFile, options: &Options) -> Result<KtstrTestEntry> {
     let mut entry = file::entry(scenario, TEST, no_body)?;
     if let Some(shape) = &options.topology {
@@ -105,10 +105,10 @@ fn declared(scenario: &ScenarioFile, options: &Options) -> Result<KtstrTestEntry
 
 fn absolute(path: &str) -> Result<String> {
     let path = std::path::absolute(path)?.into_os_string().into_string();
-    path.map_err(|path| anyhow::anyhow!("the path {path:?} is no text"))
+    path.map_err(|path| anyhow::anyhow!("the path {path:?} is not valid UTF-8"))
 }
 
-/// In the guest the entry that this binary has registered is called, not this one.
+/// The body of the host's entry. It is never called, since the guest calls the entry that this binary has registered.
 fn no_body(_: &Ctx) -> Result<AssertResult> {
     anyhow::bail!("this is the host's half of the test")
 }
@@ -129,7 +129,7 @@ fn launch(
     let guest = folder.join(IN_GUEST);
     std::fs::write(&guest, text).with_context(|| format!("writing {}", guest.display()))?;
     let guest = guest.into_os_string().into_string();
-    let guest = guest.map_err(|path| anyhow::anyhow!("the path {path:?} is no text"))?;
+    let guest = guest.map_err(|path| anyhow::anyhow!("the path {path:?} is not valid UTF-8"))?;
     let mut files = entry.extra_include_files.to_vec();
     files.push(guest.leak());
     entry.extra_include_files = files.leak();
@@ -153,7 +153,7 @@ fn launch(
     Ok(crate::exit::from_code(finished.exit_code()))
 }
 
-/// What is asked for goes before what the environment says.
+/// Sets environment variables from the options, which take precedence over the environment.
 #[cfg(not(test))]
 fn environment(options: &Options) {
     let set = |name: &str, value: Option<String>| {
@@ -179,7 +179,7 @@ fn environment(options: &Options) {
     }
 }
 
-/// The command that runs the file again: what stands before its seed, and after.
+/// Returns the command that runs the file again, as the part before its seed and the part after.
 #[cfg(not(test))]
 fn again(options: &Options) -> (String, String) {
     let mut before = format!("cargo ktstr run {}", options.file.display());

@@ -1,35 +1,35 @@
-//! Which runs are meant: by test, verdict, scheduler, kernel and age.
+//! Selects runs by test, verdict, scheduler, kernel and age.
 
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use ktstr_record::{RunRecord, RunVerdict, timestamp};
 
-/// What a run without a scheduler under test is called.
+/// The name that stands for runs without a scheduler under test.
 const NONE: &str = "eevdf";
 
-/// What is asked of a run; all of it must hold.
+/// The conditions for a run to be selected; all of them must hold.
 #[derive(Debug, Default, clap::Args)]
 pub struct Filter {
-    /// Only runs of tests with this in their names.
+    /// Only runs of tests whose name contains this text.
     #[arg(long, value_name = "PART")]
     test: Option<String>,
-    /// Only runs that ended so: pass, fail, inconclusive or skip.
+    /// Only runs with this verdict: pass, fail, inconclusive or skip.
     #[arg(long, value_parser = verdict)]
     verdict: Option<RunVerdict>,
-    /// Only runs under a scheduler with this in its name or version; `eevdf` are those without one.
+    /// Only runs under a scheduler whose name or version contains this text; `eevdf` selects those without one.
     #[arg(long, value_name = "PART")]
     scheduler: Option<String>,
-    /// Only runs on a kernel with this in its release, such as `7.3`.
+    /// Only runs on a kernel whose release contains this text, such as `7.3`.
     #[arg(long, value_name = "PART")]
     kernel: Option<String>,
-    /// Only runs that began at most so long ago, such as `90m`, `12h` or `7d`.
+    /// Only runs that began within this time before now, such as `90m`, `12h` or `7d`.
     #[arg(long, value_name = "AGE")]
     since: Option<Age>,
 }
 
 impl Filter {
-    /// Whether nothing is asked.
+    /// Returns whether there are no conditions.
     pub fn is_empty(&self) -> bool {
         let Self {
             test,
@@ -42,7 +42,7 @@ impl Filter {
         texts.iter().all(|text| text.is_none()) && verdict.is_none() && since.is_none()
     }
 
-    /// Whether a run is meant, at the time `now`.
+    /// Returns whether a run meets all conditions, at the time `now`.
     pub fn admits(&self, record: &RunRecord, now: SystemTime) -> bool {
         let part = |wanted: &Option<String>, of: &str| {
             let wanted = wanted.as_deref();
@@ -77,7 +77,7 @@ fn verdict(text: &str) -> Result<RunVerdict, String> {
         .ok_or_else(|| "expected pass, fail, inconclusive or skip".to_owned())
 }
 
-/// How long ago something was.
+/// A length of time before now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age(Duration);
 
@@ -87,7 +87,7 @@ impl FromStr for Age {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(
-                "`{text}` is no age: write a whole number with its unit, m, h or d, such as `12h`"
+                "`{text}` is not an age: write a whole number with its unit, m, h or d, such as `12h`"
             )
         };
         let unit = text.chars().next_back().ok_or_else(error)?;

@@ -1,4 +1,4 @@
-//! `cargo ktstr runs`: what runs left behind, newest first, and removing the oldest.
+//! `cargo ktstr runs`: lists the recorded runs, newest first, and removes the oldest.
 
 mod filter;
 mod size;
@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use filter::Filter;
 use size::Size;
 
-/// What was asked for.
+/// The options of `cargo ktstr runs`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub struct Options {
     /// Print a JSON array of whole records instead of a table.
     #[arg(long)]
     json: bool,
-    /// Remove the oldest of these runs until those that are left take up so much at most, such as `500MiB`; `0` removes all.
+    /// Remove the oldest of these runs until the others take up at most this much, such as `500MiB`; `0` removes all.
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["last", "json"])]
     clean: Option<Size>,
 }
@@ -37,14 +37,14 @@ pub struct Options {
 /// The longest reason shown in the table; the record has the rest.
 const REASON_WIDTH: usize = 48;
 
-/// Prints the newest of the runs that are meant, as a table or as JSON, or removes the oldest.
+/// Prints the newest of the selected runs as a table or as JSON, or removes the oldest.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let root = runs_root();
     let (wanted, now) = (&options.wanted, SystemTime::now());
     if let Some(Size(bytes)) = options.clean {
         let cleaned = clean(&root, bytes, |record| match record {
             Some(record) => wanted.admits(record, now),
-            // Nothing is known of it, so nothing that is asked for holds.
+            // Nothing is known about a damaged run, so it meets no condition.
             None => wanted.is_empty(),
         })?;
         writeln!(
@@ -57,7 +57,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         )?;
         return Ok(Exit::Done);
     }
-    // Which are meant is known once they are read.
+    // With conditions, all runs have to be read before the newest can be selected.
     let at_most = options.last.filter(|_| wanted.is_empty());
     let mut listing = list(&root, at_most)?;
     let is_meant = |listed: &Listed| wanted.admits(&listed.record, now);
@@ -83,7 +83,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A record and, beside its own fields, where it lies.
+/// A record with its path as an additional field.
 #[derive(Serialize)]
 struct WithPath<'a> {
     #[serde(flatten)]

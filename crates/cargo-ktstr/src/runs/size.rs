@@ -1,4 +1,4 @@
-//! Sizes as a person writes them: `500MiB`, `2GiB`.
+//! Sizes as a user writes them: `500MiB`, `2GiB`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, String> {
         let error = || {
             format!(
-                "`{text}` is no size: write a whole number with its unit, KiB, MiB or GiB, such as `500MiB`"
+                "`{text}` is not a size: write a whole number with its unit, KiB, MiB or GiB, such as `500MiB`"
             )
         };
         if text == "0" {

@@ -1,5 +1,5 @@
-//! `cargo ktstr schedule RUN --latency`: a line a task: how long it ran, how often it was given a CPU, how long it waited for
-//! one on average and at most, and when that longest wait began and ended. The columns are those of `perf sched latency`.
+//! `cargo ktstr schedule RUN --latency`: prints one line per task: how long it ran, how often it got a CPU, its average and its
+//! longest wait for a CPU, and when the longest wait began and ended. The columns are those of `perf sched latency`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,7 +12,7 @@ use super::escape;
 use crate::story::Story;
 use crate::table::numbers;
 
-/// What is told of a task. Times are nanoseconds.
+/// The line of a task. Times are in nanoseconds.
 #[derive(Debug, Default)]
 struct Row {
     ran: u64,
@@ -22,7 +22,7 @@ struct Row {
     longest: Option<Wait>,
 }
 
-/// Prints the table of the tasks that `wanted` accepts, the longest wait first; in the phase `phase` if one is asked for.
+/// Prints the table of the tasks that `wanted` accepts, the longest wait first; only in the phase `phase` if it is given.
 pub(super) fn print(
     out: &mut dyn Write,
     story: &Story,
@@ -106,7 +106,7 @@ pub(super) fn print(
     Ok(())
 }
 
-/// A time as seconds since the first step began.
+/// Formats a time as seconds since the first step began.
 pub(super) fn seconds(story: &Story, ns: u64) -> String {
     format!("{:.6}", (ns as f64 - story.zero_ns() as f64) / 1e9)
 }

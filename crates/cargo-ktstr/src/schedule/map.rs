@@ -1,5 +1,5 @@
-//! `cargo ktstr schedule RUN --map`: a line for each switch: what every CPU runs, each task by two letters. The CPU that
-//! switched has a star, as `perf sched map` prints it; a task's letters are explained where they come up first.
+//! `cargo ktstr schedule RUN --map`: prints one line per switch, with the task on every CPU as two letters. The CPU that
+//! switched is marked with a star, as in `perf sched map`; a task's letters are explained where they first appear.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -11,7 +11,7 @@ use super::escape;
 use super::latency::seconds;
 use crate::story::Story;
 
-/// Prints the lines of switches from or to a task that `wanted` accepts, in the phase `phase` if one is asked for.
+/// Prints the lines of switches from or to a task that `wanted` accepts, only in the phase `phase` if it is given.
 pub(super) fn print(
     out: &mut dyn Write,
     schedule: &Schedule<'_>,
@@ -69,7 +69,7 @@ pub(super) fn print(
     Ok(failed?)
 }
 
-/// The letters of the task with that number: `A0` to `Z9`, then `a0` to `z9`, then longer ones.
+/// Returns the letters of the task with this number: `A0` to `Z9`, then `a0` to `z9`, then longer ones.
 fn named(number: usize) -> String {
     let (letter, digit) = (number / 10, number % 10);
     match letter {

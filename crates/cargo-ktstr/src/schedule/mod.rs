@@ -1,4 +1,4 @@
-//! `cargo ktstr schedule`: what the schedule of a recorded run says of each task and each CPU.
+//! `cargo ktstr schedule`: summarizes the schedule of a recorded run for each task and each CPU.
 
 mod latency;
 mod map;
@@ -19,27 +19,27 @@ use crate::replay;
 use crate::story::{self, Story};
 use crate::table::numbers;
 
-/// How many names of tasks are told when none of them was meant.
+/// The largest number of task names that are listed if no task matches.
 const NAMES: usize = 20;
 
-/// What was asked for.
+/// The options of `cargo ktstr schedule`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
     record: PathBuf,
-    /// Only tasks of that process id, or with that in their name.
+    /// Only the task with this pid, or tasks whose name contains this text.
     #[arg(long, value_name = "X")]
     task: Option<String>,
-    /// Only this step of the scenario, while it was held: 1 is the first step.
+    /// Only the hold of this step of the scenario; 1 is the first step.
     #[arg(long, value_name = "N")]
     phase: Option<u16>,
-    /// Print a line for each time a task had a CPU: how long it slept before, waited and ran.
+    /// Print a line for each time that a task had a CPU: how long it slept before that, waited and ran.
     #[arg(long, conflicts_with = "json")]
     timehist: bool,
-    /// Print a line a task: CPU time, switches, and its average and its longest wait with its time.
+    /// Print a line per task: CPU time, switches, the average wait, and the longest wait with its time.
     #[arg(long, conflicts_with_all = ["json", "timehist"])]
     latency: bool,
-    /// Print a line for each switch, with what every CPU runs then.
+    /// Print a line for each switch, with the task on every CPU.
     #[arg(long, conflicts_with_all = ["json", "timehist", "latency"])]
     map: bool,
     /// Print a JSON object instead of tables.
@@ -47,7 +47,7 @@ pub struct Options {
     json: bool,
 }
 
-/// What the schedule says of one task. Waits are in nanoseconds.
+/// The summary of one task. Waits are in nanoseconds.
 #[derive(Debug, Serialize)]
 struct Task {
     pid: u32,
@@ -61,7 +61,7 @@ struct Task {
     wait_max_ns: Option<u64>,
 }
 
-/// What it says of one CPU.
+/// The summary of one CPU.
 #[derive(Debug, Serialize)]
 struct OneCpu {
     cpu: u16,
@@ -70,7 +70,7 @@ struct OneCpu {
     idle: Idle,
 }
 
-/// What is printed.
+/// The whole summary.
 #[derive(Debug, Serialize)]
 struct Summary {
     tasks: Vec<Task>,
@@ -186,7 +186,7 @@ fn is(task: &Task, wanted: &str) -> bool {
     wanted.parse() == Ok(task.pid) || task.name.as_ref().is_some_and(|name| name.contains(wanted))
 }
 
-/// The record's answer "no", with the names to choose from: those that ran longest first, each once.
+/// Returns the error that no task matches, with the names of the tasks that ran longest, each once.
 fn no_task(wanted: &str, tasks: &[Task], path: &Path, phase: Option<u16>) -> String {
     let mut names: Vec<String> = Vec::new();
     for task in tasks {
@@ -268,7 +268,7 @@ fn print(out: &mut dyn Write, summary: &Summary) -> Result<()> {
         let missing = ms(summary.missing_ns);
         writeln!(
             out,
-            "The schedule grew over its bound: {missing} ms of it were left out."
+            "The schedule exceeded its size limit: {missing} ms of it are missing."
         )?;
     }
     if summary.unreadable != 0 {
@@ -289,7 +289,7 @@ fn ms(ns: u64) -> String {
     format!("{:.1}", ns as f64 / 1e6)
 }
 
-/// Names come from the guest: a terminal must not obey them.
+/// Escapes a name from the guest, so that the terminal does not interpret it.
 fn escape(text: &str) -> String {
     text.escape_debug().to_string()
 }

@@ -1,6 +1,6 @@
-//! `cargo ktstr schedule RUN --timehist`: a line for each stretch of time in which a task had a CPU, in the order of their
-//! ends: how long it had slept before, how long it then waited, how long it ran, and why it stopped. The columns are those of
-//! `perf sched timehist`, so a reader of the one can read the other.
+//! `cargo ktstr schedule RUN --timehist`: prints one line for each stretch of time in which a task had a CPU, in the order of
+//! their ends: how long the task had slept before, how long it then waited, how long it ran, and why it stopped. The columns
+//! are those of `perf sched timehist`.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -10,14 +10,14 @@ use ktstr_schedule::{Cpu, Event, Pid, Reason, What};
 
 use super::escape;
 
-/// What a task did last.
+/// The recent past of a task.
 #[derive(Debug, Clone, Copy, Default)]
 struct Task {
-    /// When it last gave a CPU back.
+    /// When it last left a CPU.
     stopped_ns: Option<u64>,
-    /// Since when it could run and did not.
+    /// Since when it has been waiting for a CPU.
     ready_ns: Option<u64>,
-    /// When it got the CPU that it has.
+    /// When it got its current CPU.
     started_ns: Option<u64>,
 }
 
@@ -27,7 +27,7 @@ struct Stretch {
     end_ns: u64,
     cpu: Cpu,
     task: Pid,
-    /// From its stop before to when it could run again; `None` if the schedule does not have both.
+    /// The time from its previous stop until it was runnable again; `None` if the schedule lacks one of them.
     slept_ns: Option<u64>,
     waited_ns: Option<u64>,
     ran_ns: u64,
@@ -41,7 +41,7 @@ struct Stretches {
 }
 
 impl Stretches {
-    /// Takes the next event; the stretch that ends with it.
+    /// Processes the next event, and returns the stretch that ends with it.
     fn take(&mut self, event: &Event) -> Option<Stretch> {
         let now = event.time_ns;
         match event.what {
@@ -55,7 +55,7 @@ impl Stretches {
             What::Switch { prev, next, reason } => {
                 let ended = self.stop(now, event.cpu, prev, reason);
                 self.tasks.entry(next).or_default().started_ns = Some(now);
-                // CPU 0's idle task and the others' have the same process id.
+                // The idle tasks of all CPUs have the same pid.
                 self.tasks.remove(&Pid(0));
                 ended
             }
@@ -80,20 +80,20 @@ impl Stretches {
         });
         *task = Task {
             stopped_ns: Some(now),
-            // Whoever is preempted or yields can run on at once.
+            // A task that is preempted or yields is runnable at once.
             ready_ns: matches!(reason, Reason::Preempted | Reason::Yielded).then_some(now),
             started_ns: None,
         };
         ended
     }
 
-    /// Nobody knows what happened for a while.
+    /// Forgets the state of all tasks after a gap in the schedule.
     fn forget(&mut self) {
         self.tasks.clear();
     }
 }
 
-/// Prints the stretches of tasks that `wanted` accepts, in the phase `phase` if one is asked for.
+/// Prints the stretches of tasks that `wanted` accepts, only in the phase `phase` if it is given.
 pub(super) fn print(
     out: &mut dyn Write,
     schedule: &ktstr_schedule::Schedule<'_>,

@@ -1,5 +1,5 @@
-//! A small schedule written by hand, for the tests of what shows schedules: two CPUs, two steps, a task with a hostile name
-//! that is starved in the second step.
+//! A small hand-written schedule for tests: two CPUs, two steps, and a task with a hostile name that is starved in the second
+//! step.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::Story;
 
 const MS: u64 = 1_000_000;
 
-/// Times are milliseconds.
+/// Returns the events as (milliseconds, CPU, event).
 fn events() -> Vec<(u64, u16, What)> {
     let switch = |prev: u32, next: u32, reason| What::Switch {
         prev: Pid(prev),
@@ -76,7 +76,7 @@ fn events() -> Vec<(u64, u16, What)> {
     ]
 }
 
-/// What the events refer to.
+/// Returns the tables that the events refer to.
 fn tables() -> Tables {
     let cgroup = |path: &str| Cgroup {
         path: path.to_owned(),
@@ -92,7 +92,7 @@ fn tables() -> Tables {
     }
 }
 
-/// The schedule's file.
+/// Returns the file of the schedule.
 pub fn file() -> Vec<u8> {
     let mut writer = Writer::default();
     for (ms, cpu, what) in events() {
@@ -105,7 +105,7 @@ pub fn file() -> Vec<u8> {
     writer.finish(&tables())
 }
 
-/// The file that follows `count` switches between the two tasks, 10 us each.
+/// Returns the file of a schedule of `count` switches between the two tasks, 10 µs each.
 pub fn long(count: u64) -> Vec<u8> {
     let mut writer = Writer::default();
     let mut prev = 0;
@@ -130,7 +130,7 @@ pub fn long(count: u64) -> Vec<u8> {
     writer.finish(&tables())
 }
 
-/// What is read of [`file`].
+/// Returns the story of [`file`].
 #[track_caller]
 pub fn story() -> Story {
     Story::read(&file()).expect("a writer's file can be read")

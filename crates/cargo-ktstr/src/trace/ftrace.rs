@@ -1,4 +1,4 @@
-//! Switches and wake-ups as `sched_switch`, `sched_waking` and `sched_wakeup_new`, in bundles, one CPU a bundle.
+//! Writes switches and wake-ups as `sched_switch`, `sched_waking` and `sched_wakeup_new` events, in bundles of one CPU each.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,7 +8,7 @@ use super::protobuf::Message;
 use super::{PACKET_FTRACE, Packets, Part};
 use crate::story::Story;
 
-// Fields of a bundle, of an event and of what happened (protos/perfetto/trace/ftrace/ of Perfetto).
+// Field numbers of a bundle, of an event, and of the kinds of events (protos/perfetto/trace/ftrace/ of Perfetto).
 const BUNDLE_CPU: u32 = 1;
 const BUNDLE_EVENT: u32 = 2;
 const EVENT_TIME: u32 = 1;
@@ -19,10 +19,10 @@ const EVENT_WAKING: u32 = 20;
 const EVENT_WAKEUP_NEW: u32 = 114;
 /// The flag of an event inside an interrupt, `TRACE_FLAG_HARDIRQ` (include/linux/trace_events.h).
 const IN_INTERRUPT: u64 = 8;
-/// Events in a bundle at most.
+/// The largest number of events in a bundle.
 const BUNDLE: usize = 2048;
 
-/// Writes the events of that part.
+/// Writes the events of this part of the schedule.
 pub fn write(
     trace: &mut Packets,
     schedule: &Schedule<'_>,
@@ -50,7 +50,7 @@ pub fn write(
     Ok(())
 }
 
-/// Who asked for a task to be woken.
+/// The task or interrupt that woke a task.
 #[derive(Debug, Clone, Copy)]
 struct Waker {
     cpu: Cpu,
@@ -64,12 +64,12 @@ struct Writer<'a> {
     part: Part,
     begun: bool,
     over: bool,
-    /// The names that tasks have at this time.
+    /// The current names of the tasks.
     names: HashMap<Pid, u32>,
-    /// What each CPU runs, and since when.
+    /// The task on each CPU, and since when it has been running.
     current: BTreeMap<Cpu, (Pid, u64)>,
     wakers: HashMap<Pid, Waker>,
-    /// Tasks that were made and have not been enqueued yet.
+    /// Tasks that were created and have not been enqueued yet.
     fresh: HashSet<Pid>,
     /// Events of each CPU that wait for their bundle.
     bundles: BTreeMap<Cpu, Vec<Message>>,
@@ -134,7 +134,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The trace begins while tasks run: their stretches begin with it.
+    /// Starts the stretches of tasks that are running when the trace begins.
     fn begin(&mut self) {
         self.begun = true;
         for (cpu, (task, _)) in self.current.clone() {
@@ -144,8 +144,8 @@ impl Writer<'_> {
         }
     }
 
-    /// A task that can run and did not: when it was enqueued is when its wait begins in every table of ours, so that is the
-    /// time that is written, and not that of the call, which may be a little before.
+    /// Writes a wake-up. Its time is that of the enqueue, where the wait begins in all our tables, and not that of the wake-up
+    /// call, which may be slightly earlier.
     fn enqueue(&mut self, now: u64, task: Pid, on: Cpu, wakeup: bool) {
         let fresh = self.fresh.remove(&task);
         if self.current.values().any(|(current, _)| *current == task) || !(wakeup || fresh) {
@@ -189,7 +189,7 @@ impl Writer<'_> {
         self.push(cpu, event);
     }
 
-    /// What runs is known up to `now` and no longer.
+    /// Ends all stretches at `now`, because the tasks on the CPUs are unknown from then on.
     fn stop_all(&mut self, now: u64) {
         for (cpu, (task, since)) in std::mem::take(&mut self.current) {
             if task != Pid::IDLE {
@@ -235,8 +235,8 @@ impl Writer<'_> {
     }
 }
 
-/// `prev_state` of `sched_switch` (include/trace/events/sched.h): the schedule does not tell interruptible sleep from the
-/// other one.
+/// `prev_state` of `sched_switch` (include/trace/events/sched.h): the schedule does not distinguish interruptible from
+/// uninterruptible sleep.
 fn state(reason: Reason) -> u64 {
     match reason {
         Reason::Slept => 0x1,

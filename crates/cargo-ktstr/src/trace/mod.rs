@@ -1,4 +1,4 @@
-//! `cargo ktstr trace`: the schedule of a recorded run as a trace that the Perfetto UI opens.
+//! `cargo ktstr trace`: writes the schedule of a recorded run as a trace for the Perfetto UI.
 //!
 //! Switches and wake-ups are written as the kernel's own tracepoints, since that is what the UI draws best: CPUs, states of
 //! threads, who woke whom. Steps, findings and counters are tracks of their own.
@@ -25,10 +25,10 @@ use crate::story::{self, Story};
 use part::{Last, Part};
 use protobuf::Message;
 
-/// Name of the trace beside the record.
+/// The default file name of the trace, in the folder of the record.
 const TRACE: &str = "trace.pftrace";
 
-// Fields of a trace and its packets (protos/perfetto/trace/trace.proto and trace_packet.proto of Perfetto).
+// Field numbers of a trace and its packets (protos/perfetto/trace/trace.proto and trace_packet.proto of Perfetto).
 const TRACE_PACKET: u32 = 1;
 const PACKET_FTRACE: u32 = 1;
 const PACKET_TIMESTAMP: u32 = 8;
@@ -38,24 +38,24 @@ const PACKET_SEQUENCE_FLAGS: u32 = 13;
 const PACKET_SYSTEM_INFO: u32 = 45;
 const PACKET_TRACK_DESCRIPTOR: u32 = 60;
 
-/// What was asked for.
+/// The options of `cargo ktstr trace`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
     record: PathBuf,
-    /// Write a trace for the Perfetto UI. There is no other format yet, and this one has to be named.
+    /// Write a trace for the Perfetto UI. This is the only format so far, and it has to be named.
     #[arg(long, required = true)]
     perfetto: bool,
-    /// Where to write the trace; without it, `trace.pftrace` beside the record.
+    /// Where to write the trace; the default is `trace.pftrace` in the folder of the record.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only the last part of the schedule, such as `500ms`; or what came before the moment of a finding, such as
-    /// `500ms-before-finding`, which is the first one, or `500ms-before-finding-2`.
+    /// Only the last part of the schedule, such as `500ms`; or the part before the time of a finding, such as
+    /// `500ms-before-finding` for the first finding, or `500ms-before-finding-2`.
     #[arg(long, value_name = "LENGTH[-before-finding[-N]]")]
     last: Option<Last>,
 }
 
-/// Writes the trace, and prints where it is.
+/// Writes the trace, and prints its path.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     ensure!(options.perfetto, "name the trace's format: --perfetto");
     let path = replay::find(&options.record, &runs_root())?;
@@ -77,13 +77,13 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The whole trace.
+/// Builds the whole trace.
 fn trace(record: &RunRecord, file: &[u8], captures: &Value, last: Option<Last>) -> Result<Vec<u8>> {
     let story = Story::read(file)?;
     let schedule = Schedule::read(file)?;
     let part = Part::of(record, &story, last)?;
     let mut trace = Packets::default();
-    // The UI reads the states of threads by the kernel's version.
+    // The UI interprets the states of threads by the kernel's version.
     let release = record.kernel.as_deref().unwrap_or("7.0");
     let utsname = Message::default().text(1, "Linux").text(3, release);
     let system = Message::default().message(1, &utsname);

@@ -1,4 +1,4 @@
-//! Which part of the schedule a trace has: all of it, its end, or what came before a finding.
+//! Selects the part of the schedule that a trace covers: all of it, its end, or the time before a finding.
 
 use std::str::FromStr;
 
@@ -9,15 +9,15 @@ use crate::report::marks;
 use crate::span::Span;
 use crate::story::Story;
 
-/// What stands between a length and the number of a finding.
+/// The text between a length and the number of a finding.
 const BEFORE: &str = "-before-finding";
 
-/// What `--last` asks for.
+/// The value of `--last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
-    /// So much before the end of the schedule.
+    /// This length before the end of the schedule.
     BeforeTheEnd(Span),
-    /// So much before the end of what the finding of that number is about, 1 is the first.
+    /// This length before the end of the interval that a finding is about; the number 1 is the first finding.
     BeforeFinding(Span, usize),
 }
 
@@ -40,20 +40,20 @@ impl FromStr for Last {
     }
 }
 
-/// The times of the schedule that a trace has, nanoseconds of the scheduler's clock.
+/// The interval of the schedule that a trace covers, in nanoseconds of the scheduler's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// What is before is not in it.
+    /// The begin of the interval.
     pub from_ns: u64,
-    /// What is after is not in it.
+    /// The end of the interval.
     pub to_ns: u64,
 }
 
 impl Part {
-    /// The part that is asked for.
+    /// Returns the requested part.
     ///
     /// # Errors
-    /// If the finding that is named is not there, or has no moment of its own.
+    /// If the finding does not exist, or has no time.
     pub fn of(record: &RunRecord, story: &Story, last: Option<Last>) -> Result<Self> {
         Ok(match last {
             None => Self {

@@ -1,12 +1,12 @@
-//! Protocol buffers, as far as a trace needs them: numbers, texts and messages in messages
+//! Encodes the subset of protocol buffers that a trace needs: numbers, strings and nested messages
 //! (<https://protobuf.dev/programming-guides/encoding>).
 
-/// A message in the making: its fields, encoded.
+/// A message under construction: its encoded fields.
 #[derive(Debug, Default, Clone)]
 pub struct Message(pub Vec<u8>);
 
 impl Message {
-    /// Adds a number that is not negative.
+    /// Adds an unsigned number.
     pub fn number(mut self, field: u32, value: u64) -> Self {
         self.head(field, 0);
         self.varint(value);
@@ -25,12 +25,12 @@ impl Message {
         self
     }
 
-    /// Adds a text.
+    /// Adds a string.
     pub fn text(self, field: u32, value: &str) -> Self {
         self.bytes(field, value.as_bytes())
     }
 
-    /// Adds a message.
+    /// Adds a nested message.
     pub fn message(self, field: u32, value: &Self) -> Self {
         self.bytes(field, &value.0)
     }
@@ -42,7 +42,7 @@ impl Message {
         self
     }
 
-    /// The number of a field and the way in which it is encoded.
+    /// Adds the tag of a field: its number and its wire type.
     fn head(&mut self, field: u32, wire: u32) {
         self.varint(u64::from(field << 3 | wire));
     }
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn fields_are_encoded_as_the_specification_shows() {
-        // Its own examples: 150 in field 1, "testing" in field 2, and the first in field 3 of another.
+        // The examples of the specification: 150 in field 1, "testing" in field 2, and the first message in field 3 of another.
         let number = Message::default().number(1, 150);
         assert_eq!(number.0, [0x08, 0x96, 0x01]);
         let text = Message::default().text(2, "testing");

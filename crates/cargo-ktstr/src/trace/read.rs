@@ -1,6 +1,6 @@
-//! Reads protocol buffers back, for tests: what a trace says must be what the schedule says.
+//! Decodes protocol buffers, so that tests can compare a trace with its schedule.
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     Number(u64),
@@ -13,7 +13,7 @@ impl<'a> Value<'a> {
     pub fn number(self) -> u64 {
         match self {
             Value::Number(number) => number,
-            other => panic!("{other:?} is no number"),
+            other => panic!("{other:?} is not a number"),
         }
     }
 
@@ -26,7 +26,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of a message, in their order.
+/// Returns the fields of a message, in order.
 #[track_caller]
 pub fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
     let mut fields = Vec::new();
@@ -52,7 +52,7 @@ pub fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
     fields
 }
 
-/// The last value of a field, if the message has it.
+/// Returns the last value of a field, if the message has it.
 pub fn field(bytes: &[u8], number: u64) -> Option<Value<'_>> {
     let all = fields(bytes).into_iter().rev();
     all.filter(|(field, _)| *field == number)
@@ -73,7 +73,8 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     panic!("a number has ten bytes at most");
 }
 
-/// CPU time of each task by the switches of a trace, nanoseconds: from the switch to it to the next switch of that CPU.
+/// Returns the CPU time of each task in nanoseconds, from the switches of a trace: the time from each switch to the task until
+/// the next switch of that CPU.
 pub fn cpu_time(trace: &[u8]) -> std::collections::BTreeMap<u64, u64> {
     let mut switches = Vec::new();
     let ftrace = fields(trace)
@@ -92,7 +93,7 @@ pub fn cpu_time(trace: &[u8]) -> std::collections::BTreeMap<u64, u64> {
             }
         }
     }
-    // The sort keeps the order of what has the same time.
+    // The sort is stable, so events with the same time keep their order.
     switches.sort_by_key(|(cpu, time, _)| (*cpu, *time));
     let mut sums = std::collections::BTreeMap::new();
     for pair in switches.windows(2) {

@@ -1,4 +1,4 @@
-//! A trace says what the schedule says.
+//! Tests that a trace agrees with its schedule.
 #![allow(clippy::unwrap_used)]
 
 use ktstr_record::FindingRecord;
@@ -26,7 +26,7 @@ fn tried(file: &[u8], last: Option<&str>) -> Result<Vec<u8>> {
     trace(&record, file, &Value::Null, last)
 }
 
-/// The events on tracks: track's name, type, time, name.
+/// Returns the events on tracks: name of the track, type, time, name.
 fn events(trace: &[u8]) -> Vec<(String, u64, u64, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut names = std::collections::HashMap::new();

@@ -1,4 +1,4 @@
-//! Steps, findings, what happened to the whole machine, and counters, each as a track.
+//! Writes steps, findings, events of the whole machine, and counters, each as a track.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::captures;
 use crate::report::{marks, series};
 use crate::story::{Story, step};
 
-// Fields of a track and of an event on it (protos/perfetto/trace/track_event/ of Perfetto).
+// Field numbers of a track and of an event on it (protos/perfetto/trace/track_event/ of Perfetto).
 const TRACK_ID: u32 = 1;
 const TRACK_NAME: u32 = 2;
 const TRACK_PARENT: u32 = 5;
@@ -30,10 +30,10 @@ const BEGIN: u64 = 1;
 const END: u64 = 2;
 const INSTANT: u64 = 3;
 const COUNTER: u64 = 4;
-/// The sequence that all of these packets belong to.
+/// The id of the packet sequence that all of these packets belong to.
 const SEQUENCE: u64 = 1;
 
-/// Writes the tracks, as far as they are in that part.
+/// Writes the tracks within this part of the schedule.
 pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &Value, part: Part) {
     let mut tracks = Tracks {
         trace,
@@ -50,7 +50,7 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
         match mark.finding {
             0 => tracks.instant(machine, &mark.text, mark.from_ns),
             number => {
-                // Each has its own track: what overlaps on one is taken for nested.
+                // Each finding has its own track, because the UI takes overlapping events on one track for nested ones.
                 let own = tracks.track(&format!("Finding {number}"), Some(findings), false);
                 tracks.span(own, &mark.text, mark.from_ns, mark.to_ns);
             }
@@ -73,7 +73,7 @@ pub fn write(trace: &mut Packets, record: &RunRecord, story: &Story, captures: &
     }
 }
 
-/// How many tasks wait, whenever that changes.
+/// Writes the number of waiting tasks at each change.
 fn waiting(tracks: &mut Tracks<'_>, story: &Story) {
     let mut changes: BTreeMap<u64, i64> = BTreeMap::new();
     for stretch in &story.stretches {
@@ -113,7 +113,7 @@ impl Tracks<'_> {
         if counter {
             track = track.message(TRACK_COUNTER, &Message::default());
         }
-        // The first packet of a sequence says that nothing before it counts.
+        // The first packet of a sequence resets the state of the sequence.
         let flags = u64::from(self.last == 1);
         let packet = Message::default()
             .number(PACKET_SEQUENCE, SEQUENCE)

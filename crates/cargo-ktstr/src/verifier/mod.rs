@@ -1,9 +1,9 @@
-//! `cargo ktstr verifier BINARY`: the real load of a scheduler on each kernel and shape, and what the kernel's verifier made of its
-//! programs. No workload runs.
+//! `cargo ktstr verifier BINARY`: loads a scheduler on each kernel and shape, and reports the statistics of the kernel's
+//! verifier for its programs. No workload runs.
 //!
-//! `report` is the result as data, `stats` reads the verifier's words in a scheduler's log, `screen` is the table.
+//! `report` is the result as data, `stats` parses the verifier's output in a scheduler's log, `screen` is the table.
 //!
-//! Exit codes: 0 it loads everywhere, 1 it does not somewhere or a program has grown too much, 2 somewhere nothing is known.
+//! Exit codes: 0 the scheduler loads everywhere, 1 a load failed or a program has grown too much, 2 a load was inconclusive.
 
 mod report;
 #[cfg(not(test))]
@@ -24,7 +24,7 @@ use crate::cell::{Cell, LOAD_ONLY, Under, pool};
 use crate::check::{self, Checked, command_line, tidy};
 use crate::exit::Exit;
 
-/// What was asked for.
+/// The options of `cargo ktstr verifier`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The scheduler's binary, which is loaded and runs no workload.
@@ -32,7 +32,7 @@ pub struct Options {
     /// The kernels into which the scheduler is loaded.
     #[command(flatten)]
     kernels: KernelOptions,
-    /// Shapes of the machine, as for `check`; without it two CPUs.
+    /// Shapes of the machine, as for `check`; the default is two CPUs.
     #[arg(
         long,
         visible_alias = "topology",
@@ -40,19 +40,19 @@ pub struct Options {
         value_delimiter = ','
     )]
     topologies: Vec<String>,
-    /// What an earlier call wrote with --json: each program is held against it.
+    /// A file that an earlier call wrote with --json, with which each program is compared.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Fail if a program needs more instructions than in the baseline by so many percent.
+    /// Fail if a program's instructions have grown by more than this many percent over the baseline.
     #[arg(long, value_name = "PERCENT", requires = "baseline")]
     max_growth: Option<u32>,
-    /// Least memory of the machines, MiB, for a scheduler that needs more than they have without it.
+    /// The least memory of a machine in MiB, for a scheduler that needs more than the default.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(axes::MEMORY_MIB))]
     memory_mib: Option<u32>,
-    /// Loads at once, instead of as many as there are cores.
+    /// The number of loads at once, instead of one per core.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Write all of it here, as JSON (docs/verifier.md); `-` prints it instead of the table.
+    /// Write the whole result here as JSON (docs/verifier.md); `-` prints it instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Arguments of the scheduler.
@@ -60,10 +60,10 @@ pub struct Options {
     args: Vec<String>,
 }
 
-/// A load that is to be made.
+/// A load to be made.
 type Job = (Kernel, Option<String>);
 
-/// Loads the scheduler everywhere, and prints what the verifier made of it.
+/// Loads the scheduler everywhere, and prints the verifier's statistics.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let binary = check::scheduler(&options.binary)?;
     let hash = check::hash(&binary)?;
@@ -87,7 +87,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let loads = loads.into_iter().map(|(_, load)| load).collect();
     ensure!(
         check::hash(&binary)? == hash,
-        "{} was built anew meanwhile: load it again",
+        "{} was rebuilt during the loads: load it again",
         binary.display()
     );
     let scheduler = Checked {
@@ -144,7 +144,7 @@ fn walk(options: &Options, binary: &Path, jobs: Vec<Job>) -> Result<Vec<(Job, Lo
     Ok(loads)
 }
 
-/// The command that shows one load again.
+/// Returns the command that repeats one load.
 fn again(options: &Options, kernel: &Kernel, shape: &str) -> String {
     let mut words = [
         "verifier",

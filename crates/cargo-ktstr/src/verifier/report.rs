@@ -1,4 +1,4 @@
-//! What a load came to on each machine, as data: `--json` writes it, `--baseline` reads it, the table is made of it.
+//! The results of the loads as data: `--json` writes them, `--baseline` reads them, and the table is made from them.
 //! `docs/verifier.md` describes each field.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::cell::{Outcome, Program};
 use crate::check::Checked;
 use crate::exit::Exit;
 
-/// What the first field of every such file says.
+/// The value of the field `format` in every such file.
 const FORMAT: &str = "ktstr-verifier";
 /// The version of the schema. It is raised when a field changes its meaning, goes away or is needed.
 const SCHEMA: u32 = 1;
@@ -20,15 +20,15 @@ const SCHEMA: u32 = 1;
 /// A program of the scheduler's, as the verifier saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// Its name: 15 bytes at most of a program that loads, as the kernel keeps it.
+    /// Its name; for a program that loads, at most 15 bytes, which is what the kernel keeps.
     pub program: String,
-    /// Instructions that the verifier walked, over all paths; `None` where the kernel does not say.
+    /// The instructions that the verifier processed on all paths; `None` if the kernel does not report it.
     pub insns: Option<u64>,
-    /// States that it kept; `None` where the scheduler's log does not say.
+    /// The states that it kept; `None` if the scheduler's log does not have the number.
     pub states: Option<u64>,
-    /// Whether it is the one that was refused.
+    /// Whether it is the program that was rejected.
     pub refused: bool,
-    /// Instructions in the baseline; `None` without one, or where it lacks the program.
+    /// Its instructions in the baseline; `None` if there is no baseline, or it lacks the program.
     pub before: Option<u64>,
 }
 
@@ -36,18 +36,18 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// The scheduler took the CPUs over.
+    /// The scheduler took over the CPUs.
     Loads,
-    /// It did not, and that is its own fault.
+    /// The scheduler did not load, by its own fault.
     Refused,
-    /// The kernel lacks what this scheduler was built for: neither is to blame alone.
+    /// The kernel lacks something that this scheduler was built for, so neither alone is at fault.
     DoesNotFit,
-    /// Nothing is known: the harness or the host is at fault.
+    /// The load was inconclusive, because the harness or the host failed.
     NoAnswer,
 }
 
 impl Ended {
-    /// The words for it.
+    /// Returns the result in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Loads => "loads",
@@ -67,22 +67,23 @@ pub struct Load {
     pub topology: String,
     /// How the load ended.
     pub ended: Ended,
-    /// Why, in the words of the verifier, the scheduler or the harness; of one that loads, how it was driven out at once.
+    /// The reason as reported by the verifier, the scheduler or the harness; for a scheduler that loads and is ejected at once,
+    /// the reason for that.
     pub reason: Vec<String>,
     /// Its programs, by name.
     pub programs: Vec<Row>,
-    /// How it ended in the baseline; `None` without one, or where it lacks this machine.
+    /// How it ended in the baseline; `None` if there is no baseline, or it lacks this machine.
     pub before: Option<Ended>,
     /// Names of programs that only the baseline has.
     pub gone: Vec<String>,
-    /// What shows it again.
+    /// The command that repeats the load.
     pub again: String,
-    /// Path of the run's record; `None` where none was kept.
+    /// Path of the run's record; `None` if none was kept.
     pub record: Option<PathBuf>,
 }
 
 impl Load {
-    /// What came of one run.
+    /// Converts the outcome of one run.
     pub fn of(kernel: &str, topology: &str, outcome: &Outcome, again: String) -> Self {
         let ended = match (outcome.never_attached(), outcome.verdict) {
             (true, RunVerdict::Fail) => Ended::Refused,
@@ -110,13 +111,13 @@ impl Load {
         }
     }
 
-    /// Whether it is the same machine.
+    /// Returns whether both loads are on the same kernel and shape.
     fn is_of(&self, other: &Self) -> bool {
         (&self.kernel, &self.topology) == (&other.kernel, &other.topology)
     }
 }
 
-/// The kernel's numbers, with what a log adds to them.
+/// Merges the kernel's numbers with those in the log.
 fn rows(programs: &[Program], log: &str) -> Vec<Row> {
     let said = stats::of(log);
     // The kernel keeps 15 bytes of a name.
@@ -161,19 +162,19 @@ pub struct Report {
     pub scheduler: Checked,
     /// A load for each kernel and shape.
     pub loads: Vec<Load>,
-    /// Kernels that were asked for and could not be had, and why.
+    /// Requested kernels that are not available, and why.
     pub missing_kernels: Vec<String>,
-    /// What the baseline was of; `None` without one.
+    /// The scheduler of the baseline; `None` if there is no baseline.
     pub baseline: Option<Checked>,
-    /// The growth of a program, in percent of its instructions in the baseline, above which it counts as a failure; `None` for no
-    /// such bound.
+    /// The growth of a program, in percent of its instructions in the baseline, above which it counts as a failure; `None` for
+    /// no such bound.
     pub max_growth: Option<u32>,
-    /// How it ended: the exit code.
+    /// The exit code.
     pub exit: u8,
 }
 
 impl Report {
-    /// What these loads came to.
+    /// Builds the report of these loads.
     pub fn new(scheduler: Checked, loads: Vec<Load>, missing_kernels: Vec<String>) -> Self {
         Self {
             format: FORMAT.to_owned(),
@@ -187,11 +188,11 @@ impl Report {
         }
     }
 
-    /// Reads what an earlier call wrote.
+    /// Reads a report that an earlier call wrote.
     ///
     /// # Errors
     ///
-    /// It cannot be read, was cut off, is something else, or has another schema.
+    /// The file cannot be read, is truncated, is not such a report, or has another schema.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading the baseline {}", path.display()))?;
@@ -216,7 +217,7 @@ impl Report {
         serde_json::from_value(head).context("a field of it is damaged")
     }
 
-    /// Holds the loads against those of an earlier call.
+    /// Compares the loads with those of an earlier call.
     pub fn hold_against(&mut self, earlier: &Self) -> Result<()> {
         let mut common = 0;
         for load in &mut self.loads {
@@ -248,7 +249,7 @@ impl Report {
         Ok(())
     }
 
-    /// Programs that have grown by more than the bound, with their machines.
+    /// Returns the programs that have grown by more than the bound, with their loads.
     pub fn grown(&self) -> Vec<(&Load, &Row)> {
         let Some(most) = self.max_growth else {
             return Vec::new();
@@ -285,7 +286,7 @@ impl Report {
 pub mod tests {
     use super::*;
 
-    /// A program as the kernel tells of it.
+    /// Returns a program as the kernel reports it.
     pub fn program(name: &str, insns: u64) -> Program {
         Program {
             name: name.to_owned(),
@@ -293,7 +294,7 @@ pub mod tests {
         }
     }
 
-    /// A load that ended well, with these programs.
+    /// Returns a successful load with these programs.
     pub fn loaded(programs: Vec<Program>) -> Load {
         let mut outcome = Outcome::without_answer(String::new());
         outcome.verdict = RunVerdict::Pass;
@@ -307,7 +308,7 @@ pub mod tests {
         )
     }
 
-    /// A load that the verifier refused, with its log.
+    /// Returns a load that the verifier rejected, with its log.
     pub fn refused() -> Load {
         let mut outcome = Outcome::without_answer("the verifier refused it".to_owned());
         outcome.verdict = RunVerdict::Fail;

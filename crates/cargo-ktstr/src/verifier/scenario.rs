@@ -1,4 +1,4 @@
-//! What `verifier` runs: nothing. The scheduler takes over, the host looks once, and that is all.
+//! The scenario of `verifier`, which has no workload: the scheduler takes over, and the host takes one capture.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn canned_load_only(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// The scheduler is that of whoever asks: here ours stands for all of them.
+/// The scheduler declared here is a placeholder; the run replaces it.
 #[ktstr_test_entry]
 static ENTRY: KtstrTestEntry = KtstrTestEntry {
     name: "canned_load_only",

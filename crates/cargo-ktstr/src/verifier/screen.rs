@@ -1,15 +1,15 @@
-//! The table of loads: a line for each program on each machine, and what is to know of those that did not load.
+//! The table of loads: a line for each program on each machine, and the reasons of failed loads.
 
 use std::fmt::Write;
 
 use super::report::{Ended, Load, Report, Row};
 use crate::table;
 
-/// Instructions that the verifier walks at most (`BPF_COMPLEXITY_LIMIT_INSNS`).
+/// The largest number of instructions that the verifier processes (`BPF_COMPLEXITY_LIMIT_INSNS`).
 const LIMIT: f64 = 1e6;
-/// Programs that are shown of a load: the largest, and those that were refused.
+/// The largest number of programs that are shown of a load: the biggest, and those that were rejected.
 const MOST: usize = 30;
-/// Lines that are shown of a reason.
+/// The largest number of lines that are shown of a reason.
 const REASON: usize = 12;
 
 /// Renders the report as the table that a terminal shows.
@@ -69,7 +69,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     )
 }
 
-/// Whether the load ended otherwise in the baseline.
+/// Describes the change if the load ended differently in the baseline.
 fn change(load: &Load) -> String {
     match load.before {
         Some(before) if before != load.ended => format!(" (baseline: {})", before.words()),
@@ -124,7 +124,7 @@ fn programs(text: &mut String, load: &Load, baseline: bool) -> std::fmt::Result 
     }
 }
 
-/// The change of a program's instructions since the baseline.
+/// Formats the change of a program's instructions since the baseline.
 fn growth(row: &Row) -> String {
     match (row.insns, row.before) {
         (Some(now), Some(before)) if before > 0 => {

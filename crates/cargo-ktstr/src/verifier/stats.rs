@@ -1,29 +1,29 @@
-//! What the verifier says of a program that it has walked, out of a scheduler's log: libbpf prints it for a program that was
-//! refused, and for every program if the scheduler asks for it, as many do with `-v`.
+//! Parses the verifier's statistics of programs from a scheduler's log. libbpf prints them for a program that was rejected, and
+//! for every program if the scheduler requests it, as many do with `-v`.
 
-/// Most programs that are taken from a log, which comes from the guest.
+/// The largest number of programs that are read from a log, which comes from the guest.
 const MOST: usize = 512;
 
 /// The statistics of one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Walked {
-    /// The program's name; `None` where the log does not say.
+    /// The program's name; `None` if the log does not have it.
     pub program: Option<String>,
-    /// Instructions that the verifier walked, over all paths.
+    /// The instructions that the verifier processed on all paths.
     pub insns: u64,
-    /// States that it kept to compare with, at the end.
+    /// The states that it had kept for pruning at the end.
     pub states: u64,
     /// Whether the program was refused.
     pub refused: bool,
 }
 
-/// All statistics in a log, in its order.
+/// Returns all statistics in a log, in order.
 pub fn of(log: &str) -> Vec<Walked> {
     let mut all: Vec<Walked> = Vec::new();
     let mut program: Option<String> = None;
     for line in log.lines() {
         let named = name(line);
-        // A refusal is told after the statistics, and may be the first line with the name.
+        // A rejection is printed after the statistics, and may be the first line with the name.
         if let (Some(named), Some(last)) = (&named, all.last_mut())
             && line.contains("failed to load")
             && last.program.as_ref().is_none_or(|known| known == named)
@@ -46,14 +46,14 @@ pub fn of(log: &str) -> Vec<Walked> {
     all
 }
 
-/// The program that a line of libbpf's is about.
+/// Returns the program that a line of libbpf is about.
 fn name(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("prog '")?;
     let (name, _) = rest.split_once('\'')?;
     Some(name.to_owned())
 }
 
-/// `processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`
+/// Parses `processed 6 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 2 mark_read 0`
 fn processed(line: &str) -> Option<(u64, u64)> {
     let words: Vec<&str> = line.trim().strip_prefix("processed ")?.split(' ').collect();
     let after = |word: &str| {

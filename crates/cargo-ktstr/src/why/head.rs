@@ -1,4 +1,4 @@
-//! The first lines of an answer: what the task did, from when to when, and how that began.
+//! The first lines of an answer: the state of the task, its interval, and how it began.
 
 use ktstr_schedule::Reason;
 use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
@@ -6,7 +6,7 @@ use ktstr_schedule::query::{Did, Stretch, WaitCause, Waker};
 use super::{ms, seconds, shown};
 use crate::story::{self, Story};
 
-/// What the task did, from when to when, and how that began.
+/// Returns the lines about the state of the task, its interval, and how it began.
 pub fn head(story: &Story, stretch: &Stretch) -> String {
     let name = shown(story, stretch.task);
     let cgroup = story.cgroup(stretch.cgroup);
@@ -60,7 +60,7 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
     }
 }
 
-/// The CPU on which the task ran when its wait was over.
+/// Returns the CPU on which the task ran after its wait.
 fn after(story: &Story, wait: &Stretch) -> Option<u16> {
     story
         .stretches

@@ -1,4 +1,4 @@
-//! What the schedule says of a task while it waits: where it may run, and into which queues it was put.
+//! The events of a task while it waits: the CPUs that it may use, and the queues into which it was put.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,15 @@ use ktstr_schedule::{CpuMask, DequeueReason, Event, Pid, ReadError, Schedule, Wh
 use super::seconds;
 use crate::story::{Story, dsq, ranges};
 
-/// Lines at most: a queue that is shuffled all the time fills pages.
+/// The largest number of lines, since a queue that is reordered all the time would fill pages.
 const LINES: usize = 20;
 
-/// What is known of a wait.
+/// The events during a wait.
 pub struct History {
-    /// Where the task may run during its wait, each from which time on, nanoseconds; the first from its begin on.
+    /// The CPUs that the task may use during its wait, each set with the time in nanoseconds from which it holds; the first
+    /// holds from the begin.
     pub masks: Vec<(u64, CpuMask)>,
-    /// What happened to it, a line each.
+    /// The events, one line each.
     pub lines: Vec<String>,
 }
 
@@ -75,7 +76,7 @@ pub fn history(
     })
 }
 
-/// What `event` is for the task `of`, if anything.
+/// Describes `event` if it concerns the task `of`.
 fn told(event: &Event, of: Pid, story: &Story) -> Option<String> {
     match event.what {
         What::Enqueue {

@@ -1,4 +1,4 @@
-//! What the CPUs did on which a waiting task may run.
+//! Describes what ran during a wait on the CPUs that the waiting task may use.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,13 +9,13 @@ use ktstr_schedule::{Cpu, CpuMask, Pid};
 use super::{ms, shown};
 use crate::story::Story;
 
-/// CPUs that are told of.
+/// The largest number of CPUs that are listed.
 const CPUS: usize = 16;
-/// Tasks that are told of each.
+/// The largest number of tasks that are listed for each CPU.
 const TASKS: usize = 5;
 
-/// What each CPU ran during the `wait`, and what that comes to. `masks` are the sets of CPUs on which the task may run, each
-/// from which time on.
+/// Describes what each CPU ran during the `wait`, with totals. `masks` are the sets of CPUs that the task may use, each with
+/// the time from which it holds.
 pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> String {
     let all = || (0..story.cpus()).map(|cpu| Cpu(cpu as u16));
     let is_in = |cpu: &Cpu| masks.iter().any(|(_, mask)| mask.contains(*cpu));
@@ -23,7 +23,7 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     let ran = ran(story, wait.from_ns, wait.to_ns);
     let length = wait.len_ns();
     let idle = |cpu: &Cpu| length.saturating_sub(busy(&ran, *cpu));
-    // Of each set its own time.
+    // Each set holds until the next one begins.
     let ends = masks
         .iter()
         .skip(1)
@@ -43,10 +43,10 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
         .iter()
         .any(|gap| gap.from_ns < wait.to_ns && gap.to_ns > wait.from_ns);
     let mut text = match (gap, all_idle) {
-        (true, _) => "Events of that time were left out: what ran is not all known.\n".to_owned(),
-        (false, 0) => "No CPU on which it may run was idle meanwhile.\n".to_owned(),
+        (true, _) => "Events of that time are missing, so this list is incomplete.\n".to_owned(),
+        (false, 0) => "No CPU on which it may run was idle in that time.\n".to_owned(),
         (false, idle) => format!(
-            "CPUs on which it may run were idle for {} of CPU time meanwhile.\n",
+            "In that time, CPUs on which it may run were idle for {} of CPU time.\n",
             ms(idle)
         ),
     };
@@ -81,7 +81,7 @@ pub fn meanwhile(story: &Story, wait: &Stretch, masks: &[(u64, CpuMask)]) -> Str
     text
 }
 
-/// CPU time of each task on each CPU between two times.
+/// Returns the CPU time of each task on each CPU between two times.
 fn ran(story: &Story, from: u64, to: u64) -> BTreeMap<Cpu, BTreeMap<Pid, u64>> {
     let mut ran: BTreeMap<Cpu, BTreeMap<Pid, u64>> = BTreeMap::new();
     for stretch in &story.stretches {

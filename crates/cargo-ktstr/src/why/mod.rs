@@ -1,5 +1,5 @@
-//! `cargo ktstr why`: what a task waited for at a time: since when and how it began, in which queue it was, on which CPUs it
-//! may run, and what each of these did meanwhile.
+//! `cargo ktstr why`: explains why a task waited at a given time: when and how the wait began, in which queue the task was,
+//! which CPUs it may use, and what each of them did during the wait.
 
 mod head;
 mod history;
@@ -23,17 +23,17 @@ use head::head;
 use history::history;
 use meanwhile::meanwhile;
 
-/// Names of tasks that are told when none or several of them were meant.
+/// The largest number of task names that are listed if none or several of them match.
 const NAMES: usize = 12;
 
-/// What was asked for.
+/// The options of `cargo ktstr why`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Path of a `record.json` or of its folder, or the name of a run, which is the name of its folder.
     record: PathBuf,
-    /// The task: its process id, or a part of its name.
+    /// The task: its pid, or a part of its name.
     task: String,
-    /// When, since the beginning of the first step, such as `1.25s` or `300ms`; without it, in the task's longest wait.
+    /// The time since the begin of the first step, such as `1.25s` or `300ms`; the default is in the task's longest wait.
     time: Option<Span>,
 }
 
@@ -65,24 +65,24 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The answer to why a task waited at a time.
+/// The explanation of a wait.
 #[derive(Debug)]
 struct Answer {
     text: String,
-    /// The wait that it is about; `None` if the task did not wait.
+    /// The wait that is explained; `None` if the task did not wait.
     wait: Option<Stretch>,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
 enum NoAnswer {
-    /// What was asked for is not in the run.
+    /// The requested task or time is not in the run.
     Asked(String),
     /// The schedule is damaged.
     Damaged(ReadError),
 }
 
-/// The whole answer.
+/// Returns the whole explanation.
 fn answer(
     story: &Story,
     schedule: &Schedule<'_>,
@@ -151,7 +151,7 @@ fn answer(
         ));
         text.push_str(&meanwhile(story, &stretch, &known.masks));
         if !known.lines.is_empty() {
-            text.push_str("\nWhat happened to it meanwhile:\n");
+            text.push_str("\nWhat happened to it in that time:\n");
             text.push_str(&known.lines.concat());
         }
     }
@@ -159,7 +159,7 @@ fn answer(
     Ok(Answer { text, wait })
 }
 
-/// The tasks that `wanted` means: one by its id, else all with that in their names.
+/// Returns the tasks that `wanted` selects: the one with this pid, or else all whose names contain it.
 fn meant(story: &Story, wanted: &str) -> Result<Vec<Pid>, NoAnswer> {
     let tasks = &story.answers.tasks;
     let by_id = wanted
@@ -205,12 +205,12 @@ fn longest(story: &Story, tasks: &[Pid]) -> Option<Stretch> {
     waits.max_by_key(|stretch| stretch.len_ns()).copied()
 }
 
-/// A task as `name[pid]`, with what a terminal would obey, and ends of lines, shown.
+/// Returns a task as `name[pid]`, with control characters and line ends escaped.
 fn shown(story: &Story, pid: Pid) -> String {
     story.name(pid).escape_debug().to_string()
 }
 
-/// A time as seconds since the first step began.
+/// Formats a time as seconds since the first step began.
 fn seconds(story: &Story, ns: u64) -> String {
     format!("{:.6} s", (ns as f64 - story.zero_ns() as f64) / 1e9)
 }
@@ -245,14 +245,14 @@ mod tests {
         hog|`\u{202e}[8] woke it from CPU 0 at 0.051000 s (itself).
         It was on the runqueue of CPU 0, in the local queue of sched_ext.
         Of 2 CPUs it may run on 0, from 0.060000 s on 0-1.
-        CPUs on which it may run were idle for 20.000 ms of CPU time meanwhile.
+        In that time, CPUs on which it may run were idle for 20.000 ms of CPU time.
 
         CPU 0:
              29.000 ms  100.0 %  hog|`\u{202e}[8]
         CPU 1:
              29.000 ms  100.0 %  idle, or not known
 
-        What happened to it meanwhile:
+        What happened to it in that time:
           0.051000 s  enqueued on CPU 0, class Ext
           0.051000 s  put into the local queue by the BPF scheduler, slice 5.000 ms
           0.060000 s  may run on CPUs 0-1 from now on

@@ -1,9 +1,9 @@
-//! `cargo-ktstr` as a person calls it, and what it printed.
+//! Helpers that run `cargo-ktstr` and read its output.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// It with its runs under `root`, and the caller's kernels but no other wish of the caller's.
+/// Returns a command that keeps its runs under `root`, and uses the caller's kernels but no other setting of the caller.
 pub fn ktstr(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"));
     command
@@ -15,7 +15,7 @@ pub fn ktstr(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Standard output, then standard error.
+/// Returns the standard output, followed by the standard error.
 pub fn text(output: &Output) -> String {
     format!(
         "{}{}",
@@ -24,7 +24,7 @@ pub fn text(output: &Output) -> String {
     )
 }
 
-/// The JSON it printed. Not every program of tests asks for it.
+/// Parses the JSON that it printed. Not every test binary uses this.
 #[allow(dead_code)]
 pub fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(output)))

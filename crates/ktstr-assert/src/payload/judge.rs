@@ -12,7 +12,7 @@ const LINE: usize = 256;
 const NAMES: usize = 12;
 
 /// Judges a finished run. A program fails if a signal kills it, if it exceeds its time limit, or if it exits with an
-/// unexpected code. Its metrics are judged only if it ended by itself.
+/// unexpected code. Its metrics are judged only if it exited on its own.
 pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
     let mut result = AssertResult::pass();
     tell_of_output(run, &mut result);

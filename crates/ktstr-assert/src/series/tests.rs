@@ -1,4 +1,4 @@
-//! For series, reductions, ratios and patterns one case that holds and one that does not.
+//! Tests of series, reductions, ratios and patterns, each with a case that holds and one that does not.
 
 use super::*;
 use crate::metric::BuiltinMetric;

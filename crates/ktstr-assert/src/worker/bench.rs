@@ -1,4 +1,4 @@
-//! What a worker of a benchmark (Schbench, Taobench) measures beside what every worker counts.
+//! What a worker of a benchmark (Schbench, Taobench) measures in addition to what every worker counts.
 
 use serde::{Deserialize, Serialize};
 

@@ -180,7 +180,7 @@ fn no_check_is_without_a_pair() {
             min_iteration_rate max_p99_wake_latency_ns max_wake_latency_cv max_migration_ratio
             min_page_locality max_cross_node_migration_ratio max_slow_tier_ratio;
         // The monitor's fields are in monitor.rs; the two about the scheduler's end and those of the schedule are
-        // tested beside their code.
+        // tested next to their code.
         not: max_imbalance_ratio max_local_dsq_depth fail_on_rq_clock_stuck sustained_samples
             max_fallback_rate max_keep_last_rate work_conservation enforce_monitor_thresholds
             report_monitor_only

@@ -46,7 +46,7 @@ fn populated(file: &mut File) -> std::io::Result<bool> {
     let mut text = String::new();
     file.seek(SeekFrom::Start(0))?;
     match file.read_to_string(&mut text) {
-        // The cgroup was removed meanwhile.
+        // The cgroup was removed in the meantime.
         Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(false),
         Err(e) => Err(e),
         Ok(_) => Ok(text.lines().any(|line| line == "populated 1")),

@@ -134,7 +134,7 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     match state.as_deref().map(str::trim) {
         Ok("enabled" | "enabling") | Err(_) => None,
         Ok(_) if !bpf => None,
-        // The kernel ejected the scheduler, or it detached by itself: the host knows from the kernel's log.
+        // The kernel ejected the scheduler, or the scheduler detached on its own; the host learns which from the kernel's log.
         Ok(state) => Some(Gone::Off(died(
             SchedulerEnd::Unknown,
             format!("pid {pid} is there, but sched_ext is {state}"),

@@ -79,7 +79,7 @@ impl Window {
         self.elapsed_ns() / 1_000_000
     }
 
-    /// Returns when a hold of `requested` ends, which is at the latest the end of the window.
+    /// Returns the time at which a hold of length `requested` ends, but not later than the end of the window.
     pub fn deadline(&self, requested: Duration) -> u64 {
         let left = self.length_ns.saturating_sub(self.elapsed_ns());
         now_ns().saturating_add(ns(requested).min(left))

@@ -410,7 +410,7 @@ fn make_cgroup(path: &str) -> Result<(), InitError> {
     for part in parts.iter().filter(|_| parts.len() > 1) {
         let offered = std::fs::read_to_string(format!("{above}/cgroup.controllers"));
         for controller in offered.unwrap_or_default().split_whitespace() {
-            // A controller that cannot be enabled is reported by whoever needs it.
+            // A controller that cannot be enabled is reported by the code that needs it.
             let _ = std::fs::write(
                 format!("{above}/cgroup.subtree_control"),
                 format!("+{controller}"),

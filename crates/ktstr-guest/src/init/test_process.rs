@@ -98,7 +98,7 @@ impl TestProcess {
         bytes.extend_from_slice(&sched_pid.unwrap_or(NO_SCHEDULER).to_le_bytes());
         bytes.extend_from_slice(&(job.len() as u32).to_le_bytes());
         bytes.extend_from_slice(job);
-        // If the process has exited meanwhile, its exit is found by the caller.
+        // If the process has exited in the meantime, the caller detects that.
         let _ = self.control.write_all(&bytes);
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn fork_with(child: impl FnOnce(i32) -> i32) -> Result<(i32, OwnedFd)
     // second call does not matter.
     // SAFETY: plain integers.
     unsafe { libc::setpgid(pid, pid) };
-    // SAFETY: plain integers; nobody else can reap the child meanwhile.
+    // SAFETY: plain integers; nobody else can reap the child in the meantime.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
         let error = WorkerError::sys("open a pidfd of a worker");

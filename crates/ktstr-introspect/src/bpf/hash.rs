@@ -4,10 +4,10 @@ use super::maps::BpfMap;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// Buckets looked at, at most.
+/// The largest number of buckets that are read.
 pub(crate) const MAX_BUCKETS: u64 = 1 << 16;
 
-/// Where an entry of a hash map lies.
+/// The location of an entry of a hash map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashEntry {
     /// Address of the key.
@@ -21,12 +21,12 @@ pub struct HashEntry {
 pub struct HashEntries {
     /// The entries, in bucket order.
     pub entries: Vec<HashEntry>,
-    /// A cap was hit: there may be more.
+    /// Whether a cap was reached, so that there may be more.
     pub truncated: bool,
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// The entries of a hash map, `max` at most.
+    /// Returns the entries of a hash map, at most `max`.
     pub fn bpf_hash_entries(&self, map: &BpfMap, max: usize) -> Result<HashEntries, KernelError> {
         let buckets = self.member("bpf_htab", "buckets")?;
         let count = self.member("bpf_htab", "n_buckets")?;

@@ -1,10 +1,10 @@
-//! Maps: their list, and what arrays and global sections hold.
+//! The list of BPF maps, and the values of arrays and global sections.
 
 use crate::btf::Member;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// Maps listed at most.
+/// The largest number of maps that are listed.
 pub const MAX_MAPS: usize = 1024;
 
 /// A map's identity and shape, as in `struct bpf_map`.
@@ -64,7 +64,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         Ok((map.kva.wrapping_add(value.offset()), stride))
     }
 
-    /// Address of the value that CPU `cpu` has at `index` of a per-CPU array.
+    /// Returns the address of CPU `cpu`'s value at `index` of a per-CPU array.
     pub fn bpf_percpu_array_value(
         &self,
         map: &BpfMap,
@@ -79,7 +79,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// Places of the members of `struct bpf_map`, looked up once a list.
+/// The members of `struct bpf_map`, looked up once per listing.
 struct MapFields {
     name: Member,
     numbers: [Member; 9],
@@ -134,8 +134,8 @@ impl MapFields {
     }
 }
 
-/// Names of types whose number is shared with a deprecated one in some kernels' enums, and of those
-/// that the capture reads (include/uapi/linux/bpf.h: the numbers are ABI).
+/// Returns the names of types whose number is shared with a deprecated type in some kernels, and of the types that the capture
+/// reads (include/uapi/linux/bpf.h: the numbers are ABI).
 fn stable_type_name(map_type: u32) -> Option<&'static str> {
     Some(match map_type {
         1 => "hash",

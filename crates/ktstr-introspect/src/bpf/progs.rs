@@ -5,7 +5,7 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::report::ProgRuntimeStats;
 
-/// Programs listed at most.
+/// The largest number of programs that are listed.
 const MAX_PROGS: usize = 512;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
@@ -50,7 +50,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
             .collect())
     }
 
-    /// Maps that a program uses (`bpf_prog_aux.used_maps`), 64 at most.
+    /// Returns the maps that a program uses (`bpf_prog_aux.used_maps`), at most 64.
     pub(crate) fn prog_used_maps(&self, prog: u64) -> Result<Vec<u64>, KernelError> {
         let aux = self.read_member(prog, &self.member("bpf_prog", "aux")?)?;
         let maps = self.read_member(aux, &self.member("bpf_prog_aux", "used_maps")?)?;

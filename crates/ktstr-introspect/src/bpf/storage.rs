@@ -1,14 +1,14 @@
-//! Storage that hangs on kernel objects: a value for each task, cgroup, inode or socket (kernel/bpf/bpf_local_storage.c).
+//! Local storage of kernel objects: a value for each task, cgroup, inode or socket (kernel/bpf/bpf_local_storage.c).
 //!
-//! A map of this kind has a table of buckets, in which each element is once; the element names its `struct
-//! bpf_local_storage`, which is the owner's and names the owner. Read by their BTF names, which are the same from 6.12 to 7.3.
+//! A map of this kind has a table of buckets, which holds each element once. The element points to its `struct
+//! bpf_local_storage`, which belongs to the owner and points to it. The members have the same names from 6.12 to 7.3.
 
 use super::hash::MAX_BUCKETS;
 use super::maps::BpfMap;
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// Where an element lies, and whose it is.
+/// The location of an element, and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageEntry {
     /// Address of the owner: a `struct task_struct`, `cgroup`, `inode` or `sock`.
@@ -22,15 +22,15 @@ pub struct StorageEntry {
 pub struct StorageEntries {
     /// The elements, in bucket order.
     pub entries: Vec<StorageEntry>,
-    /// A cap was hit: there may be more.
+    /// Whether a cap was reached, so that there may be more.
     pub truncated: bool,
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// The elements of a task, cgroup, inode or socket storage, `max` at most.
+    /// Returns the elements of a task, cgroup, inode or socket storage, at most `max`.
     ///
     /// # Errors
-    /// A list that cannot be read, or a kernel whose types do not have the members.
+    /// If a list cannot be read, or the kernel's types lack the members.
     pub fn bpf_storage_entries(
         &self,
         map: &BpfMap,
@@ -69,7 +69,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         }
         for element in elements {
             let holder = self.read_u64(element.wrapping_add(storage))?;
-            // An element whose owner is being freed has none any more.
+            // An element whose owner is being freed has no owner any more.
             let owner = match holder {
                 0 => 0,
                 at => self.read_u64(at.wrapping_add(owner))?,

@@ -1,4 +1,4 @@
-//! Where a variable of the attached scheduler lies, by the end of its map's name and its own.
+//! Finds a variable of the attached scheduler by the suffix of its map's name and by its own name.
 
 use thiserror::Error;
 
@@ -7,9 +7,9 @@ use crate::btf::{Btf, Kind, Type};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// Bytes of a map's BTF at most: a large scheduler has some 200 KB.
+/// The largest size of a map's BTF in bytes; a large scheduler has about 200 KB.
 pub(crate) const MAX_MAP_BTF: u64 = 8 << 20;
-/// Names that a message lists at most.
+/// The largest number of names in a message.
 const NAMES: usize = 16;
 
 /// A variable of a scheduler.
@@ -17,51 +17,51 @@ const NAMES: usize = 16;
 pub struct Variable {
     /// The guest-physical address of its first byte.
     pub gpa: u64,
-    /// How many bytes it has, by its type.
+    /// Its size in bytes, from its type.
     pub size: u64,
 }
 
-/// A variable of a scheduler that is read.
+/// A variable of a scheduler for reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchedVariable {
-    /// The guest-physical addresses of its values: one, or one for each CPU.
+    /// The guest-physical addresses of its values: one, or one per CPU.
     pub gpas: Vec<u64>,
-    /// How many bytes each has, by its type.
+    /// The size of each value in bytes, from its type.
     pub size: u64,
     /// The name of its map.
     pub map: String,
 }
 
-/// A variable inside of a map's value.
+/// A variable in the value of a map.
 struct Found {
     map: BpfMap,
     offset: u64,
     size: u64,
 }
 
-/// Why there is no such variable.
+/// Why a variable could not be found.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VariableError {
     /// The kernel could not be read.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// Nobody's variables are there.
+    /// No scheduler is attached.
     #[error("no sched_ext scheduler is attached")]
     NoScheduler,
-    /// No array of the scheduler's is named like that.
+    /// No array map of the scheduler has such a name.
     #[error(
         "the scheduler has no {kind} map whose name ends with {map:?}; those that it has are: {known}"
     )]
     NoMap {
-        /// The type of map that was asked for.
+        /// The requested type of map.
         kind: &'static str,
-        /// The end of a name that was asked for.
+        /// The requested suffix of the name.
         map: String,
         /// The scheduler's arrays.
         known: String,
     },
-    /// The verifier has taken the values for constants when the programs were loaded.
+    /// The verifier treated the values as constants when the programs were loaded.
     #[error(
         "the map {map:?} is read-only: its values were made part of the programs, and a write has no effect"
     )]
@@ -69,7 +69,7 @@ pub enum VariableError {
         /// The map's name.
         map: String,
     },
-    /// The map says nothing of its types.
+    /// The map has no type information.
     #[error("the map {map:?} has no types")]
     NoTypes {
         /// The map's name.
@@ -80,18 +80,18 @@ pub enum VariableError {
     NoVariable {
         /// The map's name.
         map: String,
-        /// The variable that was asked for.
+        /// The requested variable.
         field: String,
-        /// The variables that there are, some of them.
+        /// Some of the existing variables.
         known: String,
     },
 }
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// The variable `field` in the attached scheduler's first array map whose name ends with `suffix`, for writing.
+    /// Finds the variable `field` for writing, in the attached scheduler's first array map whose name ends with `suffix`.
     ///
     /// # Errors
-    /// [`VariableError`] names what was looked for and what there is.
+    /// [`VariableError`] names what was requested and what exists.
     pub fn scx_variable(&self, suffix: &str, field: &str) -> Result<Variable, VariableError> {
         let found = self.find(suffix, field, "array")?;
         if found.map.name.ends_with(".rodata") {
@@ -106,11 +106,11 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// The same for reading, also of constants; with `per_cpu`, of the first per-CPU array map, where each CPU has one in the
-    /// first entry.
+    /// Finds a variable for reading, which may be a constant. With `per_cpu` it is in the first per-CPU array map, which has a
+    /// value for each CPU in its first entry.
     ///
     /// # Errors
-    /// There is no such map or variable, or it is no unsigned integer: as [`Self::scx_variable`].
+    /// As for [`Self::scx_variable`]: there is no such map or variable, or it is not an unsigned integer.
     pub fn scx_watched(
         &self,
         suffix: &str,
@@ -174,13 +174,13 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
         })
     }
 
-    /// Where a `struct btf` (kernel/bpf/btf.c) has its bytes, how many, and its base.
+    /// Returns the address and the size of the bytes of a `struct btf` (kernel/bpf/btf.c), and the address of its base.
     pub(crate) fn btf_parts(&self, kva: u64) -> Result<(u64, u64, u64), KernelError> {
         let field = |name| self.read_member(kva, &self.member("btf", name)?);
         Ok((field("data")?, field("data_size")?, field("base_btf")?))
     }
 
-    /// Reads the types there, on top of the kernel's own if they are split: there is no other base in the kernel.
+    /// Reads the types at an address. Split types are read on top of the kernel's own, since the kernel has no other base.
     pub(crate) fn btf_at(&self, data: u64, size: u64, base: u64) -> Result<Btf, KernelError> {
         let bytes = self.read_bytes(data, size, MAX_MAP_BTF)?;
         Ok(match base {
@@ -190,7 +190,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 }
 
-/// Names of a section's variables or of a struct's members, with their offsets in bytes and their types.
+/// Returns the names of a section's variables or of a struct's members, with their offsets in bytes and their types.
 fn variables<'a>(btf: &'a Btf, value: &Type<'a>) -> impl Iterator<Item = (&'a str, u32, u32)> {
     let of_section = value.section_vars().filter_map(|var| {
         let ty = btf.get(var.type_id)?;

@@ -1,10 +1,10 @@
-//! Questions to the types: by name, by member path, how large.
+//! Look-ups in the types: by name, by member path, and their sizes.
 
 use thiserror::Error;
 
 use super::{Btf, Kind, MAX_DEPTH, Type};
 
-/// Where a member lies in its struct.
+/// The position of a member in its struct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     /// Offset from the start of the outer struct, bits.
@@ -28,24 +28,24 @@ impl Member {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MemberError {
-    /// No such struct.
+    /// The struct does not exist.
     #[error("BTF has no struct or union `{name}` (looking for `{name}.{path}`)")]
     NoStruct {
-        /// Struct asked for.
+        /// The requested struct.
         name: String,
-        /// Path asked for.
+        /// The requested path.
         path: String,
     },
-    /// No such member.
+    /// The member does not exist.
     #[error("BTF: no member `{component}` on the path `{name}.{path}`; there are: {available}")]
     NoMember {
-        /// Struct asked for.
+        /// The requested struct.
         name: String,
-        /// Path asked for.
+        /// The requested path.
         path: String,
         /// The component that was not found.
         component: String,
-        /// Members that there are, comma-separated.
+        /// The existing members, separated by commas.
         available: String,
     },
 }
@@ -103,7 +103,7 @@ impl Btf {
         None
     }
 
-    /// The member of struct or union `name` at a dotted path; anonymous members are looked through.
+    /// The member of struct or union `name` at a dotted path; members of anonymous members are found too.
     pub fn member(&self, name: &str, path: &str) -> Result<Member, MemberError> {
         let no_struct = || MemberError::NoStruct {
             name: name.to_owned(),
@@ -158,8 +158,8 @@ impl Btf {
         None
     }
 
-    /// Place of the parameter `name` of function `function`, counted from 0. Prototypes change
-    /// from one kernel to the next; names seldom do.
+    /// Returns the index of the parameter `name` of the function `function`, from 0. Prototypes change from one kernel to the
+    /// next; names seldom do.
     pub fn parameter(&self, function: &str, name: &str) -> Option<u32> {
         let prototype = self.get(self.find(function, Kind::Func)?.target()?)?;
         let place = prototype.parameters().position(|found| found == name)?;

@@ -1,8 +1,8 @@
 //! BPF Type Format: types of the kernel and of BPF objects, read in place.
 //!
-//! The format is <https://docs.kernel.org/bpf/btf.html>. Parsing checks that every record lies inside
-//! the type section; everything else (names, references, sizes) is checked when it is used, so a
-//! hostile BTF costs an error where it lies and nothing elsewhere. Not for writing BTF.
+//! The format is <https://docs.kernel.org/bpf/btf.html>. Parsing checks that every record lies inside the type section;
+//! everything else (names, references, sizes) is checked when it is used, so a malformed part of a hostile BTF causes an error
+//! only where it is used. The module does not write BTF.
 
 mod lookup;
 #[cfg(test)]
@@ -19,9 +19,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;
-/// Bytes of a BTF blob at most; a distribution kernel has 5 MB.
+/// The largest size of a BTF blob in bytes; a distribution kernel has 5 MB.
 pub const MAX_BTF_BYTES: usize = 64 << 20;
-/// How deep types may refer to types before the search is given up.
+/// The depth of references between types at which a search is given up.
 pub(crate) const MAX_DEPTH: usize = 32;
 
 /// A parsed BTF blob, alone or on top of a base. Cheap to clone.
@@ -138,7 +138,7 @@ impl Btf {
             return Some(Type::void(self));
         }
         if id < self.first_id {
-            // A base type keeps the view of the base: its strings and references are all there.
+            // A base type refers to the base blob, which has all of its strings and references.
             return self.base.as_deref()?.get(id);
         }
         Some(Type::new(self, id, self.record(id)?))
@@ -217,33 +217,33 @@ impl Header {
     }
 }
 
-/// FNV-1a: short names, no attacker to fear (a collision costs one comparison).
+/// Returns the FNV-1a hash, which suits short names; a collision only costs one more comparison.
 pub(crate) fn hash(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     })
 }
 
-/// Why a blob is no BTF.
+/// Why a blob is not valid BTF.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BtfError {
     /// The blob ends inside its header.
     #[error("BTF of {len} bytes is shorter than its header")]
     TooShort {
-        /// Bytes there are.
+        /// The size of the blob in bytes.
         len: usize,
     },
     /// The blob is larger than any kernel's.
     #[error("BTF of {len} bytes is larger than {MAX_BTF_BYTES}")]
     TooLarge {
-        /// Bytes there are.
+        /// The size of the blob in bytes.
         len: usize,
     },
     /// It does not start with the magic number.
     #[error("BTF magic is {found:#06x}, expected 0xeb9f (only little-endian BTF is read)")]
     BadMagic {
-        /// What it starts with.
+        /// The value at its start.
         found: u16,
     },
     /// The header has a version that this reader does not know.
@@ -252,7 +252,7 @@ pub enum BtfError {
         /// The version in the header.
         found: u8,
     },
-    /// A section does not lie inside the blob.
+    /// A section is outside of the blob.
     #[error(
         "BTF {name} section at {offset} of {len} bytes does not fit the {total} bytes there are"
     )]
@@ -266,7 +266,7 @@ pub enum BtfError {
         /// Bytes of the blob.
         total: usize,
     },
-    /// A type record does not lie inside the type section.
+    /// A type record is outside of the type section.
     #[error(
         "BTF type record at byte {at} (kind {kind}, {vlen} elements) ends outside the type section"
     )]
@@ -278,7 +278,7 @@ pub enum BtfError {
         /// Its element count.
         vlen: u32,
     },
-    /// A record of a kind that is not known, so its length is not either.
+    /// A record of an unknown kind, whose length is therefore unknown too.
     #[error("BTF type record at byte {at} has the unknown kind {kind}")]
     UnknownKind {
         /// Offset of the record in the blob.

@@ -1,4 +1,4 @@
-//! The format, its corners, and arbitrary bytes.
+//! Tests of the format, its corner cases, and arbitrary bytes.
 
 use super::testing::Builder;
 use super::*;
@@ -97,7 +97,7 @@ fn broken_headers_say_what_is_wrong() {
     assert!(error(&b.finish()).contains("unknown kind 31"));
 }
 
-/// Asks everything there is to ask.
+/// Calls every accessor.
 fn exercise(btf: &Btf) {
     for id in 0..btf.next_id().min(200) {
         let Some(ty) = btf.get(id) else { continue };

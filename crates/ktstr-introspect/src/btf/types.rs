@@ -75,7 +75,7 @@ pub(super) struct Record {
     pub kind_flag: bool,
     pub vlen: u32,
     pub size_or_type: u32,
-    /// Offset of what follows the header.
+    /// The offset of the data after the header.
     pub payload: usize,
     pub end: usize,
 }
@@ -104,7 +104,7 @@ impl Record {
     }
 }
 
-/// How an integer is to be read.
+/// How an integer is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntEncoding {
     /// Whether the highest bit is a sign.
@@ -119,7 +119,7 @@ pub struct IntEncoding {
     pub offset: u32,
 }
 
-/// A member of a struct or union as it stands in its record.
+/// A member of a struct or union, as in its record.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldRef<'a> {
     /// Name; empty for anonymous members.
@@ -214,7 +214,7 @@ impl<'a> Type<'a> {
         .then_some(self.record.size_or_type)
     }
 
-    /// Its size in bytes, where the record itself says it.
+    /// Returns its size in bytes, if the record itself has it.
     pub(super) fn own_size(&self) -> Option<u64> {
         match self.kind() {
             Kind::Int
@@ -229,7 +229,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// How a [`Kind::Int`] is to be read.
+    /// How a [`Kind::Int`] is encoded.
     pub fn int_encoding(&self) -> Option<IntEncoding> {
         if self.kind() != Kind::Int {
             return None;

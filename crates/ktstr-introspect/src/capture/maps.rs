@@ -1,4 +1,4 @@
-//! The maps of a capture: bytes found, types found, values rendered.
+//! Captures BPF maps: reads their bytes and types, and renders their values.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use crate::report::{
     FailureDumpPercpuHashEntry, FailureDumpReport, FailureDumpRingbuf, RenderedValue,
 };
 
-/// BTF objects kept at most.
+/// The largest number of BTF objects that are kept.
 const MAX_BTFS: usize = 64;
 
 pub(super) fn capture<M: GuestMemory + ?Sized>(
@@ -140,7 +140,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
     }
 
     pub(super) fn charge(&self, kva: u64, len: u64) -> Result<(), KernelError> {
-        // A read of nothing costs something too, or a hostile map could have endless such entries.
+        // An empty read also has a cost, so that a hostile map cannot have an unlimited number of such entries.
         let cost = len.max(8);
         let max = self.bytes_left.get();
         let left = max.checked_sub(cost);
@@ -156,7 +156,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         self.view.btf_at(data, size, base)
     }
 
-    /// Entries that fit the caps when each takes `bytes`.
+    /// Returns how many of `count` entries fit the caps if each takes `bytes`.
     pub(super) fn room(&self, count: u64, bytes: u64) -> u64 {
         let by_bytes = self.options.max_map_bytes / bytes.max(1);
         count
@@ -269,7 +269,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
-    /// The kernel's side of a `struct_ops` map: its type is the kernel's, not the object's.
+    /// Captures the kernel's copy of a `struct_ops` map, whose type is in the kernel's BTF and not in the object's.
     fn struct_ops(&self, map: &BpfMap, dump: &mut FailureDumpMap) -> Result<(), KernelError> {
         let value = self.view.member("bpf_struct_ops_map", "kvalue")?;
         let at = map.kva.wrapping_add(value.offset());

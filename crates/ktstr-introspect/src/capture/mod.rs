@@ -1,7 +1,6 @@
 //! One capture: everything a [`FailureDumpReport`] holds, read from one stopped guest.
 //!
-//! A capture never fails as a whole: each part is read by itself, and a part that cannot be read
-//! leaves its reason in the report.
+//! A capture never fails as a whole: each part is read separately, and if a part cannot be read, the report has the reason.
 
 mod maps;
 mod storage;
@@ -13,24 +12,24 @@ use crate::memory::GuestMemory;
 use crate::render::RenderLimits;
 use crate::report::{EventCounterSample, FailureDumpReport, MAX_TASK_ENRICHMENTS};
 
-/// What a capture reads, and its bounds.
+/// The parts that a capture reads, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureOptions {
     /// Read BPF maps.
     pub maps: bool,
     /// Read the task list.
     pub tasks: bool,
-    /// Tasks at most.
+    /// The largest number of tasks.
     pub max_tasks: usize,
-    /// Entries of one map at most.
+    /// The largest number of entries of one map.
     pub max_entries: usize,
-    /// Bytes read of one map's values at most.
+    /// The largest number of bytes of values that are read of one map.
     pub max_map_bytes: u64,
-    /// Bytes read of all maps and their types together at most.
+    /// The largest number of bytes that are read of all maps and their types together.
     pub max_total_bytes: u64,
-    /// Values rendered of all maps together at most.
+    /// The largest number of values that are rendered of all maps together.
     pub max_total_nodes: usize,
-    /// Bounds of each rendered value.
+    /// The limits of each rendered value.
     pub limits: RenderLimits,
     /// Milliseconds since the start of the run, for the event counters.
     pub elapsed_ms: Option<u64>,
@@ -103,7 +102,7 @@ pub fn capture<M: GuestMemory + ?Sized>(
     report
 }
 
-/// The value, or its error's text in `unavailable`.
+/// Returns the value, or puts the text of the error into `unavailable`.
 fn part<T, E: Display>(result: Result<T, E>, unavailable: &mut Option<String>) -> Option<T> {
     match result {
         Ok(value) => Some(value),

@@ -1,4 +1,4 @@
-//! Storage maps in a capture: the value of each owner, with the owner as people know it for a key.
+//! Captures storage maps: the value of each owner, with a readable name of the owner as the key.
 
 use super::maps::{MapReader, Types};
 use crate::bpf::hash::MAX_BUCKETS;
@@ -8,7 +8,7 @@ use crate::memory::GuestMemory;
 use crate::render::hex;
 use crate::report::{FailureDumpEntry, FailureDumpMap, RenderedMember, RenderedValue};
 
-/// The kind of object that a storage map hangs its values on.
+/// The kind of object that owns the values of a storage map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     /// A thread, known by its pid and name.
@@ -22,7 +22,7 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// By the name of a map's type.
+    /// Returns the kind of owner for the name of a map type.
     pub(super) fn of(type_name: &str) -> Option<Self> {
         Some(match type_name {
             "task_storage" => Self::Task,
@@ -42,7 +42,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         types: &Types,
         dump: &mut FailureDumpMap,
     ) -> Result<(), KernelError> {
-        // `max_entries` is 0: there are as many as there are owners.
+        // `max_entries` is 0, because there are as many entries as owners.
         let room = self.room(u64::MAX, u64::from(map.value_size));
         self.charge(map.kva, 8 * MAX_BUCKETS.min(room))?;
         let found = self.view.bpf_storage_entries(map, room as usize)?;
@@ -59,7 +59,7 @@ impl<M: GuestMemory + ?Sized> MapReader<'_, '_, M> {
         Ok(())
     }
 
-    /// The owner at `at` as a key: what names it, and the bytes of the first of that.
+    /// Returns the owner at `at` as a key: the members that identify it, and the bytes of the first of them.
     fn key_of(&self, owner: Owner, at: u64) -> (RenderedValue, Vec<u8>) {
         let named = match owner {
             Owner::Task => self.task(at),

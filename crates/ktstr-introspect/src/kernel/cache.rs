@@ -1,4 +1,4 @@
-//! Pages already read, direct-mapped: one capture reads each page once.
+//! A direct-mapped cache of pages, so that a capture reads each page once.
 
 use super::KernelError;
 use crate::memory::{GuestMemory, MemoryError};
@@ -87,7 +87,7 @@ fn fill<M: GuestMemory + ?Sized>(
     Ok(())
 }
 
-/// Memory as the page walk sees it: entry reads served from whole cached pages.
+/// The memory for the page walk: reads of entries are served from cached pages.
 struct Tables<'c, 'm, M: GuestMemory + ?Sized> {
     memory: &'m M,
     slots: std::cell::RefCell<&'c mut Vec<Slot>>,

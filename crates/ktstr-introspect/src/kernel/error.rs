@@ -22,10 +22,10 @@ pub enum KernelError {
     /// A BTF blob in guest memory is broken.
     #[error(transparent)]
     Btf(#[from] BtfError),
-    /// The symbol table does not have it.
+    /// The symbol table does not have the symbol.
     #[error("kernel symbol `{name}` is not in the symbol table")]
     NoSymbol {
-        /// Symbol asked for.
+        /// The requested symbol.
         name: String,
     },
     /// A symbol that belongs to the kernel image lies outside of it.
@@ -43,15 +43,15 @@ pub enum KernelError {
     NoPageTable {
         /// Address of `init_top_pgt`.
         kva: u64,
-        /// Why the table there is none.
+        /// Why there is no valid table there.
         reason: String,
     },
-    /// An address range goes over the end of the address space.
+    /// An address range exceeds the end of the address space.
     #[error("{len} bytes at {kva:#x} go over the end of the address space")]
     Wraps {
         /// The virtual address of the first byte.
         kva: u64,
-        /// Bytes asked for.
+        /// The requested number of bytes.
         len: u64,
     },
     /// A size in guest memory is over the cap.
@@ -59,17 +59,17 @@ pub enum KernelError {
     TooLarge {
         /// The virtual address of the first byte.
         kva: u64,
-        /// Bytes asked for.
+        /// The requested number of bytes.
         len: u64,
         /// The largest size that is read, in bytes.
         max: u64,
     },
-    /// A chain in guest memory is longer than any real one, or goes in a circle.
+    /// A chain in guest memory is longer than any real one, or is circular.
     #[error("{what} at {kva:#x} does not end within {max} steps")]
     TooLong {
-        /// What was followed.
+        /// The kind of chain.
         what: &'static str,
-        /// Where it starts.
+        /// The address of its start.
         kva: u64,
         /// The longest chain that is followed, in elements.
         max: usize,

@@ -1,7 +1,7 @@
 //! The running kernel: reads by kernel virtual address, symbol, per-CPU variable and member.
 //!
 //! A [`KernelView`] is a view of one moment: it keeps the pages it has read, so that a capture of a
-//! stopped guest reads each page once. To look again later, make a new view (that is cheap).
+//! stopped guest reads each page once. For a later state, create a new view, which is cheap.
 
 mod cache;
 mod error;
@@ -22,7 +22,7 @@ use cache::PageCache;
 
 /// Where the kernel image is mapped (`__START_KERNEL_map`, arch/x86/include/asm/page_64_types.h).
 const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
-/// CPUs looked at, at most: four times what a test's topology has ever declared.
+/// The largest number of CPUs that are read: four times as many as any test has declared.
 pub const MAX_CPUS: u32 = 1024;
 
 /// A view of one guest kernel at one moment.
@@ -37,8 +37,8 @@ pub struct KernelView<'a, M: GuestMemory + ?Sized> {
 impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
     /// A view through the kernel's own page table, found at `init_top_pgt`.
     ///
-    /// Takes the image to be mapped at its link address (`nokaslr`); whether the guest uses four or
-    /// five levels is found out by which of the two translates the table's own address.
+    /// It assumes that the image is mapped at its link address (`nokaslr`). Whether the guest uses four or five levels is
+    /// determined by which of the two translates the table's own address.
     pub fn new(memory: &'a M, symbols: &'a Symbols, btf: &'a Btf) -> Result<Self, KernelError> {
         let kva = address_of(symbols, "init_top_pgt")?;
         let gpa = kva
@@ -122,7 +122,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         cache.read(self.memory, self.table, kva, buf)
     }
 
-    /// `len` bytes at `kva`; refused if there are more than `max`.
+    /// Reads `len` bytes at `kva`; more than `max` is an error.
     pub fn read_bytes(&self, kva: u64, len: u64, max: u64) -> Result<Vec<u8>, KernelError> {
         if len > max {
             return Err(KernelError::TooLarge { kva, len, max });
@@ -196,7 +196,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Ok(count.min(MAX_CPUS))
     }
 
-    /// What to add to a per-CPU address to get that of CPU `cpu` (`__per_cpu_offset`).
+    /// Returns the offset to add to a per-CPU address for CPU `cpu` (`__per_cpu_offset`).
     pub fn per_cpu_offset(&self, cpu: u32) -> Result<u64, KernelError> {
         let table = self.symbol("__per_cpu_offset")?;
         self.read_u64(table.wrapping_add(8 * u64::from(cpu)))

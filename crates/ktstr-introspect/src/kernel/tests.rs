@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! A kernel of a few pages, made by hand.
+//! Tests with a hand-made kernel of a few pages.
 
 use super::*;
 use crate::btf::testing::Builder;
@@ -17,7 +17,7 @@ struct Guest {
 impl Guest {
     fn new(la57: bool) -> Self {
         let mut ram = vec![0; RAM];
-        // Table at 0x1000; the last entry leads on, level by level, to the 1 GiB page.
+        // Table at 0x1000; the last entry of each level leads to the next one, down to the 1 GiB page.
         let top = 0x1000;
         let next = if la57 {
             put(&mut ram, top + 8 * 511, 0x3063);
@@ -115,7 +115,7 @@ fn lists_end_at_their_head_or_at_the_cap() {
         true
     });
     assert_eq!((walk, seen), (Ok(()), vec![a, b]));
-    // A circle that never comes back to the head.
+    // A circle that never returns to the head.
     guest.put(b, a);
     let mut steps = 0;
     let walk = guest.view().walk_list("list", head, 1000, |_| {
@@ -135,7 +135,7 @@ fn lists_end_at_their_head_or_at_the_cap() {
 fn an_idr_gives_its_pointers_by_id() {
     let mut guest = Guest::new(true);
     let (idr, node, leaf) = (BASE + 0x8000, BASE + 0x9000, BASE + 0xa000);
-    // One pointer alone is the head itself.
+    // A single pointer is stored in the head itself.
     guest.put(idr + 8, 0xffff_8880_0000_1000);
     assert_eq!(
         guest.view().walk_idr(idr, 10),

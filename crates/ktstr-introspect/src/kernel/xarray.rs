@@ -3,15 +3,15 @@
 use super::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 
-/// Nodes read at most: 64 entries each.
+/// The largest number of nodes that are read; each has 64 entries.
 const MAX_NODES: usize = 4096;
-/// Levels at most: 64 bits of index in steps of 6.
+/// The largest number of levels: 64 bits of index in steps of 6.
 const MAX_LEVELS: u32 = 11;
-/// Slots of a node at most (`XA_CHUNK_SIZE`).
+/// The largest number of slots of a node (`XA_CHUNK_SIZE`).
 const MAX_SLOTS: u64 = 64;
 
 impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
-    /// Pointers in the `struct idr` at `kva` with their ids, in the order of the ids, `max` at most.
+    /// Returns the pointers in the `struct idr` at `kva` with their ids, in the order of the ids, at most `max`.
     pub fn walk_idr(&self, kva: u64, max: usize) -> Result<Vec<(u64, u64)>, KernelError> {
         let head = self.member("idr", "idr_rt.xa_head")?;
         let shift = self.member("xa_node", "shift")?;

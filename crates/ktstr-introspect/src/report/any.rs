@@ -1,4 +1,4 @@
-//! Dumps of every schema in one type: for readers that are handed a file and do not know which it is.
+//! Dumps of every schema in one type, for readers of files whose schema is not known.
 //!
 //! A run of this crate writes single captures. The two other schemas are those of dumps that hold an early capture and a late
 //! one, and of dumps that were made although not every CPU could be stopped.
@@ -28,12 +28,12 @@ pub struct DualFailureDumpReport {
     pub late: FailureDumpReport,
 }
 
-/// What could be read although not every CPU stood still.
+/// What could be read although not every CPU was stopped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DegradedFailureDumpReport {
     /// Always [`SCHEMA_DEGRADED`], by which this form is recognised.
     pub schema: String,
-    /// Why, as a token: [`REASON_DEGRADED_RENDEZVOUS_TIMEOUT`].
+    /// The reason as a token: [`REASON_DEGRADED_RENDEZVOUS_TIMEOUT`].
     pub reason: String,
 }
 

@@ -76,13 +76,13 @@ pub struct FailureDumpArrayEntry {
     pub value: Option<RenderedValue>,
 }
 
-/// One element of a per-CPU array: a value a CPU.
+/// One element of a per-CPU array: one value per CPU.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpPercpuEntry {
     /// Index in the array.
     pub key: u32,
-    /// One slot a possible CPU; `None` where it could not be read.
+    /// One slot per possible CPU; `None` if it could not be read.
     pub per_cpu: Vec<Option<RenderedValue>>,
 }
 
@@ -94,7 +94,7 @@ pub struct FailureDumpPercpuHashEntry {
     pub key: Option<RenderedValue>,
     /// The key's bytes, two digits each.
     pub key_hex: String,
-    /// One slot a possible CPU; `None` where it could not be read.
+    /// One slot per possible CPU; `None` if it could not be read.
     pub per_cpu: Vec<Option<RenderedValue>>,
 }
 

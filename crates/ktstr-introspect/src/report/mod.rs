@@ -1,7 +1,7 @@
-//! What one capture holds, as plain serde data.
+//! The content of one capture, as plain serde data.
 //!
-//! The names are the schema: they are what lands in a run's artefacts. Nothing here reads memory or
-//! judges; [`crate::capture`] fills it and [`crate::snapshot`] asks it.
+//! The names are the schema of the files among a run's artefacts. This module does not read memory or judge: [`crate::capture`]
+//! creates the data and [`crate::snapshot`] queries it.
 
 mod any;
 mod map;
@@ -35,8 +35,8 @@ pub const MAX_TASK_ENRICHMENTS: usize = 4096;
 
 /// One capture of a guest: its BPF maps and the kernel state around them.
 ///
-/// A part that could not be read is empty and the matching `*_unavailable` says why; the capture as a
-/// whole never fails. [`FailureDumpReport::placeholder`] stands in where there was no capture at all.
+/// A part that could not be read is empty and the matching `*_unavailable` says why; the capture as a whole never fails.
+/// [`FailureDumpReport::placeholder`] represents a capture that could not be made at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureDumpReport {
@@ -60,17 +60,17 @@ pub struct FailureDumpReport {
     /// Why `prog_runtime_stats` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prog_runtime_stats_unavailable: Option<String>,
-    /// CPU time by kind, one entry a CPU.
+    /// CPU time by kind, one entry per CPU.
     pub per_cpu_time: Vec<PerCpuTimeStats>,
     /// Why `per_cpu_time` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_cpu_time_unavailable: Option<String>,
-    /// Pressure stall information, one entry a cgroup.
+    /// Pressure stall information, one entry per cgroup.
     pub cgroup_psi: Vec<CgroupPsi>,
     /// Why `cgroup_psi` is empty or incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_psi_unavailable: Option<String>,
-    /// Memory events, one entry a NUMA node.
+    /// Memory events, one entry per NUMA node.
     pub per_node_numa: Vec<PerNodeNumaStats>,
     /// Why `per_node_numa` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ pub struct FailureDumpReport {
     /// Why `event_counter_timeline` is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_counters_unavailable: Option<String>,
-    /// Runqueue and sched_ext state, one entry a CPU.
+    /// Runqueue and sched_ext state, one entry per CPU.
     pub rq_scx_states: Vec<RqScxState>,
     /// Why `rq_scx_states` is empty or incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +145,7 @@ impl Default for FailureDumpReport {
 }
 
 impl FailureDumpReport {
-    /// A report that stands for a capture that could not be made, with the reason.
+    /// Returns a placeholder for a capture that could not be made, with the reason.
     pub fn placeholder(reason: impl Into<String>) -> Self {
         let reason = reason.into();
         let because = || Some(format!("placeholder: {reason}"));

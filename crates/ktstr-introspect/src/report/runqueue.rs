@@ -1,4 +1,4 @@
-//! What the monitor samples of a runqueue, and what the kernel left of a scheduler it ejected.
+//! The monitor's samples of a runqueue, and the kernel's exit information of a scheduler.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,14 +12,14 @@ pub enum WaitsIn {
     Local,
     /// In another dispatch queue, from which any CPU may take it.
     Shared,
-    /// In the hands of the BPF scheduler.
+    /// Under the control of the BPF scheduler.
     #[default]
     Bpf,
     /// On the fair class's queue of a CPU.
     Fair,
 }
 
-/// A runnable task that does not run.
+/// A runnable task that is not running.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WaitingTask {
@@ -27,11 +27,11 @@ pub struct WaitingTask {
     pub pid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,
-    /// CPUs it may run on now, 64 a word from CPU 0 on; one bit while it may not migrate.
+    /// The CPUs that it may run on now, 64 per word from CPU 0; a single bit while it may not migrate.
     pub allowed: Vec<u64>,
     /// The queue that the task waits in.
     pub queue: WaitsIn,
-    /// CPU time it has got so far, nanoseconds: unchanged in two samples, it did not run between.
+    /// The CPU time that it has got so far, in nanoseconds. If it is the same in two samples, the task did not run in between.
     pub ran_ns: u64,
 }
 
@@ -49,7 +49,7 @@ impl WaitingTask {
 pub struct RqSchedstat {
     /// Time that tasks waited to run, nanoseconds (`rq_sched_info.run_delay`).
     pub run_delay: u64,
-    /// Times that a task was given the CPU (`rq_sched_info.pcount`).
+    /// How often a task was put on the CPU (`rq_sched_info.pcount`).
     pub pcount: u64,
     /// The counters that need `kernel.sched_schedstats=1`; `None` without.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -63,11 +63,11 @@ pub struct RqCounts {
     pub yld_count: u32,
     /// Calls of `schedule`.
     pub sched_count: u32,
-    /// Those that found nothing to run.
+    /// Calls of `schedule` that found nothing to run.
     pub sched_goidle: u32,
     /// Wake-ups made by this CPU.
     pub ttwu_count: u32,
-    /// Those of tasks on this CPU's own queue.
+    /// Wake-ups by this CPU of tasks on its own queue.
     pub ttwu_local: u32,
 }
 
@@ -77,9 +77,9 @@ pub struct RqCounts {
 pub struct SchedDomain {
     /// `SMT`, `MC`, `PKG`, `NUMA`; empty where the kernel keeps no names (before 6.15, without CONFIG_SCHED_DEBUG).
     pub name: String,
-    /// 0 is the innermost.
+    /// The level, where 0 is the innermost.
     pub level: u32,
-    /// CPUs in it.
+    /// The number of CPUs in it.
     pub span_weight: u32,
     /// Attempts to balance so far, of all kinds; `None` without `kernel.sched_schedstats=1`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +91,7 @@ pub struct SchedDomain {
 pub struct RqSample {
     /// Runnable tasks of all classes, the running one included.
     pub nr_running: u32,
-    /// Those of the sched_ext class.
+    /// Runnable tasks of the sched_ext class.
     pub scx_nr_running: u32,
     /// Tasks in the local dispatch queue.
     pub local_dsq_depth: u32,
@@ -99,7 +99,7 @@ pub struct RqSample {
     pub rq_clock: u64,
     /// `SCX_RQ_*`.
     pub scx_flags: u32,
-    /// The idle task runs.
+    /// Whether the idle task is running.
     pub idle: bool,
     /// Context switches so far.
     pub nr_switches: Option<u64>,
@@ -107,29 +107,29 @@ pub struct RqSample {
     pub avg_irq_util: Option<u64>,
     /// Event counters of the attached scheduler.
     pub event_counters: Option<ScxEventCounters>,
-    /// What the kernel counts of waits and wake-ups, where it keeps that.
+    /// The kernel's counters of waits and wake-ups, if it keeps them.
     pub schedstat: Option<RqSchedstat>,
     /// Its scheduling domains, innermost first.
     pub sched_domains: Option<Vec<SchedDomain>>,
-    /// Runnable tasks that do not run, 64 at most; `None` where they could not be listed.
+    /// Runnable tasks that are not running, at most 64; `None` if they could not be listed.
     pub waiting: Option<Vec<WaitingTask>>,
 }
 
-/// How a scheduler's time came to its end (`struct scx_exit_info`).
+/// How a scheduler exited (`struct scx_exit_info`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScxExit {
-    /// `enum scx_exit_kind`; from 1024 on an error.
+    /// A value of `enum scx_exit_kind`; values from 1024 on are errors.
     pub kind: u32,
     /// Its name: `SCX_EXIT_ERROR_STALL`.
     pub kind_name: String,
     /// The exit code.
     pub exit_code: i64,
-    /// The kernel's words for the kind.
+    /// The kernel's description of the kind.
     pub reason: String,
-    /// What was said about this case.
+    /// The message for this exit.
     pub msg: String,
-    /// Where it was noticed: function and offset, innermost first.
+    /// The stack trace of its detection: function and offset, innermost first.
     pub backtrace: Vec<String>,
     /// The state of the queues and tasks at that time, as the kernel dumped it.
     pub dump: String,
@@ -139,33 +139,33 @@ impl ScxExit {
     /// `SCX_EXIT_ERROR`, the first kind that is an error.
     const FIRST_ERROR: u32 = 1024;
 
-    /// Whether the kernel ejected it; else it left by itself, or was asked to.
+    /// Returns whether the kernel ejected it. Otherwise it exited on its own, or was asked to.
     pub fn is_error(&self) -> bool {
         self.kind >= Self::FIRST_ERROR
     }
 
-    /// Whether the kernel ejected it because a runnable task, or the watchdog that looks for such tasks, was not run in time
-    /// (`SCX_EXIT_ERROR_STALL`).
+    /// Returns whether the kernel ejected it because a runnable task, or the watchdog that looks for such tasks, did not run in
+    /// time (`SCX_EXIT_ERROR_STALL`).
     pub fn is_stall(&self) -> bool {
         self.kind_name == "SCX_EXIT_ERROR_STALL"
     }
 
-    /// Whether it asks its scheduler to start again: `SCX_ECODE_ACT_RESTART` of the exit code, as
-    /// after a CPU went on or off line (kernel/sched/ext_internal.h).
+    /// Returns whether the exit code requests a restart of the scheduler (`SCX_ECODE_ACT_RESTART`), as after a CPU went online
+    /// or offline (kernel/sched/ext_internal.h).
     pub fn wants_restart(&self) -> bool {
         const ACT_RESTART: i64 = 1 << 48;
         !self.is_error() && self.exit_code & ACT_RESTART != 0
     }
 
-    /// Who was runnable for too long, and for how many seconds, if that is what happened.
+    /// Returns the task that was runnable for too long, and for how many seconds, if that is the reason.
     pub fn stalled(&self) -> Option<(&str, f64)> {
         let (task, rest) = self.msg.split_once(" failed to run for ")?;
         let (seconds, _) = rest.split_once('s')?;
         Some((task, seconds.parse().ok()?))
     }
 
-    /// For how many seconds the watchdog itself, a thread of the kernel, was given no CPU to look for stalled tasks, if
-    /// that is what happened (`scx_tick` in kernel/sched/ext.c).
+    /// Returns for how many seconds the watchdog itself, a kernel thread, got no CPU to look for stalled tasks, if that is the
+    /// reason (`scx_tick` in kernel/sched/ext.c).
     pub fn unwatched(&self) -> Option<f64> {
         let (_, rest) = self.msg.split_once("watchdog failed to check in for ")?;
         rest.split_once('s')?.0.parse().ok()

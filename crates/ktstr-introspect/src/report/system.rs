@@ -1,6 +1,6 @@
 //! The kernel state around the maps: runqueues, sched_ext, tasks, counters.
 //!
-//! A field is an `Option` where some supported kernels do not have it.
+//! A field is an `Option` if some supported kernels do not have it.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct ProgRuntimeStats {
     pub nsecs: u64,
     /// Runs refused because the program was already running on the CPU.
     pub misses: u64,
-    /// Instructions that the verifier walked when the program was loaded.
+    /// Instructions that the verifier processed when the program was loaded.
     pub verified_insns: u64,
 }
 
@@ -31,7 +31,7 @@ pub struct ProgRuntimeStats {
 pub struct CpuStat {
     /// Time in user mode at nice values of 0 or less.
     pub user_ns: u64,
-    /// User mode at lowered priority.
+    /// Time in user mode at nice values above 0.
     pub nice_ns: u64,
     /// Time in the kernel outside of interrupts.
     pub system_ns: u64,
@@ -41,9 +41,9 @@ pub struct CpuStat {
     pub irq_ns: u64,
     /// Time in the idle loop without waiting for I/O.
     pub idle_ns: u64,
-    /// Idle while a task waited for I/O.
+    /// Time in the idle loop while a task waited for I/O.
     pub iowait_ns: u64,
-    /// Taken by the host.
+    /// Time taken by the host.
     pub steal_ns: u64,
 }
 
@@ -91,7 +91,7 @@ pub struct PerNodeNumaStats {
     pub counters: BTreeMap<String, u64>,
 }
 
-/// What the kernel knows of one task.
+/// The kernel's state of one task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskEnrichment {
@@ -103,9 +103,9 @@ pub struct TaskEnrichment {
     pub tgid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,
-    /// CPU it is on or was on last.
+    /// The CPU that it is on, or was on last.
     pub cpu: u32,
-    /// It is running on that CPU now.
+    /// Whether it is running on that CPU now.
     pub on_cpu: bool,
     /// Kernel `__state` bits; 0 is runnable.
     pub state: u32,
@@ -189,7 +189,7 @@ event_counters! {
 }
 
 impl ScxEventCounters {
-    /// Adds what the counters grew by from `before` to `now`; one that went back was reset.
+    /// Adds the growth of the counters from `before` to `now`; a counter that decreased was reset.
     pub fn add_growth(&mut self, before: &Self, now: &Self) {
         let mut grown = now.clone();
         for (slot, before) in grown.pairs(before) {
@@ -228,10 +228,10 @@ pub struct RqScxState {
     pub rq_clock: u64,
     /// `rq->scx.flags` (`SCX_RQ_*`).
     pub scx_flags: u32,
-    /// Thread id of the task that runs.
+    /// Thread id of the running task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curr_pid: Option<i32>,
-    /// Name of the task that runs.
+    /// Name of the running task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub curr_comm: Option<String>,
     /// Context switches so far.
@@ -247,7 +247,7 @@ pub struct DsqState {
     pub id: u64,
     /// How many tasks are queued.
     pub nr: u32,
-    /// Sequence number, where the kernel has one.
+    /// The sequence number, if the kernel has one.
     pub seq: u64,
     /// Where it was found: `local cpu 3`, `bypass cpu 3`, `reject cpu 3`, `global node 0`, `user`.
     pub origin: String,
@@ -267,7 +267,7 @@ pub struct QueuedTask {
     pub pid: i32,
     /// Name, at most 15 bytes.
     pub comm: String,
-    /// `p->scx.dsq_vtime`: its place in a queue that is ordered by vtime.
+    /// `p->scx.dsq_vtime`, which is its position in a queue ordered by vtime.
     pub vtime: u64,
 }
 
@@ -280,7 +280,7 @@ pub struct ScxSchedState {
     /// Name of the attached scheduler (`sched_ext_ops.name`); `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ops_name: Option<String>,
-    /// The scheduler is being torn down by an abort.
+    /// Whether the scheduler is being torn down by an abort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aborting: Option<bool>,
     /// Nesting depth of bypass mode.
@@ -295,7 +295,7 @@ pub struct ScxSchedState {
     /// Runnable-stall timeout, jiffies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog_timeout: Option<u64>,
-    /// When the watchdog last looked, jiffies.
+    /// When the watchdog last ran, jiffies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog_timestamp: Option<u64>,
     /// Where the state came from: `scx_root` (6.16 on) or `globals`.

@@ -28,14 +28,14 @@ pub enum RenderedValue {
     },
     /// A C `char`.
     Char {
-        /// The byte as it stands in memory.
+        /// The byte in memory.
         value: u8,
     },
     /// IEEE float of 32 or 64 bits.
     Float {
         /// Width in bits.
         bits: u32,
-        /// The value. JSON has no NaN and no infinities: they travel as `null` and come back as NaN.
+        /// The value. JSON has no NaN and no infinities: they are written as `null` and read back as NaN.
         #[serde(deserialize_with = "null_is_nan")]
         value: f64,
     },
@@ -63,7 +63,7 @@ pub enum RenderedValue {
     Array {
         /// Length by the type; `elements` may be shorter (see [`RenderedValue::Truncated`]).
         len: u64,
-        /// The elements from index 0 on.
+        /// The elements from index 0.
         elements: Vec<RenderedValue>,
     },
     /// A CPU mask as a list of ranges.
@@ -75,7 +75,7 @@ pub enum RenderedValue {
     Ptr {
         /// The address that it holds.
         value: u64,
-        /// What it points to, where that was read.
+        /// The target of the pointer, if it was read.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         deref: Option<Box<RenderedValue>>,
         /// C name of the type pointed to, if it has one.
@@ -84,19 +84,19 @@ pub enum RenderedValue {
     },
     /// Raw bytes: values without a type, and byte strings.
     Bytes {
-        /// Two lower-case digits a byte.
+        /// Two lower-case digits per byte.
         hex: String,
         /// For `char` arrays: the text up to the first NUL, if it is printable.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         text: Option<String>,
     },
-    /// A cap or the end of the bytes was hit; `partial` is what there was before it.
+    /// A cap or the end of the bytes was reached; `partial` is what could be rendered before that.
     Truncated {
         /// Bytes (or nodes, when a node cap was hit) that the whole value needs.
         needed: u64,
-        /// Those that there were.
+        /// The number that was available.
         had: u64,
-        /// What could be rendered.
+        /// The part that could be rendered.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         partial: Option<Box<RenderedValue>>,
     },

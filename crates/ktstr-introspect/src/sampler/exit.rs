@@ -1,7 +1,7 @@
-//! What sched_ext noted of a scheduler's end, whoever brought it about.
+//! Reads sched_ext's exit information of a scheduler, for any kind of exit.
 //!
-//! The kernel allocates room for its notes when a scheduler attaches and frees them once that is
-//! unregistered. So their places are learned while it is attached, and read when it is no more.
+//! The kernel allocates the exit information when a scheduler attaches, and frees it when the scheduler is unregistered. So its
+//! address is determined while the scheduler is attached, and read later.
 
 use super::places::Places;
 use crate::btf::{Btf, Member};
@@ -12,9 +12,9 @@ use crate::symbols::Symbols;
 
 /// The first kind that is an end (`SCX_EXIT_UNREG`).
 const FIRST_END: u32 = 64;
-/// `SCX_EXIT_DONE`: the kernel has taken in what the scheduler ended of.
+/// `SCX_EXIT_DONE`: the kernel has processed the exit.
 const DONE: u32 = 1;
-/// Bytes read of a dump, at most; the kernel makes 32 KiB unless asked for more.
+/// The largest number of bytes that are read of a dump; the kernel writes 32 KiB unless the scheduler requests more.
 const MAX_DUMP: usize = 1 << 20;
 const MAX_TEXT: usize = 1024;
 const MAX_FRAMES: usize = 64;
@@ -27,16 +27,16 @@ pub struct ExitReader {
     notes: Option<Notes>,
 }
 
-/// The notes of the scheduler that was attached last.
+/// The addresses of the last scheduler's exit information.
 #[derive(Debug, Clone, Copy)]
 struct Notes {
-    /// Where the kind of its end will be.
+    /// The address of the kind of its exit.
     kind: u64,
-    /// The `struct scx_exit_info`.
+    /// The address of the `struct scx_exit_info`.
     info: u64,
 }
 
-/// Where the core keeps the two.
+/// Where the sched_ext core keeps the two.
 enum Home {
     /// In the `struct scx_sched` behind `scx_root` (6.16 on).
     Scheduler {
@@ -44,7 +44,7 @@ enum Home {
         exit_kind: Member,
         exit_info: Member,
     },
-    /// In variables of their own.
+    /// In separate variables.
     Globals { exit_kind: u64, exit_info: u64 },
 }
 
@@ -58,19 +58,19 @@ struct Layout {
     dump: Member,
 }
 
-/// How far a scheduler's end has come.
+/// The progress of a scheduler's exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It goes on, or there is none.
+    /// No exit has begun, or there is no scheduler.
     No,
-    /// It comes to its end: what is known so far.
+    /// The scheduler is exiting; the information may be incomplete.
     Ending(ScxExit),
-    /// All that the kernel noted.
+    /// The exit is complete, with all information.
     Done(ScxExit),
 }
 
 impl ExitReader {
-    /// A reader; an error on a kernel without sched_ext.
+    /// Creates a reader; it is an error if the kernel has no sched_ext.
     pub fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
         let sched = |path| view.member("scx_sched", path);
         let home = match view.symbol("scx_root") {
@@ -101,7 +101,7 @@ impl ExitReader {
         })
     }
 
-    /// Looks. One read while a scheduler goes on.
+    /// Checks for an exit. This takes one read while a scheduler is running.
     pub fn look<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -148,7 +148,7 @@ impl ExitReader {
         Ok(())
     }
 
-    /// The notes, if they tell of an end.
+    /// Returns the exit information if there is an exit.
     fn read<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,

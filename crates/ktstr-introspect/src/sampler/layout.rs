@@ -1,14 +1,14 @@
-//! Where everything lies that a sample reads, looked up once a run.
+//! The layout of everything that a sample reads, looked up once per run.
 
 use crate::btf::{Btf, Member};
 use crate::kernel::KernelError;
 
-/// Bytes of a struct that are read at once, at most.
+/// The largest number of bytes of a struct that are read at once.
 const MAX_SPAN: u64 = 16 << 10;
 
 /// Members of `struct rq`.
 pub(super) struct RqLayout {
-    /// Bytes from its start that hold all of them.
+    /// The number of bytes from its start that contain all of them.
     pub span: usize,
     pub cpu: Member,
     pub nr_running: Member,
@@ -178,8 +178,8 @@ fn span(members: &[Member]) -> usize {
     ends.max().unwrap_or(0).min(MAX_SPAN) as usize
 }
 
-/// An unsigned number of 1, 2, 4 or 8 bytes in the bytes of its struct; 0 where they end before it.
-/// Of a bit-field, the bytes that hold it.
+/// Returns an unsigned number of 1, 2, 4 or 8 bytes from the bytes of its struct; 0 if they end before it. For a bit-field, it
+/// is the number in the bytes that contain it.
 pub(super) fn number(bytes: &[u8], member: &Member) -> u64 {
     let start = usize::try_from(member.offset()).unwrap_or(usize::MAX);
     let len = (member.size as usize).min(8);
@@ -194,7 +194,7 @@ pub(super) fn number(bytes: &[u8], member: &Member) -> u64 {
     }
 }
 
-/// The pointer that a struct's member begins with.
+/// Returns the pointer at the begin of a struct's member.
 pub(super) fn pointer(bytes: &[u8], member: &Member) -> u64 {
     number(bytes, &Member { size: 8, ..*member })
 }

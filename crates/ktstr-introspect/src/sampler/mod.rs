@@ -1,12 +1,11 @@
-//! Samples of the runqueues of a guest, many a run: what lies where is found out once, then a sample
-//! is a few reads for each CPU.
+//! Samples the runqueues of a guest many times per run: the layout is determined once, and then a sample takes a few reads per
+//! CPU.
 //!
-//! The guest may run meanwhile. Then each runqueue is read twice, and one whose two readings
-//! disagree, or which no kernel could leave so, is [`SampleError::Torn`]. CPUs are read one after
-//! the other: what spans two of them (a task on its way from one to the other) can be seen twice or
-//! not at all, so judge by what several samples in a row have in common.
+//! The guest may be running. In that case each runqueue is read twice, and if the two readings disagree or are inconsistent,
+//! the sample is [`SampleError::Torn`]. CPUs are read one after the other, so a task that migrates between two of them can be
+//! seen twice or not at all. Checks should therefore rely on what several successive samples have in common.
 //!
-//! Not for whole captures: see [`capture`](crate::capture).
+//! For whole captures, see [`capture`](crate::capture).
 
 mod exit;
 mod layout;
@@ -24,51 +23,51 @@ use crate::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounte
 use layout::{DomainLayout, RqLayout, TaskLayout, number, pointer};
 use places::Places;
 
-/// Readings of a runqueue of a running guest before it is given up as torn.
+/// The number of attempts to read a runqueue of a running guest before the sample is given up as torn.
 const ATTEMPTS: usize = 4;
-/// Longer queues than this are not real.
+/// The length above which a queue is considered invalid.
 const MAX_RUNNING: u32 = 1 << 20;
-/// Levels of scheduling domains, at most.
+/// The largest number of levels of scheduling domains.
 const MAX_DOMAINS: usize = 8;
 
-/// Why there is no sample.
+/// Why a sample failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SampleError {
-    /// The guest changed it while it was read.
+    /// The guest changed the runqueue while it was read.
     #[error("cpu{cpu}: {what}, in {ATTEMPTS} readings")]
     Torn {
         /// The runqueue's CPU.
         cpu: u32,
-        /// What did not fit together.
+        /// The inconsistency.
         what: &'static str,
     },
-    /// It could not be read at all.
+    /// The runqueue could not be read.
     #[error(transparent)]
     Kernel(#[from] KernelError),
 }
 
-/// What is known of one guest kernel, for as long as it lives.
+/// The layout of one guest kernel, valid for its lifetime.
 pub struct Sampler {
     places: Places,
     rq: RqLayout,
     task: TaskLayout,
     domain: Option<DomainLayout>,
     events: Option<EventLayout>,
-    /// Address of each CPU's runqueue, and what to add to a per-CPU address.
+    /// The address of each CPU's runqueue, and its per-CPU offset.
     cpus: Vec<(u64, u64)>,
     scx_root: Option<u64>,
-    /// The variable of the enable state, and the value that it has with no scheduler.
+    /// The address of the enable state, and its value if no scheduler is attached.
     enable_state: Option<(u64, u32)>,
     schedstats: Option<u64>,
-    /// The scheduler of the last sample, and where its event counters are.
+    /// The scheduler of the last sample, and the location of its event counters.
     root: u64,
     counters: Option<u64>,
     domains_known: bool,
     buffers: [Vec<u8>; 3],
 }
 
-/// Where the address of the event counters comes from.
+/// The source of the address of the event counters.
 enum EventPlace {
     /// The per-CPU pointer in `struct scx_sched` (6.16 on).
     InScheduler(Member),
@@ -76,10 +75,10 @@ enum EventPlace {
     Global(u64),
 }
 
-/// Where a scheduler keeps its event counters.
+/// The location of a scheduler's event counters.
 struct EventLayout {
     pointer: EventPlace,
-    /// Where `struct scx_event_stats` lies behind that.
+    /// The offset of `struct scx_event_stats` from that address.
     offset: u64,
     size: usize,
     members: Vec<Option<Member>>,
@@ -90,12 +89,12 @@ struct EventLayout {
 pub struct Sample {
     /// One sample for each CPU, by its number.
     pub cpus: Vec<RqSample>,
-    /// Whether a sched_ext scheduler is attached; `None` on a kernel that has no variable to tell by.
+    /// Whether a sched_ext scheduler is attached; `None` if the kernel has no variable that shows it.
     pub scx_attached: Option<bool>,
 }
 
 impl Sampler {
-    /// Finds out what there is to find out.
+    /// Determines the layout of the kernel.
     pub fn new<M: GuestMemory + ?Sized>(view: &KernelView<'_, M>) -> Result<Self, KernelError> {
         let btf = view.btf();
         let runqueues = view.symbol("runqueues")?;
@@ -129,7 +128,7 @@ impl Sampler {
         self.events.is_some()
     }
 
-    /// Samples every CPU. `running` says that the guest does not stand still.
+    /// Samples every CPU. `running` is `true` if the guest is not stopped.
     pub fn sample<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -157,9 +156,9 @@ impl Sampler {
         Ok(Sample { cpus, scx_attached })
     }
 
-    /// Looks which scheduler is attached now, and whether one is.
+    /// Determines whether a scheduler is attached, and which.
     ///
-    /// Before 6.16 there is no `scx_root`, and only the enable state says so.
+    /// Before 6.16 there is no `scx_root`, and only the enable state shows that.
     fn follow_root<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -176,7 +175,7 @@ impl Sampler {
             (None, None) => (0, None),
         };
         if root != self.root {
-            // What it mapped for itself is gone.
+            // The memory that it had mapped is gone.
             self.places.forget();
             self.root = root;
             self.counters = None;
@@ -269,7 +268,7 @@ impl Sampler {
         Ok(sample)
     }
 
-    /// What two readings right after each other must have in common.
+    /// Checks the values that two successive readings must have in common.
     fn agree(&self, first: &[u8], second: &[u8]) -> Result<(), &'static str> {
         let same = |member: &Member| number(first, member) == number(second, member);
         let scx = self.rq.scx.as_ref();

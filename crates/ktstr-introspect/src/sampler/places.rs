@@ -1,7 +1,7 @@
-//! Reads by kernel address that remember where each page lies.
+//! Reads by kernel address, with a cache of the translations of pages.
 //!
-//! For what keeps its place while it lives: the kernel's image, its per-CPU areas, and the direct
-//! map, in which all of the kernel's objects lie. Not for what is mapped and unmapped.
+//! It is for memory whose mapping never changes: the kernel's image, its per-CPU areas, and the direct map, which contains all
+//! of the kernel's objects. It is not for memory that is mapped and unmapped.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::kernel::KernelError;
 use crate::memory::GuestMemory;
 use crate::paging::{PAGE_SIZE, PageTable};
 
-/// Pages remembered at most; then all are forgotten.
+/// The largest number of cached pages; beyond it the cache is cleared.
 const MAX_PAGES: usize = 1 << 16;
 
 #[derive(Debug)]
@@ -26,12 +26,12 @@ impl Places {
         }
     }
 
-    /// Forgets what was learned.
+    /// Clears the cache.
     pub fn forget(&mut self) {
         self.pages.clear();
     }
 
-    /// Fills `buf` from `kva` on, in as few reads as there are pieces of physical memory.
+    /// Fills `buf` from `kva` on, with one read per contiguous piece of physical memory.
     pub fn read<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -85,8 +85,7 @@ impl Places {
         Ok(u32::from_le_bytes(bytes))
     }
 
-    /// A NUL-terminated string of `max` bytes at most. What lies behind an unreadable page is left
-    /// out.
+    /// Returns a NUL-terminated string of at most `max` bytes. The part after an unreadable page is left out.
     pub fn string<M: GuestMemory + ?Sized>(&mut self, memory: &M, kva: u64, max: usize) -> String {
         let mut text = Vec::new();
         let mut at = kva;

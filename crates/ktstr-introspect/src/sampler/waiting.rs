@@ -1,4 +1,4 @@
-//! The runnable tasks of a runqueue that do not run, and where they may.
+//! The runnable tasks of a runqueue that are not running, and the CPUs that they may use.
 
 use super::Sampler;
 use super::layout::{number, pointer};
@@ -6,7 +6,7 @@ use crate::kernel::KernelError;
 use crate::memory::GuestMemory;
 use crate::report::{WaitingTask, WaitsIn};
 
-/// Tasks listed of a queue, at most.
+/// The largest number of tasks that are listed of a queue.
 const MAX_WAITING: usize = 64;
 
 /// A runqueue whose queues are walked.
@@ -17,12 +17,12 @@ pub(super) struct Queues<'a> {
     pub cpus: usize,
 }
 
-/// A list that makes no sense: what is wrong with it.
+/// What is wrong with a malformed list.
 type Broken = &'static str;
 
 impl Sampler {
-    /// Those of sched_ext (its list holds all runnable tasks but the one that runs), then those of the
-    /// fair class, whose list holds the running one and tasks that only pay off their lag, too.
+    /// Returns the waiting tasks of sched_ext (its list holds all runnable tasks except the running one), then those of the
+    /// fair class, whose list also holds the running one and tasks with delayed dequeue.
     pub(super) fn waiting<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -66,7 +66,7 @@ impl Sampler {
             let kva = at.wrapping_sub(node);
             if let Err(error) = self.places.read(memory, kva, task) {
                 return match error {
-                    // No pointer of a list that stands still.
+                    // A list that is not being modified has no such pointer.
                     KernelError::Paging(_) | KernelError::Wraps { .. } => {
                         Ok(Err("a list leads nowhere"))
                     }
@@ -76,7 +76,7 @@ impl Sampler {
             let layout = &self.task;
             let (pid, on_rq) = (number(task, &layout.pid), number(task, &layout.on_rq));
             if pid == 0 || pid > 1 << 22 {
-                return Ok(Err("a list holds what is no task"));
+                return Ok(Err("a list has an entry that is not a task"));
             }
             let delayed = layout
                 .delayed
@@ -113,11 +113,11 @@ impl Sampler {
                 },
             );
         }
-        // The rest is not told: enough wait.
+        // The rest is left out: enough tasks are waiting.
         Ok(Ok(()))
     }
 
-    /// The CPUs a task may run on at this moment.
+    /// Returns the CPUs that a task may run on at this moment.
     fn allowed<M: GuestMemory + ?Sized>(
         &mut self,
         memory: &M,
@@ -143,7 +143,7 @@ impl Sampler {
         let mut bytes = vec![0; words * 8];
         match self.places.read(memory, at, &mut bytes) {
             Ok(()) => {}
-            // A pointer that was being changed: allowed nowhere is what can be said for sure.
+            // The pointer was being changed, so no CPU is certain to be allowed.
             Err(KernelError::Paging(_) | KernelError::Wraps { .. }) => return Ok(mask),
             Err(other) => return Err(other),
         }

@@ -36,7 +36,7 @@ pub enum SnapshotEntry<'a> {
         /// The value and where it was found.
         value: SnapshotField<'a>,
     },
-    /// Nothing, and why.
+    /// There is no entry, with the reason.
     Missing(SnapshotError),
 }
 
@@ -116,13 +116,13 @@ impl<'a> SnapshotEntry<'a> {
         Ok(values.into_iter().sum())
     }
 
-    /// Largest value over the CPUs (NaN is passed over).
+    /// Largest value over the CPUs (NaN is ignored).
     pub fn cpu_max_f64(&self, path: &str) -> SnapshotResult<f64> {
         let values = self.per_cpu(path, SnapshotField::as_f64)?;
         self.extreme(path, values.into_iter().reduce(f64::max))
     }
 
-    /// Smallest value over the CPUs (NaN is passed over).
+    /// Smallest value over the CPUs (NaN is ignored).
     pub fn cpu_min_f64(&self, path: &str) -> SnapshotResult<f64> {
         let values = self.per_cpu(path, SnapshotField::as_f64)?;
         self.extreme(path, values.into_iter().reduce(f64::min))
@@ -192,7 +192,7 @@ pub(super) fn narrowed<'a>(
     }
 }
 
-/// A field over what was rendered, or why it was not.
+/// Returns a field for a rendered value, or the reason why it was not rendered.
 pub(super) fn rendered<'a>(
     path: &str,
     value: Option<&'a RenderedValue>,

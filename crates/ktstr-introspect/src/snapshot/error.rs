@@ -1,18 +1,18 @@
-//! Why a question to a capture has no answer. Every variant says what was asked and what was there.
+//! Errors of queries to a capture. Every variant names what was requested and what was found.
 
 use thiserror::Error;
 
-/// Result of a question to a capture.
+/// The result of a query to a capture.
 pub type SnapshotResult<T> = Result<T, SnapshotError>;
 
-/// Why a question to a capture has no answer.
+/// Why a query to a capture failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
     /// No map has that name.
     #[error("no BPF map named `{requested}` in the capture; maps: {}", list(.available))]
     MapNotFound {
-        /// Name asked for.
+        /// The requested name.
         requested: String,
         /// Names of the maps of the capture.
         available: Vec<String>,
@@ -20,7 +20,7 @@ pub enum SnapshotError {
     /// No global section has a variable of that name.
     #[error("no global variable `{requested}` in any .bss, .data or .rodata map; variables: {}", list(.available))]
     VarNotFound {
-        /// Name asked for.
+        /// The requested name.
         requested: String,
         /// Variables as `map:variable`.
         available: Vec<String>,
@@ -31,7 +31,7 @@ pub enum SnapshotError {
          between them; use live_var_via with a picker, or vars", list(.found_in)
     )]
     AmbiguousVar {
-        /// Name asked for.
+        /// The requested name.
         requested: String,
         /// Maps that have it.
         found_in: Vec<String>,
@@ -39,51 +39,51 @@ pub enum SnapshotError {
     /// A struct has no such member.
     #[error("`{requested}`: no member `{component}` in {container}; members: {}", list(.available))]
     FieldNotFound {
-        /// Whole path asked for.
+        /// The requested path.
         requested: String,
         /// Component that was not found.
         component: String,
-        /// What was searched.
+        /// The name of what was searched.
         container: String,
         /// The names of the members that the struct has.
         available: Vec<String>,
     },
-    /// A path goes on below something that has no members.
+    /// A path continues below a value that has no members.
     #[error("`{requested}`: cannot look up `{component}` in {actual}, it has no members")]
     NotAStruct {
-        /// Whole path asked for.
+        /// The requested path.
         requested: String,
         /// Component that could not be looked up.
         component: String,
-        /// What was there instead of a struct.
+        /// What was found instead of a struct.
         actual: String,
     },
-    /// The value is there and has another type (or does not fit).
+    /// The value has another type, or does not fit.
     #[error("`{requested}` cannot be read as {expected}: it is {actual}")]
     TypeMismatch {
-        /// Path asked for.
+        /// The requested path.
         requested: String,
-        /// Type asked for.
+        /// The requested type.
         expected: String,
-        /// What was there.
+        /// What was found.
         actual: String,
     },
     /// An index beyond the end.
     #[error("`{requested}`: index {index} is out of range, there are {len}")]
     IndexOutOfRange {
-        /// What was indexed.
+        /// The name of what was indexed.
         requested: String,
-        /// Index asked for.
+        /// The requested index.
         index: u64,
-        /// Number of elements there are.
+        /// The number of elements.
         len: u64,
     },
     /// The value of that CPU is not in the capture.
     #[error("`{requested}`: no value of CPU {cpu} in the capture ({available} CPUs have one)")]
     PerCpuSlot {
-        /// What was indexed.
+        /// The name of what was indexed.
         requested: String,
-        /// CPU asked for.
+        /// The requested CPU.
         cpu: usize,
         /// CPUs that have a value.
         available: usize,
@@ -91,36 +91,36 @@ pub enum SnapshotError {
     /// No entry satisfies the predicate or the picker.
     #[error("`{requested}`: none of {candidates} candidates was chosen")]
     NoMatch {
-        /// What was searched.
+        /// The name of what was searched.
         requested: String,
-        /// Entries that were offered.
+        /// The number of entries that were searched.
         candidates: usize,
     },
     /// A path has an empty component.
     #[error("path `{requested}` has an empty component")]
     EmptyPathComponent {
-        /// Path asked for.
+        /// The requested path.
         requested: String,
     },
-    /// A per-CPU entry was asked for one value.
+    /// A single value was requested from a per-CPU entry.
     #[error(
         "`{requested}` has a value for each of {cpus} CPUs; narrow with cpu(n) or use cpu_sum_u64 and the like"
     )]
     PerCpuNotNarrowed {
-        /// What was asked for.
+        /// The requested field or entry.
         requested: String,
         /// CPUs of the entry.
         cpus: usize,
     },
-    /// The entry is there and has no rendered value.
+    /// The entry exists but has no rendered value.
     #[error("`{requested}` has no rendered value: {reason}")]
     NoRendered {
-        /// What was asked for.
+        /// The requested field or entry.
         requested: String,
-        /// What the capture says instead of a value.
+        /// The reason in the capture.
         reason: String,
     },
-    /// The sample stands for a capture that could not be made.
+    /// The sample is a placeholder for a capture that could not be made.
     #[error("sample `{tag}` is a placeholder: {reason}")]
     PlaceholderSample {
         /// Tag of the sample.
@@ -139,15 +139,15 @@ pub enum SnapshotError {
     /// A kernel or host field is not in the capture.
     #[error("`{requested}` is not in the capture: {reason}")]
     HostFieldUnavailable {
-        /// What was asked for.
+        /// The requested field or entry.
         requested: String,
-        /// What kept the field out of the capture.
+        /// Why the field is not in the capture.
         reason: String,
     },
     /// The capture is a placeholder.
     #[error("cannot look up `{requested}`: the capture is a placeholder ({reason})")]
     PlaceholderSnapshot {
-        /// What was asked for.
+        /// The requested field or entry.
         requested: String,
         /// Why there was no capture.
         reason: String,
@@ -155,7 +155,7 @@ pub enum SnapshotError {
     /// No scheduler is known to be attached.
     #[error("cannot look up `{requested}` of the attached scheduler: {reason}")]
     NoActiveScheduler {
-        /// What was asked for.
+        /// The requested field or entry.
         requested: String,
         /// Why none is known.
         reason: String,
@@ -166,7 +166,7 @@ pub enum SnapshotError {
         list(.excluded)
     )]
     ActiveFilterExcludedMaps {
-        /// What was asked for.
+        /// The requested field or entry.
         requested: String,
         /// Object-name prefix of the attached scheduler.
         active: String,
@@ -176,25 +176,25 @@ pub enum SnapshotError {
     /// The structures walked changed identity between captures of one phase.
     #[error("`{requested}` changed from {before} to {after} within one phase")]
     WalkerDriftedWithinPhase {
-        /// What was followed.
+        /// The name of the structure that was followed.
         requested: String,
-        /// Identity at first.
+        /// The identity in the earlier capture.
         before: String,
-        /// Identity in the later capture.
+        /// The identity in the later capture.
         after: String,
     },
-    /// A projection's own code said no.
+    /// The code of a projection returned an error.
     #[error("projection `{requested}` failed: {reason}")]
     ProjectionFailed {
         /// Label of the projection.
         requested: String,
-        /// What the projection said.
+        /// The error of the projection.
         reason: String,
     },
     /// The variable was not found, and a section that may hold it could not be rendered.
     #[error("no global variable `{requested}` found, but not every section could be rendered: {}", list(.failed))]
     MapRenderIncomplete {
-        /// Name asked for.
+        /// The requested name.
         requested: String,
         /// Sections as `map: error`.
         failed: Vec<String>,
@@ -208,10 +208,10 @@ pub enum MissingStatsReason {
     /// The test runs no scheduler.
     #[error("the test has no scheduler binary")]
     NoSchedulerBinary,
-    /// The scheduler could not be asked.
+    /// The scheduler could not be queried.
     #[error("no scheduler to ask: {reason}")]
     NoScheduler {
-        /// What kept the scheduler from being asked.
+        /// Why the scheduler could not be queried.
         reason: String,
     },
     /// The guest was already frozen.
@@ -245,7 +245,7 @@ pub enum MissingStatsReason {
     MutexPoisoned,
 }
 
-/// How many names a message lists before it only counts the rest.
+/// The number of names that a message lists before it only counts the rest.
 const LISTED: usize = 40;
 
 fn list(names: &[String]) -> String {

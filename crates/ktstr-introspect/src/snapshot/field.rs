@@ -3,10 +3,10 @@
 use super::{SnapshotError, SnapshotResult};
 use crate::report::{RenderedMember, RenderedValue};
 
-/// Pointers followed on one path at most.
+/// The largest number of pointers that are followed on one path.
 const MAX_POINTER_HOPS: usize = 16;
 
-/// One value of a capture, or the reason why it is not there.
+/// One value of a capture, or the reason why it is missing.
 ///
 /// Look-ups chain without checks: a missing value stays missing and keeps the first error, which the
 /// final `as_*` returns.
@@ -15,7 +15,7 @@ const MAX_POINTER_HOPS: usize = 16;
 pub enum SnapshotField<'a> {
     /// A rendered value and the path that led to it.
     Value {
-        /// Path from the variable or map entry on, for messages.
+        /// The path from the variable or map entry, for messages.
         path: String,
         /// The value as it was rendered.
         value: &'a RenderedValue,
@@ -25,7 +25,7 @@ pub enum SnapshotField<'a> {
         /// The element's index.
         key: u32,
     },
-    /// Nothing, and why.
+    /// There is no value, with the reason.
     Missing(SnapshotError),
 }
 
@@ -59,8 +59,8 @@ impl<'a> SnapshotField<'a> {
         }
     }
 
-    /// The member at a dotted path; a number indexes an array. A pointer is followed if the report holds its
-    /// target (16 at most a path); the captures of this version hold none.
+    /// The member at a dotted path; a number indexes an array. A pointer is followed if the report holds its target, up to 16
+    /// pointers per path; captures of this version hold no targets.
     pub fn get(&self, path: &str) -> SnapshotField<'a> {
         let (base, value) = match self {
             Self::Value { path, value } => (path, *value),

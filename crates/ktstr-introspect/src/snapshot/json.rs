@@ -1,22 +1,22 @@
-//! The same questions asked of JSON: a scheduler's own statistics.
+//! Queries to JSON documents, such as a scheduler's own statistics, in the form of [`SnapshotField`](super::SnapshotField).
 
 use serde_json::Value;
 
 use super::{SnapshotError, SnapshotResult};
 
-/// A value in a JSON document, or the reason why it is not there. Mirrors
+/// A value in a JSON document, or the reason why it is missing. Mirrors
 /// [`SnapshotField`](super::SnapshotField).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum JsonField<'a> {
     /// A value and the path that led to it.
     Value {
-        /// Path from the root on, for messages.
+        /// The path from the root, for messages.
         path: String,
         /// The value as the scheduler printed it.
         value: &'a Value,
     },
-    /// Nothing, and why.
+    /// There is no value, with the reason.
     Missing(SnapshotError),
 }
 
@@ -101,7 +101,7 @@ impl<'a> JsonField<'a> {
         self.convert("i64", Value::as_i64)
     }
 
-    /// The value as a number, be it an integer or not; anything else is a type error.
+    /// The value as a number, integer or not; anything else is a type error.
     pub fn as_f64(&self) -> SnapshotResult<f64> {
         self.convert("f64", Value::as_f64)
     }

@@ -102,7 +102,7 @@ impl<'a> SnapshotMap<'a> {
         self.iter().filter(pred).collect()
     }
 
-    /// The entry with the largest `key`; entries for which it is `None` are passed over.
+    /// The entry with the largest `key`; entries for which it is `None` are ignored.
     pub fn max_by<K: PartialOrd>(
         &self,
         key: impl Fn(&SnapshotEntry<'a>) -> Option<K>,

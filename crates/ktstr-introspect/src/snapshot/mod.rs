@@ -1,7 +1,7 @@
-//! Asking a capture: global variables, maps, kernel state.
+//! Queries to a capture: global variables, maps, kernel state.
 //!
-//! A [`Snapshot`] borrows a [`FailureDumpReport`] and reads nothing but it. Look-ups chain and keep
-//! the first error; the error says what was asked for and what was there instead.
+//! A [`Snapshot`] borrows a [`FailureDumpReport`] and only reads that. Look-ups can be chained and keep the first error, which
+//! names what was requested and what was found.
 
 mod entry;
 mod error;
@@ -23,10 +23,10 @@ use crate::report::{
     PerNodeNumaStats, ProgRuntimeStats, RenderedMember, RqScxState, ScxSchedState, TaskEnrichment,
 };
 
-/// Endings of the names of maps that hold global variables.
+/// The suffixes of the names of maps that hold global variables.
 const SECTIONS: [&str; 3] = [".bss", ".data", ".rodata"];
 
-/// One capture, to be asked. Cheap to copy.
+/// A query interface to one capture; cheap to copy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Snapshot<'a> {
     report: &'a FailureDumpReport,
@@ -47,7 +47,7 @@ impl<'a> Snapshot<'a> {
         self.report
     }
 
-    /// Whether this stands for a capture that could not be made.
+    /// Returns whether this is a placeholder for a capture that could not be made.
     pub fn is_placeholder(&self) -> bool {
         self.report.is_placeholder
     }
@@ -78,10 +78,10 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// The global variable `name`, looked for in every `.bss`, `.data` and `.rodata` map.
+    /// Returns the global variable `name`, searched in every `.bss`, `.data` and `.rodata` map.
     ///
-    /// Where several maps have it, those of the attached scheduler decide; if they do not, the answer
-    /// is [`SnapshotError::AmbiguousVar`].
+    /// If several maps have it, the one of the attached scheduler is taken; if that is not unique, the result is
+    /// [`SnapshotError::AmbiguousVar`].
     pub fn var(&self, name: &str) -> SnapshotField<'a> {
         self.find_var(name).unwrap_or_else(SnapshotField::Missing)
     }
@@ -162,7 +162,7 @@ impl<'a> Snapshot<'a> {
         &self.report.event_counter_timeline
     }
 
-    /// Runqueue state, one entry a CPU.
+    /// Runqueue state, one entry per CPU.
     pub fn rq_scx_states(&self) -> &'a [RqScxState] {
         &self.report.rq_scx_states
     }
@@ -180,7 +180,7 @@ impl<'a> Snapshot<'a> {
             .ok_or_else(|| host_field("scx_sched_state", &self.report.scx_sched_state_unavailable))
     }
 
-    /// CPU time by kind, one entry a CPU.
+    /// CPU time by kind, one entry per CPU.
     pub fn per_cpu_time(&self) -> &'a [PerCpuTimeStats] {
         &self.report.per_cpu_time
     }
@@ -201,12 +201,12 @@ impl<'a> Snapshot<'a> {
         })
     }
 
-    /// Pressure stall information, one entry a cgroup.
+    /// Pressure stall information, one entry per cgroup.
     pub fn cgroup_psi(&self) -> &'a [CgroupPsi] {
         &self.report.cgroup_psi
     }
 
-    /// Allocation counters, one entry a NUMA node.
+    /// Allocation counters, one entry per NUMA node.
     pub fn per_node_numa(&self) -> &'a [PerNodeNumaStats] {
         &self.report.per_node_numa
     }
@@ -465,7 +465,7 @@ fn is_section(map: &FailureDumpMap) -> bool {
     SECTIONS.iter().any(|ending| map.name.ends_with(ending))
 }
 
-/// Maps of the attached scheduler: by address where those are known, else by the object's name.
+/// Maps of the attached scheduler: by address if those are known, else by the object's name.
 fn is_active(report: &FailureDumpReport, map: &FailureDumpMap) -> bool {
     if !report.active_map_kvas.is_empty() {
         return report.active_map_kvas.contains(&map.map_kva);
@@ -488,7 +488,7 @@ fn members(map: &FailureDumpMap) -> &[RenderedMember] {
 }
 
 /// Groups section maps by object copy: the loader makes the sections of one object one after the
-/// other, so a section name seen again is the next copy.
+/// other, so a section name that occurs again belongs to the next copy.
 fn object_copies<'a>(
     sections: impl Iterator<Item = &'a FailureDumpMap>,
 ) -> Vec<Vec<&'a FailureDumpMap>> {

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! The questions of CONTRACT's snapshot section, asked of hand-made reports.
+//! Tests of queries to hand-made reports.
 
 use super::*;
 use crate::report::*;
@@ -77,7 +77,7 @@ fn var_without_an_attached_scheduler_is_ambiguous() {
         snapshot.live_var("nr").error(),
         Some(SnapshotError::NoActiveScheduler { .. })
     ));
-    // By name alone both copies are the attached object, so its variables stay ambiguous.
+    // By name alone, both copies match the attached object, so its variables stay ambiguous.
     report.active_obj_name = Some("bpf_bpf".into());
     let snapshot = Snapshot::new(&report);
     assert_eq!(snapshot.active().unwrap().map_count(), 4);

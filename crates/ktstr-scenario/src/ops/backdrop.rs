@@ -1,4 +1,4 @@
-//! What lives for a whole scenario, beneath its steps.
+//! The backdrop: what exists during a whole scenario, in addition to its steps.
 
 use super::cgroup_def::CgroupDef;
 use super::op::Op;
@@ -7,9 +7,9 @@ use crate::payload::Payload;
 /// Cgroups and operations set up before the first step and kept to the end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backdrop {
-    /// The cgroups that are there during all steps.
+    /// The cgroups that exist during all steps.
     pub cgroups: Vec<CgroupDef>,
-    /// Run after the cgroups are there.
+    /// The operations that run after the cgroups are set up.
     pub ops: Vec<Op>,
     /// Programs of the host that run in the harness's own cgroup; started after the operations.
     pub payloads: Vec<&'static Payload>,
@@ -36,7 +36,7 @@ impl Backdrop {
         self
     }
 
-    /// Adds these cgroups after those that are there.
+    /// Appends cgroups.
     pub fn extend_cgroups(mut self, defs: impl IntoIterator<Item = CgroupDef>) -> Self {
         self.cgroups.extend(defs);
         self
@@ -48,7 +48,7 @@ impl Backdrop {
         self
     }
 
-    /// Adds these operations after those that are there.
+    /// Appends operations.
     pub fn extend_ops(mut self, ops: impl IntoIterator<Item = Op>) -> Self {
         self.ops.extend(ops);
         self
@@ -60,13 +60,13 @@ impl Backdrop {
         self
     }
 
-    /// Adds these programs of the host after those that are there.
+    /// Appends programs of the host.
     pub fn extend_payloads(mut self, payloads: impl IntoIterator<Item = &'static Payload>) -> Self {
         self.payloads.extend(payloads);
         self
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the backdrop is empty.
     pub fn is_empty(&self) -> bool {
         self.cgroups.is_empty() && self.ops.is_empty() && self.payloads.is_empty()
     }

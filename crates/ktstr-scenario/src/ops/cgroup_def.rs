@@ -1,4 +1,4 @@
-//! A cgroup as a test declares it: limits and the workers inside.
+//! The declaration of a cgroup: its limits and its workers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -74,13 +74,13 @@ pub struct CgroupDef {
     pub name: String,
     /// Its CPUs; `None` is all.
     pub cpuset: Option<CpusetSpec>,
-    /// Its groups of workers in starting order; none means one default group, or none beside a payload.
+    /// Its groups of workers in starting order. If there are none, the cgroup gets one default group, unless it has a payload.
     pub works: Vec<WorkSpec>,
     /// Whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace what its
     /// workers do.
     pub swappable: bool,
-    /// A program of the host that runs in it as long as its workers do. Without groups of workers of its own the
-    /// cgroup has the program alone. Not written down: a declaration that is read back has none.
+    /// A program of the host that runs in it as long as its workers do. If the cgroup declares no workers, only the program
+    /// runs in it. The field is not serialized, so a deserialized declaration has no program.
     #[serde(skip)]
     pub payload: Option<&'static Payload>,
     /// Its memory nodes; `None` is all.
@@ -93,15 +93,15 @@ pub struct CgroupDef {
     pub io: Option<IoLimits>,
     /// Limits on the number of processes.
     pub pids: Option<PidsLimits>,
-    /// Nice value of workers that do not say their own.
+    /// Nice value of workers that do not declare one.
     pub default_nice: Option<i32>,
-    /// Name of workers that do not say their own.
+    /// Name of workers that do not declare one.
     pub default_comm: Option<String>,
-    /// User id of workers that do not say their own.
+    /// User id of workers that do not declare one.
     pub default_uid: Option<u32>,
-    /// Group id of workers that do not say their own.
+    /// Group id of workers that do not declare one.
     pub default_gid: Option<u32>,
-    /// NUMA node of workers that do not say their own.
+    /// NUMA node of workers that do not declare one.
     pub default_numa_node: Option<usize>,
     /// Makes all workers threads of one process of this name.
     pub default_pcomm: Option<String>,
@@ -129,7 +129,7 @@ pub enum CgroupDefError {
         /// The weight that was asked for.
         value: u32,
     },
-    /// A bandwidth the kernel would refuse.
+    /// A quota that the kernel would refuse.
     #[error(
         "cgroup {cgroup:?}: cpu.max of {quota_us} µs in {period_us} µs: the quota must be at \
          least 1000 µs, the period 1000 to 1000000 µs"
@@ -137,12 +137,12 @@ pub enum CgroupDefError {
     CpuMax {
         /// The name of the cgroup.
         cgroup: String,
-        /// The quota; 0 where it could not be computed.
+        /// The quota in microseconds; 0 if it could not be computed.
         quota_us: u64,
         /// The period in microseconds.
         period_us: u64,
     },
-    /// A group of workers.
+    /// A group of workers is invalid.
     #[error("cgroup {cgroup:?}: {source}")]
     Work {
         /// The name of the cgroup.
@@ -175,7 +175,7 @@ impl CgroupDef {
         }
     }
 
-    /// Changes the last group of workers, made first where there is none.
+    /// Changes the last group of workers, after adding one if there is none.
     fn last_work(mut self, change: impl FnOnce(&mut WorkSpec)) -> Self {
         if self.works.is_empty() {
             self.works.push(WorkSpec::default());
@@ -186,12 +186,12 @@ impl CgroupDef {
         self
     }
 
-    /// Sets how many workers the last group has.
+    /// Sets the number of workers of the last group.
     pub fn workers(self, workers: usize) -> Self {
         self.last_work(|w| w.num_workers = Some(workers))
     }
 
-    /// Sets how many workers the last group has, as a fraction of the cpuset's CPUs, rounded up.
+    /// Sets the number of workers of the last group as a fraction of the cpuset's CPUs, rounded up.
     pub fn workers_pct(self, fraction: f64) -> Self {
         self.last_work(|w| w.workers_pct = Some(fraction))
     }
@@ -202,7 +202,7 @@ impl CgroupDef {
         self
     }
 
-    /// Sets what the last group does.
+    /// Sets the work type of the last group.
     pub fn work_type(self, work_type: WorkType) -> Self {
         self.last_work(|w| w.work_type = work_type)
     }
@@ -212,7 +212,7 @@ impl CgroupDef {
         self.last_work(|w| w.sched_policy = policy)
     }
 
-    /// Sets where the last group may run.
+    /// Sets the affinity of the last group.
     pub fn affinity(self, affinity: AffinityIntent) -> Self {
         self.last_work(|w| w.affinity = affinity)
     }
@@ -227,13 +227,13 @@ impl CgroupDef {
         self.last_work(|w| w.mpol_flags = flags)
     }
 
-    /// Sets the nice value of workers that do not say their own.
+    /// Sets the nice value of workers that do not declare one.
     pub fn nice(mut self, nice: i32) -> Self {
         self.default_nice = Some(nice);
         self
     }
 
-    /// Sets the name of workers that do not say their own.
+    /// Sets the name of workers that do not declare one.
     pub fn comm(mut self, comm: impl Into<String>) -> Self {
         self.default_comm = Some(comm.into());
         self
@@ -245,33 +245,32 @@ impl CgroupDef {
         self
     }
 
-    /// Sets the user id of workers that do not say their own.
+    /// Sets the user id of workers that do not declare one.
     pub fn uid(mut self, uid: u32) -> Self {
         self.default_uid = Some(uid);
         self
     }
 
-    /// Sets the group id of workers that do not say their own.
+    /// Sets the group id of workers that do not declare one.
     pub fn gid(mut self, gid: u32) -> Self {
         self.default_gid = Some(gid);
         self
     }
 
-    /// Sets the NUMA node of workers that do not say their own.
+    /// Sets the NUMA node of workers that do not declare one.
     pub fn numa_node(mut self, node: usize) -> Self {
         self.default_numa_node = Some(node);
         self
     }
 
-    /// Sets whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace what
-    /// its workers do. Where the number of workers is not a multiple of the other work type's group
-    /// the cgroup cannot be set up.
+    /// Sets whether [`Ctx::work_type_override`](crate::Ctx::work_type_override) may replace the work type of its workers. If
+    /// the number of workers is not a multiple of the group size of the other work type, the setup of the cgroup fails.
     pub fn swappable(mut self, swappable: bool) -> Self {
         self.swappable = swappable;
         self
     }
 
-    /// Runs a program of the host in it, one that the test has as its `payload` or among its `workloads`.
+    /// Runs a program of the host in the cgroup. The test must declare it as its `payload` or among its `workloads`.
     ///
     /// # Panics
     /// The payload is a scheduler.
@@ -380,8 +379,8 @@ impl CgroupDef {
         self
     }
 
-    /// The groups of workers with the cgroup's defaults filled in: one default group where none is declared, unless the
-    /// cgroup has a program to run.
+    /// Returns the groups of workers with the defaults of the cgroup filled in: one default group if none is declared, unless
+    /// the cgroup has a program to run.
     pub fn merged_works(&self) -> Vec<WorkSpec> {
         let default = [WorkSpec::default()];
         let works = if self.works.is_empty() && self.payload.is_none() {
@@ -404,7 +403,7 @@ impl CgroupDef {
             .collect()
     }
 
-    /// The same, doing `instead` where the cgroup is swappable and there is such a work type.
+    /// Like [`CgroupDef::merged_works`], but with the work type `instead`, if there is one and the cgroup is swappable.
     pub fn works_instead(&self, instead: Option<&WorkType>) -> Vec<WorkSpec> {
         let mut works = self.merged_works();
         if let (Some(instead), true) = (instead, self.swappable) {
@@ -415,11 +414,11 @@ impl CgroupDef {
         works
     }
 
-    /// Whether the nodes of the workers' memory policies are there: with memory nodes of its own
-    /// among them, with a cpuset among the nodes of its CPUs, else on the machine.
+    /// Checks that the nodes of the workers' memory policies are available: among the cgroup's memory nodes if it has some,
+    /// else among the nodes of its cpuset if it has one, else on the machine.
     ///
     /// # Errors
-    /// [`CgroupDefError::Work`] names the policy, the node and the nodes there are.
+    /// [`CgroupDefError::Work`] names the policy, the node and the available nodes.
     pub fn validate_memory(
         &self,
         cpuset: Option<&BTreeSet<usize>>,
@@ -439,7 +438,7 @@ impl CgroupDef {
         Ok(())
     }
 
-    /// The controllers the declaration needs.
+    /// Returns the controllers that the declaration needs.
     pub fn controllers(&self) -> BTreeSet<Controller> {
         let needs = [
             (
@@ -457,10 +456,10 @@ impl CgroupDef {
             .collect()
     }
 
-    /// Whether everything that does not depend on the machine makes sense.
+    /// Checks everything that does not depend on the machine.
     ///
     /// # Errors
-    /// [`CgroupDefError`] names the cgroup and the first thing that does not.
+    /// [`CgroupDefError`] names the cgroup and the first error.
     pub fn validate(&self) -> Result<(), CgroupDefError> {
         validate_name(&self.name)?;
         let cgroup = || self.name.clone();

@@ -1,4 +1,4 @@
-//! Which CPUs a cgroup gets, in terms that hold on any machine.
+//! Sets of CPUs for cgroups, specified by rules that apply to any machine.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ctx::Ctx;
 use crate::topology::{TestTopology, cpuset_string};
 
-/// A set of CPUs, by rule. Fractions and parts are of the *usable* CPUs: all but the last when
+/// A rule that selects a set of CPUs. Fractions and parts refer to the *usable* CPUs, which are all except the last one if
 /// there are more than two.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,34 +17,34 @@ pub enum CpusetSpec {
     Llc(usize),
     /// The CPUs of this NUMA node.
     Numa(usize),
-    /// From one fraction of the usable CPUs to another.
+    /// The usable CPUs from one fraction of them to another.
     Range {
-        /// Where it starts, 0..1.
+        /// The fraction at which the range starts, 0..1.
         start_frac: f64,
-        /// Where it ends, 0..=1.
+        /// The fraction at which the range ends, 0..=1.
         end_frac: f64,
     },
     /// Part `index` of `of` equal parts; the last takes the remainder.
     Disjoint {
-        /// Which of the parts it is, from 0.
+        /// The number of the part, from 0.
         index: usize,
-        /// How many parts.
+        /// The number of parts.
         of: usize,
     },
-    /// The same, widened on both sides.
+    /// Like [`CpusetSpec::Disjoint`], but the part is widened on both sides.
     Overlap {
-        /// Which of the parts it is, from 0.
+        /// The number of the part, from 0.
         index: usize,
-        /// How many parts.
+        /// The number of parts.
         of: usize,
-        /// By which fraction of a part, 0..=1.
+        /// By which fraction of its length the part is widened on each side, 0..=1.
         frac: f64,
     },
     /// Exactly these CPUs, by number.
     Exact(BTreeSet<usize>),
 }
 
-/// Why a cpuset cannot be had.
+/// Why a cpuset is not possible on a machine.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CpusetError {
@@ -53,25 +53,25 @@ pub enum CpusetError {
     OutOfRange {
         /// "LLC" or "NUMA node".
         what: &'static str,
-        /// The number asked for.
+        /// The requested number.
         index: usize,
-        /// How many there are.
+        /// The number of existing ones.
         count: usize,
     },
-    /// No such part.
+    /// The part does not exist.
     #[error("CpusetSpec: part {index} of {of} does not exist")]
     NoSuchPart {
-        /// The part that was asked for, from 0.
+        /// The requested part, from 0.
         index: usize,
-        /// How many parts.
+        /// The number of parts.
         of: usize,
     },
     /// More parts than CPUs.
     #[error("CpusetSpec: {usable} usable CPUs cannot be divided into {of} parts")]
     TooManyParts {
-        /// How many parts.
+        /// The number of parts.
         of: usize,
-        /// How many usable CPUs there are.
+        /// The number of usable CPUs.
         usable: usize,
     },
     /// A fraction outside [0, 1].
@@ -90,20 +90,20 @@ pub enum CpusetError {
         /// Where it ends.
         end: f64,
     },
-    /// CPUs the machine does not have.
+    /// CPUs that the machine does not have.
     #[error("CpusetSpec: CPUs {missing} do not exist, the machine has {present}")]
     NoSuchCpus {
-        /// As a list.
+        /// The CPUs that do not exist, as a list.
         missing: String,
-        /// As a list.
+        /// The CPUs of the machine, as a list.
         present: String,
     },
-    /// No CPU is left.
+    /// The rule selects no CPU.
     #[error("CpusetSpec: {spec:?} gives no CPU, the usable CPUs are {usable}")]
     Empty {
-        /// The rule that leaves no CPU.
+        /// The rule that selects no CPU.
         spec: CpusetSpec,
-        /// As a list.
+        /// The usable CPUs, as a list.
         usable: String,
     },
 }
@@ -119,7 +119,7 @@ impl CpusetSpec {
         Self::Numa(node)
     }
 
-    /// From one fraction of the usable CPUs to another.
+    /// The usable CPUs from one fraction of them to another.
     pub const fn range(start_frac: f64, end_frac: f64) -> Self {
         Self::Range {
             start_frac,
@@ -132,7 +132,7 @@ impl CpusetSpec {
         Self::Disjoint { index, of }
     }
 
-    /// The same, widened on both sides by `frac` of a part.
+    /// Part `index` of `of` equal parts, widened on both sides by `frac` of its length.
     pub const fn overlap(index: usize, of: usize, frac: f64) -> Self {
         Self::Overlap { index, of, frac }
     }
@@ -142,7 +142,7 @@ impl CpusetSpec {
         Self::Exact(cpus.into_iter().collect())
     }
 
-    /// Whether the rule gives CPUs in this context.
+    /// Checks that the rule selects CPUs in this context.
     ///
     /// # Errors
     /// As [`CpusetSpec::resolve_on`].
@@ -150,7 +150,7 @@ impl CpusetSpec {
         self.resolve_on(ctx.topo).map(drop)
     }
 
-    /// The CPUs in this context; never empty.
+    /// Returns the CPUs in this context; never empty.
     ///
     /// # Errors
     /// As [`CpusetSpec::resolve_on`].
@@ -158,7 +158,8 @@ impl CpusetSpec {
         self.resolve_on(ctx.topo)
     }
 
-    /// The same as [`CpusetSpec::resolve`]: neither of them prints anything, and neither cuts a rule down to what is there.
+    /// Does the same as [`CpusetSpec::resolve`]: neither of them prints anything, and neither reduces a rule to the CPUs that
+    /// exist.
     ///
     /// # Errors
     /// As [`CpusetSpec::resolve_on`].
@@ -166,10 +167,10 @@ impl CpusetSpec {
         self.resolve(ctx)
     }
 
-    /// The CPUs on this machine; never empty.
+    /// Returns the CPUs on this machine; never empty.
     ///
     /// # Errors
-    /// [`CpusetError`] names what is out of range, or that no CPU is left.
+    /// [`CpusetError`] names the value that is out of range, or says that no CPU is selected.
     pub fn resolve_on(&self, topology: &TestTopology) -> Result<BTreeSet<usize>, CpusetError> {
         let usable = topology.usable_cpus();
         let cpus = match *self {

@@ -1,4 +1,4 @@
-//! Kernel memory that operations read and write from outside: which place, which value, how wide.
+//! Kernel memory that operations read and write from outside the guest: the address, the value and its width.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ pub const MAX_KERNEL_BYTES: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelTarget {
-    /// A variable of the kernel image by its exact name in `/proc/kallsyms`. One that each CPU has for itself is a
+    /// A variable of the kernel image by its exact name in `/proc/kallsyms`. For a per-CPU variable use
     /// [`KernelTarget::PerCpuField`].
     Symbol(Cow<'static, str>),
     /// A virtual address in the kernel's direct mapping of physical memory.
@@ -30,10 +30,10 @@ pub enum KernelTarget {
     },
     /// A member of a task's `struct task_struct`.
     TaskField {
-        /// The task's id as the guest counts it.
+        /// The pid of the task in the guest's root pid namespace.
         pid: i32,
-        /// When the task was started, so that another one that has got its id is not taken for it: its `start_time` or
-        /// `start_boottime` in nanoseconds, or the latter cut to 10 ms as `/proc/PID/stat` has it. 0 takes any task.
+        /// The start time of the task, so that another task with the same pid is not mistaken for it: its `start_time` or
+        /// `start_boottime` in nanoseconds, or the latter rounded down to 10 ms as in `/proc/PID/stat`. 0 accepts any task.
         expected_start_time_ns: u64,
         /// The member, with dots between the parts.
         field: Cow<'static, str>,
@@ -56,7 +56,7 @@ impl KernelTarget {
         Self::Kva(address)
     }
 
-    /// A member of the copy that CPU `cpu` has of a per-CPU variable.
+    /// A member of CPU `cpu`'s copy of a per-CPU variable.
     pub fn per_cpu_field(
         symbol: impl Into<Cow<'static, str>>,
         field: impl Into<Cow<'static, str>>,
@@ -97,7 +97,7 @@ impl fmt::Display for KernelTarget {
     }
 }
 
-/// What is written, or what was read.
+/// A value to be written, or a value that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelValue {
@@ -107,7 +107,7 @@ pub enum KernelValue {
     U64(u64),
     /// These bytes, at most [`MAX_KERNEL_BYTES`].
     Bytes(Vec<u8>),
-    /// Four bytes: those that are there, with these bits set. A read never gives it.
+    /// Sets these bits in the four bytes at the target. A read never returns this.
     OrU32(u32),
 }
 
@@ -122,7 +122,7 @@ impl KernelValue {
         Self::U64(value)
     }
 
-    /// Bytes as they lie in memory, at most [`MAX_KERNEL_BYTES`].
+    /// Bytes in the order of memory, at most [`MAX_KERNEL_BYTES`].
     pub fn bytes(value: impl Into<Vec<u8>>) -> Self {
         Self::Bytes(value.into())
     }
@@ -132,7 +132,7 @@ impl KernelValue {
         Self::OrU32(bits)
     }
 
-    /// How wide it is.
+    /// Returns the width of the value.
     pub const fn width(&self) -> KernelValueWidth {
         match self {
             Self::U32(_) | Self::OrU32(_) => KernelValueWidth::U32,
@@ -142,7 +142,7 @@ impl KernelValue {
     }
 }
 
-/// How much is read.
+/// The width of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KernelValueWidth {
@@ -150,7 +150,7 @@ pub enum KernelValueWidth {
     U32,
     /// A word of eight bytes, least significant byte first in memory.
     U64,
-    /// So many bytes, at most [`MAX_KERNEL_BYTES`].
+    /// This number of bytes, at most [`MAX_KERNEL_BYTES`].
     Bytes(usize),
 }
 
@@ -165,7 +165,7 @@ impl KernelValueWidth {
         Self::U64
     }
 
-    /// A run of so many bytes, from 1 to [`MAX_KERNEL_BYTES`].
+    /// This number of bytes, from 1 to [`MAX_KERNEL_BYTES`].
     pub const fn bytes(count: usize) -> Self {
         Self::Bytes(count)
     }
@@ -179,12 +179,12 @@ impl KernelValueWidth {
         }
     }
 
-    /// Whether it is no byte at all, which cannot be read.
+    /// Returns whether the width is 0, which cannot be read.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Whether so much can be read or written at once.
+    /// Checks that this width can be read or written at once.
     ///
     /// # Errors
     /// A sentence with the number of bytes and the bounds.
@@ -193,10 +193,10 @@ impl KernelValueWidth {
     }
 }
 
-/// Whether these writes can be one operation.
+/// Checks that these writes can be done in one operation.
 ///
 /// # Errors
-/// A sentence that says what is too much or too little.
+/// A sentence that names the limit and the value that violates it.
 pub fn validate_writes(writes: &[(KernelTarget, KernelValue)]) -> Result<(), String> {
     if let Some((target, _)) = writes.iter().find(|(_, v)| v.width().is_empty()) {
         return Err(format!("no bytes are given for {target}"));

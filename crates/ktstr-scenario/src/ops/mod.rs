@@ -1,5 +1,5 @@
-//! Steps: which cgroups with which workers, which operations, for how long. The data and its
-//! validation; the engine that runs them is in the guest.
+//! Steps of a scenario: their cgroups with workers, their operations and their holds. This module has the data and its
+//! validation; the engine that runs steps is in the guest.
 
 mod backdrop;
 mod cgroup_def;

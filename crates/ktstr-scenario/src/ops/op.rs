@@ -1,9 +1,8 @@
-//! What a step can do besides making cgroups and holding: the table of operations.
+//! The table of operations: what a step can do in addition to setting up cgroups and holding.
 //!
-//! An operation is its lines in the table below, a line in the table of the guest's engine
-//! (`engine/ops`), and what the engine does there. The enum, its constructors, numbers and names and
-//! the trait that the engine implements follow from the table, so an operation that the engine does
-//! not know does not compile.
+//! An operation consists of its entry in the table below, a line in the table of the guest's engine (`engine/ops`), and its
+//! implementation there. The enum, its constructors, numbers and names, and the trait that the engine implements are generated
+//! from the table, so an operation that the engine lacks does not compile.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -25,7 +24,7 @@ macro_rules! field {
     ({$of:ty}) => { Vec<$of> };
 }
 
-/// What the method of an operation is handed a reference to.
+/// The type to which the method of an operation gets a reference.
 macro_rules! passed {
     (text) => { str };
     (($of:ty)) => { $of };
@@ -33,7 +32,7 @@ macro_rules! passed {
     ({$of:ty}) => { [$of] };
 }
 
-/// What a constructor takes for a field.
+/// The type of a constructor's argument for a field.
 macro_rules! argument {
     (text) => { impl Into<Cow<'static, str>> };
     (($of:ty)) => { $of };
@@ -41,7 +40,7 @@ macro_rules! argument {
     ({$of:ty}) => { Vec<$of> };
 }
 
-/// A constructor's argument as the field holds it.
+/// Converts a constructor's argument to the value of the field.
 macro_rules! value {
     (($of:ty) $argument:ident) => {
         $argument
@@ -54,7 +53,7 @@ macro_rules! value {
     };
 }
 
-/// The text of a field.
+/// Writes the text of a field.
 macro_rules! put {
     ([$of:ty] $field:ident) => {
         $field.as_ref().map(crate::text::Text::put).transpose()?
@@ -64,7 +63,7 @@ macro_rules! put {
     };
 }
 
-/// A field out of its text. A list may be left out, and so may what need not be there.
+/// Reads a field from its text. Lists and optional fields may be left out.
 macro_rules! take {
     ([$of:ty] $given:expr, $op:ident, $field:expr, $names:ident) => {
         match $given {
@@ -105,7 +104,7 @@ macro_rules! ops {
                 }
             )*
 
-            /// The operation's number in records, fixed for ever.
+            /// The number of the operation in records, which never changes.
             pub const fn wire_index(&self) -> u8 {
                 match self { $( Self::$name { .. } => $number, )* }
             }
@@ -115,14 +114,14 @@ macro_rules! ops {
                 match self { $( Self::$name { .. } => stringify!($name), )* }
             }
 
-            /// The controller whose files it writes, where it is always the same one.
+            /// Returns the controller whose files it writes, if that is always the same one.
             pub fn controller(&self) -> Option<Controller> {
                 match self {
                     $( Self::$name { .. } => [$( Controller::$controller )?].into_iter().next(), )*
                 }
             }
 
-            /// Calls the method of `runner` that is this operation's.
+            /// Calls the method of `runner` for this operation.
             pub fn run<R: OpRunner>(&self, runner: &mut R) -> R::Output {
                 match self { $( Self::$name $({ $( $field ),* })? => runner.$constructor($($( $field ),*)?), )* }
             }
@@ -162,9 +161,9 @@ macro_rules! ops {
         const FIELDS: &[(&str, &[&str])] =
             &[$( (stringify!($name), &[$($( stringify!($field) ),*)?]) ),*];
 
-        /// Who carries out operations: one method each.
+        /// Carries out operations, with one method per operation.
         pub trait OpRunner {
-            /// What carrying out an operation gives.
+            /// The result of an operation.
             type Output;
             $(
                 $(#[$doc])+
@@ -178,12 +177,12 @@ macro_rules! ops {
 }
 
 ops! {
-    /// Makes a cgroup without workers.
+    /// Creates a cgroup without workers.
     0 add_cgroup AddCgroup {
         /// The name of the new cgroup.
         name: text,
     };
-    /// Makes a cgroup with its workers, as the setup of a step does.
+    /// Creates a cgroup with its workers, as the setup of a step does.
     1 add_cgroup_def AddCgroupDef {
         /// The cgroup's declaration, workers included.
         def: (CgroupDef),
@@ -197,7 +196,7 @@ ops! {
     3 set_cpuset SetCpuset needs Cpuset {
         /// The name of the cgroup.
         cgroup: text,
-        /// Its CPUs from now on.
+        /// The new CPUs of the cgroup.
         cpus: (CpusetSpec),
     };
     /// Gives a cgroup all CPUs.
@@ -219,7 +218,7 @@ ops! {
         /// The workers to start.
         work: (WorkSpec),
     };
-    /// Stops a cgroup's workers and keeps it.
+    /// Stops a cgroup's workers and keeps the cgroup.
     7 stop_cgroup StopCgroup {
         /// The name of the cgroup.
         cgroup: text,
@@ -228,38 +227,38 @@ ops! {
     8 set_affinity SetAffinity {
         /// The name of the cgroup.
         cgroup: text,
-        /// Where they may run from now on.
+        /// Their new affinity.
         affinity: (AffinityIntent),
     };
-    /// Moves all tasks of a cgroup to another; an empty name is the harness's own.
+    /// Moves all tasks of a cgroup to another; an empty name stands for the harness's own cgroup.
     9 move_all_tasks MoveAllTasks {
         /// The name of the cgroup that is emptied.
         from: text,
-        /// The name of the cgroup that the tasks come to.
+        /// The name of the cgroup to which the tasks are moved.
         to: text,
     };
-    /// Starts a program of the host, one that the test has as its `payload` or among its `workloads`, and goes on. It ends
-    /// with the step, at the latest; one of the backdrop with the scenario.
+    /// Starts a program of the host in the background. The test must declare it as its `payload` or among its `workloads`. It
+    /// is ended at the latest at the end of the step; one that the backdrop starts, at the end of the scenario.
     10 run_payload_in RunPayload {
         /// The declaration of the program.
         payload: (&'static Payload),
-        /// Its arguments, after its own.
+        /// More arguments, after those of the declaration.
         args: {String},
         /// The name of the cgroup that it runs in; `None` is the harness's own.
         cgroup: [Cow<'static, str>],
     };
-    /// Waits for the end of a program, and judges it.
+    /// Waits for the end of a program, and checks its result.
     11 wait_payload_in WaitPayload {
         /// The name of its declaration.
         name: text,
-        /// The name of its cgroup; `None` is any, if there is but one of this name.
+        /// The name of its cgroup; `None` is allowed if only one program of this name is running.
         cgroup: [Cow<'static, str>],
     };
-    /// Kills a program with all that it has started. One that has ended before is judged.
+    /// Kills a program and all processes that it has started. If it has ended before, its result is checked.
     12 kill_payload_in KillPayload {
         /// The name of its declaration.
         name: text,
-        /// The name of its cgroup; `None` is any, if there is but one of this name.
+        /// The name of its cgroup; `None` is allowed if only one program of this name is running.
         cgroup: [Cow<'static, str>],
     };
     /// Freezes a cgroup.
@@ -272,85 +271,88 @@ ops! {
         /// The name of the cgroup.
         cgroup: text,
     };
-    /// Has the host capture the guest's state now, and waits for it. Not in a step that loops.
+    /// Makes the host capture the guest's state now, and waits for that. It is not allowed in a step that loops.
     15 capture_snapshot CaptureSnapshot {
-        /// The tag it is stored under, 1 to 64 bytes, not beginning with `periodic_`, and none of the captures that are taken
-        /// when something happens (`scx_exit`, `panic` and so on).
+        /// The tag of the capture, 1 to 64 bytes. It must not begin with `periodic_`, and must not be a tag of captures that
+        /// are triggered by events (`scx_exit`, `panic` and so on).
         name: text,
     };
-    /// Has the host watch a variable of the kernel, its first four bytes, and capture the guest's state under the
-    /// variable's name when they have changed; a later capture takes the place of the one before. Not in a step that loops,
-    /// and three of a test at most.
+    /// Makes the host watch the first four bytes of a kernel variable, and capture the guest's state under the variable's name
+    /// when they have changed; a later capture replaces the one before. It is not allowed in a step that loops, and a test can
+    /// have at most three.
     ///
-    /// It is a look at short distances and no trap: under the virtual clock the host looks at the next switch, wake-up,
-    /// enqueue, dequeue or timer interrupt on any CPU, under the real one every half millisecond or so of the host's time.
-    /// A write of the value that was there, and a change that is taken back before the next look, are not seen. A capture
-    /// counts to the step whose hold has begun last. How often the variable has changed is
-    /// `VmResult::snapshot_bridge.watch_hits`; after 1024 captures the watches of a test end.
+    /// The variable is polled, not trapped. Under the virtual clock the host checks it at each switch, wake-up, enqueue,
+    /// dequeue or timer interrupt on any CPU; under the real clock, about every half millisecond of host time. A write of the
+    /// same value, and a change that is undone before the next check, are not noticed. A capture belongs to the step whose hold
+    /// began last. `VmResult::snapshot_bridge.watch_hits` has the number of changes; after 1024 captures the watches of a test
+    /// end.
     16 watch_snapshot WatchSnapshot {
         /// The variable's exact name in `/proc/kallsyms`; its address must be a multiple of four.
         symbol: text,
     };
-    /// Has the host write into the kernel's memory while the guest runs, where the clock is the real one; under the virtual
-    /// clock the guest stands still, as for [`Op::WriteKernelCold`]. All places are found before the first is written.
+    /// Makes the host write to the kernel's memory. Under the real clock the guest keeps running; under the virtual clock it is
+    /// stopped, as for [`Op::WriteKernelCold`]. All targets are resolved before the first one is written.
     17 write_kernel_hot_batch WriteKernelHot {
-        /// What is written where, in this order; 4096 bytes in all at most.
+        /// The targets and their values, in the order of the writes; at most 4096 bytes in total.
         writes: {(KernelTarget, KernelValue)},
     };
-    /// Has the host write into the kernel's memory while no CPU of the guest runs: the guest sees all of the writes or none.
+    /// Makes the host write to the kernel's memory while no CPU of the guest runs, so that the guest sees either all of the
+    /// writes or none.
     18 write_kernel_cold_batch WriteKernelCold {
-        /// What is written where, in this order; 4096 bytes in all at most.
+        /// The targets and their values, in the order of the writes; at most 4096 bytes in total.
         writes: {(KernelTarget, KernelValue)},
     };
-    /// Has the host read the kernel's memory while the guest runs, where the clock is the real one; under the virtual clock the
-    /// guest stands still, as for [`Op::ReadKernelCold`]. The test's callbacks find the value by its tag. Not in a step that
+    /// Makes the host read the kernel's memory. Under the real clock the guest keeps running; under the virtual clock it is
+    /// stopped, as for [`Op::ReadKernelCold`]. The test's callbacks find the value by its tag. It is not allowed in a step that
     /// loops.
     19 read_kernel_hot ReadKernelHot {
-        /// The tag that the value is kept under, 1 to 64 bytes.
+        /// The tag under which the value is stored, 1 to 64 bytes.
         tag: text,
         /// The place in the kernel's memory that is read.
         target: (KernelTarget),
-        /// How many bytes are read there, and as what.
+        /// The width and the type of the read.
         width: (KernelValueWidth),
     };
-    /// Has the host read the kernel's memory while no CPU of the guest runs, for the test's callbacks. Not in a step that
-    /// loops.
+    /// Makes the host read the kernel's memory while no CPU of the guest runs, for the test's callbacks. It is not allowed in a
+    /// step that loops.
     20 read_kernel_cold ReadKernelCold {
-        /// The tag that the value is kept under, 1 to 64 bytes.
+        /// The tag under which the value is stored, 1 to 64 bytes.
         tag: text,
         /// The place in the kernel's memory that is read.
         target: (KernelTarget),
-        /// How many bytes are read there, and as what.
+        /// The width and the type of the read.
         width: (KernelValueWidth),
     };
-    /// Starts a scheduler while none is attached: one of the test's `staged_schedulers`; where it has some, its own as well.
+    /// Starts a scheduler while none is attached. It must be one of the test's `staged_schedulers`, or, if the test has some,
+    /// the test's own scheduler.
     21 attach_scheduler AttachScheduler {
-        /// The scheduler, known by its name.
+        /// The scheduler, identified by its name.
         scheduler: (&'static Scheduler),
     };
-    /// Stops the scheduler that is attached. The kernel's own schedules from then on, and nobody is to blame for it.
+    /// Stops the scheduler that is attached. From then on the kernel's own scheduler runs, which does not count as a failure.
     22 detach_scheduler DetachScheduler;
     /// Stops the scheduler that is attached and starts the test's own.
     23 restart_scheduler RestartScheduler;
     /// Stops the scheduler that is attached and starts another.
     24 replace_scheduler ReplaceScheduler {
-        /// The scheduler, known by its name.
+        /// The scheduler, identified by its name.
         scheduler: (&'static Scheduler),
     };
-    /// Keeps a BPF map alive to the end of the scenario, also when the scheduler that made it ends: the test's process holds a
-    /// file descriptor of it.
+    /// Keeps a BPF map alive until the end of the scenario, even if the scheduler that created it exits: the test's process
+    /// holds a file descriptor of the map.
     25 pin_bpf_map PinBpfMap {
-        /// The map's name as the kernel has it, at most 15 bytes, such as `bpf_bpf.bss`; of several the latest.
+        /// The map's name as the kernel has it, at most 15 bytes, such as `bpf_bpf.bss`; if there are several, the latest is
+        /// taken.
         name: text,
     };
-    /// Has the host keep the process ids of a cgroup, for the test's callbacks.
+    /// Makes the host store the pids of a cgroup, for the test's callbacks.
     26 capture_cgroup_procs CaptureCgroupProcs {
-        /// The tag they are kept under, 1 to 64 bytes.
+        /// The tag under which they are stored, 1 to 64 bytes.
         tag: text,
         /// The name of the cgroup.
         cgroup: text,
     };
-    /// Has a CPU serve an interrupt, through its `smp_affinity_list`.
+    /// Routes an interrupt to a CPU, through its `smp_affinity_list`.
     27 steer_irq SteerIrq {
         /// The interrupt, by its number or by its label in `/proc/interrupts`.
         irq: (IrqSelector),
@@ -370,28 +372,28 @@ ops! {
     29 set_cpu_weight SetCpuWeight needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
-        /// 1 to 10000; a cgroup has 100 from the start.
+        /// The weight, 1 to 10000; the default of a cgroup is 100.
         weight: (u32),
     };
-    /// Makes a cgroup's tasks run only when no others want to, or lifts that (`cpu.idle`).
+    /// Makes a cgroup's tasks run only if no other tasks are runnable, or undoes that (`cpu.idle`).
     30 set_cpu_idle SetCpuIdle needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
-        /// Whether it is idle from now on.
+        /// Whether the cgroup is idle.
         idle: (bool),
     };
-    /// Sets the least utilisation that a cgroup's tasks are counted with (`cpu.uclamp.min`).
+    /// Sets the lower bound of the utilisation of a cgroup's tasks (`cpu.uclamp.min`).
     31 set_uclamp_min SetUclampMin needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
-        /// 0 to 100, of the capacity of a CPU.
+        /// The bound in percent of the capacity of a CPU, 0 to 100.
         percent: (f64),
     };
-    /// Sets the highest utilisation that a cgroup's tasks are counted with (`cpu.uclamp.max`).
+    /// Sets the upper bound of the utilisation of a cgroup's tasks (`cpu.uclamp.max`).
     32 set_uclamp_max SetUclampMax needs Cpu {
         /// The name of the cgroup.
         cgroup: text,
-        /// 0 to 100, of the capacity of a CPU; `None` is no limit.
+        /// The bound in percent of the capacity of a CPU, 0 to 100; `None` is no limit.
         percent: [f64],
     };
     /// Limits a cgroup's memory (`memory.max`).
@@ -401,14 +403,14 @@ ops! {
         /// Bytes; `None` is no limit.
         bytes: [u64],
     };
-    /// Sets the memory above which a cgroup is reclaimed from (`memory.high`).
+    /// Sets the amount of memory above which the kernel reclaims memory from a cgroup (`memory.high`).
     34 set_memory_high SetMemoryHigh needs Memory {
         /// The name of the cgroup.
         cgroup: text,
         /// Bytes; `None` is no limit.
         bytes: [u64],
     };
-    /// Sets the memory that a cgroup is not reclaimed from (`memory.low`).
+    /// Sets the amount of memory of a cgroup that is protected from reclaim (`memory.low`).
     35 set_memory_low SetMemoryLow needs Memory {
         /// The name of the cgroup.
         cgroup: text,
@@ -422,42 +424,42 @@ ops! {
         /// Processes and threads; `None` is no limit.
         max: [u64],
     };
-    /// Makes a cgroup's CPUs a scheduling domain of their own, or gives them back
-    /// (`cpuset.cpus.partition`). The cgroup needs CPUs that no sibling has.
+    /// Makes a cgroup's CPUs a separate scheduling domain, or undoes that (`cpuset.cpus.partition`). The cgroup needs CPUs that
+    /// no sibling has.
     37 set_cpuset_partition SetCpusetPartition needs Cpuset {
         /// The name of the cgroup.
         cgroup: text,
-        /// What it is from now on.
+        /// The new partition type of the cgroup.
         partition: (CpusetPartition),
     };
-    /// Kills all processes of a cgroup and of those below it (`cgroup.kill`), and keeps it. What the
-    /// workers had measured is not judged: a killed worker has not written its last numbers.
+    /// Kills all processes of a cgroup and of those below it (`cgroup.kill`), and keeps the cgroup. The measurements of the
+    /// workers are not checked, since a killed worker has not written its last numbers.
     38 kill_cgroup KillCgroup {
         /// The name of the cgroup.
         cgroup: text,
     };
-    /// Takes a CPU off line. A scheduler that has no callbacks for that is asked by the kernel to
-    /// attach again.
+    /// Takes a CPU offline. A scheduler without hotplug callbacks is restarted by the kernel.
     39 cpu_offline CpuOffline {
         /// The number of the CPU.
         cpu: (usize),
     };
-    /// Takes a CPU on line again.
+    /// Brings a CPU online again.
     40 cpu_online CpuOnline {
         /// The number of the CPU.
         cpu: (usize),
     };
-    /// Sets the scheduling policy of all live workers of a cgroup from outside, as `chrt` does. Their nice values stay.
+    /// Sets the scheduling policy of all live workers of a cgroup from outside, as `chrt` does. Their nice values do not
+    /// change.
     41 set_sched_policy SetSchedPolicy {
         /// The name of the cgroup.
         cgroup: text,
-        /// Their policy from now on.
+        /// Their new policy.
         policy: (SchedPolicy),
     };
 }
 
 impl Op {
-    /// Whether it stores something under a tag, so that a step which repeats its operations cannot have it.
+    /// Returns whether it stores something under a tag, in which case a step that loops cannot contain it.
     pub const fn is_once(&self) -> bool {
         matches!(
             self,
@@ -469,12 +471,12 @@ impl Op {
         )
     }
 
-    /// Starts a program of the host in the harness's own cgroup, and goes on; see [`Op::RunPayload`].
+    /// Starts a program of the host in the harness's own cgroup, in the background; see [`Op::RunPayload`].
     pub fn run_payload(payload: &'static Payload, args: Vec<String>) -> Self {
         Self::run_payload_in(payload, args, None)
     }
 
-    /// Starts a program of the host in a cgroup, and goes on; see [`Op::RunPayload`].
+    /// Starts a program of the host in a cgroup, in the background; see [`Op::RunPayload`].
     pub fn run_payload_in_cgroup(
         payload: &'static Payload,
         args: Vec<String>,
@@ -483,12 +485,12 @@ impl Op {
         Self::run_payload_in(payload, args, Some(cgroup.into()))
     }
 
-    /// Waits for the end of the only running program of this name, and judges it.
+    /// Waits for the end of the only running program of this name, and checks its result.
     pub fn wait_payload(name: impl Into<Cow<'static, str>>) -> Self {
         Self::wait_payload_in(name, None)
     }
 
-    /// Waits for the end of the program of this name in this cgroup, and judges it.
+    /// Waits for the end of the program of this name in this cgroup, and checks its result.
     pub fn wait_payload_in_cgroup(
         name: impl Into<Cow<'static, str>>,
         cgroup: impl Into<Cow<'static, str>>,
@@ -509,12 +511,12 @@ impl Op {
         Self::kill_payload_in(name, Some(cgroup.into()))
     }
 
-    /// Writes one value into the kernel's memory; see [`Op::WriteKernelHot`].
+    /// Writes one value to the kernel's memory; see [`Op::WriteKernelHot`].
     pub fn write_kernel_hot(target: KernelTarget, value: KernelValue) -> Self {
         Self::write_kernel_hot_batch(vec![(target, value)])
     }
 
-    /// Writes one value into the memory of a kernel that stands still; see [`Op::WriteKernelCold`].
+    /// Writes one value to the kernel's memory while the guest is stopped; see [`Op::WriteKernelCold`].
     pub fn write_kernel_cold(target: KernelTarget, value: KernelValue) -> Self {
         Self::write_kernel_cold_batch(vec![(target, value)])
     }

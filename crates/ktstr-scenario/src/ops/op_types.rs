@@ -1,4 +1,4 @@
-//! What operations are told with: where workers start, which interrupt, what a cpuset is.
+//! Types of the operations' fields: the cgroup in which workers start, an interrupt, a partition type.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ pub enum SpawnPlacement {
 }
 
 impl SpawnPlacement {
-    /// Into the cgroup of this name.
+    /// The cgroup of this name.
     pub fn cgroup(name: impl Into<Cow<'static, str>>) -> Self {
         Self::Cgroup(name.into())
     }
@@ -28,7 +28,7 @@ impl SpawnPlacement {
 pub enum IrqSelector {
     /// By its number in `/proc/interrupts`.
     ByNumber(u32),
-    /// By the name of its handler there, which one line alone must have.
+    /// By the name of its handler there, which must be unique.
     ByLabel(Cow<'static, str>),
 }
 
@@ -44,19 +44,19 @@ impl IrqSelector {
     }
 }
 
-/// What a cgroup is to its parent's CPUs (`cpuset.cpus.partition`).
+/// The partition type of a cgroup (`cpuset.cpus.partition`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpusetPartition {
-    /// It shares the parent's scheduling domain, as cgroups do from the start.
+    /// The cgroup shares the parent's scheduling domain, which is the default.
     Member,
-    /// Its CPUs are a scheduling domain of their own.
+    /// Its CPUs are a separate scheduling domain.
     Root,
     /// Its CPUs are in no scheduling domain: nothing is balanced among them.
     Isolated,
 }
 
 impl CpusetPartition {
-    /// The word that the kernel takes for it.
+    /// Returns the word that the kernel uses for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Member => "member",

@@ -7,19 +7,19 @@ use super::op::Op;
 use crate::ctx::Ctx;
 use crate::payload::Payload;
 
-/// One step: make cgroups and workers, run operations, hold, tear down.
+/// One step: run operations, set up cgroups and workers, hold, tear down.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
-    /// Cgroups that live for this step.
+    /// The cgroups that exist during this step.
     pub setup: Setup,
-    /// Run before the setup, in order.
+    /// The operations, which run in order before the setup.
     pub ops: Vec<Op>,
     /// How long the step lasts.
     pub hold: HoldSpec,
 }
 
 impl Step {
-    /// Operations and no cgroup.
+    /// A step with operations and without cgroups.
     pub const fn new(ops: Vec<Op>, hold: HoldSpec) -> Self {
         Self {
             setup: Setup::Defs(Vec::new()),
@@ -28,22 +28,22 @@ impl Step {
         }
     }
 
-    /// Nothing but the hold.
+    /// A step that only holds.
     pub const fn hold(hold: HoldSpec) -> Self {
         Self::new(Vec::new(), hold)
     }
 
-    /// A step of one operation and no cgroups of its own.
+    /// A step with one operation and without cgroups.
     pub fn with_op(op: Op, hold: HoldSpec) -> Self {
         Self::new(vec![op], hold)
     }
 
-    /// A step that runs a program of the host beside whatever the backdrop has, in the harness's own cgroup.
+    /// A step that runs a program of the host in the harness's own cgroup, in addition to the backdrop.
     pub fn with_payload(payload: &'static Payload, hold: HoldSpec) -> Self {
         Self::with_op(Op::run_payload(payload, Vec::new()), hold)
     }
 
-    /// Cgroups and no operation.
+    /// A step with cgroups and without operations.
     pub const fn with_defs(defs: Vec<CgroupDef>, hold: HoldSpec) -> Self {
         Self {
             setup: Setup::Defs(defs),
@@ -65,27 +65,27 @@ impl Step {
     }
 }
 
-/// How long a step lasts, in guest time. Never longer than what is left of the test's window.
+/// How long a step lasts, in guest time. It never lasts longer than the rest of the test's window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HoldSpec {
     /// This fraction of the test's duration.
     Frac(f64),
-    /// As long as this, in guest time.
+    /// This duration, in guest time.
     Fixed(Duration),
-    /// To the end of the test, with the operations again at every interval.
+    /// Until the end of the test, repeating the operations at every interval.
     Loop {
-        /// Time between two rounds.
+        /// Time between two repetitions.
         interval: Duration,
     },
 }
 
-/// Why a hold cannot be done.
+/// Why a hold is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum HoldError {
-    /// A fraction that is none.
+    /// A fraction that is not a positive finite number.
     #[error("HoldSpec::frac({0}) must be finite and more than 0")]
     Frac(f64),
-    /// A loop without a pause.
+    /// A loop with an interval of 0.
     #[error("HoldSpec::loop_at: the interval must be more than 0")]
     Interval,
 }
@@ -99,17 +99,17 @@ impl HoldSpec {
         Self::Frac(fraction)
     }
 
-    /// So long; zero is allowed.
+    /// A fixed duration; zero is allowed.
     pub const fn fixed(duration: Duration) -> Self {
         Self::Fixed(duration)
     }
 
-    /// To the end of the test, with the operations again at every `interval`.
+    /// Until the end of the test, repeating the operations at every `interval`.
     pub const fn loop_at(interval: Duration) -> Self {
         Self::Loop { interval }
     }
 
-    /// Whether the hold can be done.
+    /// Checks the hold.
     ///
     /// # Errors
     /// [`HoldError`] with the value.
@@ -121,8 +121,8 @@ impl HoldSpec {
         }
     }
 
-    /// How long the hold is when the test's duration is `duration`; a loop takes all of it.
-    /// Saturates; an invalid fraction counts as 0.
+    /// Returns the length of the hold if the test's duration is `duration`; a loop takes all of it. The result saturates, and
+    /// an invalid fraction counts as 0.
     pub fn requested(&self, duration: Duration) -> Duration {
         match *self {
             Self::Fixed(d) => d,
@@ -146,18 +146,18 @@ impl Default for HoldSpec {
 }
 
 /// The cgroups of a step: given, or made from the context when the step starts.
-// Two functions that the compiler has merged, or one that it has doubled: nothing is decided by that.
+// The compiler may merge two functions or duplicate one, so comparing them is unreliable. No decision depends on it.
 #[allow(unpredictable_function_pointer_comparisons)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Setup {
-    /// The cgroups as they are given here.
+    /// These cgroups.
     Defs(Vec<CgroupDef>),
-    /// What this function returns.
+    /// The cgroups that this function returns.
     Factory(fn(&Ctx) -> Vec<CgroupDef>),
 }
 
 impl Setup {
-    /// Cgroups made when the step starts.
+    /// Cgroups that a function returns when the step starts.
     pub const fn with_factory(factory: fn(&Ctx) -> Vec<CgroupDef>) -> Self {
         Self::Factory(factory)
     }

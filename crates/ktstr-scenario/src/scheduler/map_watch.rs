@@ -1,26 +1,26 @@
-//! A variable of the scheduler under test that the host reads all along, and that becomes a metric of the run.
+//! A variable of the scheduler under test that the host samples during the run and turns into a metric.
 
-/// What becomes of the values that were read.
+/// How the samples are aggregated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BpfMapAgg {
-    /// The mean of all looks.
+    /// The mean of all samples.
     Scalar,
-    /// By how much it has grown from the first look to the last. Where a scheduler is replaced, the new one's growth counts
-    /// from its own first look.
+    /// The increase from the first sample to the last. If the scheduler is replaced, the increase of the new one counts from
+    /// its own first sample.
     ScalarCounter,
-    /// Of a per-CPU array: the mean over all CPUs and looks, and the highest value of any CPU.
+    /// For a per-CPU array: the mean over all CPUs and samples, and the highest value of any CPU.
     PerCpu,
-    /// Of a per-CPU array: by how much the sum over all CPUs has grown.
+    /// For a per-CPU array: the increase of the sum over all CPUs.
     PerCpuCounter,
 }
 
 impl BpfMapAgg {
-    /// Whether each CPU has a value of its own.
+    /// Returns whether each CPU has its own value.
     pub const fn is_per_cpu(self) -> bool {
         matches!(self, Self::PerCpu | Self::PerCpuCounter)
     }
 
-    /// Whether the value only grows.
+    /// Returns whether the value is a counter.
     pub const fn is_counter(self) -> bool {
         matches!(self, Self::ScalarCounter | Self::PerCpuCounter)
     }
@@ -28,8 +28,8 @@ impl BpfMapAgg {
 
 /// A variable that is read about every 100 ms of the guest's time, in the workload window.
 ///
-/// The metric is called `<object>_<label>`, where the object is the map's name up to its first dot: `bpf_bpf` of
-/// `bpf_bpf.bss`. That of [`BpfMapAgg::PerCpu`] is two, ending in `_avg` and `_max`. `VmResult::run_metric` has them.
+/// The metric is called `<object>_<label>`, where the object is the map's name up to its first dot: `bpf_bpf` of `bpf_bpf.bss`.
+/// For [`BpfMapAgg::PerCpu`] there are two metrics, with the suffixes `_avg` and `_max`. `VmResult::run_metric` has them.
 ///
 /// ```
 /// use ktstr_scenario::scheduler::{BpfMapAgg, WatchBpfMap};
@@ -74,7 +74,7 @@ impl WatchBpfMap {
         }
     }
 
-    /// What the map's name ends with.
+    /// Returns the suffix of the map's name.
     pub const fn map(&self) -> &'static str {
         self.map
     }
@@ -84,12 +84,12 @@ impl WatchBpfMap {
         self.field
     }
 
-    /// What becomes of the values.
+    /// Returns how the samples are aggregated.
     pub const fn agg(&self) -> BpfMapAgg {
         self.agg
     }
 
-    /// What the metric's name ends with.
+    /// Returns the last part of the metric's name.
     pub const fn label(&self) -> &'static str {
         self.label
     }

@@ -32,7 +32,7 @@ impl BpfMapWrite {
         Self { map, field, value }
     }
 
-    /// What the map's name ends with.
+    /// Returns the suffix of the map's name.
     pub const fn map(&self) -> &'static str {
         self.map
     }
@@ -42,7 +42,7 @@ impl BpfMapWrite {
         self.field
     }
 
-    /// What is written.
+    /// Returns the value that is written.
     pub const fn value(&self) -> u32 {
         self.value
     }

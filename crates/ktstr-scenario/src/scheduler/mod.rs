@@ -1,6 +1,5 @@
-//! The scheduler under test: what it is called, where its binary comes from, what it needs.
-//! All `const`, because a test names a scheduler by a constant. Finding and starting the
-//! binary is the host's and the guest's work.
+//! The declaration of the scheduler under test: its name, its binary, and its requirements. All is `const`, because a test
+//! names a scheduler by a constant. The host finds the binary, and the guest starts it.
 
 mod map_watch;
 mod map_write;
@@ -16,28 +15,28 @@ pub use map_write::BpfMapWrite;
 pub use promise::{Promise, Promises};
 pub use settings::{CgroupPath, Speed, Sysctl};
 
-/// How the scheduler's code gets into the kernel.
+/// How the scheduler is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SchedulerSpec {
     /// The kernel's own scheduler; nothing is started.
     Eevdf,
-    /// The package, or the binary of a package, of this name in the workspace of the declaring crate:
-    /// cargo builds it if it is stale. `KTSTR_SCHEDULER` puts another binary in its place.
+    /// The package, or the binary of a package, of this name in the workspace of the declaring crate: cargo builds it if it is
+    /// stale. `KTSTR_SCHEDULER` replaces it with another binary.
     Discover(&'static str),
     /// A binary at this path.
     Path(&'static str),
     /// A scheduler inside the kernel, switched by commands of the form `echo V > /path`.
     KernelBuiltin {
-        /// Run in the guest before the workload.
+        /// The commands that run in the guest before the workload.
         enable: &'static [&'static str],
-        /// Run in the guest after the workload.
+        /// The commands that run in the guest after the workload.
         disable: &'static [&'static str],
     },
 }
 
 impl SchedulerSpec {
-    /// What a person means by a word: `eevdf` is the kernel's own scheduler, a word with a `/` the path of a binary, any other
-    /// one the package whose binary is looked for.
+    /// Interprets a word of a user: `eevdf` is the kernel's own scheduler, a word with a `/` is the path of a binary, and any
+    /// other word is the name of a package.
     pub fn of_binary(word: &'static str) -> Self {
         match word {
             "eevdf" => Self::Eevdf,
@@ -88,7 +87,7 @@ impl SchedulerSpec {
 pub struct Scheduler {
     /// The name in reports.
     pub name: &'static str,
-    /// Where its code comes from.
+    /// How the scheduler is started.
     pub binary: SchedulerSpec,
     /// Kernel settings, written to `/proc/sys` before the scheduler starts.
     pub sysctls: &'static [Sysctl],
@@ -96,30 +95,30 @@ pub struct Scheduler {
     pub kargs: &'static [&'static str],
     /// Checks that hold for every test of this scheduler; a test's own attributes win.
     pub assert: Assert,
-    /// What the scheduler promises: the checks that the harness makes by itself hold it to this alone.
+    /// What the scheduler promises: the default checks only hold it to these promises.
     pub promises: Promises,
-    /// Instructions in a second of the virtual clock; `None` is by the number of CPUs.
+    /// Instructions per second of the virtual clock; `None` chooses by the number of CPUs.
     pub speed: Option<Speed>,
     /// A cgroup made for the scheduler before it starts.
     pub cgroup_parent: Option<CgroupPath>,
     /// Arguments of the scheduler; a test's `extra_sched_args` follow them.
     pub sched_args: &'static [&'static str],
-    /// The shape of tests that do not say their own.
+    /// The shape of tests that do not declare one.
     pub topology: Topology,
-    /// The shapes that tests of this scheduler make sense on: a test that declares another one is refused.
+    /// The shapes that the scheduler supports: a test that declares another one is refused.
     pub constraints: TopologyConstraints,
     /// A configuration file, packed and passed with `--config`.
     pub config_file: Option<&'static str>,
-    /// How the scheduler takes a configuration that each test writes out: its arguments, with `{file}` where the path
-    /// belongs, and the absolute path that the file has in the guest. A test gives the content with `config`.
+    /// How the scheduler is given a configuration that each test supplies with `config`: the arguments, with `{file}` in place
+    /// of the path, and the absolute path of the file in the guest.
     pub config_file_def: Option<(&'static str, &'static str)>,
-    /// `CARGO_MANIFEST_DIR` of the declaring crate, in whose workspace a discovered scheduler is built;
-    /// empty for that of the test's own package.
+    /// `CARGO_MANIFEST_DIR` of the declaring crate, in whose workspace a discovered scheduler is built; if it is empty, the
+    /// test's own package is used.
     pub manifest_dir: &'static str,
-    /// The cargo profile that a discovered scheduler is built with; `None` for that of the test's own
-    /// binary. `KTSTR_SCHEDULER_PROFILE` goes before it.
+    /// The cargo profile with which a discovered scheduler is built; `None` uses that of the test's own binary.
+    /// `KTSTR_SCHEDULER_PROFILE` takes precedence.
     pub build_profile: Option<&'static str>,
-    /// The cargo features that a discovered scheduler is built with, besides its default ones.
+    /// The cargo features with which a discovered scheduler is built, in addition to its default features.
     pub build_features: &'static [&'static str],
 }
 
@@ -149,7 +148,7 @@ impl Scheduler {
         }
     }
 
-    /// Sets where its code comes from.
+    /// Sets how the scheduler is started.
     pub const fn binary(mut self, spec: SchedulerSpec) -> Self {
         self.binary = spec;
         self
@@ -172,7 +171,7 @@ impl Scheduler {
         self
     }
 
-    /// Builds a discovered scheduler with these cargo features, besides its default ones.
+    /// Builds a discovered scheduler with these cargo features, in addition to its default features.
     pub const fn build_features(mut self, features: &'static [&'static str]) -> Self {
         self.build_features = features;
         self
@@ -196,15 +195,15 @@ impl Scheduler {
         self
     }
 
-    /// Says that the scheduler does not promise this: it is told where it does not hold, and fails no test.
+    /// Declares that the scheduler does not promise this: violations are reported, and fail no test.
     pub const fn does_not_promise(mut self, promise: Promise) -> Self {
         self.promises = self.promises.without(promise);
         self
     }
 
-    /// Sets how many instructions a second of the virtual clock has. A scheduler with deadlines of its own, for its start
-    /// for instance, needs as many as it does within them on a real machine; more of them take more wall time.
-    /// `KTSTR_VIRTUAL_MIPS` goes before it.
+    /// Sets the number of instructions per second of the virtual clock. A scheduler with internal deadlines, for example for
+    /// its start, needs enough instructions to meet them; more instructions take more wall time. `KTSTR_VIRTUAL_MIPS` takes
+    /// precedence.
     pub const fn speed(mut self, speed: Speed) -> Self {
         self.speed = Some(speed);
         self
@@ -225,10 +224,10 @@ impl Scheduler {
         self
     }
 
-    /// Sets the shape of tests that do not say their own.
+    /// Sets the shape of tests that do not declare one.
     ///
     /// # Panics
-    /// When it cannot be built; a compile error in a `const`.
+    /// If the shape cannot be built; in a `const` this is a compile error.
     pub const fn topology(mut self, numa_nodes: u32, llcs: u32, cores: u32, threads: u32) -> Self {
         self.topology = Topology::new(numa_nodes, llcs, cores, threads).checked();
         self
@@ -240,43 +239,43 @@ impl Scheduler {
         self
     }
 
-    /// Sets the fewest NUMA nodes of the accepted shapes.
+    /// Sets the smallest accepted number of NUMA nodes.
     pub const fn min_numa_nodes(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_min_numa_nodes(n);
         self
     }
 
-    /// Sets the most NUMA nodes of the accepted shapes.
+    /// Sets the largest accepted number of NUMA nodes.
     pub const fn max_numa_nodes(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_max_numa_nodes(n);
         self
     }
 
-    /// Sets the fewest LLCs of the accepted shapes.
+    /// Sets the smallest accepted number of LLCs.
     pub const fn min_llcs(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_min_llcs(n);
         self
     }
 
-    /// Sets the most LLCs of the accepted shapes.
+    /// Sets the largest accepted number of LLCs.
     pub const fn max_llcs(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_max_llcs(n);
         self
     }
 
-    /// Accepts only shapes with more than one thread to a core.
+    /// Accepts only shapes with more than one thread per core.
     pub const fn requires_smt(mut self) -> Self {
         self.constraints = self.constraints.with_requires_smt(true);
         self
     }
 
-    /// Sets the fewest CPUs of the accepted shapes.
+    /// Sets the smallest accepted number of CPUs.
     pub const fn min_cpus(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_min_cpus(n);
         self
     }
 
-    /// Sets the most CPUs of the accepted shapes.
+    /// Sets the largest accepted number of CPUs.
     pub const fn max_cpus(mut self, n: u32) -> Self {
         self.constraints = self.constraints.with_max_cpus(n);
         self
@@ -288,8 +287,8 @@ impl Scheduler {
         self
     }
 
-    /// Sets how the scheduler takes a configuration that each test writes out: `arguments` are words apart by blanks, with
-    /// `{file}` in the place of the path, and `path` is where the file lies in the guest.
+    /// Sets how the scheduler is given a configuration that each test supplies: `arguments` are words separated by blanks, with
+    /// `{file}` in place of the path, and `path` is the path of the file in the guest.
     ///
     /// ```
     /// use ktstr_scenario::scheduler::Scheduler;
@@ -300,7 +299,7 @@ impl Scheduler {
     /// ```
     ///
     /// # Panics
-    /// In a `const` a compile error: unless `arguments` has `{file}`, and `path` is absolute and names a file.
+    /// If `arguments` lacks `{file}`, or `path` is not the absolute path of a file; in a `const` this is a compile error.
     pub const fn config_file_def(mut self, arguments: &'static str, path: &'static str) -> Self {
         assert!(
             settings::has_file(arguments),
@@ -315,8 +314,7 @@ impl Scheduler {
         self
     }
 
-    /// The arguments that hand the scheduler the configuration a test has written out; empty without
-    /// [`Self::config_file_def`].
+    /// Returns the arguments that pass the test's configuration to the scheduler; empty without [`Self::config_file_def`].
     pub fn config_args(&self) -> Vec<String> {
         let Some((arguments, path)) = self.config_file_def else {
             return Vec::new();
@@ -325,7 +323,7 @@ impl Scheduler {
         words.map(|word| word.replace("{file}", path)).collect()
     }
 
-    /// The declaring crate's folder, `None` when it was not recorded.
+    /// Returns the folder of the declaring crate; `None` if it is not known.
     pub const fn effective_manifest_dir(&self) -> Option<&'static str> {
         if self.manifest_dir.is_empty() {
             None

@@ -1,30 +1,30 @@
-//! What a scheduler promises to the tasks it schedules. The harness asks for all of it by itself; what a scheduler does not
-//! promise is told, and fails nothing.
+//! The promises of a scheduler to the tasks that it schedules. The default checks hold it to all of them; violations of a
+//! promise that it does not make are reported and fail no test.
 
-/// Something that a scheduler promises unless it says otherwise.
+/// A promise that a scheduler makes unless its declaration excludes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
-    /// Whoever is entitled to CPU time is served before much of it is owed.
+    /// A task that is entitled to CPU time runs before much of that time is owed to it.
     Service,
-    /// Tasks, and the cgroups that they are in, get their shares.
+    /// Tasks and their cgroups get their shares of CPU time.
     Fairness,
-    /// Shares follow nice values. Without it all tasks weigh the same.
+    /// Shares follow nice values. Without this promise all tasks have the same weight.
     Nice,
-    /// Shares follow `cpu.weight` where a test sets it. Without it all tasks stand side by side.
+    /// Shares follow `cpu.weight` if a test sets it. Without this promise, tasks are compared regardless of their cgroups.
     CpuWeight,
-    /// No CPU idles while a task waits that may run there.
+    /// No CPU is idle while a task waits that may run on it.
     WorkConservation,
     /// A woken task runs soon.
     WakeUps,
-    /// A task that runs is let run for a while.
+    /// A running task is not preempted too soon.
     Slices,
-    /// All tasks of a normal policy are its own. A scheduler with `SCX_OPS_SWITCH_PARTIAL` has those alone that
-    /// ask for `SCHED_EXT`.
+    /// The scheduler runs all tasks with a normal policy. A scheduler with `SCX_OPS_SWITCH_PARTIAL` runs only those with
+    /// `SCHED_EXT`.
     AllTasks,
 }
 
 impl Promise {
-    /// The promise in a few words, for messages.
+    /// Returns a short name of the promise for messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Service => "service",
@@ -43,7 +43,7 @@ impl Promise {
     }
 }
 
-/// The promises of a scheduler: all but those that were taken out.
+/// The set of promises that a scheduler makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Promises {
     without: u16,
@@ -53,7 +53,7 @@ impl Promises {
     /// Everything is promised.
     pub const ALL: Self = Self { without: 0 };
 
-    /// These promises without `promise`.
+    /// Returns these promises without `promise`.
     #[must_use]
     pub const fn without(self, promise: Promise) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Promises {
         }
     }
 
-    /// Whether `promise` is among them.
+    /// Returns whether `promise` is among them.
     pub const fn holds(self, promise: Promise) -> bool {
         self.without & promise.bit() == 0
     }

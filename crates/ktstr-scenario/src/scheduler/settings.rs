@@ -1,5 +1,5 @@
-//! Small validated values a scheduler declaration is made of. Each is checked in its `const`
-//! constructor, so a wrong one does not compile.
+//! Small values in the declaration of a scheduler. Each is validated by its `const` constructor, so an invalid one does not
+//! compile.
 
 /// A kernel setting: dotted key and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,8 +12,8 @@ impl Sysctl {
     /// The setting `key = value`.
     ///
     /// # Panics
-    /// In a `const` a compile error: unless `key` is dotted words of letters, digits, `_` and
-    /// `-`, and `value` is not empty and without white space or quotes.
+    /// Unless `key` is dotted words of letters, digits, `_` and `-`, and `value` is not empty and has no white space or quotes.
+    /// In a `const` this is a compile error.
     pub const fn new(key: &'static str, value: &'static str) -> Self {
         let bytes = key.as_bytes();
         let mut dots = 0;
@@ -48,7 +48,7 @@ impl Sysctl {
         self.key
     }
 
-    /// What is written into the file.
+    /// Returns the value that is written to the file.
     pub const fn value(&self) -> &'static str {
         self.value
     }
@@ -62,8 +62,8 @@ impl CgroupPath {
     /// The cgroup at `path`.
     ///
     /// # Panics
-    /// In a `const` a compile error: unless `path` starts with `/`, is not the root, and has
-    /// neither `..` nor an empty part.
+    /// Unless `path` starts with `/`, is not the root, and has neither `..` nor an empty part. In a `const` this is a compile
+    /// error.
     pub const fn new(path: &'static str) -> Self {
         let bytes = path.as_bytes();
         assert!(
@@ -111,8 +111,8 @@ const fn is_one_word(text: &str) -> bool {
     true
 }
 
-/// How many instructions a second of the virtual clock has. All CPUs share them. Only powers of two times 125 million can be
-/// had: the clock advances by 8, 4, 2 or 1 ns with each instruction (QEMU's `-icount shift`).
+/// The number of instructions per second of the virtual clock, which all CPUs share. The choices are powers of two times 125
+/// million, since the clock advances by 8, 4, 2 or 1 ns with each instruction (QEMU's `-icount shift`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Speed {
     /// 125 million.
@@ -126,7 +126,7 @@ pub enum Speed {
 }
 
 impl Speed {
-    /// QEMU's `-icount shift`: the binary logarithm of nanoseconds an instruction.
+    /// Returns QEMU's `-icount shift`: the binary logarithm of the nanoseconds per instruction.
     pub const fn shift(self) -> u8 {
         match self {
             Self::Mips125 => 3,
@@ -137,7 +137,7 @@ impl Speed {
     }
 }
 
-/// Whether `text` has `{file}` in it.
+/// Returns whether `text` contains `{file}`.
 pub(super) const fn has_file(text: &str) -> bool {
     let (text, wanted) = (text.as_bytes(), b"{file}");
     let mut start = 0;

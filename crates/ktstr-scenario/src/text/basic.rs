@@ -1,4 +1,4 @@
-//! Numbers, words, times, lists and sets.
+//! The text form of numbers, words, times, lists and sets.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -121,7 +121,7 @@ impl<T: Text> Text for Vec<T> {
     }
 }
 
-/// CPUs or nodes, as the kernel writes lists of them.
+/// Sets of CPUs or nodes, in the list format of the kernel.
 impl Text for BTreeSet<usize> {
     fn expected() -> String {
         "a list of CPUs or nodes such as \"0-3,8\"".to_owned()
@@ -164,7 +164,7 @@ impl Text for Duration {
     }
 }
 
-/// A time in the largest unit that it is whole in.
+/// Formats a time in the largest unit in which it is a whole number.
 pub(super) fn duration_text(time: Duration) -> String {
     let ns = time.as_nanos();
     let whole = UNITS
@@ -175,7 +175,7 @@ pub(super) fn duration_text(time: Duration) -> String {
     format!("{}{name}", ns / unit)
 }
 
-/// The time that a text says: a number, which may have a point, and a unit.
+/// Parses a time: a number, which may have a decimal point, and a unit.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
@@ -187,7 +187,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let mut ns = whole.checked_mul(*unit)?;
     let mut place = *unit;
     for digit in part.chars() {
-        // A part of a nanosecond is not told.
+        // Fractions of a nanosecond are refused.
         if !place.is_multiple_of(10) {
             return None;
         }

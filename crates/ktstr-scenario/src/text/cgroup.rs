@@ -1,4 +1,4 @@
-//! A cgroup with its limits and workers.
+//! The text form of a cgroup with its limits and workers.
 
 use super::basic::{duration_text, parse_duration};
 use super::fields::Keys;
@@ -70,7 +70,7 @@ impl Text for CpuMax {
     }
 }
 
-/// A number, or the word that lifts the limit.
+/// A number, or the word that stands for no limit.
 struct Limit(Option<u64>);
 
 impl Text for Limit {
@@ -92,12 +92,12 @@ impl Text for Limit {
     }
 }
 
-/// Limits of a controller, if one of them is set.
+/// Returns the limits of a controller if one of them is set.
 fn set<L: Default + PartialEq>(limits: L) -> Option<L> {
     (limits != L::default()).then_some(limits)
 }
 
-/// Limits that are there and limit nothing have no text: they are not the same as none.
+/// Refuses limits that are present but empty: they have no text form, and differ from no limits.
 fn empty<L: Default + PartialEq>(limits: &Option<L>, what: &str) -> Result<(), Unsayable> {
     match limits {
         Some(limits) if *limits == L::default() => Err(Unsayable {

@@ -4,7 +4,7 @@ use super::node::{Node, TextError, Unsayable, Value};
 use super::suggest::instead;
 use super::{Names, Text};
 
-/// The keys of a table that is read.
+/// The keys of a table that is being read.
 pub(crate) struct Fields<'a> {
     node: &'a Node,
     entries: &'a [(String, Node)],
@@ -12,7 +12,7 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The table at `node`, which has no keys but the `known` ones.
+    /// Returns the table at `node`, which may only have `known` keys.
     pub(crate) fn of(node: &'a Node, known: &[&str], names: &'a Names) -> Result<Self, TextError> {
         let fields = Self::open(node, names)?;
         for (key, value) in fields.entries {
@@ -23,7 +23,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// The same with whatever keys it has.
+    /// Returns the table at `node`, with any keys.
     pub(crate) fn open(node: &'a Node, names: &'a Names) -> Result<Self, TextError> {
         match &node.value {
             Value::Table(entries) => Ok(Self {
@@ -35,25 +35,25 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// All keys in their order.
+    /// Returns all keys in order.
     pub(crate) fn entries(&self) -> &'a [(String, Node)] {
         self.entries
     }
 
-    /// What stands under a key.
+    /// Returns the node of a key.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Node> {
         let found = self.entries.iter().find(|(name, _)| name == key);
         found.map(|(_, node)| node)
     }
 
-    /// The value of a key that may be left out.
+    /// Returns the value of an optional key.
     pub(crate) fn optional<T: Text>(&self, key: &str) -> Result<Option<T>, TextError> {
         self.get(key)
             .map(|node| T::take(node, self.names))
             .transpose()
     }
 
-    /// The value of a key, or another one where it is left out.
+    /// Returns the value of a key, or a default if the key is missing.
     pub(crate) fn or<T: Text>(
         &self,
         key: &str,
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
         Ok(self.optional(key)?.unwrap_or_else(without))
     }
 
-    /// The value of a key that must be there.
+    /// Returns the value of a required key.
     pub(crate) fn required<T: Text>(&self, key: &str) -> Result<T, TextError> {
         self.optional(key)?.ok_or_else(|| {
             let what = format!("the key `{key}` is missing: give it {}", T::expected());
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The keys of a table that is written.
+/// The keys of a table that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct Keys(Vec<(String, Node)>);
 
@@ -89,7 +89,7 @@ impl Keys {
         value.iter().try_for_each(|value| self.always(key, value))
     }
 
-    /// The value, unless it is the one that is meant where the key is left out.
+    /// Adds the value, unless it is the default of the key.
     pub(crate) fn unless<T: Text + PartialEq>(
         &mut self,
         key: &str,
@@ -102,7 +102,7 @@ impl Keys {
         }
     }
 
-    /// A section for each of these, under `[[key]]`.
+    /// Adds a section `[[key]]` for each of these.
     pub(crate) fn sections<T: Text>(&mut self, key: &str, all: &[T]) -> Result<(), Unsayable> {
         if !all.is_empty() {
             let sections = all.iter().map(T::put).collect::<Result<_, _>>()?;
@@ -116,18 +116,18 @@ impl Keys {
     }
 }
 
-/// Whether a variant has a value.
+/// How a variant is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// It is a word.
+    /// As a word.
     Word,
-    /// It is `{ word = value }`.
+    /// As `{ word = value }`.
     Value,
-    /// Both forms are accepted.
+    /// In either form.
     Either,
 }
 
-/// A name of the code as texts have it: `SpinWait` is `spin_wait`.
+/// Converts a name in the code to its text form: `SpinWait` becomes `spin_wait`.
 pub(crate) fn snake(name: &str) -> String {
     let mut out = String::new();
     for letter in name.chars() {
@@ -139,7 +139,7 @@ pub(crate) fn snake(name: &str) -> String {
     out
 }
 
-/// What an error says of a choice: all that there is.
+/// Returns the list of all choices for an error message.
 pub(crate) fn choice(what: &str, all: &[(&str, Shape)]) -> String {
     let one = |(name, shape): &(&str, Shape)| match shape {
         Shape::Value => format!("{{ {} = … }}", snake(name)),
@@ -151,7 +151,7 @@ pub(crate) fn choice(what: &str, all: &[(&str, Shape)]) -> String {
     )
 }
 
-/// Which variant a node says, by its name in the code, and its value where it has one.
+/// Parses a variant: returns its name in the code, and its value if it has one.
 pub(crate) fn variant<'a>(
     node: &'a Node,
     what: &str,
@@ -181,7 +181,7 @@ pub(crate) fn variant<'a>(
     }
 }
 
-/// A variant as a node.
+/// Writes a variant as a node.
 pub(crate) fn put_variant(name: &str, value: Option<Node>) -> Node {
     match value {
         None => Node::text(snake(name)),
@@ -189,7 +189,7 @@ pub(crate) fn put_variant(name: &str, value: Option<Node>) -> Node {
     }
 }
 
-/// Which operation a node says, and its fields: none for a word, the only one as the value of its name, several as a table.
+/// Parses an operation and its fields: a word has none, a single field is the value of the name, several fields are a table.
 pub(crate) fn operation<'a>(
     node: &'a Node,
     all: &[(&'static str, &'static [&'static str])],
@@ -215,7 +215,7 @@ pub(crate) fn operation<'a>(
     Ok((name, given))
 }
 
-/// A field of an operation that must be there.
+/// Returns a required field of an operation.
 pub(crate) fn needed<T: Text>(
     given: Option<&Node>,
     operation: &Node,
@@ -229,7 +229,7 @@ pub(crate) fn needed<T: Text>(
     T::take(given, names)
 }
 
-/// An operation as a node.
+/// Writes an operation as a node.
 pub(crate) fn put_operation(name: &str, fields: Vec<(&str, Option<Node>)>) -> Node {
     let only = fields.len() == 1;
     let mut given: Vec<(String, Node)> = (fields.into_iter())

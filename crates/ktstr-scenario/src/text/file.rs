@@ -1,4 +1,4 @@
-//! A file with a scenario: the scenario, what it is to be run on, and what is claimed of the run.
+//! A file with a scenario, its settings, and its claims about the run.
 
 use super::fields::Keys;
 use super::node::{Node, TextError, Unsayable, Value};
@@ -10,15 +10,15 @@ use crate::scheduler::{Scheduler, SchedulerSpec};
 use crate::topology::TestTopology;
 use ktstr_assert::OutputFormat;
 
-/// The sections of a file besides those of its scenario.
+/// The sections of a file in addition to those of its scenario.
 const SECTIONS: &[&str] = &["payload", "staged_scheduler", "claim"];
 
 /// A whole file.
 ///
-/// Its single values at the top are settings, of which this crate knows no names: whoever runs the file checks them.
+/// The single values at its top are settings. This crate does not know their names; the code that runs the file checks them.
 #[derive(Clone, Debug)]
 pub struct ScenarioFile {
-    /// What the scenario is to be run on and its checks, in the order of the text.
+    /// The settings: the machine and the checks, in the order of the text.
     pub settings: Vec<Setting>,
     /// The programs of the host that operations may start.
     pub payloads: Vec<&'static Payload>,
@@ -26,7 +26,7 @@ pub struct ScenarioFile {
     pub schedulers: Vec<&'static Scheduler>,
     /// The scenario that the file describes.
     pub scenario: Scenario,
-    /// What must hold of the numbers that the run leaves.
+    /// The claims about the metrics of the run.
     pub claims: Vec<ClaimDef>,
     root: Node,
 }
@@ -42,7 +42,7 @@ pub struct Setting {
     pub line: usize,
 }
 
-/// What a setting is set to.
+/// The value of a setting.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SettingValue {
     /// The value is `true` or `false`.
@@ -57,12 +57,12 @@ pub enum SettingValue {
     Texts(Vec<String>),
 }
 
-/// What must hold of a number that a cgroup leaves of a step: `[[claim]]`.
+/// A claim about a metric of a cgroup in a step: `[[claim]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimDef {
-    /// Which step, from 0.
+    /// The number of the step, from 0.
     pub step: usize,
-    /// The name of the cgroup; without it the number is of the whole step.
+    /// The name of the cgroup; without it the metric is of the whole step.
     pub cgroup: Option<String>,
     /// The name of the metric; `cargo ktstr metrics` lists them.
     pub metric: String,
@@ -70,7 +70,7 @@ pub struct ClaimDef {
     pub bounds: Bounds,
 }
 
-/// The bounds of a claim, of which there is one at least.
+/// The bounds of a claim, which has at least one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bounds {
     /// The least value that passes.
@@ -80,7 +80,7 @@ pub struct Bounds {
 }
 
 impl ScenarioFile {
-    /// Reads a file. What it declares lives as long as the process.
+    /// Reads a file. Its declarations are leaked, so that they live as long as the process.
     ///
     /// # Errors
     /// [`TextError`] with the line and the key, what was found and what is allowed.
@@ -124,7 +124,7 @@ impl ScenarioFile {
         })
     }
 
-    /// The file in its normal form, which reads as the same.
+    /// Returns the file in its normal form, which parses to the same value.
     ///
     /// # Errors
     /// [`Unsayable`] as [`Scenario::to_text`].
@@ -142,10 +142,10 @@ impl ScenarioFile {
         Ok(write::write(&keys.done()))
     }
 
-    /// Whether the scenario can be run on a machine of this shape.
+    /// Checks that the scenario can be run on a machine of this shape.
     ///
     /// # Errors
-    /// [`TextError`] with the line of what cannot be.
+    /// [`TextError`] with the line of the error.
     pub fn validate(&self, topology: &TestTopology) -> Result<(), TextError> {
         self.scenario
             .validate(topology)
@@ -161,7 +161,7 @@ impl ScenarioFile {
         deepest(&self.root, &format!("claim[{at}].step")).line
     }
 
-    /// All keys of a file that are no settings.
+    /// Returns all keys of a file that are not settings.
     pub fn keys() -> impl Iterator<Item = &'static str> {
         scenario::KEYS.iter().chain(SECTIONS).copied()
     }
@@ -204,7 +204,7 @@ impl SettingValue {
     }
 }
 
-/// A thing that a section declares, and which lives as long as the process.
+/// A declaration in a section, which lives as long as the process.
 struct Declared<T: 'static>(&'static T);
 
 fn leaked<D>(fields: &Fields<'_>, key: &str) -> Result<Vec<&'static D::Of>, TextError>
@@ -320,9 +320,8 @@ impl Text for ClaimDef {
             at_most: fields.optional("at_most")?,
         };
         if bounds == Bounds::default() {
-            return Err(node.error(
-                "a claim without a bound holds of anything: give it `at_least` or `at_most`",
-            ));
+            return Err(node
+                .error("a claim without a bound is always true: give it `at_least` or `at_most`"));
         }
         Ok(Self {
             step: fields.required("step")?,

@@ -1,8 +1,8 @@
-//! How the types of the language get their text: each lists its variants or fields once. A variant or a field that is not in
-//! its list does not compile.
+//! Macros that give the types of the language their text form: each type lists its variants or fields once. A variant or a
+//! field that is not listed does not compile.
 
-/// The text of an enum: a variant without a value is a word, one with a value is `{ word = value }`, one with fields is
-/// `{ word = { field = value } }`.
+/// The text form of an enum: a variant without a value is a word, one with a value is `{ word = value }`, one with fields is `{
+/// word = { field = value } }`.
 macro_rules! text_enum {
     ($type:ty, $what:literal {
         $( $variant:ident $(($inner:ident))? $({ $($field:ident),+ $(,)? })? ),+ $(,)?
@@ -34,7 +34,7 @@ macro_rules! text_enum {
                 names: &$crate::text::Names,
             ) -> Result<Self, $crate::text::TextError> {
                 let (name, value) = $crate::text::variant(node, $what, Self::TEXT_VARIANTS)?;
-                // A variant that must have a value has one: `variant` has seen to that.
+                // A variant that must have a value has one, which `variant` has checked.
                 let value = value.unwrap_or(node);
                 match name {
                     $( stringify!($variant) => {
@@ -64,7 +64,7 @@ macro_rules! text_enum {
     }};
 }
 
-/// The text of a struct of which each field has a default: a table.
+/// The text form of a struct in which each field has a default: a table.
 macro_rules! text_struct {
     ($type:ty, $what:literal, $default:expr, { $($field:ident),+ $(,)? }) => {
         impl $crate::text::Text for $type {

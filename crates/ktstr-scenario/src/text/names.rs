@@ -6,8 +6,8 @@ use crate::payload::Payload;
 use crate::scheduler::Scheduler;
 use crate::workload::WorkType;
 
-/// What a text may name. A scenario in the text of a file has the programs and schedulers that the file declares; one in a
-/// test's text those that the test hands over.
+/// The table of things that a text may name. In a file, these are the programs and schedulers that the file declares; in a text
+/// within a test, those that the test passes in.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     payloads: Vec<&'static Payload>,
@@ -16,7 +16,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Creates an empty table, for scenarios that name nothing of the code.
+    /// Creates an empty table, for scenarios that do not refer to the code.
     pub const fn new() -> Self {
         Self {
             payloads: Vec::new(),
@@ -25,20 +25,20 @@ impl Names {
         }
     }
 
-    /// A program of the host that operations may start, by its name. The test must have it among its `workloads`.
+    /// Adds a program of the host, which operations can start by its name. The test must declare it among its `workloads`.
     pub fn payload(mut self, payload: &'static Payload) -> Self {
         self.payloads.push(payload);
         self
     }
 
-    /// A scheduler that operations may start, by its name. The test must have it among its `staged_schedulers`.
+    /// Adds a scheduler, which operations can start by its name. The test must declare it among its `staged_schedulers`.
     pub fn scheduler(mut self, scheduler: &'static Scheduler) -> Self {
         self.schedulers.push(scheduler);
         self
     }
 
-    /// A work type of the test's own, [`WorkType::Custom`], which a text names as `work_type = { custom = "its name" }`.
-    /// A work type that is none of the test's own changes nothing.
+    /// Adds a custom work type ([`WorkType::Custom`]), which a text names as `work_type = { custom = "its name" }`. Any other
+    /// work type is ignored.
     pub fn work(mut self, work: WorkType) -> Self {
         self.works.push(work);
         self
@@ -61,12 +61,12 @@ impl Names {
                 _ => None,
             })
             .collect();
-        let how = "a test of its own, which hands it over with `Names::work`";
+        let how = "a custom work type, which the test passes with `Names::work`";
         find(node, "work type of the test", how, &known).cloned()
     }
 }
 
-/// The thing of this name.
+/// Returns the thing of this name.
 fn find<T: Copy>(node: &Node, what: &str, how: &str, known: &[(&str, T)]) -> Result<T, TextError> {
     let super::Value::Text(name) = &node.value else {
         return Err(node.expected(&format!("the name of a {what}")));

@@ -1,16 +1,16 @@
-//! The tree that a text is read into and written from, and errors that name a place in it.
+//! The tree that represents a text, and errors that name a place in it.
 
-/// A value of a text, and where it stands.
+/// A value in a text, with its position.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) value: Value,
     /// The line, from 1; 0 for a node that was not read.
     pub(crate) line: usize,
-    /// The keys down to it, as `step[1].hold`.
+    /// The path of keys to it, such as `step[1].hold`.
     pub(crate) path: String,
 }
 
-/// A value as it stands in the text.
+/// A value in the text.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Text(String),
@@ -24,16 +24,16 @@ pub(crate) enum Value {
     Table(Vec<(String, Node)>),
 }
 
-/// Why a text is no scenario.
+/// Why a text is not a valid scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}{}: {message}", of_key(.key))]
 pub struct TextError {
     /// The line, from 1.
     pub line: usize,
-    /// The keys down to the place, as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. Empty where the text is not even
-    /// TOML.
+    /// The path of keys to the place, such as `step[1].ops[0].set_cpuset.cpus`; numbers count from 0. It is empty if the text
+    /// is not valid TOML.
     pub key: String,
-    /// What was found, what is allowed, and what may have been meant.
+    /// A message with what was found, what is allowed, and a suggestion.
     pub message: String,
 }
 
@@ -44,11 +44,11 @@ fn of_key(key: &str) -> String {
     }
 }
 
-/// What a text cannot say: a function of a test, a number that is none.
+/// A value that has no text form, such as a function of a test or a NaN.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a text cannot say {what}: {instead}")]
 pub struct Unsayable {
-    /// What a text has no form for.
+    /// The value that has no text form.
     pub what: String,
     /// What can be written instead.
     pub instead: &'static str,
@@ -86,7 +86,7 @@ impl Node {
         self.error(format!("found {}, expected {what}", self.found()))
     }
 
-    /// What stands here, in a few words.
+    /// Describes the value at this place in a few words.
     pub(crate) fn found(&self) -> String {
         match &self.value {
             Value::Text(text) => format!("{text:?}"),

@@ -1,4 +1,4 @@
-//! A text as a tree of nodes. The syntax is TOML's.
+//! Parses TOML text to a tree of nodes.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -31,7 +31,7 @@ impl Lines<'_> {
 }
 
 fn entries(table: &DeTable<'_>, path: &str, lines: &Lines) -> Result<Value, TextError> {
-    // The parser sorts them by their names; people read them in the order of the text.
+    // The parser sorts the keys by name; errors and settings follow the order of the text.
     let mut all: Vec<_> = table.iter().collect();
     all.sort_by_key(|(key, _)| key.span().start);
     let of = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
@@ -64,7 +64,7 @@ fn node(value: &Spanned<DeValue<'_>>, path: String, lines: &Lines) -> Result<Nod
         }
         DeValue::Float(number) => {
             let value = number.as_str().parse();
-            Value::Float(value.map_err(|_| error(format!("{} is no number", number.as_str())))?)
+            Value::Float(value.map_err(|_| error(format!("{} is not a number", number.as_str())))?)
         }
         DeValue::Boolean(value) => Value::Bool(*value),
         DeValue::Datetime(_) => {

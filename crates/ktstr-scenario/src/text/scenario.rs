@@ -6,7 +6,7 @@ use super::{Fields, Names, Text, read, write};
 use crate::ops::{Backdrop, Step};
 use crate::payload::Payload;
 
-/// A backdrop and the steps over it: all that a test function has the guest do.
+/// A backdrop and steps: everything that a test function makes the guest do.
 ///
 /// ```
 /// use ktstr_scenario::text::Scenario;
@@ -37,9 +37,9 @@ use crate::payload::Payload;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scenario {
-    /// What lives for the whole scenario.
+    /// The cgroups and operations that last for the whole scenario.
     pub backdrop: Backdrop,
-    /// The steps, one after the other.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
@@ -53,7 +53,7 @@ impl Scenario {
         Self::from_text_with(text, &Names::new())
     }
 
-    /// The same where the text names programs, schedulers or work types of the test.
+    /// Like [`Scenario::from_text`], for a text that names programs, schedulers or work types of the test.
     ///
     /// # Errors
     /// As [`Scenario::from_text`].
@@ -63,7 +63,7 @@ impl Scenario {
         for (key, node) in fields.entries() {
             if !KEYS.contains(&key.as_str()) {
                 return Err(node.error(format!(
-                    "unknown key `{key}`: {}. What a scenario runs on, and its checks, the test's attribute says",
+                    "unknown key `{key}`: {}. The test's attribute sets the machine and the checks",
                     super::suggest::instead(key, KEYS)
                 )));
             }
@@ -71,11 +71,11 @@ impl Scenario {
         Self::take(&fields)
     }
 
-    /// The scenario as [`Scenario::from_text_with`] reads it. All parameters are written out, but for those that are usual and
-    /// seldom given.
+    /// Returns the scenario as text that [`Scenario::from_text_with`] can read. All parameters are written out, except rarely
+    /// used ones that have their default value.
     ///
     /// # Errors
-    /// [`Unsayable`] for cgroups that a function makes, and for a number that is none.
+    /// [`Unsayable`] for cgroups that a function creates, and for a NaN.
     pub fn to_text(&self) -> Result<String, Unsayable> {
         let mut keys = Keys::default();
         self.put(&mut keys)?;
@@ -121,7 +121,7 @@ impl Scenario {
 /// The keys of a scenario.
 pub(super) const KEYS: &[&str] = &["cgroup", "ops", "payloads", "step"];
 
-/// A node that stands for the place of a key below the whole text: the deepest that was read on the way there.
+/// Returns the deepest existing node on the path of `key`, for the line number of an error.
 pub(super) fn deepest<'a>(root: &'a Node, key: &str) -> &'a Node {
     let mut found = root;
     loop {

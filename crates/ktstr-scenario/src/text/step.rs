@@ -1,4 +1,4 @@
-//! Steps and how long they hold.
+//! The text form of steps and holds.
 
 use super::basic::{duration_text, parse_duration};
 use super::fields::Keys;
@@ -6,7 +6,7 @@ use super::node::{Node, TextError, Unsayable, Value};
 use super::{Fields, Names, Text};
 use crate::ops::{HoldSpec, Setup, Step};
 
-/// What a hold begins with that goes on to the end of the test.
+/// The prefix of a hold that loops until the end of the test.
 const EVERY: &str = "every ";
 
 impl Text for HoldSpec {

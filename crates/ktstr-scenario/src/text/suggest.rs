@@ -1,6 +1,7 @@
-//! What somebody may have meant who wrote a word that there is none of.
+//! Suggests the known word that a user may have meant by an unknown one.
 
-/// The one of `known` that is like `given` but for case, `-` and `_`, or differs from it in a few letters, or begins with it.
+/// Returns the word of `known` that equals `given` except for case, `-` and `_`, or differs from it in a few letters, or begins
+/// with it.
 pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |word: &str| -> String {
         let letters = word.chars().filter(char::is_ascii_alphanumeric);
@@ -17,7 +18,7 @@ pub fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     near.or_else(|| known.iter().copied().find(begun))
 }
 
-/// The end of a message about a word that there is none of: what may be meant, and what there is.
+/// Returns the end of a message about an unknown word: a suggestion and the list of known words.
 pub(crate) fn instead(given: &str, known: &[&str]) -> String {
     let meant = nearest(given, known);
     let known = known.join(", ");
@@ -27,7 +28,7 @@ pub(crate) fn instead(given: &str, known: &[&str]) -> String {
     }
 }
 
-/// How many letters have to be put in, left out, changed or exchanged with their neighbour.
+/// Returns the edit distance: the number of letters to insert, delete, replace, or swap with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];

@@ -1,4 +1,4 @@
-//! Cpusets, affinities, policies and the other small types: each lists its variants here.
+//! The text form of cpusets, affinities, policies and other small types: each lists its variants here.
 
 use super::node::{Node, TextError, Unsayable, Value};
 use super::{Fields, Names, Text};
@@ -91,7 +91,7 @@ impl Text for (KernelTarget, KernelValue) {
     }
 }
 
-/// The rules of a cpuset, but for the CPUs themselves, which stand there as they are.
+/// The rules of a cpuset except an explicit list of CPUs, which is written as the list itself.
 enum CpusetRule {
     Llc(usize),
     Numa(usize),

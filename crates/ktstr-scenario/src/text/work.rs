@@ -1,11 +1,11 @@
-//! A group of equal workers.
+//! The text form of a group of equal workers.
 
 use super::fields::Keys;
 use super::node::{Node, TextError, Unsayable};
 use super::{Fields, Names, Text};
 use crate::workload::WorkSpec;
 
-/// The keys of a group that stands for itself.
+/// The keys of a group in its own table.
 const KEYS: &[&str] = &[
     "work_type",
     "workers",
@@ -22,7 +22,7 @@ const KEYS: &[&str] = &[
     "numa_node",
 ];
 
-/// Those that a cgroup may have for its only group of workers. The others a cgroup has for all of its groups.
+/// The keys that a cgroup can have for its only group of workers. The other keys apply to all groups of a cgroup.
 pub(super) const KEYS_OF_THE_ONLY_ONE: &[&str] = match KEYS.first_chunk::<7>() {
     Some(first) => first,
     None => KEYS,
@@ -54,9 +54,9 @@ pub(super) fn take_work(fields: &Fields<'_>) -> Result<WorkSpec, TextError> {
     })
 }
 
-/// Whether a cgroup can have it as its only group, with what is left to the cgroup.
+/// Returns whether the group can be written as the only group of a cgroup, within the cgroup's table.
 pub(super) fn is_plain(work: &WorkSpec) -> bool {
-    // Written out, so that a new field does not compile until it has a text.
+    // All fields are listed, so that a new field does not compile until it has a text form.
     let WorkSpec {
         work_type: _,
         sched_policy: _,

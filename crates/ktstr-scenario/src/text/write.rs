@@ -1,11 +1,11 @@
-//! A tree of nodes as TOML, in the one form that a scenario is printed in: first the keys of a table in their order, a list
-//! of tables or of more than one item with one item a line, then its sections.
+//! Writes a tree of nodes as TOML in a normal form: first the keys of a table in order, with one item per line for lists of
+//! tables or of more than one item, then its sections.
 
 use std::fmt::Write as _;
 
 use super::node::{Node, Value};
 
-/// Longest line that a list is written into.
+/// The longest line in which a list is written.
 const WIDTH: usize = 100;
 
 /// Writes a whole text.
@@ -42,7 +42,7 @@ fn table(out: &mut String, path: &str, entries: &[(String, Node)]) {
     }
 }
 
-/// The value of a key: in one line where it fits.
+/// Formats the value of a key, in one line if it fits.
 fn block(key: &str, node: &Node) -> String {
     let line = inline(node);
     match &node.value {
@@ -61,7 +61,7 @@ fn inline(node: &Node) -> String {
     match &node.value {
         Value::Text(text) => quoted(text),
         Value::Integer(number) => number.to_string(),
-        // With a point or an exponent, so that it is read as what it is.
+        // With a decimal point or an exponent, so that it is read back as a floating-point number.
         Value::Float(number) => format!("{number:?}"),
         Value::Bool(value) => value.to_string(),
         Value::List(items) | Value::Sections(items) => {
@@ -79,7 +79,7 @@ fn inline(node: &Node) -> String {
     }
 }
 
-/// A key, which needs no quotes where it is a word.
+/// Formats a key, which needs no quotes if it is a word.
 fn word(key: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     match !key.is_empty() && key.bytes().all(plain) {

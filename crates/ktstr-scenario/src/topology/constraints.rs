@@ -1,4 +1,4 @@
-//! Which shapes a test accepts. They never change the test's own shape, which must be one of them.
+//! Constraints on the shapes that a test accepts. They never change the test's declared shape, which must meet them.
 
 use super::declared::Topology;
 use crate::const_text::ConstText;
@@ -6,15 +6,15 @@ use crate::const_text::ConstText;
 /// A filter on topologies. `None` in a maximum means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TopologyConstraints {
-    /// Fewest NUMA nodes.
+    /// The smallest number of NUMA nodes that is accepted.
     pub min_numa_nodes: u32,
-    /// Most NUMA nodes.
+    /// The largest number of NUMA nodes that is accepted.
     pub max_numa_nodes: Option<u32>,
     /// The smallest number of LLCs that is accepted.
     pub min_llcs: u32,
     /// The largest number of LLCs that is accepted.
     pub max_llcs: Option<u32>,
-    /// Only shapes with more than one thread to a core.
+    /// Whether only shapes with more than one thread per core are accepted.
     pub requires_smt: bool,
     /// The smallest number of CPUs that is accepted.
     pub min_cpus: u32,
@@ -35,14 +35,14 @@ pub enum ConstraintsError {
         /// The maximum that was given.
         max: u32,
     },
-    /// A declared shape is not among those accepted.
+    /// A declared shape does not meet the constraints.
     #[error("constraints: {limit} = {bound}, and the topology has {has}")]
     Outside {
         /// The limit: "min_llcs" and so on.
         limit: &'static str,
         /// The value of the constraint.
         bound: u32,
-        /// What the topology has of it.
+        /// The value of the topology.
         has: u32,
     },
     /// A maximum is zero.
@@ -104,19 +104,20 @@ impl TopologyConstraints {
         max_cpus: None,
     };
 
-    /// Whether the declared shape `topology` is within the limits that somebody gave. A limit that is
-    /// the default's was given by nobody: tests on two nodes need not lift the default of one.
+    /// Checks that the declared shape `topology` is within the limits that were set explicitly. A limit that equals the default
+    /// counts as not set, so that tests on two nodes need not lift the default limit of one.
     ///
     /// # Errors
-    /// [`ConstraintsError::Outside`] names the first limit that the shape is outside of.
+    /// [`ConstraintsError::Outside`] names the first limit that the shape violates.
     pub const fn holds(&self, topology: &Topology) -> Result<(), ConstraintsError> {
         self.within(topology, &Self::DEFAULT)
     }
 
-    /// The same constraints, if [`TopologyConstraints::holds`]; in a `const`, a compile error otherwise.
+    /// Returns the same constraints if [`TopologyConstraints::holds`] succeeds. Otherwise it panics, which in a `const` is a
+    /// compile error.
     ///
     /// # Panics
-    /// When it does not hold, with the numbers.
+    /// If the check fails; the message has the numbers.
     pub const fn holding(self, topology: &Topology) -> Self {
         match self.holds(topology) {
             Ok(()) => self,
@@ -124,26 +125,26 @@ impl TopologyConstraints {
         }
     }
 
-    /// As [`TopologyConstraints::holding`], for limits all of which somebody gave.
+    /// Like [`TopologyConstraints::holding`], but all limits count as set explicitly.
     ///
     /// # Panics
-    /// When the shape is outside one of them, with the numbers.
+    /// If the shape violates a limit; the message has the numbers.
     pub const fn hold_strictly(self, topology: &Topology) {
         if let Err(error) = self.within(topology, &Self::UNLIMITED) {
             error.panic();
         }
     }
 
-    /// Whether a test with these constraints may run on `topology`, which is not the one it declares. All limits count, those
-    /// of the default too.
+    /// Checks that a test with these constraints may run on `topology`, which is not the one that it declares. All limits
+    /// count, including the default ones.
     ///
     /// # Errors
-    /// [`ConstraintsError::Outside`] names the first limit that the shape is outside of.
+    /// [`ConstraintsError::Outside`] names the first limit that the shape violates.
     pub const fn admits(&self, topology: &Topology) -> Result<(), ConstraintsError> {
         self.within(topology, &Self::UNLIMITED)
     }
 
-    /// Asks the limits that differ from those of `unset`.
+    /// Checks the limits that differ from those of `unset`.
     const fn within(&self, topology: &Topology, unset: &Self) -> Result<(), ConstraintsError> {
         let sizes = [
             (
@@ -194,13 +195,13 @@ impl TopologyConstraints {
         Ok(())
     }
 
-    /// Sets the fewest NUMA nodes.
+    /// Sets the smallest accepted number of NUMA nodes.
     pub const fn with_min_numa_nodes(mut self, n: u32) -> Self {
         self.min_numa_nodes = n;
         self
     }
 
-    /// Sets the most NUMA nodes.
+    /// Sets the largest accepted number of NUMA nodes.
     pub const fn with_max_numa_nodes(mut self, n: u32) -> Self {
         self.max_numa_nodes = Some(n);
         self
@@ -212,13 +213,13 @@ impl TopologyConstraints {
         self
     }
 
-    /// Sets the fewest LLCs.
+    /// Sets the smallest accepted number of LLCs.
     pub const fn with_min_llcs(mut self, n: u32) -> Self {
         self.min_llcs = n;
         self
     }
 
-    /// Sets the most LLCs.
+    /// Sets the largest accepted number of LLCs.
     pub const fn with_max_llcs(mut self, n: u32) -> Self {
         self.max_llcs = Some(n);
         self
@@ -230,19 +231,19 @@ impl TopologyConstraints {
         self
     }
 
-    /// Whether only shapes with more than one thread to a core are accepted.
+    /// Sets whether only shapes with more than one thread per core are accepted.
     pub const fn with_requires_smt(mut self, requires_smt: bool) -> Self {
         self.requires_smt = requires_smt;
         self
     }
 
-    /// Sets the fewest CPUs.
+    /// Sets the smallest accepted number of CPUs.
     pub const fn with_min_cpus(mut self, n: u32) -> Self {
         self.min_cpus = n;
         self
     }
 
-    /// Sets the most CPUs.
+    /// Sets the largest accepted number of CPUs.
     pub const fn with_max_cpus(mut self, n: u32) -> Self {
         self.max_cpus = Some(n);
         self
@@ -254,10 +255,10 @@ impl TopologyConstraints {
         self
     }
 
-    /// Whether any topology at all could be accepted.
+    /// Checks that at least one topology can be accepted.
     ///
     /// # Errors
-    /// [`ConstraintsError`] names the first pair that contradicts itself.
+    /// [`ConstraintsError`] names the first contradiction.
     pub const fn validate(&self) -> Result<(), ConstraintsError> {
         let dimensions = [
             ("numa_nodes", self.min_numa_nodes, self.max_numa_nodes),
@@ -280,10 +281,10 @@ impl TopologyConstraints {
         Ok(())
     }
 
-    /// The same constraints when they can be met; in a `const`, a compile error otherwise.
+    /// Returns the same constraints if they can be met. Otherwise it panics, which in a `const` is a compile error.
     ///
     /// # Panics
-    /// When [`TopologyConstraints::validate`] fails, with its message.
+    /// If [`TopologyConstraints::validate`] fails, with its message.
     pub const fn checked(self) -> Self {
         match self.validate() {
             Ok(()) => self,
@@ -291,7 +292,7 @@ impl TopologyConstraints {
         }
     }
 
-    /// Whether the shape itself passes, whatever the host.
+    /// Returns whether the shape passes, regardless of the host.
     pub const fn accepts_shape(&self, topology: &Topology) -> bool {
         self.accepts_verifier(topology)
             && at_most(topology.numa_nodes, self.max_numa_nodes)
@@ -299,7 +300,7 @@ impl TopologyConstraints {
             && at_most(topology.total_cpus(), self.max_cpus)
     }
 
-    /// Whether the shape passes and each of its CPUs and LLCs can have one of the host's.
+    /// Returns whether the shape passes and the host has enough CPUs and LLCs for a one-to-one mapping.
     pub const fn accepts(
         &self,
         topology: &Topology,
@@ -312,12 +313,12 @@ impl TopologyConstraints {
             && largest_llc(topology) <= host_max_cpus_per_llc
     }
 
-    /// Whether the shape passes and the host has as many CPUs.
+    /// Returns whether the shape passes and the host has enough CPUs.
     pub const fn accepts_no_perf_mode(&self, topology: &Topology, host_cpus: u32) -> bool {
         self.accepts_shape(topology) && topology.total_cpus() <= host_cpus
     }
 
-    /// Whether the shape meets the minima: enough to load a scheduler and have it verified.
+    /// Returns whether the shape meets the minima, which is enough to load and verify a scheduler.
     pub const fn accepts_verifier(&self, topology: &Topology) -> bool {
         topology.numa_nodes >= self.min_numa_nodes
             && topology.llcs >= self.min_llcs

@@ -1,11 +1,11 @@
 //! The kernel's list format for CPUs and nodes ("0-3,5"), as in cpuset.cpus and sysfs
-//! (`lib/bitmap-str.c`, `bitmap_parselist`). Strides (`0-9:2/4`) are not taken.
+//! (`lib/bitmap-str.c`, `bitmap_parselist`). Strides (`0-9:2/4`) are not supported.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// The highest CPU number taken from a list: above the kernel's NR_CPUS on any architecture,
-/// so that a mistyped range cannot ask for gigabytes.
+/// The highest CPU number that is accepted in a list. It is above the kernel's NR_CPUS on any architecture, and prevents a
+/// mistyped range from allocating gigabytes.
 pub const MAX_CPU: usize = 65_535;
 
 /// Why a text is not a CPU list.
@@ -37,10 +37,10 @@ pub enum CpuListError {
     },
 }
 
-/// Reads a list such as `0-3,5`. White space around it is ignored; an empty text is an empty set.
+/// Parses a list such as `0-3,5`. White space around it is ignored; an empty text is an empty set.
 ///
 /// # Errors
-/// [`CpuListError`] names the part that cannot be read.
+/// [`CpuListError`] names the part that cannot be parsed.
 pub fn parse_cpulist(text: &str) -> Result<BTreeSet<usize>, CpuListError> {
     let mut cpus = BTreeSet::new();
     let trimmed = text.trim();
@@ -72,7 +72,7 @@ pub fn parse_cpulist(text: &str) -> Result<BTreeSet<usize>, CpuListError> {
     Ok(cpus)
 }
 
-/// Writes a set as a list, adjacent numbers as ranges: `{0,1,2,3,5}` is `0-3,5`.
+/// Formats a set as a list, with adjacent numbers as ranges: `{0,1,2,3,5}` is `0-3,5`.
 pub fn cpuset_string(cpus: &BTreeSet<usize>) -> String {
     let mut out = String::new();
     let mut iter = cpus.iter().copied().peekable();
@@ -96,7 +96,7 @@ pub fn cpuset_string(cpus: &BTreeSet<usize>) -> String {
 
 fn number(text: &str) -> Option<usize> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // Too many digits for a usize is "too large", not "no number".
+    // A number with too many digits for a usize is "too large" rather than "not a number".
     digits.then(|| text.parse().unwrap_or(usize::MAX))
 }
 

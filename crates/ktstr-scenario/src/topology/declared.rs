@@ -1,10 +1,10 @@
-//! The topology a test declares, and the arithmetic on it. All `const`, so that a declaration
+//! The topology that a test declares, and computations on it. All `const`, so that a declaration
 //! that cannot be built fails at compile time.
 
 use super::node::{NumaDistance, NumaNode};
 use crate::const_text::ConstText;
 
-/// CPUs of the machine a test asks for.
+/// The CPU topology of the machine that a test declares.
 ///
 /// `llcs` is the total over all nodes. Plain shapes come from [`Topology::new`]; nodes of
 /// different sizes, or without CPUs, from [`Topology::with_nodes`].
@@ -12,7 +12,7 @@ use crate::const_text::ConstText;
 pub struct Topology {
     /// Last-level caches, over all nodes.
     pub llcs: u32,
-    /// Cores under each LLC (where `llc_cores` does not say otherwise).
+    /// Cores under each LLC, unless `llc_cores` is set.
     pub cores_per_llc: u32,
     /// Hardware threads of each core.
     pub threads_per_core: u32,
@@ -46,7 +46,7 @@ pub enum TopologyError {
         /// How many NUMA nodes were asked for.
         numa_nodes: u32,
     },
-    /// More CPUs than can be counted.
+    /// The number of CPUs overflows.
     #[error("topology: the number of CPUs does not fit in 32 bits")]
     Overflow,
     /// `nodes` and the totals disagree.
@@ -54,9 +54,9 @@ pub enum TopologyError {
     Nodes {
         /// What was counted: "nodes" or "LLCs".
         what: &'static str,
-        /// As listed in `nodes`.
+        /// The number in `nodes`.
         listed: u32,
-        /// As in the topology's own field.
+        /// The number in the topology's own field.
         expected: u32,
     },
     /// No node has a CPU.
@@ -68,7 +68,7 @@ pub enum TopologyError {
         /// Index of the node.
         node: u32,
     },
-    /// What a node declares for the ACPI HMAT cannot be.
+    /// A node's HMAT entry is invalid.
     #[error("topology: the HMAT entry of node {node}: {why}")]
     Hmat {
         /// Index of the node.
@@ -76,7 +76,7 @@ pub enum TopologyError {
         /// What is wrong, and what to declare instead.
         why: &'static str,
     },
-    /// `distances` is for another number of nodes.
+    /// `distances` has another number of nodes.
     #[error("topology: the distance matrix is for {matrix} nodes, there are {numa_nodes}")]
     Distances {
         /// Nodes in the matrix.
@@ -142,10 +142,10 @@ impl TopologyError {
 }
 
 impl Topology {
-    /// One node, one LLC, two cores, one thread each: what a test gets that asks for nothing.
+    /// One node, one LLC, two cores, one thread each: the topology of a test that does not declare one.
     pub const DEFAULT: Self = Self::new(1, 1, 2, 1);
 
-    /// The shape used for tests without a scheduler of their own; the same as [`Self::DEFAULT`].
+    /// The shape for tests without their own scheduler; the same as [`Self::DEFAULT`].
     pub const DEFAULT_FOR_PAYLOAD: Self = Self::DEFAULT;
 
     /// An even shape: `llcs` in total, `cores` under each LLC, `threads` of each core. Not
@@ -162,7 +162,7 @@ impl Topology {
         }
     }
 
-    /// A shape whose nodes are given one by one.
+    /// A shape with individually declared nodes.
     pub const fn with_nodes(cores: u32, threads: u32, nodes: &'static [NumaNode]) -> Self {
         let mut llcs = 0u32;
         let mut i = 0;
@@ -181,10 +181,10 @@ impl Topology {
         self
     }
 
-    /// Whether the shape can be built.
+    /// Checks that the shape can be built.
     ///
     /// # Errors
-    /// [`TopologyError`] names the first thing that is wrong.
+    /// [`TopologyError`] names the first error.
     pub const fn validate(&self) -> Result<(), TopologyError> {
         if self.numa_nodes == 0 {
             return Err(zero("numa_nodes"));
@@ -268,10 +268,10 @@ impl Topology {
         Ok(())
     }
 
-    /// The same topology when it can be built; in a `const`, a compile error otherwise.
+    /// Returns the same topology if it can be built. Otherwise it panics, which in a `const` is a compile error.
     ///
     /// # Panics
-    /// When [`Topology::validate`] fails, with its message.
+    /// If [`Topology::validate`] fails, with its message.
     pub const fn checked(self) -> Self {
         match self.validate() {
             Ok(()) => self,
@@ -390,7 +390,7 @@ impl Topology {
         Some(sum)
     }
 
-    /// The distance the guest is told from node `i` to node `j` (10 local, 20 remote by default).
+    /// Returns the distance from node `i` to node `j` that is described to the guest (by default 10 local, 20 remote).
     pub const fn distance(&self, i: u32, j: u32) -> u8 {
         if let Some(distances) = self.distances
             && let Some(distance) = distances.get(i, j)
@@ -400,7 +400,7 @@ impl Topology {
         if i == j { 10 } else { 20 }
     }
 
-    /// Whether some node has no CPU.
+    /// Returns whether some node has no CPU.
     pub const fn has_memory_only_nodes(&self) -> bool {
         self.cpu_bearing_nodes() < self.numa_nodes
     }
@@ -421,11 +421,11 @@ impl Topology {
         count
     }
 
-    /// Where CPU `cpu` sits: (LLC, core within the LLC, thread within the core). [`Topology::place_of`] is the same for a
-    /// number that may be of no CPU.
+    /// Returns the position of CPU `cpu`: (LLC, core within the LLC, thread within the core). Use [`Topology::place_of`] if the
+    /// CPU may not exist.
     ///
     /// # Panics
-    /// When the topology has no such CPU; in a `const` that is a compile error.
+    /// If the topology has no such CPU; in a `const` that is a compile error.
     pub const fn decompose(&self, cpu: u32) -> (u32, u32, u32) {
         match self.place_of(cpu) {
             Some(place) => place,
@@ -433,8 +433,7 @@ impl Topology {
         }
     }
 
-    /// Where CPU `cpu` sits: (LLC, core within the LLC, thread within the core); `None` when
-    /// there is no such CPU.
+    /// Returns the position of CPU `cpu`: (LLC, core within the LLC, thread within the core); `None` if there is no such CPU.
     pub const fn place_of(&self, cpu: u32) -> Option<(u32, u32, u32)> {
         if self.threads_per_core == 0 {
             return None;

@@ -2,8 +2,8 @@
 //! ([`TopologyConstraints`]), and the one that was found in the running system
 //! ([`TestTopology`]). Nothing here starts a machine.
 //!
-//! CPUs are numbered sequentially, threads first, then cores, LLCs, NUMA nodes: CPU 0 and 1
-//! are the two threads of core 0 when there are two threads to a core.
+//! CPUs are numbered sequentially, threads first, then cores, LLCs, NUMA nodes: CPU 0 and 1 are the
+//! two threads of core 0 if there are two threads per core.
 
 mod constraints;
 mod cpulist;

@@ -1,5 +1,4 @@
-//! NUMA nodes as a test declares them: how many LLCs, how much memory, how far apart.
-//! Not the nodes found in a running system: those are in the view module.
+//! The NUMA nodes that a test declares: their LLCs, memory and distances. The nodes of a running system are in the view module.
 
 /// One declared NUMA node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -8,7 +7,7 @@ pub struct NumaNode {
     pub llcs: u32,
     /// Memory of the node, MiB.
     pub memory_mib: u32,
-    /// How fast the node's memory is said to be, in the ACPI HMAT; `None` leaves the node out of that table.
+    /// The speed of the node's memory according to the ACPI HMAT; `None` leaves the node out of that table.
     pub performance: Option<MemPerformance>,
     /// A cache in front of the node's memory, in the ACPI HMAT.
     pub side_cache: Option<MemSideCache>,
@@ -25,10 +24,10 @@ impl NumaNode {
         }
     }
 
-    /// A node whose memory the ACPI HMAT describes: `latency_ns` nanoseconds and `bandwidth_mbs` MB/s, as the nearest node
-    /// with CPUs has them. For CPUs that are farther away, latency grows and bandwidth shrinks in proportion to
-    /// [`NumaDistance`]. The guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. They are what
-    /// the guest is told, for schedulers that place tasks by them: the emulated memory itself is equally fast everywhere.
+    /// A node whose memory is described in the ACPI HMAT: latency in nanoseconds and bandwidth in MB/s from the nearest node
+    /// with CPUs. For CPUs that are farther away, latency grows and bandwidth shrinks in proportion to [`NumaDistance`]. The
+    /// guest finds the figures in `/sys/devices/system/node/node*/access0/initiators/`. They only describe the memory, for
+    /// schedulers that place tasks by them; the emulated memory itself is equally fast everywhere.
     pub const fn with_hmat(
         llcs: u32,
         memory_mib: u32,
@@ -43,19 +42,19 @@ impl NumaNode {
         node
     }
 
-    /// The same node with a cache in front of its memory, which the guest finds in
+    /// Adds a cache in front of the node's memory, which the guest finds in
     /// `/sys/devices/system/node/node*/memory_side_cache/`. The node must have an HMAT entry ([`NumaNode::with_hmat`]).
     pub const fn cache(mut self, cache: MemSideCache) -> Self {
         self.side_cache = Some(cache);
         self
     }
 
-    /// Whether the node has memory but no CPU.
+    /// Returns whether the node has memory but no CPU.
     pub const fn is_memory_only(&self) -> bool {
         self.llcs == 0
     }
 
-    /// Why the node's HMAT entry cannot be built in a machine of so many nodes.
+    /// Returns why the node's HMAT entry is invalid in a machine with `nodes` nodes.
     pub(super) const fn hmat_error(&self, nodes: usize) -> Option<&'static str> {
         let Some(performance) = self.performance else {
             return match self.side_cache {
@@ -78,7 +77,7 @@ impl NumaNode {
     }
 }
 
-/// What the ACPI HMAT says of a node's memory, as the nearest CPUs see it.
+/// The HMAT entry of a node's memory, from the nearest CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemPerformance {
     /// Access latency, nanoseconds; at least 1.
@@ -92,7 +91,7 @@ pub struct MemPerformance {
 pub struct MemSideCache {
     /// Size of the cache, bytes; at least 1.
     pub size: u64,
-    /// How addresses map to places of the cache.
+    /// How addresses map to cache lines.
     pub associativity: CacheAssociativity,
     /// When a write reaches the memory behind the cache.
     pub write_policy: CacheWritePolicy,
@@ -117,23 +116,23 @@ impl MemSideCache {
     }
 }
 
-/// How the addresses of a memory map to places of its [`MemSideCache`] (ACPI 6.5, table 5.147).
+/// How the addresses of a memory map to the lines of its [`MemSideCache`] (ACPI 6.5, table 5.147).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheAssociativity {
-    /// The table does not say.
+    /// Not specified.
     None,
-    /// Each address has one place.
+    /// Each address maps to one line.
     Direct,
-    /// Each address has several places, by a rule that the table does not give.
+    /// Each address maps to several lines, by a rule that the table does not specify.
     Complex,
 }
 
 /// When a write to a [`MemSideCache`] reaches the memory behind it (ACPI 6.5, table 5.147).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheWritePolicy {
-    /// The table does not say.
+    /// Not specified.
     None,
-    /// When the line is evicted.
+    /// A write reaches the memory when the line is evicted.
     WriteBack,
     /// A write reaches the memory at once.
     WriteThrough,
@@ -150,8 +149,8 @@ impl NumaDistance {
     /// A matrix for `nodes` nodes, given row by row.
     ///
     /// # Panics
-    /// In a `const` (its intended place) a compile error: unless the matrix has `nodes * nodes`
-    /// entries, 10 on the diagonal, more than 10 elsewhere, and is symmetric.
+    /// Unless the matrix has `nodes * nodes` entries, 10 on the diagonal, more than 10 elsewhere, and is symmetric. In a
+    /// `const`, which is the intended use, this is a compile error.
     pub const fn new(nodes: u32, matrix: &'static [u8]) -> Self {
         let n = nodes as usize;
         assert!(n > 0, "NumaDistance: there must be at least one node");
@@ -187,7 +186,7 @@ impl NumaDistance {
         self.nodes
     }
 
-    /// The distance from node `i` to node `j`, `None` when either is out of range.
+    /// The distance from node `i` to node `j`, `None` if either is out of range.
     pub const fn get(&self, i: u32, j: u32) -> Option<u8> {
         if i >= self.nodes || j >= self.nodes {
             return None;

@@ -1,6 +1,6 @@
-//! Shapes with a name: machines that schedulers meet, from four CPUs to two hundred and fifty.
+//! Named shapes of typical machines, from 4 to 250 CPUs.
 //!
-//! A name says what a person wants to know: CPUs, LLCs, and whether cores have two threads. A preset is a shape like any
+//! A name contains the number of CPUs, the number of LLCs, and whether cores have two threads. A preset is a shape like any
 //! other: `KTSTR_TOPOLOGY` takes its name or the text of any shape, by [`Topology::from_name`].
 
 use super::declared::Topology;
@@ -25,7 +25,7 @@ macro_rules! presets {
     };
 }
 
-// NUMA nodes, LLCs in all, cores of each LLC, threads of each core.
+// NUMA nodes, LLCs in total, cores per LLC, threads per core.
 presets! {
     "4cpu-1llc-nosmt": 1 1 4 1;
     "4cpu-2llc-nosmt": 1 2 2 1;
@@ -55,10 +55,10 @@ presets! {
 }
 
 impl Topology {
-    /// The shape of this name: that of a preset, or one spelt out as in `1n2l4c1t`.
+    /// Returns the shape of this name: a preset, or a shape such as `1n2l4c1t`.
     ///
     /// # Errors
-    /// [`TopologyParseError`] when it is neither.
+    /// [`TopologyParseError`] if it is neither.
     pub fn from_name(text: &str) -> Result<Self, TopologyParseError> {
         match PRESETS.iter().find(|preset| preset.name == text) {
             Some(preset) => Ok(preset.topology),
@@ -79,7 +79,7 @@ impl Topology {
 mod tests {
     use super::*;
 
-    /// The number before `what` in a preset's name.
+    /// Returns the number before `what` in a preset's name.
     fn named(name: &str, what: &str) -> Option<u32> {
         let part = name.split('-').find_map(|part| part.strip_suffix(what))?;
         part.parse().ok()

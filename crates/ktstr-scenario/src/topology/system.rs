@@ -1,9 +1,8 @@
 //! Reads the topology of the running system from sysfs
 //! (Documentation/ABI/stable/sysfs-devices-system-cpu, -node).
 //!
-//! Cores are numbered in the order of their first CPU, LLCs likewise, as in the view made from
-//! a declared topology, so that the two can be compared. Not for: judging whether it is the
-//! topology that was asked for.
+//! Cores are numbered in the order of their first CPU, LLCs likewise, as in the view made from a declared topology, so that the
+//! two can be compared. This module does not judge whether it is the declared topology.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,12 +14,12 @@ use super::view::{LlcInfo, NodeInfo, NodeMemInfo, TestTopology};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SysfsError {
-    /// A file that must be there could not be read.
+    /// A required file could not be read.
     #[error("cannot read {path:?}: {source}; is sysfs mounted?")]
     Read {
         /// The file, below `/sys/devices/system`.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The error of the system call.
         source: std::io::Error,
     },
     /// A file holds something else than a list of CPUs or nodes.
@@ -31,20 +30,20 @@ pub enum SysfsError {
         /// What is wrong with it.
         source: CpuListError,
     },
-    /// No CPU is online, by the file that lists them.
+    /// The file that lists the online CPUs is empty.
     #[error("{path:?} lists no CPU")]
     NoCpu {
-        /// The file that lists the CPUs on line.
+        /// The file that lists the online CPUs.
         path: PathBuf,
     },
 }
 
 impl TestTopology {
-    /// The topology of the running system, as its kernel shows it in `/sys/devices/system`: in a test function the machine's,
-    /// on the host the host's.
+    /// Reads the topology of the running system from `/sys/devices/system`: in a test function that of the guest, on the host
+    /// that of the host.
     ///
     /// # Errors
-    /// [`SysfsError`] when sysfs is not mounted or holds no list of CPUs where one must be.
+    /// [`SysfsError`] if sysfs is not mounted, or a required list of CPUs is missing or malformed.
     pub fn from_system() -> Result<Self, SysfsError> {
         read_at(Path::new("/sys"))
     }
@@ -106,7 +105,7 @@ fn list(path: &Path) -> Result<BTreeSet<usize>, SysfsError> {
     })
 }
 
-/// CPU → sequential number of its core.
+/// Returns a map from each CPU to the sequential number of its core.
 fn cores(base: &Path, online: &BTreeSet<usize>) -> Result<BTreeMap<usize, usize>, SysfsError> {
     let mut ids = BTreeMap::new();
     let mut next = 0;
@@ -143,7 +142,7 @@ fn last_level(base: &Path, cpu: usize) -> Option<PathBuf> {
         .map(|(_, dir)| dir)
 }
 
-/// CPUs that share `cpu`'s last-level cache; without caches in sysfs, its package.
+/// Returns the CPUs that share `cpu`'s last-level cache; if sysfs has no caches, the CPUs of its package.
 fn shared(base: &Path, cpu: usize, cache: Option<&Path>) -> Result<BTreeSet<usize>, SysfsError> {
     if let Some(dir) = cache {
         return list(&dir.join("shared_cpu_list"));
@@ -192,7 +191,7 @@ fn nodes(base: &Path) -> Result<BTreeMap<usize, Node>, SysfsError> {
     Ok(nodes)
 }
 
-/// Lines of the form `Node 0 MemTotal:  16384 kB`.
+/// Parses lines of the form `Node 0 MemTotal:  16384 kB`.
 fn meminfo(text: &str) -> Option<NodeMemInfo> {
     let value = |key: &str| {
         let line = text.lines().find(|line| line.contains(key))?;

@@ -1,6 +1,5 @@
-//! Topologies as text: `2n4l8c2t` is two nodes, four LLCs in total, eight cores under each
-//! LLC, two threads to a core. Uneven shapes print their first LLC's cores: the text is a name
-//! for people and for the command line, not a serialisation of everything.
+//! Topologies as text: `2n4l8c2t` is two nodes, four LLCs in total, eight cores under each LLC, two threads per core. The text
+//! is a name for people and for the command line, and does not contain everything: memory and distances are left out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +9,13 @@ use super::declared::{Topology, TopologyError};
 /// Why a text is not a topology.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopologyParseError {
-    /// Not of the form `<n>n<l>l<c>c<t>t`.
+    /// The text is not of the form `<n>n<l>l<c>c<t>t`.
     #[error("topology {text:?}: expected <nodes>n<llcs>l<cores>c<threads>t, such as 1n2l4c1t")]
     BadFormat {
         /// The whole text.
         text: String,
     },
-    /// A name of a preset that there is not.
+    /// The name of an unknown preset.
     #[error("topology {text:?}: there is no preset of this name; there are {known}")]
     UnknownPreset {
         /// The name given.
@@ -24,14 +23,14 @@ pub enum TopologyParseError {
         /// The names of all presets.
         known: String,
     },
-    /// One of the numbers is no number, or zero.
+    /// A number is malformed or zero.
     #[error("topology {text:?}: {found:?} before '{unit}' must be a number of at least 1")]
     BadComponent {
         /// The whole text.
         text: String,
         /// The letter of the component.
         unit: char,
-        /// What stood before it.
+        /// The text before the letter.
         found: String,
     },
     /// LLCs cannot be spread evenly over the nodes.
@@ -53,8 +52,8 @@ pub enum TopologyParseError {
 }
 
 impl fmt::Display for Topology {
-    /// `1n2l4c2t`: nodes, LLCs in all, cores of each LLC, threads of each core. Where nodes differ in LLCs, or LLCs in cores,
-    /// there is a sum in the place of the number, as in `1n2l3+1c1t`; such a text cannot be read back.
+    /// Formats a shape as `1n2l4c2t`: nodes, LLCs in total, cores per LLC, threads per core. If nodes differ in LLCs, or LLCs
+    /// in cores, a sum replaces the number, as in `1n2l3+1c1t`; such a text cannot be parsed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let llcs: Vec<u32> = match self.nodes {
             None => vec![self.llcs],
@@ -73,7 +72,7 @@ impl fmt::Display for Topology {
     }
 }
 
-/// The short form of a shape of which are known the LLCs of each node and the cores of each LLC.
+/// Returns the short text of a shape from the LLCs of each node and the cores of each LLC.
 pub(super) fn short(nodes: u32, llcs: &[u32], cores: &[u32], threads: u32) -> String {
     let with_cpus: Vec<u32> = llcs.iter().copied().filter(|llcs| *llcs > 0).collect();
     let uneven = |numbers: &[u32]| {

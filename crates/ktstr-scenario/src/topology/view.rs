@@ -1,5 +1,5 @@
-//! The topology as found in a running system, as data. Who reads sysfs (the guest) fills it
-//! with [`TestTopology::from_parts`]; everything asked of it here is set arithmetic.
+//! The topology of a running system as data. The code that reads sysfs creates it with [`TestTopology::from_parts`]; this
+//! module only does set arithmetic on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,7 @@ pub struct LlcInfo {
 }
 
 impl LlcInfo {
-    /// An LLC of node `numa_node` with the given cores (core id → its CPUs); `cache_size_kib`
-    /// is `None` when the system does not say.
+    /// An LLC of node `numa_node` with the given cores (core id → its CPUs); `cache_size_kib` is `None` if it is not known.
     pub fn new(
         numa_node: usize,
         cache_size_kib: Option<u64>,
@@ -87,7 +86,7 @@ pub struct TestTopology {
 }
 
 impl TestTopology {
-    /// From LLCs in order and nodes by id. A node that only an LLC names is added without data.
+    /// Creates a topology from LLCs in order and nodes by id. A node that only an LLC refers to is added without data.
     pub fn from_parts(llcs: Vec<LlcInfo>, mut nodes: BTreeMap<usize, NodeInfo>) -> Self {
         let cpus: BTreeSet<usize> = llcs
             .iter()
@@ -103,12 +102,12 @@ impl TestTopology {
         }
     }
 
-    /// What a guest with the declared topology is expected to find; memory as far as declared.
+    /// Returns the topology that a guest with the declared topology should see, with memory as far as it is declared.
     pub fn from_vm_topology(topology: &Topology) -> Self {
         Self::from_vm_topology_with_memory(topology, None)
     }
 
-    /// The same, with `memory_mib` spread evenly over nodes whose memory is not declared.
+    /// Like [`Self::from_vm_topology`], with `memory_mib` spread evenly over nodes whose memory is not declared.
     pub fn from_vm_topology_with_memory(topology: &Topology, memory_mib: Option<u32>) -> Self {
         let mut cpu = 0;
         let mut core_id = 0;
@@ -158,10 +157,10 @@ impl TestTopology {
         self.nodes.len()
     }
 
-    /// The shape as a declaration of the same shape is written; see [`Topology`].
+    /// Returns the shape in the short text form of a declared shape; see [`Topology`].
     ///
     /// # Errors
-    /// A sentence, where cores differ in threads: that has no text.
+    /// A sentence, if cores differ in their numbers of threads, which has no text form.
     pub fn short_text(&self) -> Result<String, String> {
         let threads = self.llcs.iter().flat_map(|llc| llc.cores().values());
         let threads: BTreeSet<usize> = threads.map(Vec::len).collect();
@@ -209,8 +208,8 @@ impl TestTopology {
         self.cpus.iter().copied().collect()
     }
 
-    /// The CPUs that partitions are cut from: all, minus the last when there are more than
-    /// two, which is left to the harness itself.
+    /// Returns the CPUs from which partitions are made: all, except the last one if there are more than two, which is reserved
+    /// for the harness.
     pub fn usable_cpus(&self) -> &[usize] {
         match self.cpus.split_last() {
             Some((_, rest)) if rest.len() >= 2 => rest,
@@ -256,8 +255,7 @@ impl TestTopology {
         self.nodes.get(&node)?.meminfo.as_ref()
     }
 
-    /// Distance from node `a` to node `b`; where the system does not say, 10 to itself, 20 to
-    /// another.
+    /// Returns the distance from node `a` to node `b`; if it is not known, 10 to itself and 20 to another node.
     pub fn numa_distance(&self, a: usize, b: usize) -> u8 {
         self.nodes
             .get(&a)
@@ -277,15 +275,15 @@ impl TestTopology {
             .collect()
     }
 
-    /// Cuts the usable CPUs in `of` equal parts (the last takes the remainder) and widens each
-    /// by `frac` of its length on both sides. Empty when `of` is 0 or more than there are CPUs.
+    /// Divides the usable CPUs into `of` equal parts (the last takes the remainder) and widens each by `frac` of its length on
+    /// both sides. The result is empty if `of` is 0 or larger than the number of CPUs.
     pub fn overlapping_cpusets(&self, of: usize, frac: f64) -> Vec<BTreeSet<usize>> {
         (0..of)
             .map_while(|index| self.partition(index, of, frac))
             .collect()
     }
 
-    /// Part `index` of `of`, widened by `frac`; `None` when there is no such part.
+    /// Returns part `index` of `of`, widened by `frac`; `None` if there is no such part.
     pub(crate) fn partition(&self, index: usize, of: usize, frac: f64) -> Option<BTreeSet<usize>> {
         let usable = self.usable_cpus();
         if of == 0 || index >= of || usable.len() < of {
@@ -302,7 +300,7 @@ impl TestTopology {
         Some(usable.get(start..end)?.iter().copied().collect())
     }
 
-    /// A set as the kernel writes it: `0-3,5`.
+    /// Formats a set in the list format of the kernel: `0-3,5`.
     pub fn cpuset_string(&self, cpus: &BTreeSet<usize>) -> String {
         cpuset_string(cpus)
     }

@@ -1,4 +1,4 @@
-//! Where a worker may run: the wish, and what it comes to on a given machine and cpuset.
+//! The affinity of workers: the declared intent, and its resolution on a given machine and cpuset.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::topology::{TestTopology, cpuset_string};
 
-/// Where a worker should run.
+/// The declared affinity of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AffinityIntent {
-    /// Wherever its cgroup may.
+    /// All CPUs of its cgroup.
     #[default]
     Inherit,
-    /// `count` CPUs of `from` by chance, for each worker anew.
+    /// `count` random CPUs of `from`, chosen separately for each worker.
     RandomSubset {
-        /// To choose from.
+        /// The CPUs to choose from.
         from: BTreeSet<usize>,
         /// How many CPUs each worker gets.
         count: usize,
     },
-    /// The CPUs of the LLC that the cgroup has most of.
+    /// The CPUs of the LLC of which the cgroup has the most CPUs.
     LlcAligned,
     /// All CPUs, those of other cgroups included.
     CrossCgroup,
@@ -32,26 +32,26 @@ pub enum AffinityIntent {
     SmtSiblingPair,
 }
 
-/// What an intent comes to.
+/// The resolution of an intent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResolvedAffinity {
-    /// No affinity of its own.
+    /// No affinity is set.
     None,
     /// All workers get exactly these CPUs.
     Fixed(BTreeSet<usize>),
-    /// A choice for each worker: see [`ResolvedAffinity::cpus`].
+    /// Each worker gets a random choice: see [`ResolvedAffinity::cpus`].
     Random {
-        /// To choose from; not empty.
+        /// The CPUs to choose from; not empty.
         from: BTreeSet<usize>,
-        /// How many; 1..=`from.len()`.
+        /// The number of CPUs, 1..=`from.len()`.
         count: usize,
     },
     /// All workers get this one CPU.
     SingleCpu(usize),
 }
 
-/// Why an intent comes to nothing.
+/// Why an intent selects no CPUs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("affinity {intent}: {reason} (CPUs available: {pool})")]
 pub struct AffinityError {
@@ -66,7 +66,7 @@ impl AffinityIntent {
         Self::Exact(cpus.into_iter().collect())
     }
 
-    /// `count` CPUs of `from` by chance.
+    /// `count` random CPUs of `from`.
     pub fn random_subset(from: impl IntoIterator<Item = usize>, count: usize) -> Self {
         Self::RandomSubset {
             from: from.into_iter().collect(),
@@ -87,7 +87,7 @@ impl AffinityIntent {
         }
     }
 
-    /// What the intent comes to within `cpuset` (`None`: all CPUs) on `topology`.
+    /// Resolves the intent within `cpuset` (`None`: all CPUs) on `topology`.
     ///
     /// # Errors
     /// [`AffinityError`] when no CPU is left: an affinity is never silently dropped.
@@ -162,8 +162,8 @@ impl AffinityIntent {
 }
 
 impl super::WorkSpec {
-    /// What the affinity of these workers comes to within `cpuset` (`None`: all CPUs) on
-    /// `topology`. Workers with a node of their own stay on its CPUs.
+    /// Resolves the affinity of these workers within `cpuset` (`None`: all CPUs) on `topology`. Workers with a declared node
+    /// stay on its CPUs.
     ///
     /// # Errors
     /// [`AffinityError`] when no CPU is left.
@@ -196,8 +196,8 @@ impl super::WorkSpec {
 }
 
 impl ResolvedAffinity {
-    /// The CPUs of one worker, `None` for no affinity of its own. Which CPUs `Random` gives
-    /// depends on `seed` alone: give each worker its own, and the same for the same run.
+    /// Returns the CPUs of one worker; `None` if no affinity is set. For `Random` the choice depends only on `seed`, so each
+    /// worker needs its own seed, derived from that of the run.
     pub fn cpus(&self, seed: u64) -> Option<BTreeSet<usize>> {
         match self {
             Self::None => None,

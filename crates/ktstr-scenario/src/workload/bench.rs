@@ -12,7 +12,7 @@ macro_rules! config {
         }
 
         impl $name {
-            /// All parameters as they are if nothing is said.
+            /// The default of all parameters.
             pub const DEFAULT: Self = Self { $( $field: $default, )+ };
 
             $(
@@ -35,25 +35,27 @@ macro_rules! config {
 }
 
 config! {
-    /// Of [`WorkType::Schbench`](super::WorkType::Schbench): messengers who hand out requests, and workers who serve them.
+    /// The parameters of [`WorkType::Schbench`](super::WorkType::Schbench): messengers that hand out requests, and workers that
+    /// serve them.
     SchbenchConfig {
-        /// Messengers, which hand out the requests; at least 1.
+        /// The number of messengers, which hand out the requests; at least 1.
         message_threads: usize = 1,
-        /// Workers of each messenger; 0 is the number of CPUs divided by that of messengers, rounded up.
+        /// The number of workers per messenger; 0 stands for the number of CPUs divided by the number of messengers, rounded
+        /// up.
         worker_threads: usize = 0,
-        /// KiB of the three matrices of a worker.
+        /// The size of a worker's three matrices together, KiB.
         cache_footprint_kib: usize = 256,
-        /// Multiplications of a request.
+        /// The number of matrix multiplications per request.
         operations: u64 = 5,
         /// Sleep at the begin of a request, µs.
         sleep_usec: u64 = 100,
-        /// Requests a second of all messengers together; 0 hands out the next one as soon as a worker waits for it.
+        /// Requests per second of all messengers together; 0 hands out the next request as soon as a worker waits for it.
         requests_per_sec: u64 = 0,
     }
 }
 
 impl SchbenchConfig {
-    /// How many workers it comes to on so many CPUs.
+    /// Returns the number of workers on `cpus` CPUs.
     pub const fn tasks(&self, cpus: usize) -> usize {
         let workers = match (self.worker_threads, self.message_threads) {
             (0, 0) => 1,
@@ -66,29 +68,30 @@ impl SchbenchConfig {
 }
 
 config! {
-    /// Of [`WorkType::Taobench`](super::WorkType::Taobench): clients who look keys up in a cache, and slow workers who fetch
-    /// what is not there.
+    /// The parameters of [`WorkType::Taobench`](super::WorkType::Taobench): clients that look up keys in a cache, and slow
+    /// workers that fetch missing keys.
     TaobenchConfig {
-        /// Clients; 0 is one for each CPU.
+        /// The number of clients; 0 stands for one per CPU.
         client_threads: usize = 0,
-        /// Slow workers; 0 is one for each four clients, rounded up.
+        /// The number of slow workers; 0 stands for one per four clients, rounded up.
         slow_threads: usize = 0,
-        /// MiB of the cache. Each client has its part of it, and touches no other.
+        /// The size of the cache, MiB. Each client has its own part of it.
         cache_capacity_mib: usize = 64,
-        /// How many of 100 look-ups find their key.
+        /// The percentage of look-ups that find their key.
         target_hit_pct: u8 = 90,
-        /// Sleep of a slow worker for a key, µs.
+        /// How long a slow worker sleeps per key, µs.
         slow_path_sleep_us: u64 = 100,
-        /// Sleep of a slow worker for one key of a hundred, µs: the 99th percentile of a fetch; 0 is as long as for the others.
+        /// How long a slow worker sleeps for one key in a hundred, µs, which is the 99th percentile; 0 stands for the same as
+        /// for the others.
         slow_path_p99_us: u64 = 0,
-        /// Look-ups a second of all clients together, whose latencies count from when they are due; 0 begins the next one
-        /// when the one before is done, and measures no latencies.
+        /// Look-ups per second of all clients together, with latencies measured from the scheduled times; with 0, a client
+        /// starts the next look-up when the one before is done, and no latencies are measured.
         arrival_rate: u64 = 0,
     }
 }
 
 impl TaobenchConfig {
-    /// How many clients there are on so many CPUs.
+    /// Returns the number of clients on `cpus` CPUs.
     pub const fn clients(&self, cpus: usize) -> usize {
         match self.client_threads {
             0 => cpus,
@@ -96,7 +99,7 @@ impl TaobenchConfig {
         }
     }
 
-    /// How many workers it comes to on so many CPUs.
+    /// Returns the number of workers on `cpus` CPUs.
     pub const fn tasks(&self, cpus: usize) -> usize {
         let clients = self.clients(cpus);
         let slow = match self.slow_threads {
@@ -106,10 +109,10 @@ impl TaobenchConfig {
         clients.saturating_add(slow)
     }
 
-    /// How many of so many workers are clients.
+    /// Returns how many of `tasks` workers are clients.
     pub const fn clients_of(&self, tasks: usize) -> usize {
         match (self.client_threads, self.slow_threads) {
-            // A quarter more, rounded up, than clients.
+            // There are a quarter more tasks than clients, rounded up.
             (0, 0) => tasks.saturating_mul(4) / 5,
             (0, slow) => tasks.saturating_sub(slow),
             (clients, _) => clients,

@@ -1,4 +1,4 @@
-//! Workers outside of steps: what a test that spawns them itself says.
+//! Workers outside of steps, which a test spawns itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,31 +8,30 @@ use super::sched::{CloneMode, SchedPolicy};
 use super::spec::{WorkSpec, WorkSpecError};
 use super::work_type::WorkType;
 
-/// A set of workers spawned by hand, and further groups beside them.
+/// A set of workers that a test spawns itself, with optional further groups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkloadConfig {
-    /// How many workers are spawned.
+    /// The number of workers.
     pub num_workers: usize,
-    /// Where they may run; only intents that need no cgroup.
+    /// Their affinity; only intents that need no cgroup are allowed.
     pub affinity: AffinityIntent,
-    /// What they do.
+    /// Their work type.
     pub work_type: WorkType,
-    /// After so many iterations a worker waits to be stopped. Partners of a parked worker wait for
-    /// it, too.
+    /// The number of iterations after which a worker waits to be stopped. Partners of such a worker wait for it too.
     pub park_after_iterations: Option<u64>,
-    /// Whether each tells when its first iteration is done: see
+    /// Whether each worker signals the end of its first iteration: see
     /// `WorkloadHandle::wait_first_iterations`.
     pub signal_first_iteration: bool,
     /// Their scheduling policy.
     pub sched_policy: SchedPolicy,
-    /// Where their memory comes from.
+    /// Their memory policy.
     pub mem_policy: MemPolicy,
     /// Flags of `mem_policy`.
     pub mpol_flags: MpolFlags,
     /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
-    /// Process or thread.
+    /// Whether they are processes or threads.
     pub clone_mode: CloneMode,
     /// Thread name, at most 15 bytes.
     pub comm: Option<String>,
@@ -40,9 +39,9 @@ pub struct WorkloadConfig {
     pub uid: Option<u32>,
     /// The group that the workers run as.
     pub gid: Option<u32>,
-    /// NUMA node whose CPUs and memory they take.
+    /// The NUMA node whose CPUs and memory they use.
     pub numa_node: Option<usize>,
-    /// Further groups, spawned beside these workers.
+    /// Further groups, spawned together with these workers.
     pub composed: Vec<WorkSpec>,
 }
 
@@ -69,19 +68,19 @@ impl Default for WorkloadConfig {
 }
 
 impl WorkloadConfig {
-    /// Sets how many there are.
+    /// Sets the number of workers.
     pub fn workers(mut self, workers: usize) -> Self {
         self.num_workers = workers;
         self
     }
 
-    /// Sets what they do.
+    /// Sets their work type.
     pub fn work_type(mut self, work_type: WorkType) -> Self {
         self.work_type = work_type;
         self
     }
 
-    /// Sets where they may run.
+    /// Sets their affinity.
     pub fn affinity(mut self, affinity: AffinityIntent) -> Self {
         self.affinity = affinity;
         self
@@ -93,13 +92,13 @@ impl WorkloadConfig {
         self
     }
 
-    /// Has each worker wait to be stopped after so many iterations.
+    /// Makes each worker wait to be stopped after this number of iterations.
     pub fn park_after_iterations(mut self, iterations: u64) -> Self {
         self.park_after_iterations = Some(iterations);
         self
     }
 
-    /// Sets whether each worker tells when its first iteration is done.
+    /// Sets whether each worker signals the end of its first iteration.
     pub fn signal_first_iteration(mut self, tells: bool) -> Self {
         self.signal_first_iteration = tells;
         self
@@ -111,7 +110,7 @@ impl WorkloadConfig {
         self
     }
 
-    /// Sets where their memory comes from.
+    /// Sets their memory policy.
     pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
         self.mem_policy = policy;
         self
@@ -159,7 +158,7 @@ impl WorkloadConfig {
         self
     }
 
-    /// The workers of this configuration itself as a group, without the composed ones.
+    /// Returns the workers of this configuration as a group, without the composed groups.
     pub fn primary(&self) -> WorkSpec {
         WorkSpec {
             work_type: self.work_type.clone(),
@@ -178,10 +177,10 @@ impl WorkloadConfig {
         }
     }
 
-    /// Whether all groups make sense.
+    /// Checks all groups.
     ///
     /// # Errors
-    /// [`WorkSpecError`] of the first group that does not.
+    /// [`WorkSpecError`] of the first invalid group.
     pub fn validate(&self) -> Result<(), WorkSpecError> {
         let primary = self.primary();
         primary.validate()?;

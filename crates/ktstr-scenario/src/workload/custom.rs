@@ -1,4 +1,4 @@
-//! Work that a test brings along: a function, what it is told, and what it may ask.
+//! Custom work of a test: a function, its parameters, and its context.
 
 use std::fs::File;
 use std::io;
@@ -10,18 +10,17 @@ use serde::{Deserialize, Serialize};
 
 /// The body of [`WorkType::Custom`](super::WorkType::Custom).
 ///
-/// It runs once, in the worker's process, and returns when [`WorkerCtx::stop`] says so: a loop that
-/// does not look there is killed five seconds after it was told to stop. `SIGUSR1` comes with the
-/// stop, so that a blocking system call returns with `EINTR`. The report it returns is the worker's;
-/// the harness fills in who the worker was and, where the function left them 0, CPU time, wall time
-/// and the numbers of `/proc/thread-self/schedstat`. A panic ends the worker's process, and its
-/// message is the report's `exit_info`.
+/// It runs once, in the worker's process, and has to return when [`WorkerCtx::stop`] becomes `true`; a function that does not
+/// is killed five seconds later. `SIGUSR1` is sent with the stop, so that a blocking system call returns with `EINTR`. The
+/// function returns the report of the worker; the harness fills in who the worker was and, where the function left them 0, CPU
+/// time, wall time and the numbers of `/proc/thread-self/schedstat`. A panic ends the worker's process, and its message becomes
+/// the report's `exit_info`.
 pub type CustomFn = fn(&WorkerCtx) -> WorkerReport;
 
-/// How many slots of each kind a [`CustomCfg`] has.
+/// The number of slots of each kind in a [`CustomCfg`].
 pub const CUSTOM_SLOTS: usize = 4;
 
-/// What a test tells its function: a few numbers, without a meaning of their own.
+/// The parameters of a custom function: a few numbers, whose meaning the test defines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomCfg {
@@ -31,13 +30,13 @@ pub struct CustomCfg {
     pub usizes: [usize; CUSTOM_SLOTS],
     /// Four signed numbers.
     pub i32s: [i32; CUSTOM_SLOTS],
-    /// Four switches that mean what the function makes of them.
+    /// Four flags.
     pub bools: [bool; CUSTOM_SLOTS],
-    /// Bytes of any other meaning.
+    /// Bytes for any other data.
     pub blob: [u8; 32],
 }
 
-/// What a [`CustomFn`] sees of the worker it runs in.
+/// The context of a [`CustomFn`]: the worker in which it runs.
 #[derive(Debug)]
 pub struct WorkerCtx {
     stop: &'static AtomicBool,
@@ -49,8 +48,8 @@ pub struct WorkerCtx {
 }
 
 impl WorkerCtx {
-    /// Put together by the harness in the worker's process. `open` opens a file for writing: this
-    /// crate touches none itself.
+    /// Creates the context; the harness calls this in the worker's process. `open` opens a file for writing, since this crate
+    /// does no I/O itself.
     #[doc(hidden)]
     pub fn new(
         stop: &'static AtomicBool,
@@ -70,36 +69,35 @@ impl WorkerCtx {
         }
     }
 
-    /// Becomes `true` when the worker has to return.
+    /// Returns the flag that becomes `true` when the worker has to return.
     pub fn stop(&self) -> &AtomicBool {
         self.stop
     }
 
-    /// The CPUs that this worker was allowed when it was let go, in ascending order.
+    /// Returns the CPUs that this worker was allowed when it was released, in ascending order.
     pub fn cpus(&self) -> &[usize] {
         &self.cpus
     }
 
-    /// The thread ids of the workers that were started together with this one and before it, in
-    /// their order.
+    /// Returns the thread ids of the workers that were started together with this one and before it, in order.
     pub fn sibling_pids(&self) -> &[i32] {
         &self.sibling_pids
     }
 
-    /// The directory of the worker's cgroup, as it was when the worker was let go.
+    /// Returns the directory of the worker's cgroup at the time of its release.
     pub fn cgroup_dir(&self) -> &Path {
         &self.cgroup_dir
     }
 
-    /// What the test gave to [`WorkType::custom_with`](super::WorkType::custom_with).
+    /// Returns the parameters that the test passed to [`WorkType::custom_with`](super::WorkType::custom_with).
     pub fn cfg(&self) -> &CustomCfg {
         &self.cfg
     }
 
-    /// Opens `cgroup.procs` of the cgroup `name` beside the worker's own, for writing process ids.
+    /// Opens `cgroup.procs` of the sibling cgroup `name` of the worker's own for writing pids.
     ///
     /// # Errors
-    /// What the kernel answers, most of all that there is no such cgroup; the path is in the text.
+    /// The error of the system call, for example if there is no such cgroup; the text names the path.
     pub fn open_sibling_cgroup_procs(&self, name: &str) -> io::Result<File> {
         let beside = self.cgroup_dir.parent().unwrap_or(&self.cgroup_dir);
         let path = beside.join(name).join("cgroup.procs");

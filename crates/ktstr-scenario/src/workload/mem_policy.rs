@@ -5,14 +5,14 @@ use std::ops::BitOr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a worker's memory comes from.
+/// The NUMA memory policy of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemPolicy {
-    /// The inherited policy.
+    /// The policy that is inherited.
     #[default]
     Default,
-    /// Only these nodes.
+    /// Memory only from these nodes.
     Bind(BTreeSet<usize>),
     /// This node first.
     Preferred(usize),
@@ -29,7 +29,7 @@ pub enum MemPolicy {
 /// Why a memory policy cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemPolicyError {
-    /// A policy over no node.
+    /// A policy without nodes.
     #[error("memory policy {policy}: the set of nodes is empty")]
     NoNodes {
         /// Name of the policy.
@@ -40,25 +40,25 @@ pub enum MemPolicyError {
     Flags {
         /// All the bits that were given.
         bits: u32,
-        /// What is wrong.
+        /// What is wrong with the flags.
         reason: &'static str,
     },
-    /// A node outside the cpuset's nodes or the machine.
+    /// A node that is not in the cpuset or not on the machine.
     #[error("memory policy {policy}: node {node} is not among {available:?} ({scope})")]
     NodeUnavailable {
         /// Name of the policy.
         policy: &'static str,
         /// The number of the node.
         node: usize,
-        /// The nodes there are.
+        /// The available nodes.
         available: BTreeSet<usize>,
-        /// Which nodes those are.
+        /// Whether the available nodes are those of the cpuset or of the machine.
         scope: &'static str,
     },
 }
 
 impl MemPolicy {
-    /// Only these nodes.
+    /// Memory only from these nodes.
     pub fn bind(nodes: impl IntoIterator<Item = usize>) -> Self {
         Self::Bind(nodes.into_iter().collect())
     }
@@ -96,7 +96,7 @@ impl MemPolicy {
         }
     }
 
-    /// The nodes the policy names; empty for `Default` and `Local`.
+    /// Returns the nodes of the policy; empty for `Default` and `Local`.
     pub fn nodes(&self) -> BTreeSet<usize> {
         match self {
             Self::Default | Self::Local => BTreeSet::new(),
@@ -108,7 +108,7 @@ impl MemPolicy {
         }
     }
 
-    /// Whether policy and flags make sense by themselves.
+    /// Checks the policy and its flags, regardless of the machine.
     ///
     /// # Errors
     /// [`MemPolicyError`] for an empty set or contradicting flags.
@@ -137,9 +137,8 @@ impl MemPolicy {
         Ok(())
     }
 
-    /// The same, and whether the nodes are there: among the nodes of the cpuset when there is
-    /// one, on the machine with `STATIC_NODES`; with `RELATIVE_NODES` numbers are relative and
-    /// any will do.
+    /// Checks also that the nodes are available: among the nodes of the cpuset if there is one, or on the machine with
+    /// `STATIC_NODES`. With `RELATIVE_NODES` any numbers are valid, since they are relative.
     ///
     /// # Errors
     /// [`MemPolicyError`] names the node that is missing.
@@ -201,7 +200,7 @@ impl MpolFlags {
         self.0 & other.0 == other.0
     }
 
-    /// Whether the kernel would take the flags.
+    /// Checks that the kernel would accept the flags.
     ///
     /// # Errors
     /// [`MemPolicyError::Flags`] for unknown flags, or static together with relative nodes.

@@ -1,5 +1,4 @@
-//! What workers do and how they are scheduled: data and validation. Running them is the
-//! guest's work.
+//! What workers do and how they are scheduled: data and validation. The guest runs them.
 
 mod affinity;
 mod bench;

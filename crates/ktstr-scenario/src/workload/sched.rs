@@ -22,11 +22,11 @@ pub enum SchedClass {
     Ext,
 }
 
-/// The policy a worker runs under.
+/// The scheduling policy of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedPolicy {
-    /// `SCHED_OTHER`; under a sched_ext scheduler that takes all, its own.
+    /// `SCHED_OTHER`; under a sched_ext scheduler that takes all tasks, such a worker is scheduled by it.
     #[default]
     Normal,
     /// `SCHED_BATCH`.
@@ -41,12 +41,12 @@ pub enum SchedPolicy {
     Deadline {
         /// CPU time per period.
         runtime: Duration,
-        /// By when in the period.
+        /// The deadline within the period.
         deadline: Duration,
         /// The time after which the budget is renewed.
         period: Duration,
     },
-    /// `SCHED_EXT`: under sched_ext even if the scheduler takes only those who ask.
+    /// `SCHED_EXT`: scheduled by sched_ext even if the scheduler takes only tasks with this policy.
     Ext,
 }
 
@@ -64,7 +64,7 @@ pub enum SchedPolicyError {
     Deadline {
         /// CPU time per period.
         runtime: Duration,
-        /// By when in the period.
+        /// The deadline within the period.
         deadline: Duration,
         /// The period that was given.
         period: Duration,
@@ -91,7 +91,7 @@ impl SchedPolicy {
         }
     }
 
-    /// Whether the kernel would take the parameters.
+    /// Checks that the kernel would accept the parameters.
     ///
     /// # Errors
     /// [`SchedPolicyError`] with the parameters.
@@ -116,14 +116,14 @@ impl SchedPolicy {
     }
 }
 
-/// What a worker is.
+/// How a worker is created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloneMode {
-    /// A process of its own.
+    /// As a separate process.
     #[default]
     Fork,
-    /// A thread of one process that all workers share.
+    /// As a thread of one process that all workers share.
     Thread,
 }
 

@@ -10,19 +10,19 @@ use super::work_type::{WorkType, WorkTypeValidationError};
 /// Longest name of a thread, without the final NUL (`TASK_COMM_LEN` - 1).
 pub(crate) const MAX_COMM: usize = 15;
 
-/// A group of equal workers. `None` means: what the cgroup says, else the kernel's default.
+/// A group of equal workers. `None` stands for the default of the cgroup, or else of the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkSpec {
-    /// What they do.
+    /// Their work type.
     pub work_type: WorkType,
     /// Their scheduling policy.
     pub sched_policy: SchedPolicy,
-    /// How many; excludes `workers_pct`.
+    /// The number of workers; excludes `workers_pct`.
     pub num_workers: Option<usize>,
-    /// Where they may run.
+    /// Their affinity.
     pub affinity: AffinityIntent,
-    /// Where their memory comes from.
+    /// Their memory policy.
     pub mem_policy: MemPolicy,
     /// Flags of `mem_policy`.
     pub mpol_flags: MpolFlags,
@@ -36,9 +36,9 @@ pub struct WorkSpec {
     pub uid: Option<u32>,
     /// The group that the workers run as.
     pub gid: Option<u32>,
-    /// NUMA node whose CPUs and memory they take.
+    /// The NUMA node whose CPUs and memory they use.
     pub numa_node: Option<usize>,
-    /// How many, as a fraction of the CPUs of the cpuset; excludes `num_workers`.
+    /// The number of workers as a fraction of the CPUs of the cpuset; excludes `num_workers`.
     pub workers_pct: Option<f64>,
 }
 
@@ -46,21 +46,21 @@ pub struct WorkSpec {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkSpecError {
-    /// Both ways to say how many.
+    /// Both `num_workers` and `workers_pct` are set.
     #[error("workers({workers}) and workers_pct({pct}) exclude each other")]
     TwoCounts {
-        /// As `num_workers`.
+        /// The value of `num_workers`.
         workers: usize,
-        /// As `workers_pct`.
+        /// The value of `workers_pct`.
         pct: f64,
     },
     /// The group has no worker.
     #[error("workers(0): a group needs at least one worker")]
     NoWorkers,
-    /// A fraction that is none.
+    /// A fraction that is not a positive finite number.
     #[error("workers_pct({0}) must be finite and more than 0")]
     BadFraction(f64),
-    /// A fraction so large that the workers cannot be counted.
+    /// A fraction that results in too many workers.
     #[error("workers_pct({pct}) of {cpus} CPUs is more than {max} workers")]
     TooMany {
         /// The fraction that was given.
@@ -70,9 +70,9 @@ pub enum WorkSpecError {
         /// The largest number of workers of one group.
         max: usize,
     },
-    /// No iteration before a worker waits.
+    /// `park_after_iterations` is 0.
     #[error(
-        "park_after_iterations(0): a worker does at least one iteration; leave it out for no end"
+        "park_after_iterations(0): a worker does at least one iteration; leave it out for no limit"
     )]
     ParkAfterNone,
     /// A nice value outside -20..=19.
@@ -84,7 +84,7 @@ pub enum WorkSpecError {
         /// The name that was given.
         name: String,
     },
-    /// A bad parameter of the work type, or a count that it cannot divide.
+    /// An invalid parameter of the work type, or a number of workers that does not fit its groups.
     #[error(transparent)]
     WorkType(#[from] WorkTypeValidationError),
     /// A bad parameter of the policy.
@@ -95,11 +95,11 @@ pub enum WorkSpecError {
     MemPolicy(#[from] MemPolicyError),
 }
 
-/// No group has more workers: a mistyped fraction shall not fill the guest with processes.
+/// The largest number of workers of a group, so that a mistyped fraction does not fill the guest with processes.
 const MAX_WORKERS: usize = 65_536;
 
 impl WorkSpec {
-    /// Workers that do `work_type`.
+    /// Creates a group of workers with this work type.
     pub fn new(work_type: WorkType) -> Self {
         Self {
             work_type,
@@ -107,7 +107,7 @@ impl WorkSpec {
         }
     }
 
-    /// Sets what they do.
+    /// Sets their work type.
     pub fn work_type(mut self, work_type: WorkType) -> Self {
         self.work_type = work_type;
         self
@@ -119,25 +119,25 @@ impl WorkSpec {
         self
     }
 
-    /// Sets how many there are.
+    /// Sets the number of workers.
     pub fn workers(mut self, workers: usize) -> Self {
         self.num_workers = Some(workers);
         self
     }
 
-    /// Sets how many there are as a fraction of the cpuset's CPUs, rounded up.
+    /// Sets the number of workers as a fraction of the cpuset's CPUs, rounded up.
     pub fn workers_pct(mut self, fraction: f64) -> Self {
         self.workers_pct = Some(fraction);
         self
     }
 
-    /// Sets where they may run.
+    /// Sets their affinity.
     pub fn affinity(mut self, affinity: AffinityIntent) -> Self {
         self.affinity = affinity;
         self
     }
 
-    /// Sets where their memory comes from.
+    /// Sets their memory policy.
     pub fn mem_policy(mut self, policy: MemPolicy) -> Self {
         self.mem_policy = policy;
         self
@@ -185,11 +185,11 @@ impl WorkSpec {
         self
     }
 
-    /// How many workers there are, on a cpuset of `cpus` CPUs, in a cgroup whose default is
-    /// `default_workers`. A benchmark's only declared worker is as many as its parameters say.
+    /// Returns the number of workers on a cpuset of `cpus` CPUs, in a cgroup whose default is `default_workers`. For a
+    /// benchmark, one worker is declared and the parameters determine the number.
     ///
     /// # Errors
-    /// [`WorkSpecError`] for none, for two ways to say it, or a count the work type cannot take.
+    /// [`WorkSpecError`] if the number is 0, given twice, or does not fit the work type.
     pub fn worker_count(
         &self,
         cpus: usize,
@@ -228,10 +228,10 @@ impl WorkSpec {
         }
     }
 
-    /// Whether everything that does not depend on the machine makes sense.
+    /// Checks everything that does not depend on the machine.
     ///
     /// # Errors
-    /// [`WorkSpecError`] names the first thing that does not.
+    /// [`WorkSpecError`] names the first error.
     pub fn validate(&self) -> Result<(), WorkSpecError> {
         match (self.num_workers, self.workers_pct) {
             (Some(workers), Some(pct)) => return Err(WorkSpecError::TwoCounts { workers, pct }),
@@ -269,7 +269,7 @@ mod tests {
         let bench = WorkSpec::new(WorkType::schbench(SchbenchConfig::DEFAULT));
         assert_eq!(count(bench.clone().workers(1)), Ok(4));
         let two = count(bench.workers(2)).expect_err("its config says how many");
-        assert!(two.to_string().contains("take workers(1)"), "{two}");
+        assert!(two.to_string().contains("declare workers(1)"), "{two}");
         assert_eq!(count(WorkSpec::default()), Ok(5));
         assert_eq!(count(WorkSpec::default().workers(2)), Ok(2));
         assert_eq!(count(WorkSpec::default().workers_pct(0.5)), Ok(2));

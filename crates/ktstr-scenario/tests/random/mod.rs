@@ -1,4 +1,4 @@
-//! Random scenarios, each of its number: short ones that can be run, and such of all that the language has.
+//! Random scenarios, each generated from its number: short ones that can be run, and ones that use the whole language.
 
 mod values;
 
@@ -10,9 +10,9 @@ use ktstr_scenario::topology::TestTopology;
 
 pub use values::Draw;
 
-/// Scenario `number` of those that can be run on this machine, in 300 ms of guest time at most.
+/// Returns scenario `number` of those that can be run on this machine, in at most 300 ms of guest time.
 ///
-/// It is drawn without regard to what makes sense, and then what the validation refuses is taken out of it.
+/// It is drawn without regard to validity, and then everything that the validation refuses is removed.
 pub fn runnable(number: u64, topology: &TestTopology) -> Scenario {
     let mut draw = Draw::new(number);
     let cgroups = (0..draw.up_to(3)).map(|_| draw.cgroup(true)).collect();
@@ -31,7 +31,7 @@ pub fn runnable(number: u64, topology: &TestTopology) -> Scenario {
     scenario
 }
 
-/// Scenario `number` of those that the language can say, whether they can be run or not.
+/// Returns scenario `number` of those that the language can express, whether or not they can be run.
 pub fn any(number: u64) -> Scenario {
     let mut draw = Draw::new(number);
     let cgroups = (0..draw.up_to(3)).map(|_| draw.cgroup(false)).collect();
@@ -61,7 +61,7 @@ fn step(draw: &mut Draw, runs: bool) -> Step {
     }
 }
 
-/// Takes out what stands at a key such as `step[1].ops[0]` or `cgroup[2]`.
+/// Removes the element at a key such as `step[1].ops[0]` or `cgroup[2]`.
 fn remove(scenario: &mut Scenario, key: &str) {
     let numbers: Vec<usize> = (key.split(['[', ']']))
         .filter_map(|part| part.parse().ok())

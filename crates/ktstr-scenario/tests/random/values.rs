@@ -31,7 +31,7 @@ impl Draw {
         self.next() % (most + 1)
     }
 
-    /// 0 to 1, without 1.
+    /// Draws a number from 0 to 1, without 1.
     pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -54,7 +54,7 @@ impl Draw {
         Duration::from_micros(1_000 + self.up_to(1_000 * most))
     }
 
-    /// A name; with `odd` letters where nobody creates it.
+    /// Draws a name; with unusual letters if no cgroup of this name is created.
     fn name(&mut self, runs: bool) -> String {
         let plain = ["a", "b", "c", "d", "a/x", "d/y"];
         match runs || self.up_to(2) > 0 {
@@ -92,7 +92,7 @@ impl Draw {
         }
     }
 
-    /// A policy. Where it runs, none that takes a CPU from everybody else for good.
+    /// Draws a policy; if it is to be run, none that permanently takes a CPU from all other tasks.
     fn policy(&mut self, runs: bool) -> SchedPolicy {
         let priority = 1 + self.up_to(98) as u32;
         match self.up_to(if runs { 3 } else { 6 }) {
@@ -117,7 +117,7 @@ impl Draw {
         };
         let name = self.pick(WorkType::ALL_NAMES);
         match WorkType::from_name(name) {
-            // They take CPUs from the others for good, or need what this machine does not have.
+            // They permanently take CPUs from other tasks, or need something that this machine does not have.
             Some(
                 WorkType::RtStarvation { .. }
                 | WorkType::PriorityInversion { .. }
@@ -172,7 +172,7 @@ impl Draw {
         work
     }
 
-    /// A cgroup with limits and workers.
+    /// Draws a cgroup with limits and workers.
     pub fn cgroup(&mut self, runs: bool) -> CgroupDef {
         let mut def = CgroupDef::named(self.name(runs));
         for _ in 0..self.up_to(2) {
@@ -211,7 +211,7 @@ impl Draw {
         def
     }
 
-    /// An operation: of all, or of those that run anywhere.
+    /// Draws an operation, from all or from those that run anywhere.
     pub fn op(&mut self, runs: bool) -> Op {
         let (a, b) = (self.name(runs), self.name(runs));
         let cpu = 1 + self.up_to(2) as usize;

@@ -115,8 +115,8 @@ pub struct Measures {
     pub queue: f64,
     /// The largest number of preemptions per CPU-second.
     pub preemptions: Option<OfCgroup>,
-    /// The CPU time of all tasks in all phases, in nanoseconds, without the time in which sched_ext was off because a
-    /// CPU went on or off line, and without that of real-time, deadline and stop tasks, which no BPF scheduler is given.
+    /// The CPU time of all tasks in all phases, in nanoseconds, without the time in which sched_ext was off because a CPU went
+    /// online or offline, and without that of real-time, deadline and stop tasks, which no BPF scheduler is given.
     pub ran_ns: u64,
     /// The part of it that sched_ext's BPF scheduler gave, rather than another class or a bypass.
     pub driven_ns: u64,

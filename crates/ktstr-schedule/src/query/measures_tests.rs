@@ -11,7 +11,7 @@ const A: u32 = 10;
 const B: u32 = 11;
 const MS: u64 = 1_000_000;
 
-/// Two tasks in separate cgroups below `/root`, on the CPUs of `Script`, of which all but CPU 0 are off line.
+/// Two tasks in separate cgroups below `/root`, on the CPUs of `Script`, of which all except CPU 0 are offline.
 fn script() -> Script {
     let mut script = Script::default();
     let cgroup = |path: &str| Cgroup {
@@ -85,7 +85,7 @@ fn equal_turns_are_fair_and_unequal_ones_are_not() {
     assert!((200..300).contains(&(ns / MS)), "{ns}");
 }
 
-/// A second in which the queues may still be unbalanced does not affect shares, neither its own nor those after it.
+/// A second in which the queues may still be unbalanced affects neither the shares of that second nor those of later ones.
 #[test]
 fn after_a_change_of_affinity_the_queues_need_time_to_balance() {
     let changes = [
@@ -242,8 +242,8 @@ fn a_task_that_waits_is_owed_its_share_and_one_that_sleeps_is_not() {
     );
 }
 
-/// The scheduler is unloaded at 200 ms and loaded again at 700 ms, and another class runs the tasks in between. The
-/// cause is either a CPU that went off line before, or a reason of its own.
+/// The scheduler is unloaded at 200 ms and loaded again at 700 ms, and another class runs the tasks in between. The cause is
+/// either a CPU that went offline before, or something else.
 #[test]
 fn no_scheduler_has_to_drive_during_a_restart_after_a_hotplug() {
     let driven = |hotplug: bool| {

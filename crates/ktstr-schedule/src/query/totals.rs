@@ -52,7 +52,7 @@ totals! {
     higher_class_ns,
     /// The part of the CPU time while sched_ext bypassed the BPF scheduler, in nanoseconds.
     bypass_ns,
-    /// CPU time while sched_ext was off because a CPU had gone on or off line, until a scheduler was loaded again, in
+    /// CPU time while sched_ext was off because a CPU had gone online or offline, until a scheduler was loaded again, in
     /// nanoseconds. It is not included in the two values above.
     away_ns,
     /// Time in which the task was runnable but not running, in nanoseconds.

@@ -24,8 +24,8 @@ pub(super) struct Walk<'a> {
     pub(super) begun: bool,
     pub(super) phase: Phase,
     pub(super) bypass: bool,
-    /// Whether a CPU went on or off line since a scheduler was last loaded. If the scheduler is unloaded now, the
-    /// kernel requested it.
+    /// Whether a CPU went online or offline since a scheduler was last loaded. If the scheduler is unloaded now, the kernel
+    /// requested it.
     hotplugged: bool,
     /// Whether the scheduler is unloaded for that reason, and does not have the tasks again yet.
     pub(super) away: bool,
@@ -40,7 +40,7 @@ pub(super) struct Walk<'a> {
     pub(super) active: BTreeSet<Pid>,
     /// The cgroups that are out of quota, and the CPUs on which they are.
     pub(super) throttled: HashSet<(u64, Cpu)>,
-    /// The CPUs that are off line.
+    /// The CPUs that are offline.
     pub(super) offline: BTreeSet<Cpu>,
     /// The weights of cgroups that were set, by path. The default is 1024.
     pub(super) cgroup_weights: HashMap<String, f64>,
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
                 }
             }
             What::Online { cpu, online } => {
-                // CPUs that are off line from the start are reported at time 0.
+                // CPUs that are offline from the start are reported at time 0.
                 self.hotplugged |= self.time > 0;
                 self.unbalance();
                 if online {
@@ -213,7 +213,7 @@ impl<'a> Walk<'a> {
                     at_ns: self.time,
                 };
                 let woken = self.task(task);
-                // Whoever calls for a task that waits already has woken nobody.
+                // A wake-up call for a task that already waits for a CPU wakes nothing.
                 if !matches!(woken.doing, Doing::Waiting { .. }) {
                     woken.waker = Some(waker);
                 }

@@ -1,4 +1,4 @@
-//! Scenarios in which cpusets are set, cleared, moved and swapped while workers run. Each change is a step of its own.
+//! Scenarios in which cpusets are set, cleared, moved and swapped while workers run. Each change is a separate step.
 //! The expectations are checked in the step after it, when the change has been in effect for a while.
 
 use std::collections::BTreeSet;

@@ -32,7 +32,7 @@ pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let defs = KINDS.map(|name| kind(name, cpus));
     let steps = vec![Step::with_defs(defs.into(), HoldSpec::FULL)];
-    // It is random which workers share a CPU with one that yields, so any spread is accepted.
+    // The workers that happen to share a CPU with a yielding one get more CPU time, so any spread is accepted.
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
         .busy(0, &KINDS, &ctx.topo.all_cpuset())

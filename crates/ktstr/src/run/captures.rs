@@ -52,7 +52,7 @@ impl Knowledge {
         }))
     }
 
-    /// Returns the symbols and types, or the reason why they cannot be had.
+    /// Returns the symbols and types, or the reason why they are not available.
     pub(super) fn get(&mut self) -> Result<&KernelKnowledge, &str> {
         if let Self::Loading(_) = self
             && let Self::Loading(handle) =
@@ -113,7 +113,7 @@ pub(super) fn processes(machine: &Machine, knowledge: &mut Knowledge) -> Vec<Tas
         .unwrap_or_default()
 }
 
-/// What the host knows of a capture beside its content.
+/// What the host knows about a capture in addition to its content.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Taken {
     /// When it was taken, nanoseconds of the scheduler's clock.

@@ -34,7 +34,7 @@ const CHECK: Duration = Duration::from_millis(250);
 pub(super) enum End {
     /// The guest sent its last message.
     Bye,
-    /// The guest stopped by itself.
+    /// The guest stopped on its own.
     Halted(Halt),
     /// The host gave up on the guest.
     GaveUp(WatchdogKillReason, Silence),

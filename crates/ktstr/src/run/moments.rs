@@ -1,5 +1,5 @@
-//! Captures at the moments that matter: sched_ext ends the scheduler or bypasses it, the guest's kernel panics, the guest hangs,
-//! or a time has come that whoever started the run has asked for.
+//! Captures at the moments that matter: when sched_ext ends the scheduler or bypasses it, the guest's kernel panics or
+//! hangs, and at times that the user requested.
 //!
 //! Under the virtual clock the plugin holds the guest at the entry of a function of the kernel, so the capture shows what the
 //! kernel found. Under the real clock the host finds out at its next look. Neither belongs to the run's series of captures.
@@ -168,7 +168,7 @@ impl Moments {
         }
     }
 
-    /// Takes a capture of a guest that will not go on, if it did not come to its own end.
+    /// Takes a capture of a guest that will not continue, unless it ended on its own.
     pub(super) fn end(&mut self, look: &mut Look<'_>, end: &End) -> Result<(), MachineError> {
         let moment = match end {
             End::GaveUp(..) => CaptureMoment::Hang,
@@ -190,7 +190,7 @@ impl Moments {
     fn happens(&mut self, moment: CaptureMoment, look: &mut Look<'_>) -> Result<(), MachineError> {
         let said = look.said;
         let matters = match moment {
-            // A scheduler that does not attach is told of elsewhere; one that is stopped has to end.
+            // A scheduler that does not attach is reported elsewhere; one that is stopped on purpose has to exit.
             CaptureMoment::ScxExit | CaptureMoment::ScxBypass => {
                 said.attached.is_some() && !said.stopped_by_test && said.test_end.is_none()
             }

@@ -180,7 +180,7 @@ impl Monitor {
         }
     }
 
-    /// Whether the scheduler has come to its end, or comes to it, before the test has.
+    /// Whether the scheduler has exited, or is exiting, before the end of the test.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.ended, Some(Ended::Ending(_) | Ended::Done(_)))
     }

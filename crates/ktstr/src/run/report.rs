@@ -164,11 +164,12 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
         .collect()
 }
 
-/// What stands before and after the seed in the command that makes a run of this process again, where it is no test of a binary.
+/// The parts before and after the seed of the command that repeats a run of this process, if the run is not a test of a test
+/// binary.
 static AGAIN: std::sync::OnceLock<(String, String)> = std::sync::OnceLock::new();
 
-/// Has the records of this process say that `before`, then `--seed` and the run's seed, then `after` makes the same run again.
-/// For a process that does one run; a second call changes nothing.
+/// Sets the command that the records of this process name for repeating a run: `before`, then `--seed` and the run's seed, then
+/// `after`. For a process that does one run; a second call changes nothing.
 pub fn say_again(before: String, after: String) {
     let _ = AGAIN.set((before, after));
 }

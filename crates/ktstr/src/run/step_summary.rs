@@ -66,7 +66,7 @@ mod tests {
         append_to(&file, &record).unwrap();
         append_to(&file, &record).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(text.matches("### a\\|b came to no answer\n").count(), 2);
+        assert_eq!(text.matches("### a\\|b was inconclusive\n").count(), 2);
         assert!(text.ends_with("|\n\n"), "{text}");
 
         std::fs::write(&file, vec![b'x'; FILE_CAP as usize - 10]).unwrap();

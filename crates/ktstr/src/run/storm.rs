@@ -1,4 +1,5 @@
-//! Tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, whatever else was concluded.
+//! Tests that the scheduler must outlive (`survives_storm`): its ejection is a failure, even if the run is otherwise
+//! inconclusive.
 
 use ktstr_assert::{AssertDetail, DetailKind};
 
@@ -7,7 +8,7 @@ use super::verdict::Judgement;
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::VmResult;
 
-/// Fails a run of such a test in which sched_ext ejected the scheduler, also one that would have no answer.
+/// Fails a run of such a test in which sched_ext ejected the scheduler, even if the run would be inconclusive.
 pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
     let Some(exit) = vm.scx_exit.as_ref().filter(|_| entry.survives_storm) else {
         return;

@@ -21,7 +21,7 @@ pub(super) struct Teardown {
 }
 
 impl Teardown {
-    /// Returns the teardown of a guest that ended by itself; `None` for any other.
+    /// Returns the teardown of a guest that ended on its own; `None` for any other.
     pub(super) fn of(said: &Transcript) -> Option<Self> {
         if !said.bye {
             return None;

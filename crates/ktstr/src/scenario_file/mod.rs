@@ -1,4 +1,5 @@
-//! A scenario in a file as a test: its settings become those of an entry, its claims are held against what the run left.
+//! A scenario in a file as a test: its settings become those of an entry, and its claims are checked against the results of the
+//! run.
 //!
 //! The settings are the keys of `#[ktstr_test]`, from the macro's own table. How a scenario itself is read is in
 //! [`ktstr_scenario::text`].
@@ -13,7 +14,7 @@ use ktstr_scenario::topology::TestTopology;
 use crate::entry::{KtstrTestEntry, TestFn};
 use crate::vm_result::VmResult;
 
-/// What `file` declares, as a test of this name and body. It lives as long as the process, as all that a file declares.
+/// Returns the test that `file` declares, with this name and body. It is leaked, like everything that a file declares.
 ///
 /// # Errors
 /// [`TextError`] for a key that there is not or whose value cannot be, and for a scenario that cannot be run on the machine that
@@ -40,7 +41,7 @@ pub fn entry(
     Ok(entry)
 }
 
-/// The keys that a file may set at its top, which are those of `#[ktstr_test]` but for those that name an item of the code, each
+/// The keys that a file may set at its top, which are those of `#[ktstr_test]` except those that name an item of the code, each
 /// with what it means.
 pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
     let item = |key: &str| settings::ITEMS.iter().any(|(item, _)| *item == key);
@@ -53,7 +54,7 @@ pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Whether the file's scenario can be run on the machine of an entry.
 ///
 /// # Errors
-/// [`TextError`] with the line of what cannot be.
+/// [`TextError`] with the line of the error.
 pub fn fits(file: &ScenarioFile, entry: &KtstrTestEntry) -> Result<(), TextError> {
     file.validate(&TestTopology::from_vm_topology(&entry.topology))
 }

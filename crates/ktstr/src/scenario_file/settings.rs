@@ -195,7 +195,7 @@ fn seconds(given: Given<'_>) -> Result<Duration, TextError> {
         })
 }
 
-/// The scheduler of this name among those that the file declares, or what the word means by itself.
+/// Returns the scheduler of this name among those that the file declares, or otherwise the one that the word itself stands for.
 fn scheduler(file: &ScenarioFile, word: &'static str) -> &'static Scheduler {
     let declared = file
         .schedulers

@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: entries that are nobody's test, and this binary run again as
-//! a user would run it, in an environment of its own.
+//! Helpers of the end-to-end tests: entries that are not tests themselves, and runs of this binary in a separate process and
+//! environment, like a user's.
 
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
@@ -12,8 +12,7 @@ use std::process::{Command, Stdio};
 
 use ktstr_record::Listed;
 
-/// Registers an entry that only [`Case`] runs: its name keeps it out of every listing, and it is
-/// no `#[test]`.
+/// Registers an entry that only [`Case`] runs: its name excludes it from every listing, and it is not a `#[test]`.
 #[macro_export]
 macro_rules! case {
     ($entry:ident = $name:expr, $func:expr $(, $field:ident: $value:expr)* $(,)?) => {
@@ -28,8 +27,7 @@ macro_rules! case {
     };
 }
 
-/// A run of one entry in a process of its own, with records, locks and temporary files in a
-/// folder of its own.
+/// A run of one entry in a separate process, with its own folder for records, locks and temporary files.
 pub struct Case {
     pub command: Command,
     pub folder: tempfile::TempDir,
@@ -38,7 +36,7 @@ pub struct Case {
 /// How it ended.
 pub struct Ended {
     pub code: Option<i32>,
-    /// What it printed on standard error.
+    /// Its standard error.
     pub text: String,
     /// The run's record, if it left one.
     pub record: Option<Listed>,
@@ -46,7 +44,7 @@ pub struct Ended {
 }
 
 impl Case {
-    /// The entry registered by `case!` under `name`.
+    /// Creates a run of the entry that `case!` registered under `name`.
     pub fn new(name: &str) -> Self {
         let program = std::env::current_exe().expect("a test knows its own binary");
         let mut command = Command::new(program);
@@ -60,7 +58,7 @@ impl Case {
         Self::of(command)
     }
 
-    /// Any command that comes to run an entry.
+    /// Creates a run from any command that runs an entry.
     pub fn of(mut command: Command) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         command
@@ -77,7 +75,7 @@ impl Case {
         self
     }
 
-    /// The kernel to run, as a user names it.
+    /// Sets the kernel, as a user names it.
     pub fn kernel(self, request: impl AsRef<std::ffi::OsStr>) -> Self {
         let mut named = self.env("KTSTR_KERNEL", request);
         named.command.env_remove("KTSTR_TEST_KERNEL");
@@ -108,8 +106,8 @@ impl Ended {
         self
     }
 
-    /// The first lines of the text, up to the diagnostics, with what differs from host to host
-    /// replaced: what a snapshot can hold.
+    /// Returns the first lines of the text, up to the diagnostics, with the parts replaced that differ from host to host, for
+    /// snapshots.
     pub fn head(&self) -> String {
         self.text
             .lines()
@@ -118,15 +116,15 @@ impl Ended {
             .join("\n")
     }
 
-    /// The text of an artefact beside the record.
+    /// Returns the text of an artefact of the run.
     pub fn artefact(&self, name: &str) -> String {
         let record = self.record.as_ref().expect("the run left a record");
         std::fs::read_to_string(record.path.with_file_name(name)).unwrap_or_default()
     }
 }
 
-/// Gives the cache in the folder `cache` the kernels of this user's own, without copying them: entries are folders of
-/// the cache itself, whose files are links.
+/// Links this user's kernels into the cache in the folder `cache`: entries are folders of the cache itself, whose files are
+/// links.
 pub fn lend_kernels(cache: &Path) {
     let kernels = ktstr_kernel::cache::Cache::from_env().expect("a cache");
     for entry in std::fs::read_dir(kernels.kernels())
@@ -164,7 +162,7 @@ pub fn private_folder(path: &Path) {
     builder.create(path).expect("a writable folder");
 }
 
-/// The machines of a run. QEMU is also asked for its version: that is none.
+/// Returns the pids of a run's machines, without the QEMU process that only prints its version.
 pub fn machines(run: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{run}/task"));
     let mut all = Vec::new();
@@ -182,7 +180,7 @@ pub fn machines(run: u32) -> Vec<u32> {
     all
 }
 
-/// The records under a runs' root; a damaged one is a failure.
+/// Returns the records under a runs' root; a damaged one is a failure.
 #[track_caller]
 pub fn records(root: &Path) -> Vec<Listed> {
     let listing = ktstr_record::list(root, None).expect("a runs' root can be read");

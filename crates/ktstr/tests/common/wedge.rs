@@ -1,7 +1,7 @@
-//! Taking a CPU away from the guest's kernel: a BPF program that loops where the kernel has
-//! interrupts switched off, for longer than anybody waits or for about a second.
+//! Blocks a CPU of the guest: a BPF program that loops where the kernel has interrupts disabled, either practically forever or
+//! for about a second.
 
-// The recorder of fixtures uses a part of this.
+// The recorder of fixtures uses only a part of this.
 #![allow(dead_code)]
 
 use std::ffi::CStr;
@@ -18,8 +18,8 @@ const BPF_PSEUDO_FUNC: u8 = 4;
 const HELPER_CPU: i32 = 8;
 const HELPER_LOOP: i32 = 181;
 
-/// Loads the program and hangs it on `sched_switch`, which the kernel reports with the run queue
-/// locked: the next switch of this CPU is its last. Needs root and one CPU to wedge the machine.
+/// Loads the program and attaches it to `sched_switch`, a tracepoint that runs with the run queue locked: the next switch of
+/// this CPU is its last. Needs root and one CPU to wedge the machine.
 pub fn loop_with_interrupts_off() -> Result<()> {
     // Three functions: the program, which calls the first loop; its body, which calls the second;
     // an empty body.
@@ -30,9 +30,8 @@ pub fn loop_with_interrupts_off() -> Result<()> {
     Ok(())
 }
 
-/// Has each timer interrupt of `cpu` take as long as two loops of the most iterations, until what this
-/// returns is dropped. No lock is held meanwhile: the other CPUs go on, even where they need that CPU's run
-/// queue.
+/// Makes each timer interrupt of `cpu` take as long as two loops of the largest number of iterations, until the returned
+/// descriptor is dropped. No lock is held during that time, so the other CPUs continue, even if they need that CPU's run queue.
 pub fn slow_ticks(cpu: u32) -> Result<OwnedFd> {
     // `if (bpf_get_smp_processor_id() != cpu) return 0`, then the loops; an empty body.
     let over_the_loops = (2 * LOOP) << 16;
@@ -50,8 +49,8 @@ pub fn slow_ticks(cpu: u32) -> Result<OwnedFd> {
     attach(c"hrtimer_expire_entry", &program.concat(), &functions)
 }
 
-/// Loads the program and hangs it on the tracepoint. `functions` has the first instruction and the type of
-/// each of its functions.
+/// Loads the program and attaches it to the tracepoint. `functions` has the first instruction and the type of each of its
+/// functions.
 fn attach(tracepoint: &CStr, code: &[u64], functions: &[u32]) -> Result<OwnedFd> {
     let btf = types();
     let btf = bpf(BPF_BTF_LOAD, &[address(&btf), 0, btf.len() as u64])?;

@@ -1,13 +1,13 @@
-//! QEMU's main thread stands still while the guest executes.
+//! Tests that QEMU's main thread is stopped while the guest executes.
 
 use std::time::Duration;
 
 use crate::common::{Case, machines};
 
-/// `pselect6` on x86-64: where the gate keeps that thread, and nothing else does.
+/// `pselect6` on x86-64, the system call in which only the gate keeps that thread.
 const AT_GATE: &str = "270";
 
-/// Its system calls while a guest has more to do than CPUs.
+/// Samples its system calls while the guest has more tasks than CPUs.
 #[test]
 fn the_main_thread_waits_at_the_gate() {
     let mut case = Case::new("contended");
@@ -27,6 +27,6 @@ fn the_main_thread_waits_at_the_gate() {
     };
     println!("at the gate in {at_gate} of {looks} looks");
     assert!(ended.success(), "{ended}");
-    // Busy guests need hundreds of milliseconds; before and after them it waits elsewhere.
+    // The guest is busy for hundreds of milliseconds; before and after that, the thread waits elsewhere.
     assert!(at_gate >= 20, "{at_gate} of {looks}");
 }

@@ -1,8 +1,8 @@
-//! The virtual clock's promise: the same seed is the same run, to the last bit, observed or not,
-//! whatever else the host does; and other seeds are other runs.
+//! Tests of the virtual clock: runs with the same seed are identical, observed or not, whatever else the host does; and runs
+//! with other seeds differ.
 //!
-//! `KTSTR_DETERMINISM_RUNS` repeats each comparison more often, and the tests that are ignored need
-//! minutes or what others have to install first: `make determinism` sees to both.
+//! `KTSTR_DETERMINISM_RUNS` repeats each comparison more often. The ignored tests take minutes, or need something to be
+//! installed first. `make determinism` does all of this.
 
 #[path = "../common/mod.rs"]
 #[macro_use]
@@ -23,13 +23,13 @@ use runs::{assert_one, contended_runs, repeated};
 const SCHED: Scheduler =
     Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
 
-/// As the package registry has it: `make determinism` installs it.
+/// scx_bpfland from the package registry; `make determinism` installs it.
 const BPFLAND: Scheduler = Scheduler::named("bpfland").binary(SchedulerSpec::Path(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../target/registry/bin/scx_bpfland"
 )));
 
-/// More workers than CPUs, of kinds that compute, sleep and wake each other.
+/// More workers than CPUs, which compute, sleep and wake each other.
 fn contended(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     execute_defs(
@@ -59,7 +59,7 @@ case!(
     num_snapshots: 0,
 );
 
-// Captures lie 100 ms apart at least: this window has room for twenty.
+// Captures are at least 100 ms apart, so this window has room for twenty.
 case!(
     SEEN = "seen",
     contended,
@@ -69,8 +69,8 @@ case!(
     clock: ClockMode::Virtual,
 );
 
-/// The entry with something changed that the host alone knows of; what a test declares lives as
-/// long as the program.
+/// Returns a copy of the entry with a change that only the host uses. It is leaked, because declarations live as long as the
+/// program.
 fn with(change: impl FnOnce(&mut KtstrTestEntry)) -> &'static KtstrTestEntry {
     let mut entry = CONTENDED;
     change(&mut entry);
@@ -124,7 +124,7 @@ fn the_same_seed_is_the_same_run_under_a_scheduler_of_somebody_else() {
     is_one_run("scx_bpfland", 20, entry);
 }
 
-/// Looked at `count` times.
+/// Returns the entry with `count` captures.
 fn seen(count: u32) -> &'static KtstrTestEntry {
     let mut entry = SEEN;
     entry.num_snapshots = count;

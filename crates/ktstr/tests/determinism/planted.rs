@@ -1,5 +1,5 @@
-//! The comparison that the other tests trust finds nondeterminism where there is some: the host's
-//! clock is let into the guest, once through a device and once through a file.
+//! Tests that the comparison of the other tests finds nondeterminism: the host's clock is exposed to the guest, once by a
+//! device and once by a file.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
@@ -43,7 +43,7 @@ case!(
     extra_include_files: &[FILE],
 );
 
-/// Sleeps for as long as the host's time says.
+/// Sleeps for a time that depends on the host's clock.
 fn leak(_: &Ctx) -> Result<AssertResult> {
     let text = std::fs::read_to_string("/include-files/host-time").context("the planted file")?;
     let ns: u64 = text.trim().parse()?;

@@ -1,4 +1,4 @@
-//! Running an entry more than once and comparing what it left.
+//! Helpers that run an entry more than once and compare the records.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use ktstr_record::compare::{Comparison, Run, compare};
 
 use crate::common::{Case, Ended};
 
-/// How often a comparison is made: `long` times at most if `make determinism` asks for it.
+/// Returns how often a comparison is repeated: up to `long` times under `make determinism`.
 pub fn repeated(long: usize) -> usize {
     std::env::var("KTSTR_DETERMINISM_RUNS")
         .ok()
@@ -20,18 +20,18 @@ pub fn repeated(long: usize) -> usize {
         .map_or(2, |runs: usize| runs.clamp(2, long))
 }
 
-/// What a run left: a pass under the virtual clock, with every switch followed.
+/// Returns the record of a run, which must be a pass under the virtual clock with every switch recorded.
 #[track_caller]
 pub fn of(finished: &Finished) -> Run {
     assert!(finished.text.is_empty(), "{}", finished.text);
     let path = finished.record.as_ref().expect("the run left a record");
     let kept = checked(Run::read(path).expect("its record can be read"));
-    // The long form makes thousands.
+    // The long form makes thousands of records.
     let _ = std::fs::remove_dir_all(path.parent().expect("a record has a folder"));
     kept
 }
 
-/// The same of a run in a process of its own.
+/// Like [`of`], for a run in a separate process.
 #[track_caller]
 pub fn of_child(ended: &Ended) -> Run {
     ended.says(0, &[]);
@@ -50,7 +50,7 @@ fn checked(run: Run) -> Run {
     run
 }
 
-/// How the runs that are not as the first one differ from it.
+/// Returns how the runs that differ from the first one differ from it.
 pub fn differences(runs: &[Run]) -> Vec<(usize, Comparison)> {
     let rest = runs.iter().enumerate().skip(1);
     rest.map(|(number, run)| (number, compare(&runs[0], run)))
@@ -58,7 +58,7 @@ pub fn differences(runs: &[Run]) -> Vec<(usize, Comparison)> {
         .collect()
 }
 
-/// Says how many runs gave how many digests, and fails unless they are one.
+/// Prints the number of runs and of different digests, and fails unless all digests are equal.
 #[track_caller]
 pub fn assert_one(label: &str, runs: &[Run]) {
     let distinct: BTreeSet<_> = runs.iter().map(|run| &run.record.digest).collect();
@@ -74,7 +74,7 @@ pub fn assert_one(label: &str, runs: &[Run]) {
     );
 }
 
-/// Runs `entry` again and again, every second time on a busy host.
+/// Runs `entry` repeatedly, every second time on a busy host.
 #[track_caller]
 pub fn contended_runs(times: usize, entry: &'static KtstrTestEntry) -> Vec<Run> {
     (0..times)
@@ -85,7 +85,7 @@ pub fn contended_runs(times: usize, entry: &'static KtstrTestEntry) -> Vec<Run> 
         .collect()
 }
 
-/// Runs the case `name` twice in processes of their own, the second time on a busy host.
+/// Runs the case `name` twice in separate processes, the second time on a busy host.
 #[track_caller]
 pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
     (0..2)
@@ -97,10 +97,10 @@ pub fn twice(name: &str, prepare: impl Fn(Case) -> Case) -> Vec<Run> {
 }
 
 /// Keeps the host's CPUs busy until dropped, for a third of the time. There are three threads for each CPU, since a race
-/// between QEMU's threads needs one thread that waits long for its turn. They burn together and pause together, so that a
-/// run meets a crowd, a free host and the change from one to the other many times. The threads belong to this process, so
-/// that a killed test leaves nothing behind. All tests that ask for a busy host at the same moment share them: if each had
-/// its own, how busy the host is would depend on how many tests run side by side.
+/// between QEMU's threads needs one thread that waits long for its turn. They spin together and pause together, so that a run
+/// experiences a busy host, a free host and the transition between them many times. The threads belong to this process, so that
+/// a killed test leaves nothing behind. All tests that ask for a busy host at the same moment share them: if each had its own,
+/// the load of the host would depend on the number of tests that run in parallel.
 pub struct Busy {
     _burners: Arc<Burners>,
 }

@@ -1,4 +1,4 @@
-//! Neighbouring seeds are different runs.
+//! Tests that adjacent seeds give different runs.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Cold or warm, a machine is deterministic; and so is what it is forked from.
+//! Tests that machines are deterministic, booted or forked, and that templates are too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn a_machine_that_is_forked_is_deterministic_across_processes() {
     assert_one("warm", &runs);
 }
 
-/// Templates made twice from nothing hold the same RAM, and lead to the same run.
+/// Templates that are created twice from scratch hold the same RAM, and lead to the same run.
 #[test]
 fn templates_are_deterministic() {
     let made: Vec<_> = (0..2)
@@ -41,8 +41,8 @@ fn templates_are_deterministic() {
     assert_one("from new templates", &runs);
 }
 
-/// The digest of each template's RAM, by what people are told that it is. Its key has the place of
-/// the kernel in it, which is another in each cache.
+/// Returns the digest of each template's RAM, by its description. The key cannot be used, since it contains the path of the
+/// kernel, which differs from cache to cache.
 fn digests(templates: &Path) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(templates).expect("templates were made");
     entries

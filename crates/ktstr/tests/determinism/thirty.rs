@@ -1,5 +1,5 @@
-//! A race that strikes one run in thirty is what a comparison of two runs passes for weeks. So one shape is run thirty times,
-//! six of them on a busy host; and a difference that was planted in one of thirty runs is found.
+//! A comparison of two runs can miss for weeks a race that occurs in one run of thirty. So one shape is run thirty times, six
+//! of them on a busy host; and a difference that was planted in one of thirty runs has to be found.
 
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ case!(
     extra_include_files: &[FILE],
 );
 
-/// The same work as elsewhere, after as many microseconds of sleep as the planted file says.
+/// Does the same work as the other tests, after sleeping for the number of microseconds in the planted file.
 fn short(ctx: &Ctx) -> Result<AssertResult> {
     let text =
         std::fs::read_to_string("/include-files/one-in-thirty").context("the planted file")?;
@@ -45,7 +45,8 @@ fn thirty_runs_are_one_and_a_difference_in_one_of_them_is_found() {
         .collect();
     assert_one("2 CPUs, short", &same);
 
-    // Where the odd one is must not matter, so the host's time draws it; as the first it would make all others differ.
+    // The position of the different run must not matter, so it is chosen by the host's time. It is not the first, from which
+    // all others would differ.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let place = 1 + now.map_or(0, |now| now.subsec_micros() as usize) % (same.len() - 1);
     plant(1001);

@@ -1,4 +1,4 @@
-//! What a capture knows of the scheduler's tasks: the values that it keeps for each of them, and the queues they wait in.
+//! Tests of the tasks in a capture: their task storage, and the queues in which they wait.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const SCHED: Scheduler = Scheduler::named("ktstr").binary(SchedulerSpec::Discove
 const SPINNERS: usize = 8;
 const COMM: &str = "spinner";
 
-/// Eight tasks that always want to run, on two CPUs.
+/// Eight tasks that are always runnable, on two CPUs.
 #[ktstr_test(scheduler = SCHED, cores = 2, duration_s = 1, num_snapshots = 4, post_vm = seen_from_outside)]
 fn a_capture_has_every_task_in_its_storage_and_in_its_queue(ctx: &Ctx) -> Result<AssertResult> {
     let spinners = CgroupDef::named("spinners").workers(SPINNERS).comm(COMM);
@@ -28,15 +28,15 @@ fn seen_from_outside(vm: &VmResult) -> Result<()> {
     queues_hold_the_tasks_that_they_count(vm)
 }
 
-/// The scheduler keeps a `struct task_ctx` for each task in a task storage: a capture has one for each task of the guest, under
-/// the pid and the name that the task list has for it.
+/// The scheduler keeps a `struct task_ctx` for each task in a task storage: a capture has one for each task of the guest, with
+/// the pid and the name in the task list.
 fn every_task_has_its_storage(vm: &VmResult) -> Result<()> {
     for sample in vm.periodic_series().iter_samples() {
         let map = sample.snapshot.map("ktstr_task_ctx")?;
         ensure!(map.map_error().is_none(), "{:?}", map.map_error());
         let tasks = sample.snapshot.task_enrichments();
         ensure!(tasks.len() > 10, "a guest has kernel threads at least");
-        // The idle tasks are no task of a scheduler.
+        // The idle tasks do not belong to a scheduler.
         for task in tasks.iter().filter(|task| task.pid > 0) {
             let of_task = map.filter(|entry| entry.key("pid").as_i64() == Ok(i64::from(task.pid)));
             let [entry] = of_task.as_slice() else {
@@ -50,9 +50,9 @@ fn every_task_has_its_storage(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// What waits in the dispatch queues, by name and in order: as many tasks as each queue counts, each one runnable, and in a
-/// queue of the scheduler's own, which is ordered by vtime, none before one of less. On a kernel on which schedulers cannot
-/// make queues, what waits is in the global one.
+/// Checks the tasks in the dispatch queues: each queue has as many tasks as it counts, each task is runnable, and the
+/// scheduler's own queues are sorted by vtime. On a kernel on which schedulers cannot create queues, the tasks wait in the
+/// global one.
 fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
     for sample in vm.periodic_series().iter_samples() {
         let queues = sample.snapshot.dsq_states();
@@ -65,7 +65,7 @@ fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
         let mut waiting = 0;
         for queue in queues {
             ensure!(queue.tasks_unavailable.is_none(), "{queue:?}");
-            // A capture may come between a list and its count.
+            // A capture may fall between the update of a list and of its count.
             let (listed, counted) = (queue.tasks.len(), queue.nr as usize);
             ensure!(listed.abs_diff(counted) <= 1, "{queue:?}");
             let spins = |task: &&QueuedTask| task.comm == COMM;
@@ -84,7 +84,7 @@ fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
                 ensure!(ordered, "{queue:?}");
             }
         }
-        // Two of them have a CPU, and each CPU may be about to put one into a queue or to take one out.
+        // Two of them have a CPU, and each CPU may be about to add a task to a queue or to remove one.
         ensure!(
             (SPINNERS - 4..=SPINNERS).contains(&waiting),
             "{waiting} of {SPINNERS} spinners wait in {queues:?}"
@@ -93,7 +93,7 @@ fn queues_hold_the_tasks_that_they_count(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// The kernel adds up pressure every two seconds: what is seen at the end is of at least one such time.
+/// The kernel updates pressure every two seconds, so the capture at the end includes at least one update.
 #[ktstr_test(scheduler = SCHED, cores = 2, duration_s = 5, num_snapshots = 2, post_vm = pressure_is_seen)]
 fn a_capture_has_the_pressure_of_each_cgroup(ctx: &Ctx) -> Result<AssertResult> {
     let spinners = CgroupDef::named("spinners").workers(SPINNERS);
@@ -120,7 +120,7 @@ fn pressure_is_seen(vm: &VmResult) -> Result<()> {
         line.cloned()
             .ok_or_else(|| anyhow::anyhow!("{:?}", group.lines))
     };
-    // Four tasks for each CPU, one of which runs: some wait all the time.
+    // There are four tasks per CPU, one of which runs, so some are always waiting.
     let (busy, idle) = (total("/spinners")?, total("/idle")?);
     ensure!(busy.total_us > 500_000 && busy.avg10 > 1.0, "{busy:?}");
     ensure!(busy.total_us < 6_000_000 && busy.avg10 <= 100.0, "{busy:?}");

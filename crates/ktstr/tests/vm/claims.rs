@@ -1,4 +1,4 @@
-//! `#[derive(Claim)]` as a user of the crate has it.
+//! Tests of `#[derive(Claim)]` as a user of the crate sees it.
 
 use ktstr::prelude::*;
 

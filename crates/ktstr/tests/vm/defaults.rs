@@ -1,5 +1,5 @@
-//! What the harness asks by itself, of tests that set no check: planted defects are found and laid at the right door, and a
-//! sound scheduler passes. Each defect has its control: the same run with the check turned off, or not promised.
+//! Tests of the default checks, with tests that set no check: planted defects are found and attributed correctly, and a sound
+//! scheduler passes. Each defect has a control: the same run with the check off, or with the promise excluded.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const LATE: Scheduler = scx_ktstr(&["--slow-wake"]);
 
 const TWO_LLCS: Topology = Topology::new(1, 2, 2, 1);
 const THREE_SECONDS: Duration = Duration::from_secs(3);
-/// Nothing but the check in question.
+/// No default checks; each test adds the one in question.
 const NONE: Assert = Assert::NO_OVERRIDES.without_defaults();
 
 macro_rules! cases {
@@ -103,7 +103,7 @@ fn a_cpu_that_is_left_idle_is_found() {
         ],
     );
     run("defaults_wastes_off").says(0, &[]);
-    // Told in the record, and no failure.
+    // The violation is in the record, and is not a failure.
     let allowed = run("defaults_wastes_allowed");
     allowed.says(0, &[]);
     let result = allowed.artefact("result.json");

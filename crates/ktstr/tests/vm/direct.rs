@@ -1,5 +1,5 @@
-//! What a test function does without steps: cgroups and workers that it makes, moves, stops and judges itself, and the
-//! machine that it finds, which need not be the one that it declares.
+//! Test functions without steps, which create, move, stop and check cgroups and workers themselves; and the topology of the
+//! machine, which may differ from the declared one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,7 +69,7 @@ fn cgroups_made_by_hand_hold_their_workers_and_go_with_their_group(
     Ok(result)
 }
 
-/// Tells the shape of the machine that it runs on, by failing.
+/// Reports the shape of its machine in a failure.
 fn tell_shape(ctx: &Ctx) -> Result<AssertResult> {
     let (cpus, llcs) = (ctx.topo.total_cpus(), ctx.topo.num_llcs());
     Ok(AssertResult::fail_msg(format!(

@@ -1,4 +1,4 @@
-//! A test about a scheduler that must fail: it passes on the error that it is about, and on no other.
+//! Tests that expect an error of the scheduler: they pass with the expected error, and with no other.
 
 use std::time::Duration;
 
@@ -30,14 +30,14 @@ macro_rules! expecting {
 expecting! {
     THE_ERROR = "the_error", CRASHES,
         NONE.expect_scx_bpf_error_matches("scx_bpf_error .*crash");
-    // The dump of a crash has this word, but it is not the error.
+    // The dump of a crash contains this word, but it is not the error.
     ANOTHER = "another", CRASHES, NONE.expect_scx_bpf_error_matches("stall");
     STAYED = "stayed", UNFAIR, NONE.max_gap_ms(1).expect_scx_bpf_error_contains("attached");
     AT_LOAD = "at_load", REFUSED, NONE.expect_scx_bpf_error_contains("invalid mem access");
     NOTHING = "nothing", REFUSED, NONE.expect_scx_bpf_error_matches("x*");
 }
 
-/// The scheduler's layer and the test's own are both asked.
+/// The checks of the scheduler and of the test both apply.
 #[test]
 fn the_error_that_is_meant() {
     for entry in [&THE_ERROR, &AT_LOAD] {
@@ -55,7 +55,7 @@ fn another_error_is_a_failure() {
     assert!(finished.text.contains(wanted), "{}", finished.text);
 }
 
-/// It failed its check, but it did not end: its log says what it said all along.
+/// The run failed a check, but the scheduler did not exit, so its log is no error.
 #[test]
 fn a_scheduler_that_stays_has_no_error() {
     let finished = run(&STAYED);

@@ -1,6 +1,5 @@
-//! The main job, seen from a user's chair: a kernel boots with the declared topology, a scheduler
-//! takes it over, two steps run under it, the machine is frozen and read, and what comes back is
-//! consistent.
+//! The main use case from a user's view: a kernel boots with the declared topology, a scheduler takes over, two steps run under
+//! it, the machine is frozen and read, and the results are consistent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +14,7 @@ const SCX_KTSTR: Scheduler =
 const STEPS: [&str; 2] = ["first", "second"];
 const WINDOW: Duration = Duration::from_secs(2);
 const CAPTURES: usize = 14;
-/// What the guest's kernel may be late by when it ends a step, on a busy host.
+/// By how much the guest's kernel may be late when it ends a step, on a busy host.
 const LATE: Duration = Duration::from_millis(400);
 
 #[ktstr_test(
@@ -33,7 +32,7 @@ fn two_steps_under_a_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     two_steps(ctx)
 }
 
-/// The same by the clock of the host, where a capture takes time that the guest must not see.
+/// The same under the host's clock, where a capture takes time that the guest must not see.
 #[ktstr_test(
     scheduler = SCX_KTSTR,
     llcs = 1,
@@ -125,7 +124,7 @@ fn variables_of_the_scheduler_grow(vm: &VmResult) -> Result<()> {
     let result = verdict.into_result();
     ensure!(result.is_pass(), "{result:?}");
     for sample in series.iter_samples() {
-        // Constants are read as well, and by the name of the live scheduler.
+        // Constants can be read too, as variables of the live scheduler.
         ensure!(sample.snapshot.live_var("nr_cpus").as_u64()? == 2);
         let map = sample.snapshot.live_var("cpu_llc").as_u64_array()?;
         ensure!(map.iter().all(|llc| *llc == 0), "one LLC, seen as {map:?}");
@@ -138,8 +137,8 @@ fn variables_of_the_scheduler_grow(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// The clock of the guest's run queues against the machine's running time, from capture to
-/// capture of a step: if guest time passed while frozen, they would differ by the freezes.
+/// Compares the clock of the guest's run queues with the machine's running time between captures of a step: if guest time
+/// passed during freezes, they would differ by the freezes.
 fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
     let series = vm.periodic_series();
     let samples: Vec<_> = series.iter_samples().collect();
@@ -148,14 +147,14 @@ fn guest_time_stands_still_in_a_capture(vm: &VmResult) -> Result<()> {
         queues.iter().map(|rq| rq.rq_clock).max().unwrap_or(0) as f64 / 1e6
     };
     let ms = |sample: &Sample| sample.elapsed_ms.unwrap_or(0) as f64;
-    // What the guest's clock gained on the machine's in a freeze, as a share of that. Queues' clocks are up to a tick
-    // old, a busy host stops the machine late, and what is called frozen begins with the request to stop and ends with
-    // the answer to the one to go on: the guest runs in a part of it. A guest whose time went on would gain all of it, in
-    // each of them: so the middle one is asked, not the sum.
+    // By how much the guest's clock advanced in a freeze, as a share of the freeze. The clocks of queues are up to a tick old,
+    // a busy host stops the machine late, and the freeze is measured from the request to stop until the reply to the request to
+    // continue, so the guest runs in a part of it. A guest whose time did not stop would advance by the whole freeze each time,
+    // so the median is checked and not the sum.
     let mut gained = Vec::new();
     for (pair, freeze) in samples.windows(2).zip(&vm.capture_freezes) {
         ensure!(clock_ms(&pair[0]) > 0.0, "no clock in {}", pair[0].tag);
-        // The window does not count what lies between two steps, the guest's clock does.
+        // The window excludes the time between two steps, the guest's clock includes it.
         if pair[0].step_index == pair[1].step_index {
             let guest = clock_ms(&pair[1]) - clock_ms(&pair[0]);
             let host = ms(&pair[1]) - ms(&pair[0]);
@@ -183,7 +182,7 @@ fn steps_last_as_long_as_declared(vm: &VmResult) -> Result<()> {
         let (Some(start), Some(end)) = (at(false), at(true)) else {
             anyhow::bail!("step {ordinal} has no start or no end in {events:?}");
         };
-        // Set-up and teardown of both steps may take their part of the window.
+        // Setup and teardown of both steps take some time of the window.
         let held = Duration::from_millis(end - start);
         let half = WINDOW / 2;
         ensure!(
@@ -207,7 +206,7 @@ fn a_step_has_its_own_cgroup_alone(vm: &VmResult, phase: Phase, name: &str) -> R
         carrier.cpus_used
     );
     ensure!(carrier.total_iterations > 0);
-    // Two spinning workers on two CPUs: most of a second each, and not more than there was.
+    // Two spinning workers on two CPUs get most of a second each, and not more than the available time.
     let cpu = Duration::from_nanos(carrier.total_cpu_time_ns);
     ensure!(
         cpu > WINDOW / 2 && cpu < WINDOW + 2 * LATE,

@@ -1,5 +1,4 @@
-//! Runs that go wrong inside the guest: each ends by itself, says what happened and whose fault it
-//! is, and leaves a record.
+//! Runs that fail inside the guest: each ends on its own, says what happened and whose fault it is, and leaves a record.
 
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ fn a_scheduler_that_the_verifier_refuses() {
             "stage: Attach",
         ],
     );
-    // The artefact holds the whole log, the text its end.
+    // The artefact has the whole log, and the text has its end.
     let log = ended.artefact("scheduler.log");
     assert!(
         log.contains("BEGIN PROG LOAD LOG") && log.len() > 500,
@@ -175,7 +174,7 @@ fn a_guest_kernel_that_panics() {
 
 fn hangs(_: &Ctx) -> Result<AssertResult> {
     wedge::loop_with_interrupts_off()?;
-    // The only CPU goes away at its next switch, which is here.
+    // The only CPU is blocked at its next switch, which is here.
     std::thread::sleep(Duration::from_secs(600));
     Ok(AssertResult::pass())
 }

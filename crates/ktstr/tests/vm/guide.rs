@@ -1,5 +1,5 @@
-//! The code of docs/guide/scenarios.md, as tests that run. What lies between `// block` and `// end` is on the page, letter
-//! for letter and in this order.
+//! The code of docs/guide/scenarios.md, as tests that run. The code between `// block` and `// end` is on the page verbatim and
+//! in this order.
 
 // block
 use std::time::Duration;
@@ -100,7 +100,7 @@ fn wakes_cross_llcs_by_text(ctx: &Ctx) -> Result<AssertResult> {
 }
 // end
 
-/// With the defect that the page names, the claim that it names is not met.
+/// With the defect that the page mentions, the claim that it mentions fails.
 #[test]
 fn an_llc_that_is_not_used_is_told() {
     let declared = find_test("wakes_cross_llcs_under_churn").expect("it is above");
@@ -116,7 +116,7 @@ fn an_llc_that_is_not_used_is_told() {
     assert!(said.any(|said| said == told[1]), "the page says: {told:?}");
 }
 
-/// What lies between lines that are `open` and lines that are `close`.
+/// Returns the text between each `open` line and the next `close` line.
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
     let starts = text.split(open).skip(1);
     starts
@@ -124,7 +124,8 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The text on the page is the file that `cargo-ktstr/tests/run.rs` runs, and what the page says of a slip in it is what is said.
+/// The text on the page is the file that `cargo-ktstr/tests/run.rs` runs, and the error that the page shows for a typo in it is
+/// the real one.
 #[test]
 fn the_text_of_the_page_is_the_file_that_runs() {
     let page = include_str!("../../../../docs/guide/scenarios.md");

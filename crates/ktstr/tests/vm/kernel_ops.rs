@@ -1,5 +1,5 @@
-//! Operations on the kernel's memory, from outside: what the host writes, the guest's own files show, and what the guest has,
-//! the host reads; a variable that changes is noticed; a BPF map stays after its scheduler.
+//! Tests of operations on the kernel's memory from outside: the guest's files show what the host writes, the host reads what
+//! the guest has, a change of a variable is noticed, and a pinned BPF map outlives its scheduler.
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +24,7 @@ fn swappiness() -> KernelTarget {
     KernelTarget::symbol("vm_swappiness")
 }
 
-/// What the guest's own files have said after each step.
+/// The contents of the guest's files after each step.
 static SEEN: Mutex<Vec<[String; 2]>> = Mutex::new(Vec::new());
 
 fn look(_: &Ctx) -> Vec<CgroupDef> {
@@ -37,7 +37,7 @@ fn look(_: &Ctx) -> Vec<CgroupDef> {
     Vec::new()
 }
 
-/// The operations, and a look afterwards.
+/// Returns a step with the operations, and one that reads the files afterwards.
 fn then_look(ops: Vec<Op>) -> [Step; 2] {
     let looking = Step {
         setup: Setup::with_factory(look),
@@ -47,7 +47,7 @@ fn then_look(ops: Vec<Op>) -> [Step; 2] {
     [Step::new(ops, SHORT), looking]
 }
 
-/// Where the kernel has a variable: its virtual address, and its address in the direct mapping.
+/// Returns the virtual address of a kernel variable, and its address in the direct mapping.
 fn addresses(name: &str) -> Result<[u64; 2]> {
     let symbols = std::fs::read_to_string("/proc/kallsyms")?;
     let line = symbols
@@ -63,7 +63,7 @@ fn addresses(name: &str) -> Result<[u64; 2]> {
     Ok([kva, direct + (kva - 0xffff_ffff_8000_0000)])
 }
 
-/// Each way to name a place, hot and cold, alone and as a batch.
+/// Tests each way to name a target, hot and cold, single and in a batch.
 fn memory(ctx: &Ctx) -> Result<AssertResult> {
     let pid = i32::try_from(std::process::id())?;
     let [kva, direct] = addresses("vm_swappiness")?;
@@ -83,7 +83,7 @@ fn memory(ctx: &Ctx) -> Result<AssertResult> {
             KernelTarget::direct(direct),
             KernelValue::bytes(43u32.to_le_bytes()),
         )]),
-        // In their order: the bits are added to what was written just before.
+        // The writes are in order: the bits are set in the value that was written just before.
         then_look(vec![Op::write_kernel_cold_batch(vec![
             (swappiness(), KernelValue::u32(32)),
             (swappiness(), KernelValue::or_u32(12)),
@@ -183,7 +183,7 @@ fn refusals(ctx: &Ctx) -> Result<AssertResult> {
             ],
             "watched already",
         ),
-        // Two are watched by now, and a scenario does not end a watch: it is the test's.
+        // Two variables are watched by now, and a watch does not end with the scenario, but with the test.
         (
             vec![watch("dirty_background_ratio"), watch("max_threads")],
             "at most 3 variables can be watched",
@@ -266,11 +266,11 @@ fn a_variable_that_changes_is_captured_each_time() {
         .iter()
         .map(|entry| (entry.tag.as_str(), entry.step_index))
         .collect();
-    // The second took the place of the first, and was taken in the step of the change, at once.
+    // The second capture replaced the first, and was taken at once, in the step of the change.
     assert_eq!(tags, [("vm_swappiness", Some(2))]);
     let elapsed = captures[0].elapsed_ms.expect("in the window");
     assert!((80..=140).contains(&elapsed), "{elapsed} ms");
-    // What is captured is the same in each run of a seed, and the run is the same as it is captured.
+    // The captures are the same in each run with the same seed, and so is the run.
     let again = passes(&WATCHING);
     assert_eq!(again.digest, vm.digest);
     assert_eq!(again.captures_digest, vm.captures_digest);

@@ -1,5 +1,5 @@
-//! Tests that boot machines and need nothing for themselves alone: neither the host nor a process nor a folder. They are one
-//! program, so that they run side by side to the last one, and are linked once.
+//! Tests that boot machines and can run in parallel, because they need neither the whole host nor a separate process or folder.
+//! They are one program, so that it is linked once and all of them run in parallel.
 //!
 //! `cargo test --workspace --test vm -- monitor::` runs those of one file.
 

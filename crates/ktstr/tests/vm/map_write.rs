@@ -1,5 +1,5 @@
-//! Values that the host writes into a scheduler's variables, and values that it reads there: the scheduler acts on what is
-//! written, what is read is what the scheduler counts, and what cannot be found is named.
+//! Tests of values that the host writes to a scheduler's variables and reads from them: the scheduler acts on written values,
+//! values that are read match the scheduler's counters, and an unknown variable is named in the error.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const SCX_KTSTR: Scheduler =
 const STALL: BpfMapWrite = BpfMapWrite::new(".bss", "stall", 1);
 const UNKNOWN: BpfMapWrite = BpfMapWrite::new(".bss", "no_such_variable", 1);
 
-/// With `stall` set, the scheduler runs nobody, and the kernel ejects it; without the write it would pass.
+/// With `stall` set, the scheduler runs no task, and the kernel ejects it; without the write the test would pass.
 #[ktstr_test(
     scheduler = SCX_KTSTR,
     cores = 2,
@@ -71,7 +71,7 @@ const SLOW: WatchBpfMap = WatchBpfMap::new(".bss", "slow_cnt", BpfMapAgg::Scalar
 const MISSING: WatchBpfMap =
     WatchBpfMap::new(".bss", "no_such_variable", BpfMapAgg::Scalar, "missing");
 
-/// What the scheduler counts twice, for all CPUs together and for each one, is a metric twice.
+/// A counter that the scheduler keeps both globally and per CPU becomes two metrics.
 #[ktstr_test(
     scheduler = SCX_KTSTR,
     cores = 2,
@@ -87,7 +87,7 @@ fn variables_that_are_watched_are_metrics(ctx: &Ctx) -> Result<AssertResult> {
 fn metrics_are_what_the_scheduler_counts(vm: &VmResult) -> Result<()> {
     let of = |name: &str| vm.run_metric(name).with_context(|| format!("no {name}"));
     let (all, of_cpus) = (of("bpf_bpf_dispatched")?, of("ktstr_pcpu_fix_dispatched")?);
-    // Four that spin on two CPUs. A look can fall between the two counts on each CPU.
+    // There are four spinners on two CPUs. A sample can fall between the two counts on each CPU.
     ensure!(all > 50.0, "{all} calls of ops.dispatch");
     ensure!(
         (all - of_cpus).abs() <= 4.0,

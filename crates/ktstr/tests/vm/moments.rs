@@ -1,4 +1,4 @@
-//! Captures of moments that matter: each shows the guest as the kernel found it, and the run is the same with and without them.
+//! Tests of captures at events: each shows the guest at the time of the event, and the run is the same with and without them.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ moments! {
     PANIC = "moment_panic", panics, SOUND 5;
 }
 
-/// More than there are CPUs, so that some of them wait at any time.
+/// More spinners than CPUs, so that some of them are waiting at any time.
 fn spinners(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(
         ctx,
@@ -61,7 +61,7 @@ fn panics(ctx: &Ctx) -> Result<AssertResult> {
     spinners(ctx)
 }
 
-/// What a run left of a moment.
+/// The capture of an event in a run.
 struct Taken {
     index: CaptureRecord,
     report: FailureDumpReport,
@@ -95,7 +95,7 @@ fn the_one(ended: &Ended, moment: CaptureMoment) -> Taken {
     all.swap_remove(0)
 }
 
-/// The tasks that wait, by the queue that each is in.
+/// Returns the waiting tasks, each with its queue.
 fn queued(report: &FailureDumpReport) -> Vec<(&QueuedTask, &DsqState)> {
     let queues = report.dsq_states.iter();
     queues
@@ -103,7 +103,8 @@ fn queued(report: &FailureDumpReport) -> Vec<(&QueuedTask, &DsqState)> {
         .collect()
 }
 
-/// Kernels of this machine's cache that have all there is to hold at: 7.0 and newer, each series once.
+/// Returns the kernels in this machine's cache that have all functions at which the guest is held: 7.0 and newer, each series
+/// once.
 fn kernels() -> Vec<String> {
     let cache = ktstr_kernel::cache::Cache::from_env().expect("a cache");
     let (whole, _) = cache.scan().expect("a cache that can be read");
@@ -132,15 +133,15 @@ fn a_stall_shows_the_queue_in_which_each_task_waits() {
         with_queues += u32::from(stalled_tasks_are_queued(&kernel, &ended, &taken));
         let bypass = the_one(&ended, CaptureMoment::ScxBypass);
         assert!(bypass.index.clock_ns >= taken.index.clock_ns, "{kernel}");
-        // sched_ext is in it already that ends it.
+        // sched_ext's exit of the scheduler has already begun in it.
         let state = bypass.report.scx_sched_state.expect("sched_ext's state");
         assert_ne!(state.exit_kind, Some(0), "{kernel}");
     }
     assert!(with_queues > 0, "a kernel on which schedulers make queues");
 }
 
-/// The scheduler serves its queues no more: what can run and does not is in one of them, and so is who the kernel names. On a
-/// kernel that does not let it make queues it keeps its tasks back itself. Returns whether there are queues.
+/// The scheduler no longer serves its queues: each waiting task is in one of them, including the one that the kernel names. On
+/// a kernel that does not let it create queues, the scheduler holds its tasks back itself. Returns whether there are queues.
 fn stalled_tasks_are_queued(kernel: &str, ended: &Ended, taken: &Taken) -> bool {
     let report = &taken.report;
     let is_queue = |queue: &DsqState| queue.origin == "user";
@@ -159,7 +160,7 @@ fn stalled_tasks_are_queued(kernel: &str, ended: &Ended, taken: &Taken) -> bool 
             .filter(|(queued, _)| queued.pid == task.pid)
             .map(|(_, queue)| queue.origin.as_str())
             .collect();
-        // Whom a task of a higher class took the CPU from goes on there, whatever the scheduler does.
+        // A task that was preempted by a task of a higher class continues on its CPU, whatever the scheduler does.
         let stays = format!("local cpu {}", task.cpu);
         let right = match found[..] {
             [] => !has_queues,
@@ -186,7 +187,7 @@ fn stalled_tasks_are_queued(kernel: &str, ended: &Ended, taken: &Taken) -> bool 
             report.dsq_states
         );
     }
-    // The kernel has noted nothing yet: it is about to.
+    // The kernel has not recorded the exit yet: it is about to.
     let state = report.scx_sched_state.as_ref().expect("sched_ext's state");
     assert_eq!(
         (state.enable_state.as_str(), state.exit_kind),
@@ -230,7 +231,7 @@ fn a_scheduler_that_leaves_is_captured_while_it_is_attached() {
 fn a_guest_that_hangs_is_captured_as_it_hangs() {
     let ended = Case::new("moment_hang").run();
     let taken = the_one(&ended, CaptureMoment::Hang);
-    // Both CPUs went away at a switch, the first of which was most likely a worker's.
+    // Both CPUs were blocked at a switch, most likely at that of a worker.
     let running: Vec<&TaskEnrichment> = taken
         .report
         .task_enrichments
@@ -246,7 +247,7 @@ fn a_panic_is_captured_where_it_begins() {
         let ended = Case::new("moment_panic").env("KTSTR_CLOCK", clock).run();
         let taken = the_one(&ended, CaptureMoment::Panic);
         let report = &taken.report;
-        // The test process asked for it, on a CPU that it is still on.
+        // The test process caused it, on a CPU that it is still on.
         let process = report
             .task_enrichments
             .iter()

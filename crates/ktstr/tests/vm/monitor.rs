@@ -1,6 +1,5 @@
-//! The monitor on real machines: what it sees of a healthy run, that each of its bounds is broken by
-//! a scheduler that deserves it, that looking changes nothing, and what is told of a scheduler that
-//! the kernel ejected.
+//! Tests of the monitor in real machines: its samples of a healthy run, a defective scheduler for each of its bounds, that
+//! sampling does not change the run, and the report about a scheduler that the kernel ejected.
 
 use std::time::Duration;
 
@@ -33,8 +32,7 @@ fn contended(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// A name, a function, seconds of the window, the scheduler and its stall timeout, checks, and what
-/// the machine is like.
+/// Declares entries: name, function, seconds of the window, scheduler and its stall timeout, checks, and machine.
 macro_rules! monitored {
     ($($entry:ident = $name:literal, $func:expr, $seconds:literal, $sched:ident $timeout:literal,
         $assert:expr, $topology:ident $clock:ident;)*) => { $(
@@ -55,8 +53,8 @@ monitored! {
     STANDS_STILL = "stands_still", stands_still, 4, SCHED 20, CLOCK_BOUND, TWO Virtual;
     STANDS_STILL_UNASKED = "stands_still_unasked", stands_still, 4, SCHED 20, MAY_WAIT, TWO Virtual;
     WEDGED = "wedged", wedged, 6, SCHED 5, MONITORED, TWO Real;
-    // The scheduler stalls at 11.5 s: by then the kernel has looked once, after the 10 s that are
-    // half the scheduler's own timeout, and it looks every second from then on.
+    // The scheduler stalls at 11.5 s: by then the kernel's watchdog has run once, after 10 s, which is half the scheduler's own
+    // timeout, and it runs every second from then on.
     STALLED = "stalled", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Virtual;
     STALLED_IN_REAL_TIME = "stalled_real", half_loaded, 16, STALLS_LATE 2, UNASKED, TWO Real;
     FAIR = "fair", crowded, 1, KERNELS_OWN 5, MONITORED, FOUR Virtual;
@@ -86,14 +84,14 @@ const UNEVEN_BOUNDS: Assert = ENFORCED
     .max_imbalance_ratio(1.3)
     .max_local_dsq_depth(1)
     .sustained_samples(3);
-/// What stops the clock also keeps tasks waiting, which is an unfair schedule by itself. Which of the
-/// checks of the schedule sees it first depends on who is kept waiting; these tests are about the clock.
+/// A stopped clock also makes tasks wait, so the schedule is unfair too. Which of the checks on the schedule fails depends on
+/// the task that waits; these tests are only about the clock.
 const MAY_WAIT: Assert = UNASKED.without_defaults();
 const CLOCK_BOUND: Assert = ENFORCED.fail_on_rq_clock_stuck(true).without_defaults();
 const KEEP_LAST_BOUNDS: Assert = ENFORCED.max_keep_last_rate(10.0).sustained_samples(3);
 
-/// The entry with something changed that the guest need not know; what a test declares lives as long
-/// as the program.
+/// Returns a copy of the entry with a change that the guest does not use. It is leaked, because declarations live as long as
+/// the program.
 fn with(
     entry: &KtstrTestEntry,
     change: impl FnOnce(&mut KtstrTestEntry),
@@ -108,14 +106,14 @@ fn monitor(finished: &Finished) -> &MonitorReport {
     vm.monitor.as_ref().expect("the monitor was on")
 }
 
-/// Runs until it passes or fails; the text is told when that is not as `pass` says.
+/// Runs the entry, and fails with its text if the verdict does not match `pass`.
 fn ended(entry: &'static KtstrTestEntry, pass: bool) -> Finished {
     let finished = run(entry);
     assert_eq!(finished.text.is_empty(), pass, "{}", finished.text);
     finished
 }
 
-/// Whether this kernel counts sched_ext's events: from 6.15 on.
+/// Returns whether this kernel counts sched_ext's events, which kernels from 6.15 on do.
 fn counts_events() -> bool {
     let kernel = ktstr_kernel::resolve(None, &mut |_| {}).expect("a kernel");
     let types = kernel.btf_bytes().expect("types");
@@ -138,7 +136,7 @@ fn fails_with(entry: &'static KtstrTestEntry, parts: &[&str]) -> Finished {
     finished
 }
 
-/// A sample every 100 ms, with values that fit a machine on which more runs than there are CPUs.
+/// Checks that there is a sample every 100 ms, with plausible values for a machine with more runnable tasks than CPUs.
 fn is_sane(finished: &Finished) {
     let report = monitor(finished);
     assert_eq!(report.unavailable, None);
@@ -152,7 +150,7 @@ fn is_sane(finished: &Finished) {
         for (c, cpu) in sample.cpus.iter().enumerate() {
             let waiting = cpu.waiting.as_ref().expect("who waits is known");
             let running = usize::from(cpu.idle == Some(false));
-            // One that the BPF scheduler is just being asked about may be in neither.
+            // A task that is just being passed to the BPF scheduler may be in neither.
             let known = waiting.len() + running;
             assert!(known.abs_diff(cpu.nr_running as usize) <= 1, "{cpu:?}");
             assert!(waiting.iter().all(|t| t.pid > 0 && !t.comm.is_empty()));
@@ -172,7 +170,7 @@ fn is_sane(finished: &Finished) {
     assert_eq!(domain.span_weight, 2, "{domain:?}");
 }
 
-/// Metrics of the run and of its only phase; what this kernel does not count is absent.
+/// Checks the metrics of the run and of its only phase; those that this kernel does not count are absent.
 fn has_metrics(vm: &VmResult) {
     let length = vm.run_metric("avg_nr_running").expect("the monitor's");
     assert!((2.0..7.0).contains(&length), "{length}");
@@ -199,7 +197,7 @@ fn a_healthy_run_is_sampled_and_passes() {
         monitor(&finished).scx_event_counters_supported,
         counts_events()
     );
-    // Under the virtual clock a vCPU's share of the host means nothing.
+    // Under the virtual clock, a vCPU's share of the host is meaningless.
     assert!(
         monitor(&finished).samples[0].cpus[0]
             .vcpu_cpu_time_ns
@@ -210,7 +208,7 @@ fn a_healthy_run_is_sampled_and_passes() {
 
 #[test]
 fn a_running_guest_is_sampled_too() {
-    // Whatever this host's other work does to the run, the samples must fit together.
+    // Whatever the other load of this host does to the run, the samples must be consistent.
     let finished = ended(&IN_REAL_TIME, true);
     let report = monitor(&finished);
     let n = report.samples.len() as u64 + report.torn_samples;
@@ -242,7 +240,7 @@ fn looking_changes_nothing() {
     assert_eq!(digest("1"), digest("0"));
 }
 
-/// Four workers a CPU, each of which may run everywhere.
+/// Four workers per CPU, each of which may run on all CPUs.
 fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     let workers = 4 * ctx.topo.total_cpus();
     execute_defs(ctx, vec![CgroupDef::named("crowd").workers(workers)])
@@ -263,7 +261,7 @@ fn a_cpu_that_goes_on_with_its_task_while_others_wait() {
     let noted = has_note(&healthy, "counts no sched_ext events");
     assert_eq!(noted, !counts_events());
     if noted {
-        // Nothing is judged, and that is told.
+        // Nothing is checked, and a note says so.
         let slow = ended(&KEEPS_LAST, true);
         assert!(has_note(&slow, "counts no sched_ext events"));
         return;
@@ -285,7 +283,7 @@ fn idle_cpus_beside_waiting_tasks() {
     );
 }
 
-/// Takes the CPUs away in the middle of the window.
+/// Blocks the CPUs in the middle of the window.
 fn wedged(ctx: &Ctx) -> Result<AssertResult> {
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(500));
@@ -296,10 +294,9 @@ fn wedged(ctx: &Ctx) -> Result<AssertResult> {
 
 #[test]
 fn a_clock_that_stands_still() {
-    // By the host's clock: under the virtual one nothing is held any more once no CPU takes its
-    // timer's interrupt.
+    // This uses the host's clock: under the virtual clock the guest is no longer held once no CPU takes its timer interrupts.
     let finished = ended(&WEDGED, false);
-    // The program that takes the CPUs away is the test's, which nothing in the guest shows: nobody is accused.
+    // The program that blocks the CPUs belongs to the test, which nothing in the guest shows, so nobody is blamed.
     assert_eq!(
         finished.fault,
         Some(Fault::Undetermined),
@@ -310,10 +307,10 @@ fn a_clock_that_stands_still() {
     assert!(finished.text.contains(still), "{}", finished.text);
 }
 
-/// Makes the timer interrupts of the second CPU last for most of a second, and ends like any other run. What a
-/// program of the test does is held against the scheduler here: nothing in the guest shows whose program it is.
+/// Makes the timer interrupts of the second CPU last for most of a second, and ends like any other run. The scheduler is blamed
+/// for the test's program here, because nothing in the guest shows whose program it is.
 fn stands_still(ctx: &Ctx) -> Result<AssertResult> {
-    // Who enqueues something on the second CPU moves its clock on, so all that can run elsewhere does.
+    // An enqueue on the second CPU advances its clock, so everything that can run elsewhere is moved there.
     let mut first = rustix::thread::CpuSet::new();
     first.set(0);
     rustix::thread::sched_setaffinity(None, &first)?;
@@ -363,7 +360,7 @@ fn confined(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// As many workers as CPUs that are often off, and as many that never are.
+/// As many workers as CPUs that often sleep, and as many that never do.
 fn half_loaded(ctx: &Ctx) -> Result<AssertResult> {
     let cpus = ctx.topo.total_cpus();
     let bursty = WorkType::bursty(Duration::from_millis(7), Duration::from_millis(3));
@@ -394,7 +391,7 @@ fn what_the_workload_does_is_not_held_against_the_scheduler() {
     }
 }
 
-/// The kernel's own scheduler is watched as well, though nobody's bounds hold for it.
+/// The kernel's own scheduler is sampled too, although no bounds apply to it.
 #[test]
 fn the_fair_class_is_sampled_too() {
     for entry in [&FAIR, &FAIR_CONFINED] {
@@ -411,7 +408,7 @@ fn the_fair_class_is_sampled_too() {
             assert_eq!(sample.scx_attached, Some(false));
             assert!(sample.cpus.iter().all(|c| c.event_counters.is_none()));
         }
-        // As if there were a scheduler under test: it does no worse than ours.
+        // As if it were a scheduler under test, it must meet the bounds too.
         let mut report = report.clone();
         for sample in &mut report.samples {
             sample.scx_attached = None;
@@ -421,10 +418,10 @@ fn the_fair_class_is_sampled_too() {
     }
 }
 
-/// Seeds of each healthy workload.
+/// The number of seeds of each healthy workload.
 const SEEDS: u64 = 2;
 
-/// What is to be told of a scheduler that the kernel's watchdog ejected.
+/// Checks the report about a scheduler that the kernel's watchdog ejected.
 fn is_told(finished: &Finished) -> f64 {
     let vm = finished.vm.as_ref().expect("a machine ran");
     let exit = vm.scx_exit.as_ref().expect("the kernel's notes were read");

@@ -1,5 +1,5 @@
-//! Where the pages of workers are, on a real machine of two nodes with CPUs and one without: the checks
-//! hold where memory is beside the CPUs, and not where the test puts it elsewhere.
+//! Tests of the location of workers' pages, in a real machine of two nodes with CPUs and one without: the checks pass if memory
+//! is local, and fail if the test places it elsewhere.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const CACHE: MemSideCache = MemSideCache::new(
     64,
 );
 
-/// CPUs 0 and 1 are of node 0. The HMAT tells of nodes 0 and 2.
+/// CPUs 0 and 1 are of node 0. The HMAT describes nodes 0 and 2.
 const NODES: Topology = Topology::with_nodes(
     2,
     1,
@@ -66,7 +66,7 @@ fn slow(ctx: &Ctx) -> Result<AssertResult> {
     placed(ctx, 2)
 }
 
-/// The kinds of what failed.
+/// Returns the kinds of the failures.
 fn failures(entry: &'static KtstrTestEntry) -> Vec<DetailKind> {
     let finished = run(entry);
     assert!(!finished.result.is_inconclusive(), "{}", finished.text);
@@ -84,7 +84,7 @@ fn pages_are_where_they_belong_or_not() {
     );
 }
 
-/// Looking takes a walk through page tables, so nobody does who was not asked.
+/// Counting pages takes a walk through page tables, so it is only done on request.
 #[test]
 fn pages_are_only_looked_at_when_asked() {
     let locality = |entry| {
@@ -98,7 +98,7 @@ fn pages_are_only_looked_at_when_asked() {
 
 case!(TOLD = "told", told, clock: ClockMode::Virtual, topology: NODES, duration: Duration::from_millis(100));
 
-/// What the guest reads of the memory of its nodes is what the test declared, as the nearest CPUs see it.
+/// Checks that the guest sees the declared memory performance of its nodes, from the nearest CPUs.
 fn told(_: &Ctx) -> Result<AssertResult> {
     let mut verdict = Verdict::new();
     for (path, declared) in [

@@ -1,5 +1,5 @@
-//! Programs and files of the host in the guest: they are where the contract says, as they were on
-//! the host, and a program runs because its shared libraries came with it.
+//! Tests of programs and files of the host in the guest: they have the documented paths and the same contents as on the host,
+//! and a program can run because its shared libraries are packed too.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -78,7 +78,7 @@ fn never_called(_: &Ctx) -> Result<AssertResult> {
 
 case!(NOWHERE = "payload_nowhere", never_called, extra_include_files: &["no-such-load"]);
 
-/// The user's fault, and told with every place that was looked at.
+/// It is the user's fault, and the message lists every path that was searched.
 #[test]
 fn a_program_that_the_host_does_not_have_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");

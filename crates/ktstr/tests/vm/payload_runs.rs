@@ -1,5 +1,5 @@
-//! Programs of the host that run in the guest as load: in the foreground and by operations, where they should, with their
-//! metrics in the record, judged by their own end, and gone afterwards.
+//! Tests of programs of the host that run in the guest as load: in the foreground and by operations, in the right cgroup, with
+//! their metrics in the record, checked by their exit, and gone afterwards.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const MS: Duration = Duration::from_millis(1);
 struct ShellPayload; // const SHELL: Payload
 // end
 
-/// The same under another name.
+/// The same program under another name.
 const LOAD: Payload = Payload::binary("load", "sh").with_default_args(&["-c"]);
 const UNDECLARED: Payload = Payload::binary("undeclared", "cat");
 
@@ -63,10 +63,10 @@ fn the_code_of_the_page_is_the_code_that_runs() {
     );
 }
 
-/// Loops that take some CPU time and say how many there were.
+/// A shell loop that takes some CPU time and prints the number of iterations.
 const WORK: &str = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done; echo \"{\\\"score\\\": $i}\"";
 
-/// `sh` is started in a cgroup before its first instruction, its numbers are metrics, and its exit code is judged.
+/// `sh` is in its cgroup before its first instruction, its numbers become metrics, and its exit code is checked.
 #[ktstr_test(cores = 2, duration_s = 5, payload = SHELL, workloads = [LOAD], post_vm = is_recorded)]
 fn a_program_of_the_host_runs_in_a_cgroup(ctx: &Ctx) -> Result<AssertResult> {
     ctx.cgroups.create_cgroup("box")?;
@@ -114,7 +114,7 @@ fn a_program_of_the_host_runs_in_a_cgroup(ctx: &Ctx) -> Result<AssertResult> {
     Ok(all)
 }
 
-/// What the guest's program printed is a metric of the run.
+/// Checks that the output of the guest's program is a metric of the run.
 fn is_recorded(vm: &VmResult) -> Result<()> {
     ensure!(
         vm.run_metric("score") == Some(2_000.0),
@@ -125,7 +125,7 @@ fn is_recorded(vm: &VmResult) -> Result<()> {
     Ok(())
 }
 
-/// Processes of the guest with this name.
+/// Returns the number of processes of the guest with this name.
 fn named(name: &str) -> usize {
     let list = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let comms = list.map(|entry| std::fs::read_to_string(entry.path().join("comm")));
@@ -146,7 +146,7 @@ case!(
 /// A daemon that leaves its parent's process group and session, and its parent.
 const DAEMON: &str = "setsid sleep 700 & sleep 701";
 
-/// What runs beside the workers ends with its step, with all that it has started; what is waited for is judged.
+/// A program that runs next to the workers ends with its step, with all of its children; one that is waited for is checked.
 fn operations(ctx: &Ctx) -> Result<AssertResult> {
     const SLEEPER: Payload = Payload::binary("sleeper", "sh").with_default_args(&["-c", DAEMON]);
     static FOUND: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
@@ -169,7 +169,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         ctx,
         backdrop,
         vec![
-            // Of the backdrop and of the step: two sleepers each.
+            // Two sleepers each, of the backdrop and of the step.
             Step::with_defs(
                 vec![CgroupDef::named("own").workload(&SLEEPER)],
                 HoldSpec::fixed(100 * MS),
@@ -184,7 +184,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
                 HoldSpec::fixed(50 * MS),
             ),
             Step::with_op(Op::kill_payload("sleeper"), HoldSpec::fixed(Duration::ZERO)),
-            // What a cgroup's own end takes along is nobody's failure.
+            // A program that is killed because its cgroup is removed is not a failure.
             Step::new(
                 vec![
                     Op::add_cgroup("gone"),
@@ -221,7 +221,7 @@ fn operations(ctx: &Ctx) -> Result<AssertResult> {
         .filter(|p| p.end == PayloadEnd::Stopped);
     ensure!(stopped.count() == 5, "{:?}", result.stats.payloads);
 
-    // The errors of operations are those of the step, and name what there is.
+    // Errors of operations fail the step, and name what exists.
     let wrong = execute_steps(
         ctx,
         vec![Step::with_op(Op::wait_payload("nobody"), HoldSpec::FULL)],
@@ -294,7 +294,7 @@ fn crashes(ctx: &Ctx) -> Result<AssertResult> {
     execute_steps(ctx, vec![step])
 }
 
-/// A scheduler drives the CPUs, and the program's end is not its fault.
+/// A scheduler is attached, and the crash of the program is not its fault.
 #[test]
 fn a_program_that_crashes_is_the_test_s_fault_and_not_the_scheduler_s() {
     let ended = Case::new("payload_crashes").run();
@@ -323,7 +323,7 @@ macro_rules! presets {
         );
     };
 }
-// By the package that has the programs.
+// The presets, with the package that contains their programs.
 presets!(OF_FIO = "payload_fio", FIO);
 presets!(OF_RT_TESTS = "payload_rt_tests", HACKBENCH, CYCLICTEST);
 presets!(OF_PERF = "payload_perf", PERF_PIPE, PERF_MESSAGING);
@@ -332,7 +332,8 @@ presets!(OF_SYSBENCH = "payload_sysbench", SYSBENCH_CPU);
 const PRESET_CASES: &[&KtstrTestEntry] =
     &[&OF_FIO, &OF_RT_TESTS, &OF_PERF, &OF_STRESS_NG, &OF_SYSBENCH];
 
-/// Less work than the preset's own, where there is a way to say so: here it has only to run and to be read.
+/// Returns arguments for less work than the preset's default, if possible: the program only has to run and its output to be
+/// parsed.
 fn less(preset: &Payload) -> &'static [&'static str] {
     match preset.name {
         "hackbench" | "perf_messaging" => &["-l", "5"],
@@ -360,7 +361,7 @@ fn runs_all(ctx: &Ctx) -> Result<AssertResult> {
     Ok(all)
 }
 
-/// Each preset whose program the host has runs in the guest as it is, and prints what the preset reads.
+/// Each preset whose program is installed on the host runs in the guest unmodified, and its output is parsed.
 #[test]
 fn presets_run_where_their_programs_are_installed() {
     let path = std::env::var_os("PATH").unwrap_or_default();

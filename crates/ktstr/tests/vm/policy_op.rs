@@ -1,11 +1,11 @@
-//! The policy of workers that run already, as an operation sets it and as the kernel then has it.
+//! Tests of the operation that sets the policy of running workers, by the policy that the kernel then reports.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use ktstr::prelude::*;
 
-/// The policy of each task of the cgroup at each look, as `/proc/PID/stat` has it (proc_pid_stat(5), field 41).
+/// The policy of each task of the cgroup at each reading, as in `/proc/PID/stat` (proc_pid_stat(5), field 41).
 static SEEN: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
 
 fn look(ctx: &Ctx) -> Vec<CgroupDef> {
@@ -30,7 +30,7 @@ fn policies_are_set_from_outside(ctx: &Ctx) -> Result<AssertResult> {
         SchedPolicy::Normal,
         SchedPolicy::Normal,
     ];
-    // A step's cgroups are asked for before its operations: each look sees what the step before has left.
+    // The setup function of a step is called before its operations, so each reading sees the state after the step before.
     let step = |policy| Step {
         setup: Setup::with_factory(look),
         ops: vec![Op::set_sched_policy("a", policy)],

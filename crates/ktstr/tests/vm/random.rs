@@ -1,5 +1,5 @@
-//! Random scenarios in real machines: none hangs, none crashes, none leaves cgroups or processes behind, and whatever the
-//! validation has passed can be set up. `KTSTR_RANDOM_SCENARIOS=500` runs more than the 24 of every day.
+//! Random scenarios in real machines: none hangs, none crashes, none leaves cgroups or processes behind, and every scenario
+//! that the validation accepts can be set up. `KTSTR_RANDOM_SCENARIOS=500` runs more than the default of 24.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,10 +15,10 @@ use ktstr::scenario::TextError;
 )]
 mod drawn;
 
-/// How many scenarios a machine runs.
+/// The number of scenarios per machine.
 const OF_A_MACHINE: u64 = 12;
 
-/// What stands before each scenario in the file that the guest is given.
+/// The line before each scenario in the file for the guest.
 const HEAD: &str = "# scenario ";
 
 const SHAPE: Topology = Topology::new(1, 2, 2, 1);
@@ -33,7 +33,7 @@ macro_rules! entry {
             func: all_of_the_file,
             topology: SHAPE,
             scheduler: &$scheduler,
-            // Most of a random crowd is no task of the scheduler's for long; what is looked for here is in the guest.
+            // Most random workers do not stay tasks of the scheduler for long; this test only looks for errors in the guest.
             assert: Assert::NO_OVERRIDES.without_defaults(),
             duration: Duration::from_millis(300),
             watchdog_timeout: Duration::from_secs(20),
@@ -45,7 +45,7 @@ macro_rules! entry {
 entry!(RANDOM_UNDER_EEVDF, Scheduler::EEVDF);
 entry!(RANDOM_UNDER_MINE, MINE);
 
-/// Runs the scenarios of the file one after the other, and looks at what each leaves.
+/// Runs the scenarios of the file one after the other, and checks what each leaves behind.
 fn all_of_the_file(ctx: &Ctx) -> Result<AssertResult> {
     let Ok(text) = std::fs::read_to_string("/include-files/random.toml") else {
         return Ok(AssertResult::skip(
@@ -76,13 +76,13 @@ fn all_of_the_file(ctx: &Ctx) -> Result<AssertResult> {
     Ok(all)
 }
 
-/// What is wrong with a scenario's run.
+/// Runs a scenario, and returns what is wrong.
 fn one(ctx: &Ctx, text: &str) -> Result<Vec<String>, TextError> {
     let scenario = Scenario::from_text(text)?;
     let mut wrong = Vec::new();
     match execute_scenario(ctx, scenario.backdrop, scenario.steps) {
         Err(error) => wrong.push(format!("{error:#}")),
-        // What a worker could not do, or did too slowly, is its check's to say.
+        // Failures of a worker's own check are ignored here.
         Ok(result) => wrong.extend(
             result
                 .failure_details()
@@ -97,7 +97,7 @@ fn one(ctx: &Ctx, text: &str) -> Result<Vec<String>, TextError> {
     Ok(wrong)
 }
 
-/// The folders in a folder.
+/// Returns the folders in a folder.
 fn below(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.path().is_dir());
@@ -106,7 +106,7 @@ fn below(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The processes that are not the kernel's, but for those that have ended.
+/// Returns the processes that are not kernel threads, except those that have exited.
 fn processes() -> BTreeSet<String> {
     let ids = below(Path::new("/proc"));
     ids.into_iter()
@@ -118,7 +118,7 @@ fn processes() -> BTreeSet<String> {
         .collect()
 }
 
-/// Runs as many as are asked for, from the first one on.
+/// Runs the requested number of scenarios, starting with `first`.
 fn run(declared: &'static KtstrTestEntry, first: u64) {
     let asked = std::env::var("KTSTR_RANDOM_SCENARIOS").ok();
     let asked: u64 = asked.map_or(24, |text| {

@@ -1,4 +1,4 @@
-//! Files with scenarios as tests: their settings. No machine boots.
+//! Tests of the settings of scenario files. No machine boots.
 
 use ktstr::prelude::*;
 use ktstr::scenario::TextError;
@@ -18,7 +18,7 @@ fn refused(settings: &str) -> String {
 fn no_key_of_the_attribute_is_forgotten() {
     assert!(settings().count() > 50);
     for (key, doc) in settings() {
-        // None takes an empty list but those that take lists.
+        // Only keys that take lists accept an empty list.
         let said = declared(&format!("{key} = []")).err();
         let said = said.map_or_else(String::new, |error| error.message);
         assert!(!said.contains("unknown key"), "{key} ({doc}): {said}");

@@ -1,5 +1,5 @@
-//! The schedule that a run leaves is what happened: threads of the guest count what they can see of
-//! themselves, and the schedule has to agree.
+//! Tests that the recorded schedule is what happened: threads of the guest count what they can observe about themselves, and
+//! the schedule has to agree.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -69,7 +69,7 @@ case!(
     post_vm: Some(no_claims),
 );
 
-/// What a thread can see of itself.
+/// What a thread can observe about itself.
 #[derive(Debug, Default, Clone, Copy)]
 struct Own {
     tid: u32,
@@ -102,7 +102,7 @@ fn switches() -> u64 {
     numbers.sum()
 }
 
-/// Computes for `busy` and sleeps for `idle` in turn, until `end`.
+/// Alternates between computing for `busy` and sleeping for `idle`, until `end`.
 fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     let mut own = Own::default();
     let mut last = -1;
@@ -120,12 +120,13 @@ fn live(end: Instant, busy: Duration, idle: Duration) -> Own {
     }
     own.tid = tid();
     own.switches = switches();
-    // The last: what comes after is in the schedule and not in here.
+    // This is the last reading: what comes later is in the schedule and not in this number.
     own.cpu_ns = cpu_time_ns();
     own
 }
 
-/// A file that can be read from once the calling thread has exited: pidfd_open(2) with PIDFD_THREAD, which is O_EXCL (Linux 6.9).
+/// A file that can be read from once the calling thread has exited: pidfd_open(2) with PIDFD_THREAD, which is O_EXCL (Linux
+/// 6.9).
 fn own_exit() -> std::io::Result<OwnedFd> {
     // SAFETY: plain integers; the new descriptor has no other owner.
     unsafe {
@@ -155,7 +156,7 @@ fn gone(exit: &OwnedFd) -> Result<()> {
 
 /// Ten threads on four CPUs: some compute, some sleep in between.
 fn oracle(_: &Ctx) -> Result<AssertResult> {
-    // Long beside the end of a thread, which it cannot count any more.
+    // The run is long compared with the exit of a thread, which the thread cannot count.
     let end = Instant::now() + Duration::from_secs(2);
     let threads: Vec<_> = (0..10u64)
         .map(|n| {
@@ -187,7 +188,7 @@ fn file_of(finished: &Finished) -> Vec<u8> {
     std::fs::read(record.with_file_name(SCHEDULE_FILE)).expect("a schedule lies beside it")
 }
 
-/// The numbers on the lines that the guest printed with `word` before them.
+/// Returns the numbers on the lines that the guest printed with the prefix `word`.
 fn printed(finished: &Finished, word: &str) -> Vec<Vec<u64>> {
     let output = &finished.vm.as_ref().expect("a machine ran").output;
     let lines = output.lines().filter_map(|line| line.strip_prefix(word));
@@ -291,7 +292,7 @@ fn bind(cpu: usize, priority: Option<i32>) -> Result<()> {
 
 const INJECTED_MS: [u64; 3] = [5, 50, 500];
 
-/// A thread computes, and another of a higher class takes its CPU away, three times.
+/// A thread computes, and another thread of a higher class preempts it three times.
 fn delays(_: &Ctx) -> Result<AssertResult> {
     let end = Instant::now() + Duration::from_secs(1);
     let victim = std::thread::spawn(move || -> Result<u32> {
@@ -337,7 +338,7 @@ fn waits_as_long_as_injected(entry: &'static KtstrTestEntry) {
         assert!(off <= 0.02, "{ms} ms injected, {wait} ns waited");
     }
     let thief = answers.sum(|key| u64::from(key.task.0) == tids[1]);
-    // Until it was a real-time thread it was what every thread is.
+    // Before it became a real-time thread, it was an ordinary one.
     let stolen: u64 = INJECTED_MS.iter().map(|ms| ms * 1_000_000).sum();
     assert!(thief.other_class_ns >= stolen, "{thief:?}");
 }
@@ -364,7 +365,7 @@ fn cgroups(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// What a test can ask of the schedule: of a cgroup in a phase, of a phase, of the run.
+/// Tests the metrics of the schedule: of a cgroup in a phase, of a phase, and of the run.
 fn claims(vm: &VmResult) -> Result<()> {
     let step = Phase::step(0);
     let of = |cgroup, name| vm.phase_cgroup_metric(step, cgroup, name);
@@ -385,7 +386,7 @@ fn claims(vm: &VmResult) -> Result<()> {
     v.into_anyhow_or_log()
 }
 
-/// Without a schedule there is nothing to ask, and that is no 0.
+/// Without a schedule the metrics are absent, and not 0.
 fn no_claims(vm: &VmResult) -> Result<()> {
     for def in metrics_of_the_schedule() {
         ensure!(vm.run_metric(def.name).is_none(), "{}", def.name);
@@ -410,7 +411,7 @@ fn a_run_by_the_real_clock_has_no_metrics_of_the_schedule() {
     assert!(metrics_of_the_schedule().count() > 10);
 }
 
-/// Asks for everything that the registry has of the schedule, and for the same number in the record.
+/// Checks that every metric of the schedule in the registry exists, with the same number in the record.
 #[track_caller]
 fn has_all_metrics(finished: &Finished, answers: &Answers, cgroup: u64) {
     let vm = finished.vm.as_ref().expect("a machine ran");
@@ -435,7 +436,7 @@ fn has_all_metrics(finished: &Finished, answers: &Answers, cgroup: u64) {
     let waits = answers.waits_ns(|wait| {
         wait.cgroup == Some(cgroup) && wait.phase == Some(1) && wait.cause == WaitCause::Woken
     });
-    // One or two waits are open when the phase is over.
+    // One or two waits have not ended when the phase ends.
     let median = vm.phase_cgroup_metric(Phase::step(0), "pipe", "schedule_median_wake_us");
     let near = |percent| percentile(&waits, percent).expect("there are wake-ups") as f64 / 1e3;
     let (low, high) = (near(48.0), near(52.0));
@@ -448,7 +449,7 @@ fn has_all_metrics(finished: &Finished, answers: &Answers, cgroup: u64) {
     assert_eq!(cpu_ns, Some(of.run_ns as f64));
 }
 
-/// What the workers counted between their marks, and what the schedule has of the same spans.
+/// Compares what the workers counted between their marks with the schedule of the same intervals.
 #[track_caller]
 fn workers_left_marks(finished: &Finished, answers: &Answers) {
     let spans = spans(&answers.marks);

@@ -1,4 +1,4 @@
-//! How a scheduler is set up: a configuration that the test writes out, and a scheduler inside the kernel.
+//! Tests of the setup of a scheduler: a configuration that the test supplies, and a scheduler inside the kernel.
 
 use ktstr::prelude::*;
 
@@ -16,7 +16,7 @@ declare_scheduler!(BUILTIN, {
     kernel_builtin_disable = ["echo 0 > /proc/sys/kernel/panic"],
 });
 
-/// The file is where the declaration says, and the scheduler was handed its path.
+/// The file has the declared path, which was passed to the scheduler.
 #[ktstr_test(scheduler = CONFIGURED, config = CONFIG, duration_s = 1, no_perf_mode)]
 fn a_configuration_reaches_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     let text = std::fs::read_to_string("/tmp/ktstr/layers.json")?;
@@ -31,7 +31,7 @@ fn a_configuration_reaches_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     Ok(verdict.into_result())
 }
 
-/// The command that turns it on has been carried out before the test.
+/// The command that enables it has run before the test.
 #[ktstr_test(scheduler = BUILTIN, duration_s = 1)]
 fn a_scheduler_of_the_kernel_is_turned_on(_ctx: &Ctx) -> Result<AssertResult> {
     let panic = std::fs::read_to_string("/proc/sys/kernel/panic")?;

@@ -1,5 +1,4 @@
-//! What people read when a test is red, of real runs: a screen for each main way to fail. Under the
-//! virtual clock, so the numbers are the guest's.
+//! Tests of the screens of failed runs, one for each main way to fail, with real runs under the virtual clock.
 
 use std::time::Duration;
 
@@ -91,7 +90,7 @@ fn kills_the_scheduler(ctx: &Ctx) -> Result<AssertResult> {
     two_cgroups(ctx)
 }
 
-/// Runs a test that the scheduler fails, and compares its screen with what every screen has.
+/// Runs a test that fails by the scheduler's fault, and checks its screen for what every screen has.
 fn screen(entry: &'static KtstrTestEntry, says: &[&str]) -> Finished {
     screen_of(Fault::Scheduler, entry, says)
 }
@@ -130,7 +129,7 @@ fn screen_of(fault: Fault, entry: &'static KtstrTestEntry, says: &[&str]) -> Fin
     finished
 }
 
-/// The kind of the first failure about the scheduler's end.
+/// Returns the kind of the first failure about the scheduler's exit.
 fn end(finished: &Finished) -> Option<DetailKind> {
     let mut details = finished.result.failure_details();
     details.find_map(|d| {
@@ -140,7 +139,7 @@ fn end(finished: &Finished) -> Option<DetailKind> {
     })
 }
 
-/// Who waits longest depends on the schedule: a worker, another task, the kernel's watchdog.
+/// Which task waits longest depends on the schedule: a worker, another task, or the kernel's watchdog.
 #[test]
 fn a_scheduler_that_stalls() {
     screen(
@@ -168,7 +167,7 @@ fn a_scheduler_that_breaks_a_rule() {
 
 #[test]
 fn a_scheduler_that_reports_an_error_of_its_own() {
-    // The function of the scheduler is named that noticed it.
+    // The message names the function of the scheduler that detected it.
     let finished = screen(
         &CRASH,
         &[
@@ -185,16 +184,15 @@ fn a_scheduler_that_reports_an_error_of_its_own() {
     );
 }
 
-/// It stops the scenario between its steps, or in the middle of its only one: either way the kernel
-/// ejected nobody.
+/// The scheduler exits between steps, or in the middle of the only step: in neither case did the kernel eject it.
 #[test]
 fn a_scheduler_that_leaves_by_itself() {
     for entry in [&LEFT, &LEFT_AT_THE_END] {
         let finished = screen(
             entry,
             &[
-                "failed: scx-ktstr left by itself",
-                "scheduler process died: `scx-ktstr` left by itself",
+                "failed: scx-ktstr stopped on its own",
+                "scheduler process died: `scx-ktstr` stopped on its own",
                 "SCX_EXIT_UNREG: unregistered from user space",
                 "leaving, as --exit-after says",
             ],
@@ -208,7 +206,7 @@ fn a_scheduler_that_leaves_by_itself() {
 
 #[test]
 fn a_scheduler_that_is_killed() {
-    // The trace of signals shows who sent it.
+    // The trace of signals shows the sender.
     let finished = screen_of(
         Fault::Test,
         &KILLED,
@@ -237,7 +235,7 @@ fn wake_ups_that_come_late() {
 fn a_cgroup_that_is_starved() {
     let finished = screen(&STARVED, &[" made no progress (0 work units)"]);
     let text = &finished.text;
-    // Which of the two the scheduler met first depends on the schedule, and so does whether the kernel ends it in time.
+    // Which of the two happens first depends on the schedule, and so does whether the kernel ejects it in time.
     let marked = text.lines().find(|line| line.ends_with("<--"));
     let name = marked.and_then(|line| line.split(' ').next());
     let name = name.unwrap_or_else(|| panic!("no cgroup is marked in {text}"));

@@ -1,5 +1,5 @@
-//! Bounded turns of the virtual clock: a CPU that has nothing else to do runs a task soon after it was woken, as it would
-//! on a real machine, and the same seed is the same run still.
+//! Tests of bounded turns of the virtual clock: an idle CPU runs a task soon after its wake-up, as on a real machine, and runs
+//! with the same seed are still identical.
 
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ macro_rules! spare {
     )* };
 }
 
-// One LLC: in a wake-up EEVDF looks for an idle CPU in the LLC of the task alone, and there has to be one.
+// One LLC: at a wake-up EEVDF searches for an idle CPU only in the LLC of the task, and there has to be one.
 spare! {
     TWO = "turns_2", Topology::new(1, 1, 2, 1);
     FOUR = "turns_4", Topology::new(1, 1, 4, 1);
@@ -36,7 +36,7 @@ spare! {
 /// Wake-ups of each thread of a pair.
 const ROUNDS: u32 = 150;
 
-/// Pairs of threads that wake each other in turn, and as many that compute: half of the CPUs have something to do.
+/// Pairs of threads that wake each other alternately, and as many threads that compute, so that half of the CPUs are busy.
 fn half_busy(ctx: &Ctx) -> Result<AssertResult> {
     let pairs = (ctx.topo.total_cpus() / 4).max(1);
     let spinners = ctx.topo.total_cpus() / 4;
@@ -69,7 +69,7 @@ fn half_busy(ctx: &Ctx) -> Result<AssertResult> {
     Ok(AssertResult::pass())
 }
 
-/// Long beside a turn, and long enough that its partner has gone to sleep.
+/// Computes for longer than a turn, and long enough that its partner has gone to sleep.
 fn compute() -> bool {
     let until = Instant::now() + Duration::from_micros(500);
     while Instant::now() < until {
@@ -78,9 +78,9 @@ fn compute() -> bool {
     true
 }
 
-/// Latencies of the wake-ups by other tasks, sorted, nanoseconds; and the run's digest.
+/// Returns the sorted latencies of wake-ups by other tasks in nanoseconds, and the digest of the run.
 fn latencies(name: &str, turn_us: &str) -> (Vec<u64>, Option<String>) {
-    // An empty value is none: the seed draws the turn.
+    // An empty value counts as unset, so the seed determines the turn.
     let ended = Case::new(name).env("KTSTR_TURN_US", turn_us).run();
     ended.says(0, &[]);
     let record = ended.record.as_ref().expect("the run left a record");

@@ -1,5 +1,5 @@
-//! Machines whose LLCs or nodes differ are built as they are declared: the guest's kernel says which CPUs share a cache, a core
-//! and a node, and a scheduler runs on all of them.
+//! Tests that machines with different LLCs or nodes are built as declared: the guest's kernel reports which CPUs share a cache,
+//! a core and a node, and a scheduler runs on all of them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const CORES: Topology = Topology {
     ..Topology::new(1, 2, 2, 2)
 };
 
-/// A node of two LLCs, one of one, and one of memory alone.
+/// A node with two LLCs, one with one LLC, and one with memory only.
 const NODES: Topology = Topology::with_nodes(
     1,
     1,
@@ -26,7 +26,7 @@ const NODES: Topology = Topology::with_nodes(
     ],
 );
 
-/// What the kernel says of each CPU: who shares its last-level cache, its core and its node.
+/// Reads from sysfs which CPUs share the last-level cache, the core and the node of each CPU.
 fn shape() -> Result<Vec<[String; 3]>> {
     let cpus = "/sys/devices/system/cpu";
     let read =
@@ -48,7 +48,7 @@ fn shape() -> Result<Vec<[String; 3]>> {
     Ok(shape)
 }
 
-/// Two workers for each CPU, beside a claim on the shape.
+/// Runs two workers per CPU, and checks the shape.
 fn runs(ctx: &Ctx, wanted: &[[&str; 3]]) -> Result<AssertResult> {
     let found = shape()?;
     ensure!(found == wanted, "{found:?}");

@@ -1,5 +1,5 @@
-//! CPUs that idle beside tasks that wait, on real machines: caught where the scheduler does it, and
-//! not where the same workload runs on the same scheduler without the defect.
+//! Tests of idle CPUs while tasks wait, in real machines: a scheduler with this defect is caught, and the same workload passes
+//! on the same scheduler without the defect.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ const SCHED: Scheduler =
     Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
 const FOUR: Topology = Topology::new(1, 2, 2, 1);
 
-/// What every test gets that asks for the monitor's usual bounds.
+/// The usual bounds of the monitor.
 const USUAL: Assert = Assert::NO_OVERRIDES.with_monitor_defaults();
-/// The same, looking at single moments: see [`a_task_sent_to_the_neighbour`].
+/// The same bounds, applied to single samples: see [`a_task_sent_to_the_neighbour`].
 const MOMENTS: Assert = Assert {
     enforce_monitor_thresholds: true,
     ..Assert::NO_OVERRIDES
@@ -42,7 +42,7 @@ fn crowded(ctx: &Ctx) -> Result<AssertResult> {
     execute_defs(ctx, vec![CgroupDef::named("crowd").workers(workers)])
 }
 
-/// As many workers as CPUs, one of which sleeps now and then: there is a CPU for it when it wakes.
+/// As many workers as CPUs, one of which sleeps now and then, so that there is a free CPU when it wakes.
 fn light(ctx: &Ctx) -> Result<AssertResult> {
     let waking = WorkType::bursty(Duration::from_millis(30), Duration::from_millis(5));
     let cpus = ctx.topo.total_cpus();
@@ -55,7 +55,8 @@ fn light(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// The moments at which a CPU idled while a task waited for it, of how many there were.
+/// Returns the number of samples in which a CPU was idle while a task waited that it could have run, and the number of all
+/// samples.
 fn wasted(finished: &Finished) -> (u64, usize) {
     let vm = finished.vm.as_ref().expect("a machine ran");
     let report = vm.monitor.as_ref().expect("the monitor was on");
@@ -86,9 +87,8 @@ fn a_cpu_that_takes_no_task_from_a_queue() {
     fails(&CROWDED_IDLE_CPU, "cpu3 idled while");
 }
 
-/// The CPU that was found idle is left alone until something else wakes it, a thread of the kernel
-/// mostly: that takes less than the five samples that are usually asked for. So moments are counted;
-/// that a sound scheduler has none of them here is what the first half shows.
+/// The idle CPU stays idle until something else wakes it, mostly a kernel thread, which takes less than the five samples that
+/// the usual bound requires. So single samples are counted; the first half shows that a sound scheduler has none here.
 #[test]
 fn a_task_sent_to_the_neighbour() {
     passes(&LIGHT);
@@ -100,13 +100,13 @@ const IDLE: Scheduler = Scheduler::named("idle_cpu")
     .sched_args(&["--idle-cpu"])
     .topology(1, 2, 2, 1);
 
-/// The attribute alone fails the test: nothing is enforced by hand.
+/// The attribute alone fails the test.
 #[ktstr_test(scheduler = IDLE, work_conservation, expect_err, duration_s = 2)]
 fn an_idle_cpu_fails_a_test_that_asks_by_attribute(ctx: &Ctx) -> Result<AssertResult> {
     crowded(ctx)
 }
 
-/// The same run is green for a test that only wants to see.
+/// The same run passes in a test that only observes.
 #[ktstr_test(scheduler = IDLE, work_conservation, monitor = "report", duration_s = 2)]
 fn an_idle_cpu_is_a_note_for_a_test_that_only_wants_to_see(ctx: &Ctx) -> Result<AssertResult> {
     crowded(ctx)

@@ -1,4 +1,4 @@
-//! The work types that were there first.
+//! Tests of the basic work types.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// Two on one CPU give it to each other all the time, where spinners would for a slice.
+/// Two workers on one CPU hand it to each other all the time, while spinners would keep it for a slice.
 fn yields(ctx: &Ctx) -> Result<()> {
     let switches = |work| -> Result<u64> {
         let both = watch(ctx, &on(work, 2, &[1]), 50)?;
@@ -62,7 +62,7 @@ fn rings(ctx: &Ctx) -> Result<()> {
         let size = work.worker_group_size().context("a ring")?;
         let all = watch(ctx, &of(work.clone(), size), 40)?;
         ensure!(all.iter().all(Seen::woken), "{}: {all:?}", work.name());
-        // One token goes round.
+        // One token circulates.
         let turns: BTreeSet<_> = all.iter().map(|w| w.report.iterations).collect();
         let (least, most) = (turns.first(), turns.last());
         ensure!(
@@ -92,7 +92,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
 
 fn mutex(ctx: &Ctx) -> Result<()> {
     let all = watch(ctx, &of(WorkType::mutex_contention(4, 512, 16), 4), 60)?;
-    // Held nearly always, by one of four on as many CPUs.
+    // The mutex is held nearly always, by one of four workers on as many CPUs.
     ensure!(all.iter().all(Seen::woken), "{all:?}");
     let (cpu, wall) = all.iter().fold((0, 0), |(cpu, wall), seen| {
         (
@@ -140,7 +140,7 @@ fn timers(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Processes that were ever made, by /proc/stat.
+/// Returns the number of processes that were ever created, from /proc/stat.
 fn forked() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/stat")?;
     let line = text
@@ -160,7 +160,7 @@ fn forks(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// What a worker's task looks like at 40 moments.
+/// Returns the state of a worker's task at 40 times.
 fn moments(ctx: &Ctx, work: WorkType) -> Result<Vec<Task>> {
     let mut handle = WorkloadHandle::spawn_seeded(&of(work, 1), ctx.seed)?;
     handle.start();

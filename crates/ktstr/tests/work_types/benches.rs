@@ -1,4 +1,4 @@
-//! Requests, look-ups in a cache, and frames on the loopback device.
+//! Tests of the benchmarks and the network work types: requests, look-ups in a cache, and frames on the loopback device.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn requests(ctx: &Ctx) -> Result<()> {
             "{worker:?}"
         );
     }
-    // Those that are not done when it ends were handed out too.
+    // Requests that are not done at the end were handed out too.
     let (handed_out, served) = (messenger.report.iterations, rounds(workers));
     ensure!(
         (served..=served + 2).contains(&handed_out),
@@ -55,11 +55,12 @@ fn requests(ctx: &Ctx) -> Result<()> {
     let small = SchbenchConfig::DEFAULT.cache_footprint_kib(6).operations(1);
     let paced = bench(small.worker_threads(2).requests_per_sec(100), 200)?;
     let handed_out = paced[0].report.iterations;
-    // That nobody has asked for a while is no gap.
+    // Waiting for the next request does not count as a gap.
     ensure!(paced[0].report.max_gap_ms < 30, "{:?}", paced[0]);
     let most = paced[0].report.wall_time_ns / 10_000_000 + 1;
     ensure!((10..=most).contains(&handed_out), "{handed_out} of {most}");
-    // A request takes from the call to the end of the work, sleep included; a tenth of a second is a sample of their rate.
+    // The latency of a request is from the call to the end of the work, sleep included; the rate is sampled every tenth of a
+    // second.
     let request = |seen: &Seen| seen.report.bench.clone().context("a worker of a benchmark");
     for worker in workers {
         let (bench, served) = (request(worker)?, worker.report.iterations);
@@ -88,7 +89,10 @@ fn requests(ctx: &Ctx) -> Result<()> {
     }
     let refused = WorkloadHandle::spawn(&of(WorkType::schbench(config), 2));
     let refused = refused.err().context("its config says how many")?;
-    ensure!(refused.to_string().contains("take workers(1)"), "{refused}");
+    ensure!(
+        refused.to_string().contains("declare workers(1)"),
+        "{refused}"
+    );
     Ok(())
 }
 
@@ -98,7 +102,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         .slow_threads(1)
         .cache_capacity_mib(1);
     let bench = |config, ms| watch(ctx, &of(WorkType::taobench(config), 1), ms);
-    // All is there: nobody waits, and the slow worker has nothing to do.
+    // All keys are present, so no client waits, and the slow worker has nothing to do.
     let hits = bench(config.target_hit_pct(100), 50)?;
     let [clients, slow] = [&hits[..2], &hits[2..]];
     ensure!(slow.len() == 1 && rounds(slow) == 0, "{slow:?}");
@@ -122,7 +126,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
             "{client:?}"
         );
     }
-    // Nothing is there: the slow worker fetches each, one in a millisecond.
+    // No key is present, so the slow worker fetches each one, which takes a millisecond.
     let misses = bench(config.target_hit_pct(0).slow_path_sleep_us(1000), 100)?;
     let [clients, slow] = [&misses[..2], &misses[2..]];
     ensure!(slow[0].one_each(1000), "{slow:?}");
@@ -135,7 +139,8 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         clients.iter().all(|client| found(client) == Some(0)),
         "{clients:?}"
     );
-    // One fetch of 50 ms in a hundred: by chance some more or fewer of them, but not so few that two thirds are fetched.
+    // About one fetch in a hundred takes 50 ms: the number varies randomly, but is never so small that two thirds of the keys
+    // are fetched.
     let quick = config.target_hit_pct(0).slow_path_sleep_us(10);
     let usual = bench(quick, 400)?[2].report.iterations;
     let rare = bench(quick.slow_path_p99_us(50_000), 400)?[2]
@@ -145,14 +150,14 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
         rare > 0 && rare < usual * 2 / 3,
         "{rare} fetched, {usual} without the tail"
     );
-    // Half of it is there.
+    // Half of the keys are present.
     let both = bench(config.target_hit_pct(50).slow_path_sleep_us(50), 200)?;
     let (done, fetched) = (rounds(&both[..2]), rounds(&both[2..]));
     ensure!(
         done > 200 && (done * 35 / 100..=done * 65 / 100).contains(&fetched),
         "{done} look-ups, {fetched} fetched"
     );
-    // 500 a second of each client, with a latency each.
+    // 500 look-ups per second of each client, each with a latency.
     let paced = bench(config.arrival_rate(1000).target_hit_pct(100), 100)?;
     for client in &paced[..2] {
         let done = client.report.iterations;
@@ -173,7 +178,7 @@ fn look_ups(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel has counted of the loopback device: frames, bytes without their Ethernet headers, softirqs.
+/// Returns the kernel's counters of the loopback device: frames, bytes without their Ethernet headers, softirqs.
 fn counted() -> Result<[u64; 3]> {
     let numbers = |text: &str| -> Vec<u64> {
         let words = text.split_whitespace();
@@ -189,7 +194,7 @@ fn counted() -> Result<[u64; 3]> {
     Ok([device[1], device[0], softirqs.iter().sum()])
 }
 
-/// What workers have done, and what was counted meanwhile.
+/// Runs workers, and returns their reports and the growth of the counters.
 fn with_frames(ctx: &Ctx, work: WorkType, workers: usize) -> Result<(Vec<Seen>, [u64; 3])> {
     let before = counted()?;
     let all = watch(ctx, &of(work, workers), 60)?;
@@ -198,7 +203,7 @@ fn with_frames(ctx: &Ctx, work: WorkType, workers: usize) -> Result<(Vec<Seen>, 
 }
 
 fn traffic(ctx: &Ctx) -> Result<()> {
-    // Brings the device up.
+    // This brings the device up.
     one(ctx, WorkType::net_traffic(1000, 60), 5)?;
     let (_, spinning) = with_frames(ctx, WorkType::SpinWait, 2)?;
     ensure!(spinning[0] == 0, "{spinning:?} without any");
@@ -239,7 +244,7 @@ fn irq_wake(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Runs one after the other, and prints whom of them to look at.
+/// Runs the work types one after the other, and prints the pids of the workers to check.
 pub fn woken(ctx: &Ctx) -> Result<AssertResult> {
     for work in [
         WorkType::irq_wake(1000, 60),

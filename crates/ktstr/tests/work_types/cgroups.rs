@@ -1,4 +1,4 @@
-//! Work that changes cgroups, and cgroups whose work may be changed.
+//! Tests of work that changes cgroups, and of swappable cgroups.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn churn(ctx: &Ctx) -> Result<()> {
     // Nothing is left below it.
     ctx.cgroups.remove_cgroup("churner")?;
 
-    // The same through the engine, whose tear-down would say that it could not.
+    // The same through the engine, whose teardown would report a failure.
     let def = CgroupDef::named("declared").work_type(WorkType::cgroup_churn(2, 5));
     let result = execute_defs(ctx, vec![def])?;
     ensure!(result.is_pass(), "{:?}", result.outcomes);
@@ -86,7 +86,7 @@ fn attach(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// What a worker needs and does not find is in the verdict.
+/// The verdict names what a worker needs and does not find.
 pub fn lacking(ctx: &Ctx) -> Result<AssertResult> {
     let def = CgroupDef::named("nodes").work_type(WorkType::numa_migration_churn(5));
     execute_defs(ctx, vec![def])
@@ -105,7 +105,7 @@ pub fn swapped(ctx: &Ctx) -> Result<AssertResult> {
         cgroup.map(|c| c.total_iterations)
     };
     let [kept, swapped] = ["kept", "swapped"].map(busy);
-    // One deadline a millisecond, for a second.
+    // One deadline per millisecond, for a second.
     ensure!(
         swapped.is_some_and(|n| n > 100 && n <= 1100) && kept.is_some_and(|n| n > 1100),
         "{kept:?} and {swapped:?} iterations"

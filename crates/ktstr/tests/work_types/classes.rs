@@ -1,4 +1,4 @@
-//! Work of several scheduling classes. The test's own thread runs on another CPU than they do.
+//! Tests of work in several scheduling classes. The test's own thread runs on another CPU than the workers.
 
 use anyhow::{Result, ensure};
 use ktstr::prelude::*;
@@ -38,7 +38,7 @@ fn starvation(ctx: &Ctx) -> Result<()> {
         "{all:?}"
     );
     ensure!(all[0].report.realtime && !all[1].report.realtime, "{all:?}");
-    // They are not alike, so nobody compares them.
+    // They are not equal, so they are not compared.
     ensure!(
         all[0].report.entitlement != all[1].report.entitlement,
         "{all:?}"
@@ -51,7 +51,7 @@ fn preemption(ctx: &Ctx) -> Result<()> {
     ensure!(policies(&all) == [FIFO, OTHER], "{all:?}");
     let wakes = all[0].report.iterations;
     ensure!(all[0].woken() && wakes > 20, "{all:?}");
-    // The kernel's number is older than the report's, by the end of the worker.
+    // The kernel's number was read before the end of the worker, and the report's after it.
     ensure!(all[1].task.preempted + 5 >= wakes / 2, "{all:?}");
     Ok(())
 }
@@ -69,7 +69,7 @@ fn pairs(ctx: &Ctx) -> Result<()> {
         ensure!(policies(&all) == expected, "{all:?}");
         ensure!(all.iter().all(Seen::woken), "{all:?}");
     }
-    // The nice value of the declaration stays.
+    // The declared nice value does not change.
     let nice = of(
         WorkType::asymmetric_waker(SchedClass::Cfs, SchedClass::Batch, 64),
         2,
@@ -81,8 +81,8 @@ fn pairs(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Low holds the lock that high wants, and medium takes the CPU from it: for eight times the time
-/// for which the lock is held, unless low inherits high's priority.
+/// Low holds the lock that high waits for, and medium preempts low for eight times as long as the lock is held, unless low
+/// inherits high's priority.
 pub fn inversion(ctx: &Ctx) -> Result<AssertResult> {
     let longest = |mode| -> Result<(u64, u64)> {
         let work = WorkType::PriorityInversion {

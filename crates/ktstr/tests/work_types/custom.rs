@@ -1,4 +1,4 @@
-//! Functions of a test as workers, in cgroups of a step.
+//! Tests of custom functions as workers, in cgroups of a step.
 
 use std::io::Write;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ktstr::prelude::*;
 
-/// Sleeps a number of milliseconds at a time, as it is told.
+/// Sleeps repeatedly for the configured number of milliseconds.
 fn sleeps(ctx: &WorkerCtx) -> WorkerReport {
     let mut report = WorkerReport::default();
     while !ctx.stop().load(Relaxed) {
@@ -17,7 +17,7 @@ fn sleeps(ctx: &WorkerCtx) -> WorkerReport {
     report
 }
 
-/// Moves itself to the cgroup `refuge` and says in its report where it was and is.
+/// Moves itself to the cgroup `refuge`, and reports its old and its new cgroup.
 fn flees(ctx: &WorkerCtx) -> WorkerReport {
     let mut report = WorkerReport::default();
     let home = ctx.cgroup_dir().ends_with("home");
@@ -42,7 +42,7 @@ fn panics(ctx: &WorkerCtx) -> WorkerReport {
     panic!("on CPU {}, on purpose", ctx.cpus().len());
 }
 
-/// A worker's panic is the worker's: the test goes on, and the host is not told of one of the test.
+/// A panic of a worker only affects that worker: the test continues, and no panic of the test is reported to the host.
 fn panic_is_reported(ctx: &Ctx) -> Result<()> {
     let config = WorkloadConfig::default().work_type(WorkType::custom("panics", panics));
     let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;

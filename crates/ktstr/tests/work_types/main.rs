@@ -1,5 +1,5 @@
-//! What each work type does to the machine, on a real kernel: the effect that tells it from a worker
-//! that only spins. One virtual machine a family.
+//! Tests of the effect of each work type on a real kernel, which distinguishes it from a worker that only spins. There is one
+//! virtual machine per group of work types.
 
 #[macro_use]
 #[path = "../common/mod.rs"]
@@ -59,8 +59,7 @@ families! {
     THREADS = "work_threads", threads::all, topology: SMT;
 }
 
-/// Everything is asked for inside of the guest, where a wrong answer is an error of the test
-/// function.
+/// Everything is checked inside the guest, where a wrong value is an error of the test function.
 #[track_caller]
 fn holds(entry: &'static KtstrTestEntry) {
     let finished = ktstr::run::run(entry);
@@ -104,7 +103,7 @@ fn what_a_worker_lacks_is_in_the_verdict() {
     println!("{}", finished.text);
 }
 
-/// The exact schedule tells who woke whom.
+/// The exact schedule shows who woke whom.
 #[test]
 fn a_frame_wakes_from_a_softirq_and_a_pipe_does_not() {
     let finished = ktstr::run::run(&SOFTIRQ);
@@ -115,7 +114,7 @@ fn a_frame_wakes_from_a_softirq_and_a_pipe_does_not() {
     let schedule = ktstr_schedule::Schedule::read(&file).expect("a schedule");
     let events = schedule.events().expect("all of them");
     let output = finished.vm.map(|vm| vm.output).unwrap_or_default();
-    // Wake-ups of one worker: by interrupts, and by tasks.
+    // Returns the wake-ups of one worker: by interrupts, and by tasks.
     let wakes = |name: &str| -> [usize; 2] {
         let line = output.lines().find_map(|line| line.strip_prefix(name));
         let pid: u32 = line.and_then(|tid| tid.trim().parse().ok()).expect(name);
@@ -130,7 +129,7 @@ fn a_frame_wakes_from_a_softirq_and_a_pipe_does_not() {
     let [frames, pipes, spins] = ["IrqWake", "PipeIo", "SpinWait"].map(wakes);
     assert!(frames[0] > 30 && frames[0] > 9 * frames[1], "{frames:?}");
     assert!(pipes[1] > 30 && pipes[1] > 9 * pipes[0], "{pipes:?}");
-    // The start and the stop.
+    // Only the wake-ups at the start and at the stop.
     assert!(spins.iter().sum::<usize>() < 10, "{spins:?}");
 }
 

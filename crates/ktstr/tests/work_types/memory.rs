@@ -1,4 +1,4 @@
-//! Work on memory, and where memory comes from, on a machine of two nodes with two CPUs each.
+//! Tests of work on memory and of memory policies, on a machine of two nodes with two CPUs each.
 
 use anyhow::{Context, Result, ensure};
 use ktstr::prelude::*;
@@ -19,7 +19,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
 fn faults(ctx: &Ctx) -> Result<()> {
     let seen = one(ctx, WorkType::page_fault_churn(256, 32, 4), 50)?;
     let cycles = seen.report.iterations;
-    // The kernel's number is older than the report's.
+    // The kernel's number was read before the report.
     ensure!(
         cycles > 3 && seen.task.faults >= 32 * cycles / 2,
         "{seen:?}"
@@ -140,7 +140,7 @@ pub fn policies(ctx: &Ctx) -> Result<AssertResult> {
     ensure!(own.task.allowed == [2, 3], "{:?}", own.task.allowed);
     ensure!(own.buffer_pages(1) >= 256, "{}", own.task.numa_maps);
 
-    // The same words in a cgroup: a node that its cpuset has not is refused before anything runs.
+    // The same policy in a cgroup: a node that is not in its cpuset is refused before anything runs.
     let bound = CgroupDef::named("bound").cpuset(CpusetSpec::exact([0, 1]));
     let bound = bound.mem_policy(MemPolicy::bind([1]));
     let refused = execute_defs(ctx, vec![bound.clone()])?;

@@ -1,4 +1,4 @@
-//! Workers that are threads of one process.
+//! Tests of workers that are threads of one process.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ktstr::prelude::*;
 
 use super::watch::{Seen, of, watch, watch_handle};
 
-/// Its iterations are the number of things that are so for a thread of the leader `herder`.
+/// Its iterations are the number of properties that hold for a thread of the leader `herder`.
 fn looks(ctx: &WorkerCtx) -> WorkerReport {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{name}")).unwrap_or_default();
     let facts = [
@@ -40,7 +40,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
         forked.iter().all(|seen| seen.task.tgid == seen.report.tid),
         "{forked:?}"
     );
-    // Blocking threads, of which each is woken by the stop and each has numbers of its own.
+    // Blocking threads, each of which is woken by the stop and has its own numbers.
     let config = of(WorkType::pipe_io(16), 4)
         .clone_mode(CloneMode::Thread)
         .push_composed(WorkSpec::new(WorkType::SpinWait).workers(1));
@@ -53,13 +53,13 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     );
     for seen in &threads {
         let wall = seen.report.wall_time_ns;
-        // Within the deadline, and of the thread alone.
+        // Within the deadline, and only for this thread.
         ensure!(
             seen.report.cpu_time_ns <= wall && wall < 5_000_000_000,
             "{seen:?}"
         );
     }
-    // Policy, affinity and nice value are a thread's own.
+    // Policy, affinity and nice value are set per thread.
     let mut config = of(WorkType::SpinWait, 1).clone_mode(CloneMode::Thread);
     config.affinity = AffinityIntent::exact([2]);
     let config = config.push_composed(

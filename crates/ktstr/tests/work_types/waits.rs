@@ -1,4 +1,4 @@
-//! Work that blocks, yields, computes or interrupts.
+//! Tests of work that blocks, yields, computes or interrupts.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// What all others are told from.
+/// The reference from which all other work types have to differ.
 fn spins(ctx: &Ctx) -> Result<()> {
     let seen = one(ctx, WorkType::SpinWait, 50)?;
     ensure!(!seen.woken() && seen.task.written_bytes == 0, "{seen:?}");
@@ -52,7 +52,7 @@ fn sequence(ctx: &Ctx) -> Result<()> {
     };
     let sleeps = phase(WorkPhase::Sleep(us(800)), 50)?;
     ensure!(sleeps.woken(), "{sleeps:?}");
-    // A millisecond or more each.
+    // Each takes a millisecond or more.
     ensure!(sleeps.one_each(1000), "{sleeps:?}");
     let writes = phase(WorkPhase::Io(us(800)), 20)?;
     ensure!(writes.task.written_bytes >= 4096 * 4, "{writes:?}");
@@ -65,7 +65,7 @@ fn sequence(ctx: &Ctx) -> Result<()> {
     let amx = WorkType::sequence(hot(AluWidth::Amx), Vec::new());
     let refused = refusal(ctx, amx, 1)?;
     ensure!(refused.contains("AMX"), "{refused}");
-    // Two on one CPU give it to each other all the time, where spinners would for a slice.
+    // Two workers on one CPU hand it to each other all the time, while spinners would keep it for a slice.
     let yields = WorkType::sequence(WorkPhase::Yield(us(500)), Vec::new());
     let switches = |work| -> Result<u64> {
         let both = watch(ctx, &on(work, 2, &[1]), 50)?;
@@ -99,7 +99,7 @@ fn cache_pipe(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// On a CPU each, where every volley finds its target running.
+/// Each worker has its own CPU, so every series of signals finds its target running.
 fn signals(ctx: &Ctx) -> Result<()> {
     let config = of(WorkType::signal_storm(4, 256), 2);
     let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;
@@ -109,8 +109,8 @@ fn signals(ctx: &Ctx) -> Result<()> {
     let both = watch_handle(handle, 150)?;
     let rounds: u64 = both.iter().map(|seen| seen.report.iterations).sum();
     let units: u64 = both.iter().map(|seen| seen.report.work_units).sum();
-    // Work, and one unit for each signal that arrived: at least one of a volley, at most all. The
-    // last round of each may be cut off.
+    // The work, and one unit per signal that arrived: at least one of a series, at most all. The last round of each worker may
+    // be incomplete.
     ensure!(
         rounds > 1000 && units > 256 * rounds + rounds / 2 && units <= 260 * rounds,
         "{units} units in {rounds} rounds: {both:?}"
@@ -143,7 +143,7 @@ fn siblings(ctx: &Ctx) -> Result<()> {
         cores.push(cpus);
     }
     ensure!(cores.len() == 2 && cores[0] != cores[1], "{cores:?}");
-    // One thread of each core is no pair.
+    // One thread of each core does not make a pair.
     let mut handle = WorkloadHandle::spawn(&on(WorkType::SmtSiblingSpin, 2, &[0, 2]))?;
     handle.start();
     std::thread::sleep(Duration::from_millis(10));
@@ -190,7 +190,7 @@ fn variance(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Iterations, and bytes read and written. The kernel's numbers are older than those of the report.
+/// Returns the iterations, and the bytes read and written. The kernel's numbers were read before the report.
 fn moved(ctx: &Ctx, work: WorkType) -> Result<(u64, u64, u64)> {
     let Seen { report, task } = one(ctx, work, 50)?;
     Ok((report.iterations, task.read_bytes, task.written_bytes))
@@ -236,13 +236,13 @@ pub fn queues(ctx: &Ctx) -> Result<AssertResult> {
 }
 
 fn epoll(ctx: &Ctx) -> Result<()> {
-    // The producer has a CPU of its own, or it would be the consumers who wait for it.
+    // The producer has its own CPU; otherwise the consumers would wait for it.
     let all = watch(ctx, &of(WorkType::epoll_storm(1, 2, 4), 3), 50)?;
     let (producer, consumers) = all.split_first().context("three workers")?;
     ensure!(producer.report.wake_sample_total == 0, "{producer:?}");
     let taken: u64 = consumers.iter().map(|c| c.report.iterations).sum();
     let samples: u64 = consumers.iter().map(|c| c.report.wake_sample_total).sum();
-    // What is there already when a consumer asks was waited for by nobody.
+    // An item that is already there when a consumer asks causes no wait.
     ensure!(
         taken > 20 && samples > 3 && samples <= taken,
         "{consumers:?}"
@@ -265,7 +265,7 @@ fn herd(ctx: &Ctx) -> Result<()> {
             (1..=5).contains(&woken) && waiter.report.wake_sample_total == woken,
             "{waiter:?}"
         );
-        // It had nothing to do for most of the time, and that is no gap.
+        // It had nothing to do for most of the time, which does not count as a gap.
         ensure!(waiter.report.max_gap_ms < 30, "{waiter:?}");
     }
     Ok(())
@@ -277,7 +277,7 @@ fn fan_out(ctx: &Ctx) -> Result<()> {
     for receiver in &all[1..] {
         ensure!(receiver.woken(), "{receiver:?}");
         let rounds = receiver.report.iterations;
-        // Two milliseconds of thought each.
+        // Each sleeps for two milliseconds.
         ensure!(receiver.one_each(2000), "{receiver:?}");
         // Three matrices of 32 x 32 numbers fill 24 KiB: 32 rows of 32 units, three times.
         let (units, turn) = (receiver.report.work_units, 1 + 3 * 32 * 32);
@@ -294,7 +294,7 @@ fn imbalance(ctx: &Ctx) -> Result<()> {
         let work = WorkType::producer_consumer_imbalance(2, 1, rate, units, target);
         watch(ctx, &of(work, 3), 100)
     };
-    // Too slow a consumer: the queue fills, and producers block.
+    // The consumer is too slow: the queue fills, and producers block.
     let slow = of_rate(20_000, 16_384, 4)?;
     let [made, taken] = [&slow[..2], &slow[2..]]
         .map(|workers| workers.iter().map(|w| w.report.iterations).sum::<u64>());
@@ -303,7 +303,7 @@ fn imbalance(ctx: &Ctx) -> Result<()> {
         "{made} made, {taken} taken"
     );
     ensure!(slow[0].task.blocked > 3, "{:?}", slow[0]);
-    // A fast one: it sleeps for the next item.
+    // The consumer is fast, and sleeps until the next item.
     let fast = of_rate(500, 1, 1024)?;
     ensure!(fast[2].woken(), "{:?}", fast[2]);
     let items = fast[2].report.iterations;

@@ -1,12 +1,12 @@
-//! Workers under observation, in the guest: what they report, and what the kernel says of them just
-//! before they are stopped.
+//! Helpers that run workers in the guest, and compare their reports with the kernel's state of them just before they are
+//! stopped.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ktstr::prelude::*;
 
-/// What the kernel says of one worker.
+/// The kernel's state of one worker.
 #[derive(Debug, Default, Clone)]
 pub struct Task {
     /// `voluntary_ctxt_switches`: it blocked.
@@ -17,7 +17,7 @@ pub struct Task {
     pub faults: u64,
     /// The nice value.
     pub nice: i32,
-    /// As the kernel numbers policies.
+    /// The policy as the kernel's number.
     pub policy: u64,
     /// The CPUs that the task may run on.
     pub allowed: Vec<usize>,
@@ -29,14 +29,14 @@ pub struct Task {
     pub cgroup: String,
     /// The id of the process that the thread belongs to.
     pub tgid: i32,
-    /// Its memory, page by page as /proc/PID/numa_maps has it.
+    /// Its memory, from /proc/PID/numa_maps.
     pub numa_maps: String,
 }
 
-/// What is asked about a work type, by the name of it.
+/// A test of a work type, with its name.
 type Question<'a> = (&'a str, fn(&Ctx) -> Result<()>);
 
-/// Asks all questions of a family; the error names every one that is answered wrongly.
+/// Runs all tests of a group; the error names every one that fails.
 pub fn each(ctx: &Ctx, questions: &[Question<'_>]) -> Result<AssertResult> {
     let wrong = questions.iter().filter_map(|(name, ask)| {
         let error = ask(ctx).err()?;
@@ -60,7 +60,7 @@ fn number(text: &str) -> u64 {
     text.parse().unwrap_or_default()
 }
 
-/// Numbers of a list such as `0-2,5`.
+/// Parses a list of numbers such as `0-2,5`.
 pub fn list(text: &str) -> Vec<usize> {
     let parts = text.trim().split(',').filter(|part| !part.is_empty());
     parts
@@ -72,7 +72,7 @@ pub fn list(text: &str) -> Vec<usize> {
 }
 
 impl Task {
-    /// What /proc says of the task now.
+    /// Reads the current state of the task from /proc.
     pub fn of(tid: i32) -> Self {
         let (status, stat, io) = (file(tid, "status"), file(tid, "stat"), file(tid, "io"));
         let fields: Vec<&str> = stat
@@ -97,13 +97,13 @@ impl Task {
     }
 }
 
-/// A worker that was watched.
+/// A worker that was observed.
 pub struct Seen {
     pub report: WorkerReport,
     pub task: Task,
 }
 
-/// What assertions print: the report without its samples.
+/// The text that assertions print: the report without its samples.
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let report = WorkerReport {
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Seen {
 }
 
 impl Seen {
-    /// Pages on a node of the mapping that has most pages of its own: a buffer of the worker.
+    /// Returns the pages on a node of the largest mapping, which is a buffer of the worker.
     pub fn buffer_pages(&self, node: usize) -> u64 {
         let value = |line: &str, key: &str| {
             let mut words = line.split_whitespace();
@@ -134,13 +134,13 @@ impl Seen {
         buffer.map_or(0, |line| value(line, &format!("N{node}")))
     }
 
-    /// No more iterations than one in each `us` microseconds, and more than two.
+    /// Returns whether there were more than two iterations, and at most one per `us` microseconds.
     pub fn one_each(&self, us: u64) -> bool {
         let most = self.report.wall_time_ns / (us * 1000) + 1;
         (3..=most).contains(&self.report.iterations)
     }
 
-    /// Blocked and measured how late it was woken.
+    /// Returns whether it blocked and measured its wake-up latency.
     pub fn woken(&self) -> bool {
         self.report.wake_sample_total > 3 && self.task.blocked > 3
     }
@@ -152,7 +152,7 @@ pub fn watch(ctx: &Ctx, config: &WorkloadConfig, ms: u64) -> Result<Vec<Seen>> {
     watch_handle(handle, ms)
 }
 
-/// Runs workers that wait at their gate for `ms` of guest time. Each has to end in order.
+/// Releases workers that wait at their gate, and runs them for `ms` of guest time. Each has to exit normally.
 pub fn watch_handle(mut handle: WorkloadHandle, ms: u64) -> Result<Vec<Seen>> {
     handle.measure_pages();
     handle.start();
@@ -173,22 +173,22 @@ pub fn watch_handle(mut handle: WorkloadHandle, ms: u64) -> Result<Vec<Seen>> {
     Ok(both.map(|(report, task)| Seen { report, task }).collect())
 }
 
-/// `workers` that do `work`, wherever they like.
+/// Returns a configuration of workers without an affinity.
 pub fn of(work: WorkType, workers: usize) -> WorkloadConfig {
     WorkloadConfig::default().work_type(work).workers(workers)
 }
 
-/// The same, all on these CPUs.
+/// Returns a configuration of workers that may use only these CPUs.
 pub fn on(work: WorkType, workers: usize, cpus: &[usize]) -> WorkloadConfig {
     of(work, workers).affinity(AffinityIntent::exact(cpus.iter().copied()))
 }
 
-/// One worker that does `work`.
+/// Runs one worker with this work type.
 pub fn one(ctx: &Ctx, work: WorkType, ms: u64) -> Result<Seen> {
     watch(ctx, &of(work, 1), ms)?.pop().context("one worker")
 }
 
-/// The sentence with which the only worker gave up.
+/// Returns the message with which the only worker gave up.
 pub fn refusal(ctx: &Ctx, work: WorkType, workers: usize) -> Result<String> {
     let mut handle = WorkloadHandle::spawn_seeded(&of(work, workers), ctx.seed)?;
     handle.start();

@@ -116,7 +116,7 @@ fn all() -> Vec<Finding> {
         Finding::SchedulerDied {
             scheduler: Some(text("x")),
             end: SchedulerEnd::Left,
-            how: text("left by itself"),
+            how: text("stopped on its own"),
             log: text("    bye"),
         },
         Finding::Ejected {

@@ -10,7 +10,7 @@ pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> R
     let ctx = call.ctx;
     let resolved = affinity.resolve(call.scene.get(cgroup)?.cpuset.as_ref(), ctx.topo)?;
     let all = ctx.topo.all_cpuset();
-    // Each call draws anew, for each worker by itself.
+    // Each call makes a new random choice for each worker.
     let mut stream = call.scene.draws;
     let tracked = call.scene.get(cgroup)?;
     for handle in &mut tracked.handles {

@@ -24,7 +24,7 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
             break;
         }
         id = attr[1];
-        // Skip a map that was freed meanwhile.
+        // Skip a map that was freed in the meantime.
         let Ok(fd) = bpf(MAP_GET_FD_BY_ID, &mut [id, 0, 0, 0]) else {
             continue;
         };

@@ -56,7 +56,7 @@ pub(super) fn affinity_churn(ctx: &mut WorkerCtx<'_>) {
         ctx.work(ctx.params[0]);
         let pick = ctx.rng.below(u64::from(cpus)) as u32;
         if let Some(cpu) = sys::mask_nth(&ctx.allowed, pick) {
-            // If the cpuset has shrunk meanwhile, this choice may have no effect.
+            // If the cpuset has shrunk in the meantime, this choice may have no effect.
             let _ = sys::set_affinity(0, &sys::mask_of(cpu));
         }
         ctx.iteration();
@@ -105,7 +105,7 @@ pub(super) fn numa_migration_churn(ctx: &mut WorkerCtx<'_>) {
     let mut at = ctx.base.wrapping_add(ctx.member);
     while !ctx.stopped() {
         if let Some(cpus) = nodes.get(at % count) {
-            // If the cpuset has shrunk meanwhile, this may have no effect.
+            // If the cpuset has shrunk in the meantime, this may have no effect.
             let _ = sys::set_affinity(0, cpus);
         }
         at = at.wrapping_add(1);

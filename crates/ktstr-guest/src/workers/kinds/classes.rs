@@ -69,8 +69,8 @@ pub(super) fn asymmetric_waker(ctx: &mut WorkerCtx<'_>) {
     wake::ring_units(ctx);
 }
 
-/// Members of three priorities contend for one lock. Parameters: number of high-priority members, number of
-/// medium-priority members, units with the lock, units without it.
+/// Members of three priorities contend for one lock. Parameters: number of high-priority members, number of medium-priority
+/// members, units of work with the lock, and units without it.
 pub(super) fn priority_inversion(ctx: &mut WorkerCtx<'_>) {
     let WorkType::PriorityInversion { pi_mode, .. } = ctx.work_type else {
         return;

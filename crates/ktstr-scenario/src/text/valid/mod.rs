@@ -1,7 +1,7 @@
-//! Whether a scenario can be run on a machine, as far as that can be known before it boots.
+//! Checks whether a scenario can be run on a machine, as far as that is known before the machine boots.
 //!
-//! It is walked through as the guest's engine walks it: the cgroups that are there at each operation, their CPUs, and
-//! whether they have workers. What depends on the kernel, such as whether a CPU can be taken off line, is not known here.
+//! The check follows the scenario like the guest's engine: which cgroups exist at each operation, which CPUs they have, and
+//! whether they have workers. It does not know what depends on the kernel, such as whether a CPU can be taken offline.
 
 mod ops;
 mod stage;
@@ -18,19 +18,19 @@ use stage::{Life, Stage};
 pub struct Invalid {
     /// The place, by the keys of the text: `step[1].ops[0]`; numbers count from 0.
     pub key: String,
-    /// What is wrong there, and what to do.
+    /// A message that says what is wrong and what to do.
     pub message: String,
 }
 
-/// What is wrong at a place.
+/// The result of checking one place; the error is a message.
 type Checked = Result<(), String>;
 
 impl Scenario {
-    /// Whether it can be run on a machine of this shape: each cgroup that is named is there at that time, each CPU exists,
+    /// Checks that the scenario can be run on a machine of this shape: each named cgroup exists at that time, each CPU exists,
     /// each number is in its range.
     ///
     /// # Errors
-    /// [`Invalid`] names the first place where it cannot.
+    /// [`Invalid`] names the first error and its place.
     pub fn validate(&self, topology: &TestTopology) -> Result<(), Invalid> {
         let mut stage = Stage::new(topology, self.uses_controllers());
         let backdrop = &self.backdrop;
@@ -49,7 +49,8 @@ impl Scenario {
         Ok(())
     }
 
-    /// Whether one controller is turned on for the cgroups, after which none can have both workers and cgroups below it.
+    /// Returns whether the scenario enables a controller for its cgroups, so that none of them can have both workers and child
+    /// cgroups.
     fn uses_controllers(&self) -> bool {
         let defs_of = |step: &Step| match &step.setup {
             Setup::Defs(defs) => defs.clone(),
@@ -79,8 +80,8 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     let loops = matches!(step.hold, HoldSpec::Loop { .. });
     if let Some(at) = step.ops.iter().position(|op| loops && op.is_once()) {
         let message = format!(
-            "{} cannot be in a step that repeats its operations: it would store anew in each round under one tag. Put it into a \
-             step of its own",
+            "{} cannot be in a step that repeats its operations: it would be stored again in each round under \
+             the same tag. Put it into a separate step",
             step.ops[at].name()
         );
         return at_place(format!("{of_ops}[{at}]"), Err(message));
@@ -92,7 +93,7 @@ fn step_of(stage: &mut Stage<'_>, key: &str, step: &Step) -> Result<(), Invalid>
     if let Setup::Defs(of_setup) = &step.setup {
         defs(stage, Life::Step, &format!("{key}.cgroup"), of_setup)?;
     }
-    // The second round finds what the first one has left.
+    // The second repetition starts from the state that the first one leaves.
     match loops {
         true => ops(stage, Life::Step, &of_ops, &step.ops),
         false => Ok(()),

@@ -1,4 +1,4 @@
-//! What each operation needs and changes. One that is not here does not compile.
+//! The preconditions and effects of each operation. An operation that is missing here does not compile.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use super::stage::{Life, Stage, is_below};
 use crate::ops::{MAX_WEIGHT, Op, SpawnPlacement, validate_writes};
 use crate::payload::Payload;
 
-/// Most bytes of a tag or of a symbol.
+/// The largest number of bytes of a tag or a symbol.
 const MAX_TAG: usize = 64;
 
 impl Stage<'_> {
-    /// Whether an operation can be done now. What it changes is changed.
+    /// Checks that an operation can be done now, and applies its effects to the stage.
     pub(super) fn op(&mut self, life: Life, op: &Op) -> Checked {
         match op {
             Op::AddCgroup { name } => self.add(life, name),
@@ -95,7 +95,7 @@ impl Stage<'_> {
                 tag(name)?;
                 width.validate()
             }
-            // Which of them is attached at this time only the run knows.
+            // Which scheduler is attached at this time is only known in the run.
             Op::AttachScheduler { scheduler: _ }
             | Op::DetachScheduler
             | Op::RestartScheduler
@@ -150,7 +150,7 @@ impl Stage<'_> {
                 "cgroup {below:?} is below {name:?}: remove that one first"
             ));
         }
-        // The engine warns of one that is not there, and goes on.
+        // The engine only warns if the cgroup does not exist.
         self.cgroups.remove(name);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The cgroups that a scenario has at some time, as far as their declarations tell.
+//! The cgroups that exist at a point of a scenario, as far as their declarations determine that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,31 +7,31 @@ use crate::ops::{CgroupDef, CpusetSpec};
 use crate::topology::TestTopology;
 use crate::workload::WorkSpec;
 
-/// How long a cgroup lives.
+/// The lifetime of a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Scenario,
     Step,
 }
 
-/// A cgroup as the scenario has it at this place.
+/// A cgroup at this point of the scenario.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) life: Life,
-    /// Its own CPUs; `None` is all.
+    /// Its CPUs; `None` is all.
     pub(super) cpus: Option<BTreeSet<usize>>,
     /// Whether the cgroup has workers of its own.
     pub(super) busy: bool,
 }
 
-/// The cgroups that exist at a place of the scenario.
+/// The cgroups that exist at a point of the scenario.
 #[derive(Debug)]
 pub(super) struct Stage<'a> {
     pub(super) topology: &'a TestTopology,
-    /// A cgroup cannot have both workers and cgroups below it.
+    /// Whether controllers are enabled, so that no cgroup can have both workers and child cgroups.
     controllers: bool,
     pub(super) cgroups: BTreeMap<String, Live>,
-    /// Those that the setup of the running step makes after its operations.
+    /// The cgroups that the setup of the current step creates after its operations.
     announced: Vec<String>,
 }
 
@@ -45,18 +45,18 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Takes note of the cgroups that the step makes after its operations.
+    /// Records the cgroups that the step creates after its operations.
     pub(super) fn announce(&mut self, defs: &[CgroupDef]) {
         self.announced = defs.iter().map(|def| def.name.clone()).collect();
     }
 
-    /// What lives for a step is gone.
+    /// Removes the cgroups of the step.
     pub(super) fn end_step(&mut self) {
         self.cgroups.retain(|_, live| live.life == Life::Scenario);
         self.announced.clear();
     }
 
-    /// A cgroup by its name.
+    /// Returns a cgroup by its name.
     pub(super) fn get(&mut self, name: &str) -> Result<&mut Live, String> {
         let known: Vec<&str> = self.cgroups.keys().map(String::as_str).collect();
         let there = match known.as_slice() {
@@ -75,7 +75,7 @@ impl<'a> Stage<'a> {
 
     /// Adds a new cgroup, and refuses a name that exists already.
     pub(super) fn add(&mut self, life: Life, name: &str) -> Checked {
-        // The name is judged as a cgroup's is that has workers.
+        // The name is checked as part of a cgroup with workers.
         CgroupDef::named(name)
             .validate()
             .map_err(|e| e.to_string())?;
@@ -99,7 +99,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The kernel's rule about cgroups in the middle of a tree.
+    /// Checks the kernel's rule that a cgroup with controllers has either processes or children.
     fn exclusive(&self, above: &str, below: &str) -> Checked {
         match self.controllers {
             true => Err(format!(
@@ -110,7 +110,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The cgroup gets workers.
+    /// Records that the cgroup gets workers.
     pub(super) fn occupy(&mut self, name: &str) -> Checked {
         if let Some(below) = self.cgroups.keys().find(|other| is_below(other, name)) {
             let below = below.clone();
@@ -120,7 +120,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// A cgroup as it is declared.
+    /// Adds a cgroup with its declaration.
     pub(super) fn add_def(&mut self, life: Life, def: &CgroupDef) -> Checked {
         def.validate().map_err(|error| error.to_string())?;
         self.add(life, &def.name)?;
@@ -145,13 +145,13 @@ impl<'a> Stage<'a> {
         (def.merged_works().iter()).try_for_each(|work| self.spawn(&def.name, work))
     }
 
-    /// The CPUs that a rule gives on this machine.
+    /// Returns the CPUs that a rule selects on this machine.
     pub(super) fn cpus_of(&self, spec: &CpusetSpec) -> Result<BTreeSet<usize>, String> {
         spec.resolve_on(self.topology)
             .map_err(|error| error.to_string())
     }
 
-    /// Workers start in a cgroup.
+    /// Checks workers that start in a cgroup.
     pub(super) fn spawn(&mut self, name: &str, work: &WorkSpec) -> Checked {
         let cpus = self.get(name)?.cpus.clone();
         self.work(cpus.as_ref(), work)
@@ -159,7 +159,7 @@ impl<'a> Stage<'a> {
         self.occupy(name)
     }
 
-    /// Whether there can be such workers on these CPUs.
+    /// Checks that such workers are possible on these CPUs.
     pub(super) fn work(&self, cpus: Option<&BTreeSet<usize>>, work: &WorkSpec) -> Checked {
         work.validate().map_err(|error| error.to_string())?;
         let count = cpus.map_or(self.topology.total_cpus(), BTreeSet::len);
@@ -170,10 +170,10 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Workers of a group that does not say how many it has, as a test's context has them.
+/// The default number of workers of a group.
 const DEFAULT_WORKERS: usize = 1;
 
-/// Whether a cgroup is truly below another.
+/// Returns whether a cgroup is a proper descendant of another.
 pub(super) fn is_below(name: &str, above: &str) -> bool {
     name.strip_prefix(above)
         .is_some_and(|rest| rest.starts_with('/'))

@@ -1,5 +1,4 @@
-//! The kinds of work a worker can do: their table, their rules, and how they are named. A kind is
-//! here once the guest can run it.
+//! The work types: their table, the rules for their parameters, and their names. All of them can be run by the guest.
 
 mod parts;
 mod rules;
@@ -17,12 +16,12 @@ impl WorkType {
         Self::Sequence { first, rest }
     }
 
-    /// A function of the test; `name` is what messages call it.
+    /// A function of the test; messages use `name` for it.
     pub fn custom(name: impl Into<String>, run: CustomFn) -> Self {
         Self::custom_with(name, run, CustomCfg::default())
     }
 
-    /// The same, with numbers for the function.
+    /// A function of the test with parameters.
     pub fn custom_with(name: impl Into<String>, run: CustomFn, cfg: CustomCfg) -> Self {
         Self::Custom {
             name: name.into(),
@@ -31,7 +30,7 @@ impl WorkType {
         }
     }
 
-    /// The known name that `text` means when case, `_` and `-` are ignored: for messages.
+    /// Returns the known name that equals `text` except for case, `_` and `-`, for messages.
     pub fn suggest(text: &str) -> Option<&'static str> {
         let plain = |s: &str| {
             s.chars()
@@ -46,15 +45,15 @@ impl WorkType {
             .find(|name| plain(name) == wanted)
     }
 
-    /// Whether the parameters make sense.
+    /// Checks the parameters.
     ///
     /// # Errors
-    /// [`WorkTypeValidationError`] names the first that does not.
+    /// [`WorkTypeValidationError`] names the first invalid one.
     pub fn validate(&self) -> Result<(), WorkTypeValidationError> {
         self.parameters()
     }
 
-    /// The same, and whether `workers` can be divided into whole groups.
+    /// Checks the parameters, and that `workers` can be divided into whole groups.
     ///
     /// # Errors
     /// As [`WorkType::validate`], or [`WorkTypeValidationError::NotDivisible`].
@@ -125,7 +124,7 @@ mod tests {
         );
         insta::assert_snapshot!(
             error(WorkType::cgroup_attach_storm("a/b", ReapMode::SigIgn), 1),
-            @r#"work type CgroupAttachStorm: dest "a/b" is no name of a cgroup beside the worker's own: it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"#
+            @r#"work type CgroupAttachStorm: dest "a/b" is not a valid name for a sibling of the worker's cgroup: it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"#
         );
         insta::assert_snapshot!(
             error(WorkType::net_traffic(0, 59), 1),

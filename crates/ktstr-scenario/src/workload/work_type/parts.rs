@@ -1,4 +1,4 @@
-//! What the parameters of work types are made of.
+//! Types of the parameters of work types.
 
 use std::time::Duration;
 
@@ -29,13 +29,13 @@ pub enum FutexLockMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReapMode {
-    /// The kernel, since `SIGCHLD` is ignored: a child may be gone before it is attached.
+    /// The kernel, since `SIGCHLD` is ignored; a child may have disappeared before it is attached.
     SigIgn,
     /// The worker, by `waitpid(2)` after it has attached the child.
     Waitpid,
 }
 
-/// How wide the registers are that [`WorkType::AluHot`](super::WorkType::AluHot) computes in.
+/// The width of the registers in which [`WorkType::AluHot`](super::WorkType::AluHot) computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AluWidth {
@@ -47,7 +47,7 @@ pub enum AluWidth {
     Vec256,
     /// AVX-512F, 512 bits.
     Vec512,
-    /// Tiles of AMX. No CPU model that the harness starts has them: the worker says so in its report.
+    /// Tiles of AMX. No CPU model that the harness uses has them, which the worker reports.
     Amx,
     /// The widest of `Scalar` to `Vec512` that the CPU has, by CPUID.
     Widest,
@@ -57,19 +57,19 @@ pub enum AluWidth {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkPhase {
-    /// Burn CPU for so long.
+    /// Use the CPU for this long.
     Spin(Duration),
-    /// Sleep for so long.
+    /// Sleep for this long.
     Sleep(Duration),
-    /// Call `sched_yield` for so long.
+    /// Call `sched_yield` for this long.
     Yield(Duration),
-    /// Write a temporary file and wait for its data for so long, as
+    /// Write and sync a temporary file for this long, as
     /// [`WorkType::IoSyncWrite`](super::WorkType::IoSyncWrite) does.
     Io(Duration),
-    /// Compute in wide registers for so long, as [`WorkType::AluHot`](super::WorkType::AluHot)
+    /// Compute in wide registers for this long, as [`WorkType::AluHot`](super::WorkType::AluHot)
     /// does.
     AluHot {
-        /// How wide the registers are.
+        /// The width of the registers.
         width: AluWidth,
         /// How long the phase lasts.
         duration: Duration,

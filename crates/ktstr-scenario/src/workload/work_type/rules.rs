@@ -1,14 +1,14 @@
-//! What the parameters of work types must hold: the rules that the table names after `=>`.
+//! The rules for the parameters of work types, which the table names after `=>`.
 
 use std::time::Duration;
 
 use crate::workload::bench::{SchbenchConfig, TaobenchConfig};
 
-/// Why a work type cannot be run as given.
+/// Why a work type is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkTypeValidationError {
-    /// A parameter is zero that must not be.
+    /// A parameter that must not be zero is zero.
     #[error("work type {work_type}: {parameter} is 0, it must be more")]
     Zero {
         /// Name of the work type.
@@ -38,9 +38,9 @@ pub enum WorkTypeValidationError {
         /// The largest that is allowed.
         max: i64,
     },
-    /// A name that no cgroup beside the worker's own can have.
+    /// A name that a sibling of the worker's cgroup cannot have.
     #[error(
-        "work type {work_type}: {parameter} {name:?} is no name of a cgroup beside the worker's own: \
+        "work type {work_type}: {parameter} {name:?} is not a valid name for a sibling of the worker's cgroup: \
          it must have 1 to 128 bytes and no `/`, and must not be `.` or `..`"
     )]
     NoName {
@@ -51,9 +51,9 @@ pub enum WorkTypeValidationError {
         /// The name given.
         name: String,
     },
-    /// More or fewer than one worker of a type whose parameters say how many there are.
+    /// More or fewer than one worker is declared for a work type whose parameters determine the number.
     #[error(
-        "work type {work_type}: workers({workers}) are declared, and its config says how many there are: take workers(1)"
+        "work type {work_type}: workers({workers}) are declared, but its config determines their number: declare workers(1)"
     )]
     NotOne {
         /// Name of the work type.
@@ -78,7 +78,7 @@ pub enum WorkTypeValidationError {
 
 pub(super) type Checked = Result<(), WorkTypeValidationError>;
 
-/// What can be zero.
+/// A parameter that can be zero.
 pub(super) trait Zero {
     fn is_zero(&self) -> bool;
 }
@@ -99,7 +99,7 @@ impl Zero for Duration {
     }
 }
 
-/// More than zero.
+/// The parameter must be larger than zero.
 pub(super) fn nonzero(
     value: &impl Zero,
     work_type: &'static str,
@@ -114,7 +114,7 @@ pub(super) fn nonzero(
     Ok(())
 }
 
-/// At least two links of a chain.
+/// A chain must have at least two links.
 pub(super) fn chain(depth: &usize, work_type: &'static str, _: &'static str) -> Checked {
     if *depth < 2 {
         return Err(WorkTypeValidationError::DepthTooSmall {
@@ -125,7 +125,7 @@ pub(super) fn chain(depth: &usize, work_type: &'static str, _: &'static str) -> 
     Ok(())
 }
 
-/// The name of a cgroup: one component of a path.
+/// The parameter must be the name of a cgroup: one component of a path.
 pub(super) fn component(name: &str, work_type: &'static str, parameter: &'static str) -> Checked {
     if name.is_empty() || name.contains('/') || name == "." || name == ".." || name.len() > 128 {
         return Err(WorkTypeValidationError::NoName {
@@ -156,23 +156,23 @@ fn within(
     })
 }
 
-/// A priority of `SCHED_FIFO`.
+/// The parameter must be a priority of `SCHED_FIFO`.
 pub(super) fn priority(value: &i32, work_type: &'static str, parameter: &'static str) -> Checked {
     within(i64::from(*value), 1, 99, work_type, parameter)
 }
 
-/// A rate that leaves a microsecond between two events.
+/// The rate must leave at least a microsecond between two events.
 pub(super) fn rate(value: &u64, work_type: &'static str, parameter: &'static str) -> Checked {
     let value = i64::try_from(*value).unwrap_or(i64::MAX);
     within(value, 1, 1_000_000, work_type, parameter)
 }
 
-/// The size of a frame on an Ethernet.
+/// The parameter must be the size of an Ethernet frame.
 pub(super) fn frame(value: &u16, work_type: &'static str, parameter: &'static str) -> Checked {
     within(i64::from(*value), 60, 1514, work_type, parameter)
 }
 
-/// What a benchmark of requests needs at least.
+/// The minima of the parameters of Schbench.
 pub(super) fn schbench(
     config: &SchbenchConfig,
     work_type: &'static str,
@@ -186,7 +186,7 @@ pub(super) fn schbench(
     )
 }
 
-/// What a benchmark of a cache needs at least.
+/// The minima of the parameters of Taobench.
 pub(super) fn taobench(
     config: &TaobenchConfig,
     work_type: &'static str,
@@ -202,7 +202,7 @@ pub(super) fn taobench(
     )
 }
 
-/// A number of cgroups that a worker makes below its own.
+/// The number of cgroups that a worker creates below its own must be small.
 pub(super) fn few(value: &usize, work_type: &'static str, parameter: &'static str) -> Checked {
     let value = i64::try_from(*value).unwrap_or(i64::MAX);
     within(value, 1, 64, work_type, parameter)

@@ -1,9 +1,7 @@
-//! The table of work types: for each its variant and constructor, in brackets the workers of one
-//! group where they work in groups, and its parameters with their defaults and, after `=>`, what
-//! they must hold.
+//! The table of work types. Each entry has the variant and the constructor, in brackets the number of workers per group if they
+//! work in groups, and the parameters with their defaults and, after `=>`, their rules.
 //!
-//! To add one: its lines here, and its body in `ktstr-guest/src/workers/kinds`, where a missing
-//! line does not compile.
+//! To add one, write its entry here and its body in `ktstr-guest/src/workers/kinds`, where a missing line does not compile.
 
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// The constructor of a variant; `none` has it written by hand.
+/// The constructor of a variant; `none` if it is written by hand.
 macro_rules! ctor {
     (none $variant:ident $($rest:tt)*) => {};
     ($ctor:ident $variant:ident $({ $($field:ident: $ty:ty),+ })?) => {
@@ -40,29 +38,28 @@ macro_rules! work_types {
             $field:ident: $ty:ty = $default:expr $(=> $rule:ident)?
         ),+ $(,)? })?
     ;)+) => {
-        /// What a worker does, over and over, until it is stopped.
-        // Two custom work types are equal when they call the same function. That the compiler may
-        // merge functions, or double them, is of no consequence: nothing is decided by it.
+        /// The work that a worker repeats until it is stopped.
+        // Two custom work types are equal when they call the same function. The compiler may merge or duplicate functions, but
+        // no decision depends on that.
         #[allow(unpredictable_function_pointer_comparisons)]
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum WorkType {
-            /// Goes through phases in a loop: `first`, then `rest`.
+            /// Repeats a sequence of phases: `first`, then `rest`.
             Sequence {
                 /// The first phase.
                 first: WorkPhase,
                 /// The phases after it.
                 rest: Vec<WorkPhase>,
             },
-            /// Calls a function of the test, once: see [`CustomFn`]. It cannot be written down, so
-            /// serialization refuses it.
+            /// Calls a function of the test, once: see [`CustomFn`]. It cannot be serialized.
             #[serde(skip)]
             Custom {
-                /// What messages call it.
+                /// The name in messages.
                 name: String,
                 /// The function. It runs in the worker's process.
                 run: CustomFn,
-                /// What the function finds in [`WorkerCtx::cfg`](crate::workload::WorkerCtx::cfg).
+                /// The parameters, which the function gets from [`WorkerCtx::cfg`](crate::workload::WorkerCtx::cfg).
                 cfg: CustomCfg,
             },
             $(
@@ -96,7 +93,7 @@ macro_rules! work_types {
                 }
             }
 
-            /// How many workers work as one group; `None` when each works alone.
+            /// Returns the number of workers per group; `None` if each works alone.
             #[allow(unused_variables)]
             pub const fn worker_group_size(&self) -> Option<usize> {
                 match self {
@@ -105,7 +102,8 @@ macro_rules! work_types {
                 }
             }
 
-            /// How many workers the only declared one becomes on so many CPUs; `None` when each declared worker is one.
+            /// Returns the number of workers that one declared worker stands for on `cpus` CPUs; `None` if each declared worker
+            /// is one.
             #[allow(unused_variables)]
             pub const fn tasks(&self, cpus: usize) -> Option<usize> {
                 match self {
@@ -201,28 +199,27 @@ macro_rules! work_types {
 }
 
 work_types! {
-    /// Burns CPU and nothing else.
+    /// Uses the CPU and does nothing else.
     #[default]
     SpinWait / spin_wait;
     /// Calls `sched_yield` in every iteration.
     YieldHeavy / yield_heavy;
     /// A burst of CPU, then a yield.
     Mixed / mixed;
-    /// Writes 16 blocks of 4 KiB to a temporary file opened with `O_SYNC`, then `fdatasync(2)`.
-    /// The guest has no disk, so the file lies in memory: the worker goes through the file system
-    /// and does not sleep in state D.
+    /// Writes 16 blocks of 4 KiB to a temporary file opened with `O_SYNC`, then `fdatasync(2)`. The guest has no disk, so the
+    /// file is in memory: the worker exercises the file system, but does not sleep in state D.
     IoSyncWrite / io_sync_write;
-    /// Reads blocks of 4 KiB at random places of a temporary file of 1 MiB, with `O_DIRECT` where
-    /// the file system has it. The file lies in memory: see [`WorkType::IoSyncWrite`].
+    /// Reads blocks of 4 KiB at random places of a temporary file of 1 MiB, with `O_DIRECT` if the file system supports it. The
+    /// file is in memory: see [`WorkType::IoSyncWrite`].
     IoRandRead / io_rand_read;
-    /// Writes and reads in turn, and `fdatasync(2)` after each 16 of them. The file lies in memory:
-    /// see [`WorkType::IoSyncWrite`].
+    /// Alternates writes and reads, with an `fdatasync(2)` after every 16 of them. The file is in memory: see
+    /// [`WorkType::IoSyncWrite`].
     IoConvoy / io_convoy;
-    /// Burns CPU for a while, then sleeps.
+    /// Uses the CPU for a while, then sleeps.
     Bursty / bursty {
         /// How long each burst uses the CPU, in guest time.
         burst_duration: Duration = ms(50) => nonzero,
-        /// Sleep after it; with 0 the worker does not sleep.
+        /// How long the worker sleeps after it; 0 for no sleep.
         sleep_duration: Duration = ms(100),
     };
     /// Pairs that wake each other through a pipe after a burst of work.
@@ -239,24 +236,24 @@ work_types! {
     CachePressure / cache_pressure {
         /// Size of the buffer, KiB.
         size_kib: usize = 32 => nonzero,
-        /// Distance of two accesses, bytes.
+        /// Distance between two accesses, bytes.
         stride: usize = 64 => nonzero,
     };
-    /// The same, with a yield after each pass.
+    /// Like [`WorkType::CachePressure`], with a yield after each pass.
     CacheYield / cache_yield {
         /// Size of the buffer, KiB.
         size_kib: usize = 32 => nonzero,
-        /// Distance of two accesses, bytes.
+        /// Distance between two accesses, bytes.
         stride: usize = 64 => nonzero,
     };
     /// Pairs that wake each other through a pipe and keep a buffer hot.
     CachePipe / cache_pipe [2] {
         /// Size of the buffer, KiB.
         size_kib: usize = 32 => nonzero,
-        /// Iterations of work between two wakes, besides one pass over the buffer.
+        /// Iterations of work between two wakes, in addition to one pass over the buffer.
         burst_iters: u64 = 1024,
     };
-    /// One waker wakes many at once through a futex; the woken record their latency.
+    /// One waker wakes many workers at once through a futex; these record their wake-up latency.
     FutexFanOut / futex_fan_out [fan_out.saturating_add(1)] {
         /// Workers woken by one.
         fan_out: usize = 4 => nonzero,
@@ -265,15 +262,14 @@ work_types! {
     };
     /// Forks a child that exits at once, and waits for it.
     ForkExit / fork_exit;
-    /// Goes through the nice values -20..=19 (negative ones need CAP_SYS_NICE).
+    /// Cycles through the nice values -20..=19 (negative ones need CAP_SYS_NICE).
     NiceSweep / nice_sweep;
     /// Changes its own affinity all the time.
     AffinityChurn / affinity_churn {
         /// Iterations of work between two changes.
         spin_iters: u64 = 1024,
     };
-    /// Changes the affinity of its siblings all the time: of the workers that were started with
-    /// it, itself included.
+    /// Changes the affinity of its siblings all the time: the workers that were started with it, including itself.
     CrossAffinityChurn / cross_affinity_churn {
         /// Iterations of work between two changes.
         spin_iters: u64 = 1024,
@@ -283,7 +279,7 @@ work_types! {
         /// Iterations of work between two changes.
         spin_iters: u64 = 1024,
     };
-    /// One waker wakes many at once, who think for a while, multiply matrices and answer.
+    /// One waker wakes many workers at once, which sleep for a while, multiply matrices and reply.
     FanOutCompute / fan_out_compute [fan_out.saturating_add(1)] {
         /// Workers woken by one.
         fan_out: usize = 4 => nonzero,
@@ -294,16 +290,16 @@ work_types! {
         /// Sleep between the wake-up and the multiplications, µs.
         sleep_usec: u64 = 100,
     };
-    /// Touches fresh anonymous pages and gives them back with `MADV_DONTNEED`.
+    /// Touches fresh anonymous pages and releases them with `MADV_DONTNEED`.
     PageFaultChurn / page_fault_churn {
         /// Size of the region, KiB.
         region_kib: usize = 4096 => nonzero,
-        /// Pages touched before they are given back; at most all of the region are.
+        /// Pages that are touched before they are released, up to all pages of the region.
         touches_per_cycle: usize = 256 => nonzero,
         /// Iterations of work between two touches.
         spin_iters: u64 = 64,
     };
-    /// Contenders of one mutex, which they hold while working.
+    /// Workers that contend for one mutex, and hold it while working.
     MutexContention / mutex_contention [*contenders] {
         /// Workers that share one mutex.
         contenders: usize = 4 => nonzero,
@@ -316,20 +312,20 @@ work_types! {
     ThunderingHerd / thundering_herd [waiters.saturating_add(1)] {
         /// Workers that wait.
         waiters: usize = 7 => nonzero,
-        /// Broadcasts, after which all of them wait to be stopped.
+        /// The number of broadcasts, after which all workers wait to be stopped.
         batches: u64 = 1000 => nonzero,
         /// Pause between two broadcasts, ms.
         inter_batch_ms: u64 = 5,
     };
-    /// One lock that workers of three priorities want: `SCHED_FIFO` 40 (high) sleeps and takes it,
-    /// `SCHED_FIFO` 20 (medium) does not want it and takes the CPU, and low has it most of the
-    /// time, under the policy of the worker's declaration. High records how long it waited.
+    /// One lock with workers of three priorities: high (`SCHED_FIFO` 40) sleeps and takes the lock, medium (`SCHED_FIFO` 20)
+    /// does not take it and uses the CPU, and low holds it most of the time, under the policy of the worker's declaration. The
+    /// high workers record how long they waited.
     PriorityInversion / priority_inversion
         [high_count.saturating_add(medium_count.saturating_add(*low_count))]
     {
         /// Workers of the highest priority.
         high_count: usize = 1 => nonzero,
-        /// Workers between the two, who do not take the lock.
+        /// Workers of the medium priority, which do not take the lock.
         medium_count: usize = 1,
         /// Workers of the lowest priority.
         low_count: usize = 1 => nonzero,
@@ -337,7 +333,7 @@ work_types! {
         hold_iters: u64 = 4096,
         /// Iterations of work outside.
         work_iters: u64 = 1024,
-        /// Whether the holder inherits the priority of who waits.
+        /// Whether the holder inherits the priority of the waiters.
         pi_mode: FutexLockMode = FutexLockMode::Plain,
     };
     /// Producers put items into a queue at a rate that consumers may not keep up with.
@@ -346,29 +342,29 @@ work_types! {
         producers: usize = 2 => nonzero,
         /// Workers that consume.
         consumers: usize = 1 => nonzero,
-        /// Items a second of each producer.
+        /// Items per second of each producer.
         produce_rate_hz: u64 = 1000 => rate,
         /// Iterations of work for each item.
         consume_iters: u64 = 4096,
         /// Items in the queue at which producers block.
         queue_depth_target: u64 = 1024 => nonzero,
     };
-    /// `SCHED_FIFO` workers that never sleep beside workers of the declared policy.
+    /// `SCHED_FIFO` workers that never sleep, together with workers of the declared policy.
     RtStarvation / rt_starvation [rt_workers.saturating_add(*cfs_workers)] {
         /// Workers that take the CPU.
         rt_workers: usize = 1 => nonzero,
         /// Workers that are starved.
         cfs_workers: usize = 1,
-        /// Priority of the first, 1 to 99.
+        /// Priority of the `SCHED_FIFO` workers, 1 to 99.
         rt_priority: i32 = 50 => priority,
-        /// Iterations of work of one iteration.
+        /// Iterations of work in one burst.
         burst_iters: u64 = 1024 => nonzero,
     };
     /// Pairs of two scheduling classes that wake each other through a futex.
     AsymmetricWaker / asymmetric_waker [2] {
-        /// Class of the one that starts.
+        /// Scheduling class of the worker that starts.
         waker_class: SchedClass = SchedClass::Cfs,
-        /// Class of the other one.
+        /// Scheduling class of the other worker.
         wakee_class: SchedClass = SchedClass::Cfs,
         /// Iterations of work between two wakes.
         burst_iters: u64 = 1024,
@@ -379,30 +375,29 @@ work_types! {
         depth: usize = 4 => chain,
         /// How the next one is woken.
         wake: WakeMechanism = WakeMechanism::Pipe,
-        /// CPU burnt at each hop.
+        /// CPU time used at each hop.
         work_per_hop: Duration = Duration::from_micros(100),
     };
     /// Sweeps a region whose memory is bound to one node after the other.
     NumaWorkingSetSweep / numa_working_set_sweep {
         /// Size of the region, KiB.
         region_kib: usize = 4096 => nonzero,
-        /// Distance of two sweeps, ms.
+        /// Time between two sweeps, ms.
         sweep_period_ms: u64 = 100 => nonzero,
-        /// The nodes in their order; none leaves the pages where the worker's memory policy puts
-        /// them.
+        /// The nodes in order; if there are none, the pages stay where the worker's memory policy puts them.
         target_nodes: Vec<usize> = Vec::new(),
     };
-    /// Moves itself from one cgroup to the next, which it makes below its own. Other work in the
-    /// same cgroup does not move, and keeps the CPU controller from being turned on below.
+    /// Moves itself from one cgroup to the next, which it creates below its own. Other work in the same cgroup does not move,
+    /// which prevents the CPU controller from being enabled below.
     CgroupChurn / cgroup_churn {
         /// Cgroups in the cycle, at most 64.
         groups: usize = 2 => few,
         /// Time in each, ms.
         cycle_ms: u64 = 100 => nonzero,
     };
-    /// Forks children that exit at once, and moves them to another cgroup meanwhile.
+    /// Forks children that exit at once, and moves them to another cgroup at the same time.
     CgroupAttachStorm / none {
-        /// The cgroup they are moved to: one beside the worker's own, which the test declares.
+        /// The cgroup to which they are moved: a sibling of the worker's own, which the test declares.
         dest: String = "dest".to_owned() => component,
         /// Who collects the children.
         reap: ReapMode = ReapMode::SigIgn,
@@ -411,16 +406,16 @@ work_types! {
     SignalStorm / signal_storm [2] {
         /// Signals sent in one iteration.
         signals_per_iter: u64 = 16 => nonzero,
-        /// Iterations of work between two volleys.
+        /// Iterations of work between two series of signals.
         work_iters: u64 = 1024,
     };
-    /// A `SCHED_FIFO` worker that keeps waking up and takes the CPU from others, who spin.
+    /// A `SCHED_FIFO` worker that keeps waking up and preempts others, which spin.
     PreemptStorm / preempt_storm [cfs_workers.saturating_add(1)] {
         /// Workers that are preempted.
         cfs_workers: usize = 2 => nonzero,
         /// Iterations of work of the `SCHED_FIFO` worker between two sleeps.
         rt_burst_iters: u64 = 1024,
-        /// How long it sleeps, µs.
+        /// How long the `SCHED_FIFO` worker sleeps, µs.
         rt_sleep_us: u64 = 1000 => nonzero,
     };
     /// Producers post bursts of events to an eventfd on which consumers wait through epoll.
@@ -429,15 +424,15 @@ work_types! {
         producers: usize = 1 => nonzero,
         /// Workers that wait.
         consumers: usize = 2 => nonzero,
-        /// Events posted one after the other.
+        /// Events that are posted in one burst.
         events_per_burst: u64 = 32 => nonzero,
     };
-    /// Moves itself from node to node by its affinity. Needs CPUs of two nodes.
+    /// Moves itself from node to node by its affinity. It needs CPUs of two nodes.
     NumaMigrationChurn / numa_migration_churn {
         /// Time on each node, ms.
         period_ms: u64 = 100 => nonzero,
     };
-    /// Short bursts between short sleeps: CPUs go idle and come back.
+    /// Short bursts between short sleeps, so that CPUs often enter and leave idle.
     IdleChurn / idle_churn {
         /// How long each burst uses the CPU, in guest time.
         burst_duration: Duration = ms(1) => nonzero,
@@ -448,55 +443,55 @@ work_types! {
     };
     /// Sleeps to absolute deadlines and records how late it wakes.
     TimerLatency / timer_latency {
-        /// Distance of two deadlines, µs.
+        /// Time between two deadlines, µs.
         interval_us: u64 = 1000 => nonzero,
     };
-    /// Messengers who hand out requests, and workers who serve them: sleep for a while, then multiply matrices. Declare one
-    /// worker; it becomes as many as the parameters say. How long after the call a worker runs is a sample; a request is an
-    /// iteration. The percentiles of wake-ups, requests and their rate are metrics (`wakeup_*`, `request_*`, `rps_*`).
+    /// Messengers hand out requests, and workers serve them: they sleep for a while, then multiply matrices. Declare one
+    /// worker; the parameters determine how many are started. The time from the wake-up call until a worker runs is a sample; a
+    /// request is an iteration. The percentiles of wake-ups, requests and their rate are metrics (`wakeup_*`, `request_*`,
+    /// `rps_*`).
     Schbench / schbench (config) {
-        /// How many of them there are, and what a request is.
+        /// The numbers of messengers and workers, and the work per request.
         config: SchbenchConfig = SchbenchConfig::DEFAULT => schbench,
     };
-    /// Clients who look keys up in a cache, and slow workers who fetch what is not there while the client waits. Declare one
-    /// worker; it becomes as many as the parameters say. A look-up is an iteration of its client, a key that was fetched one
-    /// of its slow worker. What was found, how fast, and how late with a rate of arrivals are metrics (`taobench_*`).
+    /// Clients look up keys in a cache, and slow workers fetch missing keys while the client waits. Declare one worker; the
+    /// parameters determine how many are started. A look-up is an iteration of its client, and a fetched key is an iteration of
+    /// its slow worker. The hit ratio, the rate, and with an arrival rate the latency are metrics (`taobench_*`).
     Taobench / taobench (config) {
-        /// How many of them there are, and what they find.
+        /// The numbers of clients and slow workers, and the properties of the cache.
         config: TaobenchConfig = TaobenchConfig::DEFAULT => taobench,
     };
-    /// Sends frames to itself through the loopback device of the guest: system calls, and softirqs (`NET_RX`) in which the
-    /// frames come back. There is no network card.
+    /// Sends frames to itself through the loopback device of the guest: this causes system calls, and softirqs (`NET_RX`) in
+    /// which the frames come back. There is no network card.
     NetTraffic / net_traffic {
-        /// Sleep between two frames, µs; with 0 the worker does not sleep.
+        /// How long the worker sleeps between two frames, µs; 0 for no sleep.
         interval_us: u64 = 0,
         /// Bytes of a frame, its headers included, 60 to 1514.
         frame_bytes: u16 = 60 => frame,
     };
-    /// Pairs of which one sends frames through the loopback device, and the other one sleeps until one is there. A softirq
-    /// wakes it, which has no waker that sleeps afterwards, as with a network card.
+    /// Pairs of which one sends frames through the loopback device, and the other sleeps until a frame arrives. The wake-up
+    /// comes from a softirq, so, as with a network card, there is no waker task that goes to sleep afterwards.
     IrqWake / irq_wake [2] {
-        /// Distance of two frames, µs.
+        /// Time between two frames, µs.
         interval_us: u64 = 1000 => nonzero,
         /// Bytes of a frame, its headers included, 60 to 1514.
         frame_bytes: u16 = 60 => frame,
     };
     /// Independent chains of integer arithmetic that keep all units of a core busy.
     AluHot / alu_hot {
-        /// How wide the registers are.
+        /// The width of the registers.
         width: AluWidth = AluWidth::Widest,
     };
-    /// Pairs that spin with PAUSE on the two threads of a core. Needs a core of two threads among
-    /// the CPUs of the worker for each pair; further pairs share the cores.
+    /// Pairs that spin with PAUSE on the two threads of a core. Each pair needs a core with two threads among the CPUs of the
+    /// worker; if there are more pairs than such cores, pairs share them.
     SmtSiblingSpin / smt_sibling_spin [2];
-    /// Independent arithmetic and dependent loads from 4 MiB in turn: instructions per cycle go up
-    /// and down.
+    /// Alternates independent arithmetic with dependent loads from 4 MiB, so that the instructions per cycle go up and down.
     IpcVariance / none {
         /// Instructions of arithmetic.
         hot_iters: u64 = 100_000 => nonzero,
-        /// Loads, each of which needs the one before.
+        /// Loads, each of which needs the result of the one before.
         cold_iters: u64 = 1024 => nonzero,
-        /// How often both are done in one iteration.
+        /// How often both are repeated in one iteration.
         period_iters: u64 = 64 => nonzero,
     };
 }

@@ -38,7 +38,7 @@ const WINDOW_NS: u64 = 50_000_000;
 /// The CPU time without sleep from which a task counts as running continuously, in nanoseconds. A shorter burst ends
 /// when its work is done, so the task gets all the CPU time that it wants, and only the delay can be wrong.
 const LONG_BURST_NS: u64 = 10_000_000;
-/// How long after a change of weight nothing is concluded, in nanoseconds. CPU time from before the change was charged
+/// The time in nanoseconds after a change of weight in which shares are not judged. CPU time from before the change was charged
 /// at the old weight, and a scheduler may let the task, or its competitors, wait for that after the change.
 const SETTLING_NS: u64 = 1_000_000_000;
 /// How long nothing is concluded about shares, in nanoseconds, after the affinity or the cgroup of a running task has

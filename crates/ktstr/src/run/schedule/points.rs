@@ -1,5 +1,5 @@
-//! The functions of the guest's kernel that make up a schedule, and which of their arguments describe the event.
-//! Functions are located by symbol, and parameters and members by BTF, anew for each kernel.
+//! The functions of the guest's kernel that make up a schedule, and which of their arguments describe the event. Functions are
+//! located by symbol, and parameters and members by BTF, separately for each kernel.
 
 use ktstr_introspect::btf::Btf;
 use ktstr_introspect::symbols::Symbols;

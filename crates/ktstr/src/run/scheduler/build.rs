@@ -1,9 +1,8 @@
 //! Lets cargo build a scheduler, as `cargo run` would, because only cargo knows what is out of date.
 //!
-//! Asking cargo about a package that is up to date takes some tenths of a second. Tests that run in parallel in
-//! separate processes (under nextest, or as children of `cargo ktstr`) pay that once: the first test of a session asks
-//! cargo, and leaves the answer for the others in a file that is locked meanwhile. A later session asks again, so that
-//! no edit is missed.
+//! Asking cargo about a package that is up to date takes some tenths of a second. Tests that run in parallel in separate
+//! processes (under nextest, or as children of `cargo ktstr`) pay that once: the first test of a session asks cargo, and stores
+//! the answer for the others in a file, which is locked until then. A later session asks again, so that no edit is missed.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};

@@ -52,10 +52,9 @@ pub(super) fn acquit(
     }
 }
 
-/// Returns what the schedule shows about a spread; `None` if it shows nothing, and the finding stands. The default
-/// bound on a spread limits percentage points over a worker's whole life, and takes no account of the tasks with which
-/// the worker shared its CPUs, nor of when it was placed there. Each task's share of its entitlement replaces it, and
-/// fails a run by itself.
+/// Returns what the schedule shows about a spread; `None` if it shows nothing, and the finding stands. The default bound on a
+/// spread limits percentage points over a worker's whole life, and takes no account of the tasks with which the worker shared
+/// its CPUs, nor of when it was placed there. Each task's share of its entitlement replaces it, and fails a run on its own.
 fn judged_by_shares(
     detail: &AssertDetail,
     checks: &Assert,

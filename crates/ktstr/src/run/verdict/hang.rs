@@ -107,11 +107,11 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
     })
 }
 
-/// The number of runnable tasks per CPU at which even a correct scheduler exceeds its stall timeout: with sched_ext's
-/// default slice of 20 ms (`SCX_SLICE_DFL`) a round of so many tasks takes two seconds.
+/// The number of runnable tasks per CPU at which even a correct scheduler exceeds its stall timeout: with sched_ext's default
+/// slice of 20 ms (`SCX_SLICE_DFL`) a round of this number of tasks takes two seconds.
 const CROWD: usize = 100;
 
-/// Returns evidence if the test forked so many processes that each waits too long for its turn under any scheduler.
+/// Returns evidence if the test forked so many processes that under any scheduler each waits too long for its turn.
 pub(super) fn crowd(silence: &Silence, said: &Transcript) -> Option<String> {
     let pid = said.test_pid.filter(|_| said.test_end.is_none())?;
     let test = silence.processes.iter().find(|task| task.tgid == pid)?;

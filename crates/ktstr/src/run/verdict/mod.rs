@@ -304,8 +304,8 @@ fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
     }
 }
 
-/// What is said of a scheduler that the guest's kernel killed for want of memory. Nobody is blamed: it may leak, or need more than
-/// the guest has.
+/// The message about a scheduler that the guest's OOM killer killed. Nobody is blamed: the scheduler may leak memory, or need
+/// more than the guest has.
 fn out_of_memory(case: &Case) -> String {
     format!(
         "the guest ran out of memory, of which it has {} MiB (memory_mib): if the same happens with several times as much, the \

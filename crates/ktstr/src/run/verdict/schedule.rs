@@ -1,4 +1,4 @@
-//! What the exact schedule shows about a run: the checks that the harness makes by itself if there is a schedule.
+//! The default checks on the exact schedule of a run, if there is one.
 //!
 //! In the canned scenarios on 4 CPUs the kernel's own scheduler and scx-ktstr keep well within the bounds: cgroups and
 //! tasks get at least 0.85 of their entitlement, and no task is owed more than 33 ms. `cargo ktstr power --plain`

@@ -1,4 +1,5 @@
-//! For each bound one run stays within it and another exceeds it. A finding that breaks no promise fails nothing.
+//! Tests of the bounds on the schedule: for each bound, one run stays within it and another exceeds it. A finding that breaks
+//! no promise fails no test.
 
 use ktstr_scenario::scheduler::Promises;
 use ktstr_schedule::Pid;
@@ -63,7 +64,7 @@ fn kept() -> Measures {
     }
 }
 
-/// The same measures with one value beyond its bound each, and the message for it.
+/// For each bound, the same measures with the value beyond that bound, and the message for it.
 fn broken() -> [(&'static str, Measures, &'static str); 7] {
     let mut starved = kept();
     starved.starved.as_mut().expect("there is one").owed_ns = 51 * MS;

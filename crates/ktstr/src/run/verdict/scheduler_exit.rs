@@ -101,7 +101,10 @@ fn died(
             let status = said
                 .scheduler_died
                 .map_or("", |_| " and exited with code 0");
-            (SchedulerEnd::Left, Some(format!("left by itself{status}")))
+            (
+                SchedulerEnd::Left,
+                Some(format!("stopped on its own{status}")),
+            )
         }
         (Some(end), _) if starved.is_some() => (
             SchedulerEnd::Crashed,
@@ -183,7 +186,7 @@ fn culprit(case: &Case, said: &Transcript, left: Option<&ScxExit>) -> (Fault, St
     }
     if let Some(exit) = left.filter(|exit| exit.wants_restart()) {
         let why = format!(
-            "sched_ext asked for a restart after the test took a CPU on or off line: {}",
+            "sched_ext requested a restart after the test took a CPU online or offline: {}",
             reason(exit)
         );
         return (Fault::Test, why);

@@ -332,13 +332,13 @@ fn leaving_ejection_and_killing_are_distinguished() {
             None,
             Some(&unregistered),
             DetailKind::SchedulerExitedCleanly,
-            "`scx_x` left by itself",
+            "`scx_x` stopped on its own",
         ),
         (
             Some(died(ProcessEnd::Exited(0))),
             None,
             DetailKind::SchedulerExitedCleanly,
-            "`scx_x` left by itself and exited with code 0",
+            "`scx_x` stopped on its own and exited with code 0",
         ),
         (
             Some(died(ProcessEnd::Signaled(9))),

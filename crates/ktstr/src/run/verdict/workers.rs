@@ -14,8 +14,8 @@ use super::{Fault, Judgement};
 
 /// The largest relative difference between CPU times, as a share of the larger one. [`GRAIN_NS`] is added to it.
 const APART: f64 = 0.01;
-/// The absolute difference between CPU times that is allowed in addition, in nanoseconds, besides the time that the
-/// worker's marks took.
+/// The absolute difference between CPU times that is allowed in nanoseconds, in addition to the time that the worker's marks
+/// took.
 const GRAIN_NS: u64 = 100_000;
 /// The schedule may show this much more CPU time for each run of a worker on a CPU, in nanoseconds. A kernel that picks
 /// the next task, above all from other CPUs' queues, charges that time to no task, but in the schedule it belongs to
