@@ -232,7 +232,7 @@ mod tests {
         let error = |a: &str, b: &str| format!("{:#}", pairs(a, b, &[]).expect_err("none"));
         assert!(error(&a, &none).contains("no run in common"));
         assert!(error(&a, &newer).contains("was run by version 1.2.3 of"));
-        assert!(error(&a, "./scx_mine").contains("./scx_mine is none"));
+        assert!(error(&a, "./scx_mine").contains("./scx_mine is not: compare two"));
         let cut = folder.path().join("cut");
         std::fs::write(&cut, "{\"format\":").expect("written");
         let cut = cut.display().to_string();
