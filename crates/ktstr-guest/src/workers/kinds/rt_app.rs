@@ -113,7 +113,7 @@ impl<'a> Thread<'a> {
                 Ok(())
             }
             RtAction::Sleep(time) => {
-                let late = ctx.nap(ns(*time)).ok_or(End::Stopped)?;
+                let late = sleep_until(ctx, sys::now_ns().saturating_add(ns(*time)))?;
                 self.woken(ctx, late);
                 Ok(())
             }
@@ -177,7 +177,8 @@ impl<'a> Thread<'a> {
             }
             RtAction::SemWait(name) => {
                 let semaphore = object(ctx, Kind::Semaphore, name)?;
-                let waited = semaphore.take(|| ctx.stopped()).ok_or(End::Stopped)?;
+                let taken = semaphore.take(|| ctx.stopped());
+                let waited = taken.ok_or_else(|| stopped(ctx))?;
                 if waited {
                     self.called(ctx, semaphore.released_ns());
                 }
@@ -249,7 +250,8 @@ impl<'a> Thread<'a> {
 
     /// Waits in a queue.
     fn wait(&self, ctx: &mut WorkerCtx<'a>, queue: &Object, place: u32) -> Done {
-        let let_go = queue.wait(place, || ctx.stopped()).ok_or(End::Stopped)?;
+        let let_go = queue.wait(place, || ctx.stopped());
+        let let_go = let_go.ok_or_else(|| stopped(ctx))?;
         self.called(ctx, let_go);
         Ok(())
     }
@@ -270,22 +272,27 @@ impl<'a> Thread<'a> {
 
     fn lock(&mut self, ctx: &mut WorkerCtx<'a>, lock: &'a Object) -> Done {
         // A worker that takes a lock twice waits for itself, as it does with a normal mutex.
-        let waited = match self.inherits {
-            false => futex_group::take(ctx, &lock.word).ok_or(End::Stopped)?,
+        let asked = sys::now_ns();
+        let taken = match self.inherits {
+            false => futex_group::take(ctx, &lock.word).is_some(),
             true => match sys::lock_pi(&lock.word, || ctx.stopped()) {
-                Ok(true) => false,
-                Ok(false) => return Err(End::Stopped),
+                Ok(taken) => taken,
                 Err(errno) => return Err(End::Unable(Unable::PiLock, errno)),
             },
         };
+        if !taken {
+            return Err(stopped(ctx));
+        }
         let free = self.held.iter_mut().find(|place| place.is_none());
         let Some(place) = free else {
             self.give(lock);
             return Err(End::Unable(Unable::Locks, 0));
         };
         *place = Some(lock);
-        if waited {
-            self.called(ctx, lock.released_ns());
+        // Whoever released it meanwhile was waited for.
+        let released = lock.released_ns();
+        if released > asked {
+            self.called(ctx, released);
         }
         Ok(())
     }
@@ -345,7 +352,13 @@ fn compute(ctx: &mut WorkerCtx<'_>, time: u64) -> Done {
 /// Sleeps until a monotonic time in ns, and returns how late the worker woke up.
 fn sleep_until(ctx: &mut WorkerCtx<'_>, ns: u64) -> Result<u64, End> {
     let time = ns.saturating_sub(sys::now_ns());
-    ctx.nap(time).ok_or(End::Stopped)
+    ctx.nap(time).ok_or_else(|| stopped(ctx))
+}
+
+/// A stop in the middle of a wait. What the worker has waited is no gap in its work.
+fn stopped(ctx: &mut WorkerCtx<'_>) -> End {
+    ctx.idle_until(u64::MAX);
+    End::Stopped
 }
 
 fn has_timer(phase: &RtPhase) -> bool {
