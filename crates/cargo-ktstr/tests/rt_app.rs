@@ -174,14 +174,12 @@ fn threads_do_what_their_events_say() {
 
     // The waiter runs when the caller has called, and at no other time.
     let waiter = of("waiter");
-    let bursts: Vec<&Turn> = waiter
-        .iter()
-        .filter(|turn| turn.ran_ns > 1_000_000)
-        // The first turn begins with the release of all threads.
-        .skip(1)
-        .collect();
+    let bursts = waiter.iter().filter(|turn| turn.ran_ns > 1_000_000);
+    let bursts: Vec<&Turn> = bursts.collect();
+    // The first turn begins with the release of all threads, the last one may be cut off by the stop.
+    let bursts = &bursts[1..bursts.len() - 1];
     assert!((55..=60).contains(&bursts.len()), "{bursts:?}");
-    for turn in &bursts {
+    for turn in bursts {
         assert!(turn.waker == named["caller"] && !turn.interrupt, "{turn:?}");
         assert!((5_000_000..5_600_000).contains(&turn.ran_ns), "{turn:?}");
     }
