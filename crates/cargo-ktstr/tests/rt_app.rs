@@ -13,41 +13,7 @@ use ktstr_record::RunVerdict;
 use ktstr_schedule::{Event, Pid, Reason, SCHEDULE_FILE, Schedule, What};
 
 /// A fifth of a CPU, a thread that calls another one every 50 ms, and one that nobody ever resumes.
-const FILE: &str = r#"{
-    /*
-     * Two CPUs, three seconds.
-     */
-    "tasks" : {
-        "light" : {
-            "cpus" : [ 0 ],
-            "loop" : -1,
-            "run" :   20000,
-            "sleep" : 80000,
-        },
-        "caller" : {
-            "cpus" : [ 1 ],
-            "loop" : -1,
-            "lock" : "m",
-            "signal" : "c",
-            "unlock" : "m",
-            "timer" : { "ref" : "unique", "period" : 50000 }
-        },
-        "waiter" : {
-            "cpus" : [ 1 ],
-            "lock" : "m",
-            "wait" : { "ref" : "c", "mutex" : "m" },
-            "unlock" : "m",
-            "run" : 5000
-        },
-        "never" : { "suspend", "run" : 1000000 }
-    },
-    "global" : {
-        "duration" : 3,
-        "calibration" : "CPU0",
-        "default_policy" : "SCHED_OTHER"
-    }
-}
-"#;
+const FILE: &str = include_str!("../../../docs/guide/rt-app.json");
 
 /// `cargo ktstr run` with these words, in a folder with `file.json`.
 fn run(root: &Path, file: &str, words: &[&str]) -> Output {
@@ -127,7 +93,7 @@ fn threads_do_what_their_events_say() {
     let said = text(&output);
     println!("{said}");
     assert_eq!(output.status.code(), Some(0), "{said}");
-    let note = "note: file.json: line 31, `global.calibration`: it has no effect: a run is CPU time, which needs no calibration";
+    let note = "note: file.json: line 29, `global.calibration`: it has no effect: a run is CPU time, which needs no calibration";
     assert!(said.contains(note), "{said}");
     assert!(
         said.contains("Running file.json: 3s of guest time under "),
@@ -191,6 +157,25 @@ fn threads_do_what_their_events_say() {
     // Nobody resumes it: three seconds without a sign of life are no stall.
     let never: u64 = of("never").iter().map(|turn| turn.ran_ns).sum();
     assert!(never < 5_000_000, "{never} ns");
+}
+
+#[test]
+fn the_guide_shows_the_file() {
+    let page = include_str!("../../../docs/guide/rt-app.md");
+    assert!(
+        page.contains(FILE),
+        "left: docs/guide/rt-app.md; right: docs/guide/rt-app.json"
+    );
+    // Each event and each key without effect is on the page.
+    let keys = "run runtime sleep timer lock unlock wait signal broad sync barrier suspend resume sem_post sem_wait yield fork \
+                mem memrun iorun calibration lock_pages logdir log_basename log_size gnuplot ftrace cumulative_slack io_device \
+                mem_buffer_size util_min util_max nodes_membind taskgroup instance delay loop";
+    for key in keys.split_whitespace() {
+        assert!(
+            page.contains(&format!("`{key}`")),
+            "{key} is not on the page"
+        );
+    }
 }
 
 #[test]

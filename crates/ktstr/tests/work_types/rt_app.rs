@@ -94,11 +94,12 @@ fn bursts(ctx: &Ctx) -> Result<()> {
 
 fn runtime(ctx: &Ctx) -> Result<()> {
     let both = watch(ctx, &on(work([RtAction::Runtime(ms(10))]), 2, &[1]), 95)?;
-    // By the clock, whoever had the CPU.
+    // By the clock, whoever had the CPU: each has had less of it than that.
     for seen in &both {
-        ensure!(every(seen, 10), "{both:?}");
+        let report = &seen.report;
         ensure!(
-            seen.report.cpu_time_ns < seen.report.wall_time_ns * 2 / 3,
+            (5..=report.wall_time_ns / 10_000_000).contains(&report.iterations)
+                && report.cpu_time_ns < report.iterations * 9_000_000,
             "{both:?}"
         );
     }
