@@ -18,8 +18,11 @@ pub(super) struct Place<'a> {
     pub(super) notes: &'a mut Vec<RtAppNote>,
 }
 
+/// Reads what stands under the key of an event.
+type Read = fn(&mut Place<'_>, &Node) -> Actions;
+
 /// All events, each with what it becomes.
-const EVENTS: &[(&str, fn(&mut Place<'_>, &Node) -> Actions)] = &[
+const EVENTS: &[(&str, Read)] = &[
     ("run", |_, node| one(RtAction::Run(micros(node)?))),
     ("runtime", |_, node| one(RtAction::Runtime(micros(node)?))),
     ("sleep", |_, node| one(RtAction::Sleep(micros(node)?))),

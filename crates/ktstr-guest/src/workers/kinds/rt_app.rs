@@ -110,7 +110,11 @@ impl<'a> Thread<'a> {
             RtAction::Run(time) => compute(ctx, ns(*time)),
             RtAction::Runtime(time) => {
                 ctx.work_until(sys::now_ns().saturating_add(ns(*time)));
-                Ok(())
+                // It may have been cut short.
+                match ctx.stopped() {
+                    true => Err(End::Stopped),
+                    false => Ok(()),
+                }
             }
             RtAction::Sleep(time) => {
                 let late = sleep_until(ctx, sys::now_ns().saturating_add(ns(*time)))?;
