@@ -17,8 +17,10 @@ const STAMPS: usize = 8;
 /// What an object is. Objects of different kinds may have the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A lock, whose word is 0 when free, 1 when held, and 2 when held and contended; with priority inheritance it is the kernel's.
+    /// A lock, whose word is 0 when free, 1 when held, and 2 when held and contended.
     Lock,
+    /// A lock whose holder inherits priorities. Its word is the kernel's.
+    PiLock,
     /// A queue of workers that wait for a signal.
     Condition,
     /// A queue of workers that wait for the last of them.
@@ -71,6 +73,7 @@ pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Obje
 fn hash(kind: Kind, name: &str) -> u64 {
     let kind: [u8; 5] = match kind {
         Kind::Lock => *b"lock.",
+        Kind::PiLock => *b"pilck",
         Kind::Condition => *b"cond.",
         Kind::Barrier => *b"barr.",
         Kind::Semaphore => *b"sema.",
@@ -234,6 +237,7 @@ mod tests {
         let mut all = vec![
             at(Kind::Lock, "a"),
             at(Kind::Lock, "b"),
+            at(Kind::PiLock, "a"),
             at(Kind::Condition, "a"),
             at(Kind::Barrier, "a"),
             at(Kind::Semaphore, "a"),
@@ -243,13 +247,13 @@ mod tests {
         ];
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 8);
+        assert_eq!(all.len(), 9);
         // The rest of the table, and no place beyond.
         let taken = (0..MAX_OBJECTS).filter(|n| {
             let found = find(&page.objects, Kind::Lock, &format!("more {n}"));
             found.is_some()
         });
-        assert_eq!(taken.count(), MAX_OBJECTS - 8);
+        assert_eq!(taken.count(), MAX_OBJECTS - 9);
         assert!(find(&page.objects, Kind::Lock, "one more").is_none());
         assert!(find(&page.objects, Kind::Lock, "b").is_some());
     }

@@ -48,7 +48,8 @@ RtPhase::usual(), { repeat, actions } }
 /// measures how late it ran after that alone, as timer latency, and the slack of each period.
 ///
 /// Objects are named: all workers of a scenario that use one name of one kind (lock, condition, barrier, semaphore, shared timer)
-/// use one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions.
+/// use one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions. An object outlives the workers: where those
+/// of an earlier step were stopped in the middle of a barrier, a later step names another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RtAction {

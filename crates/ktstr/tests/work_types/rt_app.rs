@@ -24,6 +24,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
             ("barrier", barrier),
             ("sem_post, sem_wait", semaphore),
             ("lock, unlock", locks),
+            ("lock with priority inheritance", inherited),
             ("yield", yields),
             ("cpus, policy, priority", attributes),
             ("slice", slices),
@@ -234,7 +235,7 @@ fn conditions(ctx: &Ctx) -> Result<()> {
     let broadcast = calls(RtAction::Broadcast(name("c")));
     let all = together(ctx, &[broadcast, waits(), waits()], 105)?;
     for seen in &all[1..] {
-        let behind = all[0].report.iterations - seen.report.iterations;
+        let behind = all[0].report.iterations.abs_diff(seen.report.iterations);
         ensure!(behind <= 1 && seen.woken(), "{all:?}");
     }
     Ok(())
@@ -246,7 +247,7 @@ fn suspended(ctx: &Ctx) -> Result<()> {
     let all = together(ctx, &[waker("me"), sleeper()], 105)?;
     let (calls, woken) = (all[0].report.iterations, all[1].report.iterations);
     ensure!(
-        calls >= 8 && calls - woken <= 1 && all[1].woken(),
+        calls >= 8 && calls.abs_diff(woken) <= 1 && all[1].woken(),
         "{all:?}"
     );
     let other = together(ctx, &[waker("you"), sleeper()], 55)?;
@@ -309,6 +310,34 @@ fn locks(ctx: &Ctx) -> Result<()> {
             "{all:?}"
         );
     }
+    Ok(())
+}
+
+/// How often a thread of high priority gets a lock that one of low priority holds, beside one that takes the CPU and no lock.
+fn inversions(ctx: &Ctx, inherits: bool) -> Result<u64> {
+    let thread = |priority: Option<u32>, actions: &[RtAction]| {
+        let policy = priority.map(|priority| RtAction::Policy(SchedPolicy::Fifo(priority)));
+        let all = policy.into_iter().chain(actions.iter().cloned());
+        WorkType::rt_app(vec![RtPhase::once(all)], 0, Duration::ZERO, inherits)
+    };
+    let [take, give] = [RtAction::Lock(name("m")), RtAction::Unlock(name("m"))];
+    let [run, pause] = [RtAction::Run(ms(5)), RtAction::Sleep(ms(5))];
+    let low = thread(None, &[take.clone(), run, give.clone()]);
+    let medium = thread(Some(20), &[RtAction::Run(ms(30)), pause.clone()]);
+    let high = thread(Some(40), &[pause, take, give]);
+    let beside = |work| {
+        let spec = WorkSpec::new(work).workers(1);
+        spec.affinity(AffinityIntent::exact([1]))
+    };
+    let config = on(low, 1, &[1])
+        .push_composed(beside(medium))
+        .push_composed(beside(high));
+    Ok(watch(ctx, &config, 400)?[2].report.iterations)
+}
+
+fn inherited(ctx: &Ctx) -> Result<()> {
+    let (plain, inherits) = (inversions(ctx, false)?, inversions(ctx, true)?);
+    ensure!(inherits > 2 * plain, "{inherits}, {plain} without");
     Ok(())
 }
 

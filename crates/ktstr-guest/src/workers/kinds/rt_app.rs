@@ -135,15 +135,15 @@ impl<'a> Thread<'a> {
                 self.period(ctx, timer, ns(*period), *absolute)
             }
             RtAction::Lock(name) => {
-                let lock = object(ctx, Kind::Lock, name)?;
+                let lock = object(ctx, self.kind_of_lock(), name)?;
                 self.lock(ctx, lock)
             }
             RtAction::Unlock(name) => {
-                self.unlock(object(ctx, Kind::Lock, name)?);
+                self.unlock(object(ctx, self.kind_of_lock(), name)?);
                 Ok(())
             }
             RtAction::Wait { condition, mutex } => {
-                let lock = object(ctx, Kind::Lock, mutex)?;
+                let lock = object(ctx, self.kind_of_lock(), mutex)?;
                 let queue = object(ctx, Kind::Condition, condition)?;
                 // The place is taken while the lock is held: a signal after the release finds it.
                 let place = queue.queue();
@@ -299,6 +299,13 @@ impl<'a> Thread<'a> {
             self.called(ctx, released);
         }
         Ok(())
+    }
+
+    fn kind_of_lock(&self) -> Kind {
+        match self.inherits {
+            false => Kind::Lock,
+            true => Kind::PiLock,
+        }
     }
 
     fn unlock(&mut self, lock: &Object) {

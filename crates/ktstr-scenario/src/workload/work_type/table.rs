@@ -510,7 +510,8 @@ work_types! {
         repeat: u64 = 0,
         /// How long the worker sleeps first.
         delay: Duration = Duration::ZERO,
-        /// Whether the holder of a lock inherits the priority of who waits for it.
+        /// Whether the holder of a lock inherits the priority of who waits for it. Such a lock is another one than that of the
+        /// same name which hands no priority on.
         inherits_priority: bool = false,
     };
 }
