@@ -13,6 +13,7 @@
 //! | [`cgroup`] | the trait through which a cgroup v2 tree is driven |
 //! | [`ops`] | steps, holds, cgroup definitions, operations |
 //! | [`payload`] | programs of the host that run in the guest as load |
+//! | [`rt_app`] | workload files of rt-app, read as scenarios |
 //! | [`text`] | scenarios as text, read and printed |
 //! | [`ctx`] | the context that a test function gets |
 
@@ -23,6 +24,7 @@ pub mod cgroup;
 pub mod ctx;
 pub mod ops;
 pub mod payload;
+pub mod rt_app;
 pub mod scheduler;
 pub mod topology;
 pub mod workload;

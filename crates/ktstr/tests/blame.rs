@@ -81,17 +81,25 @@ fn a_starved_host_is_never_a_failure() {
     });
 }
 
-/// Cgroups with all kinds of measurements: wakeups, timers, and the two benchmarks.
-const MEASURING: [&str; 4] = ["pipes", "timers", "schbench", "taobench"];
+/// Cgroups with all kinds of measurements: wakeups, timers, the two benchmarks, and periods of rt-app threads.
+const MEASURING: [&str; 5] = ["pipes", "timers", "schbench", "taobench", "periods"];
 
 fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
-    let [pipes, timers, schbench, taobench] = MEASURING.map(CgroupDef::named);
+    let [pipes, timers, schbench, taobench, periods] = MEASURING.map(CgroupDef::named);
     let requests = SchbenchConfig::DEFAULT.worker_threads(2);
     // Look-ups only have latencies with an arrival rate.
     let look_ups = TaobenchConfig::DEFAULT
         .client_threads(1)
         .cache_capacity_mib(1);
     let look_ups = look_ups.arrival_rate(200);
+    let period = RtAction::Timer {
+        name: "tick".to_owned(),
+        period: Duration::from_millis(20),
+        absolute: false,
+        shared: false,
+    };
+    let work = [RtAction::Run(Duration::from_millis(1)), period];
+    let work = WorkType::rt_app(vec![RtPhase::once(work)], 0, Duration::ZERO, false);
     execute_defs(
         ctx,
         vec![
@@ -103,6 +111,7 @@ fn all_measures(ctx: &Ctx) -> Result<AssertResult> {
                 .workers(2),
             schbench.work_type(WorkType::schbench(requests)).workers(1),
             taobench.work_type(WorkType::taobench(look_ups)).workers(1),
+            periods.work_type(work).workers(1),
         ],
     )
 }

@@ -5,6 +5,7 @@
 
 #[cfg(not(test))]
 mod body;
+mod rt_app;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,11 @@ const IN_GUEST: &str = "scenario.toml";
 /// The options of `cargo ktstr run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The scenario, in TOML (docs/guide/scenarios.md).
+    /// The scenario, in TOML, or a workload file of rt-app, which is named `.json` (docs/guide/scenarios.md).
     file: PathBuf,
+    /// Read the file as one for rt-app, whatever its name.
+    #[arg(long)]
+    rt_app: bool,
     /// The scheduler, instead of the file's: the path of a binary, a package of this project, or `eevdf`.
     #[arg(long, value_name = "PATH")]
     scheduler: Option<String>,
@@ -43,7 +47,7 @@ pub struct Options {
     /// The kernel: what `cargo ktstr kernel path` takes, such as 7.3, debian:7.0+rt, or a path.
     #[arg(long, value_name = "SPEC")]
     kernel: Option<String>,
-    /// Print the file in its normal form, with all parameters written out, and run nothing.
+    /// Print the file in its normal form, TOML with all parameters written out, and run nothing.
     #[arg(long)]
     print: bool,
     /// Arguments of the scheduler, after its own.
@@ -60,12 +64,22 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         tell(&format!("error: {}: {error}", path.display()));
         Ok(Exit::Failed)
     };
+    let is_rt_app = rt_app::is_rt_app(path, options.rt_app);
+    let text = match is_rt_app {
+        false => text,
+        true => match rt_app::as_toml(path, &text) {
+            Ok(toml) => toml,
+            Err(error) => return refused(&error),
+        },
+    };
     let scenario = match ScenarioFile::from_text(&text) {
         Ok(scenario) => scenario,
         Err(error) => return refused(&error),
     };
     let entry = match declared(&scenario, options) {
         Ok(entry) => entry,
+        // Its lines are not those of the file that was read.
+        Err(error) if is_rt_app => return refused(&format!("as `--print` shows it: {error}")),
         Err(error) => return refused(&error),
     };
     if options.print {
@@ -183,6 +197,9 @@ fn environment(options: &Options) {
 #[cfg(not(test))]
 fn again(options: &Options) -> (String, String) {
     let mut before = format!("cargo ktstr run {}", options.file.display());
+    if options.rt_app {
+        before.push_str(" --rt-app");
+    }
     for (flag, value) in [
         ("--scheduler", &options.scheduler),
         ("--topology", &options.topology),
@@ -207,6 +224,7 @@ mod tests {
         let scenario = ScenarioFile::from_text(text).unwrap();
         let options = Options {
             file: PathBuf::new(),
+            rt_app: false,
             scheduler: Some("eevdf".to_owned()),
             topology: topology.map(str::to_owned),
             seed: None,

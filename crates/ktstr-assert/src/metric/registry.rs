@@ -247,4 +247,13 @@ registry! {
     TaobenchServeP999UsWhole "taobench_serve_p999_us_whole" LowerBetter [PerRunDistribution] 50.0, 0.25, "µs" Workers;
     TaobenchServeMinUsWhole "taobench_serve_min_us_whole" LowerBetter [PerRunDistribution] 20.0, 0.25, "µs" Workers;
     TaobenchServeMaxUsWhole "taobench_serve_max_us_whole" LowerBetter [PerRunDistribution] 50.0, 0.5, "µs" Workers;
+    // Timers of rt-app threads: one cgroup in one phase, and over the run
+    RtAppSlackMinUs "rt_app_slack_min_us" HigherBetter [PerPhase] 50.0, 0.25, "µs" Workers;
+    RtAppSlackP10Us "rt_app_slack_p10_us" HigherBetter [PerPhase] 50.0, 0.25, "µs" Workers;
+    RtAppSlackP50Us "rt_app_slack_p50_us" HigherBetter [PerPhase] 50.0, 0.25, "µs" Workers;
+    RtAppMissedPeriods "rt_app_missed_periods" LowerBetter [PerPhase] 1.0, 0.1, "" Workers;
+    TotalRtAppMissedPeriods "total_rt_app_missed_periods" LowerBetter [Counter] 1.0, 0.1, "" Workers;
+    RtAppSlackMinUsWhole "rt_app_slack_min_us_whole" HigherBetter [PerRunDistribution] 50.0, 0.25, "µs" Workers;
+    RtAppSlackP10UsWhole "rt_app_slack_p10_us_whole" HigherBetter [PerRunDistribution] 50.0, 0.25, "µs" Workers;
+    RtAppSlackP50UsWhole "rt_app_slack_p50_us_whole" HigherBetter [PerRunDistribution] 50.0, 0.25, "µs" Workers;
 }

@@ -1,4 +1,4 @@
-//! The metrics of the benchmarks Schbench and Taobench, from what their workers measured in their roles.
+//! The metrics of the benchmarks Schbench and Taobench, and of rt-app workloads, from what their workers measured in their roles.
 //!
 //! The names of latencies and rates follow those of schbench's own report; a percentile is that of all samples of the cgroup.
 
@@ -21,7 +21,7 @@ pub struct BenchTotals {
     pub wakes_ns: Vec<u64>,
     /// Iterations of all of them.
     pub iterations: u64,
-    /// Look-ups that found their key.
+    /// Look-ups that found their key, or periods that were missed; see [`BenchSlice::hits`].
     pub hits: u64,
     /// CPU time, in nanoseconds.
     pub cpu_ns: u64,
@@ -137,6 +137,9 @@ const RATES: [(&str, f64); 5] = [
     ("max", 1.0),
 ];
 
+/// Which percentiles of slacks there are: the small ones are near a missed period.
+const SLACKS: [(&str, f64); 3] = [("min", 0.0), ("p10", 0.1), ("p50", 0.5)];
+
 type Metrics = BTreeMap<String, f64>;
 
 /// The distributions: `name` makes a metric's name of that of the percentile.
@@ -180,6 +183,11 @@ fn distributions(carrier: &BenchCarrier, suffix: &str) -> Metrics {
             format!("taobench_serve_{p}_us{suffix}")
         });
     }
+    if let Some(threads) = carrier.get(&BenchRole::RtAppThread) {
+        put(&mut out, &threads.samples, &SLACKS, us, |p| {
+            format!("rt_app_slack_{p}_us{suffix}")
+        });
+    }
     out
 }
 
@@ -210,6 +218,9 @@ pub(super) fn counted(carrier: &BenchCarrier) -> Metrics {
             ("taobench_hit_ratio", hits),
             ("taobench_hit_rate", hits),
         ]);
+    }
+    if let Some(threads) = carrier.get(&BenchRole::RtAppThread) {
+        found.push(("rt_app_missed_periods", Some(threads.hits as f64)));
     }
     let found = found.into_iter();
     found
@@ -279,6 +290,9 @@ pub(super) fn of_run(carrier: &BenchCarrier) -> Metrics {
         ] {
             count(format!("total_taobench_{name}"), value);
         }
+    }
+    if let Some(threads) = carrier.get(&BenchRole::RtAppThread) {
+        count("total_rt_app_missed_periods".into(), threads.hits as f64);
     }
     out
 }

@@ -1,4 +1,5 @@
-//! What a worker of a benchmark (Schbench, Taobench) measures in addition to what every worker counts.
+//! What a worker of a benchmark (Schbench, Taobench) or of an rt-app workload measures in addition to what every worker
+//! counts.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +16,19 @@ pub enum BenchRole {
     TaobenchClient,
     /// Fetches the keys of a Taobench that were not found. It takes no samples; an iteration is a key that was fetched.
     TaobenchSlow,
+    /// A thread of an rt-app workload that uses a timer. Its samples are slacks in nanoseconds: how much of a timer's period was
+    /// left when the thread came to wait for its end; 0 for a period that was missed.
+    RtAppThread,
 }
 
 impl BenchRole {
     /// All roles, in the order in which the guest numbers them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::SchbenchMessenger,
         Self::SchbenchWorker,
         Self::TaobenchClient,
         Self::TaobenchSlow,
+        Self::RtAppThread,
     ];
 }
 
@@ -36,6 +41,6 @@ pub struct BenchSlice {
     pub samples: Vec<u64>,
     /// How many values the sample was drawn from.
     pub sample_total: u64,
-    /// Look-ups of a Taobench client that found their key; 0 for the other roles.
+    /// Look-ups of a Taobench client that found their key, or periods that an rt-app thread missed; 0 for the other roles.
     pub hits: u64,
 }

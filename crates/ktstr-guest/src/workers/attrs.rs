@@ -67,7 +67,7 @@ pub(super) fn apply_affinity(pid: i32, cpus: &BTreeSet<usize>) -> Result<(), Str
 
 /// `struct sched_attr` from include/uapi/linux/sched/types.h, first version.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SchedAttr {
     size: u32,
     policy: u32,
@@ -103,6 +103,82 @@ impl SchedAttr {
             deadline,
             period,
             ..Self::of(libc::SCHED_DEADLINE)
+        }
+    }
+
+    /// Returns the attributes of a policy, with nice value 0.
+    pub fn of_policy(policy: &SchedPolicy) -> Self {
+        let ns = |d: std::time::Duration| d.as_nanos() as u64;
+        match *policy {
+            SchedPolicy::Normal => Self::of(libc::SCHED_OTHER),
+            SchedPolicy::Batch => Self::of(libc::SCHED_BATCH),
+            SchedPolicy::Idle => Self::of(libc::SCHED_IDLE),
+            SchedPolicy::Fifo(priority) => Self::fifo(priority),
+            SchedPolicy::RoundRobin(priority) => Self {
+                priority,
+                ..Self::of(libc::SCHED_RR)
+            },
+            SchedPolicy::Deadline {
+                runtime,
+                deadline,
+                period,
+            } => Self::deadline(ns(runtime), ns(deadline), ns(period)),
+            SchedPolicy::Ext => Self::of(SCHED_EXT),
+        }
+    }
+
+    /// Returns the attributes of the calling thread, or `None` if the kernel does not say.
+    pub fn own() -> Option<Self> {
+        let mut attr = Self::default();
+        // SAFETY: the kernel writes at most as many bytes as it is told that there are; 0 is the caller, flags are 0.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_sched_getattr,
+                0,
+                &raw mut attr,
+                size_of::<Self>(),
+                0,
+            )
+        };
+        (rc == 0).then_some(attr)
+    }
+
+    /// Returns whether both say the same but for the nice value and a slice.
+    pub fn is_same_policy(&self, other: &Self) -> bool {
+        let of = |attr: &Self| {
+            let deadline = (attr.policy() == libc::SCHED_DEADLINE).then_some((
+                attr.runtime,
+                attr.deadline,
+                attr.period,
+            ));
+            (attr.policy, attr.priority, deadline)
+        };
+        of(self) == of(other)
+    }
+
+    /// Returns the same attributes with this priority: that of `SCHED_FIFO` and `SCHED_RR`, the nice value of others.
+    pub fn with_priority(self, priority: i32) -> Self {
+        match self.policy() {
+            libc::SCHED_FIFO | libc::SCHED_RR => Self {
+                priority: priority.unsigned_abs(),
+                ..self
+            },
+            _ => Self {
+                nice: priority,
+                ..self
+            },
+        }
+    }
+
+    /// Returns the same attributes with slices of this length in nanoseconds; 0 leaves their length to the kernel. Other policies
+    /// than `SCHED_OTHER` and `SCHED_BATCH` have none.
+    pub fn with_slice(self, slice: u64) -> Self {
+        match self.policy() {
+            libc::SCHED_OTHER | libc::SCHED_BATCH => Self {
+                runtime: slice,
+                ..self
+            },
+            _ => self,
         }
     }
 
@@ -184,23 +260,7 @@ pub(super) fn apply_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
 
 /// Sets the policy of a process that may have another one; the error is a sentence.
 pub(super) fn change_policy(pid: i32, wanted: &Policy) -> Result<(), String> {
-    let ns = |d: std::time::Duration| d.as_nanos() as u64;
-    let mut attr = match wanted.policy {
-        SchedPolicy::Normal => SchedAttr::of(libc::SCHED_OTHER),
-        SchedPolicy::Batch => SchedAttr::of(libc::SCHED_BATCH),
-        SchedPolicy::Idle => SchedAttr::of(libc::SCHED_IDLE),
-        SchedPolicy::Fifo(priority) => SchedAttr::fifo(priority),
-        SchedPolicy::RoundRobin(priority) => SchedAttr {
-            priority,
-            ..SchedAttr::of(libc::SCHED_RR)
-        },
-        SchedPolicy::Deadline {
-            runtime,
-            deadline,
-            period,
-        } => SchedAttr::deadline(ns(runtime), ns(deadline), ns(period)),
-        SchedPolicy::Ext => SchedAttr::of(SCHED_EXT),
-    };
+    let mut attr = SchedAttr::of_policy(&wanted.policy);
     attr.nice = wanted.nice.unwrap_or(0);
     set(pid, &attr).map_err(|errno| {
         format!(

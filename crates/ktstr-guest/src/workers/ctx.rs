@@ -10,6 +10,7 @@ use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::WorkType;
 
 use super::attrs::{self, SchedAttr};
+use super::objects::Objects;
 use super::pure;
 use super::rng::Rng;
 use super::shared::{
@@ -236,6 +237,16 @@ impl<'a> WorkerCtx<'a> {
         Some((self.control.words.get(at)?, self.control.stamps.get(at)?))
     }
 
+    /// Returns the objects that the workers of the scenario share by name.
+    pub fn objects(&self) -> &'a Objects {
+        &self.phase_page.objects
+    }
+
+    /// Returns the monotonic time in ns at which the workers were released.
+    pub fn released_ns(&self) -> u64 {
+        self.released_ns
+    }
+
     /// Returns the number of workers that were started together.
     pub fn workers(&self) -> u32 {
         self.control.workers.load(Relaxed)
@@ -277,7 +288,11 @@ impl<'a> WorkerCtx<'a> {
     /// Changes the worker's scheduling policy; its nice value stays. If the kernel refuses, the worker's report says
     /// so.
     pub fn become_policy(&self, attr: SchedAttr) {
-        let attr = &attr.with_own_nice();
+        self.become_attr(&attr.with_own_nice());
+    }
+
+    /// Changes the worker's scheduling attributes to these. If the kernel refuses, the worker's report says so.
+    pub fn become_attr(&self, attr: &SchedAttr) {
         self.tele.policy.store(attr.policy(), Relaxed);
         match attrs::set(0, attr) {
             Ok(()) => self
@@ -320,7 +335,7 @@ impl<'a> WorkerCtx<'a> {
         self.keep(&self.tele.bench_seen, &self.tele.bench, value);
     }
 
-    /// Counts a look-up that found its key.
+    /// Counts a look-up that found its key, or a period that was missed.
     pub fn hit(&mut self) {
         self.counters.bench_hits = self.counters.bench_hits.wrapping_add(1);
     }

@@ -16,6 +16,7 @@ mod kinds;
 mod leader;
 mod leftover;
 mod mem;
+mod objects;
 mod pages;
 mod pure;
 mod report;

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU16, AtomicU32, AtomicU64};
 
 use super::WorkerError;
+use super::objects::Objects;
 use super::sys::MASK_WORDS;
 
 /// Number of latency samples kept for each worker. Later samples replace earlier ones at random
@@ -77,12 +78,14 @@ impl<T: Zeroed> Drop for Shared<T> {
     }
 }
 
-/// The ordinal of a scenario's current phase, which workers read at checkpoints.
+/// What all workers of a scenario share: the ordinal of the current phase, which they read at checkpoints, and what they name.
 #[repr(C)]
 #[derive(Debug)]
 pub struct PhasePage {
     /// The ordinal: 0 is BASELINE, the first step is 1.
     pub phase: AtomicU16,
+    /// The locks, conditions, barriers, semaphores and timers that workers name.
+    pub objects: Objects,
 }
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for PhasePage {}

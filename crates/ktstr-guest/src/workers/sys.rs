@@ -253,6 +253,17 @@ pub fn mask_of(cpu: usize) -> Mask {
     mask
 }
 
+/// Returns a mask of these CPUs, without those that do not fit into a mask.
+pub fn mask_of_all(cpus: &std::collections::BTreeSet<usize>) -> Mask {
+    let mut mask: Mask = [0; MASK_WORDS];
+    for cpu in cpus {
+        if let Some(word) = mask.get_mut(cpu / 64) {
+            *word |= 1 << (cpu % 64);
+        }
+    }
+    mask
+}
+
 /// Returns the intersection of two masks.
 pub fn mask_and(a: &Mask, b: &Mask) -> Mask {
     let mut both = *a;

@@ -57,6 +57,12 @@ reasons! {
     Loopback = "could not send through the loopback device; the first worker of a guest that uses it must run as root";
     /// The futex with priority inheritance could not be taken.
     PiLock = "could not take a futex with priority inheritance (FUTEX_LOCK_PI2 of Linux 5.14)";
+    /// All places for named objects are taken.
+    Objects = "names more locks, conditions, barriers, semaphores and timers than the 4096 of a scenario";
+    /// The worker holds as many locks as it can.
+    Locks = "took 17 locks without releasing one; a thread of rt-app can hold 16";
+    /// The kernel refused the CPUs that the worker wanted.
+    Affinity = "could not change its own affinity; are these CPUs in its cpuset?";
     /// The report of a custom function could not be passed to the parent.
     Report = "could not pass on the report of its function";
 }

@@ -9,7 +9,7 @@ use crate::ops::{
 use crate::payload::Payload;
 use crate::scheduler::Scheduler;
 use crate::workload::{
-    AffinityIntent, AluWidth, FutexLockMode, MemPolicy, MpolFlags, ReapMode, SchedClass,
+    AffinityIntent, AluWidth, FutexLockMode, MemPolicy, MpolFlags, ReapMode, RtAction, SchedClass,
     SchedPolicy, WakeMechanism, WorkPhase,
 };
 
@@ -55,6 +55,28 @@ text_enum! { WorkPhase, "a phase of work" {
     Yield(duration),
     Io(duration),
     AluHot { width, duration },
+} }
+
+text_enum! { RtAction, "an action" {
+    Run(time),
+    Runtime(time),
+    Sleep(time),
+    Timer { name, period, absolute, shared },
+    Lock(name),
+    Unlock(name),
+    Wait { condition, mutex },
+    Signal(name),
+    Broadcast(name),
+    Suspend(name),
+    Resume(name),
+    Barrier { name, threads },
+    SemPost(name),
+    SemWait(name),
+    Yield,
+    Cpus(cpus),
+    Policy(policy),
+    Priority(priority),
+    Slice(time),
 } }
 
 text_enum! { CpusetPartition, "a kind of partition" { Member, Root, Isolated } }

@@ -5,6 +5,7 @@ mod bench;
 mod config;
 mod custom;
 mod mem_policy;
+mod rt_app;
 mod sched;
 mod spec;
 mod work_type;
@@ -14,7 +15,9 @@ pub use bench::{SchbenchConfig, TaobenchConfig};
 pub use config::WorkloadConfig;
 pub use custom::{CUSTOM_SLOTS, CustomCfg, CustomFn, WorkerCtx};
 pub use mem_policy::{MemPolicy, MemPolicyError, MpolFlags};
+pub use rt_app::{RtAction, RtPhase};
 pub use sched::{CloneMode, SchedClass, SchedPolicy, SchedPolicyError};
+pub(crate) use spec::MAX_COMM;
 pub use spec::{WorkSpec, WorkSpecError};
 pub use work_type::{
     AluWidth, FutexLockMode, ReapMode, WakeMechanism, WorkPhase, WorkType, WorkTypeValidationError,

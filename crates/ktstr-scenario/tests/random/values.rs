@@ -8,7 +8,8 @@ use ktstr_scenario::ops::{
     KernelValueWidth, Op,
 };
 use ktstr_scenario::workload::{
-    AffinityIntent, MemPolicy, MpolFlags, SchedPolicy, WorkPhase, WorkSpec, WorkType,
+    AffinityIntent, MemPolicy, MpolFlags, RtAction, RtPhase, SchedPolicy, WorkPhase, WorkSpec,
+    WorkType,
 };
 
 /// Draws numbers: splitmix64 (Steele, Lea and Flood 2014).
@@ -127,11 +128,61 @@ impl Draw {
                 | WorkType::CgroupAttachStorm { .. }
                 | WorkType::CgroupChurn { .. },
             ) if runs => WorkType::SpinWait,
+            Some(WorkType::RtApp { .. }) => self.rt_app(runs),
             Some(work) => work,
             None => WorkType::sequence(
                 phase(self),
                 (0..self.up_to(2)).map(|_| phase(self)).collect(),
             ),
+        }
+    }
+
+    /// Phases of actions over a few objects, in an order in which many wait for what never comes.
+    fn rt_app(&mut self, runs: bool) -> WorkType {
+        let phases = (0..1 + self.up_to(2)).map(|_| RtPhase {
+            repeat: self.up_to(3),
+            actions: (0..1 + self.up_to(5)).map(|_| self.action(runs)).collect(),
+        });
+        let phases = phases.collect();
+        let delay = self.ms(3);
+        WorkType::rt_app(phases, self.up_to(2), delay, self.up_to(1) == 0)
+    }
+
+    fn action(&mut self, runs: bool) -> RtAction {
+        let name = self.pick(&["m", "n"]).to_owned();
+        match self.up_to(18) {
+            0 => RtAction::Run(self.ms(3)),
+            1 => RtAction::Runtime(self.ms(3)),
+            2 => RtAction::Sleep(self.ms(3)),
+            3 => RtAction::Timer {
+                name,
+                period: self.ms(5),
+                absolute: self.up_to(1) == 0,
+                shared: self.up_to(1) == 0,
+            },
+            4 => RtAction::Lock(name),
+            5 => RtAction::Unlock(name),
+            6 => RtAction::Wait {
+                condition: name,
+                mutex: self.pick(&["m", "n"]).to_owned(),
+            },
+            7 => RtAction::Signal(name),
+            8 => RtAction::Broadcast(name),
+            9 => RtAction::Suspend(name),
+            10 => RtAction::Resume(name),
+            11 => RtAction::Barrier {
+                name,
+                threads: 1 + self.up_to(3) as u32,
+            },
+            12 => RtAction::SemPost(name),
+            13 => RtAction::SemWait(name),
+            14 => RtAction::Yield,
+            // Whoever is confined to CPUs that its cgroup does not have gives up.
+            15 if runs => RtAction::Cpus(BTreeSet::new()),
+            15 => RtAction::Cpus(self.cpus()),
+            16 => RtAction::Policy(self.policy(runs)),
+            17 => RtAction::Priority(self.up_to(39) as i32 - 20),
+            _ => RtAction::Slice(self.ms(50)),
         }
     }
 

@@ -11,6 +11,7 @@ mod cgroups;
 mod classes;
 mod custom;
 mod memory;
+mod rt_app;
 mod threads;
 mod waits;
 mod watch;
@@ -56,6 +57,8 @@ families! {
     FRAMES = "work_frames", benches::frames, topology: SMT;
     SOFTIRQ = "work_softirq", benches::woken, topology: SMT;
     CUSTOM = "work_custom", custom::all, topology: SMT;
+    RT_APP = "work_rt_app", rt_app::all, topology: SMT;
+    RT_APP_SCX = "work_rt_app_scx", rt_app::all, topology: SMT, scheduler: &SCHED;
     THREADS = "work_threads", threads::all, topology: SMT;
 }
 
@@ -91,6 +94,8 @@ tests! {
     requests_are_handed_out_and_served = BENCHES;
     frames_come_back_in_softirqs = FRAMES;
     functions_of_a_test_are_workers = CUSTOM;
+    actions_of_rt_app_have_their_effects = RT_APP;
+    actions_of_rt_app_have_their_effects_under_scx_ktstr = RT_APP_SCX;
     workers_are_threads_of_one_process = THREADS;
 }
 
@@ -136,7 +141,7 @@ fn a_frame_wakes_from_a_softirq_and_a_pipe_does_not() {
 /// Epoll, functions of the test and threads included.
 #[test]
 fn the_same_seed_is_the_same_work() {
-    for entry in [&QUEUES, &CUSTOM, &THREADS, &BENCHES, &FRAMES] {
+    for entry in [&QUEUES, &CUSTOM, &RT_APP, &THREADS, &BENCHES, &FRAMES] {
         let digest = || {
             let finished = ktstr::run::run(entry);
             assert!(finished.result.is_pass(), "{}", finished.text);

@@ -20,6 +20,7 @@ mod matrix;
 mod memory;
 mod net;
 mod queues;
+mod rt_app;
 mod schbench;
 mod sequence;
 mod signals;
@@ -320,5 +321,6 @@ pub(super) fn body(work: &WorkType) -> Body {
             cold_iters,
             period_iters,
         } => alone(alu::ipc_variance, &[*hot_iters, *cold_iters, *period_iters]),
+        WorkType::RtApp { .. } => alone(rt_app::rt_app, &[]).peers(Nobody),
     }
 }

@@ -38,7 +38,8 @@ pub(super) fn timer_latency(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-fn exact_timers() {
+/// Makes the timers of the calling thread exact.
+pub(super) fn exact_timers() {
     // SAFETY: plain integers; 1 ns is the smallest slack, 0 would mean the default.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1u64, 0, 0, 0) };
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::workload::bench::{SchbenchConfig, TaobenchConfig};
+use crate::workload::rt_app::{self, RtPhase};
 
 /// Why a work type is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +51,16 @@ pub enum WorkTypeValidationError {
         parameter: &'static str,
         /// The name given.
         name: String,
+    },
+    /// Phases that cannot be passed.
+    #[error("work type {work_type}: {parameter}: {what}")]
+    Phases {
+        /// Name of the work type.
+        work_type: &'static str,
+        /// Name of the parameter.
+        parameter: &'static str,
+        /// What is wrong, and where.
+        what: String,
     },
     /// More or fewer than one worker is declared for a work type whose parameters determine the number.
     #[error(
@@ -200,6 +211,22 @@ pub(super) fn taobench(
         work_type,
         "target_hit_pct",
     )
+}
+
+/// Phases that can be passed.
+pub(super) fn phases(
+    phases: &[RtPhase],
+    work_type: &'static str,
+    parameter: &'static str,
+) -> Checked {
+    match rt_app::wrong(phases) {
+        None => Ok(()),
+        Some(what) => Err(WorkTypeValidationError::Phases {
+            work_type,
+            parameter,
+            what,
+        }),
+    }
 }
 
 /// The number of cgroups that a worker creates below its own must be small.

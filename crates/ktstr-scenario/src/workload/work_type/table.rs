@@ -13,6 +13,7 @@ use crate::text::{Fields, Names, Node, Shape, Text, TextError, Unsayable, put_va
 use crate::workload::SchedClass;
 use crate::workload::bench::{SchbenchConfig, TaobenchConfig};
 use crate::workload::custom::{CustomCfg, CustomFn};
+use crate::workload::rt_app::RtPhase;
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -493,6 +494,20 @@ work_types! {
         cold_iters: u64 = 1024 => nonzero,
         /// How often both are repeated in one iteration.
         period_iters: u64 = 64 => nonzero,
+    };
+    /// Phases of actions, as a thread of an rt-app workload has them: CPU time, sleeps, timers, locks, conditions, barriers,
+    /// changes of policy and affinity. The objects are shared by name with all workers of the scenario. An iteration is one
+    /// pass of a phase. When all phases are done the worker waits to be stopped.
+    RtApp / rt_app {
+        /// The phases in their order; at least one.
+        phases: Vec<RtPhase> = vec![RtPhase::usual()] => phases,
+        /// How often all phases are passed; 0 never ends.
+        repeat: u64 = 0,
+        /// How long the worker sleeps first.
+        delay: Duration = Duration::ZERO,
+        /// Whether the holder of a lock inherits the priority of who waits for it. Such a lock is another one than that of the
+        /// same name which hands no priority on.
+        inherits_priority: bool = false,
     };
 }
 

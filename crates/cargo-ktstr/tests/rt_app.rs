@@ -1,0 +1,225 @@
+//! `cargo ktstr run` with a workload file of rt-app, in a real machine: the exact schedule shows that each thread did what its
+//! events say, and nothing else.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Output;
+
+use common::{ktstr, text};
+use ktstr_record::RunVerdict;
+use ktstr_schedule::{Event, Pid, Reason, SCHEDULE_FILE, Schedule, What};
+
+/// A fifth of a CPU, a thread that calls another one every 50 ms, and one that nobody ever resumes.
+const FILE: &str = include_str!("../../../docs/guide/rt-app.json");
+
+/// `cargo ktstr run` with these words, in a folder with `file.json`.
+fn run(root: &Path, file: &str, words: &[&str]) -> Output {
+    std::fs::write(root.join("file.json"), file).unwrap();
+    ktstr(&root.join("ktstr"), &["run"])
+        .args(words)
+        .env("KTSTR_CLOCK", "virtual")
+        .current_dir(root)
+        .output()
+        .unwrap()
+}
+
+/// A time between a thread's wake-up and its next sleep.
+#[derive(Debug)]
+struct Turn {
+    /// Who woke it.
+    waker: Pid,
+    /// Whether that was an interrupt.
+    interrupt: bool,
+    woken_ns: u64,
+    slept_ns: u64,
+    /// How long it had a CPU.
+    ran_ns: u64,
+}
+
+/// The turns of a thread, in their order, but for one that the end of the run cut off.
+fn turns(events: &[Event], of: Pid) -> Vec<Turn> {
+    let mut all = Vec::new();
+    let mut open: Option<Turn> = None;
+    let mut on_since = None;
+    for event in events {
+        match event.what {
+            What::Wake {
+                task,
+                waker,
+                interrupt,
+            } if task == of && open.is_none() => {
+                open = Some(Turn {
+                    waker,
+                    interrupt,
+                    woken_ns: event.time_ns,
+                    slept_ns: 0,
+                    ran_ns: 0,
+                });
+            }
+            // The runqueue's clock, which a wake-up alone does not bring up to date.
+            What::Enqueue {
+                task, wakeup: true, ..
+            } if task == of => {
+                if let Some(turn) = &mut open {
+                    turn.woken_ns = event.time_ns;
+                }
+            }
+            What::Switch { next, .. } if next == of => on_since = Some(event.time_ns),
+            What::Switch { prev, reason, .. } if prev == of => {
+                let ran = on_since
+                    .take()
+                    .map_or(0, |since| event.time_ns.saturating_sub(since));
+                if let Some(turn) = &mut open {
+                    turn.ran_ns += ran;
+                    turn.slept_ns = event.time_ns;
+                }
+                if matches!(reason, Reason::Slept | Reason::Exited) {
+                    all.extend(open.take());
+                }
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn threads_do_what_their_events_say() {
+    let root = tempfile::tempdir().unwrap();
+    let output = run(root.path(), FILE, &["file.json", "--seed", "3"]);
+    let said = text(&output);
+    println!("{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let note = "note: file.json: line 29, `global.calibration`: it has no effect: a run is CPU time, which needs no calibration";
+    assert!(said.contains(note), "{said}");
+    assert!(
+        said.contains("Running file.json: 3s of guest time under "),
+        "{said}"
+    );
+    let left = ktstr_record::list(&root.path().join("ktstr"), None).unwrap();
+    let [left] = left.records.as_slice() else {
+        panic!("{} records", left.records.len())
+    };
+    assert_eq!(left.record.verdict, RunVerdict::Pass);
+    assert_eq!(
+        left.record.again.as_deref(),
+        Some("cargo ktstr run file.json --seed 3")
+    );
+
+    let file = std::fs::read(left.path.with_file_name(SCHEDULE_FILE)).unwrap();
+    let schedule = Schedule::read(&file).unwrap();
+    let names = &schedule.tables().names;
+    let events = schedule.events().unwrap();
+    let named: BTreeMap<&str, Pid> = events
+        .iter()
+        .filter_map(|event| match event.what {
+            What::Name { task, name } => Some((names.get(name as usize)?.as_str(), task)),
+            _ => None,
+        })
+        .collect();
+    let of = |name: &str| turns(&events, named[name]);
+
+    // 20 ms of CPU time, and 80 ms without: neither more nor less often than that.
+    let light = of("light");
+    let bursts: Vec<&Turn> = light
+        .iter()
+        .filter(|turn| turn.ran_ns > 1_000_000)
+        .collect();
+    assert!((27..=30).contains(&bursts.len()), "{bursts:?}");
+    for turn in &bursts {
+        assert!((20_000_000..20_600_000).contains(&turn.ran_ns), "{turn:?}");
+    }
+    // The last sleep is ended by the stop.
+    for pair in bursts.windows(2) {
+        let slept = pair[1].woken_ns - pair[0].slept_ns;
+        assert!((79_900_000..80_300_000).contains(&slept), "{pair:?}");
+    }
+
+    // The waiter runs when the caller has called, and at no other time.
+    let waiter = of("waiter");
+    let bursts = waiter.iter().filter(|turn| turn.ran_ns > 1_000_000);
+    let bursts: Vec<&Turn> = bursts.collect();
+    // The first turn begins with the release of all threads, the last one may be cut off by the stop.
+    let bursts = &bursts[1..bursts.len() - 1];
+    assert!((55..=60).contains(&bursts.len()), "{bursts:?}");
+    for turn in bursts {
+        assert!(turn.waker == named["caller"] && !turn.interrupt, "{turn:?}");
+        assert!((5_000_000..5_600_000).contains(&turn.ran_ns), "{turn:?}");
+    }
+    // The timer keeps its places on the clock.
+    let periods =
+        (bursts.last().unwrap().woken_ns - bursts[0].woken_ns) / (bursts.len() as u64 - 1);
+    assert!((49_900_000..50_100_000).contains(&periods), "{periods}");
+
+    // Nobody resumes it: three seconds without a sign of life are no stall.
+    let never: u64 = of("never").iter().map(|turn| turn.ran_ns).sum();
+    assert!(never < 5_000_000, "{never} ns");
+}
+
+#[test]
+fn the_guide_shows_the_file() {
+    let page = include_str!("../../../docs/guide/rt-app.md");
+    assert!(
+        page.contains(FILE),
+        "left: docs/guide/rt-app.md; right: docs/guide/rt-app.json"
+    );
+    // Each event and each key without effect is on the page.
+    let keys = "run runtime sleep timer lock unlock wait signal broad sync barrier suspend resume sem_post sem_wait yield fork \
+                mem memrun iorun calibration lock_pages logdir log_basename log_size gnuplot ftrace cumulative_slack io_device \
+                mem_buffer_size util_min util_max nodes_membind taskgroup instance delay loop";
+    for key in keys.split_whitespace() {
+        assert!(
+            page.contains(&format!("`{key}`")),
+            "{key} is not on the page"
+        );
+    }
+}
+
+#[test]
+fn a_file_for_rt_app_that_cannot_be_run_is_refused_before_a_machine_boots() {
+    let root = tempfile::tempdir().unwrap();
+    let pinned = "{ \"tasks\" : { \"t\" : { \"run\" : 1, \"cpus\" : [ 5 ] } } }";
+    for (file, words, wanted) in [
+        (
+            "{ \"tasks\" : { \"t\" : {\n\"runs_\" : 1,\n\"exec\" : 1 } } }",
+            &["file.json"][..],
+            "error: file.json: line 3, `tasks.t.exec`: unknown key \"exec\": ",
+        ),
+        (
+            "{ \"tasks\" : {\n\"t\" : { \"run\" : 1 }\n\"u\" : { \"run\" : 1 } } }",
+            &["file.json"],
+            "error: file.json: line 3, `tasks.t`: found '\"', expected a comma or '}'",
+        ),
+        (
+            pinned,
+            &["file.json", "--topology", "1n1l2c1t"],
+            "error: file.json: as `--print` shows it: line ",
+        ),
+        (
+            "{}",
+            &["other.conf", "--rt-app"],
+            "error: other.conf: line 1, `tasks`: there are no tasks",
+        ),
+    ] {
+        std::fs::write(root.path().join("other.conf"), file).unwrap();
+        let output = run(root.path(), file, words);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(wanted), "{said}");
+        assert!(!said.contains("Running"), "{said}");
+    }
+    assert!(!root.path().join("ktstr").exists(), "nothing was run");
+    // The normal form is a scenario in TOML, on a machine that has the CPUs.
+    let output = run(root.path(), pinned, &["file.json", "--print"]);
+    let toml = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        toml.contains("cores = 6") && toml.contains("[[cgroup]]"),
+        "{toml}"
+    );
+    std::fs::write(root.path().join("other.toml"), &toml).unwrap();
+    let again = run(root.path(), "", &["other.toml", "--print"]);
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), toml);
+}

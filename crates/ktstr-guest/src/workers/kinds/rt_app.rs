@@ -1,0 +1,378 @@
+//! Phases of an rt-app thread: `WorkType::RtApp`.
+
+use std::time::Duration;
+
+use ktstr_assert::BenchRole;
+use ktstr_scenario::workload::{RtAction, RtPhase, WorkType};
+
+use super::super::attrs::SchedAttr;
+use super::super::ctx::WorkerCtx;
+use super::super::objects::{self, Kind, Object};
+use super::super::sys;
+use super::super::unable::Unable;
+use super::{futex_group, ns};
+
+/// The most work between two looks at the CPU time, in units.
+const PIECE: u64 = 64;
+/// How many locks a worker can hold at once.
+const MAX_HELD: usize = 16;
+
+/// What keeps a worker from going on: it is told to stop, or it lacks something.
+enum End {
+    Stopped,
+    Unable(Unable, i32),
+}
+
+type Done = Result<(), End>;
+
+/// What a worker is in the middle of.
+struct Thread<'a> {
+    /// When the first period of a timer begins, in ns.
+    first_ns: u64,
+    /// Whether locks hand their waiters' priority on.
+    inherits: bool,
+    /// The slice that the worker asked for, in ns; 0 for none.
+    slice: u64,
+    /// Whether it has a timer, so that its samples are how late it was after timers alone.
+    timed: bool,
+    held: [Option<&'a Object>; MAX_HELD],
+}
+
+/// Goes through the phases, and then waits to be stopped.
+pub(super) fn rt_app(ctx: &mut WorkerCtx<'_>) {
+    let WorkType::RtApp {
+        phases,
+        repeat,
+        delay,
+        inherits_priority,
+    } = ctx.work_type
+    else {
+        return;
+    };
+    super::timed::exact_timers();
+    let mut thread = Thread {
+        first_ns: ctx.released_ns().saturating_add(ns(*delay)),
+        inherits: *inherits_priority,
+        slice: 0,
+        timed: phases.iter().any(has_timer),
+        held: [None; MAX_HELD],
+    };
+    if thread.timed {
+        ctx.samples_are_timer_latencies();
+        ctx.plays(BenchRole::RtAppThread);
+    }
+    let end = all(ctx, &mut thread, phases, *repeat, *delay);
+    thread.release_all();
+    match end {
+        Ok(()) => ctx.park(),
+        Err(End::Stopped) => {}
+        Err(End::Unable(why, errno)) => ctx.unable(why, errno),
+    }
+}
+
+/// Passes all phases `repeat` times; 0 never ends.
+fn all<'a>(
+    ctx: &mut WorkerCtx<'a>,
+    thread: &mut Thread<'a>,
+    phases: &'a [RtPhase],
+    repeat: u64,
+    delay: Duration,
+) -> Done {
+    // A worker that is to wait for something that never comes has made this progress.
+    ctx.count_units(1);
+    if !delay.is_zero() {
+        sleep_until(ctx, thread.first_ns)?;
+    }
+    let mut passed = 0;
+    while repeat == 0 || passed < repeat {
+        for phase in phases {
+            let mut times = 0;
+            while phase.repeat == 0 || times < phase.repeat {
+                for action in &phase.actions {
+                    if ctx.stopped() {
+                        return Err(End::Stopped);
+                    }
+                    thread.act(ctx, action)?;
+                    ctx.count_units(1);
+                }
+                ctx.iteration();
+                times += 1;
+            }
+        }
+        passed += 1;
+    }
+    Ok(())
+}
+
+impl<'a> Thread<'a> {
+    fn act(&mut self, ctx: &mut WorkerCtx<'a>, action: &'a RtAction) -> Done {
+        match action {
+            RtAction::Run(time) => compute(ctx, ns(*time)),
+            RtAction::Runtime(time) => {
+                ctx.work_until(sys::now_ns().saturating_add(ns(*time)));
+                // It may have been cut short.
+                match ctx.stopped() {
+                    true => Err(End::Stopped),
+                    false => Ok(()),
+                }
+            }
+            RtAction::Sleep(time) => {
+                let late = sleep_until(ctx, sys::now_ns().saturating_add(ns(*time)))?;
+                self.woken(ctx, late);
+                Ok(())
+            }
+            RtAction::Timer {
+                name,
+                period,
+                absolute,
+                shared,
+            } => {
+                let kind = match shared {
+                    true => Kind::Timer,
+                    false => Kind::OwnTimer(sys::tid()),
+                };
+                let timer = object(ctx, kind, name)?;
+                self.period(ctx, timer, ns(*period), *absolute)
+            }
+            RtAction::Lock(name) => {
+                let lock = object(ctx, self.kind_of_lock(), name)?;
+                self.lock(ctx, lock)
+            }
+            RtAction::Unlock(name) => {
+                self.unlock(object(ctx, self.kind_of_lock(), name)?);
+                Ok(())
+            }
+            RtAction::Wait { condition, mutex } => {
+                let lock = object(ctx, self.kind_of_lock(), mutex)?;
+                let queue = object(ctx, Kind::Condition, condition)?;
+                // The place is taken while the lock is held: a signal after the release finds it.
+                let place = queue.queue();
+                self.unlock(lock);
+                self.wait(ctx, queue, place)?;
+                self.lock(ctx, lock)
+            }
+            RtAction::Signal(name) => {
+                object(ctx, Kind::Condition, name)?.let_one_go();
+                Ok(())
+            }
+            RtAction::Broadcast(name) | RtAction::Resume(name) => {
+                object(ctx, Kind::Condition, name)?.let_all_go();
+                Ok(())
+            }
+            RtAction::Suspend(name) => {
+                let queue = object(ctx, Kind::Condition, name)?;
+                self.wait(ctx, queue, queue.queue())
+            }
+            RtAction::Barrier { name, threads } => {
+                let queue = object(ctx, Kind::Barrier, name)?;
+                let place = queue.queue();
+                let end = place.wrapping_add(1);
+                match end.checked_rem(*threads) {
+                    Some(0) => {
+                        queue.let_go_before(end);
+                        Ok(())
+                    }
+                    _ => self.wait(ctx, queue, place),
+                }
+            }
+            RtAction::SemPost(name) => {
+                object(ctx, Kind::Semaphore, name)?.post();
+                Ok(())
+            }
+            RtAction::SemWait(name) => {
+                let semaphore = object(ctx, Kind::Semaphore, name)?;
+                let taken = semaphore.take(|| ctx.stopped());
+                let waited = taken.ok_or_else(|| stopped(ctx))?;
+                if waited {
+                    self.called(ctx, semaphore.released_ns());
+                }
+                Ok(())
+            }
+            RtAction::Yield => {
+                super::cpu::sched_yield();
+                Ok(())
+            }
+            RtAction::Cpus(cpus) => {
+                let mask = match cpus.is_empty() {
+                    true => ctx.allowed,
+                    false => sys::mask_of_all(cpus),
+                };
+                if sys::affinity(0) == mask {
+                    return Ok(());
+                }
+                let set = sys::set_affinity(0, &mask);
+                set.map_err(|errno| End::Unable(Unable::Affinity, errno))
+            }
+            RtAction::Policy(policy) => {
+                let wanted = SchedAttr::of_policy(policy);
+                if !SchedAttr::own().is_some_and(|own| own.is_same_policy(&wanted)) {
+                    self.slice = 0;
+                    ctx.become_policy(wanted);
+                }
+                Ok(())
+            }
+            RtAction::Priority(priority) => {
+                let wanted = SchedAttr::own().map(|own| (own, own.with_priority(*priority)));
+                if let Some((own, wanted)) = wanted
+                    && own != wanted
+                {
+                    ctx.become_attr(&wanted.with_slice(self.slice));
+                }
+                Ok(())
+            }
+            RtAction::Slice(time) => {
+                if self.slice != ns(*time)
+                    && let Some(own) = SchedAttr::own()
+                {
+                    self.slice = ns(*time);
+                    ctx.become_attr(&own.with_slice(self.slice));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sleeps until the timer's period is over, if it is not over yet.
+    fn period(&self, ctx: &mut WorkerCtx<'a>, timer: &Object, period: u64, absolute: bool) -> Done {
+        let next = timer.next_period(self.first_ns, period);
+        let now = sys::now_ns();
+        ctx.bench_sample(next.saturating_sub(now));
+        if now >= next {
+            ctx.hit();
+            if !absolute {
+                timer
+                    .next_ns
+                    .store(now, std::sync::atomic::Ordering::Relaxed);
+            }
+            return Ok(());
+        }
+        let late = sleep_until(ctx, next)?;
+        ctx.sample(late);
+        ctx.checkpoint();
+        Ok(())
+    }
+
+    /// Waits in a queue.
+    fn wait(&self, ctx: &mut WorkerCtx<'a>, queue: &Object, place: u32) -> Done {
+        let let_go = queue.wait(place, || ctx.stopped());
+        let let_go = let_go.ok_or_else(|| stopped(ctx))?;
+        self.called(ctx, let_go);
+        Ok(())
+    }
+
+    /// Notes that the worker waited for a call that came at this time.
+    fn called(&self, ctx: &mut WorkerCtx<'a>, at_ns: u64) {
+        ctx.idle_until(at_ns);
+        self.woken(ctx, sys::now_ns().saturating_sub(at_ns));
+    }
+
+    /// Notes how late the worker woke up, other than after a timer.
+    fn woken(&self, ctx: &mut WorkerCtx<'a>, late: u64) {
+        if !self.timed {
+            ctx.sample(late);
+        }
+        ctx.checkpoint();
+    }
+
+    fn lock(&mut self, ctx: &mut WorkerCtx<'a>, lock: &'a Object) -> Done {
+        // A worker that takes a lock twice waits for itself, as it does with a normal mutex.
+        let asked = sys::now_ns();
+        let taken = match self.inherits {
+            false => futex_group::take(ctx, &lock.word).is_some(),
+            true => match sys::lock_pi(&lock.word, || ctx.stopped()) {
+                Ok(taken) => taken,
+                Err(errno) => return Err(End::Unable(Unable::PiLock, errno)),
+            },
+        };
+        if !taken {
+            return Err(stopped(ctx));
+        }
+        let free = self.held.iter_mut().find(|place| place.is_none());
+        let Some(place) = free else {
+            self.give(lock);
+            return Err(End::Unable(Unable::Locks, 0));
+        };
+        *place = Some(lock);
+        // Whoever released it meanwhile was waited for.
+        let released = lock.released_ns();
+        if released > asked {
+            self.called(ctx, released);
+        }
+        Ok(())
+    }
+
+    fn kind_of_lock(&self) -> Kind {
+        match self.inherits {
+            false => Kind::Lock,
+            true => Kind::PiLock,
+        }
+    }
+
+    fn unlock(&mut self, lock: &Object) {
+        let same = |held: &&mut Option<&Object>| held.is_some_and(|held| std::ptr::eq(held, lock));
+        if let Some(place) = self.held.iter_mut().find(same) {
+            *place = None;
+            self.give(lock);
+        }
+    }
+
+    fn give(&self, lock: &Object) {
+        lock.stamp_release();
+        match self.inherits {
+            false => futex_group::give(&lock.word),
+            true => sys::unlock_pi(&lock.word),
+        }
+    }
+
+    /// A worker that ends holds no lock: others of the scenario may go on.
+    fn release_all(&mut self) {
+        for at in 0..MAX_HELD {
+            if let Some(lock) = self.held.get_mut(at).and_then(Option::take) {
+                self.give(lock);
+            }
+        }
+    }
+}
+
+/// The object of this name.
+fn object<'a>(ctx: &WorkerCtx<'a>, kind: Kind, name: &str) -> Result<&'a Object, End> {
+    objects::find(ctx.objects(), kind, name).ok_or(End::Unable(Unable::Objects, 0))
+}
+
+/// Computes for so much CPU time. Near its end the pieces get smaller, so that it is exceeded by few units.
+fn compute(ctx: &mut WorkerCtx<'_>, time: u64) -> Done {
+    let began = sys::thread_cpu_ns();
+    let (mut had, mut units) = (0, 0);
+    while had < time {
+        if ctx.stopped() {
+            return Err(End::Stopped);
+        }
+        // What one unit has taken so far decides how many are left.
+        let left = match had {
+            0 => 1,
+            had => u128::from(time - had) * u128::from(units) / u128::from(had),
+        };
+        let piece = u64::try_from(left).unwrap_or(PIECE).clamp(1, PIECE);
+        ctx.work(piece);
+        units += piece;
+        had = sys::thread_cpu_ns().saturating_sub(began);
+    }
+    Ok(())
+}
+
+/// Sleeps until a monotonic time in ns, and returns how late the worker woke up.
+fn sleep_until(ctx: &mut WorkerCtx<'_>, ns: u64) -> Result<u64, End> {
+    let time = ns.saturating_sub(sys::now_ns());
+    ctx.nap(time).ok_or_else(|| stopped(ctx))
+}
+
+/// A stop in the middle of a wait. What the worker has waited is no gap in its work.
+fn stopped(ctx: &mut WorkerCtx<'_>) -> End {
+    ctx.idle_until(u64::MAX);
+    End::Stopped
+}
+
+fn has_timer(phase: &RtPhase) -> bool {
+    let is_timer = |action: &RtAction| matches!(action, RtAction::Timer { .. });
+    phase.actions.iter().any(is_timer)
+}

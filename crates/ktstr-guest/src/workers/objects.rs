@@ -1,0 +1,301 @@
+//! Locks, conditions, barriers, semaphores and timers that workers share by name, whichever cgroup or process they are in.
+//!
+//! They lie in the memory that all workers of a scenario share, in a hash table: a worker finds its object by a hash of the kind
+//! and the name, and the first one that asks takes the next free place. Nothing here allocates or panics.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::shared::Zeroed;
+use super::sys;
+
+/// Number of objects of a scenario.
+pub const MAX_OBJECTS: usize = 4096;
+/// Number of times of wake calls that an object keeps.
+const STAMPS: usize = 8;
+
+/// What an object is. Objects of different kinds may have the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A lock, whose word is 0 when free, 1 when held, and 2 when held and contended.
+    Lock,
+    /// A lock whose holder inherits priorities. Its word is the kernel's.
+    PiLock,
+    /// A queue of workers that wait for a signal.
+    Condition,
+    /// A queue of workers that wait for the last of them.
+    Barrier,
+    /// A count.
+    Semaphore,
+    /// The time of the next period.
+    Timer,
+    /// The same for the worker of this thread id alone.
+    OwnTimer(i32),
+}
+
+/// One object. What its words mean depends on its kind.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Object {
+    /// The hash of kind and name; 0 while the place is free.
+    key: AtomicU64,
+    /// The word of a lock, the count of a semaphore, or how many waiters of a queue were let go. This is a futex.
+    pub word: AtomicU32,
+    /// How many waiters have come to a queue.
+    pub came: AtomicU32,
+    /// The time of a timer's next period in ns; 0 before its first use.
+    pub next_ns: AtomicU64,
+    /// When the lock was released or the waiters were let go, in ns.
+    stamps: [AtomicU64; STAMPS],
+}
+
+/// All objects of a scenario.
+pub type Objects = [Object; MAX_OBJECTS];
+
+// SAFETY: repr(C), atomics only.
+unsafe impl Zeroed for Object {}
+
+/// Returns the object of this kind and name, or `None` if all places are taken by others.
+pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Object> {
+    let key = hash(kind, name);
+    let first = key as usize % MAX_OBJECTS;
+    let (before, after) = objects.split_at(first);
+    after.iter().chain(before).find(|object| {
+        match object.key.compare_exchange(0, key, Relaxed, Relaxed) {
+            Ok(_) => true,
+            Err(there) => there == key,
+        }
+    })
+}
+
+/// FNV-1a (Fowler, Noll and Vo) of the kind and the name, and never 0. Two names of one scenario have the same hash once in 10^12
+/// scenarios of 4096 names.
+fn hash(kind: Kind, name: &str) -> u64 {
+    let kind: [u8; 5] = match kind {
+        Kind::Lock => *b"lock.",
+        Kind::PiLock => *b"pilck",
+        Kind::Condition => *b"cond.",
+        Kind::Barrier => *b"barr.",
+        Kind::Semaphore => *b"sema.",
+        Kind::Timer => *b"timer",
+        Kind::OwnTimer(tid) => {
+            let [a, b, c, d] = tid.to_ne_bytes();
+            [b'o', a, b, c, d]
+        }
+    };
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    let bytes = kind.into_iter().chain(name.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, fold).max(1)
+}
+
+impl Object {
+    fn stamp(&self, of: u32) -> &AtomicU64 {
+        let [first, rest @ ..] = &self.stamps;
+        let at = of as usize % STAMPS;
+        rest.get(at.wrapping_sub(1)).unwrap_or(first)
+    }
+
+    /// Notes when the lock is released.
+    pub fn stamp_release(&self) {
+        self.stamp(0).store(sys::now_ns(), Relaxed);
+    }
+
+    /// When the lock was released last, in ns; 0 for never.
+    pub fn released_ns(&self) -> u64 {
+        self.stamp(0).load(Relaxed)
+    }
+
+    /// Takes a place at the end of the queue.
+    pub fn queue(&self) -> u32 {
+        self.came.fetch_add(1, AcqRel)
+    }
+
+    /// Waits until `place` is let go. Returns when that was, in ns, or `None` if `stopped` returns `true` first.
+    pub fn wait(&self, place: u32, stopped: impl Fn() -> bool) -> Option<u64> {
+        loop {
+            let gone = self.word.load(Acquire);
+            if passed(gone, place) {
+                return Some(self.stamp(place).load(Relaxed));
+            }
+            if stopped() {
+                return None;
+            }
+            sys::futex_wait_as(&self.word, gone, bit(place));
+        }
+    }
+
+    /// Lets the first waiter go, if there is one. Returns whether there was.
+    pub fn let_one_go(&self) -> bool {
+        let mut gone = self.word.load(Acquire);
+        loop {
+            if gone == self.came.load(Acquire) {
+                return false;
+            }
+            self.stamp(gone).store(sys::now_ns(), Relaxed);
+            let next = gone.wrapping_add(1);
+            match self.word.compare_exchange(gone, next, AcqRel, Acquire) {
+                Ok(_) => break,
+                Err(now) => gone = now,
+            }
+        }
+        // Those who share the bit look at their place and wait again.
+        sys::futex_wake_those(&self.word, bit(gone));
+        true
+    }
+
+    /// Lets all go that have come before place `end`.
+    pub fn let_go_before(&self, end: u32) {
+        let now = sys::now_ns();
+        for stamp in &self.stamps {
+            stamp.store(now, Relaxed);
+        }
+        let mut gone = self.word.load(Acquire);
+        while !passed(gone, end.wrapping_sub(1)) {
+            match self.word.compare_exchange(gone, end, AcqRel, Acquire) {
+                Ok(_) => break,
+                Err(now) => gone = now,
+            }
+        }
+        sys::futex_wake_those(&self.word, u32::MAX);
+    }
+
+    /// Lets all go that wait.
+    pub fn let_all_go(&self) {
+        let end = self.came.load(Acquire);
+        if end != self.word.load(Acquire) {
+            self.let_go_before(end);
+        }
+    }
+
+    /// Adds one to the semaphore.
+    pub fn post(&self) {
+        self.stamp_release();
+        self.word.fetch_add(1, Release);
+        sys::futex_wake(&self.word, 1);
+    }
+
+    /// Takes one from the semaphore. Returns whether it had to wait, or `None` if `stopped` returns `true` first.
+    pub fn take(&self, stopped: impl Fn() -> bool) -> Option<bool> {
+        let mut waited = false;
+        loop {
+            let count = self.word.load(Acquire);
+            let Some(less) = count.checked_sub(1) else {
+                if stopped() {
+                    return None;
+                }
+                sys::futex_wait(&self.word, 0);
+                waited = true;
+                continue;
+            };
+            if (self.word.compare_exchange(count, less, AcqRel, Relaxed)).is_ok() {
+                return Some(waited);
+            }
+        }
+    }
+
+    /// The end of the timer's next period, which becomes the begin of the one after: `period` after the last one, and after
+    /// `first_ns` for the first.
+    pub fn next_period(&self, first_ns: u64, period: u64) -> u64 {
+        let add = |next: u64| {
+            let from = if next == 0 { first_ns } else { next };
+            from.wrapping_add(period).max(1)
+        };
+        let mut before = self.next_ns.load(Relaxed);
+        loop {
+            let next = add(before);
+            match (self.next_ns).compare_exchange(before, next, Relaxed, Relaxed) {
+                Ok(_) => return next,
+                Err(now) => before = now,
+            }
+        }
+    }
+}
+
+/// Whether `gone` waiters are enough for `place` to be one of them; both wrap around.
+fn passed(gone: u32, place: u32) -> bool {
+    gone.wrapping_sub(place).wrapping_sub(1) < 1 << 31
+}
+
+/// The bit by which the waiter of a place is woken.
+fn bit(place: u32) -> u32 {
+    1 << (place % 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shared::{PhasePage, Shared};
+    use super::*;
+
+    #[test]
+    fn one_name_is_one_object_of_each_kind() {
+        let page = Shared::<PhasePage>::new().expect("memory");
+        let at = |kind, name: &str| {
+            let found = find(&page.objects, kind, name).expect("room");
+            std::ptr::from_ref(found)
+        };
+        assert_eq!(at(Kind::Lock, "a"), at(Kind::Lock, "a"));
+        let mut all = vec![
+            at(Kind::Lock, "a"),
+            at(Kind::Lock, "b"),
+            at(Kind::PiLock, "a"),
+            at(Kind::Condition, "a"),
+            at(Kind::Barrier, "a"),
+            at(Kind::Semaphore, "a"),
+            at(Kind::Timer, "a"),
+            at(Kind::OwnTimer(7), "a"),
+            at(Kind::OwnTimer(8), "a"),
+        ];
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 9);
+        // The rest of the table, and no place beyond.
+        let taken = (0..MAX_OBJECTS).filter(|n| {
+            let found = find(&page.objects, Kind::Lock, &format!("more {n}"));
+            found.is_some()
+        });
+        assert_eq!(taken.count(), MAX_OBJECTS - 9);
+        assert!(find(&page.objects, Kind::Lock, "one more").is_none());
+        assert!(find(&page.objects, Kind::Lock, "b").is_some());
+    }
+
+    #[test]
+    fn waiters_go_in_their_order_and_a_signal_without_one_is_lost() {
+        let page = Shared::<PhasePage>::new().expect("memory");
+        let queue = find(&page.objects, Kind::Condition, "q").expect("room");
+        assert!(!queue.let_one_go(), "nobody waits");
+        let (first, second, third) = (queue.queue(), queue.queue(), queue.queue());
+        assert!(queue.let_one_go());
+        let goes = |place| queue.wait(place, || true).is_some();
+        assert!(goes(first) && !goes(second) && !goes(third));
+        queue.let_all_go();
+        assert!(goes(second) && goes(third));
+        let late = queue.queue();
+        assert!(!goes(late));
+    }
+
+    #[test]
+    fn places_wrap_around() {
+        assert!(passed(1, 0) && !passed(0, 0));
+        assert!(passed(0, u32::MAX) && !passed(u32::MAX, u32::MAX));
+        assert!(passed(3, u32::MAX - 2) && !passed(u32::MAX - 2, 3));
+    }
+
+    #[test]
+    fn a_semaphore_remembers() {
+        let page = Shared::<PhasePage>::new().expect("memory");
+        let semaphore = find(&page.objects, Kind::Semaphore, "s").expect("room");
+        semaphore.post();
+        semaphore.post();
+        assert_eq!(semaphore.take(|| true), Some(false));
+        assert_eq!(semaphore.take(|| true), Some(false));
+        assert_eq!(semaphore.take(|| true), None);
+    }
+
+    #[test]
+    fn a_timer_goes_on_from_its_last_period() {
+        let page = Shared::<PhasePage>::new().expect("memory");
+        let timer = find(&page.objects, Kind::Timer, "t").expect("room");
+        assert_eq!(timer.next_period(100, 10), 110);
+        assert_eq!(timer.next_period(100, 20), 130);
+    }
+}

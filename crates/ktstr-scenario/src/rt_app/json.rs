@@ -1,0 +1,370 @@
+//! Texts that are nearly JSON, as people write them for rt-app, as a tree of nodes.
+//!
+//! Beyond JSON there may be comments (`/* */`, `//`), a comma before a closing bracket, quotes of either kind, and keys without a
+//! value, which is then an empty text. A key may stand several times in an object. All keys stay in their order.
+
+use crate::text::{Node, TextError, Value};
+
+/// Objects and lists in each other: no published file has more than six.
+const MAX_DEPTH: usize = 32;
+
+/// Reads a whole text.
+pub(super) fn read(text: &str) -> Result<Node, TextError> {
+    let mut reader = Reader {
+        rest: text,
+        line: 1,
+        path: Vec::new(),
+    };
+    reader.skip()?;
+    let node = reader.value()?;
+    reader.skip()?;
+    match reader.rest.chars().next() {
+        None => Ok(node),
+        Some(_) => Err(reader.error(format!(
+            "found {} after the end of the outermost object",
+            reader.found()
+        ))),
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    line: usize,
+    /// The keys down to the place.
+    path: Vec<String>,
+}
+
+type Read<T> = Result<T, TextError>;
+
+impl<'a> Reader<'a> {
+    fn error(&self, message: impl Into<String>) -> TextError {
+        self.error_at(self.line, message)
+    }
+
+    fn error_at(&self, line: usize, message: impl Into<String>) -> TextError {
+        TextError {
+            line,
+            key: self.path.join("."),
+            message: message.into(),
+        }
+    }
+
+    /// What stands at the place, for messages.
+    fn found(&self) -> String {
+        match self.rest.chars().next() {
+            None => "the end of the text".to_owned(),
+            Some(letter) => format!("{letter:?}"),
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.rest.bytes().next()
+    }
+
+    /// Takes so many bytes, which end between two letters.
+    fn take(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at(bytes);
+        self.line += taken.bytes().filter(|byte| *byte == b'\n').count();
+        self.rest = rest;
+        taken
+    }
+
+    /// Takes the letters of which this is true.
+    fn take_while(&mut self, is: impl Fn(char) -> bool) -> &'a str {
+        let end = self.rest.find(|letter| !is(letter));
+        self.take(end.unwrap_or(self.rest.len()))
+    }
+
+    fn takes(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.take(1);
+        }
+        found
+    }
+
+    /// Skips blanks and comments.
+    fn skip(&mut self) -> Read<()> {
+        loop {
+            self.take_while(|letter| letter.is_whitespace() || letter == '\u{feff}');
+            if self.rest.starts_with("//") {
+                self.take_while(|letter| letter != '\n');
+            } else if self.rest.starts_with("/*") {
+                match self.rest.find("*/") {
+                    Some(end) => self.take(end + 2),
+                    None => {
+                        return Err(
+                            self.error("the comment that begins here has no end: close it with */")
+                        );
+                    }
+                };
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn node(&self, line: usize, value: Value) -> Node {
+        Node {
+            value,
+            line,
+            path: self.path.join("."),
+        }
+    }
+
+    fn value(&mut self) -> Read<Node> {
+        let line = self.line;
+        let value = match self.peek() {
+            Some(b'{') => Value::Table(self.object()?),
+            Some(b'[') => Value::List(self.list()?),
+            Some(quote @ (b'"' | b'\'')) => Value::Text(self.text(quote)?),
+            Some(b'-' | b'+' | b'0'..=b'9') => self.number()?,
+            Some(letter) if letter.is_ascii_alphabetic() => self.word()?,
+            _ => return Err(self.error(format!("found {}, expected a value", self.found()))),
+        };
+        Ok(self.node(line, value))
+    }
+
+    fn deeper(&self) -> Read<()> {
+        match self.path.len() < MAX_DEPTH {
+            true => Ok(()),
+            false => Err(self.error(format!("more than {MAX_DEPTH} objects in each other"))),
+        }
+    }
+
+    fn object(&mut self) -> Read<Vec<(String, Node)>> {
+        self.deeper()?;
+        let began = self.line;
+        self.take(1);
+        let mut entries = Vec::new();
+        loop {
+            self.skip()?;
+            if self.takes(b'}') {
+                return Ok(entries);
+            }
+            let line = self.line;
+            let key = match self.peek() {
+                Some(quote @ (b'"' | b'\'')) => self.text(quote)?,
+                None => return Err(self.open(began, "object")),
+                Some(_) => {
+                    let what = format!("found {}, expected a key in quotes or }}", self.found());
+                    return Err(self.error(what));
+                }
+            };
+            self.path.push(key.clone());
+            self.skip()?;
+            let node = match self.takes(b':') {
+                true => {
+                    self.skip()?;
+                    self.value()?
+                }
+                false => self.node(line, Value::Text(String::new())),
+            };
+            // A value may begin on a line below its key, and people look for the key.
+            entries.push((key, Node { line, ..node }));
+            self.skip()?;
+            self.separated(b'}', began, "object")?;
+            self.path.pop();
+        }
+    }
+
+    fn list(&mut self) -> Read<Vec<Node>> {
+        self.deeper()?;
+        let began = self.line;
+        self.take(1);
+        let mut items = Vec::new();
+        loop {
+            self.skip()?;
+            if self.takes(b']') {
+                return Ok(items);
+            }
+            if self.rest.is_empty() {
+                return Err(self.open(began, "list"));
+            }
+            self.path.push(items.len().to_string());
+            items.push(self.value()?);
+            self.skip()?;
+            self.separated(b']', began, "list")?;
+            self.path.pop();
+        }
+    }
+
+    /// A comma, unless the object or list ends.
+    fn separated(&mut self, close: u8, began: usize, what: &str) -> Read<()> {
+        if self.takes(b',') || self.peek() == Some(close) {
+            return Ok(());
+        }
+        match self.rest.is_empty() {
+            true => Err(self.open(began, what)),
+            false => Err(self.error(format!(
+                "found {}, expected a comma or {:?}",
+                self.found(),
+                char::from(close)
+            ))),
+        }
+    }
+
+    fn open(&self, began: usize, what: &str) -> TextError {
+        self.error_at(began, format!("the {what} that begins here has no end"))
+    }
+
+    /// A text in quotes. Only `\"`, `\'`, `\\` and `\/` are special in the names that rt-app has; other escapes are those of JSON.
+    fn text(&mut self, quote: u8) -> Read<String> {
+        let began = self.line;
+        self.take(1);
+        let mut text = String::new();
+        loop {
+            text.push_str(self.take_while(|letter| {
+                letter != char::from(quote) && letter != '\\' && letter != '\n'
+            }));
+            match self.peek() {
+                Some(byte) if byte == quote => {
+                    self.take(1);
+                    return Ok(text);
+                }
+                Some(b'\\') => text.push(self.escape()?),
+                _ => {
+                    return Err(self.error_at(
+                        began,
+                        "the text that begins here has no end on its line: close its quotes",
+                    ));
+                }
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Read<char> {
+        let mut letters = self.rest.chars();
+        letters.next();
+        let plain = match letters.next() {
+            Some(letter @ ('"' | '\'' | '\\' | '/')) => letter,
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('u') => {
+                let digits = self.rest.get(2..6);
+                let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+                let letter = code.and_then(char::from_u32);
+                let letter = letter.ok_or_else(|| {
+                    self.error("found \\u without four hexadecimal digits of a letter")
+                })?;
+                self.take(6);
+                return Ok(letter);
+            }
+            _ => return Err(self.error("found a backslash that begins no escape of JSON")),
+        };
+        self.take(2);
+        Ok(plain)
+    }
+
+    fn number(&mut self) -> Read<Value> {
+        let digits =
+            self.take_while(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+        let integer = digits.parse().map(Value::Integer);
+        let float = || digits.parse().ok().filter(|float: &f64| float.is_finite());
+        integer.or_else(|_| {
+            let number = float().map(Value::Float);
+            number.ok_or_else(|| self.error(format!("{digits} is no number")))
+        })
+    }
+
+    fn word(&mut self) -> Read<Value> {
+        let word = self.take_while(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        match word.to_ascii_lowercase().as_str() {
+            "true" => Ok(Value::Bool(true)),
+            "false" => Ok(Value::Bool(false)),
+            "null" => Ok(Value::Text(String::new())),
+            _ => Err(self.error(format!(
+                "found the word {word}, expected a value: put a text into quotes"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Keys and values in their order, without their places.
+    fn plain(node: &Node) -> String {
+        match &node.value {
+            Value::Table(entries) => {
+                let all = entries
+                    .iter()
+                    .map(|(key, node)| format!("{key}={}", plain(node)));
+                format!("{{{}}}", all.collect::<Vec<_>>().join(" "))
+            }
+            Value::List(items) => {
+                let all: Vec<_> = items.iter().map(plain).collect();
+                format!("[{}]", all.join(" "))
+            }
+            Value::Text(text) => format!("{text:?}"),
+            Value::Integer(number) => number.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn order_and_repeated_keys_stay() {
+        let text = "\u{feff}{ // first\n 'run' : 1, /* two\nlines */ \"sleep\" : -2,\n\"run\" : +3, \"suspend\",\n\"l\" : [1, 2,], \
+                    \"o\" : { \"f\" : 1.5, \"t\" : True, \"n\" : null, }, }\n// end";
+        let node = read(text).expect("it is read");
+        assert_eq!(
+            plain(&node),
+            r#"{run=1 sleep=-2 run=3 suspend="" l=[1 2] o={f=Float(1.5) t=Bool(true) n=""}}"#
+        );
+        let Value::Table(entries) = &node.value else {
+            panic!("an object")
+        };
+        let lines: Vec<usize> = entries.iter().map(|(_, node)| node.line).collect();
+        assert_eq!(lines, [2, 3, 4, 4, 5, 5]);
+        let texts = read(r#"["a\"b", "\u00e9\n", 'it"s', "\\\/"]"#).expect("texts");
+        assert_eq!(plain(&texts), r#"["a\"b" "é\n" "it\"s" "\\/"]"#);
+    }
+
+    #[test]
+    fn what_is_no_json_is_named_with_its_line() {
+        let error = |text: &str| read(text).expect_err(text).to_string();
+        insta::assert_snapshot!(error("{\n\"a\" : 1\n\"b\" : 2 }"), @r#"line 3, `a`: found '"', expected a comma or '}'"#);
+        insta::assert_snapshot!(error("{\n\"a\" : {\n\"b\" : 2"), @"line 2, `a.b`: the object that begins here has no end");
+        insta::assert_snapshot!(error("{\n\"a : 2\n}"), @"line 2: the text that begins here has no end on its line: close its quotes");
+        insta::assert_snapshot!(error("{}\n}"), @"line 2: found '}' after the end of the outermost object");
+        insta::assert_snapshot!(error("{ \"a\" : \n yes }"), @"line 2, `a`: found the word yes, expected a value: put a text into quotes");
+        insta::assert_snapshot!(error("{ a : 1 }"), @"line 1: found 'a', expected a key in quotes or }");
+        insta::assert_snapshot!(error("\n/* {}"), @"line 2: the comment that begins here has no end: close it with */");
+        insta::assert_snapshot!(error("{ \"a\" : 1x }"), @"line 1, `a`: 1x is no number");
+        insta::assert_snapshot!(error(""), @"line 1: found the end of the text, expected a value");
+        for bad in [
+            "[1",
+            "[1 2]",
+            "{\"a\":}",
+            "\"\\u12\"",
+            "\"\\q\"",
+            "1e999",
+            "{,}",
+            "\"\\u",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(error(&deep).contains("more than 32 objects in each other"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC*") {
+            let _ = read(&text);
+        }
+
+        /// Texts of which most letters mean something.
+        #[test]
+        fn no_nearly_json_panics(text in r#"[{}\[\],:"'\\/*\n a1u.é-]{0,60}"#) {
+            if let Err(error) = read(&text) {
+                prop_assert!((1..=1 + text.matches('\n').count()).contains(&error.line));
+            }
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Threads of rt-app workloads: each action has its effect, and what waits waits for the one whom it names.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ktstr::prelude::*;
+
+use super::watch::{Seen, each, of, on, one, watch};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub fn all(ctx: &Ctx) -> Result<AssertResult> {
+    each(
+        ctx,
+        &[
+            ("run, sleep", bursts),
+            ("runtime", runtime),
+            ("timer", timers),
+            ("repeat, delay", repeats),
+            ("wait, signal, broadcast", conditions),
+            ("suspend, resume", suspended),
+            ("barrier", barrier),
+            ("sem_post, sem_wait", semaphore),
+            ("lock, unlock", locks),
+            ("lock with priority inheritance", inherited),
+            ("yield", yields),
+            ("cpus, policy, priority", attributes),
+            ("slice", slices),
+        ],
+    )
+}
+
+/// One phase without an end.
+fn work(actions: impl IntoIterator<Item = RtAction>) -> WorkType {
+    WorkType::rt_app(vec![RtPhase::once(actions)], 0, Duration::ZERO, false)
+}
+
+fn name(text: &str) -> String {
+    text.to_owned()
+}
+
+fn timer(period: Duration, absolute: bool, shared: bool) -> RtAction {
+    RtAction::Timer {
+        name: name("tick"),
+        period,
+        absolute,
+        shared,
+    }
+}
+
+/// These workers together, one of each.
+fn together(ctx: &Ctx, all: &[WorkType], time: u64) -> Result<Vec<Seen>> {
+    let (first, rest) = all.split_first().expect("one worker");
+    let config = rest.iter().fold(of(first.clone(), 1), |config, work| {
+        config.push_composed(WorkSpec::new(work.clone()).workers(1))
+    });
+    watch(ctx, &config, time)
+}
+
+/// So much CPU time for each iteration, and for one that was not finished.
+fn costs(seen: &Seen, each: Duration) -> bool {
+    let (had, times) = (seen.report.cpu_time_ns, seen.report.iterations);
+    let each = each.as_nanos() as u64;
+    // A worker's own bookkeeping is on top of what it was asked for.
+    (times * each..=(times + 1) * each * 102 / 100).contains(&had)
+}
+
+/// One iteration for so many ms of the worker's life, but for the first one and the last one.
+fn every(seen: &Seen, ms: u64) -> bool {
+    let times = seen.report.wall_time_ns / (ms * 1_000_000);
+    (times.saturating_sub(2)..=times).contains(&seen.report.iterations)
+}
+
+fn bursts(ctx: &Ctx) -> Result<()> {
+    let twenty = || work([RtAction::Run(ms(20)), RtAction::Sleep(ms(80))]);
+    let alone = one(ctx, twenty(), 450)?;
+    ensure!(alone.report.iterations == 4 && alone.woken(), "{alone:?}");
+    ensure!(costs(&alone, ms(20)), "{alone:?}");
+    // Who shares a CPU gets the same CPU time, later.
+    let config = on(twenty(), 2, &[1]).push_composed(
+        WorkSpec::new(WorkType::SpinWait)
+            .workers(1)
+            .affinity(AffinityIntent::exact([1])),
+    );
+    let beside = watch(ctx, &config, 450)?;
+    for seen in &beside[..2] {
+        let waited = seen.report.schedstat_run_delay_ns;
+        ensure!(costs(seen, ms(20)) && waited > 20_000_000, "{beside:?}");
+    }
+    Ok(())
+}
+
+fn runtime(ctx: &Ctx) -> Result<()> {
+    let both = watch(ctx, &on(work([RtAction::Runtime(ms(40))]), 2, &[1]), 400)?;
+    // By the clock, whoever had the CPU: each has had about half of it.
+    for seen in &both {
+        let report = &seen.report;
+        ensure!(
+            report.iterations <= report.wall_time_ns / 40_000_000
+                && report.cpu_time_ns < (report.iterations + 1) * 32_000_000,
+            "{both:?}"
+        );
+    }
+    Ok(())
+}
+
+fn timers(ctx: &Ctx) -> Result<()> {
+    // The run is within the period, where a sleep would add to it.
+    let seen = one(
+        ctx,
+        work([RtAction::Run(ms(5)), timer(ms(20), false, false)]),
+        205,
+    )?;
+    ensure!(every(&seen, 20), "{seen:?}");
+    let report = &seen.report;
+    ensure!(
+        report.timer_sample_total == report.iterations && report.wake_sample_total == 0,
+        "{seen:?}"
+    );
+    // What is left of 20 ms after 5.
+    let bench = report.bench.as_ref().context("it has a timer")?;
+    let slacks = &bench.samples;
+    ensure!(
+        slacks.len() as u64 >= report.iterations && bench.hits == 0,
+        "{bench:?}"
+    );
+    ensure!(
+        slacks
+            .iter()
+            .all(|slack| (14_000_000..15_100_000).contains(slack)),
+        "{bench:?}"
+    );
+    // Two threads use one period after the other, or each its own.
+    let ticks = |shared| watch(ctx, &of(work([timer(ms(20), false, shared)]), 2), 205);
+    let sum = |all: Vec<Seen>| -> u64 { all.iter().map(|seen| seen.report.iterations).sum() };
+    let (shared, own) = (sum(ticks(true)?), sum(ticks(false)?));
+    // 205 ms and what it took to look at them.
+    ensure!(
+        (10..=12).contains(&shared) && (20..=24).contains(&own),
+        "{shared} and {own} periods"
+    );
+    // After 50 ms too much, only an absolute timer catches up.
+    let late = |absolute| {
+        let phases = vec![
+            RtPhase::once([RtAction::Run(ms(50)), timer(ms(20), absolute, false)]),
+            RtPhase {
+                repeat: 0,
+                actions: vec![timer(ms(20), absolute, false)],
+            },
+        ];
+        one(ctx, WorkType::rt_app(phases, 1, Duration::ZERO, false), 195)
+    };
+    let (relative, absolute) = (late(false)?, late(true)?);
+    let missed = |seen: &Seen| seen.report.bench.as_ref().map_or(0, |bench| bench.hits);
+    ensure!(
+        missed(&relative) == 1 && missed(&absolute) == 2,
+        "{relative:?}\n{absolute:?}"
+    );
+    // The absolute one is at its places on the clock again, the other one 50 ms later and then every 20.
+    let periods = |seen: &Seen, from: u64| (seen.report.wall_time_ns - from) / 20_000_000;
+    ensure!(
+        relative
+            .report
+            .iterations
+            .abs_diff(1 + periods(&relative, 50_000_000))
+            <= 1
+            && absolute.report.iterations.abs_diff(periods(&absolute, 0)) <= 1,
+        "{relative:?}\n{absolute:?}"
+    );
+    Ok(())
+}
+
+fn repeats(ctx: &Ctx) -> Result<()> {
+    let phases = vec![
+        RtPhase {
+            repeat: 3,
+            actions: vec![RtAction::Run(ms(1))],
+        },
+        RtPhase::once([RtAction::Run(ms(10))]),
+    ];
+    let seen = one(ctx, WorkType::rt_app(phases, 2, ms(30), false), 150)?;
+    ensure!(seen.report.iterations == 8, "{seen:?}");
+    let had = seen.report.cpu_time_ns;
+    ensure!((26_000_000..27_000_000).contains(&had), "{seen:?}");
+    let sleeps = work([RtAction::Run(ms(1))]);
+    let WorkType::RtApp { phases, .. } = sleeps else {
+        unreachable!("it was made above")
+    };
+    let late = one(ctx, WorkType::rt_app(phases, 0, ms(100), false), 150)?;
+    let after = late.report.wall_time_ns.saturating_sub(100_000_000);
+    ensure!(
+        late.report.iterations > 30 && late.report.cpu_time_ns < after + 2_000_000,
+        "{late:?}"
+    );
+    Ok(())
+}
+
+fn conditions(ctx: &Ctx) -> Result<()> {
+    let waits = || {
+        work([
+            RtAction::Lock(name("m")),
+            RtAction::Wait {
+                condition: name("c"),
+                mutex: name("m"),
+            },
+            RtAction::Unlock(name("m")),
+            RtAction::Run(ms(1)),
+        ])
+    };
+    let calls = |call| {
+        work([
+            RtAction::Sleep(ms(10)),
+            RtAction::Lock(name("m")),
+            call,
+            RtAction::Unlock(name("m")),
+        ])
+    };
+    // Nobody calls.
+    let alone = one(ctx, waits(), 60)?;
+    ensure!(
+        alone.report.iterations == 0 && alone.report.cpu_time_ns < 5_000_000,
+        "{alone:?}"
+    );
+    // A signal is for one of two, a broadcast for both.
+    let signal = calls(RtAction::Signal(name("c")));
+    let all = together(ctx, &[signal, waits(), waits()], 105)?;
+    let times: Vec<u64> = all.iter().map(|seen| seen.report.iterations).collect();
+    ensure!(times[0] >= 8 && times[1] + times[2] <= times[0], "{all:?}");
+    ensure!(
+        times[1] + times[2] + 1 >= times[0] && times[1].abs_diff(times[2]) <= 1,
+        "{all:?}"
+    );
+    let broadcast = calls(RtAction::Broadcast(name("c")));
+    let all = together(ctx, &[broadcast, waits(), waits()], 105)?;
+    for seen in &all[1..] {
+        let behind = all[0].report.iterations.abs_diff(seen.report.iterations);
+        ensure!(behind <= 1 && seen.woken(), "{all:?}");
+    }
+    Ok(())
+}
+
+fn suspended(ctx: &Ctx) -> Result<()> {
+    let sleeper = || work([RtAction::Suspend(name("me")), RtAction::Run(ms(1))]);
+    let waker = |whom: &str| work([RtAction::Sleep(ms(10)), RtAction::Resume(name(whom))]);
+    let all = together(ctx, &[waker("me"), sleeper()], 105)?;
+    let (calls, woken) = (all[0].report.iterations, all[1].report.iterations);
+    ensure!(
+        calls >= 8 && calls.abs_diff(woken) <= 1 && all[1].woken(),
+        "{all:?}"
+    );
+    let other = together(ctx, &[waker("you"), sleeper()], 55)?;
+    ensure!(other[1].report.iterations == 0, "{other:?}");
+    Ok(())
+}
+
+fn barrier(ctx: &Ctx) -> Result<()> {
+    let meet = |time| {
+        let barrier = RtAction::Barrier {
+            name: name("all"),
+            threads: 3,
+        };
+        work([RtAction::Sleep(ms(time)), barrier])
+    };
+    // All are as slow as the slowest.
+    let all = together(ctx, &[meet(1), meet(5), meet(20)], 210)?;
+    for seen in &all {
+        ensure!(every(seen, 20), "{all:?}");
+    }
+    Ok(())
+}
+
+fn semaphore(ctx: &Ctx) -> Result<()> {
+    let posts = [RtPhase::once([
+        RtAction::SemPost(name("s")),
+        RtAction::SemPost(name("s")),
+        RtAction::SemPost(name("s")),
+    ])];
+    let posts = WorkType::rt_app(posts.to_vec(), 2, Duration::ZERO, false);
+    let takes = work([RtAction::SemWait(name("s")), RtAction::Sleep(ms(2))]);
+    let all = together(ctx, &[posts, takes], 60)?;
+    ensure!(
+        all[0].report.iterations == 2 && all[1].report.iterations == 6,
+        "{all:?}"
+    );
+    Ok(())
+}
+
+fn locks(ctx: &Ctx) -> Result<()> {
+    for inherits in [false, true] {
+        let holds = [RtPhase::once([
+            RtAction::Lock(name("m")),
+            RtAction::Run(ms(5)),
+            RtAction::Unlock(name("m")),
+        ])];
+        let holds = WorkType::rt_app(holds.to_vec(), 0, Duration::ZERO, inherits);
+        let all = watch(ctx, &of(holds, 3), 150)?;
+        let (cpu, wall) = all.iter().fold((0, 0), |(cpu, wall), seen| {
+            let report = &seen.report;
+            (cpu + report.cpu_time_ns, wall + report.wall_time_ns)
+        });
+        // One of three at a time, on four CPUs.
+        ensure!(
+            cpu < wall * 2 / 5,
+            "{inherits}: {cpu} of {wall} ns: {all:?}"
+        );
+        ensure!(
+            all.iter().map(|seen| seen.report.iterations).sum::<u64>() > 20,
+            "{all:?}"
+        );
+    }
+    Ok(())
+}
+
+/// How often a thread of high priority gets a lock that one of low priority holds, beside one that takes the CPU and no lock.
+fn inversions(ctx: &Ctx, inherits: bool) -> Result<u64> {
+    let thread = |priority: Option<u32>, actions: &[RtAction]| {
+        let policy = priority.map(|priority| RtAction::Policy(SchedPolicy::Fifo(priority)));
+        let all = policy.into_iter().chain(actions.iter().cloned());
+        WorkType::rt_app(vec![RtPhase::once(all)], 0, Duration::ZERO, inherits)
+    };
+    let [take, give] = [RtAction::Lock(name("m")), RtAction::Unlock(name("m"))];
+    let [run, pause] = [RtAction::Run(ms(5)), RtAction::Sleep(ms(5))];
+    let low = thread(None, &[take.clone(), run, give.clone()]);
+    let medium = thread(Some(20), &[RtAction::Run(ms(30)), pause.clone()]);
+    let high = thread(Some(40), &[pause, take, give]);
+    let beside = |work| {
+        let spec = WorkSpec::new(work).workers(1);
+        spec.affinity(AffinityIntent::exact([1]))
+    };
+    let config = on(low, 1, &[1])
+        .push_composed(beside(medium))
+        .push_composed(beside(high));
+    Ok(watch(ctx, &config, 400)?[2].report.iterations)
+}
+
+fn inherited(ctx: &Ctx) -> Result<()> {
+    let (plain, inherits) = (inversions(ctx, false)?, inversions(ctx, true)?);
+    ensure!(inherits > 2 * plain, "{inherits}, {plain} without");
+    Ok(())
+}
+
+fn yields(ctx: &Ctx) -> Result<()> {
+    let switches = |actions: Vec<RtAction>| -> Result<u64> {
+        let both = watch(ctx, &on(work(actions), 2, &[1]), 50)?;
+        Ok(both.iter().map(|w| w.task.preempted + w.task.blocked).sum())
+    };
+    let run = || RtAction::Run(Duration::from_micros(100));
+    let (without, with) = (
+        switches(vec![run()])?,
+        switches(vec![run(), RtAction::Yield])?,
+    );
+    ensure!(
+        with > 4 * without.max(10),
+        "{with} switches, {without} without"
+    );
+    Ok(())
+}
+
+fn attributes(ctx: &Ctx) -> Result<()> {
+    let phase = |cpus: &[usize], policy, priority| {
+        RtPhase::once([
+            RtAction::Cpus(cpus.iter().copied().collect()),
+            RtAction::Policy(policy),
+            RtAction::Priority(priority),
+            RtAction::Sleep(ms(200)),
+        ])
+    };
+    let in_first = |phases: &[RtPhase]| {
+        one(
+            ctx,
+            WorkType::rt_app(phases.to_vec(), 0, Duration::ZERO, false),
+            50,
+        )
+    };
+    let batch = in_first(&[phase(&[1, 3], SchedPolicy::Batch, 7)])?.task;
+    ensure!(
+        batch.allowed == [1, 3] && batch.policy == 3 && batch.nice == 7,
+        "{batch:?}"
+    );
+    let fifo = in_first(&[phase(&[2], SchedPolicy::Fifo(10), 20)])?;
+    ensure!(
+        fifo.task.allowed == [2] && fifo.task.policy == 1 && fifo.report.realtime,
+        "{fifo:?}"
+    );
+    let deadline = SchedPolicy::deadline(ms(2), ms(10), ms(20));
+    let deadline = in_first(&[phase(&[], deadline, 0)])?;
+    ensure!(
+        deadline.task.policy == 6 && deadline.report.realtime,
+        "{deadline:?}"
+    );
+    // Back to what it had before.
+    let mut short = phase(&[2], SchedPolicy::Fifo(10), 20);
+    short.actions.pop();
+    let back = in_first(&[short, phase(&[], SchedPolicy::Normal, -3)])?.task;
+    ensure!(
+        back.allowed.len() == 4 && back.policy == 0 && back.nice == -3,
+        "{back:?}"
+    );
+    Ok(())
+}
+
+/// The runtime that sched_getattr(2) tells of a thread, in nanoseconds: the slice of one under `SCHED_OTHER`.
+fn runtime_of(tid: i32) -> Result<u64> {
+    // struct sched_attr, whose first version has 48 bytes: the runtime is at 24.
+    let mut attr = [0u64; 6];
+    // SAFETY: the kernel writes at most the bytes that it is told of; the flags are 0.
+    let rc = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, attr.as_mut_ptr(), 48, 0) };
+    ensure!(
+        rc == 0,
+        "sched_getattr: {}",
+        std::io::Error::last_os_error()
+    );
+    Ok(attr[3])
+}
+
+/// A slice stays when the nice value changes, and goes when the policy does.
+fn slices(ctx: &Ctx) -> Result<()> {
+    let slice = || RtAction::Slice(ms(30));
+    let nice = || RtAction::Priority(4);
+    let normal = || RtAction::Policy(SchedPolicy::Normal);
+    let batch = || RtAction::Policy(SchedPolicy::Batch);
+    for (actions, stays) in [
+        (vec![slice()], true),
+        (vec![slice(), normal(), nice()], true),
+        (vec![slice(), batch(), normal()], false),
+        (vec![nice()], false),
+    ] {
+        let actions = actions.into_iter().chain([RtAction::Sleep(ms(200))]);
+        let config = of(work(actions), 1);
+        let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;
+        handle.start();
+        std::thread::sleep(ms(20));
+        let runtime = runtime_of(handle.worker_pids()[0])?;
+        let report = handle.stop_and_collect().remove(0);
+        ensure!(report.sched_policy_error.is_none(), "{report:?}");
+        ensure!((runtime == 30_000_000) == stays, "{config:?}: {runtime} ns");
+    }
+    Ok(())
+}
