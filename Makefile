@@ -10,11 +10,12 @@ REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
 BPFLAND_VERSION := 1.1.4
 
-.PHONY: help demo test kernels test-registry test-perfetto seeds packages determinism bench lint deps
+.PHONY: help demo test test-root kernels test-registry test-perfetto seeds packages determinism bench lint deps
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
 	@echo "make test           the whole test suite (SEED=n: tests that boot machines under that seed)"
+	@echo "make test-root      the part of the suite that tries something else as root than as an ordinary user"
 	@echo "make kernels        the demo and the acceptance test on each kernel series that Debian's archive offers"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make test-perfetto  read a trace back with Perfetto's own message definitions"
@@ -41,6 +42,12 @@ ifdef SEED
 else
 	$(CARGO) test --workspace --no-fail-fast
 endif
+
+# Tests that try something else as root than as an ordinary user: files and folders of another user, and what is left when
+# a run of root's is killed.
+test-root: deps
+	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
+	$(CARGO) test --workspace --no-fail-fast --bin cargo-ktstr --test bad_input --test hygiene --test warm
 
 # Fetches what is not cached yet: some 15 to 50 MB a kernel.
 kernels: deps

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# ktstr as somebody uses it who is not root: a clone in a home, the demo twice, doctor, acceptance, and that part of the
-# suite that depends on who runs it.
+# ktstr as an ordinary user sees it: a clone in a home folder, the demo twice, doctor, the whole suite, acceptance.
 #
-#   scripts/ordinary-user.sh [USER]
+#   scripts/ordinary-user.sh [--seed N] [USER]
 #
-# Needs root, and what `make deps` installs. USER (ktstr-ci) is made if need be, and is removed afterwards if this script
-# made it. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the workspace's
-# own crates are compiled anew, as in any clone.
+# Needs root, and what `make deps` installs. USER (ktstr-ci) is created if need be, and is removed afterwards if this script
+# created it. Root's packages and compiled dependencies are copied, since they do not depend on who compiles; the crates of
+# the workspace are compiled again, as in any clone. With --seed the tests that boot machines run under that seed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
+seed=
+if [[ ${1:-} == --seed ]]; then
+    seed=$2
+    shift 2
+fi
 user=${1:-ktstr-ci}
 
 say() { printf -- '-- %s\n' "$*"; }
@@ -87,21 +91,15 @@ acceptance() {
     as_user "$home/acceptance/run" "$clone"
 }
 
-# Warm starts on each level, bad input, what stays after a kill, folders, locks and the queue, runs on the host, both
-# clocks, and verdicts in another folder than root's, which makes other schedules. With --workspace: each choice of packages
-# has its own set of features, and would compile all again.
-part_of_the_suite() {
-    as_user cargo test --no-fail-fast --workspace --bin cargo-ktstr \
-        --test bad_input --test hygiene --test nextest --test warm &&
-        as_user cargo test --no-fail-fast --workspace --test vm -- first_run::
-}
+# The whole of it: whoever clones the project gets these tests, in a folder with another name than root's.
+suite() { as_user make test ${seed:+SEED="$seed"}; }
 
 make_user
 say "a clone for $user in $clone"
 give_clone
 give_dependencies
 chown -R "$user:" "$home"
-for part in demo_twice doctor part_of_the_suite acceptance; do
+for part in demo_twice doctor acceptance suite; do
     start=$SECONDS
     say "$part as $user"
     "$part"
