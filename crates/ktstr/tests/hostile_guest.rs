@@ -6,13 +6,14 @@ mod common;
 use common::Case;
 use ktstr::prelude::*;
 use ktstr_guest::mail::Mapped;
-use ktstr_guest::protocol::ToHost;
+use ktstr_guest::protocol::{Ask, ToHost};
 use ktstr_mailbox::{Place, Region, Ring, Writer};
 
 const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
 
 case!(LOSES = "loses", loses, topology: ONE_CPU);
 case!(END_OF_TIME = "end_of_time", end_of_time, topology: ONE_CPU);
+case!(FORKS = "forks", forks, topology: ONE_CPU);
 case!(OVERSIZED = "oversized", oversized, topology: ONE_CPU);
 
 /// Returns the test process's ring at the time when the test function is called, which is after one message.
@@ -94,6 +95,32 @@ fn messages_stamped_at_the_end_of_time_do_no_harm() {
         assert!(!ended.text.contains("panicked"), "{}", ended.text);
         assert!(ended.record.is_some(), "{clock}: no record");
     }
+}
+
+/// A process that the test forks passes the test, which fails, and asks the host for a capture.
+fn forks(_: &Ctx) -> Result<AssertResult> {
+    // SAFETY: the child only calls the link, and ends itself.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        ktstr_guest::link::send(&ToHost::TestResult(Box::new(AssertResult::pass())));
+        let asked = ktstr_guest::link::ask(&Ask::WriteMaps);
+        let refused = asked.is_err_and(|why| why.contains("only the test's own process can"));
+        std::process::exit(if refused { 0 } else { 9 });
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a local, and the child is ours.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+    Ok(AssertResult::fail_msg(format!(
+        "the child's status is {status}"
+    )))
+}
+
+/// A forked process has no mailbox: were it to write to the ring, the parent's next message would be lost.
+#[test]
+fn a_forked_process_neither_reports_nor_asks() {
+    let ended = Case::new("forks").run();
+    ended.says(1, &["the child's status is 0"]);
+    assert!(!ended.text.contains("were lost"), "{}", ended.text);
 }
 
 fn oversized(_: &Ctx) -> Result<AssertResult> {
