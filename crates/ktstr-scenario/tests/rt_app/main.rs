@@ -188,7 +188,7 @@ fn a_light_task_with_all_usual_keys() {
             "line 23, `global.cumulative_slack`"
         ]
     );
-    insta::assert_snapshot!(notes[0], @"line 14, `global.calibration`: it has no effect: a run is CPU time, which needs no calibration");
+    insta::assert_snapshot!(notes[0], @"line 14, `global.calibration`: it has no effect: `run` is an amount of CPU time, which needs no calibration");
     // Without the object `global` the file sets no duration.
     let bare = read(
         r#"{ "tasks" : { "t" : { "run" : 1 } }, "resources" : { "m" : { "type" : "mutex" } } }"#,
