@@ -1,4 +1,4 @@
-//! `cargo ktstr run` with a workload file of rt-app, in a real machine: the exact schedule shows that each thread did what its
+//! Tests of `cargo ktstr run` with a workload file of rt-app. The exact schedule of the run shows that each thread did what its
 //! events say, and nothing else.
 #![allow(clippy::unwrap_used)]
 
@@ -12,10 +12,10 @@ use common::{ktstr, text};
 use ktstr_record::RunVerdict;
 use ktstr_schedule::{Event, Pid, Reason, SCHEDULE_FILE, Schedule, What};
 
-/// A fifth of a CPU, a thread that calls another one every 50 ms, and one that nobody ever resumes.
+/// The example of the guide: a thread that uses a fifth of a CPU, one that wakes another every 50 ms, and one that nobody resumes.
 const FILE: &str = include_str!("../../../docs/guide/rt-app.json");
 
-/// `cargo ktstr run` with these words, in a folder with `file.json`.
+/// Runs `cargo ktstr run` with these arguments in a folder that has this file as `file.json`.
 fn run(root: &Path, file: &str, words: &[&str]) -> Output {
     std::fs::write(root.join("file.json"), file).unwrap();
     ktstr(&root.join("ktstr"), &["run"])
@@ -26,20 +26,20 @@ fn run(root: &Path, file: &str, words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// A time between a thread's wake-up and its next sleep.
+/// What a thread did between a wake-up and its next sleep.
 #[derive(Debug)]
 struct Turn {
-    /// Who woke it.
+    /// The task that woke it, or that an interrupt which woke it had interrupted.
     waker: Pid,
-    /// Whether that was an interrupt.
+    /// Whether an interrupt woke it.
     interrupt: bool,
     woken_ns: u64,
     slept_ns: u64,
-    /// How long it had a CPU.
+    /// How long it ran on a CPU.
     ran_ns: u64,
 }
 
-/// The turns of a thread, in their order, but for one that the end of the run cut off.
+/// Returns the turns of a thread in their order, without one that was not over at the end of the run.
 fn turns(events: &[Event], of: Pid) -> Vec<Turn> {
     let mut all = Vec::new();
     let mut open: Option<Turn> = None;
@@ -59,7 +59,7 @@ fn turns(events: &[Event], of: Pid) -> Vec<Turn> {
                     ran_ns: 0,
                 });
             }
-            // The runqueue's clock, which a wake-up alone does not bring up to date.
+            // A wake-up alone does not update the runqueue's clock, so the time of the enqueue is more exact.
             What::Enqueue {
                 task, wakeup: true, ..
             } if task == of => {
@@ -93,7 +93,7 @@ fn threads_do_what_their_events_say() {
     let said = text(&output);
     println!("{said}");
     assert_eq!(output.status.code(), Some(0), "{said}");
-    let note = "note: file.json: line 29, `global.calibration`: it has no effect: a run is CPU time, which needs no calibration";
+    let note = "note: file.json: line 29, `global.calibration`: it has no effect: `run` is an amount of CPU time, which needs no calibration";
     assert!(said.contains(note), "{said}");
     assert!(
         said.contains("Running file.json: 3s of guest time under "),
@@ -122,7 +122,7 @@ fn threads_do_what_their_events_say() {
         .collect();
     let of = |name: &str| turns(&events, named[name]);
 
-    // 20 ms of CPU time, and 80 ms without: neither more nor less often than that.
+    // `light` uses 20 ms of CPU time and then sleeps for 80 ms, about 30 times in 3 s.
     let light = of("light");
     let bursts: Vec<&Turn> = light
         .iter()
@@ -132,29 +132,29 @@ fn threads_do_what_their_events_say() {
     for turn in &bursts {
         assert!((20_000_000..20_600_000).contains(&turn.ran_ns), "{turn:?}");
     }
-    // The last sleep is ended by the stop.
+    // The sleep after the last burst is not compared, because the stop ends it early.
     for pair in bursts.windows(2) {
         let slept = pair[1].woken_ns - pair[0].slept_ns;
         assert!((79_900_000..80_300_000).contains(&slept), "{pair:?}");
     }
 
-    // The waiter runs when the caller has called, and at no other time.
+    // `waiter` runs when `caller` has signalled the condition, and at no other time.
     let waiter = of("waiter");
     let bursts = waiter.iter().filter(|turn| turn.ran_ns > 1_000_000);
     let bursts: Vec<&Turn> = bursts.collect();
-    // The first turn begins with the release of all threads, the last one may be cut off by the stop.
+    // The first turn begins with the release of all threads, and the stop may cut the last one short.
     let bursts = &bursts[1..bursts.len() - 1];
     assert!((55..=60).contains(&bursts.len()), "{bursts:?}");
     for turn in bursts {
         assert!(turn.waker == named["caller"] && !turn.interrupt, "{turn:?}");
         assert!((5_000_000..5_600_000).contains(&turn.ran_ns), "{turn:?}");
     }
-    // The timer keeps its places on the clock.
+    // The caller's timer does not drift: on average, its period is 50 ms.
     let periods =
         (bursts.last().unwrap().woken_ns - bursts[0].woken_ns) / (bursts.len() as u64 - 1);
     assert!((49_900_000..50_100_000).contains(&periods), "{periods}");
 
-    // Nobody resumes it: three seconds without a sign of life are no stall.
+    // Nobody resumes `never`. It only waits for three seconds, which must not count as a stall.
     let never: u64 = of("never").iter().map(|turn| turn.ran_ns).sum();
     assert!(never < 5_000_000, "{never} ns");
 }
@@ -164,7 +164,7 @@ fn the_guide_shows_the_file() {
     let page = include_str!("../../../docs/guide/rt-app.md");
     assert!(
         page.contains(FILE),
-        "left: docs/guide/rt-app.md; right: docs/guide/rt-app.json"
+        "docs/guide/rt-app.md does not show docs/guide/rt-app.json as it is"
     );
     // Each event and each key without effect is on the page.
     let keys = "run runtime sleep timer lock unlock wait signal broad sync barrier suspend resume sem_post sem_wait yield fork \
@@ -196,7 +196,7 @@ fn a_file_for_rt_app_that_cannot_be_run_is_refused_before_a_machine_boots() {
         (
             pinned,
             &["file.json", "--topology", "1n1l2c1t"],
-            "error: file.json: as `--print` shows it: line ",
+            "error: file.json: in its TOML form, which `--print` shows: line ",
         ),
         (
             "{}",
@@ -212,7 +212,7 @@ fn a_file_for_rt_app_that_cannot_be_run_is_refused_before_a_machine_boots() {
         assert!(!said.contains("Running"), "{said}");
     }
     assert!(!root.path().join("ktstr").exists(), "nothing was run");
-    // The normal form is a scenario in TOML, on a machine that has the CPUs.
+    // `--print` shows the scenario in TOML, with a machine that has all CPUs which the file names.
     let output = run(root.path(), pinned, &["file.json", "--print"]);
     let toml = String::from_utf8(output.stdout).unwrap();
     assert!(

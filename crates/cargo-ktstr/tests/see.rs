@@ -1,5 +1,5 @@
-//! A failed run of a real kernel with every command that shows a run: as a page, as Markdown, as a trace, in tables, and the
-//! explanation why a task waited.
+//! Makes one failed run on a real kernel, and looks at it with every command that shows a run: as a page, as Markdown, as a
+//! trace, in tables, and with the explanation of why a task waited.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -62,7 +62,7 @@ fn a_failed_run_is_seen_in_every_way() {
         ],
     )
     .env("GITHUB_STEP_SUMMARY", &summary)
-    // Cargo's variables would make the command one of its test runners.
+    // With cargo's variables the run would take itself for one of `cargo test`, and name another command to repeat it.
     .env_remove("CARGO_PKG_NAME")
     .output()
     .unwrap();
@@ -230,7 +230,7 @@ fn trace(root: &Path, run: &str, sums: &BTreeMap<u64, u64>) {
     }
 }
 
-/// Checks the explanation: while the scheduler dispatched nothing, its tasks waited, so each has a longest wait.
+/// Checks the explanation of a worker's longest wait. Every worker has one, because the scheduler stopped dispatching.
 fn answer(root: &Path, run: &str, worker: &str) {
     let why = said(root, &["why", run, worker]);
     for part in [
@@ -316,8 +316,8 @@ fn replay(root: &Path, run: &str) -> String {
         .iter()
         .map(|capture| capture.elapsed_ms.unwrap())
         .collect();
-    // The first event of the schedule at that time or later; a running CPU has a tick at least every 4 ms. The time of the
-    // window is that of the timer, which may be a tick older.
+    // A capture is taken at the first event of the schedule at that time or later, and a running CPU has a tick at least every
+    // 4 ms. The elapsed time in the record comes from the guest's timer, which may be a tick behind.
     for (ms, wanted) in ms.iter().zip([500, 1500]) {
         assert!(ms.abs_diff(wanted) < 100, "{ms:?}");
     }

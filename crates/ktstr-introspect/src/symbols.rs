@@ -90,7 +90,7 @@ impl Symbols {
         if by_address.is_empty() {
             return Err(SymbolsError::Empty);
         }
-        // Kernel tables come sorted, which makes this one pass over them.
+        // The kernel's tables are sorted already, so that this sort takes only one pass over them.
         by_address.sort_by_key(|entry| entry.address);
         let mut by_name: Vec<(u32, u32)> = by_address
             .iter()

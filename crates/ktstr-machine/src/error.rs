@@ -33,8 +33,8 @@ pub enum MachineError {
     },
     /// The program that the user named is not QEMU.
     #[error(
-        "KTSTR_QEMU={}: {found}; name the program qemu-system-x86_64 of QEMU {needed} or newer, or unset \
-         the variable", path.display()
+        "KTSTR_QEMU={}: {found}; set it to the path of a qemu-system-x86_64 of version {needed} or newer, \
+         or unset it", path.display()
     )]
     NotQemu {
         /// The path that was named.

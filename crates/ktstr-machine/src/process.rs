@@ -39,8 +39,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts QEMU with the descriptors `inherit`, of which `preload` is a library that is loaded before all others.
-    /// The kernel kills QEMU when this process ends for any reason.
+    /// Starts QEMU, which inherits the descriptors `inherit`. If `preload` is given, it is the one of them that refers to a
+    /// library, which is loaded before all others. The kernel kills QEMU when this process ends for any reason.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -97,7 +97,7 @@ impl Process {
         self.ended
     }
 
-    /// Creates the error for a QEMU that exited, or closed its monitor, while the host was `during` something.
+    /// Creates the error for a QEMU that exited or closed its monitor. `during` says what the host was doing at that time.
     pub(crate) fn death(&mut self, during: &'static str) -> MachineError {
         let status = match self.ended() {
             Some(status) => match (status.code(), status.signal()) {
@@ -143,7 +143,10 @@ impl Process {
             };
             if Instant::now() > deadline {
                 return Err(MachineError::NoAnswer {
-                    command: format!("waiting for QEMU's main thread ({})", text.trim()),
+                    command: format!(
+                        "the last request (its main thread is in system call {})",
+                        text.trim()
+                    ),
                     within: SETTLE_WITHIN,
                 });
             }

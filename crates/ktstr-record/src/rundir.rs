@@ -13,7 +13,8 @@ use crate::error::RecordError;
 use crate::record::{RECORD_FILE, RunRecord, SCHEMA};
 use crate::staging::{self, Staging};
 
-/// The number of names to try before giving up. A clash takes two runs of one test in the same millisecond.
+/// The number of names to try before giving up. Two names are only the same if runs of one test begin in the same millisecond in
+/// processes with the same id, as in two PID namespaces.
 const NAME_TRIES: u32 = 64;
 
 /// A run that is being recorded. If it is dropped without [`RunDir::commit`], it leaves nothing behind.
@@ -28,7 +29,7 @@ pub struct RunDir {
     committed: bool,
 }
 
-/// Formats a time as in records (`timestamp`). Such texts sort in the order of time.
+/// Formats a time for the field `timestamp` of a record. The alphabetical order of these texts is the order of the times.
 #[must_use]
 pub fn timestamp(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
@@ -125,7 +126,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Writes an artefact of bytes, whole.
+    /// Writes an artefact that consists of bytes. It is never cut, however long it is.
     ///
     /// # Errors
     /// If the name is not a plain file name, or the file cannot be written.

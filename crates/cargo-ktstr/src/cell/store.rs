@@ -48,7 +48,7 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
         })
     }
 
-    /// Opens the newest results under `folder` for reading, of whatever binaries.
+    /// Opens the newest results under `folder` for reading, whichever binaries they are of.
     pub fn newest(folder: &Path) -> Result<Self> {
         let files = match Folder::existing(folder, Place::POWER)? {
             Some(folder) => Some(
@@ -110,8 +110,8 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
     }
 }
 
-/// Returns a file name derived from the content of the binaries and from the settings. It is only compared with names that the
-/// same binary made.
+/// Returns a file name derived from the content of the binaries and from the settings. The hash may differ between versions of
+/// Rust's standard library, which does no harm: another build of this command then starts with no results.
 fn key(binaries: &[&Path], settings: &str) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     hasher.write(settings.as_bytes());

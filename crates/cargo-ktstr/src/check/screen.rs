@@ -31,14 +31,14 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
         .sum::<u64>()
         < report.runs;
     section(text, "BROKEN", "", broken, MOST_BROKEN)?;
-    let known = "known, and put up with";
+    let known = "ktstr.toml tolerates these";
     section(text, "KNOWN", known, &report.known, MOST)?;
-    let not = "does not count against it";
+    let not = "this does not count against the scheduler";
     section(text, "NOT PROMISED", not, &report.not_promised, MOST)?;
     section(
         text,
         "SLOWER THAN EEVDF",
-        "and no more than that",
+        "nothing failed in these runs",
         &report.slower,
         MOST,
     )?;
@@ -50,7 +50,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     if !broken.is_empty() {
         writeln!(
             text,
-            "Promises that it does not make, and known failures, can be listed in ktstr.toml (docs/check.md).\n"
+            "Promises that the scheduler does not make, and known failures, can be listed in ktstr.toml (docs/check.md).\n"
         )?;
     }
     for kernel in &report.missing_kernels {
@@ -80,7 +80,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     let [made, kept] = report.eevdf_runs;
     writeln!(
         text,
-        "{}: {} runs on {} ({}), {} sound{}{}{}; beside them EEVDF with the same seeds ({made} runs, {kept} cached); \
+        "{}: {} runs on {} (level {}), {} sound{}{}{}; beside them EEVDF with the same seeds ({made} runs, {kept} cached); \
          {:.0} s",
         report.scheduler.path.display(),
         report.runs,
@@ -187,7 +187,7 @@ mod tests {
             again: cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast
             record: /runs/run-1/record.json
 
-        NOT PROMISED  1  (does not count against it)
+        NOT PROMISED  1  (this does not count against the scheduler)
           bursts  7.3.4 1n1l2c1t  1 of 1 seeds  spread
             spread of <worker>
             it is only an expectation, and the exact schedule does not confirm it
@@ -200,9 +200,9 @@ mod tests {
             the run was inconclusive
             again: cargo ktstr check ./scx_mine --scenarios sweep --kernels 7.3.4-ab --seeds 1..2 -- --fast
 
-        Promises that it does not make, and known failures, can be listed in ktstr.toml (docs/check.md).
+        Promises that the scheduler does not make, and known failures, can be listed in ktstr.toml (docs/check.md).
 
-        ./scx_mine: 5 runs on 7.3.4 (quick), 2 sound, 1 without an answer, 1 broken; beside them EEVDF with the same seeds (1 runs, 4 cached); 41 s
+        ./scx_mine: 5 runs on 7.3.4 (level quick), 2 sound, 1 without an answer, 1 broken; beside them EEVDF with the same seeds (1 runs, 4 cached); 41 s
         ");
     }
 

@@ -222,16 +222,16 @@ fn decidable(pairs: usize, tests: usize) -> Result<()> {
     }
     let advice = match holm::pairs_needed(tests, LEVEL) {
         Some(needed) => format!("it takes {needed} seeds, or fewer scenarios, kernels or shapes"),
-        None => "no number of seeds does: name fewer scenarios, kernels or shapes".to_owned(),
+        None => "no number of seeds is enough: name fewer scenarios, kernels or shapes".to_owned(),
     };
     let most = (LEVEL / smallest).floor() as usize;
     let can = match most {
-        0 => "not even one".to_owned(),
-        most => format!("only {most}"),
+        0 => "they cannot decide even one".to_owned(),
+        most => format!("they can decide {most} at most"),
     };
     bail!(
-        "{pairs} seeds cannot decide {tests} tests (places times metrics), whatever they show, {can}: {advice}. --undecided runs \
-         them all the same, and says only which runs are the same to the last bit"
+        "{pairs} seeds cannot decide {tests} tests (places times metrics), whatever they show; {can}: {advice}. --undecided runs \
+         them anyway, and says only which runs are the same to the last bit"
     )
 }
 
@@ -322,9 +322,12 @@ mod tests {
     #[test]
     fn a_family_that_cannot_be_decided_is_refused_with_what_it_takes() {
         let error = |pairs, tests| decidable(pairs, tests).expect_err("refused").to_string();
-        insta::assert_snapshot!(error(3, 32), @"3 seeds cannot decide 32 tests (places times metrics), whatever they show, not even one: it takes 11 seeds, or fewer scenarios, kernels or shapes. --undecided runs them all the same, and says only which runs are the same to the last bit");
-        assert!(error(8, 32).contains("whatever they show, only 6: it takes 11 seeds"));
-        assert!(error(20, 100_000).contains("no number of seeds does"));
+        insta::assert_snapshot!(error(3, 32), @"3 seeds cannot decide 32 tests (places times metrics), whatever they show; they cannot decide even one: it takes 11 seeds, or fewer scenarios, kernels or shapes. --undecided runs them anyway, and says only which runs are the same to the last bit");
+        assert!(
+            error(8, 32)
+                .contains("whatever they show; they can decide 6 at most: it takes 11 seeds")
+        );
+        assert!(error(20, 100_000).contains("no number of seeds is enough"));
         assert!(decidable(11, 32).is_ok() && decidable(6, 1).is_ok());
     }
 }

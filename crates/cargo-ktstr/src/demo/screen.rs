@@ -167,7 +167,7 @@ fn render_to(text: &mut String, s: &Screen) -> std::fmt::Result {
     let rest = (s.wall_s - s.boot_s - s.window_s).max(0.0);
     writeln!(
         text,
-        "\n  {:.1} s: boot {:.1}, window {:.1}, rest {rest:.1}  {}",
+        "\n  {:.1} s: boot {:.1}, scenario {:.1}, rest {rest:.1}  {}",
         s.wall_s,
         s.boot_s,
         s.window_s,
@@ -317,7 +317,7 @@ mod tests {
           nr_dispatched  ▁▂▃█   1 200   2 400   4 100   9 900
           nr_yielded     ▁▁▁▁       0       0       0       0
 
-          14.0 s: boot 5.0, window 6.0, rest 3.0  ░░░░░░░░░░░░░░█████████████████▒▒▒▒▒▒▒▒▒
+          14.0 s: boot 5.0, scenario 6.0, rest 3.0  ░░░░░░░░░░░░░░█████████████████▒▒▒▒▒▒▒▒▒
           record: target/ktstr/x/record.json
         ");
     }

@@ -78,8 +78,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     };
     let entry = match declared(&scenario, options) {
         Ok(entry) => entry,
-        // Its lines are not those of the file that was read.
-        Err(error) if is_rt_app => return refused(&format!("as `--print` shows it: {error}")),
+        // The line in this error is a line of the TOML, not of the user's file.
+        Err(error) if is_rt_app => {
+            return refused(&format!("in its TOML form, which `--print` shows: {error}"));
+        }
         Err(error) => return refused(&error),
     };
     if options.print {

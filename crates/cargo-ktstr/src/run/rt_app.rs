@@ -1,4 +1,4 @@
-//! Workload files of rt-app, as files with a scenario: what is run is their normal form, which `--print` shows.
+//! Turns a workload file of rt-app into a scenario file in TOML, which is what `cargo ktstr run` runs, and what `--print` shows.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,10 +7,10 @@ use anyhow::Result;
 use ktstr::scenario::Scenario;
 use ktstr_record::terminal::tell;
 
-/// CPUs of the machine that a file is run on if it names none.
+/// The number of CPUs of a machine if the file does not need more.
 const USUAL_CPUS: usize = 2;
 
-/// Whether a file is read as one for rt-app: if that is asked for, and if it is named as these files are.
+/// Whether a file is read as one of rt-app: if the user asks for that, or if its name ends with `.json`.
 pub(super) fn is_rt_app(path: &Path, asked: bool) -> bool {
     asked
         || path
@@ -18,7 +18,7 @@ pub(super) fn is_rt_app(path: &Path, asked: bool) -> bool {
             .is_some_and(|end| end.eq_ignore_ascii_case("json"))
 }
 
-/// The file as TOML. What it says without effect is told on standard error, a line for each.
+/// Returns the file as TOML. The notes on keys without effect are printed on standard error, one on each line.
 pub(super) fn as_toml(path: &Path, text: &str) -> Result<String> {
     let file = Scenario::from_rt_app(text)?;
     for note in &file.notes {

@@ -72,7 +72,10 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let (kernels, missing) =
         axes::kernels(&options.kernels.kernels, options.kernels.lock.as_deref())?;
     if kernels.is_empty() {
-        bail!("there is no kernel to load it on: {}", missing.join("; "));
+        bail!(
+            "there is no kernel to load the scheduler on: {}",
+            missing.join("; ")
+        );
     }
     let jobs: Vec<Job> = kernels
         .iter()

@@ -137,7 +137,9 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
         // The kernel ejected the scheduler, or the scheduler detached on its own; the host learns which from the kernel's log.
         Ok(state) => Some(Gone::Off(died(
             SchedulerEnd::Unknown,
-            format!("pid {pid} is there, but sched_ext is {state}"),
+            format!(
+                "pid {pid} has not exited, but it schedules nothing any more: sched_ext is {state}"
+            ),
         ))),
     }
 }

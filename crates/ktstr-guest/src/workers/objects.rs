@@ -1,7 +1,7 @@
 //! Locks, conditions, barriers, semaphores and timers that workers share by name, whichever cgroup or process they are in.
 //!
-//! They lie in the memory that all workers of a scenario share, in a hash table: a worker finds its object by a hash of the kind
-//! and the name, and the first one that asks takes the next free place. Nothing here allocates or panics.
+//! They are in a hash table in the memory that all workers of a scenario share. A worker finds an object by a hash of its kind and
+//! its name, and the first worker that looks for it takes the next free slot for it. Nothing here allocates or panics.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -9,27 +9,27 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use super::shared::Zeroed;
 use super::sys;
 
-/// Number of objects of a scenario.
+/// The largest number of objects in a scenario.
 pub const MAX_OBJECTS: usize = 4096;
-/// Number of times of wake calls that an object keeps.
+/// The number of times at which waiters were let go that an object keeps.
 const STAMPS: usize = 8;
 
-/// What an object is. Objects of different kinds may have the same name.
+/// The kind of an object. Objects of different kinds may have the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A lock, whose word is 0 when free, 1 when held, and 2 when held and contended.
     Lock,
-    /// A lock whose holder inherits priorities. Its word is the kernel's.
+    /// A lock whose holder inherits the priority of its waiters. Its word has the format of the kernel's `FUTEX_LOCK_PI`.
     PiLock,
     /// A queue of workers that wait for a signal.
     Condition,
-    /// A queue of workers that wait for the last of them.
+    /// A queue of workers that wait until the last of them has come.
     Barrier,
-    /// A count.
+    /// A semaphore, whose word is its count.
     Semaphore,
-    /// The time of the next period.
+    /// A timer that workers share.
     Timer,
-    /// The same for the worker of this thread id alone.
+    /// A timer that only the worker with this thread id uses.
     OwnTimer(i32),
 }
 
@@ -37,15 +37,16 @@ pub enum Kind {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Object {
-    /// The hash of kind and name; 0 while the place is free.
+    /// The hash of kind and name; 0 while the slot is free.
     key: AtomicU64,
-    /// The word of a lock, the count of a semaphore, or how many waiters of a queue were let go. This is a futex.
+    /// The word of a lock, the count of a semaphore, or the number of waiters that a queue has let go. This is a futex.
     pub word: AtomicU32,
-    /// How many waiters have come to a queue.
+    /// The number of waiters that have come to a queue.
     pub came: AtomicU32,
-    /// The time of a timer's next period in ns; 0 before its first use.
+    /// The monotonic time in ns at which a timer's next period begins; 0 before its first use.
     pub next_ns: AtomicU64,
-    /// When the lock was released or the waiters were let go, in ns.
+    /// Monotonic times in ns: the first one is that of the last release of a lock; a waiter of a queue finds the time at which it
+    /// was let go at its place modulo `STAMPS`.
     stamps: [AtomicU64; STAMPS],
 }
 
@@ -55,7 +56,7 @@ pub type Objects = [Object; MAX_OBJECTS];
 // SAFETY: repr(C), atomics only.
 unsafe impl Zeroed for Object {}
 
-/// Returns the object of this kind and name, or `None` if all places are taken by others.
+/// Returns the object of this kind and name, or `None` if all slots are taken by others.
 pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Object> {
     let key = hash(kind, name);
     let first = key as usize % MAX_OBJECTS;
@@ -68,8 +69,8 @@ pub fn find<'a>(objects: &'a Objects, kind: Kind, name: &str) -> Option<&'a Obje
     })
 }
 
-/// FNV-1a (Fowler, Noll and Vo) of the kind and the name, and never 0. Two names of one scenario have the same hash once in 10^12
-/// scenarios of 4096 names.
+/// FNV-1a (Fowler, Noll and Vo) of the kind and the name, and never 0. Of 10^12 scenarios with 4096
+/// names, about one has two names with the same hash.
 fn hash(kind: Kind, name: &str) -> u64 {
     let kind: [u8; 5] = match kind {
         Kind::Lock => *b"lock.",
@@ -95,17 +96,17 @@ impl Object {
         rest.get(at.wrapping_sub(1)).unwrap_or(first)
     }
 
-    /// Notes when the lock is released.
+    /// Records the current time as that of the release.
     pub fn stamp_release(&self) {
         self.stamp(0).store(sys::now_ns(), Relaxed);
     }
 
-    /// When the lock was released last, in ns; 0 for never.
+    /// Returns the monotonic time of the last release in ns; 0 if there was none.
     pub fn released_ns(&self) -> u64 {
         self.stamp(0).load(Relaxed)
     }
 
-    /// Takes a place at the end of the queue.
+    /// Takes the place at the end of the queue, and returns its number.
     pub fn queue(&self) -> u32 {
         self.came.fetch_add(1, AcqRel)
     }
@@ -138,12 +139,12 @@ impl Object {
                 Err(now) => gone = now,
             }
         }
-        // Those who share the bit look at their place and wait again.
+        // Other waiters with the same bit wake up too, find that their place was not let go, and wait again.
         sys::futex_wake_those(&self.word, bit(gone));
         true
     }
 
-    /// Lets all go that have come before place `end`.
+    /// Lets all waiters go whose place is before `end`.
     pub fn let_go_before(&self, end: u32) {
         let now = sys::now_ns();
         for stamp in &self.stamps {
@@ -159,7 +160,7 @@ impl Object {
         sys::futex_wake_those(&self.word, u32::MAX);
     }
 
-    /// Lets all go that wait.
+    /// Lets all waiters go that have come so far.
     pub fn let_all_go(&self) {
         let end = self.came.load(Acquire);
         if end != self.word.load(Acquire) {
@@ -167,14 +168,14 @@ impl Object {
         }
     }
 
-    /// Adds one to the semaphore.
+    /// Adds one to the semaphore, and wakes one waiter.
     pub fn post(&self) {
         self.stamp_release();
         self.word.fetch_add(1, Release);
         sys::futex_wake(&self.word, 1);
     }
 
-    /// Takes one from the semaphore. Returns whether it had to wait, or `None` if `stopped` returns `true` first.
+    /// Subtracts one from the semaphore. Returns whether it had to wait for that, or `None` if `stopped` returns `true` first.
     pub fn take(&self, stopped: impl Fn() -> bool) -> Option<bool> {
         let mut waited = false;
         loop {
@@ -193,8 +194,8 @@ impl Object {
         }
     }
 
-    /// The end of the timer's next period, which becomes the begin of the one after: `period` after the last one, and after
-    /// `first_ns` for the first.
+    /// Goes on to the timer's next period, and returns the monotonic time in ns at which it ends. It begins where the last one
+    /// ended, or at `first_ns` if it is the first one.
     pub fn next_period(&self, first_ns: u64, period: u64) -> u64 {
         let add = |next: u64| {
             let from = if next == 0 { first_ns } else { next };
@@ -211,12 +212,12 @@ impl Object {
     }
 }
 
-/// Whether `gone` waiters are enough for `place` to be one of them; both wrap around.
+/// Whether `place` is one of the first `gone` places. Both numbers wrap around.
 fn passed(gone: u32, place: u32) -> bool {
     gone.wrapping_sub(place).wrapping_sub(1) < 1 << 31
 }
 
-/// The bit by which the waiter of a place is woken.
+/// Returns the bit of the futex's mask by which the waiter at this place is woken.
 fn bit(place: u32) -> u32 {
     1 << (place % 32)
 }
@@ -248,7 +249,7 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 9);
-        // The rest of the table, and no place beyond.
+        // New names fill the rest of the table, and then none is accepted any more.
         let taken = (0..MAX_OBJECTS).filter(|n| {
             let found = find(&page.objects, Kind::Lock, &format!("more {n}"));
             found.is_some()

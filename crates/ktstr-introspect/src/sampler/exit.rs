@@ -10,7 +10,7 @@ use crate::memory::GuestMemory;
 use crate::report::ScxExit;
 use crate::symbols::Symbols;
 
-/// The first kind that is an end (`SCX_EXIT_UNREG`).
+/// `SCX_EXIT_UNREG`, the lowest exit kind that says why a scheduler ended. Those below it are `SCX_EXIT_NONE` and `SCX_EXIT_DONE`.
 const FIRST_END: u32 = 64;
 /// `SCX_EXIT_DONE`: the kernel has processed the exit.
 const DONE: u32 = 1;
@@ -30,13 +30,13 @@ pub struct ExitReader {
 /// The addresses of the last scheduler's exit information.
 #[derive(Debug, Clone, Copy)]
 struct Notes {
-    /// The address of the kind of its exit.
+    /// The address of the exit kind, which is 0 while the scheduler runs.
     kind: u64,
     /// The address of the `struct scx_exit_info`.
     info: u64,
 }
 
-/// Where the sched_ext core keeps the two.
+/// Where the sched_ext core keeps the exit kind and the pointer to the exit information.
 enum Home {
     /// In the `struct scx_sched` behind `scx_root` (6.16 on).
     Scheduler {

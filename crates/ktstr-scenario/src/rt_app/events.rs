@@ -1,4 +1,5 @@
-//! The events of rt-app: what each becomes. A key is an event if it begins with the name of one (`run`, `run0`, `run_b`).
+//! The table of rt-app's events, with the actions that each becomes. A key is an event if it begins with the name of one (`run`,
+//! `run0`, `run_b`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +9,20 @@ use super::{RtAppNote, note};
 use crate::text::{Node, TextError};
 use crate::workload::RtAction;
 
-/// What an event becomes.
+/// The actions that an event becomes, or the error in it.
 type Actions = Result<Vec<RtAction>, TextError>;
 
-/// What is known where an event stands.
+/// What the reader of an event knows besides its value.
 pub(super) struct Place<'a> {
-    /// The name of its task.
+    /// The name of the task that has the event.
     pub(super) task: &'a str,
     pub(super) notes: &'a mut Vec<RtAppNote>,
 }
 
-/// Reads what stands under the key of an event.
+/// Reads the value of an event's key.
 type Read = fn(&mut Place<'_>, &Node) -> Actions;
 
-/// All events, each with what it becomes.
+/// All events, each with the function that reads it.
 const EVENTS: &[(&str, Read)] = &[
     ("run", |_, node| one(RtAction::Run(micros(node)?))),
     ("runtime", |_, node| one(RtAction::Runtime(micros(node)?))),
@@ -32,7 +33,7 @@ const EVENTS: &[(&str, Read)] = &[
     ("wait", |_, node| one(wait(node)?.1)),
     ("signal", |_, node| one(RtAction::Signal(name(node)?))),
     ("broad", |_, node| one(RtAction::Broadcast(name(node)?))),
-    // As rt-app does it: the lock is what the events beside it take and release.
+    // As in rt-app, separate events take the lock before the signal and release it after the wait.
     ("sync", |_, node| {
         let (condition, wait) = wait(node)?;
         Ok(vec![RtAction::Signal(condition), wait])
@@ -50,7 +51,10 @@ const EVENTS: &[(&str, Read)] = &[
         one(RtAction::Yield)
     }),
     ("fork", |_, node| {
-        Err(node.error("ktstr starts all threads at the begin and none by an event: give the task its \"instance\" and a \"delay\""))
+        Err(node.error(
+            "ktstr starts all threads at the beginning, and cannot start one by an event: give the task that it names an \"instance\" \
+             and a \"delay\"",
+        ))
     }),
     ("mem", |_, node| no_memory(node)),
     ("memrun", |_, node| no_memory(node)),
@@ -63,18 +67,19 @@ fn one(action: RtAction) -> Actions {
 
 fn no_memory(node: &Node) -> Actions {
     Err(node.error(
-        "ktstr has no events of memory and files: leave it out, or add workers of the work type cache_pressure or io_sync_write",
+        "ktstr has no events that access memory or files: leave it out, or add workers of the work type cache_pressure or \
+         io_sync_write",
     ))
 }
 
-/// The names of all events.
+/// Returns the names of all events.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     EVENTS.iter().map(|(name, _)| *name)
 }
 
-/// What the event under a key becomes; `None` for a key that is no event.
+/// Returns the actions of the event that a key names, or `None` if the key is not an event.
 pub(super) fn read(place: &mut Place<'_>, key: &str, node: &Node) -> Option<Actions> {
-    // `runtime` begins with `run`, too.
+    // The longest name that fits is meant: `runtime` begins with `run`, too.
     let begins = EVENTS.iter().filter(|(name, _)| key.starts_with(name));
     let (_, become_actions) = begins.max_by_key(|(name, _)| name.len())?;
     Some(become_actions(place, node))
@@ -86,7 +91,7 @@ fn timer(node: &Node) -> Result<RtAction, TextError> {
     let period = match object.micros("period")? {
         Some((period, _)) if !period.is_zero() => period,
         Some((_, node)) => return Err(node.expected("a period of more than 0 microseconds")),
-        None => return Err(node.error("\"period\" is missing: give it microseconds")),
+        None => return Err(node.error("\"period\" is missing: give it in microseconds")),
     };
     let absolute = match object.word("mode")? {
         None | Some(("relative", _)) => false,
@@ -102,7 +107,7 @@ fn timer(node: &Node) -> Result<RtAction, TextError> {
     })
 }
 
-/// The condition, and the wait for it.
+/// Returns the name of the condition, and the action that waits for it.
 fn wait(node: &Node) -> Result<(String, RtAction), TextError> {
     let object = Object::of(node)?;
     object.only(&["ref", "mutex"])?;
@@ -125,7 +130,7 @@ fn suspend(place: &mut Place<'_>, node: &Node) -> Result<RtAction, TextError> {
         place.notes.push(note(
             node,
             format!(
-                "the thread waits for a resume of \"{name}\"; an rt-app of 2025 or later ignores the name and waits for one of \
+                "the thread waits for a resume of \"{name}\", but rt-app since 2025 ignores the name and waits for a resume of \
                  \"{task}\""
             ),
         ));
@@ -133,8 +138,8 @@ fn suspend(place: &mut Place<'_>, node: &Node) -> Result<RtAction, TextError> {
     Ok(RtAction::Suspend(name.to_owned()))
 }
 
-/// Fills in what only all events together say: how many threads meet at a barrier, and which timers are absolute. One event that
-/// says so is enough for a timer.
+/// Fills in what depends on the events of all tasks: how many threads meet at a barrier, and which timers are absolute. A timer is
+/// absolute if at least one of its events says so.
 pub(super) fn settle(tasks: &mut [Task]) {
     let mut threads: BTreeMap<String, u32> = BTreeMap::new();
     let mut absolute_ones = BTreeSet::new();
@@ -175,7 +180,8 @@ pub(super) fn settle(tasks: &mut [Task]) {
     }
 }
 
-/// What two events have in common that use one timer: those of a task's own are of no other.
+/// Returns a key that two events have in common if they use the same timer. Only events of one task can use a timer that is not
+/// shared.
 fn timer_key(task: usize, name: &str, shared: bool) -> (Option<usize>, String) {
     ((!shared).then_some(task), name.to_owned())
 }

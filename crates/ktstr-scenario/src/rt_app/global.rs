@@ -1,4 +1,4 @@
-//! The keys of `global`: those that are acted on, and the table of those that have no meaning here.
+//! The keys of the object `global`: those that have an effect, and the table of those that have none.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use super::sched::Class;
 use super::{RtAppNote, note};
 use crate::text::{Node, TextError, Value};
 
-/// What holds for all tasks.
+/// The settings that hold for all tasks.
 pub(super) struct Global {
     pub(super) duration: Option<Duration>,
     pub(super) class: Class,
-    /// Whether locks hand the priority of their waiters on.
+    /// Whether the holder of a lock inherits the priority of its waiters.
     pub(super) inherits: bool,
 }
 
-/// The keys that are acted on.
+/// The keys that have an effect.
 const KEYS: &[&str] = &["duration", "default_policy", "pi_enabled"];
 
 const LOGS: &str = "ktstr writes no log of rt-app: the record of the run has the exact schedule and the workers' metrics";
@@ -24,7 +24,7 @@ const LOGS: &str = "ktstr writes no log of rt-app: the record of the run has the
 const WITHOUT: &[(&str, &str)] = &[
     (
         "calibration",
-        "a run is CPU time, which needs no calibration",
+        "`run` is an amount of CPU time, which needs no calibration",
     ),
     ("lock_pages", "the guest has no swap that pages could go to"),
     ("logdir", LOGS),
@@ -33,14 +33,14 @@ const WITHOUT: &[(&str, &str)] = &[
     ("gnuplot", LOGS),
     (
         "ftrace",
-        "the exact schedule of the run has these events: `cargo ktstr trace`",
+        "the exact schedule of the run has these events, and `cargo ktstr trace` exports them",
     ),
     (
         "cumulative_slack",
-        "slack is not added up: each timer event is measured",
+        "ktstr does not add up the slack of several timer events: it measures each of them",
     ),
-    ("io_device", "there are no events of files"),
-    ("mem_buffer_size", "there are no events of memory"),
+    ("io_device", "ktstr has no events that access files"),
+    ("mem_buffer_size", "ktstr has no events that access memory"),
     ("frag", "rt-app does not have this key any more"),
 ];
 
@@ -63,13 +63,15 @@ pub(super) fn read(node: Option<&Node>, notes: &mut Vec<RtAppNote>) -> Result<Gl
             None => {
                 let without = WITHOUT.iter().map(|(name, _)| *name);
                 let known: Vec<&str> = KEYS.iter().copied().chain(without).collect();
-                return Err(unknown(key, node, &known));
+                return Err(unknown("key", key, node, &known));
             }
         }
     }
     if let Some((seconds, node)) = object.integer("duration")? {
         let seconds = u32::try_from(seconds.max(0));
-        let seconds = seconds.map_err(|_| node.expected("seconds, at most 4294967295, or -1"))?;
+        let seconds = seconds.map_err(|_| {
+            node.expected("a whole number of seconds, at most 4294967295, or -1 for no end")
+        })?;
         global.duration = (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)));
     }
     if let Some((word, node)) = object.word("default_policy")? {
@@ -84,7 +86,7 @@ pub(super) fn read(node: Option<&Node>, notes: &mut Vec<RtAppNote>) -> Result<Gl
     Ok(global)
 }
 
-/// Whether a key says that what it stands for is not wanted.
+/// Whether the value switches off what the key stands for, so that no note is needed.
 fn is_off(node: &Node) -> bool {
     match &node.value {
         Value::Bool(on) => !on,

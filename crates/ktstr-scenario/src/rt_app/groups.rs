@@ -1,4 +1,4 @@
-//! Task groups as cgroups: each has the tasks that name it, and one more has those that name none.
+//! The cgroups of the task groups. Each has the tasks that name it, and one more cgroup has the tasks that name none.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use super::task::Task;
 use crate::ops::CgroupDef;
 use crate::text::TextError;
 
-/// The name of the process whose threads the tasks are, and of the cgroup of those without a task group.
+/// The name of the process that has the tasks as its threads, and of the cgroup of the tasks without a task group.
 const PROCESS: &str = "rt-app";
-/// The kernel's usual weight. Writing it turns the CPU controller on, which makes a group of a cgroup.
+/// The kernel's default weight. Setting it enables the CPU controller, without which the cgroup is no group for the scheduler.
 const WEIGHT: u32 = 100;
 
-/// The cgroups with the tasks as their workers.
+/// Returns the cgroups, with the tasks as their workers.
 pub(super) fn cgroups(tasks: Vec<Task>) -> Result<Vec<CgroupDef>, TextError> {
     let mut groups: BTreeMap<String, Vec<Task>> = BTreeMap::new();
     for task in tasks {
@@ -28,8 +28,8 @@ pub(super) fn cgroups(tasks: Vec<Task>) -> Result<Vec<CgroupDef>, TextError> {
                 line: task.line,
                 key: task.path.clone(),
                 message: format!(
-                    "its task group \"/{name}\" is below \"/{above}\", which has tasks, too: in cgroup v2 only the lowest groups \
-                     have tasks. Put those of \"/{above}\" into a group of their own below it"
+                    "its task group \"/{name}\" is below \"/{above}\", which has tasks as well, and in cgroup v2 a group that has \
+                     groups below it cannot have tasks: put the tasks of \"/{above}\" into a group of their own below it"
                 ),
             });
         }

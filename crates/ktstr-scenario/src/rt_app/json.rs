@@ -1,14 +1,15 @@
-//! Texts that are nearly JSON, as people write them for rt-app, as a tree of nodes.
+//! The parser of rt-app's workload files, which are almost JSON, into a tree of nodes.
 //!
-//! Beyond JSON there may be comments (`/* */`, `//`), a comma before a closing bracket, quotes of either kind, and keys without a
-//! value, which is then an empty text. A key may stand several times in an object. All keys stay in their order.
+//! In addition to JSON, a file may have comments (`/* */`, `//`), a comma before a closing bracket, texts in single quotes, and
+//! keys without a value, which get the empty text as their value. A key may occur several times in an object. The order of the
+//! keys is kept, because it is the order in which events are executed.
 
 use crate::text::{Node, TextError, Value};
 
-/// Objects and lists in each other: no published file has more than six.
+/// The largest depth of nested objects and lists. No published file nests more than six.
 const MAX_DEPTH: usize = 32;
 
-/// Reads a whole text.
+/// Parses a whole text.
 pub(super) fn read(text: &str) -> Result<Node, TextError> {
     let mut reader = Reader {
         rest: text,
@@ -30,7 +31,7 @@ pub(super) fn read(text: &str) -> Result<Node, TextError> {
 struct Reader<'a> {
     rest: &'a str,
     line: usize,
-    /// The keys down to the place.
+    /// The keys and list indices that lead to the current position.
     path: Vec<String>,
 }
 
@@ -49,7 +50,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What stands at the place, for messages.
+    /// Describes the character at the current position for messages.
     fn found(&self) -> String {
         match self.rest.chars().next() {
             None => "the end of the text".to_owned(),
@@ -61,7 +62,7 @@ impl<'a> Reader<'a> {
         self.rest.bytes().next()
     }
 
-    /// Takes so many bytes, which end between two letters.
+    /// Consumes and returns this number of bytes, which must end at the boundary of a character.
     fn take(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(bytes);
         self.line += taken.bytes().filter(|byte| *byte == b'\n').count();
@@ -69,7 +70,7 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    /// Takes the letters of which this is true.
+    /// Consumes and returns the characters for which `is` returns true.
     fn take_while(&mut self, is: impl Fn(char) -> bool) -> &'a str {
         let end = self.rest.find(|letter| !is(letter));
         self.take(end.unwrap_or(self.rest.len()))
@@ -83,7 +84,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Skips blanks and comments.
+    /// Skips white space and comments.
     fn skip(&mut self) -> Read<()> {
         loop {
             self.take_while(|letter| letter.is_whitespace() || letter == '\u{feff}');
@@ -128,7 +129,9 @@ impl<'a> Reader<'a> {
     fn deeper(&self) -> Read<()> {
         match self.path.len() < MAX_DEPTH {
             true => Ok(()),
-            false => Err(self.error(format!("more than {MAX_DEPTH} objects in each other"))),
+            false => Err(self.error(format!(
+                "objects and lists are nested more than {MAX_DEPTH} deep"
+            ))),
         }
     }
 
@@ -160,7 +163,7 @@ impl<'a> Reader<'a> {
                 }
                 false => self.node(line, Value::Text(String::new())),
             };
-            // A value may begin on a line below its key, and people look for the key.
+            // The node gets the line of its key, because a value may begin on a later line, and users look for the key.
             entries.push((key, Node { line, ..node }));
             self.skip()?;
             self.separated(b'}', began, "object")?;
@@ -189,7 +192,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A comma, unless the object or list ends.
+    /// Consumes the comma after an entry, which must be there unless the object or list ends.
     fn separated(&mut self, close: u8, began: usize, what: &str) -> Read<()> {
         if self.takes(b',') || self.peek() == Some(close) {
             return Ok(());
@@ -208,7 +211,7 @@ impl<'a> Reader<'a> {
         self.error_at(began, format!("the {what} that begins here has no end"))
     }
 
-    /// A text in quotes. Only `\"`, `\'`, `\\` and `\/` are special in the names that rt-app has; other escapes are those of JSON.
+    /// Parses a text in quotes, with the escapes of JSON and `\'`.
     fn text(&mut self, quote: u8) -> Read<String> {
         let began = self.line;
         self.take(1);
@@ -226,7 +229,7 @@ impl<'a> Reader<'a> {
                 _ => {
                     return Err(self.error_at(
                         began,
-                        "the text that begins here has no end on its line: close its quotes",
+                        "the text that begins here does not end on this line: close its quotes",
                     ));
                 }
             }
@@ -248,12 +251,12 @@ impl<'a> Reader<'a> {
                 let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
                 let letter = code.and_then(char::from_u32);
                 let letter = letter.ok_or_else(|| {
-                    self.error("found \\u without four hexadecimal digits of a letter")
+                    self.error("found \\u without the four hexadecimal digits of a character")
                 })?;
                 self.take(6);
                 return Ok(letter);
             }
-            _ => return Err(self.error("found a backslash that begins no escape of JSON")),
+            _ => return Err(self.error("found a backslash that begins no JSON escape: write two")),
         };
         self.take(2);
         Ok(plain)
@@ -266,7 +269,7 @@ impl<'a> Reader<'a> {
         let float = || digits.parse().ok().filter(|float: &f64| float.is_finite());
         integer.or_else(|_| {
             let number = float().map(Value::Float);
-            number.ok_or_else(|| self.error(format!("{digits} is no number")))
+            number.ok_or_else(|| self.error(format!("{digits} is not a number")))
         })
     }
 
@@ -288,7 +291,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Keys and values in their order, without their places.
+    /// Formats keys and values in their order, without their lines.
     fn plain(node: &Node) -> String {
         match &node.value {
             Value::Table(entries) => {
@@ -330,12 +333,12 @@ mod tests {
         let error = |text: &str| read(text).expect_err(text).to_string();
         insta::assert_snapshot!(error("{\n\"a\" : 1\n\"b\" : 2 }"), @r#"line 3, `a`: found '"', expected a comma or '}'"#);
         insta::assert_snapshot!(error("{\n\"a\" : {\n\"b\" : 2"), @"line 2, `a.b`: the object that begins here has no end");
-        insta::assert_snapshot!(error("{\n\"a : 2\n}"), @"line 2: the text that begins here has no end on its line: close its quotes");
+        insta::assert_snapshot!(error("{\n\"a : 2\n}"), @"line 2: the text that begins here does not end on this line: close its quotes");
         insta::assert_snapshot!(error("{}\n}"), @"line 2: found '}' after the end of the outermost object");
         insta::assert_snapshot!(error("{ \"a\" : \n yes }"), @"line 2, `a`: found the word yes, expected a value: put a text into quotes");
         insta::assert_snapshot!(error("{ a : 1 }"), @"line 1: found 'a', expected a key in quotes or }");
         insta::assert_snapshot!(error("\n/* {}"), @"line 2: the comment that begins here has no end: close it with */");
-        insta::assert_snapshot!(error("{ \"a\" : 1x }"), @"line 1, `a`: 1x is no number");
+        insta::assert_snapshot!(error("{ \"a\" : 1x }"), @"line 1, `a`: 1x is not a number");
         insta::assert_snapshot!(error(""), @"line 1: found the end of the text, expected a value");
         for bad in [
             "[1",
@@ -350,7 +353,7 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
         let deep = "[".repeat(100_000);
-        assert!(error(&deep).contains("more than 32 objects in each other"));
+        assert!(error(&deep).contains("objects and lists are nested more than 32 deep"));
     }
 
     proptest! {
@@ -359,7 +362,7 @@ mod tests {
             let _ = read(&text);
         }
 
-        /// Texts of which most letters mean something.
+        /// Texts in which most characters have a meaning for the parser.
         #[test]
         fn no_nearly_json_panics(text in r#"[{}\[\],:"'\\/*\n a1u.é-]{0,60}"#) {
             if let Err(error) = read(&text) {

@@ -1,21 +1,21 @@
-//! Workloads that people publish for rt-app (<https://github.com/scheduler-tools/rt-app>), as scenarios.
+//! Reads workload files of rt-app (<https://github.com/scheduler-tools/rt-app>) as scenarios.
 //!
-//! The format is that of `doc/tutorial.txt` there, and what its parser takes beyond it. A file is nearly JSON: `global`, `tasks`
-//! and, in old files, `resources`. Each task becomes a group of workers of the work type
-//! [`RtApp`](crate::workload::WorkType::RtApp); all tasks of one task group are threads of one process in one cgroup.
+//! The format is the one that rt-app's `doc/tutorial.txt` describes, with what rt-app's parser accepts in addition. A file is
+//! almost JSON: an object with the keys `global`, `tasks` and, in old files, `resources`. Each task becomes a group of workers of
+//! the work type [`RtApp`](crate::workload::WorkType::RtApp). All tasks of a task group are threads of one process in one cgroup.
 //!
-//! Nothing is dropped silently: what cannot be done is an error with its line, what has no meaning in a machine of ktstr is a note
-//! with its line.
+//! Nothing is dropped silently: a key that ktstr does not support is an error, and a key that has no effect in ktstr's machines is
+//! a note. Both have the line of the key.
 //!
 //! | File | Holds |
 //! |---|---|
-//! | `json.rs` | nearly JSON, as a tree with lines |
-//! | `object.rs` | the keys of an object, numbers, times and words |
-//! | `events.rs` | the table of events: what each becomes |
+//! | `json.rs` | the parser, which makes a tree of nodes with their lines |
+//! | `object.rs` | access to the keys of an object, and to numbers, times and words |
+//! | `events.rs` | the table of events, with the actions that each becomes |
 //! | `sched.rs` | policies, priorities, affinities |
 //! | `task.rs` | tasks and phases |
-//! | `global.rs` | the table of global keys |
-//! | `groups.rs` | task groups as cgroups |
+//! | `global.rs` | the keys of `global`, with the table of those that have no effect |
+//! | `groups.rs` | the cgroups of the task groups |
 
 mod events;
 mod global;
@@ -31,27 +31,27 @@ use crate::ops::{Backdrop, Step};
 use crate::text::{Scenario, TextError};
 use object::Object;
 
-/// What a file for rt-app says.
+/// A workload file of rt-app, read as a scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RtAppFile {
-    /// The tasks as workers, which live for the whole scenario, and one step.
+    /// The tasks as workers of the backdrop, which run for the whole scenario, and one empty step.
     pub scenario: Scenario,
-    /// For how long rt-app runs the tasks. `None` where the file sets no end.
+    /// How long rt-app would run the tasks. `None` if the file sets no end.
     pub duration: Option<Duration>,
-    /// The number of CPUs that a machine needs for all CPUs that the file names; at least 1.
+    /// The number of CPUs that a machine must have so that all CPUs that the file names exist; at least 1.
     pub cpus: usize,
-    /// What the file says without effect here, in the order of its lines.
+    /// The notes on keys that have no effect, or another effect than in rt-app, in the order of their lines.
     pub notes: Vec<RtAppNote>,
 }
 
-/// Something that a file says and that has no effect, or another one than in rt-app.
+/// A note on a key of a file that has no effect, or another effect than in rt-app.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RtAppNote {
-    /// The line, from 1.
+    /// The line number of the key, from 1.
     pub line: usize,
-    /// The keys down to the place, as `global.calibration`.
+    /// The keys from the outermost object down to this one, joined by dots, such as `global.calibration`.
     pub key: String,
-    /// Why it has none.
+    /// Why the key has no effect, or which other effect it has.
     pub message: String,
 }
 
@@ -62,15 +62,15 @@ impl std::fmt::Display for RtAppNote {
 }
 
 impl Scenario {
-    /// Reads a workload file for rt-app. Comments, repeated keys, commas before a bracket and keys without a value are read as
-    /// people mean them.
+    /// Reads the text of a workload file of rt-app. It may have comments, repeated keys, commas before a closing bracket, and keys
+    /// without a value, as published files do.
     ///
-    /// `run` is CPU time, whatever the CPU is worth, so a calibration has no meaning. What else has none is told in
-    /// [`RtAppFile::notes`].
+    /// `run` is an amount of CPU time, however fast the CPU is, so the file's calibration has no effect. [`RtAppFile::notes`] lists
+    /// all keys without an effect.
     ///
     /// # Errors
-    /// [`TextError`] with the line for what is not nearly JSON, for keys and values that rt-app does not have, and for events that
-    /// ktstr cannot do: `fork`, `mem`, `memrun`, `iorun`.
+    /// Returns a [`TextError`] with the line if the text cannot be parsed, if it has a key or a value that rt-app does not have, or
+    /// if it asks for what ktstr does not support, such as the events `fork`, `mem`, `memrun` and `iorun`.
     ///
     /// ```
     /// use ktstr_scenario::text::Scenario;
@@ -96,13 +96,15 @@ impl Scenario {
         let mut notes = Vec::new();
         let global = global::read(root.get("global")?, &mut notes)?;
         if let Some(resources) = root.get("resources")? {
-            let why = "locks, conditions and timers need no declaration: they are made where an event names them";
+            let why =
+                "it has no effect: the events that name locks, conditions and timers create them";
             notes.push(note(resources, why));
         }
         let tasks = root.get("tasks")?.ok_or_else(|| TextError {
             line: 1,
             key: "tasks".to_owned(),
-            message: "there are no tasks: a file for rt-app has an object \"tasks\"".to_owned(),
+            message: "there are no tasks: a workload file of rt-app needs an object \"tasks\""
+                .to_owned(),
         })?;
         let mut all = task::read_all(tasks, &global, &mut notes)?;
         events::settle(&mut all);
@@ -124,7 +126,7 @@ impl Scenario {
     }
 }
 
-/// A note about what stands at a node.
+/// Creates a note on the key of a node.
 fn note(node: &crate::text::Node, message: impl Into<String>) -> RtAppNote {
     RtAppNote {
         line: node.line,

@@ -1,11 +1,11 @@
-//! The keys of an object, and what stands under them.
+//! Access to the keys of an object and their values, with the errors for keys and values that are wrong.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::text::{Node, TextError, Value, nearest};
 
-/// An object whose keys may stand several times.
+/// An object, in which a key may occur several times.
 #[derive(Clone, Copy)]
 pub(super) struct Object<'a> {
     pub(super) node: &'a Node,
@@ -20,29 +20,29 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// All keys in their order.
+    /// Returns all keys with their values, in the order of the file.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Node)> {
         let entries: &'a [(String, Node)] = self.entries;
         entries.iter().map(|(key, node)| (key.as_str(), node))
     }
 
-    /// What stands under a key that can stand only once.
+    /// Returns the value of a key that may occur only once.
     pub(super) fn get(&self, key: &str) -> Result<Option<&'a Node>, TextError> {
         let mut all = self.entries().filter(|(name, _)| *name == key);
         let found = all.next();
         match all.next() {
             None => Ok(found.map(|(_, node)| node)),
             Some((_, again)) => Err(again.error(format!(
-                "the key \"{key}\" stands here a second time, and only events, phases and tasks can: remove one of them"
+                "the key \"{key}\" is given a second time, which only events, phases and tasks can be: remove one of the two"
             ))),
         }
     }
 
-    /// Refuses all keys but the known ones.
+    /// Returns an error if the object has a key that is not one of `known`.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), TextError> {
         match self.entries().find(|(key, _)| !known.contains(key)) {
             None => Ok(()),
-            Some((key, node)) => Err(unknown(key, node, known)),
+            Some((key, node)) => Err(unknown("key", key, node, known)),
         }
     }
 
@@ -61,7 +61,7 @@ impl<'a> Object<'a> {
         node.map(|node| Ok((text(node)?, node))).transpose()
     }
 
-    /// A text that must be there and says something.
+    /// Returns the text of a key that must be given and must not be empty.
     pub(super) fn needed(&self, key: &str) -> Result<&'a str, TextError> {
         match self.word(key)? {
             Some((word, _)) if !word.is_empty() => Ok(word),
@@ -77,12 +77,12 @@ impl<'a> Object<'a> {
     }
 }
 
-/// An error about a key that is not known.
-pub(super) fn unknown(key: &str, node: &Node, known: &[&str]) -> TextError {
-    let meant = nearest(key, known);
+/// Creates the error for a key or another word that is not one of `known`, with the most similar one. `what` says what it is.
+pub(super) fn unknown(what: &str, word: &str, node: &Node, known: &[&str]) -> TextError {
+    let meant = nearest(word, known);
     let meant = meant.map_or_else(String::new, |meant| format!("did you mean \"{meant}\"? "));
     node.error(format!(
-        "unknown key \"{key}\": {meant}There are: {}",
+        "unknown {what} \"{word}\": {meant}There are: {}",
         known.join(", ")
     ))
 }
@@ -94,7 +94,7 @@ pub(super) fn text(node: &Node) -> Result<&str, TextError> {
     }
 }
 
-/// The name of an object, which is not empty.
+/// Returns the name of a lock, a condition or the like, which must not be empty.
 pub(super) fn name(node: &Node) -> Result<String, TextError> {
     match text(node)? {
         "" => Err(node.expected("a name in quotes")),
@@ -102,29 +102,30 @@ pub(super) fn name(node: &Node) -> Result<String, TextError> {
     }
 }
 
-/// A time in microseconds, as all times of rt-app are.
+/// Returns a time, which rt-app always gives in microseconds.
 pub(super) fn micros(node: &Node) -> Result<Duration, TextError> {
     let us = match node.value {
         Value::Integer(us) => u32::try_from(us).ok(),
         _ => None,
     };
-    let us = us.ok_or_else(|| node.expected("microseconds, a whole number of 0 to 4294967295"))?;
+    let us =
+        us.ok_or_else(|| node.expected("microseconds, a whole number from 0 to 4294967295"))?;
     Ok(Duration::from_micros(u64::from(us)))
 }
 
-/// The numbers of CPUs or nodes: a list, or a single one.
+/// Returns the numbers of CPUs or NUMA nodes, which are given as a list or as a single number.
 pub(super) fn numbers(node: &Node) -> Result<BTreeSet<usize>, TextError> {
-    // As many CPUs as the guest's masks have.
+    // The affinity masks of the workers have bits for 1024 CPUs.
     let one = |node: &Node| match node.value {
         Value::Integer(number @ 0..=1023) => Ok(number as usize),
-        _ => Err(node.expected("numbers of 0 to 1023 in a list such as [0, 1]")),
+        _ => Err(node.expected("whole numbers from 0 to 1023 in a list such as [0, 1]")),
     };
     let all: BTreeSet<usize> = match &node.value {
         Value::List(items) => items.iter().map(one).collect::<Result<_, _>>()?,
         _ => BTreeSet::from([one(node)?]),
     };
     match all.is_empty() {
-        true => Err(node.error("the list is empty: leave the key out for all of them")),
+        true => Err(node.error("the list is empty: leave the key out to allow all of them")),
         false => Ok(all),
     }
 }

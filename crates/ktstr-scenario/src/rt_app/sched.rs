@@ -1,4 +1,4 @@
-//! Policies, priorities, budgets and affinities of tasks and phases.
+//! Reads the policies, priorities, budgets and affinities of tasks and phases.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{RtAppNote, note};
 use crate::text::{Node, TextError};
 use crate::workload::{RtAction, SchedPolicy};
 
-/// The keys of a phase and a task that say how a thread is scheduled.
+/// The keys of tasks and phases that say how a thread is scheduled.
 pub(super) const KEYS: &[&str] = &[
     "policy",
     "priority",
@@ -17,7 +17,7 @@ pub(super) const KEYS: &[&str] = &[
     "cpus",
 ];
 
-/// The words for policies.
+/// The names that files use for the policies.
 const POLICIES: &[(&str, Class)] = &[
     ("SCHED_OTHER", Class::Other),
     ("SCHED_BATCH", Class::Batch),
@@ -27,7 +27,7 @@ const POLICIES: &[(&str, Class)] = &[
     ("SCHED_DEADLINE", Class::Deadline),
 ];
 
-/// A policy without its numbers.
+/// A policy without its priority or its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     Other,
@@ -44,7 +44,7 @@ impl Class {
         let words: Vec<&str> = POLICIES.iter().map(|(name, _)| *name).collect();
         found
             .map(|(_, class)| *class)
-            .ok_or_else(|| unknown(word, node, &words))
+            .ok_or_else(|| unknown("policy", word, node, &words))
     }
 
     /// Whether its tasks have nice values.
@@ -58,14 +58,14 @@ impl Class {
 pub(super) struct Sched {
     pub(super) class: Class,
     pub(super) policy: SchedPolicy,
-    /// The nice value, where the policy has one and it is given.
+    /// The nice value, if the policy has one and the file gives it.
     pub(super) nice: Option<i32>,
-    /// The slice, where the policy has one and it is given.
+    /// The slice, if the policy has one and the file gives it.
     pub(super) slice: Option<Duration>,
 }
 
-/// What the keys of a task say. `class` is its policy if it names none; `legacy` are the names that old files have for the budget
-/// of `SCHED_DEADLINE`, which only a task can use.
+/// Reads how a task or a phase is scheduled. `class` is its policy if it names none. `legacy` allows the keys by which old files
+/// give the budget of `SCHED_DEADLINE`, which only tasks have.
 pub(super) fn read(
     object: &Object<'_>,
     class: Class,
@@ -82,7 +82,7 @@ pub(super) fn read(
         Some((number, node)) => match i32::try_from(number) {
             Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
             _ => Err(node.expected(&format!(
-                "a priority of {least} to {most} under this policy"
+                "a priority from {least} to {most} under this policy"
             ))),
         },
     };
@@ -119,7 +119,10 @@ pub(super) fn read(
             ("dl-runtime", Class::Other | Class::Batch) => {
                 slice = Some(time).filter(|time| !time.is_zero())
             }
-            _ => notes.push(note(node, "it has no effect: only SCHED_DEADLINE has it")),
+            _ => notes.push(note(
+                node,
+                "it has no effect: only SCHED_DEADLINE has this budget",
+            )),
         }
     }
     Ok(Sched {
@@ -130,7 +133,7 @@ pub(super) fn read(
     })
 }
 
-/// The runtime, period and deadline that are given, and where.
+/// The runtime, the period and the deadline, each with the node that gives it; 0 and no node if none does.
 type Budget<'a> = [(Duration, Option<&'a Node>); 3];
 
 fn budget<'a>(object: &Object<'a>, legacy: bool) -> Result<Budget<'a>, TextError> {
@@ -165,7 +168,7 @@ fn deadline(object: &Object<'_>, budget: &Budget<'_>) -> Result<SchedPolicy, Tex
     Ok(policy)
 }
 
-/// What a phase changes of the scheduling of its thread, whose task has `of_task`.
+/// Returns the actions by which a phase changes how its thread is scheduled. `of_task` is how its task is scheduled.
 pub(super) fn changes(
     object: &Object<'_>,
     of_task: &Sched,
@@ -186,17 +189,17 @@ pub(super) fn changes(
         actions.extend(sched.slice.map(RtAction::Slice));
     }
     if let (false, Some((number, node))) = (policy, object.integer("priority")?) {
-        // The policy is the one that an earlier phase has left.
+        // An earlier phase may have changed the policy, so the priorities of all policies are accepted.
         let priority = i32::try_from(number)
             .ok()
             .filter(|n| (-20..=99).contains(n));
-        let priority = priority.ok_or_else(|| node.expected("a priority of -20 to 99"))?;
+        let priority = priority.ok_or_else(|| node.expected("a priority from -20 to 99"))?;
         actions.push(RtAction::Priority(priority));
     }
     Ok(actions)
 }
 
-/// The CPUs that an object names.
+/// Returns the CPUs that an object names, if it names any.
 pub(super) fn cpus(
     object: &Object<'_>,
 ) -> Result<Option<std::collections::BTreeSet<usize>>, TextError> {

@@ -1,4 +1,4 @@
-//! Tasks and their phases.
+//! Reads tasks and their phases.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use super::{RtAppNote, note};
 use crate::text::{Node, TextError};
 use crate::workload::{AffinityIntent, MemPolicy, RtAction, RtPhase, WorkSpec, WorkType};
 
-/// Keys of a task and of a phase besides those of `sched` and events.
+/// The keys of both tasks and phases, apart from `sched::KEYS` and events.
 const OF_BOTH: &[&str] = &["loop", "taskgroup", "nodes_membind", "util_min", "util_max"];
-/// Keys of a task alone.
+/// The keys that only tasks have.
 const OF_TASK: &[&str] = &["instance", "delay", "phases", "period", "deadline"];
-/// The longest name that a thread has.
+/// The largest length of a thread's name in bytes.
 const MAX_COMM: usize = crate::workload::MAX_COMM;
 
-/// A task that was read.
+/// A task of the file.
 pub(super) struct Task {
     name: String,
     pub(super) line: usize,
     pub(super) path: String,
     pub(super) instances: u32,
-    /// The task group without its first `/`; empty is none.
+    /// The path of the task group without the leading `/`; empty if the task has no group.
     pub(super) group: String,
     sched: Sched,
     cpus: Option<BTreeSet<usize>>,
@@ -35,7 +35,7 @@ pub(super) struct Task {
     inherits: bool,
 }
 
-/// All tasks that rt-app starts.
+/// Reads all tasks except those with 0 instances, which rt-app does not start.
 pub(super) fn read_all(
     node: &Node,
     global: &Global,
@@ -50,7 +50,7 @@ pub(super) fn read_all(
         }
     }
     match all.is_empty() {
-        true => Err(node.error("there is no task with an instance, so nothing would run")),
+        true => Err(node.error("there is no task with an instance, so nothing would run: add one")),
         false => Ok(all),
     }
 }
@@ -69,7 +69,7 @@ fn read(
         None => 1,
         Some((number, node)) => {
             let number = u32::try_from(number).ok().filter(|number| *number <= 4096);
-            number.ok_or_else(|| node.expected("a whole number of 0 to 4096"))?
+            number.ok_or_else(|| node.expected("a whole number from 0 to 4096"))?
         }
     };
     let mut task = Task {
@@ -93,7 +93,7 @@ fn read(
     old_keys(&object, &task.sched, phases_node.is_some(), notes)?;
     match phases_node {
         None => {
-            // `loop` is of the only phase then.
+            // The events of the task are its only phase, which `loop` repeats. Without `loop` the task repeats it without end.
             task.repeat = u64::from(looped.is_some());
             let skip_runtime = is_budget(&object, &task.sched)?;
             let actions = actions(&object, name, OF_TASK, skip_runtime, notes)?;
@@ -110,15 +110,15 @@ fn read(
                 let phase = Object::of(node)?;
                 no_clamps(&phase)?;
                 if let Some(node) = phase.get("nodes_membind")? {
-                    return Err(node.error("ktstr cannot change where a thread's memory comes from: put it into the task"));
+                    return Err(node.error("ktstr cannot change the memory policy of a thread that runs: move the key to the task"));
                 }
                 groups.extend(group(&phase, &task.sched)?);
                 task.phases.push(read_phase(&phase, &task, notes)?);
             }
             if task.phases.is_empty() {
-                return Err(phases
-                    .node
-                    .error("there is no phase: a task has at least one event"));
+                return Err(phases.node.error(
+                    "there is no phase: a task needs at least one, with at least one event",
+                ));
             }
             back_to_the_task(&mut task, &phases)?;
         }
@@ -130,20 +130,20 @@ fn read(
     Ok(task)
 }
 
-/// Tasks whose utilization is clamped.
+/// Returns an error if the object clamps the utilization of its thread.
 fn no_clamps(object: &Object<'_>) -> Result<(), TextError> {
     for key in ["util_min", "util_max"] {
         if let Some(node) = object.get(key)? {
             return Err(node.error(
-                "ktstr does not clamp the utilization of a thread: leave it out, or clamp that of a cgroup with the operations \
-                 set_uclamp_min and set_uclamp_max",
+                "ktstr does not clamp the utilization of a thread: leave the key out, or clamp the utilization of a cgroup with \
+                 the operations set_uclamp_min and set_uclamp_max",
             ));
         }
     }
     Ok(())
 }
 
-/// How often something is passed; 0 never ends.
+/// Reads `loop`: how often the phase, or the task with all of its phases, is repeated. 0 means without end.
 fn repeat(object: &Object<'_>) -> Result<Option<u64>, TextError> {
     let Some((number, node)) = object.integer("loop")? else {
         return Ok(None);
@@ -152,12 +152,12 @@ fn repeat(object: &Object<'_>) -> Result<Option<u64>, TextError> {
         -1 => Ok(Some(0)),
         number => match u64::try_from(number) {
             Ok(number) if number > 0 => Ok(Some(number)),
-            _ => Err(node.expected("how often, at least 1, or -1 for without an end")),
+            _ => Err(node.expected("a number of repetitions, at least 1, or -1 for no end")),
         },
     }
 }
 
-/// The task group that an object names, without its first `/`, and where.
+/// Returns the task group that an object names, without the leading `/`, and the node that names it.
 fn group<'a>(object: &Object<'a>, sched: &Sched) -> Result<Option<(String, &'a Node)>, TextError> {
     let Some((path, node)) = object.word("taskgroup")? else {
         return Ok(None);
@@ -169,14 +169,14 @@ fn group<'a>(object: &Object<'a>, sched: &Sched) -> Result<Option<(String, &'a N
         return Err(node.expected("a path that begins with \"/\", such as \"/tg1\""));
     };
     if !sched.class.is_fair() {
-        return Err(
-            node.error("only SCHED_OTHER, SCHED_BATCH and SCHED_IDLE can have a task group")
-        );
+        return Err(node.error(
+            "only a task under SCHED_OTHER, SCHED_BATCH or SCHED_IDLE can have a task group",
+        ));
     }
     Ok(Some((below.trim_matches('/').to_owned(), node)))
 }
 
-/// The only task group that a task and its phases name.
+/// Returns the task group of a task. It and its phases may name only one.
 fn one_group(groups: Vec<(String, &Node)>) -> Result<String, TextError> {
     let first = groups
         .first()
@@ -184,13 +184,13 @@ fn one_group(groups: Vec<(String, &Node)>) -> Result<String, TextError> {
     match groups.into_iter().find(|(group, _)| *group != first) {
         None => Ok(first),
         Some((group, node)) => Err(node.error(format!(
-            "the thread would go from task group \"/{first}\" to \"/{group}\", and ktstr cannot move a thread by itself: split the \
-             task into one for each group"
+            "the thread would move from task group \"/{first}\" to \"/{group}\", but ktstr cannot move a single thread: split the \
+             task into one task for each group"
         ))),
     }
 }
 
-/// Keys of old files, which say the budget of `SCHED_DEADLINE`.
+/// Notes the keys by which old files give the budget of `SCHED_DEADLINE`, if they have no effect or could be taken for an event.
 fn old_keys(
     object: &Object<'_>,
     sched: &Sched,
@@ -205,7 +205,7 @@ fn old_keys(
         if let (false, Some(node)) = (sched.class == Class::Deadline, object.get(key)?) {
             notes.push(note(
                 node,
-                "it has no effect: it is of tasks under SCHED_DEADLINE",
+                "it has no effect: only tasks under SCHED_DEADLINE have it",
             ));
         }
     }
@@ -214,18 +214,18 @@ fn old_keys(
         is_budget(object, sched)?,
         object.get("runtime")?,
     ) {
-        notes.push(note(node, "it is the budget of SCHED_DEADLINE, and no event: write dl-runtime for a budget beside such an event"));
+        notes.push(note(node, "it is the budget of SCHED_DEADLINE, not an event: to have both, give the budget as dl-runtime"));
     }
     Ok(())
 }
 
-/// Whether `runtime` of a task is the budget of `SCHED_DEADLINE`.
+/// Whether the key `runtime` of a task is the budget of `SCHED_DEADLINE`, and not an event.
 fn is_budget(object: &Object<'_>, sched: &Sched) -> Result<bool, TextError> {
     let new = object.micros("dl-runtime")?;
     Ok(sched.class == Class::Deadline && new.is_none_or(|(time, _)| time.is_zero()))
 }
 
-/// A task that has phases has no events beside them.
+/// Returns an error if a task that has phases also has events, because these would never be executed.
 fn refuse_events(object: &Object<'_>) -> Result<(), TextError> {
     for (key, node) in object.entries() {
         if is_known(key, OF_TASK) || key == "runtime" {
@@ -233,7 +233,7 @@ fn refuse_events(object: &Object<'_>) -> Result<(), TextError> {
         }
         return Err(match events::names().any(|name| key.starts_with(name)) {
             true => node.error(
-                "the task has phases, so this event would never be done: put it into one of them",
+                "the task has phases, so this event would never be executed: put it into one of them",
             ),
             false => not_known(key, node, OF_TASK),
         });
@@ -250,10 +250,10 @@ fn is_known(key: &str, more: &[&str]) -> bool {
 fn not_known(key: &str, node: &Node, more: &[&'static str]) -> TextError {
     let keys = [OF_BOTH, sched::KEYS, more].concat();
     let known: Vec<&str> = keys.into_iter().chain(events::names()).collect();
-    unknown(key, node, &known)
+    unknown("key", key, node, &known)
 }
 
-/// The events of an object, in their order.
+/// Returns the actions of the events of an object, in the order of the file.
 fn actions(
     object: &Object<'_>,
     task: &str,
@@ -275,7 +275,7 @@ fn actions(
     match all.is_empty() {
         true => Err(object
             .node
-            .error("there is no event here: a phase has at least one")),
+            .error("there is no event here: a phase needs at least one")),
         false => Ok(all),
     }
 }
@@ -293,7 +293,7 @@ fn read_phase(
     })
 }
 
-/// Each phase has its own CPUs, or those of the task again.
+/// If any phase names CPUs, makes each phase begin with a change to its own CPUs, or to those of the task if it names none.
 fn back_to_the_task(task: &mut Task, phases: &Object<'_>) -> Result<(), TextError> {
     let mut own = Vec::new();
     for (_, node) in phases.entries() {
@@ -318,7 +318,7 @@ impl Task {
         self.phases.iter_mut().flat_map(|phase| &mut phase.actions)
     }
 
-    /// The number of CPUs that a machine needs for those that the task names.
+    /// Returns the number of CPUs that a machine must have so that all CPUs that the task names exist.
     pub(super) fn cpus(&self) -> usize {
         let of_phases = self.actions().filter_map(|action| match action {
             RtAction::Cpus(cpus) => cpus.last(),
@@ -328,7 +328,7 @@ impl Task {
         of_phases.chain(of_task).max().map_or(1, |last| last + 1)
     }
 
-    /// The task as workers.
+    /// Turns the task into a group of workers.
     pub(super) fn work(self) -> WorkSpec {
         let mut end = self.name.len().min(MAX_COMM);
         while !self.name.is_char_boundary(end) {

@@ -4,7 +4,7 @@
 /// A promise that a scheduler makes unless its declaration excludes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
-    /// A task that is entitled to CPU time runs before much of that time is owed to it.
+    /// A task that waits runs before it is owed much of the CPU time that it is entitled to.
     Service,
     /// Tasks and their cgroups get their shares of CPU time.
     Fairness,

@@ -107,7 +107,7 @@ impl Text for Cow<'static, str> {
 
 impl<T: Text> Text for Vec<T> {
     fn expected() -> String {
-        format!("a list, each of {}", T::expected())
+        format!("a list of values, each {}", T::expected())
     }
 
     fn put(&self) -> Result<Node, Unsayable> {

@@ -46,7 +46,7 @@ text_enum! { MemPolicy, "a memory policy" {
 text_enum! { SchedClass, "a scheduling class" { Cfs, Batch, Idle, Rt, Deadline, Ext } }
 text_enum! { WakeMechanism, "a way to wake" { Pipe, Futex } }
 text_enum! { FutexLockMode, "a kind of lock" { Pi, Plain } }
-text_enum! { ReapMode, "who collects children" { SigIgn, Waitpid } }
+text_enum! { ReapMode, "a way to collect children" { SigIgn, Waitpid } }
 text_enum! { AluWidth, "a width of registers" { Scalar, Vec128, Vec256, Vec512, Amx, Widest } }
 
 text_enum! { WorkPhase, "a phase of work" {
@@ -113,7 +113,7 @@ impl Text for (KernelTarget, KernelValue) {
     }
 }
 
-/// The rules of a cpuset except an explicit list of CPUs, which is written as the list itself.
+/// The variants of [`CpusetSpec`] except `Exact`, whose text form is not `{ word = value }` but the list of CPUs alone.
 enum CpusetRule {
     Llc(usize),
     Numa(usize),
@@ -179,7 +179,7 @@ impl Text for CpusetSpec {
     }
 }
 
-/// The flags of a memory policy, each a word.
+/// One flag of a memory policy. In a text, the flags are a list of such words.
 #[derive(Clone, Copy)]
 enum MpolFlag {
     NumaBalancing,
@@ -203,7 +203,7 @@ impl MpolFlag {
 
 impl Text for MpolFlags {
     fn expected() -> String {
-        format!("a list, each of {}", MpolFlag::expected())
+        format!("a list of values, each {}", MpolFlag::expected())
     }
 
     fn put(&self) -> Result<Node, Unsayable> {

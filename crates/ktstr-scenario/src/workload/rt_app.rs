@@ -1,6 +1,5 @@
-//! What a thread of an rt-app workload does: phases of actions over named objects. Plain data; `ktstr-guest` executes it.
-//!
-//! How a published file becomes this is in [`crate::rt_app`].
+//! What a thread of an rt-app workload does: phases of actions on named objects. This is plain data, which `ktstr-guest` executes.
+//! [`crate::rt_app`] makes it from a workload file.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,20 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use super::sched::SchedPolicy;
 
-/// Names longer than this are refused: no published file comes near it, and errors print them.
+/// The largest length of a name in bytes. The names in published files are much shorter, and errors print names in full.
 const MAX_NAME: usize = 128;
 
-/// A phase of [`WorkType::RtApp`](super::WorkType::RtApp): its actions, one after the other, as often as it says.
+/// A phase of [`WorkType::RtApp`](super::WorkType::RtApp): actions that are executed one after the other, and how often.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RtPhase {
-    /// How often the actions are done before the next phase; 0 never ends.
+    /// How often the actions are executed before the next phase begins; 0 means without end.
     pub repeat: u64,
-    /// What is done, in this order; at least one.
+    /// The actions in their order; at least one.
     pub actions: Vec<RtAction>,
 }
 
 impl RtPhase {
-    /// A phase that is passed once.
+    /// Creates a phase whose actions are executed once.
     pub fn once(actions: impl IntoIterator<Item = RtAction>) -> Self {
         Self {
             repeat: 1,
@@ -30,7 +29,7 @@ impl RtPhase {
         }
     }
 
-    /// What a phase is where a text leaves parts of it out.
+    /// Returns the phase whose fields are used for those that a text leaves out.
     pub(crate) fn usual() -> Self {
         Self::once([
             RtAction::Run(Duration::from_millis(1)),
@@ -44,77 +43,78 @@ RtPhase::usual(), { repeat, actions } }
 
 /// One action of a phase.
 ///
-/// How late a worker ran after a sleep, or after the call that it waited for, is a wake-up latency. A worker that has a timer
-/// measures how late it ran after that alone, as timer latency, and the slack of each period.
+/// After a sleep, or after another worker has woken it, a worker records how late it ran as a wake-up latency. A worker that uses a
+/// timer records instead how late it ran after the timer, as a timer latency, and the slack of each period.
 ///
-/// Objects are named: all workers of a scenario that use one name of one kind (lock, condition, barrier, semaphore, shared timer)
-/// use one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions. An object outlives the workers: where those
-/// of an earlier step were stopped in the middle of a barrier, a later step names another one.
+/// An object is known by its name: all workers of a scenario that use the same name for the same kind of object (lock, condition,
+/// barrier, semaphore, shared timer) share one object, whichever cgroup they are in. `Suspend` and `Resume` use conditions. Objects
+/// exist for the whole scenario: if the workers of one step were stopped while some of them waited at a barrier, the barrier still
+/// counts these, so a later step has to name another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RtAction {
-    /// Computes until it has had so much CPU time.
+    /// Computes until the worker has used this much CPU time.
     Run(Duration),
-    /// Computes until so much time has passed, however much of it the worker had a CPU.
+    /// Computes until this much time has passed, whether or not the worker had a CPU for all of it.
     Runtime(Duration),
-    /// Sleeps for so long.
+    /// Sleeps for this long.
     Sleep(Duration),
-    /// Sleeps until the timer's next period begins; without a sleep if that has begun already. How much time was left, the slack,
-    /// and how late the worker woke up are measured.
+    /// Sleeps until the timer's period ends, or not at all if it has ended already. The worker records the slack, which is the time
+    /// that was left of the period, and how late it woke up.
     Timer {
-        /// The timer.
+        /// The timer's name.
         name: String,
-        /// The time from one use of the timer to the next. The first one counts from the worker's start, after its delay.
+        /// The length of the period. The first period begins when the worker starts, after its delay.
         period: Duration,
-        /// After a period that has begun already, the next one counts from when it was to begin; otherwise from now.
+        /// When the next period begins after a period that had ended already: with `true` at that end, with `false` now.
         absolute: bool,
-        /// Whether all workers that name the timer use one; otherwise each has its own.
+        /// Whether all workers that name the timer share it; otherwise each worker has its own.
         shared: bool,
     },
-    /// Takes a lock, and waits until it is free.
+    /// Waits until a lock is free, and takes it.
     Lock(String),
     /// Releases a lock. A lock that the worker does not hold is left alone.
     Unlock(String),
-    /// Waits for a signal of a condition, with the lock released meanwhile.
+    /// Releases a lock, waits for a signal of a condition, and takes the lock again.
     Wait {
-        /// The condition.
+        /// The condition's name.
         condition: String,
-        /// The lock, which the worker holds.
+        /// The lock's name. The worker should hold the lock.
         mutex: String,
     },
-    /// Wakes the worker that has waited longest for a condition; nobody, if none waits.
+    /// Wakes the worker that has waited longest for a condition. If no worker waits, the signal is lost.
     Signal(String),
     /// Wakes all workers that wait for a condition.
     Broadcast(String),
-    /// Waits for a `Resume` of this name.
+    /// Waits until another worker executes a `Resume` of this name.
     Suspend(String),
-    /// Wakes all workers that are suspended under this name; those who come later wait for the next one.
+    /// Wakes all workers that are suspended under this name. Workers that suspend themselves later wait for the next `Resume`.
     Resume(String),
-    /// Waits until so many workers have come to the barrier.
+    /// Waits until all of `threads` workers have come to the barrier.
     Barrier {
-        /// The barrier.
+        /// The barrier's name.
         name: String,
         /// How many workers meet there; at least 1.
         threads: u32,
     },
-    /// Adds one to a semaphore, which begins with 0.
+    /// Adds one to a semaphore, whose count is 0 at first.
     SemPost(String),
-    /// Waits until a semaphore is more than 0, and takes one.
+    /// Waits until a semaphore's count is more than 0, and subtracts one.
     SemWait(String),
     /// Calls `sched_yield(2)`.
     Yield,
-    /// Changes the worker's own affinity to these CPUs; none are those that it had at its start.
+    /// Changes the worker's own affinity to these CPUs. The empty set restores the affinity that it had at its start.
     Cpus(BTreeSet<usize>),
     /// Changes the worker's own policy.
     Policy(SchedPolicy),
     /// Changes the worker's own priority: the nice value, or the priority where its policy is `SCHED_FIFO` or `SCHED_RR`.
     Priority(i32),
-    /// Asks for slices of this length, under `SCHED_OTHER` and `SCHED_BATCH` (Linux 6.12).
+    /// Asks the kernel for slices of this length, under `SCHED_OTHER` and `SCHED_BATCH` (since Linux 6.12).
     Slice(Duration),
 }
 
 impl RtAction {
-    /// The objects that it names.
+    /// Returns the names of the objects that the action uses.
     fn names(&self) -> [Option<&str>; 2] {
         match self {
             Self::Timer { name, .. } | Self::Barrier { name, .. } => [Some(name), None],
@@ -138,7 +138,7 @@ impl RtAction {
         }
     }
 
-    /// What is wrong with it, if something is.
+    /// Returns what is wrong with the action, or `None` if it is valid.
     fn wrong(&self) -> Option<String> {
         let odd = |name: &str| name.is_empty() || name.len() > MAX_NAME;
         if let Some(name) = self.names().into_iter().flatten().find(|name| odd(name)) {
@@ -148,31 +148,33 @@ impl RtAction {
         }
         match self {
             Self::Timer { name, period, .. } if period.is_zero() => Some(format!(
-                "the period of timer {name:?} is 0, it must be more"
+                "the period of timer {name:?} is 0, and must be more"
             )),
-            Self::Barrier { name, threads: 0 } => {
-                Some(format!("barrier {name:?} is of 0 threads, it must be more"))
-            }
+            Self::Barrier { name, threads: 0 } => Some(format!(
+                "barrier {name:?} is for 0 threads, and must be for at least 1"
+            )),
             Self::Policy(policy) => policy.validate().err().map(|error| error.to_string()),
-            Self::Priority(priority) if !(-20..=99).contains(priority) => {
-                Some(format!("priority {priority} is not in -20..=99"))
-            }
+            Self::Priority(priority) if !(-20..=99).contains(priority) => Some(format!(
+                "priority {priority} is not in the range from -20 to 99"
+            )),
             Self::Slice(time) if time.is_zero() => {
-                Some("a slice is 0 long, it must be more".to_owned())
+                Some("the length of a slice is 0, and must be more".to_owned())
             }
             _ => None,
         }
     }
 }
 
-/// What is wrong with the phases of a worker, if something is.
+/// Returns what is wrong with the phases of a worker, or `None` if they are valid.
 pub(crate) fn wrong(phases: &[RtPhase]) -> Option<String> {
     if phases.is_empty() {
-        return Some("there is no phase, so nothing would be done".to_owned());
+        return Some(
+            "there is no phase, so the worker would do nothing: give it at least one".to_owned(),
+        );
     }
     phases.iter().enumerate().find_map(|(at, phase)| {
         if phase.actions.is_empty() {
-            return Some(format!("phase {at} has no action"));
+            return Some(format!("phase {at} has no action: give it at least one"));
         }
         let wrong = phase.actions.iter().find_map(RtAction::wrong)?;
         Some(format!("phase {at}: {wrong}"))
@@ -194,7 +196,7 @@ mod tests {
             absolute: false,
             shared: true,
         };
-        insta::assert_snapshot!(of(timer).unwrap_or_default(), @r#"phase 0: the period of timer "tick" is 0, it must be more"#);
+        insta::assert_snapshot!(of(timer).unwrap_or_default(), @r#"phase 0: the period of timer "tick" is 0, and must be more"#);
         let barrier = RtAction::Barrier {
             name: "b".to_owned(),
             threads: 0,

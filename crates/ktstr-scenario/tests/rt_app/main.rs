@@ -1,4 +1,5 @@
-//! Workload files for rt-app, as people write them: what becomes of them, and what is said of those that cannot be run.
+//! Tests of the reader of rt-app workload files: the scenarios that it makes of files as people write them, and the errors for
+//! files that cannot be run.
 #![allow(clippy::unwrap_used)]
 
 mod refused;
@@ -17,7 +18,7 @@ const fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-/// Reads a file, and sees that what it becomes can be run, printed and read again.
+/// Reads a file, and checks that its scenario is valid and is the same after it was printed as text and read again.
 fn read(text: &str) -> RtAppFile {
     let file = Scenario::from_rt_app(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let machine = TestTopology::from_vm_topology(&Topology::new(1, 1, 8, 1));
@@ -31,7 +32,7 @@ fn read(text: &str) -> RtAppFile {
     file
 }
 
-/// The only cgroup.
+/// Returns the cgroup of a file whose tasks are all in one.
 fn cgroup(file: &RtAppFile) -> &CgroupDef {
     let [cgroup] = file.scenario.backdrop.cgroups.as_slice() else {
         panic!("{file:?}")
@@ -39,7 +40,7 @@ fn cgroup(file: &RtAppFile) -> &CgroupDef {
     cgroup
 }
 
-/// The phases of a group of workers, and how often they are passed.
+/// Returns the phases of a group of workers, and how often the worker runs through all of them.
 fn phases(work: &WorkSpec) -> (&[RtPhase], u64) {
     let WorkType::RtApp { phases, repeat, .. } = &work.work_type else {
         panic!("{work:?}")
@@ -47,7 +48,7 @@ fn phases(work: &WorkSpec) -> (&[RtPhase], u64) {
     (phases, *repeat)
 }
 
-/// The actions of the only phase of the only task.
+/// Returns the actions of the file's only task, `me`, whose only phase has these events.
 fn actions(events: &str) -> Vec<RtAction> {
     let file = read(&format!("{{ \"tasks\" : {{ \"me\" : {{\n{events} }} }} }}"));
     let [work] = cgroup(&file).works.as_slice() else {
@@ -78,7 +79,7 @@ fn events_become_actions_in_their_order() {
             "\"run\" : 10, \"sleep\" : 20, \"run\" : 30, \"runtime\" : 40",
             vec![Run(us(10)), Sleep(us(20)), Run(us(30)), Runtime(us(40))],
         ),
-        // Keys that begin with the name of an event.
+        // A key that begins with the name of an event is that event.
         (
             "\"run0\" : 1, \"run1\" : 2, \"runtime_a\" : 3, \"unlock1\" : \"m\", \"sem_wait2\" : \"s\"",
             vec![
@@ -132,7 +133,7 @@ fn a_light_task_with_all_usual_keys() {
     let file = read(
         r#"{
     /*
-     * A task of a fifth of a CPU, under the usual global keys.
+     * A task that uses a fifth of a CPU, and the usual global keys.
      */
     "tasks" : {
         "light" : {
@@ -187,8 +188,8 @@ fn a_light_task_with_all_usual_keys() {
             "line 23, `global.cumulative_slack`"
         ]
     );
-    insta::assert_snapshot!(notes[0], @"line 14, `global.calibration`: it has no effect: a run is CPU time, which needs no calibration");
-    // Without a global object there is no end.
+    insta::assert_snapshot!(notes[0], @"line 14, `global.calibration`: it has no effect: `run` is an amount of CPU time, which needs no calibration");
+    // Without the object `global` the file sets no duration.
     let bare = read(
         r#"{ "tasks" : { "t" : { "run" : 1 } }, "resources" : { "m" : { "type" : "mutex" } } }"#,
     );
@@ -208,7 +209,7 @@ fn loops_are_of_the_task_or_of_its_phases() {
             phases.iter().map(|phase| phase.repeat).collect::<Vec<_>>(),
         )
     };
-    // Without phases, `loop` is of the only one.
+    // A task without `phases` has one phase, and its `loop` says how often that is repeated.
     assert_eq!(of("\"run\" : 1"), (0, vec![1]));
     assert_eq!(of("\"loop\" : 7, \"run\" : 1"), (1, vec![7]));
     assert_eq!(of("\"loop\" : -1, \"run\" : 1"), (1, vec![0]));
@@ -307,10 +308,10 @@ fn deadline_tasks_have_their_budget_by_new_names_and_old_ones() {
         policy("\"dl-runtime\" : 10, \"dl-period\" : 30"),
         (of(10, 30, 30), 1, 0)
     );
-    // The old name of the budget is that of an event, too: a note says that it is none here.
+    // `runtime`, the old name of the budget, is also the name of an event. A note says that it is no event here.
     let old = "\"runtime\" : 10, \"period\" : 100, \"deadline\" : 50";
     assert_eq!(policy(old), (of(10, 50, 100), 1, 1));
-    // Beside the new name, it is an event.
+    // If the task has `dl-runtime` too, `runtime` is an event.
     assert_eq!(
         policy("\"dl-runtime\" : 10, \"runtime\" : 7"),
         (of(10, 10, 10), 2, 0)
@@ -377,7 +378,7 @@ fn what_only_all_events_say_together() {
         }
     }
     assert_eq!(barriers, [("all", 5), ("some", 4), ("all", 5)]);
-    // `tick` is one timer of both, and each has its own `unique`.
+    // `b` and `c` share the timer `tick`, so that it is absolute in both. Each of them has a timer `unique` of its own.
     assert_eq!(absolutes, [true, false, true, true]);
 }
 

@@ -1,4 +1,4 @@
-//! Files that cannot be run: each error names its line, and says what to do.
+//! Tests of files that cannot be run: each error names the line, and says what to do.
 
 use ktstr_scenario::text::Scenario;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn error(text: &str) -> String {
     refused.expect_err(text).to_string()
 }
 
-/// A task with these keys, the first of which is in line 2.
+/// Returns the error for a task with these keys, which begin in line 2.
 fn of_task(keys: &str) -> String {
     error(&format!("{{ \"tasks\" : {{ \"t\" : {{\n{keys}\n}} }} }}"))
 }
@@ -17,7 +17,7 @@ fn of_task(keys: &str) -> String {
 fn what_is_not_known_is_named() {
     insta::assert_snapshot!(error("{\n\"task\" : {} }"), @r#"line 2, `task`: unknown key "task": did you mean "tasks"? There are: global, tasks, resources"#);
     insta::assert_snapshot!(of_task("\"run\" : 1,\n\"slep\" : 2"), @r#"line 3, `tasks.t.slep`: unknown key "slep": did you mean "sleep"? There are: loop, taskgroup, nodes_membind, util_min, util_max, policy, priority, dl-runtime, dl-period, dl-deadline, cpus, instance, delay, phases, period, deadline, run, runtime, sleep, timer, lock, unlock, wait, signal, broad, sync, barrier, suspend, resume, sem_post, sem_wait, yield, fork, mem, memrun, iorun"#);
-    insta::assert_snapshot!(of_task("\"run\" : 1, \"policy\" :\n\"SCHED_FIF0\""), @r#"line 2, `tasks.t.policy`: unknown key "SCHED_FIF0": did you mean "SCHED_FIFO"? There are: SCHED_OTHER, SCHED_BATCH, SCHED_IDLE, SCHED_RR, SCHED_FIFO, SCHED_DEADLINE"#);
+    insta::assert_snapshot!(of_task("\"run\" : 1, \"policy\" :\n\"SCHED_FIF0\""), @r#"line 2, `tasks.t.policy`: unknown policy "SCHED_FIF0": did you mean "SCHED_FIFO"? There are: SCHED_OTHER, SCHED_BATCH, SCHED_IDLE, SCHED_RR, SCHED_FIFO, SCHED_DEADLINE"#);
     let global =
         error("{ \"tasks\" : { \"t\" : { \"run\" : 1 } }, \"global\" : {\n\"durations\" : 1 } }");
     assert!(
@@ -42,27 +42,27 @@ fn what_is_not_known_is_named() {
 
 #[test]
 fn what_cannot_be_done_is_named() {
-    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"fork\" : \"other\""), @r#"line 3, `tasks.t.fork`: ktstr starts all threads at the begin and none by an event: give the task its "instance" and a "delay""#);
-    insta::assert_snapshot!(of_task("\"memrun_a\" : { \"type\" : \"read\" }"), @"line 2, `tasks.t.memrun_a`: ktstr has no events of memory and files: leave it out, or add workers of the work type cache_pressure or io_sync_write");
-    insta::assert_snapshot!(of_task("\"util_min\" : 512, \"run\" : 1"), @"line 2, `tasks.t.util_min`: ktstr does not clamp the utilization of a thread: leave it out, or clamp that of a cgroup with the operations set_uclamp_min and set_uclamp_max");
+    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"fork\" : \"other\""), @r#"line 3, `tasks.t.fork`: ktstr starts all threads at the beginning, and cannot start one by an event: give the task that it names an "instance" and a "delay""#);
+    insta::assert_snapshot!(of_task("\"memrun_a\" : { \"type\" : \"read\" }"), @"line 2, `tasks.t.memrun_a`: ktstr has no events that access memory or files: leave it out, or add workers of the work type cache_pressure or io_sync_write");
+    insta::assert_snapshot!(of_task("\"util_min\" : 512, \"run\" : 1"), @"line 2, `tasks.t.util_min`: ktstr does not clamp the utilization of a thread: leave the key out, or clamp the utilization of a cgroup with the operations set_uclamp_min and set_uclamp_max");
     insta::assert_snapshot!(
         of_task("\"phases\" : {\n\"p\" : { \"run\" : 1, \"taskgroup\" : \"/a\" },\n\"q\" : { \"run\" : 1, \"taskgroup\" : \"/\" } }"),
-        @r#"line 4, `tasks.t.phases.q.taskgroup`: the thread would go from task group "/a" to "/", and ktstr cannot move a thread by itself: split the task into one for each group"#
+        @r#"line 4, `tasks.t.phases.q.taskgroup`: the thread would move from task group "/a" to "/", but ktstr cannot move a single thread: split the task into one task for each group"#
     );
     insta::assert_snapshot!(
         error("{ \"tasks\" : { \"a\" : { \"taskgroup\" : \"/x\", \"run\" : 1 },\n\"b\" : { \"taskgroup\" : \"/x/y\", \"run\" : 1 } } }"),
-        @r#"line 2, `tasks.b`: its task group "/x/y" is below "/x", which has tasks, too: in cgroup v2 only the lowest groups have tasks. Put those of "/x" into a group of their own below it"#
+        @r#"line 2, `tasks.b`: its task group "/x/y" is below "/x", which has tasks as well, and in cgroup v2 a group that has groups below it cannot have tasks: put the tasks of "/x" into a group of their own below it"#
     );
     for (keys, wanted) in [
-        ("\"mem\" : 1", "no events of memory and files"),
-        ("\"iorun\" : 1", "no events of memory and files"),
+        ("\"mem\" : 1", "no events that access memory or files"),
+        ("\"iorun\" : 1", "no events that access memory or files"),
         (
             "\"taskgroup\" : \"/x\", \"policy\" : \"SCHED_FIFO\", \"run\" : 1",
             "can have a task group",
         ),
         (
             "\"phases\" : { \"p\" : { \"run\" : 1, \"nodes_membind\" : [0] } }",
-            "put it into the task",
+            "move the key to the task",
         ),
         (
             "\"phases\" : { \"p\" : { \"run\" : 1 } }, \"run\" : 2",
@@ -79,16 +79,16 @@ fn what_cannot_be_done_is_named() {
 
 #[test]
 fn values_that_cannot_be_are_named() {
-    insta::assert_snapshot!(of_task("\"run\" : \"10ms\""), @r#"line 2, `tasks.t.run`: found "10ms", expected microseconds, a whole number of 0 to 4294967295"#);
-    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 0"), @"line 3, `tasks.t.loop`: found the number 0, expected how often, at least 1, or -1 for without an end");
-    insta::assert_snapshot!(of_task("\"policy\" : \"SCHED_RR\", \"run\" : 1,\n\"priority\" : 100"), @"line 3, `tasks.t.priority`: found the number 100, expected a priority of 1 to 99 under this policy");
+    insta::assert_snapshot!(of_task("\"run\" : \"10ms\""), @r#"line 2, `tasks.t.run`: found "10ms", expected microseconds, a whole number from 0 to 4294967295"#);
+    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 0"), @"line 3, `tasks.t.loop`: found the number 0, expected a number of repetitions, at least 1, or -1 for no end");
+    insta::assert_snapshot!(of_task("\"policy\" : \"SCHED_RR\", \"run\" : 1,\n\"priority\" : 100"), @"line 3, `tasks.t.priority`: found the number 100, expected a priority from 1 to 99 under this policy");
     insta::assert_snapshot!(of_task("\"policy\" : \"SCHED_DEADLINE\", \"run\" : 1,\n\"dl-runtime\" : 9, \"dl-period\" : 5"), @"line 3, `tasks.t.dl-runtime`: SCHED_DEADLINE needs 0 < runtime <= deadline <= period, got 9µs, 5µs, 5µs");
-    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 2,\n\"loop\" : 3"), @r#"line 4, `tasks.t.loop`: the key "loop" stands here a second time, and only events, phases and tasks can: remove one of them"#);
+    insta::assert_snapshot!(of_task("\"run\" : 1,\n\"loop\" : 2,\n\"loop\" : 3"), @r#"line 4, `tasks.t.loop`: the key "loop" is given a second time, which only events, phases and tasks can be: remove one of the two"#);
     for (keys, wanted) in [
         ("\"run\" : -1", "the number -1"),
         ("\"run\" : 1.5", "the number 1.5"),
         ("\"run\" : 4294967296", "expected microseconds"),
-        ("\"loop\" : -2, \"run\" : 1", "how often"),
+        ("\"loop\" : -2, \"run\" : 1", "a number of repetitions"),
         ("\"priority\" : 20, \"run\" : 1", "-20 to 19"),
         ("\"cpus\" : [], \"run\" : 1", "the list is empty"),
         ("\"cpus\" : [1024], \"run\" : 1", "0 to 1023"),
@@ -132,7 +132,7 @@ fn values_that_cannot_be_are_named() {
     assert!(global("\"default_policy\" : \"OTHER\"").contains("SCHED_OTHER"));
 }
 
-/// What tasks are made of, good and bad.
+/// Parts of files: keys, values and punctuation, some of which are not valid.
 const PARTS: &[&str] = &[
     "{",
     "}",
@@ -177,7 +177,7 @@ const PARTS: &[&str] = &[
     "\\",
 ];
 
-/// A file that is read.
+/// A valid file with most features of the format.
 const GOOD: &str = r#"{ "tasks" : { "a" : { "instance" : 2, "policy" : "SCHED_RR", "phases" : { "p" : { "loop" : 3, "run" : 10,
     "timer" : { "ref" : "unique", "period" : 100, "mode" : "absolute" } }, "q" : { "lock" : "m", "wait" : { "ref" : "c", "mutex" : "m" },
     "unlock" : "m", "cpus" : [0, 1] } } }, "b" : { "suspend", "run" : 1, "resume" : "a", "taskgroup" : "/x", "barrier" : "z" } },
@@ -189,7 +189,7 @@ proptest! {
         let _ = Scenario::from_rt_app(&parts.concat());
     }
 
-    /// A good file of which a part is replaced or left out.
+    /// Replaces a part of a valid file, or leaves it out.
     #[test]
     fn no_damaged_file_panics(at in 0..GOOD.len(), length in 0..12usize, part in prop::sample::select(PARTS)) {
         let end = (at + length).min(GOOD.len());

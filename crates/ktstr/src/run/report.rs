@@ -290,8 +290,8 @@ fn monitor_lines(report: &MonitorReport) -> String {
         return report.unavailable.clone().unwrap_or_default();
     }
     let mut lines = format!(
-        "{} samples, {} torn: runqueues {:.1} long on average, longest to shortest {:.1} at most, \
-         local DSQs {} deep at most",
+        "{} samples, {} torn: {:.1} tasks on a runqueue on average, the longest at most {:.1} times the shortest, \
+         at most {} tasks in a local DSQ",
         s.total_samples,
         report.torn_samples,
         s.avg_nr_running,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::common::{Case, machines};
 
-/// `pselect6` on x86-64, the system call in which only the gate keeps that thread.
+/// The number of `pselect6` on x86-64. The main thread is in this system call only while it waits at the gate.
 const AT_GATE: &str = "270";
 
-/// Samples its system calls while the guest has more tasks than CPUs.
+/// Samples the system calls of QEMU's main thread while the guest has more tasks than CPUs.
 #[test]
 fn the_main_thread_waits_at_the_gate() {
     let mut case = Case::new("contended");
@@ -25,7 +25,7 @@ fn the_main_thread_waits_at_the_gate() {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    println!("at the gate in {at_gate} of {looks} looks");
+    println!("at the gate in {at_gate} of {looks} samples");
     assert!(ended.success(), "{ended}");
     // The guest is busy for hundreds of milliseconds; before and after that, the thread waits elsewhere.
     assert!(at_gate >= 20, "{at_gate} of {looks}");

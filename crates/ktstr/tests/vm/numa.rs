@@ -1,5 +1,5 @@
-//! Tests of the location of workers' pages, in a real machine of two nodes with CPUs and one without: the checks pass if memory
-//! is local, and fail if the test places it elsewhere.
+//! Tests of the checks on where workers' pages are, in a machine with two NUMA nodes that have CPUs and one that has none. The
+//! checks pass if the pages are on the workers' own node, and fail if the test places them on another one.
 
 use std::time::Duration;
 
@@ -98,7 +98,8 @@ fn pages_are_only_looked_at_when_asked() {
 
 case!(TOLD = "told", told, clock: ClockMode::Virtual, topology: NODES, duration: Duration::from_millis(100));
 
-/// Checks that the guest sees the declared memory performance of its nodes, from the nearest CPUs.
+/// Checks that the guest's kernel reports the latency and the bandwidth that the test declares for the memory of each node, as
+/// seen from the nearest CPUs (`access0`).
 fn told(_: &Ctx) -> Result<AssertResult> {
     let mut verdict = Verdict::new();
     for (path, declared) in [

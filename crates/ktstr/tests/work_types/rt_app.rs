@@ -1,4 +1,5 @@
-//! Threads of rt-app workloads: each action has its effect, and what waits waits for the one whom it names.
+//! Tests of the work type `RtApp`: each action has its effect, and a worker that waits is woken only through the object that it
+//! names.
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub fn all(ctx: &Ctx) -> Result<AssertResult> {
     )
 }
 
-/// One phase without an end.
+/// Returns a work type with one phase of these actions, which is repeated without end.
 fn work(actions: impl IntoIterator<Item = RtAction>) -> WorkType {
     WorkType::rt_app(vec![RtPhase::once(actions)], 0, Duration::ZERO, false)
 }
@@ -50,7 +51,7 @@ fn timer(period: Duration, absolute: bool, shared: bool) -> RtAction {
     }
 }
 
-/// These workers together, one of each.
+/// Runs one worker of each of these work types at the same time.
 fn together(ctx: &Ctx, all: &[WorkType], time: u64) -> Result<Vec<Seen>> {
     let (first, rest) = all.split_first().expect("one worker");
     let config = rest.iter().fold(of(first.clone(), 1), |config, work| {
@@ -59,15 +60,15 @@ fn together(ctx: &Ctx, all: &[WorkType], time: u64) -> Result<Vec<Seen>> {
     watch(ctx, &config, time)
 }
 
-/// So much CPU time for each iteration, and for one that was not finished.
+/// Whether a worker used this much CPU time for each iteration, and at most as much for the one that it did not finish.
 fn costs(seen: &Seen, each: Duration) -> bool {
     let (had, times) = (seen.report.cpu_time_ns, seen.report.iterations);
     let each = each.as_nanos() as u64;
-    // A worker's own bookkeeping is on top of what it was asked for.
+    // The worker's own bookkeeping may take 2 % more.
     (times * each..=(times + 1) * each * 102 / 100).contains(&had)
 }
 
-/// One iteration for so many ms of the worker's life, but for the first one and the last one.
+/// Whether a worker finished one iteration in every `ms` milliseconds of its life. Two may be missing: the first and the last one.
 fn every(seen: &Seen, ms: u64) -> bool {
     let times = seen.report.wall_time_ns / (ms * 1_000_000);
     (times.saturating_sub(2)..=times).contains(&seen.report.iterations)
@@ -78,7 +79,7 @@ fn bursts(ctx: &Ctx) -> Result<()> {
     let alone = one(ctx, twenty(), 450)?;
     ensure!(alone.report.iterations == 4 && alone.woken(), "{alone:?}");
     ensure!(costs(&alone, ms(20)), "{alone:?}");
-    // Who shares a CPU gets the same CPU time, later.
+    // Workers that share their CPU with a spinner use the same CPU time in each iteration, but get it later.
     let config = on(twenty(), 2, &[1]).push_composed(
         WorkSpec::new(WorkType::SpinWait)
             .workers(1)
@@ -94,7 +95,7 @@ fn bursts(ctx: &Ctx) -> Result<()> {
 
 fn runtime(ctx: &Ctx) -> Result<()> {
     let both = watch(ctx, &on(work([RtAction::Runtime(ms(40))]), 2, &[1]), 400)?;
-    // By the clock, whoever had the CPU: each has had about half of it.
+    // The time passes for both workers, whichever of them has the CPU, so each used about half of it as CPU time.
     for seen in &both {
         let report = &seen.report;
         ensure!(
@@ -107,7 +108,7 @@ fn runtime(ctx: &Ctx) -> Result<()> {
 }
 
 fn timers(ctx: &Ctx) -> Result<()> {
-    // The run is within the period, where a sleep would add to it.
+    // The CPU time is part of the period. With a sleep instead of the timer it would be added.
     let seen = one(
         ctx,
         work([RtAction::Run(ms(5)), timer(ms(20), false, false)]),
@@ -119,8 +120,11 @@ fn timers(ctx: &Ctx) -> Result<()> {
         report.timer_sample_total == report.iterations && report.wake_sample_total == 0,
         "{seen:?}"
     );
-    // What is left of 20 ms after 5.
-    let bench = report.bench.as_ref().context("it has a timer")?;
+    // The slack is what is left of 20 ms after 5 ms of CPU time.
+    let bench = report
+        .bench
+        .as_ref()
+        .context("a worker with a timer has reported no slack")?;
     let slacks = &bench.samples;
     ensure!(
         slacks.len() as u64 >= report.iterations && bench.hits == 0,
@@ -132,16 +136,16 @@ fn timers(ctx: &Ctx) -> Result<()> {
             .all(|slack| (14_000_000..15_100_000).contains(slack)),
         "{bench:?}"
     );
-    // Two threads use one period after the other, or each its own.
+    // Two workers that share a timer take turns in using its periods. Otherwise each of them uses all periods of its own timer.
     let ticks = |shared| watch(ctx, &of(work([timer(ms(20), false, shared)]), 2), 205);
     let sum = |all: Vec<Seen>| -> u64 { all.iter().map(|seen| seen.report.iterations).sum() };
     let (shared, own) = (sum(ticks(true)?), sum(ticks(false)?));
-    // 205 ms and what it took to look at them.
+    // The workers run for 205 ms, and for as long as it takes to read their state.
     ensure!(
         (10..=12).contains(&shared) && (20..=24).contains(&own),
         "{shared} and {own} periods"
     );
-    // After 50 ms too much, only an absolute timer catches up.
+    // After 50 ms of CPU time in a period of 20 ms, only an absolute timer catches up.
     let late = |absolute| {
         let phases = vec![
             RtPhase::once([RtAction::Run(ms(50)), timer(ms(20), absolute, false)]),
@@ -158,7 +162,7 @@ fn timers(ctx: &Ctx) -> Result<()> {
         missed(&relative) == 1 && missed(&absolute) == 2,
         "{relative:?}\n{absolute:?}"
     );
-    // The absolute one is at its places on the clock again, the other one 50 ms later and then every 20.
+    // The absolute timer goes on at the multiples of 20 ms, and the relative one every 20 ms from 50 ms on.
     let periods = |seen: &Seen, from: u64| (seen.report.wall_time_ns - from) / 20_000_000;
     ensure!(
         relative
@@ -217,13 +221,13 @@ fn conditions(ctx: &Ctx) -> Result<()> {
             RtAction::Unlock(name("m")),
         ])
     };
-    // Nobody calls.
+    // Nobody signals the condition.
     let alone = one(ctx, waits(), 60)?;
     ensure!(
         alone.report.iterations == 0 && alone.report.cpu_time_ns < 5_000_000,
         "{alone:?}"
     );
-    // A signal is for one of two, a broadcast for both.
+    // A signal wakes one of the two waiters, and a broadcast wakes both.
     let signal = calls(RtAction::Signal(name("c")));
     let all = together(ctx, &[signal, waits(), waits()], 105)?;
     let times: Vec<u64> = all.iter().map(|seen| seen.report.iterations).collect();
@@ -263,7 +267,7 @@ fn barrier(ctx: &Ctx) -> Result<()> {
         };
         work([RtAction::Sleep(ms(time)), barrier])
     };
-    // All are as slow as the slowest.
+    // All workers are as slow as the slowest one.
     let all = together(ctx, &[meet(1), meet(5), meet(20)], 210)?;
     for seen in &all {
         ensure!(every(seen, 20), "{all:?}");
@@ -300,10 +304,10 @@ fn locks(ctx: &Ctx) -> Result<()> {
             let report = &seen.report;
             (cpu + report.cpu_time_ns, wall + report.wall_time_ns)
         });
-        // One of three at a time, on four CPUs.
+        // One of the three workers runs at a time, although there are four CPUs.
         ensure!(
             cpu < wall * 2 / 5,
-            "{inherits}: {cpu} of {wall} ns: {all:?}"
+            "priority inheritance {inherits}: {cpu} ns of CPU time in {wall} ns: {all:?}"
         );
         ensure!(
             all.iter().map(|seen| seen.report.iterations).sum::<u64>() > 20,
@@ -313,7 +317,8 @@ fn locks(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// How often a thread of high priority gets a lock that one of low priority holds, beside one that takes the CPU and no lock.
+/// Returns how often a worker of high priority gets a lock that a worker of low priority holds, while a worker of medium priority,
+/// which does not use the lock, competes with them for their CPU.
 fn inversions(ctx: &Ctx, inherits: bool) -> Result<u64> {
     let thread = |priority: Option<u32>, actions: &[RtAction]| {
         let policy = priority.map(|priority| RtAction::Policy(SchedPolicy::Fifo(priority)));
@@ -337,7 +342,10 @@ fn inversions(ctx: &Ctx, inherits: bool) -> Result<u64> {
 
 fn inherited(ctx: &Ctx) -> Result<()> {
     let (plain, inherits) = (inversions(ctx, false)?, inversions(ctx, true)?);
-    ensure!(inherits > 2 * plain, "{inherits}, {plain} without");
+    ensure!(
+        inherits > 2 * plain,
+        "the lock was taken {inherits} times with priority inheritance, {plain} times without"
+    );
     Ok(())
 }
 
@@ -353,7 +361,7 @@ fn yields(ctx: &Ctx) -> Result<()> {
     );
     ensure!(
         with > 4 * without.max(10),
-        "{with} switches, {without} without"
+        "{with} switches with yields, {without} without"
     );
     Ok(())
 }
@@ -390,7 +398,7 @@ fn attributes(ctx: &Ctx) -> Result<()> {
         deadline.task.policy == 6 && deadline.report.realtime,
         "{deadline:?}"
     );
-    // Back to what it had before.
+    // A later phase restores what the worker had before.
     let mut short = phase(&[2], SchedPolicy::Fifo(10), 20);
     short.actions.pop();
     let back = in_first(&[short, phase(&[], SchedPolicy::Normal, -3)])?.task;
@@ -401,11 +409,11 @@ fn attributes(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// The runtime that sched_getattr(2) tells of a thread, in nanoseconds: the slice of one under `SCHED_OTHER`.
+/// Returns the runtime that sched_getattr(2) reports for a thread, in nanoseconds. Under `SCHED_OTHER` it is the slice.
 fn runtime_of(tid: i32) -> Result<u64> {
-    // struct sched_attr, whose first version has 48 bytes: the runtime is at 24.
+    // The first version of struct sched_attr has 48 bytes, with the runtime at offset 24.
     let mut attr = [0u64; 6];
-    // SAFETY: the kernel writes at most the bytes that it is told of; the flags are 0.
+    // SAFETY: the kernel writes at most the 48 bytes that the call allows; the flags are 0.
     let rc = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, attr.as_mut_ptr(), 48, 0) };
     ensure!(
         rc == 0,
@@ -415,7 +423,7 @@ fn runtime_of(tid: i32) -> Result<u64> {
     Ok(attr[3])
 }
 
-/// A slice stays when the nice value changes, and goes when the policy does.
+/// Checks that a slice stays when the nice value changes, and is reset when the policy changes.
 fn slices(ctx: &Ctx) -> Result<()> {
     let slice = || RtAction::Slice(ms(30));
     let nice = || RtAction::Priority(4);

@@ -71,7 +71,7 @@ impl Display for Finding {
             } => write!(
                 f,
                 "{task} waited {waited_ms} ms from +{from_ms}ms{}, while it was entitled to {owed_ms} ms of CPU time \
-                 (at most {bound_ms} ms)",
+                 (at most {bound_ms} ms may be owed)",
                 if *served { "" } else { " to the end" }
             ),
             Finding::Underserved {

@@ -44,8 +44,8 @@ pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
             Err(_) if ctx.stopped() => return,
             Err(errno) => return ctx.unable(Unable::Cgroup, errno),
         }
-        // Enable the CPU controller, so that the scheduler sees a different cgroup. The kernel refuses this while a
-        // task is left in the parent, so it is retried until the last worker has moved.
+        // Only with the CPU controller enabled do these cgroups differ for the scheduler. The kernel refuses to enable it
+        // while a task is left in the parent, so this is retried until the last worker has moved.
         has_cpu = has_cpu || control.write(b"+cpu").is_ok();
         at = at.wrapping_add(1);
         ctx.work_until(sys::now_ns().saturating_add(cycle));
@@ -54,7 +54,7 @@ pub(super) fn cgroup_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Forks children that exit at once, and moves each to the cgroup `dest` at the same time. Each child counts as a unit of work,
+/// Forks children that exit at once, and moves each to the cgroup `dest` while it is exiting. Each child counts as a unit of work,
 /// and each successful move as another.
 pub(super) fn attach_storm(ctx: &mut WorkerCtx<'_>) {
     let WorkType::CgroupAttachStorm { dest, reap } = ctx.work_type else {

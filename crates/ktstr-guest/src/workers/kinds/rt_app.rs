@@ -1,4 +1,4 @@
-//! Phases of an rt-app thread: `WorkType::RtApp`.
+//! Executes the phases of an rt-app thread (`WorkType::RtApp`).
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::super::sys;
 use super::super::unable::Unable;
 use super::{futex_group, ns};
 
-/// The most work between two looks at the CPU time, in units.
+/// The largest number of units of work between two reads of the CPU time.
 const PIECE: u64 = 64;
-/// How many locks a worker can hold at once.
+/// The largest number of locks that a worker can hold at once.
 const MAX_HELD: usize = 16;
 
-/// What keeps a worker from going on: it is told to stop, or it lacks something.
+/// Why a worker does not go on: it was told to stop, or it lacks something that it needs (with the errno).
 enum End {
     Stopped,
     Unable(Unable, i32),
@@ -25,20 +25,21 @@ enum End {
 
 type Done = Result<(), End>;
 
-/// What a worker is in the middle of.
+/// The state of a worker.
 struct Thread<'a> {
-    /// When the first period of a timer begins, in ns.
+    /// The monotonic time in ns at which the first period of a timer begins.
     first_ns: u64,
-    /// Whether locks hand their waiters' priority on.
+    /// Whether the holder of a lock inherits the priority of its waiters.
     inherits: bool,
     /// The slice that the worker asked for, in ns; 0 for none.
     slice: u64,
-    /// Whether it has a timer, so that its samples are how late it was after timers alone.
+    /// Whether the worker uses a timer. If so, it records latencies only after timers.
     timed: bool,
+    /// The locks that the worker holds.
     held: [Option<&'a Object>; MAX_HELD],
 }
 
-/// Goes through the phases, and then waits to be stopped.
+/// Executes the phases, and then waits to be stopped.
 pub(super) fn rt_app(ctx: &mut WorkerCtx<'_>) {
     let WorkType::RtApp {
         phases,
@@ -70,7 +71,7 @@ pub(super) fn rt_app(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Passes all phases `repeat` times; 0 never ends.
+/// Executes all phases `repeat` times; 0 means without end.
 fn all<'a>(
     ctx: &mut WorkerCtx<'a>,
     thread: &mut Thread<'a>,
@@ -78,7 +79,7 @@ fn all<'a>(
     repeat: u64,
     delay: Duration,
 ) -> Done {
-    // A worker that is to wait for something that never comes has made this progress.
+    // This unit shows that the worker ran, even if it then waits for something that never comes.
     ctx.count_units(1);
     if !delay.is_zero() {
         sleep_until(ctx, thread.first_ns)?;
@@ -110,7 +111,7 @@ impl<'a> Thread<'a> {
             RtAction::Run(time) => compute(ctx, ns(*time)),
             RtAction::Runtime(time) => {
                 ctx.work_until(sys::now_ns().saturating_add(ns(*time)));
-                // It may have been cut short.
+                // `work_until` also returns early, when the worker is told to stop.
                 match ctx.stopped() {
                     true => Err(End::Stopped),
                     false => Ok(()),
@@ -145,7 +146,7 @@ impl<'a> Thread<'a> {
             RtAction::Wait { condition, mutex } => {
                 let lock = object(ctx, self.kind_of_lock(), mutex)?;
                 let queue = object(ctx, Kind::Condition, condition)?;
-                // The place is taken while the lock is held: a signal after the release finds it.
+                // The worker takes its place while it still holds the lock, so that a signal after the release finds it.
                 let place = queue.queue();
                 self.unlock(lock);
                 self.wait(ctx, queue, place)?;
@@ -252,7 +253,7 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    /// Waits in a queue.
+    /// Waits until the queue lets this place go.
     fn wait(&self, ctx: &mut WorkerCtx<'a>, queue: &Object, place: u32) -> Done {
         let let_go = queue.wait(place, || ctx.stopped());
         let let_go = let_go.ok_or_else(|| stopped(ctx))?;
@@ -260,13 +261,13 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    /// Notes that the worker waited for a call that came at this time.
+    /// Records that the worker waited for another worker, which woke it at this monotonic time.
     fn called(&self, ctx: &mut WorkerCtx<'a>, at_ns: u64) {
         ctx.idle_until(at_ns);
         self.woken(ctx, sys::now_ns().saturating_sub(at_ns));
     }
 
-    /// Notes how late the worker woke up, other than after a timer.
+    /// Records how late the worker woke up after anything but a timer.
     fn woken(&self, ctx: &mut WorkerCtx<'a>, late: u64) {
         if !self.timed {
             ctx.sample(late);
@@ -275,7 +276,7 @@ impl<'a> Thread<'a> {
     }
 
     fn lock(&mut self, ctx: &mut WorkerCtx<'a>, lock: &'a Object) -> Done {
-        // A worker that takes a lock twice waits for itself, as it does with a normal mutex.
+        // A worker that takes a lock which it already holds deadlocks, as with a normal mutex.
         let asked = sys::now_ns();
         let taken = match self.inherits {
             false => futex_group::take(ctx, &lock.word).is_some(),
@@ -293,7 +294,7 @@ impl<'a> Thread<'a> {
             return Err(End::Unable(Unable::Locks, 0));
         };
         *place = Some(lock);
-        // Whoever released it meanwhile was waited for.
+        // If it was released after the worker asked for it, the worker waited for that release.
         let released = lock.released_ns();
         if released > asked {
             self.called(ctx, released);
@@ -324,7 +325,7 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// A worker that ends holds no lock: others of the scenario may go on.
+    /// Releases all locks at the end of the worker, because other workers of the scenario may go on.
     fn release_all(&mut self) {
         for at in 0..MAX_HELD {
             if let Some(lock) = self.held.get_mut(at).and_then(Option::take) {
@@ -334,12 +335,13 @@ impl<'a> Thread<'a> {
     }
 }
 
-/// The object of this name.
+/// Returns the object of this kind and name.
 fn object<'a>(ctx: &WorkerCtx<'a>, kind: Kind, name: &str) -> Result<&'a Object, End> {
     objects::find(ctx.objects(), kind, name).ok_or(End::Unable(Unable::Objects, 0))
 }
 
-/// Computes for so much CPU time. Near its end the pieces get smaller, so that it is exceeded by few units.
+/// Computes for this much CPU time, in ns. The pieces of work get smaller towards the end, so that the worker exceeds the time by
+/// only a few units.
 fn compute(ctx: &mut WorkerCtx<'_>, time: u64) -> Done {
     let began = sys::thread_cpu_ns();
     let (mut had, mut units) = (0, 0);
@@ -347,7 +349,7 @@ fn compute(ctx: &mut WorkerCtx<'_>, time: u64) -> Done {
         if ctx.stopped() {
             return Err(End::Stopped);
         }
-        // What one unit has taken so far decides how many are left.
+        // The average time of the units so far tells how many units are left.
         let left = match had {
             0 => 1,
             had => u128::from(time - had) * u128::from(units) / u128::from(had),
@@ -366,7 +368,7 @@ fn sleep_until(ctx: &mut WorkerCtx<'_>, ns: u64) -> Result<u64, End> {
     ctx.nap(time).ok_or_else(|| stopped(ctx))
 }
 
-/// A stop in the middle of a wait. What the worker has waited is no gap in its work.
+/// Ends a worker that is told to stop while it waits. The wait does not count as a gap in its work.
 fn stopped(ctx: &mut WorkerCtx<'_>) -> End {
     ctx.idle_until(u64::MAX);
     End::Stopped

@@ -14,9 +14,9 @@ pub(in super::super) extern "C" fn on_signal(_: libc::c_int) {
     ARRIVED.fetch_add(1, Relaxed);
 }
 
-/// Sends the partner a volley of signals and works. A signal that arrived counts as a unit of work
-/// too; signals that arrive while one is pending are merged by the kernel. Parameters: signals per
-/// volley, units of work.
+/// In each iteration, sends a number of signals to the partner and then does units of work. A signal
+/// that arrives counts as a unit of work, too; the kernel merges it with one that is still pending.
+/// Parameters: the number of signals, and the number of units of work.
 pub(super) fn signal_storm(ctx: &mut WorkerCtx<'_>) {
     let [signals, units, ..] = ctx.params;
     let partner = ctx.tid_of(ctx.base.wrapping_add(1).wrapping_sub(ctx.member));

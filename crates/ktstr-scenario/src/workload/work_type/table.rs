@@ -495,18 +495,18 @@ work_types! {
         /// How often both are repeated in one iteration.
         period_iters: u64 = 64 => nonzero,
     };
-    /// Phases of actions, as a thread of an rt-app workload has them: CPU time, sleeps, timers, locks, conditions, barriers,
-    /// changes of policy and affinity. The objects are shared by name with all workers of the scenario. An iteration is one
-    /// pass of a phase. When all phases are done the worker waits to be stopped.
+    /// Phases of actions, as a thread of an rt-app workload executes them: CPU time, sleeps, timers, locks, conditions, barriers,
+    /// changes of policy and affinity. All workers of the scenario that use an object of the same name share it. Each repetition
+    /// of a phase is an iteration. After the last phase the worker waits to be stopped.
     RtApp / rt_app {
         /// The phases in their order; at least one.
         phases: Vec<RtPhase> = vec![RtPhase::usual()] => phases,
-        /// How often all phases are passed; 0 never ends.
+        /// How often the sequence of all phases is executed; 0 means without end.
         repeat: u64 = 0,
         /// How long the worker sleeps first.
         delay: Duration = Duration::ZERO,
-        /// Whether the holder of a lock inherits the priority of who waits for it. Such a lock is another one than that of the
-        /// same name which hands no priority on.
+        /// Whether the holder of a lock inherits the priority of its waiters. Such a lock, and a lock of the same name without
+        /// priority inheritance, are two locks.
         inherits_priority: bool = false,
     };
 }

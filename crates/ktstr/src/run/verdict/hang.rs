@@ -1,5 +1,5 @@
-//! Attributes a run that stopped making progress, from the state of the test process and of the CPUs when the host gave
-//! up. Without evidence the fault is undetermined.
+//! Decides whose fault it is that a run stopped making progress, from the state of the test process and of the CPUs when the
+//! host gave up on it. Without evidence the fault is undetermined.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 /// The share of the stall for which the test process must have run to count as busy. CPU time is sampled at ticks, so
 /// the number is rough.
 const BUSY: f64 = 0.25;
-/// A clock that has not advanced for this long is one whose timers are not served.
+/// A guest whose virtual clock has not advanced for this much wall time no longer serves its timer interrupts.
 const STOOD: Duration = Duration::from_secs(5);
 
 /// The finding for a run without progress, and whose fault it is.
@@ -22,7 +22,7 @@ const STOOD: Duration = Duration::from_secs(5);
 pub(super) struct Hang {
     pub(super) fault: Fault,
     pub(super) finding: Finding,
-    /// The evidence for the fault, apart from the times; may be empty.
+    /// The evidence for the fault, which may be empty. The caller adds for how long the run made no progress.
     pub(super) evidence: String,
 }
 
@@ -107,8 +107,8 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
     })
 }
 
-/// The number of runnable tasks per CPU at which even a correct scheduler exceeds its stall timeout: with sched_ext's default
-/// slice of 20 ms (`SCX_SLICE_DFL`) a round of this number of tasks takes two seconds.
+/// The number of runnable tasks per CPU with which even a correct scheduler exceeds its stall timeout. With sched_ext's default
+/// slice of 20 ms (`SCX_SLICE_DFL`), a CPU that gives each of so many tasks one slice takes two seconds.
 const CROWD: usize = 100;
 
 /// Returns evidence if the test forked so many processes that under any scheduler each waits too long for its turn.
@@ -151,8 +151,8 @@ fn spins(threads: &[&TaskEnrichment], silence: &Silence, said: &Transcript) -> O
     })
 }
 
-/// Whether the task sleeps in the way a process asks for, or was stopped: `TASK_INTERRUPTIBLE`, `__TASK_STOPPED` or
-/// `__TASK_TRACED` (include/linux/sched.h).
+/// Whether the task is in an interruptible sleep, or was stopped by a signal or a tracer: `TASK_INTERRUPTIBLE`,
+/// `__TASK_STOPPED` or `__TASK_TRACED` (include/linux/sched.h).
 fn is_asleep(task: &TaskEnrichment) -> bool {
     task.state & (1 | 4 | 8) != 0 && !task.on_cpu
 }

@@ -316,7 +316,9 @@ fn found_dead() -> ToHost {
         Finding::SchedulerDied {
             scheduler: None,
             end: SchedulerEnd::Unknown,
-            how: "pid 101 is there, but sched_ext is disabling".into(),
+            how:
+                "pid 101 has not exited, but it schedules nothing any more: sched_ext is disabling"
+                    .into(),
             log: String::new(),
         },
     ))))
