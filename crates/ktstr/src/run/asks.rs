@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use ktstr_guest::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, MAX_TAG};
-use ktstr_machine::{Machine, MachineError, MailboxRegion};
-use ktstr_mailbox::{Layout, Region};
+use ktstr_machine::{Machine, MachineError, MailboxRam};
+use ktstr_mailbox::{Layout, MailboxMemory};
 use ktstr_scenario::scheduler::BpfMapWrite;
 
 use super::captures::{self, Captures, Knowledge, PERIODIC};
@@ -148,7 +148,7 @@ fn reply(machine: &Machine, number: u64, answer: &Answer) -> Result<(), MachineE
         why.truncate(why.floor_char_boundary(MAX_ANSWER / 8));
     }
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();
-    let region = MailboxRegion(machine.ram());
+    let region = MailboxRam(machine.ram());
     region.write(Layout::ANSWER + ANSWER_AT, &bytes)?;
     region.store(Layout::ANSWER + ANSWER_LENGTH_AT, bytes.len() as u64)?;
     // The number is stored last, because the guest polls it.

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{ToGuest, ToHost};
-use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRegion, VcpuTime, VirtualClock};
+use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRam, VcpuTime, VirtualClock};
 use ktstr_mailbox::{
-    CALL_IDLE, Full, Layout, Place, Reader, Region, Ring, RingError, Writer, is_ready,
+    CALL_IDLE, Layout, MailboxMemory, Reader, Ring, RingCursor, RingError, WriteError, Writer,
+    is_ready,
 };
 
 use super::captures::Knowledge;
@@ -62,9 +63,9 @@ impl std::fmt::Display for Lost {
 
 /// The positions of both sides in the rings that exist as long as PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places {
-    pub(super) agent: Place,
-    pub(super) host: Place,
+pub(super) struct RingCursors {
+    pub(super) agent: RingCursor,
+    pub(super) host: RingCursor,
 }
 
 /// A machine, and everything that its guest has reported so far.
@@ -106,12 +107,17 @@ impl Conversation {
         }
     }
 
-    /// Starts a session with a machine that was restored. An earlier session had reached the positions `places` and the
+    /// Starts a session with a machine that was restored. An earlier session had reached the positions `cursors` and the
     /// transcript `said`.
-    pub(super) fn resume(machine: Machine, vcpus: u32, places: Places, said: Transcript) -> Self {
+    pub(super) fn resume(
+        machine: Machine,
+        vcpus: u32,
+        cursors: RingCursors,
+        said: Transcript,
+    ) -> Self {
         Self {
-            agent: Reader::resume(Ring::Agent, places.agent),
-            host: Writer::resume(Ring::Host, places.host),
+            agent: Reader::resume(Ring::Agent, cursors.agent),
+            host: Writer::resume(Ring::Host, cursors.host),
             said,
             ready: true,
             ..Self::new(machine, vcpus)
@@ -120,10 +126,10 @@ impl Conversation {
 
     /// Returns the positions of both sides. They are meaningful only while the guest is held and everything has been
     /// read.
-    pub(super) fn places(&self) -> Places {
-        Places {
-            agent: self.agent.place(),
-            host: self.host.place(),
+    pub(super) fn cursors(&self) -> RingCursors {
+        RingCursors {
+            agent: self.agent.cursor(),
+            host: self.host.cursor(),
         }
     }
 
@@ -136,10 +142,10 @@ impl Conversation {
             )
         };
         let bytes = message.encode().map_err(|e| failed(e.to_string()))?;
-        let region = MailboxRegion(self.machine.ram());
+        let region = MailboxRam(self.machine.ram());
         match self.host.write(&region, &bytes, 0) {
             Ok(()) => Ok(()),
-            Err(Full::Memory(error)) => Err(error),
+            Err(WriteError::Memory(error)) => Err(error),
             Err(full) => Err(failed(full.to_string())),
         }
     }
@@ -279,14 +285,14 @@ impl Conversation {
         }
         let halted = self.machine.halt()?;
         if !self.ready {
-            self.ready = is_ready(&MailboxRegion(self.machine.ram()))?;
+            self.ready = is_ready(&MailboxRam(self.machine.ram()))?;
         }
         if self.ready {
             // The test's ring is read after PID 1's. Once PID 1 reports that the test has ended, all of the test's
             // messages are there.
             let (machine, said) = (&self.machine, &mut self.said);
             for reader in [&mut self.agent, &mut self.test] {
-                let taken = drain(&MailboxRegion(machine.ram()), reader, |message, time_ns| {
+                let taken = drain(&MailboxRam(machine.ram()), reader, |message, time_ns| {
                     let now = match machine.virtual_clock() {
                         Some(_) => Duration::from_nanos(time_ns),
                         None => machine.running_time(),
@@ -358,7 +364,7 @@ impl Conversation {
         };
         // Guest time that passes shows that the guest makes progress, but not that the test does. A guest that hangs
         // with its timers running is detected by the guest time for which it sends nothing.
-        let said = self.agent.place().bytes + self.test.place().bytes;
+        let said = self.agent.cursor().bytes + self.test.cursor().bytes;
         if self.quiet.0 != said || self.quiet.1.is_empty() {
             self.quiet = (said, self.machine.vcpu_times());
         }
@@ -395,13 +401,13 @@ impl Conversation {
 }
 
 /// Processes the messages of a ring, each with the guest time at which it was written.
-fn drain<R: Region>(
-    region: &R,
+fn drain<M: MailboxMemory>(
+    memory: &M,
     reader: &mut Reader,
     mut take: impl FnMut(ToHost, u64),
 ) -> Result<(), RingError> {
     for _ in 0..BURST {
-        let Some(message) = reader.next(region)? else {
+        let Some(message) = reader.next(memory)? else {
             break;
         };
         let time_ns = message.time_ns;
@@ -424,7 +430,7 @@ mod tests {
     /// A mailbox in a buffer of the test.
     struct Memory(RefCell<Vec<u8>>);
 
-    impl Region for Memory {
+    impl MailboxMemory for Memory {
         type Error = Infallible;
 
         fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {

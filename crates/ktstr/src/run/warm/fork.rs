@@ -50,7 +50,7 @@ fn attempt(
     let points = schedule::points_of_run(&template.description.points, engine);
     let machine = restore(plan, engine, &template, false, &template.ram, &points)?;
     let cpus = plan.shape.cpus();
-    let mut conversation = Conversation::resume(machine, cpus, template.places(), template.said());
+    let mut conversation = Conversation::resume(machine, cpus, template.cursors(), template.said());
     conversation.recorder = Recorder::new(&points, &plan.shape);
     Ok(Started {
         conversation,

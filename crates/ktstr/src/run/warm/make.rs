@@ -102,7 +102,7 @@ impl Maker<'_> {
         )?;
         let cpus = self.plan.shape.cpus();
         let mut started = Started {
-            conversation: Conversation::resume(machine, cpus, base.places(), base.said()),
+            conversation: Conversation::resume(machine, cpus, base.cursors(), base.said()),
             level: Level::Booted,
             present: base.description.present.clone(),
             console: String::new(),
@@ -169,14 +169,14 @@ impl Maker<'_> {
         if conversation.said.loaded {
             what.push_str(&format!(" {}", plan.program.path.display()));
         }
-        let places = conversation.places();
+        let cursors = conversation.cursors();
         let Conversation { machine, said, .. } = conversation;
         let console = format!("{console_before}{}", machine.end());
         making.commit(Told {
             what,
             kernel: plan.kernel.boot.clone(),
             qemu: plan.qemu.path.clone(),
-            places,
+            cursors,
             said: &said,
             console,
             present,

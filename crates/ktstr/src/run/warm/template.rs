@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ktstr_machine::{WatchPoints, anonymous_file};
-use ktstr_mailbox::Place;
-use ktstr_state::{Folder, Lock, Place as Room, create_file};
+use ktstr_mailbox::RingCursor;
+use ktstr_state::{Folder, Lock, Place, create_file};
 use serde::{Deserialize, Serialize};
 
 use super::{Stamps, WarmError, sparse};
-use crate::run::conversation::Places;
+use crate::run::conversation::RingCursors;
 use crate::run::transcript::{Attached, Hello, Transcript};
 use crate::vm_result::GuestLifecyclePhase;
 
@@ -72,7 +72,7 @@ impl Template {
     /// Opens and checks the template `key`. Returns `None` if it does not exist.
     pub(super) fn open(root: &Path, key: &str) -> Result<Option<Self>, WarmError> {
         let folder = root.join(key);
-        match Folder::existing(&folder, Room::CACHE) {
+        match Folder::existing(&folder, Place::CACHE) {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(None),
             Err(error) => return Err(damaged(key, error.to_string())),
@@ -126,11 +126,11 @@ impl Template {
     }
 
     /// Returns the positions of both sides of the mailbox.
-    pub(super) fn places(&self) -> Places {
-        let place = |(bytes, sequence)| Place { bytes, sequence };
-        Places {
-            agent: place(self.description.agent),
-            host: place(self.description.host),
+    pub(super) fn cursors(&self) -> RingCursors {
+        let cursor = |(bytes, sequence)| RingCursor { bytes, sequence };
+        RingCursors {
+            agent: cursor(self.description.agent),
+            host: cursor(self.description.host),
         }
     }
 
@@ -244,14 +244,14 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
 
 /// Returns the path of the lock file for `key`.
 pub(super) fn lock_path(root: &Path, key: &str) -> Result<PathBuf, WarmError> {
-    let locks = Folder::private(&root.join(LOCKS), Room::CACHE)?;
+    let locks = Folder::private(&root.join(LOCKS), Place::CACHE)?;
     Ok(locks.path().join(key))
 }
 
 /// Waits for the lock that is needed to build or remove the template `key`.
 fn lock(root: &Path, key: &str) -> Result<Lock, WarmError> {
     let what = format!("the template {key}, which another process is building or removing");
-    Ok(Lock::take(&lock_path(root, key)?, Room::CACHE, &what)?)
+    Ok(Lock::take(&lock_path(root, key)?, Place::CACHE, &what)?)
 }
 
 /// The description of a finished template, apart from its files.
@@ -259,7 +259,7 @@ pub(super) struct Told<'a> {
     pub(super) what: String,
     pub(super) kernel: PathBuf,
     pub(super) qemu: PathBuf,
-    pub(super) places: Places,
+    pub(super) cursors: RingCursors,
     pub(super) said: &'a Transcript,
     pub(super) console: String,
     pub(super) present: Stamps,
@@ -279,7 +279,7 @@ impl Making {
             .map(|node| self.keep_ram(node))
             .collect::<std::io::Result<_>>()
             .map_err(wrap)?;
-        let place = |p: Place| (p.bytes, p.sequence);
+        let cursor = |p: RingCursor| (p.bytes, p.sequence);
         let description = Description {
             key: self.key.clone(),
             what: told.what,
@@ -287,8 +287,8 @@ impl Making {
             qemu: told.qemu,
             state: checked(&self.state()).map_err(wrap)?,
             ram,
-            agent: place(told.places.agent),
-            host: place(told.places.host),
+            agent: cursor(told.cursors.agent),
+            host: cursor(told.cursors.host),
             hello: told.said.hello.clone(),
             attached: told.said.attached.clone(),
             loaded: told.said.loaded,
