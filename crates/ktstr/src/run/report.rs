@@ -9,7 +9,7 @@ use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioS
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
-use super::verdict::{Fault, last_lines, nothing_else, without_time};
+use super::verdict::{Fault, default_evidence, last_lines, without_time};
 use super::{EXIT_INCONCLUSIVE, Finished, accelerator, sentence};
 use crate::vm_result::VmResult;
 
@@ -222,7 +222,7 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
     if let Some(why) = accelerator::why_no_kvm() {
         let _ = write!(diagnostics, "\n/dev/kvm exists but is not used: {why}");
     }
-    let nothing = nothing_else(Fault::Host);
+    let nothing = default_evidence(Fault::Host);
     if finished.exit_code() == EXIT_INCONCLUSIVE && !text.contains(nothing) {
         let _ = write!(diagnostics, "\n{nothing}");
     }

@@ -10,9 +10,9 @@ use super::make::Maker;
 use super::template::{self, Template};
 use super::{WarmError, housekeeping, key};
 use crate::run::RunError;
-use crate::run::captures::Knowledge;
-use crate::run::conversation::Conversation;
+use crate::run::captures::LazyKernelInfo;
 use crate::run::engine::Engine;
+use crate::run::guest_session::GuestSession;
 use crate::run::plan::Plan;
 use crate::run::schedule::{self, Recorder};
 use crate::run::start::{Level, Started};
@@ -21,16 +21,16 @@ use crate::run::start::{Level, Started};
 pub(in crate::run) fn fork(
     plan: &Plan,
     engine: Engine,
-    knowledge: &mut Knowledge,
+    kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, WarmError> {
     let root = housekeeping::folder().map_err(RunError::from)?;
-    match attempt(&root, plan, engine, knowledge) {
+    match attempt(&root, plan, engine, kernel_info) {
         Err(WarmError::Damaged { key, reason }) => {
             tell(&format!(
                 "ktstr: the template {key} is damaged and will be rebuilt: {reason}"
             ));
             template::discard(&root, &key)?;
-            attempt(&root, plan, engine, knowledge)
+            attempt(&root, plan, engine, kernel_info)
         }
         other => other,
     }
@@ -40,20 +40,20 @@ fn attempt(
     root: &Path,
     plan: &Plan,
     engine: Engine,
-    knowledge: &mut Knowledge,
+    kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, WarmError> {
     let keys = Keys::of(plan, engine);
     let (template, level) = match keys.open_loaded(root, plan)? {
         Some(found) => found,
-        None => keys.build(root, plan, engine, knowledge)?,
+        None => keys.build(root, plan, engine, kernel_info)?,
     };
     let points = schedule::points_of_run(&template.description.points, engine);
     let machine = restore(plan, engine, &template, false, &template.ram, &points)?;
     let cpus = plan.shape.cpus();
-    let mut conversation = Conversation::resume(machine, cpus, template.cursors(), template.said());
-    conversation.recorder = Recorder::new(&points, &plan.shape);
+    let mut session = GuestSession::resume(machine, cpus, template.cursors(), template.guest());
+    session.recorder = Recorder::new(&points, &plan.shape);
     Ok(Started {
-        conversation,
+        session,
         level,
         present: template.description.present.clone(),
         console: template.description.console.clone(),
@@ -99,14 +99,16 @@ impl Keys {
         root: &Path,
         plan: &Plan,
         engine: Engine,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
     ) -> Result<(Template, Level), WarmError> {
         let maker = Maker { root, plan, engine };
-        let mut template = obtain(root, &self.booted, || maker.booted(&self.booted, knowledge))?;
+        let mut template = obtain(root, &self.booted, || {
+            maker.booted(&self.booted, kernel_info)
+        })?;
         let mut level = Level::Booted;
         if let Some(attached) = &self.attached {
             let made = obtain(root, attached, || {
-                maker.attached(attached, &template, knowledge)
+                maker.attached(attached, &template, kernel_info)
             });
             if let Some(made) = reached(made)? {
                 template = made;
@@ -115,7 +117,7 @@ impl Keys {
         }
         let loaded = key::loaded(&template.description.key, plan);
         let made = obtain(root, &loaded, || {
-            maker.loaded(&loaded, &template, knowledge)
+            maker.loaded(&loaded, &template, kernel_info)
         });
         Ok((reached(made)?.unwrap_or(template), level))
     }

@@ -8,9 +8,9 @@ use ktstr_machine::{ClockMode, Initramfs, Machine};
 use super::template::{self, Making, Template, Told};
 use super::{Stamps, WarmError, sparse};
 use crate::run::RunError;
-use crate::run::captures::Knowledge;
-use crate::run::conversation::{Conversation, End};
+use crate::run::captures::LazyKernelInfo;
 use crate::run::engine::Engine;
+use crate::run::guest_session::{End, GuestSession};
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started, boot_points, pack};
 
@@ -28,7 +28,11 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// Boots the machine to the point where it waits for messages.
-    pub(super) fn booted(&self, key: &str, knowledge: &mut Knowledge) -> Result<(), WarmError> {
+    pub(super) fn booted(
+        &self,
+        key: &str,
+        kernel_info: &mut LazyKernelInfo,
+    ) -> Result<(), WarmError> {
         let Some(making) = self.begin(key)? else {
             return Ok(());
         };
@@ -41,16 +45,13 @@ impl Maker<'_> {
             &super::fork::specification(plan, self.engine, true),
             &archive.build().map_err(RunError::from)?,
             &making.ram,
-            &boot_points(self.engine, knowledge)?.without_observation(),
+            &boot_points(self.engine, kernel_info)?.without_observation(),
         )?;
-        let mut conversation = Conversation::new(machine, plan.shape.cpus());
-        conversation.run()?;
-        reached(
-            conversation.until(|said| said.hello.is_some())?,
-            &conversation,
-        )?;
+        let mut session = GuestSession::new(machine, plan.shape.cpus());
+        session.run()?;
+        reached(session.wait_until(|guest| guest.hello.is_some())?, &session)?;
         let level = ("booted", String::new());
-        self.save(making, conversation, knowledge, level, present)
+        self.save(making, session, kernel_info, level, present)
     }
 
     /// Starts the scheduler in a fork of the template `base`.
@@ -58,11 +59,14 @@ impl Maker<'_> {
         &self,
         key: &str,
         base: &Template,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
     ) -> Result<(), WarmError> {
-        self.derived((key, "attached"), base, knowledge, |started, knowledge| {
-            started.prepare(self.plan, knowledge)
-        })
+        self.derived(
+            (key, "attached"),
+            base,
+            kernel_info,
+            |started, kernel_info| started.prepare(self.plan, kernel_info),
+        )
     }
 
     /// Starts the test process in a fork of the template `base`.
@@ -70,9 +74,9 @@ impl Maker<'_> {
         &self,
         key: &str,
         base: &Template,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
     ) -> Result<(), WarmError> {
-        self.derived((key, "loaded"), base, knowledge, |started, _| {
+        self.derived((key, "loaded"), base, kernel_info, |started, _| {
             started.load(self.plan)
         })
     }
@@ -82,8 +86,8 @@ impl Maker<'_> {
         &self,
         (key, name): (&str, &str),
         base: &Template,
-        knowledge: &mut Knowledge,
-        step: impl FnOnce(&mut Started, &mut Knowledge) -> Result<Option<End>, RunError>,
+        kernel_info: &mut LazyKernelInfo,
+        step: impl FnOnce(&mut Started, &mut LazyKernelInfo) -> Result<Option<End>, RunError>,
     ) -> Result<(), WarmError> {
         let Some(making) = self.begin(key)? else {
             return Ok(());
@@ -102,21 +106,19 @@ impl Maker<'_> {
         )?;
         let cpus = self.plan.shape.cpus();
         let mut started = Started {
-            conversation: Conversation::resume(machine, cpus, base.cursors(), base.said()),
+            session: GuestSession::resume(machine, cpus, base.cursors(), base.guest()),
             level: Level::Booted,
             present: base.description.present.clone(),
             console: String::new(),
         };
-        started.conversation.run()?;
-        let end = step(&mut started, knowledge)?;
-        reached(end, &started.conversation)?;
+        started.session.run()?;
+        let end = step(&mut started, kernel_info)?;
+        reached(end, &started.session)?;
         let level = (name, base.description.console.clone());
         let Started {
-            conversation,
-            present,
-            ..
+            session, present, ..
         } = started;
-        self.save(making, conversation, knowledge, level, present)
+        self.save(making, session, kernel_info, level, present)
     }
 
     /// Returns `None` if another process has built the template in the meantime.
@@ -129,55 +131,51 @@ impl Maker<'_> {
     fn save(
         &self,
         making: Making,
-        mut conversation: Conversation,
-        knowledge: &mut Knowledge,
+        mut session: GuestSession,
+        kernel_info: &mut LazyKernelInfo,
         (level, console_before): (&str, String),
         present: Stamps,
     ) -> Result<(), WarmError> {
         let Self { plan, engine, .. } = *self;
         // Under the virtual clock a template is saved where the guest first waits for a message, which is at the same
         // instruction each time it is built.
-        reached(conversation.until_idle()?, &conversation)?;
+        reached(session.run_until_idle()?, &session)?;
         if engine.clock == ClockMode::Real {
-            settle(&mut conversation)?;
+            settle(&mut session)?;
         }
-        let points = boot_points(engine, knowledge)?;
-        conversation.machine.stop()?;
+        let points = boot_points(engine, kernel_info)?;
+        session.machine.stop()?;
         if engine.clock == ClockMode::Real {
             // Read what the guest sent up to the moment at which it was stopped. Nothing comes after that.
-            reached(conversation.look(Duration::MAX)?, &conversation)?;
+            reached(session.poll(Duration::MAX)?, &session)?;
         }
-        if conversation.said.scheduler_died.is_some() {
+        if session.guest.scheduler_died.is_some() {
             return Err(WarmError::NotReached(
                 "lost its scheduler right after it had attached".to_owned(),
             ));
         }
-        conversation.machine.save(&making.state())?;
+        session.machine.save(&making.state())?;
         let mut what = format!(
             "{level} {} {} {} MiB",
             plan.kernel.release,
             plan.topology(),
             plan.memory_mib
         );
-        if let Some(found) = plan
-            .scheduler
-            .as_ref()
-            .filter(|_| conversation.said.prepared)
-        {
+        if let Some(found) = plan.scheduler.as_ref().filter(|_| session.guest.prepared) {
             what.push_str(&format!(" {}", found.path.display()));
         }
-        if conversation.said.loaded {
+        if session.guest.loaded {
             what.push_str(&format!(" {}", plan.program.path.display()));
         }
-        let cursors = conversation.cursors();
-        let Conversation { machine, said, .. } = conversation;
+        let cursors = session.cursors();
+        let GuestSession { machine, guest, .. } = session;
         let console = format!("{console_before}{}", machine.end());
         making.commit(Told {
             what,
             kernel: plan.kernel.boot.clone(),
             qemu: plan.qemu.path.clone(),
             cursors,
-            said: &said,
+            guest: &guest,
             console,
             present,
             points,
@@ -187,12 +185,12 @@ impl Maker<'_> {
     }
 }
 
-fn reached(end: Option<End>, conversation: &Conversation) -> Result<(), WarmError> {
+fn reached(end: Option<End>, session: &GuestSession) -> Result<(), WarmError> {
     match end {
         None => Ok(()),
         Some(end) => {
-            let said = &conversation.said;
-            let why = said.not_attached.clone().or(said.harness_error.clone());
+            let guest = &session.guest;
+            let why = guest.not_attached.clone().or(guest.harness_error.clone());
             Err(WarmError::NotReached(why.unwrap_or_else(|| {
                 format!("ended before it was ready ({end:?})")
             })))
@@ -200,10 +198,10 @@ fn reached(end: Option<End>, conversation: &Conversation) -> Result<(), WarmErro
     }
 }
 
-fn settle(conversation: &mut Conversation) -> Result<(), WarmError> {
-    let settled = conversation.machine.running_time() + SETTLE;
-    while conversation.machine.running_time() < settled {
-        reached(conversation.look(Duration::MAX)?, conversation)?;
+fn settle(session: &mut GuestSession) -> Result<(), WarmError> {
+    let settled = session.machine.running_time() + SETTLE;
+    while session.machine.running_time() < settled {
+        reached(session.poll(Duration::MAX)?, session)?;
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use ktstr_state::{Folder, Lock, Place, create_file};
 use serde::{Deserialize, Serialize};
 
 use super::{Stamps, WarmError, sparse};
-use crate::run::conversation::RingCursors;
-use crate::run::transcript::{Attached, Hello, Transcript};
+use crate::run::guest_session::RingCursors;
+use crate::run::guest_state::{Attached, GuestState, Hello};
 use crate::vm_result::GuestLifecyclePhase;
 
 const DESCRIPTION: &str = "template.json";
@@ -135,15 +135,15 @@ impl Template {
     }
 
     /// Returns what the guest had reported.
-    pub(super) fn said(&self) -> Transcript {
-        Transcript {
+    pub(super) fn guest(&self) -> GuestState {
+        GuestState {
             hello: self.description.hello.clone(),
             attached: self.description.attached.clone(),
             prepared: self.description.attached.is_some(),
             loaded: self.description.loaded,
             scheduler_log: self.description.scheduler_log.clone(),
             phase: GuestLifecyclePhase::Attach,
-            ..Transcript::default()
+            ..GuestState::default()
         }
     }
 }
@@ -260,7 +260,7 @@ pub(super) struct Told<'a> {
     pub(super) kernel: PathBuf,
     pub(super) qemu: PathBuf,
     pub(super) cursors: RingCursors,
-    pub(super) said: &'a Transcript,
+    pub(super) guest: &'a GuestState,
     pub(super) console: String,
     pub(super) present: Stamps,
     pub(super) points: WatchPoints,
@@ -289,10 +289,10 @@ impl Making {
             ram,
             agent: cursor(told.cursors.agent),
             host: cursor(told.cursors.host),
-            hello: told.said.hello.clone(),
-            attached: told.said.attached.clone(),
-            loaded: told.said.loaded,
-            scheduler_log: told.said.scheduler_log.clone(),
+            hello: told.guest.hello.clone(),
+            attached: told.guest.attached.clone(),
+            loaded: told.guest.loaded,
+            scheduler_log: told.guest.scheduler_log.clone(),
             console: told.console,
             present: told.present,
             points: told.points,
