@@ -16,7 +16,7 @@ use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
 use super::kvm::{self, Finding};
 use super::plan::Plan;
-use super::{RunError, admission, environment, start, warm};
+use super::{RunError, admission, environment, start, templates};
 use crate::vm_result::WatchdogKillReason;
 
 const VARIABLE: &str = "KTSTR_ACCEL";
@@ -188,7 +188,7 @@ fn is_over(wall: Duration, cpu: Duration, waited: Duration) -> bool {
 /// Boots `plan`'s kernel under KVM until PID 1 starts. Returns `None` if it does.
 fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let mut archive = Initramfs::new();
-    start::pack(&mut archive, &plan.base, &mut warm::Stamps::new())?;
+    start::pack(&mut archive, &plan.base, &mut templates::Stamps::new())?;
     let engine = Engine {
         accelerator: Accelerator::Kvm,
         clock: ClockMode::Real,

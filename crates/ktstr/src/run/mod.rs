@@ -10,27 +10,27 @@ mod engine;
 mod error;
 mod guest_session;
 mod guest_state;
+mod headline;
 mod include;
-mod keep;
 mod kernel_memory;
 pub mod kvm;
 mod moments;
 mod monitor;
 mod performance;
 mod plan;
+mod record_writer;
 mod report;
 mod reshape;
 mod schedule;
 mod scheduler;
-mod sentence;
 mod shape;
 mod stall;
 mod start;
 mod step_summary;
 mod storm;
 mod teardown;
+pub mod templates;
 mod verdict;
-pub mod warm;
 mod watched;
 mod watched_maps;
 
@@ -247,7 +247,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         record: None,
         exit_code,
     };
-    match keep::keep(&finished, run.plan.as_ref(), run.accelerator) {
+    match record_writer::write(&finished, run.plan.as_ref(), run.accelerator) {
         Ok(path) => finished.record = Some(path),
         Err(error) => tell(&format!(
             "ktstr: the run's record could not be written: {error}"

@@ -2,7 +2,7 @@
 //! hangs, and at times that the user requested.
 //!
 //! Under the virtual clock the plugin holds the guest at the entry of a function of the kernel, so the capture shows what the
-//! kernel found. Under the real clock the host finds out at its next look. Neither belongs to the run's series of captures.
+//! kernel found. Under the real clock the host finds out at its next poll. Neither belongs to the run's series of captures.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Moments {
     }
 
     /// Takes a capture if the guest is held for a moment that matters; under the real clock, if the scheduler `has_ended` since
-    /// the last look.
+    /// the last poll.
     pub(super) fn poll(
         &mut self,
         context: &mut CaptureContext<'_>,

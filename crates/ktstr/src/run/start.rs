@@ -13,7 +13,7 @@ use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
 use super::plan::{Files, Plan};
 use super::schedule::{self, Recorder};
-use super::{RunError, environment, warm};
+use super::{RunError, environment, templates};
 
 /// The state from which a machine was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) struct Started {
     pub(super) session: GuestSession,
     pub(super) level: Level,
     /// The stamps of the files in the guest, by path.
-    pub(super) present: warm::Stamps,
+    pub(super) present: templates::Stamps,
     /// The console output from before the machine was saved.
     pub(super) console: String,
 }
@@ -57,7 +57,7 @@ pub(super) fn start(
     let why = if environment("KTSTR_COLD").is_some() {
         None
     } else {
-        match warm::fork(plan, engine, kernel_info) {
+        match templates::fork(plan, engine, kernel_info) {
             Ok(started) => return Ok(started),
             Err(why) => {
                 tell(&format!("ktstr: starting cold: {why}"));
@@ -74,7 +74,7 @@ fn cold(
     why: Option<String>,
     kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, RunError> {
-    let mut present = warm::Stamps::new();
+    let mut present = templates::Stamps::new();
     let mut archive = Initramfs::new();
     for files in [&plan.base, &plan.for_scheduler] {
         pack(&mut archive, files, &mut present)?;
@@ -113,7 +113,7 @@ pub(super) fn boot_points(
 pub(super) fn pack(
     archive: &mut Initramfs,
     files: &Files,
-    present: &mut warm::Stamps,
+    present: &mut templates::Stamps,
 ) -> Result<(), RunError> {
     for (path, file) in files {
         archive.add_file(path, file.mode, file.bytes()?);

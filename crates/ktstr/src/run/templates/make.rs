@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ktstr_machine::{ClockMode, Initramfs, Machine};
 
-use super::template::{self, Making, Template, Told};
-use super::{Stamps, WarmError, sparse};
+use super::template::{self, Template, TemplateBuilder, TemplateMeta};
+use super::{Stamps, TemplateError, sparse};
 use crate::run::RunError;
 use crate::run::captures::LazyKernelInfo;
 use crate::run::engine::Engine;
@@ -32,8 +32,8 @@ impl Maker<'_> {
         &self,
         key: &str,
         kernel_info: &mut LazyKernelInfo,
-    ) -> Result<(), WarmError> {
-        let Some(making) = self.begin(key)? else {
+    ) -> Result<(), TemplateError> {
+        let Some(builder) = self.begin_build(key)? else {
             return Ok(());
         };
         let plan = self.plan;
@@ -44,14 +44,14 @@ impl Maker<'_> {
             &plan.qemu,
             &super::fork::specification(plan, self.engine, true),
             &archive.build().map_err(RunError::from)?,
-            &making.ram,
+            &builder.ram,
             &boot_points(self.engine, kernel_info)?.without_observation(),
         )?;
         let mut session = GuestSession::new(machine, plan.shape.cpus());
         session.run()?;
         reached(session.wait_until(|guest| guest.hello.is_some())?, &session)?;
         let level = ("booted", String::new());
-        self.save(making, session, kernel_info, level, present)
+        self.save(builder, session, kernel_info, level, present)
     }
 
     /// Starts the scheduler in a fork of the template `base`.
@@ -60,8 +60,8 @@ impl Maker<'_> {
         key: &str,
         base: &Template,
         kernel_info: &mut LazyKernelInfo,
-    ) -> Result<(), WarmError> {
-        self.derived(
+    ) -> Result<(), TemplateError> {
+        self.build_on(
             (key, "attached"),
             base,
             kernel_info,
@@ -75,38 +75,38 @@ impl Maker<'_> {
         key: &str,
         base: &Template,
         kernel_info: &mut LazyKernelInfo,
-    ) -> Result<(), WarmError> {
-        self.derived((key, "loaded"), base, kernel_info, |started, _| {
+    ) -> Result<(), TemplateError> {
+        self.build_on((key, "loaded"), base, kernel_info, |started, _| {
             started.load(self.plan)
         })
     }
 
     /// Applies `step` to a fork of the template `base`.
-    fn derived(
+    fn build_on(
         &self,
         (key, name): (&str, &str),
         base: &Template,
         kernel_info: &mut LazyKernelInfo,
         step: impl FnOnce(&mut Started, &mut LazyKernelInfo) -> Result<Option<End>, RunError>,
-    ) -> Result<(), WarmError> {
-        let Some(making) = self.begin(key)? else {
+    ) -> Result<(), TemplateError> {
+        let Some(builder) = self.begin_build(key)? else {
             return Ok(());
         };
-        for (from, to) in base.ram.iter().zip(&making.ram) {
+        for (from, to) in base.ram.iter().zip(&builder.ram) {
             sparse::copy(from, to)
-                .map_err(|e| WarmError::files("copying the template's RAM", e))?;
+                .map_err(|e| TemplateError::files("copying the template's RAM", e))?;
         }
         let machine = super::fork::restore(
             self.plan,
             self.engine,
             base,
             true,
-            &making.ram,
+            &builder.ram,
             &base.description.points.without_observation(),
         )?;
         let cpus = self.plan.shape.cpus();
         let mut started = Started {
-            session: GuestSession::resume(machine, cpus, base.cursors(), base.guest()),
+            session: GuestSession::resume(machine, cpus, base.cursors(), base.guest_state()),
             level: Level::Booted,
             present: base.description.present.clone(),
             console: String::new(),
@@ -118,24 +118,24 @@ impl Maker<'_> {
         let Started {
             session, present, ..
         } = started;
-        self.save(making, session, kernel_info, level, present)
+        self.save(builder, session, kernel_info, level, present)
     }
 
     /// Returns `None` if another process has built the template in the meantime.
-    fn begin(&self, key: &str) -> Result<Option<Making>, WarmError> {
+    fn begin_build(&self, key: &str) -> Result<Option<TemplateBuilder>, TemplateError> {
         let sizes = self.plan.shape.memory_mib.iter().map(|mib| mib << 20);
-        template::begin(self.root, key, &sizes.collect::<Vec<u64>>())
+        template::begin_build(self.root, key, &sizes.collect::<Vec<u64>>())
     }
 
     /// `level` also holds the console output from before this session.
     fn save(
         &self,
-        making: Making,
+        builder: TemplateBuilder,
         mut session: GuestSession,
         kernel_info: &mut LazyKernelInfo,
         (level, console_before): (&str, String),
         present: Stamps,
-    ) -> Result<(), WarmError> {
+    ) -> Result<(), TemplateError> {
         let Self { plan, engine, .. } = *self;
         // Under the virtual clock a template is saved where the guest first waits for a message, which is at the same
         // instruction each time it is built.
@@ -150,11 +150,11 @@ impl Maker<'_> {
             reached(session.poll(Duration::MAX)?, &session)?;
         }
         if session.guest.scheduler_died.is_some() {
-            return Err(WarmError::NotReached(
+            return Err(TemplateError::NotReached(
                 "lost its scheduler right after it had attached".to_owned(),
             ));
         }
-        session.machine.save(&making.state())?;
+        session.machine.save(&builder.state())?;
         let mut what = format!(
             "{level} {} {} {} MiB",
             plan.kernel.release,
@@ -170,7 +170,7 @@ impl Maker<'_> {
         let cursors = session.cursors();
         let GuestSession { machine, guest, .. } = session;
         let console = format!("{console_before}{}", machine.end());
-        making.commit(Told {
+        builder.commit(TemplateMeta {
             what,
             kernel: plan.kernel.boot.clone(),
             qemu: plan.qemu.path.clone(),
@@ -185,20 +185,20 @@ impl Maker<'_> {
     }
 }
 
-fn reached(end: Option<End>, session: &GuestSession) -> Result<(), WarmError> {
+fn reached(end: Option<End>, session: &GuestSession) -> Result<(), TemplateError> {
     match end {
         None => Ok(()),
         Some(end) => {
             let guest = &session.guest;
             let why = guest.not_attached.clone().or(guest.harness_error.clone());
-            Err(WarmError::NotReached(why.unwrap_or_else(|| {
+            Err(TemplateError::NotReached(why.unwrap_or_else(|| {
                 format!("ended before it was ready ({end:?})")
             })))
         }
     }
 }
 
-fn settle(session: &mut GuestSession) -> Result<(), WarmError> {
+fn settle(session: &mut GuestSession) -> Result<(), TemplateError> {
     let settled = session.machine.running_time() + SETTLE;
     while session.machine.running_time() < settled {
         reached(session.poll(Duration::MAX)?, session)?;

@@ -8,7 +8,7 @@ use ktstr_record::terminal::tell;
 
 use super::make::Maker;
 use super::template::{self, Template};
-use super::{WarmError, housekeeping, key};
+use super::{TemplateError, housekeeping, key};
 use crate::run::RunError;
 use crate::run::captures::LazyKernelInfo;
 use crate::run::engine::Engine;
@@ -22,10 +22,10 @@ pub(in crate::run) fn fork(
     plan: &Plan,
     engine: Engine,
     kernel_info: &mut LazyKernelInfo,
-) -> Result<Started, WarmError> {
+) -> Result<Started, TemplateError> {
     let root = housekeeping::folder().map_err(RunError::from)?;
     match attempt(&root, plan, engine, kernel_info) {
-        Err(WarmError::Damaged { key, reason }) => {
+        Err(TemplateError::Damaged { key, reason }) => {
             tell(&format!(
                 "ktstr: the template {key} is damaged and will be rebuilt: {reason}"
             ));
@@ -41,7 +41,7 @@ fn attempt(
     plan: &Plan,
     engine: Engine,
     kernel_info: &mut LazyKernelInfo,
-) -> Result<Started, WarmError> {
+) -> Result<Started, TemplateError> {
     let keys = Keys::of(plan, engine);
     let (template, level) = match keys.open_loaded(root, plan)? {
         Some(found) => found,
@@ -50,7 +50,8 @@ fn attempt(
     let points = schedule::points_of_run(&template.description.points, engine);
     let machine = restore(plan, engine, &template, false, &template.ram, &points)?;
     let cpus = plan.shape.cpus();
-    let mut session = GuestSession::resume(machine, cpus, template.cursors(), template.guest());
+    let mut session =
+        GuestSession::resume(machine, cpus, template.cursors(), template.guest_state());
     session.recorder = Recorder::new(&points, &plan.shape);
     Ok(Started {
         session,
@@ -79,7 +80,7 @@ impl Keys {
         &self,
         root: &Path,
         plan: &Plan,
-    ) -> Result<Option<(Template, Level)>, WarmError> {
+    ) -> Result<Option<(Template, Level)>, TemplateError> {
         let (base, level) = match &self.attached {
             Some(attached) => (attached, Level::Attached),
             None => (&self.booted, Level::Booted),
@@ -100,14 +101,14 @@ impl Keys {
         plan: &Plan,
         engine: Engine,
         kernel_info: &mut LazyKernelInfo,
-    ) -> Result<(Template, Level), WarmError> {
+    ) -> Result<(Template, Level), TemplateError> {
         let maker = Maker { root, plan, engine };
-        let mut template = obtain(root, &self.booted, || {
+        let mut template = open_or_build(root, &self.booted, || {
             maker.booted(&self.booted, kernel_info)
         })?;
         let mut level = Level::Booted;
         if let Some(attached) = &self.attached {
-            let made = obtain(root, attached, || {
+            let made = open_or_build(root, attached, || {
                 maker.attached(attached, &template, kernel_info)
             });
             if let Some(made) = reached(made)? {
@@ -116,7 +117,7 @@ impl Keys {
             }
         }
         let loaded = key::loaded(&template.description.key, plan);
-        let made = obtain(root, &loaded, || {
+        let made = open_or_build(root, &loaded, || {
             maker.loaded(&loaded, &template, kernel_info)
         });
         Ok((reached(made)?.unwrap_or(template), level))
@@ -124,10 +125,10 @@ impl Keys {
 }
 
 /// Returns `None` for a guest that did not get that far: the run itself will then hit the same error and report it.
-fn reached(made: Result<Template, WarmError>) -> Result<Option<Template>, WarmError> {
+fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, TemplateError> {
     match made {
         Ok(template) => Ok(Some(template)),
-        Err(WarmError::NotReached(_)) => Ok(None),
+        Err(TemplateError::NotReached(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -149,7 +150,7 @@ pub(super) fn restore(
     share: bool,
     ram: &[std::fs::File],
     points: &WatchPoints,
-) -> Result<Machine, WarmError> {
+) -> Result<Machine, TemplateError> {
     Machine::restore(
         &plan.qemu,
         &specification(plan, engine, share),
@@ -158,23 +159,23 @@ pub(super) fn restore(
         &template.state(),
         points,
     )
-    .map_err(|error| WarmError::Damaged {
+    .map_err(|error| TemplateError::Damaged {
         key: template.description.key.clone(),
         reason: error.to_string(),
     })
 }
 
 /// Opens a template, or builds it if it does not exist.
-fn obtain(
+fn open_or_build(
     root: &Path,
     key: &str,
-    make: impl FnOnce() -> Result<(), WarmError>,
-) -> Result<Template, WarmError> {
+    make: impl FnOnce() -> Result<(), TemplateError>,
+) -> Result<Template, TemplateError> {
     if let Some(template) = Template::open(root, key)? {
         return Ok(template);
     }
     make()?;
     Template::open(root, key)?.ok_or_else(|| {
-        WarmError::NotReached("came up, but its template was removed at once".to_owned())
+        TemplateError::NotReached("came up, but its template was removed at once".to_owned())
     })
 }
