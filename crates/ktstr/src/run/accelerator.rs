@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use ktstr_machine::{Accelerator, ClockMode, Halt, Initramfs, Machine, WatchPoints};
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use super::engine::Engine;
 use super::guest_session::{End, GuestSession};
@@ -98,7 +98,7 @@ fn accept(known: &Finding) -> Accelerator {
 /// Remembers for this process why there is no KVM, and reports it once if it is `news`.
 fn lose(why: &str, news: bool) {
     if LOST.set(why.to_owned()).is_ok() && news {
-        tell(&format!(
+        eprint_line(&format!(
             "ktstr: /dev/kvm exists but is not used: {why} (`cargo ktstr doctor` shows this; \
              KTSTR_ACCEL=kvm uses it anyway)"
         ));

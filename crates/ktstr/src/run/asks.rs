@@ -142,7 +142,7 @@ fn check(tag: &str) -> Result<(), String> {
     if let Some(moment) = CaptureMoment::ALL.iter().find(is_moments) {
         return Err(format!(
             "the tag {tag:?} is that of the captures that are taken when {}: give it another",
-            moment.told()
+            moment.description()
         ));
     }
     Ok(())

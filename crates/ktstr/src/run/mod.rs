@@ -43,7 +43,7 @@ use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::protocol::SchedulerJob;
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
-use ktstr_record::terminal::{escaped, tell};
+use ktstr_record::terminal::{eprint_line, escaped};
 use ktstr_record::{RunVerdict, Switches};
 
 pub use error::RunError;
@@ -147,10 +147,10 @@ impl Finished {
     /// Prints the report for the user. A pass prints nothing.
     pub fn print(&self) {
         if self.verdict == RunVerdict::Skip {
-            tell(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
+            eprint_line(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
         }
         if !self.text.is_empty() {
-            tell(&self.text);
+            eprint_line(&self.text);
         }
     }
 }
@@ -249,7 +249,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
     };
     match record_writer::write(&finished, run.plan.as_ref(), run.accelerator) {
         Ok(path) => finished.record = Some(path),
-        Err(error) => tell(&format!(
+        Err(error) => eprint_line(&format!(
             "ktstr: the run's record could not be written: {error}"
         )),
     }
@@ -257,7 +257,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         // `Finished::print` prints this text, or libtest prints it as the panic's message.
         finished.text = escaped(&report::text(&finished)).into_owned();
         let warning = finished.record.as_deref().and_then(step_summary::append);
-        warning.iter().for_each(|warning| tell(warning));
+        warning.iter().for_each(|warning| eprint_line(warning));
     }
     finished
 }

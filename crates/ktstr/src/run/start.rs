@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use ktstr_guest::protocol::ToGuest;
 use ktstr_machine::{ClockMode, Initramfs, Machine, MachineError, WatchPoints};
 
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use super::captures::{self, LazyKernelInfo};
 use super::engine::Engine;
@@ -60,7 +60,7 @@ pub(super) fn start(
         match templates::fork(plan, engine, kernel_info) {
             Ok(started) => return Ok(started),
             Err(why) => {
-                tell(&format!("ktstr: starting cold: {why}"));
+                eprint_line(&format!("ktstr: starting cold: {why}"));
                 Some(why.to_string())
             }
         }
@@ -230,7 +230,7 @@ pub(super) fn set_timeout(machine: &Machine, plan: &Plan, kernel_info: &mut Lazy
         captures::set_watchdog(machine.ram(), info, plan.setup.watchdog_timeout_ms)
     });
     if let Err(why) = set {
-        tell(&format!(
+        eprint_line(&format!(
             "ktstr: the scheduler keeps its own stall timeout: {why}"
         ));
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ktstr_machine::{Machine, MachineSpec, WatchPoints};
 
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use super::make::Maker;
 use super::template::{self, Template};
@@ -26,7 +26,7 @@ pub(in crate::run) fn fork(
     let root = housekeeping::folder().map_err(RunError::from)?;
     match attempt(&root, plan, engine, kernel_info) {
         Err(TemplateError::Damaged { key, reason }) => {
-            tell(&format!(
+            eprint_line(&format!(
                 "ktstr: the template {key} is damaged and will be rebuilt: {reason}"
             ));
             template::discard(&root, &key)?;
