@@ -45,7 +45,7 @@ for seed in $seeds; do number "$seed"; done
 
 # Test files that set the seed themselves, or judge something that no seed reaches: files, command lines, compilers, how a
 # machine is confined. Whatever else lies among the tests of these packages runs.
-without="accelerator bad_input commands confinement determinism hostile_guest hygiene nextest papers power promise"
+without="accelerator bad_input commands confinement determinism docs hostile_guest hygiene nextest power promise"
 without="$without replay ui warm"
 targets=
 rest=

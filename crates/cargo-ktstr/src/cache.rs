@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::Subcommand;
-use ktstr::run::warm;
+use ktstr::run::templates;
 
 use crate::exit::Exit;
 use crate::table;
@@ -29,14 +29,14 @@ pub enum Command {
 pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
     match command {
         Command::List { json } => list(out, *json)?,
-        Command::Clean => writeln!(out, "removed {} templates", warm::clean()?)?,
-        Command::Path => writeln!(out, "{}", warm::root()?.display())?,
+        Command::Clean => writeln!(out, "removed {} templates", templates::clean()?)?,
+        Command::Path => writeln!(out, "{}", templates::root()?.display())?,
     }
     Ok(Exit::Done)
 }
 
 fn list(out: &mut dyn Write, json: bool) -> Result<()> {
-    let templates = warm::list()?;
+    let templates = templates::list()?;
     if json {
         let templates: Vec<_> = templates
             .iter()
@@ -57,7 +57,7 @@ fn list(out: &mut dyn Write, json: bool) -> Result<()> {
         writeln!(
             out,
             "No templates under {}. A run makes one.",
-            warm::root()?.display()
+            templates::root()?.display()
         )?;
         return Ok(());
     }

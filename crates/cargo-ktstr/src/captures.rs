@@ -32,12 +32,14 @@ pub fn at_ns(capture: &CaptureRecord, story: &Story) -> Option<u64> {
 pub fn marks(record: &RunRecord, story: &Story) -> Vec<Mark> {
     let mark = |capture: &CaptureRecord| {
         let at = at_ns(capture, story)?;
-        let told = capture.moment.map(|moment| format!(": {}", moment.told()));
+        let description = capture
+            .moment
+            .map(|moment| format!(": {}", moment.description()));
         Some(Mark {
             finding: 0,
             from_ns: at,
             to_ns: at,
-            text: format!("capture {}{}", capture.tag, told.unwrap_or_default()),
+            text: format!("capture {}{}", capture.tag, description.unwrap_or_default()),
             pid: None,
             exact: true,
         })
@@ -117,11 +119,13 @@ pub fn listed(record: &RunRecord) -> String {
         };
     }
     for capture in &moments {
-        let told = capture.moment.map_or("", ktstr_record::CaptureMoment::told);
+        let description = capture
+            .moment
+            .map_or("", ktstr_record::CaptureMoment::description);
         let at = capture.elapsed_ms.map_or_else(String::new, |ms| {
             format!(", {:.3} s into the window", ms as f64 / 1e3)
         });
-        let _ = writeln!(text, "capture {}: {told}{at}", capture.tag);
+        let _ = writeln!(text, "capture {}: {description}{at}", capture.tag);
     }
     if !moments.is_empty() {
         let tag = &moments[0].tag;
@@ -231,7 +235,7 @@ pub fn text(record: &RunRecord, path: &Path, tag: &str) -> Result<String> {
     let (_, report) = found.with_context(|| format!("captures.json has no capture {tag:?}"))?;
     let mut text = index.tag.clone();
     if let Some(moment) = index.moment {
-        let _ = write!(text, ": {}", moment.told());
+        let _ = write!(text, ": {}", moment.description());
     }
     if let Some(ms) = index.elapsed_ms {
         let _ = write!(text, ", {:.3} s into the window", ms as f64 / 1e3);

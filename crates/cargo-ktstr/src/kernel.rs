@@ -11,7 +11,7 @@ use comfy_table::{Table, presets};
 use ktstr_kernel::cache::{self, Cache, Damaged};
 use ktstr_kernel::{KernelError, progress};
 
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use crate::exit::Exit;
 
@@ -88,7 +88,7 @@ pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
 fn list(out: &mut dyn Write, json: bool) -> Result<()> {
     let (kernels, damaged) = Cache::from_env()?.scan()?;
     for Damaged { id, reason } in damaged {
-        tell(&format!(
+        eprint_line(&format!(
             "warning: {id} cannot be used: {reason}; `cargo ktstr kernel remove {id}` removes it"
         ));
     }

@@ -177,7 +177,7 @@ fn main() -> ExitCode {
         // A closed pipe, as in `cargo ktstr runs | head`, is not a failure.
         Err(error) if exit::is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
-            terminal::tell(&format!("error: {error:#}"));
+            terminal::eprint_line(&format!("error: {error:#}"));
             exit::of(&error).into()
         }
     }

@@ -14,7 +14,7 @@ use ktstr_record::{
     CaptureMoment, Clock, GUEST_VARIABLES, RECORD_FILE, RunRecord, Start, runs_root,
 };
 
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use crate::child;
 use crate::exit::Exit;
@@ -47,7 +47,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     check(&recorded.record)?;
     let record = &recorded.record;
     let times = times(&path, &options.capture_at)?;
-    tell(&format!(
+    eprint_line(&format!(
         "replaying {}: seed {}, {} MIPS, kernel {}",
         record.test,
         record.seed.unwrap_or(0),

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ktstr_mailbox::{CALL_MESSAGE, Full, Layout, MARKER, Reader, Region, Ring, Writer};
+use ktstr_mailbox::{
+    CALL_MESSAGE, Layout, MARKER, MailboxMemory, Reader, Ring, WriteError, Writer,
+};
 
 use crate::link::Link;
 use crate::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, ToGuest, ToHost};
@@ -90,7 +92,7 @@ impl Mapped {
     }
 }
 
-impl Region for Mapped {
+impl MailboxMemory for Mapped {
     type Error = Error;
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
@@ -173,12 +175,12 @@ impl Link for MailLink {
         loop {
             match writer.write(&self.region, &bytes, now) {
                 Ok(()) => break,
-                Err(Full::NoRoom) => {
+                Err(WriteError::NoRoom) => {
                     // The host reads when it is called; otherwise it polls every millisecond while it lives.
                     call_host(CALL_MESSAGE);
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err(error @ (Full::TooLong { .. } | Full::Memory(_))) => {
+                Err(error @ (WriteError::TooLong { .. } | WriteError::Memory(_))) => {
                     // The console and the streams still reach the host.
                     eprintln!("ktstr: a message to the host could not be sent: {error}");
                     return;
@@ -247,7 +249,7 @@ impl Inbox {
     pub fn has_next(&self, region: &Mapped) -> bool {
         region
             .load(Ring::Host.head_offset())
-            .is_ok_and(|head| head != self.reader.place().bytes)
+            .is_ok_and(|head| head != self.reader.cursor().bytes)
     }
 
     /// Returns the next message, or `None` if there is none yet.

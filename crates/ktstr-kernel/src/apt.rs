@@ -487,7 +487,7 @@ fn hear(listener: &mut Listener<'_>, stage: &str, line: &str) {
         .and_then(|percent| percent.parse::<f32>().ok())
         .filter(|percent| (0.0..=100.0).contains(percent));
     if percent.is_some() {
-        progress::tell(listener, stage, percent, false);
+        progress::report(listener, stage, percent, false);
     }
 }
 

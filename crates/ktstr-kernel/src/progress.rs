@@ -19,15 +19,15 @@ pub type Listener<'a> = dyn FnMut(&Progress) + 'a;
 
 /// Reports that a stage begins.
 pub(crate) fn begin(listener: &mut Listener<'_>, what: &str) {
-    tell(listener, what, None, false);
+    report(listener, what, None, false);
 }
 
 /// Reports that a stage is over.
 pub(crate) fn end(listener: &mut Listener<'_>, what: &str) {
-    tell(listener, what, Some(100.0), true);
+    report(listener, what, Some(100.0), true);
 }
 
-pub(crate) fn tell(listener: &mut Listener<'_>, what: &str, percent: Option<f32>, done: bool) {
+pub(crate) fn report(listener: &mut Listener<'_>, what: &str, percent: Option<f32>, done: bool) {
     listener(&Progress {
         what: what.to_owned(),
         percent,
@@ -37,7 +37,7 @@ pub(crate) fn tell(listener: &mut Listener<'_>, what: &str, percent: Option<f32>
 
 /// Reports a note, which belongs to no stage.
 pub(crate) fn note(listener: &mut Listener<'_>, what: &str) {
-    tell(listener, what, None, true);
+    report(listener, what, None, true);
 }
 
 /// Interval between two lines about a long stage where lines cannot be overwritten.

@@ -37,7 +37,7 @@ pub(crate) fn is_refused(error: &MachineError) -> bool {
     let MachineError::Died { stderr, .. } = error else {
         return false;
     };
-    if sandbox().is_empty() || !speaks_of_sandbox(stderr) {
+    if sandbox().is_empty() || !names_sandbox(stderr) {
         return false;
     }
     if !REFUSED.swap(true, Ordering::Relaxed) {
@@ -50,7 +50,7 @@ pub(crate) fn is_refused(error: &MachineError) -> bool {
     true
 }
 
-fn speaks_of_sandbox(stderr: &str) -> bool {
+fn names_sandbox(stderr: &str) -> bool {
     ["sandbox", "seccomp"]
         .iter()
         .any(|word| stderr.contains(word))
@@ -123,8 +123,8 @@ mod tests {
             "-sandbox support is not enabled in this QEMU binary",
             "failed to install seccomp syscall filter in the kernel",
         ] {
-            assert!(speaks_of_sandbox(said), "{said}");
+            assert!(names_sandbox(said), "{said}");
         }
-        assert!(!speaks_of_sandbox("could not open kernel file '/k'"));
+        assert!(!names_sandbox("could not open kernel file '/k'"));
     }
 }

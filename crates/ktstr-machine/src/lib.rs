@@ -27,7 +27,7 @@ pub use machine::{Halt, Machine, anonymous_file};
 pub use process::VcpuTime;
 pub use program::{Program, stamp};
 pub use qemu::{OLDEST_QEMU, Qemu, TRIED_QEMU};
-pub use ram::{GuestRam, MailboxRegion};
+pub use ram::{GuestRam, MailboxRam};
 pub use shape::{Hmat, Shape, SideCache};
 pub use spec::{Accelerator, ClockMode, MachineSpec};
 pub use virtual_clock::{

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use ktstr_mailbox::{Layout, Region};
+use ktstr_mailbox::{Layout, MailboxMemory};
 
 use crate::MachineError;
 
@@ -178,9 +178,9 @@ impl GuestRam {
 
 /// The mailbox in guest RAM.
 #[derive(Debug, Clone, Copy)]
-pub struct MailboxRegion<'a>(pub &'a GuestRam);
+pub struct MailboxRam<'a>(pub &'a GuestRam);
 
-impl Region for MailboxRegion<'_> {
+impl MailboxMemory for MailboxRam<'_> {
     type Error = MachineError;
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), MachineError> {
@@ -209,7 +209,7 @@ impl Region for MailboxRegion<'_> {
     }
 }
 
-impl MailboxRegion<'_> {
+impl MailboxRam<'_> {
     fn word(&self, offset: u64) -> Result<u64, MachineError> {
         let mut bytes = [0u8; 8];
         self.read(offset, &mut bytes)?;

@@ -9,7 +9,7 @@
 //! against its own and lengths against limits. A ring whose positions are inconsistent is abandoned with a
 //! [`RingError`]; the consumer never waits for it.
 //!
-//! This crate does not define what the messages mean, and does no I/O: memory is accessed through [`Region`].
+//! This crate does not define what the messages mean, and does no I/O: memory is accessed through [`MailboxMemory`].
 
 mod frame;
 mod reader;
@@ -17,7 +17,7 @@ mod writer;
 
 pub use frame::{MAX_FRAME_PAYLOAD, MAX_MESSAGE, find_checksum};
 pub use reader::{Message, Reader, RingError};
-pub use writer::{Full, Writer};
+pub use writer::{WriteError, Writer};
 
 /// The value of `rax` that makes [`MARKER_CODE`] a call to the host: "KTSTRHLD".
 pub const MARKER: u64 = u64::from_le_bytes(*b"KTSTRHLD");
@@ -102,7 +102,7 @@ impl Ring {
 
 /// A cursor in a ring, at the boundary between two frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct RingCursor {
     /// Number of bytes since the ring was created.
     pub bytes: u64,
     /// Number of frames since the ring was created, modulo 2^32.
@@ -110,7 +110,7 @@ pub struct Place {
 }
 
 /// Access to the mailbox's memory. Offsets count from [`Layout::BASE`].
-pub trait Region {
+pub trait MailboxMemory {
     /// The error of a failed access.
     type Error: std::error::Error + Send + Sync + 'static;
     /// Reads memory at `offset` into `buf`.
@@ -124,16 +124,16 @@ pub trait Region {
 }
 
 /// Clears the mailbox and marks it as ready. The guest calls this once, before any other access.
-pub fn initialise<R: Region>(region: &R) -> Result<(), R::Error> {
-    region.store(Layout::MAGIC_OFFSET, 0)?;
+pub fn initialise<M: MailboxMemory>(memory: &M) -> Result<(), M::Error> {
+    memory.store(Layout::MAGIC_OFFSET, 0)?;
     let rest = [0u8; Layout::HEADER as usize - 8];
-    region.write(8, &rest)?;
-    region.store(Layout::MAGIC_OFFSET, Layout::MAGIC)
+    memory.write(8, &rest)?;
+    memory.store(Layout::MAGIC_OFFSET, Layout::MAGIC)
 }
 
 /// Returns whether the guest has initialised the mailbox.
-pub fn is_ready<R: Region>(region: &R) -> Result<bool, R::Error> {
-    Ok(region.load(Layout::MAGIC_OFFSET)? == Layout::MAGIC)
+pub fn is_ready<M: MailboxMemory>(memory: &M) -> Result<bool, M::Error> {
+    Ok(memory.load(Layout::MAGIC_OFFSET)? == Layout::MAGIC)
 }
 
 #[cfg(test)]

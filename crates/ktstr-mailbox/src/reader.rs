@@ -2,7 +2,7 @@
 //! bytes, because the producer is not trusted.
 
 use crate::frame::{self, Header, MAX_MESSAGE, MORE};
-use crate::{Place, Region, Ring};
+use crate::{MailboxMemory, Ring, RingCursor};
 
 /// Why a ring was abandoned. The bytes after the error have no meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,18 +85,18 @@ impl Reader {
         }
     }
 
-    /// Creates the consumer of a ring that has been read up to `place`, as in a restored machine.
-    pub fn resume(ring: Ring, place: Place) -> Self {
+    /// Creates the consumer of a ring that has been read up to `cursor`, as in a restored machine.
+    pub fn resume(ring: Ring, cursor: RingCursor) -> Self {
         Self {
-            tail: place.bytes,
-            sequence: place.sequence,
+            tail: cursor.bytes,
+            sequence: cursor.sequence,
             ..Self::new(ring)
         }
     }
 
     /// Returns the position of the next frame.
-    pub fn place(&self) -> Place {
-        Place {
+    pub fn cursor(&self) -> RingCursor {
+        RingCursor {
             bytes: self.tail,
             sequence: self.sequence,
         }
@@ -110,9 +110,9 @@ impl Reader {
 
     /// Returns the next complete message, or `None` if there is none yet. Reads at most what the
     /// ring held when the function was called.
-    pub fn next<R: Region>(&mut self, region: &R) -> Result<Option<Message>, RingError> {
-        let memory = |error: R::Error| RingError::Memory(error.to_string());
-        let head = region.load(self.ring.head_offset()).map_err(memory)?;
+    pub fn next<M: MailboxMemory>(&mut self, memory: &M) -> Result<Option<Message>, RingError> {
+        let failed = |error: M::Error| RingError::Memory(error.to_string());
+        let head = memory.load(self.ring.head_offset()).map_err(failed)?;
         let size = self.ring.size();
         if head < self.tail || head - self.tail > size || head % 8 != 0 {
             return Err(RingError::BadPosition {
@@ -131,8 +131,8 @@ impl Reader {
                 });
             }
             let mut bytes = [0u8; frame::HEADER];
-            self.copy_out(region, self.tail, &mut bytes)
-                .map_err(memory)?;
+            self.copy_out(memory, self.tail, &mut bytes)
+                .map_err(failed)?;
             let header = Header::decode(&bytes)?;
             if header.stride() > present {
                 return Err(RingError::Incomplete {
@@ -141,14 +141,14 @@ impl Reader {
                 });
             }
             let mut payload = vec![0u8; header.len as usize];
-            self.copy_out(region, self.tail + frame::HEADER as u64, &mut payload)
-                .map_err(memory)?;
+            self.copy_out(memory, self.tail + frame::HEADER as u64, &mut payload)
+                .map_err(failed)?;
             self.tail += header.stride();
             message = self.accept(&header, payload)?;
         }
-        region
+        memory
             .store(self.ring.tail_offset(), self.tail)
-            .map_err(memory)?;
+            .map_err(failed)?;
         Ok(message)
     }
 
@@ -182,18 +182,18 @@ impl Reader {
         }))
     }
 
-    fn copy_out<R: Region>(
+    fn copy_out<M: MailboxMemory>(
         &self,
-        region: &R,
+        memory: &M,
         position: u64,
         buf: &mut [u8],
-    ) -> Result<(), R::Error> {
+    ) -> Result<(), M::Error> {
         let start = position & (self.ring.size() - 1);
         let until_end = (self.ring.size() - start) as usize;
         let (first, wrapped) = buf.split_at_mut(until_end.min(buf.len()));
-        region.read(self.ring.offset() + start, first)?;
+        memory.read(self.ring.offset() + start, first)?;
         if !wrapped.is_empty() {
-            region.read(self.ring.offset(), wrapped)?;
+            memory.read(self.ring.offset(), wrapped)?;
         }
         Ok(())
     }

@@ -5,7 +5,10 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 
-use crate::{Full, Layout, Message, Reader, Region, Ring, RingError, Writer, initialise, is_ready};
+use crate::{
+    Layout, MailboxMemory, Message, Reader, Ring, RingError, WriteError, Writer, initialise,
+    is_ready,
+};
 
 struct Memory(RefCell<Vec<u8>>);
 
@@ -17,7 +20,7 @@ impl Memory {
     }
 }
 
-impl Region for Memory {
+impl MailboxMemory for Memory {
     type Error = Infallible;
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
         buf.copy_from_slice(&self.0.borrow()[offset as usize..][..buf.len()]);
@@ -74,7 +77,7 @@ fn messages_longer_than_the_ring_pass_piece_by_piece() {
     loop {
         match writer.write(&memory, &long, 7) {
             Ok(()) => break,
-            Err(Full::NoRoom) => waits += 1,
+            Err(WriteError::NoRoom) => waits += 1,
             Err(other) => panic!("{other}"),
         }
         got.extend(drain(&mut reader, &memory).expect("sound ring"));
@@ -110,9 +113,9 @@ fn both_ends_resume_at_their_positions() {
     let (mut writer, mut reader) = (Writer::new(Ring::Host), Reader::new(Ring::Host));
     writer.write(&memory, b"before", 0).expect("room");
     assert_eq!(drain(&mut reader, &memory).expect("sound ring").len(), 1);
-    assert_eq!(writer.place(), reader.place());
-    let mut writer = Writer::resume(Ring::Host, writer.place());
-    let mut reader = Reader::resume(Ring::Host, reader.place());
+    assert_eq!(writer.cursor(), reader.cursor());
+    let mut writer = Writer::resume(Ring::Host, writer.cursor());
+    let mut reader = Reader::resume(Ring::Host, reader.cursor());
     writer.write(&memory, b"after", 0).expect("room");
     let got = drain(&mut reader, &memory).expect("sound ring");
     assert_eq!(got[0].bytes, b"after");
@@ -164,7 +167,7 @@ proptest! {
         let mut got = Vec::new();
         for message in &messages {
             while let Err(full) = writer.write(&memory, message, 1) {
-                prop_assert!(matches!(full, Full::NoRoom));
+                prop_assert!(matches!(full, WriteError::NoRoom));
                 got.extend(drain(&mut reader, &memory).expect("sound ring"));
             }
         }

@@ -1,11 +1,11 @@
 //! The producer's end of a ring.
 
 use crate::frame::{self, Header, MAX_FRAME_PAYLOAD, MAX_MESSAGE, MORE};
-use crate::{Place, Region, Ring};
+use crate::{MailboxMemory, Ring, RingCursor};
 
 /// Why a message was not written, or not completely.
 #[derive(Debug, thiserror::Error)]
-pub enum Full<E: std::error::Error + 'static> {
+pub enum WriteError<E: std::error::Error + 'static> {
     /// The consumer has not made room yet: retry later with the same message.
     #[error("the ring has no room for the next frame yet")]
     NoRoom,
@@ -46,35 +46,35 @@ impl Writer {
         }
     }
 
-    /// Creates the producer of a ring whose position is `place` and which has been read completely,
+    /// Creates the producer of a ring whose position is `cursor` and which has been read completely,
     /// as in a restored machine.
-    pub fn resume(ring: Ring, place: Place) -> Self {
+    pub fn resume(ring: Ring, cursor: RingCursor) -> Self {
         Self {
-            head: place.bytes,
-            tail: place.bytes,
-            sequence: place.sequence,
+            head: cursor.bytes,
+            tail: cursor.bytes,
+            sequence: cursor.sequence,
             ..Self::new(ring)
         }
     }
 
     /// Returns the position of the next frame.
-    pub fn place(&self) -> Place {
-        Place {
+    pub fn cursor(&self) -> RingCursor {
+        RingCursor {
             bytes: self.head,
             sequence: self.sequence,
         }
     }
 
-    /// Writes `message`, or as much of it as fits. After [`Full::NoRoom`], call this again with the
+    /// Writes `message`, or as much of it as fits. After [`WriteError::NoRoom`], call this again with the
     /// same message: the write continues where it stopped.
-    pub fn write<R: Region>(
+    pub fn write<M: MailboxMemory>(
         &mut self,
-        region: &R,
+        memory: &M,
         message: &[u8],
         time_ns: u64,
-    ) -> Result<(), Full<R::Error>> {
+    ) -> Result<(), WriteError<M::Error>> {
         if message.len() > MAX_MESSAGE {
-            return Err(Full::TooLong { len: message.len() });
+            return Err(WriteError::TooLong { len: message.len() });
         }
         loop {
             let rest = message.get(self.done..).unwrap_or_default();
@@ -82,7 +82,7 @@ impl Writer {
                 Some((now, later)) if !later.is_empty() => (now, MORE),
                 _ => (rest, 0),
             };
-            self.frame(region, now, more, time_ns)?;
+            self.frame(memory, now, more, time_ns)?;
             self.done += now.len();
             if more == 0 {
                 self.done = 0;
@@ -91,29 +91,29 @@ impl Writer {
         }
     }
 
-    fn frame<R: Region>(
+    fn frame<M: MailboxMemory>(
         &mut self,
-        region: &R,
+        memory: &M,
         payload: &[u8],
         flags: u32,
         time_ns: u64,
-    ) -> Result<(), Full<R::Error>> {
+    ) -> Result<(), WriteError<M::Error>> {
         let stride = frame::stride(payload.len());
         if self.room() < stride {
             // A consumer that reports a wrong position can only lose its own messages.
-            self.tail = region
+            self.tail = memory
                 .load(self.ring.tail_offset())?
                 .clamp(self.tail, self.head);
             if self.room() < stride {
-                return Err(Full::NoRoom);
+                return Err(WriteError::NoRoom);
             }
         }
         let header = Header::new(payload, self.sequence, flags, time_ns);
-        self.copy_in(region, self.head, &header.encode())?;
-        self.copy_in(region, self.head + frame::HEADER as u64, payload)?;
+        self.copy_in(memory, self.head, &header.encode())?;
+        self.copy_in(memory, self.head + frame::HEADER as u64, payload)?;
         self.head += stride;
         self.sequence = self.sequence.wrapping_add(1);
-        region.store(self.ring.head_offset(), self.head)?;
+        memory.store(self.ring.head_offset(), self.head)?;
         Ok(())
     }
 
@@ -121,13 +121,18 @@ impl Writer {
         self.ring.size() - (self.head - self.tail)
     }
 
-    fn copy_in<R: Region>(&self, region: &R, position: u64, bytes: &[u8]) -> Result<(), R::Error> {
+    fn copy_in<M: MailboxMemory>(
+        &self,
+        memory: &M,
+        position: u64,
+        bytes: &[u8],
+    ) -> Result<(), M::Error> {
         let start = position & (self.ring.size() - 1);
         let until_end = (self.ring.size() - start) as usize;
         let (first, wrapped) = bytes.split_at(bytes.len().min(until_end));
-        region.write(self.ring.offset() + start, first)?;
+        memory.write(self.ring.offset() + start, first)?;
         if !wrapped.is_empty() {
-            region.write(self.ring.offset(), wrapped)?;
+            memory.write(self.ring.offset(), wrapped)?;
         }
         Ok(())
     }

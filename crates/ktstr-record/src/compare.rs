@@ -166,7 +166,7 @@ impl fmt::Display for Comparison {
 
 impl fmt::Display for Parting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tell = |switch: &Option<Switch>| {
+        let shown = |switch: &Option<Switch>| {
             switch.map_or_else(|| "no more switches".to_owned(), |s| s.to_string())
         };
         match self {
@@ -183,8 +183,8 @@ impl fmt::Display for Parting {
                 if let Some(before) = before {
                     writeln!(f, "  both   {before}")?;
                 }
-                writeln!(f, "  first  {}", tell(left))?;
-                write!(f, "  second {}", tell(right))
+                writeln!(f, "  first  {}", shown(left))?;
+                write!(f, "  second {}", shown(right))
             }
             Self::Beyond(kept) => write!(
                 f,

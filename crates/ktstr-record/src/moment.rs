@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! moments {
-    ($($(#[$doc:meta])* $name:ident $tag:literal $told:literal)+) => {
+    ($($(#[$doc:meta])* $name:ident $tag:literal $description:literal)+) => {
         /// The event for which a capture was taken that is neither periodic nor requested by the test.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -21,8 +21,8 @@ macro_rules! moments {
 
             /// Returns a description of the event, as a sentence without a full stop.
             #[must_use]
-            pub const fn told(self) -> &'static str {
-                match self { $(Self::$name => $told,)+ }
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$name => $description,)+ }
             }
         }
     };

@@ -35,7 +35,7 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
 }
 
 /// Prints a line on standard error, escaped.
-pub fn tell(text: &str) {
+pub fn eprint_line(text: &str) {
     eprintln!("{}", escaped(text));
 }
 

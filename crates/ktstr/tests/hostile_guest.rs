@@ -7,7 +7,7 @@ use common::Case;
 use ktstr::prelude::*;
 use ktstr_guest::mail::Mapped;
 use ktstr_guest::protocol::{Ask, ToHost};
-use ktstr_mailbox::{Place, Region, Ring, Writer};
+use ktstr_mailbox::{MailboxMemory, Ring, RingCursor, Writer};
 
 const ONE_CPU: Topology = Topology::new(1, 1, 1, 1);
 
@@ -20,14 +20,14 @@ case!(OVERSIZED = "oversized", oversized, topology: ONE_CPU);
 fn own_ring() -> Result<(Mapped, Writer)> {
     let region = Mapped::open()?;
     let bytes = region.load(Ring::Test.head_offset())?;
-    let writer = Writer::resume(Ring::Test, Place { bytes, sequence: 1 });
+    let writer = Writer::resume(Ring::Test, RingCursor { bytes, sequence: 1 });
     Ok((region, writer))
 }
 
 /// A test that passes, but whose result is damaged on its way.
 fn loses(_: &Ctx) -> Result<AssertResult> {
     let (region, mut writer) = own_ring()?;
-    let at = writer.place().bytes + Ring::Test.offset();
+    let at = writer.cursor().bytes + Ring::Test.offset();
     let result = ToHost::TestResult(Box::new(AssertResult::pass()));
     writer.write(&region, &result.encode(), 0)?;
     let mut byte = [0];

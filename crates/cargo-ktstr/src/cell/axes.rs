@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use ktstr::test_support::Topology;
 use ktstr_kernel::progress;
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 use serde::{Deserialize, Serialize};
 
 use super::lock::Lock;
@@ -105,7 +105,7 @@ fn meant(word: Option<&str>, problems: &mut Vec<String>) -> Vec<Kernel> {
         problems.push(format!("kernel {word}: there is none in this range"));
     }
     if let Some(why) = unknown {
-        tell(&format!(
+        eprint_line(&format!(
             "kernel {word}: {why}: only the cached series are in the range"
         ));
     }

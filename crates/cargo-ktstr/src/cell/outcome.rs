@@ -62,7 +62,8 @@ pub struct Outcome {
     /// Whose fault it is, in the record's words; `None` for a pass and a skip.
     pub fault: Option<String>,
     /// The findings, the most significant first.
-    pub found: Vec<Found>,
+    #[serde(rename = "found")]
+    pub findings: Vec<Found>,
     /// The lines of the first finding in full; a message of the verifier has several.
     pub details: Vec<String>,
     /// Broken expectations that the scheduler does not promise to meet.
@@ -94,7 +95,7 @@ impl Outcome {
             verdict: RunVerdict::Inconclusive,
             fault: Some("harness".to_owned()),
             details: vec![why.clone()],
-            found: vec![Found {
+            findings: vec![Found {
                 check: "no answer".to_owned(),
                 message: first_line(&why),
                 proof: Proof::Nothing,
@@ -114,7 +115,7 @@ impl Outcome {
 
     /// Returns the name of the most significant check that failed.
     pub fn check(&self) -> Option<&str> {
-        self.found.first().map(|found| found.check.as_str())
+        self.findings.first().map(|found| found.check.as_str())
     }
 
     /// Returns whether the scheduler never took over the CPUs.
@@ -124,7 +125,7 @@ impl Outcome {
 }
 
 /// Returns the failures, or the reasons why the run was inconclusive; and the first of them in full.
-pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
+pub fn findings(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     let mut details: Vec<&AssertDetail> = result
         .failure_details()
         .chain(result.inconclusive_details())
@@ -139,7 +140,7 @@ pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
     let first = details.first().map_or("", |detail| detail.message.as_str());
     let lines = first.lines().take(LINES);
     let lines = lines.map(|line| line.chars().take(LINE).collect());
-    let mut found: Vec<Found> = details
+    let mut findings: Vec<Found> = details
         .iter()
         .map(|detail| Found {
             check: detail.check_name().into_owned(),
@@ -152,14 +153,14 @@ pub fn found(result: &AssertResult) -> (Vec<Found>, Vec<String>) {
         })
         .collect();
     // The finding with the strongest evidence must not be cut off.
-    let strongest = found.iter().map(|found| found.proof).min();
-    if let Some(at) = found.iter().position(|f| Some(f.proof) == strongest)
+    let strongest = findings.iter().map(|found| found.proof).min();
+    if let Some(at) = findings.iter().position(|f| Some(f.proof) == strongest)
         && at >= MOST
     {
-        found.swap(at, MOST - 1);
+        findings.swap(at, MOST - 1);
     }
-    found.truncate(MOST);
-    (found, lines.collect())
+    findings.truncate(MOST);
+    (findings, lines.collect())
 }
 
 /// The evidence for a finding.
@@ -254,8 +255,8 @@ mod tests {
             result.record_fail(AssertDetail::of(finding));
         }
         result.merge(verdict.into_result());
-        let (found, details) = found(&result);
-        let names: Vec<(&str, Proof)> = found
+        let (findings, details) = findings(&result);
+        let names: Vec<(&str, Proof)> = findings
             .iter()
             .map(|found| (found.check.as_str(), found.proof))
             .collect();
@@ -271,7 +272,7 @@ mod tests {
                 )
             ]
         );
-        assert!(!found[0].message.contains("more"));
+        assert!(!findings[0].message.contains("more"));
         assert!(details.last().is_some_and(|line| line.contains("more")));
     }
 
@@ -293,9 +294,9 @@ mod tests {
             bound: 0.1,
         });
         result.record_fail(wasted.with_cgroup("left"));
-        let (found, _) = found(&result);
-        assert_eq!(found.len(), MOST);
-        assert!(found.iter().any(|f| f.message.ends_with(" [left]")));
-        assert!(found.iter().any(|found| found.proof == Proof::Schedule));
+        let (findings, _) = findings(&result);
+        assert_eq!(findings.len(), MOST);
+        assert!(findings.iter().any(|f| f.message.ends_with(" [left]")));
+        assert!(findings.iter().any(|found| found.proof == Proof::Schedule));
     }
 }

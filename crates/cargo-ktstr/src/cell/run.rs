@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ktstr::prelude::*;
 use ktstr_schedule::SCHEDULE_FILE;
 
-use super::outcome::{first_line, found};
+use super::outcome::{findings, first_line};
 use super::{
     Cell, LOAD_ONLY, Outcome, PREFIX, Program, SCX_KTSTR, Under, bounds, measure, promises,
 };
@@ -95,7 +95,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
         .as_deref()
         .and_then(|path| ktstr_record::read(path).ok())
         .unwrap_or_default();
-    let (found, details) = found(&finished.result);
+    let (findings, details) = findings(&finished.result);
     let notes = finished.result.info_notes.iter();
     let notes = notes.filter(|note| note.message.starts_with(NOT_PROMISED));
     // The numbers of a scheduler that exited early say nothing about how well it schedules.
@@ -108,7 +108,7 @@ pub fn run_here(out: &mut dyn Write, cell: &str) -> Result<Exit> {
     let outcome = Outcome {
         verdict: finished.verdict,
         fault: finished.fault.map(|fault| fault.name().to_owned()),
-        found,
+        findings,
         details,
         not_promised: notes.map(|note| first_line(&note.message)).collect(),
         metrics: metrics.unwrap_or_default(),

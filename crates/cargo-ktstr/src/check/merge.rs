@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 use super::results::{Asked, Results};
 use super::shard::{self, Shard};
 use super::walk::Walked;
-use super::{Outputs, tell_of};
+use super::{Outputs, print_outcome};
 use crate::exit::Exit;
 
 /// The options of `cargo ktstr merge`.
@@ -32,7 +32,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     for path in &options.files {
         shards.push((path.display().to_string(), Results::read(path)?));
     }
-    tell_of(out, &merged(shards)?, &options.outputs)
+    print_outcome(out, &merged(shards)?, &options.outputs)
 }
 
 /// Merges the shards of one check.

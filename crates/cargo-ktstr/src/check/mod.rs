@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use self::again::Again;
 use self::date::Date;
@@ -114,7 +114,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let began = Instant::now();
     let (config, file) = config::read(options.config.as_deref())?;
     if let Some(file) = &file {
-        tell(&format!("reading {}", file.display()));
+        eprint_line(&format!("reading {}", file.display()));
     }
     let binary = scheduler(&options.binary)?;
     let hash = hash(&binary)?;
@@ -172,11 +172,11 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     };
     let wall_s = began.elapsed().as_secs_f64();
     let results = Results::new(asked, options.shard, Date::today(), walked, wall_s);
-    tell_of(out, &results, &options.outputs)
+    print_outcome(out, &results, &options.outputs)
 }
 
 /// Reports the results on the screen and in the requested files.
-fn tell_of(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> Result<Exit> {
+fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> Result<Exit> {
     let report = results.report();
     let json = serde_json::to_string_pretty(&report)? + "\n";
     let to_screen = outputs.json.as_deref() == Some(Path::new("-"));

@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn what_a_guest_says_is_no_markup() {
         let mut ours = failed("</style><script>alert(1)</script>", Proof::Schedule);
-        ours.found[0].message = "<img onerror=x>\u{1b}[2J\u{202e}&".to_owned();
+        ours.findings[0].message = "<img onerror=x>\u{1b}[2J\u{202e}&".to_owned();
         let mut refused = failed("scheduler not attached", Proof::Kernel);
         refused.details = vec!["R1 <b> \"invalid\"".to_owned()];
         let pairs = vec![

@@ -79,7 +79,7 @@ pub fn judge(pair: &Pair) -> Vec<Finding> {
 
 fn verdict(pair: &Pair) -> Option<Finding> {
     let Pair { ours, eevdf, .. } = pair;
-    let first = ours.found.first();
+    let first = ours.findings.first();
     if ours.never_attached() {
         let why = match ours.verdict {
             RunVerdict::Fail => "the scheduler never took the CPUs over",
@@ -104,12 +104,16 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         return Some(Finding::of(Class::NoAnswer, first, &why));
     }
     // The finding with the strongest evidence; among equals the first, which is the most significant.
-    let strongest = ours.found.iter().min_by_key(|found| found.proof);
+    let strongest = ours.findings.iter().min_by_key(|found| found.proof);
     match eevdf.as_ref().map(|eevdf| eevdf.verdict) {
         Some(RunVerdict::Pass) => {}
         // A failure of EEVDF excuses a finding unless the finding has stronger evidence.
         Some(RunVerdict::Fail)
-            if eevdf.iter().flat_map(|e| &e.found).map(|f| f.proof).min()
+            if eevdf
+                .iter()
+                .flat_map(|e| &e.findings)
+                .map(|f| f.proof)
+                .min()
                 <= strongest.map(|found| found.proof) =>
         {
             let why = "EEVDF fails with the same seed, too";
@@ -126,7 +130,7 @@ fn verdict(pair: &Pair) -> Option<Finding> {
         Proof::Kernel => Finding::of(Class::Broken, strongest, "the kernel says so"),
         Proof::Schedule => Finding::of(Class::Broken, strongest, "the exact schedule shows it"),
         Proof::Worker => Finding::of(Class::Broken, strongest, "a worker saw it"),
-        Proof::Expected if ours.found.iter().all(|found| found.speed) => {
+        Proof::Expected if ours.findings.iter().all(|found| found.speed) => {
             Finding::of(Class::Slower, first, "EEVDF keeps the bound")
         }
         Proof::Expected => Finding::of(
@@ -242,11 +246,11 @@ mod tests {
     fn an_expectation_alone_breaks_nothing() {
         let mut ours = failed("p99 wake latency, µs", Proof::Expected);
         assert_eq!(class(ours.clone(), passed()), Some(Class::NotPromised));
-        ours.found[0].speed = true;
+        ours.findings[0].speed = true;
         assert_eq!(class(ours.clone(), passed()), Some(Class::Slower));
         // A finding of the exact schedule counts, even if it is not the first one.
-        ours.found
-            .extend(failed("entitlement", Proof::Schedule).found);
+        ours.findings
+            .extend(failed("entitlement", Proof::Schedule).findings);
         let found = judge(&pair("steady", 1, ours, passed()));
         assert_eq!(found[0].class, Class::Broken);
         assert_eq!(found[0].check, "entitlement");

@@ -17,7 +17,7 @@ pub fn passed() -> Outcome {
     let mut outcome = Outcome::without_answer(String::new());
     outcome.verdict = RunVerdict::Pass;
     outcome.fault = None;
-    outcome.found.clear();
+    outcome.findings.clear();
     outcome.details.clear();
     outcome.topology = Some("1n1l2c1t".to_owned());
     outcome
@@ -28,7 +28,7 @@ pub fn failed(check: &str, proof: Proof) -> Outcome {
     Outcome {
         verdict: RunVerdict::Fail,
         fault: Some("scheduler".to_owned()),
-        found: vec![Found {
+        findings: vec![Found {
             check: check.to_owned(),
             message: format!("{check} of <worker>"),
             proof,

@@ -28,7 +28,7 @@ pub struct Paired {
 /// The conclusion of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Said {
+pub enum Conclusion {
     /// Every pair is the same, to the last digit.
     Identical,
     /// B is worse.
@@ -40,12 +40,13 @@ pub enum Said {
     /// There is a significant difference that is too small to matter.
     Slight,
     /// No significant difference.
-    NotTold,
+    #[serde(rename = "not_told")]
+    NotShown,
     /// The seeds are too few to show any difference.
     TooFewSeeds,
 }
 
-impl Said {
+impl Conclusion {
     /// Returns the conclusion in words.
     pub const fn words(self) -> &'static str {
         match self {
@@ -54,7 +55,7 @@ impl Said {
             Self::Improvement => "improvement",
             Self::Different => "different",
             Self::Slight => "real, and too small to matter",
-            Self::NotTold => "no difference shows",
+            Self::NotShown => "no difference shows",
             Self::TooFewSeeds => "too few seeds",
         }
     }
@@ -93,7 +94,8 @@ pub struct Row {
     /// none.
     pub smallest: Option<f64>,
     /// The conclusion.
-    pub said: Said,
+    #[serde(rename = "said")]
+    pub conclusion: Conclusion,
 }
 
 /// Returns the rows of a family. A metric with fewer than two pairs is left out, since there is nothing to test.
@@ -116,20 +118,20 @@ pub fn rows(family: &[Paired]) -> Vec<Row> {
             one.values.iter().map(of).sum::<f64>() / one.values.len() as f64
         };
         let difference = differences.iter().sum::<f64>() / differences.len() as f64;
-        let said = if differences.iter().all(|d| *d == 0.0) {
-            Said::Identical
+        let conclusion = if differences.iter().all(|d| *d == 0.0) {
+            Conclusion::Identical
         } else if p_adjusted[at] <= LEVEL && !one.gate.counts(difference, mean(|value| value.1)) {
-            Said::Slight
+            Conclusion::Slight
         } else if p_adjusted[at] <= LEVEL {
             match (one.metric.better, difference > 0.0) {
-                (Better::Neither, _) => Said::Different,
-                (Better::Lower, true) | (Better::Higher, false) => Said::Regression,
-                (Better::Lower, false) | (Better::Higher, true) => Said::Improvement,
+                (Better::Neither, _) => Conclusion::Different,
+                (Better::Lower, true) | (Better::Higher, false) => Conclusion::Regression,
+                (Better::Lower, false) | (Better::Higher, true) => Conclusion::Improvement,
             }
         } else if permutation::smallest_p(differences.len()) > strictest {
-            Said::TooFewSeeds
+            Conclusion::TooFewSeeds
         } else {
-            Said::NotTold
+            Conclusion::NotShown
         };
         let [scenario, kernel, topology] = one.place.clone();
         rows.push(Row {
@@ -147,7 +149,7 @@ pub fn rows(family: &[Paired]) -> Vec<Row> {
             p_adjusted: p_adjusted[at],
             gate: one.gate,
             smallest: smallest::effect(differences, strictest),
-            said,
+            conclusion,
         });
     }
     rows
@@ -175,8 +177,8 @@ pub mod tests {
     ];
     const NOISE: [f64; 8] = [900.0, 1100.0, 1000.0, 950.0, 1050.0, 800.0, 1200.0, 1010.0];
 
-    fn said(family: &[Paired]) -> Vec<Said> {
-        rows(family).iter().map(|row| row.said).collect()
+    fn conclusions(family: &[Paired]) -> Vec<Conclusion> {
+        rows(family).iter().map(|row| row.conclusion).collect()
     }
 
     #[test]
@@ -189,13 +191,13 @@ pub mod tests {
             paired("run_delay", "a", 1000.0, &[1000.0; 8]),
         ];
         assert_eq!(
-            said(&family),
+            conclusions(&family),
             [
-                Said::Regression,
-                Said::Improvement,
-                Said::Different,
-                Said::NotTold,
-                Said::Identical
+                Conclusion::Regression,
+                Conclusion::Improvement,
+                Conclusion::Different,
+                Conclusion::NotShown,
+                Conclusion::Identical
             ]
         );
     }
@@ -204,17 +206,20 @@ pub mod tests {
     fn what_is_real_and_slight_is_no_regression() {
         let slight = SHIFTED.map(|b| 1000.0 + (b - 1000.0) / 100.0);
         assert_eq!(
-            said(&[paired("wake_p99", "a", 1000.0, &slight)]),
-            [Said::Slight]
+            conclusions(&[paired("wake_p99", "a", 1000.0, &slight)]),
+            [Conclusion::Slight]
         );
     }
 
     #[test]
     fn a_gate_that_is_moved_decides_what_is_slight() {
         let mut shifted = paired("wake_p99", "a", 1000.0, &SHIFTED);
-        assert_eq!(said(std::slice::from_ref(&shifted)), [Said::Regression]);
+        assert_eq!(
+            conclusions(std::slice::from_ref(&shifted)),
+            [Conclusion::Regression]
+        );
         shifted.gate.share = 0.5;
-        assert_eq!(said(&[shifted]), [Said::Slight]);
+        assert_eq!(conclusions(&[shifted]), [Conclusion::Slight]);
     }
 
     #[test]
@@ -222,12 +227,21 @@ pub mod tests {
         // Five pairs have a p of at least 2/32, which decides no family of any size.
         let few = paired("wake_p99", "a", 1000.0, &SHIFTED[..5]);
         let row = &rows(std::slice::from_ref(&few))[0];
-        assert_eq!((row.said, row.smallest), (Said::TooFewSeeds, None));
+        assert_eq!(
+            (row.conclusion, row.smallest),
+            (Conclusion::TooFewSeeds, None)
+        );
         // Six can decide one test, and not two.
         let six = paired("wake_p99", "a", 1000.0, &SHIFTED[..6]);
-        assert_eq!(said(std::slice::from_ref(&six)), [Said::Regression]);
+        assert_eq!(
+            conclusions(std::slice::from_ref(&six)),
+            [Conclusion::Regression]
+        );
         let other = paired("wake_p50", "a", 1000.0, &NOISE[..6]);
-        assert_eq!(said(&[six, other]), [Said::TooFewSeeds, Said::TooFewSeeds]);
+        assert_eq!(
+            conclusions(&[six, other]),
+            [Conclusion::TooFewSeeds, Conclusion::TooFewSeeds]
+        );
     }
 
     #[test]

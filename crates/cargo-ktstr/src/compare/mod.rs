@@ -124,7 +124,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let (config, _) = check::config(options.config.as_deref())?;
     if stored::is_set(&options.a) || stored::is_set(&options.b) {
         let report = of_sets(options, &config.gates, began)?;
-        return tell(out, options, &report);
+        return print_report(out, options, &report);
     }
     let a = side(&options.a, &options.a_arg)?;
     let b = side(&options.b, &options.b_arg)?;
@@ -179,7 +179,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     report.seeds = [seeds.first, seeds.end];
     report.missing_kernels = missing;
     report.wall_s = began.elapsed().as_secs_f64();
-    tell(out, options, &report)
+    print_report(out, options, &report)
 }
 
 /// Compares two files of results. Options that would change how the runs are made are refused.
@@ -236,7 +236,7 @@ fn decidable(pairs: usize, tests: usize) -> Result<()> {
 }
 
 /// Prints the conclusions, and writes the requested file.
-fn tell(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit> {
+fn print_report(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit> {
     let json = serde_json::to_string_pretty(&report)? + "\n";
     match options.json.as_deref() {
         Some(path) if path == Path::new("-") => check::show(out, &json)?,

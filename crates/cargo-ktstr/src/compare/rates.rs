@@ -3,7 +3,7 @@
 //! takes by default.
 
 use super::enough;
-use super::family::{Paired, Said, rows};
+use super::family::{Conclusion, Paired, rows};
 use super::rng::Rng;
 use crate::cell::METRICS;
 
@@ -48,7 +48,8 @@ fn of_equals_at_most_one_family_in_twenty_is_called_a_regression() {
     let mut rng = Rng::new(14);
     let wrong = (0..EQUAL).filter(|_| {
         let rows = rows(&family(&mut rng, 0.0));
-        rows.iter().any(|row| row.said == Said::Regression)
+        rows.iter()
+            .any(|row| row.conclusion == Conclusion::Regression)
     });
     // Half of the false alarms are improvements, and a slight difference is no alarm, so 5 % of the families is a generous
     // limit.
@@ -60,7 +61,8 @@ fn of_equals_at_most_one_family_in_twenty_is_called_a_regression() {
 fn a_shift_that_so_many_seeds_can_show_is_found_nine_times_in_ten() {
     let mut rng = Rng::new(14);
     // A tenth of the value is two standard deviations of the differences.
-    let found = (0..SHIFTED).filter(|_| rows(&family(&mut rng, 0.1))[0].said == Said::Regression);
+    let found = (0..SHIFTED)
+        .filter(|_| rows(&family(&mut rng, 0.1))[0].conclusion == Conclusion::Regression);
     let found = found.count() as u64;
     assert!(found * 10 >= SHIFTED * 9, "{found} of {SHIFTED}");
 }
@@ -72,7 +74,12 @@ fn what_is_smaller_than_can_be_shown_is_not_found_by_luck() {
         let row = rows(&family(&mut rng, 0.02)).remove(0);
         let can = row.smallest.unwrap_or(f64::INFINITY);
         if row.difference.abs() < can * 0.9 {
-            assert_ne!(row.said, Said::Regression, "{} of {can}", row.difference);
+            assert_ne!(
+                row.conclusion,
+                Conclusion::Regression,
+                "{} of {can}",
+                row.difference
+            );
         }
     }
 }

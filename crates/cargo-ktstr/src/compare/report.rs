@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ktstr_record::RunVerdict;
 use serde::Serialize;
 
-use super::family::{self, LEVEL, Paired, Row, Said};
+use super::family::{self, Conclusion, LEVEL, Paired, Row};
 use super::{Job, holm};
 use crate::cell::{Gate, GateWish, METRICS, Metric, Outcome, Under};
 use crate::exit::Exit;
@@ -168,12 +168,16 @@ impl Report {
 
     /// Returns the exit code.
     pub fn code(&self) -> Exit {
-        let regression = self.rows.iter().any(|row| row.said == Said::Regression);
-        let said = |row: &Row| row.said != Said::TooFewSeeds;
+        let regression = self
+            .rows
+            .iter()
+            .any(|row| row.conclusion == Conclusion::Regression);
+        let is_decided = |row: &Row| row.conclusion != Conclusion::TooFewSeeds;
         // A row may lack some seeds; if even the row with the most pairs cannot be decided, none can.
         let most = self.rows.iter().map(|row| row.pairs).max();
         let is_whole = |row: &&Row| Some(row.pairs) == most;
-        let decided = self.rows.iter().any(said) && self.rows.iter().filter(is_whole).all(said);
+        let decided =
+            self.rows.iter().any(is_decided) && self.rows.iter().filter(is_whole).all(is_decided);
         match (regression || self.only_b_ended() > 0, decided) {
             (true, _) => Exit::Failed,
             (false, true) if self.missing_kernels.is_empty() => Exit::Done,
@@ -199,7 +203,7 @@ pub fn compared(gates: &Gates) -> Vec<(&'static Metric, Gate)> {
 
 fn end(side: &'static str, job: &Job, outcome: &Outcome) -> Ended {
     let [scenario, kernel, topology] = job.place();
-    let message = outcome.found.first().map(|found| found.message.clone());
+    let message = outcome.findings.first().map(|found| found.message.clone());
     Ended {
         side,
         scenario,
@@ -274,10 +278,10 @@ pub mod tests {
     #[test]
     fn a_shift_is_a_regression_and_itself_is_identical() {
         let worse = compared(60.0);
-        assert_eq!(worse.rows[0].said, Said::Regression);
+        assert_eq!(worse.rows[0].conclusion, Conclusion::Regression);
         assert_eq!((worse.code(), worse.same_runs), (Exit::Failed, 0));
         let same = compared(0.0);
-        assert_eq!(same.rows[0].said, Said::Identical);
+        assert_eq!(same.rows[0].conclusion, Conclusion::Identical);
         assert_eq!((same.code(), same.same_runs), (Exit::Done, 7));
         assert_eq!(compared(-50.0).code(), Exit::Done);
     }
@@ -285,17 +289,21 @@ pub mod tests {
     #[test]
     fn what_so_few_seeds_cannot_carry_is_no_answer() {
         let mut report = compared(60.0);
-        for said in [Said::TooFewSeeds, Said::Identical, Said::NotTold] {
-            report.rows[0].said = said;
-            let wanted = match said {
-                Said::TooFewSeeds => Exit::Host,
+        for conclusion in [
+            Conclusion::TooFewSeeds,
+            Conclusion::Identical,
+            Conclusion::NotShown,
+        ] {
+            report.rows[0].conclusion = conclusion;
+            let wanted = match conclusion {
+                Conclusion::TooFewSeeds => Exit::Host,
                 _ => Exit::Done,
             };
-            assert_eq!(report.code(), wanted, "{said:?}");
+            assert_eq!(report.code(), wanted, "{conclusion:?}");
         }
         // A row that lacks a seed changes nothing next to a decided row; a row that lacks none does.
         let mut other = report.rows[0].clone();
-        other.said = Said::TooFewSeeds;
+        other.conclusion = Conclusion::TooFewSeeds;
         report.rows.push(other);
         assert_eq!(report.code(), Exit::Host);
         report.rows[1].pairs -= 1;
@@ -325,7 +333,7 @@ pub mod tests {
             let mut outcome = Outcome::without_answer("ejected".to_owned());
             outcome.verdict = RunVerdict::Fail;
             outcome.fault = Some("scheduler".to_owned());
-            outcome.found[0].proof = Proof::Kernel;
+            outcome.findings[0].proof = Proof::Kernel;
             outcome
         };
         let of = |a: Outcome, b: Outcome| {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::family::{Row, Said};
+use super::family::{Conclusion, Row};
 use super::report::{Report, Side};
 use crate::check::short;
 use crate::table;
@@ -23,7 +23,7 @@ pub fn render(report: &Report) -> String {
 fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
     let mut rows: Vec<&Row> = report.rows.iter().collect();
     if rows.len() > MOST {
-        rows.sort_by_key(|row| order(row.said));
+        rows.sort_by_key(|row| order(row.conclusion));
     }
     let several = rows
         .iter()
@@ -56,7 +56,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
             format!("{:.3}", row.p_adjusted),
             row.smallest
                 .map_or_else(|| "nothing".to_owned(), |s| size(s, row.a)),
-            row.said.words().to_owned(),
+            row.conclusion.words().to_owned(),
         ]);
     }
     if !rows.is_empty() {
@@ -100,7 +100,13 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
-    let count = |said: Said| report.rows.iter().filter(|row| row.said == said).count();
+    let count = |conclusion: Conclusion| {
+        report
+            .rows
+            .iter()
+            .filter(|row| row.conclusion == conclusion)
+            .count()
+    };
     let pairs = report.seeds[1].saturating_sub(report.seeds[0]);
     writeln!(
         text,
@@ -108,9 +114,9 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
          among all of them at most {:.0} % likely.",
         name(&report.a),
         name(&report.b),
-        count(Said::Regression),
-        count(Said::Improvement),
-        count(Said::Different),
+        count(Conclusion::Regression),
+        count(Conclusion::Improvement),
+        count(Conclusion::Different),
         report.tests,
         report.level * 100.0
     )?;
@@ -135,7 +141,7 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
             "B exited early by its own fault in {dead} runs in which A did not: `cargo ktstr check` has the details."
         )?;
     }
-    if count(Said::TooFewSeeds) > 0 {
+    if count(Conclusion::TooFewSeeds) > 0 {
         match report.pairs_needed {
             Some(needed) => writeln!(
                 text,
@@ -178,15 +184,15 @@ fn size(difference: f64, of: f64) -> String {
 }
 
 /// Returns the rank of a conclusion: lower ones are shown first if there are too many rows.
-fn order(said: Said) -> u8 {
-    match said {
-        Said::Regression => 0,
-        Said::Improvement => 1,
-        Said::Different => 2,
-        Said::TooFewSeeds => 3,
-        Said::Slight => 4,
-        Said::NotTold => 5,
-        Said::Identical => 6,
+fn order(conclusion: Conclusion) -> u8 {
+    match conclusion {
+        Conclusion::Regression => 0,
+        Conclusion::Improvement => 1,
+        Conclusion::Different => 2,
+        Conclusion::TooFewSeeds => 3,
+        Conclusion::Slight => 4,
+        Conclusion::NotShown => 5,
+        Conclusion::Identical => 6,
     }
 }
 
@@ -219,7 +225,7 @@ mod tests {
     #[test]
     fn what_cannot_be_decided_says_what_it_takes() {
         let mut report = compared(50.0);
-        report.rows[0].said = Said::TooFewSeeds;
+        report.rows[0].conclusion = Conclusion::TooFewSeeds;
         report.pairs_needed = Some(9);
         let text = render(&report);
         assert!(text.contains("it takes 9, or fewer scenarios"), "{text}");

@@ -14,7 +14,7 @@ use ktstr::run::Finished;
 use ktstr::test_support::find_test;
 
 use self::screen::{CgroupRow, CounterRow, Screen};
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use crate::exit::{self, Exit};
 use crate::summary::Summary;
@@ -33,7 +33,7 @@ const COUNTERS: [&str; 4] = [
 /// Runs the demo and prints its screen; a failure's text goes to standard error, after the screen.
 pub fn run(out: &mut dyn Write) -> Result<Exit> {
     let entry = find_test(TEST).context("this binary holds no demo: it is a test build")?;
-    tell(&format!(
+    eprint_line(&format!(
         "Running {TEST}: {} s under {} in a VM. The first run fetches a kernel.",
         entry.duration.as_secs(),
         entry.scheduler.binary.display_name()

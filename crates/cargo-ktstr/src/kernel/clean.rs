@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use ktstr_kernel::cache::Cache;
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 /// Which kernels of the cache to remove.
 #[derive(Clone, Debug, clap::Args)]
@@ -91,7 +91,7 @@ fn agreed(count: usize) -> Result<bool> {
             "there is no terminal to confirm the removal of these {count}: --force removes them without confirmation"
         );
     }
-    tell(&format!("Remove these {count}? [y/N]"));
+    eprint_line(&format!("Remove these {count}? [y/N]"));
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

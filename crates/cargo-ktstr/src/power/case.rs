@@ -18,16 +18,17 @@ const BPFLAND: &str = concat!(
 
 /// The scheduler under test.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Subject {
+pub enum Scheduler {
     /// scx-ktstr with these arguments.
     Defect(Vec<String>),
     /// A scheduler without a known defect.
-    Clean(Clean),
+    #[serde(rename = "Clean")]
+    Baseline(Baseline),
 }
 
 /// Schedulers for which no alarm is expected.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Clean {
+pub enum Baseline {
     /// scx-ktstr without a defect.
     ScxKtstr,
     /// The kernel's own scheduler.
@@ -38,7 +39,7 @@ pub enum Clean {
     Binary(PathBuf),
 }
 
-impl Clean {
+impl Baseline {
     /// Returns the binaries at `paths`; if there are none, the schedulers that are always available.
     pub fn of(paths: &[PathBuf]) -> Vec<Self> {
         if !paths.is_empty() {
@@ -69,7 +70,8 @@ impl Clean {
 /// One cell of the matrix with one seed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Case {
-    pub subject: Subject,
+    #[serde(rename = "subject")]
+    pub scheduler: Scheduler,
     /// The scenario's name.
     pub scenario: String,
     pub seed: u64,
@@ -77,16 +79,18 @@ pub struct Case {
 
 impl Case {
     fn cell(&self) -> Cell {
-        let (under, args) = match &self.subject {
-            Subject::Defect(args) => (Under::ScxKtstr, args.clone()),
-            Subject::Clean(Clean::ScxKtstr) => (Under::ScxKtstr, Vec::new()),
-            Subject::Clean(Clean::Eevdf) => (Under::Eevdf, Vec::new()),
-            Subject::Clean(Clean::Bpfland) => (Under::Binary(BPFLAND.into()), Vec::new()),
-            Subject::Clean(Clean::Binary(path)) => (Under::Binary(path.clone()), Vec::new()),
+        let (under, args) = match &self.scheduler {
+            Scheduler::Defect(args) => (Under::ScxKtstr, args.clone()),
+            Scheduler::Baseline(Baseline::ScxKtstr) => (Under::ScxKtstr, Vec::new()),
+            Scheduler::Baseline(Baseline::Eevdf) => (Under::Eevdf, Vec::new()),
+            Scheduler::Baseline(Baseline::Bpfland) => (Under::Binary(BPFLAND.into()), Vec::new()),
+            Scheduler::Baseline(Baseline::Binary(path)) => {
+                (Under::Binary(path.clone()), Vec::new())
+            }
         };
         Cell {
             args,
-            fresh: matches!(self.subject, Subject::Defect(_)),
+            fresh: matches!(self.scheduler, Scheduler::Defect(_)),
             ..Cell::new(&self.scenario, under, self.seed)
         }
     }
@@ -113,7 +117,7 @@ mod tests {
     #[test]
     fn a_case_reads_back() {
         let case = Case {
-            subject: Subject::Defect(vec!["--slow".to_owned()]),
+            scheduler: Scheduler::Defect(vec!["--slow".to_owned()]),
             scenario: "steady".to_owned(),
             seed: 3,
         };

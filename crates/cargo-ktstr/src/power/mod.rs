@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use ktstr_record::RunVerdict;
 
-use self::case::{Case, Clean, Subject};
+use self::case::{Baseline, Case, Scheduler};
 use self::page::{Alarm, Caught, CleanRow, DefectRow, Report};
 use self::search::{CAUGHT, Row};
 use crate::cell::{self, pool};
@@ -90,7 +90,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         binaries.extend(others.iter().map(PathBuf::as_path));
         Store::open(&folder, &binaries, "")?
     };
-    let clean = Clean::of(&others);
+    let baselines = Baseline::of(&others);
     let rows: Vec<Row> = defects
         .iter()
         .map(|defect| Row {
@@ -101,16 +101,22 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         })
         .collect();
     if !options.report_only {
-        walk(&mut store, &rows, &clean, &scenarios, options.clean_runs)?;
+        walk(
+            &mut store,
+            &rows,
+            &baselines,
+            &scenarios,
+            options.clean_runs,
+        )?;
     }
     let missing: u64 = rows
         .iter()
         .map(|row| row.next(&store, usize::MAX).len() as u64)
         .chain(
-            clean
+            baselines
                 .iter()
                 .filter(|_| options.clean_runs > 0)
-                .flat_map(|clean| search::clean(clean, &scenarios, options.clean_runs))
+                .flat_map(|baseline| search::clean(baseline, &scenarios, options.clean_runs))
                 .map(|case| u64::from(store.get(&case).is_none())),
         )
         .sum();
@@ -122,7 +128,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         seeds: options.seeds,
         quick: options.quick,
         defects: rows.iter().map(|row| defect_row(&store, row)).collect(),
-        clean: clean_rows(&store, &clean, &scenarios, options.clean_runs),
+        clean: clean_rows(&store, &baselines, &scenarios, options.clean_runs),
         scenarios,
     };
     if options.json {
@@ -182,7 +188,7 @@ fn results() -> PathBuf {
 fn walk(
     store: &mut Store,
     rows: &[Row],
-    clean: &[Clean],
+    baselines: &[Baseline],
     scenarios: &[String],
     clean_runs: u64,
 ) -> Result<()> {
@@ -201,8 +207,8 @@ fn walk(
     }
     if clean_runs > 0 {
         bar.set_message("without defects");
-        for scheduler in clean {
-            run_all(store, search::clean(scheduler, scenarios, clean_runs), &bar)?;
+        for baseline in baselines {
+            run_all(store, search::clean(baseline, scenarios, clean_runs), &bar)?;
         }
     }
     bar.finish_and_clear();
@@ -222,7 +228,7 @@ fn run_all(store: &mut Store, cases: Vec<Case>, bar: &indicatif::ProgressBar) ->
 }
 
 fn defect_row(store: &Store, row: &Row) -> DefectRow {
-    let subject = row.subject();
+    let scheduler = row.scheduler();
     let scenario = row.candidates(store).into_iter().next();
     let last = if row.defect.rare {
         search::RARE_SEEDS
@@ -231,7 +237,7 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
     };
     let cases = scenario
         .as_deref()
-        .map(|scenario| search::cell(&subject, scenario, 1..=last))
+        .map(|scenario| search::cell(&scheduler, scenario, 1..=last))
         .unwrap_or_default();
     let (count, unanswered) = search::count(store, &cases);
     let (breadth, _) = search::count(store, &row.first());
@@ -251,14 +257,14 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
             .iter()
             .filter_map(|case| store.get(case))
             .find_map(|outcome| {
-                let first = outcome.found.first();
+                let first = outcome.findings.first();
                 let first = first.filter(|_| search::is_caught(outcome))?;
                 Some(first.message.clone())
             }),
         runs_to_first: row
             .defect
             .rare
-            .then(|| runs_to_first(store, &subject))
+            .then(|| runs_to_first(store, &scheduler))
             .flatten(),
         scenario,
         count,
@@ -268,11 +274,11 @@ fn defect_row(store: &Store, row: &Row) -> DefectRow {
     }
 }
 
-/// Returns how many runs of a subject, in the order of seeds, it took until it was first caught.
-fn runs_to_first(store: &Store, subject: &Subject) -> Option<u64> {
+/// Returns how many runs of a scheduler, in the order of seeds, it took until it was first caught.
+fn runs_to_first(store: &Store, scheduler: &Scheduler) -> Option<u64> {
     let mut runs: Vec<_> = store
         .all()
-        .filter(|(case, _)| case.subject == *subject)
+        .filter(|(case, _)| case.scheduler == *scheduler)
         .collect();
     runs.sort_by_key(|(case, _)| (case.seed, &case.scenario));
     let first = runs
@@ -281,22 +287,27 @@ fn runs_to_first(store: &Store, subject: &Subject) -> Option<u64> {
     Some(first as u64 + 1)
 }
 
-fn clean_rows(store: &Store, clean: &[Clean], scenarios: &[String], runs: u64) -> Vec<CleanRow> {
+fn clean_rows(
+    store: &Store,
+    baselines: &[Baseline],
+    scenarios: &[String],
+    runs: u64,
+) -> Vec<CleanRow> {
     if runs == 0 {
         return Vec::new();
     }
-    let row = |scheduler: &Clean| {
-        let cases = search::clean(scheduler, scenarios, runs);
+    let row = |baseline: &Baseline| {
+        let cases = search::clean(baseline, scenarios, runs);
         let (count, unanswered) = search::count(store, &cases);
-        let told = cases
+        let outcomes = cases
             .iter()
             .filter_map(|case| Some((case, store.get(case)?)));
-        let alarms = told
+        let alarms = outcomes
             .filter(|(_, outcome)| {
                 matches!(outcome.verdict, RunVerdict::Fail | RunVerdict::Inconclusive)
             })
             .map(|(case, outcome)| {
-                let first = outcome.found.first();
+                let first = outcome.findings.first();
                 let (check, message) = first
                     .map(|found| (found.check.clone(), found.message.clone()))
                     .unwrap_or_default();
@@ -309,13 +320,13 @@ fn clean_rows(store: &Store, clean: &[Clean], scenarios: &[String], runs: u64) -
                 }
             });
         CleanRow {
-            scheduler: scheduler.name(),
+            scheduler: baseline.name(),
             count,
             unanswered,
             alarms: alarms.collect(),
         }
     };
-    clean.iter().map(row).collect()
+    baselines.iter().map(row).collect()
 }
 
 /// Returns the absolute paths, since runs have their own working directories; each path has to be a file.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::case::{Case, Clean, Subject};
+use super::case::{Baseline, Case, Scheduler};
 use super::stats::Count;
 use super::table::Defect;
 use crate::cell::Outcome;
@@ -27,11 +27,15 @@ impl Known for super::Store {
     }
 }
 
-/// Returns the cases of a subject under a scenario.
-pub fn cell(subject: &Subject, scenario: &str, seeds: std::ops::RangeInclusive<u64>) -> Vec<Case> {
+/// Returns the cases of a scheduler under a scenario.
+pub fn cell(
+    scheduler: &Scheduler,
+    scenario: &str,
+    seeds: std::ops::RangeInclusive<u64>,
+) -> Vec<Case> {
     seeds
         .map(|seed| Case {
-            subject: subject.clone(),
+            scheduler: scheduler.clone(),
             scenario: scenario.to_owned(),
             seed,
         })
@@ -98,13 +102,13 @@ fn likely(seen_by: &str) -> &'static [&'static str] {
 }
 
 impl Row<'_> {
-    pub fn subject(&self) -> Subject {
-        Subject::Defect(self.defect.args())
+    pub fn scheduler(&self) -> Scheduler {
+        Scheduler::Defect(self.defect.args())
     }
 
     /// Returns one run of every scenario, the most promising ones first.
     pub fn first(&self) -> Vec<Case> {
-        let subject = self.subject();
+        let scheduler = self.scheduler();
         let likely = likely(&self.defect.seen_by);
         let mut scenarios: Vec<&String> = self.scenarios.iter().collect();
         scenarios.sort_by_key(|scenario| {
@@ -113,16 +117,16 @@ impl Row<'_> {
         });
         let cells = scenarios.into_iter();
         cells
-            .flat_map(|scenario| cell(&subject, scenario, 1..=1))
+            .flat_map(|scenario| cell(&scheduler, scenario, 1..=1))
             .collect()
     }
 
     /// Returns the scenarios that caught the defect, the best first.
     pub fn candidates(&self, known: &impl Known) -> Vec<String> {
-        let subject = self.subject();
+        let scheduler = self.scheduler();
         let mut all: Vec<(Count, f64, &String)> = Vec::new();
         for scenario in self.scenarios {
-            let cases = cell(&subject, scenario, 1..=RARE_SEEDS.max(self.seeds));
+            let cases = cell(&scheduler, scenario, 1..=RARE_SEEDS.max(self.seeds));
             let (count, _) = count(known, &cases);
             let wall = known
                 .outcome(&cases[0])
@@ -150,7 +154,7 @@ impl Row<'_> {
         if self.defect.rare {
             return None;
         }
-        let cases = cell(&self.subject(), scenario, 1..=self.seeds);
+        let cases = cell(&self.scheduler(), scenario, 1..=self.seeds);
         if cases.iter().any(|case| known.outcome(case).is_none()) {
             return None;
         }
@@ -177,7 +181,7 @@ impl Row<'_> {
         if !first.is_empty() {
             return first;
         }
-        let subject = self.subject();
+        let scheduler = self.scheduler();
         if self.defect.rare {
             return if candidates.is_empty() {
                 let likely = likely(&self.defect.seen_by);
@@ -187,7 +191,7 @@ impl Row<'_> {
                     .scenarios
                     .iter()
                     .filter(|scenario| any || worth(scenario))
-                    .flat_map(|scenario| cell(&subject, scenario, 2..=RARE_SEEDS))
+                    .flat_map(|scenario| cell(&scheduler, scenario, 2..=RARE_SEEDS))
                     .collect();
                 rest.sort_by_key(|case| case.seed);
                 rest.truncate(RARE_SEEDS as usize);
@@ -195,12 +199,12 @@ impl Row<'_> {
                 rest.truncate(at_once);
                 rest
             } else {
-                missing(cell(&subject, &candidates[0], 1..=self.seeds))
+                missing(cell(&scheduler, &candidates[0], 1..=self.seeds))
             };
         }
         let mut tried = 0;
         for scenario in &candidates {
-            let cases = cell(&subject, scenario, 1..=self.seeds);
+            let cases = cell(&scheduler, scenario, 1..=self.seeds);
             let todo = missing(cases.clone());
             if !todo.is_empty() {
                 return todo;
@@ -216,12 +220,12 @@ impl Row<'_> {
 }
 
 /// Returns the cases of a scheduler without defects: `runs` of them, but at least one per scenario.
-pub fn clean(scheduler: &Clean, scenarios: &[String], runs: u64) -> Vec<Case> {
-    let subject = Subject::Clean(scheduler.clone());
+pub fn clean(baseline: &Baseline, scenarios: &[String], runs: u64) -> Vec<Case> {
+    let scheduler = Scheduler::Baseline(baseline.clone());
     let seeds = runs.div_ceil(scenarios.len().max(1) as u64);
     let cells = scenarios.iter();
     let mut cases: Vec<Case> = cells
-        .flat_map(|scenario| cell(&subject, scenario, 1..=seeds))
+        .flat_map(|scenario| cell(&scheduler, scenario, 1..=seeds))
         .collect();
     cases.sort_by_key(|case| case.seed);
     cases.truncate((runs as usize).max(scenarios.len()));
@@ -261,7 +265,7 @@ mod tests {
             true => RunVerdict::Fail,
             false => RunVerdict::Pass,
         };
-        outcome.found[0].check = "gap".to_owned();
+        outcome.findings[0].check = "gap".to_owned();
         outcome.wall_s = 1.0;
         outcome
     }
@@ -361,7 +365,7 @@ mod tests {
 
     #[test]
     fn unanswered_runs_are_counted_apart() {
-        let cases = clean(&Clean::Eevdf, &["a".to_owned(), "b".to_owned()], 3);
+        let cases = clean(&Baseline::Eevdf, &["a".to_owned(), "b".to_owned()], 3);
         assert_eq!(cases.len(), 3);
         let mut known = BTreeMap::from([
             (cases[0].clone(), outcome(true)),

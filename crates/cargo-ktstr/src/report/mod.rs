@@ -48,7 +48,7 @@ const SCRIPTS: &[&str] = &[
     include_str!("assets/data.js"),
     include_str!("assets/view.js"),
     include_str!("assets/draw.js"),
-    include_str!("assets/tell.js"),
+    include_str!("assets/describe.js"),
     include_str!("assets/input.js"),
 ];
 

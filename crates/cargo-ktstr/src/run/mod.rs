@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ktstr::prelude::*;
 use ktstr::scenario::file::{self, ScenarioFile};
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use crate::exit::Exit;
 
@@ -61,7 +61,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("reading the scenario {}", path.display()))?;
     let refused = |error: &dyn std::fmt::Display| {
-        tell(&format!("error: {}: {error}", path.display()));
+        eprint_line(&format!("error: {}: {error}", path.display()));
         Ok(Exit::Failed)
     };
     let is_rt_app = rt_app::is_rt_app(path, options.rt_app);
@@ -154,7 +154,7 @@ fn launch(
     let (before, after) = again(options);
     ktstr::run::say_again(before, after);
     let entry: &'static KtstrTestEntry = Box::leak(Box::new(entry));
-    tell(&format!(
+    eprint_line(&format!(
         "Running {}: {:?} of guest time under {} in a VM.",
         options.file.display(),
         entry.duration,

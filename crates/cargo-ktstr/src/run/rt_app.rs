@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use ktstr::scenario::Scenario;
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 /// The number of CPUs of a machine if the file does not need more.
 const USUAL_CPUS: usize = 2;
@@ -22,7 +22,7 @@ pub(super) fn is_rt_app(path: &Path, asked: bool) -> bool {
 pub(super) fn as_toml(path: &Path, text: &str) -> Result<String> {
     let file = Scenario::from_rt_app(text)?;
     for note in &file.notes {
-        tell(&format!("note: {}: {note}", path.display()));
+        eprint_line(&format!("note: {}: {note}", path.display()));
     }
     let mut toml = String::new();
     if let Some(duration) = file.duration {

@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use ktstr_record::{Accelerator, Listed, Listing, RunVerdict, clean, list, runs_root};
 use serde::Serialize;
 
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use crate::exit::Exit;
 use filter::Filter;
@@ -69,7 +69,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     for damaged in &listing.damaged {
-        tell(&format!(
+        eprint_line(&format!(
             "warning: {} cannot be read: {}",
             damaged.path.display(),
             damaged.why

@@ -298,7 +298,7 @@ pub mod tests {
     pub fn loaded(programs: Vec<Program>) -> Load {
         let mut outcome = Outcome::without_answer(String::new());
         outcome.verdict = RunVerdict::Pass;
-        outcome.found.clear();
+        outcome.findings.clear();
         outcome.programs = programs;
         Load::of(
             "7.3.4",
@@ -313,7 +313,7 @@ pub mod tests {
         let mut outcome = Outcome::without_answer("the verifier refused it".to_owned());
         outcome.verdict = RunVerdict::Fail;
         outcome.fault = Some("scheduler".to_owned());
-        outcome.found[0].check = ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED.to_owned();
+        outcome.findings[0].check = ktstr::assert::outcome::finding::CHECK_NOT_ATTACHED.to_owned();
         outcome.details.push("R1 invalid <mem>".to_owned());
         outcome.verifier_log = "processed 6 insns (limit 1000000) total_states 2\n\
                                 libbpf: prog 'mine_init': failed to load: -EACCES\n"

@@ -59,7 +59,7 @@ pub fn history(
             allowed.push((event.time_ns.max(wait.from_ns), *mask));
         }
         if event.time_ns >= wait.from_ns
-            && let Some(text) = told(event, wait.task, story)
+            && let Some(text) = described(event, wait.task, story)
         {
             match lines.len() < LINES {
                 true => lines.push(format!("  {}  {text}\n", seconds(story, event.time_ns))),
@@ -77,7 +77,7 @@ pub fn history(
 }
 
 /// Describes `event` if it concerns the task `of`.
-fn told(event: &Event, of: Pid, story: &Story) -> Option<String> {
+fn described(event: &Event, of: Pid, story: &Story) -> Option<String> {
     match event.what {
         What::Enqueue {
             task, on, class, ..

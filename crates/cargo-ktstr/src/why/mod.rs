@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 use ktstr_record::{read, runs_root};
 use ktstr_schedule::query::{Did, Stretch};
 use ktstr_schedule::{Pid, ReadError, Schedule};
@@ -55,7 +55,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             }
         }
         Err(NoAnswer::Asked(why)) => {
-            tell(&format!("error: {why}"));
+            eprint_line(&format!("error: {why}"));
             return Ok(Exit::Failed);
         }
         Err(NoAnswer::Damaged(error)) => {

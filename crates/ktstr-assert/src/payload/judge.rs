@@ -15,7 +15,7 @@ const NAMES: usize = 12;
 /// unexpected code. Its metrics are judged only if it exited on its own.
 pub fn judge(run: &PayloadMetrics, checks: &[MetricCheck]) -> AssertResult {
     let mut result = AssertResult::pass();
-    tell_of_output(run, &mut result);
+    note_output(run, &mut result);
     let code = checks.iter().find_map(|check| match check {
         MetricCheck::ExitCodeEq(code) => Some(*code),
         _ => None,
@@ -89,7 +89,7 @@ fn fail(run: &PayloadMetrics, result: &mut AssertResult, how: String) {
 }
 
 /// Notes which parts of the output were lost, so that a part is not mistaken for the whole.
-fn tell_of_output(run: &PayloadMetrics, result: &mut AssertResult) {
+fn note_output(run: &PayloadMetrics, result: &mut AssertResult) {
     for (name, stream) in [("stdout", &run.stdout), ("stderr", &run.stderr)] {
         if stream.dropped > 0 {
             result.note(format!(

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ktstr_assert::{Finding, SchedulerEnd};
 
-use super::scene::Attached;
+use super::live_scenario::Attached;
 
 /// Guest time that a scheduler may take to attach again; sysfs offers no event for it. Most of the time is spent
 /// loading: scx-ktstr took 2.1 s under the virtual clock, on a CPU that it shared with two workers, and other

@@ -6,11 +6,11 @@
 //! everything collected so far is kept. The engine does not take captures (the host does) and does not decide the
 //! final verdict.
 
+mod live_scenario;
 mod liveness;
 mod ops;
 mod outcome;
 mod payloads;
-mod scene;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -30,8 +30,8 @@ use crate::link;
 use crate::protocol::{Ask, ChangeError, ToHost};
 use crate::realtime::{self, RealTime};
 use crate::workers::clock::sleep_until;
+use live_scenario::{Attached, LiveScenario, Owner};
 use liveness::Liveness;
-use scene::{Attached, Owner, Scene};
 use window::Window;
 
 /// Runs a single step that lasts the whole window. Use this for a scenario whose cgroups and workers never change.
@@ -90,7 +90,7 @@ pub fn execute_scenario_with(
     let mut run = Run {
         ctx,
         checks,
-        scene: Scene::new(checks.has_numa_checks(), attached(ctx))?,
+        scenario: LiveScenario::new(checks.has_numa_checks(), attached(ctx))?,
         window: Window::open(ctx.duration),
         liveness: Liveness::new(),
         result: AssertResult::pass(),
@@ -194,7 +194,7 @@ fn controllers(backdrop: &Backdrop, steps: &[Step]) -> BTreeSet<Controller> {
 struct Run<'a, 'c> {
     ctx: &'a Ctx<'c>,
     checks: &'a Assert,
-    scene: Scene,
+    scenario: LiveScenario,
     window: Window,
     liveness: Liveness,
     result: AssertResult,
@@ -232,10 +232,10 @@ impl Run<'_, '_> {
 
     /// Returns whether the scheduler still runs. If it does not, records a failure.
     fn alive(&mut self) -> bool {
-        if std::mem::take(&mut self.scene.scheduler_changed) {
+        if std::mem::take(&mut self.scenario.scheduler_changed) {
             self.liveness = Liveness::new();
         }
-        match self.liveness.check(self.scene.scheduler) {
+        match self.liveness.check(self.scenario.scheduler) {
             Ok(0) => {}
             Ok(times) => {
                 let plural = if times == 1 { "" } else { "s" };
@@ -258,21 +258,21 @@ impl Run<'_, '_> {
         ops: &[Op],
         ops_first: bool,
     ) -> Result<()> {
-        let Self { ctx, scene, .. } = self;
-        let run_ops = |scene: &mut Scene| {
+        let Self { ctx, scenario, .. } = self;
+        let run_ops = |scenario: &mut LiveScenario| {
             ops.iter()
-                .try_for_each(|op| ops::apply(ctx, scene, owner, op))
+                .try_for_each(|op| ops::apply(ctx, scenario, owner, op))
         };
         if ops_first {
-            run_ops(scene)?;
+            run_ops(scenario)?;
         }
         for def in defs {
-            scene.add_def(ctx, owner, def)?;
+            scenario.add_def(ctx, owner, def)?;
         }
         if !ops_first {
-            run_ops(scene)?;
+            run_ops(scenario)?;
         }
-        scene.release(ctx)
+        scenario.release(ctx)
     }
 
     /// Asks the host to write the test's values into the scheduler's variables. Returns `false` if the scenario cannot
@@ -292,7 +292,7 @@ impl Run<'_, '_> {
     /// Sets up the backdrop. Returns `false` if the scenario cannot continue.
     fn backdrop(&mut self, backdrop: &Backdrop) -> bool {
         let _label = PhaseGuard::install_baseline();
-        self.scene.phase.set(0);
+        self.scenario.phase.set(0);
         let mut ops = backdrop.ops.clone();
         let payloads = backdrop.payloads.iter().copied();
         ops.extend(payloads.map(|payload| Op::run_payload(payload, Vec::new())));
@@ -311,9 +311,9 @@ impl Run<'_, '_> {
         }
         let ordinal = k0 + 1;
         self.ctx.current_step.store(ordinal, Relaxed);
-        self.scene.phase.set(ordinal);
+        self.scenario.phase.set(ordinal);
         let defs = step.setup.defs(self.ctx);
-        self.scene.announce(&defs);
+        self.scenario.announce(&defs);
         let set_up = self.set_up(Owner::Step, &defs, &step.ops, true);
         let ok = match set_up {
             Err(error) => {
@@ -324,7 +324,7 @@ impl Run<'_, '_> {
         };
         self.pause();
         let done = self
-            .scene
+            .scenario
             .tear_down(self.ctx, Owner::Step, &mut self.result);
         outcome::judge(&mut self.result, self.checks, self.ctx.topo, ordinal, done);
         ok
@@ -341,16 +341,16 @@ impl Run<'_, '_> {
             op_kinds: step.ops.iter().fold(0, |bits, op| {
                 bits | 1u64.checked_shl(op.wire_index().into()).unwrap_or(0)
             }),
-            cgroup_count: self.scene.cgroups() as u32,
-            worker_count: self.scene.workers() as u32,
-            total_iterations: self.scene.total_iterations(),
+            cgroup_count: self.scenario.cgroups() as u32,
+            worker_count: self.scenario.workers() as u32,
+            total_iterations: self.scenario.total_iterations(),
         });
         let ok = self.hold(k0, step);
         let end_ms = self.window.elapsed_ms();
         link::send(&ToHost::StepEnd {
             step_index: k0 + 1,
             elapsed_ms: end_ms,
-            total_iterations: self.scene.total_iterations(),
+            total_iterations: self.scenario.total_iterations(),
         });
         outcome::add_window(&mut self.result, Phase::step(k0), start_ms..=end_ms);
         ok
@@ -368,7 +368,7 @@ impl Run<'_, '_> {
                 None => deadline,
             };
             // Without a scheduler to check, there is no reason to wake up early.
-            let at_end = if self.scene.scheduler.is_some() {
+            let at_end = if self.scenario.scheduler.is_some() {
                 self.window.sleep_slice(until)
             } else {
                 sleep_until(until);
@@ -398,12 +398,12 @@ impl Run<'_, '_> {
         let elapsed_ms = self.window.elapsed_ms();
         let _label = PhaseGuard::install_baseline();
         let done = self
-            .scene
+            .scenario
             .tear_down(self.ctx, Owner::Backdrop, &mut self.result);
         outcome::judge_backdrop(&mut self.result, self.checks, self.ctx.topo, done);
         link::send(&ToHost::ScenarioEnd {
             elapsed_ms,
-            total_iterations: self.scene.total_iterations(),
+            total_iterations: self.scenario.total_iterations(),
         });
         outcome::bound(&mut self.result);
     }

@@ -9,7 +9,7 @@ use ktstr_assert::{
     PhaseCgroupStats, ScenarioStats, WorkerExitInfo, WorkerReport, carrier, carriers_by_phase,
 };
 
-use super::scene::{CgroupReports, RUNNER};
+use super::live_scenario::{CgroupReports, RUNNER};
 use ktstr_assert::check::CgroupNodes;
 use ktstr_scenario::topology::TestTopology;
 
@@ -209,7 +209,7 @@ pub(super) fn bound(result: &mut AssertResult) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scene::{Allowed, Owner};
+    use super::super::live_scenario::{Allowed, Owner};
     use super::*;
 
     /// Creates the report of a real-time worker on these CPUs that ran for `percent` of its lifetime.

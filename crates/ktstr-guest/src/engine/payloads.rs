@@ -7,7 +7,7 @@ use ktstr_assert::payload::PayloadMetrics;
 use ktstr_scenario::Ctx;
 use ktstr_scenario::payload::Payload;
 
-use super::scene::{Owner, is_below};
+use super::live_scenario::{Owner, is_below};
 use crate::payload::{PayloadHandle, RunsPayloads};
 
 /// A program that was started and has not been waited for. It may have exited already.

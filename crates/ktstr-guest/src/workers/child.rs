@@ -8,7 +8,7 @@ use ktstr_scenario::workload::WorkSpec;
 
 use super::WorkerError;
 use super::ctx::{STOP, WakeLink, WorkerCtx, give_up};
-use super::kinds::{self, Body};
+use super::kinds::{self, WorkLoop};
 use super::mem;
 use super::rng::Rng;
 use super::shared::{Control, PhasePage, Telemetry};
@@ -23,7 +23,7 @@ pub(super) const PANICKED: i32 = 101;
 /// Everything that a worker needs, prepared before the fork.
 pub(super) struct Plan<'a> {
     pub work: &'a WorkSpec,
-    pub body: Body,
+    pub work_loop: WorkLoop,
     pub wake_link: WakeLink,
     /// The worker's index in its group.
     pub member: usize,
@@ -188,15 +188,15 @@ pub(super) fn work(plan: &Plan<'_>) {
         &plan.work.work_type,
         plan.rng,
     );
-    ctx.params = plan.body.params;
+    ctx.params = plan.work_loop.params;
     ctx.wake_link = plan.wake_link;
     ctx.member = plan.member;
     ctx.base = plan.base;
-    ctx.group = plan.body.group;
+    ctx.group = plan.work_loop.group;
     ctx.park_after = plan.park_after;
     ctx.reports_first = plan.reports_first;
     ctx.report_fd = plan.report_fd;
-    (plan.body.run)(&mut ctx);
+    (plan.work_loop.run)(&mut ctx);
     ctx.finish();
 }
 

@@ -228,7 +228,7 @@ impl<'a> WorkerCtx<'a> {
 
     /// Returns a futex word that the group shares, with its stamp. Returns `None` if `at` is not less than the size of
     /// the group, or if the members share no words.
-    pub fn word(&self, at: usize) -> Option<(&'a AtomicU32, &'a AtomicU64)> {
+    pub fn shared_futex(&self, at: usize) -> Option<(&'a AtomicU32, &'a AtomicU64)> {
         if !matches!(self.wake_link, WakeLink::Shared | WakeLink::Event { .. }) || at >= self.group
         {
             return None;

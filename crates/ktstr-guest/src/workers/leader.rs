@@ -17,15 +17,16 @@ pub(super) fn fork(
     comm: Option<[u8; 16]>,
     plans: &[Plan<'_>],
 ) -> Result<(i32, OwnedFd), WorkerError> {
-    let (ready, tell) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
+    let (ready, notify) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
         action: "create a pipe to the leader of workers".to_owned(),
         source: e.into(),
     })?;
-    let tell_fd = tell.as_raw_fd();
+    let notify_fd = notify.as_raw_fd();
     // Allocate this here, because the child must not allocate.
     let mut threads: Vec<libc::pthread_t> = vec![0; plans.len()];
-    let (pid, pidfd) = child::fork_with(|parent| lead(comm, plans, &mut threads, tell_fd, parent))?;
-    drop(tell);
+    let (pid, pidfd) =
+        child::fork_with(|parent| lead(comm, plans, &mut threads, notify_fd, parent))?;
+    drop(notify);
     let mut byte = [0u8];
     // The read returns when all threads have started, or when the leader has exited.
     let got = loop {
@@ -52,7 +53,7 @@ fn lead(
     comm: Option<[u8; 16]>,
     plans: &[Plan<'_>],
     threads: &mut [libc::pthread_t],
-    tell: i32,
+    notify: i32,
     parent: i32,
 ) -> i32 {
     let failed = |errno: i32| {
@@ -83,8 +84,8 @@ fn lead(
     }
     // SAFETY: one readable byte; the parent keeps the other end open.
     unsafe {
-        libc::write(tell, [1u8].as_ptr().cast(), 1);
-        libc::close(tell);
+        libc::write(notify, [1u8].as_ptr().cast(), 1);
+        libc::close(notify);
     }
     for thread in threads {
         // SAFETY: each thread was created above and is joined once.

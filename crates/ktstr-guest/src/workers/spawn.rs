@@ -10,7 +10,7 @@ use ktstr_scenario::workload::{AffinityIntent, CloneMode, ResolvedAffinity, Work
 use super::child::{self, Plan};
 use super::ctx::WakeLink;
 use super::handle::{Process, Worker, WorkloadHandle, folded};
-use super::kinds::{self, Body, Peers, WakeGraph};
+use super::kinds::{self, Peers, WakeGraph, WorkLoop};
 use super::rng::Rng;
 use super::shared::{MAX_WORDS, Shared, Telemetry};
 use super::{Group, PhaseCell, WorkerError, WorkloadConfig, attrs, leader, mem, sys};
@@ -156,13 +156,13 @@ impl WorkloadHandle {
         options: SpawnOptions,
     ) -> Result<(), WorkerError> {
         for (group_idx, group) in run {
-            let body = whole_groups(group)?;
-            for _ in 0..group.count / body.group {
-                let connected = connect(&body, &group.work, self.workers.len(), seed)?;
+            let work_loop = whole_groups(group)?;
+            for _ in 0..group.count / work_loop.group {
+                let connected = connect(&work_loop, &group.work, self.workers.len(), seed)?;
                 let fds: Vec<i32> = connected.fds.iter().map(AsRawFd::as_raw_fd).collect();
                 for prepared in connected.members {
                     let (pid, pidfd) =
-                        child::fork(&self.plan(group, &body, &prepared, options)?, &fds)?;
+                        child::fork(&self.plan(group, &work_loop, &prepared, options)?, &fds)?;
                     self.processes.push(Process {
                         pid,
                         pidfd,
@@ -171,7 +171,7 @@ impl WorkloadHandle {
                     self.add(
                         *group_idx,
                         group,
-                        peers(&body, options),
+                        peers(&work_loop, options),
                         prepared,
                         pid,
                         seed,
@@ -193,19 +193,19 @@ impl WorkloadHandle {
         let mut fds = Vec::new();
         let mut base = self.workers.len();
         for (group_idx, group) in run {
-            let body = whole_groups(group)?;
-            for _ in 0..group.count / body.group {
-                let connected = connect(&body, &group.work, base, seed)?;
-                base += body.group;
+            let work_loop = whole_groups(group)?;
+            for _ in 0..group.count / work_loop.group {
+                let connected = connect(&work_loop, &group.work, base, seed)?;
+                base += work_loop.group;
                 fds.extend(connected.fds);
                 for prepared in connected.members {
-                    all.push((*group_idx, *group, body, prepared));
+                    all.push((*group_idx, *group, work_loop, prepared));
                 }
             }
         }
         let plans = all
             .iter()
-            .map(|(_, group, body, prepared)| self.plan(group, body, prepared, options))
+            .map(|(_, group, work_loop, prepared)| self.plan(group, work_loop, prepared, options))
             .collect::<Result<Vec<_>, _>>()?;
         let (pid, pidfd) = leader::fork(name.map(attrs::comm_bytes), &plans)?;
         drop(plans);
@@ -214,9 +214,16 @@ impl WorkloadHandle {
             pidfd,
             threads: true,
         });
-        for (group_idx, group, body, prepared) in all {
+        for (group_idx, group, work_loop, prepared) in all {
             let tid = prepared.tele.tid.load(Relaxed);
-            self.add(group_idx, group, peers(&body, options), prepared, tid, seed);
+            self.add(
+                group_idx,
+                group,
+                peers(&work_loop, options),
+                prepared,
+                tid,
+                seed,
+            );
         }
         Ok(())
     }
@@ -224,14 +231,14 @@ impl WorkloadHandle {
     fn plan<'a>(
         &'a self,
         group: &'a Group,
-        body: &Body,
+        work_loop: &WorkLoop,
         prepared: &'a Prepared,
         options: SpawnOptions,
     ) -> Result<Plan<'a>, WorkerError> {
         let work = &group.work;
         Ok(Plan {
             work,
-            body: *body,
+            work_loop: *work_loop,
             wake_link: prepared.wake_link,
             member: prepared.member,
             base: prepared.base,
@@ -290,38 +297,43 @@ impl WorkloadHandle {
     }
 }
 
-/// Returns the workers with which the workers of a body are compared.
-fn peers(body: &Body, options: SpawnOptions) -> Peers {
+/// Returns the workers with which the workers of a work loop are compared.
+fn peers(work_loop: &WorkLoop, options: SpawnOptions) -> Peers {
     if options.cross_affinity {
         Peers::Nobody
     } else {
-        body.peers
+        work_loop.peers
     }
 }
 
-/// Returns the body of a group, after checking that the group's workers can be divided into its group size.
-fn whole_groups(group: &Group) -> Result<Body, WorkerError> {
-    let mut body = kinds::body(&group.work.work_type);
-    if body.group == 0 {
-        body.group = group.count.max(1);
+/// Returns the work loop of a group, after checking that the group's workers can be divided into its group size.
+fn whole_groups(group: &Group) -> Result<WorkLoop, WorkerError> {
+    let mut work_loop = kinds::work_loop(&group.work.work_type);
+    if work_loop.group == 0 {
+        work_loop.group = group.count.max(1);
     }
-    if !group.count.is_multiple_of(body.group) {
+    if !group.count.is_multiple_of(work_loop.group) {
         return Err(WorkerError::Invalid(format!(
             "work type {}: {} workers cannot be divided into groups of {}",
             group.work.work_type.name(),
             group.count,
-            body.group
+            work_loop.group
         )));
     }
-    Ok(body)
+    Ok(work_loop)
 }
 
 /// Connects the members of one group to each other. The first member is worker `base` of the handle.
-fn connect(body: &Body, work: &WorkSpec, base: usize, seed: u64) -> Result<Connected, WorkerError> {
+fn connect(
+    work_loop: &WorkLoop,
+    work: &WorkSpec,
+    base: usize,
+    seed: u64,
+) -> Result<Connected, WorkerError> {
     let mut fds = Vec::new();
-    match body.graph {
+    match work_loop.graph {
         WakeGraph::Pipe => {
-            for _ in 0..body.group {
+            for _ in 0..work_loop.group {
                 let (read, write) = rustix::pipe::pipe().map_err(|e| WorkerError::System {
                     action: "make a pipe between workers".to_owned(),
                     source: e.into(),
@@ -344,15 +356,15 @@ fn connect(body: &Body, work: &WorkSpec, base: usize, seed: u64) -> Result<Conne
     }
     let raw = |at: usize| child::raw(fds.get(at));
     let mut members = Vec::new();
-    for member in 0..body.group {
-        let next = (member + 1) % body.group;
+    for member in 0..work_loop.group {
+        let next = (member + 1) % work_loop.group;
         members.push(Prepared {
             tele: Shared::new()?,
             custom: match work.work_type {
                 WorkType::Custom { .. } => Some(child::report_file()?),
                 _ => None,
             },
-            wake_link: match body.graph {
+            wake_link: match work_loop.graph {
                 WakeGraph::None => WakeLink::None,
                 WakeGraph::Pipe => WakeLink::Pipe {
                     wait: raw(2 * member),

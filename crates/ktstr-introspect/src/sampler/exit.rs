@@ -3,7 +3,7 @@
 //! The kernel allocates the exit information when a scheduler attaches, and frees it when the scheduler is unregistered. So its
 //! address is determined while the scheduler is attached, and read later.
 
-use super::places::Places;
+use super::translation_cache::TranslationCache;
 use crate::btf::{Btf, Member};
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
@@ -21,7 +21,7 @@ const MAX_FRAMES: usize = 64;
 
 /// Follows the attached scheduler to its end.
 pub struct ExitReader {
-    places: Places,
+    translations: TranslationCache,
     layout: Layout,
     home: Home,
     notes: Option<Notes>,
@@ -86,7 +86,7 @@ impl ExitReader {
         };
         let info = |path| view.member("scx_exit_info", path);
         Ok(Self {
-            places: Places::new(view.page_table()),
+            translations: TranslationCache::new(view.page_table()),
             layout: Layout {
                 kind: info("kind")?,
                 exit_code: info("exit_code")?,
@@ -112,7 +112,7 @@ impl ExitReader {
             self.learn(memory)?;
             return Ok(Ended::No);
         };
-        let now = self.places.u32(memory, notes.kind)?;
+        let now = self.translations.u32(memory, notes.kind)?;
         if now == 0 {
             return Ok(Ended::No);
         }
@@ -131,7 +131,7 @@ impl ExitReader {
                 root,
                 exit_kind,
                 exit_info,
-            } => match self.places.u64(memory, *root)? {
+            } => match self.translations.u64(memory, *root)? {
                 0 => return Ok(()),
                 sched => (
                     sched.wrapping_add(exit_kind.offset()),
@@ -143,7 +143,7 @@ impl ExitReader {
                 exit_info,
             } => (*exit_kind, *exit_info),
         };
-        let info = self.places.u64(memory, pointer)?;
+        let info = self.translations.u64(memory, pointer)?;
         self.notes = (info != 0).then_some(Notes { kind, info });
         Ok(())
     }
@@ -156,9 +156,9 @@ impl ExitReader {
         btf: &Btf,
         symbols: &Symbols,
     ) -> Result<Option<ScxExit>, KernelError> {
-        let (places, layout) = (&mut self.places, &self.layout);
+        let (translations, layout) = (&mut self.translations, &self.layout);
         let at = |member: &Member| notes.info.wrapping_add(member.offset());
-        let kind = places.u32(memory, at(&layout.kind))?;
+        let kind = translations.u32(memory, at(&layout.kind))?;
         let Some(kind_name) = btf.enumerator("scx_exit_kind", i64::from(kind)) else {
             return Ok(None);
         };
@@ -166,17 +166,17 @@ impl ExitReader {
             return Ok(None);
         }
         let mut text = |member: &Member, max| -> Result<String, KernelError> {
-            let pointer = places.u64(memory, at(member))?;
-            Ok(places.string(memory, pointer, max))
+            let pointer = translations.u64(memory, at(member))?;
+            Ok(translations.string(memory, pointer, max))
         };
         let reason = text(&layout.reason, MAX_TEXT)?;
         let msg = text(&layout.msg, MAX_TEXT)?;
         let dump = text(&layout.dump, MAX_DUMP)?;
-        let frames = places.u64(memory, at(&layout.bt))?;
-        let count = places.u32(memory, at(&layout.bt_len))? as usize;
+        let frames = translations.u64(memory, at(&layout.bt))?;
+        let count = translations.u32(memory, at(&layout.bt_len))? as usize;
         let mut backtrace = Vec::new();
         for frame in 0..count.min(MAX_FRAMES) as u64 {
-            let Ok(address) = places.u64(memory, frames.wrapping_add(8 * frame)) else {
+            let Ok(address) = translations.u64(memory, frames.wrapping_add(8 * frame)) else {
                 break;
             };
             backtrace.push(match symbols.nearest(address) {
@@ -187,7 +187,9 @@ impl ExitReader {
         Ok(Some(ScxExit {
             kind,
             kind_name: kind_name.to_owned(),
-            exit_code: places.u64(memory, at(&layout.exit_code))?.cast_signed(),
+            exit_code: translations
+                .u64(memory, at(&layout.exit_code))?
+                .cast_signed(),
             reason,
             msg,
             backtrace,

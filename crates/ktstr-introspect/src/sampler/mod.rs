@@ -9,7 +9,7 @@
 
 mod exit;
 mod layout;
-mod places;
+mod translation_cache;
 mod waiting;
 
 pub use exit::{Ended, ExitReader};
@@ -21,7 +21,7 @@ use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;
 use crate::report::{RqCounts, RqSample, RqSchedstat, SchedDomain, ScxEventCounters};
 use layout::{DomainLayout, RqLayout, TaskLayout, number, pointer};
-use places::Places;
+use translation_cache::TranslationCache;
 
 /// The number of attempts to read a runqueue of a running guest before the sample is given up as torn.
 const ATTEMPTS: usize = 4;
@@ -49,7 +49,7 @@ pub enum SampleError {
 
 /// The layout of one guest kernel, valid for its lifetime.
 pub struct Sampler {
-    places: Places,
+    translations: TranslationCache,
     rq: RqLayout,
     task: TaskLayout,
     domain: Option<DomainLayout>,
@@ -107,7 +107,7 @@ impl Sampler {
         let rq = RqLayout::new(btf)?;
         let buffers = [vec![0; rq.span], vec![0; rq.span], Vec::new()];
         Ok(Self {
-            places: Places::new(view.page_table()),
+            translations: TranslationCache::new(view.page_table()),
             rq,
             task: TaskLayout::new(btf)?,
             domain: DomainLayout::new(btf),
@@ -137,7 +137,7 @@ impl Sampler {
         let scx_attached = self.follow_root(memory)?;
         let schedstats = match self.schedstats {
             // The first member of a static key is its count of users.
-            Some(key) => self.places.u32(memory, key)? != 0,
+            Some(key) => self.translations.u32(memory, key)? != 0,
             None => false,
         };
         let mut cpus = Vec::with_capacity(self.cpus.len());
@@ -165,18 +165,18 @@ impl Sampler {
     ) -> Result<Option<bool>, KernelError> {
         let (root, attached) = match (self.scx_root, self.enable_state) {
             (Some(symbol), _) => {
-                let root = self.places.u64(memory, symbol)?;
+                let root = self.translations.u64(memory, symbol)?;
                 (root, Some(root != 0))
             }
             (None, Some((state, disabled))) => {
-                let attached = self.places.u32(memory, state)? != disabled;
+                let attached = self.translations.u32(memory, state)? != disabled;
                 (u64::from(attached), Some(attached))
             }
             (None, None) => (0, None),
         };
         if root != self.root {
             // The memory that it had mapped is gone.
-            self.places.forget();
+            self.translations.forget();
             self.root = root;
             self.counters = None;
         }
@@ -186,7 +186,7 @@ impl Sampler {
         {
             let per_cpu = match &events.pointer {
                 EventPlace::InScheduler(pointer) => self
-                    .places
+                    .translations
                     .u64(memory, root.wrapping_add(pointer.offset()))?,
                 EventPlace::Global(per_cpu) => *per_cpu,
             };
@@ -208,7 +208,7 @@ impl Sampler {
             what,
         };
         let [mut first, mut second, mut task] = std::mem::take(&mut self.buffers);
-        let read = self.places.read(memory, at, &mut first);
+        let read = self.translations.read(memory, at, &mut first);
         let waiting = read.and_then(|()| {
             let queues = waiting::Queues {
                 rq: at,
@@ -219,7 +219,7 @@ impl Sampler {
             self.waiting(memory, &queues, &mut task)
         });
         let again = match running {
-            true => self.places.read(memory, at, &mut second),
+            true => self.translations.read(memory, at, &mut second),
             false => Ok(()),
         };
         let (bytes, later) = (first, second);
@@ -317,7 +317,7 @@ impl Sampler {
         };
         let mut bytes = vec![0; events.size];
         let at = per_cpu.wrapping_add(offset);
-        self.places.read(memory, at, &mut bytes)?;
+        self.translations.read(memory, at, &mut bytes)?;
         let mut counters = ScxEventCounters::default();
         for ((_, slot), member) in counters.by_name().into_iter().zip(&events.members) {
             if let Some(member) = member {
@@ -334,10 +334,11 @@ impl Sampler {
         counted: bool,
     ) -> Option<Vec<SchedDomain>> {
         let layout = self.domain.as_ref()?;
-        let places = &mut self.places;
+        let translations = &mut self.translations;
         let mut domains = Vec::new();
         while sd != 0 && domains.len() < MAX_DOMAINS {
-            let mut at = |member: &Member| places.u32(memory, sd.wrapping_add(member.offset()));
+            let mut at =
+                |member: &Member| translations.u32(memory, sd.wrapping_add(member.offset()));
             let mut lb_count = None;
             if let Some(member) = layout.lb_count.as_ref().filter(|_| counted) {
                 let mut sum = 0;
@@ -356,8 +357,10 @@ impl Sampler {
             let (level, span_weight) = (at(&layout.level).ok()?, at(&layout.span_weight).ok()?);
             let name = match &layout.name {
                 Some(member) => {
-                    let at = places.u64(memory, sd.wrapping_add(member.offset())).ok()?;
-                    places.string(memory, at, 16)
+                    let at = translations
+                        .u64(memory, sd.wrapping_add(member.offset()))
+                        .ok()?;
+                    translations.string(memory, at, 16)
                 }
                 None => String::new(),
             };
@@ -367,7 +370,7 @@ impl Sampler {
                 span_weight,
                 lb_count,
             });
-            sd = places
+            sd = translations
                 .u64(memory, sd.wrapping_add(layout.parent.offset()))
                 .ok()?;
         }

@@ -64,7 +64,7 @@ impl Sampler {
                 return Ok(Ok(()));
             }
             let kva = at.wrapping_sub(node);
-            if let Err(error) = self.places.read(memory, kva, task) {
+            if let Err(error) = self.translations.read(memory, kva, task) {
                 return match error {
                     // A list that is not being modified has no such pointer.
                     KernelError::Paging(_) | KernelError::Wraps { .. } => {
@@ -141,7 +141,7 @@ impl Sampler {
             at = kva.wrapping_add(self.task.cpus_mask.offset());
         }
         let mut bytes = vec![0; words * 8];
-        match self.places.read(memory, at, &mut bytes) {
+        match self.translations.read(memory, at, &mut bytes) {
             Ok(()) => {}
             // The pointer was being changed, so no CPU is certain to be allowed.
             Err(KernelError::Paging(_) | KernelError::Wraps { .. }) => return Ok(mask),

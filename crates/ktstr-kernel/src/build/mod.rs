@@ -153,7 +153,7 @@ impl Build<'_> {
                 let file = Path::new(file.trim());
                 let file = file.strip_prefix(&objects).unwrap_or(file).display();
                 let what = format!("{stage}: {compiled} files, {file}");
-                progress::tell(listener, &what, None, false);
+                progress::report(listener, &what, None, false);
             }
         })?;
         progress::end(listener, &stage);

@@ -35,13 +35,15 @@ pub fn affinity_change(ctx: &Ctx) -> Result<AssertResult> {
     }
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect
-        .busy(0, &NAMES, &ctx.topo.all_cpuset())
+        .work_conserving(0, &NAMES, &ctx.topo.all_cpuset())
         .equal_share(0, &NAMES);
     for round in 0..4 {
         let step = 2 + 2 * round as u16;
         for (at, name) in NAMES.iter().enumerate() {
             let cpus = half(at, round);
-            expect.busy(step, &[name], cpus).within(step, name, cpus);
+            expect
+                .work_conserving(step, &[name], cpus)
+                .confined_to(step, name, cpus);
         }
     }
     Ok(expect.result())
@@ -60,7 +62,9 @@ pub fn affinity_pinned(ctx: &Ctx) -> Result<AssertResult> {
     });
     let mut expect = Expect::of(execute_defs(ctx, defs.collect())?);
     for (name, half) in NAMES.iter().zip(&halves) {
-        expect.busy(0, &[name], half).within(0, name, half);
+        expect
+            .work_conserving(0, &[name], half)
+            .confined_to(0, name, half);
     }
     Ok(expect.result())
 }
@@ -78,7 +82,7 @@ pub fn custom_affinity_churn(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?;
     let mut expect = Expect::of(result);
     expect
-        .busy(0, &["spin", "churn"], &ctx.topo.all_cpuset())
+        .work_conserving(0, &["spin", "churn"], &ctx.topo.all_cpuset())
         .share(0, "churn", &["spin", "churn"], 0.1);
     Ok(expect.result())
 }

@@ -23,8 +23,10 @@ pub fn custom_cgroup_add_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![hold(0.4), Step::with_defs(defs, HoldSpec::frac(0.6))];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     let all = ctx.topo.all_cpuset();
-    expect.busy(0, &NAMES, &all).equal_share(0, &NAMES);
-    expect.busy(1, &["cg_0", "cg_1", "cg_2", "cg_3"], &all);
+    expect
+        .work_conserving(0, &NAMES, &all)
+        .equal_share(0, &NAMES);
+    expect.work_conserving(1, &["cg_0", "cg_1", "cg_2", "cg_3"], &all);
     for name in new {
         // Four workers for each CPU.
         expect.served(1, name, 100.0 / 4.0);
@@ -49,9 +51,9 @@ pub fn custom_cgroup_remove_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     let all = ctx.topo.all_cpuset();
     expect
-        .busy(0, &names, &all)
+        .work_conserving(0, &names, &all)
         .equal_time(0, &names)
-        .busy(1, &names[..1], &all);
+        .work_conserving(1, &names[..1], &all);
     Ok(expect.result())
 }
 
@@ -77,11 +79,11 @@ pub fn custom_cgroup_cpuset_add_remove(ctx: &Ctx) -> Result<AssertResult> {
     // can get a full share.
     let fair_pct = 100.0 * cpus.len() as f64 / (stays + comes) as f64;
     expect
-        .busy(0, &NAMES[..1], &cpus)
-        .busy(1, &NAMES, &cpus)
-        .within(1, NAMES[1], &half)
+        .work_conserving(0, &NAMES[..1], &cpus)
+        .work_conserving(1, &NAMES, &cpus)
+        .confined_to(1, NAMES[1], &half)
         .served(1, NAMES[1], fair_pct)
-        .busy(2, &NAMES[..1], &cpus);
+        .work_conserving(2, &NAMES[..1], &cpus);
     Ok(expect.result())
 }
 
@@ -97,9 +99,9 @@ pub fn custom_cgroup_add_during_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     let all = ctx.topo.all_cpuset();
     expect
-        .busy(0, &NAMES, &all)
+        .work_conserving(0, &NAMES, &all)
         .equal_share(0, &NAMES)
-        .busy(1, &[NAMES[0], NAMES[1], "cg_2"], &all)
+        .work_conserving(1, &[NAMES[0], NAMES[1], "cg_2"], &all)
         // Six workers for each CPU.
         .served(1, "cg_2", 100.0 / 6.0);
     Ok(expect.result())
@@ -119,9 +121,9 @@ pub fn custom_cgroup_add_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let all = ctx.topo.all_cpuset();
     let fair = cpus as f64 / (2 * cpus + MORE) as f64;
     expect
-        .busy(0, &NAMES, &all)
+        .work_conserving(0, &NAMES, &all)
         .equal_time(0, &NAMES)
-        .busy(1, &NAMES, &all)
+        .work_conserving(1, &NAMES, &all)
         // The run queues of the CPUs may be unequal by a factor of two.
         .share(1, NAMES[0], &NAMES, fair / 2.0);
     Ok(expect.result())

@@ -31,7 +31,7 @@ pub fn custom_cache_pressure_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }
@@ -55,7 +55,7 @@ pub fn custom_cache_yield_wake_affine(ctx: &Ctx) -> Result<AssertResult> {
     // A worker that yields to a pair gets less CPU time than one that does not, so any spread is accepted.
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .wakes(0, "pairs", LOADED);
     Ok(expect.result())
 }
@@ -76,7 +76,7 @@ pub fn custom_cache_pipe_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult>
     let names = ["cache_pipe", "io", "compute"];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .wakes(0, "cache_pipe", LOADED)
         // The I/O workers ask for 0.2 of 2.2 ms. In a queue in which each of them has to wait for one 20 ms slice of a
         // computing worker, they would get 0.2 of some 21 ms, one for each CPU: 0.0095 of it. At least half of that is

@@ -27,9 +27,9 @@ pub fn cgroup_add(ctx: &Ctx) -> Result<AssertResult> {
     let all = ctx.topo.all_cpuset();
     let three = ["cg_0", "cg_1", "cg_2"];
     expect
-        .busy(0, &three[..2], &all)
+        .work_conserving(0, &three[..2], &all)
         .equal_share(0, &three[..2])
-        .busy(1, &three, &all)
+        .work_conserving(1, &three, &all)
         .equal_share(1, &three[..2])
         .served(1, "cg_2", 100.0 / 3.0);
     Ok(expect.result())
@@ -49,9 +49,9 @@ pub fn cgroup_remove(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     let all = ctx.topo.all_cpuset();
     expect
-        .busy(0, &["cg_0", "cg_1"], &all)
+        .work_conserving(0, &["cg_0", "cg_1"], &all)
         .served(0, "cg_1", 100.0 / 2.0)
-        .busy(1, &["cg_0"], &all);
+        .work_conserving(1, &["cg_0"], &all);
     Ok(expect.result())
 }
 
@@ -82,7 +82,7 @@ pub fn custom_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..5 {
         expect
-            .busy(step, &["cg_0", "busy", "asleep"], &ctx.topo.all_cpuset())
+            .work_conserving(step, &["cg_0", "busy", "asleep"], &ctx.topo.all_cpuset())
             .served(step, "busy", fair_pct);
     }
     Ok(expect.result())
@@ -102,7 +102,7 @@ pub fn nested_steady(ctx: &Ctx) -> Result<AssertResult> {
     };
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }
@@ -132,7 +132,7 @@ pub fn nested_task_move(ctx: &Ctx) -> Result<AssertResult> {
     let names = ["a/x", "b/y"];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..4 {
-        expect.busy(step, &names, &ctx.topo.all_cpuset());
+        expect.work_conserving(step, &names, &ctx.topo.all_cpuset());
     }
     expect.equal_share_over(0..4, &names);
     Ok(expect.result())

@@ -35,7 +35,9 @@ fn confine(parts: &[BTreeSet<usize>; 2]) -> Vec<Op> {
 /// Expects that each cgroup keeps its own CPUs busy during a step, and stays on them.
 pub(super) fn confined(expect: &mut Expect, step: u16, parts: &[BTreeSet<usize>; 2]) {
     for (name, cpus) in NAMES.iter().zip(parts) {
-        expect.busy(step, &[name], cpus).within(step, name, cpus);
+        expect
+            .work_conserving(step, &[name], cpus)
+            .confined_to(step, name, cpus);
     }
 }
 
@@ -51,7 +53,9 @@ pub fn cpuset_apply(ctx: &Ctx) -> Result<AssertResult> {
     let backdrop = Backdrop::from_cgroups(NAMES.map(|name| spinners(name, cpus.len())));
     let steps = vec![hold(0.4), change(confine(&halves)), hold(0.5)];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
-    expect.busy(0, &NAMES, &cpus).equal_time(0, &NAMES);
+    expect
+        .work_conserving(0, &NAMES, &cpus)
+        .equal_time(0, &NAMES);
     confined(&mut expect, 2, &halves);
     Ok(expect.result())
 }
@@ -75,7 +79,9 @@ pub fn cpuset_clear(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![hold(0.4), change(clear.into()), hold(0.5)];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     confined(&mut expect, 0, &halves);
-    expect.busy(2, &NAMES, &cpus).equal_time(2, &NAMES);
+    expect
+        .work_conserving(2, &NAMES, &cpus)
+        .equal_time(2, &NAMES);
     Ok(expect.result())
 }
 
@@ -154,9 +160,9 @@ pub fn custom_cgroup_cpuset_widen(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![hold(0.3), change(vec![Op::clear_cpuset("cg_0")]), hold(0.6)];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect
-        .busy(0, &["cg_0"], &half)
-        .within(0, "cg_0", &half)
-        .busy(2, &["cg_0"], &cpus);
+        .work_conserving(0, &["cg_0"], &half)
+        .confined_to(0, "cg_0", &half)
+        .work_conserving(2, &["cg_0"], &cpus);
     Ok(expect.result())
 }
 
@@ -181,8 +187,8 @@ pub fn custom_cgroup_cpuset_merge(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(result);
     confined(&mut expect, 0, &[crowded.clone(), other]);
     expect
-        .busy(2, &NAMES, &crowded)
+        .work_conserving(2, &NAMES, &crowded)
         .equal_time(2, &NAMES)
-        .within(2, NAMES[1], &crowded);
+        .confined_to(2, NAMES[1], &crowded);
     Ok(expect.result())
 }

@@ -27,7 +27,9 @@ pub fn custom_cgroup_per_cpu(ctx: &Ctx) -> Result<AssertResult> {
         .map(|(name, cpu)| spinners(name, 2).cpuset(exactly(cpu)));
     let mut expect = Expect::of(execute_defs(ctx, defs.collect())?);
     for (name, cpu) in &cgroups {
-        expect.busy(0, &[name], cpu).within(0, name, cpu);
+        expect
+            .work_conserving(0, &[name], cpu)
+            .confined_to(0, name, cpu);
     }
     Ok(expect.result())
 }
@@ -51,7 +53,7 @@ pub fn custom_cgroup_exhaust_reuse(ctx: &Ctx) -> Result<AssertResult> {
     all.push("busy");
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..3 {
-        expect.busy(step, &all, &ctx.topo.all_cpuset());
+        expect.work_conserving(step, &all, &ctx.topo.all_cpuset());
         for name in &names {
             // Each worker asks for 1 of 21 ms. Behind a spinner's 20 ms and 1 ms of each of the other workers, all on
             // one CPU, it would get 1 of 56 ms of that CPU. At least half of that is required.
@@ -82,7 +84,7 @@ pub fn custom_cgroup_dsq_contention(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }

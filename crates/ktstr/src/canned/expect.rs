@@ -104,7 +104,7 @@ impl Expect {
 
     /// Claims that the workers of these cgroups, which never sleep, together got most of the time of `cpus` in a step
     /// and ran on each of them.
-    pub(super) fn busy(
+    pub(super) fn work_conserving(
         &mut self,
         step: u16,
         cgroups: &[&str],
@@ -295,7 +295,13 @@ impl Expect {
     }
 
     /// Claims that a worker of `more` got at least `factor` times the CPU time of a worker of `less`.
-    pub(super) fn favoured(&mut self, step: u16, more: &str, less: &str, factor: f64) -> &mut Self {
+    pub(super) fn weighted_share(
+        &mut self,
+        step: u16,
+        more: &str,
+        less: &str,
+        factor: f64,
+    ) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[more, less]) else {
             return self;
@@ -330,7 +336,12 @@ impl Expect {
     }
 
     /// Claims that no worker ran outside of these CPUs, which were in effect before the step began.
-    pub(super) fn within(&mut self, step: u16, cgroup: &str, cpus: &BTreeSet<usize>) -> &mut Self {
+    pub(super) fn confined_to(
+        &mut self,
+        step: u16,
+        cgroup: &str,
+        cpus: &BTreeSet<usize>,
+    ) -> &mut Self {
         let _label = PhaseGuard::install_step(step);
         let Some(carriers) = self.carriers(step, &[cgroup]) else {
             return self;

@@ -23,7 +23,7 @@ pub fn custom_cgroup_4way_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
         .map(|(name, each)| spinners(name, each * cpus));
     let mut expect = Expect::of(execute_defs(ctx, defs.collect())?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }
@@ -52,7 +52,7 @@ pub fn custom_cgroup_load_oscillation(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_steps_with(ctx, steps.collect(), Some(&checks))?;
     let mut expect = Expect::of(result);
     for step in 0..4 {
-        expect.busy(step, &names, &ctx.topo.all_cpuset());
+        expect.work_conserving(step, &names, &ctx.topo.all_cpuset());
     }
     expect.equal_share_over(0..4, &names);
     Ok(expect.result())
@@ -72,9 +72,9 @@ pub fn custom_nice_mix(ctx: &Ctx) -> Result<AssertResult> {
         .map(|(name, nice)| spinners(name, cpus).nice(nice));
     let mut expect = Expect::of(execute_defs(ctx, defs.collect())?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
-        .favoured(0, names[0], names[1], 1.5)
-        .favoured(0, names[1], names[2], 1.5)
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
+        .weighted_share(0, names[0], names[1], 1.5)
+        .weighted_share(0, names[1], names[2], 1.5)
         // A third of the share that follows from the weights.
         .share(0, names[2], &names, 0.025);
     Ok(expect.result())
@@ -94,7 +94,7 @@ pub fn custom_nice_sweep(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .share(0, "spin", &names, 0.05)
         .share(0, "sweep", &names, 0.05);
     Ok(expect.result())

@@ -28,10 +28,10 @@ pub fn custom_cgroup_cpuset_apply_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let checks = spread(ctx, ANY);
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     expect
-        .busy(0, &NAMES, &cpus)
+        .work_conserving(0, &NAMES, &cpus)
         .equal_time(0, &NAMES)
-        .busy(2, &NAMES, &cpus)
-        .within(2, NAMES[0], &half);
+        .work_conserving(2, &NAMES, &cpus)
+        .confined_to(2, NAMES[0], &half);
     Ok(expect.result())
 }
 
@@ -53,9 +53,9 @@ pub fn custom_cgroup_cpuset_clear_midrun(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![hold(0.4), change(vec![clear]), hold(0.5)];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     expect
-        .busy(0, &NAMES, &cpus)
-        .within(0, NAMES[0], &half)
-        .busy(2, &NAMES, &cpus)
+        .work_conserving(0, &NAMES, &cpus)
+        .confined_to(0, NAMES[0], &half)
+        .work_conserving(2, &NAMES, &cpus)
         .equal_time(2, &NAMES);
     Ok(expect.result())
 }
@@ -94,11 +94,11 @@ pub fn custom_cgroup_cpuset_resize(ctx: &Ctx) -> Result<AssertResult> {
     let checks = spread(ctx, ANY);
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     for step in [0, 2, 4] {
-        expect.busy(step, &NAMES, &cpus);
+        expect.work_conserving(step, &NAMES, &cpus);
     }
     expect
-        .within(0, NAMES[0], &half)
-        .within(2, NAMES[0], &quarter);
+        .confined_to(0, NAMES[0], &half)
+        .confined_to(2, NAMES[0], &quarter);
     Ok(expect.result())
 }
 
@@ -118,9 +118,9 @@ pub fn custom_cgroup_cpuset_workload_imbalance(ctx: &Ctx) -> Result<AssertResult
     ];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
-        .busy(0, &NAMES[..1], &full)
-        .within(0, NAMES[0], &full)
-        .within(0, NAMES[1], &spare)
+        .work_conserving(0, &NAMES[..1], &full)
+        .confined_to(0, NAMES[0], &full)
+        .confined_to(0, NAMES[1], &spare)
         // There is one worker for each CPU of its half, so a worker that wakes up always finds an idle CPU.
         .wakes(0, NAMES[1], SPARE);
     Ok(expect.result())
@@ -218,14 +218,14 @@ pub fn custom_cgroup_cpuset_overlap_imbalance_combined(ctx: &Ctx) -> Result<Asse
     let steps = vec![hold(1.0)];
     let mut expect = Expect::of(execute_scenario_with(ctx, backdrop, steps, Some(&checks))?);
     expect
-        .within(0, NAMES[0], &left)
-        .within(0, NAMES[1], &right)
+        .confined_to(0, NAMES[0], &left)
+        .confined_to(0, NAMES[1], &right)
         // If all 5 n workers were on the 3 n / 4 CPUs of one cgroup, the n workers of the smaller one would get a
         // fifth of those CPUs: 0.15 of the machine. The run queues of the CPUs may be unequal by a factor of two.
         .share(0, NAMES[1], &NAMES, 0.15 / 2.0);
     // EEVDF fails this where a cpuset splits an LLC: see `cpuset_resize`.
     if ctx.topo.num_llcs() == 1 {
-        expect.busy(0, &NAMES, &ctx.topo.all_cpuset());
+        expect.work_conserving(0, &NAMES, &ctx.topo.all_cpuset());
     }
     Ok(expect.result())
 }

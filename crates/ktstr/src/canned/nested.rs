@@ -27,7 +27,7 @@ pub fn custom_nested_cgroup_steady(ctx: &Ctx) -> Result<AssertResult> {
     };
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names)
         .few_switches(0, &names);
     Ok(expect.result())
@@ -58,7 +58,7 @@ pub fn custom_nested_cgroup_task_move(ctx: &Ctx) -> Result<AssertResult> {
     let names = ["a/y/z", "stays"];
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for step in 0..4 {
-        expect.busy(step, &names, &ctx.topo.all_cpuset());
+        expect.work_conserving(step, &names, &ctx.topo.all_cpuset());
     }
     expect.equal_time_over(0..4, &names);
     Ok(expect.result())
@@ -89,7 +89,7 @@ pub fn custom_nested_cgroup_rapid_churn(ctx: &Ctx) -> Result<AssertResult> {
     for step in 0..4 {
         let names = ["stays", "p/q/busy", "p/asleep"];
         expect
-            .busy(step, &names, &ctx.topo.all_cpuset())
+            .work_conserving(step, &names, &ctx.topo.all_cpuset())
             .served(step, "p/q/busy", fair_pct);
     }
     Ok(expect.result())
@@ -124,7 +124,9 @@ pub fn custom_nested_cgroup_cpuset(ctx: &Ctx) -> Result<AssertResult> {
     let run = execute_scenario_with(ctx, backdrop, steps, Some(&checks))?;
     let mut expect = Expect::of(run);
     let mut keeps_to = |step, leaf: &str, half: &BTreeSet<usize>| {
-        expect.busy(step, &[leaf], half).within(step, leaf, half);
+        expect
+            .work_conserving(step, &[leaf], half)
+            .confined_to(step, leaf, half);
     };
     for (at, leaf) in leaves.iter().enumerate() {
         keeps_to(0, leaf, &halves[at]);
@@ -152,7 +154,7 @@ pub fn custom_nested_cgroup_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     };
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }
@@ -176,9 +178,9 @@ pub fn custom_nested_cgroup_no_ctrl(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     let all = ctx.topo.all_cpuset();
     expect
-        .busy(0, &names, &all)
+        .work_conserving(0, &names, &all)
         .equal_time(0, &names)
-        .busy(1, &names, &all)
+        .work_conserving(1, &names, &all)
         // The fair shares are a quarter and three quarters. The run queues of the CPUs may be unequal by a factor of
         // two.
         .share(1, names[0], &names, 0.25 / 2.0)

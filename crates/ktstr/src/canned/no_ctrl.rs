@@ -25,7 +25,7 @@ pub fn custom_cgroup_no_ctrl_task_migration(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     // The workers are counted in the cgroup where they end up.
     for step in 0..3 {
-        expect.busy(step, &NAMES, &ctx.topo.all_cpuset());
+        expect.work_conserving(step, &NAMES, &ctx.topo.all_cpuset());
     }
     expect.equal_time_over(0..3, &NAMES);
     Ok(expect.result())
@@ -40,7 +40,7 @@ pub fn custom_cgroup_no_ctrl_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let defs = vec![spinners(NAMES[0], 6 * cpus), spinners(NAMES[1], cpus)];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
-        .busy(0, &NAMES, &ctx.topo.all_cpuset())
+        .work_conserving(0, &NAMES, &ctx.topo.all_cpuset())
         .equal_share(0, &NAMES);
     Ok(expect.result())
 }
@@ -63,8 +63,8 @@ pub fn custom_cgroup_no_ctrl_cpuset_change(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     for (step, half) in [(0, &a), (2, &b)] {
         expect
-            .busy(step, &NAMES, &cpus)
-            .within(step, NAMES[0], half);
+            .work_conserving(step, &NAMES, &cpus)
+            .confined_to(step, NAMES[0], half);
     }
     Ok(expect.result())
 }
@@ -82,9 +82,9 @@ pub fn custom_cgroup_no_ctrl_load_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let mut expect = Expect::of(execute_scenario(ctx, backdrop, steps)?);
     let all = ctx.topo.all_cpuset();
     expect
-        .busy(0, &NAMES, &all)
+        .work_conserving(0, &NAMES, &all)
         .equal_time(0, &NAMES)
-        .busy(1, &NAMES, &all)
+        .work_conserving(1, &NAMES, &all)
         // The fair share is a half. The run queues of the CPUs may be unequal by a factor of two.
         .share(1, NAMES[1], &NAMES, 0.5 / 2.0);
     Ok(expect.result())
@@ -104,7 +104,7 @@ pub fn custom_cgroup_imbalance_mixed_workload(ctx: &Ctx) -> Result<AssertResult>
     ];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
-        .busy(0, &["spin", "bursty", "io"], &ctx.topo.all_cpuset())
+        .work_conserving(0, &["spin", "bursty", "io"], &ctx.topo.all_cpuset())
         .wakes(0, "bursty", LOADED)
         .wakes(0, "io", LOADED);
     Ok(expect.result())
@@ -123,7 +123,7 @@ pub fn custom_cgroup_io_compute_imbalance(ctx: &Ctx) -> Result<AssertResult> {
     let names = ["compute", "io"];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         // The I/O workers ask for 0.2 of 2.2 ms. In a queue in which each of them has to wait for a 20 ms slice of
         // each of four others, they would get 0.2 of 82 ms, two for each CPU: 0.005 of it. At least half of that is
         // required.

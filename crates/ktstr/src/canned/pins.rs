@@ -73,7 +73,7 @@ pub fn custom_cgroup_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     expect.equal_share(0, &NAMES);
     // EEVDF fails with pins across LLCs, because it balances LLCs by their total load: see `cpuset_resize`.
     if ctx.topo.num_llcs() == 1 {
-        expect.busy(0, &NAMES, &ctx.topo.all_cpuset());
+        expect.work_conserving(0, &NAMES, &ctx.topo.all_cpuset());
     }
     Ok(expect.result())
 }
@@ -94,10 +94,10 @@ pub fn custom_cgroup_cpuset_multicpu_pin(ctx: &Ctx) -> Result<AssertResult> {
     let checks = spread(ctx, PINNED);
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&checks))?);
     for (name, half) in NAMES.iter().zip(&halves) {
-        expect.within(0, name, half);
+        expect.confined_to(0, name, half);
         // EEVDF passes where each half lies within an LLC, which is so with at most two LLCs.
         if ctx.topo.num_llcs() <= 2 {
-            expect.busy(0, &[name], half);
+            expect.work_conserving(0, &[name], half);
         }
     }
     Ok(expect.result())

@@ -28,7 +28,7 @@ pub fn custom_host_cgroup_contention(ctx: &Ctx) -> Result<AssertResult> {
     let names = ["(runner)", NAMES[0], NAMES[1]];
     let mut expect = Expect::of(execute_steps(ctx, vec![step])?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }
@@ -63,7 +63,7 @@ pub fn custom_sched_mixed(ctx: &Ctx) -> Result<AssertResult> {
     // It is random how much CPU time is left over on an idle task's CPU, so any spread is accepted.
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
-        .busy(0, &NAMES, &ctx.topo.all_cpuset())
+        .work_conserving(0, &NAMES, &ctx.topo.all_cpuset())
         .equal_share(0, &NAMES);
     Ok(expect.result())
 }

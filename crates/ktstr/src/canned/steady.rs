@@ -22,7 +22,7 @@ pub fn steady(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, names.map(|name| spinners(name, cpus)).into())?;
     let mut expect = Expect::of(result);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names)
         .few_switches(0, &names);
     Ok(expect.result())
@@ -50,8 +50,8 @@ pub fn steady_llc(ctx: &Ctx) -> Result<AssertResult> {
     for llc in 0..llcs {
         let cpus = ctx.topo.llc_aligned_cpuset(llc);
         expect
-            .busy(0, &[&name(llc)], &cpus)
-            .within(0, &name(llc), &cpus);
+            .work_conserving(0, &[&name(llc)], &cpus)
+            .confined_to(0, &name(llc), &cpus);
     }
     Ok(expect.result())
 }
@@ -68,7 +68,7 @@ pub fn oversubscribed(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, defs.into())?;
     let mut expect = Expect::of(result);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }
@@ -88,7 +88,7 @@ pub fn host_contention(ctx: &Ctx) -> Result<AssertResult> {
     let names = ["(runner)", "cg_0", "cg_1"];
     let mut expect = Expect::of(result);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .equal_share(0, &names);
     Ok(expect.result())
 }
@@ -112,7 +112,7 @@ pub fn mixed_workloads(ctx: &Ctx) -> Result<AssertResult> {
     let result = execute_defs(ctx, defs)?;
     let mut expect = Expect::of(result);
     expect
-        .busy(
+        .work_conserving(
             0,
             &["spin", "mixed", "bursty", "pipes"],
             &ctx.topo.all_cpuset(),

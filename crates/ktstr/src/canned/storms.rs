@@ -26,7 +26,7 @@ pub fn custom_bursts(ctx: &Ctx) -> Result<AssertResult> {
     let names = ["spin", "bursts"];
     let mut expect = Expect::of(execute_defs(ctx, defs)?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .wakes(0, "bursts", LOADED);
     Ok(expect.result())
 }
@@ -96,7 +96,7 @@ pub fn custom_yield_storm(ctx: &Ctx) -> Result<AssertResult> {
     let steps = vec![Step::with_defs(defs, HoldSpec::FULL)];
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
-        .busy(0, &names, &ctx.topo.all_cpuset())
+        .work_conserving(0, &names, &ctx.topo.all_cpuset())
         .share(0, "spin", &names, 0.3);
     Ok(expect.result())
 }

@@ -35,7 +35,7 @@ pub fn custom_cgroup_workload_variety(ctx: &Ctx) -> Result<AssertResult> {
     // The workers that happen to share a CPU with a yielding one get more CPU time, so any spread is accepted.
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     expect
-        .busy(0, &KINDS, &ctx.topo.all_cpuset())
+        .work_conserving(0, &KINDS, &ctx.topo.all_cpuset())
         .wakes(0, "bursty", LOADED)
         .wakes(0, "io", LOADED);
     Ok(expect.result())
@@ -58,9 +58,9 @@ pub fn custom_cgroup_cpuset_workload_variety(ctx: &Ctx) -> Result<AssertResult> 
     let steps = vec![Step::with_defs(defs.collect(), HoldSpec::FULL)];
     let mut expect = Expect::of(execute_steps_with(ctx, steps, Some(&spread(ctx, ANY)))?);
     for (names, half) in parts.iter().zip(&halves) {
-        expect.busy(0, names, half);
+        expect.work_conserving(0, names, half);
         for name in *names {
-            expect.within(0, name, half);
+            expect.confined_to(0, name, half);
         }
     }
     expect.wakes(0, "bursty", LOADED).wakes(0, "io", LOADED);
@@ -88,7 +88,7 @@ pub fn custom_cgroup_dynamic_workload_variety(ctx: &Ctx) -> Result<AssertResult>
     )?);
     for (step, names) in (0..).zip(parts) {
         let all: Vec<&str> = names.iter().copied().chain(["spin"]).collect();
-        expect.busy(step, &all, &ctx.topo.all_cpuset());
+        expect.work_conserving(step, &all, &ctx.topo.all_cpuset());
     }
     expect.wakes(0, "bursty", LOADED).wakes(2, "io", LOADED);
     Ok(expect.result())

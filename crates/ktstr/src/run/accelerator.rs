@@ -10,13 +10,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use ktstr_machine::{Accelerator, ClockMode, Halt, Initramfs, Machine, WatchPoints};
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
-use super::conversation::{Conversation, End};
 use super::engine::Engine;
+use super::guest_session::{End, GuestSession};
 use super::kvm::{self, Finding};
 use super::plan::Plan;
-use super::{RunError, admission, environment, start, warm};
+use super::{RunError, admission, environment, start, templates};
 use crate::vm_result::WatchdogKillReason;
 
 const VARIABLE: &str = "KTSTR_ACCEL";
@@ -98,7 +98,7 @@ fn accept(known: &Finding) -> Accelerator {
 /// Remembers for this process why there is no KVM, and reports it once if it is `news`.
 fn lose(why: &str, news: bool) {
     if LOST.set(why.to_owned()).is_ok() && news {
-        tell(&format!(
+        eprint_line(&format!(
             "ktstr: /dev/kvm exists but is not used: {why} (`cargo ktstr doctor` shows this; \
              KTSTR_ACCEL=kvm uses it anyway)"
         ));
@@ -154,11 +154,11 @@ fn outcome(booted: Result<Option<Stopped>, RunError>) -> Outcome {
         ),
         Stopped::End(End::Halted(Halt::Reset)) => guest("the kernel reset the machine"),
         Stopped::End(End::Halted(Halt::PowerOff)) => guest("the kernel powered the machine off"),
-        Stopped::End(End::GaveUp(WatchdogKillReason::Tier3Deadman, _)) => {
+        Stopped::End(End::TimedOut(WatchdogKillReason::Tier3Deadman, _)) => {
             Outcome::Host("the host was too slow".to_owned())
         }
-        Stopped::End(End::GaveUp(..)) => guest("the kernel hung before PID 1"),
-        Stopped::End(end @ (End::Bye | End::Garbled(_) | End::Lost(_))) => {
+        Stopped::End(End::TimedOut(..)) => guest("the kernel hung before PID 1"),
+        Stopped::End(end @ (End::Completed | End::Garbled(_) | End::Lost(_))) => {
             Outcome::Host(format!("the mailbox could not be read ({end:?})"))
         }
         Stopped::Slow { wall, cpu, waited } => match () {
@@ -188,7 +188,7 @@ fn is_over(wall: Duration, cpu: Duration, waited: Duration) -> bool {
 /// Boots `plan`'s kernel under KVM until PID 1 starts. Returns `None` if it does.
 fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let mut archive = Initramfs::new();
-    start::pack(&mut archive, &plan.base, &mut warm::Stamps::new())?;
+    start::pack(&mut archive, &plan.base, &mut templates::Stamps::new())?;
     let engine = Engine {
         accelerator: Accelerator::Kvm,
         clock: ClockMode::Real,
@@ -198,12 +198,12 @@ fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
     let _turn = admission::enter(plan, engine)?;
     let points = WatchPoints::default();
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
-    let mut conversation = Conversation::new(machine, plan.shape.cpus());
-    conversation.run()?;
+    let mut session = GuestSession::new(machine, plan.shape.cpus());
+    session.run()?;
     let began = Instant::now();
     let mut next_check = began;
-    while conversation.said.hello.is_none() {
-        if let Some(end) = conversation.look(Duration::MAX)? {
+    while session.guest.hello.is_none() {
+        if let Some(end) = session.poll(Duration::MAX)? {
             return Ok(Some(Stopped::End(end)));
         }
         if Instant::now() < next_check {
@@ -211,8 +211,8 @@ fn boot(plan: &Plan) -> Result<Option<Stopped>, RunError> {
         }
         next_check += Duration::from_millis(250);
         let wall = began.elapsed();
-        let cpu = conversation.machine.cpu_time().unwrap_or_default();
-        let vcpus = conversation.machine.vcpu_times();
+        let cpu = session.machine.cpu_time().unwrap_or_default();
+        let vcpus = session.machine.vcpu_times();
         let waited = vcpus.iter().flatten().map(|vcpu| vcpu.waited_ns);
         let waited = Duration::from_nanos(waited.fold(0, u64::saturating_add));
         if is_over(wall, cpu, waited) {
@@ -238,9 +238,9 @@ mod tests {
         for end in [
             End::Halted(Halt::AcceleratorFailed),
             End::Halted(Halt::Reset),
-            End::GaveUp(
+            End::TimedOut(
                 WatchdogKillReason::Tier1CpuBudget,
-                super::super::watch::Silence::default(),
+                super::super::stall::StallReport::default(),
             ),
         ] {
             let found = outcome(Ok(Some(Stopped::End(end))));
@@ -255,9 +255,9 @@ mod tests {
     fn failures_of_the_host_are_not_attributed_to_the_guest() {
         let busy = std::io::Error::from_raw_os_error(libc::EBUSY);
         let error = ktstr_machine::MachineError::system("starting QEMU", busy);
-        let deadman = End::GaveUp(
+        let deadman = End::TimedOut(
             WatchdogKillReason::Tier3Deadman,
-            super::super::watch::Silence::default(),
+            super::super::stall::StallReport::default(),
         );
         for found in [
             outcome(Err(RunError::Machine(error))),

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use ktstr_guest::protocol::{ANSWER_AT, ANSWER_LENGTH_AT, Answer, Ask, MAX_ANSWER, MAX_TAG};
-use ktstr_machine::{Machine, MachineError, MailboxRegion};
-use ktstr_mailbox::{Layout, Region};
+use ktstr_machine::{Machine, MachineError, MailboxRam};
+use ktstr_mailbox::{Layout, MailboxMemory};
 use ktstr_scenario::scheduler::BpfMapWrite;
 
-use super::captures::{self, Captures, Knowledge, PERIODIC};
+use super::captures::{self, Captures, LazyKernelInfo, PERIODIC};
+use super::guest_state::GuestState;
 use super::kernel_memory;
-use super::transcript::Transcript;
 use super::watched::Watches;
 use crate::moment::CaptureMoment;
 use crate::snapshot_bridge::CgroupProcsSnapshot;
@@ -22,16 +22,23 @@ const MOST_CAPTURES: u32 = 1024;
 /// Carries out and answers all pending requests at `now`.
 pub(super) fn answer(
     machine: &mut Machine,
-    knowledge: &mut Knowledge,
+    kernel_info: &mut LazyKernelInfo,
     captures: &mut Captures,
     watches: &mut Watches,
-    said: &mut Transcript,
+    guest: &mut GuestState,
     writes: &[&BpfMapWrite],
     now: Duration,
 ) -> Result<(), MachineError> {
-    while let Some((number, ask)) = said.asks.pop_front() {
+    while let Some((number, ask)) = guest.asks.pop_front() {
         let answer = carry_out(
-            machine, knowledge, captures, watches, said, writes, now, ask,
+            machine,
+            kernel_info,
+            captures,
+            watches,
+            guest,
+            writes,
+            now,
+            ask,
         )?;
         reply(machine, number, &answer)?;
     }
@@ -44,10 +51,10 @@ pub(super) fn answer(
 )]
 fn carry_out(
     machine: &mut Machine,
-    knowledge: &mut Knowledge,
+    kernel_info: &mut LazyKernelInfo,
     captures: &mut Captures,
     watches: &mut Watches,
-    said: &Transcript,
+    guest: &GuestState,
     writes: &[&BpfMapWrite],
     now: Duration,
     ask: Ask,
@@ -69,16 +76,16 @@ fn carry_out(
                     captures.bridge.len()
                 )));
             }
-            let elapsed = said.window.counted(now);
+            let elapsed = guest.window.counted(now);
             captures.on_demand += 1;
-            captures.take_tagged(machine, knowledge, tag, elapsed, step_index)
+            captures.take_tagged(machine, kernel_info, tag, elapsed, step_index)
         }
         Ask::Watch { symbol } => {
-            let known = knowledge.get();
-            Ok(watches.arm(machine, known, captures, symbol))
+            let info = kernel_info.get();
+            Ok(watches.arm(machine, info, captures, symbol))
         }
         Ask::WriteKernel { writes, cold } => {
-            kernel_memory::write(machine, knowledge.get(), &writes, cold)
+            kernel_memory::write(machine, kernel_info.get(), &writes, cold)
         }
         Ask::ReadKernel {
             tag,
@@ -89,14 +96,14 @@ fn carry_out(
             if let Err(why) = check(&tag) {
                 return Ok(Err(why));
             }
-            let read = kernel_memory::read(machine, knowledge.get(), &target, width, cold)?;
+            let read = kernel_memory::read(machine, kernel_info.get(), &target, width, cold)?;
             Ok(read.map(|value| captures.bridge.record_kernel_op(tag, value)))
         }
         Ask::WriteMaps => {
-            let written = knowledge.get().map_err(str::to_owned).and_then(|known| {
+            let written = kernel_info.get().map_err(str::to_owned).and_then(|info| {
                 writes
                     .iter()
-                    .try_for_each(|write| captures::write_variable(machine.ram(), known, write))
+                    .try_for_each(|write| captures::write_variable(machine.ram(), info, write))
             });
             captures.map_writes = Some(written.is_ok());
             Ok(written)
@@ -135,7 +142,7 @@ fn check(tag: &str) -> Result<(), String> {
     if let Some(moment) = CaptureMoment::ALL.iter().find(is_moments) {
         return Err(format!(
             "the tag {tag:?} is that of the captures that are taken when {}: give it another",
-            moment.told()
+            moment.description()
         ));
     }
     Ok(())
@@ -148,7 +155,7 @@ fn reply(machine: &Machine, number: u64, answer: &Answer) -> Result<(), MachineE
         why.truncate(why.floor_char_boundary(MAX_ANSWER / 8));
     }
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();
-    let region = MailboxRegion(machine.ram());
+    let region = MailboxRam(machine.ram());
     region.write(Layout::ANSWER + ANSWER_AT, &bytes)?;
     region.store(Layout::ANSWER + ANSWER_LENGTH_AT, bytes.len() as u64)?;
     // The number is stored last, because the guest polls it.

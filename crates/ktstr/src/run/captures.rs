@@ -16,7 +16,7 @@ use ktstr_kernel::Kernel;
 use ktstr_machine::{GuestRam, MAX_SENDERS, Machine, MachineError, Turns, WatchPoints};
 use ktstr_scenario::scheduler::BpfMapWrite;
 
-use super::transcript::Transcript;
+use super::guest_state::GuestState;
 use crate::entry::KtstrTestEntry;
 use crate::moment::MomentCapture;
 use crate::snapshot_bridge::SnapshotBridge;
@@ -29,23 +29,23 @@ pub(super) const PERIODIC: &str = "periodic_";
 
 /// The symbols and types that the host needs to read the kernel's memory.
 #[derive(Debug)]
-pub(super) struct KernelKnowledge {
+pub(super) struct KernelInfo {
     pub(super) btf: Btf,
     pub(super) symbols: Symbols,
 }
 
 /// The kernel's symbols and types, which are loaded while the guest boots.
-pub(super) enum Knowledge {
-    Loading(JoinHandle<Result<KernelKnowledge, String>>),
-    Loaded(Result<Box<KernelKnowledge>, String>),
+pub(super) enum LazyKernelInfo {
+    Loading(JoinHandle<Result<KernelInfo, String>>),
+    Loaded(Result<Box<KernelInfo>, String>),
 }
 
-impl Knowledge {
+impl LazyKernelInfo {
     /// Starts to load the symbols and types of `kernel`.
     pub(super) fn load(kernel: &Kernel) -> Self {
         let kernel = kernel.clone();
         Self::Loading(std::thread::spawn(move || {
-            Ok(KernelKnowledge {
+            Ok(KernelInfo {
                 btf: kernel.btf().map_err(|e| e.to_string())?,
                 symbols: kernel.symbols().map_err(|e| e.to_string())?,
             })
@@ -53,7 +53,7 @@ impl Knowledge {
     }
 
     /// Returns the symbols and types, or the reason why they are not available.
-    pub(super) fn get(&mut self) -> Result<&KernelKnowledge, &str> {
+    pub(super) fn get(&mut self) -> Result<&KernelInfo, &str> {
         if let Self::Loading(_) = self
             && let Self::Loading(handle) =
                 std::mem::replace(self, Self::Loaded(Err("not loaded".to_owned())))
@@ -64,7 +64,7 @@ impl Knowledge {
             *self = Self::Loaded(loaded.map(Box::new));
         }
         match self {
-            Self::Loaded(Ok(known)) => Ok(known),
+            Self::Loaded(Ok(info)) => Ok(info),
             Self::Loaded(Err(why)) => Err(why),
             Self::Loading(_) => Err("still loading"),
         }
@@ -85,12 +85,12 @@ impl GuestMemory for RamView<'_> {
 }
 
 /// Returns the current task of each of the guest's CPUs, as `comm[pid]`; empty if the guest's memory cannot be read.
-pub(super) fn current_tasks(machine: &Machine, knowledge: &mut Knowledge) -> Vec<String> {
-    let Ok(known) = knowledge.get() else {
+pub(super) fn current_tasks(machine: &Machine, kernel_info: &mut LazyKernelInfo) -> Vec<String> {
+    let Ok(info) = kernel_info.get() else {
         return Vec::new();
     };
     let memory = RamView(machine.ram());
-    let cpus = KernelView::new(&memory, &known.symbols, &known.btf)
+    let cpus = KernelView::new(&memory, &info.symbols, &info.btf)
         .and_then(|view| view.runqueues())
         .unwrap_or_default();
     cpus.into_iter()
@@ -102,12 +102,15 @@ pub(super) fn current_tasks(machine: &Machine, knowledge: &mut Knowledge) -> Vec
 const MOST_PROCESSES: usize = 4096;
 
 /// Returns the guest's processes and threads; empty if the guest's memory cannot be read.
-pub(super) fn processes(machine: &Machine, knowledge: &mut Knowledge) -> Vec<TaskEnrichment> {
-    let Ok(known) = knowledge.get() else {
+pub(super) fn processes(
+    machine: &Machine,
+    kernel_info: &mut LazyKernelInfo,
+) -> Vec<TaskEnrichment> {
+    let Ok(info) = kernel_info.get() else {
         return Vec::new();
     };
     let memory = RamView(machine.ram());
-    KernelView::new(&memory, &known.symbols, &known.btf)
+    KernelView::new(&memory, &info.symbols, &info.btf)
         .and_then(|view| view.tasks(MOST_PROCESSES))
         .map(|(tasks, _)| tasks)
         .unwrap_or_default()
@@ -186,32 +189,32 @@ impl Captures {
     pub(super) fn take_if_due(
         &mut self,
         machine: &mut Machine,
-        knowledge: &mut Knowledge,
-        said: &Transcript,
+        kernel_info: &mut LazyKernelInfo,
+        guest: &GuestState,
         now: Duration,
     ) -> Result<Option<Duration>, MachineError> {
         if let (Some(elapsed), Some(boundary)) =
-            (said.window.elapsed(now), self.boundaries.get(self.next))
+            (guest.window.elapsed(now), self.boundaries.get(self.next))
             && elapsed >= *boundary
         {
-            self.take(machine, knowledge, elapsed, said.step_index)?;
+            self.take(machine, kernel_info, elapsed, guest.step_index)?;
         }
         let next = self.boundaries.get(self.next);
-        Ok(next.and_then(|boundary| said.window.when(*boundary)))
+        Ok(next.and_then(|boundary| guest.window.when(*boundary)))
     }
 
     /// Freezes the machine, reads it, stores the capture under `periodic_NNN`, and resumes the machine.
     fn take(
         &mut self,
         machine: &mut Machine,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
         elapsed: Duration,
         step_index: u16,
     ) -> Result<(), MachineError> {
         let tag = format!("{PERIODIC}{:03}", self.next);
         let boundary = self.boundaries.get(self.next).copied().unwrap_or(elapsed);
         self.next += 1;
-        let (report, freeze) = self.freeze(machine, knowledge, true)?;
+        let (report, freeze) = self.freeze(machine, kernel_info, true)?;
         self.fired += 1;
         if report.is_placeholder {
             self.failures += 1;
@@ -241,12 +244,12 @@ impl Captures {
     pub(super) fn take_tagged(
         &mut self,
         machine: &mut Machine,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
         tag: String,
         elapsed: Option<Duration>,
         step_index: u16,
     ) -> Result<Result<(), String>, MachineError> {
-        let (report, freeze) = self.freeze(machine, knowledge, true)?;
+        let (report, freeze) = self.freeze(machine, kernel_info, true)?;
         if report.is_placeholder {
             let why = report.placeholder_reason.unwrap_or_default();
             return Ok(Err(format!(
@@ -273,11 +276,11 @@ impl Captures {
     pub(super) fn freeze(
         &mut self,
         machine: &mut Machine,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
         goes_on: bool,
     ) -> Result<(FailureDumpReport, Option<Duration>), MachineError> {
-        let known = match knowledge.get() {
-            Ok(known) => known,
+        let info = match kernel_info.get() {
+            Ok(info) => info,
             Err(why) => {
                 let why = format!("the kernel's memory cannot be interpreted: {why}");
                 return Ok((FailureDumpReport::placeholder(why), None));
@@ -289,7 +292,7 @@ impl Captures {
         if free {
             machine.stop()?;
         }
-        let report = read(machine.ram(), known);
+        let report = read(machine.ram(), info);
         if free {
             machine.run()?;
         }
@@ -334,16 +337,14 @@ const SENDERS: [&str; MAX_SENDERS] = [
 ];
 
 /// The kernel addresses that the virtual clock's plugin has to observe.
-pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, String> {
+pub(super) fn watch_points(info: &KernelInfo) -> Result<WatchPoints, String> {
     let symbol = |name: &str| {
-        known
-            .symbols
+        info.symbols
             .address(name)
             .ok_or_else(|| format!("the kernel has no symbol {name}"))
     };
     let offset = |kind: &str, path: &str| {
-        known
-            .btf
+        info.btf
             .member(kind, path)
             .map(|member| member.offset())
             .map_err(|e| e.to_string())
@@ -361,13 +362,13 @@ pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, Strin
             instructions: 0,
             senders: SENDERS
                 .iter()
-                .filter_map(|name| known.symbols.address(name))
+                .filter_map(|name| info.symbols.address(name))
                 .collect(),
         },
         ..WatchPoints::default()
     };
-    super::schedule::add_points(&mut points, known);
-    let (moments, missing) = super::moments::points(known);
+    super::schedule::add_points(&mut points, info);
+    let (moments, missing) = super::moments::points(info);
     points.moments = moments;
     points.missing.extend(missing);
     Ok(points)
@@ -376,11 +377,11 @@ pub(super) fn watch_points(known: &KernelKnowledge) -> Result<WatchPoints, Strin
 /// Overrides sched_ext's runnable-stall timeout in a machine whose scheduler is attached.
 pub(super) fn set_watchdog(
     ram: &GuestRam,
-    known: &KernelKnowledge,
+    info: &KernelInfo,
     milliseconds: u64,
 ) -> Result<(), String> {
     let memory = RamView(ram);
-    let view = KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+    let view = KernelView::new(&memory, &info.symbols, &info.btf).map_err(|e| e.to_string())?;
     let writes = view
         .scx_watchdog_writes(milliseconds)
         .map_err(|e| e.to_string())?;
@@ -394,11 +395,11 @@ pub(super) fn set_watchdog(
 /// Writes a value of the test into a variable of the scheduler. The error names what was searched for and what exists.
 pub(super) fn write_variable(
     ram: &GuestRam,
-    known: &KernelKnowledge,
+    info: &KernelInfo,
     write: &BpfMapWrite,
 ) -> Result<(), String> {
     let memory = RamView(ram);
-    let view = KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+    let view = KernelView::new(&memory, &info.symbols, &info.btf).map_err(|e| e.to_string())?;
     let found = view
         .scx_variable(write.map(), write.field())
         .map_err(|e| e.to_string())?;
@@ -415,9 +416,9 @@ pub(super) fn write_variable(
 }
 
 /// Takes one capture of a frozen machine.
-pub(super) fn read(ram: &GuestRam, known: &KernelKnowledge) -> FailureDumpReport {
+pub(super) fn read(ram: &GuestRam, info: &KernelInfo) -> FailureDumpReport {
     let memory = RamView(ram);
-    match KernelView::new(&memory, &known.symbols, &known.btf) {
+    match KernelView::new(&memory, &info.symbols, &info.btf) {
         Ok(view) => capture(&view, &CaptureOptions::default()),
         Err(error) => FailureDumpReport::placeholder(error.to_string()),
     }

@@ -10,7 +10,7 @@ use ktstr_scenario::ops::{
     KernelTarget, KernelValue, KernelValueWidth, MAX_KERNEL_BYTES, validate_writes,
 };
 
-use super::captures::{KernelKnowledge, RamView};
+use super::captures::{KernelInfo, RamView};
 
 /// The largest number of tasks that are searched for one.
 const MOST_TASKS: usize = 1 << 16;
@@ -26,7 +26,7 @@ type Done<T> = Result<Result<T, String>, MachineError>;
 /// Writes all of `writes`, or nothing if one of the locations cannot be found.
 pub(super) fn write(
     machine: &mut Machine,
-    known: Result<&KernelKnowledge, &str>,
+    info: Result<&KernelInfo, &str>,
     writes: &[(KernelTarget, KernelValue)],
     cold: bool,
 ) -> Done<()> {
@@ -35,7 +35,7 @@ pub(super) fn write(
     }
     still(machine, cold, |machine| {
         let view = RamView(machine.ram());
-        let view = view_of(&view, known)?;
+        let view = view_of(&view, info)?;
         let mut places = Vec::new();
         for (target, value) in writes {
             let kva = place(&view, target, value.width())?;
@@ -88,7 +88,7 @@ fn put(machine: &Machine, value: &KernelValue, pages: &[(u64, usize)]) -> Result
 /// Reads a value of this width at a location.
 pub(super) fn read(
     machine: &mut Machine,
-    known: Result<&KernelKnowledge, &str>,
+    info: Result<&KernelInfo, &str>,
     target: &KernelTarget,
     width: KernelValueWidth,
     cold: bool,
@@ -98,7 +98,7 @@ pub(super) fn read(
     }
     still(machine, cold, |machine| {
         let view = RamView(machine.ram());
-        let view = view_of(&view, known)?;
+        let view = view_of(&view, info)?;
         let kva = place(&view, target, width)?;
         let read = match width {
             KernelValueWidth::U32 => view.read_u32(kva).map(KernelValue::U32),
@@ -147,10 +147,10 @@ fn still<T>(
 
 fn view_of<'a, 'm>(
     memory: &'a RamView<'m>,
-    known: Result<&'a KernelKnowledge, &str>,
+    info: Result<&'a KernelInfo, &str>,
 ) -> Result<View<'a, 'm>, String> {
-    let known = known.map_err(|why| format!("the kernel's memory cannot be interpreted: {why}"))?;
-    KernelView::new(memory, &known.symbols, &known.btf).map_err(|e| e.to_string())
+    let info = info.map_err(|why| format!("the kernel's memory cannot be interpreted: {why}"))?;
+    KernelView::new(memory, &info.symbols, &info.btf).map_err(|e| e.to_string())
 }
 
 fn of(target: &KernelTarget, error: impl std::fmt::Display) -> String {

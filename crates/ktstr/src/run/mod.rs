@@ -1,36 +1,36 @@
-//! A run on the host, from the plan to the record: plan, machine, conversation, verdict, record. Each is a module, and
+//! A run on the host, from the plan to the record: plan, machine, session, verdict, record. Each is a module, and
 //! this module calls them in that order.
 
 mod accelerator;
 mod admission;
 mod asks;
 mod captures;
-mod conversation;
 mod digest;
 mod engine;
 mod error;
+mod guest_session;
+mod guest_state;
+mod headline;
 mod include;
-mod keep;
 mod kernel_memory;
 pub mod kvm;
 mod moments;
 mod monitor;
 mod performance;
 mod plan;
+mod record_writer;
 mod report;
 mod reshape;
 mod schedule;
 mod scheduler;
-mod sentence;
 mod shape;
+mod stall;
 mod start;
 mod step_summary;
 mod storm;
 mod teardown;
-mod transcript;
+pub mod templates;
 mod verdict;
-pub mod warm;
-mod watch;
 mod watched;
 mod watched_maps;
 
@@ -43,7 +43,7 @@ use ktstr_assert::{AssertDetail, AssertResult, DetailKind};
 use ktstr_guest::protocol::SchedulerJob;
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Accelerator;
-use ktstr_record::terminal::{escaped, tell};
+use ktstr_record::terminal::{eprint_line, escaped};
 use ktstr_record::{RunVerdict, Switches};
 
 pub use error::RunError;
@@ -56,15 +56,15 @@ pub use verdict::Fault;
 use crate::entry::KtstrTestEntry;
 use crate::vm_result::{HostVcpuSchedstat, VmResult};
 pub(crate) use captures::Taken;
-use captures::{Captures, Knowledge};
-use conversation::End;
+use captures::{Captures, LazyKernelInfo};
 use engine::Engine;
-use moments::{Look, Moments};
+use guest_session::End;
+use guest_state::GuestState;
+use moments::{CaptureContext, Moments};
 use monitor::Monitor;
 use plan::Plan;
 use reshape::Reshaped;
 use teardown::Teardown;
-use transcript::Transcript;
 use verdict::Case;
 pub(crate) use verdict::Judgement;
 use watched::Watches;
@@ -147,10 +147,10 @@ impl Finished {
     /// Prints the report for the user. A pass prints nothing.
     pub fn print(&self) {
         if self.verdict == RunVerdict::Skip {
-            tell(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
+            eprint_line(&format!("ktstr: SKIP: {}", report::reason(&self.result)));
         }
         if !self.text.is_empty() {
-            tell(&self.text);
+            eprint_line(&self.text);
         }
     }
 }
@@ -236,7 +236,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         fault: judgement.fault,
         evidence: judgement.evidence.or_else(|| {
             let fault = judgement.fault?;
-            Some(verdict::nothing_else(fault).to_owned())
+            Some(verdict::default_evidence(fault).to_owned())
         }),
         result: judgement.result,
         scheduler: run.plan.as_ref().and_then(Plan::scheduler_that_ran),
@@ -247,9 +247,9 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         record: None,
         exit_code,
     };
-    match keep::keep(&finished, run.plan.as_ref(), run.accelerator) {
+    match record_writer::write(&finished, run.plan.as_ref(), run.accelerator) {
         Ok(path) => finished.record = Some(path),
-        Err(error) => tell(&format!(
+        Err(error) => eprint_line(&format!(
             "ktstr: the run's record could not be written: {error}"
         )),
     }
@@ -257,7 +257,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         // `Finished::print` prints this text, or libtest prints it as the panic's message.
         finished.text = escaped(&report::text(&finished)).into_owned();
         let warning = finished.record.as_deref().and_then(step_summary::append);
-        warning.iter().for_each(|warning| tell(warning));
+        warning.iter().for_each(|warning| eprint_line(warning));
     }
     finished
 }
@@ -282,8 +282,8 @@ fn expect_error(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &mut J
     }
     if judgement.result.is_fail() {
         let checks = entry.scheduler.assert.merge(&entry.assert);
-        let said = vm.map(|vm| verdict::told(vm, judgement));
-        let mut other = checks.evaluate_scx_bpf_error_match(&said.unwrap_or_default());
+        let text = vm.map(|vm| verdict::exit_text(vm, judgement));
+        let mut other = checks.evaluate_scx_bpf_error_match(&text.unwrap_or_default());
         if other.is_fail() {
             other.merge(std::mem::take(&mut judgement.result));
             judgement.result = other;
@@ -391,7 +391,7 @@ impl Run {
         let _turn = admission::enter(plan, engine)?;
         timings.slot = waiting.elapsed();
         *used = Some(engine.accelerator);
-        let mut knowledge = Knowledge::load(&plan.kernel);
+        let mut kernel_info = LazyKernelInfo::load(&plan.kernel);
         let mut captures = Captures::new(entry);
         let mut watches = Watches::default();
         let mut moments = Moments::new(engine)?;
@@ -399,98 +399,98 @@ impl Run {
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
         let mut monitor = Monitor::new(builtin, plan.job.seed);
         let started = Instant::now();
-        let mut machine = start::start(plan, engine, &mut knowledge)?;
+        let mut machine = start::start(plan, engine, &mut kernel_info)?;
         timings.restore = started.elapsed();
         let template = machine.template();
-        let early = machine.dispatch(plan, engine, &mut knowledge)?;
+        let early = machine.dispatch(plan, engine, &mut kernel_info)?;
         let start::Started {
-            mut conversation,
+            mut session,
             level,
             console: before,
             ..
         } = machine;
-        let silence = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
-        let mut timeouts_set = conversation.said.attaches;
+        let stall_limit = entry.duration.max(entry.watchdog_timeout) + Duration::from_secs(15);
+        let mut timeouts_set = session.guest.attaches;
         let mut end = match early {
             Some(end) => end,
-            None => conversation.until_end(silence, |machine, recorder, said, now, hold| {
+            None => session.run_to_end(stall_limit, |machine, recorder, guest, now, hold| {
                 // Before the test function is called there is nothing to resolve that could not be resolved later. The
                 // kernel's symbols may still be loading, and the guest would be held until they are.
-                if let Some(recorder) = recorder.as_mut().filter(|_| said.called.is_some()) {
-                    recorder.look_up(machine, &mut knowledge);
+                if let Some(recorder) = recorder.as_mut().filter(|_| guest.called.is_some()) {
+                    recorder.look_up(machine, &mut kernel_info);
                 }
                 captures.clock_ns = recorder.as_ref().map(schedule::Recorder::last_ns);
                 let writes = entry.bpf_map_write;
-                watches.look(machine, &mut knowledge, &mut captures, said, now, hold)?;
+                watches.poll(machine, &mut kernel_info, &mut captures, guest, now, hold)?;
                 asks::answer(
                     machine,
-                    &mut knowledge,
+                    &mut kernel_info,
                     &mut captures,
                     &mut watches,
-                    said,
+                    guest,
                     writes,
                     now,
                 )?;
-                if said.scheduler_changes > 0 && timeouts_set != said.attaches {
-                    timeouts_set = said.attaches;
-                    start::set_timeout(machine, plan, &mut knowledge);
+                if guest.scheduler_changes > 0 && timeouts_set != guest.attaches {
+                    timeouts_set = guest.attaches;
+                    start::set_timeout(machine, plan, &mut kernel_info);
                 }
-                let sample = monitor.look(machine, &mut knowledge, said, now);
-                let mut look = Look {
+                let sample = monitor.poll(machine, &mut kernel_info, guest, now);
+                let mut context = CaptureContext {
                     machine,
-                    knowledge: &mut knowledge,
+                    kernel_info: &mut kernel_info,
                     captures: &mut captures,
                     recorder: recorder.as_ref(),
-                    said,
+                    guest,
                     now,
                 };
-                moments.look(&mut look, hold, monitor.has_ended())?;
-                let map = maps.look(machine, &mut knowledge, said, now);
-                let capture = captures.take_if_due(machine, &mut knowledge, said, now)?;
+                moments.poll(&mut context, hold, monitor.has_ended())?;
+                let map = maps.poll(machine, &mut kernel_info, guest, now);
+                let capture = captures.take_if_due(machine, &mut kernel_info, guest, now)?;
                 if let Some(clock) = machine.virtual_clock() {
                     // The stall timeout expires at the same instruction in every run.
-                    let patience = said.called.map(|_| said.at.saturating_add(silence));
+                    let patience = guest.called.map(|_| guest.at.saturating_add(stall_limit));
                     let due = [sample, map, capture, patience].into_iter().flatten().min();
                     clock.set_due(due.and_then(due_ns));
                 }
                 Ok(())
             })?,
         };
-        if let End::GaveUp(_, silence) = &mut end {
-            silence.tasks = captures::current_tasks(&conversation.machine, &mut knowledge);
-            silence.processes = captures::processes(&conversation.machine, &mut knowledge);
+        if let End::TimedOut(_, stall) = &mut end {
+            stall.tasks = captures::current_tasks(&session.machine, &mut kernel_info);
+            stall.processes = captures::processes(&session.machine, &mut kernel_info);
         }
-        let now = conversation.now();
-        let mut look = Look {
-            machine: &mut conversation.machine,
-            knowledge: &mut knowledge,
+        let now = session.now();
+        let mut context = CaptureContext {
+            machine: &mut session.machine,
+            kernel_info: &mut kernel_info,
             captures: &mut captures,
-            recorder: conversation.recorder.as_ref(),
-            said: &conversation.said,
+            recorder: session.recorder.as_ref(),
+            guest: &session.guest,
             now,
         };
-        moments.end(&mut look, &end)?;
-        let mut followed = follow(&conversation, &end, template)?;
-        followed.schedule = conversation.finish_recording(&mut knowledge);
-        let conversation::Conversation { machine, said, .. } = conversation;
+        moments.end(&mut context, &end)?;
+        let mut followed = follow(&session, &end, template)?;
+        followed.schedule = session.finish_recording(&mut kernel_info);
+        let guest_session::GuestSession { machine, guest, .. } = session;
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
-        timings.fill(started, &said, &captures, &monitor, Instant::now());
+        timings.fill(started, &guest, &captures, &monitor, Instant::now());
         let case = Case {
             scheduler: &plan.scheduler_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
-            changed: said.scheduler_changes > 0,
+            changed: guest.scheduler_changes > 0,
             promises: entry.scheduler.promises,
             topology: &plan.topology(),
             memory_mib: plan.memory_mib,
             virtual_clock: engine.mips().is_some(),
             parallel_tcg: engine.parallel_tcg(),
         };
-        *teardown = Teardown::of(&said);
+        *teardown = Teardown::of(&guest);
         let (report, scx_exit) = monitor.done();
-        let mut judgement = verdict::judge(&case, &end, &said, &console, scx_exit.as_ref());
+        let mut judgement = verdict::judge(&case, &end, &guest, &console, scx_exit.as_ref());
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
-        if said.scheduler_changes > 0 {
+        if guest.scheduler_changes > 0 {
             // The test itself decided which scheduler drove the tasks, so there is no share to demand.
             checks.min_driven_share = Some(ktstr_assert::Limit::Off);
         }
@@ -500,7 +500,7 @@ impl Run {
             let root = &plan.job.workload_root;
             let told = judgement.guest.as_ref().ok().map(|guest| &guest.stats);
             followed.metrics = Some(schedule::metrics::metrics(seen, root, told));
-            verdict::workers::judge(&mut judgement, seen, &said.workers);
+            verdict::workers::judge(&mut judgement, seen, &guest.workers);
             verdict::schedule::judge(&mut judgement, &case, &checks, seen, root);
         }
         verdict::monitor(&mut judgement, &case, &checks, report.as_ref());
@@ -519,8 +519,8 @@ impl Run {
         }
         let host_vcpu_schedstat = report.as_ref().and_then(HostVcpuSchedstat::of);
         // A hang is detected from the CPU time that QEMU consumed, so a busy host cannot excuse it.
-        if let (Some(stat), End::Bye) = (&host_vcpu_schedstat, &end) {
-            verdict::excuse(&mut judgement, stat);
+        if let (Some(stat), End::Completed) = (&host_vcpu_schedstat, &end) {
+            verdict::downgrade_if_contended(&mut judgement, stat);
         }
         *vm = Some(VmResult {
             host_vcpu_schedstat,
@@ -529,7 +529,7 @@ impl Run {
             watched_maps: maps.metrics(),
             moments: moments.taken,
             ..vm_result(
-                plan, engine, followed, &level, said, &end, captures, console, wall, &judgement,
+                plan, engine, followed, &level, guest, &end, captures, console, wall, &judgement,
             )
         });
         timings.digest = vm.as_ref().map_or(Duration::ZERO, |vm| vm.digest_time);
@@ -548,16 +548,16 @@ impl Timings {
     fn fill(
         &mut self,
         started: Instant,
-        said: &Transcript,
+        guest: &GuestState,
         captures: &Captures,
         monitor: &Monitor,
         ended: Instant,
     ) {
-        self.boot = said.called.unwrap_or(ended) - started;
+        self.boot = guest.called.unwrap_or(ended) - started;
         self.captures = captures.frozen();
         self.monitor = monitor.spent();
-        self.attach = said.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
-        if let (Some(opened), Some(closed)) = said.seen {
+        self.attach = guest.attached.as_ref().map_or(Duration::ZERO, |a| a.took);
+        if let (Some(opened), Some(closed)) = guest.seen {
             self.window = (closed - opened).saturating_sub(self.captures);
             self.teardown = ended - closed;
         }
@@ -577,18 +577,18 @@ struct Followed {
 }
 
 fn follow(
-    conversation: &conversation::Conversation,
+    session: &guest_session::GuestSession,
     end: &End,
     template: Option<String>,
 ) -> Result<Followed, RunError> {
-    let machine = &conversation.machine;
+    let machine = &session.machine;
     let Some(clock) = machine.virtual_clock() else {
         return Ok(Followed::default());
     };
     let began = Instant::now();
     // A guest that was given up on is still running: its memory has no final state to digest.
     let digest = match end {
-        End::Bye => Some(digest::digest(machine.ram(), &machine.console())?),
+        End::Completed => Some(digest::digest(machine.ram(), &machine.console())?),
         _ => None,
     };
     Ok(Followed {
@@ -626,7 +626,7 @@ fn vm_result(
     engine: Engine,
     followed: Followed,
     level: &Level,
-    said: Transcript,
+    guest: GuestState,
     end: &End,
     captures: Captures,
     console: String,
@@ -634,10 +634,10 @@ fn vm_result(
     judgement: &Judgement,
 ) -> VmResult {
     let killed = match end {
-        End::GaveUp(reason, _) => Some(*reason),
+        End::TimedOut(reason, _) => Some(*reason),
         _ => None,
     };
-    let exit_code = match said.test_end {
+    let exit_code = match guest.test_end {
         Some((ktstr_guest::protocol::ProcessEnd::Exited(code), _)) => code,
         _ => -1,
     };
@@ -646,8 +646,8 @@ fn vm_result(
         exit_code,
         timed_out: killed.is_some(),
         watchdog_kill_reason: killed,
-        final_guest_phase: said.phase,
-        final_progress_epoch: said.count,
+        final_guest_phase: guest.phase,
+        final_progress_epoch: guest.count,
         duration: wall,
         vcpus: plan.shape.cpus(),
         accelerator: engine.accelerator.name(),
@@ -665,10 +665,10 @@ fn vm_result(
         template: followed.template,
         start: level.name(),
         seed: plan.job.seed,
-        stderr: format!("{console}{}{}", said.stderr, said.scheduler_log),
-        cleanup_duration: Teardown::of(&said).map(Teardown::whole),
-        test_stderr: said.stderr,
-        output: said.stdout,
+        stderr: format!("{console}{}{}", guest.stderr, guest.scheduler_log),
+        cleanup_duration: Teardown::of(&guest).map(Teardown::whole),
+        test_stderr: guest.stderr,
+        output: guest.stdout,
         crash_message: judgement.crash.clone(),
         scx_exit: None,
         host_vcpu_schedstat: None,
@@ -687,8 +687,8 @@ fn vm_result(
         kern_kaslr_offset: 0,
         entry_name: Some(plan.entry.name),
         kernel_log: console,
-        scheduler_log: said.scheduler_log,
-        stimulus: said.stimulus,
+        scheduler_log: guest.scheduler_log,
+        stimulus: guest.stimulus,
         guest_result: judgement.guest.clone(),
         drained: Arc::new(OnceLock::new()),
     }

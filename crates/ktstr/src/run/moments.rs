@@ -2,7 +2,7 @@
 //! hangs, and at times that the user requested.
 //!
 //! Under the virtual clock the plugin holds the guest at the entry of a function of the kernel, so the capture shows what the
-//! kernel found. Under the real clock the host finds out at its next look. Neither belongs to the run's series of captures.
+//! kernel found. Under the real clock the host finds out at its next poll. Neither belongs to the run's series of captures.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use ktstr_introspect::report::FailureDumpReport;
 use ktstr_machine::{Halt, Hold, MAX_MOMENTS, Machine, MachineError, MomentPoint, VirtualClock};
 
 use super::RunError;
-use super::captures::{Captures, KernelKnowledge, Knowledge};
-use super::conversation::End;
+use super::captures::{Captures, KernelInfo, LazyKernelInfo};
 use super::engine::Engine;
+use super::guest_session::End;
+use super::guest_state::GuestState;
 use super::schedule::Recorder;
-use super::transcript::Transcript;
 use crate::moment::{CaptureMoment, MomentCapture};
 
 /// The variable with the times that are asked for: nanoseconds of the scheduler's clock, separated by commas.
@@ -54,13 +54,13 @@ pub(super) fn are_wanted() -> bool {
 }
 
 /// Where the plugin holds the guest in this kernel, and the functions of which there is none.
-pub(super) fn points(known: &KernelKnowledge) -> (Vec<MomentPoint>, Vec<String>) {
+pub(super) fn points(info: &KernelInfo) -> (Vec<MomentPoint>, Vec<String>) {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for (moment, functions, condition) in FUNCTIONS {
         let before = found.len();
         for name in functions {
-            let number = condition.map(|parameter| known.btf.parameter(name, parameter));
-            if let Some(address) = known.symbols.address(name)
+            let number = condition.map(|parameter| info.btf.parameter(name, parameter));
+            if let Some(address) = info.symbols.address(name)
                 && number != Some(None)
             {
                 found.push(MomentPoint {
@@ -79,12 +79,12 @@ pub(super) fn points(known: &KernelKnowledge) -> (Vec<MomentPoint>, Vec<String>)
 }
 
 /// What a look needs to take a capture.
-pub(super) struct Look<'a> {
+pub(super) struct CaptureContext<'a> {
     pub(super) machine: &'a mut Machine,
-    pub(super) knowledge: &'a mut Knowledge,
+    pub(super) kernel_info: &'a mut LazyKernelInfo,
     pub(super) captures: &'a mut Captures,
     pub(super) recorder: Option<&'a Recorder>,
-    pub(super) said: &'a Transcript,
+    pub(super) guest: &'a GuestState,
     pub(super) now: Duration,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Moments {
     /// Times that are still to come, in their order.
     asked: VecDeque<u64>,
     /// Whether the plugin knows of the first of them.
-    told: bool,
+    armed: bool,
     /// What has happened, each with the number of schedulers that had been attached.
     seen: Vec<(CaptureMoment, u32)>,
     pub(super) taken: Vec<MomentCapture>,
@@ -136,16 +136,16 @@ impl Moments {
     }
 
     /// Takes a capture if the guest is held for a moment that matters; under the real clock, if the scheduler `has_ended` since
-    /// the last look.
-    pub(super) fn look(
+    /// the last poll.
+    pub(super) fn poll(
         &mut self,
-        look: &mut Look<'_>,
+        context: &mut CaptureContext<'_>,
         hold: Option<Hold>,
         has_ended: bool,
     ) -> Result<(), MachineError> {
-        let Some(clock) = look.machine.virtual_clock() else {
+        let Some(clock) = context.machine.virtual_clock() else {
             return match has_ended {
-                true => self.happens(CaptureMoment::ScxExit, look),
+                true => self.happens(CaptureMoment::ScxExit, context),
                 false => Ok(()),
             };
         };
@@ -153,15 +153,15 @@ impl Moments {
             Some(Hold::Moment(kind, _)) => {
                 let mut all = FUNCTIONS.iter().map(|(moment, ..)| *moment);
                 let moment = all.find(|moment| *moment as u32 == kind);
-                moment.map_or(Ok(()), |moment| self.happens(moment, look))
+                moment.map_or(Ok(()), |moment| self.happens(moment, context))
             }
             Some(Hold::Clock(_)) => {
                 self.asked.pop_front();
-                self.tell(clock);
-                self.take(CaptureMoment::Asked, look)
+                self.arm_clock(clock);
+                self.take(CaptureMoment::Asked, context)
             }
-            _ if !self.told => {
-                self.tell(clock);
+            _ if !self.armed => {
+                self.arm_clock(clock);
                 Ok(())
             }
             _ => Ok(()),
@@ -169,41 +169,53 @@ impl Moments {
     }
 
     /// Takes a capture of a guest that will not continue, unless it ended on its own.
-    pub(super) fn end(&mut self, look: &mut Look<'_>, end: &End) -> Result<(), MachineError> {
+    pub(super) fn end(
+        &mut self,
+        context: &mut CaptureContext<'_>,
+        end: &End,
+    ) -> Result<(), MachineError> {
         let moment = match end {
-            End::GaveUp(..) => CaptureMoment::Hang,
-            End::Halted(Halt::Reset) if look.machine.console().contains(PANIC) => {
+            End::TimedOut(..) => CaptureMoment::Hang,
+            End::Halted(Halt::Reset) if context.machine.console().contains(PANIC) => {
                 CaptureMoment::Panic
             }
-            End::Bye | End::Halted(_) | End::Garbled(_) | End::Lost(_) => return Ok(()),
+            End::Completed | End::Halted(_) | End::Garbled(_) | End::Lost(_) => return Ok(()),
         };
-        self.happens(moment, look)
+        self.happens(moment, context)
     }
 
     /// Tells the plugin the next time that is asked for.
-    fn tell(&mut self, clock: &VirtualClock) {
-        self.told = true;
+    fn arm_clock(&mut self, clock: &VirtualClock) {
+        self.armed = true;
         clock.set_clock_due(self.asked.front().copied());
     }
 
     /// Takes a capture for what happens, the first time for each scheduler that attaches.
-    fn happens(&mut self, moment: CaptureMoment, look: &mut Look<'_>) -> Result<(), MachineError> {
-        let said = look.said;
+    fn happens(
+        &mut self,
+        moment: CaptureMoment,
+        context: &mut CaptureContext<'_>,
+    ) -> Result<(), MachineError> {
+        let guest = context.guest;
         let matters = match moment {
             // A scheduler that does not attach is reported elsewhere; one that is stopped on purpose has to exit.
             CaptureMoment::ScxExit | CaptureMoment::ScxBypass => {
-                said.attached.is_some() && !said.stopped_by_test && said.test_end.is_none()
+                guest.attached.is_some() && !guest.stopped_by_test && guest.test_end.is_none()
             }
             CaptureMoment::Hang | CaptureMoment::Panic | CaptureMoment::Asked => true,
         };
-        if !matters || !are_wanted() || self.seen.contains(&(moment, said.attaches)) {
+        if !matters || !are_wanted() || self.seen.contains(&(moment, guest.attaches)) {
             return Ok(());
         }
-        self.seen.push((moment, said.attaches));
-        self.take(moment, look)
+        self.seen.push((moment, guest.attaches));
+        self.take(moment, context)
     }
 
-    fn take(&mut self, moment: CaptureMoment, look: &mut Look<'_>) -> Result<(), MachineError> {
+    fn take(
+        &mut self,
+        moment: CaptureMoment,
+        context: &mut CaptureContext<'_>,
+    ) -> Result<(), MachineError> {
         if self.taken.len() >= MOST_CAPTURES {
             return Ok(());
         }
@@ -211,14 +223,15 @@ impl Moments {
             CaptureMoment::Hang | CaptureMoment::Panic => false,
             CaptureMoment::ScxExit | CaptureMoment::ScxBypass | CaptureMoment::Asked => true,
         };
-        if !goes_on && look.machine.virtual_clock().is_none() {
+        if !goes_on && context.machine.virtual_clock().is_none() {
             // It is stopped for good, and may have been already: what QEMU answers tells nothing.
-            let _ = look.machine.stop();
+            let _ = context.machine.stop();
         }
-        let (report, freeze) = look
-            .captures
-            .freeze(look.machine, look.knowledge, goes_on)?;
-        let elapsed = look.said.window.counted(look.now);
+        let (report, freeze) =
+            context
+                .captures
+                .freeze(context.machine, context.kernel_info, goes_on)?;
+        let elapsed = context.guest.window.counted(context.now);
         let before = self.taken.iter().filter(|taken| taken.moment == moment);
         let capture = MomentCapture {
             moment,
@@ -227,14 +240,14 @@ impl Moments {
                 before => format!("{}_{}", moment.tag(), before + 1),
             },
             elapsed_ms: elapsed.map(|elapsed| elapsed.as_millis() as u64),
-            clock_ns: look.recorder.map(Recorder::last_ns),
-            step_index: look.said.step_index,
+            clock_ns: context.recorder.map(Recorder::last_ns),
+            step_index: context.guest.step_index,
             freeze: freeze.unwrap_or_default(),
             report,
         };
         // Who asks for a time sees more of the same run.
-        if moment != CaptureMoment::Asked && look.machine.virtual_clock().is_some() {
-            look.captures.take_in(&capture);
+        if moment != CaptureMoment::Asked && context.machine.virtual_clock().is_some() {
+            context.captures.take_in(&capture);
         }
         self.taken.push(capture);
         Ok(())

@@ -15,8 +15,8 @@ use ktstr_introspect::report::{RqSample, ScxExit};
 use ktstr_introspect::sampler::{Ended, ExitReader, SampleError, Sampler};
 use ktstr_machine::{Machine, VcpuTime};
 
-use super::captures::{KernelKnowledge, Knowledge, RamView};
-use super::transcript::Transcript;
+use super::captures::{KernelInfo, LazyKernelInfo, RamView};
+use super::guest_state::GuestState;
 
 /// The average guest time between two samples.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -71,32 +71,32 @@ impl Monitor {
 
     /// Takes a sample if one is due, and checks whether the scheduler has ended. Returns the time of the next sample,
     /// while the window is open.
-    pub(super) fn look(
+    pub(super) fn poll(
         &mut self,
         machine: &mut Machine,
-        knowledge: &mut Knowledge,
-        said: &Transcript,
+        kernel_info: &mut LazyKernelInfo,
+        guest: &GuestState,
         now: Duration,
     ) -> Option<Duration> {
         let began = Instant::now();
-        let elapsed = said.window.elapsed(now).filter(|at| *at >= self.next);
+        let elapsed = guest.window.elapsed(now).filter(|at| *at >= self.next);
         let sampling = self.on && elapsed.is_some() && self.unavailable.is_none();
-        if self.attaches != said.attaches {
+        if self.attaches != guest.attaches {
             // The test has started another scheduler, to which the record of the one before does not apply.
-            self.attaches = said.attaches;
+            self.attaches = guest.attaches;
             (self.ended, self.exit_reader) = (None, None);
         }
-        let watching = said.attached.is_some()
-            && !said.stopped_by_test
+        let watching = guest.attached.is_some()
+            && !guest.stopped_by_test
             && !matches!(self.ended, Some(Ended::Done(_)));
         if (sampling || watching)
-            && let Ok(known) = knowledge.get()
+            && let Ok(info) = kernel_info.get()
         {
             if watching {
-                self.look_for_the_end(machine, known, said);
+                self.look_for_the_end(machine, info, guest);
             }
             if let (true, Some(elapsed)) = (sampling, elapsed) {
-                self.sample(machine, known, elapsed, said.step_index);
+                self.sample(machine, info, elapsed, guest.step_index);
             }
         }
         if let Some(elapsed) = elapsed {
@@ -106,7 +106,7 @@ impl Monitor {
             self.spent += began.elapsed();
         }
         match self.on && self.unavailable.is_none() {
-            true => said.window.when(self.next),
+            true => guest.window.when(self.next),
             false => None,
         }
     }
@@ -114,7 +114,7 @@ impl Monitor {
     fn sample(
         &mut self,
         machine: &mut Machine,
-        known: &KernelKnowledge,
+        info: &KernelInfo,
         elapsed: Duration,
         step_index: u16,
     ) {
@@ -126,7 +126,7 @@ impl Monitor {
         let vcpus = machine.vcpu_times();
         let memory = RamView(machine.ram());
         if self.sampler.is_none() {
-            let made = KernelView::new(&memory, &known.symbols, &known.btf)
+            let made = KernelView::new(&memory, &info.symbols, &info.btf)
                 .and_then(|view| Sampler::new(&view));
             match made {
                 Ok(sampler) => self.sampler = Some(sampler),
@@ -156,10 +156,10 @@ impl Monitor {
         }
     }
 
-    fn look_for_the_end(&mut self, machine: &Machine, known: &KernelKnowledge, said: &Transcript) {
+    fn look_for_the_end(&mut self, machine: &Machine, info: &KernelInfo, guest: &GuestState) {
         let memory = RamView(machine.ram());
         if self.exit_reader.is_none() {
-            let made = KernelView::new(&memory, &known.symbols, &known.btf)
+            let made = KernelView::new(&memory, &info.symbols, &info.btf)
                 .and_then(|view| ExitReader::new(&view));
             let Ok(reader) = made else {
                 // On an older kernel only the console shows the ejection.
@@ -171,11 +171,11 @@ impl Monitor {
         let Some(reader) = &mut self.exit_reader else {
             return;
         };
-        match reader.look(&memory, &known.btf, &known.symbols) {
+        match reader.look(&memory, &info.btf, &info.symbols) {
             Ok(Ended::No) | Err(_) => {}
             // After the test PID 1 stops the scheduler, which is not an early end.
             Ok(Ended::Ending(exit) | Ended::Done(exit))
-                if !exit.is_error() && said.test_end.is_some() => {}
+                if !exit.is_error() && guest.test_end.is_some() => {}
             Ok(ended) => self.ended = Some(ended),
         }
     }

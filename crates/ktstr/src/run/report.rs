@@ -9,8 +9,8 @@ use ktstr_assert::{AssertDetail, AssertResult, Finding, MonitorReport, ScenarioS
 use ktstr_introspect::report::ScxExit;
 use ktstr_record::RunVerdict;
 
-use super::verdict::{Fault, last_lines, nothing_else, without_time};
-use super::{EXIT_INCONCLUSIVE, Finished, accelerator, sentence};
+use super::verdict::{Fault, default_evidence, last_lines, without_time};
+use super::{EXIT_INCONCLUSIVE, Finished, accelerator, headline};
 use crate::vm_result::VmResult;
 
 /// The number of lines that are shown of a log, and of what an ejected scheduler said about itself.
@@ -20,7 +20,7 @@ const SAME_KIND: usize = 3;
 
 /// Returns the reason for the verdict in one line.
 pub(super) fn reason(result: &AssertResult) -> String {
-    let ranked = sentence::ranked(result);
+    let ranked = headline::ranked(result);
     let first = ranked.first().copied();
     let first = first.or_else(|| result.skip_details().next());
     first.map_or_else(String::new, |detail| {
@@ -50,10 +50,10 @@ pub(super) fn placeholder_reason(vm: &VmResult) -> String {
 /// Returns the whole report of a run that did not pass. It fits on one screen.
 pub(super) fn text(finished: &Finished) -> String {
     let entry = finished.entry;
-    let all = sentence::ranked(&finished.result);
-    let said = sentence::sentence(&finished.result, finished.fault);
+    let all = headline::ranked(&finished.result);
+    let headline = headline::headline(&finished.result, finished.fault);
     let mut text = format!(
-        "ktstr_test '{}' [sched={}] [topo={}] {}: {said}",
+        "ktstr_test '{}' [sched={}] [topo={}] {}: {headline}",
         entry.name,
         finished.scheduler.as_ref().map_or_else(
             || entry.scheduler.binary.display_name(),
@@ -66,7 +66,7 @@ pub(super) fn text(finished: &Finished) -> String {
             "came to no verdict"
         },
     );
-    findings(&mut text, &all, &said);
+    findings(&mut text, &all, &headline);
     if let Some(fault) = finished.fault {
         let _ = write!(text, "\n  fault: {fault}");
         if let Some(evidence) = &finished.evidence {
@@ -99,8 +99,8 @@ pub(super) fn text(finished: &Finished) -> String {
 }
 
 /// Appends the failures, then the inconclusive findings. Of each kind only the first few are shown, and fewer if the
-/// first finding may explain the others. A finding that the sentence `said` quotes word for word is not repeated.
-fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
+/// first finding may explain the others. A finding that the sentence `headline` quotes word for word is not repeated.
+fn findings(text: &mut String, all: &[&AssertDetail], headline: &str) {
     let few = match all.first() {
         Some(first) if first.explains_the_rest() => SAME_KIND - 1,
         _ => SAME_KIND,
@@ -109,7 +109,7 @@ fn findings(text: &mut String, all: &[&AssertDetail], said: &str) {
     for detail in all {
         let seen = shown.entry(format!("{:?}", detail.kind)).or_default();
         *seen += 1;
-        if *seen <= few && !said.starts_with(&detail.message) {
+        if *seen <= few && !headline.starts_with(&detail.message) {
             let message = detail.message.replace('\n', "\n  ");
             let _ = write!(text, "\n  {message}{}", excuse(detail));
             if let Some(cgroup) = &detail.cgroup {
@@ -132,7 +132,7 @@ fn odd_ones(stats: &ScenarioStats, all: &[&AssertDetail]) -> Vec<usize> {
     let Some(first) = all.first() else {
         return Vec::new();
     };
-    if let Some(name) = sentence::cgroup(all) {
+    if let Some(name) = headline::cgroup(all) {
         let places = stats.cgroups.iter().enumerate();
         let named = places.filter(|(_, cgroup)| cgroup.cgroup_name == name);
         return named.map(|(at, _)| at).collect();
@@ -222,7 +222,7 @@ fn sections(text: &mut String, finished: &Finished, vm: &VmResult, all: &[&Asser
     if let Some(why) = accelerator::why_no_kvm() {
         let _ = write!(diagnostics, "\n/dev/kvm exists but is not used: {why}");
     }
-    let nothing = nothing_else(Fault::Host);
+    let nothing = default_evidence(Fault::Host);
     if finished.exit_code() == EXIT_INCONCLUSIVE && !text.contains(nothing) {
         let _ = write!(diagnostics, "\n{nothing}");
     }

@@ -6,10 +6,10 @@ use ktstr_assert::{AssertDetail, AssertResult, WorkerReport};
 use ktstr_guest::protocol::{ProcessEnd, Stream, ToHost};
 use ktstr_machine::Halt;
 
-use super::super::conversation::End;
-use super::super::transcript::Transcript;
+use super::super::guest_session::End;
+use super::super::guest_state::GuestState;
+use super::super::stall::StallReport;
 use super::super::verdict::{Case, Judgement, judge};
-use super::super::watch::Silence;
 use super::super::{Timings, verdict};
 use ktstr_assert::DetailKind;
 
@@ -36,7 +36,7 @@ struct Left<'a> {
     exit: Option<ScxExit>,
 }
 
-fn judged(end: &End, left: &Left) -> (Judgement, Transcript) {
+fn judged(end: &End, left: &Left) -> (Judgement, GuestState) {
     let case = Case {
         scheduler: "scx-ktstr",
         has_scheduler: true,
@@ -47,16 +47,16 @@ fn judged(end: &End, left: &Left) -> (Judgement, Transcript) {
         virtual_clock: true,
         parallel_tcg: false,
     };
-    let mut said = Transcript::default();
+    let mut guest = GuestState::default();
     let attached = ToHost::SchedulerAttached { pid: 7, took_ns: 1 };
     for message in std::iter::once(attached).chain(left.messages.clone()) {
-        said.take(message, Duration::from_millis(3500));
+        guest.take(message, Duration::from_millis(3500));
     }
-    let judgement = judge(&case, end, &said, left.console, left.exit.as_ref());
-    (judgement, said)
+    let judgement = judge(&case, end, &guest, left.console, left.exit.as_ref());
+    (judgement, guest)
 }
 
-fn told(end: &End, messages: Vec<ToHost>, console: &str) -> Judgement {
+fn judgement_of(end: &End, messages: Vec<ToHost>, console: &str) -> Judgement {
     let exit = None;
     let left = Left {
         messages,
@@ -108,14 +108,14 @@ fn screen(judgement: Judgement) -> String {
 /// Returns the whole screen of a run in a machine.
 #[track_caller]
 fn whole_screen(end: &End, left: Left) -> String {
-    let (judgement, said) = judged(end, &left);
+    let (judgement, guest) = judged(end, &left);
     let vm = VmResult {
-        final_guest_phase: said.phase,
-        output: said.stdout,
+        final_guest_phase: guest.phase,
+        output: guest.stdout,
         scx_exit: left.exit.filter(ScxExit::is_error),
         monitor: Some(MonitorReport::default()),
         kernel_log: left.console.to_owned(),
-        scheduler_log: said.scheduler_log,
+        scheduler_log: guest.scheduler_log,
         ..VmResult::blank()
     };
     shown(&finished(judgement, Some(vm)))
@@ -140,24 +140,24 @@ macro_rules! recorded {
 
 #[test]
 fn a_stall_screen() {
-    insta::assert_snapshot!(whole_screen(&End::Bye, recorded!("stall", exit)));
+    insta::assert_snapshot!(whole_screen(&End::Completed, recorded!("stall", exit)));
 }
 
 #[test]
 fn a_runtime_error_screen() {
-    insta::assert_snapshot!(whole_screen(&End::Bye, recorded!("affinity", exit)));
+    insta::assert_snapshot!(whole_screen(&End::Completed, recorded!("affinity", exit)));
 }
 
 #[test]
 fn a_starved_cgroup_screen() {
-    insta::assert_snapshot!(whole_screen(&End::Bye, recorded!("starved", exit)));
+    insta::assert_snapshot!(whole_screen(&End::Completed, recorded!("starved", exit)));
 }
 
 #[test]
 fn a_slow_wake_screen() {
     let messages = vec![recorded!("slow_wake")];
     insta::assert_snapshot!(whole_screen(
-        &End::Bye,
+        &End::Completed,
         Left {
             messages,
             ..Left::default()
@@ -185,7 +185,7 @@ fn a_scheduler_that_leaves_screen() {
         recorded!("left"),
     ];
     insta::assert_snapshot!(whole_screen(
-        &End::Bye,
+        &End::Completed,
         Left {
             messages,
             exit: Some(exit),
@@ -203,7 +203,7 @@ fn a_killed_scheduler_screen() {
         recorded!("killed"),
     ];
     insta::assert_snapshot!(whole_screen(
-        &End::Bye,
+        &End::Completed,
         Left {
             messages,
             ..Left::default()
@@ -218,7 +218,7 @@ fn a_refused_scheduler_screen() {
     };
     let messages = vec![log(include_str!("../../tests/data/refused.log")), refused];
     insta::assert_snapshot!(whole_screen(
-        &End::Bye,
+        &End::Completed,
         Left {
             messages,
             ..Left::default()
@@ -238,15 +238,15 @@ fn a_panic_screen() {
 
 #[test]
 fn a_hang_screen() {
-    let silence = Silence {
-        guest: Some(Duration::from_secs_f64(4.0)),
+    let stall = StallReport {
+        guest_clock: Some(Duration::from_secs_f64(4.0)),
         wall: Duration::from_secs(34),
         burnt: Duration::from_secs_f64(34.2),
         tasks: vec!["worker[1003]".to_owned(), "worker[1001]".to_owned()],
-        ..Silence::default()
+        ..StallReport::default()
     };
-    let gave_up = End::GaveUp(WatchdogKillReason::Tier1CpuBudget, silence);
-    insta::assert_snapshot!(whole_screen(&gave_up, Left::default()));
+    let timed_out = End::TimedOut(WatchdogKillReason::Tier1CpuBudget, stall);
+    insta::assert_snapshot!(whole_screen(&timed_out, Left::default()));
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn an_isolation_screen() {
     }
     let messages = vec![result(all)];
     insta::assert_snapshot!(whole_screen(
-        &End::Bye,
+        &End::Completed,
         Left {
             messages,
             ..Left::default()
@@ -293,7 +293,11 @@ fn recorded_unfair() -> AssertResult {
 
 #[test]
 fn an_unfair_cgroup() {
-    insta::assert_snapshot!(screen(told(&End::Bye, vec![result(recorded_unfair())], "")));
+    insta::assert_snapshot!(screen(judgement_of(
+        &End::Completed,
+        vec![result(recorded_unfair())],
+        ""
+    )));
 }
 
 #[test]
@@ -316,7 +320,7 @@ fn a_starved_worker() {
         judged.stats.cgroups[0].cgroup_name = name.to_owned();
         all.merge(judged);
     }
-    insta::assert_snapshot!(screen(told(&End::Bye, vec![result(all)], "")));
+    insta::assert_snapshot!(screen(judgement_of(&End::Completed, vec![result(all)], "")));
 }
 
 #[test]
@@ -324,7 +328,7 @@ fn a_scheduler_that_the_kernel_ejects() {
     let console = "[   12.1] sched_ext: BPF scheduler \"ktstr\" disabled (runnable task stall)\n\
                    [   12.1] sched_ext: ktstr: worker[1006] failed to run for 5.004s\n";
     let passed = vec![result(AssertResult::pass())];
-    insta::assert_snapshot!(screen(told(&End::Bye, passed, console)));
+    insta::assert_snapshot!(screen(judgement_of(&End::Completed, passed, console)));
 }
 
 #[test]
@@ -338,7 +342,7 @@ fn a_scheduler_that_dies() {
         signal: None,
     };
     let messages = vec![log, died, result(AssertResult::pass())];
-    insta::assert_snapshot!(screen(told(&End::Bye, messages, "")));
+    insta::assert_snapshot!(screen(judgement_of(&End::Completed, messages, "")));
 }
 
 #[test]
@@ -346,30 +350,30 @@ fn a_test_that_panics() {
     let panicked = ToHost::TestPanicked {
         message: "panicked at tests/x.rs:7:5:\nassertion failed".into(),
     };
-    insta::assert_snapshot!(screen(told(&End::Bye, vec![panicked], "")));
+    insta::assert_snapshot!(screen(judgement_of(&End::Completed, vec![panicked], "")));
 }
 
 #[test]
 fn a_host_that_is_too_slow() {
-    let silence = Silence {
-        guest: Some(Duration::from_secs_f64(3.6)),
+    let stall = StallReport {
+        guest_clock: Some(Duration::from_secs_f64(3.6)),
         wall: Duration::from_secs(230),
         burnt: Duration::from_secs_f64(0.8),
-        ..Silence::default()
+        ..StallReport::default()
     };
-    let gave_up = End::GaveUp(WatchdogKillReason::Tier3Deadman, silence);
-    insta::assert_snapshot!(screen(told(&gave_up, vec![], "")));
+    let timed_out = End::TimedOut(WatchdogKillReason::Tier3Deadman, stall);
+    insta::assert_snapshot!(screen(judgement_of(&timed_out, vec![], "")));
 }
 
 #[test]
 fn a_host_that_is_busy() {
-    let mut judgement = told(&End::Bye, vec![result(recorded_unfair())], "");
+    let mut judgement = judgement_of(&End::Completed, vec![result(recorded_unfair())], "");
     let stat = HostVcpuSchedstat {
         total_on_cpu_ns: 3_000_000_000,
         total_run_delay_ns: 6_000_000_000,
         sampled_vcpus: 4,
     };
-    verdict::excuse(&mut judgement, &stat);
+    verdict::downgrade_if_contended(&mut judgement, &stat);
     insta::assert_snapshot!(screen(judgement));
 }
 
@@ -382,7 +386,7 @@ fn only_the_first_findings_of_a_kind_are_shown() {
             format!("tid {tid} made no progress (0 work units)"),
         ));
     }
-    let text = screen(told(&End::Bye, vec![result(many)], ""));
+    let text = screen(judgement_of(&End::Completed, vec![result(many)], ""));
     assert!(
         text.contains("tid 2 ") && !text.contains("tid 3 "),
         "{text}"

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 use ktstr_guest::protocol::ToGuest;
 use ktstr_machine::{ClockMode, Initramfs, Machine, MachineError, WatchPoints};
 
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
-use super::captures::{self, Knowledge};
-use super::conversation::{Conversation, End};
+use super::captures::{self, LazyKernelInfo};
 use super::engine::Engine;
+use super::guest_session::{End, GuestSession};
 use super::plan::{Files, Plan};
 use super::schedule::{self, Recorder};
-use super::{RunError, environment, warm};
+use super::{RunError, environment, templates};
 
 /// The state from which a machine was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +40,10 @@ impl Level {
 /// A machine that is held before its test, with the state of its files and its console.
 #[derive(Debug)]
 pub(super) struct Started {
-    pub(super) conversation: Conversation,
+    pub(super) session: GuestSession,
     pub(super) level: Level,
     /// The stamps of the files in the guest, by path.
-    pub(super) present: warm::Stamps,
+    pub(super) present: templates::Stamps,
     /// The console output from before the machine was saved.
     pub(super) console: String,
 }
@@ -52,40 +52,40 @@ pub(super) struct Started {
 pub(super) fn start(
     plan: &Plan,
     engine: Engine,
-    knowledge: &mut Knowledge,
+    kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, RunError> {
     let why = if environment("KTSTR_COLD").is_some() {
         None
     } else {
-        match warm::fork(plan, engine, knowledge) {
+        match templates::fork(plan, engine, kernel_info) {
             Ok(started) => return Ok(started),
             Err(why) => {
-                tell(&format!("ktstr: starting cold: {why}"));
+                eprint_line(&format!("ktstr: starting cold: {why}"));
                 Some(why.to_string())
             }
         }
     };
-    cold(plan, engine, why, knowledge)
+    cold(plan, engine, why, kernel_info)
 }
 
 fn cold(
     plan: &Plan,
     engine: Engine,
     why: Option<String>,
-    knowledge: &mut Knowledge,
+    kernel_info: &mut LazyKernelInfo,
 ) -> Result<Started, RunError> {
-    let mut present = warm::Stamps::new();
+    let mut present = templates::Stamps::new();
     let mut archive = Initramfs::new();
     for files in [&plan.base, &plan.for_scheduler] {
         pack(&mut archive, files, &mut present)?;
     }
-    let points = schedule::points_of_run(&boot_points(engine, knowledge)?, engine);
+    let points = schedule::points_of_run(&boot_points(engine, kernel_info)?, engine);
     let spec = plan.machine(engine);
     let machine = Machine::prepare(&plan.qemu, &spec, &archive.build()?, &points)?;
-    let mut conversation = Conversation::new(machine, plan.shape.cpus());
-    conversation.recorder = Recorder::new(&points, &plan.shape);
+    let mut session = GuestSession::new(machine, plan.shape.cpus());
+    session.recorder = Recorder::new(&points, &plan.shape);
     Ok(Started {
-        conversation,
+        session,
         level: Level::Cold(why),
         present,
         console: String::new(),
@@ -95,13 +95,13 @@ fn cold(
 /// Returns the kernel addresses that the virtual clock's plugin observes.
 pub(super) fn boot_points(
     engine: Engine,
-    knowledge: &mut Knowledge,
+    kernel_info: &mut LazyKernelInfo,
 ) -> Result<WatchPoints, RunError> {
     if engine.clock == ClockMode::Real {
         return Ok(WatchPoints::default());
     }
-    let known = knowledge.get().map_err(str::to_owned);
-    known.and_then(captures::watch_points).map_err(|why| {
+    let info = kernel_info.get().map_err(str::to_owned);
+    info.and_then(captures::watch_points).map_err(|why| {
         RunError::Machine(MachineError::system(
             "preparing the virtual clock",
             std::io::Error::other(why),
@@ -113,7 +113,7 @@ pub(super) fn boot_points(
 pub(super) fn pack(
     archive: &mut Initramfs,
     files: &Files,
-    present: &mut warm::Stamps,
+    present: &mut templates::Stamps,
 ) -> Result<(), RunError> {
     for (path, file) in files {
         archive.add_file(path, file.mode, file.bytes()?);
@@ -137,26 +137,26 @@ impl Started {
         &mut self,
         plan: &Plan,
         engine: Engine,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
     ) -> Result<Option<End>, RunError> {
         if matches!(self.level, Level::Cold(_)) {
-            self.conversation.run()?;
-            let end = self.conversation.until(|said| said.hello.is_some())?;
+            self.session.run()?;
+            let end = self.session.wait_until(|guest| guest.hello.is_some())?;
             if end.is_some() {
                 return Ok(end);
             }
-            self.conversation.tell(&refresh(plan, engine)?)?;
+            self.session.send(&refresh(plan, engine)?)?;
         } else {
-            self.conversation.tell(&refresh(plan, engine)?)?;
-            self.conversation.run()?;
+            self.session.send(&refresh(plan, engine)?)?;
+            self.session.run()?;
         }
-        if !self.conversation.said.prepared
+        if !self.session.guest.prepared
             && !plan.setup.is_nothing()
-            && let Some(end) = self.prepare(plan, knowledge)?
+            && let Some(end) = self.prepare(plan, kernel_info)?
         {
             return Ok(Some(end));
         }
-        if !self.conversation.said.loaded
+        if !self.session.guest.loaded
             && let Some(end) = self.load(plan)?
         {
             return Ok(Some(end));
@@ -166,7 +166,7 @@ impl Started {
         }
         let job = plan.job.encode();
         let seed = plan.job.seed;
-        self.conversation.tell(&ToGuest::Run { job, seed })?;
+        self.session.send(&ToGuest::Run { job, seed })?;
         Ok(None)
     }
 
@@ -182,29 +182,28 @@ impl Started {
             }
             &plan.test_binary
         };
-        self.conversation.tell(&ToGuest::Load {
+        self.session.send(&ToGuest::Load {
             binary: binary.to_owned(),
             workload_root: plan.job.workload_root.clone(),
         })?;
-        Ok(self.conversation.until(|said| said.loaded)?)
+        Ok(self.session.wait_until(|guest| guest.loaded)?)
     }
 
     /// Installs the scheduler, starts it, and sets its stall timeout.
     pub(super) fn prepare(
         &mut self,
         plan: &Plan,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
     ) -> Result<Option<End>, RunError> {
         if let Some(end) = self.install(&plan.for_scheduler)? {
             return Ok(Some(end));
         }
-        self.conversation
-            .tell(&ToGuest::Prepare(plan.setup.clone()))?;
-        if let Some(end) = self.conversation.until(|said| said.prepared)? {
+        self.session.send(&ToGuest::Prepare(plan.setup.clone()))?;
+        if let Some(end) = self.session.wait_until(|guest| guest.prepared)? {
             return Ok(Some(end));
         }
-        if self.conversation.said.attached.is_some() {
-            set_timeout(&self.conversation.machine, plan, knowledge);
+        if self.session.guest.attached.is_some() {
+            set_timeout(&self.session.machine, plan, kernel_info);
         }
         Ok(None)
     }
@@ -215,9 +214,7 @@ impl Started {
             if self.present.get(path) == Some(&file.stamp) {
                 continue;
             }
-            let end = self
-                .conversation
-                .write_file(path, file.mode, &file.bytes()?)?;
+            let end = self.session.write_file(path, file.mode, &file.bytes()?)?;
             if end.is_some() {
                 return Ok(end);
             }
@@ -228,12 +225,12 @@ impl Started {
 }
 
 /// Sets the test's stall timeout in the scheduler that has attached.
-pub(super) fn set_timeout(machine: &Machine, plan: &Plan, knowledge: &mut Knowledge) {
-    let set = knowledge.get().map_err(str::to_owned).and_then(|known| {
-        captures::set_watchdog(machine.ram(), known, plan.setup.watchdog_timeout_ms)
+pub(super) fn set_timeout(machine: &Machine, plan: &Plan, kernel_info: &mut LazyKernelInfo) {
+    let set = kernel_info.get().map_err(str::to_owned).and_then(|info| {
+        captures::set_watchdog(machine.ram(), info, plan.setup.watchdog_timeout_ms)
     });
     if let Err(why) = set {
-        tell(&format!(
+        eprint_line(&format!(
             "ktstr: the scheduler keeps its own stall timeout: {why}"
         ));
     }

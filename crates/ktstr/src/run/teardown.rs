@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ktstr_assert::{AssertDetail, DetailKind};
 
-use super::transcript::Transcript;
+use super::guest_state::GuestState;
 use super::verdict::{Fault, Judgement};
 use crate::entry::KtstrTestEntry;
 
@@ -22,14 +22,14 @@ pub(super) struct Teardown {
 
 impl Teardown {
     /// Returns the teardown of a guest that ended on its own; `None` for any other.
-    pub(super) fn of(said: &Transcript) -> Option<Self> {
-        if !said.bye {
+    pub(super) fn of(guest: &GuestState) -> Option<Self> {
+        if !guest.bye {
             return None;
         }
-        let (over, ended) = (said.over?, said.ended?);
+        let (over, ended) = (guest.over?, guest.ended?);
         Some(Self {
             of_test: ended.saturating_sub(over),
-            of_scheduler: said.at.saturating_sub(ended),
+            of_scheduler: guest.at.saturating_sub(ended),
         })
     }
 
@@ -105,21 +105,21 @@ mod tests {
 
     /// The scenario ends at 1 s, the test process ends `of_test` later, and the guest `of_scheduler` after that.
     fn judged(of_test: u64, of_scheduler: u64, dilation: Option<f64>) -> Judgement {
-        let mut said = Transcript::default();
+        let mut guest = GuestState::default();
         let mut at = Duration::from_secs(1);
         let end = ToHost::ScenarioEnd {
             elapsed_ms: 1000,
             total_iterations: 1,
         };
-        said.take(end, at);
+        guest.take(end, at);
         at += Duration::from_millis(of_test);
         let ended = ToHost::TestEnded {
             end: ProcessEnd::Exited(0),
             oom_killed: false,
         };
-        said.take(ended, at);
+        guest.take(ended, at);
         at += Duration::from_millis(of_scheduler);
-        said.take(ToHost::Bye, at);
+        guest.take(ToHost::Bye, at);
         let mut judgement = Judgement {
             guest: Ok(AssertResult::pass()),
             result: AssertResult::pass(),
@@ -127,7 +127,7 @@ mod tests {
             evidence: None,
             crash: None,
         };
-        judge(&mut judgement, &ENTRY, Teardown::of(&said), dilation);
+        judge(&mut judgement, &ENTRY, Teardown::of(&guest), dilation);
         judgement
     }
 
@@ -167,6 +167,6 @@ mod tests {
 
     #[test]
     fn a_guest_that_never_ended_has_no_teardown() {
-        assert_eq!(Teardown::of(&Transcript::default()), None);
+        assert_eq!(Teardown::of(&GuestState::default()), None);
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use ktstr_introspect::kernel::KernelView;
 use ktstr_machine::{Hold, MAX_WATCHED, Machine, MachineError, WatchedWord};
 
-use super::captures::{Captures, KernelKnowledge, Knowledge, RamView};
+use super::captures::{Captures, KernelInfo, LazyKernelInfo, RamView};
+use super::guest_state::GuestState;
 use super::kernel_memory;
-use super::transcript::Transcript;
 
 /// The largest number of captures that all watches together may take. Each capture stops the machine.
 const MOST_CAPTURES: u32 = 1024;
@@ -35,12 +35,12 @@ impl Watches {
     pub(super) fn arm(
         &mut self,
         machine: &Machine,
-        known: Result<&KernelKnowledge, &str>,
+        info: Result<&KernelInfo, &str>,
         captures: &Captures,
         symbol: String,
     ) -> Result<(), String> {
-        let known =
-            known.map_err(|why| format!("the kernel's memory cannot be interpreted: {why}"))?;
+        let info =
+            info.map_err(|why| format!("the kernel's memory cannot be interpreted: {why}"))?;
         if self.words.iter().any(|word| word.symbol == symbol) {
             return Err(format!("{symbol:?} is watched already"));
         }
@@ -51,15 +51,14 @@ impl Watches {
                 others.join(", ")
             ));
         }
-        let kva = kernel_memory::variable(&known.symbols, &symbol)?;
+        let kva = kernel_memory::variable(&info.symbols, &symbol)?;
         if kva % 4 != 0 {
             return Err(format!(
                 "{symbol:?} is at {kva:#x}, and only variables at multiples of 4 can be watched"
             ));
         }
         let memory = RamView(machine.ram());
-        let view =
-            KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+        let view = KernelView::new(&memory, &info.symbols, &info.btf).map_err(|e| e.to_string())?;
         let gpa = view.translate(kva).map_err(|e| e.to_string())?;
         let last = view.read_u32(kva).map_err(|e| e.to_string())?;
         captures.bridge.count_watch(&symbol, 0);
@@ -69,18 +68,18 @@ impl Watches {
             gpa,
             last,
         });
-        self.tell(machine);
+        self.program_watches(machine);
         Ok(())
     }
 
     /// Takes a capture at `now` for each variable that has changed since the last poll. Under the virtual clock this is
     /// done only while the guest is held for a change: a running guest is at a different point in each run.
-    pub(super) fn look(
+    pub(super) fn poll(
         &mut self,
         machine: &mut Machine,
-        knowledge: &mut Knowledge,
+        kernel_info: &mut LazyKernelInfo,
         captures: &mut Captures,
-        said: &Transcript,
+        guest: &GuestState,
         now: Duration,
         hold: Option<Hold>,
     ) -> Result<(), MachineError> {
@@ -99,22 +98,23 @@ impl Watches {
         if changed.is_empty() {
             return Ok(());
         }
-        let elapsed = said.window.counted(now);
+        let elapsed = guest.window.counted(now);
         for symbol in changed {
             captures.bridge.count_watch(&symbol, 1);
             self.taken += 1;
             // A failure to capture is reported where the test asks for captures. The change is counted all the same.
-            let _ = captures.take_tagged(machine, knowledge, symbol, elapsed, said.step_index)?;
+            let _ =
+                captures.take_tagged(machine, kernel_info, symbol, elapsed, guest.step_index)?;
         }
         if self.taken >= MOST_CAPTURES {
             self.words.clear();
         }
-        self.tell(machine);
+        self.program_watches(machine);
         Ok(())
     }
 
     /// Tells the clock's plugin which addresses to watch.
-    fn tell(&self, machine: &Machine) {
+    fn program_watches(&self, machine: &Machine) {
         if let Some(clock) = machine.virtual_clock() {
             let words = self.words.iter().map(|word| WatchedWord {
                 address: word.kva,

@@ -9,9 +9,9 @@ use ktstr_introspect::kernel::KernelView;
 use ktstr_machine::{GuestRam, Machine};
 use ktstr_scenario::scheduler::{BpfMapAgg, WatchBpfMap};
 
-use super::captures::{KernelKnowledge, Knowledge, RamView};
+use super::captures::{KernelInfo, LazyKernelInfo, RamView};
+use super::guest_state::GuestState;
 use super::monitor::next_after;
-use super::transcript::Transcript;
 
 /// The variables, and the values that were read.
 pub(super) struct WatchedMaps {
@@ -59,29 +59,29 @@ impl WatchedMaps {
     }
 
     /// Reads all variables if that is due. Returns the time of the next sample, while the window is open.
-    pub(super) fn look(
+    pub(super) fn poll(
         &mut self,
         machine: &Machine,
-        knowledge: &mut Knowledge,
-        said: &Transcript,
+        kernel_info: &mut LazyKernelInfo,
+        guest: &GuestState,
         now: Duration,
     ) -> Option<Duration> {
         if self.all.is_empty() {
             return None;
         }
-        if let Some(elapsed) = said.window.elapsed(now).filter(|at| *at >= self.next) {
+        if let Some(elapsed) = guest.window.elapsed(now).filter(|at| *at >= self.next) {
             self.next = next_after(elapsed, self.seed);
-            let anew = self.attaches != said.attaches;
-            self.attaches = said.attaches;
+            let anew = self.attaches != guest.attaches;
+            self.attaches = guest.attaches;
             // Nothing can be read while no scheduler is attached.
-            if said.attached.is_some() && !said.stopped_by_test {
-                let known = knowledge.get();
+            if guest.attached.is_some() && !guest.stopped_by_test {
+                let info = kernel_info.get();
                 for watched in &mut self.all {
-                    watched.look(machine.ram(), known, anew);
+                    watched.poll(machine.ram(), info, anew);
                 }
             }
         }
-        said.window.when(self.next)
+        guest.window.when(self.next)
     }
 
     /// Returns the metrics of all watched variables, by name.
@@ -100,10 +100,10 @@ impl WatchedMaps {
 }
 
 impl Watched {
-    fn look(&mut self, ram: &GuestRam, known: Result<&KernelKnowledge, &str>, anew: bool) {
+    fn poll(&mut self, ram: &GuestRam, info: Result<&KernelInfo, &str>, anew: bool) {
         if anew || self.found.is_none() {
             self.seen.last = None;
-            match self.find(ram, known) {
+            match self.find(ram, info) {
                 Ok(found) => self.found = Some(found),
                 Err(why) => {
                     (self.found, self.trouble) = (None, Some(why));
@@ -127,12 +127,11 @@ impl Watched {
     fn find(
         &mut self,
         ram: &GuestRam,
-        known: Result<&KernelKnowledge, &str>,
+        info: Result<&KernelInfo, &str>,
     ) -> Result<WatchedVariable, String> {
-        let known = known.map_err(str::to_owned)?;
+        let info = info.map_err(str::to_owned)?;
         let memory = RamView(ram);
-        let view =
-            KernelView::new(&memory, &known.symbols, &known.btf).map_err(|e| e.to_string())?;
+        let view = KernelView::new(&memory, &info.symbols, &info.btf).map_err(|e| e.to_string())?;
         let declared = self.declared;
         let found = view
             .scx_watched(

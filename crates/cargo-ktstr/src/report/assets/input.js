@@ -12,14 +12,14 @@ function step(by) {
   const length = view.to - view.from;
   if (view.time < view.from || view.time > view.to) show(view.time - length / 2, view.time + length / 2);
   draw();
-  tell(view.row, view.time);
+  describe(view.row, view.time);
 }
 
 function chooseRow(by) {
   view.row = Math.min(Math.max(view.row + by, 0), view.rows.length - 1);
   draw();
   const time = view.time ?? (view.from + view.to) / 2;
-  tell(view.row, Math.min(Math.max(time, view.from), view.to));
+  describe(view.row, Math.min(Math.max(time, view.from), view.to));
 }
 
 const KEYS = {
@@ -101,7 +101,7 @@ function listenToPointers() {
 function point(event) {
   if (event.offsetX < gutter()) return hush();
   view.time = timeOf(event.offsetX);
-  tell(rowOf(event.offsetY), view.time);
+  describe(rowOf(event.offsetY), view.time);
 }
 
 if (run) {

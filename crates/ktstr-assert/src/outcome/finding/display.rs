@@ -268,7 +268,7 @@ impl Finding {
             }
             Finding::PayloadFailed { payload, how, said } => {
                 write!(f, "payload `{payload}` {how}")?;
-                said_last(f, said)
+                log_tail(f, said)
             }
             Finding::PayloadMetric {
                 payload,
@@ -294,7 +294,7 @@ impl Finding {
                     Some(scheduler) => write!(f, "`{scheduler}` {how}")?,
                     None => f.write_str(how)?,
                 }
-                said_last(f, log)
+                log_tail(f, log)
             }
             Finding::Ejected {
                 scheduler, reason, ..
@@ -305,7 +305,7 @@ impl Finding {
                 log,
             } => {
                 write!(f, "scheduler `{scheduler}` did not attach: {why}")?;
-                said_last(f, log)
+                log_tail(f, log)
             }
             Finding::OtherError { wanted, said } => match said.as_str() {
                 "" => write!(
@@ -345,7 +345,7 @@ impl Finding {
     }
 }
 
-fn said_last(f: &mut Formatter<'_>, log: &str) -> fmt::Result {
+fn log_tail(f: &mut Formatter<'_>, log: &str) -> fmt::Result {
     match log {
         "" => Ok(()),
         log => write!(f, "{SAID_LAST}\n{log}"),

@@ -8,11 +8,11 @@ use crate::workers::rng::Rng;
 
 pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> Result<()> {
     let ctx = call.ctx;
-    let resolved = affinity.resolve(call.scene.get(cgroup)?.cpuset.as_ref(), ctx.topo)?;
+    let resolved = affinity.resolve(call.scenario.get(cgroup)?.cpuset.as_ref(), ctx.topo)?;
     let all = ctx.topo.all_cpuset();
     // Each call makes a new random choice for each worker.
-    let mut stream = call.scene.draws;
-    let tracked = call.scene.get(cgroup)?;
+    let mut stream = call.scenario.draws;
+    let tracked = call.scenario.get(cgroup)?;
     for handle in &mut tracked.handles {
         for idx in 0..handle.len() {
             stream += 1;
@@ -20,6 +20,6 @@ pub(super) fn set(call: &mut Call, cgroup: &str, affinity: &AffinityIntent) -> R
             handle.set_affinity(idx, cpus.as_ref().unwrap_or(&all))?;
         }
     }
-    call.scene.draws = stream;
+    call.scenario.draws = stream;
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(super) fn snapshot(call: &mut Call, tag: &str) -> Result<()> {
 
 pub(super) fn cgroup_procs(call: &mut Call, tag: &str, cgroup: &str) -> Result<()> {
     check(tag)?;
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     ask(Ask::CgroupProcs {
         tag: tag.to_owned(),
         cgroup: cgroup.to_owned(),

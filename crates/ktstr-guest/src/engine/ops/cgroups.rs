@@ -6,16 +6,16 @@ use ktstr_scenario::ops::CgroupDef;
 use super::Call;
 
 pub(super) fn add(call: &mut Call, name: &str) -> Result<()> {
-    call.scene.add(call.ctx, call.owner, name).map(drop)
+    call.scenario.add(call.ctx, call.owner, name).map(drop)
 }
 
 pub(super) fn add_def(call: &mut Call, def: &CgroupDef) -> Result<()> {
-    call.scene.add_def(call.ctx, call.owner, def)
+    call.scenario.add_def(call.ctx, call.owner, def)
 }
 
 pub(super) fn remove(call: &mut Call, cgroup: &str) -> Result<()> {
-    if call.scene.has(cgroup) {
-        call.scene.remove(call.ctx, cgroup)
+    if call.scenario.has(cgroup) {
+        call.scenario.remove(call.ctx, cgroup)
     } else {
         eprintln!("ktstr: RemoveCgroup: there is no cgroup {cgroup:?}, so nothing is removed");
         Ok(())
@@ -23,5 +23,5 @@ pub(super) fn remove(call: &mut Call, cgroup: &str) -> Result<()> {
 }
 
 pub(super) fn stop(call: &mut Call, cgroup: &str) -> Result<()> {
-    call.scene.get(cgroup)?.stop(call.ctx)
+    call.scenario.get(cgroup)?.stop(call.ctx)
 }

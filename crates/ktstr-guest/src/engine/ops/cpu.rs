@@ -15,7 +15,7 @@ pub(super) fn max(
     period: &Duration,
 ) -> Result<()> {
     let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let tracked = call.scene.get(cgroup)?;
+    let tracked = call.scenario.get(cgroup)?;
     let (quota, period) = (quota.map(us), us(*period));
     call.ctx.cgroups.set_cpu_max(cgroup, quota, period)?;
     tracked.has_quota = quota.is_some();
@@ -23,7 +23,7 @@ pub(super) fn max(
 }
 
 pub(super) fn weight(call: &mut Call, cgroup: &str, weight: &u32) -> Result<()> {
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     Ok(call.ctx.cgroups.set_cpu_weight(cgroup, *weight)?)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn uclamp_max(call: &mut Call, cgroup: &str, percent: &Option<f64>) -
 }
 
 fn put(call: &mut Call, cgroup: &str, file: &str, value: &str) -> Result<()> {
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     let cgroups = call.ctx.cgroups;
     Ok(cgroups.set_file(cgroup, Some(Controller::Cpu), file, value)?)
 }

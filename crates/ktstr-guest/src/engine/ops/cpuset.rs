@@ -24,14 +24,14 @@ pub(super) fn clear(call: &mut Call, cgroup: &str) -> Result<()> {
 }
 
 pub(super) fn swap(call: &mut Call, a: &str, b: &str) -> Result<()> {
-    let of_a = call.scene.get(a)?.cpuset.clone();
-    let of_b = call.scene.get(b)?.cpuset.clone();
+    let of_a = call.scenario.get(a)?.cpuset.clone();
+    let of_b = call.scenario.get(b)?.cpuset.clone();
     put(call, a, of_b)?;
     put(call, b, of_a)
 }
 
 fn put(call: &mut Call, name: &str, cpus: Option<BTreeSet<usize>>) -> Result<()> {
-    let tracked = call.scene.get(name)?;
+    let tracked = call.scenario.get(name)?;
     match &cpus {
         Some(cpus) if cpus.is_empty() => bail!("the cpuset of cgroup {name:?} would be empty"),
         Some(cpus) => call.ctx.cgroups.set_cpuset(name, cpus)?,
@@ -48,7 +48,7 @@ pub(super) fn partition(call: &mut Call, name: &str, to: &CpusetPartition) -> Re
     if !link::is_there() {
         bail!("a host_only test shares the host's CPUs and must not partition them");
     }
-    let cpus = call.scene.get(name)?.cpuset.clone();
+    let cpus = call.scenario.get(name)?.cpuset.clone();
     let cgroups = call.ctx.cgroups;
     let put = |file, value: &str| cgroups.set_file(name, Some(Controller::Cpuset), file, value);
     if *to != CpusetPartition::Member {

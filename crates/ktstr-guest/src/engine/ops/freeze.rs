@@ -13,7 +13,7 @@ pub(super) fn thaw(call: &mut Call, cgroup: &str) -> Result<()> {
 }
 
 fn set(call: &mut Call, cgroup: &str, frozen: bool) -> Result<()> {
-    let tracked = call.scene.get(cgroup)?;
+    let tracked = call.scenario.get(cgroup)?;
     call.ctx.cgroups.set_freeze(cgroup, frozen)?;
     tracked.frozen = frozen;
     Ok(())

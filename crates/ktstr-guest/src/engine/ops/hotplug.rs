@@ -7,13 +7,13 @@ use crate::link;
 
 pub(super) fn offline(call: &mut Call, cpu: &usize) -> Result<()> {
     put(call, *cpu, "0")?;
-    call.scene.cpu_is_off(*cpu);
+    call.scenario.cpu_is_off(*cpu);
     Ok(())
 }
 
 pub(super) fn online(call: &mut Call, cpu: &usize) -> Result<()> {
     put(call, *cpu, "1")?;
-    call.scene.cpu_is_on(*cpu);
+    call.scenario.cpu_is_on(*cpu);
     Ok(())
 }
 

@@ -5,10 +5,10 @@ use anyhow::Result;
 use super::Call;
 
 pub(super) fn kill(call: &mut Call, cgroup: &str) -> Result<()> {
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     call.ctx
         .cgroups
         .set_file(cgroup, None, "cgroup.kill", "1")?;
-    call.scene.forget_killed(cgroup);
-    call.scene.payloads.forget_killed(cgroup)
+    call.scenario.forget_killed(cgroup);
+    call.scenario.payloads.forget_killed(cgroup)
 }

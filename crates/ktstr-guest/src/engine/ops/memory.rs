@@ -5,16 +5,16 @@ use anyhow::Result;
 use super::Call;
 
 pub(super) fn max(call: &mut Call, cgroup: &str, bytes: &Option<u64>) -> Result<()> {
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     Ok(call.ctx.cgroups.set_memory_max(cgroup, *bytes)?)
 }
 
 pub(super) fn high(call: &mut Call, cgroup: &str, bytes: &Option<u64>) -> Result<()> {
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     Ok(call.ctx.cgroups.set_memory_high(cgroup, *bytes)?)
 }
 
 pub(super) fn low(call: &mut Call, cgroup: &str, bytes: &Option<u64>) -> Result<()> {
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     Ok(call.ctx.cgroups.set_memory_low(cgroup, *bytes)?)
 }

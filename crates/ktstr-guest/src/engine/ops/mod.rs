@@ -34,18 +34,22 @@ use ktstr_scenario::payload::Payload;
 use ktstr_scenario::scheduler::Scheduler;
 use ktstr_scenario::workload::{AffinityIntent, SchedPolicy, WorkSpec};
 
-use super::scene::{Owner, Scene};
+use super::live_scenario::{LiveScenario, Owner};
 
 /// Executes one operation. Whatever it creates belongs to `owner`.
-pub(super) fn apply(ctx: &Ctx, scene: &mut Scene, owner: Owner, op: &Op) -> Result<()> {
-    op.run(&mut Call { ctx, scene, owner })
-        .with_context(|| op.name().to_owned())
+pub(super) fn apply(ctx: &Ctx, scenario: &mut LiveScenario, owner: Owner, op: &Op) -> Result<()> {
+    op.run(&mut Call {
+        ctx,
+        scenario,
+        owner,
+    })
+    .with_context(|| op.name().to_owned())
 }
 
 /// The state that an operation works on.
 struct Call<'a, 'c> {
     ctx: &'a Ctx<'c>,
-    scene: &'a mut Scene,
+    scenario: &'a mut LiveScenario,
     /// The owner of whatever the operation creates.
     owner: Owner,
 }

@@ -3,20 +3,20 @@
 use anyhow::{Result, bail};
 
 use super::Call;
-use crate::engine::scene::{Owner, RUNNER};
+use crate::engine::live_scenario::{Owner, RUNNER};
 
 pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
-    let (ctx, scene) = (call.ctx, &mut *call.scene);
+    let (ctx, scenario) = (call.ctx, &mut *call.scenario);
     if from == to {
         bail!("from and to are the same cgroup {from:?}");
     }
     for name in [from, to] {
         if name == RUNNER {
-            scene.runner(call.owner);
+            scenario.runner(call.owner);
         }
     }
-    let from_owner = scene.get(from)?.owner;
-    let to_owner = scene.get(to)?.owner;
+    let from_owner = scenario.get(from)?.owner;
+    let to_owner = scenario.get(to)?.owner;
     if from_owner == Owner::Backdrop && to_owner == Owner::Step {
         bail!(
             "cgroup {to:?} is removed with the step, but the workers of {from:?} live on: move them to a \
@@ -24,7 +24,7 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
         );
     }
     let pids: Vec<i32> = if from == RUNNER {
-        let handles = &scene.get(from)?.handles;
+        let handles = &scenario.get(from)?.handles;
         handles.iter().flat_map(|h| h.worker_pids()).collect()
     } else {
         ctx.cgroups.read_procs(from)?
@@ -35,8 +35,8 @@ pub(super) fn all(call: &mut Call, from: &str, to: &str) -> Result<()> {
         ctx.cgroups.move_tasks(to, &pids)?;
     }
     // Workers are stopped, counted and judged with the cgroup that they are in.
-    let handles = std::mem::take(&mut scene.get(from)?.handles);
-    let cpuset = scene.get(from)?.cpuset.clone();
-    scene.get(to)?.adopt(handles, cpuset.as_ref());
+    let handles = std::mem::take(&mut scenario.get(from)?.handles);
+    let cpuset = scenario.get(from)?.cpuset.clone();
+    scenario.get(to)?.adopt(handles, cpuset.as_ref());
     Ok(())
 }

@@ -17,16 +17,18 @@ pub(super) fn run(
 ) -> Result<()> {
     let cgroup = cgroup.as_deref();
     if let Some(name) = cgroup {
-        call.scene.get(name)?.runs_payloads = true;
+        call.scenario.get(name)?.runs_payloads = true;
     }
     let (ctx, owner) = (call.ctx, call.owner);
-    call.scene.payloads.start(ctx, owner, payload, args, cgroup)
+    call.scenario
+        .payloads
+        .start(ctx, owner, payload, args, cgroup)
 }
 
 pub(super) fn wait(call: &mut Call, name: &str, cgroup: &Name) -> Result<()> {
-    call.scene.payloads.wait(name, cgroup.as_deref())
+    call.scenario.payloads.wait(name, cgroup.as_deref())
 }
 
 pub(super) fn kill(call: &mut Call, name: &str, cgroup: &Name) -> Result<()> {
-    call.scene.payloads.kill(name, cgroup.as_deref())
+    call.scenario.payloads.kill(name, cgroup.as_deref())
 }

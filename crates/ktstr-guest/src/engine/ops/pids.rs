@@ -5,6 +5,6 @@ use anyhow::Result;
 use super::Call;
 
 pub(super) fn max(call: &mut Call, cgroup: &str, max: &Option<u64>) -> Result<()> {
-    call.scene.get(cgroup)?;
+    call.scenario.get(cgroup)?;
     Ok(call.ctx.cgroups.set_pids_max(cgroup, *max)?)
 }

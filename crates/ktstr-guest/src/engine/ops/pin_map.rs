@@ -41,7 +41,7 @@ pub(super) fn pin(call: &mut Call, name: &str) -> Result<()> {
         names.dedup();
         bail!("the kernel has no BPF map {name:?}; it has: {names:?}")
     };
-    call.scene.pinned_maps.push(map);
+    call.scenario.pinned_maps.push(map);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use super::Call;
 
 pub(super) fn set(call: &mut Call, cgroup: &str, policy: &SchedPolicy) -> Result<()> {
     policy.validate()?;
-    for handle in &mut call.scene.get(cgroup)?.handles {
+    for handle in &mut call.scenario.get(cgroup)?.handles {
         for idx in 0..handle.len() {
             handle.set_policy(idx, *policy)?;
         }

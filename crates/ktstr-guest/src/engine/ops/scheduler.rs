@@ -4,7 +4,7 @@ use anyhow::Result;
 use ktstr_scenario::scheduler::Scheduler;
 
 use super::Call;
-use crate::engine::scene::Attached;
+use crate::engine::live_scenario::Attached;
 use crate::init::lifecycle;
 use crate::protocol::{SchedulerChange, StartOf};
 
@@ -30,8 +30,8 @@ fn staged(scheduler: &Scheduler) -> StartOf {
 
 fn change(call: &mut Call, stop: bool, start: Option<StartOf>) -> Result<()> {
     let changed = lifecycle::change(&SchedulerChange { stop, start });
-    call.scene.scheduler_changed = true;
+    call.scenario.scheduler_changed = true;
     let pid = changed?;
-    call.scene.scheduler = pid.map(|pid| Attached { pid, bpf: true });
+    call.scenario.scheduler = pid.map(|pid| Attached { pid, bpf: true });
     Ok(())
 }

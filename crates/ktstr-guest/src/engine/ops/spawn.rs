@@ -5,7 +5,7 @@ use ktstr_scenario::ops::SpawnPlacement;
 use ktstr_scenario::workload::WorkSpec;
 
 use super::Call;
-use crate::engine::scene::RUNNER;
+use crate::engine::live_scenario::RUNNER;
 
 pub(super) fn spawn(call: &mut Call, placement: &SpawnPlacement, work: &WorkSpec) -> Result<()> {
     let works = std::slice::from_ref(work);
@@ -17,13 +17,13 @@ pub(super) fn spawn(call: &mut Call, placement: &SpawnPlacement, work: &WorkSpec
                      harness's cgroup"
                 );
             }
-            call.scene.runner(call.owner);
-            call.scene.spawn(call.ctx, RUNNER, works)
+            call.scenario.runner(call.owner);
+            call.scenario.spawn(call.ctx, RUNNER, works)
         }
         SpawnPlacement::Cgroup(name) if name.is_empty() => bail!(
             "Op::Spawn(SpawnPlacement::Cgroup): the cgroup name is empty; the harness's own cgroup \
              is SpawnPlacement::runner_cgroup()"
         ),
-        SpawnPlacement::Cgroup(name) => call.scene.spawn(call.ctx, name, works),
+        SpawnPlacement::Cgroup(name) => call.scenario.spawn(call.ctx, name, works),
     }
 }

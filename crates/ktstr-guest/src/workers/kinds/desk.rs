@@ -13,8 +13,8 @@ const WAITS: u32 = 1;
 /// Sends a request to a member and sleeps until it answers. Returns the time of the answer, or `None` when the worker
 /// is told to stop.
 pub(super) fn ask(ctx: &mut WorkerCtx<'_>, keeper: usize) -> Option<u64> {
-    let (bell, asked) = ctx.word(keeper)?;
-    let (own, answered) = ctx.word(ctx.member)?;
+    let (bell, asked) = ctx.shared_futex(keeper)?;
+    let (own, answered) = ctx.shared_futex(ctx.member)?;
     asked.store(sys::now_ns(), Relaxed);
     own.store(WAITS, Release);
     bell.fetch_add(1, AcqRel);
@@ -38,13 +38,13 @@ pub(super) fn keep(
     askers: impl Iterator<Item = usize> + Clone,
     mut serve: impl FnMut(&mut WorkerCtx<'_>) -> bool,
 ) {
-    let Some((bell, asked)) = ctx.word(ctx.member) else {
+    let Some((bell, asked)) = ctx.shared_futex(ctx.member) else {
         return;
     };
     while !ctx.stopped() {
         let (seen, mut idle) = (bell.load(Acquire), true);
         for asker in askers.clone() {
-            let Some((word, answered)) = ctx.word(asker) else {
+            let Some((word, answered)) = ctx.shared_futex(asker) else {
                 return;
             };
             if word.load(Acquire) != WAITS {

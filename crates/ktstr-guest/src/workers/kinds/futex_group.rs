@@ -38,7 +38,8 @@ pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
 /// Member 0 does `units` of work, wakes all others, which take their turn, and waits for the last
 /// of them.
 fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
-    let (Some((call, stamp)), Some((answers, _))) = (ctx.word(0), ctx.word(1)) else {
+    let (Some((call, stamp)), Some((answers, _))) = (ctx.shared_futex(0), ctx.shared_futex(1))
+    else {
         return;
     };
     let receivers = ctx.group.saturating_sub(1) as u32;
@@ -73,7 +74,7 @@ fn fan(ctx: &mut WorkerCtx<'_>, units: u64, mut turn: impl FnMut(&mut WorkerCtx<
 /// One member wakes all others at once, sleeps, and repeats that for a number of calls. A woken
 /// member does 1024 units. Parameters: ns of sleep, number of calls.
 pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
-    let Some((call, stamp)) = ctx.word(0) else {
+    let Some((call, stamp)) = ctx.shared_futex(0) else {
         return;
     };
     if ctx.member > 0 {
@@ -101,7 +102,7 @@ pub(super) fn herd(ctx: &mut WorkerCtx<'_>) {
 /// Blocks until the next call, repeatedly; each wakeup is recorded as a sample. After the last of
 /// `calls` calls, the worker parks.
 fn wait_for_calls(ctx: &mut WorkerCtx<'_>, calls: u64, mut turn: impl FnMut(&mut WorkerCtx<'_>)) {
-    let Some((call, stamp)) = ctx.word(0) else {
+    let Some((call, stamp)) = ctx.shared_futex(0) else {
         return;
     };
     let mut answered = 0;
@@ -125,7 +126,7 @@ fn wait_for_calls(ctx: &mut WorkerCtx<'_>, calls: u64, mut turn: impl FnMut(&mut
 /// Works with the lock held, then without it. The lock's word is 0 when free, 1 when held, and 2
 /// when held and contended. Parameters: units with the lock, units without it.
 pub(super) fn mutex(ctx: &mut WorkerCtx<'_>) {
-    let Some((lock, stamp)) = ctx.word(0) else {
+    let Some((lock, stamp)) = ctx.shared_futex(0) else {
         return;
     };
     let [hold, work, ..] = ctx.params;

@@ -1,6 +1,6 @@
 //! The table from work types to the functions that workers run.
 //!
-//! To add a work type, write a `fn(&mut WorkerCtx)` in a file here and give it a line in [`body`];
+//! To add a work type, write a `fn(&mut WorkerCtx)` in a file here and give it a line in [`work_loop`];
 //! a work type without a line does not compile. The function must not allocate or panic, must
 //! return when told to stop, and may block only in calls that a signal interrupts. The name,
 //! parameters, defaults and group size of the work type are lines in
@@ -67,7 +67,7 @@ pub(super) enum Peers {
 
 /// The work loop of a work type and its parameters.
 #[derive(Clone, Copy)]
-pub(super) struct Body {
+pub(super) struct WorkLoop {
     /// The loop. It returns when the worker is told to stop.
     pub run: fn(&mut WorkerCtx<'_>),
     /// The parameters of the loop. Each loop documents their meaning.
@@ -80,7 +80,7 @@ pub(super) struct Body {
     pub group: usize,
 }
 
-impl Body {
+impl WorkLoop {
     fn peers(self, peers: Peers) -> Self {
         Self { peers, ..self }
     }
@@ -98,15 +98,15 @@ fn us(us: u64) -> u64 {
     us.saturating_mul(1000)
 }
 
-/// Returns the body of a work type.
-pub(super) fn body(work: &WorkType) -> Body {
+/// Returns the work loop of a work type.
+pub(super) fn work_loop(work: &WorkType) -> WorkLoop {
     use Peers::{Nobody, SameMember};
     let ring = |run: fn(&mut WorkerCtx<'_>), params: &[u64], graph| {
         let mut all = [0; 4];
         for (to, from) in all.iter_mut().zip(params) {
             *to = *from;
         }
-        Body {
+        WorkLoop {
             run,
             params: all,
             graph,

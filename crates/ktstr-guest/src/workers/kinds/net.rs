@@ -31,7 +31,7 @@ pub(super) fn traffic(ctx: &mut WorkerCtx<'_>) {
 /// Parameters: ns between two frames, bytes per frame.
 pub(super) fn irq_wake(ctx: &mut WorkerCtx<'_>) {
     let [interval, bytes, ..] = ctx.params;
-    let (socket, Some((port, _))) = (Socket::open(), ctx.word(0)) else {
+    let (socket, Some((port, _))) = (Socket::open(), ctx.shared_futex(0)) else {
         return;
     };
     let socket = match socket {

@@ -17,7 +17,7 @@ pub(super) fn imbalance(ctx: &mut WorkerCtx<'_>) {
 }
 
 fn produce(ctx: &mut WorkerCtx<'_>) {
-    let Some((depth, stamp)) = ctx.word(0) else {
+    let Some((depth, stamp)) = ctx.shared_futex(0) else {
         return;
     };
     let [_, interval, _, target] = ctx.params;
@@ -54,7 +54,7 @@ fn produce(ctx: &mut WorkerCtx<'_>) {
 }
 
 fn consume(ctx: &mut WorkerCtx<'_>) {
-    let Some((depth, stamp)) = ctx.word(0) else {
+    let Some((depth, stamp)) = ctx.shared_futex(0) else {
         return;
     };
     let [_, _, units, target] = ctx.params;
@@ -91,7 +91,7 @@ pub(super) fn epoll_storm(ctx: &mut WorkerCtx<'_>) {
     let WakeLink::Event { fd } = ctx.wake_link else {
         return;
     };
-    let Some((_, stamp)) = ctx.word(0) else {
+    let Some((_, stamp)) = ctx.shared_futex(0) else {
         return;
     };
     let [producers, burst, ..] = ctx.params;

@@ -13,9 +13,9 @@ use ktstr_schedule::{
     Assembler, Cgroup, Cpu, CpuMask, Event, Pid, Raw, Tables, Topology, What, Writer,
 };
 
-use super::captures::{KernelKnowledge, Knowledge, RamView};
+use super::captures::{KernelInfo, LazyKernelInfo, RamView};
 use super::engine::Engine;
-use super::transcript::Transcript;
+use super::guest_state::GuestState;
 use observe::{Shown, interpret};
 
 /// The number of tasks whose names are read when the recording starts.
@@ -36,8 +36,8 @@ pub(super) fn points_of_run(points: &WatchPoints, engine: Engine) -> WatchPoints
 }
 
 /// Adds the functions that make up a schedule to `points`.
-pub(super) fn add_points(points: &mut WatchPoints, known: &KernelKnowledge) {
-    let found = points::find(&known.symbols, &known.btf);
+pub(super) fn add_points(points: &mut WatchPoints, info: &KernelInfo) {
+    let found = points::find(&info.symbols, &info.btf);
     points.hooks = found.hooks;
     points.missing = found.missing;
 }
@@ -86,8 +86,8 @@ impl Recorder {
     /// Records the step that the guest now holds, if any. While a step is set up and torn down, the harness's own
     /// processes use CPUs, and workers are created and removed. The guest sends its messages where it is held, so every
     /// earlier observation belongs to the earlier phase.
-    pub(super) fn follow(&mut self, said: &Transcript) {
-        let phase = said.held;
+    pub(super) fn follow(&mut self, guest: &GuestState) {
+        let phase = guest.held;
         if phase != self.phase {
             self.phase = phase;
             self.note(phase.map_or(What::End {}, |number| What::Phase { number }));
@@ -96,15 +96,15 @@ impl Recorder {
 
     /// Reads what only the guest's memory contains: the paths of new cgroups and, once, the tasks that existed before
     /// the recording. The guest must be held.
-    pub(super) fn look_up(&mut self, machine: &Machine, knowledge: &mut Knowledge) {
+    pub(super) fn look_up(&mut self, machine: &Machine, kernel_info: &mut LazyKernelInfo) {
         if self.named && self.nodes.is_empty() {
             return;
         }
-        let Ok(known) = knowledge.get() else {
+        let Ok(info) = kernel_info.get() else {
             return;
         };
         let memory = RamView(machine.ram());
-        let Ok(view) = KernelView::new(&memory, &known.symbols, &known.btf) else {
+        let Ok(view) = KernelView::new(&memory, &info.symbols, &info.btf) else {
             return;
         };
         if !std::mem::replace(&mut self.named, true) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ktstr_assert::{AssertDetail, DetailKind, Finding, NoteValue, Outcome};
 use ktstr_guest::engine::HOG_KEY;
 
-use super::super::transcript::Transcript;
-use super::super::watch::Silence;
+use super::super::guest_state::GuestState;
+use super::super::stall::StallReport;
 use super::kernel_log::without_time;
 use super::{Case, Fault, Judgement, misfit};
 use crate::vm_result::HostVcpuSchedstat;
@@ -26,7 +26,7 @@ fn explains(dilation: f64, detail: &AssertDetail) -> bool {
 }
 
 /// Turns failures of timing that a busy host explains into inconclusive outcomes, and attributes them to the host.
-pub(in crate::run) fn excuse(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
+pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &HostVcpuSchedstat) {
     let dilation = stat.dilation();
     if dilation <= CONTENDED {
         return;
@@ -75,7 +75,12 @@ fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
 
 /// Attributes a guest's result that is not a pass, if the fault has not been found otherwise. If the fault is known
 /// already but has no evidence yet, adds the evidence.
-pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, scheduler_log: &str) {
+pub(super) fn attribute_fault(
+    judgement: &mut Judgement,
+    case: &Case,
+    console: &str,
+    scheduler_log: &str,
+) {
     let result = &judgement.result;
     if result.is_pass() || result.is_skip() {
         return;
@@ -85,9 +90,9 @@ pub(super) fn name(judgement: &mut Judgement, case: &Case, console: &str, schedu
             Fault::Test => killed_for_memory(console, case.memory_mib),
             _ => None,
         };
-        judgement
-            .evidence
-            .get_or_insert_with(|| of_memory().unwrap_or_else(|| nothing_else(fault).to_owned()));
+        judgement.evidence.get_or_insert_with(|| {
+            of_memory().unwrap_or_else(|| default_evidence(fault).to_owned())
+        });
         return;
     }
     if judgement.result.is_inconclusive() {
@@ -206,7 +211,7 @@ fn undecided(judgement: &mut Judgement, why: &str) {
 
 /// Attributes a kernel panic, and returns the evidence. sched_ext promises that no BPF scheduler can crash the kernel,
 /// so the presence of a scheduler proves nothing.
-pub(super) fn of_kernel_panic(panic: &str, console: &str, said: &Transcript) -> (Fault, String) {
+pub(super) fn of_kernel_panic(panic: &str, console: &str, guest: &GuestState) -> (Fault, String) {
     if panic.starts_with("Attempted to kill init") {
         return (Fault::Harness, "PID 1 is ktstr's own".to_owned());
     }
@@ -215,14 +220,14 @@ pub(super) fn of_kernel_panic(panic: &str, console: &str, said: &Transcript) -> 
     }
     let by = panicking_pid(console);
     let asked = panic == "sysrq triggered crash" || console.contains("sysrq: Trigger a crash");
-    if asked && by.is_some() && by == said.scheduler_pid {
+    if asked && by.is_some() && by == guest.scheduler_pid {
         return (
             Fault::Scheduler,
             "the scheduler's process requested the panic".to_owned(),
         );
     }
-    if asked && said.test_pid.is_some() {
-        let who = match by == said.test_pid {
+    if asked && guest.test_pid.is_some() {
+        let who = match by == guest.test_pid {
             true => "the test process requested the panic",
             false => "a process of the test requested the panic",
         };
@@ -243,7 +248,7 @@ fn panicking_pid(console: &str) -> Option<i32> {
 }
 
 /// Returns the evidence for a fault for which only the failure itself speaks.
-pub(in crate::run) fn nothing_else(fault: Fault) -> &'static str {
+pub(in crate::run) fn default_evidence(fault: Fault) -> &'static str {
     match fault {
         Fault::Scheduler => "it drove the CPUs at that time",
         Fault::Test => "the guest and the scheduler kept working",
@@ -257,32 +262,32 @@ pub(in crate::run) fn nothing_else(fault: Fault) -> &'static str {
 
 /// Describes a hung guest: when it sent its last message, how much CPU time it has used since, and which tasks its CPUs
 /// run.
-pub(super) fn of_hang(silence: &Silence, said: &Transcript) -> String {
+pub(super) fn hang_evidence(stall: &StallReport, guest: &GuestState) -> String {
     let mut parts = Vec::new();
-    match silence.guest {
-        Some(guest) => {
+    match stall.guest_clock {
+        Some(clock) => {
             // The clock stops if no timer is served any more, no matter how many instructions are executed.
-            let stood = match silence.wall > Duration::from_secs(5) {
+            let stood = match stall.wall > Duration::from_secs(5) {
                 true => format!(
                     " and stopped there for {} of wall time, in which QEMU used {} of CPU time",
-                    secs(silence.wall),
-                    secs(silence.burnt)
+                    secs(stall.wall),
+                    secs(stall.burnt)
                 ),
                 false => String::new(),
             };
-            let (last, guest) = (secs(said.at), secs(guest));
+            let (last, now) = (secs(guest.at), secs(clock));
             parts.push(format!(
-                "its last message was sent at {last} of its clock, which advanced to {guest}{stood}"
+                "its last message was sent at {last} of its clock, which advanced to {now}{stood}"
             ));
         }
         None => parts.push(format!(
             "it has sent nothing for {}, in which QEMU used {} of CPU time{}",
-            secs(silence.wall),
-            secs(silence.burnt),
-            of_each(&silence.vcpus),
+            secs(stall.wall),
+            secs(stall.burnt),
+            of_each(&stall.vcpus),
         )),
     }
-    let at: Vec<String> = (silence.tasks.iter().enumerate())
+    let at: Vec<String> = (stall.tasks.iter().enumerate())
         .map(|(cpu, task)| format!("cpu{cpu} runs {task}"))
         .take(8)
         .collect();
@@ -291,20 +296,20 @@ pub(super) fn of_hang(silence: &Silence, said: &Transcript) -> String {
 }
 
 /// Describes a guest on a slow host: how much CPU time it got, in which time.
-pub(super) fn of_slow_host(silence: &Silence, said: &Transcript) -> String {
-    let wall = silence.wall.as_secs_f64();
-    let share = 100.0 * silence.burnt.as_secs_f64() / wall.max(1e-3);
-    let clock = match silence.guest {
-        Some(guest) => format!("the guest's clock did not advance beyond {}", secs(guest)),
+pub(super) fn of_slow_host(stall: &StallReport, guest: &GuestState) -> String {
+    let wall = stall.wall.as_secs_f64();
+    let share = 100.0 * stall.burnt.as_secs_f64() / wall.max(1e-3);
+    let clock = match stall.guest_clock {
+        Some(clock) => format!("the guest's clock did not advance beyond {}", secs(clock)),
         None => format!(
             "the guest sent its last message after {}, and none",
-            secs(said.at)
+            secs(guest.at)
         ),
     };
-    let since = silence.guest.map_or(" since", |_| "");
+    let since = stall.guest_clock.map_or(" since", |_| "");
     format!(
         "{clock} in {wall:.0} s of wall time{since}, in which QEMU got {} of CPU time ({share:.1} %)",
-        secs(silence.burnt),
+        secs(stall.burnt),
     )
 }
 

@@ -33,7 +33,7 @@ fn unfair() -> AssertDetail {
 #[test]
 fn a_busy_host_is_blamed_for_what_it_explains() {
     let mut judgement = judged(vec![unfair()]);
-    excuse(&mut judgement, &busy(1));
+    downgrade_if_contended(&mut judgement, &busy(1));
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Host));
     assert_eq!(
@@ -48,7 +48,7 @@ fn a_busy_host_is_blamed_for_what_it_explains() {
 #[test]
 fn a_quiet_host_excuses_nothing() {
     let mut judgement = judged(vec![unfair()]);
-    excuse(&mut judgement, &busy(0));
+    downgrade_if_contended(&mut judgement, &busy(0));
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
 }
@@ -60,8 +60,8 @@ fn a_latency_far_over_its_bound_stays_a_failure() {
         judged(vec![detail.with_latency_gate(measured, 1_000)])
     };
     let (mut near, mut far) = (late(1_900), late(2_100));
-    excuse(&mut near, &busy(1));
-    excuse(&mut far, &busy(1));
+    downgrade_if_contended(&mut near, &busy(1));
+    downgrade_if_contended(&mut far, &busy(1));
     assert!(near.result.is_inconclusive() && far.result.is_fail());
 }
 
@@ -72,7 +72,7 @@ fn failures_that_are_not_about_time_are_never_excused() {
         AssertDetail::new(DetailKind::Isolation, "ran on cpus [7]"),
         AssertDetail::new(DetailKind::SchedulerCrashed, "scheduler process died"),
     ]);
-    excuse(&mut judgement, &busy(9));
+    downgrade_if_contended(&mut judgement, &busy(9));
     assert!(judgement.result.is_fail());
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
     assert_eq!(judgement.result.failure_details().count(), 2);
@@ -103,7 +103,7 @@ fn judgement_of(
         virtual_clock: true,
         parallel_tcg: false,
     };
-    name(&mut judgement, &case, console, scheduler_log);
+    attribute_fault(&mut judgement, &case, console, scheduler_log);
     judgement
 }
 
@@ -188,42 +188,42 @@ fn each_party_is_blamed_with_its_evidence() {
 #[test]
 fn a_hang_is_reported_with_what_the_guest_did_meanwhile() {
     let secs = Duration::from_secs_f64;
-    let said = Transcript {
+    let guest = GuestState {
         at: secs(3.44),
-        ..Transcript::default()
+        ..GuestState::default()
     };
-    let mut silence = Silence {
-        guest: Some(secs(20.5)),
+    let mut stall = StallReport {
+        guest_clock: Some(secs(20.5)),
         tasks: vec!["test-x[1003]".to_owned(), "swapper/1[0]".to_owned()],
-        ..Silence::default()
+        ..StallReport::default()
     };
-    insta::assert_snapshot!(of_hang(&silence, &said), @"its last message was sent at 3.4 s of its clock, which advanced to 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
-    silence = Silence {
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"its last message was sent at 3.4 s of its clock, which advanced to 20.5 s; cpu0 runs test-x[1003], cpu1 runs swapper/1[0]");
+    stall = StallReport {
         wall: secs(17.0),
         burnt: secs(17.1),
         vcpus: vec![secs(17.0), secs(0.1)],
-        ..Silence::default()
+        ..StallReport::default()
     };
-    insta::assert_snapshot!(of_hang(&silence, &said), @"it has sent nothing for 17.0 s, in which QEMU used 17.1 s of CPU time (cpu0 17.0 s, cpu1 0.1 s)");
+    insta::assert_snapshot!(hang_evidence(&stall, &guest), @"it has sent nothing for 17.0 s, in which QEMU used 17.1 s of CPU time (cpu0 17.0 s, cpu1 0.1 s)");
 }
 
 #[test]
 fn a_slow_host_is_reported_with_the_cpu_time_that_the_guest_got() {
     let secs = Duration::from_secs_f64;
-    let said = Transcript {
+    let guest = GuestState {
         at: secs(3.44),
-        ..Transcript::default()
+        ..GuestState::default()
     };
-    let mut silence = Silence {
-        guest: Some(secs(3.5)),
+    let mut stall = StallReport {
+        guest_clock: Some(secs(3.5)),
         wall: secs(214.0),
         burnt: secs(1.3),
-        ..Silence::default()
+        ..StallReport::default()
     };
-    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest's clock did not advance beyond 3.5 s in 214 s of wall time, in which QEMU got 1.3 s of CPU time (0.6 %)");
-    silence.guest = None;
-    silence.burnt = secs(15.0);
-    insta::assert_snapshot!(of_slow_host(&silence, &said), @"the guest sent its last message after 3.4 s, and none in 214 s of wall time since, in which QEMU got 15.0 s of CPU time (7.0 %)");
+    insta::assert_snapshot!(of_slow_host(&stall, &guest), @"the guest's clock did not advance beyond 3.5 s in 214 s of wall time, in which QEMU got 1.3 s of CPU time (0.6 %)");
+    stall.guest_clock = None;
+    stall.burnt = secs(15.0);
+    insta::assert_snapshot!(of_slow_host(&stall, &guest), @"the guest sent its last message after 3.4 s, and none in 214 s of wall time since, in which QEMU got 15.0 s of CPU time (7.0 %)");
 }
 
 /// The console of Linux 7.3 after a crash that sysrq requested.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ktstr_assert::Finding;
 use ktstr_introspect::report::TaskEnrichment;
 
-use super::super::transcript::Transcript;
-use super::super::watch::Silence;
+use super::super::guest_state::GuestState;
+use super::super::stall::StallReport;
 use super::Fault;
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
@@ -27,9 +27,9 @@ pub(super) struct Hang {
 }
 
 /// Judges a guest that the host gave up on.
-pub(super) fn judge(reason: WatchdogKillReason, silence: &Silence, said: &Transcript) -> Hang {
-    let stage = stage(said.phase).to_owned();
-    if let Some((fault, doing)) = of_test(silence, said) {
+pub(super) fn judge(reason: WatchdogKillReason, stall: &StallReport, guest: &GuestState) -> Hang {
+    let stage = stage(guest.phase).to_owned();
+    if let Some((fault, doing)) = of_test(stall, guest) {
         return Hang {
             fault,
             finding: Finding::TestHung {
@@ -65,13 +65,13 @@ pub(super) fn stage(phase: GuestLifecyclePhase) -> &'static str {
 }
 
 /// Returns whether the test process is the cause, and what it did.
-fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
+fn of_test(stall: &StallReport, guest: &GuestState) -> Option<(Fault, String)> {
     // The guest does not wait for a test that has ended.
-    let pid = said.test_pid.filter(|_| said.test_end.is_none())?;
-    if silence.processes.is_empty() {
+    let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
+    if stall.processes.is_empty() {
         return None;
     }
-    let threads: Vec<&TaskEnrichment> = (silence.processes.iter())
+    let threads: Vec<&TaskEnrichment> = (stall.processes.iter())
         .filter(|task| task.tgid == pid)
         .collect();
     if threads.is_empty() {
@@ -80,15 +80,15 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
             format!("the test process {pid} is gone, and PID 1 did not report its end"),
         ));
     }
-    if let Some(doing) = spins(&threads, silence, said) {
+    if let Some(doing) = spins(&threads, stall, guest) {
         return Some((Fault::Test, doing));
     }
     let sleeps = threads.iter().all(|task| is_asleep(task));
     let name = threads.first().map_or("", |task| task.comm.as_str());
-    let kin: Vec<&TaskEnrichment> = (silence.processes.iter())
+    let kin: Vec<&TaskEnrichment> = (stall.processes.iter())
         .filter(|task| task.tgid != pid && task.comm == name && is_runnable(task))
         .collect();
-    let waiting = (silence.processes.iter())
+    let waiting = (stall.processes.iter())
         .filter(|task| is_runnable(task) && !task.on_cpu)
         .count();
     if sleeps && waiting == 0 && kin.is_empty() {
@@ -98,7 +98,7 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
         ));
     }
     // Before a scenario starts the harness has no workers, so these processes belong to the test.
-    let own = said.phase == GuestLifecyclePhase::Dispatch && !kin.is_empty();
+    let own = guest.phase == GuestLifecyclePhase::Dispatch && !kin.is_empty();
     own.then(|| {
         (
             Fault::Test,
@@ -112,38 +112,38 @@ fn of_test(silence: &Silence, said: &Transcript) -> Option<(Fault, String)> {
 const CROWD: usize = 100;
 
 /// Returns evidence if the test forked so many processes that under any scheduler each waits too long for its turn.
-pub(super) fn crowd(silence: &Silence, said: &Transcript) -> Option<String> {
-    let pid = said.test_pid.filter(|_| said.test_end.is_none())?;
-    let test = silence.processes.iter().find(|task| task.tgid == pid)?;
-    let forked = (silence.processes.iter())
+pub(super) fn crowd(stall: &StallReport, guest: &GuestState) -> Option<String> {
+    let pid = guest.test_pid.filter(|_| guest.test_end.is_none())?;
+    let test = stall.processes.iter().find(|task| task.tgid == pid)?;
+    let forked = (stall.processes.iter())
         .filter(|task| task.tgid != pid && task.comm == test.comm && is_runnable(task))
         .count();
-    let cpus = silence.vcpus.len().max(1);
+    let cpus = stall.vcpus.len().max(1);
     (forked / cpus >= CROWD).then(|| {
         format!("{forked} processes that the test forked wait for {cpus} CPUs, so each of them waits for seconds")
     })
 }
 
 /// Returns evidence if the test process itself used the CPU all the time.
-fn spins(threads: &[&TaskEnrichment], silence: &Silence, said: &Transcript) -> Option<String> {
+fn spins(threads: &[&TaskEnrichment], stall: &StallReport, guest: &GuestState) -> Option<String> {
     let on_cpu = threads.iter().find(|task| task.on_cpu)?;
     let ran = (threads.iter()).fold(Duration::ZERO, |sum, task| {
         sum.saturating_add(Duration::from_nanos(
             task.utime_ns.saturating_add(task.stime_ns),
         ))
     });
-    let silent = match silence.guest {
-        Some(guest) => guest.saturating_sub(said.at),
-        None => silence.burnt,
+    let stalled = match stall.guest_clock {
+        Some(clock) => clock.saturating_sub(guest.at),
+        None => stall.burnt,
     };
-    let stood = silence.guest.is_some() && silence.wall > STOOD;
+    let stood = stall.guest_clock.is_some() && stall.wall > STOOD;
     let where_it_is = format!("{}[{}] is on cpu{}", on_cpu.comm, on_cpu.pid, on_cpu.cpu);
     if stood {
         return Some(format!(
             "{where_it_is}, which serves no timer interrupt any more"
         ));
     }
-    (ran >= silent.mul_f64(BUSY)).then(|| {
+    (ran >= stalled.mul_f64(BUSY)).then(|| {
         format!(
             "{where_it_is} and has used {:.1} s of CPU time",
             ran.as_secs_f64()
@@ -180,17 +180,17 @@ mod tests {
     }
 
     fn judged(phase: GuestLifecyclePhase, processes: Vec<TaskEnrichment>) -> Hang {
-        let silence = Silence {
-            guest: Some(20 * S),
+        let stall = StallReport {
+            guest_clock: Some(20 * S),
             processes,
-            ..Silence::default()
+            ..StallReport::default()
         };
-        let said = Transcript {
+        let guest = GuestState {
             phase,
             test_pid: Some(100),
-            ..Transcript::default()
+            ..GuestState::default()
         };
-        judge(WatchdogKillReason::Tier1CpuBudget, &silence, &said)
+        judge(WatchdogKillReason::Tier1CpuBudget, &stall, &guest)
     }
 
     #[test]

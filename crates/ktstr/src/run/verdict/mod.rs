@@ -18,29 +18,29 @@ use ktstr_guest::engine::HOG_KEY;
 use ktstr_introspect::report::ScxExit;
 use ktstr_machine::Halt;
 
-use super::conversation::End;
-use super::transcript::Transcript;
-use super::watch::Silence;
+use super::guest_session::End;
+use super::guest_state::GuestState;
+use super::stall::StallReport;
 use crate::vm_result::WatchdogKillReason;
-pub(super) use fault::{excuse, nothing_else};
+pub(super) use fault::{default_evidence, downgrade_if_contended};
 pub(super) use judgement::Case;
 pub use judgement::Fault;
 pub(crate) use judgement::Judgement;
 pub(super) use kernel_log::without_time;
-pub(super) use scheduler_exit::told;
+pub(super) use scheduler_exit::exit_text;
 
 /// Judges a run: first by how it ended, then by what the guest reported.
 pub(super) fn judge(
     case: &Case,
     end: &End,
-    said: &Transcript,
+    guest: &GuestState,
     console: &str,
     exit: Option<&ScxExit>,
 ) -> Judgement {
-    if let Some(message) = &said.harness_error {
+    if let Some(message) = &guest.harness_error {
         return Judgement::inconclusive(Fault::Harness, format!("in the guest: {message}"));
     }
-    if let Some(hello) = &said.hello
+    if let Some(hello) = &guest.hello
         && hello.topology.as_deref() != Ok(case.topology)
     {
         let seen = match &hello.topology {
@@ -69,21 +69,21 @@ pub(super) fn judge(
             )
             .because("a frame of the mailbox had a bad checksum or sequence number".to_owned());
         }
-        End::GaveUp(reason, silence) => gave_up(*reason, silence, said),
-        End::Halted(halt) => return halted(case, *halt, said, console),
-        End::Bye => finished(case, said, console),
+        End::TimedOut(reason, stall) => timed_out(*reason, stall, guest),
+        End::Halted(halt) => return halted(case, *halt, guest, console),
+        End::Completed => finished(case, guest, console),
     };
     match end {
         // The kernel ejected the scheduler first, which explains why nothing made progress, unless the test left the
         // scheduler no way to serve all tasks in time.
-        End::GaveUp(_, silence) => {
+        End::TimedOut(_, stall) => {
             scheduler_exit::ejected(&mut judgement, case, console, exit);
             let stalled = exit.is_some_and(ScxExit::is_stall);
-            if let (true, Some(crowd)) = (stalled, hang::crowd(silence, said)) {
+            if let (true, Some(crowd)) = (stalled, hang::crowd(stall, guest)) {
                 judgement.blame(Fault::Test, crowd);
             }
         }
-        _ => scheduler_exit::judge(&mut judgement, case, said, console, exit),
+        _ => scheduler_exit::judge(&mut judgement, case, guest, console, exit),
     }
     // A scheduler cannot serve any task if real-time workers leave no CPU time.
     if exit.is_some_and(ScxExit::is_stall)
@@ -91,7 +91,7 @@ pub(super) fn judge(
     {
         judgement.blame(Fault::Test, hog);
     }
-    fault::name(&mut judgement, case, console, &said.scheduler_log);
+    fault::attribute_fault(&mut judgement, case, console, &guest.scheduler_log);
     for report in kernel_log::reports(console) {
         judgement.result.note(report.to_string());
     }
@@ -157,17 +157,17 @@ pub(super) fn monitor(
     }
 }
 
-fn gave_up(reason: WatchdogKillReason, silence: &Silence, said: &Transcript) -> Judgement {
+fn timed_out(reason: WatchdogKillReason, stall: &StallReport, guest: &GuestState) -> Judgement {
     if reason == WatchdogKillReason::Tier3Deadman {
-        let stage = hang::stage(said.phase);
+        let stage = hang::stage(guest.phase);
         return Judgement::inconclusive(
             Fault::Host,
             format!("host too slow: the guest got too little CPU to make progress {stage}"),
         )
-        .because(fault::of_slow_host(silence, said));
+        .because(fault::of_slow_host(stall, guest));
     }
-    let hang = hang::judge(reason, silence, said);
-    let times = fault::of_hang(silence, said);
+    let hang = hang::judge(reason, stall, guest);
+    let times = fault::hang_evidence(stall, guest);
     let evidence = match hang.evidence.as_str() {
         "" => times,
         more => format!("{more}; {times}"),
@@ -179,7 +179,7 @@ fn gave_up(reason: WatchdogKillReason, silence: &Silence, said: &Transcript) -> 
     judgement.because(evidence)
 }
 
-fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgement {
+fn halted(case: &Case, halt: Halt, guest: &GuestState, console: &str) -> Judgement {
     match (halt, kernel_log::panic_of(console)) {
         (Halt::AcceleratorFailed, _) => Judgement::inconclusive(
             Fault::Host,
@@ -198,7 +198,7 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
             .because(fault::of_panic(console))
         }
         (_, Some(panic)) => {
-            let (fault, why) = fault::of_kernel_panic(&panic, console, said);
+            let (fault, why) = fault::of_kernel_panic(&panic, console, guest);
             let finding = Finding::KernelPanic {
                 reason: panic.clone(),
             };
@@ -210,12 +210,12 @@ fn halted(case: &Case, halt: Halt, said: &Transcript, console: &str) -> Judgemen
             let parts: Vec<String> = [why, place].into_iter().filter(|p| !p.is_empty()).collect();
             judgement.with_crash(panic).because(parts.join("; "))
         }
-        (halt, None) => went_down(halt, said, console),
+        (halt, None) => went_down(halt, guest, console),
     }
 }
 
 /// Judges a machine that went down without a panic: either something asked the kernel for it, or the cause is unknown.
-fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
+fn went_down(halt: Halt, guest: &GuestState, console: &str) -> Judgement {
     let how = match halt {
         Halt::Reset => "reset itself without a panic message",
         _ => "powered off before it was done",
@@ -223,7 +223,7 @@ fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
     let finding = Finding::WentDown {
         how: how.to_owned(),
     };
-    let test_runs = said.test_pid.is_some() && said.test_end.is_none();
+    let test_runs = guest.test_pid.is_some() && guest.test_end.is_none();
     match kernel_log::asked_to_go_down(console) {
         Some(line) if test_runs => Judgement::fail(Fault::Test, finding).because(format!(
             "the kernel was asked to go down while the test ran, and only the test could ask for that: its log ends \
@@ -237,8 +237,8 @@ fn went_down(halt: Halt, said: &Transcript, console: &str) -> Judgement {
     }
 }
 
-fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
-    if let Some(reason) = &said.not_attached {
+fn finished(case: &Case, guest: &GuestState, console: &str) -> Judgement {
+    if let Some(reason) = &guest.not_attached {
         // Before a scheduler has attached, nothing else runs that could use the memory up.
         if let (true, Some(line)) = (
             reason.contains("killed by signal 9"),
@@ -247,16 +247,16 @@ fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
             let finding = Finding::NotAttached {
                 scheduler: case.scheduler.to_owned(),
                 why: format!("{reason}: {}", out_of_memory(case)),
-                log: last_words(&said.scheduler_log),
+                log: last_words(&guest.scheduler_log),
             };
             return Judgement::unanswered(Fault::Undetermined, finding).because(line);
         }
-        let refusal = verifier_log::of(&said.scheduler_log);
-        if let (None, Some(misfit)) = (&refusal, misfit::of(&said.scheduler_log)) {
+        let refusal = verifier_log::of(&guest.scheduler_log);
+        if let (None, Some(misfit)) = (&refusal, misfit::of(&guest.scheduler_log)) {
             let finding = Finding::NotAttached {
                 scheduler: case.scheduler.to_owned(),
                 why: misfit.to_string(),
-                log: last_words(&said.scheduler_log),
+                log: last_words(&guest.scheduler_log),
             };
             return Judgement::unanswered(Fault::Undetermined, finding).because(misfit.evidence());
         }
@@ -268,20 +268,20 @@ fn finished(case: &Case, said: &Transcript, console: &str) -> Judgement {
         let finding = Finding::NotAttached {
             scheduler: case.scheduler.to_owned(),
             why: why.unwrap_or_else(|| reason.clone()),
-            log: last_words(&said.scheduler_log),
+            log: last_words(&guest.scheduler_log),
         };
         return Judgement::fail(Fault::Scheduler, finding).because(evidence);
     }
-    if let Some(panic) = &said.panic {
+    if let Some(panic) = &guest.panic {
         let message = panic.clone();
         return Judgement::fail(Fault::Test, Finding::TestPanicked { message })
             .with_crash(panic.clone());
     }
-    if let Some(error) = &said.error {
+    if let Some(error) = &guest.error {
         let message = error.clone();
         return Judgement::fail(Fault::Test, Finding::TestError { message });
     }
-    match (&said.result, said.test_end) {
+    match (&guest.result, guest.test_end) {
         (Some(result), _) => Judgement {
             guest: Ok(result.clone()),
             result: result.clone(),

@@ -135,7 +135,7 @@ fn broken() -> [(&'static str, Measures, &'static str); 7] {
     ]
 }
 
-fn said(checks: &Assert, measured: &Measures) -> Vec<String> {
+fn messages(checks: &Assert, measured: &Measures) -> Vec<String> {
     let found = findings(&DEFAULTS.merge(checks), measured, true);
     found
         .into_iter()
@@ -145,9 +145,13 @@ fn said(checks: &Assert, measured: &Measures) -> Vec<String> {
 
 #[test]
 fn each_bound_is_kept_by_one_run_and_broken_by_another() {
-    assert_eq!(said(&Assert::NO_OVERRIDES, &kept()), [""; 0]);
+    assert_eq!(messages(&Assert::NO_OVERRIDES, &kept()), [""; 0]);
     for (what, measured, message) in broken() {
-        assert_eq!(said(&Assert::NO_OVERRIDES, &measured), [message], "{what}");
+        assert_eq!(
+            messages(&Assert::NO_OVERRIDES, &measured),
+            [message],
+            "{what}"
+        );
     }
 }
 
@@ -159,7 +163,7 @@ fn a_bound_that_is_off_or_moved_is_not_broken() {
         .max_preemption_rate(Limit::At(4000.0))
         .without_defaults();
     for (what, measured, _) in broken() {
-        assert_eq!(said(&off, &measured), [""; 0], "{what}");
+        assert_eq!(messages(&off, &measured), [""; 0], "{what}");
     }
 }
 

@@ -5,15 +5,15 @@ use ktstr_assert::{AssertDetail, Ejection, Finding, Outcome, SchedulerEnd};
 use ktstr_guest::protocol::ProcessEnd;
 use ktstr_introspect::report::ScxExit;
 
-use super::super::transcript::Transcript;
+use super::super::guest_state::GuestState;
 use super::kernel_log::{killed_for_memory, without_time};
 use super::{Case, Fault, Judgement, last_words, out_of_memory};
 use crate::vm_result::VmResult;
 
 /// Returns the text about the scheduler's end: the kernel's message or, if the kernel did not eject it, the scheduler's
 /// own last lines. The text is empty if the scheduler ran until the end.
-pub(in crate::run) fn told(vm: &VmResult, judgement: &Judgement) -> String {
-    let noted = vm.scx_exit.as_ref().map(reason);
+pub(in crate::run) fn exit_text(vm: &VmResult, judgement: &Judgement) -> String {
+    let by_kernel = vm.scx_exit.as_ref().map(reason);
     let ended = |detail: &AssertDetail| {
         let finding = &detail.finding;
         matches!(
@@ -25,11 +25,11 @@ pub(in crate::run) fn told(vm: &VmResult, judgement: &Judgement) -> String {
         let log = vm.scheduler_log();
         // A dump names tasks, symbols and counters, which say nothing about the end.
         let words = log.split(DUMP).next().unwrap_or_default();
-        let cut = words.len().saturating_sub(MOST_TOLD);
+        let cut = words.len().saturating_sub(LOG_TAIL);
         let cut = (cut..words.len()).find(|at| words.is_char_boundary(*at));
         words[cut.unwrap_or(words.len())..].to_owned()
     };
-    noted
+    by_kernel
         .or_else(|| ejection(&vm.kernel_log))
         .or_else(|| judgement.result.failure_details().any(ended).then(own))
         .unwrap_or_default()
@@ -38,24 +38,24 @@ pub(in crate::run) fn told(vm: &VmResult, judgement: &Judgement) -> String {
 /// The words with which a dump of sched_ext begins (`scx_dump_state` in kernel/sched/ext.c, from 6.12 on).
 const DUMP: &str = " triggered exit kind ";
 /// The number of bytes at the end of a scheduler's log that are searched.
-const MOST_TOLD: usize = 16 << 10;
+const LOG_TAIL: usize = 16 << 10;
 
 /// Adds the findings about the scheduler's end.
 pub(super) fn judge(
     judgement: &mut Judgement,
     case: &Case,
-    said: &Transcript,
+    guest: &GuestState,
     console: &str,
     exit: Option<&ScxExit>,
 ) {
     let known = exit.filter(|exit| exit.is_error()).is_some() || ejection(console).is_some();
     // If the test itself failed, the end of the scheduler may be a consequence.
-    if said.not_attached.is_none() && said.panic.is_none() && said.error.is_none() {
-        let starved = said
+    if guest.not_attached.is_none() && guest.panic.is_none() && guest.error.is_none() {
+        let starved = guest
             .scheduler_pid
             .and_then(|pid| killed_for_memory(console, Some(pid)))
-            .filter(|_| said.scheduler_died == Some(ProcessEnd::Signaled(9)));
-        died(judgement, case, said, known, exit, starved);
+            .filter(|_| guest.scheduler_died == Some(ProcessEnd::Signaled(9)));
+        merge_exit(judgement, case, guest, known, exit, starved);
     }
     ejected(judgement, case, console, exit);
 }
@@ -67,8 +67,8 @@ pub(super) fn ejected(
     console: &str,
     exit: Option<&ScxExit>,
 ) {
-    let told = exit.filter(|exit| exit.is_error());
-    let Some(reason) = told.map(reason).or_else(|| ejection(console)) else {
+    let error_exit = exit.filter(|exit| exit.is_error());
+    let Some(reason) = error_exit.map(reason).or_else(|| ejection(console)) else {
         return;
     };
     judgement
@@ -78,27 +78,27 @@ pub(super) fn ejected(
             cause: cause(&reason),
             reason,
         }));
-    let evidence = told.map_or_else(
+    let evidence = error_exit.map_or_else(
         || "the kernel's log says that it ejected the scheduler".to_owned(),
-        noted,
+        exit_evidence,
     );
     judgement.blame(Fault::Scheduler, evidence);
 }
 
 /// Adds what PID 1 or the engine reported about the process. The guest can see that sched_ext is off, but not why.
-fn died(
+fn merge_exit(
     judgement: &mut Judgement,
     case: &Case,
-    said: &Transcript,
+    guest: &GuestState,
     ejected: bool,
     exit: Option<&ScxExit>,
     starved: Option<String>,
 ) {
     let left = exit.filter(|exit| !exit.is_error());
-    let (end, how) = match (said.scheduler_died, left) {
+    let (end, how) = match (guest.scheduler_died, left) {
         _ if ejected => (SchedulerEnd::Crashed, None),
         (Some(ProcessEnd::Exited(0)), _) | (None, Some(_)) => {
-            let status = said
+            let status = guest
                 .scheduler_died
                 .map_or("", |_| " and exited with code 0");
             (
@@ -117,7 +117,7 @@ fn died(
         scheduler: Some(case.scheduler.to_owned()),
         end,
         how,
-        log: last_words(&said.scheduler_log),
+        log: last_words(&guest.scheduler_log),
     });
     let mut seen = false;
     for outcome in &mut judgement.result.outcomes {
@@ -137,7 +137,7 @@ fn died(
             }
         }
     }
-    match (seen, said.scheduler_died, finding) {
+    match (seen, guest.scheduler_died, finding) {
         // A clean exit that was not noticed during the test happened after it.
         (false, None, _) => return,
         (false, Some(_), Some(finding)) => {
@@ -150,7 +150,7 @@ fn died(
     }
     let (fault, why) = match starved {
         Some(line) => (Fault::Undetermined, line),
-        None => culprit(case, said, left),
+        None => culprit(case, guest, left),
     };
     judgement.blame(fault, why);
     if fault != Fault::Undetermined {
@@ -166,15 +166,15 @@ fn died(
 }
 
 /// Attributes the end of a scheduler that the kernel did not eject, and returns the evidence.
-fn culprit(case: &Case, said: &Transcript, left: Option<&ScxExit>) -> (Fault, String) {
-    if let Some(signal) = said.scheduler_signal.as_ref()
-        && Some(signal.sender) != said.scheduler_pid
+fn culprit(case: &Case, guest: &GuestState, left: Option<&ScxExit>) -> (Fault, String) {
+    if let Some(signal) = guest.scheduler_signal.as_ref()
+        && Some(signal.sender) != guest.scheduler_pid
     {
         let fault = match signal.sender {
             1 => Fault::Harness,
             _ => Fault::Test,
         };
-        let test = match Some(signal.sender) == said.test_pid {
+        let test = match Some(signal.sender) == guest.test_pid {
             true => ", the test process,",
             false => "",
         };
@@ -191,17 +191,17 @@ fn culprit(case: &Case, said: &Transcript, left: Option<&ScxExit>) -> (Fault, St
         );
         return (Fault::Test, why);
     }
-    let of_itself = matches!(said.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
-    if case.virtual_clock && of_itself && own_watchdog(&said.scheduler_log) {
+    let of_itself = matches!(guest.scheduler_died, Some(ProcessEnd::Exited(_)) | None);
+    if case.virtual_clock && of_itself && own_watchdog(&guest.scheduler_log) {
         let why = "its own watchdog ended it, but it counts seconds of the virtual clock, in which the \
                    CPUs do less work than in a second of real hardware";
         return (Fault::Undetermined, why.to_owned());
     }
     // A process that dies always detaches its scheduler, so that is not reported separately.
     let notes = left
-        .filter(|_| matches!(said.scheduler_died, Some(ProcessEnd::Exited(0)) | None))
+        .filter(|_| matches!(guest.scheduler_died, Some(ProcessEnd::Exited(0)) | None))
         .map(|exit| format!("sched_ext reported {}: {}", exit.kind_name, exit.reason));
-    let process = said
+    let process = guest
         .scheduler_died
         .map(|end| format!("its process {end} while the test ran"));
     let evidence: Vec<String> = process.into_iter().chain(notes).collect();
@@ -251,7 +251,7 @@ fn reason(exit: &ScxExit) -> String {
 }
 
 /// Returns the kind of an ejection, and the function of the kernel that detected it.
-fn noted(exit: &ScxExit) -> String {
+fn exit_evidence(exit: &ScxExit) -> String {
     let mut text = format!("sched_ext reported {}", exit.kind_name);
     // The first frames belong to the code that records the exit.
     let frames: Vec<String> = frames(exit)

@@ -18,16 +18,16 @@ const CASE: Case = Case {
     parallel_tcg: false,
 };
 
-/// The transcript of a guest of the right topology that then sent `messages`.
-fn said(messages: Vec<ToHost>) -> Transcript {
-    let mut transcript = Transcript::default();
+/// The state of a guest of the right topology that then sent `messages`.
+fn guest_after(messages: Vec<ToHost>) -> GuestState {
+    let mut guest = GuestState::default();
     let hello = ToHost::Hello {
         topology: Ok("1n1l2c1t".into()),
     };
     for message in std::iter::once(hello).chain(messages) {
-        transcript.take(message, Duration::ZERO);
+        guest.take(message, Duration::ZERO);
     }
-    transcript
+    guest
 }
 
 fn attached() -> ToHost {
@@ -46,19 +46,25 @@ fn message(judgement: &Judgement) -> String {
 
 #[test]
 fn a_result_is_taken_as_it_is() {
-    let passed = said(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
-    let judgement = judge(&CASE, &End::Bye, &passed, "", None);
+    let passed = guest_after(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
+    let judgement = judge(&CASE, &End::Completed, &passed, "", None);
     assert!(judgement.result.is_pass() && judgement.fault.is_none());
 }
 
 #[test]
 fn a_lost_message_is_the_harnesss_fault_whatever_else_was_said() {
-    let lost = End::Lost(crate::run::conversation::Lost { agent: 1, test: 2 });
+    let lost = End::Lost(crate::run::guest_session::Lost { agent: 1, test: 2 });
     let ended = ToHost::TestEnded {
         end: ProcessEnd::Exited(0),
         oom_killed: false,
     };
-    let judgement = judge(&CASE, &lost, &said(vec![attached(), ended]), "", None);
+    let judgement = judge(
+        &CASE,
+        &lost,
+        &guest_after(vec![attached(), ended]),
+        "",
+        None,
+    );
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Harness));
     let text = message(&judgement);
@@ -70,8 +76,8 @@ fn a_lost_message_is_the_harnesss_fault_whatever_else_was_said() {
 
 #[test]
 fn a_slow_host_is_inconclusive_and_named() {
-    let end = End::GaveUp(WatchdogKillReason::Tier3Deadman, Silence::default());
-    let judgement = judge(&CASE, &end, &said(vec![attached()]), "", None);
+    let end = End::TimedOut(WatchdogKillReason::Tier3Deadman, StallReport::default());
+    let judgement = judge(&CASE, &end, &guest_after(vec![attached()]), "", None);
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Host));
     assert!(message(&judgement).starts_with("host too slow"));
@@ -79,15 +85,21 @@ fn a_slow_host_is_inconclusive_and_named() {
 
 #[test]
 fn a_hang_without_evidence_blames_nobody() {
-    let end = End::GaveUp(WatchdogKillReason::Tier1CpuBudget, Silence::default());
+    let end = End::TimedOut(WatchdogKillReason::Tier1CpuBudget, StallReport::default());
     for messages in [vec![attached()], vec![]] {
-        let hung = judge(&CASE, &end, &said(messages), "", None);
+        let hung = judge(&CASE, &end, &guest_after(messages), "", None);
         assert!(hung.result.is_inconclusive(), "{hung:?}");
         assert_eq!(hung.fault, Some(Fault::Undetermined));
     }
     // The scheduler is blamed if the kernel had ejected it before.
     let stalled = left(1026, "SCX_EXIT_ERROR_STALL", "runnable task stall");
-    let ejected = judge(&CASE, &end, &said(vec![attached()]), "", Some(&stalled));
+    let ejected = judge(
+        &CASE,
+        &end,
+        &guest_after(vec![attached()]),
+        "",
+        Some(&stalled),
+    );
     assert!(ejected.result.is_fail());
     assert_eq!(ejected.fault, Some(Fault::Scheduler));
 }
@@ -100,8 +112,8 @@ fn a_stall_beside_real_time_hogs_is_the_tests_fault() {
         if hog {
             result.note_value(HOG_KEY, "1 real-time workers took what CPUs they were on");
         }
-        let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
-        judge(&CASE, &End::Bye, &said, "", Some(&stalled)).fault
+        let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(result))]);
+        judge(&CASE, &End::Completed, &guest, "", Some(&stalled)).fault
     };
     assert_eq!(told(true), Some(Fault::Test));
     assert_eq!(told(false), Some(Fault::Scheduler));
@@ -113,7 +125,7 @@ fn a_kernel_panic_shows_its_reason() {
     let judgement = judge(
         &CASE,
         &End::Halted(Halt::Reset),
-        &said(vec![]),
+        &guest_after(vec![]),
         console,
         None,
     );
@@ -133,8 +145,8 @@ fn a_stale_breakpoint_is_attributed_to_parallel_tcg_only() {
         [ 11.6] RIP: 0010:ktime_get_update_offsets_now+0x46/0x150\n\
         [ 11.7] Kernel panic - not syncing: Fatal exception in interrupt\n";
     let judged = |case: &Case, console: &str| {
-        let said = said(vec![attached()]);
-        judge(case, &End::Halted(Halt::Reset), &said, console, None)
+        let guest = guest_after(vec![attached()]);
+        judge(case, &End::Halted(Halt::Reset), &guest, console, None)
     };
     let parallel = Case {
         parallel_tcg: true,
@@ -160,11 +172,11 @@ fn a_stale_breakpoint_is_attributed_to_parallel_tcg_only() {
 
 #[test]
 fn a_wrong_shape_is_the_harnesss_fault_whatever_the_test_said() {
-    let mut transcript = said(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
-    if let Some(hello) = &mut transcript.hello {
+    let mut guest = guest_after(vec![ToHost::TestResult(Box::new(AssertResult::pass()))]);
+    if let Some(hello) = &mut guest.hello {
         hello.topology = Ok("1n2l1c1t".into());
     }
-    let judgement = judge(&CASE, &End::Bye, &transcript, "", None);
+    let judgement = judge(&CASE, &End::Completed, &guest, "", None);
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Harness));
     assert!(message(&judgement).contains("1n1l2c1t") && message(&judgement).contains("1n2l1c1t"));
@@ -176,7 +188,7 @@ fn out_of_memory_says_what_to_raise() {
         end: ProcessEnd::Signaled(9),
         oom_killed: true,
     };
-    let judgement = judge(&CASE, &End::Bye, &said(vec![end]), "", None);
+    let judgement = judge(&CASE, &End::Completed, &guest_after(vec![end]), "", None);
     assert!(message(&judgement).contains("memory_mib"));
     assert_eq!(judgement.fault, Some(Fault::Test));
 }
@@ -190,7 +202,13 @@ fn a_refused_scheduler_shows_its_last_words() {
     let refused = ToHost::SchedulerNotAttached {
         reason: "it exited with code 1 before it attached".into(),
     };
-    let judgement = judge(&CASE, &End::Bye, &said(vec![log, refused]), "", None);
+    let judgement = judge(
+        &CASE,
+        &End::Completed,
+        &guest_after(vec![log, refused]),
+        "",
+        None,
+    );
     assert!(message(&judgement).contains("EACCES"));
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
 }
@@ -206,7 +224,13 @@ fn a_scheduler_that_does_not_fit_the_kernel_is_not_accused() {
     let refused = ToHost::SchedulerNotAttached {
         reason: "it exited with code 1 before it attached".into(),
     };
-    let judgement = judge(&CASE, &End::Bye, &said(vec![log, refused]), "", None);
+    let judgement = judge(
+        &CASE,
+        &End::Completed,
+        &guest_after(vec![log, refused]),
+        "",
+        None,
+    );
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
     let text = message(&judgement);
@@ -222,7 +246,15 @@ fn a_scheduler_that_does_not_fit_the_kernel_is_not_accused() {
 fn a_scheduler_that_the_guest_has_no_memory_for_is_not_accused() {
     let console =
         "[    6.6] Out of memory: Killed process 7 (scx_x) total-vm:322584kB, anon-rss:320168kB\n";
-    let of = |messages, console| judge(&CASE, &End::Bye, &said(messages), console, None);
+    let of = |messages, console| {
+        judge(
+            &CASE,
+            &End::Completed,
+            &guest_after(messages),
+            console,
+            None,
+        )
+    };
     let refused = || ToHost::SchedulerNotAttached {
         reason: "it was killed by signal 9 before it attached".into(),
     };
@@ -264,8 +296,8 @@ fn a_scheduler_that_the_guest_has_no_memory_for_is_not_accused() {
 fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
     let judgement = judge(
         &CASE,
-        &End::Bye,
-        &said(vec![
+        &End::Completed,
+        &guest_after(vec![
             attached(),
             ToHost::SchedulerDied {
                 end: ProcessEnd::Signaled(11),
@@ -282,7 +314,7 @@ fn a_scheduler_that_dies_under_a_passing_test_fails_it() {
 
 #[test]
 fn a_refusal_is_shown_with_its_reason() {
-    let refused = said(vec![
+    let refused = guest_after(vec![
         ToHost::Output {
             stream: ktstr_guest::protocol::Stream::Scheduler,
             text: include_str!("../../../tests/data/refused.log").to_owned(),
@@ -291,7 +323,7 @@ fn a_refusal_is_shown_with_its_reason() {
             reason: "it exited with code 1 before it attached".into(),
         },
     ]);
-    let judgement = judge(&CASE, &End::Bye, &refused, "", None);
+    let judgement = judge(&CASE, &End::Completed, &refused, "", None);
     let text = message(&judgement);
     assert!(text.contains("R1 invalid mem access 'scalar'"), "{text}");
     assert!(text.lines().count() < 20, "{text}");
@@ -362,7 +394,7 @@ fn leaving_ejection_and_killing_are_distinguished() {
         ),
     ] {
         let messages = [attached(), found_dead()].into_iter().chain(more).collect();
-        let judgement = judge(&CASE, &End::Bye, &said(messages), "", exit);
+        let judgement = judge(&CASE, &End::Completed, &guest_after(messages), "", exit);
         let details: Vec<_> = judgement.result.failure_details().collect();
         assert_eq!(details[0].kind, kind, "{details:?}");
         assert!(details[0].message.starts_with("scheduler process died: "));
@@ -377,11 +409,11 @@ fn leaving_ejection_and_killing_are_distinguished() {
 #[test]
 fn a_scheduler_that_is_stopped_after_the_test_did_not_leave() {
     let unregistered = left(64, "SCX_EXIT_UNREG", "unregistered from user space");
-    let passed = said(vec![
+    let passed = guest_after(vec![
         attached(),
         ToHost::TestResult(Box::new(AssertResult::pass())),
     ]);
-    let judgement = judge(&CASE, &End::Bye, &passed, "", Some(&unregistered));
+    let judgement = judge(&CASE, &End::Completed, &passed, "", Some(&unregistered));
     assert!(judgement.result.is_pass() && judgement.fault.is_none());
 }
 
@@ -389,11 +421,11 @@ fn a_scheduler_that_is_stopped_after_the_test_did_not_leave() {
 fn an_ejection_is_reported_in_the_kernels_words() {
     let console = "[   12.1] sched_ext: BPF scheduler \"x\" disabled (runnable task stall)\n\
                    [   12.1] sched_ext: x: watchdog failed to check in for 5.004s\n";
-    let passed = said(vec![
+    let passed = guest_after(vec![
         attached(),
         ToHost::TestResult(Box::new(AssertResult::pass())),
     ]);
-    let judgement = judge(&CASE, &End::Bye, &passed, console, None);
+    let judgement = judge(&CASE, &End::Completed, &passed, console, None);
     assert_eq!(
         message(&judgement),
         "the kernel ejected scheduler `scx_x`: runnable task stall \
@@ -402,7 +434,7 @@ fn an_ejection_is_reported_in_the_kernels_words() {
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
     let clean = "[ 3.0] sched_ext: BPF scheduler \"x\" disabled (unregistered from user space)\n";
     assert!(
-        judge(&CASE, &End::Bye, &passed, clean, None)
+        judge(&CASE, &End::Completed, &passed, clean, None)
             .result
             .is_pass()
     );
@@ -425,11 +457,11 @@ fn an_ejection_is_reported_from_the_exit_record() {
         ],
         ..ScxExit::default()
     };
-    let passed = said(vec![
+    let passed = guest_after(vec![
         attached(),
         ToHost::TestResult(Box::new(AssertResult::pass())),
     ]);
-    let judgement = judge(&CASE, &End::Bye, &passed, "", Some(&exit));
+    let judgement = judge(&CASE, &End::Completed, &passed, "", Some(&exit));
     assert_eq!(
         message(&judgement),
         "the kernel ejected scheduler `scx_x`: runnable task stall \
@@ -450,8 +482,8 @@ fn an_ejection_is_reported_from_the_exit_record() {
 fn the_monitor_is_asked_for_a_scheduler_under_test_alone() {
     let passed = || {
         let result = AssertResult::pass();
-        let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
-        judge(&CASE, &End::Bye, &said, "", None)
+        let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(result))]);
+        judge(&CASE, &End::Completed, &guest, "", None)
     };
     let enforced = Assert::NO_OVERRIDES.with_monitor_defaults();
     let nothing_seen = MonitorReport::default();
@@ -491,8 +523,8 @@ fn a_scheduler_that_somebody_killed_is_not_at_fault() {
         };
         let started = ToHost::TestStarted { pid: 100 };
         let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
-        let said = said(vec![attached(), started, died, passed]);
-        judge(&CASE, &End::Bye, &said, "", None)
+        let guest = guest_after(vec![attached(), started, died, passed]);
+        judge(&CASE, &End::Completed, &guest, "", None)
     };
     assert_eq!(judged(100).fault, Some(Fault::Test));
     assert_eq!(judged(230).fault, Some(Fault::Test));
@@ -508,8 +540,8 @@ fn a_restart_after_a_hotplug_is_not_the_schedulers_fault() {
         "unregistered from the main kernel",
     );
     unplugged.exit_code = 1 << 48 | 1 << 32;
-    let said = said(vec![attached(), found_dead()]);
-    let judgement = judge(&CASE, &End::Bye, &said, "", Some(&unplugged));
+    let guest = guest_after(vec![attached(), found_dead()]);
+    let judgement = judge(&CASE, &End::Completed, &guest, "", Some(&unplugged));
     assert_eq!(judgement.fault, Some(Fault::Test), "{judgement:?}");
 }
 
@@ -524,13 +556,13 @@ fn a_schedulers_own_watchdog_says_little_under_the_virtual_clock() {
         signal: None,
     };
     let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
-    let said = said(vec![attached(), log, died, passed]);
+    let guest = guest_after(vec![attached(), log, died, passed]);
     let judged = |virtual_clock| {
         let case = Case {
             virtual_clock,
             ..CASE
         };
-        judge(&case, &End::Bye, &said, "", None)
+        judge(&case, &End::Completed, &guest, "", None)
     };
     let slow = judged(true);
     assert!(slow.result.is_inconclusive(), "{slow:?}");
@@ -544,9 +576,9 @@ fn a_requested_panic_is_the_fault_of_the_requester() {
         [ 1.0] Kernel panic - not syncing: sysrq triggered crash\n\
         [ 1.1] CPU: 0 UID: 0 PID: 100 Comm: t Not tainted 7.3.4\n";
     let judged = |pid| {
-        let said = said(vec![attached(), ToHost::TestStarted { pid: 100 }]);
+        let guest = guest_after(vec![attached(), ToHost::TestStarted { pid: 100 }]);
         let console = console.replace("PID: 100", &format!("PID: {pid}"));
-        judge(&CASE, &End::Halted(Halt::Reset), &said, &console, None).fault
+        judge(&CASE, &End::Halted(Halt::Reset), &guest, &console, None).fault
     };
     assert_eq!(judged(100), Some(Fault::Test));
     assert_eq!(judged(101), Some(Fault::Test));
@@ -560,8 +592,8 @@ fn a_scenario_that_cannot_be_set_up_is_the_tests_fault() {
         error: "no cgroup \"x\"".into(),
     }));
     result.record_fail(AssertDetail::new(DetailKind::Stuck, "tid 7 stuck"));
-    let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
-    let judgement = judge(&CASE, &End::Bye, &said, "", None);
+    let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(result))]);
+    let judgement = judge(&CASE, &End::Completed, &guest, "", None);
     assert_eq!(judgement.fault, Some(Fault::Test));
 }
 
@@ -579,8 +611,8 @@ fn the_end_of_a_payload_is_the_tests_fault_alone() {
         if let Some(more) = more {
             result.record_fail(more);
         }
-        let said = said(vec![attached(), ToHost::TestResult(Box::new(result))]);
-        let judgement = judge(&CASE, &End::Bye, &said, console, None);
+        let guest = guest_after(vec![attached(), ToHost::TestResult(Box::new(result))]);
+        let judgement = judge(&CASE, &End::Completed, &guest, console, None);
         assert_eq!(judgement.is_open(), judgement.fault == Some(Fault::Test));
         (judgement.fault, judgement.evidence.unwrap_or_default())
     };
@@ -606,19 +638,19 @@ fn the_end_of_a_payload_is_the_tests_fault_alone() {
         ..CASE
     };
     let result = AssertResult::fail(slow);
-    let said = said(vec![ToHost::TestResult(Box::new(result))]);
-    let judgement = judge(&alone, &End::Bye, &said, "", None);
+    let guest = guest_after(vec![ToHost::TestResult(Box::new(result))]);
+    let judgement = judge(&alone, &End::Completed, &guest, "", None);
     assert_eq!(judgement.fault, Some(Fault::Test));
 }
 
 #[test]
 fn reports_of_the_kernel_are_noted() {
-    let passed = said(vec![
+    let passed = guest_after(vec![
         attached(),
         ToHost::TestResult(Box::new(AssertResult::pass())),
     ]);
     let console = "[ 9.0] psi: task underflow! cpu=1\n";
-    let judgement = judge(&CASE, &End::Bye, &passed, console, None);
+    let judgement = judge(&CASE, &End::Completed, &passed, console, None);
     assert!(judgement.result.is_pass());
     let note = &judgement.result.info_notes[0].message;
     assert!(note.contains("psi underflow"), "{note}");
@@ -633,8 +665,8 @@ fn a_bound_on_events_that_the_kernel_does_not_count_is_noted() {
             ..MonitorReport::default()
         };
         let passed = ToHost::TestResult(Box::new(AssertResult::pass()));
-        let said = said(vec![attached(), passed]);
-        let mut judgement = judge(&CASE, &End::Bye, &said, "", None);
+        let guest = guest_after(vec![attached(), passed]);
+        let mut judgement = judge(&CASE, &End::Completed, &guest, "", None);
         monitor(&mut judgement, &CASE, &checks, Some(&report));
         let notes = &judgement.result.info_notes;
         notes

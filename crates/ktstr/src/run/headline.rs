@@ -19,7 +19,7 @@ pub(super) fn ranked(result: &AssertResult) -> Vec<&AssertDetail> {
 }
 
 /// Returns the most significant finding, and whose fault it is.
-pub(super) fn sentence(result: &AssertResult, fault: Option<Fault>) -> String {
+pub(super) fn headline(result: &AssertResult, fault: Option<Fault>) -> String {
     let all = ranked(result);
     let Some(first) = all.first() else {
         return String::new();
@@ -88,19 +88,19 @@ fn clause(detail: &AssertDetail, all: &[&AssertDetail]) -> String {
             reason,
         } => {
             let reason = reason.as_ref().map(|why| format!(" ({why})"));
-            let said = format!(
+            let text = format!(
                 "{label} was {actual}{}, expected {expected}",
                 reason.unwrap_or_default()
             );
-            Some(said.lines().next().unwrap_or_default().to_owned())
+            Some(text.lines().next().unwrap_or_default().to_owned())
         }
         _ => None,
     };
     plain.unwrap_or_else(|| {
-        let said = detail
+        let text = detail
             .message
             .replace("panicked: panicked at", "panicked at");
-        let words: Vec<&str> = said.lines().take(2).map(str::trim).collect();
+        let words: Vec<&str> = text.lines().take(2).map(str::trim).collect();
         match &detail.cgroup {
             Some(cgroup) => format!("{} (cgroup {cgroup})", words.join(" ")),
             None => words.join(" "),
@@ -201,5 +201,5 @@ pub(super) fn cgroup<'a>(all: &[&'a AssertDetail]) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-#[path = "sentence_tests.rs"]
+#[path = "headline_tests.rs"]
 mod tests;

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ktstr_machine::{WatchPoints, anonymous_file};
-use ktstr_mailbox::Place;
-use ktstr_state::{Folder, Lock, Place as Room, create_file};
+use ktstr_mailbox::RingCursor;
+use ktstr_state::{Folder, Lock, Place, create_file};
 use serde::{Deserialize, Serialize};
 
-use super::{Stamps, WarmError, sparse};
-use crate::run::conversation::Places;
-use crate::run::transcript::{Attached, Hello, Transcript};
+use super::{Stamps, TemplateError, sparse};
+use crate::run::guest_session::RingCursors;
+use crate::run::guest_state::{Attached, GuestState, Hello};
 use crate::vm_result::GuestLifecyclePhase;
 
 const DESCRIPTION: &str = "template.json";
@@ -28,8 +28,8 @@ pub(super) struct Description {
     pub(super) what: String,
     pub(super) kernel: PathBuf,
     pub(super) qemu: PathBuf,
-    state: Checked,
-    ram: Vec<Untouched>,
+    state: FileChecksum,
+    ram: Vec<FileStamp>,
     agent: (u64, u32),
     host: (u64, u32),
     hello: Option<Hello>,
@@ -46,14 +46,14 @@ pub(super) struct Description {
 
 /// A small file, which is verified by its checksum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Checked {
+struct FileChecksum {
     len: u64,
     crc32: u32,
 }
 
 /// A large file, which is verified by its size and modification time: reading all of it would take longer than a fork.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Untouched {
+struct FileStamp {
     len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -70,9 +70,9 @@ pub(super) struct Template {
 
 impl Template {
     /// Opens and checks the template `key`. Returns `None` if it does not exist.
-    pub(super) fn open(root: &Path, key: &str) -> Result<Option<Self>, WarmError> {
+    pub(super) fn open(root: &Path, key: &str) -> Result<Option<Self>, TemplateError> {
         let folder = root.join(key);
-        match Folder::existing(&folder, Room::CACHE) {
+        match Folder::existing(&folder, Place::CACHE) {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(None),
             Err(error) => return Err(damaged(key, error.to_string())),
@@ -94,7 +94,7 @@ impl Template {
             ));
         }
         let state =
-            checked(&folder.join(STATE)).map_err(|e| damaged(key, format!("{STATE}: {e}")))?;
+            checksum(&folder.join(STATE)).map_err(|e| damaged(key, format!("{STATE}: {e}")))?;
         if state != description.state {
             return Err(damaged(key, "its device state has changed".to_owned()));
         }
@@ -106,7 +106,7 @@ impl Template {
             if let Some(wrong) = not_ours(&file).map_err(|e| damaged(key, e.to_string()))? {
                 return Err(damaged(key, format!("its RAM, {name}, {wrong}")));
             }
-            let found = untouched(&file).map_err(|e| damaged(key, e.to_string()))?;
+            let found = file_stamp(&file).map_err(|e| damaged(key, e.to_string()))?;
             if found != *expected {
                 return Err(damaged(key, "its RAM has been written to".to_owned()));
             }
@@ -126,24 +126,24 @@ impl Template {
     }
 
     /// Returns the positions of both sides of the mailbox.
-    pub(super) fn places(&self) -> Places {
-        let place = |(bytes, sequence)| Place { bytes, sequence };
-        Places {
-            agent: place(self.description.agent),
-            host: place(self.description.host),
+    pub(super) fn cursors(&self) -> RingCursors {
+        let cursor = |(bytes, sequence)| RingCursor { bytes, sequence };
+        RingCursors {
+            agent: cursor(self.description.agent),
+            host: cursor(self.description.host),
         }
     }
 
     /// Returns what the guest had reported.
-    pub(super) fn said(&self) -> Transcript {
-        Transcript {
+    pub(super) fn guest_state(&self) -> GuestState {
+        GuestState {
             hello: self.description.hello.clone(),
             attached: self.description.attached.clone(),
             prepared: self.description.attached.is_some(),
             loaded: self.description.loaded,
             scheduler_log: self.description.scheduler_log.clone(),
             phase: GuestLifecyclePhase::Attach,
-            ..Transcript::default()
+            ..GuestState::default()
         }
     }
 }
@@ -156,8 +156,8 @@ pub(super) fn touch(root: &Path, key: &str) {
         .and_then(|file| file.set_modified(SystemTime::now()));
 }
 
-fn damaged(key: &str, reason: String) -> WarmError {
-    WarmError::Damaged {
+fn damaged(key: &str, reason: String) -> TemplateError {
+    TemplateError::Damaged {
         key: key.to_owned(),
         reason,
     }
@@ -167,9 +167,9 @@ fn ram_name(node: usize) -> String {
     format!("ram{node}")
 }
 
-fn checked(path: &Path) -> std::io::Result<Checked> {
+fn checksum(path: &Path) -> std::io::Result<FileChecksum> {
     let bytes = std::fs::read(path)?;
-    Ok(Checked {
+    Ok(FileChecksum {
         len: bytes.len() as u64,
         crc32: crc32fast::hash(&bytes),
     })
@@ -189,9 +189,9 @@ fn not_ours(file: &File) -> std::io::Result<Option<String>> {
     })
 }
 
-fn untouched(file: &File) -> std::io::Result<Untouched> {
+fn file_stamp(file: &File) -> std::io::Result<FileStamp> {
     let meta = file.metadata()?;
-    Ok(Untouched {
+    Ok(FileStamp {
         len: meta.len(),
         modified: (meta.mtime(), meta.mtime_nsec()),
         changed: (meta.ctime(), meta.ctime_nsec()),
@@ -200,7 +200,7 @@ fn untouched(file: &File) -> std::io::Result<Untouched> {
 
 /// A template that is being built, in a temporary folder that is removed unless it is committed.
 #[derive(Debug)]
-pub(super) struct Making {
+pub(super) struct TemplateBuilder {
     root: PathBuf,
     key: String,
     folder: PathBuf,
@@ -213,7 +213,11 @@ pub(super) struct Making {
 
 /// Acquires the lock for building `key`, waiting for any other builder. Returns `None` if the template was built in the
 /// meantime.
-pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Making>, WarmError> {
+pub(super) fn begin_build(
+    root: &Path,
+    key: &str,
+    nodes: &[u64],
+) -> Result<Option<TemplateBuilder>, TemplateError> {
     let lock = lock(root, key)?;
     if root.join(key).exists() {
         return Ok(None);
@@ -221,14 +225,14 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
     let folder = root.join(format!(".making-{key}"));
     // A folder that is still there belongs to a builder that no longer holds the lock.
     let _ = std::fs::remove_dir_all(&folder);
-    let wrap = |e| WarmError::files(format!("making {}", folder.display()), e);
+    let wrap = |e| TemplateError::files(format!("making {}", folder.display()), e);
     // The folder must not exist: one that could not be removed belongs to another user.
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&folder)
         .map_err(wrap)?;
     create_file(&folder.join(STATE)).map_err(wrap)?;
-    let mut making = Making {
+    let mut builder = TemplateBuilder {
         root: root.to_owned(),
         key: key.to_owned(),
         folder,
@@ -237,65 +241,65 @@ pub(super) fn begin(root: &Path, key: &str, nodes: &[u64]) -> Result<Option<Maki
         _lock: lock,
     };
     for len in nodes {
-        making.ram.push(anonymous_file("ktstr-template", *len)?);
+        builder.ram.push(anonymous_file("ktstr-template", *len)?);
     }
-    Ok(Some(making))
+    Ok(Some(builder))
 }
 
 /// Returns the path of the lock file for `key`.
-pub(super) fn lock_path(root: &Path, key: &str) -> Result<PathBuf, WarmError> {
-    let locks = Folder::private(&root.join(LOCKS), Room::CACHE)?;
+pub(super) fn lock_path(root: &Path, key: &str) -> Result<PathBuf, TemplateError> {
+    let locks = Folder::private(&root.join(LOCKS), Place::CACHE)?;
     Ok(locks.path().join(key))
 }
 
 /// Waits for the lock that is needed to build or remove the template `key`.
-fn lock(root: &Path, key: &str) -> Result<Lock, WarmError> {
+fn lock(root: &Path, key: &str) -> Result<Lock, TemplateError> {
     let what = format!("the template {key}, which another process is building or removing");
-    Ok(Lock::take(&lock_path(root, key)?, Room::CACHE, &what)?)
+    Ok(Lock::take(&lock_path(root, key)?, Place::CACHE, &what)?)
 }
 
 /// The description of a finished template, apart from its files.
-pub(super) struct Told<'a> {
+pub(super) struct TemplateMeta<'a> {
     pub(super) what: String,
     pub(super) kernel: PathBuf,
     pub(super) qemu: PathBuf,
-    pub(super) places: Places,
-    pub(super) said: &'a Transcript,
+    pub(super) cursors: RingCursors,
+    pub(super) guest: &'a GuestState,
     pub(super) console: String,
     pub(super) present: Stamps,
     pub(super) points: WatchPoints,
 }
 
-impl Making {
+impl TemplateBuilder {
     /// Returns the path for the device state.
     pub(super) fn state(&self) -> PathBuf {
         self.folder.join(STATE)
     }
 
     /// Publishes the template. Its QEMU must have exited.
-    pub(super) fn commit(mut self, told: Told) -> Result<(), WarmError> {
-        let wrap = |e| WarmError::files(format!("writing the template {}", self.key), e);
+    pub(super) fn commit(mut self, meta: TemplateMeta) -> Result<(), TemplateError> {
+        let wrap = |e| TemplateError::files(format!("writing the template {}", self.key), e);
         let ram = (0..self.ram.len())
             .map(|node| self.keep_ram(node))
             .collect::<std::io::Result<_>>()
             .map_err(wrap)?;
-        let place = |p: Place| (p.bytes, p.sequence);
+        let cursor = |p: RingCursor| (p.bytes, p.sequence);
         let description = Description {
             key: self.key.clone(),
-            what: told.what,
-            kernel: told.kernel,
-            qemu: told.qemu,
-            state: checked(&self.state()).map_err(wrap)?,
+            what: meta.what,
+            kernel: meta.kernel,
+            qemu: meta.qemu,
+            state: checksum(&self.state()).map_err(wrap)?,
             ram,
-            agent: place(told.places.agent),
-            host: place(told.places.host),
-            hello: told.said.hello.clone(),
-            attached: told.said.attached.clone(),
-            loaded: told.said.loaded,
-            scheduler_log: told.said.scheduler_log.clone(),
-            console: told.console,
-            present: told.present,
-            points: told.points,
+            agent: cursor(meta.cursors.agent),
+            host: cursor(meta.cursors.host),
+            hello: meta.guest.hello.clone(),
+            attached: meta.guest.attached.clone(),
+            loaded: meta.guest.loaded,
+            scheduler_log: meta.guest.scheduler_log.clone(),
+            console: meta.console,
+            present: meta.present,
+            points: meta.points,
         };
         let text = serde_json::to_vec(&description).map_err(|e| wrap(e.into()))?;
         create_file(&self.folder.join(DESCRIPTION))
@@ -307,9 +311,9 @@ impl Making {
     }
 }
 
-impl Making {
+impl TemplateBuilder {
     /// Writes the RAM of a node to its file.
-    fn keep_ram(&self, node: usize) -> std::io::Result<Untouched> {
+    fn keep_ram(&self, node: usize) -> std::io::Result<FileStamp> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -317,11 +321,11 @@ impl Making {
             .mode(0o400)
             .open(self.folder.join(ram_name(node)))?;
         sparse::copy(&self.ram[node], &file)?;
-        untouched(&file)
+        file_stamp(&file)
     }
 }
 
-impl Drop for Making {
+impl Drop for TemplateBuilder {
     fn drop(&mut self) {
         if !self.committed {
             let _ = std::fs::remove_dir_all(&self.folder);
@@ -330,14 +334,17 @@ impl Drop for Making {
 }
 
 /// Removes a template under its lock, so that no other process opens a part of it.
-pub(super) fn discard(root: &Path, key: &str) -> Result<(), WarmError> {
+pub(super) fn discard(root: &Path, key: &str) -> Result<(), TemplateError> {
     let _lock = lock(root, key)?;
     let aside = root.join(format!(".making-{key}"));
     let _ = std::fs::remove_dir_all(&aside);
     match std::fs::rename(root.join(key), &aside) {
         Ok(()) => std::fs::remove_dir_all(&aside)
-            .map_err(|e| WarmError::files(format!("removing {}", aside.display()), e)),
+            .map_err(|e| TemplateError::files(format!("removing {}", aside.display()), e)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(WarmError::files(format!("removing the template {key}"), e)),
+        Err(e) => Err(TemplateError::files(
+            format!("removing the template {key}"),
+            e,
+        )),
     }
 }

@@ -14,11 +14,11 @@ use ktstr_record::{
 use ktstr_schedule::SCHEDULE_FILE;
 
 use super::plan::Plan;
-use super::{Finished, moments, report, sentence};
+use super::{Finished, headline, moments, report};
 use crate::vm_result::VmResult;
 
 /// Writes all files or none. Returns the path of the record.
-pub(super) fn keep(
+pub(super) fn write(
     finished: &Finished,
     plan: Option<&Plan>,
     accelerator: Option<Accelerator>,
@@ -181,7 +181,7 @@ fn payload(run: PayloadMetrics) -> PayloadRecord {
 
 fn findings(result: &AssertResult) -> Vec<FindingRecord> {
     let skips = result.skip_details().map(|detail| ("skip", detail));
-    let ranked = sentence::ranked(result).into_iter().map(|detail| {
+    let ranked = headline::ranked(result).into_iter().map(|detail| {
         let failed = result.failure_details().any(|d| std::ptr::eq(d, detail));
         (if failed { "fail" } else { "inconclusive" }, detail)
     });

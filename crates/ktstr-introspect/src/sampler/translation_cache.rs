@@ -13,12 +13,12 @@ use crate::paging::{PAGE_SIZE, PageTable};
 const MAX_PAGES: usize = 1 << 16;
 
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct TranslationCache {
     table: PageTable,
     pages: HashMap<u64, u64>,
 }
 
-impl Places {
+impl TranslationCache {
     pub fn new(table: PageTable) -> Self {
         Self {
             table,
@@ -49,7 +49,7 @@ impl Places {
         let mut from = 0;
         while end < buf.len() {
             let at = kva + end as u64;
-            let gpa = self.place(memory, at)?;
+            let gpa = self.translate(memory, at)?;
             if end == start {
                 from = gpa;
             } else if gpa != from.wrapping_add((end - start) as u64) {
@@ -105,7 +105,11 @@ impl Places {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    fn place<M: GuestMemory + ?Sized>(&mut self, memory: &M, kva: u64) -> Result<u64, KernelError> {
+    fn translate<M: GuestMemory + ?Sized>(
+        &mut self,
+        memory: &M,
+        kva: u64,
+    ) -> Result<u64, KernelError> {
         let (page, inside) = (kva / PAGE_SIZE, kva % PAGE_SIZE);
         if let Some(gpa) = self.pages.get(&page) {
             return Ok(gpa + inside);

@@ -182,7 +182,7 @@ pub(super) struct Attached {
 }
 
 /// The live cgroups and workers of a scenario, and the reports of those that have ended.
-pub(super) struct Scene {
+pub(super) struct LiveScenario {
     pub phase: PhaseCell,
     /// The scheduler that must be running.
     pub scheduler: Option<Attached>,
@@ -206,7 +206,7 @@ pub(super) struct Scene {
     collected_iterations: u64,
 }
 
-impl Scene {
+impl LiveScenario {
     /// Records that the test took a CPU offline.
     pub fn cpu_is_off(&mut self, cpu: usize) {
         self.off_line.insert(cpu);

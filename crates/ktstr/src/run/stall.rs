@@ -13,13 +13,13 @@ use crate::vm_result::WatchdogKillReason;
 /// A guest is idle if its CPU time is below this share of wall time.
 const IDLE_SHARE: f64 = 0.02;
 /// An idle guest is woken by timers for housekeeping, so only a long idle stall is a wedge.
-const IDLE_SILENCE: Duration = Duration::from_secs(20);
-/// How many times longer than guest time a silence may last in wall time before the host counts as too slow.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
+/// How many times longer than guest time a stall may last in wall time before the host counts as too slow.
 const DEAD_MAN_FACTOR: u32 = 10;
 
 /// Measures the time since the last sign of progress.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct StallDetector {
     /// The number of CPUs that can consume host time at once.
     width: f64,
     since: Instant,
@@ -29,9 +29,9 @@ pub(super) struct Watch {
 
 /// What was found out about a guest when the host gave up on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Silence {
+pub(super) struct StallReport {
     /// The value of the guest's clock, under the virtual clock.
-    pub(super) guest: Option<Duration>,
+    pub(super) guest_clock: Option<Duration>,
     /// Wall time since the machine's last sign of progress. Under the virtual clock that is an advance of the clock.
     pub(super) wall: Duration,
     /// The CPU time that QEMU got from the host in that time.
@@ -44,7 +44,7 @@ pub(super) struct Silence {
     pub(super) processes: Vec<TaskEnrichment>,
 }
 
-impl Watch {
+impl StallDetector {
     /// Creates the detector for a machine with `vcpus` CPUs on a host with `host_cpus`.
     pub(super) fn new(vcpus: u32, host_cpus: u32) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Watch {
     }
 
     /// Returns the wall time and QEMU's CPU time since the last progress. `cpu` is QEMU's CPU time in total.
-    pub(super) fn silent(&self, cpu: Duration) -> (Duration, Duration) {
+    pub(super) fn since_progress(&self, cpu: Duration) -> (Duration, Duration) {
         (self.since.elapsed(), cpu.saturating_sub(self.cpu_then))
     }
 
@@ -84,7 +84,7 @@ impl Watch {
 }
 
 fn judge(
-    silent: Duration,
+    stalled: Duration,
     burnt: Duration,
     patience: Duration,
     width: f64,
@@ -92,11 +92,11 @@ fn judge(
     if burnt > patience.mul_f64(width) {
         return Some(WatchdogKillReason::Tier1CpuBudget);
     }
-    let idle = burnt.as_secs_f64() < silent.as_secs_f64() * IDLE_SHARE;
-    if idle && silent > patience + IDLE_SILENCE {
+    let idle = burnt.as_secs_f64() < stalled.as_secs_f64() * IDLE_SHARE;
+    if idle && stalled > patience + IDLE_LIMIT {
         return Some(WatchdogKillReason::Tier2IdleWedge);
     }
-    (silent > patience * DEAD_MAN_FACTOR).then_some(WatchdogKillReason::Tier3Deadman)
+    (stalled > patience * DEAD_MAN_FACTOR).then_some(WatchdogKillReason::Tier3Deadman)
 }
 
 #[cfg(test)]

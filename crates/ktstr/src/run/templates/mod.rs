@@ -22,7 +22,7 @@ pub(super) type Stamps = BTreeMap<String, String>;
 
 /// The reason why there is no template to start from.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WarmError {
+pub(super) enum TemplateError {
     /// A machine could not be started, driven or restored.
     #[error(transparent)]
     Run(#[from] super::RunError),
@@ -50,13 +50,13 @@ pub(super) enum WarmError {
     NotReached(String),
 }
 
-impl From<ktstr_machine::MachineError> for WarmError {
+impl From<ktstr_machine::MachineError> for TemplateError {
     fn from(error: ktstr_machine::MachineError) -> Self {
         Self::Run(error.into())
     }
 }
 
-impl WarmError {
+impl TemplateError {
     fn files(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         Self::Files {
             what: what.into(),

@@ -22,7 +22,7 @@ const WORKERS_CAP: usize = 100_000;
 
 /// Everything that the guest has reported so far.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Transcript {
+pub(super) struct GuestState {
     pub(super) hello: Option<Hello>,
     pub(super) phase: GuestLifecyclePhase,
     pub(super) attached: Option<Attached>,
@@ -143,7 +143,7 @@ impl Window {
     }
 }
 
-impl Transcript {
+impl GuestState {
     /// Processes one message. `now` is the machine's running time.
     pub(super) fn take(&mut self, mut message: ToHost, now: Duration) {
         use GuestLifecyclePhase::{Attach, Body, Dispatch, Teardown};
@@ -307,19 +307,19 @@ mod tests {
 
     #[test]
     fn the_window_does_not_count_its_pauses() {
-        let mut transcript = Transcript::default();
-        transcript.take(ToHost::ScenarioStart, secs(10));
-        assert_eq!(transcript.window.elapsed(secs(13)), Some(secs(3)));
-        transcript.take(ToHost::ScenarioPause, secs(15));
-        assert_eq!(transcript.window.elapsed(secs(16)), None);
-        transcript.take(ToHost::ScenarioResume, secs(17));
-        assert_eq!(transcript.window.elapsed(secs(20)), Some(secs(8)));
+        let mut state = GuestState::default();
+        state.take(ToHost::ScenarioStart, secs(10));
+        assert_eq!(state.window.elapsed(secs(13)), Some(secs(3)));
+        state.take(ToHost::ScenarioPause, secs(15));
+        assert_eq!(state.window.elapsed(secs(16)), None);
+        state.take(ToHost::ScenarioResume, secs(17));
+        assert_eq!(state.window.elapsed(secs(20)), Some(secs(8)));
         let end = ToHost::ScenarioEnd {
             elapsed_ms: 8000,
             total_iterations: 1,
         };
-        transcript.take(end, secs(20));
-        assert_eq!(transcript.window.elapsed(secs(21)), None);
+        state.take(end, secs(20));
+        assert_eq!(state.window.elapsed(secs(21)), None);
     }
 
     proptest! {
@@ -328,7 +328,7 @@ mod tests {
         fn no_time_overflows_the_window(
             script in proptest::collection::vec((0..4u8, extreme_time()), 0..20),
         ) {
-            let mut transcript = Transcript::default();
+            let mut state = GuestState::default();
             for (kind, time_ns) in script {
                 let message = match kind {
                     0 => ToHost::ScenarioStart,
@@ -340,12 +340,12 @@ mod tests {
                     },
                 };
                 let now = Duration::from_nanos(time_ns);
-                transcript.take(message, now);
+                state.take(message, now);
                 for window in [now, Duration::from_nanos(u64::MAX)] {
-                    let elapsed = transcript.window.elapsed(window).unwrap_or(window);
+                    let elapsed = state.window.elapsed(window).unwrap_or(window);
                     let next = crate::run::monitor::next_after(elapsed, time_ns);
                     prop_assert!(next > elapsed);
-                    if let Some(due) = transcript.window.when(next) {
+                    if let Some(due) = state.window.when(next) {
                         prop_assert!(due >= next);
                         crate::run::due_ns(due);
                     }
@@ -366,10 +366,10 @@ mod tests {
 
     #[test]
     fn a_flood_of_output_is_kept_within_bounds() {
-        let mut transcript = Transcript::default();
+        let mut state = GuestState::default();
         let text = "é".repeat(1 << 20);
         for _ in 0..10 {
-            transcript.take(
+            state.take(
                 ToHost::Output {
                     stream: Stream::Stderr,
                     text: text.clone(),
@@ -377,17 +377,17 @@ mod tests {
                 secs(0),
             );
         }
-        assert!(transcript.stderr.len() <= STREAM_CAP + 100);
-        assert!(transcript.stderr.contains("left out"));
+        assert!(state.stderr.len() <= STREAM_CAP + 100);
+        assert!(state.stderr.contains("left out"));
     }
 
     #[test]
     fn the_first_panic_is_the_one_reported() {
-        let mut transcript = Transcript::default();
+        let mut state = GuestState::default();
         for message in ["first", "second"] {
             let message = message.to_owned();
-            transcript.take(ToHost::TestPanicked { message }, secs(0));
+            state.take(ToHost::TestPanicked { message }, secs(0));
         }
-        assert_eq!(transcript.panic.as_deref(), Some("first"));
+        assert_eq!(state.panic.as_deref(), Some("first"));
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use ktstr_machine::{ClockMode, Initramfs, Machine};
 
-use super::template::{self, Making, Template, Told};
-use super::{Stamps, WarmError, sparse};
+use super::template::{self, Template, TemplateBuilder, TemplateMeta};
+use super::{Stamps, TemplateError, sparse};
 use crate::run::RunError;
-use crate::run::captures::Knowledge;
-use crate::run::conversation::{Conversation, End};
+use crate::run::captures::LazyKernelInfo;
 use crate::run::engine::Engine;
+use crate::run::guest_session::{End, GuestSession};
 use crate::run::plan::Plan;
 use crate::run::start::{Level, Started, boot_points, pack};
 
@@ -28,8 +28,12 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// Boots the machine to the point where it waits for messages.
-    pub(super) fn booted(&self, key: &str, knowledge: &mut Knowledge) -> Result<(), WarmError> {
-        let Some(making) = self.begin(key)? else {
+    pub(super) fn booted(
+        &self,
+        key: &str,
+        kernel_info: &mut LazyKernelInfo,
+    ) -> Result<(), TemplateError> {
+        let Some(builder) = self.begin_build(key)? else {
             return Ok(());
         };
         let plan = self.plan;
@@ -40,17 +44,14 @@ impl Maker<'_> {
             &plan.qemu,
             &super::fork::specification(plan, self.engine, true),
             &archive.build().map_err(RunError::from)?,
-            &making.ram,
-            &boot_points(self.engine, knowledge)?.without_observation(),
+            &builder.ram,
+            &boot_points(self.engine, kernel_info)?.without_observation(),
         )?;
-        let mut conversation = Conversation::new(machine, plan.shape.cpus());
-        conversation.run()?;
-        reached(
-            conversation.until(|said| said.hello.is_some())?,
-            &conversation,
-        )?;
+        let mut session = GuestSession::new(machine, plan.shape.cpus());
+        session.run()?;
+        reached(session.wait_until(|guest| guest.hello.is_some())?, &session)?;
         let level = ("booted", String::new());
-        self.save(making, conversation, knowledge, level, present)
+        self.save(builder, session, kernel_info, level, present)
     }
 
     /// Starts the scheduler in a fork of the template `base`.
@@ -58,11 +59,14 @@ impl Maker<'_> {
         &self,
         key: &str,
         base: &Template,
-        knowledge: &mut Knowledge,
-    ) -> Result<(), WarmError> {
-        self.derived((key, "attached"), base, knowledge, |started, knowledge| {
-            started.prepare(self.plan, knowledge)
-        })
+        kernel_info: &mut LazyKernelInfo,
+    ) -> Result<(), TemplateError> {
+        self.build_on(
+            (key, "attached"),
+            base,
+            kernel_info,
+            |started, kernel_info| started.prepare(self.plan, kernel_info),
+        )
     }
 
     /// Starts the test process in a fork of the template `base`.
@@ -70,114 +74,108 @@ impl Maker<'_> {
         &self,
         key: &str,
         base: &Template,
-        knowledge: &mut Knowledge,
-    ) -> Result<(), WarmError> {
-        self.derived((key, "loaded"), base, knowledge, |started, _| {
+        kernel_info: &mut LazyKernelInfo,
+    ) -> Result<(), TemplateError> {
+        self.build_on((key, "loaded"), base, kernel_info, |started, _| {
             started.load(self.plan)
         })
     }
 
     /// Applies `step` to a fork of the template `base`.
-    fn derived(
+    fn build_on(
         &self,
         (key, name): (&str, &str),
         base: &Template,
-        knowledge: &mut Knowledge,
-        step: impl FnOnce(&mut Started, &mut Knowledge) -> Result<Option<End>, RunError>,
-    ) -> Result<(), WarmError> {
-        let Some(making) = self.begin(key)? else {
+        kernel_info: &mut LazyKernelInfo,
+        step: impl FnOnce(&mut Started, &mut LazyKernelInfo) -> Result<Option<End>, RunError>,
+    ) -> Result<(), TemplateError> {
+        let Some(builder) = self.begin_build(key)? else {
             return Ok(());
         };
-        for (from, to) in base.ram.iter().zip(&making.ram) {
+        for (from, to) in base.ram.iter().zip(&builder.ram) {
             sparse::copy(from, to)
-                .map_err(|e| WarmError::files("copying the template's RAM", e))?;
+                .map_err(|e| TemplateError::files("copying the template's RAM", e))?;
         }
         let machine = super::fork::restore(
             self.plan,
             self.engine,
             base,
             true,
-            &making.ram,
+            &builder.ram,
             &base.description.points.without_observation(),
         )?;
         let cpus = self.plan.shape.cpus();
         let mut started = Started {
-            conversation: Conversation::resume(machine, cpus, base.places(), base.said()),
+            session: GuestSession::resume(machine, cpus, base.cursors(), base.guest_state()),
             level: Level::Booted,
             present: base.description.present.clone(),
             console: String::new(),
         };
-        started.conversation.run()?;
-        let end = step(&mut started, knowledge)?;
-        reached(end, &started.conversation)?;
+        started.session.run()?;
+        let end = step(&mut started, kernel_info)?;
+        reached(end, &started.session)?;
         let level = (name, base.description.console.clone());
         let Started {
-            conversation,
-            present,
-            ..
+            session, present, ..
         } = started;
-        self.save(making, conversation, knowledge, level, present)
+        self.save(builder, session, kernel_info, level, present)
     }
 
     /// Returns `None` if another process has built the template in the meantime.
-    fn begin(&self, key: &str) -> Result<Option<Making>, WarmError> {
+    fn begin_build(&self, key: &str) -> Result<Option<TemplateBuilder>, TemplateError> {
         let sizes = self.plan.shape.memory_mib.iter().map(|mib| mib << 20);
-        template::begin(self.root, key, &sizes.collect::<Vec<u64>>())
+        template::begin_build(self.root, key, &sizes.collect::<Vec<u64>>())
     }
 
     /// `level` also holds the console output from before this session.
     fn save(
         &self,
-        making: Making,
-        mut conversation: Conversation,
-        knowledge: &mut Knowledge,
+        builder: TemplateBuilder,
+        mut session: GuestSession,
+        kernel_info: &mut LazyKernelInfo,
         (level, console_before): (&str, String),
         present: Stamps,
-    ) -> Result<(), WarmError> {
+    ) -> Result<(), TemplateError> {
         let Self { plan, engine, .. } = *self;
         // Under the virtual clock a template is saved where the guest first waits for a message, which is at the same
         // instruction each time it is built.
-        reached(conversation.until_idle()?, &conversation)?;
+        reached(session.run_until_idle()?, &session)?;
         if engine.clock == ClockMode::Real {
-            settle(&mut conversation)?;
+            settle(&mut session)?;
         }
-        let points = boot_points(engine, knowledge)?;
-        conversation.machine.stop()?;
+        let points = boot_points(engine, kernel_info)?;
+        session.machine.stop()?;
         if engine.clock == ClockMode::Real {
             // Read what the guest sent up to the moment at which it was stopped. Nothing comes after that.
-            reached(conversation.look(Duration::MAX)?, &conversation)?;
+            reached(session.poll(Duration::MAX)?, &session)?;
         }
-        if conversation.said.scheduler_died.is_some() {
-            return Err(WarmError::NotReached(
+        if session.guest.scheduler_died.is_some() {
+            return Err(TemplateError::NotReached(
                 "lost its scheduler right after it had attached".to_owned(),
             ));
         }
-        conversation.machine.save(&making.state())?;
+        session.machine.save(&builder.state())?;
         let mut what = format!(
             "{level} {} {} {} MiB",
             plan.kernel.release,
             plan.topology(),
             plan.memory_mib
         );
-        if let Some(found) = plan
-            .scheduler
-            .as_ref()
-            .filter(|_| conversation.said.prepared)
-        {
+        if let Some(found) = plan.scheduler.as_ref().filter(|_| session.guest.prepared) {
             what.push_str(&format!(" {}", found.path.display()));
         }
-        if conversation.said.loaded {
+        if session.guest.loaded {
             what.push_str(&format!(" {}", plan.program.path.display()));
         }
-        let places = conversation.places();
-        let Conversation { machine, said, .. } = conversation;
+        let cursors = session.cursors();
+        let GuestSession { machine, guest, .. } = session;
         let console = format!("{console_before}{}", machine.end());
-        making.commit(Told {
+        builder.commit(TemplateMeta {
             what,
             kernel: plan.kernel.boot.clone(),
             qemu: plan.qemu.path.clone(),
-            places,
-            said: &said,
+            cursors,
+            guest: &guest,
             console,
             present,
             points,
@@ -187,23 +185,23 @@ impl Maker<'_> {
     }
 }
 
-fn reached(end: Option<End>, conversation: &Conversation) -> Result<(), WarmError> {
+fn reached(end: Option<End>, session: &GuestSession) -> Result<(), TemplateError> {
     match end {
         None => Ok(()),
         Some(end) => {
-            let said = &conversation.said;
-            let why = said.not_attached.clone().or(said.harness_error.clone());
-            Err(WarmError::NotReached(why.unwrap_or_else(|| {
+            let guest = &session.guest;
+            let why = guest.not_attached.clone().or(guest.harness_error.clone());
+            Err(TemplateError::NotReached(why.unwrap_or_else(|| {
                 format!("ended before it was ready ({end:?})")
             })))
         }
     }
 }
 
-fn settle(conversation: &mut Conversation) -> Result<(), WarmError> {
-    let settled = conversation.machine.running_time() + SETTLE;
-    while conversation.machine.running_time() < settled {
-        reached(conversation.look(Duration::MAX)?, conversation)?;
+fn settle(session: &mut GuestSession) -> Result<(), TemplateError> {
+    let settled = session.machine.running_time() + SETTLE;
+    while session.machine.running_time() < settled {
+        reached(session.poll(Duration::MAX)?, session)?;
     }
     Ok(())
 }

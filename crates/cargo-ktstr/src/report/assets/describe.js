@@ -67,7 +67,7 @@ function linesAt(row, time) {
 }
 
 const tip = document.getElementById("tip");
-function tell(row, time) {
+function describe(row, time) {
   if (row < 0 || !view.rows[row]) return hush();
   tip.textContent = linesAt(row, time).join("\n");
   tip.hidden = false;

@@ -29,7 +29,7 @@ fn of(checks: Assert, workers: &[WorkerReport], cpuset: Option<&BTreeSet<usize>>
             *detail = detail.clone().with_cgroup("web");
         }
     }
-    sentence(&result, Some(Fault::Scheduler))
+    headline(&result, Some(Fault::Scheduler))
 }
 
 const NONE: Assert = Assert::NO_OVERRIDES;
@@ -87,8 +87,8 @@ fn of_a_claim() {
         .claim("share of the CPU time", 0.1)
         .because("web among web, db")
         .at_least(0.4);
-    let said = sentence(&verdict.into_result(), Some(Fault::Scheduler));
-    insta::assert_snapshot!(said, @"share of the CPU time was 0.1 (web among web, db), expected at least 0.4 — the scheduler's fault.");
+    let text = headline(&verdict.into_result(), Some(Fault::Scheduler));
+    insta::assert_snapshot!(text, @"share of the CPU time was 0.1 (web among web, db), expected at least 0.4 — the scheduler's fault.");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_stall_names_who_waited() {
             reason: "runnable task stall (see the cause)".to_owned(),
             cause,
         }));
-        sentence(&result, Some(Fault::Scheduler))
+        headline(&result, Some(Fault::Scheduler))
     };
     let stall = |task: Option<&str>, seconds| {
         ejected(Ejection::Stall {
@@ -156,14 +156,14 @@ fn a_stall_names_who_waited() {
 #[test]
 fn a_long_finding_is_truncated() {
     let result = AssertResult::fail(AssertDetail::new(DetailKind::Other, "é".repeat(5000)));
-    let said = sentence(&result, Some(Fault::Test));
-    assert!(said.chars().count() < 200, "{said}");
-    assert!(said.ends_with("… — the test's fault."), "{said}");
+    let text = headline(&result, Some(Fault::Test));
+    assert!(text.chars().count() < 200, "{text}");
+    assert!(text.ends_with("… — the test's fault."), "{text}");
 }
 
 #[test]
 fn a_failure_outranks_an_inconclusive_finding() {
     let mut result = AssertResult::inconclusive_msg("no wake-ups");
     result.record_fail(AssertDetail::new(DetailKind::Monitor, "cpu1"));
-    assert!(sentence(&result, None).starts_with("cpu1"));
+    assert!(headline(&result, None).starts_with("cpu1"));
 }

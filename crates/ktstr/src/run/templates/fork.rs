@@ -4,15 +4,15 @@ use std::path::Path;
 
 use ktstr_machine::{Machine, MachineSpec, WatchPoints};
 
-use ktstr_record::terminal::tell;
+use ktstr_record::terminal::eprint_line;
 
 use super::make::Maker;
 use super::template::{self, Template};
-use super::{WarmError, housekeeping, key};
+use super::{TemplateError, housekeeping, key};
 use crate::run::RunError;
-use crate::run::captures::Knowledge;
-use crate::run::conversation::Conversation;
+use crate::run::captures::LazyKernelInfo;
 use crate::run::engine::Engine;
+use crate::run::guest_session::GuestSession;
 use crate::run::plan::Plan;
 use crate::run::schedule::{self, Recorder};
 use crate::run::start::{Level, Started};
@@ -21,16 +21,16 @@ use crate::run::start::{Level, Started};
 pub(in crate::run) fn fork(
     plan: &Plan,
     engine: Engine,
-    knowledge: &mut Knowledge,
-) -> Result<Started, WarmError> {
+    kernel_info: &mut LazyKernelInfo,
+) -> Result<Started, TemplateError> {
     let root = housekeeping::folder().map_err(RunError::from)?;
-    match attempt(&root, plan, engine, knowledge) {
-        Err(WarmError::Damaged { key, reason }) => {
-            tell(&format!(
+    match attempt(&root, plan, engine, kernel_info) {
+        Err(TemplateError::Damaged { key, reason }) => {
+            eprint_line(&format!(
                 "ktstr: the template {key} is damaged and will be rebuilt: {reason}"
             ));
             template::discard(&root, &key)?;
-            attempt(&root, plan, engine, knowledge)
+            attempt(&root, plan, engine, kernel_info)
         }
         other => other,
     }
@@ -40,20 +40,21 @@ fn attempt(
     root: &Path,
     plan: &Plan,
     engine: Engine,
-    knowledge: &mut Knowledge,
-) -> Result<Started, WarmError> {
+    kernel_info: &mut LazyKernelInfo,
+) -> Result<Started, TemplateError> {
     let keys = Keys::of(plan, engine);
     let (template, level) = match keys.open_loaded(root, plan)? {
         Some(found) => found,
-        None => keys.build(root, plan, engine, knowledge)?,
+        None => keys.build(root, plan, engine, kernel_info)?,
     };
     let points = schedule::points_of_run(&template.description.points, engine);
     let machine = restore(plan, engine, &template, false, &template.ram, &points)?;
     let cpus = plan.shape.cpus();
-    let mut conversation = Conversation::resume(machine, cpus, template.places(), template.said());
-    conversation.recorder = Recorder::new(&points, &plan.shape);
+    let mut session =
+        GuestSession::resume(machine, cpus, template.cursors(), template.guest_state());
+    session.recorder = Recorder::new(&points, &plan.shape);
     Ok(Started {
-        conversation,
+        session,
         level,
         present: template.description.present.clone(),
         console: template.description.console.clone(),
@@ -79,7 +80,7 @@ impl Keys {
         &self,
         root: &Path,
         plan: &Plan,
-    ) -> Result<Option<(Template, Level)>, WarmError> {
+    ) -> Result<Option<(Template, Level)>, TemplateError> {
         let (base, level) = match &self.attached {
             Some(attached) => (attached, Level::Attached),
             None => (&self.booted, Level::Booted),
@@ -99,14 +100,16 @@ impl Keys {
         root: &Path,
         plan: &Plan,
         engine: Engine,
-        knowledge: &mut Knowledge,
-    ) -> Result<(Template, Level), WarmError> {
+        kernel_info: &mut LazyKernelInfo,
+    ) -> Result<(Template, Level), TemplateError> {
         let maker = Maker { root, plan, engine };
-        let mut template = obtain(root, &self.booted, || maker.booted(&self.booted, knowledge))?;
+        let mut template = open_or_build(root, &self.booted, || {
+            maker.booted(&self.booted, kernel_info)
+        })?;
         let mut level = Level::Booted;
         if let Some(attached) = &self.attached {
-            let made = obtain(root, attached, || {
-                maker.attached(attached, &template, knowledge)
+            let made = open_or_build(root, attached, || {
+                maker.attached(attached, &template, kernel_info)
             });
             if let Some(made) = reached(made)? {
                 template = made;
@@ -114,18 +117,18 @@ impl Keys {
             }
         }
         let loaded = key::loaded(&template.description.key, plan);
-        let made = obtain(root, &loaded, || {
-            maker.loaded(&loaded, &template, knowledge)
+        let made = open_or_build(root, &loaded, || {
+            maker.loaded(&loaded, &template, kernel_info)
         });
         Ok((reached(made)?.unwrap_or(template), level))
     }
 }
 
 /// Returns `None` for a guest that did not get that far: the run itself will then hit the same error and report it.
-fn reached(made: Result<Template, WarmError>) -> Result<Option<Template>, WarmError> {
+fn reached(made: Result<Template, TemplateError>) -> Result<Option<Template>, TemplateError> {
     match made {
         Ok(template) => Ok(Some(template)),
-        Err(WarmError::NotReached(_)) => Ok(None),
+        Err(TemplateError::NotReached(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -147,7 +150,7 @@ pub(super) fn restore(
     share: bool,
     ram: &[std::fs::File],
     points: &WatchPoints,
-) -> Result<Machine, WarmError> {
+) -> Result<Machine, TemplateError> {
     Machine::restore(
         &plan.qemu,
         &specification(plan, engine, share),
@@ -156,23 +159,23 @@ pub(super) fn restore(
         &template.state(),
         points,
     )
-    .map_err(|error| WarmError::Damaged {
+    .map_err(|error| TemplateError::Damaged {
         key: template.description.key.clone(),
         reason: error.to_string(),
     })
 }
 
 /// Opens a template, or builds it if it does not exist.
-fn obtain(
+fn open_or_build(
     root: &Path,
     key: &str,
-    make: impl FnOnce() -> Result<(), WarmError>,
-) -> Result<Template, WarmError> {
+    make: impl FnOnce() -> Result<(), TemplateError>,
+) -> Result<Template, TemplateError> {
     if let Some(template) = Template::open(root, key)? {
         return Ok(template);
     }
     make()?;
     Template::open(root, key)?.ok_or_else(|| {
-        WarmError::NotReached("came up, but its template was removed at once".to_owned())
+        TemplateError::NotReached("came up, but its template was removed at once".to_owned())
     })
 }

@@ -211,9 +211,9 @@ fn every_field_of_a_declaration_has_a_reader() {
         ("ktstr-scenario/src/workload/spec.rs", "WorkSpec"),
         ("ktstr-assert/src/check/assert.rs", "Assert"),
         // The messages of the guest: a field that is stored and never read was sent for nothing.
-        ("ktstr/src/run/transcript.rs", "Transcript"),
-        ("ktstr/src/run/transcript.rs", "Hello"),
-        ("ktstr/src/run/transcript.rs", "Attached"),
+        ("ktstr/src/run/guest_state.rs", "GuestState"),
+        ("ktstr/src/run/guest_state.rs", "Hello"),
+        ("ktstr/src/run/guest_state.rs", "Attached"),
     ] {
         let declared = root().join("crates").join(file);
         let text = fs::read_to_string(&declared).unwrap();
@@ -230,7 +230,7 @@ fn every_field_of_a_declaration_has_a_reader() {
             let elsewhere = name == "KtstrTestEntry";
             // Its field names are common words, and nothing outside of the run uses it.
             let here = file
-                .ends_with("transcript.rs")
+                .ends_with("guest_state.rs")
                 .then(|| root().join("crates/ktstr/src/run"));
             let read = sources
                 .iter()
@@ -301,7 +301,7 @@ fn every_field_of_a_message_is_taken() {
     let crates = root().join("crates");
     let text = fs::read_to_string(crates.join("ktstr-guest/src/protocol.rs")).unwrap();
     for (name, reader) in [
-        ("ToHost", "ktstr/src/run/transcript.rs"),
+        ("ToHost", "ktstr/src/run/guest_state.rs"),
         ("ToGuest", "ktstr-guest/src/init/mod.rs"),
     ] {
         let reader = fs::read_to_string(crates.join(reader)).unwrap();

@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use ktstr_guest::protocol::{ToGuest, ToHost};
-use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRegion, VcpuTime, VirtualClock};
+use ktstr_machine::{Halt, Hold, Machine, MachineError, MailboxRam, VcpuTime, VirtualClock};
 use ktstr_mailbox::{
-    CALL_IDLE, Full, Layout, Place, Reader, Region, Ring, RingError, Writer, is_ready,
+    CALL_IDLE, Layout, MailboxMemory, Reader, Ring, RingCursor, RingError, WriteError, Writer,
+    is_ready,
 };
 
-use super::captures::Knowledge;
+use super::captures::LazyKernelInfo;
+use super::guest_state::GuestState;
 use super::schedule::Recorder;
-use super::transcript::Transcript;
-use super::watch::{Silence, Watch};
+use super::stall::{StallDetector, StallReport};
 use crate::vm_result::{GuestLifecyclePhase, WatchdogKillReason};
 
 /// The interval at which the host polls the mailbox.
@@ -33,11 +34,11 @@ const CHECK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) enum End {
     /// The guest sent its last message.
-    Bye,
+    Completed,
     /// The guest stopped on its own.
     Halted(Halt),
     /// The host gave up on the guest.
-    GaveUp(WatchdogKillReason, Silence),
+    TimedOut(WatchdogKillReason, StallReport),
     /// The contents of the mailbox are invalid.
     Garbled(RingError),
     /// Messages were damaged in transit, so the guest's report is incomplete.
@@ -62,20 +63,20 @@ impl std::fmt::Display for Lost {
 
 /// The positions of both sides in the rings that exist as long as PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Places {
-    pub(super) agent: Place,
-    pub(super) host: Place,
+pub(super) struct RingCursors {
+    pub(super) agent: RingCursor,
+    pub(super) host: RingCursor,
 }
 
 /// A machine, and everything that its guest has reported so far.
 #[derive(Debug)]
-pub(super) struct Conversation {
+pub(super) struct GuestSession {
     pub(super) machine: Machine,
-    pub(super) said: Transcript,
+    pub(super) guest: GuestState,
     agent: Reader,
     test: Reader,
     host: Writer,
-    watch: Watch,
+    stall_detector: StallDetector,
     vcpus: u32,
     ready: bool,
     next_check: Instant,
@@ -87,16 +88,16 @@ pub(super) struct Conversation {
     pub(super) recorder: Option<Recorder>,
 }
 
-impl Conversation {
+impl GuestSession {
     /// Starts a session with a machine that has not booted yet.
     pub(super) fn new(machine: Machine, vcpus: u32) -> Self {
         Self {
             machine,
-            said: Transcript::default(),
+            guest: GuestState::default(),
             agent: Reader::new(Ring::Agent),
             test: Reader::new(Ring::Test),
             host: Writer::new(Ring::Host),
-            watch: Watch::new(vcpus, super::host_cpus()),
+            stall_detector: StallDetector::new(vcpus, super::host_cpus()),
             vcpus,
             ready: false,
             next_check: Instant::now(),
@@ -106,13 +107,18 @@ impl Conversation {
         }
     }
 
-    /// Starts a session with a machine that was restored. An earlier session had reached the positions `places` and the
-    /// transcript `said`.
-    pub(super) fn resume(machine: Machine, vcpus: u32, places: Places, said: Transcript) -> Self {
+    /// Starts a session with a machine that was restored. An earlier session had reached the positions `cursors` and the
+    /// state `guest`.
+    pub(super) fn resume(
+        machine: Machine,
+        vcpus: u32,
+        cursors: RingCursors,
+        guest: GuestState,
+    ) -> Self {
         Self {
-            agent: Reader::resume(Ring::Agent, places.agent),
-            host: Writer::resume(Ring::Host, places.host),
-            said,
+            agent: Reader::resume(Ring::Agent, cursors.agent),
+            host: Writer::resume(Ring::Host, cursors.host),
+            guest,
             ready: true,
             ..Self::new(machine, vcpus)
         }
@@ -120,15 +126,15 @@ impl Conversation {
 
     /// Returns the positions of both sides. They are meaningful only while the guest is held and everything has been
     /// read.
-    pub(super) fn places(&self) -> Places {
-        Places {
-            agent: self.agent.place(),
-            host: self.host.place(),
+    pub(super) fn cursors(&self) -> RingCursors {
+        RingCursors {
+            agent: self.agent.cursor(),
+            host: self.host.cursor(),
         }
     }
 
     /// Sends a message to the guest.
-    pub(super) fn tell(&mut self, message: &ToGuest) -> Result<(), MachineError> {
+    pub(super) fn send(&mut self, message: &ToGuest) -> Result<(), MachineError> {
         let failed = |reason: String| {
             MachineError::system(
                 "posting a message to the guest",
@@ -136,10 +142,10 @@ impl Conversation {
             )
         };
         let bytes = message.encode().map_err(|e| failed(e.to_string()))?;
-        let region = MailboxRegion(self.machine.ram());
+        let region = MailboxRam(self.machine.ram());
         match self.host.write(&region, &bytes, 0) {
             Ok(()) => Ok(()),
-            Err(Full::Memory(error)) => Err(error),
+            Err(WriteError::Memory(error)) => Err(error),
             Err(full) => Err(failed(full.to_string())),
         }
     }
@@ -159,14 +165,14 @@ impl Conversation {
             self.machine
                 .ram()
                 .write(Layout::BASE + Layout::BULK, chunk)?;
-            let wanted = self.said.written + 1;
-            self.tell(&ToGuest::Write {
+            let wanted = self.guest.written + 1;
+            self.send(&ToGuest::Write {
                 path: path.to_owned(),
                 offset,
                 len: chunk.len() as u64,
                 mode,
             })?;
-            if let Some(end) = self.until(|said| said.written >= wanted)? {
+            if let Some(end) = self.wait_until(|guest| guest.written >= wanted)? {
                 return Ok(Some(end));
             }
             offset += chunk.len() as u64;
@@ -175,13 +181,13 @@ impl Conversation {
     }
 
     /// Waits until `reached` holds. Returns an end if it never will.
-    pub(super) fn until(
+    pub(super) fn wait_until(
         &mut self,
-        reached: impl Fn(&Transcript) -> bool,
+        reached: impl Fn(&GuestState) -> bool,
     ) -> Result<Option<End>, MachineError> {
         loop {
-            let end = self.look(Duration::ZERO)?;
-            if reached(&self.said) {
+            let end = self.poll(Duration::ZERO)?;
+            if reached(&self.guest) {
                 return Ok(None);
             }
             if end.is_some() {
@@ -198,42 +204,43 @@ impl Conversation {
     }
 
     /// Under the virtual clock: lets the guest run until it waits for a message, and leaves it held there.
-    pub(super) fn until_idle(&mut self) -> Result<Option<End>, MachineError> {
+    pub(super) fn run_until_idle(&mut self) -> Result<Option<End>, MachineError> {
         if self.machine.virtual_clock().is_none() {
             return Ok(None);
         }
         while self.hold != Some(Hold::Call(CALL_IDLE)) {
-            if let Some(end) = self.look(Duration::MAX)? {
+            if let Some(end) = self.poll(Duration::MAX)? {
                 return Ok(Some(end));
             }
         }
         Ok(None)
     }
 
-    /// Runs the guest to its end, and calls `meanwhile` after every poll, with the reason why the guest is held. Under
+    /// Runs the guest to its end, and calls `on_tick` after every poll, with the reason why the guest is held. Under
     /// the virtual clock it is called only while the guest is held: at any other moment its effect would depend on the
-    /// speed of the host. `silence` is the guest time for which a test may send nothing.
-    pub(super) fn until_end(
+    /// speed of the host. `stall_limit` is the guest time for which a test may send nothing.
+    pub(super) fn run_to_end(
         &mut self,
-        silence: Duration,
-        mut meanwhile: impl FnMut(
+        stall_limit: Duration,
+        mut on_tick: impl FnMut(
             &mut Machine,
             &mut Option<Recorder>,
-            &mut Transcript,
+            &mut GuestState,
             Duration,
             Option<Hold>,
         ) -> Result<(), MachineError>,
     ) -> Result<End, MachineError> {
         loop {
-            if let Some(end) = self.look(silence)? {
+            if let Some(end) = self.poll(stall_limit)? {
                 return Ok(end);
             }
             if self.machine.virtual_clock().is_some() && self.hold.is_none() {
                 continue;
             }
             let now = self.now();
-            let (machine, recorder, said) = (&mut self.machine, &mut self.recorder, &mut self.said);
-            meanwhile(machine, recorder, said, now, self.hold)?;
+            let (machine, recorder, guest) =
+                (&mut self.machine, &mut self.recorder, &mut self.guest);
+            on_tick(machine, recorder, guest, now, self.hold)?;
         }
     }
 
@@ -243,9 +250,9 @@ impl Conversation {
         match (self.machine.virtual_clock(), self.hold) {
             (Some(_), Some(Hold::Due(ns))) => Duration::from_nanos(ns),
             (Some(_), Some(Hold::Changed(ns) | Hold::Moment(_, ns) | Hold::Clock(ns))) => {
-                Duration::from_nanos(ns).max(self.said.at)
+                Duration::from_nanos(ns).max(self.guest.at)
             }
-            (Some(_), _) => self.said.at,
+            (Some(_), _) => self.guest.at,
             (None, _) => self.machine.running_time(),
         }
     }
@@ -253,7 +260,7 @@ impl Conversation {
     /// Waits a moment, or until the guest is held, and processes the messages that have arrived. Under the virtual
     /// clock the guest is held at each event until the next poll: whatever the host does in between happens at a point
     /// of guest time that is the same in every run.
-    pub(super) fn look(&mut self, silence: Duration) -> Result<Option<End>, MachineError> {
+    pub(super) fn poll(&mut self, stall_limit: Duration) -> Result<Option<End>, MachineError> {
         if let Some(clock) = self.machine.virtual_clock() {
             if self.hold.take().is_some() {
                 clock.release();
@@ -262,7 +269,7 @@ impl Conversation {
             if self.hold.is_none() {
                 let halted = self.machine.halt()?;
                 if halted.is_none() {
-                    return Ok(self.check(silence));
+                    return Ok(self.check(stall_limit));
                 }
                 // The guest no longer runs, so the mailbox holds its last messages.
             }
@@ -272,26 +279,26 @@ impl Conversation {
                 recorder.drain(clock);
             }
             if self.hold == Some(Hold::Full) {
-                return Ok(self.check(silence));
+                return Ok(self.check(stall_limit));
             }
         } else {
             std::thread::sleep(POLL);
         }
         let halted = self.machine.halt()?;
         if !self.ready {
-            self.ready = is_ready(&MailboxRegion(self.machine.ram()))?;
+            self.ready = is_ready(&MailboxRam(self.machine.ram()))?;
         }
         if self.ready {
             // The test's ring is read after PID 1's. Once PID 1 reports that the test has ended, all of the test's
             // messages are there.
-            let (machine, said) = (&self.machine, &mut self.said);
+            let (machine, guest) = (&self.machine, &mut self.guest);
             for reader in [&mut self.agent, &mut self.test] {
-                let taken = drain(&MailboxRegion(machine.ram()), reader, |message, time_ns| {
+                let taken = drain(&MailboxRam(machine.ram()), reader, |message, time_ns| {
                     let now = match machine.virtual_clock() {
                         Some(_) => Duration::from_nanos(time_ns),
                         None => machine.running_time(),
                     };
-                    said.take(message, now);
+                    guest.take(message, now);
                 });
                 if let Err(error) = taken {
                     return Ok(Some(End::Garbled(error)));
@@ -306,82 +313,82 @@ impl Conversation {
             }
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.follow(&self.said);
+            recorder.follow(&self.guest);
         }
-        if self.said.bye {
-            return Ok(Some(End::Bye));
+        if self.guest.bye {
+            return Ok(Some(End::Completed));
         }
         if let Some(halt) = halted {
             return Ok(Some(End::Halted(halt)));
         }
-        if self.is_out_of_patience(silence) {
+        if self.is_past_stall_limit(stall_limit) {
             let reason = WatchdogKillReason::Tier1CpuBudget;
-            return Ok(Some(End::GaveUp(reason, self.silent())));
+            return Ok(Some(End::TimedOut(reason, self.stall_report())));
         }
-        Ok(self.check(silence))
+        Ok(self.check(stall_limit))
     }
 
-    /// Under the virtual clock: whether the test has sent nothing for longer than `silence` of guest time. This is
+    /// Under the virtual clock: whether the test has sent nothing for longer than `stall_limit` of guest time. This is
     /// checked only while the guest is held, so the answer does not depend on the speed of the host.
-    fn is_out_of_patience(&self, silence: Duration) -> bool {
+    fn is_past_stall_limit(&self, stall_limit: Duration) -> bool {
         match self.hold {
-            Some(Hold::Due(ns)) if self.said.phase > GuestLifecyclePhase::Attach => {
-                Duration::from_nanos(ns) >= self.said.at.saturating_add(silence)
+            Some(Hold::Due(ns)) if self.guest.phase > GuestLifecyclePhase::Attach => {
+                Duration::from_nanos(ns) >= self.guest.at.saturating_add(stall_limit)
             }
             _ => false,
         }
     }
 
     /// Returns the schedule's file, once the guest no longer runs.
-    pub(super) fn finish_recording(&mut self, knowledge: &mut Knowledge) -> Option<Vec<u8>> {
+    pub(super) fn finish_recording(&mut self, kernel_info: &mut LazyKernelInfo) -> Option<Vec<u8>> {
         let mut recorder = self.recorder.take()?;
         recorder.drain(self.machine.virtual_clock()?);
-        recorder.look_up(&self.machine, knowledge);
+        recorder.look_up(&self.machine, kernel_info);
         Some(recorder.finish())
     }
 
-    fn check(&mut self, silence: Duration) -> Option<End> {
+    fn check(&mut self, stall_limit: Duration) -> Option<End> {
         let now = Instant::now();
         if now < self.next_check {
             return None;
         }
         self.next_check = now + CHECK;
-        let reason = self.silence(silence)?;
-        Some(End::GaveUp(reason, self.silent()))
+        let reason = self.stalled(stall_limit)?;
+        Some(End::TimedOut(reason, self.stall_report()))
     }
 
-    fn silence(&mut self, silence: Duration) -> Option<WatchdogKillReason> {
-        let patience = match self.said.phase {
+    fn stalled(&mut self, stall_limit: Duration) -> Option<WatchdogKillReason> {
+        let patience = match self.guest.phase {
             GuestLifecyclePhase::Boot => BOOT_PATIENCE + BOOT_PATIENCE_PER_CPU * self.vcpus,
             GuestLifecyclePhase::Attach => ATTACH_PATIENCE,
-            _ => silence,
+            _ => stall_limit,
         };
         // Guest time that passes shows that the guest makes progress, but not that the test does. A guest that hangs
         // with its timers running is detected by the guest time for which it sends nothing.
-        let said = self.agent.place().bytes + self.test.place().bytes;
-        if self.quiet.0 != said || self.quiet.1.is_empty() {
-            self.quiet = (said, self.machine.vcpu_times());
+        let sent = self.agent.cursor().bytes + self.test.cursor().bytes;
+        if self.quiet.0 != sent || self.quiet.1.is_empty() {
+            self.quiet = (sent, self.machine.vcpu_times());
         }
         let progress = match self.machine.virtual_clock() {
-            Some(clock) => said.wrapping_add(clock.now_ns()),
-            None => said,
+            Some(clock) => sent.wrapping_add(clock.now_ns()),
+            None => sent,
         };
         let cpu = self.machine.cpu_time()?;
-        self.watch.check(progress, cpu, patience)
+        self.stall_detector.check(progress, cpu, patience)
     }
 
     /// Describes the stall of a guest that the host gave up on.
-    fn silent(&mut self) -> Silence {
+    fn stall_report(&mut self) -> StallReport {
         let (wall, burnt) = self
-            .watch
-            .silent(self.machine.cpu_time().unwrap_or_default());
+            .stall_detector
+            .since_progress(self.machine.cpu_time().unwrap_or_default());
         let ran = |(before, now): (&Option<VcpuTime>, Option<VcpuTime>)| {
             let ran_ns = now?.ran_ns.checked_sub(before.as_ref()?.ran_ns)?;
             Some(Duration::from_nanos(ran_ns))
         };
         let vcpus = self.quiet.1.iter().zip(self.machine.vcpu_times());
-        Silence {
-            guest: self
+        StallReport {
+            guest_clock: self
                 .machine
                 .virtual_clock()
                 .map(|clock| Duration::from_nanos(clock.now_ns())),
@@ -395,13 +402,13 @@ impl Conversation {
 }
 
 /// Processes the messages of a ring, each with the guest time at which it was written.
-fn drain<R: Region>(
-    region: &R,
+fn drain<M: MailboxMemory>(
+    memory: &M,
     reader: &mut Reader,
     mut take: impl FnMut(ToHost, u64),
 ) -> Result<(), RingError> {
     for _ in 0..BURST {
-        let Some(message) = reader.next(region)? else {
+        let Some(message) = reader.next(memory)? else {
             break;
         };
         let time_ns = message.time_ns;
@@ -424,7 +431,7 @@ mod tests {
     /// A mailbox in a buffer of the test.
     struct Memory(RefCell<Vec<u8>>);
 
-    impl Region for Memory {
+    impl MailboxMemory for Memory {
         type Error = Infallible;
 
         fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), Infallible> {
