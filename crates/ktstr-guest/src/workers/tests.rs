@@ -264,7 +264,8 @@ fn a_long_lived_worker_has_a_slice_for_each_phase() {
     assert!(report.phase_slices.iter().all(|s| s.iterations > 0));
     let walls: Vec<u64> = report.phase_slices.iter().map(|s| s.wall_time_ns).collect();
     assert_eq!(walls.iter().sum::<u64>(), report.wall_time_ns);
-    assert!(walls.iter().all(|w| *w >= 5_000_000), "{walls:?}");
+    // A slice begins when the worker notices the phase, so a busy host makes it short, but never empty.
+    assert!(walls.iter().all(|w| *w > 0), "{walls:?}");
 }
 
 #[test]
