@@ -117,7 +117,7 @@ fn a_failing_seed_is_found_and_shown_again() {
     std::fs::write(&trace, switches.encode()).unwrap();
     lie(&field("/digest"), &"0".repeat(64));
     let text = replayed(root, &record, 1);
-    assert!(text.contains("part at context switch 7 "), "{text}");
+    assert!(text.contains("diverge at context switch 7 "), "{text}");
 
     lie(&field("/program/hash"), &"0".repeat(64));
     let text = replayed(root, &record, 2);
