@@ -19,13 +19,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove all templates.
+    /// Remove all templates; the next runs make the ones that they need.
     Clean,
     /// Print the folder that holds them.
     Path,
 }
 
-/// Carries out `command`.
+/// Carries out a subcommand of `cargo ktstr cache`, and writes what it found or removed to `out`.
 pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
     match command {
         Command::List { json } => list(out, *json)?,

@@ -56,7 +56,7 @@ pub enum Command {
     },
 }
 
-/// Carries out `command`.
+/// Carries out a subcommand of `cargo ktstr kernel`, and writes its result to `out`.
 pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
     match command {
         Command::List {

@@ -9,7 +9,7 @@ use ktstr::assert::metric::{
 
 use crate::exit::Exit;
 
-/// Prints all metrics.
+/// Writes all metrics of the registry to `out`: with `json` as a JSON array, otherwise as a page of Markdown.
 pub fn run(out: &mut dyn Write, json: bool) -> Result<Exit> {
     if json {
         let all: Vec<_> = REGISTRY.iter().map(as_json).collect();

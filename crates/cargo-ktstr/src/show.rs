@@ -28,7 +28,7 @@ pub struct Options {
     capture: Option<String>,
 }
 
-/// Prints the block.
+/// Writes what the record says about its run to `out`, or the capture that the options name.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let path = replay::find(&options.record, &runs_root())?;
     let record = read(&path)?;

@@ -198,9 +198,9 @@ pub enum ToHost {
     ScenarioResume,
     /// A step's cgroups and workers are in place and its hold begins.
     StepStart {
-        /// 1-based step ordinal.
+        /// The number of the step, from 1.
         step_index: u16,
-        /// Milliseconds since `ScenarioStart`.
+        /// Window time in milliseconds since `ScenarioStart`; it does not advance while it is paused.
         elapsed_ms: u64,
         /// Ops applied by this step.
         op_count: u32,
@@ -215,16 +215,16 @@ pub enum ToHost {
     },
     /// A step's hold is over; its workers are still running.
     StepEnd {
-        /// 1-based step ordinal.
+        /// The number of the step, from 1.
         step_index: u16,
-        /// Milliseconds since `ScenarioStart`.
+        /// Window time in milliseconds since `ScenarioStart`; it does not advance while it is paused.
         elapsed_ms: u64,
         /// Number of iterations of all workers so far.
         total_iterations: u64,
     },
     /// The last step is over.
     ScenarioEnd {
-        /// Milliseconds since `ScenarioStart`.
+        /// Window time in milliseconds since `ScenarioStart`; it does not advance while it is paused.
         elapsed_ms: u64,
         /// Number of iterations of all workers.
         total_iterations: u64,
@@ -476,7 +476,7 @@ pub enum ToGuest {
     Run {
         /// A [`Job`] as encoded by [`Job::encode`], which PID 1 passes on unchanged.
         job: Vec<u8>,
-        /// The job's seed.
+        /// The seed of the job, from which PID 1 derives a delay before the test starts; 0 for no delay.
         seed: u64,
     },
 }

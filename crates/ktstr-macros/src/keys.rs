@@ -15,11 +15,11 @@ pub(crate) enum Kind {
         /// The largest value that is accepted.
         max: u64,
     },
-    /// A floating-point literal.
+    /// A floating-point literal that is finite and at least 0, such as `5.0`.
     Float,
     /// A floating-point or integer literal, or `off`.
     Limit,
-    /// A string literal.
+    /// A string literal, and nothing that evaluates to one.
     Text,
     /// A string literal or a path to a constant.
     TextOrPath,

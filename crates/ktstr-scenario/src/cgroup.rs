@@ -18,7 +18,7 @@ pub enum Controller {
     Cpu,
     /// The controller of memory limits.
     Memory,
-    /// Number of processes.
+    /// The number of tasks, of which each thread is one.
     Pids,
     /// Weight of block I/O.
     Io,
@@ -50,7 +50,7 @@ pub enum CgroupError {
     /// The name is not a valid path below the root of the test.
     #[error("cgroup name {name:?}: {reason}")]
     InvalidName {
-        /// The name given.
+        /// The name of the cgroup, as it was given.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -58,11 +58,11 @@ pub enum CgroupError {
     /// A value that the interface file never accepts.
     #[error("cgroup {name:?}: {file} cannot be {value}: {reason}")]
     InvalidValue {
-        /// The name of the interface file.
+        /// The name of the cgroup, as it was given.
         name: String,
-        /// The interface file.
+        /// The interface file, such as `cpu.weight`.
         file: &'static str,
-        /// The value given.
+        /// The value that was asked for, as text.
         value: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -70,7 +70,7 @@ pub enum CgroupError {
     /// A controller is not available in the parent cgroup.
     #[error("cgroup controller {controller} is not available at {path:?} (available: {available})")]
     ControllerMissing {
-        /// The requested controller.
+        /// The controller that was to be enabled.
         controller: Controller,
         /// Where it was looked for.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum CgroupError {
     /// Writing an interface file failed.
     #[error("cannot write {value:?} to {path:?}: {source}")]
     Write {
-        /// The interface file.
+        /// The absolute path of the interface file.
         path: PathBuf,
         /// The value that was written.
         value: String,
@@ -116,15 +116,15 @@ pub trait CgroupOps: Send + Sync {
     fn parent_path(&self) -> &Path;
     /// Creates the root and enables controllers for its children.
     fn setup(&self, controllers: &BTreeSet<Controller>) -> Result<(), CgroupError>;
-    /// Creates a cgroup.
+    /// Creates a cgroup and the missing ones above it. A cgroup that exists already is kept.
     fn create_cgroup(&self, name: &str) -> Result<(), CgroupError>;
     /// Removes a cgroup, which must have no tasks.
     fn remove_cgroup(&self, name: &str) -> Result<(), CgroupError>;
-    /// Sets `cpuset.cpus`.
+    /// Sets `cpuset.cpus`, the CPUs of the cgroup. The empty set is an error.
     fn set_cpuset(&self, name: &str, cpus: &BTreeSet<usize>) -> Result<(), CgroupError>;
     /// Clears `cpuset.cpus`, so that the cgroup has the parent's CPUs.
     fn clear_cpuset(&self, name: &str) -> Result<(), CgroupError>;
-    /// Sets `cpuset.mems`.
+    /// Sets `cpuset.mems`, the memory nodes of the cgroup. The empty set is an error.
     fn set_cpuset_mems(&self, name: &str, nodes: &BTreeSet<usize>) -> Result<(), CgroupError>;
     /// Clears `cpuset.mems`, so that the cgroup has the parent's nodes.
     fn clear_cpuset_mems(&self, name: &str) -> Result<(), CgroupError>;
@@ -135,7 +135,7 @@ pub trait CgroupOps: Send + Sync {
         quota_us: Option<u64>,
         period_us: u64,
     ) -> Result<(), CgroupError>;
-    /// Sets `cpu.weight`, 1..=10000.
+    /// Sets `cpu.weight`, the share of CPU time relative to sibling cgroups, in 1..=10000.
     fn set_cpu_weight(&self, name: &str, weight: u32) -> Result<(), CgroupError>;
     /// Sets `memory.max` in bytes; `None` is no limit.
     fn set_memory_max(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
@@ -145,9 +145,9 @@ pub trait CgroupOps: Send + Sync {
     fn set_memory_low(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
     /// Sets `memory.swap.max` in bytes; `None` is no limit.
     fn set_memory_swap_max(&self, name: &str, bytes: Option<u64>) -> Result<(), CgroupError>;
-    /// Sets `io.weight`, 1..=10000.
+    /// Sets the default of `io.weight`, the share of block I/O relative to sibling cgroups, in 1..=10000.
     fn set_io_weight(&self, name: &str, weight: u16) -> Result<(), CgroupError>;
-    /// Sets `cgroup.freeze`.
+    /// Freezes or thaws all tasks of the cgroup and of those below it (`cgroup.freeze`), and does not wait for them.
     fn set_freeze(&self, name: &str, frozen: bool) -> Result<(), CgroupError>;
     /// Sets `pids.max`; `None` is no limit.
     fn set_pids_max(&self, name: &str, max: Option<u64>) -> Result<(), CgroupError>;
@@ -160,7 +160,7 @@ pub trait CgroupOps: Send + Sync {
         file: &str,
         value: &str,
     ) -> Result<(), CgroupError>;
-    /// Moves a process.
+    /// Moves a process with all its threads; it is an error if the process has exited.
     fn move_task(&self, name: &str, pid: i32) -> Result<(), CgroupError>;
     /// Moves processes; those that have exited in the meantime are skipped.
     fn move_tasks(&self, name: &str, pids: &[i32]) -> Result<(), CgroupError>;
@@ -170,7 +170,7 @@ pub trait CgroupOps: Send + Sync {
     fn clear_subtree_control(&self, name: &str) -> Result<(), CgroupError>;
     /// Moves all processes of a cgroup to the root of the tree's parent.
     fn drain_tasks(&self, name: &str) -> Result<(), CgroupError>;
-    /// Reads `cgroup.procs`.
+    /// Returns the process ids in `cgroup.procs`, without those of the cgroups below.
     fn read_procs(&self, name: &str) -> Result<Vec<i32>, CgroupError>;
     /// Removes every cgroup of the tree.
     fn cleanup_all(&self) -> Result<(), CgroupError>;

@@ -8,7 +8,7 @@ pub(crate) struct ConstText {
 }
 
 impl ConstText {
-    /// The empty text.
+    /// Creates an empty text, which has room for 256 bytes.
     pub(crate) const fn new() -> Self {
         Self {
             bytes: [0; 256],

@@ -106,7 +106,7 @@ impl fmt::Debug for Ctx<'_> {
     }
 }
 
-/// Builds a [`Ctx`].
+/// Builds a [`Ctx`] from the defaults of [`Ctx::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CtxBuilder<'a> {
@@ -144,7 +144,7 @@ impl<'a> CtxBuilder<'a> {
         self
     }
 
-    /// Sets the checks.
+    /// Sets the checks of the test; [`Assert::default_checks`] if this is not called.
     pub fn assert(mut self, assert: Assert) -> Self {
         self.ctx.assert = assert;
         self

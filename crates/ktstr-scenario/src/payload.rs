@@ -28,7 +28,7 @@ use crate::scheduler::Scheduler;
 pub struct Payload {
     /// The name in reports and in operations.
     pub name: &'static str,
-    /// The program.
+    /// The program of the host that is run, or a scheduler, which cannot run as a load.
     pub kind: PayloadKind,
     /// How its output contains metrics.
     pub output: OutputFormat,

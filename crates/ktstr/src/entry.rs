@@ -110,7 +110,7 @@ pub struct KtstrTestEntry {
     pub kargs: &'static [&'static str],
     /// The seed of the run; `None` lets the harness choose one.
     pub seed: Option<u64>,
-    /// The guest's clock.
+    /// The clock of the guest; `Auto` chooses by whether KVM is usable.
     pub clock: ClockMode,
     /// Whether the scheduler is always started for this test, and never comes attached from a warm template.
     pub fresh_attach: bool,

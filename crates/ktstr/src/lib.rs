@@ -167,7 +167,7 @@ pub mod topology {
     pub use ktstr_scenario::topology::*;
 }
 
-/// Cgroup v2.
+/// The cgroup v2 tree of a test: the trait of its operations, and the manager that carries them out.
 pub mod cgroup {
     pub use ktstr_guest::cgroup::CgroupManager;
     pub use ktstr_scenario::cgroup::*;

@@ -159,7 +159,7 @@ pub struct VmResult {
     pub resolve_source: Option<String>,
     /// The KASLR offset of the kernel; 0 as long as kernels boot with `nokaslr`.
     pub kern_kaslr_offset: u64,
-    /// The test's name.
+    /// The name of the test's entry; always present in the result of a run.
     pub entry_name: Option<&'static str>,
     pub(crate) trace: Option<ktstr_record::Switches>,
     /// The contents of the schedule's file.

@@ -40,7 +40,7 @@ impl Oracle {
     }
 }
 
-/// One planted defect.
+/// A planted defect that is fixed at load, with the flag that plants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Defect {
     /// The command line flag, without `--`.

@@ -40,7 +40,7 @@ pub struct Clocked {
 }
 
 impl Clocked {
-    /// The last run.
+    /// Returns the record of the last measured run; `None` if nothing was measured.
     pub fn last(&self) -> Option<&RunRecord> {
         self.records.last().map(|(_, _, record)| record)
     }

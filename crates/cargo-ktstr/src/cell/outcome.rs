@@ -78,7 +78,7 @@ pub struct Outcome {
     pub verifier_log: String,
     /// The digest of the run.
     pub digest: Option<String>,
-    /// Wall time, seconds.
+    /// The wall time of the run in seconds; 0 for an outcome that no run reported.
     pub wall_s: f64,
     /// Release of the kernel.
     pub kernel: Option<String>,

@@ -96,7 +96,7 @@ impl<K: Ord + Serialize + DeserializeOwned> Store<K> {
         &self.path
     }
 
-    /// Adds one result.
+    /// Adds the outcome of a case in memory, and as a line of the file if the store was opened with [`Store::open`].
     pub fn put(&mut self, case: K, outcome: Outcome) -> Result<()> {
         let line = Line { case, outcome };
         let mut text = serde_json::to_string(&line)?;

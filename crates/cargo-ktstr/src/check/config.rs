@@ -23,7 +23,7 @@ pub struct Config {
     pub kernels: Vec<String>,
     /// The shapes, as on the command line.
     pub topologies: Vec<String>,
-    /// Names of scenarios.
+    /// The names of the scenarios to run; empty if the file names none.
     pub scenarios: Vec<String>,
     /// The seeds, as on the command line.
     pub seeds: Option<String>,

@@ -16,7 +16,7 @@ pub struct Date {
 }
 
 impl Date {
-    /// Today, in UTC.
+    /// Returns the current date in UTC, by the host's clock.
     pub fn today() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let days = since.map_or(0, |since| since.as_secs() / 86_400);

@@ -13,7 +13,7 @@ use super::report::{Report, actual_shape};
 use super::sort::{Class, Finding, judge};
 use super::walk::Pair;
 
-/// The file's text.
+/// Returns the text of the XML file: the suites of all kernels and shapes, with the pairs as their cases.
 pub fn render(report: &Report, pairs: &[Pair]) -> String {
     let mut suites: BTreeMap<(String, String), Vec<&Pair>> = BTreeMap::new();
     for pair in pairs {

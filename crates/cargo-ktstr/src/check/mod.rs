@@ -50,7 +50,7 @@ pub use self::walk::{Pair, tidy};
 /// The options of `cargo ktstr check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The scheduler's binary.
+    /// The binary of the scheduler that is checked.
     binary: PathBuf,
     /// A dozen scenarios with one seed each: at most two minutes on two cores.
     #[arg(long, conflicts_with = "thorough")]
@@ -68,7 +68,7 @@ pub struct Options {
     /// How many seeds, from 1 on; or which, as 3..7.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
-    /// Only these scenarios.
+    /// Only these scenarios, instead of those of the configuration or the level.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
     /// The least memory of a machine in MiB, for a scheduler that needs more than the default.

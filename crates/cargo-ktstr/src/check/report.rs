@@ -132,13 +132,14 @@ pub struct Report {
     pub not_promised: Vec<Row>,
     /// Metrics that are worse than under EEVDF.
     pub slower: Vec<Row>,
-    /// Inconclusive runs.
+    /// Inconclusive runs, which say nothing about the scheduler.
     pub no_answer: Vec<Row>,
     /// Known failures that did not occur although their places were run.
     pub unseen: Vec<String>,
     /// Wall time of the whole check in seconds.
     pub wall_s: f64,
-    /// The exit code.
+    /// The exit code of the command: 1 if the scheduler is broken or is to blame for not loading, 2 if nothing was
+    /// judged or a kernel is missing, otherwise 0.
     pub exit: u8,
 }
 

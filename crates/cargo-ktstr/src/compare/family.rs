@@ -31,15 +31,15 @@ pub struct Paired {
 pub enum Conclusion {
     /// Every pair is the same, to the last digit.
     Identical,
-    /// B is worse.
+    /// The difference is significant and reaches the gate, and B is worse.
     Regression,
-    /// B is better.
+    /// The difference is significant and reaches the gate, and B is better.
     Improvement,
     /// B differs, and neither direction is better.
     Different,
     /// There is a significant difference that is too small to matter.
     Slight,
-    /// No significant difference.
+    /// The pairs show no significant difference, although they are enough to show a large one.
     #[serde(rename = "not_told")]
     NotShown,
     /// The seeds are too few to show any difference.
@@ -93,7 +93,7 @@ pub struct Row {
     /// The smallest difference that this number of pairs, with this noise, can show in this family; `None` if they can show
     /// none.
     pub smallest: Option<f64>,
-    /// The conclusion.
+    /// What follows from the adjusted p-value, the gate, and the direction in which the metric is better.
     #[serde(rename = "said")]
     pub conclusion: Conclusion,
 }

@@ -31,7 +31,7 @@ pub struct Side {
 /// A run without metrics.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ended {
-    /// `a` or `b`.
+    /// The side that the run belongs to: `a` or `b`.
     pub side: &'static str,
     /// Name of the scenario.
     pub scenario: String,
@@ -54,7 +54,7 @@ pub struct Ended {
 /// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The schema's version.
+    /// The version of the report's format, [`SCHEMA`].
     pub schema: u32,
     /// The side that is compared with, named first.
     pub a: Side,
@@ -74,13 +74,13 @@ pub struct Report {
     pub pairs: u64,
     /// A row for each test.
     pub rows: Vec<Row>,
-    /// Runs without metrics.
+    /// Runs that left no metrics, with their verdicts and reasons.
     pub ended: Vec<Ended>,
     /// Requested kernels that are not available.
     pub missing_kernels: Vec<String>,
     /// With files of results, the number of runs that only A has and that only B has.
     pub alone: [u64; 2],
-    /// Wall time, seconds.
+    /// The wall time of the whole comparison in seconds.
     pub wall_s: f64,
 }
 

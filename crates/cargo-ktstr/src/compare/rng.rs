@@ -10,7 +10,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// The next number.
+    /// Returns the next number of the stream, uniformly distributed over all of `u64`.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -15,9 +15,9 @@ pub struct Screen {
     pub test: String,
     /// Release of the kernel.
     pub kernel: String,
-    /// `kvm` or `tcg`.
+    /// The accelerator that executed the guest: `kvm` or `tcg`.
     pub accelerator: String,
-    /// `real` or `virtual`.
+    /// The guest's clock in words, such as `real clock`; for the virtual clock also its speed and the seed.
     pub clock: String,
     /// What the machine was started from: `cold`, `booted` or `attached`.
     pub start: String,
@@ -27,7 +27,7 @@ pub struct Screen {
     pub topology: String,
     /// How many virtual CPUs the demo's machine had.
     pub vcpus: u32,
-    /// Guest memory, MiB.
+    /// The memory of the guest in MiB; 0 if the run left no record.
     pub memory_mib: u32,
     /// One row per cgroup and step.
     pub cgroups: Vec<CgroupRow>,
@@ -54,7 +54,7 @@ pub struct CgroupRow {
     pub step: String,
     /// Name of the cgroup.
     pub cgroup: String,
-    /// Number of workers.
+    /// The number of workers that the cgroup had in this step.
     pub workers: u64,
     /// CPU time of all workers, milliseconds.
     pub cpu_ms: f64,

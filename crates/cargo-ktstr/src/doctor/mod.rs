@@ -29,7 +29,7 @@ struct Check {
     /// The name of the requirement.
     name: &'static str,
     status: Status,
-    /// What was found.
+    /// What was found on the host, as a text for people.
     found: String,
     /// What to do about it; null if nothing.
     todo: Option<String>,

@@ -33,7 +33,7 @@ pub struct Found {
     pub runs: Vec<Line>,
 }
 
-/// A failed run.
+/// A run that failed, with the command that reproduces it.
 #[derive(Debug, Serialize)]
 pub struct Failure {
     /// The seed under which it failed.
@@ -51,7 +51,7 @@ pub struct Failure {
 pub struct Line {
     /// The seed that the run was given.
     pub seed: u64,
-    /// How it ended.
+    /// The verdict with which the run ended.
     pub verdict: RunVerdict,
     /// Why the run did not pass.
     pub reason: Option<String>,

@@ -33,7 +33,7 @@ pub enum Baseline {
     ScxKtstr,
     /// The kernel's own scheduler.
     Eevdf,
-    /// scx_bpfland.
+    /// The third-party scheduler scx_bpfland, where it is installed at [`BPFLAND`].
     Bpfland,
     /// The binary at this path.
     Binary(PathBuf),
@@ -72,7 +72,7 @@ impl Baseline {
 pub struct Case {
     #[serde(rename = "subject")]
     pub scheduler: Scheduler,
-    /// The scenario's name.
+    /// The name of the canned scenario, without the prefix of its test.
     pub scenario: String,
     pub seed: u64,
 }

@@ -8,7 +8,7 @@ use ktstr_schedule::{Cpu, Pid};
 /// An element of the time line.
 #[derive(Debug, Clone, Copy)]
 pub enum Drawn<'a> {
-    /// A single stretch.
+    /// A stretch that is drawn by itself.
     One(&'a Stretch),
     /// Adjacent stretches on a CPU, of one or of several tasks.
     Several {

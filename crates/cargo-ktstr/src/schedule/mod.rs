@@ -70,7 +70,7 @@ struct OneCpu {
     idle: Idle,
 }
 
-/// The whole summary.
+/// The summary of a recorded schedule: its tasks, its CPUs, and what the recording lacks.
 #[derive(Debug, Serialize)]
 struct Summary {
     tasks: Vec<Task>,

@@ -25,7 +25,7 @@ impl Message {
         self
     }
 
-    /// Adds a string.
+    /// Adds a string: its length in bytes, then its UTF-8.
     pub fn text(self, field: u32, value: &str) -> Self {
         self.bytes(field, value.as_bytes())
     }

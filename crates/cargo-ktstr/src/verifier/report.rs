@@ -169,7 +169,8 @@ pub struct Report {
     /// The growth of a program, in percent of its instructions in the baseline, above which it counts as a failure; `None` for
     /// no such bound.
     pub max_growth: Option<u32>,
-    /// The exit code.
+    /// The exit code of the command: 1 if a load was refused or a program grew too much, 2 if a load has no answer, its
+    /// programs do not fit, or a kernel is missing, otherwise 0.
     pub exit: u8,
 }
 

@@ -37,7 +37,7 @@ pub struct Options {
     time: Option<Span>,
 }
 
-/// Prints the answer.
+/// Writes the explanation of the task's wait to `out`, and what the captures say about that wait.
 pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let record = replay::find(&options.record, &runs_root())?;
     let (path, file) = story::bytes(&record)?;

@@ -56,7 +56,7 @@ pub struct PayloadRun<'a> {
 }
 
 impl PayloadRun<'_> {
-    /// Adds an argument.
+    /// Adds an argument after the existing ones, those of the declaration included.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
         self
@@ -74,7 +74,7 @@ impl PayloadRun<'_> {
         self
     }
 
-    /// Adds a check.
+    /// Adds a check of the program's metrics to those of the declaration.
     pub fn check(mut self, check: MetricCheck) -> Self {
         self.checks.push(check);
         self

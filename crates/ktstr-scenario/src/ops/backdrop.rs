@@ -30,25 +30,25 @@ impl Backdrop {
         cgroups.into_iter().collect()
     }
 
-    /// Adds a cgroup.
+    /// Adds a cgroup, which exists during all steps.
     pub fn push_cgroup(mut self, def: CgroupDef) -> Self {
         self.cgroups.push(def);
         self
     }
 
-    /// Appends cgroups.
+    /// Appends cgroups, which are set up in this order.
     pub fn extend_cgroups(mut self, defs: impl IntoIterator<Item = CgroupDef>) -> Self {
         self.cgroups.extend(defs);
         self
     }
 
-    /// Adds an operation.
+    /// Adds an operation, which runs once, after the cgroups are set up.
     pub fn push_op(mut self, op: Op) -> Self {
         self.ops.push(op);
         self
     }
 
-    /// Appends operations.
+    /// Appends operations, which run once, in this order.
     pub fn extend_ops(mut self, ops: impl IntoIterator<Item = Op>) -> Self {
         self.ops.extend(ops);
         self

@@ -24,27 +24,27 @@ const DEFAULT_PERIOD_US: u64 = 100_000;
 pub struct CpuLimits {
     /// `cpu.max` as (quota, period), µs; a quota of `None` is written as `max`.
     pub max_us: Option<(Option<u64>, u64)>,
-    /// `cpu.weight`.
+    /// `cpu.weight`, in 1..=10000; `None` leaves the file alone.
     pub weight: Option<u32>,
 }
 
 /// Limits on memory. The outer `None` leaves the file alone, the inner one writes `max`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryLimits {
-    /// `memory.max`, bytes.
+    /// `memory.max`, bytes: the limit that the cgroup cannot exceed.
     pub max: Option<Option<u64>>,
-    /// `memory.high`, bytes.
+    /// `memory.high`, bytes: the limit above which the cgroup's tasks are throttled.
     pub high: Option<Option<u64>>,
-    /// `memory.low`, bytes.
+    /// `memory.low`, bytes: the memory that is protected from reclaim as far as possible.
     pub low: Option<Option<u64>>,
-    /// `memory.swap.max`, bytes.
+    /// `memory.swap.max`, bytes: the limit on swap.
     pub swap_max: Option<Option<u64>>,
 }
 
 /// Limits on block I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoLimits {
-    /// `io.weight`.
+    /// `io.weight`, in 1..=10000; `None` leaves the file alone.
     pub weight: Option<u16>,
 }
 
@@ -87,7 +87,7 @@ pub struct CgroupDef {
     pub cpuset_mems: Option<BTreeSet<usize>>,
     /// Limits on CPU time.
     pub cpu: Option<CpuLimits>,
-    /// Limits on memory.
+    /// Limits on memory; `None` sets none.
     pub memory: Option<MemoryLimits>,
     /// Limits on block I/O.
     pub io: Option<IoLimits>,
@@ -124,7 +124,7 @@ pub enum CgroupDefError {
     Weight {
         /// The name of the cgroup.
         cgroup: String,
-        /// The interface file.
+        /// The interface file: `cpu.weight` or `io.weight`.
         file: &'static str,
         /// The weight that was asked for.
         value: u32,
@@ -287,7 +287,7 @@ impl CgroupDef {
         self
     }
 
-    /// Sets the CPUs.
+    /// Sets the CPUs of the cgroup, by a rule that applies to any machine.
     pub fn cpuset(mut self, cpus: CpusetSpec) -> Self {
         self.cpuset = Some(cpus);
         self
@@ -319,25 +319,25 @@ impl CgroupDef {
         self
     }
 
-    /// Sets `cpu.weight`, 1..=10000.
+    /// Sets `cpu.weight`, the share of CPU time relative to sibling cgroups, in 1..=10000.
     pub fn cpu_weight(mut self, weight: u32) -> Self {
         self.cpu.get_or_insert_default().weight = Some(weight);
         self
     }
 
-    /// Sets `memory.max`.
+    /// Sets `memory.max` in bytes, the limit that the cgroup cannot exceed.
     pub fn memory_max(mut self, bytes: u64) -> Self {
         self.memory.get_or_insert_default().max = Some(Some(bytes));
         self
     }
 
-    /// Sets `memory.high`.
+    /// Sets `memory.high` in bytes, the limit above which the cgroup's tasks are throttled.
     pub fn memory_high(mut self, bytes: u64) -> Self {
         self.memory.get_or_insert_default().high = Some(Some(bytes));
         self
     }
 
-    /// Sets `memory.low`.
+    /// Sets `memory.low` in bytes, the memory that is protected from reclaim as far as possible.
     pub fn memory_low(mut self, bytes: u64) -> Self {
         self.memory.get_or_insert_default().low = Some(Some(bytes));
         self
@@ -349,7 +349,7 @@ impl CgroupDef {
         self
     }
 
-    /// Sets `memory.swap.max`.
+    /// Sets `memory.swap.max` in bytes, the limit on swap.
     pub fn memory_swap_max(mut self, bytes: u64) -> Self {
         self.memory.get_or_insert_default().swap_max = Some(Some(bytes));
         self
@@ -361,13 +361,13 @@ impl CgroupDef {
         self
     }
 
-    /// Sets `io.weight`, 1..=10000.
+    /// Sets the default of `io.weight`, the share of block I/O relative to sibling cgroups, in 1..=10000.
     pub fn io_weight(mut self, weight: u16) -> Self {
         self.io.get_or_insert_default().weight = Some(weight);
         self
     }
 
-    /// Sets `pids.max`.
+    /// Sets `pids.max`, the largest number of tasks, of which each thread is one.
     pub fn pids_max(mut self, max: u64) -> Self {
         self.pids.get_or_insert_default().max = Some(Some(max));
         self

@@ -53,7 +53,7 @@ pub enum CpusetError {
     OutOfRange {
         /// "LLC" or "NUMA node".
         what: &'static str,
-        /// The requested number.
+        /// The requested LLC or node, counted from 0.
         index: usize,
         /// The number of existing ones.
         count: usize,
@@ -85,9 +85,9 @@ pub enum CpusetError {
     /// A range that ends before it starts.
     #[error("CpusetSpec: the range from {start} to {end} is empty")]
     Backwards {
-        /// Where it starts.
+        /// The fraction of the usable CPUs at which the range starts.
         start: f64,
-        /// Where it ends.
+        /// The fraction of the usable CPUs at which the range ends.
         end: f64,
     },
     /// CPUs that the machine does not have.

@@ -211,7 +211,7 @@ ops! {
         /// The name of the other cgroup.
         b: text,
     };
-    /// Starts more workers.
+    /// Starts more workers in a cgroup or in the harness's own, in addition to those that run there.
     6 spawn Spawn {
         /// The cgroup that the workers start in.
         placement: (SpawnPlacement),
@@ -227,7 +227,7 @@ ops! {
     8 set_affinity SetAffinity {
         /// The name of the cgroup.
         cgroup: text,
-        /// Their new affinity.
+        /// The new affinity of the workers, within the CPUs of the cgroup.
         affinity: (AffinityIntent),
     };
     /// Moves all tasks of a cgroup to another; an empty name stands for the harness's own cgroup.
@@ -261,12 +261,12 @@ ops! {
         /// The name of its cgroup; `None` is allowed if only one program of this name is running.
         cgroup: [Cow<'static, str>],
     };
-    /// Freezes a cgroup.
+    /// Freezes a cgroup: its tasks do not run until it is thawed (`cgroup.freeze`).
     13 freeze_cgroup FreezeCgroup {
         /// The name of the cgroup.
         cgroup: text,
     };
-    /// Thaws a cgroup.
+    /// Thaws a cgroup, so that its tasks run again (`cgroup.freeze`).
     14 unfreeze_cgroup UnfreezeCgroup {
         /// The name of the cgroup.
         cgroup: text,
@@ -453,7 +453,7 @@ ops! {
     41 set_sched_policy SetSchedPolicy {
         /// The name of the cgroup.
         cgroup: text,
-        /// Their new policy.
+        /// The new policy with its parameters, such as the priority of `SCHED_FIFO`.
         policy: (SchedPolicy),
     };
 }

@@ -150,7 +150,7 @@ impl Default for HoldSpec {
 #[allow(unpredictable_function_pointer_comparisons)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Setup {
-    /// These cgroups.
+    /// These cgroups, whatever the context of the test is.
     Defs(Vec<CgroupDef>),
     /// The cgroups that this function returns.
     Factory(fn(&Ctx) -> Vec<CgroupDef>),

@@ -154,7 +154,7 @@ impl Scheduler {
         self
     }
 
-    /// Short for `binary(SchedulerSpec::Discover(name))`.
+    /// Starts the binary `name`, which cargo builds if it is stale; short for `binary(SchedulerSpec::Discover(name))`.
     pub const fn binary_discover(self, name: &'static str) -> Self {
         self.binary(SchedulerSpec::Discover(name))
     }
@@ -177,7 +177,7 @@ impl Scheduler {
         self
     }
 
-    /// Sets kernel settings.
+    /// Sets the kernel settings, which are written to `/proc/sys` before the scheduler starts.
     pub const fn sysctls(mut self, sysctls: &'static [Sysctl]) -> Self {
         self.sysctls = sysctls;
         self

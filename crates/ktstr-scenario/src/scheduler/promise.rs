@@ -50,7 +50,7 @@ pub struct Promises {
 }
 
 impl Promises {
-    /// Everything is promised.
+    /// The set of all promises, which is the default.
     pub const ALL: Self = Self { without: 0 };
 
     /// Returns these promises without `promise`.

@@ -43,7 +43,7 @@ impl Sysctl {
         Self { key, value }
     }
 
-    /// The dotted key.
+    /// Returns the dotted key, such as `kernel.sched_schedstats`; each dot is a `/` in the path below `/proc/sys`.
     pub const fn key(&self) -> &'static str {
         self.key
     }
@@ -115,13 +115,13 @@ const fn is_one_word(text: &str) -> bool {
 /// million, since the clock advances by 8, 4, 2 or 1 ns with each instruction (QEMU's `-icount shift`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Speed {
-    /// 125 million.
+    /// 125 million instructions per second, each of which takes 8 ns.
     Mips125,
-    /// 250 million.
+    /// 250 million instructions per second, each of which takes 4 ns.
     Mips250,
-    /// 500 million.
+    /// 500 million instructions per second, each of which takes 2 ns.
     Mips500,
-    /// 1000 million.
+    /// 1000 million instructions per second, each of which takes 1 ns.
     Mips1000,
 }
 

@@ -119,11 +119,11 @@ impl Keys {
 /// How a variant is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// As a word.
+    /// As a word alone, since the variant has no value.
     Word,
     /// As `{ word = value }`.
     Value,
-    /// In either form.
+    /// As a word or as `{ word = value }`, because all fields of the variant have defaults.
     Either,
 }
 

@@ -93,7 +93,7 @@ impl TopologyConstraints {
         max_cpus: Some(192),
     };
 
-    /// Accepts every shape.
+    /// Constraints without any limit, which accept every shape.
     pub const UNLIMITED: Self = Self {
         min_numa_nodes: 1,
         max_numa_nodes: None,

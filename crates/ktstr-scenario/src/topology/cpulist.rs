@@ -14,7 +14,7 @@ pub enum CpuListError {
     /// A part is neither a number nor a range.
     #[error("CPU list {text:?}: {part:?} is neither a number nor a range such as 0-3")]
     BadPart {
-        /// The whole text.
+        /// The whole list, as it was given.
         text: String,
         /// The part between commas.
         part: String,
@@ -22,7 +22,7 @@ pub enum CpuListError {
     /// A range ends before it starts.
     #[error("CPU list {text:?}: the range {part:?} ends before it starts")]
     Backwards {
-        /// The whole text.
+        /// The whole list, as it was given.
         text: String,
         /// The part between commas.
         part: String,
@@ -30,7 +30,7 @@ pub enum CpuListError {
     /// A number is beyond [`MAX_CPU`].
     #[error("CPU list {text:?}: {part:?} goes beyond CPU {MAX_CPU}")]
     TooLarge {
-        /// The whole text.
+        /// The whole list, as it was given.
         text: String,
         /// The part between commas.
         part: String,

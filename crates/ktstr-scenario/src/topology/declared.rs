@@ -41,7 +41,7 @@ pub enum TopologyError {
          total over all nodes (describe uneven nodes with Topology::with_nodes)"
     )]
     NotMultiple {
-        /// LLCs in total.
+        /// The number of LLCs over all nodes.
         llcs: u32,
         /// How many NUMA nodes were asked for.
         numa_nodes: u32,
@@ -87,7 +87,7 @@ pub enum TopologyError {
     /// `llc_cores` has the wrong length, or a zero.
     #[error("topology: llc_cores must list a non-zero number of cores for each of {llcs} LLCs")]
     LlcCores {
-        /// LLCs in total.
+        /// The number of LLCs over all nodes, which `llc_cores` must have as its length.
         llcs: u32,
     },
 }
@@ -309,7 +309,7 @@ impl Topology {
         }
     }
 
-    /// LLCs in total.
+    /// Returns the number of LLCs over all nodes.
     pub const fn num_llcs(&self) -> u32 {
         self.llcs
     }

@@ -119,7 +119,7 @@ impl MemSideCache {
 /// How the addresses of a memory map to the lines of its [`MemSideCache`] (ACPI 6.5, table 5.147).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheAssociativity {
-    /// Not specified.
+    /// The table does not specify how addresses map to lines.
     None,
     /// Each address maps to one line.
     Direct,
@@ -130,7 +130,7 @@ pub enum CacheAssociativity {
 /// When a write to a [`MemSideCache`] reaches the memory behind it (ACPI 6.5, table 5.147).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheWritePolicy {
-    /// Not specified.
+    /// The table does not specify when a write reaches the memory.
     None,
     /// A write reaches the memory when the line is evicted.
     WriteBack,

@@ -12,13 +12,13 @@ pub enum TopologyParseError {
     /// The text is not of the form `<n>n<l>l<c>c<t>t`.
     #[error("topology {text:?}: expected <nodes>n<llcs>l<cores>c<threads>t, such as 1n2l4c1t")]
     BadFormat {
-        /// The whole text.
+        /// The whole text, as it was given.
         text: String,
     },
     /// The name of an unknown preset.
     #[error("topology {text:?}: there is no preset of this name; there are {known}")]
     UnknownPreset {
-        /// The name given.
+        /// The name, as it was given.
         text: String,
         /// The names of all presets.
         known: String,
@@ -26,7 +26,7 @@ pub enum TopologyParseError {
     /// A number is malformed or zero.
     #[error("topology {text:?}: {found:?} before '{unit}' must be a number of at least 1")]
     BadComponent {
-        /// The whole text.
+        /// The whole text, as it was given.
         text: String,
         /// The letter of the component.
         unit: char,
@@ -36,9 +36,9 @@ pub enum TopologyParseError {
     /// LLCs cannot be spread evenly over the nodes.
     #[error("topology {text:?}: {llcs} LLCs cannot be divided by {numa_nodes} NUMA nodes")]
     NotMultiple {
-        /// The whole text.
+        /// The whole text, as it was given.
         text: String,
-        /// LLCs in total.
+        /// The number of LLCs that the text names, over all nodes.
         llcs: u32,
         /// How many NUMA nodes the text names.
         numa_nodes: u32,
@@ -46,7 +46,7 @@ pub enum TopologyParseError {
     /// The number of CPUs does not fit in 32 bits.
     #[error("topology {text:?}: too many CPUs")]
     Overflow {
-        /// The whole text.
+        /// The whole text, as it was given.
         text: String,
     },
 }

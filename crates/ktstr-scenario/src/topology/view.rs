@@ -198,7 +198,7 @@ impl TestTopology {
         &self.llcs
     }
 
-    /// All CPUs, ascending.
+    /// Returns the numbers of all CPUs, ascending, the one that is reserved for the harness included.
     pub fn all_cpus(&self) -> &[usize] {
         &self.cpus
     }

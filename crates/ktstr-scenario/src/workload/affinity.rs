@@ -61,7 +61,7 @@ pub struct AffinityError {
 }
 
 impl AffinityIntent {
-    /// Exactly these CPUs.
+    /// Creates the intent of exactly these CPUs, as far as the cgroup has them.
     pub fn exact(cpus: impl IntoIterator<Item = usize>) -> Self {
         Self::Exact(cpus.into_iter().collect())
     }

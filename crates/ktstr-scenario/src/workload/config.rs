@@ -16,18 +16,18 @@ pub struct WorkloadConfig {
     pub num_workers: usize,
     /// Their affinity; only intents that need no cgroup are allowed.
     pub affinity: AffinityIntent,
-    /// Their work type.
+    /// The work type of the workers; the default is [`WorkType::SpinWait`].
     pub work_type: WorkType,
     /// The number of iterations after which a worker waits to be stopped. Partners of such a worker wait for it too.
     pub park_after_iterations: Option<u64>,
     /// Whether each worker signals the end of its first iteration: see
     /// `WorkloadHandle::wait_first_iterations`.
     pub signal_first_iteration: bool,
-    /// Their scheduling policy.
+    /// The scheduling policy of the workers; the default is [`SchedPolicy::Normal`].
     pub sched_policy: SchedPolicy,
-    /// Their memory policy.
+    /// The NUMA memory policy of the workers; the default is the one that they inherit, or `numa_node` if there is one.
     pub mem_policy: MemPolicy,
-    /// Flags of `mem_policy`.
+    /// The mode flags of `mem_policy`; none by default.
     pub mpol_flags: MpolFlags,
     /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
@@ -80,7 +80,7 @@ impl WorkloadConfig {
         self
     }
 
-    /// Sets their affinity.
+    /// Sets the affinity of the workers; only intents that need no cgroup are allowed.
     pub fn affinity(mut self, affinity: AffinityIntent) -> Self {
         self.affinity = affinity;
         self
@@ -128,7 +128,7 @@ impl WorkloadConfig {
         self
     }
 
-    /// Sets their name.
+    /// Sets the thread name of the workers, 1 to 15 bytes without NUL.
     pub fn comm(mut self, comm: impl Into<String>) -> Self {
         self.comm = Some(comm.into());
         self

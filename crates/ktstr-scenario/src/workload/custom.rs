@@ -24,13 +24,13 @@ pub const CUSTOM_SLOTS: usize = 4;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomCfg {
-    /// Four unsigned numbers.
+    /// Unsigned numbers of 64 bits, 0 by default.
     pub u64s: [u64; CUSTOM_SLOTS],
     /// Four sizes or counts.
     pub usizes: [usize; CUSTOM_SLOTS],
-    /// Four signed numbers.
+    /// Signed numbers of 32 bits, 0 by default.
     pub i32s: [i32; CUSTOM_SLOTS],
-    /// Four flags.
+    /// Flags, `false` by default.
     pub bools: [bool; CUSTOM_SLOTS],
     /// Bytes for any other data.
     pub blob: [u8; 32],

@@ -14,13 +14,13 @@ pub enum MemPolicy {
     Default,
     /// Memory only from these nodes.
     Bind(BTreeSet<usize>),
-    /// This node first.
+    /// Memory from this node as long as it has some, then from other nodes (`MPOL_PREFERRED`).
     Preferred(usize),
     /// Page by page over these nodes.
     Interleave(BTreeSet<usize>),
     /// The node the worker runs on.
     Local,
-    /// These nodes first.
+    /// Memory from these nodes as long as they have some, then from other nodes (`MPOL_PREFERRED_MANY`).
     PreferredMany(BTreeSet<usize>),
     /// Over these nodes by their weights.
     WeightedInterleave(BTreeSet<usize>),
@@ -50,7 +50,7 @@ pub enum MemPolicyError {
         policy: &'static str,
         /// The number of the node.
         node: usize,
-        /// The available nodes.
+        /// The nodes that the policy could name.
         available: BTreeSet<usize>,
         /// Whether the available nodes are those of the cpuset or of the machine.
         scope: &'static str,
@@ -63,7 +63,7 @@ impl MemPolicy {
         Self::Bind(nodes.into_iter().collect())
     }
 
-    /// This node first.
+    /// Creates the policy that prefers this node, and uses others when it has no free memory.
     pub const fn preferred(node: usize) -> Self {
         Self::Preferred(node)
     }
@@ -73,7 +73,7 @@ impl MemPolicy {
         Self::Interleave(nodes.into_iter().collect())
     }
 
-    /// These nodes first.
+    /// Creates the policy that prefers these nodes, and uses others when they have no free memory.
     pub fn preferred_many(nodes: impl IntoIterator<Item = usize>) -> Self {
         Self::PreferredMany(nodes.into_iter().collect())
     }
@@ -178,11 +178,11 @@ pub struct MpolFlags(u32);
 impl MpolFlags {
     /// No flag is set.
     pub const NONE: Self = Self(0);
-    /// `MPOL_F_NUMA_BALANCING`.
+    /// `MPOL_F_NUMA_BALANCING`: the kernel may migrate pages between the nodes; for `Bind` and `PreferredMany`.
     pub const NUMA_BALANCING: Self = Self(1 << 13);
-    /// `MPOL_F_RELATIVE_NODES`.
+    /// `MPOL_F_RELATIVE_NODES`: the numbers count among the nodes that the cpuset allows.
     pub const RELATIVE_NODES: Self = Self(1 << 14);
-    /// `MPOL_F_STATIC_NODES`.
+    /// `MPOL_F_STATIC_NODES`: the numbers are those of the machine, and do not change with the cpuset.
     pub const STATIC_NODES: Self = Self(1 << 15);
 
     /// Flags by their kernel bits; unknown ones are kept and refused by [`Self::validate`].
@@ -190,7 +190,7 @@ impl MpolFlags {
         Self(bits)
     }
 
-    /// The kernel's bits.
+    /// Returns the kernel's bits, as set_mempolicy(2) takes them in its mode.
     pub const fn bits(self) -> u32 {
         self.0
     }

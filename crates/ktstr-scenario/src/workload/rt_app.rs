@@ -62,7 +62,7 @@ pub enum RtAction {
     /// Sleeps until the timer's period ends, or not at all if it has ended already. The worker records the slack, which is the time
     /// that was left of the period, and how late it woke up.
     Timer {
-        /// The timer's name.
+        /// The name of the timer; 1 to 128 bytes.
         name: String,
         /// The length of the period. The first period begins when the worker starts, after its delay.
         period: Duration,
@@ -77,7 +77,7 @@ pub enum RtAction {
     Unlock(String),
     /// Releases a lock, waits for a signal of a condition, and takes the lock again.
     Wait {
-        /// The condition's name.
+        /// The name of the condition, as in `Signal` and `Broadcast`.
         condition: String,
         /// The lock's name. The worker should hold the lock.
         mutex: String,
@@ -92,7 +92,7 @@ pub enum RtAction {
     Resume(String),
     /// Waits until all of `threads` workers have come to the barrier.
     Barrier {
-        /// The barrier's name.
+        /// The name of the barrier; workers that use the same name meet at the same barrier.
         name: String,
         /// How many workers meet there; at least 1.
         threads: u32,
@@ -101,7 +101,7 @@ pub enum RtAction {
     SemPost(String),
     /// Waits until a semaphore's count is more than 0, and subtracts one.
     SemWait(String),
-    /// Calls `sched_yield(2)`.
+    /// Calls `sched_yield(2)` once and goes on with the next action.
     Yield,
     /// Changes the worker's own affinity to these CPUs. The empty set restores the affinity that it had at its start.
     Cpus(BTreeSet<usize>),

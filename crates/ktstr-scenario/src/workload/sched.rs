@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedClass {
-    /// `SCHED_OTHER`.
+    /// `SCHED_OTHER`, the policy of normal tasks.
     Cfs,
-    /// `SCHED_BATCH`.
+    /// `SCHED_BATCH`, the policy of normal tasks that use the CPU and do not interact.
     Batch,
-    /// `SCHED_IDLE`.
+    /// `SCHED_IDLE`, the policy with the smallest weight (`WEIGHT_IDLEPRIO` in kernel/sched/sched.h).
     Idle,
-    /// `SCHED_FIFO`.
+    /// `SCHED_FIFO` with a priority of 50.
     Rt,
-    /// `SCHED_DEADLINE`.
+    /// `SCHED_DEADLINE` with 2 ms of CPU time in every 10 ms.
     Deadline,
-    /// `SCHED_EXT`.
+    /// `SCHED_EXT`, which sched_ext schedules even if its scheduler takes only tasks with this policy.
     Ext,
 }
 
@@ -29,15 +29,15 @@ pub enum SchedPolicy {
     /// `SCHED_OTHER`; under a sched_ext scheduler that takes all tasks, such a worker is scheduled by it.
     #[default]
     Normal,
-    /// `SCHED_BATCH`.
+    /// `SCHED_BATCH`, the policy of normal tasks that use the CPU and do not interact.
     Batch,
-    /// `SCHED_IDLE`.
+    /// `SCHED_IDLE`, the policy with the smallest weight (`WEIGHT_IDLEPRIO` in kernel/sched/sched.h).
     Idle,
     /// `SCHED_FIFO` with a priority of 1 to 99.
     Fifo(u32),
     /// `SCHED_RR` with a priority of 1 to 99.
     RoundRobin(u32),
-    /// `SCHED_DEADLINE`.
+    /// `SCHED_DEADLINE`, where 0 < runtime <= deadline <= period.
     Deadline {
         /// CPU time per period.
         runtime: Duration,

@@ -14,17 +14,17 @@ pub(crate) const MAX_COMM: usize = 15;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WorkSpec {
-    /// Their work type.
+    /// The work type of the workers; the default is [`WorkType::SpinWait`].
     pub work_type: WorkType,
-    /// Their scheduling policy.
+    /// The scheduling policy of the workers; the default is [`SchedPolicy::Normal`].
     pub sched_policy: SchedPolicy,
     /// The number of workers; excludes `workers_pct`.
     pub num_workers: Option<usize>,
-    /// Their affinity.
+    /// The affinity of the workers; by default they may use all CPUs of their cgroup.
     pub affinity: AffinityIntent,
-    /// Their memory policy.
+    /// The NUMA memory policy of the workers; the default is the one that they inherit, or `numa_node` if there is one.
     pub mem_policy: MemPolicy,
-    /// Flags of `mem_policy`.
+    /// The mode flags of `mem_policy`; none by default.
     pub mpol_flags: MpolFlags,
     /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
@@ -70,7 +70,7 @@ pub enum WorkSpecError {
         /// The largest number of workers of one group.
         max: usize,
     },
-    /// `park_after_iterations` is 0.
+    /// `park_after_iterations` is 0, and a worker does at least one iteration.
     #[error(
         "park_after_iterations(0): a worker does at least one iteration; leave it out for no limit"
     )]
@@ -131,7 +131,7 @@ impl WorkSpec {
         self
     }
 
-    /// Sets their affinity.
+    /// Sets the affinity of the workers, which is resolved within the CPUs of their cgroup.
     pub fn affinity(mut self, affinity: AffinityIntent) -> Self {
         self.affinity = affinity;
         self
@@ -155,7 +155,7 @@ impl WorkSpec {
         self
     }
 
-    /// Sets their name.
+    /// Sets the thread name of the workers, 1 to 15 bytes without NUL.
     pub fn comm(mut self, comm: impl Into<String>) -> Self {
         self.comm = Some(comm.into());
         self

@@ -115,7 +115,7 @@ pub enum RunError {
         name: &'static str,
         /// The value of the variable.
         value: String,
-        /// What was expected.
+        /// Which values are accepted, or why this one is not.
         wanted: String,
     },
 }

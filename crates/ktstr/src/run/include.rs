@@ -35,7 +35,7 @@ pub(super) struct Packer<'a> {
     pub(super) there: &'a [&'a Files],
     /// The folder that caches which libraries a program needs.
     pub(super) cache: Option<&'a Path>,
-    /// The host's `PATH`.
+    /// The host's `PATH`, in which bare names are looked up; `None` if the variable is not set.
     pub(super) search: Option<std::ffi::OsString>,
 }
 

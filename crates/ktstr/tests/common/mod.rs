@@ -33,10 +33,10 @@ pub struct Case {
     pub folder: tempfile::TempDir,
 }
 
-/// How it ended.
+/// What remains of the run after its process has ended.
 pub struct Ended {
     pub code: Option<i32>,
-    /// Its standard error.
+    /// The standard error of the process; invalid UTF-8 is replaced.
     pub text: String,
     /// The run's record, if it left one.
     pub record: Option<Listed>,

@@ -78,12 +78,12 @@ fn attach(tracepoint: &CStr, code: &[u64], functions: &[u32]) -> Result<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(hung) })
 }
 
-/// `return 0`.
+/// The instructions of a function that only returns 0.
 fn nothing() -> Vec<u64> {
     vec![insn(0xb7, 0, 0, 0), insn(0x95, 0, 0, 0)]
 }
 
-/// Instructions of [`call_loop`].
+/// The number of instructions of [`call_loop`].
 const LOOP: u64 = 6;
 
 /// `bpf_loop(MAX_LOOPS, body, 0, 0)`, where `body` is the function that begins `after` instructions

@@ -9,13 +9,13 @@ use ktstr::prelude::*;
 /// The kernel's state of one worker.
 #[derive(Debug, Default, Clone)]
 pub struct Task {
-    /// `voluntary_ctxt_switches`: it blocked.
+    /// `voluntary_ctxt_switches` of /proc/PID/status: how often it blocked.
     pub blocked: u64,
     /// `nonvoluntary_ctxt_switches`: it was preempted, or it yielded.
     pub preempted: u64,
     /// Page faults without I/O.
     pub faults: u64,
-    /// The nice value.
+    /// The nice value, from -20 to 19.
     pub nice: i32,
     /// The policy as the kernel's number.
     pub policy: u64,

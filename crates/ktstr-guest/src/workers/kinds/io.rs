@@ -54,7 +54,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Writes all blocks.
+    /// Writes each block once, so that every later read finds a whole block.
     fn fill(&self) -> Result<(), i32> {
         (0..BLOCKS).try_for_each(|block| self.write(block))
     }

@@ -41,11 +41,11 @@ pub enum ReapMode {
 pub enum AluWidth {
     /// General registers, 64 bits.
     Scalar,
-    /// SSE2, 128 bits.
+    /// The 128-bit registers of SSE2. The worker reports a CPU that lacks them.
     Vec128,
-    /// AVX2, 256 bits.
+    /// The 256-bit registers of AVX2. The worker reports a CPU that lacks them.
     Vec256,
-    /// AVX-512F, 512 bits.
+    /// The 512-bit registers of AVX-512F. The worker reports a CPU that lacks them.
     Vec512,
     /// Tiles of AMX. No CPU model that the harness uses has them, which the worker reports.
     Amx,

@@ -22,7 +22,7 @@ pub enum WorkTypeValidationError {
     DepthTooSmall {
         /// Name of the work type.
         work_type: &'static str,
-        /// The depth given.
+        /// The number of links that was given.
         depth: usize,
     },
     /// A parameter that is outside of its range.
@@ -32,7 +32,7 @@ pub enum WorkTypeValidationError {
         work_type: &'static str,
         /// Name of the parameter.
         parameter: &'static str,
-        /// The value given.
+        /// The value that was given for the parameter.
         value: i64,
         /// The smallest that is allowed.
         min: i64,
@@ -49,7 +49,7 @@ pub enum WorkTypeValidationError {
         work_type: &'static str,
         /// Name of the parameter.
         parameter: &'static str,
-        /// The name given.
+        /// The name, as it was given.
         name: String,
     },
     /// Phases that cannot be passed.

@@ -48,7 +48,7 @@ macro_rules! work_types {
         pub enum WorkType {
             /// Repeats a sequence of phases: `first`, then `rest`.
             Sequence {
-                /// The first phase.
+                /// The phase with which each repetition begins.
                 first: WorkPhase,
                 /// The phases after it.
                 rest: Vec<WorkPhase>,
@@ -311,7 +311,7 @@ work_types! {
     };
     /// One waker releases all waiters in one broadcast.
     ThunderingHerd / thundering_herd [waiters.saturating_add(1)] {
-        /// Workers that wait.
+        /// Workers that one broadcast releases.
         waiters: usize = 7 => nonzero,
         /// The number of broadcasts, after which all workers wait to be stopped.
         batches: u64 = 1000 => nonzero,
@@ -339,9 +339,9 @@ work_types! {
     };
     /// Producers put items into a queue at a rate that consumers may not keep up with.
     ProducerConsumerImbalance / producer_consumer_imbalance [producers.saturating_add(*consumers)] {
-        /// Workers that produce.
+        /// Workers that put items into the queue.
         producers: usize = 2 => nonzero,
-        /// Workers that consume.
+        /// Workers that take items out of the queue and work on them.
         consumers: usize = 1 => nonzero,
         /// Items per second of each producer.
         produce_rate_hz: u64 = 1000 => rate,
@@ -421,9 +421,9 @@ work_types! {
     };
     /// Producers post bursts of events to an eventfd on which consumers wait through epoll.
     EpollStorm / epoll_storm [producers.saturating_add(*consumers)] {
-        /// Workers that post.
+        /// Workers that post events to the eventfd.
         producers: usize = 1 => nonzero,
-        /// Workers that wait.
+        /// Workers that wait for events through epoll.
         consumers: usize = 2 => nonzero,
         /// Events that are posted in one burst.
         events_per_burst: u64 = 32 => nonzero,
@@ -437,7 +437,7 @@ work_types! {
     IdleChurn / idle_churn {
         /// How long each burst uses the CPU, in guest time.
         burst_duration: Duration = ms(1) => nonzero,
-        /// Sleep after it.
+        /// How long the worker sleeps after each burst, in guest time.
         sleep_duration: Duration = ms(5) => nonzero,
         /// Whether the timer slack is set to its minimum.
         precise_timing: bool = false,
@@ -488,7 +488,7 @@ work_types! {
     SmtSiblingSpin / smt_sibling_spin [2];
     /// Alternates independent arithmetic with dependent loads from 4 MiB, so that the instructions per cycle go up and down.
     IpcVariance / none {
-        /// Instructions of arithmetic.
+        /// Instructions of independent arithmetic, rounded up to a multiple of 64.
         hot_iters: u64 = 100_000 => nonzero,
         /// Loads, each of which needs the result of the one before.
         cold_iters: u64 = 1024 => nonzero,

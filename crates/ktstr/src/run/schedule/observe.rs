@@ -37,7 +37,7 @@ pub(super) enum Shown {
     Nothing,
 }
 
-/// Interprets `seen`.
+/// Returns the meaning of `seen`, by its kind; an observation without a kind is a context switch.
 pub(super) fn interpret(seen: &Observation) -> Shown {
     let words = seen.words;
     if seen.partial {

@@ -34,7 +34,7 @@ pub struct Found {
 pub enum Source {
     /// The declaration contains its path.
     Path,
-    /// `KTSTR_SCHEDULER` names it.
+    /// The environment variable `KTSTR_SCHEDULER` names it.
     EnvVar,
     /// Cargo built it, or reported that it is up to date.
     AutoBuilt,
