@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Wire {
     }
 }
 
-/// A bare `f64`.
+/// The serialization of a field of type `f64`.
 pub mod one {
     use super::*;
 
@@ -81,7 +81,7 @@ pub mod opt {
     }
 }
 
-/// A `Vec<f64>`.
+/// The serialization of a field of type `Vec<f64>`, as a sequence.
 pub mod list {
     use super::*;
 
@@ -97,7 +97,7 @@ pub mod list {
     }
 }
 
-/// A `BTreeMap<String, f64>`.
+/// The serialization of a field of type `BTreeMap<String, f64>`, as a map.
 pub mod map {
     use super::*;
     use std::collections::BTreeMap;

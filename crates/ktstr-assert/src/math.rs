@@ -123,7 +123,7 @@ pub(crate) fn ratio(num: u64, den: u64) -> Option<f64> {
     (den > 0).then(|| num as f64 / den as f64)
 }
 
-/// Nanoseconds as microseconds.
+/// Converts nanoseconds to microseconds; fractions are preserved.
 pub(crate) fn us(ns: u64) -> f64 {
     ns as f64 / 1e3
 }

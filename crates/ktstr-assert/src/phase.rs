@@ -79,7 +79,7 @@ pub struct PhaseGuard {
 }
 
 impl PhaseGuard {
-    /// Installs any label.
+    /// Installs `label` on this thread until the guard is dropped.
     pub fn install(label: impl Into<Cow<'static, str>>) -> PhaseGuard {
         let before = LABEL.with(|l| l.borrow_mut().replace(label.into()));
         PhaseGuard {
@@ -88,12 +88,12 @@ impl PhaseGuard {
         }
     }
 
-    /// Installs `Step[k0]`.
+    /// Installs the label `Step[k0]` of step `k0`, counted from 0.
     pub fn install_step(k0: u16) -> PhaseGuard {
         Self::install(Phase::step(k0).label())
     }
 
-    /// Installs `BASELINE`.
+    /// Installs `BASELINE`, the label of the time before the first step.
     pub fn install_baseline() -> PhaseGuard {
         Self::install(Phase::BASELINE.label())
     }

@@ -18,14 +18,14 @@ const LARGE: u64 = 1 << 7;
 pub struct PageTable {
     /// CR3, or the guest-physical address of the top-level table; the low 12 bits are ignored.
     pub cr3: u64,
-    /// Five levels (CR4.LA57).
+    /// Whether the table has five levels (CR4.LA57) and not four.
     pub la57: bool,
 }
 
-/// A translated address.
+/// The result of translating a virtual address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Translation {
-    /// Guest-physical address.
+    /// The guest-physical address of the same byte.
     pub gpa: u64,
     /// Size of the page it lies in, bytes.
     pub page_size: u64,
@@ -82,7 +82,7 @@ pub enum PagingError {
     /// The upper bits are not copies of the sign bit.
     #[error("{kva:#x} is not a canonical address for {levels}-level paging")]
     NotCanonical {
-        /// The virtual address.
+        /// The virtual address that was to be translated.
         kva: u64,
         /// Levels of the page table.
         levels: u32,
@@ -90,7 +90,7 @@ pub enum PagingError {
     /// Nothing is mapped there.
     #[error("{kva:#x} is not mapped: entry {entry:#x} at level {level} is not present")]
     NotPresent {
-        /// The virtual address.
+        /// The virtual address that was to be translated.
         kva: u64,
         /// Level of the entry, 1 for a 4 KiB page.
         level: u32,
@@ -100,7 +100,7 @@ pub enum PagingError {
     /// A table is not in readable memory.
     #[error("{kva:#x} cannot be translated at level {level}: {source}")]
     Table {
-        /// The virtual address.
+        /// The virtual address that was to be translated.
         kva: u64,
         /// Level of the table.
         level: u32,

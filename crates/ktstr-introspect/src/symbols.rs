@@ -16,7 +16,7 @@ const MAX_SYMBOLS: usize = 4 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct Symbols {
     names: String,
-    /// Sorted by address.
+    /// One entry per symbol, in ascending order of address.
     by_address: Vec<Entry>,
     /// (hash of the name, index into `by_address`), sorted.
     by_name: Vec<(u32, u32)>,
@@ -134,7 +134,7 @@ impl Symbols {
             .map(|entry| (entry.address, entry.name(&self.names)))
     }
 
-    /// Number of symbols.
+    /// Returns the number of symbols, without those of modules and BPF programs.
     pub fn len(&self) -> usize {
         self.by_address.len()
     }

@@ -81,7 +81,7 @@ pub enum KernelError {
     Unreadable {
         /// The id of the kernel.
         kernel: String,
-        /// `symbols` or `BTF`.
+        /// What could not be decoded: `symbols` or `BTF`.
         what: &'static str,
         /// What is wrong with them.
         reason: String,

@@ -87,7 +87,7 @@ pub enum Fetch {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Operand {
-    /// A [`Fetch`].
+    /// How the word is obtained, as the number of a [`Fetch`].
     pub what: AtomicU32,
     /// The number of the argument: 0 is `rdi`.
     pub register: AtomicU32,
@@ -129,7 +129,7 @@ pub struct Moment {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Control {
-    /// [`MAGIC`].
+    /// The value [`MAGIC`], without which the plugin does not accept the page.
     pub magic: AtomicU64,
     /// If not 0, the guest is held before its first instruction.
     pub hold_first: AtomicU32,
@@ -210,7 +210,7 @@ pub struct Watch {
     pub address: AtomicU64,
     /// The value at the last comparison. The plugin updates it too.
     pub value: AtomicU32,
-    /// Always 0.
+    /// Padding to a multiple of 8 bytes, which is always 0.
     pub reserved: AtomicU32,
 }
 
@@ -218,7 +218,7 @@ pub struct Watch {
 #[repr(C)]
 #[derive(Debug)]
 pub struct Event {
-    /// The runqueue's clock.
+    /// The clock of the runqueue that the hook names (`rq.clock`), in nanoseconds; 0 if it could not be read.
     pub clock_ns: AtomicU64,
     /// The kind of the event.
     pub kind: AtomicU32,
@@ -239,7 +239,7 @@ pub const NO_TASK: u32 = u32::MAX;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Switch {
-    /// `rq.clock`.
+    /// The clock of the CPU's runqueue at the switch (`rq.clock`), in nanoseconds; 0 if its address is not known.
     pub clock_ns: AtomicU64,
     /// The running digest, this switch included.
     pub digest: AtomicU64,
@@ -249,7 +249,7 @@ pub struct Switch {
     pub next: AtomicU32,
     /// The guest's number of the CPU; [`NO_CPU`] if it is not known.
     pub cpu: AtomicU32,
-    /// Always 0.
+    /// Padding to a multiple of 8 bytes, which is always 0.
     pub reserved: AtomicU32,
 }
 

@@ -37,7 +37,7 @@ struct GArray {
     len: c_uint,
 }
 
-/// `qemu_plugin_reg_descriptor`.
+/// QEMU's description of a register (`qemu_plugin_reg_descriptor` in its header qemu-plugin.h).
 #[repr(C)]
 struct RegisterDescriptor {
     handle: *mut c_void,

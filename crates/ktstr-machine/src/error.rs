@@ -65,7 +65,7 @@ pub enum MachineError {
     /// QEMU refused a command.
     #[error("QEMU refused `{command}`: {reason}")]
     Refused {
-        /// The QMP command.
+        /// The QMP command that QEMU refused.
         command: String,
         /// QEMU's description of the error.
         reason: String,
@@ -73,7 +73,7 @@ pub enum MachineError {
     /// QEMU did not answer.
     #[error("QEMU did not answer `{command}` within {within:?}")]
     NoAnswer {
-        /// The QMP command.
+        /// The QMP command or the request to which there was no answer.
         command: String,
         /// How long the host waited.
         within: Duration,

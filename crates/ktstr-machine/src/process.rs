@@ -28,7 +28,7 @@ pub struct VcpuTime {
     pub waited_ns: u64,
 }
 
-/// A running QEMU.
+/// A QEMU process with what it prints. It is killed when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,

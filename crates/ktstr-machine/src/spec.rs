@@ -35,7 +35,7 @@ impl std::fmt::Display for Accelerator {
 /// The time source of the guest's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClockMode {
-    /// The host's clock.
+    /// The host's clock: how long the guest's code takes depends on the host and on its load.
     Real,
     /// The number of instructions that all CPUs together have executed, at 2^`shift` nanoseconds each; idle time is
     /// skipped. Requires [`Accelerator::Tcg`].

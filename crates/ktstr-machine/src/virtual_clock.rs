@@ -32,17 +32,17 @@ const _: () = assert!(control::MARKER == ktstr_mailbox::MARKER);
 pub struct WatchPoints {
     /// `__switch_to`: each context switch is added to the running digest.
     pub switch_to: u64,
-    /// Offset of `task_struct.pid`.
+    /// The offset of `pid` in `struct task_struct`, in bytes.
     pub pid_offset: u32,
     /// `hrtimer_interrupt`: the plugin reads guest time at its entry.
     pub timer: u64,
-    /// Offset of `clock_event_device.next_event`.
+    /// The offset of `next_event` in `struct clock_event_device`, in bytes.
     pub next_event_offset: u32,
     /// Per-CPU address of `rq.cpu`.
     pub this_rq_cpu: u64,
     /// Per-CPU address of `rq.clock`.
     pub this_rq_clock: u64,
-    /// Offset of `rq.clock`.
+    /// The offset of `clock` in `struct rq`, in bytes.
     pub rq_clock_offset: u32,
     /// The functions whose entries are observed; at most [`MAX_HOOKS`](crate::MAX_HOOKS) of them are.
     pub hooks: Vec<HookPoint>,

@@ -11,10 +11,10 @@ use crate::list::read;
 use crate::record::RunRecord;
 use crate::switches::{SWITCHES_FILE, Switch, Switches};
 
-/// A recorded run.
+/// A recorded run as far as two runs are compared: its record and its trace.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The run's `record.json`.
+    /// The contents of the run's `record.json`.
     pub record: RunRecord,
     /// Its trace; `None` if it left none that can be read.
     pub switches: Option<Switches>,
@@ -39,7 +39,7 @@ impl Run {
 pub enum Comparison {
     /// The runs are identical.
     Same,
-    /// The runs differ.
+    /// The runs differ, from this point on.
     Differ(Parting),
     /// Whether they are the same is unknown, and why.
     Unknown(String),

@@ -44,7 +44,7 @@ pub enum RecordError {
     /// A record that does not exist or cannot be parsed.
     #[error("cannot read the record {}: {why}", path.display())]
     Damaged {
-        /// Its `record.json`.
+        /// The path of the `record.json` that was to be read.
         path: PathBuf,
         /// Why, in one line.
         why: String,

@@ -15,14 +15,14 @@ const READ_CAP: u64 = 64 << 20;
 pub struct Listed {
     /// The record as it was written.
     pub record: RunRecord,
-    /// Its `record.json`.
+    /// The path of the `record.json` that it was read from.
     pub path: PathBuf,
 }
 
 /// A record that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damaged {
-    /// Its `record.json`.
+    /// The path of the `record.json` that could not be read.
     pub path: PathBuf,
     /// Why, in one line.
     pub why: String,

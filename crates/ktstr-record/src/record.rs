@@ -43,7 +43,7 @@ pub const GUEST_VARIABLES: [&str; 16] = [
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunVerdict {
-    /// Every check held.
+    /// The run was complete, and every check held.
     Pass,
     /// The scheduler or the test broke a promise.
     Fail,
@@ -81,7 +81,7 @@ pub enum Accelerator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
-    /// The host's clock.
+    /// The host's clock, so that timing depends on the host and on its load.
     Real,
     /// The count of executed instructions.
     Virtual,
@@ -125,7 +125,7 @@ pub struct ProgramRecord {
     pub path: PathBuf,
     /// BLAKE3 of its bytes, in hexadecimal.
     pub hash: String,
-    /// Its working directory.
+    /// The directory in which it ran on the host; empty if that could not be determined.
     pub folder: PathBuf,
 }
 
@@ -193,7 +193,7 @@ pub struct PayloadMetricRecord {
     pub unit: String,
     /// Which way is better, as declared: `higher`, `lower`, `near` and a number, `informational` or `unknown`.
     pub better: String,
-    /// `stdout` or `stderr`.
+    /// The stream to which the program printed the metric: `stdout` or `stderr`.
     pub stream: String,
 }
 
@@ -245,9 +245,9 @@ pub struct RunRecord {
     pub timestamp: String,
     /// The version of ktstr that wrote it.
     pub ktstr: String,
-    /// The test's name.
+    /// The name of the test that ran.
     pub test: String,
-    /// How it ended.
+    /// Whether the run passed, failed, was skipped or is inconclusive.
     pub verdict: RunVerdict,
     /// Why, in one line; null for a pass.
     pub reason: Option<String>,
@@ -314,7 +314,7 @@ pub struct RunRecord {
     pub cleanup_duration_ms: Option<f64>,
     /// What the machine was started from.
     pub start: Option<Start>,
-    /// QEMU's version.
+    /// The version of the QEMU that was chosen, such as `10.0.2`; null if the run ended before that.
     pub qemu: Option<String>,
     /// The number of periodic captures that were requested.
     pub periodic_target: u32,

@@ -12,7 +12,7 @@ const ENTRY: usize = 20;
 /// The largest number of switches that are read, which is more than are ever written.
 const READ_CAP: usize = 1 << 20;
 
-/// One context switch.
+/// A context switch of the trace: its time, its CPU and its two tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Switch {
     /// The scheduler's clock of that CPU, nanoseconds of guest time.

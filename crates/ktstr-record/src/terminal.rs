@@ -48,7 +48,7 @@ pub struct Escaping<W: Write> {
 }
 
 impl<W: Write> Escaping<W> {
-    /// Writes to `inner`.
+    /// Creates a writer that writes the escaped text to `inner`.
     pub fn new(inner: W) -> Self {
         Self {
             inner,

@@ -24,7 +24,7 @@ pub enum Raw {
     Enqueue {
         /// The task that becomes runnable.
         task: Pid,
-        /// The runqueue's CPU.
+        /// The CPU to whose runqueue the task is added.
         on: Cpu,
         /// The scheduling class that it is queued in.
         class: Class,
@@ -35,7 +35,7 @@ pub enum Raw {
     Dequeue {
         /// The task that leaves its runqueue.
         task: Pid,
-        /// The runqueue's CPU.
+        /// The CPU from whose runqueue the task is removed.
         on: Cpu,
         /// The scheduling class that it was queued in.
         class: Class,

@@ -104,7 +104,7 @@ impl<'a> Codec<'a> {
         }
     }
 
-    /// Writes an event.
+    /// Encodes an event after those that were written before.
     pub(crate) fn write(&mut self, event: &Event) {
         self.code(event);
     }

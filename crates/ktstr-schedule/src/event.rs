@@ -71,7 +71,7 @@ codes! {
         1 Preempted,
         /// The task gave up the CPU with `sched_yield()`.
         2 Yielded,
-        /// The task ended.
+        /// The task had ended, and never runs again.
         3 Exited,
         /// The task was the idle task.
         4 Idle,
@@ -79,21 +79,21 @@ codes! {
 }
 
 codes! {
-    /// A scheduling class.
+    /// A scheduling class of the kernel (`struct sched_class`, kernel/sched/sched.h).
     Class {
         /// The class is not known.
         0 Unknown,
-        /// `stop_sched_class`.
+        /// `stop_sched_class` (kernel/sched/stop_task.c): the stopper thread of each CPU.
         1 Stop,
-        /// `dl_sched_class`.
+        /// `dl_sched_class` (kernel/sched/deadline.c): tasks with the policy `SCHED_DEADLINE`.
         2 Deadline,
-        /// `rt_sched_class`.
+        /// `rt_sched_class` (kernel/sched/rt.c): tasks with the policies `SCHED_FIFO` and `SCHED_RR`.
         3 RealTime,
-        /// `fair_sched_class` (EEVDF).
+        /// `fair_sched_class` (kernel/sched/fair.c): tasks that EEVDF schedules.
         4 Fair,
-        /// `ext_sched_class` (sched_ext).
+        /// `ext_sched_class` (kernel/sched/ext.c): tasks that the BPF scheduler of sched_ext schedules.
         5 Ext,
-        /// `idle_sched_class`.
+        /// `idle_sched_class` (kernel/sched/idle.c): the idle task of each CPU.
         6 Idle,
     }
 }
@@ -108,7 +108,7 @@ impl Class {
 codes! {
     /// Why a task left its runqueue.
     DequeueReason {
-        /// The task blocked.
+        /// The task blocked (`DEQUEUE_SLEEP`), and waits to be woken.
         0 Sleep,
         /// The task is moved or changed, and is enqueued again at once.
         1 Change,
@@ -168,7 +168,7 @@ events! {
         prev: Pid,
         /// The task that starts.
         next: Pid,
-        /// Why `prev` stops.
+        /// The reason why `prev` stops running.
         reason: Reason,
     }
     /// A task is asked to be woken. It need not be asleep.
@@ -184,9 +184,9 @@ events! {
     2 Enqueue {
         /// The task that becomes runnable.
         task: Pid,
-        /// The runqueue's CPU.
+        /// The CPU to whose runqueue the task is added.
         on: Cpu,
-        /// The task's class.
+        /// The scheduling class that it is queued in.
         class: Class,
         /// Whether it was asleep until now.
         wakeup: bool,
@@ -195,9 +195,9 @@ events! {
     3 Dequeue {
         /// The task that leaves its runqueue.
         task: Pid,
-        /// The runqueue's CPU.
+        /// The CPU from whose runqueue the task is removed.
         on: Cpu,
-        /// The task's class.
+        /// The scheduling class that it was queued in.
         class: Class,
         /// Why it left the runqueue.
         reason: DequeueReason,
@@ -206,7 +206,7 @@ events! {
     4 Migrate {
         /// The task that is moved.
         task: Pid,
-        /// Its new CPU.
+        /// The CPU to which it is assigned (`set_task_cpu()`, kernel/sched/core.c).
         to: Cpu,
     }
     /// The set of CPUs on which a task may run changes.
@@ -234,26 +234,26 @@ events! {
     8 Cgroup {
         /// The task that is in the cgroup.
         task: Pid,
-        /// The cgroup's id.
+        /// The id of the cgroup to which the task moves (`cgroup->kn->id`).
         cgroup: u64,
     }
     /// The weight of a cgroup changes.
     9 Weight {
-        /// The cgroup's id.
+        /// The id of the cgroup whose weight changes (`cgroup->kn->id`).
         cgroup: u64,
         /// `task_group.shares`: 1024 is the weight 100, scaled by 1024 on 64-bit kernels.
         shares: u64,
     }
     /// A cgroup has used up its quota on a CPU.
     10 Throttle {
-        /// The cgroup's id.
+        /// The id of the cgroup that has used up its quota (`cgroup->kn->id`).
         cgroup: u64,
         /// The CPU that the cgroup may not use.
         on: Cpu,
     }
     /// A cgroup may run on a CPU again.
     11 Unthrottle {
-        /// The cgroup's id.
+        /// The id of the cgroup that may run again (`cgroup->kn->id`).
         cgroup: u64,
         /// The CPU that the cgroup may use again.
         on: Cpu,
@@ -279,7 +279,7 @@ events! {
     15 Insert {
         /// The task that is put into the queue.
         task: Pid,
-        /// The queue's id.
+        /// The id of the dispatch queue; the built-in ones have the ids `SCX_DSQ_*` (include/linux/sched/ext.h).
         dsq: u64,
         /// The slice that the task gets, in nanoseconds.
         slice_ns: u64,
@@ -293,7 +293,7 @@ events! {
     }
     /// A task is created.
     17 Fork {
-        /// The new task.
+        /// The task that was created and is about to be woken for the first time.
         task: Pid,
         /// The task that created it.
         parent: Pid,

@@ -10,7 +10,7 @@ use crate::tables::Tables;
 /// The default limit in bytes, which is enough for about ten million switches.
 const CAP: usize = 64 << 20;
 
-/// A packed chunk.
+/// A chunk of encoded events, with the earliest and the latest of their times in nanoseconds.
 #[derive(Debug)]
 struct Packed {
     bytes: Vec<u8>,
@@ -49,7 +49,8 @@ impl Writer {
         }
     }
 
-    /// Appends an event.
+    /// Appends an event. A full chunk is packed first, and the oldest chunks may then lose events, to keep to the
+    /// limit.
     pub fn push(&mut self, event: Event) {
         // A phase starts a new chunk, so that old phases can be thinned separately.
         if self.open.len() == CHUNK_EVENTS || matches!(event.what, What::Phase { .. }) {

@@ -58,7 +58,7 @@ pub enum StateError {
         place: Place,
         /// The folder that others can write.
         path: PathBuf,
-        /// Its permission bits.
+        /// The permission bits of the folder, from 0 to 0o777.
         mode: u32,
     },
     /// A system call failed.

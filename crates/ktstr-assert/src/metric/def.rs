@@ -63,17 +63,17 @@ pub enum GaugeFold {
 /// Which number represents a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
-    /// 99th percentile.
+    /// The 99th percentile of the samples.
     P99,
-    /// 99.9th percentile.
+    /// The 99.9th percentile of the samples.
     P999,
-    /// 50th percentile.
+    /// The 50th percentile of the samples.
     Median,
-    /// Coefficient of variation.
+    /// The coefficient of variation of the samples: the standard deviation divided by the mean.
     Cv,
     /// The mean of all samples.
     Mean,
-    /// The largest sample.
+    /// The largest of all samples.
     Worst,
 }
 
@@ -129,7 +129,7 @@ pub enum MetricKind {
 /// Which part of the harness measures a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The workers' reports.
+    /// The workers, whose reports say what each of them did and measured.
     Workers,
     /// The captures of guest memory.
     Captures,

@@ -44,21 +44,21 @@ pub struct MonitorSample {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuSnapshot {
-    /// `rq->nr_running`.
+    /// The number of runnable tasks of all classes, the running one included (`rq->nr_running`).
     pub nr_running: u32,
-    /// `rq->scx.nr_running`.
+    /// The number of runnable tasks of the sched_ext class (`rq->scx.nr_running`); 0 if the kernel has no sched_ext.
     pub scx_nr_running: u32,
-    /// `rq->scx.local_dsq.nr`.
+    /// The number of tasks in the CPU's local DSQ (`rq->scx.local_dsq.nr`); 0 if the kernel has no sched_ext.
     pub local_dsq_depth: u32,
-    /// `rq->clock`, in nanoseconds.
+    /// The runqueue's clock, in nanoseconds (`rq->clock`, which `update_rq_clock()` in kernel/sched/core.c advances).
     pub rq_clock: u64,
-    /// `rq->scx.flags`.
+    /// The state bits `SCX_RQ_*` of sched_ext for this runqueue (`rq->scx.flags`); 0 if the kernel has no sched_ext.
     pub scx_flags: u32,
     /// Interrupt utilization, 0 to 1024.
     pub avg_irq_util: Option<u64>,
     /// The CPU's sched_ext event counters.
     pub event_counters: Option<ScxEventCounters>,
-    /// The runqueue's schedstats.
+    /// The runqueue's schedstats since the boot; `None` if the kernel does not keep them (`CONFIG_SCHED_INFO`).
     pub schedstat: Option<CpuSchedstat>,
     /// CPU time that the vCPU got from the host, in nanoseconds. `None` under the virtual clock, where the vCPU misses
     /// no guest time.
@@ -68,7 +68,7 @@ pub struct CpuSnapshot {
     /// Whether the idle task is running. `nr_running` may count tasks even so: with a queue that all CPUs share, a
     /// waiting task is counted where it ran last.
     pub idle: Option<bool>,
-    /// `rq->nr_switches`.
+    /// The number of context switches on this CPU since the boot (`rq->nr_switches`).
     pub nr_switches: Option<u64>,
     /// Runnable tasks of this runqueue that are not running, at most 64.
     pub waiting: Option<Vec<WaitingTask>>,
@@ -81,19 +81,19 @@ pub struct CpuSnapshot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CpuSchedstat {
-    /// `rq_sched_info.run_delay`, in nanoseconds.
+    /// The time that tasks waited on this runqueue, in nanoseconds (`rq_sched_info.run_delay`).
     pub run_delay: u64,
-    /// `rq_sched_info.pcount`.
+    /// The number of times that a task was put on the CPU after it had waited (`rq_sched_info.pcount`).
     pub pcount: u64,
     /// `yld_count`. This and the following fields are `None` without `kernel.sched_schedstats=1`.
     pub yld_count: Option<u64>,
-    /// `sched_count`.
+    /// The number of calls of `__schedule()` on this CPU (`sched_count`, kernel/sched/core.c).
     pub sched_count: Option<u64>,
-    /// `sched_goidle`.
+    /// The number of times that the CPU switched to its idle task (`sched_goidle`, kernel/sched/idle.c).
     pub sched_goidle: Option<u64>,
-    /// `ttwu_count`.
+    /// The number of wakeups that this CPU made (`ttwu_count`; `ttwu_stat()` in kernel/sched/core.c).
     pub ttwu_count: Option<u64>,
-    /// `ttwu_local`.
+    /// The number of those wakeups that put the task on this CPU's own runqueue (`ttwu_local`).
     pub ttwu_local: Option<u64>,
 }
 
@@ -111,7 +111,7 @@ pub struct MonitorSummary {
     /// The number of times that a runqueue clock did not advance between two samples although the CPU had something to
     /// run.
     pub stuck_count: u64,
-    /// Mean imbalance ratio.
+    /// The mean of the samples' imbalance ratios ([`MonitorSample::imbalance_ratio`]); 0 without samples.
     #[serde(with = "crate::float::one")]
     pub avg_imbalance_ratio: f64,
     /// Mean length of a runqueue.

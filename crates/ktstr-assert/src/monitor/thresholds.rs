@@ -106,7 +106,8 @@ impl MonitorThresholds {
         })
     }
 
-    /// Judges a report.
+    /// Judges the samples of a report, without those taken after the scheduler ended. Without usable data the verdict
+    /// is inconclusive.
     pub fn evaluate(&self, report: &MonitorReport) -> MonitorVerdict {
         // Samples after the scheduler's end show the kernel's own scheduler.
         let under_test = |s: &&MonitorSample| s.scx_attached != Some(false);

@@ -31,7 +31,7 @@ pub enum DetailKind {
     SlowTier,
     /// A monitor threshold was exceeded.
     Monitor,
-    /// The scheduler crashed.
+    /// The scheduler was killed by a signal, exited with an error code, or was ejected.
     SchedulerCrashed,
     /// The scheduler exited with status 0 before the test ended.
     SchedulerExitedCleanly,

@@ -20,7 +20,7 @@ pub enum Outcome {
     Fail(AssertDetail),
 }
 
-/// A borrowed [`Outcome`].
+/// An [`Outcome`] whose detail is borrowed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OutcomeRef<'a> {
     /// The checked property holds.

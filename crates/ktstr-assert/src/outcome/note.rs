@@ -6,9 +6,9 @@ use std::fmt;
 /// A value of [`crate::AssertResult::measurements`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum NoteValue {
-    /// A signed integer.
+    /// The value is a signed integer of 64 bits.
     Int(i64),
-    /// An unsigned integer.
+    /// The value is an unsigned integer of 64 bits.
     Uint(u64),
     /// A float. Non-finite values are preserved when it is serialized.
     Float(#[serde(with = "crate::float::one")] f64),

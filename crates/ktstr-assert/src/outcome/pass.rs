@@ -44,7 +44,7 @@ pub const PASSES_TRUNCATION_SENTINEL_COMPARATOR: &str = "truncated";
 pub struct PassDetail {
     /// The label of the claim.
     pub name: Cow<'static, str>,
-    /// One of [`COMPARATOR_VOCABULARY`].
+    /// The relation that holds: one of [`COMPARATOR_VOCABULARY`], or [`PASSES_TRUNCATION_SENTINEL_COMPARATOR`].
     pub comparator: Cow<'static, str>,
     /// The value that was found.
     pub value: String,

@@ -61,12 +61,12 @@ impl AssertResult {
         result
     }
 
-    /// Adds a failure.
+    /// Adds a failure with its detail, which gets the phase label of this thread unless it has one.
     pub fn record_fail(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
         self.record_outcome(Outcome::Fail(detail.into()))
     }
 
-    /// Adds a skip.
+    /// Adds a skip with its detail, which gets the phase label of this thread unless it has one.
     pub fn record_skip(&mut self, detail: impl Into<AssertDetail>) -> &mut Self {
         self.record_outcome(Outcome::Skip(detail.into()))
     }
@@ -96,7 +96,7 @@ impl AssertResult {
         }
     }
 
-    /// Adds a remark.
+    /// Adds a remark, which does not change the outcome.
     pub fn note(&mut self, message: impl Into<String>) -> &mut Self {
         self.info_notes.push(InfoNote::new(message).stamped());
         self

@@ -8,21 +8,21 @@ use crate::metric::BuiltinMetric;
 pub enum MetricCheck {
     /// The metric must be present and at least this value.
     Min {
-        /// The metric's name.
+        /// The name of the metric in the program's output.
         metric: &'static str,
         /// The smallest value that passes, in the metric's own unit.
         value: f64,
     },
     /// The metric must be present and at most this value.
     Max {
-        /// The metric's name.
+        /// The name of the metric in the program's output.
         metric: &'static str,
         /// The largest value that passes, in the metric's own unit.
         value: f64,
     },
     /// The metric must be present and between these values, both included.
     Range {
-        /// The metric's name.
+        /// The name of the metric in the program's output.
         metric: &'static str,
         /// The smallest value that passes, in the metric's own unit.
         lo: f64,
@@ -41,7 +41,7 @@ pub enum CheckError {
     /// A bound is NaN or infinite.
     #[error("the bound {value} of metric {metric:?} is not a finite number")]
     NotFinite {
-        /// The metric's name.
+        /// The name of the metric that the check bounds.
         metric: &'static str,
         /// The bound as declared.
         value: f64,
@@ -49,7 +49,7 @@ pub enum CheckError {
     /// The lower bound of a range is above the upper one.
     #[error("the range {lo} to {hi} of metric {metric:?} is empty: the lower bound comes first")]
     Empty {
-        /// The metric's name.
+        /// The name of the metric that the check bounds.
         metric: &'static str,
         /// The lower bound as declared.
         lo: f64,

@@ -92,7 +92,7 @@ pub struct PayloadMetrics {
     pub left_out: usize,
     /// The exit code; 128 plus the signal's number if a signal killed it.
     pub exit_code: i32,
-    /// How it ended.
+    /// How the program ended: by itself, through a signal, or because the harness stopped it.
     pub end: PayloadEnd,
     /// How long it ran, in nanoseconds of guest time.
     pub elapsed_ns: u64,

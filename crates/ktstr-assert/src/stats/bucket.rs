@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct PhaseBucket {
     /// The step index of the phase: 0 is the baseline, step `k` has index `k + 1`.
     pub step_index: u16,
-    /// `BASELINE` or `Step[k]`.
+    /// The label of the phase: `BASELINE`, or `Step[k]` with steps counted from 0.
     pub label: String,
     /// Start of the window, in guest milliseconds since the scenario started.
     pub start_ms: u64,

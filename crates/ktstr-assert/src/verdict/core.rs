@@ -41,7 +41,7 @@ impl Verdict {
         self.log_passes
     }
 
-    /// Adds a remark.
+    /// Adds a remark to the result, which does not change the outcome.
     pub fn note(&mut self, message: impl Into<String>) -> &mut Self {
         self.result.note(message);
         self
@@ -53,7 +53,7 @@ impl Verdict {
         self
     }
 
-    /// Adds a skip.
+    /// Adds a skip, which says that the check does not apply, and why.
     pub fn skip(&mut self, reason: impl Into<String>) -> &mut Self {
         let detail = AssertDetail::new(DetailKind::Skip, reason);
         self.result.record_skip(detail);
@@ -80,7 +80,7 @@ impl Verdict {
         }
     }
 
-    /// Adds a failure.
+    /// Adds a failure with its detail to the result.
     pub(crate) fn fail(&mut self, detail: AssertDetail) -> &mut Self {
         self.result.record_fail(detail);
         self
@@ -142,7 +142,7 @@ impl Verdict {
         self.result.clone()
     }
 
-    /// See [`AssertResult::into_anyhow_or_log`].
+    /// Converts the result as [`AssertResult::into_anyhow_or_log`] does, for a test that uses `?`.
     pub fn into_anyhow_or_log(self) -> anyhow::Result<()> {
         self.result.into_anyhow_or_log()
     }

@@ -13,7 +13,7 @@ fn float(run: &str, name: &str) -> SeriesField<f64> {
     series(run).bpf(name, |snap| snap.var(name).as_f64())
 }
 
-/// The longest runqueue.
+/// Returns the length of the longest runqueue in each capture, the running task included.
 fn longest(run: &str) -> SeriesField<u64> {
     series(run).bpf("longest runqueue", |snap| {
         let lengths = snap.rq_scx_states().iter().map(|rq| rq.nr_running);

@@ -58,7 +58,7 @@ pub enum VariableError {
         kind: &'static str,
         /// The requested suffix of the name.
         map: String,
-        /// The scheduler's arrays.
+        /// The names of up to 16 of its maps of that type, or `none`.
         known: String,
     },
     /// The verifier treated the values as constants when the programs were loaded.
@@ -66,21 +66,21 @@ pub enum VariableError {
         "the map {map:?} is read-only: its values were made part of the programs, and a write has no effect"
     )]
     ReadOnly {
-        /// The map's name.
+        /// The name of the map that was found, which ends with `.rodata`.
         map: String,
     },
     /// The map has no type information.
     #[error("the map {map:?} has no types")]
     NoTypes {
-        /// The map's name.
+        /// The name of the map that was found.
         map: String,
     },
     /// The map has no such variable.
     #[error("the map {map:?} has no variable {field:?}; it has: {known}")]
     NoVariable {
-        /// The map's name.
+        /// The name of the map that was searched.
         map: String,
-        /// The requested variable.
+        /// The name of the variable that was requested.
         field: String,
         /// Some of the existing variables.
         known: String,

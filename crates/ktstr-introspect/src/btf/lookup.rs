@@ -11,7 +11,7 @@ pub struct Member {
     pub offset_bits: u64,
     /// Size of its type, bytes; 0 for flexible arrays.
     pub size: u64,
-    /// Its type id.
+    /// The id of its type in this BTF, before typedefs and qualifiers are resolved.
     pub type_id: u32,
     /// Width, if it is a bit-field.
     pub bitfield_bits: Option<u32>,
@@ -31,17 +31,17 @@ pub enum MemberError {
     /// The struct does not exist.
     #[error("BTF has no struct or union `{name}` (looking for `{name}.{path}`)")]
     NoStruct {
-        /// The requested struct.
+        /// The name of the struct or union that was requested.
         name: String,
-        /// The requested path.
+        /// The dotted path that was requested in it.
         path: String,
     },
     /// The member does not exist.
     #[error("BTF: no member `{component}` on the path `{name}.{path}`; there are: {available}")]
     NoMember {
-        /// The requested struct.
+        /// The name of the struct or union that was requested.
         name: String,
-        /// The requested path.
+        /// The dotted path that was requested in it.
         path: String,
         /// The component that was not found.
         component: String,

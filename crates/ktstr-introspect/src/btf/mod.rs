@@ -273,9 +273,9 @@ pub enum BtfError {
     BadRecord {
         /// Offset of the record in the blob.
         at: usize,
-        /// Its kind number.
+        /// The number of its kind (`BTF_KIND_*`, include/uapi/linux/btf.h); 0 if its header is incomplete.
         kind: u32,
-        /// Its element count.
+        /// The number of elements that its header announces; 0 if the header is incomplete.
         vlen: u32,
     },
     /// A record of an unknown kind, whose length is therefore unknown too.
@@ -283,7 +283,7 @@ pub enum BtfError {
     UnknownKind {
         /// Offset of the record in the blob.
         at: usize,
-        /// Its kind number.
+        /// The number that is not the number of a known kind (`BTF_KIND_*`, include/uapi/linux/btf.h).
         kind: u32,
     },
 }

@@ -109,11 +109,11 @@ impl Record {
 pub struct IntEncoding {
     /// Whether the highest bit is a sign.
     pub signed: bool,
-    /// A `char`.
+    /// Whether the integer is a character (`BTF_INT_CHAR`, include/uapi/linux/btf.h).
     pub char: bool,
-    /// A `bool`.
+    /// Whether the integer is a truth value (`BTF_INT_BOOL`, include/uapi/linux/btf.h).
     pub bool: bool,
-    /// Width in bits.
+    /// The number of bits of the value, which can be fewer than its storage has.
     pub bits: u32,
     /// Offset of the first bit in the storage.
     pub offset: u32,
@@ -139,7 +139,7 @@ pub struct SectionVar {
     pub type_id: u32,
     /// Offset in the section, bytes.
     pub offset: u32,
-    /// Size, bytes.
+    /// The size of the variable in bytes, as the section's record gives it.
     pub size: u32,
 }
 

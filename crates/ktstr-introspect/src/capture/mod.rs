@@ -15,9 +15,9 @@ use crate::report::{EventCounterSample, FailureDumpReport, MAX_TASK_ENRICHMENTS}
 /// The parts that a capture reads, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureOptions {
-    /// Read BPF maps.
+    /// Whether the BPF maps are read, with their types and values.
     pub maps: bool,
-    /// Read the task list.
+    /// Whether the list of tasks is read.
     pub tasks: bool,
     /// The largest number of tasks.
     pub max_tasks: usize,

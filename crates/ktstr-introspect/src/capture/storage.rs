@@ -15,7 +15,7 @@ pub(super) enum Owner {
     Task,
     /// A cgroup, known by its id and path.
     Cgroup,
-    /// A file's inode.
+    /// An inode, known by its number (`i_ino`).
     Inode,
     /// A socket, known by its address alone.
     Socket,

@@ -25,7 +25,7 @@ pub enum KernelError {
     /// The symbol table does not have the symbol.
     #[error("kernel symbol `{name}` is not in the symbol table")]
     NoSymbol {
-        /// The requested symbol.
+        /// The name of the symbol that was requested.
         name: String,
     },
     /// A symbol that belongs to the kernel image lies outside of it.
@@ -41,7 +41,7 @@ pub enum KernelError {
     /// The kernel's page table could not be found.
     #[error("no page table at init_top_pgt ({kva:#x}): {reason}")]
     NoPageTable {
-        /// Address of `init_top_pgt`.
+        /// The virtual address of `init_top_pgt`, from the symbol table.
         kva: u64,
         /// Why there is no valid table there.
         reason: String,

@@ -95,12 +95,12 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         self.table
     }
 
-    /// The kernel's types.
+    /// Returns the BTF with which the view finds structs and members.
     pub fn btf(&self) -> &'a Btf {
         self.btf
     }
 
-    /// The kernel's symbols.
+    /// Returns the symbol table with which the view finds the kernel's variables.
     pub fn symbols(&self) -> &'a Symbols {
         self.symbols
     }
@@ -133,7 +133,7 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Ok(bytes)
     }
 
-    /// An unsigned integer of 1, 2, 4 or 8 bytes.
+    /// Reads an unsigned integer of 1, 2, 4 or 8 bytes; any other size is an error.
     pub fn read_uint(&self, kva: u64, size: u64) -> Result<u64, KernelError> {
         let mut bytes = [0; 8];
         let part = match size {
@@ -150,14 +150,14 @@ impl<'a, M: GuestMemory + ?Sized> KernelView<'a, M> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// A `u32`.
+    /// Reads a `u32` at the kernel virtual address `kva`.
     pub fn read_u32(&self, kva: u64) -> Result<u32, KernelError> {
         let mut bytes = [0; 4];
         self.read(kva, &mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
-    /// A `u64` (or a pointer).
+    /// Reads a `u64` or a pointer at the kernel virtual address `kva`.
     pub fn read_u64(&self, kva: u64) -> Result<u64, KernelError> {
         let mut bytes = [0; 8];
         self.read(kva, &mut bytes)?;

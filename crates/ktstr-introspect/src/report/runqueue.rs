@@ -59,9 +59,9 @@ pub struct RqSchedstat {
 /// Counters of a runqueue that are kept while `kernel.sched_schedstats` is 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RqCounts {
-    /// Calls of `sched_yield`.
+    /// Calls of `sched_yield()` on this CPU (`rq->yld_count`, counted in `do_sched_yield()`).
     pub yld_count: u32,
-    /// Calls of `schedule`.
+    /// Calls of `__schedule()` on this CPU (`rq->sched_count`, kernel/sched/core.c).
     pub sched_count: u32,
     /// Calls of `schedule` that found nothing to run.
     pub sched_goidle: u32,
@@ -95,9 +95,9 @@ pub struct RqSample {
     pub scx_nr_running: u32,
     /// Tasks in the local dispatch queue.
     pub local_dsq_depth: u32,
-    /// `rq->clock`, nanoseconds.
+    /// The runqueue's clock, in nanoseconds (`rq->clock`, which `update_rq_clock()` in kernel/sched/core.c advances).
     pub rq_clock: u64,
-    /// `SCX_RQ_*`.
+    /// The state bits `SCX_RQ_*` of sched_ext for this runqueue (`rq->scx.flags`); 0 if the kernel has no sched_ext.
     pub scx_flags: u32,
     /// Whether the idle task is running.
     pub idle: bool,
@@ -121,9 +121,9 @@ pub struct RqSample {
 pub struct ScxExit {
     /// A value of `enum scx_exit_kind`; values from 1024 on are errors.
     pub kind: u32,
-    /// Its name: `SCX_EXIT_ERROR_STALL`.
+    /// The name of `kind` in the kernel's BTF, such as `SCX_EXIT_ERROR_STALL`.
     pub kind_name: String,
-    /// The exit code.
+    /// The code of a graceful exit (`scx_exit_info.exit_code`), such as the one given to `scx_bpf_exit()`.
     pub exit_code: i64,
     /// The kernel's description of the kind.
     pub reason: String,

@@ -51,9 +51,9 @@ pub struct CpuStat {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PerCpuTimeStats {
-    /// The CPU's number.
+    /// The number of the CPU whose counters these are.
     pub cpu: u32,
-    /// Time by kind.
+    /// The CPU's time by kind, in nanoseconds since the boot.
     pub cpustat: CpuStat,
     /// Soft interrupts by kind (`enum` in include/linux/interrupt.h: HI, TIMER, NET_TX, …).
     pub softirqs: [u64; 10],
@@ -85,7 +85,7 @@ pub struct CgroupPsi {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PerNodeNumaStats {
-    /// The node's number.
+    /// The number of the NUMA node whose counters these are.
     pub node: u32,
     /// Counter name (`numa_hit`, …) to value, pages.
     pub counters: BTreeMap<String, u64>,
@@ -111,27 +111,27 @@ pub struct TaskEnrichment {
     pub state: u32,
     /// Kernel priority (120 is nice 0).
     pub prio: i32,
-    /// User time, nanoseconds.
+    /// CPU time of the task in user mode, in nanoseconds (`p->utime`).
     pub utime_ns: u64,
-    /// System time, nanoseconds.
+    /// CPU time of the task in the kernel, in nanoseconds (`p->stime`).
     pub stime_ns: u64,
-    /// Voluntary context switches.
+    /// Context switches at which the task went to sleep (`p->nvcsw`, counted in `__schedule()`).
     pub nvcsw: u64,
-    /// Involuntary context switches.
+    /// Context switches at which the task was still runnable, a yield included (`p->nivcsw`).
     pub nivcsw: u64,
-    /// `p->scx.flags` (`SCX_TASK_*`).
+    /// The task's `SCX_TASK_*` bits (`p->scx.flags`); `None` if the kernel has no sched_ext.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scx_flags: Option<u32>,
-    /// `p->scx.slice`, nanoseconds left.
+    /// The rest of the task's slice, in nanoseconds (`p->scx.slice`); `None` if the kernel has no sched_ext.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scx_slice_ns: Option<u64>,
-    /// `p->scx.dsq_vtime`.
+    /// The task's position in a DSQ ordered by vtime, in the scheduler's own unit (`p->scx.dsq_vtime`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scx_dsq_vtime: Option<u64>,
-    /// `p->scx.weight`.
+    /// The task's weight in sched_ext, 1 to 10000; nice 0 has 100 (`p->scx.weight`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scx_weight: Option<u32>,
-    /// `p->scx.runnable_at`, jiffies.
+    /// The time from which the watchdog counts the task's wait, in jiffies (`p->scx.runnable_at`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scx_runnable_at: Option<u64>,
 }
@@ -160,31 +160,40 @@ macro_rules! event_counters {
 }
 
 event_counters! {
-    /// `SCX_EV_SELECT_CPU_FALLBACK`
+    /// Enqueues on another CPU than `ops.select_cpu()` chose, because the task cannot use that one
+    /// (`SCX_EV_SELECT_CPU_FALLBACK`).
     select_cpu_fallback
-    /// `SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE`
+    /// Tasks that went to the global DSQ, because the CPU of the local DSQ was offline
+    /// (`SCX_EV_DISPATCH_LOCAL_DSQ_OFFLINE`).
     dispatch_local_dsq_offline
-    /// `SCX_EV_DISPATCH_KEEP_LAST`
+    /// The number of times that a task kept its CPU, because no other task was there (`SCX_EV_DISPATCH_KEEP_LAST`). The
+    /// kernel does not count this for schedulers with `SCX_OPS_ENQ_LAST`.
     dispatch_keep_last
-    /// `SCX_EV_ENQ_SKIP_EXITING`
+    /// Exiting tasks that were put into a local DSQ without `ops.enqueue()` (`SCX_EV_ENQ_SKIP_EXITING`). The kernel
+    /// does not count this for schedulers with `SCX_OPS_ENQ_EXITING`.
     enq_skip_exiting
-    /// `SCX_EV_ENQ_SKIP_MIGRATION_DISABLED`
+    /// Tasks with migration disabled that were put into their local DSQ without `ops.enqueue()`
+    /// (`SCX_EV_ENQ_SKIP_MIGRATION_DISABLED`).
     enq_skip_migration_disabled
-    /// `SCX_EV_REENQ_IMMED`
+    /// Tasks inserted with `SCX_ENQ_IMMED` that were enqueued again, because the CPU could not run them at once
+    /// (`SCX_EV_REENQ_IMMED`).
     reenq_immed
-    /// `SCX_EV_REENQ_LOCAL_REPEAT`
+    /// The number of times that enqueueing the tasks of a local DSQ again caused the same once more
+    /// (`SCX_EV_REENQ_LOCAL_REPEAT`).
     reenq_local_repeat
-    /// `SCX_EV_REFILL_SLICE_DFL`
+    /// The number of times that a task got the default slice from the kernel (`SCX_EV_REFILL_SLICE_DFL`).
     refill_slice_dfl
-    /// `SCX_EV_BYPASS_DURATION`, nanoseconds
+    /// The time that sched_ext spent in bypass mode, in nanoseconds (`SCX_EV_BYPASS_DURATION`).
     bypass_duration
-    /// `SCX_EV_BYPASS_DISPATCH`
+    /// Tasks that were dispatched in bypass mode (`SCX_EV_BYPASS_DISPATCH`).
     bypass_dispatch
-    /// `SCX_EV_BYPASS_ACTIVATE`
+    /// The number of times that bypass mode began (`SCX_EV_BYPASS_ACTIVATE`).
     bypass_activate
-    /// `SCX_EV_INSERT_NOT_OWNED`
+    /// Insertions into a DSQ that the kernel ignored, because the task belongs to another scheduler
+    /// (`SCX_EV_INSERT_NOT_OWNED`).
     insert_not_owned
-    /// `SCX_EV_SUB_BYPASS_DISPATCH`
+    /// The number of times that a bypassed sub-scheduler's task was dispatched by its ancestor
+    /// (`SCX_EV_SUB_BYPASS_DISPATCH`).
     sub_bypass_dispatch
 }
 
@@ -216,7 +225,7 @@ pub struct EventCounterSample {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RqScxState {
-    /// The CPU's number.
+    /// The number of the CPU whose runqueue it is.
     pub cpu: u32,
     /// Runnable tasks of all classes.
     pub nr_running: u32,
@@ -224,9 +233,9 @@ pub struct RqScxState {
     pub scx_nr_running: u32,
     /// Tasks in the CPU's local dispatch queue.
     pub local_dsq_depth: u32,
-    /// `rq->clock`, nanoseconds.
+    /// The runqueue's clock, in nanoseconds (`rq->clock`, which `update_rq_clock()` in kernel/sched/core.c advances).
     pub rq_clock: u64,
-    /// `rq->scx.flags` (`SCX_RQ_*`).
+    /// The state bits `SCX_RQ_*` of sched_ext for this runqueue (`rq->scx.flags`); 0 if the kernel has no sched_ext.
     pub scx_flags: u32,
     /// Thread id of the running task.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -292,7 +301,7 @@ pub struct ScxSchedState {
     /// Name of `exit_kind` in the kernel's BTF.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_kind_name: Option<String>,
-    /// Runnable-stall timeout, jiffies.
+    /// The time for which a task may be runnable without running before the kernel ejects the scheduler, in jiffies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watchdog_timeout: Option<u64>,
     /// When the watchdog last ran, jiffies.

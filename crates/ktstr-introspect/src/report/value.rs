@@ -11,7 +11,7 @@ pub enum RenderedValue {
     Int {
         /// Width in bits (bit-fields keep theirs).
         bits: u32,
-        /// The value, sign-extended.
+        /// The value, sign-extended from `bits` to 64 bits.
         value: i64,
     },
     /// Unsigned integer of `bits` bits.
@@ -26,14 +26,14 @@ pub enum RenderedValue {
         /// Whether the byte is not zero.
         value: bool,
     },
-    /// A C `char`.
+    /// A C `char` of 8 bits, signed or not.
     Char {
         /// The byte in memory.
         value: u8,
     },
     /// IEEE float of 32 or 64 bits.
     Float {
-        /// Width in bits.
+        /// The width in bits, 32 or 64; `value` has 64 in either case.
         bits: u32,
         /// The value. JSON has no NaN and no infinities: they are written as `null` and read back as NaN.
         #[serde(deserialize_with = "null_is_nan")]
@@ -41,7 +41,7 @@ pub enum RenderedValue {
     },
     /// A C enum, 32 or 64 bits.
     Enum {
-        /// Width in bits.
+        /// The width of the enum's storage in bits; a bit-field keeps its own.
         bits: u32,
         /// Whether the enum is signed; an unsigned 64-bit value is kept in `value` by its bits.
         signed: bool,
@@ -145,7 +145,7 @@ impl RenderedValue {
 pub struct RenderedMember {
     /// Member or variable name.
     pub name: String,
-    /// The member's value.
+    /// The value of the member, rendered by its type.
     pub value: RenderedValue,
 }
 

@@ -44,7 +44,7 @@ enum Home {
         exit_kind: Member,
         exit_info: Member,
     },
-    /// In separate variables.
+    /// In variables of their own, at these addresses (before 6.16).
     Globals { exit_kind: u64, exit_info: u64 },
 }
 

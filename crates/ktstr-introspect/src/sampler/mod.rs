@@ -37,9 +37,9 @@ pub enum SampleError {
     /// The guest changed the runqueue while it was read.
     #[error("cpu{cpu}: {what}, in {ATTEMPTS} readings")]
     Torn {
-        /// The runqueue's CPU.
+        /// The number of the CPU whose runqueue was read.
         cpu: u32,
-        /// The inconsistency.
+        /// How the readings are inconsistent, as a clause such as `the queue changed`.
         what: &'static str,
     },
     /// The runqueue could not be read.

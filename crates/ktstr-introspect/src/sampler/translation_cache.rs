@@ -26,7 +26,7 @@ impl TranslationCache {
         }
     }
 
-    /// Clears the cache.
+    /// Removes all translations, because mappings of the guest may have changed.
     pub fn forget(&mut self) {
         self.pages.clear();
     }

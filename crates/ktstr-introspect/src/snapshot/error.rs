@@ -12,7 +12,7 @@ pub enum SnapshotError {
     /// No map has that name.
     #[error("no BPF map named `{requested}` in the capture; maps: {}", list(.available))]
     MapNotFound {
-        /// The requested name.
+        /// The name of the map that was requested.
         requested: String,
         /// Names of the maps of the capture.
         available: Vec<String>,
@@ -20,9 +20,9 @@ pub enum SnapshotError {
     /// No global section has a variable of that name.
     #[error("no global variable `{requested}` in any .bss, .data or .rodata map; variables: {}", list(.available))]
     VarNotFound {
-        /// The requested name.
+        /// The name of the variable that was requested.
         requested: String,
-        /// Variables as `map:variable`.
+        /// The existing variables, each as `map:variable`.
         available: Vec<String>,
     },
     /// Several maps have the variable and the attached scheduler does not decide between them.
@@ -31,7 +31,7 @@ pub enum SnapshotError {
          between them; use live_var_via with a picker, or vars", list(.found_in)
     )]
     AmbiguousVar {
-        /// The requested name.
+        /// The name of the variable that was requested.
         requested: String,
         /// Maps that have it.
         found_in: Vec<String>,
@@ -39,7 +39,7 @@ pub enum SnapshotError {
     /// A struct has no such member.
     #[error("`{requested}`: no member `{component}` in {container}; members: {}", list(.available))]
     FieldNotFound {
-        /// The requested path.
+        /// The whole path that was requested, for the message.
         requested: String,
         /// Component that was not found.
         component: String,
@@ -51,7 +51,7 @@ pub enum SnapshotError {
     /// A path continues below a value that has no members.
     #[error("`{requested}`: cannot look up `{component}` in {actual}, it has no members")]
     NotAStruct {
-        /// The requested path.
+        /// The whole path that was requested, for the message.
         requested: String,
         /// Component that could not be looked up.
         component: String,
@@ -61,11 +61,11 @@ pub enum SnapshotError {
     /// The value has another type, or does not fit.
     #[error("`{requested}` cannot be read as {expected}: it is {actual}")]
     TypeMismatch {
-        /// The requested path.
+        /// The path of the value that was to be converted.
         requested: String,
-        /// The requested type.
+        /// What the value was to be converted to, such as `u64`.
         expected: String,
-        /// What was found.
+        /// A description of the value that was found instead.
         actual: String,
     },
     /// An index beyond the end.
@@ -73,7 +73,7 @@ pub enum SnapshotError {
     IndexOutOfRange {
         /// The name of what was indexed.
         requested: String,
-        /// The requested index.
+        /// The index that was requested, counted from 0.
         index: u64,
         /// The number of elements.
         len: u64,
@@ -83,7 +83,7 @@ pub enum SnapshotError {
     PerCpuSlot {
         /// The name of what was indexed.
         requested: String,
-        /// The requested CPU.
+        /// The number of the CPU that was requested.
         cpu: usize,
         /// CPUs that have a value.
         available: usize,
@@ -99,7 +99,7 @@ pub enum SnapshotError {
     /// A path has an empty component.
     #[error("path `{requested}` has an empty component")]
     EmptyPathComponent {
-        /// The requested path.
+        /// The whole path that was requested, with its empty component.
         requested: String,
     },
     /// A single value was requested from a per-CPU entry.
@@ -194,7 +194,7 @@ pub enum SnapshotError {
     /// The variable was not found, and a section that may hold it could not be rendered.
     #[error("no global variable `{requested}` found, but not every section could be rendered: {}", list(.failed))]
     MapRenderIncomplete {
-        /// The requested name.
+        /// The name of the variable that was requested.
         requested: String,
         /// Sections as `map: error`.
         failed: Vec<String>,
@@ -225,13 +225,13 @@ pub enum MissingStatsReason {
     SchedulerError {
         /// The error number that it answered with.
         errno: i32,
-        /// The request's arguments.
+        /// The arguments of the request that the scheduler refused.
         args: String,
     },
     /// The scheduler's answer holds no result.
     #[error("the scheduler's answer to {args} holds no result")]
     MissingResp {
-        /// The request's arguments.
+        /// The arguments of the request whose answer holds no result.
         args: String,
     },
     /// The request does not fit the transport.

@@ -22,7 +22,7 @@ pub enum SnapshotField<'a> {
     },
     /// The key of a per-CPU array element: a plain index.
     PercpuKey {
-        /// The element's index.
+        /// The index of the element, counted from 0.
         key: u32,
     },
     /// There is no value, with the reason.

@@ -91,7 +91,7 @@ impl<'a> JsonField<'a> {
         })
     }
 
-    /// A non-negative integer.
+    /// The value as a non-negative integer; anything else is a type error.
     pub fn as_u64(&self) -> SnapshotResult<u64> {
         self.convert("u64", Value::as_u64)
     }

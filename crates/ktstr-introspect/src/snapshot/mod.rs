@@ -42,7 +42,7 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// The report itself.
+    /// Returns the whole report, even if this view is restricted to the attached scheduler.
     pub fn report(&self) -> &'a FailureDumpReport {
         self.report
     }

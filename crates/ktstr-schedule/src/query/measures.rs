@@ -23,7 +23,7 @@ const LEAST_RAN_NS: u64 = 100_000_000;
 /// The subject of a measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// A single task.
+    /// A single task, with the names that are known of it.
     Task {
         /// Its pid in the guest's root PID namespace.
         pid: Pid,

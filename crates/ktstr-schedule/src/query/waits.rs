@@ -15,7 +15,7 @@ pub enum WaitCause {
     Forked,
     /// The task was preempted.
     Preempted,
-    /// The task yielded.
+    /// The task gave up the CPU with `sched_yield()`, and remained runnable.
     Yielded,
     /// The cgroup of the task got a new quota.
     Unthrottled,

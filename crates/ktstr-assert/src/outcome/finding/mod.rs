@@ -68,7 +68,7 @@ pub enum Finding {
     },
     /// Work done per CPU-second differs too much inside a cgroup.
     Throughput {
-        /// Coefficient of variation.
+        /// The coefficient of variation of the workers' work units per CPU-second.
         #[serde(with = "crate::float::one")]
         cv: f64,
         /// The number of workers that were compared.
@@ -101,7 +101,7 @@ pub enum Finding {
     },
     /// The wakeup latencies of a cgroup vary too much.
     WakeLatencyVariation {
-        /// Coefficient of variation.
+        /// The coefficient of variation of the cgroup's wakeup latencies.
         #[serde(with = "crate::float::one")]
         cv: f64,
         /// The largest coefficient that is allowed.
@@ -125,7 +125,7 @@ pub enum Finding {
     PageLocality {
         /// Pages on the expected nodes.
         local: u64,
-        /// All pages seen.
+        /// The cgroup's pages on all nodes.
         total: u64,
         /// The share of the pages that are local, from 0 to 1.
         #[serde(with = "crate::float::one")]
@@ -136,9 +136,9 @@ pub enum Finding {
     },
     /// Too many pages moved between NUMA nodes.
     PagesMoved {
-        /// Pages that moved.
+        /// The number of pages that the kernel moved between nodes.
         moved: u64,
-        /// All pages seen.
+        /// The cgroup's pages on all nodes.
         total: u64,
         /// The ratio of moved pages to all pages; `None` if no pages were seen.
         #[serde(with = "crate::float::opt", default)]
@@ -151,7 +151,7 @@ pub enum Finding {
     SlowTier {
         /// Pages on such nodes.
         slow: u64,
-        /// All pages seen.
+        /// The cgroup's pages on all nodes.
         total: u64,
         /// The share of the pages that are on nodes without CPUs, from 0 to 1.
         #[serde(with = "crate::float::one")]
@@ -195,7 +195,7 @@ pub enum Finding {
     WaitingTask {
         /// The task, as `comm[pid]`.
         task: String,
-        /// The idle CPU.
+        /// The number of the CPU that idled.
         cpu: usize,
         /// How many samples in a row.
         samples: usize,
@@ -234,7 +234,7 @@ pub enum Finding {
     },
     /// CPU time was idle while tasks waited that could have used it.
     WastedCpu {
-        /// CPU time, milliseconds.
+        /// The CPU time that was idle, in milliseconds.
         wasted_ms: u64,
         /// Its share of the phase's CPU time.
         #[serde(with = "crate::float::one")]
@@ -285,7 +285,7 @@ pub enum Finding {
     },
     /// A claim does not hold.
     Claim {
-        /// The claim's label.
+        /// The label of the claim, such as the text of the expression that it is about.
         label: String,
         /// The relation, such as `at least 4`.
         expected: String,
@@ -314,7 +314,7 @@ pub enum Finding {
     PayloadMetric {
         /// The name of the program's declaration.
         payload: String,
-        /// The metric's name.
+        /// The name of the metric: in JSON output the dotted path to it, otherwise the name of the pattern.
         metric: String,
         /// The value that was printed.
         #[serde(with = "crate::float::one")]
@@ -337,7 +337,7 @@ pub enum Finding {
     },
     /// The kernel ejected the scheduler under test.
     Ejected {
-        /// The scheduler's name.
+        /// The name of the scheduler that the kernel ejected.
         scheduler: String,
         /// The kernel's reason and message.
         reason: String,
@@ -346,7 +346,7 @@ pub enum Finding {
     },
     /// The scheduler under test did not attach.
     NotAttached {
-        /// The scheduler's name.
+        /// The name of the scheduler that did not attach.
         scheduler: String,
         /// What the guest reported about the scheduler's start.
         why: String,
@@ -357,7 +357,7 @@ pub enum Finding {
     StartupDeath {
         /// The part of the scenario that contains the operation, such as `step 0`.
         stage: String,
-        /// The scheduler's name.
+        /// The name of the scheduler that the operation started.
         scheduler: String,
         /// The operation, and the reason why the scheduler did not attach.
         error: String,
@@ -385,7 +385,7 @@ pub enum Finding {
     },
     /// The guest's kernel panicked.
     KernelPanic {
-        /// The kernel's reason.
+        /// The reason on the console, after `Kernel panic - not syncing:`.
         reason: String,
     },
     /// The guest's machine went down before the test was over.
@@ -422,7 +422,7 @@ pub enum Finding {
     },
     /// The harness or the host could not complete the run.
     NoAnswer {
-        /// What went wrong.
+        /// What went wrong, as the whole text of the finding.
         message: String,
     },
 }
@@ -451,7 +451,7 @@ pub enum MonitorBound {
     },
     /// Too many events of sched_ext.
     Events {
-        /// The counter's name.
+        /// The name of the counter: `select_cpu_fallback` or `dispatch_keep_last`.
         event: String,
         /// The largest number of events per vCPU-second that is allowed.
         #[serde(with = "crate::float::one")]

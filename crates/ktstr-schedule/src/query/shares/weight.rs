@@ -2,9 +2,9 @@
 
 use super::super::state::Task;
 
-/// `SCHED_IDLE` (include/uapi/linux/sched.h).
+/// The policy of background tasks, `SCHED_IDLE` (include/uapi/linux/sched.h).
 const SCHED_IDLE: u8 = 5;
-/// `WEIGHT_IDLEPRIO` (kernel/sched/sched.h).
+/// The weight of a task with that policy (`WEIGHT_IDLEPRIO`, kernel/sched/sched.h).
 const WEIGHT_IDLE: f64 = 3.0;
 /// The weight of nice 0 (`NICE_0_LOAD`, without its resolution of 10 bits).
 const WEIGHT_NICE_0: f64 = 1024.0;
