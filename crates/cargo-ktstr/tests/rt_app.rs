@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Output;
 
-use common::{ktstr, text};
+use common::text;
 use ktstr_record::RunVerdict;
 use ktstr_schedule::{Event, Pid, Reason, SCHEDULE_FILE, Schedule, What};
 
@@ -18,12 +18,7 @@ const FILE: &str = include_str!("../../../docs/guide/rt-app.json");
 /// Runs `cargo ktstr run` with these arguments in a folder that has this file as `file.json`.
 fn run(root: &Path, file: &str, words: &[&str]) -> Output {
     std::fs::write(root.join("file.json"), file).unwrap();
-    ktstr(&root.join("ktstr"), &["run"])
-        .args(words)
-        .env("KTSTR_CLOCK", "virtual")
-        .current_dir(root)
-        .output()
-        .unwrap()
+    common::run(root, words)
 }
 
 /// What a thread did between a wake-up and its next sleep.

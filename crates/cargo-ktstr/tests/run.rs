@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::{ktstr, text};
+use common::{ktstr, run, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use ktstr_record::RunVerdict;
 
@@ -20,16 +20,6 @@ fn scx_ktstr() -> PathBuf {
         .manifest_dir(env!("CARGO_MANIFEST_DIR"));
     let found = ktstr::run::find_scheduler_binary(&declared).unwrap();
     found.unwrap().path
-}
-
-/// Runs `cargo ktstr run` with these arguments in the folder of the runs, as a user without a project.
-fn run(root: &Path, words: &[&str]) -> Output {
-    ktstr(&root.join("ktstr"), &["run"])
-        .args(words)
-        .env("KTSTR_CLOCK", "virtual")
-        .current_dir(root)
-        .output()
-        .unwrap()
 }
 
 /// Runs a file of the guide, which must pass and leave a record that says how to run it again.

@@ -15,6 +15,18 @@ pub fn ktstr(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs `cargo ktstr run` with these arguments in the folder of the runs, under the virtual clock, as a user without a
+/// project. Not every test binary uses this.
+#[allow(dead_code)]
+pub fn run(root: &Path, words: &[&str]) -> Output {
+    ktstr(&root.join("ktstr"), &["run"])
+        .args(words)
+        .env("KTSTR_CLOCK", "virtual")
+        .current_dir(root)
+        .output()
+        .unwrap_or_else(|e| panic!("cannot start cargo-ktstr: {e}"))
+}
+
 /// Returns the standard output, followed by the standard error.
 pub fn text(output: &Output) -> String {
     format!(

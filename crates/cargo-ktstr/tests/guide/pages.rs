@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// A file that users read.
 pub struct Page {
-    /// Its absolute path.
+    /// The absolute path of the file.
     pub path: PathBuf,
-    /// Its content.
+    /// The whole content of the file.
     pub text: String,
 }
 

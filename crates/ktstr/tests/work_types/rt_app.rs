@@ -435,11 +435,13 @@ fn slices(ctx: &Ctx) -> Result<()> {
         (vec![slice(), batch(), normal()], false),
         (vec![nice()], false),
     ] {
-        let actions = actions.into_iter().chain([RtAction::Sleep(ms(200))]);
-        let config = of(work(actions), 1);
+        // The worker has executed all actions once when it reports its first iteration, and then parks.
+        let config = of(work(actions), 1)
+            .signal_first_iteration(true)
+            .park_after_iterations(1);
         let mut handle = WorkloadHandle::spawn_seeded(&config, ctx.seed)?;
         handle.start();
-        std::thread::sleep(ms(20));
+        handle.wait_first_iterations(Duration::from_secs(2))?;
         let runtime = runtime_of(handle.worker_pids()[0])?;
         let report = handle.stop_and_collect().remove(0);
         ensure!(report.sched_policy_error.is_none(), "{report:?}");
