@@ -43,7 +43,7 @@ else
 	$(CARGO) test --workspace --no-fail-fast
 endif
 
-# Tests that try something else as root than as an ordinary user: files and folders of another user, and what is left when
+# The tests that try something else as root than as an ordinary user: files and folders of another user, and what is left when
 # a run of root's is killed.
 test-root: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr

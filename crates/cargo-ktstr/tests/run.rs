@@ -4,10 +4,9 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::path::PathBuf;
 
-use common::{ktstr, run, text};
+use common::{run, text};
 use ktstr::test_support::{Scheduler, SchedulerSpec};
 use ktstr_record::RunVerdict;
 

@@ -193,43 +193,31 @@ fn out_of_memory_says_what_to_raise() {
     assert_eq!(judgement.fault, Some(Fault::Test));
 }
 
-#[test]
-fn a_refused_scheduler_shows_its_last_words() {
+/// Judges a run whose scheduler printed `log` and exited before it attached.
+fn judged_not_attached(log: &str) -> Judgement {
     let log = ToHost::Output {
         stream: ktstr_guest::protocol::Stream::Scheduler,
-        text: "libbpf: prog 'x': BPF program load failed: -EACCES\n".into(),
+        text: log.into(),
     };
     let refused = ToHost::SchedulerNotAttached {
         reason: "it exited with code 1 before it attached".into(),
     };
-    let judgement = judge(
-        &CASE,
-        &End::Completed,
-        &guest_after(vec![log, refused]),
-        "",
-        None,
-    );
+    let guest = guest_after(vec![log, refused]);
+    judge(&CASE, &End::Completed, &guest, "", None)
+}
+
+#[test]
+fn a_refused_scheduler_shows_its_last_words() {
+    let judgement = judged_not_attached("libbpf: prog 'x': BPF program load failed: -EACCES\n");
     assert!(message(&judgement).contains("EACCES"));
     assert_eq!(judgement.fault, Some(Fault::Scheduler));
 }
 
 #[test]
 fn a_scheduler_that_does_not_fit_the_kernel_is_not_accused() {
-    let log = ToHost::Output {
-        stream: ktstr_guest::protocol::Stream::Scheduler,
-        text: "libbpf: extern (func ksym) 'scx_bpf_create_dsq': func_proto [171] incompatible with vmlinux [97242]\n\
-               libbpf: failed to load object 'bpf_bpf'\n"
-            .into(),
-    };
-    let refused = ToHost::SchedulerNotAttached {
-        reason: "it exited with code 1 before it attached".into(),
-    };
-    let judgement = judge(
-        &CASE,
-        &End::Completed,
-        &guest_after(vec![log, refused]),
-        "",
-        None,
+    let judgement = judged_not_attached(
+        "libbpf: extern (func ksym) 'scx_bpf_create_dsq': func_proto [171] incompatible with vmlinux [97242]\n\
+               libbpf: failed to load object 'bpf_bpf'\n",
     );
     assert!(judgement.result.is_inconclusive());
     assert_eq!(judgement.fault, Some(Fault::Undetermined));
