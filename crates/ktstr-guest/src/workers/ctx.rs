@@ -91,6 +91,8 @@ pub(super) struct WorkerCtx<'a> {
     counters: SliceCounters,
     since_checkpoint: u64,
     total_iterations: u64,
+    /// Whether the stop came before the work of the current iteration was done.
+    cut: bool,
     last_ns: u64,
     released_ns: u64,
     cpu: u32,
@@ -130,6 +132,7 @@ impl<'a> WorkerCtx<'a> {
             counters: SliceCounters::default(),
             since_checkpoint: 0,
             total_iterations: 0,
+            cut: false,
             last_ns: released_ns,
             released_ns,
             cpu: sys::current_cpu(),
@@ -152,7 +155,7 @@ impl<'a> WorkerCtx<'a> {
     }
 
     /// Does `units` units of integer work, with a checkpoint after every 1024. Returns early when the worker is told
-    /// to stop.
+    /// to stop; the current iteration does not count then.
     pub fn work(&mut self, units: u64) {
         let mut left = units;
         while left > 0 && !self.stopped() {
@@ -164,6 +167,7 @@ impl<'a> WorkerCtx<'a> {
             left -= now;
             self.count_units(now);
         }
+        self.cut |= left > 0;
     }
 
     /// Counts work that was not done by [`Self::work`].
@@ -175,15 +179,20 @@ impl<'a> WorkerCtx<'a> {
         }
     }
 
-    /// Works until the monotonic time `deadline_ns`, in pieces of 64 units.
+    /// Works until the monotonic time `deadline_ns`, in pieces of 64 units, or until the worker is told to stop. The
+    /// current iteration does not count then.
     pub fn work_until(&mut self, deadline_ns: u64) {
-        while !self.stopped() && sys::now_ns() < deadline_ns {
+        while !self.cut && sys::now_ns() < deadline_ns {
             self.work(64);
         }
     }
 
-    /// Counts a completed iteration of the body.
+    /// Counts an iteration of the body, unless the stop came before its work was done: work done is then never less
+    /// than what the counted iterations took.
     pub fn iteration(&mut self) {
+        if self.cut {
+            return;
+        }
         self.counters.iterations = self.counters.iterations.wrapping_add(1);
         self.total_iterations = self.total_iterations.wrapping_add(1);
         if self.reports_first && self.total_iterations == 1 {
@@ -335,8 +344,11 @@ impl<'a> WorkerCtx<'a> {
         self.keep(&self.tele.bench_seen, &self.tele.bench, value);
     }
 
-    /// Counts a look-up that found its key, or a period that was missed.
+    /// Counts a look-up that found its key, or a period that was missed, if its iteration counts.
     pub fn hit(&mut self) {
+        if self.cut {
+            return;
+        }
         self.counters.bench_hits = self.counters.bench_hits.wrapping_add(1);
     }
 

@@ -96,6 +96,26 @@ fn spin_wait_makes_progress_and_counts_it() {
     }
 }
 
+/// An iteration with more work than the run has time for is work done, and no iteration.
+#[test]
+fn an_iteration_that_the_stop_cuts_short_does_not_count() {
+    let long = WorkType::cross_affinity_churn(1 << 60);
+    let mut handle = WorkloadHandle::spawn(&of(long, 1)).unwrap();
+    handle.start();
+    // The CPU time in ns that the worker has used, of which its start takes a small part.
+    let schedstat = format!("/proc/{}/schedstat", handle.worker_pids()[0]);
+    let used = || -> u64 {
+        let text = std::fs::read_to_string(&schedstat).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    while used() < 30_000_000 {
+        std::thread::yield_now();
+    }
+    let report = &handle.stop_and_collect()[0];
+    assert!(report.work_units > 0, "{report:?}");
+    assert_eq!(report.iterations, 0, "{report:?}");
+}
+
 #[test]
 fn a_killed_worker_leaves_a_sentinel_and_no_zombie() {
     let mut handle = WorkloadHandle::spawn(&of(WorkType::SpinWait, 2)).unwrap();
