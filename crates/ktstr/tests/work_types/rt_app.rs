@@ -130,11 +130,14 @@ fn timers(ctx: &Ctx) -> Result<()> {
         slacks.len() as u64 >= report.iterations && bench.hits == 0,
         "{bench:?}"
     );
+    // The worker also waits for its CPU, and has its first page faults and its bookkeeping, for which 5 % are much.
+    let (most, bursts) = (15_000_000_u64, 5_000_000 * slacks.len() as u64);
+    let own = report.cpu_time_ns.saturating_sub(bursts);
+    let used = report.schedstat_run_delay_ns + own + 10_000 * slacks.len() as u64;
+    let missing: u64 = slacks.iter().map(|slack| most.saturating_sub(*slack)).sum();
     ensure!(
-        slacks
-            .iter()
-            .all(|slack| (14_000_000..15_100_000).contains(slack)),
-        "{bench:?}"
+        slacks.iter().all(|slack| *slack < most + 100_000) && missing <= used && own < bursts / 20,
+        "{missing} ns of slack are missing, the worker used {used} besides its bursts: {seen:?}"
     );
     // Two workers that share a timer take turns in using its periods. Otherwise each of them uses all periods of its own timer.
     let ticks = |shared| watch(ctx, &of(work([timer(ms(20), false, shared)]), 2), 205);
