@@ -8,15 +8,15 @@ CARGO ?= cargo
 # A third-party scheduler from the package registry. The test names this path.
 REGISTRY := $(CURDIR)/target/registry
 BPFLAND := $(REGISTRY)/bin/scx_bpfland
-BPFLAND_VERSION := 1.1.4
 
-.PHONY: help demo test test-root kernels test-registry test-perfetto seeds packages determinism bench lint deps
+.PHONY: help demo test test-root kernels schedulers test-registry test-perfetto seeds packages determinism bench lint deps
 
 help:
 	@echo "make demo           boot a kernel in a VM, run a scheduler under a two-step test, print what was seen"
 	@echo "make test           the whole test suite (SEED=n: tests that boot machines under that seed)"
 	@echo "make test-root      the part of the suite that tries something else as root than as an ordinary user"
 	@echo "make kernels        the demo and the acceptance test on each kernel series that Debian's archive offers"
+	@echo "make schedulers     install a dozen published schedulers, check each, and write docs/schedulers.md (CHECK=options)"
 	@echo "make test-registry  install scx_bpfland from the package registry and run a test under it"
 	@echo "make test-perfetto  read a trace back with Perfetto's own message definitions"
 	@echo "make seeds          the tests that boot a virtual machine, under ten new random seeds (SEEDS=20 for more)"
@@ -60,11 +60,13 @@ test-perfetto: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	CARGO=$(CARGO) scripts/perfetto.sh
 
-# Its build looks for `clang` and nothing else, which Debian 12 does not have under that name. It is built without
-# optimisation, in a third of the time: what it does in a test is in its BPF programs, which clang always optimises.
 $(BPFLAND):
-	clang=$$(scripts/deps.sh --clang) && BPF_CLANG=$$clang CLANG=$$clang \
-	    $(CARGO) install --debug scx_bpfland --version $(BPFLAND_VERSION) --locked --root $(REGISTRY)
+	CARGO=$(CARGO) scripts/schedulers.sh install scx_bpfland
+
+# Hours: what `cargo ktstr check` says of the schedulers that scripts/schedulers.txt lists. CHECK holds its options.
+CHECK ?= --quick
+schedulers: deps
+	CARGO=$(CARGO) scripts/schedulers.sh check $(CHECK)
 
 # A red seed is printed with the command that runs it again.
 SEEDS ?= 10

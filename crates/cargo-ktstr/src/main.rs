@@ -109,6 +109,8 @@ enum Command {
     Verifier(verifier::Options),
     /// Merge the results of the shards of a check, or show the result of a check again. Nothing is run.
     Merge(check::merge::Options),
+    /// Print the results of several checks as one page of Markdown: a row for each scheduler, and the evidence of each finding.
+    Table(check::table::Options),
     /// Compare two schedulers by the same runs, with statistics that account for the small number of runs.
     Compare(compare::Options),
     /// Print the completions of a shell: `cargo-ktstr completions bash >
@@ -166,6 +168,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run(&mut out, &options),
         Command::Verifier(options) => verifier::run(&mut out, &options),
         Command::Merge(options) => check::merge::run(&mut out, &options),
+        Command::Table(options) => check::table::run(&mut out, &options),
         Command::Compare(options) => compare::run(&mut out, &options),
         Command::Completions { shell } => completions::run(&mut out, shell, &Cli::command()),
         Command::RunCell { cell } => cell::run_here(&mut out, &cell),

@@ -37,8 +37,9 @@ pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>)
     text
 }
 
-/// Escapes text for use within a line of Markdown.
-fn inline(text: &str) -> String {
+/// Escapes text for use within a line of Markdown, such as a cell of a table.
+#[must_use]
+pub fn inline(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

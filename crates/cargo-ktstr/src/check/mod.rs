@@ -19,6 +19,7 @@ pub mod results;
 mod screen;
 mod shard;
 mod sort;
+pub mod table;
 #[cfg(test)]
 pub mod testing;
 mod walk;

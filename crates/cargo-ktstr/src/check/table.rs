@@ -1,0 +1,250 @@
+//! `cargo ktstr table FILE...`: shows the results of several checks on one page of Markdown. Nothing is run. The page holds only
+//! what the virtual clock decides, so the same checks give the same page to the letter: no wall times, no dates, no paths of
+//! records.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ktstr_record::markdown::inline;
+
+use super::report::{NotLoaded, Report, Row};
+use super::results::Results;
+use super::show;
+use crate::cell::Proof;
+use crate::exit::Exit;
+
+/// The number of lines that are shown of the reason why a scheduler does not load.
+const REASON: usize = 6;
+/// The number of characters that are shown of a message.
+const MESSAGE: usize = 400;
+
+/// The options of `cargo ktstr table`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Results of whole checks, as `cargo ktstr check --results FILE` or `cargo ktstr merge --results FILE` wrote them. The rows
+    /// are in the order of these files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Reads the files and prints the page.
+///
+/// # Errors
+///
+/// A file cannot be read, or holds no results.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let mut reports = Vec::new();
+    for path in &options.files {
+        reports.push(Results::read(path)?.report());
+    }
+    show(out, &page(&reports))?;
+    Ok(Exit::Done)
+}
+
+/// Returns the page: a table with a row for each check, and a section for each check that found something.
+fn page(reports: &[Report]) -> String {
+    let mut text = String::from(
+        "| Scheduler | Kernels | Runs | Sound | Broken | Known | Not promised | Slower | No answer |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for report in reports {
+        line(&mut text, report);
+    }
+    for report in reports {
+        section(&mut text, report);
+    }
+    text
+}
+
+/// Returns the scheduler's file name and arguments.
+fn name(report: &Report) -> String {
+    let checked = &report.scheduler;
+    let file = checked.path.file_name().unwrap_or(checked.path.as_os_str());
+    let mut name = file.to_string_lossy().into_owned();
+    for argument in &checked.args {
+        name.push(' ');
+        name.push_str(argument);
+    }
+    match &report.shard {
+        Some(shard) => format!("{name} (only the shard {shard})"),
+        None => name,
+    }
+}
+
+/// The lists of a report, with their names and the reason why they do or do not count.
+fn lists(report: &Report) -> [(&'static str, &[Row]); 5] {
+    [
+        ("broken", &report.broken),
+        ("known", &report.known),
+        ("not promised", &report.not_promised),
+        ("slower", &report.slower),
+        ("no answer", &report.no_answer),
+    ]
+}
+
+fn line(text: &mut String, report: &Report) {
+    let broken = match report
+        .not_loaded
+        .iter()
+        .filter(|kernel| kernel.blamed)
+        .count()
+    {
+        0 => report.broken.len().to_string(),
+        kernels if kernels == report.kernels.len() => "does not load".to_owned(),
+        kernels => format!(
+            "{}; does not load on {kernels} kernels",
+            report.broken.len()
+        ),
+    };
+    let counts = lists(report).map(|(_, rows)| rows.len());
+    let [_, known, not_promised, slower, no_answer] = counts;
+    let _ = writeln!(
+        text,
+        "| {} | {} | {} | {} | {broken} | {known} | {not_promised} | {slower} | {no_answer} |",
+        inline(&name(report)),
+        inline(&report.kernels.join(", ")),
+        report.runs,
+        report.sound,
+    );
+}
+
+fn section(text: &mut String, report: &Report) {
+    let rows = lists(report);
+    if report.not_loaded.is_empty() && rows.iter().all(|(_, rows)| rows.is_empty()) {
+        return;
+    }
+    let _ = writeln!(text, "\n## {}\n", inline(&name(report)));
+    for kernel in &report.not_loaded {
+        refusal(text, kernel);
+    }
+    if rows.iter().all(|(_, rows)| rows.is_empty()) {
+        return;
+    }
+    text.push_str(
+        "| List | Scenario | Kernel, shape | Seeds | Check | Shown by | What was found, and why it is in this list |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (list, rows) in rows {
+        for row in rows {
+            finding(text, list, row);
+        }
+    }
+}
+
+fn refusal(text: &mut String, kernel: &NotLoaded) {
+    let fault = match kernel.blamed {
+        true => "",
+        false => ", which is not its fault",
+    };
+    let _ = writeln!(
+        text,
+        "It does not load on {}{fault}:\n",
+        inline(&kernel.kernel)
+    );
+    for line in kernel.reason.iter().take(REASON) {
+        let _ = writeln!(text, "> {}  ", inline(line));
+    }
+    text.push('\n');
+}
+
+fn finding(text: &mut String, list: &str, row: &Row) {
+    let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
+    let _ = writeln!(
+        text,
+        "| {list} | {} | {}, {} | {} of {} | {} | {} | {} ({}) |",
+        inline(&row.scenario),
+        inline(&row.kernel),
+        inline(&row.topology),
+        seeds.join(", "),
+        row.of,
+        inline(&row.check),
+        shown_by(row.proof),
+        inline(&shortened(&row.message)),
+        inline(&row.why),
+    );
+}
+
+fn shown_by(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Kernel => "the kernel",
+        Proof::Schedule => "the exact schedule",
+        Proof::Worker => "a worker",
+        Proof::Expected => "an expectation alone",
+        Proof::Nothing => "nothing",
+    }
+}
+
+/// Returns at most [`MESSAGE`] characters of a message.
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::results;
+    use super::*;
+
+    #[test]
+    fn each_check_has_a_row_and_each_finding_its_evidence() {
+        let first = results().report();
+        let mut second = first.clone();
+        second.scheduler.path = "/home/somebody/builds/scx_other".into();
+        second.scheduler.args = vec!["--mode=a|b".to_owned()];
+        second.broken.clear();
+        let text = page(&[first, second]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[2],
+            "| scx\\_mine --fast | 7.3.4 | 5 | 2 | 1 | 0 | 1 | 0 | 1 |"
+        );
+        assert_eq!(
+            lines[3],
+            "| scx\\_other --mode=a\\|b | 7.3.4 | 5 | 2 | 0 | 0 | 1 | 0 | 1 |"
+        );
+        let broken = lines.iter().find(|line| line.starts_with("| broken"));
+        let start = "| broken | steady | 7.3.4, 1n1l2c1t | 1 of 2 | starvation | the exact schedule | starvation of &lt;worker&gt; (";
+        assert!(broken.is_some_and(|line| line.starts_with(start)), "{text}");
+        assert_eq!(text.matches("\n## ").count(), 2, "{text}");
+        assert!(!text.contains("/home/"), "{text}");
+        assert!(!text.contains("record.json"), "{text}");
+    }
+
+    #[test]
+    fn a_scheduler_that_does_not_load_has_the_reason() {
+        let mut report = results().report();
+        report.not_loaded.push(NotLoaded {
+            kernel: "7.3.4".to_owned(),
+            reason: (1..9).map(|line| format!("R{line} invalid")).collect(),
+            blamed: true,
+            runs: 5,
+            again: "cargo ktstr check ./scx_mine".to_owned(),
+            record: None,
+        });
+        let text = page(&[report]);
+        assert!(text.contains("| 5 | 2 | does not load |"), "{text}");
+        assert!(text.contains("\n> R6 invalid  \n\n"), "{text}");
+        assert!(!text.contains("R7 invalid"), "{text}");
+    }
+
+    #[test]
+    fn a_long_message_ends_in_an_ellipsis() {
+        let long = "é".repeat(MESSAGE + 1);
+        assert_eq!(shortened(&long), format!("{}…", "é".repeat(MESSAGE)));
+        assert_eq!(shortened(&long[2..]), &long[2..]);
+    }
+
+    #[test]
+    fn a_sound_scheduler_has_a_row_alone() {
+        let mut report = results().report();
+        report.broken.clear();
+        report.not_promised.clear();
+        report.no_answer.clear();
+        let text = page(&[report]);
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Schedulers that others wrote: installs them from the package registry, and checks them all.
+#
+#   scripts/schedulers.sh install [NAME...]        what scripts/schedulers.txt lists, or these of it, into target/registry
+#   scripts/schedulers.sh check [OPTION...]        installs all, runs `cargo ktstr check OPTION...` on each, and writes
+#                                                  docs/schedulers.md
+#
+# The installation of all takes an hour on two cores the first time; what is installed in its version is not built again. Exit:
+# 0 all were checked, whatever was found; 1 one could not be installed or checked; 2 the arguments are wrong.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD/target/registry
+list=scripts/schedulers.txt
+cargo=${CARGO:-cargo}
+
+usage() {
+    sed -n '3,7s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+
+names() { awk '!/^#/ && NF { print $1 }' "$list"; }
+version() { awk -v name="$1" '$1 == name { print $2 }' "$list"; }
+
+# The build looks for `clang` and nothing else, which Debian 12 does not have under that name. It is done without optimisation
+# of the Rust part, in a third of the time: what a scheduler does is in its BPF programs, which clang always optimises. All
+# share one folder, since most of their dependencies are the same.
+install() {
+    local clang name of
+    clang=$(scripts/deps.sh --clang)
+    for name in "$@"; do
+        of=$(version "$name")
+        [[ -n $of ]] || {
+            echo "$0: $name is not in $list" >&2
+            exit 2
+        }
+        BPF_CLANG=$clang CLANG=$clang CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$PWD/target/registry-build \
+            "$cargo" install --quiet --debug "$name" --version "$of" --locked --root "$root" || exit 1
+    done
+}
+
+check() {
+    local name of code files=()
+    mkdir -p target/schedulers
+    "$cargo" build --quiet --workspace --bin scx-ktstr --bin cargo-ktstr
+    for name in $(names); do
+        code=0
+        target/debug/cargo-ktstr ktstr check "target/registry/bin/$name" --results "target/schedulers/$name.json" "$@" || code=$?
+        # 1 is a finding about the scheduler, and 2 with results a check in which nothing could be judged.
+        [[ $code -le 1 || -s target/schedulers/$name.json ]] || exit 1
+        files+=("target/schedulers/$name.json")
+    done
+    {
+        printf '# Published schedulers\n\n'
+        printf '<!-- Written by `make schedulers`. -->\n\n'
+        printf 'Each scheduler was installed from the package registry in this version, and checked without arguments of its own by\n'
+        printf '`cargo ktstr check%s`: ' "${*:+ $*}"
+        awk '!/^#/ && NF { printf "%s%s %s", separator, $1, $2; separator = ", " } END { print "." }' "$list"
+        printf '[check.md](check.md) explains the lists. The virtual clock decides everything on this page, so the same binaries give the\n'
+        printf 'same page to the letter.\n\n'
+        target/debug/cargo-ktstr ktstr table "${files[@]}"
+    } >docs/schedulers.md.new
+    mv docs/schedulers.md.new docs/schedulers.md
+}
+
+case ${1:-} in
+install)
+    shift
+    if (($#)); then install "$@"; else mapfile -t all < <(names) && install "${all[@]}"; fi
+    ;;
+check)
+    shift
+    mapfile -t all < <(names)
+    install "${all[@]}"
+    check "$@"
+    ;;
+*) usage ;;
+esac
