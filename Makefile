@@ -43,11 +43,12 @@ else
 	$(CARGO) test --workspace --no-fail-fast
 endif
 
-# The tests that try something else as root than as an ordinary user: files and folders of another user, and what is left when
-# a run of root's is killed.
+# The tests that try something else as root than as an ordinary user: files and folders of another user, file systems that root
+# mounts, and what is left when a run of root's is killed. In programs with other tests too, their names begin with `as_root`.
 test-root: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
-	$(CARGO) test --workspace --no-fail-fast --bin cargo-ktstr --test bad_input --test hygiene --test warm
+	$(CARGO) test --workspace --no-fail-fast --test bad_input --test hygiene
+	$(CARGO) test --workspace --no-fail-fast --test warm -- as_root
 
 # Fetches what is not cached yet: some 15 to 50 MB a kernel.
 kernels: deps
@@ -64,7 +65,7 @@ $(BPFLAND):
 	CARGO=$(CARGO) scripts/schedulers.sh install scx_bpfland
 
 # Hours: what `cargo ktstr check` says of the schedulers that scripts/schedulers.txt lists. CHECK holds its options.
-CHECK ?= --quick
+CHECK ?= --thorough --topologies own --seeds 2
 schedulers: deps
 	CARGO=$(CARGO) scripts/schedulers.sh check $(CHECK)
 

@@ -262,7 +262,7 @@ fn a_template_that_is_open_to_others_is_made_again() {
 
 /// Only root can change the owner of a file.
 #[test]
-fn a_template_of_another_user_is_made_again() {
+fn as_root_a_template_of_another_user_is_made_again() {
     if !rustix::process::getuid().is_root() {
         return;
     }
@@ -327,7 +327,7 @@ fn a_killed_maker_leaves_nothing_in_the_way() {
 const SMALL_MIB: u32 = 48;
 
 #[test]
-fn a_full_disk_costs_a_boot_and_no_verdict() {
+fn as_root_and_as_others_a_full_disk_costs_a_boot_and_no_verdict() {
     let kernels = ktstr_kernel::cache::Cache::from_env()
         .expect("a cache")
         .kernels();
