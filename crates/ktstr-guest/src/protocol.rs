@@ -146,7 +146,7 @@ pub const ANSWER_AT: u64 = 16;
 /// The host's answer: success, or the reason for the failure.
 pub type Answer = Result<(), String>;
 
-/// A message from the guest to the host. Times are the guest's CLOCK_MONOTONIC in nanoseconds.
+/// A message from the guest to the host. Times are the guest's `CLOCK_MONOTONIC` in nanoseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToHost {

@@ -1,4 +1,4 @@
-//! Per-CPU state: runqueues (kernel/sched/sched.h) and time accounting (kernel_stat.h).
+//! Per-CPU state: runqueues (`kernel/sched/sched.h`) and time accounting (`kernel_stat.h`).
 
 use crate::kernel::{KernelError, KernelView};
 use crate::memory::GuestMemory;

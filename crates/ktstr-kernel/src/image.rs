@@ -261,7 +261,7 @@ fn check_vmlinux(bytes: &[u8]) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Returns whether an ELF file has the entry point that QEMU needs to boot it without a boot loader (CONFIG_PVH).
+/// Returns whether an ELF file has the entry point that QEMU needs to boot it without a boot loader (`CONFIG_PVH`).
 pub(crate) fn has_pvh(vmlinux: &[u8]) -> bool {
     let Ok(elf) = ElfFile64::<Endianness>::parse(vmlinux) else {
         return false;
@@ -291,7 +291,7 @@ pub(crate) fn btf(vmlinux: &[u8]) -> Option<&[u8]> {
     (!data.is_empty()).then_some(data)
 }
 
-/// Extracts the configuration that CONFIG_IKCONFIG embeds in an image: gzip data between two marks (kernel/configs.c).
+/// Extracts the configuration that `CONFIG_IKCONFIG` embeds in an image: gzip data between two marks (`kernel/configs.c`).
 pub(crate) fn embedded_config(vmlinux: &[u8]) -> Option<String> {
     const START: &[u8] = b"IKCFG_ST\x1f\x8b";
     const MAX_CONFIG: u64 = 4 << 20;

@@ -17,7 +17,7 @@
 //!
 //! x86-64 has used three encodings of `offsets`. They are distinguished by their result: symbols are sorted, so only
 //! the correct interpretation yields ascending addresses.
-//! - until 6.14 (CONFIG_KALLSYMS_ABSOLUTE_PERCPU): as i32, an absolute address if not negative, else
+//! - until 6.14 (`CONFIG_KALLSYMS_ABSOLUTE_PERCPU`): as i32, an absolute address if not negative, else
 //!   `relative_base - 1 - offset`;
 //! - 6.15 and later: `relative_base + offset`;
 //! - 7.0 and later: i32, relative to the offset's own place; there is no base.
@@ -45,7 +45,7 @@ pub enum KallsymsError {
     /// The file is not a readable ELF file.
     #[error("it is not a readable 64-bit ELF file ({0})")]
     Elf(String),
-    /// There is no token table: the kernel was built without CONFIG_KALLSYMS, or is damaged.
+    /// There is no token table: the kernel was built without `CONFIG_KALLSYMS`, or is damaged.
     #[error("it has no symbol table, and no kallsyms tables were found (CONFIG_KALLSYMS)")]
     NotFound,
     /// Tables were found, but they are inconsistent.
@@ -55,7 +55,7 @@ pub enum KallsymsError {
 
 /// Maximum number of symbols of a kernel; Debian's kernels have some 200,000.
 const MAX_SYMBOLS: usize = 4 << 20;
-/// Maximum length of a name: KSYM_NAME_LEN is 512, plus one character for the type.
+/// Maximum length of a name: `KSYM_NAME_LEN` is 512, plus one character for the type.
 const MAX_NAME: usize = 513;
 const TOKENS: usize = 256;
 /// Alignment of the tables in bytes: since Linux 7.0, and before.

@@ -50,7 +50,7 @@ fn compare_numbers(a: &[u8], b: &[u8]) -> Ordering {
 
 /// The flavour of a release that names none.
 const PLAIN: &str = "plain";
-/// The flavour of PREEMPT_RT kernels, which trade throughput for real-time behaviour.
+/// The flavour of `PREEMPT_RT` kernels, which trade throughput for real-time behaviour.
 const REAL_TIME: &str = "rt";
 /// The flavour that is preferred among kernels of the same version, because it is small and made for virtual machines.
 const PREFERRED: &str = "cloud";
@@ -79,7 +79,7 @@ pub fn series(release: &str) -> &str {
     }
 }
 
-/// The order of preference when the user requests no particular kernel: PREEMPT_RT last, then the newest first, then
+/// The order of preference when the user requests no particular kernel: `PREEMPT_RT` last, then the newest first, then
 /// the preferred flavour first.
 pub fn by_preference(a: &str, b: &str) -> Ordering {
     let is = |release: &str, name| flavour(release) == name;

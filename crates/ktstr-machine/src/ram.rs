@@ -11,7 +11,7 @@ use ktstr_mailbox::{Layout, MailboxMemory};
 use crate::MachineError;
 
 /// The RAM size from which the machine type splits RAM around the PCI hole: q35 splits at 2 GiB once RAM reaches 2.75
-/// GiB (hw/i386/pc_q35.c).
+/// GiB (`hw/i386/pc_q35.c`).
 const SPLIT_FROM: u64 = 0xb000_0000;
 const LOW_WHEN_SPLIT: u64 = 0x8000_0000;
 const ABOVE_4G: u64 = 1 << 32;

@@ -252,9 +252,9 @@ impl MachineSpec {
 
 /// Returns the model of the host's processor for the guest. The guest sees Intel as the vendor on any host.
 ///
-/// Linux reads dies from CPUID leaf 0x1f for that vendor only (arch/x86/kernel/cpu/topology_common.c; for AMD it reads
+/// Linux reads dies from CPUID leaf 0x1f for that vendor only (`arch/x86/kernel/cpu/topology_common.c`; for AMD it reads
 /// leaf 0x80000026, which QEMU 10 does not offer), and the guest must see the topology that the test declares. The
-/// register behind ARCH_CAPABILITIES exists on Intel's hardware only.
+/// register behind `ARCH_CAPABILITIES` exists on Intel's hardware only.
 ///
 /// On AMD hardware a guest that assumes an Intel CPU makes hypercalls with VMCALL, which is an undefined instruction
 /// there. KVM patches that instruction in the guest's text (`fix_hypercall` in arch/x86/kvm/x86.c), and with read-only

@@ -83,7 +83,7 @@ codes! {
     Class {
         /// The class is not known.
         0 Unknown,
-        /// `stop_sched_class` (kernel/sched/stop_task.c): the stopper thread of each CPU.
+        /// `stop_sched_class` (`kernel/sched/stop_task.c`): the stopper thread of each CPU.
         1 Stop,
         /// `dl_sched_class` (kernel/sched/deadline.c): tasks with the policy `SCHED_DEADLINE`.
         2 Deadline,

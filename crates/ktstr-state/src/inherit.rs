@@ -2,7 +2,7 @@
 //!
 //! An flock belongs to the open file description, which a child of fork(2) shares until it calls exec. The workers of
 //! a `host_only` test would therefore keep the locks that other threads of the test binary held at the time of the
-//! fork. A pthread_atfork(3) handler replaces the descriptor of every lock in the child, so that only the parent keeps
+//! fork. A `pthread_atfork(3)` handler replaces the descriptor of every lock in the child, so that only the parent keeps
 //! the lock.
 
 use std::fs::File;

@@ -164,7 +164,7 @@ impl Holder {
     }
 }
 
-/// Parses /proc/locks (see proc_locks(5)) for the holders of flocks on `inode`. Lines of waiting processes have an
+/// Parses /proc/locks (see `proc_locks(5)`) for the holders of flocks on `inode`. Lines of waiting processes have an
 /// arrow and are skipped. The device is not compared, because some file systems show one device in /proc/locks and
 /// another in stat(2).
 fn pids_in(text: &str, inode: u64) -> Vec<u32> {

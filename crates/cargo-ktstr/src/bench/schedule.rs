@@ -89,7 +89,7 @@ fn cpu_of_children() -> Result<f64> {
     children_of(&text).with_context(|| format!("{path} has no CPU times: {text}"))
 }
 
-/// `cutime` and `cstime` of a `/proc/PID/stat`, which count in hundredths of a second (proc_pid_stat(5)). The process name
+/// `cutime` and `cstime` of a `/proc/PID/stat`, which count in hundredths of a second (`proc_pid_stat(5)`). The process name
 /// before them can contain any character, so the fields are counted from the last parenthesis.
 fn children_of(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;

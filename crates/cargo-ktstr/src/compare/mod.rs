@@ -63,7 +63,7 @@ pub struct Options {
     /// An argument of B; may be given more than once.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     b_arg: Vec<String>,
-    /// The scenarios, instead of steady, custom_bursts, custom_wake_under_load and custom_nice_mix.
+    /// The scenarios, instead of steady, `custom_bursts`, `custom_wake_under_load` and `custom_nice_mix`.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     scenarios: Vec<String>,
     /// The kernels on which both schedulers run.

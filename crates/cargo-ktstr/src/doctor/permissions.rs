@@ -11,7 +11,7 @@ use ktstr_state::{Folder, Place};
 
 use super::Check;
 
-/// Bit of CAP_SYS_PTRACE in a capability set (capabilities(7)).
+/// Bit of `CAP_SYS_PTRACE` in a capability set (capabilities(7)).
 const CAP_SYS_PTRACE: u32 = 19;
 
 pub(super) fn checks() -> Vec<Check> {
@@ -111,7 +111,7 @@ fn proc_mount(root: &Path) -> Check {
     }
 }
 
-/// Checks memfd_create(2), by which the files of the guest's memory and of the clock's plugin are made.
+/// Checks `memfd_create(2)`, by which the files of the guest's memory and of the clock's plugin are made.
 fn memfd(root: &Path) -> Check {
     let name = "nameless files";
     match text(root, "proc/sys/vm/memfd_noexec")

@@ -10,7 +10,7 @@ use crate::cell::{Cell, Outcome, Under};
 /// Defects that are meant to prevent the scheduler from loading.
 const NEVER_LOAD: [&str; 2] = ["--fail-verify", "--verify-loop"];
 
-/// The path of scx_bpfland, a third-party scheduler that `make test-registry` installs.
+/// The path of `scx_bpfland`, a third-party scheduler that `make test-registry` installs.
 const BPFLAND: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../target/registry/bin/scx_bpfland"
@@ -33,7 +33,7 @@ pub enum Baseline {
     ScxKtstr,
     /// The kernel's own scheduler.
     Eevdf,
-    /// The third-party scheduler scx_bpfland, where it is installed at [`BPFLAND`].
+    /// The third-party scheduler `scx_bpfland`, where it is installed at [`BPFLAND`].
     Bpfland,
     /// The binary at this path.
     Binary(PathBuf),

@@ -17,7 +17,7 @@ const EVENT_SWITCH: u32 = 4;
 const EVENT_FLAGS: u32 = 5;
 const EVENT_WAKING: u32 = 20;
 const EVENT_WAKEUP_NEW: u32 = 114;
-/// The flag of an event inside an interrupt, `TRACE_FLAG_HARDIRQ` (include/linux/trace_events.h).
+/// The flag of an event inside an interrupt, `TRACE_FLAG_HARDIRQ` (`include/linux/trace_events.h`).
 const IN_INTERRUPT: u64 = 8;
 /// The largest number of events in a bundle.
 const BUNDLE: usize = 2048;

@@ -1,4 +1,4 @@
-//! Projections of the scheduler's own statistics (scx_stats JSON).
+//! Projections of the scheduler's own statistics (`scx_stats` JSON).
 
 use super::map::numbers;
 use super::{SampleSeries, SeriesField};

@@ -3,7 +3,7 @@
 use crate::math::ratio;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Returns the number of pages on each NUMA node from `/proc/PID/numa_maps` (fs/proc/task_mmu.c, `show_numa_map`): the
+/// Returns the number of pages on each NUMA node from `/proc/PID/numa_maps` (`fs/proc/task_mmu.c`, `show_numa_map`): the
 /// sums of its `N<node>=<pages>`. Pages of files, mostly of programs, are left out, because processes share them and
 /// they are on the node of the process that read them first. Anything that cannot be parsed is skipped.
 pub fn parse_numa_maps(text: &str) -> BTreeMap<usize, u64> {

@@ -23,7 +23,7 @@ pub(super) struct Liveness {
     counts: Counts,
 }
 
-/// Counters in /sys/kernel/sched_ext, which exist from 6.12 on; 0 on a kernel without sched_ext.
+/// Counters in `/sys/kernel/sched_ext`, which exist from 6.12 on; 0 on a kernel without sched_ext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counts {
     /// Number of times that a scheduler has attached (`enable_seq`).
@@ -144,7 +144,7 @@ fn check_at(root: &Path, pid: i32, bpf: bool) -> Option<Gone> {
     }
 }
 
-/// Parses /proc/PID/stat for the wait status of a process that has exited but was not reaped (proc_pid_stat(5), fields
+/// Parses /proc/PID/stat for the wait status of a process that has exited but was not reaped (`proc_pid_stat(5)`, fields
 /// 3 and 52).
 fn zombie_status(stat: &str) -> Option<i32> {
     // The process name in parentheses may contain any character, so search from the right.

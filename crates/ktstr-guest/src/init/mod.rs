@@ -39,7 +39,7 @@ pub use test_process::{JobSource, TEST_PROCESS_ENV, TestJob, touch_program};
 /// The kernel parameter that tells PID 1 that it is the guest. The kernel passes it on as an environment variable.
 pub const GUEST_MARK_ENV: &str = "KTSTR_GUEST";
 
-/// The longest timer tick in use (CONFIG_HZ=100), in nanoseconds.
+/// The longest timer tick in use (`CONFIG_HZ=100`), in nanoseconds.
 const TICK_NS: u64 = 10_000_000;
 
 /// Why PID 1 gave up. It is a fault of the harness unless the message says otherwise.

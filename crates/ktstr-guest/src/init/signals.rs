@@ -15,7 +15,7 @@ const BUFFER_KB: &str = "16";
 pub(super) struct SignalTrace(PathBuf);
 
 impl SignalTrace {
-    /// Starts the trace. Returns `None` on a kernel without CONFIG_FTRACE; the sender of a signal is then unknown.
+    /// Starts the trace. Returns `None` on a kernel without `CONFIG_FTRACE`; the sender of a signal is then unknown.
     pub(super) fn of(pid: i32) -> Option<Self> {
         let instance = Path::new(INSTANCE);
         let write = |file: &str, value: &str| std::fs::write(instance.join(file), value).ok();

@@ -49,7 +49,7 @@ reasons! {
     Tiles = "has no code for AMX, because no CPU model of the harness has it; use AluWidth::Widest";
     /// A cgroup below the worker's own could not be created or entered.
     Cgroup = "could not create or enter a cgroup below its own";
-    /// The destination cgroup of CgroupAttachStorm could not be opened.
+    /// The destination cgroup of `CgroupAttachStorm` could not be opened.
     Dest = "could not open cgroup.procs of `dest` next to its own cgroup; declare a cgroup with that name";
     /// The eventfd or the epoll instance failed.
     Epoll = "could not wait for its eventfd";

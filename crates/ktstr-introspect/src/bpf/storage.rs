@@ -1,4 +1,4 @@
-//! Local storage of kernel objects: a value for each task, cgroup, inode or socket (kernel/bpf/bpf_local_storage.c).
+//! Local storage of kernel objects: a value for each task, cgroup, inode or socket (`kernel/bpf/bpf_local_storage.c`).
 //!
 //! A map of this kind has a table of buckets, which holds each element once. The element points to its `struct
 //! bpf_local_storage`, which belongs to the owner and points to it. The members have the same names from 6.12 to 7.3.

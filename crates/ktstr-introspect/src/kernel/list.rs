@@ -33,7 +33,7 @@ impl<M: GuestMemory + ?Sized> KernelView<'_, M> {
     }
 
     /// Follows a chain from `first`; the end is NULL or a marker with the lowest bit set
-    /// (include/linux/list_nulls.h, rhashtable).
+    /// (`include/linux/list_nulls.h`, rhashtable).
     pub(crate) fn walk_nulls(
         &self,
         what: &'static str,

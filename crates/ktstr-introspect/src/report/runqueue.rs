@@ -75,7 +75,7 @@ pub struct RqCounts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SchedDomain {
-    /// `SMT`, `MC`, `PKG`, `NUMA`; empty where the kernel keeps no names (before 6.15, without CONFIG_SCHED_DEBUG).
+    /// `SMT`, `MC`, `PKG`, `NUMA`; empty where the kernel keeps no names (before 6.15, without `CONFIG_SCHED_DEBUG`).
     pub name: String,
     /// The level, where 0 is the innermost.
     pub level: u32,
@@ -151,7 +151,7 @@ impl ScxExit {
     }
 
     /// Returns whether the exit code requests a restart of the scheduler (`SCX_ECODE_ACT_RESTART`), as after a CPU went online
-    /// or offline (kernel/sched/ext_internal.h).
+    /// or offline (`kernel/sched/ext_internal.h`).
     pub fn wants_restart(&self) -> bool {
         const ACT_RESTART: i64 = 1 << 48;
         !self.is_error() && self.exit_code & ACT_RESTART != 0

@@ -55,7 +55,7 @@ pub struct PerCpuTimeStats {
     pub cpu: u32,
     /// The CPU's time by kind, in nanoseconds since the boot.
     pub cpustat: CpuStat,
-    /// Soft interrupts by kind (`enum` in include/linux/interrupt.h: HI, TIMER, NET_TX, …).
+    /// Soft interrupts by kind (`enum` in `include/linux/interrupt.h`: HI, TIMER, `NET_TX`, …).
     pub softirqs: [u64; 10],
     /// Hard interrupts since the boot.
     pub irqs_sum: u64,

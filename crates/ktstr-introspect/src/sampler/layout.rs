@@ -155,7 +155,7 @@ pub(super) struct DomainLayout {
     pub parent: Member,
     pub level: Member,
     pub span_weight: Member,
-    /// Absent before 6.15 without CONFIG_SCHED_DEBUG.
+    /// Absent before 6.15 without `CONFIG_SCHED_DEBUG`.
     pub name: Option<Member>,
     pub lb_count: Option<Member>,
 }

@@ -28,7 +28,7 @@ pub enum ConstraintsError {
     /// A minimum is above its maximum.
     #[error("constraints: min_{what} = {min} is more than max_{what} = {max}")]
     MinAboveMax {
-        /// The dimension: "numa_nodes", "llcs" or "cpus".
+        /// The dimension: `numa_nodes`, "llcs" or "cpus".
         what: &'static str,
         /// The minimum that was given.
         min: u32,
@@ -38,7 +38,7 @@ pub enum ConstraintsError {
     /// A declared shape does not meet the constraints.
     #[error("constraints: {limit} = {bound}, and the topology has {has}")]
     Outside {
-        /// The limit: "min_llcs" and so on.
+        /// The limit: `min_llcs` and so on.
         limit: &'static str,
         /// The value of the constraint.
         bound: u32,

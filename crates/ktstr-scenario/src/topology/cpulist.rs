@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// The highest CPU number that is accepted in a list. It is above the kernel's NR_CPUS on any architecture, and prevents a
+/// The highest CPU number that is accepted in a list. It is above the kernel's `NR_CPUS` on any architecture, and prevents a
 /// mistyped range from allocating gigabytes.
 pub const MAX_CPU: usize = 65_535;
 

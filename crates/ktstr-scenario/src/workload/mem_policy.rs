@@ -190,7 +190,7 @@ impl MpolFlags {
         Self(bits)
     }
 
-    /// Returns the kernel's bits, as set_mempolicy(2) takes them in its mode.
+    /// Returns the kernel's bits, as `set_mempolicy(2)` takes them in its mode.
     pub const fn bits(self) -> u32 {
         self.0
     }

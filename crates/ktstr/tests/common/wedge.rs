@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::io::{Error, Result};
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// Kernel limit of the iterations of one `bpf_loop` (include/linux/bpf.h, BPF_MAX_LOOPS).
+/// Kernel limit of the iterations of one `bpf_loop` (`include/linux/bpf.h`, `BPF_MAX_LOOPS`).
 const MAX_LOOPS: i32 = 8 << 20;
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_RAW_TRACEPOINT_OPEN: i32 = 17;
@@ -100,7 +100,7 @@ fn call_loop(after: i32) -> Vec<u64> {
     ]
 }
 
-/// One instruction (include/uapi/linux/bpf.h, struct bpf_insn) without an offset.
+/// One instruction (`include/uapi/linux/bpf.h`, struct `bpf_insn`) without an offset.
 fn insn(code: u8, dst: u8, src: u8, imm: i32) -> u64 {
     u64::from(code) | u64::from(dst | src << 4) << 8 | u64::from(imm as u32) << 32
 }

@@ -23,7 +23,7 @@ use runs::{assert_one, contended_runs, repeated};
 const SCHED: Scheduler =
     Scheduler::named("ktstr_sched").binary(SchedulerSpec::Discover("scx-ktstr"));
 
-/// scx_bpfland from the package registry; `make determinism` installs it.
+/// `scx_bpfland` from the package registry; `make determinism` installs it.
 const BPFLAND: Scheduler = Scheduler::named("bpfland").binary(SchedulerSpec::Path(concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../target/registry/bin/scx_bpfland"

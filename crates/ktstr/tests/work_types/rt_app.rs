@@ -412,7 +412,7 @@ fn attributes(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Returns the runtime that sched_getattr(2) reports for a thread, in nanoseconds. Under `SCHED_OTHER` it is the slice.
+/// Returns the runtime that `sched_getattr(2)` reports for a thread, in nanoseconds. Under `SCHED_OTHER` it is the slice.
 fn runtime_of(tid: i32) -> Result<u64> {
     // The first version of struct sched_attr has 48 bytes, with the runtime at offset 24.
     let mut attr = [0u64; 6];

@@ -29,7 +29,7 @@ pub struct Task {
     pub cgroup: String,
     /// The id of the process that the thread belongs to.
     pub tgid: i32,
-    /// Its memory, from /proc/PID/numa_maps.
+    /// Its memory, from `/proc/PID/numa_maps`.
     pub numa_maps: String,
 }
 

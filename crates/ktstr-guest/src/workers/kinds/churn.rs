@@ -115,7 +115,7 @@ pub(super) fn numa_migration_churn(ctx: &mut WorkerCtx<'_>) {
     }
 }
 
-/// Cycles through SCHED_OTHER, SCHED_BATCH and SCHED_IDLE. Parameter: units between two changes.
+/// Cycles through `SCHED_OTHER`, `SCHED_BATCH` and `SCHED_IDLE`. Parameter: units between two changes.
 pub(super) fn policy_churn(ctx: &mut WorkerCtx<'_>) {
     let mut at = 0usize;
     let policies = [libc::SCHED_BATCH, libc::SCHED_IDLE, libc::SCHED_OTHER];

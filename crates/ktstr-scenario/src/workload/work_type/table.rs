@@ -263,7 +263,7 @@ work_types! {
     };
     /// Forks a child that exits at once, and waits for it.
     ForkExit / fork_exit;
-    /// Cycles through the nice values -20..=19 (negative ones need CAP_SYS_NICE).
+    /// Cycles through the nice values -20..=19 (negative ones need `CAP_SYS_NICE`).
     NiceSweep / nice_sweep;
     /// Changes its own affinity all the time.
     AffinityChurn / affinity_churn {

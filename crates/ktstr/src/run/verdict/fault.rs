@@ -55,7 +55,7 @@ pub(in crate::run) fn downgrade_if_contended(judgement: &mut Judgement, stat: &H
 }
 
 /// Returns the kernel's message about a process that was killed because memory ran out, in the machine or in a cgroup,
-/// and which limit to raise (mm/oom_kill.c, mm/memcontrol.c).
+/// and which limit to raise (`mm/oom_kill.c`, `mm/memcontrol.c`).
 fn killed_for_memory(console: &str, memory_mib: u32) -> Option<String> {
     let of_machine = format!("{memory_mib} MiB; raise `memory_mib`");
     let kinds = [
@@ -330,10 +330,10 @@ fn of_each(vcpus: &[Duration]) -> String {
 
 /// The number of frames of a panic that are reported.
 const FRAMES: usize = 3;
-/// Functions on the kernel's path to a panic (kernel/panic.c, lib/dump_stack.c), which are left out.
+/// Functions on the kernel's path to a panic (`kernel/panic.c`, `lib/dump_stack.c`), which are left out.
 const PANICKING: &[&str] = &["dump_stack", "vpanic", "panic", "oops", "die"];
 
-/// Describes a kernel panic: its CPU, its task and its function, as far as the console shows them (lib/dump_stack.c,
+/// Describes a kernel panic: its CPU, its task and its function, as far as the console shows them (`lib/dump_stack.c`,
 /// `dump_stack_print_info`).
 pub(super) fn of_panic(console: &str) -> String {
     let lines: Vec<&str> = console.lines().map(without_time).collect();

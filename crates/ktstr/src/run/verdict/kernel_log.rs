@@ -8,8 +8,8 @@ const REPORTS: usize = 8;
 /// The number of characters that are kept of a line.
 const LINE: usize = 200;
 
-/// The beginnings of reports, and their names (lib/bug.c, kernel/panic.c, kernel/watchdog.c, kernel/hung_task.c,
-/// kernel/rcu/tree_stall.h, kernel/locking/lockdep.c, kernel/sched/psi.c).
+/// The beginnings of reports, and their names (`lib/bug.c`, `kernel/panic.c`, `kernel/watchdog.c`, `kernel/hung_task.c`,
+/// `kernel/rcu/tree_stall.h`, `kernel/locking/lockdep.c`, `kernel/sched/psi.c`).
 const KINDS: &[(&str, &str)] = &[
     ("WARNING: possible circular locking", "lockdep report"),
     ("WARNING: possible recursive locking", "lockdep report"),
@@ -68,7 +68,7 @@ pub(super) fn asked_to_go_down(console: &str) -> Option<&str> {
 }
 
 /// The line with which the kernel kills the process `pid`, or any where it is not known, because the machine has no memory left
-/// (`__oom_kill_process` in mm/oom_kill.c). What a memory cgroup's limit kills has other words.
+/// (`__oom_kill_process` in `mm/oom_kill.c`). What a memory cgroup's limit kills has other words.
 pub(super) fn killed_for_memory(console: &str, pid: Option<i32>) -> Option<String> {
     console.lines().map(without_time).find_map(|line| {
         let rest = line.strip_prefix("Out of memory: Killed process ")?;
