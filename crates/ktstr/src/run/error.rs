@@ -53,7 +53,7 @@ pub enum RunError {
     },
     /// The scheduler's package does not build.
     #[error(
-        "the scheduler `{name}` does not build: {what} ended with {status}; the last lines of its output:\n{said}"
+        "the scheduler `{name}` does not build: {what} ended with {status}; the last lines of its output:\n{last_lines}"
     )]
     SchedulerBuild {
         /// The name of the scheduler.
@@ -63,7 +63,7 @@ pub enum RunError {
         /// The exit status of the command.
         status: String,
         /// The end of the command's output.
-        said: String,
+        last_lines: String,
     },
     /// A file that has to be packed into the guest is missing or cannot be read.
     #[error("{what} `{path}`: {source}")]

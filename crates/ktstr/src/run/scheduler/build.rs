@@ -233,7 +233,7 @@ fn failed(name: &str, what: String, output: &Output) -> RunError {
         name: name.to_owned(),
         what,
         status: output.status.to_string(),
-        said: last_lines(&output.stderr),
+        last_lines: last_lines(&output.stderr),
     }
 }
 

@@ -35,10 +35,10 @@ pub(super) fn of(log: &str) -> Option<Misfit<'_>> {
         let rest = BEFORE_NAME
             .iter()
             .find_map(|before| Some(line.split_once(before)?.1))?;
-        let (name, said) = rest.split_once("': ")?;
-        let how = if said.contains("incompatible ") {
+        let (name, problem) = rest.split_once("': ")?;
+        let how = if problem.contains("incompatible ") {
             How::Differs
-        } else if said.starts_with("not found in kernel") {
+        } else if problem.starts_with("not found in kernel") {
             How::Missing
         } else {
             return None;
