@@ -37,6 +37,11 @@ impl CpuMask {
         u128::from(self.0[0]) | u128::from(self.0[1]) << 64
     }
 
+    /// Returns the CPUs that are in both sets.
+    pub fn and(self, other: Self) -> Self {
+        Self([self.0[0] & other.0[0], self.0[1] & other.0[1]])
+    }
+
     /// Whether `cpu` is in the set.
     pub fn contains(self, cpu: Cpu) -> bool {
         cpu.0 >= 128 || self.bits() >> cpu.0 & 1 == 1

@@ -26,7 +26,7 @@ impl Walk<'_> {
         if usable != 0 {
             let wasted = u64::from(usable).saturating_mul(passed);
             *self.answers.wasted_ns.entry(self.phase).or_default() += wasted;
-            let mut late = self.waiting_since();
+            let mut late = self.waiting_since(before);
             let late = usable_time(self.idle, before, self.now, &mut late);
             *self.answers.wasted_late_ns.entry(self.phase).or_default() += late;
         }
@@ -128,11 +128,14 @@ impl Walk<'_> {
         (task.queue, totals)
     }
 
-    /// Returns for each waiting task the time from which its wait counts as long, and its affinity.
-    fn waiting_since(&self) -> Vec<(u64, crate::CpuMask)> {
+    /// Returns for each waiting task the time from which its wait counts as long, and the CPUs on which it has a claim at
+    /// the time `at_ns`.
+    fn waiting_since(&self, at_ns: u64) -> Vec<(u64, crate::CpuMask)> {
         let waiting = self.active.iter().filter_map(|pid| self.tasks.get(pid));
         let late = waiting.filter_map(|task| match task.doing {
-            Doing::Waiting { from_ns, .. } => Some((from_ns.saturating_add(LATE_NS), task.mask)),
+            Doing::Waiting { from_ns, .. } => {
+                Some((from_ns.saturating_add(LATE_NS), task.claim(at_ns)))
+            }
             _ => None,
         });
         late.collect()

@@ -123,6 +123,44 @@ fn after_a_change_of_affinity_the_queues_need_time_to_balance() {
     }
 }
 
+/// Two tasks share CPU 0 while CPU 1 idles. They are allowed to use it between two steps: from then on a balancer has a second
+/// to find it, and what is wasted later counts.
+#[test]
+fn a_cpu_that_was_newly_allowed_is_wasted_only_after_a_second() {
+    let wasted = |end: u64| {
+        let mut script = script();
+        let online = true;
+        script.at(0).push(
+            0,
+            What::Online {
+                cpu: Cpu(1),
+                online,
+            },
+        );
+        for task in [A, B] {
+            script.affinity(task, 0b01);
+        }
+        script.switch(1, 20, 0, Slept).switch(0, 0, A, Idle);
+        let (mut now, mut last) = (10, A);
+        while now < end {
+            let next = A + B - last;
+            script.at(now * MS).switch(0, last, next, Preempted);
+            if now == 300 {
+                script.push(0, What::End {});
+                script.affinity(A, 0b11).affinity(B, 0b11).phase(2);
+            }
+            (now, last) = (now + 10, next);
+        }
+        script.at(end * MS).push(0, What::End {});
+        let worst = measured(&script, Rules::default()).wasted;
+        worst.map_or(0, |worst| worst.ns / MS)
+    };
+    assert_eq!(wasted(1200), 0);
+    // From 1300 ms on one of the two always waits, but counts only after the 4 ms in which an idle CPU looks for work.
+    let late = wasted(2300);
+    assert!((590..=600).contains(&late), "{late} ms");
+}
+
 /// Next to a task that is confined, the CPUs on which the others start are arbitrary.
 #[test]
 fn after_a_start_next_to_a_confined_task_the_queues_need_time_to_balance() {

@@ -117,7 +117,7 @@ impl<'a> Walk<'a> {
                 self.book(task);
                 self.task(task).queue = to;
             }
-            What::Affinity { task, mask } => self.place(task, |task| &mut task.mask, mask),
+            What::Affinity { task, mask } => self.confine(task, mask),
             What::Cgroup { task, cgroup } => {
                 self.place(task, |task| &mut task.cgroup, Some(cgroup));
                 self.info(task).cgroups.push(cgroup);

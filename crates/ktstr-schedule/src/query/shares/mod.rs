@@ -26,7 +26,7 @@ use std::ops::Add;
 use serde::Serialize;
 
 use super::Phase;
-use super::state::{Doing, Task};
+use super::state::{BALANCING_NS, Doing, Task};
 use super::walk::Walk;
 use crate::event::{Class, Cpu, CpuMask, Pid};
 use fill::Consumer;
@@ -41,13 +41,6 @@ const LONG_BURST_NS: u64 = 10_000_000;
 /// The time in nanoseconds after a change of weight in which shares are not judged. CPU time from before the change was charged
 /// at the old weight, and a scheduler may let the task, or its competitors, wait for that after the change.
 const SETTLING_NS: u64 = 1_000_000_000;
-/// How long nothing is concluded about shares, in nanoseconds, after the affinity or the cgroup of a running task has
-/// changed, and after the start of a task if some tasks may run on fewer CPUs than others. The queues of the CPUs are
-/// balanced gradually: the kernel's own balancer looks at a busy CPU only every 16th time, and less often each time it
-/// finds nothing but pinned tasks (`sd_busy_factor`, `MAX_PINNED_INTERVAL`: kernel/sched/fair.c, 7.0). On 4 CPUs a
-/// cgroup got 0.79 of its share in the first second after such a change, and 0.68 in the first half second; next to a
-/// cgroup that was confined from the start, one got 0.60 in the first 0.4 s.
-const BALANCING_NS: u64 = 1_000_000_000;
 /// The number of CPUs that are evaluated.
 const CPUS: usize = 128;
 
@@ -159,6 +152,16 @@ impl Walk<'_> {
         }
     }
 
+    /// Changes the CPUs on which a task may run.
+    pub(super) fn confine(&mut self, pid: Pid, mask: CpuMask) {
+        let now = self.time;
+        let task = self.task(pid);
+        if task.ran_ns >= LONG_BURST_NS && task.mask != mask {
+            task.confined = Some((now, task.claim(now)));
+        }
+        self.place(pid, |task| &mut task.mask, mask);
+    }
+
     /// Notes that a task has started to work, if its CPU time has just reached the threshold.
     pub(super) fn join(&mut self, before_ns: u64, after_ns: u64) {
         if before_ns < LONG_BURST_NS && after_ns >= LONG_BURST_NS {
@@ -176,9 +179,10 @@ impl Walk<'_> {
         }
     }
 
-    /// Concludes nothing about shares until the queues may be balanced again.
+    /// Concludes nothing about shares until the queues may be balanced again. What is set up before the first step does
+    /// not count; the operations of a later step come before its own phase, and do.
     pub(super) fn unbalance(&mut self) {
-        if self.phase.is_some() {
+        if self.answers.from_ns.is_some() {
             self.unbalanced_until_ns = self.time.saturating_add(BALANCING_NS);
         }
     }
