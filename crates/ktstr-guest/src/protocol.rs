@@ -170,6 +170,9 @@ pub enum ToHost {
     },
     /// The test is about to stop, start or replace a scheduler, so the exit of the attached one is intended.
     SchedulerStopping,
+    /// The kernel asked the scheduler to attach again, and the test still waits for that. Sent once a second, because the host
+    /// gives up on a test that sends nothing.
+    SchedulerAwaited,
     /// The scheduler under test exited before it was told to.
     SchedulerDied {
         /// How the process ended.
@@ -372,6 +375,7 @@ impl ToHost {
             }
             Self::SchedulerAttached { .. }
             | Self::SchedulerStopping
+            | Self::SchedulerAwaited
             | Self::SchedulerDied { .. }
             | Self::Written
             | Self::Prepared

@@ -10,16 +10,22 @@ use std::time::{Duration, Instant};
 use ktstr_assert::{Finding, SchedulerEnd};
 
 use super::live_scenario::Attached;
+use crate::init::ATTACH_WITHIN;
 
-/// Guest time that a scheduler may take to attach again; sysfs offers no event for it. Most of the time is spent
-/// loading: scx-ktstr took 2.1 s under the virtual clock, on a CPU that it shared with two workers, and other
-/// schedulers have ten times its code.
-const COMES_BACK: Duration = Duration::from_secs(20);
+/// Guest time that a scheduler may take to attach again without using any CPU time; sysfs offers no event for it. Nearly all of
+/// a return is loading, which computes: scx-ktstr took 2.1 s under the virtual clock, on a CPU that it shared with two
+/// workers, and scx_rusty 21 s.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// The interval at which the state of sched_ext is read while a scheduler is waited for.
+const POLL: Duration = Duration::from_millis(10);
+/// The number of these intervals between two reports that the wait goes on: a second.
+const POLLS_PER_REPORT: u64 = 100;
 
 /// The values of sched_ext's counters when the scheduler was last seen attached.
 pub(super) struct Liveness {
     root: PathBuf,
-    comes_back: Duration,
+    idle: Duration,
     counts: Counts,
 }
 
@@ -56,28 +62,31 @@ impl Liveness {
     fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            comes_back: COMES_BACK,
+            idle: IDLE,
             counts: Counts::read(root),
         }
     }
 
-    /// Checks the scheduler. `Ok` is the number of times that it attached again since the last check; it is 0 if the
-    /// test has no scheduler. `Err` says how the scheduler exited as far as the guest can see; the host adds what it
+    /// Checks the scheduler, and waits for it if the kernel asked it to attach again. `waits` is called when a wait begins
+    /// and once a second while it lasts. `Ok` is the number of times that it attached again since the last check; it is 0
+    /// if the test has no scheduler. `Err` says how the scheduler exited as far as the guest can see; the host adds what it
     /// knows.
-    pub(super) fn check(&mut self, scheduler: Option<Attached>) -> Result<u64, Finding> {
+    pub(super) fn check(
+        &mut self,
+        scheduler: Option<Attached>,
+        waits: &mut dyn FnMut(),
+    ) -> Result<u64, Finding> {
         match scheduler {
             None => Ok(0),
-            Some(Attached { pid, bpf }) => self.check_pid(pid, bpf),
+            Some(Attached { pid, bpf }) => self.check_pid(pid, bpf, waits),
         }
     }
 
-    fn check_pid(&mut self, pid: i32, bpf: bool) -> Result<u64, Finding> {
+    fn check_pid(&mut self, pid: i32, bpf: bool, waits: &mut dyn FnMut()) -> Result<u64, Finding> {
         let mut found = check_at(&self.root, pid, bpf);
         let asked = Counts::read(&self.root).hotplugs != self.counts.hotplugs;
-        let deadline = Instant::now() + self.comes_back;
-        while asked && matches!(found, Some(Gone::Off(_))) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-            found = check_at(&self.root, pid, bpf);
+        if asked && matches!(found, Some(Gone::Off(_))) {
+            found = self.await_return(pid, bpf, waits);
         }
         let before = self.counts.attached;
         match found {
@@ -88,6 +97,61 @@ impl Liveness {
             }
         }
     }
+
+    /// Waits until the scheduler is attached again, for as long as it may take to start, or until it has stopped working on
+    /// it.
+    fn await_return(&self, pid: i32, bpf: bool, waits: &mut dyn FnMut()) -> Option<Gone> {
+        let mut patience = Patience::from(Instant::now(), self.idle);
+        for poll in 0_u64.. {
+            if poll.is_multiple_of(POLLS_PER_REPORT) {
+                waits();
+            }
+            std::thread::sleep(POLL);
+            let found = check_at(&self.root, pid, bpf);
+            let lasts = patience.lasts(cpu_ticks(&self.root, pid), Instant::now());
+            if !lasts || !matches!(found, Some(Gone::Off(_))) {
+                return found;
+            }
+        }
+        None
+    }
+}
+
+/// How long a scheduler that was asked to attach again is waited for.
+struct Patience {
+    began: Instant,
+    /// The time without CPU time after which nothing is expected of it any more.
+    idle: Duration,
+    /// The last time at which it had used more CPU time than before.
+    worked: Instant,
+    used: Option<u64>,
+}
+
+impl Patience {
+    fn from(now: Instant, idle: Duration) -> Self {
+        Self {
+            began: now,
+            idle,
+            worked: now,
+            used: None,
+        }
+    }
+
+    /// Whether to wait on at `now`, when the process has used `ticks` of CPU time in total.
+    fn lasts(&mut self, ticks: Option<u64>, now: Instant) -> bool {
+        if ticks != self.used {
+            (self.used, self.worked) = (ticks, now);
+        }
+        now - self.worked < self.idle && now - self.began < ATTACH_WITHIN
+    }
+}
+
+/// Returns the CPU time that a process has used, in clock ticks, from `/proc/PID/stat` (`proc_pid_stat(5)`, fields 14 and 15).
+fn cpu_ticks(root: &Path, pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(root.join(format!("proc/{pid}/stat"))).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(ticks()?.saturating_add(ticks()?))
 }
 
 /// The ways in which a scheduler is no longer attached.
@@ -193,8 +257,8 @@ mod tests {
         put("enable_seq", "1\n");
         put("hotplug_seq", "4\n");
         let mut liveness = Liveness::at(tmp.path());
-        liveness.comes_back = Duration::from_millis(500);
-        assert_eq!(liveness.check_pid(7, true).unwrap(), 0);
+        liveness.idle = Duration::from_millis(500);
+        assert_eq!(liveness.check_pid(7, true, &mut || {}).unwrap(), 0);
         put("state", "disabled\n");
         if asked {
             put("hotplug_seq", "5\n");
@@ -207,7 +271,9 @@ mod tests {
                 std::fs::write(sys.join("state"), "enabled\n").unwrap();
             }
         });
-        let found = liveness.check_pid(7, true);
+        let mut reports = 0;
+        let found = liveness.check_pid(7, true, &mut || reports += 1);
+        assert_eq!(reports > 0, asked, "a wait is reported");
         back.join().unwrap();
         found
     }
@@ -217,6 +283,28 @@ mod tests {
         assert_eq!(off(true, true).unwrap(), 1);
         assert!(off(true, false).is_err());
         assert!(off(false, true).is_err(), "nobody asked it to leave");
+    }
+
+    /// One that loads for as long as a start may take is waited for; one that has stopped loading is not.
+    #[test]
+    fn a_scheduler_is_waited_for_while_it_works() {
+        let second = Duration::from_secs(1);
+        let began = Instant::now();
+        let mut busy = Patience::from(began, IDLE);
+        let lasted = (1..).find(|s| !busy.lasts(Some(u64::from(*s)), began + second * *s));
+        assert_eq!(lasted, Some(ATTACH_WITHIN.as_secs() as u32));
+        let mut stuck = Patience::from(began, IDLE);
+        let lasted =
+            (1..).find(|s| !stuck.lasts(Some(u64::from((*s).min(9))), began + second * *s));
+        assert_eq!(lasted, Some(9 + IDLE.as_secs() as u32));
+    }
+
+    #[test]
+    fn cpu_time_is_read_behind_the_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0\n";
+        let tmp = root(Some(stat), "enabled\n");
+        assert_eq!(cpu_ticks(tmp.path(), 7), Some(175));
+        assert_eq!(cpu_ticks(tmp.path(), 8), None);
     }
 
     #[test]

@@ -230,12 +230,29 @@ impl Run<'_, '_> {
         self.fail(finding);
     }
 
-    /// Returns whether the scheduler still runs. If it does not, records a failure.
+    /// Returns whether the scheduler still runs. If it does not, records a failure. Window time is paused while a scheduler
+    /// that the kernel asked to attach again is waited for.
     fn alive(&mut self) -> bool {
         if std::mem::take(&mut self.scenario.scheduler_changed) {
             self.liveness = Liveness::new();
         }
-        match self.liveness.check(self.scenario.scheduler) {
+        let Self {
+            liveness, window, ..
+        } = self;
+        let mut paused = false;
+        let found = liveness.check(self.scenario.scheduler, &mut || {
+            // Between two steps window time is paused anyway.
+            let message = match window.pause() {
+                true => ToHost::ScenarioPause,
+                false => ToHost::SchedulerAwaited,
+            };
+            paused |= matches!(message, ToHost::ScenarioPause);
+            link::send(&message);
+        });
+        if paused {
+            self.resume();
+        }
+        match found {
             Ok(0) => {}
             Ok(times) => {
                 let plural = if times == 1 { "" } else { "s" };
@@ -361,7 +378,7 @@ impl Run<'_, '_> {
             HoldSpec::Loop { interval } => Some(self.window.ticks(interval)),
             _ => None,
         };
-        let deadline = self.window.deadline(step.hold.requested(self.ctx.duration));
+        let mut deadline = self.window.deadline(step.hold.requested(self.ctx.duration));
         loop {
             let until = match &rounds {
                 Some(ticks) => ticks.next.min(deadline),
@@ -374,8 +391,18 @@ impl Run<'_, '_> {
                 sleep_until(until);
                 true
             };
+            let paused_ns = self.window.paused_ns();
             if !self.alive() {
                 return false;
+            }
+            let waited_ns = self.window.paused_ns().saturating_sub(paused_ns);
+            if waited_ns > 0 {
+                // The rest of the hold is for the scheduler that is back.
+                deadline = deadline.saturating_add(waited_ns);
+                if let Some(ticks) = &mut rounds {
+                    ticks.next = ticks.next.saturating_add(waited_ns);
+                }
+                continue;
             }
             if !at_end {
                 continue;

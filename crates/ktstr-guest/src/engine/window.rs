@@ -67,6 +67,11 @@ impl Window {
         }
     }
 
+    /// Returns the length of all pauses that are over, in ns.
+    pub fn paused_ns(&self) -> u64 {
+        self.paused_ns
+    }
+
     fn elapsed_ns(&self) -> u64 {
         self.paused_since
             .unwrap_or_else(now_ns)

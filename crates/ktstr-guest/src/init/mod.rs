@@ -23,6 +23,7 @@ use ktstr_scenario::topology::TestTopology;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+pub(crate) use self::scheduler::ATTACH_WITHIN;
 use crate::link;
 use crate::mail::{Inbox, MailLink, Mapped};
 use crate::protocol::{

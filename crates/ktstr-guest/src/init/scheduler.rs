@@ -16,7 +16,7 @@ pub(super) const STATE: &str = "/sys/kernel/sched_ext/state";
 
 /// Guest time that a scheduler may take to attach. The verifier alone can take seconds where instructions are
 /// emulated.
-const ATTACH_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const ATTACH_WITHIN: Duration = Duration::from_secs(120);
 /// Guest time that a scheduler may take to exit after each signal.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Guest time that a scheduler may take to exit after sched_ext has detached it. It prints the kernel's dump

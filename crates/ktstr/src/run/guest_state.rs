@@ -167,6 +167,8 @@ impl GuestState {
                     took: Duration::from_nanos(took_ns),
                 });
             }
+            // That it was sent is all that it says.
+            ToHost::SchedulerAwaited => {}
             ToHost::SchedulerNotAttached { reason } => self.not_attached = Some(reason),
             ToHost::SchedulerDied { end, signal } => {
                 self.scheduler_died = Some(end);
