@@ -1,6 +1,7 @@
 //! The monitor's data: samples of the runqueues, taken from outside the guest while the test ran, their summary, and
 //! the thresholds for judging them. The host fills in the data; nothing in this module reads guest memory.
 
+mod claims;
 mod data;
 mod metrics;
 mod queues;

@@ -87,6 +87,24 @@ fn a_local_queue_of_tasks_that_cannot_leave_is_not_too_deep() {
     assert!(!depth(judged(deep(0b01))));
 }
 
+/// The tasks were confined to CPU 0 in the first sample. A balancer has a second to use CPU 1 after that; later, five samples are
+/// enough.
+#[test]
+fn a_cpu_that_was_newly_allowed_may_idle_for_a_second() {
+    let widened = |i| {
+        let allowed = if i == 0 { 0b01 } else { BOTH };
+        let tasks = waiting(1, 8, allowed, WaitsIn::Local);
+        vec![cpu(false, tasks), cpu(true, vec![])]
+    };
+    assert_eq!(judged_long(14, widened), [""; 0]);
+    let late = judged_long(15, widened);
+    assert_eq!(
+        late[0],
+        "imbalance ratio above 4 for 5 samples in a row, until +1400ms"
+    );
+    assert!(late[1].starts_with("cpu1 idled while w[1]"), "{late:?}");
+}
+
 #[test]
 fn an_idle_cpu_beside_waiting_tasks() {
     let other = |i: usize| i as i32 * 10;

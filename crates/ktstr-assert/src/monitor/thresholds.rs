@@ -1,7 +1,7 @@
 //! The bounds for judging the monitor's samples.
 
 use super::summary::{delivered_ns, stuck};
-use super::{MonitorReport, MonitorSample, ScxEventCounters};
+use super::{MonitorReport, MonitorSample, ScxEventCounters, claims};
 use crate::check::Assert;
 use crate::outcome::{AssertDetail, AssertResult, Finding, MonitorBound};
 use serde::{Deserialize, Serialize};
@@ -111,8 +111,9 @@ impl MonitorThresholds {
     pub fn evaluate(&self, report: &MonitorReport) -> MonitorVerdict {
         // Samples after the scheduler's end show the kernel's own scheduler.
         let under_test = |s: &&MonitorSample| s.scx_attached != Some(false);
-        let samples: Vec<MonitorSample> =
+        let mut samples: Vec<MonitorSample> =
             report.samples.iter().filter(under_test).cloned().collect();
+        claims::limit(&mut samples);
         let unsure = |summary: &str| MonitorVerdict {
             inconclusive: true,
             enforced: self.enforce,
