@@ -30,7 +30,8 @@ pub(super) struct Plan<'a> {
     /// The index of its group's first member among all workers of the handle.
     pub base: usize,
     pub rng: Rng,
-    pub comm: Option<[u8; 16]>,
+    /// The name of the thread.
+    pub comm: [u8; 16],
     pub mem: Option<mem::Policy>,
     pub park_after: u64,
     pub reports_first: bool,
@@ -244,15 +245,14 @@ pub(super) fn set_up_process(parent: i32, comm: Option<&[u8; 16]>) -> Result<(),
             std::ptr::null_mut(),
         ))?;
     }
-    name(comm)?;
+    if let Some(comm) = comm {
+        name(comm)?;
+    }
     die_with(parent)
 }
 
 /// Names the calling thread.
-fn name(comm: Option<&[u8; 16]>) -> Result<(), i32> {
-    let Some(comm) = comm else {
-        return Ok(());
-    };
+fn name(comm: &[u8; 16]) -> Result<(), i32> {
     // SAFETY: sixteen readable bytes, the last of which is a NUL.
     check(unsafe { libc::prctl(libc::PR_SET_NAME, comm.as_ptr(), 0, 0, 0) })
 }
@@ -278,7 +278,7 @@ fn die_with(parent: i32) -> Result<(), i32> {
 /// Sets up a worker thread: its name, group and user. Raw system calls are used because they change only the calling
 /// thread.
 pub(super) fn set_up_thread(plan: &Plan<'_>) -> Result<(), i32> {
-    name(plan.comm.as_ref())?;
+    name(&plan.comm)?;
     // SAFETY: plain integers.
     unsafe {
         if let Some(gid) = plan.work.gid {

@@ -236,6 +236,12 @@ impl WorkloadHandle {
         options: SpawnOptions,
     ) -> Result<Plan<'a>, WorkerError> {
         let work = &group.work;
+        // Findings and dumps name tasks: `SpinWait[1006]` says which worker it is.
+        let name = match (&work.comm, &work.work_type) {
+            (Some(comm), _) => comm.as_str(),
+            (None, WorkType::Custom { name, .. }) => name.as_str(),
+            (None, kind) => kind.name(),
+        };
         Ok(Plan {
             work,
             work_loop: *work_loop,
@@ -243,7 +249,7 @@ impl WorkloadHandle {
             member: prepared.member,
             base: prepared.base,
             rng: prepared.rng,
-            comm: work.comm.as_deref().map(attrs::comm_bytes),
+            comm: attrs::comm_bytes(name),
             mem: mem::Policy::of(&work.mem_policy, work.mpol_flags, work.numa_node)
                 .map_err(WorkerError::Invalid)?,
             park_after: options.park_after,

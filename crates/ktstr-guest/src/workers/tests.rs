@@ -474,6 +474,9 @@ fn threads_share_one_process_and_have_their_own_counters() {
     }
     let comm = std::fs::read_to_string(format!("/proc/{}/comm", tids[1])).unwrap();
     assert_eq!(comm.trim(), "own-name");
+    // Without a name of its own a worker has that of its work type.
+    let comm = std::fs::read_to_string(format!("/proc/{}/comm", tids[2])).unwrap();
+    assert_eq!(comm.trim(), "FutexPingPong");
     handle.start();
     progress(&handle);
     for (at, report) in handle.stop_and_collect().iter().enumerate() {

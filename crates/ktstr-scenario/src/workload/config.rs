@@ -33,7 +33,7 @@ pub struct WorkloadConfig {
     pub nice: Option<i32>,
     /// Whether they are processes or threads.
     pub clone_mode: CloneMode,
-    /// Thread name, at most 15 bytes.
+    /// Thread name, at most 15 bytes; without one it is the name of the work type, cut to 15 bytes.
     pub comm: Option<String>,
     /// The user that the workers run as.
     pub uid: Option<u32>,

@@ -28,7 +28,7 @@ pub struct WorkSpec {
     pub mpol_flags: MpolFlags,
     /// The nice value, from -20 to 19.
     pub nice: Option<i32>,
-    /// Thread name, at most 15 bytes.
+    /// Thread name, at most 15 bytes; without one it is the name of the work type, cut to 15 bytes.
     pub comm: Option<String>,
     /// Makes them threads of one process of this name.
     pub pcomm: Option<String>,
