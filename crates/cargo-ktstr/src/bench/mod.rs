@@ -4,6 +4,7 @@
 mod breakdown;
 mod case;
 mod clock;
+mod compare;
 mod crowd;
 mod page;
 #[cfg(not(test))]
@@ -76,6 +77,8 @@ enum Part {
     Clock,
     /// What the exact schedule costs.
     Schedule,
+    /// What it costs to compare 1,000 stored runs with 1,000 others. No machine is run.
+    Compare,
 }
 
 /// The sections of a part, with the record of one of its runs if the part keeps records; or the exit code of the run that did
@@ -107,6 +110,7 @@ impl Part {
                 let measured = schedule::measure(options.small, options.runs())?;
                 Ok(measured.map(|(measured, record)| (vec![schedule::section(&measured)], record)))
             }
+            Self::Compare => Ok(Ok((vec![compare::section(options.runs())?], None))),
         }
     }
 }
@@ -203,17 +207,21 @@ fn measure(cases: &[Case], runs: u32) -> Result<Result<Vec<Measured>, Exit>> {
 }
 
 fn render(report: &Report) -> String {
+    let machine = match (&report.kernel, report.accelerator) {
+        (None, None) => "No machine was run".to_owned(),
+        (kernel, accelerator) => format!(
+            "Kernel {}, {}",
+            kernel.as_deref().unwrap_or("unknown"),
+            match accelerator {
+                Some(ktstr_record::Accelerator::Kvm) => "kvm",
+                Some(ktstr_record::Accelerator::Tcg) => "tcg",
+                None => "unknown",
+            }
+        ),
+    };
     let mut text = format!(
-        "Kernel {}, {}, on {} CPUs of {}. Medians over {} runs, smallest and largest in brackets.\n",
-        report.kernel.as_deref().unwrap_or("unknown"),
-        match report.accelerator {
-            Some(ktstr_record::Accelerator::Kvm) => "kvm",
-            Some(ktstr_record::Accelerator::Tcg) => "tcg",
-            None => "unknown",
-        },
-        report.host.cores,
-        report.host.cpu_model,
-        report.runs
+        "{machine}, on {} CPUs of {}. Medians over {} runs, smallest and largest in brackets.\n",
+        report.host.cores, report.host.cpu_model, report.runs
     );
     for section in &report.sections {
         text.push_str(&page::render(section));

@@ -11,6 +11,7 @@ mod config;
 mod date;
 mod junit;
 mod known;
+pub mod made_up;
 mod matrix;
 pub mod merge;
 mod page;

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::signs::Sums;
 use super::{bootstrap, holm, permutation, smallest};
 use crate::cell::{Better, Gate, Metric};
 
@@ -105,12 +106,19 @@ pub fn rows(family: &[Paired]) -> Vec<Row> {
         .iter()
         .map(|one| one.values.iter().map(|(_, a, b)| b - a).collect())
         .collect();
-    let p: Vec<f64> = differences
-        .iter()
-        .map(|d| permutation::p_value(d))
-        .collect();
-    let p_adjusted = holm::adjusted(&p);
     let strictest = LEVEL / tested.len().max(1) as f64;
+    // The sums of a metric are as many as there are sign vectors, so those of one metric at a time are kept.
+    let (p, smallest): (Vec<f64>, Vec<Option<f64>>) = differences
+        .iter()
+        .map(|differences| {
+            let sums = Sums::of(differences);
+            (
+                permutation::p_value(differences, &sums),
+                smallest::effect(differences, &sums, strictest),
+            )
+        })
+        .unzip();
+    let p_adjusted = holm::adjusted(&p);
     let mut rows = Vec::new();
     for (at, one) in tested.into_iter().enumerate() {
         let differences = &differences[at];
@@ -128,7 +136,7 @@ pub fn rows(family: &[Paired]) -> Vec<Row> {
                 (Better::Lower, true) | (Better::Higher, false) => Conclusion::Regression,
                 (Better::Lower, false) | (Better::Higher, true) => Conclusion::Improvement,
             }
-        } else if permutation::smallest_p(differences.len()) > strictest {
+        } else if smallest[at].is_none() {
             Conclusion::TooFewSeeds
         } else {
             Conclusion::NotShown
@@ -148,7 +156,7 @@ pub fn rows(family: &[Paired]) -> Vec<Row> {
             p: p[at],
             p_adjusted: p_adjusted[at],
             gate: one.gate,
-            smallest: smallest::effect(differences, strictest),
+            smallest: smallest[at],
             conclusion,
         });
     }

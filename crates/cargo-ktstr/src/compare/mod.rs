@@ -13,7 +13,7 @@ mod permutation;
 #[cfg(test)]
 mod rates;
 mod report;
-mod rng;
+pub mod rng;
 mod screen;
 mod signs;
 mod smallest;

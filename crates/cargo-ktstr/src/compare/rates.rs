@@ -14,12 +14,6 @@ const SHIFTED: u64 = 60;
 const MEAN: f64 = 10_000.0;
 const NOISE: f64 = MEAN / 20.0;
 
-/// Returns an approximately normal number with variance 1: the centred sum of twelve uniform numbers (Irwin and Hall).
-fn normal(rng: &mut Rng) -> f64 {
-    let uniform = |rng: &mut Rng| rng.next() as f64 / u64::MAX as f64;
-    (0..12).map(|_| uniform(rng)).sum::<f64>() - 6.0
-}
-
 /// Returns a family in which B's values of the first metric are larger by this share. With each seed A and B have the same
 /// machine, so half of the variance of the noise is common to both.
 fn family(rng: &mut Rng, shift: f64) -> Vec<Paired> {
@@ -30,8 +24,8 @@ fn family(rng: &mut Rng, shift: f64) -> Vec<Paired> {
         gate: metric.gate(),
         values: (1..=seeds)
             .map(|seed| {
-                let common = MEAN + NOISE * normal(rng) * 0.5_f64.sqrt();
-                let mut own = || NOISE * normal(rng) * 0.5_f64.sqrt();
+                let common = MEAN + NOISE * rng.normal() * 0.5_f64.sqrt();
+                let mut own = || NOISE * rng.normal() * 0.5_f64.sqrt();
                 let (a, b) = (common + own(), common + own());
                 (seed, a, b * (1.0 + shift))
             })

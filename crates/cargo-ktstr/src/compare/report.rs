@@ -1,6 +1,6 @@
 //! The result of a comparison as data: `--json` writes it, and the table is made from it. `docs/check.md` describes each field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use ktstr_record::RunVerdict;
@@ -51,6 +51,13 @@ pub struct Ended {
     pub record: Option<PathBuf>,
 }
 
+impl Ended {
+    /// Returns what the run has in common with its partner on the other side: scenario, kernel, shape and seed.
+    fn cell(&self) -> (&str, &str, &str, u64) {
+        (&self.scenario, &self.kernel, &self.topology, self.seed)
+    }
+}
+
 /// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -87,9 +94,12 @@ pub struct Report {
 impl Report {
     /// Builds the report: the family of tests with the conclusion of each.
     pub fn of(a: Side, b: Side, pairs: &[(Job, Outcome, Outcome)], gates: &Gates) -> Self {
-        let mut family: Vec<Paired> = Vec::new();
+        // The places in the order in which they first occur, each with its metrics in the order of the tables.
+        let mut family: Vec<Vec<Paired>> = Vec::new();
+        let mut places: BTreeMap<[String; 3], usize> = BTreeMap::new();
         let mut ended = Vec::new();
         let mut same_runs = 0;
+        let compared = compared(gates);
         for (job, a, b) in pairs {
             same_runs += u64::from(a.digest.is_some() && a.digest == b.digest);
             for (side, outcome) in [("a", a), ("b", b)] {
@@ -97,36 +107,24 @@ impl Report {
                     ended.push(end(side, job, outcome));
                 }
             }
-            for (metric, gate) in compared(gates) {
-                let value = |of: &Outcome| of.metrics.get(metric.name).copied();
-                let (Some(a), Some(b)) = (value(a), value(b)) else {
-                    continue;
+            let at = *places.entry(job.place()).or_insert_with_key(|place| {
+                let paired = |&(metric, gate)| Paired {
+                    place: place.clone(),
+                    metric,
+                    gate,
+                    values: Vec::new(),
                 };
-                let place = job.place();
-                let same = |one: &&mut Paired| one.place == place && one.metric.name == metric.name;
-                match family.iter_mut().find(same) {
-                    Some(one) => one.values.push((job.seed, a, b)),
-                    None => family.push(Paired {
-                        place,
-                        metric,
-                        gate,
-                        values: vec![(job.seed, a, b)],
-                    }),
+                family.push(compared.iter().map(paired).collect());
+                family.len() - 1
+            });
+            for one in &mut family[at] {
+                let value = |of: &Outcome| of.metrics.get(one.metric.name).copied();
+                if let (Some(a), Some(b)) = (value(a), value(b)) {
+                    one.values.push((job.seed, a, b));
                 }
             }
         }
-        // The metrics of one scenario after those of the other, in the order of both tables.
-        let mut places: Vec<[String; 3]> = Vec::new();
-        for (job, ..) in pairs {
-            let place = job.place();
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        family.sort_by_key(|one| {
-            let metric = METRICS.iter().position(|m| m.name == one.metric.name);
-            (places.iter().position(|place| *place == one.place), metric)
-        });
+        let family: Vec<Paired> = family.into_iter().flatten().collect();
         let rows = family::rows(&family);
         Self {
             schema: SCHEMA,
@@ -151,19 +149,10 @@ impl Report {
         let by_fault = |one: &&Ended| {
             one.verdict == RunVerdict::Fail && one.fault.as_deref() == Some("scheduler")
         };
-        let at = |one: &Ended| {
-            let Ended {
-                scenario,
-                kernel,
-                topology,
-                seed,
-                ..
-            } = one;
-            (scenario.clone(), kernel.clone(), topology.clone(), *seed)
-        };
         let of = |side: &'static str| self.ended.iter().filter(move |one| one.side == side);
+        let of_a: BTreeSet<_> = of("a").map(Ended::cell).collect();
         let alone = of("b").filter(by_fault);
-        alone.filter(|b| !of("a").any(|a| at(a) == at(b))).count() as u64
+        alone.filter(|b| !of_a.contains(&b.cell())).count() as u64
     }
 
     /// Returns the exit code.
