@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::looks::Looks;
 use super::signs::Sums;
 use super::{bootstrap, holm, permutation, smallest};
 use crate::cell::{Better, Gate, Metric};
@@ -24,6 +25,62 @@ pub struct Paired {
     pub gate: Gate,
     /// For each seed, the seed, A's value and B's value.
     pub values: Vec<(u64, f64, f64)>,
+    /// The looks of the comparison.
+    pub looks: Looks,
+    /// How many of them were taken in this place; at least one.
+    pub taken: usize,
+}
+
+/// The test of one metric in one place, without the others of the family.
+#[derive(Clone, Copy, Debug)]
+struct Tested {
+    /// The p-value over all looks.
+    p: f64,
+    /// The smallest difference that the last look can show.
+    smallest: Option<f64>,
+    /// Whether the seeds that are left could show a difference as large as the one that is seen.
+    can_be_shown: bool,
+}
+
+impl Paired {
+    /// Returns the mean over all pairs.
+    pub fn mean(&self, of: impl Fn(&(u64, f64, f64)) -> f64) -> f64 {
+        self.values.iter().map(of).sum::<f64>() / self.values.len() as f64
+    }
+
+    /// Tests the differences at each look that was taken. `strictest` is the level of the strictest step for the whole family.
+    fn test(&self, strictest: f64) -> Tested {
+        let mut tested = Tested {
+            p: 1.0,
+            smallest: None,
+            can_be_shown: false,
+        };
+        let last = self.looks.last();
+        for (at, look) in self.looks.all.iter().take(self.taken).enumerate() {
+            let seen = self.values.iter().filter(|value| value.0 < look.end);
+            let differences: Vec<f64> = seen.map(|(_, a, b)| b - a).collect();
+            if differences.len() < 2 {
+                continue;
+            }
+            let sums = Sums::of(&differences);
+            let p = permutation::p_value(&differences, &sums) / look.share;
+            tested.p = tested.p.min(p);
+            if at + 1 < self.taken {
+                continue;
+            }
+            tested.smallest = smallest::effect(&differences, &sums, strictest * look.share);
+            if look.end < last.end {
+                let in_the_end = smallest::effect(&differences, &sums, strictest * last.share);
+                // What can be shown falls with the square root of the number of pairs.
+                let now = differences.len() as f64;
+                let then = now + (last.end - look.end) as f64;
+                let mean = differences.iter().sum::<f64>() / now;
+                let is_enough = |effect: f64| mean.abs() >= effect * (now / then).sqrt();
+                tested.can_be_shown = in_the_end.is_none_or(is_enough);
+            }
+        }
+        tested
+    }
 }
 
 /// The conclusion of a row.
@@ -77,6 +134,8 @@ pub struct Row {
     pub unit: &'static str,
     /// How many pairs there are.
     pub pairs: usize,
+    /// After how many looks the seeds of this place ended.
+    pub looks: usize,
     /// The mean of A's values.
     pub a: f64,
     /// The mean of B's values.
@@ -85,7 +144,7 @@ pub struct Row {
     pub difference: f64,
     /// Its 95 % interval by the bootstrap.
     pub interval: (f64, f64),
-    /// The p-value of this test alone.
+    /// The p-value of this test alone, over all its looks.
     pub p: f64,
     /// The p-value adjusted for the family.
     pub p_adjusted: f64,
@@ -99,74 +158,93 @@ pub struct Row {
     pub conclusion: Conclusion,
 }
 
-/// Returns the rows of a family. A metric with fewer than two pairs is left out, since there is nothing to test.
-pub fn rows(family: &[Paired]) -> Vec<Row> {
+/// What the family says about one of its tests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// The p-value of this test alone, over all its looks.
+    pub p: f64,
+    /// The p-value adjusted for the family.
+    pub p_adjusted: f64,
+    /// The smallest difference that the last look can show; `None` if it can show none.
+    pub smallest: Option<f64>,
+    /// What follows from these.
+    pub conclusion: Conclusion,
+    /// Whether there is a difference that would matter and that more seeds would make significant if it stayed as large.
+    pub undecided: bool,
+}
+
+/// Tests a family. A metric with fewer than two pairs is left out, since there is nothing to test.
+pub fn judge(family: &[Paired]) -> Vec<(&Paired, Judged)> {
     let tested: Vec<&Paired> = family.iter().filter(|one| one.values.len() > 1).collect();
-    let differences: Vec<Vec<f64>> = tested
-        .iter()
-        .map(|one| one.values.iter().map(|(_, a, b)| b - a).collect())
-        .collect();
     let strictest = LEVEL / tested.len().max(1) as f64;
-    // The sums of a metric are as many as there are sign vectors, so those of one metric at a time are kept.
-    let (p, smallest): (Vec<f64>, Vec<Option<f64>>) = differences
-        .iter()
-        .map(|differences| {
-            let sums = Sums::of(differences);
-            (
-                permutation::p_value(differences, &sums),
-                smallest::effect(differences, &sums, strictest),
-            )
+    let tests: Vec<Tested> = tested.iter().map(|one| one.test(strictest)).collect();
+    let p: Vec<f64> = tests.iter().map(|test| test.p).collect();
+    let adjusted = holm::adjusted(&p).into_iter();
+    let judged = tested.into_iter().zip(tests).zip(adjusted);
+    judged
+        .map(|((one, test), p_adjusted)| {
+            let difference = one.mean(|(_, a, b)| b - a);
+            let matters = one.gate.counts(difference, one.mean(|(_, a, _)| *a));
+            let significant = p_adjusted <= LEVEL;
+            let conclusion = if one.values.iter().all(|(_, a, b)| a == b) {
+                Conclusion::Identical
+            } else if significant && !matters {
+                Conclusion::Slight
+            } else if significant {
+                match (one.metric.better, difference > 0.0) {
+                    (Better::Neither, _) => Conclusion::Different,
+                    (Better::Lower, true) | (Better::Higher, false) => Conclusion::Regression,
+                    (Better::Lower, false) | (Better::Higher, true) => Conclusion::Improvement,
+                }
+            } else if test.smallest.is_none() {
+                Conclusion::TooFewSeeds
+            } else {
+                Conclusion::NotShown
+            };
+            let judged = Judged {
+                p: test.p,
+                p_adjusted,
+                smallest: test.smallest,
+                conclusion,
+                undecided: matters && !significant && test.can_be_shown,
+            };
+            (one, judged)
         })
-        .unzip();
-    let p_adjusted = holm::adjusted(&p);
-    let mut rows = Vec::new();
-    for (at, one) in tested.into_iter().enumerate() {
-        let differences = &differences[at];
-        let mean = |of: fn(&(u64, f64, f64)) -> f64| {
-            one.values.iter().map(of).sum::<f64>() / one.values.len() as f64
-        };
-        let difference = differences.iter().sum::<f64>() / differences.len() as f64;
-        let conclusion = if differences.iter().all(|d| *d == 0.0) {
-            Conclusion::Identical
-        } else if p_adjusted[at] <= LEVEL && !one.gate.counts(difference, mean(|value| value.1)) {
-            Conclusion::Slight
-        } else if p_adjusted[at] <= LEVEL {
-            match (one.metric.better, difference > 0.0) {
-                (Better::Neither, _) => Conclusion::Different,
-                (Better::Lower, true) | (Better::Higher, false) => Conclusion::Regression,
-                (Better::Lower, false) | (Better::Higher, true) => Conclusion::Improvement,
-            }
-        } else if smallest[at].is_none() {
-            Conclusion::TooFewSeeds
-        } else {
-            Conclusion::NotShown
-        };
+        .collect()
+}
+
+/// Returns the rows of a family: the judgement of each test with its numbers.
+pub fn rows(family: &[Paired]) -> Vec<Row> {
+    let rows = judge(family).into_iter().map(|(one, judged)| {
+        let differences: Vec<f64> = one.values.iter().map(|(_, a, b)| b - a).collect();
         let [scenario, kernel, topology] = one.place.clone();
-        rows.push(Row {
+        Row {
             scenario,
             kernel,
             topology,
             metric: one.metric.name,
             unit: one.metric.unit,
             pairs: one.values.len(),
-            a: mean(|value| value.1),
-            b: mean(|value| value.2),
-            difference,
-            interval: bootstrap::interval(differences).unwrap_or_default(),
-            p: p[at],
-            p_adjusted: p_adjusted[at],
+            looks: one.taken,
+            a: one.mean(|(_, a, _)| *a),
+            b: one.mean(|(_, _, b)| *b),
+            difference: one.mean(|(_, a, b)| b - a),
+            interval: bootstrap::interval(&differences).unwrap_or_default(),
+            p: judged.p,
+            p_adjusted: judged.p_adjusted,
             gate: one.gate,
-            smallest: smallest[at],
-            conclusion,
-        });
-    }
-    rows
+            smallest: judged.smallest,
+            conclusion: judged.conclusion,
+        }
+    });
+    rows.collect()
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
     use crate::cell::METRICS;
+    use crate::explore::Seeds;
 
     /// Returns pairs of a metric in which A's value is always `a`.
     pub fn paired(metric: &str, scenario: &str, a: f64, b: &[f64]) -> Paired {
@@ -177,6 +255,11 @@ pub mod tests {
             metric,
             gate: metric.gate(),
             values: b.iter().zip(1..).map(|(b, seed)| (seed, a, *b)).collect(),
+            looks: Looks::one(Seeds {
+                first: 1,
+                end: 1 + b.len() as u64,
+            }),
+            taken: 1,
         }
     }
 
@@ -250,6 +333,52 @@ pub mod tests {
             conclusions(&[six, other]),
             [Conclusion::TooFewSeeds, Conclusion::TooFewSeeds]
         );
+    }
+
+    /// Returns a metric with looks after eight and sixteen seeds, of which `taken` were taken.
+    fn looked(b: &[f64], taken: usize) -> Paired {
+        let eight = Seeds { first: 1, end: 9 };
+        let mut all = Looks::growing(eight, 16);
+        all.all.remove(1);
+        all.all[1].share = 0.5;
+        Paired {
+            looks: all,
+            taken,
+            ..paired("wake_p99", "a", 1000.0, b)
+        }
+    }
+
+    #[test]
+    fn a_look_costs_its_share() {
+        let once = &rows(&[paired("wake_p99", "a", 1000.0, &SHIFTED)])[0];
+        let row = rows(&[looked(&SHIFTED, 1)]).remove(0);
+        assert_eq!(row.conclusion, Conclusion::Regression);
+        assert!((row.p - 2.0 * once.p).abs() < 1e-12, "{} {}", row.p, once.p);
+        assert!(row.smallest > once.smallest, "half of the level shows less");
+        // What was shown at the first look stays shown, whatever comes later.
+        let later: Vec<f64> = SHIFTED.into_iter().chain(NOISE).collect();
+        let row = rows(&[looked(&later, 2)]).remove(0);
+        assert!(row.p <= 2.0 * once.p && row.looks == 2, "{}", row.p);
+    }
+
+    #[test]
+    fn more_seeds_are_for_what_they_could_still_show() {
+        // Six of eight are clearly worse: it would matter, it is not significant, and eight more such pairs would show it.
+        let mostly = [1100.0, 1200.0, 950.0, 1250.0, 1100.0, 960.0, 1200.0, 1170.0];
+        let row = |b: &[f64], taken| judge(&[looked(b, taken)])[0].1;
+        assert!(row(&mostly, 1).undecided);
+        let doubled: Vec<f64> = mostly.into_iter().chain(mostly).collect();
+        let end = row(&doubled, 2);
+        assert_eq!(
+            (end.conclusion, end.undecided),
+            (Conclusion::Regression, false)
+        );
+        assert!(!row(&mostly, 2).undecided, "no look is left");
+        // Noise around the same value, what is the same, and what is too small to matter.
+        let slight = mostly.map(|b| 1000.0 + (b - 1000.0) / 100.0);
+        for b in [NOISE, [1000.0; 8], slight] {
+            assert!(!row(&b, 1).undecided, "{b:?}");
+        }
     }
 
     #[test]
