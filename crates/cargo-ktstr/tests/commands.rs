@@ -233,3 +233,66 @@ fn an_empty_cache_says_what_to_do() {
         "[]\n"
     );
 }
+
+/// Returns the results of a check without runs, as `cargo ktstr check --results` writes them.
+fn results_without_runs() -> String {
+    let kernel = serde_json::json!({ "id": "7.3.4-ab", "release": "7.3.4", "asked": null });
+    serde_json::json!({
+        "format": "ktstr-check-results",
+        "schema": 1,
+        "asked": {
+            "version": "0.1.0",
+            "scheduler": { "path": "./scx_<mine>", "args": [], "hash": "ab12" },
+            "level": "quick",
+            "matrix": {
+                "places": [], "seeds": { "first": 1, "end": 2 }, "scenarios": [], "kernels": [kernel],
+                "missing": ["kernel 9.9: there is none"], "topologies": [null],
+            },
+            "config": {
+                "kernels": [], "topologies": [], "scenarios": [], "seeds": null, "without": [], "bounds": {}, "gates": {},
+                "known": [],
+            },
+            "again": { "binary": "./scx_mine", "args": [], "config": null, "memory_mib": null },
+        },
+        "shard": null,
+        "day": "2026-11-27",
+        "walked": { "pairs": [], "left_out": 0, "eevdf_runs": 0 },
+        "wall_s": 1.0,
+    })
+    .to_string()
+}
+
+#[test]
+fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
+    let root = tempfile::tempdir().unwrap();
+    let stored = root.path().join("stored.json");
+    std::fs::write(&stored, results_without_runs()).unwrap();
+    let merge = |page: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+            .arg("merge")
+            .arg(&stored)
+            .env("GITHUB_STEP_SUMMARY", page)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let page = root.path().join("page.md");
+    assert_eq!(merge(&page), "");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let title = "### cargo ktstr check: ./scx\\_&lt;mine&gt;: no answer\n";
+    assert!(text.starts_with(title), "{text}");
+    assert!(
+        text.contains("not run: kernel 9.9: there is none\n"),
+        "{text}"
+    );
+    assert_eq!(merge(&page), "");
+    let twice = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(twice, text.repeat(2), "a second step follows the first");
+    // The exit code is that of the check, whether the page can be written or not.
+    let warning = merge(root.path());
+    assert!(
+        warning.starts_with("warning: the result could not be appended to "),
+        "{warning}"
+    );
+}

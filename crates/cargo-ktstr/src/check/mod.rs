@@ -2,7 +2,8 @@
 //! seeds.
 //!
 //! No project and no code are needed: this binary is also PID 1 of the guest, as in the demo. `matrix` decides what is run,
-//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, `screen`, `page` and `junit` render it.
+//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, `screen`, `page`,
+//! `junit` and `step_summary` render it.
 //!
 //! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, or what was asked for makes no sense.
 
@@ -20,6 +21,7 @@ pub mod results;
 mod screen;
 mod shard;
 mod sort;
+mod step_summary;
 #[cfg(test)]
 pub mod testing;
 mod walk;
@@ -201,6 +203,7 @@ fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> R
     if let Some(path) = &outputs.results {
         write(path, &results.text()?)?;
     }
+    step_summary::append(&report);
     Ok(report.code())
 }
 
