@@ -16,6 +16,7 @@ mod diff;
 mod doctor;
 mod exit;
 mod explore;
+mod json;
 mod kernel;
 mod metrics;
 mod payloads;
@@ -43,6 +44,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use ktstr_record::terminal::{self, Escaping};
 
 use crate::exit::Exit;
+use crate::json::Limit;
 
 /// Tests Linux process schedulers with Rust functions: each test boots a real kernel in a VM and gives a verdict.
 #[derive(Debug, Parser)]
@@ -64,6 +66,9 @@ enum Command {
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
+        /// The bound of the JSON.
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Kernels to test on: list, fetch, find, remove.
     #[command(subcommand)]
@@ -94,6 +99,9 @@ enum Command {
         /// Print a JSON array instead of a page of Markdown.
         #[arg(long)]
         json: bool,
+        /// The bound of the JSON.
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Run a scenario from a file, under any scheduler. No project, no code.
     Run(run::Options),
@@ -146,7 +154,7 @@ fn main() -> ExitCode {
     };
     let mut out = Escaping::new(io::stdout().lock());
     let result = match cli.command {
-        Command::Doctor { json } => doctor::run(&mut out, json),
+        Command::Doctor { json, limit } => doctor::run(&mut out, json, limit),
         Command::Kernel(command) => kernel::run(&mut out, &command),
         Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs(options) => runs::run(&mut out, &options),
@@ -158,7 +166,7 @@ fn main() -> ExitCode {
         Command::Schedule(options) => schedule::run(&mut out, &options),
         Command::Why(options) => why::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),
-        Command::Metrics { json } => metrics::run(&mut out, json),
+        Command::Metrics { json, limit } => metrics::run(&mut out, json, limit),
         Command::Run(options) => run::run(&mut out, &options),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, &options),
@@ -200,6 +208,34 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_prints_json_can_bound_it() {
+        fn unbounded(command: &clap::Command, path: &str, all: &mut Vec<String>) -> usize {
+            let has = |id: &str| {
+                command
+                    .get_arguments()
+                    .any(|argument| argument.get_id() == id)
+            };
+            if has("json") && !has("limit") {
+                all.push(path.to_owned());
+            }
+            let below = command.get_subcommands();
+            let below =
+                below.map(|next| unbounded(next, &format!("{path} {}", next.get_name()), all));
+            usize::from(has("json")) + below.sum::<usize>()
+        }
+        let mut all = Vec::new();
+        let count = unbounded(&Cli::command(), "cargo ktstr", &mut all);
+        assert_eq!(all, Vec::<String>::new());
+        assert!(count >= 14, "only {count} commands print JSON");
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|_| ());
+        assert!(parse("cargo-ktstr runs --json --limit 3").is_ok());
+        assert!(
+            parse("cargo-ktstr runs --limit 3").is_err(),
+            "there is no JSON to bound"
+        );
     }
 
     #[test]

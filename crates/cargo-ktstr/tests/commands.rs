@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ktstr_record::{RunDir, RunRecord, RunVerdict};
+use ktstr_record::{FindingRecord, RunDir, RunRecord, RunVerdict};
 
 /// Runs `cargo-ktstr` without the variables of the caller's environment that could change its output.
 fn ktstr(root: &Path, arguments: &[&str]) -> Output {
@@ -52,6 +52,47 @@ fn runs_are_listed_newest_first() {
         table.find("second").unwrap() < table.find("first").unwrap(),
         "{table}"
     );
+}
+
+#[test]
+fn bounded_json_has_the_first_entries_and_counts_the_rest() {
+    let root = tempfile::tempdir().unwrap();
+    let finding = |message: &str| FindingRecord {
+        message: message.to_owned(),
+        ..FindingRecord::default()
+    };
+    for seed in 0..3 {
+        let run = RunDir::create(&root.path().join("runs"), "t").unwrap();
+        run.commit(RunRecord {
+            seed: Some(seed),
+            findings: ["a", "b", &"c".repeat(1200)].map(finding).into(),
+            ..RunRecord::new("t")
+        })
+        .unwrap();
+    }
+    let runs = |words: &[&str]| -> serde_json::Value {
+        let words = [&["runs", "--json"], words].concat();
+        let output = ktstr(root.path(), &words);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let whole = runs(&[]);
+    let bounded = runs(&["--limit", "2"]);
+    assert_eq!(bounded["items"].as_array().unwrap().len(), 2);
+    assert_eq!(bounded["items"][0]["run_id"], whole[0]["run_id"]);
+    assert_eq!(bounded["left_out"]["items"], 1, "{bounded}");
+    assert_eq!(
+        bounded["left_out"]["items.findings"], 2,
+        "one of each run that is there"
+    );
+    let long = runs(&["--limit", "3"]);
+    let characters = serde_json::json!({ "items.findings.message": 600 });
+    assert_eq!(long["left_out"], characters, "200 of each of three runs");
+    // A list that is no longer than that is whole.
+    let metrics = ktstr(root.path(), &["metrics", "--json", "--limit", "100000"]);
+    let metrics: serde_json::Value = serde_json::from_slice(&metrics.stdout).unwrap();
+    assert_eq!(metrics["left_out"], serde_json::json!({}));
+    assert!(metrics["items"].as_array().unwrap().len() > 50);
 }
 
 #[test]

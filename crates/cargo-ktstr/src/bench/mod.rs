@@ -22,6 +22,7 @@ use serde::Serialize;
 use self::case::{Case, Ended, Measured};
 use self::page::Section;
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 pub use self::case::run_entry;
 
@@ -47,6 +48,9 @@ pub struct Options {
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// The whole result, as `--json` prints it. Times are in seconds.
@@ -170,8 +174,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         sections,
     };
     if options.json {
-        serde_json::to_writer_pretty(&mut *out, &report)?;
-        writeln!(out)?;
+        json::print(out, &report, options.limit)?;
     } else {
         write!(out, "{}", render(&report))?;
     }

@@ -43,6 +43,7 @@ use self::shard::Shard;
 use crate::cell::axes::{self, KernelOptions};
 use crate::cell::{self, Cell, Under, pool};
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 pub use self::again::line as command_line;
 pub use self::config::read as config;
@@ -100,6 +101,9 @@ pub struct Outputs {
     /// Write all findings here as JSON (docs/check.md); `-` prints them instead of the screen.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
     /// Write a JUnit file here, for CI.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -181,7 +185,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 /// Reports the results on the screen and in the requested files.
 fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> Result<Exit> {
     let report = results.report();
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let json = json::text(&report, outputs.limit)?;
     let to_screen = outputs.json.as_deref() == Some(Path::new("-"));
     // The screen comes first, so that it is shown even if a file cannot be written.
     show(

@@ -40,6 +40,7 @@ use crate::cell::{self, Cell, Under, pool};
 use crate::check::{self, tidy};
 use crate::exit::Exit;
 use crate::explore::Seeds;
+use crate::json::{self, Limit};
 
 /// The word for the kernel's own scheduler.
 const EEVDF: &str = "eevdf";
@@ -101,6 +102,9 @@ pub struct Options {
     /// Write all numbers here as JSON (docs/check.md); `-` prints them instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// A pair of runs to be made: its place and its seed.
@@ -269,7 +273,7 @@ fn decidable(looks: &Looks, tests: usize) -> Result<()> {
 
 /// Prints the conclusions, and writes the requested file.
 fn print_report(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit> {
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let json = json::text(&report, options.limit)?;
     match options.json.as_deref() {
         Some(path) if path == Path::new("-") => check::show(out, &json)?,
         path => {
