@@ -32,6 +32,8 @@ mod story;
 mod suggest;
 mod summary;
 mod table;
+mod test_run;
+mod thresholds;
 mod trace;
 mod verifier;
 mod why;
@@ -94,6 +96,10 @@ enum Command {
     Why(why::Options),
     /// Run a test with many seeds on all cores, and say which fail.
     Explore(explore::Options),
+    /// Run the tests of a package that ktstr knows, or only those that failed last time.
+    Test(test_run::Options),
+    /// Print the bounds that a test is judged by, and who set each: the test, its scheduler, or ktstr.
+    ShowThresholds(thresholds::Options),
     /// List every metric: kind, direction, unit, gates, and its source.
     Metrics {
         /// Print a JSON array instead of a page of Markdown.
@@ -166,6 +172,8 @@ fn main() -> ExitCode {
         Command::Schedule(options) => schedule::run(&mut out, &options),
         Command::Why(options) => why::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),
+        Command::Test(options) => test_run::run(&mut out, &options),
+        Command::ShowThresholds(options) => thresholds::run(&mut out, &options),
         Command::Metrics { json, limit } => metrics::run(&mut out, json, limit),
         Command::Run(options) => run::run(&mut out, &options),
         Command::Demo => demo::run(&mut out),

@@ -337,3 +337,92 @@ fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
         "{warning}"
     );
 }
+
+/// Writes a test binary that lists three tests of ktstr and an ordinary one. It prints its seed, `broken` fails, and `lost` is
+/// inconclusive.
+fn stub(folder: &Path) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("stub");
+    let script = "#!/bin/sh\ncase \"$1 $2\" in\n\
+                  '--list --ignored') ;;\n\
+                  '--list '*) printf 'ktstr/%s: test\\n' fair broken lost; echo 'unit: test' ;;\n\
+                  '--exact ktstr/broken') echo \"seed ${KTSTR_SEED-none}\" >&2; exit 1 ;;\n\
+                  '--exact ktstr/lost') echo \"seed ${KTSTR_SEED-none}\"; exit 2 ;;\n\
+                  '--exact ktstr/fair') exit 0 ;;\n\
+                  *) exit 9 ;;\nesac\n";
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
+    let root = tempfile::tempdir().unwrap();
+    let stub = stub(root.path());
+    let test = |words: &[&str]| {
+        let words = [
+            &["test", "--jobs", "1", "--binary", stub.to_str().unwrap()],
+            words,
+        ]
+        .concat();
+        let output = ktstr(root.path(), &words);
+        let lines = stdout(&output);
+        // The wall time is different each time.
+        let lines = lines
+            .lines()
+            .map(|line| line.split(" (").next().unwrap().to_owned());
+        (
+            lines.collect::<Vec<_>>(),
+            output.status.code(),
+            stderr(&output),
+        )
+    };
+    let last = |name: &str, verdict| {
+        let run = RunDir::create(&root.path().join("runs"), name).unwrap();
+        run.commit(RunRecord {
+            verdict,
+            seed: Some(7),
+            ..RunRecord::new(name)
+        })
+        .unwrap();
+    };
+    let (lines, code, _) = test(&["--last-failed"]);
+    assert!(
+        lines[0].starts_with("No test failed in its last run under "),
+        "{lines:?}"
+    );
+    assert_eq!(code, Some(0));
+
+    let all = "PASS fair|FAIL broken|seed none|INCONCLUSIVE lost|seed none|3 tests: 1 passed or skipped, 1 failed, 1 inconclusive";
+    assert_eq!(
+        test(&[]),
+        (
+            all.split('|').map(str::to_owned).collect(),
+            Some(1),
+            String::new()
+        )
+    );
+    let one = [
+        "PASS fair",
+        "1 tests: 1 passed or skipped, 0 failed, 0 inconclusive",
+    ]
+    .map(str::to_owned);
+    assert_eq!(test(&["fai"]), (one.to_vec(), Some(0), String::new()));
+
+    last("fair", RunVerdict::Pass);
+    last("lost", RunVerdict::Inconclusive);
+    last("of_another_binary", RunVerdict::Fail);
+    let again = [
+        "INCONCLUSIVE lost seed 7",
+        "seed 7",
+        "1 tests: 0 passed or skipped, 0 failed, 1 inconclusive",
+    ];
+    let again = again.map(str::to_owned).to_vec();
+    assert_eq!(test(&["--last-failed"]), (again, Some(2), String::new()));
+    let (_, code, said) = test(&["--last-failed", "fair"]);
+    assert!(
+        said.contains("has a test of ktstr's that failed in its last run"),
+        "{said}"
+    );
+    assert_eq!(code, Some(2));
+}

@@ -6,7 +6,7 @@
 mod pool;
 mod seeds;
 mod table;
-mod target;
+pub mod target;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
