@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 
 use super::Job;
-use super::family::judge;
+use super::judge::judge;
 use super::looks::Looks;
 use super::report::{Gates, family_of};
 use crate::cell::Outcome;
@@ -51,6 +51,9 @@ pub fn run(
         grown.pairs.extend(made);
         for place in &open {
             grown.taken.insert(place.place(), at + 1);
+        }
+        if at + 1 == looks.all.len() {
+            break;
         }
         from = look.end;
         let family = family_of(&grown.pairs, gates, looks, &grown.taken);

@@ -9,7 +9,7 @@
 
 use serde::Serialize;
 
-use super::family::LEVEL;
+use super::judge::LEVEL;
 use super::{LEAST_SEEDS, MORE_SEEDS, MOST_SEEDS, holm, permutation};
 use crate::explore::Seeds;
 
@@ -142,17 +142,17 @@ mod tests {
 
     #[test]
     fn every_usual_look_can_decide_the_family() {
-        for tests in [1, 8, 32, 100] {
+        for tests in [1, 8, 32, 125] {
             let looks = Looks::usual(tests);
             assert_eq!(looks.all.len(), 3, "{tests}");
             for look in &looks.all {
                 assert!(looks.decides(*look, tests), "{tests}: {look:?}");
             }
         }
-        // No p of drawn signs is below 1/10001, which is too much for a quarter of the level and 200 tests.
-        let one = Looks::usual(200);
+        // No p of drawn signs is below 1/10001, which is too much for a quarter of the level and 126 tests.
+        let one = Looks::usual(126);
         assert_eq!(one.all.len(), 1);
-        assert!(one.decides(one.last(), 200));
+        assert!(one.decides(one.last(), 126));
         assert!(!Looks::one(seeds(1, 6)).decides(Look { end: 6, share: 1.0 }, 1));
     }
 

@@ -2,8 +2,8 @@
 //! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family. More seeds are run
 //! only where they can still change a conclusion.
 //!
-//! `looks` says after which seeds the runs are looked at, `grow` makes them. `family` is the entry to the statistics, which are in
-//! `permutation`, `holm`, `bootstrap` and `smallest`; `screen` renders the result.
+//! `looks` says after which seeds the runs are looked at, `grow` makes them. `judge` is the entry to the statistics, which are in
+//! `permutation`, `holm` and `smallest`; `family` makes the rows of the table, and `screen` renders them.
 //!
 //! Exit codes: 0 no regression was found, 1 one was found or B exits early where A does not, 2 nothing could be compared.
 
@@ -11,6 +11,7 @@ mod bootstrap;
 mod family;
 mod grow;
 mod holm;
+mod judge;
 mod looks;
 mod permutation;
 #[cfg(test)]
@@ -31,8 +32,8 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use ktstr_record::runs_root;
 
-use self::family::LEVEL;
 use self::grow::{Grown, Made};
+use self::judge::LEVEL;
 use self::looks::Looks;
 use self::report::{Gates, Report, Side, compared};
 use crate::cell::axes::{self, Kernel, KernelOptions, OWN};

@@ -3,8 +3,8 @@
 //! takes by default.
 
 use super::Job;
-use super::family::{Conclusion, Paired, judge};
 use super::grow::{self, Made};
+use super::judge::{Conclusion, Paired, judge};
 use super::looks::{Look, Looks, enough};
 use super::report::{Gates, family_of};
 use super::rng::Rng;

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use ktstr_record::RunVerdict;
 use serde::Serialize;
 
-use super::family::{self, Conclusion, LEVEL, Paired, Row};
+use super::family::{self, Row};
 use super::grow::{Grown, Made};
+use super::judge::{Conclusion, LEVEL, Paired};
 use super::looks::{Look, Looks};
 use super::{Job, holm};
 use crate::cell::{Gate, GateWish, METRICS, Metric, Outcome, Under};

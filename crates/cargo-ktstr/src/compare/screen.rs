@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::family::{Conclusion, Row};
+use super::family::Row;
+use super::judge::Conclusion;
 use super::report::{Report, Side};
 use crate::check::short;
 use crate::table;

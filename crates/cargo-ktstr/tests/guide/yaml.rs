@@ -194,7 +194,8 @@ fn scalar(line: &Line, text: &str) -> Result<Yaml, String> {
 
 #[test]
 fn what_the_examples_use_is_read() {
-    let text = "# c\na: 1\nb:\n  - run: x && y\n    if: z\n  # c\n  - [p, \"q\"]\n  - plain\nc:\n  - one\nd: |\n  l1\n\n  l2\ne:\n---\nf: 2\n";
+    let text = "# c\na: 1\nb:\n  - run: x && y\n    if: z\n  # c\n  - [p, \"q\"]\n  - plain\n\
+                c:\n  - one\nd: |\n  l1\n\n  l2\ne:\n---\nf: 2\n";
     let one = |text: &str| Yaml::Scalar(text.to_owned());
     let map = |entries: &[(&str, Yaml)]| {
         let entries = entries.iter();
