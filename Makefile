@@ -85,8 +85,7 @@ determinism: deps $(BPFLAND)
 bench: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	@$(CARGO) run --quiet --bin cargo-ktstr -- bench
-	$(CARGO) build --release --workspace --bin cargo-ktstr
-	@target/release/cargo-ktstr bench --only compare
+	@$(CARGO) run --quiet --release --bin cargo-ktstr -- bench --only compare
 
 # The scheduler's build script compiles BPF, so clippy needs the set-up as well. `--all-targets` leaves out the test
 # that `make test-registry` runs.
