@@ -22,7 +22,7 @@ help:
 	@echo "make seeds          the tests that boot a virtual machine, under ten new random seeds (SEEDS=20 for more)"
 	@echo "make packages       the crates as a registry would serve them: a crate that depends on them, an installed demo"
 	@echo "make determinism    the virtual clock's promise, each comparison up to 100 times, under scx_bpfland too"
-	@echo "make bench          where the time of a run goes"
+	@echo "make bench          where the time of a run goes, and what a comparison of stored runs costs"
 	@echo "make lint           format, clippy, documentation"
 	@echo "make deps           install what is missing on this machine (the others do it too)"
 
@@ -83,9 +83,12 @@ determinism: deps $(BPFLAND)
 	KTSTR_DETERMINISM_RUNS=$${KTSTR_DETERMINISM_RUNS:-100} \
 	    $(CARGO) test --workspace --test determinism -- --include-ignored --nocapture
 
+# Runs are measured as tests run them, in a debug build. A comparison of stored results runs no machine, and what it costs is
+# measured in a release build, which is what `cargo install` makes.
 bench: deps
 	$(CARGO) build --workspace --bin scx-ktstr --bin cargo-ktstr
 	@$(CARGO) run --quiet --bin cargo-ktstr -- bench
+	@$(CARGO) run --quiet --release --bin cargo-ktstr -- bench --only compare
 
 # The scheduler's build script compiles BPF, so clippy needs the set-up as well. `--all-targets` leaves out the test
 # that `make test-registry` runs.

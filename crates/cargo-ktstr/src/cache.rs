@@ -8,6 +8,7 @@ use clap::Subcommand;
 use ktstr::run::templates;
 
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 use crate::table;
 
 /// The subcommands of `cargo ktstr cache`.
@@ -18,6 +19,9 @@ pub enum Command {
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
+        /// The bound of the JSON.
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Remove all templates; the next runs make the ones that they need.
     Clean,
@@ -28,14 +32,14 @@ pub enum Command {
 /// Carries out a subcommand of `cargo ktstr cache`, and writes what it found or removed to `out`.
 pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
     match command {
-        Command::List { json } => list(out, *json)?,
+        Command::List { json, limit } => list(out, *json, *limit)?,
         Command::Clean => writeln!(out, "removed {} templates", templates::clean()?)?,
         Command::Path => writeln!(out, "{}", templates::root()?.display())?,
     }
     Ok(Exit::Done)
 }
 
-fn list(out: &mut dyn Write, json: bool) -> Result<()> {
+fn list(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
     let templates = templates::list()?;
     if json {
         let templates: Vec<_> = templates
@@ -49,8 +53,7 @@ fn list(out: &mut dyn Write, json: bool) -> Result<()> {
                 })
             })
             .collect();
-        serde_json::to_writer_pretty(&mut *out, &templates)?;
-        writeln!(out)?;
+        json::print(out, &templates, limit)?;
         return Ok(());
     }
     if templates.is_empty() {

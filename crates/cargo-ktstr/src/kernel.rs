@@ -14,6 +14,7 @@ use ktstr_kernel::{KernelError, progress};
 use ktstr_record::terminal::eprint_line;
 
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 /// The subcommands of `cargo ktstr kernel`.
 #[derive(Debug, Subcommand)]
@@ -26,6 +27,9 @@ pub enum Command {
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
+        /// The bound of the JSON.
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Fetch a kernel into the cache, and print its id.
     Fetch {
@@ -62,8 +66,9 @@ pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
         Command::List {
             offered: true,
             json,
-        } => offered(out, *json)?,
-        Command::List { json, .. } => list(out, *json)?,
+            limit,
+        } => offered(out, *json, *limit)?,
+        Command::List { json, limit, .. } => list(out, *json, *limit)?,
         Command::Fetch { spec } => {
             let kernel = ktstr_kernel::fetch(spec, &mut progress::on_stderr())?;
             writeln!(out, "{}", kernel.id)?;
@@ -85,7 +90,7 @@ pub fn run(out: &mut dyn Write, command: &Command) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn list(out: &mut dyn Write, json: bool) -> Result<()> {
+fn list(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
     let (kernels, damaged) = Cache::from_env()?.scan()?;
     for Damaged { id, reason } in damaged {
         eprint_line(&format!(
@@ -104,8 +109,7 @@ fn list(out: &mut dyn Write, json: bool) -> Result<()> {
                 })
             })
             .collect();
-        serde_json::to_writer_pretty(&mut *out, &kernels)?;
-        writeln!(out)?;
+        json::print(out, &kernels, limit)?;
     } else if kernels.is_empty() {
         writeln!(
             out,
@@ -129,7 +133,7 @@ fn list(out: &mut dyn Write, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn offered(out: &mut dyn Write, json: bool) -> Result<()> {
+fn offered(out: &mut dyn Write, json: bool, limit: Limit) -> Result<()> {
     let kernels = ktstr_kernel::offered(&mut progress::on_stderr())?;
     if json {
         let kernels: Vec<_> = kernels
@@ -143,8 +147,7 @@ fn offered(out: &mut dyn Write, json: bool) -> Result<()> {
                 })
             })
             .collect();
-        serde_json::to_writer_pretty(&mut *out, &kernels)?;
-        writeln!(out)?;
+        json::print(out, &kernels, limit)?;
         return Ok(());
     }
     let mut table = Table::new();

@@ -16,6 +16,7 @@ mod diff;
 mod doctor;
 mod exit;
 mod explore;
+mod json;
 mod kernel;
 mod metrics;
 mod payloads;
@@ -31,6 +32,8 @@ mod story;
 mod suggest;
 mod summary;
 mod table;
+mod test_run;
+mod thresholds;
 mod trace;
 mod verifier;
 mod why;
@@ -43,6 +46,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use ktstr_record::terminal::{self, Escaping};
 
 use crate::exit::Exit;
+use crate::json::Limit;
 
 /// Tests Linux process schedulers with Rust functions: each test boots a real kernel in a VM and gives a verdict.
 #[derive(Debug, Parser)]
@@ -64,6 +68,9 @@ enum Command {
         /// Print a JSON array instead of a table.
         #[arg(long)]
         json: bool,
+        /// The bound of the JSON.
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Kernels to test on: list, fetch, find, remove.
     #[command(subcommand)]
@@ -89,11 +96,18 @@ enum Command {
     Why(why::Options),
     /// Run a test with many seeds on all cores, and say which fail.
     Explore(explore::Options),
+    /// Run the tests of a package that ktstr knows, or only those that failed last time.
+    Test(test_run::Options),
+    /// Print the bounds that a test is judged by, and who set each: the test, its scheduler, or ktstr.
+    ShowThresholds(thresholds::Options),
     /// List every metric: kind, direction, unit, gates, and its source.
     Metrics {
         /// Print a JSON array instead of a page of Markdown.
         #[arg(long)]
         json: bool,
+        /// The bound of the JSON.
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Run a scenario from a file, under any scheduler. No project, no code.
     Run(run::Options),
@@ -148,7 +162,7 @@ fn main() -> ExitCode {
     };
     let mut out = Escaping::new(io::stdout().lock());
     let result = match cli.command {
-        Command::Doctor { json } => doctor::run(&mut out, json),
+        Command::Doctor { json, limit } => doctor::run(&mut out, json, limit),
         Command::Kernel(command) => kernel::run(&mut out, &command),
         Command::Cache(command) => cache::run(&mut out, &command),
         Command::Runs(options) => runs::run(&mut out, &options),
@@ -160,7 +174,9 @@ fn main() -> ExitCode {
         Command::Schedule(options) => schedule::run(&mut out, &options),
         Command::Why(options) => why::run(&mut out, &options),
         Command::Explore(options) => explore::run(&mut out, &options),
-        Command::Metrics { json } => metrics::run(&mut out, json),
+        Command::Test(options) => test_run::run(&mut out, &options),
+        Command::ShowThresholds(options) => thresholds::run(&mut out, &options),
+        Command::Metrics { json, limit } => metrics::run(&mut out, json, limit),
         Command::Run(options) => run::run(&mut out, &options),
         Command::Demo => demo::run(&mut out),
         Command::Bench(options) => bench::run(&mut out, &options),
@@ -203,6 +219,34 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_prints_json_can_bound_it() {
+        fn unbounded(command: &clap::Command, path: &str, all: &mut Vec<String>) -> usize {
+            let has = |id: &str| {
+                command
+                    .get_arguments()
+                    .any(|argument| argument.get_id() == id)
+            };
+            if has("json") && !has("limit") {
+                all.push(path.to_owned());
+            }
+            let below = command.get_subcommands();
+            let below =
+                below.map(|next| unbounded(next, &format!("{path} {}", next.get_name()), all));
+            usize::from(has("json")) + below.sum::<usize>()
+        }
+        let mut all = Vec::new();
+        let count = unbounded(&Cli::command(), "cargo ktstr", &mut all);
+        assert_eq!(all, Vec::<String>::new());
+        assert!(count >= 14, "only {count} commands print JSON");
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|_| ());
+        assert!(parse("cargo-ktstr runs --json --limit 3").is_ok());
+        assert!(
+            parse("cargo-ktstr runs --limit 3").is_err(),
+            "there is no JSON to bound"
+        );
     }
 
     #[test]

@@ -8,13 +8,13 @@ use ktstr::assert::metric::{
 };
 
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 /// Writes all metrics of the registry to `out`: with `json` as a JSON array, otherwise as a page of Markdown.
-pub fn run(out: &mut dyn Write, json: bool) -> Result<Exit> {
+pub fn run(out: &mut dyn Write, json: bool, limit: Limit) -> Result<Exit> {
     if json {
         let all: Vec<_> = REGISTRY.iter().map(as_json).collect();
-        serde_json::to_writer_pretty(&mut *out, &all)?;
-        writeln!(out)?;
+        json::print(out, &all, limit)?;
     } else {
         page(out)?;
     }

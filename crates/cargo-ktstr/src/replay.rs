@@ -18,6 +18,7 @@ use ktstr_record::terminal::eprint_line;
 
 use crate::child;
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 use crate::span::Span;
 use crate::story::{self, Story};
 
@@ -35,6 +36,9 @@ pub struct Options {
     /// Print a JSON object instead of text.
     #[arg(long)]
     json: bool,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// The largest number of times at which captures can be requested.
@@ -74,7 +78,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let (again, replayed) = child::left(root, child.id())?;
     let comparison = judge(&recorded, &replayed);
     if options.json {
-        let json = serde_json::json!({
+        let value = serde_json::json!({
             "same": match comparison {
                 Comparison::Same => Some(true),
                 Comparison::Differ(_) => Some(false),
@@ -86,8 +90,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             "digests": [&record.digest, &replayed.record.digest],
             "captured": asked_for(&replayed.record),
         });
-        serde_json::to_writer_pretty(&mut *out, &json)?;
-        writeln!(out)?;
+        json::print(out, &value, options.limit)?;
     } else {
         write!(out, "{}", text(&comparison, &recorded, &replayed))?;
         writeln!(out, "recorded: {}", path.display())?;

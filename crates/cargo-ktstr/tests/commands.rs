@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ktstr_record::{RunDir, RunRecord, RunVerdict};
+use ktstr_record::{FindingRecord, RunDir, RunRecord, RunVerdict};
 
 /// Runs `cargo-ktstr` without the variables of the caller's environment that could change its output.
 fn ktstr(root: &Path, arguments: &[&str]) -> Output {
@@ -52,6 +52,47 @@ fn runs_are_listed_newest_first() {
         table.find("second").unwrap() < table.find("first").unwrap(),
         "{table}"
     );
+}
+
+#[test]
+fn bounded_json_has_the_first_entries_and_counts_the_rest() {
+    let root = tempfile::tempdir().unwrap();
+    let finding = |message: &str| FindingRecord {
+        message: message.to_owned(),
+        ..FindingRecord::default()
+    };
+    for seed in 0..3 {
+        let run = RunDir::create(&root.path().join("runs"), "t").unwrap();
+        run.commit(RunRecord {
+            seed: Some(seed),
+            findings: ["a", "b", &"c".repeat(1200)].map(finding).into(),
+            ..RunRecord::new("t")
+        })
+        .unwrap();
+    }
+    let runs = |words: &[&str]| -> serde_json::Value {
+        let words = [&["runs", "--json"], words].concat();
+        let output = ktstr(root.path(), &words);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let whole = runs(&[]);
+    let bounded = runs(&["--limit", "2"]);
+    assert_eq!(bounded["items"].as_array().unwrap().len(), 2);
+    assert_eq!(bounded["items"][0]["run_id"], whole[0]["run_id"]);
+    assert_eq!(bounded["left_out"]["items"], 1, "{bounded}");
+    assert_eq!(
+        bounded["left_out"]["items.findings"], 2,
+        "one of each run that is there"
+    );
+    let long = runs(&["--limit", "3"]);
+    let characters = serde_json::json!({ "items.findings.message": 600 });
+    assert_eq!(long["left_out"], characters, "200 of each of three runs");
+    // A list that is no longer than that is whole.
+    let metrics = ktstr(root.path(), &["metrics", "--json", "--limit", "100000"]);
+    let metrics: serde_json::Value = serde_json::from_slice(&metrics.stdout).unwrap();
+    assert_eq!(metrics["left_out"], serde_json::json!({}));
+    assert!(metrics["items"].as_array().unwrap().len() > 50);
 }
 
 #[test]
@@ -232,4 +273,156 @@ fn an_empty_cache_says_what_to_do() {
         stdout(&ktstr(root.path(), &["kernel", "list", "--json"])),
         "[]\n"
     );
+}
+
+/// Returns the results of a check without runs, as `cargo ktstr check --results` writes them.
+fn results_without_runs() -> String {
+    let kernel = serde_json::json!({ "id": "7.3.4-ab", "release": "7.3.4", "asked": null });
+    serde_json::json!({
+        "format": "ktstr-check-results",
+        "schema": 1,
+        "asked": {
+            "version": "0.1.0",
+            "scheduler": { "path": "./scx_<mine>", "args": [], "hash": "ab12" },
+            "level": "quick",
+            "matrix": {
+                "places": [], "seeds": { "first": 1, "end": 2 }, "scenarios": [], "kernels": [kernel],
+                "missing": ["kernel 9.9: there is none"], "topologies": [null],
+            },
+            "config": {
+                "kernels": [], "topologies": [], "scenarios": [], "seeds": null, "without": [], "bounds": {}, "gates": {},
+                "known": [],
+            },
+            "again": { "binary": "./scx_mine", "args": [], "config": null, "memory_mib": null },
+        },
+        "shard": null,
+        "day": "2026-11-27",
+        "walked": { "pairs": [], "left_out": 0, "eevdf_runs": 0 },
+        "wall_s": 1.0,
+    })
+    .to_string()
+}
+
+#[test]
+fn the_result_of_a_check_is_on_the_page_of_a_ci_job() {
+    let root = tempfile::tempdir().unwrap();
+    let stored = root.path().join("stored.json");
+    std::fs::write(&stored, results_without_runs()).unwrap();
+    let merge = |page: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cargo-ktstr"))
+            .arg("merge")
+            .arg(&stored)
+            .env("GITHUB_STEP_SUMMARY", page)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let page = root.path().join("page.md");
+    assert_eq!(merge(&page), "");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let title = "### cargo ktstr check: ./scx\\_&lt;mine&gt;: no answer\n";
+    assert!(text.starts_with(title), "{text}");
+    assert!(
+        text.contains("not run: kernel 9.9: there is none\n"),
+        "{text}"
+    );
+    assert_eq!(merge(&page), "");
+    let twice = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(twice, text.repeat(2), "a second step follows the first");
+    // The exit code is that of the check, whether the page can be written or not.
+    let warning = merge(root.path());
+    assert!(
+        warning.starts_with("warning: the result could not be appended to "),
+        "{warning}"
+    );
+}
+
+/// Writes a test binary that lists three tests of ktstr and an ordinary one. It prints its seed, `broken` fails, and `lost` is
+/// inconclusive.
+fn stub(folder: &Path) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.join("stub");
+    let script = "#!/bin/sh\ncase \"$1 $2\" in\n\
+                  '--list --ignored') ;;\n\
+                  '--list '*) printf 'ktstr/%s: test\\n' fair broken lost; echo 'unit: test' ;;\n\
+                  '--exact ktstr/broken') echo \"seed ${KTSTR_SEED-none}\" >&2; exit 1 ;;\n\
+                  '--exact ktstr/lost') echo \"seed ${KTSTR_SEED-none}\"; exit 2 ;;\n\
+                  '--exact ktstr/fair') exit 0 ;;\n\
+                  *) exit 9 ;;\nesac\n";
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn the_tests_that_failed_last_are_run_again_with_their_seeds() {
+    let root = tempfile::tempdir().unwrap();
+    let stub = stub(root.path());
+    let test = |words: &[&str]| {
+        let words = [
+            &["test", "--jobs", "1", "--binary", stub.to_str().unwrap()],
+            words,
+        ]
+        .concat();
+        let output = ktstr(root.path(), &words);
+        let lines = stdout(&output);
+        // The wall time is different each time.
+        let lines = lines
+            .lines()
+            .map(|line| line.split(" (").next().unwrap().to_owned());
+        (
+            lines.collect::<Vec<_>>(),
+            output.status.code(),
+            stderr(&output),
+        )
+    };
+    let last = |name: &str, verdict| {
+        let run = RunDir::create(&root.path().join("runs"), name).unwrap();
+        run.commit(RunRecord {
+            verdict,
+            seed: Some(7),
+            ..RunRecord::new(name)
+        })
+        .unwrap();
+    };
+    let (lines, code, _) = test(&["--last-failed"]);
+    assert!(
+        lines[0].starts_with("No test failed in its last run under "),
+        "{lines:?}"
+    );
+    assert_eq!(code, Some(0));
+
+    let all = "PASS fair|FAIL broken|seed none|INCONCLUSIVE lost|seed none|3 tests: 1 passed or skipped, 1 failed, 1 inconclusive";
+    assert_eq!(
+        test(&[]),
+        (
+            all.split('|').map(str::to_owned).collect(),
+            Some(1),
+            String::new()
+        )
+    );
+    let one = [
+        "PASS fair",
+        "1 tests: 1 passed or skipped, 0 failed, 0 inconclusive",
+    ]
+    .map(str::to_owned);
+    assert_eq!(test(&["fai"]), (one.to_vec(), Some(0), String::new()));
+
+    last("fair", RunVerdict::Pass);
+    last("lost", RunVerdict::Inconclusive);
+    last("of_another_binary", RunVerdict::Fail);
+    let again = [
+        "INCONCLUSIVE lost seed 7",
+        "seed 7",
+        "1 tests: 0 passed or skipped, 0 failed, 1 inconclusive",
+    ];
+    let again = again.map(str::to_owned).to_vec();
+    assert_eq!(test(&["--last-failed"]), (again, Some(2), String::new()));
+    let (_, code, said) = test(&["--last-failed", "fair"]);
+    assert!(
+        said.contains("has a test of ktstr's that failed in its last run"),
+        "{said}"
+    );
+    assert_eq!(code, Some(2));
 }

@@ -144,6 +144,28 @@ fn the_other_parts_of_the_bench_measure_something() {
     }
 }
 
+/// Compares made-up results, for which no machine is needed. The times are for people.
+#[test]
+fn the_bench_compares_a_thousand_stored_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "--only", "compare", "--runs", "1", "--json"];
+    let output = ktstr(root.path(), &arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let report = json(&output);
+    let section = &report["sections"][0];
+    assert_eq!(
+        section["columns"],
+        serde_json::json!(["1 x 1000 seeds", "4 x 250 seeds", "20 x 50 seeds"])
+    );
+    for column in 0..3 {
+        let cell = |row: usize| section["rows"][row]["cells"][column]["median"].as_f64();
+        assert!(cell(0).unwrap() > 0.0, "{report}");
+        // A run has eight metrics, a digest and a path, so a thousand pairs are a megabyte.
+        assert!(cell(1).unwrap() > 1e6, "{report}");
+    }
+    assert!(report["kernel"].is_null(), "no machine was run: {report}");
+}
+
 #[test]
 fn a_flag_of_the_bench_without_its_part_is_refused() {
     let root = tempfile::tempdir().unwrap();

@@ -50,6 +50,35 @@ fn explore(root: &Path, test: &str, arguments: &[&str]) -> Command {
     command
 }
 
+#[test]
+fn the_bounds_of_a_test_are_shown_with_who_set_them() {
+    let root = tempfile::tempdir().unwrap();
+    let own = std::env::current_exe().unwrap();
+    let show = |test: &str| {
+        let words = ["show-thresholds", test, "--binary", own.to_str().unwrap()];
+        ktstr(root.path(), &words).output().unwrap()
+    };
+    let output = show("__unit_test_picky__");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = text(&output);
+    let words: Vec<&str> = said.lines().next().unwrap().split_whitespace().collect();
+    // The first in the order of the alphabet; nobody has moved it.
+    let owed = [
+        "max_owed_ms",
+        "50.0",
+        "ktstr,",
+        "with",
+        "an",
+        "exact",
+        "schedule",
+    ];
+    assert_eq!(words, owed, "{said}");
+    assert_eq!(said.lines().count(), 7, "{said}");
+    let none = show("none");
+    assert_eq!(none.status.code(), Some(2), "{}", text(&none));
+    assert!(text(&none).contains("there is no test `ktstr/none` in this binary"));
+}
+
 /// Replays `record`, checks the exit code, and returns the output.
 #[track_caller]
 fn replayed(root: &Path, record: &Path, code: i32) -> String {

@@ -20,6 +20,7 @@ mod record;
 mod root;
 mod rundir;
 mod staging;
+pub mod step_summary;
 mod switches;
 pub mod terminal;
 #[cfg(test)]

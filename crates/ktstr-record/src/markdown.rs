@@ -37,7 +37,7 @@ pub fn block(record: &RunRecord, again: Option<&str>, excerpt: Option<&Excerpt>)
     text
 }
 
-/// Escapes text for use within a line of Markdown, such as a cell of a table.
+/// Escapes text for use within a line of Markdown, as in a cell of a table: it stays one line and has no markup.
 #[must_use]
 pub fn inline(text: &str) -> String {
     let mut out = String::new();
@@ -57,8 +57,9 @@ pub fn inline(text: &str) -> String {
     out
 }
 
-/// Appends lines in a fence that is longer than any run of backticks in them.
-fn fence(text: &mut String, kind: &str, lines: &[String]) {
+/// Appends lines in a fence that is longer than any run of backticks in them, so that none of them ends it. `kind` is the language
+/// after the opening fence.
+pub fn fence(text: &mut String, kind: &str, lines: &[String]) {
     let longest = lines.iter().flat_map(|line| line.split(|c| c != '`'));
     let longest = longest.map(str::len).max().unwrap_or(0);
     let fence = "`".repeat((longest + 1).max(3));

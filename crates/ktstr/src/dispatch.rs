@@ -31,14 +31,21 @@ extern "C" fn before_main() {
     }
 }
 
-/// Answers nextest's two requests: list the tests, and run this one. `None` means that libtest has to answer.
+/// Answers nextest's two requests: list the tests, and run this one; and that of `cargo ktstr show-thresholds`. `None` means that
+/// libtest has to answer.
 fn nextest(arguments: &[String]) -> Option<i32> {
     let has = |wanted: &str| arguments.iter().any(|a| a == wanted);
     if has("--list") {
         return Some(list(has("--ignored")));
     }
-    let at = arguments.iter().position(|a| a == "--exact")?;
-    let name = arguments.get(at + 1)?.strip_prefix("ktstr/")?;
+    let asked = |option: &str| {
+        let at = arguments.iter().position(|a| a == option)?;
+        arguments.get(at + 1)?.strip_prefix("ktstr/")
+    };
+    if let Some(name) = asked("--show-thresholds") {
+        return Some(show_thresholds(name));
+    }
+    let name = asked("--exact")?;
     let Some(entry) = crate::entry::find_test(name) else {
         eprintln!("ktstr: there is no test `ktstr/{name}` in this binary");
         return Some(run::EXIT_FAIL);
@@ -46,6 +53,20 @@ fn nextest(arguments: &[String]) -> Option<i32> {
     let finished = run::run(entry);
     finished.print();
     Some(finished.exit_code())
+}
+
+/// Prints the bounds of a test. Returns the exit code.
+fn show_thresholds(name: &str) -> i32 {
+    match crate::entry::find_test(name) {
+        Some(entry) => {
+            print!("{}", run::thresholds::of(entry));
+            run::EXIT_PASS
+        }
+        None => {
+            eprintln!("ktstr: there is no test `ktstr/{name}` in this binary");
+            run::EXIT_FAIL
+        }
+    }
 }
 
 /// Prints the names in libtest's format: first the tests of ktstr, then those of libtest.

@@ -4,6 +4,7 @@
 mod breakdown;
 mod case;
 mod clock;
+mod compare;
 mod crowd;
 mod page;
 #[cfg(not(test))]
@@ -21,6 +22,7 @@ use serde::Serialize;
 use self::case::{Case, Ended, Measured};
 use self::page::Section;
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 pub use self::case::run_entry;
 
@@ -46,6 +48,9 @@ pub struct Options {
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// The whole result, as `--json` prints it. Times are in seconds.
@@ -76,6 +81,8 @@ enum Part {
     Clock,
     /// What the exact schedule costs.
     Schedule,
+    /// What it costs to compare 1,000 stored runs with 1,000 others. No machine is run.
+    Compare,
 }
 
 /// The sections of a part, with the record of one of its runs if the part keeps records; or the exit code of the run that did
@@ -107,6 +114,7 @@ impl Part {
                 let measured = schedule::measure(options.small, options.runs())?;
                 Ok(measured.map(|(measured, record)| (vec![schedule::section(&measured)], record)))
             }
+            Self::Compare => Ok(Ok((vec![compare::section(options.runs())?], None))),
         }
     }
 }
@@ -166,8 +174,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         sections,
     };
     if options.json {
-        serde_json::to_writer_pretty(&mut *out, &report)?;
-        writeln!(out)?;
+        json::print(out, &report, options.limit)?;
     } else {
         write!(out, "{}", render(&report))?;
     }
@@ -203,17 +210,21 @@ fn measure(cases: &[Case], runs: u32) -> Result<Result<Vec<Measured>, Exit>> {
 }
 
 fn render(report: &Report) -> String {
+    let machine = match (&report.kernel, report.accelerator) {
+        (None, None) => "No machine was run".to_owned(),
+        (kernel, accelerator) => format!(
+            "Kernel {}, {}",
+            kernel.as_deref().unwrap_or("unknown"),
+            match accelerator {
+                Some(ktstr_record::Accelerator::Kvm) => "kvm",
+                Some(ktstr_record::Accelerator::Tcg) => "tcg",
+                None => "unknown",
+            }
+        ),
+    };
     let mut text = format!(
-        "Kernel {}, {}, on {} CPUs of {}. Medians over {} runs, smallest and largest in brackets.\n",
-        report.kernel.as_deref().unwrap_or("unknown"),
-        match report.accelerator {
-            Some(ktstr_record::Accelerator::Kvm) => "kvm",
-            Some(ktstr_record::Accelerator::Tcg) => "tcg",
-            None => "unknown",
-        },
-        report.host.cores,
-        report.host.cpu_model,
-        report.runs
+        "{machine}, on {} CPUs of {}. Medians over {} runs, smallest and largest in brackets.\n",
+        report.host.cores, report.host.cpu_model, report.runs
     );
     for section in &report.sections {
         text.push_str(&page::render(section));

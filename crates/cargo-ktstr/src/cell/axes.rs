@@ -16,6 +16,9 @@ use crate::suggest;
 /// Least and most memory that a machine can be given, MiB.
 pub const MEMORY_MIB: RangeInclusive<i64> = 128..=1 << 20;
 
+/// The largest number of seeds.
+pub const MOST_SEEDS: u64 = 1000;
+
 /// The name of the shape that the scenario itself declares.
 pub const OWN: &str = "own";
 
@@ -257,7 +260,8 @@ pub fn topologies(words: &[String]) -> Result<Vec<Option<String>>> {
 
 /// Parses seeds: `5` stands for the seeds 1 to 5, `3..7` for 3 to 6.
 pub fn seeds(text: &str) -> Result<Seeds> {
-    let wrong = || anyhow!("expected a number of seeds from 1 to 1000, or A..B, not `{text}`");
+    let wrong =
+        || anyhow!("expected a number of seeds from 1 to {MOST_SEEDS}, or A..B, not `{text}`");
     let seeds = match text.trim().parse::<u64>() {
         Ok(count) => Seeds {
             first: 1,
@@ -266,7 +270,7 @@ pub fn seeds(text: &str) -> Result<Seeds> {
         Err(_) => text.parse().map_err(|_| wrong())?,
     };
     match seeds.end.saturating_sub(seeds.first) {
-        1..=1000 => Ok(seeds),
+        1..=MOST_SEEDS => Ok(seeds),
         _ => Err(wrong()),
     }
 }

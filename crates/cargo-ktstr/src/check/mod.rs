@@ -2,7 +2,8 @@
 //! seeds.
 //!
 //! No project and no code are needed: this binary is also PID 1 of the guest, as in the demo. `matrix` decides what is run,
-//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, `screen`, `page` and `junit` render it.
+//! `walk` runs it, `sort` classifies the findings, `report` is the result as data, `screen`, `page`,
+//! `junit` and `step_summary` render it.
 //!
 //! Exit codes: 0 nothing is broken, 1 something is, 2 nothing could be judged, or what was asked for makes no sense.
 
@@ -11,6 +12,7 @@ mod config;
 mod date;
 mod junit;
 mod known;
+pub mod made_up;
 mod matrix;
 pub mod merge;
 mod page;
@@ -19,6 +21,7 @@ pub mod results;
 mod screen;
 mod shard;
 mod sort;
+mod step_summary;
 pub mod table;
 #[cfg(test)]
 pub mod testing;
@@ -41,6 +44,7 @@ use self::shard::Shard;
 use crate::cell::axes::{self, KernelOptions};
 use crate::cell::{self, Cell, Under, pool};
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 pub use self::again::line as command_line;
 pub use self::config::read as config;
@@ -98,6 +102,9 @@ pub struct Outputs {
     /// Write all findings here as JSON (docs/check.md); `-` prints them instead of the screen.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
     /// Write a JUnit file here, for CI.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -179,7 +186,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
 /// Reports the results on the screen and in the requested files.
 fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> Result<Exit> {
     let report = results.report();
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let json = json::text(&report, outputs.limit)?;
     let to_screen = outputs.json.as_deref() == Some(Path::new("-"));
     // The screen comes first, so that it is shown even if a file cannot be written.
     show(
@@ -201,6 +208,7 @@ fn print_outcome(out: &mut dyn Write, results: &Results, outputs: &Outputs) -> R
     if let Some(path) = &outputs.results {
         write(path, &results.text()?)?;
     }
+    step_summary::append(&report);
     Ok(report.code())
 }
 

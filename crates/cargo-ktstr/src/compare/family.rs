@@ -1,65 +1,12 @@
-//! Turns paired numbers into rows: one for each scenario and metric, with the statistics of the family and the conclusion that
-//! they allow.
+//! The rows of a comparison: one for each scenario and metric, with the judgement of the family and the numbers that it is about.
 //!
-//! A difference is only called a regression if the adjusted p is below the level. If even the smallest possible p is not, the
-//! row says how many seeds it would take.
+//! If even the smallest possible p is not below the level, the row says how many seeds it would take.
 
 use serde::Serialize;
 
-use super::{bootstrap, holm, permutation, smallest};
-use crate::cell::{Better, Gate, Metric};
-
-/// The largest probability of a false alarm in the whole family.
-pub const LEVEL: f64 = 0.05;
-
-/// The paired values of one metric in one place.
-#[derive(Clone, Debug)]
-pub struct Paired {
-    /// The place: scenario, kernel and shape.
-    pub place: [String; 3],
-    /// The metric that was measured.
-    pub metric: &'static Metric,
-    /// The size from which a difference counts.
-    pub gate: Gate,
-    /// For each seed, the seed, A's value and B's value.
-    pub values: Vec<(u64, f64, f64)>,
-}
-
-/// The conclusion of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Conclusion {
-    /// Every pair is the same, to the last digit.
-    Identical,
-    /// The difference is significant and reaches the gate, and B is worse.
-    Regression,
-    /// The difference is significant and reaches the gate, and B is better.
-    Improvement,
-    /// B differs, and neither direction is better.
-    Different,
-    /// There is a significant difference that is too small to matter.
-    Slight,
-    /// The pairs show no significant difference, although they are enough to show a large one.
-    #[serde(rename = "not_told")]
-    NotShown,
-    /// The seeds are too few to show any difference.
-    TooFewSeeds,
-}
-
-impl Conclusion {
-    /// Returns the conclusion in words.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Identical => "identical",
-            Self::Regression => "REGRESSION",
-            Self::Improvement => "improvement",
-            Self::Different => "different",
-            Self::Slight => "real, and too small to matter",
-            Self::NotShown => "no difference shows",
-            Self::TooFewSeeds => "too few seeds",
-        }
-    }
-}
+use super::bootstrap;
+use super::judge::{Conclusion, Paired, judge};
+use crate::cell::Gate;
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,6 +23,8 @@ pub struct Row {
     pub unit: &'static str,
     /// How many pairs there are.
     pub pairs: usize,
+    /// After how many looks the seeds of this place ended.
+    pub looks: usize,
     /// The mean of A's values.
     pub a: f64,
     /// The mean of B's values.
@@ -84,7 +33,7 @@ pub struct Row {
     pub difference: f64,
     /// Its 95 % interval by the bootstrap.
     pub interval: (f64, f64),
-    /// The p-value of this test alone.
+    /// The p-value of this test alone, over all its looks.
     pub p: f64,
     /// The p-value adjusted for the family.
     pub p_adjusted: f64,
@@ -98,67 +47,39 @@ pub struct Row {
     pub conclusion: Conclusion,
 }
 
-/// Returns the rows of a family. A metric with fewer than two pairs is left out, since there is nothing to test.
+/// Returns the rows of a family: the judgement of each test with its numbers.
 pub fn rows(family: &[Paired]) -> Vec<Row> {
-    let tested: Vec<&Paired> = family.iter().filter(|one| one.values.len() > 1).collect();
-    let differences: Vec<Vec<f64>> = tested
-        .iter()
-        .map(|one| one.values.iter().map(|(_, a, b)| b - a).collect())
-        .collect();
-    let p: Vec<f64> = differences
-        .iter()
-        .map(|d| permutation::p_value(d))
-        .collect();
-    let p_adjusted = holm::adjusted(&p);
-    let strictest = LEVEL / tested.len().max(1) as f64;
-    let mut rows = Vec::new();
-    for (at, one) in tested.into_iter().enumerate() {
-        let differences = &differences[at];
-        let mean = |of: fn(&(u64, f64, f64)) -> f64| {
-            one.values.iter().map(of).sum::<f64>() / one.values.len() as f64
-        };
-        let difference = differences.iter().sum::<f64>() / differences.len() as f64;
-        let conclusion = if differences.iter().all(|d| *d == 0.0) {
-            Conclusion::Identical
-        } else if p_adjusted[at] <= LEVEL && !one.gate.counts(difference, mean(|value| value.1)) {
-            Conclusion::Slight
-        } else if p_adjusted[at] <= LEVEL {
-            match (one.metric.better, difference > 0.0) {
-                (Better::Neither, _) => Conclusion::Different,
-                (Better::Lower, true) | (Better::Higher, false) => Conclusion::Regression,
-                (Better::Lower, false) | (Better::Higher, true) => Conclusion::Improvement,
-            }
-        } else if permutation::smallest_p(differences.len()) > strictest {
-            Conclusion::TooFewSeeds
-        } else {
-            Conclusion::NotShown
-        };
+    let rows = judge(family).into_iter().map(|(one, judged)| {
+        let differences: Vec<f64> = one.values.iter().map(|(_, a, b)| b - a).collect();
         let [scenario, kernel, topology] = one.place.clone();
-        rows.push(Row {
+        Row {
             scenario,
             kernel,
             topology,
             metric: one.metric.name,
             unit: one.metric.unit,
             pairs: one.values.len(),
-            a: mean(|value| value.1),
-            b: mean(|value| value.2),
-            difference,
-            interval: bootstrap::interval(differences).unwrap_or_default(),
-            p: p[at],
-            p_adjusted: p_adjusted[at],
+            looks: one.taken,
+            a: one.mean(|(_, a, _)| *a),
+            b: one.mean(|(_, _, b)| *b),
+            difference: one.mean(|(_, a, b)| b - a),
+            interval: bootstrap::interval(&differences).unwrap_or_default(),
+            p: judged.p,
+            p_adjusted: judged.p_adjusted,
             gate: one.gate,
-            smallest: smallest::effect(differences, strictest),
-            conclusion,
-        });
-    }
-    rows
+            smallest: judged.smallest,
+            conclusion: judged.conclusion,
+        }
+    });
+    rows.collect()
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
     use crate::cell::METRICS;
+    use crate::compare::looks::Looks;
+    use crate::explore::Seeds;
 
     /// Returns pairs of a metric in which A's value is always `a`.
     pub fn paired(metric: &str, scenario: &str, a: f64, b: &[f64]) -> Paired {
@@ -169,6 +90,11 @@ pub mod tests {
             metric,
             gate: metric.gate(),
             values: b.iter().zip(1..).map(|(b, seed)| (seed, a, *b)).collect(),
+            looks: Looks::one(Seeds {
+                first: 1,
+                end: 1 + b.len() as u64,
+            }),
+            taken: 1,
         }
     }
 
@@ -242,6 +168,52 @@ pub mod tests {
             conclusions(&[six, other]),
             [Conclusion::TooFewSeeds, Conclusion::TooFewSeeds]
         );
+    }
+
+    /// Returns a metric with looks after eight and sixteen seeds, of which `taken` were taken.
+    fn looked(b: &[f64], taken: usize) -> Paired {
+        let eight = Seeds { first: 1, end: 9 };
+        let mut all = Looks::growing(eight, 16);
+        all.all.remove(1);
+        all.all[1].share = 0.5;
+        Paired {
+            looks: all,
+            taken,
+            ..paired("wake_p99", "a", 1000.0, b)
+        }
+    }
+
+    #[test]
+    fn a_look_costs_its_share() {
+        let once = &rows(&[paired("wake_p99", "a", 1000.0, &SHIFTED)])[0];
+        let row = rows(&[looked(&SHIFTED, 1)]).remove(0);
+        assert_eq!(row.conclusion, Conclusion::Regression);
+        assert!((row.p - 2.0 * once.p).abs() < 1e-12, "{} {}", row.p, once.p);
+        assert!(row.smallest > once.smallest, "half of the level shows less");
+        // What was shown at the first look stays shown, whatever comes later.
+        let later: Vec<f64> = SHIFTED.into_iter().chain(NOISE).collect();
+        let row = rows(&[looked(&later, 2)]).remove(0);
+        assert!(row.p <= 2.0 * once.p && row.looks == 2, "{}", row.p);
+    }
+
+    #[test]
+    fn more_seeds_are_for_what_they_could_still_show() {
+        // Six of eight are clearly worse: it would matter, it is not significant, and eight more such pairs would show it.
+        let mostly = [1100.0, 1200.0, 950.0, 1250.0, 1100.0, 960.0, 1200.0, 1170.0];
+        let row = |b: &[f64], taken| judge(&[looked(b, taken)])[0].1;
+        assert!(row(&mostly, 1).undecided);
+        let doubled: Vec<f64> = mostly.into_iter().chain(mostly).collect();
+        let end = row(&doubled, 2);
+        assert_eq!(
+            (end.conclusion, end.undecided),
+            (Conclusion::Regression, false)
+        );
+        assert!(!row(&mostly, 2).undecided, "no look is left");
+        // Noise around the same value, what is the same, and what is too small to matter.
+        let slight = mostly.map(|b| 1000.0 + (b - 1000.0) / 100.0);
+        for b in [NOISE, [1000.0; 8], slight] {
+            assert!(!row(&b, 1).undecided, "{b:?}");
+        }
     }
 
     #[test]

@@ -1,38 +1,47 @@
 //! `cargo ktstr compare A B`: runs two schedulers under the same scenarios with the same seeds, and tests their differences.
-//! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family.
+//! Each seed is a pair; the test is the sign-flip permutation test, with Holm's procedure over the family. More seeds are run
+//! only where they can still change a conclusion.
 //!
-//! `family` is the entry to the statistics, which are in `permutation`, `holm`, `bootstrap` and `smallest`; `screen` renders
-//! the result.
+//! `looks` says after which seeds the runs are looked at, `grow` makes them. `judge` is the entry to the statistics, which are in
+//! `permutation`, `holm` and `smallest`; `family` makes the rows of the table, and `screen` renders them.
 //!
 //! Exit codes: 0 no regression was found, 1 one was found or B exits early where A does not, 2 nothing could be compared.
 
 mod bootstrap;
 mod family;
+mod grow;
 mod holm;
+mod judge;
+mod looks;
 mod permutation;
 #[cfg(test)]
 mod rates;
 mod report;
-mod rng;
+pub mod rng;
 mod screen;
 mod signs;
 mod smallest;
 mod stored;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use ktstr_record::runs_root;
 
-use self::family::LEVEL;
+use self::grow::{Grown, Made};
+use self::judge::LEVEL;
+use self::looks::Looks;
 use self::report::{Gates, Report, Side, compared};
 use crate::cell::axes::{self, Kernel, KernelOptions, OWN};
-use crate::cell::{self, Cell, Outcome, Under, pool};
+use crate::cell::{self, Cell, Under, pool};
 use crate::check::{self, tidy};
 use crate::exit::Exit;
+use crate::explore::Seeds;
+use crate::json::{self, Limit};
 
 /// The word for the kernel's own scheduler.
 const EEVDF: &str = "eevdf";
@@ -72,9 +81,13 @@ pub struct Options {
     /// Shapes, as for `check`.
     #[arg(long, value_name = "SHAPE,...", value_delimiter = ',')]
     topologies: Vec<String>,
-    /// The number of seeds, or a range such as 3..14. The default is as many as it takes to decide all tests together, 8 to 20.
+    /// The number of seeds, or a range such as 3..14. The default is as many as it takes to decide all tests together, 8 to 20,
+    /// and up to twice as many in places where more could still show a difference.
     #[arg(long, value_name = "N")]
     seeds: Option<String>,
+    /// With --seeds, the number of seeds up to which more are run in places where they could still show a difference.
+    #[arg(long, value_name = "N", requires = "seeds")]
+    most_seeds: Option<u64>,
     /// Run even if the seeds are too few to decide all tests, to see whether the runs are identical.
     #[arg(long)]
     undecided: bool,
@@ -90,6 +103,9 @@ pub struct Options {
     /// Write all numbers here as JSON (docs/check.md); `-` prints them instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// A pair of runs to be made: its place and its seed.
@@ -134,37 +150,31 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         words => axes::scenarios(words, &all)?,
     };
     let topologies = axes::topologies(&options.topologies)?;
-    let given = options.seeds.as_deref().map(axes::seeds).transpose()?;
+    let given = given_looks(options)?;
     let (kernels, missing) =
         axes::kernels(&options.kernels.kernels, options.kernels.lock.as_deref())?;
     if kernels.is_empty() {
         bail!("there is no kernel to run: {}", missing.join("; "));
     }
     let places = scenarios.len() * topologies.len() * kernels.len();
-    let seeds = match given {
-        Some(seeds) => seeds,
-        None => axes::seeds(&enough(places * compared(&config.gates).len()).to_string())?,
-    };
+    let tests = places * compared(&config.gates).len();
+    let looks = given.unwrap_or_else(|| Looks::usual(tests));
     if !options.undecided {
-        decidable(
-            seeds.count() as usize,
-            places * compared(&config.gates).len(),
-        )?;
+        decidable(&looks, tests)?;
     }
-    let mut jobs = Vec::new();
-    for seed in seeds.first..seeds.end {
-        for kernel in &kernels {
-            for topology in &topologies {
-                jobs.extend(scenarios.iter().map(|scenario| Job {
-                    scenario: scenario.clone(),
-                    kernel: kernel.clone(),
-                    topology: topology.clone(),
-                    seed,
-                }));
-            }
+    let mut places = Vec::new();
+    for kernel in &kernels {
+        for topology in &topologies {
+            places.extend(scenarios.iter().map(|scenario| Job {
+                scenario: scenario.clone(),
+                kernel: kernel.clone(),
+                topology: topology.clone(),
+                seed: looks.first,
+            }));
         }
     }
-    let pairs = walk(options, jobs, &a, &b)?;
+    let walk = |jobs| walk(options, jobs, &a, &b);
+    let grown = grow::run(&looks, &places, &config.gates, walk)?;
     for side in [&a, &b] {
         if let Under::Binary(path) = &side.under
             && side.hash.as_ref() != Some(&check::hash(path)?)
@@ -175,8 +185,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
             );
         }
     }
-    let mut report = Report::of(a, b, &pairs, &config.gates);
-    report.seeds = [seeds.first, seeds.end];
+    let mut report = Report::of(a, b, &grown, &config.gates, &looks);
     report.missing_kernels = missing;
     report.wall_s = began.elapsed().as_secs_f64();
     print_report(out, options, &report)
@@ -191,6 +200,7 @@ fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
         ("--lock", options.kernels.lock.is_some()),
         ("--topologies", !options.topologies.is_empty()),
         ("--seeds", options.seeds.is_some()),
+        ("--most-seeds", options.most_seeds.is_some()),
         ("--jobs", options.jobs.is_some()),
         ("--memory-mib", options.memory_mib.is_some()),
         ("--undecided", options.undecided),
@@ -207,24 +217,51 @@ fn of_sets(options: &Options, gates: &Gates, began: Instant) -> Result<Report> {
     let pairs = a.pair_with(b, &scenarios)?;
     let seeds = pairs.pairs.iter().map(|(job, ..)| job.seed);
     let (first, last) = (seeds.clone().min(), seeds.max());
-    let mut report = Report::of(side_a, side_b, &pairs.pairs, gates);
-    report.seeds = [first.unwrap_or(0), last.map_or(0, |last| last + 1)];
+    let looks = Looks::one(Seeds {
+        first: first.unwrap_or(0),
+        end: last.map_or(0, |last| last.saturating_add(1)),
+    });
+    let grown = Grown {
+        pairs: pairs.pairs,
+        taken: BTreeMap::new(),
+    };
+    let mut report = Report::of(side_a, side_b, &grown, gates, &looks);
     report.alone = pairs.alone;
     report.wall_s = began.elapsed().as_secs_f64();
     Ok(report)
 }
 
-/// Refuses a family of tests that this number of pairs cannot decide, before anything is run.
-fn decidable(pairs: usize, tests: usize) -> Result<()> {
-    let smallest = permutation::smallest_p(pairs);
-    if smallest <= LEVEL / tests.max(1) as f64 {
+/// Returns the looks that the options ask for; `None` if they leave the number of seeds to the family.
+fn given_looks(options: &Options) -> Result<Option<Looks>> {
+    let Some(seeds) = options.seeds.as_deref().map(axes::seeds).transpose()? else {
+        return Ok(None);
+    };
+    let Some(most) = options.most_seeds else {
+        return Ok(Some(Looks::one(seeds)));
+    };
+    ensure!(
+        most > seeds.count() && most <= axes::MOST_SEEDS,
+        "--most-seeds {most} is the number of seeds up to which more are run: it has to be above the {} of --seeds, and at most {}",
+        seeds.count(),
+        axes::MOST_SEEDS
+    );
+    Ok(Some(Looks::growing(seeds, most)))
+}
+
+/// Refuses a family of tests that the last look cannot decide, before anything is run.
+fn decidable(looks: &Looks, tests: usize) -> Result<()> {
+    let last = looks.last();
+    if looks.decides(last, tests) {
         return Ok(());
     }
-    let advice = match holm::pairs_needed(tests, LEVEL) {
+    let pairs = last.end - looks.first;
+    let smallest = permutation::smallest_p(pairs as usize);
+    let level = LEVEL * last.share;
+    let advice = match holm::pairs_needed(tests, level) {
         Some(needed) => format!("it takes {needed} seeds, or fewer scenarios, kernels or shapes"),
         None => "no number of seeds is enough: name fewer scenarios, kernels or shapes".to_owned(),
     };
-    let most = (LEVEL / smallest).floor() as usize;
+    let most = (level / smallest).floor() as usize;
     let can = match most {
         0 => "they cannot decide even one".to_owned(),
         most => format!("they can decide {most} at most"),
@@ -237,7 +274,7 @@ fn decidable(pairs: usize, tests: usize) -> Result<()> {
 
 /// Prints the conclusions, and writes the requested file.
 fn print_report(out: &mut dyn Write, options: &Options, report: &Report) -> Result<Exit> {
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let json = json::text(&report, options.limit)?;
     match options.json.as_deref() {
         Some(path) if path == Path::new("-") => check::show(out, &json)?,
         path => {
@@ -248,12 +285,6 @@ fn print_report(out: &mut dyn Write, options: &Options, report: &Report) -> Resu
         }
     }
     Ok(report.code())
-}
-
-/// Returns the number of seeds that it takes to decide this number of tests, within limits.
-fn enough(tests: usize) -> usize {
-    let needed = holm::pairs_needed(tests, LEVEL).unwrap_or(MOST_SEEDS);
-    (needed + MORE_SEEDS).clamp(LEAST_SEEDS, MOST_SEEDS)
 }
 
 fn side(name: &str, args: &[String]) -> Result<Side> {
@@ -274,20 +305,14 @@ fn side(name: &str, args: &[String]) -> Result<Side> {
     })
 }
 
-/// Makes all runs; the results are in the order of the jobs.
-fn walk(
-    options: &Options,
-    jobs: Vec<Job>,
-    a: &Side,
-    b: &Side,
-) -> Result<Vec<(Job, Outcome, Outcome)>> {
+/// Makes these runs; the results are in the order of the jobs.
+fn walk(options: &Options, jobs: Vec<Job>, a: &Side, b: &Side) -> Result<Vec<Made>> {
     let records = runs_root();
     let width = options.jobs.map_or_else(pool::width, NonZeroUsize::get);
     let bar = pool::bar();
     bar.set_length(jobs.len() as u64);
     bar.set_message("pairs");
-    let order = jobs.clone();
-    let work = |job: &Job| {
+    let work = |(_, job): &(usize, Job)| {
         let run = |side: &Side| {
             let outcome = job.cell(side, options.memory_mib).run(&records);
             tidy(&outcome, &records);
@@ -296,38 +321,71 @@ fn walk(
         Some((run(a), run(b)))
     };
     let mut pairs = Vec::new();
-    let ran = pool::run(jobs, width, &bar, work, |job, outcomes| {
-        pairs.extend(outcomes.map(|(a, b)| (job, a, b)));
+    let jobs = jobs.into_iter().enumerate().collect();
+    let ran = pool::run(jobs, width, &bar, work, |(at, job), outcomes| {
+        pairs.extend(outcomes.map(|(a, b)| (at, (job, a, b))));
         Ok(())
     });
     bar.finish_and_clear();
     ran?;
-    pairs.sort_by_key(|(job, ..)| order.iter().position(|other| other == job));
-    Ok(pairs)
+    pairs.sort_by_key(|(at, _)| *at);
+    Ok(pairs.into_iter().map(|(_, made)| made).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_usual_number_of_seeds_decides_the_usual_family() {
-        let tests = SCENARIOS.len() * compared(&Gates::new()).len();
-        let seeds = enough(tests);
-        assert!(permutation::smallest_p(seeds) <= LEVEL / tests as f64);
-        assert_eq!(enough(1), LEAST_SEEDS);
-        assert_eq!(enough(100_000), MOST_SEEDS);
+    fn seeds(count: u64) -> Seeds {
+        Seeds {
+            first: 1,
+            end: 1 + count,
+        }
     }
 
     #[test]
     fn a_family_that_cannot_be_decided_is_refused_with_what_it_takes() {
-        let error = |pairs, tests| decidable(pairs, tests).expect_err("refused").to_string();
-        insta::assert_snapshot!(error(3, 32), @"3 seeds cannot decide 32 tests (places times metrics), whatever they show; they cannot decide even one: it takes 11 seeds, or fewer scenarios, kernels or shapes. --undecided runs them anyway, and says only which runs are the same to the last bit");
+        let error =
+            |looks: &Looks, tests| decidable(looks, tests).expect_err("refused").to_string();
+        let one = |count| Looks::one(seeds(count));
+        insta::assert_snapshot!(error(&one(3), 32), @"3 seeds cannot decide 32 tests (places times metrics), whatever they show; they cannot decide even one: it takes 11 seeds, or fewer scenarios, kernels or shapes. --undecided runs them anyway, and says only which runs are the same to the last bit");
         assert!(
-            error(8, 32)
+            error(&one(8), 32)
                 .contains("whatever they show; they can decide 6 at most: it takes 11 seeds")
         );
-        assert!(error(20, 100_000).contains("no number of seeds is enough"));
-        assert!(decidable(11, 32).is_ok() && decidable(6, 1).is_ok());
+        assert!(error(&one(20), 100_000).contains("no number of seeds is enough"));
+        assert!(decidable(&one(11), 32).is_ok() && decidable(&one(6), 1).is_ok());
+        // With a quarter of the level at the last look it takes two seeds more.
+        let growing = error(&Looks::growing(seeds(6), 11), 32);
+        assert!(growing.contains("it takes 13 seeds"), "{growing}");
+        assert!(decidable(&Looks::growing(seeds(6), 13), 32).is_ok());
+    }
+
+    #[test]
+    fn the_looks_are_those_that_the_options_ask_for() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let looks = |line: &str| {
+            let words = ["compare", "a", "b"]
+                .into_iter()
+                .chain(line.split_whitespace());
+            let line = <Line as clap::Parser>::try_parse_from(words).map_err(|e| e.to_string())?;
+            given_looks(&line.options).map_err(|e| e.to_string())
+        };
+        assert_eq!(looks(""), Ok(None));
+        assert_eq!(looks("--seeds 12"), Ok(Some(Looks::one(seeds(12)))));
+        let growing = Looks::growing(seeds(12), 20);
+        assert_eq!(looks("--seeds 12 --most-seeds 20"), Ok(Some(growing)));
+        for few in ["12", "3"] {
+            let error = looks(&format!("--seeds 12 --most-seeds {few}")).expect_err("too few");
+            assert!(
+                error.contains("it has to be above the 12 of --seeds"),
+                "{error}"
+            );
+        }
+        assert!(looks("--most-seeds 20").is_err_and(|error| error.contains("--seeds")));
     }
 }

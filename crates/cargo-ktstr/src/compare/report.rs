@@ -1,12 +1,15 @@
 //! The result of a comparison as data: `--json` writes it, and the table is made from it. `docs/check.md` describes each field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use ktstr_record::RunVerdict;
 use serde::Serialize;
 
-use super::family::{self, Conclusion, LEVEL, Paired, Row};
+use super::family::{self, Row};
+use super::grow::{Grown, Made};
+use super::judge::{Conclusion, LEVEL, Paired};
+use super::looks::{Look, Looks};
 use super::{Job, holm};
 use crate::cell::{Gate, GateWish, METRICS, Metric, Outcome, Under};
 use crate::exit::Exit;
@@ -51,6 +54,13 @@ pub struct Ended {
     pub record: Option<PathBuf>,
 }
 
+impl Ended {
+    /// Returns what the run has in common with its partner on the other side: scenario, kernel, shape and seed.
+    fn cell(&self) -> (&str, &str, &str, u64) {
+        (&self.scenario, &self.kernel, &self.topology, self.seed)
+    }
+}
+
 /// The result of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -60,13 +70,15 @@ pub struct Report {
     pub a: Side,
     /// The side whose change is judged, named second.
     pub b: Side,
-    /// The first seed, and the one after the last.
+    /// The first seed, and the one after the last that was run anywhere.
     pub seeds: [u64; 2],
+    /// The looks that were planned: after which seed, and with which share of the level. Each row says how many it had.
+    pub looks: Vec<Look>,
     /// The largest probability of a false alarm in the whole family.
     pub level: f64,
     /// How many tests the family has.
     pub tests: usize,
-    /// The number of pairs that it takes to decide this number of tests; `None` if no number does.
+    /// The number of pairs that it takes to decide this number of tests at the first look; `None` if no number does.
     pub pairs_needed: Option<usize>,
     /// Pairs of runs that are the same to the last bit.
     pub same_runs: u64,
@@ -86,58 +98,33 @@ pub struct Report {
 
 impl Report {
     /// Builds the report: the family of tests with the conclusion of each.
-    pub fn of(a: Side, b: Side, pairs: &[(Job, Outcome, Outcome)], gates: &Gates) -> Self {
-        let mut family: Vec<Paired> = Vec::new();
+    pub fn of(a: Side, b: Side, grown: &Grown, gates: &Gates, looks: &Looks) -> Self {
         let mut ended = Vec::new();
         let mut same_runs = 0;
-        for (job, a, b) in pairs {
+        for (job, a, b) in &grown.pairs {
             same_runs += u64::from(a.digest.is_some() && a.digest == b.digest);
             for (side, outcome) in [("a", a), ("b", b)] {
                 if outcome.metrics.is_empty() {
                     ended.push(end(side, job, outcome));
                 }
             }
-            for (metric, gate) in compared(gates) {
-                let value = |of: &Outcome| of.metrics.get(metric.name).copied();
-                let (Some(a), Some(b)) = (value(a), value(b)) else {
-                    continue;
-                };
-                let place = job.place();
-                let same = |one: &&mut Paired| one.place == place && one.metric.name == metric.name;
-                match family.iter_mut().find(same) {
-                    Some(one) => one.values.push((job.seed, a, b)),
-                    None => family.push(Paired {
-                        place,
-                        metric,
-                        gate,
-                        values: vec![(job.seed, a, b)],
-                    }),
-                }
-            }
         }
-        // The metrics of one scenario after those of the other, in the order of both tables.
-        let mut places: Vec<[String; 3]> = Vec::new();
-        for (job, ..) in pairs {
-            let place = job.place();
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        family.sort_by_key(|one| {
-            let metric = METRICS.iter().position(|m| m.name == one.metric.name);
-            (places.iter().position(|place| *place == one.place), metric)
-        });
+        let family = family_of(&grown.pairs, gates, looks, &grown.taken);
+        let most = family.iter().map(|one| one.taken).max().unwrap_or(1);
+        let seen = looks.all.get(most - 1).map_or(looks.first, |look| look.end);
+        let first_share = looks.all.first().map_or(1.0, |look| look.share);
         let rows = family::rows(&family);
         Self {
             schema: SCHEMA,
             a,
             b,
-            seeds: [0, 0],
+            seeds: [looks.first, seen],
+            looks: looks.all.clone(),
             level: LEVEL,
             tests: rows.len(),
-            pairs_needed: holm::pairs_needed(rows.len(), LEVEL),
+            pairs_needed: holm::pairs_needed(rows.len(), LEVEL * first_share),
             same_runs,
-            pairs: pairs.len() as u64,
+            pairs: grown.pairs.len() as u64,
             rows,
             ended,
             missing_kernels: Vec::new(),
@@ -151,19 +138,10 @@ impl Report {
         let by_fault = |one: &&Ended| {
             one.verdict == RunVerdict::Fail && one.fault.as_deref() == Some("scheduler")
         };
-        let at = |one: &Ended| {
-            let Ended {
-                scenario,
-                kernel,
-                topology,
-                seed,
-                ..
-            } = one;
-            (scenario.clone(), kernel.clone(), topology.clone(), *seed)
-        };
         let of = |side: &'static str| self.ended.iter().filter(move |one| one.side == side);
+        let of_a: BTreeSet<_> = of("a").map(Ended::cell).collect();
         let alone = of("b").filter(by_fault);
-        alone.filter(|b| !of("a").any(|a| at(a) == at(b))).count() as u64
+        alone.filter(|b| !of_a.contains(&b.cell())).count() as u64
     }
 
     /// Returns the exit code.
@@ -201,6 +179,40 @@ pub fn compared(gates: &Gates) -> Vec<(&'static Metric, Gate)> {
     METRICS.iter().filter_map(of).collect()
 }
 
+/// Returns the paired values of each metric in each place: the places in the order in which they first occur, the metrics in the
+/// order of the tables. `taken` says how many of the `looks` each place has had, one if it does not name the place.
+pub fn family_of(
+    pairs: &[Made],
+    gates: &Gates,
+    looks: &Looks,
+    taken: &BTreeMap<[String; 3], usize>,
+) -> Vec<Paired> {
+    let mut family: Vec<Vec<Paired>> = Vec::new();
+    let mut places: BTreeMap<[String; 3], usize> = BTreeMap::new();
+    let compared = compared(gates);
+    for (job, a, b) in pairs {
+        let at = *places.entry(job.place()).or_insert_with_key(|place| {
+            let paired = |&(metric, gate)| Paired {
+                place: place.clone(),
+                metric,
+                gate,
+                values: Vec::new(),
+                looks: looks.clone(),
+                taken: taken.get(place).copied().unwrap_or(1),
+            };
+            family.push(compared.iter().map(paired).collect());
+            family.len() - 1
+        });
+        for one in &mut family[at] {
+            let value = |of: &Outcome| of.metrics.get(one.metric.name).copied();
+            if let (Some(a), Some(b)) = (value(a), value(b)) {
+                one.values.push((job.seed, a, b));
+            }
+        }
+    }
+    family.into_iter().flatten().collect()
+}
+
 fn end(side: &'static str, job: &Job, outcome: &Outcome) -> Ended {
     let [scenario, kernel, topology] = job.place();
     let message = outcome.findings.first().map(|found| found.message.clone());
@@ -222,6 +234,7 @@ pub mod tests {
     use super::*;
     use crate::cell::Proof;
     use crate::cell::axes::Kernel;
+    use crate::explore::Seeds;
 
     fn side_of(name: &str) -> Side {
         Side {
@@ -230,6 +243,17 @@ pub mod tests {
             hash: None,
             under: Under::Eevdf,
         }
+    }
+
+    /// Returns the report of these pairs of EEVDF and a scheduler, after one look at seven seeds.
+    fn report_of(pairs: Vec<Made>, gates: &Gates) -> Report {
+        let grown = Grown {
+            pairs,
+            taken: BTreeMap::new(),
+        };
+        let looks = Looks::one(Seeds { first: 1, end: 8 });
+        let [a, b] = ["eevdf", "./scx_mine"].map(side_of);
+        Report::of(a, b, &grown, gates, &looks)
     }
 
     fn job(seed: u64) -> Job {
@@ -265,14 +289,7 @@ pub mod tests {
                 (job(seed), measured(1000.0, "same"), b)
             })
             .collect();
-        let mut report = Report::of(
-            side_of("eevdf"),
-            side_of("./scx_mine"),
-            &pairs,
-            &Gates::new(),
-        );
-        report.seeds = [1, 8];
-        report
+        report_of(pairs, &Gates::new())
     }
 
     #[test]
@@ -322,9 +339,8 @@ pub mod tests {
             (job(1), measured(1.0, "x"), measured(2.0, "y")),
             (job(2), measured(1.0, "x"), measured(2.0, "y")),
         ];
-        let report = |gates| Report::of(side_of("a"), side_of("b"), &pairs, &gates);
-        assert_eq!(report(Gates::new()).tests, 1);
-        assert_eq!(report(gates).tests, 0);
+        assert_eq!(report_of(pairs.to_vec(), &Gates::new()).tests, 1);
+        assert_eq!(report_of(pairs.to_vec(), &gates).tests, 0);
     }
 
     #[test]
@@ -336,10 +352,7 @@ pub mod tests {
             outcome.findings[0].proof = Proof::Kernel;
             outcome
         };
-        let of = |a: Outcome, b: Outcome| {
-            let pairs = [(job(1), a, b)];
-            Report::of(side_of("a"), side_of("b"), &pairs, &Gates::new())
-        };
+        let of = |a: Outcome, b: Outcome| report_of(vec![(job(1), a, b)], &Gates::new());
         let ok = || measured(1.0, "x");
         assert_eq!(of(ok(), dead()).code(), Exit::Failed);
         assert_eq!(of(dead(), dead()).code(), Exit::Host);

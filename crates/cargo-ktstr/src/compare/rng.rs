@@ -1,4 +1,4 @@
-//! Random numbers for resampling: SplitMix64 (Steele, Lea and Flood 2014), with a seed that the caller fixes.
+//! Random numbers for resampling, and for made-up runs: SplitMix64 (Steele, Lea and Flood 2014), with a seed that the caller fixes.
 
 /// A stream of numbers.
 #[derive(Debug)]
@@ -24,6 +24,15 @@ impl Rng {
         let product = u128::from(self.next()) * end as u128;
         (product >> 64) as usize
     }
+
+    /// Returns an approximately normal number with mean 0 and variance 1: the centred sum of twelve uniform numbers (Irwin and
+    /// Hall), which lies within 6 of 0.
+    pub fn normal(&mut self) -> f64 {
+        (0..12)
+            .map(|_| self.next() as f64 / u64::MAX as f64)
+            .sum::<f64>()
+            - 6.0
+    }
 }
 
 #[cfg(test)]
@@ -42,6 +51,19 @@ mod tests {
                 3_203_168_211_198_807_973,
                 9_817_491_932_198_370_423
             ]
+        );
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_0_and_variance_1() {
+        let mut rng = Rng::new(3);
+        let numbers: Vec<f64> = (0..10_000).map(|_| rng.normal()).collect();
+        let mean = numbers.iter().sum::<f64>() / 1e4;
+        let variance = numbers.iter().map(|n| n * n).sum::<f64>() / 1e4;
+        // The standard errors are 0.01 and 0.014.
+        assert!(
+            mean.abs() < 0.05 && (variance - 1.0).abs() < 0.07,
+            "{mean} {variance}"
         );
     }
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::family::{Conclusion, Row};
+use super::family::Row;
+use super::judge::Conclusion;
 use super::report::{Report, Side};
 use crate::check::short;
 use crate::table;
@@ -30,11 +31,11 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
         .any(|row| (&row.kernel, &row.topology) != (&rows[0].kernel, &rows[0].topology));
     let mut table = table::numbers(
         &[
-            "SCENARIO", "METRIC", "A", "B", "B - A", "95 %", "P", "CAN SHOW", "SAID",
+            "SCENARIO", "METRIC", "PAIRS", "A", "B", "B - A", "95 %", "P", "CAN SHOW", "SAID",
         ],
         2,
     );
-    if let Some(column) = table.column_mut(8) {
+    if let Some(column) = table.column_mut(9) {
         column.set_cell_alignment(comfy_table::CellAlignment::Left);
     }
     for row in rows.iter().take(MOST) {
@@ -49,6 +50,7 @@ fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
                 "" => row.metric.to_owned(),
                 unit => format!("{}, {unit}", row.metric),
             },
+            row.pairs.to_string(),
             short(row.a),
             short(row.b),
             change(row.difference, row.a),
@@ -110,7 +112,7 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
     let pairs = report.seeds[1].saturating_sub(report.seeds[0]);
     writeln!(
         text,
-        "A is {}, B is {}: {} regressions, {} improvements and {} other differences in {} tests on {pairs} seeds, a false alarm \
+        "A is {}, B is {}: {} regressions, {} improvements and {} other differences in {} tests on {}, a false alarm \
          among all of them at most {:.0} % likely.",
         name(&report.a),
         name(&report.b),
@@ -118,6 +120,7 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
         count(Conclusion::Improvement),
         count(Conclusion::Different),
         report.tests,
+        seeds(report),
         report.level * 100.0
     )?;
     match report.same_runs {
@@ -141,6 +144,13 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
             "B exited early by its own fault in {dead} runs in which A did not: `cargo ktstr check` has the details."
         )?;
     }
+    let hidden = count(Conclusion::NotShown);
+    if hidden > 0 {
+        writeln!(
+            text,
+            "In {hidden} tests no difference shows, and one that is smaller than CAN SHOW would not show either."
+        )?;
+    }
     if count(Conclusion::TooFewSeeds) > 0 {
         match report.pairs_needed {
             Some(needed) => writeln!(
@@ -159,6 +169,20 @@ fn sum_up(text: &mut String, report: &Report) -> std::fmt::Result {
         text,
         "P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that so many seeds, as noisy as these, can show."
     )
+}
+
+/// Returns on how many seeds the tests are, and where there are more.
+fn seeds(report: &Report) -> String {
+    let [first, end] = report.seeds;
+    let count = |end: u64| end.saturating_sub(first);
+    match report.looks.first() {
+        Some(look) if look.end < end => format!(
+            "{} seeds, and up to {} in places where these left a difference open",
+            count(look.end),
+            count(end)
+        ),
+        _ => format!("{} seeds", count(end)),
+    }
 }
 
 fn name(side: &Side) -> String {
@@ -204,12 +228,24 @@ mod tests {
     #[test]
     fn the_table() {
         insta::assert_snapshot!(render(&compared(50.0)), @r"
-         SCENARIO  METRIC           A     B   B - A              95 %      P  CAN SHOW  SAID
-         steady    wake_p99, µs  1000  1050  +5.0 %  +5.0 % to +5.1 %  0.016     0.0 %  REGRESSION
+         SCENARIO  METRIC        PAIRS     A     B   B - A              95 %      P  CAN SHOW  SAID
+         steady    wake_p99, µs      7  1000  1050  +5.0 %  +5.0 % to +5.1 %  0.016     0.0 %  REGRESSION
 
         A is eevdf, B is ./scx_mine: 1 regressions, 0 improvements and 0 other differences in 1 tests on 7 seeds, a false alarm among all of them at most 5 % likely.
         P is adjusted for all tests (Holm). CAN SHOW is the smallest difference that so many seeds, as noisy as these, can show.
         ");
+    }
+
+    #[test]
+    fn more_seeds_in_some_places_are_told() {
+        let mut report = compared(50.0);
+        report.looks[0].end = 5;
+        report.rows[0].conclusion = Conclusion::NotShown;
+        let text = render(&report);
+        let seeds = "in 1 tests on 4 seeds, and up to 7 in places where these left a difference open, a false alarm";
+        assert!(text.contains(seeds), "{text}");
+        let hidden = "In 1 tests no difference shows, and one that is smaller than CAN SHOW would not show either.";
+        assert!(text.contains(hidden), "{text}");
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! Sign vectors: all of them for few pairs, else a sample drawn with a fixed seed.
+//! Sign vectors: all of them for few pairs, else a sample drawn with a fixed seed; and the sums that differences have under them.
+//!
+//! A comparison of stored results can have a thousand pairs, so the sums are not added up pair by pair: the sums of each eight
+//! neighbouring pairs under all 256 sign patterns are tabulated once, and each vector looks up a byte of its signs at a time.
 
 use super::rng::Rng;
 
@@ -8,31 +11,89 @@ pub const EXACT: usize = 12;
 pub const DRAWS: usize = 10_000;
 /// The seed of the draws, so that the same numbers give the same result.
 const SEED: u64 = 0x5163_6e73;
+/// The number of pairs that one look-up covers, and the number of such groups in a word.
+const GROUP: usize = 8;
 
-/// A sign vector: the set of pairs whose sign is flipped.
-#[derive(Clone, Copy, Debug)]
-pub struct Turned<'a>(&'a [u64]);
+/// The sums under one sign vector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sum {
+    /// The sum of the differences, each with its sign.
+    pub differences: f64,
+    /// The sum of the signs: the number of pairs that keep their sign less the number of those that are flipped.
+    pub signs: f64,
+}
 
-impl Turned<'_> {
-    /// Returns whether the sign of the pair `at` is flipped.
-    pub fn at(self, at: usize) -> bool {
-        self.0[at / 64] >> (at % 64) & 1 == 1
+/// The sums of some differences under all sign vectors that are tried.
+#[derive(Clone, Debug)]
+pub struct Sums {
+    /// The number of differences.
+    pub pairs: usize,
+    /// The sums of each vector.
+    pub of: Vec<Sum>,
+}
+
+impl Sums {
+    /// Adds up `differences` under each sign vector.
+    pub fn of(differences: &[f64]) -> Self {
+        let pairs = differences.len();
+        let tables: Vec<[f64; 1 << GROUP]> = differences.chunks(GROUP).map(table).collect();
+        let mut of = Vec::with_capacity(if pairs <= EXACT { 1 << pairs } else { DRAWS });
+        each(pairs, |words| {
+            let mut differences = 0.0;
+            for (at, table) in tables.iter().enumerate() {
+                let byte = words[at / GROUP] >> (at % GROUP * GROUP) & 0xff;
+                differences += table[byte as usize];
+            }
+            let signs = pairs as f64 - 2.0 * f64::from(flipped(words));
+            of.push(Sum { differences, signs });
+        });
+        Self { pairs, of }
+    }
+
+    /// Returns the number of sign vectors. If they are drawn, the observed one is counted in addition.
+    pub fn all(&self) -> usize {
+        self.of.len() + self.observed()
+    }
+
+    /// Returns 1 if the observed vector is not among those that were tried.
+    pub fn observed(&self) -> usize {
+        usize::from(self.pairs > EXACT)
     }
 }
 
-/// Calls `with` for sign vectors of `n` pairs: all of them, or those drawn.
-pub fn each(n: usize, mut with: impl FnMut(Turned<'_>)) {
+/// Returns the sums of up to eight differences under each pattern of flipped signs.
+fn table(group: &[f64]) -> [f64; 1 << GROUP] {
+    std::array::from_fn(|pattern| {
+        let signed = group.iter().enumerate();
+        signed
+            .map(|(at, d)| if pattern >> at & 1 == 1 { -d } else { *d })
+            .sum()
+    })
+}
+
+/// Returns how many signs a vector flips.
+fn flipped(words: &[u64]) -> u32 {
+    words.iter().map(|word| word.count_ones()).sum()
+}
+
+/// Calls `with` for sign vectors of `n` pairs: all of them, or those drawn. Each is a set of bits, of which the first `n` say
+/// whether the sign of a pair is flipped; the others are 0.
+fn each(n: usize, mut with: impl FnMut(&[u64])) {
     if n <= EXACT {
         for mask in 0..1_u64 << n {
-            with(Turned(&[mask]));
+            with(&[mask]);
         }
         return;
     }
     let mut rng = Rng::new(SEED);
     let mut words = vec![0; n.div_ceil(64)];
+    let unused = (64 - n % 64) % 64;
     for _ in 0..DRAWS {
         words.fill_with(|| rng.next());
-        with(Turned(&words));
+        if let Some(last) = words.last_mut() {
+            *last &= u64::MAX >> unused;
+        }
+        with(&words);
     }
 }
 
@@ -40,9 +101,9 @@ pub fn each(n: usize, mut with: impl FnMut(Turned<'_>)) {
 /// all signs. If they are drawn, the observed one is counted in addition.
 pub fn counts(n: usize) -> (usize, usize) {
     let mut always = 0;
-    each(n, |turned| {
-        let first = turned.at(0);
-        always += usize::from((1..n).all(|at| turned.at(at) == first));
+    each(n, |words| {
+        let flipped = flipped(words) as usize;
+        always += usize::from(flipped == 0 || flipped == n);
     });
     match n <= EXACT {
         true => (1 << n, always),
@@ -56,24 +117,53 @@ mod tests {
 
     #[test]
     fn all_of_few_and_some_of_many() {
-        let mut turned = Vec::new();
-        each(2, |is| turned.push([is.at(0), is.at(1)]));
-        turned.sort_unstable();
-        let all = [[false, false], [false, true], [true, false], [true, true]];
-        assert_eq!(turned, all);
-        let draw = || {
+        let mut masks = Vec::new();
+        each(2, |words| masks.push(words.to_vec()));
+        assert_eq!(masks, [[0], [1], [2], [3]]);
+        let draw = |n| {
             let mut all = Vec::new();
-            each(13, |is| {
-                all.push((0..13).map(|at| is.at(at)).collect::<Vec<bool>>())
-            });
+            each(n, |words| all.push(words.to_vec()));
             all
         };
-        assert_eq!(draw().len(), DRAWS);
-        assert_eq!(draw(), draw(), "the seed is fixed");
+        assert_eq!(draw(13).len(), DRAWS);
+        assert_eq!(draw(13), draw(13), "the seed is fixed");
+        for n in [13, 64, 70, 128] {
+            let used = |words: &Vec<u64>| words.iter().fold(0, |all, word| all + word.count_ones());
+            let most = draw(n).iter().map(used).max();
+            assert!(most.is_some_and(|most| most as usize <= n), "{n}: {most:?}");
+        }
         assert_eq!(counts(6), (64, 2));
         assert_eq!(counts(40), (DRAWS + 1, 1));
         // Of 10 000 draws of 13 signs, about 2.4 have all signs alike.
         let (all, always) = counts(13);
         assert!(all == DRAWS + 1 && (1..12).contains(&always), "{always}");
+    }
+
+    #[test]
+    fn the_sums_are_those_of_adding_pair_by_pair() {
+        for n in [1, 3, 8, 9, 12, 13, 64, 65, 130] {
+            let differences: Vec<f64> = (0..n).map(|at| f64::from(at * 7 % 11) - 4.5).collect();
+            let sums = Sums::of(&differences);
+            let mut at = 0;
+            each(differences.len(), |words| {
+                let sign = |pair: usize| match words[pair / 64] >> (pair % 64) & 1 {
+                    1 => -1.0,
+                    _ => 1.0,
+                };
+                let pairs = differences.iter().enumerate();
+                let wanted: f64 = pairs.map(|(pair, d)| sign(pair) * d).sum();
+                let signs: f64 = (0..differences.len()).map(sign).sum();
+                // Multiples of a half are added without rounding.
+                assert_eq!(
+                    (sums.of[at].differences, sums.of[at].signs),
+                    (wanted, signs)
+                );
+                at += 1;
+            });
+            assert_eq!(
+                (sums.of.len(), sums.all()),
+                (at, counts(differences.len()).0)
+            );
+        }
     }
 }

@@ -1,51 +1,51 @@
 //! The smallest effect that pairs with this noise can show: the smallest shift of all differences that the sign-flip test finds
 //! significant at the level of the family's strictest step.
 
-use super::{permutation, signs};
+use super::permutation;
+use super::signs::Sums;
 
 /// The infimum of the shifts `d` for which the differences, moved to a mean of `d`, have a p of at most `level`; `None` if
 /// none has, because there are too few pairs.
 ///
 /// With the residuals r, whose sum is 0, a sign vector s is at least as far as the shifted ones if |Σ s·r + d·Σ s| ≥ n·d. For
 /// d > 0 this ends at d = R/(n − S) or −R/(n + S), whichever is larger, with R = Σ s·r and S = Σ s.
-pub fn effect(differences: &[f64], level: f64) -> Option<f64> {
-    let n = differences.len();
-    if n == 0 || permutation::smallest_p(n) > level {
+pub fn effect(differences: &[f64], sums: &Sums, level: f64) -> Option<f64> {
+    if sums.pairs == 0 {
         return None;
     }
-    let mean = differences.iter().sum::<f64>() / n as f64;
-    let mut ends: Vec<f64> = Vec::new();
-    signs::each(n, |turned| {
-        let (mut r, mut s) = (0.0, 0.0);
-        for (at, difference) in differences.iter().enumerate() {
-            let sign = if turned.at(at) { -1.0 } else { 1.0 };
-            r += sign * (difference - mean);
-            s += sign;
-        }
-        // Vectors of one sign are as far for any shift; they are counted separately.
-        if s.abs() < n as f64 {
-            ends.push((r / (n as f64 - s)).max(-r / (n as f64 + s)).max(0.0));
-        }
-    });
-    let (all, _) = signs::counts(n);
-    // Vectors that are as far for any shift.
-    let tried = if n <= signs::EXACT { all } else { all - 1 };
-    let always = tried - ends.len() + (all - tried);
-    let allowed = ((level * all as f64 + 1e-9).floor() as usize).checked_sub(always)?;
-    ends.sort_unstable_by(|a, b| b.total_cmp(a));
-    Some(ends.get(allowed).copied().unwrap_or(0.0))
+    let n = sums.pairs as f64;
+    let mean = differences.iter().sum::<f64>() / n;
+    // Vectors of one sign are as far for any shift; they are counted separately.
+    let mixed = sums.of.iter().filter(|sum| sum.signs.abs() < n);
+    let mut ends: Vec<f64> = mixed
+        .map(|sum| {
+            let (r, s) = (sum.differences - mean * sum.signs, sum.signs);
+            (r / (n - s)).max(-r / (n + s)).max(0.0)
+        })
+        .collect();
+    let always = sums.all() - ends.len();
+    let allowed = permutation::allowed(level, sums.all()).checked_sub(always)?;
+    if allowed >= ends.len() {
+        return Some(0.0);
+    }
+    let (_, end, _) = ends.select_nth_unstable_by(allowed, |a, b| b.total_cmp(a));
+    Some(*end)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn effect(differences: &[f64], level: f64) -> Option<f64> {
+        super::effect(differences, &Sums::of(differences), level)
+    }
+
     /// Finds the same value by trying shifts.
     fn tried(differences: &[f64], level: f64) -> f64 {
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
         let real = |shift: f64| {
             let moved: Vec<f64> = differences.iter().map(|d| d - mean + shift).collect();
-            permutation::p_value(&moved) <= level
+            permutation::p_value(&moved, &Sums::of(&moved)) <= level
         };
         let (mut low, mut high) = (0.0, 1000.0);
         assert!(real(high));

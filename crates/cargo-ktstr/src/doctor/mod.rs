@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 /// Whether a requirement is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,13 +66,12 @@ impl Check {
 }
 
 /// Checks all requirements and prints the results. Returns [`Exit::Host`] if anything is missing.
-pub fn run(out: &mut dyn Write, json: bool) -> Result<Exit> {
+pub fn run(out: &mut dyn Write, json: bool, limit: Limit) -> Result<Exit> {
     let mut checks = tools::checks();
     checks.extend(host::checks());
     checks.extend(permissions::checks());
     if json {
-        serde_json::to_writer_pretty(&mut *out, &checks)?;
-        writeln!(out)?;
+        json::print(out, &checks, limit)?;
     } else {
         write!(out, "{}", render(&checks))?;
     }

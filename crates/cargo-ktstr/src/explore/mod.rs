@@ -6,7 +6,7 @@
 mod pool;
 mod seeds;
 mod table;
-mod target;
+pub mod target;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -18,6 +18,7 @@ use ktstr_record::{RunVerdict, runs_root};
 use self::pool::Pool;
 pub use self::seeds::Seeds;
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 /// The options of `cargo ktstr explore`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +46,9 @@ pub struct Options {
     /// Print a JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// Runs the seeds and prints the result.
@@ -63,8 +67,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
     let ended = pool.run(options.seeds)?;
     let found = table::Found::of(&pool, options.seeds, ended);
     if options.json {
-        serde_json::to_writer_pretty(&mut *out, &found)?;
-        writeln!(out)?;
+        json::print(out, &found, options.limit)?;
     } else {
         write!(out, "{}", table::render(&found))?;
     }

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// Builds the tests of `package`, or of the package of this folder, and finds the binary that has `test`.
-pub fn find(test: &str, package: Option<&str>) -> Result<PathBuf> {
+/// Builds the tests of `package`, or of the package of this folder, and returns the test binaries.
+pub fn build(package: Option<&str>) -> Result<Vec<PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["test", "--no-run", "--message-format=json"]);
@@ -22,7 +22,12 @@ pub fn find(test: &str, package: Option<&str>) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("cargo could not build the tests: see its output above");
     }
-    let binaries = executables(&String::from_utf8_lossy(&output.stdout));
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Builds the tests of `package`, or of the package of this folder, and finds the binary that has `test`.
+pub fn find(test: &str, package: Option<&str>) -> Result<PathBuf> {
+    let binaries = build(package)?;
     let mut with = Vec::new();
     for binary in &binaries {
         if has(binary, test)? {
@@ -57,18 +62,27 @@ fn executables(messages: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns whether `binary` lists the test. A binary that does not link ktstr lists only its ordinary tests.
+/// Returns whether `binary` lists the test.
 fn has(binary: &Path, test: &str) -> Result<bool> {
+    Ok(tests(binary, false)?.iter().any(|name| name == test))
+}
+
+/// Returns the names of the tests of ktstr that `binary` lists: all, or only those that are ignored. A binary that does not link
+/// ktstr lists only its ordinary tests, so it has none.
+pub fn tests(binary: &Path, only_ignored: bool) -> Result<Vec<String>> {
     let output = Command::new(binary)
         .arg("--list")
+        .args(only_ignored.then_some("--ignored"))
         .env("NEXTEST", "1")
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("asking {} for its tests", binary.display()))?;
-    let line = format!("ktstr/{test}: test");
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .any(|l| l == line))
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let names = listed.lines().filter_map(|line| {
+        let name = line.strip_prefix("ktstr/")?.strip_suffix(": test")?;
+        Some(name.to_owned())
+    });
+    Ok(names.collect())
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use self::page::{Alarm, Caught, CleanRow, DefectRow, Report};
 use self::search::{CAUGHT, Row};
 use crate::cell::{self, pool};
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 /// The store of results by case.
 type Store = cell::Store<Case>;
@@ -58,6 +59,9 @@ pub struct Options {
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
     /// Run nothing, and report the newest stored results.
     #[arg(long)]
     report_only: bool,
@@ -132,8 +136,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         scenarios,
     };
     if options.json {
-        serde_json::to_writer_pretty(&mut *out, &report)?;
-        writeln!(out)?;
+        json::print(out, &report, options.limit)?;
     } else {
         write!(out, "{}", page::screen(&report))?;
         writeln!(out, "results: {}", store.path().display())?;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use ktstr_record::terminal::eprint_line;
 
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 use filter::Filter;
 use size::Size;
 
@@ -29,6 +30,9 @@ pub struct Options {
     /// Print a JSON array of whole records instead of a table.
     #[arg(long)]
     json: bool,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
     /// Remove the oldest of these runs until the others take up at most this much, such as `500MiB`; `0` removes all.
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["last", "json"])]
     clean: Option<Size>,
@@ -76,7 +80,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         ));
     }
     if options.json {
-        print_json(out, &listing)?;
+        print_json(out, &listing, options.limit)?;
     } else {
         print_table(out, &listing, &root)?;
     }
@@ -92,14 +96,13 @@ struct WithPath<'a> {
     path: &'a Path,
 }
 
-fn print_json(out: &mut dyn Write, listing: &Listing) -> Result<()> {
+fn print_json(out: &mut dyn Write, listing: &Listing, limit: Limit) -> Result<()> {
     let records: Vec<WithPath<'_>> = listing
         .records
         .iter()
         .map(|Listed { record, path }| WithPath { record, path })
         .collect();
-    serde_json::to_writer_pretty(&mut *out, &records)?;
-    writeln!(out)?;
+    json::print(out, &records, limit)?;
     Ok(())
 }
 
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn the_json_has_the_fields_that_scripts_rely_on() {
         let mut out = Vec::new();
-        print_json(&mut out, &listing()).unwrap();
+        print_json(&mut out, &listing(), Limit::default()).unwrap();
         let runs: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let fields = [
             "test",

@@ -15,6 +15,7 @@ use ktstr_schedule::{Cpu, Pid, Schedule};
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 use crate::replay;
 use crate::story::{self, Story};
 use crate::table::numbers;
@@ -45,6 +46,9 @@ pub struct Options {
     /// Print a JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// The summary of one task. Waits are in nanoseconds.
@@ -116,8 +120,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     if options.json {
-        serde_json::to_writer_pretty(&mut *out, &summary)?;
-        writeln!(out)?;
+        json::print(out, &summary, options.limit)?;
     } else {
         print(out, &summary)?;
     }

@@ -23,6 +23,7 @@ use crate::cell::axes::{self, Kernel, KernelOptions, OWN};
 use crate::cell::{Cell, LOAD_ONLY, Under, pool};
 use crate::check::{self, Checked, command_line, tidy};
 use crate::exit::Exit;
+use crate::json::{self, Limit};
 
 /// The options of `cargo ktstr verifier`.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,6 +56,9 @@ pub struct Options {
     /// Write the whole result here as JSON (docs/verifier.md); `-` prints it instead of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The bound of the JSON.
+    #[command(flatten)]
+    limit: Limit,
     /// Arguments of the scheduler.
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
@@ -104,7 +108,7 @@ pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
         report.hold_against(earlier)?;
     }
     report.exit = report.code() as u8;
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let json = json::text(&report, options.limit)?;
     match options.json.as_deref() {
         Some(path) if path == Path::new("-") => check::show(out, &json)?,
         path => {

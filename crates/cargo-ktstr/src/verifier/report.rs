@@ -11,6 +11,7 @@ use super::stats;
 use crate::cell::{Outcome, Program};
 use crate::check::Checked;
 use crate::exit::Exit;
+use crate::json;
 
 /// The value of the field `format` in every such file.
 const FORMAT: &str = "ktstr-verifier";
@@ -215,6 +216,10 @@ impl Report {
             "its schema is {}, and this command reads {SCHEMA} alone: write it again with this command",
             head["schema"]
         );
+        ensure!(
+            head.get(json::LEFT_OUT).is_none(),
+            "it was written with --limit, so programs may be missing from it: write it again without"
+        );
         serde_json::from_value(head).context("a field of it is damaged")
     }
 
@@ -404,6 +409,8 @@ pub mod tests {
         assert!(error("prose").contains("it is not what"));
         let old = text.replacen("\"schema\":1", "\"schema\":0", 1);
         assert!(error(&old).contains("its schema is 0"));
+        let bounded = text.replacen("{", "{\"left_out\":{},", 1);
+        assert!(error(&bounded).contains("it was written with --limit"));
         let damaged = text.replacen("\"loads\"", "\"load\"", 1);
         assert!(error(&damaged).contains("a field of it is damaged"));
     }

@@ -30,6 +30,7 @@ mod step_summary;
 mod storm;
 mod teardown;
 pub mod templates;
+pub(crate) mod thresholds;
 mod verdict;
 mod watched;
 mod watched_maps;

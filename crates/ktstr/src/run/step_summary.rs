@@ -1,19 +1,12 @@
-//! Adds a run that did not pass to the summary page of a CI job: GitHub shows whatever is appended to the file that
-//! `GITHUB_STEP_SUMMARY` names.
+//! Adds a run that did not pass to the summary page of a CI job (`ktstr_record::step_summary`).
 //!
 //! A file that cannot be written causes a warning only, because that says nothing about the run.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
 
 use ktstr_record::brief::{Excerpt, again};
+use ktstr_record::step_summary::{self, VARIABLE};
 use ktstr_record::{RecordError, markdown, read};
-
-/// The environment variable that names the file.
-const VARIABLE: &str = "GITHUB_STEP_SUMMARY";
-/// GitHub shows nothing of a file over 1 MiB.
-const FILE_CAP: u64 = 1 << 20;
 
 /// Appends the run with that `record` to the job's page, if there is one. Returns a warning if that failed.
 pub(super) fn append(record: &Path) -> Option<String> {
@@ -29,14 +22,7 @@ fn append_to(file: &Path, record: &Path) -> Result<(), Failed> {
     let record = read(record)?;
     let excerpt = Excerpt::of(&record, folder);
     let block = markdown::block(&record, again(&record).as_deref(), excerpt.as_ref());
-    let block = format!("{block}\n");
-    // Tests write concurrently, so each block is appended in a single write.
-    let mut file = OpenOptions::new().append(true).create(true).open(file)?;
-    let size = file.metadata()?.len();
-    if size.saturating_add(block.len() as u64) > FILE_CAP {
-        return Err(Failed::Full { size });
-    }
-    Ok(file.write_all(block.as_bytes())?)
+    Ok(step_summary::append_to(file, &block)?)
 }
 
 /// The reason why a run is not on the page.
@@ -45,9 +31,7 @@ enum Failed {
     #[error("{0}")]
     Record(#[from] RecordError),
     #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("it has {size} bytes already, and GitHub shows no file over {FILE_CAP}")]
-    Full { size: u64 },
+    Page(#[from] step_summary::Failed),
 }
 
 #[cfg(test)]
@@ -58,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_follow_each_other_until_the_file_is_full() {
+    fn a_run_is_a_block_of_the_page() {
         let root = tempfile::tempdir().unwrap();
         let run = RunDir::create(root.path(), "t").unwrap();
         let record = run.commit(RunRecord::new("a|b")).unwrap();
@@ -69,12 +53,9 @@ mod tests {
         assert_eq!(text.matches("### a\\|b was inconclusive\n").count(), 2);
         assert!(text.ends_with("|\n\n"), "{text}");
 
-        std::fs::write(&file, vec![b'x'; FILE_CAP as usize - 10]).unwrap();
-        let full = append_to(&file, &record).unwrap_err().to_string();
-        assert!(full.starts_with("it has 1048566 bytes already"), "{full}");
-        assert_eq!(std::fs::metadata(&file).unwrap().len(), FILE_CAP - 10);
-
+        let none = append_to(&file, Path::new("none/record.json")).unwrap_err();
+        assert!(matches!(none, Failed::Record(_)), "{none}");
         let folder = append_to(root.path(), &record).unwrap_err();
-        assert!(matches!(folder, Failed::Io(_)), "{folder}");
+        assert!(matches!(folder, Failed::Page(_)), "{folder}");
     }
 }

@@ -1,0 +1,89 @@
+//! What a comparison of stored results costs: the wall time of `cargo ktstr compare` from its start to its end with two files of
+//! 1,000 runs each, which are made up. The goal is half a second in a release build.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::page::{Row, Section, Unit};
+use crate::cell;
+use crate::check::made_up;
+use crate::summary::Summary;
+
+/// The number of runs in each file.
+const RUNS: usize = 1000;
+/// The numbers of scenarios that these runs are of: few with many seeds each, and many with few.
+const SCENARIOS: [usize; 3] = [1, 4, 20];
+/// By how much B's values are larger than A's.
+const SHIFT: f64 = 0.01;
+
+/// Compares two files `times` times for each number of scenarios.
+pub fn section(times: u32) -> Result<Section> {
+    let folder = tempfile::tempdir().context("making a folder for made-up results")?;
+    let names = cell::scenarios(false);
+    let (mut columns, mut walls, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for scenarios in SCENARIOS {
+        let names = names
+            .get(..scenarios)
+            .with_context(|| format!("this binary has fewer than {scenarios} scenarios"))?;
+        let seeds = RUNS / scenarios;
+        let (a, b) = (folder.path().join("a.json"), folder.path().join("b.json"));
+        for (path, draw, shift) in [(&a, 1, 0.0), (&b, 2, SHIFT)] {
+            let text = made_up::results(names, seeds as u64, draw, shift).text()?;
+            std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        let length = |path: &Path| path.metadata().map_or(0, |file| file.len()) as f64;
+        eprintln!("comparing {scenarios} scenarios with {seeds} seeds");
+        let wall = (0..times).map(|_| compare(&a, &b, folder.path()));
+        let wall = wall.collect::<Result<Vec<f64>>>()?;
+        columns.push(format!("{scenarios} x {seeds} seeds"));
+        walls.push(Summary::of(wall));
+        bytes.push(Summary::of([length(&a), length(&b)]));
+    }
+    Ok(Section {
+        title: match cfg!(debug_assertions) {
+            true => {
+                "What a comparison of 1,000 with 1,000 stored runs costs in this debug build (make bench measures a release build)"
+            }
+            false => "What a comparison of 1,000 with 1,000 stored runs costs",
+        },
+        columns,
+        rows: vec![
+            Row {
+                name: "wall",
+                unit: Unit::Seconds,
+                about: "from the start of the command to its end".to_owned(),
+                cells: walls,
+            },
+            Row {
+                name: "file",
+                unit: Unit::Bytes,
+                about: "size of each of the two files".to_owned(),
+                cells: bytes,
+            },
+        ],
+    })
+}
+
+/// Returns the wall time of one comparison in a separate process, in seconds. It runs in a folder without a `ktstr.toml`.
+fn compare(a: &Path, b: &Path, folder: &Path) -> Result<f64> {
+    let program = std::env::current_exe().context("looking for this binary")?;
+    let began = Instant::now();
+    let status = Command::new(program)
+        .arg("compare")
+        .args([a, b])
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .status()
+        .context("running `cargo ktstr compare`")?;
+    let wall = began.elapsed().as_secs_f64();
+    // The shift is a regression in some metric, or not; both are results.
+    ensure!(
+        matches!(status.code(), Some(0 | 1)),
+        "`cargo ktstr compare` of made-up results ended with {status}"
+    );
+    Ok(wall)
+}

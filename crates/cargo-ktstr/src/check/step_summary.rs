@@ -1,0 +1,240 @@
+//! The result of a check on the summary page of a CI job, if `GITHUB_STEP_SUMMARY` names a file: a table of the findings, and the
+//! commands that reproduce the worst of them.
+//!
+//! The block is bounded, because GitHub shows nothing of a page over 1 MiB, which all steps of a job share. Names and messages may
+//! come from a guest, so their markup is escaped.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use ktstr_record::markdown::{fence, inline};
+use ktstr_record::step_summary::{self, VARIABLE};
+use ktstr_record::terminal::eprint_line;
+
+use super::report::{Report, Row};
+
+/// The largest number of rows of the table. The worst lists come first.
+const ROWS: usize = 40;
+/// The largest number of commands.
+const COMMANDS: usize = 6;
+/// The largest number of lines about kernels that are not available.
+const MISSING: usize = 6;
+/// The most characters of a cell of the table, and of a message in it.
+const CELL: usize = 80;
+const MESSAGE: usize = 240;
+/// The longest command that is shown: a part of a command is no use.
+const COMMAND: usize = 1000;
+
+/// Appends the report to the job's page, if there is one. A page that cannot be written causes a warning only, because that says
+/// nothing about the scheduler.
+pub fn append(report: &Report) {
+    let Some(file) = std::env::var_os(VARIABLE).filter(|file| !file.is_empty()) else {
+        return;
+    };
+    if let Err(failed) = step_summary::append_to(Path::new(&file), &render(report)) {
+        eprint_line(&format!(
+            "warning: the result could not be appended to {}, which {VARIABLE} names: {failed}",
+            Path::new(&file).display()
+        ));
+    }
+}
+
+/// Returns the block.
+fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = render_to(&mut text, report);
+    text
+}
+
+fn render_to(text: &mut String, report: &Report) -> std::fmt::Result {
+    let path = cut(&report.scheduler.path.display().to_string(), CELL);
+    let conclusion = match report.exit {
+        0 => "nothing is broken that these runs can show",
+        1 => "broken",
+        _ => "no answer",
+    };
+    writeln!(text, "### cargo ktstr check: {path}: {conclusion}\n")?;
+    let shard = report.shard.as_deref().map_or_else(String::new, |shard| {
+        format!(", shard {} of the check", cut(shard, CELL))
+    });
+    writeln!(
+        text,
+        "{} runs (level {}{shard}): {} sound, {} without an answer, {} not for their shape, {} left out.\n",
+        report.runs,
+        report.level,
+        report.sound,
+        report.runs - report.judged - report.skipped,
+        report.skipped,
+        report.left_out
+    )?;
+    let rows = rows(report);
+    if !rows.is_empty() {
+        text.push_str("| | Scenario | Kernel | Shape | Seeds | Check | Message |\n");
+        text.push_str("| --- | --- | --- | --- | --- | --- | --- |\n");
+        for row in rows.iter().take(ROWS) {
+            writeln!(text, "| {} |", row.join(" | "))?;
+        }
+        text.push('\n');
+    }
+    if rows.len() > ROWS {
+        let more = rows.len() - ROWS;
+        writeln!(
+            text,
+            "and {more} rows more: `--json` and `--html` have all.\n"
+        )?;
+    }
+    for kernel in report.missing_kernels.iter().take(MISSING) {
+        writeln!(text, "not run: {}\n", cut(kernel, MESSAGE))?;
+    }
+    if report.missing_kernels.len() > MISSING {
+        let more = report.missing_kernels.len() - MISSING;
+        writeln!(text, "and {more} kernels more that were not run.\n")?;
+    }
+    commands(text, report);
+    Ok(())
+}
+
+/// Returns the cells of all rows, the worst list first.
+fn rows(report: &Report) -> Vec<[String; 7]> {
+    let mut rows = Vec::new();
+    for kernel in &report.not_loaded {
+        let reason = kernel.reason.first().map_or("", String::as_str);
+        rows.push([
+            "**DOES NOT LOAD**".to_owned(),
+            String::new(),
+            cut(&kernel.kernel, CELL),
+            String::new(),
+            format!("{} runs", kernel.runs),
+            match kernel.blamed {
+                true => String::new(),
+                false => "not its fault".to_owned(),
+            },
+            cut(reason, MESSAGE),
+        ]);
+    }
+    for (name, list) in [
+        ("**BROKEN**", &report.broken),
+        ("KNOWN", &report.known),
+        ("SLOWER THAN EEVDF", &report.slower),
+        ("NO ANSWER", &report.no_answer),
+        ("NOT PROMISED", &report.not_promised),
+    ] {
+        rows.extend(list.iter().map(|row| cells(name, row)));
+    }
+    rows
+}
+
+fn cells(list: &str, row: &Row) -> [String; 7] {
+    [
+        list.to_owned(),
+        cut(&row.scenario, CELL),
+        cut(&row.kernel, CELL),
+        cut(&row.topology, CELL),
+        format!("{} of {}", row.seeds.len(), row.of),
+        cut(&row.check, CELL),
+        cut(&row.message, MESSAGE),
+    ]
+}
+
+/// Appends the commands that reproduce what counts against the scheduler.
+fn commands(text: &mut String, report: &Report) {
+    let not_loaded = report.not_loaded.iter().filter(|kernel| kernel.blamed);
+    let again = not_loaded.map(|kernel| &kernel.again);
+    let again = again.chain(report.broken.iter().map(|row| &row.again));
+    let short = again.filter(|command| command.len() <= COMMAND);
+    let lines: Vec<String> = short.take(COMMANDS).cloned().collect();
+    if !lines.is_empty() {
+        text.push_str("Run it again:\n\n");
+        fence(text, "sh", &lines);
+    }
+}
+
+/// Returns the first characters of a text, with its markup escaped.
+fn cut(text: &str, most: usize) -> String {
+    let first: String = text.chars().take(most).collect();
+    match first.len() < text.len() {
+        true => inline(&first) + "…",
+        false => inline(&first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::NotLoaded;
+    use super::super::testing::results;
+    use super::*;
+
+    #[test]
+    fn the_block() {
+        insta::assert_snapshot!(render(&results().report()), @r"
+        ### cargo ktstr check: ./scx\_mine: broken
+
+        5 runs (level quick): 2 sound, 1 without an answer, 0 not for their shape, 0 left out.
+
+        | | Scenario | Kernel | Shape | Seeds | Check | Message |
+        | --- | --- | --- | --- | --- | --- | --- |
+        | **BROKEN** | steady | 7.3.4 | 1n1l2c1t | 1 of 2 | starvation | starvation of &lt;worker&gt; |
+        | NO ANSWER | sweep | 7.3.4 | own | 1 of 1 | no answer | the disk is full |
+        | NOT PROMISED | bursts | 7.3.4 | 1n1l2c1t | 1 of 1 | spread | spread of &lt;worker&gt; |
+
+        Run it again:
+
+        ```sh
+        cargo ktstr check ./scx_mine --scenarios steady --kernels 7.3.4-ab --seeds 1..2 -- --fast
+        ```
+        ");
+    }
+
+    #[test]
+    fn what_a_guest_says_ends_no_cell_and_opens_no_tag() {
+        let mut report = results().report();
+        let hostile = "a | b\n| c `d` <img src=x> @team #1 [x](http://y) \u{1b}[2J\u{202e}";
+        let row = &mut report.broken[0];
+        (row.scenario, row.check, row.message) = (hostile.into(), hostile.into(), hostile.into());
+        row.again = "cargo ktstr check './a```b'".to_owned();
+        report.missing_kernels.push(hostile.to_owned());
+        report.not_loaded.push(NotLoaded {
+            kernel: hostile.to_owned(),
+            reason: vec![hostile.to_owned()],
+            blamed: true,
+            runs: 1,
+            again: "one\n```\n# two".to_owned(),
+            record: None,
+        });
+        let text = render(&report);
+        for line in text.lines().filter(|line| line.starts_with("| ")) {
+            let bars = line.matches('|').count() - line.matches("\\|").count();
+            assert_eq!(bars, 8, "{line}");
+        }
+        for raw in [
+            "<img", " @team", " #1", " [x]", "\u{1b}", "\u{202e}", "\n| c",
+        ] {
+            assert!(!text.contains(raw), "{raw:?} is in\n{text}");
+        }
+        // The fence is longer than the backticks in it, so neither command ends it.
+        let fences = text.lines().filter(|line| line.starts_with("````"));
+        assert_eq!(fences.collect::<Vec<_>>(), ["````sh", "````"], "{text}");
+    }
+
+    #[test]
+    fn the_block_is_bounded_and_counts_the_rest() {
+        let mut report = results().report();
+        let long = "&".repeat(100_000);
+        let mut row = report.broken[0].clone();
+        (row.scenario, row.message, row.again) = (long.clone(), long.clone(), long.clone());
+        row.seeds = (0..10_000).collect();
+        report.broken = vec![row; 5_000];
+        report.missing_kernels = vec![long; 50];
+        let text = render(&report);
+        assert!(text.len() < 100_000, "{} bytes", text.len());
+        let all = rows(&report).len();
+        let rest = format!(
+            "\nand {} rows more: `--json` and `--html` have all.\n",
+            all - ROWS
+        );
+        assert!(text.contains(&rest), "{rest}");
+        assert!(text.contains("\nand 44 kernels more that were not run.\n"));
+        assert!(text.contains("| 10000 of "), "seeds are counted");
+    }
+}

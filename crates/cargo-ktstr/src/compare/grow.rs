@@ -1,0 +1,71 @@
+//! Makes the runs of a comparison: the seeds of the first look everywhere, then those of each further look in the places that
+//! are still undecided.
+//!
+//! A place is undecided while one of its metrics shows a difference that would matter, is not significant yet, and would be
+//! with the most seeds if it stayed as large. Everything else is either decided, or would not be decided by the seeds that are
+//! left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::Job;
+use super::judge::judge;
+use super::looks::Looks;
+use super::report::{Gates, family_of};
+use crate::cell::Outcome;
+
+/// A pair of runs that were made.
+pub type Made = (Job, Outcome, Outcome);
+
+/// The runs of a comparison.
+#[derive(Debug)]
+pub struct Grown {
+    /// The pairs, in the order of the looks, seeds and places.
+    pub pairs: Vec<Made>,
+    /// How many looks each place has had. A place that is not in it has had one.
+    pub taken: BTreeMap<[String; 3], usize>,
+}
+
+/// Makes the runs of `places`, whose seeds are ignored, with `walk`, which makes a list of runs.
+pub fn run(
+    looks: &Looks,
+    places: &[Job],
+    gates: &Gates,
+    mut walk: impl FnMut(Vec<Job>) -> Result<Vec<Made>>,
+) -> Result<Grown> {
+    let mut grown = Grown {
+        pairs: Vec::new(),
+        taken: BTreeMap::new(),
+    };
+    let mut open: Vec<&Job> = places.iter().collect();
+    let mut from = looks.first;
+    for (at, look) in looks.all.iter().enumerate() {
+        let jobs = (from..look.end).flat_map(|seed| {
+            open.iter().map(move |place| Job {
+                seed,
+                ..(*place).clone()
+            })
+        });
+        let made = walk(jobs.collect())?;
+        grown.pairs.extend(made);
+        for place in &open {
+            grown.taken.insert(place.place(), at + 1);
+        }
+        if at + 1 == looks.all.len() {
+            break;
+        }
+        from = look.end;
+        let family = family_of(&grown.pairs, gates, looks, &grown.taken);
+        let undecided: BTreeSet<&[String; 3]> = judge(&family)
+            .into_iter()
+            .filter(|(_, judged)| judged.undecided)
+            .map(|(one, _)| &one.place)
+            .collect();
+        open.retain(|place| undecided.contains(&place.place()));
+        if open.is_empty() {
+            break;
+        }
+    }
+    Ok(grown)
+}

@@ -1,0 +1,48 @@
+//! `cargo ktstr show-thresholds TEST`: prints the bounds that a test is judged by. The test's own binary merges and prints them,
+//! because only that has its declaration.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::exit::Exit;
+use crate::explore::target;
+
+/// The options of `cargo ktstr show-thresholds`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Name of the test. Its binary is searched for among the test binaries of the package, as `cargo test` builds them.
+    test: String,
+    /// The package that contains the test, instead of the package of the current folder.
+    #[arg(short, long, value_name = "PACKAGE")]
+    package: Option<String>,
+    /// The binary that contains the test; nothing is built in this case.
+    #[arg(long, value_name = "PATH", conflicts_with = "package")]
+    binary: Option<PathBuf>,
+}
+
+/// Prints what the binary says. A binary without such a test is an error.
+pub fn run(out: &mut dyn Write, options: &Options) -> Result<Exit> {
+    let binary = match &options.binary {
+        Some(path) => std::path::absolute(path)?,
+        None => target::find(&options.test, options.package.as_deref())?,
+    };
+    let output = Command::new(&binary)
+        .args(["--show-thresholds", &format!("ktstr/{}", options.test)])
+        .env("NEXTEST", "1")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("asking {} for its bounds", binary.display()))?;
+    if !output.status.success() {
+        bail!(
+            "{} gives no bounds of a test `{}`: {}",
+            binary.display(),
+            options.test,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    out.write_all(&output.stdout)?;
+    Ok(Exit::Done)
+}
