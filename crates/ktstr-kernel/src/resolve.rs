@@ -115,7 +115,28 @@ impl Resolver {
         }
     }
 
+    /// Returns the whole cached kernel whose folder, or a file of it, this is. It was imported before, and importing its
+    /// decompressed image again would add a second kernel of the same release.
+    fn cached_at(&self, path: &Path) -> Result<Option<Kernel>, KernelError> {
+        let real = |path: &Path| path.canonicalize().ok();
+        let (Some(path), Some(kernels)) = (real(path), real(&self.cache.kernels())) else {
+            return Ok(None);
+        };
+        let Ok(inside) = path.strip_prefix(kernels) else {
+            return Ok(None);
+        };
+        let id = inside.components().next();
+        let id = id.and_then(|id| id.as_os_str().to_str());
+        let (whole, _) = self.cache.scan()?;
+        Ok(whole
+            .into_iter()
+            .find(|kernel| Some(kernel.id.as_str()) == id))
+    }
+
     fn at_path(&self, path: &Path, listener: &mut Listener<'_>) -> Result<Kernel, KernelError> {
+        if let Some(kernel) = self.cached_at(path)? {
+            return Ok(kernel);
+        }
         let unpacked;
         let found = if path.is_dir() {
             package::in_folder(path)?

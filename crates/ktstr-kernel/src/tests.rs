@@ -77,6 +77,16 @@ fn a_bzimage_becomes_a_whole_entry() {
 }
 
 #[test]
+fn a_path_into_the_cache_is_the_cached_kernel() {
+    let home = Home::new();
+    let kernel = home.resolve(&home.file("vmlinuz", &made())).unwrap();
+    for path in [&kernel.image, &kernel.vmlinux, &kernel.dir().to_owned()] {
+        assert_eq!(home.resolve(path).unwrap(), kernel, "{}", path.display());
+    }
+    assert_eq!(home.entries(), std::slice::from_ref(&kernel.id));
+}
+
+#[test]
 fn a_vmlinux_and_a_package_folder_are_accepted() {
     let home = Home::new();
     let elf = home.file("vmlinux", &vmlinux(&symbols(10), Encoding::Base));
