@@ -12,7 +12,8 @@ use super::custom::{CustomCfg, CustomFn};
 
 impl WorkType {
     /// Phases in a loop.
-    pub const fn sequence(first: WorkPhase, rest: Vec<WorkPhase>) -> Self {
+    pub fn sequence(first: WorkPhase, rest: impl IntoIterator<Item = WorkPhase>) -> Self {
+        let rest = rest.into_iter().collect();
         Self::Sequence { first, rest }
     }
 
