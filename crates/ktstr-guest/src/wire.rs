@@ -103,6 +103,7 @@ mod tests {
                 ("EMPTY".to_owned(), String::new()),
             ],
             seed: u64::MAX,
+            variant: 1 << 63,
             workload_root: "/ktstr".to_owned(),
         }
     }
@@ -139,6 +140,7 @@ mod tests {
             ToGuest::Run {
                 job: job().encode(),
                 seed: 9,
+                variant: 8,
             },
             ToGuest::Load {
                 binary: "/init".to_owned(),

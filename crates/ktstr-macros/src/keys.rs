@@ -523,7 +523,13 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "the test wants no pinned CPUs, so that any host can run its shape, as every host can; not with `performance_mode`",
     ),
-    later("cpu_budget", "limit of the host CPUs that a run may use"),
+    key(
+        "cpu_budget",
+        U32,
+        Run,
+        "`KTSTR_CPU_CAP`, or all",
+        "most CPUs of the host that the guest's CPUs may use; needs `no_perf_mode`",
+    ),
     key(
         "expect_err",
         Bool,
@@ -568,7 +574,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         Run,
         "false",
-        "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, `clock` and `cleanup_budget_ms`",
+        "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, `clock`, `cpu_budget` and `cleanup_budget_ms`",
     ),
     key(
         "ignore",

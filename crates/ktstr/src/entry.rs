@@ -120,6 +120,8 @@ pub struct KtstrTestEntry {
     /// Whether the test wants no pinned CPUs, so that its shape is built on any host, as every shape is. It contradicts
     /// `performance_mode`.
     pub no_perf_mode: bool,
+    /// The most CPUs of the host that the vCPUs may use, instead of all that this process may use. Needs `no_perf_mode`.
+    pub cpu_budget: Option<u32>,
     /// A second run with probes when the scheduler dies. Not built yet: an entry with it is refused.
     pub auto_repro: bool,
     /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. Needs a
@@ -228,6 +230,14 @@ pub enum EntryError {
         /// The field that is set.
         field: &'static str,
     },
+    /// A limit of the host's CPUs on a test that may want them for itself.
+    #[error(
+        "test {name:?}: cpu_budget needs no_perf_mode: a test that shares CPUs cannot have pinned ones"
+    )]
+    CpuBudget {
+        /// The name of the test.
+        name: &'static str,
+    },
     /// Two wishes of which only one can be met.
     #[error("test {name:?}: performance_mode and no_perf_mode exclude each other")]
     PerformanceMode {
@@ -314,6 +324,7 @@ impl KtstrTestEntry {
         fresh_attach: false,
         performance_mode: false,
         no_perf_mode: false,
+        cpu_budget: None,
         auto_repro: false,
         survives_storm: false,
         kaslr: false,
@@ -386,6 +397,7 @@ impl KtstrTestEntry {
                 "cleanup_budget",
                 self.cleanup_budget == Some(Duration::ZERO),
             ),
+            ("cpu_budget", self.cpu_budget == Some(0)),
         ] {
             if zero {
                 return Err(EntryError::Zero { name, field });
@@ -442,8 +454,12 @@ impl KtstrTestEntry {
                 return Err(EntryError::NeedsScheduler { name, field });
             }
         }
+        if self.cpu_budget.is_some() && !self.no_perf_mode {
+            return Err(EntryError::CpuBudget { name });
+        }
         if self.host_only {
             for (field, given) in [
+                ("cpu_budget", self.cpu_budget.is_some()),
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
                 ("num_snapshots", self.num_snapshots > 0),
                 ("staged_schedulers", !self.staged_schedulers.is_empty()),

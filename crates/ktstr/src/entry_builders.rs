@@ -86,6 +86,7 @@ setters! {
         with_pci pci: bool;
     }
     optional {
+        with_cpu_budget without_cpu_budget cpu_budget: u32;
         with_config_content without_config_content config_content: &'static str;
         with_payload without_payload payload: &'static Payload;
         with_cleanup_budget without_cleanup_budget cleanup_budget: Duration;

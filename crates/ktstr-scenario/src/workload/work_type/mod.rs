@@ -12,8 +12,7 @@ use super::custom::{CustomCfg, CustomFn};
 
 impl WorkType {
     /// Phases in a loop.
-    pub fn sequence(first: WorkPhase, rest: impl IntoIterator<Item = WorkPhase>) -> Self {
-        let rest = rest.into_iter().collect();
+    pub const fn sequence(first: WorkPhase, rest: Vec<WorkPhase>) -> Self {
         Self::Sequence { first, rest }
     }
 
