@@ -140,7 +140,6 @@ mod tests {
             ToGuest::Run {
                 job: job().encode(),
                 seed: 9,
-                variant: 8,
             },
             ToGuest::Load {
                 binary: "/init".to_owned(),

@@ -81,6 +81,7 @@ fn check_host_only(attrs: &Attrs) -> Result<()> {
         .or(given("post_vm_unconditional"))
         .or(given("clock"))
         .or(given("cpu_budget"))
+        .or(given("perf_delta_assertions"))
         .or(given("cleanup_budget_ms"));
     match excluded {
         None => Ok(()),
@@ -383,6 +384,7 @@ mod tests {
             "num_snapshots = 1",
             "cleanup_budget_ms = 1",
             "cpu_budget = 1",
+            "perf_delta_assertions = P",
             "post_vm = f",
         ] {
             let name = other.split(' ').next().unwrap_or_default();

@@ -40,6 +40,7 @@ mod sidecar;
 mod snapshot_bridge;
 pub mod table;
 mod variant;
+mod verifier_cells;
 mod vm_result;
 
 pub use discovery::find_kernel;
@@ -213,11 +214,12 @@ pub mod test_support {
         EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, SchedulerSource as ResolveSource, run_ktstr_test,
     };
     pub use crate::sidecar::{
-        SidecarResult, analyze_sidecars, newest_run_dir, read_sidecars, sidecar_dir,
+        MeasuredAssertion, SidecarResult, analyze_sidecars, newest_run_dir, read_sidecars,
+        sidecar_dir,
     };
     pub use ktstr_assert::{
         Metric, MetricCheck, MetricHint, MetricPattern, MetricStream, OutputFormat, PayloadEnd,
-        PayloadMetrics, extract_metrics,
+        PayloadMetrics, PerfDeltaAssertion, PerfDeltaError, extract_metrics,
     };
     pub use ktstr_record::{HostRecord as HostContext, runs_root};
     pub use ktstr_scenario::payload::{Payload, PayloadError, PayloadKind};

@@ -14,7 +14,7 @@ use ktstr_state::{Folder, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::KtstrTestEntry;
-use crate::run::{Finished, environment};
+use crate::run::{Finished, environment, perf_delta};
 use crate::variant;
 use crate::vm_result::VmResult;
 
@@ -87,8 +87,22 @@ pub struct SidecarResult {
     pub host: HostRecord,
     /// Guest time from the end of the scenario to the end of the guest, milliseconds.
     pub cleanup_duration_ms: Option<f64>,
+    /// The values of the metrics that the test's `perf_delta_assertions` are about.
+    pub perf_delta_assertions: Vec<MeasuredAssertion>,
     /// `ci` where `KTSTR_CI` is set, otherwise `local`.
     pub run_source: String,
+}
+
+/// The value of a metric that a test compares between runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MeasuredAssertion {
+    /// The name of the metric.
+    pub metric: String,
+    /// The phase: 0 is before the first step, 1 is the first step; `None` for the whole run.
+    pub phase: Option<u16>,
+    /// The value; `None` if the run did not measure it.
+    pub value: Option<f64>,
 }
 
 /// The folder of these files: `KTSTR_SIDECAR_DIR`, otherwise `sidecars` in the runs' root.
@@ -128,6 +142,14 @@ pub fn read_sidecars(folder: Option<&Path>) -> anyhow::Result<Vec<SidecarResult>
     }
     all.sort_by(|a, b| (&a.test_name, &a.topology).cmp(&(&b.test_name, &b.topology)));
     Ok(all)
+}
+
+/// Reads the result of this test and variant in `folder`.
+pub(crate) fn read_one(folder: &Path, entry: &KtstrTestEntry) -> anyhow::Result<SidecarResult> {
+    let path = folder.join(file_name(entry.name, variant::hash(entry), RESULT));
+    let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no sidecar of this version", path.display()))
 }
 
 /// Describes the results in `folder`, or in [`sidecar_dir`], for people: how many tests ended in which way, and a line for
@@ -173,7 +195,11 @@ impl SidecarResult {
 
 /// The path of a file of this test and variant.
 fn path(test: &str, variant: u64, ending: &str) -> PathBuf {
-    sidecar_dir().join(format!("{test}-{variant:016x}.{ending}"))
+    sidecar_dir().join(file_name(test, variant, ending))
+}
+
+fn file_name(test: &str, variant: u64, ending: &str) -> String {
+    format!("{test}-{variant:016x}.{ending}")
 }
 
 /// The path of the file that a failed run of this test and variant leaves.
@@ -255,6 +281,9 @@ pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
         run_id: record.run_id,
         host: record.host,
         cleanup_duration_ms: record.cleanup_duration_ms,
+        perf_delta_assertions: vm
+            .map(|vm| perf_delta::measured(entry, vm))
+            .unwrap_or_default(),
         run_source: match environment(CI) {
             Some(_) => "ci".to_owned(),
             None => "local".to_owned(),

@@ -18,6 +18,7 @@ mod kernel_memory;
 pub mod kvm;
 mod moments;
 mod monitor;
+pub(crate) mod perf_delta;
 mod performance;
 mod plan;
 mod record_writer;
@@ -231,6 +232,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
         teardown::judge(&mut judgement, entry, run.teardown, dilation);
+        perf_delta::judge(&mut judgement, entry, vm);
         if !dumped {
             dump_if_failed(entry, Some(vm), &judgement);
         }

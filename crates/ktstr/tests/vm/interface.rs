@@ -321,3 +321,62 @@ fn what_a_run_uses_is_found_outside_of_one() {
             .contains("/nowhere/scx")
     );
 }
+
+const RATE: PerfDeltaAssertion = PerfDeltaAssertion::new("iteration_rate").with_min_abs(0.0);
+const OF_STEP: PerfDeltaAssertion = PerfDeltaAssertion::new("total_iterations")
+    .with_direction(Polarity::HigherBetter)
+    .with_max_regression_pct(1.0)
+    .with_min_abs(0.0)
+    .with_phase(1);
+
+case!(COMPARED = "interface_compared", works, perf_delta_assertions: &[&RATE, &OF_STEP],
+    topology: Topology::new(1, 1, 2, 1), duration: Duration::from_millis(500),
+    clock: ktstr::test_support::ClockMode::Virtual);
+
+/// The same run twice is no regression; against a baseline that was better it is one.
+#[test]
+fn a_run_is_compared_with_its_baseline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = folder.path().join("base");
+    let compare = |sidecars: &str| {
+        Case::new("interface_compared")
+            .env("KTSTR_SIDECAR_DIR", folder.path().join(sidecars))
+            .env("KTSTR_PERF_BASELINE", &base)
+    };
+    std::fs::create_dir(&base).expect("a folder");
+    compare("base")
+        .run()
+        .says(2, &["perf_delta_assertions: read", ".ktstr.json"]);
+    let again = compare("again").run();
+    again.says(0, &[]);
+    let result = again.artefact("result.json");
+    for line in ["iteration_rate: ", "total_iterations: "] {
+        assert!(result.contains(line), "no {line:?} in {result}");
+    }
+    let (mut better, files) = only(&base);
+    let of_step = &better.perf_delta_assertions[1];
+    assert_eq!(
+        (of_step.metric.as_str(), of_step.phase),
+        ("total_iterations", Some(1))
+    );
+    assert!(
+        of_step.value.is_some_and(|value| value > 100.0),
+        "{of_step:?}"
+    );
+    let rate = better.perf_delta_assertions[0]
+        .value
+        .as_mut()
+        .expect("a rate");
+    *rate *= 2.0;
+    let json = serde_json::to_vec(&better).expect("JSON");
+    let is_result = |file: &&PathBuf| file.to_string_lossy().ends_with(".ktstr.json");
+    let file = files.iter().find(is_result).expect("a sidecar");
+    std::fs::write(file, json).expect("a file");
+    compare("worse").run().says(
+        1,
+        &[
+            "iteration_rate: expected at most 10 % and 0 iter/cpu-s worse than ",
+            &better.run_id,
+        ],
+    );
+}
