@@ -44,12 +44,12 @@ mod verifier_cells;
 mod vm_result;
 
 pub use discovery::find_kernel;
+pub use ktstr_assert::monitor::WatchdogObservation;
 pub use ktstr_assert::{claim, claim_present};
 pub use ktstr_guest::kmsg::{read_kmsg, send_kmsg};
 pub use ktstr_macros::{Claim, Payload, declare_scheduler, json, ktstr_test, ktstr_test_entry};
 pub use linkme;
 pub use linkme::distributed_slice;
-pub use vm_result::WatchdogObservation;
 
 /// Results, verdicts, phases, metrics, series and checks.
 pub mod assert {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use ktstr_assert::monitor::{self, MonitorReport, MonitorSample};
+use ktstr_assert::monitor::{self, MonitorReport, MonitorSample, WatchdogObservation};
 use ktstr_assert::series::SampleSeries;
 use ktstr_assert::{
     AssertResult, BetterThanPhase, MetricId, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats,
@@ -99,16 +99,6 @@ pub struct ProgVerifierStats {
     pub name: String,
     /// The number of instructions that the verifier processed on all paths; 0 before Linux 5.16.
     pub verified_insns: u64,
-}
-
-/// The time for which sched_ext lets a runnable task wait, as it is wanted and as it is in the guest's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WatchdogObservation {
-    /// The test's `watchdog_timeout_s`, in jiffies.
-    pub expected_jiffies: u64,
-    /// What sched_ext uses, in jiffies.
-    pub observed_jiffies: u64,
 }
 
 /// Everything that is known about a run after its end. Only the harness creates it.

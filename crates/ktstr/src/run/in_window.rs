@@ -1,13 +1,14 @@
 //! What is read of the guest once in the workload window, for the result: the programs that are loaded, and the watchdog
 //! timeout that is in effect.
 
+use ktstr_assert::monitor::WatchdogObservation;
 use ktstr_introspect::kernel::KernelView;
 use ktstr_machine::Machine;
 
 use super::captures::{LazyKernelInfo, RamView};
 use super::guest_state::GuestState;
 use super::plan::Plan;
-use crate::vm_result::{ProgVerifierStats, WatchdogObservation};
+use crate::vm_result::ProgVerifierStats;
 
 /// What was read.
 #[derive(Debug, Default)]

@@ -532,7 +532,10 @@ impl Run {
             parallel_tcg: engine.parallel_tcg(),
         };
         *teardown = Teardown::of(&guest);
-        let (report, scx_exit) = monitor.done();
+        let (mut report, scx_exit) = monitor.done();
+        if let Some(report) = &mut report {
+            report.watchdog_observation = in_window.watchdog;
+        }
         let mut judgement = verdict::judge(&case, &end, &guest, &console, scx_exit.as_ref());
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
         if guest.scheduler_changes > 0 {

@@ -70,6 +70,8 @@ fn of_a_pass(result: &VmResult) -> Result<()> {
         .watchdog_observation()
         .context("a scheduler is attached")?;
     let both = (watchdog.expected_jiffies, watchdog.observed_jiffies);
+    let report = result.monitor.as_ref().context("samples")?;
+    ensure!(report.watchdog_observation == Some(watchdog), "{report:?}");
     ensure!(both == (5 * hz, 5 * hz), "{watchdog:?} at {hz} Hz");
     let programs = &result.verifier_stats;
     let verified = |name: &str| {
@@ -147,7 +149,10 @@ fn of_one_cpu(result: &VmResult) -> Result<()> {
 }
 
 fn fails(ctx: &Ctx) -> Result<AssertResult> {
-    let mut result = works(ctx)?;
+    let bench = TaobenchConfig::DEFAULT.client_threads(2).slow_threads(1);
+    let bench = WorkSpec::default().work_type(WorkType::taobench(bench.cache_capacity_mib(1)));
+    let cgroup = CgroupDef::named("cache").work(bench.workers(1));
+    let mut result = execute_defs(ctx, vec![cgroup])?;
     result.merge(AssertResult::fail_msg("on purpose"));
     Ok(result)
 }
@@ -180,6 +185,14 @@ fn of_a_crash(result: &VmResult) -> Result<()> {
 
 /// Nothing was captured, and the file says so.
 fn of_a_failure(result: &VmResult) -> Result<()> {
+    let told = result.guest_assert_result()?.stats.cgroups;
+    let bench = told.first().and_then(|cgroup| cgroup.taobench_whole);
+    let bench = bench.context("what the clients did")?;
+    ensure!(
+        bench.get_cmds > 100 && bench.fast_ops + bench.slow_ops == bench.get_cmds,
+        "{bench:?}"
+    );
+    ensure!(bench.get_misses > 0 && bench.cpu_time_ns > 0, "{bench:?}");
     let report = dump_of(result)?;
     let why = report.placeholder_reason.unwrap_or_default();
     ensure!(
