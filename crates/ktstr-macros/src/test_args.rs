@@ -334,7 +334,7 @@ mod tests {
         insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes after the scheduler has crashed");
         insta::assert_snapshot!(message("performance_mode, no_perf_mode"), @"`performance_mode` and `no_perf_mode` exclude each other");
         insta::assert_snapshot!(message("cpu_budget = 1"), @"`cpu_budget` needs `no_perf_mode`: a test that shares CPUs cannot have pinned ones");
-        insta::assert_snapshot!(message("cpu_budget = 0, no_perf_mode"), @"");
+        insta::assert_snapshot!(message("cpu_budget = 0, no_perf_mode"), @"`cpu_budget` must be at least 1");
         insta::assert_snapshot!(message("survives_storm"), @"`survives_storm` needs `scheduler`: the scheduler must outlive the test");
         insta::assert_snapshot!(message("survives_storm, scheduler = S, expect_err"), @"`survives_storm` and `expect_err` exclude each other");
         insta::assert_snapshot!(message("config = \"x\""), @"`config` needs `scheduler`: it is the scheduler's configuration");

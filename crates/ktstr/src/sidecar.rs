@@ -134,10 +134,7 @@ pub fn read_sidecars(folder: Option<&Path>) -> anyhow::Result<Vec<SidecarResult>
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.starts_with('.') && name.ends_with(RESULT) {
-            let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            let result: SidecarResult = serde_json::from_slice(&text)
-                .with_context(|| format!("{} is no sidecar of this version", path.display()))?;
-            all.push(result);
+            all.push(parse(&path)?);
         }
     }
     all.sort_by(|a, b| (&a.test_name, &a.topology).cmp(&(&b.test_name, &b.topology)));
@@ -147,9 +144,15 @@ pub fn read_sidecars(folder: Option<&Path>) -> anyhow::Result<Vec<SidecarResult>
 /// Reads the result of this test and variant in `folder`.
 pub(crate) fn read_one(folder: &Path, entry: &KtstrTestEntry) -> anyhow::Result<SidecarResult> {
     let path = folder.join(file_name(entry.name, variant::hash(entry), RESULT));
-    let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    serde_json::from_slice(&text)
-        .with_context(|| format!("{} is no sidecar of this version", path.display()))
+    parse(&path)
+}
+
+fn parse(path: &Path) -> anyhow::Result<SidecarResult> {
+    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let result: Option<SidecarResult> = serde_json::from_slice(&text).ok();
+    // Any object has the form of a sidecar, but every sidecar names its test.
+    let result = result.filter(|result| !result.test_name.is_empty());
+    result.with_context(|| format!("{} is no sidecar of this version", path.display()))
 }
 
 /// Describes the results in `folder`, or in [`sidecar_dir`], for people: how many tests ended in which way, and a line for
