@@ -140,6 +140,7 @@ mod tests {
     #[test]
     fn newest_first_and_no_more_than_asked() {
         let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(SIDECARS)).unwrap();
         for (ms, test) in (0..).zip(["z_first", "m_second", "a_third"]) {
             begun(&run(root.path(), test), ms);
         }

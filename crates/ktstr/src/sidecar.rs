@@ -10,7 +10,7 @@ use ktstr_assert::monitor::MonitorSummary;
 use ktstr_assert::{PayloadMetrics, ScenarioStats, StimulusEvent};
 use ktstr_introspect::report::FailureDumpReport;
 use ktstr_record::{HostRecord, RunVerdict, runs_root};
-use ktstr_state::{Folder, Place};
+use ktstr_state::{Folder, Lock, Place};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::KtstrTestEntry;
@@ -299,15 +299,11 @@ pub(crate) fn write(finished: &Finished, record: &Path) -> anyhow::Result<()> {
 fn put(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let folder = Folder::owned(&sidecar_dir(), Place::RUNS)?;
     let json = serde_json::to_vec(value)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder
-        .path()
-        .join(format!(".{name}-{}", std::process::id()));
+    // One writer at a time, so that what a killed one leaves is what the next one replaces.
+    let _gate = Lock::of_folder(&folder, "another run that writes its sidecar")?;
+    let aside = folder.path().join(".new");
     let written = fs::write(&aside, json).and_then(|()| fs::rename(&aside, path));
-    written.with_context(|| {
-        let _ = fs::remove_file(&aside);
-        format!("write {}", path.display())
-    })
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]
