@@ -32,7 +32,9 @@ pub use check::{
     AbsoluteThresholds, Assert, ExpectedErrorError, Limit, assert_benchmarks, assert_isolation,
     assert_not_stuck, assert_thresholds, assert_throughput_parity,
 };
-pub use metric::{BuiltinMetric, MetricDef, MetricId, Polarity};
+pub use metric::{
+    BuiltinMetric, MetricDef, MetricId, PerfDeltaAssertion, PerfDeltaError, Polarity,
+};
 pub use monitor::{MonitorReport, MonitorSample, MonitorSummary, MonitorThresholds};
 pub use outcome::{
     AssertDetail, AssertResult, COMPARATOR_VOCABULARY, DetailKind, Ejection, Finding, InfoNote,

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod direct;
 pub mod engine;
 pub mod init;
+pub mod kmsg;
 pub mod link;
 pub mod mail;
 pub mod payload;

@@ -594,6 +594,8 @@ pub struct Job {
     pub env: Vec<(String, String)>,
     /// The seed of the workers.
     pub seed: u64,
+    /// The number of the test's variant.
+    pub variant: u64,
     /// Absolute path, below `/sys/fs/cgroup`, of the cgroup for the scenario's cgroups.
     pub workload_root: String,
 }
@@ -605,6 +607,7 @@ impl Job {
         put.bytes(self.test.as_bytes());
         put.bytes(self.workload_root.as_bytes());
         put.number(self.seed);
+        put.number(self.variant);
         put.number(self.env.len() as u64);
         for (name, value) in &self.env {
             put.bytes(name.as_bytes());
@@ -623,6 +626,7 @@ impl Job {
             test: take.text(),
             workload_root: take.text(),
             seed: take.number(),
+            variant: take.number(),
             env: Vec::new(),
         };
         let mut left = take.number();

@@ -103,6 +103,7 @@ mod tests {
                 ("EMPTY".to_owned(), String::new()),
             ],
             seed: u64::MAX,
+            variant: 1 << 63,
             workload_root: "/ktstr".to_owned(),
         }
     }

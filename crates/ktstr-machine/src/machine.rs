@@ -235,6 +235,12 @@ impl Machine {
         self.clock.now()
     }
 
+    /// Restricts the machine to `count` of the CPUs that this process may use. Returns the number of CPUs that it may use from
+    /// now on. Guest time under the real clock passes while its vCPUs wait for each other.
+    pub fn share_cpus(&self, count: u32) -> Result<u32, MachineError> {
+        self.process.share_cpus(count)
+    }
+
     /// Returns the CPU time that QEMU has used on the host.
     pub fn cpu_time(&self) -> Option<Duration> {
         self.process.cpu_time()

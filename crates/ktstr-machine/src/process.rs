@@ -7,6 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use crate::console::Console;
 use crate::{MachineError, confine, spawner};
 
@@ -153,6 +157,48 @@ impl Process {
             std::thread::sleep(Duration::from_micros(300));
         }
         Ok(())
+    }
+
+    /// Restricts all threads of QEMU to `count` of the CPUs that this process may use, or to all of them if there are fewer.
+    /// Returns the number of CPUs that QEMU may use from now on, as the kernel tells it.
+    pub(crate) fn share_cpus(&self, count: u32) -> Result<u32, MachineError> {
+        let fail = |e| MachineError::system("restricting QEMU to some of the host's CPUs", e);
+        let own = sched_getaffinity(None).map_err(|e| fail(e.into()))?;
+        let usable: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|cpu| own.is_set(*cpu))
+            .collect();
+        let mut shared = CpuSet::new();
+        // Machines that run at the same time start at different CPUs.
+        let first = self.id() as usize;
+        for at in 0..usable.len().min(count.max(1) as usize) {
+            if let Some(cpu) = usable.get((first + at) % usable.len()) {
+                shared.set(*cpu);
+            }
+        }
+        let threads = format!("/proc/{}/task", self.id());
+        // A thread that starts meanwhile inherits the CPUs of the one that starts it, which may not have been restricted yet.
+        let mut restricted = std::collections::BTreeSet::new();
+        loop {
+            let before = restricted.len();
+            for entry in std::fs::read_dir(&threads).map_err(fail)?.flatten() {
+                let Some(tid) = entry.file_name().to_str().and_then(|t| t.parse().ok()) else {
+                    continue;
+                };
+                if restricted.insert(tid) {
+                    match sched_setaffinity(Pid::from_raw(tid), &shared) {
+                        // It has ended.
+                        Ok(()) | Err(Errno::SRCH) => {}
+                        Err(e) => return Err(fail(e.into())),
+                    }
+                }
+            }
+            if restricted.len() == before {
+                break;
+            }
+        }
+        let pid = Pid::from_raw(self.id() as i32);
+        let told = sched_getaffinity(pid).map_err(|e| fail(e.into()))?;
+        Ok(told.count())
     }
 
     /// Returns the CPU time of all threads of QEMU, with the resolution of the clock tick.

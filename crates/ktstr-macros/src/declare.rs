@@ -29,9 +29,6 @@ const KEYS: &[&str] = &[
     "verifier_exclude_topologies",
 ];
 
-/// Keys that are reserved and not implemented yet.
-const LATER: &[&str] = &["kernels", "verifier_exclude_topologies"];
-
 struct Declaration {
     outer: Vec<Attribute>,
     visibility: Visibility,
@@ -61,9 +58,6 @@ impl Parse for Declaration {
             let at = raw.key.span();
             if !KEYS.contains(&key.as_str()) {
                 return Err(error(at, unknown(&key, KEYS)));
-            }
-            if LATER.contains(&key.as_str()) {
-                return Err(error(at, format!("`{key}` is not available yet")));
             }
             if attrs.iter().any(|(name, _)| *name == raw.key) {
                 return Err(error(at, format!("`{key}` is given twice")));
@@ -142,12 +136,15 @@ pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
                     ));
                 }
             },
-            "sched_args" | "kargs" => {
+            "sched_args" | "kargs" | "kernels" | "verifier_exclude_topologies" => {
                 let Expr::Array(array) = value else {
                     let what = format!("`{name}` takes a list of string literals");
                     return Err(error(value.span(), what));
                 };
                 let values = texts(&name, array)?;
+                if matches!(name.as_str(), "kernels" | "verifier_exclude_topologies") {
+                    check_filter(&name, &values)?;
+                }
                 builders.extend(quote!(.#key(&[#(#values),*])));
             }
             "sysctls" => {
@@ -173,6 +170,21 @@ pub(crate) fn declare(input: TokenStream) -> Result<TokenStream> {
         #[linkme(crate = ::ktstr::__private::linkme)]
         static #registered: &'static ::ktstr::test_support::Scheduler = &#ident;
     })
+}
+
+/// Each value of a filter selects something, and no two are the same.
+fn check_filter(key: &str, values: &[LitStr]) -> Result<()> {
+    for (at, value) in values.iter().enumerate() {
+        let text = value.value();
+        if text.trim().is_empty() || text.contains('/') {
+            let what = format!("`{key}` has {text:?}: a value must not be empty nor contain `/`");
+            return Err(error(value.span(), what));
+        }
+        if values.iter().take(at).any(|other| other.value() == text) {
+            return Err(error(value.span(), format!("`{key}` has {text:?} twice")));
+        }
+    }
+    Ok(())
 }
 
 fn check_ident(ident: &Ident) -> Result<()> {
@@ -339,7 +351,8 @@ mod tests {
         insta::assert_snapshot!(message("MY, { name = \" Eevdf \", binary = \"x\" }"), @r#"`name = " Eevdf "` is reserved for the kernel's own scheduler"#);
         insta::assert_snapshot!(message("MY, { name = \"a\", binary_path = \"x\" }"), @"`binary_path` must be absolute");
         insta::assert_snapshot!(message("MY, { name = \"a\", binary = \"x\", topology = 3 }"), @"`topology` takes (numa_nodes, llcs, cores, threads)");
-        insta::assert_snapshot!(message("MY, { kernels = [] }"), @"`kernels` is not available yet");
+        insta::assert_snapshot!(message("MY, { name = \"x\", binary = \"x\", kernels = [\"6.14\", \"6.14\"] }"), @r#"`kernels` has "6.14" twice"#);
+        insta::assert_snapshot!(message("MY, { name = \"x\", binary = \"x\", verifier_exclude_topologies = [\"\"] }"), @r#"`verifier_exclude_topologies` has "": a value must not be empty nor contain `/`"#);
         assert!(
             message("MY, { nmae = 1 }").starts_with("unknown key `nmae`, did you mean `name`?")
         );

@@ -143,6 +143,10 @@ fn fields(attrs: &Attrs) -> TokenStream {
             out.extend(quote!(#field: #value,));
         }
     }
+    if let Some(value) = attrs.integer("cpu_budget") {
+        let value = value as u32;
+        out.extend(quote!(cpu_budget: Some(#value),));
+    }
     for name in ["memory_mib", "num_snapshots"] {
         if let Some(value) = attrs.integer(name) {
             let field = format_ident!("{name}");
@@ -192,7 +196,7 @@ fn fields(attrs: &Attrs) -> TokenStream {
     if let Some(path) = attrs.path("payload") {
         out.extend(quote!(payload: Some(&#path),));
     }
-    for name in ["bpf_map_write", "watch_bpf_maps"] {
+    for name in ["bpf_map_write", "watch_bpf_maps", "perf_delta_assertions"] {
         if attrs.get(name).is_some() {
             let (field, values) = (format_ident!("{name}"), attrs.paths(name));
             out.extend(quote!(#field: &[#(&#values),*],));
@@ -406,6 +410,7 @@ mod tests {
         match name {
             "config" | "survives_storm" | "extra_sched_args" | "bpf_map_write"
             | "watch_bpf_maps" => "scheduler = S, ",
+            "cpu_budget" => "no_perf_mode, ",
             "expect_scx_bpf_error_contains" | "expect_scx_bpf_error_matches" => {
                 "scheduler = S, expect_err, "
             }

@@ -263,7 +263,13 @@ pub(crate) const KEYS: &[Key] = &[
         "`[]`",
         "variables of the scheduler that the host reads in the workload window, as metrics of the run, each a `const` or `static` `WatchBpfMap`; needs `scheduler`",
     ),
-    later("perf_delta_assertions", "comparisons with other runs"),
+    key(
+        "perf_delta_assertions",
+        PathOrPaths,
+        Outcome,
+        "`[]`",
+        "metrics that may not be much worse than in the earlier run of the test whose sidecar is in the folder `KTSTR_PERF_BASELINE`, each a `const` or `static` `PerfDeltaAssertion`; without that variable nothing is compared",
+    ),
     key(
         "not_stuck",
         Bool,
@@ -523,7 +529,13 @@ pub(crate) const KEYS: &[Key] = &[
         "false",
         "the test wants no pinned CPUs, so that any host can run its shape, as every host can; not with `performance_mode`",
     ),
-    later("cpu_budget", "limit of the host CPUs that a run may use"),
+    key(
+        "cpu_budget",
+        U32,
+        Run,
+        "`KTSTR_CPU_CAP`, or all",
+        "most CPUs of the host that the guest's CPUs may use; needs `no_perf_mode`",
+    ),
     key(
         "expect_err",
         Bool,
@@ -568,7 +580,7 @@ pub(crate) const KEYS: &[Key] = &[
         Bool,
         Run,
         "false",
-        "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, `clock` and `cleanup_budget_ms`",
+        "runs the function on the host, without a VM; not with `scheduler`, captures, callbacks, `clock`, `cpu_budget`, `perf_delta_assertions` and `cleanup_budget_ms`",
     ),
     key(
         "ignore",

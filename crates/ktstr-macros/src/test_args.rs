@@ -80,6 +80,8 @@ fn check_host_only(attrs: &Attrs) -> Result<()> {
         .or(given("post_vm"))
         .or(given("post_vm_unconditional"))
         .or(given("clock"))
+        .or(given("cpu_budget"))
+        .or(given("perf_delta_assertions"))
         .or(given("cleanup_budget_ms"));
     match excluded {
         None => Ok(()),
@@ -140,6 +142,12 @@ fn check_texts(attrs: &Attrs) -> Result<()> {
         return Err(error(
             attrs.span("no_perf_mode"),
             "`performance_mode` and `no_perf_mode` exclude each other",
+        ));
+    }
+    if attrs.get("cpu_budget").is_some() && attrs.bool("no_perf_mode") != Some(true) {
+        return Err(error(
+            attrs.span("cpu_budget"),
+            "`cpu_budget` needs `no_perf_mode`: a test that shares CPUs cannot have pinned ones",
         ));
     }
     for name in ["bpf_map_write", "watch_bpf_maps"] {
@@ -325,6 +333,8 @@ mod tests {
         insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: set it for each cgroup with `CgroupDef::named(..).workers(n)`");
         insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes after the scheduler has crashed");
         insta::assert_snapshot!(message("performance_mode, no_perf_mode"), @"`performance_mode` and `no_perf_mode` exclude each other");
+        insta::assert_snapshot!(message("cpu_budget = 1"), @"`cpu_budget` needs `no_perf_mode`: a test that shares CPUs cannot have pinned ones");
+        insta::assert_snapshot!(message("cpu_budget = 0, no_perf_mode"), @"`cpu_budget` must be at least 1");
         insta::assert_snapshot!(message("survives_storm"), @"`survives_storm` needs `scheduler`: the scheduler must outlive the test");
         insta::assert_snapshot!(message("survives_storm, scheduler = S, expect_err"), @"`survives_storm` and `expect_err` exclude each other");
         insta::assert_snapshot!(message("config = \"x\""), @"`config` needs `scheduler`: it is the scheduler's configuration");
@@ -373,6 +383,8 @@ mod tests {
             "scheduler = S",
             "num_snapshots = 1",
             "cleanup_budget_ms = 1",
+            "cpu_budget = 1",
+            "perf_delta_assertions = P",
             "post_vm = f",
         ] {
             let name = other.split(' ').next().unwrap_or_default();

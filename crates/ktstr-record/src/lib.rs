@@ -29,7 +29,7 @@ mod testing;
 pub use artefact::{JSON_CAP, TEXT_CAP};
 pub use clean::{Cleaned, clean};
 pub use error::RecordError;
-pub use list::{Damaged, Listed, Listing, list, newest_of_process, read};
+pub use list::{Damaged, Listed, Listing, SIDECARS, list, newest_of_process, read};
 pub use moment::CaptureMoment;
 pub use record::{
     Accelerator, CaptureRecord, Clock, FindingRecord, GUEST_VARIABLES, HostRecord,

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::error::RecordError;
 use crate::record::{RECORD_FILE, RunRecord, SCHEMA};
 
+/// The folder beside the runs that holds the newest result of each test; it is no run.
+pub const SIDECARS: &str = "sidecars";
+
 /// The largest record that is read in bytes, so that a damaged file does not cause a huge allocation.
 const READ_CAP: u64 = 64 << 20;
 
@@ -50,6 +53,7 @@ pub fn list(root: &Path, last: Option<usize>) -> Result<Listing, RecordError> {
     let mut folders: Vec<PathBuf> = entries
         .flatten()
         .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+        .filter(|entry| entry.file_name() != SIDECARS)
         .map(|entry| entry.path())
         .filter(|path| path.is_dir())
         .collect();
@@ -136,6 +140,7 @@ mod tests {
     #[test]
     fn newest_first_and_no_more_than_asked() {
         let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(SIDECARS)).unwrap();
         for (ms, test) in (0..).zip(["z_first", "m_second", "a_third"]) {
             begun(&run(root.path(), test), ms);
         }

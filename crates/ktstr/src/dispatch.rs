@@ -6,7 +6,7 @@
 use std::process::{Command, ExitCode};
 
 use crate::entry::KTSTR_TESTS;
-use crate::{guest_side, run};
+use crate::{guest_side, run, verifier_cells};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -20,7 +20,7 @@ extern "C" fn before_main() {
     if std::env::var_os(ktstr_guest::init::TEST_PROCESS_ENV).is_some() {
         std::process::exit(guest_side::main());
     }
-    if std::env::var_os("NEXTEST").is_some() && !KTSTR_TESTS.is_empty() {
+    if std::env::var_os("NEXTEST").is_some() && verifier_cells::has_tests() {
         let arguments: Vec<String> = std::env::args_os()
             .skip(1)
             .map(|a| a.to_string_lossy().into_owned())
@@ -40,12 +40,17 @@ fn nextest(arguments: &[String]) -> Option<i32> {
     }
     let asked = |option: &str| {
         let at = arguments.iter().position(|a| a == option)?;
-        arguments.get(at + 1)?.strip_prefix("ktstr/")
+        arguments.get(at + 1)
     };
-    if let Some(name) = asked("--show-thresholds") {
+
+    if let Some(name) = asked("--show-thresholds").and_then(|name| name.strip_prefix("ktstr/")) {
         return Some(show_thresholds(name));
     }
     let name = asked("--exact")?;
+    if let Some(cell) = name.strip_prefix(verifier_cells::PREFIX) {
+        return Some(verifier_cells::run(cell));
+    }
+    let name = name.strip_prefix("ktstr/")?;
     let Some(entry) = crate::entry::find_test(name) else {
         eprintln!("ktstr: there is no test `ktstr/{name}` in this binary");
         return Some(run::EXIT_FAIL);
@@ -69,7 +74,8 @@ fn show_thresholds(name: &str) -> i32 {
     }
 }
 
-/// Prints the names in libtest's format: first the tests of ktstr, then those of libtest.
+/// Prints the names in libtest's format: first the tests of ktstr, then the loads of schedulers, then the tests
+/// of libtest.
 fn list(ignored_only: bool) -> i32 {
     for entry in KTSTR_TESTS {
         let ignored = entry.ignored || entry.name.starts_with("demo_");
@@ -77,6 +83,14 @@ fn list(ignored_only: bool) -> i32 {
         // The full listing contains all tests. nextest asks for the ignored ones in a second call.
         if !hidden && (ignored || !ignored_only) {
             println!("ktstr/{}: test", entry.name);
+        }
+    }
+    match verifier_cells::names() {
+        Ok(cells) if !ignored_only => cells.iter().for_each(|cell| println!("{cell}: test")),
+        Ok(_) => {}
+        Err(why) => {
+            eprintln!("ktstr: {why}");
+            return run::EXIT_FAIL;
         }
     }
     let own = std::env::current_exe().and_then(|program| {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use ktstr_assert::{Assert, AssertResult, ExpectedErrorError};
+use ktstr_assert::{Assert, AssertResult, ExpectedErrorError, PerfDeltaAssertion, PerfDeltaError};
 use ktstr_scenario::Ctx;
 use ktstr_scenario::payload::{Payload, PayloadError};
 use ktstr_scenario::scheduler::{BpfMapWrite, CgroupPath, Scheduler, WatchBpfMap};
@@ -79,6 +79,8 @@ pub struct KtstrTestEntry {
     pub bpf_map_write: &'static [&'static BpfMapWrite],
     /// Variables of the scheduler that the host samples in the workload window, as metrics of the run.
     pub watch_bpf_maps: &'static [&'static WatchBpfMap],
+    /// Metrics that may not be much worse than in the earlier run of the test whose sidecar `KTSTR_PERF_BASELINE` names.
+    pub perf_delta_assertions: &'static [&'static PerfDeltaAssertion],
     /// How long a runnable task may wait before sched_ext ejects the scheduler.
     pub watchdog_timeout: Duration,
     /// The length of the workload window.
@@ -120,6 +122,8 @@ pub struct KtstrTestEntry {
     /// Whether the test wants no pinned CPUs, so that its shape is built on any host, as every shape is. It contradicts
     /// `performance_mode`.
     pub no_perf_mode: bool,
+    /// The most CPUs of the host that the vCPUs may use, instead of all that this process may use. Needs `no_perf_mode`.
+    pub cpu_budget: Option<u32>,
     /// A second run with probes when the scheduler dies. Not built yet: an entry with it is refused.
     pub auto_repro: bool,
     /// Whether the scheduler must outlive the test: its ejection is a failure, whatever else was concluded. Needs a
@@ -228,6 +232,22 @@ pub enum EntryError {
         /// The field that is set.
         field: &'static str,
     },
+    /// An assertion about metrics that cannot be judged.
+    #[error("test {name:?}: perf_delta_assertions: {source}")]
+    PerfDelta {
+        /// The name of the test.
+        name: &'static str,
+        /// What is wrong with the assertion.
+        source: PerfDeltaError,
+    },
+    /// A limit of the host's CPUs on a test that may want them for itself.
+    #[error(
+        "test {name:?}: cpu_budget needs no_perf_mode: a test that shares CPUs cannot have pinned ones"
+    )]
+    CpuBudget {
+        /// The name of the test.
+        name: &'static str,
+    },
     /// Two wishes of which only one can be met.
     #[error("test {name:?}: performance_mode and no_perf_mode exclude each other")]
     PerformanceMode {
@@ -296,6 +316,7 @@ impl KtstrTestEntry {
         workloads: &[],
         bpf_map_write: &[],
         watch_bpf_maps: &[],
+        perf_delta_assertions: &[],
         watchdog_timeout: Duration::from_secs(5),
         duration: Duration::from_secs(12),
         expect_err: false,
@@ -314,6 +335,7 @@ impl KtstrTestEntry {
         fresh_attach: false,
         performance_mode: false,
         no_perf_mode: false,
+        cpu_budget: None,
         auto_repro: false,
         survives_storm: false,
         kaslr: false,
@@ -386,6 +408,7 @@ impl KtstrTestEntry {
                 "cleanup_budget",
                 self.cleanup_budget == Some(Duration::ZERO),
             ),
+            ("cpu_budget", self.cpu_budget == Some(0)),
         ] {
             if zero {
                 return Err(EntryError::Zero { name, field });
@@ -442,8 +465,21 @@ impl KtstrTestEntry {
                 return Err(EntryError::NeedsScheduler { name, field });
             }
         }
+        for assertion in self.perf_delta_assertions {
+            assertion
+                .validate()
+                .map_err(|source| EntryError::PerfDelta { name, source })?;
+        }
+        if self.cpu_budget.is_some() && !self.no_perf_mode {
+            return Err(EntryError::CpuBudget { name });
+        }
         if self.host_only {
             for (field, given) in [
+                ("cpu_budget", self.cpu_budget.is_some()),
+                (
+                    "perf_delta_assertions",
+                    !self.perf_delta_assertions.is_empty(),
+                ),
                 ("scheduler", self.scheduler.binary.has_active_scheduling()),
                 ("num_snapshots", self.num_snapshots > 0),
                 ("staged_schedulers", !self.staged_schedulers.is_empty()),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ktstr_assert::Assert;
+use ktstr_assert::{Assert, PerfDeltaAssertion};
 use ktstr_scenario::payload::Payload;
 use ktstr_scenario::scheduler::{BpfMapWrite, CgroupPath, Scheduler, WatchBpfMap};
 use ktstr_scenario::topology::{Topology, TopologyConstraints};
@@ -67,6 +67,7 @@ setters! {
         with_workloads workloads: &'static [&'static Payload];
         with_bpf_map_write bpf_map_write: &'static [&'static BpfMapWrite];
         with_watch_bpf_maps watch_bpf_maps: &'static [&'static WatchBpfMap];
+        with_perf_delta_assertions perf_delta_assertions: &'static [&'static PerfDeltaAssertion];
         with_watchdog_timeout watchdog_timeout: Duration;
         with_duration duration: Duration;
         with_expect_err expect_err: bool;
@@ -86,6 +87,7 @@ setters! {
         with_pci pci: bool;
     }
     optional {
+        with_cpu_budget without_cpu_budget cpu_budget: u32;
         with_config_content without_config_content config_content: &'static str;
         with_payload without_payload payload: &'static Payload;
         with_cleanup_budget without_cleanup_budget cleanup_budget: Duration;

@@ -59,6 +59,7 @@ fn call(entry: &'static KtstrTestEntry, job: &TestJob, topology: &TestTopology) 
         .assert(entry.scheduler.assert.merge(&entry.assert))
         .entry_name(entry.name)
         .wait_for_map_write(!entry.bpf_map_write.is_empty())
+        .variant_hash(job.job.variant)
         .seed(job.job.seed);
     if entry.scheduler.binary.has_active_scheduling() {
         builder = builder.scheduler(&entry.scheduler.binary);

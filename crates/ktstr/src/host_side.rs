@@ -25,6 +25,7 @@ pub(crate) fn call(entry: &'static KtstrTestEntry) -> crate::run::Judgement {
                 .duration(entry.duration)
                 .assert(entry.assert)
                 .entry_name(entry.name)
+                .variant_hash(crate::variant::hash(entry))
                 .build();
             match catch_unwind(AssertUnwindSafe(|| (entry.func)(&ctx))) {
                 Ok(Ok(result)) => {

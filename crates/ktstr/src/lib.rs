@@ -24,6 +24,8 @@
 extern crate self as ktstr;
 
 mod canned;
+mod contention;
+mod discovery;
 mod dispatch;
 mod entry;
 mod entry_builders;
@@ -34,11 +36,17 @@ mod moment;
 pub mod payloads;
 pub mod run;
 mod scenario_file;
+mod sidecar;
 mod snapshot_bridge;
 pub mod table;
+mod variant;
+mod verifier_cells;
 mod vm_result;
 
+pub use discovery::find_kernel;
+pub use ktstr_assert::monitor::WatchdogObservation;
 pub use ktstr_assert::{claim, claim_present};
+pub use ktstr_guest::kmsg::{read_kmsg, send_kmsg};
 pub use ktstr_macros::{Claim, Payload, declare_scheduler, json, ktstr_test, ktstr_test_entry};
 pub use linkme;
 pub use linkme::distributed_slice;
@@ -196,17 +204,24 @@ pub mod timeline {
 
 /// The declarations of tests and schedulers, and the functions that run tests.
 pub mod test_support {
+    pub use crate::discovery::{resolve_scheduler, resolve_test_kernel};
     pub use crate::dispatch::run_as_main;
     pub use crate::entry::{
         ClockMode, EntryError, KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry, find_scheduler,
         find_test,
     };
-    pub use crate::run::{EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, run_ktstr_test};
+    pub use crate::run::{
+        EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, SchedulerSource as ResolveSource, run_ktstr_test,
+    };
+    pub use crate::sidecar::{
+        MeasuredAssertion, SidecarResult, analyze_sidecars, newest_run_dir, read_sidecars,
+        sidecar_dir,
+    };
     pub use ktstr_assert::{
         Metric, MetricCheck, MetricHint, MetricPattern, MetricStream, OutputFormat, PayloadEnd,
-        PayloadMetrics, extract_metrics,
+        PayloadMetrics, PerfDeltaAssertion, PerfDeltaError, extract_metrics,
     };
-    pub use ktstr_record::runs_root;
+    pub use ktstr_record::{HostRecord as HostContext, runs_root};
     pub use ktstr_scenario::payload::{Payload, PayloadError, PayloadKind};
     pub use ktstr_scenario::scheduler::{
         BpfMapAgg, BpfMapWrite, CgroupPath, Promise, Promises, Scheduler, SchedulerSpec, Speed,
@@ -222,6 +237,7 @@ pub mod test_support {
 pub mod prelude {
     pub use crate::assert::*;
     pub use crate::cgroup::CgroupManager;
+    pub use crate::contention::{BodyContentionWindow, ContentionWitness, PerPhaseSchedstat};
     pub use crate::gates::{
         capture_starvation_witness, periodic_starvation_gate, post_vm_skip, stall_ejection_skip,
         starved_below_minimum_skip,
@@ -250,7 +266,7 @@ pub mod prelude {
     pub use crate::test_support::*;
     pub use crate::topology::{LlcInfo, NodeMemInfo, TestTopology};
     pub use crate::vm_result::{
-        GuestLifecyclePhase, HostVcpuSchedstat, VmResult, WatchdogKillReason,
+        GuestLifecyclePhase, HostVcpuSchedstat, ProgVerifierStats, VmResult, WatchdogKillReason,
     };
     pub use crate::workload::*;
     pub use crate::{

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use ktstr_assert::monitor::{self, MonitorReport};
+use ktstr_assert::monitor::{self, MonitorReport, MonitorSample, WatchdogObservation};
 use ktstr_assert::series::SampleSeries;
 use ktstr_assert::{
     AssertResult, BetterThanPhase, MetricId, Phase, PhaseBucket, PhaseCgroupStats, ScenarioStats,
@@ -13,6 +13,7 @@ use ktstr_assert::{
 
 use ktstr_introspect::report::ScxExit;
 
+use crate::contention::ContentionWitness;
 use crate::moment::MomentCapture;
 use crate::snapshot_bridge::SnapshotBridge;
 
@@ -65,7 +66,12 @@ impl HostVcpuSchedstat {
 
     /// Computes the value from the monitor's samples; `None` under the virtual clock and with fewer than two samples.
     pub(crate) fn of(report: &MonitorReport) -> Option<Self> {
-        let (first, last) = match report.samples.as_slice() {
+        Self::over(&report.samples)
+    }
+
+    /// Computes the value from these samples, from the first to the last.
+    pub(crate) fn over(samples: &[MonitorSample]) -> Option<Self> {
+        let (first, last) = match samples {
             [first, .., last] => (first, last),
             _ => return None,
         };
@@ -83,6 +89,16 @@ impl HostVcpuSchedstat {
         }
         (sum.sampled_vcpus > 0).then_some(sum)
     }
+}
+
+/// What the verifier needed for one BPF program that was loaded in the workload window.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProgVerifierStats {
+    /// The program's name, which the kernel cuts to 15 bytes.
+    pub name: String,
+    /// The number of instructions that the verifier processed on all paths; 0 before Linux 5.16.
+    pub verified_insns: u64,
 }
 
 /// Everything that is known about a run after its end. Only the harness creates it.
@@ -105,7 +121,8 @@ pub struct VmResult {
     pub duration: Duration,
     /// The number of the guest's CPUs.
     pub vcpus: u32,
-    /// CPUs of the host that this process may use, and so the most that the vCPUs share; 0 when that is not known.
+    /// CPUs of the host that the vCPUs could use: those of this process, or the `cpu_budget` of the test; 0 when that is not
+    /// known.
     pub cpu_budget: u32,
     /// The accelerator that executed the guest: `tcg` or `kvm`.
     pub accelerator: &'static str,
@@ -140,6 +157,11 @@ pub struct VmResult {
     /// The CPU time that the host gave the vCPUs, from the monitor; `None` under the virtual clock, where it does not
     /// matter.
     pub host_vcpu_schedstat: Option<HostVcpuSchedstat>,
+    /// The same for the workload window and for each of its phases.
+    pub contention_witness: Option<ContentionWitness>,
+    /// The BPF programs that were loaded in the workload window while a scheduler was attached, those of the scheduler among
+    /// them; empty if none was attached.
+    pub verifier_stats: Vec<ProgVerifierStats>,
     /// What sched_ext recorded about the scheduler when it ejected it; `None` if it did not.
     pub scx_exit: Option<ScxExit>,
     /// The number of captures that were asked for (`num_snapshots`).
@@ -148,6 +170,11 @@ pub struct VmResult {
     pub periodic_fired: u32,
     /// The number of entries that hold data.
     pub periodic_real: u32,
+    /// From the start of the machine until the workload window opened, from when on captures were possible: host time. `None`
+    /// if none was asked for, or the window never opened.
+    pub periodic_prereqs_ready: Option<Duration>,
+    /// From the start of the machine until the workload window closed; `None` as before, or if it never closed.
+    pub periodic_window_end: Option<Duration>,
     /// The wall time for which the guest was frozen, for each capture.
     pub capture_freezes: Vec<Duration>,
     /// The store of captures. Draining empties it.
@@ -161,6 +188,11 @@ pub struct VmResult {
     pub kern_kaslr_offset: u64,
     /// The name of the test's entry; always present in the result of a run.
     pub entry_name: Option<&'static str>,
+    /// The number of the test's variant: a hash of its topology, scheduler, payload, sysctls and kernel arguments. It is in the
+    /// names of the test's files in [`sidecar_dir`](crate::test_support::sidecar_dir), and the guest has it as
+    /// `Ctx::variant_hash`.
+    pub variant_hash: u64,
+    pub(crate) watchdog: Option<WatchdogObservation>,
     pub(crate) trace: Option<ktstr_record::Switches>,
     /// The contents of the schedule's file.
     pub(crate) schedule: Option<Vec<u8>>,
@@ -343,6 +375,25 @@ impl VmResult {
         &self.scheduler_log
     }
 
+    /// Returns the stall timeout of sched_ext that was in effect in the workload window; `None` without an attached scheduler, and
+    /// if the kernel's configuration is not known.
+    pub fn watchdog_observation(&self) -> Option<WatchdogObservation> {
+        self.watchdog
+    }
+
+    /// Returns the path of the file with what was captured of the guest if the run fails: a `FailureDumpReport` as JSON, which
+    /// `FailureDumpReportAny` reads too. It is written before the callbacks are called. After a run that has not failed there
+    /// is no such file.
+    ///
+    /// # Errors
+    /// If the result does not name its test.
+    pub fn failure_dump_path(&self) -> anyhow::Result<std::path::PathBuf> {
+        let name = self.entry_name.context(
+            "only the result of a run names its test, and the file has the name of the test",
+        )?;
+        Ok(crate::sidecar::dump_path(name, self.variant_hash))
+    }
+
     /// Whether kernel addresses were randomized.
     pub fn kaslr_enabled(&self) -> bool {
         self.kern_kaslr_offset != 0
@@ -381,7 +432,12 @@ impl VmResult {
             crash_message: None,
             scx_exit: None,
             host_vcpu_schedstat: None,
+            contention_witness: None,
+            verifier_stats: Vec::new(),
+            watchdog: None,
             monitor: None,
+            periodic_prereqs_ready: None,
+            periodic_window_end: None,
             periodic_target: 0,
             periodic_fired: 0,
             periodic_real: 0,
@@ -392,6 +448,7 @@ impl VmResult {
             test_stderr: String::new(),
             kern_kaslr_offset: 0,
             entry_name: None,
+            variant_hash: 0,
             kernel_log: String::new(),
             scheduler_log: String::new(),
             stimulus: Vec::new(),

@@ -65,6 +65,15 @@ case!(PANICS = "panics", |_| panic!("planted"), host_only: true);
 case!(UNSURE = "unsure", |_| Ok(AssertResult::inconclusive_msg("planted")), host_only: true);
 case!(NO_ERROR = "no_error", |_| Ok(AssertResult::pass()), host_only: true, expect_err: true);
 
+declare_scheduler!(CELLED, {
+    name = "celled",
+    binary = "scx-ktstr",
+    kernels = ["7.0..=7.9"],
+    verifier_exclude_topologies = ["252cpu-14llc-nosmt"],
+    constraints = TopologyConstraints::DEFAULT.with_max_cpus(252).with_min_cpus(250),
+});
+declare_scheduler!(REFUSED, { name = "refused", binary = "scx-ktstr", sched_args = ["--fail-verify"] });
+
 struct Answer {
     code: Option<i32>,
     lines: BTreeMap<String, usize>,
@@ -73,11 +82,16 @@ struct Answer {
 
 /// Runs this binary with `NEXTEST` set or not, with a separate folder for records.
 fn ask(nextest: bool, arguments: &[&str]) -> Answer {
+    ask_with_kernels(nextest, arguments, "")
+}
+
+fn ask_with_kernels(nextest: bool, arguments: &[&str], kernels: &str) -> Answer {
     let runs = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(std::env::current_exe().expect("our binary"));
     command
         .args(arguments)
         .env("KTSTR_RUNS_ROOT", runs.path())
+        .env("KTSTR_KERNEL_LIST", kernels)
         .env_remove("NEXTEST")
         .env_remove("RUST_BACKTRACE");
     if nextest {
@@ -195,4 +209,58 @@ fn plain_cargo_test_runs_the_same() {
             .keys()
             .any(|line| line.contains("0 passed; 0 failed; 0 ignored"))
     );
+}
+
+/// A scheduler is listed on the kernels and shapes that it declares.
+#[test]
+fn declared_schedulers_are_loaded_where_they_say() {
+    let list = ["--list", "--format", "terse"];
+    let cells = |answer: &Answer| -> Vec<String> {
+        let lines = answer.lines.keys();
+        let cells = lines.filter(|line| line.starts_with("verifier/"));
+        cells.cloned().collect()
+    };
+    assert_eq!(cells(&ask(true, &list)), [""; 0], "no kernels, no cells");
+    let all = ask_with_kernels(true, &list, "kernel_6_16=/a;kernel_7_3_4=/b");
+    let celled: Vec<_> = cells(&all)
+        .into_iter()
+        .filter(|cell| cell.starts_with("verifier/celled/"))
+        .collect();
+    assert_eq!(
+        celled,
+        ["verifier/celled/kernel_7_3_4/252cpu-14llc-smt: test"]
+    );
+    let refused = cells(&all).len() - celled.len();
+    assert_eq!(refused, 2 * ktstr::topology::PRESETS.len());
+    assert_eq!(all.code, Some(0), "{}", all.text);
+    let wrong = ask_with_kernels(true, &list, "/b");
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.text.contains("expected LABEL=PATH"), "{}", wrong.text);
+}
+
+#[test]
+fn a_cell_passes_if_the_scheduler_loads() {
+    let kernel = ktstr::find_kernel().expect("a cache").expect("a kernel");
+    let kernels = format!("mine={}", kernel.display());
+    let run = |cell: &str| ask_with_kernels(true, &["--exact", cell, "--nocapture"], &kernels);
+    let sound = run("verifier/celled/mine/1n1l2c1t");
+    assert_eq!(sound.code, Some(0), "{}", sound.text);
+    let refused = run("verifier/refused/mine/1n1l2c1t");
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(refused.text.contains("verifier"), "{}", refused.text);
+    for (cell, why) in [
+        (
+            "verifier/nobody/mine/1n1l2c1t",
+            "declares no scheduler \"nobody\"",
+        ),
+        (
+            "verifier/celled/other/1n1l2c1t",
+            "KTSTR_KERNEL_LIST has no \"other\"",
+        ),
+        ("verifier/celled/mine/5cpu-1llc", "5cpu-1llc"),
+    ] {
+        let none = run(cell);
+        assert_eq!(none.code, Some(1), "{cell}");
+        assert!(none.text.contains(why), "{cell}: {}", none.text);
+    }
 }

@@ -3,9 +3,11 @@
 mod def;
 mod id;
 mod lookup;
+mod perf_delta;
 mod registry;
 
 pub use def::{GaugeFold, MetricDef, MetricKind, Polarity, Reduction, Source};
 pub use id::MetricId;
 pub(crate) use lookup::{merge_worst, quotients, run_value};
+pub use perf_delta::{PerfDeltaAssertion, PerfDeltaError};
 pub use registry::{BuiltinMetric, REGISTRY};

@@ -16,6 +16,9 @@ pub struct MonitorReport {
     pub preemption_threshold_ns: u64,
     /// Whether the kernel has the sched_ext event counters.
     pub scx_event_counters_supported: bool,
+    /// The stall timeout of sched_ext that was in effect; `None` without an attached scheduler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watchdog_observation: Option<WatchdogObservation>,
     /// The intended guest time between two samples, in milliseconds.
     pub interval_ms: u64,
     /// The number of samples that were dropped because the guest changed the data while it was read. There are none
@@ -24,6 +27,16 @@ pub struct MonitorReport {
     /// Why there are no samples, or why there are not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<String>,
+}
+
+/// The time for which sched_ext lets a runnable task wait, as it is wanted and as it is in the guest's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WatchdogObservation {
+    /// The test's `watchdog_timeout_s`, in jiffies.
+    pub expected_jiffies: u64,
+    /// What sched_ext uses, in jiffies.
+    pub observed_jiffies: u64,
 }
 
 /// All runqueues at one moment.

@@ -15,7 +15,7 @@ mod work;
 
 pub use data::{
     CpuSchedstat, CpuSnapshot, MonitorReport, MonitorSample, MonitorSummary, SchedDomain,
-    ScxEventCounters, WaitingTask, WaitsIn,
+    ScxEventCounters, WaitingTask, WaitsIn, WatchdogObservation,
 };
 pub use metrics::{fold_into, metrics};
 pub(crate) use summary::event_seconds;

@@ -1,6 +1,6 @@
 //! The statistics of one cgroup over the whole run.
 
-use super::PhaseCgroupStats;
+use super::{PhaseCgroupStats, TaobenchStats};
 use crate::math::{ratio, us};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,9 @@ pub struct CgroupStats {
     /// Pages moved between nodes, divided by all pages; `None` without pages.
     #[serde(with = "crate::float::opt")]
     pub cross_node_migration_ratio: Option<f64>,
+    /// The operations of the Taobench that ran in this cgroup; `None` if there was none.
+    #[claim(skip)]
+    pub taobench_whole: Option<TaobenchStats>,
     /// Further metrics of the cgroup, which are not fields of this struct, by name.
     #[serde(with = "crate::float::map")]
     pub ext_metrics: BTreeMap<String, f64>,
@@ -141,6 +144,7 @@ impl CgroupStats {
             run_delay_measured: get("mean_run_delay_us").is_some(),
             page_locality: get("page_locality"),
             cross_node_migration_ratio: get("cross_node_migration_ratio"),
+            taobench_whole: c.taobench(),
             ext_metrics: super::bench::of_run(&c.bench),
         }
     }

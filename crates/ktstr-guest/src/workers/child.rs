@@ -11,7 +11,7 @@ use super::ctx::{STOP, WakeLink, WorkerCtx, give_up};
 use super::kinds::{self, WorkLoop};
 use super::mem;
 use super::rng::Rng;
-use super::shared::{Control, PhasePage, Telemetry};
+use super::shared::{Bytes, Control, PhasePage, Telemetry};
 use super::sys;
 use super::unable::Unable;
 
@@ -37,6 +37,8 @@ pub(super) struct Plan<'a> {
     pub reports_first: bool,
     /// The descriptor that a custom function's report is written to; -1 means none.
     pub report_fd: i32,
+    /// Bytes that the group shares, if its work type needs some.
+    pub bytes: Option<&'a Bytes>,
     pub tele: &'a Telemetry,
     pub control: &'a Control,
     pub phase: &'a PhasePage,
@@ -197,6 +199,7 @@ pub(super) fn work(plan: &Plan<'_>) {
     ctx.park_after = plan.park_after;
     ctx.reports_first = plan.reports_first;
     ctx.report_fd = plan.report_fd;
+    ctx.bytes = plan.bytes;
     (plan.work_loop.run)(&mut ctx);
     ctx.finish();
 }

@@ -14,7 +14,8 @@ use super::objects::Objects;
 use super::pure;
 use super::rng::Rng;
 use super::shared::{
-    Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Slice, Telemetry,
+    Bytes, Control, MAX_MIGRATIONS, MAX_SAMPLES, MAX_SLICES, PhasePage, SAMPLE_NS_BITS, Slice,
+    Telemetry,
 };
 use super::sys::{self, MASK_WORDS, Mask, SchedStat};
 use super::unable::Unable;
@@ -79,6 +80,8 @@ pub(super) struct WorkerCtx<'a> {
     pub reports_first: bool,
     /// The descriptor that a custom function's report is written to; -1 means none.
     pub report_fd: i32,
+    /// Bytes that the group shares, if its work type needs some.
+    pub bytes: Option<&'a Bytes>,
     /// The CPUs that the worker was allowed to use when the gate opened.
     pub allowed: Mask,
     /// The worker's own random number generator.
@@ -122,6 +125,7 @@ impl<'a> WorkerCtx<'a> {
             park_after: 0,
             reports_first: false,
             report_fd: -1,
+            bytes: None,
             allowed,
             rng,
             tele,

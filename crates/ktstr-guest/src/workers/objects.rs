@@ -31,6 +31,16 @@ pub enum Kind {
     Timer,
     /// A timer that only the worker with this thread id uses.
     OwnTimer(i32),
+    /// A lock of one CPU among the members of one group; see [`Kind::of_cpu`].
+    CpuLock(u32),
+}
+
+impl Kind {
+    /// Returns the kind of the lock of `cpu` in the group whose first member has this thread id. The kernel has fewer than
+    /// 2^22 thread ids (`PID_MAX_LIMIT`), and workers run on the first 1024 CPUs.
+    pub fn of_cpu(cpu: u32, first: i32) -> Self {
+        Self::CpuLock(cpu << 22 | first as u32 & ((1 << 22) - 1))
+    }
 }
 
 /// One object. What its words mean depends on its kind.
@@ -82,6 +92,10 @@ fn hash(kind: Kind, name: &str) -> u64 {
         Kind::OwnTimer(tid) => {
             let [a, b, c, d] = tid.to_ne_bytes();
             [b'o', a, b, c, d]
+        }
+        Kind::CpuLock(number) => {
+            let [a, b, c, d] = number.to_ne_bytes();
+            [b'c', a, b, c, d]
         }
     };
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
@@ -245,16 +259,19 @@ mod tests {
             at(Kind::Timer, "a"),
             at(Kind::OwnTimer(7), "a"),
             at(Kind::OwnTimer(8), "a"),
+            at(Kind::of_cpu(0, 7), "a"),
+            at(Kind::of_cpu(1, 7), "a"),
+            at(Kind::of_cpu(1, 8), "a"),
         ];
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 9);
+        assert_eq!(all.len(), 12);
         // New names fill the rest of the table, and then none is accepted any more.
         let taken = (0..MAX_OBJECTS).filter(|n| {
             let found = find(&page.objects, Kind::Lock, &format!("more {n}"));
             found.is_some()
         });
-        assert_eq!(taken.count(), MAX_OBJECTS - 9);
+        assert_eq!(taken.count(), MAX_OBJECTS - 12);
         assert!(find(&page.objects, Kind::Lock, "one more").is_none());
         assert!(find(&page.objects, Kind::Lock, "b").is_some());
     }

@@ -41,23 +41,7 @@ unsafe impl<T: Zeroed> Sync for Shared<T> {}
 impl<T: Zeroed> Shared<T> {
     /// Creates a mapping. Its pages take memory only once they are written to.
     pub fn new() -> Result<Self, WorkerError> {
-        // SAFETY: a fresh anonymous mapping; no other mapping is replaced.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<T>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if at == libc::MAP_FAILED {
-            return Err(WorkerError::sys("map memory shared with a worker"));
-        }
-        NonNull::new(at.cast())
-            .map(Self)
-            .ok_or_else(|| WorkerError::sys("map memory shared with a worker"))
+        map_shared(size_of::<T>()).map(|at| Self(at.cast()))
     }
 }
 
@@ -76,6 +60,55 @@ impl<T: Zeroed> Drop for Shared<T> {
         // dropped.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<T>()) };
     }
+}
+
+/// Bytes that the members of one group share, zeroed initially. Its pages take memory only once they are written to.
+#[derive(Debug)]
+pub struct Bytes(NonNull<u8>, usize);
+
+// SAFETY: the mapping belongs to the value; whoever uses the bytes upholds the rules of shared memory.
+unsafe impl Send for Bytes {}
+// SAFETY: as above.
+unsafe impl Sync for Bytes {}
+
+impl Bytes {
+    /// Creates a mapping of `len` bytes.
+    pub fn new(len: usize) -> Result<Self, WorkerError> {
+        map_shared(len).map(|at| Self(at.cast(), len))
+    }
+
+    /// Returns where the bytes are, and how many.
+    pub fn place(&self) -> (*mut u8, usize) {
+        (self.0.as_ptr(), self.1)
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this size; only workers use it, in their own copies of this address space.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), self.1) };
+    }
+}
+
+/// Maps `len` bytes of anonymous memory that children share with their parent.
+fn map_shared(len: usize) -> Result<NonNull<libc::c_void>, WorkerError> {
+    // SAFETY: a fresh anonymous mapping; no other mapping is replaced.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    let at = if at == libc::MAP_FAILED {
+        None
+    } else {
+        NonNull::new(at)
+    };
+    at.ok_or_else(|| WorkerError::sys("map memory shared with a worker"))
 }
 
 /// What all workers of a scenario share: the ordinal of the current phase, which they read at checkpoints, and what they name.

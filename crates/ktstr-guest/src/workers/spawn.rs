@@ -2,6 +2,7 @@
 //! threads, which wait at the gate.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use ktstr_scenario::topology::TestTopology;
@@ -12,7 +13,7 @@ use super::ctx::WakeLink;
 use super::handle::{Process, Worker, WorkloadHandle, folded};
 use super::kinds::{self, Peers, WakeGraph, WorkLoop};
 use super::rng::Rng;
-use super::shared::{MAX_WORDS, Shared, Telemetry};
+use super::shared::{Bytes, MAX_WORDS, Shared, Telemetry};
 use super::{Group, PhaseCell, WorkerError, WorkloadConfig, attrs, leader, mem, sys};
 
 /// Settings that apply to all workers of a handle.
@@ -29,6 +30,7 @@ struct SpawnOptions {
 struct Prepared {
     tele: Shared<Telemetry>,
     custom: Option<OwnedFd>,
+    bytes: Option<Arc<Bytes>>,
     wake_link: WakeLink,
     member: usize,
     base: usize,
@@ -255,6 +257,7 @@ impl WorkloadHandle {
             park_after: options.park_after,
             reports_first: options.reports_first,
             report_fd: child::raw(prepared.custom.as_ref()),
+            bytes: prepared.bytes.as_deref(),
             tele: &prepared.tele,
             control: &self.control,
             phase: self.phase_page(),
@@ -361,6 +364,10 @@ fn connect(
         WakeGraph::None | WakeGraph::Futex | WakeGraph::Shared => {}
     }
     let raw = |at: usize| child::raw(fds.get(at));
+    let bytes = match kinds::shared_bytes(&work.work_type, work_loop.group) {
+        0 => None,
+        len => Some(Arc::new(Bytes::new(len)?)),
+    };
     let mut members = Vec::new();
     for member in 0..work_loop.group {
         let next = (member + 1) % work_loop.group;
@@ -370,6 +377,7 @@ fn connect(
                 WorkType::Custom { .. } => Some(child::report_file()?),
                 _ => None,
             },
+            bytes: bytes.clone(),
             wake_link: match work_loop.graph {
                 WakeGraph::None => WakeLink::None,
                 WakeGraph::Pipe => WakeLink::Pipe {

@@ -112,6 +112,11 @@ pub struct Scheduler {
     /// How the scheduler is given a configuration that each test supplies with `config`: the arguments, with `{file}` in place
     /// of the path, and the absolute path of the file in the guest.
     pub config_file_def: Option<(&'static str, &'static str)>,
+    /// The kernels on which nextest loads the scheduler (`verifier/…`): versions such as `6.14`, and ranges such as
+    /// `6.15..=7.0`. All of `KTSTR_KERNEL_LIST` if there is none.
+    pub kernels: &'static [&'static str],
+    /// The presets of shapes on which nextest does not load it.
+    pub verifier_exclude_topologies: &'static [&'static str],
     /// `CARGO_MANIFEST_DIR` of the declaring crate, in whose workspace a discovered scheduler is built; if it is empty, the
     /// test's own package is used.
     pub manifest_dir: &'static str,
@@ -142,6 +147,8 @@ impl Scheduler {
             constraints: TopologyConstraints::DEFAULT,
             config_file: None,
             config_file_def: None,
+            kernels: &[],
+            verifier_exclude_topologies: &[],
             manifest_dir: "",
             build_profile: None,
             build_features: &[],
@@ -162,6 +169,18 @@ impl Scheduler {
     /// Sets the declaring crate's folder: `env!("CARGO_MANIFEST_DIR")`.
     pub const fn manifest_dir(mut self, dir: &'static str) -> Self {
         self.manifest_dir = dir;
+        self
+    }
+
+    /// Loads the scheduler only on these kernels under nextest: versions such as `6.14`, and ranges such as `6.15..=7.0`.
+    pub const fn kernels(mut self, kernels: &'static [&'static str]) -> Self {
+        self.kernels = kernels;
+        self
+    }
+
+    /// Does not load the scheduler on these presets of shapes under nextest.
+    pub const fn verifier_exclude_topologies(mut self, presets: &'static [&'static str]) -> Self {
+        self.verifier_exclude_topologies = presets;
         self
     }
 

@@ -33,6 +33,30 @@ macro_rules! numbers {
 
 numbers!(u8 u16 u32 u64 usize i32);
 
+/// The word for a number that is not given.
+const NONE: &str = "none";
+
+impl Text for Option<u8> {
+    fn expected() -> String {
+        format!("{}, or \"{NONE}\"", u8::expected())
+    }
+
+    fn put(&self) -> Result<Node, Unsayable> {
+        match self {
+            Some(number) => number.put(),
+            None => Ok(Node::text(NONE)),
+        }
+    }
+
+    fn take(node: &Node, names: &Names) -> Result<Self, TextError> {
+        match &node.value {
+            Value::Text(text) if text == NONE => Ok(None),
+            Value::Integer(_) => u8::take(node, names).map(Some),
+            _ => Err(node.expected(&Self::expected())),
+        }
+    }
+}
+
 impl Text for f64 {
     fn expected() -> String {
         "a number".to_owned()

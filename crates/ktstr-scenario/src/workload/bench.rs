@@ -3,25 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! config {
-    ($(#[$doc:meta])+ $name:ident { $( $(#[$field_doc:meta])+ $field:ident: $ty:ty = $default:expr, )+ }) => {
+    ($(#[$doc:meta])+ $name:ident { $( $(#[$field_doc:meta])+ $field:ident: $ty:ident $(<$some:ty>)? = $default:expr, )+ }) => {
         $(#[$doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct $name {
-            $( $(#[$field_doc])+ pub $field: $ty, )+
+            $( $(#[$field_doc])+ pub $field: $ty $(<$some>)?, )+
         }
 
         impl $name {
             /// The default of all parameters.
             pub const DEFAULT: Self = Self { $( $field: $default, )+ };
 
-            $(
-                $(#[$field_doc])+
-                pub const fn $field(mut self, $field: $ty) -> Self {
-                    self.$field = $field;
-                    self
-                }
-            )+
+            $( config! { @builder $(#[$field_doc])+ $field: $ty $(<$some>)? } )+
         }
 
         text_struct! { $name, "parameters of a benchmark", Self::DEFAULT, { $($field),+ } }
@@ -30,6 +24,21 @@ macro_rules! config {
             fn default() -> Self {
                 Self::DEFAULT
             }
+        }
+    };
+    // A number is enough where the field may be empty.
+    (@builder $(#[$field_doc:meta])+ $field:ident: Option<$some:ty>) => {
+        $(#[$field_doc])+
+        pub fn $field(mut self, $field: impl Into<Option<$some>>) -> Self {
+            self.$field = $field.into();
+            self
+        }
+    };
+    (@builder $(#[$field_doc:meta])+ $field:ident: $ty:ty) => {
+        $(#[$field_doc])+
+        pub const fn $field(mut self, $field: $ty) -> Self {
+            self.$field = $field;
+            self
         }
     };
 }
@@ -49,10 +58,26 @@ config! {
         operations: u64 = 5,
         /// Sleep at the begin of a request, µs.
         sleep_usec: u64 = 100,
+        /// Whether workers multiply without a lock. Without it, only one worker on each CPU multiplies at a time: another that
+        /// the scheduler puts there meanwhile spins until the first is done, so preempting a request in its work costs CPU time.
+        skip_locking: bool = false,
         /// Requests per second of all messengers together; 0 hands out the next request as soon as a worker waits for it.
         requests_per_sec: u64 = 0,
+        /// The percentage of the CPUs that they may use, that the workers shall keep busy: every 200 ms the messengers change
+        /// the rate of requests, which begins with `requests_per_sec`, or with 100 per second. 0 keeps the rate as it is.
+        auto_rps: u64 = 0,
+        /// The percentage of the cache footprint, and of the multiplications, that is each worker's own; the rest is in
+        /// matrices that all workers of the benchmark share. `None` makes all of it their own.
+        split_percent: Option<u8> = None,
+        /// The number of bytes that messenger and worker pass back and forth: each writes all of them before it wakes the
+        /// other, instead of the sleep and the multiplications. At most [`MAX_PIPE_TRANSFER`]; 0 is the usual benchmark. The
+        /// latencies of requests and their rate are not measured then.
+        pipe_transfer_bytes: usize = 0,
     }
 }
+
+/// The largest `pipe_transfer_bytes` of [`SchbenchConfig`]: 1 MiB.
+pub const MAX_PIPE_TRANSFER: usize = 1 << 20;
 
 impl SchbenchConfig {
     /// Returns the number of workers on `cpus` CPUs.
@@ -64,6 +89,20 @@ impl SchbenchConfig {
         };
         self.message_threads
             .saturating_mul(workers.saturating_add(1))
+    }
+
+    /// Divides the footprint in KiB and the multiplications of a request: each worker's own, and those that all share.
+    pub fn split(&self) -> [(usize, u64); 2] {
+        let all = (self.cache_footprint_kib, self.operations);
+        let Some(percent) = self.split_percent else {
+            return [all, (0, 0)];
+        };
+        let percent = percent.min(100);
+        let own = (
+            all.0.saturating_mul(percent.into()) / 100,
+            all.1.saturating_mul(percent.into()) / 100,
+        );
+        [own, (all.0 - own.0, all.1 - own.1)]
     }
 }
 
@@ -123,6 +162,17 @@ impl TaobenchConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_split_divides_footprint_and_operations() {
+        let bench = SchbenchConfig::DEFAULT
+            .cache_footprint_kib(200)
+            .operations(10);
+        assert_eq!(bench.split(), [(200, 10), (0, 0)]);
+        assert_eq!(bench.split_percent(25).split(), [(50, 2), (150, 8)]);
+        assert_eq!(bench.split_percent(0).split(), [(0, 0), (200, 10)]);
+        assert_eq!(bench.split_percent(Some(100)).split(), [(200, 10), (0, 0)]);
+    }
 
     #[test]
     fn parameters_come_to_workers() {

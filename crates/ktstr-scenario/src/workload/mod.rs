@@ -11,7 +11,7 @@ mod spec;
 mod work_type;
 
 pub use affinity::{AffinityError, AffinityIntent, ResolvedAffinity};
-pub use bench::{SchbenchConfig, TaobenchConfig};
+pub use bench::{MAX_PIPE_TRANSFER, SchbenchConfig, TaobenchConfig};
 pub use config::WorkloadConfig;
 pub use custom::{CUSTOM_SLOTS, CustomCfg, CustomFn, WorkerCtx};
 pub use mem_policy::{MemPolicy, MemPolicyError, MpolFlags};

@@ -4,6 +4,7 @@
 mod accelerator;
 mod admission;
 mod asks;
+mod budget;
 mod captures;
 mod digest;
 mod engine;
@@ -11,11 +12,13 @@ mod error;
 mod guest_session;
 mod guest_state;
 mod headline;
+mod in_window;
 mod include;
 mod kernel_memory;
 pub mod kvm;
 mod moments;
 mod monitor;
+pub(crate) mod perf_delta;
 mod performance;
 mod plan;
 mod record_writer;
@@ -54,13 +57,16 @@ pub use scheduler::{Found, Source as SchedulerSource, find as find_scheduler_bin
 pub use start::Level;
 pub use verdict::Fault;
 
+use crate::contention::ContentionWitness;
 use crate::entry::KtstrTestEntry;
+use crate::sidecar;
 use crate::vm_result::{HostVcpuSchedstat, VmResult};
 pub(crate) use captures::Taken;
 use captures::{Captures, LazyKernelInfo};
 use engine::Engine;
 use guest_session::End;
 use guest_state::GuestState;
+use in_window::InWindow;
 use moments::{CaptureContext, Moments};
 use monitor::Monitor;
 use plan::Plan;
@@ -191,7 +197,10 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         match reshaped {
             Reshaped::Skip(why) => Ok(Judgement::skip(why)),
             Reshaped::Run(_) if entry.host_only => Ok(crate::host_side::call(entry)),
-            Reshaped::Run(_) => run.in_machine(entry),
+            Reshaped::Run(_) => {
+                sidecar::begin(entry);
+                run.in_machine(entry)
+            }
         }
     });
     // An error before the run started cannot be the one that `expect_err` asks for.
@@ -214,6 +223,7 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
             crash: None,
         }
     });
+    let dumped = dump_if_failed(entry, run.vm.as_ref(), &judgement);
     if entry.expect_err && began_at_all {
         expect_error(entry, run.vm.as_ref(), &mut judgement);
     }
@@ -223,6 +233,10 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         // A failure of a callback or of the cleanup budget must not satisfy `expect_err`, so both are judged after it.
         let dilation = vm.host_vcpu_schedstat.map(|stat| stat.dilation());
         teardown::judge(&mut judgement, entry, run.teardown, dilation);
+        perf_delta::judge(&mut judgement, entry, vm);
+        if !dumped {
+            dump_if_failed(entry, Some(vm), &judgement);
+        }
     }
     let verdict = verdict_of(&judgement.result);
     let exit_code = match verdict {
@@ -249,7 +263,14 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         exit_code,
     };
     match record_writer::write(&finished, run.plan.as_ref(), run.accelerator) {
-        Ok(path) => finished.record = Some(path),
+        Ok(path) => {
+            if let Err(error) = sidecar::write(&finished, &path) {
+                eprint_line(&format!(
+                    "ktstr: the sidecar of the run could not be written: {error:#}"
+                ));
+            }
+            finished.record = Some(path);
+        }
         Err(error) => eprint_line(&format!(
             "ktstr: the run's record could not be written: {error}"
         )),
@@ -261,6 +282,21 @@ pub fn run(declared: &'static KtstrTestEntry) -> Finished {
         warning.iter().for_each(|warning| eprint_line(warning));
     }
     finished
+}
+
+/// Writes what was captured of a guest whose run is not a pass, where the callbacks of the test find it. Returns whether the
+/// run is not a pass.
+fn dump_if_failed(entry: &KtstrTestEntry, vm: Option<&VmResult>, judgement: &Judgement) -> bool {
+    let failed = judgement.result.is_fail() || judgement.result.is_inconclusive();
+    if failed
+        && let Some(vm) = vm
+        && let Err(error) = sidecar::write_dump(entry, vm)
+    {
+        eprint_line(&format!(
+            "ktstr: what was captured of the guest could not be written: {error:#}"
+        ));
+    }
+    failed
 }
 
 fn verdict_of(result: &AssertResult) -> RunVerdict {
@@ -396,11 +432,13 @@ impl Run {
         let mut captures = Captures::new(entry);
         let mut watches = Watches::default();
         let mut moments = Moments::new(engine)?;
+        let mut in_window = InWindow::default();
         let mut maps = WatchedMaps::new(entry.watch_bpf_maps, plan.job.seed);
         let builtin = matches!(plan.setup.scheduler, Some(SchedulerJob::Builtin { .. }));
         let mut monitor = Monitor::new(builtin, plan.job.seed);
         let started = Instant::now();
         let mut machine = start::start(plan, engine, &mut kernel_info)?;
+        let cpu_budget = budget::apply(entry, &machine.session.machine)?;
         timings.restore = started.elapsed();
         let template = machine.template();
         let early = machine.dispatch(plan, engine, &mut kernel_info)?;
@@ -436,6 +474,7 @@ impl Run {
                     timeouts_set = guest.attaches;
                     start::set_timeout(machine, plan, &mut kernel_info);
                 }
+                in_window.poll(machine, &mut kernel_info, guest, plan);
                 let sample = monitor.poll(machine, &mut kernel_info, guest, now);
                 let mut context = CaptureContext {
                     machine,
@@ -477,6 +516,12 @@ impl Run {
         let console = format!("{before}{}", machine.end());
         let wall = started.elapsed();
         timings.fill(started, &guest, &captures, &monitor, Instant::now());
+        let seen_at = |at: Option<Instant>| match entry.num_snapshots {
+            0 => None,
+            _ => at.map(|at| at - started),
+        };
+        let (opened, closed) = guest.seen;
+        let (periodic_prereqs_ready, periodic_window_end) = (seen_at(opened), seen_at(closed));
         let case = Case {
             scheduler: &plan.scheduler_name(),
             has_scheduler: entry.scheduler.binary.has_active_scheduling(),
@@ -488,7 +533,10 @@ impl Run {
             parallel_tcg: engine.parallel_tcg(),
         };
         *teardown = Teardown::of(&guest);
-        let (report, scx_exit) = monitor.done();
+        let (mut report, scx_exit) = monitor.done();
+        if let Some(report) = &mut report {
+            report.watchdog_observation = in_window.watchdog;
+        }
         let mut judgement = verdict::judge(&case, &end, &guest, &console, scx_exit.as_ref());
         let mut checks = entry.scheduler.assert.merge(&entry.assert);
         if guest.scheduler_changes > 0 {
@@ -525,6 +573,12 @@ impl Run {
         }
         *vm = Some(VmResult {
             host_vcpu_schedstat,
+            contention_witness: report.as_ref().and_then(ContentionWitness::of),
+            verifier_stats: in_window.programs,
+            watchdog: in_window.watchdog,
+            periodic_prereqs_ready,
+            periodic_window_end,
+            cpu_budget,
             monitor: report,
             scx_exit: scx_exit.filter(ScxExit::is_error),
             watched_maps: maps.metrics(),
@@ -673,6 +727,11 @@ fn vm_result(
         crash_message: judgement.crash.clone(),
         scx_exit: None,
         host_vcpu_schedstat: None,
+        contention_witness: None,
+        verifier_stats: Vec::new(),
+        watchdog: None,
+        periodic_prereqs_ready: None,
+        periodic_window_end: None,
         monitor: None,
         watched_maps: Default::default(),
         moments: Vec::new(),
@@ -683,10 +742,11 @@ fn vm_result(
         capture_freezes: captures.freezes,
         snapshot_bridge: captures.bridge,
         bpf_map_writes_delivered: captures.map_writes,
-        cpu_budget: ktstr_record::HostRecord::detect().cores,
+        cpu_budget: 0,
         resolve_source: plan.scheduler.as_ref().map(|s| s.source.name().to_owned()),
         kern_kaslr_offset: 0,
         entry_name: Some(plan.entry.name),
+        variant_hash: plan.job.variant,
         kernel_log: console,
         scheduler_log: guest.scheduler_log,
         stimulus: guest.stimulus,

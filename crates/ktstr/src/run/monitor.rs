@@ -196,6 +196,7 @@ impl Monitor {
         let report = MonitorReport {
             summary: MonitorSummary::of(&self.samples),
             samples: self.samples,
+            watchdog_observation: None,
             preemption_threshold_ns: PREEMPTED.as_nanos() as u64,
             scx_event_counters_supported: sampler.is_some_and(Sampler::has_event_counters),
             interval_ms: INTERVAL.as_millis() as u64,

@@ -471,6 +471,7 @@ fn job(entry: &KtstrTestEntry) -> Result<Job, RunError> {
         test: entry.name.to_owned(),
         env,
         seed: seed(entry)?,
+        variant: crate::variant::hash(entry),
         workload_root: entry
             .workload_root_cgroup
             .map_or_else(|| "/ktstr".to_owned(), |path| path.as_str().to_owned()),

@@ -150,6 +150,7 @@ fn set_other(
         "allow_inconclusive" => entry.allow_inconclusive = given.bool(0, 0)?,
         "survives_storm" => entry.survives_storm = given.bool(0, 0)?,
         "performance_mode" => entry.performance_mode = given.bool(0, 0)?,
+        "cpu_budget" => entry.cpu_budget = Some(given.number(1, MOST)?),
         "no_perf_mode" => entry.no_perf_mode = given.bool(0, 0)?,
         "fresh_attach" => entry.fresh_attach = given.bool(0, 0)?,
         "seed" => entry.seed = Some(given.number(0, u64::MAX)?),

@@ -15,6 +15,7 @@ mod expected_error;
 mod first_run;
 mod guest_failures;
 mod guide;
+mod interface;
 mod kernel_ops;
 mod map_write;
 mod moments;

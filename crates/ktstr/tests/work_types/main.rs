@@ -12,6 +12,7 @@ mod classes;
 mod custom;
 mod memory;
 mod rt_app;
+mod schbench;
 mod threads;
 mod waits;
 mod watch;
@@ -54,6 +55,7 @@ families! {
     LACKING = "work_lacking", cgroups::lacking, topology: SMT;
     SWAPPED = "work_swapped", cgroups::swapped, topology: SMT;
     BENCHES = "work_benches", benches::all, topology: SMT;
+    SCHBENCH = "work_schbench", schbench::all, topology: SMT;
     FRAMES = "work_frames", benches::frames, topology: SMT;
     SOFTIRQ = "work_softirq", benches::woken, topology: SMT;
     CUSTOM = "work_custom", custom::all, topology: SMT;
@@ -92,6 +94,7 @@ tests! {
     cgroups_are_changed = CGROUPS;
     swappable_cgroups_do_something_else = SWAPPED;
     requests_are_handed_out_and_served = BENCHES;
+    parameters_of_schbench_change_its_work = SCHBENCH;
     frames_come_back_in_softirqs = FRAMES;
     functions_of_a_test_are_workers = CUSTOM;
     actions_of_rt_app_have_their_effects = RT_APP;

@@ -31,12 +31,12 @@ pub(super) fn ask(ctx: &mut WorkerCtx<'_>, keeper: usize) -> Option<u64> {
     Some(answered)
 }
 
-/// Answers the waiting members among `askers`, each after a call of `serve`, and sleeps while none of them waits. Each
+/// Answers the waiting members among `askers`, each after a call of `serve` with its index, and sleeps while none of them waits. Each
 /// answer is an iteration. Returns when the worker is told to stop, or when `serve` returns `false`.
 pub(super) fn keep(
     ctx: &mut WorkerCtx<'_>,
     askers: impl Iterator<Item = usize> + Clone,
-    mut serve: impl FnMut(&mut WorkerCtx<'_>) -> bool,
+    mut serve: impl FnMut(&mut WorkerCtx<'_>, usize) -> bool,
 ) {
     let Some((bell, asked)) = ctx.shared_futex(ctx.member) else {
         return;
@@ -50,7 +50,7 @@ pub(super) fn keep(
             if word.load(Acquire) != WAITS {
                 continue;
             }
-            if !serve(ctx) {
+            if !serve(ctx, asker) {
                 return;
             }
             answered.store(sys::now_ns(), Relaxed);

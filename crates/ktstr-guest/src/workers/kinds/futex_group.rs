@@ -19,7 +19,7 @@ pub(super) fn fan_out(ctx: &mut WorkerCtx<'_>) {
 /// the three matrices, multiplications per turn, ns of sleep.
 pub(super) fn fan_out_compute(ctx: &mut WorkerCtx<'_>) {
     let [kib, operations, thought, _] = ctx.params;
-    let Some(mut matrices) = Matrices::map(kib) else {
+    let Some(matrices) = Matrices::map(kib) else {
         return ctx.unable(Unable::Memory, sys::errno());
     };
     fan(ctx, 64, |ctx| {

@@ -11,6 +11,7 @@ mod cgroups;
 mod churn;
 mod classes;
 mod cpu;
+mod cpu_lock;
 mod custom;
 mod desk;
 mod futex_group;
@@ -19,6 +20,7 @@ mod loopback;
 mod matrix;
 mod memory;
 mod net;
+mod pace;
 mod queues;
 mod rt_app;
 mod schbench;
@@ -35,6 +37,7 @@ use ktstr_scenario::workload::{WakeMechanism, WorkType};
 use super::ctx::WorkerCtx;
 
 pub(super) use cgroups::CHURN;
+pub(super) use schbench::shared_bytes;
 pub(super) use signals::on_signal;
 
 /// How the members of a group wake each other.

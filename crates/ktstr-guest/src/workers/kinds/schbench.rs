@@ -4,9 +4,10 @@ use ktstr_assert::BenchRole;
 use ktstr_scenario::workload::{SchbenchConfig, WorkType};
 
 use super::super::ctx::WorkerCtx;
-use super::super::{sys, unable::Unable};
-use super::desk;
+use super::super::{pure, sys, unable::Unable};
 use super::matrix::Matrices;
+use super::pace::Pace;
+use super::{cpu_lock, desk};
 
 pub(super) fn schbench(ctx: &mut WorkerCtx<'_>) {
     match ctx.work_type {
@@ -15,6 +16,21 @@ pub(super) fn schbench(ctx: &mut WorkerCtx<'_>) {
         }
         WorkType::Schbench { config } => serve(ctx, config),
         _ => {}
+    }
+}
+
+/// Returns the number of bytes that a group of `group` members has to share: what they pass, or the shared matrices.
+pub(in super::super) fn shared_bytes(work: &WorkType, group: usize) -> usize {
+    let WorkType::Schbench { config } = work else {
+        return 0;
+    };
+    if config.pipe_transfer_bytes > 0 {
+        let workers = group.saturating_sub(config.message_threads);
+        return workers.saturating_mul(config.pipe_transfer_bytes);
+    }
+    match config.split() {
+        [_, (_, 0)] => 0,
+        [_, (kib, _)] => Matrices::bytes(kib as u64),
     }
 }
 
@@ -50,33 +66,63 @@ fn hand_out(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
     ctx.plays(BenchRole::SchbenchMessenger);
     let messengers = config.message_threads.max(1);
     let workers = (messengers + ctx.member..ctx.group).step_by(messengers);
-    // Nanoseconds between two requests of this messenger.
-    let pace = (1_000_000_000 * messengers as u64).checked_div(config.requests_per_sec);
-    let mut due = sys::now_ns();
+    let mut pace = Pace::of(config, sys::now_ns());
     let mut rate = Rate {
-        ends: due.saturating_add(RATE_WINDOW_NS),
+        ends: sys::now_ns().saturating_add(RATE_WINDOW_NS),
         count: 0,
         messengers: messengers as u64,
     };
-    desk::keep(ctx, workers, |ctx| {
-        let goes_on = match pace {
-            None => true,
-            Some(pace) => {
-                due = due.saturating_add(pace);
-                desk::wait_for(ctx, due)
-            }
-        };
-        rate.count(ctx);
+    desk::keep(ctx, workers, |ctx, worker| {
+        let goes_on = pace.wait(ctx);
+        if config.pipe_transfer_bytes > 0 {
+            pass(ctx, worker - messengers, config.pipe_transfer_bytes);
+        } else {
+            rate.count(ctx);
+        }
         goes_on
     });
 }
 
+/// Writes all bytes that a worker and its messenger pass to each other; 64 bytes are a unit of work.
+fn pass(ctx: &mut WorkerCtx<'_>, worker: usize, len: usize) {
+    let Some((at, all)) = ctx.bytes.map(|bytes| bytes.place()) else {
+        return;
+    };
+    let from = worker.saturating_mul(len);
+    if from.saturating_add(len) > all {
+        return;
+    }
+    // SAFETY: the range is inside the mapping by the check above. The messenger writes while the worker waits for it, and
+    // the worker writes before it waits again: the futex word of the desk orders the two.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(at.add(from), len) };
+    let touched = pure::touch(bytes, 1);
+    ctx.count_units(touched.div_ceil(64));
+}
+
 fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
-    let Some(mut matrices) = Matrices::map(config.cache_footprint_kib as u64) else {
+    ctx.plays(BenchRole::SchbenchWorker);
+    let messengers = config.message_threads.max(1);
+    let messenger = ctx.member % messengers;
+    if config.pipe_transfer_bytes > 0 {
+        let place = ctx.member.saturating_sub(messengers);
+        while let Some(called) = desk::ask(ctx, messenger) {
+            ctx.sample(sys::now_ns().saturating_sub(called));
+            ctx.checkpoint();
+            pass(ctx, place, config.pipe_transfer_bytes);
+            ctx.iteration();
+        }
+        return;
+    }
+    let [(own_kib, own_operations), (shared_kib, shared_operations)] = config.split();
+    let own = (own_operations > 0).then(|| Matrices::map(own_kib as u64));
+    let shared = (shared_operations > 0).then(|| {
+        let place = ctx.bytes.map(|bytes| bytes.place());
+        // SAFETY: the mapping is that of `shared_bytes`, lives as long as the process, and is used for nothing else.
+        place.and_then(|place| unsafe { Matrices::at(place, shared_kib as u64) })
+    });
+    let (Some(own), Some(shared)) = (or_nothing(own), or_nothing(shared)) else {
         return ctx.unable(Unable::Memory, sys::errno());
     };
-    ctx.plays(BenchRole::SchbenchWorker);
-    let messenger = ctx.member % config.message_threads.max(1);
     let thought = config.sleep_usec.saturating_mul(1000);
     while let Some(called) = desk::ask(ctx, messenger) {
         ctx.sample(sys::now_ns().saturating_sub(called));
@@ -84,10 +130,34 @@ fn serve(ctx: &mut WorkerCtx<'_>, config: &SchbenchConfig) {
         if thought > 0 && ctx.nap(thought).is_none() {
             return;
         }
-        if !(0..config.operations).all(|_| matrices.multiply(ctx)) {
+        let lock = match config.skip_locking {
+            true => None,
+            false => match cpu_lock::take(ctx) {
+                Ok(lock) => Some(lock),
+                Err(cpu_lock::End::Stopped) => return,
+                Err(cpu_lock::End::NoRoom) => return ctx.unable(Unable::Objects, 0),
+            },
+        };
+        let done = multiply(ctx, own.as_ref(), own_operations)
+            && multiply(ctx, shared.as_ref(), shared_operations);
+        lock.inspect(|lock| cpu_lock::give(lock));
+        if !done {
             return;
         }
         ctx.bench_sample(sys::now_ns().saturating_sub(called));
         ctx.iteration();
     }
+}
+
+/// Matrices that are not needed are nothing; those that are needed and missing make all of it `None`.
+fn or_nothing(matrices: Option<Option<Matrices>>) -> Option<Option<Matrices>> {
+    match matrices {
+        None => Some(None),
+        Some(found) => found.map(Some),
+    }
+}
+
+/// Multiplies that many times. Returns `false` when the worker is told to stop.
+fn multiply(ctx: &mut WorkerCtx<'_>, matrices: Option<&Matrices>, times: u64) -> bool {
+    matrices.is_none_or(|matrices| (0..times).all(|_| matrices.multiply(ctx)))
 }

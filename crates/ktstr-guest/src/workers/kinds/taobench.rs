@@ -21,7 +21,7 @@ pub(super) fn taobench(ctx: &mut WorkerCtx<'_>) {
     };
     ctx.plays(BenchRole::TaobenchSlow);
     let (usual, rare) = (config.slow_path_sleep_us, config.slow_path_p99_us);
-    desk::keep(ctx, (of_slow..clients).step_by(slow), |ctx| {
+    desk::keep(ctx, (of_slow..clients).step_by(slow), |ctx, _| {
         ctx.work(256);
         // One fetch of a hundred takes as long as the 99th percentile says.
         let tail = rare > 0 && ctx.rng.below(100) == 0;

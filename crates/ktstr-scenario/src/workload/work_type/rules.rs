@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::workload::bench::{SchbenchConfig, TaobenchConfig};
+use crate::workload::bench::{MAX_PIPE_TRANSFER, SchbenchConfig, TaobenchConfig};
 use crate::workload::rt_app::{self, RtPhase};
 
 /// Why a work type is invalid.
@@ -183,7 +183,7 @@ pub(super) fn frame(value: &u16, work_type: &'static str, parameter: &'static st
     within(i64::from(*value), 60, 1514, work_type, parameter)
 }
 
-/// The minima of the parameters of Schbench.
+/// The limits of the parameters of Schbench.
 pub(super) fn schbench(
     config: &SchbenchConfig,
     work_type: &'static str,
@@ -194,7 +194,22 @@ pub(super) fn schbench(
         &config.cache_footprint_kib,
         work_type,
         "cache_footprint_kib",
-    )
+    )?;
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let most = MAX_PIPE_TRANSFER as u64;
+    let percent = config.split_percent.unwrap_or(0);
+    for (value, max, parameter) in [
+        (config.auto_rps, 100, "auto_rps"),
+        (percent.into(), 100, "split_percent"),
+        (
+            config.pipe_transfer_bytes as u64,
+            most,
+            "pipe_transfer_bytes",
+        ),
+    ] {
+        within(number(value), 0, number(max), work_type, parameter)?;
+    }
+    Ok(())
 }
 
 /// The minima of the parameters of Taobench.

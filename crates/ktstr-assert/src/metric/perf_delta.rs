@@ -1,0 +1,203 @@
+//! A bound on how much worse a metric may be than in an earlier run.
+
+use super::{BuiltinMetric, MetricDef, MetricId, Polarity};
+
+/// What a metric is held to in comparison with an earlier run of the same test: the baseline. Both gates have to be exceeded
+/// for a regression: the relative one and the absolute one. Gates that are not given are those of the metric's definition.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PerfDeltaAssertion {
+    metric: &'static str,
+    max_regression_pct: Option<f64>,
+    min_abs: Option<f64>,
+    direction: Option<Polarity>,
+    phase: Option<u16>,
+}
+
+/// Why an assertion cannot be judged in any run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PerfDeltaError {
+    /// Neither the assertion nor the metric says which way is better.
+    #[error("the metric {metric:?} has no direction: give one with `with_direction`")]
+    NoDirection {
+        /// The metric.
+        metric: &'static str,
+    },
+    /// The metric is none of ktstr's, and so has no gate of its own.
+    #[error(
+        "the metric {metric:?} has no gate of its own: give one with `with_max_regression_pct`"
+    )]
+    NoGate {
+        /// The metric.
+        metric: &'static str,
+    },
+    /// A gate is negative or not finite.
+    #[error("the gate {gate} of the metric {metric:?}: expected a finite number of at least 0")]
+    Gate {
+        /// The metric.
+        metric: &'static str,
+        /// The gate.
+        gate: f64,
+    },
+}
+
+impl PerfDeltaAssertion {
+    /// Creates an assertion about a metric of the whole run, with the metric's own gates and direction.
+    pub const fn new(metric: &'static str) -> Self {
+        Self {
+            metric,
+            max_regression_pct: None,
+            min_abs: None,
+            direction: None,
+            phase: None,
+        }
+    }
+
+    /// Sets the relative gate: the largest loss that is no regression, in percent of the baseline.
+    #[must_use]
+    pub const fn with_max_regression_pct(mut self, percent: f64) -> Self {
+        self.max_regression_pct = Some(percent);
+        self
+    }
+
+    /// Sets the absolute gate: the largest loss that is no regression, in the metric's unit.
+    #[must_use]
+    pub const fn with_min_abs(mut self, loss: f64) -> Self {
+        self.min_abs = Some(loss);
+        self
+    }
+
+    /// Sets which way is better.
+    #[must_use]
+    pub const fn with_direction(mut self, direction: Polarity) -> Self {
+        self.direction = Some(direction);
+        self
+    }
+
+    /// Compares the metric of one phase: 0 is before the first step, 1 is the first step.
+    #[must_use]
+    pub const fn with_phase(mut self, step_index: u16) -> Self {
+        self.phase = Some(step_index);
+        self
+    }
+
+    /// The name of the metric.
+    pub const fn metric(&self) -> &'static str {
+        self.metric
+    }
+
+    /// The phase of which the metric is compared; `None` for the whole run.
+    pub const fn phase(&self) -> Option<u16> {
+        self.phase
+    }
+
+    fn def(&self) -> Option<&'static MetricDef> {
+        match MetricId::from(self.metric) {
+            MetricId::Builtin(metric) => Some(BuiltinMetric::def(metric)),
+            MetricId::Dynamic(_) => None,
+        }
+    }
+
+    fn polarity(&self) -> Polarity {
+        let own = self.def().map_or(Polarity::Unknown, |def| def.polarity);
+        self.direction.unwrap_or(own)
+    }
+
+    /// Checks whether the assertion can be judged.
+    ///
+    /// # Errors
+    /// A [`PerfDeltaError`] that names the metric and what it lacks.
+    pub fn validate(&self) -> Result<(), PerfDeltaError> {
+        let metric = self.metric;
+        for gate in self.max_regression_pct.into_iter().chain(self.min_abs) {
+            if !gate.is_finite() || gate < 0.0 {
+                return Err(PerfDeltaError::Gate { metric, gate });
+            }
+        }
+        if self.polarity().gain(0.0, 0.0).is_none() {
+            return Err(PerfDeltaError::NoDirection { metric });
+        }
+        if self.def().is_none() && self.max_regression_pct.is_none() {
+            return Err(PerfDeltaError::NoGate { metric });
+        }
+        Ok(())
+    }
+
+    /// Returns what is wrong if `now` is a regression from `baseline`.
+    pub fn regression(&self, baseline: f64, now: f64) -> Option<String> {
+        let (abs, rel, unit) = self.def().map_or((0.0, 0.0, ""), |def| {
+            (def.default_abs, def.default_rel, def.display_unit)
+        });
+        let abs = self.min_abs.unwrap_or(abs);
+        let percent = self.max_regression_pct.unwrap_or(rel * 100.0);
+        let loss = -self.polarity().gain(now, baseline)?;
+        // A loss that cannot be compared, because a value is NaN, is one.
+        let within = loss <= abs || loss <= percent / 100.0 * baseline.abs();
+        if within && !loss.is_nan() {
+            return None;
+        }
+        let of_phase = match self.phase {
+            None => String::new(),
+            Some(0) => " of BASELINE".to_owned(),
+            Some(step) => format!(" of Step[{}]", step - 1),
+        };
+        let unit = match unit {
+            "" => String::new(),
+            unit => format!(" {unit}"),
+        };
+        Some(format!(
+            "{}{of_phase}: expected at most {percent} % and {abs}{unit} worse than {baseline}{unit}, was {now}{unit}",
+            self.metric
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_gates_have_to_be_exceeded() {
+        // 10 iterations per CPU-second, and 10 %.
+        let rate = PerfDeltaAssertion::new("iteration_rate");
+        assert_eq!(rate.regression(100.0, 91.0), None);
+        assert_eq!(rate.regression(1000.0, 901.0), None, "9.9 %");
+        assert_eq!(rate.regression(50.0, 41.0), None, "less than 10");
+        assert_eq!(rate.regression(50.0, 90.0), None, "better");
+        insta::assert_snapshot!(rate.regression(1000.0, 800.0).unwrap_or_default(), @"iteration_rate: expected at most 10 % and 10 iter/cpu-s worse than 1000 iter/cpu-s, was 800 iter/cpu-s");
+        let strict = rate
+            .with_max_regression_pct(0.0)
+            .with_min_abs(0.0)
+            .with_phase(2);
+        assert_eq!(strict.regression(50.0, 50.0), None);
+        let text = strict.regression(50.0, 49.0).unwrap_or_default();
+        assert!(text.starts_with("iteration_rate of Step[1]: "), "{text}");
+        assert!(strict.regression(50.0, f64::NAN).is_some());
+    }
+
+    #[test]
+    fn the_direction_is_the_metrics_own_or_the_given_one() {
+        let lower = PerfDeltaAssertion::new("worst_gap_ms").with_min_abs(0.0);
+        assert!(lower.regression(10.0, 20.0).is_some());
+        assert_eq!(lower.regression(20.0, 10.0), None);
+        let higher = lower.with_direction(Polarity::HigherBetter);
+        assert!(higher.regression(20.0, 8.0).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_refused() {
+        let told = |assertion: PerfDeltaAssertion| {
+            assertion
+                .validate()
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        assert_eq!(told(PerfDeltaAssertion::new("iteration_rate")), "");
+        insta::assert_snapshot!(told(PerfDeltaAssertion::new("total_migrations")), @r#"the metric "total_migrations" has no direction: give one with `with_direction`"#);
+        let own = PerfDeltaAssertion::new("mine").with_direction(Polarity::LowerBetter);
+        insta::assert_snapshot!(told(own), @r#"the metric "mine" has no gate of its own: give one with `with_max_regression_pct`"#);
+        assert_eq!(told(own.with_max_regression_pct(5.0)), "");
+        insta::assert_snapshot!(told(own.with_max_regression_pct(-5.0)), @r#"the gate -5 of the metric "mine": expected a finite number of at least 0"#);
+    }
+}

@@ -1,0 +1,42 @@
+//! A lock for each CPU: only one member of a group works on a CPU at a time. A member that the scheduler puts on a CPU
+//! whose last member is not done yet spins, so that preempting a member in its work costs CPU time. The spinning is no
+//! work and counts no units.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::super::ctx::WorkerCtx;
+use super::super::objects::{self, Kind, Object};
+use super::super::{pure, sys};
+
+/// Why there is no lock.
+pub(super) enum End {
+    /// The worker is told to stop.
+    Stopped,
+    /// All places for objects are taken.
+    NoRoom,
+}
+
+/// Takes the lock of the CPU that the worker runs on.
+pub(super) fn take<'a>(ctx: &WorkerCtx<'a>) -> Result<&'a Object, End> {
+    let first = ctx.tid_of(ctx.base);
+    loop {
+        if ctx.stopped() {
+            return Err(End::Stopped);
+        }
+        let cpu = sys::current_cpu();
+        let lock = objects::find(ctx.objects(), Kind::of_cpu(cpu, first), "").ok_or(End::NoRoom)?;
+        if lock.word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            pure::spin(1);
+        } else if sys::current_cpu() == cpu {
+            return Ok(lock);
+        } else {
+            // The worker was moved between the look at its CPU and the lock.
+            give(lock);
+        }
+    }
+}
+
+/// Releases the lock.
+pub(super) fn give(lock: &Object) {
+    lock.word.store(0, Release);
+}

@@ -1,0 +1,105 @@
+//! When a messenger hands out its next request: at once, at a fixed rate, or at a rate that it changes until the workers
+//! keep the CPUs as busy as they should be.
+
+use ktstr_scenario::workload::SchbenchConfig;
+
+use super::super::ctx::WorkerCtx;
+use super::super::sys;
+use super::desk;
+
+/// How long the workers are observed between two changes of the rate, in nanoseconds.
+const LOOK_NS: u64 = 200_000_000;
+/// The rate at first, in requests per second, if the parameters give none.
+const FIRST_RATE: u64 = 100;
+/// The highest rate, in requests per second.
+const MAX_RATE: u64 = 10_000_000;
+
+/// The requests of one messenger in time.
+pub(super) struct Pace {
+    /// Requests per second of all messengers together; 0 for no limit.
+    rate: u64,
+    messengers: u64,
+    due: u64,
+    /// The CPU utilization that the rate is adapted to, in percent; 0 if it is not.
+    target: u64,
+    /// The CPU time of all workers at the last change, in nanoseconds, and when that was.
+    looked: Option<(u64, u64)>,
+}
+
+impl Pace {
+    /// Creates the pace of a messenger that starts at the monotonic time `now`.
+    pub(super) fn of(config: &SchbenchConfig, now: u64) -> Self {
+        Self {
+            rate: match (config.requests_per_sec, config.auto_rps) {
+                (0, 1..) => FIRST_RATE,
+                (rate, _) => rate,
+            },
+            messengers: config.message_threads.max(1) as u64,
+            due: now,
+            target: config.auto_rps,
+            looked: None,
+        }
+    }
+
+    /// Sleeps until the next request is due. Returns `false` when the worker is told to stop.
+    pub(super) fn wait(&mut self, ctx: &mut WorkerCtx<'_>) -> bool {
+        let Some(pace) = (1_000_000_000 * self.messengers).checked_div(self.rate) else {
+            return true;
+        };
+        self.due = self.due.saturating_add(pace);
+        if self.target > 0 {
+            let now = sys::now_ns();
+            // Requests that were not handed out in time belong to a rate that is over.
+            self.due = self.due.max(now);
+            self.look(ctx, now);
+        }
+        desk::wait_for(ctx, self.due)
+    }
+
+    /// Changes the rate if the workers have been observed for long enough.
+    fn look(&mut self, ctx: &WorkerCtx<'_>, now: u64) {
+        let due = |(_, at): (u64, u64)| now >= at.saturating_add(LOOK_NS);
+        if !self.looked.is_none_or(due) {
+            return;
+        }
+        let used = workers_cpu_ns(ctx, self.messengers);
+        if let Some((before, at)) = self.looked.replace((used, now)) {
+            let cpus = u64::from(sys::mask_len(&ctx.allowed)).max(1);
+            let all = now.saturating_sub(at).saturating_mul(cpus).max(1);
+            let busy = used.saturating_sub(before).saturating_mul(100) / all;
+            self.rate = adapted(self.rate, busy, self.target);
+        }
+    }
+}
+
+/// Returns the rate at which CPUs that are now `busy` percent of the time would be `target` percent, changed by a factor of
+/// two at most.
+fn adapted(rate: u64, busy: u64, target: u64) -> u64 {
+    let wanted = rate.saturating_mul(target) / busy.max(1);
+    let wanted = wanted.clamp(rate / 2, rate.saturating_mul(2));
+    wanted.clamp(1, MAX_RATE)
+}
+
+/// Returns the CPU time of the workers of the group so far, all together, in nanoseconds.
+fn workers_cpu_ns(ctx: &WorkerCtx<'_>, messengers: u64) -> u64 {
+    let first = ctx.base.wrapping_add(messengers as usize);
+    let workers = first..ctx.base.wrapping_add(ctx.group);
+    workers
+        .map(|worker| sys::cpu_ns_of(ctx.tid_of(worker)))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_follows_the_load() {
+        assert_eq!(adapted(100, 20, 50), 200, "at most doubled");
+        assert_eq!(adapted(100, 40, 50), 125);
+        assert_eq!(adapted(100, 50, 50), 100);
+        assert_eq!(adapted(100, 100, 20), 50, "at most halved");
+        assert_eq!(adapted(1, 100, 20), 1);
+        assert_eq!(adapted(100, 0, 50), 200);
+    }
+}

@@ -1,0 +1,70 @@
+//! What is read of the guest once in the workload window, for the result: the programs that are loaded, and the watchdog
+//! timeout that is in effect.
+
+use ktstr_assert::monitor::WatchdogObservation;
+use ktstr_introspect::kernel::KernelView;
+use ktstr_machine::Machine;
+
+use super::captures::{LazyKernelInfo, RamView};
+use super::guest_state::GuestState;
+use super::plan::Plan;
+use crate::vm_result::ProgVerifierStats;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct InWindow {
+    pub(super) programs: Vec<ProgVerifierStats>,
+    pub(super) watchdog: Option<WatchdogObservation>,
+    /// The number of schedulers that had attached when it was read; `None` before.
+    attaches: Option<u32>,
+}
+
+impl InWindow {
+    /// Reads it as soon as the window is open and a scheduler is attached, and again after the test has attached another.
+    pub(super) fn poll(
+        &mut self,
+        machine: &Machine,
+        kernel_info: &mut LazyKernelInfo,
+        guest: &GuestState,
+        plan: &Plan,
+    ) {
+        let attached = guest.attached.is_some() && !guest.stopped_by_test;
+        if guest.window.opened.is_none() || !attached || self.attaches == Some(guest.attaches) {
+            return;
+        }
+        self.attaches = Some(guest.attaches);
+        let Ok(info) = kernel_info.get() else { return };
+        let memory = RamView(machine.ram());
+        let Ok(view) = KernelView::new(&memory, &info.symbols, &info.btf) else {
+            return;
+        };
+        let programs = view.prog_runtime_stats().unwrap_or_default();
+        self.programs = programs
+            .into_iter()
+            .map(|program| ProgVerifierStats {
+                name: program.name,
+                verified_insns: program.verified_insns,
+            })
+            .collect();
+        let observed = view.scx_sched_state().ok();
+        let observed = observed.and_then(|state| state.watchdog_timeout);
+        self.watchdog =
+            observed
+                .zip(expected_jiffies(plan))
+                .map(|(observed_jiffies, expected_jiffies)| WatchdogObservation {
+                    expected_jiffies,
+                    observed_jiffies,
+                });
+    }
+}
+
+/// Returns the test's timeout in jiffies; `None` if the configuration of the kernel is not known.
+fn expected_jiffies(plan: &Plan) -> Option<u64> {
+    let config = std::fs::read_to_string(plan.kernel.config.as_ref()?).ok()?;
+    let hz = config
+        .lines()
+        .find_map(|line| line.strip_prefix("CONFIG_HZ="));
+    let hz: u64 = hz?.trim().parse().ok()?;
+    // The kernel's watchdog runs twice in this time, so the harness sets at least two.
+    Some((plan.setup.watchdog_timeout_ms.saturating_mul(hz) / 1000).max(2))
+}

@@ -1,0 +1,93 @@
+//! Comparisons with an earlier run of the same test (`perf_delta_assertions`): the folder that `KTSTR_PERF_BASELINE` names has
+//! its sidecar. Without the variable nothing is compared; the values are in this run's sidecar, which can be the next baseline.
+
+use std::path::Path;
+
+use ktstr_assert::{AssertDetail, AssertResult, DetailKind, Phase};
+
+use super::verdict::Judgement;
+use super::{Fault, environment};
+use crate::entry::KtstrTestEntry;
+use crate::sidecar::{self, MeasuredAssertion};
+use crate::vm_result::VmResult;
+
+/// The folder with the sidecars of the runs to compare with.
+const BASELINE: &str = "KTSTR_PERF_BASELINE";
+
+/// Returns the values of the metrics that the test's assertions are about.
+pub(crate) fn measured(entry: &KtstrTestEntry, vm: &VmResult) -> Vec<MeasuredAssertion> {
+    let assertions = entry.perf_delta_assertions.iter();
+    assertions
+        .map(|assertion| MeasuredAssertion {
+            metric: assertion.metric().to_owned(),
+            phase: assertion.phase(),
+            value: match assertion.phase() {
+                Some(step) => vm.phase_metric(Phase::from(step), assertion.metric()),
+                None => vm.run_metric(assertion.metric()),
+            },
+        })
+        .collect()
+}
+
+/// Fails a run that is worse than its baseline, if it is to be compared with one and has not failed already.
+pub(super) fn judge(judgement: &mut Judgement, entry: &KtstrTestEntry, vm: &VmResult) {
+    let Some(folder) = environment(BASELINE) else {
+        return;
+    };
+    if entry.perf_delta_assertions.is_empty() || !judgement.result.is_pass() {
+        return;
+    }
+    let compared = compare(entry, vm, Path::new(&folder));
+    if compared.is_fail() {
+        let why = format!("it was better in the run whose sidecar is in {folder}");
+        judgement.blame(Fault::Scheduler, why);
+    } else if compared.is_inconclusive() {
+        let why = format!("there is nothing to compare with in {folder}");
+        judgement.blame(Fault::User, why);
+    }
+    judgement.result.merge(compared);
+}
+
+fn compare(entry: &KtstrTestEntry, vm: &VmResult, folder: &Path) -> AssertResult {
+    let mut result = AssertResult::pass();
+    let unknown = |why: String| {
+        let why = format!("perf_delta_assertions: {why}");
+        AssertDetail::new(DetailKind::Benchmark, why)
+    };
+    let baseline = match sidecar::read_one(folder, entry) {
+        Ok(baseline) => baseline,
+        Err(error) => {
+            result.record_inconclusive(unknown(format!("{error:#}")));
+            return result;
+        }
+    };
+    for (assertion, now) in entry.perf_delta_assertions.iter().zip(measured(entry, vm)) {
+        let same = |then: &&MeasuredAssertion| then.metric == now.metric && then.phase == now.phase;
+        let then = baseline.perf_delta_assertions.iter().find(same);
+        match (then.and_then(|then| then.value), now.value) {
+            (Some(then), Some(value)) => match assertion.regression(then, value) {
+                Some(worse) => {
+                    let worse = format!("{worse} (baseline: {})", baseline.run_id);
+                    result.record_fail(AssertDetail::new(DetailKind::Benchmark, worse));
+                }
+                None => {
+                    let line =
+                        format!("{}: {then} in {}, now {value}", now.metric, baseline.run_id);
+                    result.note(line);
+                }
+            },
+            (None, _) => {
+                let line = format!(
+                    "{} has no value in the baseline {}",
+                    now.metric, baseline.run_id
+                );
+                result.record_inconclusive(unknown(line));
+            }
+            (_, None) => {
+                let line = format!("{} was not measured in this run", now.metric);
+                result.record_inconclusive(unknown(line));
+            }
+        }
+    }
+    result
+}

@@ -1,0 +1,264 @@
+//! Loads of the declared schedulers, as tests for nextest: `verifier/SCHEDULER/KERNEL/PRESET` for each scheduler with a binary, each
+//! kernel of `KTSTR_KERNEL_LIST`, and each preset that the scheduler's constraints admit. A cell boots the kernel on that shape, and
+//! passes if the scheduler attaches and runs two workers; nothing else is checked.
+
+use std::time::Duration;
+
+use ktstr_assert::Assert;
+use ktstr_scenario::ops::CgroupDef;
+use ktstr_scenario::scheduler::Scheduler;
+use ktstr_scenario::topology::{PRESETS, Preset, Topology, TopologyConstraints};
+
+use crate::entry::{KTSTR_SCHEDULERS, KTSTR_TESTS, KtstrTestEntry};
+use crate::run::environment;
+
+/// The variable with the kernels: `LABEL=PATH`, separated by semicolons.
+const KERNELS: &str = "KTSTR_KERNEL_LIST";
+/// The variable that a cell sets for its own run.
+const KERNEL: &str = "KTSTR_TEST_KERNEL";
+/// What the names of cells begin with.
+pub(crate) const PREFIX: &str = "verifier/";
+
+/// The test that the guest of a cell runs. It is registered because the guest finds its test by name.
+#[linkme::distributed_slice(KTSTR_TESTS)]
+static CELL: KtstrTestEntry = KtstrTestEntry {
+    name: "__unit_test_verifier_cell__",
+    func: |ctx| {
+        let works = CgroupDef::named("verify").workers(2);
+        ktstr_guest::engine::execute_defs(ctx, vec![works])
+    },
+    duration: Duration::from_millis(300),
+    assert: Assert::NO_OVERRIDES.without_defaults(),
+    fresh_attach: true,
+    ..KtstrTestEntry::DEFAULT
+};
+
+/// Whether this binary declares anything that nextest can run.
+pub(crate) fn has_tests() -> bool {
+    KTSTR_TESTS.len() > 1 || !KTSTR_SCHEDULERS.is_empty()
+}
+
+/// A kernel of the list.
+struct Listed<'a> {
+    label: &'a str,
+    path: &'a str,
+}
+
+/// Splits the list.
+fn kernels(list: &str) -> Result<Vec<Listed<'_>>, String> {
+    let entries = list.split(';').map(str::trim);
+    let kernels = entries.filter(|entry| !entry.is_empty()).map(|entry| {
+        let parts = entry
+            .split_once('=')
+            .filter(|(label, path)| !label.is_empty() && !label.contains('/') && !path.is_empty());
+        let (label, path) = parts.ok_or_else(|| {
+            format!("{KERNELS} has {entry:?}: expected LABEL=PATH, with a label without `/`")
+        })?;
+        Ok(Listed { label, path })
+    });
+    kernels.collect()
+}
+
+/// The names of all cells; none without `KTSTR_KERNEL_LIST`.
+pub(crate) fn names() -> Result<Vec<String>, String> {
+    let Some(list) = environment(KERNELS) else {
+        return Ok(Vec::new());
+    };
+    let kernels = kernels(&list)?;
+    let mut names = Vec::new();
+    let schedulers = KTSTR_SCHEDULERS.iter().copied();
+    for scheduler in schedulers.filter(|scheduler| scheduler.binary.has_bpf_scheduler()) {
+        let presets = presets(scheduler)?;
+        for kernel in &kernels {
+            if !wants(scheduler, kernel.label)? {
+                continue;
+            }
+            let cell = |preset: &&Preset| {
+                format!(
+                    "{PREFIX}{}/{}/{}",
+                    scheduler.name, kernel.label, preset.name
+                )
+            };
+            names.extend(presets.iter().map(cell));
+        }
+    }
+    Ok(names)
+}
+
+/// The presets that the scheduler's minima admit, without those that it excludes.
+fn presets(scheduler: &Scheduler) -> Result<Vec<&'static Preset>, String> {
+    let excluded = scheduler.verifier_exclude_topologies;
+    let known = |name: &&&str| PRESETS.iter().any(|preset| preset.name == **name);
+    if let Some(unknown) = excluded.iter().find(|name| !known(name)) {
+        let all: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+        return Err(format!(
+            "scheduler {:?}: verifier_exclude_topologies has {unknown:?}, which is no preset: {}",
+            scheduler.name,
+            all.join(", ")
+        ));
+    }
+    let admitted = PRESETS.iter().filter(|preset| {
+        scheduler.constraints.accepts_verifier(&preset.topology) && !excluded.contains(&preset.name)
+    });
+    Ok(admitted.collect())
+}
+
+/// Whether the scheduler is for the kernel of this label. A label without a version, such as that of a path, is for every
+/// scheduler, because only its user knows what it is.
+fn wants(scheduler: &Scheduler, label: &str) -> Result<bool, String> {
+    let label = label.strip_prefix("kernel_").unwrap_or(label);
+    let digits = label.split(['_', '.']).map_while(|part| part.parse().ok());
+    let version: Vec<u32> = digits.collect();
+    let mut any = scheduler.kernels.is_empty() || version.is_empty();
+    for text in scheduler.kernels {
+        let range = Range::parse(text).ok_or_else(|| {
+            format!(
+                "scheduler {:?}: kernels has {text:?}: expected a version such as 6.14, or a range such as 6.15..=7.0",
+                scheduler.name
+            )
+        })?;
+        any |= range.holds(&version);
+    }
+    Ok(any)
+}
+
+/// The versions from the first to the last: `6.14` stands for 6.14 and all of its stable releases, as the end of a range does.
+#[derive(Debug, PartialEq)]
+struct Range {
+    first: Vec<u32>,
+    last: Vec<u32>,
+    /// Whether the versions that begin with the last belong to it.
+    inclusive: bool,
+}
+
+impl Range {
+    fn parse(text: &str) -> Option<Self> {
+        let version = |text: &str| -> Option<Vec<u32>> {
+            let parts = text.trim().split('.').map(|part| part.parse().ok());
+            parts.collect()
+        };
+        let (first, last, inclusive) = match text.split_once("..") {
+            None => (text, text, true),
+            Some((first, last)) => match last.strip_prefix('=') {
+                Some(last) => (first, last, true),
+                None => (first, last, false),
+            },
+        };
+        Some(Self {
+            first: version(first)?,
+            last: version(last)?,
+            inclusive,
+        })
+    }
+
+    fn holds(&self, version: &[u32]) -> bool {
+        let from = version >= self.first.as_slice();
+        let until = match self.inclusive {
+            true => version.starts_with(&self.last) || version < self.last.as_slice(),
+            false => version < self.last.as_slice(),
+        };
+        from && until
+    }
+}
+
+/// Returns the entry of the cell `SCHEDULER/KERNEL/PRESET`, and the path of its kernel. The preset may be any shape.
+pub(crate) fn find(name: &str) -> Result<(KtstrTestEntry, String), String> {
+    let list = environment(KERNELS)
+        .ok_or_else(|| format!("{PREFIX}{name} needs {KERNELS}: the kernels, as LABEL=PATH;…"))?;
+    let kernels = kernels(&list)?;
+    let mut parts = name.splitn(3, '/');
+    let mut part = || parts.next().unwrap_or_default();
+    let (scheduler, label, shape) = (part(), part(), part());
+    let declared = crate::entry::find_scheduler(scheduler).ok_or_else(|| {
+        format!("{PREFIX}{name}: this binary declares no scheduler {scheduler:?}")
+    })?;
+    let kernel = kernels.iter().find(|kernel| kernel.label == label);
+    let kernel = kernel.ok_or_else(|| format!("{PREFIX}{name}: {KERNELS} has no {label:?}"))?;
+    let topology =
+        Topology::from_name(shape).map_err(|error| format!("{PREFIX}{name}: {error}"))?;
+    // Schedulers and entries live as long as the program, which runs this one cell.
+    let scheduler = Box::leak(Box::new(Scheduler {
+        assert: Assert::NO_OVERRIDES,
+        ..*declared
+    }));
+    let entry = KtstrTestEntry {
+        scheduler,
+        topology,
+        constraints: TopologyConstraints::DEFAULT
+            .without_max_cpus()
+            .without_max_llcs()
+            .without_max_numa_nodes(),
+        ..CELL
+    };
+    Ok((entry, kernel.path.to_owned()))
+}
+
+/// Runs the cell `SCHEDULER/KERNEL/PRESET`, and returns the exit code. It must be called while the process has only one thread.
+pub(crate) fn run(name: &str) -> i32 {
+    match find(name) {
+        Ok((entry, kernel)) => {
+            // SAFETY: the caller's promise.
+            unsafe { std::env::set_var(KERNEL, kernel) };
+            let finished = crate::run::run(Box::leak(Box::new(entry)));
+            finished.print();
+            finished.exit_code()
+        }
+        Err(why) => {
+            eprintln!("ktstr: {why}");
+            crate::run::EXIT_FAIL
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_and_ranges() {
+        let holds =
+            |range: &str, version: &[u32]| Range::parse(range).expect("a range").holds(version);
+        assert!(holds("6.14", &[6, 14]) && holds("6.14", &[6, 14, 3]));
+        assert!(!holds("6.14", &[6, 15]) && !holds("6.14", &[6, 1]));
+        assert!(holds("6.15..=7.0", &[6, 15]) && holds("6.15..=7.0", &[7, 0, 9]));
+        assert!(!holds("6.15..=7.0", &[7, 1]) && !holds("6.15..=7.0", &[6, 14, 99]));
+        assert!(holds("6.15..7.0", &[6, 19, 2]) && !holds("6.15..7.0", &[7, 0]));
+        for bad in ["", "new", "6.x", "6.14..", "..=7.0", "6.14..=x"] {
+            assert_eq!(Range::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_scheduler_has_the_kernels_and_shapes_that_it_declares() {
+        const PLAIN: Scheduler = Scheduler::named("x");
+        const SOME: Scheduler = PLAIN.kernels(&["6.14", "6.16..=7.0"]);
+        for (label, wanted) in [
+            ("kernel_6_14_2", true),
+            ("kernel_6_15", false),
+            ("6.16.1", true),
+            ("kernel_path_linux_ab12cd", true),
+        ] {
+            assert_eq!(wants(&SOME, label), Ok(wanted), "{label}");
+            assert_eq!(wants(&PLAIN, label), Ok(true), "{label}");
+        }
+        assert!(wants(&PLAIN.kernels(&["new"]), "kernel_7_3").is_err());
+        let names = |scheduler: &Scheduler| -> Vec<&str> {
+            let all = presets(scheduler).expect("presets");
+            all.into_iter().map(|preset| preset.name).collect()
+        };
+        assert_eq!(names(&PLAIN).len(), PRESETS.len());
+        let wide = PLAIN.constraints(TopologyConstraints::DEFAULT.with_min_cpus(200));
+        let wide = wide.verifier_exclude_topologies(&["240cpu-15llc-smt", "252cpu-14llc-smt"]);
+        assert_eq!(names(&wide), ["240cpu-15llc-nosmt", "252cpu-14llc-nosmt"]);
+        let typo = presets(&PLAIN.verifier_exclude_topologies(&["240cpu"]));
+        assert!(typo.is_err_and(|why| why.contains("\"240cpu\", which is no preset")));
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_an_error() {
+        assert_eq!(kernels("a=/x; b=/y;").map(|all| all.len()), Ok(2));
+        for bad in ["/x", "=x", "a=", "a/b=/x"] {
+            assert!(kernels(bad).is_err(), "{bad:?}");
+        }
+    }
+}
