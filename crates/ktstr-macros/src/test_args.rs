@@ -80,7 +80,8 @@ fn check_host_only(attrs: &Attrs) -> Result<()> {
         .or(given("post_vm"))
         .or(given("post_vm_unconditional"))
         .or(given("clock"))
-        .or(given("cleanup_budget_ms"));
+        .or(given("cleanup_budget_ms"))
+        .or((attrs.bool("auto_repro") == Some(true)).then_some("auto_repro"));
     match excluded {
         None => Ok(()),
         Some(name) => Err(error(
@@ -323,7 +324,7 @@ mod tests {
         assert!(message("frobnicate").starts_with("unknown key `frobnicate`. Valid keys: "));
         insta::assert_snapshot!(message("llcs = 1, llcs = 1"), @"`llcs` is given twice");
         insta::assert_snapshot!(message("workers_per_cgroup = 3"), @"`workers_per_cgroup` is not an attribute of the test: set it for each cgroup with `CgroupDef::named(..).workers(n)`");
-        insta::assert_snapshot!(message("auto_repro"), @"`auto_repro` is not available yet: a second run with probes after the scheduler has crashed");
+        insta::assert_snapshot!(message("kaslr"), @"`kaslr` is not available yet: randomised kernel addresses, which the guest never has");
         insta::assert_snapshot!(message("performance_mode, no_perf_mode"), @"`performance_mode` and `no_perf_mode` exclude each other");
         insta::assert_snapshot!(message("survives_storm"), @"`survives_storm` needs `scheduler`: the scheduler must outlive the test");
         insta::assert_snapshot!(message("survives_storm, scheduler = S, expect_err"), @"`survives_storm` and `expect_err` exclude each other");
@@ -374,6 +375,7 @@ mod tests {
             "num_snapshots = 1",
             "cleanup_budget_ms = 1",
             "post_vm = f",
+            "auto_repro = true",
         ] {
             let name = other.split(' ').next().unwrap_or_default();
             assert_eq!(

@@ -80,6 +80,10 @@ pub(super) fn text(finished: &Finished) -> String {
     }
     if let Some(vm) = &finished.vm {
         sections(&mut text, finished, vm, &all);
+        let trail = finished.evidence_of_schedule.trail.join("\n");
+        section(&mut text, "trail", &trail);
+        let repeat = finished.repeat.as_deref().unwrap_or_default();
+        section(&mut text, "auto-repro", repeat);
         let record = finished.record.as_deref().filter(|_| vm.mips.is_some());
         let run = record.and_then(Path::parent).and_then(Path::file_name);
         let run = run.map(|run| run.to_string_lossy());

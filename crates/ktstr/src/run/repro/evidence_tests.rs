@@ -1,0 +1,154 @@
+//! Tests of what is looked up in a schedule for a finding.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use ktstr_schedule::{
+    Cgroup, Class, Cpu, Event, Reason, SchedExtState, Tables, Topology, What, Writer,
+};
+use serde_json::json;
+
+use super::*;
+
+/// Returns a schedule in which the task 7 of the cgroup `left` waits from 12 ms to 40 ms and the task 8 of `right` from 20 ms
+/// until the scheduler is unloaded at 90 ms; the step begins at 10 ms.
+fn schedule() -> Vec<u8> {
+    let enqueue = |task: u32| What::Enqueue {
+        task: Pid(task),
+        on: Cpu(0),
+        class: Class::Ext,
+        wakeup: true,
+    };
+    let insert = |task: u32, dsq| What::Insert {
+        task: Pid(task),
+        dsq,
+        slice_ns: 5_000_000,
+    };
+    let cgroup = |task: u32, cgroup| What::Cgroup {
+        task: Pid(task),
+        cgroup,
+    };
+    let events = [
+        (1, cgroup(7, 3)),
+        (1, cgroup(8, 4)),
+        (10, What::Phase { number: 1 }),
+        (12, enqueue(7)),
+        (12, insert(7, 5)),
+        (20, enqueue(8)),
+        (20, insert(8, 6)),
+        (
+            40,
+            What::Switch {
+                prev: Pid::IDLE,
+                next: Pid(7),
+                reason: Reason::Idle,
+            },
+        ),
+        (
+            90,
+            What::SchedExt {
+                state: SchedExtState::Disabling,
+            },
+        ),
+        (100, What::End {}),
+    ];
+    let mut writer = Writer::default();
+    for (ms, what) in events {
+        writer.push(Event {
+            time_ns: ms * 1_000_000,
+            cpu: Cpu(0),
+            what,
+        });
+    }
+    let path = |path: &str| Cgroup {
+        path: path.to_owned(),
+    };
+    writer.finish(&Tables {
+        topology: Topology {
+            llc: vec![0],
+            node: vec![0],
+        },
+        cgroups: BTreeMap::from([(3, path("/ktstr/left")), (4, path("/ktstr/right"))]),
+        ..Tables::default()
+    })
+}
+
+fn of(data: serde_json::Value, cgroup: Option<&str>) -> Evidence {
+    let finding = FindingRecord {
+        outcome: "fail".to_owned(),
+        data,
+        cgroup: cgroup.map(str::to_owned),
+        ..FindingRecord::default()
+    };
+    Evidence::of(&[finding], &schedule(), "/ktstr").unwrap()
+}
+
+fn target(evidence: &Evidence) -> (Option<u32>, u64, u64) {
+    let target = evidence.targets.first().unwrap();
+    let pid = target.task.as_ref().map(|(_, pid)| *pid);
+    (pid, target.from_ns / 1_000_000, target.to_ns / 1_000_000)
+}
+
+#[test]
+fn the_wait_of_the_task_of_a_finding_is_captured_in_its_middle_and_at_its_end() {
+    let starved = json!({ "starved": { "task": "[7]", "from_ms": 2, "waited_ms": 28 } });
+    let evidence = of(starved, None);
+    assert_eq!(target(&evidence), (Some(7), 12, 40));
+    assert_eq!(evidence.times(16), [26_000_000, 39_000_000]);
+    assert_eq!(evidence.times(1), [26_000_000]);
+    assert!(
+        evidence.trail[2].ends_with("enqueued on CPU 0, class Ext"),
+        "{:?}",
+        evidence.trail
+    );
+    assert!(
+        evidence.trail[3].contains("put into queue 5"),
+        "{:?}",
+        evidence.trail
+    );
+    assert!(
+        evidence.trail[4].contains("then nothing happened to it for 28.000 ms"),
+        "{:?}",
+        evidence.trail
+    );
+}
+
+#[test]
+fn a_wait_ends_with_the_scheduler() {
+    let starved = json!({ "starved": { "task": "[8]", "from_ms": 10, "waited_ms": 80 } });
+    assert_eq!(target(&of(starved, None)), (Some(8), 20, 90));
+}
+
+#[test]
+fn a_finding_about_a_cgroup_is_about_its_longest_wait() {
+    let late = json!({ "late_wakeups": { "p90_ms": 3.0 } });
+    assert_eq!(target(&of(late.clone(), Some("right"))).0, Some(8));
+    assert_eq!(target(&of(late.clone(), Some("left"))).0, Some(7));
+    // A part of a name is no name.
+    assert_eq!(target(&of(late.clone(), Some("eft"))), (None, 10, 100));
+    assert_eq!(target(&of(late, None)).0, Some(8));
+}
+
+#[test]
+fn an_ejection_for_an_error_is_about_what_the_scheduler_did_before() {
+    let evidence = of(json!({ "ejected": { "cause": "error" } }), None);
+    assert_eq!(target(&evidence), (None, 90, 90));
+    assert!(
+        evidence.trail[0].contains("events of the BPF scheduler"),
+        "{:?}",
+        evidence.trail
+    );
+    assert!(
+        evidence
+            .trail
+            .iter()
+            .any(|line| line.contains("[8] put into queue 6"))
+    );
+}
+
+#[test]
+fn a_damaged_schedule_is_an_error_and_no_failure_has_no_evidence() {
+    assert!(Evidence::of(&[], &[1, 2, 3], "/ktstr").is_err());
+    let none = Evidence::of(&[], &schedule(), "/ktstr").unwrap();
+    assert!(none.trail.is_empty() && none.times(16).is_empty());
+}
