@@ -76,17 +76,12 @@ fn after(story: &Story, wait: &Stretch) -> Option<u16> {
 fn began(story: &Story, cause: WaitCause, waker: Option<Waker>) -> String {
     match (cause, waker) {
         (WaitCause::Woken, Some(waker)) => {
-            let how = if waker.interrupt {
-                "an interrupt that came while it ran"
-            } else {
-                "itself"
-            };
-            format!(
-                "{} woke it from CPU {} at {} ({how}).",
-                shown(story, waker.task),
-                waker.cpu.0,
-                seconds(story, waker.at_ns)
-            )
+            let who = shown(story, waker.task);
+            let place = format!("on CPU {} at {}", waker.cpu.0, seconds(story, waker.at_ns));
+            match waker.interrupt {
+                true => format!("An interrupt that came while {who} ran {place} woke it."),
+                false => format!("{who} woke it, {place}."),
+            }
         }
         (WaitCause::Woken, None) => "It was woken.".to_owned(),
         (WaitCause::Forked, _) => "It had just been made.".to_owned(),

@@ -3,12 +3,15 @@
 
 use std::collections::VecDeque;
 
-use crate::event::{Class, Cpu, Event, Pid, Reason, What};
+use crate::event::{Class, Cpu, DequeueReason, Event, Pid, Reason, What};
 use crate::words::{Words, dsq};
 use crate::{ReadError, Schedule};
 
 /// A kick belongs to a task if the same CPU makes it within this time after it has put the task into a queue, in nanoseconds.
 const KICK_NS: u64 = 100_000;
+
+/// A task that is taken off a runqueue less than this time, in nanoseconds, before its wait ends is taken to the CPU that runs it.
+const TAKEN_NS: u64 = 50_000;
 
 /// What happened on the machine after the last event of a trail, up to the trail's end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct Meanwhile {
     pub other_queues: u64,
     /// How often it kicked that CPU.
     pub kicks: u64,
+    /// Whether the task is one of sched_ext's that waits without having been put into a queue since it last ran.
+    pub in_no_queue: bool,
 }
 
 /// The last events of a task, or of the BPF scheduler, before a time.
@@ -53,6 +58,10 @@ impl Trail {
         until_ns: u64,
         most: usize,
     ) -> Result<Self, ReadError> {
+        let until_ns = match of {
+            Some(pid) => taken_ns(schedule, pid, until_ns)?,
+            None => until_ns,
+        };
         let mut kept = VecDeque::with_capacity(most);
         let mut all = 0_u64;
         let mut meanwhile = Meanwhile::default();
@@ -60,6 +69,9 @@ impl Trail {
         let mut put: Option<(u64, Cpu)> = None;
         // Whether the task is waiting already, so that waking it changes nothing.
         let mut waits = false;
+        let mut class = Class::Unknown;
+        // During a bypass the kernel puts tasks into queues itself.
+        let mut bypass = false;
         schedule.for_each(|event| {
             let Ok(event) = event else {
                 return;
@@ -67,6 +79,9 @@ impl Trail {
             // Events at the time 0 describe the state before the recording.
             if event.time_ns == 0 || event.time_ns > until_ns {
                 return;
+            }
+            if let What::Bypass { on } = event.what {
+                bypass = on;
             }
             let is_kick_for_it = matches!(event.what, What::Kick { .. })
                 && put.is_some_and(|(at, cpu)| {
@@ -87,10 +102,10 @@ impl Trail {
             }
             kept.push_back(*event);
             match event.what {
-                What::Enqueue { on, .. } => {
+                What::Enqueue { on, class: its, .. } => {
+                    class = its;
                     waits = true;
                     meanwhile.cpu = Some(on);
-                    meanwhile.dsq = None;
                     put = Some((event.time_ns, event.cpu));
                 }
                 What::Insert { dsq, .. } => {
@@ -98,18 +113,27 @@ impl Trail {
                     put = Some((event.time_ns, event.cpu));
                 }
                 What::Migrate { to, .. } => meanwhile.cpu = Some(to),
-                What::Dequeue { .. } => waits = false,
+                What::Dequeue { reason, .. } => {
+                    waits = false;
+                    if reason == DequeueReason::Sleep {
+                        meanwhile.dsq = None;
+                    }
+                }
                 What::Switch { reason, next, .. } => {
                     put = None;
                     let is_left_runnable = matches!(reason, Reason::Preempted | Reason::Yielded);
                     waits = is_left_runnable && of != Some(next);
                     meanwhile.cpu = Some(event.cpu);
+                    if of == Some(next) {
+                        meanwhile.dsq = None;
+                    }
                 }
                 _ => {}
             }
             meanwhile = Meanwhile {
                 cpu: meanwhile.cpu,
                 dsq: meanwhile.dsq,
+                in_no_queue: waits && class == Class::Ext && meanwhile.dsq.is_none() && !bypass,
                 ..Meanwhile::default()
             };
         })?;
@@ -179,8 +203,12 @@ impl Trail {
         }
         let all = m.same_queue + m.other_queues;
         counts.push(format!("{} in all", counted(all, "insert", "s")));
+        let queue = match m.in_no_queue {
+            true => ", and since it last ran the BPF scheduler has put it into no queue",
+            false => "",
+        };
         Some(format!(
-            "  then nothing happened to it for {:.3} ms; meanwhile: {}",
+            "  then nothing happened to it for {:.3} ms{queue}; meanwhile: {}",
             passed as f64 / 1e6,
             counts.join(", ")
         ))
@@ -197,6 +225,27 @@ impl Meanwhile {
             _ => {}
         }
     }
+}
+
+/// Returns the end of the trail of the task `of`: a CPU that takes a task out of a queue moves it to its own runqueue first, and
+/// that is the end of the wait, and no longer what led to it.
+fn taken_ns(schedule: &Schedule<'_>, of: Pid, until_ns: u64) -> Result<u64, ReadError> {
+    let near = until_ns.saturating_sub(TAKEN_NS)..=until_ns;
+    let mut taken = None;
+    schedule.for_each(|event| {
+        if let Ok(event) = event
+            && let What::Dequeue {
+                task,
+                reason: DequeueReason::Change,
+                ..
+            } = event.what
+            && task == of
+            && near.contains(&event.time_ns)
+        {
+            taken = Some(event.time_ns);
+        }
+    })?;
+    Ok(taken.map_or(until_ns, |taken| taken.saturating_sub(1)))
 }
 
 /// Returns a count with its noun.
@@ -223,11 +272,11 @@ fn is_of(what: &What, of: Pid) -> bool {
     }
 }
 
-/// Whether an event is a decision of the BPF scheduler, or what one is asked for or leads to.
+/// Whether an event is a decision of the BPF scheduler, or what it is asked for.
 fn is_of_scheduler(what: &What) -> bool {
     match *what {
         What::Enqueue { class, .. } | What::Dequeue { class, .. } => class == Class::Ext,
-        What::Insert { .. } | What::Kick { .. } | What::Switch { .. } => true,
+        What::Insert { .. } | What::Kick { .. } => true,
         _ => false,
     }
 }
@@ -359,13 +408,45 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_the_scheduler_forgets_is_said_to_be_in_no_queue() {
+        let forgotten = [
+            enqueue(A),
+            insert(A, 3),
+            switch(B, A),
+            switch(A, B),
+            insert(B, 3),
+        ];
+        let told = lines(&forgotten, Some(A), 9, 1);
+        assert!(
+            told.ends_with(
+                "then nothing happened to it for 5.000 ms, and since it last ran the BPF scheduler has put it into no queue; \
+                 meanwhile: 0 switches on CPU 0, 0 kicks of it, 1 insert in all"
+            ),
+            "{told}"
+        );
+        // The scheduler puts a task that it preempts into a queue before it is switched away from.
+        let queued = [
+            enqueue(A),
+            insert(A, 3),
+            switch(B, A),
+            insert(A, 4),
+            switch(A, B),
+        ];
+        let told = lines(&queued, Some(A), 9, 1);
+        assert!(
+            told.contains("0 inserts of other tasks into queue 4") && !told.contains("no queue"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn without_a_task_the_trail_is_that_of_the_scheduler() {
         let mut events = STARVED.to_vec();
         events.extend([enqueue(A), insert(A, 3), kick()]);
         let told = lines(&events, None, 9, 3);
         assert_eq!(
             told,
-            "the last 3 events of the BPF scheduler up to 0.008000 s, after 1 other:\n  \
+            "all events of the BPF scheduler up to 0.008000 s:\n  \
              0.002000 s  left\\n[7] enqueued on CPU 0, class Ext\n  \
              0.003000 s  left\\n[7] put into queue 3 by the BPF scheduler, slice 5.000 ms\n  \
              0.003000 s  the BPF scheduler kicks CPU 0 if it is idle"

@@ -296,7 +296,11 @@ fn evidence(finished: &mut Finished, plan: Option<&Plan>) -> Evidence {
         return Evidence::default();
     };
     let findings = record_writer::findings(&finished.result);
-    let found = Evidence::of(&findings, schedule, &plan.job.workload_root);
+    let moments = finished.vm.iter().flat_map(|vm| &vm.moments);
+    let mut exits = moments.filter(|m| m.moment == ktstr_record::CaptureMoment::ScxExit);
+    let exit_ns = exits.next().and_then(|exit| exit.clock_ns);
+    let root = &plan.job.workload_root;
+    let found = Evidence::of(&findings, schedule, root, exit_ns);
     found.unwrap_or_else(|error| {
         finished
             .result

@@ -6,7 +6,7 @@ use ktstr_schedule::query::{Answers, Did, Stretch, Timeline, Trail, stretches};
 use ktstr_schedule::words::Words;
 use ktstr_schedule::{Pid, ReadError, Schedule};
 
-use crate::run::Aim;
+use crate::run::{Aim, step};
 
 /// The most findings that are looked at.
 const FINDINGS: usize = 4;
@@ -43,7 +43,8 @@ pub(in crate::run) struct Evidence {
 }
 
 impl Evidence {
-    /// Looks up the failures among `findings` in the schedule `file`, whose workers are below the cgroup `root`.
+    /// Looks up the failures among `findings` in the schedule `file`, whose workers are below the cgroup `root`. `exit_ns` is when
+    /// sched_ext began to end the scheduler, in nanoseconds of the scheduler's clock, if it did and that is known.
     ///
     /// # Errors
     /// If the schedule is damaged.
@@ -51,9 +52,14 @@ impl Evidence {
         findings: &[FindingRecord],
         file: &[u8],
         root: &str,
+        exit_ns: Option<u64>,
     ) -> Result<Self, ReadError> {
         let schedule = Schedule::read(file)?;
-        let timeline = Timeline::of(&schedule)?;
+        let mut timeline = Timeline::of(&schedule)?;
+        if let Some(exit_ns) = exit_ns {
+            // It is unloaded some time after that.
+            timeline.unloaded_ns.insert(0, exit_ns);
+        }
         let failed = findings.iter().filter(|finding| finding.outcome == "fail");
         let mut wanted: Vec<Wanted<'_>> = failed
             .take(FINDINGS)
@@ -91,7 +97,7 @@ impl Evidence {
 
     /// Returns at most `most` times at which captures show the targets, in nanoseconds of the scheduler's clock: in the middle of
     /// each wait, and shortly before its end. Targets that wait at the same time share captures.
-    pub(super) fn times(&self, most: usize) -> Vec<u64> {
+    pub(in crate::run) fn times(&self, most: usize) -> Vec<u64> {
         let mut times: Vec<u64> = Vec::new();
         for target in &self.targets {
             let length = target.to_ns.saturating_sub(target.from_ns);
@@ -117,8 +123,12 @@ struct Wanted<'a> {
     cgroup: Option<&'a str>,
     /// When the scheduler was unloaded, if it was after the first step began.
     unloaded_ns: Option<u64>,
+    /// When the step that the finding is about ended, or the last one: later the harness moves and ends the workers.
+    over_ns: u64,
     /// Whether the finding is that it was ejected for something else than a waiting task.
     is_error: bool,
+    /// The task that the message of that error names.
+    named: Option<Pid>,
     longest: Option<Stretch>,
 }
 
@@ -130,6 +140,8 @@ impl<'a> Wanted<'a> {
         Self {
             unloaded_ns: unloaded.find(|at| *at >= timeline.zero_ns()),
             is_error,
+            named: named_in(&finding.message),
+            over_ns: over_ns(finding, timeline),
             aim,
             cgroup: finding.cgroup.as_deref(),
             longest: None,
@@ -165,18 +177,23 @@ impl<'a> Wanted<'a> {
         let named = |pid: Pid| Some((words.task(pid).escape_debug().to_string(), pid.0));
         match (self.unloaded_ns.filter(|_| self.is_error), &self.longest) {
             (Some(at), _) => Target {
-                task: None,
+                task: self
+                    .named
+                    .filter(|pid| answers.tasks.contains_key(pid))
+                    .and_then(named),
                 from_ns: at,
                 to_ns: at,
             },
             (None, Some(wait)) => Target {
                 task: named(wait.task),
                 from_ns: wait.from_ns,
-                // From then on the kernel serves all tasks, and the rest of the wait is not the scheduler's.
-                to_ns: match self.unloaded_ns {
-                    Some(at) if at > wait.from_ns => at.min(wait.to_ns),
-                    _ => wait.to_ns,
-                },
+                // Once it is unloaded the kernel serves all tasks, so the rest of the wait is not the scheduler's.
+                to_ns: self
+                    .unloaded_ns
+                    .into_iter()
+                    .chain([self.over_ns])
+                    .filter(|at| *at > wait.from_ns)
+                    .fold(wait.to_ns, u64::min),
             },
             (None, None) => Target {
                 task: self.aim.pid.and_then(|pid| named(Pid(pid))),
@@ -185,6 +202,23 @@ impl<'a> Wanted<'a> {
             },
         }
     }
+}
+
+/// Returns the pid of the last task that a message names as `comm[pid]`, as sched_ext does in errors about a task.
+fn named_in(message: &str) -> Option<Pid> {
+    let starts = message.match_indices('[').map(|(at, _)| at);
+    starts.rev().find_map(|at| {
+        let (pid, _) = message[at + 1..].split_once(']')?;
+        let is_after_name = message[..at].ends_with(|c: char| !c.is_whitespace());
+        pid.parse().ok().filter(|_| is_after_name).map(Pid)
+    })
+}
+
+/// Returns the end of the step that a finding is about, or of the last step, in nanoseconds of the scheduler's clock.
+fn over_ns(finding: &FindingRecord, timeline: &Timeline) -> u64 {
+    let mut held = timeline.held.iter();
+    let of_finding = held.find(|held| finding.phase.as_ref() == Some(&step(held.number)));
+    of_finding.map_or_else(|| timeline.steps_end_ns(), |held| held.to_ns)
 }
 
 #[cfg(test)]

@@ -74,13 +74,23 @@ fn schedule() -> Vec<u8> {
 }
 
 fn of(data: serde_json::Value, cgroup: Option<&str>) -> Evidence {
+    ended(data, cgroup, None)
+}
+
+/// The same for a scheduler that sched_ext began to end at that time.
+fn ended(data: serde_json::Value, cgroup: Option<&str>, exit_ns: Option<u64>) -> Evidence {
+    let message = match data.pointer("/ejected") {
+        Some(_) => "runtime error (target CPU 1 [of 2] not allowed for a b[8])",
+        None => "",
+    };
     let finding = FindingRecord {
         outcome: "fail".to_owned(),
+        message: message.to_owned(),
         data,
         cgroup: cgroup.map(str::to_owned),
         ..FindingRecord::default()
     };
-    Evidence::of(&[finding], &schedule(), "/ktstr").unwrap()
+    Evidence::of(&[finding], &schedule(), "/ktstr", exit_ns).unwrap()
 }
 
 fn target(evidence: &Evidence) -> (Option<u32>, u64, u64) {
@@ -130,25 +140,26 @@ fn a_finding_about_a_cgroup_is_about_its_longest_wait() {
 }
 
 #[test]
-fn an_ejection_for_an_error_is_about_what_the_scheduler_did_before() {
-    let evidence = of(json!({ "ejected": { "cause": "error" } }), None);
-    assert_eq!(target(&evidence), (None, 90, 90));
+fn an_ejection_for_an_error_is_about_the_task_that_the_error_names() {
+    let error = json!({ "ejected": { "cause": "error" } });
+    let evidence = of(error.clone(), None);
+    assert_eq!(target(&evidence), (Some(8), 90, 90));
+    let trail = &evidence.trail;
     assert!(
-        evidence.trail[0].contains("events of the BPF scheduler"),
-        "{:?}",
-        evidence.trail
+        trail.iter().any(|line| line.contains("put into queue 6")),
+        "{trail:?}"
     );
-    assert!(
-        evidence
-            .trail
-            .iter()
-            .any(|line| line.contains("[8] put into queue 6"))
+    // The time at which the error is reported is known more exactly than that of the end.
+    assert_eq!(
+        target(&ended(error, None, Some(21_000_000))),
+        (Some(8), 21, 21)
     );
+    assert_eq!(named_in("no task[x] in it, and [7] is none"), None);
 }
 
 #[test]
 fn a_damaged_schedule_is_an_error_and_no_failure_has_no_evidence() {
-    assert!(Evidence::of(&[], &[1, 2, 3], "/ktstr").is_err());
-    let none = Evidence::of(&[], &schedule(), "/ktstr").unwrap();
+    assert!(Evidence::of(&[], &[1, 2, 3], "/ktstr", None).is_err());
+    let none = Evidence::of(&[], &schedule(), "/ktstr", None).unwrap();
     assert!(none.trail.is_empty() && none.times(16).is_empty());
 }
