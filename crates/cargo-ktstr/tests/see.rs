@@ -238,7 +238,7 @@ fn answer(root: &Path, run: &str, worker: &str) {
         "Of 2 CPUs it may run on 0-1",
         "\nCPU 0:\n",
         "\nCPU 1:\n",
-        "\nIt was on the runqueue of CPU ",
+        "\nIt was in ",
     ] {
         assert!(why.contains(part), "no {part:?} in\n{why}");
     }

@@ -44,13 +44,19 @@ pub fn head(story: &Story, stretch: &Stretch) -> String {
                 ),
                 false => "and got no CPU".to_owned(),
             };
-            let queue = dsq.map_or_else(String::new, |id| {
-                format!(", in {} of sched_ext", story::dsq(id))
-            });
+            // A CPU that takes a task out of a queue moves it to its own runqueue first: that is where it was at last, and not
+            // where it waited.
+            let place = match dsq {
+                Some(id) => format!(
+                    "It was in {} of sched_ext, at last on the runqueue of CPU {}.",
+                    story::dsq(id),
+                    cpu.0
+                ),
+                None => format!("It was on the runqueue of CPU {}.", cpu.0),
+            };
             format!(
-                "{name} in {cgroup} waited for {times}, {then}.\n{}\nIt was on the runqueue of CPU {}{queue}.\n",
+                "{name} in {cgroup} waited for {times}, {then}.\n{}\n{place}\n",
                 began(story, cause, waker),
-                cpu.0
             )
         }
         Did::Throttled => {

@@ -125,8 +125,9 @@ struct Wanted<'a> {
     unloaded_ns: Option<u64>,
     /// When the step that the finding is about ended, or the last one: later the harness moves and ends the workers.
     over_ns: u64,
-    /// Whether the finding is that it was ejected for something else than a waiting task.
-    is_error: bool,
+    /// Whether the finding is about the scheduler's doing and no waiting task: it ended, or was ejected for something else, or a
+    /// sample of the monitor shows it.
+    is_of_scheduler: bool,
     /// The task that the message of that error names.
     named: Option<Pid>,
     longest: Option<Stretch>,
@@ -136,10 +137,13 @@ impl<'a> Wanted<'a> {
     fn new(finding: &'a FindingRecord, timeline: &Timeline) -> Self {
         let aim = Aim::of(finding, timeline);
         let mut unloaded = timeline.unloaded_ns.iter().copied();
-        let is_error = finding.data.pointer("/ejected/cause").is_some() && aim.pid.is_none();
+        let is_ejected = finding.data.pointer("/ejected/cause").is_some();
+        let is_dead = finding.data.get("scheduler_died").is_some();
+        // A sample of the monitor is about the time at which it was taken.
+        let is_sample = aim.exact && aim.pid.is_none() && finding.cgroup.is_none();
         Self {
             unloaded_ns: unloaded.find(|at| *at >= timeline.zero_ns()),
-            is_error,
+            is_of_scheduler: aim.pid.is_none() && (is_ejected || is_dead || is_sample),
             named: named_in(&finding.message),
             over_ns: over_ns(finding, timeline),
             aim,
@@ -159,7 +163,7 @@ impl<'a> Wanted<'a> {
         };
         let is_then = stretch.from_ns < self.aim.to_ns && stretch.to_ns > self.aim.from_ns;
         let is_longer = |other: &Stretch| stretch.len_ns() > other.len_ns();
-        if !self.is_error
+        if !self.is_of_scheduler
             && matches!(stretch.did, Did::Waited { .. })
             && is_meant
             && is_then
@@ -175,7 +179,11 @@ impl<'a> Wanted<'a> {
             tasks: &answers.tasks,
         };
         let named = |pid: Pid| Some((words.task(pid).escape_debug().to_string(), pid.0));
-        match (self.unloaded_ns.filter(|_| self.is_error), &self.longest) {
+        let ended_ns = match self.aim.exact {
+            true => Some(self.aim.to_ns),
+            false => self.unloaded_ns,
+        };
+        match (ended_ns.filter(|_| self.is_of_scheduler), &self.longest) {
             (Some(at), _) => Target {
                 task: self
                     .named

@@ -158,6 +158,28 @@ fn an_ejection_for_an_error_is_about_the_task_that_the_error_names() {
 }
 
 #[test]
+fn a_scheduler_that_ends_and_a_sample_of_the_monitor_are_about_what_it_did_before() {
+    let died = of(json!({ "scheduler_died": { "end": "left" } }), None);
+    assert_eq!(target(&died), (None, 90, 90));
+    assert!(
+        died.trail[0].contains("events of the BPF scheduler"),
+        "{:?}",
+        died.trail
+    );
+    let sample = of(json!({ "sustained": { "until_ms": 5 } }), None);
+    assert_eq!(target(&sample), (None, 15, 15));
+    assert!(
+        sample
+            .trail
+            .iter()
+            .any(|line| line.contains("[7] put into queue 5"))
+    );
+    // One that names a task is about the task.
+    let idle = json!({ "idle_cpu": { "task": "[8]", "until_ms": 15 } });
+    assert_eq!(target(&of(idle, None)).0, Some(8));
+}
+
+#[test]
 fn a_damaged_schedule_is_an_error_and_no_failure_has_no_evidence() {
     assert!(Evidence::of(&[], &[1, 2, 3], "/ktstr", None).is_err());
     let none = Evidence::of(&[], &schedule(), "/ktstr", None).unwrap();
