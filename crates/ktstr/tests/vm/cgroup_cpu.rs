@@ -28,13 +28,13 @@ fn a_capture_has_what_cpu_stat_says(ctx: &Ctx) -> Result<AssertResult> {
         },
         Step {
             setup: Vec::new().into(),
-            ops: both(|name| Op::freeze_cgroup(name)),
+            ops: both(Op::freeze_cgroup),
             hold: hold(ms(500)),
         },
         Step::with_op(Op::capture_snapshot("frozen"), hold(ms(500))),
         Step {
             setup: Vec::new().into(),
-            ops: both(|name| Op::unfreeze_cgroup(name)),
+            ops: both(Op::unfreeze_cgroup),
             hold: hold(ms(200)),
         },
     ];
