@@ -11,7 +11,7 @@ use crate::run::{Aim, step};
 /// The most findings that are looked at.
 const FINDINGS: usize = 4;
 /// The most events of a trail.
-const EVENTS: usize = 5;
+const EVENTS: usize = 4;
 /// The longest time before the end of a wait at which a capture is taken, in nanoseconds: at the end itself there is nothing
 /// left to see.
 const BEFORE_NS: u64 = 1_000_000;
@@ -121,9 +121,10 @@ impl Evidence {
 struct Wanted<'a> {
     aim: Aim,
     cgroup: Option<&'a str>,
-    /// When the scheduler was unloaded, if it was after the first step began.
+    /// When the scheduler was unloaded, if it was.
     unloaded_ns: Option<u64>,
-    /// When the step that the finding is about ended, or the last one: later the harness moves and ends the workers.
+    /// When the step that the finding is about ended, or the last one, unless the finding itself is about a later time: then the
+    /// harness moves and ends the workers.
     over_ns: u64,
     /// Whether the finding is about the scheduler's doing and no waiting task: it ended, or was ejected for something else, or a
     /// sample of the monitor shows it.
@@ -142,10 +143,16 @@ impl<'a> Wanted<'a> {
         // A sample of the monitor is about the time at which it was taken.
         let is_sample = aim.exact && aim.pid.is_none() && finding.cgroup.is_none();
         Self {
-            unloaded_ns: unloaded.find(|at| *at >= timeline.zero_ns()),
+            // It can be ended before the first step is held, too.
+            unloaded_ns: unloaded
+                .find(|at| *at >= timeline.zero_ns())
+                .or(timeline.unloaded_ns.first().copied()),
             is_of_scheduler: aim.pid.is_none() && (is_ejected || is_dead || is_sample),
             named: named_in(&finding.message),
-            over_ns: over_ns(finding, timeline),
+            over_ns: match aim.exact {
+                true => over_ns(finding, timeline).max(aim.to_ns),
+                false => over_ns(finding, timeline),
+            },
             aim,
             cgroup: finding.cgroup.as_deref(),
             longest: None,
